@@ -1,0 +1,38 @@
+//! Time: monotonic nanoseconds for everything that is measured, and one anchor to the Unix epoch.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Monotonic nanoseconds since an arbitrary point that all clocks of one run share.
+pub trait Clock {
+    fn now_ns(&self) -> u64;
+}
+
+/// The processor's time-stamp counter through quanta (calibrated, monotonic).
+#[derive(Clone)]
+pub struct TscClock {
+    clock: quanta::Clock,
+    origin: quanta::Instant,
+    unix_at_origin_ns: u64,
+}
+
+impl TscClock {
+    /// Calibrates and takes the anchor; cloned, never made anew, by the threads of a run.
+    pub fn start() -> Self {
+        let clock = quanta::Clock::new();
+        let origin = clock.now();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { clock, origin, unix_at_origin_ns: unix.as_nanos() as u64 }
+    }
+
+    /// Nanoseconds since the Unix epoch at monotonic zero: `unix = offset + now_ns`.
+    pub fn unix_offset_ns(&self) -> u64 {
+        self.unix_at_origin_ns
+    }
+}
+
+impl Clock for TscClock {
+    #[inline]
+    fn now_ns(&self) -> u64 {
+        self.clock.now().saturating_duration_since(self.origin).as_nanos() as u64
+    }
+}

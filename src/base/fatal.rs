@@ -1,0 +1,54 @@
+//! Why a run could not start or had to end, and the command that mends it.
+
+use std::fmt;
+
+/// Exit codes of the process; the table is in the README.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+    Host = 3,
+    SloMissed = 4,
+    Unreachable = 5,
+}
+
+/// A reason (its exit code), what happened with the value at fault, and how to mend it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fatal {
+    pub exit: Exit,
+    pub what: String,
+    pub mend: Option<String>,
+}
+
+impl Fatal {
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), mend: None }
+    }
+
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, what)
+    }
+
+    pub fn host(what: impl Into<String>) -> Self {
+        Self::new(Exit::Host, what)
+    }
+
+    /// The command, flag or edit that mends it.
+    pub fn mend(mut self, how: impl Into<String>) -> Self {
+        self.mend = Some(how.into());
+        self
+    }
+}
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.what)?;
+        match &self.mend {
+            Some(how) => write!(f, "\n  mend: {how}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Fatal {}

@@ -1,0 +1,227 @@
+//! Rates, sizes and durations as people write them, and back.
+//!
+//! Grammar: a number, then `k M G T` (1000) or `Ki Mi Gi Ti` (1024), then `B`/`b` for bytes or `bit`
+//! for bits, then `/s` for rates. Bare numbers are bytes. A capital prefix before a small `b` is refused:
+//! half its readers would mean bits.
+
+use std::fmt::Write;
+
+/// Bytes a second. `7.5GB/s`, `125kb/s` (125,000 B/s), `1mbit` (125,000 B/s), `937500000`.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let body = text.trim().strip_suffix("/s").or_else(|| text.trim().strip_suffix("ps")).unwrap_or(text.trim());
+    parse_bytes(body).map_err(|why| format!("{why}; a rate looks like 7.5GB/s, 125kb/s or 1mbit"))
+}
+
+/// Bytes. `4096`, `1Mi`, `16GiB`, `50MB`.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    parse_bytes(text.trim()).map_err(|why| format!("{why}; a size looks like 4096, 1Mi or 50MB"))
+}
+
+/// Nanoseconds. `30s`, `5m`, `1h`, `250us`, `1h30m`; a unit is required.
+pub fn parse_duration_ns(text: &str) -> Result<u64, String> {
+    let example = "a duration has a unit: 250us, 30s, 5m or 1h";
+    let trimmed = text.trim();
+    if trimmed.chars().all(|c| c.is_ascii_digit() || c == '.') {
+        return Err(format!("'{text}' has no unit; {example}"));
+    }
+    let parsed: jiff::SignedDuration = trimmed.parse().map_err(|_| format!("'{text}' is no duration; {example}"))?;
+    let ns = parsed.as_nanos();
+    if ns < 0 {
+        return Err(format!("'{text}' is negative; {example}"));
+    }
+    u64::try_from(ns).map_err(|_| format!("'{text}' is longer than 584 years; {example}"))
+}
+
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let (mantissa, scale) = parse_decimal(number).ok_or_else(|| format!("'{text}' does not start with a number"))?;
+    let (multiplier, bits) = parse_unit(text, unit.trim_start())?;
+    let divisor = 10u128.pow(scale) * if bits { 8 } else { 1 };
+    let scaled = mantissa.checked_mul(multiplier).ok_or_else(|| format!("'{text}' is too large"))?;
+    let value = (scaled + divisor / 2) / divisor;
+    if value == 0 && mantissa > 0 {
+        return Err(format!("'{text}' is less than one byte"));
+    }
+    u64::try_from(value).map_err(|_| format!("'{text}' is too large"))
+}
+
+/// A decimal as (mantissa, digits after the point).
+fn parse_decimal(number: &str) -> Option<(u128, u32)> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() || fraction.contains('.') || (number.contains('.') && fraction.is_empty()) || number.len() > 20
+    {
+        return None;
+    }
+    let mantissa = format!("{whole}{fraction}").parse().ok()?;
+    Some((mantissa, fraction.len() as u32))
+}
+
+/// (multiplier, whether the unit is bits).
+fn parse_unit(text: &str, unit: &str) -> Result<(u128, bool), String> {
+    let (prefix, base) = match unit {
+        u if u.ends_with("bits") => (&u[..u.len() - 4], "bit"),
+        u if u.ends_with("bit") => (&u[..u.len() - 3], "bit"),
+        u if u.ends_with('B') => (&u[..u.len() - 1], "B"),
+        u if u.ends_with('b') => (&u[..u.len() - 1], "b"),
+        u => (u, ""),
+    };
+    if base == "b" && prefix.starts_with(|c: char| c.is_ascii_uppercase()) {
+        let number = &text[..text.len() - unit.len()];
+        let (bits, bytes) = (format!("{number}{}bit", prefix.to_lowercase()), format!("{number}{prefix}B"));
+        return Err(format!("'{text}' is ambiguous: write {bits} for bits or {bytes} for bytes"));
+    }
+    let multiplier = match prefix.to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" => 1_000,
+        "m" => 1_000_000,
+        "g" => 1_000_000_000,
+        "t" => 1_000_000_000_000,
+        "ki" => 1 << 10,
+        "mi" => 1 << 20,
+        "gi" => 1 << 30,
+        "ti" => 1u128 << 40,
+        _ => return Err(format!("'{text}' has an unknown unit '{unit}'")),
+    };
+    Ok((multiplier, base == "bit"))
+}
+
+/// `937.5 MB/s (7.5 Gbit/s)`.
+pub fn format_rate(bytes_per_second: f64) -> String {
+    format!("{}/s ({}/s)", decimal(bytes_per_second, "B"), decimal(bytes_per_second * 8.0, "bit"))
+}
+
+/// `937.5 MB/s`.
+pub fn format_rate_short(bytes_per_second: f64) -> String {
+    format!("{}/s", decimal(bytes_per_second, "B"))
+}
+
+/// `16 GiB` where the count is a round binary number, else `50 MB`.
+pub fn format_size(bytes: u64) -> String {
+    for (shift, name) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes >= 1 << shift && bytes % (1 << (shift - 3)) == 0 {
+            return format!("{} {name}", trimmed(bytes as f64 / (1u64 << shift) as f64));
+        }
+    }
+    decimal(bytes as f64, "B")
+}
+
+/// `190 ms`, `52.1 us`, `10 s`.
+pub fn format_duration(ns: u64) -> String {
+    let (value, unit) = match ns {
+        0..1_000 => (ns as f64, "ns"),
+        1_000..1_000_000 => (ns as f64 / 1e3, "us"),
+        1_000_000..1_000_000_000 => (ns as f64 / 1e6, "ms"),
+        _ => (ns as f64 / 1e9, "s"),
+    };
+    format!("{} {unit}", trimmed(value))
+}
+
+/// `12.3 million` style counts stay exact: `12,345,678`.
+pub fn format_count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn decimal(value: f64, unit: &str) -> String {
+    let mut scaled = value;
+    let mut prefix = "";
+    for next in ["k", "M", "G", "T"] {
+        if scaled.abs() < 999.95 {
+            break;
+        }
+        scaled /= 1000.0;
+        prefix = next;
+    }
+    format!("{} {prefix}{unit}", trimmed(scaled))
+}
+
+/// Four significant digits at most, without trailing zeros.
+fn trimmed(value: f64) -> String {
+    let decimals = if value.abs() >= 100.0 { 1 } else { 2 };
+    let mut text = String::new();
+    write!(text, "{value:.decimals$}").expect("a String takes everything");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rates_as_the_contract_writes_them() {
+        for (text, bytes) in [
+            ("7.5GB/s", 7_500_000_000),
+            ("125kb/s", 125_000),
+            ("1mbit", 125_000),
+            ("937500000", 937_500_000),
+            ("8GB/s", 8_000_000_000),
+            ("1Gi", 1 << 30),
+            ("2 MiB/s", 2 << 20),
+            ("100Gbit/s", 12_500_000_000),
+        ] {
+            assert_eq!(parse_rate(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_ambiguous_unit_names_both_readings() {
+        let why = parse_rate("1Mb/s").unwrap_err();
+        assert!(why.contains("1mbit") && why.contains("1MB"), "{why}");
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_an_example() {
+        for text in ["", "fast", "-1", "1.2.3", "1.", ".5", "5XB", "1e9", "99999999999999999999999", "0.01bit", "1TiB "]
+        {
+            let parsed = parse_rate(text);
+            if text == "1TiB " {
+                assert_eq!(parsed, Ok(1 << 40));
+            } else {
+                assert!(parsed.unwrap_err().contains("7.5GB/s"), "{text}");
+            }
+        }
+        assert!(parse_size("20000000000GiB").is_err());
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(parse_duration_ns("300s"), Ok(300_000_000_000));
+        assert_eq!(parse_duration_ns("5m"), Ok(300_000_000_000));
+        assert_eq!(parse_duration_ns("250us"), Ok(250_000));
+        assert_eq!(parse_duration_ns("1h30m"), Ok(5_400_000_000_000));
+        assert_eq!(parse_duration_ns("1.5s"), Ok(1_500_000_000));
+        for text in ["10", "", "-3s", "1M", "soon", "1mo"] {
+            assert!(parse_duration_ns(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn formats_read_well() {
+        assert_eq!(format_rate(937_500_000.0), "937.5 MB/s (7.5 Gbit/s)");
+        assert_eq!(format_size(16 << 30), "16 GiB");
+        assert_eq!(format_size(50_000_000), "50 MB");
+        assert_eq!(format_duration(190_000_000), "190 ms");
+        assert_eq!(format_count(12_345_678), "12,345,678");
+    }
+
+    proptest! {
+        #[test]
+        fn bare_numbers_are_bytes(bytes in 1u64..=u64::MAX / 2) {
+            prop_assert_eq!(parse_size(&bytes.to_string()), Ok(bytes));
+        }
+
+        #[test]
+        fn no_text_panics(text in ".{0,24}") {
+            let _ = (parse_rate(&text), parse_size(&text), parse_duration_ns(&text));
+        }
+    }
+}

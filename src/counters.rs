@@ -1,0 +1,281 @@
+//! What the cores count: one table, one writer for each cell, and the snapshots that carry histograms.
+//!
+//! Two ways lead from a core to the metrics thread. *Live cells* are relaxed atomics that anyone may read at
+//! any time (`/metrics`, the watchdog). *Snapshots* are consistent: counters and histograms of one core at
+//! one instant, sent over a bounded queue and recycled; the report is made of them alone.
+
+use crate::base::limits;
+use hdrhistogram::Histogram;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! fields {
+    ($($field:ident $name:literal $help:literal;)*) => {
+        /// A number that every lane counts.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Field { $($field),* }
+
+        impl Field {
+            pub const ALL: &[Field] = &[$(Field::$field),*];
+            pub const COUNT: usize = Self::ALL.len();
+            /// snake_case, units last.
+            pub fn name(self) -> &'static str { match self { $(Field::$field => $name),* } }
+            pub fn help(self) -> &'static str { match self { $(Field::$field => $help),* } }
+        }
+    };
+}
+
+fields! {
+    RecordsOffered "records_offered" "Records due under the rate (without a rate: submitted)";
+    RecordsProduced "records_produced" "Records confirmed by the target";
+    RecordsFailed "records_failed" "Records known not to have arrived";
+    RecordsUncertain "records_uncertain" "Records sent whose outcome is unknown";
+    RecordsNotSent "records_not_sent" "Records due but never submitted";
+    RecordsSubmitted "records_submitted" "Records handed to the kernel";
+    BytesProduced "bytes_produced" "Payload bytes of produced records";
+    LogicalBytesProduced "logical_bytes_produced" "Payload bytes of produced records times their weight";
+    WireBytes "wire_bytes" "Bytes handed to the target, framing and padding included";
+    BytesSubmitted "bytes_submitted" "Payload bytes handed to the kernel";
+    CatchUpRecords "catch_up_records" "Records sent later than one linger after they were due";
+    Retries "retries" "Blocks sent again";
+    InFlightBytes "in_flight_bytes" "Payload bytes submitted and not yet answered (a gauge)";
+    ErrorIo "error_io" "Records failed: the device or file system reported an error";
+    ErrorNoSpace "error_no_space" "Records failed: no space left, or a quota or file size limit";
+    ErrorClosed "error_closed" "Records failed: the reader or peer closed";
+    ErrorTimeout "error_timeout" "Records uncertain: no answer before the drain timeout";
+    AuditDropped "audit_dropped" "Audit lines not written because the log could not keep up";
+}
+
+/// The kinds of `generator_produce_errors_total`, each with the field that counts it.
+pub const ERROR_KINDS: &[(&str, Field)] = &[
+    ("io", Field::ErrorIo),
+    ("no_space", Field::ErrorNoSpace),
+    ("closed", Field::ErrorClosed),
+    ("timeout", Field::ErrorTimeout),
+];
+
+/// Plain counts of one lane: the core's own books, and what a snapshot carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts([u64; Field::COUNT]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([0; Field::COUNT])
+    }
+}
+
+impl Counts {
+    #[inline]
+    pub fn get(&self, field: Field) -> u64 {
+        self.0[field as usize]
+    }
+
+    #[inline]
+    pub fn add(&mut self, field: Field, amount: u64) {
+        self.0[field as usize] += amount;
+    }
+
+    #[inline]
+    pub fn set(&mut self, field: Field, value: u64) {
+        self.0[field as usize] = value;
+    }
+
+    /// Adds every field of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+}
+
+/// The live cells of one lane; its core writes, anyone reads.
+#[repr(align(128))]
+pub struct LiveLane([AtomicU64; Field::COUNT]);
+
+impl LiveLane {
+    fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; Field::COUNT])
+    }
+
+    /// Called by the owning core alone.
+    #[inline]
+    pub fn publish(&self, counts: &Counts) {
+        for (cell, value) in self.0.iter().zip(counts.0) {
+            cell.store(value, Relaxed);
+        }
+    }
+
+    pub fn read(&self) -> Counts {
+        Counts(std::array::from_fn(|at| self.0[at].load(Relaxed)))
+    }
+}
+
+/// The live cells of one core.
+#[repr(align(128))]
+pub struct LiveCore {
+    /// Producer ids in lane order.
+    pub producer_ids: Vec<u32>,
+    pub lanes: Vec<LiveLane>,
+    /// Monotonic time of the last turn.
+    heartbeat_ns: AtomicU64,
+    stage: AtomicU64,
+}
+
+/// Where a core is in its life. The watchdog only judges `Running`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Starting = 0,
+    Running = 1,
+    Draining = 2,
+    Syncing = 3,
+    Done = 4,
+}
+
+impl LiveCore {
+    pub fn new(producer_ids: Vec<u32>) -> Arc<Self> {
+        let lanes = producer_ids.iter().map(|_| LiveLane::new()).collect();
+        Arc::new(Self { producer_ids, lanes, heartbeat_ns: AtomicU64::new(0), stage: AtomicU64::new(0) })
+    }
+
+    #[inline]
+    pub fn beat(&self, now_ns: u64) {
+        self.heartbeat_ns.store(now_ns, Relaxed);
+    }
+
+    pub fn heartbeat_ns(&self) -> u64 {
+        self.heartbeat_ns.load(Relaxed)
+    }
+
+    pub fn enter_stage(&self, stage: Stage) {
+        self.stage.store(stage as u64, Relaxed);
+    }
+
+    pub fn stage(&self) -> Stage {
+        match self.stage.load(Relaxed) {
+            0 => Stage::Starting,
+            1 => Stage::Running,
+            2 => Stage::Draining,
+            3 => Stage::Syncing,
+            _ => Stage::Done,
+        }
+    }
+}
+
+/// Response time, service time and pacing lateness in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Latencies {
+    pub response: Histogram<u64>,
+    pub service: Histogram<u64>,
+    /// From due to submission; only with a rate.
+    pub lateness: Histogram<u64>,
+}
+
+impl Latencies {
+    pub fn new() -> Self {
+        let empty = || {
+            Histogram::new_with_bounds(1, limits::LATENCY_NS_MAX, limits::LATENCY_DIGITS)
+                .expect("the bounds are constants that fit")
+        };
+        Self { response: empty(), service: empty(), lateness: empty() }
+    }
+
+    pub fn reset(&mut self) {
+        self.response.reset();
+        self.service.reset();
+        self.lateness.reset();
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in [
+            (&mut self.response, &other.response),
+            (&mut self.service, &other.service),
+            (&mut self.lateness, &other.lateness),
+        ] {
+            mine.add(theirs).expect("all histograms share one range");
+        }
+    }
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How a core spent its time since the barrier, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoopTime {
+    pub turns: u64,
+    /// Something was due, but the target had no room.
+    pub target_full_ns: u64,
+    /// Inside the kernel's submit and write calls.
+    pub kernel_ns: u64,
+    /// Nothing was due, or the core waited in the kernel for a due time.
+    pub idle_ns: u64,
+    /// Stamping, offering, reaping.
+    pub work_ns: u64,
+    /// The part of turns over 1 ms that no wait or kernel call explains: the machine did not let the loop run.
+    pub stolen_ns: u64,
+    /// The longest distance between two turns (planned waits aside) since the last snapshot.
+    pub gap_max_ns: u64,
+}
+
+/// One core at one instant. Histograms hold what came since the last snapshot; counts are totals since the
+/// barrier. `warm` is about records offered in the warm-up, `measured` about all others.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Index of the core in the plan.
+    pub core: usize,
+    /// Nanoseconds since the barrier; a multiple of `limits::SNAPSHOT_INTERVAL_NS` but for late ones and the last.
+    pub at_ns: u64,
+    pub warm: Vec<Counts>,
+    pub measured: Vec<Counts>,
+    /// Only where the run has a warm-up.
+    pub warm_latencies: Option<Box<Latencies>>,
+    pub measured_latencies: Latencies,
+    pub loop_time: LoopTime,
+    pub last: bool,
+}
+
+impl Snapshot {
+    /// Everything a snapshot of a core with so many lanes will ever need.
+    pub fn preallocated(core: usize, lanes: usize, warmup: bool) -> Box<Self> {
+        Box::new(Self {
+            core,
+            at_ns: 0,
+            warm: vec![Counts::default(); lanes],
+            measured: vec![Counts::default(); lanes],
+            warm_latencies: warmup.then(Box::default),
+            measured_latencies: Latencies::new(),
+            loop_time: LoopTime::default(),
+            last: false,
+        })
+    }
+}
+
+/// What one lane says of itself after the drain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaneEnd {
+    pub producer_id: u32,
+    /// First and last sequence of the measured part; `None`: none was submitted.
+    pub sequences: Option<(u64, u64)>,
+    /// The first sequence that the target still holds (rings and retention let go of older ones).
+    pub retained_first_sequence: Option<u64>,
+    /// Submitted and not produced, inclusive ranges in order.
+    pub missing: Vec<(u64, u64)>,
+    /// More ranges were missing than `limits::MISSING_RANGES_MAX`.
+    pub missing_truncated: bool,
+}
+
+/// What a core returns when it is done.
+#[derive(Clone, Debug, Default)]
+pub struct CoreEnd {
+    pub lanes: Vec<LaneEnd>,
+    /// Nanoseconds since the barrier at the end of the last completion or final fsync.
+    pub ended_ns: u64,
+    /// Final fsync alone.
+    pub fsync_ns: u64,
+    /// Why the core ended the run early, in words for the user.
+    pub ended_by: Option<String>,
+}

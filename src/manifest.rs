@@ -1,0 +1,114 @@
+//! `payloads.<producer>.json`: what a data file holds, written by the file sink and read by `verify`.
+
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::Path;
+
+pub const FORMAT: &str = "engine-payload/1";
+
+/// Written when the file is opened for a run (`complete: false`), and again at its orderly end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT`]; anything else is not ours and is left alone.
+    pub format: String,
+    pub run_id: String,
+    pub producer_id: u32,
+    pub layout: Layout,
+    pub records: RecordFormat,
+    /// Bytes of the file that hold records of this run, exact once `complete`. A ring that has gone round
+    /// holds `lap_bytes`.
+    pub length_bytes: u64,
+    /// False while the run is going on, and for ever after a kill.
+    pub complete: bool,
+    /// The first sequence still in the data file and its rotated siblings, and the one after the last.
+    pub first_sequence: u64,
+    pub next_sequence: u64,
+    /// Sequences that were submitted but not confirmed, as inclusive ranges.
+    pub missing: Vec<(u64, u64)>,
+    /// The largest stretch at the data's end that a kill may leave unfinished.
+    pub in_flight_bytes_max: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Layout {
+    /// Appended from offset 0; rotated siblings are `<data file>.<UTC timestamp>`.
+    Append,
+    /// Overwritten in place every `lap_bytes`; each lap has the same record boundaries (`lap_records` of them).
+    Ring { capacity_bytes: u64, lap_bytes: u64, lap_records: u64 },
+}
+
+/// How to find and check a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum RecordFormat {
+    /// Every record starts with the 64-byte header of `schemas/record.ksy`.
+    Header,
+    /// Record number `n` has the shape `templates[n % templates.len()]`.
+    Slots { templates: Vec<TemplateShape> },
+    /// Nothing in the payload says what a record is (`--annotate off`).
+    Opaque,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateShape {
+    pub name: String,
+    pub length_bytes: u64,
+    pub fits: bool,
+    pub slots: Vec<Slot>,
+}
+
+/// A stretch of a template that is rendered anew for each record, at a fixed width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    pub fact: Fact,
+    pub offset: u64,
+    pub width: u32,
+    /// Quotes are part of the slot; the value is followed by spaces up to the width.
+    pub quoted: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    RunId,
+    ProducerId,
+    Sequence,
+    /// RFC 3339, UTC, nanoseconds.
+    Timestamp,
+    TimestampNs,
+    Weight,
+    /// CRC32C of the record with this slot's bytes as ASCII zeros; decimal.
+    Crc32c,
+    /// FITS: `YYYY-MM-DDThh:mm:ss.sss` without a zone.
+    FitsDate,
+    /// FITS: the ASCII-encoded complement of the sum of the HDU.
+    FitsChecksum,
+}
+
+impl Manifest {
+    /// `Ok(None)` where there is no such file; an error where there is one that is not ours.
+    pub fn read(path: &Path) -> io::Result<Option<Self>> {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let manifest: Self = serde_json::from_slice(&text).map_err(io::Error::other)?;
+        if manifest.format != FORMAT {
+            return Err(io::Error::other(format!("format is '{}', not '{FORMAT}'", manifest.format)));
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Replaces the file in one step, so that a reader never sees half of one.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".tmp");
+        let temporary = Path::new(&name);
+        let mut text = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
+        text.push(b'\n');
+        std::fs::write(temporary, text)?;
+        std::fs::rename(temporary, path)
+    }
+}

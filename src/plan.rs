@@ -1,0 +1,274 @@
+//! What a run is: immutable, fully resolved, data only. Whoever holds a `RunPlan` can run it.
+//!
+//! `config` makes it, `run` hands it out. An `Option` here means "not wanted", never "decide later".
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// One run of this process.
+#[derive(Clone, Debug)]
+pub struct RunPlan {
+    pub run_id: String,
+    /// The 64-bit run id that records carry; see `record::run_id_hash`.
+    pub run_id_hash: u64,
+    /// The command line as it was typed.
+    pub command: Vec<String>,
+    /// Every setting in force, by its config key, for the report.
+    pub effective_config: serde_json::Map<String, serde_json::Value>,
+    pub cores: Vec<CorePlan>,
+    pub producers: Vec<ProducerPlan>,
+    /// The processors that the metrics thread and the helpers may use; empty: anywhere.
+    pub free_cpus: Vec<usize>,
+    pub sink: SinkPlan,
+    pub payload: PayloadPlan,
+    pub phases: Vec<PhasePlan>,
+    /// The process's share of `--rate` in logical bytes a second, if there is one rate for the whole run.
+    pub rate_bytes_per_second: Option<u64>,
+    pub catch_up_ns: u64,
+    pub drain_timeout_ns: u64,
+    pub poll: Poll,
+    pub io: Io,
+    pub observe: ObservePlan,
+    /// What the user should know before the start, one line each.
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CorePlan {
+    /// The logical processor that the core's thread is pinned to.
+    pub cpu: usize,
+    /// Indices into `RunPlan::producers`, in lane order.
+    pub producers: Vec<usize>,
+    /// Bytes of payload ring for each lane of this core.
+    pub ring_bytes_per_lane: u64,
+}
+
+/// One logical stream of records.
+#[derive(Clone, Debug)]
+pub struct ProducerPlan {
+    /// Unique in the fleet: shard index × parallel + position.
+    pub id: u32,
+    /// Index into `RunPlan::cores`.
+    pub core: usize,
+    /// Index into `SinkPlan::targets`.
+    pub target: usize,
+    /// This producer's part of each phase, same order as `RunPlan::phases`.
+    pub schedule: Vec<PhaseShare>,
+    /// How far its schedule is shifted, so that producers do not send in step.
+    pub stagger_ns: u64,
+    /// It stops offering after so many records, or wire bytes; `u64::MAX`: no limit.
+    pub records_max: u64,
+    pub bytes_max: u64,
+    /// Where a file target puts this producer; `None` for other targets.
+    pub file: Option<FilePlan>,
+}
+
+/// A stage of the run. The warm-up, where there is one, is the first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PhasePlan {
+    /// `u64::MAX`: until a limit or a signal.
+    pub duration_ns: u64,
+    pub warmup: bool,
+    /// Each record stands for so many of its size (`--mode sampled`); else 1.
+    pub weight: u64,
+    /// The process's rate of this phase in logical bytes a second.
+    pub rate_bytes_per_second: Option<u64>,
+}
+
+/// One producer's part of a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhaseShare {
+    pub duration_ns: u64,
+    pub warmup: bool,
+    pub weight: u64,
+    pub schedule: Schedule,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// As fast as the target takes it.
+    Unlimited,
+    Steady {
+        rate: WireRate,
+    },
+    /// Full speed for `on_ns`, silence for `off_ns`. With a rate, the bytes of a whole cycle at that rate
+    /// fall due at the cycle's start.
+    Burst {
+        on_ns: u64,
+        off_ns: u64,
+        rate: Option<WireRate>,
+    },
+}
+
+/// Wire bytes a second as an exact fraction: logical bytes a second over the weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireRate {
+    pub logical_bytes_per_second: u64,
+    pub weight: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct SinkPlan {
+    pub kind: SinkKind,
+    /// The URLs as given, without user info or query, for labels and the report.
+    pub targets: Vec<String>,
+    pub block_bytes: u64,
+    pub queue_depth: usize,
+    pub linger_ns: u64,
+    pub confirmation: Confirmation,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkKind {
+    Null,
+    Stdout,
+    File,
+}
+
+/// What made a record "produced".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// The target said so: write completion, acknowledgement, 2xx.
+    Target,
+    /// The kernel accepted it; nothing further confirms.
+    Kernel,
+}
+
+/// One producer's files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FilePlan {
+    pub data: PathBuf,
+    pub manifest: PathBuf,
+    /// The audit log, where `--audit-every` is on.
+    pub log: Option<PathBuf>,
+    pub layout: FileLayout,
+    /// O_DIRECT, and the alignment it wants for address, length and offset (1 when off).
+    pub direct: bool,
+    pub align: u64,
+    pub fsync: Fsync,
+    /// Kept free on the file system.
+    pub min_free_bytes: u64,
+    /// Existing data of other runs may go.
+    pub overwrite: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileLayout {
+    /// Appended, rotated before a record would pass `limit_bytes`; `retain` rotated files are kept.
+    Rotating { limit_bytes: u64, retain: Option<u64> },
+    /// A ring of `capacity_bytes`, overwritten in place. The lap, a whole number of payload periods, may be shorter.
+    Ring { capacity_bytes: u64 },
+    /// A block device or special file: written from its start, never created, truncated or rotated.
+    Device { capacity_bytes: u64 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    Never,
+    End,
+    Each,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    Busy,
+    Adaptive,
+}
+
+/// The back end in force, resolved by trying it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    Uring,
+    Syscall,
+}
+
+#[derive(Clone, Debug)]
+pub struct PayloadPlan {
+    pub source: PayloadSource,
+    pub seed: u64,
+    pub annotate: Annotate,
+    /// SipHash key, from `--sign-key`.
+    pub sign_key: Option<[u8; 16]>,
+}
+
+#[derive(Clone, Debug)]
+pub enum PayloadSource {
+    /// Seeded random bytes; record sizes uniform in the range (header included).
+    Random { bytes_min: u64, bytes_max: u64, compressibility: f64 },
+    /// Files replayed in order, each record at its own length.
+    Templates(Arc<[TemplateFile]>),
+}
+
+#[derive(Clone, Debug)]
+pub struct TemplateFile {
+    pub name: String,
+    pub bytes: Arc<[u8]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Annotate {
+    /// Facts in the payload: record header or template slots.
+    Payload,
+    /// Nowhere.
+    Off,
+}
+
+#[derive(Clone, Debug)]
+pub struct ObservePlan {
+    pub metrics_addr: Option<SocketAddr>,
+    pub metrics_hold_ns: u64,
+    pub log_format: LogFormat,
+    pub stats_interval_ns: u64,
+    pub report: Option<ReportTarget>,
+    /// One audit line every so many records; 0: off.
+    pub audit_every: u64,
+    pub slo: Vec<Slo>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReportTarget {
+    Stdout,
+    File(PathBuf),
+}
+
+/// A threshold on the result, e.g. `p99<5ms`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slo {
+    pub expression: String,
+    pub metric: SloMetric,
+    pub comparison: Comparison,
+    /// Seconds, bytes a second, records a second or a count, as the metric says.
+    pub threshold: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SloMetric {
+    /// Response time at this quantile, in seconds; 1.0 is the maximum.
+    ResponseQuantile(OrderedQuantile),
+    /// Bytes a second.
+    Rate,
+    RecordsPerSecond,
+    /// Failed and uncertain records.
+    Errors,
+    NotSent,
+}
+
+/// A quantile in parts per million, so that it compares exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderedQuantile(pub u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    Less,
+    LessOrEqual,
+    Equal,
+    GreaterOrEqual,
+    Greater,
+}

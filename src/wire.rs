@@ -1,0 +1,3 @@
+//! Bytes in, bytes out, no I/O.
+
+pub mod crc32c;

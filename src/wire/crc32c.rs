@@ -1,0 +1,101 @@
+//! CRC32C by linearity: what a change of a few bytes does to the checksum of a whole record, at a cost
+//! that does not depend on the record.
+//!
+//! A CRC register is a polynomial over GF(2) modulo the Castagnoli polynomial (reflected bit order). The
+//! *remainder* of bytes here is the register after them, started at zero and without the final inversion:
+//! it is linear, `remainder(a ^ b) = remainder(a) ^ remainder(b)` for equal lengths, and bytes followed by
+//! `n` zero bytes have the remainder `multiply(remainder(bytes), shift(n))`.
+//!
+//! Method: Gopal et al., "Fast CRC Computation for iSCSI Polynomial Using CRC32 Instruction" (Intel, 2011).
+
+use crate::sys::crc::{self, multiply_portable};
+
+/// x^0 in reflected order.
+const ONE: u32 = 0x8000_0000;
+/// x^8 in reflected order: the effect of one zero byte.
+const X8: u32 = 0x0080_0000;
+
+/// The checksum as every protocol means it (init and final inversion included).
+#[inline]
+pub fn checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes)
+}
+
+/// The checksum of what `crc` covers followed by `bytes`.
+#[inline]
+pub fn append(crc: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc, bytes)
+}
+
+/// The remainder of `bytes`: linear, started at zero, no inversion.
+#[inline]
+pub fn remainder(bytes: &[u8]) -> u32 {
+    !crc32c::crc32c_append(!0, bytes)
+}
+
+/// The remainder of four little-endian words, as the stamping of a record header needs it.
+#[inline]
+pub fn remainder_words(words: [u64; 4]) -> u32 {
+    crc::remainder_words(words)
+}
+
+/// The product of two polynomials modulo Castagnoli's.
+#[inline]
+pub fn multiply(a: u32, b: u32) -> u32 {
+    crc::multiply(a, b)
+}
+
+/// `x^(8 * bytes)`: multiply a remainder by it to move its bytes that far from the end.
+pub fn shift(bytes: u64) -> u32 {
+    let mut power = X8;
+    let mut result = ONE;
+    let mut left = bytes;
+    while left > 0 {
+        if left & 1 == 1 {
+            result = multiply_portable(result, power);
+        }
+        power = multiply_portable(power, power);
+        left >>= 1;
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_check_value_of_rfc_3720() {
+        assert_eq!(checksum(b"123456789"), 0xe306_9283);
+        assert_eq!(checksum(&[0; 32]), 0x8a91_36aa);
+    }
+
+    proptest! {
+        #[test]
+        fn multiplication_agrees_with_the_portable_one(a: u32, b: u32) {
+            prop_assert_eq!(multiply(a, b), multiply_portable(a, b));
+        }
+
+        #[test]
+        fn a_patched_checksum_equals_a_full_one(
+            bytes in proptest::collection::vec(any::<u8>(), 1..5000),
+            patch in proptest::collection::vec(any::<u8>(), 1..40),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let mut patched = bytes.clone();
+            let at = at.index(bytes.len());
+            let end = (at + patch.len()).min(bytes.len());
+            let delta: Vec<u8> = (at..end).map(|i| bytes[i] ^ patch[i - at]).collect();
+            patched[at..end].copy_from_slice(&patch[..end - at]);
+            let moved = multiply(remainder(&delta), shift((bytes.len() - end) as u64));
+            prop_assert_eq!(checksum(&bytes) ^ moved, checksum(&patched));
+        }
+
+        #[test]
+        fn words_and_bytes_have_the_same_remainder(words: [u64; 4]) {
+            let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            prop_assert_eq!(remainder_words(words), remainder(&bytes));
+        }
+    }
+}
