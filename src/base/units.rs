@@ -99,7 +99,8 @@ pub fn format_rate_short(bytes_per_second: f64) -> String {
 /// `16 GiB` where the count is a round binary number, else `50 MB`.
 pub fn format_size(bytes: u64) -> String {
     for (shift, name) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        if bytes >= 1 << shift && bytes % (1 << (shift - 3)) == 0 {
+        let fits = bytes >= 1 << shift && bytes >> shift < 1024;
+        if fits && bytes.is_multiple_of(1 << (shift - 3)) {
             return format!("{} {name}", trimmed(bytes as f64 / (1u64 << shift) as f64));
         }
     }
