@@ -40,6 +40,7 @@ fields! {
     CatchUpRecords "catch_up_records" "Records sent later than one linger after they were due";
     Retries "retries" "Blocks sent again";
     InFlightBytes "in_flight_bytes" "Payload bytes submitted and not yet answered (a gauge)";
+    InFlightRecords "in_flight_records" "Records submitted and not yet answered (a gauge)";
     ErrorIo "error_io" "Records failed: the device or file system reported an error";
     ErrorNoSpace "error_no_space" "Records failed: no space left, or a quota or file size limit";
     ErrorClosed "error_closed" "Records failed: the reader or peer closed";
@@ -74,6 +75,11 @@ impl Counts {
     #[inline]
     pub fn add(&mut self, field: Field, amount: u64) {
         self.0[field as usize] += amount;
+    }
+
+    #[inline]
+    pub fn subtract(&mut self, field: Field, amount: u64) {
+        self.0[field as usize] -= amount;
     }
 
     #[inline]

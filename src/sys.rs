@@ -1,3 +1,10 @@
 //! The only room with unsafe code: what the kernel and the processor offer, behind safe functions.
 
+pub mod blocking;
 pub mod crc;
+pub mod file;
+pub mod pipe;
+pub mod process;
+pub mod region;
+pub mod ring;
+pub mod uring;

@@ -1,0 +1,356 @@
+//! The hot loop of one core. Each turn: read the clock, feed every lane what is due, submit once, reap, publish.
+//!
+//! The loop runs at its own pace: completions free memory and fill the books, but never decide what is sent.
+
+pub mod tally;
+
+use crate::base::clock::Clock;
+use crate::base::limits;
+use crate::counters::{CoreEnd, Field, LiveCore, Stage};
+use crate::pace::{Grant, Pacer};
+use crate::payload::{Block, Payload};
+use crate::sink::{Done, Ending, LaneClose, Rest, Sink};
+use crate::sys::ring::{Ring, Wait};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use tally::Tally;
+
+/// How often the live cells are brought up to date.
+const PUBLISH_NS: u64 = 50_000;
+/// A turn longer than this, waits aside, counts as a gap.
+const GAP_NS: u64 = 1_000_000;
+/// Bytes that one lane may offer in one turn, so that its turn stays short.
+const TURN_BYTES: u64 = 1 << 20;
+/// Records that go out this much later than due are catch-up even where blocks fill slowly.
+const LATE_NS_MAX: u64 = 1_000_000;
+/// The longest that an adaptive core spins before a due time, to be punctual.
+const SPIN_NS_MAX: u64 = 60_000;
+const SPIN_NS_MIN: u64 = 5_000;
+
+/// One producer on this core.
+pub struct Lane {
+    pub pacer: Pacer,
+    pub payload: Payload,
+    /// Records and bytes it may still offer.
+    pub records_left: u64,
+    pub bytes_left: u64,
+    pub finished: bool,
+}
+
+/// What a core thread needs; see the module.
+pub struct Core<'a, R, S, C> {
+    pub ring: R,
+    pub sink: S,
+    pub clock: C,
+    pub lanes: Vec<Lane>,
+    pub tally: Tally,
+    pub live: Arc<LiveCore>,
+    /// Somebody wants the run to end in order.
+    pub stop: &'a AtomicBool,
+    pub block_bytes: u64,
+    pub linger_ns: u64,
+    pub drain_timeout_ns: u64,
+    pub adaptive: bool,
+    /// Clock reading at the barrier.
+    pub epoch_ns: u64,
+    pub done: Vec<Done>,
+    pub pulse: Pulse,
+}
+
+/// What the loop remembers of its own rhythm.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    published_ns: u64,
+    /// How late the kernel wakes this thread, smoothed.
+    oversleep_ns: u64,
+    ended_by: Option<String>,
+}
+
+/// What feeding the lanes came to.
+struct Fed {
+    /// Something was offered.
+    offered: bool,
+    /// Something was due, but its sink had no room.
+    full: bool,
+    /// When the next thing is to be offered.
+    wake_ns: u64,
+}
+
+impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
+    /// Runs from the barrier to the last completion. `close` follows.
+    pub fn run(&mut self) {
+        self.live.enter_stage(Stage::Running);
+        let mut now_ns = self.now();
+        while !self.finished(now_ns) {
+            now_ns = self.turn(now_ns);
+        }
+        self.live.enter_stage(Stage::Draining);
+        self.drain(now_ns);
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.now_ns().saturating_sub(self.epoch_ns)
+    }
+
+    /// One turn; returns the time of its end, which is the start of the next.
+    fn turn(&mut self, now_ns: u64) -> u64 {
+        let mut fed = Fed { offered: false, full: false, wake_ns: u64::MAX };
+        for lane in 0..self.lanes.len() {
+            self.feed(lane, now_ns, &mut fed);
+        }
+        let wait = self.wait(&fed, now_ns);
+        let fed_ns = self.now();
+        self.submit(wait);
+        let submitted_ns = self.now();
+        let reaped = self.reap(submitted_ns);
+        if submitted_ns.saturating_sub(self.pulse.published_ns) >= PUBLISH_NS {
+            self.publish(submitted_ns);
+        }
+        self.account(now_ns, fed_ns, submitted_ns, wait, &fed, reaped);
+        submitted_ns
+    }
+
+    /// Offers what is due on one lane, up to a turn's worth.
+    fn feed(&mut self, at: usize, now_ns: u64, fed: &mut Fed) {
+        self.give_up_expired(at, now_ns);
+        let mut turn_bytes = 0;
+        while turn_bytes < TURN_BYTES && !self.lanes[at].finished {
+            let lane = &mut self.lanes[at];
+            let grant = lane.pacer.grant(now_ns);
+            if grant.budget_bytes == 0 {
+                let next_ns = lane.pacer.next_due_ns(now_ns).unwrap_or(u64::MAX);
+                fed.wake_ns = fed.wake_ns.min(next_ns);
+                return;
+            }
+            let room = self.sink.room(&mut self.ring, at, lane.payload.next_length());
+            let records_left = lane.records_left.min(records_in(lane.bytes_left, &lane.payload));
+            let Some(run) = lane.payload.run(grant.budget_bytes, room.min(self.block_bytes), records_left) else {
+                fed.full = true;
+                return;
+            };
+            let hold_ns = hold_until(&grant, self.linger_ns, self.block_bytes);
+            // Waiting is only worth it if another record falls due before the wait is over.
+            let next_ns = grant.first_due_ns + grant.spread.offset_ns(run.bytes);
+            if grant.paced && !run.full && now_ns < hold_ns && next_ns <= hold_ns {
+                fed.wake_ns = fed.wake_ns.min(hold_ns);
+                return;
+            }
+            let block = block_for(&grant, now_ns);
+            let slot = lane.payload.begin(self.ring.memory(), run, block);
+            lane.pacer.take(run.bytes);
+            lane.records_left -= run.records;
+            lane.bytes_left = lane.bytes_left.saturating_sub(run.bytes);
+            let late_ns = (grant.spread.offset_ns(self.block_bytes) + SPIN_NS_MIN).min(LATE_NS_MAX);
+            self.tally.submitted(at, lane.payload.block(slot), late_ns);
+            self.sink.offer(&mut self.ring, at, slot, &lane.payload, grant.paced && !run.full);
+            turn_bytes += run.bytes;
+            fed.offered = true;
+        }
+    }
+
+    /// What fell due longer ago than the catch-up allows becomes "not sent".
+    fn give_up_expired(&mut self, at: usize, now_ns: u64) {
+        loop {
+            let expired = self.lanes[at].pacer.expired_bytes(now_ns);
+            if expired == 0 || !self.give_up(at, now_ns, expired) {
+                return;
+            }
+        }
+    }
+
+    /// Books the records that start within the next `bytes` of the oldest phase as not sent; false: there are none.
+    fn give_up(&mut self, at: usize, now_ns: u64, bytes: u64) -> bool {
+        let lane = &mut self.lanes[at];
+        let warmup = lane.pacer.due(now_ns).warmup;
+        let (due, due_bytes) = lane.payload.records_within(bytes);
+        let records = due.min(lane.records_left).min(records_in(lane.bytes_left, &lane.payload));
+        lane.pacer.skip(due_bytes);
+        lane.records_left -= records;
+        lane.bytes_left = lane.bytes_left.saturating_sub(due_bytes);
+        self.tally.not_sent(at, warmup, records);
+        records > 0
+    }
+
+    /// Whether every lane has offered all it will.
+    fn finished(&mut self, now_ns: u64) -> bool {
+        let stopped = self.stop.load(Relaxed);
+        let mut all = true;
+        for at in 0..self.lanes.len() {
+            let lane = &mut self.lanes[at];
+            let late = now_ns >= lane.pacer.ends_at_ns().saturating_add(limits::FINISH_GRACE_NS);
+            let spent = lane.records_left == 0 || lane.bytes_left == 0 || lane.pacer.ended(now_ns);
+            if !lane.finished && (stopped || late || spent) {
+                lane.finished = true;
+                self.give_up_backlog(at, now_ns);
+            }
+            all &= self.lanes[at].finished;
+        }
+        all
+    }
+
+    /// Everything that is due and was not submitted, at a lane's end.
+    fn give_up_backlog(&mut self, at: usize, now_ns: u64) {
+        loop {
+            let grant = self.lanes[at].pacer.due(now_ns);
+            if !grant.paced || grant.budget_bytes == 0 || !self.give_up(at, now_ns, grant.budget_bytes) {
+                break;
+            }
+        }
+        self.tally.backlog(at, 0);
+    }
+
+    /// Busy cores never wait. Adaptive ones do when nothing is due or nothing fits.
+    fn wait(&self, fed: &Fed, now_ns: u64) -> Wait {
+        if !self.adaptive || fed.offered {
+            return Wait::No;
+        }
+        let spin_ns = (2 * self.pulse.oversleep_ns).clamp(SPIN_NS_MIN, SPIN_NS_MAX);
+        let left_ns = fed.wake_ns.saturating_sub(now_ns).min(limits::WAIT_NS_MAX + spin_ns);
+        match left_ns.saturating_sub(spin_ns) {
+            0 => Wait::No,
+            ns => Wait::ForNs(ns),
+        }
+    }
+
+    fn submit(&mut self, wait: Wait) {
+        if let Err(error) = self.sink.submit(&mut self.ring, wait) {
+            self.end_run(format!("submitting to the kernel failed: {error}"));
+        }
+        match self.sink.ending() {
+            None => {}
+            Some(Ending::Closed) => self.stop.store(true, Relaxed),
+            Some(Ending::Broken(why)) => self.end_run(why),
+        }
+    }
+
+    fn end_run(&mut self, why: String) {
+        self.stop.store(true, Relaxed);
+        self.pulse.ended_by.get_or_insert(why);
+    }
+
+    /// Hands finished blocks to the books; true: there were some.
+    fn reap(&mut self, now_ns: u64) -> bool {
+        self.sink.reap(&mut self.ring, now_ns, &mut self.done);
+        let any = !self.done.is_empty();
+        for done in self.done.drain(..) {
+            let payload = &mut self.lanes[done.lane as usize].payload;
+            let block = *payload.block(done.slot);
+            let produced = payload.records_in(&block, done.bytes);
+            self.tally.done(&block, produced, &done, now_ns);
+            payload.release(done.slot);
+        }
+        any
+    }
+
+    fn publish(&mut self, now_ns: u64) {
+        self.pulse.published_ns = now_ns;
+        self.live.beat(self.clock.now_ns());
+        for (at, lane) in self.lanes.iter_mut().enumerate().filter(|(_, lane)| !lane.finished) {
+            let (due, _) = lane.payload.records_within(lane.pacer.backlog_bytes(now_ns));
+            self.tally.backlog(at, due.min(lane.records_left));
+        }
+        self.tally.publish(now_ns);
+    }
+
+    /// Where the turn's time went.
+    fn account(&mut self, from_ns: u64, fed_ns: u64, to_ns: u64, wait: Wait, fed: &Fed, reaped: bool) {
+        let time = &mut self.tally.time;
+        let (feeding, kernel) = (fed_ns - from_ns, to_ns - fed_ns);
+        time.turns += 1;
+        let mut gap_ns = feeding + kernel;
+        match wait {
+            Wait::ForNs(asked) => {
+                if !reaped && kernel > asked {
+                    self.pulse.oversleep_ns = (7 * self.pulse.oversleep_ns + (kernel - asked)) / 8;
+                }
+                gap_ns = feeding + kernel.saturating_sub(asked);
+                *(if fed.full { &mut time.target_full_ns } else { &mut time.idle_ns }) += feeding + kernel;
+            }
+            Wait::No if fed.offered || reaped => {
+                time.work_ns += feeding;
+                time.kernel_ns += kernel;
+            }
+            Wait::No => *(if fed.full { &mut time.target_full_ns } else { &mut time.idle_ns }) += feeding + kernel,
+        }
+        time.gap_max_ns = time.gap_max_ns.max(gap_ns);
+        if gap_ns > GAP_NS {
+            time.stolen_ns += gap_ns;
+        }
+    }
+
+    /// Waits for what is in flight; what is not answered in time is uncertain.
+    fn drain(&mut self, from_ns: u64) {
+        let deadline_ns = from_ns.saturating_add(self.drain_timeout_ns);
+        let mut now_ns = from_ns;
+        while self.lanes.iter().any(|lane| lane.payload.unreleased().next().is_some()) && now_ns < deadline_ns {
+            self.sink.flush(&mut self.ring);
+            let wait = if self.adaptive { Wait::ForNs(limits::WAIT_NS_MAX) } else { Wait::No };
+            self.submit(wait);
+            now_ns = self.now();
+            self.reap(now_ns);
+            self.publish_if_due(now_ns);
+        }
+        for at in 0..self.lanes.len() {
+            let slots: Vec<u32> = self.lanes[at].payload.unreleased().collect();
+            for slot in slots {
+                self.done.push(Done { lane: at as u32, slot, bytes: 0, rest: Rest::Uncertain(Field::ErrorTimeout) });
+            }
+        }
+        self.reap(now_ns);
+    }
+
+    fn publish_if_due(&mut self, now_ns: u64) {
+        if now_ns.saturating_sub(self.pulse.published_ns) >= PUBLISH_NS {
+            self.publish(now_ns);
+        }
+    }
+
+    /// Final fsync and manifests; the core's last words.
+    pub fn close(mut self) -> CoreEnd {
+        self.live.enter_stage(Stage::Syncing);
+        let started_ns = self.now();
+        let mut kept = Vec::new();
+        for at in 0..self.lanes.len() {
+            let missing = self.tally.missing(at).to_vec();
+            let end = LaneClose { missing, next_sequence: self.lanes[at].payload.next_sequence() };
+            match self.sink.close(&mut self.ring, at, &end) {
+                Ok(lane) => kept.push(lane.first_sequence),
+                Err(fatal) => {
+                    kept.push(None);
+                    self.end_run(fatal.what);
+                }
+            }
+        }
+        let ended_ns = self.now();
+        let mut end = self.tally.finish(ended_ns);
+        end.fsync_ns = ended_ns - started_ns;
+        end.ended_by = self.pulse.ended_by.take();
+        for (lane, kept) in end.lanes.iter_mut().zip(kept) {
+            lane.retained_first_sequence = kept;
+        }
+        self.live.enter_stage(Stage::Done);
+        end
+    }
+}
+
+/// A partial block waits for more until its first record is one linger old, or the block could have filled.
+fn hold_until(grant: &Grant, linger_ns: u64, block_bytes: u64) -> u64 {
+    grant.first_due_ns + linger_ns.min(grant.spread.offset_ns(block_bytes))
+}
+
+fn block_for(grant: &Grant, now_ns: u64) -> Block {
+    Block {
+        first_due_ns: grant.first_due_ns,
+        spread: grant.spread,
+        submit_ns: now_ns,
+        weight: grant.weight,
+        warmup: grant.warmup,
+        paced: grant.paced,
+        ..Block::default()
+    }
+}
+
+/// Records that may still start before a limit in bytes is reached.
+fn records_in(bytes_left: u64, payload: &Payload) -> u64 {
+    if bytes_left == u64::MAX { u64::MAX } else { payload.records_within(bytes_left).0 }
+}

@@ -1,0 +1,239 @@
+//! One core's books. Every record that was offered passes through here exactly once on its way to an end.
+
+use crate::base::limits;
+use crate::counters::{CoreEnd, Counts, Field, LaneEnd, LiveCore, LoopTime, Snapshot};
+use crate::payload::Block;
+use crate::sink::{Done, Rest};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use std::sync::Arc;
+
+/// The queues between a core and the metrics thread.
+pub struct SnapshotQueues {
+    pub full: Sender<Box<Snapshot>>,
+    pub empty: Receiver<Box<Snapshot>>,
+}
+
+/// Counts, missing sequences and the first measured sequence of one lane.
+struct LaneBook {
+    warm: Counts,
+    measured: Counts,
+    sequences: Option<(u64, u64)>,
+    missing: Vec<(u64, u64)>,
+    missing_truncated: bool,
+    /// Due, neither submitted nor given up; shown as offered.
+    backlog_records: u64,
+}
+
+/// See the module.
+pub struct Tally {
+    live: Arc<LiveCore>,
+    books: Vec<LaneBook>,
+    open: Box<Snapshot>,
+    queues: SnapshotQueues,
+    next_snapshot_ns: u64,
+    pub time: LoopTime,
+}
+
+impl Tally {
+    pub fn new(core: usize, live: Arc<LiveCore>, warmup: bool, queues: SnapshotQueues) -> Self {
+        let book = || LaneBook {
+            warm: Counts::default(),
+            measured: Counts::default(),
+            sequences: None,
+            missing: Vec::with_capacity(limits::MISSING_RANGES_MAX),
+            missing_truncated: false,
+            backlog_records: 0,
+        };
+        let books: Vec<_> = live.lanes.iter().map(|_| book()).collect();
+        let open = Snapshot::preallocated(core, books.len(), warmup);
+        let next_snapshot_ns = limits::SNAPSHOT_INTERVAL_NS;
+        Self { live, books, open, queues, next_snapshot_ns, time: LoopTime::default() }
+    }
+
+    fn counts(&mut self, lane: usize, warmup: bool) -> &mut Counts {
+        let book = &mut self.books[lane];
+        if warmup { &mut book.warm } else { &mut book.measured }
+    }
+
+    /// A block was handed to the sink. `late_after_ns`: records older than this count as catch-up.
+    pub fn submitted(&mut self, lane: usize, block: &Block, late_after_ns: u64) {
+        if !block.warmup {
+            let last = block.first_sequence + block.records - 1;
+            let sequences = &mut self.books[lane].sequences;
+            *sequences = Some((sequences.map_or(block.first_sequence, |(first, _)| first), last));
+        }
+        let counts = self.counts(lane, block.warmup);
+        counts.add(Field::RecordsSubmitted, block.records);
+        counts.add(Field::BytesSubmitted, block.bytes);
+        counts.add(Field::WireBytes, block.bytes);
+        counts.add(Field::InFlightBytes, block.bytes);
+        counts.add(Field::InFlightRecords, block.records);
+        if !block.paced {
+            return;
+        }
+        let mut late = 0;
+        let latencies = latencies(&mut self.open, block.warmup);
+        for (due_ns, records) in due_points(block) {
+            let lateness_ns = block.submit_ns.saturating_sub(due_ns);
+            latencies.lateness.saturating_record_n(lateness_ns, records);
+            late += if lateness_ns > late_after_ns { records } else { 0 };
+        }
+        self.counts(lane, block.warmup).add(Field::CatchUpRecords, late);
+    }
+
+    /// A block came to its end at `now_ns`; its first so many records (and their bytes) were produced.
+    pub fn done(&mut self, block: &Block, (produced, produced_bytes): (u64, u64), done: &Done, now_ns: u64) {
+        let lane = done.lane as usize;
+        let counts = self.counts(lane, block.warmup);
+        counts.subtract(Field::InFlightBytes, block.bytes);
+        counts.subtract(Field::InFlightRecords, block.records);
+        counts.add(Field::RecordsProduced, produced);
+        counts.add(Field::BytesProduced, produced_bytes);
+        counts.add(Field::LogicalBytesProduced, produced_bytes * block.weight);
+        let rest = block.records - produced;
+        if rest > 0 {
+            let (field, kind) = match done.rest {
+                Rest::Failed(kind) => (Field::RecordsFailed, Some(kind)),
+                Rest::Uncertain(kind) => (Field::RecordsUncertain, Some(kind)),
+                Rest::NotSent => (Field::RecordsNotSent, None),
+            };
+            counts.add(field, rest);
+            if let Some(kind) = kind {
+                counts.add(kind, rest);
+            }
+            let first = block.first_sequence + produced;
+            self.miss(lane, first, block.first_sequence + block.records - 1);
+        }
+        self.record_latencies(block, produced, now_ns);
+    }
+
+    fn record_latencies(&mut self, block: &Block, produced: u64, now_ns: u64) {
+        let service_ns = now_ns.saturating_sub(block.submit_ns);
+        let latencies = latencies(&mut self.open, block.warmup);
+        latencies.service.saturating_record_n(service_ns, produced);
+        if !block.paced {
+            latencies.response.saturating_record_n(service_ns, produced);
+            return;
+        }
+        let mut left = produced;
+        for (due_ns, records) in due_points(block) {
+            let records = records.min(left);
+            left -= records;
+            latencies.response.saturating_record_n(now_ns.saturating_sub(due_ns), records);
+        }
+    }
+
+    /// Sequences that will not be produced, in ascending order for most targets; merged with what they touch.
+    fn miss(&mut self, lane: usize, first: u64, last: u64) {
+        let book = &mut self.books[lane];
+        let at = book.missing.partition_point(|range| range.1.saturating_add(1) < first);
+        match book.missing.get_mut(at) {
+            Some(range) if range.0 <= last.saturating_add(1) => {
+                *range = (range.0.min(first), range.1.max(last));
+            }
+            _ if book.missing.len() < limits::MISSING_RANGES_MAX => book.missing.insert(at, (first, last)),
+            _ => book.missing_truncated = true,
+        }
+    }
+
+    /// Records that fell due and will never be submitted.
+    pub fn not_sent(&mut self, lane: usize, warmup: bool, records: u64) {
+        self.counts(lane, warmup).add(Field::RecordsNotSent, records);
+    }
+
+    /// Records that are due and still wait; they show as offered.
+    pub fn backlog(&mut self, lane: usize, records: u64) {
+        self.books[lane].backlog_records = records;
+    }
+
+    pub fn missing(&self, lane: usize) -> &[(u64, u64)] {
+        &self.books[lane].missing
+    }
+
+    /// Brings the offered counts up to date: every record that was submitted or given up, and those due.
+    fn settle_offered(&mut self) {
+        const ENDS: [Field; 5] = [
+            Field::RecordsProduced,
+            Field::RecordsFailed,
+            Field::RecordsUncertain,
+            Field::RecordsNotSent,
+            Field::InFlightRecords,
+        ];
+        for book in &mut self.books {
+            for counts in [&mut book.warm, &mut book.measured] {
+                let offered = ENDS.iter().map(|field| counts.get(*field)).sum();
+                counts.set(Field::RecordsOffered, offered);
+            }
+            book.measured.add(Field::RecordsOffered, book.backlog_records);
+        }
+    }
+
+    /// Publishes the live cells, and a snapshot when its time has come and an empty one is at hand.
+    pub fn publish(&mut self, now_ns: u64) {
+        self.settle_offered();
+        for (book, live) in self.books.iter().zip(&self.live.lanes) {
+            let mut all = book.measured;
+            all.merge(&book.warm);
+            live.publish(&all);
+        }
+        if now_ns >= self.next_snapshot_ns
+            && let Ok(empty) = self.queues.empty.try_recv()
+        {
+            let full = std::mem::replace(&mut self.open, empty);
+            self.next_snapshot_ns = (now_ns / limits::SNAPSHOT_INTERVAL_NS + 1) * limits::SNAPSHOT_INTERVAL_NS;
+            self.send(full, now_ns, false);
+        }
+    }
+
+    fn send(&mut self, mut snapshot: Box<Snapshot>, now_ns: u64, last: bool) {
+        snapshot.at_ns = now_ns;
+        snapshot.last = last;
+        snapshot.loop_time = self.time;
+        self.time.gap_max_ns = 0;
+        for (at, book) in self.books.iter().enumerate() {
+            snapshot.warm[at] = book.warm;
+            snapshot.measured[at] = book.measured;
+        }
+        match self.queues.full.try_send(snapshot) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => unreachable!("the queue holds all snapshots that exist"),
+        }
+    }
+
+    /// The last snapshot, and what the lanes' ends are.
+    pub fn finish(mut self, now_ns: u64) -> CoreEnd {
+        self.settle_offered();
+        self.publish(now_ns);
+        let empty = Snapshot::preallocated(self.open.core, 0, false);
+        let full = std::mem::replace(&mut self.open, empty);
+        self.send(full, now_ns, true);
+        let ids = self.live.producer_ids.clone();
+        let lane = |(book, producer_id): (LaneBook, u32)| LaneEnd {
+            producer_id,
+            sequences: book.sequences,
+            retained_first_sequence: None,
+            missing: book.missing,
+            missing_truncated: book.missing_truncated,
+        };
+        CoreEnd { lanes: self.books.into_iter().zip(ids).map(lane).collect(), ended_ns: now_ns, ..CoreEnd::default() }
+    }
+}
+
+fn latencies(open: &mut Snapshot, warmup: bool) -> &mut crate::counters::Latencies {
+    match &mut open.warm_latencies {
+        Some(warm) if warmup => warm,
+        _ => &mut open.measured_latencies,
+    }
+}
+
+/// Up to 16 due times of a block and how many records each stands for.
+fn due_points(block: &Block) -> impl Iterator<Item = (u64, u64)> + use<> {
+    let points = block.records.min(limits::DUE_SAMPLES_PER_BLOCK);
+    let (records, bytes, first, spread) = (block.records, block.bytes, block.first_due_ns, block.spread);
+    (0..points).map(move |at| {
+        let (from, to) = (at * records / points, (at + 1) * records / points);
+        // The middle of the stretch stands for it.
+        let middle = (from + to - 1) * bytes / (2 * records);
+        (first + spread.offset_ns(middle), to - from)
+    })
+}

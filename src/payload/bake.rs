@@ -1,0 +1,164 @@
+//! Before the barrier: where each record of a ring lies, and its constant bytes.
+
+use super::template::{Facts, Template};
+use super::{HeadBake, Payload, Stamper, Starts, random};
+use crate::base::fatal::Fatal;
+use crate::manifest::RecordFormat;
+use crate::plan::{Annotate, PayloadPlan, PayloadSource};
+use crate::record::{CRC_OFFSET, HEADER_BYTES, Header, STAMP_END};
+use crate::wire::crc32c;
+
+/// What a producer's records say of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Who<'a> {
+    pub run_id: &'a str,
+    pub run_id_hash: u64,
+    pub producer_id: u32,
+}
+
+/// The records of one ring before they have an address.
+pub struct Draft {
+    starts: Starts,
+    templates: Vec<Template>,
+    /// Records start with the 64-byte header.
+    headed: bool,
+    zero_fraction: f64,
+}
+
+impl Draft {
+    /// Lays out at most `ring_bytes` of records, but at least one (of templates: one of each). A fixed size
+    /// fills a whole number of `block_bytes` where it can.
+    pub fn new(plan: &PayloadPlan, producer_id: u32, ring_bytes: u64, block_bytes: u64) -> Result<Self, Fatal> {
+        let annotated = plan.annotate == Annotate::Payload;
+        match &plan.source {
+            PayloadSource::Random { bytes_min, bytes_max, compressibility } => {
+                let starts = if bytes_min == bytes_max {
+                    fixed(*bytes_min, ring_bytes, block_bytes)
+                } else {
+                    varied(random::record_sizes(plan.seed, producer_id, *bytes_min, *bytes_max), 1, ring_bytes)
+                };
+                let mean = (bytes_min + bytes_max) / 2;
+                let zero_fraction = random::calibrate(plan.seed, mean, *compressibility).zero_fraction;
+                Ok(Self { starts, templates: Vec::new(), headed: annotated, zero_fraction })
+            }
+            PayloadSource::Templates(files) => {
+                let templates: Vec<Template> = files
+                    .iter()
+                    .map(|file| Template::parse(file, plan.annotate).map_err(|why| template_error(&file.name, &why)))
+                    .collect::<Result<_, _>>()?;
+                let headed = annotated && templates.iter().all(Template::is_opaque);
+                if annotated && !headed && templates.iter().any(Template::is_opaque) {
+                    let plain = templates.iter().position(Template::is_opaque).unwrap_or(0);
+                    let why = "it has no place for the facts, but other templates of the run have";
+                    return Err(template_error(&files[plain].name, why)
+                        .mend("put a placeholder such as {{sequence}} into it, or use --annotate off"));
+                }
+                let lengths: Vec<u64> = templates.iter().map(Template::length).collect();
+                let starts = if lengths.iter().all(|length| *length == lengths[0]) {
+                    let whole = lengths.len() as u64;
+                    let Starts::Fixed { length, count } = fixed(lengths[0], ring_bytes, lengths[0]) else { unreachable!() };
+                    Starts::Fixed { length, count: (count / whole).max(1) * whole }
+                } else {
+                    varied(lengths.iter().copied().cycle(), lengths.len(), ring_bytes)
+                };
+                Ok(Self { starts, templates, headed, zero_fraction: 0.0 })
+            }
+        }
+    }
+
+    /// Bytes of region that [`Self::bake`] fills.
+    pub fn bytes(&self) -> u64 {
+        self.starts.period_bytes()
+    }
+
+    pub fn starts(&self) -> &Starts {
+        &self.starts
+    }
+
+    /// How a reader finds and checks these records.
+    pub fn record_format(&self, plan: &PayloadPlan) -> RecordFormat {
+        match (plan.annotate, self.headed) {
+            (Annotate::Off, _) => RecordFormat::Opaque,
+            (Annotate::Payload, true) => RecordFormat::Header,
+            (Annotate::Payload, false) => {
+                RecordFormat::Slots { templates: self.templates.iter().map(Template::shape).collect() }
+            }
+        }
+    }
+
+    /// Writes every record into `ring`, which starts at `base` of the core's region.
+    pub fn bake(self, plan: &PayloadPlan, who: Who<'_>, base: usize, ring: &mut [u8], depth: usize) -> Payload {
+        let facts = Facts { run_id: who.run_id, run_id_hash: who.run_id_hash, producer_id: who.producer_id };
+        let mut bakes = Vec::new();
+        let mut slots = Vec::new();
+        for at in 0..self.starts.count() {
+            let record = &mut ring[self.starts.start(at) as usize..self.starts.start(at + 1) as usize];
+            let template = (!self.templates.is_empty()).then(|| &self.templates[at as usize % self.templates.len()]);
+            let body_from = if self.headed { HEADER_BYTES } else { 0 };
+            match template {
+                None => random::fill(plan.seed, who.producer_id, at, self.zero_fraction, &mut record[body_from..]),
+                Some(template) => {
+                    let baked = template.bake(&facts, record);
+                    if slots.len() < self.templates.len() {
+                        slots.push(baked);
+                    }
+                }
+            }
+            if self.headed {
+                bakes.push(bake_header(plan, who, record));
+            }
+        }
+        let stamper = match (plan.annotate, self.headed) {
+            (Annotate::Off, _) => Stamper::Nothing,
+            (_, true) => Stamper::Header { bakes: bakes.into(), sign_key: plan.sign_key },
+            (_, false) => Stamper::Slots(slots.into()),
+        };
+        Payload::new(base, self.starts, stamper, depth)
+    }
+}
+
+fn template_error(name: &str, why: &str) -> Fatal {
+    Fatal::usage(format!("--payload-template: {name}: {why}"))
+}
+
+fn bake_header(plan: &PayloadPlan, who: Who<'_>, record: &mut [u8]) -> HeadBake {
+    let header = Header {
+        flags: u8::from(plan.sign_key.is_some()) * crate::record::FLAG_SIGNED,
+        run_id: who.run_id_hash,
+        producer_id: who.producer_id,
+        record_length: record.len() as u32,
+        weight: 0,
+        sequence: 0,
+        timestamp_ns: 0,
+        signature: 0,
+        body_crc32c: crc32c::checksum(&record[HEADER_BYTES..]),
+        crc32c: 0,
+    };
+    record[..HEADER_BYTES].copy_from_slice(&header.encode());
+    let behind = record.len() - STAMP_END;
+    debug_assert!(record[CRC_OFFSET..HEADER_BYTES] == [0; 4]);
+    HeadBake { crc32c: crc32c::checksum(record), shift: crc32c::shift(behind as u64) }
+}
+
+fn fixed(length: u64, ring_bytes: u64, block_bytes: u64) -> Starts {
+    let per_block = (block_bytes / length).max(1);
+    let count = (ring_bytes / length).max(1);
+    let count = if count > per_block { count / per_block * per_block } else { count };
+    Starts::Fixed { length, count }
+}
+
+/// At least `least` records, then as many whole multiples of `least` as fit.
+fn varied(sizes: impl Iterator<Item = u64>, least: usize, ring_bytes: u64) -> Starts {
+    let mut starts = vec![0];
+    let mut end = 0;
+    for (at, size) in sizes.enumerate() {
+        if at >= least && end + size > ring_bytes {
+            break;
+        }
+        end += size;
+        starts.push(end);
+    }
+    let whole = (starts.len() - 1) / least * least;
+    starts.truncate(whole + 1);
+    Starts::Varied(starts.into())
+}

@@ -1,0 +1,273 @@
+//! The file keeper: one thread beside the cores that opens the next file before it is needed, renames and
+//! retires rotated ones, writes audit lines and watches the free space, so that no core ever waits for a
+//! directory.
+
+use super::open;
+use crate::plan::{FileLayout, FilePlan, Fsync};
+use crate::sys;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Orders that may wait; audit lines beyond are counted as dropped.
+const ORDERS_MAX: usize = 16_384;
+const FLOOR_CHECK: Duration = Duration::from_secs(1);
+
+/// What a core asks of the keeper. `lane` is the number that `Keeper::lane` gave.
+pub enum Order {
+    /// The active file becomes a rotated one and the prepared file the active one.
+    Switch { lane: usize, unix_ns: u64 },
+    /// The last write to a rotated file is done; it holds `length` bytes.
+    Retire { lane: usize, file: File, length: u64 },
+    Audit(AuditLine),
+}
+
+/// One record, for a human reader of the `.log`.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditLine {
+    pub lane: usize,
+    pub producer_id: u32,
+    pub sequence: u64,
+    pub timestamp_unix_ns: u64,
+    /// Of the record in its file.
+    pub offset: u64,
+    pub length: u64,
+    pub weight: u64,
+}
+
+/// A lane's side of the keeper.
+#[derive(Clone)]
+pub struct KeeperLane {
+    pub lane: usize,
+    orders: Sender<Order>,
+    next: Receiver<io::Result<File>>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl KeeperLane {
+    /// The file that is ready to follow the active one, once.
+    pub fn take_next(&self) -> Option<io::Result<File>> {
+        self.next.try_recv().ok()
+    }
+
+    /// False: the keeper cannot take it now; the core comes back in its next turn.
+    pub fn order(&self, order: Order) -> Result<(), Order> {
+        self.orders.try_send(order).map_err(|refused| refused.into_inner())
+    }
+
+    pub fn audit(&self, line: AuditLine) {
+        if self.orders.try_send(Order::Audit(line)).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// What the keeper says at the end.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct KeeperEnd {
+    pub audit_lines_dropped: u64,
+    /// The first thing that went wrong, in words for the user.
+    pub error: Option<String>,
+}
+
+/// The keeper before and while it runs.
+pub struct Keeper {
+    lanes: Vec<LaneFiles>,
+    orders: (Sender<Order>, Receiver<Order>),
+    dropped: Arc<AtomicU64>,
+}
+
+struct LaneFiles {
+    plan: FilePlan,
+    next: Sender<io::Result<File>>,
+    log: Option<BufWriter<File>>,
+    rotated: VecDeque<PathBuf>,
+}
+
+impl Keeper {
+    pub fn new() -> Self {
+        Self { lanes: Vec::new(), orders: bounded(ORDERS_MAX), dropped: Arc::default() }
+    }
+
+    /// Announces a lane whose files the keeper looks after.
+    pub fn lane(&mut self, plan: &FilePlan) -> KeeperLane {
+        let (sender, next) = bounded(1);
+        self.lanes.push(LaneFiles { plan: plan.clone(), next: sender, log: None, rotated: VecDeque::new() });
+        let lane = self.lanes.len() - 1;
+        KeeperLane { lane, orders: self.orders.0.clone(), next, dropped: self.dropped.clone() }
+    }
+
+    /// Starts the thread. `stop` ends the run in order, with a reason.
+    pub fn start(mut self, cpus: Vec<usize>, stop: impl Fn(&str) + Send + 'static) -> JoinHandle<KeeperEnd> {
+        // The cores' handles alone keep the queue open, so that the thread ends when the last one is gone.
+        self.orders.0 = bounded(0).0;
+        std::thread::Builder::new()
+            .name("file-keeper".into())
+            .spawn(move || {
+                if !cpus.is_empty() {
+                    sys::process::set_affinity(&cpus);
+                }
+                self.keep(stop)
+            })
+            .expect("the process may start threads")
+    }
+
+    fn keep(mut self, stop: impl Fn(&str)) -> KeeperEnd {
+        let mut end = KeeperEnd::default();
+        for lane in &mut self.lanes {
+            if let Err(error) = lane.begin() {
+                note(&mut end, &stop, format!("{}: {error}", lane.plan.data.display()));
+            }
+        }
+        let mut checked = Instant::now();
+        loop {
+            let order = self.orders.1.recv_timeout(FLOOR_CHECK.saturating_sub(checked.elapsed()));
+            if checked.elapsed() >= FLOOR_CHECK {
+                checked = Instant::now();
+                self.watch_floor(&mut end, &stop);
+                self.flush_logs();
+            }
+            let carried = match order {
+                Ok(order) => self.carry_out(order),
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if let Err(error) = carried {
+                note(&mut end, &stop, format!("the file keeper: {error}"));
+            }
+        }
+        self.flush_logs();
+        end.audit_lines_dropped = self.dropped.load(Relaxed);
+        end
+    }
+
+    fn carry_out(&mut self, order: Order) -> io::Result<()> {
+        match order {
+            Order::Switch { lane, unix_ns } => self.lanes[lane].switch(unix_ns),
+            Order::Retire { lane, file, length } => self.lanes[lane].retire(&file, length),
+            Order::Audit(line) => self.lanes[line.lane].audit(&line),
+        }
+    }
+
+    fn watch_floor(&self, end: &mut KeeperEnd, stop: &impl Fn(&str)) {
+        for lane in &self.lanes {
+            let folder = lane.plan.data.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let Ok(space) = sys::file::space(folder) else { continue };
+            if space.available_bytes < lane.plan.min_free_bytes && !matches!(lane.plan.layout, FileLayout::Device { .. }) {
+                let why = format!(
+                    "the free space at {} fell to {} bytes, under the floor of {} (--min-free)",
+                    folder.display(),
+                    space.available_bytes,
+                    lane.plan.min_free_bytes
+                );
+                note(end, stop, why);
+                return;
+            }
+        }
+    }
+
+    fn flush_logs(&mut self) {
+        for log in self.lanes.iter_mut().filter_map(|lane| lane.log.as_mut()) {
+            // A log that cannot be written fails its next line, which is reported.
+            let _unreported = log.flush();
+        }
+    }
+}
+
+impl Default for Keeper {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn note(end: &mut KeeperEnd, stop: &impl Fn(&str), why: String) {
+    stop(&why);
+    end.error.get_or_insert(why);
+}
+
+impl LaneFiles {
+    fn begin(&mut self) -> io::Result<()> {
+        self.open_log()?;
+        if matches!(self.plan.layout, FileLayout::Rotating { .. }) {
+            self.prepare(None)?;
+        }
+        Ok(())
+    }
+
+    fn open_log(&mut self) -> io::Result<()> {
+        if let Some(path) = &self.plan.log {
+            let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+            self.log = Some(BufWriter::with_capacity(1 << 16, file));
+        }
+        Ok(())
+    }
+
+    /// Opens the file that follows the active one, out of a recycled one if there is any.
+    fn prepare(&mut self, recycled: Option<PathBuf>) -> io::Result<()> {
+        let path = open::next_path(&self.plan.data);
+        if let Some(old) = recycled {
+            fs::rename(old, &path)?;
+        }
+        let file = open::create(&self.plan, &path);
+        // The core is gone when nobody listens; the file is then removed at the end.
+        let _gone = self.next.try_send(file);
+        Ok(())
+    }
+
+    fn switch(&mut self, unix_ns: u64) -> io::Result<()> {
+        let suffix = open::rotation_suffix(unix_ns);
+        let rotated = open::with_suffix(&self.plan.data, &suffix);
+        fs::rename(&self.plan.data, &rotated)?;
+        fs::rename(open::next_path(&self.plan.data), &self.plan.data)?;
+        self.rotated.push_back(rotated);
+        if let Some(mut log) = self.log.take() {
+            log.flush()?;
+            let path = self.plan.log.as_ref().expect("an open log has a path");
+            fs::rename(path, open::with_suffix(path, &suffix))?;
+            self.open_log()?;
+        }
+        Ok(())
+    }
+
+    fn retire(&mut self, file: &File, length: u64) -> io::Result<()> {
+        file.set_len(length)?;
+        if self.plan.fsync != Fsync::Never {
+            file.sync_all()?;
+        }
+        let FileLayout::Rotating { retain, .. } = self.plan.layout else { return Ok(()) };
+        let mut spare = None;
+        while retain.is_some_and(|keep| self.rotated.len() as u64 > keep) {
+            let oldest = self.rotated.pop_front().expect("it holds more than are kept");
+            if let Some(log) = &self.plan.log {
+                let suffix = open::suffix_of(&self.plan.data, &oldest);
+                let removed = fs::remove_file(open::with_suffix(log, &suffix));
+                removed.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+            }
+            if let Some(extra) = spare.replace(oldest) {
+                fs::remove_file(extra)?;
+            }
+        }
+        self.prepare(spare)
+    }
+
+    fn audit(&mut self, line: &AuditLine) -> io::Result<()> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        let name = self.plan.data.file_name().unwrap_or_default().to_string_lossy();
+        writeln!(
+            log,
+            "{} producer={} sequence={} file={name} offset={} length={} weight={}",
+            open::rfc3339(line.timestamp_unix_ns),
+            line.producer_id,
+            line.sequence,
+            line.offset,
+            line.length,
+            line.weight
+        )
+    }
+}

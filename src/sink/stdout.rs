@@ -1,0 +1,119 @@
+//! Standard output: pipes without blocking the core, files and terminals as they are.
+//!
+//! Records that nobody stamps are lent to the pipe page by page (vmsplice): the reader sees the pages as they
+//! are when it reads, so only a sealed copy of the ring is ever lent. Stamped records are copied by `write`.
+//! A reader that closes the pipe ends the run in good order.
+
+use super::{Done, Ending, Kept, LaneClose, Rest, Sink};
+use crate::base::fatal::Fatal;
+use crate::payload::Payload;
+use crate::sys::pipe;
+use crate::sys::region::Region;
+use crate::sys::ring::{Ring, Wait};
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+
+const PIPE_BYTES: usize = 1 << 20;
+
+/// The one block that is on its way; a byte stream has one send in flight.
+struct Sending {
+    lane: u32,
+    slot: u32,
+    range: Range<usize>,
+    /// Bytes that the pipe has taken.
+    sent: usize,
+}
+
+/// See the module.
+pub struct StdoutSink {
+    fd: OwnedFd,
+    /// A sealed copy of the region, where the records are never stamped and the target is a pipe.
+    sealed: Option<&'static [u8]>,
+    pipe_bytes: Option<usize>,
+    sending: Option<Sending>,
+    /// The pipe was full: come back when half of it was read, or every byte is written on its own.
+    full: bool,
+    ending: Option<Ending>,
+}
+
+impl StdoutSink {
+    /// `immutable`: the region's bytes never change after this.
+    pub fn new(memory: &[u8], immutable: bool) -> io::Result<Self> {
+        let fd = io::stdout().as_fd().try_clone_to_owned()?;
+        let pipe_bytes = [PIPE_BYTES, PIPE_BYTES / 4, 1 << 16].into_iter().find_map(|size| pipe::grow(fd.as_fd(), size));
+        let sealed = if immutable && pipe_bytes.is_some() { Some(seal(memory)?) } else { None };
+        Ok(Self { fd, sealed, pipe_bytes, sending: None, full: false, ending: None })
+    }
+
+    fn push(&mut self, memory: &[u8]) {
+        if self.full && self.pipe_bytes.is_some_and(|bytes| pipe::unread(self.fd.as_fd()) > bytes / 2) {
+            return;
+        }
+        let Some(sending) = &mut self.sending else { return };
+        let rest = sending.range.start + sending.sent..sending.range.end;
+        let took = match self.sealed {
+            Some(pages) => pipe::vmsplice_nowait(self.fd.as_fd(), &pages[rest.clone()]),
+            None => pipe::write_nowait(self.fd.as_fd(), &memory[rest.clone()]),
+        };
+        match took {
+            Ok(bytes) => {
+                sending.sent += bytes;
+                self.full = bytes < rest.len();
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => self.full = true,
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => self.ending = Some(Ending::Closed),
+            Err(error) => self.ending = Some(Ending::Broken(format!("stdout: {error}"))),
+        }
+    }
+}
+
+fn seal(memory: &[u8]) -> io::Result<&'static [u8]> {
+    let mut region = Region::map(memory.len())?;
+    region.bytes_mut()[..memory.len()].copy_from_slice(memory);
+    Ok(region.leak())
+}
+
+impl<R: Ring> Sink<R> for StdoutSink {
+    fn room(&mut self, _ring: &mut R, _lane: usize, _next_length: u64) -> u64 {
+        if self.sending.is_none() && self.ending.is_none() { u64::MAX } else { 0 }
+    }
+
+    fn offer(&mut self, _ring: &mut R, lane: usize, slot: u32, payload: &Payload, _hurry: bool) {
+        let range = payload.block(slot).range();
+        self.sending = Some(Sending { lane: lane as u32, slot, range, sent: 0 });
+    }
+
+    fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
+        match (&self.sending, wait) {
+            (None, Wait::No) => return Ok(()),
+            (None, wait) => return ring.enter(wait),
+            (Some(_), Wait::ForNs(ns)) if self.full => pipe::wait_writable(self.fd.as_fd(), ns),
+            _ => {}
+        }
+        if wait != Wait::No {
+            // Somebody woke us: whatever room there is, it is worth a try.
+            self.full = false;
+        }
+        self.push(ring.memory());
+        Ok(())
+    }
+
+    fn reap(&mut self, _ring: &mut R, _now_ns: u64, done: &mut Vec<Done>) {
+        let over = |sending: &Sending| sending.sent == sending.range.len() || self.ending.is_some();
+        if let Some(sending) = self.sending.take_if(|sending| over(sending)) {
+            let bytes = sending.sent as u64;
+            done.push(Done { lane: sending.lane, slot: sending.slot, bytes, rest: Rest::NotSent });
+        }
+    }
+
+    fn flush(&mut self, _ring: &mut R) {}
+
+    fn ending(&mut self) -> Option<Ending> {
+        self.ending.clone()
+    }
+
+    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Result<Kept, Fatal> {
+        Ok(Kept::default())
+    }
+}

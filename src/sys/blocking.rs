@@ -1,0 +1,137 @@
+//! The ring for hosts where io_uring is forbidden: plain `pwrite` and `fdatasync`, no unsafe code needed.
+//!
+//! Writes that follow each other in memory and in the file go as one call: the kernel splits a large direct
+//! write into many that the device works on at once, which is what keeps a drive busy from one thread.
+
+use super::region::Region;
+use super::ring::{Completion, FileSlot, Ring, Wait};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+/// The most bytes that one merged call carries.
+const MERGED_BYTES_MAX: usize = 16 << 20;
+
+enum Operation {
+    Write { slot: FileSlot, range: Range<usize>, offset: u64, token: u64 },
+    Sync { slot: FileSlot, token: u64 },
+}
+
+/// See the module.
+pub struct Blocking {
+    region: Region,
+    files: Vec<File>,
+    queue: VecDeque<Operation>,
+    done: VecDeque<Completion>,
+    depth: usize,
+}
+
+impl Blocking {
+    /// A ring for at most `depth` operations in flight.
+    pub fn new(region: Region, depth: usize) -> Self {
+        let (queue, done) = (VecDeque::with_capacity(depth), VecDeque::with_capacity(depth));
+        Self { region, files: Vec::new(), queue, done, depth }
+    }
+
+    /// Executes the oldest write together with those that continue it.
+    fn write_merged(&mut self, slot: FileSlot, first: Range<usize>, offset: u64, token: u64) {
+        let mut range = first.clone();
+        let mut merged = 0;
+        for next in &self.queue {
+            match next {
+                Operation::Write { slot: s, range: r, offset: o, .. }
+                    if *s == slot
+                        && r.start == range.end
+                        && *o == offset + range.len() as u64
+                        && r.end - range.start <= MERGED_BYTES_MAX =>
+                {
+                    range.end = r.end;
+                    merged += 1;
+                }
+                _ => break,
+            }
+        }
+        let result = self.files[slot.0 as usize].write_at(&self.region.bytes()[range], offset);
+        let mut left = *result.as_ref().unwrap_or(&0);
+        let mut answer = |token, bytes: usize| {
+            let took = left.min(bytes);
+            left -= took;
+            let result = match &result {
+                Ok(_) => took as i32,
+                Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+            };
+            self.done.push_back(Completion { token, result });
+        };
+        answer(token, first.len());
+        for operation in self.queue.drain(..merged) {
+            if let Operation::Write { range, token, .. } = operation {
+                answer(token, range.len());
+            }
+        }
+    }
+}
+
+impl Ring for Blocking {
+    fn memory(&mut self) -> &mut [u8] {
+        self.region.bytes_mut()
+    }
+
+    fn install(&mut self, file: File) -> io::Result<FileSlot> {
+        self.files.push(file);
+        Ok(FileSlot(self.files.len() as u32 - 1))
+    }
+
+    fn replace(&mut self, slot: FileSlot, file: File) -> io::Result<File> {
+        Ok(std::mem::replace(&mut self.files[slot.0 as usize], file))
+    }
+
+    fn file(&self, slot: FileSlot) -> &File {
+        &self.files[slot.0 as usize]
+    }
+
+    fn write(&mut self, slot: FileSlot, range: Range<usize>, offset: u64, token: u64) -> bool {
+        let room = self.in_flight() < self.depth;
+        if room {
+            self.queue.push_back(Operation::Write { slot, range, offset, token });
+        }
+        room
+    }
+
+    fn sync(&mut self, slot: FileSlot, token: u64) -> bool {
+        let room = self.in_flight() < self.depth;
+        if room {
+            self.queue.push_back(Operation::Sync { slot, token });
+        }
+        room
+    }
+
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        match self.queue.pop_front() {
+            Some(Operation::Write { slot, range, offset, token }) => self.write_merged(slot, range, offset, token),
+            Some(Operation::Sync { slot, token }) => {
+                let result = match self.files[slot.0 as usize].sync_data() {
+                    Ok(()) => 0,
+                    Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+                };
+                self.done.push_back(Completion { token, result });
+            }
+            None => {
+                if let (Wait::ForNs(ns), true) = (wait, self.done.is_empty()) {
+                    std::thread::sleep(Duration::from_nanos(ns));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn completion(&mut self) -> Option<Completion> {
+        self.done.pop_front()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.queue.len() + self.done.len()
+    }
+}

@@ -1,0 +1,65 @@
+//! The memory that the kernel reads from: one anonymous mapping for each core.
+
+use memmap2::{Advice, MmapMut, MmapOptions};
+use std::io;
+
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// What kind of pages back a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// Reserved 2 MiB pages (`vm.nr_hugepages`).
+    Huge,
+    /// 2 MiB pages where the kernel finds them.
+    Transparent,
+    Plain,
+}
+
+impl Pages {
+    pub fn name(self) -> &'static str {
+        match self {
+            Pages::Huge => "2 MiB huge pages",
+            Pages::Transparent => "transparent huge pages",
+            Pages::Plain => "plain pages",
+        }
+    }
+}
+
+/// Anonymous memory, page-aligned. Pages are placed on the NUMA node of the thread that first writes them.
+pub struct Region {
+    map: MmapMut,
+    pages: Pages,
+}
+
+impl Region {
+    /// The best pages that can be had for `bytes`.
+    pub fn map(bytes: usize) -> io::Result<Self> {
+        let rounded = bytes.max(1).next_multiple_of(HUGE_PAGE_BYTES);
+        if let Ok(map) = MmapOptions::new().len(rounded).huge(Some(21)).map_anon() {
+            return Ok(Self { map, pages: Pages::Huge });
+        }
+        let map = MmapOptions::new().len(rounded).map_anon()?;
+        let pages = match map.advise(Advice::HugePage) {
+            Ok(()) => Pages::Transparent,
+            Err(_) => Pages::Plain,
+        };
+        Ok(Self { map, pages })
+    }
+
+    pub fn pages(&self) -> Pages {
+        self.pages
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// The bytes for the rest of the process's life, never changed again.
+    pub fn leak(self) -> &'static [u8] {
+        &Box::leak(Box::new(self)).map
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.map
+    }
+}

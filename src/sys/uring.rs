@@ -1,0 +1,173 @@
+//! The io_uring back end: one ring for each core, registered memory and files, completions only when asked.
+
+use super::region::Region;
+use super::ring::{Completion, FileSlot, Ring, Wait};
+use io_uring::types::{Fixed, FsyncFlags, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use std::fs::File;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+const ENTER_GETEVENTS: u32 = 1;
+/// The kernel's limit for one registered buffer.
+const BUFFER_BYTES_MAX: usize = 1 << 30;
+const FILES_MAX: u32 = 2048;
+
+/// See the module.
+pub struct Uring {
+    ring: ManuallyDrop<IoUring>,
+    region: ManuallyDrop<Region>,
+    files: Vec<File>,
+    registered: bool,
+    /// Queued, not yet submitted.
+    queued: usize,
+    in_flight: usize,
+    depth: usize,
+}
+
+impl Uring {
+    /// A ring for at most `depth` operations in flight over `region`. Memory that the host does not let us
+    /// register is used unregistered; [`Self::registered`] tells.
+    pub fn new(region: Region, depth: usize) -> io::Result<Self> {
+        let entries = depth.next_power_of_two().clamp(8, 4096) as u32;
+        let ring: IoUring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .build(entries)
+            .or_else(|_| IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().build(entries))
+            .or_else(|_| IoUring::new(entries))?;
+        ring.submitter().register_files_sparse(FILES_MAX)?;
+        let buffers: Vec<libc::iovec> = region
+            .bytes()
+            .chunks(BUFFER_BYTES_MAX)
+            .map(|chunk| libc::iovec { iov_base: chunk.as_ptr().cast_mut().cast(), iov_len: chunk.len() })
+            .collect();
+        // SAFETY: the buffers lie in `region`, which this `Uring` owns and never unmaps before the ring is
+        // gone (see `drop`).
+        let registered = unsafe { ring.submitter().register_buffers(&buffers) }.is_ok();
+        let (ring, region) = (ManuallyDrop::new(ring), ManuallyDrop::new(region));
+        Ok(Self { ring, region, files: Vec::new(), registered, queued: 0, in_flight: 0, depth: depth.min(entries as usize) })
+    }
+
+    /// Whether the kernel holds the memory registered (fixed buffers).
+    pub fn registered(&self) -> bool {
+        self.registered
+    }
+
+    /// Tries the whole set-up on a page of memory.
+    pub fn probe() -> Result<(), String> {
+        let ring = Region::map(4096).and_then(|region| Self::new(region, 8));
+        ring.map(drop).map_err(|error| format!("io_uring_setup: {error}"))
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) -> bool {
+        if self.in_flight >= self.depth {
+            return false;
+        }
+        // SAFETY: every entry that reaches this points into `region` with its range checked by `write`, or
+        // points nowhere; the region outlives the operation because `drop` leaks it while anything is in flight.
+        let pushed = unsafe { self.ring.submission().push(entry) }.is_ok();
+        if pushed {
+            self.queued += 1;
+            self.in_flight += 1;
+        }
+        pushed
+    }
+
+    fn submit(&mut self) -> io::Result<usize> {
+        // SAFETY: no argument is passed; the entries were checked in `push`.
+        unsafe { self.ring.submitter().enter::<libc::sigset_t>(self.queued as u32, 0, ENTER_GETEVENTS, None) }
+    }
+
+    fn submit_and_wait(&mut self, ns: u64) -> io::Result<usize> {
+        let timeout = Timespec::from(Duration::from_nanos(ns));
+        self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout))
+    }
+}
+
+impl Ring for Uring {
+    fn memory(&mut self) -> &mut [u8] {
+        self.region.bytes_mut()
+    }
+
+    fn install(&mut self, file: File) -> io::Result<FileSlot> {
+        let slot = self.files.len() as u32;
+        self.ring.submitter().register_files_update(slot, &[file.as_raw_fd()])?;
+        self.files.push(file);
+        Ok(FileSlot(slot))
+    }
+
+    fn replace(&mut self, slot: FileSlot, file: File) -> io::Result<File> {
+        self.ring.submitter().register_files_update(slot.0, &[file.as_raw_fd()])?;
+        Ok(std::mem::replace(&mut self.files[slot.0 as usize], file))
+    }
+
+    fn file(&self, slot: FileSlot) -> &File {
+        &self.files[slot.0 as usize]
+    }
+
+    fn write(&mut self, slot: FileSlot, range: Range<usize>, offset: u64, token: u64) -> bool {
+        let buffer = range.start / BUFFER_BYTES_MAX;
+        let fixed = self.registered && (range.end - 1) / BUFFER_BYTES_MAX == buffer;
+        let bytes = &self.region.bytes()[range];
+        let (start, length) = (bytes.as_ptr(), bytes.len() as u32);
+        let entry = if fixed {
+            opcode::WriteFixed::new(Fixed(slot.0), start, length, buffer as u16).offset(offset).build()
+        } else {
+            opcode::Write::new(Fixed(slot.0), start, length).offset(offset).build()
+        };
+        self.push(&entry.user_data(token))
+    }
+
+    fn sync(&mut self, slot: FileSlot, token: u64) -> bool {
+        let entry = opcode::Fsync::new(Fixed(slot.0)).flags(FsyncFlags::DATASYNC).build();
+        self.push(&entry.user_data(token))
+    }
+
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        let submitted = match wait {
+            Wait::ForNs(ns) if self.ring.completion().is_empty() => self.submit_and_wait(ns),
+            _ if self.queued > 0 || self.ring.submission().taskrun() => self.submit(),
+            _ => Ok(0),
+        };
+        match submitted {
+            Ok(submitted) => {
+                self.queued -= submitted.min(self.queued);
+                Ok(())
+            }
+            // A signal, a full completion queue or the end of a wait: the queue knows how far it came.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME)) => {
+                self.queued = self.ring.submission().len();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn completion(&mut self) -> Option<Completion> {
+        let entry: cqueue::Entry = self.ring.completion().next()?;
+        self.in_flight -= 1;
+        Some(Completion { token: entry.user_data(), result: entry.result() })
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        // SAFETY: neither field is touched again.
+        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        if self.in_flight == 0 {
+            // SAFETY: as above; nothing in flight reads the region any more. Otherwise it is leaked, since the
+            // kernel may still read it after the ring's descriptor is closed.
+            unsafe { ManuallyDrop::drop(&mut self.region) };
+        }
+    }
+}
