@@ -13,10 +13,15 @@ not_checked=()
 
 # step NAME COMMAND…: runs it, shows its output only if it fails.
 step() {
-    local name=$1 from=$SECONDS
+    local name=$1 from=$SECONDS status
     shift
     printf '%-44s' "$name"
-    if "$@" >"$log" 2>&1; then
+    # Not in a condition: there, -e would be off in everything that the command calls.
+    set +e
+    (set -e; "$@") >"$log" 2>&1
+    status=$?
+    set -e
+    if [ "$status" = 0 ]; then
         printf 'ok %4ds\n' $((SECONDS - from))
     else
         printf 'FAILED\n\n'
