@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change is merged. Quiet unless something fails.
+#
+#   scripts/test.sh            checks, tests and black-box runs
+#   INSTALL=0 scripts/test.sh  installs nothing: a missing tool is an error that names its package
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+started=$SECONDS
+not_checked=()
+
+# step NAME COMMAND…: runs it, shows its output only if it fails.
+step() {
+    local name=$1 from=$SECONDS status
+    shift
+    printf '%-44s' "$name"
+    # Not in a condition: there, -e would be off in everything that the command calls.
+    set +e
+    (set -e; "$@") >"$log" 2>&1
+    status=$?
+    set -e
+    if [ "$status" = 0 ]; then
+        printf 'ok %4ds\n' $((SECONDS - from))
+    else
+        printf 'FAILED\n\n'
+        cat "$log"
+        printf '\n%s: failed: %s\n' "$name" "$*"
+        exit 1
+    fi
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# need TOOL PACKAGE: installs the Debian package if the tool is missing.
+need() {
+    if command -v "$1" >/dev/null; then return; fi
+    if [ "${INSTALL:-1}" != 1 ] || ! command -v apt-get >/dev/null; then
+        echo "$1 is missing; install it: sudo apt-get install $2"
+        return 1
+    fi
+    if [ -z "${apt_updated:-}" ]; then as_root apt-get -qq update && apt_updated=1; fi
+    DEBIAN_FRONTEND=noninteractive as_root apt-get -qq install --no-install-recommends --yes "$2"
+}
+
+tools() {
+    need cc gcc
+    need shellcheck shellcheck
+    need fio fio
+    need promtool prometheus
+    need tmux tmux
+    need python3 python3
+}
+
+shell_scripts() {
+    local scripts=()
+    mapfile -t scripts < <(git ls-files -co --exclude-standard '*.sh' .ci/run)
+    shellcheck "${scripts[@]}"
+}
+
+python_scripts() {
+    local scripts=()
+    mapfile -t scripts < <(git ls-files -co --exclude-standard '*.py')
+    python3 - "${scripts[@]}" <<'PYTHON'
+import sys
+for path in sys.argv[1:]:
+    compile(open(path, encoding="utf-8").read(), path, "exec")
+PYTHON
+}
+
+# Licences, sources and duplicates need no network; the advisories do.
+dependencies() {
+    cargo deny --locked --all-features check --hide-inclusion-graph licenses bans sources
+}
+
+black_box() {
+    local script
+    for script in tests/blackbox/*.sh; do
+        echo "== $script"
+        bash "$script" "$PWD/engine"
+    done
+}
+
+step 'tools' tools
+step 'format' cargo fmt --check
+step 'shellcheck' shell_scripts
+step 'python' python_scripts
+step 'clippy' cargo clippy --locked --all-targets --quiet -- -D warnings
+step 'tests' cargo test --locked --quiet
+step 'release build' scripts/build.sh
+if compgen -G 'tests/blackbox/*.sh' >/dev/null; then
+    step 'black box' black_box
+fi
+if [ "${PERF_SMOKE:-1}" = 1 ]; then
+    # Every benchmark row, tiny: shows that it still runs, says nothing about speed.
+    step 'benchmarks still run' python3 perf/run.py --smoke all
+fi
+if ! cargo deny --version >/dev/null 2>&1 && [ "${INSTALL_CARGO_DENY:-0}" = 1 ]; then
+    step 'install cargo-deny' cargo install --locked --quiet cargo-deny
+fi
+if cargo deny --version >/dev/null 2>&1; then
+    step 'dependencies: licences, sources' dependencies
+    if cargo deny --locked --all-features check advisories >"$log" 2>&1; then
+        echo 'dependencies: advisories                    ok'
+    elif grep -qE 'failed to (fetch|acquire|load|open)|unable to (fetch|clone|find)|fetch advisory' "$log"; then
+        not_checked+=('advisories: the database could not be fetched')
+    else
+        cat "$log"
+        exit 1
+    fi
+else
+    not_checked+=('licences and advisories: cargo-deny is not installed (INSTALL_CARGO_DENY=1 scripts/test.sh)')
+fi
+
+for what in "${not_checked[@]}"; do printf 'not checked: %s\n' "$what"; done
+printf 'all passed in %d s\n' $((SECONDS - started))

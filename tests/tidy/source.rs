@@ -1,0 +1,206 @@
+//! Just enough Rust lexing to count, without a parser: text in which comments and literals are blank.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A source file: as it is, and with every comment and literal blanked out, line for line.
+pub struct Source {
+    /// From the project's root, with `/`.
+    pub path: String,
+    pub text: String,
+    pub code: String,
+}
+
+impl Source {
+    pub fn read(root: &Path, path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let relative = path.strip_prefix(root).expect("found below the root");
+        Self { path: relative.to_string_lossy().into_owned(), code: blank(&text), text }
+    }
+
+    /// The room of a file in `src/`: `src/pace.rs` and `src/pace/tests.rs` are `pace`.
+    pub fn room(&self) -> Option<&str> {
+        let below = self.path.strip_prefix("src/")?;
+        Some(below.split(['/', '.']).next().expect("split yields one part at least"))
+    }
+}
+
+/// All files below `folder` with this ending, in order; build output and hidden folders aside.
+pub fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = vec![];
+    let Ok(entries) = fs::read_dir(folder) else { return found };
+    for entry in entries {
+        let path = entry.expect("a readable folder").path();
+        let name = path.file_name().expect("an entry has a name").to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            found.extend(files(&path, ending));
+        } else if path.is_file() && name.ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Replaces comments and the insides of literals by spaces, keeping line breaks.
+pub fn blank(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < chars.len() {
+        let end = token_end(&chars, at);
+        match end {
+            Some(end) => {
+                out.extend(chars[at..end].iter().map(|&c| if c == '\n' { c } else { ' ' }));
+                at = end;
+            }
+            None => {
+                out.push(chars[at]);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+/// Where the comment or literal that begins at `at` ends; `None` if none begins there.
+fn token_end(chars: &[char], at: usize) -> Option<usize> {
+    let next = |ahead: usize| chars.get(at + ahead).copied().unwrap_or('\0');
+    let inside_word = at > 0 && (chars[at - 1].is_alphanumeric() || chars[at - 1] == '_');
+    match (chars[at], next(1)) {
+        ('/', '/') => Some(until(chars, at, '\n')),
+        ('/', '*') => Some(block_comment_end(chars, at)),
+        ('"', _) => Some(string_end(chars, at + 1)),
+        ('r', '"' | '#') if !inside_word => raw_string_end(chars, at + 1),
+        ('b', 'r') if !inside_word => raw_string_end(chars, at + 2),
+        // A lifetime has no closing quote right behind one character.
+        ('\'', '\\') => Some(until(chars, at + 3, '\'') + 1),
+        ('\'', _) if next(2) == '\'' => Some(at + 3),
+        _ => None,
+    }
+}
+
+fn until(chars: &[char], from: usize, stop: char) -> usize {
+    (from..chars.len()).find(|&at| chars[at] == stop).unwrap_or(chars.len())
+}
+
+fn string_end(chars: &[char], mut at: usize) -> usize {
+    while at < chars.len() && chars[at] != '"' {
+        at += if chars[at] == '\\' { 2 } else { 1 };
+    }
+    (at + 1).min(chars.len())
+}
+
+fn raw_string_end(chars: &[char], mut at: usize) -> Option<usize> {
+    let hashes = chars[at..].iter().take_while(|&&c| c == '#').count();
+    at += hashes;
+    if chars.get(at) != Some(&'"') {
+        return None;
+    }
+    let closes =
+        |at: usize| chars[at] == '"' && chars[at + 1..].iter().take(hashes).filter(|&&c| c == '#').count() == hashes;
+    Some((at + 1..chars.len()).find(|&at| closes(at)).map_or(chars.len(), |at| at + 1 + hashes))
+}
+
+fn block_comment_end(chars: &[char], from: usize) -> usize {
+    let mut depth = 0;
+    let mut at = from;
+    while at + 1 < chars.len() {
+        match (chars[at], chars[at + 1]) {
+            ('/', '*') => (depth, at) = (depth + 1, at + 2),
+            ('*', '/') => (depth, at) = (depth - 1, at + 2),
+            _ => at += 1,
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    chars.len()
+}
+
+/// Byte offsets at which `word` stands alone in `code`.
+pub fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word)
+        .map(|(at, _)| at)
+        .filter(move |&at| !code[..at].ends_with(is_word) && !code[at + word.len()..].starts_with(is_word))
+}
+
+/// Line of a byte offset, from 1.
+pub fn line_of(text: &str, at: usize) -> usize {
+    text[..at].matches('\n').count() + 1
+}
+
+/// Functions with a body: (name, first line, number of lines).
+pub fn functions(code: &str) -> Vec<(String, usize, usize)> {
+    let mut found = vec![];
+    for at in words(code, "fn") {
+        let rest = &code[at..];
+        let name: String = rest[2..].trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let Some(body) = body_start(rest) else { continue };
+        if name.is_empty() {
+            continue;
+        }
+        let end = closing_brace(rest, body);
+        found.push((name, line_of(code, at), line_of(rest, end)));
+    }
+    found
+}
+
+/// Where the body of the function at the start of `rest` opens; `None` for a declaration.
+fn body_start(rest: &str) -> Option<usize> {
+    let mut depth = 0i32;
+    for (at, c) in rest.char_indices() {
+        match c {
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth -= 1,
+            ';' if depth == 0 => return None,
+            '{' if depth == 0 => return Some(at),
+            _ if depth < 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn closing_brace(rest: &str, open: usize) -> usize {
+    let mut depth = 0;
+    for (at, c) in rest[open..].char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return open + at;
+        }
+    }
+    rest.len()
+}
+
+/// The first segments after `prefix::` in `code`: `crate::a::b` and `crate::{a, b::c}` give `a` and `b`.
+pub fn imports(code: &str, prefix: &str) -> Vec<(String, usize)> {
+    let start = format!("{prefix}::");
+    let mut found = vec![];
+    for at in words(code, prefix) {
+        let Some(rest) = code[at..].strip_prefix(start.as_str()) else { continue };
+        let line = line_of(code, at);
+        if !rest.starts_with('{') {
+            found.push((first_word(rest), line));
+            continue;
+        }
+        let group = &rest[1..closing_brace(rest, 0)];
+        let mut depth = 0;
+        let parts = group.split(|c| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            c == ',' && depth == 0
+        });
+        found.extend(parts.map(|part| (first_word(part), line)));
+    }
+    found.retain(|(name, _)| !name.is_empty());
+    found
+}
+
+fn first_word(text: &str) -> String {
+    text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
