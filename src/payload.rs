@@ -1,0 +1,4 @@
+//! What records are made of, before any of them is sent.
+
+pub mod random;
+pub mod sign;
