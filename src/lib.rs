@@ -3,10 +3,14 @@
 //! Reading order and the floor rule (imports only go down): `ARCHITECTURE.md`.
 
 pub mod base;
+pub mod core_loop;
 pub mod counters;
+pub mod host;
 pub mod manifest;
 pub mod pace;
+pub mod payload;
 pub mod plan;
 pub mod record;
+pub mod sink;
 pub mod sys;
 pub mod wire;
