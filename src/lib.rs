@@ -4,6 +4,7 @@
 
 pub mod base;
 pub mod counters;
+pub mod host;
 pub mod manifest;
 pub mod plan;
 pub mod record;
