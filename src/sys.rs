@@ -3,6 +3,7 @@
 pub mod blocking;
 pub mod crc;
 pub mod file;
+pub mod fs;
 pub mod pipe;
 pub mod process;
 pub mod region;

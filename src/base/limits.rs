@@ -15,6 +15,17 @@ pub const PRODUCERS_MAX: usize = 65_536;
 pub const BLOCK_BYTES_MAX: u64 = 1 << 30;
 pub const RING_BYTES_MAX: u64 = 64 << 30;
 
+/// What a configuration may ask for: stages of a run, bytes a second, the weight of a sampled record.
+pub const PHASES_MAX: usize = 1000;
+pub const RATE_MAX: u64 = 1_000_000_000_000_000;
+pub const WEIGHT_MAX: u64 = 1_000_000;
+/// Bytes of a configuration file, and files and bytes of a payload template folder.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+pub const TEMPLATE_FILES_MAX: usize = 10_000;
+pub const TEMPLATE_BYTES_MAX: u64 = 1 << 30;
+/// Characters of `--run-id`.
+pub const RUN_ID_CHARS_MAX: usize = 64;
+
 /// A paced lane waits this long for a block to fill before it sends what is due.
 pub const LINGER_DEFAULT_NS: u64 = 250_000;
 

@@ -1,5 +1,6 @@
 //! Before the barrier: where each record of a ring lies, and its constant bytes.
 
+use super::random::{Calibration, Head};
 use super::template::{Facts, Template};
 use super::{HeadBake, Payload, Stamper, Starts, random};
 use crate::base::fatal::Fatal;
@@ -16,6 +17,17 @@ pub struct Who<'a> {
     pub producer_id: u32,
 }
 
+/// Finds the share of zeros that makes records as compressible as wanted; `None` for templates.
+pub fn calibration(plan: &PayloadPlan) -> Option<Calibration> {
+    let PayloadSource::Random { bytes_min, bytes_max, compressibility } = plan.source else { return None };
+    let head = match (plan.annotate, plan.sign_key) {
+        (Annotate::Off, _) => Head::None,
+        (Annotate::Payload, None) => Head::Plain,
+        (Annotate::Payload, Some(_)) => Head::Signed,
+    };
+    Some(random::calibrate(plan.seed, bytes_min, bytes_max, head, compressibility))
+}
+
 /// The records of one ring before they have an address.
 pub struct Draft {
     starts: Starts,
@@ -28,17 +40,22 @@ pub struct Draft {
 impl Draft {
     /// Lays out at most `ring_bytes` of records, but at least one (of templates: one of each). A fixed size
     /// fills a whole number of `block_bytes` where it can.
-    pub fn new(plan: &PayloadPlan, producer_id: u32, ring_bytes: u64, block_bytes: u64) -> Result<Self, Fatal> {
+    /// `zero_fraction` is what [`calibration`] found for the whole run.
+    pub fn new(
+        plan: &PayloadPlan,
+        zero_fraction: f64,
+        producer_id: u32,
+        ring_bytes: u64,
+        block_bytes: u64,
+    ) -> Result<Self, Fatal> {
         let annotated = plan.annotate == Annotate::Payload;
         match &plan.source {
-            PayloadSource::Random { bytes_min, bytes_max, compressibility } => {
+            PayloadSource::Random { bytes_min, bytes_max, .. } => {
                 let starts = if bytes_min == bytes_max {
                     fixed(*bytes_min, ring_bytes, block_bytes)
                 } else {
                     varied(random::record_sizes(plan.seed, producer_id, *bytes_min, *bytes_max), 1, ring_bytes)
                 };
-                let mean = (bytes_min + bytes_max) / 2;
-                let zero_fraction = random::calibrate(plan.seed, mean, *compressibility).zero_fraction;
                 Ok(Self { starts, templates: Vec::new(), headed: annotated, zero_fraction })
             }
             PayloadSource::Templates(files) => {

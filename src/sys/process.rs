@@ -20,17 +20,9 @@ pub fn cpu_times() -> (Duration, Duration) {
     (time(usage.ru_utime), time(usage.ru_stime))
 }
 
-/// Raises the soft limit of lockable memory to the hard one; the new soft limit in bytes.
-pub fn raise_memlock() -> u64 {
-    raise(libc::RLIMIT_MEMLOCK)
-}
-
 /// Raises the soft limit of open files to the hard one; the new soft limit.
 pub fn raise_open_files() -> u64 {
-    raise(libc::RLIMIT_NOFILE)
-}
-
-fn raise(resource: libc::__rlimit_resource_t) -> u64 {
+    let resource = libc::RLIMIT_NOFILE;
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: one struct on this stack, read and written by the calls.
     unsafe {

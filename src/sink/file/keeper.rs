@@ -158,7 +158,7 @@ impl Keeper {
     fn watch_floor(&self, end: &mut KeeperEnd, stop: &impl Fn(&str)) {
         for lane in &self.lanes {
             let folder = lane.plan.data.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let Ok(space) = sys::file::space(folder) else { continue };
+            let Ok(space) = sys::fs::space(folder) else { continue };
             if space.available_bytes < lane.plan.min_free_bytes && !matches!(lane.plan.layout, FileLayout::Device { .. }) {
                 let why = format!(
                     "the free space at {} fell to {} bytes, under the floor of {} (--min-free)",

@@ -1,0 +1,123 @@
+//! What the control group allows, in version 1 and 2, along its whole line of parents.
+
+use crate::host::Sysfs;
+use std::path::{Path, PathBuf};
+
+/// Processors' worth of CPU time; `None`: no limit. The tightest group on the way up counts.
+pub fn cpu_quota(sysfs: &Sysfs) -> Option<f64> {
+    let v2 = folders(sysfs, None).into_iter().filter_map(|at| parse_cpu_max(&sysfs.text(at.join("cpu.max"))?));
+    let v1 = folders(sysfs, Some("cpu")).into_iter().filter_map(|at| {
+        let quota: i64 = sysfs.text(at.join("cpu.cfs_quota_us"))?.parse().ok()?;
+        let period = sysfs.number(at.join("cpu.cfs_period_us"))?;
+        (quota > 0 && period > 0).then(|| quota as f64 / period as f64)
+    });
+    v2.chain(v1).min_by(f64::total_cmp)
+}
+
+/// Bytes that the group may still take before its limit; page cache that can go counts as free.
+pub fn memory_left_bytes(sysfs: &Sysfs) -> Option<u64> {
+    let left = |at: PathBuf, limit: &str, usage: &str, cache: &str| {
+        let limit = sysfs.number(at.join(limit))?;
+        let used = sysfs.number(at.join(usage))?;
+        let stat = sysfs.text(at.join("memory.stat")).unwrap_or_default();
+        let idle = stat.lines().find_map(|line| line.strip_prefix(cache)?.trim().parse::<u64>().ok()).unwrap_or(0);
+        Some(limit.saturating_sub(used.saturating_sub(idle)))
+    };
+    let v2 = folders(sysfs, None);
+    let v1 = folders(sysfs, Some("memory"));
+    let v2 = v2.into_iter().filter_map(|at| left(at, "memory.max", "memory.current", "inactive_file "));
+    let v1 = v1
+        .into_iter()
+        .filter_map(|at| left(at, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "));
+    v2.chain(v1).min()
+}
+
+/// `max 100000` or `150000 100000`.
+fn parse_cpu_max(text: &str) -> Option<f64> {
+    let (quota, period) = text.split_once(' ')?;
+    let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
+    (quota.is_finite() && quota > 0.0 && period > 0.0).then_some(quota / period)
+}
+
+/// This process's group of a controller (`None`: version 2) and its parents, as far as they are mounted.
+fn folders(sysfs: &Sysfs, controller: Option<&str>) -> Vec<PathBuf> {
+    let Some((mount_root, mount_point)) = mount(sysfs, controller) else { return Vec::new() };
+    let Some(group) = group(sysfs, controller) else { return Vec::new() };
+    let below = Path::new(&group).strip_prefix(&mount_root).unwrap_or(Path::new(""));
+    // A path that leaves its namespace (`/../..`) says nothing about what is mounted here.
+    let below = if below.components().any(|part| part.as_os_str() == "..") { Path::new("") } else { below };
+    let full = Path::new(&mount_point).join(below);
+    full.ancestors().take_while(|at| at.starts_with(&mount_point)).map(Path::to_owned).collect()
+}
+
+/// (root, mount point) of the hierarchy.
+fn mount(sysfs: &Sysfs, controller: Option<&str>) -> Option<(String, String)> {
+    let table = sysfs.text("/proc/self/mountinfo")?;
+    table.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let left: Vec<_> = left.split(' ').collect();
+        let right: Vec<_> = right.split(' ').collect();
+        let wanted = match controller {
+            None => right.first() == Some(&"cgroup2"),
+            Some(name) => right.first() == Some(&"cgroup") && right.last()?.split(',').any(|option| option == name),
+        };
+        wanted.then(|| Some((left.get(3)?.to_string(), left.get(4)?.to_string()))).flatten()
+    })
+}
+
+fn group(sysfs: &Sysfs, controller: Option<&str>) -> Option<String> {
+    let table = sysfs.text("/proc/self/cgroup")?;
+    table.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let wanted = match controller {
+            None => controllers.is_empty(),
+            Some(name) => controllers.split(',').any(|option| option == name),
+        };
+        wanted.then(|| path.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::Tree;
+
+    const V2: &str = "35 24 0:30 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    #[test]
+    fn version_2_takes_the_tightest_on_the_way_up() {
+        let tree = Tree::new(&[
+            ("/proc/self/mountinfo", V2),
+            ("/proc/self/cgroup", "0::/pod/box\n"),
+            ("/sys/fs/cgroup/pod/cpu.max", "150000 100000\n"),
+            ("/sys/fs/cgroup/pod/box/cpu.max", "max 100000\n"),
+            ("/sys/fs/cgroup/pod/memory.max", "1000\n"),
+            ("/sys/fs/cgroup/pod/memory.current", "700\n"),
+            ("/sys/fs/cgroup/pod/memory.stat", "anon 1\ninactive_file 200\n"),
+            ("/sys/fs/cgroup/pod/box/memory.max", "max\n"),
+        ]);
+        assert_eq!(cpu_quota(&tree.sysfs()), Some(1.5));
+        assert_eq!(memory_left_bytes(&tree.sysfs()), Some(500));
+    }
+
+    #[test]
+    fn version_1_reads_quota_and_period() {
+        let tree = Tree::new(&[
+            ("/proc/self/mountinfo", "32 31 0:29 /docker/x /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"),
+            ("/proc/self/cgroup", "4:cpu,cpuacct:/docker/x\n"),
+            ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "250000\n"),
+            ("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"),
+        ]);
+        assert_eq!(cpu_quota(&tree.sysfs()), Some(2.5));
+        tree.put("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
+        assert_eq!(cpu_quota(&tree.sysfs()), None);
+    }
+
+    #[test]
+    fn no_groups_are_no_limit() {
+        let tree = Tree::new(&[("/proc/self/mountinfo", V2), ("/proc/self/cgroup", "0::/../..\n")]);
+        assert_eq!((cpu_quota(&tree.sysfs()), memory_left_bytes(&tree.sysfs())), (None, None));
+        assert_eq!(cpu_quota(&Tree::new(&[]).sysfs()), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! File systems: which one holds a path, how full it is, whether O_DIRECT does anything useful on it.
+
+use crate::host::{Sysfs, block};
+use crate::sys;
+use serde::Serialize;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The file system of a target.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FsFacts {
+    /// The nearest folder or file that exists.
+    pub path: PathBuf,
+    /// `ext4`, `xfs`, `tmpfs` …; a number where the name is not known.
+    pub kind: String,
+    pub total_bytes: u64,
+    pub available_bytes: u64,
+    /// `major:minor` of the file system.
+    pub device: String,
+    pub device_name: Option<String>,
+    pub device_model: Option<String>,
+}
+
+const NAMES: &[(u64, &str)] = &[
+    (0xef53, "ext4"),
+    (0x5846_5342, "xfs"),
+    (0x0102_1994, "tmpfs"),
+    (0x9123_683e, "btrfs"),
+    (0xf2f5_2010, "f2fs"),
+    (0x794c_7630, "overlay"),
+    (0x6969, "nfs"),
+    (0x2fc1_2fc1, "zfs"),
+    (0x8584_58f6, "ramfs"),
+    (0x6573_5546, "fuse"),
+    (0x0102_1997, "9p"),
+    (0xca45_1a4e, "bcachefs"),
+    (0x4d44, "vfat"),
+    (0x2011_bab0, "exfat"),
+    (0xff53_4d42, "cifs"),
+];
+
+/// Where direct I/O reaches the device instead of being taken and copied all the same.
+const DIRECT_IS_USEFUL: &[&str] = &["ext4", "xfs", "f2fs", "overlay"];
+
+/// The path itself if it exists, else its nearest parent that does; relative paths count from the current folder.
+pub fn nearest_existing(path: &Path) -> PathBuf {
+    let found = path.ancestors().find(|at| !at.as_os_str().is_empty() && at.exists());
+    found.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+pub fn facts(sysfs: &Sysfs, path: &Path) -> io::Result<FsFacts> {
+    let path = nearest_existing(path);
+    let space = sys::fs::space(&path)?;
+    let magic = sys::fs::type_magic(&path)?;
+    let (major, minor) = block::split_device(std::fs::metadata(&path)?.dev());
+    let device = format!("{major}:{minor}");
+    let name = NAMES.iter().find(|(number, _)| *number == magic).map(|(_, name)| (*name).to_owned());
+    Ok(FsFacts {
+        kind: name.unwrap_or_else(|| format!("0x{magic:x}")),
+        total_bytes: space.total_bytes,
+        available_bytes: space.available_bytes,
+        device_name: block::name(sysfs, &device),
+        device_model: block::model(sysfs, &device),
+        device,
+        path,
+    })
+}
+
+/// What trying O_DIRECT said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// A power of two for addresses, lengths and offsets.
+    pub align: u64,
+    /// The file system hands it to the device.
+    pub useful: bool,
+}
+
+/// Opens `path` (or a nameless file beside it) with O_DIRECT; nothing is left behind. `Err` says why not.
+pub fn probe_direct(facts: &FsFacts, path: &Path) -> Result<Direct, String> {
+    let there = nearest_existing(path);
+    let is_folder = there.is_dir();
+    let mut options = OpenOptions::new();
+    options.read(true);
+    if is_folder {
+        options.write(true).custom_flags(libc::O_TMPFILE | libc::O_DIRECT);
+    } else {
+        options.custom_flags(libc::O_DIRECT | libc::O_NONBLOCK);
+    }
+    let file = options.open(&there).map_err(|why| format!("opening {} with O_DIRECT: {why}", there.display()))?;
+    let (memory, offset) = sys::fs::direct_alignment(&file).unwrap_or((4096, 4096));
+    let align = memory.max(offset).max(512);
+    Ok(Direct { align, useful: !is_folder && is_block(&there) || DIRECT_IS_USEFUL.contains(&facts.kind.as_str()) })
+}
+
+fn is_block(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(path).is_ok_and(|facts| facts.file_type().is_block_device())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_path_counts_as_its_parent() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(nearest_existing(&folder.path().join("a/b/c")), folder.path());
+        assert_eq!(nearest_existing(Path::new("no-such-folder/x")), Path::new("."));
+        let facts = facts(&Sysfs::default(), &folder.path().join("a/b")).unwrap();
+        assert_eq!(facts.path, folder.path());
+        assert!(facts.total_bytes > 0 && facts.device.contains(':'));
+    }
+
+    #[test]
+    fn probing_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let facts = facts(&Sysfs::default(), folder.path()).unwrap();
+        if let Ok(direct) = probe_direct(&facts, &folder.path().join("x.bin")) {
+            assert!(direct.align.is_power_of_two());
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
