@@ -53,6 +53,11 @@ pub const WAIT_NS_MAX: u64 = 20_000_000;
 /// `/health` turns to 503 when a core made no turn for this long.
 pub const WATCHDOG_NS: u64 = 5_000_000_000;
 
+/// The metrics endpoint: connections at once, bytes of a request's head, and the time a request has in all.
+pub const METRICS_CONNECTIONS_MAX: usize = 16;
+pub const METRICS_HEAD_BYTES_MAX: usize = 8 << 10;
+pub const METRICS_REQUEST_NS_MAX: u64 = 2_000_000_000;
+
 const _: () = assert!(WAIT_NS_MAX < WATCHDOG_NS);
 const _: () = assert!(SNAPSHOT_INTERVAL_NS < 1_000_000_000 && 1_000_000_000 % SNAPSHOT_INTERVAL_NS == 0);
 const _: () = assert!(RECORD_BYTES_MAX <= BLOCK_BYTES_MAX && BLOCK_BYTES_MAX < RING_BYTES_MAX);
