@@ -79,6 +79,9 @@ struct Fed {
 impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
     /// Runs from the barrier to the last completion. `close` follows.
     pub fn run(&mut self) {
+        while self.clock.now_ns() < self.epoch_ns {
+            std::hint::spin_loop();
+        }
         self.live.enter_stage(Stage::Running);
         let mut now_ns = self.now();
         while !self.finished(now_ns) {

@@ -6,17 +6,19 @@
 //! while the kernel may read it.
 
 pub mod bake;
-pub mod fits;
-pub mod json;
 pub mod random;
 pub mod sign;
 pub mod template;
 
 use crate::pace::Spread;
 use crate::record::{CRC_OFFSET, HEADER_BYTES, STAMP_END, STAMP_OFFSET};
+use crate::sys::prefetch;
 use crate::wire::crc32c;
 use std::ops::Range;
 use template::{Baked, Stamps};
+
+/// How many records ahead the next heads are fetched.
+const PREFETCH_RECORDS: u64 = 12;
 
 /// Where the records of a ring lie.
 #[derive(Clone, Debug)]
@@ -278,9 +280,10 @@ impl Payload {
     fn stamp_headers(&self, memory: &mut [u8], block: &Block, bakes: &[HeadBake], key: Option<&[u8; 16]>) {
         let first_due = self.epoch_unix_ns + block.first_due_ns;
         let bakes = &bakes[block.first_record as usize..(block.first_record + block.records) as usize];
-        let mut offset = 0;
-        for (at, bake) in bakes.iter().enumerate() {
+        let mut stamp_at = |at: usize, offset: u64, ahead: u64| {
             let start = block.start + offset as usize;
+            // The heads are too far apart for the processor to see them coming.
+            prefetch::for_write(memory, start + ahead as usize);
             let head: &mut [u8; HEADER_BYTES] =
                 (&mut memory[start..start + HEADER_BYTES]).try_into().expect("a record has a header");
             let due = first_due + block.spread.offset_ns(offset);
@@ -290,9 +293,20 @@ impl Payload {
                 words[3] = sign::sign(key, head);
             }
             put_words(head, words);
-            let crc = bake.crc32c ^ crc32c::multiply(crc32c::remainder_words(words), bake.shift);
+            let crc = bakes[at].crc32c ^ crc32c::multiply(crc32c::remainder_words(words), bakes[at].shift);
             head[CRC_OFFSET..].copy_from_slice(&crc.to_le_bytes());
-            offset = self.starts.start(block.first_record + at as u64 + 1) - self.starts.start(block.first_record);
+        };
+        match &self.starts {
+            Starts::Fixed { length, .. } => {
+                (0..bakes.len()).for_each(|at| stamp_at(at, at as u64 * length, PREFETCH_RECORDS * length));
+            }
+            Starts::Varied(starts) => {
+                let starts = &starts[block.first_record as usize..];
+                (0..bakes.len()).for_each(|at| {
+                    let far = starts[(at + PREFETCH_RECORDS as usize).min(starts.len() - 1)];
+                    stamp_at(at, starts[at] - starts[0], far - starts[at]);
+                });
+            }
         }
     }
 

@@ -5,6 +5,7 @@ pub mod crc;
 pub mod file;
 pub mod fs;
 pub mod pipe;
+pub mod prefetch;
 pub mod process;
 pub mod region;
 pub mod ring;

@@ -127,12 +127,13 @@ impl Tally {
     fn miss(&mut self, lane: usize, first: u64, last: u64) {
         let book = &mut self.books[lane];
         let at = book.missing.partition_point(|range| range.1.saturating_add(1) < first);
+        let full = book.missing.len() == limits::MISSING_RANGES_MAX;
         match book.missing.get_mut(at) {
             Some(range) if range.0 <= last.saturating_add(1) => {
                 *range = (range.0.min(first), range.1.max(last));
             }
-            _ if book.missing.len() < limits::MISSING_RANGES_MAX => book.missing.insert(at, (first, last)),
-            _ => book.missing_truncated = true,
+            _ if full => book.missing_truncated = true,
+            _ => book.missing.insert(at, (first, last)),
         }
     }
 

@@ -1,0 +1,212 @@
+//! A whole run: start the cores, let them go together, stop them in order, put their ends together.
+
+mod core;
+mod signals;
+
+use crate::base::clock::{Clock, TscClock};
+use crate::base::fatal::{Exit, Fatal};
+use crate::base::limits;
+use crate::core_loop::tally::SnapshotQueues;
+use crate::counters::{CoreEnd, LiveCore, Snapshot};
+use crate::observe::{self, CpuTimes, Observer, PayloadFacts, Report, Wiring};
+use crate::payload::bake;
+use crate::plan::{RunPlan, SinkKind};
+use crate::sink::file::keeper::{Keeper, KeeperEnd, KeeperLane};
+use crate::sys;
+use core::{Go, Ready, Setup};
+use crossbeam_channel::{Receiver, bounded};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+/// Between the decision to go and the first due time, so that every core is spinning by then.
+const COUNTDOWN_NS: u64 = 2_000_000;
+
+/// The one flag that ends a run in order, and the first reason that somebody gave.
+#[derive(Default)]
+pub struct Stop {
+    pub flag: AtomicBool,
+    reason: Mutex<Option<String>>,
+}
+
+impl Stop {
+    /// The user ended the run with a signal: no fault, but worth a line.
+    pub fn by_user(&self, signal: &str) {
+        tracing::info!(signal, "stopping in order; a second signal ends at once");
+        self.flag.store(true, Relaxed);
+    }
+
+    pub fn because(&self, why: &str) {
+        self.reason.lock().expect("nobody panics holding it").get_or_insert_with(|| why.to_owned());
+        self.flag.store(true, Relaxed);
+    }
+
+    fn reason(&self) -> Option<String> {
+        self.reason.lock().expect("nobody panics holding it").clone()
+    }
+}
+
+/// Carries a plan out and reports. Nothing was sent if this is an error.
+pub fn run(plan: RunPlan, host: serde_json::Value) -> Result<Report, Fatal> {
+    let plan = Arc::new(plan);
+    let stop = Arc::new(Stop::default());
+    let clock = TscClock::start();
+    signals::watch(stop.clone())?;
+    let calibration = bake::calibration(&plan.payload);
+    let (keeper, keeper_lanes) = keeper_for(&plan);
+    let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), keeper_lanes)?;
+    let facts = cores.payload_facts(calibration.map(|found| found.measured));
+    let observer = observe::start(cores.wiring(&plan, &clock, &stop, host, facts))?;
+    let keeper = keeper.map(|keeper| {
+        let stop = stop.clone();
+        keeper.start(plan.free_cpus.clone(), move |why| stop.because(why))
+    });
+    let (user, system) = sys::process::cpu_times();
+    let epoch_ns = clock.now_ns() + COUNTDOWN_NS;
+    observer.started(epoch_ns, clock.unix_offset_ns() + epoch_ns);
+    cores.go(Go { epoch_ns, epoch_unix_ns: clock.unix_offset_ns() + epoch_ns });
+    let ends = cores.join(&observer);
+    let (user_end, system_end) = sys::process::cpu_times();
+    let kept = keeper.map(|thread| thread.join().expect("the keeper reports, it does not panic"));
+    let cpu = CpuTimes { user_ns: (user_end - user).as_nanos() as u64, system_ns: (system_end - system).as_nanos() as u64 };
+    Ok(observer.finish(ends.clone(), cpu, why_early(&stop, &ends, kept)))
+}
+
+/// The reason that ended the run before its time, if one did that was not the user's own wish.
+fn why_early(stop: &Stop, ends: &[CoreEnd], kept: Option<KeeperEnd>) -> Option<String> {
+    let by_core = ends.iter().find_map(|end| end.ended_by.clone());
+    by_core.or_else(|| kept.and_then(|end| end.error)).or_else(|| stop.reason())
+}
+
+/// The file keeper and each producer's handle, where the target is files.
+fn keeper_for(plan: &RunPlan) -> (Option<Keeper>, Vec<Option<KeeperLane>>) {
+    if plan.sink.kind != SinkKind::File {
+        return (None, vec![None; plan.producers.len()]);
+    }
+    let mut keeper = Keeper::new();
+    let lanes = plan.producers.iter().map(|producer| producer.file.as_ref().map(|file| keeper.lane(file))).collect();
+    (Some(keeper), lanes)
+}
+
+/// The core threads from their start to their end.
+struct Cores {
+    threads: Vec<JoinHandle<Result<CoreEnd, Fatal>>>,
+    gates: Vec<crossbeam_channel::Sender<Go>>,
+    live: Vec<Arc<LiveCore>>,
+    ready: Vec<Ready>,
+    snapshots: Receiver<Box<Snapshot>>,
+    recycled: Vec<crossbeam_channel::Sender<Box<Snapshot>>>,
+}
+
+impl Cores {
+    /// Starts every core and waits until each has its memory, its payload and its target, or one has not.
+    fn start(
+        plan: &Arc<RunPlan>,
+        clock: &TscClock,
+        stop: &Arc<Stop>,
+        zero_fraction: f64,
+        mut keeper_lanes: Vec<Option<KeeperLane>>,
+    ) -> Result<Self, Fatal> {
+        let warmup = plan.phases.iter().any(|phase| phase.warmup);
+        let in_flight = limits::SNAPSHOTS_IN_FLIGHT;
+        let (full, snapshots) = bounded(plan.cores.len() * (in_flight + 1));
+        let (ready_sender, ready_receiver) = bounded(plan.cores.len());
+        let mut cores = Self { threads: vec![], gates: vec![], live: vec![], ready: vec![], snapshots, recycled: vec![] };
+        for (index, core) in plan.cores.iter().enumerate() {
+            let ids = core.producers.iter().map(|at| plan.producers[*at].id).collect();
+            let live = LiveCore::new(ids);
+            let (gate, start) = bounded(1);
+            let (recycled, empty) = bounded(in_flight + 1);
+            for _ in 0..in_flight {
+                let spare = Snapshot::preallocated(index, core.producers.len(), warmup);
+                recycled.send(spare).expect("the receiver is here");
+            }
+            let setup = Setup {
+                plan: plan.clone(),
+                index,
+                clock: clock.clone(),
+                stop: stop.clone(),
+                zero_fraction,
+                keeper_lanes: core.producers.iter().map(|at| keeper_lanes[*at].take()).collect(),
+                live: live.clone(),
+                queues: SnapshotQueues { full: full.clone(), empty },
+                ready: ready_sender.clone(),
+                gate: start,
+            };
+            cores.threads.push(core::spawn(setup)?);
+            cores.gates.push(gate);
+            cores.live.push(live);
+            cores.recycled.push(recycled);
+        }
+        drop(ready_sender);
+        cores.await_ready(ready_receiver)
+    }
+
+    fn await_ready(mut self, ready: Receiver<Ready>) -> Result<Self, Fatal> {
+        self.ready = ready.iter().collect();
+        if self.ready.len() == self.threads.len() {
+            return Ok(self);
+        }
+        // Closing the gates sends the others home; the first reason is the one to tell.
+        self.gates.clear();
+        let ends = self.threads.into_iter().filter_map(|thread| thread.join().ok());
+        let first = ends.filter_map(Result::err).find(|fatal| fatal.what != core::SENT_HOME);
+        Err(first.unwrap_or_else(|| Fatal::new(Exit::Host, "a core thread ended before the start")))
+    }
+
+    fn payload_facts(&self, compressibility_measured: Option<f64>) -> PayloadFacts {
+        let first = &self.ready[0];
+        PayloadFacts {
+            ring_bytes_per_lane: first.ring_bytes_per_lane,
+            repeat_period_bytes: first.repeat_period_bytes,
+            compressibility_measured,
+            memory: first.memory.clone(),
+        }
+    }
+
+    fn wiring(
+        &self,
+        plan: &Arc<RunPlan>,
+        clock: &TscClock,
+        stop: &Arc<Stop>,
+        host: serde_json::Value,
+        payload: PayloadFacts,
+    ) -> Wiring {
+        let stop = stop.clone();
+        Wiring {
+            plan: plan.clone(),
+            live: self.live.clone(),
+            snapshots: self.snapshots.clone(),
+            recycled: self.recycled.clone(),
+            clock: clock.clone(),
+            stop: Arc::new(move |why| stop.because(why)),
+            host,
+            payload,
+        }
+    }
+
+    fn go(&self, go: Go) {
+        for gate in &self.gates {
+            // A core that is gone reports through its thread.
+            let _gone = gate.send(go);
+        }
+    }
+
+    fn join(self, observer: &Observer) -> Vec<CoreEnd> {
+        let mut ends = Vec::new();
+        for (thread, live) in self.threads.into_iter().zip(&self.live) {
+            let end = match thread.join() {
+                Ok(Ok(end)) => end,
+                Ok(Err(fatal)) => CoreEnd { ended_by: Some(fatal.what), ..CoreEnd::default() },
+                Err(_) => {
+                    let why = format!("the core of producers {:?} crashed; please report this", live.producer_ids);
+                    CoreEnd { ended_by: Some(why), ..CoreEnd::default() }
+                }
+            };
+            observer.draining();
+            ends.push(end);
+        }
+        ends
+    }
+}
+
