@@ -6,7 +6,12 @@
 //! while the kernel may read it.
 
 pub mod bake;
+pub mod baked;
+pub mod fits;
+pub mod fits_checksum;
+pub mod placeholders;
 pub mod random;
+pub mod render;
 pub mod sign;
 pub mod template;
 
@@ -14,8 +19,9 @@ use crate::pace::Spread;
 use crate::record::{CRC_OFFSET, HEADER_BYTES, STAMP_END, STAMP_OFFSET};
 use crate::sys::prefetch;
 use crate::wire::crc32c;
+use baked::Baked;
+use render::Stamps;
 use std::ops::Range;
-use template::{Baked, Stamps};
 
 /// How many records ahead the next heads are fetched.
 const PREFETCH_RECORDS: u64 = 12;
@@ -23,7 +29,10 @@ const PREFETCH_RECORDS: u64 = 12;
 /// Where the records of a ring lie.
 #[derive(Clone, Debug)]
 pub enum Starts {
-    Fixed { length: u64, count: u64 },
+    Fixed {
+        length: u64,
+        count: u64,
+    },
     /// Start of each record, and the end of the last one.
     Varied(Box<[u64]>),
 }
@@ -317,8 +326,7 @@ impl Payload {
             let sequence = block.first_sequence + at;
             let timestamp_unix_ns = self.timestamp_unix_ns(block, at);
             let stamps = Stamps { weight: block.weight, sequence, timestamp_unix_ns };
-            baked[(sequence % baked.len() as u64) as usize]
-                .stamp(&mut memory[start..start + length as usize], &stamps);
+            baked[(sequence % baked.len() as u64) as usize].stamp(&mut memory[start..start + length as usize], &stamps);
         }
     }
 }

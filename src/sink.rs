@@ -82,4 +82,3 @@ pub struct LaneClose {
     pub missing: Vec<(u64, u64)>,
     pub next_sequence: u64,
 }
-

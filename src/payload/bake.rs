@@ -1,7 +1,7 @@
 //! Before the barrier: where each record of a ring lies, and its constant bytes.
 
 use super::random::{Calibration, Head};
-use super::template::{Facts, Template};
+use super::template::{Facts, Kind, Template};
 use super::{HeadBake, Payload, Stamper, Starts, random};
 use crate::base::fatal::Fatal;
 use crate::manifest::RecordFormat;
@@ -61,19 +61,25 @@ impl Draft {
             PayloadSource::Templates(files) => {
                 let templates: Vec<Template> = files
                     .iter()
-                    .map(|file| Template::parse(file, plan.annotate).map_err(|why| template_error(&file.name, &why)))
+                    .map(|file| {
+                        Template::parse(file, plan.annotate)
+                            .map_err(|why| Fatal::usage(format!("--payload-template: {why}")))
+                    })
                     .collect::<Result<_, _>>()?;
-                let headed = annotated && templates.iter().all(Template::is_opaque);
-                if annotated && !headed && templates.iter().any(Template::is_opaque) {
-                    let plain = templates.iter().position(Template::is_opaque).unwrap_or(0);
+                let plain = templates.iter().filter(|template| template.kind() == Kind::Header).count();
+                if plain > 0 && plain < templates.len() {
+                    let at = templates.iter().position(|template| template.kind() == Kind::Header).unwrap_or(0);
                     let why = "it has no place for the facts, but other templates of the run have";
-                    return Err(template_error(&files[plain].name, why)
+                    return Err(template_error(&files[at].name, why)
                         .mend("put a placeholder such as {{sequence}} into it, or use --annotate off"));
                 }
+                let headed = plain > 0;
                 let lengths: Vec<u64> = templates.iter().map(Template::length).collect();
                 let starts = if lengths.iter().all(|length| *length == lengths[0]) {
                     let whole = lengths.len() as u64;
-                    let Starts::Fixed { length, count } = fixed(lengths[0], ring_bytes, lengths[0]) else { unreachable!() };
+                    let Starts::Fixed { length, count } = fixed(lengths[0], ring_bytes, lengths[0]) else {
+                        unreachable!()
+                    };
                     Starts::Fixed { length, count: (count / whole).max(1) * whole }
                 } else {
                     varied(lengths.iter().copied().cycle(), lengths.len(), ring_bytes)
@@ -104,8 +110,15 @@ impl Draft {
     }
 
     /// Writes every record into `ring`, which starts at `base` of the core's region.
-    pub fn bake(self, plan: &PayloadPlan, who: Who<'_>, base: usize, ring: &mut [u8], depth: usize) -> Payload {
-        let facts = Facts { run_id: who.run_id, run_id_hash: who.run_id_hash, producer_id: who.producer_id };
+    pub fn bake(
+        self,
+        plan: &PayloadPlan,
+        who: Who<'_>,
+        base: usize,
+        ring: &mut [u8],
+        depth: usize,
+    ) -> Result<Payload, Fatal> {
+        let facts = Facts { run_id: who.run_id, producer_id: who.producer_id };
         let mut bakes = Vec::new();
         let mut slots = Vec::new();
         for at in 0..self.starts.count() {
@@ -115,7 +128,7 @@ impl Draft {
             match template {
                 None => random::fill(plan.seed, who.producer_id, at, self.zero_fraction, &mut record[body_from..]),
                 Some(template) => {
-                    let baked = template.bake(&facts, record);
+                    let baked = template.bake(&facts, record).map_err(|why| template_error(template.name(), &why))?;
                     if slots.len() < self.templates.len() {
                         slots.push(baked);
                     }
@@ -130,7 +143,7 @@ impl Draft {
             (_, true) => Stamper::Header { bakes: bakes.into(), sign_key: plan.sign_key },
             (_, false) => Stamper::Slots(slots.into()),
         };
-        Payload::new(base, self.starts, stamper, depth)
+        Ok(Payload::new(base, self.starts, stamper, depth))
     }
 }
 

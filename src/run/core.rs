@@ -91,7 +91,7 @@ fn begin(mut setup: Setup) -> Result<CoreEnd, Fatal> {
     let memory = region.pages().name().to_owned();
     let drafts: Vec<_> = places.iter().map(|place| (place.ring.clone(), place.staging.clone())).collect();
     let formats: Vec<_> = places.iter().map(|place| place.draft.record_format(&plan.payload)).collect();
-    let payloads: Vec<Payload> = bake(&setup, places, region.bytes_mut());
+    let payloads: Vec<Payload> = bake(&setup, places, region.bytes_mut())?;
     let depth = plan.sink.queue_depth * payloads.len() + payloads.len();
     match (plan.sink.kind, plan.io) {
         (SinkKind::Null, _) => {
@@ -142,7 +142,7 @@ fn places(setup: &Setup) -> Result<Vec<Place>, Fatal> {
     Ok(places)
 }
 
-fn bake(setup: &Setup, places: Vec<Place>, memory: &mut [u8]) -> Vec<Payload> {
+fn bake(setup: &Setup, places: Vec<Place>, memory: &mut [u8]) -> Result<Vec<Payload>, Fatal> {
     let plan = &setup.plan;
     let producers = plan.cores[setup.index].producers.iter().map(|at| &plan.producers[*at]);
     let bake = |(place, producer): (Place, &ProducerPlan)| {

@@ -41,7 +41,8 @@ impl StdoutSink {
     /// `immutable`: the region's bytes never change after this.
     pub fn new(memory: &[u8], immutable: bool) -> io::Result<Self> {
         let fd = io::stdout().as_fd().try_clone_to_owned()?;
-        let pipe_bytes = [PIPE_BYTES, PIPE_BYTES / 4, 1 << 16].into_iter().find_map(|size| pipe::grow(fd.as_fd(), size));
+        let pipe_bytes =
+            [PIPE_BYTES, PIPE_BYTES / 4, 1 << 16].into_iter().find_map(|size| pipe::grow(fd.as_fd(), size));
         let sealed = if immutable && pipe_bytes.is_some() { Some(seal(memory)?) } else { None };
         Ok(Self { fd, sealed, pipe_bytes, sending: None, full: false, ending: None })
     }

@@ -51,7 +51,15 @@ impl Uring {
         // gone (see `drop`).
         let registered = unsafe { ring.submitter().register_buffers(&buffers) }.is_ok();
         let (ring, region) = (ManuallyDrop::new(ring), ManuallyDrop::new(region));
-        Ok(Self { ring, region, files: Vec::new(), registered, queued: 0, in_flight: 0, depth: depth.min(entries as usize) })
+        Ok(Self {
+            ring,
+            region,
+            files: Vec::new(),
+            registered,
+            queued: 0,
+            in_flight: 0,
+            depth: depth.min(entries as usize),
+        })
     }
 
     /// Whether the kernel holds the memory registered (fixed buffers).
@@ -141,7 +149,9 @@ impl Ring for Uring {
                 Ok(())
             }
             // A signal, a full completion queue or the end of a wait: the queue knows how far it came.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME)) => {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME)) =>
+            {
                 self.queued = self.ring.submission().len();
                 Ok(())
             }

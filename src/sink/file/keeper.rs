@@ -22,9 +22,16 @@ const FLOOR_CHECK: Duration = Duration::from_secs(1);
 /// What a core asks of the keeper. `lane` is the number that `Keeper::lane` gave.
 pub enum Order {
     /// The active file becomes a rotated one and the prepared file the active one.
-    Switch { lane: usize, unix_ns: u64 },
+    Switch {
+        lane: usize,
+        unix_ns: u64,
+    },
     /// The last write to a rotated file is done; it holds `length` bytes.
-    Retire { lane: usize, file: File, length: u64 },
+    Retire {
+        lane: usize,
+        file: File,
+        length: u64,
+    },
     Audit(AuditLine),
 }
 
@@ -159,7 +166,9 @@ impl Keeper {
         for lane in &self.lanes {
             let folder = lane.plan.data.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let Ok(space) = sys::fs::space(folder) else { continue };
-            if space.available_bytes < lane.plan.min_free_bytes && !matches!(lane.plan.layout, FileLayout::Device { .. }) {
+            if space.available_bytes < lane.plan.min_free_bytes
+                && !matches!(lane.plan.layout, FileLayout::Device { .. })
+            {
                 let why = format!(
                     "the free space at {} fell to {} bytes, under the floor of {} (--min-free)",
                     folder.display(),

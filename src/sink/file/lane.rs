@@ -132,11 +132,9 @@ impl FileLane {
     fn write_manifest(&self, complete: bool, end: &LaneClose, first_sequence: u64) -> Result<(), Fatal> {
         let layout = match self.plan.layout {
             FileLayout::Rotating { .. } => Layout::Append,
-            FileLayout::Ring { capacity_bytes } => Layout::Ring {
-                capacity_bytes,
-                lap_bytes: self.lap_bytes,
-                lap_records: self.lap_records,
-            },
+            FileLayout::Ring { capacity_bytes } => {
+                Layout::Ring { capacity_bytes, lap_bytes: self.lap_bytes, lap_records: self.lap_records }
+            }
             FileLayout::Device { .. } => return Ok(()),
         };
         let went_round = self.lap_records > 0 && end.next_sequence > self.lap_records;
@@ -306,14 +304,21 @@ impl FileLane {
 
     fn start<R: Ring>(&mut self, ring: &mut R, at: usize, index: usize, operation: Operation, staged: bool) {
         let file = operation.file;
-        let queued = ring.write(self.files.slots[file], operation.range.clone(), operation.offset, token(at, index, staged));
+        let queued =
+            ring.write(self.files.slots[file], operation.range.clone(), operation.offset, token(at, index, staged));
         assert!(queued, "the ring has a place for every block in flight");
         self.files.in_flight[file] += 1;
         self.operations[index] = operation;
     }
 
     /// Takes one completion; words for the user where the target is broken.
-    pub fn complete<R: Ring>(&mut self, ring: &mut R, at: usize, completion: Completion, done: &mut Vec<Done>) -> Option<String> {
+    pub fn complete<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        at: usize,
+        completion: Completion,
+        done: &mut Vec<Done>,
+    ) -> Option<String> {
         let (staged, synced) = (completion.token & STAGED_BIT != 0, completion.token & SYNC_BIT != 0);
         let index = (completion.token & 0xffff_ffff) as usize;
         let operation = &mut self.operations[index];
@@ -379,7 +384,12 @@ impl FileLane {
             _ => done.push(Done { lane: at as u32, slot: operation.slot, bytes: 0, rest }),
         }
         let errno = if errno == 0 { libc::ENOSPC } else { errno };
-        format!("{}: write at {} failed: {}", self.plan.data.display(), operation.offset, std::io::Error::from_raw_os_error(errno))
+        format!(
+            "{}: write at {} failed: {}",
+            self.plan.data.display(),
+            operation.offset,
+            std::io::Error::from_raw_os_error(errno)
+        )
     }
 
     /// Moves rotation forward: takes the next file, hands the old one over.

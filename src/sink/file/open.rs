@@ -63,7 +63,9 @@ pub fn create(plan: &FilePlan, path: &Path) -> io::Result<File> {
         options.custom_flags(libc::O_DIRECT);
     }
     match plan.layout {
-        FileLayout::Device { .. } => options.custom_flags(if plan.direct { libc::O_DIRECT | libc::O_EXCL } else { libc::O_EXCL }).open(path),
+        FileLayout::Device { .. } => {
+            options.custom_flags(if plan.direct { libc::O_DIRECT | libc::O_EXCL } else { libc::O_EXCL }).open(path)
+        }
         FileLayout::Ring { capacity_bytes } => {
             let file = options.create(true).truncate(false).open(path)?;
             let length = file.metadata()?.len();
@@ -112,9 +114,8 @@ fn remove_rotated(base: &Path) -> io::Result<()> {
     let folder = base.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let suffix = path.file_name().zip(base.file_name()).map(|(name, base)| {
-            suffix_of(Path::new(base), Path::new(name))
-        });
+        let suffix =
+            path.file_name().zip(base.file_name()).map(|(name, base)| suffix_of(Path::new(base), Path::new(name)));
         if suffix.is_some_and(|suffix| suffix == "next" || is_rotation_suffix(&suffix)) {
             fs::remove_file(path)?;
         }

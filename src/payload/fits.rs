@@ -1,0 +1,323 @@
+//! FITS blobs: what a primary header needs so that each record can say who it is and still be valid FITS.
+//!
+//! Source: "Definition of the Flexible Image Transport System", version 4.0 (2018), section 4 (cards and data
+//! sizes). Only the primary header is stamped; extensions go as they are.
+
+use crate::manifest::{Fact, Slot};
+use crate::payload::fits_checksum::{fold, sum_words};
+use crate::payload::placeholders::{Placed, value_bytes_max};
+use crate::payload::render::Style;
+
+pub const BLOCK_BYTES: usize = 2880;
+const CARD_BYTES: usize = 80;
+/// The value field of a card starts here: after the keyword and `= `.
+const VALUE_AT: usize = 10;
+/// Fixed-format integers end here (column 30).
+const INTEGER_END: usize = 30;
+/// The text of a string starts after its quote.
+const STRING_AT: usize = VALUE_AT + 1;
+
+type Card = [u8; CARD_BYTES];
+
+/// A FITS file with room for what changes from record to record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    pub bytes: Vec<u8>,
+    pub slots: Vec<Placed>,
+    /// The primary header and its data: what `CHECKSUM` covers.
+    pub primary_bytes: usize,
+}
+
+/// Whether a file claims to be FITS.
+pub fn is_fits(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"SIMPLE  =")
+}
+
+/// Gives the primary header its cards, each once, in place where there is one already.
+///
+/// # Errors
+/// What is wrong with the file, with the card's number and offset.
+pub fn prepare(file: &[u8]) -> Result<Prepared, String> {
+    let (mut cards, header_bytes) = read_cards(file)?;
+    let data_bytes = data_bytes(&cards)?.next_multiple_of(BLOCK_BYTES as u64);
+    let Some(data) = usize::try_from(data_bytes).ok().and_then(|bytes| file[header_bytes..].get(..bytes)) else {
+        let there = file.len() - header_bytes;
+        return Err(format!("the header announces {data_bytes} bytes of data (padded to 2880), the file has {there}"));
+    };
+    if !file.len().is_multiple_of(BLOCK_BYTES) {
+        return Err(format!("its length, {} bytes, is no multiple of 2880", file.len()));
+    }
+    let mut slots = Vec::new();
+    for (keyword, fact, comment) in FACT_CARDS {
+        let card = fact_card(keyword, fact, comment);
+        let at = upsert(&mut cards, keyword, card)?;
+        slots.push(fact_slot(at, fact));
+    }
+    keep_datasum(&mut cards, data)?;
+    let mut bytes = cards.concat();
+    bytes.extend_from_slice(&padded(b"END"));
+    bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), b' ');
+    let primary_bytes = bytes.len() + data.len();
+    bytes.extend_from_slice(&file[header_bytes..]);
+    Ok(Prepared { bytes, slots, primary_bytes })
+}
+
+const FACT_CARDS: [(&str, Fact, &str); 6] = [
+    ("RUNID", Fact::RunId, ""),
+    ("PRODUCER", Fact::ProducerId, " / producer id"),
+    ("SEQUENCE", Fact::Sequence, " / record number of the producer"),
+    ("WEIGHT", Fact::Weight, " / records that this one stands for"),
+    ("DATE", Fact::FitsDate, " / UTC, when the record was due"),
+    ("CHECKSUM", Fact::FitsChecksum, " / HDU checksum"),
+];
+
+fn is_integer(fact: Fact) -> bool {
+    matches!(fact, Fact::ProducerId | Fact::Sequence | Fact::Weight)
+}
+
+fn fact_card(keyword: &str, fact: Fact, comment: &str) -> Card {
+    let width = value_bytes_max(fact);
+    let value = if is_integer(fact) { " ".repeat(INTEGER_END - VALUE_AT) } else { format!("'{:width$}'", "") };
+    padded(format!("{keyword:<8}= {value}{comment}").as_bytes())
+}
+
+fn fact_slot(card_index: usize, fact: Fact) -> Placed {
+    let (start, width, style) = match fact {
+        fact if is_integer(fact) => (VALUE_AT, INTEGER_END - VALUE_AT, Style::Right),
+        fact => (STRING_AT, value_bytes_max(fact), Style::Left),
+    };
+    let offset = (card_index * CARD_BYTES + start) as u64;
+    Placed { slot: Slot { fact, offset, width: width as u32, quoted: false }, style }
+}
+
+fn padded(text: &[u8]) -> Card {
+    let mut card = [b' '; CARD_BYTES];
+    card[..text.len()].copy_from_slice(text);
+    card
+}
+
+/// The cards before END, and the length of the header with its padding.
+fn read_cards(file: &[u8]) -> Result<(Vec<Card>, usize), String> {
+    let mut cards: Vec<Card> = Vec::new();
+    for card in file.as_chunks::<CARD_BYTES>().0 {
+        let offset = cards.len() * CARD_BYTES;
+        if let Some(at) = card.iter().position(|byte| !(0x20..=0x7e).contains(byte)) {
+            let byte = card[at];
+            return Err(format!("card {} has the byte 0x{byte:02x} at offset {}", cards.len() + 1, offset + at));
+        }
+        if card.trim_ascii_end() == b"END" {
+            let header_bytes = (offset + CARD_BYTES).next_multiple_of(BLOCK_BYTES);
+            return match file.len() >= header_bytes {
+                true => Ok((cards, header_bytes)),
+                false => Err(format!("the header ends at {header_bytes} bytes, the file at {}", file.len())),
+            };
+        }
+        cards.push(*card);
+    }
+    Err(format!("the header has no END card in its {} cards", cards.len()))
+}
+
+/// Where a card with this keyword is, if it is there.
+fn find(cards: &[Card], keyword: &str) -> Result<Option<usize>, String> {
+    let mut found = cards.iter().enumerate().filter(|(_, card)| keyword_of(card) == keyword.as_bytes());
+    let first = found.next().map(|(at, _)| at);
+    match (first, found.next()) {
+        (Some(first), Some((second, _))) => Err(format!(
+            "{keyword} is there twice, in card {} (offset {}) and card {} (offset {})",
+            first + 1,
+            first * CARD_BYTES,
+            second + 1,
+            second * CARD_BYTES,
+        )),
+        _ => Ok(first),
+    }
+}
+
+fn keyword_of(card: &Card) -> &[u8] {
+    card[..8].trim_ascii_end()
+}
+
+/// Puts the card where one with its keyword is, or last; returns its index.
+fn upsert(cards: &mut Vec<Card>, keyword: &str, card: Card) -> Result<usize, String> {
+    let Some(at) = find(cards, keyword)? else {
+        cards.push(card);
+        return Ok(cards.len() - 1);
+    };
+    if cards.get(at + 1).is_some_and(|next| keyword_of(next) == b"CONTINUE") {
+        let (card, offset) = (at + 2, (at + 1) * CARD_BYTES);
+        return Err(format!("card {card} (offset {offset}) continues {keyword}, which has to fit one card"));
+    }
+    cards[at] = card;
+    Ok(at)
+}
+
+/// Adds a `DATASUM` where there is none; one that is there has to be right.
+fn keep_datasum(cards: &mut Vec<Card>, data: &[u8]) -> Result<(), String> {
+    let sum = fold(sum_words(data));
+    let Some(at) = find(cards, "DATASUM")? else {
+        cards.push(padded(format!("DATASUM = {:<20} / data unit checksum", format!("'{sum}'")).as_bytes()));
+        return Ok(());
+    };
+    let value = String::from_utf8_lossy(value_of(&cards[at])).into_owned();
+    let text = value.trim_matches('\'').trim();
+    // An empty string says that the sum is undefined.
+    if text.is_empty() || text.parse() == Ok(sum) {
+        return Ok(());
+    }
+    Err(format!("card {} (offset {}) says DATASUM = {value}, the data's is '{sum}'", at + 1, at * CARD_BYTES))
+}
+
+/// The value field without its comment.
+fn value_of(card: &Card) -> &[u8] {
+    if &card[8..VALUE_AT] != b"= " {
+        return b"";
+    }
+    let field = &card[VALUE_AT..];
+    let end = match field.trim_ascii_start().first() {
+        Some(b'\'') => {
+            let open = field.iter().position(|byte| *byte == b'\'').unwrap_or_default() + 1;
+            field[open..].iter().position(|byte| *byte == b'\'').map(|close| open + close + 1)
+        }
+        _ => field.iter().position(|byte| *byte == b'/'),
+    };
+    field[..end.unwrap_or(field.len())].trim_ascii()
+}
+
+/// Bytes of the primary data unit before padding.
+fn data_bytes(cards: &[Card]) -> Result<u64, String> {
+    if cards.first().is_none_or(|card| keyword_of(card) != b"SIMPLE" || value_of(card) != b"T") {
+        return Err("card 1 (offset 0) is not SIMPLE = T".into());
+    }
+    let bits = integer_at(cards, 1, "BITPIX")?;
+    if ![8, 16, 32, 64, -32, -64].contains(&bits) {
+        return Err(format!("card 2 (offset 80) says BITPIX = {bits}; it is 8, 16, 32, 64, -32 or -64"));
+    }
+    let axes = integer_at(cards, 2, "NAXIS")?;
+    if !(0..=999).contains(&axes) {
+        return Err(format!("card 3 (offset 160) says NAXIS = {axes}; it is 0 to 999"));
+    }
+    let mut lengths = Vec::new();
+    for axis in 1..=axes as usize {
+        lengths.push(integer_at(cards, 2 + axis, &format!("NAXIS{axis}"))?);
+    }
+    let groups = lengths.first() == Some(&0)
+        && find(cards, "GROUPS")?.is_some_and(|at| value_of(&cards[at]) == b"T" && lengths.len() > 1);
+    let (counted, extra, repeats) = match groups {
+        true => (&lengths[1..], optional_integer(cards, "PCOUNT", 0)?, optional_integer(cards, "GCOUNT", 1)?),
+        false => (&lengths[..], 0, 1),
+    };
+    let elements = if counted.is_empty() { Some(0) } else { product(counted) };
+    elements
+        .and_then(|elements| elements.checked_add(u64::try_from(extra).ok()?))
+        .and_then(|elements| elements.checked_mul(u64::try_from(repeats).ok()?))
+        .and_then(|elements| elements.checked_mul(bits.unsigned_abs() / 8))
+        .filter(|bytes| *bytes <= u64::MAX / 2)
+        .ok_or_else(|| format!("axes of {lengths:?} elements make no data size"))
+}
+
+fn product(lengths: &[i64]) -> Option<u64> {
+    lengths.iter().try_fold(1u64, |product, length| product.checked_mul(u64::try_from(*length).ok()?))
+}
+
+fn integer_at(cards: &[Card], at: usize, keyword: &str) -> Result<i64, String> {
+    let wrong = |what: String| format!("card {} (offset {}) {what}", at + 1, at * CARD_BYTES);
+    let card = cards.get(at).ok_or_else(|| wrong(format!("is not there; it should be {keyword}")))?;
+    if keyword_of(card) != keyword.as_bytes() {
+        return Err(wrong(format!("is {}, not {keyword}", String::from_utf8_lossy(keyword_of(card)))));
+    }
+    let value = String::from_utf8_lossy(value_of(card));
+    value.parse().map_err(|_| wrong(format!("says {keyword} = {value}, which is no integer")))
+}
+
+fn optional_integer(cards: &[Card], keyword: &str, default: i64) -> Result<i64, String> {
+    find(cards, keyword)?.map_or(Ok(default), |at| integer_at(cards, at, keyword))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn header(cards: &[&str]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = cards.iter().flat_map(|card| padded(card.as_bytes())).collect();
+        bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), b' ');
+        bytes
+    }
+
+    const BARE: [&str; 4] =
+        ["SIMPLE  =                    T", "BITPIX  =                    8", "NAXIS   =                    0", "END"];
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(tail in proptest::collection::vec(any::<u8>(), 0..4000), cut in 0usize..4000) {
+            let mut file = [b"SIMPLE  =                    T", &tail[..]].concat();
+            file.truncate(cut);
+            let _ = prepare(&file);
+        }
+
+        #[test]
+        fn no_axes_panic(axes in proptest::collection::vec(any::<i64>(), 1..5), bits in -70i64..70) {
+            let mut cards = vec![BARE[0].to_owned(), format!("BITPIX  = {bits}"), format!("NAXIS   = {}", axes.len())];
+            cards.extend(axes.iter().enumerate().map(|(at, length)| format!("{:<8}= {length}", format!("NAXIS{}", at + 1))));
+            cards.push("END".into());
+            let cards: Vec<&str> = cards.iter().map(String::as_str).collect();
+            let _ = prepare(&header(&cards));
+        }
+    }
+
+    #[test]
+    fn cards_are_added_before_end_and_the_header_grows() {
+        let bare = prepare(&header(&BARE)).unwrap();
+        assert_eq!((bare.bytes.len(), bare.primary_bytes), (2880, 2880));
+        assert_eq!(bare.bytes[10 * 80..].trim_ascii_end(), b"END");
+
+        let mut full = BARE[..3].to_vec();
+        full.extend(["COMMENT nothing"; 30]);
+        full.push("END");
+        let full = prepare(&header(&full)).unwrap();
+        assert_eq!(full.bytes.len(), 2 * 2880);
+        assert_eq!(full.bytes[40 * 80..].trim_ascii_end(), b"END");
+    }
+
+    #[test]
+    fn cards_that_are_there_stay_in_their_place() {
+        let cards = [
+            BARE[0],
+            BARE[1],
+            BARE[2],
+            "SEQUENCE=                    7 / mine",
+            "DATE-OBS= '2001-01-01'",
+            "DATASUM = '0'",
+            "END",
+        ];
+        let prepared = prepare(&header(&cards)).unwrap();
+        let sequence = prepared.slots.iter().find(|placed| placed.slot.fact == Fact::Sequence).unwrap();
+        assert_eq!(sequence.slot.offset, 3 * 80 + 10);
+        assert_eq!(prepared.bytes[4 * 80..5 * 80].trim_ascii_end(), b"DATE-OBS= '2001-01-01'");
+        let count = prepared.bytes.as_chunks::<80>().0.iter().filter(|card| keyword_of(card) == b"DATASUM").count();
+        assert_eq!(count, 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let wrong = |cards: &[&str]| prepare(&header(cards)).unwrap_err();
+        assert!(wrong(&[BARE[0], BARE[2], "END"]).contains("card 2 (offset 80) is NAXIS, not BITPIX"));
+        assert!(wrong(&[BARE[0], "BITPIX  = 12", BARE[2], "END"]).contains("BITPIX = 12"));
+        assert!(wrong(&BARE[..3]).contains("no END"));
+        assert!(wrong(&["SIMPLE  = F", BARE[1], BARE[2], "END"]).contains("SIMPLE = T"));
+        let twice = wrong(&[BARE[0], BARE[1], BARE[2], "DATE    = ''", "DATE    = ''", "END"]);
+        assert!(twice.contains("card 4 (offset 240) and card 5 (offset 320)"), "{twice}");
+        let long = wrong(&[BARE[0], BARE[1], BARE[2], "RUNID   = 'a&'", "CONTINUE  'b'", "END"]);
+        assert!(long.contains("card 5 (offset 320) continues RUNID"), "{long}");
+        let image = ["BITPIX  = 8", "NAXIS   = 1", "NAXIS1  = 10", "END"];
+        let short = wrong(&[&[BARE[0]], &image[..]].concat());
+        assert!(short.contains("2880 bytes of data") && short.contains("has 0"), "{short}");
+        let sum = wrong(&[BARE[0], BARE[1], BARE[2], "DATASUM = '5' / wrong", "END"]);
+        assert!(sum.contains("card 4 (offset 240)") && sum.contains("'5'") && sum.contains("'0'"), "{sum}");
+        let odd = [header(&BARE), vec![0; 7]].concat();
+        assert!(prepare(&odd).unwrap_err().contains("2887 bytes"));
+        let mut raw = header(&BARE);
+        raw[85] = 0xff;
+        assert!(prepare(&raw).unwrap_err().contains("0xff at offset 85"));
+    }
+}
