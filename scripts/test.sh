@@ -96,7 +96,7 @@ if compgen -G 'tests/blackbox/*.sh' >/dev/null; then
 fi
 if [ "${PERF_SMOKE:-1}" = 1 ]; then
     # Every benchmark row, tiny: shows that it still runs, says nothing about speed.
-    step 'benchmarks still run' python3 perf/run.py --smoke all
+    step 'benchmarks still run' perf/run.py --smoke all
 fi
 if ! cargo deny --version >/dev/null 2>&1 && [ "${INSTALL_CARGO_DENY:-0}" = 1 ]; then
     step 'install cargo-deny' cargo install --locked --quiet cargo-deny
