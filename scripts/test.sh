@@ -89,7 +89,7 @@ step 'format' cargo fmt --check
 step 'shellcheck' shell_scripts
 step 'python' python_scripts
 step 'clippy' cargo clippy --locked --all-targets --quiet -- -D warnings
-step 'tests' cargo test --locked --quiet
+step 'tests' cargo test --locked --quiet --no-fail-fast
 step 'release build' scripts/build.sh
 if compgen -G 'tests/blackbox/*.sh' >/dev/null; then
     step 'black box' black_box
