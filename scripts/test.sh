@@ -99,7 +99,7 @@ if [ "${PERF_SMOKE:-1}" = 1 ]; then
     step 'benchmarks still run' perf/run.py --smoke all
 fi
 if ! cargo deny --version >/dev/null 2>&1 && [ "${INSTALL_CARGO_DENY:-0}" = 1 ]; then
-    step 'install cargo-deny' cargo install --locked --quiet cargo-deny
+    cargo install --locked --quiet cargo-deny >"$log" 2>&1 || not_checked+=("cargo-deny could not be installed: $(tail -1 "$log")")
 fi
 if cargo deny --version >/dev/null 2>&1; then
     step 'dependencies: licences, sources' dependencies
