@@ -214,7 +214,10 @@ impl Rate {
     /// fits; the quotient may not, and then nobody lives to see the difference.
     #[inline]
     fn positions_in(self, elapsed_ns: u64) -> u64 {
-        let positions = (u128::from(elapsed_ns) * u128::from(self.bytes)).div_ceil(self.ns);
+        let product = u128::from(elapsed_ns) * u128::from(self.bytes);
+        let whole = product / self.ns;
+        // By hand: `div_ceil` would divide a second time for the remainder.
+        let positions = whole + u128::from(whole * self.ns != product);
         u64::try_from(positions).unwrap_or(u64::MAX)
     }
 

@@ -1,0 +1,277 @@
+"""Runs peers by turns, keeps the raw numbers, and says how far they spread."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+GIGABYTE = 1e9
+
+
+class RowError(Exception):
+    """A command failed: nothing was measured."""
+
+
+@dataclass
+class Run:
+    """One run of one peer."""
+
+    peer: str
+    command: str
+    bytes: float = 0
+    seconds: float = 0
+    bytes_per_second: float = 0
+    cpu_user_seconds: float = 0
+    cpu_system_seconds: float = 0
+    max_rss_bytes: int = 0
+    wall_seconds: float = 0
+    load_average: float = 0
+    pair: int = -1
+    facts: dict = field(default_factory=dict)
+
+    @property
+    def cpu_seconds_per_gigabyte(self):
+        used = self.cpu_user_seconds + self.cpu_system_seconds
+        return used / (self.bytes / GIGABYTE) if self.bytes else float("nan")
+
+    def as_json(self):
+        return asdict(self) | {"cpu_seconds_per_gigabyte": self.cpu_seconds_per_gigabyte}
+
+
+@dataclass
+class Check:
+    """One bar: a sentence, the value that was met, and whether that passes."""
+
+    bar: str
+    value: str
+    passed: bool
+
+
+def start(command, **options):
+    """Starts a command (a list of words) at the project's root."""
+    return subprocess.Popen([str(word) for word in command], cwd=ROOT, **options)
+
+
+def finish(process, run, codes=(0,)):
+    """Waits for a process and books its processor time (children that it waited for included) on `run`."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    run.cpu_user_seconds, run.cpu_system_seconds = usage.ru_utime, usage.ru_stime
+    run.max_rss_bytes = usage.ru_maxrss * 1024
+    if process.returncode not in codes:
+        raise RowError(f"exit code {process.returncode} of: {run.command}")
+
+
+def words(command):
+    return " ".join(str(word) for word in command)
+
+
+def measure(peer, command, codes=(0,)):
+    """Runs a command to its end. Returns (Run without a rate, its standard output)."""
+    run = Run(peer, words(command), load_average=os.getloadavg()[0])
+    began = time.monotonic()
+    with open(scratch("stderr.txt"), "w+", encoding="utf-8") as errors:
+        process = start(command, stdout=subprocess.PIPE, stderr=errors)
+        output = process.stdout.read().decode()
+        try:
+            finish(process, run, codes)
+        except RowError as error:
+            errors.seek(0)
+            raise RowError(f"{error}\n{errors.read()[-2000:]}") from None
+    run.wall_seconds = time.monotonic() - began
+    return run, output
+
+
+def measure_pipe(peer, command, drain, codes=(0, 1, -13)):
+    """Runs `command | drain`; the rate is the drain's, the processor time the command's. The drain goes away
+    first: most commands then end by SIGPIPE (-13) or by a failed write (1)."""
+    run = Run(peer, f"{words(command)} | {words(drain)}", load_average=os.getloadavg()[0])
+    reader, writer = os.pipe()
+    began = time.monotonic()
+    with open(scratch("stderr.txt"), "w", encoding="utf-8") as errors:
+        process = start(command, stdout=writer, stderr=errors)
+        consumer = start(drain, stdin=reader, stderr=subprocess.PIPE)
+        os.close(reader)
+        os.close(writer)
+        seen = consumer.stderr.read().decode()
+        if consumer.wait() != 0:
+            process.kill()
+            process.wait()
+            raise RowError(f"{words(drain)}: {seen}")
+        finish(process, run, codes)
+    run.wall_seconds = time.monotonic() - began
+    facts = json.loads(seen)
+    run.facts = {"first_byte_after_seconds": facts["first_byte"] - began, "total_bytes": facts["total"]}
+    run.bytes, run.seconds = facts["bytes"], facts["seconds"]
+    if not run.seconds or not run.bytes:
+        raise RowError(f"nothing came through the pipe: {run.command}")
+    run.bytes_per_second = run.bytes / run.seconds
+    # Processor time is the whole run's, and so must the bytes be that it is divided by.
+    run.bytes = facts["total"]
+    return run
+
+
+def alternate(pairs, first, second):
+    """Runs two peers by turns, changing who goes first. Returns the runs, pair by pair."""
+    runs = []
+    for pair in range(pairs):
+        both = [first(), second()] if pair % 2 == 0 else [second(), first()][::-1]
+        for run in both:
+            run.pair = pair
+            print(f"    {pair + 1}/{pairs} {run.peer:16} {gigabytes(run.bytes_per_second):>10}", flush=True)
+        runs.append(both)
+    return runs
+
+
+def ratios(runs, value):
+    """first / second for each pair."""
+    return [value(first) / value(second) for first, second in runs]
+
+
+def spread(values):
+    ordered = sorted(values)
+    return {"median": statistics.median(ordered), "min": ordered[0], "max": ordered[-1], "count": len(ordered)}
+
+
+def at_least(what, bar, values):
+    found = spread(values)
+    text = f"{found['median']:.3f} ({found['min']:.3f} to {found['max']:.3f}, {found['count']} pairs)"
+    return Check(f"{what}: median at least {bar}", text, found["median"] >= bar)
+
+
+def at_most(what, bar, values):
+    found = spread(values)
+    text = f"{found['median']:.3f} ({found['min']:.3f} to {found['max']:.3f}, {found['count']} pairs)"
+    return Check(f"{what}: median at most {bar}", text, found["median"] <= bar)
+
+
+def gigabytes(bytes_per_second):
+    return f"{bytes_per_second / GIGABYTE:.3f} GB/s"
+
+
+def scratch(name):
+    """A path below target/perf, relative to the root, so that commands read the same everywhere."""
+    folder = ROOT / "target" / "perf"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
+def relative(path):
+    return os.path.relpath(path, ROOT)
+
+
+def build_peers():
+    """Compiles perf/peers/*.c where the source is newer."""
+    for source in (ROOT / "perf" / "peers").glob("*.c"):
+        binary = scratch(source.stem)
+        if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+            subprocess.run(["cc", "-O2", "-o", binary, source], check=True)
+
+
+def peer(name):
+    return relative(scratch(name))
+
+
+def first_line(command):
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return (done.stdout or done.stderr).strip().split("\n")[0] or None
+
+
+def read_text(path):
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def cpu_model():
+    found = re.search(r"model name\s*:\s*(.+)", read_text("/proc/cpuinfo") or "")
+    return found.group(1).strip() if found else platform.machine()
+
+
+def machine(folders):
+    memory = re.search(r"MemTotal:\s*(\d+) kB", read_text("/proc/meminfo") or "")
+    return {
+        "cpu": cpu_model(),
+        "cpus_usable": len(os.sched_getaffinity(0)),
+        "memory_bytes": int(memory.group(1)) * 1024 if memory else None,
+        "kernel": platform.release(),
+        "governor": read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "clocksource": read_text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        "transparent_hugepages": read_text("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "virtualisation": first_line(["systemd-detect-virt"]),
+        "memlock": first_line(["sh", "-c", "ulimit -l"]),
+        "file_systems": {name: first_line(["stat", "-f", "-c", "%T", str(path)]) for name, path in folders.items()},
+    }
+
+
+def versions(engine):
+    return {
+        "engine": first_line([engine, "--version"]),
+        "fio": first_line(["fio", "--version"]),
+        "cc": first_line(["cc", "--version"]),
+        "yes": first_line(["yes", "--version"]),
+        "python": platform.python_version(),
+        "commit": first_line(["git", "rev-parse", "HEAD"]),
+        "uncommitted_changes": bool(first_line(["git", "status", "--porcelain"])),
+    }
+
+
+def host_class():
+    """A name for machines of one kind: never the host's own name."""
+    model = re.sub(r"\(.*?\)|@.*|cpu|processor", " ", cpu_model().lower())
+    slug = re.sub(r"[^a-z0-9]+", "-", model).strip("-")
+    return f"{len(os.sched_getaffinity(0))}cpu-{slug}"
+
+
+def write_result(folder, name, title, settings, runs, checks, facts):
+    """ROW.json (everything) and ROW.md (what a person reads)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    flat = [run for group in runs for run in group]
+    result = {
+        "row": name,
+        "title": title,
+        "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "passed": all(check.passed for check in checks),
+        "checks": [asdict(check) for check in checks],
+        "settings": settings,
+        **facts,
+        "runs": [run.as_json() for run in flat],
+    }
+    (folder / f"{name}.json").write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(markdown(result, flat), encoding="utf-8")
+
+
+def markdown(result, runs):
+    lines = [f"# {result['row']}: {result['title']}", "", f"Measured {result['measured_at']}.", ""]
+    lines += ["| bar | met | |", "|---|---|---|"]
+    for check in result["checks"]:
+        lines.append(f"| {check['bar']} | {check['value']} | {'pass' if check['passed'] else 'MISS'} |")
+    lines += ["", "| pair | peer | rate | CPU s/GB | wall s | load |", "|---|---|---|---|---|---|"]
+    for run in runs:
+        cpu = f"{run.cpu_seconds_per_gigabyte:.4f}"
+        rate = gigabytes(run.bytes_per_second)
+        lines.append(f"| {run.pair + 1} | {run.peer} | {rate} | {cpu} | {run.wall_seconds:.2f} | {run.load_average:.2f} |")
+    lines += ["", "Commands:", "", "```sh", *dict.fromkeys(run.command for run in runs), "```", ""]
+    for title in ("machine", "versions", "settings"):
+        lines += [f"{title.capitalize()}: `{json.dumps(result[title], default=str)}`", ""]
+    return "\n".join(lines)
+
+
+def remove(path):
+    path = Path(path)
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif path.exists():
+        path.unlink()

@@ -1,0 +1,163 @@
+"""Rows that look at time: pacing, stalls, memory over a long run, start-up."""
+
+import json
+import re
+import signal
+import socket
+import time
+import urllib.request
+from pathlib import Path
+
+import harness as h
+from rows_throughput import drain, engine, engine_words, tmpfs_flags
+
+RECORD_BYTES = 4096
+
+
+def read_report():
+    return json.loads(h.scratch("report.json").read_text(encoding="utf-8"))
+
+
+def pace_checks(name, rate, seconds, record_bytes, report):
+    """The whole run, and every second in which the loop was let run."""
+    wanted = rate * seconds
+    off = abs(report["totals"]["bytes_produced"] - wanted)
+    bound = max(wanted * 0.0001, record_bytes)
+    checks = [h.Check(f"{name}: whole run within 0.01 % or one record", f"off by {off:.0f} of {wanted} bytes",
+                      off <= bound)]
+    whole = [interval for interval in report["intervals"] if abs(interval["seconds"] - 1) < 0.001]
+    calm = [interval for interval in whole if interval.get("loop_gap_max_seconds", 0) <= 0.001]
+    worst = max((abs(interval["bytes_produced"] - rate) for interval in calm), default=0)
+    bound = max(rate * 0.005, record_bytes)
+    checks.append(h.Check(f"{name}: calm seconds within 0.5 % or one record", f"worst off by {worst} bytes in a second",
+                          worst <= bound))
+    share = len(calm) / len(whole) if whole else 0
+    checks.append(h.Check(f"{name}: at least 90 % of seconds calm", f"{100 * share:.0f} %", share >= 0.9))
+    return checks
+
+
+def pacing(ctx):
+    """From 1 Mb/s to 90 % of capacity, on null and on tmpfs: totals and seconds against the rate."""
+    seconds = ctx.seconds if ctx.smoke else max(ctx.seconds, 10)
+    runs, checks = [], []
+    for target, flags in (("null", ["--cores", "0", "--parallel", "1", "--payload-size", RECORD_BYTES]),
+                          (f"file:{ctx.tmpfs}/", tmpfs_flags(ctx))):
+        capacity = engine(ctx, f"capacity {target}", target, *flags)
+        runs.append([capacity])
+        steps = [125_000, 10_000_000, 1_000_000_000, int(capacity.bytes_per_second * 0.5),
+                 int(capacity.bytes_per_second * 0.9)]
+        for rate in sorted({step for step in steps if step <= capacity.bytes_per_second * 0.9}):
+            run = engine(ctx, f"{target} {rate} B/s", target, *flags, "--rate", rate, seconds=seconds)
+            runs.append([run])
+            checks += pace_checks(f"{target} at {rate} B/s", rate, seconds, RECORD_BYTES, read_report())
+            print(f"    {checks[-3].bar}: {checks[-3].value}", flush=True)
+    return runs, checks
+
+
+def burst(ctx):
+    """Bursts average their rate over whole cycles."""
+    seconds = 2 if ctx.smoke else 20
+    runs, checks = [], []
+    for rate in (125_000, 100_000_000, 1_000_000_000):
+        run = engine(ctx, f"burst {rate} B/s", "null", "--mode", "burst", "--burst-on", "500ms", "--burst-off", "500ms",
+                     "--rate", rate, "--payload-size", RECORD_BYTES, "--cores", "0", "--parallel", "1", seconds=seconds)
+        wanted = rate * seconds
+        off = abs(run.bytes - wanted)
+        passed = off <= max(wanted * 0.005, RECORD_BYTES)
+        checks.append(h.Check(f"burst at {rate} B/s averages it within 0.5 %", f"off by {off} of {wanted}", passed))
+        runs.append([run])
+    return runs, checks
+
+
+def stall(ctx):
+    """A process stopped for 200 ms at half of capacity: what due times say, service times do not."""
+    seconds, stop_at, stop_for = (3, 1, 0.2) if ctx.smoke else (20, 8, 0.2)
+    flags = ["--cores", "0", "--parallel", "1", "--payload-size", RECORD_BYTES]
+    capacity = engine(ctx, "capacity", "null", *flags)
+    rate = int(capacity.bytes_per_second / 2)
+    calm = engine(ctx, "undisturbed", "null", *flags, "--rate", rate, seconds=seconds)
+    calm_service = read_report()["latency_seconds"]["service"]["p999"]
+
+    words = engine_words(ctx, "null", *flags, "--rate", rate, seconds=seconds)
+    stopped = h.Run("stopped for 200 ms", h.words(words))
+    process = h.start(words, stderr=h.subprocess.DEVNULL)
+    time.sleep(stop_at)
+    began = time.monotonic()
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(stop_for)
+    process.send_signal(signal.SIGCONT)
+    stall_seconds = time.monotonic() - began
+    h.finish(process, stopped)
+    report = read_report()
+    stopped.bytes, stopped.seconds = report["totals"]["bytes_produced"], report["elapsed_seconds"]
+    stopped.bytes_per_second = report["throughput"]["bytes_per_second"]
+    latency = report["latency_seconds"]
+    stopped.facts = {"response": slim(latency["response"]), "service": slim(latency["service"]), "stall": stall_seconds}
+    # A record due t into the stall leaves at stall + t × rate / capacity: the backlog drains at capacity.
+    expected = stall_seconds - 0.001 * seconds * (1 - rate / capacity.bytes_per_second)
+    response, service = latency["response"]["p999"], latency["service"]["p999"]
+    off = abs(response - expected) / expected if response else float("inf")
+    moved = abs(service - calm_service) if service and calm_service else float("inf")
+    checks = [
+        h.Check("response p99.9 within 5 % of arithmetic", f"{response} s, arithmetic {expected:.4f} s", off <= 0.05),
+        h.Check("service p99.9 unmoved (within 1 ms)", f"{service} s, undisturbed {calm_service} s",
+                moved <= 0.001),
+    ]
+    return [[capacity], [calm], [stopped]], checks
+
+
+def slim(latency):
+    return {name: value for name, value in latency.items() if name != "histogram"}
+
+
+def resident_bytes(pid):
+    text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(re.search(r"VmRSS:\s*(\d+) kB", text).group(1)) * 1024
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def memory(ctx):
+    """Resident memory over half an hour with every report on; the first minute is for settling."""
+    seconds = 4 if ctx.smoke else ctx.memory_minutes * 60
+    settle, every = (1, 0.5) if ctx.smoke else (60, 10)
+    port = free_port()
+    words = engine_words(ctx, f"file:{ctx.tmpfs}/", *tmpfs_flags(ctx), "--rate", "200MB/s", "--audit-every", "1000",
+                         "--metrics-addr", f"127.0.0.1:{port}", seconds=seconds)
+    run = h.Run("engine", h.words(words))
+    began = time.monotonic()
+    process = h.start(words, stderr=h.subprocess.DEVNULL)
+    samples = []
+    while time.monotonic() - began < seconds - every:
+        time.sleep(every)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            answer.read()
+        samples.append([time.monotonic() - began, resident_bytes(process.pid)])
+    h.finish(process, run)
+    report = read_report()
+    run.bytes, run.seconds = report["totals"]["bytes_produced"], report["elapsed_seconds"]
+    run.bytes_per_second = report["throughput"]["bytes_per_second"]
+    run.facts = {"resident_bytes": samples}
+    settled = [size for at, size in samples if at >= settle]
+    swing = max(settled) - min(settled)
+    what = f"{swing / 1024:.0f} KiB over {seconds} s, around {min(settled) >> 20} MiB"
+    return [[run]], [h.Check("resident memory flat within 1 MiB either way", what, swing <= 2 << 20)]
+
+
+def startup(ctx):
+    """From the start of the process to its first byte, with a payload ring of 1 GiB."""
+    ring = "64Mi" if ctx.smoke else "1Gi"
+    words = [ctx.engine, "run", "--target", "stdout", "--ring-size", ring, "--duration", "10s", "--cores", "0",
+             "--parallel", "1", "--payload-size", RECORD_BYTES, "--log-format", "json"]
+    runs = []
+    for attempt in range(ctx.pairs):
+        run = h.measure_pipe("engine", words, drain(ctx, "read", 0.1), codes=(0,))
+        run.pair = attempt
+        runs.append([run])
+        print(f"    {attempt + 1}/{ctx.pairs} {run.facts['first_byte_after_seconds']:.3f} s", flush=True)
+    worst = max(run.facts["first_byte_after_seconds"] for run, in runs)
+    return runs, [h.Check("first byte within 1 s of the start", f"worst {worst:.3f} s of {len(runs)}", worst < 1)]

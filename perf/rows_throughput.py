@@ -1,0 +1,213 @@
+"""Rows that run a peer and the engine by turns: files, memory, pipes, and reading back."""
+
+import json
+
+import harness as h
+
+
+def engine_words(ctx, target, *flags, seconds=None):
+    seconds = seconds or ctx.seconds
+    return [ctx.engine, "run", "--target", target, "--duration", f"{seconds}s", "--poll", "adaptive",
+            "--log-format", "json", "--report", h.relative(h.scratch("report.json")), *flags]
+
+
+def engine(ctx, peer, target, *flags, seconds=None):
+    """One run of the engine; bytes, seconds and rate are its report's, processor time is the kernel's."""
+    report_path = h.scratch("report.json")
+    h.remove(report_path)
+    run, _ = h.measure(peer, engine_words(ctx, target, *flags, seconds=seconds))
+    report = json.loads(report_path.read_text(encoding="utf-8"))
+    run.bytes = report["totals"]["bytes_produced"]
+    run.seconds = report["elapsed_seconds"]
+    run.bytes_per_second = report["throughput"]["bytes_per_second"]
+    run.facts = {"cpu": report["cpu"], "verdict": report["verdict"], "totals": report["totals"]}
+    run.facts["achieved_ratio"] = report["pacing"]["achieved_ratio"]
+    return run
+
+
+def fio(ctx, peer, *flags):
+    words = ["fio", "--name=peer", "--rw=write", "--overwrite=1", "--time_based", f"--runtime={ctx.seconds}",
+             "--output-format=json", *flags]
+    run, output = h.measure(peer, words)
+    jobs = json.loads(output[output.index("{"):])["jobs"]
+    run.bytes = sum(job["write"]["io_bytes"] for job in jobs)
+    run.seconds = max(job["write"]["runtime"] for job in jobs) / 1000
+    run.bytes_per_second = run.bytes / run.seconds
+    return run
+
+
+def file(ctx):
+    """fio and the engine on the same disk: O_DIRECT, 1 MiB blocks, 32 in flight, overwriting."""
+    size = ctx.disk_bytes
+    data, ours = ctx.disk / "fio.dat", ctx.disk / "engine.bin"
+    block = ["--block-size", "1Mi", "--queue-depth", "32", "--payload-size", "4096", "--parallel", "1"]
+    ring = ["--preallocate", size, "--direct", "on", "--io", "uring", "--fsync", "end", *block]
+    peer = [f"--filename={h.relative(data)}", f"--size={size}", "--bs=1M", "--iodepth=32", "--ioengine=io_uring",
+            "--direct=1", "--fixedbufs=1", "--registerfiles=1", "--end_fsync=1"]
+
+    def first():
+        return engine(ctx, "engine", f"file:{h.relative(ours)}", *ring)
+
+    def second():
+        return fio(ctx, "fio io_uring", *peer)
+
+    first(), second()  # Lays out and writes both files once, so that every measured run overwrites.
+    runs = h.alternate(ctx.pairs, first, second)
+    checks = [
+        h.at_least("throughput, engine / fio", 0.98, h.ratios(runs, lambda run: run.bytes_per_second)),
+        h.at_most("CPU for each GB, engine / fio", 1.0, h.ratios(runs, lambda run: run.cpu_seconds_per_gigabyte)),
+    ]
+    return runs, checks
+
+
+def tmpfs_flags(ctx):
+    each = ctx.tmpfs_bytes // 2
+    return ["--cores", "0,1", "--parallel", "2", "--preallocate", each, "--block-size", "256Ki",
+            "--payload-size", "4096", "--direct", "off"]
+
+
+def tmpfs(ctx):
+    """fio psync with two jobs and the engine with two producers on two cores, on tmpfs, files warmed."""
+    each = ctx.tmpfs_bytes // 2
+    peer = [f"--directory={ctx.tmpfs}", f"--size={each}", "--bs=256k", "--ioengine=psync", "--numjobs=2",
+            "--group_reporting"]
+
+    def first():
+        return engine(ctx, "engine", f"file:{ctx.tmpfs}/", *tmpfs_flags(ctx))
+
+    def second():
+        return fio(ctx, "fio psync x2", *peer)
+
+    first(), second()
+    runs = h.alternate(ctx.pairs, first, second)
+    checks = [
+        h.at_least("throughput, engine / fio", 1.0, h.ratios(runs, lambda run: run.bytes_per_second)),
+        h.at_most("CPU for each GB, engine / fio (no bar; for the record)", float("inf"),
+                  h.ratios(runs, lambda run: run.cpu_seconds_per_gigabyte)),
+    ]
+    fio_rate = h.statistics.median(second.bytes_per_second for _, second in runs)
+    sustained = engine(ctx, "engine 8GB/s", f"file:{ctx.tmpfs}/", *tmpfs_flags(ctx), "--rate", "8GB/s",
+                       seconds=ctx.long_seconds)
+    if fio_rate >= 10e9:
+        ratio = sustained.facts["achieved_ratio"]
+        checks.append(h.Check("8 GB/s sustained, within 0.01 %", f"{ratio:.6f}", abs(ratio - 1) <= 0.0001))
+    else:
+        print(f"    fio reaches {h.gigabytes(fio_rate)}, not 10: the bar of 8 GB/s sustained does not apply here")
+    return [*runs, [sustained]], checks
+
+
+def back_ends(ctx, bar, target, flags):
+    def run(io):
+        return lambda: engine(ctx, f"engine {io}", target, *flags, "--io", io)
+
+    run("uring")()
+    runs = h.alternate(ctx.pairs, run("syscall"), run("uring"))
+    return runs, [h.at_least("throughput, syscall / uring", bar, h.ratios(runs, lambda run: run.bytes_per_second))]
+
+
+def tmpfs_syscall(ctx):
+    """The syscall back end against io_uring on tmpfs."""
+    return back_ends(ctx, 0.95, f"file:{ctx.tmpfs}/", tmpfs_flags(ctx))
+
+
+def disk_syscall(ctx):
+    """The syscall back end against io_uring on the disk, O_DIRECT."""
+    flags = ["--preallocate", ctx.disk_bytes, "--direct", "on", "--block-size", "1Mi", "--queue-depth", "32",
+             "--payload-size", "4096", "--parallel", "1"]
+    return back_ends(ctx, 0.9, f"file:{h.relative(ctx.disk / 'engine.bin')}", flags)
+
+
+def null(ctx):
+    """4 KiB records, stamped and checksummed, to nowhere, against a memcpy of 256 MiB on the same core."""
+    def first():
+        return engine(ctx, "engine null", "null", "--payload-size", "4096", "--ring-size", "64Mi", "--cores", "0",
+                      "--parallel", "1")
+
+    def second():
+        run, output = h.measure("memcpy 256 MiB", ["taskset", "-c", "0", h.peer("memcpy"), ctx.seconds])
+        done = json.loads(output)
+        run.bytes, run.seconds = done["bytes"], done["seconds"]
+        run.bytes_per_second = run.bytes / run.seconds
+        return run
+
+    runs = h.alternate(ctx.pairs, first, second)
+    return runs, [h.at_least("rate, engine / memcpy", 25, h.ratios(runs, lambda run: run.bytes_per_second))]
+
+
+SKIP_SECONDS = 0.3
+
+
+def drain(ctx, mode, seconds=None):
+    return ["taskset", "-c", "1", h.peer("drain"), mode, seconds or ctx.seconds, SKIP_SECONDS]
+
+
+def stdout_engine(ctx, mode, *flags):
+    """The engine on core 0 into a drain on core 1, which goes away first."""
+    words = [ctx.engine, "run", "--target", "stdout", "--duration", f"{ctx.seconds + 5}s", "--poll", "adaptive",
+             "--cores", "0", "--parallel", "1", "--payload-size", "4096", "--log-format", "json", *flags]
+    return h.measure_pipe("engine", words, drain(ctx, mode), codes=(0,))
+
+
+def yes(ctx, mode="read"):
+    return h.measure_pipe("yes", ["taskset", "-c", "0", "yes"], drain(ctx, mode))
+
+
+def best_write_loop(ctx):
+    """Tries block and pipe sizes; returns the fastest write loop's words."""
+    best, fastest = None, 0
+    blocks = [1 << 16] if ctx.smoke else [1 << 16, 1 << 17, 1 << 18, 1 << 19, 1 << 20]
+    for pipe in (0, 1 << 20):
+        for block in blocks:
+            words = ["taskset", "-c", "0", h.peer("writeloop"), block, pipe]
+            run = h.measure_pipe("write loop", words, drain(ctx, "read", min(1, ctx.seconds)))
+            if run.bytes_per_second > fastest:
+                best, fastest = words, run.bytes_per_second
+    print(f"    best write loop: {h.words(best)} at {h.gigabytes(fastest)}")
+    return best
+
+
+def stdout_stamped(ctx):
+    """Stamped records into a pipe that is read 1 MiB at a time, against a bare write loop."""
+    loop = best_write_loop(ctx)
+    runs = h.alternate(ctx.pairs, lambda: stdout_engine(ctx, "read"),
+                       lambda: h.measure_pipe("write loop", loop, drain(ctx, "read")))
+    return runs, [h.at_least("rate, engine / write loop", 0.95, h.ratios(runs, lambda run: run.bytes_per_second))]
+
+
+def stdout_unstamped(ctx):
+    """Unstamped records into a pipe that is read 1 MiB at a time, against yes."""
+    runs = h.alternate(ctx.pairs, lambda: stdout_engine(ctx, "read", "--annotate", "off"), lambda: yes(ctx))
+    return runs, [h.at_least("rate, engine / yes", 3.3, h.ratios(runs, lambda run: run.bytes_per_second))]
+
+
+def stdout_splice(ctx):
+    """Unstamped records into a pipe that is spliced to /dev/null, against yes."""
+    runs = h.alternate(ctx.pairs, lambda: stdout_engine(ctx, "splice", "--annotate", "off"),
+                       lambda: yes(ctx, "splice"))
+    return runs, [h.at_least("rate, engine / yes", 6, h.ratios(runs, lambda run: run.bytes_per_second))]
+
+
+def verify(ctx):
+    """Reading back and checking every byte, against writing it, on the same cores and tmpfs."""
+    def write():
+        return engine(ctx, "engine run", f"file:{ctx.tmpfs}/", *tmpfs_flags(ctx))
+
+    def check():
+        size = sum(path.stat().st_size for path in ctx.tmpfs.glob("payloads.*.bin"))
+        run, _ = h.measure("engine verify", ["taskset", "-c", "0,1", ctx.engine, "verify", ctx.tmpfs])
+        run.bytes, run.seconds = size, run.wall_seconds
+        run.bytes_per_second = size / run.wall_seconds
+        return run
+
+    write()
+    runs = []
+    for pair in range(ctx.pairs):
+        wrote, checked = write(), check()  # What is verified must have been written: this order only.
+        wrote.pair = checked.pair = pair
+        print(f"    {pair + 1}/{ctx.pairs} verify {h.gigabytes(checked.bytes_per_second)}, "
+              f"run {h.gigabytes(wrote.bytes_per_second)}, {checked.max_rss_bytes >> 20} MiB", flush=True)
+        runs.append([checked, wrote])
+    most = max(checked.max_rss_bytes for checked, _ in runs)
+    bars = [h.at_least("rate, verify / run", 1.0, h.ratios(runs, lambda run: run.bytes_per_second)),
+            h.Check("memory of verify at most 64 MiB, whatever the size", f"{most >> 20} MiB", most <= 64 << 20)]
+    return runs, bars

@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""Measures the engine against its peers, one row at a time.
+
+    perf/run.py list
+    perf/run.py file tmpfs            raw numbers and a page for each go to perf/runs/<date>-<host class>/
+    perf/run.py --smoke all           every row, tiny: shows that it runs, keeps nothing, judges nothing
+
+Exit code: 0 every bar met, 1 a bar missed, 2 something could not be measured.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import harness as h
+import rows_pacing as pacing
+import rows_throughput as throughput
+
+ROWS = {
+    "file": throughput.file,
+    "tmpfs": throughput.tmpfs,
+    "tmpfs-syscall": throughput.tmpfs_syscall,
+    "disk-syscall": throughput.disk_syscall,
+    "null": throughput.null,
+    "stdout-stamped": throughput.stdout_stamped,
+    "stdout-unstamped": throughput.stdout_unstamped,
+    "stdout-splice": throughput.stdout_splice,
+    "verify": throughput.verify,
+    "pacing": pacing.pacing,
+    "burst": pacing.burst,
+    "stall": pacing.stall,
+    "startup": pacing.startup,
+    "memory": pacing.memory,
+}
+
+
+@dataclass
+class Context:
+    """What a row may know."""
+
+    engine: str
+    pairs: int
+    seconds: float
+    long_seconds: float
+    memory_minutes: float
+    disk: Path
+    disk_bytes: int
+    tmpfs: Path
+    tmpfs_bytes: int
+    smoke: bool
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="+", metavar="ROW", help="'list', 'all', or any of: " + " ".join(ROWS))
+    parser.add_argument("--engine", default="./engine", help="the binary, as scripts/build.sh leaves it")
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=10, help="of each run")
+    parser.add_argument("--memory-minutes", type=float, default=30)
+    parser.add_argument("--disk", type=Path, default=h.scratch("data").parent,
+                        help="a folder on the drive to measure; a folder engine-perf is made in it, and removed")
+    parser.add_argument("--disk-gib", type=float, default=4, help="size of the files there")
+    parser.add_argument("--tmpfs", type=Path, default=Path("/dev/shm"), help="the same, in memory")
+    parser.add_argument("--tmpfs-gib", type=float, default=4, help="of both files together")
+    parser.add_argument("--out", type=Path, help="where results go, instead of perf/runs/<date>-<host class>")
+    parser.add_argument("--smoke", action="store_true")
+    return parser.parse_args()
+
+
+def context(options):
+    seconds = int(options.seconds) if options.seconds == int(options.seconds) else options.seconds
+    gib = 1 << 30
+    made = Context(options.engine, options.pairs, seconds, 30, options.memory_minutes,
+                   options.disk.absolute() / "engine-perf", int(options.disk_gib * gib),
+                   options.tmpfs.absolute() / "engine-perf", int(options.tmpfs_gib * gib), options.smoke)
+    if options.smoke:
+        made.pairs, made.seconds, made.long_seconds = 1, 1, 1
+        made.disk_bytes, made.tmpfs_bytes = 64 << 20, 64 << 20
+    return made
+
+
+def measure_row(name, ctx, out):
+    """Returns whether every bar was met."""
+    row = ROWS[name]
+    title = row.__doc__.strip().split("\n")[0]
+    print(f"{name}: {title}", flush=True)
+    for folder in (ctx.disk, ctx.tmpfs):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        runs, checks = row(ctx)
+        facts = {"machine": h.machine({"disk": ctx.disk, "tmpfs": ctx.tmpfs}), "versions": h.versions(ctx.engine)}
+    finally:
+        for folder in (ctx.disk, ctx.tmpfs):
+            h.remove(folder)
+    if ctx.smoke:
+        print("    ran")
+        return True
+    settings = {"pairs": ctx.pairs, "seconds": ctx.seconds, "disk_bytes": ctx.disk_bytes, "tmpfs_bytes": ctx.tmpfs_bytes}
+    h.write_result(out, name, title, settings, runs, checks, facts)
+    for check in checks:
+        print(f"    {'pass' if check.passed else 'MISS'}  {check.bar}: {check.value}")
+    return all(check.passed for check in checks)
+
+
+def main():
+    options = arguments()
+    if options.rows == ["list"]:
+        for name, row in ROWS.items():
+            print(f"{name:18} {row.__doc__.strip()}")
+        return 0
+    names = list(ROWS) if options.rows == ["all"] else options.rows
+    unknown = [name for name in names if name not in ROWS]
+    if unknown:
+        print(f"no such row: {' '.join(unknown)}; see: perf/run.py list", file=sys.stderr)
+        return 2
+    if not (h.ROOT / options.engine).exists():
+        print(f"{options.engine} is missing; build it: scripts/build.sh", file=sys.stderr)
+        return 2
+    ctx = context(options)
+    out = (options.out or h.ROOT / "perf" / "runs" / f"{date.today()}-{h.host_class()}").absolute()
+    try:
+        h.build_peers()
+        met = [measure_row(name, ctx, out) for name in names]
+    except (h.RowError, OSError, KeyError, ValueError) as error:
+        print(f"not measured: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
