@@ -5,6 +5,7 @@
 pub mod base;
 pub mod counters;
 pub mod manifest;
+pub mod observe;
 pub mod plan;
 pub mod record;
 pub mod sys;
