@@ -1,0 +1,300 @@
+//! The metrics thread and everything that comes out: `/metrics`, logs, the live line, summary and report.
+//!
+//! `run` starts an [`Observer`] before the barrier, tells it of the barrier and the drain, and finishes it
+//! when the cores have joined. No core ever waits for anything in this room.
+
+pub mod aggregate;
+pub mod assemble;
+pub mod endpoint;
+pub mod live;
+pub mod logs;
+pub mod progress;
+pub mod prometheus;
+pub mod report;
+pub mod schema;
+pub mod slo;
+pub mod summary;
+pub mod verdict;
+
+#[cfg(test)]
+mod testing;
+
+pub use assemble::CpuTimes;
+pub use logs::Console;
+pub use report::{Payload as PayloadFacts, Report, write_report};
+pub use summary::print_summary;
+
+use crate::base::clock::TscClock;
+use crate::base::fatal::Fatal;
+use crate::counters::{CoreEnd, LiveCore, Snapshot};
+use crate::plan::RunPlan;
+use assemble::Facts;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select};
+use endpoint::{Answer, Endpoint, Page, Pages};
+use live::{Progress, Shared};
+use progress::Ticker;
+use prometheus::Exposition;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What the observer is connected to.
+pub struct Wiring {
+    pub plan: Arc<RunPlan>,
+    /// In the order of `plan.cores`.
+    pub live: Vec<Arc<LiveCore>>,
+    pub snapshots: Receiver<Box<Snapshot>>,
+    /// For each core: where its snapshots go back, emptied.
+    pub recycled: Vec<Sender<Box<Snapshot>>>,
+    pub clock: TscClock,
+    /// Ends the run in order, for the reason given. Called should the metrics thread itself fail.
+    pub stop: Arc<dyn Fn(&str) + Send + Sync>,
+    pub host: serde_json::Value,
+    pub payload: PayloadFacts,
+    pub console: Arc<Console>,
+}
+
+enum Control {
+    Started,
+    Finish,
+}
+
+/// The running metrics thread and, where asked for, its endpoint.
+pub struct Observer {
+    shared: Arc<Shared>,
+    control: Sender<Control>,
+    thread: Option<JoinHandle<()>>,
+    endpoint: Option<Endpoint>,
+    release: Sender<()>,
+    delivered: Receiver<()>,
+    started_at_unix_ns: AtomicU64,
+    host: serde_json::Value,
+    payload: PayloadFacts,
+}
+
+/// Binds the metrics address and starts the metrics thread. Call it before the barrier.
+///
+/// # Errors
+/// Exit 3 where the address cannot be bound or no thread can be had.
+pub fn start(wiring: Wiring) -> Result<Observer, Fatal> {
+    let Wiring { plan, live, snapshots, recycled, clock, stop, host, payload, console } = wiring;
+    let cpu = plan.free_cpus.first().copied();
+    let metrics_addr = plan.observe.metrics_addr;
+    let shared = Shared::new(plan, live, clock);
+    // One message is enough: either the last scrape was delivered, or somebody released the hold.
+    let (release, delivered) = bounded(1);
+    let endpoint = metrics_addr.map(|addr| {
+        let exposition = Exposition::new(shared.clone());
+        Endpoint::start(addr, Arc::new(Served { shared: shared.clone(), exposition, last: release.clone() }))
+    });
+    let endpoint = endpoint.transpose()?;
+    let (control, commands) = bounded(4);
+    let thread = MetricsThread { shared: shared.clone(), snapshots, recycled, commands, console };
+    let spawned = std::thread::Builder::new().name("metrics".into()).spawn(move || {
+        if let Some(id) = cpu {
+            // Best effort: unpinned, it still works.
+            core_affinity::set_for_current(core_affinity::CoreId { id });
+        }
+        let alarm = Alarm(stop);
+        thread.run();
+        std::mem::forget(alarm);
+    });
+    let thread = spawned.map_err(|error| {
+        Fatal::host(format!("the metrics thread cannot be started: {error}")).mend("raise the limit: ulimit -u")
+    })?;
+    let started_at_unix_ns = Default::default();
+    Ok(Observer {
+        shared,
+        control,
+        thread: Some(thread),
+        endpoint,
+        release,
+        delivered,
+        started_at_unix_ns,
+        host,
+        payload,
+    })
+}
+
+/// Without its metrics thread a run would have no report: it ends in order instead of going on blind.
+struct Alarm(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        (self.0)("internal error: the metrics thread failed");
+    }
+}
+
+impl Observer {
+    /// Where `/metrics` is served.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.endpoint.as_ref().map(|endpoint| endpoint.local_addr)
+    }
+
+    /// The barrier fell at this monotonic and this Unix time.
+    pub fn started(&self, epoch_ns: u64, started_at_unix_ns: u64) {
+        self.started_at_unix_ns.store(started_at_unix_ns, Relaxed);
+        self.shared.start(epoch_ns);
+        let _ = self.control.send(Control::Started);
+    }
+
+    /// The pacing is over: `/ready` says so.
+    pub fn draining(&self) {
+        self.shared.enter(Progress::Draining);
+    }
+
+    /// Ends a `--metrics-hold` at once, e.g. at a signal; callable from any thread.
+    pub fn release(&self) -> impl Fn() + Send + Sync + 'static {
+        let release = self.release.clone();
+        move || {
+            let _ = release.try_send(());
+        }
+    }
+
+    /// Folds what is left, stops the metrics thread and says what the run was. Call it when all cores have
+    /// joined. The endpoint stays up, with final numbers, until [`Observer::hold`] or the drop.
+    pub fn conclude(&mut self, ends: Vec<CoreEnd>, cpu: CpuTimes, ended_early: Option<String>) -> Report {
+        self.shared.enter(Progress::Draining);
+        let _ = self.control.send(Control::Finish);
+        if let Some(thread) = self.thread.take() {
+            // A panic there was told by its alarm; what it had folded is still good.
+            let _ = thread.join();
+        }
+        let facts = Facts {
+            started_at_unix_ns: self.started_at_unix_ns.load(Relaxed),
+            host: std::mem::take(&mut self.host),
+            payload: self.payload.clone(),
+            ends,
+            cpu,
+            ended_early,
+        };
+        let (report, imbalances) = self.shared.with_aggregate(|all| {
+            all.finish();
+            (assemble::assemble(&self.shared.plan, all, facts), assemble::imbalances(&self.shared.plan, all))
+        });
+        for imbalance in imbalances {
+            tracing::error!("internal error, please report it: {imbalance}");
+        }
+        self.shared.enter(Progress::Done);
+        report
+    }
+
+    /// Keeps the endpoint up for `--metrics-hold`, or until one more scrape or a release; then closes it.
+    pub fn hold(self) {
+        let hold_ns = self.shared.plan.observe.metrics_hold_ns;
+        if self.endpoint.is_some() && hold_ns > 0 {
+            let until = Instant::now().checked_add(Duration::from_nanos(hold_ns));
+            match until {
+                Some(until) => match self.delivered.recv_deadline(until) {
+                    Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+                },
+                None => self.delivered.recv().unwrap_or(()),
+            }
+        }
+    }
+
+    /// [`Observer::conclude`], then [`Observer::hold`].
+    pub fn finish(mut self, ends: Vec<CoreEnd>, cpu: CpuTimes, ended_early: Option<String>) -> Report {
+        let report = self.conclude(ends, cpu, ended_early);
+        self.hold();
+        report
+    }
+}
+
+struct MetricsThread {
+    shared: Arc<Shared>,
+    snapshots: Receiver<Box<Snapshot>>,
+    recycled: Vec<Sender<Box<Snapshot>>>,
+    commands: Receiver<Control>,
+    console: Arc<Console>,
+}
+
+impl MetricsThread {
+    fn run(mut self) {
+        let interval = Duration::from_nanos(self.shared.plan.observe.stats_interval_ns.max(1));
+        let mut ticker = Ticker::new(self.shared.clone(), self.console.clone());
+        let mut ticks = never();
+        loop {
+            select! {
+                recv(self.snapshots) -> snapshot => match snapshot {
+                    Ok(snapshot) => self.fold(snapshot),
+                    // All cores are gone; only commands are left.
+                    Err(_) => self.snapshots = never(),
+                },
+                recv(ticks) -> _ => ticker.tick(),
+                recv(self.commands) -> command => match command {
+                    Ok(Control::Started) => {
+                        ticker.started();
+                        ticks = crossbeam_channel::tick(interval);
+                    }
+                    Ok(Control::Finish) => break ticker.stopped(),
+                    // The observer was dropped: the run never started.
+                    Err(_) => break,
+                },
+            }
+        }
+        while let Ok(snapshot) = self.snapshots.try_recv() {
+            self.fold(snapshot);
+        }
+        self.console.clear();
+    }
+
+    fn fold(&self, mut snapshot: Box<Snapshot>) {
+        self.shared.with_aggregate(|all| all.fold(&snapshot));
+        snapshot.measured_latencies.reset();
+        if let Some(warm) = &mut snapshot.warm_latencies {
+            warm.reset();
+        }
+        if let Some(back) = self.recycled.get(snapshot.core) {
+            // A core that has ended takes none back.
+            let _ = back.try_send(snapshot);
+        }
+    }
+}
+
+/// The pages of the endpoint.
+struct Served {
+    shared: Arc<Shared>,
+    exposition: Exposition,
+    last: Sender<()>,
+}
+
+impl Pages for Served {
+    fn answer(&self, page: Page) -> Answer {
+        // Asked before anything is read: what is rendered after it is final, too.
+        let last = matches!(page, Page::Metrics { .. }) && self.shared.progress() == Progress::Done;
+        let (status, content_type, body) = match page {
+            Page::Metrics { open_metrics } => {
+                let kind = if open_metrics { endpoint::OPEN_METRICS } else { endpoint::TEXT_0_0_4 };
+                (200, kind, self.exposition.render(open_metrics))
+            }
+            Page::Health => match self.shared.stalled() {
+                None => (200, endpoint::JSON, "{\"status\":\"ok\"}\n".to_owned()),
+                Some(stalled) => {
+                    let silent_seconds = aggregate::seconds(stalled.silent_ns);
+                    let body = serde_json::json!({
+                        "status": "stalled", "core": stalled.cpu, "silent_seconds": silent_seconds
+                    });
+                    (503, endpoint::JSON, format!("{body}\n"))
+                }
+            },
+            Page::Ready => match self.shared.progress() {
+                Progress::Running => (200, endpoint::TEXT, "ready\n".to_owned()),
+                Progress::Starting => (503, endpoint::TEXT, "starting\n".to_owned()),
+                Progress::Draining | Progress::Done => (503, endpoint::TEXT, "draining\n".to_owned()),
+            },
+        };
+        Answer { status, content_type, body, last }
+    }
+
+    fn delivered(&self, answer: &Answer) {
+        if answer.last {
+            let _ = self.last.try_send(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

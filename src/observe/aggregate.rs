@@ -1,0 +1,496 @@
+//! Folds the cores' snapshots: totals, histograms, and one interval for each second of the measured part.
+//!
+//! A second closes when every core has reported past its end. A core that is stalled does not hold it open:
+//! one second later it closes anyway, and what comes late counts in the second in which it came.
+
+use crate::base::limits;
+use crate::counters::{Counts, Field, Latencies, LoopTime, Snapshot};
+use crate::observe::report::{Distribution, Interval};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer, V2Serializer};
+use std::collections::VecDeque;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Everything that the snapshots said so far.
+#[derive(Debug)]
+pub struct Aggregate {
+    warmup_ns: u64,
+    /// Second `k` covers (base + k s, base + (k + 1) s]: on the snapshots' grid, so that none straddles two.
+    base_ns: u64,
+    pub cores: Vec<CoreFold>,
+    pub warm_latencies: Option<Box<Latencies>>,
+    pub measured_latencies: Latencies,
+    pub intervals: Vec<Interval>,
+    open: VecDeque<OpenInterval>,
+    /// Index of the first open second, or of the next one.
+    next_index: u64,
+    spare: Vec<Histogram<u64>>,
+    latest_ns: u64,
+}
+
+/// One core's latest totals.
+#[derive(Debug)]
+pub struct CoreFold {
+    pub at_ns: u64,
+    pub warm: Vec<Counts>,
+    pub measured: Vec<Counts>,
+    loop_time: LoopTime,
+    /// Where the measured part began.
+    loop_time_base: LoopTime,
+    pub last: bool,
+    /// Response times since the last [`CoreFold::take_recent`].
+    recent: Histogram<u64>,
+}
+
+#[derive(Debug)]
+struct OpenInterval {
+    counts: Counts,
+    response: Option<Histogram<u64>>,
+    gap_max_ns: u64,
+}
+
+impl Aggregate {
+    /// For cores with so many lanes each.
+    pub fn new(lanes: &[usize], warmup_ns: u64) -> Self {
+        let cores = lanes
+            .iter()
+            .map(|&lanes| CoreFold {
+                at_ns: 0,
+                warm: vec![Counts::default(); lanes],
+                measured: vec![Counts::default(); lanes],
+                loop_time: LoopTime::default(),
+                loop_time_base: LoopTime::default(),
+                last: false,
+                recent: empty_histogram(),
+            })
+            .collect();
+        Self {
+            warmup_ns,
+            base_ns: warmup_ns - warmup_ns % limits::SNAPSHOT_INTERVAL_NS,
+            cores,
+            warm_latencies: (warmup_ns > 0).then(Box::default),
+            measured_latencies: Latencies::new(),
+            intervals: Vec::new(),
+            open: VecDeque::new(),
+            next_index: 0,
+            spare: Vec::new(),
+            latest_ns: 0,
+        }
+    }
+
+    /// Takes in one snapshot; those of one core come in order.
+    pub fn fold(&mut self, snapshot: &Snapshot) {
+        let core = &mut self.cores[snapshot.core];
+        let mut delta = Counts::default();
+        for (before, now) in core.measured.iter_mut().zip(&snapshot.measured) {
+            add_difference(&mut delta, before, now);
+            *before = *now;
+        }
+        core.warm.copy_from_slice(&snapshot.warm);
+        core.at_ns = snapshot.at_ns;
+        core.last = snapshot.last;
+        core.loop_time = snapshot.loop_time;
+        if snapshot.at_ns <= self.warmup_ns {
+            core.loop_time_base = snapshot.loop_time;
+        }
+        let response = response_of(&snapshot.measured_latencies);
+        merge(&mut core.recent, response);
+        if let Some(warm) = &snapshot.warm_latencies {
+            merge(&mut core.recent, response_of(warm));
+            if let Some(all) = &mut self.warm_latencies {
+                merge_latencies(all, warm);
+            }
+        }
+        merge_latencies(&mut self.measured_latencies, &snapshot.measured_latencies);
+        self.latest_ns = self.latest_ns.max(snapshot.at_ns);
+        if snapshot.at_ns > self.warmup_ns || delta != Counts::default() {
+            let open = self.open_interval(snapshot.at_ns);
+            open.counts.merge(&delta);
+            open.gap_max_ns = open.gap_max_ns.max(snapshot.loop_time.gap_max_ns);
+            self.add_response(snapshot.at_ns, response);
+        }
+        self.close_finished();
+    }
+
+    /// Closes what is open; call it once, after the last snapshot.
+    pub fn finish(&mut self) {
+        while !self.open.is_empty() {
+            self.close_first();
+        }
+    }
+
+    /// Monotonic nanoseconds since the barrier that the snapshots reach to.
+    pub fn latest_ns(&self) -> u64 {
+        self.latest_ns
+    }
+
+    pub fn warm_total(&self) -> Counts {
+        total(self.cores.iter().flat_map(|core| &core.warm))
+    }
+
+    pub fn measured_total(&self) -> Counts {
+        total(self.cores.iter().flat_map(|core| &core.measured))
+    }
+
+    /// The cores' time in the measured part, added up; `gap_max_ns` is the longest of the intervals.
+    pub fn measured_loop_time(&self) -> LoopTime {
+        let mut sum = LoopTime::default();
+        for core in &self.cores {
+            let (now, base) = (&core.loop_time, &core.loop_time_base);
+            sum.turns += now.turns.saturating_sub(base.turns);
+            sum.target_full_ns += now.target_full_ns.saturating_sub(base.target_full_ns);
+            sum.kernel_ns += now.kernel_ns.saturating_sub(base.kernel_ns);
+            sum.idle_ns += now.idle_ns.saturating_sub(base.idle_ns);
+            sum.work_ns += now.work_ns.saturating_sub(base.work_ns);
+            sum.stolen_ns += now.stolen_ns.saturating_sub(base.stolen_ns);
+        }
+        let longest = self.intervals.iter().map(|interval| interval.loop_gap_max_seconds).fold(0.0, f64::max);
+        sum.gap_max_ns = (longest * 1e9) as u64;
+        sum
+    }
+
+    fn index_of(&self, at_ns: u64) -> u64 {
+        (at_ns.saturating_sub(self.base_ns + 1) / SECOND_NS).max(self.next_index)
+    }
+
+    fn open_interval(&mut self, at_ns: u64) -> &mut OpenInterval {
+        let index = self.index_of(at_ns);
+        while self.next_index + (self.open.len() as u64) <= index {
+            // After a long stall of all cores, the seconds in between close as they are opened.
+            if self.open.len() > 2 {
+                self.close_first();
+            }
+            self.open.push_back(OpenInterval { counts: Counts::default(), response: None, gap_max_ns: 0 });
+        }
+        &mut self.open[(index - self.next_index) as usize]
+    }
+
+    fn add_response(&mut self, at_ns: u64, response: &Histogram<u64>) {
+        if response.is_empty() {
+            return;
+        }
+        let histogram = self.spare.pop().unwrap_or_else(empty_histogram);
+        let open = self.open_interval(at_ns);
+        match &mut open.response {
+            Some(there) => {
+                merge(there, response);
+                self.spare.push(histogram);
+            }
+            slot @ None => merge(slot.insert(histogram), response),
+        }
+    }
+
+    fn end_of(&self, index: u64) -> u64 {
+        self.base_ns + (index + 1) * SECOND_NS
+    }
+
+    fn close_finished(&mut self) {
+        while !self.open.is_empty() {
+            let end_ns = self.end_of(self.next_index);
+            let reported = self.cores.iter().all(|core| core.last || core.at_ns >= end_ns);
+            let running = self.latest_ns >= end_ns;
+            if !(reported && running || self.latest_ns >= end_ns + SECOND_NS) {
+                return;
+            }
+            self.close_first();
+        }
+    }
+
+    fn close_first(&mut self) {
+        let Some(open) = self.open.pop_front() else { return };
+        let start_ns = (self.base_ns + self.next_index * SECOND_NS).max(self.warmup_ns);
+        let end_ns = self.end_of(self.next_index).min(self.latest_ns).max(start_ns);
+        self.next_index += 1;
+        let counts = &open.counts;
+        let (produced, lost) = (counts.get(Field::RecordsProduced), unconfirmed(counts));
+        let at = |parts_per_million| {
+            let response = open.response.as_ref()?;
+            response_quantile_ns(response, produced, lost, parts_per_million).map(seconds)
+        };
+        self.intervals.push(Interval {
+            start_seconds: seconds(start_ns - self.warmup_ns),
+            seconds: seconds(end_ns - start_ns),
+            records_offered: counts.get(Field::RecordsOffered),
+            records_produced: produced,
+            bytes_produced: counts.get(Field::BytesProduced),
+            records_failed: counts.get(Field::RecordsFailed),
+            records_uncertain: counts.get(Field::RecordsUncertain),
+            records_not_sent: counts.get(Field::RecordsNotSent),
+            catch_up_records: counts.get(Field::CatchUpRecords),
+            response_p50: at(500_000),
+            response_p99: at(990_000),
+            response_p999: at(999_000),
+            response_max: open.response.as_ref().map(|response| seconds(response.max())),
+            loop_gap_max_seconds: seconds(open.gap_max_ns),
+        });
+        if let Some(mut histogram) = open.response {
+            histogram.reset();
+            self.spare.push(histogram);
+        }
+    }
+}
+
+impl CoreFold {
+    /// Adds the response times since the last call to `all` (where given), forgets them, and returns their p99.
+    pub fn take_recent(&mut self, all: Option<&mut Histogram<u64>>) -> Option<u64> {
+        if self.recent.is_empty() {
+            return None;
+        }
+        let p99 = self.recent.value_at_quantile(0.99);
+        if let Some(all) = all {
+            merge(all, &self.recent);
+        }
+        self.recent.reset();
+        Some(p99)
+    }
+}
+
+/// An empty histogram of the range that all of them share.
+pub fn empty_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, limits::LATENCY_NS_MAX, limits::LATENCY_DIGITS)
+        .expect("the bounds are constants that fit")
+}
+
+/// Response times; without a rate nothing is due before it is sent, and they are the service times.
+pub fn response_of(latencies: &Latencies) -> &Histogram<u64> {
+    if latencies.response.is_empty() { &latencies.service } else { &latencies.response }
+}
+
+/// Records that were due and have no confirmation.
+pub fn unconfirmed(counts: &Counts) -> u64 {
+    counts.get(Field::RecordsFailed) + counts.get(Field::RecordsUncertain) + counts.get(Field::RecordsNotSent)
+}
+
+/// The response time at a quantile in parts per million, with `lost` records slower than all that `histogram`
+/// knows; `None` where the quantile falls among these. The histogram may hold a sample of the confirmed.
+pub fn response_quantile_ns(
+    histogram: &Histogram<u64>,
+    confirmed: u64,
+    lost: u64,
+    parts_per_million: u32,
+) -> Option<u64> {
+    let samples = u128::from(histogram.len());
+    let (confirmed, lost) = (u128::from(confirmed), u128::from(lost));
+    let rank = ((confirmed + lost) * u128::from(parts_per_million)).div_ceil(1_000_000).max(1);
+    if samples == 0 || rank > confirmed {
+        return None;
+    }
+    let sample_rank = (rank * samples).div_ceil(confirmed);
+    Some(histogram.value_at_quantile((sample_rank as f64 - 0.5) / samples as f64))
+}
+
+/// The report's form of a histogram, `lost` records being slower than all others.
+pub fn distribution(histogram: &Histogram<u64>, confirmed: u64, lost: u64) -> Distribution {
+    let at = |parts_per_million| response_quantile_ns(histogram, confirmed, lost, parts_per_million).map(seconds);
+    let some = !histogram.is_empty();
+    Distribution {
+        p50: at(500_000),
+        p90: at(900_000),
+        p99: at(990_000),
+        p999: at(999_000),
+        p9999: at(999_900),
+        max: some.then(|| seconds(histogram.max())),
+        mean: some.then(|| histogram.mean() / 1e9),
+        histogram: encode(histogram),
+    }
+}
+
+/// HdrHistogram V2, base64.
+fn encode(histogram: &Histogram<u64>) -> String {
+    let mut bytes = Vec::new();
+    V2Serializer::new().serialize(histogram, &mut bytes).expect("counts are far below 2^63, and a Vec takes all");
+    STANDARD.encode(bytes)
+}
+
+pub fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+fn merge(all: &mut Histogram<u64>, more: &Histogram<u64>) {
+    if !more.is_empty() {
+        all.add(more).expect("all histograms share one range");
+    }
+}
+
+fn merge_latencies(all: &mut Latencies, more: &Latencies) {
+    merge(&mut all.response, response_of(more));
+    merge(&mut all.service, &more.service);
+    merge(&mut all.lateness, &more.lateness);
+}
+
+fn total<'a>(lanes: impl Iterator<Item = &'a Counts>) -> Counts {
+    let mut sum = Counts::default();
+    lanes.for_each(|lane| sum.merge(lane));
+    sum
+}
+
+/// Gauges fall, so differences saturate.
+fn add_difference(sum: &mut Counts, before: &Counts, now: &Counts) {
+    for &field in Field::ALL {
+        sum.add(field, now.get(field).saturating_sub(before.get(field)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::testing::{MS, SECOND, counts};
+    use hdrhistogram::serialization::Deserializer;
+    use proptest::prelude::*;
+
+    fn snapshot(core: usize, at_ns: u64, produced: u64, response_ns: &[u64]) -> Box<Snapshot> {
+        let mut snapshot = Snapshot::preallocated(core, 1, true);
+        snapshot.at_ns = at_ns;
+        snapshot.measured[0] = counts(&[(Field::RecordsOffered, produced), (Field::RecordsProduced, produced)]);
+        response_ns.iter().for_each(|&ns| snapshot.measured_latencies.response.record(ns).unwrap());
+        snapshot
+    }
+
+    fn close(value: Option<f64>, wanted: f64) -> bool {
+        value.is_some_and(|value| (value / wanted - 1.0).abs() < 0.002)
+    }
+
+    #[test]
+    fn seconds_close_when_every_core_is_past_them_and_hold_their_own() {
+        let mut all = Aggregate::new(&[1, 1], 0);
+        for tenth in 1..=10 {
+            all.fold(&snapshot(0, tenth * 100 * MS, tenth * 5, &[MS]));
+        }
+        assert!(all.intervals.is_empty(), "core 1 has not said anything yet");
+        all.fold(&snapshot(0, 1100 * MS, 57, &[9 * MS]));
+        all.fold(&snapshot(1, 900 * MS, 7, &[MS]));
+        all.fold(&snapshot(1, 1000 * MS, 8, &[4 * MS]));
+        assert_eq!(all.intervals.len(), 1);
+        let first = all.intervals[0].clone();
+        assert_eq!((first.start_seconds, first.seconds, first.records_produced), (0.0, 1.0, 58));
+        assert!(close(first.response_max, 0.004) && close(first.response_p50, 0.001), "{first:?}");
+        all.finish();
+        let second = &all.intervals[1];
+        assert_eq!((second.start_seconds, second.seconds, second.records_produced), (1.0, 0.1, 7));
+        assert!(close(second.response_max, 0.009), "{second:?}");
+    }
+
+    #[test]
+    fn a_stalled_core_does_not_hold_seconds_open() {
+        let mut all = Aggregate::new(&[1, 1], 0);
+        for at in 1..=50 {
+            all.fold(&snapshot(0, at * 100 * MS, at, &[MS]));
+        }
+        assert_eq!(all.intervals.len(), 4, "one second of grace");
+        all.fold(&snapshot(1, 300 * MS, 3, &[]));
+        all.fold(&snapshot(1, 5000 * MS, 100, &[5 * SECOND]));
+        all.finish();
+        assert_eq!(all.intervals.len(), 5);
+        let sum: u64 = all.intervals.iter().map(|interval| interval.records_produced).sum();
+        assert_eq!(sum, 150, "what comes late still counts, once");
+    }
+
+    #[test]
+    fn a_process_that_slept_leaves_empty_seconds() {
+        let mut all = Aggregate::new(&[1], 0);
+        all.fold(&snapshot(0, 100 * MS, 1, &[MS]));
+        all.fold(&snapshot(0, 3_600_500 * MS, 2, &[MS]));
+        all.finish();
+        assert_eq!(all.intervals.len(), 3601);
+        assert!(all.spare.len() < 8, "an hour of empty seconds holds no histograms");
+        assert_eq!(all.intervals[1800].records_produced, 0);
+        assert_eq!((all.intervals[3600].records_produced, all.intervals[3600].seconds), (1, 0.5));
+    }
+
+    #[test]
+    fn the_measured_part_begins_after_the_warm_up_even_off_the_grid() {
+        let mut all = Aggregate::new(&[1], 1250 * MS);
+        let mut warm = snapshot(0, 1200 * MS, 0, &[]);
+        warm.warm[0] = counts(&[(Field::RecordsProduced, 40)]);
+        warm.loop_time.work_ns = 70;
+        all.fold(&warm);
+        let mut first = snapshot(0, 1300 * MS, 5, &[MS]);
+        first.warm[0] = counts(&[(Field::RecordsProduced, 42)]);
+        first.warm_latencies.as_mut().unwrap().service.record_n(MS, 2).unwrap();
+        first.loop_time.work_ns = 100;
+        all.fold(&first);
+        all.fold(&snapshot(0, 2200 * MS, 50, &[MS]));
+        assert_eq!(all.warm_total().get(Field::RecordsProduced), 42);
+        assert_eq!(all.warm_latencies.as_ref().unwrap().response.len(), 2, "without a rate, response is service");
+        let first = &all.intervals[0];
+        assert_eq!((first.start_seconds, first.seconds, first.records_produced), (0.0, 0.95, 50));
+        all.fold(&snapshot(0, 2300 * MS, 60, &[MS]));
+        all.finish();
+        assert_eq!(all.intervals[1].start_seconds, 0.95);
+    }
+
+    #[test]
+    fn loop_time_counts_from_the_measured_start() {
+        let mut all = Aggregate::new(&[1], 1000 * MS);
+        for (at_ns, work_ns) in [(900 * MS, 900), (1000 * MS, 1000), (1500 * MS, 1300)] {
+            let mut one = snapshot(0, at_ns, 0, &[]);
+            one.loop_time = LoopTime { work_ns, gap_max_ns: 2 * MS, ..LoopTime::default() };
+            all.fold(&one);
+        }
+        all.finish();
+        let time = all.measured_loop_time();
+        assert_eq!((time.work_ns, time.gap_max_ns), (300, 2 * MS));
+    }
+
+    #[test]
+    fn lost_records_are_slower_than_all_others() {
+        let mut histogram = empty_histogram();
+        (1..=90).for_each(|ms| histogram.record(ms * MS).unwrap());
+        let at = |ppm| response_quantile_ns(&histogram, 90, 10, ppm).map(|ns| (ns as f64 / 1e6).round() as u64);
+        assert_eq!((at(500_000), at(900_000), at(900_001), at(1_000_000)), (Some(50), Some(90), None, None));
+        let said = distribution(&histogram, 90, 10);
+        assert!(said.p90.is_some() && said.p99.is_none() && close(said.max, 0.09), "{said:?}");
+        assert_eq!(response_quantile_ns(&empty_histogram(), 0, 0, 500_000), None);
+        assert_eq!(response_quantile_ns(&empty_histogram(), 0, 5, 500_000), None);
+    }
+
+    #[test]
+    fn the_report_carries_the_whole_histogram() {
+        let mut histogram = empty_histogram();
+        histogram.record_n(7 * MS, 3).unwrap();
+        let bytes = STANDARD.decode(distribution(&histogram, 3, 0).histogram).unwrap();
+        let back: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
+        assert_eq!(back, histogram);
+        assert_eq!(bytes[..4], [0x1c, 0x84, 0x93, 0x13], "the V2 cookie, as HdrHistogram of other languages reads it");
+    }
+
+    proptest! {
+        /// Against the definition: sort all, lost ones last, take the ceil(q n)-th.
+        #[test]
+        fn quantiles_follow_the_definition(
+            mut values in prop::collection::vec(1u64..1000, 1..60), lost in 0u64..30, ppm in 1u32..=1_000_000,
+        ) {
+            let mut histogram = empty_histogram();
+            values.iter().for_each(|&value| histogram.record(value).unwrap());
+            values.sort_unstable();
+            let count = values.len() as u64 + lost;
+            let rank = (u128::from(count) * u128::from(ppm)).div_ceil(1_000_000) as usize;
+            let wanted = values.get(rank - 1).copied();
+            prop_assert_eq!(response_quantile_ns(&histogram, values.len() as u64, lost, ppm), wanted);
+        }
+
+        #[test]
+        fn intervals_add_up_to_the_totals(
+            steps in prop::collection::vec((0usize..3, 1u64..4_000, 0u64..1000), 1..60), warmup_ms in 0u64..3000,
+        ) {
+            let mut all = Aggregate::new(&[1, 1, 1], warmup_ms * MS);
+            let (mut at, mut totals) = ([0u64; 3], [0u64; 3]);
+            for (core, step_ms, more) in steps {
+                at[core] += step_ms * MS;
+                totals[core] += if at[core] > warmup_ms * MS { more } else { 0 };
+                all.fold(&snapshot(core, at[core], totals[core], &[MS]));
+            }
+            all.finish();
+            let sum: u64 = all.intervals.iter().map(|interval| interval.records_produced).sum();
+            prop_assert_eq!(sum, totals.iter().sum::<u64>());
+            let mut expected_start = 0.0;
+            for interval in &all.intervals {
+                prop_assert!((interval.start_seconds - expected_start).abs() < 1e-6);
+                expected_start = interval.start_seconds + interval.seconds;
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Puts the report together from the folded snapshots and the cores' own words.
+
+use crate::counters::{CoreEnd, Counts, ERROR_KINDS, Field, LaneEnd, Latencies, LoopTime};
+use crate::observe::aggregate::{Aggregate, distribution, response_of, response_quantile_ns, seconds, unconfirmed};
+use crate::observe::live::warmup_ns;
+use crate::observe::report::{
+    Confirmation, Cpu, Latency, Pacing, Payload, Producer, Report, SCHEMA_VERSION, Throughput, Totals, Warmup,
+};
+use crate::observe::{slo, verdict};
+use crate::plan::{self, OrderedQuantile, RunPlan};
+use std::collections::BTreeMap;
+
+/// Processor time of the process from the start barrier on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuTimes {
+    pub user_ns: u64,
+    pub system_ns: u64,
+}
+
+/// What the snapshots do not say.
+pub struct Facts {
+    pub started_at_unix_ns: u64,
+    pub host: serde_json::Value,
+    pub payload: Payload,
+    pub ends: Vec<CoreEnd>,
+    pub cpu: CpuTimes,
+    pub ended_early: Option<String>,
+}
+
+/// The report. `aggregate` is finished.
+pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
+    let (warm, measured) = (aggregate.warm_total(), aggregate.measured_total());
+    let warmup_ns = warmup_ns(plan);
+    let ended_ns = facts.ends.iter().map(|end| end.ended_ns).max().unwrap_or(aggregate.latest_ns());
+    let elapsed_seconds = seconds(ended_ns.saturating_sub(warmup_ns));
+    let totals = totals(&measured);
+    let throughput = throughput(&totals, elapsed_seconds);
+    let latencies = &aggregate.measured_latencies;
+    let pacing = pacing(plan, &measured, latencies);
+    let loop_time: LoopTime = aggregate.measured_loop_time();
+    let quantile = |OrderedQuantile(at)| {
+        let lost = unconfirmed(&measured);
+        response_quantile_ns(response_of(latencies), totals.records_produced, lost, at).map(seconds)
+    };
+    let slo = slo::evaluate(&plan.observe.slo, &totals, &throughput, quantile);
+    let ended_by = facts.ends.iter().find_map(|end| end.ended_by.clone());
+    let ended_early = facts.ended_early.or(ended_by);
+    let lost =
+        [&warm, &measured].iter().any(|part| part.get(Field::RecordsFailed) + part.get(Field::RecordsUncertain) > 0);
+    let exit_code = match () {
+        () if lost || ended_early.is_some() => 1,
+        () if slo.iter().any(|slo| !slo.passed) => 4,
+        () => 0,
+    };
+    let lanes: BTreeMap<u32, &LaneEnd> =
+        facts.ends.iter().flat_map(|end| &end.lanes).map(|lane| (lane.producer_id, lane)).collect();
+    Report {
+        schema_version: SCHEMA_VERSION,
+        run_id: plan.run_id.clone(),
+        engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: plan.command.clone(),
+        started_at: timestamp(facts.started_at_unix_ns),
+        elapsed_seconds,
+        final_fsync_seconds: seconds(facts.ends.iter().map(|end| end.fsync_ns).max().unwrap_or(0)),
+        confirmation: match plan.sink.confirmation {
+            plan::Confirmation::Target => Confirmation::Target,
+            plan::Confirmation::Kernel => Confirmation::Kernel,
+        },
+        config: plan.effective_config.clone(),
+        host: facts.host,
+        payload: facts.payload,
+        warmup: Warmup {
+            seconds: seconds(warmup_ns.min(ended_ns)),
+            totals: self::totals(&warm),
+            latency_seconds: aggregate
+                .warm_latencies
+                .as_deref()
+                .map(|of| latency(of, &warm))
+                .unwrap_or_else(|| latency(&Latencies::new(), &warm)),
+        },
+        latency_seconds: latency(latencies, &measured),
+        cpu: cpu(facts.cpu, warm.get(Field::BytesProduced) + measured.get(Field::BytesProduced)),
+        producers: producers(plan, aggregate, &lanes),
+        intervals: aggregate.intervals.clone(),
+        errors: errors(&warm, &measured),
+        verdict: verdict::judge(&loop_time, &pacing, &throughput),
+        totals,
+        throughput,
+        pacing,
+        slo,
+        ended_early,
+        exit_code,
+    }
+}
+
+/// The sentences that say where the books do not balance: a fault of the engine, none of the target's.
+pub fn imbalances(plan: &RunPlan, aggregate: &Aggregate) -> Vec<String> {
+    let mut found = Vec::new();
+    for (core, fold) in plan.cores.iter().zip(&aggregate.cores) {
+        if !fold.last {
+            found.push(format!("core {} ended without its last snapshot; its numbers may be short", core.cpu));
+        }
+        for (&producer, (warm, measured)) in core.producers.iter().zip(fold.warm.iter().zip(&fold.measured)) {
+            for (part, counts) in [("warm-up", warm), ("measured part", measured)] {
+                let offered = counts.get(Field::RecordsOffered);
+                let ended = counts.get(Field::RecordsProduced) + unconfirmed(counts);
+                if offered != ended {
+                    let id = plan.producers[producer].id;
+                    found.push(format!("producer {id}, {part}: {offered} records offered, {ended} accounted for"));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn timestamp(unix_ns: u64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(unix_ns)).map(|at| at.to_string()).unwrap_or_default()
+}
+
+fn totals(counts: &Counts) -> Totals {
+    Totals {
+        records_offered: counts.get(Field::RecordsOffered),
+        records_produced: counts.get(Field::RecordsProduced),
+        records_failed: counts.get(Field::RecordsFailed),
+        records_uncertain: counts.get(Field::RecordsUncertain),
+        records_not_sent: counts.get(Field::RecordsNotSent),
+        bytes_produced: counts.get(Field::BytesProduced),
+        logical_bytes_produced: counts.get(Field::LogicalBytesProduced),
+        wire_bytes: counts.get(Field::WireBytes),
+        retries: counts.get(Field::Retries),
+        audit_lines_dropped: counts.get(Field::AuditDropped),
+    }
+}
+
+fn throughput(totals: &Totals, elapsed_seconds: f64) -> Throughput {
+    let per_second = |count: u64| if elapsed_seconds > 0.0 { count as f64 / elapsed_seconds } else { 0.0 };
+    Throughput {
+        bytes_per_second: per_second(totals.bytes_produced),
+        records_per_second: per_second(totals.records_produced),
+        logical_bytes_per_second: per_second(totals.logical_bytes_produced),
+    }
+}
+
+fn latency(latencies: &Latencies, counts: &Counts) -> Latency {
+    let produced = counts.get(Field::RecordsProduced);
+    Latency {
+        response: distribution(response_of(latencies), produced, unconfirmed(counts)),
+        service: distribution(&latencies.service, produced, 0),
+    }
+}
+
+fn pacing(plan: &RunPlan, measured: &Counts, latencies: &Latencies) -> Pacing {
+    let target = target_bytes_per_second(plan);
+    let (offered, produced) = (measured.get(Field::RecordsOffered), measured.get(Field::RecordsProduced));
+    let lateness = &latencies.lateness;
+    Pacing {
+        target_bytes_per_second: target,
+        achieved_ratio: target.filter(|_| offered > 0).map(|_| produced as f64 / offered as f64),
+        catch_up_records: measured.get(Field::CatchUpRecords),
+        lateness_seconds: distribution(lateness, lateness.len(), 0),
+    }
+}
+
+/// The mean over the measured phases; `None` where any of them has no rate.
+fn target_bytes_per_second(plan: &RunPlan) -> Option<f64> {
+    let (mut weighted, mut duration) = (0.0, 0.0);
+    for phase in plan.phases.iter().filter(|phase| !phase.warmup) {
+        let rate = phase.rate_bytes_per_second? as f64;
+        if phase.duration_ns == u64::MAX && duration == 0.0 {
+            return Some(rate);
+        }
+        weighted += rate * phase.duration_ns as f64;
+        duration += phase.duration_ns as f64;
+    }
+    (duration > 0.0).then(|| weighted / duration)
+}
+
+fn cpu(times: CpuTimes, bytes: u64) -> Cpu {
+    let (user_seconds, system_seconds) = (seconds(times.user_ns), seconds(times.system_ns));
+    let gigabytes = bytes as f64 / 1e9;
+    let seconds_per_gigabyte = (bytes > 0).then(|| (user_seconds + system_seconds) / gigabytes);
+    Cpu { user_seconds, system_seconds, seconds_per_gigabyte }
+}
+
+fn errors(warm: &Counts, measured: &Counts) -> BTreeMap<String, u64> {
+    let count = |field| warm.get(field) + measured.get(field);
+    ERROR_KINDS.iter().map(|&(kind, field)| (kind.to_owned(), count(field))).collect()
+}
+
+fn producers(plan: &RunPlan, aggregate: &Aggregate, lanes: &BTreeMap<u32, &LaneEnd>) -> Vec<Producer> {
+    let mut out = Vec::with_capacity(plan.producers.len());
+    for (core, fold) in plan.cores.iter().zip(&aggregate.cores) {
+        for (&producer, counts) in core.producers.iter().zip(&fold.measured) {
+            let producer = &plan.producers[producer];
+            let end = lanes.get(&producer.id).copied();
+            let sequences = end.and_then(|end| end.sequences);
+            out.push(Producer {
+                id: producer.id,
+                core: core.cpu,
+                target: plan.sink.targets[producer.target].clone(),
+                file: producer.file.as_ref().map(|file| file.data.display().to_string()),
+                records_offered: counts.get(Field::RecordsOffered),
+                records_produced: counts.get(Field::RecordsProduced),
+                bytes_produced: counts.get(Field::BytesProduced),
+                records_failed: counts.get(Field::RecordsFailed),
+                records_uncertain: counts.get(Field::RecordsUncertain),
+                records_not_sent: counts.get(Field::RecordsNotSent),
+                first_sequence: sequences.map(|(first, _)| first),
+                last_sequence: sequences.map(|(_, last)| last),
+                retained_first_sequence: end.and_then(|end| end.retained_first_sequence),
+                missing: end.map(|end| end.missing.clone()).unwrap_or_default(),
+                missing_truncated: end.is_some_and(|end| end.missing_truncated),
+            });
+        }
+    }
+    out.sort_by_key(|producer| producer.id);
+    out
+}

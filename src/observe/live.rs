@@ -1,0 +1,170 @@
+//! What the observer's threads share: the live cells, the folded snapshots, and where the run stands.
+
+use crate::base::clock::{Clock, TscClock};
+use crate::base::limits;
+use crate::counters::{Counts, LiveCore, Stage};
+use crate::observe::aggregate::Aggregate;
+use crate::plan::{ProducerPlan, RunPlan};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where the run stands, for `/ready` and the live line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub enum Progress {
+    Starting = 0,
+    Running = 1,
+    Draining = 2,
+    /// Every number is final.
+    Done = 3,
+}
+
+pub struct Shared {
+    pub plan: Arc<RunPlan>,
+    pub live: Vec<Arc<LiveCore>>,
+    pub clock: TscClock,
+    aggregate: Mutex<Aggregate>,
+    progress: AtomicU64,
+    /// Monotonic time of the start barrier.
+    epoch_ns: AtomicU64,
+}
+
+/// A core that stopped turning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stalled {
+    /// Its logical processor.
+    pub cpu: usize,
+    pub silent_ns: u64,
+}
+
+impl Shared {
+    pub fn new(plan: Arc<RunPlan>, live: Vec<Arc<LiveCore>>, clock: TscClock) -> Arc<Self> {
+        let lanes: Vec<_> = live.iter().map(|core| core.lanes.len()).collect();
+        let aggregate = Mutex::new(Aggregate::new(&lanes, warmup_ns(&plan)));
+        let (progress, epoch_ns) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { plan, live, clock, aggregate, progress, epoch_ns })
+    }
+
+    /// The folded snapshots under their lock, which no core thread ever takes.
+    pub fn with_aggregate<T>(&self, look: impl FnOnce(&mut Aggregate) -> T) -> T {
+        look(&mut self.aggregate.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn start(&self, epoch_ns: u64) {
+        self.epoch_ns.store(epoch_ns, Relaxed);
+        self.enter(Progress::Running);
+    }
+
+    /// Later stages only; an earlier one is ignored.
+    pub fn enter(&self, progress: Progress) {
+        self.progress.fetch_max(progress as u64, Relaxed);
+    }
+
+    pub fn progress(&self) -> Progress {
+        match self.progress.load(Relaxed) {
+            0 => Progress::Starting,
+            1 => Progress::Running,
+            2 => Progress::Draining,
+            _ => Progress::Done,
+        }
+    }
+
+    /// Nanoseconds since the barrier, 0 before it.
+    pub fn elapsed_ns(&self) -> u64 {
+        match self.progress() {
+            Progress::Starting => 0,
+            _ => self.clock.now_ns().saturating_sub(self.epoch_ns.load(Relaxed)),
+        }
+    }
+
+    /// The phase in force; `None` before the barrier and from the drain on.
+    pub fn phase_now(&self) -> Option<usize> {
+        if self.progress() != Progress::Running {
+            return None;
+        }
+        let elapsed_ns = self.elapsed_ns();
+        let mut end_ns = 0u64;
+        self.plan.phases.iter().position(|phase| {
+            end_ns = end_ns.saturating_add(phase.duration_ns);
+            elapsed_ns < end_ns
+        })
+    }
+
+    /// Every producer with its live counts, ordered by core and lane.
+    pub fn lanes(&self) -> Vec<(&ProducerPlan, Counts)> {
+        let mut lanes = Vec::with_capacity(self.plan.producers.len());
+        for (core, live) in self.plan.cores.iter().zip(&self.live) {
+            for (&producer, lane) in core.producers.iter().zip(&live.lanes) {
+                lanes.push((&self.plan.producers[producer], lane.read()));
+            }
+        }
+        lanes
+    }
+
+    pub fn live_total(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.lanes().iter().for_each(|(_, counts)| sum.merge(counts));
+        sum
+    }
+
+    /// The core that made no turn for longest, where that is longer than the watchdog allows. Only cores
+    /// that should be turning are judged.
+    pub fn stalled(&self) -> Option<Stalled> {
+        self.stalled_at(self.clock.now_ns())
+    }
+
+    fn stalled_at(&self, now_ns: u64) -> Option<Stalled> {
+        let epoch_ns = self.epoch_ns.load(Relaxed);
+        let cores = self.plan.cores.iter().zip(&self.live);
+        cores
+            .filter(|(_, live)| live.stage() == Stage::Running)
+            .map(|(core, live)| Stalled {
+                cpu: core.cpu,
+                silent_ns: now_ns.saturating_sub(live.heartbeat_ns().max(epoch_ns)),
+            })
+            .filter(|stalled| stalled.silent_ns >= limits::WATCHDOG_NS)
+            .max_by_key(|stalled| stalled.silent_ns)
+    }
+}
+
+/// How long the run warms up.
+pub fn warmup_ns(plan: &RunPlan) -> u64 {
+    plan.phases.iter().filter(|phase| phase.warmup).map(|phase| phase.duration_ns).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::testing::{Run, SECOND};
+
+    #[test]
+    fn only_a_running_core_without_a_turn_is_stalled() {
+        let run = Run::new(2, 1, None);
+        run.shared.start(SECOND);
+        let cores = &run.shared.live;
+        cores[0].enter_stage(Stage::Running);
+        cores[0].beat(20 * SECOND);
+        for stage in [Stage::Starting, Stage::Draining, Stage::Syncing, Stage::Done] {
+            cores[1].enter_stage(stage);
+            assert_eq!(run.shared.stalled_at(21 * SECOND), None, "{stage:?}");
+        }
+        cores[1].enter_stage(Stage::Running);
+        assert_eq!(run.shared.stalled_at(21 * SECOND), Some(Stalled { cpu: 5, silent_ns: 20 * SECOND }));
+        assert_eq!(run.shared.stalled_at(6 * SECOND - 1), None, "the barrier counts as a turn");
+        cores[1].beat(16 * SECOND + 1);
+        assert_eq!(run.shared.stalled_at(21 * SECOND), None);
+    }
+
+    #[test]
+    fn the_phase_in_force_follows_the_clock() {
+        let mut run = Run::new(1, 1, Some(1000));
+        assert_eq!(run.shared.phase_now(), None);
+        run.shared.start(0);
+        run.replan(|plan| plan.phases.insert(0, crate::plan::PhasePlan { duration_ns: 0, ..plan.phases[0].clone() }));
+        run.shared.start(run.now_ns());
+        assert_eq!(run.shared.phase_now(), Some(1));
+        run.shared.enter(Progress::Draining);
+        run.shared.enter(Progress::Running);
+        assert_eq!(run.shared.progress(), Progress::Draining, "a run never goes back");
+        assert_eq!(run.shared.phase_now(), None);
+    }
+}

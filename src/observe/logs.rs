@@ -1,0 +1,180 @@
+//! Logs and the live line share stderr; the console keeps them out of each other's way.
+
+use crate::plan::LogFormat;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use tracing::Dispatch;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Stderr: log lines, and at most one live line below them.
+pub struct Console {
+    live: ProgressBar,
+    pub format: LogFormat,
+}
+
+impl Console {
+    /// A live line exists only for text on a terminal.
+    pub fn new(format: LogFormat) -> Arc<Self> {
+        let drawn = format == LogFormat::Text && io::stderr().is_terminal();
+        let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self::with_target(format, target)
+    }
+
+    fn with_target(format: LogFormat, target: ProgressDrawTarget) -> Arc<Self> {
+        // `wide_msg` cuts at the terminal's width, so that the line never wraps.
+        let style = ProgressStyle::with_template("{wide_msg}").expect("the template is a constant");
+        let live = ProgressBar::with_draw_target(None, target).with_style(style);
+        Arc::new(Self { live, format })
+    }
+
+    pub fn has_live_line(&self) -> bool {
+        !self.live.is_hidden()
+    }
+
+    pub fn show(&self, line: String) {
+        self.live.set_message(line);
+        self.live.tick();
+    }
+
+    /// Removes the live line for good.
+    pub fn clear(&self) {
+        self.live.finish_and_clear();
+    }
+
+    /// Writes whole lines above the live line. A stderr that is gone does not end a run.
+    pub fn write(&self, text: &[u8]) {
+        self.live.suspend(|| {
+            let _ = io::stderr().lock().write_all(text);
+        });
+    }
+}
+
+/// Makes `console` the place of all `tracing` events of this process; the first call wins.
+pub fn init(console: &Arc<Console>) {
+    let console = console.clone();
+    let writer = move || ConsoleWriter(console.clone());
+    let _ = tracing::dispatcher::set_global_default(subscriber(writer.clone(), (writer)().0.format));
+}
+
+/// One JSON object a line, or text.
+fn subscriber<W>(writer: W, format: LogFormat) -> Dispatch
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_writer(writer).with_target(false);
+    match format {
+        LogFormat::Json => {
+            builder.json().flatten_event(true).with_current_span(false).with_span_list(false).finish().into()
+        }
+        LogFormat::Text => builder.finish().into(),
+    }
+}
+
+#[derive(Clone)]
+struct ConsoleWriter(Arc<Console>);
+
+impl Write for ConsoleWriter {
+    /// An event arrives in one call.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use indicatif::TermLike;
+    use std::sync::Mutex;
+
+    /// Runs `body` with its events captured, one line each.
+    pub fn capture(format: LogFormat, body: impl FnOnce()) -> Vec<String> {
+        #[derive(Clone, Default)]
+        struct Sink(Arc<Mutex<Vec<u8>>>);
+        impl Write for Sink {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let sink = Sink::default();
+        let clone = sink.clone();
+        tracing::dispatcher::with_default(&subscriber(move || clone.clone(), format), body);
+        let bytes = sink.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// A terminal that remembers what was written to it.
+    #[derive(Clone, Debug)]
+    struct Paper(u16, Arc<Mutex<String>>);
+
+    impl TermLike for Paper {
+        fn width(&self) -> u16 {
+            self.0
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)?;
+            self.write_str("\n")
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.1.lock().unwrap().push_str(text);
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            self.write_str("<clear>")
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_live_line_is_cut_at_the_width_and_cleared_at_the_end() {
+        let written = Arc::new(Mutex::new(String::new()));
+        let target = ProgressDrawTarget::term_like(Box::new(Paper(20, written.clone())));
+        let console = Console::with_target(LogFormat::Text, target);
+        assert!(console.has_live_line());
+        console.show("937.5 MB/s  avg 937.4 MB/s  and much more that does not fit".into());
+        let drawn = written.lock().unwrap().clone();
+        assert!(drawn.contains("937.5 MB/s  avg"), "{drawn}");
+        assert!(!drawn.contains('\n') && !drawn.contains("fit"), "{drawn}");
+        console.clear();
+        assert!(written.lock().unwrap().ends_with("<clear>"), "{written:?}");
+    }
+
+    #[test]
+    fn json_never_draws() {
+        assert!(!Console::new(LogFormat::Json).has_live_line());
+    }
+
+    #[test]
+    fn json_events_are_flat_objects() {
+        let lines = capture(LogFormat::Json, || tracing::info!(event = "start", producer = 3u32, "hello"));
+        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(
+            (&line["event"], &line["producer"], &line["message"]),
+            (&"start".into(), &3.into(), &"hello".into())
+        );
+        assert!(line["timestamp"].is_string() && line["level"] == "INFO");
+    }
+}

@@ -1,0 +1,296 @@
+//! What a run says while it runs: the live line, or a log line for each producer and interval.
+
+use crate::base::units::{format_count, format_duration, format_rate_short};
+use crate::counters::{Counts, Field};
+use crate::observe::aggregate::{empty_histogram, seconds};
+use crate::observe::live::{Progress, Shared, warmup_ns};
+use crate::observe::logs::Console;
+use crate::plan::LogFormat;
+use hdrhistogram::Histogram;
+use std::sync::Arc;
+
+/// Turns the counters into lines, once for each `--stats-interval`.
+pub struct Ticker {
+    shared: Arc<Shared>,
+    console: Arc<Console>,
+    warmup_ns: u64,
+    before: Vec<Counts>,
+    before_ns: u64,
+    recent: Histogram<u64>,
+}
+
+/// What the live line shows.
+#[derive(Clone, Debug, Default)]
+pub struct Glance {
+    pub progress: Option<&'static str>,
+    pub now_bytes_per_second: f64,
+    pub average_bytes_per_second: f64,
+    pub target_bytes_per_second: Option<u64>,
+    pub response_p99_ns: Option<u64>,
+    pub errors: u64,
+    pub elapsed_ns: u64,
+    pub left_ns: Option<u64>,
+}
+
+impl Glance {
+    /// At most 80 columns.
+    pub fn line(&self) -> String {
+        let mut parts = Vec::new();
+        parts.extend(self.progress.map(str::to_owned));
+        parts.push(format_rate_short(self.now_bytes_per_second));
+        if self.progress.is_none() {
+            parts.push(format!("avg {}", format_rate_short(self.average_bytes_per_second)));
+        }
+        parts.extend(self.target_bytes_per_second.map(|rate| format!("of {}", format_rate_short(rate as f64))));
+        parts.extend(self.response_p99_ns.map(|ns| format!("p99 {}", format_duration(ns))));
+        parts.push(match self.errors {
+            1 => "1 error".to_owned(),
+            errors => format!("{} errors", format_count(errors)),
+        });
+        parts.push(match self.left_ns {
+            Some(left) => format!("{} left", clock(left)),
+            None => clock(self.elapsed_ns),
+        });
+        parts.join("  ")
+    }
+}
+
+/// Whole seconds: `42s`, `4m05s`, `2h05m`.
+fn clock(ns: u64) -> String {
+    let seconds = ns.div_ceil(1_000_000_000);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+fn errors(counts: &Counts) -> u64 {
+    counts.get(Field::RecordsFailed) + counts.get(Field::RecordsUncertain)
+}
+
+impl Ticker {
+    pub fn new(shared: Arc<Shared>, console: Arc<Console>) -> Self {
+        let warmup_ns = warmup_ns(&shared.plan);
+        let before = vec![Counts::default(); shared.plan.producers.len()];
+        Self { shared, console, warmup_ns, before, before_ns: 0, recent: empty_histogram() }
+    }
+
+    /// The line that opens a log; a person at a terminal has read the plan already.
+    pub fn started(&self) {
+        let plan = &self.shared.plan;
+        let targets = plan.sink.targets.join(",");
+        let (producers, cores) = (plan.producers.len(), plan.cores.len());
+        match self.console.format {
+            LogFormat::Json => tracing::info!(
+                event = "start",
+                run_id = plan.run_id,
+                engine_version = env!("CARGO_PKG_VERSION"),
+                target = targets,
+                producers,
+                cores,
+                rate_bytes_per_second = plan.rate_bytes_per_second,
+                audit_every = plan.observe.audit_every,
+                governance_every = 0u64,
+                "run started"
+            ),
+            LogFormat::Text if !self.console.has_live_line() => {
+                tracing::info!("run {} started: {producers} producers on {cores} cores to {targets}", plan.run_id);
+            }
+            LogFormat::Text => {}
+        }
+    }
+
+    pub fn stopped(&self) {
+        let total = self.shared.live_total();
+        let (records, errors) = (total.get(Field::RecordsProduced), errors(&total));
+        match self.console.format {
+            LogFormat::Json => tracing::info!(
+                event = "stop",
+                run_id = self.shared.plan.run_id,
+                elapsed_seconds = seconds(self.shared.elapsed_ns()),
+                records_produced = records,
+                bytes_produced = total.get(Field::BytesProduced),
+                errors,
+                "run stopped"
+            ),
+            LogFormat::Text if !self.console.has_live_line() => {
+                let (records, errors) = (format_count(records), format_count(errors));
+                tracing::info!("run {} stopped: {records} records produced, {errors} errors", self.shared.plan.run_id);
+            }
+            LogFormat::Text => {}
+        }
+    }
+
+    /// One interval's worth of lines.
+    pub fn tick(&mut self) {
+        let elapsed_ns = self.shared.elapsed_ns();
+        let span = seconds(elapsed_ns.saturating_sub(self.before_ns)).max(1e-9);
+        self.before_ns = elapsed_ns;
+        match self.console.format {
+            LogFormat::Json => self.log_producers(elapsed_ns, span),
+            LogFormat::Text => {
+                let line = self.glance(elapsed_ns, span).line();
+                if self.console.has_live_line() {
+                    self.console.show(line);
+                } else {
+                    tracing::info!("{line}");
+                }
+            }
+        }
+    }
+
+    fn log_producers(&mut self, elapsed_ns: u64, span: f64) {
+        let plan = &self.shared.plan;
+        let p99: Vec<_> =
+            self.shared.with_aggregate(|all| all.cores.iter_mut().map(|core| core.take_recent(None)).collect());
+        for ((producer, now), before) in self.shared.lanes().iter().zip(&mut self.before) {
+            let delta = |field| now.get(field).saturating_sub(before.get(field));
+            tracing::info!(
+                event = "interval",
+                producer = producer.id,
+                core = plan.cores[producer.core].cpu,
+                target = plan.sink.targets[producer.target],
+                elapsed_seconds = seconds(elapsed_ns),
+                interval_seconds = span,
+                rate_bytes_per_second = delta(Field::LogicalBytesProduced) as f64 / span,
+                records = delta(Field::RecordsProduced),
+                bytes = delta(Field::BytesProduced),
+                records_offered = delta(Field::RecordsOffered),
+                records_not_sent = delta(Field::RecordsNotSent),
+                errors = errors(now).saturating_sub(errors(before)),
+                core_response_p99_seconds = p99[producer.core].map(seconds),
+                audit_every = plan.observe.audit_every,
+                governance_every = 0u64,
+                "interval"
+            );
+            *before = *now;
+        }
+    }
+
+    fn glance(&mut self, elapsed_ns: u64, span: f64) -> Glance {
+        let total = self.shared.live_total();
+        let logical = total.get(Field::LogicalBytesProduced);
+        // The text form needs the sum only; it is kept in the first producer's place.
+        let before = std::mem::replace(&mut self.before[0], total).get(Field::LogicalBytesProduced);
+        let recent = &mut self.recent;
+        recent.reset();
+        let (measured, folded_ns) = self.shared.with_aggregate(|all| {
+            all.cores.iter_mut().for_each(|core| {
+                core.take_recent(Some(recent));
+            });
+            (all.measured_total().get(Field::LogicalBytesProduced), all.latest_ns())
+        });
+        let progress = match self.shared.progress() {
+            Progress::Draining | Progress::Done => Some("draining"),
+            Progress::Starting | Progress::Running if elapsed_ns < self.warmup_ns => Some("warm-up"),
+            Progress::Starting | Progress::Running => None,
+        };
+        let phase = self.shared.phase_now().map(|at| &self.shared.plan.phases[at]);
+        let measured_seconds = seconds(folded_ns.saturating_sub(self.warmup_ns));
+        Glance {
+            progress,
+            now_bytes_per_second: logical.saturating_sub(before) as f64 / span,
+            average_bytes_per_second: if measured_seconds > 0.0 { measured as f64 / measured_seconds } else { 0.0 },
+            target_bytes_per_second: phase.and_then(|phase| phase.rate_bytes_per_second),
+            response_p99_ns: (!recent.is_empty()).then(|| recent.value_at_quantile(0.99)),
+            errors: errors(&total),
+            elapsed_ns,
+            left_ns: self.left_ns(elapsed_ns, &total),
+        }
+    }
+
+    /// Until the end of the phases, or of the records or bytes where these come first; `None`: until a signal.
+    fn left_ns(&self, elapsed_ns: u64, total: &Counts) -> Option<u64> {
+        let plan = &self.shared.plan;
+        let planned = plan
+            .phases
+            .iter()
+            .try_fold(0u64, |sum, phase| (phase.duration_ns < u64::MAX).then(|| sum.saturating_add(phase.duration_ns)));
+        let by_time = planned.map(|planned| planned.saturating_sub(elapsed_ns));
+        let limit = |of: fn(&crate::plan::ProducerPlan) -> u64| {
+            plan.producers.iter().try_fold(0u64, |sum, producer| sum.checked_add(of(producer)))
+        };
+        let by = |limit: Option<u64>, done: u64| {
+            let left = limit?.saturating_sub(done) as f64;
+            (done > 0).then(|| (left * elapsed_ns as f64 / done as f64) as u64)
+        };
+        let limits = [
+            by(limit(|producer| producer.records_max), total.get(Field::RecordsProduced)),
+            by(limit(|producer| producer.bytes_max), total.get(Field::WireBytes)),
+        ];
+        // A single producer without a limit has u64::MAX, which is years away and loses against the clock.
+        let years = 10 * 365 * 86_400 * 1_000_000_000u64;
+        by_time.into_iter().chain(limits.into_iter().flatten()).min().filter(|&left| left < years)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::logs::tests::capture;
+    use crate::observe::testing;
+
+    #[test]
+    fn the_live_line_fits_80_columns_at_its_fullest() {
+        let glance = Glance {
+            progress: None,
+            now_bytes_per_second: 937_512_345.0,
+            average_bytes_per_second: 937_412_345.0,
+            target_bytes_per_second: Some(937_500_000),
+            response_p99_ns: Some(999_940_000),
+            errors: 12_345,
+            elapsed_ns: 0,
+            left_ns: Some(7_199_000_000_000),
+        };
+        let line = glance.line();
+        assert_eq!(line, "937.5 MB/s  avg 937.4 MB/s  of 937.5 MB/s  p99 999.9 ms  12,345 errors  1h59m left");
+        assert!(Glance { errors: 0, ..glance }.line().len() <= 80, "{line}");
+    }
+
+    #[test]
+    fn times_read_as_people_say_them() {
+        for (ns, said) in [(0, "0s"), (41_200_000_000, "42s"), (245_000_000_000, "4m05s"), (7_500_000_000_000, "2h05m")]
+        {
+            assert_eq!(clock(ns), said);
+        }
+    }
+
+    #[test]
+    fn json_has_one_line_for_each_producer_with_its_own_numbers() {
+        let run = testing::Run::new(2, 2, Some(1_000_000));
+        run.publish(0, 0, &[(Field::RecordsProduced, 7), (Field::BytesProduced, 700)]);
+        run.publish(1, 1, &[(Field::RecordsProduced, 9), (Field::RecordsFailed, 2)]);
+        let console = Console::new(LogFormat::Json);
+        run.shared.start(run.now_ns());
+        let mut ticker = Ticker::new(run.shared.clone(), console);
+        let lines = capture(LogFormat::Json, || ticker.tick());
+        let lines: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 4);
+        let field = |name: &str| lines.iter().map(|line| line[name].clone()).collect::<Vec<_>>();
+        assert_eq!(field("producer"), [0, 1, 2, 3]);
+        assert_eq!(field("records"), [7, 0, 0, 9]);
+        assert_eq!(field("errors"), [0, 0, 0, 2]);
+        assert_eq!(field("audit_every"), [1000; 4]);
+        assert_eq!(field("governance_every"), [0; 4]);
+        let again = capture(LogFormat::Json, || ticker.tick());
+        let first: serde_json::Value = serde_json::from_str(&again[0]).unwrap();
+        assert_eq!(first["records"], 0, "an interval counts its own records");
+    }
+
+    #[test]
+    fn time_left_takes_the_nearest_end() {
+        let mut run = testing::Run::new(1, 1, None);
+        run.publish(0, 0, &[(Field::RecordsProduced, 50)]);
+        let ticker = |run: &testing::Run| Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+        let total = run.shared.live_total();
+        assert_eq!(ticker(&run).left_ns(4_000_000_000, &total), Some(6_000_000_000));
+        run.replan(|plan| plan.producers[0].records_max = 100);
+        assert_eq!(ticker(&run).left_ns(4_000_000_000, &total), Some(4_000_000_000));
+        run.replan(|plan| {
+            plan.producers[0].records_max = u64::MAX;
+            plan.phases[0].duration_ns = u64::MAX;
+        });
+        assert_eq!(ticker(&run).left_ns(4_000_000_000, &total), None);
+    }
+}

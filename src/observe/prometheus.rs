@@ -1,0 +1,413 @@
+//! `/metrics`: the per-core counters and the folded histograms, read at each scrape.
+//!
+//! prometheus-client writes OpenMetrics; [`classic`] turns that into text format 0.0.4.
+
+use crate::counters::{ERROR_KINDS, Field};
+use crate::observe::aggregate::{Aggregate, response_of};
+use crate::observe::live::Shared;
+use crate::plan::{ProducerPlan, RunPlan, Schedule};
+use hdrhistogram::Histogram;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use std::fmt;
+use std::sync::Arc;
+
+/// What a metric is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A counter of each producer.
+    Counter(Field),
+    /// The counters of [`ERROR_KINDS`], label `kind`.
+    Errors,
+    /// A gauge of each target: the sum over its producers.
+    Gauge(Field),
+    TargetRate,
+    Response,
+    Service,
+    Lateness,
+    BuildInfo,
+}
+
+/// A metric as a scraper sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub source: Source,
+}
+
+impl Metric {
+    /// `counter`, `gauge` or `histogram`, as text format 0.0.4 names it.
+    pub fn kind(&self) -> &'static str {
+        match self.source {
+            Source::Counter(_) | Source::Errors => "counter",
+            Source::Gauge(_) | Source::TargetRate | Source::BuildInfo => "gauge",
+            Source::Response | Source::Service | Source::Lateness => "histogram",
+        }
+    }
+
+    /// The name without the suffix that OpenMetrics adds to the samples of this type.
+    fn family(&self) -> &'static str {
+        let suffix = match self.source {
+            Source::Counter(_) | Source::Errors => "_total",
+            Source::BuildInfo => "_info",
+            _ => "",
+        };
+        self.name.strip_suffix(suffix).expect("the table ends such names with the suffix")
+    }
+}
+
+const fn counter(name: &'static str, field: Field, help: &'static str) -> Metric {
+    Metric { name, help, source: Source::Counter(field) }
+}
+
+const fn metric(name: &'static str, source: Source, help: &'static str) -> Metric {
+    Metric { name, help, source }
+}
+
+/// Every metric there is. Docs and dashboards are checked against this table.
+pub const METRICS: &[Metric] = &[
+    counter(
+        "generator_records_offered_total",
+        Field::RecordsOffered,
+        "Records due under the rate, without a rate: submitted.",
+    ),
+    counter("generator_records_produced_total", Field::RecordsProduced, "Records confirmed by the target."),
+    counter("generator_records_uncertain_total", Field::RecordsUncertain, "Records sent whose outcome is unknown."),
+    counter("generator_records_not_sent_total", Field::RecordsNotSent, "Records due but never submitted."),
+    counter("generator_bytes_produced_total", Field::BytesProduced, "Payload bytes of produced records."),
+    counter(
+        "generator_logical_bytes_produced_total",
+        Field::LogicalBytesProduced,
+        "Payload bytes of produced records times their weight.",
+    ),
+    counter(
+        "generator_wire_bytes_total",
+        Field::WireBytes,
+        "Bytes handed to the target, framing and padding included.",
+    ),
+    counter("generator_retries_total", Field::Retries, "Blocks sent again."),
+    metric("generator_produce_errors_total", Source::Errors, "Records that failed or are uncertain, by kind."),
+    metric(
+        "generator_in_flight_bytes",
+        Source::Gauge(Field::InFlightBytes),
+        "Payload bytes submitted and not yet answered.",
+    ),
+    metric(
+        "generator_target_rate_bytes_per_second",
+        Source::TargetRate,
+        "The rate asked for at this moment in logical bytes per second, 0 for unlimited.",
+    ),
+    metric(
+        "generator_produce_latency_seconds",
+        Source::Response,
+        "Response time of confirmed records, from the moment each was due.",
+    ),
+    metric("generator_service_latency_seconds", Source::Service, "Service time of confirmed records, from submission."),
+    metric(
+        "generator_pacing_lateness_seconds",
+        Source::Lateness,
+        "How late records were submitted after they were due.",
+    ),
+    metric("generator_build_info", Source::BuildInfo, "The version of the generator."),
+];
+
+/// Upper bounds in nanoseconds: 1-2-5 from 50 µs to 50 s.
+pub const BUCKETS_NS: [u64; 19] = [
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_000_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    20_000_000_000,
+    50_000_000_000,
+];
+
+/// Renders the metrics of one run.
+pub struct Exposition(Registry);
+
+impl Exposition {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Cells(shared)));
+        Self(registry)
+    }
+
+    /// OpenMetrics 1.0, or text format 0.0.4.
+    pub fn render(&self, open_metrics: bool) -> String {
+        let mut out = String::new();
+        text::encode(&mut out, &self.0).expect("a String takes everything");
+        if open_metrics { out } else { classic(&out) }
+    }
+}
+
+/// Reads everything anew at each scrape; no counter of the loop is shared with the scraper.
+struct Cells(Arc<Shared>);
+
+impl fmt::Debug for Cells {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cells")
+    }
+}
+
+impl Collector for Cells {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let lanes = self.0.lanes();
+        let plan = &self.0.plan;
+        let targets = &plan.sink.targets;
+        let all_targets = targets.join(",");
+        for metric in METRICS {
+            let kind = match metric.source {
+                Source::BuildInfo => MetricType::Info,
+                _ => match metric.kind() {
+                    "counter" => MetricType::Counter,
+                    "gauge" => MetricType::Gauge,
+                    _ => MetricType::Histogram,
+                },
+            };
+            let mut family = encoder.encode_descriptor(metric.family(), metric.help, None, kind)?;
+            match metric.source {
+                Source::Counter(field) => {
+                    for (producer, counts) in &lanes {
+                        let labels = producer_labels(plan, producer);
+                        family
+                            .encode_family(&labels)?
+                            .encode_counter::<NoLabelSet, u64, f64>(&counts.get(field), None)?;
+                    }
+                }
+                Source::Errors => {
+                    for (producer, counts) in &lanes {
+                        for &(kind, field) in ERROR_KINDS {
+                            let labels = ([("kind", kind)], producer_labels(plan, producer));
+                            let count = counts.get(field);
+                            family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
+                        }
+                    }
+                }
+                Source::Gauge(field) => {
+                    for (at, target) in targets.iter().enumerate() {
+                        let of_target = lanes.iter().filter(|(producer, _)| producer.target == at);
+                        let sum: u64 = of_target.map(|(_, counts)| counts.get(field)).sum();
+                        family.encode_family(&[("target", target.as_str())])?.encode_gauge(&(sum as f64))?;
+                    }
+                }
+                Source::TargetRate => {
+                    let phase = self.0.phase_now();
+                    for (at, target) in targets.iter().enumerate() {
+                        let rate = phase.map_or(0, |phase| rate_of(plan, at, phase));
+                        family.encode_family(&[("target", target.as_str())])?.encode_gauge(&(rate as f64))?;
+                    }
+                }
+                Source::BuildInfo => {
+                    let labels = [("version", env!("CARGO_PKG_VERSION")), ("target", all_targets.as_str())];
+                    family.encode_info(&labels)?;
+                }
+                Source::Response | Source::Service | Source::Lateness => {
+                    let Buckets { sum_seconds, count, buckets } =
+                        self.0.with_aggregate(|all| folded(all, metric.source));
+                    let labels = [("target", all_targets.as_str())];
+                    family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+                        sum_seconds,
+                        count,
+                        &buckets,
+                        None,
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn producer_labels(plan: &RunPlan, producer: &ProducerPlan) -> impl EncodeLabelSet {
+    [("producer", producer.id.to_string()), ("target", plan.sink.targets[producer.target].clone())]
+}
+
+/// Logical bytes a second that the producers of a target are asked for in a phase; 0: no limit.
+fn rate_of(plan: &RunPlan, target: usize, phase: usize) -> u64 {
+    let of_target = plan.producers.iter().filter(|producer| producer.target == target);
+    of_target
+        .filter_map(|producer| match producer.schedule.get(phase)?.schedule {
+            Schedule::Steady { rate } | Schedule::Burst { rate: Some(rate), .. } => Some(rate.logical_bytes_per_second),
+            Schedule::Unlimited | Schedule::Burst { rate: None, .. } => None,
+        })
+        .sum()
+}
+
+struct Buckets {
+    sum_seconds: f64,
+    count: u64,
+    /// Upper bound in seconds, and the count between it and the bound before.
+    buckets: Vec<(f64, u64)>,
+}
+
+/// Warm-up and measured part together.
+fn folded(all: &Aggregate, source: Source) -> Buckets {
+    let parts = all.warm_latencies.as_deref().into_iter().chain([&all.measured_latencies]);
+    let mut out = Buckets { sum_seconds: 0.0, count: 0, buckets: Vec::new() };
+    out.buckets = BUCKETS_NS.iter().map(|&bound| (bound as f64 / 1e9, 0)).collect();
+    out.buckets.push((f64::INFINITY, 0));
+    for latencies in parts {
+        let histogram: &Histogram<u64> = match source {
+            Source::Response => response_of(latencies),
+            Source::Service => &latencies.service,
+            _ => &latencies.lateness,
+        };
+        for step in histogram.iter_recorded() {
+            // A value stands for its whole step of the histogram. Judged by the step's low end, one that was
+            // recorded at exactly a bound stays below it.
+            let value = step.value_iterated_to();
+            let low = histogram.lowest_equivalent(value);
+            let bucket = BUCKETS_NS.partition_point(|&bound| bound < low);
+            let count = step.count_since_last_iteration();
+            out.buckets[bucket].1 += count;
+            out.count += count;
+            out.sum_seconds += histogram.median_equivalent(value) as f64 / 1e9 * count as f64;
+        }
+    }
+    out
+}
+
+/// Text format 0.0.4 of what prometheus-client wrote: full names in HELP and TYPE, `info` as a gauge, no units,
+/// no end mark.
+pub fn classic(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        let rest = match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(word @ ("HELP" | "TYPE")), Some(family), Some(_)) => {
+                METRICS.iter().find(|metric| metric.family() == family).map(|metric| match word {
+                    "HELP" => format!("# HELP {} {}", metric.name, metric.help),
+                    _ => format!("# TYPE {} {}", metric.name, metric.kind()),
+                })
+            }
+            (Some("#"), ..) => None,
+            _ => Some(line.to_owned()),
+        };
+        if let Some(rest) = rest {
+            out.push_str(&rest);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::testing::{self, MS, Run};
+    use std::collections::BTreeSet;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    fn promtool(text: &str) -> (bool, String) {
+        let mut child = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("promtool is installed: apt-get install prometheus, or scripts/test.sh");
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let out = child.wait_with_output().unwrap();
+        (out.status.success(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
+    }
+
+    fn rendered(run: &Run, open_metrics: bool) -> String {
+        Exposition::new(run.shared.clone()).render(open_metrics)
+    }
+
+    #[test]
+    fn promtool_has_no_complaint() {
+        let (well, said) = promtool(&rendered(&testing::full_run(), false));
+        assert!(well && said.is_empty(), "{said}");
+        let (well, _) = promtool("# TYPE broken counter\nbroken{ 1\n");
+        assert!(!well, "the check itself works");
+    }
+
+    #[test]
+    fn every_metric_has_its_name_type_and_help_and_no_other_does() {
+        let text = rendered(&Run::new(2, 2, None), false);
+        let named = |word: &str| -> BTreeSet<String> {
+            let lines = text.lines().filter_map(|line| line.strip_prefix(&format!("# {word} ")));
+            lines.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+        };
+        let table: BTreeSet<String> = METRICS.iter().map(|metric| metric.name.to_owned()).collect();
+        assert_eq!(named("TYPE"), table);
+        assert_eq!(named("HELP"), table);
+        assert!(text.contains("# TYPE generator_records_produced_total counter\n"));
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT"));
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.contains("target=\""), "no target: {line}");
+            let family = line.split('{').next().unwrap();
+            assert!(!family.ends_with("_total") || line.contains("producer=\""), "no producer: {line}");
+        }
+    }
+
+    #[test]
+    fn counters_are_read_live_for_each_producer() {
+        let run = Run::new(1, 2, Some(2000));
+        let text = rendered(&run, false);
+        for kind in ["io", "no_space", "closed", "timeout"] {
+            for (producer, target) in [(0, "null"), (1, "null2")] {
+                let line = format!(
+                    "generator_produce_errors_total{{kind=\"{kind}\",producer=\"{producer}\",target=\"{target}\"}} 0\n"
+                );
+                assert!(text.contains(&line), "{line} is missing in {text}");
+            }
+        }
+        run.publish(0, 1, &[(Field::BytesProduced, u64::MAX), (Field::InFlightBytes, 4096), (Field::ErrorIo, 2)]);
+        run.shared.start(run.now_ns());
+        let text = rendered(&run, false);
+        for line in [
+            "generator_bytes_produced_total{producer=\"1\",target=\"null2\"} 18446744073709551615\n",
+            "generator_in_flight_bytes{target=\"null2\"} 4096",
+            "generator_target_rate_bytes_per_second{target=\"null\"} 1000",
+            "generator_produce_errors_total{kind=\"io\",producer=\"1\",target=\"null2\"} 2\n",
+        ] {
+            assert!(text.contains(line), "{line} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn histograms_count_warm_up_and_measured_part_in_1_2_5_buckets() {
+        let run = testing::full_run();
+        run.shared.with_aggregate(|all| {
+            let warm = &mut all.warm_latencies.as_mut().unwrap().response;
+            warm.record_n(50_000, 4).unwrap();
+            warm.record_n(60_000 * MS, 1).unwrap();
+        });
+        let text = rendered(&run, false);
+        let bucket = |bound: &str| {
+            let start = format!("generator_produce_latency_seconds_bucket{{le=\"{bound}\",");
+            let line = text.lines().find(|line| line.starts_with(&start));
+            line.unwrap_or_else(|| panic!("{start} is missing in {text}")).rsplit(' ').next().unwrap().to_owned()
+        };
+        assert_eq!(["0.00005", "0.001", "0.002", "50.0", "+Inf"].map(bucket), ["4", "4", "994", "994", "995"]);
+        let ratios: Vec<f64> = BUCKETS_NS.windows(2).map(|two| two[1] as f64 / two[0] as f64).collect();
+        assert!(ratios.iter().all(|&ratio| ratio == 2.0 || ratio == 2.5));
+        assert_eq!((BUCKETS_NS[0], BUCKETS_NS[18]), (50_000, 50_000 * MS));
+    }
+
+    #[test]
+    fn open_metrics_keeps_its_own_form() {
+        let text = rendered(&testing::full_run(), true);
+        assert!(text.ends_with("# EOF\n"));
+        assert!(text.contains("# TYPE generator_records_produced counter\n"));
+        assert!(text.contains("# TYPE generator_build info\n") && text.contains("generator_build_info{version="));
+    }
+}

@@ -1,0 +1,309 @@
+//! The report: what a run did, as scripts read it. Seconds are floats, sizes and counts integers.
+//!
+//! The keys are a promise (`schemas/report.schema.json`); new ones may be added, none changes its meaning.
+
+use crate::base::fatal::{Exit, Fatal};
+use crate::plan::ReportTarget;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The result of one run of one process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    pub schema_version: u32,
+    pub run_id: String,
+    pub engine_version: String,
+    /// The command line, one element for each argument.
+    pub command: Vec<String>,
+    /// When the start barrier fell, RFC 3339 in UTC.
+    pub started_at: String,
+    /// From the start of the measured part (after the warm-up) to the last completion or final fsync.
+    pub elapsed_seconds: f64,
+    /// The part of `elapsed_seconds` that the longest final fsync took.
+    pub final_fsync_seconds: f64,
+    pub confirmation: Confirmation,
+    /// Every setting in force, by its key.
+    pub config: serde_json::Map<String, serde_json::Value>,
+    /// Facts about the machine.
+    pub host: serde_json::Value,
+    pub payload: Payload,
+    pub warmup: Warmup,
+    pub totals: Totals,
+    pub throughput: Throughput,
+    pub latency_seconds: Latency,
+    pub pacing: Pacing,
+    pub cpu: Cpu,
+    pub producers: Vec<Producer>,
+    /// One for each second of the measured part; they add up to `totals`.
+    pub intervals: Vec<Interval>,
+    /// Records that failed or are uncertain, by kind, every kind present; the warm-up included.
+    pub errors: BTreeMap<String, u64>,
+    pub verdict: Verdict,
+    pub slo: Vec<SloResult>,
+    /// Why the run ended before its time, if it did.
+    pub ended_early: Option<String>,
+    /// 0 done, 1 records failed or uncertain or a limit ended the run, 4 an SLO was missed (1 goes first).
+    pub exit_code: u8,
+}
+
+/// What made a record "produced".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirmation {
+    /// The target said so.
+    Target,
+    /// The kernel accepted it; nothing further confirms.
+    Kernel,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Payload {
+    /// Bytes of prepared payload for each producer.
+    pub ring_bytes_per_lane: u64,
+    /// After so many bytes of one producer the content (stamps aside) repeats.
+    pub repeat_period_bytes: u64,
+    /// The fraction that a compressor could remove, measured at the start; `null` where it was not measured.
+    pub compressibility_measured: Option<f64>,
+    /// The pages behind the ring: huge, transparent huge or plain.
+    pub memory: String,
+}
+
+/// Records offered before the measured part; they appear nowhere else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Warmup {
+    pub seconds: f64,
+    pub totals: Totals,
+    pub latency_seconds: Latency,
+}
+
+/// `records_offered` = produced + failed + uncertain + not sent, exactly.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Totals {
+    pub records_offered: u64,
+    pub records_produced: u64,
+    pub records_failed: u64,
+    pub records_uncertain: u64,
+    pub records_not_sent: u64,
+    /// Payload bytes of produced records.
+    pub bytes_produced: u64,
+    /// The same times each record's weight.
+    pub logical_bytes_produced: u64,
+    /// Bytes handed to the target, framing and padding included.
+    pub wire_bytes: u64,
+    pub retries: u64,
+    /// Audit lines not written because the log could not keep up.
+    pub audit_lines_dropped: u64,
+}
+
+/// Over `elapsed_seconds`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Throughput {
+    pub bytes_per_second: f64,
+    pub records_per_second: f64,
+    pub logical_bytes_per_second: f64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Latency {
+    /// From due to confirmed (without a rate: the service time). A record that was due but never confirmed
+    /// counts as slower than all others: a percentile that falls among these is `null`.
+    pub response: Distribution,
+    /// From submitted to confirmed.
+    pub service: Distribution,
+}
+
+/// `null` where there is no such value.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Distribution {
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p99: Option<f64>,
+    pub p999: Option<f64>,
+    pub p9999: Option<f64>,
+    /// The largest among confirmed records.
+    pub max: Option<f64>,
+    /// Over confirmed records.
+    pub mean: Option<f64>,
+    /// HdrHistogram V2 in base64, nanoseconds, confirmed records.
+    pub histogram: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Pacing {
+    /// Logical bytes a second; `null` without a rate. The mean over the phases where they differ.
+    pub target_bytes_per_second: Option<f64>,
+    /// Records produced of those that fell due; `null` without a rate.
+    pub achieved_ratio: Option<f64>,
+    /// Records sent later than one linger after they were due.
+    pub catch_up_records: u64,
+    /// From due to submitted; empty without a rate.
+    pub lateness_seconds: Distribution,
+}
+
+/// Of the whole process from the start barrier on, warm-up included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Cpu {
+    pub user_seconds: f64,
+    pub system_seconds: f64,
+    /// For each 10^9 payload bytes produced, warm-up included; `null` where nothing was.
+    pub seconds_per_gigabyte: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Producer {
+    pub id: u32,
+    /// The logical processor it ran on.
+    pub core: usize,
+    pub target: String,
+    /// Its data file, where the target is one.
+    pub file: Option<String>,
+    pub records_offered: u64,
+    pub records_produced: u64,
+    pub bytes_produced: u64,
+    pub records_failed: u64,
+    pub records_uncertain: u64,
+    pub records_not_sent: u64,
+    /// Of the measured part; `null`: nothing was submitted.
+    pub first_sequence: Option<u64>,
+    pub last_sequence: Option<u64>,
+    /// The first sequence that the target still holds; `null`: it keeps none, or nobody knows.
+    pub retained_first_sequence: Option<u64>,
+    /// Submitted and not produced: inclusive ranges in order.
+    pub missing: Vec<(u64, u64)>,
+    /// More ranges were missing than are named.
+    pub missing_truncated: bool,
+}
+
+/// A second of the measured part, or less at the ends.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Interval {
+    /// From the start of the measured part.
+    pub start_seconds: f64,
+    pub seconds: f64,
+    pub records_offered: u64,
+    pub records_produced: u64,
+    pub bytes_produced: u64,
+    pub records_failed: u64,
+    pub records_uncertain: u64,
+    pub records_not_sent: u64,
+    pub catch_up_records: u64,
+    pub response_p50: Option<f64>,
+    pub response_p99: Option<f64>,
+    pub response_p999: Option<f64>,
+    pub response_max: Option<f64>,
+    /// The longest time a core made no turn of its loop, planned waits aside.
+    pub loop_gap_max_seconds: f64,
+}
+
+/// What kept the run from going faster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Verdict {
+    pub limited_by: LimitedBy,
+    /// Sentences with numbers.
+    pub evidence: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitedBy {
+    /// The rate that was asked for: it was met.
+    Rate,
+    /// What the records were sent to, its device and kernel path included.
+    Target,
+    /// The engine's own work.
+    Generator,
+    /// The machine did not let the engine run.
+    Host,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SloResult {
+    pub expression: String,
+    /// Seconds, bytes a second, records a second or a count; `null`: a percentile among unconfirmed records.
+    pub value: Option<f64>,
+    pub passed: bool,
+}
+
+impl Report {
+    /// One line of JSON, without the newline.
+    pub fn to_json_line(&self) -> String {
+        serde_json::to_string(self).expect("every field of a report is plain data")
+    }
+}
+
+/// Writes the report: pretty JSON into a file (whole or not at all), one line on stdout.
+///
+/// Call it for stdout after everything else that goes there: the report is the last line.
+pub fn write_report(report: &Report, target: &ReportTarget) -> Result<(), Fatal> {
+    match target {
+        ReportTarget::Stdout => {
+            let line = report.to_json_line() + "\n";
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| {
+                Fatal::new(Exit::Failed, format!("the report could not be written to stdout: {error}"))
+                    .mend("--report FILE")
+            })
+        }
+        ReportTarget::File(path) => {
+            let mut text = serde_json::to_vec_pretty(report).expect("every field of a report is plain data");
+            text.push(b'\n');
+            write_file(path, &text).map_err(|error| {
+                Fatal::new(Exit::Failed, format!("the report could not be written to {}: {error}", path.display()))
+                    .mend(format!("mkdir -p {} && check that it is writable", parent(path).display()))
+            })
+        }
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Replaces a regular file in one step; anything else (a pipe, `/dev/null`) is written to as it is.
+fn write_file(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return std::fs::write(path, text);
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    std::fs::write(&name, text)?;
+    std::fs::rename(&name, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::testing;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        std::fs::write(&path, "old").unwrap();
+        let report = testing::report();
+        write_report(&report, &ReportTarget::File(path.clone())).unwrap();
+        let back: Report = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(back, report);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_missing_folder_is_named_with_its_mend() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("no/such/report.json");
+        let fatal = write_report(&testing::report(), &ReportTarget::File(path.clone())).unwrap_err();
+        assert_eq!(fatal.exit, Exit::Failed);
+        assert!(fatal.what.contains(&path.display().to_string()), "{fatal}");
+        assert!(fatal.mend.unwrap().starts_with("mkdir -p "));
+    }
+
+    #[test]
+    fn one_line_is_one_line() {
+        assert!(!testing::report().to_json_line().contains('\n'));
+    }
+}

@@ -1,0 +1,237 @@
+//! What a person reads at the end: at most 20 lines of at most 80 columns.
+
+use crate::base::units::{format_count, format_duration, format_rate, format_rate_short, format_size};
+use crate::observe::logs::Console;
+use crate::observe::report::{Confirmation, Distribution, LimitedBy, Report};
+use crate::plan::{FileLayout, ReportTarget, RunPlan, SinkKind};
+use std::path::Path;
+
+const COLUMNS: usize = 80;
+const LABEL: usize = 11;
+
+/// Prints the summary to stderr; stdout belongs to payload and report.
+pub fn print_summary(console: &Console, report: &Report, plan: &RunPlan) {
+    console.clear();
+    console.write(render(report, plan).as_bytes());
+}
+
+/// The summary, with a newline at its end.
+pub fn render(report: &Report, plan: &RunPlan) -> String {
+    let mut page = Page::default();
+    let (totals, throughput) = (&report.totals, &report.throughput);
+    page.line("run", &what_ran(report, plan));
+    let (records, size) = (format_count(totals.records_produced), format_size(totals.bytes_produced));
+    let elapsed = format_duration((report.elapsed_seconds * 1e9) as u64);
+    let fsync = match (report.final_fsync_seconds * 1e9) as u64 {
+        0..1_000_000 => String::new(),
+        ns => format!(", final fsync {}", format_duration(ns)),
+    };
+    page.line("produced", &format!("{records} records, {size} in {elapsed}{fsync}"));
+    let per_second = format_count(throughput.records_per_second.round() as u64);
+    page.line("rate", &format!("{}, {per_second} records/s", format_rate(throughput.bytes_per_second)));
+    if totals.logical_bytes_produced != totals.bytes_produced {
+        page.line("logical", &format_rate(throughput.logical_bytes_per_second));
+    }
+    if let (Some(target), Some(ratio)) = (report.pacing.target_bytes_per_second, report.pacing.achieved_ratio) {
+        let percent = (ratio * 10_000.0).floor() / 100.0;
+        let late = format_count(report.pacing.catch_up_records);
+        page.line("pacing", &format!("{percent:.2} % of {}, {late} records late", format_rate_short(target)));
+    }
+    page.text(format!("{:LABEL$}{:>11}{:>11}{:>11}{:>11}", "", "p50", "p99", "p99.9", "max"));
+    page.latency("response", &report.latency_seconds.response, totals.records_produced);
+    page.latency("service", &report.latency_seconds.service, totals.records_produced);
+    page.line("errors", &errors(report));
+    if totals.records_not_sent > 0 {
+        page.line("not sent", &format!("{} records due but never submitted", format_count(totals.records_not_sent)));
+    }
+    page.line("cpu", &cpu(report));
+    let by = match report.verdict.limited_by {
+        LimitedBy::Rate => "the rate asked for",
+        LimitedBy::Target => "the target",
+        LimitedBy::Generator => "the generator",
+        LimitedBy::Host => "the host",
+    };
+    let evidence = report.verdict.evidence.first().map(|first| format!(": {first}")).unwrap_or_default();
+    page.wrapped("limited by", &format!("{by}{evidence}"), 2);
+    let missed: Vec<_> = report.slo.iter().filter(|slo| !slo.passed).map(|slo| slo.expression.as_str()).collect();
+    if !report.slo.is_empty() {
+        let text = if missed.is_empty() { "all met".into() } else { format!("missed: {}", missed.join(", ")) };
+        page.wrapped("slo", &text, 2);
+    }
+    if let Some(why) = &report.ended_early {
+        page.wrapped("ended early", why, 2);
+    }
+    data(&mut page, plan);
+    if let Some(ReportTarget::File(path)) = &plan.observe.report {
+        page.long("report", &path.display().to_string());
+    }
+    page.0
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn text(&mut self, line: String) {
+        self.0.push_str(&line.chars().take(COLUMNS).collect::<String>());
+        self.0.push('\n');
+    }
+
+    fn line(&mut self, label: &str, text: &str) {
+        self.text(format!("{label:LABEL$} {text}"));
+    }
+
+    /// Paths and commands are never cut: a terminal wraps them and they can still be copied.
+    fn long(&mut self, label: &str, text: &str) {
+        self.0.push_str(&format!("{label:LABEL$} {text}\n"));
+    }
+
+    /// At most so many lines, broken between words.
+    fn wrapped(&mut self, label: &str, text: &str, lines_max: usize) {
+        let mut lines = vec![String::new()];
+        for word in text.split_whitespace() {
+            let last = lines.last_mut().expect("there is always a last line");
+            if !last.is_empty() && last.len() + 1 + word.len() > COLUMNS - LABEL - 1 {
+                lines.push(word.to_owned());
+            } else {
+                last.push_str(if last.is_empty() { "" } else { " " });
+                last.push_str(word);
+            }
+        }
+        for (at, line) in lines.iter().take(lines_max).enumerate() {
+            self.line(if at == 0 { label } else { "" }, line);
+        }
+    }
+
+    fn latency(&mut self, label: &str, of: &Distribution, produced: u64) {
+        let say = |value: Option<f64>| match value {
+            Some(seconds) => format_duration((seconds * 1e9).round() as u64),
+            // Among the records that were never confirmed.
+            None if produced > 0 => "never".to_owned(),
+            None => "-".to_owned(),
+        };
+        let (p50, p99, p999, max) = (say(of.p50), say(of.p99), say(of.p999), say(of.max));
+        self.text(format!("{label:LABEL$}{p50:>11}{p99:>11}{p999:>11}{max:>11}"));
+    }
+}
+
+fn what_ran(report: &Report, plan: &RunPlan) -> String {
+    let plural = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    let targets = match plan.sink.targets.as_slice() {
+        [one] => one.clone(),
+        many => format!("{} targets", many.len()),
+    };
+    let (producers, cores) = (plural(plan.producers.len(), "producer"), plural(plan.cores.len(), "core"));
+    format!("{} to {targets}, {producers} on {cores}", report.run_id)
+}
+
+fn errors(report: &Report) -> String {
+    let (failed, uncertain) = (report.totals.records_failed, report.totals.records_uncertain);
+    let kinds: Vec<_> = report.errors.iter().filter(|(_, count)| **count > 0).collect();
+    if failed + uncertain == 0 && kinds.is_empty() {
+        return match report.confirmation {
+            Confirmation::Target => "none".to_owned(),
+            Confirmation::Kernel => "none (nothing beyond the kernel confirms)".to_owned(),
+        };
+    }
+    let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{kind} {}", format_count(**count))).collect();
+    format!("{} failed, {} uncertain ({})", format_count(failed), format_count(uncertain), kinds.join(", "))
+}
+
+fn cpu(report: &Report) -> String {
+    let cpu = &report.cpu;
+    let per_gigabyte = cpu.seconds_per_gigabyte.map(|of| format!("{of:.3} s/GB ")).unwrap_or_default();
+    format!("{per_gigabyte}(user {:.2} s, system {:.2} s)", cpu.user_seconds, cpu.system_seconds)
+}
+
+/// Where the data lies, and the command that checks it.
+fn data(page: &mut Page, plan: &RunPlan) {
+    if plan.sink.kind != SinkKind::File {
+        return;
+    }
+    let mut places: Vec<String> = Vec::new();
+    let (mut bytes, mut rings) = (0u64, false);
+    for file in plan.producers.iter().filter_map(|producer| producer.file.as_ref()) {
+        if let FileLayout::Ring { capacity_bytes } | FileLayout::Device { capacity_bytes } = file.layout {
+            bytes = bytes.saturating_add(capacity_bytes);
+            rings = true;
+        }
+        let in_folder = file.data.file_name().is_some_and(|name| name.to_string_lossy().starts_with("payloads."));
+        let place = match file.data.parent().filter(|_| in_folder) {
+            Some(folder) if folder != Path::new("") => format!("{}/", folder.display()),
+            _ => file.data.display().to_string(),
+        };
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    let size = if rings { format!(" ({})", format_size(bytes)) } else { String::new() };
+    let (first, rest) = (&places[0], places.len() - 1);
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    page.long("data", &format!("{first}{more}{size}"));
+    let expect = match &plan.observe.report {
+        Some(ReportTarget::File(path)) => format!(" --expect {}", quoted(&path.display().to_string())),
+        _ => String::new(),
+    };
+    let sources: Vec<_> = places.iter().take(4).map(|place| quoted(place)).collect();
+    let dots = if places.len() > 4 { " ..." } else { "" };
+    page.long("verify with", &format!("engine verify {}{dots}{expect}", sources.join(" ")));
+}
+
+/// As a shell wants it.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,=".contains(c);
+    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::testing;
+
+    #[test]
+    fn the_fullest_summary_fits_a_screen() {
+        let run = testing::full_run();
+        let report = testing::report_of(&run);
+        let text = render(&report, &run.shared.plan);
+        assert!(text.lines().count() <= 20, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        for part in [
+            "produced    ",
+            "p99.9",
+            "errors",
+            "io 3",
+            "not sent",
+            "missed: p99.99<1ms",
+            "data        data/ (32 MiB)",
+            "verify with engine verify data/ --expect 'my report.json'",
+            "report      my report.json",
+        ] {
+            assert!(text.contains(part), "'{part}' is missing in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn percentiles_among_lost_records_say_so() {
+        let run = testing::full_run();
+        let report = testing::report_of(&run);
+        assert_eq!(report.latency_seconds.response.p999, None);
+        let text = render(&report, &run.shared.plan);
+        let response = text.lines().find(|line| line.starts_with("response")).unwrap();
+        assert!(response.contains("never"), "{text}");
+    }
+
+    #[test]
+    fn words_wrap_and_stop() {
+        let mut page = Page::default();
+        page.wrapped("label", &"word ".repeat(100), 2);
+        assert_eq!(page.0.lines().count(), 2);
+        assert!(page.0.lines().all(|line| line.len() <= COLUMNS && line.ends_with("word")));
+    }
+
+    #[test]
+    fn shells_get_quotes_where_they_need_them() {
+        assert_eq!(quoted("engine-data/"), "engine-data/");
+        assert_eq!(quoted("it's here"), r"'it'\''s here'");
+    }
+}

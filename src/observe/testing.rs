@@ -1,0 +1,210 @@
+//! Runs made by hand, for this room's tests.
+
+use crate::base::clock::{Clock, TscClock};
+use crate::counters::{CoreEnd, Counts, Field, LaneEnd, LiveCore, LoopTime, Snapshot};
+use crate::observe::aggregate::Aggregate;
+use crate::observe::assemble::{CpuTimes, Facts, assemble};
+use crate::observe::live::Shared;
+use crate::observe::report::{Payload, Report};
+use crate::plan::*;
+use std::sync::Arc;
+
+pub const MS: u64 = 1_000_000;
+pub const SECOND: u64 = 1_000 * MS;
+
+/// A plan of 10 s with its live cells.
+pub struct Run {
+    pub shared: Arc<Shared>,
+}
+
+impl Run {
+    /// So many cores with so many producers each, two targets where there are two producers.
+    pub fn new(cores: usize, lanes: usize, rate: Option<u64>) -> Self {
+        let plan = plan(cores, lanes, rate);
+        let live = plan.cores.iter().map(|core| LiveCore::new(core.producers.iter().map(|&at| at as u32).collect()));
+        let live = live.collect();
+        Self { shared: Shared::new(Arc::new(plan), live, TscClock::start()) }
+    }
+
+    /// The same cells under a changed plan, nothing folded yet.
+    pub fn replan(&mut self, change: impl FnOnce(&mut RunPlan)) {
+        let mut plan = RunPlan::clone(&self.shared.plan);
+        change(&mut plan);
+        self.shared = Shared::new(Arc::new(plan), self.shared.live.clone(), self.shared.clock.clone());
+    }
+
+    pub fn publish(&self, core: usize, lane: usize, fields: &[(Field, u64)]) {
+        self.shared.live[core].lanes[lane].publish(&counts(fields));
+    }
+
+    pub fn now_ns(&self) -> u64 {
+        self.shared.clock.now_ns()
+    }
+}
+
+pub fn counts(fields: &[(Field, u64)]) -> Counts {
+    let mut counts = Counts::default();
+    fields.iter().for_each(|&(field, value)| counts.set(field, value));
+    counts
+}
+
+fn plan(cores: usize, lanes: usize, rate: Option<u64>) -> RunPlan {
+    let total = (cores * lanes) as u64;
+    let targets: Vec<_> = ["null", "null2"].iter().take(cores * lanes).map(|name| name.to_string()).collect();
+    let schedule = match rate {
+        Some(rate) => Schedule::Steady { rate: WireRate { logical_bytes_per_second: rate / total, weight: 1 } },
+        None => Schedule::Unlimited,
+    };
+    let duration_ns = 10 * SECOND;
+    let producer = |at: usize| ProducerPlan {
+        id: at as u32,
+        core: at / lanes,
+        target: at % targets.len(),
+        schedule: vec![PhaseShare { duration_ns, warmup: false, weight: 1, schedule }],
+        stagger_ns: 0,
+        records_max: u64::MAX,
+        bytes_max: u64::MAX,
+        file: None,
+    };
+    RunPlan {
+        run_id: "test-run".into(),
+        run_id_hash: 1,
+        command: vec!["engine".into(), "--rate".into(), "1MB/s".into()],
+        effective_config: serde_json::Map::from_iter([("rate".to_owned(), "1MB/s".into())]),
+        cores: (0..cores)
+            .map(|at| CorePlan {
+                cpu: at + 4,
+                producers: (at * lanes..(at + 1) * lanes).collect(),
+                ring_bytes_per_lane: 1 << 20,
+            })
+            .collect(),
+        producers: (0..cores * lanes).map(producer).collect(),
+        free_cpus: vec![],
+        sink: SinkPlan {
+            kind: SinkKind::Null,
+            targets: targets.clone(),
+            block_bytes: 1 << 20,
+            queue_depth: 8,
+            linger_ns: 250_000,
+            confirmation: Confirmation::Target,
+        },
+        payload: PayloadPlan {
+            source: PayloadSource::Random { bytes_min: 100, bytes_max: 100, compressibility: 0.0 },
+            seed: 0,
+            annotate: Annotate::Payload,
+            sign_key: None,
+        },
+        phases: vec![PhasePlan { duration_ns, warmup: false, weight: 1, rate_bytes_per_second: rate }],
+        rate_bytes_per_second: rate,
+        catch_up_ns: 10 * SECOND,
+        drain_timeout_ns: 10 * SECOND,
+        poll: Poll::Busy,
+        io: Io::Syscall,
+        observe: ObservePlan {
+            metrics_addr: None,
+            metrics_hold_ns: 0,
+            log_format: LogFormat::Json,
+            stats_interval_ns: 3600 * SECOND,
+            report: None,
+            audit_every: 1000,
+            slo: vec![],
+        },
+        notes: vec![],
+    }
+}
+
+pub fn payload() -> Payload {
+    Payload {
+        ring_bytes_per_lane: 1 << 20,
+        repeat_period_bytes: 1 << 20,
+        compressibility_measured: Some(0.01),
+        memory: "huge pages".into(),
+    }
+}
+
+/// A warm-up, two core-seconds of work, failures, records not sent, files, SLOs: a bit of everything.
+pub fn full_run() -> Run {
+    let mut run = Run::new(1, 2, Some(1_000_000));
+    run.replan(|plan| {
+        plan.phases.insert(0, PhasePlan { duration_ns: SECOND, warmup: true, ..plan.phases[0].clone() });
+        plan.sink.kind = SinkKind::File;
+        plan.observe.report = Some(ReportTarget::File("my report.json".into()));
+        let metric = SloMetric::ResponseQuantile(OrderedQuantile(999_900));
+        let expression = "p99.99<1ms".to_owned();
+        plan.observe.slo.push(Slo { expression, metric, comparison: Comparison::Less, threshold: 0.001 });
+        for producer in &mut plan.producers {
+            let at = |extension: &str| format!("data/payloads.{}.{extension}", producer.id).into();
+            producer.file = Some(FilePlan {
+                data: at("bin"),
+                manifest: at("json"),
+                log: None,
+                layout: FileLayout::Ring { capacity_bytes: 16 << 20 },
+                direct: false,
+                align: 1,
+                fsync: Fsync::End,
+                min_free_bytes: 0,
+                overwrite: false,
+            });
+        }
+    });
+    let lane = [
+        (Field::RecordsOffered, 1000),
+        (Field::RecordsProduced, 990),
+        (Field::RecordsFailed, 3),
+        (Field::RecordsUncertain, 2),
+        (Field::RecordsNotSent, 5),
+        (Field::BytesProduced, 99_000),
+        (Field::LogicalBytesProduced, 990_000),
+        (Field::WireBytes, 100_000),
+        (Field::ErrorIo, 3),
+        (Field::ErrorTimeout, 2),
+    ];
+    let mut snapshot = Snapshot::preallocated(0, 2, true);
+    snapshot.at_ns = 3 * SECOND;
+    snapshot.warm[0] = counts(&[(Field::RecordsOffered, 10), (Field::RecordsProduced, 10)]);
+    snapshot.measured[0] = counts(&lane);
+    snapshot.measured_latencies.response.record_n(2 * MS, 990).unwrap();
+    snapshot.measured_latencies.service.record_n(MS, 990).unwrap();
+    snapshot.measured_latencies.lateness.record_n(MS / 2, 990).unwrap();
+    snapshot.loop_time = LoopTime {
+        work_ns: SECOND,
+        kernel_ns: SECOND,
+        target_full_ns: SECOND,
+        gap_max_ns: 40 * MS,
+        ..LoopTime::default()
+    };
+    snapshot.last = true;
+    run.shared.with_aggregate(|all| all.fold(&snapshot));
+    run
+}
+
+pub fn report_of(run: &Run) -> Report {
+    let lane = |producer_id, sequences| LaneEnd {
+        producer_id,
+        sequences,
+        retained_first_sequence: Some(20),
+        missing: vec![(17, 19), (40, 41)],
+        missing_truncated: false,
+    };
+    let facts = Facts {
+        started_at_unix_ns: 1_700_000_000_123_456_789,
+        host: serde_json::json!({"cpus": 2}),
+        payload: payload(),
+        ends: vec![CoreEnd {
+            lanes: vec![lane(0, Some((10, 1004))), lane(1, None)],
+            ended_ns: 3 * SECOND + 500 * MS,
+            fsync_ns: 500 * MS,
+            ended_by: Some("/data has less than 2 GB free".into()),
+        }],
+        cpu: CpuTimes { user_ns: 2 * SECOND, system_ns: SECOND },
+        ended_early: None,
+    };
+    run.shared.with_aggregate(|all: &mut Aggregate| {
+        all.finish();
+        assemble(&run.shared.plan, all, facts)
+    })
+}
+
+pub fn report() -> Report {
+    report_of(&full_run())
+}

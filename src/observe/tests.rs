@@ -1,0 +1,167 @@
+//! The whole observer, as `run` uses it.
+
+use super::testing::{MS, Run, SECOND, counts, payload};
+use super::*;
+use crate::counters::{Field, LaneEnd, Stage};
+use crossbeam_channel::unbounded;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Mutex;
+
+struct Bench {
+    run: Run,
+    observer: Observer,
+    snapshots: Sender<Box<Snapshot>>,
+    recycled: Receiver<Box<Snapshot>>,
+    stopped: Arc<Mutex<Vec<String>>>,
+}
+
+fn bench(change: impl FnOnce(&mut RunPlan)) -> Bench {
+    let mut run = Run::new(1, 1, Some(1_000_000));
+    run.replan(|plan| {
+        plan.observe.metrics_addr = Some("127.0.0.1:0".parse().unwrap());
+        change(plan);
+    });
+    let (snapshots, receiver) = unbounded();
+    let (back, recycled) = unbounded();
+    let stopped = Arc::new(Mutex::new(Vec::new()));
+    let reasons = stopped.clone();
+    let mut observer = start(Wiring {
+        plan: run.shared.plan.clone(),
+        live: run.shared.live.clone(),
+        snapshots: receiver,
+        recycled: vec![back],
+        clock: run.shared.clock.clone(),
+        stop: Arc::new(move |why| reasons.lock().unwrap().push(why.to_owned())),
+        host: serde_json::json!({}),
+        payload: payload(),
+        console: Console::new(crate::plan::LogFormat::Json),
+    })
+    .unwrap();
+    run.shared = observer.shared.clone();
+    observer.host = serde_json::json!({"cpus": 2});
+    Bench { run, observer, snapshots, recycled, stopped }
+}
+
+fn get(addr: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+fn snapshot(at_ns: u64, records: u64, last: bool) -> Box<Snapshot> {
+    let mut snapshot = Snapshot::preallocated(0, 1, false);
+    snapshot.at_ns = at_ns;
+    let fields = [Field::RecordsOffered, Field::RecordsProduced, Field::BytesProduced];
+    snapshot.measured[0] = counts(&fields.map(|field| (field, records)));
+    snapshot.measured_latencies.response.record(3 * MS).unwrap();
+    snapshot.last = last;
+    snapshot
+}
+
+fn end() -> Vec<CoreEnd> {
+    let lanes = vec![LaneEnd { producer_id: 0, sequences: Some((0, 19)), ..LaneEnd::default() }];
+    vec![CoreEnd { lanes, ended_ns: 2 * SECOND, ..CoreEnd::default() }]
+}
+
+#[test]
+fn a_run_from_barrier_to_report() {
+    let mut bench = bench(|_| {});
+    let addr = bench.observer.metrics_addr().unwrap();
+    assert_eq!(get(addr, "/ready").0, 503);
+    bench.observer.started(bench.run.now_ns(), 1_700_000_000_000_000_000);
+    assert_eq!(get(addr, "/ready").0, 200);
+    bench.snapshots.send(snapshot(SECOND, 10, false)).unwrap();
+    let back = bench.recycled.recv().unwrap();
+    assert!(back.measured_latencies.response.is_empty(), "snapshots come back emptied");
+    bench.observer.draining();
+    assert_eq!(get(addr, "/ready").0, 503);
+    bench.snapshots.send(snapshot(2 * SECOND, 20, true)).unwrap();
+    let report = bench.observer.conclude(end(), CpuTimes::default(), None);
+    assert_eq!((report.totals.records_produced, report.intervals.len(), report.exit_code), (20, 2, 0));
+    assert_eq!(report.started_at, "2023-11-14T22:13:20Z");
+    assert!((report.throughput.records_per_second - 10.0).abs() < 1e-9);
+    let (status, text) = get(addr, "/metrics");
+    assert_eq!(status, 200);
+    assert!(text.contains("generator_produce_latency_seconds_count{target=\"null\"} 2\n"), "{text}");
+    assert_eq!(bench.stopped.lock().unwrap().len(), 0);
+}
+
+#[test]
+fn health_is_well_while_cores_turn() {
+    let bench = bench(|_| {});
+    let addr = bench.observer.metrics_addr().unwrap();
+    bench.observer.started(bench.run.now_ns(), 0);
+    let core = &bench.run.shared.live[0];
+    core.beat(bench.run.now_ns());
+    core.enter_stage(Stage::Running);
+    assert_eq!(get(addr, "/health"), (200, "{\"status\":\"ok\"}\n".to_owned()));
+}
+
+#[test]
+fn the_hold_ends_with_one_more_scrape() {
+    let bench = bench(|plan| plan.observe.metrics_hold_ns = 3600 * SECOND);
+    let addr = bench.observer.metrics_addr().unwrap();
+    bench.observer.started(bench.run.now_ns(), 0);
+    get(addr, "/metrics");
+    bench.snapshots.send(snapshot(SECOND, 20, true)).unwrap();
+    let (done, finished) = bounded(1);
+    let thread = std::thread::spawn(move || {
+        let report = bench.observer.finish(end(), CpuTimes::default(), None);
+        done.send(report).unwrap();
+    });
+    // The scrape before the end does not count; one with final numbers does, however often others came before.
+    let report = loop {
+        if let Ok(report) = finished.recv_timeout(Duration::from_millis(20)) {
+            break report;
+        }
+        if let Ok(mut stream) = TcpStream::connect(addr) {
+            let _ = write!(stream, "GET /metrics HTTP/1.1\r\n\r\n");
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    };
+    thread.join().unwrap();
+    assert_eq!(report.totals.records_produced, 20);
+    assert!(TcpStream::connect(addr).is_err(), "the endpoint is closed");
+}
+
+#[test]
+fn a_release_ends_the_hold() {
+    let mut bench = bench(|plan| plan.observe.metrics_hold_ns = u64::MAX);
+    bench.snapshots.send(snapshot(SECOND, 20, true)).unwrap();
+    let release = bench.observer.release();
+    bench.observer.conclude(end(), CpuTimes::default(), None);
+    release();
+    bench.observer.hold();
+}
+
+#[test]
+fn a_taken_address_is_exit_3_with_its_mend() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let run = Run::new(1, 1, None);
+    let exposition = Exposition::new(run.shared.clone());
+    let (last, _) = bounded(1);
+    let served = Served { shared: run.shared.clone(), exposition, last };
+    let fatal = Endpoint::start(addr, Arc::new(served)).err().expect("the address is taken");
+    assert_eq!(fatal.exit, crate::base::fatal::Exit::Host);
+    assert!(fatal.what.contains(&addr.to_string()), "{fatal}");
+    assert!(fatal.mend.unwrap().contains(&addr.port().to_string()));
+}
+
+#[test]
+fn a_failing_metrics_thread_stops_the_run_and_still_reports() {
+    let mut bench = bench(|_| {});
+    bench.snapshots.send(snapshot(SECOND, 10, false)).unwrap();
+    bench.recycled.recv().unwrap();
+    // No core 7: folding this is a bug of the sender, which must not go unnoticed.
+    let mut bad = snapshot(SECOND, 10, false);
+    bad.core = 7;
+    bench.snapshots.send(bad).unwrap();
+    let report = bench.observer.conclude(end(), CpuTimes::default(), None);
+    assert_eq!(report.totals.records_produced, 10);
+    assert!(bench.stopped.lock().unwrap()[0].contains("internal error"));
+}

@@ -1,0 +1,110 @@
+//! What kept the run from going faster, with the numbers that say so.
+
+use crate::base::units::{format_duration, format_rate_short};
+use crate::counters::LoopTime;
+use crate::observe::report::{LimitedBy, Pacing, Throughput, Verdict};
+
+/// A rate counts as met from here on.
+const RATE_MET_RATIO: f64 = 0.995;
+/// From this share of the loop's time on, the machine is to blame.
+const STOLEN_SHARE_MAX: f64 = 0.05;
+
+/// The verdict from where the cores' time went in the measured part.
+pub fn judge(time: &LoopTime, pacing: &Pacing, throughput: &Throughput) -> Verdict {
+    let total = (time.target_full_ns + time.kernel_ns + time.idle_ns + time.work_ns + time.stolen_ns).max(1) as f64;
+    let share = |ns: u64| ns as f64 / total;
+    let target_ns = time.target_full_ns + time.kernel_ns;
+    let mut evidence = Vec::new();
+    let met = pacing.achieved_ratio.is_some_and(|ratio| ratio >= RATE_MET_RATIO);
+    if let (Some(target), Some(ratio)) = (pacing.target_bytes_per_second, pacing.achieved_ratio) {
+        let (target, percent) = (format_rate_short(target), percent(ratio));
+        let word = if met { "was met" } else { "was not met" };
+        evidence.push(format!("the rate of {target} {word}: {percent} of the records due were produced"));
+    }
+    let limited_by = if met {
+        LimitedBy::Rate
+    } else if share(time.stolen_ns) >= STOLEN_SHARE_MAX {
+        LimitedBy::Host
+    } else if target_ns > time.work_ns {
+        LimitedBy::Target
+    } else {
+        LimitedBy::Generator
+    };
+    match limited_by {
+        LimitedBy::Rate => {
+            evidence.push(format!("the cores had nothing due {} of the time", percent(share(time.idle_ns))))
+        }
+        LimitedBy::Host => evidence.push(format!(
+            "other work held the processors {} of the time; the longest gap between two turns was {}",
+            percent(share(time.stolen_ns)),
+            format_duration(time.gap_max_ns)
+        )),
+        LimitedBy::Target => evidence.push(format!(
+            "it took {} and had no room {} of the time; the kernel took {} more",
+            format_rate_short(throughput.bytes_per_second),
+            percent(share(time.target_full_ns)),
+            percent(share(time.kernel_ns))
+        )),
+        LimitedBy::Generator => evidence.push(format!(
+            "making and handing over records took {} of the cores' time, target and kernel {}",
+            percent(share(time.work_ns)),
+            percent(share(target_ns))
+        )),
+    }
+    if limited_by != LimitedBy::Host && time.gap_max_ns > 1_000_000 {
+        evidence.push(format!("the longest gap between two turns was {}", format_duration(time.gap_max_ns)));
+    }
+    Verdict { limited_by, evidence }
+}
+
+/// Never rounded up to 100 %.
+fn percent(ratio: f64) -> String {
+    let floored = (ratio * 10_000.0).floor() / 100.0;
+    format!("{floored:.2} %")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(time: LoopTime, achieved: Option<f64>) -> Verdict {
+        let pacing =
+            Pacing { target_bytes_per_second: achieved.map(|_| 1e9), achieved_ratio: achieved, ..Pacing::default() };
+        judge(&time, &pacing, &Throughput { bytes_per_second: 5e8, ..Throughput::default() })
+    }
+
+    #[test]
+    fn each_cause_is_told_from_the_others() {
+        let work = LoopTime { work_ns: 80, idle_ns: 10, kernel_ns: 10, ..LoopTime::default() };
+        let full = LoopTime { work_ns: 20, target_full_ns: 70, kernel_ns: 10, ..LoopTime::default() };
+        let kernel = LoopTime { work_ns: 30, kernel_ns: 70, ..LoopTime::default() };
+        let stolen = LoopTime { work_ns: 80, stolen_ns: 20, gap_max_ns: 30_000_000, ..LoopTime::default() };
+        for (time, achieved, limited_by) in [
+            (work, None, LimitedBy::Generator),
+            (full, None, LimitedBy::Target),
+            (kernel, None, LimitedBy::Target),
+            (stolen, None, LimitedBy::Host),
+            (full, Some(0.995), LimitedBy::Rate),
+            (stolen, Some(1.0), LimitedBy::Rate),
+            (full, Some(0.99), LimitedBy::Target),
+            (work, Some(0.5), LimitedBy::Generator),
+        ] {
+            assert_eq!(verdict(time, achieved).limited_by, limited_by, "{time:?} {achieved:?}");
+        }
+    }
+
+    #[test]
+    fn evidence_carries_the_numbers() {
+        let time =
+            LoopTime { work_ns: 20, target_full_ns: 70, kernel_ns: 10, gap_max_ns: 2_000_000, ..LoopTime::default() };
+        let said = verdict(time, Some(0.98999)).evidence.join("\n");
+        for part in ["1 GB/s", "98.99 %", "was not met", "500 MB/s", "70.00 %", "10.00 %", "2 ms"] {
+            assert!(said.contains(part), "'{part}' is missing in: {said}");
+        }
+    }
+
+    #[test]
+    fn a_run_without_time_has_a_verdict() {
+        assert_eq!(verdict(LoopTime::default(), None).limited_by, LimitedBy::Generator);
+    }
+}
