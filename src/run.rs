@@ -8,7 +8,7 @@ use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
 use crate::core_loop::tally::SnapshotQueues;
 use crate::counters::{CoreEnd, LiveCore, Snapshot};
-use crate::observe::{self, CpuTimes, Observer, PayloadFacts, Report, Wiring};
+use crate::observe::{self, Console, CpuTimes, Observer, PayloadFacts, Report, Wiring};
 use crate::payload::bake;
 use crate::plan::{RunPlan, SinkKind};
 use crate::sink::file::keeper::{Keeper, KeeperEnd, KeeperLane};
@@ -27,6 +27,8 @@ const COUNTDOWN_NS: u64 = 2_000_000;
 pub struct Stop {
     pub flag: AtomicBool,
     reason: Mutex<Option<String>>,
+    /// What a signal does once the run itself is over.
+    afterwards: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
 impl Stop {
@@ -34,6 +36,9 @@ impl Stop {
     pub fn by_user(&self, signal: &str) {
         tracing::info!(signal, "stopping in order; a second signal ends at once");
         self.flag.store(true, Relaxed);
+        if let Some(act) = &*self.afterwards.lock().expect("nobody panics holding it") {
+            act();
+        }
     }
 
     pub fn because(&self, why: &str) {
@@ -46,8 +51,9 @@ impl Stop {
     }
 }
 
-/// Carries a plan out and reports. Nothing was sent if this is an error.
-pub fn run(plan: RunPlan, host: serde_json::Value) -> Result<Report, Fatal> {
+/// Carries a plan out, prints the summary, writes the report and holds the endpoint. Nothing was sent if this
+/// is an error.
+pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Result<Report, Fatal> {
     let plan = Arc::new(plan);
     let stop = Arc::new(Stop::default());
     let clock = TscClock::start();
@@ -56,7 +62,7 @@ pub fn run(plan: RunPlan, host: serde_json::Value) -> Result<Report, Fatal> {
     let (keeper, keeper_lanes) = keeper_for(&plan);
     let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), keeper_lanes)?;
     let facts = cores.payload_facts(calibration.map(|found| found.measured));
-    let observer = observe::start(cores.wiring(&plan, &clock, &stop, host, facts))?;
+    let mut observer = observe::start(cores.wiring(&plan, &clock, &stop, host, facts, console))?;
     let keeper = keeper.map(|keeper| {
         let stop = stop.clone();
         keeper.start(plan.free_cpus.clone(), move |why| stop.because(why))
@@ -68,8 +74,17 @@ pub fn run(plan: RunPlan, host: serde_json::Value) -> Result<Report, Fatal> {
     let ends = cores.join(&observer);
     let (user_end, system_end) = sys::process::cpu_times();
     let kept = keeper.map(|thread| thread.join().expect("the keeper reports, it does not panic"));
-    let cpu = CpuTimes { user_ns: (user_end - user).as_nanos() as u64, system_ns: (system_end - system).as_nanos() as u64 };
-    Ok(observer.finish(ends.clone(), cpu, why_early(&stop, &ends, kept)))
+    let cpu =
+        CpuTimes { user_ns: (user_end - user).as_nanos() as u64, system_ns: (system_end - system).as_nanos() as u64 };
+    let early = why_early(&stop, &ends, kept);
+    let report = observer.conclude(ends, cpu, early);
+    observe::print_summary(console, &report, &plan);
+    if let Some(target) = &plan.observe.report {
+        observe::write_report(&report, target)?;
+    }
+    *stop.afterwards.lock().expect("nobody panics holding it") = Some(Box::new(observer.release()));
+    observer.hold();
+    Ok(report)
 }
 
 /// The reason that ended the run before its time, if one did that was not the user's own wish.
@@ -111,7 +126,8 @@ impl Cores {
         let in_flight = limits::SNAPSHOTS_IN_FLIGHT;
         let (full, snapshots) = bounded(plan.cores.len() * (in_flight + 1));
         let (ready_sender, ready_receiver) = bounded(plan.cores.len());
-        let mut cores = Self { threads: vec![], gates: vec![], live: vec![], ready: vec![], snapshots, recycled: vec![] };
+        let mut cores =
+            Self { threads: vec![], gates: vec![], live: vec![], ready: vec![], snapshots, recycled: vec![] };
         for (index, core) in plan.cores.iter().enumerate() {
             let ids = core.producers.iter().map(|at| plan.producers[*at].id).collect();
             let live = LiveCore::new(ids);
@@ -171,6 +187,7 @@ impl Cores {
         stop: &Arc<Stop>,
         host: serde_json::Value,
         payload: PayloadFacts,
+        console: &Arc<Console>,
     ) -> Wiring {
         let stop = stop.clone();
         Wiring {
@@ -182,6 +199,7 @@ impl Cores {
             stop: Arc::new(move |why| stop.because(why)),
             host,
             payload,
+            console: console.clone(),
         }
     }
 
@@ -209,4 +227,3 @@ impl Cores {
         ends
     }
 }
-

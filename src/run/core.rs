@@ -7,19 +7,19 @@ use crate::core_loop::tally::{SnapshotQueues, Tally};
 use crate::core_loop::{Core, Lane, Pulse};
 use crate::counters::{CoreEnd, LiveCore};
 use crate::pace::Pacer;
-use crate::payload::bake::{Draft, Who};
 use crate::payload::Payload;
+use crate::payload::bake::{Draft, Who};
 use crate::plan::{Annotate, Io, Poll, ProducerPlan, RunPlan, SinkKind};
 use crate::sink::Sink;
 use crate::sink::file::keeper::KeeperLane;
 use crate::sink::file::{Contents, FileLane, FileSink, LaneSetup, staging_bytes};
 use crate::sink::null::NullSink;
 use crate::sink::stdout::StdoutSink;
+use crate::sys;
 use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::Ring;
 use crate::sys::uring::Uring;
-use crate::sys;
 use crossbeam_channel::{Receiver, Sender};
 use std::ops::Range;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ pub fn spawn(setup: Setup) -> Result<JoinHandle<Result<CoreEnd, Fatal>>, Fatal> 
     spawned.map_err(|error| Fatal::host(format!("cannot start a core thread: {error}")).mend("raise ulimit -u"))
 }
 
-fn begin(mut setup: Setup) -> Result<CoreEnd, Fatal> {
+fn begin(setup: Setup) -> Result<CoreEnd, Fatal> {
     let plan = setup.plan.clone();
     let cpu = plan.cores[setup.index].cpu;
     if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
@@ -175,15 +175,18 @@ fn open_files<R: Ring>(
             records,
             in_flight_bytes_max: (depth as u64 + 1) * plan.sink.block_bytes.max(payloads[lane].starts().longest()),
         };
-        lanes.push(FileLane::open(ring, LaneSetup {
-            plan: file,
-            contents,
-            starts: payloads[lane].starts(),
-            queue_depth: depth,
-            staging: places[lane].1.clone(),
-            keeper,
-            audit_every: plan.observe.audit_every,
-        })?);
+        lanes.push(FileLane::open(
+            ring,
+            LaneSetup {
+                plan: file,
+                contents,
+                starts: payloads[lane].starts(),
+                queue_depth: depth,
+                staging: places[lane].1.clone(),
+                keeper,
+                audit_every: plan.observe.audit_every,
+            },
+        )?);
     }
     Ok(FileSink::new(lanes))
 }
@@ -246,4 +249,3 @@ fn lane(plan: &RunPlan, producer: &ProducerPlan, payload: Payload) -> Lane {
         finished: false,
     }
 }
-

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 /// Starts the thread that waits for signals for the rest of the process's life.
 pub fn watch(stop: Arc<Stop>) -> Result<(), Fatal> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])
-        .map_err(|error| Fatal::host(format!("cannot handle signals: {error}")))?;
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM]).map_err(|error| Fatal::host(format!("cannot handle signals: {error}")))?;
     let wait = move || {
         for (nth, signal) in signals.forever().enumerate() {
             if nth > 0 {
