@@ -44,7 +44,8 @@ pub enum Layout {
 pub enum RecordFormat {
     /// Every record starts with the 64-byte header of `schemas/record.ksy`.
     Header,
-    /// Record number `n` has the shape `templates[n % templates.len()]`.
+    /// Record number `n` has the shape `templates[n % templates.len()]`; one without slots starts with the
+    /// header instead.
     Slots { templates: Vec<TemplateShape> },
     /// Nothing in the payload says what a record is (`--annotate off`).
     Opaque,

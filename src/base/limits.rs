@@ -5,6 +5,9 @@ pub const RECORD_BYTES_MIN: u64 = 64;
 pub const RECORD_BYTES_MIN_UNANNOTATED: u64 = 16;
 pub const RECORD_BYTES_MAX: u64 = 256 << 20;
 
+/// Bytes of a run id: templates keep so much room for it, whatever its length.
+pub const RUN_ID_BYTES_MAX: usize = 64;
+
 /// Blocks in flight for one lane (`--queue-depth`).
 pub const QUEUE_DEPTH_MAX: usize = 1024;
 /// Lanes (producers) that one core can host, and cores of one run.

@@ -136,6 +136,7 @@ fn remainder(text: &[u8; TEXT_BYTES_MAX]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payload::fits::is_intact;
     use crate::payload::template::{Facts, Kind, Template};
     use crate::plan::{Annotate, TemplateFile};
     use proptest::prelude::*;
@@ -186,6 +187,7 @@ mod tests {
         fn every_stamped_fits_record_is_right(
             pixels in proptest::collection::vec(any::<u8>(), 0..9000), comments in 0usize..80,
             weight: u64, sequence: u64, timestamp_unix_ns: u64, producer_id: u32,
+            flip: prop::sample::Index,
         ) {
             let file = fits_file(&pixels, comments);
             let bytes = file.as_slice().into();
@@ -200,6 +202,10 @@ mod tests {
             let data_bytes = pixels.len().next_multiple_of(2880);
             let primary = &record[..record.len() - 2880];
             prop_assert_eq!(ones_complement_sum(primary), u32::MAX);
+            prop_assert!(is_intact(&record));
+            let mut flipped = record.clone();
+            flipped[flip.index(primary.len())] ^= 4;
+            prop_assert!(!is_intact(&flipped));
             let data = &primary[primary.len() - data_bytes..];
             prop_assert_eq!(&data[..pixels.len()], &pixels[..]);
             let datasum = format!("'{}'", ones_complement_sum(data));
@@ -208,7 +214,7 @@ mod tests {
             prop_assert_eq!(card(&record, "SEQUENCE")[10..30].trim_start(), sequence);
             prop_assert_eq!(&card(&record, "RUNID")[10..17], "'run-1 ");
             prop_assert_eq!(&card(&record, "DATE-OBS")[10..35], "'2026-01-01T00:00:00.000'");
-            prop_assert_eq!(card(&record, "DATE")[11..34].as_bytes(), render::fits_date(timestamp_unix_ns));
+            prop_assert_eq!(&card(&record, "DATE").as_bytes()[11..34], render::fits_date(timestamp_unix_ns));
         }
     }
 }

@@ -62,6 +62,15 @@ pub fn prepare(file: &[u8]) -> Result<Prepared, String> {
     Ok(Prepared { bytes, slots, primary_bytes })
 }
 
+/// Whether the sum of the primary header and its data is what the checksum promises: all ones.
+pub fn is_intact(record: &[u8]) -> bool {
+    let primary = read_cards(record).ok().and_then(|(cards, header_bytes)| {
+        let data_bytes = usize::try_from(data_bytes(&cards).ok()?).ok()?.next_multiple_of(BLOCK_BYTES);
+        record.get(..header_bytes + data_bytes)
+    });
+    primary.is_some_and(|primary| fold(sum_words(primary)) == u32::MAX)
+}
+
 const FACT_CARDS: [(&str, Fact, &str); 6] = [
     ("RUNID", Fact::RunId, ""),
     ("PRODUCER", Fact::ProducerId, " / producer id"),
@@ -78,7 +87,8 @@ fn is_integer(fact: Fact) -> bool {
 fn fact_card(keyword: &str, fact: Fact, comment: &str) -> Card {
     let width = value_bytes_max(fact);
     let value = if is_integer(fact) { " ".repeat(INTEGER_END - VALUE_AT) } else { format!("'{:width$}'", "") };
-    padded(format!("{keyword:<8}= {value}{comment}").as_bytes())
+    // Comments stand where other writers put them: some readers check the sum of a card they wrote anew.
+    padded(format!("{keyword:<8}= {value:<20}{comment}").as_bytes())
 }
 
 fn fact_slot(card_index: usize, fact: Fact) -> Placed {
@@ -258,7 +268,7 @@ mod tests {
         #[test]
         fn no_axes_panic(axes in proptest::collection::vec(any::<i64>(), 1..5), bits in -70i64..70) {
             let mut cards = vec![BARE[0].to_owned(), format!("BITPIX  = {bits}"), format!("NAXIS   = {}", axes.len())];
-            cards.extend(axes.iter().enumerate().map(|(at, length)| format!("{:<8}= {length}", format!("NAXIS{}", at + 1))));
+            cards.extend((1..).zip(&axes).map(|(axis, length)| format!("NAXIS{axis:<3}= {length}")));
             cards.push("END".into());
             let cards: Vec<&str> = cards.iter().map(String::as_str).collect();
             let _ = prepare(&header(&cards));

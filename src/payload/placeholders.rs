@@ -1,10 +1,8 @@
 //! Text templates: finds the placeholders and gives each a stretch of fixed width.
 
+use crate::base::limits::RUN_ID_BYTES_MAX;
 use crate::manifest::{Fact, Slot};
 use crate::payload::render::{FITS_CHECKSUM_BYTES, FITS_DATE_BYTES, Style, TIMESTAMP_BYTES, U32_DIGITS, U64_DIGITS};
-
-/// Bytes of a run id that a template has room for; shorter ones are padded.
-pub const RUN_ID_BYTES_MAX: usize = 64;
 
 const FACTS: [(&str, Fact); 7] = [
     ("run_id", Fact::RunId),
@@ -71,10 +69,13 @@ pub fn find(bytes: &[u8]) -> Result<Vec<Placeholder>, String> {
 }
 
 fn refuse_stray(bytes: &[u8], offset: usize) -> Result<Vec<Placeholder>, String> {
-    for (name, _) in FACTS {
-        let wanted = format!("{{{{{name}}}}}");
-        if bytes.windows(wanted.len()).any(|window| window == wanted.as_bytes()) {
-            return Err(format!("has {wanted} but is no UTF-8 text (the byte at offset {offset}); save it as UTF-8"));
+    let braces = bytes.windows(2).enumerate().filter(|(_, pair)| *pair == b"{{").map(|(at, _)| at + 2);
+    for at in braces {
+        let known = |name: &str| bytes[at..].strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"}}"));
+        if let Some((name, _)) = FACTS.iter().find(|(name, _)| known(name)) {
+            return Err(format!(
+                "has {{{{{name}}}}} but is no UTF-8 text (the byte at offset {offset}); save it as UTF-8"
+            ));
         }
     }
     Ok(Vec::new())

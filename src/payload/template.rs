@@ -1,10 +1,10 @@
 //! Files as payload: each is laid out once, baked for its producer, and then only its slots change.
 
-use crate::base::limits;
+use crate::base::limits::{self, RUN_ID_BYTES_MAX};
 use crate::manifest::{Fact, Slot, TemplateShape};
 use crate::payload::baked::Baked;
 use crate::payload::fits;
-use crate::payload::placeholders::{self, Layout, Placed, RUN_ID_BYTES_MAX};
+use crate::payload::placeholders::{self, Layout, Placed};
 use crate::payload::render::{self, Stamps};
 use crate::plan::{Annotate, TemplateFile};
 use crate::record::HEADER_BYTES;
@@ -51,9 +51,10 @@ pub fn check_run_id(run_id: &str) -> Result<(), String> {
         return Err(format!("run id '{run_id}' has {} bytes; it has 1 to {RUN_ID_BYTES_MAX}", run_id.len()));
     }
     match run_id.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '"' | '\'' | '\\')) {
-        Some(c) => Err(format!(
-            "run id '{run_id}' has {c:?}; it is made of ASCII letters, digits and punctuation without quotes and backslash"
-        )),
+        Some(c) => {
+            let allowed = "ASCII letters, digits and punctuation without quotes and backslash";
+            Err(format!("run id '{run_id}' has {c:?}; it is made of {allowed}"))
+        }
         None => Ok(()),
     }
 }
@@ -126,7 +127,7 @@ impl Template {
         self.bytes.len() as u64
     }
 
-    /// For the manifest. A shape without slots is that of [`Kind::Header`] or [`Kind::Opaque`].
+    /// For the manifest.
     pub fn shape(&self) -> TemplateShape {
         TemplateShape {
             name: self.name.clone(),
