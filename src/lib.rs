@@ -8,4 +8,5 @@ pub mod manifest;
 pub mod plan;
 pub mod record;
 pub mod sys;
+pub mod verify;
 pub mod wire;
