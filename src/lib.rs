@@ -15,4 +15,5 @@ pub mod record;
 pub mod run;
 pub mod sink;
 pub mod sys;
+pub mod verify;
 pub mod wire;

@@ -1,0 +1,323 @@
+//! `engine verify`: reads back what a run wrote and says what is missing, doubled, out of order, damaged or foreign.
+//!
+//! `sources` turns names into streams; `parallel` and `scan` turn bytes into events; `stream` and `ring` judge the
+//! events of one stream; `ledger` knows which sequences were seen and has the last word; `findings` is the result.
+//! Memory is bounded whatever is read: where a bound is met, a finding says so.
+
+pub mod expect;
+pub mod findings;
+mod fits;
+pub mod ids;
+mod intervals;
+mod ledger;
+mod parallel;
+mod ring;
+pub mod scan;
+pub mod shape;
+mod sources;
+mod stream;
+mod templates;
+pub mod window;
+
+use crate::base::fatal::{Exit, Fatal};
+use crate::manifest::{Layout, Manifest, RecordFormat};
+use crate::record;
+use expect::Expected;
+use findings::{Finding, Findings, Kind};
+use intervals::Place;
+use ledger::Ledger;
+use parallel::{Delivery, FileScan};
+use ring::{RingEvents, RingFacts};
+use shape::{HeaderShape, Key, Shape};
+use sources::{DataStream, Source};
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::PathBuf;
+use std::time::Instant;
+use stream::{Rules, StreamFold};
+
+#[derive(Clone, Debug, Default)]
+pub struct VerifyArgs {
+    /// Files, folders, `-` for stdin.
+    pub sources: Vec<String>,
+    /// A list of records as `ids` reads it, or `-`.
+    pub ids: Option<String>,
+    /// Reports whose promises are to be proved.
+    pub expect: Vec<PathBuf>,
+    /// The caller prints `Findings` as JSON rather than its summary.
+    pub json: bool,
+    /// 0: all processors.
+    pub threads: usize,
+    pub sign_key: Option<[u8; 16]>,
+    /// The run that is expected: its text or its 64-bit hash.
+    pub run_id: Option<String>,
+}
+
+/// Reads everything that `args` names. `Err` where that cannot be done: nothing there (exit 2), unreadable (exit 1).
+pub fn verify(args: &VerifyArgs) -> Result<Findings, Fatal> {
+    let started = Instant::now();
+    let stdin_named = args.sources.iter().any(|source| source == "-");
+    if args.sources.is_empty() && args.ids.is_none() {
+        return Err(
+            Fatal::usage("there is nothing to verify").mend("name a file or folder: engine verify engine-data/")
+        );
+    }
+    if stdin_named && args.ids.as_deref() == Some("-") {
+        return Err(Fatal::usage("stdin can hold records or ids, not both").mend("put the ids into a file"));
+    }
+    let mut session = Session::new(args)?;
+    for source in sources::resolve(&args.sources, &mut session.ledger.findings)? {
+        match source {
+            Source::Data(stream) => session.data(&stream)?,
+            Source::Pipe(path) => session.pipe(path)?,
+        }
+    }
+    if let Some(ids) = &args.ids {
+        session.ids(ids)?;
+    }
+    let label = match (&args.sources[..], &args.ids) {
+        ([only], None) => only.clone(),
+        ([], Some(ids)) => ids.clone(),
+        _ => "all sources".to_owned(),
+    };
+    Ok(session.finish(&label, started))
+}
+
+struct Session<'a> {
+    args: &'a VerifyArgs,
+    ledger: Ledger,
+    /// Runs that `--run-id` or `--expect` name.
+    runs: BTreeSet<u64>,
+    manifest_runs: BTreeSet<u64>,
+    threads: usize,
+}
+
+impl<'a> Session<'a> {
+    fn new(args: &'a VerifyArgs) -> Result<Self, Fatal> {
+        let mut expected: HashMap<Key, Expected> = HashMap::new();
+        let mut runs = BTreeSet::new();
+        let mut notes = Vec::new();
+        for path in &args.expect {
+            let expectation = expect::read(path)?;
+            runs.insert(expectation.run);
+            notes.extend(expectation.notes);
+            for (key, promise) in expectation.producers {
+                if expected.insert(key, promise).is_some() {
+                    let what =
+                        format!("--expect {}: producer {} is in another report too", path.display(), key.producer);
+                    return Err(Fatal::usage(what).mend("name each report once; shards of a fleet have their own ids"));
+                }
+            }
+        }
+        if let Some(text) = &args.run_id {
+            runs = [record::run_id_hash(text), ids::run_of(text, &BTreeSet::new())].into();
+        }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut ledger = Ledger::new(expected);
+        notes.into_iter().for_each(|note| ledger.findings.explain(note));
+        let threads = if args.threads == 0 { processors } else { args.threads };
+        Ok(Self { args, ledger, runs, manifest_runs: BTreeSet::new(), threads })
+    }
+
+    fn finish(mut self, label: &str, started: Instant) -> Findings {
+        let runs = if self.runs.is_empty() { &self.manifest_runs } else { &self.runs };
+        self.ledger.finish(runs, label);
+        let mut findings = self.ledger.findings;
+        findings.seal(started.elapsed().as_secs_f64());
+        findings
+    }
+
+    fn pipe(&mut self, path: Option<PathBuf>) -> Result<(), Fatal> {
+        let label = path.as_ref().map_or("stdin".to_owned(), |path| path.display().to_string());
+        let mut reader: Box<dyn Read> = match &path {
+            None => Box::new(std::io::stdin().lock()),
+            Some(path) => Box::new(File::open(path).map_err(|error| Fatal::usage(format!("{label}: {error}")))?),
+        };
+        let shape = HeaderShape::new(self.args.sign_key);
+        read_pipe(&mut reader, &shape, label, &mut self.ledger)
+    }
+
+    fn ids(&mut self, name: &str) -> Result<(), Fatal> {
+        let mut runs = self.runs.clone();
+        runs.extend(&self.manifest_runs);
+        if name == "-" {
+            return ids::read(&mut std::io::stdin().lock(), "stdin", &runs, &mut self.ledger);
+        }
+        let file = File::open(name).map_err(|error| {
+            Fatal::usage(format!("--ids {name}: {error}")).mend("name a list of run_id,producer_id,sequence lines")
+        })?;
+        ids::read(&mut BufReader::with_capacity(window::WINDOW_BYTES, file), name, &runs, &mut self.ledger)
+    }
+
+    fn data(&mut self, stream: &DataStream) -> Result<(), Fatal> {
+        self.ledger.findings.sources += stream.files.len() as u64;
+        let Some(manifest) = &stream.manifest else {
+            let shape = HeaderShape::new(self.args.sign_key);
+            let rules = Rules { label: stream.label.clone(), ..Rules::default() };
+            return self.append(stream, rules, &shape, false);
+        };
+        let run = record::run_id_hash(&manifest.run_id);
+        self.note_run(manifest, run, &stream.label);
+        let key = Key { run, producer: manifest.producer_id };
+        let ends = scan_ends(stream);
+        self.check_length(stream, manifest);
+        let shape: Box<dyn Shape> = match self.shape(manifest) {
+            Some(shape) => shape,
+            None => {
+                self.ledger.findings.bytes_unverifiable += ends.iter().sum::<u64>();
+                self.ledger.findings.bytes += ends.iter().sum::<u64>();
+                return Ok(());
+            }
+        };
+        let mut rules = rules_of(manifest, key, stream.label.clone());
+        if let Layout::Ring { lap_bytes, lap_records, .. } = manifest.layout {
+            let facts = RingFacts {
+                key,
+                lap_bytes,
+                lap_records,
+                first_sequence: manifest.first_sequence,
+                length_bytes: manifest.complete.then_some(manifest.length_bytes),
+            };
+            return self.ring(stream, rules, facts, &*shape);
+        }
+        if manifest.complete {
+            rules.stale_below = manifest.first_sequence;
+        }
+        self.append(stream, rules, &*shape, manifest.complete)
+    }
+
+    /// A manifest speaks for its own run; `--run-id` may want another one.
+    fn note_run(&mut self, manifest: &Manifest, run: u64, label: &str) {
+        self.manifest_runs.insert(run);
+        if self.runs.is_empty() || self.runs.contains(&run) {
+            return;
+        }
+        let what = format!("the file belongs to run '{}', which is not the one asked for", manifest.run_id);
+        if self.args.run_id.is_some() {
+            let finding = Finding::new(Kind::Foreign, what).producer(manifest.producer_id).run(run);
+            self.ledger.findings.add(Finding { source: Some(label.to_owned()), ..finding });
+        } else {
+            self.ledger.findings.explain(format!("{label}: {what}"));
+        }
+    }
+
+    fn shape(&self, manifest: &Manifest) -> Option<Box<dyn Shape>> {
+        let key = self.args.sign_key;
+        match &manifest.records {
+            RecordFormat::Header => Some(Box::new(HeaderShape::new(key))),
+            RecordFormat::Slots { templates } => {
+                let shape = templates::SlotsShape::new(templates, &manifest.run_id, manifest.producer_id, key)?;
+                Some(Box::new(shape))
+            }
+            RecordFormat::Opaque => None,
+        }
+    }
+
+    /// A run that ended in order knows how long its file is.
+    fn check_length(&mut self, stream: &DataStream, manifest: &Manifest) {
+        let there = stream.files.last().map_or(0, |file| file.length_bytes);
+        if !manifest.complete || there >= manifest.length_bytes {
+            return;
+        }
+        let lost = manifest.length_bytes - there;
+        let what = format!("the file is cut off: {lost} of its {} bytes are gone", manifest.length_bytes);
+        let finding = Finding::new(Kind::Truncated, what).producer(manifest.producer_id);
+        self.ledger.findings.add(finding.at_byte(stream.label.clone(), there));
+    }
+
+    fn append(&mut self, stream: &DataStream, rules: Rules, shape: &dyn Shape, exact: bool) -> Result<(), Fatal> {
+        let ends = scan_ends(stream);
+        let names: Vec<u32> =
+            stream.files.iter().map(|file| self.ledger.name(file.path.display().to_string())).collect();
+        let scans = file_scans(stream, &ends, shape);
+        self.ledger.findings.bytes += ends.iter().sum::<u64>();
+        let mut fold = StreamFold::new(&mut self.ledger, rules);
+        let last = stream.files.len().saturating_sub(1);
+        let mut base = 0;
+        parallel::scan_files(&scans, self.threads, parallel::CHUNK_BYTES, &mut |file, what| match what {
+            Delivery::Event(event) => {
+                let offset = event.start();
+                fold.in_rotated_file(file != last);
+                fold.event(event, Place { source: names[file], offset, position: base + offset });
+            }
+            Delivery::FileEnd => {
+                fold.source_end(exact && file == last);
+                base += ends[file];
+            }
+        })?;
+        fold.finish();
+        Ok(())
+    }
+
+    fn ring(&mut self, stream: &DataStream, rules: Rules, facts: RingFacts, shape: &dyn Shape) -> Result<(), Fatal> {
+        let ends = scan_ends(stream);
+        let scans = file_scans(stream, &ends, shape);
+        self.ledger.findings.bytes += ends.iter().sum::<u64>();
+        let source = self.ledger.name(stream.label.clone());
+        let mut events = RingEvents::default();
+        parallel::scan_files(&scans, self.threads, parallel::CHUNK_BYTES, &mut |_, what| {
+            if let Delivery::Event(event) = what {
+                events.add(*event);
+            }
+        })?;
+        events.fold(&mut self.ledger, facts, rules, source);
+        Ok(())
+    }
+}
+
+fn rules_of(manifest: &Manifest, key: Key, label: String) -> Rules {
+    let mut missing = manifest.missing.clone();
+    missing.sort_unstable();
+    Rules {
+        label,
+        key: Some(key),
+        range: manifest.complete.then_some((manifest.first_sequence, manifest.next_sequence)),
+        unfinished_bytes: (!manifest.complete).then_some(manifest.in_flight_bytes_max),
+        missing,
+        ..Rules::default()
+    }
+}
+
+/// How far each file of a stream is read.
+fn scan_ends(stream: &DataStream) -> Vec<u64> {
+    let mut ends: Vec<u64> = stream.files.iter().map(|file| file.length_bytes).collect();
+    if let (Some(manifest), Some(last)) = (&stream.manifest, ends.last_mut()) {
+        *last = match manifest.layout {
+            Layout::Ring { lap_bytes, .. } => lap_bytes.min(*last),
+            Layout::Append if manifest.complete => manifest.length_bytes.min(*last),
+            Layout::Append => *last,
+        };
+    }
+    ends
+}
+
+fn file_scans<'s>(stream: &DataStream, ends: &[u64], shape: &'s dyn Shape) -> Vec<FileScan<'s>> {
+    let files = stream.files.iter().zip(ends);
+    files.map(|(file, end)| FileScan { path: file.path.clone(), end: *end, shape }).collect()
+}
+
+/// Reads a stream that can be read only once.
+fn read_pipe(reader: &mut dyn Read, shape: &dyn Shape, label: String, ledger: &mut Ledger) -> Result<(), Fatal> {
+    let source = ledger.name(label.clone());
+    ledger.findings.sources += 1;
+    let mut window = window::Window::pipe(reader);
+    let mut synced = true;
+    let mut fold = StreamFold::new(ledger, Rules { label: label.clone(), ..Rules::default() });
+    loop {
+        let limit = window.offset().saturating_add(parallel::CHUNK_BYTES);
+        let scan = scan::scan(&mut window, shape, limit, synced)
+            .map_err(|error| Fatal::new(Exit::Failed, format!("{label} cannot be read: {error}")))?;
+        for event in &scan.events {
+            fold.event(event, Place { source, offset: event.start(), position: event.start() });
+        }
+        synced = scan.synced;
+        if scan.at_source_end {
+            break;
+        }
+    }
+    fold.source_end(false);
+    fold.finish();
+    ledger.findings.bytes += window.offset();
+    Ok(())
+}

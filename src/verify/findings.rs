@@ -1,0 +1,322 @@
+//! What a reading found: counts of everything, a bounded list of what is damaged, and what is merely explained.
+
+use crate::base::fatal::Exit;
+use crate::base::units::{format_count, format_rate_short, format_size};
+use serde::Serialize;
+use std::fmt::Write;
+
+/// Findings that are listed one by one, for each kind; the rest is counted.
+pub const LISTED_PER_KIND_MAX: usize = 100;
+/// Lines of explanation that are kept; the rest is counted.
+pub const EXPLAINED_MAX: usize = 200;
+/// Lines of damage in the summary for people; the JSON has more.
+const SUMMARY_LINES_MAX: usize = 40;
+const SUMMARY_EXPLAINED_MAX: usize = 12;
+
+/// A kind of damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(usize)]
+pub enum Kind {
+    /// Sequences that are nowhere.
+    Gap,
+    /// Sequences that came again.
+    Duplicate,
+    /// Records that came after later ones.
+    Reordered,
+    /// A record that disagrees with its checksum.
+    Corrupt,
+    /// A record whose signature is missing or of another key.
+    Forged,
+    /// A stretch of bytes that is no record.
+    Unrecognised,
+    /// A record or file that ends too early.
+    Truncated,
+    /// A record of this run that should have been overwritten.
+    Stale,
+    /// Records of another run or producer.
+    Foreign,
+    /// Reported as produced and retained, but not there.
+    Absent,
+    /// A line or manifest that cannot be read.
+    Malformed,
+    /// More disorder than can be followed in bounded memory: the verdict on these records is open.
+    Overflow,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 12] = [
+        Kind::Gap,
+        Kind::Duplicate,
+        Kind::Reordered,
+        Kind::Corrupt,
+        Kind::Forged,
+        Kind::Unrecognised,
+        Kind::Truncated,
+        Kind::Stale,
+        Kind::Foreign,
+        Kind::Absent,
+        Kind::Malformed,
+        Kind::Overflow,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Gap => "gap",
+            Kind::Duplicate => "duplicate",
+            Kind::Reordered => "reordered",
+            Kind::Corrupt => "corrupt",
+            Kind::Forged => "forged",
+            Kind::Unrecognised => "unrecognised",
+            Kind::Truncated => "truncated",
+            Kind::Stale => "stale",
+            Kind::Foreign => "foreign",
+            Kind::Absent => "absent",
+            Kind::Malformed => "malformed",
+            Kind::Overflow => "overflow",
+        }
+    }
+}
+
+/// One piece of damage. Sequences are inclusive; bytes are offsets into `source`, lines start at 1.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    pub kind: Kind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub producer_id: Option<u32>,
+    /// The 64-bit run id as `0x…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_sequence: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_sequence: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub byte: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// Records concerned; 0 where that cannot be known.
+    pub records: u64,
+    /// In words.
+    pub what: String,
+}
+
+impl Finding {
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self {
+            kind,
+            producer_id: None,
+            run_id_hash: None,
+            first_sequence: None,
+            last_sequence: None,
+            source: None,
+            byte: None,
+            line: None,
+            records: 0,
+            what: what.into(),
+        }
+    }
+
+    pub fn producer(mut self, id: u32) -> Self {
+        self.producer_id = Some(id);
+        self
+    }
+
+    pub fn run(mut self, hash: u64) -> Self {
+        self.run_id_hash = Some(format!("{hash:#018x}"));
+        self
+    }
+
+    /// The inclusive range, each of its sequences one record.
+    pub fn sequences(mut self, first: u64, last: u64) -> Self {
+        (self.first_sequence, self.last_sequence) = (Some(first), Some(last));
+        self.records(last.saturating_sub(first).saturating_add(1))
+    }
+
+    pub fn records(mut self, records: u64) -> Self {
+        self.records = records;
+        self
+    }
+
+    pub fn at_byte(mut self, source: impl Into<String>, byte: u64) -> Self {
+        (self.source, self.byte) = (Some(source.into()), Some(byte));
+        self
+    }
+
+    pub fn at_line(mut self, source: impl Into<String>, line: u64) -> Self {
+        (self.source, self.line) = (Some(source.into()), Some(line));
+        self
+    }
+
+    fn write_line(&self, out: &mut String) {
+        let _ = write!(out, "  {:<12}", self.kind.name());
+        if let Some(id) = self.producer_id {
+            let _ = write!(out, " producer {id}");
+        }
+        match (self.first_sequence, self.last_sequence) {
+            (Some(first), Some(last)) if first == last => drop(write!(out, " sequence {first}")),
+            (Some(first), Some(last)) => drop(write!(out, " sequences {first} to {last}")),
+            _ => {}
+        }
+        let _ = write!(out, ": {}", self.what);
+        match (&self.source, self.byte, self.line) {
+            (Some(source), Some(byte), _) => drop(write!(out, " ({source}, byte {byte})")),
+            (Some(source), _, Some(line)) => drop(write!(out, " ({source}, line {line})")),
+            (Some(source), ..) => drop(write!(out, " ({source})")),
+            _ => {}
+        }
+        out.push('\n');
+    }
+}
+
+/// How often a kind was found, and how many records that concerns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    pub findings: u64,
+    pub records: u64,
+}
+
+/// What was read of one producer of one run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProducerRead {
+    pub run_id_hash: String,
+    pub producer_id: u32,
+    pub records: u64,
+    pub first_sequence: Option<u64>,
+    pub last_sequence: Option<u64>,
+}
+
+/// The result of `engine verify`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Findings {
+    /// True where nothing is damaged.
+    pub clean: bool,
+    pub sources: u64,
+    pub records: u64,
+    pub bytes: u64,
+    /// Bytes of which only the length could be looked at (`--annotate off`).
+    pub bytes_unverifiable: u64,
+    pub elapsed_seconds: f64,
+    /// By kind; every kind is there.
+    pub counts: serde_json::Map<String, serde_json::Value>,
+    pub producers: Vec<ProducerRead>,
+    /// At most [`LISTED_PER_KIND_MAX`] of each kind.
+    pub damage: Vec<Finding>,
+    /// Oddities that are no damage, in words.
+    pub explained: Vec<String>,
+    pub explained_more: u64,
+    #[serde(skip)]
+    by_kind: [Count; Kind::ALL.len()],
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self {
+            clean: true,
+            sources: 0,
+            records: 0,
+            bytes: 0,
+            bytes_unverifiable: 0,
+            elapsed_seconds: 0.0,
+            counts: serde_json::Map::new(),
+            producers: Vec::new(),
+            damage: Vec::new(),
+            explained: Vec::new(),
+            explained_more: 0,
+            by_kind: [Count::default(); Kind::ALL.len()],
+        }
+    }
+}
+
+impl Findings {
+    pub fn add(&mut self, finding: Finding) {
+        self.clean = false;
+        let count = &mut self.by_kind[finding.kind as usize];
+        count.findings += 1;
+        count.records = count.records.saturating_add(finding.records);
+        if count.findings <= LISTED_PER_KIND_MAX as u64 {
+            self.damage.push(finding);
+        }
+    }
+
+    pub fn explain(&mut self, line: impl Into<String>) {
+        if self.explained.len() < EXPLAINED_MAX {
+            self.explained.push(line.into());
+        } else {
+            self.explained_more += 1;
+        }
+    }
+
+    /// How often this kind was found, listed or not.
+    pub fn count(&self, kind: Kind) -> Count {
+        self.by_kind[kind as usize]
+    }
+
+    pub(crate) fn seal(&mut self, elapsed_seconds: f64) {
+        self.elapsed_seconds = elapsed_seconds;
+        self.producers.sort_by(|a, b| (&a.run_id_hash, a.producer_id).cmp(&(&b.run_id_hash, b.producer_id)));
+        self.damage.sort_by_key(|finding| finding.kind as usize);
+        for kind in Kind::ALL {
+            let count = serde_json::to_value(self.count(kind)).unwrap_or_default();
+            self.counts.insert(kind.name().to_owned(), count);
+        }
+    }
+
+    /// 0 where all is well, 1 where something is damaged.
+    pub fn exit(&self) -> Exit {
+        if self.clean { Exit::Done } else { Exit::Failed }
+    }
+
+    /// For people: the verdict, the numbers, then one line for each finding (bounded).
+    pub fn summary(&self) -> String {
+        let mut out = String::new();
+        let seconds = self.elapsed_seconds.max(1e-9);
+        let _ = writeln!(
+            out,
+            "{}: {} records of {} in {}, {} ({})",
+            if self.clean { "intact" } else { "DAMAGED" },
+            format_count(self.records),
+            plural(self.producers.len() as u64, "producer", "producers"),
+            plural(self.sources, "source", "sources"),
+            format_size(self.bytes),
+            format_rate_short(self.bytes as f64 / seconds),
+        );
+        let corrupt = self.count(Kind::Corrupt).findings + self.count(Kind::Forged).findings;
+        let _ = writeln!(
+            out,
+            "  {} ({} missing), {}, {} reordered, {}",
+            plural(self.count(Kind::Gap).findings, "gap", "gaps"),
+            format_count(self.count(Kind::Gap).records.saturating_add(self.count(Kind::Absent).records)),
+            plural(self.count(Kind::Duplicate).records, "duplicate", "duplicates"),
+            format_count(self.count(Kind::Reordered).records),
+            plural(corrupt, "corrupt record", "corrupt records"),
+        );
+        if self.bytes_unverifiable > 0 {
+            let size = format_size(self.bytes_unverifiable);
+            let _ = writeln!(out, "  length only: {size} carry no facts (--annotate off), so nothing can be proved");
+        }
+        for finding in self.damage.iter().take(SUMMARY_LINES_MAX) {
+            finding.write_line(&mut out);
+        }
+        let total: u64 = self.by_kind.iter().map(|count| count.findings).sum();
+        let more = total.saturating_sub(SUMMARY_LINES_MAX as u64);
+        if more > 0 {
+            let _ =
+                writeln!(out, "  and {} more (--json lists up to {LISTED_PER_KIND_MAX} of a kind)", format_count(more));
+        }
+        for line in self.explained.iter().take(SUMMARY_EXPLAINED_MAX) {
+            let _ = writeln!(out, "  explained: {line}");
+        }
+        let quiet = (self.explained.len().saturating_sub(SUMMARY_EXPLAINED_MAX)) as u64 + self.explained_more;
+        if quiet > 0 {
+            let _ = writeln!(out, "  and {} more explanations", format_count(quiet));
+        }
+        out
+    }
+}
+
+fn plural(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", format_count(count), if count == 1 { one } else { many })
+}

@@ -1,0 +1,256 @@
+//! Which sequences of which producer were seen, and what follows from that at the end.
+
+use super::expect::Expected;
+use super::findings::{Finding, Findings, Kind, ProducerRead};
+use super::intervals::{Hole, Intervals, Place, subtract};
+use super::shape::Key;
+use std::collections::{BTreeSet, HashMap};
+
+/// Separate spans of sequences that are followed, all producers together (about 100 bytes each).
+pub const SPANS_MAX: usize = 1 << 20;
+/// Producers that are followed.
+pub const TRACKS_MAX: usize = 1 << 17;
+
+/// One producer of one run.
+#[derive(Debug, Default)]
+pub struct Track {
+    pub seen: Intervals,
+    /// Intact records, doubled ones included.
+    pub records: u64,
+    /// Where it was seen first.
+    pub start: Place,
+    /// Its stream has a manifest, which has judged it already.
+    pub judged: bool,
+    /// Its spans were more than can be followed; nothing is said about its gaps and duplicates.
+    pub overflowed: bool,
+}
+
+/// How a range that was just read relates to what was there before.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Relation {
+    pub duplicates: Vec<(u64, u64)>,
+    /// New, but lower than what was read before.
+    pub late: Vec<(u64, u64)>,
+}
+
+pub struct Ledger {
+    pub tracks: HashMap<Key, Track>,
+    pub findings: Findings,
+    /// Names of the sources, by `Place::source`.
+    pub names: Vec<String>,
+    /// Places are lines, not bytes.
+    pub by_line: bool,
+    pub expected: HashMap<Key, Expected>,
+    spans: usize,
+    spans_max: usize,
+    tracks_full: bool,
+    /// The first run that was seen.
+    pub first_run: Option<u64>,
+}
+
+impl Ledger {
+    pub fn new(expected: HashMap<Key, Expected>) -> Self {
+        Self {
+            tracks: HashMap::new(),
+            findings: Findings::default(),
+            names: Vec::new(),
+            by_line: false,
+            expected,
+            spans: 0,
+            spans_max: SPANS_MAX,
+            tracks_full: false,
+            first_run: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub fn with_spans_max(mut self, spans_max: usize) -> Self {
+        self.spans_max = spans_max;
+        self
+    }
+
+    pub fn name(&mut self, source: impl Into<String>) -> u32 {
+        self.names.push(source.into());
+        (self.names.len() - 1) as u32
+    }
+
+    pub fn locate(&self, finding: Finding, place: Place) -> Finding {
+        let Some(name) = self.names.get(place.source as usize) else { return finding };
+        if self.by_line { finding.at_line(name, place.offset) } else { finding.at_byte(name, place.offset) }
+    }
+
+    /// The track of a producer; `None` once there are too many.
+    pub fn track(&mut self, key: Key, place: Place) -> Option<&mut Track> {
+        if self.tracks.len() >= TRACKS_MAX && !self.tracks.contains_key(&key) {
+            if !self.tracks_full {
+                self.tracks_full = true;
+                let what = format!("more than {TRACKS_MAX} producers; those that came later are not followed");
+                let finding = self.locate(Finding::new(Kind::Overflow, what), place);
+                self.findings.add(finding);
+            }
+            return None;
+        }
+        Some(self.tracks.entry(key).or_insert_with(|| Track { start: place, ..Track::default() }))
+    }
+
+    /// Enters `first..=last`; every sequence of it is then seen.
+    pub fn enter(&mut self, key: Key, first: u64, last: u64, place: Place, end_position: u64) -> Relation {
+        let mut relation = Relation::default();
+        let spans_before = self.spans;
+        let Some(track) = self.track(key, place) else { return relation };
+        if track.overflowed {
+            return relation;
+        }
+        let length_before = track.seen.len();
+        let newest = track.seen.last();
+        if newest.is_none_or(|newest| first > newest) {
+            track.seen.insert(first, last, place, end_position);
+        } else {
+            let fresh = track.seen.uncovered(first, last);
+            relation.duplicates = subtract(first, last, &fresh);
+            for (from, to) in fresh {
+                track.seen.insert(from, to, place, end_position);
+                if newest.is_some_and(|newest| from < newest) {
+                    relation.late.push((from, to));
+                }
+            }
+        }
+        let spans = spans_before + track.seen.len() - length_before;
+        self.spans = spans;
+        if spans > self.spans_max {
+            self.overflow(key, place);
+        }
+        relation
+    }
+
+    fn overflow(&mut self, key: Key, place: Place) {
+        let Some(track) = self.tracks.get_mut(&key) else { return };
+        self.spans -= track.seen.len();
+        track.seen = Intervals::default();
+        track.overflowed = true;
+        let what = format!(
+            "more than {} separate stretches of sequences; gaps and duplicates of this producer are not judged",
+            self.spans_max
+        );
+        let finding = Finding::new(Kind::Overflow, what).producer(key.producer).run(key.run);
+        let finding = self.locate(finding, place);
+        self.findings.add(finding);
+    }
+
+    pub fn unmark(&mut self, key: Key, sequence: u64) {
+        if let Some(track) = self.tracks.get_mut(&key) {
+            let before = track.seen.len();
+            track.seen.remove(sequence);
+            self.spans = self.spans + track.seen.len() - before;
+        }
+    }
+
+    pub fn duplicates(&mut self, key: Key, relation: &Relation, place: Place) {
+        for (first, last) in &relation.duplicates {
+            let finding = Finding::new(Kind::Duplicate, "came again");
+            let finding = finding.producer(key.producer).run(key.run).sequences(*first, *last);
+            let finding = self.locate(finding, place);
+            self.findings.add(finding);
+        }
+    }
+
+    /// Names a hole as a gap, but for what the report expects: that is named as absent later.
+    pub fn gap(&mut self, key: Key, hole: &Hole, first: u64, last: u64, label: &str) {
+        let expected = self.expected.get(&key).map(Expected::ranges).unwrap_or_default();
+        for (from, to) in subtract(first, last, &expected) {
+            let finding = self.hole_finding(Kind::Gap, key, hole, from, to, label);
+            self.findings.add(finding);
+        }
+    }
+
+    fn hole_finding(&self, kind: Kind, key: Key, hole: &Hole, first: u64, last: u64, label: &str) -> Finding {
+        let said = if kind == Kind::Absent { "reported as produced, but absent" } else { "missing" };
+        let finding = match (hole.after, first.checked_sub(1).filter(|_| hole.before.is_some())) {
+            (Some(after), _) => {
+                let what = format!("{said}; sequence {} is there instead", hole.last.saturating_add(1));
+                self.locate(Finding::new(kind, what), after.start)
+            }
+            (None, Some(_)) => {
+                let what = format!("{said}; the data ends after sequence {}", hole.first - 1);
+                Finding { source: Some(label.to_owned()), ..Finding::new(kind, what) }
+            }
+            (None, None) => Finding { source: Some(label.to_owned()), ..Finding::new(kind, said) },
+        };
+        finding.producer(key.producer).run(key.run).sequences(first, last)
+    }
+
+    /// Judges everything that no manifest has judged. `runs` are those expected; where it is empty, the first one
+    /// seen is.
+    pub fn finish(&mut self, runs: &BTreeSet<u64>, label: &str) {
+        let expected_run = |run: u64, first: Option<u64>| match runs.is_empty() {
+            true => first.is_none_or(|first| first == run),
+            false => runs.contains(&run),
+        };
+        let mut keys: Vec<Key> = self.tracks.keys().copied().collect();
+        keys.sort_unstable();
+        for key in keys {
+            let track = &self.tracks[&key];
+            let (start, records) = (track.start, track.records);
+            self.findings.producers.push(ProducerRead {
+                run_id_hash: format!("{:#018x}", key.run),
+                producer_id: key.producer,
+                records,
+                first_sequence: track.seen.first(),
+                last_sequence: track.seen.last(),
+            });
+            if track.judged || track.overflowed {
+                continue;
+            }
+            if !expected_run(key.run, self.first_run) {
+                let what = format!("{records} records of another run, the first one here");
+                let finding = Finding::new(Kind::Foreign, what).producer(key.producer).run(key.run).records(records);
+                let finding = self.locate(finding, start);
+                self.findings.add(finding);
+                continue;
+            }
+            if let (Some(first), Some(last)) = (track.seen.first(), track.seen.last()) {
+                let missing = self.expected.get(&key).map(|expected| expected.missing.clone()).unwrap_or_default();
+                for hole in track.seen.holes(first, last) {
+                    let parts = subtract(hole.first, hole.last, &missing);
+                    self.explain_missing(&parts, &hole);
+                    for (from, to) in parts {
+                        self.gap(key, &hole, from, to, label);
+                    }
+                }
+            }
+        }
+        self.absent(label);
+    }
+
+    fn explain_missing(&mut self, parts: &[(u64, u64)], hole: &Hole) {
+        let left: u64 = parts.iter().map(|(from, to)| to - from + 1).sum();
+        let known = (hole.last - hole.first + 1).saturating_sub(left);
+        if known > 0 {
+            let (first, last) = (hole.first, hole.last);
+            self.findings
+                .explain(format!("{known} of sequences {first} to {last} are absent, and known to be unconfirmed"));
+        }
+    }
+
+    /// Proves the reports: everything produced and still retained has to be there.
+    fn absent(&mut self, label: &str) {
+        let mut expected: Vec<(Key, Expected)> = self.expected.iter().map(|(key, e)| (*key, e.clone())).collect();
+        expected.sort_unstable_by_key(|(key, _)| *key);
+        let nothing = Track::default();
+        let mut absent = Vec::new();
+        for (key, expected) in &expected {
+            let track = self.tracks.get(key).unwrap_or(&nothing);
+            if track.overflowed {
+                continue;
+            }
+            for (first, last) in expected.ranges() {
+                for hole in track.seen.holes(first, last) {
+                    absent.push(self.hole_finding(Kind::Absent, *key, &hole, hole.first, hole.last, label));
+                }
+            }
+        }
+        for finding in absent {
+            self.findings.add(finding);
+        }
+    }
+}

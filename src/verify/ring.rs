@@ -1,0 +1,119 @@
+//! Preallocated rings: the file's laps put back into writing order, so that they read like any stream.
+
+use super::findings::{Finding, Kind};
+use super::intervals::Place;
+use super::ledger::Ledger;
+use super::scan::{Event, Run};
+use super::shape::Key;
+use super::stream::{Rules, StreamFold};
+
+/// Events that are kept for one ring; an orderly one has three.
+const EVENTS_MAX: usize = 1 << 20;
+
+/// A ring as its manifest describes it.
+#[derive(Clone, Copy, Debug)]
+pub struct RingFacts {
+    pub key: Key,
+    /// Bytes of one lap; the file may be larger.
+    pub lap_bytes: u64,
+    pub lap_records: u64,
+    pub first_sequence: u64,
+    /// Where the run's data ends, if the run ended in order; a ring that has gone round ends with its lap.
+    pub length_bytes: Option<u64>,
+}
+
+/// Collects what is in the file, in file order.
+#[derive(Default)]
+pub struct RingEvents {
+    events: Vec<Event>,
+    overflowed: bool,
+}
+
+impl RingEvents {
+    pub fn add(&mut self, event: Event) {
+        if let (Some(Event::Run(last)), Event::Run(run)) = (self.events.last_mut(), &event)
+            && last.key == run.key
+            && last.end == run.start
+            && last.last.checked_add(1) == Some(run.first)
+        {
+            (last.last, last.end) = (run.last, run.end);
+            return;
+        }
+        if self.events.len() < EVENTS_MAX {
+            self.events.push(event);
+        } else {
+            self.overflowed = true;
+        }
+    }
+
+    /// Judges the ring whose places are in `source`.
+    pub fn fold(mut self, ledger: &mut Ledger, facts: RingFacts, mut rules: Rules, source: u32) {
+        if self.overflowed {
+            let what = format!("more than {EVENTS_MAX} separate stretches; what lies behind them is not judged");
+            let finding = Finding::new(Kind::Overflow, what).producer(facts.key.producer);
+            ledger.findings.add(Finding { source: Some(rules.label.clone()), ..finding });
+        }
+        self.set_leftovers_aside(ledger, facts, &rules.label);
+        let lap = facts.lap_records;
+        let newest = self.own_runs(facts.key).map(|run| run.last).max();
+        let next = rules.range.map(|(_, next)| next).or(newest.and_then(|newest| newest.checked_add(1)));
+        let written = next.map_or(0, |next| next.saturating_sub(facts.first_sequence));
+        let gone_round = match (rules.range, next) {
+            // An orderly end says which sequences are left: as many as a lap holds, or less.
+            (Some(_), Some(next)) => next > lap && facts.length_bytes == Some(facts.lap_bytes),
+            _ => written > lap,
+        };
+        rules.stale_below = match next {
+            Some(next) if gone_round => next.saturating_sub(lap).max(facts.first_sequence),
+            _ => facts.first_sequence,
+        };
+        rules.lap_records = Some(lap);
+        let seam = if gone_round { self.seam(facts.key, lap, newest) } else { 0 };
+        let mut fold = StreamFold::new(ledger, rules);
+        let (before, after): (Vec<Event>, Vec<Event>) = self.events.into_iter().partition(|at| at.start() < seam);
+        for event in after.iter().chain(&before) {
+            let offset = event.start();
+            let position = if offset < seam { offset + facts.lap_bytes - seam } else { offset - seam };
+            fold.event(event, Place { source, offset, position });
+        }
+        fold.source_end(facts.length_bytes.is_some());
+        fold.finish();
+    }
+
+    /// What lies past the end of a run that wrote less than one lap is no business of this run.
+    fn set_leftovers_aside(&mut self, ledger: &mut Ledger, facts: RingFacts, label: &str) {
+        let Some(length) = facts.length_bytes.filter(|length| *length < facts.lap_bytes) else { return };
+        let mut records = 0;
+        self.events.retain(|event| {
+            let inside = event.start() < length;
+            if let Event::Run(run) = event
+                && !inside
+            {
+                records += run.last - run.first + 1;
+            }
+            inside
+        });
+        if records > 0 {
+            let line = format!("{label}: {records} records of other runs past the end, left from before");
+            ledger.findings.explain(line);
+        }
+    }
+
+    fn own_runs(&self, key: Key) -> impl Iterator<Item = &Run> {
+        self.events.iter().filter_map(move |event| match event {
+            Event::Run(run) if run.key == key => Some(run),
+            _ => None,
+        })
+    }
+
+    /// The offset after the newest record, where the older lap goes on.
+    fn seam(&self, key: Key, lap: u64, newest: Option<u64>) -> u64 {
+        let runs: Vec<&Run> = self.own_runs(key).collect();
+        let clean = runs.windows(2).find(|pair| {
+            Some(pair[0].last) == newest
+                && pair[0].last.checked_add(1).and_then(|at| at.checked_sub(lap)) == Some(pair[1].first)
+        });
+        let newest_run = runs.iter().find(|run| Some(run.last) == newest);
+        clean.map(|pair| pair[0].end).or(newest_run.map(|run| run.end)).unwrap_or(0)
+    }
+}

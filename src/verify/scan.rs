@@ -1,0 +1,233 @@
+//! One pass over a stretch of bytes: records become runs of consecutive sequences, everything else is named.
+
+use super::shape::{Claim, Flaw, Key, Probe, Shape};
+use super::window::Window;
+use std::collections::HashMap;
+use std::io;
+
+/// A scan stops early once it has so much to tell, so that its memory is bounded whatever the bytes are.
+pub const EVENTS_MAX: usize = 1 << 17;
+/// Producers that a scan follows at once.
+const OPEN_RUNS_MAX: usize = 1 << 16;
+
+/// Intact records of one producer with consecutive sequences, nothing else of that producer between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub key: Key,
+    pub first: u64,
+    pub last: u64,
+    /// Offsets of the first record's first byte and after the last one's last.
+    pub start: u64,
+    pub end: u64,
+}
+
+/// A stretch that is no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Junk {
+    pub start: u64,
+    pub end: u64,
+    pub zeros: bool,
+    /// What its start pretends to be.
+    pub claim: Option<Claim>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Run(Run),
+    Flawed { start: u64, claim: Claim, flaw: Flaw },
+    Junk(Junk),
+}
+
+impl Event {
+    pub fn start(&self) -> u64 {
+        match self {
+            Event::Run(run) => run.start,
+            Event::Flawed { start, .. } => *start,
+            Event::Junk(junk) => junk.start,
+        }
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// In the order of their starts.
+    pub events: Vec<Event>,
+    /// Where the first intact record starts.
+    pub first_record: Option<u64>,
+    /// Where the scan stopped; at the limit or past it, except at the source's end and after too many events.
+    pub end: u64,
+    /// Whether a record should start at `end`; else the scan stopped amid junk.
+    pub synced: bool,
+    pub at_source_end: bool,
+}
+
+/// Scans from the window's start over all records that start before `limit`. `synced`: a record should start right
+/// here; otherwise the first intact one is searched for.
+pub fn scan(window: &mut Window<'_>, shape: &dyn Shape, limit: u64, synced: bool) -> io::Result<Scan> {
+    let mut scanner = Scanner { shape, limit, synced, ..Scanner::new(shape) };
+    let mut at_source_end = false;
+    while window.offset() < limit && scanner.has_room() {
+        if window.ensure(1)?.is_empty() {
+            at_source_end = true;
+            break;
+        }
+        if scanner.synced {
+            scanner.step(window)?;
+        } else {
+            scanner.search(window)?;
+        }
+    }
+    scanner.close_junk(window.offset());
+    let (end, synced) = (window.offset(), scanner.synced);
+    let first_record = scanner.first_record;
+    Ok(Scan { events: scanner.into_events(), first_record, end, synced, at_source_end })
+}
+
+struct Scanner<'a> {
+    shape: &'a dyn Shape,
+    limit: u64,
+    synced: bool,
+    next: Option<u64>,
+    first_record: Option<u64>,
+    current: Option<Run>,
+    others: HashMap<Key, Run>,
+    junk: Option<Junk>,
+    events: Vec<Event>,
+}
+
+impl<'a> Scanner<'a> {
+    fn new(shape: &'a dyn Shape) -> Self {
+        Self {
+            shape,
+            limit: 0,
+            synced: true,
+            next: None,
+            first_record: None,
+            current: None,
+            others: HashMap::new(),
+            junk: None,
+            events: Vec::new(),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.events.len() < EVENTS_MAX && self.others.len() < OPEN_RUNS_MAX
+    }
+
+    /// A record should start here.
+    #[inline]
+    fn step(&mut self, window: &mut Window<'_>) -> io::Result<()> {
+        let claim = match self.shape.probe(window, self.next)? {
+            Probe::Record(claim) => {
+                self.take(claim, window);
+                return Ok(());
+            }
+            Probe::Flawed(claim, flaw) => {
+                let length = claim.length as usize;
+                let after = claim.sequence.checked_add(1);
+                if flaw.keeps_extent() || self.shape.follows(window, length, after)? {
+                    self.events.push(Event::Flawed { start: window.offset(), claim, flaw });
+                    window.skip(length);
+                    self.next = self.next.and_then(|at| at.checked_add(1));
+                    return Ok(());
+                }
+                Some(claim)
+            }
+            Probe::No(claim) => claim,
+        };
+        self.synced = false;
+        let start = window.offset();
+        let zeros = window.bytes().first() == Some(&0);
+        self.junk = Some(Junk { start, end: start, zeros, claim });
+        window.skip(1);
+        Ok(())
+    }
+
+    #[inline]
+    fn take(&mut self, claim: Claim, window: &mut Window<'_>) {
+        let start = window.offset();
+        window.skip(claim.length as usize);
+        let end = window.offset();
+        self.next = claim.sequence.checked_add(1);
+        self.first_record.get_or_insert(start);
+        if let Some(run) = &mut self.current
+            && run.key == claim.key
+            && run.last.checked_add(1) == Some(claim.sequence)
+        {
+            (run.last, run.end) = (claim.sequence, end);
+            return;
+        }
+        self.switch(Run { key: claim.key, first: claim.sequence, last: claim.sequence, start, end });
+    }
+
+    /// The record does not continue the current run: perhaps another producer's.
+    fn switch(&mut self, record: Run) {
+        if let Some(run) = self.current.take() {
+            self.others.insert(run.key, run);
+        }
+        self.current = Some(match self.others.remove(&record.key) {
+            Some(run) if run.last.checked_add(1) == Some(record.first) => {
+                Run { last: record.last, end: record.end, ..run }
+            }
+            Some(run) => {
+                self.events.push(Event::Run(run));
+                record
+            }
+            None => record,
+        });
+    }
+
+    /// Goes on to the next intact record, the limit, or the end of what is buffered.
+    fn search(&mut self, window: &mut Window<'_>) -> io::Result<()> {
+        let lead = self.shape.lead_bytes();
+        let wanted = window.bytes().len().max(super::window::WINDOW_BYTES / 2).max(lead);
+        let buffered = window.ensure(wanted)?.len();
+        let room = usize::try_from(self.limit - window.offset()).unwrap_or(usize::MAX);
+        let found = self.shape.candidate(window.bytes());
+        let ahead = match found {
+            Some(at) => at,
+            None if buffered < wanted => buffered,
+            None => buffered + 1 - lead,
+        };
+        self.pass(window, ahead.min(room));
+        if found.is_none() || ahead >= room {
+            return Ok(());
+        }
+        if let Probe::Record(claim) = self.shape.probe(window, self.next)? {
+            self.close_junk(window.offset());
+            self.synced = true;
+            self.take(claim, window);
+        } else {
+            self.pass(window, 1);
+        }
+        Ok(())
+    }
+
+    /// Passes over junk.
+    fn pass(&mut self, window: &mut Window<'_>, length: usize) {
+        if length == 0 {
+            return;
+        }
+        let start = window.offset();
+        let junk = self.junk.get_or_insert(Junk { start, end: start, zeros: true, claim: None });
+        junk.zeros = junk.zeros && is_zero(&window.bytes()[..length]);
+        window.skip(length);
+    }
+
+    fn close_junk(&mut self, end: u64) {
+        if let Some(junk) = self.junk.take() {
+            self.events.push(Event::Junk(Junk { end, ..junk }));
+        }
+    }
+
+    fn into_events(mut self) -> Vec<Event> {
+        self.events.extend(self.current.into_iter().chain(self.others.into_values()).map(Event::Run));
+        self.events.sort_by_key(Event::start);
+        self.events
+    }
+}
+
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    let (words, tail) = bytes.as_chunks::<64>();
+    words.iter().all(|word| word.iter().fold(0, |all, byte| all | byte) == 0) && tail.iter().all(|byte| *byte == 0)
+}

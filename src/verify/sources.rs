@@ -1,0 +1,211 @@
+//! From what the user named to streams: folders by their manifests, files with their rotated siblings, pipes.
+
+use super::findings::{Finding, Findings, Kind};
+use crate::base::fatal::Fatal;
+use crate::manifest::{Layout, Manifest};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+/// Files of one producer in writing order, or one file without a manifest.
+#[derive(Debug)]
+pub struct DataStream {
+    pub label: String,
+    pub manifest: Option<Manifest>,
+    /// The active file last; all others are rotated ones.
+    pub files: Vec<DataFile>,
+}
+
+#[derive(Debug)]
+pub struct DataFile {
+    pub path: PathBuf,
+    pub length_bytes: u64,
+}
+
+#[derive(Debug)]
+pub enum Source {
+    Data(DataStream),
+    /// Read once, from its start: stdin (`None`) or a named pipe.
+    Pipe(Option<PathBuf>),
+}
+
+/// Resolves every source; what is there but cannot be used is a finding, what is not there ends the command.
+pub fn resolve(names: &[String], findings: &mut Findings) -> Result<Vec<Source>, Fatal> {
+    let mut resolver = Resolver { claimed: BTreeSet::new(), sources: Vec::new(), findings };
+    for name in names {
+        match name.as_str() {
+            "-" if resolver.sources.iter().any(|source| matches!(source, Source::Pipe(None))) => {
+                return Err(Fatal::usage("stdin ('-') is named twice").mend("name it once"));
+            }
+            "-" => resolver.sources.push(Source::Pipe(None)),
+            name if name.contains("://") && !name.starts_with("file://") => {
+                return Err(Fatal::usage(format!("'{name}' cannot be verified; files, folders and '-' can"))
+                    .mend("export the ids of its records and use --ids FILE"));
+            }
+            name => resolver.path(Path::new(name.strip_prefix("file://").unwrap_or(name)))?,
+        }
+    }
+    Ok(resolver.sources)
+}
+
+struct Resolver<'a> {
+    /// Files that belong to a stream already.
+    claimed: BTreeSet<PathBuf>,
+    sources: Vec<Source>,
+    findings: &'a mut Findings,
+}
+
+impl Resolver<'_> {
+    fn path(&mut self, path: &Path) -> Result<(), Fatal> {
+        let facts = std::fs::metadata(path).map_err(|error| missing(path, &error))?;
+        if facts.is_dir() {
+            return self.folder(path);
+        }
+        if facts.file_type().is_fifo() || facts.file_type().is_char_device() {
+            self.sources.push(Source::Pipe(Some(path.to_owned())));
+            return Ok(());
+        }
+        if path.extension().is_some_and(|extension| extension == "json")
+            && let Some(data) = data_of_manifest(path).map_err(|error| missing(path, &error))?
+        {
+            return self.file(&data);
+        }
+        self.file(path)
+    }
+
+    fn folder(&mut self, folder: &Path) -> Result<(), Fatal> {
+        let names = list(folder).map_err(|error| missing(folder, &error))?;
+        let before = self.sources.len();
+        for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
+            let data = data_of_manifest(path).map_err(|error| missing(folder, &error))?;
+            if let Some(data) = data {
+                self.file(&data)?;
+            } else if let Ok(Some(_)) = Manifest::read(path) {
+                let what = "there is a manifest, but no data file beside it";
+                let finding =
+                    Finding { source: Some(path.display().to_string()), ..Finding::new(Kind::Truncated, what) };
+                self.findings.add(finding);
+                self.sources.push(Source::Data(DataStream {
+                    label: path.display().to_string(),
+                    manifest: Manifest::read(path).ok().flatten(),
+                    files: Vec::new(),
+                }));
+            }
+        }
+        // Data whose manifest is gone is still data.
+        for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "bin")) {
+            self.file(path)?;
+        }
+        if self.sources.len() == before && !names.iter().any(|path| self.claimed.contains(path)) {
+            return Err(Fatal::usage(format!("{} holds no data of this engine", folder.display()))
+                .mend("name the folder or file that --target file:PATH wrote"));
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, data: &Path) -> Result<(), Fatal> {
+        if self.claimed.contains(data) {
+            return Ok(());
+        }
+        let manifest_path = data.with_extension("json");
+        let label = data.display().to_string();
+        let manifest = if manifest_path == data { Ok(None) } else { Manifest::read(&manifest_path) };
+        let manifest = manifest.unwrap_or_else(|error| {
+            let what = format!("the manifest cannot be read, so the data is judged without it: {error}");
+            let source = Some(manifest_path.display().to_string());
+            self.findings.add(Finding { source, ..Finding::new(Kind::Malformed, what) });
+            None
+        });
+        let mut paths = Vec::new();
+        if manifest.as_ref().is_some_and(|manifest| manifest.layout == Layout::Append) {
+            paths = rotated(data).map_err(|error| missing(data, &error))?;
+        }
+        paths.push(data.to_owned());
+        let mut files = Vec::new();
+        for path in paths {
+            let length_bytes = length_of(&path).map_err(|error| missing(&path, &error))?;
+            self.claimed.insert(path.clone());
+            files.push(DataFile { path, length_bytes });
+        }
+        // A rotated file that was named before its active one is part of the stream now.
+        let claimed: BTreeSet<&PathBuf> = files.iter().map(|file| &file.path).collect();
+        self.sources.retain(|source| match source {
+            Source::Data(stream) => {
+                stream.manifest.is_some() || !stream.files.iter().any(|f| claimed.contains(&f.path))
+            }
+            Source::Pipe(_) => true,
+        });
+        self.sources.push(Source::Data(DataStream { label, manifest, files }));
+        Ok(())
+    }
+}
+
+fn missing(path: &Path, error: &io::Error) -> Fatal {
+    Fatal::usage(format!("{}: {error}", path.display())).mend("name an existing file or folder that you may read")
+}
+
+fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if !path.is_dir() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// The data file beside one of our manifests. Another JSON file has none.
+fn data_of_manifest(path: &Path) -> io::Result<Option<PathBuf>> {
+    if !matches!(Manifest::read(path), Ok(Some(_))) {
+        return Ok(None);
+    }
+    let beside = |candidate: &PathBuf| {
+        let extension = candidate.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+        candidate.file_name() != path.file_name()
+            && candidate.with_extension("json").file_name() == path.file_name()
+            && !matches!(extension, "json" | "log" | "tmp" | "html")
+    };
+    let usual = path.with_extension("bin");
+    if usual.is_file() {
+        return Ok(Some(usual));
+    }
+    Ok(list(folder_of(path))?.iter().find(|candidate| beside(candidate)).and_then(|found| {
+        // As the user wrote the folder, so that files are recognised when named twice.
+        Some(path.with_file_name(found.file_name()?))
+    }))
+}
+
+/// `<data>.<UTC timestamp>`, oldest first.
+fn rotated(data: &Path) -> io::Result<Vec<PathBuf>> {
+    let Some(name) = data.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
+    let mut names: Vec<String> = list(folder_of(data))?
+        .iter()
+        .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
+        .filter(|other| other.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')).is_some_and(is_timestamp))
+        .collect();
+    names.sort();
+    Ok(names.into_iter().map(|name| data.with_file_name(name)).collect())
+}
+
+fn is_timestamp(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_digit() || b"TZ-:._+".contains(&byte);
+    text.len() >= 8 && text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(allowed)
+}
+
+/// Bytes of a file or block device.
+fn length_of(path: &Path) -> io::Result<u64> {
+    let mut file = File::open(path)?;
+    let facts = file.metadata()?;
+    if facts.is_file() { Ok(facts.len()) } else { file.seek(SeekFrom::End(0)) }
+}

@@ -1,0 +1,185 @@
+//! A window over a file or pipe: a buffer small enough for the cache that always starts at the next record.
+
+use crate::wire::crc32c;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+/// Fits the second-level cache with room for the rest.
+pub const WINDOW_BYTES: usize = 256 << 10;
+
+enum Input<'a> {
+    /// Positioned reads; nothing at or past `end` is looked at, and nothing past `soft_end` without need.
+    File {
+        file: &'a File,
+        next: u64,
+        soft_end: u64,
+        end: u64,
+    },
+    Pipe(&'a mut dyn Read),
+}
+
+pub struct Window<'a> {
+    input: Input<'a>,
+    buffer: Vec<u8>,
+    head: usize,
+    tail: usize,
+    /// Offset in the source of `buffer[head]`.
+    offset: u64,
+    ended: bool,
+}
+
+impl<'a> Window<'a> {
+    /// The bytes `from..end` of a file; those from `soft_end` on only where a record reaches over it.
+    pub fn file(file: &'a File, buffer: Vec<u8>, from: u64, soft_end: u64, end: u64) -> Self {
+        Self::new(Input::File { file, next: from, soft_end, end }, buffer, from)
+    }
+
+    pub fn pipe(reader: &'a mut dyn Read) -> Self {
+        Self::new(Input::Pipe(reader), Vec::new(), 0)
+    }
+
+    fn new(input: Input<'a>, mut buffer: Vec<u8>, offset: u64) -> Self {
+        buffer.resize(buffer.len().max(WINDOW_BYTES), 0);
+        Self { input, buffer, head: 0, tail: 0, offset, ended: false }
+    }
+
+    /// Gives the buffer back for the next window.
+    pub fn into_buffer(mut self) -> Vec<u8> {
+        self.buffer.truncate(WINDOW_BYTES);
+        self.buffer.shrink_to_fit();
+        self.buffer
+    }
+
+    /// Offset of the window's start in the source.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// What is in the buffer.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[self.head..self.tail]
+    }
+
+    /// At least `want` bytes, or all that are left.
+    #[inline]
+    pub fn ensure(&mut self, want: usize) -> io::Result<&[u8]> {
+        if self.tail - self.head < want && !self.ended {
+            self.fill(want)?;
+        }
+        Ok(self.bytes())
+    }
+
+    fn fill(&mut self, want: usize) -> io::Result<()> {
+        self.buffer.copy_within(self.head..self.tail, 0);
+        self.tail -= self.head;
+        self.head = 0;
+        if want > self.buffer.len() {
+            self.buffer.resize(want, 0);
+        }
+        while self.tail < want && !self.ended {
+            let needed = want - self.tail;
+            let space = &mut self.buffer[self.tail..];
+            let got = match &mut self.input {
+                Input::File { file, next, soft_end, end } => {
+                    let wanted = soft_end.saturating_sub(*next).max(needed as u64).min(end.saturating_sub(*next));
+                    let length = space.len().min(usize::try_from(wanted).unwrap_or(usize::MAX));
+                    let got = retry(|| file.read_at(&mut space[..length], *next))?;
+                    *next += got as u64;
+                    got
+                }
+                Input::Pipe(reader) => retry(|| reader.read(space))?,
+            };
+            self.ended = got == 0;
+            self.tail += got;
+        }
+        Ok(())
+    }
+
+    /// Whether `length` more bytes exist. A pipe has to be read to know.
+    #[inline]
+    pub fn holds(&mut self, length: usize) -> io::Result<bool> {
+        if self.tail - self.head >= length {
+            return Ok(true);
+        }
+        match self.input {
+            Input::File { end, .. } => Ok(end.saturating_sub(self.offset) >= length as u64),
+            Input::Pipe(_) => Ok(self.ensure(length)?.len() >= length),
+        }
+    }
+
+    /// The CRC32C of `from..to` (counted from the window's start, all of which exists), continuing `crc`. What does
+    /// not fit the buffer of a file is read past it, so that long records need no more memory than short ones.
+    pub fn checksum(&mut self, crc: u32, from: usize, to: usize) -> io::Result<u32> {
+        if to <= self.buffer.len() || matches!(self.input, Input::Pipe(_)) {
+            let bytes = self.ensure(to)?;
+            return match bytes.get(from..to) {
+                Some(covered) => Ok(crc32c::append(crc, covered)),
+                None => Err(io::ErrorKind::UnexpectedEof.into()),
+            };
+        }
+        let Input::File { file, .. } = &self.input else { return Err(io::ErrorKind::Unsupported.into()) };
+        let mut crc = crc;
+        let mut at = self.offset + from as u64;
+        let end = self.offset + to as u64;
+        let mut scratch = vec![0; WINDOW_BYTES];
+        while at < end {
+            let length = scratch.len().min((end - at) as usize);
+            let got = retry(|| file.read_at(&mut scratch[..length], at))?;
+            if got == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            crc = crc32c::append(crc, &scratch[..got]);
+            at += got as u64;
+        }
+        Ok(crc)
+    }
+
+    /// Up to `out.len()` bytes that lie `ahead` of the window's start; how many there were.
+    pub fn peek(&mut self, ahead: usize, out: &mut [u8]) -> io::Result<usize> {
+        let want = ahead + out.len();
+        if want <= self.buffer.len() || matches!(self.input, Input::Pipe(_)) {
+            let bytes = self.ensure(want)?;
+            let there = bytes.get(ahead..).unwrap_or_default();
+            let length = there.len().min(out.len());
+            out[..length].copy_from_slice(&there[..length]);
+            return Ok(length);
+        }
+        let Input::File { file, end, .. } = &self.input else { return Ok(0) };
+        let at = self.offset + ahead as u64;
+        let length = out.len().min(usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX));
+        let mut got = 0;
+        while got < length {
+            match retry(|| file.read_at(&mut out[got..length], at + got as u64))? {
+                0 => break,
+                more => got += more,
+            }
+        }
+        Ok(got)
+    }
+
+    /// Moves the window's start; `length` bytes must exist.
+    #[inline]
+    pub fn skip(&mut self, length: usize) {
+        self.offset += length as u64;
+        if length <= self.tail - self.head {
+            self.head += length;
+            return;
+        }
+        (self.head, self.tail) = (0, 0);
+        if let Input::File { next, .. } = &mut self.input {
+            *next = self.offset;
+            self.ended = false;
+        }
+    }
+}
+
+fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
