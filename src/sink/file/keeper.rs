@@ -150,6 +150,11 @@ impl Keeper {
             }
         }
         self.flush_logs();
+        for lane in &self.lanes {
+            if let Err(error) = lane.remove_unused() {
+                note(&mut end, &stop, format!("{}: {error}", lane.plan.data.display()));
+            }
+        }
         end.audit_lines_dropped = self.dropped.load(Relaxed);
         end
     }
@@ -207,6 +212,14 @@ impl LaneFiles {
             self.prepare(None)?;
         }
         Ok(())
+    }
+
+    /// The file that was prepared and never needed.
+    fn remove_unused(&self) -> io::Result<()> {
+        match fs::remove_file(open::next_path(&self.plan.data)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn open_log(&mut self) -> io::Result<()> {

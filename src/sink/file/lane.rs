@@ -12,7 +12,6 @@ use crate::plan::{FileLayout, FilePlan, Fsync};
 use crate::sink::{Done, Kept, LaneClose, Rest};
 use crate::sys::ring::{Completion, FileSlot, Ring};
 use std::collections::VecDeque;
-use std::fs;
 use std::ops::Range;
 
 const SYNC_BIT: u64 = 1 << 63;
@@ -76,6 +75,7 @@ pub struct FileLane {
     /// Rings and devices go back to the start here.
     lap_bytes: u64,
     lap_records: u64,
+    starts: Starts,
     stage: Option<Stage>,
     waiting: VecDeque<Waiting>,
     operations: Box<[Operation]>,
@@ -113,6 +113,7 @@ impl FileLane {
             offset: 0,
             lap_bytes: laps * period,
             lap_records: laps * setup.starts.count(),
+            starts: setup.starts.clone(),
             contents: setup.contents,
             keeper: setup.keeper,
             audit_every: setup.audit_every,
@@ -444,15 +445,26 @@ impl FileLane {
         if self.plan.fsync != Fsync::Never {
             file.sync_data().map_err(failed)?;
         }
-        if rotating {
-            match fs::remove_file(open::next_path(&self.plan.data)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-                _ => {}
-            }
-        }
         let first_sequence = self.kept_from(end.next_sequence);
         self.write_manifest(true, end, first_sequence)?;
         Ok(Kept { first_sequence: Some(first_sequence) })
+    }
+
+    /// Records of the ring's older lap that the padding of the last sector covers.
+    fn padded_over(&self, next_sequence: u64) -> u64 {
+        let position = self.position();
+        let end = position.next_multiple_of(self.plan.align).min(self.lap_bytes);
+        if next_sequence <= self.lap_records || self.stage.is_none() || position == end {
+            return 0;
+        }
+        let period = self.starts.period_bytes();
+        let lap = position / period;
+        let mut covered = 0;
+        let mut at = next_sequence % self.starts.count();
+        while lap * period + self.starts.start(at) < end && at < self.starts.count() {
+            (at, covered) = (at + 1, covered + 1);
+        }
+        covered
     }
 
     /// The first sequence that the files still hold.
@@ -463,7 +475,7 @@ impl FileLane {
                 let oldest = self.rotated_first_sequences.front().copied();
                 oldest.or(self.first_sequence).unwrap_or(next_sequence)
             }
-            _ => next_sequence.saturating_sub(self.lap_records),
+            _ => next_sequence.saturating_sub(self.lap_records) + self.padded_over(next_sequence),
         }
     }
 }
