@@ -73,6 +73,8 @@ pub struct HeadBake {
     pub crc32c: u32,
     /// `x^(8 * bytes behind the stamps)`.
     pub shift: u32,
+    /// Keyed digest of the body, where records are signed.
+    pub body_digest: u64,
 }
 
 /// How a record gets its stamps.
@@ -299,7 +301,7 @@ impl Payload {
             let mut words = [block.weight, block.first_sequence + at as u64, due, 0];
             if let Some(key) = key {
                 put_words(head, words);
-                words[3] = sign::sign(key, head);
+                words[3] = sign::sign(key, head, bakes[at].body_digest);
             }
             put_words(head, words);
             let crc = bakes[at].crc32c ^ crc32c::multiply(crc32c::remainder_words(words), bakes[at].shift);

@@ -2,11 +2,11 @@
 
 use super::random::{Calibration, Head};
 use super::template::{Facts, Kind, Template};
-use super::{HeadBake, Payload, Stamper, Starts, random};
+use super::{HeadBake, Payload, Stamper, Starts, random, sign};
 use crate::base::fatal::Fatal;
 use crate::manifest::RecordFormat;
 use crate::plan::{Annotate, PayloadPlan, PayloadSource};
-use crate::record::{CRC_OFFSET, HEADER_BYTES, Header, STAMP_END};
+use crate::record::{HEADER_BYTES, Header, STAMP_END};
 use crate::wire::crc32c;
 
 /// What a producer's records say of it.
@@ -119,23 +119,29 @@ impl Draft {
         depth: usize,
     ) -> Result<Payload, Fatal> {
         let facts = Facts { run_id: who.run_id, producer_id: who.producer_id };
-        let mut bakes = Vec::new();
+        let mut bakes: Vec<HeadBake> = Vec::new();
         let mut slots = Vec::new();
+        let mut shifts = Shifts::default();
+        let body_from = if self.headed { HEADER_BYTES } else { 0 };
         for at in 0..self.starts.count() {
-            let record = &mut ring[self.starts.start(at) as usize..self.starts.start(at + 1) as usize];
-            let template = (!self.templates.is_empty()).then(|| &self.templates[at as usize % self.templates.len()]);
-            let body_from = if self.headed { HEADER_BYTES } else { 0 };
-            match template {
+            let range = self.starts.start(at) as usize..self.starts.start(at + 1) as usize;
+            if !self.templates.is_empty() && at as usize >= self.templates.len() {
+                // The same template again: a copy.
+                let first = at % self.templates.len() as u64;
+                ring.copy_within(self.starts.start(first) as usize..self.starts.start(first + 1) as usize, range.start);
+                bakes.extend(bakes.get(first as usize).copied());
+                continue;
+            }
+            let record = &mut ring[range];
+            match self.templates.get(at as usize) {
                 None => random::fill(plan.seed, who.producer_id, at, self.zero_fraction, &mut record[body_from..]),
                 Some(template) => {
-                    let baked = template.bake(&facts, record).map_err(|why| template_error(template.name(), &why))?;
-                    if slots.len() < self.templates.len() {
-                        slots.push(baked);
-                    }
+                    let baked = template.bake(&facts, record);
+                    slots.push(baked.map_err(|why| template_error(template.name(), &why))?);
                 }
             }
             if self.headed {
-                bakes.push(bake_header(plan, who, record));
+                bakes.push(bake_header(plan, who, record, &mut shifts));
             }
         }
         let stamper = match (plan.annotate, self.headed) {
@@ -151,7 +157,27 @@ fn template_error(name: &str, why: &str) -> Fatal {
     Fatal::usage(format!("--payload-template: {name}: {why}"))
 }
 
-fn bake_header(plan: &PayloadPlan, who: Who<'_>, record: &mut [u8]) -> HeadBake {
+/// The powers of x for the last length that was asked for: most records have the same.
+#[derive(Default)]
+struct Shifts {
+    length: usize,
+    behind_stamps: u32,
+    behind_header: u32,
+}
+
+impl Shifts {
+    fn of(&mut self, length: usize) -> &Self {
+        if self.length != length {
+            let [behind_stamps, behind_header] =
+                [STAMP_END, HEADER_BYTES].map(|from| crc32c::shift((length - from) as u64));
+            *self = Self { length, behind_stamps, behind_header };
+        }
+        self
+    }
+}
+
+fn bake_header(plan: &PayloadPlan, who: Who<'_>, record: &mut [u8], shifts: &mut Shifts) -> HeadBake {
+    let body_crc32c = crc32c::checksum(&record[HEADER_BYTES..]);
     let header = Header {
         flags: u8::from(plan.sign_key.is_some()) * crate::record::FLAG_SIGNED,
         run_id: who.run_id_hash,
@@ -161,13 +187,16 @@ fn bake_header(plan: &PayloadPlan, who: Who<'_>, record: &mut [u8]) -> HeadBake 
         sequence: 0,
         timestamp_ns: 0,
         signature: 0,
-        body_crc32c: crc32c::checksum(&record[HEADER_BYTES..]),
+        body_crc32c,
         crc32c: 0,
     };
-    record[..HEADER_BYTES].copy_from_slice(&header.encode());
-    let behind = record.len() - STAMP_END;
-    debug_assert!(record[CRC_OFFSET..HEADER_BYTES] == [0; 4]);
-    HeadBake { crc32c: crc32c::checksum(record), shift: crc32c::shift(behind as u64) }
+    let head = header.encode();
+    record[..HEADER_BYTES].copy_from_slice(&head);
+    let shifts = shifts.of(record.len());
+    let crc32c = crc32c::multiply(crc32c::checksum(&head), shifts.behind_header) ^ body_crc32c;
+    debug_assert_eq!(crc32c, crc32c::checksum(record));
+    let body_digest = plan.sign_key.as_ref().map_or(0, |key| sign::body_digest(key, &record[HEADER_BYTES..]));
+    HeadBake { crc32c, shift: shifts.behind_stamps, body_digest }
 }
 
 fn fixed(length: u64, ring_bytes: u64, block_bytes: u64) -> Starts {

@@ -8,7 +8,7 @@
 //!
 //! Method: Gopal et al., "Fast CRC Computation for iSCSI Polynomial Using CRC32 Instruction" (Intel, 2011).
 
-use crate::sys::crc::{self, multiply_portable};
+use crate::sys::crc;
 
 /// x^0 in reflected order.
 const ONE: u32 = 0x8000_0000;
@@ -52,9 +52,9 @@ pub fn shift(bytes: u64) -> u32 {
     let mut left = bytes;
     while left > 0 {
         if left & 1 == 1 {
-            result = multiply_portable(result, power);
+            result = multiply(result, power);
         }
-        power = multiply_portable(power, power);
+        power = multiply(power, power);
         left >>= 1;
     }
     result
@@ -63,6 +63,7 @@ pub fn shift(bytes: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::crc::multiply_portable;
     use proptest::prelude::*;
 
     #[test]
