@@ -6,10 +6,13 @@
 pub mod aggregate;
 pub mod assemble;
 pub mod endpoint;
+pub mod http;
 pub mod live;
 pub mod logs;
+pub mod metrics;
 pub mod progress;
 pub mod prometheus;
+pub mod quantile;
 pub mod report;
 pub mod schema;
 pub mod slo;
@@ -30,7 +33,8 @@ use crate::counters::{CoreEnd, LiveCore, Snapshot};
 use crate::plan::RunPlan;
 use assemble::Facts;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select};
-use endpoint::{Answer, Endpoint, Page, Pages};
+use endpoint::{Endpoint, Pages};
+use http::{Answer, Page};
 use live::{Progress, Shared};
 use progress::Ticker;
 use prometheus::Exposition;
@@ -267,23 +271,23 @@ impl Pages for Served {
         let last = matches!(page, Page::Metrics { .. }) && self.shared.progress() == Progress::Done;
         let (status, content_type, body) = match page {
             Page::Metrics { open_metrics } => {
-                let kind = if open_metrics { endpoint::OPEN_METRICS } else { endpoint::TEXT_0_0_4 };
+                let kind = if open_metrics { http::OPEN_METRICS } else { http::TEXT_0_0_4 };
                 (200, kind, self.exposition.render(open_metrics))
             }
             Page::Health => match self.shared.stalled() {
-                None => (200, endpoint::JSON, "{\"status\":\"ok\"}\n".to_owned()),
+                None => (200, http::JSON, "{\"status\":\"ok\"}\n".to_owned()),
                 Some(stalled) => {
-                    let silent_seconds = aggregate::seconds(stalled.silent_ns);
+                    let silent_seconds = quantile::seconds(stalled.silent_ns);
                     let body = serde_json::json!({
                         "status": "stalled", "core": stalled.cpu, "silent_seconds": silent_seconds
                     });
-                    (503, endpoint::JSON, format!("{body}\n"))
+                    (503, http::JSON, format!("{body}\n"))
                 }
             },
             Page::Ready => match self.shared.progress() {
-                Progress::Running => (200, endpoint::TEXT, "ready\n".to_owned()),
-                Progress::Starting => (503, endpoint::TEXT, "starting\n".to_owned()),
-                Progress::Draining | Progress::Done => (503, endpoint::TEXT, "draining\n".to_owned()),
+                Progress::Running => (200, http::TEXT, "ready\n".to_owned()),
+                Progress::Starting => (503, http::TEXT, "starting\n".to_owned()),
+                Progress::Draining | Progress::Done => (503, http::TEXT, "draining\n".to_owned()),
             },
         };
         Answer { status, content_type, body, last }

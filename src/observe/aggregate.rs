@@ -5,11 +5,9 @@
 
 use crate::base::limits;
 use crate::counters::{Counts, Field, Latencies, LoopTime, Snapshot};
-use crate::observe::report::{Distribution, Interval};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use crate::observe::quantile::{empty_histogram, merge, response_of, response_quantile_ns, seconds, unconfirmed};
+use crate::observe::report::Interval;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2Serializer};
 use std::collections::VecDeque;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -248,73 +246,6 @@ impl CoreFold {
     }
 }
 
-/// An empty histogram of the range that all of them share.
-pub fn empty_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, limits::LATENCY_NS_MAX, limits::LATENCY_DIGITS)
-        .expect("the bounds are constants that fit")
-}
-
-/// Response times; without a rate nothing is due before it is sent, and they are the service times.
-pub fn response_of(latencies: &Latencies) -> &Histogram<u64> {
-    if latencies.response.is_empty() { &latencies.service } else { &latencies.response }
-}
-
-/// Records that were due and have no confirmation.
-pub fn unconfirmed(counts: &Counts) -> u64 {
-    counts.get(Field::RecordsFailed) + counts.get(Field::RecordsUncertain) + counts.get(Field::RecordsNotSent)
-}
-
-/// The response time at a quantile in parts per million, with `lost` records slower than all that `histogram`
-/// knows; `None` where the quantile falls among these. The histogram may hold a sample of the confirmed.
-pub fn response_quantile_ns(
-    histogram: &Histogram<u64>,
-    confirmed: u64,
-    lost: u64,
-    parts_per_million: u32,
-) -> Option<u64> {
-    let samples = u128::from(histogram.len());
-    let (confirmed, lost) = (u128::from(confirmed), u128::from(lost));
-    let rank = ((confirmed + lost) * u128::from(parts_per_million)).div_ceil(1_000_000).max(1);
-    if samples == 0 || rank > confirmed {
-        return None;
-    }
-    let sample_rank = (rank * samples).div_ceil(confirmed);
-    Some(histogram.value_at_quantile((sample_rank as f64 - 0.5) / samples as f64))
-}
-
-/// The report's form of a histogram, `lost` records being slower than all others.
-pub fn distribution(histogram: &Histogram<u64>, confirmed: u64, lost: u64) -> Distribution {
-    let at = |parts_per_million| response_quantile_ns(histogram, confirmed, lost, parts_per_million).map(seconds);
-    let some = !histogram.is_empty();
-    Distribution {
-        p50: at(500_000),
-        p90: at(900_000),
-        p99: at(990_000),
-        p999: at(999_000),
-        p9999: at(999_900),
-        max: some.then(|| seconds(histogram.max())),
-        mean: some.then(|| histogram.mean() / 1e9),
-        histogram: encode(histogram),
-    }
-}
-
-/// HdrHistogram V2, base64.
-fn encode(histogram: &Histogram<u64>) -> String {
-    let mut bytes = Vec::new();
-    V2Serializer::new().serialize(histogram, &mut bytes).expect("counts are far below 2^63, and a Vec takes all");
-    STANDARD.encode(bytes)
-}
-
-pub fn seconds(ns: u64) -> f64 {
-    ns as f64 / 1e9
-}
-
-fn merge(all: &mut Histogram<u64>, more: &Histogram<u64>) {
-    if !more.is_empty() {
-        all.add(more).expect("all histograms share one range");
-    }
-}
-
 fn merge_latencies(all: &mut Latencies, more: &Latencies) {
     merge(&mut all.response, response_of(more));
     merge(&mut all.service, &more.service);
@@ -338,7 +269,6 @@ fn add_difference(sum: &mut Counts, before: &Counts, now: &Counts) {
 mod tests {
     use super::*;
     use crate::observe::testing::{MS, SECOND, counts};
-    use hdrhistogram::serialization::Deserializer;
     use proptest::prelude::*;
 
     fn snapshot(core: usize, at_ns: u64, produced: u64, response_ns: &[u64]) -> Box<Snapshot> {
@@ -412,8 +342,8 @@ mod tests {
         first.warm_latencies.as_mut().unwrap().service.record_n(MS, 2).unwrap();
         first.loop_time.work_ns = 100;
         all.fold(&first);
-        all.fold(&snapshot(0, 2200 * MS, 50, &[MS]));
         assert_eq!(all.warm_total().get(Field::RecordsProduced), 42);
+        all.fold(&snapshot(0, 2200 * MS, 50, &[MS]));
         assert_eq!(all.warm_latencies.as_ref().unwrap().response.len(), 2, "without a rate, response is service");
         let first = &all.intervals[0];
         assert_eq!((first.start_seconds, first.seconds, first.records_produced), (0.0, 0.95, 50));
@@ -435,43 +365,7 @@ mod tests {
         assert_eq!((time.work_ns, time.gap_max_ns), (300, 2 * MS));
     }
 
-    #[test]
-    fn lost_records_are_slower_than_all_others() {
-        let mut histogram = empty_histogram();
-        (1..=90).for_each(|ms| histogram.record(ms * MS).unwrap());
-        let at = |ppm| response_quantile_ns(&histogram, 90, 10, ppm).map(|ns| (ns as f64 / 1e6).round() as u64);
-        assert_eq!((at(500_000), at(900_000), at(900_001), at(1_000_000)), (Some(50), Some(90), None, None));
-        let said = distribution(&histogram, 90, 10);
-        assert!(said.p90.is_some() && said.p99.is_none() && close(said.max, 0.09), "{said:?}");
-        assert_eq!(response_quantile_ns(&empty_histogram(), 0, 0, 500_000), None);
-        assert_eq!(response_quantile_ns(&empty_histogram(), 0, 5, 500_000), None);
-    }
-
-    #[test]
-    fn the_report_carries_the_whole_histogram() {
-        let mut histogram = empty_histogram();
-        histogram.record_n(7 * MS, 3).unwrap();
-        let bytes = STANDARD.decode(distribution(&histogram, 3, 0).histogram).unwrap();
-        let back: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
-        assert_eq!(back, histogram);
-        assert_eq!(bytes[..4], [0x1c, 0x84, 0x93, 0x13], "the V2 cookie, as HdrHistogram of other languages reads it");
-    }
-
     proptest! {
-        /// Against the definition: sort all, lost ones last, take the ceil(q n)-th.
-        #[test]
-        fn quantiles_follow_the_definition(
-            mut values in prop::collection::vec(1u64..1000, 1..60), lost in 0u64..30, ppm in 1u32..=1_000_000,
-        ) {
-            let mut histogram = empty_histogram();
-            values.iter().for_each(|&value| histogram.record(value).unwrap());
-            values.sort_unstable();
-            let count = values.len() as u64 + lost;
-            let rank = (u128::from(count) * u128::from(ppm)).div_ceil(1_000_000) as usize;
-            let wanted = values.get(rank - 1).copied();
-            prop_assert_eq!(response_quantile_ns(&histogram, values.len() as u64, lost, ppm), wanted);
-        }
-
         #[test]
         fn intervals_add_up_to_the_totals(
             steps in prop::collection::vec((0usize..3, 1u64..4_000, 0u64..1000), 1..60), warmup_ms in 0u64..3000,

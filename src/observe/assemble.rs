@@ -1,8 +1,9 @@
 //! Puts the report together from the folded snapshots and the cores' own words.
 
 use crate::counters::{CoreEnd, Counts, ERROR_KINDS, Field, LaneEnd, Latencies, LoopTime};
-use crate::observe::aggregate::{Aggregate, distribution, response_of, response_quantile_ns, seconds, unconfirmed};
+use crate::observe::aggregate::Aggregate;
 use crate::observe::live::warmup_ns;
+use crate::observe::quantile::{distribution, response_of, response_quantile_ns, seconds, unconfirmed};
 use crate::observe::report::{
     Confirmation, Cpu, Latency, Pacing, Payload, Producer, Report, SCHEMA_VERSION, Throughput, Totals, Warmup,
 };

@@ -34,7 +34,6 @@ impl Console {
 
     pub fn show(&self, line: String) {
         self.live.set_message(line);
-        self.live.tick();
     }
 
     /// Removes the live line for good.
@@ -52,13 +51,14 @@ impl Console {
 
 /// Makes `console` the place of all `tracing` events of this process; the first call wins.
 pub fn init(console: &Arc<Console>) {
-    let console = console.clone();
-    let writer = move || ConsoleWriter(console.clone());
-    let _ = tracing::dispatcher::set_global_default(subscriber(writer.clone(), (writer)().0.format));
+    let (format, timed) = (console.format, !console.has_live_line());
+    let writer_of = console.clone();
+    let writer = move || ConsoleWriter(writer_of.clone());
+    let _ = tracing::dispatcher::set_global_default(subscriber(writer, format, timed));
 }
 
-/// One JSON object a line, or text.
-fn subscriber<W>(writer: W, format: LogFormat) -> Dispatch
+/// One JSON object a line, or text; a person who watches needs no times.
+fn subscriber<W>(writer: W, format: LogFormat, timed: bool) -> Dispatch
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -67,7 +67,8 @@ where
         LogFormat::Json => {
             builder.json().flatten_event(true).with_current_span(false).with_span_list(false).finish().into()
         }
-        LogFormat::Text => builder.finish().into(),
+        LogFormat::Text if timed => builder.finish().into(),
+        LogFormat::Text => builder.without_time().finish().into(),
     }
 }
 
@@ -107,7 +108,7 @@ pub mod tests {
         }
         let sink = Sink::default();
         let clone = sink.clone();
-        tracing::dispatcher::with_default(&subscriber(move || clone.clone(), format), body);
+        tracing::dispatcher::with_default(&subscriber(move || clone.clone(), format, true), body);
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
     }

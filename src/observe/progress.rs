@@ -2,9 +2,9 @@
 
 use crate::base::units::{format_count, format_duration, format_rate_short};
 use crate::counters::{Counts, Field};
-use crate::observe::aggregate::{empty_histogram, seconds};
 use crate::observe::live::{Progress, Shared, warmup_ns};
 use crate::observe::logs::Console;
+use crate::observe::quantile::{empty_histogram, seconds};
 use crate::plan::LogFormat;
 use hdrhistogram::Histogram;
 use std::sync::Arc;

@@ -2,9 +2,11 @@
 //!
 //! prometheus-client writes OpenMetrics; [`classic`] turns that into text format 0.0.4.
 
-use crate::counters::{ERROR_KINDS, Field};
-use crate::observe::aggregate::{Aggregate, response_of};
+use crate::counters::ERROR_KINDS;
+use crate::observe::aggregate::Aggregate;
 use crate::observe::live::Shared;
+use crate::observe::metrics::{BUCKETS_NS, METRICS, Source};
+use crate::observe::quantile::response_of;
 use crate::plan::{ProducerPlan, RunPlan, Schedule};
 use hdrhistogram::Histogram;
 use prometheus_client::collector::Collector;
@@ -13,129 +15,6 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
-
-/// What a metric is read from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A counter of each producer.
-    Counter(Field),
-    /// The counters of [`ERROR_KINDS`], label `kind`.
-    Errors,
-    /// A gauge of each target: the sum over its producers.
-    Gauge(Field),
-    TargetRate,
-    Response,
-    Service,
-    Lateness,
-    BuildInfo,
-}
-
-/// A metric as a scraper sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    pub name: &'static str,
-    pub help: &'static str,
-    pub source: Source,
-}
-
-impl Metric {
-    /// `counter`, `gauge` or `histogram`, as text format 0.0.4 names it.
-    pub fn kind(&self) -> &'static str {
-        match self.source {
-            Source::Counter(_) | Source::Errors => "counter",
-            Source::Gauge(_) | Source::TargetRate | Source::BuildInfo => "gauge",
-            Source::Response | Source::Service | Source::Lateness => "histogram",
-        }
-    }
-
-    /// The name without the suffix that OpenMetrics adds to the samples of this type.
-    fn family(&self) -> &'static str {
-        let suffix = match self.source {
-            Source::Counter(_) | Source::Errors => "_total",
-            Source::BuildInfo => "_info",
-            _ => "",
-        };
-        self.name.strip_suffix(suffix).expect("the table ends such names with the suffix")
-    }
-}
-
-const fn counter(name: &'static str, field: Field, help: &'static str) -> Metric {
-    Metric { name, help, source: Source::Counter(field) }
-}
-
-const fn metric(name: &'static str, source: Source, help: &'static str) -> Metric {
-    Metric { name, help, source }
-}
-
-/// Every metric there is. Docs and dashboards are checked against this table.
-pub const METRICS: &[Metric] = &[
-    counter(
-        "generator_records_offered_total",
-        Field::RecordsOffered,
-        "Records due under the rate, without a rate: submitted.",
-    ),
-    counter("generator_records_produced_total", Field::RecordsProduced, "Records confirmed by the target."),
-    counter("generator_records_uncertain_total", Field::RecordsUncertain, "Records sent whose outcome is unknown."),
-    counter("generator_records_not_sent_total", Field::RecordsNotSent, "Records due but never submitted."),
-    counter("generator_bytes_produced_total", Field::BytesProduced, "Payload bytes of produced records."),
-    counter(
-        "generator_logical_bytes_produced_total",
-        Field::LogicalBytesProduced,
-        "Payload bytes of produced records times their weight.",
-    ),
-    counter(
-        "generator_wire_bytes_total",
-        Field::WireBytes,
-        "Bytes handed to the target, framing and padding included.",
-    ),
-    counter("generator_retries_total", Field::Retries, "Blocks sent again."),
-    metric("generator_produce_errors_total", Source::Errors, "Records that failed or are uncertain, by kind."),
-    metric(
-        "generator_in_flight_bytes",
-        Source::Gauge(Field::InFlightBytes),
-        "Payload bytes submitted and not yet answered.",
-    ),
-    metric(
-        "generator_target_rate_bytes_per_second",
-        Source::TargetRate,
-        "The rate asked for at this moment in logical bytes per second, 0 for unlimited.",
-    ),
-    metric(
-        "generator_produce_latency_seconds",
-        Source::Response,
-        "Response time of confirmed records, from the moment each was due.",
-    ),
-    metric("generator_service_latency_seconds", Source::Service, "Service time of confirmed records, from submission."),
-    metric(
-        "generator_pacing_lateness_seconds",
-        Source::Lateness,
-        "How late records were submitted after they were due.",
-    ),
-    metric("generator_build_info", Source::BuildInfo, "The version of the generator."),
-];
-
-/// Upper bounds in nanoseconds: 1-2-5 from 50 µs to 50 s.
-pub const BUCKETS_NS: [u64; 19] = [
-    50_000,
-    100_000,
-    200_000,
-    500_000,
-    1_000_000,
-    2_000_000,
-    5_000_000,
-    10_000_000,
-    20_000_000,
-    50_000_000,
-    100_000_000,
-    200_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_000_000_000,
-    5_000_000_000,
-    10_000_000_000,
-    20_000_000_000,
-    50_000_000_000,
-];
 
 /// Renders the metrics of one run.
 pub struct Exposition(Registry);
@@ -309,6 +188,7 @@ pub fn classic(open_metrics: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counters::Field;
     use crate::observe::testing::{self, MS, Run};
     use std::collections::BTreeSet;
     use std::io::Write;

@@ -35,7 +35,7 @@ pub fn render(report: &Report, plan: &RunPlan) -> String {
     if let (Some(target), Some(ratio)) = (report.pacing.target_bytes_per_second, report.pacing.achieved_ratio) {
         let percent = (ratio * 10_000.0).floor() / 100.0;
         let late = format_count(report.pacing.catch_up_records);
-        page.line("pacing", &format!("{percent:.2} % of {}, {late} records late", format_rate_short(target)));
+        page.line("pacing", &format!("{percent:.2} % of {}, {late} records sent late", format_rate_short(target)));
     }
     page.text(format!("{:LABEL$}{:>11}{:>11}{:>11}{:>11}", "", "p50", "p99", "p99.9", "max"));
     page.latency("response", &report.latency_seconds.response, totals.records_produced);
@@ -43,6 +43,10 @@ pub fn render(report: &Report, plan: &RunPlan) -> String {
     page.line("errors", &errors(report));
     if totals.records_not_sent > 0 {
         page.line("not sent", &format!("{} records due but never submitted", format_count(totals.records_not_sent)));
+    }
+    if totals.audit_lines_dropped > 0 {
+        let dropped = format_count(totals.audit_lines_dropped);
+        page.line("audit", &format!("{dropped} lines dropped: the log could not keep up"));
     }
     page.line("cpu", &cpu(report));
     let by = match report.verdict.limited_by {
@@ -202,6 +206,8 @@ mod tests {
             "errors",
             "io 3",
             "not sent",
+            "audit       4 lines dropped",
+            "limited by  the target: it took",
             "missed: p99.99<1ms",
             "data        data/ (32 MiB)",
             "verify with engine verify data/ --expect 'my report.json'",

@@ -156,6 +156,7 @@ pub fn full_run() -> Run {
         (Field::BytesProduced, 99_000),
         (Field::LogicalBytesProduced, 990_000),
         (Field::WireBytes, 100_000),
+        (Field::AuditDropped, 4),
         (Field::ErrorIo, 3),
         (Field::ErrorTimeout, 2),
     ];

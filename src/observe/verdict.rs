@@ -16,11 +16,6 @@ pub fn judge(time: &LoopTime, pacing: &Pacing, throughput: &Throughput) -> Verdi
     let target_ns = time.target_full_ns + time.kernel_ns;
     let mut evidence = Vec::new();
     let met = pacing.achieved_ratio.is_some_and(|ratio| ratio >= RATE_MET_RATIO);
-    if let (Some(target), Some(ratio)) = (pacing.target_bytes_per_second, pacing.achieved_ratio) {
-        let (target, percent) = (format_rate_short(target), percent(ratio));
-        let word = if met { "was met" } else { "was not met" };
-        evidence.push(format!("the rate of {target} {word}: {percent} of the records due were produced"));
-    }
     let limited_by = if met {
         LimitedBy::Rate
     } else if share(time.stolen_ns) >= STOLEN_SHARE_MAX {
@@ -50,6 +45,13 @@ pub fn judge(time: &LoopTime, pacing: &Pacing, throughput: &Throughput) -> Verdi
             percent(share(time.work_ns)),
             percent(share(target_ns))
         )),
+    }
+    if let (Some(target), Some(ratio)) = (pacing.target_bytes_per_second, pacing.achieved_ratio) {
+        let (target, percent) = (format_rate_short(target), percent(ratio));
+        let word = if met { "was met" } else { "was not met" };
+        let said = format!("the rate of {target} {word}: {percent} of the records due were produced");
+        // The cause goes first, and a rate that was met is its own cause.
+        evidence.insert(if met { 0 } else { evidence.len() }, said);
     }
     if limited_by != LimitedBy::Host && time.gap_max_ns > 1_000_000 {
         evidence.push(format!("the longest gap between two turns was {}", format_duration(time.gap_max_ns)));
