@@ -1,7 +1,9 @@
-//! The keyed signature of a record: SipHash-2-4 over the header up to the signature and the body digest.
+//! The keyed signature of a record: SipHash-2-4 over the header up to the signature, the body's CRC32C and the
+//! body's keyed digest.
 //!
-//! The digest is baked with the body, so the cost does not depend on the record's length. The checksum is
-//! left out because it covers the signature.
+//! The digest, SipHash-2-4 of the body with the same key, is baked with the body and travels nowhere: a reader
+//! with the key computes it anew. So the cost of signing does not depend on the record's length, and a body
+//! forged to keep its CRC32C is found. The record's checksum is left out because it covers the signature.
 //!
 //! Source: Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012).
 
@@ -12,14 +14,21 @@ use siphasher::sip::SipHasher24;
 const SIGNED_HEAD_END: usize = 48;
 const DIGEST_OFFSET: usize = 56;
 const DIGEST_END: usize = 60;
-const SIGNED_BYTES: usize = SIGNED_HEAD_END + DIGEST_END - DIGEST_OFFSET;
+const SIGNED_CRC_END: usize = SIGNED_HEAD_END + DIGEST_END - DIGEST_OFFSET;
+const SIGNED_BYTES: usize = SIGNED_CRC_END + size_of::<u64>();
+
+/// The keyed digest of everything behind the header.
+pub fn body_digest(key: &[u8; 16], body: &[u8]) -> u64 {
+    SipHasher24::new_with_key(key).hash(body)
+}
 
 /// The value of the header's signature field; `key` as in `--sign-key`.
 #[inline]
-pub fn sign(key: &[u8; 16], header: &[u8; HEADER_BYTES]) -> u64 {
+pub fn sign(key: &[u8; 16], header: &[u8; HEADER_BYTES], body_digest: u64) -> u64 {
     let mut signed = [0; SIGNED_BYTES];
     signed[..SIGNED_HEAD_END].copy_from_slice(&header[..SIGNED_HEAD_END]);
-    signed[SIGNED_HEAD_END..].copy_from_slice(&header[DIGEST_OFFSET..DIGEST_END]);
+    signed[SIGNED_HEAD_END..SIGNED_CRC_END].copy_from_slice(&header[DIGEST_OFFSET..DIGEST_END]);
+    signed[SIGNED_CRC_END..].copy_from_slice(&body_digest.to_le_bytes());
     SipHasher24::new_with_key(key).hash(&signed)
 }
 
@@ -70,11 +79,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_signature_is_siphash_of_what_it_covers(key: [u8; 16], words: [u64; 8]) {
+        fn the_signature_is_siphash_of_what_it_covers(key: [u8; 16], words: [u64; 8], digest: u64) {
             let mut header = [0; HEADER_BYTES];
             header.chunks_mut(8).zip(words).for_each(|(chunk, word)| chunk.copy_from_slice(&word.to_le_bytes()));
-            let covered = [&header[..48], &header[56..60]].concat();
-            prop_assert_eq!(sign(&key, &header), reference(&key, &covered));
+            let covered = [&header[..48], &header[56..60], &digest.to_le_bytes()].concat();
+            prop_assert_eq!(sign(&key, &header, digest), reference(&key, &covered));
         }
     }
 
@@ -98,7 +107,8 @@ mod tests {
             let mut changed = header;
             changed[at] ^= 1;
             let covered = !(48..56).contains(&at) && at < 60;
-            assert_eq!(sign(&key, &changed) != sign(&key, &header), covered, "byte {at}");
+            assert_eq!(sign(&key, &changed, 9) != sign(&key, &header, 9), covered, "byte {at}");
         }
+        assert_ne!(sign(&key, &header, 9), sign(&key, &header, 10), "the body's digest");
     }
 }

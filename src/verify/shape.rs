@@ -6,6 +6,7 @@ use crate::base::limits;
 use crate::record::{CRC_OFFSET, FLAG_SIGNED, HEADER_BYTES, Header, MAGIC, STAMP_END};
 use crate::wire::crc32c;
 use siphasher::sip::SipHasher24;
+use std::hash::Hasher;
 use std::io;
 
 /// One producer of one run.
@@ -98,15 +99,24 @@ impl HeaderShape {
         }
     }
 
-    fn signature_flaw(&self, header: &Header, head: &[u8; HEADER_BYTES]) -> Option<Flaw> {
-        let signer = self.signer?;
+    /// What is signed: see `payload::sign`.
+    fn signature_flaw(
+        &self,
+        window: &mut Window<'_>,
+        header: &Header,
+        head: &[u8; HEADER_BYTES],
+    ) -> io::Result<Option<Flaw>> {
+        let Some(signer) = self.signer else { return Ok(None) };
         if header.flags & FLAG_SIGNED == 0 {
-            return Some(Flaw::Unsigned);
+            return Ok(Some(Flaw::Unsigned));
         }
-        let mut signed = [0; 52];
+        let mut body = signer;
+        window.visit(HEADER_BYTES, header.record_length as usize, |bytes| body.write(bytes))?;
+        let mut signed = [0; 60];
         signed[..48].copy_from_slice(&head[..48]);
-        signed[48..].copy_from_slice(&head[STAMP_END..CRC_OFFSET]);
-        (signer.hash(&signed) != header.signature).then_some(Flaw::Signature)
+        signed[48..52].copy_from_slice(&head[STAMP_END..CRC_OFFSET]);
+        signed[52..].copy_from_slice(&body.finish().to_le_bytes());
+        Ok((signer.hash(&signed) != header.signature).then_some(Flaw::Signature))
     }
 }
 
@@ -133,7 +143,7 @@ impl Shape for HeaderShape {
         let mut unsealed = head;
         unsealed[CRC_OFFSET..].fill(0);
         if window.checksum(crc32c::checksum(&unsealed), HEADER_BYTES, length)? == header.crc32c {
-            return Ok(match self.signature_flaw(&header, &head) {
+            return Ok(match self.signature_flaw(window, &header, &head)? {
                 None => Probe::Record(claim),
                 Some(flaw) => Probe::Flawed(claim, flaw),
             });

@@ -109,18 +109,22 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// The CRC32C of `from..to` (counted from the window's start, all of which exists), continuing `crc`. What does
-    /// not fit the buffer of a file is read past it, so that long records need no more memory than short ones.
+    /// The CRC32C of `from..to` (counted from the window's start, all of which exists), continuing `crc`.
     pub fn checksum(&mut self, crc: u32, from: usize, to: usize) -> io::Result<u32> {
+        let mut crc = crc;
+        self.visit(from, to, |bytes| crc = crc32c::append(crc, bytes))?;
+        Ok(crc)
+    }
+
+    /// Shows all bytes of `from..to`, in order. What does not fit the buffer of a file is read past it, so that
+    /// long records need no more memory than short ones.
+    pub fn visit(&mut self, from: usize, to: usize, mut see: impl FnMut(&[u8])) -> io::Result<()> {
         if to <= self.buffer.len() || matches!(self.input, Input::Pipe(_)) {
             let bytes = self.ensure(to)?;
-            return match bytes.get(from..to) {
-                Some(covered) => Ok(crc32c::append(crc, covered)),
-                None => Err(io::ErrorKind::UnexpectedEof.into()),
-            };
+            see(bytes.get(from..to).ok_or(io::ErrorKind::UnexpectedEof)?);
+            return Ok(());
         }
         let Input::File { file, .. } = &self.input else { return Err(io::ErrorKind::Unsupported.into()) };
-        let mut crc = crc;
         let mut at = self.offset + from as u64;
         let end = self.offset + to as u64;
         let mut scratch = vec![0; WINDOW_BYTES];
@@ -130,10 +134,10 @@ impl<'a> Window<'a> {
             if got == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            crc = crc32c::append(crc, &scratch[..got]);
+            see(&scratch[..got]);
             at += got as u64;
         }
-        Ok(crc)
+        Ok(())
     }
 
     /// Up to `out.len()` bytes that lie `ahead` of the window's start; how many there were.
