@@ -120,8 +120,10 @@ impl<'a> Window<'a> {
             };
         }
         let Input::File { file, .. } = &self.input else { return Err(io::ErrorKind::Unsupported.into()) };
-        let mut crc = crc;
-        let mut at = self.offset + from as u64;
+        let buffered = self.bytes();
+        let here = buffered.len().min(to);
+        let mut crc = crc32c::append(crc, buffered.get(from..here).unwrap_or_default());
+        let mut at = self.offset + from.max(here) as u64;
         let end = self.offset + to as u64;
         let mut scratch = vec![0; WINDOW_BYTES];
         while at < end {
