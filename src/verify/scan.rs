@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io;
 
 /// A scan stops early once it has so much to tell, so that its memory is bounded whatever the bytes are.
-pub const EVENTS_MAX: usize = 1 << 17;
+pub const EVENTS_MAX: usize = 1 << 15;
 /// Producers that a scan follows at once.
 const OPEN_RUNS_MAX: usize = 1 << 16;
 
@@ -124,8 +124,7 @@ impl<'a> Scanner<'a> {
             }
             Probe::Flawed(claim, flaw) => {
                 let length = claim.length as usize;
-                let after = claim.sequence.checked_add(1);
-                if flaw.keeps_extent() || self.shape.follows(window, length, after)? {
+                if self.shape.extent_holds(window, &claim, flaw)? {
                     self.flush();
                     self.events.push(Event::Flawed { start: window.offset(), claim, flaw });
                     window.skip(length);

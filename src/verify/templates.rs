@@ -183,9 +183,12 @@ impl Shape for SlotsShape {
         Ok(Probe::No(None))
     }
 
-    fn follows(&self, window: &mut Window<'_>, ahead: usize, _next: Option<u64>) -> io::Result<bool> {
+    fn extent_holds(&self, window: &mut Window<'_>, claim: &Claim, flaw: Flaw) -> io::Result<bool> {
+        if flaw.keeps_extent() {
+            return Ok(true);
+        }
         let mut bytes = vec![0; self.lead_bytes.max(ZEROS_BYTES)];
-        let got = window.peek(ahead, &mut bytes)?;
+        let got = window.peek(claim.length as usize, &mut bytes)?;
         Ok(self.plausible(&bytes[..got]) || bytes[..got.min(ZEROS_BYTES)].iter().all(|byte| *byte == 0))
     }
 

@@ -93,3 +93,23 @@ fn unconfirmed_records_are_explained() {
     let findings = Store::new(&holes.concat(), Some(&facts)).verify();
     assert_eq!(only(&findings, Kind::Corrupt).first_sequence, Some(14));
 }
+
+#[test]
+fn more_oddities_than_can_wait_are_lumped_and_still_judged() {
+    let mut facts = manifest(Layout::Append, 0, 0, 0);
+    (facts.complete, facts.in_flight_bytes_max) = (false, 1 << 30);
+    let mut data: Vec<Vec<u8>> = (0..20_000).map(|at| record_of("run", 0, at, 80)).collect();
+    for flipped in data.iter_mut().skip(1).step_by(2).take(9_900) {
+        flipped[70] ^= 1;
+    }
+    for foreign in (0..7_000).map(|at| record_of("old run", 0, at * 2, 64)) {
+        data.push(foreign);
+    }
+    let store = Store::new(&data.concat(), Some(&facts));
+    assert_clean(&store.verify(), 10_100 + 7_000);
+    facts.in_flight_bytes_max = 800;
+    facts.write(&store.path("payloads.0.json")).unwrap();
+    let findings = store.verify();
+    assert_eq!(findings.count(Kind::Corrupt).findings, 9_900);
+    assert_eq!(findings.count(Kind::Foreign).findings, 0);
+}
