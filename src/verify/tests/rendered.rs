@@ -93,3 +93,30 @@ fn bytes_without_facts_are_only_measured() {
     let findings = Store::new(&[3; 480], Some(&facts)).verify();
     assert_eq!(only(&findings, Kind::Truncated).byte, Some(480));
 }
+
+#[test]
+fn repeated_slots_have_to_agree() {
+    let slots = vec![
+        slot(Fact::Sequence, 0, 4, false),
+        slot(Fact::Crc32c, 5, 10, false),
+        slot(Fact::Sequence, 16, 4, false),
+        slot(Fact::Crc32c, 21, 12, true),
+    ];
+    let record = |sequence: u64, again: u64| {
+        let zeros = "0".repeat(12);
+        let crc = crc32c::checksum(format!("{sequence:<4} {:.10} {again:<4} {zeros}", zeros).as_bytes());
+        let quoted = format!("\"{crc}\"");
+        format!("{sequence:<4} {crc:<10} {again:<4} {quoted:<12}").into_bytes()
+    };
+    let shape = TemplateShape { name: "twice.txt".to_owned(), length_bytes: 33, fits: false, slots };
+    let mut facts = manifest(Layout::Append, 33 * 5, 0, 5);
+    facts.records = RecordFormat::Slots { templates: vec![shape] };
+    let check = |parts: Vec<Vec<u8>>| Store::new(&parts.concat(), Some(&facts)).verify();
+    assert_clean(&check((0..5).map(|at| record(at, at)).collect()), 5);
+    let findings = check((0..5).map(|at| record(at, at.min(3))).collect());
+    assert_eq!(only(&findings, Kind::Corrupt).first_sequence, Some(4));
+    let mut second = record(1, 1);
+    second[22] = if second[22] == b'1' { b'2' } else { b'1' };
+    let findings = check(vec![record(0, 0), second, record(2, 2), record(3, 3), record(4, 4)]);
+    assert_eq!(only(&findings, Kind::Corrupt).first_sequence, Some(1));
+}
