@@ -174,10 +174,14 @@ impl Shape for HeaderShape {
         let mut unsealed = head;
         unsealed[CRC_OFFSET..].fill(0);
         if window.checksum(crc32c::checksum(&unsealed), HEADER_BYTES, length)? == header.crc32c {
-            return Ok(match self.signature_flaw(&header, &head) {
-                None => Probe::Record(claim),
-                Some(flaw) => Probe::Flawed(claim, flaw),
-            });
+            let flaw = match self.signature_flaw(&header, &head) {
+                // What is signed is the digest, so that the body has to agree with it.
+                None if self.signer.is_some() && window.checksum(0, HEADER_BYTES, length)? != header.body_crc32c => {
+                    Some(Flaw::Signature)
+                }
+                flaw => flaw,
+            };
+            return Ok(flaw.map_or(Probe::Record(claim), |flaw| Probe::Flawed(claim, flaw)));
         }
         let body_holds = window.checksum(0, HEADER_BYTES, length)? == header.body_crc32c;
         Ok(Probe::Flawed(claim, if body_holds { Flaw::Header } else { Flaw::Body }))

@@ -343,6 +343,17 @@ fn signatures_are_checked_with_their_key() {
     let findings = with(Some(SIGN_KEY));
     assert_eq!(only(&findings, Kind::Forged).first_sequence, Some(2));
     assert_eq!(kinds(&findings), [Kind::Forged]);
+
+    // Another body and a checksum that fits it, under the old signature.
+    let mut forged = signed;
+    let mut header = Header::decode(&forged[3]).unwrap();
+    forged[3][80] ^= 1;
+    header.crc32c = 0;
+    header.crc32c = crc32c::append(crc32c::checksum(&header.encode()), &forged[3][HEADER_BYTES..]);
+    forged[3][..HEADER_BYTES].copy_from_slice(&header.encode());
+    store.add("payloads.0.bin", &forged.concat());
+    assert_clean(&with(None), 5);
+    assert_eq!(only(&with(Some(SIGN_KEY)), Kind::Forged).first_sequence, Some(3));
 }
 
 #[test]
