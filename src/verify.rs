@@ -19,13 +19,16 @@ mod stream;
 mod templates;
 pub mod window;
 
+#[cfg(test)]
+mod tests;
+
 use crate::base::fatal::{Exit, Fatal};
 use crate::manifest::{Layout, Manifest, RecordFormat};
 use crate::record;
 use expect::Expected;
 use findings::{Finding, Findings, Kind};
 use intervals::Place;
-use ledger::Ledger;
+use ledger::{Ledger, Unit};
 use parallel::{Delivery, FileScan};
 use ring::{RingEvents, RingFacts};
 use shape::{HeaderShape, Key, Shape};
@@ -82,6 +85,14 @@ pub fn verify(args: &VerifyArgs) -> Result<Findings, Fatal> {
         _ => "all sources".to_owned(),
     };
     Ok(session.finish(&label, started))
+}
+
+/// Verifies a stream of records with headers, read once from its start: a pipe, or bytes in memory.
+pub fn verify_reader(reader: &mut dyn Read, label: &str, args: &VerifyArgs) -> Result<Findings, Fatal> {
+    let started = Instant::now();
+    let mut session = Session::new(args)?;
+    read_pipe(reader, &HeaderShape::new(args.sign_key), label.to_owned(), &mut session.ledger)?;
+    Ok(session.finish(label, started))
 }
 
 struct Session<'a> {
@@ -183,6 +194,8 @@ impl<'a> Session<'a> {
         }
         if manifest.complete {
             rules.stale_below = manifest.first_sequence;
+        } else {
+            rules.began_at = Some(manifest.first_sequence);
         }
         self.append(stream, rules, &*shape, manifest.complete)
     }
@@ -229,7 +242,7 @@ impl<'a> Session<'a> {
     fn append(&mut self, stream: &DataStream, rules: Rules, shape: &dyn Shape, exact: bool) -> Result<(), Fatal> {
         let ends = scan_ends(stream);
         let names: Vec<u32> =
-            stream.files.iter().map(|file| self.ledger.name(file.path.display().to_string())).collect();
+            stream.files.iter().map(|file| self.ledger.name(file.path.display().to_string(), Unit::Bytes)).collect();
         let scans = file_scans(stream, &ends, shape);
         self.ledger.findings.bytes += ends.iter().sum::<u64>();
         let mut fold = StreamFold::new(&mut self.ledger, rules);
@@ -254,7 +267,7 @@ impl<'a> Session<'a> {
         let ends = scan_ends(stream);
         let scans = file_scans(stream, &ends, shape);
         self.ledger.findings.bytes += ends.iter().sum::<u64>();
-        let source = self.ledger.name(stream.label.clone());
+        let source = self.ledger.name(stream.label.clone(), Unit::Bytes);
         let mut events = RingEvents::default();
         parallel::scan_files(&scans, self.threads, parallel::CHUNK_BYTES, &mut |_, what| {
             if let Delivery::Event(event) = what {
@@ -299,7 +312,7 @@ fn file_scans<'s>(stream: &DataStream, ends: &[u64], shape: &'s dyn Shape) -> Ve
 
 /// Reads a stream that can be read only once.
 fn read_pipe(reader: &mut dyn Read, shape: &dyn Shape, label: String, ledger: &mut Ledger) -> Result<(), Fatal> {
-    let source = ledger.name(label.clone());
+    let source = ledger.name(label.clone(), Unit::Bytes);
     ledger.findings.sources += 1;
     let mut window = window::Window::pipe(reader);
     let mut synced = true;

@@ -9,8 +9,8 @@ use std::fmt::Write;
 pub const LISTED_PER_KIND_MAX: usize = 100;
 /// Lines of explanation that are kept; the rest is counted.
 pub const EXPLAINED_MAX: usize = 200;
-/// Lines of damage in the summary for people; the JSON has more.
-const SUMMARY_LINES_MAX: usize = 40;
+/// Lines for each kind of damage in the summary for people; the JSON has more.
+const SUMMARY_LINES_PER_KIND: usize = 8;
 const SUMMARY_EXPLAINED_MAX: usize = 12;
 
 /// A kind of damage.
@@ -297,11 +297,14 @@ impl Findings {
             let size = format_size(self.bytes_unverifiable);
             let _ = writeln!(out, "  length only: {size} carry no facts (--annotate off), so nothing can be proved");
         }
-        for finding in self.damage.iter().take(SUMMARY_LINES_MAX) {
-            finding.write_line(&mut out);
+        let mut more: u64 = self.by_kind.iter().map(|count| count.findings).sum();
+        for kind in Kind::ALL {
+            let of_kind = self.damage.iter().filter(|finding| finding.kind == kind);
+            for finding in of_kind.take(SUMMARY_LINES_PER_KIND) {
+                finding.write_line(&mut out);
+                more -= 1;
+            }
         }
-        let total: u64 = self.by_kind.iter().map(|count| count.findings).sum();
-        let more = total.saturating_sub(SUMMARY_LINES_MAX as u64);
         if more > 0 {
             let _ =
                 writeln!(out, "  and {} more (--json lists up to {LISTED_PER_KIND_MAX} of a kind)", format_count(more));

@@ -3,7 +3,7 @@
 
 use super::findings::{Finding, Kind};
 use super::intervals::Place;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Unit};
 use super::shape::Key;
 use crate::base::fatal::{Exit, Fatal};
 use crate::record;
@@ -139,13 +139,13 @@ pub fn run_of(text: &str, expected: &BTreeSet<u64>) -> u64 {
 
 /// Reads a whole list into the ledger.
 pub fn read(reader: &mut dyn BufRead, name: &str, expected: &BTreeSet<u64>, ledger: &mut Ledger) -> Result<(), Fatal> {
-    let source = ledger.name(name);
-    ledger.by_line = true;
+    let source = ledger.name(name, Unit::Lines);
     ledger.findings.sources += 1;
     let mut columns = Columns::default();
     let mut known_run: Option<(String, u64)> = None;
     let mut line = Vec::new();
     let mut number = 0u64;
+    let mut checksums = false;
     loop {
         line.clear();
         let got = reader.take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
@@ -154,6 +154,11 @@ pub fn read(reader: &mut dyn BufRead, name: &str, expected: &BTreeSet<u64>, ledg
                 .mend("check the file, then verify again")
         })?;
         if got == 0 {
+            if checksums {
+                ledger
+                    .findings
+                    .explain(format!("{name}: crc32c was not checked, for there are no bytes to hold it against"));
+            }
             return Ok(());
         }
         number += 1;
@@ -173,7 +178,10 @@ pub fn read(reader: &mut dyn BufRead, name: &str, expected: &BTreeSet<u64>, ledg
             columns = named;
         } else if !text.is_empty() {
             match parse_line(text, &columns) {
-                Ok(id) => enter(ledger, &id, expected, &mut known_run, place),
+                Ok(id) => {
+                    checksums |= id.crc32c.is_some();
+                    enter(ledger, &id, expected, &mut known_run, place);
+                }
                 Err(why) => malformed(ledger, place, &why),
             }
         }

@@ -33,13 +33,18 @@ pub struct Relation {
     pub late: Vec<(u64, u64)>,
 }
 
+/// What the offsets of a source count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Bytes,
+    Lines,
+}
+
 pub struct Ledger {
     pub tracks: HashMap<Key, Track>,
     pub findings: Findings,
     /// Names of the sources, by `Place::source`.
-    pub names: Vec<String>,
-    /// Places are lines, not bytes.
-    pub by_line: bool,
+    names: Vec<(String, Unit)>,
     pub expected: HashMap<Key, Expected>,
     spans: usize,
     spans_max: usize,
@@ -54,7 +59,6 @@ impl Ledger {
             tracks: HashMap::new(),
             findings: Findings::default(),
             names: Vec::new(),
-            by_line: false,
             expected,
             spans: 0,
             spans_max: SPANS_MAX,
@@ -69,14 +73,17 @@ impl Ledger {
         self
     }
 
-    pub fn name(&mut self, source: impl Into<String>) -> u32 {
-        self.names.push(source.into());
+    pub fn name(&mut self, source: impl Into<String>, unit: Unit) -> u32 {
+        self.names.push((source.into(), unit));
         (self.names.len() - 1) as u32
     }
 
     pub fn locate(&self, finding: Finding, place: Place) -> Finding {
-        let Some(name) = self.names.get(place.source as usize) else { return finding };
-        if self.by_line { finding.at_line(name, place.offset) } else { finding.at_byte(name, place.offset) }
+        match self.names.get(place.source as usize) {
+            Some((name, Unit::Bytes)) => finding.at_byte(name, place.offset),
+            Some((name, Unit::Lines)) => finding.at_line(name, place.offset),
+            None => finding,
+        }
     }
 
     /// The track of a producer; `None` once there are too many.

@@ -15,7 +15,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 /// Large enough that a chunk's overhead vanishes, small enough that the results of one fit memory.
 pub const CHUNK_BYTES: u64 = 16 << 20;
 /// Chunks scanned ahead of the one that is taken, for each thread.
-const AHEAD_PER_THREAD: usize = 4;
+const AHEAD_PER_THREAD: usize = 2;
 
 /// One file to scan from its start to `end`.
 pub struct FileScan<'a> {

@@ -67,7 +67,7 @@ impl RingEvents {
             Some(next) if gone_round => next.saturating_sub(lap).max(facts.first_sequence),
             _ => facts.first_sequence,
         };
-        rules.lap_records = Some(lap);
+        (rules.lap_records, rules.gone_round) = (Some(lap), gone_round);
         let seam = if gone_round { self.seam(facts.key, lap, newest) } else { 0 };
         let mut fold = StreamFold::new(ledger, rules);
         let (before, after): (Vec<Event>, Vec<Event>) = self.events.into_iter().partition(|at| at.start() < seam);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io;
 
 /// A scan stops early once it has so much to tell, so that its memory is bounded whatever the bytes are.
-pub const EVENTS_MAX: usize = 1 << 17;
+pub const EVENTS_MAX: usize = 1 << 15;
 /// Producers that a scan follows at once.
 const OPEN_RUNS_MAX: usize = 1 << 16;
 
@@ -124,8 +124,8 @@ impl<'a> Scanner<'a> {
             }
             Probe::Flawed(claim, flaw) => {
                 let length = claim.length as usize;
-                let after = claim.sequence.checked_add(1);
-                if flaw.keeps_extent() || self.shape.follows(window, length, after)? {
+                if self.shape.extent_holds(window, &claim, flaw)? {
+                    self.flush();
                     self.events.push(Event::Flawed { start: window.offset(), claim, flaw });
                     window.skip(length);
                     self.next = self.next.and_then(|at| at.checked_add(1));
@@ -136,6 +136,7 @@ impl<'a> Scanner<'a> {
             Probe::No(claim) => claim,
         };
         self.synced = false;
+        self.flush();
         let start = window.offset();
         let zeros = window.bytes().first() == Some(&0);
         self.junk = Some(Junk { start, end: start, zeros, claim });
@@ -220,8 +221,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Ends all runs, so that none reaches over damage.
+    fn flush(&mut self) {
+        self.events
+            .extend(self.current.take().into_iter().chain(self.others.drain().map(|(_, run)| run)).map(Event::Run));
+    }
+
     fn into_events(mut self) -> Vec<Event> {
-        self.events.extend(self.current.into_iter().chain(self.others.into_values()).map(Event::Run));
+        self.flush();
         self.events.sort_by_key(Event::start);
         self.events
     }

@@ -9,6 +9,9 @@ use siphasher::sip::SipHasher24;
 use std::hash::Hasher;
 use std::io;
 
+/// Searched at once where a record's length is in doubt.
+const SEARCH_BYTES: usize = 64 << 10;
+
 /// One producer of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -72,9 +75,9 @@ pub trait Shape: Sync {
     /// Looks at the window's start. `next` is the record number that order lets expect.
     fn probe(&self, window: &mut Window<'_>, next: Option<u64>) -> io::Result<Probe>;
 
-    /// Whether another record (good or bad), zeros or the end comes `ahead`: then the flawed one before it most
-    /// likely had the right length.
-    fn follows(&self, window: &mut Window<'_>, ahead: usize, next: Option<u64>) -> io::Result<bool>;
+    /// Whether the flawed record at the window's start most likely has the length that it claims, so that reading
+    /// can go on behind it.
+    fn extent_holds(&self, window: &mut Window<'_>, claim: &Claim, flaw: Flaw) -> io::Result<bool>;
 
     /// The first place in `bytes` where a record may start. Fewer than [`Self::lead_bytes`] may be left unsearched
     /// at the end.
@@ -120,6 +123,44 @@ impl HeaderShape {
     }
 }
 
+impl HeaderShape {
+    /// Whether an intact record of the same run starts within the claimed extent: then it is the length that is
+    /// damaged. (Records of other runs may well be payload.)
+    fn hides_a_sibling(&self, window: &mut Window<'_>, run: u64, length: usize) -> io::Result<bool> {
+        let mut block = vec![0; SEARCH_BYTES.min(length)];
+        let mut at = 1;
+        while at < length {
+            let got = window.peek(at, &mut block)?.min(length - at);
+            if got == 0 {
+                return Ok(false);
+            }
+            for found in self.finder.find_iter(&block[..got]) {
+                if self.is_intact_at(window, run, at + found)? {
+                    return Ok(true);
+                }
+            }
+            // The magic may lie across two blocks.
+            at += if got < block.len() { got } else { got + 1 - MAGIC.len() };
+        }
+        Ok(false)
+    }
+
+    fn is_intact_at(&self, window: &mut Window<'_>, run: u64, ahead: usize) -> io::Result<bool> {
+        let mut head = [0; HEADER_BYTES];
+        if window.peek(ahead, &mut head)? < HEADER_BYTES {
+            return Ok(false);
+        }
+        let Some(header) = Header::decode(&head) else { return Ok(false) };
+        let end = ahead + header.record_length as usize;
+        let possible = header.run_id == run && u64::from(header.record_length) <= limits::RECORD_BYTES_MAX;
+        if !possible || !window.holds(end)? {
+            return Ok(false);
+        }
+        head[CRC_OFFSET..].fill(0);
+        Ok(window.checksum(crc32c::checksum(&head), ahead + HEADER_BYTES, end)? == header.crc32c)
+    }
+}
+
 fn claim_of(header: &Header) -> Claim {
     Claim {
         key: Key { run: header.run_id, producer: header.producer_id },
@@ -143,19 +184,29 @@ impl Shape for HeaderShape {
         let mut unsealed = head;
         unsealed[CRC_OFFSET..].fill(0);
         if window.checksum(crc32c::checksum(&unsealed), HEADER_BYTES, length)? == header.crc32c {
-            return Ok(match self.signature_flaw(window, &header, &head)? {
-                None => Probe::Record(claim),
-                Some(flaw) => Probe::Flawed(claim, flaw),
-            });
+            // The body has to agree with the CRC32C that is signed, too.
+            let flaw = match self.signature_flaw(window, &header, &head)? {
+                None if self.signer.is_some() && window.checksum(0, HEADER_BYTES, length)? != header.body_crc32c => {
+                    Some(Flaw::Signature)
+                }
+                flaw => flaw,
+            };
+            return Ok(flaw.map_or(Probe::Record(claim), |flaw| Probe::Flawed(claim, flaw)));
         }
         let body_holds = window.checksum(0, HEADER_BYTES, length)? == header.body_crc32c;
         Ok(Probe::Flawed(claim, if body_holds { Flaw::Header } else { Flaw::Body }))
     }
 
-    fn follows(&self, window: &mut Window<'_>, ahead: usize, _next: Option<u64>) -> io::Result<bool> {
+    fn extent_holds(&self, window: &mut Window<'_>, claim: &Claim, flaw: Flaw) -> io::Result<bool> {
+        // A body that agrees with its digest ends where the header says.
+        if flaw == Flaw::Header || flaw.keeps_extent() {
+            return Ok(true);
+        }
+        let length = claim.length as usize;
         let mut head = [0; HEADER_BYTES];
-        let got = window.peek(ahead, &mut head)?;
-        Ok(Header::decode(&head[..got]).is_some() || head[..got].iter().all(|byte| *byte == 0))
+        let got = window.peek(length, &mut head)?;
+        let follows = Header::decode(&head[..got]).is_some() || head[..got].iter().all(|byte| *byte == 0);
+        Ok(follows && !self.hides_a_sibling(window, claim.key.run, length)?)
     }
 
     fn candidate(&self, bytes: &[u8]) -> Option<usize> {

@@ -22,6 +22,10 @@ pub struct Rules {
     pub unfinished_bytes: Option<u64>,
     /// A preallocated ring, and how many records it holds.
     pub lap_records: Option<u64>,
+    /// The ring has gone round: after its newest record an older lap goes on.
+    pub gone_round: bool,
+    /// Where the sequences of a killed run that appended began; older files may have been let go of since.
+    pub began_at: Option<u64>,
     /// Lower sequences ought to have been overwritten.
     pub stale_below: u64,
     /// Submitted but not confirmed: inclusive, sorted.
@@ -264,7 +268,7 @@ impl<'a> StreamFold<'a> {
     /// Whether a kill may have left this position unfinished.
     fn is_unfinished(&self, position: u64) -> bool {
         self.rules.unfinished_bytes.is_some_and(|bytes| {
-            position.saturating_add(bytes) >= self.data_end || (self.rules.lap_records.is_some() && position < bytes)
+            position.saturating_add(bytes) >= self.data_end || (self.rules.gone_round && position < bytes)
         })
     }
 
@@ -341,7 +345,17 @@ impl<'a> StreamFold<'a> {
             },
             _ => return,
         };
-        for hole in track.seen.holes(range.0, range.1) {
+        let holes = track.seen.holes(range.0, range.1);
+        if let (Some(began), Some(first)) = (self.rules.began_at, first_seen)
+            && began < first
+        {
+            let line = format!(
+                "{}: starts at sequence {first}; only --expect can prove that no more was to be kept",
+                self.rules.label
+            );
+            self.ledger.findings.explain(line);
+        }
+        for hole in holes {
             let parts = subtract(hole.first, hole.last, &self.rules.missing);
             let left: u64 = parts.iter().map(|(from, to)| to - from + 1).sum();
             let unconfirmed = (hole.last - hole.first + 1).saturating_sub(left);

@@ -75,7 +75,7 @@ impl SlotsShape {
         let number = sequence.or(expected);
         let Some(number) = number else { return Ok(Fit::Not) };
         let mut claim = Claim { key: self.key, sequence: number, length: shape.length_bytes };
-        let slots_hold = sequence.is_some() && self.identify(shape, bytes, &mut claim.key) && crc_holds(shape, bytes);
+        let slots_hold = sequence.is_some() && self.identify(shape, bytes, &mut claim) && crc_holds(shape, bytes);
         Ok(if !slots_hold {
             Fit::Unsound(claim, Flaw::Slots)
         } else if let Some(flaw) = shape.fits.then(|| fits::flaw(bytes)).flatten() {
@@ -85,8 +85,9 @@ impl SlotsShape {
         })
     }
 
-    /// Reads run and producer into `key`; false where a slot cannot be read.
-    fn identify(&self, shape: &TemplateShape, bytes: &[u8], key: &mut Key) -> bool {
+    /// Reads run and producer into `claim`; false where a slot cannot be read or two of them disagree.
+    fn identify(&self, shape: &TemplateShape, bytes: &[u8], claim: &mut Claim) -> bool {
+        let key = &mut claim.key;
         for slot in &shape.slots {
             let Some(text) = slot_text(slot, bytes) else { return false };
             match slot.fact {
@@ -96,6 +97,7 @@ impl SlotsShape {
                     Ok(id) => key.producer = id,
                     Err(_) => return false,
                 },
+                Fact::Sequence if text.parse() != Ok(claim.sequence) => return false,
                 Fact::TimestampNs | Fact::Weight if text.parse::<u64>().is_err() => return false,
                 Fact::Timestamp if text.parse::<jiff::Timestamp>().is_err() => return false,
                 Fact::FitsDate if text.parse::<jiff::civil::DateTime>().is_err() => return false,
@@ -135,17 +137,26 @@ fn slot_text<'a>(slot: &Slot, bytes: &'a [u8]) -> Option<&'a str> {
     padding.bytes().all(|byte| byte == b' ').then(|| value.trim_end_matches(' '))
 }
 
-/// Whether the record has no CRC32C slot, or a right one.
+/// Whether every CRC32C slot holds the checksum of the record with all of them as ASCII zeros.
 fn crc_holds(shape: &TemplateShape, bytes: &[u8]) -> bool {
-    let Some(slot) = shape.slots.iter().find(|slot| slot.fact == Fact::Crc32c) else { return true };
-    let Some(claimed) = slot_text(slot, bytes).and_then(|text| text.parse::<u32>().ok()) else { return false };
-    let (from, to) = (slot.offset as usize, slot.offset as usize + slot.width as usize);
-    let mut crc = crc32c::checksum(&bytes[..from]);
     const ZEROS: [u8; 64] = [b'0'; 64];
-    for at in (from..to).step_by(ZEROS.len()) {
-        crc = crc32c::append(crc, &ZEROS[..ZEROS.len().min(to - at)]);
+    let mut slots: Vec<&Slot> = shape.slots.iter().filter(|slot| slot.fact == Fact::Crc32c).collect();
+    if slots.is_empty() {
+        return true;
     }
-    crc32c::append(crc, &bytes[to..]) == claimed
+    slots.sort_unstable_by_key(|slot| slot.offset);
+    let (mut crc, mut at) = (0, 0);
+    for slot in &slots {
+        let (from, to) = (slot.offset as usize, slot.offset as usize + slot.width as usize);
+        let Some(between) = bytes.get(at..from) else { return false };
+        crc = crc32c::append(crc, between);
+        for zeros in (from..to).step_by(ZEROS.len()) {
+            crc = crc32c::append(crc, &ZEROS[..ZEROS.len().min(to - zeros)]);
+        }
+        at = to;
+    }
+    crc = crc32c::append(crc, &bytes[at..]);
+    slots.iter().all(|slot| slot_text(slot, bytes).and_then(|text| text.parse().ok()) == Some(crc))
 }
 
 impl Shape for SlotsShape {
@@ -183,9 +194,12 @@ impl Shape for SlotsShape {
         Ok(Probe::No(None))
     }
 
-    fn follows(&self, window: &mut Window<'_>, ahead: usize, _next: Option<u64>) -> io::Result<bool> {
+    fn extent_holds(&self, window: &mut Window<'_>, claim: &Claim, flaw: Flaw) -> io::Result<bool> {
+        if flaw.keeps_extent() {
+            return Ok(true);
+        }
         let mut bytes = vec![0; self.lead_bytes.max(ZEROS_BYTES)];
-        let got = window.peek(ahead, &mut bytes)?;
+        let got = window.peek(claim.length as usize, &mut bytes)?;
         Ok(self.plausible(&bytes[..got]) || bytes[..got.min(ZEROS_BYTES)].iter().all(|byte| *byte == 0))
     }
 

@@ -125,7 +125,9 @@ impl<'a> Window<'a> {
             return Ok(());
         }
         let Input::File { file, .. } = &self.input else { return Err(io::ErrorKind::Unsupported.into()) };
-        let mut at = self.offset + from as u64;
+        let here = self.bytes().len().min(to);
+        see(self.bytes().get(from..here).unwrap_or_default());
+        let mut at = self.offset + from.max(here) as u64;
         let end = self.offset + to as u64;
         let mut scratch = vec![0; WINDOW_BYTES];
         while at < end {

@@ -1,0 +1,153 @@
+//! Preallocated rings: laps, seams, damage and what a kill leaves.
+
+use super::*;
+
+/// A ring of 20 records after so many were written, and its offsets.
+fn ring_data(written: u64, before: Option<&str>) -> (Vec<Vec<u8>>, Vec<u64>) {
+    let lengths: Vec<usize> = (0..20).map(length_of).collect();
+    let slots = (0..20u64)
+        .map(|slot| {
+            let lap = (written + 19 - slot) / 20;
+            match (lap, before) {
+                (0, Some(run)) => record_of(run, 0, slot, lengths[slot as usize]),
+                (0, None) => vec![0; lengths[slot as usize]],
+                _ => record_of("run", 0, (lap - 1) * 20 + slot, lengths[slot as usize]),
+            }
+        })
+        .collect();
+    let offsets = (0..=20).map(|slot| lengths[..slot].iter().sum::<usize>() as u64).collect();
+    (slots, offsets)
+}
+
+fn ring_manifest(written: u64, complete: bool, offsets: &[u64]) -> Manifest {
+    let lap_bytes = offsets[20];
+    let layout = Layout::Ring { capacity_bytes: lap_bytes + 100, lap_bytes, lap_records: 20 };
+    let length = if written >= 20 { lap_bytes } else { offsets[written as usize] };
+    let mut facts = manifest(layout, length, written.saturating_sub(20), written);
+    if !complete {
+        (facts.complete, facts.first_sequence, facts.next_sequence, facts.length_bytes) = (false, 0, 0, 0);
+        facts.in_flight_bytes_max = 500;
+    }
+    facts
+}
+
+fn ring(slots: &[Vec<u8>], facts: &Manifest) -> Findings {
+    Store::new(&[slots.concat(), vec![0; 100]].concat(), Some(facts)).verify()
+}
+
+#[test]
+fn rings_hold_their_last_sequences_and_one_seam() {
+    for written in [1, 19, 20, 21, 39, 40, 47, 60, 1003] {
+        for complete in [true, false] {
+            let (slots, offsets) = ring_data(written, None);
+            assert_clean(&ring(&slots, &ring_manifest(written, complete, &offsets)), written.min(20));
+        }
+    }
+}
+
+#[test]
+fn rings_reused_by_a_shorter_run_explain_what_is_left_of_the_old_one() {
+    for complete in [true, false] {
+        let (slots, offsets) = ring_data(12, Some("old run"));
+        let findings = ring(&slots, &ring_manifest(12, complete, &offsets));
+        assert_clean(&findings, if complete { 12 } else { 20 });
+        assert!(findings.summary().contains("left from before"), "{}", findings.summary());
+    }
+    let (mut slots, offsets) = ring_data(12, Some("old run"));
+    slots[5] = record_of("old run", 0, 5, slots[5].len());
+    for complete in [true, false] {
+        let findings = ring(&slots, &ring_manifest(12, complete, &offsets));
+        assert_eq!(kinds(&findings), [Kind::Gap, Kind::Foreign], "{}", findings.summary());
+    }
+}
+
+#[test]
+fn damage_in_rings_is_named() {
+    let (sound, offsets) = ring_data(1047, None);
+    let facts = ring_manifest(1047, true, &offsets);
+    // Slot 3 holds sequence 1043, slot 12 holds 1032.
+    let mut stale = sound.clone();
+    stale[3] = record_of("run", 0, 1023, stale[3].len());
+    let findings = ring(&stale, &facts);
+    assert_eq!(only(&findings, Kind::Stale).first_sequence, Some(1023));
+    assert_eq!(
+        (only(&findings, Kind::Gap).first_sequence, only(&findings, Kind::Stale).byte),
+        (Some(1043), Some(offsets[3]))
+    );
+
+    let mut flipped = sound.clone();
+    flipped[12][65] ^= 1;
+    let findings = ring(&flipped, &facts);
+    let corrupt = only(&findings, Kind::Corrupt);
+    assert_eq!((corrupt.first_sequence, corrupt.byte), (Some(1032), Some(offsets[12])));
+    assert_eq!(kinds(&findings), [Kind::Corrupt]);
+
+    let mut dropped = sound.clone();
+    dropped[12].fill(0);
+    assert_eq!(only(&ring(&dropped, &facts), Kind::Gap).first_sequence, Some(1032));
+
+    for (a, b) in [(2, 3), (6, 7), (12, 13), (0, 19)] {
+        let mut swapped = sound.clone();
+        swapped.swap(a, b);
+        let findings = ring(&swapped, &facts);
+        assert!(findings.count(Kind::Reordered).records > 0, "{a} {b}\n{}", findings.summary());
+    }
+
+    let mut doubled = sound.clone();
+    doubled[13] = sound[12].clone();
+    let findings = ring(&doubled, &facts);
+    assert_eq!(only(&findings, Kind::Duplicate).first_sequence, Some(1032));
+
+    let data = sound.concat();
+    let store = Store::new(&data[..data.len() - 10], Some(&facts));
+    assert_eq!(only(&store.verify(), Kind::Gap).first_sequence, Some(1039));
+}
+
+#[test]
+fn killed_rings_may_be_unfinished_around_the_seam_only() {
+    let (sound, offsets) = ring_data(1047, None);
+    let facts = ring_manifest(1047, false, &offsets);
+    // Not yet written, and torn past the seam.
+    let mut torn = sound.clone();
+    torn[5] = record_of("run", 0, 1025, torn[5].len());
+    torn[7][80] ^= 1;
+    assert_clean(&ring(&torn, &facts), 19);
+    let mut early = sound.clone();
+    early[14] = record_of("run", 0, 1014, early[14].len());
+    let findings = ring(&early, &facts);
+    assert_eq!(only(&findings, Kind::Stale).first_sequence, Some(1014));
+    assert_eq!(only(&findings, Kind::Gap).first_sequence, Some(1034));
+}
+
+#[test]
+fn failed_writes_in_rings_leave_older_laps_that_are_explained() {
+    let (mut slots, offsets) = ring_data(1047, None);
+    let mut facts = ring_manifest(1047, true, &offsets);
+    facts.missing = vec![(1042, 1043)];
+    for slot in [2usize, 3] {
+        slots[slot] = record_of("run", 0, 1020 + slot as u64, slots[slot].len());
+    }
+    assert_clean(&ring(&slots, &facts), 20);
+}
+
+proptest! {
+    #[test]
+    fn any_flipped_bit_in_a_ring_is_found(written in 1u64..70, bit in any::<prop::sample::Index>()) {
+        let (slots, offsets) = ring_data(written, None);
+        let facts = ring_manifest(written, true, &offsets);
+        let mut data = slots.concat();
+        let bit = bit.index(facts.length_bytes as usize * 8);
+        data[bit / 8] ^= 1 << (bit % 8);
+        let findings = Store::new(&data, Some(&facts)).verify();
+        prop_assert!(!findings.clean);
+        prop_assert_eq!(findings.records, written.min(20) - 1);
+    }
+}
+
+#[test]
+fn the_start_of_a_killed_ring_that_never_went_round_is_no_tail() {
+    let (mut slots, offsets) = ring_data(18, None);
+    slots[1][65] ^= 1;
+    let findings = ring(&slots, &ring_manifest(18, false, &offsets));
+    assert_eq!(only(&findings, Kind::Corrupt).first_sequence, Some(1));
+}

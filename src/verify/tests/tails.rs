@@ -1,0 +1,115 @@
+//! What a kill, a failed write or padding leaves, and what reports prove.
+
+use super::*;
+
+#[test]
+fn killed_runs_have_unfinished_tails_and_nothing_else() {
+    let sound = records(0..100);
+    let mut facts = manifest(Layout::Append, 0, 0, 0);
+    facts.complete = false;
+    let killed = |bytes: &[u8]| Store::new(bytes, Some(&facts)).verify();
+    let data = sound.concat();
+    let padded = [&data[..], &[0; 9000]].concat();
+    assert_clean(&killed(&padded), 100);
+    assert_clean(&killed(&data[..data.len() - 30]), 99);
+    let mut hole = sound.clone();
+    hole[97] = vec![0; hole[97].len()];
+    let findings = killed(&hole.concat());
+    assert_clean(&findings, 99);
+    assert!(findings.summary().contains("unfinished tail"), "{}", findings.summary());
+    let mut stale_hole = sound.clone();
+    stale_hole[97] = record_of("old run", 0, 3, stale_hole[97].len());
+    assert_clean(&killed(&[stale_hole.concat(), record_of("old run", 0, 4, 90)].concat()), 101);
+    let mut early = sound.clone();
+    early[20] = vec![0; early[20].len()];
+    let findings = killed(&early.concat());
+    assert_eq!(only(&findings, Kind::Gap).first_sequence, Some(20));
+    assert_eq!(kinds(&findings), [Kind::Gap, Kind::Unrecognised]);
+    // A file recycled from the same run: older records lie behind the newest.
+    let recycled = [records(50..100).concat(), records(10..20).concat()].concat();
+    assert_clean(&killed(&recycled), 60);
+}
+
+#[test]
+fn a_report_turns_an_unfinished_tail_into_damage_if_it_was_confirmed() {
+    let sound = records(0..100);
+    let mut facts = manifest(Layout::Append, 0, 0, 0);
+    facts.complete = false;
+    let mut hole = sound.clone();
+    hole[97][70] ^= 1;
+    let store = Store::new(&hole.concat(), Some(&facts));
+    assert_clean(&store.verify(), 99);
+    let report = |missing: &str, last: u64| {
+        format!(
+            r#"{{"run_id":"run","producers":[{{"id":0,"records_produced":100,"first_sequence":0,"last_sequence":{last},
+            "retained_first_sequence":0,"missing":{missing}}}]}}"#
+        )
+    };
+    let expecting = |report: String| {
+        store.add("report.txt", report.as_bytes());
+        verify(&VerifyArgs { expect: vec![store.path("report.txt")], ..store.args() }).unwrap()
+    };
+    assert_eq!(only(&expecting(report("[]", 99)), Kind::Absent).first_sequence, Some(97));
+    assert_clean(&expecting(report("[[97,97]]", 99)), 99);
+    let findings = expecting(report("[[97,97]]", 105));
+    let absent = only(&findings, Kind::Absent);
+    assert_eq!((absent.first_sequence, absent.last_sequence), (Some(100), Some(105)));
+}
+
+#[test]
+fn reports_hold_for_pipes_and_lists_too() {
+    let store = Store::new(&records(0..10).concat(), None);
+    store.add("ids.csv", b"run,1,0\nrun,1,2\nrun,1,1\n");
+    store.add(
+        "report.txt",
+        br#"{"run_id":"run","producers":[
+        {"id":0,"records_produced":10,"first_sequence":0,"last_sequence":9},
+        {"id":1,"records_produced":4,"first_sequence":0,"last_sequence":3}]}"#,
+    );
+    let args = VerifyArgs {
+        ids: Some(text(&store.path("ids.csv"))),
+        expect: vec![store.path("report.txt")],
+        sources: vec![text(&store.path("payloads.0.bin"))],
+        ..VerifyArgs::default()
+    };
+    let findings = verify(&args).unwrap();
+    let absent = only(&findings, Kind::Absent);
+    assert_eq!((absent.producer_id, absent.first_sequence, absent.last_sequence), (Some(1), Some(3), Some(3)));
+    assert_eq!(kinds(&findings), [Kind::Absent]);
+}
+
+#[test]
+fn unconfirmed_records_are_explained() {
+    let sound = records(0..30);
+    let mut facts = manifest(Layout::Append, sound.concat().len() as u64, 0, 30);
+    facts.missing = vec![(10, 11)];
+    let mut holes = sound.clone();
+    holes[10].fill(0);
+    holes[11][66] ^= 1;
+    let findings = Store::new(&holes.concat(), Some(&facts)).verify();
+    assert_clean(&findings, 28);
+    assert!(findings.summary().contains("not confirmed"), "{}", findings.summary());
+    holes[14][66] ^= 1;
+    let findings = Store::new(&holes.concat(), Some(&facts)).verify();
+    assert_eq!(only(&findings, Kind::Corrupt).first_sequence, Some(14));
+}
+
+#[test]
+fn more_oddities_than_can_wait_are_lumped_and_still_judged() {
+    let mut facts = manifest(Layout::Append, 0, 0, 0);
+    (facts.complete, facts.in_flight_bytes_max) = (false, 1 << 30);
+    let mut data: Vec<Vec<u8>> = (0..20_000).map(|at| record_of("run", 0, at, 80)).collect();
+    for flipped in data.iter_mut().skip(1).step_by(2).take(9_900) {
+        flipped[70] ^= 1;
+    }
+    for foreign in (0..7_000).map(|at| record_of("old run", 0, at * 2, 64)) {
+        data.push(foreign);
+    }
+    let store = Store::new(&data.concat(), Some(&facts));
+    assert_clean(&store.verify(), 10_100 + 7_000);
+    facts.in_flight_bytes_max = 800;
+    facts.write(&store.path("payloads.0.json")).unwrap();
+    let findings = store.verify();
+    assert_eq!(findings.count(Kind::Corrupt).findings, 9_900);
+    assert_eq!(findings.count(Kind::Foreign).findings, 0);
+}
