@@ -44,7 +44,7 @@ pub fn blocks(settings: &Settings, wanted: &Wanted, facts: &Facts, errors: &mut 
     check_explicit_block(wanted, errors);
     let mut notes = Vec::new();
     let align = direct_alignment(settings, wanted, facts, &mut notes, errors);
-    let limit = |default: u64| wanted.block_bytes.unwrap_or(default).min((facts.capacity_bytes / 2).max(1));
+    let limit = |default: u64| block_limit(wanted, facts, default);
     let block_bytes = match align {
         Some(align) => aligned_block(facts.sizes, limit(BLOCK_DIRECT_BYTES), align)
             .unwrap_or_else(|| plain_block(facts.sizes, limit(BLOCK_DIRECT_BYTES)).next_multiple_of(align)),
@@ -60,6 +60,11 @@ fn check_explicit_block(wanted: &Wanted, errors: &mut Vec<Fatal>) {
         let most = units::format_size(limits::BLOCK_BYTES_MAX);
         errors.push(Fatal::usage(format!("--block-size {bytes} is more than {most}")).mend("--block-size=1Mi"));
     }
+}
+
+/// What was asked, or the default; two blocks must fit into a preallocated file.
+fn block_limit(wanted: &Wanted, facts: &Facts, default: u64) -> u64 {
+    wanted.block_bytes.unwrap_or(default).min(limits::BLOCK_BYTES_MAX).min((facts.capacity_bytes / 2).max(1))
 }
 
 /// The alignment if O_DIRECT is to be used.
@@ -94,7 +99,7 @@ fn direct_alignment(
         }
         (None, _) => {
             let useful = facts.probes.iter().all(|probe| probe.as_ref().is_ok_and(|direct| direct.useful));
-            let limit = wanted.block_bytes.unwrap_or(BLOCK_DIRECT_BYTES).min((facts.capacity_bytes / 2).max(1));
+            let limit = block_limit(wanted, facts, BLOCK_DIRECT_BYTES);
             let block = aligned_block(facts.sizes, limit, align).filter(|_| useful)?;
             let fills = facts.slowest_wire_rate.is_none_or(|rate| {
                 u128::from(rate) * u128::from(wanted.linger_ns) / 1_000_000_000 >= u128::from(block)
@@ -115,7 +120,7 @@ fn binary_spelling(text: &str, bytes: u64, align: u64) -> String {
     let decimal = number.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G', 't', 'T']);
     let respelled = decimal.map(|digits| format!("{digits}{}i", number[digits.len()..].to_uppercase()));
     let fits = |text: &String| units::parse_size(text).is_ok_and(|bytes| bytes.is_multiple_of(align));
-    respelled.filter(fits).unwrap_or_else(|| bytes.next_multiple_of(align).to_string())
+    respelled.filter(fits).unwrap_or_else(|| bytes.checked_next_multiple_of(align).unwrap_or(align).to_string())
 }
 
 /// The most whole records within `limit` that make a multiple of `align`; `None` where none do.
@@ -161,7 +166,7 @@ pub fn ring_bytes(
             errors.push(Fatal::usage(what).mend(format!("--ring-size={least}")));
             least
         }
-        Some(bytes) => bytes,
+        Some(bytes) => bytes.min(limits::RING_BYTES_MAX + 1),
         None => {
             let default = default_ring_bytes(facts.kind, blocks, cpu::l2_bytes(sysfs, first_cpu), most_lanes);
             default.max(least).min(budget.max(least))

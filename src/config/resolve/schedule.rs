@@ -148,7 +148,7 @@ fn add_stage(
     for (k, shares) in schedules.shares.iter_mut().enumerate() {
         let part = stage.rate.map(|rate| share(rate, fleet.total, fleet.first_id + k as u64));
         let rate = part.into_iter().chain(cap).min();
-        sum = sum.zip(rate).map(|(sum, rate)| sum + rate);
+        sum = sum.zip(rate).map(|(sum, rate)| sum.saturating_add(rate));
         let rate = rate.map(|logical_bytes_per_second| WireRate { logical_bytes_per_second, weight });
         let schedule = match (stage.mode, rate) {
             (Mode::Burst, rate) => Schedule::Burst { on_ns: stage.burst_on_ns, off_ns: stage.burst_off_ns, rate },

@@ -4,6 +4,7 @@ use crate::config::keys;
 use crate::config::{load, plan_to_json, values};
 use crate::host::fake::Tree;
 use crate::plan::{Schedule, WireRate};
+use proptest::prelude::*;
 
 /// A machine of eight processors and 16 GiB.
 fn machine() -> Tree {
@@ -182,4 +183,33 @@ fn a_plan_shows_as_json() {
     assert_eq!(json["sink"]["kind"], "file");
     assert_eq!(json["config"]["rate"], "8GB/s");
     assert!(json["producers"][0]["records_max"].is_null());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn no_combination_of_extremes_panics(
+        chosen in proptest::collection::vec((0..keys::KEYS.len(), 0usize..12), 0..7), on_file: bool,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = if on_file { format!("file:{}/", folder.path().display()) } else { "null".to_owned() };
+        let texts = [
+            "18446744073709551615", "18446744073709551614", "1", "0", "0s", "584y", "9000000000s", "inf", "on", "burst",
+            "sampled", "1000000000000000",
+        ];
+        let excluded = ["target", "config", "metrics-addr"];
+        let mut flags = vec![("target", url.as_str())];
+        for (key, text) in &chosen {
+            let name = keys::KEYS[*key].name;
+            if !excluded.contains(&name) && !flags.iter().any(|(seen, _)| *seen == name) {
+                flags.push((name, texts[*text]));
+            }
+        }
+        if let Ok(plan) = try_plan(&flags, &machine(), || Ok(())) {
+            let lanes: usize = plan.cores.iter().map(|core| core.producers.len()).sum();
+            prop_assert_eq!(lanes, plan.producers.len());
+            prop_assert!(plan.producers.iter().all(|producer| producer.schedule.len() == plan.phases.len()));
+            prop_assert!(plan.cores[0].ring_bytes_per_lane > 0 && plan.sink.block_bytes > 0);
+        }
+    }
 }
