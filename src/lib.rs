@@ -3,6 +3,7 @@
 //! Reading order and the floor rule (imports only go down): `ARCHITECTURE.md`.
 
 pub mod base;
+pub mod config;
 pub mod core_loop;
 pub mod counters;
 pub mod host;

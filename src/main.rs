@@ -1,1 +1,84 @@
-fn main() {}
+//! Parse, plan, run, exit code.
+
+use engine::base::fatal::{Exit, Fatal};
+use engine::config::{self, Command, Deps, SchemaKind};
+use engine::host::{self, Sysfs};
+use engine::observe::{self, Console};
+use engine::payload::template::Template;
+use engine::plan::{RunPlan, SinkKind};
+use engine::sys;
+use engine::{run, verify};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let deps =
+        Deps::new(sys::uring::Uring::probe, |file, annotate| Template::parse(file, annotate).map(|t| t.length()));
+    let exit = match config::parse(std::env::args_os().skip(1), std::env::vars_os(), &deps) {
+        Ok(command) => carry_out(command).unwrap_or_else(|fatal| refuse(&[fatal])),
+        Err(errors) => refuse(&errors),
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn carry_out(command: Command) -> Result<Exit, Fatal> {
+    match command {
+        Command::Run(plan) => run_plan(*plan),
+        Command::DryRun(plan) => print(&pretty(&config::plan_to_json(&plan))),
+        Command::Verify(args) => verify_sources(args),
+        Command::Schema(SchemaKind::Config) => print(&pretty(&config::schema::config_schema())),
+        Command::Schema(SchemaKind::Report) => print(&pretty(&observe::schema::report_schema())),
+        Command::Help(text) => print(&text),
+        Command::Version => print(concat!("engine ", env!("CARGO_PKG_VERSION"), "\n")),
+    }
+}
+
+fn run_plan(plan: RunPlan) -> Result<Exit, Fatal> {
+    let console = Console::new(plan.observe.log_format);
+    observe::logs::init(&console);
+    for note in &plan.notes {
+        tracing::info!("{note}");
+    }
+    let host = host::facts(&Sysfs::default(), &data_paths(&plan));
+    let host = serde_json::to_value(host).map_err(|error| Fatal::host(format!("host facts: {error}")))?;
+    let report = run::run(plan, host, &console)?;
+    Ok(Exit::from_code(report.exit_code))
+}
+
+fn data_paths(plan: &RunPlan) -> Vec<PathBuf> {
+    match plan.sink.kind {
+        SinkKind::File => plan.producers.iter().filter_map(|p| p.file.as_ref()).map(|f| f.data.clone()).collect(),
+        SinkKind::Null | SinkKind::Stdout => Vec::new(),
+    }
+}
+
+fn verify_sources(args: config::VerifyArgs) -> Result<Exit, Fatal> {
+    let config::VerifyArgs { sources, ids, expect, json, threads, sign_key, run_id } = args;
+    let findings = verify::verify(&verify::VerifyArgs { sources, ids, expect, json, threads, sign_key, run_id })?;
+    if json {
+        let text = serde_json::to_string(&findings).map_err(|error| Fatal::host(format!("findings: {error}")))?;
+        print(&format!("{text}\n"))?;
+    } else {
+        print(&findings.summary())?;
+    }
+    Ok(findings.exit())
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    format!("{value:#}\n")
+}
+
+/// A reader that closes early (`engine --help | head`) is no error.
+fn print(text: &str) -> Result<Exit, Fatal> {
+    let _closed = std::io::stdout().lock().write_all(text.as_bytes());
+    Ok(Exit::Done)
+}
+
+/// Says everything that is wrong at once; the code is that of the first.
+fn refuse(errors: &[Fatal]) -> Exit {
+    for error in errors {
+        eprintln!("engine: {error}");
+    }
+    errors.first().map_or(Exit::Usage, |error| error.exit)
+}

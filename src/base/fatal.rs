@@ -13,6 +13,15 @@ pub enum Exit {
     Unreachable = 5,
 }
 
+impl Exit {
+    /// The variant of a code that one of them gave.
+    pub fn from_code(code: u8) -> Self {
+        use Exit::{Done, Failed, Host, SloMissed, Unreachable, Usage};
+        let all = [Done, Failed, Usage, Host, SloMissed, Unreachable];
+        all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Failed)
+    }
+}
+
 /// A reason (its exit code), what happened with the value at fault, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fatal {

@@ -45,7 +45,7 @@ pub fn capacity_bytes(sysfs: &Sysfs, device: &str) -> Option<u64> {
 pub fn users(sysfs: &Sysfs, device: &str) -> Vec<String> {
     let at = folder(device);
     let mut found = Vec::new();
-    found.extend(sysfs.names(format!("{at}/holders")).iter().map(|holder| format!("held by {holder}")));
+    found.extend(sysfs.names(format!("{at}/holders")).iter().map(|holder| format!("is held by {holder}")));
     for part in sysfs.names(&at) {
         if sysfs.path(format!("{at}/{part}/partition")).exists() {
             found.push(format!("has the partition {part}"));
@@ -54,14 +54,14 @@ pub fn users(sysfs: &Sysfs, device: &str) -> Vec<String> {
     let mounts = sysfs.text("/proc/self/mountinfo").unwrap_or_default();
     let mounted = mounts.lines().filter_map(|line| {
         let fields: Vec<_> = line.split(' ').collect();
-        (fields.get(2) == Some(&device)).then(|| format!("mounted on {}", fields.get(4).unwrap_or(&"?")))
+        (fields.get(2) == Some(&device)).then(|| format!("is mounted on {}", fields.get(4).unwrap_or(&"?")))
     });
     found.extend(mounted);
     if let Some(name) = name(sysfs, device) {
         let swaps = sysfs.text("/proc/swaps").unwrap_or_default();
         let mut used = swaps.lines().filter_map(|line| line.split_whitespace().next());
         if used.any(|swap| swap == format!("/dev/{name}")) {
-            found.push("in use as swap".to_owned());
+            found.push("is in use as swap".to_owned());
         }
     }
     found

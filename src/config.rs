@@ -1,0 +1,78 @@
+//! From flags, environment and file to a `RunPlan`: one table of keys, one list of values, one check of it all.
+//!
+//! `keys` → `cli`, `load`, `file` → `values` → `resolve`; `docs` and `schema` are made from `keys` too.
+
+pub mod cli;
+pub mod docs;
+pub mod file;
+pub mod keys;
+pub mod load;
+pub mod plan_json;
+pub mod resolve;
+pub mod schema;
+pub mod slo;
+pub mod values;
+
+pub use cli::parse;
+pub use plan_json::plan_to_json;
+
+use crate::host::Sysfs;
+use crate::plan::{Annotate, RunPlan, TemplateFile};
+use std::path::PathBuf;
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Command {
+    Run(Box<RunPlan>),
+    DryRun(Box<RunPlan>),
+    Verify(VerifyArgs),
+    Schema(SchemaKind),
+    /// The text to print.
+    Help(String),
+    Version,
+}
+
+/// What `engine verify` reads, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerifyArgs {
+    /// Files, folders or `-`.
+    pub sources: Vec<String>,
+    /// A list of ids, or `-`.
+    pub ids: Option<String>,
+    /// Reports whose produced records must be there.
+    pub expect: Vec<PathBuf>,
+    pub json: bool,
+    /// 0: one for each processor.
+    pub threads: usize,
+    pub sign_key: Option<[u8; 16]>,
+    pub run_id: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaKind {
+    Config,
+    Report,
+}
+
+/// What the plan needs to know from rooms that `config` does not know, and from the host.
+#[derive(Clone, Debug)]
+pub struct Deps {
+    /// `Err` says why io_uring cannot be used here.
+    pub uring_probe: fn() -> Result<(), String>,
+    /// The length of the records that a template makes, or what is wrong with it.
+    pub template_check: fn(&TemplateFile, Annotate) -> Result<u64, String>,
+    pub sysfs: Sysfs,
+    /// Logs go to a terminal.
+    pub terminal: bool,
+}
+
+impl Deps {
+    /// For this host and this process's standard error.
+    pub fn new(
+        uring_probe: fn() -> Result<(), String>,
+        template_check: fn(&TemplateFile, Annotate) -> Result<u64, String>,
+    ) -> Self {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        Self { uring_probe, template_check, sysfs: Sysfs::default(), terminal }
+    }
+}

@@ -1,0 +1,238 @@
+//! The command line: which command, and its flags. The commands' clap definitions are built from the table.
+
+use crate::base::fatal::Fatal;
+use crate::config::keys::{self, KEYS, Key, Kind};
+use crate::config::load::{self, Flags, Settings};
+use crate::config::resolve::payload;
+use crate::config::{Command, Deps, SchemaKind, VerifyArgs, docs, resolve, values};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, ArgAction, ArgMatches};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Wrong flags that one command line is scanned for.
+const WRONG_FLAGS_MAX: usize = 64;
+
+/// `args` without the program's name; `env` as from `std::env::vars_os`.
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    deps: &Deps,
+) -> Result<Command, Vec<Fatal>> {
+    let args = utf8(args)?;
+    let command: Vec<String> = std::iter::once("engine".to_owned()).chain(args.iter().cloned()).collect();
+    let (word, rest) = match args.first() {
+        Some(first) if !first.starts_with('-') => (first.as_str(), &args[1..]),
+        _ => ("run", &args[..]),
+    };
+    let asks = |names: &[&str]| rest.iter().take_while(|arg| *arg != "--").any(|arg| names.contains(&arg.as_str()));
+    if asks(&["--help", "-h"]) || word == "help" {
+        let about = if word == "help" { rest.first().map_or("run", String::as_str) } else { word };
+        return docs::help(about).map(Command::Help).ok_or_else(|| vec![unknown_command(about)]);
+    }
+    if word == "version" || (word == "run" && asks(&["--version", "-V"])) {
+        return Ok(Command::Version);
+    }
+    match word {
+        "run" => run(command, rest, env, deps),
+        "verify" => verify(rest),
+        "schema" => schema(rest),
+        _ => Err(vec![unknown_command(word)]),
+    }
+}
+
+fn unknown_command(word: &str) -> Fatal {
+    Fatal::usage(format!("'{word}' is no command of this version: run, verify, schema")).mend("engine --help")
+}
+
+fn utf8(args: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Vec<Fatal>> {
+    let refused = |arg: OsString| Fatal::usage(format!("the argument {arg:?} is not UTF-8")).mend("rename the file");
+    let (good, bad): (Vec<_>, Vec<_>) = args.into_iter().map(OsString::into_string).partition(Result::is_ok);
+    if !bad.is_empty() {
+        return Err(bad.into_iter().filter_map(Result::err).map(refused).collect());
+    }
+    Ok(good.into_iter().flatten().collect())
+}
+
+fn run(
+    command: Vec<String>,
+    args: &[String],
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    deps: &Deps,
+) -> Result<Command, Vec<Fatal>> {
+    let mut errors = Vec::new();
+    let flags = run_flags(args, &mut errors);
+    let settings = settings(command, flags, env, &mut errors);
+    let wanted = values::read(&settings, &mut errors);
+    let plan = Box::new(resolve::resolve(&settings, &wanted, deps, errors)?);
+    Ok(if wanted.dry_run { Command::DryRun(plan) } else { Command::Run(plan) })
+}
+
+fn settings(
+    command: Vec<String>,
+    flags: Flags,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    errors: &mut Vec<Fatal>,
+) -> Settings {
+    let mut pairs = Vec::new();
+    for (name, value) in env {
+        let Ok(name) = name.into_string() else { continue };
+        if !name.starts_with(keys::ENV_PREFIX) {
+            continue;
+        }
+        match value.into_string() {
+            Ok(value) => pairs.push((name, value)),
+            Err(value) => {
+                errors.push(Fatal::usage(format!("{name}={value:?} is not UTF-8")).mend(format!("unset {name}")))
+            }
+        }
+    }
+    pairs.sort();
+    load::merge(command, flags, &pairs, errors)
+}
+
+/// A flag for each name and alias of the table, all of them repeatable here: doubles are judged with the rest.
+pub fn run_command() -> clap::Command {
+    let mut command = bare("engine run");
+    for key in KEYS {
+        let mut arg = Arg::new(key.name).long(key.name).action(ArgAction::Append).aliases(key.aliases.iter().copied());
+        arg = match key.kind {
+            Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("on"),
+            _ => arg.num_args(1).allow_hyphen_values(true),
+        };
+        command = command.arg(arg);
+    }
+    command
+}
+
+fn bare(name: &'static str) -> clap::Command {
+    clap::Command::new(name).no_binary_name(true).disable_help_flag(true).disable_version_flag(true)
+}
+
+fn run_flags(args: &[String], errors: &mut Vec<Fatal>) -> Flags {
+    let args = joined(args, |name| keys::find(name).is_some_and(|key| key.kind != Kind::Switch), errors);
+    let Some(matches) = matches(&run_command(), args, errors) else { return Flags::new() };
+    // In the order they were typed, so that targets keep it.
+    let mut found: Vec<(usize, &'static Key, String)> = Vec::new();
+    for key in KEYS {
+        let Some(values) = matches.get_many::<String>(key.name) else { continue };
+        let indices = matches.indices_of(key.name).into_iter().flatten();
+        found.extend(indices.zip(values).map(|(at, text)| (at, key, text.clone())));
+    }
+    found.sort_by_key(|(at, ..)| *at);
+    found.into_iter().map(|(_, key, text)| (key, text)).collect()
+}
+
+/// `--flag value` as `--flag=value`, so that a value may start with a dash (`--rate -5` deserves a better
+/// answer than "unknown flag -5").
+fn joined(args: &[String], takes_value: impl Fn(&str) -> bool, errors: &mut Vec<Fatal>) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        match arg.strip_prefix("--").filter(|name| !name.contains(['=', '_']) && takes_value(name)) {
+            Some(name) => match rest.as_slice().first().filter(|value| !value.starts_with("--")) {
+                Some(value) => {
+                    out.push(format!("{arg}={value}"));
+                    rest.next();
+                }
+                None => {
+                    let example = keys::find(name).map_or("VALUE", |key| key.example);
+                    errors.push(Fatal::usage(format!("{arg} has no value")).mend(format!("{arg}={example}")));
+                }
+            },
+            None => out.push(arg.clone()),
+        }
+    }
+    out
+}
+
+/// clap stops at the first wrong flag; each is noted, taken out, and the rest is read again.
+fn matches(command: &clap::Command, mut args: Vec<String>, errors: &mut Vec<Fatal>) -> Option<ArgMatches> {
+    for _ in 0..WRONG_FLAGS_MAX {
+        let error = match command.clone().try_get_matches_from(&args) {
+            Ok(matches) => return Some(matches),
+            Err(error) => error,
+        };
+        let text = |kind| match error.get(kind) {
+            Some(ContextValue::String(text)) => Some(text.clone()),
+            Some(ContextValue::Strings(all)) => all.first().cloned(),
+            _ => None,
+        };
+        let wrong = text(ContextKind::InvalidArg);
+        let hint = text(ContextKind::SuggestedArg).map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();
+        let Some(wrong) = wrong else {
+            let said = error.to_string();
+            errors.push(Fatal::usage(said.lines().next().unwrap_or_default().trim_start_matches("error: ")));
+            return None;
+        };
+        let name = wrong.split([' ', '=']).next().unwrap_or(&wrong).to_owned();
+        errors.push(Fatal::usage(format!("unknown argument '{name}'{hint}")).mend("engine --help"));
+        let at = args.iter().position(|arg| *arg == name || arg.starts_with(&format!("{name}=")))?;
+        args.remove(at);
+        // What follows was most likely meant as its value.
+        if name.starts_with("--") && args.get(at).is_some_and(|next| !next.starts_with('-')) {
+            args.remove(at);
+        }
+    }
+    None
+}
+
+/// The flags of `verify`, beside its sources: name, value, help.
+pub const VERIFY_FLAGS: &[(&str, &str, &str)] = &[
+    ("ids", "FILE|-", "Ids exported from anywhere: run_id,producer_id,sequence[,crc32c] as CSV or JSON Lines."),
+    ("expect", "REPORT", "Also proves that every record a report calls produced and retained is there. Repeatable."),
+    ("json", "", "The findings as JSON on standard output."),
+    ("threads", "N", "Threads that read; 0 (default): one for each processor."),
+    ("sign-key", "FILE", "Checks signatures with the key that run was given."),
+    ("run-id", "ID", "Records of other runs are findings."),
+];
+
+fn verify(args: &[String]) -> Result<Command, Vec<Fatal>> {
+    let mut command = bare("engine verify").arg(Arg::new("sources").num_args(0..).action(ArgAction::Append));
+    for (name, value, _) in VERIFY_FLAGS {
+        let arg = Arg::new(*name).long(*name);
+        command = command.arg(match (value.is_empty(), *name) {
+            (true, _) => arg.action(ArgAction::SetTrue),
+            (false, "expect") => arg.action(ArgAction::Append),
+            (false, _) => arg.action(ArgAction::Set),
+        });
+    }
+    let mut errors = Vec::new();
+    let takes_value = |name: &str| VERIFY_FLAGS.iter().any(|(flag, value, _)| *flag == name && !value.is_empty());
+    let args = joined(args, takes_value, &mut errors);
+    let Some(matches) = matches(&command, args, &mut errors) else { return Err(errors) };
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let all = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned().collect::<Vec<_>>();
+    let threads = text("threads").map_or(Ok(0), |text| text.parse().map_err(|_| text));
+    let threads = threads.unwrap_or_else(|text| {
+        errors.push(Fatal::usage(format!("--threads '{text}' is no whole number")).mend("--threads=4"));
+        0
+    });
+    let found = VerifyArgs {
+        sources: all("sources"),
+        ids: text("ids"),
+        expect: all("expect").into_iter().map(PathBuf::from).collect(),
+        json: matches.get_flag("json"),
+        threads,
+        sign_key: text("sign-key").and_then(|path| payload::sign_key(path.as_ref(), &mut errors)),
+        run_id: text("run-id"),
+    };
+    if found.sources.is_empty() && found.ids.is_none() {
+        errors.push(Fatal::usage("verify has nothing to read").mend("engine verify engine-data/"));
+    }
+    if errors.is_empty() { Ok(Command::Verify(found)) } else { Err(errors) }
+}
+
+fn schema(args: &[String]) -> Result<Command, Vec<Fatal>> {
+    match args {
+        [kind] if kind == "config" => Ok(Command::Schema(SchemaKind::Config)),
+        [kind] if kind == "report" => Ok(Command::Schema(SchemaKind::Report)),
+        _ => {
+            let what = format!("schema wants one word, not '{}'", args.join(" "));
+            Err(vec![Fatal::usage(what).mend("engine schema config, or engine schema report")])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! `--help` and the README's table, made from the table of keys.
+
+use crate::config::cli::VERIFY_FLAGS;
+use crate::config::keys::{Group, KEYS, Key, PHASES_KEY};
+
+const WIDTH: usize = 100;
+const INDENT: usize = 6;
+
+const EXIT_CODES: &[(&str, &str)] = &[
+    ("0", "done"),
+    ("1", "some records failed or are uncertain, a limit ended the run, or verify found damage"),
+    ("2", "bad flags or configuration; nothing was started"),
+    ("3", "this host cannot run the plan; the message names the command that mends it"),
+    ("4", "an SLO was missed"),
+    ("5", "the target could not be reached at the start"),
+];
+
+/// The help of a command; `None` where there is no such command.
+pub fn help(command: &str) -> Option<String> {
+    match command {
+        "run" => Some(run_help()),
+        "verify" => Some(verify_help()),
+        "schema" => Some(
+            "engine schema config|report\n\nPrints the JSON Schema of the configuration file or of the report.\n"
+                .into(),
+        ),
+        _ => None,
+    }
+}
+
+fn run_help() -> String {
+    let mut out = String::from(
+        "engine [run] [flags]            generate load\n\
+         engine verify SOURCE... [flags] read back what was written and prove it complete\n\
+         engine schema config|report     print a JSON Schema\n\n",
+    );
+    let intro = "Without any flag: the baseline. Files in ./engine-data/ are overwritten in place for 10 s at full \
+                 speed; --footprint says how much they take. Every flag is also a variable (--payload-size: \
+                 ENGINE_PAYLOAD_SIZE; several targets with spaces between) and a key of --config (payload_size); \
+                 flags win over variables, variables over the file.";
+    out.push_str(&wrapped(intro, 0));
+    for group in Group::ALL {
+        out.push_str(&format!("\n{}\n", group.title()));
+        for key in KEYS.iter().filter(|key| key.group == *group) {
+            out.push_str(&format!("  {}  [{}]\n", flag(key), key.default));
+            out.push_str(&wrapped(key.help, INDENT));
+        }
+    }
+    out.push_str(
+        "\nRates and sizes: a number, then k M G T (1000) or Ki Mi Gi Ti (1024), then B, b or bit, then /s.\n",
+    );
+    out.push_str("Durations need a unit: 250us, 30s, 5m, 1h.\n\n");
+    out.push_str(&exit_codes());
+    out
+}
+
+fn verify_help() -> String {
+    let mut out = String::from("engine verify SOURCE... [flags]\n\n");
+    out.push_str(&wrapped(
+        "Reads files, folders or - (standard input) and reports gaps, duplicates, reordering, corruption, truncation \
+         and records of other runs.",
+        0,
+    ));
+    out.push('\n');
+    for (name, value, help) in VERIFY_FLAGS {
+        out.push_str(format!("  --{name} {value}").trim_end());
+        out.push('\n');
+        out.push_str(&wrapped(help, INDENT));
+    }
+    out.push('\n');
+    out.push_str(&exit_codes());
+    out
+}
+
+fn exit_codes() -> String {
+    let lines = EXIT_CODES.iter().map(|(code, meaning)| format!("  {code}  {meaning}\n"));
+    std::iter::once("Exit codes\n".to_owned()).chain(lines).collect()
+}
+
+/// `--block-size S, --bs S`.
+fn flag(key: &Key) -> String {
+    let one = |name: &str| format!("--{name} {}", key.value).trim_end().to_owned();
+    key.names().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn wrapped(text: &str, indent: usize) -> String {
+    let mut out = String::new();
+    let mut line = " ".repeat(indent);
+    for word in text.split_whitespace() {
+        if line.chars().count() > indent && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            out.push_str(line.trim_end());
+            out.push('\n');
+            line = " ".repeat(indent);
+        }
+        if line.len() > indent {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    out.push_str(line.trim_end());
+    out.push('\n');
+    out
+}
+
+pub const README_START: &str = "<!-- flags -->";
+pub const README_END: &str = "<!-- /flags -->";
+
+/// The table between the README's markers.
+pub fn readme_table() -> String {
+    let mut out = String::from("| flag | meaning | default |\n|---|---|---|\n");
+    let cell = |text: &str| text.replace('|', "\\|");
+    for group in Group::ALL {
+        out.push_str(&format!("| **{}** | | |\n", group.title()));
+        for key in KEYS.iter().filter(|key| key.group == *group) {
+            let (flag, help, default) = (cell(&flag(key)), cell(key.help), cell(key.default));
+            out.push_str(&format!("| `{flag}` | {help} | {default} |\n"));
+        }
+    }
+    let stages: Vec<_> = KEYS.iter().filter(|key| key.phase).map(|key| format!("`{}`", key.config_key())).collect();
+    out.push_str(&format!(
+        "\nEvery flag is also a variable (`--payload-size`: `ENGINE_PAYLOAD_SIZE`; several targets with spaces between) \
+         and a key of the configuration file (`payload_size`; dashes are understood too). Flags win over variables, \
+         variables over the file. Only the file has `{PHASES_KEY}`: a list of stages, each with any of {}; what a stage \
+         leaves out it takes from outside.\n",
+        stages.join(", ")
+    ));
+    out
+}
+
+/// `text` with what lies between the markers replaced; `None` where they are missing.
+pub fn with_table(text: &str, table: &str) -> Option<String> {
+    let (before, rest) = text.split_once(README_START)?;
+    let (_, after) = rest.split_once(README_END)?;
+    Some(format!("{before}{README_START}\n{table}{README_END}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn the_readme_has_the_table_of_the_flags() {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let wanted = with_table(&text, &readme_table()).expect("README.md has the markers of the flags table");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &wanted).unwrap();
+        } else {
+            assert!(text == wanted, "README.md is out of date: UPDATE=1 cargo test --lib config");
+        }
+    }
+
+    #[test]
+    fn help_names_every_flag_and_fits_the_screen() {
+        let help = help("run").unwrap();
+        for key in KEYS {
+            assert!(help.contains(&format!("--{}", key.name)), "{}", key.name);
+        }
+        assert!(help.contains("Exit codes") && super::help("verify").unwrap().contains("--expect"));
+        for line in help.lines() {
+            assert!(line.chars().count() <= 110, "{line}");
+        }
+        assert!(super::help("nonsense").is_none());
+    }
+}

@@ -1,0 +1,167 @@
+//! A configuration file, JSON or YAML, as keys and values with the lines they stand on.
+
+use crate::base::fatal::Fatal;
+use crate::base::limits;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{DuplicateKeyPolicy, Spanned};
+use std::fmt;
+use std::path::Path;
+
+/// The top of a file: a mapping.
+#[derive(Debug)]
+pub struct Document(pub Vec<Entry>);
+
+#[derive(Debug)]
+pub struct Entry {
+    pub key: String,
+    pub line: u64,
+    pub value: Node,
+}
+
+#[derive(Debug)]
+pub enum Node {
+    Scalar(String),
+    Null,
+    List(Vec<(u64, Node)>),
+    Map(Vec<Entry>),
+}
+
+impl Node {
+    /// The text of a scalar.
+    pub fn text(&self) -> Option<String> {
+        match self {
+            Node::Scalar(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a whole file; doubled keys are kept, for the caller to name.
+pub fn read(path: &Path) -> Result<Document, Fatal> {
+    let shown = path.display();
+    let fail = |why: String| Fatal::usage(format!("--config '{shown}': {why}")).mend(format!("ls -l '{shown}'"));
+    let length = std::fs::metadata(path).map_err(|why| fail(why.to_string()))?.len();
+    if length > limits::CONFIG_BYTES_MAX {
+        return Err(fail(format!("{length} bytes are more than the {} of a configuration", limits::CONFIG_BYTES_MAX)));
+    }
+    let text = std::fs::read_to_string(path).map_err(|why| fail(why.to_string()))?;
+    parse(&text).map_err(|(line, why)| {
+        Fatal::usage(format!("{shown} line {line}: {why}")).mend("a mapping of names to values, in YAML or JSON")
+    })
+}
+
+/// `Err` is the line and what is wrong there.
+pub fn parse(text: &str) -> Result<Document, (u64, String)> {
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(Document(Vec::new()));
+    }
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        with_snippet: false,
+        strict_booleans: true,
+    };
+    let read: Result<Spanned<Node>, _> = serde_saphyr::from_str_with_options(text, options);
+    match read {
+        Ok(Spanned { value: Node::Map(entries), .. }) => Ok(Document(entries)),
+        Ok(_) => Err((1, "this is no mapping of names to values".to_owned())),
+        Err(error) => {
+            let line = error.location().map_or(1, |at| at.line());
+            let said = error.without_snippet().to_string();
+            Err((line, said.lines().next().unwrap_or_default().to_owned()))
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value, a list or a mapping")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Scalar(value.to_string()))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.to_string()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.to_string()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.to_string()))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Scalar(value.to_owned()))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        Node::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element::<Spanned<Node>>()? {
+            list.push((item.referenced.line(), item.value));
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+        let mut map = Vec::new();
+        while let Some(key) = entries.next_key::<Spanned<String>>()? {
+            let value = entries.next_value()?;
+            map.push(Entry { key: key.value, line: key.referenced.line(), value });
+        }
+        Ok(Node::Map(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(text: &str) -> Vec<(String, u64, Option<String>)> {
+        parse(text).unwrap().0.into_iter().map(|e| (e.key, e.line, e.value.text())).collect()
+    }
+
+    #[test]
+    fn yaml_and_json_keep_their_words_and_lines() {
+        let yaml = "# a comment\nrate: 7.5GB/s\nseed: 42\n\ndirect: on\ncompressibility: 0.3\n";
+        let wanted = [("rate", 2, "7.5GB/s"), ("seed", 3, "42"), ("direct", 5, "on"), ("compressibility", 6, "0.3")];
+        let wanted: Vec<_> = wanted.iter().map(|(k, line, v)| (k.to_string(), *line, Some(v.to_string()))).collect();
+        assert_eq!(texts(yaml), wanted);
+        let json = "{\n\t\"rate\": \"7.5GB/s\",\n\t\"seed\": 18446744073709551615,\n\t\"overwrite\": true\n}\n";
+        let read = texts(json);
+        assert_eq!(read[1], ("seed".into(), 3, Some("18446744073709551615".into())));
+        assert_eq!(read[2].2.as_deref(), Some("true"));
+    }
+
+    #[test]
+    fn damage_names_its_line() {
+        let (line, why) = parse("rate: 1\nphases: [1, 2\n").unwrap_err();
+        assert!(line >= 2, "{line} {why}");
+        assert!(parse("- a\n- b\n").is_err() && parse("just words").is_err());
+        assert!(parse("").unwrap().0.is_empty() && parse("# only a remark\n").unwrap().0.is_empty());
+    }
+}

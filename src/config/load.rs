@@ -1,0 +1,340 @@
+//! Flags, environment and file into one list: flags win over the environment, the environment over the file.
+
+use crate::base::fatal::Fatal;
+use crate::base::limits;
+use crate::config::file::{self, Document, Node};
+use crate::config::keys::{self, ENV_IGNORED, ENV_PREFIX, KEYS, Key, Kind, PHASES_KEY};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Who said it, as an error names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Flag,
+    Variable,
+    File { path: String, line: u64 },
+}
+
+/// One value as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    pub text: String,
+    pub source: Source,
+}
+
+impl Given {
+    /// `--rate`, `ENGINE_RATE` or `run.yaml line 3: rate`.
+    pub fn origin(&self, key: &Key) -> String {
+        match &self.source {
+            Source::Flag => format!("--{}", key.name),
+            Source::Variable => key.variable(),
+            Source::File { path, line } => format!("{path} line {line}: {}", key.config_key()),
+        }
+    }
+}
+
+/// A stage of `phases:`; every key in it is marked `phase`.
+pub type PhaseTexts = BTreeMap<&'static str, Given>;
+
+/// Everything that was said, not yet read.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    values: BTreeMap<&'static str, Vec<Given>>,
+    pub phases: Vec<PhaseTexts>,
+    /// The command line as it was typed.
+    pub command: Vec<String>,
+}
+
+impl Settings {
+    pub fn all(&self, name: &str) -> &[Given] {
+        self.values.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn one(&self, name: &str) -> Option<&Given> {
+        self.all(name).last()
+    }
+
+    pub fn is_given(&self, name: &str) -> bool {
+        !self.all(name).is_empty()
+    }
+}
+
+/// Flag values in the order they were typed, by key name.
+pub type Flags = Vec<(&'static Key, String)>;
+
+/// Merges the three sources. Every error of every source is added to `errors`.
+pub fn merge(command: Vec<String>, flags: Flags, env: &[(String, String)], errors: &mut Vec<Fatal>) -> Settings {
+    let mut from_flags = BTreeMap::new();
+    for (key, text) in flags {
+        push(&mut from_flags, key, Given { text, source: Source::Flag }, errors);
+    }
+    let from_env = read_env(env, errors);
+    let config = from_flags.get("config").or_else(|| from_env.get("config")).and_then(|given| given.last().cloned());
+    let mut settings = Settings { command, ..Settings::default() };
+    if let Some(config) = config {
+        read_file(&config.text, &mut settings, errors);
+    }
+    settings.values.extend(from_env);
+    settings.values.extend(from_flags);
+    reject_mixed_phases(&settings, errors);
+    settings
+}
+
+fn push(into: &mut BTreeMap<&'static str, Vec<Given>>, key: &'static Key, given: Given, errors: &mut Vec<Fatal>) {
+    let values = into.entry(key.name).or_default();
+    if let (Some(first), false) = (values.first(), key.repeatable) {
+        let origin = given.origin(key);
+        errors.push(Fatal::usage(format!("{origin} is given twice: '{}' and '{}'", first.text, given.text)));
+    }
+    values.push(given);
+}
+
+fn read_env(env: &[(String, String)], errors: &mut Vec<Fatal>) -> BTreeMap<&'static str, Vec<Given>> {
+    let mut values = BTreeMap::new();
+    for (name, text) in env {
+        let Some(tail) = name.strip_prefix(ENV_PREFIX) else { continue };
+        if ENV_IGNORED.iter().any(|prefix| name.starts_with(prefix)) {
+            continue;
+        }
+        let known =
+            keys::find(&tail.to_lowercase()).filter(|_| tail.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+        let Some(key) = known else {
+            let hint = nearest(&tail.to_lowercase()).map(|key| format!(" (did you mean {}?)", key.variable()));
+            errors.push(
+                Fatal::usage(format!("{name}='{text}' is no setting of engine{}", hint.unwrap_or_default()))
+                    .mend(format!("unset {name}")),
+            );
+            continue;
+        };
+        // Several targets in one variable: no URL holds white space.
+        let several = key.repeatable && key.kind == Kind::Url;
+        let parts: Vec<&str> = if several { text.split_whitespace().collect() } else { vec![text.trim()] };
+        for part in parts {
+            push(&mut values, key, Given { text: part.to_owned(), source: Source::Variable }, errors);
+        }
+    }
+    values
+}
+
+fn read_file(path: &str, settings: &mut Settings, errors: &mut Vec<Fatal>) {
+    let document = match file::read(Path::new(path)) {
+        Ok(document) => document,
+        Err(fatal) => return errors.push(fatal),
+    };
+    let mut phases_seen = false;
+    for entry in document.entries() {
+        let at = |line| Source::File { path: path.to_owned(), line };
+        if entry.key == PHASES_KEY {
+            if phases_seen {
+                errors.push(Fatal::usage(format!("{path} line {}: '{PHASES_KEY}' is given twice", entry.line)));
+            }
+            phases_seen = true;
+            read_phases(path, entry.line, &entry.value, settings, errors);
+            continue;
+        }
+        let Some(key) = keys::find(&entry.key).filter(|key| !matches!(key.name, "config" | "dry-run")) else {
+            errors.push(unknown(path, entry.line, &entry.key));
+            continue;
+        };
+        let texts = match &entry.value {
+            Node::List(items) if key.repeatable => items.iter().map(|(line, node)| (*line, node.text())).collect(),
+            node => vec![(entry.line, node.text())],
+        };
+        if settings.is_given(key.name) {
+            errors.push(Fatal::usage(format!("{path} line {}: '{}' is given twice", entry.line, entry.key)));
+        }
+        for (line, text) in texts {
+            match text {
+                Some(text) => settings.values.entry(key.name).or_default().push(Given { text, source: at(line) }),
+                None => errors.push(no_scalar(path, line, key)),
+            }
+        }
+    }
+}
+
+fn read_phases(path: &str, line: u64, node: &Node, settings: &mut Settings, errors: &mut Vec<Fatal>) {
+    let example = "phases is a list of stages: [{duration: 10s, rate: 1MB/s}, {duration: 10s, mode: burst}]";
+    let Node::List(items) = node else {
+        return errors.push(Fatal::usage(format!("{path} line {line}: {example}")));
+    };
+    if items.is_empty() || items.len() > limits::PHASES_MAX {
+        let (count, most) = (items.len(), limits::PHASES_MAX);
+        errors.push(Fatal::usage(format!("{path} line {line}: phases has {count} stages; it takes 1 to {most}")));
+    }
+    for (line, item) in items.iter().take(limits::PHASES_MAX) {
+        let Node::Map(entries) = item else {
+            errors.push(Fatal::usage(format!("{path} line {line}: {example}")));
+            continue;
+        };
+        let mut phase = PhaseTexts::new();
+        for entry in entries {
+            let Some(key) = keys::find(&entry.key).filter(|key| key.phase) else {
+                errors.push(unknown_in_phase(path, entry.line, &entry.key));
+                continue;
+            };
+            let Some(text) = entry.value.text() else {
+                errors.push(no_scalar(path, entry.line, key));
+                continue;
+            };
+            let source = Source::File { path: path.to_owned(), line: entry.line };
+            if phase.insert(key.name, Given { text, source }).is_some() {
+                errors.push(Fatal::usage(format!("{path} line {}: '{}' is given twice", entry.line, entry.key)));
+            }
+        }
+        settings.phases.push(phase);
+    }
+}
+
+/// A flag beside stages that say the same key would win over all of them: refused, but for the duration,
+/// which ends the run as it always does.
+fn reject_mixed_phases(settings: &Settings, errors: &mut Vec<Fatal>) {
+    for key in KEYS.iter().filter(|key| key.phase && key.name != "duration") {
+        let outside = settings.one(key.name).filter(|given| !matches!(given.source, Source::File { .. }));
+        let inside = settings.phases.iter().find_map(|phase| phase.get(key.name));
+        if let (Some(outside), Some(inside)) = (outside, inside) {
+            let (origin, stage) = (outside.origin(key), inside.origin(key));
+            errors.push(
+                Fatal::usage(format!(
+                    "{origin} '{}' stands against {stage} '{}' of a stage",
+                    outside.text, inside.text
+                ))
+                .mend(format!("leave out {origin}, or take {} out of the stages", key.config_key())),
+            );
+        }
+    }
+}
+
+fn no_scalar(path: &str, line: u64, key: &Key) -> Fatal {
+    // YAML's null is no text; the target of that name needs its quotes.
+    let example = if key.name == "target" { "\"null\", or file:PATH" } else { key.example };
+    let name = key.config_key();
+    Fatal::usage(format!("{path} line {line}: '{name}' wants one value")).mend(format!("{name}: {example}"))
+}
+
+fn unknown(path: &str, line: u64, name: &str) -> Fatal {
+    let hint = nearest(name).map(|key| format!(" (did you mean {}?)", key.config_key())).unwrap_or_default();
+    Fatal::usage(format!("{path} line {line}: unknown key '{name}'{hint}")).mend("engine schema config lists them all")
+}
+
+fn unknown_in_phase(path: &str, line: u64, name: &str) -> Fatal {
+    let known: Vec<_> = KEYS.iter().filter(|key| key.phase).map(Key::config_key).collect();
+    Fatal::usage(format!("{path} line {line}: '{name}' is no key of a stage"))
+        .mend(format!("one of {}", known.join(", ")))
+}
+
+/// The key whose name is a slip of the finger away.
+fn nearest(name: &str) -> Option<&'static Key> {
+    let name = name.replace('_', "-");
+    let distance = |key: &&Key| key.names().map(|known| edits(known, &name)).min().unwrap_or(usize::MAX);
+    KEYS.iter().min_by_key(distance).filter(|key| distance(key) <= 2 && name.len() > 2)
+}
+
+/// Levenshtein distance.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(left != *right);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl Document {
+    fn entries(&self) -> &[file::Entry] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    }
+
+    fn flags(pairs: &[(&str, &str)]) -> Flags {
+        pairs.iter().map(|(name, value)| (keys::find(name).unwrap(), value.to_string())).collect()
+    }
+
+    fn with_file(text: &str, more: &[(&str, &str)], variables: &[(&str, &str)]) -> (Settings, Vec<Fatal>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let mut given = flags(more);
+        given.push((keys::find("config").unwrap(), file.path().display().to_string()));
+        let mut errors = Vec::new();
+        (merge(Vec::new(), given, &env(variables), &mut errors), errors)
+    }
+
+    #[test]
+    fn unknown_variables_are_named_and_injected_ones_ignored() {
+        let mut errors = Vec::new();
+        let variables =
+            env(&[("ENGINE_RATES", "1"), ("ENGINE_PORT_80_TCP", "x"), ("ENGINE_SERVICE_HOST", "x"), ("HOME", "/")]);
+        let settings = merge(Vec::new(), Vec::new(), &variables, &mut errors);
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].what.contains("ENGINE_RATES") && errors[0].what.contains("ENGINE_RATE?"), "{}", errors[0]);
+        assert!(!settings.is_given("rate"));
+    }
+
+    #[test]
+    fn a_file_reports_all_it_has_wrong_with_lines() {
+        let text = "rate: 1MB/s\nrote: 2\nrate: 2MB/s\nphases:\n  - duration: 1s\n    cores: 1\n  - 5\nseed: [1]\n";
+        let (_, errors) = with_file(text, &[], &[]);
+        let all: Vec<_> = errors.iter().map(|error| error.what.clone()).collect();
+        for (line, word) in [
+            ("line 2", "did you mean rate"),
+            ("line 3", "twice"),
+            ("line 6", "cores"),
+            ("line 7", "list"),
+            ("line 8", "seed"),
+        ] {
+            assert!(all.iter().any(|what| what.contains(line) && what.contains(word)), "{line} {word} in {all:?}");
+        }
+        assert_eq!(errors.len(), 5, "{all:?}");
+    }
+
+    #[test]
+    fn dashes_and_aliases_are_the_same_key() {
+        let (settings, errors) = with_file("queue-depth: 4\nbs: 1Mi\nsink: [file:a, file:b]\nretain: all\n", &[], &[]);
+        assert!(errors.is_empty(), "{errors:?}");
+        assert_eq!(settings.one("queue-depth").unwrap().text, "4");
+        assert_eq!(settings.one("block-size").unwrap().text, "1Mi");
+        assert_eq!(settings.all("target").len(), 2);
+        let (_, errors) = with_file("bs: 1\nblock_size: 2\n", &[], &[]);
+        assert!(errors[0].what.contains("twice"));
+    }
+
+    #[test]
+    fn stages_and_flags_do_not_fight_silently() {
+        let stages = "phases: [{duration: 1s, rate: 1MB/s}]\n";
+        let (_, errors) = with_file(stages, &[("rate", "2MB/s")], &[]);
+        assert!(errors[0].what.contains("--rate"), "{errors:?}");
+        let (_, errors) = with_file(stages, &[("duration", "2s")], &[]);
+        assert!(errors.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn flags_win_over_variables_over_file(flag: bool, variable: bool, file: bool) {
+            let more: &[(&str, &str)] = if flag { &[("seed", "1")] } else { &[] };
+            let variables: &[(&str, &str)] = if variable { &[("ENGINE_SEED", "2")] } else { &[] };
+            let (settings, errors) = with_file(if file { "seed: 3\n" } else { "rate: 1\n" }, more, variables);
+            prop_assert!(errors.is_empty());
+            let wanted = [(flag, "1"), (variable, "2"), (file, "3")].iter().find(|(on, _)| *on).map(|(_, text)| *text);
+            prop_assert_eq!(settings.one("seed").map(|given| given.text.as_str()), wanted);
+        }
+
+        #[test]
+        fn no_file_panics(text in ".{0,80}|[a-z:\\[\\]{},\" \n-]{0,60}") {
+            let _ = with_file(&text, &[], &[]);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! From typed values to a `RunPlan`. What hangs together is checked here, and everything wrong is reported.
+
+pub mod cores;
+pub mod device;
+pub mod effective;
+pub mod files;
+pub mod geometry;
+pub mod notes;
+pub mod observe;
+pub mod payload;
+pub mod schedule;
+pub mod target;
+
+use crate::base::fatal::Fatal;
+use crate::config::Deps;
+use crate::config::load::Settings;
+use crate::config::values::{Mode, Wanted};
+use crate::host::fs as host_fs;
+use crate::plan::{
+    Confirmation, CorePlan, FileLayout, FilePlan, Io, PayloadPlan, Poll, ProducerPlan, RunPlan, SinkKind, SinkPlan,
+};
+use crate::record;
+use cores::Cores;
+use geometry::Blocks;
+use payload::Sizes;
+use schedule::{Fleet, Schedules};
+use target::{Place, Targets};
+
+/// Everything that `resolve` settled on its way, for the assembly.
+pub struct Parts {
+    pub targets: Targets,
+    pub payload: PayloadPlan,
+    pub sizes: Sizes,
+    pub cores: Cores,
+    pub core_of: Vec<usize>,
+    pub fleet: Fleet,
+    pub schedules: Schedules,
+    pub blocks: Blocks,
+    pub ring_bytes_per_lane: u64,
+    pub files: Vec<Option<FilePlan>>,
+    pub io: Io,
+    pub poll: Poll,
+    pub notes: Vec<String>,
+}
+
+/// The plan, or everything that is wrong, `errors` of earlier steps included.
+pub fn resolve(
+    settings: &Settings,
+    wanted: &Wanted,
+    deps: &Deps,
+    mut errors: Vec<Fatal>,
+) -> Result<RunPlan, Vec<Fatal>> {
+    let parts = settle(settings, wanted, deps, &mut errors);
+    let observe = observe::resolve(settings, wanted, parts.targets.kind, deps, &mut errors);
+    let run_id = observe::run_id(wanted, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    Ok(assemble(settings, wanted, parts, observe, run_id))
+}
+
+fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> Parts {
+    let sysfs = &deps.sysfs;
+    let targets = target::resolve(&wanted.targets, sysfs, errors);
+    reject_useless(settings, wanted, &targets, errors);
+    let (payload, sizes) = payload::resolve(settings, wanted, deps, errors);
+    let mut cores = cores::choose(wanted, sysfs, errors);
+    let producers = producers(wanted, &targets, cores.cpus.len(), errors);
+    cores.keep(producers, wanted.cores.is_some());
+    let core_of = cores::deal(producers, cores.cpus.len(), errors);
+    let fleet = Fleet::new(wanted, producers, errors);
+    let limited = settings.is_given("records") || settings.is_given("bytes");
+    let schedules = schedule::resolve(wanted, limited, fleet, &sizes, errors);
+
+    let seats = files::Seats {
+        targets: &targets,
+        producers: (0..producers).map(|k| (fleet.first_id + k as u64, k % targets.places.len().max(1))).collect(),
+        sharded: wanted.shard.1 > 1,
+    };
+    let on_files = targets.kind == SinkKind::File && !targets.places.is_empty();
+    let names = if on_files { seats.names() } else { Vec::new() };
+    let layouts = if on_files { files::layouts(wanted, &seats, &names, &sizes, sysfs, errors) } else { Vec::new() };
+    let facts = geometry::Facts {
+        kind: targets.kind,
+        sizes: &sizes,
+        probes: probes(&targets, deps),
+        slowest_wire_rate: schedules.slowest_wire_rate(),
+        capacity_bytes: layouts.iter().map(capacity).min().unwrap_or(u64::MAX),
+    };
+    let blocks = geometry::blocks(settings, wanted, &facts, errors);
+    let lanes: Vec<_> = (0..cores.cpus.len()).map(|core| core_of.iter().filter(|of| **of == core).count()).collect();
+    let first_cpu = cores.cpus.first().copied().unwrap_or(0);
+    let ring_bytes_per_lane = geometry::ring_bytes(wanted, &facts, &blocks, &lanes, (sysfs, first_cpu), errors);
+    let files = match on_files {
+        true => files::plans(settings, wanted, &seats, (&names, &layouts), &blocks, (sysfs, errors)),
+        false => Vec::new(),
+    };
+    let mut notes = [cores.notes.clone(), blocks.notes.clone()].concat();
+    let io = back_end(wanted, targets.kind, deps, &mut notes, errors);
+    if io == Io::Uring && targets.kind == SinkKind::File {
+        let total = ring_bytes_per_lane.saturating_mul(producers as u64);
+        geometry::check_memlock(wanted, total, sysfs, &mut notes, errors);
+    }
+    let busy = wanted.busy.unwrap_or(cores.to_spare);
+    let poll = if busy { Poll::Busy } else { Poll::Adaptive };
+    let files = (0..producers).map(|k| files.get(k).cloned()).collect();
+    let mut parts = Parts {
+        targets,
+        payload,
+        sizes,
+        cores,
+        core_of,
+        fleet,
+        schedules,
+        blocks,
+        ring_bytes_per_lane,
+        files,
+        io,
+        poll,
+        notes,
+    };
+    notes::add(&mut parts, wanted, sysfs);
+    parts
+}
+
+/// Flags that would change nothing are a misunderstanding, and are refused.
+fn reject_useless(settings: &Settings, wanted: &Wanted, targets: &Targets, errors: &mut Vec<Fatal>) {
+    let mut refuse = |name: &str, needs: &str, mend: &str| {
+        if settings.is_given(name) {
+            errors.push(Fatal::usage(format!("--{name} has no effect without {needs}")).mend(mend));
+        }
+    };
+    if targets.kind != SinkKind::File {
+        for name in ["preallocate", "footprint", "rotate-size-mb", "retain", "min-free", "overwrite-device", "fsync"] {
+            refuse(name, "a file target", "--target=file:PATH");
+        }
+        if wanted.audit_every > 0 {
+            refuse("audit-every", "a file target", "--target=file:PATH");
+        }
+    }
+    let has = |mode| wanted.stages.iter().any(|stage| stage.mode == mode);
+    if !has(Mode::Sampled) {
+        refuse("weight", "--mode sampled", "--mode=sampled");
+    }
+    if !has(Mode::Burst) {
+        refuse("burst-on", "--mode burst", "--mode=burst");
+        refuse("burst-off", "--mode burst", "--mode=burst");
+    }
+    if wanted.metrics_addr.is_none() {
+        refuse("metrics-hold", "--metrics-addr", "--metrics-addr=:9090");
+    }
+}
+
+/// How many, before they are dealt out.
+fn producers(wanted: &Wanted, targets: &Targets, cores: usize, errors: &mut Vec<Fatal>) -> usize {
+    let places = targets.places.len();
+    let single = targets.kind == SinkKind::Stdout || (places > 0 && targets.places.iter().all(Place::is_single));
+    let default = if single { places.max(1) } else { cores.max(places).max(1) };
+    let producers = wanted.parallel.unwrap_or(default);
+    if producers < places {
+        let what = format!("--parallel {producers}: {places} targets need at least as many producers");
+        errors.push(Fatal::usage(what).mend(format!("--parallel={places}")));
+    }
+    if targets.kind == SinkKind::Stdout && producers > 1 {
+        let what = format!("--parallel {producers}: records of several producers would be torn on one standard output");
+        errors.push(Fatal::usage(what).mend("--parallel=1, or --target=file:PATH/"));
+    }
+    producers
+}
+
+fn probes(targets: &Targets, deps: &Deps) -> Vec<Result<host_fs::Direct, String>> {
+    let probe = |place: &Place| {
+        let facts = host_fs::facts(&deps.sysfs, place.path()).map_err(|why| why.to_string())?;
+        host_fs::probe_direct(&facts, place.path())
+    };
+    targets.places.iter().map(probe).collect()
+}
+
+fn capacity(layout: &FileLayout) -> u64 {
+    match layout {
+        FileLayout::Ring { capacity_bytes } | FileLayout::Device { capacity_bytes } => *capacity_bytes,
+        FileLayout::Rotating { .. } => u64::MAX,
+    }
+}
+
+/// The back end that works here. A target that writes nothing needs none.
+fn back_end(wanted: &Wanted, kind: SinkKind, deps: &Deps, notes: &mut Vec<String>, errors: &mut Vec<Fatal>) -> Io {
+    if wanted.uring == Some(false) || (kind == SinkKind::Null && wanted.uring.is_none()) {
+        return Io::Syscall;
+    }
+    match (deps.uring_probe)() {
+        Ok(()) => Io::Uring,
+        Err(why) if wanted.uring == Some(true) => {
+            let mend = "sysctl kernel.io_uring_disabled=0 and a seccomp profile that allows io_uring, or --io=auto";
+            errors.push(Fatal::host(format!("--io uring: {why}")).mend(mend));
+            Io::Syscall
+        }
+        Err(why) => {
+            notes.push(format!("io_uring cannot be used here ({why}); files are written with system calls"));
+            Io::Syscall
+        }
+    }
+}
+
+fn assemble(
+    settings: &Settings,
+    wanted: &Wanted,
+    parts: Parts,
+    observe: crate::plan::ObservePlan,
+    run_id: String,
+) -> RunPlan {
+    let effective_config = effective::config(settings, &parts, &observe, &run_id);
+    let limits = schedule::limits(wanted, parts.fleet.producers, &parts.sizes);
+    let places = parts.targets.places.len().max(1);
+    let producers: Vec<_> = (0..parts.fleet.producers)
+        .map(|k| ProducerPlan {
+            id: (parts.fleet.first_id + k as u64) as u32,
+            core: parts.core_of[k],
+            target: k % places,
+            schedule: parts.schedules.shares[k].clone(),
+            stagger_ns: parts.schedules.stagger_ns[k],
+            records_max: limits[k].0,
+            bytes_max: limits[k].1,
+            file: parts.files[k].clone(),
+        })
+        .collect();
+    let core = |(index, cpu): (usize, &usize)| CorePlan {
+        cpu: *cpu,
+        producers: (0..producers.len()).filter(|k| parts.core_of[*k] == index).collect(),
+        ring_bytes_per_lane: parts.ring_bytes_per_lane,
+    };
+    let confirmation = match parts.targets.kind {
+        SinkKind::Stdout => Confirmation::Kernel,
+        SinkKind::Null | SinkKind::File => Confirmation::Target,
+    };
+    RunPlan {
+        run_id_hash: record::run_id_hash(&run_id),
+        run_id,
+        command: settings.command.clone(),
+        effective_config,
+        cores: parts.cores.cpus.iter().enumerate().map(core).collect(),
+        free_cpus: parts.cores.free.clone(),
+        sink: SinkPlan {
+            kind: parts.targets.kind,
+            targets: parts.targets.urls.clone(),
+            block_bytes: parts.blocks.block_bytes,
+            queue_depth: parts.blocks.queue_depth,
+            linger_ns: wanted.linger_ns,
+            confirmation,
+        },
+        payload: parts.payload,
+        rate_bytes_per_second: parts.schedules.single_rate(),
+        phases: parts.schedules.phases,
+        catch_up_ns: wanted.catch_up_ns,
+        drain_timeout_ns: wanted.drain_timeout_ns,
+        poll: parts.poll,
+        io: parts.io,
+        observe,
+        notes: parts.notes,
+        producers,
+    }
+}
+
+#[cfg(test)]
+mod tests;

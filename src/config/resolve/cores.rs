@@ -1,0 +1,139 @@
+//! Which processors the cores get, and whether one is left free.
+
+use crate::base::fatal::Fatal;
+use crate::base::limits;
+use crate::config::values::Wanted;
+use crate::host::{Sysfs, cgroup, cpu};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cores {
+    pub cpus: Vec<usize>,
+    /// What this process may use besides.
+    pub free: Vec<usize>,
+    /// A whole processor is left, by count and by quota.
+    pub to_spare: bool,
+    pub notes: Vec<String>,
+}
+
+/// Default: affinity ∩ cpuset ∩ quota, but one; the first processor, where interrupts tend to land, is left free.
+pub fn choose(wanted: &Wanted, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Cores {
+    let usable = cpu::usable_cpus(sysfs);
+    let quota = cgroup::cpu_quota(sysfs);
+    // With at least one processor, whatever the group says; a thread at half speed is still a thread.
+    let whole = quota.map_or(usable.len(), |quota| usable.len().min(quota.max(1.0) as usize));
+    let mut notes = Vec::new();
+    if usable.is_empty() {
+        errors.push(Fatal::host("/proc/self/status names no processor that this process may use").mend("mount /proc"));
+    }
+    let cpus = match &wanted.cores {
+        Some(list) => {
+            let foreign: Vec<_> = list.iter().copied().filter(|cpu| !usable.contains(cpu)).collect();
+            if !foreign.is_empty() && !usable.is_empty() {
+                let (asked, have) = (cpu::format_list(list), cpu::format_list(&usable));
+                let missing = cpu::format_list(&foreign);
+                let what = format!("--cores {asked}: this process may not use {missing} (it may use {have})");
+                errors.push(Fatal::host(what).mend(format!("--cores {have}, or taskset / the container's cpuset")));
+            }
+            list.clone()
+        }
+        None => {
+            let count = whole.saturating_sub(1).max(1);
+            usable[usable.len().saturating_sub(count)..].to_vec()
+        }
+    };
+    if let Some(quota) = quota.filter(|quota| *quota < cpus.len() as f64) {
+        notes.push(format!("the cgroup allows {quota:.2} processors' time: {} cores will be throttled", cpus.len()));
+    }
+    let free: Vec<_> = usable.iter().copied().filter(|cpu| !cpus.contains(cpu)).collect();
+    let to_spare = cpus.len() < whole && !free.is_empty();
+    Cores { cpus, free, to_spare, notes }
+}
+
+impl Cores {
+    /// No core without a producer.
+    pub fn keep(&mut self, producers: usize, explicit: bool) {
+        if producers >= self.cpus.len() {
+            return;
+        }
+        let unused = self.cpus.split_off(producers.max(1));
+        if explicit {
+            let (list, count) = (cpu::format_list(&unused), self.cpus.len());
+            self.notes.push(format!("cores {list} stay idle: {producers} producers need {count}"));
+        }
+        self.free.extend(unused);
+        self.free.sort_unstable();
+        self.to_spare = true;
+    }
+}
+
+/// Producers dealt to cores round robin: core of each producer.
+pub fn deal(producers: usize, cores: usize, errors: &mut Vec<Fatal>) -> Vec<usize> {
+    let cores = cores.max(1);
+    if producers > cores * limits::LANES_PER_CORE_MAX {
+        let most = cores * limits::LANES_PER_CORE_MAX;
+        let what = format!("--parallel {producers}: {cores} cores host at most {most} producers");
+        errors.push(Fatal::usage(what).mend(format!("--parallel {most}")));
+    }
+    (0..producers).map(|producer| producer % cores).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::Settings;
+    use crate::config::values;
+    use crate::host::fake::Tree;
+
+    fn host(allowed: &str, cpu_max: &str) -> Tree {
+        Tree::new(&[
+            ("/proc/self/status", &format!("Cpus_allowed_list:\t{allowed}\n")),
+            ("/proc/self/mountinfo", "35 24 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+            ("/proc/self/cgroup", "0::/\n"),
+            ("/sys/fs/cgroup/cpu.max", cpu_max),
+        ])
+    }
+
+    fn chosen(allowed: &str, cpu_max: &str, cores: Option<&str>) -> (Cores, Vec<Fatal>) {
+        let mut errors = Vec::new();
+        let mut wanted = values::read(&Settings::default(), &mut errors);
+        wanted.cores = cores.map(|text| cpu::parse_list(text).unwrap());
+        (choose(&wanted, &host(allowed, cpu_max).sysfs(), &mut errors), errors)
+    }
+
+    #[test]
+    fn all_but_one_within_affinity_and_quota() {
+        for (allowed, cpu_max, cpus, to_spare) in [
+            ("0-7", "max 100000", vec![1, 2, 3, 4, 5, 6, 7], true),
+            ("4-7", "max 100000", vec![5, 6, 7], true),
+            ("0-7", "400000 100000", vec![5, 6, 7], true),
+            ("0-7", "150000 100000", vec![7], false),
+            ("0-7", "50000 100000", vec![7], false),
+            ("3", "max 100000", vec![3], false),
+            ("0-1", "max 100000", vec![1], true),
+        ] {
+            let (cores, errors) = chosen(allowed, cpu_max, None);
+            assert!(errors.is_empty());
+            assert_eq!((cores.cpus, cores.to_spare), (cpus, to_spare), "{allowed} {cpu_max}");
+        }
+    }
+
+    #[test]
+    fn a_list_must_be_usable() {
+        let (cores, errors) = chosen("0-3", "max 100000", Some("0-3"));
+        assert!(errors.is_empty() && !cores.to_spare && cores.free.is_empty());
+        let (_, errors) = chosen("0-3", "max 100000", Some("2-5"));
+        assert!(errors[0].what.contains("4-5"), "{}", errors[0]);
+    }
+
+    #[test]
+    fn fewer_producers_need_fewer_cores() {
+        let (mut cores, _) = chosen("0-7", "max 100000", Some("1-4"));
+        cores.keep(2, true);
+        assert_eq!((cores.cpus.as_slice(), cores.free.as_slice()), (&[1, 2][..], &[0, 3, 4, 5, 6, 7][..]));
+        assert_eq!(cores.notes.len(), 1);
+        assert_eq!(deal(5, 2, &mut Vec::new()), [0, 1, 0, 1, 0]);
+        let mut errors = Vec::new();
+        deal(1025, 1, &mut errors);
+        assert_eq!(errors.len(), 1);
+    }
+}

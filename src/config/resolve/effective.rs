@@ -1,0 +1,87 @@
+//! Every setting in force, by its configuration key: what was said, or what it was resolved to.
+
+use crate::config::keys::{KEYS, PHASES_KEY};
+use crate::config::load::Settings;
+use crate::config::resolve::Parts;
+use crate::config::{plan_json, values};
+use crate::host::cpu;
+use crate::plan::{FileLayout, LogFormat, ObservePlan, Poll};
+use serde_json::{Map, Value, json};
+
+pub fn config(settings: &Settings, parts: &Parts, observe: &ObservePlan, run_id: &str) -> Map<String, Value> {
+    let mut config = Map::new();
+    for key in KEYS {
+        let said: Vec<_> = settings.all(key.name).iter().map(|given| given.text.clone()).collect();
+        let value = match (said.as_slice(), key.repeatable) {
+            ([], _) => resolved(key.name, parts, observe, run_id),
+            (all, true) => json!(all),
+            ([.., last], false) => json!(last),
+        };
+        config.insert(key.config_key(), value);
+    }
+    let stage = |phase: &crate::config::load::PhaseTexts| {
+        let pairs = phase.iter().map(|(name, given)| (name.replace('-', "_"), json!(given.text)));
+        Value::Object(pairs.collect())
+    };
+    if !settings.phases.is_empty() {
+        config.insert(PHASES_KEY.to_owned(), settings.phases.iter().map(stage).collect());
+    }
+    // `auto` is no answer: these say what it came to.
+    for name in ["direct", "io", "poll"] {
+        config.insert(name.to_owned(), resolved(name, parts, observe, run_id));
+    }
+    config
+}
+
+/// What was not said. `null`: off, none or no limit.
+fn resolved(name: &str, parts: &Parts, observe: &ObservePlan, run_id: &str) -> Value {
+    let file = parts.files.iter().flatten().next();
+    match name {
+        "target" => json!(parts.targets.urls),
+        "cores" => json!(cpu::format_list(&parts.cores.cpus)),
+        "parallel" => json!(parts.fleet.producers),
+        "run-id" => json!(run_id),
+        "direct" => json!(if parts.blocks.direct { "on" } else { "off" }),
+        "io" => json!(plan_json::io_name(parts.io)),
+        "poll" => json!(if parts.poll == Poll::Busy { "busy" } else { "adaptive" }),
+        "block-size" => json!(parts.blocks.block_bytes),
+        "queue-depth" => json!(parts.blocks.queue_depth),
+        "ring-size" => json!(parts.ring_bytes_per_lane),
+        "log-format" => json!(if observe.log_format == LogFormat::Json { "json" } else { "text" }),
+        "duration" => match parts.schedules.phases.last() {
+            Some(phase) if parts.schedules.phases.iter().filter(|p| !p.warmup).count() == 1 => {
+                match phase.duration_ns {
+                    u64::MAX => json!("inf"),
+                    ns => json!(format!("{}s", ns as f64 / 1e9)),
+                }
+            }
+            _ => Value::Null,
+        },
+        "min-free" => file.map_or(Value::Null, |file| json!(file.min_free_bytes)),
+        "preallocate" => match file.map(|file| file.layout) {
+            Some(FileLayout::Ring { capacity_bytes }) => json!(capacity_bytes),
+            _ => Value::Null,
+        },
+        "rotate-size-mb" => match file.map(|file| file.layout) {
+            Some(FileLayout::Rotating { limit_bytes, .. }) => json!(limit_bytes >> 20),
+            _ => Value::Null,
+        },
+        "retain" => match file.map(|file| file.layout) {
+            Some(FileLayout::Rotating { retain, .. }) => retain.map_or(json!("all"), |n| json!(n)),
+            _ => Value::Null,
+        },
+        _ => plain_default(name),
+    }
+}
+
+/// A default that the table states as a value rather than in words.
+fn plain_default(name: &str) -> Value {
+    let key = crate::config::keys::find(name).expect("the name comes from the table");
+    let text = key.default.strip_suffix(" (off)").unwrap_or(key.default);
+    match values::parse(key, text) {
+        Ok(values::Value::Switch(on)) => json!(on),
+        Ok(values::Value::Text(_)) if !matches!(key.kind, crate::config::keys::Kind::Choice(_)) => Value::Null,
+        Ok(_) => json!(text),
+        Err(_) => Value::Null,
+    }
+}

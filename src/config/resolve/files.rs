@@ -1,0 +1,309 @@
+//! File targets: where each producer writes, how much, and what already lies there.
+
+use crate::base::fatal::Fatal;
+use crate::base::units;
+use crate::config::load::Settings;
+use crate::config::resolve::device;
+use crate::config::resolve::geometry::Blocks;
+use crate::config::resolve::payload::Sizes;
+use crate::config::resolve::target::{Place, Targets};
+use crate::config::values::{MinFree, Wanted};
+use crate::host::Sysfs;
+use crate::host::fs::{self as host_fs, FsFacts};
+use crate::manifest::{Layout, Manifest};
+use crate::plan::{FileLayout, FilePlan};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+const MIB: u64 = 1 << 20;
+const ROTATE_MIB_DEFAULT: u64 = 50;
+const FOOTPRINT_BYTES_DEFAULT: u64 = 16 << 30;
+const MIN_FREE_BYTES_DEFAULT: u64 = 20 << 30;
+
+/// Data file, manifest and audit log of one producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    pub data: PathBuf,
+    pub manifest: PathBuf,
+    pub log: PathBuf,
+}
+
+/// `alone`: no other producer of the fleet shares the path.
+pub fn names(place: &Place, id: u64, alone: bool) -> Names {
+    let data = match place {
+        Place::Folder(folder) => folder.join(format!("payloads.{id}.bin")),
+        Place::File(path) if !alone => numbered(path, id),
+        Place::File(path) => path.clone(),
+        Place::Special(path) | Place::Block { path, .. } => {
+            let name = path.file_name().map_or_else(|| "device".into(), |name| name.to_string_lossy());
+            let beside = |extension: &str| PathBuf::from(format!("engine-{name}.{extension}"));
+            return Names { data: path.clone(), manifest: beside("json"), log: beside("log") };
+        }
+    };
+    let bare = place.path().extension().is_none() && matches!(place, Place::File(_));
+    let beside = |extension: &str, instead: &str| {
+        if bare {
+            return PathBuf::from(format!("{}.{extension}", data.display()));
+        }
+        let taken = data.extension().is_some_and(|own| own.eq_ignore_ascii_case(extension));
+        data.with_extension(if taken { instead } else { extension })
+    };
+    let (manifest, log) = (beside("json", "manifest.json"), beside("log", "audit.log"));
+    Names { data, manifest, log }
+}
+
+/// `out.bin` → `out.3.bin`.
+fn numbered(path: &Path, id: u64) -> PathBuf {
+    let extension = path.extension().map(|own| format!(".{}", own.to_string_lossy())).unwrap_or_default();
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    path.with_file_name(format!("{stem}.{id}{extension}"))
+}
+
+/// What the producers write to.
+pub struct Seats<'a> {
+    pub targets: &'a Targets,
+    /// (id, index of its target) of each producer.
+    pub producers: Vec<(u64, usize)>,
+    /// More processes than this one.
+    pub sharded: bool,
+}
+
+impl Seats<'_> {
+    pub fn names(&self) -> Vec<Names> {
+        let mut counts = BTreeMap::new();
+        for (_, target) in &self.producers {
+            *counts.entry(*target).or_insert(0u32) += 1;
+        }
+        let alone = |target: &usize| counts[target] == 1 && !self.sharded;
+        self.producers.iter().map(|(id, target)| names(&self.targets.places[*target], *id, alone(target))).collect()
+    }
+}
+
+/// What each producer's file is laid out as, before blocks are chosen.
+pub fn layouts(
+    wanted: &Wanted,
+    seats: &Seats,
+    names: &[Names],
+    sizes: &Sizes,
+    sysfs: &Sysfs,
+    errors: &mut Vec<Fatal>,
+) -> Vec<FileLayout> {
+    reject_mixed(wanted, seats, errors);
+    let rotating = wanted.rotate_mib.is_some() || wanted.retain.is_some();
+    let capacity = match (wanted.preallocate_bytes, wanted.footprint_bytes) {
+        (Some(bytes), _) => Some(("--preallocate", bytes)),
+        (None, Some(total)) => Some(("--footprint", total / seats.producers.len().max(1) as u64)),
+        (None, None) if seats.targets.baseline && !rotating => {
+            let total = default_footprint(wanted, names, sysfs, errors);
+            Some(("the default footprint", total / names.len().max(1) as u64))
+        }
+        (None, None) => None,
+    };
+    let limit_bytes = rotation_limit(wanted, sizes, errors);
+    if let Some((flag, bytes)) = capacity.filter(|(_, bytes)| *bytes < sizes.max_bytes.saturating_mul(2)) {
+        let (have, record) = (units::format_size(bytes), units::format_size(sizes.max_bytes));
+        let what = format!("{flag} leaves {have} for each producer; two records of {record} must fit");
+        errors.push(Fatal::usage(what).mend(format!("--preallocate={}", sizes.max_bytes.saturating_mul(2))));
+    }
+    let layout = |(_, target): &(u64, usize)| match (&seats.targets.places[*target], capacity) {
+        (Place::Block { capacity_bytes, .. }, _) => FileLayout::Device { capacity_bytes: *capacity_bytes },
+        (Place::Special(_), _) => FileLayout::Device { capacity_bytes: u64::MAX },
+        (_, Some((_, capacity_bytes))) => FileLayout::Ring { capacity_bytes },
+        (_, None) => FileLayout::Rotating { limit_bytes, retain: wanted.retain.flatten() },
+    };
+    seats.producers.iter().map(layout).collect()
+}
+
+fn reject_mixed(wanted: &Wanted, seats: &Seats, errors: &mut Vec<Fatal>) {
+    let ring = wanted.preallocate_bytes.map(|_| "--preallocate").or(wanted.footprint_bytes.map(|_| "--footprint"));
+    let rotate = wanted.rotate_mib.map(|_| "--rotate-size-mb").or(wanted.retain.map(|_| "--retain"));
+    if let (Some(ring), Some(rotate)) = (ring, rotate) {
+        let what = format!("{ring} overwrites in place, {rotate} is about rotation: both cannot be");
+        errors.push(Fatal::usage(what).mend(format!("leave out {ring} or {rotate}")));
+    }
+    if wanted.preallocate_bytes.is_some() && wanted.footprint_bytes.is_some() {
+        let what = "--preallocate (each producer) and --footprint (all of them) say the same thing twice";
+        errors.push(Fatal::usage(what).mend("leave out one of them"));
+    }
+    let mut counts = BTreeMap::new();
+    for (_, target) in &seats.producers {
+        *counts.entry(*target).or_insert(0) += 1;
+    }
+    for (target, count) in counts {
+        let place = &seats.targets.places[target];
+        if count > 1 && matches!(place, Place::Block { .. } | Place::Special(_)) {
+            let what = format!("{} takes one producer; it would get {count}", place.path().display());
+            errors.push(Fatal::usage(what).mend(format!("--parallel={}", seats.targets.places.len())));
+        }
+    }
+}
+
+/// Rotation in bytes: what was asked, or the default with room for at least one record.
+fn rotation_limit(wanted: &Wanted, sizes: &Sizes, errors: &mut Vec<Fatal>) -> u64 {
+    let Some(mib) = wanted.rotate_mib else { return (ROTATE_MIB_DEFAULT * MIB).max(sizes.max_bytes) };
+    let bytes = mib.saturating_mul(MIB);
+    if bytes < sizes.max_bytes {
+        let record = units::format_size(sizes.max_bytes);
+        let what = format!("--rotate-size-mb {mib}: no record of {record} fits");
+        errors.push(Fatal::usage(what).mend(format!("--rotate-size-mb={}", sizes.max_bytes.div_ceil(MIB))));
+    }
+    bytes
+}
+
+fn min_free(wanted: &Wanted, facts: &FsFacts) -> u64 {
+    match wanted.min_free {
+        Some(MinFree::Bytes(bytes)) => bytes,
+        Some(MinFree::Share(share)) => (facts.total_bytes as f64 * share) as u64,
+        None => (facts.total_bytes / 10).min(MIN_FREE_BYTES_DEFAULT),
+    }
+}
+
+/// Disk space that a file already holds.
+fn allocated(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |facts| if facts.is_file() { facts.blocks() * 512 } else { 0 })
+}
+
+/// The smaller of 16 GiB and a quarter of the free space, own files counted as free.
+fn default_footprint(wanted: &Wanted, names: &[Names], sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> u64 {
+    let Some(first) = names.first() else { return FOOTPRINT_BYTES_DEFAULT };
+    let Ok(facts) = host_fs::facts(sysfs, &first.data) else { return FOOTPRINT_BYTES_DEFAULT };
+    let own: u64 = names.iter().map(|names| allocated(&names.data)).sum();
+    let free = facts.available_bytes.saturating_add(own);
+    let room = free.saturating_sub(min_free(wanted, &facts));
+    let total = FOOTPRINT_BYTES_DEFAULT.min(free / 4).min(room);
+    if total < names.len() as u64 * MIB {
+        let (free, floor) = (units::format_size(free), units::format_size(min_free(wanted, &facts)));
+        let what = format!("{} has {free} free, of which --min-free keeps {floor}", facts.path.display());
+        errors.push(Fatal::host(what).mend("free some space, or --target=file:PATH on another drive"));
+        return FOOTPRINT_BYTES_DEFAULT;
+    }
+    // Whole MiB for each file, so that a second run finds files of the same length.
+    let each = total / names.len() as u64;
+    each / MIB * MIB * names.len() as u64
+}
+
+/// The plans, checked against what is there: data of others, space, permissions.
+pub fn plans(
+    settings: &Settings,
+    wanted: &Wanted,
+    seats: &Seats,
+    (names, layouts): (&[Names], &[FileLayout]),
+    blocks: &Blocks,
+    (sysfs, errors): (&Sysfs, &mut Vec<Fatal>),
+) -> Vec<FilePlan> {
+    reject_collisions(names, wanted.audit_every > 0, errors);
+    let mut plans = Vec::new();
+    for ((names, layout), (_, target)) in names.iter().zip(layouts).zip(&seats.producers) {
+        match &seats.targets.places[*target] {
+            Place::Block { path, device, .. } => {
+                device::check(path, device, wanted.overwrite_device.as_deref(), sysfs, errors);
+            }
+            Place::Special(_) => {}
+            Place::Folder(_) | Place::File(_) => {
+                check_creatable(&names.data, errors);
+                check_existing(names, *layout, seats.targets.baseline, wanted.overwrite, errors);
+            }
+        }
+        let facts = host_fs::facts(sysfs, &names.data).ok();
+        let on_device = matches!(layout, FileLayout::Device { .. });
+        plans.push(FilePlan {
+            data: names.data.clone(),
+            manifest: names.manifest.clone(),
+            log: (wanted.audit_every > 0).then(|| names.log.clone()),
+            layout: *layout,
+            direct: blocks.direct,
+            align: blocks.align,
+            fsync: wanted.fsync,
+            min_free_bytes: if on_device { 0 } else { facts.as_ref().map_or(0, |facts| min_free(wanted, facts)) },
+            overwrite: wanted.overwrite || seats.targets.baseline,
+        });
+    }
+    let any_block = seats.targets.places.iter().any(|place| matches!(place, Place::Block { .. }));
+    if settings.is_given("overwrite-device") && !any_block {
+        let what = "--overwrite-device is given, but no target is a block device";
+        errors.push(Fatal::usage(what).mend("--target=file:/dev/DEVICE, or leave it out"));
+    }
+    check_space(&plans, sysfs, errors);
+    plans
+}
+
+fn reject_collisions(names: &[Names], logs: bool, errors: &mut Vec<Fatal>) {
+    let mut seen = BTreeSet::new();
+    for names in names {
+        let log = logs.then_some(&names.log);
+        for path in [&names.data, &names.manifest].into_iter().chain(log) {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            if !seen.insert(path.clone()) {
+                let what = format!("two producers would write to {}", path.display());
+                errors.push(Fatal::usage(what).mend("a different PATH for each --target"));
+            }
+        }
+    }
+}
+
+fn check_creatable(data: &Path, errors: &mut Vec<Fatal>) {
+    let there = host_fs::nearest_existing(data);
+    let shown = there.display();
+    if there.as_path() != data && !there.is_dir() {
+        let what = format!("{} cannot be made: {shown} is no folder", data.display());
+        errors.push(Fatal::usage(what).mend("another PATH"));
+    } else if !crate::sys::fs::may_write(&there) {
+        let what = format!("{} cannot be written: no permission on {shown}", data.display());
+        errors.push(Fatal::host(what).mend(format!("sudo chown $USER {shown}")));
+    }
+}
+
+/// Only the baseline reuses what it wrote itself; everything else must not be there, or `--overwrite` is given.
+fn check_existing(names: &Names, layout: FileLayout, baseline: bool, overwrite: bool, errors: &mut Vec<Fatal>) {
+    if overwrite {
+        return;
+    }
+    let shown = names.data.display();
+    let length = std::fs::metadata(&names.data).map_or(0, |facts| facts.len());
+    let manifest = Manifest::read(&names.manifest);
+    let found = match manifest {
+        Err(why) => format!("{} is no manifest of ours ({why})", names.manifest.display()),
+        Ok(_) if length == 0 => return,
+        Ok(None) => format!("{shown} holds {} that no manifest of ours explains", units::format_size(length)),
+        Ok(Some(manifest)) => {
+            let same = matches!(
+                (manifest.layout, layout),
+                (Layout::Append, FileLayout::Rotating { .. }) | (Layout::Ring { .. }, FileLayout::Ring { .. })
+            );
+            if baseline && same {
+                return;
+            }
+            let kind = if same { "data of" } else { "data in another layout of" };
+            format!("{shown} holds {kind} the run '{}'", manifest.run_id)
+        }
+    };
+    errors.push(Fatal::usage(found).mend("--overwrite to lose it, or another PATH"));
+}
+
+/// New space on each file system against what is to stay free.
+fn check_space(plans: &[FilePlan], sysfs: &Sysfs, errors: &mut Vec<Fatal>) {
+    let mut needs: BTreeMap<String, (FsFacts, u64, u64)> = BTreeMap::new();
+    for plan in plans.iter().filter(|plan| !matches!(plan.layout, FileLayout::Device { .. })) {
+        let Ok(facts) = host_fs::facts(sysfs, &plan.data) else { continue };
+        let new = match plan.layout {
+            FileLayout::Ring { capacity_bytes } => capacity_bytes.saturating_sub(allocated(&plan.data)),
+            _ => 0,
+        };
+        let entry = needs.entry(facts.device.clone()).or_insert((facts, 0, plan.min_free_bytes));
+        entry.1 = entry.1.saturating_add(new);
+    }
+    for (facts, new, floor) in needs.into_values() {
+        if facts.available_bytes < new.saturating_add(floor) {
+            let (free, new, floor) =
+                (units::format_size(facts.available_bytes), units::format_size(new), units::format_size(floor));
+            let shown = facts.path.display();
+            let what = format!("{shown} has {free} free; the run would take {new}, and --min-free keeps {floor}");
+            errors
+                .push(Fatal::host(what).mend("free some space, or a smaller --preallocate, --footprint or --min-free"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

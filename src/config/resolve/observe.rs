@@ -1,0 +1,112 @@
+//! What the run shows of itself, and its name.
+
+use crate::base::fatal::Fatal;
+use crate::base::limits;
+use crate::config::Deps;
+use crate::config::load::Settings;
+use crate::config::values::Wanted;
+use crate::plan::{LogFormat, ObservePlan, ReportTarget, SinkKind};
+use std::hash::{BuildHasher, Hasher};
+use std::net::{SocketAddr, ToSocketAddrs};
+
+pub fn resolve(
+    settings: &Settings,
+    wanted: &Wanted,
+    kind: SinkKind,
+    deps: &Deps,
+    errors: &mut Vec<Fatal>,
+) -> ObservePlan {
+    if kind == SinkKind::Stdout && wanted.report == Some(ReportTarget::Stdout) {
+        let what = "--report - would end up in the middle of the records on standard output";
+        errors.push(Fatal::usage(what).mend("--report=report.json"));
+    }
+    let interval_ns = wanted.stats_interval_ns;
+    if interval_ns == 0 || !interval_ns.is_multiple_of(limits::SNAPSHOT_INTERVAL_NS) {
+        let text = settings.one("stats-interval").map_or("", |given| given.text.as_str());
+        let what = format!("--stats-interval '{text}' is no multiple of 100ms");
+        errors.push(Fatal::usage(what).mend("--stats-interval=1s"));
+    }
+    let default_format = if deps.terminal { LogFormat::Text } else { LogFormat::Json };
+    ObservePlan {
+        metrics_addr: wanted.metrics_addr.as_deref().and_then(|text| address(text, deps, errors)),
+        metrics_hold_ns: wanted.metrics_hold_ns,
+        log_format: wanted.log_format.unwrap_or(default_format),
+        stats_interval_ns: interval_ns,
+        report: wanted.report.clone(),
+        audit_every: wanted.audit_every,
+        slo: wanted.slo.clone(),
+    }
+}
+
+/// `:9090` is every interface, of both address families where the host has IPv6.
+fn address(text: &str, deps: &Deps, errors: &mut Vec<Fatal>) -> Option<SocketAddr> {
+    let every = if deps.sysfs.path("/proc/net/if_inet6").exists() { "[::]" } else { "0.0.0.0" };
+    let full = if text.starts_with(':') { format!("{every}{text}") } else { text.to_owned() };
+    match full.to_socket_addrs().map(|mut found| found.next()) {
+        Ok(Some(address)) => Some(address),
+        Ok(None) => {
+            errors.push(Fatal::usage(format!("--metrics-addr '{text}' has no address")).mend("--metrics-addr=:9090"));
+            None
+        }
+        Err(why) => {
+            let what = format!("--metrics-addr '{text}': {why}");
+            errors.push(Fatal::usage(what).mend("--metrics-addr=:9090 or --metrics-addr=127.0.0.1:9090"));
+            None
+        }
+    }
+}
+
+/// As given, or 64 random bits: the run id goes into file names of tools, labels and CSV, so it stays plain.
+pub fn run_id(wanted: &Wanted, errors: &mut Vec<Fatal>) -> String {
+    let Some(text) = &wanted.run_id else {
+        // The standard library seeds each of its hashers' keys from the system's randomness.
+        let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        return format!("{random:016x}");
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if text.len() > limits::RUN_ID_CHARS_MAX || !text.chars().all(plain) {
+        let most = limits::RUN_ID_CHARS_MAX;
+        let what = format!("--run-id '{text}': only letters, digits, . _ and -, at most {most}");
+        errors.push(Fatal::usage(what).mend("--run-id=nightly-7"));
+    }
+    text.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::values;
+    use crate::host::fake::Tree;
+
+    fn deps(tree: &Tree) -> Deps {
+        Deps { sysfs: tree.sysfs(), ..Deps::new(|| Ok(()), |_, _| Ok(64)) }
+    }
+
+    #[test]
+    fn addresses_as_the_operator_writes_them() {
+        let bare = Tree::new(&[]);
+        let dual = Tree::new(&[("/proc/net/if_inet6", "")]);
+        let read = |text: &str, tree: &Tree| address(text, &deps(tree), &mut Vec::new()).map(|a| a.to_string());
+        assert_eq!(read(":9090", &bare).as_deref(), Some("0.0.0.0:9090"));
+        assert_eq!(read(":9090", &dual).as_deref(), Some("[::]:9090"));
+        assert_eq!(read("127.0.0.1:1", &bare).as_deref(), Some("127.0.0.1:1"));
+        for text in ["9090", ":", ":99999", "127.0.0.1", "127.0.0.1:x"] {
+            let mut errors = Vec::new();
+            assert_eq!(address(text, &deps(&bare), &mut errors), None, "{text}");
+            assert!(errors[0].what.contains(text));
+        }
+    }
+
+    #[test]
+    fn run_ids_are_plain_or_random() {
+        let mut wanted = values::read(&Settings::default(), &mut Vec::new());
+        let mut errors = Vec::new();
+        let (first, second) = (run_id(&wanted, &mut errors), run_id(&wanted, &mut errors));
+        assert!(first.len() == 16 && first != second && errors.is_empty());
+        for text in ["a,b", "a b", "\u{e9}", &"x".repeat(65)] {
+            wanted.run_id = Some(text.to_owned());
+            run_id(&wanted, &mut errors);
+        }
+        assert_eq!(errors.len(), 4);
+    }
+}

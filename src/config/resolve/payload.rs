@@ -1,0 +1,216 @@
+//! What records are made of, and how long they are.
+
+use crate::base::fatal::Fatal;
+use crate::base::{limits, units};
+use crate::config::Deps;
+use crate::config::load::Settings;
+use crate::config::values::Wanted;
+use crate::plan::{Annotate, PayloadPlan, PayloadSource, TemplateFile};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const PAYLOAD_BYTES_DEFAULT: u64 = 4096;
+const KEY_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Lengths of the records of a run, header included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    pub min_bytes: u64,
+    pub max_bytes: u64,
+    pub mean_bytes: u64,
+    /// All templates once; 0 for random bytes.
+    pub cycle_bytes: u64,
+    /// Templates; 0 for random bytes.
+    pub count: usize,
+}
+
+impl Sizes {
+    pub fn fixed_at(bytes: u64) -> Self {
+        Self { min_bytes: bytes, max_bytes: bytes, mean_bytes: bytes, cycle_bytes: 0, count: 0 }
+    }
+
+    /// The one length of all records.
+    pub fn fixed(&self) -> Option<u64> {
+        (self.min_bytes == self.max_bytes).then_some(self.min_bytes)
+    }
+}
+
+pub fn resolve(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> (PayloadPlan, Sizes) {
+    let (source, sizes) = match &wanted.template {
+        Some(path) => templates(path, settings, wanted, deps, errors),
+        None => random(wanted, errors),
+    };
+    let sign_key = wanted.sign_key.as_deref().and_then(|path| sign_key(path, errors));
+    if wanted.sign_key.is_some() && wanted.annotate == Annotate::Off {
+        let what = "--sign-key signs the record header, which --annotate off leaves out";
+        errors.push(Fatal::usage(what).mend("--annotate=payload"));
+    }
+    (PayloadPlan { source, seed: wanted.seed, annotate: wanted.annotate, sign_key }, sizes)
+}
+
+fn random(wanted: &Wanted, errors: &mut Vec<Fatal>) -> (PayloadSource, Sizes) {
+    let (bytes_min, bytes_max) = wanted.payload_bytes.unwrap_or((PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_DEFAULT));
+    let least = least_bytes(wanted.annotate);
+    if bytes_min < least {
+        let what = format!("--payload-size {bytes_min} is less than the {least} B of a record with its header");
+        errors.push(Fatal::usage(what).mend(format!("--payload-size={least} or --annotate=off")));
+    }
+    let compressibility = wanted.compressibility.unwrap_or(0.0);
+    let mean_bytes = bytes_min.midpoint(bytes_max);
+    let sizes = Sizes { min_bytes: bytes_min, max_bytes: bytes_max, mean_bytes, cycle_bytes: 0, count: 0 };
+    (PayloadSource::Random { bytes_min, bytes_max, compressibility }, sizes)
+}
+
+fn least_bytes(annotate: Annotate) -> u64 {
+    match annotate {
+        Annotate::Payload => limits::RECORD_BYTES_MIN,
+        Annotate::Off => limits::RECORD_BYTES_MIN_UNANNOTATED,
+    }
+}
+
+fn templates(
+    path: &Path,
+    settings: &Settings,
+    wanted: &Wanted,
+    deps: &Deps,
+    errors: &mut Vec<Fatal>,
+) -> (PayloadSource, Sizes) {
+    for name in ["payload-size", "compressibility"].iter().filter(|name| settings.is_given(name)) {
+        let what = format!("--{name} and --payload-template {}: a template has its own bytes", path.display());
+        errors.push(Fatal::usage(what).mend(format!("leave out --{name} or --payload-template")));
+    }
+    let fallback = Sizes::fixed_at(PAYLOAD_BYTES_DEFAULT);
+    let files = match read_templates(path) {
+        Ok(files) => files,
+        Err(fatal) => {
+            errors.push(fatal);
+            return (PayloadSource::Templates(Arc::new([])), fallback);
+        }
+    };
+    let mut lengths = Vec::new();
+    for file in &files {
+        let flag = format!("--payload-template {}", path.display());
+        match (deps.template_check)(file, wanted.annotate) {
+            Ok(length) if (limits::RECORD_BYTES_MIN_UNANNOTATED..=limits::RECORD_BYTES_MAX).contains(&length) => {
+                lengths.push(length);
+            }
+            Ok(length) => {
+                let (least, most) =
+                    (limits::RECORD_BYTES_MIN_UNANNOTATED, units::format_size(limits::RECORD_BYTES_MAX));
+                let what =
+                    format!("{flag}: '{}' makes a record of {length} B; it takes {least} B to {most}", file.name);
+                errors.push(Fatal::usage(what).mend(format!("a file of {least} B to {most}")));
+            }
+            Err(why) => errors.push(Fatal::usage(format!("{flag}: '{}': {why}", file.name))),
+        }
+    }
+    let cycle_bytes: u64 = lengths.iter().sum();
+    let sizes = match (lengths.iter().min(), lengths.iter().max()) {
+        (Some(&min_bytes), Some(&max_bytes)) => {
+            let count = lengths.len();
+            Sizes { min_bytes, max_bytes, mean_bytes: cycle_bytes / count as u64, cycle_bytes, count }
+        }
+        _ => fallback,
+    };
+    (PayloadSource::Templates(files.into()), sizes)
+}
+
+/// A file, or the plain files of a folder in name order, hidden ones left out.
+fn read_templates(path: &Path) -> Result<Vec<TemplateFile>, Fatal> {
+    let flag = format!("--payload-template '{}'", path.display());
+    let fail = |what: String| Fatal::usage(what).mend(format!("ls -l '{}'", path.display()));
+    let facts = std::fs::metadata(path).map_err(|why| fail(format!("{flag}: {why}")))?;
+    let mut names: Vec<PathBuf> = vec![path.to_owned()];
+    if facts.is_dir() {
+        names = template_names(path).map_err(|why| fail(format!("{flag}: {why}")))?;
+    }
+    if names.is_empty() || names.len() > limits::TEMPLATE_FILES_MAX {
+        let (count, most) = (names.len(), limits::TEMPLATE_FILES_MAX);
+        return Err(fail(format!("{flag} holds {count} files; it takes 1 to {most}")));
+    }
+    let mut total = 0u64;
+    let mut files = Vec::new();
+    for name in names {
+        let shown = name.display();
+        let facts = std::fs::metadata(&name).map_err(|why| fail(format!("{flag}: {shown}: {why}")))?;
+        total = total.saturating_add(facts.len());
+        if !facts.is_file() || facts.len() > limits::RECORD_BYTES_MAX || total > limits::TEMPLATE_BYTES_MAX {
+            let each = units::format_size(limits::RECORD_BYTES_MAX);
+            let all = units::format_size(limits::TEMPLATE_BYTES_MAX);
+            let what = format!("{flag}: {shown} ({}) passes the limits", units::format_size(facts.len()));
+            return Err(Fatal::usage(what).mend(format!("plain files of at most {each} each and {all} together")));
+        }
+        let bytes = std::fs::read(&name).map_err(|why| fail(format!("{flag}: {shown}: {why}")))?;
+        let name = name.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        files.push(TemplateFile { name, bytes: bytes.into() });
+    }
+    Ok(files)
+}
+
+fn template_names(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let hidden = entry.file_name().to_string_lossy().starts_with('.');
+        if !hidden && std::fs::metadata(entry.path())?.is_file() {
+            names.push(entry.path());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The first 16 bytes of SHA-256 of the file.
+pub fn sign_key(path: &Path, errors: &mut Vec<Fatal>) -> Option<[u8; 16]> {
+    let shown = path.display();
+    let read = || -> Result<Vec<u8>, String> {
+        let facts = std::fs::metadata(path).map_err(|why| why.to_string())?;
+        if !facts.is_file() || facts.len() == 0 || facts.len() > KEY_FILE_BYTES_MAX {
+            let most = units::format_size(KEY_FILE_BYTES_MAX);
+            return Err(format!("{} B; a key is a plain file of 1 B to {most}", facts.len()));
+        }
+        std::fs::read(path).map_err(|why| why.to_string())
+    };
+    match read() {
+        Ok(bytes) => Sha256::digest(&bytes).first_chunk().copied(),
+        Err(why) => {
+            let mend = format!("head -c 32 /dev/urandom > '{shown}'");
+            errors.push(Fatal::usage(format!("--sign-key '{shown}': {why}")).mend(mend));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_replayed_in_name_order() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("b.json", "22"), ("a.json", "1"), (".hidden", "x")] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        let files = read_templates(folder.path()).unwrap();
+        let names: Vec<_> = files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["a.json", "b.json"]);
+        let one = read_templates(&folder.path().join("b.json")).unwrap();
+        assert_eq!(&*one[0].bytes, b"22");
+        assert!(read_templates(&folder.path().join("sub")).unwrap_err().what.contains("0 files"));
+        assert!(read_templates(&folder.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn a_key_is_the_hash_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "abc").unwrap();
+        let mut errors = Vec::new();
+        let key = sign_key(&path, &mut errors).unwrap();
+        assert_eq!(key[..4], [0xba, 0x78, 0x16, 0xbf]);
+        std::fs::write(&path, "").unwrap();
+        assert!(sign_key(&path, &mut errors).is_none() && errors.len() == 1);
+    }
+}

@@ -1,0 +1,343 @@
+//! Stages and shares: what each producer sends, exactly, fixed before the start.
+
+use crate::base::fatal::Fatal;
+use crate::base::units;
+use crate::config::resolve::payload::Sizes;
+use crate::config::values::{Mode, Stage, Wanted};
+use crate::plan::{PhasePlan, PhaseShare, Schedule, WireRate};
+
+const DURATION_DEFAULT_NS: u64 = 10_000_000_000;
+
+/// The `index`-th of `parts` whole shares of `total`; all of them sum to it.
+pub fn share(total: u64, parts: u64, index: u64) -> u64 {
+    total / parts + u64::from(index < total % parts)
+}
+
+/// Producers of this process within the fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fleet {
+    pub producers: usize,
+    pub first_id: u64,
+    /// Producers of all processes.
+    pub total: u64,
+}
+
+impl Fleet {
+    pub fn new(wanted: &Wanted, producers: usize, errors: &mut Vec<Fatal>) -> Self {
+        let (index, count) = wanted.shard;
+        let total = u64::from(count) * producers as u64;
+        if count > 1 && wanted.parallel.is_none() {
+            let what =
+                format!("--shard {index}/{count} needs --parallel, so that all processes agree on the producers");
+            errors.push(Fatal::usage(what).mend(format!("--shard {index}/{count} --parallel {producers}")));
+        }
+        if total > u64::from(u32::MAX) {
+            errors.push(
+                Fatal::usage(format!("--shard {index}/{count}: {total} producers are more than {}", u32::MAX))
+                    .mend("fewer processes or a smaller --parallel"),
+            );
+        }
+        Self { producers, first_id: u64::from(index) * producers as u64, total }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Schedules {
+    pub phases: Vec<PhasePlan>,
+    /// For each producer, in the order of `phases`.
+    pub shares: Vec<Vec<PhaseShare>>,
+    pub stagger_ns: Vec<u64>,
+}
+
+impl Schedules {
+    /// The one rate of the whole run.
+    pub fn single_rate(&self) -> Option<u64> {
+        let first = self.phases.first()?.rate_bytes_per_second?;
+        self.phases.iter().all(|phase| phase.rate_bytes_per_second == Some(first)).then_some(first)
+    }
+
+    /// The least wire bytes a second of any producer in any stage; `None` where one has no rate.
+    pub fn slowest_wire_rate(&self) -> Option<u64> {
+        let rates = self.shares.iter().flatten().map(|share| match share.schedule {
+            Schedule::Steady { rate } => Some(rate.logical_bytes_per_second / rate.weight),
+            Schedule::Unlimited | Schedule::Burst { .. } => None,
+        });
+        rates.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
+}
+
+pub fn resolve(wanted: &Wanted, limited: bool, fleet: Fleet, sizes: &Sizes, errors: &mut Vec<Fatal>) -> Schedules {
+    let stages = stages(wanted, limited, errors);
+    let mut schedules = Schedules { shares: vec![Vec::new(); fleet.producers], ..Schedules::default() };
+    for (duration_ns, warmup, stage) in &stages {
+        add_stage(&mut schedules, (*duration_ns, *warmup), stage, wanted.producer_rate, fleet, errors);
+    }
+    schedules.stagger_ns = (0..fleet.producers).map(|k| stagger(&schedules.shares[k], k, fleet, sizes)).collect();
+    schedules
+}
+
+/// (length, warm-up?, stage), with all lengths known.
+fn stages(wanted: &Wanted, limited: bool, errors: &mut Vec<Fatal>) -> Vec<(u64, bool, Stage)> {
+    let last = wanted.stages.len() - 1;
+    let mut left_ns = wanted.duration_ns.unwrap_or(u64::MAX);
+    let mut out = Vec::new();
+    if wanted.warmup_ns > 0 {
+        out.push((wanted.warmup_ns, true, wanted.stages[0].clone()));
+    }
+    for (at, stage) in wanted.stages.iter().enumerate() {
+        let open_end = wanted.duration_ns.is_some() || limited;
+        let duration_ns = match stage.duration_ns {
+            Some(duration_ns) => duration_ns,
+            None if open_end => u64::MAX,
+            None if !wanted.phased => DURATION_DEFAULT_NS,
+            None => {
+                let what = format!("stage {} of phases has no duration", at + 1);
+                errors.push(Fatal::usage(what).mend("duration: 10s, or duration: inf for the last"));
+                continue;
+            }
+        };
+        if duration_ns == 0 {
+            errors.push(Fatal::usage(format!("stage {} lasts 0s", at + 1)).mend("--duration=30s"));
+        }
+        if duration_ns == u64::MAX && at < last {
+            let what = format!("stage {} of phases never ends, so stage {} never starts", at + 1, at + 2);
+            errors.push(Fatal::usage(what).mend("duration: 10s"));
+        }
+        check_burst(stage, errors);
+        let duration_ns = duration_ns.min(left_ns);
+        left_ns = if left_ns == u64::MAX { left_ns } else { left_ns - duration_ns };
+        if duration_ns > 0 {
+            out.push((duration_ns, false, stage.clone()));
+        }
+    }
+    let lengths = out.iter().map(|(duration_ns, ..)| *duration_ns).filter(|duration_ns| *duration_ns != u64::MAX);
+    if lengths.map(u128::from).sum::<u128>() > u128::from(u64::MAX / 2) {
+        errors.push(Fatal::usage("the stages together last longer than 292 years").mend("--duration=inf"));
+    }
+    out
+}
+
+fn check_burst(stage: &Stage, errors: &mut Vec<Fatal>) {
+    if stage.mode != Mode::Burst {
+        return;
+    }
+    if stage.burst_on_ns == 0 {
+        errors.push(Fatal::usage("--burst-on 0s leaves no time to send").mend("--burst-on=1s"));
+    }
+    if stage.burst_on_ns.checked_add(stage.burst_off_ns).is_none() {
+        errors.push(
+            Fatal::usage("--burst-on and --burst-off together last longer than 584 years").mend("--burst-off=4s"),
+        );
+    }
+}
+
+fn add_stage(
+    schedules: &mut Schedules,
+    (duration_ns, warmup): (u64, bool),
+    stage: &Stage,
+    cap: Option<u64>,
+    fleet: Fleet,
+    errors: &mut Vec<Fatal>,
+) {
+    let weight = if stage.mode == Mode::Sampled { stage.weight } else { 1 };
+    if let Some(rate) = stage.rate.filter(|rate| *rate < fleet.total) {
+        let what = format!("--rate {rate} B/s over {} producers leaves some without a byte a second", fleet.total);
+        errors.push(Fatal::usage(what).mend(format!("--parallel={rate} or --rate={}", fleet.total)));
+    }
+    let mut sum = Some(0u64);
+    for (k, shares) in schedules.shares.iter_mut().enumerate() {
+        let part = stage.rate.map(|rate| share(rate, fleet.total, fleet.first_id + k as u64));
+        let rate = part.into_iter().chain(cap).min();
+        sum = sum.zip(rate).map(|(sum, rate)| sum.saturating_add(rate));
+        let rate = rate.map(|logical_bytes_per_second| WireRate { logical_bytes_per_second, weight });
+        let schedule = match (stage.mode, rate) {
+            (Mode::Burst, rate) => Schedule::Burst { on_ns: stage.burst_on_ns, off_ns: stage.burst_off_ns, rate },
+            (_, Some(rate)) => Schedule::Steady { rate },
+            (_, None) => Schedule::Unlimited,
+        };
+        shares.push(PhaseShare { duration_ns, warmup, weight, schedule });
+    }
+    schedules.phases.push(PhasePlan { duration_ns, warmup, weight, rate_bytes_per_second: sum });
+}
+
+/// The producer's place within the time of one record, over the whole fleet. Bursts keep their beginning.
+fn stagger(shares: &[PhaseShare], k: usize, fleet: Fleet, sizes: &Sizes) -> u64 {
+    let mut shortest: Option<u128> = None;
+    for share in shares {
+        match share.schedule {
+            Schedule::Unlimited => {}
+            Schedule::Burst { .. } => return 0,
+            Schedule::Steady { rate } => {
+                let logical = u128::from(sizes.mean_bytes) * u128::from(rate.weight) * 1_000_000_000;
+                let interval_ns = logical / u128::from(rate.logical_bytes_per_second.max(1));
+                shortest = Some(shortest.map_or(interval_ns, |least| least.min(interval_ns)));
+            }
+        }
+    }
+    let place = u128::from(fleet.first_id) + k as u128;
+    let ns = shortest.unwrap_or(0) * place / u128::from(fleet.total.max(1));
+    u64::try_from(ns).unwrap_or(u64::MAX / 4)
+}
+
+/// (records, wire bytes) that each producer may send; `u64::MAX`: no limit.
+pub fn limits(wanted: &Wanted, producers: usize, sizes: &Sizes) -> Vec<(u64, u64)> {
+    let (mut records, mut bytes) = (wanted.records, wanted.bytes);
+    if let (Some(total), Some(size)) = (bytes, sizes.fixed()) {
+        let whole = total.div_ceil(size);
+        records = Some(records.map_or(whole, |given| given.min(whole)));
+        bytes = None;
+    }
+    let part = |total: Option<u64>, k: usize| total.map_or(u64::MAX, |total| share(total, producers as u64, k as u64));
+    (0..producers).map(|k| (part(records, k), part(bytes, k))).collect()
+}
+
+/// `937.5 MB/s = 8 × 117.2 MB/s (7.5 Gbit/s)`, and what the wire carries where that differs.
+pub fn rate_note(phase: &PhasePlan, producers: usize) -> Option<String> {
+    let rate = phase.rate_bytes_per_second?;
+    let whole = units::format_rate(rate as f64);
+    let (total, bits) = whole.split_once(" (").unwrap_or((&whole, ""));
+    let each = units::format_rate_short(rate as f64 / producers as f64);
+    let wire = units::format_rate_short(rate as f64 / phase.weight as f64);
+    let sampled =
+        if phase.weight > 1 { format!(", 1 record for {}: {wire} on the wire", phase.weight) } else { String::new() };
+    Some(format!("{total} = {producers} × {each} ({bits}{sampled}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::Settings;
+    use crate::config::values;
+    use proptest::prelude::*;
+
+    fn wanted() -> Wanted {
+        values::read(&Settings::default(), &mut Vec::new())
+    }
+
+    fn fleet(producers: usize) -> Fleet {
+        Fleet { producers, first_id: 0, total: producers as u64 }
+    }
+
+    fn resolved(wanted: &Wanted, producers: usize) -> Schedules {
+        let mut errors = Vec::new();
+        let schedules = resolve(wanted, false, fleet(producers), &Sizes::fixed_at(4096), &mut errors);
+        assert!(errors.is_empty(), "{errors:?}");
+        schedules
+    }
+
+    #[test]
+    fn the_warm_up_comes_first_and_the_default_is_ten_seconds() {
+        let mut wanted = wanted();
+        wanted.warmup_ns = 5;
+        wanted.stages[0].rate = Some(10);
+        let schedules = resolved(&wanted, 3);
+        let lengths: Vec<_> = schedules.phases.iter().map(|p| (p.duration_ns, p.warmup)).collect();
+        assert_eq!(lengths, [(5, true), (DURATION_DEFAULT_NS, false)]);
+        let rate = |k: usize| match schedules.shares[k][1].schedule {
+            Schedule::Steady { rate } => rate.logical_bytes_per_second,
+            _ => 0,
+        };
+        assert_eq!((rate(0), rate(1), rate(2)), (4, 3, 3));
+        assert_eq!(schedules.single_rate(), Some(10));
+    }
+
+    #[test]
+    fn a_duration_cuts_the_stages() {
+        let mut wanted = wanted();
+        let stage = |ns| Stage { duration_ns: Some(ns), ..wanted.stages[0].clone() };
+        wanted.phased = true;
+        wanted.stages = vec![stage(10), stage(10), stage(u64::MAX)];
+        wanted.duration_ns = Some(15);
+        let lengths: Vec<_> = resolved(&wanted, 1).phases.iter().map(|p| p.duration_ns).collect();
+        assert_eq!(lengths, [10, 5]);
+    }
+
+    #[test]
+    fn stages_without_an_end_are_refused_where_they_hide_others() {
+        let mut wanted = wanted();
+        let stage = wanted.stages[0].clone();
+        wanted.stages = vec![
+            Stage { duration_ns: Some(u64::MAX), ..stage.clone() },
+            stage,
+            Stage { burst_on_ns: 0, ..wanted.stages[0].clone() },
+        ];
+        wanted.phased = true;
+        wanted.stages[2].mode = Mode::Burst;
+        wanted.stages[2].duration_ns = Some(0);
+        let mut errors = Vec::new();
+        resolve(&wanted, false, fleet(1), &Sizes::fixed_at(64), &mut errors);
+        let all = errors.iter().map(|e| e.what.clone()).collect::<Vec<_>>().join("\n");
+        for word in ["never ends", "stage 2 of phases has no duration", "stage 3 lasts 0s", "--burst-on"] {
+            assert!(all.contains(word), "{word} in {all}");
+        }
+    }
+
+    #[test]
+    fn sampling_divides_the_wire_and_caps_bind() {
+        let mut wanted = wanted();
+        wanted.stages[0] =
+            Stage { mode: Mode::Sampled, rate: Some(1_000_000), weight: 100, ..wanted.stages[0].clone() };
+        wanted.producer_rate = Some(300_000);
+        let schedules = resolved(&wanted, 2);
+        assert_eq!(schedules.phases[0].rate_bytes_per_second, Some(600_000));
+        assert_eq!(schedules.slowest_wire_rate(), Some(3_000));
+        assert_eq!(
+            rate_note(&schedules.phases[0], 2).unwrap(),
+            "600 kB/s = 2 × 300 kB/s (4.8 Mbit/s), 1 record for 100: 6 kB/s on the wire"
+        );
+        let steady = PhasePlan { duration_ns: 1, warmup: false, weight: 1, rate_bytes_per_second: Some(937_500_000) };
+        assert_eq!(rate_note(&steady, 8).unwrap(), "937.5 MB/s = 8 × 117.2 MB/s (7.5 Gbit/s)");
+    }
+
+    #[test]
+    fn a_rate_too_small_for_its_producers_is_refused() {
+        let mut wanted = wanted();
+        wanted.stages[0].rate = Some(7);
+        let mut errors = Vec::new();
+        resolve(&wanted, false, fleet(8), &Sizes::fixed_at(64), &mut errors);
+        assert!(errors[0].what.contains("7 B/s over 8"));
+    }
+
+    proptest! {
+        #[test]
+        fn shares_sum_to_the_total(total: u64, parts in 1u64..3000) {
+            let all: Vec<_> = (0..parts).map(|index| share(total, parts, index)).collect();
+            prop_assert_eq!(all.iter().map(|s| u128::from(*s)).sum::<u128>(), u128::from(total));
+            prop_assert!(all.iter().max().unwrap() - all.iter().min().unwrap() <= 1);
+        }
+
+        #[test]
+        fn a_fleet_shares_one_rate(rate in 4096u64..1 << 50, parallel in 1usize..20, processes in 1u32..20) {
+            let mut sum = 0;
+            let mut last_stagger = None;
+            for index in 0..processes {
+                let mut wanted = wanted();
+                wanted.shard = (index, processes);
+                wanted.parallel = Some(parallel);
+                wanted.stages[0].rate = Some(rate);
+                let fleet = Fleet::new(&wanted, parallel, &mut Vec::new());
+                let schedules = resolve(&wanted, false, fleet, &Sizes::fixed_at(4096), &mut Vec::new());
+                sum += schedules.single_rate().unwrap();
+                let interval_ns = 4096 * 1_000_000_000 / (u128::from(rate) / u128::from(fleet.total)).max(1);
+                for stagger in schedules.stagger_ns {
+                    prop_assert!(u128::from(stagger) <= interval_ns);
+                    last_stagger = Some(stagger);
+                }
+            }
+            prop_assert_eq!(sum, rate);
+            prop_assert!(last_stagger.is_some());
+        }
+
+        #[test]
+        fn limits_sum_to_what_was_asked(records in 1u64..1 << 40, bytes in 1u64..1 << 50, size in 16u64..1 << 20, parallel in 1usize..100) {
+            let mut wanted = wanted();
+            wanted.records = Some(records);
+            wanted.bytes = Some(bytes);
+            let all = limits(&wanted, parallel, &Sizes::fixed_at(size));
+            prop_assert_eq!(all.iter().map(|(r, _)| *r).sum::<u64>(), records.min(bytes.div_ceil(size)));
+            let ranged = Sizes { min_bytes: 16, max_bytes: 64, mean_bytes: 40, cycle_bytes: 0, count: 0 };
+            let all = limits(&wanted, parallel, &ranged);
+            prop_assert_eq!(all.iter().map(|(_, b)| *b).sum::<u64>(), bytes);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! `--target` URLs: which kind of sink, and for files what each of them is.
+
+use crate::base::fatal::Fatal;
+use crate::host::Sysfs;
+use crate::host::block;
+use crate::plan::SinkKind;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Where the baseline writes.
+pub const BASELINE_FOLDER: &str = "./engine-data/";
+const BUILT: &str = "null, stdout and file: are built in this version";
+
+#[derive(Clone, Debug)]
+pub struct Targets {
+    pub kind: SinkKind,
+    /// As given, for labels.
+    pub urls: Vec<String>,
+    /// One for each URL of a file target.
+    pub places: Vec<Place>,
+    /// No target was named.
+    pub baseline: bool,
+}
+
+/// What a file URL leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `payloads.<producer>.bin` in here.
+    Folder(PathBuf),
+    File(PathBuf),
+    /// `device` is its `major:minor`.
+    Block {
+        path: PathBuf,
+        device: String,
+        capacity_bytes: u64,
+    },
+    /// `/dev/null` and its like.
+    Special(PathBuf),
+}
+
+impl Place {
+    pub fn path(&self) -> &Path {
+        match self {
+            Place::Folder(path) | Place::File(path) | Place::Special(path) | Place::Block { path, .. } => path,
+        }
+    }
+
+    /// Whether one producer is all it takes by default.
+    pub fn is_single(&self) -> bool {
+        !matches!(self, Place::Folder(_))
+    }
+}
+
+pub fn resolve(urls: &[String], sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Targets {
+    if urls.is_empty() {
+        let places = vec![Place::Folder(PathBuf::from(BASELINE_FOLDER))];
+        return Targets { kind: SinkKind::File, urls: vec![format!("file:{BASELINE_FOLDER}")], places, baseline: true };
+    }
+    let before = errors.len();
+    let kinds: Vec<_> = urls.iter().filter_map(|url| scheme(url).map_err(|fatal| errors.push(fatal)).ok()).collect();
+    let kind = kinds.first().copied().unwrap_or(SinkKind::Null);
+    if kinds.iter().any(|other| *other != kind) {
+        errors.push(Fatal::usage(format!("--target mixes schemes: {}", urls.join(", "))).mend("targets of one scheme"));
+    } else if kind != SinkKind::File && urls.len() > 1 {
+        errors.push(Fatal::usage(format!("--target {} is given {} times", urls[0], urls.len())).mend("name it once"));
+    }
+    let mut places = Vec::new();
+    if kind == SinkKind::File && errors.len() == before {
+        for url in urls {
+            match place(url, sysfs) {
+                Ok(place) => places.push(place),
+                Err(fatal) => errors.push(fatal),
+            }
+        }
+    }
+    Targets { kind, urls: urls.to_vec(), places, baseline: false }
+}
+
+fn scheme(url: &str) -> Result<SinkKind, Fatal> {
+    let (name, _) = url.split_once(':').unwrap_or((url, ""));
+    match (name, url) {
+        (_, "null") => Ok(SinkKind::Null),
+        (_, "stdout") => Ok(SinkKind::Stdout),
+        ("file", _) if url.contains(':') => Ok(SinkKind::File),
+        ("tcp" | "http" | "https" | "kafka", _) => {
+            Err(Fatal::usage(format!("--target '{url}': {name} is not built in this version")).mend(BUILT))
+        }
+        _ => Err(Fatal::usage(format!("--target '{url}' is no target")).mend(format!("file:{url}, say; {BUILT}"))),
+    }
+}
+
+fn place(url: &str, sysfs: &Sysfs) -> Result<Place, Fatal> {
+    let body = url.strip_prefix("file:").unwrap_or(url);
+    let path = match body.strip_prefix("//") {
+        Some(rest) if rest.starts_with('/') => rest,
+        Some(rest) => {
+            let what = format!("--target '{url}': a file URL has no host");
+            return Err(Fatal::usage(what).mend(format!("file:///{rest} or file:{rest}")));
+        }
+        None => body,
+    };
+    if path.is_empty() {
+        return Err(Fatal::usage(format!("--target '{url}' names no path")).mend("file:PATH or file:///PATH"));
+    }
+    let here = PathBuf::from(path);
+    // Without its last slash a file is seen as the file it is.
+    let bare = Path::new(path).components().as_path();
+    let Ok(facts) = std::fs::metadata(bare) else {
+        return Ok(if path.ends_with('/') { Place::Folder(here) } else { Place::File(here) });
+    };
+    let kind = facts.file_type();
+    if kind.is_dir() {
+        return Ok(Place::Folder(here));
+    }
+    if path.ends_with('/') {
+        return Err(Fatal::usage(format!("--target '{url}': {path} is no folder")).mend("leave out the last /"));
+    }
+    if kind.is_block_device() {
+        let (major, minor) = block::split_device(facts.rdev());
+        let device = format!("{major}:{minor}");
+        let capacity_bytes = block::capacity_bytes(sysfs, &device).unwrap_or(0);
+        return Ok(Place::Block { path: here, device, capacity_bytes });
+    }
+    if kind.is_char_device() {
+        return Ok(Place::Special(here));
+    }
+    if !kind.is_file() {
+        let what = format!("--target '{url}': {path} is a pipe or socket");
+        return Err(Fatal::usage(what).mend(format!("engine --target stdout > {path}")));
+    }
+    Ok(Place::File(here))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn try_all(urls: &[&str]) -> (Targets, Vec<Fatal>) {
+        let mut errors = Vec::new();
+        let urls: Vec<_> = urls.iter().map(|url| url.to_string()).collect();
+        (resolve(&urls, &Sysfs::default(), &mut errors), errors)
+    }
+
+    #[test]
+    fn both_spellings_of_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display().to_string();
+        for url in [format!("file:{path}"), format!("file://{path}"), format!("file:{path}/new/")] {
+            let (targets, errors) = try_all(&[&url]);
+            assert!(errors.is_empty() && matches!(targets.places[0], Place::Folder(_)), "{url}: {errors:?}");
+        }
+        let (targets, _) = try_all(&["file:logs/payloads.3.bin"]);
+        assert_eq!(targets.places, [Place::File("logs/payloads.3.bin".into())]);
+        let (targets, _) = try_all(&["file:/dev/null"]);
+        assert_eq!(targets.places, [Place::Special("/dev/null".into())]);
+    }
+
+    #[test]
+    fn what_is_no_target_says_what_is() {
+        for urls in [
+            &["kafka://localhost:9092/t"][..],
+            &["http://x/"],
+            &["/tmp/x"],
+            &["file:"],
+            &["file://host/x"],
+            &["file:/dev/null/"],
+            &["null", "stdout"],
+            &["null", "null"],
+            &["nul"],
+        ] {
+            let (_, errors) = try_all(urls);
+            assert_eq!(errors.len(), 1, "{urls:?}");
+            assert!(errors[0].what.contains(urls[0]) && errors[0].mend.is_some(), "{urls:?}: {}", errors[0]);
+        }
+    }
+
+    #[test]
+    fn nothing_named_is_the_baseline() {
+        let (targets, errors) = try_all(&[]);
+        assert!(targets.baseline && errors.is_empty() && targets.kind == SinkKind::File);
+    }
+}

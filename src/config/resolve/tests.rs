@@ -1,0 +1,215 @@
+use super::*;
+use crate::base::fatal::Exit;
+use crate::config::keys;
+use crate::config::{load, plan_to_json, values};
+use crate::host::fake::Tree;
+use crate::plan::{Schedule, WireRate};
+use proptest::prelude::*;
+
+/// A machine of eight processors and 16 GiB.
+fn machine() -> Tree {
+    Tree::new(&[
+        ("/proc/self/status", "Cpus_allowed_list:\t0-7\nCapEff:\tffffffffffffffff\n"),
+        ("/proc/meminfo", "MemAvailable: 16777216 kB\n"),
+    ])
+}
+
+fn try_plan(flags: &[(&str, &str)], tree: &Tree, uring: fn() -> Result<(), String>) -> Result<RunPlan, Vec<Fatal>> {
+    let mut errors = Vec::new();
+    let flags = flags.iter().map(|(name, value)| (keys::find(name).unwrap(), value.to_string())).collect();
+    let settings = load::merge(Vec::new(), flags, &[], &mut errors);
+    let wanted = values::read(&settings, &mut errors);
+    let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(uring, |_, _| Ok(5760)) };
+    resolve(&settings, &wanted, &deps, errors)
+}
+
+fn plan(flags: &[(&str, &str)]) -> RunPlan {
+    try_plan(flags, &machine(), || Ok(())).unwrap_or_else(|errors| panic!("{flags:?}: {errors:?}"))
+}
+
+fn refused(flags: &[(&str, &str)]) -> String {
+    let errors = try_plan(flags, &machine(), || Ok(())).expect_err("these flags contradict each other");
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn null_takes_all_cores_but_one() {
+    let plan = plan(&[("target", "null")]);
+    assert_eq!(plan.cores.iter().map(|core| core.cpu).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!((plan.free_cpus.as_slice(), plan.poll, plan.producers.len()), (&[0][..], Poll::Busy, 7));
+    assert_eq!((plan.phases.len(), plan.phases[0].duration_ns), (1, 10_000_000_000));
+    assert_eq!(plan.producers[3].schedule[0].schedule, Schedule::Unlimited);
+    assert_eq!(plan.cores[0].ring_bytes_per_lane, 64 << 20);
+    assert_eq!(plan.effective_config["parallel"], 7);
+    assert_eq!(plan.effective_config["catch_up"], "10s");
+    assert!(plan.effective_config["slo"].is_null());
+}
+
+#[test]
+fn the_rate_is_the_total_and_its_shares_are_exact() {
+    let plan = plan(&[("target", "null"), ("rate", "937500001"), ("parallel", "8"), ("cores", "0-1")]);
+    let shares: Vec<_> = plan.producers.iter().map(|producer| producer.schedule[0].schedule).collect();
+    let steady = |bytes| Schedule::Steady { rate: WireRate { logical_bytes_per_second: bytes, weight: 1 } };
+    assert_eq!((shares[0], shares[7]), (steady(117_187_501), steady(117_187_500)));
+    assert_eq!(plan.rate_bytes_per_second, Some(937_500_001));
+    assert_eq!(plan.cores[1].producers, [1, 3, 5, 7]);
+    assert!(plan.notes[0].starts_with("937.5 MB/s = 8 × 117.2 MB/s (7.5 Gbit/s"), "{:?}", plan.notes);
+    assert!(plan.producers[1].stagger_ns > 0 && plan.producers[1].stagger_ns < plan.producers[2].stagger_ns);
+}
+
+#[test]
+fn a_shard_has_its_own_ids() {
+    let flags = [("target", "null"), ("shard", "2/3"), ("parallel", "4"), ("rate", "12000")];
+    let shard = plan(&flags);
+    assert_eq!(shard.producers.iter().map(|p| p.id).collect::<Vec<_>>(), [8, 9, 10, 11]);
+    assert_eq!(shard.rate_bytes_per_second, Some(4000));
+    assert!(refused(&[("target", "null"), ("shard", "0/2")]).contains("--parallel"));
+}
+
+#[test]
+fn a_single_file_has_one_producer_and_a_folder_many() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file:{}/out.bin", folder.path().display());
+    let base = [("target", url.as_str()), ("min-free", "0"), ("audit-every", "10"), ("rotate-size-mb", "1")];
+    let single = plan(&base);
+    let file = single.producers[0].file.as_ref().unwrap();
+    assert_eq!((single.producers.len(), single.cores.len()), (1, 1));
+    assert!(file.data.ends_with("out.bin") && file.log.as_ref().unwrap().ends_with("out.log"));
+    assert_eq!(file.layout, FileLayout::Rotating { limit_bytes: 1 << 20, retain: None });
+    let many = plan(&[&base[..], &[("parallel", "2")]].concat());
+    assert!(many.producers[1].file.as_ref().unwrap().data.ends_with("out.1.bin"));
+    let url = format!("file:{}", folder.path().display());
+    let all = plan(&[("target", &url), ("min-free", "0"), ("preallocate", "1Mi"), ("io", "syscall")]);
+    assert_eq!((all.producers.len(), all.io), (7, Io::Syscall));
+    assert!(all.producers[6].file.as_ref().unwrap().data.ends_with("payloads.6.bin"));
+    assert!(all.cores[0].ring_bytes_per_lane <= 1 << 20 && all.sink.block_bytes <= 1 << 19);
+    assert!(all.notes.iter().any(|note| note.contains("7 MiB (7 × 1 MiB")), "{:?}", all.notes);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a plan writes nothing");
+}
+
+#[test]
+fn two_folders_are_dealt_round_robin() {
+    let (left, right) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let urls = [&left, &right].map(|folder| format!("file:{}/", folder.path().display()));
+    let plan = plan(&[("target", &urls[0]), ("target", &urls[1]), ("min-free", "0"), ("parallel", "3")]);
+    assert_eq!(plan.producers.iter().map(|p| p.target).collect::<Vec<_>>(), [0, 1, 0]);
+    assert!(plan.producers[1].file.as_ref().unwrap().data.starts_with(right.path()));
+    assert!(refused(&[("target", &urls[0]), ("target", &urls[1]), ("parallel", "1")]).contains("2 targets"));
+    assert!(
+        refused(&[("target", "file:/x/a.bin"), ("target", "file:/x/a.bin"), ("parallel", "2")]).contains("/x/a.bin")
+    );
+}
+
+#[test]
+fn io_uring_is_tried_and_its_absence_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file:{}/", folder.path().display());
+    let flags = [("target", url.as_str()), ("min-free", "0")];
+    let no_uring = || Err("EPERM".to_owned());
+    let fallen = try_plan(&flags, &machine(), no_uring).unwrap();
+    assert_eq!(fallen.io, Io::Syscall);
+    assert_eq!(fallen.notes.iter().filter(|note| note.contains("EPERM")).count(), 1);
+    let errors = try_plan(&[&flags[..], &[("io", "uring")]].concat(), &machine(), no_uring).unwrap_err();
+    assert!(errors[0].exit == Exit::Host && errors[0].what.contains("EPERM"));
+}
+
+#[test]
+fn polling_is_busy_only_where_a_processor_is_left() {
+    assert_eq!(plan(&[("target", "null"), ("cores", "0-7")]).poll, Poll::Adaptive);
+    assert_eq!(plan(&[("target", "null"), ("cores", "0-6")]).poll, Poll::Busy);
+    assert_eq!(plan(&[("target", "null"), ("cores", "0-6"), ("poll", "adaptive")]).poll, Poll::Adaptive);
+}
+
+#[test]
+fn templates_decide_the_sizes() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{}").unwrap();
+    let path = file.path().display().to_string();
+    let made = plan(&[("target", "null"), ("payload-template", &path)]);
+    assert!(made.sink.block_bytes.is_multiple_of(5760));
+    let both = refused(&[("target", "null"), ("payload-template", &path), ("payload-size", "64")]);
+    assert!(both.contains("--payload-size"), "{both}");
+}
+
+#[test]
+fn contradictions_name_their_flags() {
+    for (flags, words) in [
+        (&[("target", "stdout"), ("report", "-")][..], "--report -"),
+        (&[("target", "stdout"), ("parallel", "2")], "--parallel 2"),
+        (&[("target", "null"), ("fsync", "each")], "--fsync"),
+        (&[("target", "null"), ("direct", "on")], "--direct on"),
+        (&[("target", "null"), ("weight", "5")], "--mode sampled"),
+        (&[("target", "null"), ("burst-on", "1s")], "--mode burst"),
+        (&[("target", "null"), ("metrics-hold", "1s")], "--metrics-addr"),
+        (&[("target", "null"), ("stats-interval", "150ms")], "100ms"),
+        (&[("target", "null"), ("payload-size", "32")], "64 B"),
+        (&[("target", "null"), ("annotate", "off"), ("sign-key", "/dev/null")], "--sign-key"),
+        (&[("target", "null"), ("duration", "0s")], "0s"),
+        (&[("target", "null"), ("run-id", "a b")], "--run-id"),
+    ] {
+        let told = refused(flags);
+        assert!(told.contains(words), "{words} in {told}");
+    }
+    assert_eq!(plan(&[("target", "null"), ("annotate", "off"), ("payload-size", "16")]).sink.block_bytes, 256 << 10);
+}
+
+#[test]
+fn numbers_at_the_edge_overflow_nowhere() {
+    let plan = plan(&[
+        ("target", "null"),
+        ("rate", "1000000000000000"),
+        ("records", "18446744073709551614"),
+        ("bytes", "inf"),
+        ("duration", "inf"),
+        ("seed", "18446744073709551615"),
+        ("catch-up", "1000000h"),
+        ("parallel", "7000"),
+    ]);
+    let sum: u128 = plan.producers.iter().map(|producer| u128::from(producer.records_max)).sum();
+    assert_eq!(sum, 18_446_744_073_709_551_614);
+    assert!(
+        refused(&[("target", "null"), ("warmup", "2000000000s"), ("duration", "9000000000s")]).contains("292 years")
+    );
+}
+
+#[test]
+fn a_plan_shows_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file:{}/", folder.path().display());
+    let json =
+        plan_to_json(&plan(&[("target", &url), ("min-free", "0"), ("slo", "p99<5ms,errors==0"), ("rate", "8GB/s")]));
+    assert_eq!(json["producers"][0]["schedule"][0]["schedule"]["kind"], "steady");
+    assert_eq!(json["observe"]["slo"][1], "errors==0");
+    assert_eq!(json["sink"]["kind"], "file");
+    assert_eq!(json["config"]["rate"], "8GB/s");
+    assert!(json["producers"][0]["records_max"].is_null());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn no_combination_of_extremes_panics(
+        chosen in proptest::collection::vec((0..keys::KEYS.len(), 0usize..12), 0..7), on_file: bool,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = if on_file { format!("file:{}/", folder.path().display()) } else { "null".to_owned() };
+        let texts = [
+            "18446744073709551615", "18446744073709551614", "1", "0", "0s", "584y", "9000000000s", "inf", "on", "burst",
+            "sampled", "1000000000000000",
+        ];
+        let excluded = ["target", "config", "metrics-addr"];
+        let mut flags = vec![("target", url.as_str())];
+        for (key, text) in &chosen {
+            let name = keys::KEYS[*key].name;
+            if !excluded.contains(&name) && !flags.iter().any(|(seen, _)| *seen == name) {
+                flags.push((name, texts[*text]));
+            }
+        }
+        if let Ok(plan) = try_plan(&flags, &machine(), || Ok(())) {
+            let lanes: usize = plan.cores.iter().map(|core| core.producers.len()).sum();
+            prop_assert_eq!(lanes, plan.producers.len());
+            prop_assert!(plan.producers.iter().all(|producer| producer.schedule.len() == plan.phases.len()));
+            prop_assert!(plan.cores[0].ring_bytes_per_lane > 0 && plan.sink.block_bytes > 0);
+        }
+    }
+}

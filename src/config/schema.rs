@@ -1,0 +1,160 @@
+//! The JSON Schema of the configuration file, made from the table of keys.
+
+use crate::config::keys::{KEYS, Key, Kind, PHASES_KEY};
+use serde_json::{Map, Value, json};
+
+/// Draft 2020-12. It lists the canonical names (underscores); the loader also takes dashes and older names.
+pub fn config_schema() -> Value {
+    let settings = KEYS.iter().filter(|key| !matches!(key.name, "config" | "dry-run"));
+    let mut properties: Map<String, Value> = settings.map(|key| (key.config_key(), property(key))).collect();
+    let stage: Map<String, Value> =
+        KEYS.iter().filter(|key| key.phase).map(|key| (key.config_key(), property(key))).collect();
+    properties.insert(
+        PHASES_KEY.to_owned(),
+        json!({
+            "description": "Stages, one after the other; what one leaves out it takes from outside.",
+            "type": "array",
+            "minItems": 1,
+            "maxItems": crate::base::limits::PHASES_MAX,
+            "items": {"type": "object", "properties": stage, "additionalProperties": false},
+        }),
+    );
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "engine configuration",
+        "description": "What --config reads, as YAML or JSON.",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": false,
+    })
+}
+
+fn property(key: &Key) -> Value {
+    let mut schema = shape(key.kind);
+    if key.repeatable {
+        schema = json!({"anyOf": [schema.clone(), {"type": "array", "items": schema, "minItems": 1}]});
+    }
+    schema["description"] = json!(key.help);
+    schema["examples"] = json!([key.example]);
+    // What is only known on the host is told in words.
+    if let (Kind::Choice(words), default) = (key.kind, key.default)
+        && words.contains(&default)
+    {
+        schema["default"] = json!(default);
+    }
+    schema
+}
+
+fn shape(kind: Kind) -> Value {
+    let number_or_text = || json!({"type": ["integer", "string"]});
+    match kind {
+        Kind::Rate
+        | Kind::RateOrUnlimited
+        | Kind::Size
+        | Kind::SizeOrInf
+        | Kind::SizeRange
+        | Kind::SizeOrPercent
+        | Kind::CpuList => number_or_text(),
+        Kind::Duration | Kind::DurationOrInf | Kind::Url | Kind::Path | Kind::Address | Kind::Shard | Kind::Slo => {
+            json!({"type": "string", "minLength": 1})
+        }
+        Kind::Text => json!({"type": ["string", "integer"]}),
+        Kind::Count { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
+        Kind::CountOr { word, min } => json!({"anyOf": [{"type": "integer", "minimum": min}, {"const": word}]}),
+        Kind::Fraction { max } => json!({"type": "number", "minimum": 0, "maximum": max}),
+        Kind::Choice(words) if words.contains(&"on") => json!({"enum": with_booleans(words)}),
+        Kind::Choice(words) => json!({"enum": words}),
+        Kind::Switch => json!({"enum": ["on", "off", true, false]}),
+    }
+}
+
+/// `on` and `off` may be written as booleans.
+fn with_booleans(words: &[&str]) -> Vec<Value> {
+    words.iter().map(|word| json!(word)).chain([json!(true), json!(false)]).collect()
+}
+
+/// As the committed file has it.
+pub fn config_schema_text() -> String {
+    let mut text = serde_json::to_string_pretty(&config_schema()).expect("a Value can always be written");
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::file;
+    use crate::config::load;
+    use crate::config::resolve;
+    use crate::config::values;
+    use crate::config::{Deps, keys};
+    use std::path::PathBuf;
+
+    fn schemas() -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schemas")
+    }
+
+    #[test]
+    fn the_committed_schema_is_this_one() {
+        let path = schemas().join("config.schema.json");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, config_schema_text()).unwrap();
+        }
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(text == config_schema_text(), "{} is out of date: UPDATE=1 cargo test --lib config", path.display());
+    }
+
+    fn to_json(node: &file::Node) -> Value {
+        match node {
+            file::Node::Null => Value::Null,
+            file::Node::Scalar(text) => match serde_json::from_str::<Value>(text) {
+                Ok(value) if value.is_number() || value.is_boolean() => value,
+                _ => json!(text),
+            },
+            file::Node::List(items) => items.iter().map(|(_, item)| to_json(item)).collect(),
+            file::Node::Map(entries) => entries.iter().map(|e| (e.key.clone(), to_json(&e.value))).collect(),
+        }
+    }
+
+    #[test]
+    fn every_example_fits_the_schema_and_makes_a_plan() {
+        let validator = jsonschema::validator_for(&config_schema()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut seen = 0;
+        for entry in std::fs::read_dir(schemas().join("examples")).unwrap() {
+            let path = entry.unwrap().path();
+            let document = file::read(&path).unwrap();
+            let value: Value = document.0.iter().map(|e| (e.key.clone(), to_json(&e.value))).collect();
+            if let Err(error) = validator.validate(&value) {
+                panic!("{}: {error}", path.display());
+            }
+            let mut errors = Vec::new();
+            let flags = vec![(keys::find("config").unwrap(), path.display().to_string())];
+            let settings = load::merge(Vec::new(), flags, &[], &mut errors);
+            let mut wanted = values::read(&settings, &mut errors);
+            // Wherever the test runs: the examples' folders stay untouched, and space is not the question.
+            wanted.targets.retain(|url| !url.starts_with("file:"));
+            if wanted.targets.is_empty() {
+                wanted.targets.push(format!("file:{}/", folder.path().display()));
+            }
+            wanted.footprint_bytes = wanted.footprint_bytes.map(|_| 64 << 20);
+            wanted.preallocate_bytes = wanted.preallocate_bytes.map(|_| 64 << 20);
+            wanted.min_free = Some(values::MinFree::Bytes(0));
+            let plan = resolve::resolve(&settings, &wanted, &Deps::new(|| Ok(()), |_, _| Ok(64)), errors);
+            assert!(plan.is_ok(), "{}: {:?}", path.display(), plan.err());
+            seen += 1;
+        }
+        assert!(seen >= 5, "{seen} examples");
+    }
+
+    #[test]
+    fn the_schema_refuses_what_the_loader_refuses() {
+        let validator = jsonschema::validator_for(&config_schema()).unwrap();
+        for wrong in
+            [json!({"rote": 1}), json!({"mode": "x"}), json!({"phases": [{"cores": "1"}]}), json!({"seed": -1})]
+        {
+            assert!(!validator.is_valid(&wrong), "{wrong}");
+        }
+        assert!(validator.is_valid(&json!({"direct": true, "retain": "all", "target": ["null"]})));
+    }
+}
