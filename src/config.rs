@@ -1,12 +1,13 @@
 //! From flags, environment and file to a `RunPlan`: one table of keys, one list of values, one check of it all.
 //!
-//! `keys` → `cli`, `load`, `file` → `values` → `resolve`; `docs` and `schema` are made from `keys` too.
+//! `keys` → `cli`, `load`, `file` → `values` (with `parse`) → `resolve`; `docs` and `schema` are made from `keys` too.
 
 pub mod cli;
 pub mod docs;
 pub mod file;
 pub mod keys;
 pub mod load;
+pub mod parse;
 pub mod plan_json;
 pub mod resolve;
 pub mod schema;

@@ -101,7 +101,7 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
         let total = ring_bytes_per_lane.saturating_mul(producers as u64);
         geometry::check_memlock(wanted, total, sysfs, &mut notes, errors);
     }
-    let busy = wanted.busy.unwrap_or(cores.to_spare);
+    let busy = wanted.busy.unwrap_or(cores.to_spare());
     let poll = if busy { Poll::Busy } else { Poll::Adaptive };
     let files = (0..producers).map(|k| files.get(k).cloned()).collect();
     let mut parts = Parts {

@@ -1,11 +1,10 @@
 //! From texts to typed values, each checked by itself; what hangs together is checked in `resolve`.
 
 use crate::base::fatal::Fatal;
-use crate::base::{limits, units};
-use crate::config::keys::{self, Key, Kind};
+use crate::base::limits;
+use crate::config::keys::{self, Key};
 use crate::config::load::{Given, PhaseTexts, Settings};
-use crate::config::slo;
-use crate::host::cpu;
+use crate::config::parse::{Value, parse};
 use crate::plan::{Annotate, Fsync, LogFormat, ReportTarget, Slo};
 use std::path::PathBuf;
 
@@ -87,108 +86,6 @@ pub enum MinFree {
     Share(f64),
 }
 
-/// A value of any kind.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// Bytes, bytes a second, nanoseconds or a count; `u64::MAX` for `inf`, `all` and `unlimited`.
-    Number(u64),
-    Range(u64, u64),
-    Fraction(f64),
-    Share(f64),
-    Switch(bool),
-    Text(String),
-    Cpus(Vec<usize>),
-    Shard(u32, u32),
-    Slo(Vec<Slo>),
-}
-
-/// Reads one text as its key's kind; the error names the text and an example.
-pub fn parse(key: &Key, text: &str) -> Result<Value, String> {
-    let number = |parsed: Result<u64, String>| parsed.map(Value::Number);
-    match key.kind {
-        Kind::Rate => number(parse_rate(text)),
-        Kind::RateOrUnlimited if text == "unlimited" => Ok(Value::Number(u64::MAX)),
-        Kind::RateOrUnlimited => number(parse_rate(text)),
-        Kind::SizeOrInf | Kind::DurationOrInf if text == "inf" => Ok(Value::Number(u64::MAX)),
-        Kind::Size | Kind::SizeOrInf => number(positive(units::parse_size(text), text)),
-        Kind::SizeRange => parse_range(text),
-        Kind::SizeOrPercent => parse_size_or_percent(text),
-        Kind::Duration | Kind::DurationOrInf => number(units::parse_duration_ns(text)),
-        Kind::Count { min, max } => number(parse_count(text, min, max)),
-        Kind::CountOr { word, .. } if text == word => Ok(Value::Number(u64::MAX)),
-        Kind::CountOr { word, min } => {
-            number(parse_count(text, min, u64::MAX - 1).map_err(|why| format!("{why}, or {word}")))
-        }
-        Kind::Fraction { max } => {
-            let value = text.parse::<f64>().ok().filter(|f| (0.0..=max).contains(f));
-            value.map(Value::Fraction).ok_or_else(|| format!("'{text}' is no number from 0 to {max}"))
-        }
-        Kind::Choice(words) => {
-            let alias =
-                [("true", "on"), ("false", "off")].iter().find(|(said, _)| *said == text).map(|(_, meant)| *meant);
-            let found = words.iter().find(|word| **word == text || Some(**word) == alias);
-            let refused = || format!("'{text}' is none of {}", words.join(", "));
-            found.map(|word| Value::Text((*word).to_owned())).ok_or_else(refused)
-        }
-        Kind::Switch => match text {
-            "on" | "true" | "yes" | "1" => Ok(Value::Switch(true)),
-            "off" | "false" | "no" | "0" => Ok(Value::Switch(false)),
-            _ => Err(format!("'{text}' is neither on nor off")),
-        },
-        Kind::Url | Kind::Path | Kind::Address | Kind::Text if text.is_empty() => Err("the value is empty".to_owned()),
-        Kind::Url | Kind::Path | Kind::Address | Kind::Text if text.contains('\0') => {
-            Err("the value has a NUL byte".to_owned())
-        }
-        Kind::Url | Kind::Path | Kind::Address | Kind::Text => Ok(Value::Text(text.to_owned())),
-        Kind::CpuList => cpu::parse_list(text).map(Value::Cpus),
-        Kind::Shard => {
-            let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-            let valid = parts.filter(|(i, n): &(u32, u32)| i < n);
-            valid.map(|(i, n)| Value::Shard(i, n)).ok_or_else(|| format!("'{text}' is no I/N with I from 0 to N-1"))
-        }
-        Kind::Slo => slo::parse(text).map(Value::Slo),
-    }
-}
-
-fn parse_rate(text: &str) -> Result<u64, String> {
-    let rate = positive(units::parse_rate(text), text)?;
-    let most = limits::RATE_MAX;
-    if rate > most { Err(format!("'{text}' is more than {most} B/s")) } else { Ok(rate) }
-}
-
-fn positive(parsed: Result<u64, String>, text: &str) -> Result<u64, String> {
-    match parsed {
-        Ok(0) => Err(format!("'{text}' is zero")),
-        other => other,
-    }
-}
-
-fn parse_range(text: &str) -> Result<Value, String> {
-    let (low, high) = text.split_once('-').unwrap_or((text, text));
-    let (low, high) = (units::parse_size(low)?, units::parse_size(high)?);
-    if low > high {
-        return Err(format!("'{text}' runs backwards"));
-    }
-    if low < limits::RECORD_BYTES_MIN_UNANNOTATED || high > limits::RECORD_BYTES_MAX {
-        let (least, most) = (limits::RECORD_BYTES_MIN_UNANNOTATED, units::format_size(limits::RECORD_BYTES_MAX));
-        return Err(format!("'{text}' is out of range: a record has {least} B to {most}"));
-    }
-    Ok(Value::Range(low, high))
-}
-
-fn parse_size_or_percent(text: &str) -> Result<Value, String> {
-    let Some(percent) = text.strip_suffix('%') else { return units::parse_size(text).map(Value::Number) };
-    let share = percent.trim().parse::<f64>().ok().filter(|p| (0.0..100.0).contains(p));
-    share.map(|p| Value::Share(p / 100.0)).ok_or_else(|| format!("'{text}' is no percentage from 0% to below 100%"))
-}
-
-fn parse_count(text: &str, min: u64, max: u64) -> Result<u64, String> {
-    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let value = text.parse::<u64>().ok().filter(|n| plain && (min..=max).contains(n));
-    let range = if max >= u64::MAX - 1 { format!("from {min}") } else { format!("from {min} to {max}") };
-    value.ok_or_else(|| format!("'{text}' is no whole number {range}"))
-}
-
 /// Reads values by name and collects what is wrong with them.
 struct Reader<'a> {
     settings: &'a Settings,
@@ -242,6 +139,38 @@ impl Reader<'_> {
 
     fn is_on(&mut self, name: &str) -> bool {
         self.value(name) == Some(Value::Switch(true))
+    }
+
+    fn range(&mut self, name: &str) -> Option<(u64, u64)> {
+        if let Some(Value::Range(low, high)) = self.value(name) { Some((low, high)) } else { None }
+    }
+
+    fn fraction(&mut self, name: &str) -> Option<f64> {
+        if let Some(Value::Fraction(fraction)) = self.value(name) { Some(fraction) } else { None }
+    }
+
+    fn cpus(&mut self, name: &str) -> Option<Vec<usize>> {
+        if let Some(Value::Cpus(cpus)) = self.value(name) { Some(cpus) } else { None }
+    }
+
+    fn min_free(&mut self) -> Option<MinFree> {
+        match self.value("min-free") {
+            Some(Value::Number(bytes)) => Some(MinFree::Bytes(bytes)),
+            Some(Value::Share(share)) => Some(MinFree::Share(share)),
+            _ => None,
+        }
+    }
+
+    fn shard(&mut self) -> (u32, u32) {
+        if let Some(Value::Shard(index, count)) = self.value("shard") { (index, count) } else { (0, 1) }
+    }
+
+    fn fsync(&mut self) -> Fsync {
+        match self.text("fsync").as_deref() {
+            Some("never") => Fsync::Never,
+            Some("each") => Fsync::Each,
+            _ => Fsync::End,
+        }
     }
 
     /// The stage that the keys outside of `phases:` describe, changed by what `phase` says.
@@ -298,16 +227,10 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
         records: r.limit("records"),
         bytes: r.limit("bytes"),
         parallel: r.number("parallel").map(|n| n as usize),
-        payload_bytes: match r.value("payload-size") {
-            Some(Value::Range(low, high)) => Some((low, high)),
-            _ => None,
-        },
+        payload_bytes: r.range("payload-size"),
         template: r.text("payload-template").map(PathBuf::from),
         seed: r.number("seed").unwrap_or(0),
-        compressibility: match r.value("compressibility") {
-            Some(Value::Fraction(fraction)) => Some(fraction),
-            _ => None,
-        },
+        compressibility: r.fraction("compressibility"),
         ring_bytes: r.number("ring-size"),
         annotate: if r.text("annotate").as_deref() == Some("off") { Annotate::Off } else { Annotate::Payload },
         sign_key: r.text("sign-key").map(PathBuf::from),
@@ -315,35 +238,21 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
         footprint_bytes: r.number("footprint"),
         rotate_mib: r.number("rotate-size-mb"),
         retain: r.number("retain").map(|n| (n != u64::MAX).then_some(n)),
-        min_free: match r.value("min-free") {
-            Some(Value::Number(bytes)) => Some(MinFree::Bytes(bytes)),
-            Some(Value::Share(share)) => Some(MinFree::Share(share)),
-            _ => None,
-        },
+        min_free: r.min_free(),
         audit_every: r.number("audit-every").unwrap_or(0),
         overwrite: r.is_on("overwrite"),
         overwrite_device: r.text("overwrite-device"),
-        cores: match r.value("cores") {
-            Some(Value::Cpus(cpus)) => Some(cpus),
-            _ => None,
-        },
+        cores: r.cpus("cores"),
         busy: r.text("poll").and_then(|text| two(&text, "busy", "adaptive")),
         uring: r.text("io").and_then(|text| two(&text, "uring", "syscall")),
         direct: r.text("direct").and_then(|text| two(&text, "on", "off")),
         block_bytes: r.number("block-size"),
         queue_depth: r.number("queue-depth").map(|n| n as usize),
         linger_ns: r.number("linger").unwrap_or(limits::LINGER_DEFAULT_NS),
-        fsync: match r.text("fsync").as_deref() {
-            Some("never") => Fsync::Never,
-            Some("each") => Fsync::Each,
-            _ => Fsync::End,
-        },
+        fsync: r.fsync(),
         drain_timeout_ns: r.number("drain-timeout").unwrap_or(10_000_000_000),
         run_id: r.text("run-id"),
-        shard: match r.value("shard") {
-            Some(Value::Shard(index, count)) => (index, count),
-            _ => (0, 1),
-        },
+        shard: r.shard(),
         metrics_addr: r.text("metrics-addr"),
         metrics_hold_ns: r.number("metrics-hold").unwrap_or(0),
         log_format: r.text("log-format").map(|text| if text == "json" { LogFormat::Json } else { LogFormat::Text }),
@@ -371,45 +280,4 @@ fn two(text: &str, yes: &str, no: &str) -> Option<bool> {
         return Some(true);
     }
     (text == no).then_some(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::keys::KEYS;
-    use proptest::prelude::*;
-
-    #[test]
-    fn every_example_can_be_read() {
-        for key in KEYS {
-            assert!(parse(key, key.example).is_ok(), "--{} {}", key.name, key.example);
-        }
-    }
-
-    #[test]
-    fn nonsense_is_refused_by_every_kind_but_text() {
-        for key in KEYS.iter().filter(|k| !matches!(k.kind, Kind::Url | Kind::Path | Kind::Address | Kind::Text)) {
-            for text in ["", "-1", "nonsense", "1e400", "NaN", "99999999999999999999999999"] {
-                assert!(parse(key, text).is_err(), "--{} '{text}'", key.name);
-            }
-        }
-    }
-
-    #[test]
-    fn ranges_and_shares() {
-        let value = |name: &str, text: &str| parse(keys::find(name).unwrap(), text);
-        assert_eq!(value("payload-size", "512-8192"), Ok(Value::Range(512, 8192)));
-        assert_eq!(value("payload-size", "4Ki"), Ok(Value::Range(4096, 4096)));
-        assert!(value("payload-size", "8-4").is_err() && value("payload-size", "1Gi").is_err());
-        assert_eq!(value("min-free", "5%"), Ok(Value::Share(0.05)));
-        assert!(value("min-free", "100%").is_err() && value("shard", "3/3").is_err() && value("rate", "0").is_err());
-        assert_eq!(value("direct", "true"), Ok(Value::Text("on".into())));
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_panics(at in 0..KEYS.len(), text in ".{0,16}|[0-9./%-]{0,10}[a-zA-Z/]{0,4}") {
-            let _ = parse(&KEYS[at], &text);
-        }
-    }
 }

@@ -10,8 +10,8 @@ pub struct Cores {
     pub cpus: Vec<usize>,
     /// What this process may use besides.
     pub free: Vec<usize>,
-    /// A whole processor is left, by count and by quota.
-    pub to_spare: bool,
+    /// Whole processors that count and quota allow.
+    pub whole: usize,
     pub notes: Vec<String>,
 }
 
@@ -45,11 +45,15 @@ pub fn choose(wanted: &Wanted, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Cores 
         notes.push(format!("the cgroup allows {quota:.2} processors' time: {} cores will be throttled", cpus.len()));
     }
     let free: Vec<_> = usable.iter().copied().filter(|cpu| !cpus.contains(cpu)).collect();
-    let to_spare = cpus.len() < whole && !free.is_empty();
-    Cores { cpus, free, to_spare, notes }
+    Cores { cpus, free, whole, notes }
 }
 
 impl Cores {
+    /// A whole processor is left, by count and by quota.
+    pub fn to_spare(&self) -> bool {
+        self.cpus.len() < self.whole && !self.free.is_empty()
+    }
+
     /// No core without a producer.
     pub fn keep(&mut self, producers: usize, explicit: bool) {
         if producers >= self.cpus.len() {
@@ -62,7 +66,6 @@ impl Cores {
         }
         self.free.extend(unused);
         self.free.sort_unstable();
-        self.to_spare = true;
     }
 }
 
@@ -113,14 +116,14 @@ mod tests {
         ] {
             let (cores, errors) = chosen(allowed, cpu_max, None);
             assert!(errors.is_empty());
-            assert_eq!((cores.cpus, cores.to_spare), (cpus, to_spare), "{allowed} {cpu_max}");
+            assert_eq!((cores.cpus.clone(), cores.to_spare()), (cpus, to_spare), "{allowed} {cpu_max}");
         }
     }
 
     #[test]
     fn a_list_must_be_usable() {
         let (cores, errors) = chosen("0-3", "max 100000", Some("0-3"));
-        assert!(errors.is_empty() && !cores.to_spare && cores.free.is_empty());
+        assert!(errors.is_empty() && !cores.to_spare() && cores.free.is_empty());
         let (_, errors) = chosen("0-3", "max 100000", Some("2-5"));
         assert!(errors[0].what.contains("4-5"), "{}", errors[0]);
     }
@@ -131,6 +134,10 @@ mod tests {
         cores.keep(2, true);
         assert_eq!((cores.cpus.as_slice(), cores.free.as_slice()), (&[1, 2][..], &[0, 3, 4, 5, 6, 7][..]));
         assert_eq!(cores.notes.len(), 1);
+        assert!(cores.to_spare());
+        let (mut throttled, _) = chosen("0-7", "100000 100000", Some("1-4"));
+        throttled.keep(1, true);
+        assert!(!throttled.to_spare(), "the quota leaves no processor, however many are idle");
         assert_eq!(deal(5, 2, &mut Vec::new()), [0, 1, 0, 1, 0]);
         let mut errors = Vec::new();
         deal(1025, 1, &mut errors);

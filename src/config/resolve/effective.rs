@@ -2,8 +2,9 @@
 
 use crate::config::keys::{KEYS, PHASES_KEY};
 use crate::config::load::Settings;
+use crate::config::parse::{self, Value as Parsed};
+use crate::config::plan_json;
 use crate::config::resolve::Parts;
-use crate::config::{plan_json, values};
 use crate::host::cpu;
 use crate::plan::{FileLayout, LogFormat, ObservePlan, Poll};
 use serde_json::{Map, Value, json};
@@ -78,9 +79,9 @@ fn resolved(name: &str, parts: &Parts, observe: &ObservePlan, run_id: &str) -> V
 fn plain_default(name: &str) -> Value {
     let key = crate::config::keys::find(name).expect("the name comes from the table");
     let text = key.default.strip_suffix(" (off)").unwrap_or(key.default);
-    match values::parse(key, text) {
-        Ok(values::Value::Switch(on)) => json!(on),
-        Ok(values::Value::Text(_)) if !matches!(key.kind, crate::config::keys::Kind::Choice(_)) => Value::Null,
+    match parse::parse(key, text) {
+        Ok(Parsed::Switch(on)) => json!(on),
+        Ok(Parsed::Text(_)) if !matches!(key.kind, crate::config::keys::Kind::Choice(_)) => Value::Null,
         Ok(_) => json!(text),
         Err(_) => Value::Null,
     }

@@ -1,0 +1,150 @@
+//! One text to one value, by its key's kind.
+
+use crate::base::{limits, units};
+use crate::config::keys::{Key, Kind};
+use crate::config::slo;
+use crate::host::cpu;
+use crate::plan::Slo;
+
+/// A value of any kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Bytes, bytes a second, nanoseconds or a count; `u64::MAX` for `inf`, `all` and `unlimited`.
+    Number(u64),
+    Range(u64, u64),
+    Fraction(f64),
+    Share(f64),
+    Switch(bool),
+    Text(String),
+    Cpus(Vec<usize>),
+    Shard(u32, u32),
+    Slo(Vec<Slo>),
+}
+
+/// Reads one text as its key's kind; the error names the text and an example.
+pub fn parse(key: &Key, text: &str) -> Result<Value, String> {
+    let number = |parsed: Result<u64, String>| parsed.map(Value::Number);
+    match key.kind {
+        Kind::Rate => number(parse_rate(text)),
+        Kind::RateOrUnlimited if text == "unlimited" => Ok(Value::Number(u64::MAX)),
+        Kind::RateOrUnlimited => number(parse_rate(text)),
+        Kind::SizeOrInf | Kind::DurationOrInf if text == "inf" => Ok(Value::Number(u64::MAX)),
+        Kind::Size | Kind::SizeOrInf => number(positive(units::parse_size(text), text)),
+        Kind::SizeRange => parse_range(text),
+        Kind::SizeOrPercent => parse_size_or_percent(text),
+        Kind::Duration | Kind::DurationOrInf => number(units::parse_duration_ns(text)),
+        Kind::Count { min, max } => number(parse_count(text, min, max)),
+        Kind::CountOr { word, .. } if text == word => Ok(Value::Number(u64::MAX)),
+        Kind::CountOr { word, min } => {
+            number(parse_count(text, min, u64::MAX - 1).map_err(|why| format!("{why}, or {word}")))
+        }
+        Kind::Fraction { max } => {
+            let value = text.parse::<f64>().ok().filter(|f| (0.0..=max).contains(f));
+            value.map(Value::Fraction).ok_or_else(|| format!("'{text}' is no number from 0 to {max}"))
+        }
+        Kind::Choice(words) => {
+            let alias =
+                [("true", "on"), ("false", "off")].iter().find(|(said, _)| *said == text).map(|(_, meant)| *meant);
+            let found = words.iter().find(|word| **word == text || Some(**word) == alias);
+            let refused = || format!("'{text}' is none of {}", words.join(", "));
+            found.map(|word| Value::Text((*word).to_owned())).ok_or_else(refused)
+        }
+        Kind::Switch => match text {
+            "on" | "true" | "yes" | "1" => Ok(Value::Switch(true)),
+            "off" | "false" | "no" | "0" => Ok(Value::Switch(false)),
+            _ => Err(format!("'{text}' is neither on nor off")),
+        },
+        Kind::Url | Kind::Path | Kind::Address | Kind::Text if text.is_empty() => Err("the value is empty".to_owned()),
+        Kind::Url | Kind::Path | Kind::Address | Kind::Text if text.contains('\0') => {
+            Err("the value has a NUL byte".to_owned())
+        }
+        Kind::Url | Kind::Path | Kind::Address | Kind::Text => Ok(Value::Text(text.to_owned())),
+        Kind::CpuList => cpu::parse_list(text).map(Value::Cpus),
+        Kind::Shard => {
+            let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+            let valid = parts.filter(|(i, n): &(u32, u32)| i < n);
+            valid.map(|(i, n)| Value::Shard(i, n)).ok_or_else(|| format!("'{text}' is no I/N with I from 0 to N-1"))
+        }
+        Kind::Slo => slo::parse(text).map(Value::Slo),
+    }
+}
+
+fn parse_rate(text: &str) -> Result<u64, String> {
+    let rate = positive(units::parse_rate(text), text)?;
+    let most = limits::RATE_MAX;
+    if rate > most { Err(format!("'{text}' is more than {most} B/s")) } else { Ok(rate) }
+}
+
+fn positive(parsed: Result<u64, String>, text: &str) -> Result<u64, String> {
+    match parsed {
+        Ok(0) => Err(format!("'{text}' is zero")),
+        other => other,
+    }
+}
+
+fn parse_range(text: &str) -> Result<Value, String> {
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    let (low, high) = (units::parse_size(low)?, units::parse_size(high)?);
+    if low > high {
+        return Err(format!("'{text}' runs backwards"));
+    }
+    if low < limits::RECORD_BYTES_MIN_UNANNOTATED || high > limits::RECORD_BYTES_MAX {
+        let (least, most) = (limits::RECORD_BYTES_MIN_UNANNOTATED, units::format_size(limits::RECORD_BYTES_MAX));
+        return Err(format!("'{text}' is out of range: a record has {least} B to {most}"));
+    }
+    Ok(Value::Range(low, high))
+}
+
+fn parse_size_or_percent(text: &str) -> Result<Value, String> {
+    let Some(percent) = text.strip_suffix('%') else { return units::parse_size(text).map(Value::Number) };
+    let share = percent.trim().parse::<f64>().ok().filter(|p| (0.0..100.0).contains(p));
+    share.map(|p| Value::Share(p / 100.0)).ok_or_else(|| format!("'{text}' is no percentage from 0% to below 100%"))
+}
+
+fn parse_count(text: &str, min: u64, max: u64) -> Result<u64, String> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let value = text.parse::<u64>().ok().filter(|n| plain && (min..=max).contains(n));
+    let range = if max >= u64::MAX - 1 { format!("from {min}") } else { format!("from {min} to {max}") };
+    value.ok_or_else(|| format!("'{text}' is no whole number {range}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::keys::{self, KEYS};
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_example_can_be_read() {
+        for key in KEYS {
+            assert!(parse(key, key.example).is_ok(), "--{} {}", key.name, key.example);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_every_kind_but_text() {
+        for key in KEYS.iter().filter(|k| !matches!(k.kind, Kind::Url | Kind::Path | Kind::Address | Kind::Text)) {
+            for text in ["", "-1", "nonsense", "1e400", "NaN", "99999999999999999999999999"] {
+                assert!(parse(key, text).is_err(), "--{} '{text}'", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_and_shares() {
+        let value = |name: &str, text: &str| parse(keys::find(name).unwrap(), text);
+        assert_eq!(value("payload-size", "512-8192"), Ok(Value::Range(512, 8192)));
+        assert_eq!(value("payload-size", "4Ki"), Ok(Value::Range(4096, 4096)));
+        assert!(value("payload-size", "8-4").is_err() && value("payload-size", "1Gi").is_err());
+        assert_eq!(value("min-free", "5%"), Ok(Value::Share(0.05)));
+        assert!(value("min-free", "100%").is_err() && value("shard", "3/3").is_err() && value("rate", "0").is_err());
+        assert_eq!(value("direct", "true"), Ok(Value::Text("on".into())));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(at in 0..KEYS.len(), text in ".{0,16}|[0-9./%-]{0,10}[a-zA-Z/]{0,4}") {
+            let _ = parse(&KEYS[at], &text);
+        }
+    }
+}
