@@ -9,6 +9,7 @@
 
 use crate::record::HEADER_BYTES;
 use siphasher::sip::SipHasher24;
+use std::hash::Hasher;
 
 /// Where the signed stretches of the header end and begin again: the signature lies between them.
 const SIGNED_HEAD_END: usize = 48;
@@ -19,7 +20,14 @@ const SIGNED_BYTES: usize = SIGNED_CRC_END + size_of::<u64>();
 
 /// The keyed digest of everything behind the header.
 pub fn body_digest(key: &[u8; 16], body: &[u8]) -> u64 {
-    SipHasher24::new_with_key(key).hash(body)
+    let mut hasher = body_hasher(key);
+    hasher.write(body);
+    hasher.finish()
+}
+
+/// [`body_digest`] for bodies that come in pieces.
+pub fn body_hasher(key: &[u8; 16]) -> impl Hasher + use<> {
+    SipHasher24::new_with_key(key)
 }
 
 /// The value of the header's signature field; `key` as in `--sign-key`.

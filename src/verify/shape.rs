@@ -3,9 +3,9 @@
 
 use super::window::Window;
 use crate::base::limits;
-use crate::record::{CRC_OFFSET, FLAG_SIGNED, HEADER_BYTES, Header, MAGIC, STAMP_END};
+use crate::payload::sign;
+use crate::record::{CRC_OFFSET, FLAG_SIGNED, HEADER_BYTES, Header, MAGIC};
 use crate::wire::crc32c;
-use siphasher::sip::SipHasher24;
 use std::hash::Hasher;
 use std::io;
 
@@ -90,16 +90,13 @@ pub trait Shape: Sync {
 /// Records that start with the header of `record`.
 pub struct HeaderShape {
     finder: memchr::memmem::Finder<'static>,
-    signer: Option<SipHasher24>,
+    sign_key: Option<[u8; 16]>,
 }
 
 impl HeaderShape {
     pub fn new(sign_key: Option<[u8; 16]>) -> Self {
         static NEEDLE: [u8; 4] = MAGIC;
-        Self {
-            finder: memchr::memmem::Finder::new(&NEEDLE),
-            signer: sign_key.map(|key| SipHasher24::new_with_key(&key)),
-        }
+        Self { finder: memchr::memmem::Finder::new(&NEEDLE), sign_key }
     }
 
     /// What is signed: see `payload::sign`.
@@ -109,17 +106,13 @@ impl HeaderShape {
         header: &Header,
         head: &[u8; HEADER_BYTES],
     ) -> io::Result<Option<Flaw>> {
-        let Some(signer) = self.signer else { return Ok(None) };
+        let Some(key) = self.sign_key else { return Ok(None) };
         if header.flags & FLAG_SIGNED == 0 {
             return Ok(Some(Flaw::Unsigned));
         }
-        let mut body = signer;
+        let mut body = sign::body_hasher(&key);
         window.visit(HEADER_BYTES, header.record_length as usize, |bytes| body.write(bytes))?;
-        let mut signed = [0; 60];
-        signed[..48].copy_from_slice(&head[..48]);
-        signed[48..52].copy_from_slice(&head[STAMP_END..CRC_OFFSET]);
-        signed[52..].copy_from_slice(&body.finish().to_le_bytes());
-        Ok((signer.hash(&signed) != header.signature).then_some(Flaw::Signature))
+        Ok((sign::sign(&key, head, body.finish()) != header.signature).then_some(Flaw::Signature))
     }
 }
 
@@ -186,7 +179,7 @@ impl Shape for HeaderShape {
         if window.checksum(crc32c::checksum(&unsealed), HEADER_BYTES, length)? == header.crc32c {
             // The body has to agree with the CRC32C that is signed, too.
             let flaw = match self.signature_flaw(window, &header, &head)? {
-                None if self.signer.is_some() && window.checksum(0, HEADER_BYTES, length)? != header.body_crc32c => {
+                None if self.sign_key.is_some() && window.checksum(0, HEADER_BYTES, length)? != header.body_crc32c => {
                     Some(Flaw::Signature)
                 }
                 flaw => flaw,

@@ -37,7 +37,9 @@ fn seal(run: &str, producer: u32, sequence: u64, length: usize, sign_key: Option
     };
     if let Some(key) = sign_key {
         let head = header.encode();
-        header.signature = SipHasher24::new_with_key(&key).hash(&[&head[..48], &head[56..60]].concat());
+        let sip = SipHasher24::new_with_key(&key);
+        let digest = sip.hash(&body).to_le_bytes();
+        header.signature = sip.hash(&[&head[..48], &head[56..60], &digest[..]].concat());
     }
     let unsealed = header.encode();
     header.crc32c = crc32c::append(crc32c::checksum(&unsealed), &body);
