@@ -221,6 +221,18 @@ pub enum LimitedBy {
     Host,
 }
 
+impl LimitedBy {
+    /// As the report spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            LimitedBy::Rate => "rate",
+            LimitedBy::Target => "target",
+            LimitedBy::Generator => "generator",
+            LimitedBy::Host => "host",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SloResult {
     pub expression: String,

@@ -3,16 +3,48 @@
 use crate::base::units::{format_count, format_duration, format_rate, format_rate_short, format_size};
 use crate::observe::logs::Console;
 use crate::observe::report::{Confirmation, Distribution, LimitedBy, Report};
-use crate::plan::{FileLayout, ReportTarget, RunPlan, SinkKind};
+use crate::plan::{FileLayout, LogFormat, ReportTarget, RunPlan, SinkKind};
 use std::path::Path;
 
 const COLUMNS: usize = 80;
 const LABEL: usize = 11;
 
-/// Prints the summary to stderr; stdout belongs to payload and report.
+/// Prints the summary to stderr, since stdout belongs to payload and report: a page for a reader, one line of
+/// JSON for a collector.
 pub fn print_summary(console: &Console, report: &Report, plan: &RunPlan) {
     console.clear();
-    console.write(render(report, plan).as_bytes());
+    match console.format {
+        LogFormat::Text => console.write(render(report, plan).as_bytes()),
+        LogFormat::Json => log_summary(report),
+    }
+}
+
+fn log_summary(report: &Report) {
+    let (totals, response) = (&report.totals, &report.latency_seconds.response);
+    tracing::info!(
+        event = "summary",
+        run_id = report.run_id,
+        exit_code = report.exit_code,
+        elapsed_seconds = report.elapsed_seconds,
+        records_offered = totals.records_offered,
+        records_produced = totals.records_produced,
+        records_failed = totals.records_failed,
+        records_uncertain = totals.records_uncertain,
+        records_not_sent = totals.records_not_sent,
+        bytes_produced = totals.bytes_produced,
+        bytes_per_second = report.throughput.bytes_per_second,
+        records_per_second = report.throughput.records_per_second,
+        achieved_ratio = report.pacing.achieved_ratio,
+        response_p50_seconds = response.p50,
+        response_p99_seconds = response.p99,
+        response_p999_seconds = response.p999,
+        response_max_seconds = response.max,
+        service_p99_seconds = report.latency_seconds.service.p99,
+        cpu_seconds_per_gigabyte = report.cpu.seconds_per_gigabyte,
+        limited_by = report.verdict.limited_by.name(),
+        evidence = report.verdict.evidence.join("; "),
+        "summary"
+    );
 }
 
 /// The summary, with a newline at its end.

@@ -178,9 +178,12 @@ fn default_footprint(wanted: &Wanted, names: &[Names], sysfs: &Sysfs, errors: &m
         errors.push(Fatal::host(what).mend("free some space, or --target=file:PATH on another drive"));
         return FOOTPRINT_BYTES_DEFAULT;
     }
-    // Whole MiB for each file, so that a second run finds files of the same length.
-    let each = total / names.len() as u64;
-    each / MIB * MIB * names.len() as u64
+    // Files of an earlier run keep their length while it is near the default: it moves with the free space.
+    let each = total / names.len() as u64 / MIB * MIB;
+    let length = |names: &Names| std::fs::metadata(&names.data).map_or(0, |facts| facts.len());
+    let kept = names.iter().map(length).collect::<BTreeSet<_>>();
+    let kept = kept.first().copied().filter(|length| kept.len() == 1 && (each / 2..=each * 5 / 4).contains(length));
+    kept.unwrap_or(each) * names.len() as u64
 }
 
 /// The plans, checked against what is there: data of others, space, permissions.

@@ -101,8 +101,10 @@ fn direct_alignment(
             let useful = facts.probes.iter().all(|probe| probe.as_ref().is_ok_and(|direct| direct.useful));
             let limit = block_limit(wanted, facts, BLOCK_DIRECT_BYTES);
             let block = aligned_block(facts.sizes, limit, align).filter(|_| useful)?;
+            // Records that are whole sectors go direct however short a block is cut; others only in whole blocks.
+            let sectors = facts.sizes.fixed().is_some_and(|record| record.is_multiple_of(align));
             let fills = facts.slowest_wire_rate.is_none_or(|rate| {
-                u128::from(rate) * u128::from(wanted.linger_ns) / 1_000_000_000 >= u128::from(block)
+                sectors || u128::from(rate) * u128::from(wanted.linger_ns) / 1_000_000_000 >= u128::from(block)
             });
             if fills && let Some(bytes) = unaligned {
                 let text = settings.one("block-size").map_or_else(|| bytes.to_string(), |given| given.text.clone());
@@ -249,8 +251,10 @@ mod tests {
         let (blocks, _) = chosen(&wanted(), &file_facts(&sizes, false));
         assert_eq!((blocks.direct, blocks.align, blocks.block_bytes, blocks.queue_depth), (false, 1, 256 << 10, 8));
         let slow = Facts { slowest_wire_rate: Some(1_000_000), ..file_facts(&sizes, true) };
-        assert!(!chosen(&wanted(), &slow).0.direct);
+        assert!(chosen(&wanted(), &slow).0.direct, "whole sectors");
         let odd = Sizes::fixed_at(1000);
+        let slow = Facts { slowest_wire_rate: Some(1_000_000), ..file_facts(&odd, true) };
+        assert!(!chosen(&wanted(), &slow).0.direct);
         let (blocks, _) = chosen(&wanted(), &file_facts(&odd, true));
         assert!(blocks.direct && blocks.block_bytes.is_multiple_of(512) && blocks.block_bytes.is_multiple_of(1000));
         let ranged = Sizes { min_bytes: 512, max_bytes: 8192, mean_bytes: 4352, cycle_bytes: 0, count: 0 };
