@@ -103,6 +103,10 @@ impl FileLane {
             FileLayout::Rotating { .. } => 0,
             FileLayout::Ring { capacity_bytes } | FileLayout::Device { capacity_bytes } => capacity_bytes / period,
         };
+        let kept = match plan.layout {
+            FileLayout::Rotating { retain: Some(retain), .. } => retain.min(limits::RETAIN_MAX) as usize,
+            _ => 0,
+        };
         let staged = needs_staging(&plan, setup.starts);
         let depth = setup.queue_depth;
         let lane = Self {
@@ -118,7 +122,7 @@ impl FileLane {
             keeper: setup.keeper,
             audit_every: setup.audit_every,
             first_sequence: None,
-            rotated_first_sequences: VecDeque::with_capacity(1024),
+            rotated_first_sequences: VecDeque::with_capacity(kept + 1),
             switched_unix_ns: 0,
             hurry: false,
             fresh: false,
@@ -229,11 +233,11 @@ impl FileLane {
         self.files.active ^= 1;
         self.offset = 0;
         if let Some(first) = self.first_sequence.take() {
-            let FileLayout::Rotating { retain, .. } = self.plan.layout else { return true };
-            if self.rotated_first_sequences.len() as u64 >= retain.unwrap_or(u64::MAX).min(1024) {
+            let FileLayout::Rotating { retain: Some(retain), .. } = self.plan.layout else { return true };
+            self.rotated_first_sequences.push_back(first);
+            if self.rotated_first_sequences.len() as u64 > retain.min(limits::RETAIN_MAX) {
                 self.rotated_first_sequences.pop_front();
             }
-            self.rotated_first_sequences.push_back(first);
         }
         true
     }
