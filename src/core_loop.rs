@@ -250,7 +250,11 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         match self.sink.ending() {
             None => {}
             Some(Ending::Closed) => self.stop.store(true, Relaxed),
-            Some(Ending::Broken(why)) => self.end_run(why),
+            Some(Ending::Broken(why)) if self.pulse.ended_by.is_none() => {
+                let why = why.clone();
+                self.end_run(why);
+            }
+            Some(Ending::Broken(_)) => {}
         }
     }
 
@@ -262,6 +266,11 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
     /// Hands finished blocks to the books; true: there were some.
     fn reap(&mut self, now_ns: u64) -> bool {
         self.sink.reap(&mut self.ring, now_ns, &mut self.done);
+        self.book(now_ns)
+    }
+
+    /// Books what is in `done`; true: there was something.
+    fn book(&mut self, now_ns: u64) -> bool {
         let any = !self.done.is_empty();
         for done in self.done.drain(..) {
             let payload = &mut self.lanes[done.lane as usize].payload;
@@ -322,13 +331,13 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             self.reap(now_ns);
             self.publish_if_due(now_ns);
         }
-        for at in 0..self.lanes.len() {
-            let slots: Vec<u32> = self.lanes[at].payload.unreleased().collect();
-            for slot in slots {
-                self.done.push(Done { lane: at as u32, slot, bytes: 0, rest: Rest::Uncertain(Field::ErrorTimeout) });
-            }
+        for (at, lane) in self.lanes.iter().enumerate() {
+            let rest = Rest::Uncertain(Field::ErrorTimeout);
+            let given_up = |slot| Done { lane: at as u32, slot, bytes: 0, rest };
+            self.done.extend(lane.payload.unreleased().map(given_up));
         }
-        self.reap(now_ns);
+        // Not `reap`: an answer that comes only now would end its block a second time.
+        self.book(now_ns);
     }
 
     fn publish_if_due(&mut self, now_ns: u64) {
@@ -381,4 +390,3 @@ fn block_for(grant: &Grant, now_ns: u64) -> Block {
         ..Block::default()
     }
 }
-

@@ -131,6 +131,11 @@ impl Tally {
         match book.missing.get_mut(at) {
             Some(range) if range.0 <= last.saturating_add(1) => {
                 *range = (range.0.min(first), range.1.max(last));
+                let reaches = range.1;
+                if book.missing.get(at + 1).is_some_and(|next| next.0 <= reaches.saturating_add(1)) {
+                    let next = book.missing.remove(at + 1);
+                    book.missing[at].1 = reaches.max(next.1);
+                }
             }
             _ if full => book.missing_truncated = true,
             _ => book.missing.insert(at, (first, last)),

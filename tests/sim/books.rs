@@ -49,7 +49,7 @@ fn check_lane(scenario: &Scenario, outcome: &Outcome, lane: usize, plan: &LanePl
     assert_eq!(missing, submitted - counts.get(Field::RecordsProduced), "lane {lane}: {:?}", end.missing);
     let touching = end.missing.windows(2).any(|pair| pair[0].1 + 1 >= pair[1].0);
     assert!(!touching, "lane {lane}: ranges that touch are one range: {:?}", end.missing);
-    if !outcome.broke && outcome.end.ended_by.is_none() {
+    if scenario.faults.breaks.is_none() {
         assert_eq!(missing, 0, "lane {lane}: nothing broke, but {:?} are missing", end.missing);
     }
     assert!(counts.get(Field::RecordsOffered) <= plan.records_max, "lane {lane}: more than --records");
