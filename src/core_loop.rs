@@ -33,8 +33,38 @@ pub struct Lane {
     pub payload: Payload,
     /// Records and bytes it may still offer.
     pub records_left: u64,
+    /// `u64::MAX`: no limit.
     pub bytes_left: u64,
     pub finished: bool,
+}
+
+impl Lane {
+    /// Records that may still start before a limit is reached.
+    fn may_offer(&self) -> u64 {
+        match self.bytes_left {
+            u64::MAX => self.records_left,
+            bytes => self.records_left.min(self.payload.records_within(bytes).0),
+        }
+    }
+
+    /// Records due and not submitted, of the warm-up and behind it.
+    fn backlog_records(&self, now_ns: u64) -> (u64, u64) {
+        let (mut warm, mut measured) = (0, 0);
+        for (is_warmup, bytes) in self.pacer.backlog_by_phase(now_ns) {
+            let records = self.payload.records_within(bytes).0;
+            *(if is_warmup { &mut warm } else { &mut measured }) += records;
+        }
+        let most = self.may_offer();
+        warm = warm.min(most);
+        (warm, measured.min(most - warm))
+    }
+
+    fn spend(&mut self, records: u64, bytes: u64) {
+        self.records_left -= records;
+        if self.bytes_left < u64::MAX {
+            self.bytes_left = self.bytes_left.saturating_sub(bytes);
+        }
+    }
 }
 
 /// What a core thread needs; see the module.
@@ -126,7 +156,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 return;
             }
             let room = self.sink.room(&mut self.ring, at, lane.payload.next_length());
-            let records_left = lane.records_left.min(records_in(lane.bytes_left, &lane.payload));
+            let records_left = lane.may_offer();
             let Some(run) = lane.payload.run(grant.budget_bytes, room.min(self.block_bytes), records_left) else {
                 fed.full = true;
                 return;
@@ -141,8 +171,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             let block = block_for(&grant, now_ns);
             let slot = lane.payload.begin(self.ring.memory(), run, block);
             lane.pacer.take(run.bytes);
-            lane.records_left -= run.records;
-            lane.bytes_left = lane.bytes_left.saturating_sub(run.bytes);
+            lane.spend(run.records, run.bytes);
             let late_ns = (grant.spread.offset_ns(self.block_bytes) + SPIN_NS_MIN).min(LATE_NS_MAX);
             self.tally.submitted(at, lane.payload.block(slot), late_ns);
             self.sink.offer(&mut self.ring, at, slot, &lane.payload, grant.paced && !run.full);
@@ -166,10 +195,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let lane = &mut self.lanes[at];
         let warmup = lane.pacer.due(now_ns).warmup;
         let (due, due_bytes) = lane.payload.records_within(bytes);
-        let records = due.min(lane.records_left).min(records_in(lane.bytes_left, &lane.payload));
+        let records = due.min(lane.may_offer());
         lane.pacer.skip(due_bytes);
-        lane.records_left -= records;
-        lane.bytes_left = lane.bytes_left.saturating_sub(due_bytes);
+        lane.spend(records, due_bytes);
         self.tally.not_sent(at, warmup, records);
         records > 0
     }
@@ -199,7 +227,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 break;
             }
         }
-        self.tally.backlog(at, 0);
+        self.tally.ended(at);
     }
 
     /// Busy cores never wait. Adaptive ones do when nothing is due or nothing fits.
@@ -222,7 +250,11 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         match self.sink.ending() {
             None => {}
             Some(Ending::Closed) => self.stop.store(true, Relaxed),
-            Some(Ending::Broken(why)) => self.end_run(why),
+            Some(Ending::Broken(why)) if self.pulse.ended_by.is_none() => {
+                let why = why.clone();
+                self.end_run(why);
+            }
+            Some(Ending::Broken(_)) => {}
         }
     }
 
@@ -234,6 +266,11 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
     /// Hands finished blocks to the books; true: there were some.
     fn reap(&mut self, now_ns: u64) -> bool {
         self.sink.reap(&mut self.ring, now_ns, &mut self.done);
+        self.book(now_ns)
+    }
+
+    /// Books what is in `done`; true: there was something.
+    fn book(&mut self, now_ns: u64) -> bool {
         let any = !self.done.is_empty();
         for done in self.done.drain(..) {
             let payload = &mut self.lanes[done.lane as usize].payload;
@@ -249,8 +286,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.pulse.published_ns = now_ns;
         self.live.beat(self.clock.now_ns());
         for (at, lane) in self.lanes.iter_mut().enumerate().filter(|(_, lane)| !lane.finished) {
-            let (due, _) = lane.payload.records_within(lane.pacer.backlog_bytes(now_ns));
-            self.tally.backlog(at, due.min(lane.records_left));
+            let (warm, measured) = lane.backlog_records(now_ns);
+            self.tally.backlog(at, warm, measured);
         }
         self.tally.publish(now_ns);
     }
@@ -294,13 +331,13 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             self.reap(now_ns);
             self.publish_if_due(now_ns);
         }
-        for at in 0..self.lanes.len() {
-            let slots: Vec<u32> = self.lanes[at].payload.unreleased().collect();
-            for slot in slots {
-                self.done.push(Done { lane: at as u32, slot, bytes: 0, rest: Rest::Uncertain(Field::ErrorTimeout) });
-            }
+        for (at, lane) in self.lanes.iter().enumerate() {
+            let rest = Rest::Uncertain(Field::ErrorTimeout);
+            let given_up = |slot| Done { lane: at as u32, slot, bytes: 0, rest };
+            self.done.extend(lane.payload.unreleased().map(given_up));
         }
-        self.reap(now_ns);
+        // Not `reap`: an answer that comes only now would end its block a second time.
+        self.book(now_ns);
     }
 
     fn publish_if_due(&mut self, now_ns: u64) {
@@ -352,9 +389,4 @@ fn block_for(grant: &Grant, now_ns: u64) -> Block {
         paced: grant.paced,
         ..Block::default()
     }
-}
-
-/// Records that may still start before a limit in bytes is reached.
-fn records_in(bytes_left: u64, payload: &Payload) -> u64 {
-    if bytes_left == u64::MAX { u64::MAX } else { payload.records_within(bytes_left).0 }
 }

@@ -145,13 +145,16 @@ impl Pacer {
     /// Positions due by `now_ns` and not taken, over all phases. Positions, not bytes of records: to count
     /// records exactly, walk them with `due` and `skip`.
     pub fn backlog_bytes(&self, now_ns: u64) -> u64 {
-        let mut position = self.position;
-        let mut backlog = 0u64;
-        for phase in self.phases.iter().skip(self.at) {
-            backlog = backlog.saturating_add(phase.due_positions(now_ns).saturating_sub(position));
-            position = 0;
-        }
-        backlog
+        self.backlog_by_phase(now_ns).fold(0, |sum, (_, bytes)| sum.saturating_add(bytes))
+    }
+
+    /// As `backlog_bytes`, for each phase that has begun; true: it is a warm-up.
+    pub fn backlog_by_phase(&self, now_ns: u64) -> impl Iterator<Item = (bool, u64)> + '_ {
+        let begun = self.phases.iter().enumerate().skip(self.at).take_while(move |(_, phase)| phase.start_ns <= now_ns);
+        begun.map(move |(at, phase)| {
+            let taken = if at == self.at { self.position } else { 0 };
+            (phase.warmup, phase.due_positions(now_ns).saturating_sub(taken))
+        })
     }
 
     /// Leaves phases without a rate when their time is over; those with one are left by `enter`.

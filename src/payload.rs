@@ -201,7 +201,10 @@ impl Payload {
     /// what they measure together.
     pub fn records_within(&self, bytes: u64) -> (u64, u64) {
         match &self.starts {
-            Starts::Fixed { length, .. } => (bytes.div_ceil(*length), bytes.div_ceil(*length) * length),
+            Starts::Fixed { length, .. } => {
+                let records = bytes.div_ceil(*length);
+                (records, records.saturating_mul(*length))
+            }
             Starts::Varied(starts) => {
                 let (count, period) = (self.starts.count(), self.starts.period_bytes());
                 let at = (self.next_sequence % count) as usize;
@@ -212,7 +215,7 @@ impl Payload {
                 let index = starts.partition_point(|start| *start < within) as u64 + lap * count;
                 let records = index.saturating_sub(at as u64);
                 let end = starts[(index - lap * count) as usize] + lap * period;
-                (rounds * count + records, rounds * period + end - starts[at])
+                (rounds * count + records, (rounds * period).saturating_add(end - starts[at]))
             }
         }
     }

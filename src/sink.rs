@@ -69,7 +69,7 @@ pub trait Sink<R: Ring> {
     fn flush(&mut self, ring: &mut R);
 
     /// Why the run must end, if it must.
-    fn ending(&mut self) -> Option<Ending>;
+    fn ending(&self) -> Option<&Ending>;
 
     /// After the drain: final fsync and manifest. Blocks.
     fn close(&mut self, ring: &mut R, lane: usize, end: &LaneClose) -> Result<Kept, Fatal>;

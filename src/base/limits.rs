@@ -35,6 +35,9 @@ pub const LINGER_DEFAULT_NS: u64 = 250_000;
 /// After the pacing's end, what fell due before it may still be sent for this long.
 pub const FINISH_GRACE_NS: u64 = 100_000_000;
 
+/// Rotated files that `--retain` can keep (other than all).
+pub const RETAIN_MAX: u64 = 65_536;
+
 /// A core hands its histograms to the metrics thread this often.
 pub const SNAPSHOT_INTERVAL_NS: u64 = 100_000_000;
 /// Snapshots that may wait for the metrics thread, for each core.

@@ -20,8 +20,8 @@ struct LaneBook {
     sequences: Option<(u64, u64)>,
     missing: Vec<(u64, u64)>,
     missing_truncated: bool,
-    /// Due, neither submitted nor given up; shown as offered.
-    backlog_records: u64,
+    /// Due, neither submitted nor given up, of the warm-up and behind it; shown as offered.
+    backlog: [u64; 2],
 }
 
 /// See the module.
@@ -42,7 +42,7 @@ impl Tally {
             sequences: None,
             missing: Vec::with_capacity(limits::MISSING_RANGES_MAX),
             missing_truncated: false,
-            backlog_records: 0,
+            backlog: [0; 2],
         };
         let books: Vec<_> = live.lanes.iter().map(|_| book()).collect();
         let open = Snapshot::preallocated(core, books.len(), warmup);
@@ -131,6 +131,11 @@ impl Tally {
         match book.missing.get_mut(at) {
             Some(range) if range.0 <= last.saturating_add(1) => {
                 *range = (range.0.min(first), range.1.max(last));
+                let reaches = range.1;
+                if book.missing.get(at + 1).is_some_and(|next| next.0 <= reaches.saturating_add(1)) {
+                    let next = book.missing.remove(at + 1);
+                    book.missing[at].1 = reaches.max(next.1);
+                }
             }
             _ if full => book.missing_truncated = true,
             _ => book.missing.insert(at, (first, last)),
@@ -142,30 +147,34 @@ impl Tally {
         self.counts(lane, warmup).add(Field::RecordsNotSent, records);
     }
 
-    /// Records that are due and still wait; they show as offered.
-    pub fn backlog(&mut self, lane: usize, records: u64) {
-        self.books[lane].backlog_records = records;
+    /// Records that are due and still wait, of the warm-up and behind it; they show as offered.
+    pub fn backlog(&mut self, lane: usize, warm: u64, measured: u64) {
+        self.books[lane].backlog = [warm, measured];
+    }
+
+    /// A lane offers nothing any more. What showed as due and is nowhere else was not sent: the lengths of
+    /// records that never got a sequence are only guessed, so their number is what was said of them.
+    pub fn ended(&mut self, lane: usize) {
+        let book = &mut self.books[lane];
+        book.backlog = [0; 2];
+        for counts in [&mut book.warm, &mut book.measured] {
+            let shown = counts.get(Field::RecordsOffered);
+            counts.add(Field::RecordsNotSent, shown.saturating_sub(accounted(counts)));
+        }
     }
 
     pub fn missing(&self, lane: usize) -> &[(u64, u64)] {
         &self.books[lane].missing
     }
 
-    /// Brings the offered counts up to date: every record that was submitted or given up, and those due.
+    /// Brings the offered counts up to date: every record that was submitted or given up, and those due. They
+    /// never fall: readers take a counter that falls for a new one.
     fn settle_offered(&mut self) {
-        const ENDS: [Field; 5] = [
-            Field::RecordsProduced,
-            Field::RecordsFailed,
-            Field::RecordsUncertain,
-            Field::RecordsNotSent,
-            Field::InFlightRecords,
-        ];
         for book in &mut self.books {
-            for counts in [&mut book.warm, &mut book.measured] {
-                let offered = ENDS.iter().map(|field| counts.get(*field)).sum();
-                counts.set(Field::RecordsOffered, offered);
+            for (counts, backlog) in [&mut book.warm, &mut book.measured].into_iter().zip(book.backlog) {
+                let offered = accounted(counts) + backlog;
+                counts.set(Field::RecordsOffered, offered.max(counts.get(Field::RecordsOffered)));
             }
-            book.measured.add(Field::RecordsOffered, book.backlog_records);
         }
     }
 
@@ -218,6 +227,18 @@ impl Tally {
         };
         CoreEnd { lanes: self.books.into_iter().zip(ids).map(lane).collect(), ended_ns: now_ns, ..CoreEnd::default() }
     }
+}
+
+/// Records that came to their end or are on their way to it.
+fn accounted(counts: &Counts) -> u64 {
+    const PLACES: [Field; 5] = [
+        Field::RecordsProduced,
+        Field::RecordsFailed,
+        Field::RecordsUncertain,
+        Field::RecordsNotSent,
+        Field::InFlightRecords,
+    ];
+    PLACES.iter().map(|field| counts.get(*field)).sum()
 }
 
 fn latencies(open: &mut Snapshot, warmup: bool) -> &mut crate::counters::Latencies {

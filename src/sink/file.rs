@@ -8,6 +8,7 @@ mod stage;
 
 use super::{Done, Ending, Kept, LaneClose, Sink};
 use crate::base::fatal::Fatal;
+use crate::base::limits;
 use crate::manifest::RecordFormat;
 use crate::payload::{Payload, Starts};
 use crate::plan::FilePlan;
@@ -68,11 +69,14 @@ impl<R: Ring> Sink<R> for FileSink {
     }
 
     fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
-        let waits = self.lanes.iter().any(FileLane::waits_for_keeper);
-        ring.enter(match wait {
-            Wait::ForNs(ns) if waits => Wait::ForNs(ns.min(KEEPER_WAIT_NS)),
-            other => other,
-        })
+        let Wait::ForNs(mut ns) = wait else { return ring.enter(wait) };
+        if self.lanes.iter().any(FileLane::waits_for_keeper) {
+            ns = ns.min(KEEPER_WAIT_NS);
+        }
+        if self.lanes.iter().any(FileLane::holds_tail) {
+            ns = ns.min(limits::LINGER_DEFAULT_NS);
+        }
+        ring.enter(Wait::ForNs(ns))
     }
 
     fn reap(&mut self, ring: &mut R, now_ns: u64, done: &mut Vec<Done>) {
@@ -83,7 +87,9 @@ impl<R: Ring> Sink<R> for FileSink {
             }
         }
         for (at, lane) in self.lanes.iter_mut().enumerate() {
-            lane.turn(ring, at, now_ns);
+            if let Some(why) = lane.turn(ring, at, now_ns) {
+                self.ending.get_or_insert(Ending::Broken(why));
+            }
         }
     }
 
@@ -93,8 +99,8 @@ impl<R: Ring> Sink<R> for FileSink {
         }
     }
 
-    fn ending(&mut self) -> Option<Ending> {
-        self.ending.clone()
+    fn ending(&self) -> Option<&Ending> {
+        self.ending.as_ref()
     }
 
     fn close(&mut self, ring: &mut R, lane: usize, end: &LaneClose) -> Result<Kept, Fatal> {

@@ -38,7 +38,7 @@ impl<R: Ring> Sink<R> for NullSink {
 
     fn flush(&mut self, _ring: &mut R) {}
 
-    fn ending(&mut self) -> Option<Ending> {
+    fn ending(&self) -> Option<&Ending> {
         None
     }
 

@@ -110,8 +110,8 @@ impl<R: Ring> Sink<R> for StdoutSink {
 
     fn flush(&mut self, _ring: &mut R) {}
 
-    fn ending(&mut self) -> Option<Ending> {
-        self.ending.clone()
+    fn ending(&self) -> Option<&Ending> {
+        self.ending.as_ref()
     }
 
     fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Result<Kept, Fatal> {

@@ -60,6 +60,8 @@ impl Blocking {
             let took = left.min(bytes);
             left -= took;
             let result = match &result {
+                // The call came out short before this one's first byte: it is yet to be tried.
+                Ok(written) if took == 0 && *written > 0 => -libc::EAGAIN,
                 Ok(_) => took as i32,
                 Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
             };

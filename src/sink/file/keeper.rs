@@ -127,10 +127,8 @@ impl Keeper {
 
     fn keep(mut self, stop: impl Fn(&str)) -> KeeperEnd {
         let mut end = KeeperEnd::default();
-        for lane in &mut self.lanes {
-            if let Err(error) = lane.begin() {
-                note(&mut end, &stop, format!("{}: {error}", lane.plan.data.display()));
-            }
+        if let Err(error) = self.begin() {
+            note(&mut end, &stop, error.to_string());
         }
         let mut checked = Instant::now();
         loop {
@@ -149,14 +147,31 @@ impl Keeper {
                 note(&mut end, &stop, format!("the file keeper: {error}"));
             }
         }
-        self.flush_logs();
-        for lane in &self.lanes {
-            if let Err(error) = lane.remove_unused() {
-                note(&mut end, &stop, format!("{}: {error}", lane.plan.data.display()));
-            }
+        let dropped = self.dropped.clone();
+        if let Err(error) = self.conclude() {
+            note(&mut end, &stop, error.to_string());
         }
-        end.audit_lines_dropped = self.dropped.load(Relaxed);
+        end.audit_lines_dropped = dropped.load(Relaxed);
         end
+    }
+
+    /// What the thread does first: logs and following files of all lanes. The first error, after trying all.
+    pub fn begin(&mut self) -> io::Result<()> {
+        let begun = self.lanes.iter_mut().map(|lane| lane.begin().map_err(|error| lane.blame(error)));
+        begun.fold(Ok(()), Result::and)
+    }
+
+    /// Carries out the oldest order that waits; `None`: there is none. For simulations, where no thread does.
+    pub fn carry_out_next(&mut self) -> Option<io::Result<()>> {
+        let order = self.orders.1.try_recv().ok()?;
+        Some(self.carry_out(order))
+    }
+
+    /// What the thread does last, when no core will order anything any more.
+    pub fn conclude(mut self) -> io::Result<()> {
+        self.flush_logs();
+        let ended = self.lanes.iter().map(|lane| lane.remove_unused().map_err(|error| lane.blame(error)));
+        ended.fold(Ok(()), Result::and)
     }
 
     fn carry_out(&mut self, order: Order) -> io::Result<()> {
@@ -206,6 +221,10 @@ fn note(end: &mut KeeperEnd, stop: &impl Fn(&str), why: String) {
 }
 
 impl LaneFiles {
+    fn blame(&self, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.plan.data.display()))
+    }
+
     fn begin(&mut self) -> io::Result<()> {
         self.open_log()?;
         if matches!(self.plan.layout, FileLayout::Rotating { .. }) {

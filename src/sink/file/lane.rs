@@ -36,8 +36,11 @@ pub fn needs_staging(plan: &FilePlan, starts: &Starts) -> bool {
 /// A write on its way.
 #[derive(Clone, Debug, Default)]
 struct Operation {
+    /// What is still to be written, and where it goes.
     range: Range<usize>,
     offset: u64,
+    /// Where the whole write began.
+    began: u64,
     file: usize,
     slot: u32,
     block_bytes: u64,
@@ -50,6 +53,14 @@ struct Waiting {
     slot: u32,
     bytes: u64,
     ends_at: u64,
+}
+
+/// A stretch of the file that failed writes left in an unknown state.
+#[derive(Clone, Copy, Debug)]
+struct Damage {
+    from: u64,
+    to: u64,
+    rest: Rest,
 }
 
 /// The two files that a rotating lane alternates between.
@@ -87,7 +98,7 @@ pub struct FileLane {
     /// A block was offered since the last turn, or when the lane fell quiet.
     fresh: bool,
     quiet_since_ns: u64,
-    broken: bool,
+    damage: Option<Damage>,
 }
 
 impl FileLane {
@@ -102,6 +113,10 @@ impl FileLane {
         let laps = match plan.layout {
             FileLayout::Rotating { .. } => 0,
             FileLayout::Ring { capacity_bytes } | FileLayout::Device { capacity_bytes } => capacity_bytes / period,
+        };
+        let kept = match plan.layout {
+            FileLayout::Rotating { retain: Some(retain), .. } => retain.min(limits::RETAIN_MAX) as usize,
+            _ => 0,
         };
         let staged = needs_staging(&plan, setup.starts);
         let depth = setup.queue_depth;
@@ -118,12 +133,12 @@ impl FileLane {
             keeper: setup.keeper,
             audit_every: setup.audit_every,
             first_sequence: None,
-            rotated_first_sequences: VecDeque::with_capacity(1024),
+            rotated_first_sequences: VecDeque::with_capacity(kept + 1),
             switched_unix_ns: 0,
             hurry: false,
             fresh: false,
             quiet_since_ns: 0,
-            broken: false,
+            damage: None,
             plan,
         };
         lane.write_manifest(false, &LaneClose::default(), 0)?;
@@ -161,6 +176,11 @@ impl FileLane {
     /// Where the next byte of the stream goes in the active file.
     fn position(&self) -> u64 {
         self.stage.as_ref().map_or(self.offset, Stage::position)
+    }
+
+    /// A tail waits for more, or for its time.
+    pub fn holds_tail(&self) -> bool {
+        self.stage.as_ref().is_some_and(Stage::holds_tail)
     }
 
     /// A switch or a new file is outstanding.
@@ -229,11 +249,11 @@ impl FileLane {
         self.files.active ^= 1;
         self.offset = 0;
         if let Some(first) = self.first_sequence.take() {
-            let FileLayout::Rotating { retain, .. } = self.plan.layout else { return true };
-            if self.rotated_first_sequences.len() as u64 >= retain.unwrap_or(u64::MAX).min(1024) {
+            let FileLayout::Rotating { retain: Some(retain), .. } = self.plan.layout else { return true };
+            self.rotated_first_sequences.push_back(first);
+            if self.rotated_first_sequences.len() as u64 > retain.min(limits::RETAIN_MAX) {
                 self.rotated_first_sequences.pop_front();
             }
-            self.rotated_first_sequences.push_back(first);
         }
         true
     }
@@ -249,6 +269,7 @@ impl FileLane {
             let operation = Operation {
                 range: block.range(),
                 offset: self.offset,
+                began: self.offset,
                 file: self.files.active,
                 slot,
                 block_bytes: block.bytes,
@@ -295,6 +316,7 @@ impl FileLane {
         let operation = Operation {
             range: write.range,
             offset: write.offset,
+            began: write.offset,
             file: self.files.active,
             slot: 0,
             block_bytes: 0,
@@ -327,7 +349,7 @@ impl FileLane {
         let slot = self.files.slots[file];
         let again = matches!(-completion.result, libc::EAGAIN | libc::EINTR);
         if completion.result < 0 && !again || completion.result == 0 && !synced {
-            return Some(self.fail(at, index, staged, -completion.result, done));
+            return Some(self.fail(at, completion, done));
         }
         if !synced {
             // A direct write that came out short goes on at the sector that it did not finish.
@@ -352,49 +374,64 @@ impl FileLane {
     fn finish(&mut self, index: usize, staged: bool, at: usize, done: &mut Vec<Done>) {
         let operation = &self.operations[index];
         self.files.in_flight[operation.file] -= 1;
-        match &mut self.stage {
-            Some(stage) if staged => {
-                stage.finish(index, operation.is_tail);
-                let covered = if self.broken { 0 } else { stage.covered };
-                while let Some(block) = self.waiting.front().filter(|block| block.ends_at <= covered) {
-                    done.push(produced(at, block.slot, block.bytes));
-                    self.waiting.pop_front();
-                }
-            }
-            _ => done.push(produced(at, operation.slot, operation.block_bytes)),
+        if staged {
+            self.finish_staged(index, at, done);
+        } else {
+            done.push(produced(at, operation.slot, operation.block_bytes));
         }
     }
 
-    /// A write failed for good: its records, and staged ones behind it, did not arrive.
-    fn fail(&mut self, at: usize, index: usize, staged: bool, errno: i32, done: &mut Vec<Done>) -> String {
+    /// A staged write came to its end: so did the blocks that no write is outstanding for.
+    fn finish_staged(&mut self, index: usize, at: usize, done: &mut Vec<Done>) {
+        let Some(stage) = &mut self.stage else { return };
+        stage.finish(index, self.operations[index].is_tail);
+        while let Some(block) = self.waiting.front().filter(|block| block.ends_at <= stage.covered) {
+            let start = block.ends_at - block.bytes;
+            let hit = self.damage.filter(|damage| start < damage.to && damage.from < block.ends_at);
+            done.push(match hit {
+                None => produced(at, block.slot, block.bytes),
+                Some(damage) => {
+                    let bytes = damage.from.saturating_sub(start);
+                    Done { lane: at as u32, slot: block.slot, bytes, rest: damage.rest }
+                }
+            });
+            self.waiting.pop_front();
+        }
+    }
+
+    /// A write or its sync failed for good. What it wrote before counts, unless each write is to be synced.
+    fn fail(&mut self, at: usize, completion: Completion, done: &mut Vec<Done>) -> String {
+        let (staged, synced) = (completion.token & STAGED_BIT != 0, completion.token & SYNC_BIT != 0);
+        let index = (completion.token & 0xffff_ffff) as usize;
+        let errno = if completion.result == 0 { libc::ENOSPC } else { -completion.result };
         let kind = match errno {
-            0 | libc::ENOSPC | libc::EDQUOT | libc::EFBIG => Field::ErrorNoSpace,
+            libc::ENOSPC | libc::EDQUOT | libc::EFBIG => Field::ErrorNoSpace,
             _ => Field::ErrorIo,
         };
-        let rest = Rest::Failed(kind);
         let operation = &self.operations[index];
+        let wrote = operation.offset - operation.began;
+        let (bytes, rest) = match self.plan.fsync {
+            Fsync::Each if wrote > 0 => (0, Rest::Uncertain(kind)),
+            _ => (wrote, Rest::Failed(kind)),
+        };
+        let (what, position) = (if synced { "fdatasync behind" } else { "write at" }, operation.offset);
         self.files.in_flight[operation.file] -= 1;
-        match &mut self.stage {
-            Some(stage) if staged => {
-                self.broken = true;
-                stage.finish(index, operation.is_tail);
-                for block in self.waiting.drain(..) {
-                    done.push(Done { lane: at as u32, slot: block.slot, bytes: 0, rest });
-                }
-            }
-            _ => done.push(Done { lane: at as u32, slot: operation.slot, bytes: 0, rest }),
+        if staged {
+            let (from, to) = (operation.began + bytes, operation.offset + operation.range.len() as u64);
+            let mine = Damage { from, to, rest };
+            let worse = |old: Damage| Damage { from: old.from.min(from), to: old.to.max(to), rest: old.rest };
+            self.damage = Some(self.damage.map_or(mine, worse));
+            self.finish_staged(index, at, done);
+        } else {
+            done.push(Done { lane: at as u32, slot: operation.slot, bytes, rest });
         }
-        let errno = if errno == 0 { libc::ENOSPC } else { errno };
-        format!(
-            "{}: write at {} failed: {}",
-            self.plan.data.display(),
-            operation.offset,
-            std::io::Error::from_raw_os_error(errno)
-        )
+        let error = std::io::Error::from_raw_os_error(errno);
+        format!("{}: {what} {position} failed: {error}", self.plan.data.display())
     }
 
-    /// Moves rotation forward: takes the next file, hands the old one over.
-    pub fn turn<R: Ring>(&mut self, ring: &mut R, at: usize, now_ns: u64) {
+    /// Moves rotation forward: takes the next file, hands the old one over. Words for the user where there is
+    /// no next file.
+    pub fn turn<R: Ring>(&mut self, ring: &mut R, at: usize, now_ns: u64) -> Option<String> {
         if self.fresh {
             (self.fresh, self.quiet_since_ns) = (false, now_ns);
         }
@@ -402,34 +439,31 @@ impl FileLane {
         if self.stage.is_some() && (self.hurry || quiet && !self.waiting.is_empty()) {
             self.flush(ring, at);
         }
-        if !matches!(self.plan.layout, FileLayout::Rotating { .. }) || self.files.next_ready || self.broken {
-            return;
+        if !matches!(self.plan.layout, FileLayout::Rotating { .. }) || self.files.next_ready {
+            return None;
         }
         let other = self.files.active ^ 1;
         if self.files.in_flight[other] > 0 {
-            return;
+            return None;
         }
         if let Some(length) = self.files.retiring {
-            let Ok(file) = ring.file(self.files.slots[other]).try_clone() else { return };
+            let Ok(file) = ring.file(self.files.slots[other]).try_clone() else { return None };
             if self.keeper.order(Order::Retire { lane: self.keeper.lane, file, length }).is_ok() {
                 self.files.retiring = None;
             }
-            return;
+            return None;
         }
-        match self.keeper.take_next() {
-            Some(Ok(file)) => {
-                self.files.next_ready = ring.replace(self.files.slots[other], file).is_ok();
-            }
-            Some(Err(_)) => self.broken = true,
-            None => {}
-        }
+        let next = self.keeper.take_next()?.and_then(|file| ring.replace(self.files.slots[other], file));
+        self.files.next_ready = next.is_ok();
+        next.err().map(|error| format!("{}: {error}", open::next_path(&self.plan.data).display()))
     }
 
     /// Sends the padded tail, if there is one.
     pub fn flush<R: Ring>(&mut self, ring: &mut R, at: usize) {
         let Some(stage) = &mut self.stage else { return };
-        if let Some(write) = stage.flush(ring.memory()) {
-            self.hurry = false;
+        let write = stage.flush(ring.memory());
+        self.hurry &= stage.holds_tail();
+        if let Some(write) = write {
             self.start_staged(ring, at, write);
         }
     }

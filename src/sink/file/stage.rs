@@ -7,9 +7,9 @@
 
 use std::ops::Range;
 
-/// Bytes that `depth` staging buffers take.
+/// Bytes that staging takes for `depth` blocks in flight: a buffer for each, and one for the tail.
 pub fn region_bytes(block_bytes: u64, align: u64, depth: usize) -> u64 {
-    buffer_bytes(block_bytes, align) * depth as u64
+    buffer_bytes(block_bytes, align) * (depth as u64 + 1)
 }
 
 fn buffer_bytes(block_bytes: u64, align: u64) -> u64 {
@@ -60,18 +60,20 @@ pub struct Stage {
 
 impl Stage {
     pub fn new(region: Range<usize>, align: u64, depth: usize) -> Self {
-        let buffer_bytes = region.len() / depth;
+        let buffers = depth + 1;
+        let buffer_bytes = region.len() / buffers;
         Self {
             base: region.start,
             buffer_bytes,
             align,
-            free: (0..depth).collect(),
+            free: (0..buffers).collect(),
             tail: vec![0; align as usize].into_boxed_slice(),
             tail_bytes: 0,
             sector_offset: 0,
             tail_in_flight: false,
             tail_written: 0,
-            writes: std::collections::VecDeque::with_capacity(depth),
+            // Those behind a slow write stay, though their buffers are free again: one and a tail for each block.
+            writes: std::collections::VecDeque::with_capacity(2 * buffers),
             covered: 0,
         }
     }
@@ -86,8 +88,13 @@ impl Stage {
         self.sector_offset + self.tail_bytes as u64
     }
 
+    /// Bytes wait that no write covers yet.
+    pub fn holds_tail(&self) -> bool {
+        self.tail_bytes != self.tail_written
+    }
+
     pub fn is_clean(&self) -> bool {
-        self.writes.is_empty() && self.tail_bytes == self.tail_written
+        self.writes.is_empty() && !self.holds_tail()
     }
 
     /// Copies `block` behind the tail; the write of its whole sectors, if it filled any.
@@ -114,7 +121,7 @@ impl Stage {
 
     /// The padded tail, if there is one that is not on the target yet.
     pub fn flush(&mut self, memory: &mut [u8]) -> Option<StagedWrite> {
-        if self.tail_in_flight || self.tail_bytes == self.tail_written {
+        if self.tail_in_flight || !self.holds_tail() {
             return None;
         }
         let buffer = self.free.pop()?;

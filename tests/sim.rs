@@ -1,0 +1,117 @@
+//! Whole runs of one core in simulation: seeded plans, seeded faults, no time passing. The product's own loop,
+//! books, payload, file sink and keeper run; clock and kernel are simulated, the files are real ones.
+//!
+//! A failing seed prints itself; `SEED=n cargo test --test sim` runs it alone.
+
+#[path = "sim/books.rs"]
+mod books;
+#[path = "sim/chance.rs"]
+mod chance;
+#[path = "sim/clock.rs"]
+mod clock;
+#[path = "sim/image.rs"]
+mod image;
+#[path = "sim/ring.rs"]
+mod ring;
+#[path = "sim/scenario.rs"]
+mod scenario;
+#[path = "sim/world.rs"]
+mod world;
+
+use engine::sys::allocation::Counting;
+use ring::Breakage;
+use scenario::Scenario;
+use std::path::Path;
+use tempfile::TempDir;
+use world::Outcome;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Tells which seed a panic belongs to.
+struct Telling<'a>(&'a Scenario);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("SEED={} fails: {:#?}", self.0.seed, self.0);
+        }
+    }
+}
+
+/// Memory, where there is such a folder: a test has no use for a disk's patience.
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let base = if memory.is_dir() { memory } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
+    TempDir::new_in(base).expect("a scratch folder")
+}
+
+fn simulate(scenario: &Scenario) -> Outcome {
+    let _telling = Telling(scenario);
+    let folder = folder();
+    let outcome = world::live(scenario, folder.path(), |_| {});
+    books::check(scenario, &outcome);
+    if scenario.files {
+        image::check(scenario, &outcome, folder.path());
+    }
+    if outcome.end.ended_by.is_none() {
+        assert_eq!(outcome.allocations, 0, "the core allocated between the barrier and its last completion");
+    }
+    assert_eq!(outcome.keeper_errors, Vec::<String>::new());
+    outcome
+}
+
+/// The seeds to run: so many of them, or the one that was asked for.
+fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("SEED") {
+        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
+        Err(_) => (0..count).collect(),
+    }
+}
+
+#[test]
+fn a_null_target_takes_what_was_offered() {
+    for seed in seeds(150) {
+        let outcome = simulate(&Scenario::calm(seed, false));
+        assert_eq!(outcome.end.ended_by, None);
+    }
+}
+
+#[test]
+fn files_hold_what_was_produced() {
+    for seed in seeds(300) {
+        let outcome = simulate(&Scenario::calm(seed, true));
+        assert_eq!(outcome.end.ended_by, None);
+    }
+}
+
+fn break_with(breakage: Breakage, count: u64) {
+    let seeds = seeds(count);
+    let broke = seeds.iter().filter(|seed| simulate(&Scenario::broken(**seed, breakage)).broke).count();
+    assert!(broke > 0 || seeds.len() == 1, "no seed of {} came to see {breakage:?}", seeds.len());
+}
+
+#[test]
+fn a_full_disk_ends_the_run_in_order() {
+    break_with(Breakage::Full, 100);
+}
+
+#[test]
+fn a_write_that_takes_nothing_is_a_full_disk() {
+    break_with(Breakage::Nothing, 60);
+}
+
+#[test]
+fn a_broken_disk_ends_the_run_in_order() {
+    break_with(Breakage::Broken, 100);
+}
+
+#[test]
+fn a_failed_sync_ends_the_run_in_order() {
+    break_with(Breakage::SyncFails, 60);
+}
+
+#[test]
+fn what_never_completes_is_uncertain() {
+    break_with(Breakage::Stuck, 100);
+}

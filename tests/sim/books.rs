@@ -1,0 +1,146 @@
+//! Do the books agree with each other, at the end and in every snapshot?
+
+use crate::scenario::{LanePlan, Scenario, rate_of};
+use crate::world::{Outcome, Seen};
+use engine::counters::{Counts, Field};
+use engine::payload::Starts;
+
+const ENDS: [Field; 4] = [Field::RecordsProduced, Field::RecordsFailed, Field::RecordsUncertain, Field::RecordsNotSent];
+
+pub fn sum(counts: &Counts, fields: &[Field]) -> u64 {
+    fields.iter().map(|field| counts.get(*field)).sum()
+}
+
+/// A lane's books at the end, warm-up included.
+pub fn total(outcome: &Outcome, lane: usize) -> Counts {
+    let last = outcome.snapshots.last().expect("a core always sends a last snapshot");
+    let mut counts = last.warm[lane];
+    counts.merge(&last.measured[lane]);
+    counts
+}
+
+pub fn check(scenario: &Scenario, outcome: &Outcome) {
+    let last = outcome.snapshots.last().expect("a core always sends a last snapshot");
+    assert!(last.last && outcome.snapshots.iter().filter(|seen| seen.last).count() == 1);
+    for (lane, plan) in scenario.lanes.iter().enumerate() {
+        for (part, counts) in [("warm-up", &last.warm[lane]), ("measured", &last.measured[lane])] {
+            let ends = sum(counts, &ENDS);
+            assert_eq!(
+                counts.get(Field::RecordsOffered),
+                ends,
+                "lane {lane}, {part}: offered is not the sum: {counts:?}"
+            );
+            assert_eq!(sum(counts, &[Field::InFlightRecords, Field::InFlightBytes]), 0, "lane {lane}, {part}");
+        }
+        check_lane(scenario, outcome, lane, plan);
+    }
+    check_growth(&outcome.snapshots);
+    check_histograms(scenario, &outcome.snapshots);
+    check_live(outcome);
+}
+
+fn check_lane(scenario: &Scenario, outcome: &Outcome, lane: usize, plan: &LanePlan) {
+    let counts = total(outcome, lane);
+    let submitted = outcome.next_sequences[lane];
+    assert_eq!(counts.get(Field::RecordsSubmitted), submitted, "lane {lane}: every sequence is submitted once");
+    let end = &outcome.end.lanes[lane];
+    let missing: u64 = end.missing.iter().map(|(first, last)| last - first + 1).sum();
+    assert!(!end.missing_truncated && end.missing.is_sorted(), "lane {lane}: {:?}", end.missing);
+    assert_eq!(missing, submitted - counts.get(Field::RecordsProduced), "lane {lane}: {:?}", end.missing);
+    let touching = end.missing.windows(2).any(|pair| pair[0].1 + 1 >= pair[1].0);
+    assert!(!touching, "lane {lane}: ranges that touch are one range: {:?}", end.missing);
+    if scenario.faults.breaks.is_none() {
+        assert_eq!(missing, 0, "lane {lane}: nothing broke, but {:?} are missing", end.missing);
+    }
+    assert!(counts.get(Field::RecordsOffered) <= plan.records_max, "lane {lane}: more than --records");
+    check_bytes_limit(plan, &outcome.starts[lane], submitted, lane);
+    let whole = scenario.stop_at_ns.is_none() && plan.records_max == u64::MAX && plan.bytes_limit == u64::MAX;
+    if let (true, true, None, false, Starts::Fixed { length, .. }) =
+        (whole, plan.all_paced(), &outcome.end.ended_by, outcome.broke, &outcome.starts[lane])
+    {
+        assert_eq!(
+            counts.get(Field::RecordsOffered),
+            due_records(plan, *length),
+            "lane {lane}: offered is what was due"
+        );
+    }
+}
+
+/// No record begins at or behind the limit.
+fn check_bytes_limit(plan: &LanePlan, starts: &Starts, submitted: u64, lane: usize) {
+    if submitted > 0 && plan.bytes_limit < u64::MAX {
+        let begins = crate::image::stream_offset(starts, submitted - 1);
+        assert!(begins < plan.bytes_limit, "lane {lane}: a record began at {begins}, limit {}", plan.bytes_limit);
+    }
+}
+
+/// How many records of one length fall due in the whole schedule, by the definition: record `k` of a phase is due
+/// when the byte `k * length` of it is.
+fn due_records(plan: &LanePlan, length: u64) -> u64 {
+    let records = |share: &engine::plan::PhaseShare| {
+        let rate = rate_of(share).expect("all phases are paced");
+        let steady = matches!(share.schedule, engine::plan::Schedule::Steady { .. });
+        let open_ns = share.duration_ns.saturating_sub(if steady { plan.stagger_ns } else { 0 });
+        let due_ns = |at: u64| crate::image::exact_due_ns(rate, at * length);
+        (0..).take_while(|at| due_ns(*at) < open_ns).count() as u64
+    };
+    plan.schedule.iter().map(records).sum()
+}
+
+/// Counters only grow, and none is ahead of what it counts.
+fn check_growth(snapshots: &[Seen]) {
+    for pair in snapshots.windows(2) {
+        assert!(pair[0].at_ns <= pair[1].at_ns);
+        for lane in 0..pair[0].warm.len() {
+            let both = |seen: &Seen| {
+                let mut all = seen.warm[lane];
+                all.merge(&seen.measured[lane]);
+                all
+            };
+            assert_grown(&both(&pair[0]), &both(&pair[1]), lane);
+            assert_grown(&pair[0].measured[lane], &pair[1].measured[lane], lane);
+        }
+    }
+}
+
+fn assert_grown(before: &Counts, after: &Counts, lane: usize) {
+    for field in Field::ALL.iter().filter(|f| !matches!(f, Field::InFlightBytes | Field::InFlightRecords)) {
+        let (from, to) = (before.get(*field), after.get(*field));
+        assert!(from <= to, "lane {lane}: the counter {} fell from {from} to {to}", field.name());
+    }
+}
+
+/// The histograms of all snapshots so far hold exactly the records that the counts of the latest speak of.
+fn check_histograms(scenario: &Scenario, snapshots: &[Seen]) {
+    let has_warmup = scenario.lanes.iter().any(|lane| lane.schedule.iter().any(|share| share.warmup));
+    let (mut warm, mut measured) = ([0; 3], [0; 3]);
+    for seen in snapshots {
+        for at in 0..3 {
+            warm[at] += seen.warm_values[at];
+            measured[at] += seen.measured_values[at];
+        }
+        for (values, lanes, wanted) in [(warm, &seen.warm, has_warmup), (measured, &seen.measured, true)] {
+            let produced: u64 = lanes.iter().map(|counts| counts.get(Field::RecordsProduced)).sum();
+            if wanted {
+                assert_eq!(values[..2], [produced; 2], "response and service times of all produced records");
+            }
+        }
+        let submitted: u64 = seen.warm.iter().chain(&seen.measured).map(|c| c.get(Field::RecordsSubmitted)).sum();
+        let lateness = warm[2] + measured[2];
+        let all_paced = scenario.lanes.iter().all(LanePlan::all_paced);
+        assert!(lateness <= submitted && (!all_paced || lateness == submitted), "{lateness} of {submitted}");
+    }
+}
+
+/// What `/metrics` showed: counters that grow, and at the end the same numbers as the last snapshot.
+fn check_live(outcome: &Outcome) {
+    for pair in outcome.live.windows(2) {
+        for (lane, (before, after)) in pair[0].iter().zip(&pair[1]).enumerate() {
+            assert_grown(before, after, lane);
+        }
+    }
+    let seen = outcome.live.last().expect("somebody looked at the end");
+    for (lane, counts) in seen.iter().enumerate() {
+        assert_eq!(*counts, total(outcome, lane), "lane {lane}: the live cells and the last snapshot differ");
+    }
+}

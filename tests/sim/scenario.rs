@@ -1,0 +1,181 @@
+//! What a seed stands for: a small plan, and everything that will go wrong with it.
+
+use crate::chance::Chance;
+use crate::clock::Rhythm;
+use crate::ring::{Breakage, Faults};
+use engine::plan::{FileLayout, Fsync, PhaseShare, Schedule, WireRate};
+
+pub const MICROSECOND: u64 = 1_000;
+pub const MILLISECOND: u64 = 1_000_000;
+const SECOND: u64 = 1_000_000_000;
+
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub seed: u64,
+    /// Without files the target is null.
+    pub files: bool,
+    pub lanes: Vec<LanePlan>,
+    pub block_bytes: u64,
+    pub queue_depth: usize,
+    pub linger_ns: u64,
+    pub catch_up_ns: u64,
+    pub drain_timeout_ns: u64,
+    pub adaptive: bool,
+    pub audit_every: u64,
+    pub stop_at_ns: Option<u64>,
+    pub rhythm: Rhythm,
+    pub faults: Faults,
+    /// The keeper carries out an order in one of so many of its turns.
+    pub keeper_one_in: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct LanePlan {
+    pub bytes_min: u64,
+    pub bytes_max: u64,
+    pub ring_bytes: u64,
+    pub schedule: Vec<PhaseShare>,
+    pub stagger_ns: u64,
+    pub records_max: u64,
+    pub bytes_limit: u64,
+    /// In bytes, or for rings (`laps_of_periods`) in periods of the payload.
+    pub layout: LayoutPlan,
+    pub align: u64,
+    pub fsync: Fsync,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum LayoutPlan {
+    Rotating { limit_bytes: u64, retain: Option<u64> },
+    Ring { periods: u64 },
+}
+
+impl LayoutPlan {
+    pub fn resolve(self, period_bytes: u64, align: u64) -> FileLayout {
+        match self {
+            LayoutPlan::Rotating { limit_bytes, retain } => FileLayout::Rotating { limit_bytes, retain },
+            LayoutPlan::Ring { periods } => {
+                FileLayout::Ring { capacity_bytes: (periods * period_bytes).next_multiple_of(align) }
+            }
+        }
+    }
+}
+
+impl LanePlan {
+    pub fn direct(&self) -> bool {
+        self.align > 1
+    }
+
+    pub fn all_paced(&self) -> bool {
+        self.schedule.iter().all(|share| rate_of(share).is_some())
+    }
+}
+
+pub fn rate_of(share: &PhaseShare) -> Option<WireRate> {
+    match share.schedule {
+        Schedule::Unlimited => None,
+        Schedule::Steady { rate } => Some(rate),
+        Schedule::Burst { rate, .. } => rate,
+    }
+}
+
+impl Scenario {
+    /// Nothing breaks for good; everything else happens.
+    pub fn calm(seed: u64, files: bool) -> Self {
+        let mut chance = Chance::new(seed, 0);
+        let block_bytes = chance.pick(&[512, 4096, 16 << 10, 40_000]);
+        let lanes = (0..chance.pick(&[1, 1, 2, 3])).map(|_| lane(&mut chance, block_bytes)).collect();
+        Self {
+            seed,
+            files,
+            lanes,
+            block_bytes,
+            queue_depth: chance.pick(&[1, 2, 3, 8, 32]),
+            linger_ns: chance.pick(&[0, 50 * MICROSECOND, 250 * MICROSECOND]),
+            catch_up_ns: chance.pick(&[200 * MICROSECOND, 2 * MILLISECOND, 10 * SECOND]),
+            drain_timeout_ns: 10 * SECOND,
+            adaptive: chance.one_in(2),
+            audit_every: chance.pick(&[0, 0, 1, 7]),
+            stop_at_ns: if chance.one_in(4) { Some(chance.between(0..=40 * MILLISECOND)) } else { None },
+            rhythm: rhythm(&mut chance),
+            faults: faults(&mut chance),
+            keeper_one_in: chance.pick(&[1, 3, 50]),
+        }
+    }
+
+    /// Something breaks for good.
+    pub fn broken(seed: u64, breakage: Breakage) -> Self {
+        let mut scenario = Self::calm(seed, true);
+        let mut chance = Chance::new(seed, 3);
+        scenario.faults.breaks = Some((breakage, chance.between(0..=60)));
+        scenario.drain_timeout_ns = chance.pick(&[0, 3 * MILLISECOND, 30 * MILLISECOND]);
+        if breakage == Breakage::SyncFails {
+            scenario.lanes.iter_mut().for_each(|lane| lane.fsync = Fsync::Each);
+        }
+        scenario
+    }
+}
+
+fn rhythm(chance: &mut Chance) -> Rhythm {
+    Rhythm {
+        look_ns_max: chance.pick(&[500, 5 * MICROSECOND, 30 * MICROSECOND]),
+        stall_one_in: chance.pick(&[0, 300, 3000]),
+        stall_ns_max: chance.pick(&[MILLISECOND, 20 * MILLISECOND]),
+        oversleep_ns_max: chance.pick(&[0, 10 * MICROSECOND, 200 * MICROSECOND]),
+        others_one_in: chance.pick(&[2, 20]),
+    }
+}
+
+fn faults(chance: &mut Chance) -> Faults {
+    Faults {
+        takes_ns_max: chance.pick(&[0, 20 * MICROSECOND, 300 * MICROSECOND]),
+        slow_one_in: chance.pick(&[0, 10, 100]),
+        slow_ns_max: chance.pick(&[MILLISECOND, 5 * MILLISECOND]),
+        short_one_in: chance.pick(&[0, 4, 30]),
+        again_one_in: chance.pick(&[0, 4, 30]),
+        busy_one_in: chance.pick(&[0, 5]),
+        breaks: None,
+    }
+}
+
+fn lane(chance: &mut Chance, block_bytes: u64) -> LanePlan {
+    let bytes_min = chance.pick(&[64, 100, 512, 1000, 4096, 5000]);
+    let bytes_max = if chance.one_in(3) { bytes_min + chance.between(1..=3000) } else { bytes_min };
+    let schedule: Vec<_> = (0..chance.pick(&[1, 1, 2, 3])).map(|at| phase(chance, at, bytes_min)).collect();
+    let bounded = schedule.iter().all(|share| rate_of(share).is_some());
+    let records_max = if bounded && chance.one_in(2) { u64::MAX } else { chance.between(1..=1500) };
+    let layout = if chance.one_in(2) {
+        LayoutPlan::Ring { periods: chance.between(1..=3) }
+    } else {
+        let limit_bytes = chance.between(1..=20) * 8192;
+        LayoutPlan::Rotating { limit_bytes, retain: chance.pick(&[None, Some(0), Some(1), Some(3)]) }
+    };
+    LanePlan {
+        bytes_min,
+        bytes_max,
+        ring_bytes: block_bytes.max(bytes_max) * chance.between(1..=6),
+        schedule,
+        stagger_ns: chance.pick(&[0, 0, 313 * MICROSECOND]),
+        records_max,
+        bytes_limit: if chance.one_in(5) { chance.between(0..=400_000) } else { u64::MAX },
+        layout,
+        align: chance.pick(&[1, 512, 4096]),
+        fsync: chance.pick(&[Fsync::Never, Fsync::End, Fsync::Each]),
+    }
+}
+
+fn phase(chance: &mut Chance, at: u64, record_bytes: u64) -> PhaseShare {
+    let duration_ns = chance.between(1..=25 * MILLISECOND);
+    let weight = chance.pick(&[1, 1, 100]);
+    let records = chance.between(1..=700);
+    let logical = u128::from(records * record_bytes * weight * SECOND) / u128::from(duration_ns);
+    let rate = WireRate { logical_bytes_per_second: logical as u64, weight };
+    let (on_ns, off_ns) = (chance.between(1..=4 * MILLISECOND), chance.between(1..=4 * MILLISECOND));
+    let schedule = match chance.between(0..=5) {
+        0 => Schedule::Unlimited,
+        1 => Schedule::Burst { on_ns, off_ns, rate: None },
+        2 => Schedule::Burst { on_ns, off_ns, rate: Some(rate) },
+        _ => Schedule::Steady { rate },
+    };
+    PhaseShare { duration_ns, warmup: at == 0 && chance.one_in(3), weight, schedule }
+}

@@ -1,0 +1,302 @@
+//! Puts a core together as a run does, with a simulated ring, clock and keeper, and lets it live.
+
+use crate::clock::SimClock;
+use crate::ring::SimRing;
+use crate::scenario::{LanePlan, Scenario};
+use engine::base::limits;
+use engine::core_loop::tally::{SnapshotQueues, Tally};
+use engine::core_loop::{Core, Lane, Pulse};
+use engine::counters::{CoreEnd, Counts, LiveCore, Snapshot};
+use engine::manifest::RecordFormat;
+use engine::pace::Pacer;
+use engine::payload::bake::{Draft, Who};
+use engine::payload::{Payload, Starts};
+use engine::plan::{Annotate, FilePlan, PayloadPlan, PayloadSource};
+use engine::sink::Sink;
+use engine::sink::file::keeper::Keeper;
+use engine::sink::file::{Contents, FileLane, FileSink, LaneSetup, staging_bytes};
+use engine::sink::null::NullSink;
+use engine::sys::allocation::counted;
+use std::cell::RefCell;
+use std::ops::Range;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+pub const RUN_ID: &str = "simulation";
+pub const RUN_ID_HASH: u64 = 0x5157_0a11;
+pub const EPOCH_UNIX_NS: u64 = 1_700_000_000_123_456_789;
+const PAGE_BYTES: u64 = 4096;
+
+/// Counts of a snapshot, and how many values its histograms had.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub at_ns: u64,
+    pub warm: Vec<Counts>,
+    pub measured: Vec<Counts>,
+    /// Response, service and lateness, in the warm-up and after.
+    pub warm_values: [u64; 3],
+    pub measured_values: [u64; 3],
+    pub last: bool,
+}
+
+/// What a run left behind.
+pub struct Outcome {
+    pub end: CoreEnd,
+    pub snapshots: Vec<Seen>,
+    /// The live cells each time somebody looked, in lane order.
+    pub live: Vec<Vec<Counts>>,
+    pub starts: Vec<Starts>,
+    pub next_sequences: Vec<u64>,
+    /// By the core's thread, between the barrier and the last completion.
+    pub allocations: u64,
+    pub broke: bool,
+    pub keeper_errors: Vec<String>,
+    pub ran_ns: u64,
+}
+
+/// Everything that other threads do while the core runs.
+#[derive(Default)]
+pub struct Others {
+    pub keeper: Option<Keeper>,
+    pub keeper_errors: Vec<String>,
+    snapshots: Vec<Seen>,
+    live: Vec<Vec<Counts>>,
+}
+
+impl Others {
+    fn keep(&mut self) -> bool {
+        let carried = self.keeper.as_mut().and_then(Keeper::carry_out_next);
+        if let Some(Err(error)) = &carried {
+            self.keeper_errors.push(error.to_string());
+        }
+        carried.is_some()
+    }
+}
+
+fn see(snapshot: &Snapshot) -> Seen {
+    let values = |of: &engine::counters::Latencies| [of.response.len(), of.service.len(), of.lateness.len()];
+    Seen {
+        at_ns: snapshot.at_ns,
+        warm: snapshot.warm.clone(),
+        measured: snapshot.measured.clone(),
+        warm_values: snapshot.warm_latencies.as_deref().map_or([0; 3], values),
+        measured_values: values(&snapshot.measured_latencies),
+        last: snapshot.last,
+    }
+}
+
+pub fn file_plan(lane: &LanePlan, at: usize, folder: &Path, period_bytes: u64) -> FilePlan {
+    FilePlan {
+        data: folder.join(format!("payloads.{at}.bin")),
+        manifest: folder.join(format!("payloads.{at}.json")),
+        log: Some(folder.join(format!("payloads.{at}.log"))),
+        layout: lane.layout.resolve(period_bytes, lane.align),
+        direct: lane.direct(),
+        align: lane.align,
+        fsync: lane.fsync,
+        min_free_bytes: 0,
+        overwrite: false,
+    }
+}
+
+fn payload_plan(lane: &LanePlan, seed: u64) -> PayloadPlan {
+    let (bytes_min, bytes_max) = (lane.bytes_min, lane.bytes_max);
+    let source = PayloadSource::Random { bytes_min, bytes_max, compressibility: 0.0 };
+    PayloadPlan { source, seed, annotate: Annotate::Payload, sign_key: None }
+}
+
+/// A lane's bytes in the core's memory.
+struct Place {
+    draft: Draft,
+    plan: PayloadPlan,
+    ring: Range<usize>,
+    file: FilePlan,
+    staging: Range<usize>,
+}
+
+fn places(scenario: &Scenario, folder: &Path) -> Vec<Place> {
+    let mut end = 0u64;
+    let mut take = |bytes: u64| {
+        let start = end;
+        end += bytes.next_multiple_of(PAGE_BYTES);
+        start as usize..(start + bytes) as usize
+    };
+    let place = |(at, lane): (usize, &LanePlan)| {
+        let plan = payload_plan(lane, scenario.seed);
+        let draft = Draft::new(&plan, 0.0, at as u32, lane.ring_bytes, scenario.block_bytes).expect("it fits");
+        let ring = take(draft.bytes());
+        let file = file_plan(lane, at, folder, draft.starts().period_bytes());
+        // As a run does it: blocks are never shorter than the longest record.
+        let staged = staging_bytes(&file, draft.starts(), block_bytes(scenario), scenario.queue_depth);
+        Place { draft, plan, ring, file, staging: take(staged) }
+    };
+    scenario.lanes.iter().enumerate().map(place).collect()
+}
+
+pub fn block_bytes(scenario: &Scenario) -> u64 {
+    scenario.lanes.iter().map(|lane| lane.bytes_max).fold(scenario.block_bytes, u64::max)
+}
+
+/// Runs the scenario in `folder`; `spoil` may put something in the way before the keeper starts.
+pub fn live(scenario: &Scenario, folder: &Path, spoil: impl FnOnce(&Path)) -> Outcome {
+    let places = places(scenario, folder);
+    let mut memory = vec![0; places.last().map_or(0, |place| place.staging.end)];
+    let others = Rc::new(RefCell::new(Others { keeper: Some(Keeper::new()), ..Others::default() }));
+    let stop = Arc::new(AtomicBool::new(false));
+    let live = LiveCore::new((0..places.len() as u32).collect());
+    let warmup = scenario.lanes.iter().any(|lane| lane.schedule.iter().any(|share| share.warmup));
+    let (queues, watch) = watch(scenario, warmup, &live, &stop, &others);
+    let clock = SimClock::new(scenario.seed, scenario.rhythm.clone(), watch);
+    let (mut payloads, mut files) = (vec![], vec![]);
+    for (at, place) in places.into_iter().enumerate() {
+        let who = Who { run_id: RUN_ID, run_id_hash: RUN_ID_HASH, producer_id: at as u32 };
+        let bytes = &mut memory[place.ring.clone()];
+        let baked = place.draft.bake(&place.plan, who, place.ring.start, bytes, scenario.queue_depth);
+        payloads.push(baked.expect("random bytes always fit"));
+        files.push((place.file, place.staging));
+    }
+    let depth = (scenario.queue_depth + 1) * files.len();
+    let aligns = scenario.lanes.iter().map(|lane| lane.align).collect();
+    let mut ring = SimRing::new(scenario.seed, clock.clone(), memory, depth, scenario.faults.clone(), aligns);
+    let tally = Tally::new(0, live.clone(), warmup, queues);
+    let parts = Parts { scenario, clock, payloads, tally, live, stop: &stop, others: others.clone() };
+    if scenario.files {
+        let sink = open_files(scenario, &mut ring, &parts.payloads, &files, &others);
+        spoil(folder);
+        if let Some(Err(error)) = others.borrow_mut().keeper.as_mut().map(Keeper::begin) {
+            others.borrow_mut().keeper_errors.push(error.to_string());
+        }
+        parts.run(ring, sink)
+    } else {
+        parts.run(ring, NullSink::new(depth))
+    }
+}
+
+/// The metrics thread, the keeper and whoever sends the signal.
+fn watch(
+    scenario: &Scenario,
+    warmup: bool,
+    live: &Arc<LiveCore>,
+    stop: &Arc<AtomicBool>,
+    others: &Rc<RefCell<Others>>,
+) -> (SnapshotQueues, impl FnMut(u64) + 'static) {
+    let (full, snapshots) = crossbeam_channel::bounded::<Box<Snapshot>>(limits::SNAPSHOTS_IN_FLIGHT + 1);
+    let (recycle, empty) = crossbeam_channel::bounded(limits::SNAPSHOTS_IN_FLIGHT + 1);
+    for _ in 0..limits::SNAPSHOTS_IN_FLIGHT {
+        recycle.send(Snapshot::preallocated(0, scenario.lanes.len(), warmup)).expect("there is room");
+    }
+    let (live, stop, others) = (live.clone(), stop.clone(), others.clone());
+    let (stop_at_ns, keeper_one_in) = (scenario.stop_at_ns, scenario.keeper_one_in);
+    let mut chance = crate::chance::Chance::new(scenario.seed, 4);
+    let watch = move |now_ns: u64| {
+        let mut others = others.borrow_mut();
+        if stop_at_ns.is_some_and(|at| now_ns >= at) {
+            stop.store(true, Relaxed);
+        }
+        if chance.one_in(keeper_one_in) {
+            others.keep();
+        }
+        others.live.push(live.lanes.iter().map(|lane| lane.read()).collect());
+        while let Ok(mut snapshot) = snapshots.try_recv() {
+            others.snapshots.push(see(&snapshot));
+            snapshot.measured_latencies.reset();
+            if let Some(warm) = &mut snapshot.warm_latencies {
+                warm.reset();
+            }
+            // After the last one the core is gone.
+            let _gone = recycle.try_send(snapshot);
+        }
+    };
+    (SnapshotQueues { full, empty }, watch)
+}
+
+fn open_files(
+    scenario: &Scenario,
+    ring: &mut SimRing,
+    payloads: &[Payload],
+    files: &[(FilePlan, Range<usize>)],
+    others: &Rc<RefCell<Others>>,
+) -> FileSink {
+    let lane = |(at, (payload, (plan, staging))): (usize, (&Payload, &(FilePlan, Range<usize>)))| {
+        let contents = Contents {
+            run_id: RUN_ID.to_owned(),
+            producer_id: at as u32,
+            records: RecordFormat::Header,
+            in_flight_bytes_max: (scenario.queue_depth as u64 + 1) * block_bytes(scenario),
+        };
+        let setup = LaneSetup {
+            plan,
+            contents,
+            starts: payload.starts(),
+            queue_depth: scenario.queue_depth,
+            staging: staging.clone(),
+            keeper: others.borrow_mut().keeper.as_mut().expect("it is here").lane(plan),
+            audit_every: scenario.audit_every,
+        };
+        FileLane::open(ring, setup).expect("the folder is ours")
+    };
+    FileSink::new(payloads.iter().zip(files).enumerate().map(lane).collect())
+}
+
+/// A core's parts that do not depend on the sink.
+struct Parts<'a> {
+    scenario: &'a Scenario,
+    clock: SimClock,
+    payloads: Vec<Payload>,
+    tally: Tally,
+    live: Arc<LiveCore>,
+    stop: &'a AtomicBool,
+    others: Rc<RefCell<Others>>,
+}
+
+impl Parts<'_> {
+    fn run<S: Sink<SimRing>>(self, ring: SimRing, sink: S) -> Outcome {
+        let scenario = self.scenario;
+        let lane = |(payload, plan): (Payload, &LanePlan)| Lane {
+            pacer: Pacer::new(&plan.schedule, plan.stagger_ns, scenario.catch_up_ns),
+            payload,
+            records_left: plan.records_max,
+            bytes_left: plan.bytes_limit,
+            finished: false,
+        };
+        let mut lanes: Vec<Lane> = self.payloads.into_iter().zip(&scenario.lanes).map(lane).collect();
+        lanes.iter_mut().for_each(|lane| lane.payload.set_epoch(EPOCH_UNIX_NS));
+        let done = Vec::with_capacity((scenario.queue_depth + 1) * lanes.len());
+        let epoch_ns = self.clock.peek_ns() + 1000;
+        let mut core = Core {
+            ring,
+            sink,
+            clock: self.clock.clone(),
+            lanes,
+            tally: self.tally,
+            live: self.live,
+            stop: self.stop,
+            block_bytes: block_bytes(scenario),
+            linger_ns: scenario.linger_ns,
+            drain_timeout_ns: scenario.drain_timeout_ns,
+            adaptive: scenario.adaptive,
+            epoch_ns,
+            done,
+            pulse: Pulse::default(),
+        };
+        let ((), allocations) = counted(|| core.run());
+        let ran_ns = self.clock.peek_ns() - epoch_ns;
+        let starts = core.lanes.iter().map(|lane| lane.payload.starts().clone()).collect();
+        let next_sequences = core.lanes.iter().map(|lane| lane.payload.next_sequence()).collect();
+        core.ring.end();
+        let broke = core.ring.broke;
+        let end = core.close();
+        let mut others = self.others.borrow_mut();
+        while others.keep() {}
+        if let Some(Err(error)) = others.keeper.take().map(Keeper::conclude) {
+            others.keeper_errors.push(error.to_string());
+        }
+        drop(others);
+        self.clock.others();
+        let others = self.others.take();
+        let (snapshots, live, keeper_errors) = (others.snapshots, others.live, others.keeper_errors);
+        Outcome { end, snapshots, live, starts, next_sequences, allocations, broke, keeper_errors, ran_ns }
+    }
+}
