@@ -21,6 +21,8 @@ mod scenario;
 mod world;
 
 use engine::counters::Field;
+use engine::host::Sysfs;
+use engine::host::fs;
 use engine::sys::allocation::{self, Counting};
 use ring::Breakage;
 use scenario::{LayoutPlan, Scenario};
@@ -42,10 +44,11 @@ impl Drop for Telling<'_> {
     }
 }
 
-/// Memory, where there is such a folder: a test has no use for a disk's patience.
+/// Memory, where it takes O_DIRECT: a test has no use for a disk's patience.
 fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
-    let base = if memory.is_dir() { memory } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
+    let direct = fs::facts(&Sysfs::default(), memory).is_ok_and(|facts| fs::probe_direct(&facts, memory).is_ok());
+    let base = if direct { memory } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
     TempDir::new_in(base).expect("a scratch folder")
 }
 
@@ -84,6 +87,14 @@ fn files_hold_what_was_produced() {
         let outcome = simulate(&Scenario::calm(seed, true));
         assert_eq!(outcome.end.ended_by, None);
     }
+}
+
+#[test]
+fn snapshots_add_up_at_any_time() {
+    let seeds = seeds(40);
+    let snapshots = |seed: &u64| simulate(&Scenario::long(*seed)).snapshots.len();
+    let most = seeds.iter().map(snapshots).max();
+    assert!(most > Some(3) || seeds.len() == 1, "no run was long enough: {most:?} snapshots");
 }
 
 fn break_with(breakage: Breakage, count: u64) {

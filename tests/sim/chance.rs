@@ -19,7 +19,7 @@ impl Chance {
 
     /// True once in `n` times; never for 0.
     pub fn one_in(&mut self, n: u64) -> bool {
-        n > 0 && self.0.next_u64() % n == 0
+        n > 0 && self.0.next_u64().is_multiple_of(n)
     }
 
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {

@@ -54,7 +54,7 @@ pub struct Ran {
 }
 
 pub fn on_system_calls(folder: &Path) -> Ran {
-    run(&scenario(true), folder, |region, depth| Blocking::new(region, depth))
+    run(&scenario(true), folder, Blocking::new)
 }
 
 /// `None`: this host forbids io_uring.
@@ -64,7 +64,7 @@ pub fn on_io_uring(folder: &Path) -> Option<Ran> {
 }
 
 pub fn on_nothing(folder: &Path) -> Ran {
-    run(&scenario(false), folder, |region, depth| Blocking::new(region, depth))
+    run(&scenario(false), folder, Blocking::new)
 }
 
 fn run<R: Ring>(scenario: &Scenario, folder: &Path, ring: impl FnOnce(Region, usize) -> R) -> Ran {

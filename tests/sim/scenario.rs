@@ -38,7 +38,6 @@ pub struct LanePlan {
     pub stagger_ns: u64,
     pub records_max: u64,
     pub bytes_limit: u64,
-    /// In bytes, or for rings (`laps_of_periods`) in periods of the payload.
     pub layout: LayoutPlan,
     pub align: u64,
     pub fsync: Fsync,
@@ -101,6 +100,22 @@ impl Scenario {
             faults: faults(&mut chance),
             keeper_one_in: chance.pick(&[1, 3, 50]),
         }
+    }
+
+    /// Long enough for many snapshots.
+    pub fn long(seed: u64) -> Self {
+        let mut scenario = Self::calm(seed, true);
+        scenario.rhythm.look_ns_max = 60 * MICROSECOND;
+        for share in scenario.lanes.iter_mut().flat_map(|lane| &mut lane.schedule) {
+            share.duration_ns *= 16;
+            let rate = match &mut share.schedule {
+                Schedule::Steady { rate } | Schedule::Burst { rate: Some(rate), .. } => rate,
+                _ => continue,
+            };
+            rate.logical_bytes_per_second = rate.logical_bytes_per_second / 16 + 1;
+        }
+        scenario.stop_at_ns = None;
+        scenario
     }
 
     /// Something breaks for good.

@@ -1,16 +1,17 @@
 //! One producer's file: where the next block goes, what is in flight, when to rotate.
 
+mod answer;
+mod close;
+
 use super::keeper::{AuditLine, KeeperLane, Order};
 use super::stage::{Stage, StagedWrite};
 use super::{Contents, LaneSetup, open};
-use crate::base::fatal::{Exit, Fatal};
+use crate::base::fatal::Fatal;
 use crate::base::limits;
-use crate::counters::Field;
-use crate::manifest::{self, Layout, Manifest};
 use crate::payload::{Payload, Starts};
-use crate::plan::{FileLayout, FilePlan, Fsync};
-use crate::sink::{Done, Kept, LaneClose, Rest};
-use crate::sys::ring::{Completion, FileSlot, Ring};
+use crate::plan::{FileLayout, FilePlan};
+use crate::sink::{LaneClose, Rest};
+use crate::sys::ring::{FileSlot, Ring};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -143,34 +144,6 @@ impl FileLane {
         };
         lane.write_manifest(false, &LaneClose::default(), 0)?;
         Ok(lane)
-    }
-
-    fn write_manifest(&self, complete: bool, end: &LaneClose, first_sequence: u64) -> Result<(), Fatal> {
-        let layout = match self.plan.layout {
-            FileLayout::Rotating { .. } => Layout::Append,
-            FileLayout::Ring { capacity_bytes } => {
-                Layout::Ring { capacity_bytes, lap_bytes: self.lap_bytes, lap_records: self.lap_records }
-            }
-            FileLayout::Device { .. } => return Ok(()),
-        };
-        let went_round = self.lap_records > 0 && end.next_sequence >= self.lap_records;
-        let manifest = Manifest {
-            format: manifest::FORMAT.to_owned(),
-            run_id: self.contents.run_id.clone(),
-            producer_id: self.contents.producer_id,
-            layout,
-            records: self.contents.records.clone(),
-            length_bytes: if went_round { self.lap_bytes } else { self.position() },
-            complete,
-            first_sequence,
-            next_sequence: end.next_sequence,
-            missing: end.missing.clone(),
-            in_flight_bytes_max: self.contents.in_flight_bytes_max,
-        };
-        manifest.write(&self.plan.manifest).map_err(|error| {
-            Fatal::new(Exit::Host, format!("{}: cannot write the manifest: {error}", self.plan.manifest.display()))
-                .mend("free some space there, or choose another --target")
-        })
     }
 
     /// Where the next byte of the stream goes in the active file.
@@ -334,101 +307,6 @@ impl FileLane {
         self.operations[index] = operation;
     }
 
-    /// Takes one completion; words for the user where the target is broken.
-    pub fn complete<R: Ring>(
-        &mut self,
-        ring: &mut R,
-        at: usize,
-        completion: Completion,
-        done: &mut Vec<Done>,
-    ) -> Option<String> {
-        let (staged, synced) = (completion.token & STAGED_BIT != 0, completion.token & SYNC_BIT != 0);
-        let index = (completion.token & 0xffff_ffff) as usize;
-        let operation = &mut self.operations[index];
-        let file = operation.file;
-        let slot = self.files.slots[file];
-        let again = matches!(-completion.result, libc::EAGAIN | libc::EINTR);
-        if completion.result < 0 && !again || completion.result == 0 && !synced {
-            return Some(self.fail(at, completion, done));
-        }
-        if !synced {
-            // A direct write that came out short goes on at the sector that it did not finish.
-            let wrote = completion.result.max(0) as usize;
-            let wrote = if wrote == operation.range.len() { wrote } else { wrote - wrote % self.plan.align as usize };
-            operation.range.start += wrote;
-            operation.offset += wrote as u64;
-        }
-        let queued = if !operation.range.is_empty() {
-            ring.write(slot, operation.range.clone(), operation.offset, completion.token)
-        } else if self.plan.fsync == Fsync::Each && (!synced || again) {
-            ring.sync(slot, completion.token | SYNC_BIT)
-        } else {
-            self.finish(index, staged, at, done);
-            return None;
-        };
-        assert!(queued, "a completed operation left its place free");
-        None
-    }
-
-    /// A write is wholly on the target.
-    fn finish(&mut self, index: usize, staged: bool, at: usize, done: &mut Vec<Done>) {
-        let operation = &self.operations[index];
-        self.files.in_flight[operation.file] -= 1;
-        if staged {
-            self.finish_staged(index, at, done);
-        } else {
-            done.push(produced(at, operation.slot, operation.block_bytes));
-        }
-    }
-
-    /// A staged write came to its end: so did the blocks that no write is outstanding for.
-    fn finish_staged(&mut self, index: usize, at: usize, done: &mut Vec<Done>) {
-        let Some(stage) = &mut self.stage else { return };
-        stage.finish(index, self.operations[index].is_tail);
-        while let Some(block) = self.waiting.front().filter(|block| block.ends_at <= stage.covered) {
-            let start = block.ends_at - block.bytes;
-            let hit = self.damage.filter(|damage| start < damage.to && damage.from < block.ends_at);
-            done.push(match hit {
-                None => produced(at, block.slot, block.bytes),
-                Some(damage) => {
-                    let bytes = damage.from.saturating_sub(start);
-                    Done { lane: at as u32, slot: block.slot, bytes, rest: damage.rest }
-                }
-            });
-            self.waiting.pop_front();
-        }
-    }
-
-    /// A write or its sync failed for good. What it wrote before counts, unless each write is to be synced.
-    fn fail(&mut self, at: usize, completion: Completion, done: &mut Vec<Done>) -> String {
-        let (staged, synced) = (completion.token & STAGED_BIT != 0, completion.token & SYNC_BIT != 0);
-        let index = (completion.token & 0xffff_ffff) as usize;
-        let errno = if completion.result == 0 { libc::ENOSPC } else { -completion.result };
-        let kind = match errno {
-            libc::ENOSPC | libc::EDQUOT | libc::EFBIG => Field::ErrorNoSpace,
-            _ => Field::ErrorIo,
-        };
-        let operation = &self.operations[index];
-        let wrote = operation.offset - operation.began;
-        let (bytes, rest) = match self.plan.fsync {
-            Fsync::Each if wrote > 0 => (0, Rest::Uncertain(kind)),
-            _ => (wrote, Rest::Failed(kind)),
-        };
-        let (what, position) = (if synced { "fdatasync behind" } else { "write at" }, operation.offset);
-        self.files.in_flight[operation.file] -= 1;
-        if staged {
-            let (from, to) = (operation.began + bytes, operation.offset + operation.range.len() as u64);
-            let mine = Damage { from, to, rest };
-            let worse = |old: Damage| Damage { from: old.from.min(from), to: old.to.max(to), rest: old.rest };
-            self.damage = Some(self.damage.map_or(mine, worse));
-            self.finish_staged(index, at, done);
-        } else {
-            done.push(Done { lane: at as u32, slot: operation.slot, bytes, rest });
-        }
-        let error = std::io::Error::from_raw_os_error(errno);
-        format!("{}: {what} {position} failed: {error}", self.plan.data.display())
-    }
-
     /// Moves rotation forward: takes the next file, hands the old one over. Words for the user where there is
     /// no next file.
     pub fn turn<R: Ring>(&mut self, ring: &mut R, at: usize, now_ns: u64) -> Option<String> {
@@ -467,57 +345,4 @@ impl FileLane {
             self.start_staged(ring, at, write);
         }
     }
-
-    /// After the drain: exact length, fsync, manifest.
-    pub fn close<R: Ring>(&mut self, ring: &mut R, end: &LaneClose) -> Result<Kept, Fatal> {
-        let failed = |error: std::io::Error| Fatal::new(Exit::Failed, format!("{}: {error}", self.plan.data.display()));
-        let other = ring.file(self.files.slots[self.files.active ^ 1]);
-        if let (Some(length), Ok(file)) = (self.files.retiring.take(), other.try_clone()) {
-            // Its last writes were given up, but it is a rotated file all the same.
-            self.keeper.order_last(Order::Retire { lane: self.keeper.lane, file, length });
-        }
-        let file = ring.file(self.files.slots[self.files.active]);
-        let rotating = matches!(self.plan.layout, FileLayout::Rotating { .. });
-        if rotating {
-            file.set_len(self.position()).map_err(failed)?;
-        }
-        if self.plan.fsync != Fsync::Never {
-            file.sync_data().map_err(failed)?;
-        }
-        let first_sequence = self.kept_from(end.next_sequence);
-        self.write_manifest(true, end, first_sequence)?;
-        Ok(Kept { first_sequence: Some(first_sequence) })
-    }
-
-    /// Records of the ring's older lap that the padding of the last sector covers.
-    fn padded_over(&self, next_sequence: u64) -> u64 {
-        let position = self.position();
-        let end = position.next_multiple_of(self.plan.align).min(self.lap_bytes);
-        if next_sequence <= self.lap_records || self.stage.is_none() || position == end {
-            return 0;
-        }
-        let (count, period) = (self.starts.count(), self.starts.period_bytes());
-        let mut covered = 0;
-        let mut at = next_sequence % self.lap_records;
-        while at < self.lap_records && at / count * period + self.starts.start(at % count) < end {
-            (at, covered) = (at + 1, covered + 1);
-        }
-        covered
-    }
-
-    /// The first sequence that the files still hold.
-    fn kept_from(&self, next_sequence: u64) -> u64 {
-        match self.plan.layout {
-            FileLayout::Rotating { retain: None, .. } => 0,
-            FileLayout::Rotating { retain: Some(_), .. } => {
-                let oldest = self.rotated_first_sequences.front().copied();
-                oldest.or(self.first_sequence).unwrap_or(next_sequence)
-            }
-            _ => next_sequence.saturating_sub(self.lap_records) + self.padded_over(next_sequence),
-        }
-    }
-}
-
-fn produced(at: usize, slot: u32, bytes: u64) -> Done {
-    Done { lane: at as u32, slot, bytes, rest: Rest::NotSent }
 }

@@ -181,7 +181,7 @@ mod tests {
                     writes.extend(stage.flush(&mut memory));
                 }
                 for write in writes {
-                    prop_assert!(write.offset % align == 0 && write.range.len() as u64 % align == 0);
+                    prop_assert!([write.offset, write.range.len() as u64].iter().all(|n| n.is_multiple_of(align)));
                     let end = write.offset as usize + write.range.len();
                     file.resize(file.len().max(end), 0);
                     file[write.offset as usize..end].copy_from_slice(&memory[write.range]);
