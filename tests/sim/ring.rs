@@ -24,6 +24,9 @@ const ENOSPC: i32 = 28;
 /// Short direct writes end at such a boundary, whatever the alignment that the file asks for.
 const SECTOR_BYTES: usize = 512;
 
+/// One look at the completions in so many comes just before the next one is posted.
+const LOOKS_TOO_EARLY_ONE_IN: u64 = 6;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breakage {
     /// From this write on, none has any room.
@@ -261,9 +264,9 @@ impl Ring for SimRing {
     }
 
     fn completion(&mut self) -> Option<Completion> {
-        // A kernel may post at any time, not only when it is entered.
+        // A kernel may post at any time, not only when it is entered: between any two looks.
         uncounted(|| self.settle());
-        self.done.pop_front()
+        if self.chance.one_in(LOOKS_TOO_EARLY_ONE_IN) { None } else { self.done.pop_front() }
     }
 
     fn in_flight(&self) -> usize {
