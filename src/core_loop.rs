@@ -227,7 +227,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 break;
             }
         }
-        self.tally.ended(at);
+        self.tally.ended(at, self.lanes[at].records_left);
     }
 
     /// Busy cores never wait. Adaptive ones do when nothing is due or nothing fits.
@@ -247,15 +247,6 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         if let Err(error) = self.sink.submit(&mut self.ring, wait) {
             self.end_run(format!("submitting to the kernel failed: {error}"));
         }
-        match self.sink.ending() {
-            None => {}
-            Some(Ending::Closed) => self.stop.store(true, Relaxed),
-            Some(Ending::Broken(why)) if self.pulse.ended_by.is_none() => {
-                let why = why.clone();
-                self.end_run(why);
-            }
-            Some(Ending::Broken(_)) => {}
-        }
     }
 
     fn end_run(&mut self, why: String) {
@@ -266,6 +257,15 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
     /// Hands finished blocks to the books; true: there were some.
     fn reap(&mut self, now_ns: u64) -> bool {
         self.sink.reap(&mut self.ring, now_ns, &mut self.done);
+        match self.sink.ending() {
+            None => {}
+            Some(Ending::Closed) => self.stop.store(true, Relaxed),
+            Some(Ending::Broken(why)) if self.pulse.ended_by.is_none() => {
+                let why = why.clone();
+                self.end_run(why);
+            }
+            Some(Ending::Broken(_)) => {}
+        }
         self.book(now_ns)
     }
 

@@ -307,7 +307,7 @@ impl Payload {
                 words[3] = sign::sign(key, head, bakes[at].body_digest);
             }
             put_words(head, words);
-            let crc = bakes[at].crc32c ^ crc32c::multiply(crc32c::remainder_words(words), bakes[at].shift);
+            let crc = bakes[at].crc32c ^ crc32c::moved_words(words, bakes[at].shift);
             head[CRC_OFFSET..].copy_from_slice(&crc.to_le_bytes());
         };
         match &self.starts {

@@ -1,7 +1,7 @@
 //! Whole runs of one core in simulation: seeded plans, seeded faults, no time passing. The product's own loop,
 //! books, payload, file sink and keeper run; clock and kernel are simulated, the files are real ones.
 //!
-//! A failing seed prints itself; `SEED=n cargo test --test sim` runs it alone.
+//! A failing seed prints itself; `SEED=n cargo test --test sim` runs it alone, `SEEDS=n` runs so many of each kind.
 
 #[path = "sim/books.rs"]
 mod books;
@@ -11,6 +11,8 @@ mod chance;
 mod clock;
 #[path = "sim/image.rs"]
 mod image;
+#[path = "sim/real.rs"]
+mod real;
 #[path = "sim/ring.rs"]
 mod ring;
 #[path = "sim/scenario.rs"]
@@ -18,9 +20,10 @@ mod scenario;
 #[path = "sim/world.rs"]
 mod world;
 
-use engine::sys::allocation::Counting;
+use engine::counters::Field;
+use engine::sys::allocation::{self, Counting};
 use ring::Breakage;
-use scenario::Scenario;
+use scenario::{LayoutPlan, Scenario};
 use std::path::Path;
 use tempfile::TempDir;
 use world::Outcome;
@@ -61,12 +64,10 @@ fn simulate(scenario: &Scenario) -> Outcome {
     outcome
 }
 
-/// The seeds to run: so many of them, or the one that was asked for.
+/// The seeds to run: so many of them or `SEEDS`, or the one that `SEED` asks for.
 fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("SEED") {
-        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
-        Err(_) => (0..count).collect(),
-    }
+    let number = |name| std::env::var(name).ok().map(|value| value.parse().expect("a number"));
+    number("SEED").map_or_else(|| (0..number("SEEDS").unwrap_or(count)).collect(), |seed| vec![seed])
 }
 
 #[test]
@@ -114,4 +115,35 @@ fn a_failed_sync_ends_the_run_in_order() {
 #[test]
 fn what_never_completes_is_uncertain() {
     break_with(Breakage::Stuck, 100);
+}
+
+fn assert_nothing_allocated(ran: &real::Ran) {
+    assert_eq!(ran.allocations, 0, "the core allocated between the barrier and its last completion");
+    assert_eq!(ran.end.ended_by, None);
+    let produced = ran.last.measured.iter().map(|counts| counts.get(Field::RecordsProduced));
+    assert_eq!(produced.collect::<Vec<_>>(), vec![real::RECORDS; ran.end.lanes.len()]);
+}
+
+#[test]
+fn nothing_is_allocated_after_the_barrier() {
+    assert_nothing_allocated(&real::on_nothing(folder().path()));
+    assert_nothing_allocated(&real::on_system_calls(folder().path()));
+    if let Some(ran) = real::on_io_uring(folder().path()) {
+        assert_nothing_allocated(&ran);
+    }
+    let (_, count) = allocation::counted(|| std::hint::black_box(vec![1u8; 100]));
+    assert_eq!(count, 1, "the counting allocator counts");
+}
+
+#[test]
+fn a_next_file_that_cannot_be_opened_ends_the_run() {
+    let mut scenario = Scenario::calm(0, true);
+    scenario.lanes.truncate(1);
+    scenario.lanes[0].layout = LayoutPlan::Rotating { limit_bytes: 4096, retain: None };
+    let (_telling, folder) = (Telling(&scenario), folder());
+    let in_the_way = |folder: &Path| std::fs::create_dir(folder.join("payloads.0.bin.next")).expect("our folder");
+    let outcome = world::live(&scenario, folder.path(), in_the_way);
+    books::check(&scenario, &outcome);
+    let why = outcome.end.ended_by.expect("it cannot go on");
+    assert!(why.contains("payloads.0.bin.next"), "{why}");
 }

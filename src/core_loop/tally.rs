@@ -153,13 +153,16 @@ impl Tally {
     }
 
     /// A lane offers nothing any more. What showed as due and is nowhere else was not sent: the lengths of
-    /// records that never got a sequence are only guessed, so their number is what was said of them.
-    pub fn ended(&mut self, lane: usize) {
+    /// records that never got a sequence are only guessed, so their number is what was said of them. `most`:
+    /// so many may still have been offered.
+    pub fn ended(&mut self, lane: usize, mut most: u64) {
         let book = &mut self.books[lane];
         book.backlog = [0; 2];
         for counts in [&mut book.warm, &mut book.measured] {
-            let shown = counts.get(Field::RecordsOffered);
-            counts.add(Field::RecordsNotSent, shown.saturating_sub(accounted(counts)));
+            let rest = counts.get(Field::RecordsOffered).saturating_sub(accounted(counts)).min(most);
+            most -= rest;
+            counts.add(Field::RecordsNotSent, rest);
+            counts.set(Field::RecordsOffered, accounted(counts));
         }
     }
 

@@ -129,17 +129,21 @@ fn places(setup: &Setup) -> Result<Vec<Place>, Fatal> {
         end += bytes.next_multiple_of(PAGE_BYTES);
         start as usize..(start + bytes) as usize
     };
-    let mut places = Vec::new();
+    let block_bytes = plan.sink.block_bytes;
+    let mut drafts = Vec::new();
     for at in &core.producers {
-        let producer = &plan.producers[*at];
-        let (ring_bytes, block_bytes) = (core.ring_bytes_per_lane, plan.sink.block_bytes);
-        let draft = Draft::new(&plan.payload, setup.zero_fraction, producer.id, ring_bytes, block_bytes)?;
-        let ring = take(draft.bytes());
-        let depth = plan.sink.queue_depth;
-        let staged = producer.file.as_ref().map_or(0, |file| staging_bytes(file, draft.starts(), block_bytes, depth));
-        places.push(Place { draft, ring, staging: take(staged) });
+        let id = plan.producers[*at].id;
+        drafts.push(Draft::new(&plan.payload, setup.zero_fraction, id, core.ring_bytes_per_lane, block_bytes)?);
     }
-    Ok(places)
+    // The loop's blocks hold at least one record of any lane, so the staging buffers must as well.
+    let block_bytes = drafts.iter().map(|draft| draft.starts().longest()).fold(block_bytes, u64::max);
+    let place = |(draft, at): (Draft, &usize)| {
+        let (file, depth) = (&plan.producers[*at].file, plan.sink.queue_depth);
+        let ring = take(draft.bytes());
+        let staged = file.as_ref().map_or(0, |file| staging_bytes(file, draft.starts(), block_bytes, depth));
+        Place { draft, ring, staging: take(staged) }
+    };
+    Ok(drafts.into_iter().zip(&core.producers).map(place).collect())
 }
 
 fn bake(setup: &Setup, places: Vec<Place>, memory: &mut [u8]) -> Result<Vec<Payload>, Fatal> {

@@ -56,23 +56,26 @@ impl Blocking {
         }
         let result = self.files[slot.0 as usize].write_at(&self.region.bytes()[range], offset);
         let mut left = *result.as_ref().unwrap_or(&0);
-        let mut answer = |token, bytes: usize| {
-            let took = left.min(bytes);
-            left -= took;
-            let result = match &result {
-                // The call came out short before this one's first byte: it is yet to be tried.
-                Ok(written) if took == 0 && *written > 0 => -libc::EAGAIN,
-                Ok(_) => took as i32,
-                Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
-            };
-            self.done.push_back(Completion { token, result });
-        };
-        answer(token, first.len());
+        self.done.push_back(Completion { token, result: share(&result, &mut left, first.len()) });
         for operation in self.queue.drain(..merged) {
             if let Operation::Write { range, token, .. } = operation {
-                answer(token, range.len());
+                self.done.push_back(Completion { token, result: share(&result, &mut left, range.len()) });
             }
         }
+    }
+}
+
+/// What one operation of a merged call is told, of which `left` bytes are not shared out yet.
+fn share(result: &io::Result<usize>, left: &mut usize, bytes: usize) -> i32 {
+    match result {
+        // The call came out short before this one's first byte: it is yet to be tried.
+        Ok(written) if *left == 0 && *written > 0 => -libc::EAGAIN,
+        Ok(_) => {
+            let took = bytes.min(*left);
+            *left -= took;
+            took as i32
+        }
+        Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
     }
 }
 
@@ -135,5 +138,23 @@ impl Ring for Blocking {
 
     fn in_flight(&self) -> usize {
         self.queue.len() + self.done.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_call_is_shared_out_in_order() {
+        let told = |result: io::Result<usize>| {
+            let mut left = *result.as_ref().unwrap_or(&0);
+            [10, 10, 10].map(|bytes| share(&result, &mut left, bytes))
+        };
+        assert_eq!(told(Ok(30)), [10, 10, 10]);
+        assert_eq!(told(Ok(15)), [10, 5, -libc::EAGAIN]);
+        assert_eq!(told(Ok(10)), [10, -libc::EAGAIN, -libc::EAGAIN]);
+        assert_eq!(told(Ok(0)), [0, 0, 0]);
+        assert_eq!(told(Err(io::Error::from_raw_os_error(libc::EINTR))), [-libc::EINTR; 3]);
     }
 }

@@ -26,19 +26,19 @@ pub fn multiply(a: u32, b: u32) -> u32 {
     multiply_portable(a, b)
 }
 
-/// The remainder of four little-endian words (32 bytes), started at zero, no inversion.
+/// The remainder of four little-endian words (32 bytes), started at zero, no inversion, times `factor`.
 #[inline]
-pub fn remainder_words(words: [u64; 4]) -> u32 {
+pub fn multiply_words(words: [u64; 4], factor: u32) -> u32 {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("sse4.2") {
-        // SAFETY: the feature was just seen on this processor.
-        return unsafe { x86::remainder_words(words) };
+    if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq") {
+        // SAFETY: both features were just seen on this processor.
+        return unsafe { x86::multiply_words(words, factor) };
     }
     let mut bytes = [0; 32];
     for (at, word) in words.iter().enumerate() {
         bytes[at * 8..at * 8 + 8].copy_from_slice(&word.to_le_bytes());
     }
-    !crc32c::crc32c_append(!0, &bytes)
+    multiply_portable(!crc32c::crc32c_append(!0, &bytes), factor)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -54,8 +54,8 @@ mod x86 {
     }
 
     #[inline]
-    #[target_feature(enable = "sse4.2")]
-    pub fn remainder_words(words: [u64; 4]) -> u32 {
-        words.iter().fold(0, |crc, word| _mm_crc32_u64(crc, *word)) as u32
+    #[target_feature(enable = "sse4.2,pclmulqdq")]
+    pub fn multiply_words(words: [u64; 4], factor: u32) -> u32 {
+        multiply(words.iter().fold(0, |crc, word| _mm_crc32_u64(crc, *word)) as u32, factor)
     }
 }

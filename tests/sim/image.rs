@@ -89,7 +89,12 @@ impl Image<'_> {
         let first = self.retained_first();
         // The padding of one sector may cover records of the older lap, no more.
         let padding = stream_offset(self.starts, first) - stream_offset(self.starts, oldest);
-        assert!(first == oldest || padding < self.plan.align + self.plan.bytes_max, "{first} instead of {oldest}");
+        assert!(
+            first == oldest || padding < self.plan.align + self.plan.bytes_max,
+            "lane {}: {first} instead of {oldest}, next {}",
+            self.lane,
+            self.next_sequence()
+        );
         for sequence in first..self.next_sequence() {
             let offset = stream_offset(self.starts, sequence % lap_records);
             let range = offset as usize..(offset + length_of(self.starts, sequence)) as usize;
@@ -130,7 +135,7 @@ impl Image<'_> {
                 assert_eq!(manifest.length_bytes, length, "lane {}", self.lane);
                 return;
             }
-            Layout::Ring { lap_bytes, lap_records, .. } if self.next_sequence() > lap_records => lap_bytes,
+            Layout::Ring { lap_bytes, lap_records, .. } if self.next_sequence() >= lap_records => lap_bytes,
             Layout::Ring { .. } => stream_offset(self.starts, self.next_sequence()),
         };
         assert_eq!(manifest.length_bytes, went_round, "lane {}", self.lane);

@@ -3,6 +3,7 @@
 use crate::clock::SimClock;
 use crate::ring::SimRing;
 use crate::scenario::{LanePlan, Scenario};
+use engine::base::clock::Clock;
 use engine::base::limits;
 use engine::core_loop::tally::{SnapshotQueues, Tally};
 use engine::core_loop::{Core, Lane, Pulse};
@@ -17,6 +18,7 @@ use engine::sink::file::keeper::Keeper;
 use engine::sink::file::{Contents, FileLane, FileSink, LaneSetup, staging_bytes};
 use engine::sink::null::NullSink;
 use engine::sys::allocation::counted;
+use engine::sys::ring::Ring;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::path::Path;
@@ -59,8 +61,8 @@ pub struct Outcome {
 /// Everything that other threads do while the core runs.
 #[derive(Default)]
 pub struct Others {
-    pub keeper: Option<Keeper>,
-    pub keeper_errors: Vec<String>,
+    keeper: Option<Keeper>,
+    keeper_errors: Vec<String>,
     snapshots: Vec<Seen>,
     live: Vec<Vec<Counts>>,
 }
@@ -108,15 +110,15 @@ fn payload_plan(lane: &LanePlan, seed: u64) -> PayloadPlan {
 }
 
 /// A lane's bytes in the core's memory.
-struct Place {
+pub struct Place {
     draft: Draft,
     plan: PayloadPlan,
     ring: Range<usize>,
     file: FilePlan,
-    staging: Range<usize>,
+    pub staging: Range<usize>,
 }
 
-fn places(scenario: &Scenario, folder: &Path) -> Vec<Place> {
+pub fn places(scenario: &Scenario, folder: &Path) -> Vec<Place> {
     let mut end = 0u64;
     let mut take = |bytes: u64| {
         let start = end;
@@ -149,29 +151,40 @@ pub fn live(scenario: &Scenario, folder: &Path, spoil: impl FnOnce(&Path)) -> Ou
     let warmup = scenario.lanes.iter().any(|lane| lane.schedule.iter().any(|share| share.warmup));
     let (queues, watch) = watch(scenario, warmup, &live, &stop, &others);
     let clock = SimClock::new(scenario.seed, scenario.rhythm.clone(), watch);
-    let (mut payloads, mut files) = (vec![], vec![]);
-    for (at, place) in places.into_iter().enumerate() {
-        let who = Who { run_id: RUN_ID, run_id_hash: RUN_ID_HASH, producer_id: at as u32 };
-        let bytes = &mut memory[place.ring.clone()];
-        let baked = place.draft.bake(&place.plan, who, place.ring.start, bytes, scenario.queue_depth);
-        payloads.push(baked.expect("random bytes always fit"));
-        files.push((place.file, place.staging));
-    }
+    let (payloads, files) = bake(scenario, places, &mut memory);
     let depth = (scenario.queue_depth + 1) * files.len();
     let aligns = scenario.lanes.iter().map(|lane| lane.align).collect();
     let mut ring = SimRing::new(scenario.seed, clock.clone(), memory, depth, scenario.faults.clone(), aligns);
     let tally = Tally::new(0, live.clone(), warmup, queues);
-    let parts = Parts { scenario, clock, payloads, tally, live, stop: &stop, others: others.clone() };
+    let parts = Parts { scenario, clock, payloads, tally, live, stop: &stop };
     if scenario.files {
-        let sink = open_files(scenario, &mut ring, &parts.payloads, &files, &others);
+        let sink = with_keeper(&others, |keeper| open_files(scenario, &mut ring, &parts.payloads, &files, keeper));
         spoil(folder);
-        if let Some(Err(error)) = others.borrow_mut().keeper.as_mut().map(Keeper::begin) {
+        if let Err(error) = with_keeper(&others, Keeper::begin) {
             others.borrow_mut().keeper_errors.push(error.to_string());
         }
-        parts.run(ring, sink)
+        run(parts, ring, sink, &others)
     } else {
-        parts.run(ring, NullSink::new(depth))
+        run(parts, ring, NullSink::new(depth), &others)
     }
+}
+
+fn with_keeper<T>(others: &Rc<RefCell<Others>>, work: impl FnOnce(&mut Keeper) -> T) -> T {
+    work(others.borrow_mut().keeper.as_mut().expect("it is here until the end"))
+}
+
+/// A lane's file and its staging buffers.
+type LaneFile = (FilePlan, Range<usize>);
+
+/// Fills the memory with records.
+pub fn bake(scenario: &Scenario, places: Vec<Place>, memory: &mut [u8]) -> (Vec<Payload>, Vec<LaneFile>) {
+    let lane = |(at, place): (usize, Place)| {
+        let who = Who { run_id: RUN_ID, run_id_hash: RUN_ID_HASH, producer_id: at as u32 };
+        let bytes = &mut memory[place.ring.clone()];
+        let baked = place.draft.bake(&place.plan, who, place.ring.start, bytes, scenario.queue_depth);
+        (baked.expect("random bytes always fit"), (place.file, place.staging))
+    };
+    places.into_iter().enumerate().map(lane).unzip()
 }
 
 /// The metrics thread, the keeper and whoever sends the signal.
@@ -212,14 +225,14 @@ fn watch(
     (SnapshotQueues { full, empty }, watch)
 }
 
-fn open_files(
+pub fn open_files<R: Ring>(
     scenario: &Scenario,
-    ring: &mut SimRing,
+    ring: &mut R,
     payloads: &[Payload],
-    files: &[(FilePlan, Range<usize>)],
-    others: &Rc<RefCell<Others>>,
+    files: &[LaneFile],
+    keeper: &mut Keeper,
 ) -> FileSink {
-    let lane = |(at, (payload, (plan, staging))): (usize, (&Payload, &(FilePlan, Range<usize>)))| {
+    let lane = |(at, (payload, (plan, staging))): (usize, (&Payload, &LaneFile))| {
         let contents = Contents {
             run_id: RUN_ID.to_owned(),
             producer_id: at as u32,
@@ -232,7 +245,7 @@ fn open_files(
             starts: payload.starts(),
             queue_depth: scenario.queue_depth,
             staging: staging.clone(),
-            keeper: others.borrow_mut().keeper.as_mut().expect("it is here").lane(plan),
+            keeper: keeper.lane(plan),
             audit_every: scenario.audit_every,
         };
         FileLane::open(ring, setup).expect("the folder is ours")
@@ -240,19 +253,18 @@ fn open_files(
     FileSink::new(payloads.iter().zip(files).enumerate().map(lane).collect())
 }
 
-/// A core's parts that do not depend on the sink.
-struct Parts<'a> {
-    scenario: &'a Scenario,
-    clock: SimClock,
-    payloads: Vec<Payload>,
-    tally: Tally,
-    live: Arc<LiveCore>,
-    stop: &'a AtomicBool,
-    others: Rc<RefCell<Others>>,
+/// A core's parts that do not depend on ring and sink.
+pub struct Parts<'a, C> {
+    pub scenario: &'a Scenario,
+    pub clock: C,
+    pub payloads: Vec<Payload>,
+    pub tally: Tally,
+    pub live: Arc<LiveCore>,
+    pub stop: &'a AtomicBool,
 }
 
-impl Parts<'_> {
-    fn run<S: Sink<SimRing>>(self, ring: SimRing, sink: S) -> Outcome {
+impl<'a, C: Clock> Parts<'a, C> {
+    pub fn core<R: Ring, S: Sink<R>>(self, ring: R, sink: S, epoch_ns: u64) -> Core<'a, R, S, C> {
         let scenario = self.scenario;
         let lane = |(payload, plan): (Payload, &LanePlan)| Lane {
             pacer: Pacer::new(&plan.schedule, plan.stagger_ns, scenario.catch_up_ns),
@@ -264,11 +276,10 @@ impl Parts<'_> {
         let mut lanes: Vec<Lane> = self.payloads.into_iter().zip(&scenario.lanes).map(lane).collect();
         lanes.iter_mut().for_each(|lane| lane.payload.set_epoch(EPOCH_UNIX_NS));
         let done = Vec::with_capacity((scenario.queue_depth + 1) * lanes.len());
-        let epoch_ns = self.clock.peek_ns() + 1000;
-        let mut core = Core {
+        Core {
             ring,
             sink,
-            clock: self.clock.clone(),
+            clock: self.clock,
             lanes,
             tally: self.tally,
             live: self.live,
@@ -280,23 +291,29 @@ impl Parts<'_> {
             epoch_ns,
             done,
             pulse: Pulse::default(),
-        };
-        let ((), allocations) = counted(|| core.run());
-        let ran_ns = self.clock.peek_ns() - epoch_ns;
-        let starts = core.lanes.iter().map(|lane| lane.payload.starts().clone()).collect();
-        let next_sequences = core.lanes.iter().map(|lane| lane.payload.next_sequence()).collect();
-        core.ring.end();
-        let broke = core.ring.broke;
-        let end = core.close();
-        let mut others = self.others.borrow_mut();
-        while others.keep() {}
-        if let Some(Err(error)) = others.keeper.take().map(Keeper::conclude) {
-            others.keeper_errors.push(error.to_string());
         }
-        drop(others);
-        self.clock.others();
-        let others = self.others.take();
-        let (snapshots, live, keeper_errors) = (others.snapshots, others.live, others.keeper_errors);
-        Outcome { end, snapshots, live, starts, next_sequences, allocations, broke, keeper_errors, ran_ns }
     }
+}
+
+fn run<S: Sink<SimRing>>(parts: Parts<'_, SimClock>, ring: SimRing, sink: S, others: &Rc<RefCell<Others>>) -> Outcome {
+    let clock = parts.clock.clone();
+    let epoch_ns = clock.peek_ns() + 1000;
+    let mut core = parts.core(ring, sink, epoch_ns);
+    let ((), allocations) = counted(|| core.run());
+    let ran_ns = clock.peek_ns() - epoch_ns;
+    let starts = core.lanes.iter().map(|lane| lane.payload.starts().clone()).collect();
+    let next_sequences = core.lanes.iter().map(|lane| lane.payload.next_sequence()).collect();
+    core.ring.end();
+    let broke = core.ring.broke;
+    let end = core.close();
+    let mut inner = others.borrow_mut();
+    while inner.keep() {}
+    if let Some(Err(error)) = inner.keeper.take().map(Keeper::conclude) {
+        inner.keeper_errors.push(error.to_string());
+    }
+    drop(inner);
+    clock.others();
+    let others = others.take();
+    let (snapshots, live, keeper_errors) = (others.snapshots, others.live, others.keeper_errors);
+    Outcome { end, snapshots, live, starts, next_sequences, allocations, broke, keeper_errors, ran_ns }
 }

@@ -68,6 +68,12 @@ impl KeeperLane {
         self.orders.try_send(order).map_err(|refused| refused.into_inner())
     }
 
+    /// As `order`, but waits until the keeper can; for a core at its end.
+    pub fn order_last(&self, order: Order) {
+        // A keeper that is gone crashed, and says so where its thread is joined.
+        let _gone = self.orders.send(order);
+    }
+
     pub fn audit(&self, line: AuditLine) {
         if self.orders.try_send(Order::Audit(line)).is_err() {
             self.dropped.fetch_add(1, Relaxed);

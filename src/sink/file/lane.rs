@@ -153,7 +153,7 @@ impl FileLane {
             }
             FileLayout::Device { .. } => return Ok(()),
         };
-        let went_round = self.lap_records > 0 && end.next_sequence > self.lap_records;
+        let went_round = self.lap_records > 0 && end.next_sequence >= self.lap_records;
         let manifest = Manifest {
             format: manifest::FORMAT.to_owned(),
             run_id: self.contents.run_id.clone(),
@@ -471,6 +471,11 @@ impl FileLane {
     /// After the drain: exact length, fsync, manifest.
     pub fn close<R: Ring>(&mut self, ring: &mut R, end: &LaneClose) -> Result<Kept, Fatal> {
         let failed = |error: std::io::Error| Fatal::new(Exit::Failed, format!("{}: {error}", self.plan.data.display()));
+        let other = ring.file(self.files.slots[self.files.active ^ 1]);
+        if let (Some(length), Ok(file)) = (self.files.retiring.take(), other.try_clone()) {
+            // Its last writes were given up, but it is a rotated file all the same.
+            self.keeper.order_last(Order::Retire { lane: self.keeper.lane, file, length });
+        }
         let file = ring.file(self.files.slots[self.files.active]);
         let rotating = matches!(self.plan.layout, FileLayout::Rotating { .. });
         if rotating {
@@ -491,11 +496,10 @@ impl FileLane {
         if next_sequence <= self.lap_records || self.stage.is_none() || position == end {
             return 0;
         }
-        let period = self.starts.period_bytes();
-        let lap = position / period;
+        let (count, period) = (self.starts.count(), self.starts.period_bytes());
         let mut covered = 0;
-        let mut at = next_sequence % self.starts.count();
-        while lap * period + self.starts.start(at) < end && at < self.starts.count() {
+        let mut at = next_sequence % self.lap_records;
+        while at < self.lap_records && at / count * period + self.starts.start(at % count) < end {
             (at, covered) = (at + 1, covered + 1);
         }
         covered
