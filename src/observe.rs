@@ -94,6 +94,10 @@ pub fn start(wiring: Wiring) -> Result<Observer, Fatal> {
         Endpoint::start(addr, Arc::new(Served { shared: shared.clone(), exposition, last: release.clone() }))
     });
     let endpoint = endpoint.transpose()?;
+    if let Some(endpoint) = &endpoint {
+        let address = endpoint.local_addr.to_string();
+        tracing::info!(event = "metrics", address, "metrics are served at http://{address}/metrics");
+    }
     let (control, commands) = bounded(4);
     let thread = MetricsThread { shared: shared.clone(), snapshots, recycled, commands, console };
     let spawned = std::thread::Builder::new().name("metrics".into()).spawn(move || {
@@ -285,9 +289,9 @@ impl Pages for Served {
                 }
             },
             Page::Ready => match self.shared.progress() {
-                Progress::Running => (200, http::TEXT, "ready\n".to_owned()),
+                Progress::Running if !self.shared.drains() => (200, http::TEXT, "ready\n".to_owned()),
                 Progress::Starting => (503, http::TEXT, "starting\n".to_owned()),
-                Progress::Draining | Progress::Done => (503, http::TEXT, "draining\n".to_owned()),
+                Progress::Running | Progress::Draining | Progress::Done => (503, http::TEXT, "draining\n".to_owned()),
             },
         };
         Answer { status, content_type, body, last }

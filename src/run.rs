@@ -78,11 +78,12 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
         CpuTimes { user_ns: (user_end - user).as_nanos() as u64, system_ns: (system_end - system).as_nanos() as u64 };
     let early = why_early(&stop, &ends, kept);
     let report = observer.conclude(ends, cpu, early);
+    // From the summary on, a signal means the hold, even one that comes while the report is being written.
+    *stop.afterwards.lock().expect("nobody panics holding it") = Some(Box::new(observer.release()));
     observe::print_summary(console, &report, &plan);
     if let Some(target) = &plan.observe.report {
         observe::write_report(&report, target)?;
     }
-    *stop.afterwards.lock().expect("nobody panics holding it") = Some(Box::new(observer.release()));
     observer.hold();
     Ok(report)
 }

@@ -68,6 +68,12 @@ impl Shared {
         }
     }
 
+    /// Whether a core has sent all it will.
+    pub fn drains(&self) -> bool {
+        let over = |stage| matches!(stage, Stage::Draining | Stage::Syncing | Stage::Done);
+        self.live.iter().any(|core| over(core.stage()))
+    }
+
     /// Nanoseconds since the barrier, 0 before it.
     pub fn elapsed_ns(&self) -> u64 {
         match self.progress() {

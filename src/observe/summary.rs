@@ -43,6 +43,7 @@ fn log_summary(report: &Report) {
         cpu_seconds_per_gigabyte = report.cpu.seconds_per_gigabyte,
         limited_by = report.verdict.limited_by.name(),
         evidence = report.verdict.evidence.join("; "),
+        ended_early = report.ended_early,
         "summary"
     );
 }

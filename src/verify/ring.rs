@@ -69,9 +69,20 @@ impl RingEvents {
         };
         (rules.lap_records, rules.gone_round) = (Some(lap), gone_round);
         let seam = if gone_round { self.seam(facts.key, lap, newest) } else { 0 };
-        let mut fold = StreamFold::new(ledger, rules);
+        let range = rules.range.filter(|_| gone_round);
+        let label = rules.label.clone();
         let (before, after): (Vec<Event>, Vec<Event>) = self.events.into_iter().partition(|at| at.start() < seam);
-        for event in after.iter().chain(&before) {
+        let mut ordered = after;
+        ordered.extend(before);
+        if let Some((first, _)) = range.filter(|(first, next)| next.saturating_sub(lap) < *first) {
+            let padded = padded(&ordered, seam, first);
+            if padded > 0 {
+                ordered.drain(..padded);
+                ledger.findings.explain(format!("{label}: padding behind the newest record, over the oldest ones"));
+            }
+        }
+        let mut fold = StreamFold::new(ledger, rules);
+        for event in &ordered {
             let offset = event.start();
             let position = if offset < seam { offset + facts.lap_bytes - seam } else { offset - seam };
             fold.event(event, Place { source, offset, position });
@@ -115,5 +126,15 @@ impl RingEvents {
         });
         let newest_run = runs.iter().find(|run| Some(run.last) == newest);
         clean.map(|pair| pair[0].end).or(newest_run.map(|run| run.end)).unwrap_or(0)
+    }
+}
+
+/// How many events, from the one that starts at the seam on, are what the padding of the newest sector left of the
+/// oldest records: all up to the `first` sequence that the manifest counts as still there.
+fn padded(events: &[Event], seam: u64, first: u64) -> usize {
+    let damaged = events.iter().take_while(|event| !matches!(event, Event::Run(_))).count();
+    match (events.first(), events.get(damaged)) {
+        (Some(at_seam), Some(Event::Run(run))) if at_seam.start() == seam && run.first == first => damaged,
+        _ => 0,
     }
 }

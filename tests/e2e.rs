@@ -1,0 +1,29 @@
+//! Black-box runs of the binary: what a user types, what comes out, what is left on the drive.
+//!
+//! Some need root (they mount small file systems) and the tools `promtool`, `prometheus` and `python3`; without
+//! them they fail and say so. Nothing has a fixed port, and nothing waits by the clock for something to happen.
+
+#[path = "e2e/damage.rs"]
+mod damage;
+#[path = "e2e/endings.rs"]
+mod endings;
+#[path = "e2e/files.rs"]
+mod files;
+#[path = "e2e/full.rs"]
+mod full;
+#[path = "e2e/harness.rs"]
+mod harness;
+#[path = "e2e/layouts.rs"]
+mod layouts;
+#[path = "e2e/metrics.rs"]
+mod metrics;
+#[path = "e2e/modes.rs"]
+mod modes;
+#[path = "e2e/pipes.rs"]
+mod pipes;
+#[path = "e2e/report.rs"]
+mod report;
+#[path = "e2e/settings.rs"]
+mod settings;
+#[path = "e2e/templates.rs"]
+mod templates;

@@ -1,0 +1,150 @@
+//! Ends before their time: Ctrl-C at every stage, a kill, a machine that stands still.
+
+use crate::harness::{Live, Scratch, poll, quiet};
+use crate::report::{count, number, total};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+const SIGINT: u64 = 2;
+
+/// Whether the process has a handler for the signal.
+fn handles(pid: u32, signal: u64) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal - 1) & 1 == 1)
+}
+
+#[test]
+fn ctrl_c_before_the_start() {
+    let scratch = Scratch::new();
+    // A ring of this size takes long enough to fill that the signal comes first.
+    let words = "--target null --ring-size 2Gi --parallel 1 --duration 60s --report report.json";
+    let mut engine = Live::start(&mut scratch.engine(words));
+    poll("the signal handler", || handles(engine.pid(), SIGINT).then_some(()));
+    engine.signal("INT");
+    assert!(!engine.seen().contains("run started"), "the start came too early for this test: {}", engine.seen());
+    let ended = engine.ended();
+    assert_eq!(ended.code(), 0, "{ended}");
+    let report = scratch.report_of(&ended, "report.json");
+    assert!(number(&report, "/elapsed_seconds") < 1.0);
+}
+
+#[test]
+fn ctrl_c_in_the_warm_up() {
+    let scratch = Scratch::new();
+    let words = "--target file:data/ --rate 10MB/s --warmup 60s --duration 60s --report report.json";
+    let mut engine = Live::start(&mut scratch.engine(&format!("{words} --stats-interval 100ms")));
+    engine.event("interval");
+    engine.signal("INT");
+    let ended = engine.ended();
+    assert_eq!(ended.code(), 0, "{ended}");
+    let report = scratch.report_of(&ended, "report.json");
+    assert_eq!(total(&report, "records_offered"), 0);
+    assert!(count(&report["warmup"]["totals"], "records_produced") > 0);
+    scratch.verify_clean("data/ --expect report.json");
+}
+
+#[test]
+fn ctrl_c_and_sigterm_in_the_middle() {
+    for (signal, more) in [
+        ("INT", "--rate 50MB/s"),
+        ("TERM", "--preallocate 8Mi"),
+        ("INT", "--rate 20MB/s --mode burst --burst-on 50ms --burst-off 450ms"),
+        ("TERM", "--rate 30MB/s --rotate-size-mb 1 --payload-size 1000 --direct on --poll adaptive"),
+    ] {
+        let scratch = Scratch::new();
+        let words = format!("--target file:data/ --parallel 2 --duration 60s --report report.json {more}");
+        let mut engine = Live::start(&mut scratch.engine(&format!("{words} --stats-interval 100ms")));
+        engine.event("interval");
+        engine.event("interval");
+        engine.signal(signal);
+        let ended = engine.ended();
+        assert_eq!(ended.code(), 0, "{ended}");
+        let report = scratch.report_of(&ended, "report.json");
+        assert!(total(&report, "records_produced") > 0 && number(&report, "/elapsed_seconds") < 30.0);
+        scratch.verify_clean("data/ --expect report.json");
+    }
+}
+
+#[test]
+fn two_signals_end_at_once() {
+    let scratch = Scratch::new();
+    // Nobody reads: in order, it could only end after the drain timeout.
+    let words = "--target stdout --duration 60s --drain-timeout 60s --stats-interval 100ms";
+    let mut engine = Live::start(scratch.engine(words).stdout(std::process::Stdio::piped()));
+    engine.event("interval");
+    engine.signal("INT");
+    engine.line("stopping in order");
+    let asked = Instant::now();
+    engine.signal("INT");
+    assert_eq!(engine.child.wait().unwrap().code(), Some(1));
+    assert!(asked.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_kill_in_the_middle_leaves_an_explained_tail() {
+    for io in ["uring", "syscall"] {
+        for layout in ["--rotate-size-mb 200 --rate 100MB/s", "--rotate-size-mb 1 --rate 100MB/s", "--preallocate 4Mi"]
+        {
+            for direct in ["--direct off", "--direct on", "--direct on --payload-size 1000", "--payload-size 100-9000"]
+            {
+                let scratch = Scratch::new();
+                let words = format!("--target file:data/ --parallel 2 --duration 60s {layout} {direct} --io {io}");
+                let mut engine = Live::start(&mut scratch.engine(&format!("{words} --stats-interval 100ms")));
+                engine.event("interval");
+                engine.signal("KILL");
+                assert_eq!(engine.ended().code(), 128 + 9);
+                let findings = scratch.verify_clean("data/");
+                assert!(findings["records"].as_u64().unwrap() > 0, "{words}: {findings:#}");
+                // And the folder can be used again.
+                scratch.report(&format!("--target file:data/ --parallel 2 {layout} {direct} --bytes 1Mi --overwrite"));
+                scratch.verify_clean("data/ --expect report.json");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_process_that_stood_still_says_so_in_its_response_times() {
+    let _quiet = quiet();
+    let scratch = Scratch::new();
+    let words = "--target null --rate 50MB/s --duration 3s --stats-interval 100ms --report report.json";
+    let mut engine = Live::start(&mut scratch.engine(words));
+    engine.event("interval");
+    engine.signal("STOP");
+    let stopped = Instant::now();
+    let (_never, clock) = channel::<()>();
+    let _ = clock.recv_timeout(Duration::from_millis(200));
+    engine.signal("CONT");
+    let still = stopped.elapsed().as_secs_f64();
+    let ended = engine.ended();
+    assert_eq!(ended.code(), 0, "{ended}");
+    let report = scratch.report_of(&ended, "report.json");
+    let (response, service) =
+        (number(&report, "/latency_seconds/response/p999"), number(&report, "/latency_seconds/service/p999"));
+    // Of three seconds' records 0.1 % were due in the first 3 ms of the stop.
+    assert!(response > 0.9 * (still - 0.003) && response < still + 0.1, "{response} s after {still} s");
+    assert!(service < response / 4.0, "service {service} s, response {response} s");
+    assert!(count(&report["pacing"], "catch_up_records") > 1000, "{:#}", report["pacing"]);
+    assert_eq!(total(&report, "records_not_sent"), 0);
+}
+
+#[test]
+fn what_fell_due_too_long_ago_is_not_sent() {
+    let _quiet = quiet();
+    let scratch = Scratch::new();
+    let words =
+        "--target file:data/ --rate 10MB/s --duration 1s --catch-up 20ms --stats-interval 100ms --report r.json";
+    let mut engine = Live::start(&mut scratch.engine(words));
+    engine.event("interval");
+    engine.signal("STOP");
+    let (_never, clock) = channel::<()>();
+    let _ = clock.recv_timeout(Duration::from_millis(200));
+    engine.signal("CONT");
+    let ended = engine.ended();
+    assert_eq!(ended.code(), 0, "records that were not sent do not change the code: {ended}");
+    let report = scratch.report_of(&ended, "r.json");
+    assert!(total(&report, "records_not_sent") > 300, "{:#}", report["totals"]);
+    assert!(total(&report, "records_offered").abs_diff(2441) <= 2, "{:#}", report["totals"]);
+    scratch.verify_clean("data/ --expect r.json");
+}

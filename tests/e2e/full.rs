@@ -1,0 +1,119 @@
+//! Drives that fill up: a tmpfs and an ext4 of 64 MiB, mounted for the test.
+
+use crate::harness::{Ended, Scratch};
+use crate::report::total;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A small file system of the test's own.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(scratch: &Scratch, args: &[&str]) -> Self {
+        let point = scratch.path("drive");
+        std::fs::create_dir(&point).unwrap();
+        let output = Command::new("mount").args(args).arg(&point).output().unwrap();
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "these tests mount file systems and need root (sudo cargo test): {why}");
+        Self(point)
+    }
+
+    fn tmpfs(scratch: &Scratch) -> Self {
+        Self::new(scratch, &["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
+    }
+
+    fn ext4(scratch: &Scratch) -> Self {
+        let image = scratch.path("image");
+        std::fs::File::create(&image).unwrap().set_len(72 << 20).unwrap();
+        let mut make = Command::new("mkfs.ext4");
+        let made = make.args(["-q", "-m", "0", "-O", "^has_journal"]).arg(&image).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Self::new(scratch, &["-o", "loop", image.to_str().unwrap()])
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// The run ended because the drive was full, and its report tells the truth.
+fn ended_full(scratch: &Scratch, words: &str) -> Value {
+    let ended: Ended = scratch.run(&format!("--target file:drive/data/ {words} --report report.json"));
+    assert_eq!(ended.code(), 1, "{words}: {ended}");
+    ended.says(&["ended_early"]);
+    let report = scratch.report_of(&ended, "report.json");
+    assert!(report["ended_early"].is_string(), "{report:#}");
+    assert!(total(&report, "records_produced") > 0);
+    scratch.verify_clean("drive/data/ --expect report.json");
+    report
+}
+
+const HOW: [&str; 5] = [
+    "--io uring --direct off",
+    "--io syscall --direct off",
+    "--io uring --direct on",
+    "--io syscall --direct on --payload-size 1000",
+    "--io uring --direct on --payload-size 100-9000",
+];
+
+fn fill(mount: fn(&Scratch) -> Mounted) {
+    for how in HOW {
+        for layout in ["--rotate-size-mb 9999", "--rotate-size-mb 8"] {
+            let scratch = Scratch::new();
+            let _drive = mount(&scratch);
+            let words = format!("--parallel 2 --duration 30s --min-free 0 {layout} {how}");
+            // A direct file takes its whole room beforehand: that may be refused before anything starts.
+            if layout.ends_with("9999") && how.contains("--direct on") {
+                let ended = scratch.run(&format!("--target file:drive/data/ {words}"));
+                assert_eq!(ended.code(), 3, "{words}: {ended}");
+                ended.says(&["No space left", "mend:"]);
+                continue;
+            }
+            let report = ended_full(&scratch, &words);
+            assert!(report["ended_early"].as_str().unwrap().contains("No space left"), "{}", report["ended_early"]);
+        }
+    }
+}
+
+#[test]
+fn a_full_tmpfs() {
+    fill(Mounted::tmpfs);
+}
+
+#[test]
+fn a_full_ext4() {
+    fill(Mounted::ext4);
+}
+
+#[test]
+fn the_floor_of_free_space_ends_the_run_in_order() {
+    let scratch = Scratch::new();
+    let _drive = Mounted::tmpfs(&scratch);
+    let ended = scratch.run("--target file:drive/data/ --min-free 100Mi --duration 10s");
+    assert_eq!(ended.code(), 3, "{ended}");
+    ended.says(&["100 MiB", "min-free", "mend:"]);
+    assert!(scratch.names("drive").is_empty());
+    let report = ended_full(&scratch, "--min-free 40Mi --rate 25MB/s --duration 20s");
+    assert_eq!(total(&report, "records_failed"), 0);
+    let why = report["ended_early"].as_str().unwrap();
+    assert!(why.contains("--min-free"), "{why}");
+}
+
+#[test]
+fn rings_that_do_not_fit_are_refused_before_the_start() {
+    let scratch = Scratch::new();
+    let _drive = Mounted::ext4(&scratch);
+    let ended = scratch.run("--target file:drive/data/ --preallocate 1Gi --parallel 1 --min-free 0");
+    assert_eq!(ended.code(), 3, "{ended}");
+    ended.says(&["1 GiB", "--preallocate"]);
+    assert_eq!(scratch.names("drive"), ["lost+found"]);
+    // One that fits is reused at its size.
+    for _ in 0..2 {
+        scratch
+            .report("--target file:drive/data/ --preallocate 48Mi --parallel 1 --min-free 0 --bytes 60Mi --overwrite");
+        scratch.verify_clean("drive/data/ --expect report.json");
+    }
+}

@@ -1,0 +1,143 @@
+//! Standard output: to a reader, to one that leaves, to a file.
+
+use crate::harness::{DEADLINE, Ended, Live, Scratch, finish};
+use crate::report::total;
+use std::fs::File;
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+/// `engine words | reader`; both ends.
+fn pipe(scratch: &Scratch, words: &str, mut reader: Command) -> (Ended, Ended) {
+    let mut engine = scratch.engine(words);
+    let mut engine = Live::start(engine.stdout(Stdio::piped()));
+    let stdout = engine.child.stdout.take().unwrap();
+    let child = reader.stdin(stdout).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It holds the pipe's reading end; a reader that left must be gone for good.
+    drop(reader);
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (engine.ended(), Ended { status: output.status, stdout: output.stdout, stderr })
+}
+
+fn head(bytes: u64) -> Command {
+    let mut command = Command::new("head");
+    command.args(["-c", &bytes.to_string()]);
+    command
+}
+
+#[test]
+fn a_reader_verifies_what_it_gets() {
+    let scratch = Scratch::new();
+    for size in ["4096", "1000", "100-9000"] {
+        let words = format!("--target stdout --payload-size {size} --bytes 30MB --report report.json");
+        let mut verify = scratch.engine("verify - --json --expect report.json");
+        // The report is there only at the end: first the stream alone, then the promise.
+        let reader = scratch.engine("verify - --json");
+        let (engine, reader) = pipe(&scratch, &words, reader);
+        assert_eq!((engine.code(), reader.code()), (0, 0), "{engine}\n{reader}");
+        let report = scratch.report_of(&engine, "report.json");
+        assert_eq!(report["confirmation"], "kernel");
+        let findings: serde_json::Value = serde_json::from_slice(&reader.stdout).unwrap();
+        assert_eq!(findings["records"], report["totals"]["records_produced"]);
+        let nothing = finish(verify.stdin(Stdio::null()));
+        assert_eq!(nothing.code(), 1, "a promise without its records: {nothing}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_a_normal_end() {
+    let scratch = Scratch::new();
+    for annotate in ["payload", "off"] {
+        let words = format!("--target stdout --annotate {annotate} --duration inf --report report.json");
+        let (engine, head) = pipe(&scratch, &words, head(3_000_000));
+        assert_eq!(engine.code(), 0, "{engine}");
+        assert_eq!(head.stdout.len(), 3_000_000);
+        let report = scratch.report_of(&engine, "report.json");
+        assert!(total(&report, "bytes_produced") >= 3_000_000 - 4096, "{:#}", report["totals"]);
+    }
+}
+
+#[test]
+fn a_file_takes_the_stream_as_well() {
+    let scratch = Scratch::new();
+    let mut command = scratch.engine("--target stdout --payload-size 1000 --records 20000 --report report.json");
+    let ended = Live::start(command.stdout(File::create(scratch.path("stream.bin")).unwrap())).ended();
+    assert_eq!(ended.code(), 0, "{ended}");
+    scratch.report_of(&ended, "report.json");
+    assert_eq!(scratch.read("stream.bin").len(), 20_000_000);
+    scratch.verify_clean("stream.bin --expect report.json");
+    scratch.verify_clean("stream.bin --threads 2");
+}
+
+#[test]
+fn an_unannotated_stream_is_the_same_in_pipe_and_file() {
+    let scratch = Scratch::new();
+    let words = "--annotate off --payload-size 64-5000 --seed 5 --bytes 20MB --ring-size 1Mi";
+    let (engine, cat) = pipe(&scratch, &format!("--target stdout {words}"), Command::new("cat"));
+    assert_eq!((engine.code(), cat.code()), (0, 0), "{engine}");
+    scratch.report(&format!("--target file:data.bin {words}"));
+    assert!(cat.stdout == scratch.read("data.bin"), "pipe and file differ");
+    assert!(cat.stdout.len() >= 20_000_000);
+}
+
+#[test]
+fn a_paced_stream_keeps_its_rate() {
+    let scratch = Scratch::new();
+    let words = "--target stdout --payload-size 1000 --rate 2MB/s --duration 500ms --report report.json";
+    let (engine, reader) = pipe(&scratch, words, scratch.engine("verify -"));
+    assert_eq!((engine.code(), reader.code()), (0, 0), "{engine}\n{reader}");
+    let report = scratch.report_of(&engine, "report.json");
+    assert!(total(&report, "records_produced").abs_diff(1000) <= 1, "{:#}", report["totals"]);
+}
+
+/// The pipe is full: the run's end has to wait for the reader, and says so by not being ready any more.
+#[test]
+fn a_signal_in_the_drain_changes_nothing_and_a_second_one_ends_at_once() {
+    for hard in [false, true] {
+        let scratch = Scratch::new();
+        let words = "--target stdout --duration 200ms --drain-timeout 60s --metrics-addr 127.0.0.1:0 --report r.json";
+        let mut engine = Live::start(scratch.engine(words).stdout(Stdio::piped()));
+        let address = crate::metrics::address(&mut engine);
+        engine.event("start");
+        crate::harness::poll("the drain", || (crate::metrics::get(&address, "/ready").status == 503).then_some(()));
+        engine.signal("INT");
+        engine.line("stopping in order");
+        if hard {
+            engine.signal("INT");
+            let status = engine.child.wait().unwrap();
+            assert_eq!(status.code(), Some(1), "{}", engine.seen());
+            assert!(!scratch.path("r.json").exists());
+            continue;
+        }
+        let mut stdout = engine.child.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            stdout.read_to_end(&mut all).unwrap();
+            all
+        });
+        let ended = engine.ended();
+        assert_eq!(ended.code(), 0, "{ended}");
+        let report = scratch.report_of(&ended, "r.json");
+        assert_eq!(total(&report, "records_uncertain"), 0);
+        scratch.write("stream.bin", reader.join().unwrap());
+        scratch.verify_clean("stream.bin --expect r.json");
+    }
+}
+
+#[test]
+fn a_reader_that_never_reads_leaves_records_uncertain_or_unsent() {
+    let scratch = Scratch::new();
+    let words = "--target stdout --rate 10MB/s --duration 300ms --drain-timeout 300ms --report r.json";
+    let engine = Live::start(scratch.engine(words).stdout(Stdio::piped()));
+    // The pipe stays open, and full, until the engine gave up.
+    let mut engine = engine;
+    let pipe = engine.child.stdout.take();
+    let started = std::time::Instant::now();
+    let ended = engine.ended();
+    assert!(started.elapsed() < DEADLINE);
+    drop(pipe);
+    assert_eq!(ended.code(), 1, "{ended}");
+    let report = scratch.report_of(&ended, "r.json");
+    assert!(total(&report, "records_uncertain") > 0, "{:#}", report["totals"]);
+    assert!(total(&report, "records_not_sent") > 0, "{:#}", report["totals"]);
+}

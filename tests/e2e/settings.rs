@@ -1,0 +1,151 @@
+//! Flags, variables, configuration files: what is refused, how, and what a dry run tells.
+
+use crate::harness::{Scratch, finish, repository};
+use serde_json::Value;
+
+fn plan(scratch: &Scratch, words: &str) -> Value {
+    let ended = scratch.run(&format!("{words} --dry-run"));
+    assert_eq!(ended.code(), 0, "{words}: {ended}");
+    serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{words}: {error}: {ended}"))
+}
+
+#[test]
+fn without_any_flag_it_is_the_file_baseline() {
+    let scratch = Scratch::new();
+    let plan = plan(&scratch, "");
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(plan["cores"].as_array().unwrap().len(), (cpus - 1).max(1), "{plan:#}");
+    assert_eq!(plan["phases"][0]["duration_ns"], 10_000_000_000u64);
+    for producer in plan["producers"].as_array().unwrap() {
+        assert_eq!(producer["file"]["layout"]["kind"], "ring");
+        let data = producer["file"]["data"].as_str().unwrap();
+        assert!(data.contains("engine-data/payloads."), "{data}");
+    }
+    let notes = plan["notes"].to_string();
+    assert!(notes.contains("engine-data/") && notes.contains("overwritten in place"), "{notes}");
+    assert_eq!(scratch.names("."), [""; 0], "a dry run writes nothing");
+}
+
+#[test]
+fn a_dry_run_resolves_everything_and_writes_nothing() {
+    let scratch = Scratch::new();
+    let words = "--target file:data/ --parallel 3 --rate 10MB/s --audit-every 10 --report r.json --metrics-addr :0";
+    let plan = plan(&scratch, words);
+    assert_eq!(plan["producers"].as_array().unwrap().len(), 3);
+    assert_eq!(plan["rate_bytes_per_second"], 10_000_000);
+    assert_eq!(scratch.names("."), [""; 0]);
+}
+
+#[test]
+fn everything_wrong_is_said_at_once_and_nothing_starts() {
+    let scratch = Scratch::new();
+    scratch.write("run.yaml", "target: file:data/\nrote: 5\nseed: 1\nseed: 2\n");
+    let ended =
+        finish(scratch.engine("--config run.yaml --bogus 1 --rate 1Mb/s --duration 10").env("ENGINE_BOGUS_TOO", "1"));
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&[
+        "--bogus",
+        "--rate",
+        "1mbit",
+        "1MB",
+        "--duration",
+        "no unit",
+        "ENGINE_BOGUS_TOO",
+        "rote",
+        "line 2",
+        "line 4",
+    ]);
+    assert_eq!(scratch.names("."), ["run.yaml"]);
+    assert!(ended.stdout.is_empty(), "{ended}");
+}
+
+#[test]
+fn what_kubernetes_injects_is_tolerated() {
+    let scratch = Scratch::new();
+    let mut command = scratch.engine("--target null --records 10");
+    command.env("ENGINE_PORT", "tcp://10.0.0.1:80").env("ENGINE_PORT_80_TCP_ADDR", "10.0.0.1");
+    let ended = finish(command.env("ENGINE_SERVICE_HOST", "10.0.0.1"));
+    assert_eq!(ended.code(), 0, "{ended}");
+}
+
+#[test]
+fn flags_win_over_variables_and_these_over_the_file() {
+    let scratch = Scratch::new();
+    scratch.write("run.json", r#"{"target": "null", "seed": 1, "payload_size": 256, "records": 5}"#);
+    let mut command = scratch.engine("--config run.json --seed 3 --report -");
+    let ended = finish(command.env("ENGINE_SEED", "2").env("ENGINE_PAYLOAD_SIZE", "512"));
+    assert_eq!(ended.code(), 0, "{ended}");
+    let last = ended.stdout.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap();
+    let report: Value = serde_json::from_slice(last).unwrap();
+    crate::report::check(&report);
+    assert_eq!(report["totals"]["bytes_produced"], 5 * 512);
+    assert_eq!(report["config"]["seed"].to_string().trim_matches('"'), "3", "{}", report["config"]);
+}
+
+#[test]
+fn targets_of_later_versions_name_those_that_exist() {
+    let scratch = Scratch::new();
+    for target in ["kafka://localhost:9092/t", "http://localhost/", "tcp://localhost:1"] {
+        let ended = scratch.run(&format!("--target {target}"));
+        assert_eq!(ended.code(), 2, "{ended}");
+        ended.says(&[target, "null", "stdout", "file:"]);
+    }
+}
+
+#[test]
+fn thresholds_decide_the_exit_code() {
+    let scratch = Scratch::new();
+    let run = |slo: &str| {
+        let words = format!("--target null --rate 1MB/s --duration 300ms --report r.json --slo {slo}");
+        let ended = scratch.run(&words);
+        (ended.code(), scratch.report_of(&ended, "r.json"))
+    };
+    let (code, report) = run("rate>=1TB/s,errors==0");
+    assert_eq!(code, 4);
+    let passed: Vec<_> = report["slo"].as_array().unwrap().iter().map(|slo| slo["passed"].as_bool()).collect();
+    assert_eq!(passed, [Some(false), Some(true)]);
+    assert_eq!(run("p50<10s,errors==0,rate>=100kB/s").0, 0);
+}
+
+#[test]
+fn shards_have_ids_of_their_own_and_exact_shares() {
+    let scratch = Scratch::new();
+    let words = "--target null --parallel 3 --rate 1000003 --run-id fleet --shard";
+    let shards = [0, 1].map(|shard| plan(&scratch, &format!("{words} {shard}/2")));
+    let ids: Vec<_> = shards.iter().flat_map(|plan| plan["producers"].as_array().unwrap()).map(|p| &p["id"]).collect();
+    assert_eq!(ids, [0, 1, 2, 3, 4, 5]);
+    let rates = shards.iter().map(|plan| plan["rate_bytes_per_second"].as_u64().unwrap());
+    assert_eq!(rates.sum::<u64>(), 1_000_003);
+    let share =
+        |producer: &Value| producer["schedule"][0]["schedule"]["rate"]["logical_bytes_per_second"].as_u64().unwrap();
+    let shares: Vec<_> = shards.iter().flat_map(|plan| plan["producers"].as_array().unwrap()).map(share).collect();
+    assert_eq!(shares.iter().sum::<u64>(), 1_000_003);
+    assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1, "{shares:?}");
+    let without_parallel = scratch.run("--target null --shard 0/2 --dry-run");
+    assert_eq!(without_parallel.code(), 2, "{without_parallel}");
+    without_parallel.says(&["--parallel"]);
+}
+
+#[test]
+fn the_schemas_are_those_that_are_shipped() {
+    let scratch = Scratch::new();
+    for kind in ["config", "report"] {
+        let ended = scratch.run(&format!("schema {kind}"));
+        assert_eq!(ended.code(), 0, "{ended}");
+        let shipped = std::fs::read(repository(&format!("schemas/{kind}.schema.json"))).unwrap();
+        let (printed, shipped): (Value, Value) =
+            (serde_json::from_slice(&ended.stdout).unwrap(), serde_json::from_slice(&shipped).unwrap());
+        assert_eq!(printed, shipped, "{kind}");
+    }
+}
+
+#[test]
+fn help_and_version() {
+    let scratch = Scratch::new();
+    for words in ["--help", "run --help", "verify --help"] {
+        let ended = scratch.run(words);
+        assert!(ended.code() == 0 && ended.stdout.len() > 500, "{words}: {ended}");
+    }
+    let version = scratch.run("--version");
+    assert!(version.code() == 0 && version.stdout.starts_with(b"engine "), "{version}");
+}

@@ -1,0 +1,42 @@
+//! Every plain `./engine …` and `./data-generator …` line of the README's shell blocks is understood.
+
+use std::path::Path;
+use std::process::Command;
+
+fn examples(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut in_block = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            in_block = line == "```sh";
+        } else if in_block && (line.starts_with("./engine") || line.starts_with("./data-generator")) {
+            found.push(line);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_example_resolves() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let examples = examples(&text);
+    assert!(examples.len() >= 4, "the README has lost its examples: {examples:?}");
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::os::unix::fs::symlink(root.join("schemas"), scratch.path().join("schemas")).unwrap();
+    for line in examples {
+        assert!(
+            !line.contains(['|', '>', '\'', '"', '$']),
+            "a ```sh line is plain; write it as a console block: {line}"
+        );
+        let words = line.split_whitespace().skip(1);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
+        let output = command.args(words).arg("--dry-run").current_dir(scratch.path()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {}\n{stderr}", output.status);
+        let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(!plan["producers"].as_array().unwrap().is_empty(), "{line}");
+    }
+    let left = std::fs::read_dir(scratch.path()).unwrap().count();
+    assert_eq!(left, 1, "a dry run writes nothing");
+}
