@@ -10,6 +10,8 @@ pub const RUN_ID_BYTES_MAX: usize = 64;
 
 /// Blocks in flight for one lane (`--queue-depth`).
 pub const QUEUE_DEPTH_MAX: usize = 1024;
+/// Operations in flight on one core, all lanes together.
+pub const CORE_DEPTH_MAX: usize = 32_768;
 /// Lanes (producers) that one core can host, and cores of one run.
 pub const LANES_PER_CORE_MAX: usize = 1024;
 pub const PRODUCERS_MAX: usize = 65_536;

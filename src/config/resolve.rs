@@ -12,6 +12,7 @@ pub mod schedule;
 pub mod target;
 
 use crate::base::fatal::Fatal;
+use crate::base::limits;
 use crate::config::Deps;
 use crate::config::load::Settings;
 use crate::config::values::{Mode, Wanted};
@@ -91,6 +92,11 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let lanes: Vec<_> = (0..cores.cpus.len()).map(|core| core_of.iter().filter(|of| **of == core).count()).collect();
     let first_cpu = cores.cpus.first().copied().unwrap_or(0);
     let ring_bytes_per_lane = geometry::ring_bytes(wanted, &facts, &blocks, &lanes, (sysfs, first_cpu), errors);
+    geometry::check_depth(&blocks, &lanes, errors);
+    if let Some(retain) = wanted.retain.flatten().filter(|retain| *retain > limits::RETAIN_MAX) {
+        let what = format!("--retain {retain} is more than {}", limits::RETAIN_MAX);
+        errors.push(Fatal::usage(what).mend("--retain=all, or fewer files of a larger --rotate-size-mb"));
+    }
     let files = match on_files {
         true => files::plans(settings, wanted, &seats, (&names, &layouts), &blocks, (sysfs, errors)),
         false => Vec::new(),

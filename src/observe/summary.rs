@@ -202,10 +202,14 @@ fn data(page: &mut Page, plan: &RunPlan) {
             places.push(place);
         }
     }
-    let size = if rings { format!(" ({})", format_size(bytes)) } else { String::new() };
+    let endless = bytes == u64::MAX;
+    let size = if rings && !endless { format!(" ({})", format_size(bytes)) } else { String::new() };
     let (first, rest) = (&places[0], places.len() - 1);
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
     page.long("data", &format!("{first}{more}{size}"));
+    if endless {
+        return;
+    }
     let expect = match &plan.observe.report {
         Some(ReportTarget::File(path)) => format!(" --expect {}", quoted(&path.display().to_string())),
         _ => String::new(),

@@ -2,6 +2,7 @@
 
 use super::region::Region;
 use super::ring::{Completion, FileSlot, Ring, Wait};
+use crate::base::limits;
 use io_uring::types::{Fixed, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use std::fs::File;
@@ -32,7 +33,7 @@ impl Uring {
     /// A ring for at most `depth` operations in flight over `region`. Memory that the host does not let us
     /// register is used unregistered; [`Self::registered`] tells.
     pub fn new(region: Region, depth: usize) -> io::Result<Self> {
-        let entries = depth.next_power_of_two().clamp(8, 4096) as u32;
+        let entries = depth.next_power_of_two().clamp(8, limits::CORE_DEPTH_MAX) as u32;
         let ring: IoUring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()

@@ -148,6 +148,19 @@ fn greatest_common_divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
+/// Every block in flight on a core has its place in the core's one ring.
+pub fn check_depth(blocks: &Blocks, lanes: &[usize], errors: &mut Vec<Fatal>) {
+    let lanes = lanes.iter().copied().max().unwrap_or(1);
+    let depth = (blocks.queue_depth + 1) * lanes;
+    if depth > limits::CORE_DEPTH_MAX {
+        let (each, most) = (blocks.queue_depth, limits::CORE_DEPTH_MAX);
+        let what =
+            format!("{lanes} producers on one core with --queue-depth {each} are {depth} operations; {most} fit");
+        errors
+            .push(Fatal::usage(what).mend(format!("--queue-depth={}", (most / lanes.max(1)).saturating_sub(1).max(1))));
+    }
+}
+
 /// Bytes of ring for each producer; `lanes` is how many producers each core hosts.
 pub fn ring_bytes(
     wanted: &Wanted,

@@ -51,7 +51,11 @@ impl FileLane {
             file.set_len(self.position()).map_err(failed)?;
         }
         if self.plan.fsync != Fsync::Never {
-            file.sync_data().map_err(failed)?;
+            match file.sync_data() {
+                // Character devices have nothing to bring to rest.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !rotating => {}
+                synced => synced.map_err(failed)?,
+            }
         }
         let first_sequence = self.kept_from(end.next_sequence);
         self.write_manifest(true, end, first_sequence)?;
