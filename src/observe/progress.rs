@@ -95,7 +95,7 @@ impl Ticker {
                 "run started"
             ),
             LogFormat::Text if !self.console.has_live_line() => {
-                tracing::info!("run {} started: {producers} producers on {cores} cores to {targets}", plan.run_id);
+                tracing::info!("run {} started: producers {producers}, cores {cores}, to {targets}", plan.run_id);
             }
             LogFormat::Text => {}
         }

@@ -49,6 +49,10 @@ impl StdoutSink {
 
     fn push(&mut self, memory: &[u8]) {
         if self.full && self.pipe_bytes.is_some_and(|bytes| pipe::unread(self.fd.as_fd()) > bytes / 2) {
+            // Only a write would tell that the reader is gone, and a full pipe is not written to.
+            if pipe::reader_is_gone(self.fd.as_fd()) {
+                self.ending = Some(Ending::Closed);
+            }
             return;
         }
         let Some(sending) = &mut self.sending else { return };

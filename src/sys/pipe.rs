@@ -50,10 +50,20 @@ pub fn unread(fd: BorrowedFd<'_>) -> usize {
     bytes.max(0) as usize
 }
 
+/// Whether nobody can ever read the pipe again.
+pub fn reader_is_gone(fd: BorrowedFd<'_>) -> bool {
+    poll_writable(fd, 0) & libc::POLLERR != 0
+}
+
 /// Waits until the descriptor takes bytes or its reader is gone, for at most `ns`.
 pub fn wait_writable(fd: BorrowedFd<'_>, ns: u64) {
+    poll_writable(fd, ns);
+}
+
+fn poll_writable(fd: BorrowedFd<'_>, ns: u64) -> libc::c_short {
     let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     let timeout = libc::timespec { tv_sec: (ns / 1_000_000_000) as _, tv_nsec: (ns % 1_000_000_000) as _ };
     // SAFETY: one pollfd and one timespec on this stack, valid for the call; no signal mask.
     unsafe { libc::ppoll(&raw mut poll, 1, &raw const timeout, std::ptr::null()) };
+    poll.revents
 }
