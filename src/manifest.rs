@@ -92,7 +92,9 @@ impl Manifest {
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         let text = match std::fs::read(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         };
         let manifest: Self = serde_json::from_slice(&text).map_err(io::Error::other)?;

@@ -1,6 +1,6 @@
 //! What is on the drive before and after: data of others, rotation, retention, back ends that are forbidden.
 
-use crate::harness::{Scratch, finish};
+use crate::harness::{Live, Scratch, finish};
 use crate::report::{count, total};
 use std::process::Command;
 
@@ -86,6 +86,29 @@ fn retain_zero_keeps_the_active_file_alone() {
     scratch.report("--target file:data/ --parallel 1 --rotate-size-mb 1 --retain 0 --bytes 5Mi");
     assert_eq!(scratch.names("data"), ["payloads.0.bin", "payloads.0.json"]);
     scratch.verify_clean("data/ --expect report.json");
+}
+
+#[test]
+fn a_special_file_takes_everything() {
+    let scratch = Scratch::new();
+    for fsync in ["end", "each"] {
+        let report = scratch.report(&format!("--target file:/dev/null --records 1000 --fsync {fsync}"));
+        assert_eq!(total(&report, "records_produced"), 1000);
+    }
+}
+
+#[test]
+fn after_a_kill_the_data_are_still_another_run_s() {
+    let scratch = Scratch::new();
+    let words = "--target file:data/ --parallel 1 --rate 20MB/s --duration 60s --stats-interval 100ms";
+    let mut engine = Live::start(&mut scratch.engine(words));
+    engine.event("interval");
+    engine.signal("KILL");
+    engine.ended();
+    let ended = scratch.run(words);
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["--overwrite"]);
+    scratch.verify_clean("data/");
 }
 
 /// Runs `engine` where io_uring is forbidden, as container runtimes do it.

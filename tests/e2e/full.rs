@@ -103,6 +103,30 @@ fn the_floor_of_free_space_ends_the_run_in_order() {
 }
 
 #[test]
+fn a_block_device_that_somebody_may_need_is_left_alone() {
+    let scratch = Scratch::new();
+    let _drive = Mounted::ext4(&scratch);
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let point = scratch.path("drive").display().to_string();
+    let device = mounts.lines().find(|line| line.split(' ').nth(1) == Some(&point)).unwrap().split(' ').next().unwrap();
+    let before = scratch.read("image");
+    for more in ["", "--overwrite", "--overwrite-device XYZ"] {
+        let ended = scratch.run(&format!("--target file:{device} --records 10 {more}"));
+        assert!(matches!(ended.code(), 2 | 3), "{more}: {ended}");
+        ended.says(&[device, "mend:"]);
+    }
+    assert!(scratch.read("image") == before, "the device was written to");
+}
+
+#[test]
+fn an_audit_log_on_a_full_drive_ends_in_order_too() {
+    let scratch = Scratch::new();
+    let _drive = Mounted::tmpfs(&scratch);
+    let words = "--parallel 2 --duration 30s --min-free 0 --rotate-size-mb 4 --audit-every 1 --payload-size 256";
+    ended_full(&scratch, words);
+}
+
+#[test]
 fn rings_that_do_not_fit_are_refused_before_the_start() {
     let scratch = Scratch::new();
     let _drive = Mounted::ext4(&scratch);

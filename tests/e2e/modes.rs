@@ -1,6 +1,6 @@
 //! Modes, phases, limits and the specification's examples.
 
-use crate::harness::{Scratch, quiet};
+use crate::harness::{Live, Scratch, quiet};
 use crate::report::{count, number, total};
 use engine::record::{HEADER_BYTES, Header, is_intact};
 
@@ -77,6 +77,38 @@ fn the_specification_s_audited_example() {
     assert_eq!(sequences, [0, 1000, 2000, 3000, 4000, 5000]);
     assert_eq!(total(&report, "records_produced"), 5500);
     scratch.verify_clean("logs/ --expect report.json");
+}
+
+#[test]
+fn the_specification_s_fast_example_is_scraped_while_it_runs() {
+    let scratch = Scratch::new();
+    let words = "--payload-size=4096 --rate=937500000 --duration=1s --metrics-addr=:0 --target null --report r.json";
+    let mut engine = Live::start(&mut scratch.engine(words));
+    engine.line("937.5 MB/s (7.5 Gbit/s)");
+    let address = crate::metrics::address(&mut engine);
+    engine.event("start");
+    let page = crate::metrics::get(&address, "/metrics").body;
+    assert!(page.contains("generator_target_rate_bytes_per_second{target=\"null\"} 937500000"), "{page}");
+    let ended = engine.ended();
+    assert_eq!(ended.code(), 0, "{ended}");
+    let report = scratch.report_of(&ended, "r.json");
+    assert!(total(&report, "records_offered").abs_diff(228_882) <= 1, "{:#}", report["totals"]);
+}
+
+#[test]
+fn a_compressor_removes_what_was_asked_for() {
+    let scratch = Scratch::new();
+    for wanted in [0.0, 0.3, 0.75] {
+        let words = "--target file:data.bin --payload-size 4096 --ring-size 4Mi --direct off --overwrite";
+        let report = scratch.report(&format!("{words} --bytes 4Mi --compressibility {wanted}"));
+        let period = report["payload"]["repeat_period_bytes"].as_u64().unwrap() as usize;
+        let data = scratch.read("data.bin");
+        // Before the ring repeats: a compressor with a long memory would remove all of a repetition.
+        let data = &data[..period.min(data.len())];
+        let removed = 1.0 - zstd::bulk::compress(data, 1).unwrap().len() as f64 / data.len() as f64;
+        let said = number(&report, "/payload/compressibility_measured");
+        assert!((removed - wanted).abs() <= 0.02 && (said - removed).abs() <= 0.02, "{wanted}: {removed}, said {said}");
+    }
 }
 
 #[test]

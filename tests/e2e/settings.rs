@@ -140,6 +140,46 @@ fn the_schemas_are_those_that_are_shipped() {
 }
 
 #[test]
+fn a_report_that_could_not_be_written_is_refused_before_the_start() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path("reports")).unwrap();
+    for path in ["reports", "nowhere/report.json"] {
+        let ended = scratch.run(&format!("--target file:data/ --records 10 --report {path}"));
+        assert_eq!(ended.code(), 2, "{ended}");
+        ended.says(&[path, "mend:"]);
+    }
+    assert_eq!(scratch.names("."), ["reports"]);
+}
+
+#[test]
+fn a_path_below_a_file_is_one_mistake() {
+    let scratch = Scratch::new();
+    scratch.write("file", "");
+    let ended = scratch.run("--target file:file/data/ --records 10");
+    assert_eq!((ended.code(), ended.stderr.matches("engine: ").count()), (2, 1), "{ended}");
+}
+
+#[test]
+fn logs_are_json_in_a_pipe_and_text_when_asked() {
+    let scratch = Scratch::new();
+    let words = "--target file:data/ --parallel 3 --rate 3MB/s --duration 450ms --stats-interval 200ms --audit-every 7";
+    let ended = scratch.run(words);
+    let lines: Vec<Value> =
+        ended.stderr.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
+    let of = |event: &str| lines.iter().filter(|line| line["event"] == event).collect::<Vec<_>>();
+    assert_eq!((of("start").len(), of("stop").len(), of("summary").len()), (1, 1, 1), "{ended}");
+    let intervals = of("interval");
+    for producer in 0..3 {
+        let mine: Vec<_> = intervals.iter().filter(|line| line["producer"] == producer).collect();
+        assert!(!mine.is_empty() && mine.iter().all(|line| line["audit_every"] == 7), "{ended}");
+    }
+    let text = scratch.run(&format!("{words} --overwrite --log-format text"));
+    assert_eq!(text.code(), 0);
+    assert!(text.stderr.lines().all(|line| !line.starts_with('{')), "{text}");
+    text.says(&["writes", "produced", "response", "service", "p99.9", "limited by", "verify with"]);
+}
+
+#[test]
 fn help_and_version() {
     let scratch = Scratch::new();
     for words in ["--help", "run --help", "verify --help"] {

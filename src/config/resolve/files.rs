@@ -11,7 +11,7 @@ use crate::config::values::{MinFree, Wanted};
 use crate::host::Sysfs;
 use crate::host::fs::{self as host_fs, FsFacts};
 use crate::manifest::{Layout, Manifest};
-use crate::plan::{FileLayout, FilePlan};
+use crate::plan::{FileLayout, FilePlan, Fsync};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -198,7 +198,8 @@ pub fn plans(
     reject_collisions(names, wanted.audit_every > 0, errors);
     let mut plans = Vec::new();
     for ((names, layout), (_, target)) in names.iter().zip(layouts).zip(&seats.producers) {
-        match &seats.targets.places[*target] {
+        let place = &seats.targets.places[*target];
+        match place {
             Place::Block { path, device, .. } => {
                 device::check(path, device, wanted.overwrite_device.as_deref(), sysfs, errors);
             }
@@ -217,7 +218,8 @@ pub fn plans(
             layout: *layout,
             direct: blocks.direct,
             align: blocks.align,
-            fsync: wanted.fsync,
+            // /dev/null and its like have nothing to make durable, and refuse the call.
+            fsync: if matches!(place, Place::Special(_)) { Fsync::Never } else { wanted.fsync },
             min_free_bytes: if on_device { 0 } else { facts.as_ref().map_or(0, |facts| min_free(wanted, facts)) },
             overwrite: wanted.overwrite || seats.targets.baseline,
         });

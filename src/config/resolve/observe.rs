@@ -8,6 +8,7 @@ use crate::config::values::Wanted;
 use crate::plan::{LogFormat, ObservePlan, ReportTarget, SinkKind};
 use std::hash::{BuildHasher, Hasher};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 
 pub fn resolve(
     settings: &Settings,
@@ -20,6 +21,7 @@ pub fn resolve(
         let what = "--report - would end up in the middle of the records on standard output";
         errors.push(Fatal::usage(what).mend("--report=report.json"));
     }
+    check_report(wanted.report.as_ref(), errors);
     let interval_ns = wanted.stats_interval_ns;
     if interval_ns == 0 || !interval_ns.is_multiple_of(limits::SNAPSHOT_INTERVAL_NS) {
         let text = settings.one("stats-interval").map_or("", |given| given.text.as_str());
@@ -35,6 +37,21 @@ pub fn resolve(
         report: wanted.report.clone(),
         audit_every: wanted.audit_every,
         slo: wanted.slo.clone(),
+    }
+}
+
+/// After the run it would be too late to hear that its report has no place.
+fn check_report(report: Option<&ReportTarget>, errors: &mut Vec<Fatal>) {
+    let Some(ReportTarget::File(path)) = report else { return };
+    let shown = path.display();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() {
+        errors.push(
+            Fatal::usage(format!("--report '{shown}' is a folder")).mend(format!("--report={shown}/report.json")),
+        );
+    } else if !folder.is_dir() {
+        let what = format!("--report '{shown}': there is no folder {}", folder.display());
+        errors.push(Fatal::usage(what).mend(format!("mkdir -p {}", folder.display())));
     }
 }
 
