@@ -41,7 +41,7 @@ def file(ctx):
     size = ctx.disk_bytes
     data, ours = ctx.disk / "fio.dat", ctx.disk / "engine.bin"
     block = ["--block-size", "1Mi", "--queue-depth", "32", "--payload-size", "4096", "--parallel", "1"]
-    ring = ["--preallocate", size, "--direct", "on", "--io", "uring", "--fsync", "end", *block]
+    ring = ["--overwrite", "--preallocate", size, "--direct", "on", "--io", "uring", "--fsync", "end", *block]
     peer = [f"--filename={h.relative(data)}", f"--size={size}", "--bs=1M", "--iodepth=32", "--ioengine=io_uring",
             "--direct=1", "--fixedbufs=1", "--registerfiles=1", "--end_fsync=1"]
 
@@ -62,7 +62,7 @@ def file(ctx):
 
 def tmpfs_flags(ctx):
     each = ctx.tmpfs_bytes // 2
-    return ["--cores", "0,1", "--parallel", "2", "--preallocate", each, "--block-size", "256Ki",
+    return ["--cores", "0,1", "--parallel", "2", "--overwrite", "--preallocate", each, "--block-size", "256Ki",
             "--payload-size", "4096", "--direct", "off"]
 
 
@@ -112,7 +112,7 @@ def tmpfs_syscall(ctx):
 
 def disk_syscall(ctx):
     """The syscall back end against io_uring on the disk, O_DIRECT."""
-    flags = ["--preallocate", ctx.disk_bytes, "--direct", "on", "--block-size", "1Mi", "--queue-depth", "32",
+    flags = ["--overwrite", "--preallocate", ctx.disk_bytes, "--direct", "on", "--block-size", "1Mi", "--queue-depth", "32",
              "--payload-size", "4096", "--parallel", "1"]
     return back_ends(ctx, 0.9, f"file:{h.relative(ctx.disk / 'engine.bin')}", flags)
 

@@ -1,5 +1,6 @@
 //! The only room with unsafe code: what the kernel and the processor offer, behind safe functions.
 
+pub mod aio;
 pub mod allocation;
 pub mod blocking;
 pub mod crc;

@@ -6,6 +6,7 @@ use crate::base::fatal::Fatal;
 use crate::core_loop::tally::{SnapshotQueues, Tally};
 use crate::core_loop::{Core, Lane, Pulse};
 use crate::counters::{CoreEnd, LiveCore};
+use crate::manifest::RecordFormat;
 use crate::pace::Pacer;
 use crate::payload::Payload;
 use crate::payload::bake::{Draft, Who};
@@ -16,6 +17,7 @@ use crate::sink::file::{Contents, FileLane, FileSink, LaneSetup, staging_bytes};
 use crate::sink::null::NullSink;
 use crate::sink::stdout::StdoutSink;
 use crate::sys;
+use crate::sys::aio::Aio;
 use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::Ring;
@@ -104,18 +106,41 @@ fn begin(setup: Setup) -> Result<CoreEnd, Fatal> {
             };
             finish(setup, Blocking::new(region, depth), payloads, memory, open)
         }
-        (SinkKind::File, Io::Syscall) => {
-            let open = |ring: &mut _, setup: &mut Setup, p: &[Payload]| open_files(ring, setup, p, &drafts, formats);
-            finish(setup, Blocking::new(region, depth), payloads, memory, open)
-        }
-        (SinkKind::File, Io::Uring) => {
-            let ring = Uring::new(region, depth).map_err(|error| {
-                Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l`")
-            })?;
-            let memory = format!("{memory}{}", if ring.registered() { ", registered" } else { ", not registered" });
-            let open = |ring: &mut _, setup: &mut Setup, p: &[Payload]| open_files(ring, setup, p, &drafts, formats);
-            finish(setup, ring, payloads, memory, open)
-        }
+        (SinkKind::File, io) => with_ring(setup, io, region, depth, FileCore { payloads, memory, drafts, formats }),
+    }
+}
+
+/// What a core with files has baked by the time it picks its ring.
+struct FileCore {
+    payloads: Vec<Payload>,
+    memory: String,
+    /// Ring and staging of each lane.
+    drafts: Vec<(Range<usize>, Range<usize>)>,
+    formats: Vec<RecordFormat>,
+}
+
+impl FileCore {
+    fn finish<R: Ring>(self, setup: Setup, ring: R, about: &str) -> Result<CoreEnd, Fatal> {
+        let Self { payloads, memory, drafts, formats } = self;
+        let open = |ring: &mut R, setup: &mut Setup, p: &[Payload]| open_files(ring, setup, p, &drafts, formats);
+        finish(setup, ring, payloads, format!("{memory}{about}"), open)
+    }
+}
+
+/// The one match that picks the back end of files.
+fn with_ring(setup: Setup, io: Io, region: Region, depth: usize, core: FileCore) -> Result<CoreEnd, Fatal> {
+    if io == Io::Uring {
+        let ring = Uring::new(region, depth).map_err(|error| {
+            Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l`")
+        })?;
+        let about = if ring.registered() { ", registered" } else { ", not registered" };
+        return core.finish(setup, ring, about);
+    }
+    // Native AIO is asynchronous for direct writes alone, and some hosts forbid it as well.
+    let direct = setup.plan.producers.iter().filter_map(|producer| producer.file.as_ref()).all(|file| file.direct);
+    match if direct { Aio::new(region, depth).map_err(|(region, _)| region) } else { Err(region) } {
+        Ok(ring) => core.finish(setup, ring, ""),
+        Err(region) => core.finish(setup, Blocking::new(region, depth), ""),
     }
 }
 
@@ -162,7 +187,7 @@ fn open_files<R: Ring>(
     setup: &mut Setup,
     payloads: &[Payload],
     places: &[(Range<usize>, Range<usize>)],
-    formats: Vec<crate::manifest::RecordFormat>,
+    formats: Vec<RecordFormat>,
 ) -> Result<FileSink, Fatal> {
     let plan = setup.plan.clone();
     let mut lanes = Vec::new();
