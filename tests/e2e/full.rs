@@ -34,8 +34,15 @@ impl Mounted {
 }
 
 impl Drop for Mounted {
+    /// The kernel lets go of a ring's files a little after the process is gone, and until then says "busy".
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
+        let unmount = |how: &[&str]| {
+            let output = Command::new("umount").args(how).arg(&self.0).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        if !(0..200).any(|_| unmount(&[])) {
+            unmount(&["--lazy"]);
+        }
     }
 }
 

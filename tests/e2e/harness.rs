@@ -9,11 +9,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 
-/// Longer than anything here takes on a busy machine; what takes longer hangs.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+/// Longer than anything here takes on a busy machine; what takes longer hangs. Counted in ticks, so that a machine
+/// that stands still for a while does not use it up.
+const DEADLINE_TICKS: u32 = 60;
+const TICK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(2);
+const LOOKS: u32 = 20_000;
 
 /// Held by those tests whose verdict depends on when things happen.
 static QUIET: Mutex<()> = Mutex::new(());
@@ -174,7 +178,8 @@ impl Watch {
     fn over(pid: u32) -> Self {
         let (over, ended) = channel();
         let thread = std::thread::spawn(move || {
-            if ended.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
+            let still = || ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout);
+            if (0..DEADLINE_TICKS).all(|_| still()) {
                 let _ = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status();
             }
         });
@@ -222,19 +227,15 @@ impl Live {
     /// The next line that holds these words.
     #[track_caller]
     pub fn line(&mut self, words: &str) -> String {
-        let until = Instant::now() + DEADLINE;
-        loop {
-            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    self.seen.push_str(&line);
-                    self.seen.push('\n');
-                    if line.contains(words) {
-                        return line;
-                    }
-                }
-                Err(why) => panic!("no line with '{words}' ({why}):\n{}", self.seen),
+        // It comes to an end: the watch kills the process at the deadline.
+        while let Ok(line) = self.lines.recv() {
+            self.seen.push_str(&line);
+            self.seen.push('\n');
+            if line.contains(words) {
+                return line;
             }
         }
+        panic!("no line with '{words}':\n{}", self.seen);
     }
 
     /// The next log line of this event.
@@ -264,7 +265,7 @@ impl Live {
             pipe.read_to_end(&mut stdout).unwrap();
         }
         let status = self.child.wait().unwrap();
-        while let Ok(line) = self.lines.recv_timeout(DEADLINE) {
+        while let Ok(line) = self.lines.recv() {
             self.seen.push_str(&line);
             self.seen.push('\n');
         }
@@ -275,15 +276,14 @@ impl Live {
 /// Looks again and again until something is so. What is looked at changes without telling anybody.
 #[track_caller]
 pub fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + DEADLINE;
-    let (_never, tick) = channel::<()>();
-    loop {
+    let (_never, clock) = channel::<()>();
+    for _ in 0..LOOKS {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < until, "{what}: not within {DEADLINE:?}");
-        let _ = tick.recv_timeout(Duration::from_millis(2));
+        let _ = clock.recv_timeout(LOOK);
     }
+    panic!("{what}: not after {LOOKS} looks");
 }
 
 /// Repository files.

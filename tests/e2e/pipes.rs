@@ -1,6 +1,6 @@
 //! Standard output: to a reader, to one that leaves, to a file.
 
-use crate::harness::{DEADLINE, Ended, Live, Scratch, finish};
+use crate::harness::{Ended, Live, Scratch, finish};
 use crate::report::total;
 use std::fs::File;
 use std::io::Read;
@@ -132,9 +132,7 @@ fn a_reader_that_never_reads_leaves_records_uncertain_or_unsent() {
     // The pipe stays open, and full, until the engine gave up.
     let mut engine = engine;
     let pipe = engine.child.stdout.take();
-    let started = std::time::Instant::now();
     let ended = engine.ended();
-    assert!(started.elapsed() < DEADLINE);
     drop(pipe);
     assert_eq!(ended.code(), 1, "{ended}");
     let report = scratch.report_of(&ended, "r.json");
