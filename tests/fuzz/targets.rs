@@ -12,6 +12,7 @@ use engine::observe::http;
 use engine::pace::Pacer;
 use engine::payload::fits;
 use engine::payload::render::Stamps;
+use engine::payload::sign;
 use engine::payload::template::{Facts, Kind, Template};
 use engine::plan::{Annotate, RunPlan, TemplateFile};
 use engine::record::{self, HEADER_BYTES, Header};
@@ -179,12 +180,14 @@ fn record_header(data: &[u8]) {
     assert_eq!(findings.records, 1, "{findings:?}");
 }
 
-/// The first byte chooses signatures and how the pipe delivers. A pipe and a file of the same bytes are judged alike.
+/// The first byte chooses signatures, seals and how the pipe delivers. A pipe and a file of the same bytes are judged
+/// alike.
 fn record_stream(data: &[u8]) {
     let Some((choice, bytes)) = data.split_first() else { return };
     let sign_key = (choice & 1 == 1).then_some([7; 16]);
+    let bytes = &if choice & 4 == 4 { sealed(bytes, sign_key.as_ref()) } else { bytes.to_vec() }[..];
     let args = VerifyArgs { sign_key, threads: 1 + usize::from(choice >> 1 & 1), ..VerifyArgs::default() };
-    let mut pipe = Trickle { bytes, step: 1 + usize::from(choice >> 2) * 37 };
+    let mut pipe = Trickle { bytes, step: 1 + usize::from(choice >> 3) * 73 };
     let piped = verify::verify_reader(&mut pipe, "stream", &args).expect("bytes can be read");
     judged(&piped);
     let scratch = Scratch::new();
@@ -194,6 +197,29 @@ fn record_stream(data: &[u8]) {
     judged(&filed);
     assert_eq!((piped.records, piped.bytes, &piped.counts), (filed.records, filed.bytes, &filed.counts));
     assert_eq!(piped.producers, filed.producers);
+}
+
+/// Gives every whole record its checksums and signature: behind them is the code that no random change would reach.
+fn sealed(bytes: &[u8], key: Option<&[u8; 16]>) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let mut at = 0;
+    while let Some(header) = bytes.get(at..).filter(|rest| !rest.is_empty()).map(Header::decode) {
+        let length = header.map_or(1, |header| header.record_length as usize);
+        let (Some(header), Some(record)) = (header, bytes.get_mut(at..at + length)) else {
+            at += 1;
+            continue;
+        };
+        let mut header = Header { body_crc32c: crc32c::checksum(&record[HEADER_BYTES..]), crc32c: 0, ..header };
+        if let Some(key) = key.filter(|_| header.flags & record::FLAG_SIGNED != 0) {
+            let digest = sign::body_digest(key, &record[HEADER_BYTES..]);
+            header.signature = sign::sign(key, &header.encode(), digest);
+        }
+        record[..HEADER_BYTES].copy_from_slice(&header.encode());
+        let sum = crc32c::checksum(record);
+        record[record::CRC_OFFSET..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+        at += length;
+    }
+    bytes
 }
 
 fn judged(findings: &Findings) {
@@ -254,15 +280,20 @@ fn expect_report(data: &[u8]) {
     assert!(!promised || !findings.clean, "nothing was found where something is promised");
 }
 
-/// Between a manifest and the data that it speaks of.
+/// Between a manifest and the data that it speaks of, and between the files of a host.
 const SEPARATOR: u8 = 0x1e;
+/// Between a manifest and data whose records are to be sealed first.
+const SEAL_SEPARATOR: u8 = 0x1f;
 
 fn manifest_and_data(data: &[u8]) {
-    let split = data.iter().position(|byte| *byte == SEPARATOR);
-    let (manifest, data) = split.map_or((data, &data[..0]), |at| (&data[..at], &data[at + 1..]));
+    let split = data.iter().position(|byte| matches!(*byte, SEPARATOR | SEAL_SEPARATOR)).unwrap_or(data.len());
+    let (manifest, records) = (&data[..split], data.get(split + 1..).unwrap_or_default());
     let scratch = Scratch::new();
     let manifest_path = scratch.put("/payloads.0.json", manifest);
-    scratch.put("/payloads.0.bin", data);
+    match data.get(split) {
+        Some(&SEAL_SEPARATOR) => scratch.put("/payloads.0.bin", &sealed(records, None)),
+        _ => scratch.put("/payloads.0.bin", records),
+    };
     if let Ok(Some(read)) = Manifest::read(&manifest_path) {
         let copy = scratch.path("/copy.json");
         read.write(&copy).expect("a scratch folder takes a manifest");
