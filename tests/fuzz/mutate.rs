@@ -87,7 +87,7 @@ impl Mutator {
             9 => self.swap_lines(bytes),
             _ => {
                 if let Some(byte) = bytes.get_mut(at) {
-                    *byte ^= 1 << self.random.next_u64() % 8;
+                    *byte ^= 1 << self.below(8);
                 }
             }
         }

@@ -356,7 +356,9 @@ fn host_files(data: &[u8]) {
     assert!(facts.cpu_quota.is_none_or(|quota| quota.is_finite() && quota >= 0.0), "{:?}", facts.cpu_quota);
     let device = "259:0";
     block::users(&sysfs, device);
-    (block::name(&sysfs, device), block::model(&sysfs, device), block::capacity_bytes(&sysfs, device));
+    block::name(&sysfs, device);
+    block::model(&sysfs, device);
+    block::capacity_bytes(&sysfs, device);
     let image = scratch.put("/image", data);
     block::signature(&image).expect("a file can be read");
 }
