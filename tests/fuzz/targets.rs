@@ -369,7 +369,9 @@ struct Scratch {
 }
 
 thread_local! {
-    static FOLDER: tempfile::TempDir = tempfile::tempdir().expect("a temporary folder");
+    // In memory where that can be: most of a run's time goes into making and removing small files.
+    static FOLDER: tempfile::TempDir =
+        tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a temporary folder");
 }
 
 impl Scratch {
