@@ -54,7 +54,9 @@ types:
         doc: Nanoseconds since the Unix epoch; when the record was due, or stamped if there was no rate.
       - id: signature
         type: u8
-        doc: SipHash-2-4 with the key of --sign-key over header bytes 0 to 47 and 56 to 59; 0 when off.
+        doc: |
+          0 when off. SipHash-2-4 over header bytes 0 to 47 and 56 to 59 and the SipHash-2-4 of the body (8 bytes,
+          little-endian), both with the first 16 bytes of the SHA-256 of the file of --sign-key as key.
       - id: body_crc32c
         type: u4
         doc: CRC32C (Castagnoli) of the body.

@@ -53,6 +53,9 @@ tools() {
     need promtool prometheus
     need tmux tmux
     need python3 python3
+    need node nodejs
+    need npm npm
+    if ! python3 -c 'import ensurepip' 2>/dev/null; then need python3-with-venv python3-venv; fi
 }
 
 shell_scripts() {
@@ -93,6 +96,12 @@ step 'tests' cargo test --locked --quiet --no-fail-fast
 step 'release build' scripts/build.sh
 if compgen -G 'tests/blackbox/*.sh' >/dev/null; then
     step 'black box' black_box
+fi
+# Only fetching the readers may fail without failing everything: that needs the registries of Python and Node.
+if scripts/check-formats.sh --prepare >"$log" 2>&1; then
+    step 'formats, by foreign readers' scripts/check-formats.sh ./engine
+else
+    not_checked+=("formats by foreign readers: $(tail -1 "$log")")
 fi
 if [ "${PERF_SMOKE:-1}" = 1 ]; then
     # Every benchmark row, tiny: shows that it still runs, says nothing about speed.

@@ -22,6 +22,13 @@ pub fn parse_list(text: &str) -> Result<Vec<usize>, String> {
         if first > last {
             return Err(format!("'{}' in '{text}' runs backwards; {example}", part.trim()));
         }
+        // Else a short text that names the same processors over and over makes a list of any length.
+        if cpus.len() > CPU_MAX {
+            return Err(format!(
+                "the list names more than the {} processors that there can be; {example}",
+                CPU_MAX + 1
+            ));
+        }
         cpus.extend(first..=last);
     }
     let given = cpus.len();

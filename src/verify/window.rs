@@ -75,10 +75,11 @@ impl<'a> Window<'a> {
         self.buffer.copy_within(self.head..self.tail, 0);
         self.tail -= self.head;
         self.head = 0;
-        if want > self.buffer.len() {
-            self.buffer.resize(want, 0);
-        }
         while self.tail < want && !self.ended {
+            // Step by step with what arrives: the length that a header claims is believed when its bytes are there.
+            if self.tail == self.buffer.len() {
+                self.buffer.resize(want.min(self.buffer.len() * 2), 0);
+            }
             let needed = want - self.tail;
             let space = &mut self.buffer[self.tail..];
             let got = match &mut self.input {

@@ -1,0 +1,402 @@
+//! One function for each parser of foreign bytes. It returns for every input, and panics where the parser breaks a
+//! promise: what it accepted has to survive being written and read again, and two ways to read have to agree.
+//!
+//! `tests/fuzz.rs` feeds them a seeded sample, `fuzz/` coverage-guided input.
+
+use engine::base::units;
+use engine::config;
+use engine::config::slo;
+use engine::host::{self, Sysfs, block, cpu};
+use engine::manifest::Manifest;
+use engine::observe::http;
+use engine::pace::Pacer;
+use engine::payload::fits;
+use engine::payload::render::Stamps;
+use engine::payload::sign;
+use engine::payload::template::{Facts, Kind, Template};
+use engine::plan::{Annotate, RunPlan, TemplateFile};
+use engine::record::{self, HEADER_BYTES, Header};
+use engine::verify::findings::Findings;
+use engine::verify::ids::{self, Columns};
+use engine::verify::{self, VerifyArgs, expect};
+use engine::wire::crc32c;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+pub type Target = fn(&[u8]);
+
+/// Every target by the name of its folder in `corpus/`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("config", config_file),
+    ("cpu_list", cpu_list),
+    ("expect", expect_report),
+    ("host", host_files),
+    ("http_head", http_head),
+    ("ids", id_list),
+    ("manifest", manifest_and_data),
+    ("record", record_header),
+    ("slo", slo_expression),
+    ("template", template),
+    ("units", unit_texts),
+    ("verify", record_stream),
+];
+
+/// Runs the target of that name.
+pub fn run(name: &str, data: &[u8]) {
+    let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of the list");
+    target(data);
+}
+
+fn unit_texts(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(rate) = units::parse_rate(&text) {
+        assert!(units::format_rate(rate as f64).contains("bit/s"));
+        assert_eq!(units::parse_rate(&rate.to_string()), Ok(rate));
+    }
+    if let Ok(bytes) = units::parse_size(&text) {
+        assert!(!units::format_size(bytes).is_empty());
+        assert_eq!(units::parse_size(&bytes.to_string()), Ok(bytes));
+    }
+    if let Ok(ns) = units::parse_duration_ns(&text) {
+        assert!(!units::format_duration(ns).is_empty());
+        assert_eq!(units::parse_duration_ns(&format!("{}s {}ns", ns / 1_000_000_000, ns % 1_000_000_000)), Ok(ns));
+    }
+}
+
+fn slo_expression(data: &[u8]) {
+    let Ok(parsed) = slo::parse(&String::from_utf8_lossy(data)) else { return };
+    for one in parsed {
+        assert!(one.threshold.is_finite() && one.threshold >= 0.0, "{one:?}");
+        assert_eq!(slo::parse(&one.expression), Ok(vec![one]));
+    }
+}
+
+fn cpu_list(data: &[u8]) {
+    let Ok(cpus) = cpu::parse_list(&String::from_utf8_lossy(data)) else { return };
+    assert!(cpus.is_sorted() && !cpus.is_empty());
+    assert_eq!(cpu::parse_list(&cpu::format_list(&cpus)), Ok(cpus));
+}
+
+/// Keys whose values reach for files or names beyond the configuration; the target is set by a flag.
+const REACHING_KEYS: [&str; 3] = ["payload_template", "sign_key", "metrics_addr"];
+
+fn config_file(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let Ok(document) = config::file::parse(&text) else { return };
+    if document.0.iter().any(|entry| REACHING_KEYS.contains(&entry.key.replace('-', "_").as_str())) {
+        return;
+    }
+    let scratch = Scratch::new();
+    scratch.put("/proc/self/status", b"Cpus_allowed_list:\t0-3\n");
+    scratch.put("/proc/meminfo", b"MemTotal: 8000000 kB\nMemAvailable: 8000000 kB\n");
+    let path = scratch.put("/config.yaml", text.as_bytes());
+    let template_check = |file: &TemplateFile, annotate| Template::parse(file, annotate).map(|t| t.length());
+    let deps = config::Deps { sysfs: scratch.sysfs(), ..config::Deps::new(|| Ok(()), template_check) };
+    let args = ["--dry-run", "--target=null", "--config"].map(OsString::from).into_iter().chain([path.into()]);
+    match config::parse(args, [], &deps) {
+        Ok(config::Command::DryRun(plan)) => plan_holds_together(&plan),
+        Ok(other) => panic!("--dry-run became {other:?}"),
+        Err(errors) => assert!(!errors.is_empty()),
+    }
+}
+
+fn plan_holds_together(plan: &RunPlan) {
+    assert!(config::plan_to_json(plan).is_object());
+    for producer in plan.producers.first().into_iter().chain(plan.producers.last()) {
+        let mut pacer = Pacer::new(&producer.schedule, producer.stagger_ns, plan.catch_up_ns);
+        for now_ns in [0, 1, 999_999_999, 10_000_000_000, 86_400_000_000_000, u64::MAX / 2] {
+            let expired = pacer.expired_bytes(now_ns);
+            pacer.skip(expired);
+            let grant = pacer.grant(now_ns);
+            assert!(grant.budget_bytes == 0 || grant.first_due_ns <= now_ns, "{grant:?} at {now_ns}");
+            pacer.take(grant.budget_bytes.min(1 << 30));
+        }
+    }
+}
+
+/// The first byte chooses how the rest is treated.
+fn template(data: &[u8]) {
+    let Some((choice, bytes)) = data.split_first() else { return };
+    let annotate = if choice & 1 == 0 { Annotate::Payload } else { Annotate::Off };
+    let name = if choice & 2 == 0 { "template.json" } else { "template.txt" };
+    let file = TemplateFile { name: name.into(), bytes: bytes.into() };
+    let Ok(template) = Template::parse(&file, annotate) else { return };
+    let mut record = vec![0; template.length() as usize];
+    let facts = Facts { run_id: "fuzz-1", producer_id: 7 };
+    let baked = template.bake(&facts, &mut record).expect("a run id that has room");
+    let stamps = |n: u64| Stamps { weight: n, sequence: n, timestamp_unix_ns: n };
+    baked.stamp(&mut record, &stamps(12));
+    let first = record.clone();
+    baked.stamp(&mut record, &stamps(u64::MAX));
+    rendered_well(&template, &record);
+    baked.stamp(&mut record, &stamps(12));
+    assert_eq!(record, first, "the same stamps are the same bytes");
+    rendered_well(&template, &record);
+}
+
+fn rendered_well(template: &Template, record: &[u8]) {
+    match template.kind() {
+        Kind::Opaque | Kind::Header => {}
+        Kind::Fits => assert!(fits::is_intact(record), "CHECKSUM does not hold"),
+        Kind::Text => {
+            if template.name().ends_with(".json") {
+                let values = serde_json::Deserializer::from_slice(record).into_iter::<serde::de::IgnoredAny>();
+                values.for_each(|value| assert!(value.is_ok(), "JSON stays JSON: {value:?}"));
+            }
+            crc_slots_hold(template, record);
+        }
+    }
+}
+
+fn crc_slots_hold(template: &Template, record: &[u8]) {
+    use engine::manifest::Fact;
+    let shape = template.shape();
+    let slots: Vec<_> = shape.slots.iter().filter(|slot| slot.fact == Fact::Crc32c).collect();
+    let range = |slot: &engine::manifest::Slot| slot.offset as usize..slot.offset as usize + slot.width as usize;
+    let mut blank = record.to_vec();
+    slots.iter().for_each(|slot| blank[range(slot)].fill(b'0'));
+    let sum = crc32c::checksum(&blank).to_string();
+    for slot in slots {
+        let text = String::from_utf8_lossy(&record[range(slot)]).into_owned();
+        assert_eq!(text.trim().trim_matches('"'), sum);
+    }
+}
+
+fn record_header(data: &[u8]) {
+    let Some(header) = Header::decode(data) else {
+        return assert!(!record::is_intact(data));
+    };
+    assert_eq!(header.encode(), data[..HEADER_BYTES]);
+    // Whatever the bytes, they can be made into a record by the right length and checksum.
+    let header = Header { record_length: data.len() as u32, crc32c: 0, ..header };
+    let mut record = [&header.encode(), &data[HEADER_BYTES..]].concat();
+    let sum = crc32c::checksum(&record);
+    record[record::CRC_OFFSET..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+    assert!(record::is_intact(&record));
+    let args = VerifyArgs::default();
+    let findings = verify::verify_reader(&mut record.as_slice(), "memory", &args).expect("bytes can be read");
+    assert_eq!(findings.records, 1, "{findings:?}");
+}
+
+/// The first byte chooses signatures, seals and how the pipe delivers. A pipe and a file of the same bytes are judged
+/// alike.
+fn record_stream(data: &[u8]) {
+    let Some((choice, bytes)) = data.split_first() else { return };
+    let sign_key = (choice & 1 == 1).then_some([7; 16]);
+    let bytes = &if choice & 4 == 4 { sealed(bytes, sign_key.as_ref()) } else { bytes.to_vec() }[..];
+    let args = VerifyArgs { sign_key, threads: 1 + usize::from(choice >> 1 & 1), ..VerifyArgs::default() };
+    let mut pipe = Trickle { bytes, step: 1 + usize::from(choice >> 3) * 73 };
+    let piped = verify::verify_reader(&mut pipe, "stream", &args).expect("bytes can be read");
+    judged(&piped);
+    let scratch = Scratch::new();
+    let path = scratch.put("/stream.dat", bytes);
+    let args = VerifyArgs { sources: vec![path.display().to_string()], ..args };
+    let filed = verify::verify(&args).expect("the file can be read");
+    judged(&filed);
+    assert_eq!((piped.records, piped.bytes, &piped.counts), (filed.records, filed.bytes, &filed.counts));
+    assert_eq!(piped.producers, filed.producers);
+}
+
+/// Gives every whole record its checksums and signature: behind them is the code that no random change would reach.
+fn sealed(bytes: &[u8], key: Option<&[u8; 16]>) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let mut at = 0;
+    while let Some(header) = bytes.get(at..).filter(|rest| !rest.is_empty()).map(Header::decode) {
+        let length = header.map_or(1, |header| header.record_length as usize);
+        let (Some(header), Some(record)) = (header, bytes.get_mut(at..at + length)) else {
+            at += 1;
+            continue;
+        };
+        let mut header = Header { body_crc32c: crc32c::checksum(&record[HEADER_BYTES..]), crc32c: 0, ..header };
+        if let Some(key) = key.filter(|_| header.flags & record::FLAG_SIGNED != 0) {
+            let digest = sign::body_digest(key, &record[HEADER_BYTES..]);
+            header.signature = sign::sign(key, &header.encode(), digest);
+        }
+        record[..HEADER_BYTES].copy_from_slice(&header.encode());
+        let sum = crc32c::checksum(record);
+        record[record::CRC_OFFSET..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+        at += length;
+    }
+    bytes
+}
+
+fn judged(findings: &Findings) {
+    assert!(findings.summary().lines().count() < 10_000);
+    assert!(serde_json::to_string(findings).is_ok());
+    assert_eq!(findings.clean, findings.damage.is_empty());
+}
+
+/// A reader that gives little at a time.
+struct Trickle<'a> {
+    bytes: &'a [u8],
+    step: usize,
+}
+
+impl Read for Trickle<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let step = self.step.min(out.len());
+        self.bytes.read(&mut out[..step])
+    }
+}
+
+fn id_list(data: &[u8]) {
+    let mut columns = Columns::default();
+    for (at, line) in data.split(|byte| *byte == b'\n').enumerate() {
+        match Columns::parse(line) {
+            Some(named) if at == 0 => columns = named,
+            _ => {
+                if let Ok(id) = ids::parse_line(line, &columns) {
+                    ids::run_of(&id.run_id, &Default::default());
+                }
+            }
+        }
+    }
+    let scratch = Scratch::new();
+    let path = scratch.put("/ids.csv", data);
+    let args = VerifyArgs { ids: Some(path.display().to_string()), ..VerifyArgs::default() };
+    let findings = verify::verify(&args).expect("the file can be read");
+    judged(&findings);
+    assert_eq!(findings.bytes, data.len() as u64);
+}
+
+fn expect_report(data: &[u8]) {
+    let scratch = Scratch::new();
+    let path = scratch.put("/report.json", data);
+    let args = VerifyArgs { expect: vec![path], ..VerifyArgs::default() };
+    let verdict = verify::verify_reader(&mut io::empty(), "nothing", &args);
+    let Ok(expectation) = expect::parse(data) else {
+        return assert!(verdict.is_err(), "a report that is none was taken");
+    };
+    let promised = expectation.producers.values().flat_map(|expected| {
+        let ranges = expected.ranges();
+        assert!(ranges.iter().all(|(from, to)| from <= to) && ranges.is_sorted());
+        ranges
+    });
+    let promised = promised.count() > 0;
+    let findings = verdict.expect("a report that can be read");
+    judged(&findings);
+    assert!(!promised || !findings.clean, "nothing was found where something is promised");
+}
+
+/// Between a manifest and the data that it speaks of, and between the files of a host.
+const SEPARATOR: u8 = 0x1e;
+/// Between a manifest and data whose records are to be sealed first.
+const SEAL_SEPARATOR: u8 = 0x1f;
+
+fn manifest_and_data(data: &[u8]) {
+    let split = data.iter().position(|byte| matches!(*byte, SEPARATOR | SEAL_SEPARATOR)).unwrap_or(data.len());
+    let (manifest, records) = (&data[..split], data.get(split + 1..).unwrap_or_default());
+    let scratch = Scratch::new();
+    let manifest_path = scratch.put("/payloads.0.json", manifest);
+    match data.get(split) {
+        Some(&SEAL_SEPARATOR) => scratch.put("/payloads.0.bin", &sealed(records, None)),
+        _ => scratch.put("/payloads.0.bin", records),
+    };
+    if let Ok(Some(read)) = Manifest::read(&manifest_path) {
+        let copy = scratch.path("/copy.json");
+        read.write(&copy).expect("a scratch folder takes a manifest");
+        assert_eq!(Manifest::read(&copy).expect("our own manifest"), Some(read));
+        fs::remove_file(copy).expect("it was just written");
+    }
+    let folder = scratch.path("/").display().to_string();
+    let findings = verify::verify(&VerifyArgs { sources: vec![folder], threads: 1, ..VerifyArgs::default() });
+    judged(&findings.expect("a folder with a data file"));
+}
+
+fn http_head(data: &[u8]) {
+    let whole = http::parse(data);
+    // A head that was complete stays what it was, whatever follows.
+    for end in 0..data.len() {
+        if let Some(asked) = http::parse(&data[..end]) {
+            return assert!(asked.0.is_err() || whole == Some(asked), "{asked:?} became {whole:?}");
+        }
+    }
+}
+
+/// The files that the host's facts come from; an input holds them one after the other, each behind its name.
+const HOST_FILES: [&str; 21] = [
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/self/cgroup",
+    "/proc/self/mountinfo",
+    "/proc/self/status",
+    "/proc/swaps",
+    "/proc/sys/kernel/osrelease",
+    "/sys/devices/system/clocksource/clocksource0/current_clocksource",
+    "/sys/devices/system/cpu/cpu0/cache/index2/level",
+    "/sys/devices/system/cpu/cpu0/cache/index2/size",
+    "/sys/devices/system/cpu/cpu0/cache/index2/type",
+    "/sys/devices/system/cpu/online",
+    "/sys/dev/block/259:0/device/model",
+    "/sys/dev/block/259:0/size",
+    "/sys/dev/block/259:0/uevent",
+    "/sys/fs/cgroup/box/cpu.cfs_period_us",
+    "/sys/fs/cgroup/box/cpu.cfs_quota_us",
+    "/sys/fs/cgroup/box/cpu.max",
+    "/sys/fs/cgroup/box/memory.current",
+    "/sys/fs/cgroup/box/memory.max",
+    "/sys/kernel/mm/transparent_hugepage/enabled",
+];
+
+fn host_files(data: &[u8]) {
+    let scratch = Scratch::new();
+    let mut content = data;
+    while let Some(at) = content.iter().position(|byte| *byte == SEPARATOR) {
+        content = &content[at + 1..];
+        let end = content.iter().position(|byte| *byte == SEPARATOR).unwrap_or(content.len());
+        let line = content[..end].iter().position(|byte| *byte == b'\n').unwrap_or(end);
+        let name = HOST_FILES.iter().find(|name| name.as_bytes() == &content[..line]);
+        name.map(|name| scratch.put(name, content[..end].get(line + 1..).unwrap_or_default()));
+    }
+    let sysfs = scratch.sysfs();
+    let facts = host::facts(&sysfs, &[]);
+    assert!(serde_json::to_string(&facts).is_ok());
+    assert!(facts.cpu_quota.is_none_or(|quota| quota.is_finite() && quota >= 0.0), "{:?}", facts.cpu_quota);
+    let device = "259:0";
+    block::users(&sysfs, device);
+    block::name(&sysfs, device);
+    block::model(&sysfs, device);
+    block::capacity_bytes(&sysfs, device);
+    let image = scratch.put("/image", data);
+    block::signature(&image).expect("a file can be read");
+}
+
+/// A folder of this thread's that is empty at the start of each input.
+struct Scratch {
+    root: PathBuf,
+}
+
+thread_local! {
+    // In memory where that can be: most of a run's time goes into making and removing small files.
+    static FOLDER: tempfile::TempDir =
+        tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a temporary folder");
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let root = FOLDER.with(|folder| folder.path().to_owned());
+        for entry in fs::read_dir(&root).expect("the folder is ours") {
+            let path = entry.expect("a readable folder").path();
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.expect("what the last input left can go");
+        }
+        Self { root }
+    }
+
+    fn path(&self, absolute: &str) -> PathBuf {
+        self.root.join(absolute.trim_start_matches('/'))
+    }
+
+    fn put(&self, absolute: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(absolute);
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).expect("folders can be made");
+        fs::write(&path, bytes).expect("files can be written");
+        path
+    }
+
+    fn sysfs(&self) -> Sysfs {
+        Sysfs { root: self.root.clone() }
+    }
+}
