@@ -136,10 +136,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.submit(wait);
         let submitted_ns = self.now();
         let reaped = self.reap(submitted_ns);
-        if submitted_ns.saturating_sub(self.pulse.published_ns) >= PUBLISH_NS {
-            self.publish(submitted_ns);
-        }
         self.account(now_ns, fed_ns, submitted_ns, wait, &fed, reaped);
+        self.publish_if_due(submitted_ns);
         submitted_ns
     }
 
@@ -236,7 +234,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             return Wait::No;
         }
         let spin_ns = (2 * self.pulse.oversleep_ns).clamp(SPIN_NS_MIN, SPIN_NS_MAX);
-        let left_ns = fed.wake_ns.saturating_sub(now_ns).min(limits::WAIT_NS_MAX + spin_ns);
+        let wake_ns = fed.wake_ns.min(self.tally.next_snapshot_ns());
+        let left_ns = wake_ns.saturating_sub(now_ns).min(limits::WAIT_NS_MAX + spin_ns);
         match left_ns.saturating_sub(spin_ns) {
             0 => Wait::No,
             ns => Wait::ForNs(ns),

@@ -47,6 +47,8 @@ pub const SNAPSHOTS_IN_FLIGHT: usize = 2;
 
 /// Due times of one block that enter the response-time histogram.
 pub const DUE_SAMPLES_PER_BLOCK: u64 = 16;
+/// Due times closer than this are one to the histogram.
+pub const DUE_SAMPLE_NS: u64 = 250;
 
 /// Histograms cover 1 ns to an hour with three significant digits.
 pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;

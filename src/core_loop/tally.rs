@@ -181,6 +181,11 @@ impl Tally {
         }
     }
 
+    /// When the next snapshot is to be taken.
+    pub fn next_snapshot_ns(&self) -> u64 {
+        self.next_snapshot_ns
+    }
+
     /// Publishes the live cells, and a snapshot when its time has come and an empty one is at hand.
     pub fn publish(&mut self, now_ns: u64) {
         self.settle_offered();
@@ -199,7 +204,9 @@ impl Tally {
     }
 
     fn send(&mut self, mut snapshot: Box<Snapshot>, now_ns: u64, last: bool) {
-        snapshot.at_ns = now_ns;
+        // A snapshot that is taken a little after its time is one of that time: intervals are cut where due.
+        let on_time_ns = now_ns / limits::SNAPSHOT_INTERVAL_NS * limits::SNAPSHOT_INTERVAL_NS;
+        snapshot.at_ns = if now_ns - on_time_ns < limits::SNAPSHOT_INTERVAL_NS / 4 { on_time_ns } else { now_ns };
         snapshot.last = last;
         snapshot.loop_time = self.time;
         self.time.gap_max_ns = 0;
@@ -251,14 +258,17 @@ fn latencies(open: &mut Snapshot, warmup: bool) -> &mut crate::counters::Latenci
     }
 }
 
-/// Up to 16 due times of a block and how many records each stands for.
+/// Due times of a block and how many records each stands for: at most 16, and none closer to the next than a
+/// histogram could tell. The oldest record is always one of them.
 fn due_points(block: &Block) -> impl Iterator<Item = (u64, u64)> + use<> {
-    let points = block.records.min(limits::DUE_SAMPLES_PER_BLOCK);
-    let (records, bytes, first, spread) = (block.records, block.bytes, block.first_due_ns, block.spread);
-    (0..points).map(move |at| {
-        let (from, to) = (at * records / points, (at + 1) * records / points);
-        // The middle of the stretch stands for it.
-        let middle = (from + to - 1) * bytes / (2 * records);
-        (first + spread.offset_ns(middle), to - from)
+    let (records, first_ns, spread) = (block.records, block.first_due_ns, block.spread);
+    let length = block.bytes / records;
+    let points = (spread.offset_ns(block.bytes) / limits::DUE_SAMPLE_NS + 1).min(limits::DUE_SAMPLES_PER_BLOCK);
+    let stretch = records.div_ceil(points);
+    (0..records).step_by(stretch as usize).map(move |from| {
+        let covered = stretch.min(records - from);
+        // The middle of a stretch stands for it, but for the first one its oldest record.
+        let at = if from == 0 { 0 } else { from + covered / 2 };
+        (first_ns + spread.offset_ns(at * length), covered)
     })
 }
