@@ -17,7 +17,7 @@ use tally::Tally;
 
 /// How often the live cells are brought up to date.
 const PUBLISH_NS: u64 = 50_000;
-/// A turn longer than this, waits aside, counts as a gap.
+/// A turn whose own work, waits and kernel calls aside, takes longer than this was not let run.
 const GAP_NS: u64 = 1_000_000;
 /// Bytes that one lane may offer in one turn, so that its turn stays short.
 const TURN_BYTES: u64 = 1 << 20;

@@ -13,6 +13,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before io_uring is tried: rings and fixed files count against these.
+    sys::process::raise_open_files();
+    // What cannot be raised is judged, with the limit in force, by the plan.
+    let _judged_later = sys::fs::raise_memlock();
     let deps =
         Deps::new(sys::uring::Uring::probe, |file, annotate| Template::parse(file, annotate).map(|t| t.length()));
     let exit = match config::parse(std::env::args_os().skip(1), std::env::vars_os(), &deps) {

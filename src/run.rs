@@ -26,6 +26,8 @@ const COUNTDOWN_NS: u64 = 2_000_000;
 #[derive(Default)]
 pub struct Stop {
     pub flag: AtomicBool,
+    /// The user ended the run.
+    signalled: AtomicBool,
     reason: Mutex<Option<String>>,
     /// What a signal does once the run itself is over.
     afterwards: Mutex<Option<Box<dyn Fn() + Send>>>,
@@ -35,6 +37,7 @@ impl Stop {
     /// The user ended the run with a signal: no fault, but worth a line.
     pub fn by_user(&self, signal: &str) {
         tracing::info!(signal, "stopping in order; a second signal ends at once");
+        self.signalled.store(true, Relaxed);
         self.flag.store(true, Relaxed);
         if let Some(act) = &*self.afterwards.lock().expect("nobody panics holding it") {
             act();
@@ -51,14 +54,17 @@ impl Stop {
     }
 }
 
-/// Carries a plan out, prints the summary, writes the report and holds the endpoint. Nothing was sent if this
-/// is an error.
+/// Carries a plan out, prints the summary, writes the report and holds the endpoint.
+///
+/// # Errors
+/// Before the start: nothing was sent. After it: the report could not be written.
 pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Result<Report, Fatal> {
     let plan = Arc::new(plan);
     let stop = Arc::new(Stop::default());
     let clock = TscClock::start();
     signals::watch(stop.clone())?;
     let calibration = bake::calibration(&plan.payload);
+    check_metrics_addr(&plan)?;
     let (keeper, keeper_lanes) = keeper_for(&plan);
     let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), keeper_lanes)?;
     let facts = cores.payload_facts(calibration.map(|found| found.measured));
@@ -67,13 +73,14 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
         let stop = stop.clone();
         keeper.start(plan.free_cpus.clone(), move |why| stop.because(why))
     });
+    let keeper = keeper.transpose()?;
     let (user, system) = sys::process::cpu_times();
     let epoch_ns = clock.now_ns() + COUNTDOWN_NS;
     observer.started(epoch_ns, clock.unix_offset_ns() + epoch_ns);
     cores.go(Go { epoch_ns, epoch_unix_ns: clock.unix_offset_ns() + epoch_ns });
     let ends = cores.join(&observer);
     let (user_end, system_end) = sys::process::cpu_times();
-    let kept = keeper.map(|thread| thread.join().expect("the keeper reports, it does not panic"));
+    let kept = keeper.map(|thread| thread.join().unwrap_or_else(|_| crashed_keeper()));
     let cpu =
         CpuTimes { user_ns: (user_end - user).as_nanos() as u64, system_ns: (system_end - system).as_nanos() as u64 };
     let early = why_early(&stop, &ends, kept);
@@ -81,11 +88,36 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     // From the summary on, a signal means the hold, even one that comes while the report is being written.
     *stop.afterwards.lock().expect("nobody panics holding it") = Some(Box::new(observer.release()));
     observe::print_summary(console, &report, &plan);
-    if let Some(target) = &plan.observe.report {
-        observe::write_report(&report, target)?;
+    let written = plan.observe.report.as_ref().map_or(Ok(()), |target| observe::write_report(&report, target));
+    // Somebody who ended the run with a signal waits for nothing more.
+    if !stop.signalled.load(Relaxed) {
+        observer.hold();
     }
-    observer.hold();
-    Ok(report)
+    written.map(|()| report)
+}
+
+fn crashed_keeper() -> KeeperEnd {
+    let error = Some("the file keeper crashed; please report this".to_owned());
+    KeeperEnd { error, ..KeeperEnd::default() }
+}
+
+/// A taken address is found before any file of an earlier run is touched.
+fn check_metrics_addr(plan: &RunPlan) -> Result<(), Fatal> {
+    let Some(addr) = plan.observe.metrics_addr else { return Ok(()) };
+    std::net::TcpListener::bind(addr).map(drop).map_err(|error| {
+        Fatal::host(format!("--metrics-addr {addr}: {error}")).mend("--metrics-addr=:0 for a free port, or another one")
+    })
+}
+
+/// Ends the run in order when its thread panics: the others would go on without it.
+struct Alarm<'a>(&'a Stop, &'static str);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.because(self.1);
+        }
+    }
 }
 
 /// The reason that ended the run before its time, if one did that was not the user's own wish.

@@ -1,6 +1,6 @@
 //! One core's thread: pin, map, bake, open, wait for the others, loop, close.
 
-use super::Stop;
+use super::{Alarm, Stop};
 use crate::base::clock::TscClock;
 use crate::base::fatal::Fatal;
 use crate::core_loop::tally::{SnapshotQueues, Tally};
@@ -77,7 +77,8 @@ pub fn spawn(setup: Setup) -> Result<JoinHandle<Result<CoreEnd, Fatal>>, Fatal> 
 }
 
 fn begin(setup: Setup) -> Result<CoreEnd, Fatal> {
-    let plan = setup.plan.clone();
+    let (plan, stop) = (setup.plan.clone(), setup.stop.clone());
+    let _alarm = Alarm(&stop, "a core crashed; please report this");
     let cpu = plan.cores[setup.index].cpu;
     if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
         return Err(Fatal::host(format!("cannot pin a thread to processor {cpu}"))
@@ -130,7 +131,7 @@ impl FileCore {
 /// The one match that picks the back end of files.
 fn with_ring(setup: Setup, io: Io, region: Region, depth: usize, core: FileCore) -> Result<CoreEnd, Fatal> {
     if io == Io::Uring {
-        let ring = Uring::new(region, depth).map_err(|error| {
+        let ring = Uring::new(region, depth, 2 * core.payloads.len()).map_err(|error| {
             Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l`")
         })?;
         let about = if ring.registered() { ", registered" } else { ", not registered" };

@@ -6,6 +6,7 @@
 
 use super::{Done, Ending, Kept, LaneClose, Rest, Sink};
 use crate::base::fatal::Fatal;
+use crate::counters::Field;
 use crate::payload::Payload;
 use crate::sys::pipe;
 use crate::sys::region::Region;
@@ -59,7 +60,9 @@ impl StdoutSink {
         let rest = sending.range.start + sending.sent..sending.range.end;
         let took = match self.sealed {
             Some(pages) => pipe::vmsplice_nowait(self.fd.as_fd(), &pages[rest.clone()]),
-            None => pipe::write_nowait(self.fd.as_fd(), &memory[rest.clone()]),
+            None if self.pipe_bytes.is_some() => pipe::write_nowait(self.fd.as_fd(), &memory[rest.clone()]),
+            // Files and terminals know no full pipe: they take it when they take it.
+            None => pipe::write_blocking(self.fd.as_fd(), &memory[rest.clone()]),
         };
         match took {
             Ok(bytes) => {
@@ -108,7 +111,11 @@ impl<R: Ring> Sink<R> for StdoutSink {
         let over = |sending: &Sending| sending.sent == sending.range.len() || self.ending.is_some();
         if let Some(sending) = self.sending.take_if(|sending| over(sending)) {
             let bytes = sending.sent as u64;
-            done.push(Done { lane: sending.lane, slot: sending.slot, bytes, rest: Rest::NotSent });
+            let rest = match self.ending {
+                Some(Ending::Broken(_)) => Rest::Failed(Field::ErrorIo),
+                _ => Rest::NotSent,
+            };
+            done.push(Done { lane: sending.lane, slot: sending.slot, bytes, rest });
         }
     }
 

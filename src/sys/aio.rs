@@ -4,6 +4,7 @@
 
 use super::region::Region;
 use super::ring::{Completion, FileSlot, Ring, Wait};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -54,6 +55,8 @@ pub struct Aio {
     /// Events `next..arrived` were fetched and not handed out yet.
     next: usize,
     arrived: usize,
+    /// Operations that the kernel refused, as their completions.
+    refused: VecDeque<Completion>,
     in_flight: usize,
     depth: usize,
 }
@@ -78,6 +81,7 @@ impl Aio {
             events: [Event::default(); EVENTS_MAX],
             next: 0,
             arrived: 0,
+            refused: VecDeque::with_capacity(depth),
             in_flight: 0,
             depth,
         })
@@ -93,7 +97,7 @@ impl Aio {
     }
 
     /// Hands the queue to the kernel as far as it takes it. A block that it refuses is answered with the reason.
-    fn submit(&mut self) -> io::Result<()> {
+    fn submit(&mut self) {
         let mut submitted = 0;
         while submitted < self.queue.len() {
             let mut pointers = [std::ptr::null::<ControlBlock>(); EVENTS_MAX];
@@ -112,14 +116,14 @@ impl Aio {
                 _ => match io::Error::last_os_error() {
                     error if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => break,
                     error => {
-                        self.queue.drain(..submitted);
-                        return Err(error);
+                        let result = -error.raw_os_error().unwrap_or(libc::EIO);
+                        self.refused.push_back(Completion { token: self.queue[submitted].data, result });
+                        submitted += 1;
                     }
                 },
             }
         }
         self.queue.drain(..submitted);
-        Ok(())
     }
 
     fn fetch(&mut self, least: usize, ns: u64) -> io::Result<()> {
@@ -179,14 +183,15 @@ impl Ring for Aio {
     }
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        self.submit()?;
-        if self.next < self.arrived {
+        self.submit();
+        if self.next < self.arrived || !self.refused.is_empty() {
             return Ok(());
         }
+        let submitted = self.in_flight > self.queue.len();
         match wait {
-            Wait::No if self.in_flight > self.queue.len() => self.fetch(0, 0),
+            Wait::No if submitted => self.fetch(0, 0),
             Wait::No => Ok(()),
-            Wait::ForNs(ns) if self.in_flight > self.queue.len() => self.fetch(1, ns),
+            Wait::ForNs(ns) if submitted => self.fetch(1, ns),
             Wait::ForNs(ns) => {
                 std::thread::sleep(Duration::from_nanos(ns));
                 Ok(())
@@ -195,6 +200,10 @@ impl Ring for Aio {
     }
 
     fn completion(&mut self) -> Option<Completion> {
+        if let Some(refused) = self.refused.pop_front() {
+            self.in_flight -= 1;
+            return Some(refused);
+        }
         let event = (self.next < self.arrived).then(|| self.events[self.next])?;
         self.next += 1;
         self.in_flight -= 1;
@@ -239,6 +248,9 @@ mod tests {
         let mut back = [0; 8192];
         ring.file(slot).read_exact_at(&mut back, 0).unwrap();
         assert!(back.iter().all(|byte| *byte == 7));
+        assert!(ring.write(slot, 0..4096, u64::MAX / 2 + 1, 5), "a negative offset");
+        ring.enter(Wait::No).unwrap();
+        assert_eq!(ring.completion(), Some(Completion { token: 5, result: -libc::EINVAL }));
         assert!((0..4).all(|token| ring.write(slot, 0..1, 0, token)) && !ring.write(slot, 0..1, 0, 9));
     }
 }

@@ -3,6 +3,7 @@
 use memmap2::{Advice, MmapMut, MmapOptions};
 use std::io;
 
+const TRANSPARENT: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// What kind of pages back a region.
@@ -35,13 +36,17 @@ impl Region {
     /// The best pages that can be had for `bytes`.
     pub fn map(bytes: usize) -> io::Result<Self> {
         let rounded = bytes.max(1).next_multiple_of(HUGE_PAGE_BYTES);
-        if let Ok(map) = MmapOptions::new().len(rounded).huge(Some(21)).map_anon() {
+        // A cgroup may forbid huge pages that the host has: only a populated mapping is sure not to fault for ever.
+        if let Ok(map) = MmapOptions::new().len(rounded).huge(Some(21)).map_anon()
+            && map.advise(Advice::PopulateWrite).is_ok()
+        {
             return Ok(Self { map, pages: Pages::Huge });
         }
         let map = MmapOptions::new().len(rounded).map_anon()?;
+        let never = std::fs::read_to_string(TRANSPARENT).is_ok_and(|mode| mode.contains("[never]"));
         let pages = match map.advise(Advice::HugePage) {
-            Ok(()) => Pages::Transparent,
-            Err(_) => Pages::Plain,
+            Ok(()) if !never => Pages::Transparent,
+            _ => Pages::Plain,
         };
         Ok(Self { map, pages })
     }

@@ -1,5 +1,5 @@
-//! What a core asks of the kernel. Three back ends have this shape: `uring`, `blocking` (plain system calls)
-//! and the simulated one of the tests.
+//! What a core asks of the kernel. These back ends have this shape: `uring`, `aio` (direct files without
+//! io_uring), `blocking` (plain system calls) and the simulated one of the tests.
 
 use std::fs::File;
 use std::io;

@@ -15,7 +15,6 @@ use std::time::Duration;
 const ENTER_GETEVENTS: u32 = 1;
 /// The kernel's limit for one registered buffer.
 const BUFFER_BYTES_MAX: usize = 1 << 30;
-const FILES_MAX: u32 = 2048;
 
 /// See the module.
 pub struct Uring {
@@ -30,9 +29,9 @@ pub struct Uring {
 }
 
 impl Uring {
-    /// A ring for at most `depth` operations in flight over `region`. Memory that the host does not let us
+    /// A ring for at most `depth` operations in flight on `files_max` files over `region`. Memory that the host does not let us
     /// register is used unregistered; [`Self::registered`] tells.
-    pub fn new(region: Region, depth: usize) -> io::Result<Self> {
+    pub fn new(region: Region, depth: usize, files_max: usize) -> io::Result<Self> {
         let entries = depth.next_power_of_two().clamp(8, limits::CORE_DEPTH_MAX) as u32;
         let ring: IoUring = IoUring::builder()
             .setup_single_issuer()
@@ -42,7 +41,7 @@ impl Uring {
             .build(entries)
             .or_else(|_| IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().build(entries))
             .or_else(|_| IoUring::new(entries))?;
-        ring.submitter().register_files_sparse(FILES_MAX)?;
+        ring.submitter().register_files_sparse(files_max as u32)?;
         let buffers: Vec<libc::iovec> = region
             .bytes()
             .chunks(BUFFER_BYTES_MAX)
@@ -70,7 +69,7 @@ impl Uring {
 
     /// Tries the whole set-up on a page of memory.
     pub fn probe() -> Result<(), String> {
-        let ring = Region::map(4096).and_then(|region| Self::new(region, 8));
+        let ring = Region::map(4096).and_then(|region| Self::new(region, 8, 2));
         ring.map(drop).map_err(|error| format!("io_uring_setup: {error}"))
     }
 

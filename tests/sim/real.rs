@@ -60,7 +60,7 @@ pub fn on_system_calls(folder: &Path) -> Ran {
 /// `None`: this host forbids io_uring.
 pub fn on_io_uring(folder: &Path) -> Option<Ran> {
     Uring::probe().ok()?;
-    Some(run(&scenario(true), folder, |region, depth| Uring::new(region, depth).expect("the probe could")))
+    Some(run(&scenario(true), folder, |region, depth| Uring::new(region, depth, 64).expect("the probe could")))
 }
 
 pub fn on_nothing(folder: &Path) -> Ran {
@@ -83,7 +83,7 @@ fn run<R: Ring>(scenario: &Scenario, folder: &Path, ring: impl FnOnce(Region, us
         let sink = open_files(scenario, &mut ring, &parts.payloads, &files, &mut keeper);
         let thread = keeper.start(vec![], |why| panic!("the keeper: {why}"));
         let measured = measure(parts, ring, sink);
-        let kept = thread.join().expect("it reports and does not panic");
+        let kept = thread.unwrap().join().expect("it reports and does not panic");
         assert_eq!(kept.error, None);
         measured
     } else {

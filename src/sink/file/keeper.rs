@@ -3,6 +3,7 @@
 //! directory.
 
 use super::open;
+use crate::base::fatal::Fatal;
 use crate::plan::{FileLayout, FilePlan, Fsync};
 use crate::sys;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -117,18 +118,26 @@ impl Keeper {
     }
 
     /// Starts the thread. `stop` ends the run in order, with a reason.
-    pub fn start(mut self, cpus: Vec<usize>, stop: impl Fn(&str) + Send + 'static) -> JoinHandle<KeeperEnd> {
+    ///
+    /// # Errors
+    /// Exit 3 where no thread can be had.
+    pub fn start(
+        mut self,
+        cpus: Vec<usize>,
+        stop: impl Fn(&str) + Send + 'static,
+    ) -> Result<JoinHandle<KeeperEnd>, Fatal> {
         // The cores' handles alone keep the queue open, so that the thread ends when the last one is gone.
         self.orders.0 = bounded(0).0;
-        std::thread::Builder::new()
-            .name("file-keeper".into())
-            .spawn(move || {
-                if !cpus.is_empty() {
-                    sys::process::set_affinity(&cpus);
-                }
-                self.keep(stop)
-            })
-            .expect("the process may start threads")
+        let keep = move || {
+            if !cpus.is_empty() {
+                sys::process::set_affinity(&cpus);
+            }
+            let stop = Arc::new(stop);
+            let _alarm = Alarm(stop.clone());
+            self.keep(|why| stop(why))
+        };
+        let spawned = std::thread::Builder::new().name("file-keeper".into()).spawn(keep);
+        spawned.map_err(|error| Fatal::host(format!("cannot start the file keeper: {error}")).mend("raise ulimit -u"))
     }
 
     fn keep(mut self, stop: impl Fn(&str)) -> KeeperEnd {
@@ -142,7 +151,9 @@ impl Keeper {
             if checked.elapsed() >= FLOOR_CHECK {
                 checked = Instant::now();
                 self.watch_floor(&mut end, &stop);
-                self.flush_logs();
+                if let Err(error) = self.flush_logs() {
+                    note(&mut end, &stop, format!("the audit log: {error}"));
+                }
             }
             let carried = match order {
                 Ok(order) => self.carry_out(order),
@@ -175,9 +186,9 @@ impl Keeper {
 
     /// What the thread does last, when no core will order anything any more.
     pub fn conclude(mut self) -> io::Result<()> {
-        self.flush_logs();
+        let flushed = self.flush_logs();
         let ended = self.lanes.iter().map(|lane| lane.remove_unused().map_err(|error| lane.blame(error)));
-        ended.fold(Ok(()), Result::and)
+        ended.fold(flushed, Result::and)
     }
 
     fn carry_out(&mut self, order: Order) -> io::Result<()> {
@@ -207,10 +218,19 @@ impl Keeper {
         }
     }
 
-    fn flush_logs(&mut self) {
-        for log in self.lanes.iter_mut().filter_map(|lane| lane.log.as_mut()) {
-            // A log that cannot be written fails its next line, which is reported.
-            let _unreported = log.flush();
+    fn flush_logs(&mut self) -> io::Result<()> {
+        let logs = self.lanes.iter_mut().filter_map(|lane| lane.log.as_mut());
+        logs.map(Write::flush).fold(Ok(()), Result::and)
+    }
+}
+
+/// Without its keeper a run could neither rotate nor watch the free space.
+struct Alarm<F: Fn(&str)>(Arc<F>);
+
+impl<F: Fn(&str)> Drop for Alarm<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)("the file keeper crashed; please report this");
         }
     }
 }
@@ -241,6 +261,9 @@ impl LaneFiles {
 
     /// The file that was prepared and never needed.
     fn remove_unused(&self) -> io::Result<()> {
+        if !matches!(self.plan.layout, FileLayout::Rotating { .. }) {
+            return Ok(());
+        }
         match fs::remove_file(open::next_path(&self.plan.data)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

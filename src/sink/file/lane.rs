@@ -185,21 +185,26 @@ impl FileLane {
 
     /// Back to the start of a ring; false: a staged tail must go out first.
     fn go_round<R: Ring>(&mut self, ring: &mut R, at: usize) -> bool {
-        if !self.settle_stage(ring, at) {
+        if !self.stage_rests(ring, at) {
             return false;
         }
-        self.offset = 0;
+        self.restart();
         true
     }
 
-    /// Brings the stage to rest at the end of a file or lap.
-    fn settle_stage<R: Ring>(&mut self, ring: &mut R, at: usize) -> bool {
+    /// The stream goes on at a file's start.
+    fn restart(&mut self) {
+        self.offset = 0;
+        if let Some(stage) = &mut self.stage {
+            stage.restart();
+        }
+    }
+
+    /// Whether the stage is at rest, as it must be at the end of a file or lap; sends what it holds.
+    fn stage_rests<R: Ring>(&mut self, ring: &mut R, at: usize) -> bool {
         if self.stage.as_ref().is_some_and(|stage| !stage.is_clean()) {
             self.flush(ring, at);
             return false;
-        }
-        if let Some(stage) = &mut self.stage {
-            stage.restart();
         }
         true
     }
@@ -210,7 +215,7 @@ impl FileLane {
         if !self.files.next_ready || self.files.retiring.is_some() {
             return false;
         }
-        if !self.settle_stage(ring, at) {
+        if !self.stage_rests(ring, at) {
             return false;
         }
         let unix_ns = self.switched_unix_ns;
@@ -220,7 +225,7 @@ impl FileLane {
         self.files.retiring = Some(length);
         self.files.next_ready = false;
         self.files.active ^= 1;
-        self.offset = 0;
+        self.restart();
         if let Some(first) = self.first_sequence.take() {
             let FileLayout::Rotating { retain: Some(retain), .. } = self.plan.layout else { return true };
             self.rotated_first_sequences.push_back(first);

@@ -40,8 +40,8 @@ impl FileLane {
     /// After the drain: exact length, fsync, manifest.
     pub fn close<R: Ring>(&mut self, ring: &mut R, end: &LaneClose) -> Result<Kept, Fatal> {
         let failed = |error: std::io::Error| Fatal::new(Exit::Failed, format!("{}: {error}", self.plan.data.display()));
-        let other = ring.file(self.files.slots[self.files.active ^ 1]);
-        if let (Some(length), Ok(file)) = (self.files.retiring.take(), other.try_clone()) {
+        if let Some(length) = self.files.retiring.take() {
+            let file = ring.file(self.files.slots[self.files.active ^ 1]).try_clone().map_err(failed)?;
             // Its last writes were given up, but it is a rotated file all the same.
             self.keeper.order_last(Order::Retire { lane: self.keeper.lane, file, length });
         }
