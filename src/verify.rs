@@ -178,6 +178,7 @@ impl<'a> Session<'a> {
             None => {
                 self.ledger.findings.bytes_unverifiable += ends.iter().sum::<u64>();
                 self.ledger.findings.bytes += ends.iter().sum::<u64>();
+                self.length_only(manifest, key, &stream.label);
                 return Ok(());
             }
         };
@@ -237,6 +238,17 @@ impl<'a> Session<'a> {
         let what = format!("the file is cut off: {lost} of its {} bytes are gone", manifest.length_bytes);
         let finding = Finding::new(Kind::Truncated, what).producer(manifest.producer_id);
         self.ledger.findings.add(finding.at_byte(stream.label.clone(), there));
+    }
+
+    /// What a report promises of data without facts cannot be looked for; nothing at all is still too little.
+    fn length_only(&mut self, manifest: &Manifest, key: Key, label: &str) {
+        let promised = self.ledger.expected.get(&key).is_some_and(|promise| promise.sequences.is_some());
+        if promised && manifest.length_bytes > 0 {
+            self.ledger.expected.remove(&key);
+            let id = key.producer;
+            let what = "carries no facts to find its records by, so only its length was held against the manifest";
+            self.ledger.findings.explain(format!("producer {id}: --expect cannot be proved: {label} {what}"));
+        }
     }
 
     fn append(&mut self, stream: &DataStream, rules: Rules, shape: &dyn Shape, exact: bool) -> Result<(), Fatal> {
