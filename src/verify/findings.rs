@@ -42,10 +42,12 @@ pub enum Kind {
     Malformed,
     /// More disorder than can be followed in bounded memory: the verdict on these records is open.
     Overflow,
+    /// There was no record at all, and nobody said so.
+    Nothing,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Gap,
         Kind::Duplicate,
         Kind::Reordered,
@@ -58,6 +60,7 @@ impl Kind {
         Kind::Absent,
         Kind::Malformed,
         Kind::Overflow,
+        Kind::Nothing,
     ];
 
     fn name(self) -> &'static str {
@@ -74,6 +77,7 @@ impl Kind {
             Kind::Absent => "absent",
             Kind::Malformed => "malformed",
             Kind::Overflow => "overflow",
+            Kind::Nothing => "nothing",
         }
     }
 }
@@ -276,7 +280,11 @@ impl Findings {
         let _ = writeln!(
             out,
             "{}: {} records of {} in {}, {} ({})",
-            if self.clean { "intact" } else { "DAMAGED" },
+            match self.clean {
+                true => "intact",
+                false if self.count(Kind::Nothing).findings > 0 => "nothing to verify",
+                false => "DAMAGED",
+            },
             format_count(self.records),
             plural(self.producers.len() as u64, "producer", "producers"),
             plural(self.sources, "source", "sources"),
