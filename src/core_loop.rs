@@ -39,9 +39,10 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// Records that may still start before a limit is reached.
-    fn may_offer(&self) -> u64 {
+    /// Records that may still start before a limit is reached. The warm-up comes on top of the limits.
+    fn may_offer(&self, warmup: bool) -> u64 {
         match self.bytes_left {
+            _ if warmup => u64::MAX,
             u64::MAX => self.records_left,
             bytes => self.records_left.min(self.payload.records_within(bytes).0),
         }
@@ -54,12 +55,13 @@ impl Lane {
             let records = self.payload.records_within(bytes).0;
             *(if is_warmup { &mut warm } else { &mut measured }) += records;
         }
-        let most = self.may_offer();
-        warm = warm.min(most);
-        (warm, measured.min(most - warm))
+        (warm, measured.min(self.may_offer(false)))
     }
 
-    fn spend(&mut self, records: u64, bytes: u64) {
+    fn spend(&mut self, warmup: bool, records: u64, bytes: u64) {
+        if warmup {
+            return;
+        }
         self.records_left -= records;
         if self.bytes_left < u64::MAX {
             self.bytes_left = self.bytes_left.saturating_sub(bytes);
@@ -154,7 +156,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 return;
             }
             let room = self.sink.room(&mut self.ring, at, lane.payload.next_length());
-            let records_left = lane.may_offer();
+            let records_left = lane.may_offer(grant.warmup);
             let Some(run) = lane.payload.run(grant.budget_bytes, room.min(self.block_bytes), records_left) else {
                 fed.full = true;
                 return;
@@ -169,7 +171,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             let block = block_for(&grant, now_ns);
             let slot = lane.payload.begin(self.ring.memory(), run, block);
             lane.pacer.take(run.bytes);
-            lane.spend(run.records, run.bytes);
+            lane.spend(grant.warmup, run.records, run.bytes);
             let late_ns = (grant.spread.offset_ns(self.block_bytes) + SPIN_NS_MIN).min(LATE_NS_MAX);
             self.tally.submitted(at, lane.payload.block(slot), late_ns);
             self.sink.offer(&mut self.ring, at, slot, &lane.payload, grant.paced && !run.full);
@@ -193,9 +195,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let lane = &mut self.lanes[at];
         let warmup = lane.pacer.due(now_ns).warmup;
         let (due, due_bytes) = lane.payload.records_within(bytes);
-        let records = due.min(lane.may_offer());
+        let records = due.min(lane.may_offer(warmup));
         lane.pacer.skip(due_bytes);
-        lane.spend(records, due_bytes);
+        lane.spend(warmup, records, due_bytes);
         self.tally.not_sent(at, warmup, records);
         records > 0
     }

@@ -246,3 +246,16 @@ fn shards_of_a_fleet_share_a_folder() {
     let ids: Vec<_> = findings["producers"].as_array().unwrap().iter().map(|one| &one["producer_id"]).collect();
     assert_eq!(ids, [0, 1, 2, 3], "{findings:#}");
 }
+
+/// A warm-up is on top of what the limits allow.
+#[test]
+fn a_warm_up_leaves_the_limits_whole() {
+    let scratch = Scratch::new();
+    for limit in ["--records 100", "--bytes 100000"] {
+        let words = "--payload-size 1000 --rate 1MB/s --warmup 200ms";
+        let report = scratch.report(&format!("--target file:data.bin --overwrite {words} {limit}"));
+        assert_eq!(total(&report, "records_produced"), 100, "{limit}");
+        assert!(report["warmup"]["totals"]["records_produced"].as_u64().unwrap() > 0, "{limit}");
+        scratch.verify_clean("data.bin --expect report.json");
+    }
+}
