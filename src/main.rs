@@ -75,10 +75,11 @@ fn print(text: &str) -> Result<Exit, Fatal> {
     Ok(Exit::Done)
 }
 
-/// Says everything that is wrong at once; the code is that of the first.
+/// Says everything that is wrong at once. Flags that are wrong are so on every host: their code wins.
 fn refuse(errors: &[Fatal]) -> Exit {
     for error in errors {
         eprintln!("engine: {error}");
     }
-    errors.first().map_or(Exit::Usage, |error| error.exit)
+    let usage = errors.iter().find(|error| error.exit == Exit::Usage);
+    usage.or(errors.first()).map_or(Exit::Usage, |error| error.exit)
 }

@@ -189,3 +189,12 @@ fn help_and_version() {
     let version = scratch.run("--version");
     assert!(version.code() == 0 && version.stdout.starts_with(b"engine "), "{version}");
 }
+
+#[test]
+fn a_bad_flag_is_one_on_every_host() {
+    let scratch = Scratch::new();
+    assert_eq!(scratch.run("--target null --cores 1000").code(), 3);
+    let ended = scratch.run("--target null --cores 1000 --shard 0/2");
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["--cores", "--shard"]);
+}
