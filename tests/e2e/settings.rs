@@ -1,6 +1,6 @@
 //! Flags, variables, configuration files: what is refused, how, and what a dry run tells.
 
-use crate::harness::{Scratch, finish, repository};
+use crate::harness::{Live, Scratch, finish, repository};
 use serde_json::Value;
 
 fn plan(scratch: &Scratch, words: &str) -> Value {
@@ -197,4 +197,15 @@ fn a_bad_flag_is_one_on_every_host() {
     let ended = scratch.run("--target null --cores 1000 --shard 0/2");
     assert_eq!(ended.code(), 2, "{ended}");
     ended.says(&["--cores", "--shard"]);
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let scratch = Scratch::new();
+    for words in ["schema report", "--help", "--dry-run"] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ended = Live::start(scratch.engine(words).stdout(full)).ended();
+        assert_eq!(ended.code(), 1, "{words}: {ended}");
+        ended.says(&["standard output"]);
+    }
 }
