@@ -97,7 +97,11 @@ fn stages(wanted: &Wanted, limited: bool, errors: &mut Vec<Fatal>) -> Vec<(u64, 
             }
         };
         if duration_ns == 0 {
-            errors.push(Fatal::usage(format!("stage {} lasts 0s", at + 1)).mend("--duration=30s"));
+            let (who, mend) = match wanted.phased {
+                true => (format!("stage {} of phases lasts 0s", at + 1), "duration: 30s"),
+                false => ("--duration 0s: the run would be over before it starts".to_owned(), "--duration=30s"),
+            };
+            errors.push(Fatal::usage(who).mend(mend));
         }
         if duration_ns == u64::MAX && at < last {
             let what = format!("stage {} of phases never ends, so stage {} never starts", at + 1, at + 2);
@@ -267,9 +271,18 @@ mod tests {
         let mut errors = Vec::new();
         resolve(&wanted, false, fleet(1), &Sizes::fixed_at(64), &mut errors);
         let all = errors.iter().map(|e| e.what.clone()).collect::<Vec<_>>().join("\n");
-        for word in ["never ends", "stage 2 of phases has no duration", "stage 3 lasts 0s", "--burst-on"] {
+        for word in ["never ends", "stage 2 of phases has no duration", "stage 3 of phases lasts 0s", "--burst-on"] {
             assert!(all.contains(word), "{word} in {all}");
         }
+    }
+
+    #[test]
+    fn a_duration_of_nothing_names_its_flag() {
+        let mut wanted = wanted();
+        wanted.stages[0].duration_ns = Some(0);
+        let mut errors = Vec::new();
+        resolve(&wanted, false, fleet(1), &Sizes::fixed_at(64), &mut errors);
+        assert!(errors[0].what.contains("--duration 0s"), "{errors:?}");
     }
 
     #[test]
