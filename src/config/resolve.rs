@@ -14,6 +14,7 @@ pub mod target;
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::config::Deps;
+use crate::config::keys;
 use crate::config::load::Settings;
 use crate::config::values::{Mode, Wanted};
 use crate::host::fs as host_fs;
@@ -142,6 +143,16 @@ fn reject_useless(settings: &Settings, wanted: &Wanted, targets: &Targets, error
         }
         if wanted.audit_every > 0 {
             refuse("audit-every", "a file target", "--target=file:PATH");
+        }
+    }
+    for (texts, stage) in settings.phases.iter().zip(&wanted.stages) {
+        let (sampled, burst) = ((Mode::Sampled, "sampled"), (Mode::Burst, "burst"));
+        for (name, (mode, word)) in [("weight", sampled), ("burst-on", burst), ("burst-off", burst)] {
+            if let Some(given) = texts.get(name).filter(|_| stage.mode != mode) {
+                let origin = given.origin(keys::find(name).expect("a key of the table"));
+                let what = format!("{origin} has no effect in a stage without mode: {word}");
+                errors.push(Fatal::usage(what).mend(format!("mode: {word}")));
+            }
         }
     }
     let has = |mode| wanted.stages.iter().any(|stage| stage.mode == mode);
