@@ -96,6 +96,8 @@ pub struct Pulse {
     /// How late the kernel wakes this thread, smoothed.
     oversleep_ns: u64,
     ended_by: Option<String>,
+    /// When the lanes stopped offering.
+    paced_ns: u64,
 }
 
 /// What feeding the lanes came to.
@@ -119,6 +121,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         while !self.finished(now_ns) {
             now_ns = self.turn(now_ns);
         }
+        self.pulse.paced_ns = now_ns;
         self.live.enter_stage(Stage::Draining);
         self.drain(now_ns);
     }
@@ -366,6 +369,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let ended_ns = self.now();
         let mut end = self.tally.finish(ended_ns);
         end.fsync_ns = ended_ns - started_ns;
+        end.paced_ns = self.pulse.paced_ns;
         end.ended_by = self.pulse.ended_by.take();
         for (lane, kept) in end.lanes.iter_mut().zip(kept) {
             lane.retained_first_sequence = kept;

@@ -280,6 +280,8 @@ pub struct CoreEnd {
     pub lanes: Vec<LaneEnd>,
     /// Nanoseconds since the barrier at the end of the last completion or final fsync.
     pub ended_ns: u64,
+    /// Nanoseconds since the barrier at which the last lane stopped offering; the drain follows.
+    pub paced_ns: u64,
     /// Final fsync alone.
     pub fsync_ns: u64,
     /// Why the core ended the run early, in words for the user.
