@@ -65,6 +65,7 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let sysfs = &deps.sysfs;
     let targets = target::resolve(&wanted.targets, sysfs, errors);
     reject_useless(settings, wanted, &targets, errors);
+    reject_useless_in_stages(settings, wanted, errors);
     let (payload, sizes) = payload::resolve(settings, wanted, deps, errors);
     let mut cores = cores::choose(wanted, sysfs, errors);
     let producers = producers(wanted, &targets, cores.cpus.len(), errors);
@@ -145,16 +146,6 @@ fn reject_useless(settings: &Settings, wanted: &Wanted, targets: &Targets, error
             refuse("audit-every", "a file target", "--target=file:PATH");
         }
     }
-    for (texts, stage) in settings.phases.iter().zip(&wanted.stages) {
-        let (sampled, burst) = ((Mode::Sampled, "sampled"), (Mode::Burst, "burst"));
-        for (name, (mode, word)) in [("weight", sampled), ("burst-on", burst), ("burst-off", burst)] {
-            if let Some(given) = texts.get(name).filter(|_| stage.mode != mode) {
-                let origin = given.origin(keys::find(name).expect("a key of the table"));
-                let what = format!("{origin} has no effect in a stage without mode: {word}");
-                errors.push(Fatal::usage(what).mend(format!("mode: {word}")));
-            }
-        }
-    }
     let has = |mode| wanted.stages.iter().any(|stage| stage.mode == mode);
     if !has(Mode::Sampled) {
         refuse("weight", "--mode sampled", "--mode=sampled");
@@ -165,6 +156,20 @@ fn reject_useless(settings: &Settings, wanted: &Wanted, targets: &Targets, error
     }
     if wanted.metrics_addr.is_none() {
         refuse("metrics-hold", "--metrics-addr", "--metrics-addr=:9090");
+    }
+}
+
+/// The same for the stages of a file.
+fn reject_useless_in_stages(settings: &Settings, wanted: &Wanted, errors: &mut Vec<Fatal>) {
+    for (texts, stage) in settings.phases.iter().zip(&wanted.stages) {
+        let (sampled, burst) = ((Mode::Sampled, "sampled"), (Mode::Burst, "burst"));
+        for (name, (mode, word)) in [("weight", sampled), ("burst-on", burst), ("burst-off", burst)] {
+            if let Some(given) = texts.get(name).filter(|_| stage.mode != mode) {
+                let origin = given.origin(keys::find(name).expect("a key of the table"));
+                let what = format!("{origin} has no effect in a stage without mode: {word}");
+                errors.push(Fatal::usage(what).mend(format!("mode: {word}")));
+            }
+        }
     }
 }
 
