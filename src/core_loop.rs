@@ -96,6 +96,7 @@ pub struct Pulse {
     /// How late the kernel wakes this thread, smoothed.
     oversleep_ns: u64,
     ended_by: Option<String>,
+    closed: bool,
     /// When the lanes stopped offering.
     paced_ns: u64,
 }
@@ -263,7 +264,10 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.sink.reap(&mut self.ring, now_ns, &mut self.done);
         match self.sink.ending() {
             None => {}
-            Some(Ending::Closed) => self.stop.store(true, Relaxed),
+            Some(Ending::Closed) => {
+                self.pulse.closed = true;
+                self.stop.store(true, Relaxed);
+            }
             Some(Ending::Broken(why)) if self.pulse.ended_by.is_none() => {
                 let why = why.clone();
                 self.end_run(why);
@@ -369,6 +373,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let ended_ns = self.now();
         let mut end = self.tally.finish(ended_ns);
         end.fsync_ns = ended_ns - started_ns;
+        end.closed = self.pulse.closed;
         end.paced_ns = self.pulse.paced_ns;
         end.ended_by = self.pulse.ended_by.take();
         for (lane, kept) in end.lanes.iter_mut().zip(kept) {

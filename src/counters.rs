@@ -284,6 +284,8 @@ pub struct CoreEnd {
     pub paced_ns: u64,
     /// Final fsync alone.
     pub fsync_ns: u64,
+    /// The reader of the target closed it, which ended the run in order.
+    pub closed: bool,
     /// Why the core ended the run early, in words for the user.
     pub ended_by: Option<String>,
 }

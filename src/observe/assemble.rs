@@ -46,6 +46,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     };
     let slo = slo::evaluate(&plan.observe.slo, &totals, &throughput, quantile);
     let ended_by = facts.ends.iter().find_map(|end| end.ended_by.clone());
+    let closed = facts.ends.iter().any(|end| end.closed);
     let ended_early = facts.ended_early.or(ended_by);
     let lost =
         [&warm, &measured].iter().any(|part| part.get(Field::RecordsFailed) + part.get(Field::RecordsUncertain) > 0);
@@ -85,7 +86,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         producers: producers(plan, aggregate, &lanes),
         intervals: aggregate.intervals.clone(),
         errors: errors(&warm, &measured),
-        verdict: verdict::judge(&loop_time, &pacing, &throughput),
+        verdict: verdict::judge(&loop_time, &pacing, &throughput, closed),
         totals,
         throughput,
         pacing,

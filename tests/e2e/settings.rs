@@ -213,7 +213,9 @@ fn output_that_cannot_be_written_is_a_failure() {
 #[test]
 fn a_stage_that_says_what_its_mode_ignores_is_refused() {
     let scratch = Scratch::new();
-    for (said, word) in [("weight: 5", "weight"), ("burst_on: 1s", "burst_on"), ("mode: sampled, burst_off: 1s", "burst_off")] {
+    for (said, word) in
+        [("weight: 5", "weight"), ("burst_on: 1s", "burst_on"), ("mode: sampled, burst_off: 1s", "burst_off")]
+    {
         scratch.write("c.yaml", format!("target: \"null\"\nphases:\n  - {{duration: 1s, rate: 1MB/s, {said}}}\n"));
         let ended = scratch.run("--config c.yaml --dry-run");
         assert_eq!(ended.code(), 2, "{said}: {ended}");
