@@ -39,9 +39,10 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// Records that may still start before a limit is reached.
-    fn may_offer(&self) -> u64 {
+    /// Records that may still start before a limit is reached. The warm-up comes on top of the limits.
+    fn may_offer(&self, warmup: bool) -> u64 {
         match self.bytes_left {
+            _ if warmup => u64::MAX,
             u64::MAX => self.records_left,
             bytes => self.records_left.min(self.payload.records_within(bytes).0),
         }
@@ -54,12 +55,13 @@ impl Lane {
             let records = self.payload.records_within(bytes).0;
             *(if is_warmup { &mut warm } else { &mut measured }) += records;
         }
-        let most = self.may_offer();
-        warm = warm.min(most);
-        (warm, measured.min(most - warm))
+        (warm, measured.min(self.may_offer(false)))
     }
 
-    fn spend(&mut self, records: u64, bytes: u64) {
+    fn spend(&mut self, warmup: bool, records: u64, bytes: u64) {
+        if warmup {
+            return;
+        }
         self.records_left -= records;
         if self.bytes_left < u64::MAX {
             self.bytes_left = self.bytes_left.saturating_sub(bytes);
@@ -94,6 +96,11 @@ pub struct Pulse {
     /// How late the kernel wakes this thread, smoothed.
     oversleep_ns: u64,
     ended_by: Option<String>,
+    closed: bool,
+    /// As `CoreEnd::limited_ns`.
+    limited_ns: u64,
+    /// When the lanes stopped offering.
+    paced_ns: u64,
 }
 
 /// What feeding the lanes came to.
@@ -117,6 +124,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         while !self.finished(now_ns) {
             now_ns = self.turn(now_ns);
         }
+        self.pulse.paced_ns = now_ns;
         self.live.enter_stage(Stage::Draining);
         self.drain(now_ns);
     }
@@ -154,7 +162,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 return;
             }
             let room = self.sink.room(&mut self.ring, at, lane.payload.next_length());
-            let records_left = lane.may_offer();
+            let records_left = lane.may_offer(grant.warmup);
             let Some(run) = lane.payload.run(grant.budget_bytes, room.min(self.block_bytes), records_left) else {
                 fed.full = true;
                 return;
@@ -169,7 +177,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             let block = block_for(&grant, now_ns);
             let slot = lane.payload.begin(self.ring.memory(), run, block);
             lane.pacer.take(run.bytes);
-            lane.spend(run.records, run.bytes);
+            lane.spend(grant.warmup, run.records, run.bytes);
             let late_ns = (grant.spread.offset_ns(self.block_bytes) + SPIN_NS_MIN).min(LATE_NS_MAX);
             self.tally.submitted(at, lane.payload.block(slot), late_ns);
             self.sink.offer(&mut self.ring, at, slot, &lane.payload, grant.paced && !run.full);
@@ -193,9 +201,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let lane = &mut self.lanes[at];
         let warmup = lane.pacer.due(now_ns).warmup;
         let (due, due_bytes) = lane.payload.records_within(bytes);
-        let records = due.min(lane.may_offer());
+        let records = due.min(lane.may_offer(warmup));
         lane.pacer.skip(due_bytes);
-        lane.spend(records, due_bytes);
+        lane.spend(warmup, records, due_bytes);
         self.tally.not_sent(at, warmup, records);
         records > 0
     }
@@ -207,9 +215,11 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         for at in 0..self.lanes.len() {
             let lane = &mut self.lanes[at];
             let late = now_ns >= lane.pacer.ends_at_ns().saturating_add(limits::FINISH_GRACE_NS);
-            let spent = lane.records_left == 0 || lane.bytes_left == 0 || lane.pacer.ended(now_ns);
-            if !lane.finished && (stopped || late || spent) {
+            let limited = lane.records_left == 0 || lane.bytes_left == 0;
+            if !lane.finished && (stopped || late || limited || lane.pacer.ended(now_ns)) {
                 lane.finished = true;
+                let next_ns = lane.pacer.next_record_due_ns().filter(|_| limited);
+                self.pulse.limited_ns = self.pulse.limited_ns.max(next_ns.unwrap_or(0));
                 self.give_up_backlog(at, now_ns);
             }
             all &= self.lanes[at].finished;
@@ -258,7 +268,10 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.sink.reap(&mut self.ring, now_ns, &mut self.done);
         match self.sink.ending() {
             None => {}
-            Some(Ending::Closed) => self.stop.store(true, Relaxed),
+            Some(Ending::Closed) => {
+                self.pulse.closed = true;
+                self.stop.store(true, Relaxed);
+            }
             Some(Ending::Broken(why)) if self.pulse.ended_by.is_none() => {
                 let why = why.clone();
                 self.end_run(why);
@@ -364,6 +377,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let ended_ns = self.now();
         let mut end = self.tally.finish(ended_ns);
         end.fsync_ns = ended_ns - started_ns;
+        end.limited_ns = self.pulse.limited_ns;
+        end.closed = self.pulse.closed;
+        end.paced_ns = self.pulse.paced_ns;
         end.ended_by = self.pulse.ended_by.take();
         for (lane, kept) in end.lanes.iter_mut().zip(kept) {
             lane.retained_first_sequence = kept;

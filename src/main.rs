@@ -8,7 +8,7 @@ use engine::payload::template::Template;
 use engine::plan::{RunPlan, SinkKind};
 use engine::sys;
 use engine::{run, verify};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -75,14 +75,21 @@ fn pretty(value: &serde_json::Value) -> String {
 
 /// A reader that closes early (`engine --help | head`) is no error.
 fn print(text: &str) -> Result<Exit, Fatal> {
-    let _closed = std::io::stdout().lock().write_all(text.as_bytes());
-    Ok(Exit::Done)
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let what = format!("standard output cannot be written: {error}");
+            Err(Fatal::new(Exit::Failed, what).mend("df -h, or send it elsewhere"))
+        }
+        _ => Ok(Exit::Done),
+    }
 }
 
-/// Says everything that is wrong at once; the code is that of the first.
+/// Says everything that is wrong at once. Flags that are wrong are so on every host: their code wins.
 fn refuse(errors: &[Fatal]) -> Exit {
     for error in errors {
         eprintln!("engine: {error}");
     }
-    errors.first().map_or(Exit::Usage, |error| error.exit)
+    let usage = errors.iter().find(|error| error.exit == Exit::Usage);
+    usage.or(errors.first()).map_or(Exit::Usage, |error| error.exit)
 }

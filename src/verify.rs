@@ -101,6 +101,8 @@ struct Session<'a> {
     /// Runs that `--run-id` or `--expect` name.
     runs: BTreeSet<u64>,
     manifest_runs: BTreeSet<u64>,
+    /// A finished run's manifest or a report says how many records there are, be it none.
+    stated: bool,
     threads: usize,
 }
 
@@ -128,13 +130,17 @@ impl<'a> Session<'a> {
         let mut ledger = Ledger::new(expected);
         notes.into_iter().for_each(|note| ledger.findings.explain(note));
         let threads = if args.threads == 0 { processors } else { args.threads };
-        Ok(Self { args, ledger, runs, manifest_runs: BTreeSet::new(), threads })
+        Ok(Self { args, ledger, runs, manifest_runs: BTreeSet::new(), stated: !args.expect.is_empty(), threads })
     }
 
     fn finish(mut self, label: &str, started: Instant) -> Findings {
         let runs = if self.runs.is_empty() { &self.manifest_runs } else { &self.runs };
         self.ledger.finish(runs, label);
         let mut findings = self.ledger.findings;
+        if findings.clean && findings.records == 0 && findings.bytes_unverifiable == 0 && !self.stated {
+            let what = "no record was read, and neither a manifest nor --expect says that there is none";
+            findings.add(Finding { source: Some(label.to_owned()), ..Finding::new(Kind::Nothing, what) });
+        }
         findings.seal(started.elapsed().as_secs_f64());
         findings
     }
@@ -169,6 +175,7 @@ impl<'a> Session<'a> {
             return self.append(stream, rules, &shape, false);
         };
         let run = record::run_id_hash(&manifest.run_id);
+        self.stated |= manifest.complete;
         self.note_run(manifest, run, &stream.label);
         let key = Key { run, producer: manifest.producer_id };
         let ends = scan_ends(stream);
@@ -178,6 +185,7 @@ impl<'a> Session<'a> {
             None => {
                 self.ledger.findings.bytes_unverifiable += ends.iter().sum::<u64>();
                 self.ledger.findings.bytes += ends.iter().sum::<u64>();
+                self.length_only(manifest, key, &stream.label);
                 return Ok(());
             }
         };
@@ -237,6 +245,17 @@ impl<'a> Session<'a> {
         let what = format!("the file is cut off: {lost} of its {} bytes are gone", manifest.length_bytes);
         let finding = Finding::new(Kind::Truncated, what).producer(manifest.producer_id);
         self.ledger.findings.add(finding.at_byte(stream.label.clone(), there));
+    }
+
+    /// What a report promises of data without facts cannot be looked for; nothing at all is still too little.
+    fn length_only(&mut self, manifest: &Manifest, key: Key, label: &str) {
+        let promised = self.ledger.expected.get(&key).is_some_and(|promise| promise.sequences.is_some());
+        if promised && manifest.length_bytes > 0 {
+            self.ledger.expected.remove(&key);
+            let id = key.producer;
+            let what = "carries no facts to find its records by, so only its length was held against the manifest";
+            self.ledger.findings.explain(format!("producer {id}: --expect cannot be proved: {label} {what}"));
+        }
     }
 
     fn append(&mut self, stream: &DataStream, rules: Rules, shape: &dyn Shape, exact: bool) -> Result<(), Fatal> {

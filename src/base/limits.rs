@@ -22,6 +22,8 @@ pub const RING_BYTES_MAX: u64 = 64 << 30;
 
 /// What a configuration may ask for: stages of a run, bytes a second, the weight of a sampled record.
 pub const PHASES_MAX: usize = 1000;
+/// Producers times stages: each producer has its share of each stage (about 64 bytes).
+pub const PHASE_SHARES_MAX: usize = 1_000_000;
 pub const RATE_MAX: u64 = 1_000_000_000_000_000;
 pub const WEIGHT_MAX: u64 = 1_000_000;
 /// Bytes of a configuration file, and files and bytes of a payload template folder.

@@ -132,10 +132,15 @@ fn read_file(path: &str, settings: &mut Settings, errors: &mut Vec<Fatal>) {
             read_phases(path, entry.line, &entry.value, settings, errors);
             continue;
         }
-        let Some(key) = keys::find(&entry.key).filter(|key| !matches!(key.name, "config" | "dry-run")) else {
+        let Some(key) = keys::find(&entry.key) else {
             errors.push(unknown(path, entry.line, &entry.key));
             continue;
         };
+        if is_outside_files(key) {
+            let what = format!("{path} line {}: '{}' cannot be set in a file", entry.line, entry.key);
+            errors.push(Fatal::usage(what).mend(format!("--{}", key.name)));
+            continue;
+        }
         let texts = match &entry.value {
             Node::List(items) if key.repeatable => items.iter().map(|(line, node)| (*line, node.text())).collect(),
             node => vec![(entry.line, node.text())],
@@ -202,6 +207,11 @@ fn reject_mixed_phases(settings: &Settings, errors: &mut Vec<Fatal>) {
             );
         }
     }
+}
+
+/// A file that names the next one, or that makes every run a dry one, would surprise.
+fn is_outside_files(key: &Key) -> bool {
+    matches!(key.name, "config" | "dry-run")
 }
 
 fn no_scalar(path: &str, line: u64, key: &Key) -> Fatal {
@@ -310,6 +320,15 @@ mod tests {
         assert_eq!(settings.all("target").len(), 2);
         let (_, errors) = with_file("bs: 1\nblock_size: 2\n", &[], &[]);
         assert!(errors[0].what.contains("twice"));
+    }
+
+    #[test]
+    fn keys_of_the_command_line_alone_are_refused_as_such() {
+        for key in ["config", "dry_run", "dry-run"] {
+            let (_, errors) = with_file(&format!("{key}: x\n"), &[], &[]);
+            assert!(errors[0].what.contains("line 1") && errors[0].what.contains("cannot be set in a file"));
+            assert!(!errors[0].what.contains("did you mean") && errors.len() == 1, "{errors:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod target;
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::config::Deps;
+use crate::config::keys;
 use crate::config::load::Settings;
 use crate::config::values::{Mode, Wanted};
 use crate::host::fs as host_fs;
@@ -64,6 +65,7 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let sysfs = &deps.sysfs;
     let targets = target::resolve(&wanted.targets, sysfs, errors);
     reject_useless(settings, wanted, &targets, errors);
+    reject_useless_in_stages(settings, wanted, errors);
     let (payload, sizes) = payload::resolve(settings, wanted, deps, errors);
     let mut cores = cores::choose(wanted, sysfs, errors);
     let producers = producers(wanted, &targets, cores.cpus.len(), errors);
@@ -154,6 +156,20 @@ fn reject_useless(settings: &Settings, wanted: &Wanted, targets: &Targets, error
     }
     if wanted.metrics_addr.is_none() {
         refuse("metrics-hold", "--metrics-addr", "--metrics-addr=:9090");
+    }
+}
+
+/// The same for the stages of a file.
+fn reject_useless_in_stages(settings: &Settings, wanted: &Wanted, errors: &mut Vec<Fatal>) {
+    for (texts, stage) in settings.phases.iter().zip(&wanted.stages) {
+        let (sampled, burst) = ((Mode::Sampled, "sampled"), (Mode::Burst, "burst"));
+        for (name, (mode, word)) in [("weight", sampled), ("burst-on", burst), ("burst-off", burst)] {
+            if let Some(given) = texts.get(name).filter(|_| stage.mode != mode) {
+                let origin = given.origin(keys::find(name).expect("a key of the table"));
+                let what = format!("{origin} has no effect in a stage without mode: {word}");
+                errors.push(Fatal::usage(what).mend(format!("mode: {word}")));
+            }
+        }
     }
 }
 

@@ -154,13 +154,12 @@ impl Tally {
 
     /// A lane offers nothing any more. What showed as due and is nowhere else was not sent: the lengths of
     /// records that never got a sequence are only guessed, so their number is what was said of them. `most`:
-    /// so many may still have been offered.
-    pub fn ended(&mut self, lane: usize, mut most: u64) {
+    /// so many may still have been offered behind the warm-up.
+    pub fn ended(&mut self, lane: usize, most: u64) {
         let book = &mut self.books[lane];
         book.backlog = [0; 2];
-        for counts in [&mut book.warm, &mut book.measured] {
+        for (counts, most) in [(&mut book.warm, u64::MAX), (&mut book.measured, most)] {
             let rest = counts.get(Field::RecordsOffered).saturating_sub(accounted(counts)).min(most);
-            most -= rest;
             counts.add(Field::RecordsNotSent, rest);
             counts.set(Field::RecordsOffered, accounted(counts));
         }

@@ -33,11 +33,13 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let (warm, measured) = (aggregate.warm_total(), aggregate.measured_total());
     let warmup_ns = warmup_ns(plan);
     let ended_ns = facts.ends.iter().map(|end| end.ended_ns).max().unwrap_or(aggregate.latest_ns());
-    let elapsed_seconds = seconds(ended_ns.saturating_sub(warmup_ns));
+    let paced_ns = facts.ends.iter().map(|end| end.paced_ns).max().filter(|ns| *ns > 0).unwrap_or(ended_ns);
+    let limited_ns = facts.ends.iter().map(|end| end.limited_ns).max().unwrap_or(0);
+    let elapsed_seconds = seconds(ended_ns.max(limited_ns).saturating_sub(warmup_ns));
     let totals = totals(&measured);
     let throughput = throughput(&totals, elapsed_seconds);
     let latencies = &aggregate.measured_latencies;
-    let pacing = pacing(plan, &measured, latencies);
+    let pacing = pacing(plan, paced_ns, &measured, latencies);
     let loop_time: LoopTime = aggregate.measured_loop_time();
     let quantile = |OrderedQuantile(at)| {
         let lost = unconfirmed(&measured);
@@ -45,6 +47,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     };
     let slo = slo::evaluate(&plan.observe.slo, &totals, &throughput, quantile);
     let ended_by = facts.ends.iter().find_map(|end| end.ended_by.clone());
+    let closed = facts.ends.iter().any(|end| end.closed);
     let ended_early = facts.ended_early.or(ended_by);
     let lost =
         [&warm, &measured].iter().any(|part| part.get(Field::RecordsFailed) + part.get(Field::RecordsUncertain) > 0);
@@ -84,7 +87,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         producers: producers(plan, aggregate, &lanes),
         intervals: aggregate.intervals.clone(),
         errors: errors(&warm, &measured),
-        verdict: verdict::judge(&loop_time, &pacing, &throughput),
+        verdict: verdict::judge(&loop_time, &pacing, &throughput, closed),
         totals,
         throughput,
         pacing,
@@ -151,8 +154,8 @@ fn latency(latencies: &Latencies, counts: &Counts) -> Latency {
     }
 }
 
-fn pacing(plan: &RunPlan, measured: &Counts, latencies: &Latencies) -> Pacing {
-    let target = target_bytes_per_second(plan);
+fn pacing(plan: &RunPlan, paced_ns: u64, measured: &Counts, latencies: &Latencies) -> Pacing {
+    let target = target_bytes_per_second(plan, paced_ns);
     let (offered, produced) = (measured.get(Field::RecordsOffered), measured.get(Field::RecordsProduced));
     let lateness = &latencies.lateness;
     Pacing {
@@ -163,18 +166,24 @@ fn pacing(plan: &RunPlan, measured: &Counts, latencies: &Latencies) -> Pacing {
     }
 }
 
-/// The mean over the measured phases; `None` where any of them has no rate.
-fn target_bytes_per_second(plan: &RunPlan) -> Option<f64> {
-    let (mut weighted, mut duration) = (0.0, 0.0);
-    for phase in plan.phases.iter().filter(|phase| !phase.warmup) {
-        let rate = phase.rate_bytes_per_second? as f64;
-        if phase.duration_ns == u64::MAX && duration == 0.0 {
-            return Some(rate);
+/// The mean over the measured phases for as long as each ran, the pacing having ended `paced_ns` after the
+/// barrier; `None` where any of those has no rate.
+fn target_bytes_per_second(plan: &RunPlan, paced_ns: u64) -> Option<f64> {
+    let (mut weighted, mut duration, mut start_ns) = (0.0, 0.0, 0u64);
+    let mut first = None;
+    for phase in &plan.phases {
+        let end_ns = start_ns.saturating_add(phase.duration_ns);
+        let ran_ns = end_ns.min(paced_ns).saturating_sub(start_ns);
+        start_ns = end_ns;
+        if phase.warmup || (ran_ns == 0 && first.is_some()) {
+            continue;
         }
-        weighted += rate * phase.duration_ns as f64;
-        duration += phase.duration_ns as f64;
+        let rate = phase.rate_bytes_per_second? as f64;
+        first.get_or_insert(rate);
+        weighted += rate * ran_ns as f64;
+        duration += ran_ns as f64;
     }
-    (duration > 0.0).then(|| weighted / duration)
+    if duration > 0.0 { Some(weighted / duration) } else { first }
 }
 
 fn cpu(times: CpuTimes, bytes: u64) -> Cpu {
@@ -217,4 +226,30 @@ fn producers(plan: &RunPlan, aggregate: &Aggregate, lanes: &BTreeMap<u32, &LaneE
     }
     out.sort_by_key(|producer| producer.id);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::testing::Run;
+    use crate::plan::PhasePlan;
+
+    #[test]
+    fn the_mean_rate_is_that_of_the_stages_that_ran() {
+        let mut run = Run::new(1, 1, Some(1_000_000));
+        run.replan(|plan| {
+            let stage = |duration_ns, rate| PhasePlan {
+                duration_ns,
+                warmup: false,
+                weight: 1,
+                rate_bytes_per_second: Some(rate),
+            };
+            plan.phases = vec![stage(100, 10), stage(100, 30), stage(u64::MAX, 50)];
+            plan.phases.insert(0, PhasePlan { warmup: true, ..stage(50, 10) });
+        });
+        let mean = |paced_ns| target_bytes_per_second(&run.shared.plan, paced_ns);
+        for (paced_ns, rate) in [(0, 10.0), (100, 10.0), (250, 20.0), (350, 30.0)] {
+            assert_eq!(mean(paced_ns), Some(rate), "{paced_ns}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use crate::base::units::{format_count, format_duration, format_rate, format_rate_short, format_size};
 use crate::observe::logs::Console;
 use crate::observe::report::{Confirmation, Distribution, LimitedBy, Report};
-use crate::plan::{FileLayout, LogFormat, ReportTarget, RunPlan, SinkKind};
+use crate::plan::{Annotate, FileLayout, LogFormat, ReportTarget, RunPlan, SinkKind};
 use std::path::Path;
 
 const COLUMNS: usize = 80;
@@ -211,6 +211,8 @@ fn data(page: &mut Page, plan: &RunPlan) {
         return;
     }
     let expect = match &plan.observe.report {
+        // Without facts in the data no promise can be proved.
+        _ if plan.payload.annotate == Annotate::Off => String::new(),
         Some(ReportTarget::File(path)) => format!(" --expect {}", quoted(&path.display().to_string())),
         _ => String::new(),
     };

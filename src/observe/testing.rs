@@ -196,6 +196,7 @@ pub fn report_of(run: &Run) -> Report {
             ended_ns: 3 * SECOND + 500 * MS,
             fsync_ns: 500 * MS,
             ended_by: Some("/data has less than 2 GB free".into()),
+            ..CoreEnd::default()
         }],
         cpu: CpuTimes { user_ns: 2 * SECOND, system_ns: SECOND },
         ended_early: None,

@@ -9,14 +9,17 @@ const RATE_MET_RATIO: f64 = 0.995;
 /// From this share of the loop's time on, the machine is to blame.
 const STOLEN_SHARE_MAX: f64 = 0.05;
 
-/// The verdict from where the cores' time went in the measured part.
-pub fn judge(time: &LoopTime, pacing: &Pacing, throughput: &Throughput) -> Verdict {
+/// The verdict from where the cores' time went in the measured part. `closed`: the reader ended the run by leaving,
+/// so that the records it did not take say nothing of how fast it was.
+pub fn judge(time: &LoopTime, pacing: &Pacing, throughput: &Throughput, closed: bool) -> Verdict {
     let total = (time.target_full_ns + time.kernel_ns + time.idle_ns + time.work_ns + time.stolen_ns).max(1) as f64;
     let share = |ns: u64| ns as f64 / total;
     let target_ns = time.target_full_ns + time.kernel_ns;
     let mut evidence = Vec::new();
     let met = pacing.achieved_ratio.is_some_and(|ratio| ratio >= RATE_MET_RATIO);
-    let limited_by = if met {
+    // What the reader's leaving left over aside, cores that mostly had nothing due were held back by the rate.
+    let idle = closed && pacing.achieved_ratio.is_some() && time.idle_ns > target_ns + time.work_ns + time.stolen_ns;
+    let limited_by = if met || idle {
         LimitedBy::Rate
     } else if share(time.stolen_ns) >= STOLEN_SHARE_MAX {
         LimitedBy::Host
@@ -53,6 +56,9 @@ pub fn judge(time: &LoopTime, pacing: &Pacing, throughput: &Throughput) -> Verdi
         // The cause goes first, and a rate that was met is its own cause.
         evidence.insert(if met { 0 } else { evidence.len() }, said);
     }
+    if closed {
+        evidence.push("the reader closed its end, which ended the run".to_owned());
+    }
     if limited_by != LimitedBy::Host && time.gap_max_ns > 1_000_000 {
         evidence.push(format!("the longest gap between two turns was {}", format_duration(time.gap_max_ns)));
     }
@@ -72,7 +78,7 @@ mod tests {
     fn verdict(time: LoopTime, achieved: Option<f64>) -> Verdict {
         let pacing =
             Pacing { target_bytes_per_second: achieved.map(|_| 1e9), achieved_ratio: achieved, ..Pacing::default() };
-        judge(&time, &pacing, &Throughput { bytes_per_second: 5e8, ..Throughput::default() })
+        judge(&time, &pacing, &Throughput { bytes_per_second: 5e8, ..Throughput::default() }, false)
     }
 
     #[test]
@@ -102,6 +108,20 @@ mod tests {
         let said = verdict(time, Some(0.98999)).evidence.join("\n");
         for part in ["1 GB/s", "98.99 %", "was not met", "500 MB/s", "70.00 %", "10.00 %", "2 ms"] {
             assert!(said.contains(part), "'{part}' is missing in: {said}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_left_is_not_called_slow() {
+        let idle = LoopTime { work_ns: 5, kernel_ns: 10, idle_ns: 85, ..LoopTime::default() };
+        let full = LoopTime { work_ns: 5, target_full_ns: 85, idle_ns: 10, ..LoopTime::default() };
+        let pacing = Pacing { target_bytes_per_second: Some(1e6), achieved_ratio: Some(0.9), ..Pacing::default() };
+        for (time, closed, limited_by) in
+            [(idle, true, LimitedBy::Rate), (full, true, LimitedBy::Target), (idle, false, LimitedBy::Target)]
+        {
+            let verdict = judge(&time, &pacing, &Throughput::default(), closed);
+            assert_eq!(verdict.limited_by, limited_by, "{time:?}");
+            assert_eq!(verdict.evidence.iter().any(|said| said.contains("reader closed")), closed);
         }
     }
 

@@ -42,10 +42,12 @@ pub enum Kind {
     Malformed,
     /// More disorder than can be followed in bounded memory: the verdict on these records is open.
     Overflow,
+    /// There was no record at all, and nobody said so.
+    Nothing,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Gap,
         Kind::Duplicate,
         Kind::Reordered,
@@ -58,6 +60,7 @@ impl Kind {
         Kind::Absent,
         Kind::Malformed,
         Kind::Overflow,
+        Kind::Nothing,
     ];
 
     fn name(self) -> &'static str {
@@ -74,6 +77,7 @@ impl Kind {
             Kind::Absent => "absent",
             Kind::Malformed => "malformed",
             Kind::Overflow => "overflow",
+            Kind::Nothing => "nothing",
         }
     }
 }
@@ -275,20 +279,25 @@ impl Findings {
         let seconds = self.elapsed_seconds.max(1e-9);
         let _ = writeln!(
             out,
-            "{}: {} records of {} in {}, {} ({})",
-            if self.clean { "intact" } else { "DAMAGED" },
-            format_count(self.records),
+            "{}: {} of {} in {}, {} ({})",
+            match self.clean {
+                true => "intact",
+                false if self.count(Kind::Nothing).findings > 0 => "nothing to verify",
+                false => "DAMAGED",
+            },
+            plural(self.records, "record", "records"),
             plural(self.producers.len() as u64, "producer", "producers"),
             plural(self.sources, "source", "sources"),
             format_size(self.bytes),
             format_rate_short(self.bytes as f64 / seconds),
         );
+        let (gaps, absent) = (self.count(Kind::Gap), self.count(Kind::Absent));
         let corrupt = self.count(Kind::Corrupt).findings + self.count(Kind::Forged).findings;
         let _ = writeln!(
             out,
             "  {} ({} missing), {}, {} reordered, {}",
-            plural(self.count(Kind::Gap).findings, "gap", "gaps"),
-            format_count(self.count(Kind::Gap).records.saturating_add(self.count(Kind::Absent).records)),
+            plural(gaps.findings + absent.findings, "gap", "gaps"),
+            format_count(gaps.records.saturating_add(absent.records)),
             plural(self.count(Kind::Duplicate).records, "duplicate", "duplicates"),
             format_count(self.count(Kind::Reordered).records),
             plural(corrupt, "corrupt record", "corrupt records"),
@@ -322,4 +331,17 @@ impl Findings {
 
 fn plural(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", format_count(count), if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_counts_what_it_lists() {
+        let mut findings = Findings { records: 1, ..Findings::default() };
+        findings.add(Finding::new(Kind::Absent, "absent").sequences(5, 24));
+        let said = findings.summary();
+        assert!(said.contains("DAMAGED: 1 record of") && said.contains("1 gap (20 missing)"), "{said}");
+    }
 }

@@ -242,3 +242,19 @@ fn nothing_to_read_is_a_mistake_not_damage() {
         assert_eq!(ended.code(), 2, "{words}: {ended}");
     }
 }
+
+#[test]
+fn no_record_at_all_is_no_proof_unless_somebody_says_so() {
+    let scratch = Scratch::new();
+    scratch.write("empty", b"");
+    for words in ["verify empty", "verify -", "verify /dev/null", "verify --ids empty"] {
+        let ended = scratch.run(words);
+        assert_eq!(ended.code(), 1, "{words}: {ended}");
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert!(said.starts_with("nothing to verify"), "{words}: {ended}");
+    }
+    // One of two producers had nothing to send; its manifest says so.
+    scratch.report("--target file:data/ --parallel 2 --records 1 --report report.json");
+    scratch.verify_clean("data/payloads.1.bin");
+    scratch.verify_clean("data/ --expect report.json");
+}

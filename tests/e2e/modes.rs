@@ -246,3 +246,27 @@ fn shards_of_a_fleet_share_a_folder() {
     let ids: Vec<_> = findings["producers"].as_array().unwrap().iter().map(|one| &one["producer_id"]).collect();
     assert_eq!(ids, [0, 1, 2, 3], "{findings:#}");
 }
+
+/// A warm-up is on top of what the limits allow.
+#[test]
+fn a_warm_up_leaves_the_limits_whole() {
+    let scratch = Scratch::new();
+    for limit in ["--records 100", "--bytes 100000"] {
+        let words = "--payload-size 1000 --rate 1MB/s --warmup 200ms";
+        let report = scratch.report(&format!("--target file:data.bin --overwrite {words} {limit}"));
+        assert_eq!(total(&report, "records_produced"), 100, "{limit}");
+        assert!(report["warmup"]["totals"]["records_produced"].as_u64().unwrap() > 0, "{limit}");
+        scratch.verify_clean("data.bin --expect report.json");
+    }
+}
+
+/// N records take N intervals of their rate, not the N - 1 between them.
+#[test]
+fn a_limited_run_does_not_exceed_its_rate() {
+    let scratch = Scratch::new();
+    for words in ["--parallel 1 --records 5", "--parallel 1 --records 1", "--parallel 2 --bytes 6000"] {
+        let report = scratch.report(&format!("--target null --payload-size 1000 --rate 20kB/s {words}"));
+        let rate = report["throughput"]["bytes_per_second"].as_f64().unwrap();
+        assert!(rate <= 20_000.0 * 1.000_001 && rate > 2_000.0, "{words}: {rate}");
+    }
+}

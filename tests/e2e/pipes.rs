@@ -54,6 +54,7 @@ fn a_reader_that_leaves_is_a_normal_end() {
         assert_eq!(head.stdout.len(), 3_000_000);
         let report = scratch.report_of(&engine, "report.json");
         assert!(total(&report, "bytes_produced") >= 3_000_000 - 4096, "{:#}", report["totals"]);
+        assert!(report["verdict"]["evidence"].to_string().contains("reader closed"), "{:#}", report["verdict"]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Flags, variables, configuration files: what is refused, how, and what a dry run tells.
 
-use crate::harness::{Scratch, finish, repository};
+use crate::harness::{Live, Scratch, finish, repository};
 use serde_json::Value;
 
 fn plan(scratch: &Scratch, words: &str) -> Value {
@@ -188,4 +188,40 @@ fn help_and_version() {
     }
     let version = scratch.run("--version");
     assert!(version.code() == 0 && version.stdout.starts_with(b"engine "), "{version}");
+}
+
+#[test]
+fn a_bad_flag_is_one_on_every_host() {
+    let scratch = Scratch::new();
+    assert_eq!(scratch.run("--target null --cores 1000").code(), 3);
+    let ended = scratch.run("--target null --cores 1000 --shard 0/2");
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["--cores", "--shard"]);
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let scratch = Scratch::new();
+    for words in ["schema report", "--help", "--dry-run"] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ended = Live::start(scratch.engine(words).stdout(full)).ended();
+        assert_eq!(ended.code(), 1, "{words}: {ended}");
+        ended.says(&["standard output"]);
+    }
+}
+
+#[test]
+fn a_stage_that_says_what_its_mode_ignores_is_refused() {
+    let scratch = Scratch::new();
+    for (said, word) in
+        [("weight: 5", "weight"), ("burst_on: 1s", "burst_on"), ("mode: sampled, burst_off: 1s", "burst_off")]
+    {
+        scratch.write("c.yaml", format!("target: \"null\"\nphases:\n  - {{duration: 1s, rate: 1MB/s, {said}}}\n"));
+        let ended = scratch.run("--config c.yaml --dry-run");
+        assert_eq!(ended.code(), 2, "{said}: {ended}");
+        ended.says(&["c.yaml line 3", word, "has no effect in a stage without mode"]);
+    }
+    let stages = "phases: [{duration: 1s, rate: 1MB/s, mode: sampled, weight: 5}, {duration: 1s}]";
+    scratch.write("c.yaml", format!("target: \"null\"\n{stages}\n"));
+    plan(&scratch, "--config c.yaml");
 }

@@ -171,3 +171,17 @@ fn signatures_are_checked_with_their_key() {
     let (findings, code) = scratch.verify("data.bin --sign-key wrong.key");
     assert_eq!((code, &findings["counts"]["forged"]["records"]), (1, &2000.into()), "{findings:#}");
 }
+
+/// Bytes without facts: the promise cannot be proved, which is no damage; data that is gone still is.
+#[test]
+fn a_promise_about_unannotated_data_is_explained() {
+    let scratch = Scratch::new();
+    let words = "--target file:data/ --parallel 2 --annotate off --payload-size 100-900 --records 2000";
+    let ended = scratch.run(&format!("{words} --report report.json"));
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert!(!ended.stderr.contains("--expect"), "{ended}");
+    let findings = scratch.verify_clean("data/ --expect report.json");
+    assert!(findings["explained"].to_string().contains("cannot be proved"), "{findings:#}");
+    scratch.write("data/payloads.0.bin", b"");
+    assert_eq!(scratch.verify("data/ --expect report.json").1, 1);
+}

@@ -1,6 +1,7 @@
 //! Stages and shares: what each producer sends, exactly, fixed before the start.
 
 use crate::base::fatal::Fatal;
+use crate::base::limits;
 use crate::base::units;
 use crate::config::resolve::payload::Sizes;
 use crate::config::values::{Mode, Stage, Wanted};
@@ -68,6 +69,13 @@ impl Schedules {
 
 pub fn resolve(wanted: &Wanted, limited: bool, fleet: Fleet, sizes: &Sizes, errors: &mut Vec<Fatal>) -> Schedules {
     let stages = stages(wanted, limited, errors);
+    let shares = fleet.producers.saturating_mul(stages.len());
+    if shares > limits::PHASE_SHARES_MAX {
+        let (producers, count, most) = (fleet.producers, stages.len(), limits::PHASE_SHARES_MAX);
+        let what = format!("{producers} producers times {count} stages are {shares} schedules, more than {most}");
+        errors.push(Fatal::usage(what).mend(format!("--parallel={}, or fewer phases", most / count.max(1))));
+        return Schedules::default();
+    }
     let mut schedules = Schedules { shares: vec![Vec::new(); fleet.producers], ..Schedules::default() };
     for (duration_ns, warmup, stage) in &stages {
         add_stage(&mut schedules, (*duration_ns, *warmup), stage, wanted.producer_rate, fleet, errors);
@@ -97,7 +105,11 @@ fn stages(wanted: &Wanted, limited: bool, errors: &mut Vec<Fatal>) -> Vec<(u64, 
             }
         };
         if duration_ns == 0 {
-            errors.push(Fatal::usage(format!("stage {} lasts 0s", at + 1)).mend("--duration=30s"));
+            let (who, mend) = match wanted.phased {
+                true => (format!("stage {} of phases lasts 0s", at + 1), "duration: 30s"),
+                false => ("--duration 0s: the run would be over before it starts".to_owned(), "--duration=30s"),
+            };
+            errors.push(Fatal::usage(who).mend(mend));
         }
         if duration_ns == u64::MAX && at < last {
             let what = format!("stage {} of phases never ends, so stage {} never starts", at + 1, at + 2);
@@ -267,9 +279,29 @@ mod tests {
         let mut errors = Vec::new();
         resolve(&wanted, false, fleet(1), &Sizes::fixed_at(64), &mut errors);
         let all = errors.iter().map(|e| e.what.clone()).collect::<Vec<_>>().join("\n");
-        for word in ["never ends", "stage 2 of phases has no duration", "stage 3 lasts 0s", "--burst-on"] {
+        for word in ["never ends", "stage 2 of phases has no duration", "stage 3 of phases lasts 0s", "--burst-on"] {
             assert!(all.contains(word), "{word} in {all}");
         }
+    }
+
+    #[test]
+    fn a_duration_of_nothing_names_its_flag() {
+        let mut wanted = wanted();
+        wanted.stages[0].duration_ns = Some(0);
+        let mut errors = Vec::new();
+        resolve(&wanted, false, fleet(1), &Sizes::fixed_at(64), &mut errors);
+        assert!(errors[0].what.contains("--duration 0s"), "{errors:?}");
+    }
+
+    #[test]
+    fn schedules_without_measure_are_refused() {
+        let mut wanted = wanted();
+        wanted.phased = true;
+        wanted.stages = vec![Stage { duration_ns: Some(1), ..wanted.stages[0].clone() }; 1000];
+        let mut errors = Vec::new();
+        resolve(&wanted, false, fleet(65536), &Sizes::fixed_at(64), &mut errors);
+        assert!(errors.len() == 1 && errors[0].what.contains("65536000"), "{errors:?}");
+        assert_eq!(resolved(&wanted, 1000).shares[999].len(), 1000);
     }
 
     #[test]
