@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub const FORMAT: &str = "engine-payload/1";
 
@@ -11,6 +11,9 @@ pub const FORMAT: &str = "engine-payload/1";
 pub struct Manifest {
     /// [`FORMAT`]; anything else is not ours and is left alone.
     pub format: String,
+    /// Name of the data file beside it; rotated ones continue this name.
+    #[serde(default)]
+    pub data_file: String,
     pub run_id: String,
     pub producer_id: u32,
     pub layout: Layout,
@@ -88,6 +91,27 @@ pub enum Fact {
 }
 
 impl Manifest {
+    /// The manifest that lies beside `data` and speaks of it. The error is that of a file in its usual place.
+    pub fn find(data: &Path) -> io::Result<Option<Self>> {
+        let name = data.file_name().unwrap_or_default().to_string_lossy();
+        let mut usual = Ok(None);
+        for (at, path) in Self::places(data).iter().enumerate().filter(|(_, path)| *path != data) {
+            match Self::read(path) {
+                Ok(Some(found)) if found.data_file.is_empty() || found.data_file == name => return Ok(Some(found)),
+                Err(error) if at == 0 => usual = Err(error),
+                _ => {}
+            }
+        }
+        usual
+    }
+
+    /// Where the manifest of `data` may lie: its extension replaced, or its name continued.
+    fn places(data: &Path) -> [PathBuf; 3] {
+        let mut continued = data.as_os_str().to_owned();
+        continued.push(".json");
+        [data.with_extension("json"), data.with_extension("manifest.json"), continued.into()]
+    }
+
     /// `Ok(None)` where there is no such file; an error where there is one that is not ours.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         let text = match std::fs::read(path) {

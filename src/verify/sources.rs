@@ -109,12 +109,10 @@ impl Resolver<'_> {
         if self.claimed.contains(data) {
             return Ok(());
         }
-        let manifest_path = data.with_extension("json");
         let label = data.display().to_string();
-        let manifest = if manifest_path == data { Ok(None) } else { Manifest::read(&manifest_path) };
-        let manifest = manifest.unwrap_or_else(|error| {
+        let manifest = Manifest::find(data).unwrap_or_else(|error| {
             let what = format!("the manifest cannot be read, so the data is judged without it: {error}");
-            let source = Some(manifest_path.display().to_string());
+            let source = Some(data.with_extension("json").display().to_string());
             self.findings.add(Finding { source, ..Finding::new(Kind::Malformed, what) });
             None
         });
@@ -167,8 +165,10 @@ fn folder_of(path: &Path) -> &Path {
 
 /// The data file beside one of our manifests. Another JSON file has none.
 fn data_of_manifest(path: &Path) -> io::Result<Option<PathBuf>> {
-    if !matches!(Manifest::read(path), Ok(Some(_))) {
-        return Ok(None);
+    let Ok(Some(manifest)) = Manifest::read(path) else { return Ok(None) };
+    let named = path.with_file_name(&manifest.data_file);
+    if !manifest.data_file.is_empty() && named.is_file() {
+        return Ok(Some(named));
     }
     let beside = |candidate: &PathBuf| {
         let extension = candidate.extension().and_then(|extension| extension.to_str()).unwrap_or("");

@@ -56,6 +56,7 @@ fn records(sequences: impl IntoIterator<Item = u64>) -> Vec<Vec<u8>> {
 
 fn manifest(layout: Layout, length_bytes: u64, first: u64, next: u64) -> Manifest {
     Manifest {
+        data_file: String::new(),
         format: FORMAT.to_owned(),
         run_id: "run".to_owned(),
         producer_id: 0,

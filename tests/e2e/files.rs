@@ -139,3 +139,47 @@ fn where_io_uring_is_forbidden_system_calls_do_the_work() {
     ended.says(&["--io uring", "mend:"]);
     assert!(!scratch.path("other").exists());
 }
+
+#[test]
+fn nothing_of_the_run_or_of_others_is_in_the_way_of_a_report_or_a_log() {
+    let scratch = Scratch::new();
+    for report in ["ev.json", "ev.jsonl", "x/../ev.json"] {
+        std::fs::create_dir_all(scratch.path("x")).unwrap();
+        let ended = scratch.run(&format!("--target file:ev.jsonl --records 5 --report {report}"));
+        assert_eq!(ended.code(), 2, "{report}: {ended}");
+    }
+    scratch.write("app.log", "IMPORTANT");
+    let ended = scratch.run("--target file:app.bin --audit-every 1 --records 5");
+    assert_eq!(ended.code(), 2, "{ended}");
+    assert_eq!(scratch.read("app.log"), b"IMPORTANT");
+    let ended = scratch.run("--target file:y.bin --target file:x/../y.bin --parallel 2 --records 40");
+    assert_eq!(ended.code(), 2, "{ended}");
+}
+
+#[test]
+fn every_name_of_a_data_file_is_read_back_with_its_manifest() {
+    let scratch = Scratch::new();
+    for (target, data) in [("j/events.json", "j/events.json"), ("k/plain", "k/plain"), ("l/ev2", "l/ev2.0 l/ev2.1")] {
+        let producers = data.split(' ').count();
+        scratch.report(&format!("--target file:{target} --parallel {producers} --preallocate 1Mi --bytes 3Mi"));
+        scratch.verify_clean(&format!("{data} --expect report.json"));
+        scratch.verify_clean(&format!("{}/ --expect report.json", &target[..1]));
+    }
+}
+
+#[test]
+fn rotated_files_of_another_run_stay_and_links_are_written_through() {
+    let scratch = Scratch::new();
+    scratch.report("--target file:r/ --parallel 1 --rotate-size-mb 1 --bytes 3Mi");
+    std::fs::remove_file(scratch.path("r/payloads.0.bin")).unwrap();
+    std::fs::remove_file(scratch.path("r/payloads.0.json")).unwrap();
+    let before = scratch.names("r");
+    assert_eq!(scratch.run("--target file:r/ --parallel 1 --records 2").code(), 2);
+    assert_eq!(scratch.names("r"), before);
+
+    std::fs::create_dir(scratch.path("real")).unwrap();
+    scratch.write("real/r.bin", "");
+    std::os::unix::fs::symlink("real/r.bin", scratch.path("l.bin")).unwrap();
+    scratch.report("--target file:l.bin --records 3");
+    assert!(scratch.path("l.bin").is_symlink() && scratch.read("real/r.bin").len() == 3 * 4096);
+}

@@ -11,7 +11,7 @@ use crate::config::values::{MinFree, Wanted};
 use crate::host::Sysfs;
 use crate::host::fs::{self as host_fs, FsFacts};
 use crate::manifest::{Layout, Manifest};
-use crate::plan::{FileLayout, FilePlan, Fsync};
+use crate::plan::{FileLayout, FilePlan, Fsync, ReportTarget};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -196,6 +196,9 @@ pub fn plans(
     (sysfs, errors): (&Sysfs, &mut Vec<Fatal>),
 ) -> Vec<FilePlan> {
     reject_collisions(names, wanted.audit_every > 0, errors);
+    if let Some(ReportTarget::File(report)) = &wanted.report {
+        reject_report(report, names, errors);
+    }
     let mut plans = Vec::new();
     for ((names, layout), (_, target)) in names.iter().zip(layouts).zip(&seats.producers) {
         let place = &seats.targets.places[*target];
@@ -207,6 +210,9 @@ pub fn plans(
             Place::Folder(_) | Place::File(_) => {
                 check_creatable(&names.data, errors);
                 check_existing(names, *layout, seats.targets.baseline, wanted.overwrite, errors);
+                if wanted.audit_every > 0 {
+                    check_log(names, wanted.overwrite, errors);
+                }
             }
         }
         let facts = host_fs::facts(sysfs, &names.data).ok();
@@ -238,12 +244,36 @@ fn reject_collisions(names: &[Names], logs: bool, errors: &mut Vec<Fatal>) {
     for names in names {
         let log = logs.then_some(&names.log);
         for path in [&names.data, &names.manifest].into_iter().chain(log) {
-            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let path = resolved(path);
             if !seen.insert(path.clone()) {
                 let what = format!("two producers would write to {}", path.display());
                 errors.push(Fatal::usage(what).mend("a different PATH for each --target"));
             }
         }
+    }
+}
+
+/// A report in the place of data, a manifest or a log would destroy it at the end of the run.
+fn reject_report(report: &Path, names: &[Names], errors: &mut Vec<Fatal>) {
+    let resolved_report = resolved(report);
+    for path in names.iter().flat_map(|names| [&names.data, &names.manifest, &names.log]) {
+        if resolved(path) == resolved_report {
+            let what = format!("--report '{}' is a file that the run itself keeps", report.display());
+            errors.push(Fatal::usage(what).mend("--report=report.json, or another place"));
+            return;
+        }
+    }
+}
+
+/// The path without links and detours, as far as it exists.
+pub fn resolved(path: &Path) -> PathBuf {
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match (absolute.parent(), absolute.file_name()) {
+        (Some(folder), Some(name)) => resolved(folder).join(name),
+        _ => absolute,
     }
 }
 
@@ -269,7 +299,8 @@ fn check_existing(names: &Names, layout: FileLayout, baseline: bool, overwrite: 
     let manifest = Manifest::read(&names.manifest);
     let found = match manifest {
         Err(why) => format!("{} is no manifest of ours ({why})", names.manifest.display()),
-        Ok(_) if length == 0 => return,
+        Ok(None) if length == 0 && !has_rotated(&names.data) => return,
+        Ok(None) if length == 0 => format!("{shown} has rotated files of an earlier run beside it"),
         Ok(None) => format!("{shown} holds {} that no manifest of ours explains", units::format_size(length)),
         Ok(Some(manifest)) => {
             let same = matches!(
@@ -284,6 +315,28 @@ fn check_existing(names: &Names, layout: FileLayout, baseline: bool, overwrite: 
         }
     };
     errors.push(Fatal::usage(found).mend("--overwrite to lose it, or another PATH"));
+}
+
+/// Whether files lie there that a rotation left: `<data>.<UTC timestamp>`.
+fn has_rotated(data: &Path) -> bool {
+    let folder = data.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Some(name) = data.file_name().map(|name| format!("{}.2", name.to_string_lossy())) else { return false };
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    entries.flatten().any(|entry| {
+        let entry = entry.file_name().to_string_lossy().into_owned();
+        entry.starts_with(&name) && entry.ends_with('Z')
+    })
+}
+
+/// An audit log that is there and belongs to no run of ours is somebody's file.
+fn check_log(names: &Names, overwrite: bool, errors: &mut Vec<Fatal>) {
+    let length = std::fs::metadata(&names.log).map_or(0, |facts| facts.len());
+    if overwrite || length == 0 || matches!(Manifest::read(&names.manifest), Ok(Some(_))) {
+        return;
+    }
+    let what =
+        format!("{} holds {} that no manifest of ours explains", names.log.display(), units::format_size(length));
+    errors.push(Fatal::usage(what).mend("--overwrite to lose it, or another PATH"));
 }
 
 /// New space on each file system against what is to stay free.

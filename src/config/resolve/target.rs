@@ -128,7 +128,8 @@ fn place(url: &str, sysfs: &Sysfs) -> Result<Place, Fatal> {
         let what = format!("--target '{url}': {path} is a pipe or socket");
         return Err(Fatal::usage(what).mend(format!("engine --target stdout > {path}")));
     }
-    Ok(Place::File(here))
+    // Writing goes through a link; replacing the link itself would put the data elsewhere.
+    Ok(Place::File(if here.is_symlink() { here.canonicalize().unwrap_or(here) } else { here }))
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ fn names_follow_the_contract() {
 
 fn manifest(layout: Layout) -> Manifest {
     Manifest {
+        data_file: String::new(),
         format: FORMAT.to_owned(),
         run_id: "earlier".to_owned(),
         producer_id: 0,

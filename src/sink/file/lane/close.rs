@@ -20,6 +20,7 @@ impl FileLane {
         let went_round = self.lap_records > 0 && end.next_sequence >= self.lap_records;
         let manifest = Manifest {
             format: manifest::FORMAT.to_owned(),
+            data_file: self.plan.data.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             run_id: self.contents.run_id.clone(),
             producer_id: self.contents.producer_id,
             layout,
