@@ -346,6 +346,8 @@ fn check_space(plans: &[FilePlan], sysfs: &Sysfs, errors: &mut Vec<Fatal>) {
         let Ok(facts) = host_fs::facts(sysfs, &plan.data) else { continue };
         let new = match plan.layout {
             FileLayout::Ring { capacity_bytes } => capacity_bytes.saturating_sub(allocated(&plan.data)),
+            // The active file and the next one are allocated whole.
+            FileLayout::Rotating { limit_bytes, .. } if plan.direct => limit_bytes.saturating_mul(2),
             _ => 0,
         };
         let entry = needs.entry(facts.device.clone()).or_insert((facts, 0, plan.min_free_bytes));

@@ -9,6 +9,8 @@ use crate::host::fs::Direct;
 use crate::host::{Sysfs, cpu, memory};
 use crate::plan::SinkKind;
 
+/// Bytes in flight that the default queue depth leads to at the most.
+const DEPTH_BYTES_MAX: u64 = 512 << 20;
 const BLOCK_DIRECT_BYTES: u64 = 1 << 20;
 const BLOCK_BUFFERED_BYTES: u64 = 256 << 10;
 const QUEUE_DEPTH_DIRECT: usize = 32;
@@ -51,7 +53,9 @@ pub fn blocks(settings: &Settings, wanted: &Wanted, facts: &Facts, errors: &mut 
         None => plain_block(facts.sizes, limit(BLOCK_BUFFERED_BYTES)),
     };
     let depth = if align.is_some() { QUEUE_DEPTH_DIRECT } else { QUEUE_DEPTH_BUFFERED };
-    let queue_depth = wanted.queue_depth.unwrap_or(depth);
+    // Large records make large blocks: fewer of them in flight keep the default ring within reason.
+    let within = usize::try_from(DEPTH_BYTES_MAX / block_bytes.max(1)).unwrap_or(usize::MAX).max(2);
+    let queue_depth = wanted.queue_depth.unwrap_or(depth.min(within));
     Blocks { direct: align.is_some(), align: align.unwrap_or(1), block_bytes, queue_depth, notes }
 }
 
@@ -205,7 +209,8 @@ fn default_ring_bytes(kind: SinkKind, blocks: &Blocks, l2_bytes: Option<u64>, la
     match kind {
         SinkKind::Null => RING_NULL_BYTES,
         SinkKind::File if blocks.direct => {
-            let in_flight = (blocks.queue_depth as u64 + 8).saturating_mul(blocks.block_bytes);
+            let in_flight = (blocks.queue_depth + blocks.queue_depth.min(8)) as u64;
+            let in_flight = in_flight.saturating_mul(blocks.block_bytes);
             in_flight.next_multiple_of(1 << 20).max(RING_DIRECT_BYTES_MIN)
         }
         SinkKind::Stdout => cached.min(1 << 20).max(4 * blocks.block_bytes),
