@@ -97,8 +97,6 @@ pub struct Pulse {
     oversleep_ns: u64,
     ended_by: Option<String>,
     closed: bool,
-    /// As `CoreEnd::limited_ns`.
-    limited_ns: u64,
     /// When the lanes stopped offering.
     paced_ns: u64,
 }
@@ -215,11 +213,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         for at in 0..self.lanes.len() {
             let lane = &mut self.lanes[at];
             let late = now_ns >= lane.pacer.ends_at_ns().saturating_add(limits::FINISH_GRACE_NS);
-            let limited = lane.records_left == 0 || lane.bytes_left == 0;
-            if !lane.finished && (stopped || late || limited || lane.pacer.ended(now_ns)) {
+            let spent = lane.records_left == 0 || lane.bytes_left == 0 || lane.pacer.ended(now_ns);
+            if !lane.finished && (stopped || late || spent) {
                 lane.finished = true;
-                let next_ns = lane.pacer.next_record_due_ns().filter(|_| limited);
-                self.pulse.limited_ns = self.pulse.limited_ns.max(next_ns.unwrap_or(0));
                 self.give_up_backlog(at, now_ns);
             }
             all &= self.lanes[at].finished;
@@ -377,7 +373,6 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let ended_ns = self.now();
         let mut end = self.tally.finish(ended_ns);
         end.fsync_ns = ended_ns - started_ns;
-        end.limited_ns = self.pulse.limited_ns;
         end.closed = self.pulse.closed;
         end.paced_ns = self.pulse.paced_ns;
         end.ended_by = self.pulse.ended_by.take();

@@ -282,9 +282,6 @@ pub struct CoreEnd {
     pub ended_ns: u64,
     /// Nanoseconds since the barrier at which the last lane stopped offering; the drain follows.
     pub paced_ns: u64,
-    /// Where `--records` or `--bytes` ended a steady lane: when its next record would have been due. The rate
-    /// holds up to there: N records take N intervals, not N - 1. 0: nothing of the kind.
-    pub limited_ns: u64,
     /// Final fsync alone.
     pub fsync_ns: u64,
     /// The reader of the target closed it, which ended the run in order.

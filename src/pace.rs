@@ -142,13 +142,6 @@ impl Pacer {
         self.phases.last().map_or(0, |phase| phase.end_ns)
     }
 
-    /// When the next record would fall due, had the schedule no end; `None` without a steady rate.
-    pub fn next_record_due_ns(&self) -> Option<u64> {
-        let phase = self.phases.get(self.at).or(self.phases.last())?;
-        let due_ns = if self.at < self.phases.len() { self.position_due_ns } else { phase.end_ns };
-        (phase.rate.is_some() && phase.windows.is_none() && due_ns < u64::MAX).then_some(due_ns)
-    }
-
     /// Positions due by `now_ns` and not taken, over all phases. Positions, not bytes of records: to count
     /// records exactly, walk them with `due` and `skip`.
     pub fn backlog_bytes(&self, now_ns: u64) -> u64 {

@@ -34,8 +34,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let warmup_ns = warmup_ns(plan);
     let ended_ns = facts.ends.iter().map(|end| end.ended_ns).max().unwrap_or(aggregate.latest_ns());
     let paced_ns = facts.ends.iter().map(|end| end.paced_ns).max().filter(|ns| *ns > 0).unwrap_or(ended_ns);
-    let limited_ns = facts.ends.iter().map(|end| end.limited_ns).max().unwrap_or(0);
-    let elapsed_seconds = seconds(ended_ns.max(limited_ns).saturating_sub(warmup_ns));
+    let elapsed_seconds = seconds(ended_ns.saturating_sub(warmup_ns));
     let totals = totals(&measured);
     let throughput = throughput(&totals, elapsed_seconds);
     let latencies = &aggregate.measured_latencies;
