@@ -56,6 +56,9 @@ pub const DUE_SAMPLE_NS: u64 = 250;
 pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 pub const LATENCY_DIGITS: u8 = 3;
 
+/// Seconds of a run that the report has one by one: the last ten hours.
+pub const INTERVALS_MAX: usize = 36_000;
+
 /// Ranges of missing sequences that one producer's report can name.
 pub const MISSING_RANGES_MAX: usize = 4096;
 

@@ -21,7 +21,12 @@ pub struct Aggregate {
     pub cores: Vec<CoreFold>,
     pub warm_latencies: Option<Box<Latencies>>,
     pub measured_latencies: Latencies,
-    pub intervals: Vec<Interval>,
+    /// The last [`limits::INTERVALS_MAX`].
+    pub intervals: VecDeque<Interval>,
+    /// Older ones that are gone.
+    pub intervals_dropped: u64,
+    /// The longest gap of all of them, in seconds.
+    gap_max_seconds: f64,
     open: VecDeque<OpenInterval>,
     /// Index of the first open second, or of the next one.
     next_index: u64,
@@ -71,7 +76,9 @@ impl Aggregate {
             cores,
             warm_latencies: (warmup_ns > 0).then(Box::default),
             measured_latencies: Latencies::new(),
-            intervals: Vec::new(),
+            intervals: VecDeque::new(),
+            intervals_dropped: 0,
+            gap_max_seconds: 0.0,
             open: VecDeque::new(),
             next_index: 0,
             spare: Vec::new(),
@@ -145,8 +152,7 @@ impl Aggregate {
             sum.work_ns += now.work_ns.saturating_sub(base.work_ns);
             sum.stolen_ns += now.stolen_ns.saturating_sub(base.stolen_ns);
         }
-        let longest = self.intervals.iter().map(|interval| interval.loop_gap_max_seconds).fold(0.0, f64::max);
-        sum.gap_max_ns = (longest * 1e9) as u64;
+        sum.gap_max_ns = (self.gap_max_seconds * 1e9) as u64;
         sum
     }
 
@@ -208,7 +214,12 @@ impl Aggregate {
             let response = open.response.as_ref()?;
             response_quantile_ns(response, produced, lost, parts_per_million).map(seconds)
         };
-        self.intervals.push(Interval {
+        self.gap_max_seconds = self.gap_max_seconds.max(seconds(open.gap_max_ns));
+        if self.intervals.len() == limits::INTERVALS_MAX {
+            self.intervals.pop_front();
+            self.intervals_dropped += 1;
+        }
+        self.intervals.push_back(Interval {
             start_seconds: seconds(start_ns - self.warmup_ns),
             seconds: seconds(end_ns - start_ns),
             records_offered: counts.get(Field::RecordsOffered),
@@ -316,6 +327,17 @@ mod tests {
         assert_eq!(all.intervals.len(), 5);
         let sum: u64 = all.intervals.iter().map(|interval| interval.records_produced).sum();
         assert_eq!(sum, 150, "what comes late still counts, once");
+    }
+
+    #[test]
+    fn a_run_without_end_keeps_its_last_hours() {
+        let mut all = Aggregate::new(&[1], 0);
+        let last = limits::INTERVALS_MAX as u64 + 100;
+        all.fold(&snapshot(0, 100 * MS, 1, &[MS]));
+        all.fold(&snapshot(0, last * 1000 * MS, 2, &[MS]));
+        all.finish();
+        assert_eq!((all.intervals.len(), all.intervals_dropped), (limits::INTERVALS_MAX, 100));
+        assert_eq!(all.intervals[0].start_seconds, 100.0);
     }
 
     #[test]

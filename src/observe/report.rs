@@ -39,8 +39,10 @@ pub struct Report {
     pub pacing: Pacing,
     pub cpu: Cpu,
     pub producers: Vec<Producer>,
-    /// One for each second of the measured part; they add up to `totals`.
+    /// One for each second of the measured part; they add up to `totals` unless older ones were dropped.
     pub intervals: Vec<Interval>,
+    /// Seconds before those, which a run of more than ten hours no longer has one by one.
+    pub intervals_dropped: u64,
     /// Records that failed or are uncertain, by kind, every kind present; the warm-up included.
     pub errors: BTreeMap<String, u64>,
     pub verdict: Verdict,

@@ -26,7 +26,7 @@ pub struct DataFile {
 
 #[derive(Debug)]
 pub enum Source {
-    Data(DataStream),
+    Data(Box<DataStream>),
     /// Read once, from its start: stdin (`None`) or a named pipe.
     Pipe(Option<PathBuf>),
 }
@@ -87,11 +87,11 @@ impl Resolver<'_> {
                 let finding =
                     Finding { source: Some(path.display().to_string()), ..Finding::new(Kind::Truncated, what) };
                 self.findings.add(finding);
-                self.sources.push(Source::Data(DataStream {
+                self.sources.push(Source::Data(Box::new(DataStream {
                     label: path.display().to_string(),
                     manifest: Manifest::read(path).ok().flatten(),
                     files: Vec::new(),
-                }));
+                })));
             }
         }
         // Data whose manifest is gone is still data.
@@ -135,7 +135,7 @@ impl Resolver<'_> {
             }
             Source::Pipe(_) => true,
         });
-        self.sources.push(Source::Data(DataStream { label, manifest, files }));
+        self.sources.push(Source::Data(Box::new(DataStream { label, manifest, files })));
         Ok(())
     }
 }

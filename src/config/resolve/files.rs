@@ -299,8 +299,8 @@ fn check_existing(names: &Names, layout: FileLayout, baseline: bool, overwrite: 
     let manifest = Manifest::read(&names.manifest);
     let found = match manifest {
         Err(why) => format!("{} is no manifest of ours ({why})", names.manifest.display()),
-        Ok(None) if length == 0 && !has_rotated(&names.data) => return,
-        Ok(None) if length == 0 => format!("{shown} has rotated files of an earlier run beside it"),
+        Ok(_) if length == 0 && !has_rotated(&names.data) => return,
+        Ok(_) if length == 0 => format!("{shown} has rotated files of an earlier run beside it"),
         Ok(None) => format!("{shown} holds {} that no manifest of ours explains", units::format_size(length)),
         Ok(Some(manifest)) => {
             let same = matches!(
