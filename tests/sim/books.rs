@@ -54,8 +54,12 @@ fn check_lane(scenario: &Scenario, outcome: &Outcome, lane: usize, plan: &LanePl
     if scenario.faults.breaks.is_none() {
         assert_eq!(missing, 0, "lane {lane}: nothing broke, but {:?} are missing", end.missing);
     }
-    assert!(counts.get(Field::RecordsOffered) <= plan.records_max, "lane {lane}: more than --records");
-    check_bytes_limit(plan, &outcome.starts[lane], submitted, lane);
+    // The warm-up comes on top of both limits.
+    let last = outcome.snapshots.last().expect("a core always sends a last snapshot");
+    let (warm, measured) = (&last.warm[lane], &last.measured[lane]);
+    assert!(measured.get(Field::RecordsOffered) <= plan.records_max, "lane {lane}: more than --records");
+    let sequences = warm.get(Field::RecordsSubmitted)..submitted;
+    check_bytes_limit(plan, &outcome.starts[lane], sequences, lane);
     let whole = scenario.stop_at_ns.is_none() && plan.records_max == u64::MAX && plan.bytes_limit == u64::MAX;
     if let (true, true, None, false, Starts::Fixed { length, .. }) =
         (whole, plan.all_paced(), &outcome.end.ended_by, outcome.broke, &outcome.starts[lane])
@@ -68,10 +72,11 @@ fn check_lane(scenario: &Scenario, outcome: &Outcome, lane: usize, plan: &LanePl
     }
 }
 
-/// No record begins at or behind the limit.
-fn check_bytes_limit(plan: &LanePlan, starts: &Starts, submitted: u64, lane: usize) {
-    if submitted > 0 && plan.bytes_limit < u64::MAX {
-        let begins = crate::image::stream_offset(starts, submitted - 1);
+/// No measured record begins at or behind the limit.
+fn check_bytes_limit(plan: &LanePlan, starts: &Starts, sequences: std::ops::Range<u64>, lane: usize) {
+    if !sequences.is_empty() && plan.bytes_limit < u64::MAX {
+        let offset = |sequence| crate::image::stream_offset(starts, sequence);
+        let begins = offset(sequences.end - 1) - offset(sequences.start);
         assert!(begins < plan.bytes_limit, "lane {lane}: a record began at {begins}, limit {}", plan.bytes_limit);
     }
 }
