@@ -28,7 +28,7 @@ pub use report::{Payload as PayloadFacts, Report, write_report};
 pub use summary::print_summary;
 
 use crate::base::clock::TscClock;
-use crate::base::fatal::Fatal;
+use crate::base::fatal::{Exit, Fatal};
 use crate::counters::{CoreEnd, LiveCore, Snapshot};
 use crate::plan::RunPlan;
 use assemble::Facts;
@@ -178,12 +178,15 @@ impl Observer {
             cpu,
             ended_early,
         };
-        let (report, imbalances) = self.shared.with_aggregate(|all| {
+        let (mut report, imbalances) = self.shared.with_aggregate(|all| {
             all.finish();
             (assemble::assemble(&self.shared.plan, all, facts), assemble::imbalances(&self.shared.plan, all))
         });
         for imbalance in imbalances {
             tracing::error!("internal error, please report it: {imbalance}");
+            // Books that do not balance are no result, whatever the records came to.
+            report.exit_code = Exit::Failed as u8;
+            report.ended_early.get_or_insert_with(|| format!("internal error, please report it: {imbalance}"));
         }
         self.shared.enter(Progress::Done);
         report

@@ -26,8 +26,6 @@ const COUNTDOWN_NS: u64 = 2_000_000;
 #[derive(Default)]
 pub struct Stop {
     pub flag: AtomicBool,
-    /// The user ended the run.
-    signalled: AtomicBool,
     reason: Mutex<Option<String>>,
     /// What a signal does once the run itself is over.
     afterwards: Mutex<Option<Box<dyn Fn() + Send>>>,
@@ -37,7 +35,6 @@ impl Stop {
     /// The user ended the run with a signal: no fault, but worth a line.
     pub fn by_user(&self, signal: &str) {
         tracing::info!(signal, "stopping in order; a second signal ends at once");
-        self.signalled.store(true, Relaxed);
         self.flag.store(true, Relaxed);
         if let Some(act) = &*self.afterwards.lock().expect("nobody panics holding it") {
             act();
@@ -83,16 +80,15 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     let kept = keeper.map(|thread| thread.join().unwrap_or_else(|_| crashed_keeper()));
     let cpu =
         CpuTimes { user_ns: (user_end - user).as_nanos() as u64, system_ns: (system_end - system).as_nanos() as u64 };
+    let audit_lines_dropped = kept.as_ref().map_or(0, |end| end.audit_lines_dropped);
     let early = why_early(&stop, &ends, kept);
-    let report = observer.conclude(ends, cpu, early);
+    let mut report = observer.conclude(ends, cpu, early);
+    report.totals.audit_lines_dropped = audit_lines_dropped;
     // From the summary on, a signal means the hold, even one that comes while the report is being written.
     *stop.afterwards.lock().expect("nobody panics holding it") = Some(Box::new(observer.release()));
     observe::print_summary(console, &report, &plan);
     let written = plan.observe.report.as_ref().map_or(Ok(()), |target| observe::write_report(&report, target));
-    // Somebody who ended the run with a signal waits for nothing more.
-    if !stop.signalled.load(Relaxed) {
-        observer.hold();
-    }
+    observer.hold();
     written.map(|()| report)
 }
 
@@ -105,7 +101,8 @@ fn crashed_keeper() -> KeeperEnd {
 fn check_metrics_addr(plan: &RunPlan) -> Result<(), Fatal> {
     let Some(addr) = plan.observe.metrics_addr else { return Ok(()) };
     std::net::TcpListener::bind(addr).map(drop).map_err(|error| {
-        Fatal::host(format!("--metrics-addr {addr}: {error}")).mend("--metrics-addr=:0 for a free port, or another one")
+        Fatal::host(format!("--metrics-addr {addr}: {error}"))
+            .mend("find who has it with `ss -ltnp`, or --metrics-addr=:0 for a free port")
     })
 }
 

@@ -254,7 +254,7 @@ fn no_record_at_all_is_no_proof_unless_somebody_says_so() {
         assert!(said.starts_with("nothing to verify"), "{words}: {ended}");
     }
     // One of two producers had nothing to send; its manifest says so.
-    scratch.report("--target file:data/ --parallel 2 --records 1 --report report.json");
+    scratch.report("--target file:data/ --parallel 2 --records 1");
     scratch.verify_clean("data/payloads.1.bin");
     scratch.verify_clean("data/ --expect report.json");
 }
