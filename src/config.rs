@@ -18,8 +18,8 @@ pub use cli::parse;
 pub use plan_json::plan_to_json;
 
 use crate::host::Sysfs;
+pub use crate::plan::VerifyArgs;
 use crate::plan::{Annotate, RunPlan, TemplateFile};
-use std::path::PathBuf;
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -31,22 +31,6 @@ pub enum Command {
     /// The text to print.
     Help(String),
     Version,
-}
-
-/// What `engine verify` reads, and how.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VerifyArgs {
-    /// Files, folders or `-`.
-    pub sources: Vec<String>,
-    /// A list of ids, or `-`.
-    pub ids: Option<String>,
-    /// Reports whose produced records must be there.
-    pub expect: Vec<PathBuf>,
-    pub json: bool,
-    /// 0: one for each processor.
-    pub threads: usize,
-    pub sign_key: Option<[u8; 16]>,
-    pub run_id: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

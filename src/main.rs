@@ -5,7 +5,7 @@ use engine::config::{self, Command, Deps, SchemaKind};
 use engine::host::{self, Sysfs};
 use engine::observe::{self, Console};
 use engine::payload::template::Template;
-use engine::plan::{RunPlan, SinkKind};
+use engine::plan::{RunPlan, SinkKind, VerifyArgs};
 use engine::sys;
 use engine::{run, verify};
 use std::io::{ErrorKind, Write};
@@ -30,7 +30,7 @@ fn carry_out(command: Command) -> Result<Exit, Fatal> {
     match command {
         Command::Run(plan) => run_plan(*plan),
         Command::DryRun(plan) => print(&pretty(&config::plan_to_json(&plan))),
-        Command::Verify(args) => verify_sources(args),
+        Command::Verify(args) => verify_sources(&args),
         Command::Schema(SchemaKind::Config) => print(&pretty(&config::schema::config_schema())),
         Command::Schema(SchemaKind::Report) => print(&pretty(&observe::schema::report_schema())),
         Command::Help(text) => print(&text),
@@ -57,10 +57,9 @@ fn data_paths(plan: &RunPlan) -> Vec<PathBuf> {
     }
 }
 
-fn verify_sources(args: config::VerifyArgs) -> Result<Exit, Fatal> {
-    let config::VerifyArgs { sources, ids, expect, json, threads, sign_key, run_id } = args;
-    let findings = verify::verify(&verify::VerifyArgs { sources, ids, expect, json, threads, sign_key, run_id })?;
-    if json {
+fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {
+    let findings = verify::verify(args)?;
+    if args.json {
         let text = serde_json::to_string(&findings).map_err(|error| Fatal::host(format!("findings: {error}")))?;
         print(&format!("{text}\n"))?;
     } else {

@@ -272,3 +272,21 @@ pub enum Comparison {
     GreaterOrEqual,
     Greater,
 }
+
+/// What `engine verify` reads, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerifyArgs {
+    /// Files, folders, `-` for stdin.
+    pub sources: Vec<String>,
+    /// A list of records as `ids` reads it, or `-`.
+    pub ids: Option<String>,
+    /// Reports whose promises are to be proved.
+    pub expect: Vec<PathBuf>,
+    /// The caller prints `Findings` as JSON rather than its summary.
+    pub json: bool,
+    /// 0: all processors.
+    pub threads: usize,
+    pub sign_key: Option<[u8; 16]>,
+    /// The run that is expected: its text or its 64-bit hash.
+    pub run_id: Option<String>,
+}

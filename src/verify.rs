@@ -24,6 +24,7 @@ mod tests;
 
 use crate::base::fatal::{Exit, Fatal};
 use crate::manifest::{Layout, Manifest, RecordFormat};
+pub use crate::plan::VerifyArgs;
 use crate::record;
 use expect::Expected;
 use findings::{Finding, Findings, Kind};
@@ -39,23 +40,6 @@ use std::io::{BufReader, Read};
 use std::path::PathBuf;
 use std::time::Instant;
 use stream::{Rules, StreamFold};
-
-#[derive(Clone, Debug, Default)]
-pub struct VerifyArgs {
-    /// Files, folders, `-` for stdin.
-    pub sources: Vec<String>,
-    /// A list of records as `ids` reads it, or `-`.
-    pub ids: Option<String>,
-    /// Reports whose promises are to be proved.
-    pub expect: Vec<PathBuf>,
-    /// The caller prints `Findings` as JSON rather than its summary.
-    pub json: bool,
-    /// 0: all processors.
-    pub threads: usize,
-    pub sign_key: Option<[u8; 16]>,
-    /// The run that is expected: its text or its 64-bit hash.
-    pub run_id: Option<String>,
-}
 
 /// Reads everything that `args` names. `Err` where that cannot be done: nothing there (exit 2), unreadable (exit 1).
 pub fn verify(args: &VerifyArgs) -> Result<Findings, Fatal> {

@@ -3,7 +3,7 @@
 //! Buffered writes would block in `io_submit`; they go through `blocking`.
 
 use super::region::Region;
-use super::ring::{Completion, FileSlot, Ring, Wait};
+use super::ring::{Completion, FileSlot, Files, Ring, Wait};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -49,7 +49,7 @@ struct Event {
 pub struct Aio {
     context: u64,
     region: ManuallyDrop<Region>,
-    files: Vec<File>,
+    files: Files,
     queue: Vec<ControlBlock>,
     events: [Event; EVENTS_MAX],
     /// Events `next..arrived` were fetched and not handed out yet.
@@ -76,7 +76,7 @@ impl Aio {
         Ok(Self {
             context,
             region: ManuallyDrop::new(region),
-            files: Vec::new(),
+            files: Files::default(),
             queue: Vec::with_capacity(depth),
             events: [Event::default(); EVENTS_MAX],
             next: 0,
@@ -152,16 +152,15 @@ impl Ring for Aio {
     }
 
     fn install(&mut self, file: File) -> io::Result<FileSlot> {
-        self.files.push(file);
-        Ok(FileSlot(self.files.len() as u32 - 1))
+        Ok(self.files.install(file))
     }
 
     fn replace(&mut self, slot: FileSlot, file: File) -> io::Result<File> {
-        Ok(std::mem::replace(&mut self.files[slot.0 as usize], file))
+        Ok(self.files.replace(slot, file))
     }
 
     fn file(&self, slot: FileSlot) -> &File {
-        &self.files[slot.0 as usize]
+        self.files.get(slot)
     }
 
     fn write(&mut self, slot: FileSlot, range: Range<usize>, offset: u64, token: u64) -> bool {
@@ -169,7 +168,7 @@ impl Ring for Aio {
         self.push(ControlBlock {
             data: token,
             opcode: COMMAND_PWRITE,
-            fd: self.files[slot.0 as usize].as_raw_fd() as u32,
+            fd: self.files.get(slot).as_raw_fd() as u32,
             buffer: bytes.as_ptr() as u64,
             length: bytes.len() as u64,
             offset: offset as i64,
@@ -178,7 +177,7 @@ impl Ring for Aio {
     }
 
     fn sync(&mut self, slot: FileSlot, token: u64) -> bool {
-        let fd = self.files[slot.0 as usize].as_raw_fd() as u32;
+        let fd = self.files.get(slot).as_raw_fd() as u32;
         self.push(ControlBlock { data: token, opcode: COMMAND_FDSYNC, fd, ..ControlBlock::default() })
     }
 

@@ -4,7 +4,7 @@
 //! write into many that the device works on at once, which is what keeps a drive busy from one thread.
 
 use super::region::Region;
-use super::ring::{Completion, FileSlot, Ring, Wait};
+use super::ring::{Completion, FileSlot, Files, Ring, Wait};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -23,7 +23,7 @@ enum Operation {
 /// See the module.
 pub struct Blocking {
     region: Region,
-    files: Vec<File>,
+    files: Files,
     queue: VecDeque<Operation>,
     done: VecDeque<Completion>,
     depth: usize,
@@ -33,7 +33,7 @@ impl Blocking {
     /// A ring for at most `depth` operations in flight.
     pub fn new(region: Region, depth: usize) -> Self {
         let (queue, done) = (VecDeque::with_capacity(depth), VecDeque::with_capacity(depth));
-        Self { region, files: Vec::new(), queue, done, depth }
+        Self { region, files: Files::default(), queue, done, depth }
     }
 
     /// Executes the oldest write together with those that continue it.
@@ -54,7 +54,7 @@ impl Blocking {
                 _ => break,
             }
         }
-        let result = self.files[slot.0 as usize].write_at(&self.region.bytes()[range], offset);
+        let result = self.files.get(slot).write_at(&self.region.bytes()[range], offset);
         let mut left = *result.as_ref().unwrap_or(&0);
         self.done.push_back(Completion { token, result: share(&result, &mut left, first.len()) });
         for operation in self.queue.drain(..merged) {
@@ -85,16 +85,15 @@ impl Ring for Blocking {
     }
 
     fn install(&mut self, file: File) -> io::Result<FileSlot> {
-        self.files.push(file);
-        Ok(FileSlot(self.files.len() as u32 - 1))
+        Ok(self.files.install(file))
     }
 
     fn replace(&mut self, slot: FileSlot, file: File) -> io::Result<File> {
-        Ok(std::mem::replace(&mut self.files[slot.0 as usize], file))
+        Ok(self.files.replace(slot, file))
     }
 
     fn file(&self, slot: FileSlot) -> &File {
-        &self.files[slot.0 as usize]
+        self.files.get(slot)
     }
 
     fn write(&mut self, slot: FileSlot, range: Range<usize>, offset: u64, token: u64) -> bool {
@@ -117,7 +116,7 @@ impl Ring for Blocking {
         match self.queue.pop_front() {
             Some(Operation::Write { slot, range, offset, token }) => self.write_merged(slot, range, offset, token),
             Some(Operation::Sync { slot, token }) => {
-                let result = match self.files[slot.0 as usize].sync_data() {
+                let result = match self.files.get(slot).sync_data() {
                     Ok(()) => 0,
                     Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
                 };

@@ -9,6 +9,25 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileSlot(pub u32);
 
+/// The files of a ring that names them by descriptor.
+#[derive(Debug, Default)]
+pub struct Files(Vec<File>);
+
+impl Files {
+    pub fn install(&mut self, file: File) -> FileSlot {
+        self.0.push(file);
+        FileSlot(self.0.len() as u32 - 1)
+    }
+
+    pub fn replace(&mut self, slot: FileSlot, file: File) -> File {
+        std::mem::replace(&mut self.0[slot.0 as usize], file)
+    }
+
+    pub fn get(&self, slot: FileSlot) -> &File {
+        &self.0[slot.0 as usize]
+    }
+}
+
 /// The answer to one operation: a byte count, or a negated errno, as the kernel gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
