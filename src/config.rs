@@ -5,10 +5,13 @@
 pub mod cli;
 pub mod docs;
 pub mod file;
+pub mod kafka_access;
+pub mod kafka_properties;
 pub mod keys;
 pub mod load;
 pub mod parse;
 pub mod plan_json;
+pub mod receive;
 pub mod resolve;
 pub mod schema;
 pub mod slo;
@@ -19,6 +22,7 @@ pub use plan_json::plan_to_json;
 
 use crate::host::Sysfs;
 pub use crate::plan::VerifyArgs;
+use crate::plan::receive::ReceivePlan;
 use crate::plan::{Annotate, RunPlan, TemplateFile};
 
 /// What the command line asks for.
@@ -26,7 +30,8 @@ use crate::plan::{Annotate, RunPlan, TemplateFile};
 pub enum Command {
     Run(Box<RunPlan>),
     DryRun(Box<RunPlan>),
-    Verify(VerifyArgs),
+    Verify(Box<VerifyArgs>),
+    Receive(Box<ReceivePlan>),
     Schema(SchemaKind),
     /// The text to print.
     Help(String),

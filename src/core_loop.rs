@@ -3,14 +3,16 @@
 //! The loop runs at its own pace: completions free memory and fill the books, but never decide what is sent.
 
 pub mod tally;
+pub mod taps;
 
 use crate::base::clock::Clock;
 use crate::base::limits;
 use crate::counters::{CoreEnd, Field, LiveCore, Stage};
 use crate::pace::{Grant, Pacer};
 use crate::payload::{Block, Payload};
-use crate::sink::{Done, Ending, LaneClose, Rest, Sink};
+use crate::sink::{Done, Ending, Fate, LaneClose, Sink};
 use crate::sys::ring::{Ring, Wait};
+use crate::tap::Tap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tally::Tally;
@@ -30,7 +32,6 @@ const SPIN_NS_MIN: u64 = 5_000;
 /// One producer on this core.
 pub struct Lane {
     pub pacer: Pacer,
-    pub payload: Payload,
     /// Records and bytes it may still offer.
     pub records_left: u64,
     /// `u64::MAX`: no limit.
@@ -40,22 +41,22 @@ pub struct Lane {
 
 impl Lane {
     /// Records that may still start before a limit is reached. The warm-up comes on top of the limits.
-    fn may_offer(&self, warmup: bool) -> u64 {
+    fn may_offer(&self, payload: &Payload, warmup: bool) -> u64 {
         match self.bytes_left {
             _ if warmup => u64::MAX,
             u64::MAX => self.records_left,
-            bytes => self.records_left.min(self.payload.records_within(bytes).0),
+            bytes => self.records_left.min(payload.records_within(bytes).0),
         }
     }
 
     /// Records due and not submitted, of the warm-up and behind it.
-    fn backlog_records(&self, now_ns: u64) -> (u64, u64) {
+    fn backlog_records(&self, payload: &Payload, now_ns: u64) -> (u64, u64) {
         let (mut warm, mut measured) = (0, 0);
         for (is_warmup, bytes) in self.pacer.backlog_by_phase(now_ns) {
-            let records = self.payload.records_within(bytes).0;
+            let records = payload.records_within(bytes).0;
             *(if is_warmup { &mut warm } else { &mut measured }) += records;
         }
-        (warm, measured.min(self.may_offer(false)))
+        (warm, measured.min(self.may_offer(payload, false)))
     }
 
     fn spend(&mut self, warmup: bool, records: u64, bytes: u64) {
@@ -75,8 +76,12 @@ pub struct Core<'a, R, S, C> {
     pub sink: S,
     pub clock: C,
     pub lanes: Vec<Lane>,
+    /// Of the lanes, in order.
+    pub payloads: Vec<Payload>,
     pub tally: Tally,
     pub live: Arc<LiveCore>,
+    /// Where governance wants to hear of records.
+    pub tap: Option<Tap>,
     /// Somebody wants the run to end in order.
     pub stop: &'a AtomicBool,
     pub block_bytes: u64,
@@ -152,16 +157,16 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.give_up_expired(at, now_ns);
         let mut turn_bytes = 0;
         while turn_bytes < TURN_BYTES && !self.lanes[at].finished {
-            let lane = &mut self.lanes[at];
+            let (lane, payload) = (&mut self.lanes[at], &mut self.payloads[at]);
             let grant = lane.pacer.grant(now_ns);
             if grant.budget_bytes == 0 {
                 let next_ns = lane.pacer.next_due_ns(now_ns).unwrap_or(u64::MAX);
                 fed.wake_ns = fed.wake_ns.min(next_ns);
                 return;
             }
-            let room = self.sink.room(&mut self.ring, at, lane.payload.next_length());
-            let records_left = lane.may_offer(grant.warmup);
-            let Some(run) = lane.payload.run(grant.budget_bytes, room.min(self.block_bytes), records_left) else {
+            let room = self.sink.room(&mut self.ring, at, payload.next_length());
+            let records_max = lane.may_offer(payload, grant.warmup).min(room.records);
+            let Some(run) = payload.run(grant.budget_bytes, room.bytes.min(self.block_bytes), records_max) else {
                 fed.full = true;
                 return;
             };
@@ -172,15 +177,18 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 fed.wake_ns = fed.wake_ns.min(hold_ns);
                 return;
             }
-            let block = block_for(&grant, now_ns);
-            let slot = lane.payload.begin(self.ring.memory(), run, block);
+            let slot = payload.begin(self.ring.memory(), run, block_for(&grant, now_ns));
+            taps::tap_events(self.tap.as_mut(), at, self.ring.memory(), payload, slot);
             lane.pacer.take(run.bytes);
             lane.spend(grant.warmup, run.records, run.bytes);
             let late_ns = (grant.spread.offset_ns(self.block_bytes) + SPIN_NS_MIN).min(LATE_NS_MAX);
-            self.tally.submitted(at, lane.payload.block(slot), late_ns);
-            self.sink.offer(&mut self.ring, at, slot, &lane.payload, grant.paced && !run.full);
+            self.tally.submitted(at, payload.block(slot), late_ns);
+            self.sink.offer(&mut self.ring, at, slot, payload, grant.paced && !run.full);
             turn_bytes += run.bytes;
             fed.offered = true;
+        }
+        if turn_bytes >= TURN_BYTES {
+            fed.wake_ns = now_ns;
         }
     }
 
@@ -196,10 +204,10 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
 
     /// Books the records that start within the next `bytes` of the oldest phase as not sent; false: there are none.
     fn give_up(&mut self, at: usize, now_ns: u64, bytes: u64) -> bool {
-        let lane = &mut self.lanes[at];
+        let (lane, payload) = (&mut self.lanes[at], &self.payloads[at]);
         let warmup = lane.pacer.due(now_ns).warmup;
-        let (due, due_bytes) = lane.payload.records_within(bytes);
-        let records = due.min(lane.may_offer(warmup));
+        let (due, due_bytes) = payload.records_within(bytes);
+        let records = due.min(lane.may_offer(payload, warmup));
         lane.pacer.skip(due_bytes);
         lane.spend(warmup, records, due_bytes);
         self.tally.not_sent(at, warmup, records);
@@ -236,7 +244,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
 
     /// Busy cores never wait. Adaptive ones do when nothing is due or nothing fits.
     fn wait(&self, fed: &Fed, now_ns: u64) -> Wait {
-        if !self.adaptive || fed.offered {
+        // Something was offered and more would be, if there were room: submitting and waiting for it are one call.
+        if !self.adaptive || fed.offered && !fed.full {
             return Wait::No;
         }
         let spin_ns = (2 * self.pulse.oversleep_ns).clamp(SPIN_NS_MIN, SPIN_NS_MAX);
@@ -261,7 +270,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
 
     /// Hands finished blocks to the books; true: there were some.
     fn reap(&mut self, now_ns: u64) -> bool {
-        self.sink.reap(&mut self.ring, now_ns, &mut self.done);
+        self.sink.reap(&mut self.ring, &mut self.payloads, now_ns, &mut self.done);
         match self.sink.ending() {
             None => {}
             Some(Ending::Closed) => {
@@ -281,11 +290,14 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
     fn book(&mut self, now_ns: u64) -> bool {
         let any = !self.done.is_empty();
         for done in self.done.drain(..) {
-            let payload = &mut self.lanes[done.lane as usize].payload;
+            let lane = done.lane as usize;
+            let payload = &mut self.payloads[lane];
             let block = *payload.block(done.slot);
-            let produced = payload.records_in(&block, done.bytes);
-            self.tally.done(&block, produced, &done, now_ns);
-            payload.release(done.slot);
+            let whole = payload.records_within_span(&block, done.bytes);
+            let begun = u64::from(done.fate != Fate::Produced && payload.span_of(&block, whole) < done.bytes);
+            let records = payload.settle(done.slot, whole + begun);
+            let bytes = payload.bytes_of(&block, records.clone());
+            self.tally.settled(lane, &block, records, bytes, done.fate, now_ns);
         }
         any
     }
@@ -293,9 +305,12 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
     fn publish(&mut self, now_ns: u64) {
         self.pulse.published_ns = now_ns;
         self.live.beat(self.clock.now_ns());
-        for (at, lane) in self.lanes.iter_mut().enumerate().filter(|(_, lane)| !lane.finished) {
-            let (warm, measured) = lane.backlog_records(now_ns);
-            self.tally.backlog(at, warm, measured);
+        for (at, lane) in self.lanes.iter_mut().enumerate() {
+            self.tally.sent(at, self.sink.take_wire(at));
+            if !lane.finished {
+                let (warm, measured) = lane.backlog_records(&self.payloads[at], now_ns);
+                self.tally.backlog(at, warm, measured);
+            }
         }
         self.tally.publish(now_ns);
     }
@@ -331,7 +346,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
     fn drain(&mut self, from_ns: u64) {
         let deadline_ns = from_ns.saturating_add(self.drain_timeout_ns);
         let mut now_ns = from_ns;
-        while self.lanes.iter().any(|lane| lane.payload.unreleased().next().is_some()) && now_ns < deadline_ns {
+        while self.payloads.iter().any(Payload::any_unsettled) && now_ns < deadline_ns {
             self.sink.flush(&mut self.ring);
             let wait = if self.adaptive { Wait::ForNs(limits::WAIT_NS_MAX) } else { Wait::No };
             self.submit(wait);
@@ -339,12 +354,13 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             self.reap(now_ns);
             self.publish_if_due(now_ns);
         }
-        for (at, lane) in self.lanes.iter().enumerate() {
-            let rest = Rest::Uncertain(Field::ErrorTimeout);
-            let given_up = |slot| Done { lane: at as u32, slot, bytes: 0, rest };
-            self.done.extend(lane.payload.unreleased().map(given_up));
-        }
+        self.sink.give_up(&mut self.ring, &mut self.payloads, &mut self.done);
         // Not `reap`: an answer that comes only now would end its block a second time.
+        self.book(now_ns);
+        for (at, payload) in self.payloads.iter().enumerate() {
+            let given_up = |slot| Done::rest(at, slot, Fate::Uncertain(Field::ErrorTimeout));
+            self.done.extend(payload.unsettled().map(given_up));
+        }
         self.book(now_ns);
     }
 
@@ -360,8 +376,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let started_ns = self.now();
         let mut kept = Vec::new();
         for at in 0..self.lanes.len() {
-            let missing = self.tally.missing(at).to_vec();
-            let end = LaneClose { missing, next_sequence: self.lanes[at].payload.next_sequence() };
+            let (missing, missing_truncated) = self.tally.missing(at);
+            let next_sequence = self.payloads[at].next_sequence();
+            let end = LaneClose { missing: missing.to_vec(), missing_truncated, next_sequence };
             match self.sink.close(&mut self.ring, at, &end) {
                 Ok(lane) => kept.push(lane.first_sequence),
                 Err(fatal) => {
@@ -369,6 +386,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                     self.end_run(fatal.what);
                 }
             }
+            self.tally.sent(at, self.sink.take_wire(at));
         }
         let ended_ns = self.now();
         let mut end = self.tally.finish(ended_ns);

@@ -45,6 +45,10 @@ fields! {
     ErrorNoSpace "error_no_space" "Records failed: no space left, or a quota or file size limit";
     ErrorClosed "error_closed" "Records failed: the reader or peer closed";
     ErrorTimeout "error_timeout" "Records uncertain: no answer before the drain timeout";
+    ErrorBroker "error_broker" "Records failed: the Kafka broker refused them";
+    ErrorStatus "error_status" "Records failed: the HTTP answer was neither 2xx nor one that asks to come again";
+    ErrorThrottled "error_throttled" "Records failed: the target asked to come again later (429, 503) too often";
+    ErrorProtocol "error_protocol" "Records uncertain: the target's answer made no sense";
     AuditDropped "audit_dropped" "Audit lines not written because the log could not keep up";
 }
 
@@ -54,6 +58,10 @@ pub const ERROR_KINDS: &[(&str, Field)] = &[
     ("no_space", Field::ErrorNoSpace),
     ("closed", Field::ErrorClosed),
     ("timeout", Field::ErrorTimeout),
+    ("broker", Field::ErrorBroker),
+    ("status", Field::ErrorStatus),
+    ("throttled", Field::ErrorThrottled),
+    ("protocol", Field::ErrorProtocol),
 ];
 
 /// Plain counts of one lane: the core's own books, and what a snapshot carries.

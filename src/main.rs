@@ -5,9 +5,10 @@ use engine::config::{self, Command, Deps, SchemaKind};
 use engine::host::{self, Sysfs};
 use engine::observe::{self, Console};
 use engine::payload::template::Template;
+use engine::plan::receive::ReceivePlan;
 use engine::plan::{RunPlan, SinkKind, VerifyArgs};
 use engine::sys;
-use engine::{run, verify};
+use engine::{governance, receive, run, verify};
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,8 +30,9 @@ fn main() -> ExitCode {
 fn carry_out(command: Command) -> Result<Exit, Fatal> {
     match command {
         Command::Run(plan) => run_plan(*plan),
-        Command::DryRun(plan) => print(&pretty(&config::plan_to_json(&plan))),
+        Command::DryRun(plan) => governance::check(&plan).and_then(|()| print(&pretty(&config::plan_to_json(&plan)))),
         Command::Verify(args) => verify_sources(&args),
+        Command::Receive(plan) => receive_connections(&plan),
         Command::Schema(SchemaKind::Config) => print(&pretty(&config::schema::config_schema())),
         Command::Schema(SchemaKind::Report) => print(&pretty(&observe::schema::report_schema())),
         Command::Help(text) => print(&text),
@@ -52,9 +54,16 @@ fn run_plan(plan: RunPlan) -> Result<Exit, Fatal> {
 
 fn data_paths(plan: &RunPlan) -> Vec<PathBuf> {
     match plan.sink.kind {
-        SinkKind::File => plan.producers.iter().filter_map(|p| p.file.as_ref()).map(|f| f.data.clone()).collect(),
-        SinkKind::Null | SinkKind::Stdout => Vec::new(),
+        SinkKind::File => plan.producers.iter().filter_map(|p| p.file()).map(|f| f.data.clone()).collect(),
+        _ => Vec::new(),
     }
+}
+
+fn receive_connections(plan: &ReceivePlan) -> Result<Exit, Fatal> {
+    let console = Console::new(plan.log_format);
+    observe::logs::init(&console);
+    let received = receive::receive(plan, &console)?;
+    Ok(Exit::from_code(received.exit_code))
 }
 
 fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {

@@ -28,6 +28,9 @@ pub struct Manifest {
     pub next_sequence: u64,
     /// Sequences that were submitted but not confirmed, as inclusive ranges.
     pub missing: Vec<(u64, u64)>,
+    /// More were missing than `missing` could name.
+    #[serde(default)]
+    pub missing_truncated: bool,
     /// The largest stretch at the data's end that a kill may leave unfinished.
     pub in_flight_bytes_max: u64,
 }

@@ -31,6 +31,7 @@ use crate::base::clock::TscClock;
 use crate::base::fatal::{Exit, Fatal};
 use crate::counters::{CoreEnd, LiveCore, Snapshot};
 use crate::plan::RunPlan;
+use crate::tap::EventBooks;
 use assemble::Facts;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select};
 use endpoint::{Endpoint, Pages};
@@ -58,6 +59,8 @@ pub struct Wiring {
     pub host: serde_json::Value,
     pub payload: PayloadFacts,
     pub console: Arc<Console>,
+    /// What governance was told of, where it is on.
+    pub events: Option<Arc<EventBooks>>,
 }
 
 enum Control {
@@ -83,14 +86,14 @@ pub struct Observer {
 /// # Errors
 /// Exit 3 where the address cannot be bound or no thread can be had.
 pub fn start(wiring: Wiring) -> Result<Observer, Fatal> {
-    let Wiring { plan, live, snapshots, recycled, clock, stop, host, payload, console } = wiring;
+    let Wiring { plan, live, snapshots, recycled, clock, stop, host, payload, console, events } = wiring;
     let cpu = plan.free_cpus.first().copied();
     let metrics_addr = plan.observe.metrics_addr;
     let shared = Shared::new(plan, live, clock);
     // One message is enough: either the last scrape was delivered, or somebody released the hold.
     let (release, delivered) = bounded(1);
     let endpoint = metrics_addr.map(|addr| {
-        let exposition = Exposition::new(shared.clone());
+        let exposition = Exposition::new(shared.clone(), events);
         Endpoint::start(addr, Arc::new(Served { shared: shared.clone(), exposition, last: release.clone() }))
     });
     let endpoint = endpoint.transpose()?;
@@ -204,13 +207,6 @@ impl Observer {
                 None => self.delivered.recv().unwrap_or(()),
             }
         }
-    }
-
-    /// [`Observer::conclude`], then [`Observer::hold`].
-    pub fn finish(mut self, ends: Vec<CoreEnd>, cpu: CpuTimes, ended_early: Option<String>) -> Report {
-        let report = self.conclude(ends, cpu, ended_early);
-        self.hold();
-        report
     }
 }
 

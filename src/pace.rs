@@ -114,11 +114,6 @@ impl Pacer {
         self.phases[self.at].due_positions(oldest_ns - 1).saturating_sub(self.position)
     }
 
-    /// Whether the position that `take` and `skip` move lies in the warm-up.
-    pub fn warmup(&self) -> bool {
-        self.phases.get(self.at).is_some_and(|phase| phase.warmup)
-    }
-
     /// When a grant will next hold something: at or before `now_ns` if one does already, `None` if none ever
     /// will. A phase can still have time to run after its last record; see `ends_at_ns`.
     pub fn next_due_ns(&self, now_ns: u64) -> Option<u64> {
@@ -142,13 +137,8 @@ impl Pacer {
         self.phases.last().map_or(0, |phase| phase.end_ns)
     }
 
-    /// Positions due by `now_ns` and not taken, over all phases. Positions, not bytes of records: to count
-    /// records exactly, walk them with `due` and `skip`.
-    pub fn backlog_bytes(&self, now_ns: u64) -> u64 {
-        self.backlog_by_phase(now_ns).fold(0, |sum, (_, bytes)| sum.saturating_add(bytes))
-    }
-
-    /// As `backlog_bytes`, for each phase that has begun; true: it is a warm-up.
+    /// Positions due by `now_ns` and not taken, for each phase that has begun; true: it is a warm-up. Positions, not
+    /// bytes of records: to count records exactly, walk them with `due` and `skip`.
     pub fn backlog_by_phase(&self, now_ns: u64) -> impl Iterator<Item = (bool, u64)> + '_ {
         let begun = self.phases.iter().enumerate().skip(self.at).take_while(move |(_, phase)| phase.start_ns <= now_ns);
         begun.map(move |(at, phase)| {

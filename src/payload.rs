@@ -2,29 +2,29 @@
 //! then only stamped.
 //!
 //! Record number `n` of the producer has the content of ring record `n % count`, whatever the timing. Blocks
-//! are runs of consecutive records; those in flight are kept in order and never lapped, so no byte changes
-//! while the kernel may read it.
+//! are runs of consecutive records; those that the kernel may still read are kept in order and never lapped. What
+//! a block was outlives its bytes: a record that must be sent again is made again, byte for byte ([`Payload::remake`]).
+//!
+//! A target may want bytes around each record (`framing`): *payload* counts leave them out, *spans* contain them.
 
 pub mod bake;
 pub mod baked;
 pub mod fits;
 pub mod fits_checksum;
+pub mod framing;
 pub mod placeholders;
 pub mod random;
 pub mod render;
 pub mod sign;
+pub mod slots;
+pub mod stamper;
 pub mod template;
 
 use crate::pace::Spread;
-use crate::record::{CRC_OFFSET, HEADER_BYTES, STAMP_END, STAMP_OFFSET};
-use crate::sys::prefetch;
-use crate::wire::crc32c;
-use baked::Baked;
-use render::Stamps;
+use framing::Framing;
+use slots::Slots;
+use stamper::Stamper;
 use std::ops::Range;
-
-/// How many records ahead the next heads are fetched.
-const PREFETCH_RECORDS: u64 = 12;
 
 /// Where the records of a ring lie.
 #[derive(Clone, Debug)]
@@ -66,35 +66,18 @@ impl Starts {
     }
 }
 
-/// The constant part of a header record's checksum, and what moves its stamps to their place.
-#[derive(Clone, Copy, Debug)]
-pub struct HeadBake {
-    /// CRC32C of the record with stamps and checksum as zero.
-    pub crc32c: u32,
-    /// `x^(8 * bytes behind the stamps)`.
-    pub shift: u32,
-    /// Keyed digest of the body, where records are signed.
-    pub body_digest: u64,
-}
-
-/// How a record gets its stamps.
-pub enum Stamper {
-    /// Every record starts with the 64-byte header.
-    Header { bakes: Box<[HeadBake]>, sign_key: Option<[u8; 16]> },
-    /// Template `n % len` shapes record `n`.
-    Slots(Box<[Baked]>),
-    /// `--annotate off`: the bytes stay as baked.
-    Nothing,
-}
-
 /// Consecutive records that go to the kernel together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Block {
     pub first_record: u64,
     pub records: u64,
-    /// Offset in the core's region.
+    /// Offset in the core's region, framing included.
     pub start: usize,
+    /// Of the records alone, and with their framing.
     pub bytes: u64,
+    pub span_bytes: u64,
+    /// What the framing needs to know of the stamped bytes; a linear CRC32C remainder for Kafka.
+    pub remainder: u32,
     pub first_sequence: u64,
     /// Since the barrier: when the first record was due, and how the rest follow.
     pub first_due_ns: u64,
@@ -108,7 +91,7 @@ pub struct Block {
 
 impl Block {
     pub fn range(&self) -> Range<usize> {
-        self.start..self.start + self.bytes as usize
+        self.start..self.start + self.span_bytes as usize
     }
 }
 
@@ -125,21 +108,19 @@ pub struct Payload {
     /// Of the ring, in the core's region.
     base: usize,
     starts: Starts,
+    framing: Framing,
     stamper: Stamper,
     /// Unix time of the barrier.
     epoch_unix_ns: u64,
     next_sequence: u64,
-    /// Blocks in flight, oldest at `oldest % len`, and whether their last completion came.
-    blocks: Box<[(Block, bool)]>,
-    oldest: u64,
-    newest: u64,
+    slots: Slots,
 }
 
 impl Payload {
-    /// A baked ring at `base`, for at most `depth` blocks in flight; made by [`bake::bake`].
-    pub fn new(base: usize, starts: Starts, stamper: Stamper, depth: usize) -> Self {
-        let blocks = vec![(Block::default(), true); depth].into_boxed_slice();
-        Self { base, starts, stamper, epoch_unix_ns: 0, next_sequence: 0, blocks, oldest: 0, newest: 0 }
+    /// A baked ring at `base` that keeps at most `window` blocks in mind; made by [`bake::bake`].
+    pub fn new(base: usize, starts: Starts, framing: Framing, stamper: Stamper, window: usize) -> Self {
+        let slots = Slots::new(window);
+        Self { base, starts, framing, stamper, epoch_unix_ns: 0, next_sequence: 0, slots }
     }
 
     /// The Unix time of the barrier, from which due times become time stamps.
@@ -147,8 +128,17 @@ impl Payload {
         self.epoch_unix_ns = unix_ns;
     }
 
+    pub fn stamper(&self) -> &Stamper {
+        &self.stamper
+    }
+
     pub fn starts(&self) -> &Starts {
         &self.starts
+    }
+
+    /// Bytes of the longest record with its framing.
+    pub fn longest_span(&self) -> u64 {
+        self.starts.longest() + self.framing.bytes()
     }
 
     pub fn next_sequence(&self) -> u64 {
@@ -161,20 +151,19 @@ impl Payload {
         self.starts.start(at + 1) - self.starts.start(at)
     }
 
-    /// What could go now: due within `budget_bytes`, at most `bytes_max` and `records_max`, contiguous and free.
-    pub fn run(&self, budget_bytes: u64, bytes_max: u64, records_max: u64) -> Option<Run> {
+    /// What could go now: due within `budget_bytes` of payload, at most `span_max` bytes with framing and
+    /// `records_max` records, contiguous and free.
+    pub fn run(&self, budget_bytes: u64, span_max: u64, records_max: u64) -> Option<Run> {
         let count = self.starts.count();
         let at = self.next_sequence % count;
-        let (fitting, due) = match &self.starts {
-            Starts::Fixed { length, .. } => (bytes_max / length, budget_bytes.div_ceil(*length)),
+        let due = match &self.starts {
+            Starts::Fixed { length, .. } => budget_bytes.div_ceil(*length),
             Starts::Varied(starts) => {
-                let (from, rest) = (starts[at as usize], &starts[at as usize + 1..]);
-                let fitting = rest.partition_point(|end| end - from <= bytes_max) as u64;
-                let due = starts[at as usize..count as usize].partition_point(|s| s - from < budget_bytes) as u64;
-                (fitting, due)
+                let from = starts[at as usize];
+                starts[at as usize..count as usize].partition_point(|s| s - from < budget_bytes) as u64
             }
         };
-        let limit = fitting.min(count - at).min(records_max);
+        let limit = self.fitting(at, count - at, span_max).min(records_max);
         let records = limit.min(due);
         // A block cut short only because older ones are still in flight would leave ever shorter holes behind.
         if records == 0 || records > self.free_from(at) {
@@ -184,17 +173,32 @@ impl Payload {
         Some(Run { records, bytes, full: records == limit })
     }
 
-    /// Records from ring position `at` to the ring's end or the oldest block in flight.
+    /// Records from ring position `at`, at most `most`, whose spans together fit into `span_max`.
+    fn fitting(&self, at: u64, most: u64, span_max: u64) -> u64 {
+        let frame = self.framing.bytes();
+        match &self.starts {
+            Starts::Fixed { length, .. } => (span_max / (length + frame)).min(most),
+            Starts::Varied(starts) => {
+                let starts = &starts[at as usize..=(at + most) as usize];
+                let (mut fits, mut too_many) = (0, most + 1);
+                while too_many - fits > 1 {
+                    let middle = (fits + too_many) / 2;
+                    let span = starts[middle as usize] - starts[0] + middle * frame;
+                    *(if span <= span_max { &mut fits } else { &mut too_many }) = middle;
+                }
+                fits
+            }
+        }
+    }
+
+    /// Records from ring position `at` to the ring's end or the oldest block that the kernel may still read.
     fn free_from(&self, at: u64) -> u64 {
         let count = self.starts.count();
-        if self.newest - self.oldest == self.blocks.len() as u64 {
-            return 0;
+        match self.slots.oldest_held() {
+            _ if self.slots.is_full() => 0,
+            Some(oldest) if oldest.first_record >= at => oldest.first_record - at,
+            _ => count - at,
         }
-        if self.newest == self.oldest {
-            return count - at;
-        }
-        let oldest = self.blocks[(self.oldest % self.blocks.len() as u64) as usize].0.first_record;
-        if oldest >= at { oldest - at } else { count - at }
     }
 
     /// Records whose first byte lies within the next `bytes`, as if they were sent one after the other, and
@@ -221,60 +225,82 @@ impl Payload {
     }
 
     /// Writes sequences, due times, weight, signature and checksum into the next `run` and takes it out of the
-    /// ring; the returned slot names the block until [`Self::release`].
+    /// ring; the returned slot names the block until all its records are settled.
     pub fn begin(&mut self, memory: &mut [u8], run: Run, mut block: Block) -> u32 {
         let at = self.next_sequence % self.starts.count();
+        let frame = self.framing.bytes();
         block.first_record = at;
         block.records = run.records;
         block.bytes = run.bytes;
-        block.start = self.base + self.starts.start(at) as usize;
+        block.span_bytes = run.bytes + run.records * frame;
+        block.start = self.base + (self.starts.start(at) + at * frame) as usize;
         block.first_sequence = self.next_sequence;
-        self.stamp(memory, &block);
+        block.remainder = self.stamp(memory, &block);
         self.next_sequence += run.records;
-        let slot = (self.newest % self.blocks.len() as u64) as usize;
-        self.blocks[slot] = (block, false);
-        self.newest += 1;
-        slot as u32
+        self.slots.open(block)
     }
 
     pub fn block(&self, slot: u32) -> &Block {
-        &self.blocks[slot as usize].0
+        self.slots.block(slot)
     }
 
-    /// The block's last completion came: its bytes may be stamped again once all older ones are released too.
+    /// The kernel reads the block's bytes no longer: they may be stamped again once those of all older ones may.
     pub fn release(&mut self, slot: u32) {
-        self.blocks[slot as usize].1 = true;
-        while self.oldest < self.newest && self.blocks[(self.oldest % self.blocks.len() as u64) as usize].1 {
-            self.oldest += 1;
-        }
+        self.slots.release(slot);
     }
 
-    /// Slots of the blocks that are still in flight, oldest first.
-    pub fn unreleased(&self) -> impl Iterator<Item = u32> + '_ {
-        (self.oldest..self.newest)
-            .map(|at| (at % self.blocks.len() as u64) as u32)
-            .filter(|slot| !self.blocks[*slot as usize].1)
+    /// What became of the block's records up to number `through` is known. Returns those that it was not known
+    /// of before. With the last of them the slot is free, and the bytes are released.
+    pub fn settle(&mut self, slot: u32, through: u64) -> Range<u64> {
+        self.slots.settle(slot, through)
     }
 
-    /// Offset within its block and length of the block's record number `at`.
+    pub fn any_unsettled(&self) -> bool {
+        self.slots.any_unsettled()
+    }
+
+    /// Slots whose records are not all settled, in no order.
+    pub fn unsettled(&self) -> impl Iterator<Item = u32> + '_ {
+        self.slots.unsettled()
+    }
+
+    /// The block's bytes once more, at offset `to` of the memory; they are the same as before.
+    pub fn remake(&self, memory: &mut [u8], slot: u32, to: usize) -> Range<usize> {
+        let mut copy = *self.slots.block(slot);
+        let from =
+            self.base + (self.starts.start(copy.first_record) + copy.first_record * self.framing.bytes()) as usize;
+        memory.copy_within(from..from + copy.span_bytes as usize, to);
+        copy.start = to;
+        self.stamp(memory, &copy);
+        copy.range()
+    }
+
+    /// Offset within its block and length of the block's record number `at`, without framing.
     pub fn record_of(&self, block: &Block, at: u64) -> (u64, u64) {
         let start = self.starts.start(block.first_record + at);
         (start - self.starts.start(block.first_record), self.starts.start(block.first_record + at + 1) - start)
     }
 
-    /// Records of the block that lie wholly within its first `bytes`, and what they measure.
-    pub fn records_in(&self, block: &Block, bytes: u64) -> (u64, u64) {
-        if bytes >= block.bytes {
-            return (block.records, block.bytes);
-        }
-        let base = self.starts.start(block.first_record);
-        let records = match &self.starts {
-            Starts::Fixed { length, .. } => bytes / length,
-            Starts::Varied(starts) => {
-                starts[block.first_record as usize + 1..].partition_point(|end| end - base <= bytes) as u64
-            }
-        };
-        (records, self.starts.start(block.first_record + records) - base)
+    /// Where the block's record number `at` lies in the memory.
+    pub fn place_of(&self, block: &Block, at: u64) -> Range<usize> {
+        let (offset, length) = self.record_of(block, at);
+        let start = block.start + offset as usize + (at * self.framing.bytes()) as usize + self.framing.before();
+        start..start + length as usize
+    }
+
+    /// Records of the block whose spans lie wholly within its first `bytes`.
+    pub fn records_within_span(&self, block: &Block, bytes: u64) -> u64 {
+        if bytes >= block.span_bytes { block.records } else { self.fitting(block.first_record, block.records, bytes) }
+    }
+
+    /// Payload bytes of the records `range` of the block.
+    pub fn bytes_of(&self, block: &Block, range: Range<u64>) -> u64 {
+        self.starts.start(block.first_record + range.end) - self.starts.start(block.first_record + range.start)
+    }
+
+    /// Bytes with framing of the block's first `records`.
+    pub fn span_of(&self, block: &Block, records: u64) -> u64 {
+        self.bytes_of(block, 0..records) + records * self.framing.bytes()
     }
 
     /// The Unix time stamp of the block's record number `at`.
@@ -283,64 +309,11 @@ impl Payload {
         self.epoch_unix_ns + block.first_due_ns + block.spread.offset_ns(offset)
     }
 
-    fn stamp(&self, memory: &mut [u8], block: &Block) {
-        match &self.stamper {
-            Stamper::Header { bakes, sign_key } => self.stamp_headers(memory, block, bakes, sign_key.as_ref()),
-            Stamper::Slots(baked) => self.stamp_slots(memory, block, baked),
-            Stamper::Nothing => {}
-        }
-    }
-
-    fn stamp_headers(&self, memory: &mut [u8], block: &Block, bakes: &[HeadBake], key: Option<&[u8; 16]>) {
-        let first_due = self.epoch_unix_ns + block.first_due_ns;
-        let bakes = &bakes[block.first_record as usize..(block.first_record + block.records) as usize];
-        let mut stamp_at = |at: usize, offset: u64, ahead: u64| {
-            let start = block.start + offset as usize;
-            // The heads are too far apart for the processor to see them coming.
-            prefetch::for_write(memory, start + ahead as usize);
-            let head: &mut [u8; HEADER_BYTES] =
-                (&mut memory[start..start + HEADER_BYTES]).try_into().expect("a record has a header");
-            let due = first_due + block.spread.offset_ns(offset);
-            let mut words = [block.weight, block.first_sequence + at as u64, due, 0];
-            if let Some(key) = key {
-                put_words(head, words);
-                words[3] = sign::sign(key, head, bakes[at].body_digest);
-            }
-            put_words(head, words);
-            let crc = bakes[at].crc32c ^ crc32c::moved_words(words, bakes[at].shift);
-            head[CRC_OFFSET..].copy_from_slice(&crc.to_le_bytes());
-        };
-        match &self.starts {
-            Starts::Fixed { length, .. } => {
-                (0..bakes.len()).for_each(|at| stamp_at(at, at as u64 * length, PREFETCH_RECORDS * length));
-            }
-            Starts::Varied(starts) => {
-                let starts = &starts[block.first_record as usize..];
-                (0..bakes.len()).for_each(|at| {
-                    let far = starts[(at + PREFETCH_RECORDS as usize).min(starts.len() - 1)];
-                    stamp_at(at, starts[at] - starts[0], far - starts[at]);
-                });
-            }
-        }
-    }
-
-    fn stamp_slots(&self, memory: &mut [u8], block: &Block, baked: &[Baked]) {
-        for at in 0..block.records {
-            let (offset, length) = self.record_of(block, at);
-            let start = block.start + offset as usize;
-            let sequence = block.first_sequence + at;
-            let timestamp_unix_ns = self.timestamp_unix_ns(block, at);
-            let stamps = Stamps { weight: block.weight, sequence, timestamp_unix_ns };
-            baked[(sequence % baked.len() as u64) as usize].stamp(&mut memory[start..start + length as usize], &stamps);
-        }
+    fn stamp(&self, memory: &mut [u8], block: &Block) -> u32 {
+        self.stamper.stamp(memory, block, self);
+        self.framing.frame(memory, block, self)
     }
 }
 
-#[inline]
-fn put_words(head: &mut [u8; HEADER_BYTES], words: [u64; 4]) {
-    let stamps: &mut [u8; STAMP_END - STAMP_OFFSET] =
-        (&mut head[STAMP_OFFSET..STAMP_END]).try_into().expect("four words");
-    for (bytes, word) in stamps.chunks_exact_mut(8).zip(words) {
-        bytes.copy_from_slice(&word.to_le_bytes());
-    }
-}
+#[cfg(test)]
+pub mod tests;

@@ -2,6 +2,14 @@
 //!
 //! `config` makes it, `run` hands it out. An `Option` here means "not wanted", never "decide later".
 
+mod network;
+
+pub use network::{
+    Compression, HttpPlan, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, PeerPlan, RetryPlan, SaslMechanism, SaslPlan,
+    Secret, TargetPlan, TcpFraming, TcpPlan, TlsPlan,
+};
+pub mod receive;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +26,8 @@ pub struct RunPlan {
     pub effective_config: serde_json::Map<String, serde_json::Value>,
     pub cores: Vec<CorePlan>,
     pub producers: Vec<ProducerPlan>,
+    /// Of all processes of the fleet.
+    pub fleet_producers: u32,
     /// The processors that the metrics thread and the helpers may use; empty: anywhere.
     pub free_cpus: Vec<usize>,
     pub sink: SinkPlan,
@@ -60,8 +70,14 @@ pub struct ProducerPlan {
     /// It stops offering after so many records, or wire bytes; `u64::MAX`: no limit.
     pub records_max: u64,
     pub bytes_max: u64,
-    /// Where a file target puts this producer; `None` for other targets.
-    pub file: Option<FilePlan>,
+    pub to: TargetPlan,
+}
+
+impl ProducerPlan {
+    /// Its files, where the target is files.
+    pub fn file(&self) -> Option<&FilePlan> {
+        if let TargetPlan::File(file) = &self.to { Some(file) } else { None }
+    }
 }
 
 /// A stage of the run. The warm-up, where there is one, is the first.
@@ -124,6 +140,16 @@ pub enum SinkKind {
     Null,
     Stdout,
     File,
+    Tcp,
+    Http,
+    Kafka,
+}
+
+impl SinkKind {
+    /// Its records leave over connections.
+    pub fn is_network(self) -> bool {
+        matches!(self, SinkKind::Tcp | SinkKind::Http | SinkKind::Kafka)
+    }
 }
 
 /// What made a record "produced".
@@ -210,6 +236,8 @@ pub struct TemplateFile {
 pub enum Annotate {
     /// Facts in the payload: record header or template slots.
     Payload,
+    /// Facts beside the payload, which stays as it is: Kafka record headers, HTTP `X-` headers.
+    Headers,
     /// Nowhere.
     Off,
 }
@@ -223,7 +251,37 @@ pub struct ObservePlan {
     pub report: Option<ReportTarget>,
     /// One audit line every so many records; 0: off.
     pub audit_every: u64,
+    /// Who is told of records, and of which.
+    pub governance: Option<GovernancePlan>,
     pub slo: Vec<Slo>,
+}
+
+#[derive(Clone, Debug)]
+pub struct GovernancePlan {
+    /// Where the contract's paths begin; without user info, query or a slash at its end.
+    pub url: String,
+    /// The events whose sequence is a multiple of this; at least 1.
+    pub every: u64,
+    /// The contract to follow instead of the one built in.
+    pub spec: Option<SpecFile>,
+    pub token: Option<Token>,
+}
+
+/// An OpenAPI document in YAML or JSON.
+#[derive(Clone, Debug)]
+pub struct SpecFile {
+    pub name: String,
+    pub text: Arc<str>,
+}
+
+/// A bearer token, never shown.
+#[derive(Clone)]
+pub struct Token(pub Arc<str>);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,4 +347,35 @@ pub struct VerifyArgs {
     pub sign_key: Option<[u8; 16]>,
     /// The run that is expected: its text or its 64-bit hash.
     pub run_id: Option<String>,
+    /// Kafka topics, beside the sources, and how their brokers are reached.
+    pub topics: Vec<TopicSource>,
+    pub kafka: KafkaAccess,
+}
+
+/// A topic to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSource {
+    /// Its URL.
+    pub label: String,
+    pub bootstrap: Vec<(String, u16)>,
+    pub topic: String,
+}
+
+/// How brokers are reached beside the hot path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaAccess {
+    /// `server_name` is replaced by the host of each broker.
+    pub tls: Option<TlsPlan>,
+    pub sasl: Option<SaslPlan>,
+    pub client_id: String,
+    /// For connecting, and for each request.
+    pub timeout_ns: u64,
+    /// What of the settings was not used, in words.
+    pub notes: Vec<String>,
+}
+
+impl Default for KafkaAccess {
+    fn default() -> Self {
+        Self { tls: None, sasl: None, client_id: "engine".to_owned(), timeout_ns: 30_000_000_000, notes: Vec::new() }
+    }
 }

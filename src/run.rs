@@ -1,20 +1,28 @@
 //! A whole run: start the cores, let them go together, stop them in order, put their ends together.
 
 mod core;
+mod files;
+mod kafka;
+mod kafka_compat;
+mod net;
+mod region;
 mod signals;
 
 use crate::base::clock::{Clock, TscClock};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
 use crate::core_loop::tally::SnapshotQueues;
-use crate::counters::{CoreEnd, LiveCore, Snapshot};
+use crate::counters::{CoreEnd, Counts, LiveCore, Snapshot};
+use crate::governance::{self, Governance, RunEnd};
 use crate::observe::{self, Console, CpuTimes, Observer, PayloadFacts, Report, Wiring};
 use crate::payload::bake;
-use crate::plan::{RunPlan, SinkKind};
+use crate::plan::{GovernancePlan, RunPlan, SinkKind};
 use crate::sink::file::keeper::{Keeper, KeeperEnd, KeeperLane};
 use crate::sys;
+use crate::tap::Tap;
 use core::{Go, Ready, Setup};
 use crossbeam_channel::{Receiver, bounded};
+use kafka::KafkaLane;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -63,9 +71,14 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     let calibration = bake::calibration(&plan.payload);
     check_metrics_addr(&plan)?;
     let (keeper, keeper_lanes) = keeper_for(&plan);
-    let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), keeper_lanes)?;
+    let (governance, taps) = governance::prepare(&plan)?;
+    let per_core = PerCore { keeper_lanes, taps, kafka_lanes: kafka::prepare(&plan)? };
+    let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), per_core)?;
+    let governance = governance.map(|prepared| prepared.start()).transpose()?;
     let facts = cores.payload_facts(calibration.map(|found| found.measured));
-    let mut observer = observe::start(cores.wiring(&plan, &clock, &stop, host, facts, console))?;
+    let mut wiring = cores.wiring(&plan, &clock, &stop, host, facts, console);
+    wiring.events = governance.as_ref().map(Governance::books);
+    let mut observer = observe::start(wiring)?;
     let keeper = keeper.map(|keeper| {
         let stop = stop.clone();
         keeper.start(plan.free_cpus.clone(), move |why| stop.because(why))
@@ -74,7 +87,11 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     let (user, system) = sys::process::cpu_times();
     let epoch_ns = clock.now_ns() + COUNTDOWN_NS;
     observer.started(epoch_ns, clock.unix_offset_ns() + epoch_ns);
+    if let Some(governance) = &governance {
+        governance.started(clock.unix_offset_ns() + epoch_ns);
+    }
     cores.go(Go { epoch_ns, epoch_unix_ns: clock.unix_offset_ns() + epoch_ns });
+    let live = cores.live.clone();
     let ends = cores.join(&observer);
     let (user_end, system_end) = sys::process::cpu_times();
     let kept = keeper.map(|thread| thread.join().unwrap_or_else(|_| crashed_keeper()));
@@ -82,14 +99,51 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
         CpuTimes { user_ns: (user_end - user).as_nanos() as u64, system_ns: (system_end - system).as_nanos() as u64 };
     let audit_lines_dropped = kept.as_ref().map_or(0, |end| end.audit_lines_dropped);
     let early = why_early(&stop, &ends, kept);
+    let ended_unix_ns = clock.unix_offset_ns() + clock.now_ns();
+    let told = governance.map(|governance| governance.finish(run_end(&live, early.is_some(), ended_unix_ns)));
     let mut report = observer.conclude(ends, cpu, early);
     report.totals.audit_lines_dropped = audit_lines_dropped;
+    report.governance = plan.observe.governance.as_ref().zip(told).map(|(plan, told)| for_report(plan, told));
     // From the summary on, a signal means the hold, even one that comes while the report is being written.
     *stop.afterwards.lock().expect("nobody panics holding it") = Some(Box::new(observer.release()));
     observe::print_summary(console, &report, &plan);
     let written = plan.observe.report.as_ref().map_or(Ok(()), |target| observe::write_report(&report, target));
     observer.hold();
     written.map(|()| report)
+}
+
+fn for_report(plan: &GovernancePlan, told: governance::Outcome) -> observe::report::Governance {
+    let totals = told.totals;
+    observe::report::Governance {
+        url: plan.url.clone(),
+        every: plan.every,
+        events_offered: totals.offered,
+        posted: totals.posted,
+        dropped: totals.dropped,
+        refused: totals.refused,
+        failed: totals.failed,
+        invalid: totals.invalid,
+        announced: told.announced,
+        not_announced: told.announcements.saturating_sub(told.announced),
+        last_error: told.last_error,
+    }
+}
+
+/// What all lanes came to, warm-up included.
+fn run_end(live: &[Arc<LiveCore>], ended_early: bool, ended_unix_ns: u64) -> RunEnd {
+    let mut counts = Counts::default();
+    live.iter().flat_map(|core| &core.lanes).for_each(|lane| counts.merge(&lane.read()));
+    RunEnd { ended_unix_ns, ended_early, counts, ..RunEnd::default() }
+}
+
+/// What some cores get and others do not.
+struct PerCore {
+    /// In the order of `RunPlan::producers`.
+    keeper_lanes: Vec<Option<KeeperLane>>,
+    /// In the order of `RunPlan::cores`.
+    taps: Vec<Option<Tap>>,
+    /// For each producer, where the target is Kafka.
+    kafka_lanes: Vec<Option<KafkaLane>>,
 }
 
 fn crashed_keeper() -> KeeperEnd {
@@ -129,7 +183,7 @@ fn keeper_for(plan: &RunPlan) -> (Option<Keeper>, Vec<Option<KeeperLane>>) {
         return (None, vec![None; plan.producers.len()]);
     }
     let mut keeper = Keeper::new();
-    let lanes = plan.producers.iter().map(|producer| producer.file.as_ref().map(|file| keeper.lane(file))).collect();
+    let lanes = plan.producers.iter().map(|producer| producer.file().map(|file| keeper.lane(file))).collect();
     (Some(keeper), lanes)
 }
 
@@ -150,7 +204,7 @@ impl Cores {
         clock: &TscClock,
         stop: &Arc<Stop>,
         zero_fraction: f64,
-        mut keeper_lanes: Vec<Option<KeeperLane>>,
+        mut per_core: PerCore,
     ) -> Result<Self, Fatal> {
         let warmup = plan.phases.iter().any(|phase| phase.warmup);
         let in_flight = limits::SNAPSHOTS_IN_FLIGHT;
@@ -173,7 +227,9 @@ impl Cores {
                 clock: clock.clone(),
                 stop: stop.clone(),
                 zero_fraction,
-                keeper_lanes: core.producers.iter().map(|at| keeper_lanes[*at].take()).collect(),
+                keeper_lanes: core.producers.iter().map(|at| per_core.keeper_lanes[*at].take()).collect(),
+                kafka_lanes: core.producers.iter().filter_map(|at| per_core.kafka_lanes[*at].take()).collect(),
+                tap: per_core.taps[index].take(),
                 live: live.clone(),
                 queues: SnapshotQueues { full: full.clone(), empty },
                 ready: ready_sender.clone(),
@@ -230,6 +286,7 @@ impl Cores {
             host,
             payload,
             console: console.clone(),
+            events: None,
         }
     }
 

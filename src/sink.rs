@@ -1,11 +1,17 @@
 //! Where blocks go. The loop is monomorphic in the sink; `run` picks it with one match.
 //!
 //! A sink serves all lanes of its core through the core's one `Ring`. It knows nothing of pacing, keeps no
-//! books and, after construction, neither allocates nor blocks (`close` aside).
+//! books and, after construction, neither allocates nor blocks (`close` and the runtime of `kafka_compat` aside).
 
 pub mod file;
+pub mod http;
+pub mod kafka;
+pub mod kafka_compat;
+pub mod link;
 pub mod null;
+pub mod redials;
 pub mod stdout;
+pub mod tcp;
 
 use crate::base::fatal::Fatal;
 use crate::counters::Field;
@@ -13,26 +19,66 @@ use crate::payload::Payload;
 use crate::sys::ring::{Ring, Wait};
 use std::io;
 
-/// What became of the records of a block that were not produced.
+/// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
+pub enum Fate {
+    /// The target confirmed it.
+    Produced,
     /// Known not to have arrived; the field counts the kind of error.
     Failed(Field),
     /// Sent, outcome unknown.
     Uncertain(Field),
-    /// The target went away in good order before it took them.
+    /// The target went away in good order before it took it.
     NotSent,
 }
 
-/// A block's last completion.
+/// News of a block: the fate of its records up to a byte, as far as they had none yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done {
     pub lane: u32,
     pub slot: u32,
-    /// The target has the block's first so many bytes: the records that lie wholly within them were produced,
-    /// `rest` says what became of the others.
+    /// Of the block, framing included. A record counts as produced if it lies wholly before this, as anything
+    /// else if it begins before this.
     pub bytes: u64,
-    pub rest: Rest,
+    pub fate: Fate,
+}
+
+impl Done {
+    /// All that is left of a block.
+    pub fn rest(lane: usize, slot: u32, fate: Fate) -> Self {
+        Self { lane: lane as u32, slot, bytes: u64::MAX, fate }
+    }
+
+    /// The target has the block's first so many bytes, and `rest` is what became of the others.
+    pub fn produced_but(lane: usize, slot: u32, bytes: u64, rest: Fate) -> [Self; 2] {
+        let produced = Self { lane: lane as u32, slot, bytes, fate: Fate::Produced };
+        [produced, Self::rest(lane, slot, rest)]
+    }
+}
+
+/// How much a lane's next block may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// With framing.
+    pub bytes: u64,
+    pub records: u64,
+}
+
+impl Room {
+    pub const NONE: Self = Self { bytes: 0, records: 0 };
+
+    pub fn bytes(bytes: u64) -> Self {
+        Self { bytes, records: u64::MAX }
+    }
+}
+
+/// What a lane put on the wire since it was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wire {
+    /// With framing, heads and padding.
+    pub bytes: u64,
+    /// Blocks sent again.
+    pub retries: u64,
 }
 
 /// What ends a run before its time.
@@ -52,21 +98,28 @@ pub struct Kept {
 }
 
 pub trait Sink<R: Ring> {
-    /// Bytes that the lane's next block may have; 0: no room now. `next_length` is its first record's length:
-    /// a sink that rotates does it when that would not fit.
-    fn room(&mut self, ring: &mut R, lane: usize, next_length: u64) -> u64;
+    /// What the lane's next block may hold. `next_length` is its first record's length: a sink that rotates
+    /// does it when that would not fit.
+    fn room(&mut self, ring: &mut R, lane: usize, next_length: u64) -> Room;
 
     /// Takes a block that `room` allowed. `hurry`: nothing may follow soon, so nothing of it may be held back.
-    fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &Payload, hurry: bool);
+    fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, hurry: bool);
 
     /// Submits for all lanes at once and lets completions arrive.
     fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()>;
 
-    /// Moves the blocks that are done into `done`, which has room for all in flight.
-    fn reap(&mut self, ring: &mut R, now_ns: u64, done: &mut Vec<Done>);
+    /// Moves news of blocks into `done`. `payloads` are the lanes', in order.
+    fn reap(&mut self, ring: &mut R, payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>);
 
     /// Pushes out what is held back (a tail that waits for its sector to fill); called while draining.
     fn flush(&mut self, ring: &mut R);
+
+    /// What the lane put on the wire since the last call.
+    fn take_wire(&mut self, lane: usize) -> Wire;
+
+    /// The drain's time is over: of the bytes in flight nothing will be known any more. Whatever the sink still
+    /// knows of the others goes into `done`.
+    fn give_up(&mut self, _ring: &mut R, _payloads: &mut [Payload], _done: &mut Vec<Done>) {}
 
     /// Why the run must end, if it must.
     fn ending(&self) -> Option<&Ending>;
@@ -80,5 +133,7 @@ pub trait Sink<R: Ring> {
 pub struct LaneClose {
     /// Sequences that were submitted but not produced.
     pub missing: Vec<(u64, u64)>,
+    /// There were more ranges than could be kept.
+    pub missing_truncated: bool,
     pub next_sequence: u64,
 }

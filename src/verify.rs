@@ -1,6 +1,6 @@
 //! `engine verify`: reads back what a run wrote and says what is missing, doubled, out of order, damaged or foreign.
 //!
-//! `sources` turns names into streams; `parallel` and `scan` turn bytes into events; `stream` and `ring` judge the
+//! `sources` turns names into streams, `topic` reads those of Kafka; `parallel` and `scan` turn bytes into events; `stream` and `ring` judge the
 //! events of one stream; `ledger` knows which sequences were seen and has the last word; `findings` is the result.
 //! Memory is bounded whatever is read: where a bound is met, a finding says so.
 
@@ -10,20 +10,25 @@ mod fits;
 pub mod ids;
 mod intervals;
 mod ledger;
+pub mod live;
 mod parallel;
+mod passing;
 mod ring;
 pub mod scan;
 pub mod shape;
 mod sources;
 mod stream;
 mod templates;
+mod topic;
 pub mod window;
 
 #[cfg(test)]
 mod tests;
 
 use crate::base::fatal::{Exit, Fatal};
+use crate::connect::kafka::{self, Cluster};
 use crate::manifest::{Layout, Manifest, RecordFormat};
+use crate::plan::TopicSource;
 pub use crate::plan::VerifyArgs;
 use crate::record;
 use expect::Expected;
@@ -38,14 +43,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use stream::{Rules, StreamFold};
 
 /// Reads everything that `args` names. `Err` where that cannot be done: nothing there (exit 2), unreadable (exit 1).
 pub fn verify(args: &VerifyArgs) -> Result<Findings, Fatal> {
     let started = Instant::now();
     let stdin_named = args.sources.iter().any(|source| source == "-");
-    if args.sources.is_empty() && args.ids.is_none() {
+    if args.sources.is_empty() && args.topics.is_empty() && args.ids.is_none() {
         return Err(
             Fatal::usage("there is nothing to verify").mend("name a file or folder: engine verify engine-data/")
         );
@@ -60,12 +65,17 @@ pub fn verify(args: &VerifyArgs) -> Result<Findings, Fatal> {
             Source::Pipe(path) => session.pipe(path)?,
         }
     }
+    for source in &args.topics {
+        session.topic(source)?;
+    }
+    args.kafka.notes.iter().for_each(|note| session.ledger.findings.explain(note));
     if let Some(ids) = &args.ids {
         session.ids(ids)?;
     }
-    let label = match (&args.sources[..], &args.ids) {
-        ([only], None) => only.clone(),
-        ([], Some(ids)) => ids.clone(),
+    let topics = args.topics.iter().map(|topic| &topic.label);
+    let labels: Vec<&String> = args.sources.iter().chain(topics).chain(&args.ids).collect();
+    let label = match labels[..] {
+        [only] => only.clone(),
         _ => "all sources".to_owned(),
     };
     Ok(session.finish(&label, started))
@@ -127,6 +137,14 @@ impl<'a> Session<'a> {
         }
         findings.seal(started.elapsed().as_secs_f64());
         findings
+    }
+
+    fn topic(&mut self, source: &TopicSource) -> Result<(), Fatal> {
+        let access = &self.args.kafka;
+        let timeout = Duration::from_nanos(access.timeout_ns);
+        let client = kafka::Client { id: access.client_id.clone(), sasl: access.sasl.clone(), timeout };
+        let cluster = Cluster::new(source.bootstrap.clone(), client, kafka::dialer(access.tls.clone(), timeout));
+        topic::read(cluster, &source.topic, timeout, self.args.sign_key, &mut self.ledger)
     }
 
     fn pipe(&mut self, path: Option<PathBuf>) -> Result<(), Fatal> {

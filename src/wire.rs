@@ -1,3 +1,5 @@
 //! Bytes in, bytes out, no I/O.
 
 pub mod crc32c;
+pub mod http;
+pub mod kafka;

@@ -3,6 +3,8 @@
 //! Some need root (they mount small file systems) and the tools `promtool`, `prometheus` and `python3`; without
 //! them they fail and say so. Nothing has a fixed port, and nothing waits by the clock for something to happen.
 
+#[path = "e2e/api.rs"]
+mod api;
 #[path = "e2e/damage.rs"]
 mod damage;
 #[path = "e2e/endings.rs"]
@@ -11,8 +13,14 @@ mod endings;
 mod files;
 #[path = "e2e/full.rs"]
 mod full;
+#[path = "e2e/governance.rs"]
+mod governance;
 #[path = "e2e/harness.rs"]
 mod harness;
+#[path = "e2e/http.rs"]
+mod http;
+#[path = "e2e/http_faults.rs"]
+mod http_faults;
 #[path = "e2e/layouts.rs"]
 mod layouts;
 #[path = "e2e/metrics.rs"]
@@ -21,9 +29,17 @@ mod metrics;
 mod modes;
 #[path = "e2e/pipes.rs"]
 mod pipes;
+#[path = "e2e/receive.rs"]
+mod receive;
+#[path = "e2e/receive_kafka.rs"]
+mod receive_kafka;
 #[path = "e2e/report.rs"]
 mod report;
+#[path = "e2e/server.rs"]
+mod server;
 #[path = "e2e/settings.rs"]
 mod settings;
+#[path = "e2e/tcp.rs"]
+mod tcp;
 #[path = "e2e/templates.rs"]
 mod templates;

@@ -1,5 +1,6 @@
 //! Whole runs of one core in simulation: seeded plans, seeded faults, no time passing. The product's own loop,
-//! books, payload, file sink and keeper run; clock and kernel are simulated, the files are real ones.
+//! books, payload, sinks and keeper run; clock and kernel are simulated, the files are real ones; connections and
+//! what is at their other end are simulated too (`net`).
 //!
 //! A failing seed prints itself; `SEED=n cargo test --test sim` runs it alone, `SEEDS=n` runs so many of each kind.
 
@@ -11,6 +12,8 @@ mod chance;
 mod clock;
 #[path = "sim/image.rs"]
 mod image;
+#[path = "sim/net.rs"]
+mod net;
 #[path = "sim/real.rs"]
 mod real;
 #[path = "sim/ring.rs"]
@@ -24,8 +27,11 @@ use engine::counters::Field;
 use engine::host::Sysfs;
 use engine::host::fs;
 use engine::sys::allocation::{self, Counting};
+use net::plan::NetPlan;
+use net::{truth, world as net_world};
 use ring::Breakage;
 use scenario::{LayoutPlan, Scenario};
+use std::fmt::Debug;
 use std::path::Path;
 use tempfile::TempDir;
 use world::Outcome;
@@ -34,12 +40,12 @@ use world::Outcome;
 static ALLOCATOR: Counting = Counting;
 
 /// Tells which seed a panic belongs to.
-struct Telling<'a>(&'a Scenario);
+struct Telling<'a, T: Debug>(u64, &'a T);
 
-impl Drop for Telling<'_> {
+impl<T: Debug> Drop for Telling<'_, T> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("SEED={} fails: {:#?}", self.0.seed, self.0);
+            eprintln!("SEED={} fails: {:#?}", self.0, self.1);
         }
     }
 }
@@ -53,7 +59,7 @@ fn folder() -> TempDir {
 }
 
 fn simulate(scenario: &Scenario) -> Outcome {
-    let _telling = Telling(scenario);
+    let _telling = Telling(scenario.seed, scenario);
     let folder = folder();
     let outcome = world::live(scenario, folder.path(), |_| {});
     books::check(scenario, &outcome);
@@ -151,10 +157,90 @@ fn a_next_file_that_cannot_be_opened_ends_the_run() {
     let mut scenario = Scenario::calm(0, true);
     scenario.lanes.truncate(1);
     scenario.lanes[0].layout = LayoutPlan::Rotating { limit_bytes: 4096, retain: None };
-    let (_telling, folder) = (Telling(&scenario), folder());
+    let (_telling, folder) = (Telling(scenario.seed, &scenario), folder());
     let in_the_way = |folder: &Path| std::fs::create_dir(folder.join("payloads.0.bin.next")).expect("our folder");
     let outcome = world::live(&scenario, folder.path(), in_the_way);
     books::check(&scenario, &outcome);
     let why = outcome.end.ended_by.expect("it cannot go on");
     assert!(why.contains("payloads.0.bin.next"), "{why}");
+}
+
+fn over_tcp(plan: &NetPlan) -> bool {
+    let _telling = Telling(plan.base.seed, plan);
+    let run = net_world::tcp(plan);
+    truth::check_tcp(plan, &run);
+    run.outcome.broke
+}
+
+fn over_http(plan: &NetPlan) -> u64 {
+    let _telling = Telling(plan.base.seed, plan);
+    let run = net_world::http(plan);
+    truth::check_http(plan, &run);
+    run.net.peer.repeated
+}
+
+fn over_kafka(plan: &NetPlan) -> (u64, Option<String>) {
+    let _telling = Telling(plan.base.seed, plan);
+    let run = net_world::kafka(plan);
+    truth::check_kafka(plan, &run);
+    (run.net.peer.duplicates, run.outcome.end.ended_by)
+}
+
+#[test]
+fn tcp_counts_what_was_acknowledged() {
+    let seeds = seeds(120);
+    let broke = seeds.iter().filter(|seed| over_tcp(&NetPlan::tcp(**seed))).count();
+    assert!(broke > 0 || seeds.len() == 1, "no connection of {} runs broke", seeds.len());
+    seeds.iter().for_each(|seed| assert!(!over_tcp(&NetPlan::tcp(*seed).in_peace())));
+}
+
+#[test]
+fn http_counts_what_was_accepted_and_repeats_itself_exactly() {
+    let seeds = seeds(150);
+    let repeated: u64 = seeds.iter().map(|seed| over_http(&NetPlan::http(*seed))).sum();
+    assert!(repeated > 0 || seeds.len() == 1, "nothing was ever sent again");
+    seeds.iter().take(50).for_each(|seed| assert_eq!(over_http(&NetPlan::http(*seed).in_peace()), 0));
+}
+
+#[test]
+fn an_idempotent_producer_loses_and_doubles_nothing() {
+    let seeds = seeds(200);
+    let duplicates: u64 = seeds.iter().map(|seed| over_kafka(&NetPlan::kafka(*seed, -1, true)).0).sum();
+    assert!(duplicates > 0 || seeds.len() == 1, "no answer was ever lost");
+    seeds
+        .iter()
+        .take(50)
+        .for_each(|seed| assert_eq!(over_kafka(&NetPlan::kafka(*seed, -1, true).in_peace()), (0, None)));
+}
+
+#[test]
+fn without_a_producer_id_doubt_is_told_and_nothing_doubled() {
+    for seed in seeds(120) {
+        over_kafka(&NetPlan::kafka(seed, 1, false));
+        over_kafka(&NetPlan::kafka(seed, 0, false));
+    }
+}
+
+#[test]
+fn a_broker_that_refuses_or_takes_too_long_ends_the_run() {
+    let seeds = seeds(80);
+    let mut reasons = [0; 2];
+    for seed in &seeds {
+        for plan in [NetPlan::kafka(*seed, -1, true).refusing(), NetPlan::kafka(*seed, 1, false).refusing()] {
+            let why = over_kafka(&plan).1.unwrap_or_default();
+            reasons[0] += u32::from(why.contains("MESSAGE_TOO_LARGE"));
+            reasons[1] += u32::from(why.contains("was not delivered within"));
+        }
+    }
+    assert!(reasons.iter().all(|count| *count > 0) || seeds.len() == 1, "{reasons:?}");
+}
+
+#[test]
+fn peers_that_stop_leave_nothing_unsaid() {
+    for seed in seeds(60) {
+        over_tcp(&NetPlan::tcp(seed).stuck());
+        over_http(&NetPlan::http(seed).stuck());
+        over_kafka(&NetPlan::kafka(seed, -1, true).stuck());
+        over_kafka(&NetPlan::kafka(seed, 1, false).stuck());
+    }
 }

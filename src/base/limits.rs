@@ -10,6 +10,8 @@ pub const RUN_ID_BYTES_MAX: usize = 64;
 
 /// Blocks in flight for one lane (`--queue-depth`).
 pub const QUEUE_DEPTH_MAX: usize = 1024;
+/// Blocks of one lane that wait for the target's answer.
+pub const WINDOW_MAX: usize = 65_536;
 /// Operations in flight on one core, all lanes together.
 pub const CORE_DEPTH_MAX: usize = 32_768;
 /// Lanes (producers) that one core can host, and cores of one run.
@@ -35,6 +37,12 @@ pub const RUN_ID_CHARS_MAX: usize = 64;
 
 /// A paced lane waits this long for a block to fill before it sends what is due.
 pub const LINGER_DEFAULT_NS: u64 = 250_000;
+
+/// Times in a row that a write may make no progress (a signal, a busy kernel) before it counts as failed.
+pub const WRITE_RETRIES_MAX: u32 = 1000;
+
+/// The first connections of a core have this long in all, whatever each of them is allowed.
+pub const FIRST_DIALS_NS_MAX: u64 = 120_000_000_000;
 
 /// After the pacing's end, what fell due before it may still be sent for this long.
 pub const FINISH_GRACE_NS: u64 = 100_000_000;
@@ -73,6 +81,108 @@ pub const METRICS_CONNECTIONS_MAX: usize = 16;
 pub const METRICS_HEAD_BYTES_MAX: usize = 8 << 10;
 pub const METRICS_REQUEST_NS_MAX: u64 = 2_000_000_000;
 
+/// Bytes of one answer of a Kafka broker, and of one that brings records (a batch may be longer than was asked for).
+pub const KAFKA_ANSWER_BYTES_MAX: usize = 16 << 20;
+pub const KAFKA_FETCH_ANSWER_BYTES_MAX: usize = 320 << 20;
+/// Bytes asked for in one fetch, and of one batch after decompression.
+pub const KAFKA_FETCH_BYTES: u32 = 4 << 20;
+pub const KAFKA_BATCH_PLAIN_BYTES_MAX: usize = 320 << 20;
+/// Bytes of a `client.properties`.
+pub const KAFKA_PROPERTIES_BYTES_MAX: u64 = 1 << 20;
+
+const _: () = assert!(RECORD_BYTES_MAX < KAFKA_FETCH_ANSWER_BYTES_MAX as u64);
+/// Names in Kafka's requests: the topic as the broker limits it, the client id as anyone would write it.
+pub const KAFKA_TOPIC_BYTES_MAX: usize = 249;
+pub const KAFKA_CLIENT_ID_BYTES_MAX: usize = 1024;
+
+/// Connections of one producer, and requests that may be unanswered on one of them.
+pub const CONNECTIONS_MAX: usize = 256;
+pub const HTTP_PIPELINE_MAX: usize = 64;
+pub const KAFKA_IN_FLIGHT_MAX: usize = 64;
+/// An idempotent producer keeps its order with at most so many.
+pub const KAFKA_IN_FLIGHT_IDEMPOTENT_MAX: usize = 5;
+pub const HTTP_RECORDS_PER_REQUEST_MAX: u64 = 65_536;
+/// A batch must fit into what brokers read at once (`socket.request.max.bytes`).
+pub const KAFKA_BATCH_BYTES_MAX: u64 = 100 << 20;
+pub const KAFKA_PARTITIONS_MAX: u64 = 200_000;
+/// Characters of a target's URL, and bytes of all `--http-header` together.
+pub const URL_BYTES_MAX: usize = 4096;
+pub const HTTP_HEADER_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a file with a password or token.
+pub const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// Attempts that `--retry` can ask for.
+pub const RETRIES_MAX: u64 = 1_000_000;
+/// Between two attempts, doubling from the least to the most.
+pub const BACKOFF_MIN_NS: u64 = 50_000_000;
+pub const BACKOFF_MAX_NS: u64 = 5_000_000_000;
+/// For the connect and the handshake with one address; addresses of one name that are tried.
+pub const CONNECT_TIMEOUT_NS: u64 = 10_000_000_000;
+pub const PEER_ADDRESSES_MAX: usize = 16;
+/// Connections that are dialed at once, and orders that may wait to be looked at.
+pub const DIALS_AT_ONCE_MAX: usize = 64;
+pub const DIAL_ORDERS_MAX: usize = 4096;
+
+/// What an HTTP response may have: bytes and number of its header lines, bytes of a chunk's size line, interim
+/// responses before it, and the seconds of `Retry-After` that are honoured.
+pub const HTTP_RESPONSE_HEAD_BYTES_MAX: usize = 16 << 10;
+pub const HTTP_RESPONSE_HEADERS_MAX: usize = 96;
+pub const HTTP_CHUNK_LINE_BYTES_MAX: usize = 1024;
+pub const HTTP_INTERIM_MAX: u32 = 32;
+pub const RETRY_AFTER_SECONDS_MAX: u64 = 3600;
+
+const _: () = assert!(CONNECTIONS_MAX <= QUEUE_DEPTH_MAX && HTTP_PIPELINE_MAX <= QUEUE_DEPTH_MAX);
+const _: () = assert!(KAFKA_IN_FLIGHT_IDEMPOTENT_MAX <= KAFKA_IN_FLIGHT_MAX && BACKOFF_MIN_NS < BACKOFF_MAX_NS);
+const _: () =
+    assert!(KAFKA_BATCH_BYTES_MAX < BLOCK_BYTES_MAX && HTTP_CHUNK_LINE_BYTES_MAX < HTTP_RESPONSE_HEAD_BYTES_MAX);
+
+/// Governance: metadata that may wait on each core for the sender, and events of one request.
+pub const GOVERNANCE_QUEUE_EVENTS: usize = 8192;
+pub const GOVERNANCE_BATCH_EVENTS: usize = 100;
+/// A request goes when it is full or its first event has waited this long; the queues are looked at this often.
+pub const GOVERNANCE_LINGER_NS: u64 = 200_000_000;
+pub const GOVERNANCE_POLL_NS: u64 = 20_000_000;
+/// Attempts for one request and the pauses between them, a server's own wish included.
+pub const GOVERNANCE_ATTEMPTS_MAX: u32 = 4;
+pub const GOVERNANCE_BACKOFF_NS_MIN: u64 = 100_000_000;
+pub const GOVERNANCE_BACKOFF_NS_MAX: u64 = 5_000_000_000;
+pub const GOVERNANCE_RETRY_AFTER_NS_MAX: u64 = 60_000_000_000;
+/// The longest that one request, and at the end of the run all that is left, may take.
+pub const GOVERNANCE_REQUEST_NS_MAX: u64 = 5_000_000_000;
+pub const GOVERNANCE_FINISH_NS_MAX: u64 = 5_000_000_000;
+/// Bytes of an answer that are read, characters of it that are repeated, and bytes of contract and token files.
+pub const GOVERNANCE_ANSWER_BYTES_MAX: u64 = 64 << 10;
+pub const GOVERNANCE_ERROR_CHARS_MAX: usize = 300;
+pub const GOVERNANCE_SPEC_BYTES_MAX: u64 = 4 << 20;
+pub const GOVERNANCE_TOKEN_BYTES_MAX: u64 = 8 << 10;
+
+const _: () = assert!(GOVERNANCE_BATCH_EVENTS <= 1000 && GOVERNANCE_BATCH_EVENTS <= GOVERNANCE_QUEUE_EVENTS);
+const _: () = assert!(GOVERNANCE_BACKOFF_NS_MIN <= GOVERNANCE_BACKOFF_NS_MAX);
+/// `engine receive`: connections at once (fewer where fewer files may be open), connections on their way to a thread,
+/// and how many a polling thread asks one by one before it lets the kernel watch the rest.
+pub const RECEIVE_CONNECTIONS_MAX: usize = 65_536;
+pub const RECEIVE_ARRIVALS_MAX: usize = 1024;
+pub const RECEIVE_POLLED_MAX: usize = 64;
+/// Bytes that one read takes where they are looked at.
+pub const RECEIVE_READ_BYTES: usize = 64 << 10;
+/// A request's head, its headers, and the lines between chunks.
+pub const RECEIVE_HEAD_BYTES_MAX: usize = 16 << 10;
+pub const RECEIVE_HEADERS_MAX: usize = 64;
+pub const RECEIVE_CHUNK_LINE_BYTES_MAX: usize = 8 << 10;
+/// With TCP, faults are drawn once for so many bytes of a connection.
+pub const RECEIVE_FAULT_BYTES: u64 = 1 << 20;
+
+/// With Kafka: bytes of a Produce request (a batch and what lies around it) and of any other one, partitions of one
+/// request, and what is remembered: topics, partitions of one and of all of them, producers of a partition.
+pub const RECEIVE_PRODUCE_BYTES_MAX: usize = KAFKA_BATCH_BYTES_MAX as usize + (64 << 10);
+pub const RECEIVE_CONTROL_BYTES_MAX: usize = 1 << 20;
+pub const RECEIVE_BATCHES_MAX: usize = 16_384;
+pub const RECEIVE_TOPICS_MAX: usize = 1024;
+pub const RECEIVE_TOPIC_PARTITIONS_MAX: u32 = 10_000;
+pub const RECEIVE_PARTITIONS_MAX: usize = 100_000;
+pub const RECEIVE_PRODUCERS_MAX: usize = 4096;
+
+const _: () = assert!(RECEIVE_TOPIC_PARTITIONS_MAX as usize <= RECEIVE_PARTITIONS_MAX);
+const _: () = assert!(RECEIVE_HEAD_BYTES_MAX * 2 <= RECEIVE_READ_BYTES);
 const _: () = assert!(WAIT_NS_MAX < WATCHDOG_NS);
 const _: () = assert!(SNAPSHOT_INTERVAL_NS < 1_000_000_000 && 1_000_000_000 % SNAPSHOT_INTERVAL_NS == 0);
 const _: () = assert!(RECORD_BYTES_MAX <= BLOCK_BYTES_MAX && BLOCK_BYTES_MAX < RING_BYTES_MAX);

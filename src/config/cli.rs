@@ -1,10 +1,13 @@
 //! The command line: which command, and its flags. The commands' clap definitions are built from the table.
 
 use crate::base::fatal::Fatal;
+use crate::config::kafka_access::{self, AccessFlags};
 use crate::config::keys::{self, KEYS, Key, Kind};
 use crate::config::load::{self, Flags, Settings};
+use crate::config::resolve::network::url::{Scheme, Url};
 use crate::config::resolve::payload;
-use crate::config::{Command, Deps, SchemaKind, VerifyArgs, docs, resolve, values};
+use crate::config::{Command, Deps, SchemaKind, VerifyArgs, docs, receive, resolve, values};
+use crate::plan::{KafkaAccess, TopicSource};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches};
 use std::ffi::OsString;
@@ -36,13 +39,14 @@ pub fn parse(
     match word {
         "run" => run(command, rest, env, deps),
         "verify" => verify(rest),
+        "receive" => receive::parse(rest, deps).map(|plan| Command::Receive(Box::new(plan))),
         "schema" => schema(rest),
         _ => Err(vec![unknown_command(word)]),
     }
 }
 
 fn unknown_command(word: &str) -> Fatal {
-    Fatal::usage(format!("'{word}' is no command of this version: run, verify, schema")).mend("engine --help")
+    Fatal::usage(format!("'{word}' is no command of this version: run, receive, verify, schema")).mend("engine --help")
 }
 
 fn utf8(args: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Vec<Fatal>> {
@@ -62,10 +66,26 @@ fn run(
 ) -> Result<Command, Vec<Fatal>> {
     let mut errors = Vec::new();
     let flags = run_flags(args, &mut errors);
-    let settings = settings(command, flags, env, &mut errors);
+    let settings = settings(without_values_of_headers(command), flags, env, &mut errors);
     let wanted = values::read(&settings, &mut errors);
     let plan = Box::new(resolve::resolve(&settings, &wanted, deps, errors)?);
     Ok(if wanted.dry_run { Command::DryRun(plan) } else { Command::Run(plan) })
+}
+
+/// The report shows the command as it was typed, but for what may be a credential.
+fn without_values_of_headers(command: Vec<String>) -> Vec<String> {
+    let hidden = |text: &str| format!("{}:***", text.split(':').next().unwrap_or_default());
+    let mut is_value = false;
+    let show = |arg: String| {
+        let shown = match arg.strip_prefix("--http-header=") {
+            Some(header) => format!("--http-header={}", hidden(header)),
+            None if is_value => hidden(&arg),
+            None => arg.clone(),
+        };
+        is_value = arg == "--http-header";
+        shown
+    };
+    command.into_iter().map(show).collect()
 }
 
 fn settings(
@@ -105,7 +125,7 @@ pub fn run_command() -> clap::Command {
     command
 }
 
-fn bare(name: &'static str) -> clap::Command {
+pub(super) fn bare(name: &'static str) -> clap::Command {
     clap::Command::new(name).no_binary_name(true).disable_help_flag(true).disable_version_flag(true)
 }
 
@@ -125,7 +145,7 @@ fn run_flags(args: &[String], errors: &mut Vec<Fatal>) -> Flags {
 
 /// `--flag value` as `--flag=value`, so that a value may start with a dash (`--rate -5` deserves a better
 /// answer than "unknown flag -5").
-fn joined(args: &[String], takes_value: impl Fn(&str) -> bool, errors: &mut Vec<Fatal>) -> Vec<String> {
+pub(super) fn joined(args: &[String], takes_value: impl Fn(&str) -> bool, errors: &mut Vec<Fatal>) -> Vec<String> {
     let mut out = Vec::new();
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
@@ -147,7 +167,7 @@ fn joined(args: &[String], takes_value: impl Fn(&str) -> bool, errors: &mut Vec<
 }
 
 /// clap stops at the first wrong flag; each is noted, taken out, and the rest is read again.
-fn matches(command: &clap::Command, mut args: Vec<String>, errors: &mut Vec<Fatal>) -> Option<ArgMatches> {
+pub(super) fn matches(command: &clap::Command, mut args: Vec<String>, errors: &mut Vec<Fatal>) -> Option<ArgMatches> {
     for _ in 0..WRONG_FLAGS_MAX {
         let error = match command.clone().try_get_matches_from(&args) {
             Ok(matches) => return Some(matches),
@@ -185,6 +205,14 @@ pub const VERIFY_FLAGS: &[(&str, &str, &str)] = &[
     ("threads", "N", "Threads that read; 0 (default): one for each processor."),
     ("sign-key", "FILE", "Checks signatures with the key that run was given."),
     ("run-id", "ID", "Records of other runs are findings."),
+    ("kafka-config", "FILE", "For kafka:// sources: a client.properties, as Kafka's own tools read it."),
+    ("kafka-property", "K=V", "A line of it, as a flag. Repeatable."),
+    ("tls-ca", "FILE", "Talks TLS to the brokers, and trusts these authorities (PEM)."),
+    ("tls-cert", "FILE", "Certificate chain of this client (PEM)."),
+    ("tls-key", "FILE", "Its key (PEM)."),
+    ("sasl-mechanism", "NAME", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER."),
+    ("sasl-user", "NAME", "User name of PLAIN and SCRAM."),
+    ("sasl-password-file", "FILE", "Password, or the token of OAUTHBEARER."),
 ];
 
 fn verify(args: &[String]) -> Result<Command, Vec<Fatal>> {
@@ -193,7 +221,7 @@ fn verify(args: &[String]) -> Result<Command, Vec<Fatal>> {
         let arg = Arg::new(*name).long(*name);
         command = command.arg(match (value.is_empty(), *name) {
             (true, _) => arg.action(ArgAction::SetTrue),
-            (false, "expect") => arg.action(ArgAction::Append),
+            (false, "expect" | "kafka-property") => arg.action(ArgAction::Append),
             (false, _) => arg.action(ArgAction::Set),
         });
     }
@@ -208,19 +236,66 @@ fn verify(args: &[String]) -> Result<Command, Vec<Fatal>> {
         errors.push(Fatal::usage(format!("--threads '{text}' is no whole number")).mend("--threads=4"));
         0
     });
+    let (topics, sources): (Vec<_>, Vec<_>) =
+        all("sources").into_iter().partition(|source| Scheme::of(source) == Some(Scheme::Kafka));
     let found = VerifyArgs {
-        sources: all("sources"),
+        sources,
         ids: text("ids"),
         expect: all("expect").into_iter().map(PathBuf::from).collect(),
         json: matches.get_flag("json"),
         threads,
         sign_key: text("sign-key").and_then(|path| payload::sign_key(path.as_ref(), &mut errors)),
         run_id: text("run-id"),
+        topics: topic_sources(&topics, &mut errors),
+        kafka: kafka_access(&matches, topics.is_empty(), &mut errors),
     };
-    if found.sources.is_empty() && found.ids.is_none() {
+    if found.sources.is_empty() && topics.is_empty() && found.ids.is_none() {
         errors.push(Fatal::usage("verify has nothing to read").mend("engine verify engine-data/"));
     }
-    if errors.is_empty() { Ok(Command::Verify(found)) } else { Err(errors) }
+    if errors.is_empty() { Ok(Command::Verify(Box::new(found))) } else { Err(errors) }
+}
+
+fn topic_sources(urls: &[String], errors: &mut Vec<Fatal>) -> Vec<TopicSource> {
+    let mut found: Vec<TopicSource> = Vec::new();
+    for text in urls {
+        match Url::parse(text) {
+            Ok(url) if found.iter().any(|other| other.label == url.label()) => {
+                errors.push(Fatal::usage(format!("'{}' is named twice", url.label())).mend("name it once"));
+            }
+            Ok(url) => {
+                let (label, topic) = (url.label(), url.topic().to_owned());
+                found.push(TopicSource { label, bootstrap: url.hosts, topic });
+            }
+            Err(fatal) => errors.push(fatal),
+        }
+    }
+    found
+}
+
+fn kafka_access(matches: &ArgMatches, useless: bool, errors: &mut Vec<Fatal>) -> KafkaAccess {
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let path = |name: &str| text(name).map(PathBuf::from);
+    let properties: Vec<String> = matches.get_many("kafka-property").into_iter().flatten().cloned().collect();
+    if useless {
+        let names = VERIFY_FLAGS.iter().map(|(name, ..)| *name);
+        let of_kafka = |name: &&str| ["kafka-", "tls-", "sasl-"].iter().any(|start| name.starts_with(start));
+        for name in names.filter(of_kafka).filter(|name| matches.contains_id(name)) {
+            let what = format!("--{name} has no effect without a kafka:// source");
+            errors.push(Fatal::usage(what).mend(format!("leave out --{name}")));
+        }
+        return KafkaAccess::default();
+    }
+    let flags = AccessFlags {
+        config: path("kafka-config"),
+        properties,
+        tls_ca: path("tls-ca"),
+        tls_cert: path("tls-cert"),
+        tls_key: path("tls-key"),
+        sasl_mechanism: text("sasl-mechanism"),
+        sasl_user: text("sasl-user"),
+        sasl_password: path("sasl-password-file"),
+    };
+    kafka_access::access(&flags, errors)
 }
 
 fn schema(args: &[String]) -> Result<Command, Vec<Fatal>> {

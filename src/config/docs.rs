@@ -2,6 +2,7 @@
 
 use crate::config::cli::VERIFY_FLAGS;
 use crate::config::keys::{Group, KEYS, Key, PHASES_KEY};
+use crate::config::receive::RECEIVE_FLAGS;
 
 const WIDTH: usize = 100;
 const INDENT: usize = 6;
@@ -20,6 +21,7 @@ pub fn help(command: &str) -> Option<String> {
     match command {
         "run" => Some(run_help()),
         "verify" => Some(verify_help()),
+        "receive" => Some(receive_help()),
         "schema" => Some(
             "engine schema config|report\n\nPrints the JSON Schema of the configuration file or of the report.\n"
                 .into(),
@@ -31,6 +33,7 @@ pub fn help(command: &str) -> Option<String> {
 fn run_help() -> String {
     let mut out = String::from(
         "engine [run] [flags]            generate load\n\
+         engine receive --listen URL     be the other end of tcp://, http:// or kafka://\n\
          engine verify SOURCE... [flags] read back what was written and prove it complete\n\
          engine schema config|report     print a JSON Schema\n\n",
     );
@@ -57,19 +60,34 @@ fn run_help() -> String {
 fn verify_help() -> String {
     let mut out = String::from("engine verify SOURCE... [flags]\n\n");
     out.push_str(&wrapped(
-        "Reads files, folders or - (standard input) and reports gaps, duplicates, reordering, corruption, truncation \
+        "Reads files, folders, - (standard input) or Kafka topics (kafka://HOST:PORT[,HOST:PORT]/TOPIC) and reports gaps, duplicates, reordering, corruption, truncation \
          and records of other runs.",
         0,
     ));
+    list_flags(&mut out, VERIFY_FLAGS);
+    out
+}
+
+fn receive_help() -> String {
+    let mut out = String::from("engine receive --listen URL [flags]\n\n");
+    out.push_str(&wrapped(
+        "Takes what engine run (or anything else) sends, throws it away or checks every record, and says at the end \
+         how much came how fast. Ctrl-C ends it in order. HTTP requests of any method and path are answered with 204.",
+        0,
+    ));
+    list_flags(&mut out, RECEIVE_FLAGS);
+    out
+}
+
+fn list_flags(out: &mut String, flags: &[(&str, &str, &str)]) {
     out.push('\n');
-    for (name, value, help) in VERIFY_FLAGS {
+    for (name, value, help) in flags {
         out.push_str(format!("  --{name} {value}").trim_end());
         out.push('\n');
         out.push_str(&wrapped(help, INDENT));
     }
     out.push('\n');
     out.push_str(&exit_codes());
-    out
 }
 
 fn exit_codes() -> String {

@@ -4,7 +4,7 @@ use crate::base::{limits, units};
 use crate::config::keys::{Key, Kind};
 use crate::config::slo;
 use crate::host::cpu;
-use crate::plan::Slo;
+use crate::plan::{KeyPlan, RetryPlan, Slo};
 
 /// A value of any kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,10 @@ pub enum Value {
     Cpus(Vec<usize>),
     Shard(u32, u32),
     Slo(Vec<Slo>),
+    Retry(RetryPlan),
+    /// Name and value.
+    Pair(String, String),
+    RecordKey(KeyPlan),
 }
 
 /// Reads one text as its key's kind; the error names the text and an example.
@@ -66,6 +70,54 @@ pub fn parse(key: &Key, text: &str) -> Result<Value, String> {
             valid.map(|(i, n)| Value::Shard(i, n)).ok_or_else(|| format!("'{text}' is no I/N with I from 0 to N-1"))
         }
         Kind::Slo => slo::parse(text).map(Value::Slo),
+        Kind::Retry => parse_retry(text).map(Value::Retry),
+        Kind::Header => parse_header(text),
+        Kind::Property => match text.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
+            Some((name, value)) if !name.is_empty() => Ok(Value::Pair(name.to_owned(), value.to_owned())),
+            _ => Err(format!("'{text}' is no NAME=VALUE")),
+        },
+        Kind::RecordKey => parse_record_key(text).map(Value::RecordKey),
+    }
+}
+
+/// `off`, `5` or `5,50ms-5s`.
+fn parse_retry(text: &str) -> Result<RetryPlan, String> {
+    let (least, most) = (limits::BACKOFF_MIN_NS, limits::BACKOFF_MAX_NS);
+    let (attempts, pauses) = text.split_once(',').unwrap_or((text, ""));
+    let attempts = if attempts == "off" { 0 } else { parse_count(attempts.trim(), 0, limits::RETRIES_MAX)? };
+    let plan = RetryPlan { attempts_max: attempts as u32, backoff_min_ns: least, backoff_max_ns: most };
+    if !text.contains(',') {
+        return Ok(plan);
+    }
+    let (low, high) = pauses.split_once('-').ok_or_else(|| format!("'{pauses}' is no range such as 50ms-5s"))?;
+    let (low, high) = (units::parse_duration_ns(low)?, units::parse_duration_ns(high)?);
+    if low == 0 || low > high {
+        return Err(format!("'{pauses}' is no range: the least pause is above 0s and at most the longest"));
+    }
+    Ok(RetryPlan { backoff_min_ns: low, backoff_max_ns: high, ..plan })
+}
+
+/// A name is a token and a value is printable, as RFC 9110 has it: nothing else gets onto the wire. The value stays
+/// out of the error.
+fn parse_header(text: &str) -> Result<Value, String> {
+    let (name, value) = text.split_once(':').ok_or("a header is NAME:VALUE")?;
+    let value = value.trim();
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return Err(format!("'{}' is no header name", name.escape_debug()));
+    }
+    if !value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)) {
+        return Err(format!("the value of {name} has characters other than printable ASCII"));
+    }
+    Ok(Value::Pair(name.to_owned(), value.to_owned()))
+}
+
+fn parse_record_key(text: &str) -> Result<KeyPlan, String> {
+    match (text, text.strip_prefix("cycle:")) {
+        ("none", _) => Ok(KeyPlan::None),
+        ("producer", _) => Ok(KeyPlan::Producer),
+        (_, Some(count)) => parse_count(count, 1, u64::MAX - 1).map(KeyPlan::Cycle),
+        _ => Err(format!("'{text}' is none of none, producer, cycle:N")),
     }
 }
 
@@ -139,6 +191,26 @@ mod tests {
         assert_eq!(value("min-free", "5%"), Ok(Value::Share(0.05)));
         assert!(value("min-free", "100%").is_err() && value("shard", "3/3").is_err() && value("rate", "0").is_err());
         assert_eq!(value("direct", "true"), Ok(Value::Text("on".into())));
+    }
+
+    #[test]
+    fn retries_headers_and_keys() {
+        let value = |name: &str, text: &str| parse(keys::find(name).unwrap(), text);
+        let retry = |attempts_max, backoff_min_ns, backoff_max_ns| {
+            Ok(Value::Retry(RetryPlan { attempts_max, backoff_min_ns, backoff_max_ns }))
+        };
+        assert_eq!(value("retry", "off"), retry(0, 50_000_000, 5_000_000_000));
+        assert_eq!(value("retry", "7"), retry(7, 50_000_000, 5_000_000_000));
+        assert_eq!(value("retry", "7,1ms-1s"), retry(7, 1_000_000, 1_000_000_000));
+        for text in ["7,", "7,1s", "7,2s-1s", "7,0s-1s", "x", "on", "2000000"] {
+            assert!(value("retry", text).is_err(), "{text}");
+        }
+        assert_eq!(value("http-header", "X-A: b:c "), Ok(Value::Pair("X-A".into(), "b:c".into())));
+        for text in ["X A: b", "X-A", ": b", "X-A: b\r\nX-B: c", "X-\u{e9}: b"] {
+            assert!(value("http-header", text).is_err(), "{text}");
+        }
+        assert_eq!(value("key", "cycle:9"), Ok(Value::RecordKey(KeyPlan::Cycle(9))));
+        assert!(value("key", "cycle:0").is_err() && value("key", "sequence").is_err());
     }
 
     proptest! {

@@ -2,8 +2,9 @@
 
 use crate::host::cpu;
 use crate::plan::{
-    Annotate, Confirmation, FileLayout, FilePlan, Fsync, Io, LogFormat, ObservePlan, PayloadPlan, PayloadSource,
-    PhaseShare, Poll, ProducerPlan, ReportTarget, RunPlan, Schedule, SinkKind, WireRate,
+    Annotate, Confirmation, FileLayout, FilePlan, Fsync, Io, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, LogFormat,
+    ObservePlan, PayloadPlan, PayloadSource, PhaseShare, Poll, ProducerPlan, ReportTarget, RunPlan, Schedule, SinkKind,
+    TargetPlan, TcpFraming, TlsPlan, WireRate,
 };
 use serde_json::{Value, json};
 
@@ -30,6 +31,9 @@ pub fn plan_to_json(plan: &RunPlan) -> Value {
                 SinkKind::Null => "null",
                 SinkKind::Stdout => "stdout",
                 SinkKind::File => "file",
+                SinkKind::Tcp => "tcp",
+                SinkKind::Http => "http",
+                SinkKind::Kafka => "kafka",
             },
             "targets": plan.sink.targets,
             "block_bytes": plan.sink.block_bytes,
@@ -77,7 +81,11 @@ fn payload(payload: &PayloadPlan) -> Value {
     json!({
         "source": source,
         "seed": payload.seed,
-        "annotate": if payload.annotate == Annotate::Payload { "payload" } else { "off" },
+        "annotate": match payload.annotate {
+            Annotate::Payload => "payload",
+            Annotate::Headers => "headers",
+            Annotate::Off => "off",
+        },
         "signed": payload.sign_key.is_some(),
     })
 }
@@ -91,7 +99,89 @@ fn producer(plan: &RunPlan, producer: &ProducerPlan) -> Value {
         "stagger_ns": producer.stagger_ns,
         "records_max": limit(producer.records_max),
         "bytes_max": limit(producer.bytes_max),
-        "file": producer.file.as_ref().map(file),
+        "file": producer.file().map(file),
+        "link": producer.to.link().map(link),
+        "to": remote(&producer.to),
+    })
+}
+
+fn link(link: &LinkPlan) -> Value {
+    let retry = &link.retry;
+    json!({
+        "host": link.peer.host,
+        "port": link.peer.port,
+        "tls": link.peer.tls.as_ref().map(tls),
+        "connect_timeout_ns": link.peer.connect_timeout_ns,
+        "connections": link.connections,
+        "request_timeout_ns": link.request_timeout_ns,
+        "retry": {
+            "attempts_max": (retry.attempts_max != u32::MAX).then_some(retry.attempts_max),
+            "backoff_min_ns": retry.backoff_min_ns,
+            "backoff_max_ns": retry.backoff_max_ns,
+        },
+    })
+}
+
+fn tls(tls: &TlsPlan) -> Value {
+    json!({
+        "server_name": tls.server_name,
+        "ca": tls.ca,
+        "cert": tls.cert,
+        "key": tls.key,
+        "verify_host": tls.verify_host,
+    })
+}
+
+/// What is special to a network target, without anything that may be a credential.
+fn remote(to: &TargetPlan) -> Value {
+    match to {
+        TargetPlan::Null | TargetPlan::Stdout | TargetPlan::File(_) => Value::Null,
+        TargetPlan::Tcp(tcp) => {
+            json!({"kind": "tcp", "framing": if tcp.framing == TcpFraming::None { "none" } else { "length" }})
+        }
+        TargetPlan::Http(http) => json!({
+            "kind": "http",
+            "path": http.path.split('?').next(),
+            "host_header": http.host_header,
+            "headers": http.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            "records_per_request": http.records_per_request,
+            "pipeline": http.pipeline,
+        }),
+        TargetPlan::Kafka(kafka) => {
+            let bootstrap: Vec<_> = kafka.bootstrap.iter().map(|(host, port)| json!([host, port])).collect();
+            json!({
+                "kind": "kafka",
+                "bootstrap": bootstrap,
+                "topic": kafka.topic,
+                "client_id": kafka.client_id,
+                "in_flight_max": kafka.in_flight_max,
+                "delivery_timeout_ns": kafka.delivery_timeout_ns,
+                "linger_ns": kafka.linger_ns,
+                "settings": kafka_settings(kafka),
+            })
+        }
+    }
+}
+
+/// Kafka's settings by the names of their flags.
+pub fn kafka_settings(kafka: &KafkaPlan) -> Value {
+    let key = match kafka.key {
+        KeyPlan::None => "none".to_owned(),
+        KeyPlan::Producer => "producer".to_owned(),
+        KeyPlan::Cycle(count) => format!("cycle:{count}"),
+    };
+    let on_off = |on: bool| if on { "on" } else { "off" };
+    json!({
+        "acks": if kafka.acks == -1 { "all".to_owned() } else { kafka.acks.to_string() },
+        "idempotent": on_off(kafka.idempotent),
+        "compression": kafka.codec.name(),
+        "batch-size": kafka.batch_bytes,
+        "key": key,
+        "partitions": kafka.partitions,
+        "create-topic": on_off(kafka.create_topic),
+        "kafka-client": if kafka.client == KafkaClient::Uring { "uring" } else { "rskafka" },
+        "sasl-mechanism": kafka.sasl.as_ref().map(|sasl| sasl.mechanism.name()),
+        "sasl-user": kafka.sasl.as_ref().map(|sasl| sasl.user.clone()),
     })
 }
 
@@ -141,6 +231,12 @@ fn observe(observe: &ObservePlan) -> Value {
             Some(ReportTarget::File(path)) => json!(path),
         },
         "audit_every": observe.audit_every,
+        "governance": observe.governance.as_ref().map(|governance| json!({
+            "url": governance.url,
+            "every": governance.every,
+            "spec": governance.spec.as_ref().map(|spec| spec.name.as_str()),
+            "token": governance.token.is_some(),
+        })),
         "slo": observe.slo.iter().map(|slo| slo.expression.clone()).collect::<Vec<_>>(),
     })
 }

@@ -5,6 +5,8 @@ pub mod device;
 pub mod effective;
 pub mod files;
 pub mod geometry;
+pub mod governance;
+pub mod network;
 pub mod notes;
 pub mod observe;
 pub mod payload;
@@ -19,7 +21,8 @@ use crate::config::load::Settings;
 use crate::config::values::{Mode, Wanted};
 use crate::host::fs as host_fs;
 use crate::plan::{
-    Confirmation, CorePlan, FileLayout, FilePlan, Io, PayloadPlan, Poll, ProducerPlan, RunPlan, SinkKind, SinkPlan,
+    Confirmation, CorePlan, FileLayout, FilePlan, Io, KafkaClient, PayloadPlan, Poll, ProducerPlan, RunPlan, SinkKind,
+    SinkPlan, TargetPlan,
 };
 use crate::record;
 use cores::Cores;
@@ -40,6 +43,9 @@ pub struct Parts {
     pub blocks: Blocks,
     pub ring_bytes_per_lane: u64,
     pub files: Vec<Option<FilePlan>>,
+    /// One for each network target.
+    pub remotes: Vec<TargetPlan>,
+    pub linger_ns: u64,
     pub io: Io,
     pub poll: Poll,
     pub notes: Vec<String>,
@@ -65,7 +71,6 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let sysfs = &deps.sysfs;
     let targets = target::resolve(&wanted.targets, sysfs, errors);
     reject_useless(settings, wanted, &targets, errors);
-    reject_useless_in_stages(settings, wanted, errors);
     let (payload, sizes) = payload::resolve(settings, wanted, deps, errors);
     let mut cores = cores::choose(wanted, sysfs, errors);
     let producers = producers(wanted, &targets, cores.cpus.len(), errors);
@@ -83,7 +88,12 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let on_files = targets.kind == SinkKind::File && !targets.places.is_empty();
     let names = if on_files { seats.names() } else { Vec::new() };
     let layouts = if on_files { files::layouts(wanted, &seats, &names, &sizes, sysfs, errors) } else { Vec::new() };
+    let mut notes = cores.notes.clone();
+    let remotes = network::plans(settings, wanted, &targets.remotes, (&payload, &sizes), &mut notes, errors);
+    let linger_ns = network::linger_ns(wanted, &remotes);
     let facts = geometry::Facts {
+        linger_ns,
+        shape: network::shape(&remotes, &sizes, &payload, wanted),
         kind: targets.kind,
         sizes: &sizes,
         probes: probes(&targets, deps),
@@ -95,22 +105,17 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let first_cpu = cores.cpus.first().copied().unwrap_or(0);
     let ring_bytes_per_lane = geometry::ring_bytes(wanted, &facts, &blocks, &lanes, (sysfs, first_cpu), errors);
     geometry::check_depth(&blocks, &lanes, errors);
-    if let Some(retain) = wanted.retain.flatten().filter(|retain| *retain > limits::RETAIN_MAX) {
-        let what = format!("--retain {retain} is more than {}", limits::RETAIN_MAX);
-        errors.push(Fatal::usage(what).mend("--retain=all, or fewer files of a larger --rotate-size-mb"));
-    }
     let files = match on_files {
         true => files::plans(settings, wanted, &seats, (&names, &layouts), &blocks, (sysfs, errors)),
         false => Vec::new(),
     };
-    let mut notes = [cores.notes.clone(), blocks.notes.clone()].concat();
+    notes.extend(blocks.notes.iter().cloned());
     let io = back_end(wanted, targets.kind, deps, &mut notes, errors);
-    if io == Io::Uring && targets.kind == SinkKind::File {
+    if io == Io::Uring && (targets.kind == SinkKind::File || targets.kind.is_network()) {
         let total = ring_bytes_per_lane.saturating_mul(producers as u64);
         geometry::check_memlock(wanted, total, sysfs, &mut notes, errors);
     }
-    let busy = wanted.busy.unwrap_or(cores.to_spare());
-    let poll = if busy { Poll::Busy } else { Poll::Adaptive };
+    let poll = if wanted.busy.unwrap_or(cores.to_spare()) { Poll::Busy } else { Poll::Adaptive };
     let files = (0..producers).map(|k| files.get(k).cloned()).collect();
     let mut parts = Parts {
         targets,
@@ -123,12 +128,21 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
         blocks,
         ring_bytes_per_lane,
         files,
+        remotes,
+        linger_ns,
         io,
         poll,
         notes,
     };
     notes::add(&mut parts, wanted, sysfs);
     parts
+}
+
+fn check_retain(wanted: &Wanted, errors: &mut Vec<Fatal>) {
+    if let Some(retain) = wanted.retain.flatten().filter(|retain| *retain > limits::RETAIN_MAX) {
+        let what = format!("--retain {retain} is more than {}", limits::RETAIN_MAX);
+        errors.push(Fatal::usage(what).mend("--retain=all, or fewer files of a larger --rotate-size-mb"));
+    }
 }
 
 /// Flags that would change nothing are a misunderstanding, and are refused.
@@ -157,6 +171,14 @@ fn reject_useless(settings: &Settings, wanted: &Wanted, targets: &Targets, error
     if wanted.metrics_addr.is_none() {
         refuse("metrics-hold", "--metrics-addr", "--metrics-addr=:9090");
     }
+    if wanted.governance_url.is_none() {
+        for name in ["governance-every", "governance-spec", "governance-token-file"] {
+            refuse(name, "--governance-url", "--governance-url=http://HOST:PORT");
+        }
+    }
+    network::reject_useless(settings, wanted, targets.kind, &targets.remotes, errors);
+    reject_useless_in_stages(settings, wanted, errors);
+    check_retain(wanted, errors);
 }
 
 /// The same for the stages of a file.
@@ -175,9 +197,10 @@ fn reject_useless_in_stages(settings: &Settings, wanted: &Wanted, errors: &mut V
 
 /// How many, before they are dealt out.
 fn producers(wanted: &Wanted, targets: &Targets, cores: usize, errors: &mut Vec<Fatal>) -> usize {
-    let places = targets.places.len();
-    let single = targets.kind == SinkKind::Stdout || (places > 0 && targets.places.iter().all(Place::is_single));
-    let default = if single { places.max(1) } else { cores.max(places).max(1) };
+    let places = targets.count();
+    let files = !targets.places.is_empty() && targets.places.iter().all(Place::is_single);
+    let single = targets.kind == SinkKind::Stdout || files;
+    let default = if single { places } else { cores.max(places) };
     let producers = wanted.parallel.unwrap_or(default);
     if producers < places {
         let what = format!("--parallel {producers}: {places} targets need at least as many producers");
@@ -207,7 +230,8 @@ fn capacity(layout: &FileLayout) -> u64 {
 
 /// The back end that works here. A target that writes nothing needs none.
 fn back_end(wanted: &Wanted, kind: SinkKind, deps: &Deps, notes: &mut Vec<String>, errors: &mut Vec<Fatal>) -> Io {
-    if wanted.uring == Some(false) || (kind == SinkKind::Null && wanted.uring.is_none()) {
+    let own_sockets = kind == SinkKind::Kafka && wanted.network.kafka.client == Some(KafkaClient::Rskafka);
+    if wanted.uring == Some(false) || (kind == SinkKind::Null && wanted.uring.is_none()) || own_sockets {
         return Io::Syscall;
     }
     match (deps.uring_probe)() {
@@ -218,7 +242,7 @@ fn back_end(wanted: &Wanted, kind: SinkKind, deps: &Deps, notes: &mut Vec<String
             Io::Syscall
         }
         Err(why) => {
-            notes.push(format!("io_uring cannot be used here ({why}); files are written with system calls"));
+            notes.push(format!("io_uring cannot be used here ({why}); system calls are used instead"));
             Io::Syscall
         }
     }
@@ -233,7 +257,7 @@ fn assemble(
 ) -> RunPlan {
     let effective_config = effective::config(settings, &parts, &observe, &run_id);
     let limits = schedule::limits(wanted, parts.fleet.producers, &parts.sizes);
-    let places = parts.targets.places.len().max(1);
+    let places = parts.targets.count();
     let producers: Vec<_> = (0..parts.fleet.producers)
         .map(|k| ProducerPlan {
             id: (parts.fleet.first_id + k as u64) as u32,
@@ -243,7 +267,7 @@ fn assemble(
             stagger_ns: parts.schedules.stagger_ns[k],
             records_max: limits[k].0,
             bytes_max: limits[k].1,
-            file: parts.files[k].clone(),
+            to: target_plan(&parts, k),
         })
         .collect();
     let core = |(index, cpu): (usize, &usize)| CorePlan {
@@ -251,9 +275,11 @@ fn assemble(
         producers: (0..producers.len()).filter(|k| parts.core_of[*k] == index).collect(),
         ring_bytes_per_lane: parts.ring_bytes_per_lane,
     };
+    let unanswered = parts.remotes.iter().any(|to| matches!(to, TargetPlan::Kafka(kafka) if kafka.acks == 0));
     let confirmation = match parts.targets.kind {
-        SinkKind::Stdout => Confirmation::Kernel,
-        SinkKind::Null | SinkKind::File => Confirmation::Target,
+        SinkKind::Stdout | SinkKind::Tcp => Confirmation::Kernel,
+        SinkKind::Kafka if unanswered => Confirmation::Kernel,
+        SinkKind::Null | SinkKind::File | SinkKind::Http | SinkKind::Kafka => Confirmation::Target,
     };
     RunPlan {
         run_id_hash: record::run_id_hash(&run_id),
@@ -261,13 +287,14 @@ fn assemble(
         command: settings.command.clone(),
         effective_config,
         cores: parts.cores.cpus.iter().enumerate().map(core).collect(),
+        fleet_producers: (wanted.shard.1 as usize * parts.fleet.producers) as u32,
         free_cpus: parts.cores.free.clone(),
         sink: SinkPlan {
             kind: parts.targets.kind,
             targets: parts.targets.urls.clone(),
             block_bytes: parts.blocks.block_bytes,
             queue_depth: parts.blocks.queue_depth,
-            linger_ns: wanted.linger_ns,
+            linger_ns: parts.linger_ns,
             confirmation,
         },
         payload: parts.payload,
@@ -280,6 +307,16 @@ fn assemble(
         observe,
         notes: parts.notes,
         producers,
+    }
+}
+
+/// Where the `k`-th producer sends.
+fn target_plan(parts: &Parts, k: usize) -> TargetPlan {
+    match (&parts.files[k], parts.remotes.get(k % parts.remotes.len().max(1))) {
+        (Some(file), _) => TargetPlan::File(file.clone()),
+        (None, Some(remote)) => remote.clone(),
+        (None, None) if parts.targets.kind == SinkKind::Stdout => TargetPlan::Stdout,
+        (None, None) => TargetPlan::Null,
     }
 }
 

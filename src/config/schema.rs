@@ -55,9 +55,19 @@ fn shape(kind: Kind) -> Value {
         | Kind::SizeRange
         | Kind::SizeOrPercent
         | Kind::CpuList => number_or_text(),
-        Kind::Duration | Kind::DurationOrInf | Kind::Url | Kind::Path | Kind::Address | Kind::Shard | Kind::Slo => {
+        Kind::Duration
+        | Kind::DurationOrInf
+        | Kind::Url
+        | Kind::Path
+        | Kind::Address
+        | Kind::Shard
+        | Kind::Slo
+        | Kind::Header
+        | Kind::Property
+        | Kind::RecordKey => {
             json!({"type": "string", "minLength": 1})
         }
+        Kind::Retry => json!({"type": ["integer", "string"], "minLength": 1}),
         Kind::Text => json!({"type": ["string", "integer"]}),
         Kind::Count { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
         Kind::CountOr { word, min } => json!({"anyOf": [{"type": "integer", "minimum": min}, {"const": word}]}),

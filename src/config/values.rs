@@ -1,7 +1,10 @@
 //! From texts to typed values, each checked by itself; what hangs together is checked in `resolve`.
 
+mod network;
+
+pub use network::{KafkaWanted, NetworkWanted};
+
 use crate::base::fatal::Fatal;
-use crate::base::limits;
 use crate::config::keys::{self, Key};
 use crate::config::load::{Given, PhaseTexts, Settings};
 use crate::config::parse::{Value, parse};
@@ -45,7 +48,7 @@ pub struct Wanted {
     pub direct: Option<bool>,
     pub block_bytes: Option<u64>,
     pub queue_depth: Option<usize>,
-    pub linger_ns: u64,
+    pub linger_ns: Option<u64>,
     pub fsync: Fsync,
     pub drain_timeout_ns: u64,
     pub run_id: Option<String>,
@@ -56,8 +59,13 @@ pub struct Wanted {
     pub log_format: Option<LogFormat>,
     pub stats_interval_ns: u64,
     pub report: Option<ReportTarget>,
+    pub governance_url: Option<String>,
+    pub governance_every: u64,
+    pub governance_spec: Option<PathBuf>,
+    pub governance_token_file: Option<PathBuf>,
     pub slo: Vec<Slo>,
     pub dry_run: bool,
+    pub network: NetworkWanted,
 }
 
 /// A stage as it was asked for; what a stage of `phases:` leaves out it takes from outside.
@@ -232,7 +240,11 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
         seed: r.number("seed").unwrap_or(0),
         compressibility: r.fraction("compressibility"),
         ring_bytes: r.number("ring-size"),
-        annotate: if r.text("annotate").as_deref() == Some("off") { Annotate::Off } else { Annotate::Payload },
+        annotate: match r.text("annotate").as_deref() {
+            Some("off") => Annotate::Off,
+            Some("headers") => Annotate::Headers,
+            _ => Annotate::Payload,
+        },
         sign_key: r.text("sign-key").map(PathBuf::from),
         preallocate_bytes: r.number("preallocate"),
         footprint_bytes: r.number("footprint"),
@@ -248,7 +260,7 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
         direct: r.text("direct").and_then(|text| two(&text, "on", "off")),
         block_bytes: r.number("block-size"),
         queue_depth: r.number("queue-depth").map(|n| n as usize),
-        linger_ns: r.number("linger").unwrap_or(limits::LINGER_DEFAULT_NS),
+        linger_ns: r.number("linger"),
         fsync: r.fsync(),
         drain_timeout_ns: r.number("drain-timeout").unwrap_or(10_000_000_000),
         run_id: r.text("run-id"),
@@ -261,8 +273,13 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
             "-" => ReportTarget::Stdout,
             path => ReportTarget::File(PathBuf::from(path)),
         }),
+        governance_url: r.text("governance-url"),
+        governance_every: r.number("governance-every").unwrap_or(1000),
+        governance_spec: r.text("governance-spec").map(PathBuf::from),
+        governance_token_file: r.text("governance-token-file").map(PathBuf::from),
         slo: r.all("slo").into_iter().filter_map(into_slo).flatten().collect(),
         dry_run: r.is_on("dry-run"),
+        network: r.network(),
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::base::limits;
 use crate::counters::{CoreEnd, Counts, Field, LaneEnd, LiveCore, LoopTime, Snapshot};
 use crate::payload::Block;
-use crate::sink::{Done, Rest};
+use crate::sink::{Fate, Wire};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The queues between a core and the metrics thread.
@@ -20,6 +21,8 @@ struct LaneBook {
     sequences: Option<(u64, u64)>,
     missing: Vec<(u64, u64)>,
     missing_truncated: bool,
+    /// The last block submitted was of the warm-up.
+    warming: bool,
     /// Due, neither submitted nor given up, of the warm-up and behind it; shown as offered.
     backlog: [u64; 2],
 }
@@ -42,6 +45,7 @@ impl Tally {
             sequences: None,
             missing: Vec::with_capacity(limits::MISSING_RANGES_MAX),
             missing_truncated: false,
+            warming: false,
             backlog: [0; 2],
         };
         let books: Vec<_> = live.lanes.iter().map(|_| book()).collect();
@@ -62,10 +66,10 @@ impl Tally {
             let sequences = &mut self.books[lane].sequences;
             *sequences = Some((sequences.map_or(block.first_sequence, |(first, _)| first), last));
         }
+        self.books[lane].warming = block.warmup;
         let counts = self.counts(lane, block.warmup);
         counts.add(Field::RecordsSubmitted, block.records);
         counts.add(Field::BytesSubmitted, block.bytes);
-        counts.add(Field::WireBytes, block.bytes);
         counts.add(Field::InFlightBytes, block.bytes);
         counts.add(Field::InFlightRecords, block.records);
         if !block.paced {
@@ -81,45 +85,58 @@ impl Tally {
         self.counts(lane, block.warmup).add(Field::CatchUpRecords, late);
     }
 
-    /// A block came to its end at `now_ns`; its first so many records (and their bytes) were produced.
-    pub fn done(&mut self, block: &Block, (produced, produced_bytes): (u64, u64), done: &Done, now_ns: u64) {
-        let lane = done.lane as usize;
-        let counts = self.counts(lane, block.warmup);
-        counts.subtract(Field::InFlightBytes, block.bytes);
-        counts.subtract(Field::InFlightRecords, block.records);
-        counts.add(Field::RecordsProduced, produced);
-        counts.add(Field::BytesProduced, produced_bytes);
-        counts.add(Field::LogicalBytesProduced, produced_bytes * block.weight);
-        let rest = block.records - produced;
-        if rest > 0 {
-            let (field, kind) = match done.rest {
-                Rest::Failed(kind) => (Field::RecordsFailed, Some(kind)),
-                Rest::Uncertain(kind) => (Field::RecordsUncertain, Some(kind)),
-                Rest::NotSent => (Field::RecordsNotSent, None),
-            };
-            counts.add(field, rest);
-            if let Some(kind) = kind {
-                counts.add(kind, rest);
-            }
-            let first = block.first_sequence + produced;
-            self.miss(lane, first, block.first_sequence + block.records - 1);
-        }
-        self.record_latencies(block, produced, now_ns);
+    /// What the sink put on the wire; it cannot say for which block.
+    pub fn sent(&mut self, lane: usize, wire: Wire) {
+        let counts = self.counts(lane, self.books[lane].warming);
+        counts.add(Field::WireBytes, wire.bytes);
+        counts.add(Field::Retries, wire.retries);
     }
 
-    fn record_latencies(&mut self, block: &Block, produced: u64, now_ns: u64) {
-        let service_ns = now_ns.saturating_sub(block.submit_ns);
-        let latencies = latencies(&mut self.open, block.warmup);
-        latencies.service.saturating_record_n(service_ns, produced);
-        if !block.paced {
-            latencies.response.saturating_record_n(service_ns, produced);
+    /// The fate of some of a block's records, which measure `bytes`, became known at `now_ns`.
+    pub fn settled(&mut self, lane: usize, block: &Block, records: Range<u64>, bytes: u64, fate: Fate, now_ns: u64) {
+        let number = records.end - records.start;
+        if number == 0 {
             return;
         }
-        let mut left = produced;
+        let counts = self.counts(lane, block.warmup);
+        counts.subtract(Field::InFlightBytes, bytes);
+        counts.subtract(Field::InFlightRecords, number);
+        let (field, kind) = match fate {
+            Fate::Produced => {
+                counts.add(Field::BytesProduced, bytes);
+                counts.add(Field::LogicalBytesProduced, bytes * block.weight);
+                (Field::RecordsProduced, None)
+            }
+            Fate::Failed(kind) => (Field::RecordsFailed, Some(kind)),
+            Fate::Uncertain(kind) => (Field::RecordsUncertain, Some(kind)),
+            Fate::NotSent => (Field::RecordsNotSent, None),
+        };
+        counts.add(field, number);
+        if let Some(kind) = kind {
+            counts.add(kind, number);
+        }
+        if fate == Fate::Produced {
+            self.record_latencies(block, records, now_ns);
+        } else {
+            self.miss(lane, block.first_sequence + records.start, block.first_sequence + records.end - 1);
+        }
+    }
+
+    fn record_latencies(&mut self, block: &Block, produced: Range<u64>, now_ns: u64) {
+        let service_ns = now_ns.saturating_sub(block.submit_ns);
+        let latencies = latencies(&mut self.open, block.warmup);
+        latencies.service.saturating_record_n(service_ns, produced.end - produced.start);
+        if !block.paced {
+            latencies.response.saturating_record_n(service_ns, produced.end - produced.start);
+            return;
+        }
+        let mut at = 0;
         for (due_ns, records) in due_points(block) {
-            let records = records.min(left);
-            left -= records;
-            latencies.response.saturating_record_n(now_ns.saturating_sub(due_ns), records);
+            let (from, to) = (produced.start.max(at), produced.end.min(at + records));
+            at += records;
+            if from < to {
+                latencies.response.saturating_record_n(now_ns.saturating_sub(due_ns), to - from);
+            }
         }
     }
 
@@ -165,8 +182,9 @@ impl Tally {
         }
     }
 
-    pub fn missing(&self, lane: usize) -> &[(u64, u64)] {
-        &self.books[lane].missing
+    /// The ranges, and whether there were more than could be kept.
+    pub fn missing(&self, lane: usize) -> (&[(u64, u64)], bool) {
+        (&self.books[lane].missing, self.books[lane].missing_truncated)
     }
 
     /// Brings the offered counts up to date: every record that was submitted or given up, and those due. They

@@ -92,6 +92,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         throughput,
         pacing,
         slo,
+        governance: None,
         ended_early,
         exit_code,
     }
@@ -209,7 +210,7 @@ fn producers(plan: &RunPlan, aggregate: &Aggregate, lanes: &BTreeMap<u32, &LaneE
                 id: producer.id,
                 core: core.cpu,
                 target: plan.sink.targets[producer.target].clone(),
-                file: producer.file.as_ref().map(|file| file.data.display().to_string()),
+                file: producer.file().map(|file| file.data.display().to_string()),
                 records_offered: counts.get(Field::RecordsOffered),
                 records_produced: counts.get(Field::RecordsProduced),
                 bytes_produced: counts.get(Field::BytesProduced),

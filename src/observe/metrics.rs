@@ -9,6 +9,8 @@ pub enum Source {
     Counter(Field),
     /// The counters of [`ERROR_KINDS`], label `kind`.
     Errors,
+    /// What became of the events that governance is told of, label `outcome`.
+    Governance,
     /// A gauge of each target: the sum over its producers.
     Gauge(Field),
     TargetRate,
@@ -30,7 +32,7 @@ impl Metric {
     /// `counter`, `gauge` or `histogram`, as text format 0.0.4 names it.
     pub fn kind(&self) -> &'static str {
         match self.source {
-            Source::Counter(_) | Source::Errors => "counter",
+            Source::Counter(_) | Source::Errors | Source::Governance => "counter",
             Source::Gauge(_) | Source::TargetRate | Source::BuildInfo => "gauge",
             Source::Response | Source::Service | Source::Lateness => "histogram",
         }
@@ -39,7 +41,7 @@ impl Metric {
     /// The name without the suffix that OpenMetrics adds to the samples of this type.
     pub fn family(&self) -> &'static str {
         let suffix = match self.source {
-            Source::Counter(_) | Source::Errors => "_total",
+            Source::Counter(_) | Source::Errors | Source::Governance => "_total",
             Source::BuildInfo => "_info",
             _ => "",
         };
@@ -78,6 +80,11 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("generator_retries_total", Field::Retries, "Blocks sent again."),
     metric("generator_produce_errors_total", Source::Errors, "Records that failed or are uncertain, by kind."),
+    metric(
+        "generator_governance_events_total",
+        Source::Governance,
+        "Events for the governance API, by what became of them.",
+    ),
     metric(
         "generator_in_flight_bytes",
         Source::Gauge(Field::InFlightBytes),

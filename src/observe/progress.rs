@@ -5,7 +5,7 @@ use crate::counters::{Counts, Field};
 use crate::observe::live::{Progress, Shared, warmup_ns};
 use crate::observe::logs::Console;
 use crate::observe::quantile::{empty_histogram, seconds};
-use crate::plan::LogFormat;
+use crate::plan::{LogFormat, RunPlan};
 use hdrhistogram::Histogram;
 use std::sync::Arc;
 
@@ -65,6 +65,11 @@ fn clock(ns: u64) -> String {
     }
 }
 
+/// 0: off.
+fn governance_every(plan: &RunPlan) -> u64 {
+    plan.observe.governance.as_ref().map_or(0, |governance| governance.every)
+}
+
 fn errors(counts: &Counts) -> u64 {
     counts.get(Field::RecordsFailed) + counts.get(Field::RecordsUncertain)
 }
@@ -91,7 +96,7 @@ impl Ticker {
                 cores,
                 rate_bytes_per_second = plan.rate_bytes_per_second,
                 audit_every = plan.observe.audit_every,
-                governance_every = 0u64,
+                governance_every = governance_every(plan),
                 "run started"
             ),
             LogFormat::Text if !self.console.has_live_line() => {
@@ -161,7 +166,7 @@ impl Ticker {
                 errors = errors(now).saturating_sub(errors(before)),
                 core_response_p99_seconds = p99[producer.core].map(seconds),
                 audit_every = plan.observe.audit_every,
-                governance_every = 0u64,
+                governance_every = governance_every(plan),
                 "interval"
             );
             *before = *now;

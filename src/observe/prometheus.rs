@@ -5,9 +5,10 @@
 use crate::counters::ERROR_KINDS;
 use crate::observe::aggregate::Aggregate;
 use crate::observe::live::Shared;
-use crate::observe::metrics::{BUCKETS_NS, METRICS, Source};
+use crate::observe::metrics::{BUCKETS_NS, METRICS, Metric, Source};
 use crate::observe::quantile::response_of;
 use crate::plan::{ProducerPlan, RunPlan, Schedule};
+use crate::tap::EventBooks;
 use hdrhistogram::Histogram;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text};
@@ -20,9 +21,9 @@ use std::sync::Arc;
 pub struct Exposition(Registry);
 
 impl Exposition {
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub fn new(shared: Arc<Shared>, events: Option<Arc<EventBooks>>) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Cells(shared)));
+        registry.register_collector(Box::new(Cells(shared, events)));
         Self(registry)
     }
 
@@ -35,7 +36,7 @@ impl Exposition {
 }
 
 /// Reads everything anew at each scrape; no counter of the loop is shared with the scraper.
-struct Cells(Arc<Shared>);
+struct Cells(Arc<Shared>, Option<Arc<EventBooks>>);
 
 impl fmt::Debug for Cells {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,15 +51,7 @@ impl Collector for Cells {
         let targets = &plan.sink.targets;
         let all_targets = targets.join(",");
         for metric in METRICS {
-            let kind = match metric.source {
-                Source::BuildInfo => MetricType::Info,
-                _ => match metric.kind() {
-                    "counter" => MetricType::Counter,
-                    "gauge" => MetricType::Gauge,
-                    _ => MetricType::Histogram,
-                },
-            };
-            let mut family = encoder.encode_descriptor(metric.family(), metric.help, None, kind)?;
+            let mut family = encoder.encode_descriptor(metric.family(), metric.help, None, type_of(metric))?;
             match metric.source {
                 Source::Counter(field) => {
                     for (producer, counts) in &lanes {
@@ -91,6 +84,13 @@ impl Collector for Cells {
                         family.encode_family(&[("target", target.as_str())])?.encode_gauge(&(rate as f64))?;
                     }
                 }
+                Source::Governance => {
+                    let totals = self.1.as_ref().map(|books| books.totals()).unwrap_or_default();
+                    for (outcome, count) in totals.outcomes() {
+                        let labels = [("outcome", outcome), ("target", all_targets.as_str())];
+                        family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
+                    }
+                }
                 Source::BuildInfo => {
                     let labels = [("version", env!("CARGO_PKG_VERSION")), ("target", all_targets.as_str())];
                     family.encode_info(&labels)?;
@@ -109,6 +109,15 @@ impl Collector for Cells {
             }
         }
         Ok(())
+    }
+}
+
+fn type_of(metric: &Metric) -> MetricType {
+    match (metric.source, metric.kind()) {
+        (Source::BuildInfo, _) => MetricType::Info,
+        (_, "counter") => MetricType::Counter,
+        (_, "gauge") => MetricType::Gauge,
+        _ => MetricType::Histogram,
     }
 }
 
@@ -190,6 +199,7 @@ mod tests {
     use super::*;
     use crate::counters::Field;
     use crate::observe::testing::{self, MS, Run};
+    use crate::tap::{Checksum, EventEnd, EventFacts, tap};
     use std::collections::BTreeSet;
     use std::io::Write;
     use std::process::{Command, Stdio};
@@ -208,7 +218,7 @@ mod tests {
     }
 
     fn rendered(run: &Run, open_metrics: bool) -> String {
-        Exposition::new(run.shared.clone()).render(open_metrics)
+        Exposition::new(run.shared.clone(), None).render(open_metrics)
     }
 
     #[test]
@@ -234,7 +244,8 @@ mod tests {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             assert!(line.contains("target=\""), "no target: {line}");
             let family = line.split('{').next().unwrap();
-            assert!(!family.ends_with("_total") || line.contains("producer=\""), "no producer: {line}");
+            let of_all = family == "generator_governance_events_total";
+            assert!(of_all || !family.ends_with("_total") || line.contains("producer=\""), "no producer: {line}");
         }
     }
 
@@ -260,6 +271,20 @@ mod tests {
             "generator_produce_errors_total{kind=\"io\",producer=\"1\",target=\"null2\"} 2\n",
         ] {
             assert!(text.contains(line), "{line} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn events_are_counted_by_what_became_of_them() {
+        let run = Run::new(1, 1, None);
+        let (mut tap, end) = tap(1, 1, Checksum::Header, vec![]);
+        (0..3).for_each(|_| tap.offer(EventFacts::default()));
+        let books = EventBooks::new(vec![end.counts.clone()]);
+        books.end(EventEnd::Posted, 1);
+        let text = Exposition::new(run.shared.clone(), Some(books)).render(false);
+        for (outcome, count) in [("posted", 1), ("dropped", 2), ("refused", 0), ("failed", 0), ("invalid", 0)] {
+            let line = format!("generator_governance_events_total{{outcome=\"{outcome}\",target=\"null\"}} {count}\n");
+            assert!(text.contains(&line), "{line} is missing in {text}");
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Report {
     pub errors: BTreeMap<String, u64>,
     pub verdict: Verdict,
     pub slo: Vec<SloResult>,
+    /// What the governance API was told; `null` where there is none.
+    pub governance: Option<Governance>,
     /// Why the run ended before its time, if it did.
     pub ended_early: Option<String>,
     /// 0 done, 1 records failed or uncertain or a limit ended the run, 4 an SLO was missed (1 goes first).
@@ -243,6 +245,28 @@ pub struct SloResult {
     pub passed: bool,
 }
 
+/// Events offered = posted + dropped + refused + failed + invalid. None of them changes the exit code.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Governance {
+    pub url: String,
+    /// The metadata of every so-many-th record of each producer is an event.
+    pub every: u64,
+    pub events_offered: u64,
+    pub posted: u64,
+    /// Never sent: the queue was full, or the run's end came first.
+    pub dropped: u64,
+    /// The server said no.
+    pub refused: u64,
+    /// The server could not be reached or was in trouble at every attempt.
+    pub failed: u64,
+    /// They did not follow the contract and never left.
+    pub invalid: u64,
+    /// The run's start, its producers and its end, as far as the server took them, and those that it did not.
+    pub announced: u64,
+    pub not_announced: u64,
+    pub last_error: Option<String>,
+}
+
 impl Report {
     /// One line of JSON, without the newline.
     pub fn to_json_line(&self) -> String {
@@ -253,10 +277,10 @@ impl Report {
 /// Writes the report: pretty JSON into a file (whole or not at all), one line on stdout.
 ///
 /// Call it for stdout after everything else that goes there: the report is the last line.
-pub fn write_report(report: &Report, target: &ReportTarget) -> Result<(), Fatal> {
+pub fn write_report<T: Serialize>(report: &T, target: &ReportTarget) -> Result<(), Fatal> {
     match target {
         ReportTarget::Stdout => {
-            let line = report.to_json_line() + "\n";
+            let line = serde_json::to_string(report).expect("every field of a report is plain data") + "\n";
             let mut stdout = std::io::stdout().lock();
             stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| {
                 Fatal::new(Exit::Failed, format!("the report could not be written to stdout: {error}"))

@@ -2,7 +2,7 @@
 
 use crate::base::units::{format_count, format_duration, format_rate, format_rate_short, format_size};
 use crate::observe::logs::Console;
-use crate::observe::report::{Confirmation, Distribution, LimitedBy, Report};
+use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Report};
 use crate::plan::{Annotate, FileLayout, LogFormat, ReportTarget, RunPlan, SinkKind};
 use std::path::Path;
 
@@ -31,6 +31,7 @@ fn log_summary(report: &Report) {
         records_failed = totals.records_failed,
         records_uncertain = totals.records_uncertain,
         records_not_sent = totals.records_not_sent,
+        retries = totals.retries,
         bytes_produced = totals.bytes_produced,
         bytes_per_second = report.throughput.bytes_per_second,
         records_per_second = report.throughput.records_per_second,
@@ -80,6 +81,9 @@ pub fn render(report: &Report, plan: &RunPlan) -> String {
     if totals.audit_lines_dropped > 0 {
         let dropped = format_count(totals.audit_lines_dropped);
         page.line("audit", &format!("{dropped} lines dropped: the log could not keep up"));
+    }
+    if let Some(line) = report.governance.as_ref().and_then(governance) {
+        page.line("governance", &line);
     }
     page.line("cpu", &cpu(report));
     let by = match report.verdict.limited_by {
@@ -163,16 +167,29 @@ fn what_ran(report: &Report, plan: &RunPlan) -> String {
 }
 
 fn errors(report: &Report) -> String {
+    let again = match report.totals.retries {
+        0 => String::new(),
+        count => format!("; {} blocks sent again", format_count(count)),
+    };
     let (failed, uncertain) = (report.totals.records_failed, report.totals.records_uncertain);
     let kinds: Vec<_> = report.errors.iter().filter(|(_, count)| **count > 0).collect();
     if failed + uncertain == 0 && kinds.is_empty() {
         return match report.confirmation {
-            Confirmation::Target => "none".to_owned(),
-            Confirmation::Kernel => "none (nothing beyond the kernel confirms)".to_owned(),
+            Confirmation::Target => format!("none{again}"),
+            Confirmation::Kernel => format!("none (nothing beyond the kernel confirms){again}"),
         };
     }
     let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{kind} {}", format_count(**count))).collect();
-    format!("{} failed, {} uncertain ({})", format_count(failed), format_count(uncertain), kinds.join(", "))
+    format!("{} failed, {} uncertain ({}){again}", format_count(failed), format_count(uncertain), kinds.join(", "))
+}
+
+/// Only where something is missing.
+fn governance(told: &Governance) -> Option<String> {
+    let (posted, offered) = (format_count(told.posted), format_count(told.events_offered));
+    let whole = told.posted == told.events_offered && told.not_announced == 0;
+    let unheard =
+        if told.not_announced > 0 { format!(", {} calls not taken", told.not_announced) } else { String::new() };
+    (!whole).then(|| format!("{posted} of {offered} events posted{unheard}; see the log"))
 }
 
 fn cpu(report: &Report) -> String {
@@ -188,7 +205,7 @@ fn data(page: &mut Page, plan: &RunPlan) {
     }
     let mut places: Vec<String> = Vec::new();
     let (mut bytes, mut rings) = (0u64, false);
-    for file in plan.producers.iter().filter_map(|producer| producer.file.as_ref()) {
+    for file in plan.producers.iter().filter_map(|producer| producer.file()) {
         if let FileLayout::Ring { capacity_bytes } | FileLayout::Device { capacity_bytes } = file.layout {
             bytes = bytes.saturating_add(capacity_bytes);
             rings = true;
@@ -212,7 +229,7 @@ fn data(page: &mut Page, plan: &RunPlan) {
     }
     let expect = match &plan.observe.report {
         // Without facts in the data no promise can be proved.
-        _ if plan.payload.annotate == Annotate::Off => String::new(),
+        _ if plan.payload.annotate != Annotate::Payload => String::new(),
         Some(ReportTarget::File(path)) => format!(" --expect {}", quoted(&path.display().to_string())),
         _ => String::new(),
     };
@@ -235,8 +252,15 @@ mod tests {
     #[test]
     fn the_fullest_summary_fits_a_screen() {
         let run = testing::full_run();
-        let report = testing::report_of(&run);
+        let mut report = testing::report_of(&run);
+        let told = Governance { events_offered: 12_000, posted: 9_998, not_announced: 1, ..Governance::default() };
+        report.governance = Some(told.clone());
         let text = render(&report, &run.shared.plan);
+        let whole = Governance { posted: 12_000, not_announced: 0, ..told };
+        assert!(
+            text.contains("governance  9,998 of 12,000 events posted, 1 calls not taken")
+                && governance(&whole).is_none()
+        );
         assert!(text.lines().count() <= 20, "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
         for part in [

@@ -64,7 +64,7 @@ fn plan(cores: usize, lanes: usize, rate: Option<u64>) -> RunPlan {
         stagger_ns: 0,
         records_max: u64::MAX,
         bytes_max: u64::MAX,
-        file: None,
+        to: TargetPlan::Null,
     };
     RunPlan {
         run_id: "test-run".into(),
@@ -80,6 +80,7 @@ fn plan(cores: usize, lanes: usize, rate: Option<u64>) -> RunPlan {
             .collect(),
         producers: (0..cores * lanes).map(producer).collect(),
         free_cpus: vec![],
+        fleet_producers: 1,
         sink: SinkPlan {
             kind: SinkKind::Null,
             targets: targets.clone(),
@@ -107,6 +108,7 @@ fn plan(cores: usize, lanes: usize, rate: Option<u64>) -> RunPlan {
             stats_interval_ns: 3600 * SECOND,
             report: None,
             audit_every: 1000,
+            governance: None,
             slo: vec![],
         },
         notes: vec![],
@@ -134,7 +136,7 @@ pub fn full_run() -> Run {
         plan.observe.slo.push(Slo { expression, metric, comparison: Comparison::Less, threshold: 0.001 });
         for producer in &mut plan.producers {
             let at = |extension: &str| format!("data/payloads.{}.{extension}", producer.id).into();
-            producer.file = Some(FilePlan {
+            producer.to = TargetPlan::File(FilePlan {
                 data: at("bin"),
                 manifest: at("json"),
                 log: None,

@@ -27,6 +27,7 @@ fn bench(change: impl FnOnce(&mut RunPlan)) -> Bench {
     let stopped = Arc::new(Mutex::new(Vec::new()));
     let reasons = stopped.clone();
     let mut observer = start(Wiring {
+        events: None,
         plan: run.shared.plan.clone(),
         live: run.shared.live.clone(),
         snapshots: receiver,
@@ -110,7 +111,9 @@ fn the_hold_ends_with_one_more_scrape() {
     bench.snapshots.send(snapshot(SECOND, 20, true)).unwrap();
     let (done, finished) = bounded(1);
     let thread = std::thread::spawn(move || {
-        let report = bench.observer.finish(end(), CpuTimes::default(), None);
+        let mut observer = bench.observer;
+        let report = observer.conclude(end(), CpuTimes::default(), None);
+        observer.hold();
         done.send(report).unwrap();
     });
     // The scrape before the end does not count; one with final numbers does, however often others came before.
@@ -143,7 +146,7 @@ fn a_taken_address_is_exit_3_with_its_mend() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
     let run = Run::new(1, 1, None);
-    let exposition = Exposition::new(run.shared.clone());
+    let exposition = Exposition::new(run.shared.clone(), None);
     let (last, _) = bounded(1);
     let served = Served { shared: run.shared.clone(), exposition, last };
     let fatal = Endpoint::start(addr, Arc::new(served)).err().expect("the address is taken");

@@ -3,6 +3,13 @@
 use super::*;
 use proptest::prelude::*;
 
+impl Pacer {
+    /// Positions due by `now_ns` and not taken, over all phases.
+    fn backlog_bytes(&self, now_ns: u64) -> u64 {
+        self.backlog_by_phase(now_ns).fold(0, |sum, (_, bytes)| sum.saturating_add(bytes))
+    }
+}
+
 const SECOND: u64 = 1_000_000_000;
 const OPEN: u64 = u64::MAX;
 
@@ -310,7 +317,7 @@ fn phases_follow_each_other_from_their_own_zeros() {
     let sampled = share(SECOND, 100, Schedule::Steady { rate: rate(100_000, 100) });
     let mut pacer = Pacer::new(&[warmup, unlimited, sampled], 0, OPEN);
     assert_eq!(pacer.ends_at_ns(), 3 * SECOND);
-    assert!(pacer.warmup());
+    assert!(pacer.due(0).warmup);
     let grant = pacer.grant(SECOND + 5);
     assert_eq!((grant.phase, grant.warmup, grant.budget_bytes), (0, true, 1_000));
     // The last record begins at 900 and so belongs to the first phase.

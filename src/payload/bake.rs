@@ -1,8 +1,10 @@
 //! Before the barrier: where each record of a ring lies, and its constant bytes.
 
+use super::framing::Framing;
 use super::random::{Calibration, Head};
+use super::stamper::{HeadBake, Stamper};
 use super::template::{Facts, Kind, Template};
-use super::{HeadBake, Payload, Stamper, Starts, random, sign};
+use super::{Payload, Starts, random, sign};
 use crate::base::fatal::Fatal;
 use crate::manifest::RecordFormat;
 use crate::plan::{Annotate, PayloadPlan, PayloadSource};
@@ -21,16 +23,32 @@ pub struct Who<'a> {
 pub fn calibration(plan: &PayloadPlan) -> Option<Calibration> {
     let PayloadSource::Random { bytes_min, bytes_max, compressibility } = plan.source else { return None };
     let head = match (plan.annotate, plan.sign_key) {
-        (Annotate::Off, _) => Head::None,
+        (Annotate::Off | Annotate::Headers, _) => Head::None,
         (Annotate::Payload, None) => Head::Plain,
         (Annotate::Payload, Some(_)) => Head::Signed,
     };
     Some(random::calibrate(plan.seed, bytes_min, bytes_max, head, compressibility))
 }
 
+/// The least and the most bytes of a record.
+pub fn record_bytes(plan: &PayloadPlan) -> Result<(u64, u64), Fatal> {
+    let files = match &plan.source {
+        PayloadSource::Random { bytes_min, bytes_max, .. } => return Ok((*bytes_min, *bytes_max)),
+        PayloadSource::Templates(files) => files,
+    };
+    let mut bounds = (u64::MAX, 0);
+    for file in files.iter() {
+        let template =
+            Template::parse(file, plan.annotate).map_err(|why| Fatal::usage(format!("--payload-template: {why}")))?;
+        bounds = (template.length().min(bounds.0), template.length().max(bounds.1));
+    }
+    Ok(bounds)
+}
+
 /// The records of one ring before they have an address.
 pub struct Draft {
     starts: Starts,
+    framing: Framing,
     templates: Vec<Template>,
     /// Records start with the 64-byte header.
     headed: bool,
@@ -43,20 +61,22 @@ impl Draft {
     /// `zero_fraction` is what [`calibration`] found for the whole run.
     pub fn new(
         plan: &PayloadPlan,
+        framing: Framing,
         zero_fraction: f64,
         producer_id: u32,
         ring_bytes: u64,
         block_bytes: u64,
     ) -> Result<Self, Fatal> {
         let annotated = plan.annotate == Annotate::Payload;
+        let frame = framing.bytes();
         match &plan.source {
             PayloadSource::Random { bytes_min, bytes_max, .. } => {
                 let starts = if bytes_min == bytes_max {
-                    fixed(*bytes_min, ring_bytes, block_bytes)
+                    fixed(*bytes_min, frame, ring_bytes, block_bytes)
                 } else {
-                    varied(random::record_sizes(plan.seed, producer_id, *bytes_min, *bytes_max), 1, ring_bytes)
+                    varied(random::record_sizes(plan.seed, producer_id, *bytes_min, *bytes_max), frame, 1, ring_bytes)
                 };
-                Ok(Self { starts, templates: Vec::new(), headed: annotated, zero_fraction })
+                Ok(Self { starts, framing, templates: Vec::new(), headed: annotated, zero_fraction })
             }
             PayloadSource::Templates(files) => {
                 let templates: Vec<Template> = files
@@ -77,31 +97,42 @@ impl Draft {
                 let lengths: Vec<u64> = templates.iter().map(Template::length).collect();
                 let starts = if lengths.iter().all(|length| *length == lengths[0]) {
                     let whole = lengths.len() as u64;
-                    let Starts::Fixed { length, count } = fixed(lengths[0], ring_bytes, lengths[0]) else {
+                    let Starts::Fixed { length, count } = fixed(lengths[0], frame, ring_bytes, lengths[0]) else {
                         unreachable!()
                     };
                     Starts::Fixed { length, count: (count / whole).max(1) * whole }
                 } else {
-                    varied(lengths.iter().copied().cycle(), lengths.len(), ring_bytes)
+                    varied(lengths.iter().copied().cycle(), frame, lengths.len(), ring_bytes)
                 };
-                Ok(Self { starts, templates, headed, zero_fraction: 0.0 })
+                Ok(Self { starts, framing, templates, headed, zero_fraction: 0.0 })
             }
         }
     }
 
     /// Bytes of region that [`Self::bake`] fills.
     pub fn bytes(&self) -> u64 {
-        self.starts.period_bytes()
+        self.starts.period_bytes() + self.starts.count() * self.framing.bytes()
+    }
+
+    /// Bytes of the longest record with its framing.
+    pub fn longest_span(&self) -> u64 {
+        self.starts.longest() + self.framing.bytes()
     }
 
     pub fn starts(&self) -> &Starts {
         &self.starts
     }
 
+    /// Where record `at` lies in the ring.
+    fn place(&self, at: u64) -> std::ops::Range<usize> {
+        let start = (self.starts.start(at) + at * self.framing.bytes()) as usize + self.framing.before();
+        start..start + (self.starts.start(at + 1) - self.starts.start(at)) as usize
+    }
+
     /// How a reader finds and checks these records.
     pub fn record_format(&self, plan: &PayloadPlan) -> RecordFormat {
         match (plan.annotate, self.headed) {
-            (Annotate::Off, _) => RecordFormat::Opaque,
+            (Annotate::Off | Annotate::Headers, _) => RecordFormat::Opaque,
             (Annotate::Payload, true) => RecordFormat::Header,
             (Annotate::Payload, false) => {
                 RecordFormat::Slots { templates: self.templates.iter().map(Template::shape).collect() }
@@ -111,12 +142,12 @@ impl Draft {
 
     /// Writes every record into `ring`, which starts at `base` of the core's region.
     pub fn bake(
-        self,
+        mut self,
         plan: &PayloadPlan,
         who: Who<'_>,
         base: usize,
         ring: &mut [u8],
-        depth: usize,
+        window: usize,
     ) -> Result<Payload, Fatal> {
         let facts = Facts { run_id: who.run_id, producer_id: who.producer_id };
         let mut bakes: Vec<HeadBake> = Vec::new();
@@ -124,11 +155,14 @@ impl Draft {
         let mut shifts = Shifts::default();
         let body_from = if self.headed { HEADER_BYTES } else { 0 };
         for at in 0..self.starts.count() {
-            let range = self.starts.start(at) as usize..self.starts.start(at + 1) as usize;
+            let range = self.place(at);
+            let (head, tail) = ring.split_at_mut(range.end);
+            let before = &mut head[range.start - self.framing.before()..range.start];
+            self.framing.bake(before, &mut tail[..self.framing.after()], range.len());
             if !self.templates.is_empty() && at as usize >= self.templates.len() {
                 // The same template again: a copy.
                 let first = at % self.templates.len() as u64;
-                ring.copy_within(self.starts.start(first) as usize..self.starts.start(first + 1) as usize, range.start);
+                ring.copy_within(self.place(first), range.start);
                 bakes.extend(bakes.get(first as usize).copied());
                 continue;
             }
@@ -145,11 +179,12 @@ impl Draft {
             }
         }
         let stamper = match (plan.annotate, self.headed) {
-            (Annotate::Off, _) => Stamper::Nothing,
+            (Annotate::Off | Annotate::Headers, _) => Stamper::Nothing,
             (_, true) => Stamper::Header { bakes: bakes.into(), sign_key: plan.sign_key },
             (_, false) => Stamper::Slots(slots.into()),
         };
-        Ok(Payload::new(base, self.starts, stamper, depth))
+        self.framing.seal(ring, &self.starts, &stamper);
+        Ok(Payload::new(base, self.starts, self.framing, stamper, window))
     }
 }
 
@@ -199,19 +234,19 @@ fn bake_header(plan: &PayloadPlan, who: Who<'_>, record: &mut [u8], shifts: &mut
     HeadBake { crc32c, shift: shifts.behind_stamps, body_digest }
 }
 
-fn fixed(length: u64, ring_bytes: u64, block_bytes: u64) -> Starts {
-    let per_block = (block_bytes / length).max(1);
-    let count = (ring_bytes / length).max(1);
+fn fixed(length: u64, frame: u64, ring_bytes: u64, block_bytes: u64) -> Starts {
+    let per_block = (block_bytes / (length + frame)).max(1);
+    let count = (ring_bytes / (length + frame)).max(1);
     let count = if count > per_block { count / per_block * per_block } else { count };
     Starts::Fixed { length, count }
 }
 
 /// At least `least` records, then as many whole multiples of `least` as fit.
-fn varied(sizes: impl Iterator<Item = u64>, least: usize, ring_bytes: u64) -> Starts {
+fn varied(sizes: impl Iterator<Item = u64>, frame: u64, least: usize, ring_bytes: u64) -> Starts {
     let mut starts = vec![0];
     let mut end = 0;
     for (at, size) in sizes.enumerate() {
-        if at >= least && end + size > ring_bytes {
+        if at >= least && end + size + frame * (at as u64 + 1) > ring_bytes {
             break;
         }
         end += size;

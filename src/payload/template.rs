@@ -75,7 +75,7 @@ impl Template {
 
     fn lay_out(file: &TemplateFile, annotate: Annotate) -> Result<Self, String> {
         let new = |kind, bytes| Self { name: file.name.clone(), kind, bytes, slots: Vec::new(), primary_bytes: 0 };
-        if annotate == Annotate::Off {
+        if annotate != Annotate::Payload {
             return Ok(new(Kind::Opaque, file.bytes.to_vec()));
         }
         if fits::is_fits(&file.bytes) {

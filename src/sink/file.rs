@@ -6,7 +6,7 @@ mod lane;
 pub mod open;
 mod stage;
 
-use super::{Done, Ending, Kept, LaneClose, Sink};
+use super::{Done, Ending, Kept, LaneClose, Room, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::manifest::RecordFormat;
@@ -60,11 +60,11 @@ impl FileSink {
 }
 
 impl<R: Ring> Sink<R> for FileSink {
-    fn room(&mut self, ring: &mut R, lane: usize, next_length: u64) -> u64 {
-        if self.ending.is_some() { 0 } else { self.lanes[lane].room(ring, lane, next_length) }
+    fn room(&mut self, ring: &mut R, lane: usize, next_length: u64) -> Room {
+        if self.ending.is_some() { Room::NONE } else { Room::bytes(self.lanes[lane].room(ring, lane, next_length)) }
     }
 
-    fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &Payload, hurry: bool) {
+    fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, hurry: bool) {
         self.lanes[lane].offer(ring, lane, slot, payload, hurry);
     }
 
@@ -79,7 +79,7 @@ impl<R: Ring> Sink<R> for FileSink {
         ring.enter(Wait::ForNs(ns))
     }
 
-    fn reap(&mut self, ring: &mut R, now_ns: u64, done: &mut Vec<Done>) {
+    fn reap(&mut self, ring: &mut R, _payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>) {
         while let Some(completion) = ring.completion() {
             let lane = lane::lane_of(completion.token);
             if let Some(why) = self.lanes[lane].complete(ring, lane, completion, done) {
@@ -97,6 +97,10 @@ impl<R: Ring> Sink<R> for FileSink {
         for (at, lane) in self.lanes.iter_mut().enumerate() {
             lane.flush(ring, at);
         }
+    }
+
+    fn take_wire(&mut self, lane: usize) -> Wire {
+        self.lanes[lane].take_wire()
     }
 
     fn ending(&self) -> Option<&Ending> {

@@ -1,6 +1,6 @@
 //! Takes everything at once. It prices the engine itself: pacing, stamping and books without any target.
 
-use super::{Done, Ending, Kept, LaneClose, Rest, Sink};
+use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::payload::Payload;
 use crate::sys::ring::{Ring, Wait};
@@ -9,34 +9,41 @@ use std::io;
 /// See the module.
 pub struct NullSink {
     taken: Vec<Done>,
+    /// Bytes of each lane that nobody has asked for.
+    wire: Vec<u64>,
 }
 
 impl NullSink {
     /// `depth`: blocks of all lanes that may be offered between two calls of `reap`.
-    pub fn new(depth: usize) -> Self {
-        Self { taken: Vec::with_capacity(depth) }
+    pub fn new(lanes: usize, depth: usize) -> Self {
+        Self { taken: Vec::with_capacity(depth), wire: vec![0; lanes] }
     }
 }
 
 impl<R: Ring> Sink<R> for NullSink {
-    fn room(&mut self, _ring: &mut R, _lane: usize, _next_length: u64) -> u64 {
-        if self.taken.len() < self.taken.capacity() { u64::MAX } else { 0 }
+    fn room(&mut self, _ring: &mut R, _lane: usize, _next_length: u64) -> Room {
+        if self.taken.len() < self.taken.capacity() { Room::bytes(u64::MAX) } else { Room::NONE }
     }
 
-    fn offer(&mut self, _ring: &mut R, lane: usize, slot: u32, payload: &Payload, _hurry: bool) {
-        let bytes = payload.block(slot).bytes;
-        self.taken.push(Done { lane: lane as u32, slot, bytes, rest: Rest::NotSent });
+    fn offer(&mut self, _ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
+        self.wire[lane] += payload.block(slot).span_bytes;
+        self.taken.push(Done::rest(lane, slot, Fate::Produced));
     }
 
     fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
-        if wait == Wait::No { Ok(()) } else { ring.enter(wait) }
+        // What was taken is told at once; there is nothing to wait for.
+        if wait == Wait::No || !self.taken.is_empty() { Ok(()) } else { ring.enter(wait) }
     }
 
-    fn reap(&mut self, _ring: &mut R, _now_ns: u64, done: &mut Vec<Done>) {
+    fn reap(&mut self, _ring: &mut R, _payloads: &mut [Payload], _now_ns: u64, done: &mut Vec<Done>) {
         done.append(&mut self.taken);
     }
 
     fn flush(&mut self, _ring: &mut R) {}
+
+    fn take_wire(&mut self, lane: usize) -> Wire {
+        Wire { bytes: std::mem::take(&mut self.wire[lane]), retries: 0 }
+    }
 
     fn ending(&self) -> Option<&Ending> {
         None

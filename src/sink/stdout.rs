@@ -4,7 +4,7 @@
 //! are when it reads, so only a sealed copy of the ring is ever lent. Stamped records are copied by `write`.
 //! A reader that closes the pipe ends the run in good order.
 
-use super::{Done, Ending, Kept, LaneClose, Rest, Sink};
+use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::counters::Field;
 use crate::payload::Payload;
@@ -36,6 +36,7 @@ pub struct StdoutSink {
     /// The pipe was full: come back when half of it was read, or every byte is written on its own.
     full: bool,
     ending: Option<Ending>,
+    wire_bytes: u64,
 }
 
 impl StdoutSink {
@@ -45,7 +46,7 @@ impl StdoutSink {
         let pipe_bytes =
             [PIPE_BYTES, PIPE_BYTES / 4, 1 << 16].into_iter().find_map(|size| pipe::grow(fd.as_fd(), size));
         let sealed = if immutable && pipe_bytes.is_some() { Some(seal(memory)?) } else { None };
-        Ok(Self { fd, sealed, pipe_bytes, sending: None, full: false, ending: None })
+        Ok(Self { fd, sealed, pipe_bytes, sending: None, full: false, ending: None, wire_bytes: 0 })
     }
 
     fn push(&mut self, memory: &[u8]) {
@@ -83,12 +84,13 @@ fn seal(memory: &[u8]) -> io::Result<&'static [u8]> {
 }
 
 impl<R: Ring> Sink<R> for StdoutSink {
-    fn room(&mut self, _ring: &mut R, _lane: usize, _next_length: u64) -> u64 {
-        if self.sending.is_none() && self.ending.is_none() { u64::MAX } else { 0 }
+    fn room(&mut self, _ring: &mut R, _lane: usize, _next_length: u64) -> Room {
+        if self.sending.is_none() && self.ending.is_none() { Room::bytes(u64::MAX) } else { Room::NONE }
     }
 
-    fn offer(&mut self, _ring: &mut R, lane: usize, slot: u32, payload: &Payload, _hurry: bool) {
+    fn offer(&mut self, _ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
         let range = payload.block(slot).range();
+        self.wire_bytes += range.len() as u64;
         self.sending = Some(Sending { lane: lane as u32, slot, range, sent: 0 });
     }
 
@@ -107,19 +109,23 @@ impl<R: Ring> Sink<R> for StdoutSink {
         Ok(())
     }
 
-    fn reap(&mut self, _ring: &mut R, _now_ns: u64, done: &mut Vec<Done>) {
+    fn reap(&mut self, _ring: &mut R, _payloads: &mut [Payload], _now_ns: u64, done: &mut Vec<Done>) {
         let over = |sending: &Sending| sending.sent == sending.range.len() || self.ending.is_some();
         if let Some(sending) = self.sending.take_if(|sending| over(sending)) {
             let bytes = sending.sent as u64;
             let rest = match self.ending {
-                Some(Ending::Broken(_)) => Rest::Failed(Field::ErrorIo),
-                _ => Rest::NotSent,
+                Some(Ending::Broken(_)) => Fate::Failed(Field::ErrorIo),
+                _ => Fate::NotSent,
             };
-            done.push(Done { lane: sending.lane, slot: sending.slot, bytes, rest });
+            done.extend(Done::produced_but(sending.lane as usize, sending.slot, bytes, rest));
         }
     }
 
     fn flush(&mut self, _ring: &mut R) {}
+
+    fn take_wire(&mut self, _lane: usize) -> Wire {
+        Wire { bytes: std::mem::take(&mut self.wire_bytes), retries: 0 }
+    }
 
     fn ending(&self) -> Option<&Ending> {
         self.ending.as_ref()

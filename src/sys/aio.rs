@@ -117,7 +117,7 @@ impl Aio {
                     error if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => break,
                     error => {
                         let result = -error.raw_os_error().unwrap_or(libc::EIO);
-                        self.refused.push_back(Completion { token: self.queue[submitted].data, result });
+                        self.refused.push_back(Completion::last(self.queue[submitted].data, result));
                         submitted += 1;
                     }
                 },
@@ -206,7 +206,7 @@ impl Ring for Aio {
         let event = (self.next < self.arrived).then(|| self.events[self.next])?;
         self.next += 1;
         self.in_flight -= 1;
-        Some(Completion { token: event.data, result: event.result as i32 })
+        Some(Completion::last(event.data, event.result as i32))
     }
 
     fn in_flight(&self) -> usize {
@@ -249,7 +249,7 @@ mod tests {
         assert!(back.iter().all(|byte| *byte == 7));
         assert!(ring.write(slot, 0..4096, u64::MAX / 2 + 1, 5), "a negative offset");
         ring.enter(Wait::No).unwrap();
-        assert_eq!(ring.completion(), Some(Completion { token: 5, result: -libc::EINVAL }));
+        assert_eq!(ring.completion(), Some(Completion::last(5, -libc::EINVAL)));
         assert!((0..4).all(|token| ring.write(slot, 0..1, 0, token)) && !ring.write(slot, 0..1, 0, 9));
     }
 }

@@ -1,7 +1,9 @@
-//! The ring for hosts where io_uring is forbidden: plain `pwrite` and `fdatasync`, no unsafe code needed.
+//! The ring for hosts where io_uring is forbidden: plain `pwrite` and `fdatasync`, and sockets without blocking.
 //!
 //! Writes that follow each other in memory and in the file go as one call: the kernel splits a large direct
 //! write into many that the device works on at once, which is what keeps a drive busy from one thread.
+
+mod net;
 
 use super::region::Region;
 use super::ring::{Completion, FileSlot, Files, Ring, Wait};
@@ -26,6 +28,7 @@ pub struct Blocking {
     files: Files,
     queue: VecDeque<Operation>,
     done: VecDeque<Completion>,
+    net: net::Pending,
     depth: usize,
 }
 
@@ -33,7 +36,7 @@ impl Blocking {
     /// A ring for at most `depth` operations in flight.
     pub fn new(region: Region, depth: usize) -> Self {
         let (queue, done) = (VecDeque::with_capacity(depth), VecDeque::with_capacity(depth));
-        Self { region, files: Files::default(), queue, done, depth }
+        Self { region, files: Files::default(), queue, done, net: net::Pending::new(depth), depth }
     }
 
     /// Executes the oldest write together with those that continue it.
@@ -56,10 +59,10 @@ impl Blocking {
         }
         let result = self.files.get(slot).write_at(&self.region.bytes()[range], offset);
         let mut left = *result.as_ref().unwrap_or(&0);
-        self.done.push_back(Completion { token, result: share(&result, &mut left, first.len()) });
+        self.done.push_back(Completion::last(token, share(&result, &mut left, first.len())));
         for operation in self.queue.drain(..merged) {
             if let Operation::Write { range, token, .. } = operation {
-                self.done.push_back(Completion { token, result: share(&result, &mut left, range.len()) });
+                self.done.push_back(Completion::last(token, share(&result, &mut left, range.len())));
             }
         }
     }
@@ -120,8 +123,9 @@ impl Ring for Blocking {
                     Ok(()) => 0,
                     Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
                 };
-                self.done.push_back(Completion { token, result });
+                self.done.push_back(Completion::last(token, result));
             }
+            None if !self.net.is_empty() => self.enter_sockets(wait),
             None => {
                 if let (Wait::ForNs(ns), true) = (wait, self.done.is_empty()) {
                     std::thread::sleep(Duration::from_nanos(ns));
@@ -136,7 +140,7 @@ impl Ring for Blocking {
     }
 
     fn in_flight(&self) -> usize {
-        self.queue.len() + self.done.len()
+        self.queue.len() + self.done.len() + self.net.len()
     }
 }
 

@@ -41,9 +41,23 @@ pub fn multiply_words(words: [u64; 4], factor: u32) -> u32 {
     multiply_portable(!crc32c::crc32c_append(!0, &bytes), factor)
 }
 
+/// The register after `bytes`, started at `register`, no inversion: for runs of bytes so short that the steps before
+/// and after the words of [`crc32c`] would cost more than the words.
+#[inline]
+pub fn append_short(register: u32, bytes: &[u8]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("sse4.2") {
+        // SAFETY: the feature was just seen on this processor.
+        return unsafe { x86::append_short(register, bytes) };
+    }
+    !crc32c::crc32c_append(!register, bytes)
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{_mm_clmulepi64_si128, _mm_crc32_u32, _mm_crc32_u64, _mm_cvtsi64_si128, _mm_cvtsi128_si64};
+    use std::arch::x86_64::{
+        _mm_clmulepi64_si128, _mm_crc32_u8, _mm_crc32_u32, _mm_crc32_u64, _mm_cvtsi64_si128, _mm_cvtsi128_si64,
+    };
 
     #[inline]
     #[target_feature(enable = "sse4.2,pclmulqdq")]
@@ -57,5 +71,17 @@ mod x86 {
     #[target_feature(enable = "sse4.2,pclmulqdq")]
     pub fn multiply_words(words: [u64; 4], factor: u32) -> u32 {
         multiply(words.iter().fold(0, |crc, word| _mm_crc32_u64(crc, *word)) as u32, factor)
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse4.2")]
+    pub fn append_short(register: u32, bytes: &[u8]) -> u32 {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let after_words =
+            words.iter().fold(u64::from(register), |crc, word| _mm_crc32_u64(crc, u64::from_le_bytes(*word)));
+        let (halves, rest) = rest.as_chunks::<4>();
+        let after_halves =
+            halves.iter().fold(after_words as u32, |crc, half| _mm_crc32_u32(crc, u32::from_le_bytes(*half)));
+        rest.iter().fold(after_halves, |crc, byte| _mm_crc32_u8(crc, *byte))
     }
 }

@@ -1,9 +1,11 @@
 //! What a core asks of the kernel. These back ends have this shape: `uring`, `aio` (direct files without
 //! io_uring), `blocking` (plain system calls) and the simulated one of the tests.
 
+use super::socket;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsFd;
 
 /// A file that was handed to the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,25 @@ impl Files {
 pub struct Completion {
     pub token: u64,
     pub result: i32,
+    pub stage: Stage,
+}
+
+/// How far an operation is. Only a zero-copy send answers twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing follows; the memory is free.
+    Last,
+    /// The kernel took the bytes, but still reads the memory.
+    Taken,
+    /// The memory is free. `copied`: the kernel copied after all, so that nothing was won.
+    Released { copied: bool },
+}
+
+impl Completion {
+    /// An operation's only answer.
+    pub fn last(token: u64, result: i32) -> Self {
+        Self { token, result, stage: Stage::Last }
+    }
 }
 
 /// Whether `enter` may sleep.
@@ -71,4 +92,40 @@ pub trait Ring {
 
     /// Operations queued or submitted whose completion was not yet taken.
     fn in_flight(&self) -> usize;
+}
+
+/// The part of a message that lies in one piece.
+pub type Piece = Range<usize>;
+
+/// A ring that also serves connected sockets, which `install` takes like files.
+pub trait NetRing: Ring {
+    /// Queues a send of both pieces, one behind the other (the second may be empty); false: the queue is full.
+    /// The answer is how many bytes the socket took: all of them, unless the connection ends. One send at a
+    /// time on a socket: overlapping ones may be reordered.
+    fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], zero_copy: bool, token: u64) -> bool;
+
+    /// Queues a receive into `range`; the answer is a byte count, 0 at the end of the stream.
+    fn receive(&mut self, slot: FileSlot, range: Range<usize>, token: u64) -> bool;
+
+    /// Whether a zero-copy send differs from a plain one here.
+    fn has_zero_copy(&self) -> bool;
+
+    /// The next `enter` that waits is over only when so many operations are complete, or its time is up. A ring may
+    /// take this as no more than a wish.
+    fn gather(&mut self, _completions: u32) {}
+
+    /// Bytes that the peer's TCP has acknowledged since the connection began; counts the handshake's own.
+    fn acknowledged(&self, slot: FileSlot) -> u64 {
+        socket::bytes_acknowledged(self.file(slot).as_fd()).unwrap_or(0)
+    }
+
+    /// Ends both directions: what is in flight on the socket comes back.
+    fn shut_down(&mut self, slot: FileSlot) {
+        socket::shut_down(self.file(slot).as_fd());
+    }
+
+    /// Resets the connection and drops what it had still to send, from memory that the caller wants back.
+    fn disconnect(&mut self, slot: FileSlot) {
+        socket::disconnect(self.file(slot).as_fd());
+    }
 }

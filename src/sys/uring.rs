@@ -1,7 +1,9 @@
 //! The io_uring back end: one ring for each core, registered memory and files, completions only when asked.
 
 use super::region::Region;
-use super::ring::{Completion, FileSlot, Ring, Wait};
+mod net;
+
+use super::ring::{Completion, FileSlot, Ring, Stage, Wait};
 use crate::base::limits;
 use io_uring::types::{Fixed, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -26,6 +28,11 @@ pub struct Uring {
     queued: usize,
     in_flight: usize,
     depth: usize,
+    messages: net::Messages,
+    /// The kernel can send without copying.
+    zero_copy: bool,
+    /// Completions that the next wait is for.
+    gathered: u32,
 }
 
 impl Uring {
@@ -41,7 +48,7 @@ impl Uring {
             .build(entries)
             .or_else(|_| IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().build(entries))
             .or_else(|_| IoUring::new(entries))?;
-        ring.submitter().register_files_sparse(files_max as u32)?;
+        register_files(&ring, files_max)?;
         let buffers: Vec<libc::iovec> = region
             .bytes()
             .chunks(BUFFER_BYTES_MAX)
@@ -50,8 +57,12 @@ impl Uring {
         // SAFETY: the buffers lie in `region`, which this `Uring` owns and never unmaps before the ring is
         // gone (see `drop`).
         let registered = unsafe { ring.submitter().register_buffers(&buffers) }.is_ok();
+        let zero_copy = net::supports_zero_copy(&ring);
         let (ring, region) = (ManuallyDrop::new(ring), ManuallyDrop::new(region));
         Ok(Self {
+            messages: net::Messages::new(entries as usize),
+            zero_copy,
+            gathered: 1,
             ring,
             region,
             files: Vec::new(),
@@ -77,8 +88,9 @@ impl Uring {
         if self.in_flight >= self.depth {
             return false;
         }
-        // SAFETY: every entry that reaches this points into `region` with its range checked by `write`, or
-        // points nowhere; the region outlives the operation because `drop` leaks it while anything is in flight.
+        // SAFETY: every entry that reaches this points into `region` with its range checked by its maker, or
+        // points nowhere, or at a message that stays as it is until the kernel has read it (see `Messages`); the
+        // region outlives the operation because `drop` leaks it while anything is in flight.
         let pushed = unsafe { self.ring.submission().push(entry) }.is_ok();
         if pushed {
             self.queued += 1;
@@ -94,8 +106,15 @@ impl Uring {
 
     fn submit_and_wait(&mut self, ns: u64) -> io::Result<usize> {
         let timeout = Timespec::from(Duration::from_nanos(ns));
-        self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout))
+        let wanted = std::mem::replace(&mut self.gathered, 1).max(1) as usize;
+        self.ring.submitter().submit_with_args(wanted, &SubmitArgs::new().timespec(&timeout))
     }
+}
+
+/// Kernels before 5.19 know no sparse table: one full of holes is the same.
+fn register_files(ring: &IoUring, files_max: usize) -> io::Result<()> {
+    let sparse = ring.submitter().register_files_sparse(files_max as u32);
+    sparse.or_else(|_| ring.submitter().register_files(&vec![-1; files_max]))
 }
 
 impl Ring for Uring {
@@ -161,8 +180,16 @@ impl Ring for Uring {
 
     fn completion(&mut self) -> Option<Completion> {
         let entry: cqueue::Entry = self.ring.completion().next()?;
-        self.in_flight -= 1;
-        Some(Completion { token: entry.user_data(), result: entry.result() })
+        let (result, flags) = (entry.result(), entry.flags());
+        let stage = if cqueue::more(flags) {
+            Stage::Taken
+        } else if cqueue::notif(flags) {
+            Stage::Released { copied: result as u32 & net::NOTIFICATION_COPIED != 0 }
+        } else {
+            Stage::Last
+        };
+        self.in_flight -= usize::from(stage != Stage::Taken);
+        Some(Completion { token: entry.user_data(), result, stage })
     }
 
     fn in_flight(&self) -> usize {

@@ -101,6 +101,9 @@ pub struct Finding {
     pub byte: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
+    /// In a Kafka partition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
     /// Records concerned; 0 where that cannot be known.
     pub records: u64,
     /// In words.
@@ -118,6 +121,7 @@ impl Finding {
             source: None,
             byte: None,
             line: None,
+            offset: None,
             records: 0,
             what: what.into(),
         }
@@ -154,6 +158,11 @@ impl Finding {
         self
     }
 
+    pub fn at_offset(mut self, source: impl Into<String>, offset: u64) -> Self {
+        (self.source, self.offset) = (Some(source.into()), Some(offset));
+        self
+    }
+
     fn write_line(&self, out: &mut String) {
         let _ = write!(out, "  {:<12}", self.kind.name());
         if let Some(id) = self.producer_id {
@@ -165,11 +174,10 @@ impl Finding {
             _ => {}
         }
         let _ = write!(out, ": {}", self.what);
-        match (&self.source, self.byte, self.line) {
-            (Some(source), Some(byte), _) => drop(write!(out, " ({source}, byte {byte})")),
-            (Some(source), _, Some(line)) => drop(write!(out, " ({source}, line {line})")),
-            (Some(source), ..) => drop(write!(out, " ({source})")),
-            _ => {}
+        if let Some(source) = &self.source {
+            let places = [("byte", self.byte), ("line", self.line), ("offset", self.offset)];
+            let place = places.iter().find_map(|(unit, at)| at.map(|at| format!(", {unit} {at}")));
+            let _ = write!(out, " ({source}{})", place.unwrap_or_default());
         }
         out.push('\n');
     }

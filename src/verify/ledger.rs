@@ -38,6 +38,7 @@ pub struct Relation {
 pub enum Unit {
     Bytes,
     Lines,
+    Offsets,
 }
 
 pub struct Ledger {
@@ -78,10 +79,15 @@ impl Ledger {
         (self.names.len() - 1) as u32
     }
 
+    pub fn name_of(&self, source: u32) -> &str {
+        self.names.get(source as usize).map_or("", |(name, _)| name)
+    }
+
     pub fn locate(&self, finding: Finding, place: Place) -> Finding {
         match self.names.get(place.source as usize) {
             Some((name, Unit::Bytes)) => finding.at_byte(name, place.offset),
             Some((name, Unit::Lines)) => finding.at_line(name, place.offset),
+            Some((name, Unit::Offsets)) => finding.at_offset(name, place.offset),
             None => finding,
         }
     }

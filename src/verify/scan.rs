@@ -2,6 +2,7 @@
 
 use super::shape::{Claim, Flaw, Key, Probe, Shape};
 use super::window::Window;
+use crate::record;
 use std::collections::HashMap;
 use std::io;
 
@@ -59,14 +60,28 @@ pub struct Scan {
     /// Whether a record should start at `end`; else the scan stopped amid junk.
     pub synced: bool,
     pub at_source_end: bool,
+    /// The source goes on later, and the record at `end` needs so many bytes to be judged.
+    pub wants_bytes: Option<usize>,
 }
+
+/// Bytes that the record at the start of these needs in order to be judged (`true`: one should start there). What
+/// is no record needs none.
+pub type Needs<'a> = &'a dyn Fn(&[u8], bool) -> usize;
 
 /// Scans from the window's start over all records that start before `limit`. `synced`: a record should start right
 /// here; otherwise the first intact one is searched for.
 pub fn scan(window: &mut Window<'_>, shape: &dyn Shape, limit: u64, synced: bool) -> io::Result<Scan> {
-    let mut scanner = Scanner { shape, limit, synced, ..Scanner::new(shape) };
+    run(window, Scanner { limit, synced, ..Scanner::new(shape) })
+}
+
+/// Scans what has arrived so far of a source that goes on: stops where a record is not whole yet.
+pub fn scan_piece(window: &mut Window<'_>, shape: &dyn Shape, synced: bool, needs: Needs<'_>) -> io::Result<Scan> {
+    run(window, Scanner { limit: u64::MAX, synced, needs: Some(needs), ..Scanner::new(shape) })
+}
+
+fn run(window: &mut Window<'_>, mut scanner: Scanner<'_>) -> io::Result<Scan> {
     let mut at_source_end = false;
-    while window.offset() < limit && scanner.has_room() {
+    while window.offset() < scanner.limit && scanner.has_room() && scanner.wants_bytes.is_none() {
         if window.ensure(1)?.is_empty() {
             at_source_end = true;
             break;
@@ -80,13 +95,17 @@ pub fn scan(window: &mut Window<'_>, shape: &dyn Shape, limit: u64, synced: bool
     scanner.close_junk(window.offset());
     let (end, synced) = (window.offset(), scanner.synced);
     let first_record = scanner.first_record;
-    Ok(Scan { events: scanner.into_events(), first_record, end, synced, at_source_end })
+    let wants_bytes = scanner.wants_bytes;
+    Ok(Scan { events: scanner.into_events(), first_record, end, synced, at_source_end, wants_bytes })
 }
 
 struct Scanner<'a> {
     shape: &'a dyn Shape,
     limit: u64,
     synced: bool,
+    /// Where the source goes on later.
+    needs: Option<Needs<'a>>,
+    wants_bytes: Option<usize>,
     next: Option<u64>,
     first_record: Option<u64>,
     current: Option<Run>,
@@ -101,6 +120,8 @@ impl<'a> Scanner<'a> {
             shape,
             limit: 0,
             synced: true,
+            needs: None,
+            wants_bytes: None,
             next: None,
             first_record: None,
             current: None,
@@ -114,9 +135,23 @@ impl<'a> Scanner<'a> {
         self.events.len() < EVENTS_MAX && self.others.len() < OPEN_RUNS_MAX
     }
 
+    /// Whether the record here goes on in what has not arrived yet.
+    #[inline]
+    fn has_to_wait(&mut self, window: &mut Window<'_>) -> io::Result<bool> {
+        let Some(needs) = self.needs else { return Ok(false) };
+        let there = window.ensure(self.shape.lead_bytes().max(record::HEADER_BYTES))?;
+        let wanted = needs(there, self.synced);
+        let short = window.ensure(wanted)?.len() < wanted;
+        self.wants_bytes = short.then_some(wanted);
+        Ok(short)
+    }
+
     /// A record should start here.
     #[inline]
     fn step(&mut self, window: &mut Window<'_>) -> io::Result<()> {
+        if self.has_to_wait(window)? {
+            return Ok(());
+        }
         let claim = match self.shape.probe(window, self.next)? {
             Probe::Record(claim) => {
                 self.take(claim, window);
@@ -124,6 +159,14 @@ impl<'a> Scanner<'a> {
             }
             Probe::Flawed(claim, flaw) => {
                 let length = claim.length as usize;
+                if self.needs.is_some() && !flaw.keeps_extent() {
+                    // What follows says whether the length holds.
+                    let wanted = length + record::HEADER_BYTES;
+                    if window.ensure(wanted)?.len() < wanted {
+                        self.wants_bytes = Some(wanted);
+                        return Ok(());
+                    }
+                }
                 if self.shape.extent_holds(window, &claim, flaw)? {
                     self.flush();
                     self.events.push(Event::Flawed { start: window.offset(), claim, flaw });
@@ -187,11 +230,14 @@ impl<'a> Scanner<'a> {
         let found = self.shape.candidate(window.bytes());
         let ahead = match found {
             Some(at) => at,
-            None if buffered < wanted => buffered,
-            None => buffered + 1 - lead,
+            None if buffered < wanted && self.needs.is_none() => buffered,
+            None => (buffered + 1).saturating_sub(lead),
         };
         self.pass(window, ahead.min(room));
-        if found.is_none() || ahead >= room {
+        if found.is_none() && ahead == 0 {
+            self.wants_bytes = Some(lead);
+        }
+        if found.is_none() || ahead >= room || self.has_to_wait(window)? {
             return Ok(());
         }
         if let Probe::Record(claim) = self.shape.probe(window, self.next)? {

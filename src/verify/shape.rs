@@ -99,20 +99,45 @@ impl HeaderShape {
         Self { finder: memchr::memmem::Finder::new(&NEEDLE), sign_key }
     }
 
-    /// What is signed: see `payload::sign`.
+    /// What is signed: see `payload::sign`. `visit` shows the body.
     fn signature_flaw(
         &self,
-        window: &mut Window<'_>,
         header: &Header,
         head: &[u8; HEADER_BYTES],
+        visit: impl FnOnce(&mut dyn Hasher) -> io::Result<()>,
     ) -> io::Result<Option<Flaw>> {
         let Some(key) = self.sign_key else { return Ok(None) };
         if header.flags & FLAG_SIGNED == 0 {
             return Ok(Some(Flaw::Unsigned));
         }
         let mut body = sign::body_hasher(&key);
-        window.visit(HEADER_BYTES, header.record_length as usize, |bytes| body.write(bytes))?;
+        visit(&mut body)?;
         Ok((sign::sign(&key, head, body.finish()) != header.signature).then_some(Flaw::Signature))
+    }
+
+    /// Judges bytes that should be one record, no more and no less.
+    pub fn judge(&self, bytes: &[u8]) -> Probe {
+        let Some((head, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return Probe::No(None) };
+        let Some(header) = Header::decode(head) else { return Probe::No(None) };
+        let claim = claim_of(&header);
+        if claim.length > bytes.len() as u64 {
+            return Probe::No(Some(claim));
+        }
+        let mut unsealed = *head;
+        unsealed[CRC_OFFSET..].fill(0);
+        let digest_holds = || crc32c::checksum(body) == header.body_crc32c;
+        if crc32c::append(crc32c::checksum(&unsealed), body) != header.crc32c {
+            return Probe::Flawed(claim, if digest_holds() { Flaw::Header } else { Flaw::Body });
+        }
+        let flaw = self.signature_flaw(&header, head, |hasher| {
+            hasher.write(body);
+            Ok(())
+        });
+        match flaw {
+            Ok(None) if self.sign_key.is_none() || digest_holds() => Probe::Record(claim),
+            Ok(Some(flaw)) => Probe::Flawed(claim, flaw),
+            Ok(None) | Err(_) => Probe::Flawed(claim, Flaw::Signature),
+        }
     }
 }
 
@@ -178,7 +203,8 @@ impl Shape for HeaderShape {
         unsealed[CRC_OFFSET..].fill(0);
         if window.checksum(crc32c::checksum(&unsealed), HEADER_BYTES, length)? == header.crc32c {
             // The body has to agree with the CRC32C that is signed, too.
-            let flaw = match self.signature_flaw(window, &header, &head)? {
+            let visit = |hasher: &mut dyn Hasher| window.visit(HEADER_BYTES, length, |bytes| hasher.write(bytes));
+            let flaw = match self.signature_flaw(&header, &head, visit)? {
                 None if self.sign_key.is_some() && window.checksum(0, HEADER_BYTES, length)? != header.body_crc32c => {
                     Some(Flaw::Signature)
                 }

@@ -41,8 +41,8 @@ pub fn resolve(names: &[String], findings: &mut Findings) -> Result<Vec<Source>,
             }
             "-" => resolver.sources.push(Source::Pipe(None)),
             name if name.contains("://") && !name.starts_with("file://") => {
-                return Err(Fatal::usage(format!("'{name}' cannot be verified; files, folders and '-' can"))
-                    .mend("export the ids of its records and use --ids FILE"));
+                let what = format!("'{name}' cannot be verified; files, folders, '-' and kafka://host/topic can");
+                return Err(Fatal::usage(what).mend("export the ids of its records and use --ids FILE"));
             }
             name => resolver.path(Path::new(name.strip_prefix("file://").unwrap_or(name)))?,
         }

@@ -30,6 +30,8 @@ pub struct Rules {
     pub stale_below: u64,
     /// Submitted but not confirmed: inclusive, sorted.
     pub missing: Vec<(u64, u64)>,
+    /// One of several streams of the same producers: coming after a later one is no finding.
+    pub any_order: bool,
 }
 
 /// What may turn a finding into something explained.
@@ -104,6 +106,11 @@ impl<'a> StreamFold<'a> {
         self.close_junk(true, exact);
     }
 
+    /// Whether the events that follow may come after later ones.
+    pub fn any_order(&mut self, any: bool) {
+        self.rules.any_order = any;
+    }
+
     /// Whether the events that follow lie in a rotated file.
     pub fn in_rotated_file(&mut self, rotated: bool) {
         self.in_rotated_file = rotated;
@@ -150,7 +157,7 @@ impl<'a> StreamFold<'a> {
         }
         let relation = self.ledger.enter(run.key, first, run.last, place, end_position);
         self.ledger.duplicates(run.key, &relation, place);
-        for (from, to) in relation.late {
+        for (from, to) in relation.late.into_iter().filter(|_| !self.rules.any_order) {
             let what = format!("came after sequence {}", newest.unwrap_or_default());
             let finding = Finding::new(Kind::Reordered, what).producer(run.key.producer).run(run.key.run);
             let finding = self.ledger.locate(finding.sequences(from, to), place);

@@ -1,9 +1,11 @@
 //! Damage of each kind, in files, rings and pipes; and what is not damage.
 
 mod chunks;
+mod live;
 mod rendered;
 mod rings;
 mod tails;
+mod topics;
 
 use super::*;
 use crate::manifest::FORMAT;
@@ -67,6 +69,7 @@ fn manifest(layout: Layout, length_bytes: u64, first: u64, next: u64) -> Manifes
         first_sequence: first,
         next_sequence: next,
         missing: Vec::new(),
+        missing_truncated: false,
         in_flight_bytes_max: 1000,
     }
 }

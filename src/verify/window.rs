@@ -39,6 +39,11 @@ impl<'a> Window<'a> {
         Self::new(Input::Pipe(reader), Vec::new(), 0)
     }
 
+    /// Like [`Self::pipe`], with a buffer of an earlier window and the offset where the reader is.
+    pub fn piece(reader: &'a mut dyn Read, buffer: Vec<u8>, offset: u64) -> Self {
+        Self::new(Input::Pipe(reader), buffer, offset)
+    }
+
     fn new(input: Input<'a>, mut buffer: Vec<u8>, offset: u64) -> Self {
         buffer.resize(buffer.len().max(WINDOW_BYTES), 0);
         Self { input, buffer, head: 0, tail: 0, offset, ended: false }

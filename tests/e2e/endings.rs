@@ -5,10 +5,10 @@ use crate::report::{count, number, total};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-const SIGINT: u64 = 2;
+pub const SIGINT: u64 = 2;
 
 /// Whether the process has a handler for the signal.
-fn handles(pid: u32, signal: u64) -> bool {
+pub fn handles(pid: u32, signal: u64) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
     mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal - 1) & 1 == 1)

@@ -38,7 +38,7 @@ fn ask(address: &str, path: &str, header: &str) -> Page {
 }
 
 /// The sum over all labels.
-fn metric(page: &str, name: &str) -> f64 {
+pub fn metric(page: &str, name: &str) -> f64 {
     let lines = page
         .lines()
         .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' ')));

@@ -3,18 +3,22 @@
 //!
 //! `tests/fuzz.rs` feeds them a seeded sample, `fuzz/` coverage-guided input.
 
+mod http;
+mod kafka;
+
 use engine::base::units;
 use engine::config;
+use engine::config::resolve::network::url::Url;
 use engine::config::slo;
+use engine::governance;
 use engine::host::{self, Sysfs, block, cpu};
 use engine::manifest::Manifest;
-use engine::observe::http;
 use engine::pace::Pacer;
 use engine::payload::fits;
 use engine::payload::render::Stamps;
 use engine::payload::sign;
 use engine::payload::template::{Facts, Kind, Template};
-use engine::plan::{Annotate, RunPlan, TemplateFile};
+use engine::plan::{Annotate, RunPlan, SpecFile, TemplateFile};
 use engine::record::{self, HEADER_BYTES, Header};
 use engine::verify::findings::Findings;
 use engine::verify::ids::{self, Columns};
@@ -24,20 +28,31 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its folder in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("config", config_file),
+    ("contract", governance_contract),
     ("cpu_list", cpu_list),
     ("expect", expect_report),
     ("host", host_files),
-    ("http_head", http_head),
+    ("http_head", http::endpoint_head),
+    ("http_response", http::responses),
     ("ids", id_list),
+    ("kafka_answer", kafka::answer),
+    ("kafka_asked", kafka::asked),
+    ("kafka_batch", kafka::batch),
+    ("kafka_control", kafka::control),
+    ("kafka_properties", kafka::properties),
+    ("kafka_request", kafka::request),
     ("manifest", manifest_and_data),
+    ("receive", http::request),
     ("record", record_header),
     ("slo", slo_expression),
+    ("target_url", target_url),
     ("template", template),
     ("units", unit_texts),
     ("verify", record_stream),
@@ -80,7 +95,8 @@ fn cpu_list(data: &[u8]) {
 }
 
 /// Keys whose values reach for files or names beyond the configuration; the target is set by a flag.
-const REACHING_KEYS: [&str; 3] = ["payload_template", "sign_key", "metrics_addr"];
+const REACHING_KEYS: [&str; 5] =
+    ["payload_template", "sign_key", "metrics_addr", "governance_spec", "governance_token_file"];
 
 fn config_file(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
@@ -99,6 +115,23 @@ fn config_file(data: &[u8]) {
         Ok(config::Command::DryRun(plan)) => plan_holds_together(&plan),
         Ok(other) => panic!("--dry-run became {other:?}"),
         Err(errors) => assert!(!errors.is_empty()),
+    }
+}
+
+fn governance_contract(data: &[u8]) {
+    static PLAN: LazyLock<RunPlan> = LazyLock::new(|| {
+        let args = ["--dry-run", "--target=null", "--parallel=1", "--cores=0", "--governance-url=http://h"];
+        let deps = config::Deps::new(|| Ok(()), |_, _| Ok(64));
+        match config::parse(args.map(OsString::from), [], &deps) {
+            Ok(config::Command::DryRun(plan)) => *plan,
+            other => panic!("--dry-run became {other:?}"),
+        }
+    });
+    let mut plan = PLAN.clone();
+    let text = String::from_utf8_lossy(data).into();
+    plan.observe.governance.as_mut().expect("its address is given").spec = Some(SpecFile { name: "it".into(), text });
+    if let Err(fatal) = governance::check(&plan) {
+        assert!(fatal.what.lines().count() > 1 && fatal.mend.is_some(), "{fatal}");
     }
 }
 
@@ -305,14 +338,12 @@ fn manifest_and_data(data: &[u8]) {
     judged(&findings.expect("a folder with a data file"));
 }
 
-fn http_head(data: &[u8]) {
-    let whole = http::parse(data);
-    // A head that was complete stays what it was, whatever follows.
-    for end in 0..data.len() {
-        if let Some(asked) = http::parse(&data[..end]) {
-            return assert!(asked.0.is_err() || whole == Some(asked), "{asked:?} became {whole:?}");
-        }
-    }
+fn target_url(data: &[u8]) {
+    let Ok(url) = Url::parse(&String::from_utf8_lossy(data)) else { return };
+    assert!(!url.hosts.is_empty() && !url.label().contains('?'));
+    let again = Url::parse(&url.label()).expect("a label is a URL");
+    assert_eq!((again.label(), again.hosts), (url.label(), url.hosts.clone()));
+    assert!(url.request_target().is_ascii() && !url.host_header().is_empty());
 }
 
 /// The files that the host's facts come from; an input holds them one after the other, each behind its name.

@@ -87,7 +87,7 @@ fn run<R: Ring>(scenario: &Scenario, folder: &Path, ring: impl FnOnce(Region, us
         assert_eq!(kept.error, None);
         measured
     } else {
-        measure(parts, ring, NullSink::new(depth))
+        measure(parts, ring, NullSink::new(files.len(), depth))
     };
     let last = *snapshots.try_iter().last().expect("a core always sends a last snapshot");
     Ran { end, last, allocations }

@@ -137,7 +137,7 @@ impl SimRing {
                 Some((range, offset)) => self.execute(&operation, range.clone(), *offset),
                 None => self.sync_result(),
             };
-            self.done.push_back(Completion { token: operation.token, result });
+            self.done.push_back(Completion::last(operation.token, result));
         }
     }
 

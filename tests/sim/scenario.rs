@@ -25,6 +25,8 @@ pub struct Scenario {
     pub stop_at_ns: Option<u64>,
     pub rhythm: Rhythm,
     pub faults: Faults,
+    /// The target loses records without the run's end.
+    pub loses: bool,
     /// The keeper carries out an order in one of so many of its turns.
     pub keeper_one_in: u64,
 }
@@ -98,6 +100,7 @@ impl Scenario {
             stop_at_ns: if chance.one_in(4) { Some(chance.between(0..=40 * MILLISECOND)) } else { None },
             rhythm: rhythm(&mut chance),
             faults: faults(&mut chance),
+            loses: false,
             keeper_one_in: chance.pick(&[1, 3, 50]),
         }
     }

@@ -11,6 +11,7 @@ use engine::counters::{CoreEnd, Counts, LiveCore, Snapshot};
 use engine::manifest::RecordFormat;
 use engine::pace::Pacer;
 use engine::payload::bake::{Draft, Who};
+use engine::payload::framing::Framing;
 use engine::payload::{Payload, Starts};
 use engine::plan::{Annotate, FilePlan, PayloadPlan, PayloadSource};
 use engine::sink::Sink;
@@ -19,6 +20,7 @@ use engine::sink::file::{Contents, FileLane, FileSink, LaneSetup, staging_bytes}
 use engine::sink::null::NullSink;
 use engine::sys::allocation::counted;
 use engine::sys::ring::Ring;
+use engine::tap::{Checksum, EventBooks, TapEnd, TapLane, tap};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::path::Path;
@@ -30,6 +32,9 @@ pub const RUN_ID: &str = "simulation";
 pub const RUN_ID_HASH: u64 = 0x5157_0a11;
 pub const EPOCH_UNIX_NS: u64 = 1_700_000_000_123_456_789;
 const PAGE_BYTES: u64 = 4096;
+/// Small, so that it fills up in most runs.
+const TAP_QUEUE: usize = 64;
+const TAP_EVERY: u64 = 7;
 
 /// Counts of a snapshot, and how many values its histograms had.
 #[derive(Clone, Debug)]
@@ -75,6 +80,11 @@ impl Others {
         }
         carried.is_some()
     }
+
+    /// The snapshots, and the live cells each time somebody looked.
+    pub fn seen(self) -> (Vec<Seen>, Vec<Vec<Counts>>) {
+        (self.snapshots, self.live)
+    }
 }
 
 fn see(snapshot: &Snapshot) -> Seen {
@@ -103,7 +113,7 @@ pub fn file_plan(lane: &LanePlan, at: usize, folder: &Path, period_bytes: u64) -
     }
 }
 
-fn payload_plan(lane: &LanePlan, seed: u64) -> PayloadPlan {
+pub fn payload_plan(lane: &LanePlan, seed: u64) -> PayloadPlan {
     let (bytes_min, bytes_max) = (lane.bytes_min, lane.bytes_max);
     let source = PayloadSource::Random { bytes_min, bytes_max, compressibility: 0.0 };
     PayloadPlan { source, seed, annotate: Annotate::Payload, sign_key: None }
@@ -127,7 +137,8 @@ pub fn places(scenario: &Scenario, folder: &Path) -> Vec<Place> {
     };
     let place = |(at, lane): (usize, &LanePlan)| {
         let plan = payload_plan(lane, scenario.seed);
-        let draft = Draft::new(&plan, 0.0, at as u32, lane.ring_bytes, scenario.block_bytes).expect("it fits");
+        let draft =
+            Draft::new(&plan, Framing::None, 0.0, at as u32, lane.ring_bytes, scenario.block_bytes).expect("it fits");
         let ring = take(draft.bytes());
         let file = file_plan(lane, at, folder, draft.starts().period_bytes());
         // As a run does it: blocks are never shorter than the longest record.
@@ -165,7 +176,8 @@ pub fn live(scenario: &Scenario, folder: &Path, spoil: impl FnOnce(&Path)) -> Ou
         }
         run(parts, ring, sink, &others)
     } else {
-        run(parts, ring, NullSink::new(depth), &others)
+        let sink = NullSink::new(parts.payloads.len(), depth);
+        run(parts, ring, sink, &others)
     }
 }
 
@@ -188,7 +200,7 @@ pub fn bake(scenario: &Scenario, places: Vec<Place>, memory: &mut [u8]) -> (Vec<
 }
 
 /// The metrics thread, the keeper and whoever sends the signal.
-fn watch(
+pub fn watch(
     scenario: &Scenario,
     warmup: bool,
     live: &Arc<LiveCore>,
@@ -266,23 +278,25 @@ pub struct Parts<'a, C> {
 impl<'a, C: Clock> Parts<'a, C> {
     pub fn core<R: Ring, S: Sink<R>>(self, ring: R, sink: S, epoch_ns: u64) -> Core<'a, R, S, C> {
         let scenario = self.scenario;
-        let lane = |(payload, plan): (Payload, &LanePlan)| Lane {
+        let lane = |plan: &LanePlan| Lane {
             pacer: Pacer::new(&plan.schedule, plan.stagger_ns, scenario.catch_up_ns),
-            payload,
             records_left: plan.records_max,
             bytes_left: plan.bytes_limit,
             finished: false,
         };
-        let mut lanes: Vec<Lane> = self.payloads.into_iter().zip(&scenario.lanes).map(lane).collect();
-        lanes.iter_mut().for_each(|lane| lane.payload.set_epoch(EPOCH_UNIX_NS));
-        let done = Vec::with_capacity((scenario.queue_depth + 1) * lanes.len());
+        let lanes: Vec<Lane> = scenario.lanes.iter().map(lane).collect();
+        let mut payloads = self.payloads;
+        payloads.iter_mut().for_each(|payload| payload.set_epoch(EPOCH_UNIX_NS));
+        let done = Vec::with_capacity(2 * (scenario.queue_depth + 1) * lanes.len());
         Core {
             ring,
             sink,
             clock: self.clock,
             lanes,
+            payloads,
             tally: self.tally,
             live: self.live,
+            tap: None,
             stop: self.stop,
             block_bytes: block_bytes(scenario),
             linger_ns: scenario.linger_ns,
@@ -295,14 +309,33 @@ impl<'a, C: Clock> Parts<'a, C> {
     }
 }
 
+/// Every seventh record of each lane was told of, in order, until the queue was full; the rest was counted.
+fn check_tapped(tapped: &TapEnd, next_sequences: &[u64]) {
+    let wanted: u64 = next_sequences.iter().map(|next| next.div_ceil(TAP_EVERY)).sum();
+    let totals = EventBooks::new(vec![tapped.counts.clone()]).totals();
+    assert_eq!(totals.offered, wanted);
+    assert_eq!(totals.dropped, wanted.saturating_sub(TAP_QUEUE as u64));
+    let mut next = vec![0; next_sequences.len()];
+    for facts in tapped.events.try_iter() {
+        let expected = &mut next[facts.producer_id as usize];
+        assert_eq!(facts.sequence, *expected);
+        assert!(facts.timestamp_unix_ns >= EPOCH_UNIX_NS && facts.bytes >= 64 && facts.weight > 0);
+        *expected += TAP_EVERY;
+    }
+}
+
 fn run<S: Sink<SimRing>>(parts: Parts<'_, SimClock>, ring: SimRing, sink: S, others: &Rc<RefCell<Others>>) -> Outcome {
     let clock = parts.clock.clone();
     let epoch_ns = clock.peek_ns() + 1000;
+    let lanes = (0..parts.scenario.lanes.len() as u32).map(|id| TapLane { producer_id: id, target: 0 }).collect();
+    let (tap, tapped) = tap(TAP_EVERY, TAP_QUEUE, Checksum::Header, lanes);
     let mut core = parts.core(ring, sink, epoch_ns);
+    core.tap = Some(tap);
     let ((), allocations) = counted(|| core.run());
     let ran_ns = clock.peek_ns() - epoch_ns;
-    let starts = core.lanes.iter().map(|lane| lane.payload.starts().clone()).collect();
-    let next_sequences = core.lanes.iter().map(|lane| lane.payload.next_sequence()).collect();
+    let starts = core.payloads.iter().map(|payload| payload.starts().clone()).collect();
+    let next_sequences: Vec<u64> = core.payloads.iter().map(Payload::next_sequence).collect();
+    check_tapped(&tapped, &next_sequences);
     core.ring.end();
     let broke = core.ring.broke;
     let end = core.close();

@@ -62,7 +62,20 @@ fn a_flag_without_value_and_a_stray_word() {
     assert!(errors(&["--rate", "--target=null"])[0].contains("--rate has no value"));
     assert!(errors(&["--target=null", "stray"])[0].contains("stray"));
     assert!(errors(&["saturate"])[0].contains("saturate"));
-    assert!(errors(&["--target=kafka://localhost:9092/t"])[0].contains("not built in this version"));
+    assert!(errors(&["--target=kafka://localhost:9092"])[0].contains("topic"));
+}
+
+#[test]
+fn no_plan_shows_the_value_of_a_header() {
+    let flags = ["--target=http://localhost/?key=s3cret", "--http-header=X-Key: s3cret", "--http-header", "X-B:s3cret"];
+    let shown = plan(&[&flags[..], &["--metrics-addr=:0"]].concat());
+    let json = crate::config::plan_to_json(&shown);
+    for text in [json["config"].to_string(), json["producers"].to_string(), format!("{:?}", shown.producers)] {
+        assert!(text.contains("X-B") || text.contains("localhost"), "{text}");
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+    assert_eq!(shown.command[2..], ["--http-header=X-Key:***", "--http-header", "X-B:***", "--metrics-addr=:0"]);
+    assert_eq!(shown.sink.targets, ["http://localhost:80/"]);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Every setting in force, by its configuration key: what was said, or what it was resolved to.
 
-use crate::config::keys::{KEYS, PHASES_KEY};
+use crate::base::units;
+use crate::config::keys::{Group, KEYS, PHASES_KEY};
 use crate::config::load::Settings;
 use crate::config::parse::{self, Value as Parsed};
 use crate::config::plan_json;
 use crate::config::resolve::Parts;
 use crate::host::cpu;
-use crate::plan::{FileLayout, LogFormat, ObservePlan, Poll};
+use crate::plan::{FileLayout, LogFormat, ObservePlan, Poll, TargetPlan};
 use serde_json::{Map, Value, json};
 
 pub fn config(settings: &Settings, parts: &Parts, observe: &ObservePlan, run_id: &str) -> Map<String, Value> {
@@ -14,6 +15,11 @@ pub fn config(settings: &Settings, parts: &Parts, observe: &ObservePlan, run_id:
     for key in KEYS {
         let said: Vec<_> = settings.all(key.name).iter().map(|given| given.text.clone()).collect();
         let value = match (said.as_slice(), key.repeatable) {
+            // Values of headers may be credentials, and so may a URL's user info and query.
+            (all, _) if key.name == "http-header" && !all.is_empty() => {
+                all.iter().map(|text| format!("{}: ***", text.split(':').next().unwrap_or_default())).collect()
+            }
+            _ if key.name == "target" => json!(parts.targets.urls),
             ([], _) => resolved(key.name, parts, observe, run_id),
             (all, true) => json!(all),
             ([.., last], false) => json!(last),
@@ -37,8 +43,10 @@ pub fn config(settings: &Settings, parts: &Parts, observe: &ObservePlan, run_id:
 /// What was not said. `null`: off, none or no limit.
 fn resolved(name: &str, parts: &Parts, observe: &ObservePlan, run_id: &str) -> Value {
     let file = parts.files.iter().flatten().next();
+    if let Some(value) = network_value(name, parts) {
+        return value;
+    }
     match name {
-        "target" => json!(parts.targets.urls),
         "cores" => json!(cpu::format_list(&parts.cores.cpus)),
         "parallel" => json!(parts.fleet.producers),
         "run-id" => json!(run_id),
@@ -73,6 +81,28 @@ fn resolved(name: &str, parts: &Parts, observe: &ObservePlan, run_id: &str) -> V
         },
         _ => plain_default(name),
     }
+}
+
+/// What a setting of connections came to; `None` for other settings.
+fn network_value(name: &str, parts: &Parts) -> Option<Value> {
+    let group = crate::config::keys::find(name)?.group;
+    let known = matches!(group, Group::Network | Group::Http | Group::Kafka) || name == "linger";
+    let first = parts.remotes.first();
+    let duration = |ns: u64| json!(units::format_duration(ns).replace(' ', ""));
+    if name == "linger" {
+        return Some(duration(parts.linger_ns));
+    }
+    let value = match (name, first.and_then(TargetPlan::link), first) {
+        ("connections", Some(link), _) => json!(link.connections),
+        ("request-timeout", Some(link), _) => duration(link.request_timeout_ns),
+        ("retry", Some(link), Some(TargetPlan::Http(_))) => json!(link.retry.attempts_max),
+        ("tcp-framing", _, Some(TargetPlan::Tcp(_))) => json!("none"),
+        ("http-records-per-request", _, Some(TargetPlan::Http(http))) => json!(http.records_per_request),
+        ("http-pipeline", _, Some(TargetPlan::Http(http))) => json!(http.pipeline),
+        (name, _, Some(TargetPlan::Kafka(kafka))) => plan_json::kafka_settings(kafka)[name].clone(),
+        _ => Value::Null,
+    };
+    known.then_some(value)
 }
 
 /// A default that the table states as a value rather than in words.

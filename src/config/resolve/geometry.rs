@@ -3,6 +3,7 @@
 use crate::base::fatal::Fatal;
 use crate::base::{limits, units};
 use crate::config::load::Settings;
+use crate::config::resolve::network::Shape;
 use crate::config::resolve::payload::Sizes;
 use crate::config::values::Wanted;
 use crate::host::fs::Direct;
@@ -30,6 +31,9 @@ pub struct Facts<'a> {
     pub slowest_wire_rate: Option<u64>,
     /// Of the smallest preallocated file; `u64::MAX` where there is none.
     pub capacity_bytes: u64,
+    pub linger_ns: u64,
+    /// Of blocks on connections; `None` for other targets.
+    pub shape: Option<Shape>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +54,10 @@ pub fn blocks(settings: &Settings, wanted: &Wanted, facts: &Facts, errors: &mut 
     let block_bytes = match align {
         Some(align) => aligned_block(facts.sizes, limit(BLOCK_DIRECT_BYTES), align)
             .unwrap_or_else(|| plain_block(facts.sizes, limit(BLOCK_DIRECT_BYTES)).next_multiple_of(align)),
-        None => plain_block(facts.sizes, limit(BLOCK_BUFFERED_BYTES)),
+        None => plain_block(facts.sizes, limit(facts.shape.map_or(BLOCK_BUFFERED_BYTES, |shape| shape.block_bytes))),
     };
     let depth = if align.is_some() { QUEUE_DEPTH_DIRECT } else { QUEUE_DEPTH_BUFFERED };
+    let depth = facts.shape.map_or(depth, |shape| shape.depth.min(limits::QUEUE_DEPTH_MAX));
     // Large records make large blocks: fewer of them in flight keep the default ring within reason.
     let within = usize::try_from(DEPTH_BYTES_MAX / block_bytes.max(1)).unwrap_or(usize::MAX).max(2);
     let queue_depth = wanted.queue_depth.unwrap_or(depth.min(within));
@@ -108,7 +113,7 @@ fn direct_alignment(
             // Records that are whole sectors go direct however short a block is cut; others only in whole blocks.
             let sectors = facts.sizes.fixed().is_some_and(|record| record.is_multiple_of(align));
             let fills = facts.slowest_wire_rate.is_none_or(|rate| {
-                sectors || u128::from(rate) * u128::from(wanted.linger_ns) / 1_000_000_000 >= u128::from(block)
+                sectors || u128::from(rate) * u128::from(facts.linger_ns) / 1_000_000_000 >= u128::from(block)
             });
             if fills && let Some(bytes) = unaligned {
                 let text = settings.one("block-size").map_or_else(|| bytes.to_string(), |given| given.text.clone());
@@ -215,6 +220,10 @@ fn default_ring_bytes(kind: SinkKind, blocks: &Blocks, l2_bytes: Option<u64>, la
         }
         SinkKind::Stdout => cached.min(1 << 20).max(4 * blocks.block_bytes),
         SinkKind::File => cached.max(4 * blocks.block_bytes),
+        // All that is unanswered, for its bytes may be wanted again, and one block to prepare.
+        SinkKind::Tcp | SinkKind::Http | SinkKind::Kafka => {
+            cached.max((blocks.queue_depth as u64 + 1).saturating_mul(blocks.block_bytes))
+        }
     }
 }
 
@@ -253,7 +262,15 @@ mod tests {
 
     fn file_facts(sizes: &Sizes, useful: bool) -> Facts<'_> {
         let probes = vec![Ok(Direct { align: 512, useful })];
-        Facts { kind: SinkKind::File, sizes, probes, slowest_wire_rate: None, capacity_bytes: u64::MAX }
+        Facts {
+            kind: SinkKind::File,
+            sizes,
+            probes,
+            slowest_wire_rate: None,
+            capacity_bytes: u64::MAX,
+            linger_ns: limits::LINGER_DEFAULT_NS,
+            shape: None,
+        }
     }
 
     fn chosen(wanted: &Wanted, facts: &Facts) -> (Blocks, Vec<Fatal>) {

@@ -4,6 +4,7 @@ use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::config::Deps;
 use crate::config::load::Settings;
+use crate::config::resolve::governance;
 use crate::config::values::Wanted;
 use crate::plan::{LogFormat, ObservePlan, ReportTarget, SinkKind};
 use std::hash::{BuildHasher, Hasher};
@@ -36,6 +37,7 @@ pub fn resolve(
         stats_interval_ns: interval_ns,
         report: wanted.report.clone(),
         audit_every: wanted.audit_every,
+        governance: governance::resolve(wanted, errors),
         slo: wanted.slo.clone(),
     }
 }

@@ -42,8 +42,8 @@ pub fn resolve(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut V
         None => random(wanted, errors),
     };
     let sign_key = wanted.sign_key.as_deref().and_then(|path| sign_key(path, errors));
-    if wanted.sign_key.is_some() && wanted.annotate == Annotate::Off {
-        let what = "--sign-key signs the record header, which --annotate off leaves out";
+    if wanted.sign_key.is_some() && wanted.annotate != Annotate::Payload {
+        let what = "--sign-key signs the record header, which --annotate headers and off leave out";
         errors.push(Fatal::usage(what).mend("--annotate=payload"));
     }
     (PayloadPlan { source, seed: wanted.seed, annotate: wanted.annotate, sign_key }, sizes)
@@ -65,7 +65,7 @@ fn random(wanted: &Wanted, errors: &mut Vec<Fatal>) -> (PayloadSource, Sizes) {
 fn least_bytes(annotate: Annotate) -> u64 {
     match annotate {
         Annotate::Payload => limits::RECORD_BYTES_MIN,
-        Annotate::Off => limits::RECORD_BYTES_MIN_UNANNOTATED,
+        Annotate::Headers | Annotate::Off => limits::RECORD_BYTES_MIN_UNANNOTATED,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `--target` URLs: which kind of sink, and for files what each of them is.
 
 use crate::base::fatal::Fatal;
+use crate::config::resolve::network::url::{Scheme, Url, without_user_info};
 use crate::host::Sysfs;
 use crate::host::block;
 use crate::plan::SinkKind;
@@ -9,17 +10,26 @@ use std::path::{Path, PathBuf};
 
 /// Where the baseline writes.
 pub const BASELINE_FOLDER: &str = "./engine-data/";
-const BUILT: &str = "null, stdout and file: are built in this version";
+const BUILT: &str = "null, stdout, file:PATH, tcp://, http://, https:// and kafka:// are targets";
 
 #[derive(Clone, Debug)]
 pub struct Targets {
     pub kind: SinkKind,
-    /// As given, for labels.
+    /// As given, without user info or query, for labels.
     pub urls: Vec<String>,
     /// One for each URL of a file target.
     pub places: Vec<Place>,
+    /// One for each URL of a network target.
+    pub remotes: Vec<Url>,
     /// No target was named.
     pub baseline: bool,
+}
+
+impl Targets {
+    /// How many places or peers producers are dealt to.
+    pub fn count(&self) -> usize {
+        self.places.len().max(self.remotes.len()).max(1)
+    }
 }
 
 /// What a file URL leads to.
@@ -54,14 +64,17 @@ impl Place {
 pub fn resolve(urls: &[String], sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Targets {
     if urls.is_empty() {
         let places = vec![Place::Folder(PathBuf::from(BASELINE_FOLDER))];
-        return Targets { kind: SinkKind::File, urls: vec![format!("file:{BASELINE_FOLDER}")], places, baseline: true };
+        let urls = vec![format!("file:{BASELINE_FOLDER}")];
+        return Targets { kind: SinkKind::File, urls, places, remotes: Vec::new(), baseline: true };
     }
     let before = errors.len();
     let kinds: Vec<_> = urls.iter().filter_map(|url| scheme(url).map_err(|fatal| errors.push(fatal)).ok()).collect();
     let kind = kinds.first().copied().unwrap_or(SinkKind::Null);
     if kinds.iter().any(|other| *other != kind) {
-        errors.push(Fatal::usage(format!("--target mixes schemes: {}", urls.join(", "))).mend("targets of one scheme"));
-    } else if kind != SinkKind::File && urls.len() > 1 {
+        let shown: Vec<_> = urls.iter().map(|url| without_user_info(url)).collect();
+        errors
+            .push(Fatal::usage(format!("--target mixes schemes: {}", shown.join(", "))).mend("targets of one scheme"));
+    } else if matches!(kind, SinkKind::Null | SinkKind::Stdout) && urls.len() > 1 {
         errors.push(Fatal::usage(format!("--target {} is given {} times", urls[0], urls.len())).mend("name it once"));
     }
     let mut places = Vec::new();
@@ -73,19 +86,30 @@ pub fn resolve(urls: &[String], sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Targe
             }
         }
     }
-    Targets { kind, urls: urls.to_vec(), places, baseline: false }
+    let mut remotes: Vec<Url> = Vec::new();
+    let of_network = kind.is_network() && errors.len() == before;
+    for url in urls.iter().filter(|_| of_network) {
+        match Url::parse(url) {
+            Ok(url) if remotes.contains(&url) => {
+                errors.push(Fatal::usage(format!("--target '{}' is given twice", url.label())).mend("name it once"));
+            }
+            Ok(url) => remotes.push(url),
+            Err(fatal) => errors.push(fatal),
+        }
+    }
+    let urls = if kind.is_network() { remotes.iter().map(Url::label).collect() } else { urls.to_vec() };
+    Targets { kind, urls, places, remotes, baseline: false }
 }
 
 fn scheme(url: &str) -> Result<SinkKind, Fatal> {
-    let (name, _) = url.split_once(':').unwrap_or((url, ""));
-    match (name, url) {
-        (_, "null") => Ok(SinkKind::Null),
-        (_, "stdout") => Ok(SinkKind::Stdout),
-        ("file", _) if url.contains(':') => Ok(SinkKind::File),
-        ("tcp" | "http" | "https" | "kafka", _) => {
-            Err(Fatal::usage(format!("--target '{url}': {name} is not built in this version")).mend(BUILT))
-        }
-        _ => Err(Fatal::usage(format!("--target '{url}' is no target")).mend(format!("file:{url}, say; {BUILT}"))),
+    match url {
+        "null" => Ok(SinkKind::Null),
+        "stdout" => Ok(SinkKind::Stdout),
+        _ if url.starts_with("file:") => Ok(SinkKind::File),
+        _ => Scheme::of(url).map(Scheme::kind).ok_or_else(|| {
+            let url = without_user_info(url);
+            Fatal::usage(format!("--target '{url}' is no target")).mend(format!("file:{url}, say; {BUILT}"))
+        }),
     }
 }
 
@@ -159,8 +183,12 @@ mod tests {
     #[test]
     fn what_is_no_target_says_what_is() {
         for urls in [
-            &["kafka://localhost:9092/t"][..],
-            &["http://x/"],
+            &["kafka://localhost:9092"][..],
+            &["tcp://x"],
+            &["udp://x:1"],
+            &["tcp:x"],
+            &["tcp://x:1", "tcp://x:1"],
+            &["tcp://x:1", "http://x:1"],
             &["/tmp/x"],
             &["file:"],
             &["file://host/x"],

@@ -1,3 +1,5 @@
+mod network;
+
 use super::*;
 use crate::base::fatal::Exit;
 use crate::config::keys;
@@ -72,16 +74,16 @@ fn a_single_file_has_one_producer_and_a_folder_many() {
     let url = format!("file:{}/out.bin", folder.path().display());
     let base = [("target", url.as_str()), ("min-free", "0"), ("audit-every", "10"), ("rotate-size-mb", "1")];
     let single = plan(&base);
-    let file = single.producers[0].file.as_ref().unwrap();
+    let file = single.producers[0].file().unwrap();
     assert_eq!((single.producers.len(), single.cores.len()), (1, 1));
     assert!(file.data.ends_with("out.bin") && file.log.as_ref().unwrap().ends_with("out.log"));
     assert_eq!(file.layout, FileLayout::Rotating { limit_bytes: 1 << 20, retain: None });
     let many = plan(&[&base[..], &[("parallel", "2")]].concat());
-    assert!(many.producers[1].file.as_ref().unwrap().data.ends_with("out.1.bin"));
+    assert!(many.producers[1].file().unwrap().data.ends_with("out.1.bin"));
     let url = format!("file:{}", folder.path().display());
     let all = plan(&[("target", &url), ("min-free", "0"), ("preallocate", "1Mi"), ("io", "syscall")]);
     assert_eq!((all.producers.len(), all.io), (7, Io::Syscall));
-    assert!(all.producers[6].file.as_ref().unwrap().data.ends_with("payloads.6.bin"));
+    assert!(all.producers[6].file().unwrap().data.ends_with("payloads.6.bin"));
     assert!(all.cores[0].ring_bytes_per_lane <= 1 << 20 && all.sink.block_bytes <= 1 << 19);
     assert!(all.notes.iter().any(|note| note.contains("7 MiB (7 × 1 MiB")), "{:?}", all.notes);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a plan writes nothing");
@@ -93,7 +95,7 @@ fn two_folders_are_dealt_round_robin() {
     let urls = [&left, &right].map(|folder| format!("file:{}/", folder.path().display()));
     let plan = plan(&[("target", &urls[0]), ("target", &urls[1]), ("min-free", "0"), ("parallel", "3")]);
     assert_eq!(plan.producers.iter().map(|p| p.target).collect::<Vec<_>>(), [0, 1, 0]);
-    assert!(plan.producers[1].file.as_ref().unwrap().data.starts_with(right.path()));
+    assert!(plan.producers[1].file().unwrap().data.starts_with(right.path()));
     assert!(refused(&[("target", &urls[0]), ("target", &urls[1]), ("parallel", "1")]).contains("2 targets"));
     assert!(
         refused(&[("target", "file:/x/a.bin"), ("target", "file:/x/a.bin"), ("parallel", "2")]).contains("/x/a.bin")
@@ -138,6 +140,10 @@ fn contradictions_name_their_flags() {
         (&[("target", "stdout"), ("parallel", "2")], "--parallel 2"),
         (&[("target", "null"), ("fsync", "each")], "--fsync"),
         (&[("target", "null"), ("direct", "on")], "--direct on"),
+        (&[("target", "null"), ("annotate", "headers")], "--annotate headers"),
+        (&[("target", "null"), ("connections", "2")], "--connections"),
+        (&[("target", "null"), ("acks", "1")], "--acks"),
+        (&[("target", "null"), ("http-pipeline", "2")], "--http-pipeline"),
         (&[("target", "null"), ("weight", "5")], "--mode sampled"),
         (&[("target", "null"), ("burst-on", "1s")], "--mode burst"),
         (&[("target", "null"), ("metrics-hold", "1s")], "--metrics-addr"),
@@ -189,16 +195,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn no_combination_of_extremes_panics(
-        chosen in proptest::collection::vec((0..keys::KEYS.len(), 0usize..12), 0..7), on_file: bool,
+        chosen in proptest::collection::vec((0..keys::KEYS.len(), 0usize..12), 0..7), target in 0usize..5,
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let url = if on_file { format!("file:{}/", folder.path().display()) } else { "null".to_owned() };
+        let folder_url = format!("file:{}/", folder.path().display());
+        let url = [folder_url.as_str(), "null", "tcp://[::1]:9", "http://localhost/", "kafka://localhost/t"][target];
         let texts = [
             "18446744073709551615", "18446744073709551614", "1", "0", "0s", "584y", "9000000000s", "inf", "on", "burst",
             "sampled", "1000000000000000",
         ];
         let excluded = ["target", "config", "metrics-addr"];
-        let mut flags = vec![("target", url.as_str())];
+        let mut flags = vec![("target", url)];
         for (key, text) in &chosen {
             let name = keys::KEYS[*key].name;
             if !excluded.contains(&name) && !flags.iter().any(|(seen, _)| *seen == name) {

@@ -10,7 +10,7 @@ use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::payload::{Payload, Starts};
 use crate::plan::{FileLayout, FilePlan};
-use crate::sink::{LaneClose, Rest};
+use crate::sink::{Fate, LaneClose, Wire};
 use crate::sys::ring::{FileSlot, Ring};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -44,8 +44,9 @@ struct Operation {
     began: u64,
     file: usize,
     slot: u32,
-    block_bytes: u64,
     is_tail: bool,
+    /// Times in a row that it got nowhere.
+    retries: u32,
 }
 
 /// A staged block that is not wholly on the target yet.
@@ -61,7 +62,7 @@ struct Waiting {
 struct Damage {
     from: u64,
     to: u64,
-    rest: Rest,
+    rest: Fate,
 }
 
 /// The two files that a rotating lane alternates between.
@@ -100,6 +101,7 @@ pub struct FileLane {
     fresh: bool,
     quiet_since_ns: u64,
     damage: Option<Damage>,
+    wire: Wire,
 }
 
 impl FileLane {
@@ -140,6 +142,7 @@ impl FileLane {
             fresh: false,
             quiet_since_ns: 0,
             damage: None,
+            wire: Wire::default(),
             plan,
         };
         lane.write_manifest(false, &LaneClose::default(), 0)?;
@@ -149,6 +152,10 @@ impl FileLane {
     /// Where the next byte of the stream goes in the active file.
     fn position(&self) -> u64 {
         self.stage.as_ref().map_or(self.offset, Stage::position)
+    }
+
+    pub fn take_wire(&mut self) -> Wire {
+        std::mem::take(&mut self.wire)
     }
 
     /// A tail waits for more, or for its time.
@@ -250,8 +257,8 @@ impl FileLane {
                 began: self.offset,
                 file: self.files.active,
                 slot,
-                block_bytes: block.bytes,
                 is_tail: false,
+                retries: 0,
             };
             self.offset += block.bytes;
             self.start(ring, at, slot as usize, operation, false);
@@ -297,8 +304,8 @@ impl FileLane {
             began: write.offset,
             file: self.files.active,
             slot: 0,
-            block_bytes: 0,
             is_tail: write.is_tail,
+            retries: 0,
         };
         self.start(ring, at, write.buffer, operation, true);
     }
@@ -308,6 +315,7 @@ impl FileLane {
         let queued =
             ring.write(self.files.slots[file], operation.range.clone(), operation.offset, token(at, index, staged));
         assert!(queued, "the ring has a place for every block in flight");
+        self.wire.bytes += operation.range.len() as u64;
         self.files.in_flight[file] += 1;
         self.operations[index] = operation;
     }
@@ -330,7 +338,10 @@ impl FileLane {
             return None;
         }
         if let Some(length) = self.files.retiring {
-            let Ok(file) = ring.file(self.files.slots[other]).try_clone() else { return None };
+            let file = match ring.file(self.files.slots[other]).try_clone() {
+                Ok(file) => file,
+                Err(error) => return Some(format!("{}: {error}", self.plan.data.display())),
+            };
             if self.keeper.order(Order::Retire { lane: self.keeper.lane, file, length }).is_ok() {
                 self.files.retiring = None;
             }

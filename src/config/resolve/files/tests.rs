@@ -37,6 +37,7 @@ fn manifest(layout: Layout) -> Manifest {
         first_sequence: 0,
         next_sequence: 1,
         missing: Vec::new(),
+        missing_truncated: false,
         in_flight_bytes_max: 0,
     }
 }
@@ -72,7 +73,13 @@ fn only_the_baseline_reuses_its_own() {
 }
 
 fn planned(wanted: &Wanted, place: Place, producers: usize) -> (Vec<FilePlan>, Vec<Fatal>) {
-    let targets = Targets { kind: SinkKind::File, urls: vec!["file:x".into()], places: vec![place], baseline: false };
+    let targets = Targets {
+        kind: SinkKind::File,
+        urls: vec!["file:x".into()],
+        places: vec![place],
+        remotes: Vec::new(),
+        baseline: false,
+    };
     let seats =
         Seats { targets: &targets, producers: (0..producers as u64).map(|id| (id, 0)).collect(), sharded: false };
     let (sysfs, mut errors) = (Sysfs::default(), Vec::new());

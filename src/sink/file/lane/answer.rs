@@ -1,9 +1,10 @@
 //! What completions mean: short writes go on, failed ones leave damage, and blocks come to their end.
 
 use super::{Damage, FileLane, STAGED_BIT, SYNC_BIT};
+use crate::base::limits;
 use crate::counters::Field;
 use crate::plan::Fsync;
-use crate::sink::{Done, Rest};
+use crate::sink::{Done, Fate};
 use crate::sys::ring::{Completion, Ring};
 
 impl FileLane {
@@ -20,7 +21,8 @@ impl FileLane {
         let operation = &mut self.operations[index];
         let file = operation.file;
         let slot = self.files.slots[file];
-        let again = matches!(-completion.result, libc::EAGAIN | libc::EINTR);
+        let again =
+            matches!(-completion.result, libc::EAGAIN | libc::EINTR) && operation.retries < limits::WRITE_RETRIES_MAX;
         if completion.result < 0 && !again || completion.result == 0 && !synced {
             return Some(self.fail(at, completion, done));
         }
@@ -30,8 +32,11 @@ impl FileLane {
             let wrote = if wrote == operation.range.len() { wrote } else { wrote - wrote % self.plan.align as usize };
             operation.range.start += wrote;
             operation.offset += wrote as u64;
+            // Only a write that gets nowhere is counted out.
+            operation.retries = if wrote > 0 { 0 } else { operation.retries + 1 };
         }
         let queued = if !operation.range.is_empty() {
+            self.wire.retries += 1;
             ring.write(slot, operation.range.clone(), operation.offset, completion.token)
         } else if self.plan.fsync == Fsync::Each && (!synced || again) {
             ring.sync(slot, completion.token | SYNC_BIT)
@@ -50,7 +55,7 @@ impl FileLane {
         if staged {
             self.finish_staged(index, at, done);
         } else {
-            done.push(produced(at, operation.slot, operation.block_bytes));
+            done.push(Done::rest(at, operation.slot, Fate::Produced));
         }
     }
 
@@ -61,13 +66,13 @@ impl FileLane {
         while let Some(block) = self.waiting.front().filter(|block| block.ends_at <= stage.covered) {
             let start = block.ends_at - block.bytes;
             let hit = self.damage.filter(|damage| start < damage.to && damage.from < block.ends_at);
-            done.push(match hit {
-                None => produced(at, block.slot, block.bytes),
+            match hit {
+                None => done.push(Done::rest(at, block.slot, Fate::Produced)),
                 Some(damage) => {
                     let bytes = damage.from.saturating_sub(start);
-                    Done { lane: at as u32, slot: block.slot, bytes, rest: damage.rest }
+                    done.extend(Done::produced_but(at, block.slot, bytes, damage.rest));
                 }
-            });
+            }
             self.waiting.pop_front();
         }
     }
@@ -84,8 +89,8 @@ impl FileLane {
         let operation = &self.operations[index];
         let wrote = operation.offset - operation.began;
         let (bytes, rest) = match self.plan.fsync {
-            Fsync::Each if wrote > 0 => (0, Rest::Uncertain(kind)),
-            _ => (wrote, Rest::Failed(kind)),
+            Fsync::Each if wrote > 0 => (0, Fate::Uncertain(kind)),
+            _ => (wrote, Fate::Failed(kind)),
         };
         let (what, position) = (if synced { "fdatasync behind" } else { "write at" }, operation.offset);
         self.files.in_flight[operation.file] -= 1;
@@ -96,13 +101,9 @@ impl FileLane {
             self.damage = Some(self.damage.map_or(mine, worse));
             self.finish_staged(index, at, done);
         } else {
-            done.push(Done { lane: at as u32, slot: operation.slot, bytes, rest });
+            done.extend(Done::produced_but(at, operation.slot, bytes, rest));
         }
         let error = std::io::Error::from_raw_os_error(errno);
         format!("{}: {what} {position} failed: {error}", self.plan.data.display())
     }
-}
-
-fn produced(at: usize, slot: u32, bytes: u64) -> Done {
-    Done { lane: at as u32, slot, bytes, rest: Rest::NotSent }
 }

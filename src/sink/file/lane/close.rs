@@ -30,6 +30,7 @@ impl FileLane {
             first_sequence,
             next_sequence: end.next_sequence,
             missing: end.missing.clone(),
+            missing_truncated: end.missing_truncated,
             in_flight_bytes_max: self.contents.in_flight_bytes_max,
         };
         manifest.write(&self.plan.manifest).map_err(|error| {

@@ -1,0 +1,197 @@
+//! How brokers are reached beside the hot path: TLS and SASL from flags and from `client.properties`, flags first.
+
+use crate::base::fatal::Fatal;
+use crate::base::limits;
+use crate::config::kafka_properties::{self, KafkaProperties, Login, Protocol};
+use crate::config::resolve::network;
+use crate::plan::{KafkaAccess, SaslMechanism, SaslPlan, Secret, TlsPlan};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// As the flags have it.
+#[derive(Clone, Debug, Default)]
+pub struct AccessFlags {
+    pub config: Option<PathBuf>,
+    /// `KEY=VALUE`, each after the file.
+    pub properties: Vec<String>,
+    pub tls_ca: Option<PathBuf>,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub sasl_mechanism: Option<String>,
+    pub sasl_user: Option<String>,
+    pub sasl_password: Option<PathBuf>,
+}
+
+/// Reads `--kafka-config` and `--kafka-property`; the latter win.
+pub fn properties(config: Option<&Path>, more: &[String], errors: &mut Vec<Fatal>) -> Option<KafkaProperties> {
+    let before = errors.len();
+    let (mut text, mut name) = (String::new(), "--kafka-property".to_owned());
+    if let Some(path) = config {
+        name = path.display().to_string();
+        match read(path) {
+            Ok(content) => text = content,
+            Err(why) => {
+                errors.push(Fatal::usage(format!("--kafka-config '{name}': {why}")).mend(format!("ls -l '{name}'")));
+            }
+        }
+    }
+    for property in more {
+        if !property.contains('=') || property.contains(['\n', '\r']) {
+            let shown = property.split('=').next().unwrap_or_default();
+            let what = format!("--kafka-property '{shown}' is not KEY=VALUE");
+            errors.push(Fatal::usage(what).mend("--kafka-property=security.protocol=SSL"));
+        }
+        // A credential there would be in the process list.
+        if property.trim_start().starts_with("sasl.jaas.config") {
+            let what = "--kafka-property sasl.jaas.config: a password in a flag is seen by everyone on this host";
+            errors.push(Fatal::usage(what).mend("--kafka-config=FILE, or --sasl-password-file=FILE"));
+        }
+        text.push('\n');
+        text.push_str(property);
+    }
+    if errors.len() > before {
+        return None;
+    }
+    kafka_properties::parse(&text, &name).map_err(|found| errors.extend(found)).ok()
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|why| why.to_string())?;
+    file.take(limits::KAFKA_PROPERTIES_BYTES_MAX + 1).read_to_string(&mut text).map_err(|why| why.to_string())?;
+    if text.len() as u64 > limits::KAFKA_PROPERTIES_BYTES_MAX {
+        return Err(format!("more than {} bytes are no client.properties", limits::KAFKA_PROPERTIES_BYTES_MAX));
+    }
+    Ok(text)
+}
+
+/// Everything that is wrong goes to `errors`; then the result is of no use.
+pub fn access(flags: &AccessFlags, errors: &mut Vec<Fatal>) -> KafkaAccess {
+    let said = properties(flags.config.as_deref(), &flags.properties, errors).unwrap_or_default();
+    access_with(flags, &said, errors)
+}
+
+/// The same with properties that were read already.
+pub fn access_with(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) -> KafkaAccess {
+    let default = KafkaAccess::default();
+    let mut notes = said.notes.clone();
+    if said.bootstrap.is_some() {
+        notes.push("bootstrap.servers is not used: the URL names the brokers".to_owned());
+    }
+    KafkaAccess {
+        tls: tls(flags, said, errors),
+        sasl: sasl(flags, said, errors),
+        client_id: said.client_id.clone().unwrap_or(default.client_id),
+        timeout_ns: said.request_timeout_ns.filter(|ns| *ns > 0).unwrap_or(default.timeout_ns),
+        notes,
+    }
+}
+
+fn tls(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) -> Option<TlsPlan> {
+    let asked = flags.tls_ca.is_some() || flags.tls_cert.is_some() || flags.tls_key.is_some();
+    match (&flags.tls_cert, &flags.tls_key) {
+        (Some(_), None) => errors.push(Fatal::usage("--tls-cert needs its key").mend("--tls-key=client.key")),
+        (None, Some(_)) => errors.push(Fatal::usage("--tls-key needs its certificate").mend("--tls-cert=client.pem")),
+        _ => {}
+    }
+    match said.protocol {
+        Some(protocol) if !protocol.has_tls() && asked => {
+            let what = "--tls-ca, --tls-cert and --tls-key have no effect with this security.protocol";
+            errors.push(Fatal::usage(what).mend("security.protocol=SSL or SASL_SSL"));
+            return None;
+        }
+        Some(protocol) if !protocol.has_tls() => return None,
+        // As in Kafka, the default is no TLS, whatever the stores say.
+        None if !asked => return None,
+        _ => {}
+    }
+    // A PEM keystore has the key and the certificates in one file.
+    let (cert, key) = match &flags.tls_cert {
+        Some(cert) => (Some(cert.clone()), flags.tls_key.clone()),
+        None => (said.keystore.clone(), said.keystore.clone()),
+    };
+    let ca = flags.tls_ca.clone().or_else(|| said.truststore.clone());
+    let verify_host = said.verify_host.unwrap_or(true);
+    Some(TlsPlan { server_name: String::new(), ca, cert, key, alpn_http: false, verify_host })
+}
+
+fn sasl(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) -> Option<SaslPlan> {
+    let wanted = match (&flags.sasl_mechanism, said.sasl_mechanism) {
+        (Some(name), _) => match mechanism(name) {
+            Some(mechanism) => Some(mechanism),
+            None => {
+                let what = format!("--sasl-mechanism '{name}' is none that the engine has");
+                errors.push(
+                    Fatal::usage(what).mend("--sasl-mechanism=PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"),
+                );
+                return None;
+            }
+        },
+        (None, said) => said,
+    };
+    let protocol = said.protocol;
+    if protocol.is_some_and(|protocol| !protocol.has_sasl()) {
+        if flags.sasl_mechanism.is_some() {
+            let what = "--sasl-mechanism has no effect with this security.protocol";
+            errors.push(Fatal::usage(what).mend("security.protocol=SASL_SSL"));
+        }
+        return None;
+    }
+    let Some(mechanism) = wanted else {
+        if protocol.is_some_and(Protocol::has_sasl) || flags.sasl_user.is_some() || flags.sasl_password.is_some() {
+            let what = "SASL needs a mechanism";
+            errors.push(Fatal::usage(what).mend("--sasl-mechanism=SCRAM-SHA-512, or sasl.mechanism"));
+        }
+        return None;
+    };
+    // In Kafka, a mechanism alone does not turn SASL on; the flag does.
+    if protocol.is_none() && flags.sasl_mechanism.is_none() {
+        return None;
+    }
+    let (user, secret) = credentials(flags, said, mechanism, errors)?;
+    Some(SaslPlan { mechanism, user, secret })
+}
+
+fn mechanism(name: &str) -> Option<SaslMechanism> {
+    use SaslMechanism::{OauthBearer, Plain, ScramSha256, ScramSha512};
+    [Plain, ScramSha256, ScramSha512, OauthBearer].into_iter().find(|one| one.name().eq_ignore_ascii_case(name))
+}
+
+fn credentials(
+    flags: &AccessFlags,
+    said: &KafkaProperties,
+    mechanism: SaslMechanism,
+    errors: &mut Vec<Fatal>,
+) -> Option<(String, Secret)> {
+    let from_file = |flag: &str, path: &Path, errors: &mut Vec<Fatal>| {
+        network::read_secret(flag, path).map_err(|fatal| errors.push(fatal)).ok()
+    };
+    let name = mechanism.name();
+    let (user, password) = match &said.login {
+        Some(Login::Plain { user, password } | Login::Scram { user, password }) => (Some(user), Some(password)),
+        Some(Login::OauthBearer) | None => (None, None),
+    };
+    let with_user = mechanism != SaslMechanism::OauthBearer;
+    let user = match (with_user, flags.sasl_user.as_ref().or(user)) {
+        (false, _) => String::new(),
+        (true, Some(user)) => user.clone(),
+        (true, None) => {
+            errors.push(Fatal::usage(format!("{name} needs a user")).mend("--sasl-user=NAME, or sasl.jaas.config"));
+            return None;
+        }
+    };
+    let secret = match (&flags.sasl_password, password, &said.token_file) {
+        (Some(path), ..) => from_file("sasl-password-file", path, errors)?,
+        (None, Some(password), _) if with_user => password.clone(),
+        (None, _, Some(path)) if !with_user => from_file("kafka-config", path, errors)?,
+        _ => {
+            let what = format!("{name} needs a password or token");
+            errors.push(Fatal::usage(what).mend("--sasl-password-file=FILE"));
+            return None;
+        }
+    };
+    Some((user, secret))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+use super::*;
+use tempfile::TempDir;
+
+fn file(folder: &TempDir, name: &str, text: &str) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn good(flags: &AccessFlags) -> KafkaAccess {
+    let mut errors = Vec::new();
+    let access = access(flags, &mut errors);
+    assert!(errors.is_empty(), "{errors:?}");
+    access
+}
+
+#[track_caller]
+fn bad(flags: &AccessFlags, part: &str) {
+    let mut errors = Vec::new();
+    access(flags, &mut errors);
+    let said = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(said.contains(part), "'{part}' is not in: {said}");
+}
+
+#[test]
+fn nothing_said_is_plain() {
+    assert_eq!(good(&AccessFlags::default()), KafkaAccess::default());
+}
+
+#[test]
+fn a_file_says_all_and_flags_win() {
+    let folder = TempDir::new().unwrap();
+    let config = "security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\n\
+                  sasl.jaas.config=a.PlainLoginModule required username=a password=b;\n\
+                  ssl.truststore.type=PEM\nssl.truststore.location=/ca\n\
+                  ssl.keystore.type=PEM\nssl.keystore.location=/both\nrequest.timeout.ms=500\nbootstrap.servers=x:1";
+    let mut flags = AccessFlags { config: Some(file(&folder, "c", config)), ..AccessFlags::default() };
+    let access = good(&flags);
+    let tls = access.tls.unwrap();
+    assert_eq!((tls.ca, tls.cert, tls.verify_host), (Some("/ca".into()), tls.key, true));
+    let sasl = access.sasl.unwrap();
+    assert_eq!((sasl.mechanism, sasl.user.as_str(), sasl.secret.expose()), (SaslMechanism::Plain, "a", "b"));
+    assert_eq!((access.timeout_ns, access.notes.len()), (500_000_000, 1));
+
+    flags.tls_ca = Some("/other".into());
+    flags.sasl_user = Some("u".to_owned());
+    flags.sasl_password = Some(file(&folder, "p", "secret\n"));
+    flags.properties = vec!["request.timeout.ms=700".to_owned()];
+    let access = good(&flags);
+    assert_eq!(access.tls.unwrap().ca, Some("/other".into()));
+    let sasl = access.sasl.unwrap();
+    assert_eq!((sasl.user.as_str(), sasl.secret.expose(), access.timeout_ns), ("u", "secret", 700_000_000));
+}
+
+#[test]
+fn flags_alone_are_enough() {
+    let folder = TempDir::new().unwrap();
+    let flags = AccessFlags {
+        sasl_mechanism: Some("OAUTHBEARER".to_owned()),
+        sasl_password: Some(file(&folder, "t", "token")),
+        ..AccessFlags::default()
+    };
+    let sasl = good(&flags).sasl.unwrap();
+    assert_eq!((sasl.mechanism, sasl.user.as_str(), sasl.secret.expose()), (SaslMechanism::OauthBearer, "", "token"));
+    let tls = AccessFlags { properties: vec!["security.protocol=SSL".to_owned()], ..AccessFlags::default() };
+    assert_eq!(good(&tls).tls.unwrap().ca, None, "the system's authorities");
+}
+
+#[test]
+fn what_does_not_go_together() {
+    let with = |change: &dyn Fn(&mut AccessFlags)| {
+        let mut flags = AccessFlags::default();
+        change(&mut flags);
+        flags
+    };
+    bad(&with(&|f| f.tls_cert = Some("/c".into())), "--tls-cert needs its key");
+    bad(&with(&|f| f.sasl_user = Some("u".to_owned())), "needs a mechanism");
+    bad(&with(&|f| f.sasl_mechanism = Some("PLAIN".to_owned())), "PLAIN needs a user");
+    bad(&with(&|f| f.sasl_mechanism = Some("OAUTHBEARER".to_owned())), "needs a password or token");
+    bad(&with(&|f| f.sasl_mechanism = Some("GSSAPI".to_owned())), "'GSSAPI'");
+    bad(&with(&|f| f.config = Some("/nowhere/c".into())), "/nowhere/c");
+    bad(&with(&|f| f.properties = vec!["acks".to_owned()]), "KEY=VALUE");
+    bad(&with(&|f| f.properties = vec!["security.protocol=SASL_SSL".to_owned()]), "needs a mechanism");
+    bad(&with(&|f| f.properties = vec!["sasl.jaas.config=x y;".to_owned()]), "seen by everyone");
+    let plain = |f: &mut AccessFlags| f.properties = vec!["security.protocol=PLAINTEXT".to_owned()];
+    bad(&with(&|f| (plain(f), f.tls_ca = Some("/c".into())).1), "no effect");
+    bad(&with(&|f| (plain(f), f.sasl_mechanism = Some("PLAIN".to_owned())).1), "no effect");
+}

@@ -1,0 +1,342 @@
+//! `client.properties`, as Kafka's own tools take it with `--command-config`: what of it the engine can do, with the
+//! same meaning; anything else is an error with its line, never silently left out.
+
+mod syntax;
+
+#[cfg(test)]
+mod tests;
+
+use crate::base::fatal::Fatal;
+use crate::base::{limits, units};
+use crate::config::resolve::network::url;
+use crate::plan::{Compression, SaslMechanism, Secret};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use syntax::Property;
+
+/// `security.protocol`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Plaintext,
+    Ssl,
+    SaslPlaintext,
+    SaslSsl,
+}
+
+impl Protocol {
+    pub fn has_tls(self) -> bool {
+        matches!(self, Protocol::Ssl | Protocol::SaslSsl)
+    }
+
+    pub fn has_sasl(self) -> bool {
+        matches!(self, Protocol::SaslPlaintext | Protocol::SaslSsl)
+    }
+}
+
+/// What a file says; `None`: nothing about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KafkaProperties {
+    pub bootstrap: Option<Vec<(String, u16)>>,
+    pub protocol: Option<Protocol>,
+    pub sasl_mechanism: Option<SaslMechanism>,
+    /// The login module of `sasl.jaas.config`.
+    pub login: Option<Login>,
+    /// `sasl.oauthbearer.token.endpoint.url` with a `file:` URL.
+    pub token_file: Option<PathBuf>,
+    /// PEM files: the authorities, and the client's certificate chain with its key.
+    pub truststore: Option<PathBuf>,
+    pub keystore: Option<PathBuf>,
+    pub verify_host: Option<bool>,
+    /// 0, 1, or -1 for all.
+    pub acks: Option<i16>,
+    pub idempotent: Option<bool>,
+    pub linger_ns: Option<u64>,
+    pub batch_bytes: Option<u64>,
+    pub compression: Option<Compression>,
+    pub in_flight_max: Option<usize>,
+    pub delivery_timeout_ns: Option<u64>,
+    pub request_timeout_ns: Option<u64>,
+    pub client_id: Option<String>,
+    pub request_bytes_max: Option<u64>,
+    pub retries: Option<u32>,
+    /// What is fine to leave out, in words.
+    pub notes: Vec<String>,
+}
+
+/// A login module and its credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    Plain {
+        user: String,
+        password: Secret,
+    },
+    Scram {
+        user: String,
+        password: Secret,
+    },
+    /// The token comes from elsewhere.
+    OauthBearer,
+}
+
+/// What is wrong with a value, and what mends it.
+type Wrong = (String, String);
+
+/// Reads the text of `source`, a file's name or `--kafka-property`.
+///
+/// # Errors
+/// Everything that is wrong, each with its line.
+pub fn parse(text: &str, source: &str) -> Result<KafkaProperties, Vec<Fatal>> {
+    let entries = syntax::properties(text).map_err(|(line, why)| {
+        vec![Fatal::usage(format!("{source}:{line}: {why}")).mend("see java.util.Properties for the syntax")]
+    })?;
+    let mut errors = Vec::new();
+    let mut fail = |line: usize, (what, mend): Wrong| {
+        errors.push(Fatal::usage(format!("{source}:{line}: {what}")).mend(mend));
+    };
+    // As in Java, the last one of a name holds.
+    let newest: HashMap<&str, usize> = entries.iter().map(|entry| (entry.key.as_str(), entry.line)).collect();
+    let holds: Vec<&Property> = entries.iter().filter(|entry| newest[entry.key.as_str()] == entry.line).collect();
+    let mut found = KafkaProperties::default();
+    for entry in &holds {
+        let (key, value) = (entry.key.as_str(), entry.value.trim());
+        let outcome = match found.connection(key, value) {
+            Ok(false) => found.producer(key, value),
+            other => other,
+        };
+        match outcome {
+            Ok(true) => {}
+            Ok(false) => fail(entry.line, unsupported(key)),
+            Err(wrong) => fail(entry.line, wrong),
+        }
+    }
+    let value_of = |key: &str| holds.iter().find(|entry| entry.key == key).map(|entry| (entry.line, &entry.value));
+    for store in ["ssl.truststore", "ssl.keystore"] {
+        let Some((line, path)) = value_of(&format!("{store}.location")) else { continue };
+        let kind = value_of(&format!("{store}.type")).map_or("JKS", |(_, kind)| kind.trim());
+        if !kind.eq_ignore_ascii_case("PEM") {
+            fail(line, no_pem(store, path, kind));
+        }
+    }
+    if let Some(wrong) = found.disagreement() {
+        fail(value_of("sasl.mechanism").or(value_of("security.protocol")).map_or(1, |(line, _)| line), wrong);
+    }
+    if errors.is_empty() { Ok(found) } else { Err(errors) }
+}
+
+fn unsupported(key: &str) -> Wrong {
+    let what = format!("the engine does not know the property '{key}'");
+    let mend = match key {
+        "ssl.truststore.certificates" => "put the certificates into a file: ssl.truststore.location=FILE",
+        "ssl.keystore.certificate.chain" | "ssl.keystore.key" => {
+            "put key and certificates into one file: ssl.keystore.location=FILE"
+        }
+        "ssl.truststore.password" => "leave it out; a PEM file has no password",
+        "ssl.keystore.password" | "ssl.key.password" => {
+            "take the password off: openssl pkcs8 -in client.key -out plain.key"
+        }
+        "transactional.id" => "leave it out; the engine is idempotent without transactions",
+        "group.id" | "auto.offset.reset" | "enable.auto.commit" => "leave it out; the engine is no consumer group",
+        "partitioner.class" => "leave it out; producers own their partitions (--partitions, --key)",
+        _ => "leave it out of the file that the engine reads",
+    };
+    (what, mend.to_owned())
+}
+
+fn no_pem(store: &str, path: &str, kind: &str) -> Wrong {
+    let what = format!("{store} '{path}' is {}; the engine reads PEM", kind.to_uppercase());
+    let keystore = if kind.eq_ignore_ascii_case("PKCS12") {
+        (path.to_owned(), String::new())
+    } else {
+        let made = format!("{path}.p12");
+        let make =
+            format!("keytool -importkeystore -srckeystore {path} -destkeystore {made} -deststoretype PKCS12 && ");
+        (made, make)
+    };
+    let which = if store == "ssl.truststore" { "-nokeys" } else { "-nodes" };
+    let (from, make) = keystore;
+    (what, format!("{make}openssl pkcs12 -in {from} {which} -out {path}.pem; then {store}.type=PEM and its location"))
+}
+
+fn wrong<T>(key: &str, value: &str, wants: &str, example: &str) -> Result<T, Wrong> {
+    Err((format!("{key} '{value}' is not {wants}"), format!("{key}={example}")))
+}
+
+fn number(key: &str, value: &str, least: u64, most: u64) -> Result<u64, Wrong> {
+    let number = value.parse::<u64>().ok().filter(|number| (least..=most).contains(number));
+    number.map_or_else(|| wrong(key, value, &format!("a number from {least} to {most}"), &least.to_string()), Ok)
+}
+
+fn milliseconds(key: &str, value: &str) -> Result<u64, Wrong> {
+    number(key, value, 0, i32::MAX as u64).map(|ms| ms * 1_000_000)
+}
+
+fn boolean(key: &str, value: &str) -> Result<bool, Wrong> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => wrong(key, value, "true or false", "true"),
+    }
+}
+
+impl KafkaProperties {
+    /// How brokers are reached; false: the key is none of these.
+    fn connection(&mut self, key: &str, value: &str) -> Result<bool, Wrong> {
+        match key {
+            "bootstrap.servers" => match url::hosts(value) {
+                Ok(hosts) => self.bootstrap = Some(hosts),
+                Err(why) => return Err((format!("{key} '{value}': {why}"), format!("{key}=localhost:9092"))),
+            },
+            "security.protocol" => {
+                self.protocol = Some(match value.to_ascii_uppercase().as_str() {
+                    "PLAINTEXT" => Protocol::Plaintext,
+                    "SSL" => Protocol::Ssl,
+                    "SASL_PLAINTEXT" => Protocol::SaslPlaintext,
+                    "SASL_SSL" => Protocol::SaslSsl,
+                    _ => return wrong(key, value, "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", "SASL_SSL"),
+                });
+            }
+            "sasl.mechanism" => {
+                self.sasl_mechanism = Some(match value {
+                    "PLAIN" => SaslMechanism::Plain,
+                    "SCRAM-SHA-256" => SaslMechanism::ScramSha256,
+                    "SCRAM-SHA-512" => SaslMechanism::ScramSha512,
+                    "OAUTHBEARER" => SaslMechanism::OauthBearer,
+                    _ => {
+                        let wants = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER";
+                        return wrong(key, value, wants, "SCRAM-SHA-512");
+                    }
+                });
+            }
+            "sasl.jaas.config" => self.login = Some(login(value)?),
+            "sasl.oauthbearer.token.endpoint.url" => self.token_file = Some(token_file(key, value)?),
+            // With a file as its end point, this is what reads the token.
+            "sasl.login.callback.handler.class" if value.ends_with(".OAuthBearerLoginCallbackHandler") => {}
+            "sasl.oauthbearer.jwt.retriever.class" if value.ends_with(".FileJwtRetriever") => {}
+            "ssl.truststore.type" | "ssl.keystore.type" => match value.to_ascii_uppercase().as_str() {
+                "PEM" | "JKS" | "PKCS12" => {}
+                _ => return wrong(key, value, "PEM", "PEM"),
+            },
+            "ssl.truststore.location" => self.truststore = Some(PathBuf::from(value)),
+            "ssl.keystore.location" => self.keystore = Some(PathBuf::from(value)),
+            "ssl.endpoint.identification.algorithm" => {
+                self.verify_host = Some(match value.to_ascii_lowercase().as_str() {
+                    "https" => true,
+                    "" => false,
+                    _ => return wrong(key, value, "https or empty", "https"),
+                });
+            }
+            "client.id" => match value.len() {
+                0..=limits::KAFKA_CLIENT_ID_BYTES_MAX => self.client_id = Some(value.to_owned()),
+                _ => return wrong(key, "…", &format!("at most {} long", limits::KAFKA_CLIENT_ID_BYTES_MAX), "engine"),
+            },
+            "request.timeout.ms" => self.request_timeout_ns = Some(milliseconds(key, value)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// How records are produced; false: the key is none of these.
+    fn producer(&mut self, key: &str, value: &str) -> Result<bool, Wrong> {
+        match key {
+            "acks" => {
+                self.acks = Some(match value {
+                    "0" => 0,
+                    "1" => 1,
+                    "all" | "-1" => -1,
+                    _ => return wrong(key, value, "0, 1 or all", "all"),
+                });
+            }
+            "enable.idempotence" => self.idempotent = Some(boolean(key, value)?),
+            "linger.ms" => self.linger_ns = Some(milliseconds(key, value)?),
+            "batch.size" => self.batch_bytes = Some(number(key, value, 1, limits::KAFKA_BATCH_BYTES_MAX)?),
+            "compression.type" => {
+                self.compression = Some(match value.to_ascii_lowercase().as_str() {
+                    "none" => Compression::None,
+                    "gzip" => Compression::Gzip,
+                    "snappy" => Compression::Snappy,
+                    "lz4" => Compression::Lz4,
+                    "zstd" => Compression::Zstd,
+                    _ => return wrong(key, value, "none, gzip, snappy, lz4 or zstd", "lz4"),
+                });
+            }
+            "max.in.flight.requests.per.connection" => {
+                let most = limits::KAFKA_IN_FLIGHT_MAX as u64;
+                self.in_flight_max = usize::try_from(number(key, value, 1, most)?).ok();
+            }
+            "delivery.timeout.ms" => self.delivery_timeout_ns = Some(milliseconds(key, value)?),
+            "max.request.size" => self.request_bytes_max = Some(number(key, value, 1, i32::MAX as u64)?),
+            "retries" => self.retries = u32::try_from(number(key, value, 0, i32::MAX as u64)?).ok(),
+            "key.serializer" | "value.serializer" => {
+                self.notes.push(format!("{key} is not used: the engine writes its records as bytes"));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Settings that cannot be meant together.
+    fn disagreement(&self) -> Option<Wrong> {
+        let sasl = self.protocol.is_some_and(Protocol::has_sasl);
+        if self.protocol.is_some() && !sasl && (self.sasl_mechanism.is_some() || self.login.is_some()) {
+            let what = "sasl.* has no effect with this security.protocol";
+            return Some((what.to_owned(), "security.protocol=SASL_SSL".to_owned()));
+        }
+        let fits = match (&self.login, self.sasl_mechanism) {
+            (Some(Login::Plain { .. }), Some(mechanism)) => mechanism == SaslMechanism::Plain,
+            (Some(Login::Scram { .. }), Some(mechanism)) => {
+                matches!(mechanism, SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512)
+            }
+            (Some(Login::OauthBearer), Some(mechanism)) => mechanism == SaslMechanism::OauthBearer,
+            _ => true,
+        };
+        if !fits {
+            let name = self.sasl_mechanism.map_or("", SaslMechanism::name);
+            let what = format!("sasl.jaas.config has the login module of another mechanism than {name}");
+            return Some((what, "PlainLoginModule, ScramLoginModule or OAuthBearerLoginModule, as it fits".to_owned()));
+        }
+        if let (Some(delivery), Some(request)) = (self.delivery_timeout_ns, self.request_timeout_ns) {
+            let least = request.saturating_add(self.linger_ns.unwrap_or(0));
+            if delivery < least {
+                let (delivery, least) = (units::format_duration(delivery), units::format_duration(least));
+                let what =
+                    format!("delivery.timeout.ms ({delivery}) is less than linger.ms + request.timeout.ms ({least})");
+                return Some((what, "delivery.timeout.ms=120000".to_owned()));
+            }
+        }
+        None
+    }
+}
+
+fn login(value: &str) -> Result<Login, Wrong> {
+    let example = "sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \
+                   username=\"NAME\" password=\"PASSWORD\";";
+    // Never the value itself: it has the password.
+    let fail = |why: String| (format!("sasl.jaas.config: {why}"), example.to_owned());
+    let mut jaas = syntax::jaas(value).map_err(fail)?;
+    let mut take = |name: &str| jaas.options.remove(name).ok_or_else(|| fail(format!("{} has no {name}", jaas.module)));
+    let login = match jaas.module.as_str() {
+        "PlainLoginModule" => Login::Plain { user: take("username")?, password: Secret::new(take("password")?) },
+        "ScramLoginModule" => Login::Scram { user: take("username")?, password: Secret::new(take("password")?) },
+        "OAuthBearerLoginModule" => Login::OauthBearer,
+        other => return Err(fail(format!("the engine has no login module '{other}'"))),
+    };
+    match jaas.options.keys().next() {
+        None => Ok(login),
+        Some(option) if login == Login::OauthBearer => {
+            let what = format!("sasl.jaas.config: the engine does not make tokens ('{option}')");
+            Err((what, "sasl.oauthbearer.token.endpoint.url=file:///PATH, or --sasl-password-file".to_owned()))
+        }
+        Some(option) => Err(fail(format!("the engine does not know the option '{option}'"))),
+    }
+}
+
+fn token_file(key: &str, value: &str) -> Result<PathBuf, Wrong> {
+    let path = value.strip_prefix("file:").map(|path| path.strip_prefix("//").unwrap_or(path));
+    match path.filter(|path| path.starts_with('/')) {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => {
+            let what = format!("{key} '{value}' is no file; the engine fetches no tokens");
+            Err((what, format!("{key}=file:///PATH of the token")))
+        }
+    }
+}

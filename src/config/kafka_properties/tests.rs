@@ -1,0 +1,146 @@
+use super::*;
+
+fn read(text: &str) -> KafkaProperties {
+    parse(text, "client.properties").unwrap_or_else(|errors| panic!("{text}\n{errors:?}"))
+}
+
+#[track_caller]
+fn refused(text: &str, line: usize, parts: &[&str]) {
+    let errors = parse(text, "client.properties").unwrap_err();
+    let said = errors[0].to_string();
+    assert!(said.starts_with(&format!("client.properties:{line}: ")), "{text}: {said}");
+    for part in parts {
+        assert!(said.contains(part), "{text}: '{part}' is not in: {said}");
+    }
+    assert!(errors[0].mend.is_some());
+}
+
+#[test]
+fn a_whole_file() {
+    let text = "\
+# as for kafka-console-producer --command-config
+bootstrap.servers = a:9092, [::1]:9093,c
+security.protocol=SASL_SSL
+sasl.mechanism: SCRAM-SHA-512
+sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \\
+    username=\"ann\" \\
+    password=\"pen cil\";
+ssl.truststore.type=PEM
+ssl.truststore.location=/etc/ca.pem
+ssl.keystore.type=pem
+ssl.keystore.location=/etc/client.pem
+ssl.endpoint.identification.algorithm=
+acks=all
+enable.idempotence=true
+linger.ms=20
+batch.size=500000
+compression.type=zstd
+max.in.flight.requests.per.connection=3
+delivery.timeout.ms=60000
+request.timeout.ms=10000
+client.id=tester
+max.request.size=1048576
+retries=7
+key.serializer=org.apache.kafka.common.serialization.StringSerializer
+";
+    let expected = KafkaProperties {
+        bootstrap: Some([("a", 9092), ("::1", 9093), ("c", 9092)].map(|(h, p)| (h.to_owned(), p)).to_vec()),
+        protocol: Some(Protocol::SaslSsl),
+        sasl_mechanism: Some(SaslMechanism::ScramSha512),
+        login: Some(Login::Scram { user: "ann".to_owned(), password: Secret::new("pen cil") }),
+        token_file: None,
+        truststore: Some("/etc/ca.pem".into()),
+        keystore: Some("/etc/client.pem".into()),
+        verify_host: Some(false),
+        acks: Some(-1),
+        idempotent: Some(true),
+        linger_ns: Some(20_000_000),
+        batch_bytes: Some(500_000),
+        compression: Some(Compression::Zstd),
+        in_flight_max: Some(3),
+        delivery_timeout_ns: Some(60_000_000_000),
+        request_timeout_ns: Some(10_000_000_000),
+        client_id: Some("tester".to_owned()),
+        request_bytes_max: Some(1_048_576),
+        retries: Some(7),
+        notes: vec!["key.serializer is not used: the engine writes its records as bytes".to_owned()],
+    };
+    assert_eq!(read(text), expected);
+    assert_eq!(read(""), KafkaProperties::default());
+}
+
+#[test]
+fn the_last_one_holds() {
+    assert_eq!(read("acks=0\nacks=1").acks, Some(1));
+    // So an earlier mistake does not matter, as in Java.
+    assert_eq!(read("acks=seven\nacks=1").acks, Some(1));
+}
+
+#[test]
+fn every_mechanism_and_its_module() {
+    let plain = "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\n\
+                 sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username=a password=b;";
+    assert_eq!(read(plain).login, Some(Login::Plain { user: "a".to_owned(), password: Secret::new("b") }));
+    let token = "sasl.mechanism=OAUTHBEARER\nsasl.oauthbearer.token.endpoint.url=file:///run/token\n\
+                 sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;\n\
+                 sasl.login.callback.handler.class=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler";
+    let token = read(token);
+    assert_eq!((token.login, token.token_file), (Some(Login::OauthBearer), Some("/run/token".into())));
+    let other = plain.replace("sasl.mechanism=PLAIN", "sasl.mechanism=SCRAM-SHA-256");
+    refused(&other, 2, &["another mechanism than SCRAM-SHA-256"]);
+    let off = plain.replace("SASL_PLAINTEXT", "SSL");
+    refused(&off, 2, &["no effect", "SASL_SSL"]);
+}
+
+#[test]
+fn passwords_are_never_shown() {
+    let said = |text: &str| format!("{:?}", parse(text, "f"));
+    let jaas = |options: &str| format!("sasl.jaas.config=x.PlainLoginModule required {options}");
+    for text in [
+        jaas("username=a password=geheim;"),
+        jaas("password=geheim;"),
+        jaas("username=a password=geheim"),
+        jaas("username=a password=\"geheim;"),
+        jaas("username=a password=geheim more=geheim;"),
+        "sasl.jaas.config=geheim.X geheim".to_owned(),
+    ] {
+        let shown = said(&text);
+        let module_alone = text.ends_with("geheim.X geheim");
+        assert!(!shown.contains("geheim") || module_alone, "{shown}");
+    }
+}
+
+#[test]
+fn what_the_engine_cannot_do_is_an_error_with_its_line() {
+    refused("acks=all\ntransactional.id=t", 2, &["transactional.id", "without transactions"]);
+    refused("\n\npartitioner.class=x", 3, &["partitioner.class"]);
+    refused("sasl.kerberos.service.name=kafka", 1, &["sasl.kerberos.service.name"]);
+    refused("ssl.key.password=x", 1, &["openssl pkcs8"]);
+    refused("ssl.truststore.certificates=x", 1, &["ssl.truststore.location"]);
+    refused("sasl.mechanism=GSSAPI", 1, &["GSSAPI", "SCRAM-SHA-512"]);
+    refused("sasl.jaas.config=a.Krb5LoginModule required;", 1, &["Krb5LoginModule"]);
+    let token = "sasl.jaas.config=a.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"x\";";
+    refused(token, 1, &["does not make tokens", "--sasl-password-file"]);
+    refused("sasl.oauthbearer.token.endpoint.url=https://a/b", 1, &["https://a/b", "file:///"]);
+    refused("security.protocol=TLS", 1, &["'TLS'", "SASL_SSL"]);
+    refused("bootstrap.servers=a:b", 1, &["bootstrap.servers"]);
+    refused("acks=2", 1, &["'2'", "acks=all"]);
+    refused("enable.idempotence=yes", 1, &["true or false"]);
+    refused("linger.ms=-1", 1, &["'-1'"]);
+    refused("linger.ms=5s", 1, &["'5s'"]);
+    refused("batch.size=99999999999", 1, &["99999999999"]);
+    refused("compression.type=brotli", 1, &["brotli", "zstd"]);
+    refused("max.in.flight.requests.per.connection=0", 1, &["'0'"]);
+    refused("delivery.timeout.ms=1000\nrequest.timeout.ms=2000", 1, &["delivery.timeout.ms"]);
+    refused("a=\\u12", 1, &["hexadecimal"]);
+    let all = parse("acks=2\nx=1\nlinger.ms=z", "f").unwrap_err();
+    assert_eq!(all.len(), 3, "everything at once: {all:?}");
+}
+
+#[test]
+fn stores_that_are_no_pem_say_how_to_make_one() {
+    refused("ssl.truststore.location=/a.jks", 1, &["is JKS", "keytool -importkeystore", "-nokeys", "/a.jks.pem"]);
+    let keystore = "ssl.keystore.type=PKCS12\nssl.keystore.location=/a.p12";
+    refused(keystore, 2, &["is PKCS12", "openssl pkcs12 -in /a.p12 -nodes"]);
+    refused("ssl.keystore.type=BKS\nssl.keystore.location=/a", 1, &["BKS"]);
+}

@@ -1,0 +1,367 @@
+//! The table itself: one row for each setting, in the order of `--help`.
+
+use super::Group::{Files, Fleet, Http, Io, Kafka, Load, Network, Observe, Payload, Run, Target};
+use super::{Key, Kind, key};
+use crate::base::limits;
+
+pub const SASL_MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
+const AUTO_ON_OFF: Kind = Kind::Choice(&["auto", "on", "off"]);
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Count { min, max }
+}
+
+pub const KEYS: &[Key] = &[
+    key(Target, "target", Kind::Url, "URL").alias(&["sink"]).repeated().says(
+        "files in ./engine-data/",
+        "file:/mnt/nvme/",
+        "Where records go: null, stdout, file:PATH or file:///PATH, tcp://HOST:PORT, http(s)://HOST[:PORT]/PATH, \
+         kafka://HOST:PORT[,HOST:PORT]/TOPIC. A file PATH that ends in / or is a folder holds one file for each \
+         producer. Repeatable within one scheme; producers are dealt round robin. --sink is the older name.",
+    ),
+    key(Load, "rate", Kind::RateOrUnlimited, "R").in_phases().says(
+        "unlimited; hosts other than this one need it",
+        "7.5GB/s",
+        "Total of all producers together, not of each; shared out exactly. Bytes a second, or bits with 'bit'; \
+         or unlimited.",
+    ),
+    key(Load, "producer-rate", Kind::Rate, "R").says("none", "125kb/s", "Cap of each producer."),
+    key(Load, "catch-up", Kind::Duration, "D").says(
+        "10s",
+        "10s",
+        "What fell due during a stall is still sent for this long, and counted; older becomes not sent.",
+    ),
+    key(Load, "duration", Kind::DurationOrInf, "D").in_phases().says(
+        "10s unless --records, --bytes or phases",
+        "30s",
+        "Length of the run. Of --duration, --records and --bytes the first reached wins; inf runs until a signal.",
+    ),
+    key(Load, "records", Kind::CountOr { word: "inf", min: 1 }, "N").says(
+        "no limit",
+        "1000000",
+        "Ends the run after so many records of this process.",
+    ),
+    key(Load, "bytes", Kind::SizeOrInf, "S").says(
+        "no limit",
+        "100GB",
+        "Ends the run after so many bytes on the wire; with one record size, rounded up to whole records.",
+    ),
+    key(Load, "warmup", Kind::Duration, "D").says(
+        "0s",
+        "5s",
+        "Before --duration and on top of it; reported apart.",
+    ),
+    key(Load, "mode", Kind::Choice(&["steady", "burst", "sampled"]), "MODE").in_phases().says(
+        "steady",
+        "burst",
+        "steady; burst: full speed, then silence, a whole cycle averaging --rate; sampled: each record stands for \
+         --weight records, and --rate counts what they stand for.",
+    ),
+    key(Load, "burst-on", Kind::Duration, "D").in_phases().says("1s", "1s", "Length of a burst."),
+    key(Load, "burst-off", Kind::Duration, "D").in_phases().says("4s", "4s", "Silence after a burst."),
+    key(Load, "weight", count(1, limits::WEIGHT_MAX), "W").in_phases().says(
+        "100",
+        "100",
+        "Records that one record stands for in --mode sampled; the wire carries --rate over W.",
+    ),
+    key(Load, "parallel", count(1, limits::PRODUCERS_MAX as u64), "N").says(
+        "number of cores; 1 for a single file and for stdout",
+        "8",
+        "Producers: independent streams, each with its own sequence and file. More than cores is fine.",
+    ),
+    key(Payload, "payload-size", Kind::SizeRange, "S").says(
+        "4096",
+        "512-8192",
+        "Bytes of a record, header included; or a range, uniform and seeded. 64 (16 with --annotate off) to 256Mi.",
+    ),
+    key(Payload, "payload-template", Kind::Path, "PATH").says(
+        "random bytes",
+        "templates/",
+        "A file, or a folder replayed in name order, each record at its own length. Excludes --payload-size.",
+    ),
+    key(Payload, "seed", count(0, u64::MAX), "N").says("0", "42", "The same seed gives the same payload bytes."),
+    key(Payload, "compressibility", Kind::Fraction { max: 0.99 }, "F").says(
+        "0",
+        "0.5",
+        "The fraction of the payload that a compressor can remove.",
+    ),
+    key(Payload, "ring-size", Kind::Size, "S").says(
+        "tuned to cache, queue depth and memory",
+        "64Mi",
+        "Payload prepared before the start, for each producer; then it repeats with new stamps.",
+    ),
+    key(Payload, "annotate", Kind::Choice(&["payload", "headers", "off"]), "HOW").says(
+        "payload",
+        "off",
+        "Run, producer, sequence, time and checksum in the payload (header or template slots); in Kafka record \
+         headers or HTTP X- headers, the payload untouched; or nowhere.",
+    ),
+    key(Payload, "sign-key", Kind::Path, "FILE").says(
+        "off",
+        "key.bin",
+        "Signs every record with a key made from this file's bytes.",
+    ),
+    key(Files, "preallocate", Kind::Size, "S").says(
+        "off; on without --target",
+        "4Gi",
+        "Instead of rotating: one file of S bytes for each producer, overwritten in place.",
+    ),
+    key(Files, "footprint", Kind::Size, "S").says(
+        "smaller of 16Gi and 25% of the free space",
+        "8Gi",
+        "Like --preallocate, as the total of all producers.",
+    ),
+    key(Files, "rotate-size-mb", count(1, 1 << 40), "N").says(
+        "50",
+        "50",
+        "Rotates data and audit file before they pass N MiB, at a record boundary.",
+    ),
+    key(Files, "retain", Kind::CountOr { word: "all", min: 0 }, "all|N").says(
+        "all",
+        "10",
+        "Rotated files kept for each producer; older ones are recycled.",
+    ),
+    key(Files, "min-free", Kind::SizeOrPercent, "S|P%").says(
+        "smaller of 10% and 20GiB",
+        "5%",
+        "Kept free on every file target; reaching it ends the run in order.",
+    ),
+    key(Files, "audit-every", count(0, u64::MAX), "N").says(
+        "0 (off)",
+        "1000",
+        "One readable line for every Nth record, in the .log beside the data file.",
+    ),
+    key(Files, "overwrite", Kind::Switch, "").says(
+        "off",
+        "on",
+        "Allows existing data files of other runs to go. Never a block device.",
+    ),
+    key(Files, "overwrite-device", Kind::Text, "SERIAL").says(
+        "off",
+        "S4EVNX0R123456",
+        "Allows writing over the idle block device with this serial number.",
+    ),
+    key(Network, "connections", count(1, limits::CONNECTIONS_MAX as u64), "N").says(
+        "1",
+        "8",
+        "Connections of each producer; of Kafka, to each leader of its partitions.",
+    ),
+    key(Network, "retry", Kind::Retry, "POLICY").says(
+        "3 for HTTP, until the delivery timeout for Kafka",
+        "5,50ms-5s",
+        "Attempts beyond the first for what the target refused for now or could not answer: off, N, or N with the \
+         least and the most pause between them, which doubles and is jittered. Retries are byte-identical.",
+    ),
+    key(Network, "request-timeout", Kind::Duration, "D").says(
+        "30s",
+        "5s",
+        "How long an answer may take; on TCP, the peer's acknowledgement. What is unanswered by then is uncertain.",
+    ),
+    key(Network, "tcp-framing", Kind::Choice(&["none", "length"]), "HOW").says(
+        "none",
+        "length",
+        "On TCP: records one behind the other, or each behind its length (four bytes, big-endian).",
+    ),
+    key(Network, "tls-ca", Kind::Path, "FILE").says(
+        "the system's authorities",
+        "ca.pem",
+        "PEM file of the only authorities to trust, for https and for Kafka with TLS, where it also turns TLS on.",
+    ),
+    key(Network, "tls-cert", Kind::Path, "FILE").says(
+        "none",
+        "client.pem",
+        "PEM file of the client's certificate chain; needs --tls-key.",
+    ),
+    key(Network, "tls-key", Kind::Path, "FILE").says("none", "client.key", "PEM file of the client's private key."),
+    key(Http, "http-header", Kind::Header, "K:V").repeated().says(
+        "Content-Type by the payload",
+        "X-Api-Version: 2",
+        "Sent with each request; its value is never shown. Repeatable. Credentials have --bearer-token-file.",
+    ),
+    key(Http, "bearer-token-file", Kind::Path, "FILE").says(
+        "none",
+        "token.txt",
+        "Its content is sent as Authorization: Bearer.",
+    ),
+    key(Http, "http-records-per-request", count(1, limits::HTTP_RECORDS_PER_REQUEST_MAX), "N").says(
+        "1",
+        "100",
+        "Records in the body of one POST, one behind the other.",
+    ),
+    key(Http, "http-pipeline", count(1, limits::HTTP_PIPELINE_MAX as u64), "N").says(
+        "1",
+        "8",
+        "Requests that may be unanswered on one connection; more than 1 only where the server is known to take it.",
+    ),
+    key(Kafka, "kafka-config", Kind::Path, "FILE").says(
+        "none",
+        "client.properties",
+        "A client.properties as Kafka's own tools read it; flags win. What the engine cannot do of it is an error.",
+    ),
+    key(Kafka, "kafka-property", Kind::Property, "K=V").repeated().says(
+        "none",
+        "security.protocol=SSL",
+        "One line of it; wins over the file. Repeatable. No password: the process list shows it.",
+    ),
+    key(Kafka, "acks", Kind::Choice(&["0", "1", "all"]), "N").says(
+        "all",
+        "1",
+        "Who confirms a batch: nobody, the leader, or all replicas in sync.",
+    ),
+    key(Kafka, "idempotent", Kind::Choice(&["on", "off"]), "HOW").says(
+        "on with --acks all",
+        "off",
+        "The broker drops what a retry doubles. Needs --acks all.",
+    ),
+    key(Kafka, "compression", Kind::Choice(&["none", "gzip", "snappy", "lz4", "zstd"]), "C").says(
+        "none",
+        "lz4",
+        "Codec of batches; the measured ratio is reported.",
+    ),
+    key(Kafka, "batch-size", Kind::Size, "S").says(
+        "1000000",
+        "256Ki",
+        "Bytes of a full batch before compression; at least one record. The topic's max.message.bytes bounds it.",
+    ),
+    key(Kafka, "key", Kind::RecordKey, "HOW").says(
+        "none",
+        "cycle:1000",
+        "Key of records: none, the producer's id, or cycle:N for the sequence modulo N. It does not choose the partition.",
+    ),
+    key(Kafka, "partitions", count(1, limits::KAFKA_PARTITIONS_MAX), "N").says(
+        "as many as producers",
+        "12",
+        "Partitions of a topic that the run makes; of one that is there, how many are used.",
+    ),
+    key(Kafka, "create-topic", Kind::Choice(&["on", "off"]), "HOW").says(
+        "on for loopback, off elsewhere",
+        "on",
+        "Makes the topic where it is missing.",
+    ),
+    key(Kafka, "kafka-client", Kind::Choice(&["uring", "rskafka"]), "WHICH").says(
+        "uring",
+        "rskafka",
+        "The engine's own client, or rskafka as an independent check; rskafka takes --acks all --idempotent off, retries by time alone, and counts wire bytes before compression and TLS.",
+    ),
+    key(Kafka, "sasl-mechanism", Kind::Choice(SASL_MECHANISMS), "NAME").says(
+        "none",
+        "SCRAM-SHA-512",
+        "How to authenticate to the brokers.",
+    ),
+    key(Kafka, "sasl-user", Kind::Text, "NAME").says("none", "ingest", "User name of PLAIN and SCRAM."),
+    key(Kafka, "sasl-password-file", Kind::Path, "FILE").says(
+        "none",
+        "password.txt",
+        "File with the password, or with the token of OAUTHBEARER.",
+    ),
+    key(Io, "cores", Kind::CpuList, "LIST").says(
+        "what this process may use, but one",
+        "0,2,4-7",
+        "Processors to pin to, one thread each.",
+    ),
+    key(Io, "poll", Kind::Choice(&["auto", "busy", "adaptive"]), "HOW").says(
+        "auto",
+        "adaptive",
+        "busy never sleeps; adaptive waits in the kernel when nothing is due; auto: busy where a core is left free.",
+    ),
+    key(Io, "io", Kind::Choice(&["auto", "uring", "syscall"]), "HOW").says(
+        "auto",
+        "syscall",
+        "How files are written and sockets served; auto: io_uring where the kernel allows it.",
+    ),
+    key(Io, "direct", AUTO_ON_OFF, "HOW").says(
+        "auto",
+        "on",
+        "O_DIRECT. auto: on where the file system hands it to the device and blocks are full and aligned.",
+    ),
+    key(Io, "block-size", Kind::Size, "S").alias(&["bs"]).says(
+        "1Mi direct and TCP, 256Ki otherwise; one request or batch",
+        "1Mi",
+        "Records handed to the kernel at once; at least one record. --bs for short.",
+    ),
+    key(Io, "queue-depth", count(1, limits::QUEUE_DEPTH_MAX as u64), "N").alias(&["iodepth"]).says(
+        "32 direct, 8 buffered; on each connection 4 (TCP), 1 (HTTP), 5 (Kafka)",
+        "32",
+        "Blocks in flight for each producer. --iodepth is the same.",
+    ),
+    key(Io, "linger", Kind::Duration, "D").says(
+        "250us; 5ms for Kafka",
+        "5ms",
+        "A paced producer sends when a block or batch is full or after this long.",
+    ),
+    key(Io, "fsync", Kind::Choice(&["never", "end", "each"]), "WHEN").says(
+        "end",
+        "each",
+        "When data is made durable: never, at the end of the run, or with each block.",
+    ),
+    key(Io, "drain-timeout", Kind::Duration, "D").says(
+        "10s",
+        "30s",
+        "How long the end of the run waits for what is in flight.",
+    ),
+    key(Fleet, "run-id", Kind::Text, "ID").says(
+        "random",
+        "nightly-7",
+        "Names the run in every record: letters, digits, . _ and -, at most 64.",
+    ),
+    key(Fleet, "shard", Kind::Shard, "I/N").says(
+        "0/1",
+        "3/8",
+        "This is process I of N: its own producer ids and the I-th share of --rate. Needs --parallel.",
+    ),
+    key(Observe, "metrics-addr", Kind::Address, "[HOST]:PORT").says(
+        "off",
+        ":9090",
+        "Serves /metrics, /health and /ready; without HOST on every interface.",
+    ),
+    key(Observe, "metrics-hold", Kind::Duration, "D").says(
+        "0s",
+        "30s",
+        "Stays up after the run until one more scrape, at most this long.",
+    ),
+    key(Observe, "log-format", Kind::Choice(&["text", "json"]), "HOW").says(
+        "text on a terminal, else json",
+        "json",
+        "Form of the logs, which go to standard error.",
+    ),
+    key(Observe, "stats-interval", Kind::Duration, "D").says(
+        "1s",
+        "5s",
+        "Time between live figures; a multiple of 100ms.",
+    ),
+    key(Observe, "report", Kind::Path, "FILE|-").says(
+        "off",
+        "report.json",
+        "The result as JSON; - is the last line of standard output.",
+    ),
+    key(Observe, "slo", Kind::Slo, "EXPR").repeated().says(
+        "none",
+        "p99<5ms,errors==0",
+        "Thresholds; exit 4 if one is missed. p50 p99 p99.9 max rate records_per_second errors not_sent.",
+    ),
+    key(Observe, "governance-url", Kind::Url, "URL").says(
+        "off",
+        "http://localhost:8081",
+        "Posts the metadata of records and the run's start and end to this governance API (http or https).",
+    ),
+    key(Observe, "governance-every", count(1, 1 << 40), "N").says(
+        "1000",
+        "1000",
+        "The metadata of every Nth record of each producer is posted.",
+    ),
+    key(Observe, "governance-spec", Kind::Path, "FILE").says(
+        "the contract built in",
+        "governance.yaml",
+        "An OpenAPI 3 contract to follow instead of schemas/openapi/governance.yaml; refused where it does not fit.",
+    ),
+    key(Observe, "governance-token-file", Kind::Path, "FILE").says(
+        "none",
+        "token.txt",
+        "The bearer token of the governance API.",
+    ),
+    key(Run, "config", Kind::Path, "FILE").says(
+        "none",
+        "run.yaml",
+        "JSON or YAML with the same names in underscores, and phases; the environment and flags win.",
+    ),
+    key(Run, "dry-run", Kind::Switch, "").says("off", "on", "Resolves everything, prints the plan as JSON, starts nothing."),
+];

@@ -1,0 +1,135 @@
+//! Who is told of records: the address, the contract and the token.
+
+use crate::base::fatal::Fatal;
+use crate::base::limits;
+use crate::config::values::Wanted;
+use crate::plan::{GovernancePlan, SpecFile, Token};
+use std::path::Path;
+
+pub fn resolve(wanted: &Wanted, errors: &mut Vec<Fatal>) -> Option<GovernancePlan> {
+    let url = wanted.governance_url.as_deref()?;
+    let before = errors.len();
+    let base = base(url).map_err(|fatal| errors.push(fatal)).unwrap_or_default();
+    let mut read = |name: &str, path: &Path, bytes_max| {
+        let text = text_of(path, bytes_max).map_err(|why| {
+            let shown = path.display();
+            errors.push(Fatal::usage(format!("--{name} '{shown}': {why}")).mend(format!("ls -l '{shown}'")));
+        });
+        text.ok()
+    };
+    let spec = wanted.governance_spec.as_deref().and_then(|path| {
+        let text = read("governance-spec", path, limits::GOVERNANCE_SPEC_BYTES_MAX)?;
+        Some(SpecFile { name: path.display().to_string(), text: text.into() })
+    });
+    let path = wanted.governance_token_file.as_deref();
+    let token = path.and_then(|path| read("governance-token-file", path, limits::GOVERNANCE_TOKEN_BYTES_MAX));
+    let token = token.and_then(|text| {
+        let token = text.trim();
+        // What RFC 6750 allows, so that it can go into a header as it is.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+        if token.is_empty() || !token.bytes().all(plain) {
+            let shown = path.unwrap_or(Path::new("")).display();
+            let what = format!("--governance-token-file '{shown}' holds no bearer token");
+            errors.push(Fatal::usage(what).mend("one line of letters, digits and -._~+/="));
+            return None;
+        }
+        Some(Token(token.into()))
+    });
+    (errors.len() == before).then_some(GovernancePlan { url: base, every: wanted.governance_every, spec, token })
+}
+
+fn text_of(path: &Path, bytes_max: u64) -> Result<String, String> {
+    let length = std::fs::metadata(path).map_err(|why| why.to_string())?.len();
+    if length > bytes_max {
+        return Err(format!("{length} bytes are more than {bytes_max}"));
+    }
+    std::fs::read_to_string(path).map_err(|why| why.to_string())
+}
+
+/// Where the contract's paths begin.
+fn base(url: &str) -> Result<String, Fatal> {
+    const MEND: &str = "--governance-url=http://HOST:PORT or https://HOST/PREFIX";
+    let fail = |shown: &str, why: &str| Err(Fatal::usage(format!("--governance-url '{shown}': {why}")).mend(MEND));
+    let Some((scheme @ ("http" | "https"), rest)) = url.split_once("://") else {
+        return fail(url, "it is neither http:// nor https://");
+    };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or("");
+    if let Some((_, host)) = host.rsplit_once('@') {
+        // The secret is not repeated.
+        let why = "user and password go into no URL; a token goes into --governance-token-file";
+        return fail(&format!("{scheme}://…@{host}"), why);
+    }
+    if rest.contains(['?', '#']) {
+        return fail(url, "a query or fragment has no place before the contract's paths");
+    }
+    match url.parse::<ureq::http::Uri>() {
+        Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) && port_is_right(host) => {
+            Ok(url.trim_end_matches('/').to_owned())
+        }
+        Ok(_) => fail(url, "it names no host, or a port that is none"),
+        Err(why) => fail(url, &why.to_string()),
+    }
+}
+
+fn port_is_right(authority: &str) -> bool {
+    let behind = authority.rsplit_once(']').map_or(authority, |(_, rest)| rest);
+    behind.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::Settings;
+    use crate::config::values;
+
+    #[test]
+    fn addresses_are_plain() {
+        for (url, wanted) in [
+            ("http://localhost:8081", "http://localhost:8081"),
+            ("https://governance.example/api/", "https://governance.example/api"),
+            ("http://[::1]:80/", "http://[::1]:80"),
+            ("http://[::1]", "http://[::1]"),
+        ] {
+            assert_eq!(base(url).unwrap(), wanted);
+        }
+        for url in [
+            "localhost:8081",
+            "ftp://x/",
+            "http://",
+            "http:///x",
+            "http://h:0",
+            "http://h:99999",
+            "http://h:",
+            "http://a b/",
+            "http://h/?q=1",
+            "http://h/#x",
+        ] {
+            let fatal = base(url).unwrap_err();
+            assert!(fatal.what.contains(url) && fatal.mend.is_some(), "{url}: {fatal}");
+        }
+        let fatal = base("http://me:secret@host/x").unwrap_err();
+        assert!(!fatal.what.contains("secret") && fatal.what.contains("--governance-token-file"), "{fatal}");
+    }
+
+    #[test]
+    fn files_are_read_and_tokens_are_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut wanted = values::read(&Settings::default(), &mut Vec::new());
+        let mut errors = Vec::new();
+        assert!(resolve(&wanted, &mut errors).is_none() && errors.is_empty(), "off is off");
+        wanted.governance_url = Some("http://localhost:1".into());
+        std::fs::write(path("token"), "abc.def\n").unwrap();
+        std::fs::write(path("spec"), "openapi: 3.0.3\n").unwrap();
+        wanted.governance_token_file = Some(path("token"));
+        wanted.governance_spec = Some(path("spec"));
+        let plan = resolve(&wanted, &mut errors).unwrap();
+        assert_eq!((plan.every, plan.token.as_ref().map(|token| &*token.0)), (1000, Some("abc.def")));
+        assert_eq!(&*plan.spec.as_ref().unwrap().text, "openapi: 3.0.3\n");
+        assert!(!format!("{plan:?}").contains("abc.def"), "a token is never shown");
+        std::fs::write(path("token"), "two words").unwrap();
+        wanted.governance_spec = Some(path("none"));
+        assert!(resolve(&wanted, &mut errors).is_none());
+        assert_eq!(errors.len(), 2, "{errors:?}");
+    }
+}

@@ -1,0 +1,272 @@
+//! Network targets: what each URL and the flags around it come to.
+
+pub mod http;
+pub mod kafka;
+pub mod url;
+
+use crate::base::fatal::Fatal;
+use crate::base::limits;
+use crate::config::kafka_properties::KafkaProperties;
+use crate::config::keys::{Group, KEYS};
+use crate::config::load::{Settings, Source};
+use crate::config::resolve::payload::Sizes;
+use crate::config::values::Wanted;
+use crate::plan::{
+    KafkaAccess, LinkPlan, PayloadPlan, PeerPlan, RetryPlan, Secret, SinkKind, TargetPlan, TcpFraming, TcpPlan, TlsPlan,
+};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use url::{Scheme, Url};
+
+const REQUEST_TIMEOUT_NS_DEFAULT: u64 = 30_000_000_000;
+const TCP_BLOCK_BYTES: u64 = 1 << 20;
+const TCP_DEPTH: usize = 4;
+
+/// What the flags ask of blocks: bytes at the most, and how many in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub block_bytes: u64,
+    pub depth: usize,
+}
+
+/// One plan for each URL; producers are dealt to them.
+pub fn plans(
+    settings: &Settings,
+    wanted: &Wanted,
+    urls: &[Url],
+    (payload, sizes): (&PayloadPlan, &Sizes),
+    notes: &mut Vec<String>,
+    errors: &mut Vec<Fatal>,
+) -> Vec<TargetPlan> {
+    if urls.is_empty() {
+        return Vec::new();
+    }
+    reject_credentials_in_flags(settings, errors);
+    check_rate(settings, wanted, urls, errors);
+    check_tls_files(wanted, urls, errors);
+    if wanted.network.request_timeout_ns == Some(0) {
+        errors.push(Fatal::usage("--request-timeout 0s leaves no time for an answer").mend("--request-timeout=30s"));
+    }
+    // What comes from files is read once, whatever the number of targets.
+    let mut shared = Shared::default();
+    let mut plan = |url: &Url| match url.scheme {
+        Scheme::Tcp => {
+            TargetPlan::Tcp(TcpPlan { link: link(wanted, url, None, no_retry()), framing: wanted.network.framing })
+        }
+        Scheme::Http | Scheme::Https => {
+            TargetPlan::Http(http::plan(wanted, url, payload, &mut shared, (&mut *notes, &mut *errors)))
+        }
+        Scheme::Kafka => {
+            TargetPlan::Kafka(kafka::plan(wanted, url, (payload, sizes), &mut shared, (&mut *notes, &mut *errors)))
+        }
+    };
+    urls.iter().map(&mut plan).collect()
+}
+
+/// What was read from files for all targets.
+#[derive(Default)]
+pub struct Shared {
+    secrets: Vec<(String, Option<Secret>)>,
+    kafka: Option<(KafkaProperties, KafkaAccess)>,
+}
+
+impl Shared {
+    /// The text of a file with a password or token, without the line end that editors put there.
+    pub fn secret(&mut self, flag: &str, path: &Path, errors: &mut Vec<Fatal>) -> Option<Secret> {
+        if let Some((_, known)) = self.secrets.iter().find(|(name, _)| name == flag) {
+            return known.clone();
+        }
+        let read = read_secret(flag, path).map_err(|fatal| errors.push(fatal)).ok();
+        self.secrets.push((flag.to_owned(), read.clone()));
+        read
+    }
+}
+
+pub fn read_secret(flag: &str, path: &Path) -> Result<Secret, Fatal> {
+    let shown = path.display();
+    let fail = |why: String| Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(format!("ls -l '{shown}'"));
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|why| fail(why.to_string()))?;
+    file.take(limits::SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(|why| fail(why.to_string()))?;
+    if text.len() as u64 > limits::SECRET_BYTES_MAX {
+        return Err(fail(format!("more than {} bytes are no password or token", limits::SECRET_BYTES_MAX)));
+    }
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() || text.contains(['\r', '\n', '\0']) {
+        return Err(fail("it must hold one line, and not an empty one".to_owned()));
+    }
+    Ok(Secret::new(text))
+}
+
+/// The process list and the report show flags to others.
+fn reject_credentials_in_flags(settings: &Settings, errors: &mut Vec<Fatal>) {
+    for given in settings.all("target").iter().filter(|given| given.source == Source::Flag) {
+        let shown = url::without_user_info(&given.text);
+        if shown != given.text {
+            let what = format!("--target '{shown}': a password in a flag is seen by everyone on this host");
+            errors.push(Fatal::usage(what).mend("ENGINE_TARGET, target: in --config, or --bearer-token-file"));
+        }
+    }
+}
+
+/// Nobody floods another host by leaving out a flag.
+fn check_rate(settings: &Settings, wanted: &Wanted, urls: &[Url], errors: &mut Vec<Fatal>) {
+    let Some(other) = urls.iter().find(|url| !url.is_local()) else { return };
+    let said = settings.is_given("rate") || wanted.producer_rate.is_some();
+    let staged = !settings.phases.is_empty() && settings.phases.iter().all(|phase| phase.contains_key("rate"));
+    if !said && !staged {
+        let what = format!("--target '{}' is not this host: it needs --rate", other.label());
+        errors.push(Fatal::usage(what).mend("--rate=100MB/s, say, or --rate=unlimited to mean it"));
+    }
+}
+
+fn check_tls_files(wanted: &Wanted, urls: &[Url], errors: &mut Vec<Fatal>) {
+    let network = &wanted.network;
+    let of_kafka = urls.iter().any(|url| url.scheme == Scheme::Kafka);
+    match (&network.tls_cert, &network.tls_key) {
+        // Kafka's properties may have the other half.
+        _ if of_kafka => {}
+        (Some(_), None) => errors.push(Fatal::usage("--tls-cert needs its key").mend("--tls-key=client.key")),
+        (None, Some(_)) => errors.push(Fatal::usage("--tls-key needs its certificate").mend("--tls-cert=client.pem")),
+        _ => {}
+    }
+    for (flag, path) in [("tls-ca", &network.tls_ca), ("tls-cert", &network.tls_cert), ("tls-key", &network.tls_key)] {
+        let Some(path) = path else { continue };
+        // Opening a pipe would wait for its writer, and take what it says.
+        let facts = std::fs::metadata(path);
+        let opened = facts.and_then(|facts| if facts.is_file() { std::fs::File::open(path).map(drop) } else { Ok(()) });
+        if let Err(why) = opened {
+            let shown = path.display();
+            errors.push(Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(format!("ls -l '{shown}'")));
+        }
+    }
+}
+
+/// TLS towards the first host of `url`, as the flags have it.
+pub fn tls(wanted: &Wanted, url: &Url) -> TlsPlan {
+    let network = &wanted.network;
+    TlsPlan {
+        server_name: url.hosts[0].0.clone(),
+        ca: network.tls_ca.clone(),
+        cert: network.tls_cert.clone(),
+        key: network.tls_key.clone(),
+        alpn_http: url.scheme == Scheme::Https,
+        verify_host: true,
+    }
+}
+
+pub fn link(wanted: &Wanted, url: &Url, tls: Option<TlsPlan>, retry: RetryPlan) -> LinkPlan {
+    let (host, port) = url.hosts[0].clone();
+    let network = &wanted.network;
+    LinkPlan {
+        peer: Arc::new(PeerPlan { host, port, tls, connect_timeout_ns: limits::CONNECT_TIMEOUT_NS }),
+        connections: network.connections.unwrap_or(1),
+        request_timeout_ns: network.request_timeout_ns.unwrap_or(REQUEST_TIMEOUT_NS_DEFAULT),
+        retry: network.retry.unwrap_or(retry),
+    }
+}
+
+/// `attempts_max` with the usual pauses.
+pub fn retries(attempts_max: u32) -> RetryPlan {
+    RetryPlan { attempts_max, backoff_min_ns: limits::BACKOFF_MIN_NS, backoff_max_ns: limits::BACKOFF_MAX_NS }
+}
+
+/// A byte stream is never sent again: nobody knows what of it arrived. Its pauses are those of reconnecting.
+fn no_retry() -> RetryPlan {
+    retries(0)
+}
+
+pub fn linger_ns(wanted: &Wanted, plans: &[TargetPlan]) -> u64 {
+    match plans.first() {
+        Some(TargetPlan::Kafka(kafka)) => kafka.linger_ns,
+        _ => wanted.linger_ns.unwrap_or(limits::LINGER_DEFAULT_NS),
+    }
+}
+
+/// `None` for targets without connections.
+pub fn shape(plans: &[TargetPlan], sizes: &Sizes, payload: &PayloadPlan, wanted: &Wanted) -> Option<Shape> {
+    let plan = plans.first()?;
+    let connections = plan.link()?.connections;
+    Some(match plan {
+        TargetPlan::Http(http) => Shape {
+            block_bytes: http.records_per_request.saturating_mul(sizes.max_bytes).min(limits::BLOCK_BYTES_MAX),
+            depth: connections * http.pipeline,
+        },
+        TargetPlan::Kafka(kafka) => Shape {
+            block_bytes: kafka::block_bytes(kafka, sizes, payload, wanted),
+            depth: connections * kafka.in_flight_max,
+        },
+        _ => Shape { block_bytes: TCP_BLOCK_BYTES, depth: connections * TCP_DEPTH },
+    })
+}
+
+/// Flags that would change nothing at this target.
+pub fn reject_useless(settings: &Settings, wanted: &Wanted, kind: SinkKind, urls: &[Url], errors: &mut Vec<Fatal>) {
+    let mut refuse = |name: &str, needs: &str, mend: &str| {
+        if settings.is_given(name) {
+            errors.push(Fatal::usage(format!("--{name} has no effect without {needs}")).mend(mend));
+        }
+    };
+    for key in KEYS {
+        match key.group {
+            Group::Kafka if kind != SinkKind::Kafka => refuse(key.name, "a Kafka target", Scheme::Kafka.mend()),
+            Group::Http if kind != SinkKind::Http => refuse(key.name, "an HTTP target", Scheme::Http.mend()),
+            Group::Network if !kind.is_network() => refuse(key.name, "a network target", Scheme::Tcp.mend()),
+            _ => {}
+        }
+    }
+    if kind.is_network() {
+        if kind != SinkKind::Tcp {
+            refuse("tcp-framing", "a TCP target", Scheme::Tcp.mend());
+        } else {
+            refuse("retry", "an HTTP or Kafka target: what of a byte stream arrived is not known", Scheme::Http.mend());
+        }
+        let encrypted = kind == SinkKind::Kafka || urls.iter().any(|url| url.scheme == Scheme::Https);
+        for name in ["tls-ca", "tls-cert", "tls-key"].iter().filter(|_| !encrypted) {
+            refuse(name, "https or Kafka", Scheme::Https.mend());
+        }
+    }
+    match kind {
+        SinkKind::Http => refuse("block-size", "a file or TCP target", "--http-records-per-request=N"),
+        SinkKind::Kafka => refuse("block-size", "a file or TCP target", "--batch-size=S"),
+        _ => {}
+    }
+    let beside = matches!(kind, SinkKind::Http | SinkKind::Kafka);
+    if wanted.annotate == crate::plan::Annotate::Headers && !beside {
+        let what = "--annotate headers needs an HTTP or Kafka target: nothing else has headers";
+        errors.push(Fatal::usage(what).mend("--annotate=payload"));
+    }
+}
+
+impl Scheme {
+    fn mend(self) -> &'static str {
+        match self {
+            Scheme::Tcp => "--target=tcp://HOST:PORT",
+            Scheme::Http => "--target=http://HOST:PORT/PATH",
+            Scheme::Https => "--target=https://HOST/PATH",
+            Scheme::Kafka => "--target=kafka://HOST:PORT/TOPIC",
+        }
+    }
+}
+
+/// One line for each target: where to, over how many connections.
+pub fn notes(urls: &[Url], plans: &[TargetPlan], producers: usize) -> Vec<String> {
+    let line = |(at, (url, plan)): (usize, (&Url, &TargetPlan))| {
+        let here = (0..producers).filter(|k| k % plans.len() == at).count();
+        let each = plan.link().map_or(1, |link| link.connections);
+        let how = match plan {
+            TargetPlan::Tcp(TcpPlan { framing: TcpFraming::Length, .. }) => {
+                ", each record behind its length".to_owned()
+            }
+            TargetPlan::Http(http) if http.link.peer.tls.is_some() => ", TLS".to_owned(),
+            TargetPlan::Kafka(kafka) => kafka::about(kafka),
+            _ => String::new(),
+        };
+        let to = if matches!(plan, TargetPlan::Kafka(_)) { " to each leader" } else { "" };
+        let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let (here, each) = (counted(here, "producer"), counted(each, "connection"));
+        format!("{}: {here} × {each}{to}{how}", url.label())
+    };
+    urls.iter().zip(plans).enumerate().map(line).collect()
+}

@@ -1,0 +1,130 @@
+//! What `http://` and `https://` targets come to.
+
+use super::url::{Scheme, Url};
+use super::{Shared, link, retries, tls};
+use crate::base::fatal::Fatal;
+use crate::base::{limits, units};
+use crate::config::values::Wanted;
+use crate::plan::{HttpPlan, PayloadPlan, PayloadSource};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+const ATTEMPTS_DEFAULT: u32 = 3;
+/// What the engine writes itself, and what would change how a request is framed.
+const RESERVED: [&str; 7] = ["content-length", "host", "transfer-encoding", "connection", "expect", "te", "upgrade"];
+/// Facts of records, which the engine states.
+const STATED: [&str; 7] =
+    ["x-producer-id", "x-sequence", "x-timestamp", "x-weight", "x-record-count", "x-run-id", "x-crc32c"];
+
+pub fn plan(
+    wanted: &Wanted,
+    url: &Url,
+    payload: &PayloadPlan,
+    shared: &mut Shared,
+    (notes, errors): (&mut Vec<String>, &mut Vec<Fatal>),
+) -> HttpPlan {
+    let network = &wanted.network;
+    let body = network.records_per_request.saturating_mul(largest_record(payload, wanted));
+    if body > limits::BLOCK_BYTES_MAX {
+        let (body, most) = (units::format_size(body), units::format_size(limits::BLOCK_BYTES_MAX));
+        let what =
+            format!("--http-records-per-request {}: {body} in one body; {most} fit", network.records_per_request);
+        errors.push(Fatal::usage(what).mend("--http-records-per-request=1"));
+    }
+    let depth = network.connections.unwrap_or(1) * network.pipeline;
+    if depth > limits::QUEUE_DEPTH_MAX {
+        let most = limits::QUEUE_DEPTH_MAX;
+        let what = format!("--connections times --http-pipeline is {depth} requests for each producer; {most} fit");
+        errors.push(Fatal::usage(what).mend("--http-pipeline=1"));
+    }
+    let encrypted = url.scheme == Scheme::Https;
+    HttpPlan {
+        link: link(wanted, url, encrypted.then(|| tls(wanted, url)), retries(ATTEMPTS_DEFAULT)),
+        path: url.request_target(),
+        host_header: url.host_header(),
+        headers: headers(wanted, url, payload, shared, (notes, errors)),
+        records_per_request: network.records_per_request,
+        pipeline: network.pipeline,
+    }
+}
+
+fn largest_record(payload: &PayloadPlan, wanted: &Wanted) -> u64 {
+    match &payload.source {
+        PayloadSource::Random { bytes_max, .. } => *bytes_max,
+        PayloadSource::Templates(files) => files.iter().map(|file| file.bytes.len() as u64).max().unwrap_or(0),
+    }
+    .max(wanted.payload_bytes.map_or(0, |(_, high)| high))
+}
+
+fn headers(
+    wanted: &Wanted,
+    url: &Url,
+    payload: &PayloadPlan,
+    shared: &mut Shared,
+    (notes, errors): (&mut Vec<String>, &mut Vec<Fatal>),
+) -> Vec<(String, String)> {
+    let mut headers = wanted.network.headers.clone();
+    for (at, (name, _)) in headers.iter().enumerate() {
+        let lower = name.to_ascii_lowercase();
+        if lower == "authorization" || lower == "proxy-authorization" {
+            let what = format!("--http-header {name}: a credential in a flag is seen by everyone on this host");
+            errors.push(Fatal::usage(what).mend("--bearer-token-file=FILE"));
+        } else if RESERVED.contains(&lower.as_str()) || STATED.contains(&lower.as_str()) {
+            let what = format!("--http-header {name}: the engine writes that header itself");
+            errors.push(Fatal::usage(what).mend(format!("leave out --http-header {name}")));
+        } else if headers[..at].iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            errors.push(Fatal::usage(format!("--http-header {name} is given twice")).mend("name it once"));
+        }
+    }
+    let has = |headers: &[(String, String)], name| headers.iter().any(|(one, _)| one.eq_ignore_ascii_case(name));
+    if !has(&headers, "Content-Type") {
+        headers.push(("Content-Type".to_owned(), content_type(wanted, payload).to_owned()));
+    }
+    if !has(&headers, "User-Agent") {
+        headers.push(("User-Agent".to_owned(), concat!("engine/", env!("CARGO_PKG_VERSION")).to_owned()));
+    }
+    if let Some(value) = authorization(wanted, url, shared, errors) {
+        if url.scheme == Scheme::Http && !url.is_local() {
+            notes.push(format!("{}: the credentials travel in the clear; https would encrypt them", url.label()));
+        }
+        headers.push(("Authorization".to_owned(), value));
+    }
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    if bytes > limits::HTTP_HEADER_BYTES_MAX {
+        let what = format!("the headers of a request are {bytes} bytes; {} fit", limits::HTTP_HEADER_BYTES_MAX);
+        errors.push(Fatal::usage(what).mend("fewer or shorter --http-header"));
+    }
+    headers
+}
+
+fn authorization(wanted: &Wanted, url: &Url, shared: &mut Shared, errors: &mut Vec<Fatal>) -> Option<String> {
+    let token = wanted.network.bearer_token.as_deref();
+    if token.is_some() && url.user_info.is_some() {
+        let what = format!("--bearer-token-file and the user info of '{}' are two credentials", url.label());
+        errors.push(Fatal::usage(what).mend("leave out one of them"));
+    }
+    if let Some(path) = token {
+        let secret = shared.secret("bearer-token-file", path, errors)?;
+        let text = secret.expose().trim();
+        if !text.bytes().all(|b| b.is_ascii_graphic()) {
+            let what = format!("--bearer-token-file '{}': a token is printable ASCII without blanks", path.display());
+            errors.push(Fatal::usage(what).mend(format!("wc -c '{}'", path.display())));
+        }
+        return Some(format!("Bearer {text}"));
+    }
+    url.user_info.as_ref().map(|info| format!("Basic {}", STANDARD.encode(info)))
+}
+
+fn content_type(wanted: &Wanted, payload: &PayloadPlan) -> &'static str {
+    let PayloadSource::Templates(files) = &payload.source else { return "application/octet-stream" };
+    let all = |ending: &str| !files.is_empty() && files.iter().all(|file| file.name.to_lowercase().ends_with(ending));
+    match wanted.network.records_per_request {
+        1 if all(".json") => "application/json",
+        1 if all(".fits") => "application/fits",
+        1 if all(".xml") => "application/xml",
+        _ if all(".txt") || all(".log") => "text/plain",
+        _ if all(".csv") => "text/csv",
+        _ if all(".ndjson") || all(".jsonl") => "application/x-ndjson",
+        _ => "application/octet-stream",
+    }
+}

@@ -1,0 +1,245 @@
+//! What `kafka://` targets come to.
+
+use super::url::Url;
+use super::{Shared, link, retries};
+use crate::base::fatal::Fatal;
+use crate::base::{limits, units};
+use crate::config::kafka_access::{self, AccessFlags};
+use crate::config::kafka_properties::KafkaProperties;
+use crate::config::resolve::payload::Sizes;
+use crate::config::values::{Mode, Wanted};
+use crate::plan::{
+    Annotate, Compression, KafkaAccess, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, PayloadPlan, TlsPlan,
+};
+
+const LINGER_NS_DEFAULT: u64 = 5_000_000;
+const BATCH_BYTES_DEFAULT: u64 = 1_000_000;
+const DELIVERY_TIMEOUT_NS_DEFAULT: u64 = 120_000_000_000;
+const IN_FLIGHT_DEFAULT: usize = 5;
+const RSKAFKA_RETRIES: &str = "rskafka sends a batch again after a lost connection or a throttled answer, which can double \
+     and reorder records; --retry=off leaves them uncertain after a lost connection";
+/// Of a batch's own header, and the most that frames a record: lengths, deltas, key and headers.
+const BATCH_HEAD_BYTES: u64 = 61;
+const FRAME_BYTES: u64 = 20;
+const FRAME_KEY_BYTES: u64 = 24;
+const FRAME_WEIGHT_BYTES: u64 = 24;
+const FRAME_FACTS_BYTES: u64 = 256;
+
+pub fn plan(
+    wanted: &Wanted,
+    url: &Url,
+    (payload, sizes): (&PayloadPlan, &Sizes),
+    shared: &mut Shared,
+    (notes, errors): (&mut Vec<String>, &mut Vec<Fatal>),
+) -> KafkaPlan {
+    let flags = &wanted.network.kafka;
+    let (said, access) = shared.kafka.get_or_insert_with(|| read_properties(wanted, notes, errors));
+    let (acks, idempotent) = guarantees(wanted, said, errors);
+    let key = flags.key.unwrap_or(KeyPlan::None);
+    let tls = access.tls.clone().map(|tls| TlsPlan { server_name: url.hosts[0].0.clone(), ..tls });
+    let sasl = access.sasl.clone();
+    if sasl.is_some() && tls.is_none() && !url.is_local() {
+        let mend = "--kafka-property security.protocol=SASL_SSL turns TLS on";
+        notes.push(format!("{}: the credentials travel without TLS; {mend}", url.label()));
+    }
+    let linger_ns = wanted.linger_ns.or(said.linger_ns).unwrap_or(LINGER_NS_DEFAULT);
+    let mut link = link(wanted, url, tls.clone(), retries(said.retries.unwrap_or(u32::MAX)));
+    let timeout_ns = wanted.network.request_timeout_ns.or(said.request_timeout_ns);
+    link.request_timeout_ns = timeout_ns.unwrap_or(link.request_timeout_ns);
+    let batch = (flags.batch_bytes.or(said.batch_bytes), said.request_bytes_max);
+    if flags.client == Some(KafkaClient::Rskafka) && link.retry.attempts_max > 0 {
+        notes.push(RSKAFKA_RETRIES.to_owned());
+    }
+    KafkaPlan {
+        bootstrap: url.hosts.clone(),
+        topic: url.topic().to_owned(),
+        tls,
+        sasl,
+        acks,
+        idempotent,
+        codec: flags.codec.or(said.compression).unwrap_or(Compression::None),
+        batch_bytes: batch_bytes(batch, sizes, frame_bytes(key, payload, wanted), notes, errors),
+        linger_ns,
+        key,
+        partitions: flags.partitions,
+        create_topic: flags.create_topic.unwrap_or(url.is_local()),
+        client: flags.client.unwrap_or(KafkaClient::Uring),
+        client_id: access.client_id.clone(),
+        in_flight_max: in_flight_max(said, idempotent, errors),
+        delivery_timeout_ns: delivery_timeout_ns(said, &link, linger_ns, errors),
+        link,
+    }
+}
+
+/// What `--kafka-config` and `--kafka-property` say, and how they and the flags reach the brokers.
+fn read_properties(
+    wanted: &Wanted,
+    notes: &mut Vec<String>,
+    errors: &mut Vec<Fatal>,
+) -> (KafkaProperties, KafkaAccess) {
+    let (network, kafka) = (&wanted.network, &wanted.network.kafka);
+    let said = kafka_access::properties(kafka.config.as_deref(), &kafka.properties, errors).unwrap_or_default();
+    let flags = AccessFlags {
+        config: kafka.config.clone(),
+        properties: kafka.properties.clone(),
+        tls_ca: network.tls_ca.clone(),
+        tls_cert: network.tls_cert.clone(),
+        tls_key: network.tls_key.clone(),
+        sasl_mechanism: kafka.sasl_mechanism.map(|mechanism| mechanism.name().to_owned()),
+        sasl_user: kafka.sasl_user.clone(),
+        sasl_password: kafka.sasl_password.clone(),
+    };
+    let access = kafka_access::access_with(&flags, &said, errors);
+    notes.extend(access.notes.iter().cloned());
+    (said, access)
+}
+
+fn in_flight_max(said: &KafkaProperties, idempotent: bool, errors: &mut Vec<Fatal>) -> usize {
+    let most = limits::KAFKA_IN_FLIGHT_IDEMPOTENT_MAX;
+    let count = said.in_flight_max.unwrap_or(IN_FLIGHT_DEFAULT);
+    if idempotent && count > most {
+        let what =
+            format!("max.in.flight.requests.per.connection {count}: --idempotent on keeps order with at most {most}");
+        errors.push(Fatal::usage(what).mend(format!("max.in.flight.requests.per.connection={most}")));
+    }
+    count
+}
+
+fn delivery_timeout_ns(said: &KafkaProperties, link: &LinkPlan, linger_ns: u64, errors: &mut Vec<Fatal>) -> u64 {
+    let least = link.request_timeout_ns.saturating_add(linger_ns);
+    if let Some(said) = said.delivery_timeout_ns.filter(|said| *said < least) {
+        let (said, least) = (units::format_duration(said), units::format_duration(least));
+        let what =
+            format!("delivery.timeout.ms ({said}) is less than --linger and --request-timeout together ({least})");
+        errors.push(Fatal::usage(what).mend("--request-timeout=10s, or delivery.timeout.ms=120000"));
+    }
+    said.delivery_timeout_ns.unwrap_or(DELIVERY_TIMEOUT_NS_DEFAULT.max(least))
+}
+
+/// Acks and idempotence, never chosen in silence where that would weaken what was asked.
+fn guarantees(wanted: &Wanted, said: &KafkaProperties, errors: &mut Vec<Fatal>) -> (i16, bool) {
+    let flags = &wanted.network.kafka;
+    let acks = flags.acks.or(said.acks).unwrap_or(-1);
+    let idempotent = flags.idempotent.or(said.idempotent).unwrap_or(acks == -1);
+    if idempotent && acks != -1 {
+        let what = format!("--idempotent on needs --acks all, not --acks {acks}");
+        errors.push(Fatal::usage(what).mend(format!("--acks=all, or --acks={acks} --idempotent=off")));
+    }
+    if flags.client == Some(KafkaClient::Rskafka) {
+        check_rskafka(wanted, said, (acks, idempotent), errors);
+    }
+    if acks == 0 && wanted.network.retry.is_some_and(|retry| retry.attempts_max > 0) {
+        let what = "--retry needs answers, and --acks 0 asks for none";
+        errors.push(Fatal::usage(what).mend("--acks=1, or leave out --retry"));
+    }
+    (acks, idempotent)
+}
+
+/// What rskafka cannot do, and does not do in silence either.
+fn check_rskafka(wanted: &Wanted, said: &KafkaProperties, (acks, idempotent): (i16, bool), errors: &mut Vec<Fatal>) {
+    let mut cannot = |what: String, mend: &str| {
+        let what = format!("--kafka-client rskafka cannot do {what}");
+        errors.push(Fatal::usage(what).mend(format!("{mend}, or --kafka-client=uring")));
+    };
+    if acks != -1 {
+        cannot(format!("--acks {acks}: it always waits for all"), "--acks=all");
+    }
+    if idempotent {
+        cannot("--idempotent on (the default with --acks all)".into(), "--idempotent=off");
+    }
+    if wanted.network.connections.is_some_and(|connections| connections > 1) {
+        cannot("more than one connection to a leader (--connections)".into(), "--connections=1");
+    }
+    if wanted.uring == Some(true) {
+        cannot("--io uring: it has its own sockets".into(), "--io=auto");
+    }
+    let counted = match wanted.network.retry {
+        Some(retry) => Some(retry.attempts_max),
+        // The largest number is how Kafka's clients say "without end".
+        None => said.retries.filter(|retries| *retries < i32::MAX as u32),
+    };
+    if let Some(retries) = counted.filter(|retries| *retries > 0) {
+        cannot(format!("--retry {retries}: it counts time, not attempts"), "--retry=off");
+    }
+}
+
+/// The most that stands around one record in a batch.
+fn frame_bytes(key: KeyPlan, payload: &PayloadPlan, wanted: &Wanted) -> u64 {
+    let sampled = wanted.stages.iter().any(|stage| stage.mode == Mode::Sampled);
+    let mut bytes = FRAME_BYTES;
+    bytes += if key == KeyPlan::None { 0 } else { FRAME_KEY_BYTES };
+    bytes += if sampled { FRAME_WEIGHT_BYTES } else { 0 };
+    bytes + if payload.annotate == Annotate::Headers { FRAME_FACTS_BYTES } else { 0 }
+}
+
+/// At least one record must fit; a size that was asked for is never changed.
+fn batch_bytes(
+    (said, request_max): (Option<u64>, Option<u64>),
+    sizes: &Sizes,
+    frame: u64,
+    notes: &mut Vec<String>,
+    errors: &mut Vec<Fatal>,
+) -> u64 {
+    let least = sizes.max_bytes + frame + BATCH_HEAD_BYTES;
+    let bytes = said.unwrap_or(BATCH_BYTES_DEFAULT);
+    if let Some(most) = request_max.filter(|most| *most < bytes.max(least)) {
+        let what = format!("max.request.size {most}: a batch of {} B does not fit", bytes.max(least));
+        errors
+            .push(Fatal::usage(what).mend(format!("max.request.size={}, or a smaller --batch-size", bytes.max(least))));
+    }
+    if bytes > limits::KAFKA_BATCH_BYTES_MAX || least > limits::KAFKA_BATCH_BYTES_MAX {
+        let most = units::format_size(limits::KAFKA_BATCH_BYTES_MAX);
+        let what = match least > limits::KAFKA_BATCH_BYTES_MAX {
+            true => {
+                format!("a record of {} is more than the {most} of a Kafka batch", units::format_size(sizes.max_bytes))
+            }
+            false => format!("--batch-size {bytes} is more than {most}"),
+        };
+        errors.push(Fatal::usage(what).mend(format!("--payload-size and --batch-size within {most}")));
+        return bytes;
+    }
+    match said {
+        Some(bytes) if bytes < least => {
+            let what =
+                format!("--batch-size {bytes}: a record of {} B with its frame needs {least} B", sizes.max_bytes);
+            errors.push(Fatal::usage(what).mend(format!("--batch-size={least}")));
+            bytes
+        }
+        None if bytes < least => {
+            notes.push(format!("batches have {least} B, for one record of {} B each", sizes.max_bytes));
+            least
+        }
+        _ => bytes,
+    }
+}
+
+/// Payload bytes of the records that fit into one batch.
+pub fn block_bytes(plan: &KafkaPlan, sizes: &Sizes, payload: &PayloadPlan, wanted: &Wanted) -> u64 {
+    let frame = frame_bytes(plan.key, payload, wanted);
+    let room = plan.batch_bytes.saturating_sub(BATCH_HEAD_BYTES);
+    // Of records of many lengths the smallest have the most frames.
+    let bytes = u128::from(room) * u128::from(sizes.min_bytes) / u128::from(sizes.min_bytes + frame);
+    (bytes as u64).max(sizes.max_bytes)
+}
+
+/// `, acks all, idempotent, lz4, TLS, SCRAM-SHA-512`.
+pub fn about(plan: &KafkaPlan) -> String {
+    let acks = if plan.acks == -1 { "all".to_owned() } else { plan.acks.to_string() };
+    let mut text = format!(", acks {acks}");
+    if plan.idempotent {
+        text.push_str(", idempotent");
+    }
+    if plan.client == KafkaClient::Rskafka {
+        text.push_str(", through rskafka");
+    }
+    if plan.codec != Compression::None {
+        text.push_str(&format!(", {}", plan.codec.name()));
+    }
+    if plan.tls.is_some() {
+        text.push_str(", TLS");
+    }
+    if let Some(sasl) = &plan.sasl {
+        text.push_str(&format!(", {}", sasl.mechanism.name()));
+    }
+    text
+}

@@ -1,0 +1,324 @@
+//! URLs of network targets: `tcp://host:port`, `http(s)://host[:port]/path`, `kafka://host[:port],…/topic`.
+
+use crate::base::fatal::Fatal;
+use crate::base::limits;
+use crate::plan::SinkKind;
+use std::net::IpAddr;
+
+const KAFKA_PORT: u16 = 9092;
+const TOPIC_BYTES_MAX: usize = 249;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Tcp,
+    Http,
+    Https,
+    Kafka,
+}
+
+impl Scheme {
+    pub fn of(url: &str) -> Option<Self> {
+        Some(match url.split_once("://")?.0.to_ascii_lowercase().as_str() {
+            "tcp" => Scheme::Tcp,
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            "kafka" => Scheme::Kafka,
+            _ => return None,
+        })
+    }
+
+    pub fn kind(self) -> SinkKind {
+        match self {
+            Scheme::Tcp => SinkKind::Tcp,
+            Scheme::Http | Scheme::Https => SinkKind::Http,
+            Scheme::Kafka => SinkKind::Kafka,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheme::Tcp => "tcp",
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+            Scheme::Kafka => "kafka",
+        }
+    }
+
+    fn default_port(self) -> Option<u16> {
+        match self {
+            Scheme::Tcp => None,
+            Scheme::Http => Some(80),
+            Scheme::Https => Some(443),
+            Scheme::Kafka => Some(KAFKA_PORT),
+        }
+    }
+
+    fn example(self) -> &'static str {
+        match self {
+            Scheme::Tcp => "tcp://10.0.0.5:9000",
+            Scheme::Http => "http://ingest.example:8080/events",
+            Scheme::Https => "https://ingest.example/events",
+            Scheme::Kafka => "kafka://broker-1:9092,broker-2:9092/topic",
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url {
+    pub scheme: Scheme,
+    /// At least one; more for Kafka only. IPv6 without brackets.
+    pub hosts: Vec<(String, u16)>,
+    /// `user:password`, percent-decoded; HTTP only.
+    pub user_info: Option<String>,
+    /// From its `/`; empty on TCP.
+    pub path: String,
+    /// Without its `?`; HTTP only.
+    pub query: Option<String>,
+}
+
+impl std::fmt::Debug for Url {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.label())
+    }
+}
+
+impl Url {
+    /// # Errors
+    /// Names the URL without its credentials.
+    pub fn parse(text: &str) -> Result<Self, Fatal> {
+        let scheme = Scheme::of(text).ok_or_else(|| Fatal::usage("the URL has no known scheme"))?;
+        let shown = without_user_info(text);
+        Self::take_apart(scheme, text)
+            .map_err(|why| Fatal::usage(format!("--target '{shown}': {why}")).mend(scheme.example()))
+    }
+
+    fn take_apart(scheme: Scheme, text: &str) -> Result<Self, String> {
+        if text.len() > limits::URL_BYTES_MAX {
+            return Err(format!("{} bytes are more than the {} of a URL", text.len(), limits::URL_BYTES_MAX));
+        }
+        if let Some(odd) = text.chars().find(|c| !c.is_ascii_graphic()) {
+            return Err(format!("'{}' must be percent-encoded", odd.escape_debug()));
+        }
+        let (_, rest) = text.split_once("://").ok_or("no ://")?;
+        if rest.contains('#') {
+            return Err("a fragment (#) never reaches a server".to_owned());
+        }
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, tail) = rest.split_at(end);
+        let (path, query) = tail.split_once('?').map_or((tail, None), |(path, query)| (path, Some(query)));
+        let (user_info, hosts) = authority.rsplit_once('@').map_or((None, authority), |(info, all)| (Some(info), all));
+        let url = Self {
+            scheme,
+            hosts: hosts.split(',').map(|host| host_port(host, scheme)).collect::<Result<_, _>>()?,
+            user_info: user_info.map(percent_decoded).transpose()?,
+            path: path.to_owned(),
+            query: query.map(str::to_owned),
+        };
+        url.check()?;
+        Ok(url)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let name = self.scheme.name();
+        let http = self.scheme.kind() == SinkKind::Http;
+        if self.hosts.len() > 1 && self.scheme != Scheme::Kafka {
+            return Err(format!("{name} takes one host; --target can be repeated"));
+        }
+        if self.user_info.is_some() && !http {
+            return Err(format!("{name} has no user info in its URL"));
+        }
+        if self.query.is_some() && !http {
+            return Err(format!("{name} has no query"));
+        }
+        if self.scheme == Scheme::Tcp && !matches!(self.path.as_str(), "" | "/") {
+            return Err("tcp has no path".to_owned());
+        }
+        let topic = self.path.trim_start_matches('/');
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        match self.scheme {
+            Scheme::Kafka if topic.is_empty() => Err("no topic is named".to_owned()),
+            Scheme::Kafka if matches!(topic, "." | "..") || !topic.bytes().all(plain) => {
+                Err(format!("'{topic}' is no topic name: letters, digits, . _ and -"))
+            }
+            Scheme::Kafka if topic.len() > TOPIC_BYTES_MAX => {
+                Err(format!("a topic name has at most {TOPIC_BYTES_MAX} characters, not {}", topic.len()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// For labels, logs and the report: without user info or query.
+    pub fn label(&self) -> String {
+        let hosts: Vec<_> = self.hosts.iter().map(|(host, port)| format!("{}:{port}", bracketed(host))).collect();
+        let path = if self.scheme == Scheme::Tcp { "" } else { self.path.as_str() };
+        format!("{}://{}{path}", self.scheme.name(), hosts.join(","))
+    }
+
+    pub fn topic(&self) -> &str {
+        self.path.trim_start_matches('/')
+    }
+
+    /// What the request line asks for.
+    pub fn request_target(&self) -> String {
+        let path = if self.path.is_empty() { "/" } else { &self.path };
+        self.query.as_ref().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
+    }
+
+    /// As the `Host` header names it.
+    pub fn host_header(&self) -> String {
+        let (host, port) = &self.hosts[0];
+        let usual = self.scheme.default_port() == Some(*port);
+        if usual { bracketed(host) } else { format!("{}:{port}", bracketed(host)) }
+    }
+
+    /// Every host is this one.
+    pub fn is_local(&self) -> bool {
+        self.hosts.iter().all(|(host, _)| match host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            Err(_) => host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost"),
+        })
+    }
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// What an error may show of a URL that could not be read.
+pub fn without_user_info(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => text.to_owned(),
+    }
+}
+
+/// `host[:port][,…]` of Kafka brokers.
+pub fn hosts(text: &str) -> Result<Vec<(String, u16)>, String> {
+    text.split(',').map(|host| host_port(host.trim(), Scheme::Kafka)).collect()
+}
+
+fn host_port(text: &str, scheme: Scheme) -> Result<(String, u16), String> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, after) = rest.split_once(']').ok_or_else(|| format!("'{text}' has no ]"))?;
+            let valid = host.parse::<std::net::Ipv6Addr>().is_ok();
+            valid.then_some(()).ok_or_else(|| format!("'{host}' is no IPv6 address"))?;
+            match after {
+                "" => (host, None),
+                _ => (host, Some(after.strip_prefix(':').ok_or_else(|| format!("'{after}' is no port"))?)),
+            }
+        }
+        None => match text.split_once(':') {
+            Some((_, port)) if port.contains(':') => {
+                return Err(format!("an IPv6 address stands in brackets: [{text}]"));
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':');
+    if host.is_empty() || !host.bytes().all(plain) {
+        return Err(format!("'{text}' names no host"));
+    }
+    let port = match port {
+        Some(digits) => {
+            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            let port = digits.parse::<u16>().ok().filter(|port| plain && *port > 0);
+            port.ok_or_else(|| format!("'{digits}' is no port from 1 to 65535"))?
+        }
+        None => scheme.default_port().ok_or_else(|| format!("'{text}' names no port"))?,
+    };
+    Ok((host.to_owned(), port))
+}
+
+fn percent_decoded(text: &str) -> Result<String, String> {
+    let mut out = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|b| char::from(b).to_digit(16));
+        let (Some(high), Some(low)) = (digit(), digit()) else {
+            return Err("the user info has a % without two hexadecimal digits".to_owned());
+        };
+        out.push((high * 16 + low) as u8);
+    }
+    String::from_utf8(out).map_err(|_| "the user info is not UTF-8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parsed(text: &str) -> Url {
+        Url::parse(text).unwrap_or_else(|fatal| panic!("{text}: {fatal}"))
+    }
+
+    #[test]
+    fn every_scheme_with_its_parts() {
+        let tcp = parsed("tcp://[::1]:9000");
+        assert_eq!((tcp.hosts[0].0.as_str(), tcp.hosts[0].1, tcp.label().as_str()), ("::1", 9000, "tcp://[::1]:9000"));
+        let http = parsed("http://me:p%40ss@ingest.example/a/b?key=secret");
+        assert_eq!((http.hosts[0].1, http.host_header().as_str()), (80, "ingest.example"));
+        assert_eq!((http.request_target().as_str(), http.user_info.as_deref()), ("/a/b?key=secret", Some("me:p@ss")));
+        assert_eq!(http.label(), "http://ingest.example:80/a/b");
+        assert!(!format!("{http:?}").contains("secret"));
+        let https = parsed("HTTPS://h:8443");
+        assert_eq!((https.host_header().as_str(), https.request_target().as_str()), ("h:8443", "/"));
+        let kafka = parsed("kafka://a:1,[fe80::1]:2,c/topic-1");
+        assert_eq!(kafka.hosts, [("a".into(), 1), ("fe80::1".into(), 2), ("c".into(), 9092)]);
+        assert_eq!((kafka.topic(), kafka.label().as_str()), ("topic-1", "kafka://a:1,[fe80::1]:2,c:9092/topic-1"));
+    }
+
+    #[test]
+    fn this_host_is_told_from_others() {
+        for local in ["tcp://localhost:1", "tcp://127.9.9.9:1", "tcp://[::1]:1", "tcp://[::ffff:127.0.0.1]:1"] {
+            assert!(parsed(local).is_local(), "{local}");
+        }
+        for other in ["tcp://10.0.0.1:1", "tcp://localhost.example:1", "kafka://localhost,other/t", "tcp://0.0.0.0:1"] {
+            assert!(!parsed(other).is_local(), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_no_password_is_shown() {
+        for (url, word) in [
+            ("tcp://h", "port"),
+            ("tcp://h:0", "'0'"),
+            ("tcp://h:+1", "'+1'"),
+            ("tcp://:1", "host"),
+            ("tcp://h:1/x", "path"),
+            ("tcp://::1:9", "brackets"),
+            ("tcp://[::1:9", "]"),
+            ("tcp://[x]:9", "IPv6"),
+            ("tcp://a:1,b:2", "one host"),
+            ("tcp://u@h:1", "user info"),
+            ("http://u:pw@h:99999/", "99999"),
+            ("http://h/a#b", "#"),
+            ("http://h/\u{e4}", "percent"),
+            ("http://u%4@h/", "%"),
+            ("kafka://h", "topic"),
+            ("kafka://h/a/b", "a/b"),
+            ("kafka://h/t?x=1", "query"),
+        ] {
+            let fatal = Url::parse(url).expect_err(url);
+            assert!(fatal.what.contains(word) && !fatal.what.contains("pw") && fatal.mend.is_some(), "{url}: {fatal}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_and_labels_can_be_read_again(text in "(tcp|https?|kafka)://[a-z0-9:@,./?%\\[\\]-]{0,40}|.{0,30}") {
+            if let Ok(url) = Url::parse(&text) {
+                let again = parsed(&url.label());
+                prop_assert_eq!(again.label(), url.label());
+                prop_assert_eq!(again.hosts, url.hosts);
+            }
+        }
+    }
+}

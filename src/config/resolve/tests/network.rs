@@ -1,0 +1,224 @@
+//! Plans of network targets.
+
+use super::*;
+use crate::plan::{
+    Annotate, Compression, HttpPlan, KafkaClient, KafkaPlan, KeyPlan, RetryPlan, SaslMechanism, TcpFraming,
+};
+use std::io::Write;
+
+fn http(plan: &RunPlan) -> &HttpPlan {
+    if let TargetPlan::Http(http) = &plan.producers[0].to { http } else { panic!("{:?}", plan.producers[0].to) }
+}
+
+fn kafka(plan: &RunPlan) -> &KafkaPlan {
+    if let TargetPlan::Kafka(kafka) = &plan.producers[0].to { kafka } else { panic!("{:?}", plan.producers[0].to) }
+}
+
+fn file(text: &str) -> (tempfile::NamedTempFile, String) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let path = file.path().display().to_string();
+    (file, path)
+}
+
+#[test]
+fn tcp_with_its_defaults_and_flags() {
+    let made = plan(&[("target", "tcp://localhost:9000")]);
+    assert_eq!(
+        (made.sink.kind, made.sink.confirmation, made.sink.linger_ns),
+        (SinkKind::Tcp, Confirmation::Kernel, 250_000)
+    );
+    assert_eq!((made.producers.len(), made.sink.block_bytes, made.sink.queue_depth), (7, 1 << 20, 4));
+    let link = made.producers[0].to.link().unwrap();
+    assert_eq!((link.peer.host.as_str(), link.peer.port, link.connections), ("localhost", 9000, 1));
+    assert_eq!((link.request_timeout_ns, link.retry.attempts_max), (30_000_000_000, 0));
+    assert!(made.cores[0].ring_bytes_per_lane >= 5 * made.sink.block_bytes);
+    assert_eq!(made.effective_config["tcp_framing"], "none");
+    assert!(made.effective_config["acks"].is_null() && made.effective_config["linger"] == "250us");
+    let flags =
+        [("target", "tcp://[::1]:1"), ("connections", "3"), ("tcp-framing", "length"), ("request-timeout", "1s")];
+    let made = plan(&flags);
+    let TargetPlan::Tcp(tcp) = &made.producers[0].to else { panic!("{:?}", made.producers[0].to) };
+    assert_eq!((tcp.framing, tcp.link.connections, made.sink.queue_depth), (TcpFraming::Length, 3, 12));
+    assert_eq!(tcp.link.request_timeout_ns, 1_000_000_000);
+    let json = plan_to_json(&made);
+    assert_eq!((&json["sink"]["kind"], &json["producers"][0]["to"]["framing"]), (&"tcp".into(), &"length".into()));
+    assert_eq!(json["producers"][0]["link"]["host"], "::1");
+}
+
+#[test]
+fn peers_are_dealt_round_robin() {
+    let flags = [("target", "tcp://localhost:1"), ("target", "tcp://localhost:2"), ("parallel", "3")];
+    let made = plan(&flags);
+    let ports: Vec<_> = made.producers.iter().map(|p| (p.target, p.to.link().unwrap().peer.port)).collect();
+    assert_eq!(ports, [(0, 1), (1, 2), (0, 1)]);
+    assert!(made.notes.iter().any(|note| note.contains("localhost:1: 2 producers")), "{:?}", made.notes);
+    assert!(refused(&[flags[0], flags[1], ("parallel", "1")]).contains("2 targets"));
+}
+
+#[test]
+fn other_hosts_need_a_rate() {
+    for url in ["tcp://10.1.2.3:9", "http://ingest.example/", "kafka://localhost:9092,broker:9092/t"] {
+        let told = refused(&[("target", url)]);
+        assert!(told.contains("needs --rate") && told.contains("--rate=unlimited"), "{told}");
+        assert_eq!(plan(&[("target", url), ("rate", "unlimited")]).rate_bytes_per_second, None);
+        plan(&[("target", url), ("producer-rate", "1MB/s")]);
+    }
+}
+
+#[test]
+fn http_says_who_it_is_and_what_it_sends() {
+    let made = plan(&[("target", "http://localhost:8080/in?x=1"), ("payload-size", "1000")]);
+    let to = http(&made);
+    assert_eq!((to.path.as_str(), to.host_header.as_str()), ("/in?x=1", "localhost:8080"));
+    let names: Vec<_> = to.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        (names.as_slice(), to.headers[0].1.as_str()),
+        (&["Content-Type", "User-Agent"][..], "application/octet-stream")
+    );
+    assert_eq!((made.sink.block_bytes, made.sink.queue_depth, made.sink.confirmation), (1000, 1, Confirmation::Target));
+    assert_eq!(to.link.retry, RetryPlan { attempts_max: 3, backoff_min_ns: 50_000_000, backoff_max_ns: 5_000_000_000 });
+    let (_token, path) = file("abc.def\n");
+    let flags = [
+        ("target", "https://localhost/"),
+        ("connections", "2"),
+        ("http-pipeline", "3"),
+        ("http-records-per-request", "10"),
+        ("http-header", "Content-Type: text/x"),
+        ("http-header", "X-A: b"),
+        ("bearer-token-file", path.as_str()),
+        ("retry", "5,1ms-2ms"),
+        ("annotate", "headers"),
+        ("payload-size", "100"),
+    ];
+    let made = plan(&flags);
+    let to = http(&made);
+    assert_eq!((made.sink.block_bytes, made.sink.queue_depth, to.link.retry.attempts_max), (1000, 6, 5));
+    assert_eq!(to.headers[0], ("Content-Type".into(), "text/x".into()));
+    assert_eq!(to.headers.last().unwrap(), &("Authorization".into(), "Bearer abc.def".into()));
+    let tls = to.link.peer.tls.as_ref().unwrap();
+    assert_eq!((tls.server_name.as_str(), tls.alpn_http, tls.verify_host), ("localhost", true, true));
+    assert_eq!((to.link.peer.port, made.payload.annotate), (443, Annotate::Headers));
+    assert!(!format!("{made:?}").contains("abc.def") && !plan_to_json(&made).to_string().contains("abc.def"));
+}
+
+#[test]
+fn http_refuses_what_would_break_or_betray_a_request() {
+    let url = ("target", "http://localhost/");
+    for (more, word) in [
+        (("http-header", "Authorization: Basic eA=="), "--bearer-token-file"),
+        (("http-header", "content-length: 1"), "itself"),
+        (("http-header", "X-Sequence: 1"), "itself"),
+        (("bearer-token-file", "/no/such"), "/no/such"),
+        (("block-size", "1Mi"), "--http-records-per-request"),
+        (("tls-ca", "/no/such"), "https"),
+        (("tcp-framing", "length"), "TCP"),
+        (("acks", "1"), "Kafka"),
+        (("fsync", "each"), "file target"),
+        (("request-timeout", "0s"), "0s"),
+    ] {
+        let told = refused(&[url, more]);
+        assert!(told.contains(word), "{more:?}: {told}");
+    }
+    let told = refused(&[url, ("connections", "256"), ("http-pipeline", "64")]);
+    assert!(told.contains("16384"), "{told}");
+    let told = refused(&[url, ("http-header", "X-A: 1"), ("http-header", "x-a: 2")]);
+    assert!(told.contains("twice"), "{told}");
+    let told = refused(&[("target", "http://me:pw@localhost/")]);
+    assert!(told.contains("seen by everyone") && !told.contains("pw@"), "{told}");
+}
+
+#[test]
+fn kafka_promises_what_it_was_asked() {
+    let made = plan(&[("target", "kafka://localhost:9092,127.0.0.1/topic"), ("payload-size", "4096")]);
+    let to = kafka(&made);
+    assert_eq!((to.acks, to.idempotent, to.create_topic, to.batch_bytes), (-1, true, true, 1_000_000));
+    assert_eq!((to.bootstrap.len(), to.bootstrap[1].1, to.topic.as_str()), (2, 9092, "topic"));
+    assert_eq!((made.sink.linger_ns, made.sink.queue_depth, to.in_flight_max), (5_000_000, 5, 5));
+    assert_eq!((to.link.retry.attempts_max, to.delivery_timeout_ns), (u32::MAX, 120_000_000_000));
+    assert!(made.sink.block_bytes.is_multiple_of(4096) && made.sink.block_bytes <= 1_000_000 - 61);
+    assert_eq!((made.sink.confirmation, &made.effective_config["acks"]), (Confirmation::Target, &"all".into()));
+    assert_eq!(made.effective_config["linger"], "5ms");
+    let other =
+        plan(&[("target", "kafka://b:1/t"), ("rate", "1MB/s"), ("acks", "0"), ("linger", "1ms"), ("key", "cycle:7")]);
+    let to = kafka(&other);
+    assert_eq!((to.acks, to.idempotent, to.create_topic, to.key), (0, false, false, KeyPlan::Cycle(7)));
+    assert_eq!((other.sink.confirmation, to.linger_ns), (Confirmation::Kernel, 1_000_000));
+    let flags =
+        [("target", "kafka://localhost/t"), ("kafka-client", "rskafka"), ("idempotent", "off"), ("compression", "lz4")];
+    let made = plan(&flags);
+    assert_eq!((kafka(&made).client, kafka(&made).codec), (KafkaClient::Rskafka, Compression::Lz4));
+    assert!(made.io == crate::plan::Io::Syscall && made.notes.iter().any(|note| note.contains("can double")));
+    let once = plan(&[&flags[..], &[("retry", "off")]].concat());
+    assert!(!once.notes.iter().any(|note| note.contains("can double")));
+}
+
+#[test]
+fn kafka_names_what_cannot_be() {
+    let url = ("target", "kafka://localhost/t");
+    for (more, word) in [
+        (&[("acks", "1"), ("idempotent", "on")][..], "--idempotent on needs --acks all"),
+        (&[("kafka-client", "rskafka")], "--idempotent=off"),
+        (&[("kafka-client", "rskafka"), ("acks", "1")], "--acks 1"),
+        (&[("kafka-client", "rskafka"), ("idempotent", "off"), ("connections", "2")], "--connections=1"),
+        (&[("kafka-client", "rskafka"), ("idempotent", "off"), ("io", "uring")], "--io=auto"),
+        (&[("kafka-client", "rskafka"), ("idempotent", "off"), ("retry", "3")], "--retry=off"),
+        (&[("kafka-client", "rskafka"), ("idempotent", "off"), ("kafka-property", "retries=5")], "--retry 5"),
+        (&[("batch-size", "4096")], "--batch-size 4096"),
+        (&[("batch-size", "1Gi")], "100 MiB"),
+        (&[("payload-size", "256Mi")], "100 MiB"),
+        (&[("sasl-user", "me")], "--sasl-mechanism"),
+        (&[("sasl-mechanism", "PLAIN"), ("sasl-user", "me")], "--sasl-password-file"),
+        (&[("sasl-mechanism", "PLAIN"), ("sasl-user", "me"), ("sasl-password-file", "/dev/null")], "not an empty one"),
+        (&[("tls-cert", "/dev/null")], "--tls-key"),
+        (&[("acks", "0"), ("retry", "3")], "--acks 0"),
+        (&[("block-size", "1Mi")], "--batch-size"),
+    ] {
+        let told = refused(&[&[url], more].concat());
+        assert!(told.contains(word), "{more:?}: {told}");
+    }
+    let large = plan(&[url, ("payload-size", "2Mi")]);
+    assert!(kafka(&large).batch_bytes > 2 << 20 && large.sink.block_bytes == 2 << 20);
+    let (_file, path) = file("pa ss\r\n");
+    let made = plan(&[url, ("sasl-mechanism", "SCRAM-SHA-512"), ("sasl-user", "me"), ("sasl-password-file", &path)]);
+    let sasl = kafka(&made).sasl.as_ref().unwrap();
+    assert_eq!((sasl.mechanism, sasl.user.as_str(), sasl.secret.expose()), (SaslMechanism::ScramSha512, "me", "pa ss"));
+    assert!(!format!("{made:?}").contains("pa ss") && !plan_to_json(&made).to_string().contains("pa ss"));
+}
+
+#[test]
+fn kafka_s_own_properties_stand_below_the_flags() {
+    let text = "security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nacks=1\nlinger.ms=20\nbatch.size=65536\n\
+                request.timeout.ms=7000\nretries=9\ncompression.type=zstd\nclient.id=night\n\
+                max.in.flight.requests.per.connection=3\nssl.endpoint.identification.algorithm=\n\
+                sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\\n  \
+                username=\"me\" password=\"pa55\";\n";
+    let (_file, path) = file(text);
+    let flags = [("target", "kafka://localhost/t"), ("kafka-config", path.as_str()), ("compression", "lz4")];
+    let more = [("kafka-property", "retries=2"), ("kafka-property", "delivery.timeout.ms=60000")];
+    let made = plan(&[&flags[..], &more].concat());
+    let to = kafka(&made);
+    assert_eq!((to.acks, to.idempotent, to.codec, to.batch_bytes), (1, false, Compression::Lz4, 65_536));
+    assert_eq!(
+        (to.linger_ns, made.sink.linger_ns, to.link.request_timeout_ns),
+        (20_000_000, 20_000_000, 7_000_000_000)
+    );
+    assert_eq!((to.link.retry.attempts_max, to.delivery_timeout_ns, to.in_flight_max), (2, 60_000_000_000, 3));
+    assert_eq!((to.client_id.as_str(), made.effective_config["linger"].as_str()), ("night", Some("20ms")));
+    let tls = to.tls.as_ref().unwrap();
+    assert_eq!((tls.server_name.as_str(), tls.verify_host, tls.ca.as_ref()), ("localhost", false, None));
+    assert_eq!(to.link.peer.tls.as_ref(), Some(tls));
+    assert_eq!(to.sasl.as_ref().unwrap().secret.expose(), "pa55");
+    assert!(!format!("{made:?}").contains("pa55") && !plan_to_json(&made).to_string().contains("pa55"));
+    for (more, word) in [
+        (&[("idempotent", "on")][..], "--acks all"),
+        (&[("acks", "all"), ("kafka-property", "max.in.flight.requests.per.connection=6")], "at most 5"),
+        (&[("kafka-property", "no.such.key=1")], "no.such.key"),
+        (&[("kafka-property", "delivery.timeout.ms=1000")], "delivery.timeout.ms"),
+        (&[("kafka-property", "max.request.size=1000")], "max.request.size 1000"),
+        (&[("kafka-property", "sasl.jaas.config=x")], "seen by everyone"),
+    ] {
+        let told = refused(&[&flags[..], more].concat());
+        assert!(told.contains(word) && !told.contains("pa55"), "{more:?}: {told}");
+    }
+}

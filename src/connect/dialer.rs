@@ -1,0 +1,417 @@
+//! The thread that redials for the cores. A core orders a connection and goes on; the answer comes through its queue.
+//!
+//! Each dial has a thread of its own for as long as it lasts, so that a dead host holds up nobody else. Between two
+//! dials of one connection the pause grows with each failure; a connection that dies young counts as one.
+
+use super::backoff;
+use super::dial::{Connector, Dialed};
+use crate::base::fatal::Fatal;
+use crate::base::limits;
+use crate::plan::PeerPlan;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select, unbounded};
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What became of the connection that is to be replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Past {
+    /// Nothing, or nobody knows: one that died young counts as a failure.
+    #[default]
+    Unknown,
+    /// It broke, but had done some work before: the least pause.
+    Used,
+    /// The peer closed it in order after it had done its work, as servers do after so many requests: no pause.
+    Served,
+}
+
+/// One connection wanted. At most one order of a connection is open at any time.
+#[derive(Clone, Debug)]
+pub struct DialOrder {
+    /// The core's lane, and which of its connections: what the answer is known by.
+    pub lane: u32,
+    pub connection: u32,
+    pub peer: Arc<PeerPlan>,
+    pub past: Past,
+    /// Beside the pause that the dialer keeps itself.
+    pub not_before: Option<Instant>,
+}
+
+/// One for each order. Boxed by the dialer, so that nothing large moves through the queue.
+pub struct Answer {
+    pub lane: u32,
+    pub connection: u32,
+    /// After an error the core orders again, if it still wants the connection.
+    pub dialed: Result<Box<Dialed>, Box<Fatal>>,
+}
+
+/// How a connection comes to life: the connect alone, or with what is to be said first.
+pub type DialFn = Box<dyn Fn(&DialOrder) -> Result<Dialed, Fatal> + Send + Sync>;
+
+/// A core's end.
+pub struct DialHandle {
+    handle: usize,
+    orders: Sender<Placed>,
+    answers: Receiver<Answer>,
+}
+
+impl DialHandle {
+    /// Places an order, without waiting or allocating; gives it back where the queue is full (try again next turn)
+    /// or the dialer has stopped.
+    pub fn order(&self, order: DialOrder) -> Result<(), DialOrder> {
+        let placed = Placed { handle: self.handle, order };
+        self.orders.try_send(placed).map_err(|refused| match refused {
+            TrySendError::Full(placed) | TrySendError::Disconnected(placed) => placed.order,
+        })
+    }
+
+    /// What has come, if anything has.
+    pub fn answer(&self) -> Option<Answer> {
+        self.answers.try_recv().ok()
+    }
+
+    /// Waits for an answer: before the start, and in tests.
+    pub fn wait(&self, timeout: Duration) -> Option<Answer> {
+        self.answers.recv_timeout(timeout).ok()
+    }
+}
+
+/// The other end of a handle without a dialer: simulations answer orders themselves.
+pub struct Clerk {
+    orders: Receiver<Placed>,
+    answers: Sender<Answer>,
+}
+
+impl Clerk {
+    /// The oldest order that was not looked at.
+    pub fn order(&self) -> Option<DialOrder> {
+        self.orders.try_recv().ok().map(|placed| placed.order)
+    }
+
+    /// Answers an order; an answer too many for the handle comes back.
+    pub fn answer(&self, answer: Answer) -> Result<(), Answer> {
+        self.answers.try_send(answer).map_err(TrySendError::into_inner)
+    }
+}
+
+/// A handle for so many connections, and who answers its orders in place of a dialer.
+pub fn pair(connections: usize) -> (DialHandle, Clerk) {
+    let (orders, placed) = bounded(limits::DIAL_ORDERS_MAX);
+    let (sender, answers) = bounded(connections.max(1));
+    (DialHandle { handle: 0, orders, answers }, Clerk { orders: placed, answers: sender })
+}
+
+struct Placed {
+    handle: usize,
+    order: DialOrder,
+}
+
+/// A dial that ended.
+struct Ended {
+    key: Key,
+    worked: bool,
+}
+
+/// Handle, lane and connection.
+type Key = (usize, u32, u32);
+
+/// Stops, promptly, when it is dropped; dials under way end on their own and what they bring is closed.
+pub struct Dialer {
+    orders: Sender<Placed>,
+    handles: Sender<Sender<Answer>>,
+    handed_out: usize,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Dialer {
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn new(dial: DialFn, seed: u64) -> Result<Self, Fatal> {
+        let (orders, placed) = bounded(limits::DIAL_ORDERS_MAX);
+        let (handles, new_handles) = unbounded();
+        let (stop, stopped) = bounded(0);
+        let (done, ended) = unbounded();
+        let mut desk = Desk {
+            dial: Arc::new(dial),
+            random: SplitMix64::seed_from_u64(seed),
+            answers: Vec::new(),
+            new_handles,
+            waiting: BTreeMap::new(),
+            placed_count: 0,
+            under_way: 0,
+            records: BTreeMap::new(),
+            done,
+        };
+        let thread =
+            std::thread::Builder::new().name("dialer".into()).spawn(move || desk.run(&placed, &ended, &stopped));
+        let thread = thread.map_err(|error| {
+            Fatal::host(format!("cannot start the dialer's thread: {error}")).mend("raise ulimit -u")
+        })?;
+        Ok(Self { orders, handles, handed_out: 0, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// For one core with so many connections on all its lanes.
+    pub fn handle(&mut self, connections: usize) -> DialHandle {
+        let (sender, answers) = bounded(connections.max(1));
+        let handle = self.handed_out;
+        self.handed_out += 1;
+        // The desk takes it before the first order of this handle; only a crashed one would refuse.
+        let _crashed = self.handles.send(sender);
+        DialHandle { handle, orders: self.orders.clone(), answers }
+    }
+}
+
+impl Drop for Dialer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // Its panic, if it had one, is on standard error already.
+            let _panic = thread.join();
+        }
+    }
+}
+
+/// The plain way: connect, and TLS where the peer wants it. Certificates are read once for each peer.
+pub fn plain() -> DialFn {
+    let known: Mutex<Vec<Connector>> = Mutex::new(Vec::new());
+    Box::new(move |order| {
+        let found = {
+            let known = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            known.iter().find(|connector| *connector.peer() == order.peer).cloned()
+        };
+        let connector = match found {
+            Some(connector) => connector,
+            None => {
+                let connector = Connector::new(&order.peer)?;
+                known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(connector.clone());
+                connector
+            }
+        };
+        connector.dial()
+    })
+}
+
+/// How a connection has fared.
+#[derive(Clone, Copy, Debug, Default)]
+struct Record {
+    failures: u32,
+    dialed_at: Option<Instant>,
+}
+
+/// What the dialer's thread knows.
+struct Desk {
+    dial: Arc<DialFn>,
+    random: SplitMix64,
+    answers: Vec<Sender<Answer>>,
+    new_handles: Receiver<Sender<Answer>>,
+    /// By when they are due, in the order they came.
+    waiting: BTreeMap<(Instant, u64), Placed>,
+    placed_count: u64,
+    under_way: usize,
+    records: BTreeMap<Key, Record>,
+    done: Sender<Ended>,
+}
+
+impl Desk {
+    fn run(&mut self, placed: &Receiver<Placed>, ended: &Receiver<Ended>, stopped: &Receiver<()>) {
+        loop {
+            self.start_due();
+            // With every place taken the next thing to happen is an end.
+            let next = self.waiting.first_key_value().map(|((due, _), _)| *due).filter(|_| self.has_room());
+            let timeout = next.map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
+            select! {
+                recv(placed) -> order => match order {
+                    Ok(order) => self.take(order),
+                    Err(_) => return,
+                },
+                recv(ended) -> end => if let Ok(end) = end { self.note(&end) },
+                recv(stopped) -> _ => return,
+                default(timeout) => {}
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.under_way < limits::DIALS_AT_ONCE_MAX
+    }
+
+    fn take(&mut self, placed: Placed) {
+        let now = Instant::now();
+        let record = self.records.entry(key(&placed)).or_default();
+        let young = |at: Instant| now.saturating_duration_since(at) < Duration::from_nanos(limits::BACKOFF_MAX_NS);
+        record.failures = match (placed.order.past, record.dialed_at.take()) {
+            (Past::Served, _) => 0,
+            (Past::Used, _) => 1,
+            (Past::Unknown, Some(at)) if young(at) => record.failures.saturating_add(1),
+            (Past::Unknown, Some(_)) => 0,
+            (Past::Unknown, None) => record.failures,
+        };
+        let bounds = (limits::BACKOFF_MIN_NS, limits::BACKOFF_MAX_NS);
+        let due = now + backoff::pause(bounds, record.failures, self.random.next_u64());
+        let due = placed.order.not_before.map_or(due, |not_before| due.max(not_before));
+        self.placed_count += 1;
+        self.waiting.insert((due, self.placed_count), placed);
+    }
+
+    fn note(&mut self, end: &Ended) {
+        self.under_way -= 1;
+        let record = self.records.entry(end.key).or_default();
+        if end.worked {
+            record.dialed_at = Some(Instant::now());
+        } else {
+            record.failures = record.failures.saturating_add(1);
+        }
+    }
+
+    fn start_due(&mut self) {
+        let now = Instant::now();
+        while self.has_room() && self.waiting.first_key_value().is_some_and(|((due, _), _)| *due <= now) {
+            let Some((_, placed)) = self.waiting.pop_first() else { return };
+            self.answers.extend(self.new_handles.try_iter());
+            let Some(answers) = self.answers.get(placed.handle).cloned() else { continue };
+            self.under_way += 1;
+            self.start(placed, answers);
+        }
+    }
+
+    fn start(&mut self, placed: Placed, answers: Sender<Answer>) {
+        let (dial, done, key) = (self.dial.clone(), self.done.clone(), key(&placed));
+        let (lane, connection) = (placed.order.lane, placed.order.connection);
+        let answer = answers.clone();
+        let call = move || {
+            let dialed = dial(&placed.order);
+            // Told first: the core may order again at once.
+            let _stopped = done.send(Ended { key, worked: dialed.is_ok() });
+            let dialed = dialed.map(Box::new).map_err(Box::new);
+            // Nobody waits for it any more: it closes here.
+            let _nobody = answer.send(Answer { lane, connection, dialed });
+        };
+        let thread = std::thread::Builder::new().name(format!("dial-{lane}.{connection}")).spawn(call);
+        if let Err(error) = thread {
+            self.note(&Ended { key, worked: false });
+            let fatal = Fatal::host(format!("cannot start a thread that dials: {error}")).mend("raise ulimit -u");
+            let _nobody = answers.try_send(Answer { lane, connection, dialed: Err(Box::new(fatal)) });
+        }
+    }
+}
+
+fn key(placed: &Placed) -> Key {
+    (placed.handle, placed.order.lane, placed.order.connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn peer(port: u16) -> Arc<PeerPlan> {
+        Arc::new(PeerPlan { host: "127.0.0.1".into(), port, tls: None, connect_timeout_ns: 5_000_000_000 })
+    }
+
+    fn order(connection: u32, port: u16) -> DialOrder {
+        DialOrder { lane: 3, connection, peer: peer(port), past: Past::Unknown, not_before: None }
+    }
+
+    fn failing() -> Fatal {
+        Fatal::new(crate::base::fatal::Exit::Unreachable, "nobody there")
+    }
+
+    #[test]
+    fn a_listener_gets_its_connections_and_a_dead_host_holds_up_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (hold, held) = bounded::<()>(0);
+        let plain = plain();
+        let dial: DialFn = Box::new(move |order| {
+            if order.connection == 0 {
+                // Until the test ends: no host is deader.
+                let _dropped = held.recv();
+                return Err(failing());
+            }
+            plain(order)
+        });
+        let mut dialer = Dialer::new(dial, 1).unwrap();
+        let (first, second) = (dialer.handle(3), dialer.handle(1));
+        for connection in 0..3 {
+            first.order(order(connection, port)).unwrap();
+        }
+        second.order(order(9, port)).unwrap();
+        let mut got: Vec<u32> = Vec::new();
+        for _ in 0..2 {
+            let answer = first.wait(SOON).expect("an answer");
+            assert!(answer.lane == 3 && answer.dialed.is_ok());
+            got.push(answer.connection);
+        }
+        got.sort_unstable();
+        assert_eq!(got, [1, 2]);
+        assert_eq!(second.wait(SOON).map(|answer| answer.connection), Some(9));
+        assert!(first.answer().is_none());
+        drop(dialer);
+        assert!(first.order(order(1, port)).is_err(), "it has stopped");
+        drop(hold);
+    }
+
+    #[test]
+    fn failures_are_answered_and_the_pause_between_them_grows() {
+        let (told, times) = unbounded();
+        let dial: DialFn = Box::new(move |_| {
+            told.send(Instant::now()).unwrap();
+            Err(failing())
+        });
+        let mut dialer = Dialer::new(dial, 7).unwrap();
+        let handle = dialer.handle(1);
+        for _ in 0..4 {
+            handle.order(order(0, 1)).unwrap();
+            let answer = handle.wait(SOON).expect("an answer");
+            assert_eq!(answer.dialed.err().map(|fatal| fatal.what), Some("nobody there".to_owned()));
+        }
+        let times: Vec<Instant> = times.try_iter().collect();
+        let pauses: Vec<_> = times.windows(2).map(|two| two[1] - two[0]).collect();
+        for (pause, least) in pauses.iter().zip([25, 50, 100]) {
+            assert!(*pause >= Duration::from_millis(least), "{pauses:?}");
+        }
+    }
+
+    #[test]
+    fn an_order_waits_until_it_may_and_a_young_death_counts() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut dialer = Dialer::new(plain(), 3).unwrap();
+        let handle = dialer.handle(1);
+        let start = Instant::now();
+        let not_before = Some(start + Duration::from_millis(120));
+        handle.order(DialOrder { not_before, ..order(0, port) }).unwrap();
+        assert!(handle.wait(SOON).expect("an answer").dialed.is_ok() && start.elapsed() >= Duration::from_millis(120));
+        let again = Instant::now();
+        handle.order(order(0, port)).unwrap();
+        assert!(handle.wait(SOON).expect("an answer").dialed.is_ok() && again.elapsed() >= Duration::from_millis(25));
+    }
+
+    #[test]
+    fn a_pair_passes_orders_and_answers() {
+        let (handle, clerk) = pair(1);
+        assert!(clerk.order().is_none() && handle.answer().is_none());
+        handle.order(order(4, 1)).unwrap();
+        let (lane, connection) = clerk.order().map(|order| (order.lane, order.connection)).expect("it was placed");
+        let answer = || Answer { lane, connection, dialed: Err(Box::new(failing())) };
+        assert!(clerk.answer(answer()).is_ok() && clerk.answer(answer()).is_err(), "one connection, one answer");
+        assert_eq!(handle.answer().map(|answer| (answer.lane, answer.connection)), Some((3, 4)));
+    }
+
+    #[test]
+    fn more_orders_than_places_are_served_in_turn() {
+        let many = limits::DIALS_AT_ONCE_MAX as u32 * 3;
+        let mut dialer = Dialer::new(Box::new(|_| Err(failing())), 5).unwrap();
+        let handle = dialer.handle(many as usize);
+        (0..many).for_each(|connection| handle.order(order(connection, 1)).unwrap());
+        let mut seen: Vec<u32> = (0..many).map(|_| handle.wait(SOON).expect("an answer").connection).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..many).collect::<Vec<_>>());
+    }
+}

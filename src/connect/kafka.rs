@@ -1,0 +1,25 @@
+//! A blocking Kafka client for everything off the hot path: who leads which partition, topics, settings, producer
+//! ids, authentication, offsets, and reading back.
+//!
+//! `Session` is one connection, `Cluster` the brokers behind a bootstrap list. Requests are encoded by
+//! `kafka-protocol`; answers are parsed by `answers`, which believes no length that the bytes do not back. All
+//! versions in use are "non-flexible" ones, which every broker from 1.0 to 4.x speaks.
+
+pub mod answers;
+mod calls;
+mod cluster;
+mod dial;
+mod error;
+mod leaders;
+mod sasl;
+mod session;
+#[cfg(test)]
+pub mod testing;
+
+pub use answers::{Broker, FetchedPartition, PartitionView, TopicView, Versions};
+pub use calls::{At, NewTopic, TopicLimits};
+pub use cluster::{Client, Cluster, Dial};
+pub use dial::{Line, dialer};
+pub use error::KafkaError;
+pub use leaders::Leaders;
+pub use session::{Session, Stream};

@@ -1,0 +1,81 @@
+use super::super::leaders::Leaders;
+use super::super::testing::{self, Fake, Log, Message, client};
+use super::*;
+use crate::connect::kafka::At;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn refused(host: &str) -> Fatal {
+    Fatal::new(Exit::Unreachable, format!("{host} is down")).mend("start it")
+}
+
+fn values(count: usize) -> Vec<Message> {
+    vec![(b"x".to_vec(), Vec::new()); count]
+}
+
+#[test]
+fn any_bootstrap_address_will_do() {
+    let dial: Dial<Fake> = Box::new(|host, _| match host {
+        "two" => Ok(Fake::new(testing::versions)),
+        other => Err(refused(other)),
+    });
+    let hosts = |names: &[&str]| names.iter().map(|name| (name.to_string(), 9)).collect::<Vec<_>>();
+    let mut cluster = Cluster::new(hosts(&["one", "two"]), client(), dial);
+    assert_eq!(cluster.entry().unwrap().0, "two:9");
+    let dial: Dial<Fake> = Box::new(|host, _| Err(refused(host)));
+    let mut cluster = Cluster::new(hosts(&["one", "three"]), client(), dial);
+    let fatal = cluster.entry().map(drop).unwrap_err();
+    assert!(fatal.what.contains("one is down; three is down") && fatal.mend.is_some(), "{fatal}");
+    assert_eq!(fatal.exit, Exit::Unreachable);
+}
+
+#[test]
+fn learned_brokers_answer_for_dead_bootstrap_addresses() {
+    let dial: Dial<Fake> = Box::new(|host, port| match (host, port) {
+        ("learned", 7) => Ok(Fake::new(testing::versions)),
+        (other, _) => Err(refused(other)),
+    });
+    let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+    assert!(cluster.entry().is_err());
+    let broker = |id, host: &str, port| Broker { id, host: host.to_owned(), port };
+    cluster.learn(&[broker(1, "boot", 1), broker(2, "learned", 7)]);
+    cluster.learn(&[broker(2, "learned", 7)]);
+    assert_eq!(cluster.entry().unwrap().0, "learned:7");
+    assert_eq!(cluster.bootstrap.len(), 2);
+}
+
+#[test]
+fn a_connection_that_breaks_is_made_again() {
+    let dialled = Arc::new(AtomicUsize::new(0));
+    let mut log = Log { fetch_bytes: 1000, ..Log::default() };
+    log.put(0, &values(3), 1);
+    log.put(1, &values(2), 1);
+    let count = Arc::clone(&dialled);
+    let dial: Dial<Fake> = Box::new(move |_, _| {
+        let attempt = count.fetch_add(1, Ordering::Relaxed);
+        let mut serve = log.clone().serve("t");
+        let mut answers = 0;
+        Ok(Fake::new(move |asked| {
+            answers += 1;
+            // The second connection, to the leader, breaks at its second request.
+            if attempt == 1 && answers == 3 { None } else { serve(asked) }
+        }))
+    });
+    let cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+    let mut leaders = Leaders::find(cluster, "t", Duration::from_secs(5)).unwrap();
+    let ends: Vec<i64> =
+        (0..2).map(|id| leaders.ask(id, |session| session.list_offset("t", id, At::Latest)).unwrap()).collect();
+    assert_eq!(ends, [3, 2]);
+    assert_eq!(dialled.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn an_unknown_topic_is_final() {
+    let dial: Dial<Fake> = Box::new(|_, _| {
+        Ok(Fake::new(|asked| testing::versions(asked).or_else(|| Some(testing::metadata("other", 1, asked.version)))))
+    });
+    let cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+    let fatal = Leaders::find(cluster, "t", Duration::from_millis(50)).map(drop).unwrap_err();
+    assert!(fatal.what.contains("UNKNOWN_TOPIC"), "{fatal}");
+    assert_eq!(fatal.exit, Exit::Unreachable);
+}

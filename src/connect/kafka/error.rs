@@ -1,0 +1,104 @@
+//! What goes wrong between us and a broker, and what a user can do about it.
+
+use crate::base::fatal::{Exit, Fatal};
+use crate::wire::kafka::errors::broker_error;
+use kafka_protocol::ResponseError;
+use std::fmt;
+use std::io;
+
+#[derive(Debug)]
+pub enum KafkaError {
+    /// The connection broke, or nothing came in time.
+    Io { doing: &'static str, error: io::Error },
+    /// The answer is not what the protocol allows.
+    Malformed { doing: &'static str, what: String },
+    /// The broker answered with an error code.
+    Broker { doing: &'static str, code: i16, said: Option<String> },
+    /// The broker cannot do, or not in any version that we speak.
+    Unsupported { what: String },
+    /// There is no such topic.
+    Absent { what: String },
+    /// Who we are was not accepted, or the broker could not prove who it is.
+    Sasl { what: String },
+}
+
+impl KafkaError {
+    pub fn broker(doing: &'static str, code: i16) -> Self {
+        Self::Broker { doing, code, said: None }
+    }
+
+    /// The broker's error code, where it gave one.
+    pub fn code(&self) -> Option<i16> {
+        if let Self::Broker { code, .. } = self { Some(*code) } else { None }
+    }
+
+    /// The same request may succeed later, perhaps on another connection or broker.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Io { .. } => true,
+            Self::Broker { code, .. } => ResponseError::try_from_code(*code).is_some_and(|error| error.is_retriable()),
+            _ => false,
+        }
+    }
+
+    /// The connection is of no more use.
+    pub fn breaks_connection(&self) -> bool {
+        !matches!(self, Self::Broker { .. } | Self::Unsupported { .. } | Self::Absent { .. })
+    }
+
+    /// As the reason for not starting: `peer` is whom we talked to.
+    pub fn fatal(&self, peer: &str) -> Fatal {
+        let fatal = Fatal::new(Exit::Unreachable, format!("Kafka broker {peer}: {self}"));
+        match self.mend() {
+            Some(mend) => fatal.mend(mend),
+            None => fatal,
+        }
+    }
+
+    fn mend(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Io { error, .. } if error.kind() == io::ErrorKind::TimedOut => {
+                "check that this address is the plain, TLS or SASL listener that the flags say, and --request-timeout"
+            }
+            // What the TLS layer makes of an alert.
+            Self::Io { error, .. } if error.kind() == io::ErrorKind::InvalidData => {
+                "the broker may want a certificate of this client, or another one: --tls-cert, --tls-key"
+            }
+            Self::Io { .. } | Self::Malformed { .. } => {
+                "check that this address is the plain, TLS or SASL listener that the flags say"
+            }
+            Self::Sasl { .. } => "check --sasl-mechanism, --sasl-user and --sasl-password-file",
+            Self::Absent { .. } => "check the topic's name; a run makes it with --create-topic on",
+            Self::Unsupported { .. } => "use Apache Kafka 1.0 or newer, or what is compatible with it",
+            Self::Broker { code, .. } => broker_error(*code).remedy()?,
+        })
+    }
+}
+
+/// The protocol's name of an error code.
+pub(super) fn code_name(code: i16) -> String {
+    format!("error {code}, {}", broker_error(code).name)
+}
+
+impl fmt::Display for KafkaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { doing, error } if error.kind() == io::ErrorKind::UnexpectedEof => {
+                write!(f, "{doing}: the broker closed the connection")
+            }
+            Self::Io { doing, error } if error.kind() == io::ErrorKind::TimedOut => {
+                write!(f, "{doing}: no answer in time")
+            }
+            Self::Io { doing, error } => write!(f, "{doing}: {error}"),
+            Self::Malformed { doing, what } => write!(f, "{doing}: the answer makes no sense: {what}"),
+            Self::Broker { doing, code, said } => {
+                write!(f, "{doing}: {}", code_name(*code))?;
+                said.as_ref().map_or(Ok(()), |said| write!(f, ": {said}"))
+            }
+            Self::Unsupported { what } | Self::Absent { what } => f.write_str(what),
+            Self::Sasl { what } => write!(f, "authentication: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for KafkaError {}

@@ -1,0 +1,237 @@
+//! One connection to one broker: requests out, answers in, one at a time, each with a time limit.
+
+use super::answers::{self, Fields, Versions};
+use super::error::KafkaError;
+use super::sasl;
+use crate::base::limits;
+use crate::plan::SaslPlan;
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader};
+use kafka_protocol::protocol::{Encodable, Request, StrBytes};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// Room is made for so much of an answer before its bytes are there.
+const BELIEVED_BYTES: usize = 1 << 20;
+
+const UNSUPPORTED_VERSION: i16 = 35;
+
+/// The byte stream of a connection: TCP, or TLS over it.
+pub trait Stream: Read + Write + Send {
+    /// The longest that one read or write waits from now on.
+    fn set_timeout(&mut self, timeout: Duration) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn set_timeout(&mut self, timeout: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(timeout))?;
+        self.set_write_timeout(Some(timeout))
+    }
+}
+
+impl<S: Stream + ?Sized> Stream for Box<S> {
+    fn set_timeout(&mut self, timeout: Duration) -> io::Result<()> {
+        (**self).set_timeout(timeout)
+    }
+}
+
+/// A connection whose versions are negotiated and whose user is authenticated.
+pub struct Session<S> {
+    stream: S,
+    client_id: StrBytes,
+    timeout: Duration,
+    versions: Versions,
+    correlation: i32,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+    pub(super) lifetime: Option<Duration>,
+}
+
+impl<S: Stream> Session<S> {
+    /// Negotiates versions and authenticates. `timeout` is for each request.
+    pub fn open(stream: S, client_id: &str, sasl: Option<&SaslPlan>, timeout: Duration) -> Result<Self, KafkaError> {
+        let mut session = Self {
+            stream,
+            client_id: StrBytes::from_string(client_id.to_owned()),
+            timeout,
+            versions: Versions::default(),
+            correlation: 0,
+            request: Vec::new(),
+            answer: Vec::new(),
+            lifetime: None,
+        };
+        session.negotiate()?;
+        if let Some(plan) = sasl {
+            sasl::authenticate(&mut session, plan)?;
+        }
+        Ok(session)
+    }
+
+    fn negotiate(&mut self) -> Result<(), KafkaError> {
+        let doing = "asking for its versions";
+        let named = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str("engine"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let answer = |(error, versions)| match error {
+            0 => Ok(Some(versions)),
+            UNSUPPORTED_VERSION => Ok(None),
+            code => Err(KafkaError::broker(doing, code)),
+        };
+        let first = self.call(doing, 3, &named, |fields| answers::api_versions(fields, 3))?;
+        let versions = match answer(first)? {
+            Some(versions) => Some(versions),
+            None => {
+                let plain = ApiVersionsRequest::default();
+                answer(self.call(doing, 0, &plain, |fields| answers::api_versions(fields, 0))?)?
+            }
+        };
+        self.versions = versions.ok_or_else(|| KafkaError::broker(doing, UNSUPPORTED_VERSION))?;
+        Ok(())
+    }
+
+    /// What the broker speaks.
+    pub fn versions(&self) -> &Versions {
+        &self.versions
+    }
+
+    /// The Produce version to use: of 3 to 8, whose records come last, the newest that the broker speaks.
+    pub fn produce_version(&self) -> Option<i16> {
+        self.versions.pick(ApiKey::Produce as i16, (3, 8))
+    }
+
+    /// After this time from its start, an authenticated session is closed by the broker.
+    pub fn lifetime(&self) -> Option<Duration> {
+        self.lifetime
+    }
+
+    /// The connection, with nothing of ours unread or unsent in it.
+    pub fn into_stream(self) -> S {
+        self.stream
+    }
+
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(super) fn pick<R: Request>(&self, doing: &'static str, ours: (i16, i16)) -> Result<i16, KafkaError> {
+        self.versions.pick(R::KEY, ours).ok_or_else(|| {
+            let theirs = match self.versions.range(R::KEY) {
+                Some((least, most)) => format!("speaks versions {least} to {most}"),
+                None => "does not know the request".to_owned(),
+            };
+            let what = format!("{doing}: the broker {theirs}, and the engine versions {} to {}", ours.0, ours.1);
+            KafkaError::Unsupported { what }
+        })
+    }
+
+    pub(super) fn call<R: Request, T>(
+        &mut self,
+        doing: &'static str,
+        version: i16,
+        request: &R,
+        parse: impl FnOnce(Fields<'_>) -> Result<T, String>,
+    ) -> Result<T, KafkaError> {
+        let body = self.exchange(doing, version, request, self.timeout, limits::KAFKA_ANSWER_BYTES_MAX)?;
+        parse(body).map_err(|what| KafkaError::Malformed { doing, what })
+    }
+
+    /// Sends a request and reads its answer, whose body is returned.
+    pub(super) fn exchange<R: Request>(
+        &mut self,
+        doing: &'static str,
+        version: i16,
+        request: &R,
+        timeout: Duration,
+        answer_bytes_max: usize,
+    ) -> Result<Fields<'_>, KafkaError> {
+        self.correlation = self.correlation.wrapping_add(1);
+        self.encode(version, request).map_err(|what| KafkaError::Unsupported { what: format!("{doing}: {what}") })?;
+        let deadline = Instant::now() + timeout;
+        let io = |error| KafkaError::Io { doing, error };
+        write_until(&mut self.stream, &self.request, deadline).map_err(io)?;
+        let mut size = [0; 4];
+        read_until(&mut self.stream, &mut size, deadline).map_err(io)?;
+        let size = answer_size(size, answer_bytes_max).map_err(|what| KafkaError::Malformed { doing, what })?;
+        self.answer.clear();
+        while self.answer.len() < size {
+            let from = self.answer.len();
+            self.answer.resize(size.min(from + BELIEVED_BYTES), 0);
+            read_until(&mut self.stream, &mut self.answer[from..], deadline).map_err(io)?;
+        }
+        let mut fields = Fields::new(&self.answer);
+        let correlation = fields.i32().map_err(|what| KafkaError::Malformed { doing, what })?;
+        if correlation != self.correlation {
+            let what = format!("it answers request {correlation}, not {}", self.correlation);
+            return Err(KafkaError::Malformed { doing, what });
+        }
+        Ok(fields)
+    }
+
+    fn encode<R: Request>(&mut self, version: i16, request: &R) -> Result<(), String> {
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(self.correlation)
+            .with_client_id(Some(self.client_id.clone()));
+        let out = &mut self.request;
+        out.clear();
+        out.extend_from_slice(&[0; 4]);
+        header.encode(out, R::header_version(version)).map_err(|error| error.to_string())?;
+        request.encode(out, version).map_err(|error| error.to_string())?;
+        let size = i32::try_from(out.len() - 4).map_err(|_| "the request is too long".to_owned())?;
+        out[..4].copy_from_slice(&size.to_be_bytes());
+        Ok(())
+    }
+}
+
+fn answer_size(bytes: [u8; 4], most: usize) -> Result<usize, String> {
+    if bytes[..2] == [0x15, 3] {
+        return Err("it is a TLS record; the listener wants TLS (--tls-ca FILE, or security.protocol)".to_owned());
+    }
+    if &bytes == b"HTTP" {
+        return Err("it is HTTP; this is no Kafka broker".to_owned());
+    }
+    let size = i32::from_be_bytes(bytes);
+    let fits = usize::try_from(size).ok().filter(|size| (4..=most).contains(size));
+    fits.ok_or_else(|| format!("it claims {size} bytes, of at most {most}"))
+}
+
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+fn read_until(stream: &mut impl Stream, mut out: &mut [u8], deadline: Instant) -> io::Result<()> {
+    while !out.is_empty() {
+        stream.set_timeout(left(deadline)?)?;
+        match stream.read(out) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(got) => out = &mut out[got..],
+            Err(error) => again(error)?,
+        }
+    }
+    Ok(())
+}
+
+fn write_until(stream: &mut impl Stream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.set_timeout(left(deadline)?)?;
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(error) => again(error)?,
+        }
+    }
+    stream.flush()
+}
+
+/// Sockets say that their time limit is over in two ways; the deadline decides.
+fn again(error: io::Error) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => Ok(()),
+        _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

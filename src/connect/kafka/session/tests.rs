@@ -1,0 +1,294 @@
+use super::super::calls::{At, NewTopic};
+use super::super::testing::{self, Asked, Fake, body, client};
+use super::*;
+use crate::plan::{SaslMechanism, Secret};
+use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+use kafka_protocol::messages::{
+    ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse, FetchRequest, InitProducerIdResponse,
+    MetadataRequest, ProducerId, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+    SaslHandshakeResponse,
+};
+
+fn open(handler: impl FnMut(&Asked) -> Option<Vec<u8>> + Send + 'static) -> Result<Session<Fake>, KafkaError> {
+    client().open(Fake::new(handler))
+}
+
+/// Answers `ApiVersions` itself.
+fn session(mut handler: impl FnMut(&Asked) -> Option<Vec<u8>> + Send + 'static) -> Session<Fake> {
+    open(move |asked| testing::versions(asked).or_else(|| handler(asked))).unwrap()
+}
+
+#[test]
+fn versions_are_negotiated_and_nothing_is_left_in_the_stream() {
+    let session = session(|_| None);
+    assert_eq!(session.produce_version(), Some(8));
+    assert!(session.lifetime().is_none());
+    assert!(session.into_stream().is_drained());
+}
+
+#[test]
+fn an_old_broker_is_asked_again() {
+    let mut asked_versions = Vec::new();
+    let session = open(move |asked| {
+        asked_versions.push(asked.version);
+        match asked.version {
+            3 => Some(body(&ApiVersionsResponse::default().with_error_code(35), 0)),
+            _ => {
+                assert_eq!(asked_versions, [3, 0]);
+                testing::versions(asked)
+            }
+        }
+    });
+    assert_eq!(session.unwrap().produce_version(), Some(8));
+}
+
+#[test]
+fn requests_carry_what_was_asked() {
+    let mut session = session(|asked| {
+        assert_eq!(asked.client_id, "engine");
+        match asked.key {
+            3 => {
+                let request: MetadataRequest = asked.decode();
+                assert!(!request.allow_auto_topic_creation);
+                let name = request.topics.unwrap()[0].name.clone().unwrap();
+                Some(testing::metadata(&name, 2, asked.version))
+            }
+            19 => {
+                let request: CreateTopicsRequest = asked.decode();
+                let topic = &request.topics[0];
+                assert_eq!((topic.num_partitions, topic.replication_factor), (4, -1));
+                assert_eq!(&*topic.configs[0].name, "retention.ms");
+                let exists = i16::from(topic.name.0 == *"there") * 36;
+                let result = CreatableTopicResult::default().with_name(topic.name.clone()).with_error_code(exists);
+                Some(body(&CreateTopicsResponse::default().with_topics(vec![result]), asked.version))
+            }
+            1 => {
+                let request: FetchRequest = asked.decode();
+                assert_eq!((request.max_bytes, request.session_epoch, request.max_wait_ms), (1000, -1, 50));
+                assert_eq!(request.topics[0].partitions[0].fetch_offset, 17);
+                None
+            }
+            _ => None,
+        }
+    });
+    assert_eq!(session.metadata("abc").unwrap().partitions.len(), 2);
+    assert_eq!(session.await_topic("abc", 2, Duration::from_secs(1)).unwrap().partitions.len(), 2);
+    let topic = |name| NewTopic { name, partitions: 4, replicas: -1, settings: &[("retention.ms", "1000")] };
+    assert!(session.create_topic(&topic("new")).unwrap());
+    assert!(!session.create_topic(&topic("there")).unwrap());
+    let error = session.fetch("abc", 1, 17, 1000, Duration::from_millis(50)).unwrap_err();
+    assert!(error.breaks_connection() && error.to_string().contains("closed"), "{error}");
+}
+
+#[test]
+fn a_producer_id_is_asked_for_until_there_is_one() {
+    let mut asked_times = 0;
+    let mut session = session(move |asked| {
+        asked_times += 1;
+        let answer = InitProducerIdResponse::default().with_producer_id(ProducerId(42)).with_producer_epoch(1);
+        let answer = if asked_times < 3 { answer.with_error_code(14) } else { answer };
+        Some(body(&answer, asked.version))
+    });
+    assert_eq!(session.init_producer_id().unwrap(), (42, 1));
+}
+
+#[test]
+fn error_codes_are_named() {
+    let mut session = session(|asked| {
+        let answer = InitProducerIdResponse::default().with_error_code(31);
+        Some(body(&answer, asked.version))
+    });
+    let error = session.init_producer_id().unwrap_err();
+    assert_eq!((error.code(), error.is_retriable(), error.breaks_connection()), (Some(31), false, false));
+    let fatal = error.fatal("b:1");
+    assert!(fatal.what.contains("CLUSTER_AUTHORIZATION_FAILED") && fatal.what.contains("b:1"), "{fatal}");
+    assert!(fatal.mend.unwrap().contains("kafka-acls"));
+}
+
+#[test]
+fn what_a_broker_cannot_do_is_said() {
+    let mut session = open(|asked| {
+        let answer = ApiVersionsResponse::default();
+        (asked.key == 18).then(|| body(&answer, asked.version))
+    })
+    .unwrap();
+    assert_eq!(session.produce_version(), None);
+    let error = session.list_offset("t", 0, At::Latest).unwrap_err().to_string();
+    assert!(error.contains("does not know"), "{error}");
+}
+
+#[test]
+fn other_peers_are_recognised() {
+    for (bytes, part) in [
+        (&[0x15, 3, 3, 0, 2][..], "TLS"),
+        (b"HTTP/1.1 400", "HTTP"),
+        (&[0x7f, 0xff, 0xff, 0xff], "claims 2147483647"),
+        (&[0xff, 0xff, 0xff, 0xff], "claims -1"),
+        (&[0, 0, 0, 6, 0, 0, 0, 9, 0, 0], "answers request 9, not 1"),
+        (&[0, 0, 0, 6, 0, 0], "closed"),
+        (&[], "closed"),
+    ] {
+        let mut stream = Reply { answer: io::Cursor::new(bytes.to_vec()) };
+        let error = match Session::open(&mut stream, "c", None, Duration::from_secs(1)) {
+            Ok(_) => panic!("{bytes:?} is no broker"),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(part), "{bytes:?}: {error}");
+    }
+}
+
+/// Answers the same, whatever it is asked.
+struct Reply {
+    answer: io::Cursor<Vec<u8>>,
+}
+
+impl Read for &mut Reply {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.answer.read(out)
+    }
+}
+
+impl Write for &mut Reply {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for &mut Reply {
+    fn set_timeout(&mut self, _: Duration) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Never answers, as a socket does whose time limit passes.
+struct Silent;
+
+impl Read for Silent {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Write for Silent {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Silent {
+    fn set_timeout(&mut self, _: Duration) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn silence_ends_in_time() {
+    let error = match Session::open(Silent, "c", None, Duration::from_millis(20)) {
+        Ok(_) => panic!("nobody is there"),
+        Err(error) => error,
+    };
+    assert!(error.is_retriable() && error.to_string().contains("no answer in time"), "{error}");
+}
+
+fn sasl(mechanism: SaslMechanism) -> SaslPlan {
+    SaslPlan { mechanism, user: "ann".to_owned(), secret: Secret::new("pencil") }
+}
+
+/// Authenticates against a broker that answers each of our messages by `reply`: error code and bytes.
+fn login(
+    mechanism: SaslMechanism,
+    mut reply: impl FnMut(&[u8]) -> (i16, Vec<u8>) + Send + 'static,
+) -> Result<Session<Fake>, KafkaError> {
+    let fake = Fake::new(move |asked| {
+        testing::versions(asked).or_else(|| match asked.key {
+            17 => {
+                let request: SaslHandshakeRequest = asked.decode();
+                assert_eq!(&*request.mechanism, mechanism.name());
+                Some(body(&SaslHandshakeResponse::default(), asked.version))
+            }
+            _ => {
+                let request: SaslAuthenticateRequest = asked.decode();
+                let (code, bytes) = reply(&request.auth_bytes);
+                let answer = SaslAuthenticateResponse::default()
+                    .with_error_code(code)
+                    .with_session_lifetime_ms(60_000)
+                    .with_auth_bytes(bytes.into());
+                Some(body(&answer, asked.version))
+            }
+        })
+    });
+    Session::open(fake, "c", Some(&sasl(mechanism)), Duration::from_secs(5))
+}
+
+fn login_error(mechanism: SaslMechanism, reply: impl FnMut(&[u8]) -> (i16, Vec<u8>) + Send + 'static) -> String {
+    match login(mechanism, reply) {
+        Ok(_) => panic!("that should have failed"),
+        Err(error) => {
+            let shown = error.fatal("b").to_string();
+            assert!(matches!(error, KafkaError::Sasl { .. }) && !shown.contains("pencil"), "{shown}");
+            shown
+        }
+    }
+}
+
+#[test]
+fn plain_and_tokens() {
+    let session = login(SaslMechanism::Plain, |message| {
+        assert_eq!(message, b"\0ann\0pencil");
+        (0, Vec::new())
+    })
+    .unwrap();
+    assert_eq!(session.lifetime(), Some(Duration::from_secs(60)));
+    let token = |message: &[u8]| {
+        assert_eq!(message, b"n,,\x01auth=Bearer pencil\x01\x01");
+        (0, Vec::new())
+    };
+    assert!(login(SaslMechanism::OauthBearer, token).is_ok());
+    assert!(login_error(SaslMechanism::Plain, |_| (58, Vec::new())).contains("SASL_AUTHENTICATION_FAILED"));
+    let refused = login_error(SaslMechanism::OauthBearer, |message| match message {
+        [1] => (58, Vec::new()),
+        _ => (0, b"{\"status\":\"invalid_token\"}".to_vec()),
+    });
+    assert!(refused.contains("invalid_token"), "{refused}");
+}
+
+#[test]
+fn a_broker_has_to_prove_itself_and_costs_little() {
+    let first = |message: &[u8], tail: &str| {
+        let nonce = String::from_utf8_lossy(message).split("r=").nth(1).unwrap_or_default().to_owned();
+        format!("r={nonce}xyz,s=QSXCR+Q6sek8bf92,i={tail}").into_bytes()
+    };
+    // Anyone could say "welcome"; only who knows the password can sign the exchange.
+    let forged = login_error(SaslMechanism::ScramSha256, move |message| match message.starts_with(b"n,,") {
+        true => (0, first(message, "4096")),
+        false => (0, b"v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_vec()),
+    });
+    assert!(forged.contains("SCRAM-SHA-256"), "{forged}");
+    for rounds in ["4000000000", "1", "x", "99999999999"] {
+        let costly = login_error(SaslMechanism::ScramSha512, move |message| (0, first(message, rounds)));
+        assert!(costly.contains("iterations"), "{costly}");
+    }
+}
+
+#[test]
+fn a_mechanism_that_is_not_enabled_is_named_with_those_that_are() {
+    let fake = Fake::new(|asked| {
+        testing::versions(asked).or_else(|| {
+            let answer = SaslHandshakeResponse::default()
+                .with_error_code(33)
+                .with_mechanisms(vec![StrBytes::from_static_str("PLAIN")]);
+            Some(body(&answer, asked.version))
+        })
+    });
+    let plan = sasl(SaslMechanism::ScramSha256);
+    let error = Session::open(fake, "c", Some(&plan), Duration::from_secs(5)).map(drop).unwrap_err().to_string();
+    assert!(error.contains("SCRAM-SHA-256 is not enabled, but PLAIN"), "{error}");
+}

@@ -1,0 +1,233 @@
+//! A running TLS connection: bytes in, bytes out. rustls keeps the secrets that new keys are derived from.
+//!
+//! Nothing is allocated but at a change of keys, which comes once in some 2^24 records.
+
+use super::record::{ALERT, DATA, Direction, HANDSHAKE, HEADER_BYTES, Layout, PLAIN_BYTES_MAX};
+use rustls::client::ClientConnectionData;
+use rustls::kernel::KernelConnection;
+use rustls::{ExtractedSecrets, ProtocolVersion, SupportedCipherSuite};
+use std::fmt;
+
+/// A buffer of this size holds any one record of a peer.
+pub const INCOMING_BYTES: usize = HEADER_BYTES + PLAIN_BYTES_MAX + 2048;
+
+const OVERHEAD_BYTES_MAX: usize = 29;
+const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
+const KEY_UPDATE_RECORD_BYTES: usize = KEY_UPDATE.len() + 22;
+
+const ALERT_CLOSE_NOTIFY: u8 = 0;
+const ALERT_USER_CANCELED: u8 = 90;
+const MESSAGE_HELLO_REQUEST: u8 = 0;
+const MESSAGE_TICKET: u8 = 4;
+const MESSAGE_KEY_UPDATE: u8 = 24;
+
+/// Any of them ends the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsError {
+    /// The output has less room than [`TlsSession::sealed_bytes`] says.
+    NoRoom,
+    /// A record that TLS does not have.
+    Malformed,
+    /// A record that was not written by the peer, or not in this order.
+    Tampered,
+    /// A message that has no place in a running connection.
+    Unexpected,
+    /// The peer ended the connection and gave this reason (RFC 8446, section 6.2).
+    Alert(u8),
+    /// As many records as its keys are good for; TLS 1.2 cannot renew them.
+    Exhausted,
+    /// The cipher refused.
+    Refused,
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TlsError::NoRoom => f.write_str("no room for TLS records"),
+            TlsError::Malformed => f.write_str("malformed TLS record"),
+            TlsError::Tampered => f.write_str("TLS record that does not verify"),
+            TlsError::Unexpected => f.write_str("unexpected TLS message"),
+            TlsError::Alert(description) => write!(f, "TLS alert {description}"),
+            TlsError::Exhausted => f.write_str("the keys of this TLS connection are used up"),
+            TlsError::Refused => f.write_str("the cipher refused a TLS record"),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+/// Where in the peer's handshake messages the records stand: they may be split and joined at will.
+#[derive(Clone, Copy, Debug, Default)]
+struct Messages {
+    header: [u8; 4],
+    header_bytes: usize,
+    /// Of a message that is skipped.
+    skip: usize,
+}
+
+pub struct TlsSession {
+    outgoing: Direction,
+    incoming: Direction,
+    kernel: KernelConnection<ClientConnectionData>,
+    /// Records that one key may seal.
+    records_max: u64,
+    messages: Messages,
+    /// The peer asked for new keys.
+    update_due: bool,
+    closed: bool,
+}
+
+impl TlsSession {
+    pub(super) fn new(
+        secrets: ExtractedSecrets,
+        kernel: KernelConnection<ClientConnectionData>,
+    ) -> Result<Self, rustls::Error> {
+        let tls13 = kernel.protocol_version() == ProtocolVersion::TLSv1_3;
+        let records_max = match kernel.negotiated_cipher_suite() {
+            SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
+            SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
+        };
+        Ok(Self {
+            outgoing: Direction::new(secrets.tx, tls13)?,
+            incoming: Direction::new(secrets.rx, tls13)?,
+            kernel,
+            // Sequences must not wrap, whatever the cipher.
+            records_max: records_max.min(u64::MAX >> 1),
+            messages: Messages::default(),
+            update_due: false,
+            closed: false,
+        })
+    }
+
+    /// The most bytes that so much content becomes.
+    pub const fn sealed_bytes(plain_bytes: usize) -> usize {
+        let records = plain_bytes.div_ceil(PLAIN_BYTES_MAX);
+        plain_bytes + records * OVERHEAD_BYTES_MAX + KEY_UPDATE_RECORD_BYTES
+    }
+
+    /// As `TLS13_AES_128_GCM_SHA256`.
+    pub fn cipher(&self) -> String {
+        format!("{:?}", self.kernel.negotiated_cipher_suite().suite())
+    }
+
+    /// The peer said that it sends no more.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Seals `plain` as whole records at the front of `out` and says how many bytes they are.
+    pub fn encrypt(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, TlsError> {
+        if out.len() < Self::sealed_bytes(plain.len()) {
+            return Err(TlsError::NoRoom);
+        }
+        let mut written = self.renew(plain.len().div_ceil(PLAIN_BYTES_MAX) as u64, out)?;
+        for part in plain.chunks(PLAIN_BYTES_MAX) {
+            written += self.outgoing.seal(DATA, part, &mut out[written..])?;
+        }
+        Ok(written)
+    }
+
+    /// Says goodbye; nothing may be encrypted after it. As for one byte of content, `out` needs
+    /// `sealed_bytes(2)`.
+    pub fn close(&mut self, out: &mut [u8]) -> Result<usize, TlsError> {
+        if out.len() < Self::sealed_bytes(2) {
+            return Err(TlsError::NoRoom);
+        }
+        let written = self.renew(1, out)?;
+        Ok(written + self.outgoing.seal(ALERT, &[1, ALERT_CLOSE_NOTIFY], &mut out[written..])?)
+    }
+
+    /// Changes the own keys where the peer asked for it or `records` more would wear them out.
+    fn renew(&mut self, records: u64, out: &mut [u8]) -> Result<usize, TlsError> {
+        let worn = self.outgoing.sequence + records + 1 >= self.records_max;
+        if !worn && !self.update_due {
+            return Ok(0);
+        }
+        if self.outgoing.layout() != Layout::Tls13 {
+            return if worn { Err(TlsError::Exhausted) } else { Ok(0) };
+        }
+        let written = self.outgoing.seal(HANDSHAKE, &KEY_UPDATE, out)?;
+        let secrets = self.kernel.update_tx_secret().map_err(|_| TlsError::Refused)?;
+        self.outgoing = Direction::new(secrets, true).map_err(|_| TlsError::Refused)?;
+        self.update_due = false;
+        Ok(written)
+    }
+
+    /// Opens every whole record in the first `used` bytes of `incoming`, in place, and hands on what they hold.
+    /// Returns how many bytes are dealt with; the caller moves the others to the front. A buffer of
+    /// [`INCOMING_BYTES`] always makes progress.
+    pub fn decrypt(&mut self, incoming: &mut [u8], used: usize, mut out: impl FnMut(&[u8])) -> Result<usize, TlsError> {
+        let mut consumed = 0;
+        // What follows the peer's goodbye is nothing that it said.
+        while !self.closed {
+            let Some(opened) = self.incoming.open(&mut incoming[consumed..used])? else { return Ok(consumed) };
+            consumed += opened.bytes;
+            if opened.content_type != HANDSHAKE && self.messages.is_within() {
+                return Err(TlsError::Unexpected);
+            }
+            match (opened.content_type, opened.plain) {
+                (DATA, plain) => out(plain),
+                (ALERT, [_, ALERT_CLOSE_NOTIFY]) => self.closed = true,
+                (ALERT, [_, ALERT_USER_CANCELED]) => {}
+                (ALERT, [_, description]) => return Err(TlsError::Alert(*description)),
+                (HANDSHAKE, [_, ..]) => {
+                    let tls13 = self.outgoing.layout() == Layout::Tls13;
+                    if let Some(asks_back) = self.messages.read(opened.plain, tls13)? {
+                        let secrets = self.kernel.update_rx_secret().map_err(|_| TlsError::Refused)?;
+                        self.incoming = Direction::new(secrets, true).map_err(|_| TlsError::Refused)?;
+                        self.update_due |= asks_back;
+                    }
+                }
+                _ => return Err(TlsError::Unexpected),
+            }
+        }
+        Ok(used)
+    }
+}
+
+impl Messages {
+    /// A message has begun and is not over.
+    fn is_within(&self) -> bool {
+        self.skip > 0 || self.header_bytes > 0
+    }
+
+    /// Reads through the messages of a record. Tickets are skipped; a change of the peer's keys ends its record, and
+    /// says whether it asks for one in return.
+    fn read(&mut self, mut bytes: &[u8], tls13: bool) -> Result<Option<bool>, TlsError> {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let count = self.skip.min(bytes.len());
+                self.skip -= count;
+                bytes = &bytes[count..];
+                continue;
+            }
+            self.header[self.header_bytes] = bytes[0];
+            self.header_bytes += 1;
+            bytes = &bytes[1..];
+            if self.header_bytes < self.header.len() {
+                continue;
+            }
+            self.header_bytes = 0;
+            let [message, high, middle, low] = self.header;
+            let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+            match (message, bytes) {
+                (MESSAGE_TICKET, _) if tls13 => self.skip = length,
+                // Other keys and parameters are not wanted, and an answer to that is not owed.
+                (MESSAGE_HELLO_REQUEST, _) if !tls13 && length == 0 => {}
+                (MESSAGE_KEY_UPDATE, [asks_back @ (0 | 1)]) if tls13 && length == 1 => {
+                    return Ok(Some(*asks_back == 1));
+                }
+                _ => return Err(TlsError::Unexpected),
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+impl TlsSession {
+    /// As if so many records had been sealed already.
+    pub(super) fn wear_to_within(&mut self, records: u64) {
+        self.records_max = self.outgoing.sequence + records;
+    }
+}

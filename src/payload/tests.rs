@@ -1,0 +1,153 @@
+//! A lane's payload as its target sees it: framed, cut anywhere, made again.
+
+use super::bake::{Draft, Who};
+use super::framing::{Framing, Header, KafkaFraming};
+use super::*;
+use crate::plan::{Annotate, KeyPlan, PayloadPlan, PayloadSource, TemplateFile};
+use crate::wire::crc32c;
+use crate::wire::kafka::records::Batch;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+const RING_BYTES: u64 = 60_000;
+
+fn plan(source: PayloadSource, annotate: Annotate) -> PayloadPlan {
+    PayloadPlan { source, seed: 7, annotate, sign_key: None }
+}
+
+fn random(bytes_min: u64, bytes_max: u64) -> PayloadSource {
+    PayloadSource::Random { bytes_min, bytes_max, compressibility: 0.0 }
+}
+
+fn template() -> PayloadSource {
+    let text = br#"{"sequence": {{sequence}}, "crc": "{{crc32c}}", "at": "{{timestamp}}"}"#;
+    PayloadSource::Templates(Arc::new([TemplateFile { name: "event.json".into(), bytes: text.as_slice().into() }]))
+}
+
+/// A payload and its memory, with room for one more block behind the ring.
+fn baked(plan: &PayloadPlan, framing: Framing) -> (Payload, Vec<u8>) {
+    let draft = Draft::new(plan, framing, 0.0, 3, RING_BYTES, 8192).expect("it fits");
+    let (bytes, longest) = (draft.bytes() as usize, RING_BYTES as usize);
+    let mut memory = vec![0; bytes + longest];
+    let who = Who { run_id: "run", run_id_hash: 9, producer_id: 3 };
+    let mut payload = draft.bake(plan, who, 0, &mut memory[..bytes], 64).expect("it bakes");
+    payload.set_epoch(1_700_000_000_000_000_000);
+    (payload, memory)
+}
+
+fn begin(payload: &mut Payload, memory: &mut [u8], span: u64, weight: u64) -> Option<u32> {
+    let run = payload.run(u64::MAX, span, u64::MAX)?;
+    let block = Block { weight, first_due_ns: 5_000_000 * (payload.next_sequence() + 1), ..Block::default() };
+    Some(payload.begin(memory, run, block))
+}
+
+fn kafka(key: KeyPlan, headers: Vec<Header>) -> Framing {
+    Framing::Kafka(Box::new(KafkaFraming::new(key, headers, 3, 4096, 8191)))
+}
+
+/// A batch around the block's bytes, as the sink makes it.
+pub fn batch_of(payload: &Payload, memory: &[u8], slot: u32, timestamp_ms: i64) -> Vec<u8> {
+    use crate::wire::kafka::batch::{BatchFacts, HEADER_BYTES, write_header};
+    let block = payload.block(slot);
+    let facts = BatchFacts {
+        records: block.records as u32,
+        record_bytes: block.span_bytes as u32,
+        records_crc: block.remainder,
+        codec: crate::wire::kafka::codec::Codec::None,
+        first_timestamp_ms: timestamp_ms,
+        max_timestamp_ms: timestamp_ms,
+        producer_id: -1,
+        producer_epoch: -1,
+        base_sequence: -1,
+    };
+    let mut head = [0; HEADER_BYTES];
+    write_header(&mut head, &facts, crc32c::shift(block.span_bytes));
+    [&head, &memory[block.range()]].concat()
+}
+
+proptest! {
+    #[test]
+    fn any_run_of_framed_records_is_a_sound_batch(
+        cuts in proptest::collection::vec(300u64..9000, 1..40), varied: bool, keys in 0u64..20,
+        way in 0..4, weight in 1u64..1000,
+    ) {
+        let (source, annotate) = match (way, varied) {
+            (0, true) => (random(100, 300), Annotate::Payload),
+            (0, false) => (random(256, 256), Annotate::Payload),
+            (1, true) => (random(100, 200), Annotate::Off),
+            (1, false) => (random(128, 128), Annotate::Off),
+            (2, _) => (template(), Annotate::Payload),
+            _ => (random(90, 250), Annotate::Headers),
+        };
+        let headers = match annotate {
+            Annotate::Headers => vec![
+                Header::RunId("run".into()), Header::ProducerId, Header::Sequence, Header::TimestampNs, Header::Crc32c,
+                Header::Weight(3),
+            ],
+            _ => vec![Header::Weight(3)],
+        };
+        let key = match keys { 0 => KeyPlan::None, 1 => KeyPlan::Producer, keys => KeyPlan::Cycle(keys) };
+        let plan = plan(source, annotate);
+        let (mut payload, mut memory) = baked(&plan, kafka(key, headers));
+        for span in cuts {
+            let Some(slot) = begin(&mut payload, &mut memory, span, weight) else { continue };
+            let block = *payload.block(slot);
+            prop_assert!(block.span_bytes <= span);
+            let bytes = batch_of(&payload, &memory, slot, 1);
+            let batch = Batch::parse(&bytes).unwrap();
+            prop_assert_eq!(batch.check_crc(), Ok(()));
+            let mut inflater = crate::wire::kafka::inflate::Inflater::new(1 << 20);
+            let mut count = 0;
+            for record in batch.records(&mut inflater).unwrap() {
+                let record = record.unwrap();
+                prop_assert_eq!(record.value.unwrap(), &memory[payload.place_of(&block, count)]);
+                let mut said = record.headers().map(|(name, value)| {
+                    (String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(value.unwrap()).into_owned())
+                });
+                let weight_said = said.find(|(name, _)| name == "weight").unwrap().1;
+                prop_assert_eq!(weight_said.parse::<u64>().unwrap(), weight);
+                count += 1;
+            }
+            prop_assert_eq!(count, block.records);
+            payload.settle(slot, block.records);
+        }
+    }
+
+    #[test]
+    fn a_block_made_again_is_the_same(
+        spans in proptest::collection::vec(200u64..5000, 2..20), framed in 0..3, varied: bool,
+    ) {
+        let framing = match framed {
+            0 => Framing::None,
+            1 => Framing::Length,
+            _ => kafka(KeyPlan::Cycle(5), vec![Header::Sequence]),
+        };
+        let source = if varied { random(100, 180) } else { random(128, 128) };
+        let (mut payload, mut memory) = baked(&plan(source, Annotate::Payload), framing);
+        let spare = memory.len() - RING_BYTES as usize;
+        let mut sent = Vec::new();
+        for span in spans {
+            let Some(slot) = begin(&mut payload, &mut memory, span, 1) else { continue };
+            sent.push((slot, memory[payload.block(slot).range()].to_vec()));
+            payload.release(slot);
+        }
+        for (slot, bytes) in sent {
+            let again = payload.remake(&mut memory, slot, spare);
+            prop_assert!(memory[again] == bytes[..]);
+        }
+    }
+
+    #[test]
+    fn spans_and_payload_bytes_agree(span in 100u64..9000, framed: bool, varied: bool, asked in 0u64..10_000) {
+        let framing = if framed { Framing::Length } else { Framing::None };
+        let source = if varied { random(64, 300) } else { random(100, 100) };
+        let (mut payload, mut memory) = baked(&plan(source, Annotate::Payload), framing);
+        let Some(slot) = begin(&mut payload, &mut memory, span, 1) else { return Ok(()) };
+        let block = *payload.block(slot);
+        let records = payload.records_within_span(&block, asked);
+        prop_assert!(payload.span_of(&block, records) <= asked.min(block.span_bytes));
+        prop_assert!(records == block.records || payload.span_of(&block, records + 1) > asked);
+        prop_assert_eq!(payload.span_of(&block, block.records), block.span_bytes);
+        prop_assert_eq!(payload.bytes_of(&block, 0..block.records), block.bytes);
+    }
+}

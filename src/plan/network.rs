@@ -1,0 +1,226 @@
+//! Where producers send, and how their connections behave.
+
+use super::FilePlan;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where one producer sends.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for each producer, made once")]
+pub enum TargetPlan {
+    Null,
+    Stdout,
+    File(FilePlan),
+    Tcp(TcpPlan),
+    Http(HttpPlan),
+    Kafka(KafkaPlan),
+}
+
+impl TargetPlan {
+    /// How its connections behave, where it has any.
+    pub fn link(&self) -> Option<&LinkPlan> {
+        match self {
+            TargetPlan::Null | TargetPlan::Stdout | TargetPlan::File(_) => None,
+            TargetPlan::Tcp(tcp) => Some(&tcp.link),
+            TargetPlan::Http(http) => Some(&http.link),
+            TargetPlan::Kafka(kafka) => Some(&kafka.link),
+        }
+    }
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerPlan {
+    /// A name or an address; IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+    pub tls: Option<TlsPlan>,
+    /// For one address, the handshake included.
+    pub connect_timeout_ns: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPlan {
+    /// What the peer's certificate must be made out to.
+    pub server_name: String,
+    /// PEM file of the authorities to trust; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// PEM files of the client's certificate chain and its key: both or none.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Asks for HTTP/1.1.
+    pub alpn_http: bool,
+    /// Off: the certificate must come from a trusted authority, whatever name is in it.
+    pub verify_host: bool,
+}
+
+/// The connections of one producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkPlan {
+    pub peer: Arc<PeerPlan>,
+    pub connections: usize,
+    /// From sending to the answer; what is not answered by then is uncertain.
+    pub request_timeout_ns: u64,
+    pub retry: RetryPlan,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPlan {
+    /// Beyond the first; `u32::MAX`: until another limit ends them.
+    pub attempts_max: u32,
+    pub backoff_min_ns: u64,
+    pub backoff_max_ns: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpPlan {
+    pub link: LinkPlan,
+    pub framing: TcpFraming,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpFraming {
+    /// Records one behind the other.
+    None,
+    /// Each record behind its length: four bytes, big-endian.
+    Length,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpPlan {
+    pub link: LinkPlan,
+    /// With the query, as the request line has it.
+    pub path: String,
+    pub host_header: String,
+    /// Beside what the engine says itself; values may be credentials.
+    pub headers: Vec<(String, String)>,
+    pub records_per_request: u64,
+    /// Requests that may be unanswered on one connection.
+    pub pipeline: usize,
+}
+
+impl fmt::Debug for HttpPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        let mut shown = f.debug_struct("HttpPlan");
+        shown.field("link", &self.link).field("host_header", &self.host_header).field("headers", &names);
+        shown.field("records_per_request", &self.records_per_request).field("pipeline", &self.pipeline);
+        shown.finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaPlan {
+    /// Any of them tells about all brokers.
+    pub bootstrap: Vec<(String, u16)>,
+    pub topic: String,
+    /// `server_name` is the first bootstrap host; each broker is verified against its own.
+    pub tls: Option<TlsPlan>,
+    pub sasl: Option<SaslPlan>,
+    /// Its peer is the first bootstrap address.
+    pub link: LinkPlan,
+    /// 0, 1, or -1 for all.
+    pub acks: i16,
+    pub idempotent: bool,
+    pub codec: Compression,
+    /// Of one batch on the wire before compression.
+    pub batch_bytes: u64,
+    pub linger_ns: u64,
+    pub key: KeyPlan,
+    /// Wanted of the topic; `None`: as many as there are producers in the fleet.
+    pub partitions: Option<u32>,
+    pub create_topic: bool,
+    pub client: KafkaClient,
+    pub client_id: String,
+    /// Requests that may be unanswered on one connection.
+    pub in_flight_max: usize,
+    /// From a batch's cut to its last retry.
+    pub delivery_timeout_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl Compression {
+    pub fn name(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        }
+    }
+}
+
+/// The key of Kafka records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPlan {
+    None,
+    /// The producer's id.
+    Producer,
+    /// The sequence modulo this.
+    Cycle(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaClient {
+    Uring,
+    Rskafka,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaslPlan {
+    pub mechanism: SaslMechanism,
+    /// Empty where the mechanism has none.
+    pub user: String,
+    /// Password or token.
+    pub secret: Secret,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaslMechanism {
+    Plain,
+    ScramSha256,
+    ScramSha512,
+    OauthBearer,
+}
+
+impl SaslMechanism {
+    /// As the protocol spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            SaslMechanism::Plain => "PLAIN",
+            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+            SaslMechanism::OauthBearer => "OAUTHBEARER",
+        }
+    }
+}
+
+/// Text that no log, plan or report shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

@@ -1,0 +1,289 @@
+//! `engine receive`: the other end. Takes connections, throws away or checks what they bring, says how much it was.
+//!
+//! The main thread accepts and deals connections to `worker` threads, each with a protocol (`tcp`, `http`, `kafka`) and books
+//! of its own. A further protocol is a type that implements `worker::Protocol`, and its arm in `receive`.
+
+pub mod books;
+pub mod faults;
+pub mod http;
+mod judge;
+pub mod kafka;
+mod signals;
+mod tcp;
+mod worker;
+
+use crate::base::fatal::{Exit, Fatal};
+use crate::base::limits;
+use crate::observe;
+use crate::observe::Console;
+use crate::plan::LogFormat;
+use crate::plan::receive::{Protocol as Scheme, ReceivePlan, Threads};
+use crate::sys;
+use crate::sys::receive::{Epoll, Interest};
+use crate::verify::live::Live;
+use books::{Books, Course, EndedBy, Received};
+use crossbeam_channel::{Sender, bounded};
+use faults::Faults;
+use judge::Judge;
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use worker::{Arrival, Bench, Protocol, Shared, Worker};
+
+const LISTENER: u64 = 0;
+const WAKER: u64 = 1;
+/// Files that this process and each of its threads have open beside the connections, at most.
+const OWN_FILES: u64 = 64;
+const THREAD_FILES: u64 = 4;
+
+/// Listens until a signal, `--once` or `--duration` ends it; prints the summary and writes the report.
+///
+/// # Errors
+/// Where it cannot listen; where the report cannot be written.
+pub fn receive(plan: &ReceivePlan, console: &Arc<Console>) -> Result<Received, Fatal> {
+    let live = (plan.verify || plan.verify_every.is_some()).then(|| {
+        let live = Live::new(plan.run_id.as_deref());
+        Arc::new(Mutex::new(plan.verify_every.into_iter().fold(live, Live::sampling)))
+    });
+    let received = match plan.protocol {
+        Scheme::Tcp => serve(plan, tcp::Tcp { framing: plan.framing }, live),
+        Scheme::Http => serve(plan, http::Http, live),
+        Scheme::Kafka => serve(plan, kafka::Kafka::new(broker(plan, live.clone())), live),
+    }?;
+    match plan.log_format {
+        LogFormat::Text => console.write(received.summary().as_bytes()),
+        LogFormat::Json => received.log(),
+    }
+    plan.report.as_ref().map_or(Ok(()), |target| observe::write_report(&received, target))?;
+    Ok(received)
+}
+
+fn broker(plan: &ReceivePlan, live: Option<Arc<Mutex<Live>>>) -> kafka::Broker {
+    let checks = match (plan.verify, plan.verify_every) {
+        (true, _) => kafka::Checks::All,
+        (false, Some(every)) => kafka::Checks::Every(every),
+        (false, None) => kafka::Checks::Nothing,
+    };
+    kafka::Broker::new(plan.broker.clone(), checks, live, plan.sign_key)
+}
+
+fn serve<P: Protocol>(plan: &ReceivePlan, protocol: P, live: Option<Arc<Mutex<Live>>>) -> Result<Received, Fatal> {
+    let listener = listen(plan)?;
+    let address = listener.local_addr().map_err(|error| no_socket(&error))?;
+    let listen = format!("{}://{address}", plan.protocol.scheme());
+    let (waker, main) = pair()?;
+    let shared = Arc::new(Shared::new(main));
+    signals::watch(shared.clone())?;
+    let faults = Faults::new(&plan.faults).map(Arc::new);
+    let origin = Instant::now();
+    let bench = || Bench {
+        buffer: vec![0; limits::RECEIVE_READ_BYTES],
+        books: Books::new(plan.faults.items.len()),
+        faults: faults.clone(),
+        judge: live.clone().map(|live| Judge::new(live, plan.sign_key, plan.protocol == Scheme::Tcp)),
+        origin,
+    };
+    let crew = Crew::start(&plan.threads, &protocol, &shared, bench)?;
+    announce(&listen);
+    let accepted = Accepting { plan, listener, shared: &shared, waker, origin }.run(&crew);
+    // Whatever ended it ends the threads.
+    shared.stop.store(true, SeqCst);
+    let mut books = Books::new(plan.faults.items.len());
+    crew.join(&mut books)?;
+    drop(protocol);
+    let course = accepted?;
+    let seconds = books.active_ns.map_or(0.0, |(first, last)| (last - first) as f64 / 1e9);
+    let live = live.and_then(Arc::into_inner).and_then(|live| live.into_inner().ok());
+    let judged = live.map(|live| {
+        let uncertain = live.records_uncertain;
+        (live.finish(&listen, seconds), uncertain)
+    });
+    Ok(Received::new(plan, listen, &books, course, judged))
+}
+
+fn listen(plan: &ReceivePlan) -> Result<TcpListener, Fatal> {
+    let shown = format!("{}://{}", plan.protocol.scheme(), plan.address);
+    TcpListener::bind(plan.address).map_err(|error| {
+        let mend = match error.kind() {
+            ErrorKind::AddrInUse => {
+                let free = SocketAddr::new(plan.address.ip(), 0);
+                let scheme = plan.protocol.scheme();
+                format!("find who has it with `ss -ltnp`, or --listen {scheme}://{free} for a free port")
+            }
+            ErrorKind::PermissionDenied => "a port from 1024 on".to_owned(),
+            _ => "an address of this host, see `ip addr`; tcp://:9000 is 127.0.0.1".to_owned(),
+        };
+        Fatal::host(format!("--listen {shown}: {error}")).mend(mend)
+    })
+}
+
+/// Scripts wait for this line. A reader that is gone does not end the receiver.
+fn announce(listen: &str) {
+    let mut out = std::io::stdout().lock();
+    let _reader_gone = writeln!(out, "listening on {listen}").and_then(|()| out.flush());
+    tracing::info!(event = "listening", address = listen, "ready for connections");
+}
+
+fn no_socket(error: &std::io::Error) -> Fatal {
+    Fatal::host(format!("the kernel gives no sockets: {error}")).mend("ulimit -n 4096")
+}
+
+/// Two ends, neither of which ever blocks.
+fn pair() -> Result<(UnixStream, UnixStream), Fatal> {
+    let made = UnixStream::pair().and_then(|(one, other)| {
+        one.set_nonblocking(true)?;
+        other.set_nonblocking(true)?;
+        Ok((one, other))
+    });
+    made.map_err(|error| no_socket(&error))
+}
+
+/// The threads and the ways to them.
+struct Crew {
+    threads: Vec<JoinHandle<Result<Books, Fatal>>>,
+    inboxes: Vec<(Sender<Arrival>, UnixStream)>,
+}
+
+/// Ends everything when its thread does.
+struct Alarm(Arc<Shared>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+impl Crew {
+    fn start<P: Protocol>(
+        threads: &Threads,
+        protocol: &P,
+        shared: &Arc<Shared>,
+        bench: impl Fn() -> Bench,
+    ) -> Result<Self, Fatal> {
+        let places: Vec<Option<usize>> = match threads {
+            Threads::Sleeping(count) => vec![None; *count],
+            Threads::Polling(cpus) => cpus.iter().copied().map(Some).collect(),
+        };
+        let mut crew = Self { threads: Vec::new(), inboxes: Vec::new() };
+        for (nth, cpu) in places.into_iter().enumerate() {
+            let (sender, inbox) = bounded(limits::RECEIVE_ARRIVALS_MAX);
+            let (waker, wakes) = pair()?;
+            let worker = Worker::new(protocol.clone(), bench(), shared.clone(), inbox, waker, cpu.is_some());
+            let worker = worker.map_err(|error| no_socket(&error))?;
+            let alarm = Alarm(shared.clone());
+            let work = move || {
+                let _alarm = alarm;
+                if let Some(cpu) = cpu
+                    && !sys::process::set_affinity(&[cpu])
+                {
+                    return Err(Fatal::host(format!("cannot pin a thread to processor {cpu}"))
+                        .mend("name processors that this process may use: --cores, see `taskset -p $$`"));
+                }
+                worker.run().map_err(|error| no_socket(&error))
+            };
+            let spawned = std::thread::Builder::new().name(format!("receive-{nth}")).spawn(work);
+            crew.threads.push(
+                spawned
+                    .map_err(|error| Fatal::host(format!("cannot start a thread: {error}")).mend("raise ulimit -u"))?,
+            );
+            crew.inboxes.push((sender, wakes));
+        }
+        Ok(crew)
+    }
+
+    /// Hands a connection to a thread; false: that thread is gone.
+    fn deal(&self, nth: u64, arrival: Arrival) -> bool {
+        let (inbox, wakes) = &self.inboxes[(nth % self.inboxes.len() as u64) as usize];
+        let taken = inbox.send(arrival).is_ok();
+        worker::wake(wakes);
+        taken
+    }
+
+    fn join(self, books: &mut Books) -> Result<(), Fatal> {
+        for (_, wakes) in &self.inboxes {
+            worker::wake(wakes);
+        }
+        let crashed = || Fatal::new(Exit::Failed, "a thread of the receiver crashed; please report this");
+        for thread in self.threads {
+            books.add(&thread.join().map_err(|_| crashed())??);
+        }
+        Ok(())
+    }
+}
+
+/// The main thread's part.
+struct Accepting<'a> {
+    plan: &'a ReceivePlan,
+    listener: TcpListener,
+    shared: &'a Shared,
+    waker: UnixStream,
+    origin: Instant,
+}
+
+impl Accepting<'_> {
+    fn run(self, crew: &Crew) -> Result<Course, Fatal> {
+        let mut epoll = Epoll::new().map_err(|error| no_socket(&error))?;
+        self.listener.set_nonblocking(true).map_err(|error| no_socket(&error))?;
+        epoll.add(&self.listener, LISTENER, Interest::Readable).map_err(|error| no_socket(&error))?;
+        epoll.add(&self.waker, WAKER, Interest::Readable).map_err(|error| no_socket(&error))?;
+        let own = OWN_FILES + THREAD_FILES * crew.inboxes.len() as u64;
+        let files = sys::process::raise_open_files().saturating_sub(own);
+        let open_max = limits::RECEIVE_CONNECTIONS_MAX.min(usize::try_from(files).unwrap_or(usize::MAX)).max(1);
+        let mut course = Course { elapsed_ns: 0, connections: 0, connections_refused: 0, ended_by: EndedBy::Signal };
+        loop {
+            self.accept(crew, open_max, &mut course)?;
+            let elapsed = self.origin.elapsed();
+            course.elapsed_ns = elapsed.as_nanos() as u64;
+            if self.shared.stop.load(SeqCst) {
+                return Ok(course);
+            }
+            // A Kafka client comes once only to ask who leads, before it comes to bring something.
+            let served =
+                course.connections > 0 && (self.plan.protocol != Scheme::Kafka || self.shared.fed.load(SeqCst));
+            if self.plan.once && served && self.shared.open.load(SeqCst) == 0 {
+                course.ended_by = EndedBy::Once;
+                return Ok(course);
+            }
+            if course.elapsed_ns >= self.plan.duration_ns {
+                course.ended_by = EndedBy::Duration;
+                return Ok(course);
+            }
+            let left = Duration::from_nanos(self.plan.duration_ns).saturating_sub(elapsed);
+            let wait_ms = i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
+            epoll.wait(wait_ms).map_err(|error| no_socket(&error))?;
+            worker::drain(&self.waker);
+        }
+    }
+
+    /// Takes everybody who waits.
+    fn accept(&self, crew: &Crew, open_max: usize, course: &mut Course) -> Result<(), Fatal> {
+        loop {
+            let (stream, peer) = match self.listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // It left before it was taken.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => continue,
+                Err(error) => return Err(no_socket(&error)),
+            };
+            if self.shared.open.load(SeqCst) >= open_max || !is_ready(&stream) {
+                course.connections_refused += 1;
+                continue;
+            }
+            course.connections += 1;
+            self.shared.open.fetch_add(1, SeqCst);
+            if !crew.deal(course.connections - 1, Arrival { stream, peer }) {
+                self.shared.open.fetch_sub(1, SeqCst);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Answers go out at once, and nothing ever blocks.
+fn is_ready(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).is_ok()
+}

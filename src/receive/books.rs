@@ -1,0 +1,273 @@
+//! What was received: counted by each thread for itself, added up at the end.
+
+use super::faults;
+use crate::base::fatal::Exit;
+use crate::base::units::{format_count, format_duration, format_rate, format_size};
+use crate::plan::receive::{Protocol, ReceivePlan};
+use crate::verify::findings::Findings;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// The counters of one thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Books {
+    /// What was sent as payload: a TCP stream, the bodies of requests.
+    pub bytes: u64,
+    /// Everything that was read.
+    pub wire_bytes: u64,
+    pub requests: u64,
+    pub requests_refused: u64,
+    pub requests_uncertain: u64,
+    pub requests_malformed: u64,
+    /// They never became whole.
+    pub requests_aborted: u64,
+    pub connections_reset: u64,
+    pub kafka: KafkaBooks,
+    /// For each item of the plan.
+    pub faults: Vec<u64>,
+    /// When the first and the last bytes came.
+    pub active_ns: Option<(u64, u64)>,
+}
+
+/// What only a broker counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KafkaBooks {
+    /// As the heads of batches say: those that were answered well (or needed no answer) for the first time.
+    #[serde(skip)]
+    pub records: u64,
+    /// Of producers without an id, whose answers were lost on purpose.
+    #[serde(skip)]
+    pub records_uncertain: u64,
+    pub batches: u64,
+    /// Answered with an error.
+    pub batches_refused: u64,
+    /// They were there already, and are not counted again.
+    pub batches_doubled: u64,
+    pub batches_checked: u64,
+    /// Requests other than Produce.
+    pub control_requests: u64,
+}
+
+impl KafkaBooks {
+    fn summary(&self, records: u64) -> String {
+        let mut out = format!("records     {} in {} batches", format_count(records), format_count(self.batches));
+        for (count, what) in
+            [(self.batches_refused, "refused"), (self.batches_doubled, "came again"), (self.batches_checked, "checked")]
+        {
+            if count > 0 {
+                let _ = write!(out, ", {} {what}", format_count(count));
+            }
+        }
+        out.push('\n');
+        out
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.records_uncertain += other.records_uncertain;
+        self.batches += other.batches;
+        self.batches_refused += other.batches_refused;
+        self.batches_doubled += other.batches_doubled;
+        self.batches_checked += other.batches_checked;
+        self.control_requests += other.control_requests;
+    }
+}
+
+impl Books {
+    pub fn new(fault_items: usize) -> Self {
+        Self { faults: vec![0; fault_items], ..Self::default() }
+    }
+
+    /// Bytes came between these two moments.
+    #[inline]
+    pub fn active(&mut self, from_ns: u64, to_ns: u64) {
+        let (first, last) = self.active_ns.get_or_insert((from_ns, to_ns));
+        (*first, *last) = ((*first).min(from_ns), (*last).max(to_ns));
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.bytes += other.bytes;
+        self.wire_bytes += other.wire_bytes;
+        self.requests += other.requests;
+        self.requests_refused += other.requests_refused;
+        self.requests_uncertain += other.requests_uncertain;
+        self.requests_malformed += other.requests_malformed;
+        self.requests_aborted += other.requests_aborted;
+        self.connections_reset += other.connections_reset;
+        self.kafka.add(&other.kafka);
+        for (mine, theirs) in self.faults.iter_mut().zip(&other.faults) {
+            *mine += theirs;
+        }
+        if let Some((from_ns, to_ns)) = other.active_ns {
+            self.active(from_ns, to_ns);
+        }
+    }
+}
+
+/// Why the receiver ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedBy {
+    Signal,
+    Once,
+    Duration,
+}
+
+/// What the main thread knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Course {
+    pub elapsed_ns: u64,
+    pub connections: u64,
+    pub connections_refused: u64,
+    pub ended_by: EndedBy,
+}
+
+/// The result of `engine receive`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Received {
+    pub schema_version: u32,
+    pub engine_version: &'static str,
+    pub listen: String,
+    pub protocol: &'static str,
+    pub verify: bool,
+    pub ended_by: EndedBy,
+    pub elapsed_seconds: f64,
+    /// From the first bytes to the last ones.
+    pub seconds_active: f64,
+    /// The stream, or the bodies of requests.
+    pub bytes_received: u64,
+    /// With everything around them.
+    pub wire_bytes: u64,
+    /// Of `bytes_received` over the active time; 0 where that is nothing.
+    pub bytes_per_second: f64,
+    pub connections: u64,
+    pub connections_refused: u64,
+    /// By the peer, or by a fault.
+    pub connections_reset: u64,
+    pub requests: u64,
+    pub requests_per_second: f64,
+    pub refused_requests: u64,
+    /// Read whole, but left without a whole answer.
+    pub uncertain_requests: u64,
+    pub malformed_requests: u64,
+    pub aborted_requests: u64,
+    /// With `verify`: intact records in requests that were answered well. With Kafka always, as the batches say.
+    pub records_received: Option<u64>,
+    pub records_uncertain: Option<u64>,
+    /// With Kafka.
+    pub batches: Option<KafkaBooks>,
+    pub faults: serde_json::Map<String, serde_json::Value>,
+    pub findings: Option<Findings>,
+    pub exit_code: u8,
+}
+
+impl Received {
+    pub fn new(
+        plan: &ReceivePlan,
+        listen: String,
+        books: &Books,
+        course: Course,
+        judged: Option<(Findings, u64)>,
+    ) -> Self {
+        let seconds_active = books.active_ns.map_or(0.0, |(first, last)| (last - first) as f64 / 1e9);
+        let rate = |count: u64| if seconds_active > 0.0 { count as f64 / seconds_active } else { 0.0 };
+        let names = plan.faults.items.iter().map(|item| faults::name(item.kind));
+        let exit = judged.as_ref().map_or(Exit::Done, |(findings, _)| findings.exit());
+        let (findings, records_uncertain) = judged.unzip();
+        let batches = (plan.protocol == Protocol::Kafka).then_some(books.kafka);
+        let judged = findings.as_ref().filter(|_| plan.verify).map(|findings| findings.records);
+        let records_uncertain = records_uncertain.filter(|_| plan.verify);
+        Self {
+            schema_version: 1,
+            engine_version: env!("CARGO_PKG_VERSION"),
+            listen,
+            protocol: plan.protocol.scheme(),
+            verify: plan.verify,
+            ended_by: course.ended_by,
+            elapsed_seconds: course.elapsed_ns as f64 / 1e9,
+            seconds_active,
+            bytes_received: books.bytes,
+            wire_bytes: books.wire_bytes,
+            bytes_per_second: rate(books.bytes),
+            connections: course.connections,
+            connections_refused: course.connections_refused,
+            connections_reset: books.connections_reset,
+            requests: books.requests,
+            requests_per_second: rate(books.requests),
+            refused_requests: books.requests_refused,
+            uncertain_requests: books.requests_uncertain,
+            malformed_requests: books.requests_malformed,
+            aborted_requests: books.requests_aborted,
+            records_received: judged.or(batches.map(|batches| batches.records)),
+            records_uncertain: records_uncertain.or(batches.map(|batches| batches.records_uncertain)),
+            batches,
+            faults: names.zip(&books.faults).map(|(name, count)| (name, (*count).into())).collect(),
+            findings,
+            exit_code: exit as u8,
+        }
+    }
+
+    /// For people.
+    pub fn summary(&self) -> String {
+        let mut out = String::new();
+        let ns = |seconds: f64| format_duration((seconds * 1e9) as u64);
+        let _ = writeln!(
+            out,
+            "received    {} in {} (listened for {})",
+            format_size(self.bytes_received),
+            ns(self.seconds_active),
+            ns(self.elapsed_seconds)
+        );
+        let _ = writeln!(out, "rate        {}", format_rate(self.bytes_per_second));
+        if self.protocol != Protocol::Tcp.scheme() {
+            let mut more = String::new();
+            for (count, what) in [
+                (self.refused_requests, "refused"),
+                (self.uncertain_requests, "uncertain"),
+                (self.malformed_requests, "malformed"),
+                (self.aborted_requests, "cut off"),
+            ] {
+                if count > 0 {
+                    let _ = write!(more, ", {} {what}", format_count(count));
+                }
+            }
+            let per_second = format_count(self.requests_per_second as u64);
+            let _ = writeln!(out, "requests    {}, {per_second}/s{more}", format_count(self.requests));
+        }
+        if let Some(batches) = &self.batches {
+            out.push_str(&batches.summary(self.records_received.unwrap_or(0)));
+        }
+        let reset = match self.connections_reset {
+            0 => String::new(),
+            count => format!(", {} reset", format_count(count)),
+        };
+        let _ = writeln!(out, "connections {}{reset}", format_count(self.connections));
+        if self.connections_refused > 0 {
+            let _ =
+                writeln!(out, "turned away {} connections, too many at once", format_count(self.connections_refused));
+        }
+        if !self.faults.is_empty() {
+            let all: Vec<_> = self.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            let _ = writeln!(out, "faults      {}", all.join(", "));
+        }
+        if let Some(findings) = &self.findings {
+            out.push_str(&findings.summary());
+        }
+        out
+    }
+
+    pub fn log(&self) {
+        tracing::info!(
+            event = "summary",
+            exit_code = self.exit_code,
+            bytes_received = self.bytes_received,
+            seconds_active = self.seconds_active,
+            bytes_per_second = self.bytes_per_second,
+            connections = self.connections,
+            requests = self.requests,
+            records_received = self.records_received,
+            clean = self.findings.as_ref().map(|findings| findings.clean),
+            "the receiver ended"
+        );
+    }
+}

@@ -1,0 +1,269 @@
+//! A Produce request: what it brings, what becomes of each batch, and its answer.
+
+use super::broker::{Broker, Checks, Topic};
+use super::control::Refused;
+use super::log::{Appended, INVALID_RECORD};
+use crate::base::limits;
+use crate::receive::books::Books;
+use crate::receive::faults::{Ending, Strike};
+use crate::verify::live::{Inspector, Outcome, Unsound};
+use crate::wire::kafka::batch::{HEADER_BYTES, NO_PRODUCER_ID};
+use crate::wire::kafka::fields::Malformed;
+use crate::wire::kafka::records::{BatchError, BatchHead};
+use crate::wire::kafka::request::{ProduceSkim, RequestHead};
+use crate::wire::kafka::response::AnswerWriter;
+use std::ops::Range;
+use std::sync::Arc;
+
+const CORRUPT: i16 = 2;
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const INVALID_ACKS: i16 = 21;
+const UNSUPPORTED_FORMAT: i16 = 43;
+/// Topics that a connection has at hand.
+const AT_HAND_MAX: usize = 64;
+
+/// The error comes after the records are written, as with a broker whose replicas did not confirm in time.
+fn comes_after_append(code: i16) -> bool {
+    matches!(code, 7 | 20)
+}
+
+/// What follows a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    Answer,
+    /// None was asked for.
+    Silence,
+    Close {
+        reset: bool,
+    },
+}
+
+/// What it brings for one partition.
+struct Brought {
+    /// Index into `topics`.
+    topic: usize,
+    index: i32,
+    /// The head of its one batch, or the code that refuses it.
+    head: Result<BatchHead, i16>,
+    /// Where the whole batch is kept.
+    body: Option<Range<usize>>,
+    code: i16,
+    offset: i64,
+}
+
+pub struct Asked {
+    pub skim: ProduceSkim,
+    pub acks: i16,
+    version: i16,
+    correlation_id: i32,
+    strike: Strike,
+    /// Each with how many partitions are named.
+    topics: Vec<(Arc<Topic>, u32)>,
+    brought: Vec<Brought>,
+    at_hand: Vec<Arc<Topic>>,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self {
+            skim: ProduceSkim::new(0),
+            acks: 0,
+            version: 0,
+            correlation_id: 0,
+            strike: Strike::default(),
+            topics: Vec::new(),
+            brought: Vec::new(),
+            at_hand: Vec::new(),
+        }
+    }
+}
+
+impl Asked {
+    /// A new request.
+    pub fn begin(&mut self, head: &RequestHead<'_>, body_bytes: usize, strike: Strike) {
+        self.skim = ProduceSkim::new(body_bytes);
+        (self.version, self.correlation_id, self.strike) = (head.version, head.correlation_id, strike);
+        self.topics.clear();
+        self.brought.clear();
+    }
+
+    pub fn strike(&self) -> Strike {
+        self.strike
+    }
+
+    pub fn topic(&mut self, name: &[u8], broker: &Broker) -> Result<(), Refused> {
+        if self.topics.len() >= limits::RECEIVE_BATCHES_MAX {
+            return Err(too_many("number of topics"));
+        }
+        let known = self.at_hand.iter().find(|topic| topic.name.as_bytes() == name).cloned();
+        let topic = match known {
+            Some(topic) => topic,
+            None => {
+                let name = String::from_utf8_lossy(name);
+                let topic = broker.topic(&name);
+                let topic = topic.map_err(|why| Refused::Topic { name: name.into_owned(), why })?;
+                if self.at_hand.len() == AT_HAND_MAX {
+                    self.at_hand.clear();
+                }
+                self.at_hand.push(topic.clone());
+                topic
+            }
+        };
+        self.topics.push((topic, 0));
+        Ok(())
+    }
+
+    pub fn partition(&mut self, index: i32) -> Result<(), Refused> {
+        let topic = self.topics.len().checked_sub(1).filter(|_| self.brought.len() < limits::RECEIVE_BATCHES_MAX);
+        let topic = topic.ok_or_else(|| too_many("number of partitions"))?;
+        self.topics[topic].1 += 1;
+        self.brought.push(Brought { topic, index, head: Err(INVALID_RECORD), body: None, code: 0, offset: -1 });
+        Ok(())
+    }
+
+    /// The first bytes of the records for that partition; whether they may be a sound batch.
+    #[inline]
+    pub fn head(&mut self, bytes: &[u8], record_bytes: usize) -> bool {
+        let Some(brought) = self.brought.last_mut() else { return false };
+        brought.head = if record_bytes < HEADER_BYTES { Err(INVALID_RECORD) } else { read_head(bytes, record_bytes) };
+        brought.head.is_ok()
+    }
+
+    /// The batch is kept whole from byte `start` of the body on.
+    pub fn keeps(&mut self, start: usize, bytes: usize) {
+        if let Some(brought) = self.brought.last_mut() {
+            brought.body = Some(start..start + bytes);
+        }
+    }
+
+    /// Enters what came and counts it.
+    #[inline]
+    pub fn enter(&mut self, body: &[u8], broker: &Broker, inspector: &mut Inspector, books: &mut Books) -> After {
+        let mut refused = false;
+        for brought in &mut self.brought {
+            let topic = &self.topics[brought.topic].0;
+            let entry = Entry { topic, broker, acks: self.acks, ending: self.strike.ending };
+            match entry.enter(brought, body, inspector, books) {
+                Ok(offset) => (brought.code, brought.offset) = (0, offset),
+                Err(code) => {
+                    books.kafka.batches_refused += 1;
+                    (brought.code, brought.offset) = (code, -1);
+                    refused = true;
+                }
+            }
+        }
+        match self.strike.ending {
+            Ending::Reset => After::Close { reset: true },
+            Ending::LoseAnswer => After::Close { reset: false },
+            // Without an answer, an end is the only way to say it.
+            _ if self.acks == 0 && refused => After::Close { reset: false },
+            _ if self.acks == 0 => After::Silence,
+            _ => After::Answer,
+        }
+    }
+
+    #[inline]
+    pub fn answer(&self, out: &mut Vec<u8>) {
+        let mut answer = AnswerWriter::begin(out, self.version, self.correlation_id, self.topics.len() as u32);
+        let mut brought = self.brought.iter();
+        for (topic, partitions) in &self.topics {
+            answer.topic(topic.name.as_bytes(), *partitions);
+            for one in brought.by_ref().take(*partitions as usize) {
+                answer.partition(one.index, one.code, one.offset);
+            }
+        }
+        answer.end(0);
+    }
+}
+
+fn too_many(field: &'static str) -> Refused {
+    Refused::Malformed(Malformed::Value { field, value: limits::RECEIVE_BATCHES_MAX as i64 + 1 })
+}
+
+/// Since version 3 there is one batch for each partition, with all of its offsets.
+#[inline]
+fn read_head(bytes: &[u8], record_bytes: usize) -> Result<BatchHead, i16> {
+    let head = BatchHead::parse(bytes).map_err(|error| match error {
+        BatchError::Magic(_) => UNSUPPORTED_FORMAT,
+        _ => CORRUPT,
+    })?;
+    if head.bytes != record_bytes || head.records == 0 || !head.is_dense() || head.is_control() {
+        return Err(INVALID_RECORD);
+    }
+    Ok(head)
+}
+
+/// How one batch is entered.
+struct Entry<'a> {
+    topic: &'a Topic,
+    broker: &'a Broker,
+    acks: i16,
+    ending: Ending,
+}
+
+impl Entry<'_> {
+    /// The offset of the batch, or the code that its sender gets.
+    #[inline]
+    fn enter(&self, brought: &Brought, body: &[u8], inspector: &mut Inspector, books: &mut Books) -> Result<i64, i16> {
+        if !matches!(self.acks, -1..=1) {
+            return Err(INVALID_ACKS);
+        }
+        let head = brought.head?;
+        let mut partition = self.topic.partition(brought.index).ok_or(UNKNOWN_TOPIC_OR_PARTITION)?;
+        let checked = brought.body.clone().and_then(|range| body.get(range));
+        if let (Some(bytes), Some(mut live)) = (checked, self.broker.live()) {
+            books.kafka.batches_checked += 1;
+            // Looked at without the common books, which others wait for.
+            drop(live);
+            let looked = inspector.look(bytes);
+            live = self.broker.live().ok_or(INVALID_RECORD)?;
+            let next = partition.next();
+            let arrivals = partition.arrivals.get_or_insert_with(|| live.partition(&self.topic.name, brought.index));
+            if let Err(unsound) = looked {
+                live.refused(arrivals, next, head.records, &unsound);
+                return Err(match unsound {
+                    Unsound::Corrupt(_) => CORRUPT,
+                    Unsound::Invalid(_) => INVALID_RECORD,
+                });
+            }
+        }
+        let (code, appends) = match self.ending {
+            Ending::Error(code) => (Some(code), comes_after_append(code)),
+            Ending::Reset => (None, false),
+            _ => (None, true),
+        };
+        let answered = matches!(self.ending, Ending::Answer | Ending::Error(_)) && !(code.is_some() && appends);
+        // What has no producer id may come again, and nobody could tell.
+        let outcome = match head.producer_id == NO_PRODUCER_ID && !answered {
+            true => Outcome::Uncertain,
+            false => Outcome::Received,
+        };
+        let mut offset = -1;
+        let mut tells = !appends && outcome == Outcome::Uncertain;
+        if appends {
+            match partition.append(&head)? {
+                Appended::New { offset: new } => (offset, tells) = (new, true),
+                Appended::Again { offset: old } => {
+                    books.kafka.batches_doubled += 1;
+                    offset = old;
+                }
+            }
+        }
+        if tells {
+            match outcome {
+                Outcome::Received => {
+                    books.kafka.batches += 1;
+                    books.kafka.records += u64::from(head.records);
+                }
+                Outcome::Uncertain => books.kafka.records_uncertain += u64::from(head.records),
+            }
+            let sampled = matches!(self.broker.checks, Checks::Every(_));
+            if let (Some(_), Some(mut live), Some(arrivals)) =
+                (checked.filter(|_| !sampled || appends), self.broker.live(), partition.arrivals.as_mut())
+            {
+                live.append(arrivals, offset.max(0), inspector, outcome);
+            }
+        }
+        code.map_or(Ok(offset), Err)
+    }
+}

@@ -1,0 +1,105 @@
+//! Cores whose Kafka client is rskafka, which connects and waits by itself: no ring with sockets, no dialer.
+
+use super::core::{Setup, finish};
+use super::net::{NetCore, kafka_framing};
+use crate::base::fatal::Fatal;
+use crate::counters::CoreEnd;
+use crate::payload::Payload;
+use crate::payload::bake::record_bytes;
+use crate::payload::framing::KafkaFraming;
+use crate::plan::{KafkaClient, KafkaPlan, RunPlan, TargetPlan};
+use crate::sink::Room;
+use crate::sink::kafka_compat::{KafkaCompatSink, LaneSetup};
+use crate::sys::blocking::Blocking;
+use crate::sys::region::Region;
+use crate::wire::kafka::batch::HEADER_BYTES;
+
+/// Whether the run goes through rskafka.
+pub fn is_wanted(plan: &RunPlan) -> bool {
+    let through = |to: &TargetPlan| matches!(to, TargetPlan::Kafka(kafka) if kafka.client == KafkaClient::Rskafka);
+    plan.producers.iter().any(|producer| through(&producer.to))
+}
+
+pub fn run(setup: Setup, region: Region, core: NetCore) -> Result<CoreEnd, Fatal> {
+    let NetCore { payloads, memory, .. } = core;
+    let ring = Blocking::new(region, setup.plan.sink.queue_depth * payloads.len());
+    let open = |_: &mut Blocking, setup: &mut Setup, _: &[Payload]| {
+        let plan = &setup.plan;
+        let mut setups = Vec::new();
+        for (at, lane) in plan.cores[setup.index].producers.iter().zip(&setup.kafka_lanes) {
+            let kafka = lane.target.plan.clone();
+            let frames = kafka_framing(plan, &plan.producers[*at], &kafka)?;
+            let room = room(record_bytes(&plan.payload)?, &frames, &kafka);
+            setups.push(LaneSetup { plan: kafka, partitions: lane.partitions.clone(), frames, room });
+        }
+        KafkaCompatSink::open(setups)
+    };
+    finish(setup, ring, payloads, memory, open)
+}
+
+/// What fits into a batch of records of these lengths, framed as the native client frames them: its batches are the
+/// same. The frames that rskafka writes are shorter, if anything.
+fn room((shortest, longest): (u64, u64), frames: &KafkaFraming, kafka: &KafkaPlan) -> Room {
+    let frame = (frames.before() + frames.after()) as u64;
+    let space = kafka.batch_bytes - HEADER_BYTES as u64;
+    let bytes = match shortest == longest {
+        true => space / (shortest + frame) * shortest,
+        // Of records of many lengths the shortest have the most frames.
+        false => (u128::from(space) * u128::from(shortest) / u128::from(shortest + frame)) as u64,
+    };
+    let bytes = bytes.max(longest);
+    Room { bytes, records: (space.saturating_sub(bytes) / frame).max(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::KeyPlan;
+    use proptest::prelude::*;
+
+    fn kafka(batch_bytes: u64) -> KafkaPlan {
+        use crate::plan::{Compression, LinkPlan, PeerPlan, RetryPlan};
+        let peer = PeerPlan { host: "localhost".into(), port: 9092, tls: None, connect_timeout_ns: 1 };
+        let retry = RetryPlan { attempts_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 };
+        KafkaPlan {
+            bootstrap: vec![("localhost".into(), 9092)],
+            topic: "t".into(),
+            tls: None,
+            sasl: None,
+            link: LinkPlan { peer: peer.into(), connections: 1, request_timeout_ns: 1, retry },
+            acks: -1,
+            idempotent: false,
+            codec: Compression::None,
+            batch_bytes,
+            linger_ns: 0,
+            key: KeyPlan::None,
+            partitions: None,
+            create_topic: false,
+            client: KafkaClient::Rskafka,
+            client_id: "engine".into(),
+            in_flight_max: 1,
+            delivery_timeout_ns: 1,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_is_full_and_never_too_large(
+            lengths in (16u64..5000, 0u64..5000), extra in 0u64..100_000, keyed: bool,
+        ) {
+            let (shortest, longest) = (lengths.0, lengths.0 + if lengths.1 % 2 == 0 { 0 } else { lengths.1 });
+            let key = if keyed { KeyPlan::Cycle(1000) } else { KeyPlan::None };
+            let frames = KafkaFraming::new(key, vec![], 0, longest, 10_000);
+            let frame = (frames.before() + frames.after()) as u64;
+            let batch = HEADER_BYTES as u64 + longest + frame + extra;
+            let room = room((shortest, longest), &frames, &kafka(batch));
+            prop_assert!(room.bytes >= longest);
+            // The most frames that the room allows.
+            let records = room.records.min(room.bytes / shortest);
+            prop_assert!(HEADER_BYTES as u64 + room.bytes + records * frame <= batch);
+            if shortest == longest {
+                prop_assert_eq!(records, (batch - HEADER_BYTES as u64) / (longest + frame));
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Cores with connections: how records are framed, what a lane's sink needs, and the first connections.
+
+use super::core::{Setup, finish};
+use super::kafka::{self, KafkaLane};
+use super::{kafka_compat, region};
+use crate::base::fatal::Fatal;
+use crate::connect::dialer::{self, Dialer};
+use crate::counters::CoreEnd;
+use crate::payload::Payload;
+use crate::payload::bake::record_bytes;
+use crate::payload::framing::{Framing, Header, KafkaFraming, digits};
+use crate::plan::{
+    Annotate, Compression, HttpPlan, Io, KafkaClient, KafkaPlan, LinkPlan, ProducerPlan, RunPlan, SinkKind, TargetPlan,
+    TcpFraming,
+};
+use crate::sink::redials::Redials;
+use crate::sink::{http, kafka as kafka_sink, tcp};
+use crate::sys::blocking::Blocking;
+use crate::sys::region::Region;
+use crate::sys::ring::NetRing;
+use crate::sys::uring::Uring;
+use crate::wire::http::{HeadFacts, RequestHead};
+use crate::wire::kafka::codec::Codec;
+use crate::wire::kafka::produce::ProducePrefix;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Operations of one connection: a send, a receive, and zero-copy sends that are not released yet.
+const OPERATIONS_PER_LINK: usize = 4;
+
+/// What a core has baked by the time it picks its ring.
+pub struct NetCore {
+    pub payloads: Vec<Payload>,
+    pub memory: String,
+    /// Of each lane.
+    pub staging: Vec<Range<usize>>,
+}
+
+/// What a producer's target wants around each record.
+pub fn framing(plan: &RunPlan, producer: &ProducerPlan) -> Result<Framing, Fatal> {
+    Ok(match &producer.to {
+        TargetPlan::Tcp(tcp) if tcp.framing == TcpFraming::Length => Framing::Length,
+        // rskafka frames what it is given.
+        TargetPlan::Kafka(kafka) if kafka.client == KafkaClient::Uring => {
+            Framing::Kafka(Box::new(kafka_framing(plan, producer, kafka)?))
+        }
+        _ => Framing::None,
+    })
+}
+
+pub(super) fn kafka_framing(plan: &RunPlan, producer: &ProducerPlan, kafka: &KafkaPlan) -> Result<KafkaFraming, Fatal> {
+    let mut headers = Vec::new();
+    let heaviest = plan.phases.iter().map(|phase| phase.weight).max().unwrap_or(1);
+    if heaviest > 1 {
+        headers.push(Header::Weight(digits(heaviest)));
+    }
+    if plan.payload.annotate == Annotate::Headers {
+        headers.push(Header::RunId(plan.run_id.clone()));
+        headers.extend([Header::ProducerId, Header::Sequence, Header::TimestampNs, Header::Crc32c]);
+    }
+    let (shortest, longest) = record_bytes(&plan.payload)?;
+    Ok(KafkaFraming::new(kafka.key, headers, producer.id, longest, records_max(kafka, shortest)))
+}
+
+/// Records that a batch can hold, each of `shortest` bytes with at least the frame's seven.
+fn records_max(kafka: &KafkaPlan, shortest: u64) -> u64 {
+    kafka.batch_bytes / (shortest + 7) + 1
+}
+
+/// Bytes of region that producer `at` needs beside its ring; `block_bytes`: its longest block.
+pub fn staging_bytes(setup: &Setup, (lane, at): (usize, usize), block_bytes: u64) -> Result<u64, Fatal> {
+    let producer = &setup.plan.producers[at];
+    Ok(match &producer.to {
+        TargetPlan::Tcp(plan) => tcp::staging_bytes(plan.link.connections),
+        TargetPlan::Http(plan) => {
+            http_manner(&setup.plan, producer, plan).staging_bytes(plan.link.connections, block_bytes)
+        }
+        TargetPlan::Kafka(kafka) if kafka.client == KafkaClient::Uring => {
+            let lane = &setup.kafka_lanes[lane];
+            kafka_manner(&setup.plan, lane)?.staging_bytes(lane.partitions.len(), block_bytes)
+        }
+        TargetPlan::Kafka(_) | TargetPlan::Null | TargetPlan::Stdout | TargetPlan::File(_) => 0,
+    })
+}
+
+/// The one match that picks the back end of connections.
+pub fn with_ring(setup: Setup, io: Io, region: Region, core: NetCore) -> Result<CoreEnd, Fatal> {
+    if kafka_compat::is_wanted(&setup.plan) {
+        return kafka_compat::run(setup, region, core);
+    }
+    let links: usize = connections(&setup).iter().sum();
+    let depth = OPERATIONS_PER_LINK * links + setup.plan.sink.queue_depth * core.payloads.len();
+    match io {
+        Io::Syscall => with_sink(setup, Blocking::new(region, depth), core, ""),
+        Io::Uring => {
+            let ring = Uring::new(region, depth, links).map_err(|error| {
+                Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l` and `ulimit -n`")
+            })?;
+            let about = if ring.registered() { ", registered" } else { ", not registered" };
+            with_sink(setup, ring, core, about)
+        }
+    }
+}
+
+/// Connections of each lane.
+fn connections(setup: &Setup) -> Vec<usize> {
+    let plan = &setup.plan;
+    if !setup.kafka_lanes.is_empty() {
+        return setup.kafka_lanes.iter().map(|lane| lane.partitions.len()).collect();
+    }
+    let link = |at: &usize| plan.producers[*at].to.link().map_or(0, |link| link.connections);
+    plan.cores[setup.index].producers.iter().map(link).collect()
+}
+
+fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> Result<CoreEnd, Fatal> {
+    let NetCore { payloads, memory, staging } = core;
+    let memory = format!("{memory}{about}");
+    let plan = setup.plan.clone();
+    let producers: Vec<&ProducerPlan> =
+        plan.cores[setup.index].producers.iter().map(|at| &plan.producers[*at]).collect();
+    // Lives until the core's end: it redials.
+    let dial = match plan.sink.kind {
+        SinkKind::Kafka => kafka::dial(setup.kafka_lanes.clone()),
+        _ => dialer::plain(),
+    };
+    let mut dialer = Dialer::new(dial, plan.payload.seed ^ setup.index as u64)?;
+    let counts = connections(&setup);
+    let peers = producers.iter().filter_map(|producer| producer.to.link()).map(|link| link.peer.clone()).collect();
+    let total = counts.iter().sum();
+    let mut redials = Redials::new(dialer.handle(total), peers, total);
+    let failed = |error: std::io::Error| Fatal::host(format!("a connection could not be handed to the ring: {error}"));
+    match plan.sink.kind {
+        SinkKind::Tcp => {
+            let open = |ring: &mut R, _: &mut Setup, _: &[Payload]| {
+                let dialed = redials.connect_all(&counts)?;
+                let lane = |((dialed, staging), producer): ((Vec<_>, Range<usize>), &&ProducerPlan)| {
+                    let link = producer.to.link()?;
+                    let depth = (plan.sink.queue_depth / link.connections.max(1)).max(2);
+                    Some(tcp::LaneSetup { dialed, staging, depth, request_timeout_ns: link.request_timeout_ns })
+                };
+                let setups = dialed.into_iter().zip(staging).zip(&producers).filter_map(lane).collect();
+                tcp::TcpSink::open(ring, setups, redials).map_err(failed)
+            };
+            finish(setup, ring, payloads, memory, open)
+        }
+        SinkKind::Kafka => {
+            let open = |ring: &mut R, setup: &mut Setup, payloads: &[Payload]| {
+                let dialed = redials.connect_all(&counts)?;
+                let block_bytes = longest_block(&plan, payloads);
+                let mut setups = Vec::new();
+                for ((dialed, staging), lane) in dialed.into_iter().zip(staging).zip(&setup.kafka_lanes) {
+                    let manner = kafka_manner(&plan, lane)?;
+                    let partitions = lane.partitions.iter().copied().zip(dialed).collect();
+                    setups.push(kafka_sink::LaneSetup { manner, partitions, staging, block_bytes });
+                }
+                kafka_sink::KafkaSink::open(ring, setups, redials)
+            };
+            finish(setup, ring, payloads, memory, open)
+        }
+        _ => {
+            let open = |ring: &mut R, _: &mut Setup, payloads: &[Payload]| {
+                let dialed = redials.connect_all(&counts)?;
+                let block_bytes = longest_block(&plan, payloads);
+                let mut setups = Vec::new();
+                for ((dialed, staging), producer) in dialed.into_iter().zip(staging).zip(&producers) {
+                    let TargetPlan::Http(http) = &producer.to else { continue };
+                    let manner = http_manner(&plan, producer, http);
+                    let window = region::window(&plan, producer);
+                    setups.push(http::LaneSetup { manner, dialed, staging, block_bytes, window });
+                }
+                http::HttpSink::open(ring, setups, redials).map_err(failed)
+            };
+            finish(setup, ring, payloads, memory, open)
+        }
+    }
+}
+
+/// The longest block that a lane of this core can have, with framing.
+fn longest_block(plan: &RunPlan, payloads: &[Payload]) -> u64 {
+    payloads.iter().map(Payload::longest_span).fold(region::block_span_bytes(plan), u64::max)
+}
+
+fn kafka_manner(plan: &RunPlan, lane: &KafkaLane) -> Result<kafka_sink::Manner, Fatal> {
+    let kafka = &lane.target.plan;
+    let timeout_ms = i32::try_from(kafka.link.request_timeout_ns / 1_000_000).unwrap_or(i32::MAX);
+    let prefix = ProducePrefix::new(&kafka.client_id, &kafka.topic, kafka.acks, timeout_ms)?;
+    Ok(kafka_sink::Manner {
+        prefix: prefix.with_version(lane.target.version)?,
+        version: lane.target.version,
+        acks: kafka.acks,
+        codec: match kafka.codec {
+            Compression::None => Codec::None,
+            Compression::Gzip => Codec::Gzip,
+            Compression::Snappy => Codec::Snappy,
+            Compression::Lz4 => Codec::Lz4,
+            Compression::Zstd => Codec::Zstd,
+        },
+        identity: lane.identity,
+        in_flight_max: kafka.in_flight_max,
+        batch_bytes: kafka.batch_bytes,
+        records_max: records_max(kafka, record_bytes(&plan.payload)?.0),
+        request_timeout_ns: kafka.link.request_timeout_ns,
+        delivery_timeout_ns: kafka.delivery_timeout_ns,
+        attempts_max: kafka.link.retry.attempts_max,
+        backoff_min_ns: kafka.link.retry.backoff_min_ns,
+        backoff_max_ns: kafka.link.retry.backoff_max_ns,
+        topic: kafka.topic.clone(),
+        tls: kafka.tls.is_some(),
+    })
+}
+
+fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan) -> http::Manner {
+    let beside = plan.payload.annotate == Annotate::Headers;
+    let facts = HeadFacts {
+        producer_id: producer.id,
+        weighted: plan.phases.iter().any(|phase| phase.weight > 1),
+        counted: http.records_per_request > 1,
+        run_id: beside.then_some(plan.run_id.as_str()),
+    };
+    let LinkPlan { peer, request_timeout_ns, retry, .. } = &http.link;
+    http::Manner {
+        head: RequestHead::new(&http.path, &http.host_header, &http.headers, facts),
+        records_per_request: http.records_per_request,
+        pipeline: http.pipeline,
+        summed: beside,
+        tls: peer.tls.is_some(),
+        request_timeout_ns: *request_timeout_ns,
+        attempts_max: retry.attempts_max,
+        backoff_min_ns: retry.backoff_min_ns,
+        backoff_max_ns: retry.backoff_max_ns,
+    }
+}

@@ -1,0 +1,87 @@
+//! What a core's memory holds: for each lane its ring of records, framed as its target wants them, and what its sink
+//! needs beside it.
+
+use super::core::Setup;
+use super::net;
+use crate::base::fatal::Fatal;
+use crate::base::limits;
+use crate::payload::Payload;
+use crate::payload::bake::{Draft, Who};
+use crate::plan::{ProducerPlan, RunPlan, TargetPlan};
+use crate::sink::file::staging_bytes;
+use std::ops::Range;
+
+const PAGE_BYTES: u64 = 4096;
+
+/// A lane's place in the core's region.
+pub struct Place {
+    pub draft: Draft,
+    pub ring: Range<usize>,
+    pub staging: Range<usize>,
+}
+
+/// Drafts every lane's ring and gives each its stretch of the region.
+pub fn places(setup: &Setup) -> Result<Vec<Place>, Fatal> {
+    let plan = &setup.plan;
+    let core = &plan.cores[setup.index];
+    let mut end = 0u64;
+    let mut take = |bytes: u64| {
+        let start = end;
+        end += bytes.next_multiple_of(PAGE_BYTES);
+        start as usize..(start + bytes) as usize
+    };
+    let block_bytes = plan.sink.block_bytes;
+    let mut drafts = Vec::new();
+    for at in &core.producers {
+        let producer = &plan.producers[*at];
+        let (framing, ring_bytes) = (net::framing(plan, producer)?, core.ring_bytes_per_lane);
+        drafts.push(Draft::new(&plan.payload, framing, setup.zero_fraction, producer.id, ring_bytes, block_bytes)?);
+    }
+    // The loop's blocks hold at least one record of any lane, so the staging buffers must as well.
+    let block_bytes = drafts.iter().map(Draft::longest_span).fold(block_span_bytes(plan), u64::max);
+    let place = |(lane, (draft, at)): (usize, (Draft, &usize))| {
+        let depth = plan.sink.queue_depth;
+        let ring = take(draft.bytes());
+        let staged = match &plan.producers[*at].to {
+            TargetPlan::Null | TargetPlan::Stdout => 0,
+            TargetPlan::File(file) => staging_bytes(file, draft.starts(), block_bytes, depth),
+            TargetPlan::Tcp(_) | TargetPlan::Http(_) | TargetPlan::Kafka(_) => {
+                net::staging_bytes(setup, (lane, *at), block_bytes)?
+            }
+        };
+        Ok(Place { draft, ring, staging: take(staged) })
+    };
+    drafts.into_iter().zip(&core.producers).enumerate().map(place).collect()
+}
+
+/// The most bytes of a block with framing, but for records that are longer.
+pub fn block_span_bytes(plan: &RunPlan) -> u64 {
+    let batch = plan.producers.iter().filter_map(|producer| match &producer.to {
+        TargetPlan::Kafka(kafka) => Some(kafka.batch_bytes),
+        _ => None,
+    });
+    batch.fold(plan.sink.block_bytes, u64::max)
+}
+
+/// How many blocks of a lane may be unsettled: what its sink works with, and for answers that come out of order
+/// some more, so that a slow one does not hold up the others.
+pub fn window(plan: &RunPlan, producer: &ProducerPlan) -> usize {
+    let depth = plan.sink.queue_depth;
+    match producer.to {
+        // Each partition has its own; how many there are the plan does not know.
+        TargetPlan::Kafka(_) => (64 * depth).clamp(64, limits::WINDOW_MAX),
+        TargetPlan::Http(_) => (64 * depth).clamp(1024, limits::WINDOW_MAX),
+        _ => depth,
+    }
+}
+
+pub fn bake(setup: &Setup, places: Vec<Place>, memory: &mut [u8]) -> Result<Vec<Payload>, Fatal> {
+    let plan = &setup.plan;
+    let producers = plan.cores[setup.index].producers.iter().map(|at| &plan.producers[*at]);
+    let bake = |(place, producer): (Place, &ProducerPlan)| {
+        let who = Who { run_id: &plan.run_id, run_id_hash: plan.run_id_hash, producer_id: producer.id };
+        let base = place.ring.start;
+        place.draft.bake(&plan.payload, who, base, &mut memory[place.ring], window(plan, producer))
+    };
+    places.into_iter().zip(producers).map(bake).collect()
+}

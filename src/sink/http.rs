@@ -1,0 +1,247 @@
+//! POST over kept connections: each block is the body of one request, its head patched in a place of its own.
+//!
+//! A connection carries one request at a time (`--http-pipeline` allows more). An answer settles its request: 2xx
+//! was produced; what asks to come again waits its time and goes out again on any connection, byte for byte.
+
+mod channel;
+
+use super::link::{self, Area, Link};
+use super::redials::Redials;
+use super::{Done, Ending, Kept, LaneClose, Room, Sink, Wire};
+use crate::base::fatal::Fatal;
+use crate::connect::dial::Dialed;
+use crate::payload::Payload;
+use crate::sys::ring::{NetRing, Wait};
+use crate::wire::http::RequestHead;
+use channel::{Channel, Exchange};
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+
+/// Answers arrive here; the heads of most fit many times over.
+const INBOX_BYTES: usize = 32 << 10;
+/// How often a waiting core looks whether something has run out of time or is to be tried again.
+const WAKE_NS: u64 = 5_000_000;
+
+/// Of the unanswered requests, one in so many is waited for at a time, for so long.
+const GATHERED_SHARE: u32 = 3;
+const GATHERED_NS: u64 = 100_000;
+
+/// How a lane posts; the same for all of its connections.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    pub head: RequestHead,
+    pub records_per_request: u64,
+    pub pipeline: usize,
+    /// Requests state the checksum of their body.
+    pub summed: bool,
+    pub tls: bool,
+    pub request_timeout_ns: u64,
+    pub attempts_max: u32,
+    pub backoff_min_ns: u64,
+    pub backoff_max_ns: u64,
+}
+
+impl Manner {
+    fn heads_bytes(&self) -> usize {
+        (self.pipeline + 1) * self.head.bytes()
+    }
+
+    /// Bytes of region that a lane needs beside its ring. `block_bytes`: the longest block.
+    pub fn staging_bytes(&self, connections: usize, block_bytes: u64) -> u64 {
+        connections as u64 * ((Area::bytes(INBOX_BYTES, self.tls) + self.heads_bytes()) as u64 + block_bytes)
+    }
+
+    /// How long to wait before attempt number `attempts + 1`.
+    fn backoff_ns(&self, attempts: u32) -> u64 {
+        let doubled = self.backoff_min_ns.saturating_mul(1 << attempts.saturating_sub(1).min(32));
+        doubled.min(self.backoff_max_ns)
+    }
+}
+
+/// What one lane is opened with.
+pub struct LaneSetup {
+    pub manner: Manner,
+    pub dialed: Vec<Dialed>,
+    pub staging: Range<usize>,
+    pub block_bytes: u64,
+    /// Blocks that may wait for another attempt.
+    pub window: usize,
+}
+
+struct HttpLane {
+    manner: Manner,
+    channels: Vec<Channel>,
+    /// Requests that wait for their next attempt, in the order in which they failed.
+    again: VecDeque<Exchange>,
+    /// The channel that the last `room` spoke of.
+    chosen: usize,
+    retries: u64,
+}
+
+/// See the module.
+pub struct HttpSink {
+    lanes: Vec<HttpLane>,
+    redials: Redials,
+    now_ns: u64,
+    gathering: Gathering,
+}
+
+/// Where every connection waits for its answer, a few answers at a time are worth waiting for: each time that this
+/// thread wakes costs more than an answer.
+#[derive(Default)]
+struct Gathering {
+    /// Requests that the next call to the kernel submits; their sends complete at once.
+    sends: u32,
+    /// What the last wait was for.
+    wanted: Option<u32>,
+    /// It was in vain: the next wait is for one.
+    hurried: bool,
+}
+
+impl Gathering {
+    /// How many completions to wait for while so many requests are unanswered.
+    fn wish(&mut self, sends: u32, unanswered: usize) -> Option<u32> {
+        self.wanted = (!self.hurried).then(|| sends + (unanswered as u32 / GATHERED_SHARE).max(1));
+        self.wanted
+    }
+
+    /// So many came.
+    fn came(&mut self, completions: u32) {
+        self.hurried = self.wanted.take().is_some_and(|wanted| completions < wanted);
+    }
+}
+
+impl HttpSink {
+    pub fn open<R: NetRing>(ring: &mut R, setups: Vec<LaneSetup>, redials: Redials) -> io::Result<Self> {
+        let mut lanes = Vec::new();
+        for (lane, setup) in setups.into_iter().enumerate() {
+            let manner = setup.manner;
+            let mut start = setup.staging.start;
+            let mut take = |bytes: usize| {
+                start += bytes;
+                start - bytes..start
+            };
+            let mut channels = Vec::new();
+            for (index, dialed) in setup.dialed.into_iter().enumerate() {
+                let area = take(Area::bytes(INBOX_BYTES, manner.tls)).start;
+                let (heads, stage) = (take(manner.heads_bytes()), take(setup.block_bytes as usize));
+                let link = Link::open(ring, (lane, index), dialed, Area::cut(area, INBOX_BYTES, manner.tls))?;
+                channels.push(Channel::new(ring, link, heads, stage, &manner));
+            }
+            let again = VecDeque::with_capacity(setup.window);
+            lanes.push(HttpLane { manner, channels, again, chosen: 0, retries: 0 });
+        }
+        Ok(Self { lanes, redials, now_ns: 0, gathering: Gathering::default() })
+    }
+}
+
+impl HttpLane {
+    /// Sends what has waited long enough over connections that are free.
+    fn send_again<R: NetRing>(&mut self, ring: &mut R, payload: &mut Payload, now_ns: u64) {
+        if self.again.is_empty() {
+            return;
+        }
+        for channel in &mut self.channels {
+            if !channel.has_room(&self.manner) {
+                continue;
+            }
+            let Some(at) = self.again.iter().position(|exchange| exchange.not_before_ns <= now_ns) else { return };
+            if let Some(exchange) = self.again.remove(at) {
+                self.retries += 1;
+                channel.send(ring, payload, &self.manner, exchange, now_ns);
+            }
+        }
+    }
+}
+
+impl<R: NetRing> Sink<R> for HttpSink {
+    fn room(&mut self, _ring: &mut R, lane: usize, _next_length: u64) -> Room {
+        let lane = &mut self.lanes[lane];
+        let count = lane.channels.len();
+        let mut turns = (1..=count).map(|step| (lane.chosen + step) % count);
+        match turns.find(|at| lane.channels[*at].has_room(&lane.manner)) {
+            Some(at) => {
+                lane.chosen = at;
+                Room { bytes: u64::MAX, records: lane.manner.records_per_request }
+            }
+            None => Room::NONE,
+        }
+    }
+
+    fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
+        let now_ns = self.now_ns;
+        let HttpLane { manner, channels, chosen, .. } = &mut self.lanes[lane];
+        channels[*chosen].send(ring, payload, manner, Exchange::new(slot), now_ns);
+        self.gathering.sends += 1;
+    }
+
+    fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
+        let sends = std::mem::take(&mut self.gathering.sends);
+        let Wait::ForNs(mut ns) = wait else { return ring.enter(wait) };
+        if self.lanes.iter().any(|lane| !lane.again.is_empty() || lane.channels.iter().any(Channel::is_busy)) {
+            ns = ns.min(WAKE_NS);
+        }
+        let full = self.lanes.iter().all(|lane| !lane.channels.iter().any(|channel| channel.has_room(&lane.manner)));
+        let unanswered = self.lanes.iter().flat_map(|lane| &lane.channels).map(Channel::unanswered).sum();
+        if full && let Some(wanted) = self.gathering.wish(sends, unanswered) {
+            ring.gather(wanted);
+            ns = ns.min(GATHERED_NS);
+        }
+        ring.enter(Wait::ForNs(ns))
+    }
+
+    fn reap(&mut self, ring: &mut R, payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>) {
+        self.now_ns = now_ns;
+        let mut completions = 0;
+        while let Some(completion) = ring.completion() {
+            completions += 1;
+            let (at, index) = link::owner_of(completion.token);
+            let HttpLane { manner, channels, again, .. } = &mut self.lanes[at];
+            let channel = &mut channels[index];
+            let event = channel.link.complete(ring, completion);
+            if channel.on_event(ring, (&mut payloads[at], manner, again), event, now_ns, done) {
+                self.redials.order_after(at, index, channel.past());
+            }
+        }
+        self.gathering.came(completions);
+        while let Some((at, index, dialed)) = self.redials.take() {
+            if self.lanes[at].channels[index].reopen(ring, *dialed).is_err() {
+                self.redials.order(at, index);
+            }
+        }
+        for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
+            lane.send_again(ring, payload, now_ns);
+            let HttpLane { manner, channels, again, .. } = lane;
+            for (index, channel) in channels.iter_mut().enumerate() {
+                if channel.check_time(ring, (&mut *payload, manner, again), now_ns, done) {
+                    self.redials.order_after(at, index, channel.past());
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, _ring: &mut R) {}
+
+    fn take_wire(&mut self, lane: usize) -> Wire {
+        let lane = &mut self.lanes[lane];
+        let bytes = lane.channels.iter_mut().map(|channel| channel.link.take_wire_bytes()).sum();
+        Wire { bytes, retries: std::mem::take(&mut lane.retries) }
+    }
+
+    fn give_up(&mut self, _ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {
+        for (at, lane) in self.lanes.iter().enumerate() {
+            let waiting = lane.again.iter().map(|exchange| (exchange.slot, exchange.given_up()));
+            let sent = lane.channels.iter().flat_map(Channel::leftovers);
+            done.extend(waiting.chain(sent).map(|(slot, fate)| Done::rest(at, slot, fate)));
+        }
+    }
+
+    fn ending(&self) -> Option<&Ending> {
+        None
+    }
+
+    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Result<Kept, Fatal> {
+        Ok(Kept::default())
+    }
+}

@@ -1,0 +1,223 @@
+//! Kafka without a client library in the loop: each block is one batch for one partition, one Produce request.
+//!
+//! A lane owns its partitions and has one connection to the leader of each, so that what happens to one
+//! partition stays there. `part` keeps a partition's requests in order, through lost answers, new leaders and
+//! resends; this room deals the lane's blocks to them. Everything that blocks (who leads, connecting, SASL) is
+//! the dialer's.
+
+mod outbox;
+mod part;
+mod request;
+
+use super::link::{self, Area, Link};
+use super::redials::Redials;
+use super::{Done, Ending, Kept, LaneClose, Room, Sink, Wire};
+use crate::base::fatal::Fatal;
+use crate::connect::dial::Dialed;
+use crate::connect::dialer::Past;
+use crate::payload::Payload;
+use crate::sys::ring::{NetRing, Wait};
+use crate::wire::kafka::batch::HEADER_BYTES;
+use crate::wire::kafka::codec::{Codec, Deflater};
+use crate::wire::kafka::produce::ProducePrefix;
+use outbox::Outbox;
+use part::Part;
+use std::io;
+use std::ops::Range;
+
+/// Answers of a partition arrive here; the largest that makes sense has an error message in it.
+const INBOX_BYTES: usize = 16 << 10;
+/// Buffers of a lane for batches that are compressed or made again.
+const STAGES: usize = 4;
+/// How often a waiting core looks whether something has run out of time or is to be tried again.
+const WAKE_NS: u64 = 5_000_000;
+
+/// How a lane produces; the same for all of its partitions.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    pub prefix: ProducePrefix,
+    pub version: i16,
+    pub acks: i16,
+    pub codec: Codec,
+    /// Producer id and epoch, where the broker is to tell repetitions apart.
+    pub identity: Option<(i64, i16)>,
+    /// Unanswered requests of a partition.
+    pub in_flight_max: usize,
+    pub batch_bytes: u64,
+    pub records_max: u64,
+    pub request_timeout_ns: u64,
+    pub delivery_timeout_ns: u64,
+    pub attempts_max: u32,
+    pub backoff_min_ns: u64,
+    pub backoff_max_ns: u64,
+    pub topic: String,
+    pub tls: bool,
+}
+
+impl Manner {
+    fn head_bytes(&self) -> usize {
+        self.prefix.bytes() + HEADER_BYTES
+    }
+
+    fn stage_bytes(&self, block_bytes: u64) -> usize {
+        Deflater::bound(self.codec, block_bytes as usize)
+    }
+
+    /// Bytes of region that a lane with so many partitions needs beside its ring. `block_bytes`: the longest block.
+    pub fn staging_bytes(&self, partitions: usize, block_bytes: u64) -> u64 {
+        let of_part = Area::bytes(INBOX_BYTES, self.tls) + (self.in_flight_max + 1) * self.head_bytes();
+        (partitions * of_part + STAGES * self.stage_bytes(block_bytes)) as u64
+    }
+}
+
+/// What one lane is opened with.
+pub struct LaneSetup {
+    pub manner: Manner,
+    /// Each with a connection to its leader.
+    pub partitions: Vec<(i32, Dialed)>,
+    pub staging: Range<usize>,
+    pub block_bytes: u64,
+}
+
+struct KafkaLane {
+    manner: Manner,
+    parts: Vec<Part>,
+    outbox: Outbox,
+    /// The partition that the next block is for, if it has room.
+    turn: usize,
+}
+
+/// See the module.
+pub struct KafkaSink {
+    lanes: Vec<KafkaLane>,
+    redials: Redials,
+    ending: Option<Ending>,
+    now_ns: u64,
+}
+
+impl KafkaSink {
+    pub fn open<R: NetRing>(ring: &mut R, setups: Vec<LaneSetup>, redials: Redials) -> Result<Self, Fatal> {
+        let failed = |error: io::Error| Fatal::host(format!("a connection could not be handed to the ring: {error}"));
+        let mut lanes = Vec::new();
+        for (lane, setup) in setups.into_iter().enumerate() {
+            let manner = setup.manner;
+            let mut start = setup.staging.start;
+            let mut take = |bytes: usize| {
+                start += bytes;
+                start - bytes..start
+            };
+            let mut parts = Vec::new();
+            for (index, (id, dialed)) in setup.partitions.into_iter().enumerate() {
+                let area = Area::cut(take(Area::bytes(INBOX_BYTES, manner.tls)).start, INBOX_BYTES, manner.tls);
+                let link = Link::open(ring, (lane, index), dialed, area).map_err(failed)?;
+                let heads = take((manner.in_flight_max + 1) * manner.head_bytes());
+                parts.push(Part::new(id, link, heads, &manner));
+            }
+            let stages = (0..STAGES).map(|_| take(manner.stage_bytes(setup.block_bytes))).collect();
+            let outbox = Outbox::new(manner.codec, stages)?;
+            lanes.push(KafkaLane { manner, parts, outbox, turn: 0 });
+        }
+        Ok(Self { lanes, redials, ending: None, now_ns: 0 })
+    }
+}
+
+impl KafkaLane {
+    /// The next partition in turn that has room; a slow one does not hold up the others.
+    fn next_with_room(&self) -> Option<usize> {
+        let count = self.parts.len();
+        (0..count).map(|step| (self.turn + step) % count).find(|at| self.parts[*at].has_room(&self.manner))
+    }
+}
+
+/// How a connection that is about to end has fared: one that carried batches is worth a quick redial.
+fn past_of(part: &Part) -> Past {
+    if part.proven { Past::Used } else { Past::Unknown }
+}
+
+impl<R: NetRing> Sink<R> for KafkaSink {
+    fn room(&mut self, _ring: &mut R, lane: usize, _next_length: u64) -> Room {
+        let lane = &mut self.lanes[lane];
+        if self.ending.is_some() {
+            return Room::NONE;
+        }
+        match lane.next_with_room() {
+            Some(at) => {
+                lane.turn = at;
+                let bytes = lane.manner.batch_bytes - HEADER_BYTES as u64;
+                Room { bytes, records: lane.manner.records_max }
+            }
+            None => Room::NONE,
+        }
+    }
+
+    fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
+        let lane = &mut self.lanes[lane];
+        let at = lane.turn;
+        lane.turn = (at + 1) % lane.parts.len();
+        lane.parts[at].push(payload, slot, &lane.manner, self.now_ns);
+        lane.parts[at].advance(ring, payload, &lane.manner, &mut lane.outbox, self.now_ns);
+    }
+
+    fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
+        let Wait::ForNs(ns) = wait else { return ring.enter(wait) };
+        let busy = self.lanes.iter().flat_map(|lane| &lane.parts).any(Part::is_busy);
+        ring.enter(Wait::ForNs(if busy { ns.min(WAKE_NS) } else { ns }))
+    }
+
+    fn reap(&mut self, ring: &mut R, payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>) {
+        self.now_ns = now_ns;
+        while let Some(completion) = ring.completion() {
+            let (at, index) = link::owner_of(completion.token);
+            let KafkaLane { manner, parts, outbox, .. } = &mut self.lanes[at];
+            let part = &mut parts[index];
+            let (event, past) = (part.link.complete(ring, completion), past_of(part));
+            if part.on_event(ring, (&mut payloads[at], manner, outbox), event, now_ns, done) {
+                self.redials.order_after(at, index, past);
+            }
+        }
+        while let Some((at, index, dialed)) = self.redials.take() {
+            if self.lanes[at].parts[index].link.reopen(ring, *dialed).is_err() {
+                self.redials.order(at, index);
+            }
+        }
+        for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
+            let KafkaLane { manner, parts, outbox, .. } = lane;
+            for (index, part) in parts.iter_mut().enumerate() {
+                let past = past_of(part);
+                if part.turn(ring, (&mut *payload, manner, outbox), now_ns, done) {
+                    self.redials.order_after(at, index, past);
+                }
+                if let Some(why) = part.take_end() {
+                    self.ending.get_or_insert(Ending::Broken(why));
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, _ring: &mut R) {}
+
+    fn take_wire(&mut self, lane: usize) -> Wire {
+        let parts = &mut self.lanes[lane].parts;
+        let mut wire = Wire::default();
+        for part in parts {
+            wire.bytes += part.link.take_wire_bytes();
+            wire.retries += part.take_retries();
+        }
+        wire
+    }
+
+    fn give_up(&mut self, _ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {
+        for (at, lane) in self.lanes.iter().enumerate() {
+            let left = lane.parts.iter().flat_map(Part::leftovers);
+            done.extend(left.map(|(slot, fate)| Done::rest(at, slot, fate)));
+        }
+    }
+
+    fn ending(&self) -> Option<&Ending> {
+        self.ending.as_ref()
+    }
+
+    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Result<Kept, Fatal> {
+        Ok(Kept::default())
+    }
+}

@@ -1,0 +1,423 @@
+//! One partition: its requests in order, and the connection to its leader.
+//!
+//! Requests go out in order and are answered in order. When an answer says "again", nothing new is sent until all
+//! that is in flight is answered; then all that has no final answer goes out once more, in order, with the same
+//! sequences. A lost connection is the same, with answers that never come: with a producer id the broker tells
+//! repetitions apart; without one, what may have arrived is uncertain and is not sent again.
+
+use super::Manner;
+use super::outbox::Outbox;
+use super::request::Request;
+use crate::counters::Field;
+use crate::payload::Payload;
+use crate::sink::link::{Breakage, Event, Link};
+use crate::sink::{Done, Fate};
+use crate::sys::ring::NetRing;
+use crate::wire::crc32c;
+use crate::wire::kafka::batch::{
+    BatchFacts, HEADER_BYTES, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, write_header,
+};
+use crate::wire::kafka::errors::{ErrorKind, broker_error};
+use crate::wire::kafka::response::{Frames, ProduceAnswer, Split};
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// Codes after which the leader may have the batch all the same: it timed out, or has too few replicas after all.
+const PERHAPS_APPENDED: [i16; 2] = [7, 20];
+const ANSWER_BYTES_MAX: usize = 12 << 10;
+
+/// See the module.
+pub struct Part {
+    id: i32,
+    pub link: Link,
+    heads: Range<usize>,
+    head_bytes: usize,
+    free_heads: Vec<usize>,
+    requests: VecDeque<Request>,
+    /// Of `requests`: answered on this connection, and given to it.
+    answered: usize,
+    sent: usize,
+    next_sequence: i32,
+    next_correlation_id: i32,
+    /// An answer said "again"; nothing is sent until all in flight is answered.
+    recovering: bool,
+    /// On this connection the leader has taken a batch. Until then one is in flight: a leader that knows nothing of
+    /// the producer takes any sequence, so a second batch would shut out a first that it refused for the moment.
+    pub proven: bool,
+    /// Somebody else leads now.
+    renew: bool,
+    not_before_ns: u64,
+    backoff_ns: u64,
+    retries: u64,
+    /// Length and shift of the last batch: most have the same.
+    shift: (u32, u32),
+    end: Option<String>,
+    has_ended: bool,
+}
+
+/// What a partition borrows of its lane.
+pub type Lent<'a> = (&'a mut Payload, &'a Manner, &'a mut Outbox);
+
+impl Part {
+    pub fn new(id: i32, link: Link, heads: Range<usize>, manner: &Manner) -> Self {
+        let places = manner.in_flight_max + 1;
+        Self {
+            id,
+            link,
+            heads,
+            head_bytes: manner.head_bytes(),
+            free_heads: (0..places).collect(),
+            requests: VecDeque::with_capacity(places),
+            answered: 0,
+            sent: 0,
+            next_sequence: 0,
+            next_correlation_id: 0,
+            recovering: false,
+            proven: false,
+            renew: false,
+            not_before_ns: 0,
+            backoff_ns: manner.backoff_min_ns,
+            retries: 0,
+            shift: (0, crc32c::shift(0)),
+            end: None,
+            has_ended: false,
+        }
+    }
+
+    pub fn has_room(&self, manner: &Manner) -> bool {
+        self.link.is_up() && !self.recovering && self.requests.len() < manner.in_flight_max && self.free_heads.len() > 1
+    }
+
+    /// Something here has a time limit.
+    pub fn is_busy(&self) -> bool {
+        !self.requests.is_empty() || !self.link.is_up()
+    }
+
+    pub fn take_retries(&mut self) -> u64 {
+        std::mem::take(&mut self.retries)
+    }
+
+    /// Why the run cannot go on, said once.
+    pub fn take_end(&mut self) -> Option<String> {
+        self.has_ended |= self.end.is_some();
+        self.end.take()
+    }
+
+    /// What is known of requests that are still here when time is up.
+    pub fn leftovers(&self) -> impl Iterator<Item = (u32, Fate)> + '_ {
+        let open = self.requests.iter().enumerate().filter(|(_, request)| !request.told);
+        open.map(|(at, request)| {
+            let kind = Field::ErrorTimeout;
+            let in_doubt = request.doubtful || (self.answered..self.sent).contains(&at);
+            let fate = request.fate.unwrap_or(if in_doubt { Fate::Uncertain(kind) } else { Fate::Failed(kind) });
+            (request.slot, fate)
+        })
+    }
+
+    /// Takes a block as the last of the partition's requests.
+    pub fn push(&mut self, payload: &Payload, slot: u32, manner: &Manner, now_ns: u64) {
+        let block = payload.block(slot);
+        let base_sequence = if manner.identity.is_some() { self.next_sequence } else { NO_SEQUENCE };
+        // After the largest number comes 0.
+        self.next_sequence = ((i64::from(self.next_sequence) + block.records as i64) % (1 << 31)) as i32;
+        self.requests.push_back(Request {
+            slot,
+            base_sequence,
+            timestamp_ms: (payload.timestamp_unix_ns(block, 0) / 1_000_000) as i64,
+            offered_ns: now_ns,
+            sent_ns: 0,
+            correlation_id: 0,
+            attempts: 0,
+            head: self.free_heads.pop().expect("room was asked for"),
+            stage: None,
+            doubtful: false,
+            left_ring: false,
+            held: false,
+            fate: None,
+            told: false,
+        });
+    }
+
+    /// Sends the next request, if one may go.
+    pub fn advance<R: NetRing>(
+        &mut self,
+        ring: &mut R,
+        payload: &mut Payload,
+        manner: &Manner,
+        outbox: &mut Outbox,
+        now_ns: u64,
+    ) {
+        self.skip_known();
+        let may = self.link.is_up() && self.link.is_idle() && !self.recovering && now_ns >= self.not_before_ns;
+        let in_flight_max = if self.proven || manner.acks == 0 { manner.in_flight_max } else { 1 };
+        if !may || self.sent == self.requests.len() || self.sent - self.answered >= in_flight_max {
+            return;
+        }
+        let request = &mut self.requests[self.sent];
+        // An earlier attempt's bytes, its head among them, may still be read.
+        if request.fate.is_some() || request.held {
+            return;
+        }
+        let Some(packed) = outbox.pack(ring, payload, request.slot, !request.left_ring) else { return };
+        if packed.stage.is_some() && !request.left_ring {
+            payload.release(request.slot);
+            request.left_ring = true;
+        }
+        self.next_correlation_id = self.next_correlation_id.wrapping_add(1) & i32::MAX;
+        request.correlation_id = self.next_correlation_id;
+        (request.stage, request.sent_ns, request.held) = (packed.stage, now_ns, true);
+        self.retries += u64::from(request.attempts > 0);
+        request.attempts += 1;
+        let bytes = packed.records.len() as u32;
+        if self.shift.0 != bytes {
+            self.shift = (bytes, crc32c::shift(u64::from(bytes)));
+        }
+        let (producer_id, producer_epoch) = manner.identity.unwrap_or((NO_PRODUCER_ID, NO_PRODUCER_EPOCH));
+        let facts = BatchFacts {
+            records: payload.block(request.slot).records as u32,
+            record_bytes: bytes,
+            records_crc: packed.crc,
+            codec: manner.codec,
+            first_timestamp_ms: request.timestamp_ms,
+            max_timestamp_ms: request.timestamp_ms,
+            producer_id,
+            producer_epoch,
+            base_sequence: request.base_sequence,
+        };
+        let start = self.heads.start + request.head * self.head_bytes;
+        let head = &mut ring.memory()[start..start + self.head_bytes];
+        manner.prefix.write(head, request.correlation_id, self.id, bytes + HEADER_BYTES as u32);
+        let batch_head = head.last_chunk_mut::<HEADER_BYTES>().expect("a head ends with the batch's");
+        write_header(batch_head, &facts, self.shift.1);
+        self.link.send(ring, [start..start + self.head_bytes, packed.records], request.slot);
+        self.link.listen(ring);
+        self.sent += 1;
+    }
+
+    /// Takes the news of a completion; true: the connection is gone.
+    pub fn on_event<R: NetRing>(
+        &mut self,
+        ring: &mut R,
+        (payload, manner, outbox): Lent<'_>,
+        event: Event,
+        now_ns: u64,
+        done: &mut Vec<Done>,
+    ) -> bool {
+        let ended = match event {
+            Event::Nothing => return false,
+            Event::Sent { tag, released } => {
+                self.on_sent(tag, manner);
+                if released {
+                    self.on_released(tag, payload, outbox, done);
+                }
+                self.advance(ring, payload, manner, outbox, now_ns);
+                self.link.settle_ending()
+            }
+            Event::Released { tag } => {
+                self.on_released(tag, payload, outbox, done);
+                self.link.settle_ending()
+            }
+            Event::Received => {
+                let ended = self.read_answers(ring, manner, now_ns, done);
+                self.link.listen(ring);
+                self.advance(ring, payload, manner, outbox, now_ns);
+                ended
+            }
+            broken @ Event::Broken { .. } => broken,
+        };
+        self.on_ended((payload, manner, outbox), ended, done)
+    }
+
+    fn request_of(&mut self, slot: u32) -> Option<&mut Request> {
+        self.requests.iter_mut().find(|request| request.slot == slot && !request.told)
+    }
+
+    fn on_sent(&mut self, slot: u32, manner: &Manner) {
+        if manner.acks == 0
+            && let Some(request) = self.request_of(slot)
+        {
+            request.fate = Some(Fate::Produced);
+        }
+        self.skip_known();
+    }
+
+    /// The kernel reads the request's bytes no longer.
+    fn on_released(&mut self, slot: u32, payload: &mut Payload, outbox: &mut Outbox, done: &mut Vec<Done>) {
+        if let Some(request) = self.request_of(slot) {
+            request.let_go(payload, outbox);
+        }
+        self.tell(done);
+    }
+
+    /// Passes on fates that became known, and forgets what is over.
+    fn tell(&mut self, done: &mut Vec<Done>) {
+        let lane = self.link.owner().0;
+        for request in &mut self.requests {
+            if let Some(fate) = request.fate.filter(|_| !request.told && !request.held) {
+                request.told = true;
+                done.push(Done::rest(lane, request.slot, fate));
+            }
+        }
+        while let Some(first) = self.requests.front().filter(|request| request.told && self.answered > 0) {
+            self.free_heads.push(first.head);
+            self.requests.pop_front();
+            self.answered -= 1;
+            self.sent -= 1;
+        }
+    }
+
+    fn read_answers<R: NetRing>(&mut self, ring: &mut R, manner: &Manner, now_ns: u64, done: &mut Vec<Done>) -> Event {
+        loop {
+            let (used, outcome) = match Frames::new(ANSWER_BYTES_MAX).split(self.link.inbox(ring)) {
+                Err(_) => return self.nonsense(ring),
+                Ok(Split::Partial { .. }) => break,
+                Ok(Split::Frame { frame, used }) => match ProduceAnswer::parse(frame, manner.version) {
+                    Err(_) => return self.nonsense(ring),
+                    Ok(answer) => {
+                        let code = answer.partitions().find(|part| part.index == self.id).map(|part| part.error_code);
+                        (used, (answer.correlation_id, code, answer.throttle_time_ms))
+                    }
+                },
+            };
+            self.link.consume(ring, used);
+            let (correlation_id, code, throttle_ms) = outcome;
+            let expected = self.requests.get(self.answered).filter(|_| self.answered < self.sent);
+            let Some(code) = code.filter(|_| expected.is_some_and(|own| own.correlation_id == correlation_id)) else {
+                return self.nonsense(ring);
+            };
+            if throttle_ms > 0 {
+                self.not_before_ns = now_ns + throttle_ms as u64 * 1_000_000;
+            }
+            self.on_answer(code, manner);
+            self.skip_known();
+        }
+        self.tell(done);
+        self.recover(ring, manner, now_ns)
+    }
+
+    fn nonsense<R: NetRing>(&mut self, ring: &mut R) -> Event {
+        self.link.break_off(ring, Breakage::Given(Field::ErrorProtocol))
+    }
+
+    /// The answer to the oldest unanswered request.
+    fn on_answer(&mut self, code: i16, manner: &Manner) {
+        let error = broker_error(code);
+        let request = &mut self.requests[self.answered];
+        self.answered += 1;
+        let perhaps = PERHAPS_APPENDED.contains(&code);
+        request.doubtful |= perhaps;
+        let again = error.kind.is_retriable() || error.kind == ErrorKind::SequenceLost && self.recovering;
+        match error.kind {
+            ErrorKind::Success | ErrorKind::DuplicateSequence => {
+                request.fate = Some(Fate::Produced);
+                (self.backoff_ns, self.proven) = (manner.backoff_min_ns, true);
+            }
+            _ if perhaps && manner.identity.is_none() => request.fate = Some(Fate::Uncertain(Field::ErrorTimeout)),
+            _ if again && request.attempts <= manner.attempts_max => {
+                self.recovering = true;
+                self.renew |= error.kind == ErrorKind::RefreshMetadata;
+            }
+            kind => {
+                let failure = Field::ErrorBroker;
+                request.fate = Some(if request.doubtful { Fate::Uncertain(failure) } else { Fate::Failed(failure) });
+                // A batch that is left out leaves a hole that the broker lets nothing past, and what is
+                // refused once will be refused again.
+                let hole =
+                    manner.identity.is_some() || !matches!(kind, ErrorKind::Retriable | ErrorKind::RefreshMetadata);
+                if hole && !self.has_ended && self.end.is_none() {
+                    let remedy = error.remedy().map(|how| format!("\n  mend: {how}")).unwrap_or_default();
+                    let (topic, id) = (&manner.topic, self.id);
+                    self.end = Some(format!("{topic}/{id}: the broker answered {} ({code}){remedy}", error.name));
+                }
+            }
+        }
+    }
+
+    /// When all in flight is answered after an "again": from the start, after a pause, elsewhere if need be.
+    fn recover<R: NetRing>(&mut self, ring: &mut R, manner: &Manner, now_ns: u64) -> Event {
+        if !self.recovering || self.answered < self.sent || !self.link.is_idle() {
+            return Event::Nothing;
+        }
+        self.recovering = false;
+        self.start_over();
+        self.not_before_ns = self.not_before_ns.max(now_ns + self.backoff_ns);
+        self.backoff_ns = (2 * self.backoff_ns).min(manner.backoff_max_ns);
+        if std::mem::take(&mut self.renew) {
+            return self.link.break_off(ring, Breakage::Closed);
+        }
+        Event::Nothing
+    }
+
+    /// What is over is forgotten, all else is to be sent.
+    fn start_over(&mut self) {
+        (self.answered, self.sent, self.proven) = (0, 0, false);
+        let free_heads = &mut self.free_heads;
+        self.requests.retain(|request| {
+            if request.told {
+                free_heads.push(request.head);
+            }
+            !request.told
+        });
+    }
+
+    /// Passes over requests whose fate is known though the kernel still holds their bytes.
+    fn skip_known(&mut self) {
+        if self.answered == self.sent {
+            while self.requests.get(self.sent).is_some_and(|request| request.fate.is_some()) {
+                self.sent += 1;
+            }
+        }
+        while self.answered < self.sent && self.requests[self.answered].fate.is_some() {
+            self.answered += 1;
+        }
+    }
+
+    /// The books of a connection that is gone; true: it was.
+    fn on_ended(&mut self, lent: Lent<'_>, event: Event, done: &mut Vec<Done>) -> bool {
+        let Event::Broken { why, unsent } = event else { return false };
+        let (payload, manner, outbox) = lent;
+        for at in self.answered..self.sent {
+            let request = &mut self.requests[at];
+            // The broker drops a request that it did not get whole.
+            let whole = unsent.is_none_or(|(slot, _)| slot != request.slot);
+            if whole {
+                request.doubtful = true;
+                request.let_go(payload, outbox);
+                if manner.identity.is_none() {
+                    request.fate = request.fate.or(Some(Fate::Uncertain(why.kind())));
+                }
+            } else {
+                // Its bytes are still in the ring, if they were sent from there.
+                request.held = false;
+                request.stage.take().into_iter().for_each(|stage| outbox.give_back(stage));
+            }
+        }
+        self.answered = self.sent;
+        self.tell(done);
+        self.recovering = false;
+        self.renew = false;
+        self.start_over();
+        true
+    }
+
+    /// What is due without any completion: limits of time, the end of a pause. True: the connection is gone.
+    pub fn turn<R: NetRing>(&mut self, ring: &mut R, lent: Lent<'_>, now_ns: u64, done: &mut Vec<Done>) -> bool {
+        let (payload, manner, outbox) = lent;
+        if let Some(first) = self.requests.front() {
+            let waited_ns = now_ns.saturating_sub(first.offered_ns);
+            if waited_ns > manner.delivery_timeout_ns && first.fate.is_none() && !self.has_ended {
+                let (topic, id) = (&manner.topic, self.id);
+                let what = format!("{topic}/{id}: a batch was not delivered within {} s", waited_ns / 1_000_000_000);
+                self.end = Some(format!("{what}\n  mend: look at the broker, or raise delivery.timeout.ms"));
+            }
+            let waits = self.answered < self.sent && manner.acks != 0 && self.link.is_up();
+            if waits && now_ns.saturating_sub(self.requests[self.answered].sent_ns) > manner.request_timeout_ns {
+                let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
+                return self.on_ended((payload, manner, outbox), ended, done);
+            }
+        }
+        let ended = self.recover(ring, manner, now_ns);
+        self.advance(ring, payload, manner, outbox, now_ns);
+        self.on_ended((payload, manner, outbox), ended, done)
+    }
+}

@@ -1,0 +1,315 @@
+//! Kafka through rskafka, as an independent check of the native client and a measured baseline: the same blocks,
+//! records and books, each block one call of `produce` for one partition.
+//!
+//! The runtime that rskafka needs is the sink's own and runs in slices, on the core's thread, in `submit`. It is the
+//! named exception to what core threads promise: it allocates, and it calls the kernel as often as it likes. How often
+//! it sends a batch again is rskafka's secret, and so are the bytes it puts on the wire: counted are those of the
+//! request before compression and TLS.
+
+mod connect;
+mod records;
+mod verdict;
+
+use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
+use crate::base::fatal::Fatal;
+use crate::counters::Field;
+use crate::payload::Payload;
+use crate::payload::framing::KafkaFraming;
+use crate::plan::{Compression, KafkaPlan};
+use crate::sys::ring::{Ring, Wait};
+use crate::sys::timer::Timer;
+use crate::wire::kafka::produce::ProducePrefix;
+use rskafka::client::partition::{Compression as Codec, PartitionClient};
+use rskafka::record::Record;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use verdict::Verdict;
+
+/// Calls at once for one partition: rskafka does not keep the order of several, and order is promised.
+const IN_FLIGHT_MAX: usize = 1;
+
+/// In a slice that must not wait, the runtime looks at its sockets so many times: the first look lets requests go out
+/// and answers in, after the second their calls have ended.
+const SLICE_TURNS: usize = 2;
+
+/// What one lane is opened with.
+pub struct LaneSetup {
+    pub plan: KafkaPlan,
+    /// Its own, in the order in which it deals batches to them.
+    pub partitions: Vec<i32>,
+    /// Keys and headers.
+    pub frames: KafkaFraming,
+    /// Of one batch, without framing.
+    pub room: Room,
+}
+
+struct Partition {
+    client: Arc<PartitionClient>,
+    in_flight: usize,
+}
+
+struct Lane {
+    partitions: Vec<Partition>,
+    /// The partition that the next block is for, if it has room.
+    turn: usize,
+    frames: KafkaFraming,
+    room: Room,
+    codec: Codec,
+    in_flight_max: usize,
+    request_timeout: Duration,
+    /// rskafka does not try again.
+    once: bool,
+    /// Of a request before its batch.
+    prefix_bytes: u64,
+    wire_bytes: u64,
+}
+
+impl Lane {
+    /// The next partition in turn that has room; a slow one does not hold up the others.
+    fn next_with_room(&self) -> Option<usize> {
+        let count = self.partitions.len();
+        let mut turns = (0..count).map(|step| (self.turn + step) % count);
+        turns.find(|at| self.partitions[*at].in_flight < self.in_flight_max)
+    }
+}
+
+/// Where a block is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    lane: usize,
+    partition: usize,
+    slot: u32,
+}
+
+/// One block on its way.
+struct Call {
+    place: Place,
+    client: Arc<PartitionClient>,
+    records: Vec<Record>,
+    codec: Codec,
+    timeout: Duration,
+    once: bool,
+}
+
+impl Call {
+    async fn run(self, tell: UnboundedSender<(Place, Verdict)>) {
+        let produced = self.client.produce(self.records, self.codec);
+        let verdict = match tokio::time::timeout(self.timeout, produced).await {
+            Ok(Ok(_)) => Verdict::PRODUCED,
+            Ok(Err(error)) => Verdict::of(&error, self.once, (self.client.topic(), self.client.partition())),
+            Err(_) => Verdict::LATE,
+        };
+        // Nobody listens any more only when the run is over.
+        let _ = tell.send((self.place, verdict));
+    }
+}
+
+/// See the module.
+pub struct KafkaCompatSink {
+    lanes: Vec<Lane>,
+    /// Calls that the runtime does not know of yet.
+    fresh: Vec<Call>,
+    ended: Vec<(Place, Verdict)>,
+    tell: UnboundedSender<(Place, Verdict)>,
+    told: UnboundedReceiver<(Place, Verdict)>,
+    in_flight: usize,
+    ending: Option<Ending>,
+    // Before the runtime, which it is registered with.
+    timer: Timer,
+    runtime: Runtime,
+}
+
+impl KafkaCompatSink {
+    /// Connects to every partition's leader.
+    ///
+    /// # Errors
+    /// Exit 5 where that does not work within `--request-timeout`.
+    pub fn open(setups: Vec<LaneSetup>) -> Result<Self, Fatal> {
+        let failed = |error: io::Error| {
+            Fatal::host(format!("rskafka's runtime: {error}")).mend("raise `ulimit -n`, or --kafka-client=uring")
+        };
+        // A thread of the runtime's own resolves names, if brokers have any.
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().map_err(failed)?;
+        let timer = {
+            let _inside = runtime.enter();
+            Timer::new().map_err(failed)?
+        };
+        let mut lanes = Vec::new();
+        for setup in setups {
+            let clients = runtime.block_on(connect::partitions(&setup))?;
+            let LaneSetup { plan, frames, room, .. } = setup;
+            lanes.push(Lane {
+                partitions: clients.into_iter().map(|client| Partition { client, in_flight: 0 }).collect(),
+                turn: 0,
+                frames,
+                room,
+                codec: codec(plan.codec),
+                in_flight_max: IN_FLIGHT_MAX,
+                request_timeout: Duration::from_nanos(plan.link.request_timeout_ns),
+                once: plan.link.retry.attempts_max == 0,
+                prefix_bytes: ProducePrefix::new(&plan.client_id, &plan.topic, plan.acks, 0)?.bytes() as u64,
+                wire_bytes: 0,
+            });
+        }
+        let (tell, told) = unbounded_channel();
+        let (fresh, ended) = (Vec::new(), Vec::new());
+        Ok(Self { lanes, fresh, ended, tell, told, in_flight: 0, ending: None, timer, runtime })
+    }
+}
+
+fn codec(codec: Compression) -> Codec {
+    match codec {
+        Compression::None => Codec::NoCompression,
+        Compression::Gzip => Codec::Gzip,
+        Compression::Snappy => Codec::Snappy,
+        Compression::Lz4 => Codec::Lz4,
+        Compression::Zstd => Codec::Zstd,
+    }
+}
+
+impl<R: Ring> Sink<R> for KafkaCompatSink {
+    fn room(&mut self, _ring: &mut R, lane: usize, _next_length: u64) -> Room {
+        let lane = &mut self.lanes[lane];
+        match lane.next_with_room().filter(|_| self.ending.is_none()) {
+            Some(at) => {
+                lane.turn = at;
+                lane.room
+            }
+            None => Room::NONE,
+        }
+    }
+
+    fn offer(&mut self, ring: &mut R, lane_at: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
+        let lane = &mut self.lanes[lane_at];
+        let (records, bytes) = records::copied(&lane.frames, ring.memory(), payload, slot);
+        payload.release(slot);
+        lane.wire_bytes += lane.prefix_bytes + bytes;
+        let at = lane.turn;
+        lane.turn = (at + 1) % lane.partitions.len();
+        let partition = &mut lane.partitions[at];
+        partition.in_flight += 1;
+        self.in_flight += 1;
+        self.fresh.push(Call {
+            place: Place { lane: lane_at, partition: at, slot },
+            client: partition.client.clone(),
+            records,
+            codec: lane.codec,
+            timeout: lane.request_timeout,
+            once: lane.once,
+        });
+    }
+
+    /// Lets the runtime run: until it has looked at its sockets, or until a call ends or the time is over.
+    fn submit(&mut self, _ring: &mut R, wait: Wait) -> io::Result<()> {
+        if wait == Wait::No && self.in_flight == 0 {
+            return Ok(());
+        }
+        let Self { fresh, ended, tell, told, timer, runtime, .. } = self;
+        runtime.block_on(async {
+            // From inside they need no lock and wake nobody.
+            for call in fresh.drain(..) {
+                tokio::spawn(call.run(tell.clone()));
+            }
+            match wait {
+                Wait::No => {
+                    for _ in 0..SLICE_TURNS {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Wait::ForNs(ns) => {
+                    timer.set(ns)?;
+                    let first = poll_fn(|cx| match told.poll_recv(cx) {
+                        Poll::Ready(news) => Poll::Ready(Ok(news)),
+                        Poll::Pending => timer.poll(cx).map_ok(|()| None),
+                    });
+                    ended.extend(first.await?);
+                }
+            }
+            while let Ok(news) = told.try_recv() {
+                ended.push(news);
+            }
+            Ok(())
+        })
+    }
+
+    fn reap(&mut self, _ring: &mut R, _payloads: &mut [Payload], _now_ns: u64, done: &mut Vec<Done>) {
+        for (place, verdict) in self.ended.drain(..) {
+            self.in_flight -= 1;
+            self.lanes[place.lane].partitions[place.partition].in_flight -= 1;
+            done.push(Done::rest(place.lane, place.slot, verdict.fate));
+            if let (Some(why), None) = (verdict.end, &self.ending) {
+                self.ending = Some(Ending::Broken(why));
+            }
+        }
+    }
+
+    fn flush(&mut self, _ring: &mut R) {}
+
+    fn take_wire(&mut self, lane: usize) -> Wire {
+        Wire { bytes: std::mem::take(&mut self.lanes[lane].wire_bytes), retries: 0 }
+    }
+
+    /// The runtime has had every call in its hands, but for those of the last turn.
+    fn give_up(&mut self, _ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {
+        let fate = Fate::Failed(Field::ErrorTimeout);
+        done.extend(self.fresh.drain(..).map(|call| Done::rest(call.place.lane, call.place.slot, fate)));
+    }
+
+    fn ending(&self) -> Option<&Ending> {
+        self.ending.as_ref()
+    }
+
+    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Result<Kept, Fatal> {
+        Ok(Kept::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fatal::Exit;
+    use crate::plan::{KafkaClient, KeyPlan, LinkPlan, PeerPlan, RetryPlan};
+    use std::net::TcpListener;
+
+    fn setup(port: u16) -> LaneSetup {
+        let peer = PeerPlan { host: "127.0.0.1".into(), port, tls: None, connect_timeout_ns: 1_000_000_000 };
+        let retry = RetryPlan { attempts_max: u32::MAX, backoff_min_ns: 0, backoff_max_ns: 0 };
+        let plan = KafkaPlan {
+            bootstrap: vec![("127.0.0.1".into(), port)],
+            topic: "t".into(),
+            tls: None,
+            sasl: None,
+            link: LinkPlan { peer: peer.into(), connections: 1, request_timeout_ns: 200_000_000, retry },
+            acks: -1,
+            idempotent: false,
+            codec: Compression::None,
+            batch_bytes: 1000,
+            linger_ns: 0,
+            key: KeyPlan::None,
+            partitions: None,
+            create_topic: false,
+            client: KafkaClient::Rskafka,
+            client_id: "engine".into(),
+            in_flight_max: 2,
+            delivery_timeout_ns: 1_000_000_000,
+        };
+        let frames = KafkaFraming::new(KeyPlan::None, vec![], 0, 100, 10);
+        LaneSetup { plan, partitions: vec![0], frames, room: Room { bytes: 100, records: 1 } }
+    }
+
+    #[test]
+    fn a_broker_that_is_not_there_or_says_nothing_is_exit_5() {
+        let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        for port in [mute.local_addr().unwrap().port(), closed] {
+            let Err(fatal) = KafkaCompatSink::open(vec![setup(port)]) else { panic!("there is no broker") };
+            assert_eq!(fatal.exit, Exit::Unreachable, "{}", fatal.what);
+            assert!(fatal.what.contains(&format!("127.0.0.1:{port}")), "{}", fatal.what);
+        }
+    }
+}

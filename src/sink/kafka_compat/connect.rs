@@ -1,0 +1,87 @@
+//! From what was asked of Kafka to rskafka's clients, one for each partition.
+
+use super::LaneSetup;
+use crate::base::fatal::{Exit, Fatal};
+use crate::connect::tls;
+use crate::plan::{KafkaPlan, SaslMechanism, SaslPlan};
+use rskafka::BackoffConfig;
+use rskafka::client::error::Error;
+use rskafka::client::partition::{PartitionClient, UnknownTopicHandling};
+use rskafka::client::{ClientBuilder, Credentials, OauthBearerCredentials, OauthCallback, SaslConfig};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How much faster than before rskafka may back off: it draws from the least to this many times the last pause.
+const BACKOFF_BASE: f64 = 3.0;
+/// rskafka draws from an empty range, and panics, where the least pause is nothing.
+const BACKOFF_MIN_NS: u64 = 1_000_000;
+
+/// A client for each of the lane's partitions, connected to its leader.
+pub async fn partitions(setup: &LaneSetup) -> Result<Vec<Arc<PartitionClient>>, Fatal> {
+    let plan = &setup.plan;
+    let patience = Duration::from_nanos(plan.link.request_timeout_ns);
+    let brokers = addresses(plan);
+    let unreachable = |why: String| {
+        let what = format!("rskafka and Kafka at {}: {why}", brokers.join(","));
+        Fatal::new(Exit::Unreachable, what).mend("--kafka-client=uring, or a longer --request-timeout")
+    };
+    let builder = builder(plan, brokers.clone())?;
+    let connected = async {
+        let client = builder.build().await?;
+        let mut clients = Vec::new();
+        for id in &setup.partitions {
+            // A topic that is only just there is not known everywhere; each call's time limit ends the patience.
+            let handling = UnknownTopicHandling::Retry;
+            clients.push(Arc::new(client.partition_client(plan.topic.as_str(), *id, handling).await?));
+        }
+        Ok::<_, Error>(clients)
+    };
+    match tokio::time::timeout(patience, connected).await {
+        Ok(connected) => connected.map_err(|error| unreachable(error.to_string())),
+        Err(_) => Err(unreachable(format!("not connected within {} s", patience.as_secs_f64()))),
+    }
+}
+
+fn addresses(plan: &KafkaPlan) -> Vec<String> {
+    let address = |(host, port): &(String, u16)| match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    plan.bootstrap.iter().map(address).collect()
+}
+
+fn builder(plan: &KafkaPlan, brokers: Vec<String>) -> Result<ClientBuilder, Fatal> {
+    let retry = &plan.link.retry;
+    let least_ns = retry.backoff_min_ns.max(BACKOFF_MIN_NS);
+    let deadline_ns = if retry.attempts_max == 0 { 0 } else { plan.link.request_timeout_ns };
+    let mut builder = ClientBuilder::new(brokers).client_id(plan.client_id.as_str()).backoff_config(BackoffConfig {
+        init_backoff: Duration::from_nanos(least_ns),
+        max_backoff: Duration::from_nanos(retry.backoff_max_ns.max(least_ns)),
+        base: BACKOFF_BASE,
+        deadline: Some(Duration::from_nanos(deadline_ns)),
+    });
+    if let Some(plan) = &plan.tls {
+        builder = builder.tls_config(tls::client_config(plan)?);
+    }
+    if let Some(plan) = &plan.sasl {
+        builder = builder.sasl_config(sasl(plan));
+    }
+    Ok(builder)
+}
+
+fn sasl(plan: &SaslPlan) -> SaslConfig {
+    let credentials = || Credentials::new(plan.user.clone(), plan.secret.expose().to_owned());
+    match plan.mechanism {
+        SaslMechanism::Plain => SaslConfig::Plain(credentials()),
+        SaslMechanism::ScramSha256 => SaslConfig::ScramSha256(credentials()),
+        SaslMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials()),
+        SaslMechanism::OauthBearer => {
+            let token = plan.secret.expose().to_owned();
+            let callback: OauthCallback = Arc::new(move || {
+                let token = token.clone();
+                Box::pin(async move { Ok(token) })
+            });
+            SaslConfig::Oauthbearer(OauthBearerCredentials { callback, authz_id: None, bearer_kvs: Vec::new() })
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! One connection of a lane, driven by completions: at most one message on its way out, one receive armed.
+//!
+//! A link that breaks is quiet first: it tells of the breakage when the kernel has given back everything, so
+//! that its place in the ring can be filled again and what it took of a message is known exactly.
+//!
+//! Over TLS a message is sealed piece by piece into a buffer of the link's own, each piece when the last one is
+//! gone; what is received is opened in place and copied behind what was not consumed.
+
+mod outgoing;
+
+use crate::connect::dial::Dialed;
+use crate::connect::tls::{INCOMING_BYTES, TlsSession};
+use crate::counters::Field;
+use crate::sys::ring::{Completion, FileSlot, NetRing, Piece, Stage};
+use outgoing::{Outgoing, seal};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+const SEND_BIT: u64 = 1 << 63;
+const LANE_SHIFT: u32 = 44;
+const LINK_SHIFT: u32 = 32;
+const LINK_MASK: u64 = 0xfff;
+const LANE_MASK: u64 = 0x3ffff;
+
+/// So many zero-copy sends in a row that the kernel copied after all show that it never will do without.
+const COPIED_MAX: u32 = 16;
+
+/// Plain bytes that are sealed at once: enough for one large send, little enough to stay in cache.
+const SEAL_BYTES: usize = 128 << 10;
+const SEALED_BYTES: usize = TlsSession::sealed_bytes(SEAL_BYTES) + TlsSession::sealed_bytes(1);
+const OPENING_BYTES: usize = 2 * INCOMING_BYTES;
+
+/// Links that one lane can have: what a token has room for.
+pub const LINKS_MAX: usize = 1 << 12;
+
+/// Whose operation a token names: lane and link.
+pub fn owner_of(token: u64) -> (usize, usize) {
+    ((token >> LANE_SHIFT & LANE_MASK) as usize, (token >> LINK_SHIFT & LINK_MASK) as usize)
+}
+
+/// Why a connection is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breakage {
+    /// The peer closed it in order.
+    Closed,
+    /// The kernel reported this error.
+    Error(i32),
+    /// The sink broke it off: no answer in time, or one that makes no sense. The field counts the kind.
+    Given(Field),
+}
+
+impl Breakage {
+    /// What counts the records that it hit.
+    pub fn kind(self) -> Field {
+        match self {
+            Breakage::Error(libc::ETIMEDOUT) => Field::ErrorTimeout,
+            Breakage::Closed | Breakage::Error(libc::EPIPE | libc::ECONNRESET | libc::ECONNABORTED) => {
+                Field::ErrorClosed
+            }
+            Breakage::Error(_) => Field::ErrorIo,
+            Breakage::Given(kind) => kind,
+        }
+    }
+}
+
+/// What a completion came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Nothing,
+    /// The kernel has the whole message. `released`: it reads the memory no longer.
+    Sent {
+        tag: u32,
+        released: bool,
+    },
+    /// It reads the memory of a message that it had taken no longer.
+    Released {
+        tag: u32,
+    },
+    /// Bytes came; see [`Link::inbox`].
+    Received,
+    /// The connection is gone and nothing of it is in flight. `unsent`: the message that was on its way, and how
+    /// many of its bytes the kernel had taken.
+    Broken {
+        why: Breakage,
+        unsent: Option<(u32, usize)>,
+    },
+}
+
+/// A link's stretch of the memory.
+#[derive(Clone, Debug)]
+pub struct Area {
+    inbox: Range<usize>,
+    /// For TLS: what arrives sealed, and what goes out sealed.
+    opening: Range<usize>,
+    sealed: Range<usize>,
+}
+
+impl Area {
+    /// What [`Area::cut`] takes.
+    pub fn bytes(inbox_bytes: usize, tls: bool) -> usize {
+        inbox_bytes + if tls { OPENING_BYTES + SEALED_BYTES } else { 0 }
+    }
+
+    /// The area that begins at `start`.
+    pub fn cut(start: usize, inbox_bytes: usize, tls: bool) -> Self {
+        let inbox = start..start + inbox_bytes;
+        let opening = inbox.end..inbox.end + if tls { OPENING_BYTES } else { 0 };
+        let sealed = opening.end..start + Self::bytes(inbox_bytes, tls);
+        Self { inbox, opening, sealed }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Up,
+    /// Shut down; waits for its operations to come back.
+    Ending(Breakage),
+    Down,
+}
+
+/// See the module.
+pub struct Link {
+    lane: usize,
+    index: usize,
+    file: FileSlot,
+    tls: Option<Box<TlsSession>>,
+    state: State,
+    area: Area,
+    /// Bytes in the inbox, and bytes that were not opened yet.
+    received: usize,
+    unopened: usize,
+    outgoing: Option<Outgoing>,
+    listening: bool,
+    zero_copy: bool,
+    copied: u32,
+    /// Messages taken whose memory the kernel still reads.
+    unreleased: u32,
+    /// What the peer had acknowledged when the connection ended.
+    acknowledged_at_end: u64,
+    wire_bytes: u64,
+}
+
+impl Link {
+    /// A link over a connection.
+    pub fn open<R: NetRing>(
+        ring: &mut R,
+        (lane, index): (usize, usize),
+        dialed: Dialed,
+        area: Area,
+    ) -> io::Result<Self> {
+        let (socket, tls) = parts(dialed);
+        let file = ring.install(socket)?;
+        // Sealed bytes are sent from a small buffer that is wanted again at once.
+        let zero_copy = ring.has_zero_copy() && tls.is_none();
+        Ok(Self {
+            lane,
+            index,
+            file,
+            tls,
+            state: State::Up,
+            area,
+            received: 0,
+            unopened: 0,
+            outgoing: None,
+            listening: false,
+            zero_copy,
+            copied: 0,
+            unreleased: 0,
+            acknowledged_at_end: 0,
+            wire_bytes: 0,
+        })
+    }
+
+    /// A new connection in place of one that broke.
+    pub fn reopen<R: NetRing>(&mut self, ring: &mut R, dialed: Dialed) -> io::Result<()> {
+        let (socket, tls) = parts(dialed);
+        ring.replace(self.file, socket)?;
+        (self.state, self.tls, self.received, self.unopened) = (State::Up, tls, 0, 0);
+        Ok(())
+    }
+
+    /// Its lane, and its number there.
+    pub fn owner(&self) -> (usize, usize) {
+        (self.lane, self.index)
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
+    pub fn is_down(&self) -> bool {
+        self.state == State::Down
+    }
+
+    /// Nothing is on its way out.
+    pub fn is_idle(&self) -> bool {
+        self.outgoing.is_none()
+    }
+
+    /// Bytes handed to the kernel since the last call.
+    pub fn take_wire_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.wire_bytes)
+    }
+
+    fn token(&self, tag: u32, send: bool) -> u64 {
+        let owner = (self.lane as u64) << LANE_SHIFT | (self.index as u64) << LINK_SHIFT;
+        owner | u64::from(tag) | if send { SEND_BIT } else { 0 }
+    }
+
+    /// Sends both pieces as one message, which `tag` names. The link is up and idle, and no message of that tag is
+    /// unreleased.
+    pub fn send<R: NetRing>(&mut self, ring: &mut R, pieces: [Piece; 2], tag: u32) {
+        debug_assert!(self.is_up() && self.is_idle());
+        self.outgoing = Some(Outgoing { tag, pieces, taken: 0, sealed: 0..0, sealed_plain: 0, submitted: false });
+        self.push(ring);
+    }
+
+    fn push<R: NetRing>(&mut self, ring: &mut R) {
+        let token = self.token(self.outgoing.as_ref().map_or(0, |outgoing| outgoing.tag), true);
+        let Some(outgoing) = &mut self.outgoing else { return };
+        let pieces = match &mut self.tls {
+            None => outgoing.rest(usize::MAX),
+            Some(tls) => {
+                if outgoing.sealed.is_empty() {
+                    let plain = outgoing.rest(SEAL_BYTES);
+                    outgoing.sealed_plain = plain[0].len() + plain[1].len();
+                    outgoing.sealed = seal(tls, ring.memory(), plain, self.area.sealed.clone());
+                }
+                [outgoing.sealed.clone(), outgoing.sealed.end..outgoing.sealed.end]
+            }
+        };
+        outgoing.submitted = true;
+        let queued = ring.send(self.file, pieces, self.zero_copy, token);
+        assert!(queued, "the ring has a place for each link's send");
+    }
+
+    /// Arms the receive, if the link is up and none is armed.
+    pub fn listen<R: NetRing>(&mut self, ring: &mut R) {
+        let free = self.area.inbox.len() - self.received;
+        let range = match &self.tls {
+            None => self.area.inbox.end - free..self.area.inbox.end,
+            Some(_) => {
+                // Whatever is opened has room in the inbox.
+                let start = self.area.opening.start + self.unopened;
+                start..self.area.opening.end.min(start + free.saturating_sub(self.unopened))
+            }
+        };
+        if self.listening || !self.is_up() || range.is_empty() {
+            return;
+        }
+        self.listening = ring.receive(self.file, range, self.token(0, false));
+        assert!(self.listening, "the ring has a place for each link's receive");
+    }
+
+    /// What came and was not consumed.
+    pub fn inbox<'a, R: NetRing>(&self, ring: &'a mut R) -> &'a [u8] {
+        &ring.memory()[self.area.inbox.start..self.area.inbox.start + self.received]
+    }
+
+    /// The inbox is full and nothing of it makes sense yet.
+    pub fn inbox_is_full(&self) -> bool {
+        self.received + self.unopened >= self.area.inbox.len()
+    }
+
+    /// Drops the first `bytes` of the inbox.
+    pub fn consume<R: NetRing>(&mut self, ring: &mut R, bytes: usize) {
+        let start = self.area.inbox.start;
+        ring.memory().copy_within(start + bytes..start + self.received, start);
+        self.received -= bytes;
+    }
+
+    /// Breaks the connection off; the event that follows may come at once.
+    pub fn break_off<R: NetRing>(&mut self, ring: &mut R, why: Breakage) -> Event {
+        if self.is_up() {
+            self.acknowledged_at_end = ring.acknowledged(self.file);
+            self.state = State::Ending(why);
+            if self.unreleased > 0 {
+                // What the kernel still wants to send from our memory must never be sent.
+                ring.disconnect(self.file);
+            }
+            ring.shut_down(self.file);
+        }
+        self.settle_ending()
+    }
+
+    /// Bytes that the peer's TCP has acknowledged on this connection, or had when it ended.
+    pub fn acknowledged<R: NetRing>(&self, ring: &R) -> u64 {
+        match self.state {
+            State::Up => ring.acknowledged(self.file),
+            State::Ending(_) | State::Down => self.acknowledged_at_end,
+        }
+    }
+
+    /// Tells of a breakage when nothing is in flight any more. To be asked after each event of a last message.
+    pub fn settle_ending(&mut self) -> Event {
+        let State::Ending(why) = self.state else { return Event::Nothing };
+        let held = self.unreleased > 0;
+        if held || self.listening || self.outgoing.as_ref().is_some_and(|outgoing| outgoing.submitted) {
+            return Event::Nothing;
+        }
+        self.state = State::Down;
+        let unsent = self.outgoing.take().map(|outgoing| (outgoing.tag, outgoing.taken));
+        Event::Broken { why, unsent }
+    }
+
+    /// Takes one of this link's completions.
+    pub fn complete<R: NetRing>(&mut self, ring: &mut R, completion: Completion) -> Event {
+        if completion.token & SEND_BIT == 0 {
+            return self.received(ring, completion.result);
+        }
+        if let Stage::Released { copied } = completion.stage {
+            return self.released(ring, completion.token as u32, copied);
+        }
+        self.sent(ring, completion)
+    }
+
+    fn received<R: NetRing>(&mut self, ring: &mut R, result: i32) -> Event {
+        self.listening = false;
+        if !self.is_up() {
+            return self.settle_ending();
+        }
+        match result {
+            1.. if self.tls.is_some() => self.opened(ring, result as usize),
+            1.. => {
+                self.received += result as usize;
+                Event::Received
+            }
+            0 => self.break_off(ring, Breakage::Closed),
+            _ if is_passing(result) => {
+                self.listen(ring);
+                Event::Nothing
+            }
+            _ => self.break_off(ring, Breakage::Error(-result)),
+        }
+    }
+
+    /// Opens what came sealed.
+    fn opened<R: NetRing>(&mut self, ring: &mut R, bytes: usize) -> Event {
+        let Some(tls) = &mut self.tls else { return Event::Nothing };
+        let (inbox, opening) = (self.area.inbox.clone(), self.area.opening.clone());
+        let (left, right) = ring.memory().split_at_mut(opening.start);
+        let (plain, incoming) = (&mut left[inbox], &mut right[..opening.len()]);
+        let (received, used) = (&mut self.received, self.unopened + bytes);
+        let opened = tls.decrypt(incoming, used, |part| {
+            plain[*received..*received + part.len()].copy_from_slice(part);
+            *received += part.len();
+        });
+        match opened {
+            Ok(consumed) => {
+                incoming.copy_within(consumed..used, 0);
+                self.unopened = used - consumed;
+                // What was said before the goodbye is heard first: the next receive finds the end.
+                Event::Received
+            }
+            Err(_) => self.break_off(ring, Breakage::Given(Field::ErrorProtocol)),
+        }
+    }
+
+    fn sent<R: NetRing>(&mut self, ring: &mut R, completion: Completion) -> Event {
+        let held = completion.stage == Stage::Taken;
+        let Some(outgoing) = &mut self.outgoing else { return Event::Nothing };
+        if completion.result > 0 {
+            let bytes = completion.result as usize;
+            self.wire_bytes += bytes as u64;
+            if self.tls.is_none() {
+                outgoing.taken += bytes;
+            } else {
+                outgoing.sealed.start += bytes;
+                if outgoing.sealed.is_empty() {
+                    outgoing.taken += outgoing.sealed_plain;
+                }
+            }
+        }
+        let (tag, is_whole) = (outgoing.tag, outgoing.taken == outgoing.bytes());
+        let error = Some(-completion.result).filter(|_| completion.result < 0 && !is_passing(completion.result));
+        // A part whose memory the kernel still reads keeps the message until its second answer.
+        outgoing.submitted = held && !is_whole && error.is_none();
+        self.unreleased += u32::from(held);
+        if held && !self.is_up() {
+            // Nobody may be there to acknowledge it: the memory would come back in minutes.
+            ring.disconnect(self.file);
+        }
+        if is_whole {
+            self.outgoing = None;
+            // A link that is ending tells of its last message too.
+            return Event::Sent { tag, released: !held };
+        }
+        if !self.is_up() {
+            return self.settle_ending();
+        }
+        match error {
+            // A send that failed may have a second answer too.
+            Some(error) => self.break_off(ring, Breakage::Error(error)),
+            None if held => Event::Nothing,
+            None => {
+                self.push(ring);
+                Event::Nothing
+            }
+        }
+    }
+
+    fn released<R: NetRing>(&mut self, ring: &mut R, tag: u32, copied: bool) -> Event {
+        self.copied = if copied { self.copied + 1 } else { 0 };
+        self.zero_copy &= self.copied < COPIED_MAX;
+        self.unreleased -= 1;
+        if let Some(outgoing) = self.outgoing.as_mut().filter(|outgoing| outgoing.tag == tag) {
+            // It was taken in part: the rest may go now.
+            outgoing.submitted = false;
+            if !self.is_up() {
+                return self.settle_ending();
+            }
+            self.push(ring);
+            return Event::Nothing;
+        }
+        Event::Released { tag }
+    }
+}
+
+fn parts(dialed: Dialed) -> (File, Option<Box<TlsSession>>) {
+    (File::from(OwnedFd::from(dialed.stream)), dialed.tls.map(Box::new))
+}
+
+fn is_passing(result: i32) -> bool {
+    matches!(-result, libc::EAGAIN | libc::EINTR)
+}

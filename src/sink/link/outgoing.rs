@@ -1,0 +1,51 @@
+//! A message between its offer and the kernel's taking all of it.
+
+use crate::connect::tls::TlsSession;
+use crate::sys::ring::Piece;
+use std::ops::Range;
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    pub tag: u32,
+    pub pieces: [Piece; 2],
+    pub taken: usize,
+    /// Over TLS: what is sealed of it and not gone, and how many plain bytes that is.
+    pub sealed: Range<usize>,
+    pub sealed_plain: usize,
+    /// The kernel has an operation of it.
+    pub submitted: bool,
+}
+
+impl Outgoing {
+    pub fn bytes(&self) -> usize {
+        self.pieces[0].len() + self.pieces[1].len()
+    }
+
+    /// What the kernel has not taken, at most `most` bytes.
+    pub fn rest(&self, most: usize) -> [Piece; 2] {
+        let [first, second] = &self.pieces;
+        let beyond = self.taken.saturating_sub(first.len());
+        let first = (first.start + self.taken).min(first.end)..first.end;
+        let first = first.start..first.end.min(first.start.saturating_add(most));
+        let second = second.start + beyond..second.end;
+        let second = second.start..second.end.min(second.start.saturating_add(most - first.len()));
+        if first.is_empty() { [second.clone(), second.end..second.end] } else { [first, second] }
+    }
+}
+
+/// Seals both pieces into `out`, which lies beside them; returns the part of it that is filled.
+pub fn seal(tls: &mut TlsSession, memory: &mut [u8], plain: [Piece; 2], out: Range<usize>) -> Range<usize> {
+    let mut filled = out.start;
+    for piece in plain.into_iter().filter(|piece| !piece.is_empty()) {
+        let (input, output) = if piece.end <= out.start {
+            let (left, right) = memory.split_at_mut(out.start);
+            (&left[piece], &mut right[filled - out.start..out.len()])
+        } else {
+            let (left, right) = memory.split_at_mut(piece.start);
+            (&right[..piece.len()], &mut left[filled..out.end])
+        };
+        filled += tls.encrypt(input, output).expect("the buffer has room, and rustls its keys");
+    }
+    out.start..filled
+}

@@ -1,0 +1,88 @@
+//! A core's way to connections: the first ones before the start, new ones in place of those that broke.
+
+use crate::base::fatal::{Exit, Fatal};
+use crate::base::limits;
+use crate::connect::dial::Dialed;
+use crate::connect::dialer::{DialHandle, DialOrder, Past};
+use crate::plan::PeerPlan;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// See the module.
+pub struct Redials {
+    handle: DialHandle,
+    /// Of each lane.
+    peers: Vec<Arc<PeerPlan>>,
+    /// Connections that are wanted and not ordered yet.
+    wanted: Vec<(u32, u32, Past)>,
+    /// Orders without an answer.
+    open: usize,
+}
+
+impl Redials {
+    /// For lanes with these peers, with so many connections in all.
+    pub fn new(handle: DialHandle, peers: Vec<Arc<PeerPlan>>, connections: usize) -> Self {
+        Self { handle, peers, wanted: Vec::with_capacity(connections), open: 0 }
+    }
+
+    /// The first connections: so many for each lane. Blocks.
+    pub fn connect_all(&mut self, connections: &[usize]) -> Result<Vec<Vec<Dialed>>, Fatal> {
+        let mut dialed: Vec<Vec<Option<Dialed>>> =
+            connections.iter().map(|count| (0..*count).map(|_| None).collect()).collect();
+        for (lane, count) in connections.iter().enumerate() {
+            (0..*count).for_each(|connection| self.order(lane, connection));
+        }
+        let patience = Duration::from_nanos(limits::FIRST_DIALS_NS_MAX);
+        for _ in 0..connections.iter().sum() {
+            self.place_orders();
+            let answer = self.handle.wait(patience).ok_or_else(|| {
+                Fatal::new(Exit::Unreachable, "the target did not answer in time").mend("look at the target's log")
+            })?;
+            self.open -= 1;
+            let connection = answer.dialed.map_err(|fatal| *fatal)?;
+            dialed[answer.lane as usize][answer.connection as usize] = Some(*connection);
+        }
+        Ok(dialed.into_iter().map(|lane| lane.into_iter().flatten().collect()).collect())
+    }
+
+    /// Asks for a new connection in place of one that broke.
+    pub fn order(&mut self, lane: usize, connection: usize) {
+        self.order_after(lane, connection, Past::Unknown);
+    }
+
+    /// The same where it is known what that one was good for.
+    pub fn order_after(&mut self, lane: usize, connection: usize, past: Past) {
+        self.wanted.push((lane as u32, connection as u32, past));
+    }
+
+    /// Nothing that was asked for is outstanding here.
+    fn place_orders(&mut self) {
+        while let Some((lane, connection, past)) = self.wanted.last().copied() {
+            let peer = self.peers[lane as usize].clone();
+            if self.handle.order(DialOrder { lane, connection, peer, past, not_before: None }).is_err() {
+                return;
+            }
+            self.wanted.pop();
+            self.open += 1;
+        }
+    }
+
+    /// The next connection that was found again: lane, number, and the connection.
+    pub fn take(&mut self) -> Option<(usize, usize, Box<Dialed>)> {
+        loop {
+            if !self.wanted.is_empty() {
+                self.place_orders();
+            }
+            if self.open == 0 {
+                return None;
+            }
+            let answer = self.handle.answer()?;
+            self.open -= 1;
+            match answer.dialed {
+                Ok(dialed) => return Some((answer.lane as usize, answer.connection as usize, dialed)),
+                // The dialer has said why; it keeps the pause before the next attempt.
+                Err(_) => self.wanted.push((answer.lane, answer.connection, Past::Unknown)),
+            }
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! A raw stream of records over TCP: produced is what the peer's TCP has acknowledged.
+//!
+//! Each connection of a lane is a stream of its own. When one breaks, what the peer acknowledged was produced,
+//! what the kernel had taken beyond that is uncertain, and what it had not taken goes out on the next
+//! connection, from the next record boundary on.
+
+use super::link::{self, Area, Breakage, Event, Link};
+use super::redials::Redials;
+use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
+use crate::base::fatal::Fatal;
+use crate::base::limits;
+use crate::connect::dial::Dialed;
+use crate::connect::dialer::Past;
+use crate::counters::Field;
+use crate::payload::Payload;
+use crate::sys::ring::{NetRing, Wait};
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+
+/// A receiver of a raw stream says nothing; what it says all the same is dropped from here.
+const INBOX_BYTES: usize = 4096;
+/// Acknowledgements are looked at this often; they wake nobody.
+const ACKNOWLEDGED_EVERY_NS: u64 = 100_000;
+const ACKNOWLEDGED_WAIT_NS: u64 = 500_000;
+
+/// Bytes of region that a lane needs beside its ring.
+pub fn staging_bytes(connections: usize) -> u64 {
+    (connections * Area::bytes(INBOX_BYTES, false)) as u64
+}
+
+/// What one lane is opened with.
+pub struct LaneSetup {
+    pub dialed: Vec<Dialed>,
+    pub staging: Range<usize>,
+    /// Blocks that a connection may hold, acknowledged or not.
+    pub depth: usize,
+    /// How long the peer may leave a block unacknowledged.
+    pub request_timeout_ns: u64,
+}
+
+/// A block on its way through one connection.
+#[derive(Clone, Debug)]
+struct Passage {
+    slot: u32,
+    range: Range<usize>,
+    /// Bytes at its start that an earlier connection dealt with.
+    skipped: u64,
+    /// The connection's byte at which it begins.
+    begins_at: u64,
+    released: bool,
+}
+
+impl Passage {
+    /// Bytes on this connection.
+    fn bytes(&self) -> u64 {
+        self.range.len() as u64 - self.skipped
+    }
+}
+
+/// One connection.
+struct Stream {
+    link: Link,
+    /// Blocks that are not wholly acknowledged, oldest first; those before `next` the kernel has taken.
+    passages: VecDeque<Passage>,
+    next: usize,
+    /// What the kernel has taken on this connection, and what it had counted as acknowledged at its start.
+    taken: u64,
+    base: u64,
+    looked_ns: u64,
+    /// Where the oldest block on its way begins, and since when it is the oldest.
+    oldest: (Option<u64>, u64),
+    /// What the last connection was good for.
+    past: Past,
+}
+
+struct TcpLane {
+    streams: Vec<Stream>,
+    /// The stream that the last `room` spoke of.
+    chosen: usize,
+    depth: usize,
+    request_timeout_ns: u64,
+    retries: u64,
+}
+
+/// See the module.
+pub struct TcpSink {
+    lanes: Vec<TcpLane>,
+    redials: Redials,
+}
+
+impl TcpSink {
+    pub fn open<R: NetRing>(ring: &mut R, setups: Vec<LaneSetup>, redials: Redials) -> io::Result<Self> {
+        let mut lanes = Vec::new();
+        for (lane, setup) in setups.into_iter().enumerate() {
+            let mut streams = Vec::new();
+            for (index, dialed) in setup.dialed.into_iter().enumerate() {
+                let start = setup.staging.start + index * Area::bytes(INBOX_BYTES, false);
+                let link = Link::open(ring, (lane, index), dialed, Area::cut(start, INBOX_BYTES, false))?;
+                let passages = VecDeque::with_capacity(setup.depth);
+                let base = link.acknowledged(ring);
+                streams.push(Stream {
+                    link,
+                    passages,
+                    next: 0,
+                    taken: 0,
+                    base,
+                    looked_ns: 0,
+                    oldest: (None, 0),
+                    past: Past::Unknown,
+                });
+            }
+            let LaneSetup { depth, request_timeout_ns, .. } = setup;
+            lanes.push(TcpLane { streams, chosen: 0, depth, request_timeout_ns, retries: 0 });
+        }
+        Ok(Self { lanes, redials })
+    }
+}
+
+impl Stream {
+    /// Starts the next block if nothing is on its way.
+    fn advance<R: NetRing>(&mut self, ring: &mut R) {
+        if !self.link.is_up() || !self.link.is_idle() {
+            return;
+        }
+        let Some(passage) = self.passages.get_mut(self.next) else { return };
+        passage.begins_at = self.taken;
+        let start = passage.range.start + passage.skipped as usize;
+        let end = passage.range.end;
+        self.link.send(ring, [start..end, end..end], passage.slot);
+    }
+
+    fn on_event<R: NetRing>(
+        &mut self,
+        ring: &mut R,
+        payload: &mut Payload,
+        event: Event,
+        done: &mut Vec<Done>,
+    ) -> bool {
+        match event {
+            Event::Nothing => {}
+            Event::Sent { tag, released } => {
+                let passage = &mut self.passages[self.next];
+                passage.released = released;
+                self.taken += passage.bytes();
+                self.next += 1;
+                if released {
+                    payload.release(tag);
+                }
+                self.advance(ring);
+                let ended = self.link.settle_ending();
+                return self.on_ended(ring, payload, ended, done);
+            }
+            Event::Released { tag } => {
+                payload.release(tag);
+                if let Some(passage) = self.passages.iter_mut().find(|passage| passage.slot == tag) {
+                    passage.released = true;
+                }
+                let ended = self.link.settle_ending();
+                return self.on_ended(ring, payload, ended, done);
+            }
+            Event::Received => {
+                let bytes = self.link.inbox(ring).len();
+                self.link.consume(ring, bytes);
+                self.link.listen(ring);
+            }
+            Event::Broken { .. } => return self.on_ended(ring, payload, event, done),
+        }
+        false
+    }
+
+    /// The books of a connection that is gone; true: it was.
+    fn on_ended<R: NetRing>(
+        &mut self,
+        ring: &mut R,
+        payload: &mut Payload,
+        event: Event,
+        done: &mut Vec<Done>,
+    ) -> bool {
+        let Event::Broken { why, unsent } = event else { return false };
+        let acknowledged = self.link.acknowledged(ring).saturating_sub(self.base);
+        self.past = if acknowledged > 0 { Past::Used } else { Past::Unknown };
+        let taken_of_next = unsent.map_or(0, |(_, taken)| taken as u64);
+        let lane = payload_lane(&self.link);
+        let fate = Fate::Uncertain(why.kind());
+        for _ in 0..self.next {
+            let Some(passage) = self.passages.pop_front() else { break };
+            self.produced_of(&passage, acknowledged, lane, done);
+            done.push(Done::rest(lane, passage.slot, fate));
+        }
+        self.next = 0;
+        if taken_of_next > 0
+            && let Some(passage) = self.passages.front().cloned()
+        {
+            self.produced_of(&passage, acknowledged, lane, done);
+            let touched = passage.skipped + taken_of_next;
+            done.push(Done { lane: lane as u32, slot: passage.slot, bytes: touched, fate });
+            let block = payload.block(passage.slot);
+            let whole = payload.records_within_span(block, touched);
+            let records = whole + u64::from(payload.span_of(block, whole) < touched);
+            let skipped = payload.span_of(block, records);
+            if skipped == block.span_bytes {
+                self.passages.pop_front();
+            } else {
+                self.passages[0].skipped = skipped;
+            }
+        }
+        true
+    }
+
+    /// News of the part of a block that was acknowledged.
+    fn produced_of(&self, passage: &Passage, acknowledged: u64, lane: usize, done: &mut Vec<Done>) {
+        let bytes = acknowledged.saturating_sub(passage.begins_at).min(passage.bytes());
+        if bytes > 0 {
+            let bytes = passage.skipped + bytes;
+            done.push(Done { lane: lane as u32, slot: passage.slot, bytes, fate: Fate::Produced });
+        }
+    }
+
+    /// Looks at what the peer has acknowledged.
+    fn look<R: NetRing>(&mut self, ring: &R, now_ns: u64, done: &mut Vec<Done>) {
+        if self.next == 0 || !self.link.is_up() || now_ns.saturating_sub(self.looked_ns) < ACKNOWLEDGED_EVERY_NS {
+            return;
+        }
+        self.looked_ns = now_ns;
+        let acknowledged = self.link.acknowledged(ring).saturating_sub(self.base);
+        let lane = payload_lane(&self.link);
+        while self.next > 0
+            && let Some(passage) = self.passages.front()
+            && passage.released
+            && passage.begins_at + passage.bytes() <= acknowledged
+        {
+            done.push(Done::rest(lane, passage.slot, Fate::Produced));
+            self.passages.pop_front();
+            self.next -= 1;
+        }
+    }
+
+    /// Breaks off a connection whose oldest block waits too long for its acknowledgement; true: it is gone.
+    fn check_time<R: NetRing>(
+        &mut self,
+        ring: &mut R,
+        payload: &mut Payload,
+        (now_ns, timeout_ns): (u64, u64),
+        done: &mut Vec<Done>,
+    ) -> bool {
+        let on_its_way = self.link.is_up() && (self.next > 0 || !self.link.is_idle());
+        let oldest = self.passages.front().filter(|_| on_its_way).map(|passage| passage.begins_at);
+        if oldest != self.oldest.0 {
+            self.oldest = (oldest, now_ns);
+        }
+        if oldest.is_none() || now_ns.saturating_sub(self.oldest.1) <= timeout_ns {
+            return false;
+        }
+        let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
+        self.on_ended(ring, payload, ended, done)
+    }
+
+    /// What is known of each block at the run's end.
+    fn give_up<R: NetRing>(&mut self, ring: &R, done: &mut Vec<Done>) {
+        let acknowledged = self.link.acknowledged(ring).saturating_sub(self.base);
+        let lane = payload_lane(&self.link);
+        let sending = !self.link.is_idle();
+        for at in 0..self.passages.len() {
+            let passage = &self.passages[at];
+            if at < self.next || at == self.next && sending {
+                self.produced_of(passage, acknowledged, lane, done);
+                done.push(Done::rest(lane, passage.slot, Fate::Uncertain(Field::ErrorTimeout)));
+            } else {
+                done.push(Done::rest(lane, passage.slot, Fate::Failed(Field::ErrorTimeout)));
+            }
+        }
+    }
+}
+
+fn payload_lane(link: &Link) -> usize {
+    link.owner().0
+}
+
+impl TcpSink {
+    /// Puts connections that were found again in place of those that were lost.
+    fn reconnect<R: NetRing>(&mut self, ring: &mut R) {
+        while let Some((at, index, dialed)) = self.redials.take() {
+            let lane = &mut self.lanes[at];
+            let stream = &mut lane.streams[index];
+            if stream.link.reopen(ring, *dialed).is_err() {
+                self.redials.order(at, index);
+                continue;
+            }
+            stream.base = stream.link.acknowledged(ring);
+            stream.taken = 0;
+            stream.oldest = (None, 0);
+            lane.retries += stream.passages.len() as u64;
+            stream.link.listen(ring);
+            stream.advance(ring);
+        }
+    }
+}
+
+impl<R: NetRing> Sink<R> for TcpSink {
+    fn room(&mut self, _ring: &mut R, lane: usize, _next_length: u64) -> Room {
+        let lane = &mut self.lanes[lane];
+        let open = lane.streams.iter().enumerate().filter(|(_, s)| s.link.is_up() && s.passages.len() < lane.depth);
+        match open.min_by_key(|(_, stream)| stream.passages.len() - stream.next) {
+            Some((at, _)) => {
+                lane.chosen = at;
+                Room::bytes(u64::MAX)
+            }
+            None => Room::NONE,
+        }
+    }
+
+    fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
+        let lane = &mut self.lanes[lane];
+        let stream = &mut lane.streams[lane.chosen];
+        let range = payload.block(slot).range();
+        stream.passages.push_back(Passage { slot, range, skipped: 0, begins_at: 0, released: false });
+        stream.link.listen(ring);
+        stream.advance(ring);
+    }
+
+    fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
+        let Wait::ForNs(mut ns) = wait else { return ring.enter(wait) };
+        if self.lanes.iter().any(|lane| lane.streams.iter().any(|stream| stream.next > 0 || stream.link.is_down())) {
+            ns = ns.min(ACKNOWLEDGED_WAIT_NS);
+        }
+        ring.enter(Wait::ForNs(ns))
+    }
+
+    fn reap(&mut self, ring: &mut R, payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>) {
+        while let Some(completion) = ring.completion() {
+            let (at, index) = link::owner_of(completion.token);
+            let stream = &mut self.lanes[at].streams[index];
+            let event = stream.link.complete(ring, completion);
+            if stream.on_event(ring, &mut payloads[at], event, done) {
+                self.redials.order_after(at, index, stream.past);
+            }
+        }
+        self.reconnect(ring);
+        for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
+            for (index, stream) in lane.streams.iter_mut().enumerate() {
+                stream.look(ring, now_ns, done);
+                if stream.check_time(ring, payload, (now_ns, lane.request_timeout_ns), done) {
+                    self.redials.order_after(at, index, stream.past);
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, _ring: &mut R) {}
+
+    fn take_wire(&mut self, lane: usize) -> Wire {
+        let lane = &mut self.lanes[lane];
+        let bytes = lane.streams.iter_mut().map(|stream| stream.link.take_wire_bytes()).sum();
+        Wire { bytes, retries: std::mem::take(&mut lane.retries) }
+    }
+
+    fn give_up(&mut self, ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {
+        self.lanes.iter_mut().flat_map(|lane| &mut lane.streams).for_each(|stream| stream.give_up(ring, done));
+    }
+
+    fn ending(&self) -> Option<&Ending> {
+        None
+    }
+
+    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Result<Kept, Fatal> {
+        Ok(Kept::default())
+    }
+}
+
+const _: () = assert!(limits::QUEUE_DEPTH_MAX <= limits::WINDOW_MAX);

@@ -1,0 +1,164 @@
+//! Connected sockets without blocking: the calls that std has no words for.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// Sends both pieces as one message, as far as the socket has room.
+pub fn send_nowait(socket: BorrowedFd<'_>, pieces: [&[u8]; 2]) -> io::Result<usize> {
+    let pieces = pieces.map(|piece| libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() });
+    // SAFETY: all zeros is a valid `msghdr`: no name, no control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = pieces.as_ptr().cast_mut();
+    message.msg_iovlen = pieces.len() as _;
+    // SAFETY: the message and what it points at live until the call returns; the kernel only reads them.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+}
+
+/// Receives what is there.
+pub fn receive_nowait(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most `into.len()` bytes to `into`, which is borrowed until the call returns.
+    let got = unsafe { libc::recv(socket.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
+    if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got as usize) }
+}
+
+/// Bytes that the peer's TCP has acknowledged since the connection began, as `tcp_info` counts them.
+pub fn bytes_acknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: all zeros is a valid `tcp_info`, plain numbers throughout.
+    let mut info: TcpInfo = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<TcpInfo>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which lives until the call returns.
+    let outcome = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &mut length)
+    };
+    let end = std::mem::offset_of!(TcpInfo, bytes_acked) + size_of::<u64>();
+    match outcome {
+        0 if (length as usize) < end => Err(io::Error::from(io::ErrorKind::Unsupported)),
+        0 => Ok(info.bytes_acked),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The head of the kernel's `tcp_info`, as far as it is needed here (`include/uapi/linux/tcp.h`).
+#[repr(C)]
+struct TcpInfo {
+    states_and_options: [u8; 8],
+    numbers: [u32; 24],
+    pacing_rate: u64,
+    max_pacing_rate: u64,
+    bytes_acked: u64,
+}
+
+/// Ends both directions: operations that are in flight on the socket come back.
+pub fn shut_down(socket: BorrowedFd<'_>) {
+    // SAFETY: the call takes numbers only.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+/// Resets the connection at once and drops what it had still to send.
+pub fn disconnect(socket: BorrowedFd<'_>) {
+    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as _, sa_data: [0; 14] };
+    // SAFETY: the kernel reads one `sockaddr`, which lives until the call returns.
+    unsafe { libc::connect(socket.as_raw_fd(), &nowhere, size_of::<libc::sockaddr>() as _) };
+}
+
+/// Makes the close send a reset, and drops what was not sent.
+pub fn reset_on_close(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the kernel reads one `linger`, which lives until the call returns.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of::<libc::linger>() as libc::socklen_t,
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What a sleeper waits for on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    Readable,
+    Writable,
+}
+
+/// Sockets to wait on; made once, filled without allocating.
+pub struct Waiter(Vec<libc::pollfd>);
+
+impl Waiter {
+    pub fn new(sockets_max: usize) -> Self {
+        Self(Vec::with_capacity(sockets_max))
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub fn add(&mut self, socket: BorrowedFd<'_>, interest: Interest) {
+        let events = match interest {
+            Interest::Readable => libc::POLLIN,
+            Interest::Writable => libc::POLLOUT,
+        };
+        self.0.push(libc::pollfd { fd: socket.as_raw_fd(), events, revents: 0 });
+    }
+
+    /// Sleeps until one of them is ready, for at most so long.
+    pub fn wait(&mut self, ns: u64) {
+        let timeout = Duration::from_nanos(ns);
+        let timeout =
+            libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: libc::c_long::from(timeout.subsec_nanos()) };
+        // SAFETY: the descriptors and the time live until the call returns; a signal merely ends it early.
+        unsafe { libc::ppoll(self.0.as_mut_ptr(), self.0.len() as _, &timeout, std::ptr::null()) };
+    }
+
+    /// Whether the last `wait` found the socket that was added as number `at` ready, or at its end.
+    pub fn is_ready(&self, at: usize) -> bool {
+        self.0[at].revents != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn what_the_peer_acknowledged_is_counted() {
+        let (client, server) = pair();
+        let before = bytes_acknowledged(client.as_fd()).unwrap();
+        assert_eq!(send_nowait(client.as_fd(), [b"abc", b"defg"]).unwrap(), 7);
+        let mut waiter = Waiter::new(1);
+        waiter.add(server.as_fd(), Interest::Readable);
+        waiter.wait(5_000_000_000);
+        let mut bytes = [0; 16];
+        assert_eq!(receive_nowait(server.as_fd(), &mut bytes).unwrap(), 7);
+        assert_eq!(&bytes[..7], b"abcdefg");
+        assert_eq!(bytes_acknowledged(client.as_fd()).unwrap() - before, 7);
+    }
+
+    #[test]
+    fn a_shut_socket_ends_and_a_reset_one_fails() {
+        let (client, server) = pair();
+        shut_down(client.as_fd());
+        assert_eq!(receive_nowait(client.as_fd(), &mut [0; 4]).unwrap(), 0);
+        let (mut client, reset) = pair();
+        reset_on_close(reset.as_fd()).unwrap();
+        drop((reset, server));
+        let mut waiter = Waiter::new(1);
+        waiter.add(client.as_fd(), Interest::Readable);
+        waiter.wait(5_000_000_000);
+        assert!(client.write_all(b"x").and_then(|()| client.write_all(b"y")).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! Sends and receives of the io_uring back end.
+
+use super::{BUFFER_BYTES_MAX, Uring};
+use crate::sys::ring::{FileSlot, NetRing, Piece};
+use io_uring::types::Fixed;
+use io_uring::{IoUring, Probe, opcode};
+use std::ops::Range;
+
+/// Ask each zero-copy send to say whether the kernel copied (`IORING_SEND_ZC_REPORT_USAGE`).
+const REPORT_USAGE: u16 = 1 << 3;
+/// In the notification's result: it did (`IORING_NOTIF_USAGE_ZC_COPIED`).
+pub const NOTIFICATION_COPIED: u32 = 1 << 31;
+/// Wait for the socket first: an answer is never there yet when it is asked for (`IORING_RECVSEND_POLL_FIRST`).
+const POLL_FIRST: u16 = 1;
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+
+/// The message headers of sends in two pieces. The kernel reads one when its entry is submitted; at most as
+/// many entries wait for that as the queue has places, so taking turns keeps each one until then.
+pub struct Messages {
+    all: Box<[(libc::msghdr, [libc::iovec; 2])]>,
+    next: usize,
+}
+
+impl Messages {
+    pub fn new(entries: usize) -> Self {
+        let nowhere = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        // SAFETY: all zeros is a valid `msghdr`: no name, no pieces, no control data.
+        let empty = || (unsafe { std::mem::zeroed() }, [nowhere; 2]);
+        Self { all: (0..entries).map(|_| empty()).collect(), next: 0 }
+    }
+
+    fn put(&mut self, pieces: [&[u8]; 2]) -> *const libc::msghdr {
+        self.next = (self.next + 1) % self.all.len();
+        let (message, parts) = &mut self.all[self.next];
+        *parts = pieces.map(|piece| libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() });
+        message.msg_iov = parts.as_mut_ptr();
+        message.msg_iovlen = parts.len() as _;
+        &raw const *message
+    }
+}
+
+pub fn supports_zero_copy(ring: &IoUring) -> bool {
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe).is_ok()
+        && probe.is_supported(opcode::SendZc::CODE)
+        && probe.is_supported(opcode::SendMsgZc::CODE)
+}
+
+impl NetRing for Uring {
+    fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], zero_copy: bool, token: u64) -> bool {
+        if self.in_flight >= self.depth {
+            return false;
+        }
+        let [first, second] = pieces.map(|piece| &self.region.bytes()[piece]);
+        let zero_copy = zero_copy && self.zero_copy;
+        let fd = Fixed(slot.0);
+        let entry = match (second.is_empty(), zero_copy) {
+            (true, false) => opcode::Send::new(fd, first.as_ptr(), first.len() as u32).flags(SEND_FLAGS).build(),
+            (true, true) => {
+                let start = first.as_ptr() as usize - self.region.bytes().as_ptr() as usize;
+                let buffer = start / BUFFER_BYTES_MAX;
+                let fixed = self.registered && (start + first.len() - 1) / BUFFER_BYTES_MAX == buffer;
+                opcode::SendZc::new(fd, first.as_ptr(), first.len() as u32)
+                    .flags(SEND_FLAGS)
+                    .zc_flags(REPORT_USAGE)
+                    .buf_index(fixed.then_some(buffer as u16))
+                    .build()
+            }
+            (false, zero_copy) => {
+                let message = self.messages.put([first, second]);
+                if zero_copy {
+                    opcode::SendMsgZc::new(fd, message).flags(SEND_FLAGS as u32).ioprio(REPORT_USAGE).build()
+                } else {
+                    opcode::SendMsg::new(fd, message).flags(SEND_FLAGS as u32).build()
+                }
+            }
+        };
+        self.push(&entry.user_data(token))
+    }
+
+    fn receive(&mut self, slot: FileSlot, range: Range<usize>, token: u64) -> bool {
+        let into = &mut self.region.bytes_mut()[range];
+        let entry = opcode::Recv::new(Fixed(slot.0), into.as_mut_ptr(), into.len() as u32).ioprio(POLL_FIRST).build();
+        self.push(&entry.user_data(token))
+    }
+
+    fn gather(&mut self, completions: u32) {
+        self.gathered = completions.min(self.in_flight as u32);
+    }
+
+    fn has_zero_copy(&self) -> bool {
+        self.zero_copy
+    }
+}

@@ -1,0 +1,207 @@
+//! Records that come in pieces over several connections.
+
+use super::*;
+use crate::verify::live::{Feed, Live, Outcome, Tools};
+
+/// One connection after the other's turn: whose, and the bytes.
+fn receive(turns: &[(usize, &[u8])], ordered: bool) -> Findings {
+    let (mut live, mut tools) = (Live::new(None), Tools::new(None));
+    let mut feeds: Vec<(u32, Feed)> = Vec::new();
+    for (connection, bytes) in turns {
+        while feeds.len() <= *connection {
+            let source = live.source(|| format!("connection {}", feeds.len()));
+            feeds.push((source, Feed::default()));
+        }
+        let (source, feed) = &mut feeds[*connection];
+        feed.push(bytes, &mut tools);
+        feed.keep_part();
+        live.tell(*source, feed, Outcome::Received, ordered);
+    }
+    for (source, feed) in &mut feeds {
+        feed.end_part(&mut tools);
+        feed.keep_part();
+        live.tell(*source, feed, Outcome::Received, ordered);
+        live.close(feed, false);
+    }
+    live.finish("all", 1.0)
+}
+
+fn in_pieces(bytes: &[u8], piece: usize) -> Findings {
+    let turns: Vec<_> = bytes.chunks(piece).map(|part| (0, part)).collect();
+    receive(&turns, true)
+}
+
+/// What was found, without the names of the sources.
+fn told(findings: &Findings) -> Vec<Finding> {
+    findings.damage.iter().map(|finding| Finding { source: None, ..finding.clone() }).collect()
+}
+
+#[test]
+fn pieces_of_any_size_are_one_stream() {
+    let sound = records(0..60);
+    let mut removed = sound.clone();
+    removed.remove(17);
+    let mut doubled = sound.clone();
+    doubled.insert(18, sound[17].clone());
+    let mut swapped = sound.clone();
+    swapped.swap(17, 18);
+    let mut flipped = sound.concat();
+    flipped[2000] ^= 1;
+    let mut garbage = sound.concat();
+    garbage.splice(sound[0].len()..sound[0].len(), *b"ENGRsome bytes that are no record and ENG");
+    let cut = sound.concat()[..2000].to_vec();
+    let zeros = [sound.concat(), vec![0; 777]].concat();
+    let cases = [
+        sound.concat(),
+        removed.concat(),
+        doubled.concat(),
+        swapped.concat(),
+        flipped,
+        garbage,
+        cut,
+        zeros,
+        vec![7; 999],
+    ];
+    for (at, bytes) in cases.iter().enumerate() {
+        let whole = pipe(bytes);
+        for piece in [1, 3, 63, 64, 65, 500, 1111, 1 << 20] {
+            let found = in_pieces(bytes, piece);
+            assert_eq!(told(&found), told(&whole), "case {at} in pieces of {piece}: {}", found.summary());
+            assert_eq!((found.records, found.bytes), (whole.records, whole.bytes), "case {at}, {piece}");
+        }
+    }
+}
+
+#[test]
+fn connections_may_race_but_each_keeps_its_order() {
+    let sound = records(0..100);
+    let halves: Vec<Vec<u8>> =
+        [1, 0].iter().map(|odd| sound.iter().skip(*odd).step_by(2).flatten().copied().collect()).collect();
+    let findings = receive(&[(0, &halves[0]), (1, &halves[1])], true);
+    assert_clean(&findings, 100);
+    assert!(findings.explained.iter().any(|line| line.contains("50 records came after later ones")), "{findings:?}");
+    let cut = sound.iter().step_by(2).take(20).map(Vec::len).sum::<usize>() + 70;
+    let lost = receive(&[(0, &halves[0]), (1, &halves[1][..cut])], true);
+    assert!(kinds(&lost).contains(&Kind::Gap) && kinds(&lost).contains(&Kind::Truncated), "{}", lost.summary());
+    // Again over another way.
+    let twice = receive(&[(0, &sound.concat()), (1, &sound[40])], true);
+    assert_eq!(only(&twice, Kind::Duplicate).first_sequence, Some(40));
+    // Backwards on one connection counts where order is promised.
+    let backwards = [sound[..40].concat(), sound[60..].concat(), sound[40..60].concat()].concat();
+    assert_eq!(only(&receive(&[(0, &backwards)], true), Kind::Reordered).first_sequence, Some(40));
+    assert_clean(&receive(&[(0, &backwards)], false), 100);
+}
+
+#[test]
+fn long_records_are_checked_as_they_pass() {
+    let (short, long) = (record_of("run", 0, 0, 5000), record_of("run", 0, 1, (3 << 20) + 7));
+    let sound = [short.clone(), long.clone(), record_of("run", 0, 2, 2 << 20), record_of("run", 0, 3, 70)].concat();
+    for piece in [1000, 64 << 10, 4 << 20] {
+        assert_clean(&in_pieces(&sound, piece), 4);
+        let mut flipped = sound.clone();
+        flipped[2 << 20] ^= 1;
+        let findings = in_pieces(&flipped, piece);
+        assert_eq!(only(&findings, Kind::Corrupt).first_sequence, Some(1), "{}", findings.summary());
+        assert_eq!((findings.records, only(&findings, Kind::Corrupt).byte), (3, Some(5000)));
+        let cut = in_pieces(&sound[..1 << 21], piece);
+        assert_eq!(only(&cut, Kind::Truncated).first_sequence, Some(1));
+        // Junk before a long record of a known run, too.
+        let junk = [&short[..], &[9; 100], &long].concat();
+        let findings = in_pieces(&junk, piece);
+        assert_eq!((findings.records, kinds(&findings)), (2, vec![Kind::Unrecognised]), "{}", findings.summary());
+    }
+}
+
+#[test]
+fn long_signed_records_are_held_against_the_key() {
+    let signed = seal("run", 0, 0, 2 << 20, Some(SIGN_KEY));
+    for (data, key, wrong) in [
+        (&signed, SIGN_KEY, None),
+        (&signed, [0; 16], Some(Kind::Forged)),
+        (&record_of("run", 0, 0, 2 << 20), SIGN_KEY, Some(Kind::Forged)),
+    ] {
+        let (mut live, mut tools, mut feed) = (Live::new(Some("run")), Tools::new(Some(key)), Feed::default());
+        let source = live.source(|| "one".to_owned());
+        data.chunks(100_000).for_each(|bytes| feed.push(bytes, &mut tools));
+        feed.keep_part();
+        live.tell(source, &mut feed, Outcome::Received, true);
+        let findings = live.finish("one", 1.0);
+        assert_eq!(findings.damage.first().map(|finding| finding.kind), wrong, "{}", findings.summary());
+    }
+}
+
+/// A request at a time, with what became of it.
+fn requests(all: &[(&[Vec<u8>], Option<Outcome>)]) -> (Findings, u64) {
+    let (mut live, mut tools, mut feed) = (Live::new(None), Tools::new(None), Feed::default());
+    let source = live.source(|| "one".to_owned());
+    for (records, outcome) in all {
+        feed.begin_part();
+        records.iter().for_each(|record| feed.push(record, &mut tools));
+        feed.end_part(&mut tools);
+        match outcome {
+            Some(outcome) => {
+                feed.keep_part();
+                live.tell(source, &mut feed, *outcome, false);
+            }
+            None => feed.drop_part(),
+        }
+    }
+    live.close(&feed, false);
+    let uncertain = live.records_uncertain;
+    (live.finish("requests", 1.0), uncertain)
+}
+
+#[test]
+fn unanswered_requests_may_be_missing_or_come_again() {
+    let all = records(0..30);
+    let (a, b, c) = (&all[..10], &all[10..20], &all[20..]);
+    let (received, uncertain) = (Some(Outcome::Received), Some(Outcome::Uncertain));
+    // Refused, then sent again; left open and sent again; left open for good.
+    let (findings, open) = requests(&[(a, received), (b, None), (c, received), (b, received)]);
+    assert_clean(&findings, 30);
+    assert_eq!(open, 0);
+    for again in [&[(b, received)][..], &[]] {
+        let (findings, open) = requests(&[&[(a, received), (b, uncertain), (c, received)], again].concat());
+        assert_clean(&findings, 20 + 10 * again.len() as u64);
+        assert_eq!(open, 10);
+    }
+    let (findings, _) = requests(&[(a, received), (b, None), (c, received)]);
+    assert_eq!(only(&findings, Kind::Gap).records, 10);
+    let (findings, _) = requests(&[(a, received), (a, received)]);
+    assert_eq!(findings.count(Kind::Duplicate).records, 10);
+    // A body ends amid a record: the next one does not go on with it.
+    let half = vec![all[10][..70].to_vec()];
+    let (findings, _) = requests(&[(a, received), (&half, received), (&all[10..], received)]);
+    assert_eq!(kinds(&findings), [Kind::Truncated], "{}", findings.summary());
+    assert_eq!(findings.records, 30);
+}
+
+#[test]
+fn runs_are_told_apart_only_where_one_is_asked_for() {
+    let both = [record_of("run", 0, 0, 80), record_of("other", 0, 5, 80)].concat();
+    assert_clean(&in_pieces(&both, 1000), 2);
+    let (mut live, mut tools, mut feed) = (Live::new(Some("run")), Tools::new(None), Feed::default());
+    let source = live.source(|| "one".to_owned());
+    feed.push(&both, &mut tools);
+    feed.keep_part();
+    live.tell(source, &mut feed, Outcome::Received, true);
+    assert_eq!(only(&live.finish("one", 1.0), Kind::Foreign).records, 1);
+    assert_eq!(kinds(&receive(&[], true)), [Kind::Nothing]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_pieces_panic(
+        bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'E'), Just(0)], 0..600),
+        at in 0usize..900, piece in 1usize..200,
+    ) {
+        let mut mixed = records(0..6).concat();
+        let at = at.min(mixed.len());
+        mixed.splice(at..at, bytes);
+        let found = in_pieces(&mixed, piece);
+        prop_assert_eq!(found.bytes, mixed.len() as u64);
+        prop_assert!(found.records <= 6);
+    }
+}

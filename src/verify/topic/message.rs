@@ -1,0 +1,58 @@
+//! One Kafka message: which record it is, by the header in its value or by its Kafka headers.
+
+use super::super::ids;
+use super::super::shape::{Claim, Flaw, HeaderShape, Key, Probe};
+use crate::wire::crc32c;
+use crate::wire::kafka::records::Record;
+use std::collections::BTreeSet;
+
+/// What a message turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Record(Claim),
+    Flawed(Claim, Flaw),
+    /// The beginning of a record.
+    CutOff(Claim),
+    Unknown,
+}
+
+pub struct Judge {
+    shape: HeaderShape,
+}
+
+impl Judge {
+    pub fn new(sign_key: Option<[u8; 16]>) -> Self {
+        Self { shape: HeaderShape::new(sign_key) }
+    }
+
+    pub fn judge(&self, message: &Record<'_>) -> Verdict {
+        let value = message.value.unwrap_or_default();
+        match self.shape.judge(value) {
+            Probe::Record(claim) => Verdict::Record(claim),
+            Probe::Flawed(claim, flaw) => Verdict::Flawed(claim, flaw),
+            Probe::No(Some(claim)) => Verdict::CutOff(claim),
+            Probe::No(None) => by_headers(message, value),
+        }
+    }
+}
+
+/// `--annotate headers`: the facts are in headers named like the columns of `--ids`, as text.
+fn by_headers(message: &Record<'_>, value: &[u8]) -> Verdict {
+    let (mut run, mut producer, mut sequence, mut crc) = (None, None, None, None);
+    for (name, text) in message.headers() {
+        let Some(text) = text.and_then(|text| std::str::from_utf8(text).ok()) else { continue };
+        match name {
+            b"run_id" => run = Some(ids::run_of(text, &BTreeSet::new())),
+            b"producer_id" => producer = text.parse::<u32>().ok(),
+            b"sequence" => sequence = text.parse::<u64>().ok(),
+            b"crc32c" => crc = Some(text.parse::<u32>().ok()),
+            _ => {}
+        }
+    }
+    let (Some(run), Some(producer), Some(sequence)) = (run, producer, sequence) else { return Verdict::Unknown };
+    let claim = Claim { key: Key { run, producer }, sequence, length: value.len() as u64 };
+    match crc {
+        Some(stated) if stated != Some(crc32c::checksum(value)) => Verdict::Flawed(claim, Flaw::Body),
+        _ => Verdict::Record(claim),
+    }
+}

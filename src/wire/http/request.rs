@@ -1,0 +1,187 @@
+//! The head of a POST: rendered once, its numbers patched in place for each request.
+//!
+//! Numbers have a fixed width and are padded with blanks on their left, which HTTP allows there and nowhere else: the
+//! head of every request has the same length, and so lies at a fixed distance before its body.
+
+const LENGTH_DIGITS: usize = 10;
+const SEQUENCE_DIGITS: usize = 20;
+const TIMESTAMP_DIGITS: usize = 20;
+const WEIGHT_DIGITS: usize = 7;
+const COUNT_DIGITS: usize = 6;
+const CRC_DIGITS: usize = 10;
+
+/// What stays the same for all requests of a producer, and which facts its requests state.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadFacts<'a> {
+    pub producer_id: u32,
+    /// In sampled mode: `X-Weight`.
+    pub weighted: bool,
+    /// More than one record in a body: `X-Record-Count`.
+    pub counted: bool,
+    /// With the facts beside the payload: `X-Run-Id`, and `X-Crc32c` of the body.
+    pub run_id: Option<&'a str>,
+}
+
+/// The numbers of one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadStamps {
+    /// Bytes of the body.
+    pub body_bytes: u64,
+    /// Of its first record.
+    pub sequence: u64,
+    pub timestamp_unix_ns: u64,
+    pub weight: u64,
+    pub records: u64,
+    pub crc32c: u32,
+}
+
+/// Where a number ends in the head, and how many digits it may have.
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    end: usize,
+    digits: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    template: Vec<u8>,
+    length: Field,
+    sequence: Field,
+    timestamp: Field,
+    weight: Option<Field>,
+    count: Option<Field>,
+    crc: Option<Field>,
+}
+
+impl RequestHead {
+    /// `headers` are sent as they are: names and values must be clean already.
+    pub fn new(path: &str, host: &str, headers: &[(String, String)], facts: HeadFacts<'_>) -> Self {
+        let mut template = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\n").into_bytes();
+        let mut line = |name: &str, value: &str| {
+            template.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+            template.len() - 2
+        };
+        for (name, value) in headers {
+            line(name, value);
+        }
+        if let Some(run_id) = facts.run_id {
+            line("X-Run-Id", run_id);
+        }
+        line("X-Producer-Id", &facts.producer_id.to_string());
+        let mut number = |name: &str, digits: usize| Field { end: line(name, &" ".repeat(digits)), digits };
+        let sequence = number("X-Sequence", SEQUENCE_DIGITS);
+        let timestamp = number("X-Timestamp", TIMESTAMP_DIGITS);
+        let weight = facts.weighted.then(|| number("X-Weight", WEIGHT_DIGITS));
+        let count = facts.counted.then(|| number("X-Record-Count", COUNT_DIGITS));
+        let crc = facts.run_id.map(|_| number("X-Crc32c", CRC_DIGITS));
+        let length = number("Content-Length", LENGTH_DIGITS);
+        template.extend_from_slice(b"\r\n");
+        let mut head = Self { template, length, sequence, timestamp, weight, count, crc };
+        // A head that was never patched is still one.
+        let mut first = std::mem::take(&mut head.template);
+        head.write(&mut first, &HeadStamps::default());
+        head.template = first;
+        head
+    }
+
+    /// The length of every request's head.
+    pub fn bytes(&self) -> usize {
+        self.template.len()
+    }
+
+    /// Puts the whole head where requests will be patched.
+    pub fn bake(&self, out: &mut [u8]) {
+        out[..self.template.len()].copy_from_slice(&self.template);
+    }
+
+    /// Patches a baked head.
+    pub fn write(&self, out: &mut [u8], stamps: &HeadStamps) {
+        put(out, self.length, stamps.body_bytes);
+        put(out, self.sequence, stamps.sequence);
+        put(out, self.timestamp, stamps.timestamp_unix_ns);
+        let rest = [(self.weight, stamps.weight), (self.count, stamps.records), (self.crc, u64::from(stamps.crc32c))];
+        for (field, value) in rest {
+            if let Some(field) = field {
+                put(out, field, value);
+            }
+        }
+    }
+}
+
+/// Right-aligned, blanks before it.
+fn put(out: &mut [u8], field: Field, mut value: u64) {
+    let place = &mut out[field.end - field.digits..field.end];
+    let mut left = place.len();
+    while left > 0 {
+        left -= 1;
+        place[left] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    debug_assert!(value == 0, "a number has more digits than its field");
+    place[..left].fill(b' ');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PLAIN: HeadFacts = HeadFacts { producer_id: 7, weighted: false, counted: false, run_id: None };
+
+    fn headers() -> Vec<(String, String)> {
+        vec![("Content-Type".into(), "application/json".into()), ("X-A".into(), "b c".into())]
+    }
+
+    fn value<'a>(parsed: &'a httparse::Request<'_, '_>, name: &str) -> Option<&'a str> {
+        let header = parsed.headers.iter().find(|header| header.name == name)?;
+        Some(std::str::from_utf8(header.value).unwrap())
+    }
+
+    #[test]
+    fn a_head_never_patched_is_whole() {
+        let head = RequestHead::new("/in?x=1", "h:80", &headers(), PLAIN);
+        let text = String::from_utf8(head.template.clone()).unwrap();
+        assert!(
+            text.starts_with("POST /in?x=1 HTTP/1.1\r\nHost: h:80\r\nContent-Type: application/json\r\n"),
+            "{text}"
+        );
+        assert!(text.ends_with(&format!("Content-Length: {:>10}\r\n\r\n", 0)), "{text}");
+        for absent in ["X-Weight", "X-Record-Count", "X-Run-Id", "X-Crc32c"] {
+            assert!(!text.contains(absent), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_parser_reads_back_what_was_patched(
+            producer_id: u32, weighted: bool, counted: bool, annotated: bool,
+            body_bytes in 0u64..=1 << 30, sequence: u64, timestamp_unix_ns: u64, weight in 0u64..=1_000_000,
+            records in 0u64..=65_536, crc32c: u32,
+        ) {
+            let facts = HeadFacts { producer_id, weighted, counted, run_id: annotated.then_some("night-7") };
+            let head = RequestHead::new("/", "h", &headers(), facts);
+            let mut out = vec![0xaa; head.bytes() + 3];
+            head.bake(&mut out);
+            head.write(&mut out, &HeadStamps { sequence: u64::MAX, timestamp_unix_ns: u64::MAX, ..HeadStamps::default() });
+            head.write(&mut out, &HeadStamps { body_bytes, sequence, timestamp_unix_ns, weight, records, crc32c });
+            prop_assert_eq!(&out[head.bytes()..], [0xaa; 3]);
+            let mut slots = [httparse::EMPTY_HEADER; 16];
+            let mut parsed = httparse::Request::new(&mut slots);
+            prop_assert_eq!(parsed.parse(&out), Ok(httparse::Status::Complete(head.bytes())));
+            let (body, first, at) = (body_bytes.to_string(), sequence.to_string(), timestamp_unix_ns.to_string());
+            prop_assert_eq!(value(&parsed, "Content-Length"), Some(body.as_str()));
+            prop_assert_eq!(value(&parsed, "X-Sequence"), Some(first.as_str()));
+            prop_assert_eq!(value(&parsed, "X-Timestamp"), Some(at.as_str()));
+            let id = producer_id.to_string();
+            prop_assert_eq!(value(&parsed, "X-Producer-Id"), Some(id.as_str()));
+            let (weight, records, crc) = (weight.to_string(), records.to_string(), crc32c.to_string());
+            prop_assert_eq!(value(&parsed, "X-Weight"), weighted.then_some(weight.as_str()));
+            prop_assert_eq!(value(&parsed, "X-Record-Count"), counted.then_some(records.as_str()));
+            prop_assert_eq!(value(&parsed, "X-Crc32c"), annotated.then_some(crc.as_str()));
+            prop_assert_eq!(value(&parsed, "X-Run-Id"), annotated.then_some("night-7"));
+        }
+    }
+}

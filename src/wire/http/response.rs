@@ -1,0 +1,354 @@
+//! Responses as they arrive, piece by piece, from a buffer that the caller owns. Nothing is allocated and bodies are
+//! skipped; what belongs to the next response stays untouched.
+
+use crate::base::limits;
+use std::fmt;
+use std::mem::MaybeUninit;
+
+const START: &[u8] = b"HTTP/1.";
+
+/// What a server said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    pub status: u16,
+    /// From `Retry-After`, at most an hour. A date counts as 0: whose clock it was read from is not known.
+    pub retry_after_seconds: Option<u64>,
+    /// No further response comes over this connection.
+    pub close: bool,
+    pub body_bytes: u64,
+}
+
+/// How far [`ResponseParser::parse`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes at the front that are dealt with; the others must be there again at the next call.
+    pub consumed: usize,
+    /// The response that ends where the consumed bytes end.
+    pub response: Option<Response>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpError {
+    /// Not the head of an HTTP/1 response.
+    BadHead,
+    HeadTooLarge,
+    BadContentLength,
+    BadChunk,
+    /// More 1xx responses than anyone means.
+    TooManyInterim,
+    /// 101, which nobody asked for.
+    Switched,
+    /// The connection closed in the middle of a response.
+    Truncated,
+}
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HttpError::BadHead => "what came back is no HTTP/1 response",
+            HttpError::HeadTooLarge => "the head of the response is too large",
+            HttpError::BadContentLength => "the response has a Content-Length that cannot be",
+            HttpError::BadChunk => "the response has a malformed chunk",
+            HttpError::TooManyInterim => "too many interim (1xx) responses",
+            HttpError::Switched => "the server switched protocols unasked",
+            HttpError::Truncated => "the connection closed in the middle of a response",
+        })
+    }
+}
+
+impl std::error::Error for HttpError {}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// So many bytes of a head were searched for its end.
+    Head {
+        searched: usize,
+    },
+    /// So many bytes of the body are to come.
+    Length(u64),
+    ChunkSize,
+    ChunkData(u64),
+    ChunkEnd,
+    /// So many bytes of trailer lines have passed.
+    Trailers(usize),
+    UntilClose,
+}
+
+/// One step through what is there.
+enum Step {
+    /// So many bytes are done, and the response goes on.
+    On(usize),
+    /// So many bytes are done; more must arrive.
+    Wait(usize),
+    /// So many bytes are done, and so is the response.
+    End(usize),
+}
+
+/// For one connection.
+#[derive(Clone, Debug)]
+pub struct ResponseParser {
+    state: State,
+    response: Response,
+    interim: u32,
+}
+
+impl Default for ResponseParser {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ResponseParser {
+    pub fn new() -> Self {
+        Self { state: State::Head { searched: 0 }, response: Response::default(), interim: 0 }
+    }
+
+    /// Reads on in `bytes`, which start where the last call's consumed bytes ended. After an error the connection is
+    /// of no more use.
+    pub fn parse(&mut self, bytes: &[u8]) -> Result<Progress, HttpError> {
+        let mut consumed = 0;
+        loop {
+            match self.step(&bytes[consumed..])? {
+                Step::On(count) => consumed += count,
+                Step::Wait(count) => return Ok(Progress { consumed: consumed + count, response: None }),
+                Step::End(count) => {
+                    let response = Some(self.response);
+                    *self = Self::new();
+                    return Ok(Progress { consumed: consumed + count, response });
+                }
+            }
+        }
+    }
+
+    /// The peer closed and all it sent was parsed: `None` between two responses, the response where the end of the
+    /// connection is its own.
+    pub fn end(&mut self) -> Result<Option<Response>, HttpError> {
+        match self.state {
+            State::UntilClose => {
+                let response = self.response;
+                *self = Self::new();
+                Ok(Some(response))
+            }
+            State::Head { searched: 0 } if self.interim == 0 => Ok(None),
+            _ => Err(HttpError::Truncated),
+        }
+    }
+
+    fn step(&mut self, bytes: &[u8]) -> Result<Step, HttpError> {
+        match self.state {
+            State::Head { searched } => self.head(bytes, searched),
+            State::Length(left) => Ok(self.skip(bytes, left, State::Length, None)),
+            State::ChunkData(left) => Ok(self.skip(bytes, left, State::ChunkData, Some(State::ChunkEnd))),
+            State::ChunkSize => self.chunk_size(bytes),
+            State::ChunkEnd => match bytes {
+                [b'\r', b'\n', ..] => {
+                    self.state = State::ChunkSize;
+                    Ok(Step::On(2))
+                }
+                [] | [b'\r'] => Ok(Step::Wait(0)),
+                _ => Err(HttpError::BadChunk),
+            },
+            State::Trailers(passed) => self.trailers(bytes, passed),
+            State::UntilClose => {
+                self.response.body_bytes = self.response.body_bytes.saturating_add(bytes.len() as u64);
+                Ok(Step::Wait(bytes.len()))
+            }
+        }
+    }
+
+    /// Skips what is there of `left` bytes; behind them comes `next`, or the end.
+    fn skip(&mut self, bytes: &[u8], left: u64, stay: fn(u64) -> State, next: Option<State>) -> Step {
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        self.response.body_bytes = self.response.body_bytes.saturating_add(count as u64);
+        let left = left - count as u64;
+        match next {
+            _ if left > 0 => {
+                self.state = stay(left);
+                Step::Wait(count)
+            }
+            Some(next) => {
+                self.state = next;
+                Step::On(count)
+            }
+            None => Step::End(count),
+        }
+    }
+
+    /// A head is parsed once, when it is all there; garbage is told earlier by how it starts.
+    fn head(&mut self, bytes: &[u8], searched: usize) -> Result<Step, HttpError> {
+        let stray = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        if stray > 0 {
+            return Ok(Step::On(stray));
+        }
+        let start = bytes.len().min(START.len());
+        if bytes[..start] != START[..start] {
+            return Err(HttpError::BadHead);
+        }
+        let Some(length) = end_of_head(bytes, searched.saturating_sub(3)) else { return self.wait_for_head(bytes) };
+        if length > limits::HTTP_RESPONSE_HEAD_BYTES_MAX {
+            return Err(HttpError::HeadTooLarge);
+        }
+        let mut slots = [const { MaybeUninit::uninit() }; limits::HTTP_RESPONSE_HEADERS_MAX];
+        let mut parsed = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        match config.parse_response_with_uninit_headers(&mut parsed, &bytes[..length], &mut slots) {
+            Ok(httparse::Status::Complete(all)) if all == length => {}
+            Err(httparse::Error::TooManyHeaders) => return Err(HttpError::HeadTooLarge),
+            _ => return Err(HttpError::BadHead),
+        }
+        let head = Head::read(&parsed)?;
+        match head.status {
+            101 => return Err(HttpError::Switched),
+            100..200 => {
+                self.interim += 1;
+                self.state = State::Head { searched: 0 };
+                let fits = self.interim <= limits::HTTP_INTERIM_MAX;
+                return if fits { Ok(Step::On(length)) } else { Err(HttpError::TooManyInterim) };
+            }
+            0..100 | 600.. => return Err(HttpError::BadHead),
+            _ => {}
+        }
+        Ok(self.begin_body(&head, length))
+    }
+
+    fn begin_body(&mut self, head: &Head, length: usize) -> Step {
+        let Head { status, retry_after_seconds, .. } = *head;
+        let without_end = !head.is_bodiless() && head.ends_with_connection();
+        // Both at once may be two ideas of where the response ends: nothing after it can be trusted.
+        let close = head.close || without_end || (head.has_encoding && head.content_length.is_some());
+        self.response = Response { status, retry_after_seconds, close, body_bytes: 0 };
+        if head.is_bodiless() {
+            return Step::End(length);
+        }
+        self.state = match (head.chunked, head.content_length) {
+            (true, _) => State::ChunkSize,
+            _ if without_end => State::UntilClose,
+            (_, Some(0)) => return Step::End(length),
+            (_, left) => State::Length(left.unwrap_or(0)),
+        };
+        Step::On(length)
+    }
+
+    fn wait_for_head(&mut self, bytes: &[u8]) -> Result<Step, HttpError> {
+        if bytes.len() >= limits::HTTP_RESPONSE_HEAD_BYTES_MAX {
+            return Err(HttpError::HeadTooLarge);
+        }
+        self.state = State::Head { searched: bytes.len() };
+        Ok(Step::Wait(0))
+    }
+
+    fn chunk_size(&mut self, bytes: &[u8]) -> Result<Step, HttpError> {
+        if bytes.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
+            return Err(HttpError::BadChunk);
+        }
+        match httparse::parse_chunk_size(bytes).map_err(|_| HttpError::BadChunk)? {
+            httparse::Status::Partial if bytes.len() >= limits::HTTP_CHUNK_LINE_BYTES_MAX => Err(HttpError::BadChunk),
+            httparse::Status::Partial => Ok(Step::Wait(0)),
+            httparse::Status::Complete((length, _)) if length > limits::HTTP_CHUNK_LINE_BYTES_MAX => {
+                Err(HttpError::BadChunk)
+            }
+            httparse::Status::Complete((length, size)) => {
+                self.state = if size == 0 { State::Trailers(0) } else { State::ChunkData(size) };
+                Ok(Step::On(length))
+            }
+        }
+    }
+
+    fn trailers(&mut self, bytes: &[u8], passed: usize) -> Result<Step, HttpError> {
+        let line = bytes.iter().position(|byte| *byte == b'\n');
+        let length = line.map_or(bytes.len(), |at| at + 1);
+        if passed + length > limits::HTTP_RESPONSE_HEAD_BYTES_MAX {
+            return Err(HttpError::HeadTooLarge);
+        }
+        match (line, &bytes[..length]) {
+            (None, _) => Ok(Step::Wait(0)),
+            (_, b"\n" | b"\r\n") => Ok(Step::End(length)),
+            _ => {
+                self.state = State::Trailers(passed + length);
+                Ok(Step::On(length))
+            }
+        }
+    }
+}
+
+/// Behind the first line with nothing in it.
+fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+    memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at).find_map(|at| match bytes[at + 1..] {
+        [b'\n', ..] => Some(at + 2),
+        [b'\r', b'\n', ..] => Some(at + 3),
+        _ => None,
+    })
+}
+
+/// What the lines of a head come to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
+    status: u16,
+    content_length: Option<u64>,
+    has_encoding: bool,
+    /// The last transfer coding is `chunked`.
+    chunked: bool,
+    close: bool,
+    retry_after_seconds: Option<u64>,
+}
+
+impl Head {
+    fn read(parsed: &httparse::Response<'_, '_>) -> Result<Self, HttpError> {
+        let mut head = Self { status: parsed.code.unwrap_or(0), ..Self::default() };
+        let (mut says_close, mut says_keep) = (false, false);
+        for header in parsed.headers.iter() {
+            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+            if is("content-length") {
+                for part in header.value.split(|byte| *byte == b',') {
+                    let length = whole_number(part.trim_ascii()).ok_or(HttpError::BadContentLength)?;
+                    if head.content_length.is_some_and(|other| other != length) {
+                        return Err(HttpError::BadContentLength);
+                    }
+                    head.content_length = Some(length);
+                }
+            } else if is("transfer-encoding") {
+                head.has_encoding = true;
+                let last = header.value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
+                head.chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+            } else if is("connection") {
+                for token in header.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    says_close |= token.eq_ignore_ascii_case(b"close");
+                    says_keep |= token.eq_ignore_ascii_case(b"keep-alive");
+                }
+            } else if is("retry-after") {
+                head.retry_after_seconds = retry_after(header.value.trim_ascii());
+            }
+        }
+        let old = parsed.version == Some(0);
+        head.close = says_close || (old && !says_keep);
+        Ok(head)
+    }
+
+    fn is_bodiless(&self) -> bool {
+        matches!(self.status, 204 | 304)
+    }
+
+    fn ends_with_connection(&self) -> bool {
+        if self.has_encoding { !self.chunked } else { self.content_length.is_none() }
+    }
+}
+
+/// Digits and nothing else.
+fn whole_number(digits: &[u8]) -> Option<u64> {
+    let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(digits).ok().filter(|_| plain)?;
+    text.parse().ok()
+}
+
+fn retry_after(value: &[u8]) -> Option<u64> {
+    let all_digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    if all_digits {
+        return Some(whole_number(value).unwrap_or(u64::MAX).min(limits::RETRY_AFTER_SECONDS_MAX));
+    }
+    // `Wed, 21 Oct 2015 07:28:00 GMT` and its two older spellings start with a day's name.
+    let days: [&[u8]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
+    days.iter().any(|day| value.starts_with(day)).then_some(0)
+}
+
+#[cfg(test)]
+mod tests;

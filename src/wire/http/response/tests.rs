@@ -1,0 +1,194 @@
+use super::*;
+use proptest::prelude::*;
+
+/// All responses that pieces of a stream come to, the end of the connection included.
+fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Response>, Option<HttpError>) {
+    let (mut parser, mut buffer, mut found) = (ResponseParser::new(), Vec::new(), Vec::new());
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        loop {
+            match parser.parse(&buffer) {
+                Ok(progress) => {
+                    buffer.drain(..progress.consumed);
+                    found.extend(progress.response);
+                    if progress.response.is_none() || buffer.is_empty() {
+                        break;
+                    }
+                }
+                Err(error) => return (found, Some(error)),
+            }
+        }
+    }
+    match parser.end() {
+        Ok(last) => {
+            found.extend(last);
+            (found, None)
+        }
+        Err(error) => (found, Some(error)),
+    }
+}
+
+/// Whole and cut at every place, which must make no difference.
+fn read(stream: &[u8]) -> (Vec<Response>, Option<HttpError>) {
+    let whole = feed([stream]);
+    for cut in 0..=stream.len() {
+        assert_eq!(feed([&stream[..cut], &stream[cut..]]), whole, "cut at {cut}");
+    }
+    assert_eq!(feed(stream.chunks(1)), whole, "byte by byte");
+    whole
+}
+
+fn ok(status: u16, body_bytes: u64) -> Response {
+    Response { status, body_bytes, ..Response::default() }
+}
+
+#[test]
+fn every_kind_of_body() {
+    for (text, wanted) in [
+        ("HTTP/1.1 204 No Content\r\n\r\n", vec![ok(204, 0)]),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n", vec![ok(304, 0)]),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", vec![ok(200, 0)]),
+        (
+            "HTTP/1.1 200\r\ncontent-length: 3, 3\r\nContent-Length:3\r\n\r\nabcHTTP/1.1 204 x\r\n\r\n",
+            vec![ok(200, 3), ok(204, 0)],
+        ),
+        (
+            "HTTP/1.1 201 C\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3;x=\"y\"\r\nabc\r\nA \r\n0123456789\r\n0\r\nX: y\r\n\r\nHTTP/1.1 204 x\r\n\r\n",
+            vec![ok(201, 13), ok(204, 0)],
+        ),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\nHTTP/1.1 204 x\r\n\r\n", vec![ok(204, 0)]),
+        ("HTTP/1.1 200 OK\n\nbody to the end", vec![Response { close: true, ..ok(200, 15) }]),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx", vec![Response { close: true, ..ok(200, 1) }]),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: Keep-Alive\r\n\r\nx", vec![ok(200, 1)]),
+        (
+            "HTTP/1.1 413 Large\r\nConnection: x, Close\r\nContent-Length: 2\r\n\r\nno",
+            vec![Response { close: true, ..ok(413, 2) }],
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            vec![Response { close: true, ..ok(200, 0) }],
+        ),
+        ("\r\n\r\nHTTP/1.1 204 x\r\n\r\n\r\n", vec![ok(204, 0)]),
+        ("", vec![]),
+    ] {
+        assert_eq!(read(text.as_bytes()), (wanted, None), "{text}");
+    }
+}
+
+#[test]
+fn when_to_come_back() {
+    for (value, wanted) in [
+        ("3", Some(3)),
+        ("0", Some(0)),
+        ("99999999999999999999999", Some(3600)),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", Some(0)),
+        ("-1", None),
+        ("soon", None),
+        ("1.5", None),
+    ] {
+        let text = format!("HTTP/1.1 503 Busy\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n");
+        let (found, _) = read(text.as_bytes());
+        assert_eq!(found, [Response { retry_after_seconds: wanted, ..ok(503, 0) }], "{value}");
+    }
+}
+
+#[test]
+fn what_is_no_response_is_told_apart() {
+    let interim = "HTTP/1.1 100 x\r\n\r\n".repeat(limits::HTTP_INTERIM_MAX as usize + 1);
+    for (text, wanted) in [
+        ("SSH-2.0-OpenSSH_9\r\n", HttpError::BadHead),
+        ("\x15\x03\x03\x00\x02", HttpError::BadHead),
+        ("HTTP/2 200 x\r\n\r\n", HttpError::BadHead),
+        ("HTTP/1.1 200 x\r\n\u{1}: y", HttpError::Truncated),
+        ("HTTP/1.1 099 x\r\n\r\n", HttpError::BadHead),
+        ("HTTP/1.1 600 x\r\n\r\n", HttpError::BadHead),
+        ("HTTP/1.1 101 x\r\n\r\n", HttpError::Switched),
+        ("HTTP/1.1 200 x\r\nContent-Length: -1\r\n\r\n", HttpError::BadContentLength),
+        ("HTTP/1.1 200 x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", HttpError::BadContentLength),
+        ("HTTP/1.1 200 x\r\nContent-Length: 18446744073709551616\r\n\r\n", HttpError::BadContentLength),
+        ("HTTP/1.1 200 x\r\nContent-Length: \r\n\r\n", HttpError::BadContentLength),
+        ("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n\r\n", HttpError::BadChunk),
+        ("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", HttpError::BadChunk),
+        ("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab", HttpError::BadChunk),
+        ("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", HttpError::BadChunk),
+        ("HTTP/1.1 200 x\r\nContent-Length: 3\r\n\r\nab", HttpError::Truncated),
+        ("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", HttpError::Truncated),
+        ("HTTP/1.1 100 x\r\n\r\n", HttpError::Truncated),
+        ("HTTP/1.1 200", HttpError::Truncated),
+        (interim.as_str(), HttpError::TooManyInterim),
+    ] {
+        assert_eq!(read(text.as_bytes()).1, Some(wanted), "{text}");
+    }
+}
+
+#[test]
+fn nothing_grows_without_bound() {
+    let long = "x".repeat(limits::HTTP_RESPONSE_HEAD_BYTES_MAX);
+    let chunked = "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let many: String = (0..=limits::HTTP_RESPONSE_HEADERS_MAX).map(|at| format!("H{at}: x\r\n")).collect();
+    for (text, wanted) in [
+        (format!("HTTP/1.1 200 x\r\nX: {long}\r\n\r\n"), HttpError::HeadTooLarge),
+        (format!("HTTP/1.1 200 x\r\nX: {long}{long}"), HttpError::HeadTooLarge),
+        (format!("HTTP/1.1 200 x\r\n{many}\r\n"), HttpError::HeadTooLarge),
+        (format!("{chunked}1;{long}\r\nx\r\n"), HttpError::BadChunk),
+        (format!("{chunked}0\r\nX: {long}\r\n\r\n"), HttpError::HeadTooLarge),
+        (format!("{chunked}0\r\n{}\r\n", "X: y\r\n".repeat(4000)), HttpError::HeadTooLarge),
+    ] {
+        assert_eq!(feed([text.as_bytes()]).1, Some(wanted));
+        assert_eq!(feed(text.as_bytes().chunks(700)).1, Some(wanted));
+    }
+}
+
+/// A response with its own end, and what it is to be read as.
+fn any_response() -> impl Strategy<Value = (Vec<u8>, Response)> {
+    let status = prop_oneof![Just(200u16), Just(204), Just(304), Just(429), Just(503), 200u16..600];
+    let chunks = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..5);
+    (status, chunks, any::<bool>(), 0usize..3, proptest::option::of(0u64..5000)).prop_map(
+        |(status, chunks, chunked, interim, retry)| {
+            let mut text = "HTTP/1.1 100 Continue\r\n\r\n".repeat(interim).into_bytes();
+            text.extend_from_slice(format!("HTTP/1.1 {status} Some words\r\nServer: x\r\n").as_bytes());
+            text.extend(retry.map(|retry| format!("Retry-After: {retry}\r\n")).unwrap_or_default().into_bytes());
+            let body = chunks.concat();
+            let bodiless = matches!(status, 204 | 304);
+            if bodiless {
+                text.extend_from_slice(b"\r\n");
+            } else if chunked {
+                text.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+                for chunk in &chunks {
+                    text.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                    text.extend_from_slice(chunk);
+                    text.extend_from_slice(b"\r\n");
+                }
+                text.extend_from_slice(b"0\r\n\r\n");
+            } else {
+                text.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+                text.extend_from_slice(&body);
+            }
+            let retry_after_seconds = retry.map(|retry| retry.min(3600));
+            let body_bytes = if bodiless { 0 } else { body.len() as u64 };
+            (text, Response { status, retry_after_seconds, close: false, body_bytes })
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn pipelined_responses_are_told_apart_however_they_arrive(
+        all in proptest::collection::vec(any_response(), 1..6), step in 1usize..60,
+    ) {
+        let stream: Vec<u8> = all.iter().flat_map(|(text, _)| text.clone()).collect();
+        let wanted: Vec<_> = all.iter().map(|(_, response)| *response).collect();
+        prop_assert_eq!(feed([stream.as_slice()]), (wanted.clone(), None));
+        prop_assert_eq!(feed(stream.chunks(step)), (wanted, None));
+    }
+
+    #[test]
+    fn no_bytes_panic_and_cuts_change_nothing(
+        garbage in proptest::collection::vec(any::<u8>(), 0..200), head: bool, cut in 0usize..260,
+    ) {
+        let mut stream = if head { b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec() } else { Vec::new() };
+        stream.extend_from_slice(&garbage);
+        let cut = cut.min(stream.len());
+        prop_assert_eq!(feed([&stream[..cut], &stream[cut..]]), feed([stream.as_slice()]));
+    }
+}

@@ -1,0 +1,220 @@
+//! `http://` over connections that break, close or are too few.
+
+use crate::harness::{Live, Scratch};
+use crate::http::{BACK_ENDS, fates, run};
+use crate::receive::{Receiver, number};
+use crate::report::{count, total};
+use crate::server::{NO_CONTENT, Peer, Server};
+use engine::record::Header;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+const LONG_BODY: &str = "--payload-size 16Mi --ring-size 64Mi";
+
+#[test]
+fn half_an_answer_is_none() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        for half in ["HTTP/1.1 20", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", ""] {
+            let all = Server::start(move |peer| {
+                if peer.request().is_some() {
+                    peer.say(half);
+                }
+            });
+            let report = run(&scratch, &all, &format!("--records 3 --retry off --io {io}"), 1);
+            fates(&report, 0, 0, 3);
+            assert_eq!(count(&report["errors"], "closed"), 3, "'{half}': {:#}", report["errors"]);
+            let first = Server::start(move |peer| {
+                while let Some((at, _)) = peer.request() {
+                    if at == 1 {
+                        return peer.say(half);
+                    }
+                    peer.say(NO_CONTENT);
+                }
+            });
+            let report = run(&scratch, &first, &format!("--records 3 --io {io}"), 0);
+            fates(&report, 3, 0, 0);
+            assert_eq!(total(&report, "retries"), 1);
+            let requests = first.requests();
+            let again = requests[2..].iter().find(|one| one.header("X-Sequence") == requests[1].header("X-Sequence"));
+            assert_eq!(again.map(|one| &one.body), Some(&requests[1].body), "the same bytes again");
+            assert_eq!(requests.len(), 4);
+        }
+    }
+}
+
+#[test]
+fn a_reset_in_the_middle_of_a_body() {
+    let scratch = Scratch::new();
+    let reset = |peer: &mut Peer| {
+        if peer.nth < 2 {
+            // What it leaves unread makes its close a reset.
+            let _head = peer.head();
+        } else {
+            peer.obey();
+        }
+    };
+    for io in BACK_ENDS {
+        let server = Server::start(reset);
+        let report = run(&scratch, &server, &format!("--records 2 --io {io} --retry off {LONG_BODY}"), 1);
+        fates(&report, 0, 2, 0);
+        assert_eq!(count(&report["errors"], "closed"), 2, "{:#}", report["errors"]);
+        let server = Server::start(reset);
+        let report = run(&scratch, &server, &format!("--records 3 --io {io} {LONG_BODY}"), 0);
+        fates(&report, 3, 0, 0);
+        assert_eq!((total(&report, "retries"), server.requests().len()), (2, 3));
+        for request in server.requests() {
+            let header = Header::decode(&request.body).unwrap();
+            assert_eq!((header.sequence, header.record_length), (request.number("X-Sequence"), 16 << 20));
+        }
+    }
+}
+
+#[test]
+fn an_answer_before_the_body_is_over_ends_the_body() {
+    let scratch = Scratch::new();
+    for lingers in [true, false] {
+        for io in BACK_ENDS {
+            let server = Server::start(move |peer| {
+                if peer.head().is_some() {
+                    peer.say("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                    if lingers {
+                        peer.discard();
+                    }
+                }
+            });
+            let report = run(&scratch, &server, &format!("--records 4 --io {io} {LONG_BODY}"), 1);
+            fates(&report, 0, 4, 0);
+            assert_eq!(count(&report["errors"], "status"), 4, "lingers {lingers}: {:#}", report["errors"]);
+            assert_eq!(total(&report, "retries"), 0);
+        }
+    }
+}
+
+#[test]
+fn a_server_with_too_few_connections_serves_the_others() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        // It takes the first two and closes all others at once.
+        let server = Server::start(|peer| {
+            if peer.nth < 2 {
+                peer.obey()
+            }
+        });
+        let report = run(&scratch, &server, &format!("--records 400 --connections 5 --io {io}"), 0);
+        fates(&report, 400, 0, 0);
+        assert_eq!(server.requests().len(), 400);
+    }
+}
+
+#[test]
+fn pipelined_requests_wait_for_each_other() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let server = Server::start(|peer| {
+            // Nothing is answered before four have come.
+            while (0..4).all(|_| peer.request().is_some()) {
+                (0..4).for_each(|_| peer.say(NO_CONTENT));
+            }
+        });
+        let report = run(&scratch, &server, &format!("--records 40 --http-pipeline 4 --io {io}"), 0);
+        fates(&report, 40, 0, 0);
+        let order: Vec<u64> = server.requests().iter().map(|one| one.number("X-Sequence")).collect();
+        assert_eq!(order, (0..40).collect::<Vec<u64>>());
+        // One that closes amid a pipeline gets the others on the next connection.
+        let closes = Server::start(|peer| {
+            for _ in 0..3 {
+                if peer.request().is_none() {
+                    return;
+                }
+                peer.say(NO_CONTENT);
+            }
+        });
+        let words = format!("--records 30 --http-pipeline 4 --io {io} --retry 30,1ms-5ms");
+        fates(&run(&scratch, &closes, &words, 0), 30, 0, 0);
+    }
+}
+
+#[test]
+fn a_server_that_closes_idle_connections_costs_nothing() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let server = Server::start(|peer| {
+            peer.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            peer.obey();
+        });
+        // Ten a second: each finds its connection closed, and has it replaced long before the next one is due.
+        let report = run(&scratch, &server, &format!("--records 12 --rate 40960 --io {io}"), 0);
+        fates(&report, 12, 0, 0);
+        assert_eq!(server.requests().len(), 12, "{:#}", report["totals"]);
+    }
+}
+
+#[test]
+fn faults_of_the_receiver_are_overcome() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let fault = "status=503:4%,status=500:2%,reset:2%,abort:2%,truncate:2%,delay=2ms:3%,slow=200us:3%";
+        let words = format!("--listen http://:0 --verify --report - --seed 11 --fault {fault}");
+        let receiver = Receiver::start(&scratch, &words);
+        let target = format!("--target http://{}/ --io {io} --connections 3", receiver.address);
+        let report = scratch.report(&format!("{target} --records 3000 --retry 20,1ms-10ms"));
+        let (ended, received) = receiver.stopped();
+        assert_eq!(ended.code(), 0, "{ended}\n{received:#}");
+        fates(&report, 3000, 0, 0);
+        assert_eq!(number(&received, "records_received"), 3000);
+        let again = number(&received, "refused_requests") + number(&received, "uncertain_requests");
+        let again = again + number(&received["faults"], "abort");
+        assert_eq!(total(&report, "retries"), again, "{received:#}");
+        // Without retries every fault is in the books, by its kind.
+        let receiver = Receiver::start(&scratch, &words);
+        let target = format!("--target http://{}/ --io {io} --retry off --report report.json", receiver.address);
+        let ended = scratch.run(&format!("{target} --records 1000"));
+        assert_eq!(ended.code(), 1, "{ended}");
+        let report = scratch.report_of(&ended, "report.json");
+        let (_, received) = receiver.stopped();
+        let faults = &received["faults"];
+        let closed = ["reset", "abort", "truncate"].iter().map(|kind| number(faults, kind)).sum::<u64>();
+        let found = ["throttled", "status", "closed"].map(|kind| count(&report["errors"], kind));
+        assert_eq!(found, [number(faults, "status=503"), number(faults, "status=500"), closed], "{faults}");
+        let refused = found[0] + found[1];
+        fates(&report, 1000 - refused - closed, refused, closed);
+        ended.says(&["\"retries\":0"]);
+    }
+}
+
+#[test]
+fn a_server_that_is_gone_for_a_while() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let first = Receiver::start(&scratch, "--listen http://:0");
+        let address = first.address.clone();
+        let words =
+            format!("--target http://{address}/ --io {io} --rate 4MB/s --records 3000 --retry 30 --report r.json");
+        let mut engine = Live::start(&mut scratch.engine(&format!("{words} --stats-interval 100ms")));
+        engine.event("interval");
+        first.live.signal("KILL");
+        assert_eq!(first.live.ended().code(), 128 + 9);
+        engine.event("interval");
+        let second = Receiver::start(&scratch, &format!("--listen http://{address} --verify --report -"));
+        let ended = engine.ended();
+        assert_eq!(ended.code(), 0, "{ended}");
+        let report = scratch.report_of(&ended, "r.json");
+        fates(&report, 3000, 0, 0);
+        let (_, received) = second.stopped();
+        assert!(number(&received, "records_received") > 1000, "{received:#}");
+    }
+}
+
+#[test]
+fn many_connections_share_the_work() {
+    static OPEN: AtomicUsize = AtomicUsize::new(0);
+    let scratch = Scratch::new();
+    let server = Server::start(|peer| {
+        OPEN.fetch_add(1, SeqCst);
+        peer.obey();
+    });
+    let report = run(&scratch, &server, "--records 640 --connections 16 --parallel 2", 0);
+    fates(&report, 640, 0, 0);
+    assert_eq!(OPEN.load(SeqCst), 32);
+}

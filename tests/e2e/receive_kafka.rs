@@ -1,0 +1,158 @@
+//! The broker for calibration, asked by our own client, by rskafka and by librdkafka's kcat.
+
+use crate::harness::{Scratch, feed};
+use crate::receive::{Receiver, number};
+use rskafka::client::ClientBuilder;
+use rskafka::client::partition::{Compression, OffsetAt, UnknownTopicHandling};
+use rskafka::record::Record;
+use serde_json::Value;
+use std::process::Command;
+
+/// A receiver and a run against it: the receiver's report and the run's.
+fn produced(receive: &str, words: &str) -> (Value, Value) {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, &format!("--listen kafka://:0 --report - {receive}"));
+    let run = scratch.report(&format!("--target kafka://{}/topic --seed 9 {words}", receiver.address));
+    let (ended, report) = receiver.stopped();
+    assert_eq!(ended.code(), 0, "{ended}\n{report:#}");
+    (report, run)
+}
+
+fn records(run: &Value) -> u64 {
+    number(&run["totals"], "records_produced")
+}
+
+#[test]
+fn our_own_client_is_counted_and_checked() {
+    for (receive, checked) in [
+        ("", Some(false)),
+        ("--cores 0", Some(false)),
+        ("--verify", Some(true)),
+        ("--verify --cores 0", Some(true)),
+        ("--verify-every 7", None),
+    ] {
+        for words in [
+            "--payload-size 1000 --records 20000 --parallel 3 --partitions 6 --acks 1",
+            "--payload-size 100-3000 --records 3000 --acks all --compression lz4",
+            "--payload-size 500 --records 5000 --acks 0 --batch-size 20000",
+        ] {
+            let (report, run) = produced(receive, words);
+            let batches = &report["batches"];
+            assert_eq!(number(&report, "records_received"), records(&run), "{receive} {words}: {report:#}");
+            assert_eq!(number(batches, "batches_refused") + number(batches, "batches_doubled"), 0);
+            assert_eq!(number(&report, "malformed_requests") + number(&report, "aborted_requests"), 0);
+            let (all, seen) = (number(batches, "batches"), number(batches, "batches_checked"));
+            match checked {
+                Some(whole) => assert_eq!(seen, if whole { all } else { 0 }, "{report:#}"),
+                None => assert!(seen > 0 && (all < 7 || seen < all), "{report:#}"),
+            }
+            assert_eq!(report["findings"]["clean"].as_bool(), (checked != Some(false)).then_some(true));
+        }
+    }
+}
+
+#[test]
+fn what_goes_wrong_loses_and_doubles_nothing_of_an_idempotent_producer() {
+    let fault = "--seed 4 --fault reset:2%,lose_answer:3%,error=6:2%,delay=1ms:3%";
+    for receive in ["--verify", "--verify --cores 0", ""] {
+        let words = "--records 1200 --payload-size 1000 --batch-size 20000 --acks all --idempotent on --retry 1000";
+        let (report, run) = produced(&format!("{receive} {fault}"), words);
+        assert_eq!(records(&run), 1200);
+        assert_eq!(number(&report, "records_received"), 1200, "{report:#}");
+        let (faults, batches) = (&report["faults"], &report["batches"]);
+        for name in ["reset", "lose_answer", "error=6"] {
+            assert!(number(faults, name) > 0, "{name}: {report:#}");
+        }
+        assert!(number(batches, "batches_doubled") > 0 && number(batches, "batches_refused") > 0, "{report:#}");
+    }
+}
+
+#[test]
+fn once_waits_for_records() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --verify --once --report -");
+    let run = scratch.report(&format!("--target kafka://{}/t --records 500 --payload-size 200", receiver.address));
+    let (ended, report) = receiver.ended();
+    assert_eq!((ended.code(), &report["ended_by"]), (0, &"once".into()), "{ended}");
+    assert_eq!(number(&report, "records_received"), records(&run));
+}
+
+#[test]
+fn rskafka_creates_produces_and_asks_for_offsets() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --report -");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = ClientBuilder::new(vec![receiver.address.clone()]).build().await.unwrap();
+        let controller = client.controller_client().unwrap();
+        controller.create_topic("made", 3, 1, 5000).await.unwrap();
+        assert!(controller.create_topic("made", 3, 1, 5000).await.is_err(), "it is there");
+        let topics = client.list_topics().await.unwrap();
+        assert_eq!(topics.iter().map(|topic| topic.partitions.len()).collect::<Vec<_>>(), [3]);
+        let partition = client.partition_client("made", 2, UnknownTopicHandling::Error).await.unwrap();
+        let record = |value: &[u8]| Record {
+            key: None,
+            value: Some(value.to_vec()),
+            headers: Default::default(),
+            timestamp: Default::default(),
+        };
+        for (compression, first) in [(Compression::NoCompression, 0), (Compression::Zstd, 2)] {
+            let offsets = partition.produce(vec![record(b"one"), record(b"two")], compression).await.unwrap();
+            assert_eq!(offsets, [first, first + 1]);
+        }
+        assert_eq!(partition.get_offset(OffsetAt::Latest).await.unwrap(), 4);
+        assert_eq!(partition.get_offset(OffsetAt::Earliest).await.unwrap(), 4);
+        let (fetched, end) = partition.fetch_records(4, 1..100_000, 50).await.unwrap();
+        assert_eq!((fetched.len(), end), (0, 4));
+    });
+    let (ended, report) = receiver.stopped();
+    assert_eq!((ended.code(), number(&report, "records_received")), (0, 4), "{ended}\n{report:#}");
+}
+
+#[test]
+fn kcat_lists_produces_and_finds_every_partition_empty() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --report - --topic-partitions 5");
+    let kcat = |words: &str, input: &[u8]| {
+        let ended = feed(Command::new("kcat").args(["-b", &receiver.address]).args(words.split_whitespace()), input);
+        assert_eq!(ended.code(), 0, "kcat {words}: {ended}");
+        String::from_utf8(ended.stdout).unwrap()
+    };
+    let listed = kcat("-L -t foreign", b"");
+    assert!(listed.contains("\"foreign\" with 5 partitions") && listed.contains(&receiver.address), "{listed}");
+    let lines: String = (0..1000).map(|at| format!("line {at}\n")).collect();
+    for words in ["-X enable.idempotence=true", "-X acks=0", "-X acks=1 -z gzip", "-X acks=all -z lz4", "-z zstd"] {
+        kcat(&format!("-P -t foreign -p 3 {words}"), lines.as_bytes());
+    }
+    assert_eq!(kcat("-C -t foreign -p 3 -o beginning -e -q", b""), "");
+    assert!(kcat("-Q -t foreign:3:-1", b"").contains("offset 5000"));
+    let (ended, report) = receiver.stopped();
+    assert_eq!((ended.code(), number(&report, "records_received")), (0, 5000), "{ended}\n{report:#}");
+    assert_eq!(number(&report, "malformed_requests"), 0);
+}
+
+#[test]
+fn messages_that_are_no_records_are_found() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --report - --verify");
+    let text = feed(
+        Command::new("kcat").args(["-b", &receiver.address, "-P", "-t", "t", "-p", "0"]),
+        b"these are no records of ours\n",
+    );
+    assert_eq!(text.code(), 0, "{text}");
+    let (ended, report) = receiver.stopped();
+    assert_eq!(ended.code(), 1, "{ended}");
+    let found = &report["findings"]["damage"][0];
+    assert_eq!((&found["kind"], &found["source"]), (&"unrecognised".into(), &"partition 0 of t".into()), "{report:#}");
+}
+
+#[test]
+fn flags_that_do_not_fit_are_named() {
+    let scratch = Scratch::new();
+    let ended = scratch.run("receive --listen kafka://:0 --verify --verify-every 0 --advertise x --fault slow=1s:1%");
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["--verify-every '0'", "--advertise 'x'", "lose_answer", "mend:"]);
+    let ended = scratch.run("receive --listen http://:0 --topic-partitions 3");
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["--topic-partitions is for kafka://"]);
+}

@@ -1,0 +1,320 @@
+//! `tcp://`: what arrives, what the books say when the peer misbehaves, and how a run ends early.
+
+use crate::endings::{SIGINT, handles};
+use crate::harness::{Live, Scratch, poll};
+use crate::receive::{Receiver, number};
+use crate::report::{count, total};
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+const BACK_ENDS: [&str; 2] = ["uring", "syscall"];
+
+/// A run that does not end well leaves a report too, and its books balance.
+fn run(scratch: &Scratch, words: &str, code: i32) -> Value {
+    let ended = scratch.run(&format!("{words} --report report.json"));
+    assert_eq!(ended.code(), code, "engine {words}: {ended}");
+    scratch.report_of(&ended, "report.json")
+}
+
+#[test]
+fn every_record_arrives_intact() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        for (words, framing) in [
+            ("--records 20000", ""),
+            ("--records 20000 --connections 3 --parallel 5 --payload-size 100-9000", ""),
+            ("--records 5000 --tcp-framing length --payload-size 64-20000 --connections 2", "--framing length"),
+            ("--records 3000 --rate 20MB/s --poll adaptive", ""),
+            ("--records 3 --payload-size 5000000", ""),
+        ] {
+            let receiver =
+                Receiver::start(&scratch, &format!("--listen tcp://:0 --verify --once --report - {framing}"));
+            let report = scratch.report(&format!("--target tcp://{} --io {io} {words}", receiver.address));
+            let (ended, received) = receiver.ended();
+            assert_eq!(ended.code(), 0, "{io} {words}: {ended}");
+            assert_eq!(report["confirmation"], "kernel");
+            assert_eq!(total(&report, "records_produced"), total(&report, "records_offered"));
+            assert_eq!(number(&received, "records_received"), total(&report, "records_produced"), "{io} {words}");
+            assert_eq!(number(&received, "wire_bytes"), total(&report, "wire_bytes"), "{io} {words}");
+            assert_eq!(received["findings"]["clean"], true);
+        }
+    }
+}
+
+#[test]
+fn a_discarding_receiver_counts_the_same_bytes() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        for (words, connections, framing) in
+            [("", 1, 0), ("--connections 4 --parallel 2", 8, 0), ("--tcp-framing length", 1, 4)]
+        {
+            let receiver = Receiver::start(&scratch, "--listen tcp://:0 --once --report -");
+            let words = format!("--target tcp://{} --io {io} --bytes 50MB {words}", receiver.address);
+            let report = scratch.report(&words);
+            let (ended, received) = receiver.ended();
+            assert_eq!(ended.code(), 0, "{ended}");
+            let bytes = total(&report, "bytes_produced") + framing * total(&report, "records_produced");
+            assert_eq!((number(&received, "bytes_received"), number(&received, "connections")), (bytes, connections));
+            let target = &report["producers"][0]["target"];
+            assert_eq!(target.as_str(), words.split_whitespace().nth(1), "{report:#}");
+        }
+    }
+}
+
+#[test]
+fn several_receivers_get_their_producers() {
+    let scratch = Scratch::new();
+    let receivers = [(); 2].map(|()| Receiver::start(&scratch, "--listen tcp://:0 --verify --once --report -"));
+    let [one, other] = receivers.each_ref().map(|receiver| receiver.address.clone());
+    let words = format!("--target tcp://{one} --target tcp://{other} --parallel 3 --records 3000");
+    let report = scratch.report(&words);
+    let received: Vec<u64> = receivers.into_iter().map(|one| number(&one.ended().1, "records_received")).collect();
+    let to = |address: &str| {
+        let producers = report["producers"].as_array().unwrap().iter();
+        let here = producers.filter(|one| one["target"].as_str().unwrap().ends_with(address));
+        here.map(|one| count(one, "records_produced")).sum::<u64>()
+    };
+    assert_eq!(received, [to(&one), to(&other)], "{report:#}");
+    assert!(received.iter().all(|records| *records > 0));
+}
+
+#[test]
+fn a_receiver_that_resets_is_found_again() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let receiver = Receiver::start(&scratch, "--listen tcp://:0 --verify --report - --fault reset:10% --seed 4");
+        let words = format!("--target tcp://{} --io {io} --records 40000 --connections 2", receiver.address);
+        let ended = scratch.run(&format!("{words} --report report.json"));
+        let report = scratch.report_of(&ended, "report.json");
+        let (_, received) = receiver.stopped();
+        // What its kernel had acknowledged was produced, read or not.
+        let (produced, uncertain) = (total(&report, "records_produced"), total(&report, "records_uncertain"));
+        assert_eq!((produced + uncertain, total(&report, "records_failed")), (40000, 0), "{report:#}");
+        assert_eq!(ended.code(), i32::from(uncertain > 0), "{ended}");
+        assert_eq!(count(&report["errors"], "closed"), uncertain, "only resets: {report:#}");
+        assert!(number(&received, "connections_reset") > 2, "{received:#}");
+        // It read nothing twice and nothing in half.
+        assert!(number(&received, "records_received") <= 40000, "{received:#}");
+        let damage = received["findings"]["damage"].as_array().unwrap();
+        assert!(damage.iter().all(|one| one["kind"] == "gap"), "{received:#}");
+    }
+}
+
+/// Whether the other end of a connection from `local` has sent what nobody has acknowledged.
+fn waits_for_acknowledgement(local: SocketAddr) -> bool {
+    let port = format!(":{:04X}", local.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().skip(1).any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words[1].ends_with(&port) && !words[4].starts_with("00000000:")
+    })
+}
+
+#[test]
+fn what_was_on_its_way_at_a_reset_is_uncertain() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (stream, from) = listener.accept().unwrap();
+            poll("a full window", || waits_for_acknowledgement(from).then_some(()));
+            // What is unread makes it a reset.
+            drop(stream);
+            let (mut stream, _) = listener.accept().unwrap();
+            std::io::copy(&mut stream, &mut std::io::sink()).unwrap()
+        });
+        let report = run(&scratch, &format!("--target tcp://{address} --io {io} --records 5000"), 1);
+        let rest = server.join().unwrap();
+        let (produced, uncertain) = (total(&report, "records_produced"), total(&report, "records_uncertain"));
+        assert!(uncertain > 0 && produced + uncertain == 5000, "{:#}", report["totals"]);
+        assert_eq!(count(&report["errors"], "closed"), uncertain);
+        // Nothing is sent twice: all but what the first connection took went over the second.
+        assert!(rest % 4096 == 0 && rest <= produced * 4096, "{rest} bytes, {:#}", report["totals"]);
+        // Of the record that was cut in two the second half is not sent.
+        let wire = total(&report, "wire_bytes");
+        assert!((4999 * 4096 + 1..=5000 * 4096).contains(&wire), "{wire} bytes");
+    }
+}
+
+#[test]
+fn a_peer_that_is_killed_and_comes_back_is_found_again() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let first = Receiver::start(&scratch, "--listen tcp://:0");
+        let address = first.address.clone();
+        let words = format!("--target tcp://{address} --io {io} --rate 20MB/s --records 20000 --catch-up 60s");
+        let words = format!("{words} --stats-interval 100ms --report report.json --log-format json");
+        let mut engine = Live::start(&mut scratch.engine(&words));
+        engine.event("interval");
+        first.live.signal("KILL");
+        assert_eq!(first.live.ended().code(), 128 + 9);
+        engine.event("interval");
+        let second = Receiver::start(&scratch, &format!("--listen tcp://{address} --verify --report -"));
+        let ended = engine.ended();
+        let report = scratch.report_of(&ended, "report.json");
+        let lost = total(&report, "records_uncertain");
+        assert_eq!(ended.code(), i32::from(lost > 0), "{ended}");
+        assert_eq!(total(&report, "records_produced") + lost, 20000, "the run goes on: {:#}", report["totals"]);
+        let (_, received) = second.stopped();
+        let arrived = number(&received, "records_received");
+        assert!(arrived > 5000, "{arrived} came after the restart: {ended}");
+        let last = &report["producers"][0]["last_sequence"];
+        assert_eq!(last.as_u64(), Some(19999));
+    }
+}
+
+/// Takes connections and never reads from them.
+fn deaf() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+#[test]
+fn a_peer_that_never_reads_leaves_it_uncertain() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let (_listener, address) = deaf();
+        let words = format!("--target tcp://{address} --io {io} --duration 500ms --drain-timeout 200ms");
+        let report = run(&scratch, &words, 1);
+        assert!(total(&report, "records_uncertain") > 0, "{:#}", report["totals"]);
+        assert!(total(&report, "records_produced") > 0, "its kernel takes what fits: {:#}", report["totals"]);
+        let errors = &report["errors"];
+        let lost = total(&report, "records_uncertain") + total(&report, "records_failed");
+        assert_eq!(count(errors, "timeout"), lost, "{errors}");
+        assert!(report["elapsed_seconds"].as_f64().unwrap() < 10.0);
+    }
+}
+
+#[test]
+fn an_acknowledgement_that_does_not_come_in_time_breaks_the_connection() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let (listener, address) = deaf();
+        let words = format!("--target tcp://{address} --io {io} --rate 200MB/s --request-timeout 200ms");
+        let report = run(&scratch, &format!("{words} --duration 1500ms --drain-timeout 100ms"), 1);
+        assert!(count(&report["errors"], "timeout") > 0, "{:#}", report["errors"]);
+        listener.set_nonblocking(true).unwrap();
+        let connections = listener.incoming().take_while(Result::is_ok).count();
+        assert!(connections > 1, "{connections} connections");
+    }
+}
+
+#[test]
+fn a_target_that_is_not_there_is_exit_5() {
+    let scratch = Scratch::new();
+    let (listener, address) = deaf();
+    drop(listener);
+    for io in BACK_ENDS {
+        for scheme in ["tcp", "http"] {
+            let ended = scratch.run(&format!("--target {scheme}://{address} --io {io} --records 1"));
+            assert_eq!(ended.code(), 5, "{ended}");
+            ended.says(&[&address, "refused the connection", "ss -ltn"]);
+            let ended = scratch.run(&format!("--target {scheme}://no-such-host.invalid:9 --rate 1MB/s --io {io}"));
+            assert_eq!(ended.code(), 5, "{ended}");
+            ended.says(&["no-such-host.invalid", "cannot be resolved", "getent ahosts"]);
+        }
+    }
+}
+
+#[test]
+fn another_host_needs_a_rate() {
+    let scratch = Scratch::new();
+    for target in ["tcp://192.0.2.1:9", "http://192.0.2.1/", "https://[2001:db8::1]/"] {
+        let ended = scratch.run(&format!("--target {target}"));
+        assert_eq!(ended.code(), 2, "{ended}");
+        ended.says(&[target.trim_end_matches('/'), "needs --rate", "--rate=unlimited"]);
+        let plan = scratch.run(&format!("--target {target} --rate unlimited --dry-run"));
+        assert_eq!(plan.code(), 0, "{plan}");
+    }
+}
+
+#[test]
+fn ipv6_works_as_well() {
+    let scratch = Scratch::new();
+    for (scheme, io) in [("tcp", "uring"), ("http", "syscall"), ("tcp", "syscall"), ("http", "uring")] {
+        let receiver = Receiver::start(&scratch, &format!("--listen {scheme}://[::1]:0 --verify --once --report -"));
+        assert!(receiver.address.starts_with("[::1]:"), "{}", receiver.address);
+        scratch.report(&format!("--target {scheme}://{} --io {io} --records 500", receiver.address));
+        let (ended, received) = receiver.ended();
+        assert_eq!((ended.code(), number(&received, "records_received")), (0, 500), "{ended}");
+    }
+}
+
+#[test]
+fn ctrl_c_while_it_connects() {
+    let scratch = Scratch::new();
+    // A backlog of one that is full: the kernel drops what knocks.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let _waiting = TcpStream::connect(address).unwrap();
+    for scheme in ["tcp", "http"] {
+        let words = format!("--target {scheme}://{address} --duration 60s --log-format json");
+        let mut engine = Live::start(&mut scratch.engine(&words));
+        engine.line("1 connection");
+        poll("the signal handler", || handles(engine.pid(), SIGINT).then_some(()));
+        let asked = Instant::now();
+        engine.signal("INT");
+        let ended = engine.ended();
+        assert!(asked.elapsed() < Duration::from_secs(20), "{ended}");
+        assert!([0, 5].contains(&ended.code()), "{ended}");
+    }
+}
+
+#[test]
+fn ctrl_c_in_the_warm_up_and_in_the_middle() {
+    let scratch = Scratch::new();
+    for scheme in ["tcp", "http"] {
+        for (io, more) in [("uring", "--warmup 60s"), ("syscall", ""), ("uring", "--poll adaptive --connections 3")] {
+            let receiver = Receiver::start(&scratch, &format!("--listen {scheme}://:0 --verify --once --report -"));
+            let words = format!("--target {scheme}://{} --io {io} --rate 10MB/s {more}", receiver.address);
+            let words = format!("{words} --duration 60s --stats-interval 100ms --report report.json --log-format json");
+            let mut engine = Live::start(&mut scratch.engine(&words));
+            engine.event("interval");
+            engine.event("interval");
+            engine.signal("INT");
+            let ended = engine.ended();
+            assert_eq!(ended.code(), 0, "{ended}");
+            let report = scratch.report_of(&ended, "report.json");
+            let produced = total(&report, "records_produced") + count(&report["warmup"]["totals"], "records_produced");
+            let (ended, received) = receiver.ended();
+            assert_eq!((ended.code(), number(&received, "records_received")), (0, produced), "{ended}\n{received:#}");
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_twice_ends_a_drain_that_would_last() {
+    let scratch = Scratch::new();
+    for scheme in ["tcp", "http"] {
+        let (listener, address) = deaf();
+        let words = format!("--target {scheme}://{address} --duration 60s --drain-timeout 60s --stats-interval 100ms");
+        let mut engine = Live::start(&mut scratch.engine(&format!("{words} --log-format json")));
+        engine.event("interval");
+        engine.signal("INT");
+        engine.line("stopping in order");
+        engine.signal("INT");
+        assert_eq!(engine.ended().code(), 1);
+        // What it sent before that is on its way to whoever reads it.
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut byte = [0];
+        assert_eq!(stream.read(&mut byte).unwrap(), 1);
+    }
+}
+
+#[test]
+fn a_restart_is_told_to_people() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen tcp://:0 --report - --fault reset:100%");
+    let words = format!("--target tcp://{} --records 2000 --log-format text", receiver.address);
+    let ended = scratch.run(&words);
+    assert_eq!(ended.code(), 1, "{ended}");
+    ended.says(&[&receiver.address, "uncertain (closed ", "blocks sent again"]);
+    assert_eq!(receiver.stopped().0.code(), 0);
+}

@@ -1,0 +1,202 @@
+//! A Kafka cluster as one producer's connections see it: sequences checked as a broker checks them, leaders that
+//! move, replicas that lag, answers that are lost.
+
+use super::peer::{Accepted, Peer, Reply, Then, record};
+use crate::chance::Chance;
+use engine::wire::kafka::inflate::Inflater;
+use engine::wire::kafka::records::{Batch, Batches};
+use engine::wire::kafka::request::{ProduceRequest, RequestHead};
+use engine::wire::kafka::response::{AnswerWriter, Frames, Split};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A broker remembers so many batches of a producer and partition.
+const REMEMBERED: usize = 5;
+const REQUEST_BYTES_MAX: usize = 64 << 20;
+
+const NOT_LEADER: i16 = 6;
+const REQUEST_TIMED_OUT: i16 = 7;
+const MESSAGE_TOO_LARGE: i16 = 10;
+const NOT_ENOUGH_REPLICAS: i16 = 19;
+const NOT_ENOUGH_REPLICAS_AFTER_APPEND: i16 = 20;
+const OUT_OF_ORDER: i16 = 45;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Mood {
+    /// One request of so many meets an error.
+    pub odd_one_in: u64,
+    pub throttle_one_in: u64,
+    pub throttle_ms_max: u64,
+    /// One request of so many is refused for good.
+    pub refuse_one_in: u64,
+    /// One request of so many, and all behind it, is not answered any more.
+    pub hangs_one_in: u64,
+}
+
+#[derive(Debug, Default)]
+struct Partition {
+    /// Producer id: the last batches' first and last sequence and offset.
+    producers: BTreeMap<i64, VecDeque<(i32, i32, i64)>>,
+    end_offset: i64,
+    /// Producer and sequence of each record, in order.
+    log: Vec<(u32, u64)>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    lane: u32,
+    number: u32,
+    /// Somebody else leads now, as this broker says to all who ask.
+    deposed: bool,
+    hangs: bool,
+}
+
+/// See the module.
+pub struct Broker {
+    mood: Mood,
+    acks: i16,
+    idempotent: bool,
+    pub accepted: Accepted,
+    partitions: BTreeMap<(u32, i32), Partition>,
+    connections: BTreeMap<usize, Connection>,
+    inflater: Inflater,
+    /// Repetitions that were told apart.
+    pub duplicates: u64,
+}
+
+impl Broker {
+    pub fn new(mood: Mood, acks: i16, idempotent: bool) -> Self {
+        Self {
+            mood,
+            acks,
+            idempotent,
+            accepted: Accepted::default(),
+            partitions: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            inflater: Inflater::new(1 << 20),
+            duplicates: 0,
+        }
+    }
+
+    /// Whether each partition has the records of each producer in their order.
+    pub fn keeps_order(&self) -> bool {
+        let of = |partition: &Partition| partition.log.windows(2).all(|pair| pair[0].1 < pair[1].1);
+        self.partitions.values().all(of)
+    }
+
+    /// Takes a batch or refuses it; the code and the offset.
+    fn append(&mut self, lane: u32, index: i32, batch: &Batch<'_>) -> (i16, i64) {
+        let head = batch.head;
+        let partition = self.partitions.entry((lane, index)).or_default();
+        let last = (i64::from(head.base_sequence) + i64::from(head.records) - 1) as i32;
+        if self.idempotent {
+            let known = partition.producers.entry(head.producer_id).or_default();
+            if let Some((_, _, offset)) = known.iter().find(|(from, to, _)| (*from, *to) == (head.base_sequence, last))
+            {
+                self.duplicates += 1;
+                return (0, *offset);
+            }
+            let expected = known.back().map_or(0, |(_, to, _)| to + 1);
+            if head.base_sequence != expected {
+                return (OUT_OF_ORDER, -1);
+            }
+            known.push_back((head.base_sequence, last, partition.end_offset));
+            if known.len() > REMEMBERED {
+                known.pop_front();
+            }
+        }
+        let offset = partition.end_offset;
+        partition.end_offset += i64::from(head.records);
+        let records = batch.records(&mut self.inflater).expect("records of a batch can be read");
+        for own in records {
+            let value = own.expect("a well-formed record").value.expect("every record has a value");
+            let header = record(value, lane);
+            assert_eq!(header.record_length as usize, value.len());
+            self.accepted.add(lane, header.sequence);
+            partition.log.push((lane, header.sequence));
+        }
+        (0, offset)
+    }
+
+    /// What becomes of one request's batch.
+    fn judge(&mut self, id: usize, index: i32, batch: &Batch<'_>, chance: &mut Chance) -> (i16, i64) {
+        let lane = self.connections[&id].lane;
+        if self.connections[&id].deposed {
+            return (NOT_LEADER, -1);
+        }
+        if chance.one_in(self.mood.refuse_one_in) {
+            return (MESSAGE_TOO_LARGE, -1);
+        }
+        if !chance.one_in(self.mood.odd_one_in) {
+            return self.append(lane, index, batch);
+        }
+        match chance.between(0..=3) {
+            0 => {
+                self.connections.get_mut(&id).expect("it is open").deposed = true;
+                (NOT_LEADER, -1)
+            }
+            1 => (NOT_ENOUGH_REPLICAS, -1),
+            late => {
+                let (code, offset) = self.append(lane, index, batch);
+                let told = if late == 2 { REQUEST_TIMED_OUT } else { NOT_ENOUGH_REPLICAS_AFTER_APPEND };
+                (if code == 0 { told } else { code }, offset)
+            }
+        }
+    }
+
+    fn produce(&mut self, id: usize, frame: &[u8], chance: &mut Chance, reply: &mut Reply) {
+        let head = RequestHead::parse(frame).expect("a request has a header");
+        assert!(head.is_produce() && head.client_id == Some(b"sim"));
+        let request = ProduceRequest::parse(&frame[head.body_at..]).expect("a well-formed request");
+        assert_eq!(request.acks, self.acks);
+        let parts: Vec<_> = request.partitions().collect();
+        assert_eq!((parts.len(), parts[0].topic), (1, b"t".as_slice()));
+        assert_eq!(parts[0].index as u32, self.connections[&id].number, "each connection is for one partition");
+        let batches: Vec<Batch<'_>> =
+            Batches::new(parts[0].records).map(|batch| batch.expect("a well-formed batch")).collect();
+        assert_eq!(batches.len(), 1);
+        batches[0].check_crc().expect("the checksum is that of the bytes");
+        assert!(batches[0].head.is_dense() && (batches[0].head.producer_id >= 0) == self.idempotent);
+        let (code, offset) = self.judge(id, parts[0].index, &batches[0], chance);
+        if self.acks == 0 {
+            // Who wants no answer is told of an error by the end of the connection.
+            reply.then = if code == 0 { Then::GoOn } else { Then::Close };
+            return;
+        }
+        let throttled = chance.one_in(self.mood.throttle_one_in);
+        let throttle_ms = if throttled { chance.between(0..=self.mood.throttle_ms_max) } else { 0 };
+        let mut answer = AnswerWriter::begin(&mut reply.bytes, head.version, head.correlation_id, 1);
+        answer.topic(b"t", 1);
+        answer.partition(parts[0].index, code, offset);
+        answer.end(throttle_ms as i32);
+    }
+}
+
+impl Peer for Broker {
+    const AT_ONCE: bool = false;
+
+    fn opened(&mut self, id: usize, lane: u32, number: u32) {
+        self.connections.insert(id, Connection { lane, number, deposed: false, hangs: false });
+    }
+
+    fn turn(&mut self, id: usize, unread: &mut Vec<u8>, chance: &mut Chance, _answers_from: u64) -> Reply {
+        let mut reply = Reply::default();
+        while reply.then == Then::GoOn && !self.connections[&id].hangs {
+            let Split::Frame { frame, used } = Frames::new(REQUEST_BYTES_MAX).split(unread).expect("a sane size")
+            else {
+                break;
+            };
+            let frame = frame.to_vec();
+            unread.drain(..used);
+            if chance.one_in(self.mood.hangs_one_in) {
+                self.connections.get_mut(&id).expect("it is open").hangs = true;
+                break;
+            }
+            self.produce(id, &frame, chance, &mut reply);
+        }
+        reply
+    }
+
+    fn closed(&mut self, id: usize) {
+        assert!(self.connections.contains_key(&id));
+    }
+}

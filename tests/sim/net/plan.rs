@@ -1,0 +1,157 @@
+//! What a seed stands for where connections are simulated.
+
+use super::broker::Mood;
+use super::server::Manners;
+use super::socket::NetFaults;
+use crate::chance::Chance;
+use crate::scenario::{MICROSECOND, MILLISECOND, Scenario};
+use engine::wire::kafka::codec::Codec;
+
+#[derive(Clone, Debug)]
+pub struct NetPlan {
+    /// Lanes, their pace, and the machine.
+    pub base: Scenario,
+    /// Of each lane; for Kafka: partitions.
+    pub connections: usize,
+    /// Blocks of a lane that something is still to become of.
+    pub window: usize,
+    pub faults: NetFaults,
+    pub request_timeout_ns: u64,
+    pub backoff_min_ns: u64,
+    pub backoff_max_ns: u64,
+    pub attempts_max: u32,
+    /// For Kafka.
+    pub delivery_timeout_ns: u64,
+    pub target: NetTarget,
+}
+
+#[derive(Clone, Debug)]
+pub enum NetTarget {
+    Tcp { framed: bool },
+    Http { pipeline: usize, records_per_request: u64, summed: bool, manners: Manners },
+    Kafka { acks: i16, idempotent: bool, in_flight: usize, codec: Codec, keyed: bool, mood: Mood },
+}
+
+impl NetPlan {
+    fn new(seed: u64, chance: &mut Chance, target: NetTarget) -> Self {
+        let mut base = Scenario::calm(seed, false);
+        base.loses = true;
+        base.rhythm.look_ns_max = chance.pick(&[3 * MICROSECOND, 30 * MICROSECOND]);
+        let faults = faults(chance);
+        // Long enough for a block to get through the narrowest buffer.
+        let slowness_ns = crate::world::block_bytes(&base) / faults.buffer_bytes * MILLISECOND;
+        Self {
+            base,
+            connections: chance.pick(&[1, 1, 2, 3]) as usize,
+            window: chance.pick(&[2, 5, 64]) as usize,
+            faults,
+            request_timeout_ns: slowness_ns + chance.pick(&[2 * MILLISECOND, 20 * MILLISECOND]),
+            backoff_min_ns: chance.pick(&[10 * MICROSECOND, 200 * MICROSECOND]),
+            backoff_max_ns: chance.pick(&[200 * MICROSECOND, 2 * MILLISECOND]),
+            attempts_max: u32::MAX,
+            delivery_timeout_ns: u64::MAX,
+            target,
+        }
+    }
+
+    pub fn tcp(seed: u64) -> Self {
+        let mut chance = Chance::new(seed, 6);
+        let framed = chance.one_in(2);
+        let mut plan = Self::new(seed, &mut chance, NetTarget::Tcp { framed });
+        plan.window = plan.base.queue_depth;
+        plan
+    }
+
+    pub fn http(seed: u64) -> Self {
+        let mut chance = Chance::new(seed, 7);
+        let manners = Manners {
+            odd_one_in: chance.pick(&[0, 3, 20]),
+            second_one_in: chance.pick(&[0, 0, 40]),
+            refuses: chance.one_in(2),
+            hangs_one_in: chance.pick(&[0, 0, 60]),
+        };
+        let target = NetTarget::Http {
+            pipeline: chance.pick(&[1, 1, 2, 4]) as usize,
+            records_per_request: chance.pick(&[1, 3, 1000]),
+            summed: chance.one_in(3),
+            manners,
+        };
+        let mut plan = Self::new(seed, &mut chance, target);
+        plan.attempts_max = chance.pick(&[0, 2, 1_000_000]) as u32;
+        plan
+    }
+
+    pub fn kafka(seed: u64, acks: i16, idempotent: bool) -> Self {
+        let mut chance = Chance::new(seed, 8);
+        let mood = Mood {
+            odd_one_in: chance.pick(&[0, 4, 25]),
+            throttle_one_in: chance.pick(&[0, 9]),
+            throttle_ms_max: 2,
+            refuse_one_in: 0,
+            hangs_one_in: chance.pick(&[0, 0, 60]),
+        };
+        let target = NetTarget::Kafka {
+            acks,
+            idempotent,
+            in_flight: chance.pick(&[1, 2, 5]) as usize,
+            codec: chance.pick(&[Codec::None, Codec::None, Codec::None, Codec::Lz4, Codec::Snappy]),
+            keyed: chance.one_in(3),
+            mood,
+        };
+        Self::new(seed, &mut chance, target)
+    }
+
+    /// No connection breaks and no peer errs.
+    pub fn in_peace(mut self) -> Self {
+        self.faults.breaks_left = 0;
+        match &mut self.target {
+            NetTarget::Tcp { .. } => {}
+            NetTarget::Http { manners, .. } => {
+                (manners.odd_one_in, manners.hangs_one_in, manners.refuses) = (0, 0, false);
+            }
+            NetTarget::Kafka { mood, .. } => (mood.odd_one_in, mood.hangs_one_in) = (0, 0),
+        }
+        self.request_timeout_ns = 10_000 * MILLISECOND;
+        self
+    }
+
+    /// Some batches are refused for good, patience has an end, and so have attempts.
+    pub fn refusing(mut self) -> Self {
+        let mut chance = Chance::new(self.base.seed, 10);
+        if let NetTarget::Kafka { mood, .. } = &mut self.target {
+            mood.refuse_one_in = chance.pick(&[0, 5, 40]);
+            mood.odd_one_in = chance.pick(&[3, 25]);
+        }
+        self.attempts_max = chance.pick(&[0, 2, 1000]) as u32;
+        self.delivery_timeout_ns = chance.pick(&[MILLISECOND, 20 * MILLISECOND, u64::MAX]);
+        self
+    }
+
+    /// From some moment on no peer moves, and the drain does not wait for long.
+    pub fn stuck(mut self) -> Self {
+        let mut chance = Chance::new(self.base.seed, 9);
+        self.faults.stuck_at_ns = chance.between(0..=15 * MILLISECOND);
+        self.base.drain_timeout_ns = chance.pick(&[0, MILLISECOND, 8 * MILLISECOND]);
+        self
+    }
+}
+
+fn faults(chance: &mut Chance) -> NetFaults {
+    NetFaults {
+        step_ns_max: chance.pick(&[2 * MICROSECOND, 20 * MICROSECOND, 100 * MICROSECOND]),
+        slow_one_in: chance.pick(&[0, 10, 100]),
+        slow_ns_max: chance.pick(&[200 * MICROSECOND, MILLISECOND]),
+        buffer_bytes: chance.pick(&[300, 5000, 100_000]),
+        short_one_in: chance.pick(&[0, 4, 30]),
+        again_one_in: chance.pick(&[0, 4, 30]),
+        busy_one_in: chance.pick(&[0, 5]),
+        zero_copy: chance.one_in(2),
+        copied_one_in: chance.pick(&[0, 2, 1]),
+        reset_one_in: chance.pick(&[0, 20, 300]),
+        close_one_in: chance.pick(&[0, 20, 300]),
+        breaks_left: chance.pick(&[0, 1, 5, 12]),
+        dial_ns_max: chance.pick(&[10 * MICROSECOND, MILLISECOND]),
+        refuse_one_in: chance.pick(&[0, 2]),
+        stuck_at_ns: u64::MAX,
+    }
+}

@@ -1,0 +1,108 @@
+//! What was said of each record against what the peer knows of it.
+
+use super::peer::Accepted;
+use super::plan::{NetPlan, NetTarget};
+use super::world::NetOutcome;
+use super::{broker::Broker, peer::Collector, server::Server};
+use crate::books;
+use engine::counters::Field;
+use engine::sink::Fate;
+
+/// What is promised of a kind of target.
+#[derive(Clone, Copy)]
+struct Promise {
+    /// Produced means that the peer has it, not only that the kernel took it.
+    confirmed: bool,
+    /// No record is accepted twice.
+    once: bool,
+}
+
+fn check<P>(plan: &NetPlan, run: &NetOutcome<P>, accepted: &Accepted, promise: Promise) {
+    books::check(&plan.base, &run.outcome);
+    if run.outcome.end.ended_by.is_none() {
+        assert_eq!(run.outcome.allocations, 0, "the core allocated between the barrier and its last completion");
+    }
+    for (lane, said) in run.said.iter().enumerate() {
+        let submitted = run.outcome.next_sequences[lane];
+        assert_eq!(said.fates.len() as u64, submitted, "lane {lane}");
+        assert!(accepted.end(lane) <= submitted, "lane {lane}: the peer has records that nobody sent");
+        for (sequence, fate) in said.fates.iter().enumerate() {
+            let times = accepted.times(lane, sequence as u64);
+            let place = format!("lane {lane}, record {sequence}: {fate:?}, accepted {times} times");
+            assert!(times <= 1 || !promise.once, "{place}");
+            match fate {
+                Some(Fate::Produced) => assert!(times > 0 || !promise.confirmed, "{place}"),
+                Some(Fate::Failed(_) | Fate::NotSent) => assert_eq!(times, 0, "{place}"),
+                // What nothing was said of is uncertain in the books.
+                Some(Fate::Uncertain(_)) | None => {}
+            }
+        }
+        check_books(run, lane, &said.fates);
+    }
+    let taken: u64 = run.net.sockets.iter().map(|socket| socket.taken).sum();
+    let wire = (0..run.said.len()).map(|lane| books::total(&run.outcome, lane).get(Field::WireBytes));
+    let (wire, open) = (wire.sum::<u64>(), run.net.sockets.iter().any(|socket| socket.operations() > 0));
+    assert!(wire == taken || open && wire <= taken, "{wire} bytes on the wire, the kernel took {taken}");
+}
+
+/// The books say the same as the sink did.
+fn check_books<P>(run: &NetOutcome<P>, lane: usize, fates: &[Option<Fate>]) {
+    let counts = books::total(&run.outcome, lane);
+    let count = |is: fn(&Fate) -> bool| fates.iter().flatten().filter(|fate| is(fate)).count() as u64;
+    assert_eq!(counts.get(Field::RecordsProduced), count(|fate| *fate == Fate::Produced));
+    assert_eq!(counts.get(Field::RecordsFailed), count(|fate| matches!(fate, Fate::Failed(_))));
+    let silent = fates.iter().filter(|fate| fate.is_none()).count() as u64;
+    let uncertain = count(|fate| matches!(fate, Fate::Uncertain(_)));
+    assert_eq!(counts.get(Field::RecordsUncertain), uncertain + silent, "{silent} that nothing was said of");
+}
+
+/// Everything that was submitted was produced.
+fn assert_all_produced<P>(run: &NetOutcome<P>) {
+    for (lane, said) in run.said.iter().enumerate() {
+        let other = said.fates.iter().position(|fate| *fate != Some(Fate::Produced));
+        assert_eq!(other, None, "lane {lane}: {:?}", other.map(|at| said.fates[at]));
+    }
+}
+
+/// Nobody broke a connection off or gave up waiting.
+fn is_peaceful(plan: &NetPlan) -> bool {
+    let errs = match plan.target {
+        NetTarget::Tcp { .. } => false,
+        NetTarget::Http { manners, .. } => manners.odd_one_in + manners.hangs_one_in > 0 || manners.refuses,
+        NetTarget::Kafka { mood, .. } => mood.odd_one_in + mood.hangs_one_in + mood.refuse_one_in > 0,
+    };
+    let patient = plan.request_timeout_ns >= 10_000_000_000;
+    plan.faults.breaks_left == 0 && plan.faults.stuck_at_ns == u64::MAX && patient && !errs
+}
+
+pub fn check_tcp(plan: &NetPlan, run: &NetOutcome<Collector>) {
+    check(plan, run, &run.net.peer.accepted, Promise { confirmed: true, once: true });
+    if is_peaceful(plan) {
+        assert_all_produced(run);
+    }
+}
+
+pub fn check_http(plan: &NetPlan, run: &NetOutcome<Server>) {
+    check(plan, run, &run.net.peer.accepted, Promise { confirmed: true, once: is_peaceful(plan) });
+    for (request, acceptances) in &run.net.peer.acceptances {
+        for earlier in &acceptances[..acceptances.len() - 1] {
+            let socket = &run.net.sockets[earlier.connection];
+            let unheard = socket.received < earlier.answer_ends_at || socket.shut;
+            assert!(unheard, "{request:?} was sent again though its answer had come");
+        }
+    }
+    if is_peaceful(plan) {
+        assert_all_produced(run);
+    }
+}
+
+pub fn check_kafka(plan: &NetPlan, run: &NetOutcome<Broker>) {
+    let NetTarget::Kafka { acks, idempotent, in_flight, .. } = plan.target else { unreachable!() };
+    check(plan, run, &run.net.peer.accepted, Promise { confirmed: acks != 0, once: true });
+    assert!(run.net.peer.keeps_order() || !idempotent && in_flight > 1, "records changed places");
+    // With a producer id every doubt is resolved, unless nobody answers any more.
+    let resolves = idempotent && plan.faults.stuck_at_ns == u64::MAX && run.outcome.end.ended_by.is_none();
+    if resolves || is_peaceful(plan) {
+        assert_all_produced(run);
+    }
+}
