@@ -1,0 +1,209 @@
+#!/usr/bin/env bash
+# `https://` to nginx and to `openssl s_server`, with the certificates of tests/tls: an authority of our own, one that
+# nobody trusts, certificates that are expired or another host's, and servers that want one of the client.
+#
+#   tests/blackbox/http_tls.sh ENGINE
+set -euo pipefail
+engine=$(realpath "${1:?the path of the engine}")
+certificates=$(realpath "$(dirname "$0")/../tls")
+for tool in nginx openssl python3; do
+    command -v "$tool" >/dev/null || { echo "$tool is missing; install it: sudo apt-get install nginx openssl python3"; exit 1; }
+done
+
+work=$(mktemp -d)
+pids=()
+# Ends what this script started and nothing else.
+clean_up() {
+    local pid
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    wait
+    rm -rf "$work"
+}
+trap clean_up EXIT
+
+fail() {
+    echo "$1"
+    tail -n 30 "$work"/*.log
+    exit 1
+}
+
+# Ports that nobody has.
+read -r good old new expired other mutual openssl_port < <(python3 -c 'import socket
+held = [socket.socket() for _ in range(7)]
+[one.bind(("127.0.0.1", 0)) for one in held]
+print(*(one.getsockname()[1] for one in held))')
+
+# server PORT CERTIFICATE DIRECTIVES
+server() {
+    cat <<CONF
+    server {
+        listen 127.0.0.1:$1 ssl;
+        ssl_certificate $certificates/$2.pem;
+        ssl_certificate_key $certificates/$2.key;
+        $3
+        location / { return 204; }
+    }
+CONF
+}
+
+cat >"$work/nginx.conf" <<CONF
+daemon off;
+worker_processes 1;
+error_log $work/error.log warn;
+pid $work/nginx.pid;
+events { worker_connections 256; }
+http {
+    log_format books '\$status \$ssl_protocol \$ssl_client_s_dn \$http_x_sequence';
+    access_log $work/access.log books;
+    client_body_temp_path $work/body;
+    proxy_temp_path $work/proxy;
+    fastcgi_temp_path $work/fastcgi;
+    uwsgi_temp_path $work/uwsgi;
+    scgi_temp_path $work/scgi;
+    client_max_body_size 64m;
+    ssl_protocols TLSv1.2 TLSv1.3;
+$(server "$good" server '')
+$(server "$old" server 'ssl_protocols TLSv1.2;')
+$(server "$new" server 'ssl_protocols TLSv1.3;')
+$(server "$expired" expired '')
+$(server "$other" other '')
+$(server "$mutual" server "ssl_verify_client on; ssl_client_certificate $certificates/ca.pem;")
+}
+CONF
+nginx -e "$work/start.log" -p "$work" -c "$work/nginx.conf" &
+pids+=("$!")
+
+# reachable PORT PID
+reachable() {
+    for _ in {1..200}; do
+        if python3 -c "import socket; socket.create_connection(('127.0.0.1', $1), 1)" 2>/dev/null; then return; fi
+        kill -0 "$2" 2>/dev/null || fail 'the server did not start'
+        sleep 0.05
+    done
+    fail 'the server does not listen'
+}
+reachable "$mutual" "${pids[-1]}"
+
+# run CODE PORT WORDS FLAG…: a run that must end so and say this.
+run() {
+    local code=$1 port=$2 words=$3 status=0
+    shift 3
+    "$engine" --target "https://localhost:$port/in" --report "$work/report.json" --log-format text "$@" \
+        >"$work/run.log" 2>&1 || status=$?
+    [ "$status" = "$code" ] || fail "$port $*: exit code $status, not $code"
+    grep -qiE "$words" "$work/run.log" || fail "$port $*: nothing about '$words'"
+}
+
+# value KEY…: what the last report says.
+value() {
+    python3 -c 'import functools, json, sys
+print(functools.reduce(lambda value, key: value[key], sys.argv[2:], json.load(open(sys.argv[1]))))' "$work/report.json" "$@"
+}
+
+for io in uring syscall; do
+    echo "== $io: trusted"
+    for port in "$good" "$old" "$new"; do
+        : >"$work/access.log"
+        run 0 "$port" 'TLS' --tls-ca "$certificates/ca.pem" --records 2000 --connections 3 --payload-size 100-9000 --io "$io"
+        [ "$(value totals records_produced)" = 2000 ] || fail 'not all were produced'
+        for _ in {1..100}; do
+            lines=$(grep -c '^204 TLSv1' "$work/access.log" || true)
+            if [ "$lines" = 2000 ]; then break; fi
+            sleep 0.02
+        done
+        [ "$lines" = 2000 ] || fail "nginx has answered $lines of 2000 requests"
+        run 0 "$port" 'TLS' --tls-ca "$certificates/ca.pem" --records 20 --payload-size 10Mi --ring-size 64Mi --io "$io"
+        [ "$(value totals bytes_produced)" = $((20 * 10 * 1024 * 1024)) ] || fail 'not all bytes were produced'
+    done
+    grep -q 'TLSv1.3' "$work/access.log" || fail 'no TLS 1.3'
+
+    echo "== $io: refused"
+    run 5 "$good" 'unknown ?issuer|authority' --records 1 --io "$io"
+    grep -q -- '--tls-ca' "$work/run.log" || fail 'the mend does not name --tls-ca'
+    run 5 "$good" 'unknown ?issuer|authority|signature' --tls-ca "$certificates/stranger.pem" --records 1 --io "$io"
+    run 5 "$expired" 'expired' --tls-ca "$certificates/ca.pem" --records 1 --io "$io"
+    run 5 "$other" 'other.example' --tls-ca "$certificates/ca.pem" --records 1 --io "$io"
+
+    echo "== $io: a certificate of the client's"
+    : >"$work/access.log"
+    client=(--tls-ca "$certificates/ca.pem" --tls-cert "$certificates/client.pem" --tls-key "$certificates/client.key")
+    run 0 "$mutual" 'TLS' "${client[@]}" --records 100 --io "$io"
+    for _ in {1..100}; do
+        if [ "$(grep -c 'CN=client-7' "$work/access.log")" = 100 ]; then break; fi
+        sleep 0.02
+    done
+    grep -q '^204 .*CN=client-7' "$work/access.log" || fail 'nginx has not seen the certificate'
+    # nginx lets the handshake pass and answers 400.
+    run 1 "$mutual" '5 failed.*status 5' --tls-ca "$certificates/ca.pem" --records 5 --io "$io"
+done
+
+# Plain HTTP behind https is no handshake.
+python3 -c 'import http.server
+server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+print(server.server_address[1], flush=True)
+server.serve_forever()' >"$work/plain" 2>/dev/null &
+pids+=("$!")
+for _ in {1..200}; do
+    if [ -s "$work/plain" ]; then break; fi
+    sleep 0.05
+done
+run 5 "$(<"$work/plain")" 'TLS' --tls-ca "$certificates/ca.pem" --records 1
+
+# s_server NAME FLAG…: what it hears goes to $work/NAME.heard, what is written to descriptor 9 is what it says.
+s_server() {
+    local name=$1
+    shift
+    rm -f "$work/say"
+    mkfifo "$work/say"
+    openssl s_server -quiet -accept "127.0.0.1:$openssl_port" -cert "$certificates/server.pem" \
+        -key "$certificates/server.key" "$@" <"$work/say" >"$work/$name.heard" 2>"$work/$name.log" &
+    openssl_pid=$!
+    pids+=("$openssl_pid")
+    exec 9>"$work/say"
+    reachable_quietly
+}
+
+# A connection of ours would be served: the kernel is asked instead.
+reachable_quietly() {
+    local hex
+    hex=$(printf '%04X' "$openssl_port")
+    for _ in {1..200}; do
+        if grep -q ":$hex 00000000:0000 0A" /proc/net/tcp; then return; fi
+        kill -0 "$openssl_pid" 2>/dev/null || fail 's_server did not start'
+        sleep 0.05
+    done
+    fail 's_server does not listen'
+}
+
+echo '== openssl s_server'
+s_server plain
+"$engine" --target "https://localhost:$openssl_port/in" --tls-ca "$certificates/ca.pem" --records 3 --payload-size 20000 \
+    --report "$work/report.json" >"$work/run.log" 2>&1 &
+sender=$!
+pids+=("$sender")
+for answered in 1 2 3; do
+    for _ in {1..500}; do
+        if python3 -c 'import sys
+heard = open(sys.argv[1], "rb").read()
+head = heard.find(b"\r\n\r\n") + 4
+sys.exit(head < 4 or len(heard) < int(sys.argv[2]) * (head + 20000))' "$work/plain.heard" "$answered"; then break; fi
+        sleep 0.02
+    done
+    printf 'HTTP/1.1 204 No Content\r\n\r\n' >&9
+done
+status=0
+wait "$sender" || status=$?
+[ "$status" = 0 ] || fail "the run to s_server ended with $status"
+[ "$(value totals records_produced)" = 3 ] || fail 's_server has not confirmed three records'
+exec 9>&-
+kill "$openssl_pid" 2>/dev/null || true
+wait "$openssl_pid" || true
+heads=$(grep -ac '^POST /in HTTP/1.1' "$work/plain.heard" || true)
+[ "$heads" -ge 1 ] || fail 's_server has heard no request'
+
+# It ends the handshake without the client's certificate: with TLS 1.2 the client knows that before it starts.
+s_server strict -tls1_2 -Verify 1 -CAfile "$certificates/ca.pem"
+run 5 "$openssl_port" 'certificate|handshake' --tls-ca "$certificates/ca.pem" --records 1
+exec 9>&-
+kill "$openssl_pid" 2>/dev/null || true
+echo 'TLS: as it should be'

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# `engine verify` of topics on a real Apache Kafka, filled by another client: every listener and SASL mechanism, what
+# is wrong with a topic, wrong credentials, and a leader that is killed in the middle.
+#
+#   tests/blackbox/kafka_control.sh [ENGINE]
+set -euo pipefail
+engine=$(realpath "${1:-./engine}")
+cd "$(dirname "$0")/../.."
+
+for tool in java mvn kcat openssl python3; do
+    command -v "$tool" >/dev/null || { echo "$tool is missing; install it: sudo apt-get install default-jre-headless maven kcat openssl python3"; exit 1; }
+done
+scratch=$(mktemp -d)
+export KAFKA_DIR=$scratch/kafka
+finish() {
+    scripts/kafka.sh stop
+    rm -rf "$scratch"
+}
+trap finish EXIT
+
+# expect CODE TEXT SOURCE FLAG…: what verify exits with and says.
+expect() {
+    local code=$1 text=$2 said status=0
+    shift 2
+    said=$("$engine" verify "$@" 2>&1) || status=$?
+    if [ "$status" != "$code" ] || [[ $said != *"$text"* ]]; then
+        printf 'verify %s\n  exit code %s, not %s with "%s":\n%s\n' "$*" "$status" "$code" "$text" "$said"
+        exit 1
+    fi
+}
+
+topic() {
+    java -cp "$KAFKA_CLASSPATH" -Dorg.slf4j.simpleLogger.defaultLogLevel=error org.apache.kafka.tools.TopicCommand \
+        --bootstrap-server "$KAFKA_BOOTSTRAP" --create --topic "$1" --partitions 3 --replication-factor 3
+}
+
+# fill TOPIC CODEC: batches of ten records, dealt to three partitions in turn, each file one message.
+fill() {
+    local partition
+    for partition in 0 1 2; do
+        (cd "$scratch/records" && printf '%s\n' r* | awk -v p="$partition" 'int((NR - 1) / 10) % 3 == p' |
+            xargs kcat -P -b "$KAFKA_BOOTSTRAP" -t "$1" -p "$partition" -z "$2")
+    done
+}
+
+mkdir "$scratch/records"
+"$engine" --target stdout --records 600 --payload-size 1000 --compressibility 0.5 --cores 0 --parallel 1 --run-id box \
+    --report "$scratch/report.json" 2>/dev/null | split -b 1000 -a 3 -d - "$scratch/records/r"
+
+assignments=$(scripts/kafka.sh start --brokers 3)
+eval "$assignments"
+topic whole
+fill whole lz4
+promise=(--expect "$scratch/report.json")
+ca=(--tls-ca "$KAFKA_CA")
+user=(--sasl-user "$KAFKA_SASL_USER" --sasl-password-file "$KAFKA_SASL_PASSWORD_FILE")
+
+expect 0 'intact: 600 records' "kafka://$KAFKA_BOOTSTRAP/whole" "${promise[@]}" --run-id box
+expect 0 'intact: 600 records' "kafka://$KAFKA_TLS_BOOTSTRAP/whole" "${ca[@]}"
+expect 0 'intact: 600 records' "kafka://$KAFKA_MTLS_BOOTSTRAP/whole" "${ca[@]}" --tls-cert "$KAFKA_CLIENT_CERT" --tls-key "$KAFKA_CLIENT_KEY"
+for mechanism in PLAIN SCRAM-SHA-256 SCRAM-SHA-512; do
+    expect 0 'intact: 600 records' "kafka://$KAFKA_SASL_BOOTSTRAP/whole" "${ca[@]}" --sasl-mechanism "$mechanism" "${user[@]}"
+done
+expect 0 'intact: 600 records' "kafka://$KAFKA_SASL_PLAINTEXT_BOOTSTRAP/whole" --sasl-mechanism OAUTHBEARER --sasl-password-file "$KAFKA_SASL_TOKEN_FILE"
+for file in tls:TLS mtls:MTLS sasl-plain:SASL sasl-scram-256:SASL sasl-scram-512:SASL; do
+    listener=KAFKA_${file#*:}_BOOTSTRAP
+    expect 0 'intact: 600 records' "kafka://${!listener}/whole" --kafka-config "$KAFKA_DIR/${file%:*}.properties"
+done
+
+echo wrong >"$scratch/wrong"
+for mechanism in PLAIN SCRAM-SHA-512; do
+    expect 5 'authentication' "kafka://$KAFKA_SASL_BOOTSTRAP/whole" "${ca[@]}" --sasl-mechanism "$mechanism" \
+        --sasl-user "$KAFKA_SASL_USER" --sasl-password-file "$scratch/wrong"
+done
+expect 5 'invalid_token' "kafka://$KAFKA_SASL_BOOTSTRAP/whole" "${ca[@]}" --sasl-mechanism OAUTHBEARER --sasl-password-file "$scratch/wrong"
+expect 5 'not trusted' "kafka://$KAFKA_TLS_BOOTSTRAP/whole" --kafka-property security.protocol=SSL
+expect 5 '--tls-cert' "kafka://$KAFKA_MTLS_BOOTSTRAP/whole" "${ca[@]}"
+expect 5 'TLS' "kafka://$KAFKA_TLS_BOOTSTRAP/whole"
+expect 5 'no topic' "kafka://$KAFKA_BOOTSTRAP/nowhere"
+expect 2 ':1: ' "kafka://$KAFKA_BOOTSTRAP/whole" --kafka-config <(echo transactional.id=x)
+
+topic hurt
+rm "$scratch/records/r007"
+fill hurt none
+kcat -P -b "$KAFKA_BOOTSTRAP" -t hurt -p 1 "$scratch/records/r010" "$scratch/wrong"
+expect 1 'sequence 7: ' "kafka://$KAFKA_BOOTSTRAP/hurt"
+expect 1 'sequence 10: came again (partition 1 of hurt, offset 200)' "kafka://$KAFKA_BOOTSTRAP/hurt"
+expect 1 'no record (partition 1 of hurt, offset 201)' "kafka://$KAFKA_BOOTSTRAP/hurt"
+expect 1 'absent' "kafka://$KAFKA_BOOTSTRAP/hurt" "${promise[@]}"
+
+# The bootstrap list still names the dead broker, whose partitions others lead by and by.
+scripts/kafka.sh kill 2
+expect 0 'intact: 600 records' "kafka://$KAFKA_BOOTSTRAP/whole" "${promise[@]}"
+scripts/kafka.sh restart 2
+scripts/kafka.sh status >/dev/null

@@ -1,0 +1,184 @@
+#!/usr/bin/env bash
+# Producing to a real Apache Kafka that fails: brokers killed and restarted, leaders that move, answers that are lost on
+# the way, a broker that stands still, a full disk. With idempotence nothing may be lost or doubled; without it the
+# report must cover all doubt and nothing may be doubled.
+#
+#   tests/blackbox/kafka_faults.sh [ENGINE]
+#   ROUNDS=20 SECURE_ROUNDS=10 tests/blackbox/kafka_faults.sh    seeded rounds over PLAINTEXT and over SASL_SSL
+set -euo pipefail
+engine=$(realpath "${1:-./engine}")
+cd "$(dirname "$0")/../.."
+scratch=$(mktemp -d)
+# shellcheck disable=SC1091  # at the root of the project
+. tests/blackbox/kafka/common.sh
+rounds=${ROUNDS:-3}
+secure_rounds=${SECURE_ROUNDS:-2}
+alone=$scratch/alone
+three=$scratch/three
+finish() {
+    KAFKA_DIR=$alone scripts/kafka.sh stop
+    KAFKA_DIR=$three scripts/kafka.sh stop
+    [ -z "${COPROC_PID:-}" ] || kill "$COPROC_PID"
+    rm -rf "$scratch"
+}
+trap finish EXIT
+
+# Of root, or of a user who may have namespaces.
+if [ "$(id -u)" = 0 ]; then spare=(unshare -m); else spare=(unshare -rm); fi
+"${spare[@]}" bash tests/blackbox/kafka/full_disk.sh "$engine" || failed 'a full disk'
+
+# One broker whose clients are all led through the proxy, and three that they reach directly.
+coproc python3 tests/blackbox/kafka/cutter.py 2
+read -r -u "${COPROC[0]}" plain_port sasl_port
+order() {
+    local answer
+    echo "$*" >&"${COPROC[1]}"
+    read -r -u "${COPROC[0]}" answer
+    echo "$answer"
+}
+export KAFKA_HEAP_OPTS='-Xms128m -Xmx384m'
+alone_assignments=$(KAFKA_DIR=$alone scripts/kafka.sh start --property \
+    "advertised.listeners=PLAINTEXT://127.0.0.1:$plain_port,SASL://127.0.0.1:$sasl_port")
+three_assignments=$(KAFKA_DIR=$three scripts/kafka.sh start --brokers 3)
+eval "$alone_assignments"
+order route "$plain_port" "${KAFKA_BOOTSTRAP#*:}" >/dev/null
+order route "$sasl_port" "${KAFKA_SASL_BOOTSTRAP#*:}" >/dev/null
+
+# start NAME FLAG…: a run in the background that is under way when this returns.
+start() {
+    local name=$1
+    shift
+    : >"$scratch/$name.log"
+    "$engine" --cores 0 --run-id "$name" --log-format json --report "$scratch/$name.json" --payload-size 1000 \
+        --parallel 2 --batch-size 20000 --drain-timeout 90s "$@" >"$scratch/$name.out" 2>"$scratch/$name.log" &
+    running=$!
+    until grep -q '"event":"start"' "$scratch/$name.log"; do
+        kill -0 $running 2>/dev/null || failed "$name did not start" "$scratch/$name.log"
+        sleep 0.02
+    done
+}
+
+# finished CODE NAME: the run in the background ends with CODE.
+finished() {
+    local status=0
+    wait $running || status=$?
+    [ "$status" = "$1" ] || failed "$2: exit code $status, not $1" "$scratch/$2.log"
+}
+
+# where NAME SECURE: target and access flags of a run, into `to`.
+where() {
+    if [ "$2" = 1 ]; then
+        to=(--target "kafka://$KAFKA_SASL_BOOTSTRAP/$1" --kafka-config "$KAFKA_SASL_PROPERTIES")
+    else
+        to=(--target "kafka://$KAFKA_BOOTSTRAP/$1")
+    fi
+}
+
+pause() {
+    sleep "$(python3 -c "import random; print(random.Random($1).uniform(0.2, 1.5))")"
+}
+
+exactly_once() {
+    holds "$1" 't["records_produced"] == t["records_offered"] - t["records_not_sent"] > 0' \
+        't["records_failed"] == t["records_uncertain"] == 0' "${@:2}"
+    whole "$1" "$1"
+    counted "$1" "$1"
+}
+
+# Answers are lost: what was sent again the broker has already.
+lose_answers() {
+    local name=$1 seed=$2 lost
+    where "$name" "$3"
+    start "$name" "${to[@]}" --rate 2MB/s --duration 3s
+    order on "$seed" >/dev/null
+    sleep 2
+    lost=$(order off)
+    finished 0 "$name"
+    [ "$lost" -gt 0 ] || failed "$name: no answer was lost"
+    exactly_once "$name" 't["retries"] > 0'
+}
+
+# The only broker dies and comes back.
+come_back() {
+    local name=$1 seed=$2
+    where "$name" "$3"
+    start "$name" "${to[@]}" --rate 2MB/s --duration 3s
+    pause "$seed"
+    scripts/kafka.sh kill 1
+    scripts/kafka.sh restart 1
+    finished 0 "$name"
+    exactly_once "$name"
+}
+
+# One of three dies, the only one that the run was told of; others lead on.
+move_leaders() {
+    local name=$1 seed=$2 victim=$(($2 / 3 % 3 + 1)) address list
+    where "$name" "$3"
+    list=${to[1]#kafka://}
+    IFS=, read -ra address <<<"${list%/*}"
+    to[1]="kafka://${address[victim - 1]}/$name"
+    start "$name" "${to[@]}" --rate 2MB/s --duration 4s --partitions 6
+    pause "$seed"
+    scripts/kafka.sh kill $victim
+    finished 0 "$name"
+    exactly_once "$name"
+    scripts/kafka.sh restart $victim
+}
+
+# each KIND SECURE SEED…
+each() {
+    local kind=$1 secure=$2 seed
+    shift 2
+    for seed in "$@"; do
+        "$kind" "${kind//_/-}-$secure-$seed" "$seed" "$secure"
+        [ -z "${VERBOSE:-}" ] || echo "$kind, secure $secure, seed $seed: $SECONDS s"
+    done
+}
+
+# seeds OF STEP COUNT: those from 1 to COUNT that fall to one of three kinds.
+seeds() {
+    seq "$1" 3 "$2"
+}
+
+mapfile -t cuts < <(seeds 1 "$rounds")
+mapfile -t secure_cuts < <(seeds 1 "$secure_rounds")
+mapfile -t moves < <(seeds 2 "$rounds")
+mapfile -t secure_moves < <(seeds 2 "$secure_rounds")
+mapfile -t returns < <(seeds 3 "$rounds")
+mapfile -t secure_returns < <(seeds 3 "$secure_rounds")
+
+each lose_answers 0 "${cuts[@]}"
+each lose_answers 1 "${secure_cuts[@]}"
+
+# Without idempotence nothing is sent twice: what may have arrived is uncertain.
+where doubt 0
+start doubt "${to[@]}" --idempotent off --rate 2MB/s --duration 3s
+order on 77 >/dev/null
+sleep 2
+[ "$(order off)" -gt 0 ] || failed 'doubt: no answer was lost'
+finished 1 doubt
+holds doubt 't["records_uncertain"] > 0' 't["retries"] == 0 or t["records_failed"] == 0'
+whole doubt doubt
+there=$(kcat -Q -b "$KAFKA_BOOTSTRAP" -t doubt:0:-1 -t doubt:1:-1 | awk '{ sum += $NF } END { print sum }')
+holds doubt "t['records_produced'] <= $there <= t['records_produced'] + t['records_uncertain']"
+
+# A broker that stands still for half a second is seen as such by every record that fell due.
+where still 0
+start still "${to[@]}" --rate 1MB/s --duration 5s
+sleep 1
+kill -STOP "$(cat "$alone/1/pid")"
+sleep 0.5
+kill -CONT "$(cat "$alone/1/pid")"
+finished 0 still
+holds still '0.35 < response["p99"] < 3' 'response["max"] > 0.45' 'response["p50"] < 0.3'
+exactly_once still
+
+each come_back 0 "${returns[@]}"
+each come_back 1 "${secure_returns[@]}"
+offsets_agree
+: >"$scratch/counts"
+
+eval "$three_assignments"
+each move_leaders 0 "${moves[@]}"
+each move_leaders 1 "${secure_moves[@]}"
+offsets_agree

@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# Producing to a real Apache Kafka of one broker: every setting that changes what arrives, judged by `engine verify` and
+# by foreign software: GetOffsetShell, DumpLogSegments, the console consumer, and librdkafka with check.crcs.
+#
+#   tests/blackbox/kafka_produce.sh [ENGINE]
+set -euo pipefail
+engine=$(realpath "${1:-./engine}")
+cd "$(dirname "$0")/../.."
+scratch=$(mktemp -d)
+# shellcheck disable=SC1091  # at the root of the project
+. tests/blackbox/kafka/common.sh
+export KAFKA_DIR=$scratch/kafka
+finish() {
+    scripts/kafka.sh stop
+    rm -rf "$scratch"
+}
+trap finish EXIT
+assignments=$(scripts/kafka.sh start)
+eval "$assignments"
+
+rule() {
+    printf '%s\n' "$*" >>"$scratch/rules"
+}
+
+# fields NAME FORMAT: of each message of a topic, by librdkafka, which checks every batch.
+fields() {
+    kcat -C -q -e -b "$KAFKA_BOOTSTRAP" -t "$1" -X check.crcs=true -f "$2"
+}
+
+# The specification's smoke: 1 Mbit/s, at exactly its rate, with somebody looking at the metrics.
+run 0 smoke --target "kafka://$KAFKA_BOOTSTRAP/smoke" --payload-size 512 --rate 125000 --duration 5s \
+    --metrics-addr 127.0.0.1:0 --metrics-hold 60s --poll adaptive &
+smoke=$!
+until [ -e "$scratch/smoke.log" ]; do sleep 0.05; done
+judge metrics "$scratch/smoke.log" "$scratch/smoke.json"
+wait $smoke
+holds smoke '0 <= t["bytes_produced"] - 625000 < 512' 't["records_produced"] == t["records_offered"]' \
+    'r["pacing"]["achieved_ratio"] == 1' 'r["confirmation"] == "target"' '4.9 < r["elapsed_seconds"] < 6.5'
+whole smoke smoke
+counted smoke smoke
+
+# A rate far below one batch: what is there goes after --linger, and no later.
+small=(--payload-size 600 --records 3000 --parallel 2)
+produce short --payload-size 200 --rate 10kB/s --records 60 --parallel 1 --linger 2ms
+produce gathered --payload-size 200 --rate 100kB/s --records 600 --parallel 1 --linger 200ms
+rule short 'len(batches) > 40'
+rule gathered '5 < len(batches) < 40'
+
+for acks in 0 1 all; do produce "acks$acks" "${small[@]}" --acks "$acks" --idempotent off; done
+holds acks0 'r["confirmation"] == "kernel"'
+holds acks1 'r["confirmation"] == "target"'
+rule acksall 'all(batch["producer"] == -1 for batch in batches)'
+produce idempotent "${small[@]}" --acks all --batch-size 20000
+rule idempotent 'all(batch["producer"] >= 0 for batch in batches) and len(batches) > 50'
+refuse 2 '--acks' --target "kafka://$KAFKA_BOOTSTRAP/acks1" --acks 1 --idempotent on
+
+for codec in none gzip snappy lz4 zstd; do
+    produce "codec-$codec" "${small[@]}" --compressibility 0.8 --compression $codec --batch-size 100000
+    rule "codec-$codec" "all(batch['codec'] == '$codec' for batch in batches)"
+    [ $codec = none ] || holds "codec-$codec" 't["wire_bytes"] < 0.7 * t["bytes_produced"]'
+done
+holds codec-none 't["wire_bytes"] > t["bytes_produced"]'
+
+# Keys, headers, weights.
+produce keyless "${small[@]}"
+produce keyed "${small[@]}" --key producer
+produce cycled "${small[@]}" --key cycle:7
+[ "$(fields keyless '%K\n' | sort -u)" = -1 ] || failed 'keyless: there are keys'
+[ "$(fields keyed '%p %k\n' | sort -u | wc -l)" = 2 ] || failed 'keyed: not one key for each producer'
+[ "$(fields cycled '%k\n' | sort | uniq -c | wc -l)" = 7 ] || failed 'cycled: not seven keys'
+run 0 headers --target "kafka://$KAFKA_BOOTSTRAP/headers" "${small[@]}" --annotate headers
+whole headers headers
+counted headers headers
+python3 - "$scratch/headers.json" <(fields headers '%h|%S\n') <<'PYTHON'
+import json, sys
+seen = set()
+for line in open(sys.argv[2], encoding="utf-8"):
+    headers, size = line.rstrip("\n").split("|")
+    facts = dict(pair.split("=", 1) for pair in headers.split(","))
+    names = {name.lower().replace("-", "_") for name in facts}
+    assert {"run_id", "producer_id", "sequence", "timestamp_ns", "crc32c"} <= names, facts
+    facts = {name.lower().replace("-", "_"): value for name, value in facts.items()}
+    assert facts["run_id"] == "headers" and int(size) == 600, line
+    seen.add((int(facts["producer_id"]), int(facts["sequence"])))
+assert seen == {(producer["id"], at) for producer in json.load(open(sys.argv[1]))["producers"] for at in range(producer["last_sequence"] + 1)}
+PYTHON
+produce sampled --payload-size 600 --rate 60MB/s --mode sampled --weight 50 --duration 1s --parallel 1
+holds sampled 't["logical_bytes_produced"] == 50 * t["bytes_produced"]'
+[ "$(fields sampled '%h\n' | sort -u)" = weight=50 ] || failed 'sampled: not one weight'
+
+# Shapes of records.
+produce sizes --payload-size 100-9000 --records 1000 --parallel 2
+produce templates --payload-template schemas/fixtures/generator --annotate headers --records 300 --parallel 2
+run 0 events --target "kafka://$KAFKA_BOOTSTRAP/events" --payload-template schemas/fixtures/generator/header-event.json \
+    --records 1000 --parallel 2
+fields events '%s\n' | python3 -c 'import sys; sys.stdout.write(sys.stdin.read().replace("\n", " ").replace("} ", "}\n"))' |
+    "$engine" verify --ids - --run-id events --expect "$scratch/events.json" || failed 'events: ids' "$scratch/events.log"
+counted events events
+
+# More partitions than producers, fewer, and a fleet of two that shares a topic.
+produce many "${small[@]}" --partitions 7 --batch-size 50000
+produce few --payload-size 600 --records 4000 --parallel 4 --partitions 2
+for shard in 0 1; do
+    run_id=fleet run 0 shard$shard --target "kafka://$KAFKA_BOOTSTRAP/fleet" "${small[@]}" --shard $shard/2 &
+    shards[shard]=$!
+done
+for shard in 0 1; do wait "${shards[shard]}"; done
+whole fleet shard0 shard1
+counted fleet shard0 shard1
+[ "$(fields fleet '%p\n' | sort -u | wc -l)" = 4 ] || failed 'fleet: not four partitions'
+
+# Listeners.
+produce plain "${small[@]}"
+ca=(--tls-ca "$KAFKA_CA")
+user=(--sasl-user "$KAFKA_SASL_USER" --sasl-password-file "$KAFKA_SASL_PASSWORD_FILE")
+secure() {
+    local name=$1 listener=$2
+    shift 2
+    run 0 "$name" --target "kafka://$listener/$name" "$@"
+    holds "$name" 't["records_produced"] == t["records_offered"] > 0'
+    whole "$name" "$name"
+    counted "$name" "$name"
+}
+secure tls "$KAFKA_TLS_BOOTSTRAP" "${small[@]}" "${ca[@]}"
+secure tls-large "$KAFKA_TLS_BOOTSTRAP" --payload-size 100000 --records 300 "${ca[@]}"
+secure mtls "$KAFKA_MTLS_BOOTSTRAP" "${small[@]}" "${ca[@]}" --tls-cert "$KAFKA_CLIENT_CERT" --tls-key "$KAFKA_CLIENT_KEY"
+for mechanism in PLAIN SCRAM-SHA-256 SCRAM-SHA-512; do
+    secure "sasl-$mechanism" "$KAFKA_SASL_BOOTSTRAP" "${small[@]}" "${ca[@]}" --sasl-mechanism $mechanism "${user[@]}"
+done
+secure oauth "$KAFKA_SASL_BOOTSTRAP" "${small[@]}" "${ca[@]}" --sasl-mechanism OAUTHBEARER --sasl-password-file "$KAFKA_SASL_TOKEN_FILE"
+secure sasl-plaintext "$KAFKA_SASL_PLAINTEXT_BOOTSTRAP" "${small[@]}" --sasl-mechanism SCRAM-SHA-512 "${user[@]}"
+secure file "$KAFKA_SASL_BOOTSTRAP" "${small[@]}" --kafka-config "$KAFKA_SASL_PROPERTIES" --compression lz4 --compressibility 0.5
+
+# What cannot work says so before it starts.
+echo wrong >"$scratch/wrong"
+refuse 5 'authentication' --target "kafka://$KAFKA_SASL_BOOTSTRAP/plain" "${ca[@]}" --sasl-mechanism SCRAM-SHA-512 \
+    --sasl-user "$KAFKA_SASL_USER" --sasl-password-file "$scratch/wrong" "${small[@]}"
+refuse 5 '--tls-cert' --target "kafka://$KAFKA_MTLS_BOOTSTRAP/plain" "${ca[@]}" "${small[@]}"
+refuse 5 'not trusted' --target "kafka://$KAFKA_TLS_BOOTSTRAP/plain" --kafka-property security.protocol=SSL "${small[@]}"
+refuse 5 'refused' --target kafka://127.0.0.1:1/plain "${small[@]}"
+refuse 5 '--create-topic' --target "kafka://$KAFKA_BOOTSTRAP/nowhere" --create-topic off "${small[@]}"
+refuse 2 '1048588' --target "kafka://$KAFKA_BOOTSTRAP/plain" --batch-size 2000000 "${small[@]}"
+refuse 2 '2000000' --target "kafka://$KAFKA_BOOTSTRAP/plain" --batch-size 2000000 "${small[@]}"
+refuse 2 '--partitions' --target "kafka://$KAFKA_BOOTSTRAP/plain" --partitions 9 "${small[@]}"
+
+# Ctrl-C: what is in flight is drained, and the books are those of the topic.
+"$engine" --cores 0 --run-id stopped --parallel 2 --payload-size 600 --rate 5MB/s --duration inf --log-format json \
+    --report "$scratch/stopped.json" --target "kafka://$KAFKA_BOOTSTRAP/stopped" >/dev/null 2>"$scratch/stopped.log" &
+stopped=$!
+until grep -q '"event":"interval"' "$scratch/stopped.log"; do sleep 0.05; done
+kill -INT $stopped
+wait $stopped || failed "Ctrl-C: exit code $?" "$scratch/stopped.log"
+holds stopped 't["records_produced"] > 1000' 't["records_failed"] == t["records_uncertain"] == 0'
+whole stopped stopped
+counted stopped stopped
+
+# Content by two foreign consumers, and every batch by the broker's own tool.
+for topic in codec-none codec-zstd sizes; do
+    fields $topic '%s' >"$scratch/kcat.bin"
+    "$engine" verify - --expect "$scratch/$topic.json" <"$scratch/kcat.bin" || failed "$topic: librdkafka reads something else"
+done
+java_kafka org.apache.kafka.tools.consumer.ConsoleConsumer --bootstrap-server "$KAFKA_BOOTSTRAP" --topic codec-lz4 --from-beginning \
+    --max-messages 3000 --timeout-ms 20000 --formatter-property line.separator= >"$scratch/java.bin" 2>"$scratch/java.log"
+"$engine" verify - --expect "$scratch/codec-lz4.json" <"$scratch/java.bin" || failed 'the Java consumer reads something else' "$scratch/java.log"
+offsets_agree
+logs=$(printf '%s,' "$KAFKA_DIR"/1/data/[!_]*/*.log)
+java_kafka org.apache.kafka.tools.DumpLogSegments --deep-iteration --skip-record-metadata --files "${logs%,}" >"$scratch/dump" 2>&1 ||
+    failed 'DumpLogSegments' "$scratch/dump"
+judge batches "$scratch/rules" <"$scratch/dump"
