@@ -20,6 +20,10 @@ class RowError(Exception):
     """A command failed: nothing was measured."""
 
 
+class Missing(RowError):
+    """What a row measures against is not on this machine; a smoke run says so and goes on."""
+
+
 @dataclass
 class Run:
     """One run of one peer."""
@@ -168,16 +172,20 @@ def relative(path):
     return os.path.relpath(path, ROOT)
 
 
-def build_peers():
-    """Compiles perf/peers/*.c where the source is newer."""
-    for source in (ROOT / "perf" / "peers").glob("*.c"):
-        binary = scratch(source.stem)
-        if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
-            subprocess.run(["cc", "-O2", "-o", binary, source], check=True)
+# What a peer is linked with, and the Debian package that has it.
+LIBRARIES = {"rdkafka_producer": ("-lrdkafka", "librdkafka-dev")}
 
 
 def peer(name):
-    return relative(scratch(name))
+    """Where perf/peers/NAME.c is compiled to, which is done where the source is newer."""
+    source, binary = ROOT / "perf" / "peers" / f"{name}.c", scratch(name)
+    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+        library, package = LIBRARIES.get(name, (None, "gcc libc6-dev"))
+        command = ["cc", "-O2", "-o", binary, source, *([library] if library else [])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RowError(f"{words(command)}: {done.stderr[-2000:]}\ndoes it need: sudo apt-get install {package}")
+    return relative(binary)
 
 
 def first_line(command):
@@ -222,6 +230,11 @@ def versions(engine):
         "fio": first_line(["fio", "--version"]),
         "cc": first_line(["cc", "--version"]),
         "yes": first_line(["yes", "--version"]),
+        "wrk": first_line(["wrk", "-v"]),
+        "nginx": first_line(["nginx", "-v"]),
+        "iperf3": first_line(["iperf3", "--version"]),
+        "librdkafka": first_line([scratch("rdkafka_producer"), "--version"]),
+        "java": first_line(["java", "-version"]),
         "python": platform.python_version(),
         "commit": first_line(["git", "rev-parse", "HEAD"]),
         "uncommitted_changes": bool(first_line(["git", "status", "--porcelain"])),

@@ -3,13 +3,13 @@
 import json
 import re
 import signal
-import socket
 import time
 import urllib.request
 from pathlib import Path
 
 import harness as h
 from rows_throughput import drain, engine, engine_words, tmpfs_flags
+from servers import free_port
 
 RECORD_BYTES = 4096
 
@@ -113,12 +113,6 @@ def slim(latency):
 def resident_bytes(pid):
     text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return int(re.search(r"VmRSS:\s*(\d+) kB", text).group(1)) * 1024
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def memory(ctx):

@@ -5,17 +5,17 @@ import json
 import harness as h
 
 
-def engine_words(ctx, target, *flags, seconds=None):
+def engine_words(ctx, target, *flags, seconds=None, poll="adaptive"):
     seconds = seconds or ctx.seconds
-    return [ctx.engine, "run", "--target", target, "--duration", f"{seconds}s", "--poll", "adaptive",
+    return [ctx.engine, "run", "--target", target, "--duration", f"{seconds}s", "--poll", poll,
             "--log-format", "json", "--report", h.relative(h.scratch("report.json")), *flags]
 
 
-def engine(ctx, peer, target, *flags, seconds=None):
+def engine(ctx, peer, target, *flags, seconds=None, poll="adaptive"):
     """One run of the engine; bytes, seconds and rate are its report's, processor time is the kernel's."""
     report_path = h.scratch("report.json")
     h.remove(report_path)
-    run, _ = h.measure(peer, engine_words(ctx, target, *flags, seconds=seconds))
+    run, _ = h.measure(peer, engine_words(ctx, target, *flags, seconds=seconds, poll=poll))
     report = json.loads(report_path.read_text(encoding="utf-8"))
     run.bytes = report["totals"]["bytes_produced"]
     run.seconds = report["elapsed_seconds"]
