@@ -1,6 +1,16 @@
-//! CRC32C multiplication with the processor's carry-less multiplier, and the portable fallback.
+//! CRC32C: whole runs of bytes, and the multiplication with the processor's carry-less multiplier or without it.
+
+use crc_fast::{CrcAlgorithm, Digest};
 
 const CASTAGNOLI_REFLECTED: u32 = 0x82f6_3b78;
+
+/// The checksum of what `crc` covers followed by `bytes`.
+#[inline]
+pub fn append(crc: u32, bytes: &[u8]) -> u32 {
+    let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(!crc));
+    digest.update(bytes);
+    digest.finalize() as u32
+}
 
 /// Shift-and-add multiplication modulo the Castagnoli polynomial, reflected bit order.
 pub fn multiply_portable(a: u32, b: u32) -> u32 {
@@ -38,11 +48,11 @@ pub fn multiply_words(words: [u64; 4], factor: u32) -> u32 {
     for (at, word) in words.iter().enumerate() {
         bytes[at * 8..at * 8 + 8].copy_from_slice(&word.to_le_bytes());
     }
-    multiply_portable(!crc32c::crc32c_append(!0, &bytes), factor)
+    multiply_portable(!append(!0, &bytes), factor)
 }
 
 /// The register after `bytes`, started at `register`, no inversion: for runs of bytes so short that the steps before
-/// and after the words of [`crc32c`] would cost more than the words.
+/// and after the words of [`append`] would cost more than the words.
 #[inline]
 pub fn append_short(register: u32, bytes: &[u8]) -> u32 {
     #[cfg(target_arch = "x86_64")]
@@ -50,7 +60,7 @@ pub fn append_short(register: u32, bytes: &[u8]) -> u32 {
         // SAFETY: the feature was just seen on this processor.
         return unsafe { x86::append_short(register, bytes) };
     }
-    !crc32c::crc32c_append(!register, bytes)
+    !append(!register, bytes)
 }
 
 #[cfg(target_arch = "x86_64")]

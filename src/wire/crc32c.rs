@@ -18,19 +18,19 @@ const X8: u32 = 0x0080_0000;
 /// The checksum as every protocol means it (init and final inversion included).
 #[inline]
 pub fn checksum(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes)
+    crc::append(0, bytes)
 }
 
 /// The checksum of what `crc` covers followed by `bytes`.
 #[inline]
 pub fn append(crc: u32, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc, bytes)
+    crc::append(crc, bytes)
 }
 
 /// The remainder of `bytes`: linear, started at zero, no inversion.
 #[inline]
 pub fn remainder(bytes: &[u8]) -> u32 {
-    !crc32c::crc32c_append(!0, bytes)
+    !crc::append(!0, bytes)
 }
 
 /// The remainder of four little-endian words, moved by a `factor` that [`shift`] gave: what the stamps of a
@@ -80,6 +80,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn another_implementation_agrees(
+            bytes in proptest::collection::vec(any::<u8>(), 0..9000),
+            start: u32,
+        ) {
+            prop_assert_eq!(append(start, &bytes), crc32c::crc32c_append(start, &bytes));
+        }
+
         #[test]
         fn multiplication_agrees_with_the_portable_one(a: u32, b: u32) {
             prop_assert_eq!(multiply(a, b), multiply_portable(a, b));
