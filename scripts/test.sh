@@ -104,6 +104,7 @@ step 'shellcheck' shell_scripts
 step 'python' python_scripts
 step 'clippy' cargo clippy --locked --all-targets --quiet -- -D warnings
 step 'tests' cargo test --locked --quiet --no-fail-fast
+passed=$(awk '/^test result: ok/ { passed += $4 } END { print passed + 0 }' "$log")
 step 'release build' scripts/build.sh
 if compgen -G 'tests/blackbox/*.sh' >/dev/null; then
     step 'black box' black_box
@@ -138,3 +139,4 @@ fi
 
 for what in "${not_checked[@]}"; do printf 'not checked: %s\n' "$what"; done
 printf 'all passed in %d s\n' $((SECONDS - started))
+printf '%d passed, 0 failed\n' "$passed"

@@ -13,6 +13,7 @@ pub mod parse;
 pub mod plan_json;
 pub mod receive;
 pub mod resolve;
+pub mod saturate;
 pub mod schema;
 pub mod slo;
 pub mod values;
@@ -23,6 +24,7 @@ pub use plan_json::plan_to_json;
 use crate::host::Sysfs;
 pub use crate::plan::VerifyArgs;
 use crate::plan::receive::ReceivePlan;
+use crate::plan::saturate::SaturatePlan;
 use crate::plan::{Annotate, RunPlan, TemplateFile};
 
 /// What the command line asks for.
@@ -32,6 +34,7 @@ pub enum Command {
     DryRun(Box<RunPlan>),
     Verify(Box<VerifyArgs>),
     Receive(Box<ReceivePlan>),
+    Saturate(Box<SaturatePlan>),
     Schema(SchemaKind),
     /// The text to print.
     Help(String),

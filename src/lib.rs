@@ -17,6 +17,7 @@ pub mod plan;
 pub mod receive;
 pub mod record;
 pub mod run;
+pub mod saturate;
 pub mod sink;
 pub mod sys;
 pub mod tap;

@@ -9,6 +9,7 @@ pub use network::{
     Secret, TargetPlan, TcpFraming, TcpPlan, TlsPlan,
 };
 pub mod receive;
+pub mod saturate;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

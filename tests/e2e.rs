@@ -35,6 +35,8 @@ mod receive;
 mod receive_kafka;
 #[path = "e2e/report.rs"]
 mod report;
+#[path = "e2e/saturate.rs"]
+mod saturate;
 #[path = "e2e/server.rs"]
 mod server;
 #[path = "e2e/settings.rs"]

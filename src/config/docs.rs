@@ -3,6 +3,7 @@
 use crate::config::cli::VERIFY_FLAGS;
 use crate::config::keys::{Group, KEYS, Key, PHASES_KEY};
 use crate::config::receive::RECEIVE_FLAGS;
+use crate::config::saturate::SATURATE_FLAGS;
 
 const WIDTH: usize = 100;
 const INDENT: usize = 6;
@@ -22,6 +23,7 @@ pub fn help(command: &str) -> Option<String> {
         "run" => Some(run_help()),
         "verify" => Some(verify_help()),
         "receive" => Some(receive_help()),
+        "saturate" => Some(saturate_help()),
         "schema" => Some(
             "engine schema config|report\n\nPrints the JSON Schema of the configuration file or of the report.\n"
                 .into(),
@@ -35,6 +37,7 @@ fn run_help() -> String {
         "engine [run] [flags]            generate load\n\
          engine receive --listen URL     be the other end of tcp://, http:// or kafka://\n\
          engine verify SOURCE... [flags] read back what was written and prove it complete\n\
+         engine saturate [flags]         find the highest rate that holds\n\
          engine schema config|report     print a JSON Schema\n\n",
     );
     let intro = "Without any flag: the baseline. Files in ./engine-data/ are overwritten in place for 10 s at full \
@@ -76,6 +79,17 @@ fn receive_help() -> String {
         0,
     ));
     list_flags(&mut out, RECEIVE_FLAGS);
+    out
+}
+
+fn saturate_help() -> String {
+    let mut out = String::from("engine saturate [flags of saturate and of run]\n\n");
+    out.push_str(&wrapped(
+        "Finds the highest rate that the target keeps up with: at least 99.5 % of what is due is produced, no record \
+         fails, and every --slo is met. Each rate is a run of its own; what is found must hold in one more, longer run.",
+        0,
+    ));
+    list_flags(&mut out, SATURATE_FLAGS);
     out
 }
 

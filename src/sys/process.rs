@@ -8,6 +8,13 @@ pub fn set_precise_timers() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
 }
 
+/// Asks a child that has not been waited for to end in order.
+pub fn terminate(child: &std::process::Child) {
+    // SAFETY: numbers only. The process number is still the child's, since nobody has waited for it (`child` is
+    // borrowed, and only waiting gives the number back).
+    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
+}
+
 /// User and system time that the whole process has used.
 pub fn cpu_times() -> (Duration, Duration) {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();

@@ -273,6 +273,14 @@ impl Live {
     }
 }
 
+/// A test that fails leaves nothing running.
+impl Drop for Live {
+    fn drop(&mut self) {
+        // After its end there is nothing to kill and nothing to wait for.
+        let _gone = self.child.kill().and_then(|()| self.child.wait());
+    }
+}
+
 /// Looks again and again until something is so. What is looked at changes without telling anybody.
 #[track_caller]
 pub fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {

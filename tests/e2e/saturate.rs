@@ -1,0 +1,99 @@
+//! The search for the highest rate that holds.
+
+use crate::harness::{Ended, Live, Scratch, poll, quiet};
+use crate::receive::Receiver;
+use serde_json::Value;
+use std::process::Stdio;
+
+fn search(scratch: &Scratch, words: &str) -> (Ended, Value) {
+    let ended = scratch.run(&format!("saturate {words} --report found.json"));
+    let found = serde_json::from_slice(&scratch.read("found.json")).unwrap_or_else(|error| panic!("{error}: {ended}"));
+    (ended, found)
+}
+
+fn last(found: &Value) -> &Value {
+    found["tried"].as_array().and_then(|tried| tried.last()).unwrap_or_else(|| panic!("nothing was tried: {found}"))
+}
+
+#[test]
+fn a_bound_that_holds_is_confirmed_and_said() {
+    let _quiet = quiet();
+    let scratch = Scratch::new();
+    let words = "--target null --max-rate 5MB/s --step-duration 300ms --confirm-duration 600ms --cores 0";
+    let (ended, found) = search(&scratch, words);
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert_eq!((&found["sustained_bytes_per_second"], &found["confirmed"]), (&5_000_000.into(), &true.into()));
+    assert_eq!(last(&found)["confirmation"], true);
+    assert!(last(&found)["seconds"].as_f64().unwrap() >= 0.6, "{found:#}");
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("sustained: 5 MB/s"), "{ended}");
+}
+
+/// Each answer takes at least 20 ms, one request is on its way at a time: no more than 50 records a second.
+#[test]
+fn the_pace_of_a_slow_target_is_found() {
+    let _quiet = quiet();
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen http://127.0.0.1:0 --fault delay=20ms:100%");
+    let steps = "--step-duration 1s --confirm-duration 1s --min-rate 10kB/s --precision 10%";
+    let (ended, found) = search(&scratch, &format!("--target http://{}/ {steps}", receiver.address));
+    assert_eq!(ended.code(), 0, "{ended}\n{found:#}");
+    let rate = found["sustained_bytes_per_second"].as_f64().unwrap();
+    assert!((60e3..=50.0 * 4096.0 * 1.01).contains(&rate), "{rate}\n{found:#}");
+    let over = found["tried"].as_array().unwrap().iter().find(|run| run["held"] == false);
+    assert!(over.is_none_or(|run| run["rate_bytes_per_second"].as_f64().unwrap() > rate), "{found:#}");
+    assert!(found["tried"][0]["rate_bytes_per_second"].is_null(), "{found:#}");
+    receiver.stopped();
+}
+
+#[test]
+fn a_threshold_that_no_rate_meets_is_exit_4() {
+    let scratch = Scratch::new();
+    let words = "--target null --max-rate 2MB/s --min-rate 1MB/s --step-duration 200ms --slo max<1ns";
+    let (ended, found) = search(&scratch, words);
+    assert_eq!(ended.code(), 4, "{ended}");
+    assert!(found["sustained_bytes_per_second"].is_null());
+    assert_eq!(last(&found)["rate_bytes_per_second"], 1_000_000);
+    assert_eq!(last(&found)["reason"], "missed max<1ns");
+}
+
+#[test]
+fn a_signal_reaches_the_run_and_ends_the_search_in_order() {
+    let scratch = Scratch::new();
+    let words = "saturate --target null --max-rate 1MB/s --step-duration 1h --report - --metrics-addr 127.0.0.1:0";
+    let live = Live::start(scratch.engine(words).stdout(Stdio::piped()));
+    let child = live.pid();
+    // The run is there once the search has a child, and can be asked to end once it catches SIGTERM.
+    let children = format!("/proc/{child}/task/{child}/children");
+    let run: u32 = poll("the search to start a run", || std::fs::read_to_string(&children).ok()?.trim().parse().ok());
+    poll("the run to catch SIGTERM", || {
+        let status = std::fs::read_to_string(format!("/proc/{run}/status")).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let mask = u64::from_str_radix(caught.trim(), 16).ok()?;
+        (mask >> 14 & 1 == 1).then_some(())
+    });
+    live.signal("TERM");
+    let ended = live.ended();
+    assert_eq!(ended.code(), 1, "{ended}");
+    assert!(!std::path::Path::new(&format!("/proc/{run}")).exists(), "the run outlived the search");
+}
+
+#[test]
+fn what_is_wrong_is_said_before_anything_runs() {
+    let scratch = Scratch::new();
+    for (words, said) in [
+        ("--target null --rate 5MB/s", "--rate is what the search sets"),
+        ("--target null --precision 99%", "--precision '99%'"),
+        ("--target null --min-rate 2MB/s --max-rate 1MB/s", "--max-rate is below --min-rate"),
+        ("--target null --step-duration 0s", "--step-duration '0s'"),
+        ("--target stdout", "cannot write to standard output"),
+        ("--target null --nonsense", "--nonsense"),
+        ("--target tcp://192.0.2.1:9", "--max-rate=100MB/s"),
+    ] {
+        let ended = scratch.run(&format!("saturate {words}"));
+        assert_eq!(ended.code(), 2, "{words}: {ended}");
+        assert!(ended.stderr.contains(said), "{words}: {ended}");
+    }
+    // Nobody listens there: the first run says so, and so does the search.
+    let ended = scratch.run("saturate --target tcp://127.0.0.1:1 --step-duration 100ms");
+    assert_eq!(ended.code(), 5, "{ended}");
+}
