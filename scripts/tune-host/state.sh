@@ -55,10 +55,11 @@ save_state() {
         for at in "${!recorded_kinds[@]}"; do
             printf '%s\t%s\t%s\n' "${recorded_kinds[at]}" "${recorded_targets[at]}" "${recorded_befores[at]}"
         done
-    ) >"$state_folder/state.new" || die 3 "$state_folder/state.new cannot be written; nothing was changed"
-    sync "$state_folder/state.new"
-    mv "$state_folder/state.new" "$state_folder/state"
-    sync "$state_folder"
+    ) >"$state_folder/state.new" && sync "$state_folder/state.new" &&
+        mv "$state_folder/state.new" "$state_folder/state" && sync "$state_folder" && return
+    rm -f "$state_folder/state.new"
+    rmdir "$state_folder" 2>/dev/null || true
+    die 3 "$state_folder/state cannot be written; nothing was changed"
 }
 
 # before_of KIND TARGET: what `record` keeps of it, in `before`.

@@ -3,7 +3,7 @@
 
 # put FILE TEXT: below $tree, as the kernel shows it.
 put() {
-    mkdir -p "$tree/${1%/*}"
+    mkdir -p "$(dirname "$tree/$1")"
     printf '%b\n' "$2" >"$tree/$1"
 }
 
