@@ -60,6 +60,10 @@ tools() {
     need node nodejs
     need npm npm
     need wrk wrk
+    need jq jq
+    need ethtool ethtool
+    need ip iproute2
+    need systemd-analyze systemd
     need nginx nginx
     need iperf3 iperf3
     need openssl openssl

@@ -1,0 +1,182 @@
+# Reading and changing single things, and all of them with a way back. Sourced by tune-host.sh.
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # root and the plan are the other files'
+
+ethtool_of_root() {
+    "${root:+$root/usr/sbin/}ethtool" "$@"
+}
+
+# The chosen word of a list that shows it in brackets ("always [madvise] never").
+is_choice() {
+    [[ $1 =~ ^[^][]*\[([^][]+)\][^][]*$ ]]
+}
+
+# read_raw KIND TARGET: its text in `raw`, byte for byte but for the newline at the end; of a choice the chosen word.
+read_raw() {
+    raw=''
+    if [ "$1" = ethtool ]; then
+        read_ethtool "$2"
+        return
+    fi
+    [ -f "$root$2" ] || return 1
+    { raw=$(cat "$root$2"); } 2>/dev/null || return 1
+    if is_choice "$raw"; then raw=${BASH_REMATCH[1]}; fi
+}
+
+# NIC:ring:NAME current value; NIC:ring-max:NAME the hardware's; NIC:offload:NAME on or off.
+read_ethtool() {
+    local card what name answer
+    IFS=: read -r card what name <<<"$1"
+    case $what in
+    ring | ring-max)
+        answer=$(ethtool_of_root -g "$card" 2>/dev/null) || return 1
+        raw=$(awk -v name="${name^^}:" -v part="$what" '
+            /maximums/ { now = "ring-max" } /Current/ { now = "ring" }
+            now == part && $1 == name { print $2; exit }' <<<"$answer")
+        [[ $raw =~ ^[0-9]+$ ]] ;;
+    offload)
+        answer=$(ethtool_of_root -k "$card" 2>/dev/null) || return 1
+        raw=$(awk -v name="$name:" '$1 == name { print $2, $3; exit }' <<<"$answer")
+        raw=${raw% }
+        [[ $raw == on || $raw == off ]] ;; # "on [fixed]": nobody can change it
+    esac
+}
+
+# write_raw KIND TARGET TEXT: 1 with why in `problem` if the kernel did not take it, whole.
+write_raw() {
+    local text=$3 card what name shown
+    if [ "$1" = ethtool ]; then
+        IFS=: read -r card what name <<<"$2"
+        case $what in
+        ring) problem=$(ethtool_of_root -G "$card" "$name" "$text" 2>&1) || return 1 ;;
+        offload) problem=$(ethtool_of_root -K "$card" "$name" "$text" 2>&1) || return 1 ;;
+        esac
+    else
+        # A file of another root does not choose by itself as the kernel's do.
+        if [ -n "$root" ] && shown=$(cat "$root$2") && is_choice "$shown"; then
+            shown=${shown/\[${BASH_REMATCH[1]}\]/${BASH_REMATCH[1]}}
+            text=" $shown "
+            [[ $text == *" $3 "* ]] || { problem="'$3' is none of: $shown"; return 1; }
+            text=${text/ $3 / [$3] }
+            text=${text# }
+            text=${text% }
+        fi
+        problem=$({ printf '%s\n' "$text" >"$root$2"; } 2>&1) || { problem=${problem##*: }; return 1; }
+    fi
+    problem=''
+    if read_raw "$1" "$2" && same "$2" "$raw" "$3"; then return 0; fi
+    problem="the kernel made it '$raw'"
+    return 1
+}
+
+# same TARGET A B: whether two texts mean the same: blanks count once, masks of processors without leading zeros.
+same() {
+    local one other
+    read -ra one <<<"$2"
+    read -ra other <<<"$3"
+    if [[ $1 == */xps_cpus ]]; then
+        one=("$(mask_of "$2")") other=("$(mask_of "$3")")
+    fi
+    [ "${one[*]}" = "${other[*]}" ]
+}
+
+mask_of() {
+    local mask=${1//,/}
+    mask=${mask#"${mask%%[!0]*}"}
+    printf %s "${mask,,}"
+}
+
+# install_file TARGET STAGED: under another name first, so that nobody ever reads half of it.
+install_file() {
+    local path=$root$1
+    problem=$({ mkdir -p "${path%/*}" && cp "$2" "$path.engine-tuning" && chmod 644 "$path.engine-tuning" &&
+        mv "$path.engine-tuning" "$path"; } 2>&1)
+}
+
+change() {
+    case $1 in
+    file) install_file "$2" "$3" ;;
+    *) write_raw "$1" "$2" "$3" ;;
+    esac
+}
+
+# Everything recorded, then everything changed; a failure puts back what this call changed.
+apply() {
+    local at before old_count befores undo
+    lock_state
+    load_state
+    old_count=${#recorded_kinds[@]} undo=() befores=()
+    [ "$old_count" = 0 ] || cp "$state_folder/state" "$stage/state"
+    for at in "${!kinds[@]}"; do
+        [ "${differs[at]}" = 1 ] || [ "${kinds[at]}" = keep ] || continue
+        [ "${kinds[at]}" != file ] || record_folders "${targets[at]}"
+        before_of "${kinds[at]}" "${targets[at]}" || continue
+        record "${kinds[at]}" "${targets[at]}" "$before"
+        befores[at]=$before
+    done
+    save_state
+    trap 'roll_back "a signal came"' INT TERM HUP
+    for at in "${!kinds[@]}"; do
+        [ -n "${befores[at]:-}" ] || continue
+        undo+=("$at")
+        [ "${kinds[at]}" != keep ] || continue
+        change "${kinds[at]}" "${targets[at]}" "${wanted[at]}" || roll_back "${targets[at]} could not be set to '${wanted[at]}': ${problem:-refused}"
+    done
+    trap - INT TERM HUP
+    tell_managers
+    printf 'applied %d changes; to undo them: scripts/tune-host.sh revert%s\n' "$differing" "${root:+ --root $root}"
+}
+
+roll_back() {
+    local position at failed=0
+    trap '' INT TERM HUP
+    printf 'tune-host: %s\n' "$1" >&2
+    for ((position = ${#undo[@]} - 1; position >= 0; position--)); do
+        at=${undo[position]}
+        restore "${kinds[at]}" "${targets[at]}" "${befores[at]}" || {
+            failed=1
+            printf 'tune-host: %s could not be put back: %s\n' "${targets[at]}" "$problem" >&2
+        }
+    done
+    [ "$failed" = 0 ] || die 3 'what it was is kept; run: scripts/tune-host.sh revert'
+    for ((at = ${#recorded_kinds[@]} - 1; at >= old_count; at--)); do
+        if [ "${recorded_kinds[at]}" = folder ]; then restore folder "${recorded_targets[at]}" absent; fi
+    done
+    if [ "$old_count" -gt 0 ]; then mv "$stage/state" "$state_folder/state"; else drop_state; fi
+    die 3 'everything is as it was before; see what else --only can do without it'
+}
+
+revert() {
+    local at failed=0
+    if [ "$dry_run" = 0 ] && [ -d "$state_folder" ]; then lock_state; fi
+    if [ ! -e "$state_folder/state" ]; then
+        # A kill before the first change leaves at most an empty folder.
+        [ "$dry_run" = 1 ] || [ ! -d "$state_folder" ] || drop_state
+        echo "nothing to revert: $state_folder/state is not there"
+        return 0
+    fi
+    load_state
+    for ((at = ${#recorded_kinds[@]} - 1; at >= 0; at--)); do
+        if [ "$dry_run" = 1 ]; then
+            printf 'would restore %s %s\n' "${recorded_kinds[at]}" "${recorded_targets[at]}"
+            continue
+        fi
+        restore "${recorded_kinds[at]}" "${recorded_targets[at]}" "${recorded_befores[at]}" || {
+            failed=1
+            printf 'tune-host: %s could not be put back: %s\n' "${recorded_targets[at]}" "$problem" >&2
+        }
+    done
+    [ "$dry_run" = 0 ] || return 0
+    [ "$failed" = 0 ] || die 3 "what was before is kept in $state_folder/state; mend the above and revert again"
+    drop_state
+    tell_managers
+    printf 'put back %d values and files\n' "${#recorded_kinds[@]}"
+}
+
+# systemd and udev read their files again; nothing is started, nothing triggered.
+tell_managers() {
+    [ -z "$root" ] || return 0
+    [[ " ${kinds[*]:-} ${recorded_kinds[*]:-} " == *' file '* ]] || return 0
+    if [ -d /run/systemd/system ]; then systemctl daemon-reload || echo 'note        systemctl daemon-reload failed; run it again'; fi
+    if [ -S /run/udev/control ]; then udevadm control --reload || echo 'note        udevadm control --reload failed; run it again'; fi
+}

@@ -1,0 +1,296 @@
+# What this host would get: the values of tuning/, held against what it has. Sourced by tune-host.sh.
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # root, the options and `raw` are the other files'
+
+kinds=() targets=() wanted=() differs=() skipped=() notes=() core_list=() differing=0
+
+in_part() {
+    [ -z "$only" ] || [[ ,$only, == *,$1,* ]]
+}
+
+skip() {
+    skipped+=("$1")
+}
+
+# want KIND TARGET WANTED: one thing of the plan, unless this host lacks it.
+want() {
+    local differ=0
+    case $1 in
+    file)
+        if [ -L "$root$2" ]; then skip "$2: a link, left alone"; return; fi
+        [ -e "$root$2" ] && cmp -s "$root$2" "$3" || differ=1 ;;
+    keep)
+        read_raw keep "$2" || return 0 ;;
+    *)
+        if ! read_raw "$1" "$2"; then skip "$2: this host has none, or it cannot be read"; return; fi
+        if ! same "$2" "$raw" "$3"; then
+            differ=1
+            # As the kernel shows values that belong to the machine inside a network namespace.
+            if [ "$1" = value ] && [ $((8#$(stat -c %a "$root$2") & 8#222)) = 0 ]; then skip "$2: read-only here"; return; fi
+        fi ;;
+    esac
+    kinds+=("$1") targets+=("$2") wanted+=("$3") differs+=("$differ")
+    differing=$((differing + differ))
+}
+
+# The larger of two numbers, or of each pair in two lists of the same length.
+at_least() {
+    local at has needs
+    read -ra has <<<"$1"
+    read -ra needs <<<"$2"
+    for at in "${!needs[@]}"; do
+        if [[ ${has[at]:-} =~ ^[0-9]{1,18}$ ]] && [ "${has[at]}" -gt "${needs[at]}" ]; then needs[at]=${has[at]}; fi
+    done
+    echo "${needs[*]}"
+}
+
+expand_cores() {
+    local part core
+    for part in ${cores//,/ }; do
+        [ "$((10#${part#*-}))" -ge "$((10#${part%-*}))" ] || die 2 "--cores '$cores': '$part' is no range of processors"
+        for ((core = 10#${part%-*}; core <= 10#${part#*-}; core++)); do
+            [ -d "$root/sys/devices/system/cpu/cpu$core" ] || die 2 "--cores '$cores': this host has no processor $core; it has $(cat "$root/sys/devices/system/cpu/present" 2>/dev/null || echo 'none in /sys')"
+            core_list+=("$core")
+        done
+    done
+}
+
+is_core() {
+    [[ " ${core_list[*]} " == *" $1 "* ]]
+}
+
+# sysctl.d/90-engine.conf: what is set now, and the file as it goes to /etc, with no value below today's.
+plan_sysctls() {
+    local line key value path rule='' part
+    while IFS= read -r line; do
+        [[ $line =~ ^#\ (at\ least|exactly)$ ]] && rule=${BASH_REMATCH[1]}
+        if [[ $line =~ ^-?([a-z0-9_.]+)\ =\ (.+)$ ]]; then
+            key=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
+            path=/proc/sys/${key//.//}
+            part=memory
+            [[ $key != net.* ]] || part=network
+            if [ "$rule" = 'at least' ] && read_raw value "$path"; then
+                value=$(at_least "$raw" "$value")
+                line=${line%%=*}"= $value"
+            fi
+            if in_part "$part"; then want value "$path" "$value"; fi
+        fi
+        printf '%s\n' "$line"
+    done <"$tuning/sysctl.d/90-engine.conf" >"$stage/sysctl"
+}
+
+plan_memory() {
+    local path value
+    in_part memory || return 0
+    while read -r _ path _ _ _ _ value; do
+        # "always" does no harm, "madvise" is what is wanted; only "never" is in the way.
+        if read_raw value "$path" && [ "$raw" != never ]; then value=$raw; fi
+        want keep /proc/sys/vm/min_free_kbytes -
+        want value "$path" "$value"
+    done < <(grep '^w ' "$tuning/tmpfiles.d/engine.conf")
+    if [ -n "$huge_pages" ]; then
+        value=$huge_pages
+        if read_raw value /proc/sys/vm/nr_hugepages; then value=$(at_least "$raw" "$huge_pages"); fi
+        want value /proc/sys/vm/nr_hugepages "$value"
+    fi
+}
+
+# assigned SUBSYSTEM FILE: "ATTRIBUTE VALUE" of each assignment that a file of udev rules makes there.
+assigned() {
+    sed -nE "/^ACTION.*SUBSYSTEM==\"$1\"/s/.*ATTR\{([^}]+)\}=\"([^\"]*)\".*/\1 \2/p" "$2"
+}
+
+plan_cpu() {
+    local folder attribute value number found=0
+    in_part cpu || return 0
+    while read -r attribute value; do
+        for folder in "$root"/sys/devices/system/cpu/cpu[0-9]*; do
+            number=${folder##*/cpu}
+            [ -e "$folder/$attribute" ] || continue
+            found=1
+            [ "${#core_list[@]}" = 0 ] || is_core "$number" || continue
+            folder=${folder#"$root"}
+            # intel_pstate changes this one along with the governor.
+            want keep "$folder/cpufreq/energy_performance_preference" -
+            want value "$folder/$attribute" "$value"
+        done
+    done < <(assigned cpu "$tuning/udev/90-engine.rules")
+    [ "$found" = 1 ] || skip 'governor: this host has no cpufreq (a virtual machine, or the firmware decides)'
+}
+
+plan_drives() {
+    local folder attribute value drives=()
+    in_part drives || return 0
+    for folder in "$root"/sys/block/nvme*; do
+        [[ ${folder##*/} =~ ^nvme[0-9]+n[0-9]+$ ]] && drives+=("${folder#"$root"}")
+    done
+    if [ "${#drives[@]}" = 0 ]; then skip 'drives: this host has no NVMe drive'; return; fi
+    for folder in "${drives[@]}"; do
+        # A new scheduler resets these two.
+        want keep "$folder/queue/nr_requests" -
+        want keep "$folder/queue/wbt_lat_usec" -
+        while read -r attribute value; do
+            want value "$folder/$attribute" "$value"
+        done < <(assigned block "$tuning/udev/90-engine.rules")
+    done
+}
+
+plan_nic() {
+    local card=/sys/class/net/$nic attribute value name
+    in_part nic || return 0
+    if [ -z "$nic" ]; then skip "network card: name it: --nic NAME ($(cd "$root/sys/class/net" 2>/dev/null && echo *))"; return; fi
+    while read -r attribute value; do
+        if read_raw value "$card/$attribute"; then value=$(at_least "$raw" "$value"); fi
+        want value "$card/$attribute" "$value"
+    done < <(assigned net "$tuning/udev/91-engine-nic.rules.in")
+    [ -z "$mtu" ] || want value "$card/mtu" "$mtu"
+    plan_steering "$card"
+    if ! command -v "${root:+$root/usr/sbin/}ethtool" >/dev/null; then
+        skip 'rings and offloads: ethtool is missing; install it: sudo apt-get install ethtool'
+        return
+    fi
+    for name in rx tx; do
+        if read_raw ethtool "$nic:ring-max:$name"; then
+            want ethtool "$nic:ring:$name" "$raw"
+        else
+            skip "$nic: $name ring of a fixed size"
+        fi
+    done
+    for name in tx-checksumming scatter-gather tcp-segmentation-offload generic-segmentation-offload; do
+        if read_raw ethtool "$nic:offload:$name"; then want ethtool "$nic:offload:$name" on; else skip "$nic: $name is fixed"; fi
+    done
+}
+
+# Send queue i to the i-th core; interrupts to the card's own node, beside the cores, as the engine leaves no gap.
+plan_steering() {
+    local queue at core node list away='' irq
+    [ "${#core_list[@]}" -gt 0 ] || { skip "$nic: queues and interrupts: name the engine's processors: --cores LIST"; return; }
+    for queue in "$root$1"/queues/tx-[0-9]*; do
+        at=${queue##*/tx-}
+        core=${core_list[at % ${#core_list[@]}]}
+        want value "$1/queues/tx-$at/xps_cpus" "$(mask_with "$core")"
+    done
+    node=$(cat "$root$1/device/numa_node" 2>/dev/null || echo -1)
+    list=$(cat "$root/sys/devices/system/node/node${node/#-1/0}/cpulist" 2>/dev/null || cat "$root/sys/devices/system/cpu/online" 2>/dev/null || true)
+    for at in ${list//,/ }; do
+        for ((core = ${at%-*}; core <= ${at#*-}; core++)); do
+            is_core "$core" || away+=${away:+,}$core
+        done
+    done
+    if [ -z "$away" ]; then skip "$nic: interrupts: --cores leaves no processor of its node free for them"; return; fi
+    for irq in "$root$1"/device/msi_irqs/*; do
+        want value "/proc/irq/${irq##*/}/smp_affinity_list" "$(in_ranges "$away")"
+    done
+    if [ -e "$root/run/irqbalance/irqbalance.pid" ] || compgen -G "$root/run/irqbalance/*.sock" >/dev/null; then
+        notes+=("irqbalance runs and will move $nic's interrupts again: systemctl stop irqbalance, or IRQBALANCE_BANNED_CPULIST=$cores")
+    fi
+}
+
+# The mask of one processor as the kernel writes it: groups of 32 bits.
+mask_with() {
+    local group text
+    printf -v text '%x' $((1 << ($1 % 32)))
+    for ((group = $1 / 32; group > 0; group--)); do text+=,00000000; done
+    echo "$text"
+}
+
+# "1,2,3,8" as the kernel shows it: "1-3,8".
+in_ranges() {
+    local one first='' last='' text=''
+    for one in ${1//,/ } end; do
+        if [ -n "$last" ] && [ "$one" = "$((last + 1))" ]; then last=$one; continue; fi
+        if [ -n "$first" ]; then text+=${text:+,}$first; [ "$first" = "$last" ] || text+=-$last; fi
+        first=$one last=$one
+    done
+    echo "$text"
+}
+
+plan_files() {
+    local unit
+    in_part files || return 0
+    want file /etc/sysctl.d/90-engine.conf "$stage/sysctl"
+    if [ -n "$huge_pages" ]; then
+        printf '# Written by scripts/tune-host.sh --huge-pages.\nvm.nr_hugepages = %s\n' "$huge_pages" >"$stage/sysctl-host"
+        want file /etc/sysctl.d/91-engine-host.conf "$stage/sysctl-host"
+    fi
+    want file /etc/udev/rules.d/90-engine.rules "$tuning/udev/90-engine.rules"
+    if [ -n "$nic" ]; then
+        sed "s/@NIC@/$nic/" "$tuning/udev/91-engine-nic.rules.in" >"$stage/nic.rules"
+        want file /etc/udev/rules.d/91-engine-nic.rules "$stage/nic.rules"
+    fi
+    if [ -d "$root/etc/systemd" ]; then
+        for unit in engine.slice engine.service; do want file "/etc/systemd/system/$unit" "$tuning/systemd/$unit"; done
+        want file /etc/tmpfiles.d/engine.conf "$tuning/tmpfiles.d/engine.conf"
+    else
+        skip 'slice, service, tmpfiles: this host has no systemd'
+    fi
+    if [ -d "$root/etc/security" ]; then
+        want file /etc/security/limits.d/90-engine.conf "$tuning/limits.d/90-engine.conf"
+    else
+        skip 'limits of logins: this host has no PAM'
+    fi
+    if [ -d "$root/etc/tuned/profiles" ]; then
+        want file /etc/tuned/profiles/engine/tuned.conf "$tuning/tuned/engine/tuned.conf"
+    elif [ -d "$root/etc/tuned" ]; then
+        want file /etc/tuned/engine/tuned.conf "$tuning/tuned/engine/tuned.conf"
+    else
+        skip 'profile: this host has no TuneD'
+    fi
+    if [ -d "$root/sys/module/nvme_core" ]; then
+        want file /etc/modprobe.d/engine.conf "$tuning/modprobe.d/engine.conf"
+    else
+        skip 'options of nvme_core: the module is not loaded here'
+    fi
+}
+
+# The kernel's arguments: printed; written only with --boot.
+plan_boot() {
+    local groups=("$root"/sys/kernel/iommu_groups/*) arguments=() missing=() one
+    [ "${#groups[@]}" = 0 ] || arguments+=(iommu=pt)
+    [ -z "$cores" ] || arguments+=("nohz_full=$cores" "rcu_nocbs=$cores")
+    for one in "${arguments[@]}"; do
+        [[ " $(cat "$root/proc/cmdline" 2>/dev/null) " == *" $one "* ]] || missing+=("$one")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    if [ "$boot" = 0 ]; then
+        notes+=("the kernel's command line lacks: ${missing[*]} (tuning/README.md; --boot writes it for GRUB)")
+    elif [ -e "$root/etc/default/grub" ]; then
+        sed "s/@ARGUMENTS@/${arguments[*]}/" "$tuning/boot/90-engine.cfg.in" >"$stage/grub"
+        want file /etc/default/grub.d/90-engine.cfg "$stage/grub"
+        notes+=('the arguments count after update-grub and a reboot; to be rid of them: revert, update-grub, reboot')
+    else
+        skip "boot: no /etc/default/grub; give your boot loader: ${missing[*]} (Fedora: grubby --update-kernel=ALL --args='${missing[*]}')"
+    fi
+}
+
+plan() {
+    plan_sysctls
+    plan_memory
+    plan_cpu
+    plan_drives
+    plan_nic
+    plan_files
+    plan_boot
+    if [ -e "$root/.dockerenv" ] || [ -e "$root/run/.containerenv" ]; then
+        notes+=('this is a container: most values belong to its host; run this there')
+    fi
+}
+
+show() {
+    local at one fine=0
+    for at in "${!kinds[@]}"; do
+        if [ "${kinds[at]}" = keep ]; then continue; fi
+        if [ "${differs[at]}" = 0 ]; then
+            fine=$((fine + 1))
+        elif [ "${kinds[at]}" = file ]; then
+            printf 'would write %s%s\n' "${targets[at]}" "$([ ! -e "$root${targets[at]}" ] || echo ' (over the one there)')"
+        else
+            read_raw "${kinds[at]}" "${targets[at]}" || raw='?'
+            read -ra one <<<"$raw"
+            printf 'would set   %s: %s -> %s\n' "${targets[at]}" "${one[*]}" "${wanted[at]}"
+        fi
+    done
+    for one in "${skipped[@]}"; do printf 'skipped     %s\n' "$one"; done
+    for one in "${notes[@]}"; do printf 'note        %s\n' "$one"; done
+    printf '%d to change, %d as wanted, %d skipped\n' "$differing" "$fine" "${#skipped[@]}"
+}

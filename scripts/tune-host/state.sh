@@ -1,0 +1,114 @@
+# What was before: one line for each thing that is changed, in the order of the changes. Sourced by tune-host.sh.
+#
+#   value    PATH            its text, or the chosen word of a list like "none [mq-deadline]", as base64
+#   keep     PATH            the same, of a value that the kernel changes by itself along with another one
+#   ethtool  NIC:WHAT:NAME   a number or on/off, as base64
+#   file     PATH            "absent", or mode, owner, group, time of change and content (base64)
+#   folder   PATH            was not there
+# shellcheck shell=bash
+# shellcheck disable=SC2154,SC2034 # shared with tune-host.sh and change.sh
+
+recorded_kinds=() recorded_targets=() recorded_befores=()
+declare -A is_recorded
+
+# One at a time: the folder itself is the lock, so that nothing of it is left behind.
+lock_state() {
+    mkdir -p "$state_folder" || die 3 "$state_folder cannot be made; name another one: ENGINE_TUNING_STATE=FOLDER"
+    exec {state_lock}<"$state_folder"
+    flock -n "$state_lock" || die 3 "another tune-host.sh is at work ($state_folder is locked)"
+}
+
+drop_state() {
+    rm -f "$state_folder/state" "$state_folder/state.new"
+    rmdir "$state_folder" 2>/dev/null || true
+}
+
+load_state() {
+    local kind target before
+    recorded_kinds=() recorded_targets=() recorded_befores=()
+    is_recorded=()
+    if [ -e "$state_folder/state" ] && [ ! -r "$state_folder/state" ]; then die 3 "$state_folder/state is root's; run: sudo scripts/tune-host.sh $original"; fi
+    [ -e "$state_folder/state" ] || return 0
+    while IFS=$'\t' read -r kind target before; do
+        if [ "$kind" = engine-tuning ]; then
+            [ "$target" = 1 ] || die 3 "$state_folder/state has format $target; revert with the tune-host.sh that wrote it"
+            continue
+        fi
+        record "$kind" "$target" "$before"
+    done <"$state_folder/state"
+    [ "${#recorded_kinds[@]}" -gt 0 ] || die 3 "$state_folder/state is empty or damaged"
+}
+
+# record KIND TARGET BEFORE: the first word on a target stands.
+record() {
+    [ -z "${is_recorded["$1 $2"]:-}" ] || return 0
+    is_recorded["$1 $2"]=1
+    recorded_kinds+=("$1") recorded_targets+=("$2") recorded_befores+=("$3")
+}
+
+# Whole or not at all, and on the disk before anything is changed.
+save_state() {
+    local at
+    (
+        umask 077
+        printf 'engine-tuning\t1\n'
+        for at in "${!recorded_kinds[@]}"; do
+            printf '%s\t%s\t%s\n' "${recorded_kinds[at]}" "${recorded_targets[at]}" "${recorded_befores[at]}"
+        done
+    ) >"$state_folder/state.new" && sync "$state_folder/state.new" &&
+        mv "$state_folder/state.new" "$state_folder/state" && sync "$state_folder" && return
+    rm -f "$state_folder/state.new"
+    rmdir "$state_folder" 2>/dev/null || true
+    die 3 "$state_folder/state cannot be written; nothing was changed"
+}
+
+# before_of KIND TARGET: what `record` keeps of it, in `before`.
+before_of() {
+    local path=$root$2
+    before=''
+    case $1 in
+    value | keep | ethtool)
+        read_raw "$1" "$2" || return 1
+        before=$(printf %s "$raw" | base64 -w0) ;;
+    file)
+        before=absent
+        [ ! -e "$path" ] || before="$(stat -c '%a %u %g %.9Y' "$path") $(base64 -w0 "$path")" ;;
+    esac
+}
+
+# Folders that a file needs and that are not there, outermost first.
+record_folders() {
+    local folder=${1%/*} missing=()
+    while [ -n "$folder" ] && [ ! -e "$root$folder" ]; do
+        missing=("$folder" "${missing[@]}")
+        folder=${folder%/*}
+    done
+    for folder in "${missing[@]}"; do record folder "$folder" absent; done
+}
+
+# restore KIND TARGET BEFORE: 0 as it was, 1 failed, with why in `problem`.
+restore() {
+    local path=$root$2 text mode owner group time content
+    problem=''
+    case $1 in
+    value | keep | ethtool)
+        # What is gone (a drive pulled, a card renamed) took its values along.
+        read_raw "$1" "$2" || { printf 'gone        %s: nothing to put back\n' "$2"; return 0; }
+        text=$(printf %s "$3" | base64 -d && echo .)
+        text=${text%.}
+        [ "$raw" = "$text" ] || write_raw "$1" "$2" "$text" ;;
+    file)
+        rm -f "$path.engine-tuning"
+        if [ "$3" = absent ]; then
+            rm -f "$path" || { problem="cannot be removed"; return 1; }
+        else
+            read -r mode owner group time content <<<"$3"
+            if [ -e "$path" ] && [ "$(stat -c '%a %u %g %.9Y' "$path") $(base64 -w0 "$path")" = "$3" ]; then return 0; fi
+            # Complete under another name first: a kill leaves one of the two, never half a file.
+            { base64 -d <<<"$content" >"$path.engine-tuning" && chown "$owner:$group" "$path.engine-tuning" &&
+                chmod "$mode" "$path.engine-tuning" && touch -d "@$time" "$path.engine-tuning" &&
+                mv "$path.engine-tuning" "$path"; } || { problem='cannot be written'; return 1; }
+        fi ;;
+    folder) rmdir "$path" 2>/dev/null || [ ! -d "$path" ] || printf 'kept        %s: others have put files there\n' "$2" ;;
+    esac
+}

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# The engine under tuning/seccomp/engine.json, which lets io_uring through, and under the same profile without
+# io_uring, as Docker's own one is: the first uses it, the second says so and does the same with system calls. The
+# filter is a real one, loaded through libseccomp, and what it refuses is refused.
+#
+#   tests/blackbox/seccomp.sh ENGINE
+set -euo pipefail
+engine=$(realpath "${1:?the path of the engine}")
+cd "$(dirname "$0")/../.."
+for tool in python3 jq unshare; do
+    command -v "$tool" >/dev/null || { echo "$tool is missing; install it: sudo apt-get install python3 jq util-linux"; exit 1; }
+done
+python3 -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null || { echo 'libseccomp is missing; install it: sudo apt-get install libseccomp2'; exit 1; }
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+profile=tuning/seccomp/engine.json
+
+fail() {
+    echo "$1"
+    tail -n 20 "$work/log"
+    exit 1
+}
+
+# under STATUS COMMAND…: below the profile, or with `without=io_uring` below it without that.
+under() {
+    local wanted=$1 status=0 words=()
+    shift
+    [ -z "${without:-}" ] || words=(--without "$without")
+    python3 tests/blackbox/seccomp/load.py "$profile" "${words[@]}" "$@" >"$work/log" 2>&1 || status=$?
+    [ "$status" = "$wanted" ] || fail "'$*' ended with $status, not $wanted"
+}
+
+# runs BACK_END: files and a network target, books kept and data proved, by that back end.
+runs() {
+    local folder=$work/$1 io
+    under 0 "$engine" --target "file:$folder/" --parallel 2 --bytes 8Mi --metrics-addr 127.0.0.1:0 --report "$folder.json" --log-format json
+    io=$(jq -r .config.io "$folder.json")
+    [ "$io" = "$1" ] || fail "the report says io = $io, not $1"
+    case $1 in
+    uring) if grep -q 'io_uring cannot be used' "$work/log"; then fail 'io_uring is let through, and the engine does not use it'; fi ;;
+    syscall) [ "$(grep -c 'io_uring cannot be used' "$work/log")" = 1 ] || fail 'it does not say once that io_uring cannot be used' ;;
+    esac
+    under 0 "$engine" verify "$folder/" --expect "$folder.json"
+    echo "$1: $(jq .totals.records_produced "$folder.json") records, proved"
+}
+
+runs uring
+under 0 "$engine" --target null --records 1000
+under 0 sh -c 'echo started | grep -q started'
+# What a filter is there for: new namespaces, other kinds of sockets, mounts.
+under 1 unshare --user true
+grep -q 'Operation not permitted' "$work/log" || fail 'a new namespace was not refused by the filter'
+under 0 python3 -c '
+import errno, socket
+socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+try:
+    socket.socket(40, socket.SOCK_STREAM)  # AF_VSOCK, the way to the host of a virtual machine
+except OSError as error:
+    assert error.errno == errno.EPERM, error
+else:
+    raise SystemExit("AF_VSOCK was not refused")'
+without=io_uring
+runs syscall
+under 3 "$engine" --target "file:$work/insists/" --io uring --bytes 1Mi
+grep -q 'mend:' "$work/log" || fail '--io uring does not say how to mend it'
+[ ! -e "$work/insists" ] || fail 'a run that could not start has left a folder'

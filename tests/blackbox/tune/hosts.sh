@@ -1,0 +1,161 @@
+# Root folders of hosts that this machine is not. Sourced by tune_host.sh.
+# shellcheck shell=bash
+
+# put FILE TEXT: below $tree, as the kernel shows it.
+put() {
+    mkdir -p "$(dirname "$tree/$1")"
+    printf '%b\n' "$2" >"$tree/$1"
+}
+
+# Every host: kernel settings as distributions ship them, tabs included.
+host() {
+    tree=$1
+    mkdir -p "$tree/var/lib" "$tree/etc" "$tree/usr/sbin" "$tree/sys/class/net" "$tree/sys/block"
+    put proc/cmdline 'BOOT_IMAGE=/vmlinuz root=UUID=1 ro quiet'
+    put proc/sys/net/core/wmem_max 212992
+    put proc/sys/net/core/rmem_max 212992
+    put proc/sys/net/core/optmem_max 20480
+    put proc/sys/net/core/netdev_max_backlog 1000
+    put proc/sys/net/ipv4/tcp_wmem '4096\t16384\t4194304'
+    put proc/sys/net/ipv4/tcp_rmem '4096\t131072\t6291456'
+    put proc/sys/net/ipv4/tcp_slow_start_after_idle 1
+    put proc/sys/net/ipv4/tcp_mtu_probing 0
+    put proc/sys/vm/stat_interval 1
+    put proc/sys/vm/swappiness 60
+    put proc/sys/vm/nr_hugepages 0
+    put proc/sys/vm/min_free_kbytes 67584
+    put sys/kernel/mm/transparent_hugepage/enabled 'always [madvise] never'
+}
+
+with_systemd() {
+    mkdir -p "$tree/etc/systemd/system" "$tree/etc/sysctl.d" "$tree/etc/udev/rules.d" "$tree/etc/security/limits.d" "$tree/etc/modprobe.d"
+}
+
+# cpus COUNT GOVERNOR
+cpus() {
+    local cpu
+    for ((cpu = 0; cpu < $1; cpu++)); do
+        mkdir -p "$tree/sys/devices/system/cpu/cpu$cpu"
+        [ -z "${2:-}" ] || put "sys/devices/system/cpu/cpu$cpu/cpufreq/scaling_governor" "$2"
+    done
+    put sys/devices/system/cpu/online "0-$(($1 - 1))"
+    put sys/devices/system/cpu/present "0-$(($1 - 1))"
+}
+
+# nvme NAME SCHEDULERS
+nvme() {
+    put "sys/block/$1/queue/scheduler" "$2"
+    put "sys/block/$1/queue/rq_affinity" 1
+    put "sys/block/$1/queue/nr_requests" 1023
+    put "sys/block/$1/queue/wbt_lat_usec" 2000
+    mkdir -p "$tree/sys/module/nvme_core"
+}
+
+# nic NAME QUEUES NODE FIRST_IRQ
+nic() {
+    local queue
+    put "sys/class/net/$1/tx_queue_len" 1000
+    put "sys/class/net/$1/mtu" 1500
+    put "sys/class/net/$1/device/numa_node" "$3"
+    for ((queue = 0; queue < $2; queue++)); do
+        put "sys/class/net/$1/queues/tx-$queue/xps_cpus" 00000000,00000000
+        put "sys/class/net/$1/device/msi_irqs/$(($4 + queue))" msix
+        put "proc/irq/$(($4 + queue))/smp_affinity_list" 0-63
+    done
+}
+
+# An ethtool that keeps what it is told in files of this root.
+with_ethtool() {
+    put run/rings 'rx=1024\ntx=1024'
+    put run/tso off
+    cat >"$tree/usr/sbin/ethtool" <<'TOOL'
+#!/bin/sh
+root=$(cd "$(dirname "$0")/../.." && pwd)
+[ ! -e "$root/run/ethtool-broken" ] || [ "$1" != -K ] || { echo "netlink error: Operation not supported"; exit 1; }
+. "$root/run/rings"
+case $1 in
+-g) printf 'Ring parameters for %s:\nPre-set maximums:\nRX:\t\t8192\nRX Mini:\tn/a\nTX:\t\t8192\nCurrent hardware settings:\nRX:\t\t%s\nRX Mini:\tn/a\nTX:\t\t%s\n' "$2" "$rx" "$tx" ;;
+-G) eval "$3=$4"; printf 'rx=%s\ntx=%s\n' "$rx" "$tx" >"$root/run/rings" ;;
+-k) printf 'Features for %s:\ntx-checksumming: on\nscatter-gather: on [fixed]\ntcp-segmentation-offload: %s\ngeneric-segmentation-offload: on\n' "$2" "$(cat "$root/run/tso")" ;;
+-K) echo "$4" >"$root/run/tso" ;;
+esac
+TOOL
+    chmod +x "$tree/usr/sbin/ethtool"
+}
+
+host_two_sockets() {
+    host "$1"
+    with_systemd
+    cpus 64 powersave
+    local cpu
+    for ((cpu = 0; cpu < 64; cpu++)); do
+        put "sys/devices/system/cpu/cpu$cpu/cpufreq/energy_performance_preference" balance_performance
+    done
+    put sys/devices/system/node/node0/cpulist 0-31
+    put sys/devices/system/node/node1/cpulist 32-63
+    mkdir -p "$tree/sys/kernel/iommu_groups/0" "$tree/etc/tuned/profiles" "$tree/etc/default"
+    put etc/default/grub GRUB_CMDLINE_LINUX=
+    put proc/sys/kernel/numa_balancing 1
+    nvme nvme0n1 '[none] mq-deadline kyber bfq'
+    nvme nvme1n1 'none [mq-deadline] kyber bfq'
+    nic ens1f0np0 8 0 120
+    with_ethtool
+}
+
+host_cloud() {
+    host "$1"
+    with_systemd
+    cpus 8
+    mkdir -p "$tree/sys/module/nvme_core"
+    nvme nvme0n1 '[mq-deadline] none'
+    nic ens5 4 -1 30
+    put sys/kernel/mm/transparent_hugepage/enabled 'always madvise [never]'
+    # A file of ours that somebody has changed, with a mode and a time of its own.
+    put etc/sysctl.d/90-engine.conf 'net.core.wmem_max = 1'
+    chmod 600 "$tree/etc/sysctl.d/90-engine.conf"
+    touch -d '2020-02-03 04:05:06.789' "$tree/etc/sysctl.d/90-engine.conf"
+}
+
+host_laptop() {
+    host "$1"
+    with_systemd
+    cpus 4 schedutil
+    mkdir -p "$tree/etc/tuned"
+    nvme nvme0n1 'none [bfq]'
+    nic wlp2s0 1 -1 40
+    put run/irqbalance/irqbalance.pid 1
+}
+
+host_container() {
+    host "$1"
+    rm -r "$tree/proc/sys/net/core"
+    cpus 2
+    nic eth0 1 -1 50
+    put .dockerenv ''
+}
+
+host_arm() {
+    host "$1"
+    with_systemd
+    cpus 80 ondemand
+    mkdir -p "$tree/sys/kernel/iommu_groups/3"
+    put sys/kernel/mm/transparent_hugepage/enabled '[always] madvise never'
+    nvme nvme0n1 '[none] mq-deadline'
+    nic enP2p1s0 16 0 200
+    put sys/devices/system/node/node0/cpulist 0-79
+}
+
+# Larger than we want, hand-tuned, a masked unit, a link.
+host_misconfigured() {
+    host "$1"
+    with_systemd
+    cpus 16 performance
+    put proc/sys/net/core/wmem_max 268435456
+    put proc/sys/net/ipv4/tcp_wmem '8192   87380\t268435456'
+    put proc/sys/vm/swappiness 100
+    ln -s /dev/null "$tree/etc/systemd/system/engine.service"
+    rmdir "$tree/etc/udev/rules.d" "$tree/etc/udev"
+    nvme nvme0n1 'none [kyber]'
+    nvme nvme0c0n1 'none [kyber]'
+    nic bond0 0 -1 0
+}

@@ -1,0 +1,299 @@
+#!/usr/bin/env bash
+# scripts/tune-host.sh on the root folders of six hosts and, for what a network namespace has of its own, on this
+# kernel: apply and revert leave everything bit for bit as it was, also after a failure half-way and after kills
+# anywhere. What tuning/ holds is checked by systemd's own verifier.
+#
+#   tests/blackbox/tune_host.sh ENGINE
+set -euo pipefail
+engine=$(realpath "${1:?the path of the engine}")
+cd "$(dirname "$0")/../.."
+for tool in shellcheck systemd-analyze unshare ip ethtool flock python3; do
+    command -v "$tool" >/dev/null || { echo "$tool is missing; install it: sudo apt-get install shellcheck systemd util-linux iproute2 ethtool python3"; exit 1; }
+done
+# shellcheck source=tests/blackbox/tune/hosts.sh
+. tests/blackbox/tune/hosts.sh
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+tune=$PWD/scripts/tune-host.sh
+unset ENGINE_TUNING_STATE
+
+fail() {
+    echo "$1"
+    [ ! -e "$work/log" ] || tail -n 20 "$work/log"
+    exit 1
+}
+
+# expect STATUS WORDS…: runs tune-host.sh on $tree; what it says is in $work/log.
+expect() {
+    local wanted=$1 status=0
+    shift
+    bash "$tune" --root "$tree" "$@" >"$work/log" 2>&1 </dev/null || status=$?
+    [ "$status" = "$wanted" ] || fail "$tree: '$*' ended with $status, not $wanted"
+}
+
+says() {
+    grep -qF -- "$1" "$work/log" || fail "it does not say: $1"
+}
+
+# Everything below a root: kinds, modes, owners, contents, link targets; times of files in /etc.
+dump() {
+    (
+        cd "$1"
+        find . -printf '%y %m %U %G %p %l\n' | sort
+        find . -type f -print0 | sort -z | xargs -0 sha256sum
+        find ./etc -type f -printf '%T@ %p\n' | sort
+    )
+}
+
+unchanged() {
+    dump "$tree" >"$work/now"
+    diff "$work/before" "$work/now" >"$work/log" || fail "$1: not as it was"
+}
+
+holds() {
+    [ "$(cat "$tree/$1")" = "$2" ] || fail "$tree: $1 is '$(cat "$tree/$1")', not '$2'"
+}
+
+# The words that a host is tuned with.
+words_of() {
+    case $1 in
+    two_sockets) echo --cores 1-30 --nic ens1f0np0 --mtu 9000 --huge-pages 512 --boot ;;
+    cloud) echo --cores 1-7 --nic ens5 --huge-pages 64 ;;
+    laptop) echo --cores 1-3 --nic wlp2s0 ;;
+    container) echo ;;
+    arm) echo --cores 0-79 --nic enP2p1s0 --huge-pages 128 --boot ;;
+    misconfigured) echo --nic bond0 ;;
+    esac
+}
+
+# there_and_back HOST
+there_and_back() {
+    local words
+    read -ra words <<<"$(words_of "$1")"
+    "host_$1" "$work/$1"
+    dump "$tree" >"$work/before"
+    expect 1 check "${words[@]}"
+    says 'to change'
+    unchanged 'check'
+    expect 0 apply --dry-run --yes "${words[@]}"
+    unchanged 'apply --dry-run'
+    expect 3 "${words[@]}"
+    says 'nothing was changed'
+    unchanged 'no answer'
+    expect 0 apply --yes "${words[@]}"
+    expect 0 check "${words[@]}"
+    says '0 to change'
+    dump "$tree" >"$work/applied"
+    expect 0 apply --yes "${words[@]}"
+    dump "$tree" | diff "$work/applied" - >"$work/log" || fail "$1: a second apply changes something"
+    expect 0 revert --dry-run
+    dump "$tree" | diff "$work/applied" - >"$work/log" || fail "$1: revert --dry-run changes something"
+    expect 0 revert
+    unchanged 'revert'
+    expect 0 revert
+    says 'nothing to revert'
+    unchanged 'a second revert'
+    echo "$1: there and back"
+}
+
+# What a tuned host has, not only that it goes away again.
+values_are_those_of_tuning() {
+    host_two_sockets "$work/values"
+    expect 0 apply --yes --cores 1-30 --nic ens1f0np0 --mtu 9000 --huge-pages 512
+    says 'the kernel'"'"'s command line lacks: iommu=pt nohz_full=1-30 rcu_nocbs=1-30'
+    [ ! -e "$tree/etc/default/grub.d" ] || fail 'boot arguments without --boot'
+    holds proc/sys/net/ipv4/tcp_wmem '4096 65536 67108864'
+    holds proc/sys/vm/nr_hugepages 512
+    holds proc/sys/kernel/numa_balancing 0
+    holds sys/block/nvme1n1/queue/scheduler '[none] mq-deadline kyber bfq'
+    holds sys/devices/system/cpu/cpu30/cpufreq/scaling_governor performance
+    holds sys/devices/system/cpu/cpu31/cpufreq/scaling_governor powersave
+    holds sys/class/net/ens1f0np0/mtu 9000
+    holds sys/class/net/ens1f0np0/queues/tx-2/xps_cpus 8
+    holds proc/irq/125/smp_affinity_list 0,31
+    holds run/tso on
+    holds run/rings $'rx=8192\ntx=8192'
+    cmp -s tuning/systemd/engine.service "$tree/etc/systemd/system/engine.service" || fail 'the service is another one'
+    # More words later: what was before the first apply still counts.
+    expect 0 apply --yes --cores 1-30 --nic ens1f0np0 --mtu 9000 --huge-pages 1024 --boot
+    grep -q 'iommu=pt nohz_full=1-30 rcu_nocbs=1-30' "$tree/etc/default/grub.d/90-engine.cfg" || fail 'no boot arguments with --boot'
+    expect 0 revert
+    holds proc/sys/vm/nr_hugepages 0
+    host_misconfigured "$work/more"
+    expect 0 apply --yes --nic bond0
+    says 'engine.service: a link, left alone'
+    holds proc/sys/net/core/wmem_max 268435456
+    holds proc/sys/net/ipv4/tcp_wmem $'8192   87380\t268435456'
+    holds sys/block/nvme0c0n1/queue/scheduler 'none [kyber]'
+    host_laptop "$work/asked"
+    printf 'y\n' | bash "$tune" --root "$tree" >"$work/log" 2>&1 || fail 'a yes is not taken'
+    holds proc/sys/vm/swappiness 1
+    for words in '--cores 9' '--cores 3-1' '--nic nope' '--mtu 9000' '--only all' '--huge-pages many' 'undo' 'apply revert'; do
+        # shellcheck disable=SC2086 # words
+        expect 2 $words
+    done
+    echo 'values, words and answers: as documented'
+}
+
+# refuses WHAT: an apply on $tree that cannot be finished puts everything back.
+refuses() {
+    dump "$tree" >"$work/before"
+    expect 3 apply --yes --cores 1-30 --nic ens1f0np0
+    says 'everything is as it was before'
+    says "$1"
+    unchanged "failed at $1"
+}
+
+a_failure_half_way_puts_everything_back() {
+    host_two_sockets "$work/no-folder"
+    rmdir "$tree/etc/modprobe.d"
+    echo 'not a folder' >"$tree/etc/modprobe.d"
+    refuses /etc/modprobe.d/engine.conf
+    host_two_sockets "$work/no-choice"
+    put sys/block/nvme1n1/queue/scheduler '[mq-deadline] kyber'
+    refuses 'nvme1n1/queue/scheduler could not be set'
+    host_two_sockets "$work/no-offload"
+    touch "$tree/run/ethtool-broken"
+    refuses 'Operation not supported'
+    # A second apply that fails leaves what the first one did, and its way back.
+    host_two_sockets "$work/second"
+    dump "$tree" >"$work/before"
+    expect 0 apply --yes --only network,memory
+    dump "$tree" >"$work/first"
+    touch "$tree/run/ethtool-broken"
+    expect 3 apply --yes --nic ens1f0np0
+    rm "$tree/run/ethtool-broken"
+    dump "$tree" | diff "$work/first" - >"$work/log" || fail 'a failed second apply is not undone'
+    expect 0 revert
+    unchanged 'a failed second apply, then revert'
+    # A value that nobody can write, root neither: a read-only mount of that one file.
+    host_two_sockets "$work/read-only"
+    dump "$tree" >"$work/before"
+    local file=$tree/sys/block/nvme1n1/queue/scheduler status=0
+    # shellcheck disable=SC2016 # the inner shell's own
+    unshare --map-root-user --mount bash -c 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; exec bash "$2" --root "$3" apply --yes' - \
+        "$file" "$tune" "$tree" >"$work/log" 2>&1 || status=$?
+    [ "$status" = 3 ] || fail "a read-only value: exit $status"
+    says 'Read-only file system'
+    says 'everything is as it was before'
+    unchanged 'a read-only value'
+    echo 'failures half-way: put back'
+}
+
+# The tool kills itself at its N-th command that changes anything, for every third N; then one revert.
+# KILL_STRIDE=1 takes them all.
+after_a_kill_anywhere_revert_puts_everything_back() {
+    local at status kills=0
+    cat >"$work/killer.sh" <<'KILLER'
+# Read by bash before a script. Children (ethtool) are scripts too, but not the victim.
+if [ "$0" = "$VICTIM" ]; then
+    set -T
+    commands=0
+    count() {
+        commands=$((commands + 1))
+        if [ "$commands" = "$KILL_AT" ]; then kill -9 "$$" "$BASHPID"; fi
+    }
+    trap 'case $BASH_COMMAND in
+        save_state* | mv* | sync* | change* | write_raw* | install_file* | printf*text* | mkdir* | cp* | chmod* | exec* | flock*) count ;;
+    esac' DEBUG
+fi
+KILLER
+    host_cloud "$work/killed"
+    dump "$tree" >"$work/before"
+    mkdir "$work/scratch"
+    victim() {
+        VICTIM=$tune KILL_AT=$1 BASH_ENV=$work/killer.sh TMPDIR=$work/scratch \
+            bash "$tune" --root "$tree" apply --yes --cores 1-7 --nic ens5 --huge-pages 64
+    }
+    for ((at = 1; ; at += ${KILL_STRIDE:-3})); do
+        status=0
+        victim "$at" >"$work/out" 2>&1 || status=$?
+        if [ "$status" = 0 ]; then break; fi
+        [ "$status" = 137 ] || fail "killed at $at: exit $status: $(tail -3 "$work/out")"
+        kills=$((kills + 1))
+        expect 0 revert
+        unchanged "killed at command $at of apply"
+    done
+    [ "$kills" -ge 20 ] || fail "only $kills kills"
+    echo "killed at $kills places of apply: revert puts everything back"
+}
+
+# This kernel's own files, in a network namespace and with a pair of virtual cards; nothing of the machine changes.
+on_this_kernel_too() {
+    # A namespace of users too lets anybody do it, but the kernel keeps the cards' files from such roots.
+    local spaces=(--net --mount) words='--only network,nic --nic load0 --mtu 9000' expected
+    expected=("tcp_wmem $(printf '4096\t65536\t67108864\n' | base64 -w0)")
+    if [ "$(id -u)" = 0 ]; then
+        expected+=("mtu $(printf '9000\n' | base64 -w0)" 'tcp-segmentation-offload: on')
+    else
+        spaces+=(--map-root-user) words='--only network'
+    fi
+    # shellcheck disable=SC2016 # the inner shell's own
+    unshare "${spaces[@]}" bash -euc '
+        mount -t sysfs sysfs /sys
+        ip link add load0 type veth peer name load1
+        ip link set load0 txqueuelen 777 mtu 1400
+        ethtool -K load0 tso off gso off >/dev/null
+        values() {
+            for file in /proc/sys/net/ipv4/tcp_* /sys/class/net/load0/{mtu,tx_queue_len}; do
+                echo "$file $(cat "$file" 2>/dev/null | base64 -w0)"
+            done | grep -v -e tcp_fastopen_key -e tcp_available
+            ethtool -k load0
+            ethtool -g load0 2>&1 || true
+        }
+        export ENGINE_TUNING_STATE=$2/state
+        words=$3
+        values >"$2/real-before"
+        bash "$1" apply --yes $words
+        values >"$2/real-applied"
+        bash "$1" check $words
+        bash "$1" apply --yes $words
+        bash "$1" revert
+        values >"$2/real-now"
+        [ ! -e "$ENGINE_TUNING_STATE" ]
+        echo "differences after revert:"
+        diff "$2/real-before" "$2/real-now"
+    ' - "$tune" "$work" "$words" >"$work/log" 2>&1 || fail 'apply and revert on this kernel'
+    for words in "${expected[@]}"; do
+        grep -qF -- "$words" "$work/real-applied" || fail "this kernel: not applied: $words"
+    done
+    echo "this kernel: $(diff "$work/real-before" "$work/real-applied" | grep -c '^>') values there and back"
+}
+
+# Somebody without rights is told what to type.
+nobody_changes_nothing() {
+    local status=0
+    [ "$(id -u)" = 0 ] || return 0
+    setpriv --reuid=65534 --regid=65534 --clear-groups bash "$tune" apply --yes >"$work/log" 2>&1 || status=$?
+    [ "$status" = 3 ] || fail "apply without root: exit $status"
+    says 'sudo scripts/tune-host.sh apply --yes'
+    echo 'without root: refused, with the command'
+}
+
+what_tuning_holds_is_sound() {
+    mkdir "$work/units"
+    cp tuning/systemd/engine.slice "$work/units/"
+    # The verifier wants the program to exist; nobody has installed it here.
+    sed "s|/usr/local/bin/engine|$engine|" tuning/systemd/engine.service >"$work/units/engine.service"
+    systemd-analyze verify --man=no "$work/units/engine.service" "$work/units/engine.slice" >"$work/log" 2>&1 || fail 'systemd-analyze verify'
+    [ ! -s "$work/log" ] || fail 'systemd-analyze verify has something to say'
+    diff <(sed -nE 's/^-?([a-z].*) = (.*)/\1=\2/p' tuning/sysctl.d/90-engine.conf) <(sed '1,/^\[sysctl\]/d' tuning/tuned/engine/tuned.conf) \
+        >"$work/log" || fail 'tuned.conf and sysctl.d/90-engine.conf differ'
+    shellcheck scripts/tune-host.sh scripts/tune-host/*.sh >"$work/log" || fail 'shellcheck'
+    awk '/^[a-z_]+\(\) \{$/ { from = FNR } /^}$/ && FNR - from >= 70 { print FILENAME ": " FNR - from + 1 " lines"; long = 1 } END { exit long }' \
+        scripts/tune-host.sh scripts/tune-host/*.sh >"$work/log" || fail 'a function of more than 70 lines'
+    # Every setting is explained.
+    sed -nE 's/^-?([a-z0-9_.]+) = .*/\1/p; s/.*ATTR\{([^}]+)\}="[^"]*".*/\1/p' tuning/sysctl.d/*.conf tuning/udev/* | while read -r words; do
+        grep -qF "\`$words\`" tuning/README.md || fail "tuning/README.md does not explain $words"
+    done
+    echo 'units, profile, shell: sound'
+}
+
+what_tuning_holds_is_sound
+nobody_changes_nothing
+on_this_kernel_too
+for host in two_sockets cloud laptop container arm misconfigured; do there_and_back "$host"; done
+values_are_those_of_tuning
+a_failure_half_way_puts_everything_back
+after_a_kill_anywhere_revert_puts_everything_back
