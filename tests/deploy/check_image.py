@@ -23,6 +23,9 @@ def in_context(path):
     return any(fnmatch.fnmatch(prefix, pattern) for prefix in prefixes for pattern in kept)
 
 
+if not pathlib.Path(sys.argv[1]).exists():
+    sys.exit(f"{sys.argv[1]} is missing; build first: scripts/build.sh")
+
 text = pathlib.Path(sys.argv[1]).read_text()
 _, _, listed = text.splitlines()[0].partition(": ")
 files = [pathlib.Path(name.replace("\\ ", " ")) for name in re.split(r"(?<!\\) ", listed)]
