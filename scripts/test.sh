@@ -119,6 +119,12 @@ if scripts/check-formats.sh --prepare >"$log" 2>&1; then
 else
     not_checked+=("formats by foreign readers: $(tail -1 "$log")")
 fi
+# The same for the validators of deploy/.
+if scripts/check-deploy.sh --prepare >"$log" 2>&1; then
+    step 'image, compose, Kubernetes: validators' scripts/check-deploy.sh ./engine
+else
+    not_checked+=("deploy/ by foreign validators: $(tail -1 "$log")")
+fi
 if [ "${PERF_SMOKE:-1}" = 1 ]; then
     # Every benchmark row, tiny: shows that it still runs, says nothing about speed.
     step 'benchmarks still run' perf/run.py --smoke all
