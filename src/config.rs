@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod docs;
+pub mod doctor;
 pub mod file;
 pub mod kafka_access;
 pub mod kafka_properties;
@@ -21,6 +22,7 @@ pub use cli::parse;
 pub use plan_json::plan_to_json;
 
 use crate::host::Sysfs;
+use crate::host::doctor::DoctorArgs;
 pub use crate::plan::VerifyArgs;
 use crate::plan::receive::ReceivePlan;
 use crate::plan::{Annotate, RunPlan, TemplateFile};
@@ -32,6 +34,7 @@ pub enum Command {
     DryRun(Box<RunPlan>),
     Verify(Box<VerifyArgs>),
     Receive(Box<ReceivePlan>),
+    Doctor(Box<DoctorArgs>),
     Schema(SchemaKind),
     /// The text to print.
     Help(String),

@@ -11,6 +11,7 @@ use engine::config;
 use engine::config::resolve::network::url::Url;
 use engine::config::slo;
 use engine::governance;
+use engine::host::doctor::Scope;
 use engine::host::{self, Sysfs, block, cpu};
 use engine::manifest::Manifest;
 use engine::pace::Pacer;
@@ -382,7 +383,7 @@ fn host_files(data: &[u8]) {
         name.map(|name| scratch.put(name, content[..end].get(line + 1..).unwrap_or_default()));
     }
     let sysfs = scratch.sysfs();
-    let facts = host::facts(&sysfs, &[]);
+    let facts = host::facts(&sysfs, &Scope::default());
     assert!(serde_json::to_string(&facts).is_ok());
     assert!(facts.cpu_quota.is_none_or(|quota| quota.is_finite() && quota >= 0.0), "{:?}", facts.cpu_quota);
     let device = "259:0";
