@@ -187,7 +187,8 @@ fn scheduler(look: &Look, disk: &Disk) -> Finding {
         return Finding::unknown(ITEM, format!("{at}/scheduler cannot be read")).of(&disk.name);
     };
     let chosen = text.split(' ').find_map(|word| word.strip_prefix('[')?.strip_suffix(']')).unwrap_or(&text);
-    let turns = look.sysfs.number(format!("{at}/rotational")) == Some(1);
+    // Virtual disks call themselves turning ones.
+    let turns = disk.name.starts_with("sd") && look.sysfs.number(format!("{at}/rotational")) == Some(1);
     let value = format!("{chosen}{}", if turns { " on a turning disk" } else { "" });
     let finding = Finding::hint_unless(chosen == "none" || turns, ITEM, value).of(&disk.name);
     let finding = if disk.is_nvme() { finding.fix("scripts/tune-host.sh apply") } else { finding };

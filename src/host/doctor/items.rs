@@ -40,7 +40,7 @@ pub const ITEMS: &[Item] = &[
     item("nic.xps", "without a map, a core's packets go to queues by hash, and are completed on other cores", "1.05 to 2 times, with interrupts and memory in place", ESTIMATE),
     item("nic.mtu", "each packet has 78 bytes on the wire that are no payload, and costs a pass", "100 Gbit/s carry 11.77 GB/s of payload at MTU 1500, 12.38 at 9000: 5 %, and a sixth of the packets", CALCULATED),
     item("nic.rings", "a short ring overflows in a burst; what the receiver drops is sent again", "no lost bursts", ESTIMATE),
-    item("nic.coalescing", "an interrupt for each packet costs processor time; one that waits long delays acknowledgements", "processor time against a delay of so many µs", DESIGN),
+    item("nic.coalescing", "an interrupt for each packet costs processor time; one that waits long delays acknowledgements", "processor time, against a delay of that many µs", DESIGN),
     item("net.tcp_wmem", "a connection has at most so much unacknowledged; over the round-trip time that is its rate", "64 MiB are 6.7 GB/s at 10 ms", CALCULATED),
     item("net.tcp_rmem", "what engine receive, or a broker on this host, announces as its window", "64 MiB are 6.7 GB/s at 10 ms", CALCULATED),
     item("net.core_max", "caps buffers that a program asks for itself; the engine leaves sizes to tcp_wmem", "nothing for the engine; brokers and iperf3 -w want it", DESIGN),

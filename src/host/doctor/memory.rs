@@ -49,7 +49,7 @@ fn reserved(look: &Look) -> Finding {
         let instead = if enough { "" } else { "; transparent ones serve" };
         return Finding::fine(ITEM, format!("{value}{instead}"));
     }
-    let wanted = total - free.min(total) + rings_bytes(look).div_ceil(bytes);
+    let wanted = (total - free.min(total)).saturating_add(rings_bytes(look).div_ceil(bytes));
     Finding::new(ITEM, Verdict::Hint, format!("{value}; the rings need {}", format_size(rings_bytes(look))))
         .fix(format!("scripts/tune-host.sh apply --huge-pages {wanted}"))
         .fix(format!("sysctl vm.nr_hugepages={wanted}"))

@@ -204,9 +204,9 @@ fn coalescing(name: &str, facts: &BTreeMap<String, u64>) -> Finding {
     };
     let adaptive = facts.get("coalesce.adaptive_rx").is_some_and(|on| *on != 0);
     let value = format!("rx {us} µs{}", if adaptive { ", adaptive" } else { "" });
-    Finding::hint_unless(adaptive || (1..=COALESCE_US_MAX).contains(&us), ITEM, value)
-        .of(name)
-        .fix(format!("ethtool -C {name} adaptive-rx on, or ethtool -C {name} rx-usecs 32"))
+    Finding::hint_unless(adaptive || (1..=COALESCE_US_MAX).contains(&us), ITEM, value).of(name).fix(format!(
+        "ethtool -C {name} adaptive-rx on, or ethtool -C {name} rx-usecs 32 (a driver that has neither refuses)"
+    ))
 }
 
 fn offloads(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
