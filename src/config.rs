@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod docs;
+pub mod doctor;
 pub mod file;
 pub mod kafka_access;
 pub mod kafka_properties;
@@ -22,6 +23,7 @@ pub use cli::parse;
 pub use plan_json::plan_to_json;
 
 use crate::host::Sysfs;
+use crate::host::doctor::DoctorArgs;
 pub use crate::plan::VerifyArgs;
 use crate::plan::receive::ReceivePlan;
 use crate::plan::saturate::SaturatePlan;
@@ -35,6 +37,7 @@ pub enum Command {
     Verify(Box<VerifyArgs>),
     Receive(Box<ReceivePlan>),
     Saturate(Box<SaturatePlan>),
+    Doctor(Box<DoctorArgs>),
     Schema(SchemaKind),
     /// The text to print.
     Help(String),

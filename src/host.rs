@@ -5,9 +5,12 @@
 pub mod block;
 pub mod cgroup;
 pub mod cpu;
+pub mod doctor;
+pub mod ethtool;
 pub mod fs;
 pub mod memory;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +27,11 @@ impl Default for Sysfs {
 }
 
 impl Sysfs {
+    /// This host, not a tree that was recorded of another.
+    pub fn is_live(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
     pub fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
         let relative = absolute.as_ref().strip_prefix("/").unwrap_or(absolute.as_ref());
         self.root.join(relative)
@@ -56,7 +64,7 @@ impl Sysfs {
 }
 
 /// The host, for the report.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct HostFacts {
     pub kernel_release: Option<String>,
     pub cpu_model: Option<String>,
@@ -79,14 +87,22 @@ pub struct HostFacts {
     pub memlock_bytes: Option<u64>,
     /// The file systems of the targets.
     pub file_systems: Vec<fs::FsFacts>,
+    /// What `engine doctor` finds for the cores, drives and cards of this run, but for what is fine; worst first.
+    pub findings: Vec<doctor::Finding>,
+    /// The items that are fine.
+    pub findings_fine: Vec<String>,
 }
 
-/// Looks at everything once; `targets` are the data files of the run.
-pub fn facts(sysfs: &Sysfs, targets: &[PathBuf]) -> HostFacts {
+/// Looks at everything once; the scope's paths are the data files of the run.
+pub fn facts(sysfs: &Sysfs, scope: &doctor::Scope) -> HostFacts {
+    let (fine, findings): (Vec<_>, Vec<_>) =
+        doctor::examine(sysfs, scope).into_iter().partition(|finding| finding.verdict == doctor::Verdict::Fine);
+    let mut findings_fine: Vec<_> = fine.into_iter().map(|finding| finding.item).collect();
+    findings_fine.dedup();
     let usable = cpu::usable_cpus(sysfs);
     let first = usable.first().copied().unwrap_or(0);
     let mut file_systems: Vec<fs::FsFacts> = Vec::new();
-    for facts in targets.iter().filter_map(|path| fs::facts(sysfs, path).ok()) {
+    for facts in scope.paths.iter().filter_map(|path| fs::facts(sysfs, path).ok()) {
         if !file_systems.iter().any(|seen| seen.device == facts.device && seen.kind == facts.kind) {
             file_systems.push(facts);
         }
@@ -110,6 +126,8 @@ pub fn facts(sysfs: &Sysfs, targets: &[PathBuf]) -> HostFacts {
         huge_page_bytes: memory::meminfo_bytes(sysfs, "Hugepagesize"),
         memlock_bytes: crate::sys::fs::memlock().ok().map(|limit| limit.soft_bytes),
         file_systems,
+        findings,
+        findings_fine,
     }
 }
 
@@ -150,7 +168,8 @@ mod tests {
     #[test]
     fn the_facts_of_this_host_can_be_written() {
         let folder = tempfile::tempdir().unwrap();
-        let facts = facts(&Sysfs::default(), &[folder.path().join("a.bin"), folder.path().join("b.bin")]);
+        let paths = vec![folder.path().join("a.bin"), folder.path().join("b.bin")];
+        let facts = facts(&Sysfs::default(), &doctor::Scope { paths, ..Default::default() });
         assert!(facts.cpus_usable >= 1 && facts.cpus_online >= facts.cpus_usable);
         assert_eq!(facts.file_systems.len(), 1);
         assert!(serde_json::to_value(&facts).unwrap()["kernel_release"].is_string());
@@ -159,7 +178,7 @@ mod tests {
     #[test]
     fn an_empty_tree_is_no_error() {
         let tree = fake::Tree::new(&[]);
-        let facts = facts(&tree.sysfs(), &[]);
+        let facts = facts(&tree.sysfs(), &doctor::Scope::default());
         assert_eq!((facts.cpus_usable, facts.kernel_release), (0, None));
     }
 }

@@ -2,15 +2,15 @@
 
 use engine::base::fatal::{Exit, Fatal};
 use engine::config::{self, Command, Deps, SchemaKind};
+use engine::host::doctor::{self, DoctorArgs};
 use engine::host::{self, Sysfs};
 use engine::observe::{self, Console};
 use engine::payload::template::Template;
 use engine::plan::receive::ReceivePlan;
-use engine::plan::{RunPlan, SinkKind, VerifyArgs};
+use engine::plan::{RunPlan, TargetPlan, VerifyArgs};
 use engine::sys;
 use engine::{governance, receive, run, saturate, verify};
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -34,6 +34,7 @@ fn carry_out(command: Command) -> Result<Exit, Fatal> {
         Command::Verify(args) => verify_sources(&args),
         Command::Receive(plan) => receive_connections(&plan),
         Command::Saturate(plan) => saturate::saturate(&plan),
+        Command::Doctor(args) => examine_host(&args),
         Command::Schema(SchemaKind::Config) => print(&pretty(&config::schema::config_schema())),
         Command::Schema(SchemaKind::Report) => print(&pretty(&observe::schema::report_schema())),
         Command::Help(text) => print(&text),
@@ -47,17 +48,38 @@ fn run_plan(plan: RunPlan) -> Result<Exit, Fatal> {
     for note in &plan.notes {
         tracing::info!("{note}");
     }
-    let host = host::facts(&Sysfs::default(), &data_paths(&plan));
+    let host = host::facts(&Sysfs::default(), &scope(&plan));
     let host = serde_json::to_value(host).map_err(|error| Fatal::host(format!("host facts: {error}")))?;
     let report = run::run(plan, host, &console)?;
     Ok(Exit::from_code(report.exit_code))
 }
 
-fn data_paths(plan: &RunPlan) -> Vec<PathBuf> {
-    match plan.sink.kind {
-        SinkKind::File => plan.producers.iter().filter_map(|p| p.file()).map(|f| f.data.clone()).collect(),
-        _ => Vec::new(),
+/// What of the host this run uses. Names of peers are not looked up: that could take long.
+fn scope(plan: &RunPlan) -> doctor::Scope {
+    let links: Vec<_> = plan.producers.iter().filter_map(|producer| producer.to.link()).collect();
+    let host = |to: &TargetPlan| match to {
+        TargetPlan::Kafka(kafka) => kafka.bootstrap.iter().map(|(host, _)| host.clone()).collect(),
+        other => other.link().map(|link| vec![link.peer.host.clone()]).unwrap_or_default(),
+    };
+    let hosts: Vec<String> = plan.producers.iter().flat_map(|producer| host(&producer.to)).collect();
+    doctor::Scope {
+        cores: plan.cores.iter().map(|core| core.cpu).collect(),
+        paths: plan.producers.iter().filter_map(|producer| producer.file()).map(|file| file.data.clone()).collect(),
+        network: !links.is_empty(),
+        nics: Vec::new(),
+        peers: doctor::addresses(&hosts),
     }
+}
+
+fn examine_host(args: &DoctorArgs) -> Result<Exit, Fatal> {
+    let findings = doctor::examine(&args.sysfs, &args.scope);
+    if args.json {
+        let text = serde_json::to_string(&findings).map_err(|error| Fatal::host(format!("findings: {error}")))?;
+        print(&format!("{{\"findings\":{text}}}\n"))?;
+    } else {
+        print(&doctor::text::render(&findings))?;
+    }
+    Ok(doctor::exit(&findings))
 }
 
 fn receive_connections(plan: &ReceivePlan) -> Result<Exit, Fatal> {

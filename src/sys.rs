@@ -4,6 +4,7 @@ pub mod aio;
 pub mod allocation;
 pub mod blocking;
 pub mod crc;
+pub mod ethtool;
 pub mod file;
 pub mod fs;
 pub mod pipe;

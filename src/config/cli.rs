@@ -6,7 +6,7 @@ use crate::config::keys::{self, KEYS, Key, Kind};
 use crate::config::load::{self, Flags, Settings};
 use crate::config::resolve::network::url::{Scheme, Url};
 use crate::config::resolve::payload;
-use crate::config::{Command, Deps, SchemaKind, VerifyArgs, docs, receive, resolve, saturate, values};
+use crate::config::{Command, Deps, SchemaKind, VerifyArgs, docs, doctor, receive, resolve, saturate, values};
 use crate::plan::{KafkaAccess, TopicSource};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches};
@@ -41,13 +41,14 @@ pub fn parse(
         "verify" => verify(rest),
         "receive" => receive::parse(rest, deps).map(|plan| Command::Receive(Box::new(plan))),
         "saturate" => saturate::parse(rest, env, deps).map(|plan| Command::Saturate(Box::new(plan))),
+        "doctor" => doctor::parse(rest).map(|args| Command::Doctor(Box::new(args))),
         "schema" => schema(rest),
         _ => Err(vec![unknown_command(word)]),
     }
 }
 
 fn unknown_command(word: &str) -> Fatal {
-    Fatal::usage(format!("'{word}' is no command of this version: run, receive, verify, saturate, schema"))
+    Fatal::usage(format!("'{word}' is no command of this version: run, receive, verify, doctor, saturate, schema"))
         .mend("engine --help")
 }
 

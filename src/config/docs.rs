@@ -1,6 +1,7 @@
 //! `--help` and the README's table, made from the table of keys.
 
 use crate::config::cli::VERIFY_FLAGS;
+use crate::config::doctor::DOCTOR_FLAGS;
 use crate::config::keys::{Group, KEYS, Key, PHASES_KEY};
 use crate::config::receive::RECEIVE_FLAGS;
 use crate::config::saturate::SATURATE_FLAGS;
@@ -24,6 +25,7 @@ pub fn help(command: &str) -> Option<String> {
         "verify" => Some(verify_help()),
         "receive" => Some(receive_help()),
         "saturate" => Some(saturate_help()),
+        "doctor" => Some(doctor_help()),
         "schema" => Some(
             "engine schema config|report\n\nPrints the JSON Schema of the configuration file or of the report.\n"
                 .into(),
@@ -38,6 +40,7 @@ fn run_help() -> String {
          engine receive --listen URL     be the other end of tcp://, http:// or kafka://\n\
          engine verify SOURCE... [flags] read back what was written and prove it complete\n\
          engine saturate [flags]         find the highest rate that holds\n\
+         engine doctor [flags]           what on this host stands in the way, and the commands that mend it\n\
          engine schema config|report     print a JSON Schema\n\n",
     );
     let intro = "Without any flag: the baseline. Files in ./engine-data/ are overwritten in place for 10 s at full \
@@ -90,6 +93,17 @@ fn saturate_help() -> String {
         0,
     ));
     list_flags(&mut out, SATURATE_FLAGS);
+    out
+}
+
+fn doctor_help() -> String {
+    let mut out = String::from("engine doctor [flags]\n\n");
+    out.push_str(&wrapped(
+        "Looks at the host and judges each item as fatal, hint, unknown or fine: its value, why it matters, what it is \
+         worth, and the command that changes it. It needs no privilege and changes nothing. Exit 3: something is fatal.",
+        0,
+    ));
+    list_flags(&mut out, DOCTOR_FLAGS);
     out
 }
 

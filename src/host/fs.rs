@@ -2,6 +2,7 @@
 
 use crate::host::{Sysfs, block};
 use crate::sys;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io;
@@ -9,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The file system of a target.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct FsFacts {
     /// The nearest folder or file that exists.
     pub path: PathBuf,

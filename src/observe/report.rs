@@ -30,6 +30,7 @@ pub struct Report {
     /// Every setting in force, by its key.
     pub config: serde_json::Map<String, serde_json::Value>,
     /// Facts about the machine.
+    #[schemars(with = "crate::host::HostFacts")]
     pub host: serde_json::Value,
     pub payload: Payload,
     pub warmup: Warmup,

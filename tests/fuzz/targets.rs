@@ -11,6 +11,7 @@ use engine::config;
 use engine::config::resolve::network::url::Url;
 use engine::config::slo;
 use engine::governance;
+use engine::host::doctor::{self, Scope, Verdict};
 use engine::host::{self, Sysfs, block, cpu};
 use engine::manifest::Manifest;
 use engine::pace::Pacer;
@@ -27,6 +28,7 @@ use engine::wire::crc32c;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -347,7 +349,25 @@ fn target_url(data: &[u8]) {
 }
 
 /// The files that the host's facts come from; an input holds them one after the other, each behind its name.
-const HOST_FILES: [&str; 21] = [
+const HOST_FILES: &[&str] = &[
+    "/ethtool/eth0",
+    "/proc/cmdline",
+    "/proc/irq/1/smp_affinity_list",
+    "/proc/net/route",
+    "/proc/self/limits",
+    "/proc/sys/net/ipv4/tcp_wmem",
+    "/sys/block/nvme0n1/device/device/current_link_speed",
+    "/sys/block/nvme0n1/device/device/current_link_width",
+    "/sys/block/nvme0n1/device/device/max_link_speed",
+    "/sys/block/nvme0n1/device/device/max_link_width",
+    "/sys/block/nvme0n1/queue/scheduler",
+    "/sys/class/net/eth0/device/msi_irqs/1",
+    "/sys/class/net/eth0/mtu",
+    "/sys/class/net/eth0/operstate",
+    "/sys/class/net/eth0/queues/tx-0/xps_cpus",
+    "/sys/class/net/eth0/queues/tx-1/xps_cpus",
+    "/sys/class/net/eth0/speed",
+    "/sys/devices/system/cpu/cpu0/topology/thread_siblings_list",
     "/proc/cpuinfo",
     "/proc/meminfo",
     "/proc/self/cgroup",
@@ -382,7 +402,13 @@ fn host_files(data: &[u8]) {
         name.map(|name| scratch.put(name, content[..end].get(line + 1..).unwrap_or_default()));
     }
     let sysfs = scratch.sysfs();
-    let facts = host::facts(&sysfs, &[]);
+    let cores = cpu::usable_cpus(&sysfs).into_iter().take(4).collect();
+    let peers = vec![IpAddr::from([192, 0, 2, 1])];
+    let scope = Scope { cores, paths: vec!["/data/x".into()], network: true, peers, ..Scope::default() };
+    let findings = doctor::examine(&sysfs, &scope);
+    assert!(findings.iter().all(|f| f.fix.is_empty() == matches!(f.verdict, Verdict::Fine | Verdict::Unknown)));
+    assert!(doctor::text::render(&findings).starts_with("doctor: "));
+    let facts = host::facts(&sysfs, &Scope::default());
     assert!(serde_json::to_string(&facts).is_ok());
     assert!(facts.cpu_quota.is_none_or(|quota| quota.is_finite() && quota >= 0.0), "{:?}", facts.cpu_quota);
     let device = "259:0";

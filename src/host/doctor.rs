@@ -1,0 +1,168 @@
+//! What on this host stands in the way of a load: each item with its value, why it matters, what it is worth, and
+//! the command that changes it. Looks only, needs no privilege, and says so where it was not told.
+
+mod cpu;
+mod drive;
+pub mod items;
+mod memory;
+mod net;
+mod nic;
+mod pci;
+mod process;
+pub mod text;
+
+use crate::base::fatal::Exit;
+use crate::host::Sysfs;
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// What is looked at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scope {
+    /// The processors of the load's threads.
+    pub cores: Vec<usize>,
+    /// Where files are written; their drives are judged.
+    pub paths: Vec<PathBuf>,
+    pub network: bool,
+    /// Cards by name; none: those that lead to `peers`, and without peers the fastest that are up.
+    pub nics: Vec<String>,
+    pub peers: Vec<IpAddr>,
+}
+
+/// `engine doctor`.
+#[derive(Clone, Debug)]
+pub struct DoctorArgs {
+    pub sysfs: Sysfs,
+    pub scope: Scope,
+    pub json: bool,
+}
+
+/// Worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The load cannot run like this, or its figures would be wrong.
+    Fatal,
+    /// It runs, but not as well as it could.
+    Hint,
+    /// The host does not say.
+    Unknown,
+    Fine,
+}
+
+/// One item, judged.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Finding {
+    /// `cpu.governor`; the part before the dot is its group.
+    pub item: String,
+    pub verdict: Verdict,
+    /// The card, drive or processors that it is about.
+    pub subject: Option<String>,
+    /// As measured; of an unknown one, what could not be read.
+    pub value: String,
+    pub why: String,
+    pub worth: String,
+    /// Where the figure in `worth` comes from.
+    pub source: String,
+    /// Commands, the most convenient first; any one of them mends it. Empty where nothing is to be mended.
+    pub fix: Vec<String>,
+}
+
+impl Finding {
+    fn new(item: &str, verdict: Verdict, value: impl Into<String>) -> Self {
+        let row = items::row(item);
+        let owned = |text: &str| text.to_owned();
+        Self {
+            item: owned(item),
+            verdict,
+            subject: None,
+            value: value.into(),
+            why: owned(row.why),
+            worth: owned(row.worth),
+            source: owned(row.source),
+            fix: Vec::new(),
+        }
+    }
+
+    fn fine(item: &str, value: impl Into<String>) -> Self {
+        Self::new(item, Verdict::Fine, value)
+    }
+
+    /// Fine if `good`, else a hint.
+    fn hint_unless(good: bool, item: &str, value: impl Into<String>) -> Self {
+        Self::new(item, if good { Verdict::Fine } else { Verdict::Hint }, value)
+    }
+
+    /// `what` could not be read.
+    fn unknown(item: &str, what: impl Into<String>) -> Self {
+        Self::new(item, Verdict::Unknown, what)
+    }
+
+    fn of(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+
+    /// Replaces the general worth by one that was calculated for this host.
+    fn worth(mut self, worth: impl Into<String>, source: &str) -> Self {
+        self.worth = worth.into();
+        self.source = source.to_owned();
+        self
+    }
+
+    /// Only what is not fine needs mending.
+    fn fix(mut self, command: impl Into<String>) -> Self {
+        if matches!(self.verdict, Verdict::Fatal | Verdict::Hint) {
+            self.fix.push(command.into());
+        }
+        self
+    }
+}
+
+/// What the checks share.
+struct Look<'a> {
+    sysfs: &'a Sysfs,
+    scope: &'a Scope,
+}
+
+impl Look<'_> {
+    /// `--cores` as `tune-host.sh` and `engine` read it.
+    fn cores_list(&self) -> String {
+        crate::host::cpu::format_list(&self.scope.cores)
+    }
+}
+
+/// The addresses among hosts, without looking names up; this host's own name is known.
+pub fn addresses(hosts: &[String]) -> Vec<IpAddr> {
+    let address = |host: &String| match host.as_str() {
+        "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
+        _ => host.parse().ok(),
+    };
+    hosts.iter().filter_map(address).collect()
+}
+
+/// Looks at everything in the scope once; worst first, and in the order of the table of items.
+pub fn examine(sysfs: &Sysfs, scope: &Scope) -> Vec<Finding> {
+    let look = Look { sysfs, scope };
+    let mut found = cpu::examine(&look);
+    found.extend(memory::examine(&look));
+    found.extend(process::examine(&look));
+    let nics = if scope.network { nic::choose(&look) } else { nic::Choice::default() };
+    if scope.network {
+        found.extend(net::examine(&look));
+        found.extend(nic::examine(&look, &nics));
+    }
+    let drives = drive::disks(&look);
+    found.extend(drive::examine(&look));
+    found.extend(pci::iommu(&look, &nics.names, &drives));
+    found.sort_by_key(|finding| (finding.verdict, items::place(&finding.item)));
+    found
+}
+
+/// 0: nothing is fatal; 3: something is.
+pub fn exit(findings: &[Finding]) -> Exit {
+    let fatal = findings.iter().any(|finding| finding.verdict == Verdict::Fatal);
+    if fatal { Exit::Host } else { Exit::Done }
+}

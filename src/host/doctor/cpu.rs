@@ -1,0 +1,169 @@
+//! Processors: clock, sleep, siblings, isolation.
+
+use super::{Finding, Look, Verdict};
+use crate::host::cpu::{format_list, online_cpus, parse_list, usable_cpus};
+
+/// A state that takes longer to leave than this is felt in latencies.
+const WAKE_US_MAX: u64 = 20;
+/// What the kernel falls back to when the processor's own counter cannot be trusted.
+const CLOCKS_OF_LAST_RESORT: &[&str] = &["hpet", "acpi_pm", "jiffies", "refined-jiffies", "pit"];
+
+pub fn examine(look: &Look) -> Vec<Finding> {
+    vec![cores(look), clock_source(look), governor(look), idle_states(look), smt(look), isolation(look)]
+}
+
+fn cores(look: &Look) -> Finding {
+    const ITEM: &str = "cpu.cores";
+    let (usable, online) = (usable_cpus(look.sysfs), online_cpus(look.sysfs));
+    let list = look.cores_list();
+    if usable.is_empty() {
+        return Finding::unknown(ITEM, "/proc/self/status names no processor that this process may use");
+    }
+    let foreign: Vec<_> = look.scope.cores.iter().copied().filter(|cpu| !usable.contains(cpu)).collect();
+    if foreign.is_empty() {
+        return Finding::fine(ITEM, format!("{list} of {} that this process may use", format_list(&usable)));
+    }
+    let value = format!("{list}: this process may not use {}", format_list(&foreign));
+    let finding = Finding::new(ITEM, Verdict::Fatal, value);
+    let asleep: Vec<_> = foreign.iter().filter(|cpu| !online.contains(cpu)).collect();
+    let finding = finding.fix(format!("--cores {}", format_list(&usable)));
+    asleep.iter().fold(finding, |finding, cpu| finding.fix(format!("echo 1 > /sys/devices/system/cpu/cpu{cpu}/online")))
+}
+
+fn clock_source(look: &Look) -> Finding {
+    const ITEM: &str = "cpu.clock_source";
+    let at = "/sys/devices/system/clocksource/clocksource0";
+    let Some(now) = look.sysfs.text(format!("{at}/current_clocksource")) else {
+        return Finding::unknown(ITEM, format!("{at}/current_clocksource cannot be read"));
+    };
+    if !CLOCKS_OF_LAST_RESORT.contains(&now.as_str()) {
+        return Finding::fine(ITEM, now);
+    }
+    let available = look.sysfs.text(format!("{at}/available_clocksource")).unwrap_or_default();
+    if available.split(' ').any(|name| name == "tsc") {
+        let finding = Finding::new(ITEM, Verdict::Hint, format!("{now}, though tsc is available"));
+        return finding.fix(format!("echo tsc > {at}/current_clocksource"));
+    }
+    let value = format!("{now}; the kernel has marked tsc unstable (dmesg | grep -i tsc)");
+    Finding::new(ITEM, Verdict::Fatal, value).fix(
+        "add tsc=reliable to the kernel's command line, if dmesg names a watchdog that was late; else another host",
+    )
+}
+
+/// The distinct values of a file of each core, with the cores that have them.
+fn by_value(look: &Look, file: &str) -> Vec<(String, Vec<usize>)> {
+    let mut found: Vec<(String, Vec<usize>)> = Vec::new();
+    for &cpu in &look.scope.cores {
+        let Some(text) = look.sysfs.text(format!("/sys/devices/system/cpu/cpu{cpu}/{file}")) else { continue };
+        match found.iter_mut().find(|(value, _)| *value == text) {
+            Some((_, cpus)) => cpus.push(cpu),
+            None => found.push((text, vec![cpu])),
+        }
+    }
+    found
+}
+
+fn governor(look: &Look) -> Finding {
+    const ITEM: &str = "cpu.governor";
+    let values = by_value(look, "cpufreq/scaling_governor");
+    if values.is_empty() {
+        let who = "cpufreq shows no governor (in a virtual machine the host decides)";
+        return Finding::unknown(ITEM, who);
+    }
+    let shown: Vec<_> = values.iter().map(|(value, cpus)| format!("{value} on {}", format_list(cpus))).collect();
+    let good = values.iter().all(|(value, _)| value == "performance");
+    let list = look.cores_list();
+    Finding::hint_unless(good, ITEM, shown.join(", "))
+        .fix(format!("scripts/tune-host.sh apply --cores {list}"))
+        .fix(format!("cpupower -c {list} frequency-set -g performance"))
+}
+
+fn idle_states(look: &Look) -> Finding {
+    const ITEM: &str = "cpu.idle_states";
+    let mut deepest: Option<(u64, String, Vec<usize>)> = None;
+    let mut told = false;
+    for &cpu in &look.scope.cores {
+        let at = format!("/sys/devices/system/cpu/cpu{cpu}/cpuidle");
+        for state in look.sysfs.names(&at) {
+            let Some(us) = look.sysfs.number(format!("{at}/{state}/latency")) else { continue };
+            told = true;
+            if us <= WAKE_US_MAX || look.sysfs.number(format!("{at}/{state}/disable")) == Some(1) {
+                continue;
+            }
+            let name = look.sysfs.text(format!("{at}/{state}/name")).unwrap_or(state);
+            match &mut deepest {
+                Some((most, _, cpus)) if *most == us => cpus.push(cpu),
+                Some((most, ..)) if *most > us => {}
+                _ => deepest = Some((us, name, vec![cpu])),
+            }
+        }
+    }
+    match deepest {
+        None if told => Finding::fine(ITEM, format!("none that takes over {WAKE_US_MAX} µs to leave")),
+        None => Finding::unknown(ITEM, "cpuidle shows no states (in a virtual machine the host decides)"),
+        Some((us, name, mut cpus)) => {
+            cpus.dedup();
+            let value = format!("{name} on {} takes {us} µs to leave", format_list(&cpus));
+            Finding::new(ITEM, Verdict::Hint, value)
+                .fix(format!("cpupower -c {} idle-set -D {WAKE_US_MAX}", look.cores_list()))
+        }
+    }
+}
+
+fn smt(look: &Look) -> Finding {
+    const ITEM: &str = "cpu.smt";
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for &cpu in &look.scope.cores {
+        let at = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        let Some(Ok(group)) = look.sysfs.text(&at).map(|text| parse_list(&text)) else {
+            return Finding::unknown(ITEM, format!("{at} cannot be read"));
+        };
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    let chosen = |group: &Vec<usize>| group.iter().filter(|cpu| look.scope.cores.contains(cpu)).count();
+    let shared: Vec<_> = groups.iter().filter(|group| chosen(group) > 1).map(|group| format_list(group)).collect();
+    if shared.is_empty() {
+        let single = groups.iter().all(|group| group.len() == 1);
+        let value = if single { "no siblings" } else { "one thread of each core; leave its sibling idle" };
+        return Finding::fine(ITEM, value);
+    }
+    let first = |group: &Vec<usize>| group.iter().copied().find(|cpu| look.scope.cores.contains(cpu));
+    let mut one_each: Vec<_> = groups.iter().filter_map(first).collect();
+    one_each.sort_unstable();
+    let few = shared.iter().take(4).map(|pair| format!("({pair})")).collect::<Vec<_>>().join(" ");
+    let more = if shared.len() > 4 { format!(" and {} more", shared.len() - 4) } else { String::new() };
+    Finding::new(ITEM, Verdict::Hint, format!("{} share a core: {few}{more}", look.cores_list()))
+        .fix(format!("--cores {}", format_list(&one_each)))
+}
+
+fn isolation(look: &Look) -> Finding {
+    const ITEM: &str = "cpu.isolation";
+    let Some(line) = look.sysfs.text("/proc/cmdline") else {
+        return Finding::unknown(ITEM, "/proc/cmdline cannot be read");
+    };
+    let set = |at: &str| parse_list(&look.sysfs.text(at)?).ok();
+    let argument = |name: &str| {
+        let value = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
+        // `isolcpus=managed_irq,domain,1-7`: flags stand before the list.
+        let at = value.find(|c: char| c.is_ascii_digit())?;
+        parse_list(&value[at..]).ok()
+    };
+    let all = [
+        ("isolcpus", set("/sys/devices/system/cpu/isolated").or_else(|| argument("isolcpus"))),
+        ("nohz_full", set("/sys/devices/system/cpu/nohz_full").or_else(|| argument("nohz_full"))),
+        ("rcu_nocbs", argument("rcu_nocbs").or_else(|| argument("nohz_full"))),
+    ];
+    let covers = |cpus: &Option<Vec<usize>>| {
+        cpus.as_ref().is_some_and(|cpus| look.scope.cores.iter().all(|cpu| cpus.contains(cpu)))
+    };
+    let show = |cpus: &Option<Vec<usize>>| cpus.as_deref().map_or("none".to_owned(), format_list);
+    let value: Vec<_> = all.iter().map(|(name, cpus)| format!("{name} {}", show(cpus))).collect();
+    let list = look.cores_list();
+    Finding::hint_unless(all.iter().all(|(_, cpus)| covers(cpus)), ITEM, value.join(", "))
+        .fix(format!("scripts/tune-host.sh apply --boot --cores {list}, then reboot"))
+        .fix(format!(
+            "add isolcpus={list} nohz_full={list} rcu_nocbs={list} to the kernel's command line, for a host with no other work"
+        ))
+}

@@ -1,0 +1,226 @@
+//! Drives: the file system of each path, and the disks below it.
+
+use super::{Finding, Look, Verdict, pci};
+use crate::host::{Sysfs, block, fs};
+use std::path::{Path, PathBuf};
+
+/// Devices upon devices (LVM on crypt on RAID): deeper is a loop.
+const STACK_MAX: usize = 8;
+const GOOD: &[&str] = &["ext4", "xfs"];
+/// Answered from memory, or by another host.
+const NO_DRIVE: &[&str] = &["tmpfs", "ramfs", "overlay", "nfs", "nfs4", "cifs", "9p", "virtiofs", "fuse"];
+
+/// A whole disk: no partition, no stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    pub name: String,
+}
+
+impl Disk {
+    fn folder(&self) -> String {
+        format!("/sys/block/{}", self.name)
+    }
+
+    fn is_nvme(&self) -> bool {
+        self.name.starts_with("nvme")
+    }
+
+    /// `device` of an NVMe namespace is its controller, whose `device` is the PCI function; of others it is on the bus.
+    pub fn pci_folder(&self) -> String {
+        format!("{}/device{}", self.folder(), if self.is_nvme() { "/device" } else { "" })
+    }
+}
+
+/// A line of `/proc/self/mountinfo`.
+struct Mount {
+    point: PathBuf,
+    device: String,
+    kind: String,
+    source: String,
+    /// Of the mount and of the file system.
+    options: Vec<String>,
+}
+
+pub fn disks(look: &Look) -> Vec<Disk> {
+    let mut found: Vec<Disk> = Vec::new();
+    let names = look.scope.paths.iter().filter_map(|path| device_of(look, path));
+    for name in names.flat_map(|name| whole(look.sysfs, &name, 0)) {
+        let disk = Disk { name };
+        if !found.contains(&disk) {
+            found.push(disk);
+        }
+    }
+    found
+}
+
+pub fn examine(look: &Look) -> Vec<Finding> {
+    let mut found: Vec<Finding> = Vec::new();
+    for finding in look.scope.paths.iter().map(|path| mount_finding(look, path)) {
+        if !found.contains(&finding) {
+            found.push(finding);
+        }
+    }
+    for disk in disks(look) {
+        let (name, folder) = (disk.name.as_str(), disk.pci_folder());
+        found.push(scheduler(look, &disk));
+        found.push(write_cache(look, &disk));
+        found.push(pci::link(look, "drive.pcie", name, &folder));
+        found.push(pci::node(look, "drive.numa", name, &folder));
+        found.push(interrupts(look, &disk));
+    }
+    if found.iter().any(|finding| finding.subject.as_deref().is_some_and(|name| name.starts_with("nvme"))) {
+        found.push(poll_queues(look));
+    }
+    found
+}
+
+/// `\040` is how the kernel writes a space.
+fn unescape(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
+}
+
+fn mount_line(line: &str) -> Option<Mount> {
+    let (left, right) = line.split_once(" - ")?;
+    let left: Vec<_> = left.split(' ').collect();
+    let right: Vec<_> = right.split(' ').collect();
+    let options = [left.get(5)?, *right.get(2).unwrap_or(&"")].join(",");
+    Some(Mount {
+        point: PathBuf::from(unescape(left.get(4)?)),
+        device: (*left.get(2)?).to_owned(),
+        kind: (*right.first()?).to_owned(),
+        source: unescape(right.get(1)?),
+        options: options.split(',').map(str::to_owned).collect(),
+    })
+}
+
+/// The path itself where this host is looked at; of another host there are only names.
+fn real(look: &Look, path: &Path) -> PathBuf {
+    let found = fs::nearest_existing(path);
+    if look.sysfs.is_live() { std::fs::canonicalize(&found).unwrap_or(found) } else { path.to_owned() }
+}
+
+fn mount(look: &Look, path: &Path) -> Option<Mount> {
+    let path = real(look, path);
+    let table = look.sysfs.text("/proc/self/mountinfo")?;
+    let holds = table.lines().filter_map(mount_line).filter(|mount| path.starts_with(&mount.point));
+    // Of mounts on the same point the last one is seen.
+    holds.max_by_key(|mount| mount.point.as_os_str().len())
+}
+
+/// The block device that a path is on, or is.
+fn device_of(look: &Look, path: &Path) -> Option<String> {
+    let known = |name: &str| {
+        !name.is_empty() && look.sysfs.path(format!("/sys/class/block/{name}")).exists()
+            || look.sysfs.path(format!("/sys/block/{name}")).exists()
+    };
+    let name = |path: &Path| Some(path.strip_prefix("/dev").ok()?.to_str()?.to_owned());
+    if let Some(name) = name(&real(look, path)).filter(|name| known(name)) {
+        return Some(name);
+    }
+    let mount = mount(look, path)?;
+    let by_number = block::name(look.sysfs, &mount.device);
+    by_number.or_else(|| name(Path::new(&mount.source))).filter(|name| known(name))
+}
+
+fn whole(sysfs: &Sysfs, name: &str, depth: usize) -> Vec<String> {
+    let at = format!("/sys/class/block/{name}");
+    if sysfs.path(format!("{at}/partition")).exists() {
+        let real = std::fs::canonicalize(sysfs.path(&at)).ok();
+        let disk = real.as_deref().and_then(Path::parent).and_then(Path::file_name);
+        return disk.map(|disk| vec![disk.to_string_lossy().into_owned()]).unwrap_or_default();
+    }
+    let below = sysfs.names(format!("{at}/slaves"));
+    if below.is_empty() || depth >= STACK_MAX {
+        return vec![name.to_owned()];
+    }
+    below.iter().flat_map(|name| whole(sysfs, name, depth + 1)).collect()
+}
+
+fn mount_finding(look: &Look, path: &Path) -> Finding {
+    const ITEM: &str = "drive.mount";
+    let shown = path.display().to_string();
+    if real(look, path).starts_with("/dev/") && device_of(look, path).is_some() {
+        return Finding::fine(ITEM, "a block device, no file system").of(shown);
+    }
+    let Some(mount) = mount(look, path) else {
+        return Finding::unknown(ITEM, "/proc/self/mountinfo does not name its file system").of(shown);
+    };
+    let (point, kind) = (mount.point.display(), &mount.kind);
+    let has = |option: &str| mount.options.iter().any(|known| known == option);
+    let judged = |verdict, what: &str| Finding::new(ITEM, verdict, format!("{kind} at {point}{what}")).of(&shown);
+    if has("ro") {
+        return judged(Verdict::Fatal, ", read-only").fix(format!("mount -o remount,rw {point}"));
+    }
+    if NO_DRIVE.contains(&kind.as_str()) || kind.starts_with("fuse") {
+        return judged(Verdict::Hint, ": no drive's own file system").fix(
+            "mkfs.xfs on a drive of its own, mount -o noatime, and --target file:/THERE/ (a container: a volume)",
+        );
+    }
+    let slow = ["sync", "dirsync", "data=journal", "discard"].into_iter().find(|option| has(option));
+    if let Some(option) = slow {
+        let instead = match option {
+            "data=journal" => "data=ordered in /etc/fstab, then umount and mount".to_owned(),
+            option => format!("mount -o remount,{} {point}", opposite(option)),
+        };
+        return judged(Verdict::Hint, &format!(", mounted with {option}")).fix(instead);
+    }
+    if !GOOD.contains(&kind.as_str()) {
+        return judged(Verdict::Hint, "").fix("XFS or ext4 on the drive itself, mounted with noatime");
+    }
+    judged(Verdict::Fine, "")
+}
+
+fn opposite(option: &str) -> &'static str {
+    match option {
+        "sync" => "async",
+        "dirsync" => "async,nodirsync",
+        _ => "nodiscard",
+    }
+}
+
+fn scheduler(look: &Look, disk: &Disk) -> Finding {
+    const ITEM: &str = "drive.scheduler";
+    let at = format!("{}/queue", disk.folder());
+    let Some(text) = look.sysfs.text(format!("{at}/scheduler")) else {
+        return Finding::unknown(ITEM, format!("{at}/scheduler cannot be read")).of(&disk.name);
+    };
+    let chosen = text.split(' ').find_map(|word| word.strip_prefix('[')?.strip_suffix(']')).unwrap_or(&text);
+    // Virtual disks call themselves turning ones.
+    let turns = disk.name.starts_with("sd") && look.sysfs.number(format!("{at}/rotational")) == Some(1);
+    let value = format!("{chosen}{}", if turns { " on a turning disk" } else { "" });
+    let finding = Finding::hint_unless(chosen == "none" || turns, ITEM, value).of(&disk.name);
+    let finding = if disk.is_nvme() { finding.fix("scripts/tune-host.sh apply") } else { finding };
+    finding.fix(format!("echo none > {at}/scheduler"))
+}
+
+fn write_cache(look: &Look, disk: &Disk) -> Finding {
+    const ITEM: &str = "drive.write_cache";
+    let at = format!("{}/queue/write_cache", disk.folder());
+    let Some(mode) = look.sysfs.text(&at) else {
+        return Finding::unknown(ITEM, format!("{at} cannot be read")).of(&disk.name);
+    };
+    // Drives that keep their cache through a power cut say "write through" as well: only a disk on a SATA or SAS
+    // bus can be told to use a cache that it has.
+    let off = mode == "write through" && disk.name.starts_with("sd");
+    Finding::hint_unless(!off, ITEM, mode).of(&disk.name).fix(format!("hdparm -W1 /dev/{}", disk.name))
+}
+
+/// NVMe: each processor has a queue of its own, whose interrupt the kernel binds to it. That is as it should be.
+fn interrupts(look: &Look, disk: &Disk) -> Finding {
+    const ITEM: &str = "drive.irq";
+    if disk.is_nvme() {
+        return Finding::fine(ITEM, "bound by the kernel to the cores that submit").of(&disk.name);
+    }
+    pci::irq(look, ITEM, &disk.name, &disk.pci_folder(), None)
+}
+
+fn poll_queues(look: &Look) -> Finding {
+    const ITEM: &str = "drive.poll_queues";
+    match look.sysfs.number("/sys/module/nvme/parameters/poll_queues") {
+        None => Finding::unknown(ITEM, "/sys/module/nvme/parameters/poll_queues cannot be read"),
+        Some(count) => Finding::hint_unless(count == 0, ITEM, count.to_string())
+            .fix("nvme.poll_queues=0 on the kernel's command line, or options nvme poll_queues=0 in /etc/modprobe.d"),
+    }
+}

@@ -1,0 +1,171 @@
+//! What cards and drives have in common: the slot, the node, the interrupts, the IOMMU.
+
+use super::drive::Disk;
+use super::{Finding, Look, Verdict};
+use crate::host::Sysfs;
+use crate::host::cpu::{format_list, numa_node, numa_nodes, parse_list, usable_cpus};
+
+/// Interrupts that are no queue's: counted, they would speak against every core they happen to be on.
+const NO_QUEUE: &[&str] = &["config", "async", "control", "cmd", "event", "pages"];
+/// Beyond so many, the fix walks the folder instead of naming each.
+const IRQS_NAMED_MAX: usize = 8;
+
+/// Payload bytes a second of a PCIe link, without packet overhead.
+fn link_bytes_per_second(gigatransfers: f64, width: f64) -> f64 {
+    let coding = match gigatransfers {
+        _ if gigatransfers < 6.0 => 0.8,
+        _ if gigatransfers < 40.0 => 128.0 / 130.0,
+        // Flits of 256 bytes carry 236.
+        _ => 236.0 / 256.0,
+    };
+    gigatransfers * 1e9 * width * coding / 8.0
+}
+
+/// `folder` is the PCI device's.
+pub fn link(look: &Look, item: &str, subject: &str, folder: &str) -> Finding {
+    let text = |name: &str| look.sysfs.text(format!("{folder}/{name}"));
+    let speed = |name: &str| text(name)?.split(' ').next()?.parse::<f64>().ok().filter(|gt| *gt > 0.0 && *gt < 1e4);
+    let width = |name: &str| text(name)?.parse::<u32>().ok().filter(|lanes| (1..=64).contains(lanes));
+    let of = |speed: Option<f64>, width: Option<u32>| Some((speed?, width?));
+    let now = of(speed("current_link_speed"), width("current_link_width"));
+    let most = of(speed("max_link_speed"), width("max_link_width"));
+    let (Some(now), Some(most)) = (now, most) else {
+        return Finding::unknown(item, "no PCIe link is shown (virtual or not on PCIe)").of(subject);
+    };
+    let rate = |(speed, width): (f64, u32)| link_bytes_per_second(speed, f64::from(width)) / 1e9;
+    let value = format!("{} GT/s x{} of {} GT/s x{}", now.0, now.1, most.0, most.1);
+    let worth = format!("the link carries {:.2} GB/s, the device could use {:.2}", rate(now), rate(most));
+    Finding::hint_unless(now.0 >= most.0 && now.1 >= most.1, item, value).of(subject).worth(worth, "calculated").fix(
+        "move it to a slot with the lanes and speed that it has, or set the slot's speed and bifurcation in the firmware (lspci -vv: LnkCap, LnkSta)",
+    )
+}
+
+/// Whether the chosen cores are on the device's node.
+pub fn node(look: &Look, item: &str, subject: &str, folder: &str) -> Finding {
+    let nodes = numa_nodes(look.sysfs);
+    if nodes == 1 {
+        return Finding::fine(item, "the host has one node").of(subject);
+    }
+    let told = look.sysfs.text(format!("{folder}/numa_node")).and_then(|text| text.parse::<usize>().ok());
+    let Some(node) = told else {
+        return Finding::unknown(item, format!("{folder}/numa_node names no node, of {nodes}")).of(subject);
+    };
+    let far: Vec<_> = look.scope.cores.iter().copied().filter(|cpu| numa_node(look.sysfs, *cpu) != node).collect();
+    if far.is_empty() {
+        return Finding::fine(item, format!("node {node}, as all of {}", look.cores_list())).of(subject);
+    }
+    let value = format!("node {node}; {} are on another one", format_list(&far));
+    let list = look.sysfs.text(format!("/sys/devices/system/node/node{node}/cpulist")).unwrap_or_default();
+    let usable = usable_cpus(look.sysfs);
+    let mut near = parse_list(&list).unwrap_or_default();
+    near.retain(|cpu| usable.contains(cpu));
+    // The node's first processor is left to interrupts.
+    let near = near.get(1..).unwrap_or_default();
+    Finding::new(item, Verdict::Hint, value).of(subject).fix(match near {
+        [] => format!("a processor of node {node} in --cores (this process may use none of them)"),
+        _ => format!("--cores {}", format_list(near)),
+    })
+}
+
+/// The interrupts of the queues of a device, each with the processors that take it.
+fn queue_irqs(sysfs: &Sysfs, folder: &str) -> Vec<(usize, Vec<usize>)> {
+    let found = [format!("{folder}/msi_irqs"), format!("{folder}/../msi_irqs")];
+    let mut irqs: Vec<usize> =
+        found.iter().flat_map(|at| sysfs.names(at)).filter_map(|name| name.parse().ok()).collect();
+    irqs.sort_unstable();
+    irqs.dedup();
+    let is_queue = |irq: &usize| {
+        let names = sysfs.names(format!("/proc/irq/{irq}"));
+        !names.iter().any(|name| NO_QUEUE.iter().any(|word| name.contains(word)))
+    };
+    let takers = |irq: usize| {
+        let read = |name: &str| parse_list(&sysfs.text(format!("/proc/irq/{irq}/{name}"))?).ok();
+        Some((irq, read("effective_affinity_list").or_else(|| read("smp_affinity_list"))?))
+    };
+    irqs.into_iter().filter(is_queue).filter_map(takers).collect()
+}
+
+/// Whether the device's interrupts land on the chosen cores.
+pub fn irq(look: &Look, item: &str, subject: &str, folder: &str, tune: Option<String>) -> Finding {
+    let irqs = queue_irqs(look.sysfs, folder);
+    if irqs.is_empty() {
+        return Finding::unknown(item, "none of its interrupts is shown").of(subject);
+    }
+    let on_cores = |cpus: &[usize]| cpus.iter().any(|cpu| look.scope.cores.contains(cpu));
+    let hit: Vec<_> = irqs.iter().filter(|(_, cpus)| on_cores(cpus)).collect();
+    if hit.is_empty() {
+        return Finding::fine(item, format!("{} interrupts, all on other processors", irqs.len())).of(subject);
+    }
+    let mut free = usable_cpus(look.sysfs);
+    free.retain(|cpu| !look.scope.cores.contains(cpu));
+    let value = format!("{} of {} interrupts are taken by {}", hit.len(), irqs.len(), look.cores_list());
+    let finding = Finding::new(item, Verdict::Hint, value).of(subject);
+    if free.is_empty() {
+        let fewer = look.scope.cores.get(1..).unwrap_or_default();
+        return finding.fix(match fewer {
+            [] => "no other processor is there to take them".to_owned(),
+            _ => format!("leave one processor to them: --cores {}", format_list(fewer)),
+        });
+    }
+    let which = if hit.len() <= IRQS_NAMED_MAX {
+        hit.iter().map(|(irq, _)| irq.to_string()).collect::<Vec<_>>().join(" ")
+    } else {
+        format!("$(ls {folder}/msi_irqs)")
+    };
+    let plain = format!(
+        "systemctl stop irqbalance; for i in {which}; do echo {} > /proc/irq/$i/smp_affinity_list; done",
+        format_list(&free)
+    );
+    tune.into_iter().fold(finding, Finding::fix).fix(plain)
+}
+
+/// How the IOMMU treats the cards and drives in the scope.
+pub fn iommu(look: &Look, nics: &[String], disks: &[Disk]) -> Vec<Finding> {
+    const ITEM: &str = "iommu.mode";
+    if !look.sysfs.path("/sys/kernel").exists() {
+        return vec![Finding::unknown(ITEM, "/sys/kernel cannot be read")];
+    }
+    if look.sysfs.names("/sys/kernel/iommu_groups").is_empty() {
+        return vec![Finding::fine(ITEM, "no IOMMU is in use")];
+    }
+    let nics = nics.iter().map(|name| (name.clone(), format!("/sys/class/net/{name}/device")));
+    let disks = disks.iter().map(|disk| (disk.name.clone(), disk.pci_folder()));
+    let mut modes: Vec<(String, Vec<String>)> = Vec::new();
+    for (name, folder) in nics.chain(disks) {
+        let kind = look.sysfs.text(format!("{folder}/iommu_group/type")).unwrap_or_default();
+        match modes.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, names)) => names.push(name),
+            None => modes.push((kind, vec![name])),
+        }
+    }
+    if modes.is_empty() {
+        return vec![Finding::unknown(ITEM, "an IOMMU is in use; no card or drive is in the scope to ask about")];
+    }
+    let judge = |(kind, names): (String, Vec<String>)| {
+        let finding = match kind.as_str() {
+            "" => Finding::unknown(ITEM, "an IOMMU is in use; the device's group does not tell its mode"),
+            "identity" => Finding::fine(ITEM, "passthrough"),
+            "DMA" => Finding::new(ITEM, Verdict::Hint, "strict"),
+            "DMA-FQ" => Finding::new(ITEM, Verdict::Hint, "lazy"),
+            other => Finding::unknown(ITEM, format!("type {other}")),
+        };
+        finding
+            .of(names.join(", "))
+            .fix("scripts/tune-host.sh apply --boot, then reboot")
+            .fix("add iommu=pt to the kernel's command line (arm64: iommu.passthrough=1); devices are then trusted with all memory")
+    };
+    modes.into_iter().map(judge).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_carry_what_the_standard_says() {
+        for (speed, width, gigabytes) in [(5.0, 8.0, 4.0), (8.0, 8.0, 7.88), (16.0, 4.0, 7.88), (32.0, 4.0, 15.75)] {
+            let calculated = link_bytes_per_second(speed, width) / 1e9;
+            assert!((calculated - gigabytes).abs() < 0.01, "{speed} GT/s x{width}: {calculated}");
+        }
+    }
+}

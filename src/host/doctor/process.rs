@@ -1,0 +1,130 @@
+//! What this process may do: limits, io_uring, the container's quota and filter.
+
+use super::{Finding, Look, Verdict, memory};
+use crate::base::units::format_size;
+use crate::host::cgroup;
+use crate::host::memory::may_lock_any;
+use crate::sys::uring::Uring;
+
+/// Descriptors that a core takes (ring, file, log, connection, their spares), and the process besides.
+const FILES_PER_CORE: u64 = 16;
+const FILES_BESIDES: u64 = 64;
+/// With many connections: what tuning sets is far above; this is where hints start.
+const FILES_AMPLE: u64 = 4096;
+
+pub fn examine(look: &Look) -> Vec<Finding> {
+    let mut found = vec![io_uring(look), memlock(look), nofile(look), seccomp(look)];
+    found.extend(quota(look));
+    found
+}
+
+fn io_uring(look: &Look) -> Finding {
+    const ITEM: &str = "process.io_uring";
+    let at = "/proc/sys/kernel/io_uring_disabled";
+    let switch = look.sysfs.number(at);
+    let denied = |value: String| Finding::new(ITEM, Verdict::Hint, format!("{value}: runs with the syscall back end"));
+    let fix = "sysctl kernel.io_uring_disabled=0";
+    match switch {
+        Some(2) => return denied("kernel.io_uring_disabled is 2".to_owned()).fix(fix),
+        // Its group, or CAP_SYS_ADMIN, may: only trying tells.
+        Some(1) if !look.sysfs.is_live() => {
+            return Finding::unknown(ITEM, "kernel.io_uring_disabled is 1: allowed to one group only");
+        }
+        _ => {}
+    }
+    let said = switch.map_or("no switch (before Linux 6.6)".to_owned(), |n| format!("kernel.io_uring_disabled is {n}"));
+    if !look.sysfs.is_live() {
+        return match filter_mode(look) {
+            Some(0) => Finding::fine(ITEM, said),
+            _ => Finding::unknown(ITEM, format!("{said}, but a seccomp filter may forbid it: only trying tells")),
+        };
+    }
+    match Uring::probe() {
+        Ok(()) => Finding::fine(ITEM, format!("works; {said}")),
+        Err(why) if switch == Some(1) => denied(format!("{why}; {said}")).fix(fix),
+        Err(why) => denied(format!("{why}; {said}"))
+            .fix("docker run --security-opt seccomp=tuning/seccomp/engine.json …, or Linux 5.19 or newer"),
+    }
+}
+
+/// Soft and hard limit of a row of `/proc/self/limits`; `u64::MAX`: none.
+fn limit(look: &Look, row: &str) -> Option<(u64, u64)> {
+    let text = look.sysfs.text("/proc/self/limits")?;
+    let rest = text.lines().find_map(|line| line.strip_prefix(row))?;
+    let mut words = rest.split_whitespace();
+    let mut number = || match words.next()? {
+        "unlimited" => Some(u64::MAX),
+        word => word.parse().ok(),
+    };
+    Some((number()?, number()?))
+}
+
+fn memlock(look: &Look) -> Finding {
+    const ITEM: &str = "process.memlock";
+    let Some((_, hard)) = limit(look, "Max locked memory") else {
+        return Finding::unknown(ITEM, "/proc/self/limits cannot be read");
+    };
+    if may_lock_any(look.sysfs) {
+        return Finding::fine(ITEM, "this process may lock any amount (CAP_IPC_LOCK)");
+    }
+    let need = memory::rings_bytes(look);
+    let shown = if hard == u64::MAX { "unlimited".to_owned() } else { format_size(hard) };
+    Finding::hint_unless(hard >= need, ITEM, format!("{shown}; rings for direct I/O are {}", format_size(need)))
+        .fix("scripts/tune-host.sh apply, and log in again as a member of the group engine")
+        .fix("ulimit -l unlimited as root, LimitMEMLOCK=infinity in a systemd unit, or docker run --ulimit memlock=-1")
+}
+
+fn nofile(look: &Look) -> Finding {
+    const ITEM: &str = "process.nofile";
+    let Some((_, hard)) = limit(look, "Max open files") else {
+        return Finding::unknown(ITEM, "/proc/self/limits cannot be read");
+    };
+    let need = FILES_BESIDES + FILES_PER_CORE * look.scope.cores.len() as u64;
+    let verdict = match hard {
+        _ if hard < need => Verdict::Fatal,
+        _ if hard < FILES_AMPLE => Verdict::Hint,
+        _ => Verdict::Fine,
+    };
+    Finding::new(ITEM, verdict, format!("{hard} (hard limit, which the engine takes); {need} without many connections"))
+        .fix("scripts/tune-host.sh apply, and log in again as a member of the group engine")
+        .fix("LimitNOFILE=1048576 in a systemd unit, or docker run --ulimit nofile=1048576")
+}
+
+fn filter_mode(look: &Look) -> Option<u64> {
+    look.sysfs.field("/proc/self/status", "Seccomp")?.parse().ok()
+}
+
+fn seccomp(look: &Look) -> Finding {
+    const ITEM: &str = "process.seccomp";
+    match filter_mode(look) {
+        Some(0) => Finding::fine(ITEM, "no filter"),
+        Some(1) => Finding::new(ITEM, Verdict::Fatal, "strict mode: read, write and exit only")
+            .fix("start it outside of the sandbox"),
+        Some(2) => Finding::fine(ITEM, "a filter is in force; process.io_uring says whether io_uring passes"),
+        other => {
+            let said = other.map_or("/proc/self/status has no Seccomp line".to_owned(), |n| format!("mode {n}"));
+            Finding::unknown(ITEM, said)
+        }
+    }
+}
+
+fn quota(look: &Look) -> Option<Finding> {
+    const ITEM: &str = "container.cpu_quota";
+    let quota = cgroup::cpu_quota(look.sysfs)?;
+    let cores = look.scope.cores.len();
+    let value = format!("{quota:.2} processors' time for {cores} cores");
+    // One core below a whole processor waits in the kernel (`--poll adaptive`), and lives with it.
+    let verdict = match quota {
+        _ if quota < cores as f64 && cores > 1 => Verdict::Fatal,
+        _ if quota < cores as f64 => Verdict::Hint,
+        _ => Verdict::Fine,
+    };
+    let whole = (quota as usize).max(1);
+    let fewer = look.scope.cores.get(..whole.min(cores)).unwrap_or_default();
+    let finding = Finding::new(ITEM, verdict, value).fix(format!("--cores {}", crate::host::cpu::format_list(fewer)));
+    Some(finding.fix(format!(
+        "docker update --cpus {} CONTAINER, or resources.limits.cpu of the pod: {}",
+        cores + 1,
+        cores + 1
+    )))
+}

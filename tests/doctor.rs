@@ -1,0 +1,245 @@
+//! `engine doctor` on recorded hosts, each judged item by item, and on this one.
+//!
+//! `tests/doctor/NAME.host` is a host: `/path: line`, `/path -> link`, or `/path <<` and lines up to a dot. `{0-7}` in
+//! a path stands for eight of them, and `{}`, `{+8}`, `{-8}` in its text for the number, moved by so much.
+//! `NAME.verdicts` is what has to come out; `UPDATE=1` writes it, for a person to read.
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/doctor")
+}
+
+/// The numbers that a path stands for, with what is before and after the braces.
+fn range(path: &str) -> Option<(&str, std::ops::RangeInclusive<i64>, &str)> {
+    let (before, rest) = path.split_once('{')?;
+    let (range, after) = rest.split_once('}')?;
+    let (first, last) = range.split_once('-')?;
+    Some((before, first.parse().unwrap()..=last.parse().unwrap(), after))
+}
+
+fn substituted(text: &str, number: i64) -> String {
+    let mut parts = text.split('{');
+    let mut out = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (moved, after) = part.split_once('}').expect("a closing brace");
+        let moved: i64 = if moved.is_empty() { 0 } else { moved.parse().expect("a number to move by") };
+        out.push_str(&format!("{}{after}", number + moved));
+    }
+    out
+}
+
+fn put(root: &Path, path: &str, text: &str) {
+    let Some((before, numbers, after)) = range(path) else {
+        let file = root.join(path.trim_start_matches('/'));
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        return fs::write(file, format!("{text}\n")).unwrap();
+    };
+    for number in numbers {
+        put(root, &format!("{before}{number}{after}"), &substituted(text, number));
+    }
+}
+
+fn unpack(name: &str) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(folder().join(format!("{name}.host"))).unwrap();
+    let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+    while let Some(line) = lines.next() {
+        if let Some(path) = line.strip_suffix(" <<") {
+            let body: Vec<_> = lines.by_ref().take_while(|line| *line != ".").collect();
+            put(root.path(), path, &body.join("\n"));
+        } else if let Some((path, target)) = line.split_once(" -> ") {
+            let link = root.path().join(path.trim_start_matches('/'));
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(target, link).unwrap();
+        } else {
+            let (path, text) = line.split_once(": ").unwrap_or_else(|| panic!("{name}: '{line}' is no entry"));
+            put(root.path(), path, text);
+        }
+    }
+    root
+}
+
+fn doctor(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_engine")).arg("doctor").args(arguments).output().unwrap()
+}
+
+fn findings(output: &Output) -> Vec<Value> {
+    let all: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    all["findings"].as_array().unwrap().clone()
+}
+
+fn line(finding: &Value) -> String {
+    let text = |key: &str| finding[key].as_str().unwrap_or_default();
+    let subject = finding["subject"].as_str().map(|subject| format!(" ({subject})")).unwrap_or_default();
+    format!("{:<7} {}{subject}: {}", text("verdict"), text("item"), text("value"))
+}
+
+/// Every verdict and value is the expected one, the exit code follows, and whatever is wrong has a command.
+#[track_caller]
+fn check(name: &str, arguments: &[&str], exit: i32) -> Vec<Value> {
+    let root = unpack(name);
+    let root = root.path().to_str().unwrap();
+    let output = doctor(&[&["--json", "--root", root], arguments].concat());
+    let found = findings(&output);
+    let lines: String = found.iter().map(|finding| line(finding) + "\n").collect();
+    let path = folder().join(format!("{name}.verdicts"));
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &lines).unwrap();
+    }
+    let wanted = fs::read_to_string(&path).unwrap_or_default();
+    for (number, (got, wanted)) in lines.lines().zip(wanted.lines()).enumerate() {
+        assert_eq!(got, wanted, "{name}.verdicts, line {}", number + 1);
+    }
+    assert_eq!(lines.lines().count(), wanted.lines().count(), "{name}:\n{lines}");
+    assert_eq!(output.status.code(), Some(exit), "{name}");
+    for finding in &found {
+        let bad = ["fatal", "hint"].contains(&finding["verdict"].as_str().unwrap());
+        assert_eq!(bad, !finding["fix"].as_array().unwrap().is_empty(), "{finding}");
+        for key in ["why", "worth", "source"] {
+            assert!(!finding[key].as_str().unwrap().is_empty(), "{finding}");
+        }
+    }
+    let text = String::from_utf8(doctor(&[&["--root", root], arguments].concat()).stdout).unwrap();
+    for finding in &found {
+        assert!(text.contains(finding["value"].as_str().unwrap()), "the text leaves out {finding}\n{text}");
+    }
+    found
+}
+
+fn fixes(findings: &[Value], item: &str) -> Vec<String> {
+    let finding = findings.iter().find(|finding| finding["item"] == item).unwrap_or_else(|| panic!("no {item}"));
+    finding["fix"].as_array().unwrap().iter().map(|fix| fix.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_tuned_two_socket_host() {
+    let found = check("bare-two-socket", &["--cores", "33-63", "--target", "file:/data/"], 0);
+    assert!(found.iter().all(|finding| finding["verdict"] == "fine"), "{found:?}");
+}
+
+#[test]
+fn a_cloud_vm() {
+    check("cloud-vm", &[], 0);
+}
+
+#[test]
+fn a_laptop() {
+    let found = check("laptop", &[], 0);
+    assert_eq!(fixes(&found, "cpu.smt"), ["--cores 1-4"]);
+    assert_eq!(fixes(&found, "drive.write_cache"), ["hdparm -W1 /dev/sda"]);
+}
+
+#[test]
+fn a_container_with_limits() {
+    let found = check("container", &["--cores", "0-3"], 3);
+    assert_eq!(fixes(&found, "container.cpu_quota")[0], "--cores 0-1");
+    let root = unpack("container");
+    let output = doctor(&["--json", "--root", root.path().to_str().unwrap()]);
+    let quota = findings(&output).into_iter().find(|finding| finding["item"] == "container.cpu_quota").unwrap();
+    assert_eq!(quota["verdict"], "fine", "the default cores keep to the quota");
+}
+
+#[test]
+fn an_arm_server() {
+    check("arm-server", &["--target", "file:/mnt/nvme0/"], 0);
+}
+
+#[test]
+fn a_host_with_everything_wrong() {
+    let found = check("misconfigured", &["--cores", "0-3,8-11,15", "--for", "file", "--target", "file:/my data/x"], 3);
+    assert_eq!(fixes(&found, "drive.mount"), ["mount -o remount,rw /my data"]);
+    assert_eq!(fixes(&found, "drive.numa"), ["--cores 5-7,12-14"]);
+    assert_eq!(fixes(&found, "cpu.smt"), ["--cores 0-3,15"]);
+    assert_eq!(fixes(&found, "process.io_uring"), ["sysctl kernel.io_uring_disabled=0"]);
+}
+
+#[test]
+fn the_cards_of_a_host_with_everything_wrong() {
+    let root = unpack("misconfigured");
+    let root = root.path().to_str().unwrap();
+    let arguments = ["--json", "--root", root, "--cores", "0-3,8-11", "--target", "kafka://10.1.2.3:9092/t"];
+    let output = doctor(&arguments);
+    let found = findings(&output);
+    let of = |subject: &str| -> Vec<String> {
+        let mine = found.iter().filter(|finding| finding["subject"].as_str() == Some(subject));
+        mine.map(|finding| format!("{} {}", finding["verdict"].as_str().unwrap(), finding["item"].as_str().unwrap()))
+            .collect()
+    };
+    assert_eq!(of("ens2"), ["fatal nic.link"]);
+    let wrong = "speed pcie offloads numa irq queues xps mtu rings coalescing";
+    let wrong: Vec<_> = wrong.split(' ').map(|item| format!("hint nic.{item}")).collect();
+    assert_eq!(of("ens1")[..10], wrong);
+    assert!(of("eno1").is_empty() && found.iter().any(|finding| finding["item"] == "iommu.mode"));
+    assert_eq!(fixes(&found, "nic.rings")[1], "ethtool -G ens1 tx 4096 rx 4096");
+    assert_eq!(fixes(&found, "nic.offloads")[1], "ethtool -K ens1 tso on gro on");
+    assert_eq!(fixes(&found, "nic.queues"), ["ethtool -L ens1 combined 8"]);
+    assert_eq!(
+        fixes(&found, "nic.irq"),
+        [
+            "scripts/tune-host.sh apply --nic ens1 --cores 0-3,8-11",
+            "systemctl stop irqbalance; for i in 40 41; do echo 4-7,12-14 > /proc/irq/$i/smp_affinity_list; done"
+        ]
+    );
+    let missing = doctor(&["--json", "--root", root, "--nic", "nope"]);
+    assert_eq!(missing.status.code(), Some(3));
+}
+
+#[test]
+fn an_empty_tree_is_unknown_not_fine() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("proc")).unwrap();
+    let output = doctor(&["--json", "--root", root.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0));
+    // Nothing was recorded, so nothing is known: not one item is called good or bad.
+    let found = findings(&output);
+    let judged: Vec<_> = found.iter().filter(|finding| finding["verdict"] != "unknown").map(line).collect();
+    assert!(found.len() > 20 && judged.is_empty(), "{judged:#?}");
+}
+
+#[test]
+fn this_host_is_judged_and_the_report_carries_it() {
+    let output = doctor(&["--json"]);
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{output:?}");
+    let found = findings(&output);
+    for item in ["cpu.clock_source", "process.io_uring", "memory.available", "net.tcp_wmem", "drive.mount"] {
+        assert!(found.iter().any(|finding| finding["item"] == item && finding["verdict"] != "unknown"), "{item}");
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let arguments = ["--target", "null", "--records", "10", "--report", "r.json"];
+    let run = Command::new(env!("CARGO_BIN_EXE_engine")).args(arguments).current_dir(scratch.path()).output().unwrap();
+    assert!(run.status.success(), "{run:?}");
+    let report: Value = serde_json::from_slice(&fs::read(scratch.path().join("r.json")).unwrap()).unwrap();
+    let host = &report["host"];
+    let judged = host["findings"].as_array().unwrap().len() + host["findings_fine"].as_array().unwrap().len();
+    assert!(judged > 10, "{host}");
+    let of_network = |finding: &Value| finding["item"].as_str().unwrap().starts_with("nic.");
+    assert!(!host["findings"].as_array().unwrap().iter().any(of_network), "a run to null needs no card");
+}
+
+#[test]
+fn the_readme_names_every_group() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    for item in engine::host::doctor::items::ITEMS {
+        let group = item.name.split_once('.').unwrap().0;
+        assert!(readme.contains(&format!("`{group}.*`")) || readme.contains(&format!("`{}`", item.name)), "{group}");
+    }
+}
+
+#[test]
+fn looking_takes_no_time_from_a_run() {
+    use engine::host::Sysfs;
+    use engine::host::doctor::{Scope, examine};
+    let scope = Scope { cores: vec![0, 1], paths: vec![".".into()], network: true, ..Scope::default() };
+    let once = || {
+        let start = std::time::Instant::now();
+        assert!(!examine(&Sysfs::default(), &scope).is_empty());
+        start.elapsed()
+    };
+    let fastest = (0..20).map(|_| once()).min().unwrap();
+    assert!(fastest.as_millis() < 20, "{fastest:?}");
+}
