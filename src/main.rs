@@ -11,7 +11,6 @@ use engine::plan::{RunPlan, TargetPlan, VerifyArgs};
 use engine::sys;
 use engine::{governance, receive, run, verify};
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
