@@ -120,6 +120,23 @@ fn fixes(findings: &[Value], item: &str) -> Vec<String> {
 fn a_tuned_two_socket_host() {
     let found = check("bare-two-socket", &["--cores", "33-63", "--target", "file:/data/"], 0);
     assert!(found.iter().all(|finding| finding["verdict"] == "fine"), "{found:?}");
+    // The card is the fastest that is up: nothing leads to the broker.
+    let root = unpack("bare-two-socket");
+    let root = root.path().to_str().unwrap();
+    let card = |cores: &str| -> Vec<String> {
+        let output = doctor(&["--json", "--root", root, "--cores", cores, "--target", "kafka://192.0.2.1:9092/t"]);
+        let found = findings(&output);
+        let mine = found.iter().filter(|finding| finding["subject"] == "ens2np0" && finding["verdict"] != "fine");
+        assert_eq!(found.iter().filter(|finding| finding["subject"] == "ens2np0").count(), 12, "{found:#?}");
+        mine.map(line).collect()
+    };
+    assert_eq!(card("33-63"), Vec::<String>::new());
+    let wrong = [
+        "hint    nic.numa (ens2np0): node 1; 1-31 are on another one",
+        "hint    nic.xps (ens2np0): no queue is mapped to 1-31",
+    ];
+    assert_eq!(card("1-32").iter().map(String::as_str).collect::<Vec<_>>()[0], wrong[0]);
+    assert_eq!(card("1-31"), wrong);
 }
 
 #[test]
@@ -147,12 +164,23 @@ fn a_container_with_limits() {
 #[test]
 fn an_arm_server() {
     check("arm-server", &["--target", "file:/mnt/nvme0/"], 0);
+    let root = unpack("arm-server");
+    let output = doctor(&["--json", "--root", root.path().to_str().unwrap(), "--for", "http"]);
+    let found = findings(&output);
+    let wrong =
+        found.iter().filter(|finding| finding["subject"] == "enp1s0f0" && finding["verdict"] == "hint").map(line);
+    let wanted = [
+        "hint    nic.speed (enp1s0f0): 25 Gbit/s",
+        "hint    nic.irq (enp1s0f0): 63 of 64 interrupts are taken by 1-63",
+        "hint    iommu.mode (enp1s0f0): lazy",
+    ];
+    assert_eq!(wrong.collect::<Vec<_>>(), wanted);
 }
 
 #[test]
 fn a_host_with_everything_wrong() {
     let found = check("misconfigured", &["--cores", "0-3,8-11,15", "--for", "file", "--target", "file:/my data/x"], 3);
-    assert_eq!(fixes(&found, "drive.mount"), ["mount -o remount,rw /my data"]);
+    assert_eq!(fixes(&found, "drive.mount"), ["mount -o remount,rw '/my data'"]);
     assert_eq!(fixes(&found, "drive.numa"), ["--cores 5-7,12-14"]);
     assert_eq!(fixes(&found, "cpu.smt"), ["--cores 0-3,15"]);
     assert_eq!(fixes(&found, "process.io_uring"), ["sysctl kernel.io_uring_disabled=0"]);
@@ -170,7 +198,7 @@ fn the_cards_of_a_host_with_everything_wrong() {
         mine.map(|finding| format!("{} {}", finding["verdict"].as_str().unwrap(), finding["item"].as_str().unwrap()))
             .collect()
     };
-    assert_eq!(of("ens2"), ["fatal nic.link"]);
+    assert_eq!(of("ens2"), ["fatal nic.link", "unknown iommu.mode"]);
     let wrong = "speed pcie offloads numa irq queues xps mtu rings coalescing";
     let wrong: Vec<_> = wrong.split(' ').map(|item| format!("hint nic.{item}")).collect();
     assert_eq!(of("ens1")[..10], wrong);

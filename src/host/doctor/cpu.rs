@@ -122,6 +122,9 @@ fn smt(look: &Look) -> Finding {
             groups.push(group);
         }
     }
+    if groups.is_empty() {
+        return Finding::unknown(ITEM, "no core is known");
+    }
     let chosen = |group: &Vec<usize>| group.iter().filter(|cpu| look.scope.cores.contains(cpu)).count();
     let shared: Vec<_> = groups.iter().filter(|group| chosen(group) > 1).map(|group| format_list(group)).collect();
     if shared.is_empty() {

@@ -148,10 +148,11 @@ fn mount_finding(look: &Look, path: &Path) -> Finding {
         return Finding::unknown(ITEM, "/proc/self/mountinfo does not name its file system").of(shown);
     };
     let (point, kind) = (mount.point.display(), &mount.kind);
+    let quoted = quote(&mount.point.to_string_lossy());
     let has = |option: &str| mount.options.iter().any(|known| known == option);
     let judged = |verdict, what: &str| Finding::new(ITEM, verdict, format!("{kind} at {point}{what}")).of(&shown);
     if has("ro") {
-        return judged(Verdict::Fatal, ", read-only").fix(format!("mount -o remount,rw {point}"));
+        return judged(Verdict::Fatal, ", read-only").fix(format!("mount -o remount,rw {quoted}"));
     }
     if NO_DRIVE.contains(&kind.as_str()) || kind.starts_with("fuse") {
         return judged(Verdict::Hint, ": no drive's own file system").fix(
@@ -162,7 +163,7 @@ fn mount_finding(look: &Look, path: &Path) -> Finding {
     if let Some(option) = slow {
         let instead = match option {
             "data=journal" => "data=ordered in /etc/fstab, then umount and mount".to_owned(),
-            option => format!("mount -o remount,{} {point}", opposite(option)),
+            option => format!("mount -o remount,{} {quoted}", opposite(option)),
         };
         return judged(Verdict::Hint, &format!(", mounted with {option}")).fix(instead);
     }
@@ -170,6 +171,12 @@ fn mount_finding(look: &Look, path: &Path) -> Finding {
         return judged(Verdict::Hint, "").fix("XFS or ext4 on the drive itself, mounted with noatime");
     }
     judged(Verdict::Fine, "")
+}
+
+/// As a shell takes it for one word.
+fn quote(path: &str) -> String {
+    let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+    if plain { path.to_owned() } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
 fn opposite(option: &str) -> &'static str {

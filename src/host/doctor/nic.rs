@@ -82,15 +82,19 @@ fn bits_per_second(sysfs: &Sysfs, name: &str) -> Option<u64> {
     (1..4_000_000_000).contains(&megabits).then_some(megabits * 1_000_000)
 }
 
-/// Of the cards with hardware (or a hypervisor) behind them that are up, the fastest; all, if none says its speed.
+/// Of the cards with hardware (or a hypervisor) behind them that are up, the fastest; all, if none says its speed. In
+/// a container there is no such card: any that is up.
 fn fastest(sysfs: &Sysfs) -> Vec<String> {
-    let up = |name: &String| {
-        let behind = sysfs.path(format!("{}/device", at(name))).exists();
-        behind && sysfs.text(format!("{}/operstate", at(name))).is_some_and(|state| state != "down")
-    };
-    let cards: Vec<_> = sysfs.names("/sys/class/net").into_iter().filter(up).collect();
+    let state = |name: &str| sysfs.text(format!("{}/operstate", at(name)));
+    let behind = |name: &str| sysfs.path(format!("{}/device", at(name))).exists();
+    let mut cards = sysfs.names("/sys/class/net");
+    cards.retain(|name| state(name).is_some_and(|state| state == "up" || (state == "unknown" && behind(name))));
+    if cards.iter().any(|name| behind(name)) {
+        cards.retain(|name| behind(name));
+    }
     let most = cards.iter().filter_map(|name| bits_per_second(sysfs, name)).max();
-    cards.into_iter().filter(|name| most.is_none() || bits_per_second(sysfs, name) == most).collect()
+    cards.retain(|name| most.is_none() || bits_per_second(sysfs, name) == most);
+    cards
 }
 
 pub fn examine(look: &Look, choice: &Choice) -> Vec<Finding> {
