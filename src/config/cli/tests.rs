@@ -61,7 +61,7 @@ fn a_flag_without_value_and_a_stray_word() {
     assert!(errors(&["--target=null", "--rate"])[0].contains("--rate has no value"));
     assert!(errors(&["--rate", "--target=null"])[0].contains("--rate has no value"));
     assert!(errors(&["--target=null", "stray"])[0].contains("stray"));
-    assert!(errors(&["saturate"])[0].contains("saturate"));
+    assert!(errors(&["saturation"])[0].contains("saturation"));
     assert!(errors(&["--target=kafka://localhost:9092"])[0].contains("topic"));
 }
 
