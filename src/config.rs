@@ -10,6 +10,7 @@ pub mod kafka_properties;
 pub mod keys;
 pub mod load;
 pub mod parse;
+pub mod plan;
 pub mod plan_json;
 pub mod receive;
 pub mod resolve;
@@ -32,6 +33,7 @@ pub enum Command {
     DryRun(Box<RunPlan>),
     Verify(Box<VerifyArgs>),
     Receive(Box<ReceivePlan>),
+    Plan(Box<plan::PlanArgs>),
     Schema(SchemaKind),
     /// The text to print.
     Help(String),

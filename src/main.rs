@@ -1,7 +1,9 @@
 //! Parse, plan, run, exit code.
 
 use engine::base::fatal::{Exit, Fatal};
+use engine::config::plan::PlanArgs;
 use engine::config::{self, Command, Deps, SchemaKind};
+use engine::host::capacity::{self, Scale, Verdict};
 use engine::host::{self, Sysfs};
 use engine::observe::{self, Console};
 use engine::payload::template::Template;
@@ -33,6 +35,7 @@ fn carry_out(command: Command) -> Result<Exit, Fatal> {
         Command::DryRun(plan) => governance::check(&plan).and_then(|()| print(&pretty(&config::plan_to_json(&plan)))),
         Command::Verify(args) => verify_sources(&args),
         Command::Receive(plan) => receive_connections(&plan),
+        Command::Plan(args) => plan_capacity(&args),
         Command::Schema(SchemaKind::Config) => print(&pretty(&config::schema::config_schema())),
         Command::Schema(SchemaKind::Report) => print(&pretty(&observe::schema::report_schema())),
         Command::Help(text) => print(&text),
@@ -75,6 +78,22 @@ fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {
         print(&findings.summary())?;
     }
     Ok(findings.exit())
+}
+
+fn plan_capacity(args: &PlanArgs) -> Result<Exit, Fatal> {
+    let scale = if args.calibrate {
+        Scale::Calibrated(capacity::calibrate::calibrate(&host::cpu::usable_cpus(&Sysfs::default()))?)
+    } else {
+        Scale::of_described(&args.machine)
+    };
+    let projection = capacity::project(&args.demand, &args.machine, scale);
+    if args.json {
+        let json = serde_json::to_value(&projection).map_err(|error| Fatal::host(format!("plan: {error}")))?;
+        print(&pretty(&json))?;
+    } else {
+        print(&projection.summary())?;
+    }
+    Ok(if projection.verdict == Some(Verdict::DoesNotFit) { Exit::Host } else { Exit::Done })
 }
 
 fn pretty(value: &serde_json::Value) -> String {

@@ -2,6 +2,7 @@
 
 use crate::config::cli::VERIFY_FLAGS;
 use crate::config::keys::{Group, KEYS, Key, PHASES_KEY};
+use crate::config::plan::PLAN_FLAGS;
 use crate::config::receive::RECEIVE_FLAGS;
 
 const WIDTH: usize = 100;
@@ -22,6 +23,7 @@ pub fn help(command: &str) -> Option<String> {
         "run" => Some(run_help()),
         "verify" => Some(verify_help()),
         "receive" => Some(receive_help()),
+        "plan" => Some(plan_help()),
         "schema" => Some(
             "engine schema config|report\n\nPrints the JSON Schema of the configuration file or of the report.\n"
                 .into(),
@@ -35,6 +37,7 @@ fn run_help() -> String {
         "engine [run] [flags]            generate load\n\
          engine receive --listen URL     be the other end of tcp://, http:// or kafka://\n\
          engine verify SOURCE... [flags] read back what was written and prove it complete\n\
+         engine plan --target URL        what a rate needs of a machine\n\
          engine schema config|report     print a JSON Schema\n\n",
     );
     let intro = "Without any flag: the baseline. Files in ./engine-data/ are overwritten in place for 10 s at full \
@@ -76,6 +79,17 @@ fn receive_help() -> String {
         0,
     ));
     list_flags(&mut out, RECEIVE_FLAGS);
+    out
+}
+
+fn plan_help() -> String {
+    let mut out = String::from("engine plan --target URL [--rate R] [flags]\n\n");
+    out.push_str(&wrapped(
+        "What a rate needs: cores, network, drives, memory, connections; what limits first; the command line. Ranges, \
+         with their assumptions. Exit code 3 where it does not fit, with what lacks.",
+        0,
+    ));
+    list_flags(&mut out, PLAN_FLAGS);
     out
 }
 
