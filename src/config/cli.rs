@@ -47,7 +47,8 @@ pub fn parse(
 }
 
 fn unknown_command(word: &str) -> Fatal {
-    Fatal::usage(format!("'{word}' is no command of this version: run, receive, verify, plan, schema")).mend("engine --help")
+    Fatal::usage(format!("'{word}' is no command of this version: run, receive, verify, plan, schema"))
+        .mend("engine --help")
 }
 
 fn utf8(args: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Vec<Fatal>> {

@@ -91,7 +91,7 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
     });
     let mut number = |flag: &str, from: u32, to: u32, example: &str| {
         let text = text(flag)?;
-        let value = text.parse().ok().filter(|value| (from..=to).contains(value));
+        let value = text.parse::<u32>().ok().filter(|value| (from..=to).contains(value));
         if value.is_none() {
             note(flag, format!("'{text}' is no number from {from} to {to}"), example);
         }

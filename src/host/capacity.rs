@@ -103,12 +103,15 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// Whole things, a fixed number of them.
     fn new(name: &'static str, unit: &'static str, needed: Range, available: Option<f64>) -> Self {
-        let verdict = available.map(|have| match needed {
-            _ if needed.high <= have => Verdict::Fits,
-            _ if needed.likely <= have => Verdict::Uncertain,
-            _ => Verdict::DoesNotFit,
+        let verdict = available.map(|have| {
+            if needed.high <= have {
+                Verdict::Fits
+            } else if needed.likely <= have {
+                Verdict::Uncertain
+            } else {
+                Verdict::DoesNotFit
+            }
         });
         Self { name, unit, needed, available, verdict }
     }

@@ -84,7 +84,7 @@ fn loopback(cpus: &[usize]) -> io::Result<f64> {
     let (receiver, _) = listener.accept()?;
     thread::scope(|scope| {
         let drain = scope.spawn(|| on(cpus.get(1), move || discard_all(&receiver)));
-        let sent = on(cpus.first(), move || {
+        let sent = on(cpus.first(), move || -> io::Result<f64> {
             let ring = vec![0x5a_u8; RING_BYTES];
             let (began, mut sent) = (Instant::now(), 0);
             while began.elapsed() < PROBE_TIME {

@@ -16,8 +16,7 @@ pub enum Route {
 }
 
 impl Route {
-    pub const ALL: [Self; 7] =
-        [Self::Null, Self::Stdout, Self::File, Self::Tmpfs, Self::Tcp, Self::Http, Self::Kafka];
+    pub const ALL: [Self; 7] = [Self::Null, Self::Stdout, Self::File, Self::Tmpfs, Self::Tcp, Self::Http, Self::Kafka];
 
     pub fn name(self) -> &'static str {
         match self {

@@ -111,8 +111,10 @@ pub fn parse(text: &str) -> Result<Machine, String> {
         _ => Ok(()),
     };
     if !(1..=65_536).contains(&machine.cores) || !(1..=machine.cores).contains(&machine.sockets) {
-        return Err(format!("cores {}, sockets {}: at least one of each, no more sockets than cores",
-            machine.cores, machine.sockets));
+        return Err(format!(
+            "cores {}, sockets {}: at least one of each, no more sockets than cores",
+            machine.cores, machine.sockets
+        ));
     }
     if !(576..=65_535).contains(&machine.mtu) {
         return Err(format!("mtu {} is not from 576 to 65535", machine.mtu));
@@ -155,7 +157,9 @@ mod tests {
 
     #[test]
     fn a_description_is_yaml_or_json() {
-        let yaml = parse("cores: 32\nclock_ghz: 3.0\nnic_gbits: 100\ndrives:\n- write_gigabytes_per_second: 6.6\n  count: 2\n");
+        let yaml = parse(
+            "cores: 32\nclock_ghz: 3.0\nnic_gbits: 100\ndrives:\n- write_gigabytes_per_second: 6.6\n  count: 2\n",
+        );
         let json = parse(
             r#"{"cores": 32, "clock_ghz": 3.0, "nic_gbits": 100,
                 "drives": [{"write_gigabytes_per_second": 6.6, "count": 2}]}"#,
