@@ -82,7 +82,8 @@ fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {
 
 fn plan_capacity(args: &PlanArgs) -> Result<Exit, Fatal> {
     let scale = if args.calibrate {
-        Scale::Calibrated(capacity::calibrate::calibrate(&host::cpu::usable_cpus(&Sysfs::default()))?)
+        let probes = capacity::calibrate::calibrate(&host::cpu::usable_cpus(&Sysfs::default()))?;
+        Scale::Calibrated { probes, reference: capacity::costs::REFERENCE }
     } else {
         Scale::of_described(&args.machine)
     };

@@ -69,8 +69,8 @@ pub struct Demand {
 /// How the table's costs become this machine's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {
-    /// The machine itself was asked.
-    Calibrated(Probes),
+    /// The machine itself was asked, and so was that of the table, if ever.
+    Calibrated { probes: Probes, reference: Option<Probes> },
     /// Another clock, or nothing known (1).
     Projected { clock_ratio: f64 },
 }
@@ -159,8 +159,11 @@ fn core_rate(cost: &Cost, record_bytes: u64, scale: Scale) -> Range {
     let size = record_bytes as f64;
     let ns = cost.record_ns + cost.byte_ns * size;
     let (slowness, spread) = match scale {
-        Scale::Calibrated(probes) if cost.checked => (probes.slowness(cost.probe), MEASURED_SPREAD),
-        Scale::Calibrated(probes) => (probes.slowness(cost.probe), PROJECTED_SPREAD),
+        Scale::Calibrated { reference: None, .. } => (1.0, PROJECTED_SPREAD),
+        Scale::Calibrated { probes, reference: Some(reference) } => {
+            let spread = if cost.checked { MEASURED_SPREAD } else { PROJECTED_SPREAD };
+            (probes.slowness(&reference, cost.probe), spread)
+        }
         Scale::Projected { clock_ratio } => (clock_ratio, PROJECTED_SPREAD),
     };
     Range::around(size * GIGA / (ns * slowness), spread)
@@ -169,7 +172,7 @@ fn core_rate(cost: &Cost, record_bytes: u64, scale: Scale) -> Range {
 pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     let cost = costs::cost(demand.route);
     let core = core_rate(cost, demand.record_bytes, scale);
-    let measured = matches!(scale, Scale::Calibrated(_)) && cost.checked;
+    let measured = matches!(scale, Scale::Calibrated { reference: Some(_), .. }) && cost.checked;
     let rate = demand.rate_bytes_per_second;
     let resources = rate.map_or_else(Vec::new, |rate| resources(demand.route, cost, rate, core, machine));
     let busiest = resources.iter().filter_map(|r| Some((r.load()?, r.name))).max_by(|a, b| a.0.total_cmp(&b.0));
@@ -196,7 +199,7 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
         connections,
         resources,
         calibration: match scale {
-            Scale::Calibrated(probes) => Some(probes),
+            Scale::Calibrated { probes, .. } => Some(probes),
             Scale::Projected { .. } => None,
         },
         machine: machine.clone(),

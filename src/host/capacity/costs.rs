@@ -77,8 +77,9 @@ pub const COSTS: &[Cost] = &[
 /// Of each core, that the row of HTTP was fitted with.
 pub const HTTP_CONNECTIONS: u32 = 8;
 
-/// What the calibration saw on the machine and at the time of `FITTED`.
-pub const REFERENCE: Probes = Probes { core_ns: 1.0, tmpfs_byte_ns: 0.2, loopback_byte_ns: 0.1 };
+/// What the calibration saw on the machine of the table while that was measured. `None`: that has not been done, and a
+/// calibration is shown but scales nothing.
+pub const REFERENCE: Option<Probes> = None;
 /// Its clock, which the processor's model name does not tell.
 pub const REFERENCE_CLOCK_GHZ: f64 = 2.6;
 
@@ -95,11 +96,11 @@ pub struct Probes {
 
 impl Probes {
     /// How many times as long as on the machine of the table.
-    pub fn slowness(&self, probe: Probe) -> f64 {
+    pub fn slowness(&self, reference: &Probes, probe: Probe) -> f64 {
         match probe {
-            Probe::Core => self.core_ns / REFERENCE.core_ns,
-            Probe::Tmpfs => self.tmpfs_byte_ns / REFERENCE.tmpfs_byte_ns,
-            Probe::Loopback => self.loopback_byte_ns / REFERENCE.loopback_byte_ns,
+            Probe::Core => self.core_ns / reference.core_ns,
+            Probe::Tmpfs => self.tmpfs_byte_ns / reference.tmpfs_byte_ns,
+            Probe::Loopback => self.loopback_byte_ns / reference.loopback_byte_ns,
         }
     }
 }

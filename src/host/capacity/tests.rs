@@ -1,7 +1,11 @@
 use super::*;
 use proptest::prelude::*;
 
-const HERE: Probes = costs::REFERENCE;
+const HERE: Probes = Probes { core_ns: 2.0, tmpfs_byte_ns: 0.3, loopback_byte_ns: 0.1 };
+
+fn calibrated(probes: Probes) -> Scale {
+    Scale::Calibrated { probes, reference: Some(HERE) }
+}
 
 fn machine(text: &str) -> Machine {
     machine::parse(text).unwrap()
@@ -39,13 +43,16 @@ fn every_route_has_one_row_with_costs() {
 fn a_calibrated_core_is_the_table_times_its_slowness() {
     let slow = Probes { core_ns: HERE.core_ns * 2.0, ..HERE };
     let machine = machine("cores: 2");
-    let rate = |probes| project(&demand(Route::Null, 1.0), &machine, Scale::Calibrated(probes)).core_bytes_per_second;
+    let rate = |probes| project(&demand(Route::Null, 1.0), &machine, calibrated(probes)).core_bytes_per_second;
     let cost = costs::cost(Route::Null);
     let expected = 4096.0 * GIGA / (cost.record_ns + cost.byte_ns * 4096.0);
     assert!((rate(HERE).likely / expected - 1.0).abs() < 1e-9);
     assert!((rate(HERE).likely / rate(slow).likely - 2.0).abs() < 1e-9);
-    let tmpfs = |probes| project(&demand(Route::Tmpfs, 1.0), &machine, Scale::Calibrated(probes)).core_bytes_per_second;
+    let tmpfs = |probes| project(&demand(Route::Tmpfs, 1.0), &machine, calibrated(probes)).core_bytes_per_second;
     assert_eq!(tmpfs(HERE), tmpfs(slow), "each path has its own probe");
+    let unscaled = Scale::Calibrated { probes: slow, reference: None };
+    let unscaled = project(&demand(Route::Null, 1.0), &machine, unscaled);
+    assert_eq!((unscaled.basis, unscaled.core_bytes_per_second.likely), ("projection", rate(HERE).likely));
 }
 
 #[test]
@@ -83,7 +90,7 @@ fn the_command_and_the_words_fit_the_plan() {
     let json = serde_json::to_value(&projection).unwrap();
     assert!(json["core_bytes_per_second"]["likely"].as_f64().unwrap() > 0.0);
     let ceiling_only = Demand { rate_bytes_per_second: None, ..demand(Route::Tcp, 1.0) };
-    let ceiling_only = project(&ceiling_only, &machine("cores: 2"), Scale::Calibrated(HERE));
+    let ceiling_only = project(&ceiling_only, &machine("cores: 2"), calibrated(HERE));
     assert!(ceiling_only.command.is_none() && ceiling_only.verdict.is_none());
     assert!(ceiling_only.summary().contains("at most"));
 }

@@ -124,8 +124,12 @@ pub(super) fn assumptions(cost: &Cost, machine: &Machine, scale: Scale) -> Vec<S
         "cores add up: projection, nothing above two cores has been measured".to_owned(),
     ];
     match scale {
-        Scale::Calibrated(_) if cost.checked => all.push("scaled by a calibration of this host, ±20 %".to_owned()),
-        Scale::Calibrated(_) => all.push("scaled by a calibration; the path itself is a projection".to_owned()),
+        Scale::Calibrated { reference: None, .. } => all.push(
+            "projection: the machine of the table was never calibrated, so the calibration of this one scales nothing"
+                .to_owned(),
+        ),
+        Scale::Calibrated { .. } if cost.checked => all.push("scaled by a calibration of this host, ±20 %".to_owned()),
+        Scale::Calibrated { .. } => all.push("scaled by a calibration; the path itself is a projection".to_owned()),
         Scale::Projected { clock_ratio } => all.push(format!(
             "projection: the table's time × {clock_ratio:.2} for the clock, from half of that rate to 1.2 of it"
         )),
