@@ -181,7 +181,7 @@ mod tests {
             ("cores: 2\nmemory_gigabytes_per_second: .nan", "memory_gigabytes_per_second"),
             ("cores: 2\ndrives: [{write_gigabytes_per_second: 0}]", "write_gigabytes_per_second 0"),
             ("cores: 2\ndrives: [{write_gigabytes_per_second: 1, count: 0}]", "count 0"),
-            ("cores: many", "cores"),
+            ("cores: many", "line 1"),
             ("", ""),
         ] {
             let why = parse(text).unwrap_err();
