@@ -68,7 +68,7 @@ pub const COSTS: &[Cost] = &[
     Cost { route: Route::Stdout, record_ns: 8.0, byte_ns: 0.442, memory_crossings: 3.0, probe: Probe::Core, checked: false, source: "row stdout-stamped of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
     Cost { route: Route::File, record_ns: 8.0, byte_ns: 0.0277, memory_crossings: 1.1, probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
     Cost { route: Route::Tmpfs, record_ns: 21.6, byte_ns: 0.327, memory_crossings: 3.0, probe: Probe::Tmpfs, checked: true, source: FITTED },
-    // One size only: a record costs here what it costs over null.
+    // HTTP: 4 KiB on 8 connections and 1 MiB on 2. TCP: one size only; a record costs here what it costs over null.
     Cost { route: Route::Tcp, record_ns: 8.0, byte_ns: 0.1002, memory_crossings: 3.0, probe: Probe::Loopback, checked: false, source: ROWS },
     Cost { route: Route::Http, record_ns: 5094.0, byte_ns: 0.1293, memory_crossings: 3.0, probe: Probe::Loopback, checked: false, source: ROWS },
     Cost { route: Route::Kafka, record_ns: 34.3, byte_ns: 0.111, memory_crossings: 3.0, probe: Probe::Loopback, checked: false, source: ROWS },
