@@ -18,6 +18,7 @@ import harness as h
 import rows_kafka as kafka
 import rows_network as network
 import rows_pacing as pacing
+import rows_plan
 import rows_throughput as throughput
 
 ROWS = {
@@ -49,6 +50,7 @@ ROWS = {
     "kafka-tls": kafka.kafka_tls,
     "kafka-broker-cpu": kafka.kafka_broker_cpu,
     "kafka-broker-latency": kafka.kafka_broker_latency,
+    "plan": rows_plan.plan,
 }
 
 

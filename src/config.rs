@@ -11,6 +11,7 @@ pub mod kafka_properties;
 pub mod keys;
 pub mod load;
 pub mod parse;
+pub mod plan;
 pub mod plan_json;
 pub mod receive;
 pub mod resolve;
@@ -38,6 +39,7 @@ pub enum Command {
     Receive(Box<ReceivePlan>),
     Saturate(Box<SaturatePlan>),
     Doctor(Box<DoctorArgs>),
+    Plan(Box<plan::PlanArgs>),
     Schema(SchemaKind),
     /// The text to print.
     Help(String),

@@ -3,6 +3,7 @@
 //! Every fact comes from `/proc` or `/sys` below a root that tests replace by a tree of their own.
 
 pub mod block;
+pub mod capacity;
 pub mod cgroup;
 pub mod cpu;
 pub mod doctor;

@@ -1,7 +1,9 @@
 //! Parse, plan, run, exit code.
 
 use engine::base::fatal::{Exit, Fatal};
+use engine::config::plan::PlanArgs;
 use engine::config::{self, Command, Deps, SchemaKind};
+use engine::host::capacity::{self, Scale, Verdict};
 use engine::host::doctor::{self, DoctorArgs};
 use engine::host::{self, Sysfs};
 use engine::observe::{self, Console};
@@ -35,6 +37,7 @@ fn carry_out(command: Command) -> Result<Exit, Fatal> {
         Command::Receive(plan) => receive_connections(&plan),
         Command::Saturate(plan) => saturate::saturate(&plan),
         Command::Doctor(args) => examine_host(&args),
+        Command::Plan(args) => plan_capacity(&args),
         Command::Schema(SchemaKind::Config) => print(&pretty(&config::schema::config_schema())),
         Command::Schema(SchemaKind::Report) => print(&pretty(&observe::schema::report_schema())),
         Command::Help(text) => print(&text),
@@ -98,6 +101,23 @@ fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {
         print(&findings.summary())?;
     }
     Ok(findings.exit())
+}
+
+fn plan_capacity(args: &PlanArgs) -> Result<Exit, Fatal> {
+    let scale = if args.calibrate {
+        let probes = capacity::calibrate::calibrate(&host::cpu::usable_cpus(&Sysfs::default()))?;
+        Scale::Calibrated { probes, reference: capacity::costs::REFERENCE }
+    } else {
+        Scale::of_described(&args.machine)
+    };
+    let projection = capacity::project(&args.demand, &args.machine, scale);
+    if args.json {
+        let json = serde_json::to_value(&projection).map_err(|error| Fatal::host(format!("plan: {error}")))?;
+        print(&pretty(&json))?;
+    } else {
+        print(&projection.summary())?;
+    }
+    Ok(if projection.verdict == Some(Verdict::DoesNotFit) { Exit::Host } else { Exit::Done })
 }
 
 fn pretty(value: &serde_json::Value) -> String {

@@ -6,7 +6,7 @@ use crate::config::keys::{self, KEYS, Key, Kind};
 use crate::config::load::{self, Flags, Settings};
 use crate::config::resolve::network::url::{Scheme, Url};
 use crate::config::resolve::payload;
-use crate::config::{Command, Deps, SchemaKind, VerifyArgs, docs, doctor, receive, resolve, saturate, values};
+use crate::config::{Command, Deps, SchemaKind, VerifyArgs, docs, doctor, plan, receive, resolve, saturate, values};
 use crate::plan::{KafkaAccess, TopicSource};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches};
@@ -42,14 +42,17 @@ pub fn parse(
         "receive" => receive::parse(rest, deps).map(|plan| Command::Receive(Box::new(plan))),
         "saturate" => saturate::parse(rest, env, deps).map(|plan| Command::Saturate(Box::new(plan))),
         "doctor" => doctor::parse(rest).map(|args| Command::Doctor(Box::new(args))),
+        "plan" => plan::parse(rest, deps).map(|args| Command::Plan(Box::new(args))),
         "schema" => schema(rest),
         _ => Err(vec![unknown_command(word)]),
     }
 }
 
 fn unknown_command(word: &str) -> Fatal {
-    Fatal::usage(format!("'{word}' is no command of this version: run, receive, verify, doctor, saturate, schema"))
-        .mend("engine --help")
+    Fatal::usage(format!(
+        "'{word}' is no command of this version: run, receive, verify, doctor, plan, saturate, schema"
+    ))
+    .mend("engine --help")
 }
 
 fn utf8(args: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Vec<Fatal>> {

@@ -3,6 +3,7 @@
 use crate::config::cli::VERIFY_FLAGS;
 use crate::config::doctor::DOCTOR_FLAGS;
 use crate::config::keys::{Group, KEYS, Key, PHASES_KEY};
+use crate::config::plan::PLAN_FLAGS;
 use crate::config::receive::RECEIVE_FLAGS;
 use crate::config::saturate::SATURATE_FLAGS;
 
@@ -26,6 +27,7 @@ pub fn help(command: &str) -> Option<String> {
         "receive" => Some(receive_help()),
         "saturate" => Some(saturate_help()),
         "doctor" => Some(doctor_help()),
+        "plan" => Some(plan_help()),
         "schema" => Some(
             "engine schema config|report\n\nPrints the JSON Schema of the configuration file or of the report.\n"
                 .into(),
@@ -41,6 +43,7 @@ fn run_help() -> String {
          engine verify SOURCE... [flags] read back what was written and prove it complete\n\
          engine saturate [flags]         find the highest rate that holds\n\
          engine doctor [flags]           what on this host stands in the way, and the commands that mend it\n\
+         engine plan --target URL        what a rate needs of a machine\n\
          engine schema config|report     print a JSON Schema\n\n",
     );
     let intro = "Without any flag: the baseline. Files in ./engine-data/ are overwritten in place for 10 s at full \
@@ -104,6 +107,17 @@ fn doctor_help() -> String {
         0,
     ));
     list_flags(&mut out, DOCTOR_FLAGS);
+    out
+}
+
+fn plan_help() -> String {
+    let mut out = String::from("engine plan --target URL [--rate R] [flags]\n\n");
+    out.push_str(&wrapped(
+        "What a rate needs: cores, network, drives, memory, connections; what limits first; the command line. Ranges, \
+         with their assumptions. Exit code 3 where it does not fit, with what lacks.",
+        0,
+    ));
+    list_flags(&mut out, PLAN_FLAGS);
     out
 }
 

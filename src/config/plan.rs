@@ -1,0 +1,201 @@
+//! The command line of `engine plan`.
+
+use crate::base::fatal::Fatal;
+use crate::base::units;
+use crate::config::{Deps, cli};
+use crate::host::capacity::Demand;
+use crate::host::capacity::costs::Route;
+use crate::host::capacity::machine::{self, Machine};
+use clap::{Arg, ArgAction, ArgMatches};
+use std::path::Path;
+
+/// Name, value, help.
+pub const PLAN_FLAGS: &[(&str, &str, &str)] = &[
+    (
+        "target",
+        "URL",
+        "As for run, or only its kind: null, stdout, file, tmpfs, tcp, http, kafka. file: is a drive with O_DIRECT, \
+         unless it is below /dev/shm.",
+    ),
+    ("rate", "R", "The rate wanted, of all producers together. Without it the plan tells the ceiling only."),
+    ("payload-size", "S", "Bytes of a record. Default 4096."),
+    ("parallel", "N", "Producers. Default: the number of cores that are needed."),
+    (
+        "host",
+        "FILE",
+        "A described machine in place of this one, YAML or JSON: cores, and where known clock_ghz, sockets, \
+         nic_gbits, mtu, drives (write_gigabytes_per_second, count), memory_gigabytes_per_second.",
+    ),
+    ("mtu", "N", "In place of the machine's."),
+    (
+        "calibrate",
+        "on|off",
+        "Measures this host for a second, two cores of it, and scales the table of costs by that. Default on, off \
+         with --host.",
+    ),
+    ("json", "", "The plan as JSON."),
+];
+
+const RECORD_BYTES: u64 = 4096;
+const RECORD_BYTES_MIN: u64 = 16;
+const RECORD_BYTES_MAX: u64 = 256 << 20;
+
+/// What to plan, for which machine.
+#[derive(Clone, Debug)]
+pub struct PlanArgs {
+    pub demand: Demand,
+    pub machine: Machine,
+    /// The machine is to be measured first.
+    pub calibrate: bool,
+    /// `--host` was given.
+    pub described: bool,
+    pub json: bool,
+}
+
+pub fn parse(args: &[String], deps: &Deps) -> Result<PlanArgs, Vec<Fatal>> {
+    let mut command = cli::bare("engine plan");
+    for (name, value, _) in PLAN_FLAGS {
+        let action = if value.is_empty() { ArgAction::SetTrue } else { ArgAction::Set };
+        command = command.arg(Arg::new(*name).long(*name).action(action));
+    }
+    let mut errors = Vec::new();
+    let takes_value = |name: &str| PLAN_FLAGS.iter().any(|(flag, value, _)| *flag == name && !value.is_empty());
+    let args = cli::joined(args, takes_value, &mut errors);
+    let Some(matches) = cli::matches(&command, args, &mut errors) else { return Err(errors) };
+    match resolve(&matches, deps, &mut errors) {
+        Some(plan) if errors.is_empty() => Ok(plan),
+        _ => Err(errors),
+    }
+}
+
+fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option<PlanArgs> {
+    let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
+    let mut note = |flag: &str, why: String, example: &str| {
+        errors.push(Fatal::usage(format!("--{flag}: {why}")).mend(format!("--{flag}={example}")));
+    };
+    let rate = text("rate").map(units::parse_rate).transpose();
+    let rate = rate.unwrap_or_else(|why| {
+        note("rate", why, "8GB/s");
+        None
+    });
+    if rate == Some(0) {
+        note("rate", "0 needs nothing".to_owned(), "8GB/s");
+    }
+    let record_bytes = text("payload-size").map_or(Ok(RECORD_BYTES), units::parse_size).and_then(|size| {
+        let fits = (RECORD_BYTES_MIN..=RECORD_BYTES_MAX).contains(&size);
+        fits.then_some(size).ok_or_else(|| format!("{size} bytes are not from 16 to 256 Mi"))
+    });
+    let record_bytes = record_bytes.unwrap_or_else(|why| {
+        note("payload-size", why, "4096");
+        RECORD_BYTES
+    });
+    let mut number = |flag: &str, from: u32, to: u32, example: &str| {
+        let text = text(flag)?;
+        let value = text.parse::<u32>().ok().filter(|value| (from..=to).contains(value));
+        if value.is_none() {
+            note(flag, format!("'{text}' is no number from {from} to {to}"), example);
+        }
+        value
+    };
+    let producers = number("parallel", 1, 65_536, "8");
+    let mtu = number("mtu", 576, 65_535, "9000");
+    let described = text("host");
+    let calibrate = match (text("calibrate"), described) {
+        (Some("on"), Some(_)) => {
+            note("calibrate", "a described host cannot be measured".to_owned(), "off");
+            false
+        }
+        (Some("on"), None) | (None, None) => true,
+        (Some("off"), _) | (None, Some(_)) => false,
+        (Some(other), _) => {
+            note("calibrate", format!("'{other}' is none of on, off"), "on");
+            false
+        }
+    };
+    let target = target(text("target")).map_err(|fatal| errors.push(fatal)).ok();
+    let machine = match described {
+        Some(path) => machine::described(Path::new(path)).map_err(|fatal| errors.push(fatal)).ok(),
+        None => Some(Machine::here(&deps.sysfs)),
+    };
+    let (route, target) = target?;
+    let mut machine = machine?;
+    machine.mtu = mtu.unwrap_or(machine.mtu);
+    let rate = rate.map(|rate| rate as f64);
+    let demand = Demand { route, target, rate_bytes_per_second: rate, record_bytes, producers };
+    Some(PlanArgs { demand, machine, calibrate, described: described.is_some(), json: matches.get_flag("json") })
+}
+
+/// A kind, or a URL: then it is kept for the command.
+fn target(text: Option<&str>) -> Result<(Route, Option<String>), Fatal> {
+    let example = "--target=kafka, --target=tcp://receiver:9000 or --target=file:/mnt/nvme0/";
+    let text = text.ok_or_else(|| Fatal::usage("plan has no --target").mend(example))?;
+    if let Some(route) = Route::ALL.into_iter().find(|route| route.name() == text) {
+        return Ok((route, None));
+    }
+    let in_memory = |path: &str| path.trim_start_matches("//").starts_with("/dev/shm");
+    let route = match text.split_once(':') {
+        Some(("file", path)) if in_memory(path) => Route::Tmpfs,
+        Some(("file", path)) if !path.is_empty() => Route::File,
+        Some(("tcp", rest)) if rest.starts_with("//") => Route::Tcp,
+        Some(("http", rest)) if rest.starts_with("//") => Route::Http,
+        Some(("kafka", rest)) if rest.starts_with("//") => Route::Kafka,
+        Some(("https", _)) => {
+            let what = format!("--target '{text}': what TLS costs is not in the table");
+            return Err(Fatal::usage(what).mend("--target=http for all but the encryption"));
+        }
+        _ => return Err(Fatal::usage(format!("--target '{text}' is no target")).mend(example)),
+    };
+    Ok((route, Some(text.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &str) -> Result<PlanArgs, Vec<Fatal>> {
+        let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+        parse(&args, &Deps::new(|| Ok(()), |_, _| Ok(64)))
+    }
+
+    #[test]
+    fn targets_are_kinds_or_urls() {
+        for (text, route) in [
+            ("null", Route::Null),
+            ("tmpfs", Route::Tmpfs),
+            ("file:/dev/shm/x/", Route::Tmpfs),
+            ("file:///mnt/nvme0/", Route::File),
+            ("tcp://host:1", Route::Tcp),
+            ("kafka://host:9092/topic", Route::Kafka),
+        ] {
+            assert_eq!(read(&format!("--target {text}")).unwrap().demand.route, route, "{text}");
+        }
+        for text in ["udp://x:1", "https://x/", "kafka:x", "disk"] {
+            let errors = read(&format!("--target {text}")).unwrap_err();
+            assert!(errors[0].what.contains(text) && errors[0].mend.is_some(), "{text}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once() {
+        let words = "--rate 8Gb/s --payload-size 1 --parallel 0 --mtu 9 --calibrate maybe --host /no/such.yaml";
+        let errors = read(words).unwrap_err();
+        for word in ["rate", "payload-size", "parallel", "mtu", "calibrate", "target", "/no/such.yaml"] {
+            assert!(errors.iter().any(|error| error.what.contains(word)), "{word}: {errors:?}");
+        }
+        assert!(read("--target null --rate 0").is_err());
+    }
+
+    #[test]
+    fn a_plan_for_this_host_measures_it_and_one_for_another_does_not() {
+        let here = read("--target kafka --rate 8GB/s --payload-size 1Ki --parallel 3 --mtu 9000 --json").unwrap();
+        assert!(here.calibrate && here.json && !here.described && here.machine.mtu == 9000);
+        assert_eq!(here.demand.rate_bytes_per_second, Some(8e9));
+        assert_eq!((here.demand.record_bytes, here.demand.producers), (1024, Some(3)));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "{\"cores\": 32}").unwrap();
+        let path = file.path().display();
+        let there = read(&format!("--target kafka --host {path}")).unwrap();
+        assert!(there.described && !there.calibrate && there.machine.cores == 32);
+        assert!(read(&format!("--target kafka --host {path} --calibrate on")).is_err());
+    }
+}

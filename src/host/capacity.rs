@@ -1,0 +1,267 @@
+//! What a rate needs of a machine: cores, drives, network, memory, connections. Arithmetic over the table in
+//! `costs`; every figure that was not measured on the machine itself is a range and called a projection.
+
+pub mod calibrate;
+pub mod costs;
+pub mod machine;
+pub mod text;
+
+use costs::{Cost, Probes, Route};
+use machine::Machine;
+use serde::Serialize;
+
+pub const GIGA: f64 = 1e9;
+/// On a calibrated host: what the prediction is allowed to be off by (the bar of `perf/run.py plan`).
+const MEASURED_SPREAD: (f64, f64) = (0.8, 1.2);
+/// Elsewhere: nobody has measured how many cores at once scale, nor another kernel or memory.
+const PROJECTED_SPREAD: (f64, f64) = (0.5, 1.2);
+/// What a drive writes on when its cache is full, as a part of its data sheet's figure.
+const DRIVE_SUSTAINED: (f64, f64, f64) = (0.5, 0.8, 1.0);
+/// What of the memory's data-sheet bandwidth programs reach.
+const MEMORY_REACHED: (f64, f64, f64) = (0.6, 0.75, 0.85);
+/// Of goodput: acknowledgements, retransmissions, other traffic.
+const NIC_REACHED: (f64, f64, f64) = (0.9, 0.95, 1.0);
+/// One copied TCP flow, published for Linux 394fcd8a: 65 Gbit/s; half of it is planned with.
+const FLOW_BYTES_PER_SECOND: f64 = 65e9 / 8.0 / 2.0;
+/// A ring holds this much of the rate: longer than an interrupted core or a round trip within a site.
+const RING_SECONDS: f64 = 0.005;
+const RING_BYTES_MIN: u64 = 4 << 20;
+/// Preamble, Ethernet header, check sequence and gap around each packet.
+const ETHERNET_BYTES: f64 = 38.0;
+/// IPv4 and TCP with time stamps.
+const HEADER_BYTES: f64 = 52.0;
+
+/// A low, a likely and a high value.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Range {
+    pub low: f64,
+    pub likely: f64,
+    pub high: f64,
+}
+
+impl Range {
+    fn around(likely: f64, (low, high): (f64, f64)) -> Self {
+        Self { low: likely * low, likely, high: likely * high }
+    }
+
+    fn derated(full: f64, (low, likely, high): (f64, f64, f64)) -> Self {
+        Self { low: full * low, likely: full * likely, high: full * high }
+    }
+
+    fn map(self, f: impl Fn(f64) -> f64) -> Self {
+        let (a, b) = (f(self.low), f(self.high));
+        Self { low: a.min(b), likely: f(self.likely), high: a.max(b) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Demand {
+    pub route: Route,
+    /// The target as typed, for the command; `None`: only its scheme is known.
+    pub target: Option<String>,
+    /// `None`: asks for the ceiling only.
+    pub rate_bytes_per_second: Option<f64>,
+    pub record_bytes: u64,
+    /// `None`: as many as cores.
+    pub producers: Option<u32>,
+}
+
+/// How the table's costs become this machine's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scale {
+    /// The machine itself was asked, and so was that of the table, if ever.
+    Calibrated { probes: Probes, reference: Option<Probes> },
+    /// Another clock, or nothing known (1).
+    Projected { clock_ratio: f64 },
+}
+
+impl Scale {
+    pub fn of_described(machine: &Machine) -> Self {
+        let clock = machine.clock_ghz.unwrap_or(costs::REFERENCE_CLOCK_GHZ);
+        Self::Projected { clock_ratio: costs::REFERENCE_CLOCK_GHZ / clock }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Fits,
+    /// The likely values fit, the low ones do not.
+    Uncertain,
+    DoesNotFit,
+}
+
+/// One resource: how much of it the rate takes and there is, in its own unit.
+#[derive(Clone, Debug, Serialize)]
+pub struct Resource {
+    pub name: &'static str,
+    pub unit: &'static str,
+    pub needed: Range,
+    /// `null`: not known, not judged.
+    pub available: Option<f64>,
+    pub verdict: Option<Verdict>,
+}
+
+impl Resource {
+    fn new(name: &'static str, unit: &'static str, needed: Range, available: Option<f64>) -> Self {
+        let verdict = available.map(|have| {
+            if needed.high <= have {
+                Verdict::Fits
+            } else if needed.likely <= have {
+                Verdict::Uncertain
+            } else {
+                Verdict::DoesNotFit
+            }
+        });
+        Self { name, unit, needed, available, verdict }
+    }
+
+    fn load(&self) -> Option<f64> {
+        self.available.map(|have| if have > 0.0 { self.needed.likely / have } else { f64::INFINITY })
+    }
+}
+
+/// The answer of `engine plan`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Projection {
+    pub target: Route,
+    /// `measured_here` (scaled by a calibration) or `projection`.
+    pub basis: &'static str,
+    pub record_bytes: u64,
+    pub rate_bytes_per_second: Option<f64>,
+    pub core_bytes_per_second: Range,
+    pub cpu_seconds_per_gigabyte: Range,
+    /// All of the machine's senders at their likely rate, and what its network and drives let through of it.
+    pub ceiling_bytes_per_second: Range,
+    pub resources: Vec<Resource>,
+    pub producers: Option<u32>,
+    /// For each producer.
+    pub connections: Option<u32>,
+    pub ring_bytes: Option<u64>,
+    /// What runs out first as the rate rises.
+    pub limits_first: Option<&'static str>,
+    pub verdict: Option<Verdict>,
+    pub lacks: Vec<String>,
+    pub command: Option<String>,
+    pub calibration: Option<Probes>,
+    pub machine: Machine,
+    pub assumptions: Vec<String>,
+}
+
+/// Payload that TCP over IPv4 carries at a link rate, headers with time stamps, full packets.
+pub fn tcp_goodput_bytes_per_second(link_gbits: f64, mtu: u32) -> f64 {
+    let mtu = f64::from(mtu);
+    link_gbits * GIGA / 8.0 * (mtu - HEADER_BYTES) / (mtu + ETHERNET_BYTES)
+}
+
+/// What one core sends.
+fn core_rate(cost: &Cost, record_bytes: u64, scale: Scale) -> Range {
+    let size = record_bytes as f64;
+    let ns = cost.record_ns + cost.byte_ns * size;
+    let (slowness, spread) = match scale {
+        Scale::Calibrated { reference: None, .. } => (1.0, PROJECTED_SPREAD),
+        Scale::Calibrated { probes, reference: Some(reference) } => {
+            let spread = if cost.checked { MEASURED_SPREAD } else { PROJECTED_SPREAD };
+            (probes.slowness(&reference, cost.probe), spread)
+        }
+        Scale::Projected { clock_ratio } => (clock_ratio, PROJECTED_SPREAD),
+    };
+    Range::around(size * GIGA / (ns * slowness), spread)
+}
+
+pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
+    let cost = costs::cost(demand.route);
+    let core = core_rate(cost, demand.record_bytes, scale);
+    let measured = matches!(scale, Scale::Calibrated { reference: Some(_), .. }) && cost.checked;
+    let rate = demand.rate_bytes_per_second;
+    let resources = rate.map_or_else(Vec::new, |rate| resources(demand.route, cost, rate, core, machine));
+    let busiest = resources.iter().filter_map(|r| Some((r.load()?, r.name))).max_by(|a, b| a.0.total_cmp(&b.0));
+    let worst = resources.iter().filter_map(|r| r.verdict).max_by_key(|verdict| *verdict as u8);
+    let lacks = resources.iter().filter(|r| r.verdict == Some(Verdict::DoesNotFit)).map(text::lack).collect();
+    let cores = cores_planned(&resources, machine);
+    let producers = rate.map(|_| demand.producers.unwrap_or(cores));
+    let connections = rate.zip(producers).filter(|_| demand.route.is_network());
+    let connections = connections.map(|(rate, producers)| connections_each(demand.route, rate, producers));
+    Projection {
+        target: demand.route,
+        basis: if measured { "measured_here" } else { "projection" },
+        record_bytes: demand.record_bytes,
+        rate_bytes_per_second: rate,
+        core_bytes_per_second: core,
+        cpu_seconds_per_gigabyte: core.map(|rate| GIGA / rate),
+        ceiling_bytes_per_second: ceiling(demand.route, core, machine),
+        ring_bytes: rate.map(|rate| ring_bytes(rate / f64::from(cores))),
+        limits_first: busiest.map(|(_, name)| name),
+        verdict: worst,
+        lacks,
+        command: rate.map(|rate| text::command(demand, rate, cores, connections)),
+        producers,
+        connections,
+        resources,
+        calibration: match scale {
+            Scale::Calibrated { probes, .. } => Some(probes),
+            Scale::Projected { .. } => None,
+        },
+        machine: machine.clone(),
+        assumptions: text::assumptions(cost, machine, scale),
+    }
+}
+
+fn resources(route: Route, cost: &Cost, rate: f64, core: Range, machine: &Machine) -> Vec<Resource> {
+    let cores = core.map(|core| (rate / core).ceil());
+    let mut found = vec![Resource::new("cores", "cores", cores, Some(f64::from(machine.senders())))];
+    // The reach is taken off what is there by raising what is needed: one range, one comparison.
+    let needs = |reached: (f64, f64, f64), amount: f64| Range::derated(1.0, reached).map(|part| amount / part);
+    if route.is_network() {
+        let there = machine.nic_gbits.map(|gbits| tcp_goodput_bytes_per_second(gbits, machine.mtu) / GIGA);
+        found.push(Resource::new("network", "GB/s of goodput", needs(NIC_REACHED, rate / GIGA), there));
+    }
+    if route == Route::File {
+        let sheet = |d: &machine::Drive| d.write_gigabytes_per_second * f64::from(d.count);
+        let there = (!machine.drives.is_empty()).then(|| machine.drives.iter().map(sheet).sum());
+        found.push(Resource::new("drives", "GB/s by data sheet", needs(DRIVE_SUSTAINED, rate / GIGA), there));
+    }
+    let crossing = rate / GIGA * cost.memory_crossings;
+    let memory = needs(MEMORY_REACHED, crossing);
+    found.push(Resource::new("memory", "GB/s by data sheet", memory, machine.memory_gigabytes_per_second));
+    found
+}
+
+/// The pessimistic number where the machine has that many, else all that it has.
+fn cores_planned(resources: &[Resource], machine: &Machine) -> u32 {
+    let needed = resources.iter().find(|r| r.name == "cores").map_or(1.0, |cores| cores.needed.high);
+    (needed as u32).clamp(1, machine.senders())
+}
+
+fn ceiling(route: Route, core: Range, machine: &Machine) -> Range {
+    let mut ceiling = core.map(|core| core * f64::from(machine.senders()));
+    let mut cap = |full: f64, reached| {
+        let there = Range::derated(full, reached);
+        ceiling = Range {
+            low: ceiling.low.min(there.low),
+            likely: ceiling.likely.min(there.likely),
+            high: ceiling.high.min(there.high),
+        };
+    };
+    if let Some(gbits) = machine.nic_gbits.filter(|_| route.is_network()) {
+        cap(tcp_goodput_bytes_per_second(gbits, machine.mtu), NIC_REACHED);
+    }
+    if route == Route::File && !machine.drives.is_empty() {
+        let sheet = |d: &machine::Drive| d.write_gigabytes_per_second * f64::from(d.count) * GIGA;
+        cap(machine.drives.iter().map(sheet).sum(), DRIVE_SUSTAINED);
+    }
+    ceiling
+}
+
+/// Over HTTP several requests hide the wait for an answer.
+fn connections_each(route: Route, rate: f64, producers: u32) -> u32 {
+    let flows = (rate / f64::from(producers) / FLOW_BYTES_PER_SECOND).ceil() as u32;
+    flows.max(if route == Route::Http { costs::HTTP_CONNECTIONS } else { 1 })
+}
+
+fn ring_bytes(core_rate: f64) -> u64 {
+    ((core_rate * RING_SECONDS) as u64).max(RING_BYTES_MIN).next_power_of_two()
+}
+
+#[cfg(test)]
+mod tests;

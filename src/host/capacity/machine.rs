@@ -1,0 +1,192 @@
+//! The machine that a plan is for: this one, or a described one.
+
+use crate::base::fatal::Fatal;
+use crate::host::{Sysfs, cgroup, cpu};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+const DESCRIPTION_BYTES_MAX: u64 = 1 << 20;
+const EXAMPLE: &str =
+    "cores: 32, clock_ghz: 3.0, nic_gbits: 100, mtu: 9000, drives: [{write_gigabytes_per_second: 6.6, count: 2}]";
+
+/// As in a description (`--host FILE`). What is left out is unknown and not judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// All of them; one is left free for everything but the load.
+    pub cores: u32,
+    #[serde(default)]
+    pub clock_ghz: Option<f64>,
+    #[serde(default = "one")]
+    pub sockets: u32,
+    #[serde(default)]
+    pub nic_gbits: Option<f64>,
+    #[serde(default = "ethernet_mtu")]
+    pub mtu: u32,
+    #[serde(default)]
+    pub drives: Vec<Drive>,
+    /// Of all sockets together.
+    #[serde(default)]
+    pub memory_gigabytes_per_second: Option<f64>,
+}
+
+/// Drives of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drive {
+    /// Sequential, as the data sheet has it.
+    pub write_gigabytes_per_second: f64,
+    #[serde(default = "one")]
+    pub count: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn ethernet_mtu() -> u32 {
+    1500
+}
+
+impl Machine {
+    /// What `/proc` and `/sys` tell: no drive and no memory says how fast it is. `cores` are usable ones.
+    pub fn here(sysfs: &Sysfs) -> Self {
+        let usable = cpu::usable_cpus(sysfs).len().max(1);
+        let quota = cgroup::cpu_quota(sysfs).map_or(usable, |quota| (quota as usize).clamp(1, usable));
+        let network = fastest_network(sysfs);
+        Self {
+            cores: quota as u32,
+            clock_ghz: None,
+            sockets: sockets(sysfs),
+            nic_gbits: network.map(|(gbits, _)| gbits),
+            mtu: network.map_or(ethernet_mtu(), |(_, mtu)| mtu),
+            drives: Vec::new(),
+            memory_gigabytes_per_second: None,
+        }
+    }
+
+    /// Cores that may send: all but one.
+    pub fn senders(&self) -> u32 {
+        self.cores.saturating_sub(1).max(1)
+    }
+}
+
+fn sockets(sysfs: &Sysfs) -> u32 {
+    let package = |cpu| sysfs.number(format!("/sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id"));
+    let mut packages: Vec<u64> = cpu::online_cpus(sysfs).into_iter().filter_map(package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages.len().max(1) as u32
+}
+
+/// Speed in Gbit/s and MTU of the fastest interface that knows its speed; a virtual one often does not.
+fn fastest_network(sysfs: &Sysfs) -> Option<(f64, u32)> {
+    let interface = |name: String| {
+        let folder = format!("/sys/class/net/{name}");
+        let megabits = sysfs.number(format!("{folder}/speed")).filter(|speed| *speed > 0)?;
+        let mtu = sysfs.number(format!("{folder}/mtu")).and_then(|mtu| u32::try_from(mtu).ok())?;
+        Some((megabits as f64 / 1000.0, mtu))
+    };
+    sysfs.names("/sys/class/net").into_iter().filter_map(interface).max_by(|a, b| a.0.total_cmp(&b.0))
+}
+
+/// Reads a description, YAML or JSON.
+pub fn described(path: &Path) -> Result<Machine, Fatal> {
+    let shown = path.display();
+    let fail = |why: String| Fatal::usage(format!("--host '{shown}': {why}"));
+    let length = std::fs::metadata(path).map_err(|why| fail(why.to_string()).mend(format!("ls -l '{shown}'")))?.len();
+    if length > DESCRIPTION_BYTES_MAX {
+        return Err(fail(format!("{length} bytes are more than the {DESCRIPTION_BYTES_MAX} of a description")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|why| fail(why.to_string()))?;
+    parse(&text).map_err(|why| fail(why).mend(format!("write it like {EXAMPLE}")))
+}
+
+pub fn parse(text: &str) -> Result<Machine, String> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    let machine: Machine =
+        serde_saphyr::from_str_with_options(text, options).map_err(|why| why.to_string().replace('\n', " "))?;
+    let positive = |name: &str, value: Option<f64>| match value {
+        Some(value) if !(value.is_finite() && value > 0.0) => Err(format!("{name} {value} is not above 0")),
+        _ => Ok(()),
+    };
+    if !(1..=65_536).contains(&machine.cores) || !(1..=machine.cores).contains(&machine.sockets) {
+        return Err(format!(
+            "cores {}, sockets {}: at least one of each, no more sockets than cores",
+            machine.cores, machine.sockets
+        ));
+    }
+    if !(576..=65_535).contains(&machine.mtu) {
+        return Err(format!("mtu {} is not from 576 to 65535", machine.mtu));
+    }
+    positive("clock_ghz", machine.clock_ghz)?;
+    positive("nic_gbits", machine.nic_gbits)?;
+    positive("memory_gigabytes_per_second", machine.memory_gigabytes_per_second)?;
+    for drive in &machine.drives {
+        positive("write_gigabytes_per_second", Some(drive.write_gigabytes_per_second))?;
+        if drive.count == 0 {
+            return Err("count 0 of a drive: leave it out".to_owned());
+        }
+    }
+    Ok(machine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::Tree;
+
+    #[test]
+    fn this_host_is_read_from_its_files() {
+        let tree = Tree::new(&[
+            ("/proc/self/status", "Cpus_allowed_list:\t0-3"),
+            ("/sys/devices/system/cpu/online", "0-3"),
+            ("/sys/devices/system/cpu/cpu0/topology/physical_package_id", "0"),
+            ("/sys/devices/system/cpu/cpu3/topology/physical_package_id", "1"),
+            ("/sys/class/net/eth0/speed", "100000"),
+            ("/sys/class/net/eth0/mtu", "9000"),
+            ("/sys/class/net/veth0/speed", "-1"),
+            ("/sys/class/net/veth0/mtu", "1500"),
+        ]);
+        let machine = Machine::here(&tree.sysfs());
+        assert_eq!((machine.cores, machine.sockets, machine.senders()), (4, 2, 3));
+        assert_eq!((machine.nic_gbits, machine.mtu), (Some(100.0), 9000));
+        let bare = Machine::here(&Tree::new(&[]).sysfs());
+        assert_eq!((bare.cores, bare.senders(), bare.nic_gbits), (1, 1, None));
+    }
+
+    #[test]
+    fn a_description_is_yaml_or_json() {
+        let yaml = parse(
+            "cores: 32\nclock_ghz: 3.0\nnic_gbits: 100\ndrives:\n- write_gigabytes_per_second: 6.6\n  count: 2\n",
+        );
+        let json = parse(
+            r#"{"cores": 32, "clock_ghz": 3.0, "nic_gbits": 100,
+                "drives": [{"write_gigabytes_per_second": 6.6, "count": 2}]}"#,
+        );
+        assert_eq!(yaml, json);
+        let machine = yaml.unwrap();
+        assert_eq!((machine.cores, machine.sockets, machine.mtu, machine.drives[0].count), (32, 1, 1500, 2));
+    }
+
+    #[test]
+    fn a_wrong_description_names_what_is_wrong() {
+        for (text, word) in [
+            ("cores: 0", "cores 0"),
+            ("cores: 2\nsockets: 3", "sockets 3"),
+            ("clock_ghz: 3", "cores"),
+            ("cores: 2\nclock: 3", "clock"),
+            ("cores: 2\nmtu: 100", "mtu 100"),
+            ("cores: 2\nnic_gbits: -1", "nic_gbits -1"),
+            ("cores: 2\nmemory_gigabytes_per_second: .nan", "memory_gigabytes_per_second"),
+            ("cores: 2\ndrives: [{write_gigabytes_per_second: 0}]", "write_gigabytes_per_second 0"),
+            ("cores: 2\ndrives: [{write_gigabytes_per_second: 1, count: 0}]", "count 0"),
+            ("cores: many", "line 1"),
+            ("", ""),
+        ] {
+            let why = parse(text).unwrap_err();
+            assert!(why.contains(word), "{text}: {why}");
+        }
+        assert!(described(Path::new("/no/such/host.yaml")).unwrap_err().what.contains("/no/such/host.yaml"));
+    }
+}

@@ -1,0 +1,136 @@
+use super::*;
+use proptest::prelude::*;
+
+const HERE: Probes = Probes { core_ns: 2.0, tmpfs_byte_ns: 0.3, loopback_byte_ns: 0.1 };
+
+fn calibrated(probes: Probes) -> Scale {
+    Scale::Calibrated { probes, reference: Some(HERE) }
+}
+
+fn machine(text: &str) -> Machine {
+    machine::parse(text).unwrap()
+}
+
+fn demand(route: Route, gigabytes: f64) -> Demand {
+    let rate = Some(gigabytes * GIGA);
+    Demand { route, target: None, rate_bytes_per_second: rate, record_bytes: 4096, producers: None }
+}
+
+fn on(text: &str, route: Route, gigabytes: f64) -> Projection {
+    let machine = machine(text);
+    project(&demand(route, gigabytes), &machine, Scale::of_described(&machine))
+}
+
+#[test]
+fn goodput_is_header_arithmetic() {
+    for (gbits, mtu, gigabytes) in [(100.0, 1500, 11.77), (100.0, 9000, 12.38), (25.0, 1500, 2.94)] {
+        let found = tcp_goodput_bytes_per_second(gbits, mtu) / GIGA;
+        assert!((found - gigabytes).abs() < 0.005, "{gbits} {mtu}: {found}");
+    }
+}
+
+#[test]
+fn every_route_has_one_row_with_costs() {
+    for route in Route::ALL {
+        assert_eq!(costs::COSTS.iter().filter(|cost| cost.route == route).count(), 1, "{route:?}");
+        let cost = costs::cost(route);
+        assert!(cost.record_ns >= 0.0 && cost.byte_ns >= 0.0 && cost.record_ns + cost.byte_ns > 0.0, "{cost:?}");
+        assert!(cost.memory_crossings >= 0.0 && !cost.source.is_empty());
+    }
+}
+
+#[test]
+fn a_calibrated_core_is_the_table_times_its_slowness() {
+    let slow = Probes { core_ns: HERE.core_ns * 2.0, ..HERE };
+    let machine = machine("cores: 2");
+    let rate = |probes| project(&demand(Route::Null, 1.0), &machine, calibrated(probes)).core_bytes_per_second;
+    let cost = costs::cost(Route::Null);
+    let expected = 4096.0 * GIGA / (cost.record_ns + cost.byte_ns * 4096.0);
+    assert!((rate(HERE).likely / expected - 1.0).abs() < 1e-9);
+    assert!((rate(HERE).likely / rate(slow).likely - 2.0).abs() < 1e-9);
+    let tmpfs = |probes| project(&demand(Route::Tmpfs, 1.0), &machine, calibrated(probes)).core_bytes_per_second;
+    assert_eq!(tmpfs(HERE), tmpfs(slow), "each path has its own probe");
+    let unscaled = Scale::Calibrated { probes: slow, reference: None };
+    let unscaled = project(&demand(Route::Null, 1.0), &machine, unscaled);
+    assert_eq!((unscaled.basis, unscaled.core_bytes_per_second.likely), ("projection", rate(HERE).likely));
+}
+
+#[test]
+fn what_lacks_is_named() {
+    let small = "cores: 2\nnic_gbits: 10\nmemory_gigabytes_per_second: 4\ndrives: [{write_gigabytes_per_second: 1}]";
+    let network = on(small, Route::Kafka, 8.0);
+    assert_eq!((network.verdict, network.basis), (Some(Verdict::DoesNotFit), "projection"));
+    for word in ["network", "memory"] {
+        assert!(network.lacks.iter().any(|lack| lack.starts_with(word)), "{word}: {:?}", network.lacks);
+    }
+    let file = on(small, Route::File, 8.0);
+    assert!(file.lacks.iter().any(|lack| lack.starts_with("drives")), "{:?}", file.lacks);
+    assert_eq!(file.limits_first, Some("drives"));
+    let unknown = on("cores: 64", Route::File, 1.0);
+    let drives = unknown.resources.iter().find(|r| r.name == "drives").unwrap();
+    assert_eq!((drives.available, drives.verdict), (None, None), "what is unknown is not judged");
+}
+
+#[test]
+fn between_likely_and_pessimistic_it_is_uncertain() {
+    let drives = |count| format!("cores: 32\ndrives: [{{write_gigabytes_per_second: 1, count: {count}}}]");
+    for (count, verdict) in [(8, Verdict::Fits), (6, Verdict::Uncertain), (4, Verdict::DoesNotFit)] {
+        assert_eq!(on(&drives(count), Route::File, 4.0).verdict, Some(verdict), "{count}");
+    }
+}
+
+#[test]
+fn the_command_and_the_words_fit_the_plan() {
+    let projection = on("cores: 32\nclock_ghz: 3\nnic_gbits: 100\nsockets: 2", Route::Http, 2.0);
+    let text = projection.summary();
+    for word in ["projection", "cores", "network", "limits first", "verdict", "./engine --target http://", "MTU 1500"] {
+        assert!(text.contains(word), "{word}:\n{text}");
+    }
+    assert!(projection.connections.unwrap() >= 8);
+    let json = serde_json::to_value(&projection).unwrap();
+    assert!(json["core_bytes_per_second"]["likely"].as_f64().unwrap() > 0.0);
+    let ceiling_only = Demand { rate_bytes_per_second: None, ..demand(Route::Tcp, 1.0) };
+    let ceiling_only = project(&ceiling_only, &machine("cores: 2"), calibrated(HERE));
+    assert!(ceiling_only.command.is_none() && ceiling_only.verdict.is_none());
+    assert!(ceiling_only.summary().contains("at most"));
+}
+
+fn routes() -> impl Strategy<Value = Route> {
+    prop::sample::select(Route::ALL.to_vec())
+}
+
+proptest! {
+    #[test]
+    fn more_needs_more(route in routes(), rate in 0.001..50.0_f64, more in 1.0..10.0_f64, size in 64_u64..1 << 24) {
+        let machine = machine("cores: 32\nnic_gbits: 100\ndrives: [{write_gigabytes_per_second: 6.6, count: 2}]");
+        let plan = |gigabytes| {
+            let demand = Demand { record_bytes: size, ..demand(route, gigabytes) };
+            project(&demand, &machine, Scale::of_described(&machine))
+        };
+        let (less, more) = (plan(rate), plan(rate * more));
+        for (a, b) in less.resources.iter().zip(&more.resources) {
+            prop_assert!(a.needed.low <= b.needed.low && a.needed.high <= b.needed.high, "{:?} {:?}", a, b);
+            prop_assert!(a.needed.low <= a.needed.likely && a.needed.likely <= a.needed.high, "{:?}", a);
+        }
+        prop_assert!(less.verdict.map(|v| v as u8) <= more.verdict.map(|v| v as u8));
+        prop_assert_eq!(less.ceiling_bytes_per_second, more.ceiling_bytes_per_second);
+    }
+
+    #[test]
+    fn larger_records_are_no_slower(route in routes(), size in 64_u64..1 << 20, times in 1_u64..64) {
+        let machine = machine("cores: 4");
+        let core = |size| core_rate(costs::cost(route), size, Scale::of_described(&machine)).likely;
+        prop_assert!(core(size) <= core(size * times) * (1.0 + 1e-9));
+    }
+
+    #[test]
+    fn goodput_grows_with_the_mtu(gbits in 0.1..800.0_f64, mtu in 576_u32..9000) {
+        let goodput = |mtu| tcp_goodput_bytes_per_second(gbits, mtu);
+        prop_assert!(goodput(mtu) < goodput(mtu + 1) && goodput(mtu) < gbits * GIGA / 8.0);
+    }
+
+    #[test]
+    fn no_description_panics(text in "\\PC{0,80}|cores: [0-9]{1,3}\n[a-z_]{1,12}: [0-9.-]{1,5}") {
+        let _ = machine::parse(&text);
+    }
+}

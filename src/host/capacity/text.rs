@@ -1,0 +1,155 @@
+//! A projection for people, and the sentences in it.
+
+use crate::base::units;
+use crate::host::capacity::costs::{Cost, Route};
+use crate::host::capacity::machine::Machine;
+use crate::host::capacity::{Demand, GIGA, Projection, Range, Resource, Scale, Verdict};
+use std::fmt::Write;
+
+impl Projection {
+    pub fn summary(&self) -> String {
+        let mut out = String::new();
+        let what = self.rate_bytes_per_second.map_or("what can it do".to_owned(), units::format_rate);
+        let size = units::format_size(self.record_bytes);
+        let basis = if self.basis == "projection" { "projection" } else { "from a calibration of this host" };
+        line(&mut out, "plan", &format!("{what} to {}, records of {size} ({basis})", self.target.name()));
+        line(&mut out, "one core", &rates(self.core_bytes_per_second));
+        line(&mut out, "CPU", &format!("{} s of one core for each GB", span(self.cpu_seconds_per_gigabyte)));
+        line(&mut out, "this machine", &format!("{} at most", rates(self.ceiling_bytes_per_second)));
+        for resource in &self.resources {
+            line(&mut out, resource.name, &needs(resource));
+        }
+        if let (Some(producers), Some(ring)) = (self.producers, self.ring_bytes) {
+            line(&mut out, "producers", &producers.to_string());
+            if let Some(connections) = self.connections {
+                line(&mut out, "connections", &format!("{connections} for each producer"));
+            }
+            line(&mut out, "ring", &format!("at least {} for each core", units::format_size(ring)));
+        }
+        if let Some(first) = self.limits_first {
+            line(&mut out, "limits first", first);
+        }
+        if let Some(verdict) = self.verdict {
+            line(&mut out, "verdict", verdict_text(verdict));
+        }
+        for lack in &self.lacks {
+            line(&mut out, "lacks", lack);
+        }
+        if let Some(command) = &self.command {
+            line(&mut out, "command", command);
+        }
+        out.push_str("assumptions\n");
+        for assumption in &self.assumptions {
+            let _ = writeln!(out, "  - {assumption}");
+        }
+        out
+    }
+}
+
+fn line(out: &mut String, name: &str, value: &str) {
+    let _ = writeln!(out, "{name:13} {value}");
+}
+
+fn verdict_text(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Fits => "fits",
+        Verdict::Uncertain => "uncertain: the likely values fit, the low ones do not; try it",
+        Verdict::DoesNotFit => "does not fit",
+    }
+}
+
+/// Two digits; more would be invented.
+fn digits(value: f64) -> String {
+    let places = if value > 0.0 { (1.0 - value.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
+    format!("{value:.places$}")
+}
+
+fn span(range: Range) -> String {
+    let (low, high) = (digits(range.low), digits(range.high));
+    if low == high { low } else { format!("{low} to {high}") }
+}
+
+fn rates(range: Range) -> String {
+    format!("{} GB/s, likely {}", span(range.map(|rate| rate / GIGA)), digits(range.likely / GIGA))
+}
+
+fn needs(resource: &Resource) -> String {
+    let Resource { unit, needed, available, verdict, .. } = resource;
+    let needed = span(*needed);
+    match (available, verdict) {
+        (Some(have), Some(verdict)) => {
+            let word = match verdict {
+                Verdict::Fits => "ok",
+                Verdict::Uncertain => "uncertain",
+                Verdict::DoesNotFit => "too few",
+            };
+            format!("needs {needed} of {} {unit}: {word}", digits(*have))
+        }
+        _ => format!("needs {needed} {unit}; how much there is was not said, so it is not judged"),
+    }
+}
+
+pub(super) fn lack(resource: &Resource) -> String {
+    let Resource { name, unit, needed, available, .. } = resource;
+    let have = digits(available.unwrap_or_default());
+    format!("{name}: likely needs {} {unit}, there are {have}", digits(needed.likely))
+}
+
+pub(super) fn command(demand: &Demand, rate: f64, cores: u32, connections: Option<u32>) -> String {
+    let target = demand.target.clone().unwrap_or_else(|| example(demand.route).to_owned());
+    let last = cores - 1;
+    let list = if last == 0 { "0".to_owned() } else { format!("0-{last}") };
+    let producers = demand.producers.map_or(String::new(), |producers| format!(" --parallel {producers}"));
+    let connections = connections.filter(|n| *n > 1).map_or(String::new(), |n| format!(" --connections {n}"));
+    let size = demand.record_bytes;
+    format!("./engine --target {target} --rate {rate:.0} --payload-size {size} --cores {list}{producers}{connections}")
+}
+
+fn example(route: Route) -> &'static str {
+    match route {
+        Route::Null => "null",
+        Route::Stdout => "stdout",
+        Route::File => "file:/mnt/nvme0/",
+        Route::Tmpfs => "file:/dev/shm/engine/",
+        Route::Tcp => "tcp://HOST:PORT",
+        Route::Http => "http://HOST:PORT/",
+        Route::Kafka => "kafka://HOST:PORT/TOPIC",
+    }
+}
+
+pub(super) fn assumptions(cost: &Cost, machine: &Machine, scale: Scale) -> Vec<String> {
+    let mut all = vec![
+        format!("cost of one core: {} ns a record and {} ns a byte, {}", cost.record_ns, cost.byte_ns, cost.source),
+        "blocks, batches and connections as the engine chooses them; one core is left free".to_owned(),
+        "cores add up: projection, nothing above two cores has been measured".to_owned(),
+    ];
+    match scale {
+        Scale::Calibrated { reference: None, .. } => all.push(
+            "projection: the machine of the table was never calibrated, so the calibration of this one scales nothing"
+                .to_owned(),
+        ),
+        Scale::Calibrated { .. } if cost.checked => all.push("scaled by a calibration of this host, ±20 %".to_owned()),
+        Scale::Calibrated { .. } => all.push("scaled by a calibration; the path itself is a projection".to_owned()),
+        Scale::Projected { clock_ratio } => all.push(format!(
+            "projection: the table's time × {clock_ratio:.2} for the clock, from half of that rate to 1.2 of it"
+        )),
+    }
+    if cost.route.is_network() {
+        all.push(format!(
+            "costs are of loopback, where the sender's core also does the receiving kernel's work; goodput at MTU {} \
+             with IPv4 and TCP time stamps, 90 to 100 % of it reached",
+            machine.mtu
+        ));
+    }
+    if cost.route == Route::File {
+        all.push("drives sustain 50 to 100 % of their data sheet, likely 80 %".to_owned());
+    }
+    all.push(format!(
+        "{} bytes cross the memory bus for each byte sent (calculated); 60 to 85 % of its data sheet is reached",
+        cost.memory_crossings
+    ));
+    if machine.sockets > 1 {
+        all.push("each core sends from memory of its own node to a device there: one process for each node".to_owned());
+    }
+    all
+}
