@@ -9,6 +9,7 @@ pub mod kafka_access;
 pub mod kafka_properties;
 pub mod keys;
 pub mod load;
+pub mod merge;
 pub mod parse;
 pub mod plan_json;
 pub mod receive;
@@ -21,9 +22,9 @@ pub use cli::parse;
 pub use plan_json::plan_to_json;
 
 use crate::host::Sysfs;
-pub use crate::plan::VerifyArgs;
 use crate::plan::receive::ReceivePlan;
 use crate::plan::{Annotate, RunPlan, TemplateFile};
+pub use crate::plan::{MergeArgs, VerifyArgs};
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -32,6 +33,7 @@ pub enum Command {
     DryRun(Box<RunPlan>),
     Verify(Box<VerifyArgs>),
     Receive(Box<ReceivePlan>),
+    Merge(MergeArgs),
     Schema(SchemaKind),
     /// The text to print.
     Help(String),

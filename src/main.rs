@@ -8,7 +8,7 @@ use engine::payload::template::Template;
 use engine::plan::receive::ReceivePlan;
 use engine::plan::{RunPlan, SinkKind, VerifyArgs};
 use engine::sys;
-use engine::{governance, receive, run, verify};
+use engine::{governance, merge, receive, run, verify};
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +33,7 @@ fn carry_out(command: Command) -> Result<Exit, Fatal> {
         Command::DryRun(plan) => governance::check(&plan).and_then(|()| print(&pretty(&config::plan_to_json(&plan)))),
         Command::Verify(args) => verify_sources(&args),
         Command::Receive(plan) => receive_connections(&plan),
+        Command::Merge(args) => merge::merge(&args).map(|_| Exit::Done),
         Command::Schema(SchemaKind::Config) => print(&pretty(&config::schema::config_schema())),
         Command::Schema(SchemaKind::Report) => print(&pretty(&observe::schema::report_schema())),
         Command::Help(text) => print(&text),

@@ -6,7 +6,7 @@ use crate::config::keys::{self, KEYS, Key, Kind};
 use crate::config::load::{self, Flags, Settings};
 use crate::config::resolve::network::url::{Scheme, Url};
 use crate::config::resolve::payload;
-use crate::config::{Command, Deps, SchemaKind, VerifyArgs, docs, receive, resolve, values};
+use crate::config::{Command, Deps, SchemaKind, VerifyArgs, docs, merge, receive, resolve, values};
 use crate::plan::{KafkaAccess, TopicSource};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches};
@@ -40,13 +40,15 @@ pub fn parse(
         "run" => run(command, rest, env, deps),
         "verify" => verify(rest),
         "receive" => receive::parse(rest, deps).map(|plan| Command::Receive(Box::new(plan))),
+        "merge" => merge::parse(rest).map(Command::Merge),
         "schema" => schema(rest),
         _ => Err(vec![unknown_command(word)]),
     }
 }
 
 fn unknown_command(word: &str) -> Fatal {
-    Fatal::usage(format!("'{word}' is no command of this version: run, receive, verify, schema")).mend("engine --help")
+    Fatal::usage(format!("'{word}' is no command of this version: run, receive, verify, merge, schema"))
+        .mend("engine --help")
 }
 
 fn utf8(args: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Vec<Fatal>> {

@@ -2,6 +2,7 @@
 
 use crate::config::cli::VERIFY_FLAGS;
 use crate::config::keys::{Group, KEYS, Key, PHASES_KEY};
+use crate::config::merge::MERGE_FLAGS;
 use crate::config::receive::RECEIVE_FLAGS;
 
 const WIDTH: usize = 100;
@@ -22,6 +23,7 @@ pub fn help(command: &str) -> Option<String> {
         "run" => Some(run_help()),
         "verify" => Some(verify_help()),
         "receive" => Some(receive_help()),
+        "merge" => Some(merge_help()),
         "schema" => Some(
             "engine schema config|report\n\nPrints the JSON Schema of the configuration file or of the report.\n"
                 .into(),
@@ -35,6 +37,7 @@ fn run_help() -> String {
         "engine [run] [flags]            generate load\n\
          engine receive --listen URL     be the other end of tcp://, http:// or kafka://\n\
          engine verify SOURCE... [flags] read back what was written and prove it complete\n\
+         engine merge REPORT... [flags]  add the reports of a fleet to one\n\
          engine schema config|report     print a JSON Schema\n\n",
     );
     let intro = "Without any flag: the baseline. Files in ./engine-data/ are overwritten in place for 10 s at full \
@@ -76,6 +79,19 @@ fn receive_help() -> String {
         0,
     ));
     list_flags(&mut out, RECEIVE_FLAGS);
+    out
+}
+
+fn merge_help() -> String {
+    let mut out = String::from("engine merge REPORT... [flags]\n\n");
+    out.push_str(&wrapped(
+        "Adds the reports that the processes of one run (--run-id, --shard I/N) wrote: counts and histograms are summed, \
+         percentiles come from the sums, seconds are put together by the wall clock, rates are over the time from the \
+         first start to the last end, settings that differ are null, exit_code is the worst. Reports of different runs \
+         or of the same producers are refused. The exit code is 0 when the merged report was written.",
+        0,
+    ));
+    list_flags(&mut out, MERGE_FLAGS);
     out
 }
 
