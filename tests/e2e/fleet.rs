@@ -53,8 +53,8 @@ fn is_the_sum(whole: &Value, parts: &[Value]) {
         }
         for (key, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)] {
             let said = number(whole, &format!("{pointer}/{key}"));
-            // One sample more or less is a matter of rounding.
-            let step = 1.0 / all.len() as f64;
+            // A sample or two more or less are a matter of rounding.
+            let step = 2.0 / all.len() as f64;
             let (low, high) = (all.value_at_quantile(quantile - step), all.value_at_quantile(quantile + step));
             assert!((low as f64 / 1e9..=high as f64 / 1e9).contains(&said), "{pointer}/{key}: {said} {low} {high}");
         }
@@ -72,7 +72,7 @@ fn is_the_sum(whole: &Value, parts: &[Value]) {
 
 #[test]
 fn shards_of_each_target_add_up() {
-    for target in ["null", "data/"] {
+    for target in ["null", "file:data/"] {
         let scratch = Scratch::new();
         let words = format!("--target {target} --payload-size 100-900 --rate 3000001 --duration 500ms --warmup 100ms");
         let parts = shards(&scratch, 3, &words);
@@ -80,9 +80,8 @@ fn shards_of_each_target_add_up() {
         is_the_sum(&whole, &parts);
         assert_eq!(number(&whole, "/pacing/target_bytes_per_second"), 3_000_001.0, "{:#}", whole["pacing"]);
         assert_eq!((&whole["verdict"]["limited_by"], &whole["exit_code"]), (&json!("rate"), &json!(0)));
-        if target == "data/" {
+        if target == "file:data/" {
             scratch.verify_clean("data/ --expect merged.json");
-            std::fs::remove_file(scratch.path("data/payloads.4.bin")).unwrap();
             let (findings, code) = scratch.verify("data/payloads.0.bin data/payloads.1.bin --expect merged.json");
             assert_eq!((code, &findings["clean"]), (1, &json!(false)), "a merged report demands all of them");
         }
@@ -97,7 +96,7 @@ fn merging_in_two_steps_is_merging_at_once() {
     assert_eq!(scratch.run("merge 1.json 2.json --report pair.json").code(), 0);
     let ended = scratch.run("merge 0.json pair.json");
     let again: Value = serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended}"));
-    for key in ["totals", "latency_seconds", "producers", "errors", "elapsed_seconds", "started_at"] {
+    for key in ["totals", "latency_seconds", "producers", "errors", "started_at"] {
         assert_eq!(again[key], whole[key], "{key}");
     }
     let few: Value = serde_json::from_slice(&scratch.read("pair.json")).unwrap();
