@@ -10,6 +10,7 @@ pub mod kafka_access;
 pub mod kafka_properties;
 pub mod keys;
 pub mod load;
+pub mod merge;
 pub mod parse;
 pub mod plan;
 pub mod plan_json;
@@ -25,10 +26,10 @@ pub use plan_json::plan_to_json;
 
 use crate::host::Sysfs;
 use crate::host::doctor::DoctorArgs;
-pub use crate::plan::VerifyArgs;
 use crate::plan::receive::ReceivePlan;
 use crate::plan::saturate::SaturatePlan;
 use crate::plan::{Annotate, RunPlan, TemplateFile};
+pub use crate::plan::{MergeArgs, VerifyArgs};
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -40,6 +41,7 @@ pub enum Command {
     Saturate(Box<SaturatePlan>),
     Doctor(Box<DoctorArgs>),
     Plan(Box<plan::PlanArgs>),
+    Merge(MergeArgs),
     Schema(SchemaKind),
     /// The text to print.
     Help(String),

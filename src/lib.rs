@@ -10,6 +10,7 @@ pub mod counters;
 pub mod governance;
 pub mod host;
 pub mod manifest;
+pub mod merge;
 pub mod observe;
 pub mod pace;
 pub mod payload;

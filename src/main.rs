@@ -11,7 +11,7 @@ use engine::payload::template::Template;
 use engine::plan::receive::ReceivePlan;
 use engine::plan::{RunPlan, TargetPlan, VerifyArgs};
 use engine::sys;
-use engine::{governance, receive, run, saturate, verify};
+use engine::{governance, merge, receive, run, saturate, verify};
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -38,6 +38,7 @@ fn carry_out(command: Command) -> Result<Exit, Fatal> {
         Command::Saturate(plan) => saturate::saturate(&plan),
         Command::Doctor(args) => examine_host(&args),
         Command::Plan(args) => plan_capacity(&args),
+        Command::Merge(args) => merge::merge(&args).map(|_| Exit::Done),
         Command::Schema(SchemaKind::Config) => print(&pretty(&config::schema::config_schema())),
         Command::Schema(SchemaKind::Report) => print(&pretty(&observe::schema::report_schema())),
         Command::Help(text) => print(&text),

@@ -332,6 +332,13 @@ pub enum Comparison {
     Greater,
 }
 
+/// What `engine merge` was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MergeArgs {
+    pub reports: Vec<PathBuf>,
+    pub to: ReportTarget,
+}
+
 /// What `engine verify` reads, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerifyArgs {

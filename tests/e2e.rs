@@ -11,6 +11,8 @@ mod damage;
 mod endings;
 #[path = "e2e/files.rs"]
 mod files;
+#[path = "e2e/fleet.rs"]
+mod fleet;
 #[path = "e2e/full.rs"]
 mod full;
 #[path = "e2e/governance.rs"]

@@ -14,6 +14,18 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Of several processes the worst goes first: one that never started, then lost records, then a missed SLO.
+    pub fn severity(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::SloMissed => 1,
+            Exit::Failed => 2,
+            Exit::Unreachable => 3,
+            Exit::Host => 4,
+            Exit::Usage => 5,
+        }
+    }
+
     /// The variant of a code that one of them gave.
     pub fn from_code(code: u8) -> Self {
         use Exit::{Done, Failed, Host, SloMissed, Unreachable, Usage};

@@ -6,7 +6,9 @@ use crate::config::keys::{self, KEYS, Key, Kind};
 use crate::config::load::{self, Flags, Settings};
 use crate::config::resolve::network::url::{Scheme, Url};
 use crate::config::resolve::payload;
-use crate::config::{Command, Deps, SchemaKind, VerifyArgs, docs, doctor, plan, receive, resolve, saturate, values};
+use crate::config::{
+    Command, Deps, SchemaKind, VerifyArgs, docs, doctor, merge, plan, receive, resolve, saturate, values,
+};
 use crate::plan::{KafkaAccess, TopicSource};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches};
@@ -43,6 +45,7 @@ pub fn parse(
         "saturate" => saturate::parse(rest, env, deps).map(|plan| Command::Saturate(Box::new(plan))),
         "doctor" => doctor::parse(rest).map(|args| Command::Doctor(Box::new(args))),
         "plan" => plan::parse(rest, deps).map(|args| Command::Plan(Box::new(args))),
+        "merge" => merge::parse(rest).map(Command::Merge),
         "schema" => schema(rest),
         _ => Err(vec![unknown_command(word)]),
     }
@@ -50,7 +53,7 @@ pub fn parse(
 
 fn unknown_command(word: &str) -> Fatal {
     Fatal::usage(format!(
-        "'{word}' is no command of this version: run, receive, verify, doctor, plan, saturate, schema"
+        "'{word}' is no command of this version: run, receive, verify, merge, saturate, doctor, plan, schema"
     ))
     .mend("engine --help")
 }

@@ -3,6 +3,7 @@
 use crate::config::cli::VERIFY_FLAGS;
 use crate::config::doctor::DOCTOR_FLAGS;
 use crate::config::keys::{Group, KEYS, Key, PHASES_KEY};
+use crate::config::merge::MERGE_FLAGS;
 use crate::config::plan::PLAN_FLAGS;
 use crate::config::receive::RECEIVE_FLAGS;
 use crate::config::saturate::SATURATE_FLAGS;
@@ -28,6 +29,7 @@ pub fn help(command: &str) -> Option<String> {
         "saturate" => Some(saturate_help()),
         "doctor" => Some(doctor_help()),
         "plan" => Some(plan_help()),
+        "merge" => Some(merge_help()),
         "schema" => Some(
             "engine schema config|report\n\nPrints the JSON Schema of the configuration file or of the report.\n"
                 .into(),
@@ -44,6 +46,7 @@ fn run_help() -> String {
          engine saturate [flags]         find the highest rate that holds\n\
          engine doctor [flags]           what on this host stands in the way, and the commands that mend it\n\
          engine plan --target URL        what a rate needs of a machine\n\
+         engine merge REPORT... [flags]  add the reports of a fleet to one\n\
          engine schema config|report     print a JSON Schema\n\n",
     );
     let intro = "Without any flag: the baseline. Files in ./engine-data/ are overwritten in place for 10 s at full \
@@ -118,6 +121,19 @@ fn plan_help() -> String {
         0,
     ));
     list_flags(&mut out, PLAN_FLAGS);
+    out
+}
+
+fn merge_help() -> String {
+    let mut out = String::from("engine merge REPORT... [flags]\n\n");
+    out.push_str(&wrapped(
+        "Adds the reports that the processes of one run (--run-id, --shard I/N) wrote: counts and histograms are summed, \
+         percentiles come from the sums, seconds are put together by the wall clock, rates are over the time from the \
+         first start to the last end, settings that differ are null, exit_code is the worst. Reports of different runs \
+         or of the same producers are refused. The exit code is 0 when the merged report was written.",
+        0,
+    ));
+    list_flags(&mut out, MERGE_FLAGS);
     out
 }
 

@@ -221,7 +221,7 @@ fn threads(cores: Option<&str>, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Threa
     Threads::Sleeping(1)
 }
 
-fn report_target(text: &str, errors: &mut Vec<Fatal>) -> ReportTarget {
+pub(super) fn report_target(text: &str, errors: &mut Vec<Fatal>) -> ReportTarget {
     if text == "-" {
         return ReportTarget::Stdout;
     }

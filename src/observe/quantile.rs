@@ -6,7 +6,7 @@ use crate::observe::report::Distribution;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2Serializer};
+use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
 /// An empty histogram of the range that all of them share.
 pub fn empty_histogram() -> Histogram<u64> {
@@ -65,6 +65,12 @@ fn encode(histogram: &Histogram<u64>) -> String {
     STANDARD.encode(bytes)
 }
 
+/// What `encode` wrote.
+pub fn decode(text: &str) -> Result<Histogram<u64>, String> {
+    let bytes = STANDARD.decode(text).map_err(|error| error.to_string())?;
+    Deserializer::new().deserialize(&mut &bytes[..]).map_err(|error| error.to_string())
+}
+
 pub fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
@@ -80,7 +86,6 @@ pub fn merge(all: &mut Histogram<u64>, more: &Histogram<u64>) {
 mod tests {
     use super::*;
     use crate::observe::testing::MS;
-    use hdrhistogram::serialization::Deserializer;
     use proptest::prelude::*;
 
     fn close(value: Option<f64>, wanted: f64) -> bool {

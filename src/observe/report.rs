@@ -27,7 +27,7 @@ pub struct Report {
     /// The part of `elapsed_seconds` that the longest final fsync took.
     pub final_fsync_seconds: f64,
     pub confirmation: Confirmation,
-    /// Every setting in force, by its key.
+    /// Every setting in force, by its key; in a merged report `null` where the processes differ, and so in `host`.
     pub config: serde_json::Map<String, serde_json::Value>,
     /// Facts about the machine.
     #[schemars(with = "crate::host::HostFacts")]
@@ -197,6 +197,7 @@ pub struct Interval {
     pub records_uncertain: u64,
     pub records_not_sent: u64,
     pub catch_up_records: u64,
+    /// The percentiles of a merged report are `null` where several processes differ: percentiles cannot be added.
     pub response_p50: Option<f64>,
     pub response_p99: Option<f64>,
     pub response_p999: Option<f64>,

@@ -5,7 +5,7 @@ use crate::counters::LoopTime;
 use crate::observe::report::{LimitedBy, Pacing, Throughput, Verdict};
 
 /// A rate counts as met from here on.
-const RATE_MET_RATIO: f64 = 0.995;
+pub const RATE_MET_RATIO: f64 = 0.995;
 /// From this share of the loop's time on, the machine is to blame.
 const STOLEN_SHARE_MAX: f64 = 0.05;
 
@@ -66,7 +66,7 @@ pub fn judge(time: &LoopTime, pacing: &Pacing, throughput: &Throughput, closed: 
 }
 
 /// Never rounded up to 100 %.
-fn percent(ratio: f64) -> String {
+pub fn percent(ratio: f64) -> String {
     let floored = (ratio * 10_000.0).floor() / 100.0;
     format!("{floored:.2} %")
 }

@@ -1,0 +1,29 @@
+//! `engine merge`: its flags.
+
+use crate::base::fatal::Fatal;
+use crate::config::cli;
+use crate::config::receive::report_target;
+use crate::plan::{MergeArgs, ReportTarget};
+use clap::{Arg, ArgAction};
+use std::path::PathBuf;
+
+/// The flags of `merge`: name, value, help.
+pub const MERGE_FLAGS: &[(&str, &str, &str)] =
+    &[("report", "FILE|-", "Where the merged report goes; - (default) is standard output, one line.")];
+
+pub fn parse(args: &[String]) -> Result<MergeArgs, Vec<Fatal>> {
+    let mut command = cli::bare("engine merge").arg(Arg::new("reports").num_args(0..).action(ArgAction::Append));
+    for (name, ..) in MERGE_FLAGS {
+        command = command.arg(Arg::new(*name).long(*name).action(ArgAction::Set));
+    }
+    let mut errors = Vec::new();
+    let args = cli::joined(args, |name| MERGE_FLAGS.iter().any(|(flag, ..)| *flag == name), &mut errors);
+    let Some(matches) = cli::matches(&command, args, &mut errors) else { return Err(errors) };
+    let to = matches.get_one::<String>("report").map(|text| report_target(text, &mut errors));
+    let reports: Vec<PathBuf> =
+        matches.get_many::<String>("reports").into_iter().flatten().map(PathBuf::from).collect();
+    if reports.is_empty() {
+        errors.push(Fatal::usage("merge has nothing to read").mend("engine merge 0.json 1.json --report merged.json"));
+    }
+    if errors.is_empty() { Ok(MergeArgs { reports, to: to.unwrap_or(ReportTarget::Stdout) }) } else { Err(errors) }
+}

@@ -1,0 +1,304 @@
+//! The sums.
+
+use crate::base::fatal::{Exit, Fatal};
+use crate::base::units::format_duration;
+use crate::config::slo as expressions;
+use crate::merge::read::Input;
+use crate::merge::words;
+use crate::observe::quantile::{self, decode, distribution, empty_histogram, response_quantile_ns};
+use crate::observe::report::{
+    Confirmation, Cpu, Distribution, Governance, Interval, Latency, Pacing, Payload, Report, SloResult, Throughput,
+    Totals, Warmup,
+};
+use crate::observe::slo;
+use crate::plan::OrderedQuantile;
+use hdrhistogram::Histogram;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// When the parts of one process began and ended, in seconds since the first process's barrier.
+struct Span {
+    barrier: f64,
+    measured: f64,
+    ended: f64,
+}
+
+pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
+    let first = &inputs.first().ok_or_else(|| Fatal::usage("there is nothing to merge"))?.report;
+    let reports = || inputs.iter().map(|input| &input.report);
+    let (spans, started_at) = spans(inputs)?;
+    let least = |of: fn(&Span) -> f64| spans.iter().map(of).fold(f64::INFINITY, f64::min);
+    let most = |of: fn(&Span) -> f64| spans.iter().map(of).fold(0.0, f64::max);
+    let measured = least(|span| span.measured);
+    let elapsed_seconds = most(|span| span.ended) - measured;
+    let totals = totals(reports().map(|report| &report.totals));
+    let warm_totals = self::totals(reports().map(|report| &report.warmup.totals));
+    let throughput = throughput(&totals, elapsed_seconds);
+    let response = added(inputs, |report| &report.latency_seconds.response)?;
+    let latency_seconds = latency(&response, &added(inputs, |report| &report.latency_seconds.service)?, &totals);
+    let warm_response = added(inputs, |report| &report.warmup.latency_seconds.response)?;
+    let warm_service = added(inputs, |report| &report.warmup.latency_seconds.service)?;
+    let pacing = pacing(inputs, &totals)?;
+    let slo = slos(inputs, &totals, &throughput, &response)?;
+    let common = least(|span| span.ended) - most(|span| span.measured);
+    let ns = |seconds: f64| format_duration((seconds.max(0.0) * 1e9) as u64);
+    let together = format!("all ran at the same time for {} of {}", ns(common), ns(elapsed_seconds));
+    let exits = reports().map(|report| Exit::from_code(report.exit_code));
+    let missed = slo.iter().any(|slo| !slo.passed).then_some(Exit::SloMissed);
+    let exit_code = exits.chain(missed).max_by_key(|exit| exit.severity()).unwrap_or(Exit::Done) as u8;
+    let early = inputs.iter().find_map(|one| Some((words::who(one), one.report.ended_early.as_ref()?)));
+    let kernel = reports().any(|report| report.confirmation == Confirmation::Kernel);
+    let mut producers: Vec<_> = reports().flat_map(|report| report.producers.iter().cloned()).collect();
+    producers.sort_by_key(|producer| producer.id);
+    Ok(Report {
+        schema_version: first.schema_version,
+        run_id: first.run_id.clone(),
+        engine_version: distinct(reports().map(|report| report.engine_version.clone())),
+        command: ["engine", "merge"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(inputs.iter().map(|one| one.name.clone()))
+            .collect(),
+        started_at,
+        elapsed_seconds,
+        final_fsync_seconds: reports().map(|report| report.final_fsync_seconds).fold(0.0, f64::max),
+        // The weakest of them.
+        confirmation: if kernel { Confirmation::Kernel } else { Confirmation::Target },
+        config: agreed(reports().map(|report| &report.config)),
+        host: host(inputs),
+        payload: payload(inputs),
+        warmup: Warmup {
+            seconds: measured,
+            latency_seconds: latency(&warm_response, &warm_service, &warm_totals),
+            totals: warm_totals.clone(),
+        },
+        latency_seconds,
+        cpu: cpu(inputs, warm_totals.bytes_produced + totals.bytes_produced),
+        producers,
+        intervals: intervals(inputs, &spans, measured, elapsed_seconds),
+        intervals_dropped: reports().map(|report| report.intervals_dropped).max().unwrap_or(0),
+        errors: errors(inputs),
+        verdict: words::verdict(inputs, &pacing, &together),
+        totals,
+        throughput,
+        pacing,
+        slo,
+        governance: governance(inputs),
+        ended_early: early.map(|(who, why)| format!("{who}: {why}")),
+        exit_code,
+    })
+}
+
+fn spans(inputs: &[Input]) -> Result<(Vec<Span>, String), Fatal> {
+    let mut barriers = Vec::new();
+    for Input { name, report } in inputs {
+        let at: jiff::Timestamp = report.started_at.parse().map_err(|_| {
+            let what = format!("{name} has started_at '{}', which is no time", report.started_at);
+            Fatal::usage(what).mend("name files that engine run --report wrote")
+        })?;
+        barriers.push(at);
+    }
+    let first = barriers.iter().min().copied().unwrap_or_default();
+    let span = |(at, input): (&jiff::Timestamp, &Input)| {
+        let barrier = (at.as_nanosecond() - first.as_nanosecond()) as f64 / 1e9;
+        let measured = barrier + input.report.warmup.seconds;
+        Span { barrier, measured, ended: measured + input.report.elapsed_seconds }
+    };
+    let spans: Vec<Span> = barriers.iter().zip(inputs).map(span).collect();
+    debug_assert!(spans.iter().all(|span| span.barrier >= 0.0));
+    Ok((spans, first.to_string()))
+}
+
+fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
+    all.fold(Totals::default(), |sum, one| Totals {
+        records_offered: sum.records_offered.saturating_add(one.records_offered),
+        records_produced: sum.records_produced.saturating_add(one.records_produced),
+        records_failed: sum.records_failed.saturating_add(one.records_failed),
+        records_uncertain: sum.records_uncertain.saturating_add(one.records_uncertain),
+        records_not_sent: sum.records_not_sent.saturating_add(one.records_not_sent),
+        bytes_produced: sum.bytes_produced.saturating_add(one.bytes_produced),
+        logical_bytes_produced: sum.logical_bytes_produced.saturating_add(one.logical_bytes_produced),
+        wire_bytes: sum.wire_bytes.saturating_add(one.wire_bytes),
+        retries: sum.retries.saturating_add(one.retries),
+        audit_lines_dropped: sum.audit_lines_dropped.saturating_add(one.audit_lines_dropped),
+    })
+}
+
+fn throughput(totals: &Totals, elapsed_seconds: f64) -> Throughput {
+    let per_second = |count: u64| if elapsed_seconds > 0.0 { count as f64 / elapsed_seconds } else { 0.0 };
+    Throughput {
+        bytes_per_second: per_second(totals.bytes_produced),
+        records_per_second: per_second(totals.records_produced),
+        logical_bytes_per_second: per_second(totals.logical_bytes_produced),
+    }
+}
+
+/// The histograms of one kind as one.
+fn added(inputs: &[Input], of: impl Fn(&Report) -> &Distribution) -> Result<Histogram<u64>, Fatal> {
+    let mut all = empty_histogram();
+    for Input { name, report } in inputs {
+        let refuse = |why: String| {
+            Fatal::usage(format!("{name} has a histogram that cannot be read: {why}"))
+                .mend("name files that engine run --report wrote")
+        };
+        let one = decode(&of(report).histogram).map_err(refuse)?;
+        all.add(&one).map_err(|error| refuse(error.to_string()))?;
+    }
+    Ok(all)
+}
+
+fn lost(totals: &Totals) -> u64 {
+    totals.records_offered.saturating_sub(totals.records_produced)
+}
+
+fn latency(response: &Histogram<u64>, service: &Histogram<u64>, totals: &Totals) -> Latency {
+    Latency {
+        response: distribution(response, totals.records_produced, lost(totals)),
+        service: distribution(service, totals.records_produced, 0),
+    }
+}
+
+/// Where one process has no rate, all together have none.
+fn pacing(inputs: &[Input], totals: &Totals) -> Result<Pacing, Fatal> {
+    let lateness = added(inputs, |report| &report.pacing.lateness_seconds)?;
+    let target: Option<f64> = inputs.iter().map(|input| input.report.pacing.target_bytes_per_second).sum();
+    let ratio = || totals.records_produced as f64 / totals.records_offered as f64;
+    Ok(Pacing {
+        target_bytes_per_second: target,
+        achieved_ratio: target.filter(|_| totals.records_offered > 0).map(|_| ratio()),
+        catch_up_records: inputs.iter().map(|input| input.report.pacing.catch_up_records).sum(),
+        lateness_seconds: distribution(&lateness, lateness.len(), 0),
+    })
+}
+
+/// Each expression once, held against all processes together.
+fn slos(
+    inputs: &[Input],
+    totals: &Totals,
+    throughput: &Throughput,
+    response: &Histogram<u64>,
+) -> Result<Vec<SloResult>, Fatal> {
+    let mut seen = BTreeSet::new();
+    let mut parsed = Vec::new();
+    for Input { name, report } in inputs {
+        for slo in report.slo.iter().filter(|slo| seen.insert(slo.expression.clone())) {
+            let one = expressions::parse(&slo.expression);
+            parsed.extend(one.map_err(|why| Fatal::usage(format!("{name} has an SLO that cannot be read: {why}")))?);
+        }
+    }
+    let quantile = |OrderedQuantile(at)| {
+        response_quantile_ns(response, totals.records_produced, lost(totals), at).map(quantile::seconds)
+    };
+    Ok(slo::evaluate(&parsed, totals, throughput, quantile))
+}
+
+fn distinct(all: impl Iterator<Item = String>) -> String {
+    all.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
+}
+
+/// What all of them say alike; `null` where they differ.
+fn agreed<'a>(mut all: impl Iterator<Item = &'a Map<String, Value>>) -> Map<String, Value> {
+    let mut common = all.next().cloned().unwrap_or_default();
+    for one in all {
+        for (key, value) in &mut common {
+            if one.get(key) != Some(value) {
+                *value = Value::Null;
+            }
+        }
+        for key in one.keys() {
+            common.entry(key.clone()).or_insert(Value::Null);
+        }
+    }
+    common
+}
+
+fn host(inputs: &[Input]) -> Value {
+    let objects: Option<Vec<_>> = inputs.iter().map(|input| input.report.host.as_object()).collect();
+    objects.map_or(Value::Null, |objects| Value::Object(agreed(objects.into_iter())))
+}
+
+/// The weakest promise of each kind; what a compressor could remove of all bytes together.
+fn payload(inputs: &[Input]) -> Payload {
+    let all = || inputs.iter().map(|input| &input.report.payload);
+    let bytes = |input: &Input| input.report.totals.bytes_produced as f64;
+    let weight: f64 = inputs.iter().map(bytes).sum();
+    let removed = inputs.iter().map(|one| Some(one.report.payload.compressibility_measured? * bytes(one)));
+    let removed: Option<f64> = removed.sum();
+    Payload {
+        ring_bytes_per_lane: all().map(|one| one.ring_bytes_per_lane).min().unwrap_or(0),
+        repeat_period_bytes: all().map(|one| one.repeat_period_bytes).min().unwrap_or(0),
+        compressibility_measured: removed.filter(|_| weight > 0.0).map(|removed| removed / weight),
+        memory: distinct(all().map(|one| one.memory.clone())),
+    }
+}
+
+fn cpu(inputs: &[Input], bytes: u64) -> Cpu {
+    let user_seconds = inputs.iter().map(|input| input.report.cpu.user_seconds).sum::<f64>();
+    let system_seconds = inputs.iter().map(|input| input.report.cpu.system_seconds).sum::<f64>();
+    let seconds_per_gigabyte = (bytes > 0).then(|| (user_seconds + system_seconds) / (bytes as f64 / 1e9));
+    Cpu { user_seconds, system_seconds, seconds_per_gigabyte }
+}
+
+fn errors(inputs: &[Input]) -> BTreeMap<String, u64> {
+    let mut sum = BTreeMap::new();
+    for (kind, count) in inputs.iter().flat_map(|input| &input.report.errors) {
+        *sum.entry(kind.clone()).or_insert(0) += count;
+    }
+    sum
+}
+
+/// By the wall clock: a second of a process goes whole into that second of the merged run in which its middle lies.
+fn intervals(inputs: &[Input], spans: &[Span], measured: f64, elapsed_seconds: f64) -> Vec<Interval> {
+    let mut bins: BTreeMap<u64, Interval> = BTreeMap::new();
+    for (input, span) in inputs.iter().zip(spans) {
+        for one in &input.report.intervals {
+            let middle = span.measured - measured + one.start_seconds + one.seconds / 2.0;
+            let at = middle.max(0.0) as u64;
+            let start_seconds = at as f64;
+            let seconds = (elapsed_seconds - start_seconds).clamp(0.0, 1.0);
+            let moved = Interval { start_seconds, seconds, ..one.clone() };
+            bins.entry(at).and_modify(|sum| join(sum, &moved)).or_insert(moved);
+        }
+    }
+    bins.into_values().collect()
+}
+
+fn join(sum: &mut Interval, one: &Interval) {
+    let (had, more) = (sum.records_offered > 0, one.records_offered > 0);
+    sum.records_offered += one.records_offered;
+    sum.records_produced += one.records_produced;
+    sum.bytes_produced += one.bytes_produced;
+    sum.records_failed += one.records_failed;
+    sum.records_uncertain += one.records_uncertain;
+    sum.records_not_sent += one.records_not_sent;
+    sum.catch_up_records += one.catch_up_records;
+    // Of two percentiles without their histograms nothing is known, unless they are the same.
+    let percentile = |a: Option<f64>, b: Option<f64>| match (had, more) {
+        (true, false) => a,
+        (false, true) => b,
+        _ => a.filter(|_| a == b),
+    };
+    sum.response_p50 = percentile(sum.response_p50, one.response_p50);
+    sum.response_p99 = percentile(sum.response_p99, one.response_p99);
+    sum.response_p999 = percentile(sum.response_p999, one.response_p999);
+    let larger = [sum.response_max, one.response_max].into_iter().flatten().reduce(f64::max);
+    sum.response_max = larger;
+    sum.loop_gap_max_seconds = sum.loop_gap_max_seconds.max(one.loop_gap_max_seconds);
+}
+
+fn governance(inputs: &[Input]) -> Option<Governance> {
+    let all = inputs.iter().filter_map(|input| input.report.governance.clone());
+    all.reduce(|sum, one| Governance {
+        url: if sum.url == one.url { sum.url } else { format!("{}, {}", sum.url, one.url) },
+        every: sum.every,
+        events_offered: sum.events_offered + one.events_offered,
+        posted: sum.posted + one.posted,
+        dropped: sum.dropped + one.dropped,
+        refused: sum.refused + one.refused,
+        failed: sum.failed + one.failed,
+        invalid: sum.invalid + one.invalid,
+        announced: sum.announced + one.announced,
+        not_announced: sum.not_announced + one.not_announced,
+        last_error: sum.last_error.or(one.last_error),
+    })
+}

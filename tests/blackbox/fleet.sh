@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# A fleet of two: into one topic of a real Apache Kafka, and by scripts/run-many.sh into files; the merged report is
+# proved by what was left behind.
+#
+#   tests/blackbox/fleet.sh [ENGINE]
+set -euo pipefail
+engine=$(realpath "${1:-./engine}")
+cd "$(dirname "$0")/../.."
+scratch=$(mktemp -d)
+
+# The launcher needs no foreign software: it goes first.
+cpus=$(taskset -cp $$ | sed 's/.*: //')
+scripts/run-many.sh -n 2 -c "$cpus" -o "$scratch/many" -e "$engine" -- --target "file:$scratch/data/" --parallel 2 \
+    --rate 4000001 --duration 1s --payload-size 500 --log-format json
+"$engine" verify "$scratch/data" --expect "$scratch/many/merged.json"
+python3 - "$scratch/many" <<'PYTHON'
+import json, sys
+load = lambda name: json.load(open(f"{sys.argv[1]}/{name}.json", encoding="utf-8"))
+parts, whole = [load("shard.0"), load("shard.1")], load("merged")
+assert [one["id"] for one in whole["producers"]] == [0, 1, 2, 3], whole["producers"]
+assert whole["pacing"]["target_bytes_per_second"] == 4000001, whole["pacing"]
+assert whole["totals"]["records_produced"] == sum(part["totals"]["records_produced"] for part in parts) > 7000
+assert not {one["core"] for one in parts[0]["producers"]} & {one["core"] for one in parts[1]["producers"]}
+PYTHON
+# Ctrl-C ends all in order: their reports are there, and so is the sum.
+scripts/run-many.sh -n 2 -c "$cpus" -o "$scratch/stopped" -e "$engine" -- --target null --parallel 1 --rate 1MB/s \
+    --duration inf --stats-interval 100ms --log-format json &
+launcher=$!
+for shard in 0 1; do until grep -qs '"event":"interval"' "$scratch/stopped/shard.$shard.log"; do sleep 0.05; done; done
+kill -TERM $launcher
+wait $launcher
+[ -s "$scratch/stopped/merged.json" ]
+status=0
+scripts/run-many.sh -n 2 -c "$cpus" -o "$scratch/wrong" -e "$engine" -- --target null --parallel 1 --rate odd 2>"$scratch/said" || status=$?
+[ "$status" = 2 ] || { cat "$scratch/said"; exit 1; }
+
+# shellcheck disable=SC1091  # at the root of the project
+. tests/blackbox/kafka/common.sh
+export KAFKA_DIR=$scratch/kafka
+finish() {
+    scripts/kafka.sh stop
+    rm -rf "$scratch"
+}
+trap finish EXIT
+assignments=$(scripts/kafka.sh start)
+eval "$assignments"
+for shard in 0 1; do
+    run_id=pair run 0 pair$shard --target "kafka://$KAFKA_BOOTSTRAP/pair" --payload-size 600 --rate 2000001 --duration 2s \
+        --parallel 2 --shard $shard/2 &
+    shards[shard]=$!
+done
+for shard in 0 1; do wait "${shards[shard]}"; done
+"$engine" merge "$scratch/pair0.json" "$scratch/pair1.json" --report "$scratch/pair.json"
+holds pair '[one["id"] for one in r["producers"]] == [0, 1, 2, 3]' 't["records_produced"] == t["records_offered"] > 6000' \
+    'r["pacing"]["target_bytes_per_second"] == 2000001'
+whole pair pair
+counted pair pair
+# Each partition holds the records of one producer, and each producer has its own.
+kcat -C -q -e -b "$KAFKA_BOOTSTRAP" -t pair -X check.crcs=true -f '%p %S %s' >"$scratch/records"
+python3 - "$scratch/records" <<'PYTHON'
+import re, struct, sys
+left, owners = open(sys.argv[1], "rb").read(), {}
+while left:
+    partition, size, left = left.split(b" ", 2)
+    record, left = left[:int(size)], left[int(size):]
+    owners.setdefault(int(partition), set()).add(struct.unpack_from("<I", record, 16)[0])
+assert sorted(owners) == [0, 1, 2, 3] and all(owners[at] == {at} for at in owners), owners
+PYTHON
+offsets_agree

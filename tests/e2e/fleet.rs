@@ -1,0 +1,149 @@
+//! Reports of several processes as one.
+
+use crate::harness::Scratch;
+use crate::report::{self, number, total};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+use serde_json::{Value, json};
+
+fn shards(scratch: &Scratch, count: usize, words: &str) -> Vec<Value> {
+    let shard = |index: usize| {
+        let words =
+            format!("--run-id fleet --shard {index}/{count} --parallel 2 --cores 0 {words} --report {index}.json");
+        let ended = scratch.run(&words);
+        assert_eq!(ended.code(), 0, "{words}: {ended}");
+        scratch.report_of(&ended, &format!("{index}.json"))
+    };
+    (0..count).map(shard).collect()
+}
+
+fn merged(scratch: &Scratch, count: usize) -> Value {
+    let names: Vec<_> = (0..count).map(|index| format!("{index}.json")).collect();
+    let ended = scratch.run(&format!("merge {} --report merged.json", names.join(" ")));
+    assert_eq!(ended.code(), 0, "{ended}");
+    let merged = serde_json::from_slice(&scratch.read("merged.json")).unwrap();
+    report::check(&merged);
+    merged
+}
+
+fn histogram(report: &Value, pointer: &str) -> Histogram<u64> {
+    let text = report.pointer(&format!("{pointer}/histogram")).and_then(Value::as_str).unwrap();
+    Deserializer::new().deserialize(&mut &STANDARD.decode(text).unwrap()[..]).unwrap()
+}
+
+/// The sums, and percentiles from the definition over the one histogram that all parts make.
+#[track_caller]
+fn is_the_sum(whole: &Value, parts: &[Value]) {
+    for (key, sum) in whole["totals"].as_object().unwrap() {
+        let wanted: u64 = parts.iter().map(|part| total(part, key)).sum();
+        assert_eq!(sum.as_u64(), Some(wanted), "{key}");
+    }
+    for (kind, sum) in whole["errors"].as_object().unwrap() {
+        let wanted: u64 = parts.iter().map(|part| part["errors"][kind].as_u64().unwrap()).sum();
+        assert_eq!(sum.as_u64(), Some(wanted), "{kind}");
+    }
+    for pointer in ["/latency_seconds/response", "/latency_seconds/service", "/pacing/lateness_seconds"] {
+        let mut all = histogram(&parts[0], pointer);
+        parts[1..].iter().for_each(|part| all.add(histogram(part, pointer)).unwrap());
+        assert_eq!(histogram(whole, pointer), all, "{pointer}");
+        if all.is_empty() {
+            continue;
+        }
+        for (key, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)] {
+            let said = number(whole, &format!("{pointer}/{key}"));
+            // A sample or two more or less are a matter of rounding.
+            let step = 2.0 / all.len() as f64;
+            let (low, high) = (all.value_at_quantile(quantile - step), all.value_at_quantile(quantile + step));
+            assert!((low as f64 / 1e9..=high as f64 / 1e9).contains(&said), "{pointer}/{key}: {said} {low} {high}");
+        }
+        assert_eq!(number(whole, &format!("{pointer}/max")), all.max() as f64 / 1e9);
+    }
+    let ids = |report: &Value| -> Vec<u64> {
+        report["producers"].as_array().unwrap().iter().map(|one| one["id"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(ids(whole), parts.iter().flat_map(ids).collect::<Vec<_>>());
+    let longest = parts.iter().map(|part| number(part, "/elapsed_seconds")).fold(0.0, f64::max);
+    assert!(number(whole, "/elapsed_seconds") >= longest * 0.999_999);
+    assert_eq!(whole["config"]["shard"], Value::Null);
+    assert_eq!(whole["run_id"], "fleet");
+}
+
+#[test]
+fn shards_of_each_target_add_up() {
+    for target in ["null", "file:data/"] {
+        let scratch = Scratch::new();
+        let words = format!("--target {target} --payload-size 100-900 --rate 3000001 --duration 500ms --warmup 100ms");
+        let parts = shards(&scratch, 3, &words);
+        let whole = merged(&scratch, 3);
+        is_the_sum(&whole, &parts);
+        assert_eq!(number(&whole, "/pacing/target_bytes_per_second"), 3_000_001.0, "{:#}", whole["pacing"]);
+        assert_eq!((&whole["verdict"]["limited_by"], &whole["exit_code"]), (&json!("rate"), &json!(0)));
+        if target == "file:data/" {
+            scratch.verify_clean("data/ --expect merged.json");
+            let (findings, code) = scratch.verify("data/payloads.0.bin data/payloads.1.bin --expect merged.json");
+            assert_eq!((code, &findings["clean"]), (1, &json!(false)), "a merged report demands all of them");
+        }
+    }
+}
+
+#[test]
+fn merging_in_two_steps_is_merging_at_once() {
+    let scratch = Scratch::new();
+    shards(&scratch, 3, "--target null --records 5000");
+    let whole = merged(&scratch, 3);
+    assert_eq!(scratch.run("merge 1.json 2.json --report pair.json").code(), 0);
+    let ended = scratch.run("merge 0.json pair.json");
+    let again: Value = serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended}"));
+    for key in ["totals", "latency_seconds", "producers", "errors", "started_at"] {
+        assert_eq!(again[key], whole[key], "{key}");
+    }
+    let few: Value = serde_json::from_slice(&scratch.read("pair.json")).unwrap();
+    assert!(few["verdict"]["evidence"].to_string().contains("1 of the fleet's 3 shards"), "{:#}", few["verdict"]);
+}
+
+/// Changes a report on disk.
+fn altered(scratch: &Scratch, from: &str, to: &str, change: impl FnOnce(&mut Value)) {
+    let mut report: Value = serde_json::from_slice(&scratch.read(from)).unwrap();
+    change(&mut report);
+    scratch.write(to, report.to_string());
+}
+
+#[test]
+fn what_cannot_belong_together_is_refused_with_both_names() {
+    let scratch = Scratch::new();
+    shards(&scratch, 2, "--target null --records 100");
+    altered(&scratch, "1.json", "run.json", |report| report["run_id"] = json!("other"));
+    altered(&scratch, "1.json", "version.json", |report| report["schema_version"] = json!(7));
+    altered(&scratch, "1.json", "count.json", |report| report["config"]["shard"] = json!("1/5"));
+    altered(&scratch, "1.json", "noise.json", |report| {
+        report["latency_seconds"]["response"]["histogram"] = json!("AAAA");
+    });
+    for (second, words) in [
+        ("run.json", &["0.json", "run.json", "run_id", "fleet", "other"][..]),
+        ("version.json", &["0.json", "version.json", "schema_version", "1", "7"]),
+        ("0.json", &["0.json", "shard 0/2", "producer 0"]),
+        ("count.json", &["0.json", "count.json", "2", "5"]),
+        ("noise.json", &["noise.json", "histogram"]),
+        ("absent.json", &["absent.json"]),
+    ] {
+        let ended = scratch.run(&format!("merge 0.json {second} --report merged.json"));
+        assert_eq!(ended.code(), 2, "{second}: {ended}");
+        ended.says(words);
+        assert!(!scratch.path("merged.json").exists(), "{second}");
+    }
+    assert_eq!(scratch.run("merge").code(), 2);
+}
+
+#[test]
+fn the_worst_exit_code_is_the_merged_one() {
+    let scratch = Scratch::new();
+    shards(&scratch, 2, "--target null --records 100 --slo records_per_second>=1");
+    for (code, wanted) in [(0, 0), (4, 4), (1, 1)] {
+        altered(&scratch, "1.json", "1.json", |report| report["exit_code"] = json!(code));
+        assert_eq!(merged(&scratch, 2)["exit_code"], wanted);
+    }
+    altered(&scratch, "0.json", "0.json", |report| report["exit_code"] = json!(4));
+    assert_eq!(merged(&scratch, 2)["exit_code"], 1);
+}
