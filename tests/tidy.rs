@@ -239,7 +239,7 @@ fn every_dependency_is_explained() {
 fn readme_knows_every_flag() {
     let readme = read("README.md");
     let mut wrong = vec![];
-    for command in ["run", "receive", "verify", "doctor", "plan", "saturate", "merge"] {
+    for command in ["run", "receive", "verify", "doctor", "plan", "saturate"] {
         let help = Command::new(env!("CARGO_BIN_EXE_engine")).args([command, "--help"]).output().expect("engine runs");
         assert!(help.status.success(), "engine {command} --help: {}", String::from_utf8_lossy(&help.stderr));
         let text = String::from_utf8(help.stdout).expect("help is UTF-8");
