@@ -3,6 +3,7 @@
 //!
 //! `tests/fuzz.rs` feeds them a seeded sample, `fuzz/` coverage-guided input.
 
+mod hosts;
 mod http;
 mod kafka;
 
@@ -11,8 +12,7 @@ use engine::config;
 use engine::config::resolve::network::url::Url;
 use engine::config::slo;
 use engine::governance;
-use engine::host::doctor::{self, Scope, Verdict};
-use engine::host::{self, Sysfs, block, cpu};
+use engine::host::{Sysfs, cpu};
 use engine::manifest::Manifest;
 use engine::pace::Pacer;
 use engine::payload::fits;
@@ -28,7 +28,6 @@ use engine::wire::crc32c;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -40,7 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("contract", governance_contract),
     ("cpu_list", cpu_list),
     ("expect", expect_report),
-    ("host", host_files),
+    ("host", hosts::files),
     ("http_head", http::endpoint_head),
     ("http_response", http::responses),
     ("ids", id_list),
@@ -346,78 +345,6 @@ fn target_url(data: &[u8]) {
     let again = Url::parse(&url.label()).expect("a label is a URL");
     assert_eq!((again.label(), again.hosts), (url.label(), url.hosts.clone()));
     assert!(url.request_target().is_ascii() && !url.host_header().is_empty());
-}
-
-/// The files that the host's facts come from; an input holds them one after the other, each behind its name.
-const HOST_FILES: &[&str] = &[
-    "/ethtool/eth0",
-    "/proc/cmdline",
-    "/proc/irq/1/smp_affinity_list",
-    "/proc/net/route",
-    "/proc/self/limits",
-    "/proc/sys/net/ipv4/tcp_wmem",
-    "/sys/block/nvme0n1/device/device/current_link_speed",
-    "/sys/block/nvme0n1/device/device/current_link_width",
-    "/sys/block/nvme0n1/device/device/max_link_speed",
-    "/sys/block/nvme0n1/device/device/max_link_width",
-    "/sys/block/nvme0n1/queue/scheduler",
-    "/sys/class/net/eth0/device/msi_irqs/1",
-    "/sys/class/net/eth0/mtu",
-    "/sys/class/net/eth0/operstate",
-    "/sys/class/net/eth0/queues/tx-0/xps_cpus",
-    "/sys/class/net/eth0/queues/tx-1/xps_cpus",
-    "/sys/class/net/eth0/speed",
-    "/sys/devices/system/cpu/cpu0/topology/thread_siblings_list",
-    "/proc/cpuinfo",
-    "/proc/meminfo",
-    "/proc/self/cgroup",
-    "/proc/self/mountinfo",
-    "/proc/self/status",
-    "/proc/swaps",
-    "/proc/sys/kernel/osrelease",
-    "/sys/devices/system/clocksource/clocksource0/current_clocksource",
-    "/sys/devices/system/cpu/cpu0/cache/index2/level",
-    "/sys/devices/system/cpu/cpu0/cache/index2/size",
-    "/sys/devices/system/cpu/cpu0/cache/index2/type",
-    "/sys/devices/system/cpu/online",
-    "/sys/dev/block/259:0/device/model",
-    "/sys/dev/block/259:0/size",
-    "/sys/dev/block/259:0/uevent",
-    "/sys/fs/cgroup/box/cpu.cfs_period_us",
-    "/sys/fs/cgroup/box/cpu.cfs_quota_us",
-    "/sys/fs/cgroup/box/cpu.max",
-    "/sys/fs/cgroup/box/memory.current",
-    "/sys/fs/cgroup/box/memory.max",
-    "/sys/kernel/mm/transparent_hugepage/enabled",
-];
-
-fn host_files(data: &[u8]) {
-    let scratch = Scratch::new();
-    let mut content = data;
-    while let Some(at) = content.iter().position(|byte| *byte == SEPARATOR) {
-        content = &content[at + 1..];
-        let end = content.iter().position(|byte| *byte == SEPARATOR).unwrap_or(content.len());
-        let line = content[..end].iter().position(|byte| *byte == b'\n').unwrap_or(end);
-        let name = HOST_FILES.iter().find(|name| name.as_bytes() == &content[..line]);
-        name.map(|name| scratch.put(name, content[..end].get(line + 1..).unwrap_or_default()));
-    }
-    let sysfs = scratch.sysfs();
-    let cores = cpu::usable_cpus(&sysfs).into_iter().take(4).collect();
-    let peers = vec![IpAddr::from([192, 0, 2, 1])];
-    let scope = Scope { cores, paths: vec!["/data/x".into()], network: true, peers, ..Scope::default() };
-    let findings = doctor::examine(&sysfs, &scope);
-    assert!(findings.iter().all(|f| f.fix.is_empty() == matches!(f.verdict, Verdict::Fine | Verdict::Unknown)));
-    assert!(doctor::text::render(&findings).starts_with("doctor: "));
-    let facts = host::facts(&sysfs, &Scope::default());
-    assert!(serde_json::to_string(&facts).is_ok());
-    assert!(facts.cpu_quota.is_none_or(|quota| quota.is_finite() && quota >= 0.0), "{:?}", facts.cpu_quota);
-    let device = "259:0";
-    block::users(&sysfs, device);
-    block::name(&sysfs, device);
-    block::model(&sysfs, device);
-    block::capacity_bytes(&sysfs, device);
-    let image = scratch.put("/image", data);
-    block::signature(&image).expect("a file can be read");
 }
 
 /// A folder of this thread's that is empty at the start of each input.
