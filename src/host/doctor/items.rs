@@ -38,7 +38,7 @@ pub const ITEMS: &[Item] = &[
     item("nic.irq", "interrupts and acknowledgements on a polling core stop its loop", "1.05 to 2 times, with memory and queues in place", ESTIMATE),
     item("nic.queues", "threads that share a send queue wait for its lock", "1.05 to 2 times, with interrupts and memory in place", ESTIMATE),
     item("nic.xps", "without a map, a core's packets go to queues by hash, and are completed on other cores", "1.05 to 2 times, with interrupts and memory in place", ESTIMATE),
-    item("nic.mtu", "each packet has 78 bytes on the wire that are no payload, and costs a pass", "100 Gbit/s carry 11.77 GB/s of payload at MTU 1500, 12.38 at 9000: 5 %, and a sixth of the packets", CALCULATED),
+    item("nic.mtu", "each packet has 90 bytes on the wire that are no payload, and costs a pass", "100 Gbit/s carry 11.77 GB/s of payload at MTU 1500, 12.38 at 9000: 5 %, and a sixth of the packets", CALCULATED),
     item("nic.rings", "a short ring overflows in a burst; what the receiver drops is sent again", "no lost bursts", ESTIMATE),
     item("nic.coalescing", "an interrupt for each packet costs processor time; one that waits long delays acknowledgements", "processor time, against a delay of that many µs", DESIGN),
     item("net.tcp_wmem", "a connection has at most so much unacknowledged; over the round-trip time that is its rate", "64 MiB are 6.7 GB/s at 10 ms", CALCULATED),

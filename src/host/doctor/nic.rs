@@ -79,7 +79,7 @@ fn physical(sysfs: &Sysfs, name: &str, depth: usize) -> Vec<String> {
 fn bits_per_second(sysfs: &Sysfs, name: &str) -> Option<u64> {
     // Virtual cards say -1, or refuse.
     let megabits: u64 = sysfs.number(format!("{}/speed", at(name)))?;
-    (1..4_000_000_000).contains(&megabits).then_some(megabits * 1_000_000)
+    (1..4_000_000_000).contains(&megabits).then(|| megabits * 1_000_000)
 }
 
 /// Of the cards with hardware (or a hypervisor) behind them that are up, the fastest; all, if none says its speed. In
