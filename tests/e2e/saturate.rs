@@ -33,7 +33,7 @@ fn a_bound_that_holds_is_confirmed_and_said() {
 fn the_pace_of_a_slow_target_is_found() {
     let _quiet = quiet();
     let scratch = Scratch::new();
-    let receiver = Receiver::start(&scratch, "--listen http://127.0.0.1:0 --fault delay=20ms:100%");
+    let receiver = Receiver::start(&scratch, "--listen http://127.0.0.1:0 --fault delay=20ms:100% --report -");
     let steps = "--step-duration 1s --confirm-duration 1s --min-rate 10kB/s --precision 10%";
     let (ended, found) = search(&scratch, &format!("--target http://{}/ {steps}", receiver.address));
     assert_eq!(ended.code(), 0, "{ended}\n{found:#}");
