@@ -154,7 +154,7 @@ fn run_flags(args: &[String], errors: &mut Vec<Fatal>) -> Flags {
 
 /// `--flag value` as `--flag=value`, so that a value may start with a dash (`--rate -5` deserves a better
 /// answer than "unknown flag -5").
-pub(super) fn joined(args: &[String], takes_value: impl Fn(&str) -> bool, errors: &mut Vec<Fatal>) -> Vec<String> {
+fn joined(args: &[String], takes_value: impl Fn(&str) -> bool, errors: &mut Vec<Fatal>) -> Vec<String> {
     let mut out = Vec::new();
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
@@ -176,7 +176,7 @@ pub(super) fn joined(args: &[String], takes_value: impl Fn(&str) -> bool, errors
 }
 
 /// clap stops at the first wrong flag; each is noted, taken out, and the rest is read again.
-pub(super) fn matches(command: &clap::Command, mut args: Vec<String>, errors: &mut Vec<Fatal>) -> Option<ArgMatches> {
+fn matches(command: &clap::Command, mut args: Vec<String>, errors: &mut Vec<Fatal>) -> Option<ArgMatches> {
     for _ in 0..WRONG_FLAGS_MAX {
         let error = match command.clone().try_get_matches_from(&args) {
             Ok(matches) => return Some(matches),
@@ -206,6 +206,28 @@ pub(super) fn matches(command: &clap::Command, mut args: Vec<String>, errors: &m
     None
 }
 
+/// Reads the flags of a command that has a list of its own (name, value, help); those without a value are switches.
+pub(super) fn own_flags(
+    command: clap::Command,
+    flags: &[(&'static str, &str, &str)],
+    repeatable: &[&str],
+    args: &[String],
+    errors: &mut Vec<Fatal>,
+) -> Option<ArgMatches> {
+    let with_flag = |command: clap::Command, (name, value, _): &(&'static str, &str, &str)| {
+        let action = match value.is_empty() {
+            true => ArgAction::SetTrue,
+            false if repeatable.contains(name) => ArgAction::Append,
+            false => ArgAction::Set,
+        };
+        command.arg(Arg::new(*name).long(*name).action(action))
+    };
+    let command = flags.iter().fold(command, with_flag);
+    let takes_value = |name: &str| flags.iter().any(|(flag, value, _)| *flag == name && !value.is_empty());
+    let args = joined(args, takes_value, errors);
+    matches(&command, args, errors)
+}
+
 /// The flags of `verify`, beside its sources: name, value, help.
 pub const VERIFY_FLAGS: &[(&str, &str, &str)] = &[
     ("ids", "FILE|-", "Ids exported from anywhere: run_id,producer_id,sequence[,crc32c] as CSV or JSON Lines."),
@@ -225,19 +247,10 @@ pub const VERIFY_FLAGS: &[(&str, &str, &str)] = &[
 ];
 
 fn verify(args: &[String]) -> Result<Command, Vec<Fatal>> {
-    let mut command = bare("engine verify").arg(Arg::new("sources").num_args(0..).action(ArgAction::Append));
-    for (name, value, _) in VERIFY_FLAGS {
-        let arg = Arg::new(*name).long(*name);
-        command = command.arg(match (value.is_empty(), *name) {
-            (true, _) => arg.action(ArgAction::SetTrue),
-            (false, "expect" | "kafka-property") => arg.action(ArgAction::Append),
-            (false, _) => arg.action(ArgAction::Set),
-        });
-    }
+    let command = bare("engine verify").arg(Arg::new("sources").num_args(0..).action(ArgAction::Append));
     let mut errors = Vec::new();
-    let takes_value = |name: &str| VERIFY_FLAGS.iter().any(|(flag, value, _)| *flag == name && !value.is_empty());
-    let args = joined(args, takes_value, &mut errors);
-    let Some(matches) = matches(&command, args, &mut errors) else { return Err(errors) };
+    let read = own_flags(command, VERIFY_FLAGS, &["expect", "kafka-property"], args, &mut errors);
+    let Some(matches) = read else { return Err(errors) };
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let all = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned().collect::<Vec<_>>();
     let threads = text("threads").map_or(Ok(0), |text| text.parse().map_err(|_| text));

@@ -7,7 +7,7 @@ use crate::config::{cli, values};
 use crate::host::doctor::{self, DoctorArgs, Scope};
 use crate::host::{Sysfs, cpu};
 use crate::plan::SinkKind;
-use clap::{Arg, ArgAction, ArgMatches};
+use clap::ArgMatches;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
@@ -32,19 +32,9 @@ pub const DOCTOR_FLAGS: &[(&str, &str, &str)] = &[
 ];
 
 pub fn parse(args: &[String]) -> Result<DoctorArgs, Vec<Fatal>> {
-    let mut command = cli::bare("engine doctor");
-    for (name, value, _) in DOCTOR_FLAGS {
-        let action = match (*name, value.is_empty()) {
-            (_, true) => ArgAction::SetTrue,
-            ("target" | "nic", _) => ArgAction::Append,
-            _ => ArgAction::Set,
-        };
-        command = command.arg(Arg::new(*name).long(*name).action(action));
-    }
     let mut errors = Vec::new();
-    let takes_value = |name: &str| DOCTOR_FLAGS.iter().any(|(flag, value, _)| *flag == name && !value.is_empty());
-    let args = cli::joined(args, takes_value, &mut errors);
-    let Some(matches) = cli::matches(&command, args, &mut errors) else { return Err(errors) };
+    let read = cli::own_flags(cli::bare("engine doctor"), DOCTOR_FLAGS, &["target", "nic"], args, &mut errors);
+    let Some(matches) = read else { return Err(errors) };
     let args = resolve(&matches, &mut errors);
     if errors.is_empty() { Ok(args) } else { Err(errors) }
 }

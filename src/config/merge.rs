@@ -12,13 +12,10 @@ pub const MERGE_FLAGS: &[(&str, &str, &str)] =
     &[("report", "FILE|-", "Where the merged report goes; - (default) is standard output, one line.")];
 
 pub fn parse(args: &[String]) -> Result<MergeArgs, Vec<Fatal>> {
-    let mut command = cli::bare("engine merge").arg(Arg::new("reports").num_args(0..).action(ArgAction::Append));
-    for (name, ..) in MERGE_FLAGS {
-        command = command.arg(Arg::new(*name).long(*name).action(ArgAction::Set));
-    }
+    let command = cli::bare("engine merge").arg(Arg::new("reports").num_args(0..).action(ArgAction::Append));
     let mut errors = Vec::new();
-    let args = cli::joined(args, |name| MERGE_FLAGS.iter().any(|(flag, ..)| *flag == name), &mut errors);
-    let Some(matches) = cli::matches(&command, args, &mut errors) else { return Err(errors) };
+    let read = cli::own_flags(command, MERGE_FLAGS, &[], args, &mut errors);
+    let Some(matches) = read else { return Err(errors) };
     let to = matches.get_one::<String>("report").map(|text| report_target(text, &mut errors));
     let reports: Vec<PathBuf> =
         matches.get_many::<String>("reports").into_iter().flatten().map(PathBuf::from).collect();

@@ -6,7 +6,7 @@ use crate::config::{Deps, cli};
 use crate::host::capacity::Demand;
 use crate::host::capacity::costs::Route;
 use crate::host::capacity::machine::{self, Machine};
-use clap::{Arg, ArgAction, ArgMatches};
+use clap::ArgMatches;
 use std::path::Path;
 
 /// Name, value, help.
@@ -53,15 +53,9 @@ pub struct PlanArgs {
 }
 
 pub fn parse(args: &[String], deps: &Deps) -> Result<PlanArgs, Vec<Fatal>> {
-    let mut command = cli::bare("engine plan");
-    for (name, value, _) in PLAN_FLAGS {
-        let action = if value.is_empty() { ArgAction::SetTrue } else { ArgAction::Set };
-        command = command.arg(Arg::new(*name).long(*name).action(action));
-    }
     let mut errors = Vec::new();
-    let takes_value = |name: &str| PLAN_FLAGS.iter().any(|(flag, value, _)| *flag == name && !value.is_empty());
-    let args = cli::joined(args, takes_value, &mut errors);
-    let Some(matches) = cli::matches(&command, args, &mut errors) else { return Err(errors) };
+    let read = cli::own_flags(cli::bare("engine plan"), PLAN_FLAGS, &[], args, &mut errors);
+    let Some(matches) = read else { return Err(errors) };
     match resolve(&matches, deps, &mut errors) {
         Some(plan) if errors.is_empty() => Ok(plan),
         _ => Err(errors),

@@ -10,7 +10,7 @@ use crate::config::{Deps, cli};
 use crate::host::{Sysfs, cpu};
 use crate::plan::receive::{FaultPlan, Framing, Protocol, ReceivePlan, Threads};
 use crate::plan::{LogFormat, ReportTarget};
-use clap::{Arg, ArgAction, ArgMatches};
+use clap::ArgMatches;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
@@ -67,15 +67,9 @@ pub const RECEIVE_FLAGS: &[(&str, &str, &str)] = &[
 
 /// Reads the flags and looks at this host.
 pub fn parse(args: &[String], deps: &Deps) -> Result<ReceivePlan, Vec<Fatal>> {
-    let mut command = cli::bare("engine receive");
-    for (name, value, _) in RECEIVE_FLAGS {
-        let action = if value.is_empty() { ArgAction::SetTrue } else { ArgAction::Set };
-        command = command.arg(Arg::new(*name).long(*name).action(action));
-    }
     let mut errors = Vec::new();
-    let takes_value = |name: &str| RECEIVE_FLAGS.iter().any(|(flag, value, _)| *flag == name && !value.is_empty());
-    let args = cli::joined(args, takes_value, &mut errors);
-    let Some(matches) = cli::matches(&command, args, &mut errors) else { return Err(errors) };
+    let read = cli::own_flags(cli::bare("engine receive"), RECEIVE_FLAGS, &[], args, &mut errors);
+    let Some(matches) = read else { return Err(errors) };
     let plan = resolve(&matches, deps, &mut errors);
     match plan {
         Some(plan) if errors.is_empty() => Ok(plan),

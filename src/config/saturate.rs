@@ -2,11 +2,10 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::units;
+use crate::config::receive::report_target;
 use crate::config::{Command, Deps, cli};
-use crate::plan::ReportTarget;
 use crate::plan::saturate::SaturatePlan;
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 /// Name, value, help.
 pub const SATURATE_FLAGS: &[(&str, &str, &str)] = &[
@@ -59,6 +58,7 @@ pub fn parse(
     }
     let precision = precision(one("precision"), &mut errors);
     let first_rate = if unlimited { Some("unlimited".to_owned()) } else { rate_max.map(|rate| rate.to_string()) };
+    let report = one("report").map(|text| report_target(text, &mut errors));
     check_run(&run_args, first_rate, env, deps, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
@@ -70,12 +70,8 @@ pub fn parse(
         step_ns,
         confirm_ns,
         precision,
-        report: one("report").map(report_target),
+        report,
     })
-}
-
-fn report_target(text: &str) -> ReportTarget {
-    if text == "-" { ReportTarget::Stdout } else { ReportTarget::File(PathBuf::from(text)) }
 }
 
 fn example(name: &str) -> &'static str {
