@@ -6,27 +6,11 @@
 #   tests/blackbox/deploy.sh ENGINE
 set -euo pipefail
 engine=$(realpath "${1:?the path of the engine}")
+here=$(realpath "$(dirname "$0")")
 cd "$(dirname "$0")/../.."
-for tool in prometheus promtool python3; do
-    command -v "$tool" >/dev/null || { echo "$tool is missing; install it: sudo apt-get install prometheus python3"; exit 1; }
-done
-
-work=$(mktemp -d)
-pids=()
-# Ends what this script started and nothing else.
-clean_up() {
-    local pid
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    wait
-    rm -rf "$work"
-}
-trap clean_up EXIT
-
-fail() {
-    echo "$1"
-    tail -n 20 "$work"/*.log
-    exit 1
-}
+# shellcheck source=tests/blackbox/common/scratch.sh
+. "$here/common/scratch.sh"
+need 'prometheus python3' prometheus promtool python3
 
 ask() { python3 tests/deploy/ask_prometheus.py "http://127.0.0.1:$port" "$@"; }
 

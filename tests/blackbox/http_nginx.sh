@@ -5,26 +5,10 @@
 #   tests/blackbox/http_nginx.sh ENGINE
 set -euo pipefail
 engine=$(realpath "${1:?the path of the engine}")
-for tool in nginx python3; do
-    command -v "$tool" >/dev/null || { echo "$tool is missing; install it: sudo apt-get install nginx python3"; exit 1; }
-done
-
-work=$(mktemp -d)
-pids=()
-# Ends what this script started and nothing else.
-clean_up() {
-    local pid
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    wait
-    rm -rf "$work"
-}
-trap clean_up EXIT
-
-fail() {
-    echo "$1"
-    tail -n 30 "$work"/*.log
-    exit 1
-}
+here=$(realpath "$(dirname "$0")")
+# shellcheck source=tests/blackbox/common/scratch.sh
+. "$here/common/scratch.sh"
+need 'nginx python3' nginx python3
 
 # Two ports that nobody has.
 read -r port behind < <(python3 -c 'import socket

@@ -5,27 +5,11 @@
 #   tests/blackbox/http_tls.sh ENGINE
 set -euo pipefail
 engine=$(realpath "${1:?the path of the engine}")
+here=$(realpath "$(dirname "$0")")
 certificates=$(realpath "$(dirname "$0")/../tls")
-for tool in nginx openssl python3; do
-    command -v "$tool" >/dev/null || { echo "$tool is missing; install it: sudo apt-get install nginx openssl python3"; exit 1; }
-done
-
-work=$(mktemp -d)
-pids=()
-# Ends what this script started and nothing else.
-clean_up() {
-    local pid
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    wait
-    rm -rf "$work"
-}
-trap clean_up EXIT
-
-fail() {
-    echo "$1"
-    tail -n 30 "$work"/*.log
-    exit 1
-}
+# shellcheck source=tests/blackbox/common/scratch.sh
+. "$here/common/scratch.sh"
+need 'nginx openssl python3' nginx openssl python3
 
 # Ports that nobody has.
 read -r good old new expired other mutual openssl_port < <(python3 -c 'import socket
