@@ -106,6 +106,22 @@ step 'tools' tools
 step 'format' cargo fmt --check
 step 'shellcheck' shell_scripts
 step 'python' python_scripts
+if ! cargo deny --version >/dev/null 2>&1 && [ "${INSTALL_CARGO_DENY:-0}" = 1 ]; then
+    cargo install --locked --quiet cargo-deny >"$log" 2>&1 || not_checked+=("cargo-deny could not be installed: $(tail -1 "$log")")
+fi
+if cargo deny --version >/dev/null 2>&1; then
+    step 'dependencies: licences, sources' dependencies
+    if cargo deny --locked --all-features check advisories >"$log" 2>&1; then
+        echo 'dependencies: advisories                    ok'
+    elif grep -qE 'failed to (fetch|acquire|load|open)|unable to (fetch|clone|find)|fetch advisory' "$log"; then
+        not_checked+=('advisories: the database could not be fetched')
+    else
+        cat "$log"
+        exit 1
+    fi
+else
+    not_checked+=('licences and advisories: cargo-deny is not installed (INSTALL_CARGO_DENY=1 scripts/test.sh)')
+fi
 step 'clippy' cargo clippy --locked --all-targets --quiet -- -D warnings
 step 'tests' cargo test --locked --quiet --no-fail-fast
 passed=$(awk '/^test result: ok/ { passed += $4 } END { print passed + 0 }' "$log")
@@ -130,23 +146,6 @@ if [ "${PERF_SMOKE:-1}" = 1 ]; then
     step 'benchmarks still run' perf/run.py --smoke all
     while IFS= read -r line; do not_checked+=("benchmark $line"); done < <(sed -n 's/^ *not checked: //p' "$log")
 fi
-if ! cargo deny --version >/dev/null 2>&1 && [ "${INSTALL_CARGO_DENY:-0}" = 1 ]; then
-    cargo install --locked --quiet cargo-deny >"$log" 2>&1 || not_checked+=("cargo-deny could not be installed: $(tail -1 "$log")")
-fi
-if cargo deny --version >/dev/null 2>&1; then
-    step 'dependencies: licences, sources' dependencies
-    if cargo deny --locked --all-features check advisories >"$log" 2>&1; then
-        echo 'dependencies: advisories                    ok'
-    elif grep -qE 'failed to (fetch|acquire|load|open)|unable to (fetch|clone|find)|fetch advisory' "$log"; then
-        not_checked+=('advisories: the database could not be fetched')
-    else
-        cat "$log"
-        exit 1
-    fi
-else
-    not_checked+=('licences and advisories: cargo-deny is not installed (INSTALL_CARGO_DENY=1 scripts/test.sh)')
-fi
-
 for what in "${not_checked[@]}"; do printf 'not checked: %s\n' "$what"; done
 printf 'all passed in %d s\n' $((SECONDS - started))
 printf '%d passed, 0 failed\n' "$passed"
