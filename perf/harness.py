@@ -38,6 +38,8 @@ class Run:
     max_rss_bytes: int = 0
     wall_seconds: float = 0
     load_average: float = 0
+    # How far apart the two processors were, before the run and after it.
+    hop_ns: list = field(default_factory=list)
     pair: int = -1
     facts: dict = field(default_factory=dict)
 
@@ -80,7 +82,7 @@ def words(command):
 
 def measure(peer, command, codes=(0,)):
     """Runs a command to its end. Returns (Run without a rate, its standard output)."""
-    run = Run(peer, words(command), load_average=os.getloadavg()[0])
+    run = Run(peer, words(command), load_average=os.getloadavg()[0], hop_ns=[hop_ns()])
     began = time.monotonic()
     with open(scratch("stderr.txt"), "w+", encoding="utf-8") as errors:
         process = start(command, stdout=subprocess.PIPE, stderr=errors)
@@ -91,13 +93,14 @@ def measure(peer, command, codes=(0,)):
             errors.seek(0)
             raise RowError(f"{error}\n{errors.read()[-2000:]}") from None
     run.wall_seconds = time.monotonic() - began
+    run.hop_ns.append(hop_ns())
     return run, output
 
 
 def measure_pipe(peer, command, drain, codes=(0, 1, -13)):
     """Runs `command | drain`; the rate is the drain's, the processor time the command's. The drain goes away
     first: most commands then end by SIGPIPE (-13) or by a failed write (1)."""
-    run = Run(peer, f"{words(command)} | {words(drain)}", load_average=os.getloadavg()[0])
+    run = Run(peer, f"{words(command)} | {words(drain)}", load_average=os.getloadavg()[0], hop_ns=[hop_ns()])
     reader, writer = os.pipe()
     began = time.monotonic()
     with open(scratch("stderr.txt"), "w", encoding="utf-8") as errors:
@@ -112,6 +115,7 @@ def measure_pipe(peer, command, drain, codes=(0, 1, -13)):
             raise RowError(f"{words(drain)}: {seen}")
         finish(process, run, codes)
     run.wall_seconds = time.monotonic() - began
+    run.hop_ns.append(hop_ns())
     facts = json.loads(seen)
     run.facts = {"first_byte_after_seconds": facts["first_byte"] - began, "total_bytes": facts["total"]}
     run.bytes, run.seconds = facts["bytes"], facts["seconds"]
@@ -123,15 +127,44 @@ def measure_pipe(peer, command, drain, codes=(0, 1, -13)):
     return run
 
 
+# Of runs that one another may be compared to: the processors are no more than this times as far apart in one as in another.
+MOVED = 1.8
+# Pairs that were run again since the processors moved during them. Kept for the record.
+set_aside = []
+
+
+def hop_ns():
+    """Nanoseconds to hand a cache line between the first two processors; None where there is one."""
+    if len(os.sched_getaffinity(0)) < 2:
+        return None
+    # The least of three: a thread that is not running hands nothing on.
+    return min(float(first_line([ROOT / peer("hop"), 0, 1])) for _ in range(3))
+
+
+def moved(runs):
+    """Whether a hypervisor moved the processors, nearer to each other or further apart, between or during the runs."""
+    hops = [hop for run in runs for hop in run.hop_ns if hop]
+    return bool(hops) and max(hops) > MOVED * min(hops)
+
+
 def alternate(pairs, first, second):
-    """Runs two peers by turns, changing who goes first. Returns the runs, pair by pair."""
-    runs = []
-    for pair in range(pairs):
+    """Runs two peers by turns, changing who goes first. Returns the runs, pair by pair. A pair between whose runs the
+    processors moved compares nothing: it is set aside and run again, as often as there are pairs."""
+    runs, again = [], pairs
+    while len(runs) < pairs:
+        pair = len(runs)
         both = [first(), second()] if pair % 2 == 0 else [second(), first()][::-1]
+        aside = again > 0 and moved(both)
         for run in both:
             run.pair = pair
-            print(f"    {pair + 1}/{pairs} {run.peer:16} {gigabytes(run.bytes_per_second):>10}", flush=True)
-        runs.append(both)
+            far = "/".join(f"{hop:.0f}" for hop in run.hop_ns if hop)
+            rate = gigabytes(run.bytes_per_second)
+            print(f"    {pair + 1}/{pairs} {run.peer:16} {rate:>10} hop {far} ns{' set aside' if aside else ''}", flush=True)
+        if aside:
+            again -= 1
+            set_aside.append(both)
+        else:
+            runs.append(both)
     return runs
 
 
@@ -181,7 +214,7 @@ def peer(name):
     source, binary = ROOT / "perf" / "peers" / f"{name}.c", scratch(name)
     if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
         library, package = LIBRARIES.get(name, (None, "gcc libc6-dev"))
-        command = ["cc", "-O2", "-o", binary, source, *([library] if library else [])]
+        command = ["cc", "-O2", "-pthread", "-o", binary, source, *([library] if library else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RowError(f"{words(command)}: {done.stderr[-2000:]}\ndoes it need: sudo apt-get install {package}")
@@ -190,7 +223,7 @@ def peer(name):
 
 def first_line(command):
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True, check=False)
     except OSError:
         return None
     return (done.stdout or done.stderr).strip().split("\n")[0] or None
@@ -261,7 +294,9 @@ def write_result(folder, name, title, settings, runs, checks, facts):
         "settings": settings,
         **facts,
         "runs": [run.as_json() for run in flat],
+        "set_aside": [run.as_json() for both in set_aside for run in both],
     }
+    set_aside.clear()
     (folder / f"{name}.json").write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
     (folder / f"{name}.md").write_text(markdown(result, flat), encoding="utf-8")
 
@@ -271,11 +306,14 @@ def markdown(result, runs):
     lines += ["| bar | met | |", "|---|---|---|"]
     for check in result["checks"]:
         lines.append(f"| {check['bar']} | {check['value']} | {'pass' if check['passed'] else 'MISS'} |")
-    lines += ["", "| pair | peer | rate | CPU s/GB | wall s | load |", "|---|---|---|---|---|---|"]
+    if result["set_aside"]:
+        lines += ["", f"{len(result['set_aside']) // 2} pairs were set aside: the processors moved between their runs."]
+    lines += ["", "| pair | peer | rate | CPU s/GB | wall s | load | hop ns |", "|---|---|---|---|---|---|---|"]
     for run in runs:
         cpu = f"{run.cpu_seconds_per_gigabyte:.4f}"
         rate = gigabytes(run.bytes_per_second)
-        lines.append(f"| {run.pair + 1} | {run.peer} | {rate} | {cpu} | {run.wall_seconds:.2f} | {run.load_average:.2f} |")
+        far = " ".join(f"{hop:.0f}" for hop in run.hop_ns if hop)
+        lines.append(f"| {run.pair + 1} | {run.peer} | {rate} | {cpu} | {run.wall_seconds:.2f} | {run.load_average:.2f} | {far} |")
     lines += ["", "Commands:", "", "```sh", *dict.fromkeys(run.command for run in runs), "```", ""]
     for title in ("machine", "versions", "settings"):
         lines += [f"{title.capitalize()}: `{json.dumps(result[title], default=str)}`", ""]

@@ -164,6 +164,9 @@ pub const RECEIVE_ARRIVALS_MAX: usize = 1024;
 pub const RECEIVE_POLLED_MAX: usize = 64;
 /// Bytes that one read takes where they are looked at.
 pub const RECEIVE_READ_BYTES: usize = 64 << 10;
+/// Where requests are longer, a receiver that discards reads the head alone and lets the rest go by: another call to
+/// the kernel costs less than to copy so much, above all from the cache of a distant core.
+pub const RECEIVE_COPIED_BYTES_MAX: usize = 8 << 10;
 /// A request's head, its headers, and the lines between chunks.
 pub const RECEIVE_HEAD_BYTES_MAX: usize = 16 << 10;
 pub const RECEIVE_HEADERS_MAX: usize = 64;

@@ -156,17 +156,18 @@ pub fn tcp_goodput_bytes_per_second(link_gbits: f64, mtu: u32) -> f64 {
 
 /// What one core sends.
 fn core_rate(cost: &Cost, record_bytes: u64, scale: Scale) -> Range {
-    let size = record_bytes as f64;
-    let ns = cost.record_ns + cost.byte_ns * size;
-    let (slowness, spread) = match scale {
-        Scale::Calibrated { reference: None, .. } => (1.0, PROJECTED_SPREAD),
+    let (record, byte, spread) = match scale {
+        Scale::Calibrated { reference: None, .. } => (1.0, 1.0, PROJECTED_SPREAD),
         Scale::Calibrated { probes, reference: Some(reference) } => {
             let spread = if cost.checked { MEASURED_SPREAD } else { PROJECTED_SPREAD };
-            (probes.slowness(&reference, cost.probe), spread)
+            let slowness = |probe| probes.slowness(&reference, probe);
+            (slowness(cost.record_probe), slowness(cost.byte_probe), spread)
         }
-        Scale::Projected { clock_ratio } => (clock_ratio, PROJECTED_SPREAD),
+        Scale::Projected { clock_ratio } => (clock_ratio, clock_ratio, PROJECTED_SPREAD),
     };
-    Range::around(size * GIGA / (ns * slowness), spread)
+    let size = record_bytes as f64;
+    let ns = cost.record_ns * record + cost.byte_ns * size * byte;
+    Range::around(size * GIGA / ns, spread)
 }
 
 pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {

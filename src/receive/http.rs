@@ -16,8 +16,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 const READS_PER_TURN: usize = 8;
-/// Read where the last body was long: a head and little more, since the rest can go by without being copied.
-const HEAD_READ_BYTES: usize = 4096;
+/// Read where the last body was long: a head, since the rest can go by without being copied.
+const HEAD_READ_BYTES: usize = 1024;
 /// Answers that are kept to be sent together.
 const ANSWERS_BYTES: usize = 4096;
 /// Once a request was refused, what still comes is thrown away for this long, so that no reset overtakes the answer.
@@ -174,7 +174,7 @@ impl Exchange {
     #[inline]
     fn read(&mut self, stream: &TcpStream, bench: &mut Bench) -> (u64, std::io::Result<u64>) {
         let start = self.kept.len();
-        let short = bench.judge.is_none() && self.last_body_bytes > limits::RECEIVE_READ_BYTES as u64;
+        let short = bench.judge.is_none() && self.last_body_bytes > limits::RECEIVE_COPIED_BYTES_MAX as u64;
         let end = if short { (start + HEAD_READ_BYTES).min(bench.buffer.len()) } else { bench.buffer.len() };
         let asked = (end - start) as u64;
         let got = match (&mut &*stream).read(&mut bench.buffer[start..end]) {

@@ -218,7 +218,7 @@ impl Link {
     #[inline]
     fn read(&mut self, stream: &TcpStream, kafka: &mut Kafka, bench: &mut Bench) -> (usize, std::io::Result<usize>) {
         let start = self.kept.len();
-        let short = self.last_bytes > limits::RECEIVE_READ_BYTES;
+        let short = self.last_bytes > limits::RECEIVE_COPIED_BYTES_MAX;
         let end = if short { (start + HEAD_READ_BYTES).min(bench.buffer.len()) } else { bench.buffer.len() };
         if start == end {
             // No piece of a request is as long as the buffer.

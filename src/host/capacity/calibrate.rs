@@ -1,11 +1,11 @@
-//! Three loops of a fraction of a second that tell how fast this machine is right now.
+//! Four loops of a fraction of a second that tell how fast this machine is right now.
 
 use crate::base::fatal::Fatal;
-use crate::host::capacity::costs::Probes;
+use crate::host::capacity::costs::{self, Probes};
 use crate::sys;
 use std::fs::File;
 use std::hint::{black_box, spin_loop};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -14,12 +14,18 @@ use std::time::{Duration, Instant};
 
 const PROBE_TIME: Duration = Duration::from_millis(300);
 const TMPFS: &str = "/dev/shm";
-const TMPFS_BYTES: u64 = 64 << 20;
+/// As much as averages over fast and slow pages (a hypervisor backs them differently), or this part of what is free.
+const TMPFS_BYTES_MAX: u64 = 1 << 30;
+const TMPFS_FREE_SHARE: u64 = 8;
 const BLOCK_BYTES: usize = 256 << 10;
 /// As a payload ring: not all of it stays in the cache.
 const RING_BYTES: usize = 4 << 20;
+/// Of the exchanges: as many connections as a producer over HTTP has, a request and an answer of common sizes.
+const EXCHANGE_CONNECTIONS: usize = costs::HTTP_CONNECTIONS as usize;
+const REQUEST_BYTES: usize = 4 << 10;
+const ANSWER_BYTES: usize = 32;
 
-/// Keeps up to two of `cpus` busy for a second.
+/// Keeps up to two of `cpus` busy for a second and a half.
 pub fn calibrate(cpus: &[usize]) -> Result<Probes, Fatal> {
     let failed = |what: &str, why: io::Error| {
         Fatal::host(format!("calibrating {what}: {why}")).mend("engine plan --calibrate off")
@@ -28,6 +34,7 @@ pub fn calibrate(cpus: &[usize]) -> Result<Probes, Fatal> {
         core_ns: on(cpus.first(), core),
         tmpfs_byte_ns: on(cpus.first(), || tmpfs(Path::new(TMPFS))).map_err(|why| failed(TMPFS, why))?,
         loopback_byte_ns: loopback(cpus).map_err(|why| failed("loopback", why))?,
+        exchange_ns: exchange(cpus).map_err(|why| failed("exchanges over loopback", why))?,
     })
 }
 
@@ -64,7 +71,8 @@ fn core() -> f64 {
 fn tmpfs(folder: &Path) -> io::Result<f64> {
     let file = File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).open(folder)?;
     let ring = vec![0x5a_u8; RING_BYTES];
-    let blocks = TMPFS_BYTES / BLOCK_BYTES as u64;
+    let free = sys::fs::space(folder)?.available_bytes / TMPFS_FREE_SHARE;
+    let blocks = (TMPFS_BYTES_MAX.min(free) / BLOCK_BYTES as u64).max(1);
     let write = |at: u64| {
         let from = (at as usize * BLOCK_BYTES) % RING_BYTES;
         file.write_all_at(&ring[from..from + BLOCK_BYTES], at % blocks * BLOCK_BYTES as u64)
@@ -78,10 +86,14 @@ fn tmpfs(folder: &Path) -> io::Result<f64> {
     Ok(began.elapsed().as_nanos() as f64 / (written * BLOCK_BYTES as u64) as f64)
 }
 
-fn loopback(cpus: &[usize]) -> io::Result<f64> {
+fn pair() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let mut sender = TcpStream::connect(listener.local_addr()?)?;
-    let (receiver, _) = listener.accept()?;
+    let sender = TcpStream::connect(listener.local_addr()?)?;
+    Ok((sender, listener.accept()?.0))
+}
+
+fn loopback(cpus: &[usize]) -> io::Result<f64> {
+    let (mut sender, receiver) = pair()?;
     thread::scope(|scope| {
         let drain = scope.spawn(|| on(cpus.get(1), move || discard_all(&receiver)));
         let sent = on(cpus.first(), move || -> io::Result<f64> {
@@ -97,6 +109,72 @@ fn loopback(cpus: &[usize]) -> io::Result<f64> {
         drain.join().expect("the drain does not panic")?;
         sent
     })
+}
+
+/// Requests and answers over several connections, both ends polling: how fast two processors talk to each other, which
+/// moves when a hypervisor moves them.
+fn exchange(cpus: &[usize]) -> io::Result<f64> {
+    let pairs = (0..EXCHANGE_CONNECTIONS).map(|_| pair()).collect::<io::Result<Vec<_>>>()?;
+    let (mut asking, answering): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    for stream in asking.iter().chain(&answering) {
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+    }
+    thread::scope(|scope| {
+        let answers = scope.spawn(|| on(cpus.get(1), move || answer_all(answering)));
+        let asked = on(cpus.first(), move || -> io::Result<f64> {
+            let (request, mut inbox) = ([0x5a_u8; REQUEST_BYTES], [0; ANSWER_BYTES]);
+            let mut missing = [0_usize; EXCHANGE_CONNECTIONS];
+            let (began, mut asked) = (Instant::now(), 0_u64);
+            while began.elapsed() < PROBE_TIME {
+                for (stream, missing) in asking.iter_mut().zip(&mut missing) {
+                    *missing -= arrived(stream, &mut inbox[..*missing])?.unwrap_or(0);
+                    if *missing == 0 {
+                        // The socket's buffer has room for one request: the one before was answered.
+                        stream.write_all(&request)?;
+                        (*missing, asked) = (ANSWER_BYTES, asked + 1);
+                    }
+                }
+            }
+            Ok(began.elapsed().as_nanos() as f64 / asked as f64)
+        });
+        answers.join().expect("the answering end does not panic")?;
+        asked
+    })
+}
+
+fn answer_all(mut streams: Vec<TcpStream>) -> io::Result<()> {
+    let (mut inbox, mut pending) = ([0; REQUEST_BYTES], [0; EXCHANGE_CONNECTIONS]);
+    loop {
+        for (stream, pending) in streams.iter_mut().zip(&mut pending) {
+            match arrived(stream, &mut inbox)? {
+                Some(0) => return Ok(()),
+                came => *pending += came.unwrap_or(0),
+            }
+            if *pending >= REQUEST_BYTES {
+                *pending -= REQUEST_BYTES;
+                match stream.write_all(&[0x5a; ANSWER_BYTES]) {
+                    // The asking end has closed.
+                    Err(why) if matches!(why.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => return Ok(()),
+                    done => done?,
+                }
+            }
+        }
+    }
+}
+
+/// What has come; `None`: nothing yet.
+fn arrived(stream: &mut TcpStream, inbox: &mut [u8]) -> io::Result<Option<usize>> {
+    if inbox.is_empty() {
+        return Ok(None);
+    }
+    match stream.read(inbox) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(why) if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+        // Closed with an answer unread, at the end.
+        Err(why) if why.kind() == ErrorKind::ConnectionReset => Ok(Some(0)),
+        Err(why) => Err(why),
+    }
 }
 
 fn discard_all(stream: &TcpStream) -> io::Result<()> {
@@ -117,7 +195,7 @@ mod tests {
     #[test]
     fn every_probe_takes_time() {
         let probes = calibrate(&[0]).unwrap();
-        for ns in [probes.core_ns, probes.tmpfs_byte_ns, probes.loopback_byte_ns] {
+        for ns in [probes.core_ns, probes.tmpfs_byte_ns, probes.loopback_byte_ns, probes.exchange_ns] {
             assert!(ns.is_finite() && ns > 0.0, "{probes:?}");
         }
         assert!(tmpfs(Path::new("/no/such/folder")).is_err());

@@ -41,6 +41,7 @@ pub enum Probe {
     Core,
     Tmpfs,
     Loopback,
+    Exchange,
 }
 
 /// One row: time of one core is `record_ns` for each record and `byte_ns` for each byte (1 ns for each byte is
@@ -53,25 +54,25 @@ pub struct Cost {
     pub byte_ns: f64,
     /// Bytes that cross the memory bus for each byte sent.
     pub memory_crossings: f64,
-    pub probe: Probe,
+    /// What `record_ns` and `byte_ns` scale as.
+    pub record_probe: Probe,
+    pub byte_probe: Probe,
     /// Whether points that it was not fitted to were within 20 %.
     pub checked: bool,
     pub source: &'static str,
 }
 
-const FITTED: &str = "fitted to 512 B, 4 KiB and 64 KiB records, 2-vCPU VM, AMD EPYC (perf/runs/2026-11-25, plan-fit)";
-const ROWS: &str = "from single-core rows of perf/runs, 2-vCPU VM, AMD EPYC, 2026-11-23";
+const FITTED: &str = "fitted to 512 B, 4 KiB and 64 KiB records, 2-vCPU VM, AMD EPYC (perf/runs/2026-11-25, row plan)";
 
 #[rustfmt::skip]
 pub const COSTS: &[Cost] = &[
-    Cost { route: Route::Null, record_ns: 8.0, byte_ns: 0.00027, memory_crossings: 0.1, probe: Probe::Core, checked: true, source: FITTED },
-    Cost { route: Route::Stdout, record_ns: 8.0, byte_ns: 0.442, memory_crossings: 3.0, probe: Probe::Core, checked: false, source: "row stdout-stamped of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
-    Cost { route: Route::File, record_ns: 8.0, byte_ns: 0.0277, memory_crossings: 1.1, probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
-    Cost { route: Route::Tmpfs, record_ns: 21.6, byte_ns: 0.327, memory_crossings: 3.0, probe: Probe::Tmpfs, checked: true, source: FITTED },
-    // HTTP: 4 KiB on 8 connections and 1 MiB on 2. TCP: one size only; a record costs here what it costs over null.
-    Cost { route: Route::Tcp, record_ns: 8.0, byte_ns: 0.1002, memory_crossings: 3.0, probe: Probe::Loopback, checked: false, source: ROWS },
-    Cost { route: Route::Http, record_ns: 5094.0, byte_ns: 0.1293, memory_crossings: 3.0, probe: Probe::Loopback, checked: false, source: ROWS },
-    Cost { route: Route::Kafka, record_ns: 34.3, byte_ns: 0.111, memory_crossings: 3.0, probe: Probe::Loopback, checked: false, source: ROWS },
+    Cost { route: Route::Null, record_ns: 8.0, byte_ns: 0.00027, memory_crossings: 0.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: true, source: FITTED },
+    Cost { route: Route::Stdout, record_ns: 8.0, byte_ns: 0.442, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "row stdout-stamped of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
+    Cost { route: Route::File, record_ns: 8.0, byte_ns: 0.0277, memory_crossings: 1.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
+    Cost { route: Route::Tmpfs, record_ns: 12.3, byte_ns: 0.3235, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Tmpfs, checked: true, source: FITTED },
+    Cost { route: Route::Tcp, record_ns: 10.0, byte_ns: 0.095, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Loopback, checked: true, source: FITTED },
+    Cost { route: Route::Http, record_ns: 5400.0, byte_ns: 0.083, memory_crossings: 3.0, record_probe: Probe::Exchange, byte_probe: Probe::Loopback, checked: true, source: FITTED },
+    Cost { route: Route::Kafka, record_ns: 33.0, byte_ns: 0.102, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Loopback, checked: true, source: FITTED },
 ];
 
 /// Of each core, that the row of HTTP was fitted with.
@@ -79,11 +80,12 @@ pub const HTTP_CONNECTIONS: u32 = 8;
 
 /// What the calibration saw on the machine of the table while that was measured. `None`: that has not been done, and a
 /// calibration is shown but scales nothing.
-pub const REFERENCE: Option<Probes> = None;
+pub const REFERENCE: Option<Probes> =
+    Some(Probes { core_ns: 1.3534, tmpfs_byte_ns: 0.192, loopback_byte_ns: 0.104, exchange_ns: 5450.0 });
 /// Its clock, which the processor's model name does not tell.
 pub const REFERENCE_CLOCK_GHZ: f64 = 2.6;
 
-/// Costs of three small loops.
+/// Costs of four small loops.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Probes {
     /// A dependent multiplication and rotation.
@@ -92,6 +94,8 @@ pub struct Probes {
     pub tmpfs_byte_ns: f64,
     /// A byte sent over loopback to a receiver that truncates.
     pub loopback_byte_ns: f64,
+    /// A request of 4 KiB and its answer over loopback, several connections at once.
+    pub exchange_ns: f64,
 }
 
 impl Probes {
@@ -101,6 +105,7 @@ impl Probes {
             Probe::Core => self.core_ns / reference.core_ns,
             Probe::Tmpfs => self.tmpfs_byte_ns / reference.tmpfs_byte_ns,
             Probe::Loopback => self.loopback_byte_ns / reference.loopback_byte_ns,
+            Probe::Exchange => self.exchange_ns / reference.exchange_ns,
         }
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const HERE: Probes = Probes { core_ns: 2.0, tmpfs_byte_ns: 0.3, loopback_byte_ns: 0.1 };
+const HERE: Probes = Probes { core_ns: 2.0, tmpfs_byte_ns: 0.3, loopback_byte_ns: 0.1, exchange_ns: 4e3 };
 
 fn calibrated(probes: Probes) -> Scale {
     Scale::Calibrated { probes, reference: Some(HERE) }
@@ -49,7 +49,11 @@ fn a_calibrated_core_is_the_table_times_its_slowness() {
     assert!((rate(HERE).likely / expected - 1.0).abs() < 1e-9);
     assert!((rate(HERE).likely / rate(slow).likely - 2.0).abs() < 1e-9);
     let tmpfs = |probes| project(&demand(Route::Tmpfs, 1.0), &machine, calibrated(probes)).core_bytes_per_second;
-    assert_eq!(tmpfs(HERE), tmpfs(slow), "each path has its own probe");
+    let copying = Probes { tmpfs_byte_ns: HERE.tmpfs_byte_ns * 2.0, ..HERE };
+    assert_eq!(rate(HERE), rate(copying), "each path has its own probe");
+    let cost = costs::cost(Route::Tmpfs);
+    let expected = 4096.0 * GIGA / (cost.record_ns + cost.byte_ns * 4096.0 * 2.0);
+    assert!((tmpfs(copying).likely / expected - 1.0).abs() < 1e-9, "the work for each record is not the copy's");
     let unscaled = Scale::Calibrated { probes: slow, reference: None };
     let unscaled = project(&demand(Route::Null, 1.0), &machine, unscaled);
     assert_eq!((unscaled.basis, unscaled.core_bytes_per_second.likely), ("projection", rate(HERE).likely));
