@@ -155,7 +155,9 @@ fn answer_all(mut streams: Vec<TcpStream>) -> io::Result<()> {
                 *pending -= REQUEST_BYTES;
                 match stream.write_all(&[0x5a; ANSWER_BYTES]) {
                     // The asking end has closed.
-                    Err(why) if matches!(why.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => return Ok(()),
+                    Err(why) if matches!(why.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                        return Ok(());
+                    }
                     done => done?,
                 }
             }
