@@ -16,6 +16,10 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 
 const PIPE_BYTES: usize = 1 << 20;
+/// A fast reader takes half of a full pipe in less time than it takes to sleep and be woken: so often is looked before
+/// this thread sleeps. Where that was in vain, it sleeps at once the next times.
+const LOOKS: usize = 64;
+const SLEEPS: u32 = 16;
 
 /// The one block that is on its way; a byte stream has one send in flight.
 struct Sending {
@@ -35,6 +39,8 @@ pub struct StdoutSink {
     sending: Option<Sending>,
     /// The pipe was full: come back when half of it was read, or every byte is written on its own.
     full: bool,
+    /// How often to sleep without looking first.
+    sleeps: u32,
     ending: Option<Ending>,
     wire_bytes: u64,
 }
@@ -46,11 +52,24 @@ impl StdoutSink {
         let pipe_bytes =
             [PIPE_BYTES, PIPE_BYTES / 4, 1 << 16].into_iter().find_map(|size| pipe::grow(fd.as_fd(), size));
         let sealed = if immutable && pipe_bytes.is_some() { Some(seal(memory)?) } else { None };
-        Ok(Self { fd, sealed, pipe_bytes, sending: None, full: false, ending: None, wire_bytes: 0 })
+        Ok(Self { fd, sealed, pipe_bytes, sending: None, full: false, sleeps: 0, ending: None, wire_bytes: 0 })
+    }
+
+    fn is_more_than_half_full(&self) -> bool {
+        self.pipe_bytes.is_some_and(|bytes| pipe::unread(self.fd.as_fd()) > bytes / 2)
+    }
+
+    /// Waits for a reader that has a full pipe to read.
+    fn wait(&mut self, ns: u64) {
+        if self.sleeps == 0 && (0..LOOKS).any(|_| !self.is_more_than_half_full()) {
+            return;
+        }
+        self.sleeps = if self.sleeps == 0 { SLEEPS } else { self.sleeps - 1 };
+        pipe::wait_writable(self.fd.as_fd(), ns);
     }
 
     fn push(&mut self, memory: &[u8]) {
-        if self.full && self.pipe_bytes.is_some_and(|bytes| pipe::unread(self.fd.as_fd()) > bytes / 2) {
+        if self.full && self.is_more_than_half_full() {
             // Only a write would tell that the reader is gone, and a full pipe is not written to.
             if pipe::reader_is_gone(self.fd.as_fd()) {
                 self.ending = Some(Ending::Closed);
@@ -98,7 +117,7 @@ impl<R: Ring> Sink<R> for StdoutSink {
         match (&self.sending, wait) {
             (None, Wait::No) => return Ok(()),
             (None, wait) => return ring.enter(wait),
-            (Some(_), Wait::ForNs(ns)) if self.full => pipe::wait_writable(self.fd.as_fd(), ns),
+            (Some(_), Wait::ForNs(ns)) if self.full => self.wait(ns),
             _ => {}
         }
         if wait != Wait::No {
