@@ -150,7 +150,7 @@ def moved(runs):
 def alternate(pairs, first, second):
     """Runs two peers by turns, changing who goes first. Returns the runs, pair by pair. A pair between whose runs the
     processors moved compares nothing: it is set aside and run again, as often as there are pairs."""
-    runs, again = [], pairs
+    runs, again = [], pairs if pairs > 1 else 0
     while len(runs) < pairs:
         pair = len(runs)
         both = [first(), second()] if pair % 2 == 0 else [second(), first()][::-1]
