@@ -181,10 +181,10 @@ a_failure_half_way_puts_everything_back() {
     echo 'failures half-way: put back'
 }
 
-# The tool kills itself at its N-th command that changes anything, for every third N; then one revert.
-# KILL_STRIDE=1 takes them all.
+# The tool kills itself at its N-th command that changes anything, for every third N, of an apply and of the revert after
+# one; then one revert. KILL_STRIDE=1 takes them all.
 after_a_kill_anywhere_revert_puts_everything_back() {
-    local at status kills=0
+    local at status kills what applied=(apply --yes --cores 1-7 --nic ens5 --huge-pages 64)
     cat >"$work/killer.sh" <<'KILLER'
 # Read by bash before a script. Children (ethtool) are scripts too, but not the victim.
 if [ "$0" = "$VICTIM" ]; then
@@ -195,7 +195,7 @@ if [ "$0" = "$VICTIM" ]; then
         if [ "$commands" = "$KILL_AT" ]; then kill -9 "$$" "$BASHPID"; fi
     }
     trap 'case $BASH_COMMAND in
-        save_state* | mv* | sync* | change* | write_raw* | install_file* | printf*text* | mkdir* | cp* | chmod* | exec* | flock*) count ;;
+        save_state* | mv* | sync* | change* | write_raw* | install_file* | printf*text* | mkdir* | cp* | chmod* | exec* | flock* | rm*) count ;;
     esac' DEBUG
 fi
 KILLER
@@ -203,20 +203,30 @@ KILLER
     dump "$tree" >"$work/before"
     mkdir "$work/scratch"
     victim() {
-        VICTIM=$tune KILL_AT=$1 BASH_ENV=$work/killer.sh TMPDIR=$work/scratch \
-            bash "$tune" --root "$tree" apply --yes --cores 1-7 --nic ens5 --huge-pages 64
+        local at=$1
+        shift
+        VICTIM=$tune KILL_AT=$at BASH_ENV=$work/killer.sh TMPDIR=$work/scratch bash "$tune" --root "$tree" "$@"
     }
-    for ((at = 1; ; at += ${KILL_STRIDE:-3})); do
-        status=0
-        victim "$at" >"$work/out" 2>&1 || status=$?
-        if [ "$status" = 0 ]; then break; fi
-        [ "$status" = 137 ] || fail "killed at $at: exit $status: $(tail -3 "$work/out")"
-        kills=$((kills + 1))
-        expect 0 revert
-        unchanged "killed at command $at of apply"
+    for what in apply revert; do
+        kills=0
+        for ((at = 1; ; at += ${KILL_STRIDE:-3})); do
+            status=0
+            if [ "$what" = apply ]; then
+                victim "$at" "${applied[@]}" >"$work/out" 2>&1 || status=$?
+            else
+                expect 0 "${applied[@]}"
+                victim "$at" revert >"$work/out" 2>&1 || status=$?
+            fi
+            if [ "$status" = 0 ]; then break; fi
+            [ "$status" = 137 ] || fail "$what killed at $at: exit $status: $(tail -3 "$work/out")"
+            kills=$((kills + 1))
+            expect 0 revert
+            unchanged "killed at command $at of $what"
+        done
+        [ "$kills" -ge 10 ] || fail "only $kills kills of $what"
+        echo "killed at $kills places of $what: revert puts everything back"
+        if [ "$what" = apply ]; then expect 0 revert; fi
     done
-    [ "$kills" -ge 20 ] || fail "only $kills kills"
-    echo "killed at $kills places of apply: revert puts everything back"
 }
 
 # This kernel's own files, in a network namespace and with a pair of virtual cards; nothing of the machine changes.
