@@ -15,6 +15,7 @@ pub mod parse;
 pub mod plan;
 pub mod plan_json;
 pub mod receive;
+pub mod reports;
 pub mod resolve;
 pub mod saturate;
 pub mod schema;
@@ -29,7 +30,7 @@ use crate::host::doctor::DoctorArgs;
 use crate::plan::receive::ReceivePlan;
 use crate::plan::saturate::SaturatePlan;
 use crate::plan::{Annotate, RunPlan, TemplateFile};
-pub use crate::plan::{MergeArgs, VerifyArgs};
+pub use crate::plan::{CompareArgs, MergeArgs, ReportArgs, VerifyArgs};
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     Plan(Box<plan::PlanArgs>),
     Merge(MergeArgs),
+    Report(ReportArgs),
+    Compare(CompareArgs),
     Schema(SchemaKind),
     /// The text to print.
     Help(String),

@@ -3,6 +3,7 @@
 //! Reading order and the floor rule (imports only go down): `ARCHITECTURE.md`.
 
 pub mod base;
+pub mod compare;
 pub mod config;
 pub mod connect;
 pub mod core_loop;

@@ -9,9 +9,9 @@ use engine::host::{self, Sysfs};
 use engine::observe::{self, Console};
 use engine::payload::template::Template;
 use engine::plan::receive::ReceivePlan;
-use engine::plan::{RunPlan, TargetPlan, VerifyArgs};
+use engine::plan::{CompareArgs, ReportArgs, RunPlan, TargetPlan, VerifyArgs};
 use engine::sys;
-use engine::{governance, merge, receive, run, saturate, verify};
+use engine::{compare, governance, merge, receive, run, saturate, verify};
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -39,6 +39,8 @@ fn carry_out(command: Command) -> Result<Exit, Fatal> {
         Command::Doctor(args) => examine_host(&args),
         Command::Plan(args) => plan_capacity(&args),
         Command::Merge(args) => merge::merge(&args).map(|_| Exit::Done),
+        Command::Report(args) => render_report(&args),
+        Command::Compare(args) => compare_reports(&args),
         Command::Schema(SchemaKind::Config) => print(&pretty(&config::schema::config_schema())),
         Command::Schema(SchemaKind::Report) => print(&pretty(&observe::schema::report_schema())),
         Command::Help(text) => print(&text),
@@ -102,6 +104,19 @@ fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {
         print(&findings.summary())?;
     }
     Ok(findings.exit())
+}
+
+fn render_report(args: &ReportArgs) -> Result<Exit, Fatal> {
+    let report = observe::read::report(&args.report)?;
+    match &args.html {
+        Some(to) => observe::write_page_again(&report, to).map(|()| Exit::Done),
+        None => print(&observe::summary::render_again(&report, &args.report)),
+    }
+}
+
+fn compare_reports(args: &CompareArgs) -> Result<Exit, Fatal> {
+    let found = compare::compare(&args.a, &args.b)?;
+    print(&if args.json { pretty(&found.json()) } else { found.text() })
 }
 
 fn plan_capacity(args: &PlanArgs) -> Result<Exit, Fatal> {

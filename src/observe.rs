@@ -6,6 +6,7 @@
 pub mod aggregate;
 pub mod assemble;
 pub mod endpoint;
+pub mod html;
 pub mod http;
 pub mod live;
 pub mod logs;
@@ -13,6 +14,7 @@ pub mod metrics;
 pub mod progress;
 pub mod prometheus;
 pub mod quantile;
+pub mod read;
 pub mod report;
 pub mod schema;
 pub mod slo;
@@ -23,6 +25,7 @@ pub mod verdict;
 mod testing;
 
 pub use assemble::CpuTimes;
+pub use html::{write_page, write_page_again};
 pub use logs::Console;
 pub use report::{Payload as PayloadFacts, Report, write_report};
 pub use summary::print_summary;

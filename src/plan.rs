@@ -250,6 +250,8 @@ pub struct ObservePlan {
     pub log_format: LogFormat,
     pub stats_interval_ns: u64,
     pub report: Option<ReportTarget>,
+    /// Where the result goes as a page.
+    pub html: Option<PathBuf>,
     /// One audit line every so many records; 0: off.
     pub audit_every: u64,
     /// Who is told of records, and of which.
@@ -337,6 +339,21 @@ pub enum Comparison {
 pub struct MergeArgs {
     pub reports: Vec<PathBuf>,
     pub to: ReportTarget,
+}
+
+/// What `engine report` renders: as text on standard output, or as a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportArgs {
+    pub report: PathBuf,
+    pub html: Option<ReportTarget>,
+}
+
+/// What `engine compare` holds side by side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompareArgs {
+    pub a: PathBuf,
+    pub b: PathBuf,
+    pub json: bool,
 }
 
 /// What `engine verify` reads, and how.

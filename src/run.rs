@@ -16,7 +16,7 @@ use crate::counters::{CoreEnd, Counts, LiveCore, Snapshot};
 use crate::governance::{self, Governance, RunEnd};
 use crate::observe::{self, Console, CpuTimes, Observer, PayloadFacts, Report, Wiring};
 use crate::payload::bake;
-use crate::plan::{GovernancePlan, RunPlan, SinkKind};
+use crate::plan::{GovernancePlan, ReportTarget, RunPlan, SinkKind};
 use crate::sink::file::keeper::{Keeper, KeeperEnd, KeeperLane};
 use crate::sys;
 use crate::tap::Tap;
@@ -108,8 +108,11 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     *stop.afterwards.lock().expect("nobody panics holding it") = Some(Box::new(observer.release()));
     observe::print_summary(console, &report, &plan);
     let written = plan.observe.report.as_ref().map_or(Ok(()), |target| observe::write_report(&report, target));
+    // One that cannot be written keeps nobody from the other.
+    let page = plan.observe.html.clone().map(ReportTarget::File);
+    let paged = page.map_or(Ok(()), |page| observe::write_page(&report, &page));
     observer.hold();
-    written.map(|()| report)
+    written.and(paged).map(|()| report)
 }
 
 fn for_report(plan: &GovernancePlan, told: governance::Outcome) -> observe::report::Governance {

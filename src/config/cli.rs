@@ -7,7 +7,7 @@ use crate::config::load::{self, Flags, Settings};
 use crate::config::resolve::network::url::{Scheme, Url};
 use crate::config::resolve::payload;
 use crate::config::{
-    Command, Deps, SchemaKind, VerifyArgs, docs, doctor, merge, plan, receive, resolve, saturate, values,
+    Command, Deps, SchemaKind, VerifyArgs, docs, doctor, merge, plan, receive, reports, resolve, saturate, values,
 };
 use crate::plan::{KafkaAccess, TopicSource};
 use clap::error::{ContextKind, ContextValue};
@@ -46,6 +46,8 @@ pub fn parse(
         "doctor" => doctor::parse(rest).map(|args| Command::Doctor(Box::new(args))),
         "plan" => plan::parse(rest, deps).map(|args| Command::Plan(Box::new(args))),
         "merge" => merge::parse(rest).map(Command::Merge),
+        "report" => reports::report(rest).map(Command::Report),
+        "compare" => reports::compare(rest).map(Command::Compare),
         "schema" => schema(rest),
         _ => Err(vec![unknown_command(word)]),
     }
@@ -53,7 +55,8 @@ pub fn parse(
 
 fn unknown_command(word: &str) -> Fatal {
     Fatal::usage(format!(
-        "'{word}' is no command of this version: run, receive, verify, merge, saturate, doctor, plan, schema"
+        "'{word}' is no command of this version: run, receive, verify, report, compare, merge, saturate, \
+         doctor, plan, schema"
     ))
     .mend("engine --help")
 }

@@ -6,6 +6,7 @@ use crate::config::keys::{Group, KEYS, Key, PHASES_KEY};
 use crate::config::merge::MERGE_FLAGS;
 use crate::config::plan::PLAN_FLAGS;
 use crate::config::receive::RECEIVE_FLAGS;
+use crate::config::reports::{COMPARE_FLAGS, REPORT_FLAGS};
 use crate::config::saturate::SATURATE_FLAGS;
 
 const WIDTH: usize = 100;
@@ -30,6 +31,8 @@ pub fn help(command: &str) -> Option<String> {
         "doctor" => Some(doctor_help()),
         "plan" => Some(plan_help()),
         "merge" => Some(merge_help()),
+        "report" => Some(report_help()),
+        "compare" => Some(compare_help()),
         "schema" => Some(
             "engine schema config|report\n\nPrints the JSON Schema of the configuration file or of the report.\n"
                 .into(),
@@ -46,6 +49,8 @@ fn run_help() -> String {
          engine saturate [flags]         find the highest rate that holds\n\
          engine doctor [flags]           what on this host stands in the way, and the commands that mend it\n\
          engine plan --target URL        what a rate needs of a machine\n\
+         engine report REPORT [flags]    render a report again, as text or as a page\n\
+         engine compare REPORT REPORT    two reports side by side, and what sets them apart\n\
          engine merge REPORT... [flags]  add the reports of a fleet to one\n\
          engine schema config|report     print a JSON Schema\n\n",
     );
@@ -134,6 +139,32 @@ fn merge_help() -> String {
         0,
     ));
     list_flags(&mut out, MERGE_FLAGS);
+    out
+}
+
+fn report_help() -> String {
+    let mut out = String::from("engine report REPORT [flags]\n\n");
+    out.push_str(&wrapped(
+        "Prints the summary of a report that engine run --report or engine merge wrote, on standard output, or makes a \
+         page of it: one HTML file that needs nothing else, with the rate and the response time of each second, the \
+         latency by percentile, producers, thresholds, host and settings. The exit code is that of rendering, not \
+         that of the run.",
+        0,
+    ));
+    list_flags(&mut out, REPORT_FLAGS);
+    out
+}
+
+fn compare_help() -> String {
+    let mut out = String::from("engine compare A.json B.json [flags]\n\n");
+    out.push_str(&wrapped(
+        "Holds two reports side by side: rates, the books, processor time, percentiles of service and response, pacing \
+         error and verdict, each with the ratio of B to A, then the settings and host facts that differ. It says first \
+         what makes the two hard to compare: other targets, record sizes, modes, confirmations or shards. Exit 0 \
+         whatever the difference.",
+        0,
+    ));
+    list_flags(&mut out, COMPARE_FLAGS);
     out
 }
 

@@ -230,6 +230,7 @@ fn observe(observe: &ObservePlan) -> Value {
             Some(ReportTarget::Stdout) => json!("-"),
             Some(ReportTarget::File(path)) => json!(path),
         },
+        "html": &observe.html,
         "audit_every": observe.audit_every,
         "governance": observe.governance.as_ref().map(|governance| json!({
             "url": governance.url,

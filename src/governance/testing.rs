@@ -50,6 +50,7 @@ pub fn plan() -> RunPlan {
             log_format: LogFormat::Json,
             stats_interval_ns: 1_000_000_000,
             report: None,
+            html: None,
             audit_every: 0,
             governance: Some(governance(None)),
             slo: vec![],

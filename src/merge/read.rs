@@ -1,10 +1,11 @@
 //! Reports from files, and whether they are those of one run.
 
 use crate::base::fatal::Fatal;
-use crate::observe::report::{Report, SCHEMA_VERSION};
+use crate::observe::read;
+use crate::observe::report::Report;
 use serde_json::Value;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A report and what to call it.
 pub struct Input {
@@ -13,25 +14,13 @@ pub struct Input {
 }
 
 pub fn all(paths: &[PathBuf]) -> Result<Vec<Input>, Fatal> {
-    let values: Vec<(String, Value)> = paths.iter().map(|path| value(path)).collect::<Result<_, _>>()?;
+    let values: Vec<(String, Value)> = paths.iter().map(|path| read::value(path)).collect::<Result<_, _>>()?;
     same(&values, "schema_version")?;
     same(&values, "run_id")?;
-    let inputs: Vec<Input> = values.into_iter().map(|(name, value)| report(name, value)).collect::<Result<_, _>>()?;
+    let input = |(name, value): (String, Value)| read::parse(&name, value).map(|report| Input { name, report });
+    let inputs: Vec<Input> = values.into_iter().map(input).collect::<Result<_, _>>()?;
     one_fleet(&inputs)?;
     Ok(inputs)
-}
-
-fn no_report(name: &str, why: impl std::fmt::Display) -> Fatal {
-    Fatal::usage(format!("{name} is no report of a run: {why}")).mend("name files that engine run --report wrote")
-}
-
-fn value(path: &Path) -> Result<(String, Value), Fatal> {
-    let name = path.display().to_string();
-    let text = std::fs::read(path).map_err(|error| {
-        Fatal::usage(format!("{name} cannot be read: {error}")).mend("name files that engine run --report wrote")
-    })?;
-    let value = serde_json::from_slice(&text).map_err(|error| no_report(&name, error))?;
-    Ok((name, value))
 }
 
 /// Before anything else is read: reports of another version may have other keys.
@@ -44,16 +33,6 @@ fn same(values: &[(String, Value)], key: &str) -> Result<(), Fatal> {
             Err(Fatal::usage(what).mend("merge the reports of one run, written by one version"))
         }
     }
-}
-
-fn report(name: String, value: Value) -> Result<Input, Fatal> {
-    let version = &value["schema_version"];
-    if *version != SCHEMA_VERSION {
-        let what = format!("{name} has schema_version {version}, this engine reads {SCHEMA_VERSION}");
-        return Err(Fatal::usage(what).mend("merge with the version that wrote it: engine version"));
-    }
-    let report = serde_json::from_value(value).map_err(|error| no_report(&name, error))?;
-    Ok(Input { name, report })
 }
 
 /// The shards have one N, and no producer is in two of them.

@@ -270,6 +270,11 @@ pub struct Governance {
 }
 
 impl Report {
+    /// Made of several by `engine merge`.
+    pub fn is_merged(&self) -> bool {
+        self.command.get(1).is_some_and(|word| word == "merge")
+    }
+
     /// One line of JSON, without the newline.
     pub fn to_json_line(&self) -> String {
         serde_json::to_string(self).expect("every field of a report is plain data")
@@ -280,23 +285,29 @@ impl Report {
 ///
 /// Call it for stdout after everything else that goes there: the report is the last line.
 pub fn write_report<T: Serialize>(report: &T, target: &ReportTarget) -> Result<(), Fatal> {
+    let text = match target {
+        ReportTarget::Stdout => serde_json::to_vec(report),
+        ReportTarget::File(_) => serde_json::to_vec_pretty(report),
+    };
+    let mut text = text.expect("every field of a report is plain data");
+    text.push(b'\n');
+    write_text("report", "--report", &text, target)
+}
+
+/// Writes what was made of a run into a file (whole or not at all) or to stdout; `what` and `flag` name it in errors.
+pub fn write_text(what: &str, flag: &str, text: &[u8], target: &ReportTarget) -> Result<(), Fatal> {
     match target {
         ReportTarget::Stdout => {
-            let line = serde_json::to_string(report).expect("every field of a report is plain data") + "\n";
             let mut stdout = std::io::stdout().lock();
-            stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| {
-                Fatal::new(Exit::Failed, format!("the report could not be written to stdout: {error}"))
-                    .mend("--report FILE")
+            stdout.write_all(text).and_then(|()| stdout.flush()).map_err(|error| {
+                Fatal::new(Exit::Failed, format!("the {what} could not be written to stdout: {error}"))
+                    .mend(format!("{flag} FILE"))
             })
         }
-        ReportTarget::File(path) => {
-            let mut text = serde_json::to_vec_pretty(report).expect("every field of a report is plain data");
-            text.push(b'\n');
-            write_file(path, &text).map_err(|error| {
-                Fatal::new(Exit::Failed, format!("the report could not be written to {}: {error}", path.display()))
-                    .mend(format!("mkdir -p {} && check that it is writable", parent(path).display()))
-            })
-        }
+        ReportTarget::File(path) => write_file(path, text).map_err(|error| {
+            Fatal::new(Exit::Failed, format!("the {what} could not be written to {}: {error}", path.display()))
+                .mend(format!("mkdir -p {} && check that it is writable", parent(path).display()))
+        }),
     }
 }
 

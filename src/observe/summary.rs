@@ -3,8 +3,10 @@
 use crate::base::units::{format_count, format_duration, format_rate, format_rate_short, format_size};
 use crate::observe::logs::Console;
 use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Report};
-use crate::plan::{Annotate, FileLayout, LogFormat, ReportTarget, RunPlan, SinkKind};
-use std::path::Path;
+use crate::plan::{Annotate, FileLayout, LogFormat, ReportTarget, RunPlan};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 const COLUMNS: usize = 80;
 const LABEL: usize = 11;
@@ -49,11 +51,31 @@ fn log_summary(report: &Report) {
     );
 }
 
-/// The summary, with a newline at its end.
+/// The summary at the end of a run, with a newline at its end.
 pub fn render(report: &Report, plan: &RunPlan) -> String {
+    let mut page = body(report);
+    data(&mut page, &data_of_plan(plan));
+    if let Some(ReportTarget::File(path)) = &plan.observe.report {
+        page.long("report", &path.display().to_string());
+    }
+    if let Some(path) = &plan.observe.html {
+        page.long("page", &path.display().to_string());
+    }
+    page.0
+}
+
+/// The summary of a report that lies at `path`.
+pub fn render_again(report: &Report, path: &Path) -> String {
+    let mut page = body(report);
+    data(&mut page, &data_of_report(report, path));
+    page.long("report", &path.display().to_string());
+    page.0
+}
+
+fn body(report: &Report) -> Page {
     let mut page = Page::default();
     let (totals, throughput) = (&report.totals, &report.throughput);
-    page.line("run", &what_ran(report, plan));
+    page.line("run", &what_ran(report));
     let (records, size) = (format_count(totals.records_produced), format_size(totals.bytes_produced));
     let elapsed = format_duration((report.elapsed_seconds * 1e9) as u64);
     let fsync = match (report.final_fsync_seconds * 1e9) as u64 {
@@ -102,11 +124,7 @@ pub fn render(report: &Report, plan: &RunPlan) -> String {
     if let Some(why) = &report.ended_early {
         page.wrapped("ended early", why, 2);
     }
-    data(&mut page, plan);
-    if let Some(ReportTarget::File(path)) = &plan.observe.report {
-        page.long("report", &path.display().to_string());
-    }
-    page.0
+    page
 }
 
 #[derive(Default)]
@@ -114,7 +132,7 @@ struct Page(String);
 
 impl Page {
     fn text(&mut self, line: String) {
-        self.0.push_str(&line.chars().take(COLUMNS).collect::<String>());
+        self.0.extend(line.chars().take(COLUMNS).map(visible));
         self.0.push('\n');
     }
 
@@ -124,7 +142,8 @@ impl Page {
 
     /// Paths and commands are never cut: a terminal wraps them and they can still be copied.
     fn long(&mut self, label: &str, text: &str) {
-        self.0.push_str(&format!("{label:LABEL$} {text}\n"));
+        self.0.extend(format!("{label:LABEL$} {text}").chars().map(visible));
+        self.0.push('\n');
     }
 
     /// At most so many lines, broken between words.
@@ -156,14 +175,28 @@ impl Page {
     }
 }
 
-fn what_ran(report: &Report, plan: &RunPlan) -> String {
+/// A report may come from anywhere: what it holds does not steer a terminal.
+fn visible(c: char) -> char {
+    if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }
+}
+
+fn what_ran(report: &Report) -> String {
     let plural = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-    let targets = match plan.sink.targets.as_slice() {
-        [one] => one.clone(),
-        many => format!("{} targets", many.len()),
+    let producers = &report.producers;
+    let targets: BTreeSet<_> = producers.iter().map(|producer| producer.target.as_str()).collect();
+    let targets = match targets.first() {
+        Some(one) if targets.len() == 1 => (*one).to_owned(),
+        _ => plural(targets.len(), "target"),
     };
-    let (producers, cores) = (plural(plan.producers.len(), "producer"), plural(plan.cores.len(), "core"));
-    format!("{} to {targets}, {producers} on {cores}", report.run_id)
+    let on = match report.is_merged() {
+        // Several hosts have cores of one number.
+        true => String::new(),
+        false => {
+            let cores: BTreeSet<_> = producers.iter().map(|producer| producer.core).collect();
+            format!(" on {}", plural(cores.len(), "core"))
+        }
+    };
+    format!("{} to {targets}, {}{on}", report.run_id, plural(producers.len(), "producer"))
 }
 
 fn errors(report: &Report) -> String {
@@ -198,48 +231,76 @@ fn cpu(report: &Report) -> String {
     format!("{per_gigabyte}(user {:.2} s, system {:.2} s)", cpu.user_seconds, cpu.system_seconds)
 }
 
-/// Where the data lies, and the command that checks it.
-fn data(page: &mut Page, plan: &RunPlan) {
-    if plan.sink.kind != SinkKind::File {
-        return;
-    }
-    let mut places: Vec<String> = Vec::new();
-    let (mut bytes, mut rings) = (0u64, false);
-    for file in plan.producers.iter().filter_map(|producer| producer.file()) {
+/// Files, and what can prove them.
+struct Data {
+    files: Vec<PathBuf>,
+    /// What rings take; `None` where files grow.
+    bytes: Option<u64>,
+    /// A report that says what must be there.
+    expect: Option<PathBuf>,
+    verifiable: bool,
+}
+
+fn data_of_plan(plan: &RunPlan) -> Data {
+    let files = || plan.producers.iter().filter_map(|producer| producer.file());
+    let mut bytes = None;
+    for file in files() {
         if let FileLayout::Ring { capacity_bytes } | FileLayout::Device { capacity_bytes } = file.layout {
-            bytes = bytes.saturating_add(capacity_bytes);
-            rings = true;
+            bytes = Some(bytes.unwrap_or(0u64).saturating_add(capacity_bytes));
         }
-        let in_folder = file.data.file_name().is_some_and(|name| name.to_string_lossy().starts_with("payloads."));
-        let place = match file.data.parent().filter(|_| in_folder) {
+    }
+    let expect = match &plan.observe.report {
+        // Without facts in the data no promise can be proved.
+        Some(ReportTarget::File(path)) if plan.payload.annotate == Annotate::Payload => Some(path.clone()),
+        _ => None,
+    };
+    let endless = bytes == Some(u64::MAX);
+    Data {
+        files: files().map(|file| file.data.clone()).collect(),
+        bytes: bytes.filter(|_| !endless),
+        expect,
+        verifiable: !endless,
+    }
+}
+
+fn data_of_report(report: &Report, path: &Path) -> Data {
+    let annotated = report.config.get("annotate").and_then(Value::as_str) == Some("payload");
+    Data {
+        files: report.producers.iter().filter_map(|producer| producer.file.as_ref()).map(PathBuf::from).collect(),
+        bytes: None,
+        expect: annotated.then(|| path.to_owned()),
+        verifiable: report.producers.iter().any(|producer| producer.retained_first_sequence.is_some()),
+    }
+}
+
+/// Where the data lies, and the command that checks it.
+fn data(page: &mut Page, of: &Data) {
+    let mut places: Vec<String> = Vec::new();
+    for file in &of.files {
+        let in_folder = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("payloads."));
+        let place = match file.parent().filter(|_| in_folder) {
             Some(folder) if folder != Path::new("") => format!("{}/", folder.display()),
-            _ => file.data.display().to_string(),
+            _ => file.display().to_string(),
         };
         if !places.contains(&place) {
             places.push(place);
         }
     }
-    let endless = bytes == u64::MAX;
-    let size = if rings && !endless { format!(" ({})", format_size(bytes)) } else { String::new() };
-    let (first, rest) = (&places[0], places.len() - 1);
-    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    let [first, rest @ ..] = places.as_slice() else { return };
+    let size = of.bytes.map(|bytes| format!(" ({})", format_size(bytes))).unwrap_or_default();
+    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
     page.long("data", &format!("{first}{more}{size}"));
-    if endless {
+    if !of.verifiable {
         return;
     }
-    let expect = match &plan.observe.report {
-        // Without facts in the data no promise can be proved.
-        _ if plan.payload.annotate != Annotate::Payload => String::new(),
-        Some(ReportTarget::File(path)) => format!(" --expect {}", quoted(&path.display().to_string())),
-        _ => String::new(),
-    };
+    let expect = of.expect.as_ref().map(|path| format!(" --expect {}", quoted(&path.display().to_string())));
     let sources: Vec<_> = places.iter().take(4).map(|place| quoted(place)).collect();
     let dots = if places.len() > 4 { " ..." } else { "" };
-    page.long("verify with", &format!("engine verify {}{dots}{expect}", sources.join(" ")));
+    page.long("verify with", &format!("engine verify {}{dots}{}", sources.join(" "), expect.unwrap_or_default()));
 }
 
 /// As a shell wants it.
-fn quoted(path: &str) -> String {
+pub fn quoted(path: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,=".contains(c);
     if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
@@ -278,6 +339,26 @@ mod tests {
         ] {
             assert!(text.contains(part), "'{part}' is missing in:\n{text}");
         }
+    }
+
+    #[test]
+    fn a_report_read_again_has_the_summary_of_its_run() {
+        let run = testing::full_run();
+        let report = testing::report_of(&run);
+        let first = render(&report, &run.shared.plan);
+        let again = render_again(&report, "my report.json".as_ref());
+        let body = |text: &str| text.split_once("\ndata ").unwrap().0.to_owned();
+        assert_eq!(body(&again), body(&first));
+        assert!(again.contains("verify with engine verify data/\n"), "{again}");
+    }
+
+    #[test]
+    fn no_report_steers_the_terminal() {
+        let mut report = testing::report();
+        report.run_id = "\u{1b}[2J".into();
+        report.producers[0].file = Some("\u{1b}]0;x\u{7}".into());
+        let text = render_again(&report, "\u{1b}c.json".as_ref());
+        assert!(text.chars().all(|c| !c.is_control() || c == '\n'), "{text:?}");
     }
 
     #[test]

@@ -107,6 +107,7 @@ fn plan(cores: usize, lanes: usize, rate: Option<u64>) -> RunPlan {
             log_format: LogFormat::Json,
             stats_interval_ns: 3600 * SECOND,
             report: None,
+            html: None,
             audit_every: 1000,
             governance: None,
             slo: vec![],

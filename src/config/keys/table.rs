@@ -333,6 +333,11 @@ pub const KEYS: &[Key] = &[
         "report.json",
         "The result as JSON; - is the last line of standard output.",
     ),
+    key(Observe, "html", Kind::Path, "FILE").says(
+        "off",
+        "report.html",
+        "The result as one HTML page with its charts; engine report makes the same page of a report.",
+    ),
     key(Observe, "slo", Kind::Slo, "EXPR").repeated().says(
         "none",
         "p99<5ms,errors==0",

@@ -197,7 +197,10 @@ pub fn plans(
 ) -> Vec<FilePlan> {
     reject_collisions(names, wanted.audit_every > 0, errors);
     if let Some(ReportTarget::File(report)) = &wanted.report {
-        reject_report(report, names, errors);
+        reject_report("report", report, names, errors);
+    }
+    if let Some(page) = &wanted.html {
+        reject_report("html", page, names, errors);
     }
     let mut plans = Vec::new();
     for ((names, layout), (_, target)) in names.iter().zip(layouts).zip(&seats.producers) {
@@ -254,12 +257,12 @@ fn reject_collisions(names: &[Names], logs: bool, errors: &mut Vec<Fatal>) {
 }
 
 /// A report in the place of data, a manifest or a log would destroy it at the end of the run.
-fn reject_report(report: &Path, names: &[Names], errors: &mut Vec<Fatal>) {
+fn reject_report(flag: &str, report: &Path, names: &[Names], errors: &mut Vec<Fatal>) {
     let resolved_report = resolved(report);
     for path in names.iter().flat_map(|names| [&names.data, &names.manifest, &names.log]) {
         if resolved(path) == resolved_report {
-            let what = format!("--report '{}' is a file that the run itself keeps", report.display());
-            errors.push(Fatal::usage(what).mend("--report=report.json, or another place"));
+            let what = format!("--{flag} '{}' is a file that the run itself keeps", report.display());
+            errors.push(Fatal::usage(what).mend(format!("--{flag}=another place")));
             return;
         }
     }

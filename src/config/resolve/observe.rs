@@ -4,6 +4,7 @@ use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::config::Deps;
 use crate::config::load::Settings;
+use crate::config::resolve::files::resolved;
 use crate::config::resolve::governance;
 use crate::config::values::Wanted;
 use crate::plan::{LogFormat, ObservePlan, ReportTarget, SinkKind};
@@ -22,7 +23,12 @@ pub fn resolve(
         let what = "--report - would end up in the middle of the records on standard output";
         errors.push(Fatal::usage(what).mend("--report=report.json"));
     }
-    check_report(wanted.report.as_ref(), errors);
+    if let Some(ReportTarget::File(path)) = &wanted.report {
+        check_place("report", path, "report.json", errors);
+    }
+    if let Some(path) = &wanted.html {
+        check_page(path, wanted.report.as_ref(), errors);
+    }
     let interval_ns = wanted.stats_interval_ns;
     if interval_ns == 0 || !interval_ns.is_multiple_of(limits::SNAPSHOT_INTERVAL_NS) {
         let text = settings.one("stats-interval").map_or("", |given| given.text.as_str());
@@ -36,23 +42,35 @@ pub fn resolve(
         log_format: wanted.log_format.unwrap_or(default_format),
         stats_interval_ns: interval_ns,
         report: wanted.report.clone(),
+        html: wanted.html.clone(),
         audit_every: wanted.audit_every,
         governance: governance::resolve(wanted, errors),
         slo: wanted.slo.clone(),
     }
 }
 
+fn check_page(path: &Path, report: Option<&ReportTarget>, errors: &mut Vec<Fatal>) {
+    if path == Path::new("-") {
+        let what = "--html - would mix a page into what else goes to standard output";
+        errors.push(Fatal::usage(what).mend("--html=report.html, or afterwards: engine report REPORT.json --html -"));
+        return;
+    }
+    check_place("html", path, "report.html", errors);
+    if matches!(report, Some(ReportTarget::File(report)) if resolved(report) == resolved(path)) {
+        let what = format!("--html and --report are both '{}'", path.display());
+        errors.push(Fatal::usage(what).mend("--report=report.json --html=report.html"));
+    }
+}
+
 /// After the run it would be too late to hear that its report has no place.
-fn check_report(report: Option<&ReportTarget>, errors: &mut Vec<Fatal>) {
-    let Some(ReportTarget::File(path)) = report else { return };
+pub fn check_place(flag: &str, path: &Path, example: &str, errors: &mut Vec<Fatal>) {
     let shown = path.display();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if path.is_dir() {
-        errors.push(
-            Fatal::usage(format!("--report '{shown}' is a folder")).mend(format!("--report={shown}/report.json")),
-        );
+        errors
+            .push(Fatal::usage(format!("--{flag} '{shown}' is a folder")).mend(format!("--{flag}={shown}/{example}")));
     } else if !folder.is_dir() {
-        let what = format!("--report '{shown}': there is no folder {}", folder.display());
+        let what = format!("--{flag} '{shown}': there is no folder {}", folder.display());
         errors.push(Fatal::usage(what).mend(format!("mkdir -p {}", folder.display())));
     }
 }

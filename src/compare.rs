@@ -1,0 +1,105 @@
+//! `engine compare`: two reports side by side. Every figure is one that a report has; none is averaged.
+//!
+//! `figures` are the rows and their ratios, `differences` the settings and facts that set the two apart, `text` the
+//! table for people.
+
+mod differences;
+mod figures;
+mod text;
+
+use crate::base::fatal::Fatal;
+use crate::observe::read;
+use crate::observe::report::Report;
+use figures::Figure;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// Of the JSON that `--json` prints.
+const SCHEMA_VERSION: u32 = 1;
+
+/// A report and what to call it.
+pub struct Side {
+    pub name: String,
+    pub report: Report,
+}
+
+/// One thing that the two say differently; `null`: it is off, or not known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    pub key: String,
+    pub a: Value,
+    pub b: Value,
+}
+
+/// What two reports have in common and what not.
+pub struct Comparison {
+    a: Side,
+    b: Side,
+    /// Why their figures are not those of one question.
+    not_comparable: Vec<String>,
+    figures: Vec<Figure>,
+    config: Vec<Difference>,
+    host: Vec<Difference>,
+}
+
+/// # Errors
+/// Exit 2 where one of them cannot be read or is no report of this version.
+pub fn compare(a: &Path, b: &Path) -> Result<Comparison, Fatal> {
+    let side = |path: &Path| Ok(Side { name: path.display().to_string(), report: read::report(path)? });
+    Ok(of(side(a)?, side(b)?))
+}
+
+fn of(a: Side, b: Side) -> Comparison {
+    Comparison {
+        not_comparable: differences::not_comparable(&a.report, &b.report),
+        figures: figures::all(&a.report, &b.report),
+        config: differences::config(&a.report, &b.report),
+        host: differences::host(&a.report, &b.report),
+        a,
+        b,
+    }
+}
+
+impl Comparison {
+    pub fn json(&self) -> Value {
+        let figures: Map<String, Value> =
+            self.figures.iter().map(|figure| (figure.key.to_owned(), figure.json())).collect();
+        let differences = |all: &[Difference]| -> Map<String, Value> {
+            all.iter().map(|one| (one.key.clone(), json!({"a": one.a, "b": one.b}))).collect()
+        };
+        json!({
+            "schema_version": SCHEMA_VERSION,
+            "a": self.a.json(),
+            "b": self.b.json(),
+            "not_comparable": self.not_comparable,
+            "figures": figures,
+            "config": differences(&self.config),
+            "host": differences(&self.host),
+        })
+    }
+
+    /// The table for people.
+    pub fn text(&self) -> String {
+        text::render(self)
+    }
+}
+
+impl Side {
+    fn json(&self) -> Value {
+        let Self { name, report } = self;
+        json!({
+            "file": name,
+            "run_id": report.run_id,
+            "engine_version": report.engine_version,
+            "started_at": report.started_at,
+            "command": report.command,
+            "verdict": report.verdict,
+            "slo_missed": report.slo.iter().filter(|slo| !slo.passed).map(|slo| &slo.expression).collect::<Vec<_>>(),
+            "ended_early": report.ended_early,
+            "exit_code": report.exit_code,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

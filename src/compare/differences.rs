@@ -1,0 +1,99 @@
+//! What sets two runs apart besides their figures.
+
+use crate::compare::Difference;
+use crate::observe::report::{Confirmation, Report};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+/// Settings that name a run or say where its result goes, which changes nothing of it.
+const OF_NO_WEIGHT: &[&str] = &["run_id", "report", "html", "config", "log_format", "dry_run"];
+/// Facts that are never twice the same.
+const PASSING: &[&str] = &["memory_available_bytes", "huge_pages_free"];
+/// Settings that change what the figures are figures of: with their words.
+const OF_THE_QUESTION: &[(&str, &str)] = &[
+    ("payload_size", "record sizes"),
+    ("payload_template", "payload templates"),
+    ("mode", "modes"),
+    ("weight", "weights"),
+    ("shard", "shards"),
+    ("acks", "acks"),
+];
+
+pub fn config(a: &Report, b: &Report) -> Vec<Difference> {
+    between(&a.config, &b.config, OF_NO_WEIGHT)
+}
+
+pub fn host(a: &Report, b: &Report) -> Vec<Difference> {
+    let empty = Map::new();
+    let object = |of: &Report| of.host.as_object().cloned();
+    let (a, b) = (object(a), object(b));
+    let mut found = between(a.as_ref().unwrap_or(&empty), b.as_ref().unwrap_or(&empty), PASSING);
+    found.iter_mut().filter(|one| one.key == "findings").for_each(|one| {
+        one.a = items(&one.a);
+        one.b = items(&one.b);
+    });
+    found.retain(|one| one.a != one.b);
+    found
+}
+
+/// The names of findings, whose sentences have figures that differ each time.
+fn items(findings: &Value) -> Value {
+    let name = |finding: &Value| {
+        let verdict = finding["verdict"].as_str().unwrap_or("unknown");
+        format!("{} {verdict}", finding["item"].as_str().unwrap_or("unknown"))
+    };
+    findings.as_array().map_or(Value::Null, |all| all.iter().map(name).collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+fn between(a: &Map<String, Value>, b: &Map<String, Value>, skip: &[&str]) -> Vec<Difference> {
+    let of = |all: &Map<String, Value>, key: &str| all.get(key).cloned().unwrap_or(Value::Null);
+    let only_b = b.keys().filter(|key| !a.contains_key(*key));
+    let keys = a.keys().chain(only_b).filter(|key| !skip.contains(&key.as_str()));
+    let all = keys.map(|key| Difference { key: key.clone(), a: of(a, key), b: of(b, key) });
+    all.filter(|one| one.a != one.b).collect()
+}
+
+/// Why the figures of the two do not answer the same question, a sentence each.
+pub fn not_comparable(a: &Report, b: &Report) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut note = |what: &str, a: String, b: String| {
+        if a != b {
+            found.push(format!("different {what}: {a} and {b}"));
+        }
+    };
+    note("targets", targets(a), targets(b));
+    for (key, words) in OF_THE_QUESTION {
+        // A weight says something in sampled mode only.
+        let sampled = [a, b].iter().all(|report| setting(report, "mode") == "sampled");
+        if *key != "weight" || sampled {
+            note(words, setting(a, key), setting(b, key));
+        }
+    }
+    note("confirmations", confirmation(a).to_owned(), confirmation(b).to_owned());
+    let kind = |report: &Report| if report.is_merged() { "several processes" } else { "one process" };
+    note("reports", kind(a).to_owned(), kind(b).to_owned());
+    let rated = |report: &Report| if report.pacing.target_bytes_per_second.is_some() { "paced" } else { "unpaced" };
+    note("pacing (response times mean something else)", rated(a).to_owned(), rated(b).to_owned());
+    found
+}
+
+/// Each once, as the producers name them.
+fn targets(report: &Report) -> String {
+    let all: BTreeSet<_> = report.producers.iter().map(|producer| producer.target.as_str()).collect();
+    all.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+fn setting(report: &Report, key: &str) -> String {
+    match report.config.get(key) {
+        None | Some(Value::Null) => "none".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn confirmation(report: &Report) -> &'static str {
+    match report.confirmation {
+        Confirmation::Target => "by the target",
+        Confirmation::Kernel => "by the kernel",
+    }
+}

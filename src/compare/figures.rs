@@ -1,0 +1,109 @@
+//! The figures that are compared, by the key that the report has them under.
+
+use crate::observe::report::Report;
+use serde_json::{Value, json};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    BytesPerSecond,
+    RecordsPerSecond,
+    Records,
+    Bytes,
+    Seconds,
+    SecondsPerGigabyte,
+    Ratio,
+}
+
+/// One figure of both reports.
+pub struct Figure {
+    /// Where the report has it.
+    pub key: &'static str,
+    pub label: &'static str,
+    pub unit: Unit,
+    /// `None`: the report does not know it.
+    pub a: Option<f64>,
+    pub b: Option<f64>,
+    /// A percentile that is not known falls among records without confirmation.
+    pub never: [bool; 2],
+}
+
+impl Figure {
+    /// B over A, where that is a number.
+    pub fn ratio(&self) -> Option<f64> {
+        let (a, b) = (self.a?, self.b?);
+        (a != 0.0).then(|| b / a)
+    }
+
+    pub fn json(&self) -> Value {
+        let number = |value: Option<f64>| match (value, self.unit) {
+            (Some(value), Unit::Records | Unit::Bytes) => json!(value as u64),
+            (value, _) => json!(value),
+        };
+        json!({"a": number(self.a), "b": number(self.b), "ratio": self.ratio()})
+    }
+}
+
+/// Key, label, unit, place in a report.
+type Row = (&'static str, &'static str, Unit, fn(&Report) -> Option<f64>);
+
+const SPEED: &[Row] = &[
+    ("elapsed_seconds", "elapsed", Unit::Seconds, |of| Some(of.elapsed_seconds)),
+    ("throughput.bytes_per_second", "rate", Unit::BytesPerSecond, |of| Some(of.throughput.bytes_per_second)),
+    ("throughput.records_per_second", "records/s", Unit::RecordsPerSecond, |of| Some(of.throughput.records_per_second)),
+    ("throughput.logical_bytes_per_second", "logical rate", Unit::BytesPerSecond, |of| {
+        Some(of.throughput.logical_bytes_per_second)
+    }),
+    ("pacing.target_bytes_per_second", "target rate", Unit::BytesPerSecond, |of| of.pacing.target_bytes_per_second),
+    ("pacing.achieved_ratio", "due produced", Unit::Ratio, |of| of.pacing.achieved_ratio),
+    ("pacing.error", "pacing error", Unit::Ratio, pacing_error),
+    ("pacing.catch_up_records", "sent late", Unit::Records, |of| Some(of.pacing.catch_up_records as f64)),
+];
+
+const BOOKS: &[Row] = &[
+    ("totals.records_offered", "offered", Unit::Records, |of| Some(of.totals.records_offered as f64)),
+    ("totals.records_produced", "produced", Unit::Records, |of| Some(of.totals.records_produced as f64)),
+    ("totals.records_failed", "failed", Unit::Records, |of| Some(of.totals.records_failed as f64)),
+    ("totals.records_uncertain", "uncertain", Unit::Records, |of| Some(of.totals.records_uncertain as f64)),
+    ("totals.records_not_sent", "not sent", Unit::Records, |of| Some(of.totals.records_not_sent as f64)),
+    ("totals.bytes_produced", "payload", Unit::Bytes, |of| Some(of.totals.bytes_produced as f64)),
+    ("totals.wire_bytes", "on the wire", Unit::Bytes, |of| Some(of.totals.wire_bytes as f64)),
+    ("totals.retries", "sent again", Unit::Records, |of| Some(of.totals.retries as f64)),
+    ("cpu.seconds_per_gigabyte", "cpu", Unit::SecondsPerGigabyte, |of| of.cpu.seconds_per_gigabyte),
+];
+
+const RESPONSE: &[Row] = &[
+    ("latency_seconds.response.p50", "response p50", Unit::Seconds, |of| of.latency_seconds.response.p50),
+    ("latency_seconds.response.p90", "response p90", Unit::Seconds, |of| of.latency_seconds.response.p90),
+    ("latency_seconds.response.p99", "response p99", Unit::Seconds, |of| of.latency_seconds.response.p99),
+    ("latency_seconds.response.p999", "response p99.9", Unit::Seconds, |of| of.latency_seconds.response.p999),
+    ("latency_seconds.response.max", "response max", Unit::Seconds, |of| of.latency_seconds.response.max),
+];
+
+const SERVICE: &[Row] = &[
+    ("latency_seconds.service.p50", "service p50", Unit::Seconds, |of| of.latency_seconds.service.p50),
+    ("latency_seconds.service.p90", "service p90", Unit::Seconds, |of| of.latency_seconds.service.p90),
+    ("latency_seconds.service.p99", "service p99", Unit::Seconds, |of| of.latency_seconds.service.p99),
+    ("latency_seconds.service.p999", "service p99.9", Unit::Seconds, |of| of.latency_seconds.service.p999),
+    ("latency_seconds.service.max", "service max", Unit::Seconds, |of| of.latency_seconds.service.max),
+];
+
+const LATENESS: &[Row] = &[
+    ("pacing.lateness_seconds.p50", "lateness p50", Unit::Seconds, |of| of.pacing.lateness_seconds.p50),
+    ("pacing.lateness_seconds.p99", "lateness p99", Unit::Seconds, |of| of.pacing.lateness_seconds.p99),
+    ("pacing.lateness_seconds.max", "lateness max", Unit::Seconds, |of| of.pacing.lateness_seconds.max),
+];
+
+/// How far the rate was from what was asked for, as a share of it; a record of `sampled` mode counts its weight.
+fn pacing_error(report: &Report) -> Option<f64> {
+    let target = report.pacing.target_bytes_per_second.filter(|target| *target > 0.0)?;
+    Some(report.throughput.logical_bytes_per_second / target - 1.0)
+}
+
+/// All rows in the order they are shown.
+pub fn all(a: &Report, b: &Report) -> Vec<Figure> {
+    let figure = |(key, label, unit, of): Row| {
+        let never = |report: &Report| key.starts_with("latency_seconds.") && report.totals.records_produced > 0;
+        Figure { key, label, unit, a: of(a), b: of(b), never: [never(a), never(b)] }
+    };
+    [SPEED, BOOKS, RESPONSE, SERVICE, LATENESS].concat().into_iter().map(figure).collect()
+}

@@ -1,0 +1,127 @@
+//! The table for people.
+
+use crate::base::units::{format_count, format_duration, format_rate_short, format_size};
+use crate::compare::figures::{Figure, Unit};
+use crate::compare::{Comparison, Difference, Side};
+use serde_json::Value;
+use std::fmt::Write;
+
+const LABEL: usize = 16;
+const VALUE: usize = 22;
+/// A value of a setting; longer ones are cut, the JSON has them whole.
+const SETTING_MAX: usize = 60;
+const NOTHING: &str = "-";
+
+pub fn render(of: &Comparison) -> String {
+    let mut out = String::new();
+    for (letter, side) in [("A", &of.a), ("B", &of.b)] {
+        let _ = writeln!(out, "{letter}  {}", one_line(&who(side)));
+    }
+    out.push('\n');
+    for why in &of.not_comparable {
+        let _ = writeln!(out, "not comparable: {}", one_line(why));
+    }
+    if !of.not_comparable.is_empty() {
+        out.push('\n');
+    }
+    row(&mut out, "", "A", "B", "B/A");
+    for figure in of.figures.iter().filter(|figure| figure.a.is_some() || figure.b.is_some()) {
+        let ratio = figure.ratio().filter(|_| figure.key != "pacing.error").map_or(NOTHING.to_owned(), times);
+        row(&mut out, figure.label, &value(figure, 0), &value(figure, 1), &ratio);
+    }
+    let verdict = |side: &Side| side.report.verdict.limited_by.name().to_owned();
+    row(&mut out, "limited by", &verdict(&of.a), &verdict(&of.b), "");
+    let code = |side: &Side| side.report.exit_code.to_string();
+    row(&mut out, "exit code", &code(&of.a), &code(&of.b), "");
+    if !(of.a.report.slo.is_empty() && of.b.report.slo.is_empty()) {
+        row(&mut out, "slo", &slo(&of.a), &slo(&of.b), "");
+    }
+    list(&mut out, "settings that differ", &of.config);
+    list(&mut out, "host facts that differ", &of.host);
+    out
+}
+
+fn who(side: &Side) -> String {
+    let report = &side.report;
+    let targets = report.config.get("target").map_or_else(|| NOTHING.to_owned(), setting);
+    let early = report.ended_early.as_ref().map(|why| format!(", ended early: {why}")).unwrap_or_default();
+    format!(
+        "{}: run {} to {targets}, {}, engine {}{early}",
+        side.name, report.run_id, report.started_at, report.engine_version
+    )
+}
+
+fn row(out: &mut String, label: &str, a: &str, b: &str, ratio: &str) {
+    let line = format!("{label:LABEL$}{a:>VALUE$}{b:>VALUE$}{ratio:>12}");
+    let _ = writeln!(out, "{}", line.trim_end());
+}
+
+fn slo(side: &Side) -> String {
+    let all = &side.report.slo;
+    match (all.len(), all.iter().filter(|slo| !slo.passed).count()) {
+        (0, _) => "none".to_owned(),
+        (_, 0) => "all met".to_owned(),
+        (all, missed) => format!("{missed} of {all} missed"),
+    }
+}
+
+/// `1.07`, `0.0031`, `x120`.
+fn times(ratio: f64) -> String {
+    match ratio.abs() {
+        0.0 => "0".to_owned(),
+        small if small < 0.1 => format!("{ratio:.4}"),
+        large if large >= 100.0 => format!("{ratio:.0}"),
+        _ => format!("{ratio:.3}"),
+    }
+}
+
+fn value(figure: &Figure, side: usize) -> String {
+    let Some(value) = [figure.a, figure.b][side] else {
+        return if figure.never[side] { "never".to_owned() } else { NOTHING.to_owned() };
+    };
+    match figure.unit {
+        Unit::BytesPerSecond => format_rate_short(value),
+        Unit::RecordsPerSecond | Unit::Records => format_count(value.round() as u64),
+        Unit::Bytes => format_size(value as u64),
+        Unit::Seconds => format_duration((value * 1e9).round() as u64),
+        Unit::SecondsPerGigabyte => format!("{value:.3} s/GB"),
+        Unit::Ratio if figure.key == "pacing.error" => format!("{:+.3} %", value * 100.0),
+        // Never rounded up to 100 %.
+        Unit::Ratio => format!("{:.3} %", (value * 100_000.0).floor() / 1000.0),
+    }
+}
+
+fn list(out: &mut String, title: &str, all: &[Difference]) {
+    if all.is_empty() {
+        let _ = writeln!(out, "\n{title}: none");
+        return;
+    }
+    let _ = writeln!(out, "\n{title}:");
+    for one in all {
+        let _ = writeln!(out, "  {}: {} | {}", one_line(&one.key), cut(&one.a), cut(&one.b));
+    }
+}
+
+fn cut(value: &Value) -> String {
+    let text = one_line(&setting(value));
+    match text.chars().count() > SETTING_MAX {
+        true => text.chars().take(SETTING_MAX).chain("...".chars()).collect(),
+        false => text,
+    }
+}
+
+fn setting(value: &Value) -> String {
+    match value {
+        Value::Null => NOTHING.to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(all) if all.iter().all(Value::is_string) => {
+            all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A report may come from anywhere: what it holds does not steer a terminal.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}

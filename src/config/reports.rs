@@ -1,0 +1,93 @@
+//! `engine report` and `engine compare`: their flags.
+
+use crate::base::fatal::Fatal;
+use crate::config::cli;
+use crate::config::resolve::observe::check_place;
+use crate::plan::{CompareArgs, ReportArgs, ReportTarget};
+use clap::{Arg, ArgAction, ArgMatches};
+use std::path::PathBuf;
+
+/// The flags of `report`: name, value, help.
+pub const REPORT_FLAGS: &[(&str, &str, &str)] =
+    &[("html", "FILE|-", "A page instead of the summary, the same as engine run --html writes; - is standard output.")];
+
+/// The flags of `compare`.
+pub const COMPARE_FLAGS: &[(&str, &str, &str)] = &[("json", "", "As JSON on standard output.")];
+
+pub fn report(args: &[String]) -> Result<ReportArgs, Vec<Fatal>> {
+    let mut errors = Vec::new();
+    let Some((matches, reports)) = read("engine report", REPORT_FLAGS, args, &mut errors) else { return Err(errors) };
+    let html = matches.get_one::<String>("html").map(|text| match text.as_str() {
+        "-" => ReportTarget::Stdout,
+        path => {
+            check_place("html", path.as_ref(), "report.html", &mut errors);
+            ReportTarget::File(PathBuf::from(path))
+        }
+    });
+    let report = match reports.as_slice() {
+        [one] => one.clone(),
+        all => {
+            let what = format!("report renders one report, not {}", all.len());
+            errors.push(Fatal::usage(what).mend("engine report report.json --html report.html"));
+            return Err(errors);
+        }
+    };
+    if errors.is_empty() { Ok(ReportArgs { report, html }) } else { Err(errors) }
+}
+
+pub fn compare(args: &[String]) -> Result<CompareArgs, Vec<Fatal>> {
+    let mut errors = Vec::new();
+    let Some((matches, reports)) = read("engine compare", COMPARE_FLAGS, args, &mut errors) else { return Err(errors) };
+    match reports.as_slice() {
+        [a, b] if errors.is_empty() => Ok(CompareArgs { a: a.clone(), b: b.clone(), json: matches.get_flag("json") }),
+        [_, _] => Err(errors),
+        all => {
+            let what = format!("compare holds two reports side by side, not {}", all.len());
+            errors.push(Fatal::usage(what).mend("engine compare before.json after.json"));
+            Err(errors)
+        }
+    }
+}
+
+fn read(
+    name: &'static str,
+    flags: &[(&'static str, &str, &str)],
+    args: &[String],
+    errors: &mut Vec<Fatal>,
+) -> Option<(ArgMatches, Vec<PathBuf>)> {
+    let command = cli::bare(name).arg(Arg::new("reports").num_args(0..).action(ArgAction::Append));
+    let matches = cli::own_flags(command, flags, &[], args, errors)?;
+    let reports = matches.get_many::<String>("reports").into_iter().flatten().map(PathBuf::from).collect();
+    Some((matches, reports))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fatal::Exit;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_is_asked_for_is_read() {
+        let page = report(&words("r.json --html -")).unwrap();
+        assert_eq!(page, ReportArgs { report: "r.json".into(), html: Some(ReportTarget::Stdout) });
+        assert_eq!(report(&words("r.json")).unwrap().html, None);
+        let both = compare(&words("--json a.json b.json")).unwrap();
+        assert_eq!(both, CompareArgs { a: "a.json".into(), b: "b.json".into(), json: true });
+    }
+
+    #[test]
+    fn what_is_missing_or_too_much_is_refused() {
+        for text in ["", "a.json b.json", "a.json --html /no/such/folder/r.html", "a.json --html", "a.json --rote"] {
+            let errors = report(&words(text)).unwrap_err();
+            assert!(errors.iter().all(|error| error.exit == Exit::Usage && error.mend.is_some()), "{text}: {errors:?}");
+        }
+        for text in ["", "a.json", "a.json b.json c.json", "a.json b.json --html x"] {
+            let errors = compare(&words(text)).unwrap_err();
+            assert!(errors.iter().all(|error| error.exit == Exit::Usage && error.mend.is_some()), "{text}: {errors:?}");
+        }
+    }
+}

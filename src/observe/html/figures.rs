@@ -1,0 +1,121 @@
+//! The key figures in large, and all percentiles.
+
+use super::section;
+use super::text::{self, NOTHING};
+use crate::base::units::format_rate;
+use crate::observe::report::{Distribution, Report};
+use std::fmt::Write;
+
+struct Figure {
+    label: &'static str,
+    value: String,
+    more: String,
+    tone: &'static str,
+}
+
+fn figure(label: &'static str, value: String, more: String) -> Figure {
+    Figure { label, value, more, tone: "" }
+}
+
+/// Red where there are any.
+fn lost(label: &'static str, count: u64, more: &str) -> Figure {
+    let tone = if count > 0 { "bad" } else { "" };
+    Figure { label, value: text::count(count), more: more.to_owned(), tone }
+}
+
+pub fn figures(report: &Report) -> String {
+    let all: Vec<Figure> = speed(report).into_iter().chain(latency(report)).chain(books(report)).collect();
+    let mut out = String::from("<div class=\"cards\">\n");
+    for Figure { label, value, more, tone } in all {
+        let (value, unit) = value.split_once(' ').unwrap_or((&value, ""));
+        let unit = if unit.is_empty() { String::new() } else { format!(" <small>{unit}</small>") };
+        let _ = writeln!(
+            out,
+            "<div class=\"card\"><p class=\"label\">{label}</p><p class=\"value {tone}\">{value}{unit}</p>\
+             <p class=\"more\">{more}</p></div>"
+        );
+    }
+    out.push_str("</div>\n");
+    out + &section("Latency", &percentiles(report))
+}
+
+fn speed(report: &Report) -> [Figure; 4] {
+    let (throughput, pacing, cpu) = (&report.throughput, &report.pacing, &report.cpu);
+    let bits = format_rate(throughput.bytes_per_second);
+    let bits = bits.split_once('(').map_or("", |(_, bits)| bits.trim_end_matches(')'));
+    let records = text::count(throughput.records_per_second.round() as u64);
+    let logical = match report.totals.logical_bytes_produced == report.totals.bytes_produced {
+        true => String::new(),
+        false => format!("; stands for {}", text::rate(Some(throughput.logical_bytes_per_second))),
+    };
+    let (target, ratio) = match pacing.target_bytes_per_second {
+        Some(_) => ("of all producers together", format!("{} records sent late", text::count(pacing.catch_up_records))),
+        None => ("none was asked for, or not of all", "needs a rate".to_owned()),
+    };
+    let processor = cpu.seconds_per_gigabyte.map_or(NOTHING.to_owned(), |of| format!("{of:.3} s/GB"));
+    [
+        figure("Rate", text::rate(Some(throughput.bytes_per_second)), format!("{bits}, {records} records/s{logical}")),
+        figure("Target rate", text::rate(pacing.target_bytes_per_second), target.to_owned()),
+        figure("Due records produced", text::percent(pacing.achieved_ratio), ratio),
+        figure(
+            "Processor time",
+            processor,
+            format!("user {:.2} s, system {:.2} s", cpu.user_seconds, cpu.system_seconds),
+        ),
+    ]
+}
+
+fn latency(report: &Report) -> [Figure; 4] {
+    let (response, service) = (&report.latency_seconds.response, &report.latency_seconds.service);
+    let one = |label, of: fn(&Distribution) -> Option<f64>| {
+        let more = format!("service {}", text::percentile(of(service), report));
+        figure(label, text::percentile(of(response), report), more)
+    };
+    [
+        one("Response p50", |of| of.p50),
+        one("Response p99", |of| of.p99),
+        one("Response p99.9", |of| of.p999),
+        one("Response max", |of| of.max),
+    ]
+}
+
+fn books(report: &Report) -> [Figure; 4] {
+    let totals = &report.totals;
+    let sizes =
+        format!("{} of payload, {} on the wire", text::size(totals.bytes_produced), text::size(totals.wire_bytes));
+    let offered = format!("records of {} offered; {sizes}", text::count(totals.records_offered));
+    [
+        figure("Produced", text::count(totals.records_produced), offered),
+        lost("Failed", totals.records_failed, "records known not to have arrived"),
+        lost("Uncertain", totals.records_uncertain, "records sent, outcome unknown"),
+        Figure { tone: "", ..lost("Not sent", totals.records_not_sent, "records due, never submitted") },
+    ]
+}
+
+fn percentiles(report: &Report) -> String {
+    let latency = &report.latency_seconds;
+    let rows = [
+        ("Response", "due to confirmed", &latency.response),
+        ("Service", "submitted to confirmed", &latency.service),
+        ("Lateness", "due to submitted", &report.pacing.lateness_seconds),
+    ];
+    let names = text::distribution(&latency.response).map(|(name, _)| format!("<th class=\"num\">{name}</th>"));
+    let mut out = format!("<div class=\"scroll\"><table>\n<tr><th></th>{}</tr>\n", names.concat());
+    for (name, what, of) in rows {
+        let shown =
+            |value| if name == "Lateness" { text::known_duration(value) } else { text::percentile(value, report) };
+        let cells = text::distribution(of).map(|(_, value)| format!("<td class=\"num\">{}</td>", shown(value)));
+        let _ = writeln!(out, "<tr><th>{name} <small>{what}</small></th>{}</tr>", cells.concat());
+    }
+    out.push_str("</table></div>\n");
+    let unconfirmed = report.totals.records_offered.saturating_sub(report.totals.records_produced);
+    if unconfirmed > 0 {
+        let _ = writeln!(
+            out,
+            "<p class=\"note\">{} records were due and never confirmed; they count as slower than all others in each \
+             response percentile.</p>",
+            text::count(unconfirmed)
+        );
+    }
+    out
+}

@@ -1,0 +1,197 @@
+//! Thresholds, producers, the rest of the books, host and settings as tables.
+
+use super::section;
+use super::text::{self, NOTHING, Text};
+use crate::observe::report::{Producer, Report, SloResult};
+use serde_json::{Map, Value};
+use std::fmt::Write;
+
+/// Rows of a table; the JSON has all.
+const ROWS_MAX: usize = 1000;
+/// Ranges of missing sequences that a row names.
+const RANGES_NAMED_MAX: usize = 3;
+
+fn table(head: &[&str], rows: &[String]) -> String {
+    let head: String = head.iter().map(|name| format!("<th>{name}</th>")).collect();
+    let shown = rows.iter().take(ROWS_MAX).map(String::as_str);
+    let body: Vec<&str> = shown.collect();
+    let more = match rows.len().saturating_sub(ROWS_MAX) {
+        0 => String::new(),
+        more => format!("<p class=\"note\">{} more are in the JSON report.</p>\n", text::count(more as u64)),
+    };
+    format!("<div class=\"scroll\"><table>\n<tr>{head}</tr>\n{}</table></div>\n{more}", body.concat())
+}
+
+pub fn slos(report: &Report) -> String {
+    if report.slo.is_empty() {
+        return String::new();
+    }
+    let row = |slo: &SloResult| {
+        let (tone, word) = if slo.passed { ("good", "passed") } else { ("bad", "missed") };
+        format!(
+            "<tr><td><code>{}</code></td><td>{}</td><td><span class=\"chip {tone}\">{word}</span></td></tr>\n",
+            Text(&slo.expression),
+            slo_value(slo)
+        )
+    };
+    let rows: Vec<_> = report.slo.iter().map(row).collect();
+    section("Thresholds", &table(&["threshold", "value", "result"], &rows))
+}
+
+fn slo_value(slo: &SloResult) -> String {
+    let quantile = slo.expression.trim_start().starts_with(['p', 'm']);
+    match slo.value {
+        None if quantile => "never: it falls among records without confirmation".to_owned(),
+        None => NOTHING.to_owned(),
+        Some(value) if slo.expression.starts_with("records_per_second") => {
+            format!("{} records/s", text::count(value.round() as u64))
+        }
+        Some(value) if slo.expression.starts_with("rate") => text::rate(Some(value)),
+        Some(value) if quantile => text::duration(value),
+        Some(value) => format!("{} records", text::count(value as u64)),
+    }
+}
+
+pub fn producers(report: &Report) -> String {
+    let heads = [
+        "id",
+        "core",
+        "target",
+        "offered",
+        "produced",
+        "failed",
+        "uncertain",
+        "not sent",
+        "payload",
+        "sequences",
+        "missing",
+    ];
+    let rows: Vec<_> = report.producers.iter().map(producer).collect();
+    section("Producers <small>counts are records</small>", &table(&heads, &rows))
+}
+
+fn producer(of: &Producer) -> String {
+    let file = of.file.as_ref().map(|file| format!("<br><small>{}</small>", Text(file))).unwrap_or_default();
+    let sequences = match (of.first_sequence, of.last_sequence) {
+        (Some(first), Some(last)) => format!("{first} – {last}"),
+        _ => NOTHING.to_owned(),
+    };
+    let range =
+        |(first, last): &(u64, u64)| if first == last { first.to_string() } else { format!("{first} – {last}") };
+    let named: Vec<_> = of.missing.iter().take(RANGES_NAMED_MAX).map(range).collect();
+    let more = if of.missing.len() > RANGES_NAMED_MAX || of.missing_truncated { " …" } else { "" };
+    let missing = if named.is_empty() { "none".to_owned() } else { format!("{}{more}", named.join(", ")) };
+    let counts =
+        [of.records_offered, of.records_produced, of.records_failed, of.records_uncertain, of.records_not_sent];
+    let counts = counts.map(|count| format!("<td class=\"num\">{}</td>", text::count(count)));
+    format!(
+        "<tr><td class=\"num\">{}</td><td class=\"num\">{}</td><td>{}{file}</td>{}<td class=\"num\">{}</td>\
+         <td class=\"num\">{sequences}</td><td class=\"num\">{missing}</td></tr>\n",
+        of.id,
+        of.core,
+        Text(&of.target),
+        counts.concat(),
+        text::size(of.bytes_produced)
+    )
+}
+
+/// Errors by kind, retries, the warm-up, governance: what the large figures leave out.
+pub fn books(report: &Report) -> String {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
+    let kinds: Vec<_> = report.errors.iter().filter(|(_, count)| **count > 0).collect();
+    let kinds: Vec<_> = kinds.iter().map(|(kind, n)| format!("{} {}", Text(kind), text::count(**n))).collect();
+    row("errors by kind, in records", if kinds.is_empty() { "none".into() } else { kinds.join(", ") });
+    row("blocks sent again", text::count(report.totals.retries));
+    row("audit lines dropped", text::count(report.totals.audit_lines_dropped));
+    row("final fsync", text::duration(report.final_fsync_seconds));
+    let warm = &report.warmup;
+    row(
+        "warm-up",
+        match warm.seconds > 0.0 {
+            false => "none".into(),
+            true => format!(
+                "{}: {} of {} records produced, response p99 {}",
+                text::duration(warm.seconds),
+                text::count(warm.totals.records_produced),
+                text::count(warm.totals.records_offered),
+                text::known_duration(warm.latency_seconds.response.p99)
+            ),
+        },
+    );
+    let payload = &report.payload;
+    let compressible = payload.compressibility_measured.map_or(NOTHING.to_owned(), |of| text::percent(Some(of)));
+    let period = text::size(payload.repeat_period_bytes);
+    row("payload", format!("{compressible} compressible, repeats after {period}, in {}", Text(&payload.memory)));
+    if let Some(told) = &report.governance {
+        let (posted, offered) = (text::count(told.posted), text::count(told.events_offered));
+        row("governance", format!("{posted} of {offered} events posted to {}", Text(&told.url)));
+    }
+    section("More of the books", &pairs(&rows))
+}
+
+fn pairs(rows: &[(String, String)]) -> String {
+    let row = |(name, value): &(String, String)| format!("<tr><th>{name}</th><td>{value}</td></tr>\n");
+    format!(
+        "<div class=\"scroll\"><table class=\"pairs\">\n{}</table></div>\n",
+        rows.iter().map(row).collect::<String>()
+    )
+}
+
+fn named(all: &Map<String, Value>, skip: &[&str]) -> String {
+    let kept = all.iter().filter(|(key, _)| !skip.contains(&key.as_str()));
+    let rows: Vec<_> = kept.map(|(key, value)| (Text(key).to_string(), fact(key, value))).collect();
+    pairs(&rows)
+}
+
+/// With its unit, which the key's end tells.
+fn fact(key: &str, value: &Value) -> String {
+    match value.as_u64() {
+        Some(bytes) if key.ends_with("_bytes") => text::size(bytes),
+        _ => text::json(value),
+    }
+}
+
+pub fn host(report: &Report) -> String {
+    let Some(facts) = report.host.as_object() else {
+        return section("Host", "<p class=\"note\">The report has no facts that its hosts share.</p>\n");
+    };
+    let mut out = named(facts, &["findings", "findings_fine"]);
+    let findings = facts.get("findings").and_then(Value::as_array);
+    let rows: Vec<_> = findings.into_iter().flatten().map(finding).collect();
+    if !rows.is_empty() {
+        let heads = ["verdict", "item", "value", "why it matters", "worth", "mend"];
+        let _ = write!(out, "<h3>Findings</h3>\n{}", table(&heads, &rows));
+    }
+    if let Some(fine) = facts.get("findings_fine") {
+        let _ = writeln!(out, "<p class=\"note\">Fine: {}</p>", text::json(fine));
+    }
+    section("Host", &out)
+}
+
+fn finding(of: &Value) -> String {
+    let say = |key: &str| text::json(&of[key]);
+    let tone = match of["verdict"].as_str() {
+        Some("fatal") => "bad",
+        Some("hint") => "warn",
+        _ => "calm",
+    };
+    let subject = of["subject"].as_str().map(|subject| format!("<br><small>{}</small>", Text(subject)));
+    let fixes = of["fix"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let fixes: Vec<_> = fixes.map(|fix| format!("<code>{}</code>", Text(fix))).collect();
+    format!(
+        "<tr><td><span class=\"chip {tone}\">{}</span></td><td>{}{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+        say("verdict"),
+        say("item"),
+        subject.unwrap_or_default(),
+        say("value"),
+        say("why"),
+        say("worth"),
+        if fixes.is_empty() { NOTHING.to_owned() } else { fixes.join("<br>or ") }
+    )
+}
+
+pub fn config(report: &Report) -> String {
+    let body = named(&report.config, &[]);
+    format!("<details>\n<summary>Settings in force ({})</summary>\n{body}</details>\n", report.config.len())
+}

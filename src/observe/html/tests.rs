@@ -1,0 +1,139 @@
+use super::*;
+use crate::observe::report::Interval;
+use crate::observe::testing;
+use serde_json::json;
+
+/// Elements that are open at the end, or that were closed without being open.
+fn unbalanced(page: &str) -> Vec<String> {
+    let page = page.split_once("</style>").map_or(page, |(_, rest)| rest);
+    let mut open: Vec<String> = vec!["html".into(), "head".into()];
+    for tag in page.split('<').skip(1) {
+        let name: String = tag.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '/').collect();
+        let (inside, _) = tag.split_once('>').expect("every tag ends");
+        match name.strip_prefix('/') {
+            Some(name) if open.last().is_some_and(|last| last == name) => drop(open.pop()),
+            Some(name) => return vec![format!("</{name}> closes {open:?}")],
+            None if inside.ends_with('/') || name == "br" => {}
+            None => open.push(name),
+        }
+    }
+    open
+}
+
+#[test]
+fn the_page_holds_the_figures_and_needs_nothing_else() {
+    let report = testing::report();
+    let page = page(&report);
+    assert_eq!(unbalanced(&page), [""; 0]);
+    for part in [
+        "Run test-run",
+        "Exit 1: records failed",
+        "Limited by the target",
+        "Ended early: /data has less than 2 GB free",
+        "p99.99&lt;1ms",
+        "missed",
+        "data/payloads.0.bin",
+        "17 – 19, 40 – 41",
+        "Settings in force (1)",
+        "io 3, timeout 2",
+        "never",
+        "10 records were due and never confirmed",
+        "prefers-color-scheme",
+    ] {
+        assert!(page.contains(part), "'{part}' is missing in:\n{page}");
+    }
+    for foreign in ["<script", "http://", "https://", "url(", "@import", "<link", "<img", "src="] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+}
+
+#[test]
+fn nothing_from_the_report_is_markup() {
+    let evil = "<script>alert('\"&')</script>";
+    let mut report = testing::report();
+    report.run_id = evil.into();
+    report.engine_version = evil.into();
+    report.command = vec!["engine".into(), evil.into()];
+    report.started_at = evil.into();
+    report.config.insert(evil.into(), json!([evil, {evil: evil}]));
+    report.host[evil] = json!(evil);
+    report.host["findings"] = json!([{"item": evil, "verdict": evil, "subject": evil, "value": evil, "fix": [evil]}]);
+    report.host["findings_fine"] = json!([evil]);
+    report.payload.memory = evil.into();
+    report.errors.insert(evil.into(), 1);
+    report.verdict.evidence.push(evil.into());
+    report.slo[0].expression = evil.into();
+    report.ended_early = Some(evil.into());
+    report.governance = Some(crate::observe::report::Governance { url: evil.into(), ..Default::default() });
+    report.producers[0].target = evil.into();
+    report.producers[0].file = Some(evil.into());
+    let page = page(&report);
+    assert!(!page.contains("<script"), "{page}");
+    assert_eq!(page.matches("&lt;script&gt;").count(), 24, "each of them is shown");
+    assert_eq!(unbalanced(&page), [""; 0]);
+}
+
+#[test]
+fn it_is_the_same_page_once_the_report_was_read_again() {
+    let mut report = testing::report();
+    // Figures whose shortest decimal a fast parser may read one bit off.
+    report.throughput.bytes_per_second = 100_003_948.172_610_67;
+    report.elapsed_seconds = 0.300_000_000_000_000_04;
+    let folder = tempfile::tempdir().unwrap();
+    let (json, first, second) =
+        (folder.path().join("r.json"), folder.path().join("1.html"), folder.path().join("2.html"));
+    crate::observe::write_report(&report, &ReportTarget::File(json.clone())).unwrap();
+    write_page(&report, &ReportTarget::File(first.clone())).unwrap();
+    let read = crate::observe::read::report(&json).unwrap();
+    write_page_again(&read, &ReportTarget::File(second.clone())).unwrap();
+    assert!(std::fs::read(first).unwrap() == std::fs::read(second).unwrap());
+}
+
+fn with_intervals(count: u64) -> String {
+    let mut report = testing::report();
+    let second = |at: u64| Interval {
+        start_seconds: at as f64,
+        seconds: 1.0,
+        bytes_produced: 1_000_000 + at,
+        response_p50: Some(0.001),
+        response_p99: Some(0.01),
+        response_max: Some(0.1),
+        ..Interval::default()
+    };
+    report.intervals = (0..count).map(second).collect();
+    page(&report)
+}
+
+#[test]
+fn runs_of_any_length_make_a_page() {
+    assert!(with_intervals(0).contains("The report has no intervals"));
+    assert!(!with_intervals(1).contains("drawn in columns"));
+    let (short, long) = (with_intervals(300), with_intervals(10_000));
+    assert!(long.contains("10,000 intervals are drawn in columns of 25"));
+    assert!(long.len() < 2 * short.len(), "{} {}", long.len(), short.len());
+    assert!(!long.contains("NaN"));
+}
+
+#[test]
+fn what_a_merged_report_does_not_know_is_a_dash() {
+    let mut report = testing::report();
+    report.command = vec!["engine".into(), "merge".into()];
+    report.pacing.target_bytes_per_second = None;
+    report.pacing.achieved_ratio = None;
+    report.cpu.seconds_per_gigabyte = None;
+    report.config.insert("shard".into(), json!(null));
+    report.host = json!(null);
+    let blind = Interval { seconds: 1.0, bytes_produced: 7, ..Interval::default() };
+    report.intervals = vec![blind.clone(), Interval { start_seconds: 1.0, ..blind }];
+    report.latency_seconds.service.histogram = "AAAA".into();
+    let page = page(&report);
+    for part in [
+        "<p class=\"label\">Target rate</p><p class=\"value \">–</p>",
+        "<th>shard</th><td>–</td>",
+        "no response times second by second",
+        "A histogram of the report cannot be read",
+        "no facts that its hosts share",
+    ] {
+        assert!(page.contains(part), "'{part}' is missing in:\n{page}");
+    }
+}
