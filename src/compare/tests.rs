@@ -70,7 +70,8 @@ fn figures_have_their_ratio_where_there_is_one() {
 
 #[test]
 fn what_makes_two_reports_incomparable_is_said() {
-    let cases: [(fn(&mut Report), &str); 6] = [
+    type Change = fn(&mut Report);
+    let cases: [(Change, &str); 6] = [
         (|b| drop(b.config.insert("payload_size".into(), json!("512"))), "record sizes: 100 and 512"),
         (|b| drop(b.config.insert("shard".into(), json!("1/2"))), "shards: 0/1 and 1/2"),
         (|b| b.command.push("merge".into()), "one process and several processes"),

@@ -103,14 +103,17 @@ fn highest(columns: &[Column]) -> Option<f64> {
     columns.iter().filter_map(|column| column.range).map(|range| range.high).reduce(f64::max)
 }
 
+/// One figure of an interval.
+type Figure = fn(&Interval) -> Option<f64>;
+
 pub fn response(report: &Report) -> String {
     let title = "Response time";
-    let of: [(&str, &str, fn(&Interval) -> Option<f64>); 3] = [
-        ("max", "max", |interval| interval.response_max),
-        ("p99", "p99", |interval| interval.response_p99),
-        ("p50", "p50", |interval| interval.response_p50),
+    let of: [(&str, Figure); 3] = [
+        ("max", |interval| interval.response_max),
+        ("p99", |interval| interval.response_p99),
+        ("p50", |interval| interval.response_p50),
     ];
-    let all = of.map(|(class, _, of)| (class, series::columns(&report.intervals, of)));
+    let all = of.map(|(class, of)| (class, series::columns(&report.intervals, of)));
     let values = all.iter().flat_map(|(_, columns)| columns).filter_map(|column| column.range);
     let scale = Scale::log_around(values.flat_map(|range| [range.low, range.high]));
     let (Some(time), Some(scale)) = (time_scale(&report.intervals), scale) else {
@@ -124,7 +127,7 @@ pub fn response(report: &Report) -> String {
     for (class, columns) in &all {
         chart.lines(class, &series::lines(columns, steps));
     }
-    let entries = of.map(|(class, words, _)| (class, words));
+    let entries = of.map(|(class, _)| (class, class));
     let gaps = all.iter().any(|(_, columns)| columns.iter().any(|column| column.range.is_none()));
     let gaps = match (gaps, report.is_merged()) {
         (false, _) => String::new(),
