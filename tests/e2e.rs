@@ -29,6 +29,8 @@ mod layouts;
 mod metrics;
 #[path = "e2e/modes.rs"]
 mod modes;
+#[path = "e2e/pages.rs"]
+mod pages;
 #[path = "e2e/pipes.rs"]
 mod pipes;
 #[path = "e2e/receive.rs"]

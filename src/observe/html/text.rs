@@ -55,10 +55,6 @@ pub fn count(count: u64) -> String {
     format_count(count)
 }
 
-pub fn known_count(known: Option<u64>) -> String {
-    known.map_or(NOTHING.to_owned(), format_count)
-}
-
 pub fn size(bytes: u64) -> String {
     format_size(bytes)
 }
