@@ -1,64 +1,173 @@
-//! A report rendered again: as text, as a page, beside another one.
+//! A report as a page, again as text, and beside another.
 
 use crate::harness::Scratch;
-use crate::report;
+use crate::report::{number, total};
 use serde_json::Value;
 
-fn page(scratch: &Scratch, name: &str) -> String {
-    String::from_utf8(scratch.read(name)).unwrap()
+fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|part| std::str::from_utf8(part).unwrap()).collect();
+    groups.join(",")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]
-fn the_page_of_a_run_and_of_its_report_are_the_same_and_say_what_happened() {
+fn a_run_leaves_a_page_with_the_figures_of_its_report() {
     let scratch = Scratch::new();
-    let words =
-        "--target null --records 1234 --rate 10MB/s --cores 0 --slo errors==0 --report r.json --html first.html";
-    let ended = scratch.run(&format!("run {words}"));
-    assert_eq!(ended.code(), 0, "{ended}");
-    let ended = scratch.run("report r.json --html second.html");
-    assert_eq!(ended.code(), 0, "{ended}");
-    let first = page(&scratch, "first.html");
-    assert!(first == page(&scratch, "second.html"), "{first}");
-    let found: Value = serde_json::from_slice(&scratch.read("r.json")).unwrap();
-    assert_eq!(report::total(&found, "records_produced"), 1234);
-    for words in ["<!DOCTYPE html>", "1,234", "errors==0", "<svg", found["run_id"].as_str().unwrap()] {
-        assert!(first.contains(words), "'{words}' is missing in:\n{first}");
+    let words = "--target null --rate 3000001 --payload-size 100-900 --duration 1200ms --parallel 2 --run-id p-1 \
+                 --slo p99<100s,rate>=1TB/s --html page.html --report r.json";
+    let ended = scratch.run(words);
+    assert_eq!(ended.code(), 4, "{ended}");
+    let report = scratch.report_of(&ended, "r.json");
+    let page = text(&scratch.read("page.html"));
+    let evidence = report["verdict"]["evidence"][0].as_str().unwrap().to_owned();
+    for part in [
+        "Run p-1".to_owned(),
+        "Exit 4: a threshold was missed".to_owned(),
+        format!("<p class=\"value \">{}</p>", thousands(total(&report, "records_produced"))),
+        format!("records of {} offered", thousands(total(&report, "records_offered"))),
+        format!("{:.3} <small>s/GB</small>", number(&report, "/cpu/seconds_per_gigabyte")),
+        evidence,
+        "rate&gt;=1TB/s".to_owned(),
+        "--html page.html".to_owned(),
+        "<th>payload_size</th><td>100-900</td>".to_owned(),
+    ] {
+        assert!(page.contains(&part), "'{part}' is missing in:\n{page}");
     }
-    for outside in ["<script", "src=", "@import", "url("] {
-        assert!(!first.contains(outside), "'{outside}' in:\n{first}");
+    assert_eq!(page.matches("<svg").count(), 3);
+    assert!(!page.contains("<script") && !page.contains("src="));
+    // The same page of the same report, into a file and on standard output.
+    assert_eq!(scratch.run("report r.json --html again.html").code(), 0);
+    assert!(text(&scratch.read("again.html")) == page);
+    let ended = scratch.run("report r.json --html -");
+    assert!(ended.code() == 0 && text(&ended.stdout) == page, "{ended}");
+}
+
+#[test]
+fn a_summary_can_be_had_again() {
+    let scratch = Scratch::new();
+    let ended = scratch.run("--target file:data/ --bytes 1MB --report r.json --log-format text");
+    assert_eq!(ended.code(), 0, "{ended}");
+    let again = scratch.run("report r.json");
+    assert_eq!(again.code(), 0, "{again}");
+    let said = text(&again.stdout);
+    let figures = |text: &str| {
+        let lines = text.lines().skip_while(|line| !line.starts_with("produced"));
+        lines.take_while(|line| !line.starts_with("data")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(figures(&said).len() > 5, "{said}");
+    assert_eq!(figures(&said), figures(&ended.stderr), "{ended}");
+    assert!(said.contains("verify with engine verify") && said.contains("data/ --expect r.json"), "{said}");
+}
+
+#[test]
+fn a_merged_report_makes_a_page() {
+    let scratch = Scratch::new();
+    for shard in 0..2 {
+        let words = format!("--target null --records 5000 --run-id f --parallel 1 --shard {shard}/2 --cores 0");
+        assert_eq!(scratch.run(&format!("{words} --report {shard}.json")).code(), 0);
     }
-    let text = scratch.run("report r.json");
-    assert!(String::from_utf8_lossy(&text.stdout).contains("1,234 records"), "{text}");
+    assert_eq!(scratch.run("merge 0.json 1.json --report m.json").code(), 0);
+    let ended = scratch.run("report m.json --html m.html");
+    assert_eq!(ended.code(), 0, "{ended}");
+    let page = text(&scratch.read("m.html"));
+    for part in ["engine merge 0.json 1.json", "10,000", "<th>shard</th><td>–</td>"] {
+        assert!(page.contains(part), "'{part}' is missing in:\n{page}");
+    }
+    let ended = scratch.run("report m.json");
+    assert!(text(&ended.stdout).contains("2 producers\n"), "{}", text(&ended.stdout));
 }
 
 #[test]
 fn two_runs_side_by_side() {
     let scratch = Scratch::new();
-    for (rate, name) in [("1MB/s", "a.json"), ("2MB/s", "b.json")] {
-        let ended = scratch.run(&format!("run --target null --records 500 --rate {rate} --cores 0 --report {name}"));
+    let run = |name: &str, words: &str| {
+        let ended = scratch.run(&format!("--target null --duration 300ms --parallel 1 {words} --report {name}"));
         assert_eq!(ended.code(), 0, "{ended}");
-    }
+        scratch.report_of(&ended, name)
+    };
+    let a = run("a.json", "--rate 2MB/s");
+    let b = run("b.json", "--rate 4MB/s --payload-size 512");
     let ended = scratch.run("compare a.json b.json --json");
     assert_eq!(ended.code(), 0, "{ended}");
-    let found: Value = serde_json::from_slice(&ended.stdout).unwrap();
-    assert!(found.to_string().contains("2MB/s"), "{found:#}");
-    let text = scratch.run("compare a.json b.json");
-    let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    assert!(text.contains("rate: 1MB/s | 2MB/s") && text.contains("B/A"), "{text}");
+    let found: Value = serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended}"));
+    for (key, pointer) in [
+        ("throughput.bytes_per_second", "/throughput/bytes_per_second"),
+        ("totals.records_offered", "/totals/records_offered"),
+        ("latency_seconds.response.p99", "/latency_seconds/response/p99"),
+        ("latency_seconds.service.max", "/latency_seconds/service/max"),
+        ("cpu.seconds_per_gigabyte", "/cpu/seconds_per_gigabyte"),
+    ] {
+        let figure = &found["figures"][key];
+        let (of_a, of_b) = (number(&a, pointer), number(&b, pointer));
+        for (said, wanted) in [("a", of_a), ("b", of_b), ("ratio", of_b / of_a)] {
+            let said = figure[said].as_f64().unwrap_or_else(|| panic!("{key}: {found:#}"));
+            assert!((said / wanted - 1.0).abs() < 1e-9, "{key}: {said} is not {wanted}");
+        }
+    }
+    assert_eq!(found["figures"]["pacing.target_bytes_per_second"]["ratio"], 2.0);
+    assert!(found["not_comparable"].to_string().contains("record sizes: 4096 and 512"), "{found:#}");
+    let differ: Vec<_> = found["config"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert!(differ.contains(&"rate") && differ.contains(&"payload_size") && !differ.contains(&"report"), "{differ:?}");
+    let ended = scratch.run("compare a.json b.json");
+    assert_eq!(ended.code(), 0, "{ended}");
+    let said = text(&ended.stdout);
+    for part in
+        ["not comparable: different record sizes", "response p99.9", "target rate", "2.000", "rate: 2MB/s | 4MB/s"]
+    {
+        assert!(said.contains(part), "'{part}' is missing in:\n{said}");
+    }
+    let same = scratch.run("compare a.json a.json");
+    assert!(
+        !text(&same.stdout).contains("not comparable") && text(&same.stdout).contains("settings that differ: none")
+    );
 }
 
 #[test]
-fn what_is_no_report_is_named() {
+fn what_is_no_report_is_refused_by_name() {
     let scratch = Scratch::new();
-    scratch.write("foreign.json", "{\"a\": 1}");
-    for words in [
-        "report foreign.json",
-        "report none.json",
-        "compare foreign.json foreign.json",
-        "run --target null --html no/such/r.html",
-    ] {
+    assert_eq!(scratch.run("--target null --records 10 --report r.json").code(), 0);
+    let mut other: Value = serde_json::from_slice(&scratch.read("r.json")).unwrap();
+    other["schema_version"] = 7.into();
+    scratch.write("old.json", other.to_string());
+    scratch.write("text.json", "produced: a lot");
+    scratch.write("foreign.json", "{\"jobs\": []}");
+    for name in ["absent.json", "text.json", "foreign.json", "old.json"] {
+        for words in
+            [format!("report {name}"), format!("compare r.json {name}"), format!("compare {name} r.json --json")]
+        {
+            let ended = scratch.run(&words);
+            assert_eq!(ended.code(), 2, "{words}: {ended}");
+            ended.says(&[name, "mend:"]);
+            assert!(ended.stdout.is_empty(), "{words}: {ended}");
+        }
+    }
+    for words in ["report", "report r.json r.json", "compare r.json", "report r.json --html no/such/p.html"] {
         let ended = scratch.run(words);
         assert_eq!(ended.code(), 2, "{words}: {ended}");
-        assert!(ended.stderr.contains("mend:"), "{words}: {ended}");
+        ended.says(&["mend:"]);
     }
+}
+
+#[test]
+fn a_page_without_a_place_is_refused_before_the_run() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path("folder")).unwrap();
+    for (words, said) in [
+        ("--html no/such/p.html", &["--html", "mkdir -p no/such"][..]),
+        ("--html folder", &["--html", "folder/report.html"]),
+        ("--html -", &["--html -", "engine report"]),
+        ("--html x --report x", &["--html", "--report", "'x'"]),
+    ] {
+        let ended = scratch.run(&format!("--target null --records 10 {words}"));
+        assert_eq!(ended.code(), 2, "{words}: {ended}");
+        ended.says(said);
+    }
+    let ended = scratch.run("--target file:data/ --records 10 --html data/payloads.0.bin");
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["--html", "payloads.0.bin"]);
+    assert_eq!(scratch.names("."), ["folder"], "nothing was written");
 }

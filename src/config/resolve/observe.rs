@@ -56,7 +56,8 @@ fn check_page(path: &Path, report: Option<&ReportTarget>, errors: &mut Vec<Fatal
         return;
     }
     check_place("html", path, "report.html", errors);
-    if matches!(report, Some(ReportTarget::File(report)) if resolved(report) == resolved(path)) {
+    let same = |report: &Path| resolved(report) == resolved(path) && (path.is_file() || !path.exists());
+    if matches!(report, Some(ReportTarget::File(report)) if same(report)) {
         let what = format!("--html and --report are both '{}'", path.display());
         errors.push(Fatal::usage(what).mend("--report=report.json --html=report.html"));
     }

@@ -8,6 +8,8 @@ use crate::observe::report::{Distribution, Interval, Report};
 use std::fmt::Write;
 
 const TIME_AXIS: &str = "seconds since the measured part began";
+/// What is shorter than this at the end of a run is too little time for a rate.
+const TAIL_SECONDS_MIN: f64 = 0.1;
 /// Points of a curve by percentile.
 const CURVE_POINTS: u32 = 240;
 /// Up to 99.9999 %.
@@ -22,16 +24,28 @@ fn note(words: &str) -> String {
     format!("<p class=\"note\">{words}</p>\n")
 }
 
+/// The intervals that are drawn: a last one of next to no time would be a spike or a hole.
+fn drawn(report: &Report) -> &[Interval] {
+    match report.intervals.as_slice() {
+        [all @ .., last] if !all.is_empty() && last.seconds < TAIL_SECONDS_MIN => all,
+        all => all,
+    }
+}
+
 /// What stands below a chart over time that does not show each second for itself.
 fn over_time_note(report: &Report) -> String {
     let mut words = Vec::new();
-    let shared = series::seconds_per_column(&report.intervals);
+    let intervals = drawn(report);
+    let shared = series::seconds_per_column(intervals);
     if shared > 1 {
         words.push(format!(
             "{} intervals are drawn in columns of {shared}, each from its lowest to its highest value; nothing is \
              averaged.",
-            text::count(report.intervals.len() as u64)
+            text::count(intervals.len() as u64)
         ));
+    }
+    if let Some(last) = report.intervals.get(intervals.len()).filter(|last| last.records_produced > 0) {
+        words.push(format!("The last {} are not drawn: too little time for a rate.", text::duration(last.seconds)));
     }
     if report.intervals_dropped > 0 {
         words.push(format!(
@@ -58,10 +72,11 @@ fn time_ticks(chart: &mut Chart, scale: Scale) {
 }
 
 pub fn rate(report: &Report) -> String {
-    let Some(time) = time_scale(&report.intervals) else {
+    let intervals = drawn(report);
+    let Some(time) = time_scale(intervals) else {
         return section("Rate", &note("The report has no intervals."));
     };
-    let columns = series::columns(&report.intervals, |interval| {
+    let columns = series::columns(intervals, |interval| {
         (interval.seconds > 0.0).then(|| interval.bytes_produced as f64 / interval.seconds)
     });
     // The target counts what records stand for; the chart what was produced.
@@ -76,13 +91,13 @@ pub fn rate(report: &Report) -> String {
     let mut chart = Chart::new("Payload produced for each second", (time, TIME_AXIS), (rate, "payload produced"));
     rate.ticks().into_iter().for_each(|tick| chart.y_tick(tick, &text::rate(Some(tick))));
     time_ticks(&mut chart, time);
-    let lines = series::lines(&columns, series::seconds_per_column(&report.intervals) == 1);
+    let lines = series::lines(&columns, series::seconds_per_column(intervals) == 1);
     chart.areas("rate", &lines);
     chart.lines("rate", &lines);
     if let Some(target) = target {
         chart.level("target", target);
     }
-    let lossy = series::columns(&report.intervals, |interval| {
+    let lossy = series::columns(intervals, |interval| {
         let lost = interval.records_failed + interval.records_uncertain + interval.records_not_sent;
         (lost > 0).then_some(lost as f64)
     });
@@ -108,24 +123,26 @@ type Figure = fn(&Interval) -> Option<f64>;
 
 pub fn response(report: &Report) -> String {
     let title = "Response time";
+    let intervals = drawn(report);
     let of: [(&str, Figure); 3] = [
         ("max", |interval| interval.response_max),
         ("p99", |interval| interval.response_p99),
         ("p50", |interval| interval.response_p50),
     ];
-    let all = of.map(|(class, of)| (class, series::columns(&report.intervals, of)));
+    let all = of.map(|(class, of)| (class, series::columns(intervals, of)));
     let values = all.iter().flat_map(|(_, columns)| columns).filter_map(|column| column.range);
     let scale = Scale::log_around(values.flat_map(|range| [range.low, range.high]));
-    let (Some(time), Some(scale)) = (time_scale(&report.intervals), scale) else {
+    let (Some(time), Some(scale)) = (time_scale(intervals), scale) else {
         return section(title, &note("The report has no response times second by second."));
     };
     let mut chart =
         Chart::new("Response time for each second", (time, TIME_AXIS), (scale, "due to confirmed, log scale"));
     scale.ticks().into_iter().for_each(|tick| chart.y_tick(tick, &text::duration(tick)));
     time_ticks(&mut chart, time);
-    let steps = series::seconds_per_column(&report.intervals) == 1;
+    let steps = series::seconds_per_column(intervals) == 1;
     for (class, columns) in &all {
-        chart.lines(class, &series::lines(columns, steps));
+        let class = if steps { (*class).to_owned() } else { format!("{class} dense") };
+        chart.lines(&class, &series::lines(columns, steps));
     }
     let entries = of.map(|(class, _)| (class, class));
     let gaps = all.iter().any(|(_, columns)| columns.iter().any(|column| column.range.is_none()));

@@ -5,7 +5,7 @@ use std::fmt::Write;
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 82.0;
-const RIGHT: f64 = 18.0;
+const RIGHT: f64 = 36.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 46.0;
 

@@ -11,8 +11,13 @@ const ROWS_MAX: usize = 1000;
 /// Ranges of missing sequences that a row names.
 const RANGES_NAMED_MAX: usize = 3;
 
+/// A heading that starts with `#` stands over numbers.
 fn table(head: &[&str], rows: &[String]) -> String {
-    let head: String = head.iter().map(|name| format!("<th>{name}</th>")).collect();
+    let cell = |name: &&str| match name.strip_prefix('#') {
+        Some(name) => format!("<th class=\"num\">{name}</th>"),
+        None => format!("<th>{name}</th>"),
+    };
+    let head: String = head.iter().map(cell).collect();
     let shown = rows.iter().take(ROWS_MAX).map(String::as_str);
     let body: Vec<&str> = shown.collect();
     let more = match rows.len().saturating_sub(ROWS_MAX) {
@@ -54,17 +59,17 @@ fn slo_value(slo: &SloResult) -> String {
 
 pub fn producers(report: &Report) -> String {
     let heads = [
-        "id",
-        "core",
+        "#id",
+        "#core",
         "target",
-        "offered",
-        "produced",
-        "failed",
-        "uncertain",
-        "not sent",
-        "payload",
-        "sequences",
-        "missing",
+        "#offered",
+        "#produced",
+        "#failed",
+        "#uncertain",
+        "#not sent",
+        "#payload",
+        "#sequences",
+        "#missing",
     ];
     let rows: Vec<_> = report.producers.iter().map(producer).collect();
     section("Producers <small>counts are records</small>", &table(&heads, &rows))

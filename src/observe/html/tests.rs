@@ -69,7 +69,7 @@ fn nothing_from_the_report_is_markup() {
     report.producers[0].file = Some(evil.into());
     let page = page(&report);
     assert!(!page.contains("<script"), "{page}");
-    assert_eq!(page.matches("&lt;script&gt;").count(), 24, "each of them is shown");
+    assert_eq!(page.matches("&lt;script&gt;").count(), 26, "each of them is shown");
     assert_eq!(unbalanced(&page), [""; 0]);
 }
 
@@ -112,6 +112,23 @@ fn runs_of_any_length_make_a_page() {
     assert!(long.contains("10,000 intervals are drawn in columns of 25"));
     assert!(long.len() < 2 * short.len(), "{} {}", long.len(), short.len());
     assert!(!long.contains("NaN"));
+}
+
+#[test]
+fn a_last_moment_is_no_spike() {
+    let mut report = testing::report();
+    let second = Interval { seconds: 1.0, bytes_produced: 1000, ..Interval::default() };
+    let moment = Interval {
+        start_seconds: 1.0,
+        seconds: 0.000_001,
+        bytes_produced: 1000,
+        records_produced: 1,
+        ..Interval::default()
+    };
+    report.pacing.target_bytes_per_second = None;
+    report.intervals = vec![second, moment];
+    let page = page(&report);
+    assert!(page.contains("The last 1 µs are not drawn") && !page.contains(">1 GB/s</text>"), "{page}");
 }
 
 #[test]
