@@ -223,9 +223,7 @@ def governed(ctx, peer, url=None):
     seconds = max(ctx.seconds, 3)
     settle, window = seconds * 0.2, seconds * 0.6
     told = ["--governance-url", url, "--governance-every", 1000] if url else []
-    each = ctx.tmpfs_bytes // 2
-    flags = [*CORE, "--overwrite", "--preallocate", each, "--direct", "off", "--block-size", "256Ki", "--payload-size",
-             RECORD_BYTES, "--rate", GOVERNED_RATE, *told]
+    flags = [*tmpfs_flags(ctx, 1), "--rate", GOVERNED_RATE, *told]
     words = engine_words(ctx, f"file:{ctx.tmpfs}/", *flags, seconds=seconds)
     run = h.Run(peer, h.words(words), load_average=h.os.getloadavg()[0])
     began = time.monotonic()

@@ -40,10 +40,8 @@ def pacing(ctx):
     """From 1 Mb/s to 90 % of capacity, on null and on tmpfs: totals and seconds against the rate."""
     seconds = ctx.seconds if ctx.smoke else max(ctx.seconds, 10)
     runs, checks = [], []
-    one = ["--cores", "0", "--parallel", "1", "--payload-size", RECORD_BYTES]
-    ring = ["--preallocate", ctx.tmpfs_bytes // 4, "--direct", "off", "--block-size", "256Ki", "--min-free", "0",
-            "--overwrite"]
-    for target, flags in (("null", one), (f"file:{ctx.tmpfs}/", one + ring)):
+    for target, flags in (("null", ["--cores", "0", "--parallel", "1", "--payload-size", RECORD_BYTES]),
+                          (f"file:{ctx.tmpfs}/", tmpfs_flags(ctx, 1))):
         capacity = engine(ctx, f"capacity {target}", target, *flags, poll="busy")
         runs.append([capacity])
         steps = [125_000, 10_000_000, 1_000_000_000, int(capacity.bytes_per_second * 0.5),

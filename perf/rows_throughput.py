@@ -60,10 +60,11 @@ def file(ctx):
     return runs, checks
 
 
-def tmpfs_flags(ctx):
-    each = ctx.tmpfs_bytes // 2
-    return ["--cores", "0,1", "--parallel", "2", "--overwrite", "--preallocate", each, "--block-size", "256Ki",
-            "--payload-size", "4096", "--direct", "off"]
+def tmpfs_flags(ctx, producers=2):
+    """As many cores as producers, files that stay in memory."""
+    cores = ",".join(str(core) for core in range(producers))
+    return ["--cores", cores, "--parallel", producers, "--overwrite", "--preallocate", ctx.tmpfs_bytes // 2,
+            "--block-size", "256Ki", "--payload-size", "4096", "--direct", "off"]
 
 
 def tmpfs(ctx):

@@ -61,6 +61,7 @@ pub fn not_comparable(a: &Report, b: &Report) -> Vec<String> {
             found.push(format!("different {what}: {a} and {b}"));
         }
     };
+    let targets = |report: &Report| report.targets().into_iter().collect::<Vec<_>>().join(", ");
     note("targets", targets(a), targets(b));
     for (key, words) in OF_THE_QUESTION {
         // A weight says something in sampled mode only.
@@ -75,12 +76,6 @@ pub fn not_comparable(a: &Report, b: &Report) -> Vec<String> {
     let rated = |report: &Report| if report.pacing.target_bytes_per_second.is_some() { "paced" } else { "unpaced" };
     note("pacing (response times mean something else)", rated(a).to_owned(), rated(b).to_owned());
     found
-}
-
-/// Each once, as the producers name them.
-fn targets(report: &Report) -> String {
-    let all: BTreeSet<_> = report.producers.iter().map(|producer| producer.target.as_str()).collect();
-    all.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 fn setting(report: &Report, key: &str) -> String {

@@ -6,7 +6,7 @@ use crate::base::fatal::{Exit, Fatal};
 use crate::plan::ReportTarget;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
@@ -273,6 +273,11 @@ impl Report {
     /// Made of several by `engine merge`.
     pub fn is_merged(&self) -> bool {
         self.command.get(1).is_some_and(|word| word == "merge")
+    }
+
+    /// Each once, as the producers name them.
+    pub fn targets(&self) -> BTreeSet<&str> {
+        self.producers.iter().map(|producer| producer.target.as_str()).collect()
     }
 
     /// One line of JSON, without the newline.

@@ -183,7 +183,7 @@ fn visible(c: char) -> char {
 fn what_ran(report: &Report) -> String {
     let plural = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
     let producers = &report.producers;
-    let targets: BTreeSet<_> = producers.iter().map(|producer| producer.target.as_str()).collect();
+    let targets = report.targets();
     let targets = match targets.first() {
         Some(one) if targets.len() == 1 => (*one).to_owned(),
         _ => plural(targets.len(), "target"),

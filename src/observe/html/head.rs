@@ -4,7 +4,6 @@ use super::text::{self, Text};
 use crate::base::fatal::Exit;
 use crate::observe::report::{Confirmation, LimitedBy, Report};
 use crate::observe::summary::quoted;
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Targets that are named one by one.
@@ -31,7 +30,7 @@ pub fn head(report: &Report) -> String {
 }
 
 fn facts(report: &Report) -> String {
-    let targets: BTreeSet<_> = report.producers.iter().map(|producer| producer.target.as_str()).collect();
+    let targets = report.targets();
     let named: Vec<_> = targets.iter().take(TARGETS_NAMED_MAX).copied().collect();
     let more = targets.len().saturating_sub(TARGETS_NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
