@@ -43,7 +43,7 @@ need() {
         return 1
     fi
     if [ -z "${apt_updated:-}" ]; then as_root apt-get -qq update && apt_updated=1; fi
-    DEBIAN_FRONTEND=noninteractive as_root apt-get -qq install --no-install-recommends --yes "$2"
+    DEBIAN_FRONTEND=noninteractive as_root apt-get -qq -o DPkg::Lock::Timeout=300 install --no-install-recommends --yes "$2"
 }
 
 tools() {
@@ -53,7 +53,6 @@ tools() {
     need promtool prometheus
     need tmux tmux
     need kcat kcat
-    need java default-jre-headless
     need mvn maven
     need openssl openssl
     need python3 python3
@@ -66,8 +65,6 @@ tools() {
     need systemd-analyze systemd
     need nginx nginx
     need iperf3 iperf3
-    need openssl openssl
-    need mvn maven
     need java default-jdk-headless
     if ! echo '#include <librdkafka/rdkafka.h>' | cc -E - >/dev/null 2>&1; then need librdkafka-headers librdkafka-dev; fi
     if ! python3 -c 'import ensurepip' 2>/dev/null; then need python3-with-venv python3-venv; fi
