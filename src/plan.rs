@@ -40,6 +40,8 @@ pub struct RunPlan {
     pub drain_timeout_ns: u64,
     pub poll: Poll,
     pub io: Io,
+    /// Sockets may read the ring in place.
+    pub zero_copy: bool,
     pub observe: ObservePlan,
     /// What the user should know before the start, one line each.
     pub notes: Vec<String>,

@@ -7,6 +7,7 @@ pub mod crc;
 pub mod ethtool;
 pub mod file;
 pub mod fs;
+pub mod lend;
 pub mod pipe;
 pub mod prefetch;
 pub mod process;

@@ -26,6 +26,7 @@ pub fn plan_to_json(plan: &RunPlan) -> Value {
         "free_cpus": cpu::format_list(&plan.free_cpus),
         "poll": if plan.poll == Poll::Busy { "busy" } else { "adaptive" },
         "io": io_name(plan.io),
+        "zero_copy": plan.zero_copy,
         "sink": {
             "kind": match plan.sink.kind {
                 SinkKind::Null => "null",

@@ -304,6 +304,7 @@ fn assemble(
         drain_timeout_ns: wanted.drain_timeout_ns,
         poll: parts.poll,
         io: parts.io,
+        zero_copy: wanted.zero_copy,
         observe,
         notes: parts.notes,
         producers,

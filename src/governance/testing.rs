@@ -44,6 +44,7 @@ pub fn plan() -> RunPlan {
         drain_timeout_ns: 10_000_000_000,
         poll: Poll::Busy,
         io: Io::Syscall,
+        zero_copy: true,
         observe: ObservePlan {
             metrics_addr: None,
             metrics_hold_ns: 0,

@@ -101,6 +101,7 @@ fn plan(cores: usize, lanes: usize, rate: Option<u64>) -> RunPlan {
         drain_timeout_ns: 10 * SECOND,
         poll: Poll::Busy,
         io: Io::Syscall,
+        zero_copy: true,
         observe: ObservePlan {
             metrics_addr: None,
             metrics_hold_ns: 0,

@@ -77,7 +77,7 @@ pub fn staging_bytes(setup: &Setup, (lane, at): (usize, usize), block_bytes: u64
         }
         TargetPlan::Kafka(kafka) if kafka.client == KafkaClient::Uring => {
             let lane = &setup.kafka_lanes[lane];
-            kafka_manner(&setup.plan, lane)?.staging_bytes(lane.partitions.len(), block_bytes)
+            kafka_manner(setup, lane)?.staging_bytes(lane.partitions.len(), block_bytes)
         }
         TargetPlan::Kafka(_) | TargetPlan::Null | TargetPlan::Stdout | TargetPlan::File(_) => 0,
     })
@@ -91,12 +91,16 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, core: NetCore) -> Result<
     let links: usize = connections(&setup).iter().sum();
     let depth = OPERATIONS_PER_LINK * links + setup.plan.sink.queue_depth * core.payloads.len();
     match io {
-        Io::Syscall => with_sink(setup, Blocking::new(region, depth), core, ""),
+        Io::Syscall => {
+            let ring = Blocking::new(region, depth).copying(!setup.plan.zero_copy);
+            with_sink(setup, ring, core, "")
+        }
         Io::Uring => {
             let ring = Uring::new(region, depth, links).map_err(|error| {
                 Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l` and `ulimit -n`")
             })?;
             let about = if ring.registered() { ", registered" } else { ", not registered" };
+            let ring = ring.copying(!setup.plan.zero_copy);
             with_sink(setup, ring, core, about)
         }
     }
@@ -149,11 +153,15 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> R
                 let block_bytes = longest_block(&plan, payloads);
                 let mut setups = Vec::new();
                 for ((dialed, staging), lane) in dialed.into_iter().zip(staging).zip(&setup.kafka_lanes) {
-                    let manner = kafka_manner(&plan, lane)?;
+                    let manner = kafka_manner(setup, lane)?;
                     let partitions = lane.partitions.iter().copied().zip(dialed).collect();
                     setups.push(kafka_sink::LaneSetup { manner, partitions, staging, block_bytes });
                 }
-                kafka_sink::KafkaSink::open(ring, setups, redials)
+                let sink = kafka_sink::KafkaSink::open(ring, setups, redials)?;
+                if sink.lends() && setup.index == 0 {
+                    tracing::info!("a broker on this host reads batches in place; --zero-copy off copies them instead");
+                }
+                Ok(sink)
             };
             finish(setup, ring, payloads, memory, open)
         }
@@ -180,7 +188,8 @@ fn longest_block(plan: &RunPlan, payloads: &[Payload]) -> u64 {
     payloads.iter().map(Payload::longest_span).fold(region::block_span_bytes(plan), u64::max)
 }
 
-fn kafka_manner(plan: &RunPlan, lane: &KafkaLane) -> Result<kafka_sink::Manner, Fatal> {
+fn kafka_manner(setup: &Setup, lane: &KafkaLane) -> Result<kafka_sink::Manner, Fatal> {
+    let plan = &setup.plan;
     let kafka = &lane.target.plan;
     let timeout_ms = i32::try_from(kafka.link.request_timeout_ns / 1_000_000).unwrap_or(i32::MAX);
     let prefix = ProducePrefix::new(&kafka.client_id, &kafka.topic, kafka.acks, timeout_ms)?;
@@ -206,7 +215,14 @@ fn kafka_manner(plan: &RunPlan, lane: &KafkaLane) -> Result<kafka_sink::Manner, 
         backoff_max_ns: kafka.link.retry.backoff_max_ns,
         topic: kafka.topic.clone(),
         tls: kafka.tls.is_some(),
+        lends: kafka.acks != 0 && holds_all_unanswered(setup, kafka, lane.partitions.len()),
     })
+}
+
+/// Whether a lane's ring has room for all batches that may be unanswered, and one to prepare.
+fn holds_all_unanswered(setup: &Setup, kafka: &KafkaPlan, partitions: usize) -> bool {
+    let blocks = (partitions * kafka.in_flight_max) as u64 + 1;
+    blocks.saturating_mul(setup.plan.sink.block_bytes) <= setup.plan.cores[setup.index].ring_bytes_per_lane
 }
 
 fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan) -> http::Manner {

@@ -52,6 +52,8 @@ pub struct Manner {
     pub backoff_max_ns: u64,
     pub topic: String,
     pub tls: bool,
+    /// Batches may be lent to a broker on this host: the ring has room for all that are unanswered.
+    pub lends: bool,
 }
 
 impl Manner {
@@ -109,7 +111,10 @@ impl KafkaSink {
             let mut parts = Vec::new();
             for (index, (id, dialed)) in setup.partitions.into_iter().enumerate() {
                 let area = Area::cut(take(Area::bytes(INBOX_BYTES, manner.tls)).start, INBOX_BYTES, manner.tls);
-                let link = Link::open(ring, (lane, index), dialed, area).map_err(failed)?;
+                let mut link = Link::open(ring, (lane, index), dialed, area).map_err(failed)?;
+                if manner.lends {
+                    link.lend(ring);
+                }
                 let heads = take((manner.in_flight_max + 1) * manner.head_bytes());
                 parts.push(Part::new(id, link, heads, &manner));
             }
@@ -118,6 +123,13 @@ impl KafkaSink {
             lanes.push(KafkaLane { manner, parts, outbox, turn: 0 });
         }
         Ok(Self { lanes, redials, ending: None, now_ns: 0 })
+    }
+}
+
+impl KafkaSink {
+    /// A broker on this host is lent what it is sent.
+    pub fn lends(&self) -> bool {
+        self.lanes.iter().flat_map(|lane| &lane.parts).any(|part| part.link.lends())
     }
 }
 

@@ -6,12 +6,15 @@
 //! Over TLS a message is sealed piece by piece into a buffer of the link's own, each piece when the last one is
 //! gone; what is received is opened in place and copied behind what was not consumed.
 
+mod area;
 mod outgoing;
 
 use crate::connect::dial::Dialed;
-use crate::connect::tls::{INCOMING_BYTES, TlsSession};
+use crate::connect::tls::TlsSession;
 use crate::counters::Field;
-use crate::sys::ring::{Completion, FileSlot, NetRing, Piece, Stage};
+use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Stage};
+pub use area::Area;
+use area::SEAL_BYTES;
 use outgoing::{Outgoing, seal};
 use std::fs::File;
 use std::io;
@@ -26,11 +29,6 @@ const LANE_MASK: u64 = 0x3ffff;
 
 /// So many zero-copy sends in a row that the kernel copied after all show that it never will do without.
 const COPIED_MAX: u32 = 16;
-
-/// Plain bytes that are sealed at once: enough for one large send, little enough to stay in cache.
-const SEAL_BYTES: usize = 128 << 10;
-const SEALED_BYTES: usize = TlsSession::sealed_bytes(SEAL_BYTES) + TlsSession::sealed_bytes(1);
-const OPENING_BYTES: usize = 2 * INCOMING_BYTES;
 
 /// Links that one lane can have: what a token has room for.
 pub const LINKS_MAX: usize = 1 << 12;
@@ -65,14 +63,24 @@ impl Breakage {
     }
 }
 
+/// Who reads the memory of a message that is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    Free,
+    /// The kernel, until [`Event::Released`].
+    Held,
+    /// The peer, until what it says shows that it has the message.
+    Lent,
+}
+
 /// What a completion came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     Nothing,
-    /// The kernel has the whole message. `released`: it reads the memory no longer.
+    /// The kernel has the whole message.
     Sent {
         tag: u32,
-        released: bool,
+        memory: Memory,
     },
     /// It reads the memory of a message that it had taken no longer.
     Released {
@@ -86,30 +94,6 @@ pub enum Event {
         why: Breakage,
         unsent: Option<(u32, usize)>,
     },
-}
-
-/// A link's stretch of the memory.
-#[derive(Clone, Debug)]
-pub struct Area {
-    inbox: Range<usize>,
-    /// For TLS: what arrives sealed, and what goes out sealed.
-    opening: Range<usize>,
-    sealed: Range<usize>,
-}
-
-impl Area {
-    /// What [`Area::cut`] takes.
-    pub fn bytes(inbox_bytes: usize, tls: bool) -> usize {
-        inbox_bytes + if tls { OPENING_BYTES + SEALED_BYTES } else { 0 }
-    }
-
-    /// The area that begins at `start`.
-    pub fn cut(start: usize, inbox_bytes: usize, tls: bool) -> Self {
-        let inbox = start..start + inbox_bytes;
-        let opening = inbox.end..inbox.end + if tls { OPENING_BYTES } else { 0 };
-        let sealed = opening.end..start + Self::bytes(inbox_bytes, tls);
-        Self { inbox, opening, sealed }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +119,9 @@ pub struct Link {
     listening: bool,
     zero_copy: bool,
     copied: u32,
+    /// Memory is lent where that can be, and can be on this connection.
+    may_lend: bool,
+    lends: bool,
     /// Messages taken whose memory the kernel still reads.
     unreleased: u32,
     /// What the peer had acknowledged when the connection ended.
@@ -167,10 +154,23 @@ impl Link {
             listening: false,
             zero_copy,
             copied: 0,
+            may_lend: false,
+            lends: false,
             unreleased: 0,
             acknowledged_at_end: 0,
             wire_bytes: 0,
         })
+    }
+
+    /// For a target whose answer shows that it has read all of a message: where it is on this host, messages are
+    /// lent to it. When such a connection breaks, the memory of all that it had no answer to is to be detached.
+    pub fn lend<R: NetRing>(&mut self, ring: &mut R) {
+        (self.may_lend, self.lends) = (true, self.tls.is_none() && ring.can_lend(self.file));
+    }
+
+    /// Messages may be lent on this connection.
+    pub fn lends(&self) -> bool {
+        self.lends
     }
 
     /// A new connection in place of one that broke.
@@ -178,6 +178,9 @@ impl Link {
         let (socket, tls) = parts(dialed);
         ring.replace(self.file, socket)?;
         (self.state, self.tls, self.received, self.unopened) = (State::Up, tls, 0, 0);
+        if self.may_lend {
+            self.lend(ring);
+        }
         Ok(())
     }
 
@@ -213,7 +216,8 @@ impl Link {
     /// unreleased.
     pub fn send<R: NetRing>(&mut self, ring: &mut R, pieces: [Piece; 2], tag: u32) {
         debug_assert!(self.is_up() && self.is_idle());
-        self.outgoing = Some(Outgoing { tag, pieces, taken: 0, sealed: 0..0, sealed_plain: 0, submitted: false });
+        self.outgoing =
+            Some(Outgoing { tag, pieces, taken: 0, lent: false, sealed: 0..0, sealed_plain: 0, submitted: false });
         self.push(ring);
     }
 
@@ -232,7 +236,14 @@ impl Link {
             }
         };
         outgoing.submitted = true;
-        let queued = ring.send(self.file, pieces, self.zero_copy, token);
+        let means = if self.lends && pieces[0].len() + pieces[1].len() >= R::LENT_BYTES_MIN {
+            Means::Lend
+        } else if self.zero_copy {
+            Means::ZeroCopy
+        } else {
+            Means::Copy
+        };
+        let queued = ring.send(self.file, pieces, means, token);
         assert!(queued, "the ring has a place for each link's send");
     }
 
@@ -361,6 +372,7 @@ impl Link {
     fn sent<R: NetRing>(&mut self, ring: &mut R, completion: Completion) -> Event {
         let held = completion.stage == Stage::Taken;
         let Some(outgoing) = &mut self.outgoing else { return Event::Nothing };
+        outgoing.lent |= completion.stage == Stage::Lent;
         if completion.result > 0 {
             let bytes = completion.result as usize;
             self.wire_bytes += bytes as u64;
@@ -373,7 +385,7 @@ impl Link {
                 }
             }
         }
-        let (tag, is_whole) = (outgoing.tag, outgoing.taken == outgoing.bytes());
+        let (tag, lent, is_whole) = (outgoing.tag, outgoing.lent, outgoing.taken == outgoing.bytes());
         let error = Some(-completion.result).filter(|_| completion.result < 0 && !is_passing(completion.result));
         // A part whose memory the kernel still reads keeps the message until its second answer.
         outgoing.submitted = held && !is_whole && error.is_none();
@@ -383,9 +395,14 @@ impl Link {
             ring.disconnect(self.file);
         }
         if is_whole {
+            let memory = match (lent, held) {
+                (true, _) => Memory::Lent,
+                (false, true) => Memory::Held,
+                (false, false) => Memory::Free,
+            };
             self.outgoing = None;
             // A link that is ending tells of its last message too.
-            return Event::Sent { tag, released: !held };
+            return Event::Sent { tag, memory };
         }
         if !self.is_up() {
             return self.settle_ending();

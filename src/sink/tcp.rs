@@ -4,7 +4,7 @@
 //! what the kernel had taken beyond that is uncertain, and what it had not taken goes out on the next
 //! connection, from the next record boundary on.
 
-use super::link::{self, Area, Breakage, Event, Link};
+use super::link::{self, Area, Breakage, Event, Link, Memory};
 use super::redials::Redials;
 use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
 use crate::base::fatal::Fatal;
@@ -139,7 +139,8 @@ impl Stream {
     ) -> bool {
         match event {
             Event::Nothing => {}
-            Event::Sent { tag, released } => {
+            Event::Sent { tag, memory } => {
+                let released = memory == Memory::Free;
                 let passage = &mut self.passages[self.next];
                 passage.released = released;
                 self.taken += passage.bytes();

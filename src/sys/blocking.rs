@@ -5,6 +5,7 @@
 
 mod net;
 
+use super::lend::Lenders;
 use super::region::Region;
 use super::ring::{Completion, FileSlot, Files, Ring, Wait};
 use std::collections::VecDeque;
@@ -29,6 +30,8 @@ pub struct Blocking {
     queue: VecDeque<Operation>,
     done: VecDeque<Completion>,
     net: net::Pending,
+    lenders: Lenders,
+    may_lend: bool,
     depth: usize,
 }
 
@@ -36,7 +39,23 @@ impl Blocking {
     /// A ring for at most `depth` operations in flight.
     pub fn new(region: Region, depth: usize) -> Self {
         let (queue, done) = (VecDeque::with_capacity(depth), VecDeque::with_capacity(depth));
-        Self { region, files: Files::default(), queue, done, net: net::Pending::new(depth), depth }
+        Self {
+            region,
+            files: Files::default(),
+            queue,
+            done,
+            net: net::Pending::new(depth),
+            lenders: Lenders::default(),
+            may_lend: false,
+            depth,
+        }
+    }
+
+    /// Whether sends are to be copied, be it the dearer way.
+    #[must_use]
+    pub fn copying(mut self, copying: bool) -> Self {
+        self.may_lend = !copying && self.region.can_detach();
+        self
     }
 
     /// Executes the oldest write together with those that continue it.

@@ -29,9 +29,16 @@ pub fn write_blocking(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 /// the rest of the process's life; `'static` says so, and being private memory it stays valid for the pipe
 /// even after an unmap.
 pub fn vmsplice_nowait(fd: BorrowedFd<'_>, bytes: &'static [u8]) -> io::Result<usize> {
-    let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: the kernel takes references to the pages of `bytes`, which are never changed nor given away.
-    let spliced = unsafe { libc::vmsplice(fd.as_raw_fd(), &raw const part, 1, libc::SPLICE_F_NONBLOCK) };
+    lend_nowait(fd, [bytes, &[]])
+}
+
+/// The same for memory that its owner leaves alone until the reader is known to be done with it, or that gets other
+/// pages first ([`super::region::Region::detach`]). The pages stay until then, even when the memory is unmapped.
+pub fn lend_nowait(fd: BorrowedFd<'_>, pieces: [&[u8]; 2]) -> io::Result<usize> {
+    let parts = pieces.map(|piece| libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() });
+    // SAFETY: the kernel reads two iovecs on this stack during the call, and takes references to the pages of
+    // `pieces`: whatever becomes of the mapping, they are there while a pipe or a socket has them.
+    let spliced = unsafe { libc::vmsplice(fd.as_raw_fd(), parts.as_ptr(), parts.len(), libc::SPLICE_F_NONBLOCK) };
     if spliced >= 0 { Ok(spliced as usize) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -1,10 +1,13 @@
 //! The memory that the kernel reads from: one anonymous mapping for each core.
 
-use memmap2::{Advice, MmapMut, MmapOptions};
+use memmap2::{Advice, MmapMut, MmapOptions, UncheckedAdvice};
 use std::io;
+use std::ops::Range;
 
 const TRANSPARENT: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// A whole number of plain pages on every processor.
+const GRANULE_BYTES: usize = 64 << 10;
 
 /// What kind of pages back a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,5 +69,26 @@ impl Region {
 
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.map
+    }
+
+    /// Whether [`Self::detach`] works here: a reserved huge page may be the last of its kind.
+    pub fn can_detach(&self) -> bool {
+        self.pages != Pages::Huge
+    }
+
+    /// Puts other pages with the same content under `range`. Whoever was lent the old ones keeps them as they are.
+    pub fn detach(&mut self, range: Range<usize>) -> io::Result<()> {
+        debug_assert!(self.can_detach());
+        let range = range.start / GRANULE_BYTES * GRANULE_BYTES..range.end.next_multiple_of(GRANULE_BYTES);
+        let mut kept = vec![0; GRANULE_BYTES];
+        for start in range.step_by(GRANULE_BYTES) {
+            let end = start + GRANULE_BYTES;
+            kept.copy_from_slice(&self.map[start..end]);
+            // SAFETY: the mapping is private, anonymous and borrowed for us alone. Its pages there become zeros, which
+            // are bytes like any others, and are written before anybody reads them.
+            unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, GRANULE_BYTES)? };
+            self.map[start..end].copy_from_slice(&kept);
+        }
+        Ok(())
     }
 }

@@ -43,6 +43,8 @@ pub struct Completion {
 pub enum Stage {
     /// Nothing follows; the memory is free.
     Last,
+    /// Nothing follows, but the peer still reads the memory: what it sends says when it is done.
+    Lent,
     /// The kernel took the bytes, but still reads the memory.
     Taken,
     /// The memory is free. `copied`: the kernel copied after all, so that nothing was won.
@@ -97,18 +99,47 @@ pub trait Ring {
 /// The part of a message that lies in one piece.
 pub type Piece = Range<usize>;
 
+/// What is left of two pieces behind their first `taken` bytes.
+pub fn rest(pieces: &[Piece; 2], taken: usize) -> [Piece; 2] {
+    let [first, second] = pieces;
+    let beyond = taken.saturating_sub(first.len());
+    [(first.start + taken).min(first.end)..first.end, second.start + beyond..second.end]
+}
+
+/// How the bytes of a send get to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    Copy,
+    /// Read in place until the second answer.
+    ZeroCopy,
+    /// Read in place until the peer is done with them, or until [`NetRing::detach`]. See [`NetRing::can_lend`].
+    Lend,
+}
+
 /// A ring that also serves connected sockets, which `install` takes like files.
 pub trait NetRing: Ring {
+    /// Shorter messages are copied sooner than lent.
+    const LENT_BYTES_MIN: usize = 64 << 10;
+
     /// Queues a send of both pieces, one behind the other (the second may be empty); false: the queue is full.
     /// The answer is how many bytes the socket took: all of them, unless the connection ends. One send at a
     /// time on a socket: overlapping ones may be reordered.
-    fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], zero_copy: bool, token: u64) -> bool;
+    fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], means: Means, token: u64) -> bool;
 
     /// Queues a receive into `range`; the answer is a byte count, 0 at the end of the stream.
     fn receive(&mut self, slot: FileSlot, range: Range<usize>, token: u64) -> bool;
 
     /// Whether a zero-copy send differs from a plain one here.
     fn has_zero_copy(&self) -> bool;
+
+    /// Whether memory can be lent to the peer at the other end of a connection, and makes ready for it. A zero-copy
+    /// send to such a peer would be a copy.
+    fn can_lend(&mut self, _slot: FileSlot) -> bool {
+        false
+    }
+
+    /// Frees a range that was lent: its bytes stay, and so do those that the peer has still to read.
+    fn detach(&mut self, _range: Range<usize>) {}
 
     /// The next `enter` that waits is over only when so many operations are complete, or its time is up. A ring may
     /// take this as no more than a wish.
@@ -127,5 +158,18 @@ pub trait NetRing: Ring {
     /// Resets the connection and drops what it had still to send, from memory that the caller wants back.
     fn disconnect(&mut self, slot: FileSlot) {
         socket::disconnect(self.file(slot).as_fd());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rest;
+
+    #[test]
+    fn what_is_left_of_two_pieces() {
+        assert_eq!(rest(&[0..4, 10..16], 0), [0..4, 10..16]);
+        assert_eq!(rest(&[0..4, 10..16], 3), [3..4, 10..16]);
+        assert_eq!(rest(&[0..4, 10..16], 4), [4..4, 10..16]);
+        assert_eq!(rest(&[0..4, 10..16], 9), [4..4, 15..16]);
     }
 }

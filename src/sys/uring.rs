@@ -1,7 +1,9 @@
 //! The io_uring back end: one ring for each core, registered memory and files, completions only when asked.
 
-use super::region::Region;
+mod lending;
 mod net;
+
+use super::region::Region;
 
 use super::ring::{Completion, FileSlot, Ring, Stage, Wait};
 use crate::base::limits;
@@ -33,6 +35,8 @@ pub struct Uring {
     zero_copy: bool,
     /// Completions that the next wait is for.
     gathered: u32,
+    lending: lending::Lending,
+    may_lend: bool,
 }
 
 impl Uring {
@@ -63,6 +67,8 @@ impl Uring {
             messages: net::Messages::new(entries as usize),
             zero_copy,
             gathered: 1,
+            lending: lending::Lending::default(),
+            may_lend: false,
             ring,
             region,
             files: Vec::new(),
@@ -71,6 +77,14 @@ impl Uring {
             in_flight: 0,
             depth: depth.min(entries as usize),
         })
+    }
+
+    /// Whether sends are to be copied, be it the dearer way.
+    #[must_use]
+    pub fn copying(mut self, copying: bool) -> Self {
+        self.zero_copy &= !copying;
+        self.may_lend = !copying && self.region.can_detach();
+        self
     }
 
     /// Whether the kernel holds the memory registered (fixed buffers).
@@ -88,14 +102,17 @@ impl Uring {
         if self.in_flight >= self.depth {
             return false;
         }
+        let pushed = self.push_uncounted(entry);
+        self.in_flight += usize::from(pushed);
+        pushed
+    }
+
+    fn push_uncounted(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: every entry that reaches this points into `region` with its range checked by its maker, or
         // points nowhere, or at a message that stays as it is until the kernel has read it (see `Messages`); the
         // region outlives the operation because `drop` leaks it while anything is in flight.
         let pushed = unsafe { self.ring.submission().push(entry) }.is_ok();
-        if pushed {
-            self.queued += 1;
-            self.in_flight += 1;
-        }
+        self.queued += usize::from(pushed);
         pushed
     }
 
@@ -157,8 +174,9 @@ impl Ring for Uring {
     }
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        let answered = self.lend_what_fits();
         let submitted = match wait {
-            Wait::ForNs(ns) if self.ring.completion().is_empty() => self.submit_and_wait(ns),
+            Wait::ForNs(ns) if !answered && self.ring.completion().is_empty() => self.submit_and_wait(ns),
             _ if self.queued > 0 || self.ring.submission().taskrun() => self.submit(),
             _ => Ok(0),
         };
@@ -179,7 +197,16 @@ impl Ring for Uring {
     }
 
     fn completion(&mut self) -> Option<Completion> {
-        let entry: cqueue::Entry = self.ring.completion().next()?;
+        if let Some(lent) = self.lending.done.pop_front() {
+            self.in_flight -= 1;
+            return Some(lent);
+        }
+        let entry: cqueue::Entry = loop {
+            let entry = self.ring.completion().next()?;
+            if !self.lending.wake(entry.user_data()) {
+                break entry;
+            }
+        };
         let (result, flags) = (entry.result(), entry.flags());
         let stage = if cqueue::more(flags) {
             Stage::Taken

@@ -308,8 +308,14 @@ fn outcomes(receiver: &Receiver, count: usize, body: &dyn Fn(usize) -> Vec<u8>) 
         stream.write_all(&post(&body(at))).unwrap();
         let mut got = Vec::new();
         let mut byte = [0];
-        while !got.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
-            got.push(byte[0]);
+        while !got.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut byte) {
+                Ok(0) => break,
+                Ok(_) => got.push(byte[0]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("request {at}: {error} after {got:?}"),
+            }
         }
         if got.ends_with(b"\r\n\r\n") {
             all.push(Ok(String::from_utf8_lossy(&got[9..12]).parse().unwrap()));

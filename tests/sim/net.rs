@@ -26,7 +26,7 @@ use engine::base::fatal::{Exit, Fatal};
 use engine::connect::dial::Dialed;
 use engine::connect::dialer::{Answer, Clerk, DialOrder};
 use engine::sys::allocation::uncounted;
-use engine::sys::ring::{Completion, FileSlot, NetRing, Piece, Ring, Stage, Wait};
+use engine::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Ring, Stage, Wait};
 use peer::Peer;
 use socket::{Env, NetFaults, Receiving, Sending, Socket, joined};
 use std::collections::{BTreeMap, VecDeque};
@@ -40,7 +40,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 const LOOKS_TOO_EARLY_ONE_IN: u64 = 6;
 
 enum Queued {
-    Send { slot: FileSlot, pieces: [Piece; 2], zero_copy: bool, token: u64 },
+    Send { slot: FileSlot, pieces: [Piece; 2], means: Means, token: u64 },
     Receive { slot: FileSlot, range: Range<usize>, token: u64 },
 }
 
@@ -159,9 +159,9 @@ impl<P: Peer> SimNet<P> {
             let step_ns = now_ns + self.chance.between(0..=self.faults.step_ns_max);
             socket.next_step_ns = socket.next_step_ns.min(step_ns);
             match queued {
-                Queued::Send { pieces, zero_copy, token, .. } => {
+                Queued::Send { pieces, means, token, .. } => {
                     let bytes = joined(&self.memory, &pieces);
-                    socket.sending = Some(Sending { token, pieces, zero_copy, taken: 0, bytes });
+                    socket.sending = Some(Sending { token, pieces, means, taken: 0, bytes });
                 }
                 Queued::Receive { range, token, .. } => {
                     let before = self.memory[range.clone()].to_vec();
@@ -283,13 +283,16 @@ impl<P: Peer> Ring for SimNet<P> {
 }
 
 impl<P: Peer> NetRing for SimNet<P> {
-    fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], zero_copy: bool, token: u64) -> bool {
+    const LENT_BYTES_MIN: usize = 1;
+
+    fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], means: Means, token: u64) -> bool {
         let socket = &self.sockets[self.placed[slot.0 as usize]];
         let queued = self.queued.iter().any(|other| other.slot() == slot && matches!(other, Queued::Send { .. }));
         assert!(socket.sending.is_none() && !queued, "two sends in flight on one socket");
         assert!(pieces.iter().any(|piece| !piece.is_empty()), "an empty send");
-        let zero_copy = zero_copy && self.faults.zero_copy;
-        uncounted(|| self.push(Queued::Send { slot, pieces, zero_copy, token }))
+        assert!(means != Means::ZeroCopy || self.faults.zero_copy, "zero copy where there is none");
+        assert!(means != Means::Lend || self.faults.lends, "memory is lent that cannot be");
+        uncounted(|| self.push(Queued::Send { slot, pieces, means, token }))
     }
 
     fn receive(&mut self, slot: FileSlot, range: Range<usize>, token: u64) -> bool {
@@ -302,6 +305,14 @@ impl<P: Peer> NetRing for SimNet<P> {
 
     fn has_zero_copy(&self) -> bool {
         self.faults.zero_copy
+    }
+
+    fn can_lend(&mut self, _slot: FileSlot) -> bool {
+        self.faults.lends
+    }
+
+    fn detach(&mut self, range: Range<usize>) {
+        self.sockets.iter_mut().for_each(|socket| socket.detach(&range));
     }
 
     fn acknowledged(&self, slot: FileSlot) -> u64 {

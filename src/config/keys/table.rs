@@ -268,6 +268,11 @@ pub const KEYS: &[Key] = &[
         "syscall",
         "How files are written and sockets served; auto: io_uring where the kernel allows it.",
     ),
+    key(Io, "zero-copy", Kind::Choice(&["auto", "off"]), "HOW").says(
+        "auto",
+        "off",
+        "auto: sockets read the ring in place where that saves the copy; a Kafka broker on this host then costs less than one across a network. off: always copied.",
+    ),
     key(Io, "direct", AUTO_ON_OFF, "HOW").says(
         "auto",
         "on",

@@ -5,7 +5,7 @@ use crate::connect::dial::Dialed;
 use crate::connect::dialer::Past;
 use crate::counters::Field;
 use crate::payload::Payload;
-use crate::sink::link::{Breakage, Event, Link};
+use crate::sink::link::{Breakage, Event, Link, Memory};
 use crate::sink::{Done, Fate};
 use crate::sys::ring::NetRing;
 use crate::wire::crc32c;
@@ -196,11 +196,11 @@ impl Channel {
     ) -> bool {
         let ended = match event {
             Event::Nothing => return false,
-            Event::Sent { tag, released } => {
+            Event::Sent { tag, memory } => {
                 if let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.slot == tag) {
                     exchange.whole = true;
                 }
-                if released {
+                if memory == Memory::Free {
                     self.let_go(tag, payload);
                     self.forget(again, done);
                 }

@@ -10,7 +10,7 @@ use super::outbox::Outbox;
 use super::request::Request;
 use crate::counters::Field;
 use crate::payload::Payload;
-use crate::sink::link::{Breakage, Event, Link};
+use crate::sink::link::{Breakage, Event, Link, Memory};
 use crate::sink::{Done, Fate};
 use crate::sys::ring::NetRing;
 use crate::wire::crc32c;
@@ -130,9 +130,11 @@ impl Part {
             attempts: 0,
             head: self.free_heads.pop().expect("room was asked for"),
             stage: None,
+            records: 0..0,
             doubtful: false,
             left_ring: false,
             held: false,
+            lent: false,
             fate: None,
             told: false,
         });
@@ -166,6 +168,7 @@ impl Part {
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1) & i32::MAX;
         request.correlation_id = self.next_correlation_id;
         (request.stage, request.sent_ns, request.held) = (packed.stage, now_ns, true);
+        request.records = packed.records.clone();
         self.retries += u64::from(request.attempts > 0);
         request.attempts += 1;
         let bytes = packed.records.len() as u32;
@@ -205,10 +208,12 @@ impl Part {
     ) -> bool {
         let ended = match event {
             Event::Nothing => return false,
-            Event::Sent { tag, released } => {
+            Event::Sent { tag, memory } => {
                 self.on_sent(tag, manner);
-                if released {
-                    self.on_released(tag, payload, outbox, done);
+                match memory {
+                    Memory::Free => self.on_released(tag, payload, outbox, done),
+                    Memory::Lent => self.request_of(tag).into_iter().for_each(|request| request.lent = true),
+                    Memory::Held => {}
                 }
                 self.advance(ring, payload, manner, outbox, now_ns);
                 self.link.settle_ending()
@@ -218,14 +223,14 @@ impl Part {
                 self.link.settle_ending()
             }
             Event::Received => {
-                let ended = self.read_answers(ring, manner, now_ns, done);
+                let ended = self.read_answers(ring, (payload, manner, outbox), now_ns, done);
                 self.link.listen(ring);
                 self.advance(ring, payload, manner, outbox, now_ns);
                 ended
             }
             broken @ Event::Broken { .. } => broken,
         };
-        self.on_ended((payload, manner, outbox), ended, done)
+        self.on_ended(ring, (payload, manner, outbox), ended, done)
     }
 
     fn request_of(&mut self, slot: u32) -> Option<&mut Request> {
@@ -266,7 +271,13 @@ impl Part {
         }
     }
 
-    fn read_answers<R: NetRing>(&mut self, ring: &mut R, manner: &Manner, now_ns: u64, done: &mut Vec<Done>) -> Event {
+    fn read_answers<R: NetRing>(
+        &mut self,
+        ring: &mut R,
+        (payload, manner, outbox): Lent<'_>,
+        now_ns: u64,
+        done: &mut Vec<Done>,
+    ) -> Event {
         loop {
             let (used, outcome) = match Frames::new(ANSWER_BYTES_MAX).split(self.link.inbox(ring)) {
                 Err(_) => return self.nonsense(ring),
@@ -287,6 +298,11 @@ impl Part {
             };
             if throttle_ms > 0 {
                 self.not_before_ns = now_ns + throttle_ms as u64 * 1_000_000;
+            }
+            // The broker has read all of what it answers.
+            let request = &mut self.requests[self.answered];
+            if request.lent {
+                request.let_go(payload, outbox);
             }
             self.on_answer(code, manner);
             self.skip_known();
@@ -373,14 +389,21 @@ impl Part {
     }
 
     /// The books of a connection that is gone; true: it was.
-    fn on_ended(&mut self, lent: Lent<'_>, event: Event, done: &mut Vec<Done>) -> bool {
+    fn on_ended<R: NetRing>(&mut self, ring: &mut R, lent: Lent<'_>, event: Event, done: &mut Vec<Done>) -> bool {
         let Event::Broken { why, unsent } = event else { return false };
         let (payload, manner, outbox) = lent;
         for at in self.answered..self.sent {
             let request = &mut self.requests[at];
+            let on_its_way = unsent.is_some_and(|(slot, _)| slot == request.slot);
+            if request.lent || on_its_way && self.link.lends() {
+                // The broker may read them yet.
+                let head = self.heads.start + request.head * self.head_bytes;
+                ring.detach(head..head + self.head_bytes);
+                ring.detach(request.records.clone());
+                request.lent = false;
+            }
             // The broker drops a request that it did not get whole.
-            let whole = unsent.is_none_or(|(slot, _)| slot != request.slot);
-            if whole {
+            if !on_its_way {
                 request.doubtful = true;
                 request.let_go(payload, outbox);
                 if manner.identity.is_none() {
@@ -413,11 +436,11 @@ impl Part {
             let waits = self.answered < self.sent && manner.acks != 0 && self.link.is_up();
             if waits && now_ns.saturating_sub(self.requests[self.answered].sent_ns) > manner.request_timeout_ns {
                 let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
-                return self.on_ended((payload, manner, outbox), ended, done);
+                return self.on_ended(ring, (payload, manner, outbox), ended, done);
             }
         }
         let ended = self.recover(ring, manner, now_ns);
         self.advance(ring, payload, manner, outbox, now_ns);
-        self.on_ended((payload, manner, outbox), ended, done)
+        self.on_ended(ring, (payload, manner, outbox), ended, done)
     }
 }

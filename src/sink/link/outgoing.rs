@@ -10,6 +10,8 @@ pub struct Outgoing {
     pub tag: u32,
     pub pieces: [Piece; 2],
     pub taken: usize,
+    /// The peer reads some of it in place.
+    pub lent: bool,
     /// Over TLS: what is sealed of it and not gone, and how many plain bytes that is.
     pub sealed: Range<usize>,
     pub sealed_plain: usize,

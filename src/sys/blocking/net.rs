@@ -1,14 +1,14 @@
 //! Sockets of the plain back end: sends are tried at once, what could not be done waits in `poll`.
 
 use super::Blocking;
-use crate::sys::ring::{Completion, FileSlot, NetRing, Piece, Ring, Wait};
+use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Ring, Stage, Wait, rest};
 use crate::sys::socket::{self, Interest, Waiter};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::fd::AsFd;
 
 enum Operation {
-    Send { pieces: [Piece; 2], taken: usize },
+    Send { pieces: [Piece; 2], taken: usize, lent: bool },
     Receive { range: Range<usize> },
 }
 
@@ -38,13 +38,6 @@ impl Pending {
     pub fn len(&self) -> usize {
         self.jobs.len()
     }
-}
-
-/// What is left of two pieces behind their first `taken` bytes.
-fn rest(pieces: &[Piece; 2], taken: usize) -> [Piece; 2] {
-    let [first, second] = pieces;
-    let beyond = taken.saturating_sub(first.len());
-    [(first.start + taken).min(first.end)..first.end, second.start + beyond..second.end]
 }
 
 impl Blocking {
@@ -79,7 +72,15 @@ impl Blocking {
         for at in 0..self.net.jobs.len() {
             let answer = if chosen(&self.net.jobs[at], at) { self.try_job(at) } else { None };
             match answer {
-                Some(result) => self.done.push_back(Completion::last(self.net.jobs[at].token, result)),
+                Some(result) => {
+                    let Job { ref operation, token, .. } = self.net.jobs[at];
+                    let lent = matches!(operation, Operation::Send { lent: true, .. });
+                    self.done.push_back(Completion {
+                        stage: if lent { Stage::Lent } else { Stage::Last },
+                        token,
+                        result,
+                    });
+                }
                 None => {
                     self.net.jobs.swap(kept, at);
                     kept += 1;
@@ -98,11 +99,16 @@ impl Blocking {
             Operation::Receive { range } => {
                 answer(socket::receive_nowait(socket, &mut self.region.bytes_mut()[range.clone()]))
             }
-            Operation::Send { pieces, taken } => {
+            Operation::Send { pieces, taken, lent } => {
                 let all = pieces[0].len() + pieces[1].len();
                 while *taken < all {
                     let bytes = self.region.bytes();
-                    match socket::send_nowait(socket, rest(pieces, *taken).map(|piece| &bytes[piece])) {
+                    let left = rest(pieces, *taken).map(|piece| &bytes[piece]);
+                    let sent = match self.lenders.get(job.slot).filter(|_| *lent) {
+                        Some(lender) => lender.send_nowait(socket, left),
+                        None => socket::send_nowait(socket, left),
+                    };
+                    match sent {
                         Ok(sent) => *taken += sent,
                         // As io_uring does: what was taken is told first, the error meets the next send.
                         Err(error) => return answer(Err(error)).map(|e| if *taken > 0 { *taken as i32 } else { e }),
@@ -123,8 +129,9 @@ fn answer(result: io::Result<usize>) -> Option<i32> {
 }
 
 impl NetRing for Blocking {
-    fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], _zero_copy: bool, token: u64) -> bool {
-        self.push_job(Job { slot, operation: Operation::Send { pieces, taken: 0 }, token, waits: false })
+    fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], means: Means, token: u64) -> bool {
+        let lent = means == Means::Lend;
+        self.push_job(Job { slot, operation: Operation::Send { pieces, taken: 0, lent }, token, waits: false })
     }
 
     fn receive(&mut self, slot: FileSlot, range: Range<usize>, token: u64) -> bool {
@@ -133,6 +140,14 @@ impl NetRing for Blocking {
 
     fn has_zero_copy(&self) -> bool {
         false
+    }
+
+    fn can_lend(&mut self, slot: FileSlot) -> bool {
+        self.may_lend && self.lenders.make(slot, self.files.get(slot).as_fd())
+    }
+
+    fn detach(&mut self, range: Range<usize>) {
+        self.region.detach(range).expect("private memory takes other pages");
     }
 }
 
@@ -156,14 +171,6 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     #[test]
-    fn what_is_left_of_two_pieces() {
-        assert_eq!(rest(&[0..4, 10..16], 0), [0..4, 10..16]);
-        assert_eq!(rest(&[0..4, 10..16], 3), [3..4, 10..16]);
-        assert_eq!(rest(&[0..4, 10..16], 4), [4..4, 10..16]);
-        assert_eq!(rest(&[0..4, 10..16], 9), [4..4, 15..16]);
-    }
-
-    #[test]
     fn more_than_the_socket_holds_goes_out_whole_while_the_peer_reads() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -172,7 +179,7 @@ mod tests {
         let mut ring = Blocking::new(Region::map(bytes).unwrap(), 4);
         ring.memory().iter_mut().enumerate().for_each(|(at, byte)| *byte = (at % 251) as u8);
         let slot = ring.install(File::from(OwnedFd::from(client))).unwrap();
-        assert!(ring.send(slot, [0..1000, 1000..bytes], false, 7));
+        assert!(ring.send(slot, [0..1000, 1000..bytes], Means::Copy, 7));
         assert!(ring.receive(slot, 0..0, 8) && ring.in_flight() == 2);
         let reader = std::thread::spawn(move || {
             let mut all = vec![0; bytes];

@@ -1,10 +1,11 @@
 //! Sends and receives of the io_uring back end.
 
 use super::{BUFFER_BYTES_MAX, Uring};
-use crate::sys::ring::{FileSlot, NetRing, Piece};
+use crate::sys::ring::{FileSlot, Means, NetRing, Piece};
 use io_uring::types::Fixed;
 use io_uring::{IoUring, Probe, opcode};
 use std::ops::Range;
+use std::os::fd::AsFd;
 
 /// Ask each zero-copy send to say whether the kernel copied (`IORING_SEND_ZC_REPORT_USAGE`).
 const REPORT_USAGE: u16 = 1 << 3;
@@ -47,12 +48,16 @@ pub fn supports_zero_copy(ring: &IoUring) -> bool {
 }
 
 impl NetRing for Uring {
-    fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], zero_copy: bool, token: u64) -> bool {
+    fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], means: Means, token: u64) -> bool {
         if self.in_flight >= self.depth {
             return false;
         }
+        if means == Means::Lend {
+            self.lend(slot, pieces, token);
+            return true;
+        }
         let [first, second] = pieces.map(|piece| &self.region.bytes()[piece]);
-        let zero_copy = zero_copy && self.zero_copy;
+        let zero_copy = means == Means::ZeroCopy && self.zero_copy;
         let fd = Fixed(slot.0);
         let entry = match (second.is_empty(), zero_copy) {
             (true, false) => opcode::Send::new(fd, first.as_ptr(), first.len() as u32).flags(SEND_FLAGS).build(),
@@ -90,5 +95,15 @@ impl NetRing for Uring {
 
     fn has_zero_copy(&self) -> bool {
         self.zero_copy
+    }
+
+    fn can_lend(&mut self, slot: FileSlot) -> bool {
+        self.may_lend && self.lending.lenders.make(slot, self.files[slot.0 as usize].as_fd())
+    }
+
+    fn detach(&mut self, range: Range<usize>) {
+        // Registered memory is the old pages.
+        self.registered = false;
+        self.region.detach(range).expect("private memory takes other pages");
     }
 }

@@ -153,5 +153,6 @@ fn faults(chance: &mut Chance) -> NetFaults {
         dial_ns_max: chance.pick(&[10 * MICROSECOND, MILLISECOND]),
         refuse_one_in: chance.pick(&[0, 2]),
         stuck_at_ns: u64::MAX,
+        lends: chance.one_in(2),
     }
 }

@@ -5,7 +5,7 @@
 
 use super::peer::{Peer, Reply, Then};
 use crate::chance::Chance;
-use engine::sys::ring::{Completion, Piece, Stage};
+use engine::sys::ring::{Completion, Means, Piece, Stage};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -31,6 +31,7 @@ pub struct NetFaults {
     /// One submission in so many is put off.
     pub busy_one_in: u64,
     pub zero_copy: bool,
+    pub lends: bool,
     pub copied_one_in: u64,
     /// A step in so many is the connection's last.
     pub reset_one_in: u64,
@@ -46,7 +47,7 @@ pub struct NetFaults {
 pub struct Sending {
     pub token: u64,
     pub pieces: [Piece; 2],
-    pub zero_copy: bool,
+    pub means: Means,
     pub taken: usize,
     /// The bytes at submission.
     pub bytes: Vec<u8>,
@@ -67,6 +68,13 @@ struct Loan {
     until: u64,
 }
 
+/// Memory that the peer reads in place.
+struct Lent {
+    parts: Vec<(Range<usize>, Vec<u8>)>,
+    /// When the peer has read so much, it is over.
+    until: u64,
+}
+
 /// What a step may use.
 pub struct Env<'a> {
     pub now_ns: u64,
@@ -82,6 +90,7 @@ pub struct Socket {
     pub sending: Option<Sending>,
     pub receiving: Option<Receiving>,
     loans: VecDeque<Loan>,
+    lent: Vec<Lent>,
     /// Taken by the kernel and not at the peer.
     outbound: VecDeque<u8>,
     pub taken: u64,
@@ -89,6 +98,8 @@ pub struct Socket {
     acknowledged: u64,
     /// At the peer, and not read by it.
     unread: Vec<u8>,
+    /// It never will: the connection is gone, though whoever was lent the bytes may look at them.
+    unheeded: u64,
     /// What the peer said, with the time at which it gets here.
     inbound: VecDeque<(u64, Vec<u8>)>,
     pub received: u64,
@@ -121,7 +132,7 @@ impl Socket {
 
     /// Nothing will ever happen here again.
     pub fn is_over(&self) -> bool {
-        self.operations() == 0 && self.peer_told && (self.reset || self.outbound.is_empty())
+        self.operations() == 0 && self.lent.is_empty() && self.peer_told && (self.reset || self.outbound.is_empty())
     }
 
     /// Nothing is on its way in either direction.
@@ -174,13 +185,18 @@ impl Socket {
     fn reset_by_peer<P: Peer>(&mut self, peer: &mut P) {
         self.reset = true;
         self.outbound.clear();
-        self.unread.clear();
+        self.drop_unread();
         self.tell_peer(peer);
+    }
+
+    fn drop_unread(&mut self) {
+        self.unheeded += self.unread.len() as u64;
+        self.unread.clear();
     }
 
     fn close_by_peer<P: Peer>(&mut self, peer: &mut P) {
         self.peer_closed = true;
-        self.unread.clear();
+        self.drop_unread();
         self.tell_peer(peer);
     }
 
@@ -221,8 +237,20 @@ impl Socket {
 
     fn end_send(&mut self, env: &mut Env<'_>, sending: Sending, result: i32) {
         // A send that failed may have its second answer too, or not.
-        let lends = sending.zero_copy && (result > 0 || env.chance.one_in(2));
-        let stage = if lends { Stage::Taken } else { Stage::Last };
+        let lends = sending.means == Means::ZeroCopy && (result > 0 || env.chance.one_in(2));
+        let stage = match sending.means {
+            Means::Lend => Stage::Lent,
+            Means::ZeroCopy if lends => Stage::Taken,
+            Means::ZeroCopy | Means::Copy => Stage::Last,
+        };
+        if stage == Stage::Lent && sending.taken > 0 {
+            let first = sending.pieces[0].len().min(sending.taken);
+            let parts = [(&sending.pieces[0], 0, first), (&sending.pieces[1], first, sending.taken - first)];
+            let part = |(piece, at, bytes): (&Piece, usize, usize)| {
+                (piece.start..piece.start + bytes, sending.bytes[at..at + bytes].to_vec())
+            };
+            self.lent.push(Lent { parts: parts.map(part).into(), until: self.taken });
+        }
         env.done.push_back((self.id, Completion { token: sending.token, result, stage }));
         if lends {
             let Sending { token, pieces, bytes, .. } = sending;
@@ -230,7 +258,20 @@ impl Socket {
         }
     }
 
+    /// What was lent there may change: the peer keeps what it was lent.
+    pub fn detach(&mut self, range: &Range<usize>) {
+        for lent in &mut self.lent {
+            lent.parts.retain(|(part, _)| part.start < range.start || part.end > range.end);
+        }
+        self.lent.retain(|lent| !lent.parts.is_empty());
+    }
+
     fn end_loans(&mut self, env: &mut Env<'_>) {
+        for (part, bytes) in self.lent.iter().flat_map(|lent| &lent.parts) {
+            assert!(env.memory[part.clone()] == **bytes, "memory {part:?} changed while the peer could read it");
+        }
+        let read = self.arrived - self.unread.len() as u64 - self.unheeded;
+        self.lent.retain(|lent| lent.until > read);
         while let Some(loan) = self.loans.front() {
             assert_same(env.memory, &loan.pieces, &loan.bytes, "before it was released");
             if loan.until > self.acknowledged && !self.reset || env.chance.one_in(3) {

@@ -109,6 +109,7 @@ fn kafka_manner(plan: &NetPlan, at: usize) -> kafka::Manner {
         backoff_max_ns: plan.backoff_max_ns,
         topic: "t".into(),
         tls: false,
+        lends: acks != 0,
     }
 }
 

@@ -1,0 +1,33 @@
+//! Where a link's bytes lie.
+
+use crate::connect::tls::{INCOMING_BYTES, TlsSession};
+use std::ops::Range;
+
+/// Plain bytes that are sealed at once: enough for one large send, little enough to stay in cache.
+pub const SEAL_BYTES: usize = 128 << 10;
+const SEALED_BYTES: usize = TlsSession::sealed_bytes(SEAL_BYTES) + TlsSession::sealed_bytes(1);
+const OPENING_BYTES: usize = 2 * INCOMING_BYTES;
+
+/// A link's stretch of the memory.
+#[derive(Clone, Debug)]
+pub struct Area {
+    pub inbox: Range<usize>,
+    /// For TLS: what arrives sealed, and what goes out sealed.
+    pub opening: Range<usize>,
+    pub sealed: Range<usize>,
+}
+
+impl Area {
+    /// What [`Area::cut`] takes.
+    pub fn bytes(inbox_bytes: usize, tls: bool) -> usize {
+        inbox_bytes + if tls { OPENING_BYTES + SEALED_BYTES } else { 0 }
+    }
+
+    /// The area that begins at `start`.
+    pub fn cut(start: usize, inbox_bytes: usize, tls: bool) -> Self {
+        let inbox = start..start + inbox_bytes;
+        let opening = inbox.end..inbox.end + if tls { OPENING_BYTES } else { 0 };
+        let sealed = opening.end..start + Self::bytes(inbox_bytes, tls);
+        Self { inbox, opening, sealed }
+    }
+}

@@ -1,0 +1,262 @@
+//! Sends that lend pages to a socket instead of copying them: by way of a pipe, which holds references to them.
+//!
+//! On a connection within this host the very pages lie in the peer's queue until it has read them, whatever its TCP
+//! acknowledged. So the owner of the memory leaves them alone until the peer's answer shows that it has read
+//! everything, or puts other pages in their place.
+
+use super::pipe;
+use super::ring::FileSlot;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+const PIPE_BYTES: usize = 1 << 20;
+/// What a pipe holds at least for the way through it to be worth its calls.
+const PIPE_BYTES_MIN: usize = 256 << 10;
+
+/// A connection's pipe.
+pub struct Lender {
+    exit: OwnedFd,
+    entry: OwnedFd,
+    /// Bytes on their way through it.
+    inside: usize,
+}
+
+impl Lender {
+    /// # Errors
+    /// Of `pipe`; `Unsupported` where only small pipes may be had.
+    pub fn new() -> io::Result<Self> {
+        let mut ends = [0; 2];
+        // SAFETY: the kernel writes two integers on this stack during the call.
+        if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: both descriptors are new, and nobody else's.
+        let [exit, entry] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+        let sizes = [PIPE_BYTES, PIPE_BYTES_MIN];
+        if sizes.into_iter().any(|bytes| pipe::grow(entry.as_fd(), bytes).is_some()) {
+            Ok(Self { exit, entry, inside: 0 })
+        } else {
+            Err(io::Error::from(ErrorKind::Unsupported))
+        }
+    }
+
+    /// Sends both pieces as one message, as far as the socket has room. The next call is about what this one left;
+    /// some of that may be on its way already, so what follows an error is a new connection and a new lender.
+    pub fn send_nowait(&mut self, socket: BorrowedFd<'_>, pieces: [&[u8]; 2]) -> io::Result<usize> {
+        // Only a socket that does not block as a whole makes a splice into it return.
+        socket2::SockRef::from(&socket).set_nonblocking(true)?;
+        let sent = self.send_all(socket, pieces);
+        socket2::SockRef::from(&socket).set_nonblocking(false)?;
+        sent
+    }
+
+    fn send_all(&mut self, socket: BorrowedFd<'_>, pieces: [&[u8]; 2]) -> io::Result<usize> {
+        let all = pieces[0].len() + pieces[1].len();
+        let mut taken = 0;
+        while taken < all {
+            let stopped = match self.fill(pieces, taken + self.inside) {
+                Ok(()) => self.drain(socket, taken + self.inside < all),
+                Err(error) => Err(error),
+            };
+            match stopped {
+                Ok(bytes) => taken += bytes,
+                Err(error) if taken == 0 => return Err(error),
+                // As io_uring does: what was taken is told first, the error meets the next send.
+                Err(_) => break,
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Puts what the pipe has room for behind what is inside.
+    fn fill(&mut self, pieces: [&[u8]; 2], from: usize) -> io::Result<()> {
+        let [first, second] = pieces;
+        let rest = [&first[from.min(first.len())..], &second[from.saturating_sub(first.len()).min(second.len())..]];
+        if rest.iter().all(|piece| piece.is_empty()) {
+            return Ok(());
+        }
+        match pipe::lend_nowait(self.entry.as_fd(), rest) {
+            Ok(bytes) => self.inside += bytes,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && self.inside > 0 => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Passes on what the socket has room for.
+    fn drain(&mut self, socket: BorrowedFd<'_>, more_follows: bool) -> io::Result<usize> {
+        let more = if more_follows { libc::SPLICE_F_MORE } else { 0 };
+        let (exit, socket) = (self.exit.as_raw_fd(), socket.as_raw_fd());
+        let (nowhere, flags) = (std::ptr::null_mut(), libc::SPLICE_F_NONBLOCK | more);
+        // SAFETY: descriptors and numbers only; without offsets the kernel reads and writes none of our memory.
+        let bytes = unsafe { libc::splice(exit, nowhere, socket, nowhere, self.inside, flags) };
+        match usize::try_from(bytes) {
+            Ok(0) => Err(io::Error::from(ErrorKind::WouldBlock)),
+            Ok(bytes) => {
+                self.inside -= bytes;
+                Ok(bytes)
+            }
+            Err(_) => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// The lenders of a ring's connections.
+#[derive(Default)]
+pub struct Lenders(Vec<Option<Lender>>);
+
+impl Lenders {
+    /// A new one for a connection within this host; false: there is none, and memory is not to be lent.
+    pub fn make(&mut self, slot: FileSlot, socket: BorrowedFd<'_>) -> bool {
+        let at = slot.0 as usize;
+        if at >= self.0.len() {
+            self.0.resize_with(at + 1, || None);
+        }
+        self.0[at] = is_within_host(socket).then(Lender::new).and_then(Result::ok);
+        self.0[at].is_some()
+    }
+
+    pub fn get(&mut self, slot: FileSlot) -> Option<&mut Lender> {
+        self.0.get_mut(slot.0 as usize)?.as_mut()
+    }
+}
+
+/// Whether both ends of a connection are on this host, so that what the one sends the other reads from the same
+/// memory. Addresses that are translated on the way may make the answer wrong: nothing depends on it but speed.
+fn is_within_host(socket: BorrowedFd<'_>) -> bool {
+    let ends = socket2::SockRef::from(&socket);
+    match (ends.local_addr(), ends.peer_addr()) {
+        (Ok(local), Ok(peer)) => {
+            let [local, peer] = [local, peer].map(|end| end.as_socket().map(|end| end.ip()));
+            local.is_some() && local == peer || peer.is_some_and(|ip| ip.is_loopback())
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sys::blocking::Blocking;
+    use crate::sys::region::Region;
+    use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Ring, Stage, Wait};
+    use crate::sys::uring::Uring;
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::ops::Range;
+    use std::os::fd::OwnedFd;
+
+    const REGION_BYTES: usize = 16 << 20;
+
+    fn rings() -> (Uring, Blocking) {
+        let region = || Region::map(REGION_BYTES).unwrap();
+        (Uring::new(region(), 8, 2).unwrap().copying(false), Blocking::new(region(), 8).copying(false))
+    }
+
+    /// A ring with one connection to the stream.
+    fn connected<R: NetRing>(ring: &mut R) -> (FileSlot, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let slot = ring.install(File::from(OwnedFd::from(client))).unwrap();
+        ring.memory().iter_mut().enumerate().for_each(|(at, byte)| *byte = (at % 251) as u8);
+        assert!(ring.can_lend(slot));
+        (slot, listener.accept().unwrap().0)
+    }
+
+    fn answered<R: NetRing>(ring: &mut R, token: u64) -> Completion {
+        loop {
+            ring.enter(Wait::ForNs(50_000_000)).unwrap();
+            if let Some(done) = ring.completion() {
+                assert_eq!(done.token, token);
+                return done;
+            }
+        }
+    }
+
+    fn lend<R: NetRing>(ring: &mut R, slot: FileSlot, pieces: [Range<usize>; 2]) {
+        let bytes = pieces[0].len() + pieces[1].len();
+        assert!(ring.send(slot, pieces, Means::Lend, 7) && ring.in_flight() == 1);
+        assert_eq!(answered(ring, 7), Completion { token: 7, result: bytes as i32, stage: Stage::Lent });
+        assert_eq!(ring.in_flight(), 0);
+    }
+
+    fn read(stream: &mut TcpStream, bytes: usize) -> Vec<u8> {
+        let mut all = vec![0; bytes];
+        stream.read_exact(&mut all).unwrap();
+        all
+    }
+
+    fn more_than_the_socket_holds<R: NetRing>(mut ring: R) {
+        let (slot, mut peer) = connected(&mut ring);
+        let pieces = [100..1001, 5000..REGION_BYTES];
+        let reader = std::thread::spawn(move || {
+            let all = read(&mut peer, 901 + REGION_BYTES - 5000);
+            peer.write_all(b"done").unwrap();
+            (all, peer)
+        });
+        lend(&mut ring, slot, pieces.clone());
+        let (all, _peer) = reader.join().unwrap();
+        assert!(all.into_iter().eq(pieces.into_iter().flatten().map(|at| (at % 251) as u8)));
+        // The socket still waits for what comes.
+        assert!(ring.receive(slot, 0..100, 8));
+        assert_eq!(answered(&mut ring, 8).result, 4);
+    }
+
+    #[test]
+    fn more_than_the_socket_holds_is_lent_while_the_peer_reads() {
+        let (uring, blocking) = rings();
+        more_than_the_socket_holds(uring);
+        more_than_the_socket_holds(blocking);
+    }
+
+    fn until_detached<R: NetRing>(mut ring: R) {
+        let (slot, mut peer) = connected(&mut ring);
+        let bytes = 100_000..200_000;
+        lend(&mut ring, slot, [bytes.clone(), 0..0]);
+        ring.memory()[bytes.clone()].fill(255);
+        assert!(read(&mut peer, bytes.len()).into_iter().all(|byte| byte == 255), "it was copied");
+        lend(&mut ring, slot, [bytes.clone(), 0..0]);
+        ring.detach(bytes.clone());
+        assert!(ring.memory()[bytes.clone()].iter().all(|byte| *byte == 255));
+        assert!(ring.memory()[..bytes.start].iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8));
+        ring.memory()[bytes.clone()].fill(254);
+        assert!(read(&mut peer, bytes.len()).into_iter().all(|byte| byte == 255), "what was lent has changed");
+    }
+
+    #[test]
+    fn the_peer_reads_the_memory_itself_until_it_is_detached() {
+        let (uring, blocking) = rings();
+        until_detached(uring);
+        until_detached(blocking);
+    }
+
+    fn a_peer_that_goes<R: NetRing>(mut ring: R) {
+        let (slot, peer) = connected(&mut ring);
+        assert!(ring.send(slot, [0..REGION_BYTES, 0..0], Means::Lend, 7));
+        ring.enter(Wait::No).unwrap();
+        assert_eq!((ring.completion(), ring.in_flight()), (None, 1), "nobody reads");
+        ring.shut_down(slot);
+        drop(peer);
+        let done = answered(&mut ring, 7);
+        assert!(done.stage == Stage::Lent && done.result < REGION_BYTES as i32, "{done:?}");
+        assert!(ring.send(slot, [0..100_000, 0..0], Means::Lend, 9));
+        assert!(answered(&mut ring, 9).result < 0);
+    }
+
+    #[test]
+    fn a_connection_that_ends_gives_its_sends_back() {
+        let (uring, blocking) = rings();
+        a_peer_that_goes(uring);
+        a_peer_that_goes(blocking);
+    }
+
+    #[test]
+    fn nothing_is_lent_where_copies_are_wanted() {
+        let region = || Region::map(REGION_BYTES).unwrap();
+        let mut ring = Blocking::new(region(), 8).copying(true);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let slot = ring.install(File::from(OwnedFd::from(client))).unwrap();
+        assert!(!ring.can_lend(slot));
+    }
+}
