@@ -18,7 +18,6 @@ use area::SEAL_BYTES;
 use outgoing::{Outgoing, seal};
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 const SEND_BIT: u64 = 1 << 63;
