@@ -215,7 +215,9 @@ fn kafka_manner(setup: &Setup, lane: &KafkaLane) -> Result<kafka_sink::Manner, F
         backoff_max_ns: kafka.link.retry.backoff_max_ns,
         topic: kafka.topic.clone(),
         tls: kafka.tls.is_some(),
-        lends: kafka.acks != 0 && holds_all_unanswered(setup, kafka, lane.partitions.len()),
+        lends: kafka.acks != 0
+            && kafka.codec == Compression::None
+            && holds_all_unanswered(setup, kafka, lane.partitions.len()),
     })
 }
 

@@ -52,7 +52,8 @@ pub struct Manner {
     pub backoff_max_ns: u64,
     pub topic: String,
     pub tls: bool,
-    /// Batches may be lent to a broker on this host: the ring has room for all that are unanswered.
+    /// Batches may be lent to a broker on this host: they go out as they lie in the ring, which has room for all that
+    /// are unanswered.
     pub lends: bool,
 }
 

@@ -7,6 +7,7 @@
 //! gone; what is received is opened in place and copied behind what was not consumed.
 
 mod area;
+mod breakage;
 mod outgoing;
 
 use crate::connect::dial::Dialed;
@@ -15,6 +16,7 @@ use crate::counters::Field;
 use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Stage};
 pub use area::Area;
 use area::SEAL_BYTES;
+pub use breakage::Breakage;
 use outgoing::{Outgoing, seal};
 use std::fs::File;
 use std::io;
@@ -35,31 +37,6 @@ pub const LINKS_MAX: usize = 1 << 12;
 /// Whose operation a token names: lane and link.
 pub fn owner_of(token: u64) -> (usize, usize) {
     ((token >> LANE_SHIFT & LANE_MASK) as usize, (token >> LINK_SHIFT & LINK_MASK) as usize)
-}
-
-/// Why a connection is no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breakage {
-    /// The peer closed it in order.
-    Closed,
-    /// The kernel reported this error.
-    Error(i32),
-    /// The sink broke it off: no answer in time, or one that makes no sense. The field counts the kind.
-    Given(Field),
-}
-
-impl Breakage {
-    /// What counts the records that it hit.
-    pub fn kind(self) -> Field {
-        match self {
-            Breakage::Error(libc::ETIMEDOUT) => Field::ErrorTimeout,
-            Breakage::Closed | Breakage::Error(libc::EPIPE | libc::ECONNRESET | libc::ECONNABORTED) => {
-                Field::ErrorClosed
-            }
-            Breakage::Error(_) => Field::ErrorIo,
-            Breakage::Given(kind) => kind,
-        }
-    }
 }
 
 /// Who reads the memory of a message that is sent.
@@ -214,10 +191,23 @@ impl Link {
     /// Sends both pieces as one message, which `tag` names. The link is up and idle, and no message of that tag is
     /// unreleased.
     pub fn send<R: NetRing>(&mut self, ring: &mut R, pieces: [Piece; 2], tag: u32) {
+        self.start(ring, Outgoing::new(tag, pieces, false));
+    }
+
+    /// The same; on a link that lends, this message may be lent.
+    pub fn send_in_place<R: NetRing>(&mut self, ring: &mut R, pieces: [Piece; 2], tag: u32) {
+        self.start(ring, Outgoing::new(tag, pieces, self.lends));
+    }
+
+    fn start<R: NetRing>(&mut self, ring: &mut R, outgoing: Outgoing) {
         debug_assert!(self.is_up() && self.is_idle());
-        self.outgoing =
-            Some(Outgoing { tag, pieces, taken: 0, lent: false, sealed: 0..0, sealed_plain: 0, submitted: false });
+        self.outgoing = Some(outgoing);
         self.push(ring);
+    }
+
+    /// The message that is on its way out.
+    pub fn outgoing_tag(&self) -> Option<u32> {
+        self.outgoing.as_ref().map(|outgoing| outgoing.tag)
     }
 
     fn push<R: NetRing>(&mut self, ring: &mut R) {
@@ -235,9 +225,9 @@ impl Link {
             }
         };
         outgoing.submitted = true;
-        let means = if self.lends && pieces[0].len() + pieces[1].len() >= R::LENT_BYTES_MIN {
+        let means = if outgoing.lendable && pieces[0].len() + pieces[1].len() >= R::LENT_BYTES_MIN {
             Means::Lend
-        } else if self.zero_copy {
+        } else if self.zero_copy && !self.lends {
             Means::ZeroCopy
         } else {
             Means::Copy

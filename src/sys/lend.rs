@@ -4,14 +4,15 @@
 //! acknowledged. So the owner of the memory leaves them alone until the peer's answer shows that it has read
 //! everything, or puts other pages in their place.
 
-use super::pipe;
 use super::ring::FileSlot;
-use std::io::{self, ErrorKind};
+use super::{pipe, process};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-const PIPE_BYTES: usize = 1 << 20;
-/// What a pipe holds at least for the way through it to be worth its calls.
-const PIPE_BYTES_MIN: usize = 256 << 10;
+/// Enough for the way through it to be worth its calls; of larger ones an unprivileged user gets few.
+const PIPE_BYTES: usize = 256 << 10;
+const DESCRIPTORS_SPARED: u64 = 64;
 
 /// A connection's pipe.
 pub struct Lender {
@@ -19,11 +20,14 @@ pub struct Lender {
     entry: OwnedFd,
     /// Bytes on their way through it.
     inside: usize,
+    /// What stopped it for good, with bytes inside that belong to what nobody may send any more.
+    failed: Option<i32>,
 }
 
 impl Lender {
     /// # Errors
-    /// Of `pipe`; `Unsupported` where only small pipes may be had.
+    /// Of `pipe` and `vmsplice`, which some sandboxes refuse; `Unsupported` where only small pipes may be had, or where
+    /// descriptors are about to run out: others need them more.
     pub fn new() -> io::Result<Self> {
         let mut ends = [0; 2];
         // SAFETY: the kernel writes two integers on this stack during the call.
@@ -32,17 +36,21 @@ impl Lender {
         }
         // SAFETY: both descriptors are new, and nobody else's.
         let [exit, entry] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
-        let sizes = [PIPE_BYTES, PIPE_BYTES_MIN];
-        if sizes.into_iter().any(|bytes| pipe::grow(entry.as_fd(), bytes).is_some()) {
-            Ok(Self { exit, entry, inside: 0 })
-        } else {
-            Err(io::Error::from(ErrorKind::Unsupported))
+        let spare = process::open_files_max().saturating_sub(entry.as_raw_fd() as u64);
+        if spare < DESCRIPTORS_SPARED || pipe::grow(entry.as_fd(), PIPE_BYTES).is_none() {
+            return Err(io::Error::from(ErrorKind::Unsupported));
         }
+        pipe::vmsplice_nowait(entry.as_fd(), b"?")?;
+        File::from(exit.try_clone()?).read_exact(&mut [0])?;
+        Ok(Self { exit, entry, inside: 0, failed: None })
     }
 
-    /// Sends both pieces as one message, as far as the socket has room. The next call is about what this one left;
-    /// some of that may be on its way already, so what follows an error is a new connection and a new lender.
+    /// Sends both pieces as one message, as far as the socket has room. The next call is about what this one left, of
+    /// which some may be on its way already: after an error there are no more but errors.
     pub fn send_nowait(&mut self, socket: BorrowedFd<'_>, pieces: [&[u8]; 2]) -> io::Result<usize> {
+        if let Some(errno) = self.failed {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
         // Only a socket that does not block as a whole makes a splice into it return.
         socket2::SockRef::from(&socket).set_nonblocking(true)?;
         let sent = self.send_all(socket, pieces);
@@ -60,9 +68,13 @@ impl Lender {
             };
             match stopped {
                 Ok(bytes) => taken += bytes,
-                Err(error) if taken == 0 => return Err(error),
-                // As io_uring does: what was taken is told first, the error meets the next send.
-                Err(_) => break,
+                Err(error) => {
+                    if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+                        self.failed = Some(error.raw_os_error().unwrap_or(libc::EIO));
+                    }
+                    // As io_uring does: what was taken is told first, the error meets the next send.
+                    return if taken > 0 { Ok(taken) } else { Err(error) };
+                }
             }
         }
         Ok(taken)
@@ -149,7 +161,7 @@ mod tests {
     const REGION_BYTES: usize = 16 << 20;
 
     fn rings() -> (Uring, Blocking) {
-        let region = || Region::map(REGION_BYTES).unwrap();
+        let region = || Region::map_unreserved(REGION_BYTES).unwrap();
         (Uring::new(region(), 8, 2).unwrap().copying(false), Blocking::new(region(), 8).copying(false))
     }
 

@@ -29,14 +29,23 @@ pub fn cpu_times() -> (Duration, Duration) {
 
 /// Raises the soft limit of open files to the hard one; the new soft limit.
 pub fn raise_open_files() -> u64 {
-    let resource = libc::RLIMIT_NOFILE;
+    let limit = open_files();
+    let wanted = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+    // SAFETY: one struct on this stack, read by the call.
+    let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) } == 0;
+    if raised { wanted.rlim_cur } else { limit.rlim_cur }
+}
+
+/// The soft limit of open files.
+pub fn open_files_max() -> u64 {
+    open_files().rlim_cur
+}
+
+fn open_files() -> libc::rlimit {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: one struct on this stack, read and written by the calls.
-    unsafe {
-        libc::getrlimit(resource, &raw mut limit);
-        let wanted = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
-        if libc::setrlimit(resource, &raw const wanted) == 0 { wanted.rlim_cur } else { limit.rlim_cur }
-    }
+    // SAFETY: one struct on this stack, written by the call.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit
 }
 
 /// Lets the calling thread run on these processors only; false: the kernel refused.

@@ -38,14 +38,19 @@ pub struct Region {
 impl Region {
     /// The best pages that can be had for `bytes`.
     pub fn map(bytes: usize) -> io::Result<Self> {
-        let rounded = bytes.max(1).next_multiple_of(HUGE_PAGE_BYTES);
+        let rounded = rounded(bytes);
         // A cgroup may forbid huge pages that the host has: only a populated mapping is sure not to fault for ever.
         if let Ok(map) = MmapOptions::new().len(rounded).huge(Some(21)).map_anon()
             && map.advise(Advice::PopulateWrite).is_ok()
         {
             return Ok(Self { map, pages: Pages::Huge });
         }
-        let map = MmapOptions::new().len(rounded).map_anon()?;
+        Self::map_unreserved(bytes)
+    }
+
+    /// Without reserved huge pages.
+    pub fn map_unreserved(bytes: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(rounded(bytes)).map_anon()?;
         let never = std::fs::read_to_string(TRANSPARENT).is_ok_and(|mode| mode.contains("[never]"));
         let pages = match map.advise(Advice::HugePage) {
             Ok(()) if !never => Pages::Transparent,
@@ -80,15 +85,21 @@ impl Region {
     pub fn detach(&mut self, range: Range<usize>) -> io::Result<()> {
         debug_assert!(self.can_detach());
         let range = range.start / GRANULE_BYTES * GRANULE_BYTES..range.end.next_multiple_of(GRANULE_BYTES);
-        let mut kept = vec![0; GRANULE_BYTES];
+        let mut kept = [0; GRANULE_BYTES];
         for start in range.step_by(GRANULE_BYTES) {
             let end = start + GRANULE_BYTES;
             kept.copy_from_slice(&self.map[start..end]);
             // SAFETY: the mapping is private, anonymous and borrowed for us alone. Its pages there become zeros, which
-            // are bytes like any others, and are written before anybody reads them.
+            // are bytes like any others. Rings that call this let the kernel work on operations in `enter` alone, so
+            // that nothing reads or writes there before they are put back.
             unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, GRANULE_BYTES)? };
             self.map[start..end].copy_from_slice(&kept);
         }
         Ok(())
     }
+}
+
+/// A whole number of huge pages.
+fn rounded(bytes: usize) -> usize {
+    bytes.max(1).next_multiple_of(HUGE_PAGE_BYTES)
 }

@@ -36,6 +36,8 @@ pub struct Uring {
     /// Completions that the next wait is for.
     gathered: u32,
     lending: lending::Lending,
+    /// The kernel works on operations in `enter` alone.
+    deferred: bool,
     may_lend: bool,
 }
 
@@ -44,12 +46,14 @@ impl Uring {
     /// register is used unregistered; [`Self::registered`] tells.
     pub fn new(region: Region, depth: usize, files_max: usize) -> io::Result<Self> {
         let entries = depth.next_power_of_two().clamp(8, limits::CORE_DEPTH_MAX) as u32;
-        let ring: IoUring = IoUring::builder()
+        let deferring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_submit_all()
-            .build(entries)
+            .build(entries);
+        let deferred = deferring.is_ok();
+        let ring: IoUring = deferring
             .or_else(|_| IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().build(entries))
             .or_else(|_| IoUring::new(entries))?;
         register_files(&ring, files_max)?;
@@ -67,7 +71,8 @@ impl Uring {
             messages: net::Messages::new(entries as usize),
             zero_copy,
             gathered: 1,
-            lending: lending::Lending::default(),
+            lending: lending::Lending::new(depth.min(entries as usize)),
+            deferred,
             may_lend: false,
             ring,
             region,
@@ -83,7 +88,8 @@ impl Uring {
     #[must_use]
     pub fn copying(mut self, copying: bool) -> Self {
         self.zero_copy &= !copying;
-        self.may_lend = !copying && self.region.can_detach();
+        // To detach memory, the kernel must not work on what lies beside it at that moment.
+        self.may_lend = !copying && self.deferred && self.region.can_detach();
         self
     }
 

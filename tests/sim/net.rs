@@ -283,7 +283,7 @@ impl<P: Peer> Ring for SimNet<P> {
 }
 
 impl<P: Peer> NetRing for SimNet<P> {
-    const LENT_BYTES_MIN: usize = 1;
+    const LENT_BYTES_MIN: usize = 300;
 
     fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], means: Means, token: u64) -> bool {
         let socket = &self.sockets[self.placed[slot.0 as usize]];

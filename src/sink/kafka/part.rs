@@ -14,9 +14,7 @@ use crate::sink::link::{Breakage, Event, Link, Memory};
 use crate::sink::{Done, Fate};
 use crate::sys::ring::NetRing;
 use crate::wire::crc32c;
-use crate::wire::kafka::batch::{
-    BatchFacts, HEADER_BYTES, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, write_header,
-};
+use crate::wire::kafka::batch::{HEADER_BYTES, NO_SEQUENCE, write_header};
 use crate::wire::kafka::errors::{ErrorKind, broker_error};
 use crate::wire::kafka::response::{Frames, ProduceAnswer, Split};
 use std::collections::VecDeque;
@@ -25,6 +23,8 @@ use std::ops::Range;
 /// Codes after which the leader may have the batch all the same: it timed out, or has too few replicas after all.
 const PERHAPS_APPENDED: [i16; 2] = [7, 20];
 const ANSWER_BYTES_MAX: usize = 12 << 10;
+/// How long the ring does without what the broker reads in place.
+const LENT_NS_MAX: u64 = 100_000_000;
 
 /// See the module.
 pub struct Part {
@@ -130,7 +130,7 @@ impl Part {
             attempts: 0,
             head: self.free_heads.pop().expect("room was asked for"),
             stage: None,
-            records: 0..0,
+            pieces: [0..0, 0..0],
             doubtful: false,
             left_ring: false,
             held: false,
@@ -168,31 +168,25 @@ impl Part {
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1) & i32::MAX;
         request.correlation_id = self.next_correlation_id;
         (request.stage, request.sent_ns, request.held) = (packed.stage, now_ns, true);
-        request.records = packed.records.clone();
         self.retries += u64::from(request.attempts > 0);
         request.attempts += 1;
         let bytes = packed.records.len() as u32;
         if self.shift.0 != bytes {
             self.shift = (bytes, crc32c::shift(u64::from(bytes)));
         }
-        let (producer_id, producer_epoch) = manner.identity.unwrap_or((NO_PRODUCER_ID, NO_PRODUCER_EPOCH));
-        let facts = BatchFacts {
-            records: payload.block(request.slot).records as u32,
-            record_bytes: bytes,
-            records_crc: packed.crc,
-            codec: manner.codec,
-            first_timestamp_ms: request.timestamp_ms,
-            max_timestamp_ms: request.timestamp_ms,
-            producer_id,
-            producer_epoch,
-            base_sequence: request.base_sequence,
-        };
+        let facts = request.facts(payload.block(request.slot).records, &packed, manner);
         let start = self.heads.start + request.head * self.head_bytes;
         let head = &mut ring.memory()[start..start + self.head_bytes];
         manner.prefix.write(head, request.correlation_id, self.id, bytes + HEADER_BYTES as u32);
         let batch_head = head.last_chunk_mut::<HEADER_BYTES>().expect("a head ends with the batch's");
         write_header(batch_head, &facts, self.shift.1);
-        self.link.send(ring, [start..start + self.head_bytes, packed.records], request.slot);
+        let pieces = [start..start + self.head_bytes, packed.records];
+        request.pieces.clone_from(&pieces);
+        match packed.stage {
+            None => self.link.send_in_place(ring, pieces, request.slot),
+            // Buffers are few and wanted again.
+            Some(_) => self.link.send(ring, pieces, request.slot),
+        }
         self.link.listen(ring);
         self.sent += 1;
     }
@@ -293,6 +287,8 @@ impl Part {
             self.link.consume(ring, used);
             let (correlation_id, code, throttle_ms) = outcome;
             let expected = self.requests.get(self.answered).filter(|_| self.answered < self.sent);
+            // What is not all out has no answer.
+            let expected = expected.filter(|own| self.link.outgoing_tag() != Some(own.slot));
             let Some(code) = code.filter(|_| expected.is_some_and(|own| own.correlation_id == correlation_id)) else {
                 return self.nonsense(ring);
             };
@@ -396,11 +392,8 @@ impl Part {
             let request = &mut self.requests[at];
             let on_its_way = unsent.is_some_and(|(slot, _)| slot == request.slot);
             if request.lent || on_its_way && self.link.lends() {
-                // The broker may read them yet.
-                let head = self.heads.start + request.head * self.head_bytes;
-                ring.detach(head..head + self.head_bytes);
-                ring.detach(request.records.clone());
-                request.lent = false;
+                // The broker may read it yet.
+                request.take_back(ring);
             }
             // The broker drops a request that it did not get whole.
             if !on_its_way {
@@ -423,6 +416,16 @@ impl Part {
         true
     }
 
+    /// A broker that is slow to answer keeps what it was lent, but not the ring, which other partitions need as well.
+    fn take_back_late<R: NetRing>(&mut self, ring: &mut R, (payload, _, outbox): Lent<'_>, now_ns: u64) {
+        for request in self.requests.range_mut(self.answered..self.sent) {
+            if request.lent && now_ns.saturating_sub(request.sent_ns) > LENT_NS_MAX {
+                request.take_back(ring);
+                request.let_go(payload, outbox);
+            }
+        }
+    }
+
     /// What is due without any completion: limits of time, the end of a pause. True: the connection is gone.
     pub fn turn<R: NetRing>(&mut self, ring: &mut R, lent: Lent<'_>, now_ns: u64, done: &mut Vec<Done>) -> bool {
         let (payload, manner, outbox) = lent;
@@ -439,6 +442,7 @@ impl Part {
                 return self.on_ended(ring, (payload, manner, outbox), ended, done);
             }
         }
+        self.take_back_late(ring, (&mut *payload, manner, &mut *outbox), now_ns);
         let ended = self.recover(ring, manner, now_ns);
         self.advance(ring, payload, manner, outbox, now_ns);
         self.on_ended(ring, (payload, manner, outbox), ended, done)

@@ -1,9 +1,11 @@
 //! One batch on its way: what is known of it until its books are closed.
 
-use super::outbox::Outbox;
+use super::Manner;
+use super::outbox::{Outbox, Packed};
 use crate::payload::Payload;
 use crate::sink::Fate;
-use std::ops::Range;
+use crate::sys::ring::{NetRing, Piece};
+use crate::wire::kafka::batch::{BatchFacts, NO_PRODUCER_EPOCH, NO_PRODUCER_ID};
 
 /// A batch that has no final answer, or whose bytes the kernel still reads.
 #[derive(Clone, Debug)]
@@ -18,8 +20,8 @@ pub struct Request {
     /// Which head it is sent with.
     pub head: usize,
     pub stage: Option<usize>,
-    /// Where its records lay when it was sent last.
-    pub records: Range<usize>,
+    /// Where its head and its records lay when it was sent last.
+    pub pieces: [Piece; 2],
     /// An earlier attempt may have been appended: its answer was lost, or did not say.
     pub doubtful: bool,
     /// The bytes in the ring may have been stamped anew.
@@ -33,6 +35,28 @@ pub struct Request {
 }
 
 impl Request {
+    /// What the head of its batch says.
+    pub fn facts(&self, records: u64, packed: &Packed, manner: &Manner) -> BatchFacts {
+        let (producer_id, producer_epoch) = manner.identity.unwrap_or((NO_PRODUCER_ID, NO_PRODUCER_EPOCH));
+        BatchFacts {
+            records: records as u32,
+            record_bytes: packed.records.len() as u32,
+            records_crc: packed.crc,
+            codec: manner.codec,
+            first_timestamp_ms: self.timestamp_ms,
+            max_timestamp_ms: self.timestamp_ms,
+            producer_id,
+            producer_epoch,
+            base_sequence: self.base_sequence,
+        }
+    }
+
+    /// The ring gets other pages for what was lent: whoever reads it yet reads what it was.
+    pub fn take_back<R: NetRing>(&mut self, ring: &mut R) {
+        self.pieces.iter().for_each(|piece| ring.detach(piece.clone()));
+        self.lent = false;
+    }
+
     /// Nobody reads the request's bytes any longer.
     pub fn let_go(&mut self, payload: &mut Payload, outbox: &mut Outbox) {
         (self.held, self.lent) = (false, false);

@@ -10,6 +10,8 @@ pub struct Outgoing {
     pub tag: u32,
     pub pieces: [Piece; 2],
     pub taken: usize,
+    /// The peer may read it in place.
+    pub lendable: bool,
     /// The peer reads some of it in place.
     pub lent: bool,
     /// Over TLS: what is sealed of it and not gone, and how many plain bytes that is.
@@ -20,6 +22,11 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    pub fn new(tag: u32, pieces: [Piece; 2], lendable: bool) -> Self {
+        let (sealed, submitted, lent) = (0..0, false, false);
+        Self { tag, pieces, taken: 0, lendable, lent, sealed, sealed_plain: 0, submitted }
+    }
+
     pub fn bytes(&self) -> usize {
         self.pieces[0].len() + self.pieces[1].len()
     }

@@ -20,7 +20,6 @@ struct Job {
     waits: bool,
 }
 
-#[derive(Default)]
 pub struct Lending {
     pub lenders: Lenders,
     jobs: Vec<Job>,
@@ -28,6 +27,11 @@ pub struct Lending {
 }
 
 impl Lending {
+    pub fn new(depth: usize) -> Self {
+        let (jobs, done) = (Vec::with_capacity(depth), VecDeque::with_capacity(depth));
+        Self { lenders: Lenders::default(), jobs, done }
+    }
+
     /// True: the token is that of a watch, whose socket has room now, or has ended.
     pub fn wake(&mut self, token: u64) -> bool {
         let is_watch = token & WATCH == WATCH;
