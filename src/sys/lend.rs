@@ -4,7 +4,7 @@
 //! acknowledged. So the owner of the memory leaves them alone until the peer's answer shows that it has read
 //! everything, or puts other pages in their place.
 
-use super::ring::FileSlot;
+use super::ring::{FileSlot, rest};
 use super::{pipe, process};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -82,12 +82,11 @@ impl Lender {
 
     /// Puts what the pipe has room for behind what is inside.
     fn fill(&mut self, pieces: [&[u8]; 2], from: usize) -> io::Result<()> {
-        let [first, second] = pieces;
-        let rest = [&first[from.min(first.len())..], &second[from.saturating_sub(first.len()).min(second.len())..]];
-        if rest.iter().all(|piece| piece.is_empty()) {
+        let [first, second] = rest(&pieces.map(|piece| 0..piece.len()), from);
+        if first.is_empty() && second.is_empty() {
             return Ok(());
         }
-        match pipe::lend_nowait(self.entry.as_fd(), rest) {
+        match pipe::lend_nowait(self.entry.as_fd(), [&pieces[0][first], &pieces[1][second]]) {
             Ok(bytes) => self.inside += bytes,
             Err(error) if error.kind() == ErrorKind::WouldBlock && self.inside > 0 => {}
             Err(error) => return Err(error),

@@ -4,7 +4,6 @@ mod lending;
 mod net;
 
 use super::region::Region;
-
 use super::ring::{Completion, FileSlot, Ring, Stage, Wait};
 use crate::base::limits;
 use io_uring::types::{Fixed, FsyncFlags, SubmitArgs, Timespec};

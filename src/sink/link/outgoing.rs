@@ -1,7 +1,7 @@
 //! A message between its offer and the kernel's taking all of it.
 
 use crate::connect::tls::TlsSession;
-use crate::sys::ring::Piece;
+use crate::sys::ring::{Piece, rest};
 use std::ops::Range;
 
 /// A message on its way.
@@ -33,11 +33,8 @@ impl Outgoing {
 
     /// What the kernel has not taken, at most `most` bytes.
     pub fn rest(&self, most: usize) -> [Piece; 2] {
-        let [first, second] = &self.pieces;
-        let beyond = self.taken.saturating_sub(first.len());
-        let first = (first.start + self.taken).min(first.end)..first.end;
+        let [first, second] = rest(&self.pieces, self.taken);
         let first = first.start..first.end.min(first.start.saturating_add(most));
-        let second = second.start + beyond..second.end;
         let second = second.start..second.end.min(second.start.saturating_add(most - first.len()));
         if first.is_empty() { [second.clone(), second.end..second.end] } else { [first, second] }
     }
