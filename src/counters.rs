@@ -36,6 +36,7 @@ fields! {
     BytesProduced "bytes_produced" "Payload bytes of produced records";
     LogicalBytesProduced "logical_bytes_produced" "Payload bytes of produced records times their weight";
     WireBytes "wire_bytes" "Bytes handed to the target, framing and padding included";
+    LentBytes "lent_bytes" "Bytes of these that the target read in place, not copied";
     BytesSubmitted "bytes_submitted" "Payload bytes handed to the kernel";
     CatchUpRecords "catch_up_records" "Records sent later than one linger after they were due";
     Retries "retries" "Blocks sent again";

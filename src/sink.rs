@@ -77,6 +77,8 @@ impl Room {
 pub struct Wire {
     /// With framing, heads and padding.
     pub bytes: u64,
+    /// Of these, read in place by the other end.
+    pub lent_bytes: u64,
     /// Blocks sent again.
     pub retries: u64,
 }

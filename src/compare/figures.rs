@@ -67,6 +67,7 @@ const BOOKS: &[Row] = &[
     ("totals.records_not_sent", "not sent", Unit::Records, |of| Some(of.totals.records_not_sent as f64)),
     ("totals.bytes_produced", "payload", Unit::Bytes, |of| Some(of.totals.bytes_produced as f64)),
     ("totals.wire_bytes", "on the wire", Unit::Bytes, |of| Some(of.totals.wire_bytes as f64)),
+    ("totals.lent_bytes", "read in place", Unit::Bytes, |of| Some(of.totals.lent_bytes as f64)),
     ("totals.retries", "sent again", Unit::Records, |of| Some(of.totals.retries as f64)),
     ("cpu.seconds_per_gigabyte", "cpu", Unit::SecondsPerGigabyte, |of| of.cpu.seconds_per_gigabyte),
 ];

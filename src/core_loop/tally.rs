@@ -89,6 +89,7 @@ impl Tally {
     pub fn sent(&mut self, lane: usize, wire: Wire) {
         let counts = self.counts(lane, self.books[lane].warming);
         counts.add(Field::WireBytes, wire.bytes);
+        counts.add(Field::LentBytes, wire.lent_bytes);
         counts.add(Field::Retries, wire.retries);
     }
 

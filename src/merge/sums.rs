@@ -119,6 +119,7 @@ fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
         bytes_produced: sum.bytes_produced.saturating_add(one.bytes_produced),
         logical_bytes_produced: sum.logical_bytes_produced.saturating_add(one.logical_bytes_produced),
         wire_bytes: sum.wire_bytes.saturating_add(one.wire_bytes),
+        lent_bytes: sum.lent_bytes.saturating_add(one.lent_bytes),
         retries: sum.retries.saturating_add(one.retries),
         audit_lines_dropped: sum.audit_lines_dropped.saturating_add(one.audit_lines_dropped),
     })

@@ -133,6 +133,7 @@ fn totals(counts: &Counts) -> Totals {
         bytes_produced: counts.get(Field::BytesProduced),
         logical_bytes_produced: counts.get(Field::LogicalBytesProduced),
         wire_bytes: counts.get(Field::WireBytes),
+        lent_bytes: counts.get(Field::LentBytes),
         retries: counts.get(Field::Retries),
         audit_lines_dropped: counts.get(Field::AuditDropped),
     }

@@ -100,6 +100,9 @@ pub struct Totals {
     pub logical_bytes_produced: u64,
     /// Bytes handed to the target, framing and padding included.
     pub wire_bytes: u64,
+    /// Bytes of these that the target, on the same host, read in place: they were not copied.
+    #[serde(default)]
+    pub lent_bytes: u64,
     pub retries: u64,
     /// Audit lines not written because the log could not keep up.
     pub audit_lines_dropped: u64,

@@ -88,6 +88,9 @@ fn body(report: &Report) -> Page {
     if totals.logical_bytes_produced != totals.bytes_produced {
         page.line("logical", &format_rate(throughput.logical_bytes_per_second));
     }
+    if totals.lent_bytes > 0 {
+        page.line("lent", &format!("{}: the target read them in place", format_size(totals.lent_bytes)));
+    }
     if let (Some(target), Some(ratio)) = (report.pacing.target_bytes_per_second, report.pacing.achieved_ratio) {
         let percent = (ratio * 10_000.0).floor() / 100.0;
         let late = format_count(report.pacing.catch_up_records);

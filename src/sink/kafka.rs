@@ -214,6 +214,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         let mut wire = Wire::default();
         for part in parts {
             wire.bytes += part.link.take_wire_bytes();
+            wire.lent_bytes += part.link.take_lent_bytes();
             wire.retries += part.take_retries();
         }
         wire

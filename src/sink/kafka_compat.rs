@@ -251,7 +251,7 @@ impl<R: Ring> Sink<R> for KafkaCompatSink {
     fn flush(&mut self, _ring: &mut R) {}
 
     fn take_wire(&mut self, lane: usize) -> Wire {
-        Wire { bytes: std::mem::take(&mut self.lanes[lane].wire_bytes), retries: 0 }
+        Wire { bytes: std::mem::take(&mut self.lanes[lane].wire_bytes), ..Wire::default() }
     }
 
     /// The runtime has had every call in its hands, but for those of the last turn.

@@ -103,6 +103,7 @@ pub struct Link {
     /// What the peer had acknowledged when the connection ended.
     acknowledged_at_end: u64,
     wire_bytes: u64,
+    lent_bytes: u64,
 }
 
 impl Link {
@@ -135,6 +136,7 @@ impl Link {
             unreleased: 0,
             acknowledged_at_end: 0,
             wire_bytes: 0,
+            lent_bytes: 0,
         })
     }
 
@@ -181,6 +183,11 @@ impl Link {
     /// Bytes handed to the kernel since the last call.
     pub fn take_wire_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.wire_bytes)
+    }
+
+    /// What of them was lent.
+    pub fn take_lent_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.lent_bytes)
     }
 
     fn token(&self, tag: u32, send: bool) -> u64 {
@@ -365,6 +372,7 @@ impl Link {
         if completion.result > 0 {
             let bytes = completion.result as usize;
             self.wire_bytes += bytes as u64;
+            self.lent_bytes += if completion.stage == Stage::Lent { bytes as u64 } else { 0 };
             if self.tls.is_none() {
                 outgoing.taken += bytes;
             } else {

@@ -42,7 +42,7 @@ impl<R: Ring> Sink<R> for NullSink {
     fn flush(&mut self, _ring: &mut R) {}
 
     fn take_wire(&mut self, lane: usize) -> Wire {
-        Wire { bytes: std::mem::take(&mut self.wire[lane]), retries: 0 }
+        Wire { bytes: std::mem::take(&mut self.wire[lane]), ..Wire::default() }
     }
 
     fn ending(&self) -> Option<&Ending> {

@@ -143,7 +143,7 @@ impl<R: Ring> Sink<R> for StdoutSink {
     fn flush(&mut self, _ring: &mut R) {}
 
     fn take_wire(&mut self, _lane: usize) -> Wire {
-        Wire { bytes: std::mem::take(&mut self.wire_bytes), retries: 0 }
+        Wire { bytes: std::mem::take(&mut self.wire_bytes), ..Wire::default() }
     }
 
     fn ending(&self) -> Option<&Ending> {

@@ -353,7 +353,7 @@ impl<R: NetRing> Sink<R> for TcpSink {
     fn take_wire(&mut self, lane: usize) -> Wire {
         let lane = &mut self.lanes[lane];
         let bytes = lane.streams.iter_mut().map(|stream| stream.link.take_wire_bytes()).sum();
-        Wire { bytes, retries: std::mem::take(&mut lane.retries) }
+        Wire { bytes, retries: std::mem::take(&mut lane.retries), ..Wire::default() }
     }
 
     fn give_up(&mut self, ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {

@@ -68,6 +68,19 @@ fn what_goes_wrong_loses_and_doubles_nothing_of_an_idempotent_producer() {
 }
 
 #[test]
+fn the_report_tells_what_was_read_in_place() {
+    for io in ["uring", "syscall"] {
+        for (zero_copy, lends) in [("auto", true), ("off", false)] {
+            let words = "--payload-size 4096 --records 5000 --parallel 1 --acks 1 --batch-size 1000000";
+            let (report, run) = produced("--verify", &format!("{words} --io {io} --zero-copy {zero_copy}"));
+            let (lent, wire) = (number(&run["totals"], "lent_bytes"), number(&run["totals"], "wire_bytes"));
+            assert!((lent > 0) == lends && lent <= wire, "{io} {zero_copy}: {lent} of {wire}");
+            assert_eq!((records(&run), number(&report, "records_received")), (5000, 5000));
+        }
+    }
+}
+
+#[test]
 fn once_waits_for_records() {
     let scratch = Scratch::new();
     let receiver = Receiver::start(&scratch, "--listen kafka://:0 --verify --once --report -");

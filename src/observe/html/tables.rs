@@ -108,6 +108,9 @@ pub fn books(report: &Report) -> String {
     let kinds: Vec<_> = kinds.iter().map(|(kind, n)| format!("{} {}", Text(kind), text::count(**n))).collect();
     row("errors by kind, in records", if kinds.is_empty() { "none".into() } else { kinds.join(", ") });
     row("blocks sent again", text::count(report.totals.retries));
+    if report.totals.lent_bytes > 0 {
+        row("read in place, not copied", text::size(report.totals.lent_bytes));
+    }
     row("audit lines dropped", text::count(report.totals.audit_lines_dropped));
     row("final fsync", text::duration(report.final_fsync_seconds));
     let warm = &report.warmup;
