@@ -68,10 +68,10 @@ def predicted(ctx, path, size, producers):
 
 # What the costs for each record and for each byte scale as, as src/host/capacity/costs.rs has it.
 PROBES = {
-    "null": ("core_ns", "core_ns"),
-    "tmpfs": ("core_ns", "tmpfs_byte_ns"),
-    "tcp": ("core_ns", "loopback_byte_ns"),
-    "kafka": ("core_ns", "loopback_byte_ns"),
+    "null": ("head_ns", "head_ns"),
+    "tmpfs": ("head_ns", "tmpfs_byte_ns"),
+    "tcp": ("head_ns", "loopback_byte_ns"),
+    "kafka": ("head_ns", "loopback_byte_ns"),
     "http": ("exchange_ns", "loopback_byte_ns"),
 }
 
@@ -112,8 +112,9 @@ def plan(ctx):
             checks.append(h.Check(f"{path}, {size} B, {producers} producers: predicted within 20 %",
                                   f"{off:+.1%} ({min(map(error, those)):+.1%} to {max(map(error, those)):+.1%}) of "
                                   f"{h.gigabytes(ceiling)}", abs(off) <= 0.2))
-    probes = [run.facts["calibration"] for group in groups for run in group]
-    reference = {name: min(probe[name] for probe in probes) for name in probes[0]}
+    # Probes are shaped by what is planned, so the reference is one shape.
+    probes = [run.facts["calibration"] for runs in all_runs.values() for run in runs[FIT[1]]]
+    reference = {name: statistics.median(probe[name] for probe in probes) for name in probes[0]}
     print(f"    for the table: reference {reference}")
     for path, runs in all_runs.items():
         record, byte = fitted(path, {point: runs[point] for point in fit}, reference)

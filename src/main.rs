@@ -3,6 +3,7 @@
 use engine::base::fatal::{Exit, Fatal};
 use engine::config::plan::PlanArgs;
 use engine::config::{self, Command, Deps, SchemaKind};
+use engine::host::capacity::calibrate::{Shape, calibrate};
 use engine::host::capacity::{self, Scale, Verdict};
 use engine::host::doctor::{self, DoctorArgs};
 use engine::host::{self, Sysfs};
@@ -121,7 +122,9 @@ fn compare_reports(args: &CompareArgs) -> Result<Exit, Fatal> {
 
 fn plan_capacity(args: &PlanArgs) -> Result<Exit, Fatal> {
     let scale = if args.calibrate {
-        let probes = capacity::calibrate::calibrate(&host::cpu::usable_cpus(&Sysfs::default()))?;
+        let cpus = host::cpu::usable_cpus(&Sysfs::default());
+        let shape = Shape { lanes: args.demand.producers_each(&args.machine), record_bytes: args.demand.record_bytes };
+        let probes = calibrate(&cpus, shape)?;
         Scale::Calibrated { probes, reference: capacity::costs::REFERENCE }
     } else {
         Scale::of_described(&args.machine)

@@ -66,6 +66,13 @@ pub struct Demand {
     pub producers: Option<u32>,
 }
 
+impl Demand {
+    /// Of the fullest core.
+    pub fn producers_each(&self, machine: &Machine) -> u32 {
+        self.producers.unwrap_or(1).div_ceil(machine.senders())
+    }
+}
+
 /// How the table's costs become this machine's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {

@@ -1,8 +1,9 @@
-//! Four loops of a fraction of a second that tell how fast this machine is right now.
+//! Five loops of a fraction of a second that tell how fast this machine is right now.
 
 use crate::base::fatal::Fatal;
 use crate::host::capacity::costs::{self, Probes};
 use crate::sys;
+use crate::sys::region::Region;
 use std::fs::File;
 use std::hint::{black_box, spin_loop};
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,20 +21,42 @@ const TMPFS_FREE_SHARE: u64 = 8;
 const BLOCK_BYTES: usize = 256 << 10;
 /// As a payload ring: not all of it stays in the cache.
 const RING_BYTES: usize = 4 << 20;
+/// Of the heads: a payload ring that is not in the cache, the least record, and how many heads are fetched ahead.
+const HEADS_BYTES: usize = 64 << 20;
+const HEAD_BYTES: usize = 64;
+const HEADS_AHEAD: usize = 12;
+const HEAD_FACTOR: u32 = 0x9e37_79b9;
+/// Over loopback: blocks and rings as those of `tcp://` and `kafka://`.
+const SEND_BYTES: usize = 1 << 20;
+const SEND_RING_BYTES: usize = 5 << 20;
+/// What more lanes on a core do to its caches has shown by then.
+const LANES_MAX: u32 = 4;
 /// Of the exchanges: as many connections as a producer over HTTP has, a request and an answer of common sizes.
 const EXCHANGE_CONNECTIONS: usize = costs::HTTP_CONNECTIONS as usize;
 const REQUEST_BYTES: usize = 4 << 10;
 const ANSWER_BYTES: usize = 32;
 
-/// Keeps up to two of `cpus` busy for a second and a half.
-pub fn calibrate(cpus: &[usize]) -> Result<Probes, Fatal> {
+/// What of the plan the probes are shaped by.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Producers of one core: each has a ring and a connection of its own, and together they may need more cache than
+    /// there is.
+    pub lanes: u32,
+    pub record_bytes: u64,
+}
+
+/// Keeps up to two of `cpus` busy for two seconds.
+pub fn calibrate(cpus: &[usize], shape: Shape) -> Result<Probes, Fatal> {
+    let shape = Shape { lanes: shape.lanes.clamp(1, LANES_MAX), ..shape };
     let failed = |what: &str, why: io::Error| {
         Fatal::host(format!("calibrating {what}: {why}")).mend("engine plan --calibrate off")
     };
     Ok(Probes {
         core_ns: on(cpus.first(), core),
+        head_ns: on(cpus.first(), || heads(shape)).map_err(|why| failed("memory", why))?,
         tmpfs_byte_ns: on(cpus.first(), || tmpfs(Path::new(TMPFS))).map_err(|why| failed(TMPFS, why))?,
-        loopback_byte_ns: loopback(cpus).map_err(|why| failed("loopback", why))?,
+        loopback_byte_ns: loopback(cpus, shape.lanes as usize).map_err(|why| failed("loopback", why))?,
+        loopback_connections: shape.lanes,
         exchange_ns: exchange(cpus).map_err(|why| failed("exchanges over loopback", why))?,
     })
 }
@@ -67,6 +90,36 @@ fn core() -> f64 {
     best
 }
 
+/// Writes words and their checksum into the head of every record of a block, ring after ring, as stamping does.
+fn heads(shape: Shape) -> io::Result<f64> {
+    let stride = (shape.record_bytes as usize).clamp(HEAD_BYTES, HEADS_BYTES / 2);
+    let mut rings = (0..shape.lanes).map(|_| Region::map(HEADS_BYTES)).collect::<io::Result<Vec<_>>>()?;
+    rings.iter_mut().for_each(|ring| ring.bytes_mut().fill(0x5a));
+    let block = (SEND_BYTES / stride).max(1) * stride;
+    let (began, mut heads, mut start) = (Instant::now(), 0, 0);
+    while began.elapsed() < PROBE_TIME {
+        for ring in &mut rings {
+            let memory = ring.bytes_mut();
+            for at in (start..start + block).step_by(stride) {
+                sys::prefetch::for_write(memory, at + HEADS_AHEAD * stride);
+                let words = [1, at as u64, !(at as u64), 0];
+                let checksum = sys::crc::multiply_words(words, HEAD_FACTOR);
+                for (word, value) in memory[at..at + 32].chunks_exact_mut(8).zip(words) {
+                    word.copy_from_slice(&value.to_le_bytes());
+                }
+                memory[at + 32..at + 36].copy_from_slice(&checksum.to_le_bytes());
+            }
+            black_box(memory);
+        }
+        heads += rings.len() * block / stride;
+        start += block;
+        if start + block > HEADS_BYTES {
+            start = 0;
+        }
+    }
+    Ok(began.elapsed().as_nanos() as f64 / heads as f64)
+}
+
 /// Overwrites one file whose pages are there already.
 fn tmpfs(folder: &Path) -> io::Result<f64> {
     let file = File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).open(folder)?;
@@ -92,17 +145,28 @@ fn pair() -> io::Result<(TcpStream, TcpStream)> {
     Ok((sender, listener.accept()?.0))
 }
 
-fn loopback(cpus: &[usize]) -> io::Result<f64> {
-    let (mut sender, receiver) = pair()?;
+/// Sends as the engine does: each connection in its turn, as much as it takes without waiting.
+fn loopback(cpus: &[usize], lanes: usize) -> io::Result<f64> {
+    let pairs = (0..lanes).map(|_| pair()).collect::<io::Result<Vec<_>>>()?;
+    let (senders, receivers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    for stream in senders.iter().chain(&receivers) {
+        stream.set_nonblocking(true)?;
+    }
     thread::scope(|scope| {
-        let drain = scope.spawn(|| on(cpus.get(1), move || discard_all(&receiver)));
+        let drain = scope.spawn(|| on(cpus.get(1), move || discard_all(&receivers)));
         let sent = on(cpus.first(), move || -> io::Result<f64> {
-            let ring = vec![0x5a_u8; RING_BYTES];
+            let mut lanes: Vec<_> =
+                senders.into_iter().map(|stream| (stream, vec![0x5a_u8; SEND_RING_BYTES], 0)).collect();
             let (began, mut sent) = (Instant::now(), 0);
             while began.elapsed() < PROBE_TIME {
-                let from = sent % RING_BYTES;
-                sender.write_all(&ring[from..from + BLOCK_BYTES])?;
-                sent += BLOCK_BYTES;
+                for (stream, ring, at) in &mut lanes {
+                    let block = &ring[*at..*at + SEND_BYTES - *at % SEND_BYTES];
+                    match stream.write(block) {
+                        Ok(bytes) => (*at, sent) = ((*at + bytes) % SEND_RING_BYTES, sent + bytes),
+                        Err(why) if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                        Err(why) => return Err(why),
+                    }
+                }
             }
             Ok(began.elapsed().as_nanos() as f64 / sent as f64)
         });
@@ -179,15 +243,22 @@ fn arrived(stream: &mut TcpStream, inbox: &mut [u8]) -> io::Result<Option<usize>
     }
 }
 
-fn discard_all(stream: &TcpStream) -> io::Result<()> {
-    loop {
-        match sys::receive::discard(stream, u64::MAX) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(why) if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => spin_loop(),
-            Err(why) => return Err(why),
+/// Until all of them are closed.
+fn discard_all(streams: &[TcpStream]) -> io::Result<()> {
+    let mut open: Vec<&TcpStream> = streams.iter().collect();
+    while !open.is_empty() {
+        for at in (0..open.len()).rev() {
+            match sys::receive::discard(open[at], u64::MAX) {
+                Ok(0) => {
+                    open.swap_remove(at);
+                }
+                Ok(_) => {}
+                Err(why) if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => spin_loop(),
+                Err(why) => return Err(why),
+            }
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -196,9 +267,14 @@ mod tests {
 
     #[test]
     fn every_probe_takes_time() {
-        let probes = calibrate(&[0]).unwrap();
-        for ns in [probes.core_ns, probes.tmpfs_byte_ns, probes.loopback_byte_ns, probes.exchange_ns] {
-            assert!(ns.is_finite() && ns > 0.0, "{probes:?}");
+        for lanes in [1, 3] {
+            let probes = calibrate(&[0], Shape { lanes, record_bytes: 4096 }).unwrap();
+            assert_eq!(probes.loopback_connections, lanes);
+            for ns in
+                [probes.core_ns, probes.head_ns, probes.tmpfs_byte_ns, probes.loopback_byte_ns, probes.exchange_ns]
+            {
+                assert!(ns.is_finite() && ns > 0.0, "{probes:?}");
+            }
         }
         assert!(tmpfs(Path::new("/no/such/folder")).is_err());
     }

@@ -39,6 +39,7 @@ impl Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
     Core,
+    Head,
     Tmpfs,
     Loopback,
     Exchange,
@@ -66,13 +67,13 @@ const FITTED: &str = "fitted to 512 B, 4 KiB and 64 KiB records, 2-vCPU VM, AMD 
 
 #[rustfmt::skip]
 pub const COSTS: &[Cost] = &[
-    Cost { route: Route::Null, record_ns: 8.0, byte_ns: 0.00027, memory_crossings: 0.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: true, source: FITTED },
+    Cost { route: Route::Null, record_ns: 8.0, byte_ns: 0.00027, memory_crossings: 0.1, record_probe: Probe::Head, byte_probe: Probe::Head, checked: true, source: FITTED },
     Cost { route: Route::Stdout, record_ns: 8.0, byte_ns: 0.442, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "row stdout-stamped of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
     Cost { route: Route::File, record_ns: 8.0, byte_ns: 0.0277, memory_crossings: 1.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
-    Cost { route: Route::Tmpfs, record_ns: 12.3, byte_ns: 0.3235, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Tmpfs, checked: true, source: FITTED },
-    Cost { route: Route::Tcp, record_ns: 10.0, byte_ns: 0.095, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Loopback, checked: true, source: FITTED },
+    Cost { route: Route::Tmpfs, record_ns: 12.3, byte_ns: 0.3235, memory_crossings: 3.0, record_probe: Probe::Head, byte_probe: Probe::Tmpfs, checked: true, source: FITTED },
+    Cost { route: Route::Tcp, record_ns: 10.0, byte_ns: 0.095, memory_crossings: 3.0, record_probe: Probe::Head, byte_probe: Probe::Loopback, checked: true, source: FITTED },
     Cost { route: Route::Http, record_ns: 5400.0, byte_ns: 0.083, memory_crossings: 3.0, record_probe: Probe::Exchange, byte_probe: Probe::Loopback, checked: true, source: FITTED },
-    Cost { route: Route::Kafka, record_ns: 33.0, byte_ns: 0.102, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Loopback, checked: true, source: FITTED },
+    Cost { route: Route::Kafka, record_ns: 33.0, byte_ns: 0.102, memory_crossings: 3.0, record_probe: Probe::Head, byte_probe: Probe::Loopback, checked: true, source: FITTED },
 ];
 
 /// Of each core, that the row of HTTP was fitted with.
@@ -80,20 +81,30 @@ pub const HTTP_CONNECTIONS: u32 = 8;
 
 /// What the calibration saw on the machine of the table while that was measured. `None`: that has not been done, and a
 /// calibration is shown but scales nothing.
-pub const REFERENCE: Option<Probes> =
-    Some(Probes { core_ns: 1.3534, tmpfs_byte_ns: 0.192, loopback_byte_ns: 0.104, exchange_ns: 5450.0 });
+pub const REFERENCE: Option<Probes> = Some(Probes {
+    core_ns: 1.3534,
+    head_ns: 8.0,
+    tmpfs_byte_ns: 0.192,
+    loopback_byte_ns: 0.104,
+    loopback_connections: 1,
+    exchange_ns: 5450.0,
+});
 /// Its clock, which the processor's model name does not tell.
 pub const REFERENCE_CLOCK_GHZ: f64 = 2.6;
 
-/// Costs of four small loops.
+/// Costs of five small loops.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Probes {
     /// A dependent multiplication and rotation.
     pub core_ns: f64,
+    /// A record's head stamped in memory that is not in the cache.
+    pub head_ns: f64,
     /// A byte copied to tmpfs by `pwrite`, overwriting.
     pub tmpfs_byte_ns: f64,
     /// A byte sent over loopback to a receiver that truncates.
     pub loopback_byte_ns: f64,
+    /// How many took turns in that, as many as one core of the plan has producers.
+    pub loopback_connections: u32,
     /// A request of 4 KiB and its answer over loopback, several connections at once.
     pub exchange_ns: f64,
 }
@@ -103,6 +114,7 @@ impl Probes {
     pub fn slowness(&self, reference: &Probes, probe: Probe) -> f64 {
         match probe {
             Probe::Core => self.core_ns / reference.core_ns,
+            Probe::Head => self.head_ns / reference.head_ns,
             Probe::Tmpfs => self.tmpfs_byte_ns / reference.tmpfs_byte_ns,
             Probe::Loopback => self.loopback_byte_ns / reference.loopback_byte_ns,
             Probe::Exchange => self.exchange_ns / reference.exchange_ns,

@@ -1,7 +1,14 @@
 use super::*;
 use proptest::prelude::*;
 
-const HERE: Probes = Probes { core_ns: 2.0, tmpfs_byte_ns: 0.3, loopback_byte_ns: 0.1, exchange_ns: 4e3 };
+const HERE: Probes = Probes {
+    core_ns: 2.0,
+    head_ns: 8.0,
+    tmpfs_byte_ns: 0.3,
+    loopback_byte_ns: 0.1,
+    loopback_connections: 1,
+    exchange_ns: 4e3,
+};
 
 fn calibrated(probes: Probes) -> Scale {
     Scale::Calibrated { probes, reference: Some(HERE) }
@@ -41,7 +48,7 @@ fn every_route_has_one_row_with_costs() {
 
 #[test]
 fn a_calibrated_core_is_the_table_times_its_slowness() {
-    let slow = Probes { core_ns: HERE.core_ns * 2.0, ..HERE };
+    let slow = Probes { head_ns: HERE.head_ns * 2.0, ..HERE };
     let machine = machine("cores: 2");
     let rate = |probes| project(&demand(Route::Null, 1.0), &machine, calibrated(probes)).core_bytes_per_second;
     let cost = costs::cost(Route::Null);
