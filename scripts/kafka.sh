@@ -6,6 +6,7 @@
 #   scripts/kafka.sh kill N          SIGKILL to broker N (from 1)
 #   scripts/kafka.sh restart N       starts broker N again with its data, after killing what is left of it
 #   scripts/kafka.sh stop            ends all brokers and removes their data; logs and artifacts stay
+#   scripts/kafka.sh fetch           only fetches the artifacts
 #
 # start prints shell assignments; a cluster that runs already is left as it is and its assignments are printed again.
 # Listeners, all on 127.0.0.1 and on ports that were free: plain, TLS, TLS with client certificates, SASL over plain
@@ -25,7 +26,7 @@ die() {
 }
 
 usage() {
-    die "$1; usage: scripts/kafka.sh start [--brokers 1|3] [--property KEY=VALUE]… | stop | status | kill N | restart N" 2
+    die "$1; usage: scripts/kafka.sh start [--brokers 1|3] [--property KEY=VALUE]… | stop | status | kill N | restart N | fetch" 2
 }
 
 need() {
@@ -361,6 +362,7 @@ flock -w "$((wait_seconds * 2))" 9 || die "another kafka.sh has been at work on 
 case ${1:-} in
     start) shift && start "$@" ;;
     stop) stop ;;
+    fetch) fetch ;;
     status) status ;;
     kill)
         broker "${2:-}"
