@@ -18,6 +18,7 @@ use crate::counters::Field;
 use crate::payload::Payload;
 use crate::sys::ring::{Ring, Wait};
 use std::io;
+use std::ops::AddAssign;
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,14 @@ pub struct Wire {
     pub lent_bytes: u64,
     /// Blocks sent again.
     pub retries: u64,
+}
+
+impl AddAssign for Wire {
+    fn add_assign(&mut self, more: Self) {
+        self.bytes += more.bytes;
+        self.lent_bytes += more.lent_bytes;
+        self.retries += more.retries;
+    }
 }
 
 /// What ends a run before its time.

@@ -225,8 +225,9 @@ impl<R: NetRing> Sink<R> for HttpSink {
 
     fn take_wire(&mut self, lane: usize) -> Wire {
         let lane = &mut self.lanes[lane];
-        let bytes = lane.channels.iter_mut().map(|channel| channel.link.take_wire_bytes()).sum();
-        Wire { bytes, retries: std::mem::take(&mut lane.retries), ..Wire::default() }
+        let mut wire = Wire { retries: std::mem::take(&mut lane.retries), ..Wire::default() };
+        lane.channels.iter_mut().for_each(|channel| wire += channel.link.take_wire());
+        wire
     }
 
     fn give_up(&mut self, _ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {

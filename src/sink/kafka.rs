@@ -213,8 +213,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         let parts = &mut self.lanes[lane].parts;
         let mut wire = Wire::default();
         for part in parts {
-            wire.bytes += part.link.take_wire_bytes();
-            wire.lent_bytes += part.link.take_lent_bytes();
+            wire += part.link.take_wire();
             wire.retries += part.take_retries();
         }
         wire

@@ -13,6 +13,7 @@ mod outgoing;
 use crate::connect::dial::Dialed;
 use crate::connect::tls::TlsSession;
 use crate::counters::Field;
+use crate::sink::Wire;
 use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Stage};
 pub use area::Area;
 use area::SEAL_BYTES;
@@ -102,8 +103,7 @@ pub struct Link {
     unreleased: u32,
     /// What the peer had acknowledged when the connection ended.
     acknowledged_at_end: u64,
-    wire_bytes: u64,
-    lent_bytes: u64,
+    wire: Wire,
 }
 
 impl Link {
@@ -135,8 +135,7 @@ impl Link {
             lends: false,
             unreleased: 0,
             acknowledged_at_end: 0,
-            wire_bytes: 0,
-            lent_bytes: 0,
+            wire: Wire::default(),
         })
     }
 
@@ -180,14 +179,9 @@ impl Link {
         self.outgoing.is_none()
     }
 
-    /// Bytes handed to the kernel since the last call.
-    pub fn take_wire_bytes(&mut self) -> u64 {
-        std::mem::take(&mut self.wire_bytes)
-    }
-
-    /// What of them was lent.
-    pub fn take_lent_bytes(&mut self) -> u64 {
-        std::mem::take(&mut self.lent_bytes)
+    /// Bytes handed to the kernel since the last call; who sends again counts that.
+    pub fn take_wire(&mut self) -> Wire {
+        std::mem::take(&mut self.wire)
     }
 
     fn token(&self, tag: u32, send: bool) -> u64 {
@@ -371,8 +365,8 @@ impl Link {
         outgoing.lent |= completion.stage == Stage::Lent;
         if completion.result > 0 {
             let bytes = completion.result as usize;
-            self.wire_bytes += bytes as u64;
-            self.lent_bytes += if completion.stage == Stage::Lent { bytes as u64 } else { 0 };
+            self.wire.bytes += bytes as u64;
+            self.wire.lent_bytes += if completion.stage == Stage::Lent { bytes as u64 } else { 0 };
             if self.tls.is_none() {
                 outgoing.taken += bytes;
             } else {

@@ -352,8 +352,9 @@ impl<R: NetRing> Sink<R> for TcpSink {
 
     fn take_wire(&mut self, lane: usize) -> Wire {
         let lane = &mut self.lanes[lane];
-        let bytes = lane.streams.iter_mut().map(|stream| stream.link.take_wire_bytes()).sum();
-        Wire { bytes, retries: std::mem::take(&mut lane.retries), ..Wire::default() }
+        let mut wire = Wire { retries: std::mem::take(&mut lane.retries), ..Wire::default() };
+        lane.streams.iter_mut().for_each(|stream| wire += stream.link.take_wire());
+        wire
     }
 
     fn give_up(&mut self, ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {
