@@ -21,12 +21,13 @@ const TMPFS_FREE_SHARE: u64 = 8;
 const BLOCK_BYTES: usize = 256 << 10;
 /// As a payload ring: not all of it stays in the cache.
 const RING_BYTES: usize = 4 << 20;
-/// Of the heads: a payload ring that is not in the cache, the least record, and how many heads are fetched ahead.
+/// Of the heads: a payload ring that is not in the cache, the least record, how many are fetched ahead (as the stamper
+/// does), and what moves their checksum, any value.
 const HEADS_BYTES: usize = 64 << 20;
 const HEAD_BYTES: usize = 64;
 const HEADS_AHEAD: usize = 12;
 const HEAD_FACTOR: u32 = 0x9e37_79b9;
-/// Over loopback: blocks and rings as those of `tcp://` and `kafka://`.
+/// Blocks, of heads as well, and over loopback rings, as those of `tcp://` and `kafka://`.
 const SEND_BYTES: usize = 1 << 20;
 const SEND_RING_BYTES: usize = 5 << 20;
 /// What more lanes on a core do to its caches has shown by then.
