@@ -137,7 +137,11 @@ else
 fi
 step 'clippy' cargo clippy --locked --all-targets --quiet -- -D warnings
 step 'test build' cargo test --locked --quiet --no-run
-if [ -n "$fetching" ]; then wait "$fetching" || true; fi
+if [ -n "$fetching" ]; then
+    wait "$fetching" || true
+    # Its number may be another process's by the end.
+    fetching=
+fi
 step 'tests' cargo test --locked --quiet --no-fail-fast
 passed=$(awk '/^test result: ok/ { passed += $4 } END { print passed + 0 }' "$log")
 step 'release build' scripts/build.sh
