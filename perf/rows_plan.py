@@ -30,8 +30,9 @@ def run_point(ctx, path, size, producers):
     if path == "http":
         flags += ["--connections", max(1, HTTP_CONNECTIONS // producers)]
     url = {"tcp": "tcp://{}", "http": "http://{}/", "kafka": "kafka://{}/plan"}[path]
-    # Copied, as for a broker across a network.
-    extra = ["--acks", "1", "--idempotent", "off", "--zero-copy", "off"] if path == "kafka" else []
+    # Copied, as for a broker across a network, and from a ring as for a receiver there.
+    extra = {"kafka": ["--acks", "1", "--idempotent", "off", "--zero-copy", "off"],
+             "tcp": ["--block-size", "1Mi", "--ring-size", "5Mi"]}.get(path, [])
     return against(servers.receiver(ctx, path),
                    lambda there: engine(ctx, name, url.format(there.address), *flags, *extra, poll="busy"))
 

@@ -93,7 +93,7 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let linger_ns = network::linger_ns(wanted, &remotes);
     let facts = geometry::Facts {
         linger_ns,
-        shape: network::shape(&remotes, &sizes, &payload, wanted),
+        shape: network::shape((&targets.remotes, &remotes), &sizes, &payload, wanted),
         kind: targets.kind,
         sizes: &sizes,
         probes: probes(&targets, deps),

@@ -4,9 +4,10 @@ use crate::harness::{Live, Scratch};
 use crate::http::{BACK_ENDS, fates, run};
 use crate::receive::{Receiver, number};
 use crate::report::{count, total};
-use crate::server::{NO_CONTENT, Peer, Server};
-use engine::record::Header;
+use crate::server::{NO_CONTENT, PATIENCE, Peer, Server};
+use engine::record::{Header, is_intact};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 const LONG_BODY: &str = "--payload-size 16Mi --ring-size 64Mi";
@@ -87,6 +88,51 @@ fn an_answer_before_the_body_is_over_ends_the_body() {
             fates(&report, 0, 4, 0);
             assert_eq!(count(&report["errors"], "status"), 4, "lingers {lingers}: {:#}", report["errors"]);
             assert_eq!(total(&report, "retries"), 0);
+        }
+    }
+}
+
+/// Each request of `records` came whole, with the bytes that were stamped for it.
+#[track_caller]
+fn whole(server: &Server, records: u64) {
+    let mut sequences: Vec<u64> = Vec::new();
+    for request in server.requests() {
+        let sequence = request.number("X-Sequence");
+        assert_eq!(
+            Header::decode(&request.body).map(|header| header.sequence),
+            Some(sequence),
+            "another record's bytes"
+        );
+        assert!(is_intact(&request.body), "the bytes of record {sequence} have changed on their way");
+        sequences.push(sequence);
+    }
+    sequences.sort_unstable();
+    sequences.dedup();
+    assert_eq!(sequences.len() as u64, records);
+}
+
+#[test]
+fn what_a_server_accepts_before_it_reads_it_is_sent_on() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        for words in
+            ["--payload-size 100000", "--payload-size 100000-3000000 --connections 3", "--payload-size 20000000"]
+        {
+            let (has_read, reads) = channel();
+            let server = Server::start(move |peer| {
+                while let Some(head) = peer.head() {
+                    peer.say(NO_CONTENT);
+                    if peer.body(head).is_none() || has_read.send(()).is_err() {
+                        return;
+                    }
+                }
+            });
+            let report = run(&scratch, &server, &format!("--records 20 --io {io} {words}"), 0);
+            fates(&report, 20, 0, 0);
+            // The sender is gone before the last body is read.
+            (0..20).for_each(|_| reads.recv_timeout(PATIENCE).unwrap());
+            whole(&server, 20);
+            assert_eq!(total(&report, "retries"), 0, "{io} {words}");
         }
     }
 }

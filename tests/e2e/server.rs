@@ -8,7 +8,7 @@ use std::time::Duration;
 
 pub const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 /// Longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -88,7 +88,12 @@ impl Peer {
 
     /// The next request, whole and noted, and how many came before it on all connections.
     pub fn request(&mut self) -> Option<(usize, Request)> {
-        let mut request = self.head()?;
+        let head = self.head()?;
+        self.body(head)
+    }
+
+    /// The rest of a request whose head was read.
+    pub fn body(&mut self, mut request: Request) -> Option<(usize, Request)> {
         let length = request.number("Content-Length") as usize;
         while self.kept.len() < length {
             if !self.more() {

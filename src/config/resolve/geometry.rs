@@ -192,7 +192,7 @@ pub fn ring_bytes(
         }
         Some(bytes) => bytes.min(limits::RING_BYTES_MAX + 1),
         None => {
-            let default = default_ring_bytes(facts.kind, blocks, cpu::l2_bytes(sysfs, first_cpu), most_lanes);
+            let default = default_ring_bytes(facts, blocks, cpu::l2_bytes(sysfs, first_cpu), most_lanes);
             default.max(least).min(budget.max(least))
         }
     };
@@ -209,9 +209,9 @@ pub fn ring_bytes(
 }
 
 /// Direct I/O needs room for all that is in flight; what the kernel copies should stay in the cache.
-fn default_ring_bytes(kind: SinkKind, blocks: &Blocks, l2_bytes: Option<u64>, lanes: u64) -> u64 {
+fn default_ring_bytes(facts: &Facts, blocks: &Blocks, l2_bytes: Option<u64>, lanes: u64) -> u64 {
     let cached = l2_bytes.unwrap_or(1 << 20) / 2 / lanes;
-    match kind {
+    match facts.kind {
         SinkKind::Null => RING_NULL_BYTES,
         SinkKind::File if blocks.direct => {
             let in_flight = (blocks.queue_depth + blocks.queue_depth.min(8)) as u64;
@@ -220,9 +220,10 @@ fn default_ring_bytes(kind: SinkKind, blocks: &Blocks, l2_bytes: Option<u64>, la
         }
         SinkKind::Stdout => cached.min(1 << 20).max(4 * blocks.block_bytes),
         SinkKind::File => cached.max(4 * blocks.block_bytes),
-        // All that is unanswered, for its bytes may be wanted again, and one block to prepare.
+        // All that is needed while it is unanswered, and one block to prepare.
         SinkKind::Tcp | SinkKind::Http | SinkKind::Kafka => {
-            cached.max((blocks.queue_depth as u64 + 1).saturating_mul(blocks.block_bytes))
+            let held = facts.shape.map_or(blocks.queue_depth, |shape| shape.held.min(blocks.queue_depth));
+            cached.max((held as u64 + 1).saturating_mul(blocks.block_bytes))
         }
     }
 }
@@ -343,6 +344,19 @@ mod tests {
         assert_eq!(errors[0].exit, crate::base::fatal::Exit::Host);
         let (_, errors) = ring(&Wanted { ring_bytes: Some(1), ..wanted() }, &null, 16 << 20, &[1]);
         assert!(errors[0].what.contains("--ring-size 1"));
+    }
+
+    #[test]
+    fn only_what_is_needed_on_has_a_place_in_the_ring() {
+        let sizes = Sizes::fixed_at(1 << 20);
+        let facts = |held| {
+            let shape = Some(Shape { block_bytes: 1 << 20, depth: 8, held });
+            Facts { kind: SinkKind::Http, shape, probes: Vec::new(), ..file_facts(&sizes, true) }
+        };
+        assert_eq!(ring(&wanted(), &facts(8), 16 << 20, &[1]).0, 9 << 20);
+        assert_eq!(ring(&wanted(), &facts(2), 16 << 20, &[1]).0, 3 << 20);
+        let shallow = Wanted { queue_depth: Some(2), ..wanted() };
+        assert_eq!(ring(&shallow, &facts(8), 16 << 20, &[1]).0, 3 << 20, "no more than is in flight");
     }
 
     proptest! {

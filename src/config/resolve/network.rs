@@ -21,13 +21,18 @@ use url::{Scheme, Url};
 
 const REQUEST_TIMEOUT_NS_DEFAULT: u64 = 30_000_000_000;
 const TCP_BLOCK_BYTES: u64 = 1 << 20;
+/// What is copied is copied soonest from a cache: two such blocks fit into it.
+const TCP_COPIED_BLOCK_BYTES: u64 = 512 << 10;
 const TCP_DEPTH: usize = 4;
+/// What is copied is needed until it is copied; beside a connection whose turn it is, one may be out of room.
+const COPIED_HELD: usize = 2;
 
-/// What the flags ask of blocks: bytes at the most, and how many in flight.
+/// What the flags ask of blocks: bytes at the most, how many in flight, and of how many the bytes are needed meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub block_bytes: u64,
     pub depth: usize,
+    pub held: usize,
 }
 
 /// One plan for each URL; producers are dealt to them.
@@ -185,19 +190,32 @@ pub fn linger_ns(wanted: &Wanted, plans: &[TargetPlan]) -> u64 {
 }
 
 /// `None` for targets without connections.
-pub fn shape(plans: &[TargetPlan], sizes: &Sizes, payload: &PayloadPlan, wanted: &Wanted) -> Option<Shape> {
+pub fn shape(
+    (urls, plans): (&[Url], &[TargetPlan]),
+    sizes: &Sizes,
+    payload: &PayloadPlan,
+    wanted: &Wanted,
+) -> Option<Shape> {
     let plan = plans.first()?;
-    let connections = plan.link()?.connections;
+    let link = plan.link()?;
+    // The kernel copies for a receiver on this host, whatever is asked of it, and sealing copies too.
+    let copied = !wanted.zero_copy || link.peer.tls.is_some() || urls.iter().all(Url::is_local);
+    let held = |depth: usize| if copied { link.connections.min(COPIED_HELD) } else { depth };
     Some(match plan {
-        TargetPlan::Http(http) => Shape {
-            block_bytes: http.records_per_request.saturating_mul(sizes.max_bytes).min(limits::BLOCK_BYTES_MAX),
-            depth: connections * http.pipeline,
-        },
-        TargetPlan::Kafka(kafka) => Shape {
-            block_bytes: kafka::block_bytes(kafka, sizes, payload, wanted),
-            depth: connections * kafka.in_flight_max,
-        },
-        _ => Shape { block_bytes: TCP_BLOCK_BYTES, depth: connections * TCP_DEPTH },
+        TargetPlan::Http(http) => {
+            let depth = link.connections * http.pipeline;
+            let block_bytes = http.records_per_request.saturating_mul(sizes.max_bytes).min(limits::BLOCK_BYTES_MAX);
+            Shape { block_bytes, depth, held: held(depth) }
+        }
+        TargetPlan::Kafka(kafka) => {
+            let depth = link.connections * kafka.in_flight_max;
+            Shape { block_bytes: kafka::block_bytes(kafka, sizes, payload, wanted), depth, held: depth }
+        }
+        _ => {
+            let depth = link.connections * TCP_DEPTH;
+            let block_bytes = if copied { TCP_COPIED_BLOCK_BYTES } else { TCP_BLOCK_BYTES };
+            Shape { block_bytes, depth, held: held(depth) }
+        }
     })
 }
 

@@ -246,8 +246,10 @@ impl Channel {
                         return self.link.break_off(ring, Breakage::Given(Field::ErrorProtocol));
                     }
                     self.answer(response, manner, now_ns);
-                    // An answer before the whole request went out leaves a connection that nobody understands.
-                    self.closing |= response.close || !self.exchanges[self.answered - 1].whole;
+                    // A server may accept what it has not read. Another answer before the whole request went out
+                    // leaves a connection that nobody understands.
+                    let Exchange { whole, fate, .. } = self.exchanges[self.answered - 1];
+                    self.closing |= response.close || !whole && fate != Some(Fate::Produced);
                 }
             }
         }

@@ -28,11 +28,18 @@ fn tcp_with_its_defaults_and_flags() {
         (made.sink.kind, made.sink.confirmation, made.sink.linger_ns),
         (SinkKind::Tcp, Confirmation::Kernel, 250_000)
     );
-    assert_eq!((made.producers.len(), made.sink.block_bytes, made.sink.queue_depth), (7, 1 << 20, 4));
+    assert_eq!((made.producers.len(), made.sink.block_bytes, made.sink.queue_depth), (7, 512 << 10, 4));
     let link = made.producers[0].to.link().unwrap();
     assert_eq!((link.peer.host.as_str(), link.peer.port, link.connections), ("localhost", 9000, 1));
     assert_eq!((link.request_timeout_ns, link.retry.attempts_max), (30_000_000_000, 0));
-    assert!(made.cores[0].ring_bytes_per_lane >= 5 * made.sink.block_bytes);
+    assert!(
+        (2..5).contains(&(made.cores[0].ring_bytes_per_lane / made.sink.block_bytes)),
+        "copied: {:?}",
+        made.cores[0]
+    );
+    let other = plan(&[("target", "tcp://10.1.2.3:9"), ("rate", "1GB/s")]);
+    assert_eq!((other.sink.block_bytes, other.sink.queue_depth), (1 << 20, 4));
+    assert!(other.cores[0].ring_bytes_per_lane >= 5 << 20, "sent from where it lies: {:?}", other.cores[0]);
     assert_eq!(made.effective_config["tcp_framing"], "none");
     assert!(made.effective_config["acks"].is_null() && made.effective_config["linger"] == "250us");
     let flags =
