@@ -312,8 +312,9 @@ fn ctrl_c_twice_ends_a_drain_that_would_last() {
 fn a_restart_is_told_to_people() {
     let scratch = Scratch::new();
     let receiver = Receiver::start(&scratch, "--listen tcp://:0 --report - --fault reset:100%");
-    let words = format!("--target tcp://{} --records 2000 --log-format text", receiver.address);
-    let ended = scratch.run(&words);
+    // Blocks that reach beyond what is read before the reset.
+    let blocks = "--records 2000 --block-size 1Mi --ring-size 5Mi";
+    let ended = scratch.run(&format!("--target tcp://{} {blocks} --log-format text", receiver.address));
     assert_eq!(ended.code(), 1, "{ended}");
     ended.says(&[&receiver.address, "uncertain (closed ", "blocks sent again"]);
     assert_eq!(receiver.stopped().0.code(), 0);
