@@ -138,6 +138,29 @@ fn what_a_server_accepts_before_it_reads_it_is_sent_on() {
 }
 
 #[test]
+fn a_server_that_accepts_and_never_reads_is_left_in_time() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let (gone, ended) = channel();
+        let server = Server::start(move |peer| {
+            if peer.nth > 0 {
+                return peer.obey();
+            }
+            if peer.head().is_some() {
+                peer.say(NO_CONTENT);
+                // Holds the connection open, and reads nothing, until the next one is served or the run is over.
+                let _held = gone.send(peer.stream.try_clone().unwrap());
+            }
+        });
+        let words = format!("--records 3 --io {io} --request-timeout 500ms {LONG_BODY}");
+        let report = run(&scratch, &server, &words, 0);
+        fates(&report, 3, 0, 0);
+        assert_eq!(server.requests().len(), 2, "the other two came whole");
+        drop(ended.recv().unwrap());
+    }
+}
+
+#[test]
 fn a_server_with_too_few_connections_serves_the_others() {
     let scratch = Scratch::new();
     for io in BACK_ENDS {

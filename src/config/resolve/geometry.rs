@@ -222,7 +222,8 @@ fn default_ring_bytes(facts: &Facts, blocks: &Blocks, l2_bytes: Option<u64>, lan
         SinkKind::File => cached.max(4 * blocks.block_bytes),
         // All that is needed while it is unanswered, and one block to prepare.
         SinkKind::Tcp | SinkKind::Http | SinkKind::Kafka => {
-            let held = facts.shape.map_or(blocks.queue_depth, |shape| shape.held.min(blocks.queue_depth));
+            let held =
+                facts.shape.and_then(|shape| shape.held).map_or(blocks.queue_depth, |n| n.min(blocks.queue_depth));
             cached.max((held as u64 + 1).saturating_mul(blocks.block_bytes))
         }
     }
@@ -353,10 +354,12 @@ mod tests {
             let shape = Some(Shape { block_bytes: 1 << 20, depth: 8, held });
             Facts { kind: SinkKind::Http, shape, probes: Vec::new(), ..file_facts(&sizes, true) }
         };
-        assert_eq!(ring(&wanted(), &facts(8), 16 << 20, &[1]).0, 9 << 20);
-        assert_eq!(ring(&wanted(), &facts(2), 16 << 20, &[1]).0, 3 << 20);
+        assert_eq!(ring(&wanted(), &facts(None), 16 << 20, &[1]).0, 9 << 20);
+        assert_eq!(ring(&wanted(), &facts(Some(2)), 16 << 20, &[1]).0, 3 << 20);
         let shallow = Wanted { queue_depth: Some(2), ..wanted() };
-        assert_eq!(ring(&shallow, &facts(8), 16 << 20, &[1]).0, 3 << 20, "no more than is in flight");
+        assert_eq!(ring(&shallow, &facts(Some(8)), 16 << 20, &[1]).0, 3 << 20, "no more than is in flight");
+        let deep = Wanted { queue_depth: Some(20), ..wanted() };
+        assert_eq!(ring(&deep, &facts(None), 16 << 20, &[1]).0, 21 << 20, "all that is in flight");
     }
 
     proptest! {

@@ -27,12 +27,13 @@ const TCP_DEPTH: usize = 4;
 /// What is copied is needed until it is copied; beside a connection whose turn it is, one may be out of room.
 const COPIED_HELD: usize = 2;
 
-/// What the flags ask of blocks: bytes at the most, how many in flight, and of how many the bytes are needed meanwhile.
+/// What the flags ask of blocks: bytes at the most, how many in flight, and of how many the bytes are needed meanwhile
+/// (`None`: of all).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub block_bytes: u64,
     pub depth: usize,
-    pub held: usize,
+    pub held: Option<usize>,
 }
 
 /// One plan for each URL; producers are dealt to them.
@@ -200,21 +201,20 @@ pub fn shape(
     let link = plan.link()?;
     // The kernel copies for a receiver on this host, whatever is asked of it, and sealing copies too.
     let copied = !wanted.zero_copy || link.peer.tls.is_some() || urls.iter().all(Url::is_local);
-    let held = |depth: usize| if copied { link.connections.min(COPIED_HELD) } else { depth };
+    let held = copied.then_some(link.connections.min(COPIED_HELD));
     Some(match plan {
         TargetPlan::Http(http) => {
-            let depth = link.connections * http.pipeline;
             let block_bytes = http.records_per_request.saturating_mul(sizes.max_bytes).min(limits::BLOCK_BYTES_MAX);
-            Shape { block_bytes, depth, held: held(depth) }
+            Shape { block_bytes, depth: link.connections * http.pipeline, held }
         }
-        TargetPlan::Kafka(kafka) => {
-            let depth = link.connections * kafka.in_flight_max;
-            Shape { block_bytes: kafka::block_bytes(kafka, sizes, payload, wanted), depth, held: depth }
-        }
+        TargetPlan::Kafka(kafka) => Shape {
+            block_bytes: kafka::block_bytes(kafka, sizes, payload, wanted),
+            depth: link.connections * kafka.in_flight_max,
+            held: None,
+        },
         _ => {
-            let depth = link.connections * TCP_DEPTH;
             let block_bytes = if copied { TCP_COPIED_BLOCK_BYTES } else { TCP_BLOCK_BYTES };
-            Shape { block_bytes, depth, held: held(depth) }
+            Shape { block_bytes, depth: link.connections * TCP_DEPTH, held }
         }
     })
 }

@@ -349,9 +349,11 @@ impl Channel {
         true
     }
 
-    /// Breaks off a connection whose oldest request waits too long; true: it is gone.
+    /// Breaks off a connection whose oldest request waits too long, for its answer or to go out; true: it is gone.
     pub fn check_time<R: NetRing>(&mut self, ring: &mut R, lent: Lent<'_>, now_ns: u64, done: &mut Vec<Done>) -> bool {
-        let Some(oldest) = self.exchanges.get(self.answered) else { return false };
+        // What was accepted early has to go out as well.
+        let open = |exchange: &&Exchange| exchange.fate.is_none() || !exchange.whole;
+        let Some(oldest) = self.exchanges.iter().find(open) else { return false };
         if !self.link.is_up() || now_ns.saturating_sub(oldest.sent_ns) <= lent.1.request_timeout_ns {
             return false;
         }
