@@ -115,7 +115,8 @@ def plan(ctx):
                                   f"{h.gigabytes(ceiling)}", abs(off) <= 0.2))
     # Probes are shaped by what is planned, so the reference is one shape.
     probes = [run.facts["calibration"] for runs in all_runs.values() for run in runs[FIT[1]]]
-    reference = {name: statistics.median(probe[name] for probe in probes) for name in probes[0]}
+    asked = {name: [probe[name] for probe in probes if probe[name] is not None] for name in probes[0]}
+    reference = {name: statistics.median(values) for name, values in asked.items() if values}
     print(f"    for the table: reference {reference}")
     for path, runs in all_runs.items():
         record, byte = fitted(path, {point: runs[point] for point in fit}, reference)

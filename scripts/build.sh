@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# Builds the release binary and leaves ./engine, and ./data-generator as a link to it, at the project's root.
+# Builds the binary, of the release profile unless BUILD_PROFILE says another, and leaves ./engine, and
+# ./data-generator as a link to it, at the project's root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo build --release --locked --quiet --bin engine
+profile=${BUILD_PROFILE:-release}
+cargo build --profile "$profile" --locked --quiet --bin engine
 target=${CARGO_TARGET_DIR:-target}
+# Cargo's folder of the profile dev is called debug.
+built=$target/${profile/#dev/debug}/engine
 # A copy under another name first: an engine that is running keeps its file.
-cp "$target/release/engine" ./engine.new
+cp "$built" ./engine.new
 mv -f ./engine.new ./engine
 ln -sfn engine ./data-generator

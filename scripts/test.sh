@@ -144,7 +144,7 @@ if [ -n "$fetching" ]; then
 fi
 step 'tests' cargo test --locked --quiet --no-fail-fast
 passed=$(awk '/^test result: ok/ { passed += $4 } END { print passed + 0 }' "$log")
-step 'release build' scripts/build.sh
+step "${BUILD_PROFILE:-release} build" scripts/build.sh
 if compgen -G 'tests/blackbox/*.sh' >/dev/null; then
     step 'black box' black_box
 fi

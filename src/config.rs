@@ -62,8 +62,8 @@ pub enum SchemaKind {
 pub struct Deps {
     /// `Err` says why io_uring cannot be used here.
     pub uring_probe: fn() -> Result<(), String>,
-    /// The length of the records that a template makes, or what is wrong with it.
-    pub template_check: fn(&TemplateFile, Annotate) -> Result<u64, String>,
+    /// See `payload::template::check`.
+    pub template_check: fn(&TemplateFile, Annotate) -> Result<(u64, bool), String>,
     pub sysfs: Sysfs,
     /// Logs go to a terminal.
     pub terminal: bool,
@@ -73,7 +73,7 @@ impl Deps {
     /// For this host and this process's standard error.
     pub fn new(
         uring_probe: fn() -> Result<(), String>,
-        template_check: fn(&TemplateFile, Annotate) -> Result<u64, String>,
+        template_check: fn(&TemplateFile, Annotate) -> Result<(u64, bool), String>,
     ) -> Self {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         Self { uring_probe, template_check, sysfs: Sysfs::default(), terminal }

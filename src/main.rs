@@ -8,7 +8,7 @@ use engine::host::capacity::{self, Scale, Verdict};
 use engine::host::doctor::{self, DoctorArgs};
 use engine::host::{self, Sysfs};
 use engine::observe::{self, Console};
-use engine::payload::template::Template;
+use engine::payload::template;
 use engine::plan::receive::ReceivePlan;
 use engine::plan::{CompareArgs, ReportArgs, RunPlan, TargetPlan, VerifyArgs};
 use engine::sys;
@@ -21,8 +21,7 @@ fn main() -> ExitCode {
     sys::process::raise_open_files();
     // What cannot be raised is judged, with the limit in force, by the plan.
     let _judged_later = sys::fs::raise_memlock();
-    let deps =
-        Deps::new(sys::uring::Uring::probe, |file, annotate| Template::parse(file, annotate).map(|t| t.length()));
+    let deps = Deps::new(sys::uring::Uring::probe, template::check);
     let exit = match config::parse(std::env::args_os().skip(1), std::env::vars_os(), &deps) {
         Ok(command) => carry_out(command).unwrap_or_else(|fatal| refuse(&[fatal])),
         Err(errors) => refuse(&errors),
@@ -124,7 +123,7 @@ fn plan_capacity(args: &PlanArgs) -> Result<Exit, Fatal> {
     let scale = if args.calibrate {
         let cpus = host::cpu::usable_cpus(&Sysfs::default());
         let shape = Shape { lanes: args.demand.producers_each(&args.machine), record_bytes: args.demand.record_bytes };
-        let probes = calibrate(&cpus, shape)?;
+        let probes = calibrate(&cpus, shape, capacity::costs::cost(args.demand.route))?;
         Scale::Calibrated { probes, reference: capacity::costs::REFERENCE }
     } else {
         Scale::of_described(&args.machine)

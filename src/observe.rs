@@ -226,7 +226,7 @@ impl MetricsThread {
         let interval = Duration::from_nanos(self.shared.plan.observe.stats_interval_ns.max(1));
         let mut ticker = Ticker::new(self.shared.clone(), self.console.clone());
         let mut ticks = never();
-        loop {
+        let finished = loop {
             select! {
                 recv(self.snapshots) -> snapshot => match snapshot {
                     Ok(snapshot) => self.fold(snapshot),
@@ -239,14 +239,18 @@ impl MetricsThread {
                         ticker.started();
                         ticks = crossbeam_channel::tick(interval);
                     }
-                    Ok(Control::Finish) => break ticker.stopped(),
+                    Ok(Control::Finish) => break true,
                     // The observer was dropped: the run never started.
-                    Err(_) => break,
+                    Err(_) => break false,
                 },
             }
-        }
+        };
         while let Ok(snapshot) = self.snapshots.try_recv() {
             self.fold(snapshot);
+        }
+        if finished {
+            ticker.last();
+            ticker.stopped();
         }
         self.console.clear();
     }

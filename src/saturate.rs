@@ -2,6 +2,7 @@
 //! that nothing of one run is left in the next; `search` says which comes next.
 
 pub mod search;
+mod signals;
 
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::units;
@@ -15,7 +16,7 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// A rate holds if so much of what was due was produced. What is still missing of a run at a rate that cannot last is
@@ -62,11 +63,8 @@ pub struct Tried {
 }
 
 pub fn saturate(plan: &SaturatePlan) -> Result<Exit, Fatal> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))
-            .map_err(|error| Fatal::host(format!("cannot handle signals: {error}")))?;
-    }
+    let interrupts = Arc::new(AtomicUsize::new(0));
+    signals::watch(Arc::clone(&interrupts))?;
     let mut search = Search::new(plan.rate_min_bytes_per_second, plan.rate_max_bytes_per_second, plan.precision);
     let mut tried: Vec<Tried> = Vec::new();
     let outcome = loop {
@@ -76,11 +74,11 @@ pub fn saturate(plan: &SaturatePlan) -> Result<Exit, Fatal> {
             Step::Confirm(rate) => (Some(rate), true),
             Step::Done(outcome) => break Some(outcome),
         };
-        let run = run_once(plan, rate, confirmation, &stop)?;
+        let run = run_once(plan, rate, confirmation, &interrupts)?;
         eprintln!("{}", line(&run));
         search.note(run.held, run.achieved_bytes_per_second);
         tried.push(run);
-        if stop.load(Ordering::Relaxed) {
+        if interrupts.load(Ordering::Relaxed) > 0 {
             break None;
         }
     };
@@ -116,7 +114,12 @@ fn conclude(plan: &SaturatePlan, outcome: Option<Outcome>, tried: Vec<Tried>) ->
 }
 
 /// One run at one rate. `Err`: it could not start, for a reason that no other rate would mend.
-fn run_once(plan: &SaturatePlan, rate: Option<u64>, confirmation: bool, stop: &AtomicBool) -> Result<Tried, Fatal> {
+fn run_once(
+    plan: &SaturatePlan,
+    rate: Option<u64>,
+    confirmation: bool,
+    interrupts: &AtomicUsize,
+) -> Result<Tried, Fatal> {
     let duration_ns = if confirmation { plan.confirm_ns } else { plan.step_ns };
     let program =
         std::env::current_exe().map_err(|error| Fatal::host(format!("this program cannot be found again: {error}")))?;
@@ -129,11 +132,14 @@ fn run_once(plan: &SaturatePlan, rate: Option<u64>, confirmation: bool, stop: &A
     let mut child = command.spawn().map_err(|error| Fatal::host(format!("a run cannot be started: {error}")))?;
     let said = collect(child.stderr.take());
     let wrote = collect(child.stdout.take());
-    let code = wait(&mut child, stop)?;
+    let code = wait(&mut child, interrupts)?;
     let (said, wrote) = (join(said), join(wrote));
     let last = wrote.lines().next_back().unwrap_or_default();
     match serde_json::from_str::<Value>(last) {
         Ok(report) => Ok(judge(&report, rate, confirmation, code)),
+        Err(_) if interrupts.load(Ordering::Relaxed) > 1 => {
+            Err(Fatal::new(Exit::Failed, "interrupted twice: the run that was under way left no report"))
+        }
         Err(_) => Err(refusal(code, &said)),
     }
 }
@@ -155,7 +161,7 @@ fn judge(report: &Value, rate: Option<u64>, confirmation: bool, code: i32) -> Tr
         confirmation,
         held: reason.is_none(),
         reason,
-        achieved_bytes_per_second: report["throughput"]["bytes_per_second"].as_f64().unwrap_or(0.0) as u64,
+        achieved_bytes_per_second: report["throughput"]["logical_bytes_per_second"].as_f64().unwrap_or(0.0) as u64,
         achieved_ratio: ratio,
         response_p50_seconds: response["p50"].as_f64(),
         response_p99_seconds: response["p99"].as_f64(),
@@ -180,16 +186,16 @@ fn refusal(code: i32, said: &str) -> Fatal {
     Fatal::new(exit, format!("a run ended with exit {code} and left no report: {}", why.trim_start_matches("engine: ")))
 }
 
-/// Passes a signal on, once, and waits for the end in order.
-fn wait(child: &mut Child, stop: &AtomicBool) -> Result<i32, Fatal> {
-    let mut passed_on = false;
+/// Passes signals on: the first ends the run in order, the second at once.
+fn wait(child: &mut Child, interrupts: &AtomicUsize) -> Result<i32, Fatal> {
+    let mut passed_on = 0;
     loop {
         let ended = child.try_wait().map_err(|error| Fatal::host(format!("a run is out of reach: {error}")))?;
         if let Some(status) = ended {
             return Ok(status.code().unwrap_or(Exit::Failed as i32));
         }
-        if stop.load(Ordering::Relaxed) && !passed_on {
-            passed_on = true;
+        if interrupts.load(Ordering::Relaxed) > passed_on {
+            passed_on += 1;
             process::terminate(child);
         }
         std::thread::sleep(LOOK);

@@ -8,7 +8,14 @@ use std::fmt::Write;
 
 /// Bytes a second. `7.5GB/s`, `125kb/s` (125,000 B/s), `1mbit` (125,000 B/s), `937500000`.
 pub fn parse_rate(text: &str) -> Result<u64, String> {
-    let body = text.trim().strip_suffix("/s").or_else(|| text.trim().strip_suffix("ps")).unwrap_or(text.trim());
+    let text = text.trim();
+    let body = match (text.strip_suffix("/s"), text.strip_suffix("ps")) {
+        (None, Some(body)) if body.ends_with('b') => {
+            let number = &body[..body.len() - 1];
+            return Err(format!("'{text}' is ambiguous: write {number}bit/s for bits or {number}B/s for bytes"));
+        }
+        (slash, per) => slash.or(per).unwrap_or(text),
+    };
     parse_bytes(body).map_err(|why| format!("{why}; a rate looks like 7.5GB/s, 125kb/s or 1mbit"))
 }
 
@@ -177,6 +184,9 @@ mod tests {
     fn an_ambiguous_unit_names_both_readings() {
         let why = parse_rate("1Mb/s").unwrap_err();
         assert!(why.contains("1mbit") && why.contains("1MB"), "{why}");
+        let why = parse_rate("100mbps").unwrap_err();
+        assert!(why.contains("100mbit/s") && why.contains("100mB/s"), "{why}");
+        assert_eq!((parse_rate("7.5GBps"), parse_rate("8mbitps")), (Ok(7_500_000_000), Ok(1_000_000)));
     }
 
     #[test]

@@ -137,8 +137,8 @@ impl Key {
 }
 
 pub const ENV_PREFIX: &str = "ENGINE_";
-/// What Kubernetes injects for a service called `engine`.
-pub const ENV_IGNORED: &[&str] = &["ENGINE_PORT", "ENGINE_SERVICE_"];
+/// What Kubernetes injects for a service called `engine`, and what `scripts/tune-host.sh` reads.
+pub const ENV_IGNORED: &[&str] = &["ENGINE_PORT", "ENGINE_SERVICE_", "ENGINE_TUNING_STATE"];
 
 /// The key of a flag name, variable tail or configuration key, aliases included.
 pub fn find(name: &str) -> Option<&'static Key> {

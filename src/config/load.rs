@@ -286,8 +286,13 @@ mod tests {
     #[test]
     fn unknown_variables_are_named_and_injected_ones_ignored() {
         let mut errors = Vec::new();
-        let variables =
-            env(&[("ENGINE_RATES", "1"), ("ENGINE_PORT_80_TCP", "x"), ("ENGINE_SERVICE_HOST", "x"), ("HOME", "/")]);
+        let variables = env(&[
+            ("ENGINE_RATES", "1"),
+            ("ENGINE_PORT_80_TCP", "x"),
+            ("ENGINE_SERVICE_HOST", "x"),
+            ("ENGINE_TUNING_STATE", "/x"),
+            ("HOME", "/"),
+        ]);
         let settings = merge(Vec::new(), Vec::new(), &variables, &mut errors);
         assert_eq!(errors.len(), 1);
         assert!(errors[0].what.contains("ENGINE_RATES") && errors[0].what.contains("ENGINE_RATE?"), "{}", errors[0]);

@@ -148,7 +148,7 @@ mod tests {
 
     fn read(words: &str) -> Result<PlanArgs, Vec<Fatal>> {
         let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
-        parse(&args, &Deps::new(|| Ok(()), |_, _| Ok(64)))
+        parse(&args, &Deps::new(|| Ok(()), |_, _| Ok((64, true))))
     }
 
     #[test]

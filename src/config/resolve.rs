@@ -109,7 +109,6 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
         true => files::plans(settings, wanted, &seats, (&names, &layouts), &blocks, (sysfs, errors)),
         false => Vec::new(),
     };
-    notes.extend(blocks.notes.iter().cloned());
     let io = back_end(wanted, targets.kind, deps, &mut notes, errors);
     if io == Io::Uring && (targets.kind == SinkKind::File || targets.kind.is_network()) {
         let total = ring_bytes_per_lane.saturating_mul(producers as u64);

@@ -73,9 +73,15 @@ fn shape(kind: Kind) -> Value {
         Kind::CountOr { word, min } => json!({"anyOf": [{"type": "integer", "minimum": min}, {"const": word}]}),
         Kind::Fraction { max } => json!({"type": "number", "minimum": 0, "maximum": max}),
         Kind::Choice(words) if words.contains(&"on") => json!({"enum": with_booleans(words)}),
-        Kind::Choice(words) => json!({"enum": words}),
+        Kind::Choice(words) => json!({"enum": with_numbers(words)}),
         Kind::Switch => json!({"enum": ["on", "off", true, false]}),
     }
+}
+
+/// YAML reads `acks: 1` as a number.
+fn with_numbers(words: &[&str]) -> Vec<Value> {
+    let numbers = words.iter().filter_map(|word| word.parse::<u64>().ok());
+    words.iter().map(|word| json!(word)).chain(numbers.map(|number| json!(number))).collect()
 }
 
 /// `on` and `off` may be written as booleans.
@@ -150,7 +156,7 @@ mod tests {
             wanted.footprint_bytes = wanted.footprint_bytes.map(|_| 64 << 20);
             wanted.preallocate_bytes = wanted.preallocate_bytes.map(|_| 64 << 20);
             wanted.min_free = Some(values::MinFree::Bytes(0));
-            let plan = resolve::resolve(&settings, &wanted, &Deps::new(|| Ok(()), |_, _| Ok(64)), errors);
+            let plan = resolve::resolve(&settings, &wanted, &Deps::new(|| Ok(()), |_, _| Ok((64, true))), errors);
             assert!(plan.is_ok(), "{}: {:?}", path.display(), plan.err());
             seen += 1;
         }
@@ -166,5 +172,6 @@ mod tests {
             assert!(!validator.is_valid(&wrong), "{wrong}");
         }
         assert!(validator.is_valid(&json!({"direct": true, "retain": "all", "target": ["null"]})));
+        assert!(validator.is_valid(&json!({"acks": 1})) && !validator.is_valid(&json!({"acks": 2})));
     }
 }

@@ -167,7 +167,8 @@ fn core_rate(cost: &Cost, record_bytes: u64, scale: Scale) -> Range {
         Scale::Calibrated { reference: None, .. } => (1.0, 1.0, PROJECTED_SPREAD),
         Scale::Calibrated { probes, reference: Some(reference) } => {
             let spread = if cost.checked { MEASURED_SPREAD } else { PROJECTED_SPREAD };
-            let slowness = |probe| probes.slowness(&reference, probe);
+            let slowness =
+                |probe| probes.slowness(&reference, probe).expect("a plan is calibrated by what it scales as");
             (slowness(cost.record_probe), slowness(cost.byte_probe), spread)
         }
         Scale::Projected { clock_ratio } => (clock_ratio, clock_ratio, PROJECTED_SPREAD),

@@ -71,13 +71,14 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
             seconds: measured,
             latency_seconds: latency(&warm_response, &warm_service, &warm_totals),
             totals: warm_totals.clone(),
+            errors: errors(reports().map(|report| &report.warmup.errors)),
         },
         latency_seconds,
         cpu: cpu(inputs, warm_totals.bytes_produced + totals.bytes_produced),
         producers,
         intervals: intervals(inputs, &spans, measured, elapsed_seconds),
         intervals_dropped: reports().map(|report| report.intervals_dropped).max().unwrap_or(0),
-        errors: errors(inputs),
+        errors: errors(reports().map(|report| &report.errors)),
         verdict: words::verdict(inputs, &pacing, &together),
         totals,
         throughput,
@@ -240,9 +241,9 @@ fn cpu(inputs: &[Input], bytes: u64) -> Cpu {
     Cpu { user_seconds, system_seconds, seconds_per_gigabyte }
 }
 
-fn errors(inputs: &[Input]) -> BTreeMap<String, u64> {
+fn errors<'a>(all: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<String, u64> {
     let mut sum = BTreeMap::new();
-    for (kind, count) in inputs.iter().flat_map(|input| &input.report.errors) {
+    for (kind, count) in all.flatten() {
         *sum.entry(kind.clone()).or_insert(0) += count;
     }
     sum

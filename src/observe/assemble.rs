@@ -75,6 +75,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         warmup: Warmup {
             seconds: seconds(warmup_ns.min(ended_ns)),
             totals: self::totals(&warm),
+            errors: errors(&warm),
             latency_seconds: aggregate
                 .warm_latencies
                 .as_deref()
@@ -86,7 +87,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         producers: producers(plan, aggregate, &lanes),
         intervals: aggregate.intervals.iter().cloned().collect(),
         intervals_dropped: aggregate.intervals_dropped,
-        errors: errors(&warm, &measured),
+        errors: errors(&measured),
         verdict: verdict::judge(&loop_time, &pacing, &throughput, closed),
         totals,
         throughput,
@@ -195,9 +196,8 @@ fn cpu(times: CpuTimes, bytes: u64) -> Cpu {
     Cpu { user_seconds, system_seconds, seconds_per_gigabyte }
 }
 
-fn errors(warm: &Counts, measured: &Counts) -> BTreeMap<String, u64> {
-    let count = |field| warm.get(field) + measured.get(field);
-    ERROR_KINDS.iter().map(|&(kind, field)| (kind.to_owned(), count(field))).collect()
+fn errors(counts: &Counts) -> BTreeMap<String, u64> {
+    ERROR_KINDS.iter().map(|&(kind, field)| (kind.to_owned(), counts.get(field))).collect()
 }
 
 fn producers(plan: &RunPlan, aggregate: &Aggregate, lanes: &BTreeMap<u32, &LaneEnd>) -> Vec<Producer> {
@@ -233,8 +233,21 @@ fn producers(plan: &RunPlan, aggregate: &Aggregate, lanes: &BTreeMap<u32, &LaneE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::testing::Run;
+    use crate::counters::Snapshot;
+    use crate::observe::testing::{Run, counts, full_run, report_of};
     use crate::plan::PhasePlan;
+
+    #[test]
+    fn what_the_warm_up_lost_is_told_in_its_own_part() {
+        let run = full_run();
+        let clean = report_of(&run).errors;
+        let mut snapshot = Snapshot::preallocated(0, 2, true);
+        run.shared.with_aggregate(|all| snapshot.measured.copy_from_slice(&all.cores[0].measured));
+        snapshot.warm[0] = counts(&[(Field::RecordsOffered, 10), (Field::RecordsFailed, 10), (Field::ErrorIo, 10)]);
+        run.shared.with_aggregate(|all| all.fold(&snapshot));
+        let report = report_of(&run);
+        assert_eq!((&report.errors, report.warmup.errors["io"], report.exit_code), (&clean, 10, 1));
+    }
 
     #[test]
     fn the_mean_rate_is_that_of_the_stages_that_ran() {

@@ -127,6 +127,15 @@ impl Ticker {
         }
     }
 
+    /// What came after the last whole interval, so that the lines of a log add up to the totals.
+    pub fn last(&mut self) {
+        if self.console.format == LogFormat::Json
+            && self.shared.lanes().iter().zip(&self.before).any(|((_, now), before)| now != before)
+        {
+            self.tick();
+        }
+    }
+
     /// One interval's worth of lines.
     pub fn tick(&mut self) {
         let elapsed_ns = self.shared.elapsed_ns();
@@ -222,7 +231,7 @@ impl Ticker {
         };
         let limits = [
             by(limit(|producer| producer.records_max), total.get(Field::RecordsProduced)),
-            by(limit(|producer| producer.bytes_max), total.get(Field::WireBytes)),
+            by(limit(|producer| producer.bytes_max), total.get(Field::BytesProduced)),
         ];
         // A single producer without a limit has u64::MAX, which is years away and loses against the clock.
         let years = 10 * 365 * 86_400 * 1_000_000_000u64;
@@ -281,6 +290,10 @@ mod tests {
         let again = capture(LogFormat::Json, || ticker.tick());
         let first: serde_json::Value = serde_json::from_str(&again[0]).unwrap();
         assert_eq!(first["records"], 0, "an interval counts its own records");
+        assert_eq!(capture(LogFormat::Json, || ticker.last()), Vec::<String>::new(), "nothing came after it");
+        run.publish(0, 0, &[(Field::RecordsProduced, 12)]);
+        let rest: serde_json::Value = serde_json::from_str(&capture(LogFormat::Json, || ticker.last())[0]).unwrap();
+        assert_eq!(rest["records"], 5, "the lines of a log add up");
     }
 
     #[test]

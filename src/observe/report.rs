@@ -44,7 +44,7 @@ pub struct Report {
     pub intervals: Vec<Interval>,
     /// Seconds before those, which a run of more than ten hours no longer has one by one.
     pub intervals_dropped: u64,
-    /// Records that failed or are uncertain, by kind, every kind present; the warm-up included.
+    /// Records that failed or are uncertain, by kind, every kind present.
     pub errors: BTreeMap<String, u64>,
     pub verdict: Verdict,
     pub slo: Vec<SloResult>,
@@ -83,6 +83,9 @@ pub struct Payload {
 pub struct Warmup {
     pub seconds: f64,
     pub totals: Totals,
+    /// As `errors` of the measured part. A record that was lost here makes the exit code 1, too.
+    #[serde(default)]
+    pub errors: BTreeMap<String, u64>,
     pub latency_seconds: Latency,
 }
 

@@ -59,6 +59,14 @@ pub fn check_run_id(run_id: &str) -> Result<(), String> {
     }
 }
 
+/// What the plan asks of a template: the length of its records, and whether they carry the record header.
+///
+/// # Errors
+/// What is wrong with the file, its name first.
+pub fn check(file: &TemplateFile, annotate: Annotate) -> Result<(u64, bool), String> {
+    Template::parse(file, annotate).map(|template| (template.length(), template.kind() == Kind::Header))
+}
+
 impl Template {
     /// # Errors
     /// What is wrong with the file, its name first.

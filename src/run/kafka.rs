@@ -90,11 +90,12 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan) -> Result<(Arc<Target>, Cluster<Li
             tracing::info!("topic {topic} created with {wanted} partitions");
         }
     }
-    let view = cluster.ask(|session| session.await_topic(topic, 1, PATIENCE))?;
-    if kafka.partitions.is_some_and(|wanted| view.partitions.len() != wanted as usize) {
+    let mut view = cluster.ask(|session| session.await_topic(topic, 1, PATIENCE))?;
+    if kafka.partitions.is_some_and(|wanted| view.partitions.len() < wanted as usize) {
         let what = format!("topic {topic} has {} partitions, --partitions asks for {wanted}", view.partitions.len());
         return Err(Fatal::usage(what).mend("leave out --partitions, or name another topic"));
     }
+    view.partitions.truncate(wanted_at_most(kafka));
     if view.partitions.len() < plan.fleet_producers as usize {
         let (partitions, producers) = (view.partitions.len(), plan.fleet_producers);
         tracing::info!("topic {topic} has {partitions} partitions for {producers} producers: some share one");
@@ -114,6 +115,11 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan) -> Result<(Arc<Target>, Cluster<Li
     };
     let target = Target { plan: kafka.clone(), version, view: Mutex::new((Instant::now(), view)) };
     Ok((Arc::new(target), cluster))
+}
+
+/// Of the partitions that are there.
+fn wanted_at_most(kafka: &KafkaPlan) -> usize {
+    kafka.partitions.map_or(usize::MAX, |wanted| wanted as usize)
 }
 
 fn check(kafka: &KafkaPlan, view: &TopicView, limits: &TopicLimits) -> Result<(), Fatal> {

@@ -19,6 +19,8 @@ pub struct SlotsShape {
     lead_bytes: usize,
     /// Templates that cannot be rendered carry the record header instead.
     headed: HeaderShape,
+    /// A key is given: what has slots instead of the header carries no signature.
+    wants_signature: bool,
 }
 
 /// What one template says of the bytes.
@@ -54,6 +56,7 @@ impl SlotsShape {
             key: Key { run: record::run_id_hash(run_id), producer },
             lead_bytes: lead.max(record::HEADER_BYTES),
             headed: HeaderShape::new(sign_key),
+            wants_signature: sign_key.is_some(),
         })
     }
 
@@ -78,6 +81,8 @@ impl SlotsShape {
         let slots_hold = sequence.is_some() && self.identify(shape, bytes, &mut claim) && crc_holds(shape, bytes);
         Ok(if !slots_hold {
             Fit::Unsound(claim, Flaw::Slots)
+        } else if self.wants_signature {
+            Fit::Unsound(claim, Flaw::Unsigned)
         } else if let Some(flaw) = shape.fits.then(|| fits::flaw(bytes)).flatten() {
             Fit::Unsound(claim, flaw)
         } else {

@@ -1,6 +1,6 @@
 //! Drives that fill up: a tmpfs and an ext4 of 64 MiB, mounted for the test.
 
-use crate::harness::{Ended, Scratch};
+use crate::harness::{Ended, Scratch, finish};
 use crate::report::total;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -93,6 +93,22 @@ fn a_full_tmpfs() {
 #[test]
 fn a_full_ext4() {
     fill(Mounted::ext4);
+}
+
+/// `ulimit -f` sends a signal whose default is to end the process, and the books with it.
+#[test]
+fn a_limit_on_the_size_of_files_ends_the_run_in_order() {
+    for how in ["--io uring", "--io syscall"] {
+        let scratch = Scratch::new();
+        let words = format!("--target file:data/ --records 4000 --min-free 0 --direct off {how} --report report.json");
+        let mut limited = Command::new("bash");
+        limited.args(["-c", "ulimit -f 2000; exec \"$@\"", "bash"]).arg(env!("CARGO_BIN_EXE_engine"));
+        let ended = finish(limited.args(words.split(' ')).current_dir(scratch.folder()));
+        assert_eq!(ended.code(), 1, "{how}: {ended}");
+        let report = scratch.report_of(&ended, "report.json");
+        assert!(total(&report, "records_produced") > 0 && total(&report, "records_produced") < 4000, "{report:#}");
+        scratch.verify_clean("data/ --expect report.json");
+    }
 }
 
 #[test]

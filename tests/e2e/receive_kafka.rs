@@ -81,6 +81,27 @@ fn the_report_tells_what_was_read_in_place() {
 }
 
 #[test]
+fn of_a_topic_that_is_there_so_many_partitions_are_used() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --topic-partitions 6 --report -");
+    for (wanted, code) in [(2, 0), (7, 2)] {
+        let to = format!("--target kafka://{}/topic --create-topic off --key none", receiver.address);
+        let ended = scratch.run(&format!("{to} --partitions {wanted} --records 4000 --parallel 2"));
+        assert_eq!(ended.code(), code, "{ended}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = ClientBuilder::new(vec![receiver.address.clone()]).build().await.unwrap();
+        for partition in 0..6 {
+            let there = client.partition_client("topic", partition, UnknownTopicHandling::Error).await.unwrap();
+            let records = there.get_offset(OffsetAt::Latest).await.unwrap();
+            assert_eq!(records > 0, partition < 2, "partition {partition} has {records} records");
+        }
+    });
+    receiver.stopped();
+}
+
+#[test]
 fn once_waits_for_records() {
     let scratch = Scratch::new();
     let receiver = Receiver::start(&scratch, "--listen kafka://:0 --verify --once --report -");

@@ -4,6 +4,7 @@ use crate::harness::{Ended, Live, Scratch, poll, quiet};
 use crate::receive::Receiver;
 use serde_json::Value;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 fn search(scratch: &Scratch, words: &str) -> (Ended, Value) {
     let ended = scratch.run(&format!("saturate {words} --report found.json"));
@@ -75,6 +76,43 @@ fn a_signal_reaches_the_run_and_ends_the_search_in_order() {
     let ended = live.ended();
     assert_eq!(ended.code(), 1, "{ended}");
     assert!(!std::path::Path::new(&format!("/proc/{run}")).exists(), "the run outlived the search");
+}
+
+/// What waits for answers drains for a minute; who asks twice does not want to wait.
+#[test]
+fn a_second_signal_ends_the_run_at_once() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen http://127.0.0.1:0 --fault delay=60s:100% --report -");
+    let words = format!("saturate --target http://{}/ --step-duration 1h --drain-timeout 60s", receiver.address);
+    let live = Live::start(scratch.engine(&words).stdout(Stdio::piped()));
+    let child = live.pid();
+    let children = format!("/proc/{child}/task/{child}/children");
+    let run: u32 = poll("the search to start a run", || std::fs::read_to_string(&children).ok()?.trim().parse().ok());
+    let began = Instant::now();
+    poll("the run to end", || {
+        live.signal("TERM");
+        (!std::path::Path::new(&format!("/proc/{run}")).exists()).then_some(())
+    });
+    let ended = live.ended();
+    assert_eq!(ended.code(), 1, "{ended}");
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    receiver.stopped();
+}
+
+/// Rates are logical bytes: those that each sent byte stands for count.
+#[test]
+fn a_sampled_ceiling_counts_what_the_samples_stand_for() {
+    let _quiet = quiet();
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen http://127.0.0.1:0 --fault delay=20ms:100% --report -");
+    let steps = "--mode sampled --weight 1000 --step-duration 500ms --confirm-duration 500ms --precision 20%";
+    let (ended, found) = search(&scratch, &format!("--target http://{}/ {steps}", receiver.address));
+    let tried = found["tried"].as_array().unwrap();
+    let ceiling = tried[0]["achieved_bytes_per_second"].as_f64().unwrap();
+    assert!((2e6..=1.2 * 50.0 * 4096.0 * 1000.0).contains(&ceiling), "{ended}\n{found:#}");
+    let next = tried[1]["rate_bytes_per_second"].as_f64().unwrap();
+    assert!((0.5..=1.0).contains(&(next / ceiling)), "{found:#}");
+    receiver.stopped();
 }
 
 #[test]

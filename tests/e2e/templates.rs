@@ -170,6 +170,10 @@ fn signatures_are_checked_with_their_key() {
     scratch.verify_clean("data.bin --sign-key right.key --expect report.json");
     let (findings, code) = scratch.verify("data.bin --sign-key wrong.key");
     assert_eq!((code, &findings["counts"]["forged"]["records"]), (1, &2000.into()), "{findings:#}");
+    scratch.write("slots.json", r#"{"sequence": {{sequence}}, "run": "{{run_id}}"}                                  "#);
+    let ended = scratch.run("--target null --payload-template slots.json --sign-key right.key --dry-run");
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["--sign-key signs", "mend:"]);
 }
 
 /// Bytes without facts: the promise cannot be proved, which is no damage; data that is gone still is.

@@ -18,7 +18,7 @@ use engine::pace::Pacer;
 use engine::payload::fits;
 use engine::payload::render::Stamps;
 use engine::payload::sign;
-use engine::payload::template::{Facts, Kind, Template};
+use engine::payload::template::{self, Facts, Kind, Template};
 use engine::plan::{Annotate, RunPlan, SpecFile, TemplateFile};
 use engine::record::{self, HEADER_BYTES, Header};
 use engine::verify::findings::Findings;
@@ -109,8 +109,7 @@ fn config_file(data: &[u8]) {
     scratch.put("/proc/self/status", b"Cpus_allowed_list:\t0-3\n");
     scratch.put("/proc/meminfo", b"MemTotal: 8000000 kB\nMemAvailable: 8000000 kB\n");
     let path = scratch.put("/config.yaml", text.as_bytes());
-    let template_check = |file: &TemplateFile, annotate| Template::parse(file, annotate).map(|t| t.length());
-    let deps = config::Deps { sysfs: scratch.sysfs(), ..config::Deps::new(|| Ok(()), template_check) };
+    let deps = config::Deps { sysfs: scratch.sysfs(), ..config::Deps::new(|| Ok(()), template::check) };
     let args = ["--dry-run", "--target=null", "--config"].map(OsString::from).into_iter().chain([path.into()]);
     match config::parse(args, [], &deps) {
         Ok(config::Command::DryRun(plan)) => plan_holds_together(&plan),
@@ -122,7 +121,7 @@ fn config_file(data: &[u8]) {
 fn governance_contract(data: &[u8]) {
     static PLAN: LazyLock<RunPlan> = LazyLock::new(|| {
         let args = ["--dry-run", "--target=null", "--parallel=1", "--cores=0", "--governance-url=http://h"];
-        let deps = config::Deps::new(|| Ok(()), |_, _| Ok(64));
+        let deps = config::Deps::new(|| Ok(()), |_, _| Ok((64, true)));
         match config::parse(args.map(OsString::from), [], &deps) {
             Ok(config::Command::DryRun(plan)) => *plan,
             other => panic!("--dry-run became {other:?}"),

@@ -43,7 +43,7 @@ pub const KEYS: &[Key] = &[
     key(Load, "bytes", Kind::SizeOrInf, "S").says(
         "no limit",
         "100GB",
-        "Ends the run after so many bytes on the wire; with one record size, rounded up to whole records.",
+        "Ends the run after so many bytes of records sent, not counting weight, framing and heads; rounded up to whole records.",
     ),
     key(Load, "warmup", Kind::Duration, "D").says(
         "0s",
@@ -143,7 +143,7 @@ pub const KEYS: &[Key] = &[
     key(Network, "connections", count(1, limits::CONNECTIONS_MAX as u64), "N").says(
         "1",
         "8",
-        "Connections of each producer; of Kafka, to each leader of its partitions.",
+        "Connections of each producer. Kafka has one for each partition; there N multiplies what may be unanswered.",
     ),
     key(Network, "retry", Kind::Retry, "POLICY").says(
         "3 for HTTP, until the delivery timeout for Kafka",

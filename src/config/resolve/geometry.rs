@@ -43,13 +43,11 @@ pub struct Blocks {
     pub align: u64,
     pub block_bytes: u64,
     pub queue_depth: usize,
-    pub notes: Vec<String>,
 }
 
 pub fn blocks(settings: &Settings, wanted: &Wanted, facts: &Facts, errors: &mut Vec<Fatal>) -> Blocks {
     check_explicit_block(wanted, errors);
-    let mut notes = Vec::new();
-    let align = direct_alignment(settings, wanted, facts, &mut notes, errors);
+    let align = direct_alignment(settings, wanted, facts, errors);
     let limit = |default: u64| block_limit(wanted, facts, default);
     let block_bytes = match align {
         Some(align) => aligned_block(facts.sizes, limit(BLOCK_DIRECT_BYTES), align)
@@ -61,7 +59,7 @@ pub fn blocks(settings: &Settings, wanted: &Wanted, facts: &Facts, errors: &mut 
     // Large records make large blocks: fewer of them in flight keep the default ring within reason.
     let within = usize::try_from(DEPTH_BYTES_MAX / block_bytes.max(1)).unwrap_or(usize::MAX).max(2);
     let queue_depth = wanted.queue_depth.unwrap_or(depth.min(within));
-    Blocks { direct: align.is_some(), align: align.unwrap_or(1), block_bytes, queue_depth, notes }
+    Blocks { direct: align.is_some(), align: align.unwrap_or(1), block_bytes, queue_depth }
 }
 
 fn check_explicit_block(wanted: &Wanted, errors: &mut Vec<Fatal>) {
@@ -77,13 +75,7 @@ fn block_limit(wanted: &Wanted, facts: &Facts, default: u64) -> u64 {
 }
 
 /// The alignment if O_DIRECT is to be used.
-fn direct_alignment(
-    settings: &Settings,
-    wanted: &Wanted,
-    facts: &Facts,
-    notes: &mut Vec<String>,
-    errors: &mut Vec<Fatal>,
-) -> Option<u64> {
+fn direct_alignment(settings: &Settings, wanted: &Wanted, facts: &Facts, errors: &mut Vec<Fatal>) -> Option<u64> {
     if facts.kind != SinkKind::File {
         if wanted.direct == Some(true) {
             errors.push(Fatal::usage("--direct on needs a file target").mend("--target=file:PATH"));
@@ -92,21 +84,24 @@ fn direct_alignment(
     }
     let align = facts.probes.iter().flatten().map(|direct| direct.align).max().unwrap_or(4096);
     let unaligned = wanted.block_bytes.filter(|bytes| !bytes.is_multiple_of(align));
-    match (wanted.direct, unaligned) {
-        (Some(false), _) => None,
-        (Some(true), _) => {
+    let mut refuse_unaligned = |or: &str| {
+        if let Some(bytes) = unaligned {
+            let text = settings.one("block-size").map_or_else(|| bytes.to_string(), |given| given.text.clone());
+            let better = binary_spelling(&text, bytes, align);
+            let what = format!("--block-size {text}: O_DIRECT needs a multiple of {align} here; {bytes} B is none");
+            errors.push(Fatal::usage(what).mend(format!("--block-size={better}{or}")));
+        }
+    };
+    match wanted.direct {
+        Some(false) => None,
+        Some(true) => {
+            refuse_unaligned("");
             for why in facts.probes.iter().filter_map(|probe| probe.as_ref().err()) {
                 errors.push(Fatal::host(format!("--direct on: {why}")).mend("--direct=auto"));
             }
-            if let Some(bytes) = unaligned {
-                let text = settings.one("block-size").map_or_else(|| bytes.to_string(), |given| given.text.clone());
-                let better = binary_spelling(&text, bytes, align);
-                let what = format!("--block-size {text}: O_DIRECT needs a multiple of {align} here; {bytes} B is none");
-                errors.push(Fatal::usage(what).mend(format!("--block-size={better}")));
-            }
             Some(align)
         }
-        (None, _) => {
+        None => {
             let useful = facts.probes.iter().all(|probe| probe.as_ref().is_ok_and(|direct| direct.useful));
             let limit = block_limit(wanted, facts, BLOCK_DIRECT_BYTES);
             let block = aligned_block(facts.sizes, limit, align).filter(|_| useful)?;
@@ -115,12 +110,10 @@ fn direct_alignment(
             let fills = facts.slowest_wire_rate.is_none_or(|rate| {
                 sectors || u128::from(rate) * u128::from(facts.linger_ns) / 1_000_000_000 >= u128::from(block)
             });
-            if fills && let Some(bytes) = unaligned {
-                let text = settings.one("block-size").map_or_else(|| bytes.to_string(), |given| given.text.clone());
-                let better = binary_spelling(&text, bytes, align);
-                notes.push(format!("--block-size {text} is no multiple of {align}: no O_DIRECT; {better} would be"));
+            if fills {
+                refuse_unaligned(" or --direct=off");
             }
-            (fills && unaligned.is_none()).then_some(align)
+            fills.then_some(align)
         }
     }
 }
@@ -310,8 +303,12 @@ mod tests {
         let wanted = Wanted { direct: Some(true), block_bytes: Some(1_000_000), ..wanted() };
         let (_, errors) = chosen(&wanted, &file_facts(&sizes, true));
         assert!(errors[0].what.contains("1000000"), "{}", errors[0]);
-        let (blocks, errors) = chosen(&Wanted { direct: None, ..wanted }, &file_facts(&sizes, true));
-        assert!(errors.is_empty() && !blocks.direct && blocks.notes.len() == 1);
+        for (direct, refused) in [(None, 1), (Some(false), 0)] {
+            let (_, errors) = chosen(&Wanted { direct, ..wanted.clone() }, &file_facts(&sizes, true));
+            assert_eq!(errors.len(), refused, "{direct:?}: {errors:?}");
+        }
+        let (blocks, errors) = chosen(&Wanted { direct: None, ..wanted }, &file_facts(&sizes, false));
+        assert!(errors.is_empty() && !blocks.direct, "where it would be of no use, nobody asks for it");
     }
 
     #[test]

@@ -281,10 +281,12 @@ pub fn notes(urls: &[Url], plans: &[TargetPlan], producers: usize) -> Vec<String
             TargetPlan::Kafka(kafka) => kafka::about(kafka),
             _ => String::new(),
         };
-        let to = if matches!(plan, TargetPlan::Kafka(_)) { " to each leader" } else { "" };
         let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-        let (here, each) = (counted(here, "producer"), counted(each, "connection"));
-        format!("{}: {here} × {each}{to}{how}", url.label())
+        let each = match plan {
+            TargetPlan::Kafka(_) => "a connection for each of its partitions".to_owned(),
+            _ => counted(each, "connection"),
+        };
+        format!("{}: {} × {each}{how}", url.label(), counted(here, "producer"))
     };
     urls.iter().zip(plans).enumerate().map(line).collect()
 }

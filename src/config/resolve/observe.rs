@@ -117,7 +117,7 @@ mod tests {
     use crate::host::fake::Tree;
 
     fn deps(tree: &Tree) -> Deps {
-        Deps { sysfs: tree.sysfs(), ..Deps::new(|| Ok(()), |_, _| Ok(64)) }
+        Deps { sysfs: tree.sysfs(), ..Deps::new(|| Ok(()), |_, _| Ok((64, true))) }
     }
 
     #[test]

@@ -92,10 +92,14 @@ fn templates(
     for file in &files {
         let flag = format!("--payload-template {}", path.display());
         match (deps.template_check)(file, wanted.annotate) {
-            Ok(length) if (limits::RECORD_BYTES_MIN_UNANNOTATED..=limits::RECORD_BYTES_MAX).contains(&length) => {
+            Ok((_, false)) if wanted.sign_key.is_some() && wanted.annotate == Annotate::Payload => {
+                let what = format!("--sign-key signs the record header, and '{}' has placeholders instead", file.name);
+                errors.push(Fatal::usage(what).mend("leave out --sign-key, or the placeholders of the template"));
+            }
+            Ok((length, _)) if (limits::RECORD_BYTES_MIN_UNANNOTATED..=limits::RECORD_BYTES_MAX).contains(&length) => {
                 lengths.push(length);
             }
-            Ok(length) => {
+            Ok((length, _)) => {
                 let (least, most) =
                     (limits::RECORD_BYTES_MIN_UNANNOTATED, units::format_size(limits::RECORD_BYTES_MAX));
                 let what =

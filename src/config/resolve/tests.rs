@@ -21,7 +21,7 @@ fn try_plan(flags: &[(&str, &str)], tree: &Tree, uring: fn() -> Result<(), Strin
     let flags = flags.iter().map(|(name, value)| (keys::find(name).unwrap(), value.to_string())).collect();
     let settings = load::merge(Vec::new(), flags, &[], &mut errors);
     let wanted = values::read(&settings, &mut errors);
-    let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(uring, |_, _| Ok(5760)) };
+    let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(uring, |_, _| Ok((5760, true))) };
     resolve(&settings, &wanted, &deps, errors)
 }
 

@@ -1,7 +1,7 @@
-//! Five loops of a fraction of a second that tell how fast this machine is right now.
+//! Loops that tell how fast this machine is right now, at what the planned way of the bytes is made of.
 
 use crate::base::fatal::Fatal;
-use crate::host::capacity::costs::{self, Probes};
+use crate::host::capacity::costs::{self, Cost, Probe, Probes};
 use crate::sys;
 use crate::sys::region::Region;
 use std::fs::File;
@@ -13,7 +13,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const PROBE_TIME: Duration = Duration::from_millis(300);
+/// Long beside what a neighbour on the same hardware disturbs.
+const PROBE_TIME: Duration = Duration::from_millis(800);
+/// Of the arithmetic, which is shown and of which the fastest turn counts.
+const CORE_TIME: Duration = Duration::from_millis(200);
 const TMPFS: &str = "/dev/shm";
 /// As much as averages over fast and slow pages (a hypervisor backs them differently), or this part of what is free.
 const TMPFS_BYTES_MAX: u64 = 1 << 30;
@@ -46,20 +49,36 @@ pub struct Shape {
     pub record_bytes: u64,
 }
 
-/// Keeps up to two of `cpus` busy for two seconds.
-pub fn calibrate(cpus: &[usize], shape: Shape) -> Result<Probes, Fatal> {
+/// What `cost` scales as. Keeps up to two of `cpus` busy for two seconds.
+pub fn calibrate(cpus: &[usize], shape: Shape, cost: &Cost) -> Result<Probes, Fatal> {
     let shape = Shape { lanes: shape.lanes.clamp(1, LANES_MAX), ..shape };
     let failed = |what: &str, why: io::Error| {
         Fatal::host(format!("calibrating {what}: {why}")).mend("engine plan --calibrate off")
     };
-    Ok(Probes {
-        core_ns: on(cpus.first(), core),
-        head_ns: on(cpus.first(), || heads(shape)).map_err(|why| failed("memory", why))?,
-        tmpfs_byte_ns: on(cpus.first(), || tmpfs(Path::new(TMPFS))).map_err(|why| failed(TMPFS, why))?,
-        loopback_byte_ns: loopback(cpus, shape.lanes as usize).map_err(|why| failed("loopback", why))?,
-        loopback_connections: shape.lanes,
-        exchange_ns: exchange(cpus).map_err(|why| failed("exchanges over loopback", why))?,
-    })
+    let mut probes = Probes { core_ns: Some(on(cpus.first(), core)), ..Probes::default() };
+    for probe in [cost.record_probe, cost.byte_probe] {
+        match probe {
+            Probe::Core => {}
+            Probe::Head if probes.head_ns.is_some() => {}
+            Probe::Head => {
+                let ns = on(cpus.first(), || heads(shape)).map_err(|why| failed("memory", why))?;
+                probes.head_ns = Some(ns);
+            }
+            Probe::Tmpfs => {
+                let ns = on(cpus.first(), || tmpfs(Path::new(TMPFS))).map_err(|why| failed(TMPFS, why))?;
+                probes.tmpfs_byte_ns = Some(ns);
+            }
+            Probe::Loopback => {
+                let ns = loopback(cpus, shape.lanes as usize).map_err(|why| failed("loopback", why))?;
+                (probes.loopback_byte_ns, probes.loopback_connections) = (Some(ns), Some(shape.lanes));
+            }
+            Probe::Exchange => {
+                let ns = exchange(cpus).map_err(|why| failed("exchanges over loopback", why))?;
+                probes.exchange_ns = Some(ns);
+            }
+        }
+    }
+    Ok(probes)
 }
 
 /// On a thread of its own, so that the caller's affinity stays as it is.
@@ -77,7 +96,7 @@ fn on<T: Send>(cpu: Option<&usize>, work: impl FnOnce() -> T + Send) -> T {
 /// The fastest of several turns: what disturbs only ever makes it slower.
 fn core() -> f64 {
     const STEPS: u32 = 1 << 21;
-    let until = Instant::now() + PROBE_TIME;
+    let until = Instant::now() + CORE_TIME;
     let mut best = f64::INFINITY;
     while Instant::now() < until {
         let began = Instant::now();
@@ -265,16 +284,23 @@ fn discard_all(streams: &[TcpStream]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::capacity::costs::Route;
 
     #[test]
-    fn every_probe_takes_time() {
-        for lanes in [1, 3] {
-            let probes = calibrate(&[0], Shape { lanes, record_bytes: 4096 }).unwrap();
-            assert_eq!(probes.loopback_connections, lanes);
-            for ns in
-                [probes.core_ns, probes.head_ns, probes.tmpfs_byte_ns, probes.loopback_byte_ns, probes.exchange_ns]
-            {
-                assert!(ns.is_finite() && ns > 0.0, "{probes:?}");
+    fn what_a_way_scales_as_is_measured_and_nothing_else() {
+        for (route, lanes) in [(Route::Null, 1), (Route::Tmpfs, 1), (Route::Http, 3)] {
+            let probes = calibrate(&[0], Shape { lanes, record_bytes: 4096 }, costs::cost(route)).unwrap();
+            let network = route == Route::Http;
+            assert_eq!(probes.loopback_connections, network.then_some(lanes));
+            for (ns, wanted) in [
+                (probes.core_ns, true),
+                (probes.head_ns, !network),
+                (probes.tmpfs_byte_ns, route == Route::Tmpfs),
+                (probes.loopback_byte_ns, network),
+                (probes.exchange_ns, network),
+            ] {
+                assert_eq!(ns.is_some(), wanted, "{route:?} {probes:?}");
+                assert!(ns.is_none_or(|ns| ns.is_finite() && ns > 0.0), "{route:?} {probes:?}");
             }
         }
         assert!(tmpfs(Path::new("/no/such/folder")).is_err());

@@ -74,7 +74,7 @@ pub const COSTS: &[Cost] = &[
     Cost { route: Route::File, record_ns: 8.0, byte_ns: 0.0277, memory_crossings: 1.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
     Cost { route: Route::Tmpfs, record_ns: 11.8, byte_ns: 0.377, memory_crossings: 3.0, record_probe: Probe::Head, byte_probe: Probe::Tmpfs, checked: true, source: BETWEEN },
     Cost { route: Route::Tcp, record_ns: 9.4, byte_ns: 0.1321, memory_crossings: 3.0, record_probe: Probe::Head, byte_probe: Probe::Loopback, checked: true, source: BETWEEN },
-    Cost { route: Route::Http, record_ns: 5160.0, byte_ns: 0.1044, memory_crossings: 3.0, record_probe: Probe::Exchange, byte_probe: Probe::Loopback, checked: true, source: BETWEEN },
+    Cost { route: Route::Http, record_ns: 5270.0, byte_ns: 0.1044, memory_crossings: 3.0, record_probe: Probe::Exchange, byte_probe: Probe::Loopback, checked: true, source: BETWEEN },
     Cost { route: Route::Kafka, record_ns: 68.3, byte_ns: 0.1376, memory_crossings: 3.0, record_probe: Probe::Head, byte_probe: Probe::Loopback, checked: true, source: BETWEEN },
 ];
 
@@ -84,43 +84,47 @@ pub const HTTP_CONNECTIONS: u32 = 8;
 /// What the calibration saw on the machine of the table while that was measured. `None`: that has not been done, and a
 /// calibration is shown but scales nothing.
 pub const REFERENCE: Option<Probes> = Some(Probes {
-    core_ns: 1.6205,
-    head_ns: 13.11,
-    tmpfs_byte_ns: 0.2483,
-    loopback_byte_ns: 0.1337,
-    loopback_connections: 1,
-    exchange_ns: 4873.0,
+    core_ns: Some(1.6205),
+    head_ns: Some(13.11),
+    tmpfs_byte_ns: Some(0.2483),
+    loopback_byte_ns: Some(0.1337),
+    loopback_connections: Some(1),
+    exchange_ns: Some(4873.0),
 });
 /// Its clock, which the processor's model name does not tell.
 pub const REFERENCE_CLOCK_GHZ: f64 = 2.5;
 
-/// Costs of five small loops.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// Costs of small loops, of those that a plan needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Probes {
     /// A dependent multiplication and rotation.
-    pub core_ns: f64,
+    pub core_ns: Option<f64>,
     /// A record's head stamped in memory that is not in the cache.
-    pub head_ns: f64,
+    pub head_ns: Option<f64>,
     /// A byte copied to tmpfs by `pwrite`, overwriting.
-    pub tmpfs_byte_ns: f64,
+    pub tmpfs_byte_ns: Option<f64>,
     /// A byte sent over loopback to a receiver that truncates.
-    pub loopback_byte_ns: f64,
+    pub loopback_byte_ns: Option<f64>,
     /// How many took turns in that, as many as one core of the plan has producers.
-    pub loopback_connections: u32,
+    pub loopback_connections: Option<u32>,
     /// A request of 4 KiB and its answer over loopback, several connections at once.
-    pub exchange_ns: f64,
+    pub exchange_ns: Option<f64>,
 }
 
 impl Probes {
-    /// How many times as long as on the machine of the table.
-    pub fn slowness(&self, reference: &Probes, probe: Probe) -> f64 {
+    fn ns(&self, probe: Probe) -> Option<f64> {
         match probe {
-            Probe::Core => self.core_ns / reference.core_ns,
-            Probe::Head => self.head_ns / reference.head_ns,
-            Probe::Tmpfs => self.tmpfs_byte_ns / reference.tmpfs_byte_ns,
-            Probe::Loopback => self.loopback_byte_ns / reference.loopback_byte_ns,
-            Probe::Exchange => self.exchange_ns / reference.exchange_ns,
+            Probe::Core => self.core_ns,
+            Probe::Head => self.head_ns,
+            Probe::Tmpfs => self.tmpfs_byte_ns,
+            Probe::Loopback => self.loopback_byte_ns,
+            Probe::Exchange => self.exchange_ns,
         }
+    }
+
+    /// How many times as long as on the machine of the table; `None`: one of them was not asked.
+    pub fn slowness(&self, reference: &Probes, probe: Probe) -> Option<f64> {
+        Some(self.ns(probe)? / reference.ns(probe)?)
     }
 }
 

@@ -2,12 +2,12 @@ use super::*;
 use proptest::prelude::*;
 
 const HERE: Probes = Probes {
-    core_ns: 2.0,
-    head_ns: 8.0,
-    tmpfs_byte_ns: 0.3,
-    loopback_byte_ns: 0.1,
-    loopback_connections: 1,
-    exchange_ns: 4e3,
+    core_ns: Some(2.0),
+    head_ns: Some(8.0),
+    tmpfs_byte_ns: Some(0.3),
+    loopback_byte_ns: Some(0.1),
+    loopback_connections: Some(1),
+    exchange_ns: Some(4e3),
 };
 
 fn calibrated(probes: Probes) -> Scale {
@@ -48,7 +48,7 @@ fn every_route_has_one_row_with_costs() {
 
 #[test]
 fn a_calibrated_core_is_the_table_times_its_slowness() {
-    let slow = Probes { head_ns: HERE.head_ns * 2.0, ..HERE };
+    let slow = Probes { head_ns: HERE.head_ns.map(|ns| ns * 2.0), ..HERE };
     let machine = machine("cores: 2");
     let rate = |probes| project(&demand(Route::Null, 1.0), &machine, calibrated(probes)).core_bytes_per_second;
     let cost = costs::cost(Route::Null);
@@ -56,7 +56,7 @@ fn a_calibrated_core_is_the_table_times_its_slowness() {
     assert!((rate(HERE).likely / expected - 1.0).abs() < 1e-9);
     assert!((rate(HERE).likely / rate(slow).likely - 2.0).abs() < 1e-9);
     let tmpfs = |probes| project(&demand(Route::Tmpfs, 1.0), &machine, calibrated(probes)).core_bytes_per_second;
-    let copying = Probes { tmpfs_byte_ns: HERE.tmpfs_byte_ns * 2.0, ..HERE };
+    let copying = Probes { tmpfs_byte_ns: HERE.tmpfs_byte_ns.map(|ns| ns * 2.0), ..HERE };
     assert_eq!(rate(HERE), rate(copying), "each path has its own probe");
     let cost = costs::cost(Route::Tmpfs);
     let expected = 4096.0 * GIGA / (cost.record_ns + cost.byte_ns * 4096.0 * 2.0);

@@ -40,6 +40,11 @@ fn rendered_templates_are_checked_by_their_slots() {
     let check = |parts: &[Vec<u8>]| Store::new(&parts.concat(), Some(&facts)).verify();
     assert_clean(&check(&sound), 40);
 
+    // What has no header cannot have been signed, whatever the key.
+    let store = Store::new(&data, Some(&facts));
+    let asked = verify(&VerifyArgs { sign_key: Some(SIGN_KEY), ..store.args() }).unwrap();
+    assert_eq!((asked.clean, asked.count(Kind::Forged).findings), (false, 40));
+
     let mut flipped = sound.clone();
     flipped[17][74] ^= 1;
     let findings = check(&flipped);

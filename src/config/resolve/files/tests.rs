@@ -85,7 +85,7 @@ fn planned(wanted: &Wanted, place: Place, producers: usize) -> (Vec<FilePlan>, V
     let (sysfs, mut errors) = (Sysfs::default(), Vec::new());
     let names = seats.names();
     let layouts = layouts(wanted, &seats, &names, &Sizes::fixed_at(4096), &sysfs, &mut errors);
-    let blocks = Blocks { direct: false, align: 1, block_bytes: 4096, queue_depth: 8, notes: Vec::new() };
+    let blocks = Blocks { direct: false, align: 1, block_bytes: 4096, queue_depth: 8 };
     let plans = plans(&Settings::default(), wanted, &seats, (&names, &layouts), &blocks, (&sysfs, &mut errors));
     (plans, errors)
 }
