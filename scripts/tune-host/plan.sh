@@ -156,19 +156,22 @@ plan_nic() {
             skip "$nic: $name ring of a fixed size"
         fi
     done
-    for name in tx-checksumming scatter-gather tcp-segmentation-offload generic-segmentation-offload; do
+    for name in tx-checksumming scatter-gather tcp-segmentation-offload generic-segmentation-offload generic-receive-offload; do
         if read_raw ethtool "$nic:offload:$name"; then want ethtool "$nic:offload:$name" on; else skip "$nic: $name is fixed"; fi
     done
 }
 
-# Send queue i to the i-th core; interrupts to the card's own node, beside the cores, as the engine leaves no gap.
+# Each core to one send queue, by turns; interrupts to the card's own node, beside the cores, as the engine leaves no gap.
 plan_steering() {
-    local queue at core node list away='' irq
+    local queue at one core node list away='' irq queues=0 mine
     [ "${#core_list[@]}" -gt 0 ] || { skip "$nic: queues and interrupts: name the engine's processors: --cores LIST"; return; }
+    for queue in "$root$1"/queues/tx-[0-9]*; do queues=$((queues + 1)); done
     for queue in "$root$1"/queues/tx-[0-9]*; do
         at=${queue##*/tx-}
-        core=${core_list[at % ${#core_list[@]}]}
-        want value "$1/queues/tx-$at/xps_cpus" "$(mask_with "$core")"
+        # More queues than cores: the first cores have several.
+        mine=("${core_list[at % ${#core_list[@]}]}")
+        for ((one = at + queues; one < ${#core_list[@]}; one += queues)); do mine+=("${core_list[one]}"); done
+        want value "$1/queues/tx-$at/xps_cpus" "$(mask_with "${mine[@]}")"
     done
     node=$(cat "$root$1/device/numa_node" 2>/dev/null || echo -1)
     list=$(cat "$root/sys/devices/system/node/node${node/#-1/0}/cpulist" 2>/dev/null || cat "$root/sys/devices/system/cpu/online" 2>/dev/null || true)
@@ -186,11 +189,16 @@ plan_steering() {
     fi
 }
 
-# The mask of one processor as the kernel writes it: groups of 32 bits.
+# The mask of these processors as the kernel writes it: groups of 32 bits.
 mask_with() {
-    local group text
-    printf -v text '%x' $((1 << ($1 % 32)))
-    for ((group = $1 / 32; group > 0; group--)); do text+=,00000000; done
+    local core group top=0 groups=() text
+    for core in "$@"; do
+        group=$((core / 32))
+        groups[group]=$((${groups[group]:-0} | 1 << (core % 32)))
+        [ "$group" -le "$top" ] || top=$group
+    done
+    printf -v text '%x' "${groups[top]}"
+    for ((group = top - 1; group >= 0; group--)); do printf -v text '%s,%08x' "$text" "${groups[group]:-0}"; done
     echo "$text"
 }
 
@@ -246,8 +254,12 @@ plan_files() {
 # The kernel's arguments: printed; written only with --boot.
 plan_boot() {
     local groups=("$root"/sys/kernel/iommu_groups/*) arguments=() missing=() one
-    [ "${#groups[@]}" = 0 ] || arguments+=(iommu=pt)
-    [ -z "$cores" ] || arguments+=("nohz_full=$cores" "rcu_nocbs=$cores")
+    if [ "${#groups[@]}" -gt 0 ]; then
+        # Only ARM's cpuinfo names an implementer.
+        if grep -q '^CPU implementer' "$root/proc/cpuinfo" 2>/dev/null; then one=iommu.passthrough=1; else one=iommu=pt; fi
+        arguments+=("$one")
+    fi
+    [ -z "$cores" ] || arguments+=("isolcpus=managed_irq,domain,$cores" "nohz_full=$cores" "rcu_nocbs=$cores")
     for one in "${arguments[@]}"; do
         [[ " $(cat "$root/proc/cmdline" 2>/dev/null) " == *" $one "* ]] || missing+=("$one")
     done

@@ -191,6 +191,7 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     let producers = rate.map(|_| demand.producers.unwrap_or(cores));
     let connections = rate.zip(producers).filter(|_| demand.route.is_network());
     let connections = connections.map(|(rate, producers)| connections_each(demand.route, rate, producers));
+    let ring_bytes = rate.map(|rate| ring_bytes(rate / f64::from(cores)));
     Projection {
         target: demand.route,
         basis: if measured { "measured_here" } else { "projection" },
@@ -199,11 +200,11 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
         core_bytes_per_second: core,
         cpu_seconds_per_gigabyte: core.map(|rate| GIGA / rate),
         ceiling_bytes_per_second: ceiling(demand.route, core, machine),
-        ring_bytes: rate.map(|rate| ring_bytes(rate / f64::from(cores))),
+        ring_bytes,
         limits_first: busiest.map(|(_, name)| name),
         verdict: worst,
         lacks,
-        command: rate.map(|rate| text::command(demand, rate, cores, connections)),
+        command: rate.zip(ring_bytes).map(|(rate, ring)| text::command(demand, rate, cores, connections, ring)),
         producers,
         connections,
         resources,

@@ -37,6 +37,10 @@ start two 3
 echo '== the health check of the image'
 ENGINE_METRICS_ADDR=${address[one]} deploy/healthcheck.sh || fail 'a live engine is not healthy'
 ENGINE_METRICS_ADDR=:${address[two]##*:} deploy/healthcheck.sh || fail 'an address without a host is this host'
+"$engine" receive --listen tcp://127.0.0.1:0 >"$work/receive.out" 2>"$work/receive.log" &
+pids+=($!)
+ENGINE_METRICS_ADDR=127.0.0.1:1 deploy/healthcheck.sh "${pids[-1]}" || fail 'a receiver is healthy, although it serves no metrics'
+if ENGINE_METRICS_ADDR=127.0.0.1:1 deploy/healthcheck.sh "${engine_pid[one]}" 2>/dev/null; then fail 'a run that does not answer is healthy'; fi
 
 # The shipped configuration, but for its folder, the two addresses, and its times: one second between scrapes and
 # ten in the rules' window, where a cluster has fifteen and sixty.

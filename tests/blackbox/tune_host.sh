@@ -101,7 +101,7 @@ there_and_back() {
 values_are_those_of_tuning() {
     host_two_sockets "$work/values"
     expect 0 apply --yes --cores 1-30 --nic ens1f0np0 --mtu 9000 --huge-pages 512
-    says 'the kernel'"'"'s command line lacks: iommu=pt nohz_full=1-30 rcu_nocbs=1-30'
+    says 'the kernel'"'"'s command line lacks: iommu=pt isolcpus=managed_irq,domain,1-30 nohz_full=1-30 rcu_nocbs=1-30'
     [ ! -e "$tree/etc/default/grub.d" ] || fail 'boot arguments without --boot'
     holds proc/sys/net/ipv4/tcp_wmem '4096 65536 67108864'
     holds proc/sys/vm/nr_hugepages 512
@@ -110,16 +110,19 @@ values_are_those_of_tuning() {
     holds sys/devices/system/cpu/cpu30/cpufreq/scaling_governor performance
     holds sys/devices/system/cpu/cpu31/cpufreq/scaling_governor powersave
     holds sys/class/net/ens1f0np0/mtu 9000
-    holds sys/class/net/ens1f0np0/queues/tx-2/xps_cpus 8
+    holds sys/class/net/ens1f0np0/queues/tx-2/xps_cpus 8080808
     holds proc/irq/125/smp_affinity_list 0,31
     holds run/tso on
     holds run/rings $'rx=8192\ntx=8192'
     cmp -s tuning/systemd/engine.service "$tree/etc/systemd/system/engine.service" || fail 'the service is another one'
     # More words later: what was before the first apply still counts.
     expect 0 apply --yes --cores 1-30 --nic ens1f0np0 --mtu 9000 --huge-pages 1024 --boot
-    grep -q 'iommu=pt nohz_full=1-30 rcu_nocbs=1-30' "$tree/etc/default/grub.d/90-engine.cfg" || fail 'no boot arguments with --boot'
+    grep -q 'iommu=pt isolcpus=managed_irq,domain,1-30 nohz_full=1-30 rcu_nocbs=1-30' "$tree/etc/default/grub.d/90-engine.cfg" || fail 'no boot arguments with --boot'
     expect 0 revert
     holds proc/sys/vm/nr_hugepages 0
+    host_arm "$work/passthrough"
+    expect 0 apply --yes --boot
+    says "give your boot loader: iommu.passthrough=1"
     host_misconfigured "$work/more"
     expect 0 apply --yes --nic bond0
     says 'engine.service: a link, left alone'

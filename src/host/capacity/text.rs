@@ -95,14 +95,18 @@ pub(super) fn lack(resource: &Resource) -> String {
     format!("{name}: likely needs {} {unit}, there are {have}", digits(needed.likely))
 }
 
-pub(super) fn command(demand: &Demand, rate: f64, cores: u32, connections: Option<u32>) -> String {
+pub(super) fn command(demand: &Demand, rate: f64, cores: u32, connections: Option<u32>, ring_bytes: u64) -> String {
     let target = demand.target.clone().unwrap_or_else(|| example(demand.route).to_owned());
     let last = cores - 1;
     let list = if last == 0 { "0".to_owned() } else { format!("0-{last}") };
     let producers = demand.producers.map_or(String::new(), |producers| format!(" --parallel {producers}"));
     let connections = connections.filter(|n| *n > 1).map_or(String::new(), |n| format!(" --connections {n}"));
-    let size = demand.record_bytes;
-    format!("./engine --target {target} --rate {rate:.0} --payload-size {size} --cores {list}{producers}{connections}")
+    let (size, each) = (demand.record_bytes, demand.producers.unwrap_or(1).div_ceil(cores).max(1));
+    let ring = (ring_bytes / u64::from(each)) >> 20;
+    format!(
+        "./engine --target {target} --rate {rate:.0} --payload-size {size} --cores {list}{producers}{connections} \
+         --ring-size {ring}Mi"
+    )
 }
 
 fn example(route: Route) -> &'static str {

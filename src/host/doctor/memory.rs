@@ -4,8 +4,8 @@ use super::{Finding, Look, Verdict};
 use crate::base::units::format_size;
 use crate::host::{cgroup, cpu, memory};
 
-/// The least ring of a core with direct I/O (`config/resolve/geometry.rs`): doctor knows no plan.
-pub const RING_BYTES: u64 = 32 << 20;
+/// The ring of a core's producer with direct I/O and blocks of 1 MiB (`config/resolve/geometry.rs`): doctor knows no plan.
+pub const RING_BYTES: u64 = 40 << 20;
 /// `config` gives rings a quarter of the available memory at most.
 const MEMORY_PART: u64 = 4;
 

@@ -11,7 +11,7 @@ const START: &[u8] = b"HTTP/1.";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
-    /// From `Retry-After`, at most an hour. A date counts as 0: whose clock it was read from is not known.
+    /// From `Retry-After`, at most an hour. A date counts from the server's own `Date`, and as 0 where there is none.
     pub retry_after_seconds: Option<u64>,
     /// No further response comes over this connection.
     pub close: bool,
@@ -296,6 +296,7 @@ impl Head {
     fn read(parsed: &httparse::Response<'_, '_>) -> Result<Self, HttpError> {
         let mut head = Self { status: parsed.code.unwrap_or(0), ..Self::default() };
         let (mut says_close, mut says_keep) = (false, false);
+        let (mut retry, mut date) = (None, None);
         for header in parsed.headers.iter() {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             if is("content-length") {
@@ -316,11 +317,14 @@ impl Head {
                     says_keep |= token.eq_ignore_ascii_case(b"keep-alive");
                 }
             } else if is("retry-after") {
-                head.retry_after_seconds = retry_after(header.value.trim_ascii());
+                retry = Some(header.value.trim_ascii());
+            } else if is("date") {
+                date = Some(header.value.trim_ascii());
             }
         }
         let old = parsed.version == Some(0);
         head.close = says_close || (old && !says_keep);
+        head.retry_after_seconds = retry.and_then(|retry| retry_after(retry, date));
         Ok(head)
     }
 
@@ -340,14 +344,23 @@ fn whole_number(digits: &[u8]) -> Option<u64> {
     text.parse().ok()
 }
 
-fn retry_after(value: &[u8]) -> Option<u64> {
+fn retry_after(value: &[u8], date: Option<&[u8]>) -> Option<u64> {
     let all_digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    if all_digits {
-        return Some(whole_number(value).unwrap_or(u64::MAX).min(limits::RETRY_AFTER_SECONDS_MAX));
-    }
-    // `Wed, 21 Oct 2015 07:28:00 GMT` and its two older spellings start with a day's name.
-    let days: [&[u8]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
-    days.iter().any(|day| value.starts_with(day)).then_some(0)
+    let seconds = if all_digits {
+        whole_number(value).unwrap_or(u64::MAX)
+    } else {
+        let until = http_date(value)?;
+        let now = date.and_then(http_date).unwrap_or(until);
+        u64::try_from(until.duration_since(now).as_secs()).unwrap_or(0)
+    };
+    Some(seconds.min(limits::RETRY_AFTER_SECONDS_MAX))
+}
+
+/// `Wed, 21 Oct 2015 07:28:00 GMT`, as servers write it. Its two older spellings are not read.
+fn http_date(text: &[u8]) -> Option<jiff::Timestamp> {
+    let text = std::str::from_utf8(text).ok()?.strip_suffix(" GMT")?;
+    let time = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S", text).ok()?;
+    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 case $1 in
 -g) printf 'Ring parameters for %s:\nPre-set maximums:\nRX:\t\t8192\nRX Mini:\tn/a\nTX:\t\t8192\nCurrent hardware settings:\nRX:\t\t%s\nRX Mini:\tn/a\nTX:\t\t%s\n' "$2" "$rx" "$tx" ;;
 -G) eval "$3=$4"; printf 'rx=%s\ntx=%s\n' "$rx" "$tx" >"$root/run/rings" ;;
--k) printf 'Features for %s:\ntx-checksumming: on\nscatter-gather: on [fixed]\ntcp-segmentation-offload: %s\ngeneric-segmentation-offload: on\n' "$2" "$(cat "$root/run/tso")" ;;
+-k) printf 'Features for %s:\ntx-checksumming: on\nscatter-gather: on [fixed]\ntcp-segmentation-offload: %s\ngeneric-segmentation-offload: on\ngeneric-receive-offload: on\n' "$2" "$(cat "$root/run/tso")" ;;
 -K) echo "$4" >"$root/run/tso" ;;
 esac
 TOOL
@@ -139,6 +139,7 @@ host_arm() {
     with_systemd
     cpus 80 ondemand
     mkdir -p "$tree/sys/kernel/iommu_groups/3"
+    put proc/cpuinfo 'processor\t: 0\nCPU implementer\t: 0x41'
     put sys/kernel/mm/transparent_hugepage/enabled '[always] madvise never'
     nvme nvme0n1 '[none] mq-deadline'
     nic enP2p1s0 16 0 200

@@ -78,6 +78,11 @@ fn every_kind_of_body() {
 #[test]
 fn when_to_come_back() {
     for (value, wanted) in [
+        ("Wed, 21 Oct 2015 07:28:30 GMT\r\nDate: Wed, 21 Oct 2015 07:28:00 GMT", Some(30)),
+        ("Wed, 21 Oct 2015 07:27:00 GMT\r\nDate: Wed, 21 Oct 2015 07:28:00 GMT", Some(0)),
+        ("Fri, 21 Oct 2016 07:28:00 GMT\r\nDate: Wed, 21 Oct 2015 07:28:00 GMT", Some(3600)),
+        ("Wed, 21 Oct 2015 07:28:30 GMT\r\nDate: today", Some(0)),
+        ("Wed, 41 Oct 2015 07:28:30 GMT", None),
         ("3", Some(3)),
         ("0", Some(0)),
         ("99999999999999999999999", Some(3600)),
