@@ -57,13 +57,16 @@ pub enum SchemaKind {
     Report,
 }
 
+/// The length of the records that a template makes, and whether they carry the record header; or what is wrong with it.
+pub type TemplateCheck = fn(&TemplateFile, Annotate) -> Result<(u64, bool), String>;
+
 /// What the plan needs to know from rooms that `config` does not know, and from the host.
 #[derive(Clone, Debug)]
 pub struct Deps {
     /// `Err` says why io_uring cannot be used here.
     pub uring_probe: fn() -> Result<(), String>,
     /// See `payload::template::check`.
-    pub template_check: fn(&TemplateFile, Annotate) -> Result<(u64, bool), String>,
+    pub template_check: TemplateCheck,
     pub sysfs: Sysfs,
     /// Logs go to a terminal.
     pub terminal: bool,
@@ -71,10 +74,7 @@ pub struct Deps {
 
 impl Deps {
     /// For this host and this process's standard error.
-    pub fn new(
-        uring_probe: fn() -> Result<(), String>,
-        template_check: fn(&TemplateFile, Annotate) -> Result<(u64, bool), String>,
-    ) -> Self {
+    pub fn new(uring_probe: fn() -> Result<(), String>, template_check: TemplateCheck) -> Self {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         Self { uring_probe, template_check, sysfs: Sysfs::default(), terminal }
     }

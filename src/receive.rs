@@ -8,18 +8,18 @@ pub mod faults;
 pub mod http;
 mod judge;
 pub mod kafka;
-mod signals;
 mod tcp;
 mod worker;
 
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::limits;
+use crate::base::{limits, signals};
 use crate::observe;
 use crate::observe::Console;
 use crate::plan::LogFormat;
 use crate::plan::receive::{Protocol as Scheme, ReceivePlan, Threads};
 use crate::sys;
-use crate::sys::receive::{Epoll, Interest};
+use crate::sys::receive::Epoll;
+use crate::sys::socket::Interest;
 use crate::verify::live::Live;
 use books::{Books, Course, EndedBy, Received};
 use crossbeam_channel::{Sender, bounded};
@@ -77,7 +77,13 @@ fn serve<P: Protocol>(plan: &ReceivePlan, protocol: P, live: Option<Arc<Mutex<Li
     let listen = format!("{}://{address}", plan.protocol.scheme());
     let (waker, main) = pair()?;
     let shared = Arc::new(Shared::new(main));
-    signals::watch(shared.clone())?;
+    let stopped = shared.clone();
+    signals::watch(move |_, before| {
+        if before > 0 {
+            std::process::exit(Exit::Failed as i32);
+        }
+        stopped.stop();
+    })?;
     let faults = Faults::new(&plan.faults).map(Arc::new);
     let origin = Instant::now();
     let bench = || Bench {

@@ -6,11 +6,10 @@ mod kafka;
 mod kafka_compat;
 mod net;
 mod region;
-mod signals;
 
 use crate::base::clock::{Clock, TscClock};
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::limits;
+use crate::base::{limits, signals};
 use crate::core_loop::tally::SnapshotQueues;
 use crate::counters::{CoreEnd, Counts, LiveCore, Snapshot};
 use crate::governance::{self, Governance, RunEnd};
@@ -67,7 +66,13 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     let plan = Arc::new(plan);
     let stop = Arc::new(Stop::default());
     let clock = TscClock::start();
-    signals::watch(stop.clone())?;
+    let stopped = stop.clone();
+    signals::watch(move |signal, before| {
+        if before > 0 {
+            std::process::exit(Exit::Failed as i32);
+        }
+        stopped.by_user(signal);
+    })?;
     let calibration = bake::calibration(&plan.payload);
     check_metrics_addr(&plan)?;
     let (keeper, keeper_lanes) = keeper_for(&plan);

@@ -2,10 +2,9 @@
 //! that nothing of one run is left in the next; `search` says which comes next.
 
 pub mod search;
-mod signals;
 
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::units;
+use crate::base::{signals, units};
 use crate::observe::report;
 use crate::plan::saturate::SaturatePlan;
 use crate::sys::process;
@@ -64,7 +63,9 @@ pub struct Tried {
 
 pub fn saturate(plan: &SaturatePlan) -> Result<Exit, Fatal> {
     let interrupts = Arc::new(AtomicUsize::new(0));
-    signals::watch(Arc::clone(&interrupts))?;
+    let counter = Arc::clone(&interrupts);
+    // Each goes on to the run that is under way.
+    signals::watch(move |_, before| counter.store(before + 1, Ordering::Relaxed))?;
     let mut search = Search::new(plan.rate_min_bytes_per_second, plan.rate_max_bytes_per_second, plan.precision);
     let mut tried: Vec<Tried> = Vec::new();
     let outcome = loop {

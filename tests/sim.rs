@@ -130,6 +130,11 @@ fn a_failed_sync_ends_the_run_in_order() {
 }
 
 #[test]
+fn syncs_that_are_interrupted_without_end_end_the_run() {
+    break_with(Breakage::SyncInterrupted, 20);
+}
+
+#[test]
 fn what_never_completes_is_uncertain() {
     break_with(Breakage::Stuck, 100);
 }

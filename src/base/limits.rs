@@ -32,8 +32,6 @@ pub const WEIGHT_MAX: u64 = 1_000_000;
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub const TEMPLATE_FILES_MAX: usize = 10_000;
 pub const TEMPLATE_BYTES_MAX: u64 = 1 << 30;
-/// Characters of `--run-id`.
-pub const RUN_ID_CHARS_MAX: usize = 64;
 
 /// A paced lane waits this long for a block to fill before it sends what is due.
 pub const LINGER_DEFAULT_NS: u64 = 250_000;

@@ -1,7 +1,7 @@
 //! The command line of `engine plan`.
 
 use crate::base::fatal::Fatal;
-use crate::base::units;
+use crate::base::{limits, units};
 use crate::config::{Deps, cli};
 use crate::host::capacity::Demand;
 use crate::host::capacity::costs::Route;
@@ -37,8 +37,6 @@ pub const PLAN_FLAGS: &[(&str, &str, &str)] = &[
 ];
 
 const RECORD_BYTES: u64 = 4096;
-const RECORD_BYTES_MIN: u64 = 16;
-const RECORD_BYTES_MAX: u64 = 256 << 20;
 
 /// What to plan, for which machine.
 #[derive(Clone, Debug)]
@@ -76,7 +74,7 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
         note("rate", "0 needs nothing".to_owned(), "8GB/s");
     }
     let record_bytes = text("payload-size").map_or(Ok(RECORD_BYTES), units::parse_size).and_then(|size| {
-        let fits = (RECORD_BYTES_MIN..=RECORD_BYTES_MAX).contains(&size);
+        let fits = (limits::RECORD_BYTES_MIN_UNANNOTATED..=limits::RECORD_BYTES_MAX).contains(&size);
         fits.then_some(size).ok_or_else(|| format!("{size} bytes are not from 16 to 256 Mi"))
     });
     let record_bytes = record_bytes.unwrap_or_else(|why| {

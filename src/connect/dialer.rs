@@ -36,8 +36,6 @@ pub struct DialOrder {
     pub connection: u32,
     pub peer: Arc<PeerPlan>,
     pub past: Past,
-    /// Beside the pause that the dialer keeps itself.
-    pub not_before: Option<Instant>,
 }
 
 /// One for each order. Boxed by the dialer, so that nothing large moves through the queue.
@@ -53,8 +51,7 @@ pub type DialFn = Box<dyn Fn(&DialOrder) -> Result<Dialed, Fatal> + Send + Sync>
 
 /// A core's end.
 pub struct DialHandle {
-    handle: usize,
-    orders: Sender<Placed>,
+    orders: Sender<DialOrder>,
     answers: Receiver<Answer>,
 }
 
@@ -62,10 +59,7 @@ impl DialHandle {
     /// Places an order, without waiting or allocating; gives it back where the queue is full (try again next turn)
     /// or the dialer has stopped.
     pub fn order(&self, order: DialOrder) -> Result<(), DialOrder> {
-        let placed = Placed { handle: self.handle, order };
-        self.orders.try_send(placed).map_err(|refused| match refused {
-            TrySendError::Full(placed) | TrySendError::Disconnected(placed) => placed.order,
-        })
+        self.orders.try_send(order).map_err(TrySendError::into_inner)
     }
 
     /// What has come, if anything has.
@@ -81,14 +75,14 @@ impl DialHandle {
 
 /// The other end of a handle without a dialer: simulations answer orders themselves.
 pub struct Clerk {
-    orders: Receiver<Placed>,
+    orders: Receiver<DialOrder>,
     answers: Sender<Answer>,
 }
 
 impl Clerk {
     /// The oldest order that was not looked at.
     pub fn order(&self) -> Option<DialOrder> {
-        self.orders.try_recv().ok().map(|placed| placed.order)
+        self.orders.try_recv().ok()
     }
 
     /// Answers an order; an answer too many for the handle comes back.
@@ -101,12 +95,7 @@ impl Clerk {
 pub fn pair(connections: usize) -> (DialHandle, Clerk) {
     let (orders, placed) = bounded(limits::DIAL_ORDERS_MAX);
     let (sender, answers) = bounded(connections.max(1));
-    (DialHandle { handle: 0, orders, answers }, Clerk { orders: placed, answers: sender })
-}
-
-struct Placed {
-    handle: usize,
-    order: DialOrder,
+    (DialHandle { orders, answers }, Clerk { orders: placed, answers: sender })
 }
 
 /// A dial that ended.
@@ -115,31 +104,28 @@ struct Ended {
     worked: bool,
 }
 
-/// Handle, lane and connection.
-type Key = (usize, u32, u32);
+/// Lane and connection.
+type Key = (u32, u32);
 
 /// Stops, promptly, when it is dropped; dials under way end on their own and what they bring is closed.
 pub struct Dialer {
-    orders: Sender<Placed>,
-    handles: Sender<Sender<Answer>>,
-    handed_out: usize,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Dialer {
+    /// For one core with so many connections on all its lanes.
+    ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn new(dial: DialFn, seed: u64) -> Result<Self, Fatal> {
-        let (orders, placed) = bounded(limits::DIAL_ORDERS_MAX);
-        let (handles, new_handles) = unbounded();
+    pub fn start(dial: DialFn, seed: u64, connections: usize) -> Result<(Self, DialHandle), Fatal> {
+        let (handle, Clerk { orders, answers }) = pair(connections);
         let (stop, stopped) = bounded(0);
         let (done, ended) = unbounded();
         let mut desk = Desk {
             dial: Arc::new(dial),
             random: SplitMix64::seed_from_u64(seed),
-            answers: Vec::new(),
-            new_handles,
+            answers,
             waiting: BTreeMap::new(),
             placed_count: 0,
             under_way: 0,
@@ -147,21 +133,11 @@ impl Dialer {
             done,
         };
         let thread =
-            std::thread::Builder::new().name("dialer".into()).spawn(move || desk.run(&placed, &ended, &stopped));
+            std::thread::Builder::new().name("dialer".into()).spawn(move || desk.run(&orders, &ended, &stopped));
         let thread = thread.map_err(|error| {
             Fatal::host(format!("cannot start the dialer's thread: {error}")).mend("raise ulimit -u")
         })?;
-        Ok(Self { orders, handles, handed_out: 0, stop: Some(stop), thread: Some(thread) })
-    }
-
-    /// For one core with so many connections on all its lanes.
-    pub fn handle(&mut self, connections: usize) -> DialHandle {
-        let (sender, answers) = bounded(connections.max(1));
-        let handle = self.handed_out;
-        self.handed_out += 1;
-        // The desk takes it before the first order of this handle; only a crashed one would refuse.
-        let _crashed = self.handles.send(sender);
-        DialHandle { handle, orders: self.orders.clone(), answers }
+        Ok((Self { stop: Some(stop), thread: Some(thread) }, handle))
     }
 }
 
@@ -206,10 +182,9 @@ struct Record {
 struct Desk {
     dial: Arc<DialFn>,
     random: SplitMix64,
-    answers: Vec<Sender<Answer>>,
-    new_handles: Receiver<Sender<Answer>>,
+    answers: Sender<Answer>,
     /// By when they are due, in the order they came.
-    waiting: BTreeMap<(Instant, u64), Placed>,
+    waiting: BTreeMap<(Instant, u64), DialOrder>,
     placed_count: u64,
     under_way: usize,
     records: BTreeMap<Key, Record>,
@@ -217,7 +192,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn run(&mut self, placed: &Receiver<Placed>, ended: &Receiver<Ended>, stopped: &Receiver<()>) {
+    fn run(&mut self, placed: &Receiver<DialOrder>, ended: &Receiver<Ended>, stopped: &Receiver<()>) {
         loop {
             self.start_due();
             // With every place taken the next thing to happen is an end.
@@ -239,11 +214,11 @@ impl Desk {
         self.under_way < limits::DIALS_AT_ONCE_MAX
     }
 
-    fn take(&mut self, placed: Placed) {
+    fn take(&mut self, order: DialOrder) {
         let now = Instant::now();
-        let record = self.records.entry(key(&placed)).or_default();
+        let record = self.records.entry(key(&order)).or_default();
         let young = |at: Instant| now.saturating_duration_since(at) < Duration::from_nanos(limits::BACKOFF_MAX_NS);
-        record.failures = match (placed.order.past, record.dialed_at.take()) {
+        record.failures = match (order.past, record.dialed_at.take()) {
             (Past::Served, _) => 0,
             (Past::Used, _) => 1,
             (Past::Unknown, Some(at)) if young(at) => record.failures.saturating_add(1),
@@ -252,9 +227,8 @@ impl Desk {
         };
         let bounds = (limits::BACKOFF_MIN_NS, limits::BACKOFF_MAX_NS);
         let due = now + backoff::pause(bounds, record.failures, self.random.next_u64());
-        let due = placed.order.not_before.map_or(due, |not_before| due.max(not_before));
         self.placed_count += 1;
-        self.waiting.insert((due, self.placed_count), placed);
+        self.waiting.insert((due, self.placed_count), order);
     }
 
     fn note(&mut self, end: &Ended) {
@@ -270,37 +244,35 @@ impl Desk {
     fn start_due(&mut self) {
         let now = Instant::now();
         while self.has_room() && self.waiting.first_key_value().is_some_and(|((due, _), _)| *due <= now) {
-            let Some((_, placed)) = self.waiting.pop_first() else { return };
-            self.answers.extend(self.new_handles.try_iter());
-            let Some(answers) = self.answers.get(placed.handle).cloned() else { continue };
+            let Some((_, order)) = self.waiting.pop_first() else { return };
             self.under_way += 1;
-            self.start(placed, answers);
+            self.start(order);
         }
     }
 
-    fn start(&mut self, placed: Placed, answers: Sender<Answer>) {
-        let (dial, done, key) = (self.dial.clone(), self.done.clone(), key(&placed));
-        let (lane, connection) = (placed.order.lane, placed.order.connection);
-        let answer = answers.clone();
+    fn start(&mut self, order: DialOrder) {
+        let (dial, done, answers) = (self.dial.clone(), self.done.clone(), self.answers.clone());
+        let key = key(&order);
+        let (lane, connection) = key;
         let call = move || {
-            let dialed = dial(&placed.order);
+            let dialed = dial(&order);
             // Told first: the core may order again at once.
             let _stopped = done.send(Ended { key, worked: dialed.is_ok() });
             let dialed = dialed.map(Box::new).map_err(Box::new);
             // Nobody waits for it any more: it closes here.
-            let _nobody = answer.send(Answer { lane, connection, dialed });
+            let _nobody = answers.send(Answer { lane, connection, dialed });
         };
         let thread = std::thread::Builder::new().name(format!("dial-{lane}.{connection}")).spawn(call);
         if let Err(error) = thread {
             self.note(&Ended { key, worked: false });
             let fatal = Fatal::host(format!("cannot start a thread that dials: {error}")).mend("raise ulimit -u");
-            let _nobody = answers.try_send(Answer { lane, connection, dialed: Err(Box::new(fatal)) });
+            let _nobody = self.answers.try_send(Answer { lane, connection, dialed: Err(Box::new(fatal)) });
         }
     }
 }
 
-fn key(placed: &Placed) -> Key {
-    (placed.handle, placed.order.lane, placed.order.connection)
+fn key(order: &DialOrder) -> Key {
+    (order.lane, order.connection)
 }
 
 #[cfg(test)]
@@ -315,7 +287,7 @@ mod tests {
     }
 
     fn order(connection: u32, port: u16) -> DialOrder {
-        DialOrder { lane: 3, connection, peer: peer(port), past: Past::Unknown, not_before: None }
+        DialOrder { lane: 3, connection, peer: peer(port), past: Past::Unknown }
     }
 
     fn failing() -> Fatal {
@@ -336,24 +308,21 @@ mod tests {
             }
             plain(order)
         });
-        let mut dialer = Dialer::new(dial, 1).unwrap();
-        let (first, second) = (dialer.handle(3), dialer.handle(1));
+        let (dialer, handle) = Dialer::start(dial, 1, 3).unwrap();
         for connection in 0..3 {
-            first.order(order(connection, port)).unwrap();
+            handle.order(order(connection, port)).unwrap();
         }
-        second.order(order(9, port)).unwrap();
         let mut got: Vec<u32> = Vec::new();
         for _ in 0..2 {
-            let answer = first.wait(SOON).expect("an answer");
+            let answer = handle.wait(SOON).expect("an answer");
             assert!(answer.lane == 3 && answer.dialed.is_ok());
             got.push(answer.connection);
         }
         got.sort_unstable();
         assert_eq!(got, [1, 2]);
-        assert_eq!(second.wait(SOON).map(|answer| answer.connection), Some(9));
-        assert!(first.answer().is_none());
+        assert!(handle.answer().is_none());
         drop(dialer);
-        assert!(first.order(order(1, port)).is_err(), "it has stopped");
+        assert!(handle.order(order(1, port)).is_err(), "it has stopped");
         drop(hold);
     }
 
@@ -364,8 +333,7 @@ mod tests {
             told.send(Instant::now()).unwrap();
             Err(failing())
         });
-        let mut dialer = Dialer::new(dial, 7).unwrap();
-        let handle = dialer.handle(1);
+        let (_dialer, handle) = Dialer::start(dial, 7, 1).unwrap();
         for _ in 0..4 {
             handle.order(order(0, 1)).unwrap();
             let answer = handle.wait(SOON).expect("an answer");
@@ -379,15 +347,12 @@ mod tests {
     }
 
     #[test]
-    fn an_order_waits_until_it_may_and_a_young_death_counts() {
+    fn a_young_death_counts_as_a_failure() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let mut dialer = Dialer::new(plain(), 3).unwrap();
-        let handle = dialer.handle(1);
-        let start = Instant::now();
-        let not_before = Some(start + Duration::from_millis(120));
-        handle.order(DialOrder { not_before, ..order(0, port) }).unwrap();
-        assert!(handle.wait(SOON).expect("an answer").dialed.is_ok() && start.elapsed() >= Duration::from_millis(120));
+        let (_dialer, handle) = Dialer::start(plain(), 3, 1).unwrap();
+        handle.order(order(0, port)).unwrap();
+        assert!(handle.wait(SOON).expect("an answer").dialed.is_ok());
         let again = Instant::now();
         handle.order(order(0, port)).unwrap();
         assert!(handle.wait(SOON).expect("an answer").dialed.is_ok() && again.elapsed() >= Duration::from_millis(25));
@@ -407,8 +372,7 @@ mod tests {
     #[test]
     fn more_orders_than_places_are_served_in_turn() {
         let many = limits::DIALS_AT_ONCE_MAX as u32 * 3;
-        let mut dialer = Dialer::new(Box::new(|_| Err(failing())), 5).unwrap();
-        let handle = dialer.handle(many as usize);
+        let (_dialer, handle) = Dialer::start(Box::new(|_| Err(failing())), 5, many as usize).unwrap();
         (0..many).for_each(|connection| handle.order(order(connection, 1)).unwrap());
         let mut seen: Vec<u32> = (0..many).map(|_| handle.wait(SOON).expect("an answer").connection).collect();
         seen.sort_unstable();

@@ -92,7 +92,7 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, core: NetCore) -> Result<
     let depth = OPERATIONS_PER_LINK * links + setup.plan.sink.queue_depth * core.payloads.len();
     match io {
         Io::Syscall => {
-            let ring = Blocking::new(region, depth).copying(!setup.plan.zero_copy);
+            let ring = Blocking::new(region, depth).zero_copy(setup.plan.zero_copy);
             with_sink(setup, ring, core, "")
         }
         Io::Uring => {
@@ -100,7 +100,7 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, core: NetCore) -> Result<
                 Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l` and `ulimit -n`")
             })?;
             let about = if ring.registered() { ", registered" } else { ", not registered" };
-            let ring = ring.copying(!setup.plan.zero_copy);
+            let ring = ring.zero_copy(setup.plan.zero_copy);
             with_sink(setup, ring, core, about)
         }
     }
@@ -122,16 +122,16 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> R
     let plan = setup.plan.clone();
     let producers: Vec<&ProducerPlan> =
         plan.cores[setup.index].producers.iter().map(|at| &plan.producers[*at]).collect();
-    // Lives until the core's end: it redials.
     let dial = match plan.sink.kind {
         SinkKind::Kafka => kafka::dial(setup.kafka_lanes.clone()),
         _ => dialer::plain(),
     };
-    let mut dialer = Dialer::new(dial, plan.payload.seed ^ setup.index as u64)?;
     let counts = connections(&setup);
     let peers = producers.iter().filter_map(|producer| producer.to.link()).map(|link| link.peer.clone()).collect();
     let total = counts.iter().sum();
-    let mut redials = Redials::new(dialer.handle(total), peers, total);
+    // Lives until the core's end: it redials.
+    let (_dialer, handle) = Dialer::start(dial, plan.payload.seed ^ setup.index as u64, total)?;
+    let mut redials = Redials::new(handle, peers, total);
     let failed = |error: std::io::Error| Fatal::host(format!("a connection could not be handed to the ring: {error}"));
     match plan.sink.kind {
         SinkKind::Tcp => {

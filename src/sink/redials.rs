@@ -59,7 +59,7 @@ impl Redials {
     fn place_orders(&mut self) {
         while let Some((lane, connection, past)) = self.wanted.last().copied() {
             let peer = self.peers[lane as usize].clone();
-            if self.handle.order(DialOrder { lane, connection, peer, past, not_before: None }).is_err() {
+            if self.handle.order(DialOrder { lane, connection, peer, past }).is_err() {
                 return;
             }
             self.wanted.pop();

@@ -182,7 +182,7 @@ impl Stream {
         let acknowledged = self.link.acknowledged(ring).saturating_sub(self.base);
         self.past = if acknowledged > 0 { Past::Used } else { Past::Unknown };
         let taken_of_next = unsent.map_or(0, |(_, taken)| taken as u64);
-        let lane = payload_lane(&self.link);
+        let lane = self.link.owner().0;
         let fate = Fate::Uncertain(why.kind());
         for _ in 0..self.next {
             let Some(passage) = self.passages.pop_front() else { break };
@@ -225,7 +225,7 @@ impl Stream {
         }
         self.looked_ns = now_ns;
         let acknowledged = self.link.acknowledged(ring).saturating_sub(self.base);
-        let lane = payload_lane(&self.link);
+        let lane = self.link.owner().0;
         while self.next > 0
             && let Some(passage) = self.passages.front()
             && passage.released
@@ -260,7 +260,7 @@ impl Stream {
     /// What is known of each block at the run's end.
     fn give_up<R: NetRing>(&mut self, ring: &R, done: &mut Vec<Done>) {
         let acknowledged = self.link.acknowledged(ring).saturating_sub(self.base);
-        let lane = payload_lane(&self.link);
+        let lane = self.link.owner().0;
         let sending = !self.link.is_idle();
         for at in 0..self.passages.len() {
             let passage = &self.passages[at];
@@ -272,10 +272,6 @@ impl Stream {
             }
         }
     }
-}
-
-fn payload_lane(link: &Link) -> usize {
-    link.owner().0
 }
 
 impl TcpSink {

@@ -3,7 +3,7 @@
 //! Buffered writes would block in `io_submit`; they go through `blocking`.
 
 use super::region::Region;
-use super::ring::{Completion, FileSlot, Files, Ring, Wait};
+use super::ring::{Completion, FileSlot, Files, Ring, Wait, negated_errno};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -116,7 +116,7 @@ impl Aio {
                 _ => match io::Error::last_os_error() {
                     error if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => break,
                     error => {
-                        let result = -error.raw_os_error().unwrap_or(libc::EIO);
+                        let result = negated_errno(&error);
                         self.refused.push_back(Completion::last(self.queue[submitted].data, result));
                         submitted += 1;
                     }

@@ -7,7 +7,7 @@ mod net;
 
 use super::lend::Lenders;
 use super::region::Region;
-use super::ring::{Completion, FileSlot, Files, Ring, Wait};
+use super::ring::{Completion, FileSlot, Files, Ring, Wait, negated_errno};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -51,10 +51,10 @@ impl Blocking {
         }
     }
 
-    /// Whether sends are to be copied, be it the dearer way.
+    /// Whether sends may do without a copy. If not, all are copied, be it the dearer way.
     #[must_use]
-    pub fn copying(mut self, copying: bool) -> Self {
-        self.may_lend = !copying && self.region.can_detach();
+    pub fn zero_copy(mut self, allowed: bool) -> Self {
+        self.may_lend = allowed && self.region.can_detach();
         self
     }
 
@@ -97,7 +97,7 @@ fn share(result: &io::Result<usize>, left: &mut usize, bytes: usize) -> i32 {
             *left -= took;
             took as i32
         }
-        Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+        Err(error) => negated_errno(error),
     }
 }
 
@@ -140,7 +140,7 @@ impl Ring for Blocking {
             Some(Operation::Sync { slot, token }) => {
                 let result = match self.files.get(slot).sync_data() {
                     Ok(()) => 0,
-                    Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+                    Err(error) => negated_errno(&error),
                 };
                 self.done.push_back(Completion::last(token, result));
             }

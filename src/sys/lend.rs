@@ -161,7 +161,7 @@ mod tests {
 
     fn rings() -> (Uring, Blocking) {
         let region = || Region::map_unreserved(REGION_BYTES).unwrap();
-        (Uring::new(region(), 8, 2).unwrap().copying(false), Blocking::new(region(), 8).copying(false))
+        (Uring::new(region(), 8, 2).unwrap().zero_copy(true), Blocking::new(region(), 8).zero_copy(true))
     }
 
     /// A ring with one connection to the stream.
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn nothing_is_lent_where_copies_are_wanted() {
         let region = || Region::map(REGION_BYTES).unwrap();
-        let mut ring = Blocking::new(region(), 8).copying(true);
+        let mut ring = Blocking::new(region(), 8).zero_copy(false);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let slot = ring.install(File::from(OwnedFd::from(client))).unwrap();

@@ -1,5 +1,6 @@
 //! Receiving without copying, and waiting for many connections at once.
 
+use crate::sys::socket::Interest;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -20,19 +21,10 @@ pub fn discard(stream: &TcpStream, bytes: u64) -> io::Result<usize> {
     if got >= 0 { Ok(got as usize) } else { Err(io::Error::last_os_error()) }
 }
 
-/// What to wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interest {
-    Readable,
-    Writable,
-}
-
-impl Interest {
-    fn bits(self) -> u32 {
-        match self {
-            Self::Readable => (libc::EPOLLIN | libc::EPOLLRDHUP) as u32,
-            Self::Writable => libc::EPOLLOUT as u32,
-        }
+fn events_of(interest: Interest) -> u32 {
+    match interest {
+        Interest::Readable => (libc::EPOLLIN | libc::EPOLLRDHUP) as u32,
+        Interest::Writable => libc::EPOLLOUT as u32,
     }
 }
 
@@ -67,7 +59,7 @@ impl Epoll {
     }
 
     fn control(&self, operation: i32, what: &impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: interest.bits(), u64: token };
+        let mut event = libc::epoll_event { events: events_of(interest), u64: token };
         // SAFETY: both descriptors are open for the call, which reads one event from this stack.
         let code = unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, what.as_fd().as_raw_fd(), &raw mut event) };
         if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

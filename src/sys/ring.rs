@@ -30,6 +30,11 @@ impl Files {
     }
 }
 
+/// An error as a [`Completion`] says it.
+pub(super) fn negated_errno(error: &std::io::Error) -> i32 {
+    -error.raw_os_error().unwrap_or(libc::EIO)
+}
+
 /// The answer to one operation: a byte count, or a negated errno, as the kernel gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {

@@ -63,23 +63,7 @@ pub fn disconnect(socket: BorrowedFd<'_>) {
     unsafe { libc::connect(socket.as_raw_fd(), &nowhere, size_of::<libc::sockaddr>() as _) };
 }
 
-/// Makes the close send a reset, and drops what was not sent.
-pub fn reset_on_close(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    // SAFETY: the kernel reads one `linger`, which lives until the call returns.
-    let outcome = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            size_of::<libc::linger>() as libc::socklen_t,
-        )
-    };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// What a sleeper waits for on a socket.
+/// What to wait for on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
     Readable,
@@ -154,7 +138,7 @@ mod tests {
         shut_down(client.as_fd());
         assert_eq!(receive_nowait(client.as_fd(), &mut [0; 4]).unwrap(), 0);
         let (mut client, reset) = pair();
-        reset_on_close(reset.as_fd()).unwrap();
+        socket2::SockRef::from(&reset).set_linger(Some(Duration::ZERO)).unwrap();
         drop((reset, server));
         let mut waiter = Waiter::new(1);
         waiter.add(client.as_fd(), Interest::Readable);

@@ -83,12 +83,12 @@ impl Uring {
         })
     }
 
-    /// Whether sends are to be copied, be it the dearer way.
+    /// Whether sends may do without a copy. If not, all are copied, be it the dearer way.
     #[must_use]
-    pub fn copying(mut self, copying: bool) -> Self {
-        self.zero_copy &= !copying;
+    pub fn zero_copy(mut self, allowed: bool) -> Self {
+        self.zero_copy &= allowed;
         // To detach memory, the kernel must not work on what lies beside it at that moment.
-        self.may_lend = !copying && self.deferred && self.region.can_detach();
+        self.may_lend = allowed && self.deferred && self.region.can_detach();
         self
     }
 

@@ -54,10 +54,6 @@ impl Intervals {
         self.spans.last_key_value().map(|(_, span)| span.last)
     }
 
-    pub fn last_span(&self) -> Option<Span> {
-        self.spans.last_key_value().map(|(_, span)| *span)
-    }
-
     /// The parts of `first..=last` that are not there yet.
     pub fn uncovered(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
         self.holes(first, last).into_iter().map(|hole| (hole.first, hole.last)).collect()

@@ -37,6 +37,8 @@ pub enum Breakage {
     Broken,
     /// The first fdatasync from here on fails.
     SyncFails,
+    /// From here on every fdatasync is interrupted.
+    SyncInterrupted,
     /// This operation never completes.
     Stuck,
 }
@@ -189,6 +191,10 @@ impl SimRing {
             Some((Breakage::SyncFails, at)) if self.operations >= at && !self.broke => {
                 self.broke = true;
                 -EIO
+            }
+            Some((Breakage::SyncInterrupted, at)) if self.operations >= at => {
+                self.broke = true;
+                -EINTR
             }
             _ if self.chance.one_in(self.faults.again_one_in) => -EINTR,
             _ => 0,

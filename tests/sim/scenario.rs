@@ -127,7 +127,7 @@ impl Scenario {
         let mut chance = Chance::new(seed, 3);
         scenario.faults.breaks = Some((breakage, chance.between(0..=60)));
         scenario.drain_timeout_ns = chance.pick(&[0, 3 * MILLISECOND, 30 * MILLISECOND]);
-        if breakage == Breakage::SyncFails {
+        if matches!(breakage, Breakage::SyncFails | Breakage::SyncInterrupted) {
             scenario.lanes.iter_mut().for_each(|lane| lane.fsync = Fsync::Each);
         }
         scenario

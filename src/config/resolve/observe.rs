@@ -102,8 +102,8 @@ pub fn run_id(wanted: &Wanted, errors: &mut Vec<Fatal>) -> String {
         return format!("{random:016x}");
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if text.len() > limits::RUN_ID_CHARS_MAX || !text.chars().all(plain) {
-        let most = limits::RUN_ID_CHARS_MAX;
+    if text.len() > limits::RUN_ID_BYTES_MAX || !text.chars().all(plain) {
+        let most = limits::RUN_ID_BYTES_MAX;
         let what = format!("--run-id '{text}': only letters, digits, . _ and -, at most {most}");
         errors.push(Fatal::usage(what).mend("--run-id=nightly-7"));
     }

@@ -21,9 +21,8 @@ const UNKNOWN_TOPIC: i16 = 3;
 /// A topic that was just created is known everywhere after this.
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(2);
 const TOPIC_ALREADY_EXISTS: i16 = 36;
-/// `DescribeConfigs` resource types.
+/// A resource type of `DescribeConfigs`.
 const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
 /// Neither a replica nor a broker: a client.
 const CLIENT: BrokerId = BrokerId(-1);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -126,29 +125,11 @@ impl<S: Stream> Session<S> {
         topic: &str,
         keys: &[&str],
     ) -> Result<BTreeMap<String, Option<String>>, KafkaError> {
-        self.describe("asking for the settings of the topic", TOPIC, topic, keys)
-    }
-
-    /// Settings in force for a broker, which must be the one at the other end.
-    pub fn describe_broker(
-        &mut self,
-        broker: i32,
-        keys: &[&str],
-    ) -> Result<BTreeMap<String, Option<String>>, KafkaError> {
-        self.describe("asking for the settings of the broker", BROKER, &broker.to_string(), keys)
-    }
-
-    fn describe(
-        &mut self,
-        doing: &'static str,
-        kind: i8,
-        of: &str,
-        keys: &[&str],
-    ) -> Result<BTreeMap<String, Option<String>>, KafkaError> {
+        let doing = "asking for the settings of the topic";
         let version = self.pick::<DescribeConfigsRequest>(doing, (1, 3))?;
         let wanted = DescribeConfigsResource::default()
-            .with_resource_type(kind)
-            .with_resource_name(name(of))
+            .with_resource_type(TOPIC)
+            .with_resource_name(name(topic))
             .with_configuration_keys(Some(keys.iter().map(|key| name(key)).collect()));
         let request = DescribeConfigsRequest::default().with_resources(vec![wanted]);
         let (said, settings) =

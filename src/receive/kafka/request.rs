@@ -211,12 +211,11 @@ impl Entry<'_> {
         let head = brought.head?;
         let mut partition = self.topic.partition(brought.index).ok_or(UNKNOWN_TOPIC_OR_PARTITION)?;
         let checked = brought.body.clone().and_then(|range| body.get(range));
-        if let (Some(bytes), Some(mut live)) = (checked, self.broker.live()) {
+        if let Some(bytes) = checked {
             books.kafka.batches_checked += 1;
             // Looked at without the common books, which others wait for.
-            drop(live);
             let looked = inspector.look(bytes);
-            live = self.broker.live().ok_or(INVALID_RECORD)?;
+            let mut live = self.broker.live().ok_or(INVALID_RECORD)?;
             let next = partition.next();
             let arrivals = partition.arrivals.get_or_insert_with(|| live.partition(&self.topic.name, brought.index));
             if let Err(unsound) = looked {
@@ -258,8 +257,8 @@ impl Entry<'_> {
                 Outcome::Uncertain => books.kafka.records_uncertain += u64::from(head.records),
             }
             let sampled = matches!(self.broker.checks, Checks::Every(_));
-            if let (Some(_), Some(mut live), Some(arrivals)) =
-                (checked.filter(|_| !sampled || appends), self.broker.live(), partition.arrivals.as_mut())
+            if let (Some(_), Some(arrivals)) = (checked.filter(|_| !sampled || appends), partition.arrivals.as_mut())
+                && let Some(mut live) = self.broker.live()
             {
                 live.append(arrivals, offset.max(0), inspector, outcome);
             }

@@ -1,7 +1,7 @@
 //! Sockets of the plain back end: sends are tried at once, what could not be done waits in `poll`.
 
 use super::Blocking;
-use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Ring, Stage, Wait, rest};
+use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Ring, Stage, Wait, negated_errno, rest};
 use crate::sys::socket::{self, Interest, Waiter};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -124,7 +124,7 @@ fn answer(result: io::Result<usize>) -> Option<i32> {
     match result {
         Ok(bytes) => Some(bytes as i32),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => None,
-        Err(error) => Some(-error.raw_os_error().unwrap_or(libc::EIO)),
+        Err(error) => Some(negated_errno(&error)),
     }
 }
 

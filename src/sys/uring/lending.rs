@@ -2,7 +2,7 @@
 
 use super::Uring;
 use crate::sys::lend::Lenders;
-use crate::sys::ring::{Completion, FileSlot, Piece, Stage, rest};
+use crate::sys::ring::{Completion, FileSlot, Piece, Stage, negated_errno, rest};
 use io_uring::{opcode, types::Fixed};
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -87,7 +87,7 @@ impl Uring {
                 }
                 // As io_uring does: what was taken is told first, the error meets the next send.
                 Err(_) if job.taken > 0 => break,
-                Err(error) => return Some(-error.raw_os_error().unwrap_or(libc::EIO)),
+                Err(error) => return Some(negated_errno(&error)),
             }
         }
         Some(job.taken as i32)

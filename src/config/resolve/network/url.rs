@@ -6,7 +6,6 @@ use crate::plan::SinkKind;
 use std::net::IpAddr;
 
 const KAFKA_PORT: u16 = 9092;
-const TOPIC_BYTES_MAX: usize = 249;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -140,8 +139,9 @@ impl Url {
             Scheme::Kafka if matches!(topic, "." | "..") || !topic.bytes().all(plain) => {
                 Err(format!("'{topic}' is no topic name: letters, digits, . _ and -"))
             }
-            Scheme::Kafka if topic.len() > TOPIC_BYTES_MAX => {
-                Err(format!("a topic name has at most {TOPIC_BYTES_MAX} characters, not {}", topic.len()))
+            Scheme::Kafka if topic.len() > limits::KAFKA_TOPIC_BYTES_MAX => {
+                let most = limits::KAFKA_TOPIC_BYTES_MAX;
+                Err(format!("a topic name has at most {most} characters, not {}", topic.len()))
             }
             _ => Ok(()),
         }

@@ -26,7 +26,9 @@ impl FileLane {
         if completion.result < 0 && !again || completion.result == 0 && !synced {
             return Some(self.fail(at, completion, done));
         }
-        if !synced {
+        if synced {
+            operation.retries += u32::from(again);
+        } else {
             // A direct write that came out short goes on at the sector that it did not finish.
             let wrote = completion.result.max(0) as usize;
             let wrote = if wrote == operation.range.len() { wrote } else { wrote - wrote % self.plan.align as usize };
