@@ -9,7 +9,7 @@ mod region;
 
 use crate::base::clock::{Clock, TscClock};
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::{limits, signals};
+use crate::base::{limits, signals, units};
 use crate::core_loop::tally::SnapshotQueues;
 use crate::counters::{CoreEnd, Counts, LiveCore, Snapshot};
 use crate::governance::{self, Governance, RunEnd};
@@ -81,6 +81,8 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), per_core)?;
     let governance = governance.map(|prepared| prepared.start()).transpose()?;
     let facts = cores.payload_facts(calibration.map(|found| found.measured));
+    let ring = units::format_size(facts.ring_bytes_per_lane);
+    tracing::info!(memory = facts.memory, "payload ring of each producer: {ring}, {}", facts.memory);
     let mut wiring = cores.wiring(&plan, &clock, &stop, host, facts, console);
     wiring.events = governance.as_ref().map(Governance::books);
     let mut observer = observe::start(wiring)?;

@@ -148,8 +148,8 @@ fn sasl(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) ->
     if protocol.is_none() && flags.sasl_mechanism.is_none() {
         return None;
     }
-    let (user, secret) = credentials(flags, said, mechanism, errors)?;
-    Some(SaslPlan { mechanism, user, secret })
+    let (user, secret, secret_file) = credentials(flags, said, mechanism, errors)?;
+    Some(SaslPlan { mechanism, user, secret, secret_file })
 }
 
 fn mechanism(name: &str) -> Option<SaslMechanism> {
@@ -162,7 +162,7 @@ fn credentials(
     said: &KafkaProperties,
     mechanism: SaslMechanism,
     errors: &mut Vec<Fatal>,
-) -> Option<(String, Secret)> {
+) -> Option<(String, Secret, Option<PathBuf>)> {
     let from_file = |flag: &str, path: &Path, errors: &mut Vec<Fatal>| {
         network::read_secret(flag, path).map_err(|fatal| errors.push(fatal)).ok()
     };
@@ -180,17 +180,17 @@ fn credentials(
             return None;
         }
     };
-    let secret = match (&flags.sasl_password, password, &said.token_file) {
-        (Some(path), ..) => from_file("sasl-password-file", path, errors)?,
-        (None, Some(password), _) if with_user => password.clone(),
-        (None, _, Some(path)) if !with_user => from_file("kafka-config", path, errors)?,
+    let (secret, file) = match (&flags.sasl_password, password, &said.token_file) {
+        (Some(path), ..) => (from_file("sasl-password-file", path, errors)?, Some(path.clone())),
+        (None, Some(password), _) if with_user => (password.clone(), None),
+        (None, _, Some(path)) if !with_user => (from_file("kafka-config", path, errors)?, Some(path.clone())),
         _ => {
             let what = format!("{name} needs a password or token");
             errors.push(Fatal::usage(what).mend("--sasl-password-file=FILE"));
             return None;
         }
     };
-    Some((user, secret))
+    Some((user, secret, file))
 }
 
 #[cfg(test)]

@@ -101,7 +101,8 @@ pub fn pair(connections: usize) -> (DialHandle, Clerk) {
 /// A dial that ended.
 struct Ended {
     key: Key,
-    worked: bool,
+    /// Why it did not work.
+    failed: Option<String>,
 }
 
 /// Lane and connection.
@@ -172,10 +173,13 @@ pub fn plain() -> DialFn {
 }
 
 /// How a connection has fared.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Record {
     failures: u32,
     dialed_at: Option<Instant>,
+    has_worked: bool,
+    /// The failure that was told last.
+    told: Option<String>,
 }
 
 /// What the dialer's thread knows.
@@ -234,10 +238,16 @@ impl Desk {
     fn note(&mut self, end: &Ended) {
         self.under_way -= 1;
         let record = self.records.entry(end.key).or_default();
-        if end.worked {
-            record.dialed_at = Some(Instant::now());
-        } else {
-            record.failures = record.failures.saturating_add(1);
+        let Some(why) = &end.failed else {
+            (record.dialed_at, record.has_worked, record.told) = (Some(Instant::now()), true, None);
+            return;
+        };
+        record.failures = record.failures.saturating_add(1);
+        // Before it has worked once the run says itself why it cannot start.
+        if record.has_worked && record.told.as_ref() != Some(why) {
+            let (lane, connection) = end.key;
+            tracing::warn!("connection {connection} of lane {lane} cannot be made again, still trying: {why}");
+            record.told = Some(why.clone());
         }
     }
 
@@ -257,15 +267,15 @@ impl Desk {
         let call = move || {
             let dialed = dial(&order);
             // Told first: the core may order again at once.
-            let _stopped = done.send(Ended { key, worked: dialed.is_ok() });
+            let _stopped = done.send(Ended { key, failed: dialed.as_ref().err().map(|fatal| fatal.what.clone()) });
             let dialed = dialed.map(Box::new).map_err(Box::new);
             // Nobody waits for it any more: it closes here.
             let _nobody = answers.send(Answer { lane, connection, dialed });
         };
         let thread = std::thread::Builder::new().name(format!("dial-{lane}.{connection}")).spawn(call);
         if let Err(error) = thread {
-            self.note(&Ended { key, worked: false });
             let fatal = Fatal::host(format!("cannot start a thread that dials: {error}")).mend("raise ulimit -u");
+            self.note(&Ended { key, failed: Some(fatal.what.clone()) });
             let _nobody = self.answers.try_send(Answer { lane, connection, dialed: Err(Box::new(fatal)) });
         }
     }

@@ -65,10 +65,25 @@ fn encode(histogram: &Histogram<u64>) -> String {
     STANDARD.encode(bytes)
 }
 
+/// Where HdrHistogram V2 has the length of what follows its head.
+const V2_LENGTH: std::ops::Range<usize> = 4..8;
+
 /// What `encode` wrote.
 pub fn decode(text: &str) -> Result<Histogram<u64>, String> {
     let bytes = STANDARD.decode(text).map_err(|error| error.to_string())?;
-    Deserializer::new().deserialize(&mut &bytes[..]).map_err(|error| error.to_string())
+    // The library makes room for as much as the head claims, before it looks.
+    let claimed = bytes.get(V2_LENGTH).and_then(|field| field.try_into().ok()).map(u32::from_be_bytes);
+    if claimed.is_none_or(|claimed| claimed as usize > bytes.len()) {
+        return Err("it is shorter than it says".to_owned());
+    }
+    let histogram: Histogram<u64> =
+        Deserializer::new().deserialize(&mut &bytes[..]).map_err(|error| error.to_string())?;
+    let ours = empty_histogram();
+    let range = |of: &Histogram<u64>| (of.low(), of.high(), of.sigfig());
+    if range(&histogram) != range(&ours) {
+        return Err(format!("it has another range than {:?}", range(&ours)));
+    }
+    Ok(histogram)
 }
 
 pub fn seconds(ns: u64) -> f64 {
@@ -90,6 +105,20 @@ mod tests {
 
     fn close(value: Option<f64>, wanted: f64) -> bool {
         value.is_some_and(|value| (value / wanted - 1.0).abs() < 0.002)
+    }
+
+    #[test]
+    fn a_histogram_that_claims_more_than_it_has_is_refused() {
+        let mut histogram = empty_histogram();
+        histogram.record(MS).unwrap();
+        let text = encode(&histogram);
+        assert_eq!(decode(&text).unwrap().len(), 1);
+        let mut bytes = STANDARD.decode(&text).unwrap();
+        bytes[V2_LENGTH].copy_from_slice(&0x7fff_ffff_u32.to_be_bytes());
+        let other = Histogram::<u64>::new_with_bounds(1, 1000, 1).unwrap();
+        for wrong in [STANDARD.encode(&bytes), encode(&other), String::new()] {
+            assert!(decode(&wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

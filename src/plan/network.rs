@@ -1,8 +1,10 @@
 //! Where producers send, and how their connections behave.
 
 use super::FilePlan;
+use crate::base::limits;
 use std::fmt;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where one producer sends.
@@ -183,6 +185,16 @@ pub struct SaslPlan {
     pub user: String,
     /// Password or token.
     pub secret: Secret,
+    /// Where that was read from.
+    pub secret_file: Option<PathBuf>,
+}
+
+impl SaslPlan {
+    /// As its file has it now: tokens expire and are renewed in place. What cannot be read is what it was.
+    pub fn secret_now(&self) -> Secret {
+        let again = self.secret_file.as_deref().and_then(|path| Secret::read(path).ok());
+        again.unwrap_or_else(|| self.secret.clone())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +226,24 @@ impl Secret {
         Self(text.into())
     }
 
+    /// The text of a file, without the line end that editors put there.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(|why| why.to_string())?;
+        file.take(limits::SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(|why| why.to_string())?;
+        if text.len() as u64 > limits::SECRET_BYTES_MAX {
+            return Err(format!("more than {} bytes are no password or token", limits::SECRET_BYTES_MAX));
+        }
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() || text.contains(['\r', '\n', '\0']) {
+            return Err("it must hold one line, and not an empty one".to_owned());
+        }
+        Ok(Self::new(text))
+    }
+
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -222,5 +252,23 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_again_and_kept_where_it_cannot_be() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "first\n").unwrap();
+        let secret = Secret::read(file.path()).unwrap();
+        let secret_file = Some(file.path().to_owned());
+        let plan = SaslPlan { mechanism: SaslMechanism::OauthBearer, user: String::new(), secret, secret_file };
+        std::fs::write(file.path(), "second\n").unwrap();
+        assert_eq!(plan.secret_now().expose(), "second");
+        drop(file);
+        assert_eq!(plan.secret_now().expose(), "first");
     }
 }

@@ -14,6 +14,7 @@ use engine::config::slo;
 use engine::governance;
 use engine::host::{Sysfs, cpu};
 use engine::manifest::Manifest;
+use engine::observe::quantile;
 use engine::pace::Pacer;
 use engine::payload::fits;
 use engine::payload::render::Stamps;
@@ -31,6 +32,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+fn histogram(data: &[u8]) {
+    if let Ok(found) = std::str::from_utf8(data).map_err(|why| why.to_string()).and_then(quantile::decode) {
+        assert!(found.is_empty() || found.min() <= found.max());
+    }
+}
+
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its folder in `corpus/`.
@@ -39,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("contract", governance_contract),
     ("cpu_list", cpu_list),
     ("expect", expect_report),
+    ("histogram", histogram),
     ("host", hosts::files),
     ("http_head", http::endpoint_head),
     ("http_response", http::responses),

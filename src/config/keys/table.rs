@@ -143,7 +143,7 @@ pub const KEYS: &[Key] = &[
     key(Network, "connections", count(1, limits::CONNECTIONS_MAX as u64), "N").says(
         "1",
         "8",
-        "Connections of each producer. Kafka has one for each partition; there N multiplies what may be unanswered.",
+        "Connections of each producer. Kafka has one for each partition, whatever N: more --partitions make more.",
     ),
     key(Network, "retry", Kind::Retry, "POLICY").says(
         "3 for HTTP, until the delivery timeout for Kafka",

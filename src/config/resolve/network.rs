@@ -14,7 +14,6 @@ use crate::config::values::Wanted;
 use crate::plan::{
     KafkaAccess, LinkPlan, PayloadPlan, PeerPlan, RetryPlan, Secret, SinkKind, TargetPlan, TcpFraming, TcpPlan, TlsPlan,
 };
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use url::{Scheme, Url};
@@ -91,18 +90,8 @@ impl Shared {
 
 pub fn read_secret(flag: &str, path: &Path) -> Result<Secret, Fatal> {
     let shown = path.display();
-    let fail = |why: String| Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(format!("ls -l '{shown}'"));
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|why| fail(why.to_string()))?;
-    file.take(limits::SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(|why| fail(why.to_string()))?;
-    if text.len() as u64 > limits::SECRET_BYTES_MAX {
-        return Err(fail(format!("more than {} bytes are no password or token", limits::SECRET_BYTES_MAX)));
-    }
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() || text.contains(['\r', '\n', '\0']) {
-        return Err(fail("it must hold one line, and not an empty one".to_owned()));
-    }
-    Ok(Secret::new(text))
+    Secret::read(path)
+        .map_err(|why| Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(format!("ls -l '{shown}'")))
 }
 
 /// The process list and the report show flags to others.
@@ -209,7 +198,7 @@ pub fn shape(
         }
         TargetPlan::Kafka(kafka) => Shape {
             block_bytes: kafka::block_bytes(kafka, sizes, payload, wanted),
-            depth: link.connections * kafka.in_flight_max,
+            depth: kafka.in_flight_max,
             held: None,
         },
         _ => {

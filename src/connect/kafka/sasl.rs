@@ -59,7 +59,7 @@ fn send<S: Stream>(session: &mut Session<S>, message: Vec<u8>) -> Result<Vec<u8>
 
 /// RFC 7628. A broker that does not like the token answers with a reason, and with the error only after that.
 fn token<S: Stream>(session: &mut Session<S>, plan: &SaslPlan) -> Result<(), KafkaError> {
-    let message = format!("n,,\u{1}auth=Bearer {}\u{1}\u{1}", plan.secret.expose());
+    let message = format!("n,,\u{1}auth=Bearer {}\u{1}\u{1}", plan.secret_now().expose());
     let reason = send(session, message.into_bytes())?;
     if reason.is_empty() {
         return Ok(());
@@ -85,7 +85,7 @@ impl SessionCallback for Credentials {
 }
 
 fn password<S: Stream>(session: &mut Session<S>, plan: &SaslPlan) -> Result<(), KafkaError> {
-    let credentials = Credentials { user: plan.user.clone(), password: plan.secret.expose().to_owned() };
+    let credentials = Credentials { user: plan.user.clone(), password: plan.secret_now().expose().to_owned() };
     let failed = |error: &dyn std::fmt::Display| refused(format!("{}: {error}", plan.mechanism.name()));
     let config = SASLConfig::builder().with_default_mechanisms().with_callback(credentials);
     let config = config.map_err(|error| failed(&error))?;

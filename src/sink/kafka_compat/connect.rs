@@ -76,9 +76,9 @@ fn sasl(plan: &SaslPlan) -> SaslConfig {
         SaslMechanism::ScramSha256 => SaslConfig::ScramSha256(credentials()),
         SaslMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials()),
         SaslMechanism::OauthBearer => {
-            let token = plan.secret.expose().to_owned();
+            let plan = plan.clone();
             let callback: OauthCallback = Arc::new(move || {
-                let token = token.clone();
+                let token = plan.secret_now().expose().to_owned();
                 Box::pin(async move { Ok(token) })
             });
             SaslConfig::Oauthbearer(OauthBearerCredentials { callback, authz_id: None, bearer_kvs: Vec::new() })

@@ -153,6 +153,13 @@ fn check_rskafka(wanted: &Wanted, said: &KafkaProperties, (acks, idempotent): (i
     if wanted.uring == Some(true) {
         cannot("--io uring: it has its own sockets".into(), "--io=auto");
     }
+    if let Some(count) = said.in_flight_max.filter(|count| *count != 1) {
+        let what = format!("max.in.flight.requests.per.connection={count}: it has one");
+        cannot(what, "max.in.flight.requests.per.connection=1");
+    }
+    if said.delivery_timeout_ns.is_some() {
+        cannot("delivery.timeout.ms: its deadline is --request-timeout".into(), "--request-timeout=D without it");
+    }
     let counted = match wanted.network.retry {
         Some(retry) => Some(retry.attempts_max),
         // The largest number is how Kafka's clients say "without end".

@@ -171,6 +171,18 @@ fn kafka_names_what_cannot_be() {
         (&[("kafka-client", "rskafka"), ("idempotent", "off"), ("io", "uring")], "--io=auto"),
         (&[("kafka-client", "rskafka"), ("idempotent", "off"), ("retry", "3")], "--retry=off"),
         (&[("kafka-client", "rskafka"), ("idempotent", "off"), ("kafka-property", "retries=5")], "--retry 5"),
+        (
+            &[("kafka-client", "rskafka"), ("idempotent", "off"), ("kafka-property", "delivery.timeout.ms=60000")],
+            "delivery",
+        ),
+        (
+            &[
+                ("kafka-client", "rskafka"),
+                ("idempotent", "off"),
+                ("kafka-property", "max.in.flight.requests.per.connection=5"),
+            ],
+            "it has one",
+        ),
         (&[("batch-size", "4096")], "--batch-size 4096"),
         (&[("batch-size", "1Gi")], "100 MiB"),
         (&[("payload-size", "256Mi")], "100 MiB"),

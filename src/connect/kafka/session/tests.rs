@@ -199,7 +199,7 @@ fn silence_ends_in_time() {
 }
 
 fn sasl(mechanism: SaslMechanism) -> SaslPlan {
-    SaslPlan { mechanism, user: "ann".to_owned(), secret: Secret::new("pencil") }
+    SaslPlan { mechanism, user: "ann".to_owned(), secret: Secret::new("pencil"), secret_file: None }
 }
 
 /// Authenticates against a broker that answers each of our messages by `reply`: error code and bytes.
