@@ -272,6 +272,7 @@ impl Cores {
             ring_bytes_per_lane: first.ring_bytes_per_lane,
             repeat_period_bytes: first.repeat_period_bytes,
             compressibility_measured,
+            compression_ratio: None,
             memory: first.memory.clone(),
         }
     }

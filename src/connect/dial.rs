@@ -21,6 +21,8 @@ pub struct Dialed {
     pub stream: TcpStream,
     pub tls: Option<TlsSession>,
     pub peer_address: SocketAddr,
+    /// The peer ends it then: what was said first to be let in no longer counts.
+    pub expires: Option<Instant>,
 }
 
 /// Dials one peer, over and over: what TLS needs from files is read once.
@@ -62,14 +64,14 @@ impl Connector {
         let deadline = Instant::now() + Duration::from_nanos(self.peer.connect_timeout_ns);
         let stream = connect(address, deadline).map_err(|error| Refusal::Connect(address, error))?;
         let (Some(config), Some(plan)) = (&self.config, &self.peer.tls) else {
-            return Ok(Dialed { stream, tls: None, peer_address: address });
+            return Ok(Dialed { stream, tls: None, peer_address: address, expires: None });
         };
         let session = tls::handshake(&stream, config, plan, deadline);
         let session = session.map_err(|why| Refusal::Tls(why.fatal(&self.peer, plan)))?;
         let back = |error| Refusal::Connect(address, error);
         stream.set_read_timeout(None).map_err(back)?;
         stream.set_write_timeout(None).map_err(back)?;
-        Ok(Dialed { stream, tls: Some(session), peer_address: address })
+        Ok(Dialed { stream, tls: Some(session), peer_address: address, expires: None })
     }
 }
 

@@ -224,12 +224,15 @@ fn payload(inputs: &[Input]) -> Payload {
     let all = || inputs.iter().map(|input| &input.report.payload);
     let bytes = |input: &Input| input.report.totals.bytes_produced as f64;
     let weight: f64 = inputs.iter().map(bytes).sum();
+    let wire: f64 = inputs.iter().map(|input| input.report.totals.wire_bytes as f64).sum();
+    let compresses = all().any(|one| one.compression_ratio.is_some());
     let removed = inputs.iter().map(|one| Some(one.report.payload.compressibility_measured? * bytes(one)));
     let removed: Option<f64> = removed.sum();
     Payload {
         ring_bytes_per_lane: all().map(|one| one.ring_bytes_per_lane).min().unwrap_or(0),
         repeat_period_bytes: all().map(|one| one.repeat_period_bytes).min().unwrap_or(0),
         compressibility_measured: removed.filter(|_| weight > 0.0).map(|removed| removed / weight),
+        compression_ratio: compresses.then(|| weight / wire).filter(|ratio| ratio.is_finite()),
         memory: distinct(all().map(|one| one.memory.clone())),
     }
 }

@@ -8,7 +8,7 @@ use crate::observe::report::{
     Confirmation, Cpu, Latency, Pacing, Payload, Producer, Report, SCHEMA_VERSION, Throughput, Totals, Warmup,
 };
 use crate::observe::{slo, verdict};
-use crate::plan::{self, OrderedQuantile, RunPlan};
+use crate::plan::{self, Compression, KafkaClient, OrderedQuantile, RunPlan, TargetPlan};
 use std::collections::BTreeMap;
 
 /// Processor time of the process from the start barrier on.
@@ -71,7 +71,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         },
         config: plan.effective_config.clone(),
         host: facts.host,
-        payload: facts.payload,
+        payload: Payload { compression_ratio: compression_ratio(plan, &totals), ..facts.payload },
         warmup: Warmup {
             seconds: seconds(warmup_ns.min(ended_ns)),
             totals: self::totals(&warm),
@@ -194,6 +194,15 @@ fn cpu(times: CpuTimes, bytes: u64) -> Cpu {
     let gigabytes = bytes as f64 / 1e9;
     let seconds_per_gigabyte = (bytes > 0).then(|| (user_seconds + system_seconds) / gigabytes);
     Cpu { user_seconds, system_seconds, seconds_per_gigabyte }
+}
+
+fn compression_ratio(plan: &RunPlan, totals: &Totals) -> Option<f64> {
+    let compresses = |producer: &plan::ProducerPlan| match &producer.to {
+        TargetPlan::Kafka(kafka) => kafka.codec != Compression::None && kafka.client == KafkaClient::Uring,
+        _ => false,
+    };
+    let known = totals.wire_bytes > 0 && plan.producers.iter().any(compresses);
+    known.then(|| totals.bytes_produced as f64 / totals.wire_bytes as f64)
 }
 
 fn errors(counts: &Counts) -> BTreeMap<String, u64> {

@@ -74,6 +74,10 @@ pub struct Payload {
     pub repeat_period_bytes: u64,
     /// The fraction that a compressor could remove, measured at the start; `null` where it was not measured.
     pub compressibility_measured: Option<f64>,
+    /// Payload bytes for each byte on the wire under `--compression`, heads and what was sent again included; `null`
+    /// without it, and with rskafka, which does not tell.
+    #[serde(default)]
+    pub compression_ratio: Option<f64>,
     /// The pages behind the ring: huge, transparent huge or plain.
     pub memory: String,
 }

@@ -91,6 +91,10 @@ fn body(report: &Report) -> Page {
     if totals.lent_bytes > 0 {
         page.line("lent", &format!("{}: the target read them in place", format_size(totals.lent_bytes)));
     }
+    if let Some(ratio) = report.payload.compression_ratio {
+        let wire = format_size(totals.wire_bytes);
+        page.line("compressed", &format!("to {wire} on the wire: {ratio:.2} bytes of payload for each"));
+    }
     if let (Some(target), Some(ratio)) = (report.pacing.target_bytes_per_second, report.pacing.achieved_ratio) {
         let percent = (ratio * 10_000.0).floor() / 100.0;
         let late = format_count(report.pacing.catch_up_records);

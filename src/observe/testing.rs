@@ -122,6 +122,7 @@ pub fn payload() -> Payload {
         ring_bytes_per_lane: 1 << 20,
         repeat_period_bytes: 1 << 20,
         compressibility_measured: Some(0.01),
+        compression_ratio: None,
         memory: "huge pages".into(),
     }
 }

@@ -6,7 +6,7 @@ use crate::base::units;
 use crate::connect::dial::{Dialed, address};
 use crate::connect::dialer::{DialFn, DialOrder};
 use crate::connect::kafka::{Client, Cluster, Line, NewTopic, TopicLimits, TopicView, dialer};
-use crate::plan::{Compression, KafkaClient, KafkaPlan, RunPlan, TargetPlan};
+use crate::plan::{Compression, KafkaClient, KafkaPlan, PayloadSource, PhasePlan, ProducerPlan, RunPlan, TargetPlan};
 use crate::wire::kafka::PRODUCE_VERSION_MIN;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -145,17 +145,35 @@ fn check(kafka: &KafkaPlan, view: &TopicView, limits: &TopicLimits) -> Result<()
 /// How much the run will put on the brokers' disks, where that can be known.
 fn tell_footprint(plan: &RunPlan, kafka: &KafkaPlan, view: &TopicView) {
     let replicas = view.partitions.iter().map(|partition| partition.replicas.len()).max().unwrap_or(1).max(1);
-    let mut wire: u128 = 0;
-    for phase in &plan.phases {
-        let (Some(rate), false) = (phase.rate_bytes_per_second, phase.duration_ns == u64::MAX) else {
-            tracing::info!("{}: every byte produced is written {replicas} times on the brokers' disks", kafka.topic);
-            return;
-        };
-        wire += u128::from(rate / phase.weight.max(1)) * u128::from(phase.duration_ns) / 1_000_000_000;
-    }
-    let bytes = u64::try_from(wire * replicas as u128).unwrap_or(u64::MAX);
-    let size = units::format_size(bytes);
-    tracing::info!("{}: up to {size} on the brokers' disks (rate x duration x {replicas} replicas)", kafka.topic);
+    let Some(payload) = payload_bytes_max(plan) else {
+        tracing::info!("{}: every byte produced is written {replicas} times on the brokers' disks", kafka.topic);
+        return;
+    };
+    let size = units::format_size(u64::try_from(payload * replicas as u128).unwrap_or(u64::MAX));
+    tracing::info!(
+        "{}: up to {size} of records on the brokers' disks ({replicas} replicas), and what frames them, before compression",
+        kafka.topic
+    );
+}
+
+/// What the phases, or the limits of records and bytes, let the run send; `None`: no end is known.
+fn payload_bytes_max(plan: &RunPlan) -> Option<u128> {
+    let phase = |phase: &PhasePlan| {
+        let rate = phase.rate_bytes_per_second.filter(|_| phase.duration_ns < u64::MAX)?;
+        Some(u128::from(rate / phase.weight.max(1)) * u128::from(phase.duration_ns) / 1_000_000_000)
+    };
+    let paced: Option<u128> = plan.phases.iter().map(phase).sum();
+    let longest = match &plan.payload.source {
+        PayloadSource::Random { bytes_max, .. } => *bytes_max,
+        PayloadSource::Templates(files) => files.iter().map(|file| file.bytes.len() as u64).max().unwrap_or(0),
+    };
+    let counted = |producer: &ProducerPlan| {
+        let records = (producer.records_max < u64::MAX).then(|| u128::from(producer.records_max) * u128::from(longest));
+        let bytes = (producer.bytes_max < u64::MAX).then_some(u128::from(producer.bytes_max));
+        records.into_iter().chain(bytes).min()
+    };
+    let counted: Option<u128> = plan.producers.iter().map(counted).sum();
+    paced.into_iter().chain(counted).min()
 }
 
 impl Target {
@@ -193,8 +211,11 @@ impl Target {
         let line = dialer(self.plan.tls.clone(), timeout)(&leader.host, leader.port)?;
         let name = address(&leader.host, leader.port);
         let session = self.client().open(line).map_err(|error| error.fatal(&name))?;
-        let dialed = session.into_stream().into_dialed();
-        dialed.map_err(|error| Fatal::new(Exit::Unreachable, format!("Kafka broker {name}: {error}")))
+        let expires = session.lifetime().map(|lifetime| Instant::now() + lifetime);
+        match session.into_stream().into_dialed() {
+            Ok(dialed) => Ok(Dialed { expires, ..dialed }),
+            Err(error) => Err(Fatal::new(Exit::Unreachable, format!("Kafka broker {name}: {error}"))),
+        }
     }
 }
 

@@ -14,7 +14,6 @@ use super::redials::Redials;
 use super::{Done, Ending, Kept, LaneClose, Room, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::connect::dial::Dialed;
-use crate::connect::dialer::Past;
 use crate::payload::Payload;
 use crate::sys::ring::{NetRing, Wait};
 use crate::wire::kafka::batch::HEADER_BYTES;
@@ -112,12 +111,13 @@ impl KafkaSink {
             let mut parts = Vec::new();
             for (index, (id, dialed)) in setup.partitions.into_iter().enumerate() {
                 let area = Area::cut(take(Area::bytes(INBOX_BYTES, manner.tls)).start, INBOX_BYTES, manner.tls);
+                let expires = dialed.expires;
                 let mut link = Link::open(ring, (lane, index), dialed, area).map_err(failed)?;
                 if manner.lends {
                     link.lend(ring);
                 }
                 let heads = take((manner.in_flight_max + 1) * manner.head_bytes());
-                parts.push(Part::new(id, link, heads, &manner));
+                parts.push(Part::new(id, link, expires, heads, &manner));
             }
             let stages = (0..STAGES).map(|_| take(manner.stage_bytes(setup.block_bytes))).collect();
             let outbox = Outbox::new(manner.codec, stages)?;
@@ -140,11 +140,6 @@ impl KafkaLane {
         let count = self.parts.len();
         (0..count).map(|step| (self.turn + step) % count).find(|at| self.parts[*at].has_room(&self.manner))
     }
-}
-
-/// How a connection that is about to end has fared: one that carried batches is worth a quick redial.
-fn past_of(part: &Part) -> Past {
-    if part.proven { Past::Used } else { Past::Unknown }
 }
 
 impl<R: NetRing> Sink<R> for KafkaSink {
@@ -183,20 +178,20 @@ impl<R: NetRing> Sink<R> for KafkaSink {
             let (at, index) = link::owner_of(completion.token);
             let KafkaLane { manner, parts, outbox, .. } = &mut self.lanes[at];
             let part = &mut parts[index];
-            let (event, past) = (part.link.complete(ring, completion), past_of(part));
+            let (event, past) = (part.link.complete(ring, completion), part.past(now_ns));
             if part.on_event(ring, (&mut payloads[at], manner, outbox), event, now_ns, done) {
                 self.redials.order_after(at, index, past);
             }
         }
         while let Some((at, index, dialed)) = self.redials.take() {
-            if self.lanes[at].parts[index].link.reopen(ring, *dialed).is_err() {
+            if self.lanes[at].parts[index].reopen(ring, *dialed).is_err() {
                 self.redials.order(at, index);
             }
         }
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
             let KafkaLane { manner, parts, outbox, .. } = lane;
             for (index, part) in parts.iter_mut().enumerate() {
-                let past = past_of(part);
+                let past = part.past(now_ns);
                 if part.turn(ring, (&mut *payload, manner, outbox), now_ns, done) {
                     self.redials.order_after(at, index, past);
                 }

@@ -15,7 +15,8 @@ finish() {
     rm -rf "$scratch"
 }
 trap finish EXIT
-assignments=$(scripts/kafka.sh start)
+# Nobody stays for longer without saying again who he is.
+assignments=$(scripts/kafka.sh start --property connections.max.reauth.ms=4000)
 eval "$assignments"
 
 rule() {
@@ -130,6 +131,11 @@ done
 secure oauth "$KAFKA_SASL_BOOTSTRAP" "${small[@]}" "${ca[@]}" --sasl-mechanism OAUTHBEARER --sasl-password-file "$KAFKA_SASL_TOKEN_FILE"
 secure sasl-plaintext "$KAFKA_SASL_PLAINTEXT_BOOTSTRAP" "${small[@]}" --sasl-mechanism SCRAM-SHA-512 "${user[@]}"
 secure file "$KAFKA_SASL_BOOTSTRAP" "${small[@]}" --kafka-config "$KAFKA_SASL_PROPERTIES" --compression lz4 --compressibility 0.5
+# Without a producer id, what is unanswered when the broker closes would be uncertain.
+for acks in 1 0; do
+    secure "renewed-$acks" "$KAFKA_SASL_BOOTSTRAP" --payload-size 1000 --rate 2MB/s --duration 10s --acks $acks --idempotent off \
+        "${ca[@]}" --sasl-mechanism SCRAM-SHA-512 "${user[@]}"
+done
 
 # What cannot work says so before it starts.
 echo wrong >"$scratch/wrong"

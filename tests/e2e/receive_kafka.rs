@@ -81,6 +81,14 @@ fn the_report_tells_what_was_read_in_place() {
 }
 
 #[test]
+fn the_report_tells_how_far_batches_were_compressed() {
+    let words = "--payload-size 2000 --records 5000 --compression zstd --compressibility 0.8";
+    let ratio = |words| produced("--verify", words).1["payload"]["compression_ratio"].as_f64();
+    assert!(ratio(words).is_some_and(|ratio| ratio > 3.0), "{:?}", ratio(words));
+    assert_eq!(ratio("--payload-size 2000 --records 100"), None);
+}
+
+#[test]
 fn of_a_topic_that_is_there_so_many_partitions_are_used() {
     let scratch = Scratch::new();
     let receiver = Receiver::start(&scratch, "--listen kafka://:0 --topic-partitions 6 --report -");

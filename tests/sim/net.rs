@@ -123,7 +123,7 @@ impl<P: Peer> SimNet<P> {
             peer.opened(id, lane, connection);
         }
         let stream = TcpStream::from(OwnedFd::from(nothing));
-        Dialed { stream, tls: None, peer_address: ([127, 0, 0, 1], 1).into() }
+        Dialed { stream, tls: None, peer_address: ([127, 0, 0, 1], 1).into(), expires: None }
     }
 
     fn answer_dials(&mut self) {

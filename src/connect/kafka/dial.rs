@@ -47,7 +47,7 @@ impl Line {
         };
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;
-        Ok(Dialed { stream, tls, peer_address: self.peer_address })
+        Ok(Dialed { stream, tls, peer_address: self.peer_address, expires: None })
     }
 }
 

@@ -5,9 +5,13 @@
 //! sequences. A lost connection is the same, with answers that never come: with a producer id the broker tells
 //! repetitions apart; without one, what may have arrived is uncertain and is not sent again.
 
+mod gone;
+
 use super::Manner;
 use super::outbox::Outbox;
 use super::request::Request;
+use crate::connect::Dialed;
+use crate::connect::dialer::Past;
 use crate::counters::Field;
 use crate::payload::Payload;
 use crate::sink::link::{Breakage, Event, Link, Memory};
@@ -18,13 +22,16 @@ use crate::wire::kafka::batch::{HEADER_BYTES, NO_SEQUENCE, write_header};
 use crate::wire::kafka::errors::{ErrorKind, broker_error};
 use crate::wire::kafka::response::{Frames, ProduceAnswer, Split};
 use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
+use std::time::Instant;
 
 /// Codes after which the leader may have the batch all the same: it timed out, or has too few replicas after all.
 const PERHAPS_APPENDED: [i16; 2] = [7, 20];
 const ANSWER_BYTES_MAX: usize = 12 << 10;
-/// How long the ring does without what the broker reads in place.
-const LENT_NS_MAX: u64 = 100_000_000;
+
+/// This part of a connection's lifetime is left for what is unanswered, and for clocks that differ.
+const LIFETIME_SPARE: u64 = 5;
 
 /// See the module.
 pub struct Part {
@@ -47,6 +54,10 @@ pub struct Part {
     /// Somebody else leads now.
     renew: bool,
     not_before_ns: u64,
+    /// When the broker ends the connection, until the clock of the core is known.
+    expires: Option<Instant>,
+    /// A new connection is to take its place before that: nothing more is sent, and with all answered it is closed.
+    replace_at_ns: u64,
     backoff_ns: u64,
     retries: u64,
     /// Length and shift of the last batch: most have the same.
@@ -59,7 +70,7 @@ pub struct Part {
 pub type Lent<'a> = (&'a mut Payload, &'a Manner, &'a mut Outbox);
 
 impl Part {
-    pub fn new(id: i32, link: Link, heads: Range<usize>, manner: &Manner) -> Self {
+    pub fn new(id: i32, link: Link, expires: Option<Instant>, heads: Range<usize>, manner: &Manner) -> Self {
         let places = manner.in_flight_max + 1;
         Self {
             id,
@@ -76,6 +87,8 @@ impl Part {
             proven: false,
             renew: false,
             not_before_ns: 0,
+            expires,
+            replace_at_ns: u64::MAX,
             backoff_ns: manner.backoff_min_ns,
             retries: 0,
             shift: (0, crc32c::shift(0)),
@@ -86,6 +99,22 @@ impl Part {
 
     pub fn has_room(&self, manner: &Manner) -> bool {
         self.link.is_up() && !self.recovering && self.requests.len() < manner.in_flight_max && self.free_heads.len() > 1
+    }
+
+    /// Over a new connection.
+    pub fn reopen<R: NetRing>(&mut self, ring: &mut R, dialed: Dialed) -> io::Result<()> {
+        (self.expires, self.replace_at_ns) = (dialed.expires, u64::MAX);
+        self.link.reopen(ring, dialed)
+    }
+
+    /// How the connection has fared, if it is about to end: one that carried batches is worth a quick redial, and one
+    /// that was closed in time an immediate one.
+    pub fn past(&self, now_ns: u64) -> Past {
+        match self.proven {
+            _ if now_ns >= self.replace_at_ns => Past::Served,
+            true => Past::Used,
+            false => Past::Unknown,
+        }
     }
 
     /// Something here has a time limit.
@@ -151,6 +180,7 @@ impl Part {
     ) {
         self.skip_known();
         let may = self.link.is_up() && self.link.is_idle() && !self.recovering && now_ns >= self.not_before_ns;
+        let may = may && now_ns < self.replace_at_ns;
         let in_flight_max = if self.proven || manner.acks == 0 { manner.in_flight_max } else { 1 };
         if !may || self.sent == self.requests.len() || self.sent - self.answered >= in_flight_max {
             return;
@@ -384,51 +414,18 @@ impl Part {
         }
     }
 
-    /// The books of a connection that is gone; true: it was.
-    fn on_ended<R: NetRing>(&mut self, ring: &mut R, lent: Lent<'_>, event: Event, done: &mut Vec<Done>) -> bool {
-        let Event::Broken { why, unsent } = event else { return false };
-        let (payload, manner, outbox) = lent;
-        for at in self.answered..self.sent {
-            let request = &mut self.requests[at];
-            let on_its_way = unsent.is_some_and(|(slot, _)| slot == request.slot);
-            if request.lent || on_its_way && self.link.lends() {
-                // The broker may read it yet.
-                request.take_back(ring);
-            }
-            // The broker drops a request that it did not get whole.
-            if !on_its_way {
-                request.doubtful = true;
-                request.let_go(payload, outbox);
-                if manner.identity.is_none() {
-                    request.fate = request.fate.or(Some(Fate::Uncertain(why.kind())));
-                }
-            } else {
-                // Its bytes are still in the ring, if they were sent from there.
-                request.held = false;
-                request.stage.take().into_iter().for_each(|stage| outbox.give_back(stage));
-            }
-        }
-        self.answered = self.sent;
-        self.tell(done);
-        self.recovering = false;
-        self.renew = false;
-        self.start_over();
-        true
-    }
-
-    /// A broker that is slow to answer keeps what it was lent, but not the ring, which other partitions need as well.
-    fn take_back_late<R: NetRing>(&mut self, ring: &mut R, (payload, _, outbox): Lent<'_>, now_ns: u64) {
-        for request in self.requests.range_mut(self.answered..self.sent) {
-            if request.lent && now_ns.saturating_sub(request.sent_ns) > LENT_NS_MAX {
-                request.take_back(ring);
-                request.let_go(payload, outbox);
-            }
-        }
-    }
-
     /// What is due without any completion: limits of time, the end of a pause. True: the connection is gone.
     pub fn turn<R: NetRing>(&mut self, ring: &mut R, lent: Lent<'_>, now_ns: u64, done: &mut Vec<Done>) -> bool {
         let (payload, manner, outbox) = lent;
+        if let Some(expires) = self.expires.take() {
+            let left_ns = expires.saturating_duration_since(Instant::now()).as_nanos() as u64;
+            self.replace_at_ns = now_ns.saturating_add(left_ns - left_ns / LIFETIME_SPARE);
+        }
+        let rests = self.answered == self.sent && self.link.is_up() && self.link.is_idle();
+        if now_ns >= self.replace_at_ns && rests && self.requests.iter().all(|request| !request.held) {
+            let ended = self.link.break_off(ring, Breakage::Closed);
+            return self.on_ended(ring, (payload, manner, outbox), ended, done);
+        }
         if let Some(first) = self.requests.front() {
             let waited_ns = now_ns.saturating_sub(first.offered_ns);
             if waited_ns > manner.delivery_timeout_ns && first.fate.is_none() && !self.has_ended {
