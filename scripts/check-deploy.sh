@@ -52,7 +52,9 @@ prepare() {
 image() {
     local engine=$1 empty
     "$tools/venv/bin/hadolint" Dockerfile
-    "$python" tests/deploy/check_image.py "${CARGO_TARGET_DIR:-target}/release/engine.d"
+    # As scripts/build.sh has it.
+    local profile=${BUILD_PROFILE:-release}
+    "$python" tests/deploy/check_image.py "${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}/engine.d"
     grep -qx 'ENTRYPOINT \["engine"\]' Dockerfile
     grep -qx 'CMD \["--help"\]' Dockerfile
     empty=$work/empty
