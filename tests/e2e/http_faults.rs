@@ -152,10 +152,11 @@ fn a_server_that_accepts_and_never_reads_is_left_in_time() {
                 let _held = gone.send(peer.stream.try_clone().unwrap());
             }
         });
-        let words = format!("--records 3 --io {io} --request-timeout 500ms {LONG_BODY}");
+        let words = format!("--records 3 --io {io} --request-timeout 2s {LONG_BODY}");
         let report = run(&scratch, &server, &words, 0);
         fates(&report, 3, 0, 0);
-        assert_eq!(server.requests().len(), 2, "the other two came whole");
+        // On a machine that is slow enough, one of them more than once.
+        whole(&server, 2);
         drop(ended.recv().unwrap());
     }
 }
