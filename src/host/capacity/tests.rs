@@ -98,6 +98,8 @@ fn the_command_and_the_words_fit_the_plan() {
         assert!(text.contains(word), "{word}:\n{text}");
     }
     assert!(projection.connections.unwrap() >= 8);
+    let brokers = on("cores: 2", Route::Kafka, 8.0);
+    assert!(brokers.command.as_ref().is_some_and(|words| words.contains(" --partitions 2 ")), "{:?}", brokers.command);
     let json = serde_json::to_value(&projection).unwrap();
     assert!(json["core_bytes_per_second"]["likely"].as_f64().unwrap() > 0.0);
     let ceiling_only = Demand { rate_bytes_per_second: None, ..demand(Route::Tcp, 1.0) };

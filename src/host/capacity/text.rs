@@ -100,7 +100,14 @@ pub(super) fn command(demand: &Demand, rate: f64, cores: u32, connections: Optio
     let last = cores - 1;
     let list = if last == 0 { "0".to_owned() } else { format!("0-{last}") };
     let producers = demand.producers.map_or(String::new(), |producers| format!(" --parallel {producers}"));
-    let connections = connections.filter(|n| *n > 1).map_or(String::new(), |n| format!(" --connections {n}"));
+    let connections = match connections.filter(|n| *n > 1) {
+        // There a connection is a partition's.
+        Some(each) if demand.route == Route::Kafka => {
+            format!(" --partitions {}", each * demand.producers.unwrap_or(cores))
+        }
+        Some(each) => format!(" --connections {each}"),
+        None => String::new(),
+    };
     let (size, each) = (demand.record_bytes, demand.producers.unwrap_or(1).div_ceil(cores).max(1));
     let ring = (ring_bytes / u64::from(each)) >> 20;
     format!(
