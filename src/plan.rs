@@ -29,6 +29,8 @@ pub struct RunPlan {
     pub producers: Vec<ProducerPlan>,
     /// Of all processes of the fleet.
     pub fleet_producers: u32,
+    /// What the phases, or the limits of records and bytes, let this process send; `None`: no end is known.
+    pub payload_bytes_max: Option<u64>,
     /// The processors that the metrics thread and the helpers may use; empty: anywhere.
     pub free_cpus: Vec<usize>,
     pub sink: SinkPlan,

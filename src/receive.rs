@@ -78,12 +78,7 @@ fn serve<P: Protocol>(plan: &ReceivePlan, protocol: P, live: Option<Arc<Mutex<Li
     let (waker, main) = pair()?;
     let shared = Arc::new(Shared::new(main));
     let stopped = shared.clone();
-    signals::watch(move |_, before| {
-        if before > 0 {
-            std::process::exit(Exit::Failed as i32);
-        }
-        stopped.stop();
-    })?;
+    signals::end_in_order(move |_| stopped.stop())?;
     let faults = Faults::new(&plan.faults).map(Arc::new);
     let origin = Instant::now();
     let bench = || Bench {

@@ -67,12 +67,7 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     let stop = Arc::new(Stop::default());
     let clock = TscClock::start();
     let stopped = stop.clone();
-    signals::watch(move |signal, before| {
-        if before > 0 {
-            std::process::exit(Exit::Failed as i32);
-        }
-        stopped.by_user(signal);
-    })?;
+    signals::end_in_order(move |signal| stopped.by_user(signal))?;
     let calibration = bake::calibration(&plan.payload);
     check_metrics_addr(&plan)?;
     let (keeper, keeper_lanes) = keeper_for(&plan);

@@ -1,10 +1,23 @@
 //! SIGINT and SIGTERM, on a thread of their own for the rest of the process's life.
 
-use crate::base::fatal::Fatal;
+use crate::base::fatal::{Exit, Fatal};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+/// The first signal ends the process in order by `stop`, which hears its name; the second ends it at once.
+///
+/// # Errors
+/// As [`watch`].
+pub fn end_in_order(stop: impl Fn(&'static str) + Send + 'static) -> Result<(), Fatal> {
+    watch(move |signal, before| {
+        if before > 0 {
+            std::process::exit(Exit::Failed as i32);
+        }
+        stop(signal);
+    })
+}
 
 /// `act` hears the name of each signal and how many came before it.
 ///

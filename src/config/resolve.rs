@@ -281,6 +281,7 @@ fn assemble(
         SinkKind::Null | SinkKind::File | SinkKind::Http | SinkKind::Kafka => Confirmation::Target,
     };
     RunPlan {
+        payload_bytes_max: notes::payload_bytes_max(&parts, wanted),
         run_id_hash: record::run_id_hash(&run_id),
         run_id,
         command: settings.command.clone(),

@@ -16,6 +16,7 @@ pub fn plan() -> RunPlan {
     };
     let phase = |weight| PhasePlan { duration_ns: 1, warmup: false, weight, rate_bytes_per_second: None };
     RunPlan {
+        payload_bytes_max: None,
         run_id: "nightly-7".into(),
         run_id_hash: 1,
         command: vec![],

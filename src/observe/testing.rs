@@ -67,6 +67,7 @@ fn plan(cores: usize, lanes: usize, rate: Option<u64>) -> RunPlan {
         to: TargetPlan::Null,
     };
     RunPlan {
+        payload_bytes_max: None,
         run_id: "test-run".into(),
         run_id_hash: 1,
         command: vec!["engine".into(), "--rate".into(), "1MB/s".into()],

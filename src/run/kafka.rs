@@ -6,7 +6,7 @@ use crate::base::units;
 use crate::connect::dial::{Dialed, address};
 use crate::connect::dialer::{DialFn, DialOrder};
 use crate::connect::kafka::{Client, Cluster, Line, NewTopic, TopicLimits, TopicView, dialer};
-use crate::plan::{Compression, KafkaClient, KafkaPlan, PayloadSource, PhasePlan, ProducerPlan, RunPlan, TargetPlan};
+use crate::plan::{Compression, KafkaClient, KafkaPlan, RunPlan, TargetPlan};
 use crate::wire::kafka::PRODUCE_VERSION_MIN;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -91,11 +91,14 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan) -> Result<(Arc<Target>, Cluster<Li
         }
     }
     let mut view = cluster.ask(|session| session.await_topic(topic, 1, PATIENCE))?;
-    if kafka.partitions.is_some_and(|wanted| view.partitions.len() < wanted as usize) {
-        let what = format!("topic {topic} has {} partitions, --partitions asks for {wanted}", view.partitions.len());
-        return Err(Fatal::usage(what).mend("leave out --partitions, or name another topic"));
+    if let Some(wanted) = kafka.partitions {
+        if view.partitions.len() < wanted as usize {
+            let there = view.partitions.len();
+            let what = format!("topic {topic} has {there} partitions, --partitions asks for {wanted}");
+            return Err(Fatal::usage(what).mend("leave out --partitions, or name another topic"));
+        }
+        view.partitions.truncate(wanted as usize);
     }
-    view.partitions.truncate(wanted_at_most(kafka));
     if view.partitions.len() < plan.fleet_producers as usize {
         let (partitions, producers) = (view.partitions.len(), plan.fleet_producers);
         tracing::info!("topic {topic} has {partitions} partitions for {producers} producers: some share one");
@@ -115,11 +118,6 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan) -> Result<(Arc<Target>, Cluster<Li
     };
     let target = Target { plan: kafka.clone(), version, view: Mutex::new((Instant::now(), view)) };
     Ok((Arc::new(target), cluster))
-}
-
-/// Of the partitions that are there.
-fn wanted_at_most(kafka: &KafkaPlan) -> usize {
-    kafka.partitions.map_or(usize::MAX, |wanted| wanted as usize)
 }
 
 fn check(kafka: &KafkaPlan, view: &TopicView, limits: &TopicLimits) -> Result<(), Fatal> {
@@ -145,35 +143,15 @@ fn check(kafka: &KafkaPlan, view: &TopicView, limits: &TopicLimits) -> Result<()
 /// How much the run will put on the brokers' disks, where that can be known.
 fn tell_footprint(plan: &RunPlan, kafka: &KafkaPlan, view: &TopicView) {
     let replicas = view.partitions.iter().map(|partition| partition.replicas.len()).max().unwrap_or(1).max(1);
-    let Some(payload) = payload_bytes_max(plan) else {
+    let Some(payload_bytes) = plan.payload_bytes_max else {
         tracing::info!("{}: every byte produced is written {replicas} times on the brokers' disks", kafka.topic);
         return;
     };
-    let size = units::format_size(u64::try_from(payload * replicas as u128).unwrap_or(u64::MAX));
+    let size = units::format_size(payload_bytes.saturating_mul(replicas as u64));
     tracing::info!(
         "{}: up to {size} of records on the brokers' disks ({replicas} replicas), and what frames them, before compression",
         kafka.topic
     );
-}
-
-/// What the phases, or the limits of records and bytes, let the run send; `None`: no end is known.
-fn payload_bytes_max(plan: &RunPlan) -> Option<u128> {
-    let phase = |phase: &PhasePlan| {
-        let rate = phase.rate_bytes_per_second.filter(|_| phase.duration_ns < u64::MAX)?;
-        Some(u128::from(rate / phase.weight.max(1)) * u128::from(phase.duration_ns) / 1_000_000_000)
-    };
-    let paced: Option<u128> = plan.phases.iter().map(phase).sum();
-    let longest = match &plan.payload.source {
-        PayloadSource::Random { bytes_max, .. } => *bytes_max,
-        PayloadSource::Templates(files) => files.iter().map(|file| file.bytes.len() as u64).max().unwrap_or(0),
-    };
-    let counted = |producer: &ProducerPlan| {
-        let records = (producer.records_max < u64::MAX).then(|| u128::from(producer.records_max) * u128::from(longest));
-        let bytes = (producer.bytes_max < u64::MAX).then_some(u128::from(producer.bytes_max));
-        records.into_iter().chain(bytes).min()
-    };
-    let counted: Option<u128> = plan.producers.iter().map(counted).sum();
-    paced.into_iter().chain(counted).min()
 }
 
 impl Target {

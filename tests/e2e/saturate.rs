@@ -16,6 +16,13 @@ fn last(found: &Value) -> &Value {
     found["tried"].as_array().and_then(|tried| tried.last()).unwrap_or_else(|| panic!("nothing was tried: {found}"))
 }
 
+/// The run that is under way: the child of the search.
+fn run_of(search: &Live) -> u32 {
+    let search = search.pid();
+    let children = format!("/proc/{search}/task/{search}/children");
+    poll("the search to start a run", || std::fs::read_to_string(&children).ok()?.trim().parse().ok())
+}
+
 #[test]
 fn a_bound_that_holds_is_confirmed_and_said() {
     let _quiet = quiet();
@@ -62,10 +69,8 @@ fn a_signal_reaches_the_run_and_ends_the_search_in_order() {
     let scratch = Scratch::new();
     let words = "saturate --target null --max-rate 1MB/s --step-duration 1h --report - --metrics-addr 127.0.0.1:0";
     let live = Live::start(scratch.engine(words).stdout(Stdio::piped()));
-    let child = live.pid();
-    // The run is there once the search has a child, and can be asked to end once it catches SIGTERM.
-    let children = format!("/proc/{child}/task/{child}/children");
-    let run: u32 = poll("the search to start a run", || std::fs::read_to_string(&children).ok()?.trim().parse().ok());
+    let run = run_of(&live);
+    // It can be asked to end once it catches SIGTERM.
     poll("the run to catch SIGTERM", || {
         let status = std::fs::read_to_string(format!("/proc/{run}/status")).ok()?;
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
@@ -85,9 +90,7 @@ fn a_second_signal_ends_the_run_at_once() {
     let receiver = Receiver::start(&scratch, "--listen http://127.0.0.1:0 --fault delay=60s:100% --report -");
     let words = format!("saturate --target http://{}/ --step-duration 1h --drain-timeout 60s", receiver.address);
     let live = Live::start(scratch.engine(&words).stdout(Stdio::piped()));
-    let child = live.pid();
-    let children = format!("/proc/{child}/task/{child}/children");
-    let run: u32 = poll("the search to start a run", || std::fs::read_to_string(&children).ok()?.trim().parse().ok());
+    let run = run_of(&live);
     let began = Instant::now();
     poll("the run to end", || {
         live.signal("TERM");

@@ -70,12 +70,10 @@ fn places(parts: &Parts, wanted: &Wanted, sysfs: &Sysfs) -> Vec<String> {
     lines
 }
 
-/// How many bytes the run may write.
-fn written(parts: &Parts, wanted: &Wanted) -> String {
+/// What the phases, or the limits of records and bytes, let the run send; `None`: no end is known.
+pub fn payload_bytes_max(parts: &Parts, wanted: &Wanted) -> Option<u64> {
     let mut paced = Some(0u128);
-    let mut length_ns = 0u64;
     for phase in &parts.schedules.phases {
-        length_ns = length_ns.saturating_add(phase.duration_ns);
         let bytes = phase
             .rate_bytes_per_second
             .filter(|_| phase.duration_ns != u64::MAX)
@@ -84,7 +82,13 @@ fn written(parts: &Parts, wanted: &Wanted) -> String {
     }
     let paced = paced.map(|bytes| u64::try_from(bytes).unwrap_or(u64::MAX));
     let records = wanted.records.map(|records| records.saturating_mul(parts.sizes.max_bytes));
-    match (paced.into_iter().chain(records).chain(wanted.bytes).min(), length_ns) {
+    paced.into_iter().chain(records).chain(wanted.bytes).min()
+}
+
+/// How many bytes the run may write.
+fn written(parts: &Parts, wanted: &Wanted) -> String {
+    let length_ns = parts.schedules.phases.iter().fold(0u64, |sum, phase| sum.saturating_add(phase.duration_ns));
+    match (payload_bytes_max(parts, wanted), length_ns) {
         (Some(most), _) => format!("writes about {} at most", units::format_size(most)),
         (None, u64::MAX) => "writes as fast as the target takes it, until it is stopped".to_owned(),
         (None, ns) => format!("writes as much as the target takes in {}", units::format_duration(ns)),

@@ -55,30 +55,19 @@ pub fn calibrate(cpus: &[usize], shape: Shape, cost: &Cost) -> Result<Probes, Fa
     let failed = |what: &str, why: io::Error| {
         Fatal::host(format!("calibrating {what}: {why}")).mend("engine plan --calibrate off")
     };
-    let mut probes = Probes { core_ns: Some(on(cpus.first(), core)), ..Probes::default() };
-    for probe in [cost.record_probe, cost.byte_probe] {
-        match probe {
-            Probe::Core => {}
-            Probe::Head if probes.head_ns.is_some() => {}
-            Probe::Head => {
-                let ns = on(cpus.first(), || heads(shape)).map_err(|why| failed("memory", why))?;
-                probes.head_ns = Some(ns);
-            }
-            Probe::Tmpfs => {
-                let ns = on(cpus.first(), || tmpfs(Path::new(TMPFS))).map_err(|why| failed(TMPFS, why))?;
-                probes.tmpfs_byte_ns = Some(ns);
-            }
-            Probe::Loopback => {
-                let ns = loopback(cpus, shape.lanes as usize).map_err(|why| failed("loopback", why))?;
-                (probes.loopback_byte_ns, probes.loopback_connections) = (Some(ns), Some(shape.lanes));
-            }
-            Probe::Exchange => {
-                let ns = exchange(cpus).map_err(|why| failed("exchanges over loopback", why))?;
-                probes.exchange_ns = Some(ns);
-            }
-        }
-    }
-    Ok(probes)
+    let wants = |probe| cost.record_probe == probe || cost.byte_probe == probe;
+    let head = || on(cpus.first(), || heads(shape)).map_err(|why| failed("memory", why));
+    let tmpfs = || on(cpus.first(), || tmpfs(Path::new(TMPFS))).map_err(|why| failed(TMPFS, why));
+    let loopback = || loopback(cpus, shape.lanes as usize).map_err(|why| failed("loopback", why));
+    let exchange = || exchange(cpus).map_err(|why| failed("exchanges over loopback", why));
+    Ok(Probes {
+        core_ns: Some(on(cpus.first(), core)),
+        head_ns: wants(Probe::Head).then(head).transpose()?,
+        tmpfs_byte_ns: wants(Probe::Tmpfs).then(tmpfs).transpose()?,
+        loopback_byte_ns: wants(Probe::Loopback).then(loopback).transpose()?,
+        loopback_connections: wants(Probe::Loopback).then_some(shape.lanes),
+        exchange_ns: wants(Probe::Exchange).then(exchange).transpose()?,
+    })
 }
 
 /// On a thread of its own, so that the caller's affinity stays as it is.
