@@ -3,8 +3,9 @@
 # specification's schema, kustomize, the schemas of Kubernetes and of the Prometheus Operator. Every container's flags are
 # given to the engine as a dry run. Tools are kept below target/deploy-tools/.
 #
-#   scripts/check-deploy.sh [ENGINE]     default: ./engine
-#   scripts/check-deploy.sh --prepare    only fetches the tools (about 30 s, once)
+#   scripts/check-deploy.sh [ENGINE]           default: ./engine
+#   scripts/check-deploy.sh --prepare          only fetches the tools (about 30 s, once)
+#   scripts/check-deploy.sh --here [ENGINE]    only what needs none of them: the image's files and habits, the rules
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -48,13 +49,12 @@ prepare() {
     printf '%s' "$wanted" >"$tools/ready"
 }
 
-# image ENGINE: the Dockerfile lints, its build gets every file that the compiler reads, and it does nothing unasked.
+# image ENGINE: its build gets every file that the compiler reads, and it does nothing unasked.
 image() {
     local engine=$1 empty
-    "$tools/venv/bin/hadolint" Dockerfile
     # As scripts/build.sh has it.
     local profile=${BUILD_PROFILE:-release}
-    "$python" tests/deploy/check_image.py "${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}/engine.d"
+    python3 tests/deploy/check_image.py "${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}/engine.d"
     grep -qx 'ENTRYPOINT \["engine"\]' Dockerfile
     grep -qx 'CMD \["--help"\]' Dockerfile
     empty=$work/empty
@@ -81,8 +81,14 @@ render() {
     done < <(find deploy/kubernetes -name kustomization.yaml | sort)
 }
 
-prepare
-if [ "${1:-}" = --prepare ]; then exit; fi
+only_here=
+if [ "${1:-}" = --here ]; then
+    only_here=yes
+    shift
+else
+    prepare
+    if [ "${1:-}" = --prepare ]; then exit; fi
+fi
 
 engine=$(realpath "${1:-engine}")
 work=$(mktemp -d)
@@ -90,6 +96,8 @@ trap 'rm -rf "$work"' EXIT
 
 image "$engine"
 rules
+if [ -n "$only_here" ]; then exit; fi
+"$tools/venv/bin/hadolint" Dockerfile
 render
 "$python" tests/deploy/check_manifests.py "$engine" "$work/rendered" "$work/operator.json"
 node tests/deploy/validate_crds.mjs "$tools/node/node_modules" <"$work/operator.json"

@@ -26,9 +26,29 @@ server() {
         ssl_certificate_key $certificates/$2.key;
         $3
         location / { return 204; }
+        proxy_http_version 1.1;
+        proxy_request_buffering off;
+        proxy_set_header Connection "";
+        location /uring { proxy_pass ${behind[uring]}; }
+        location /syscall { proxy_pass ${behind[syscall]}; }
     }
 CONF
 }
+
+# One receiver for each back end: it checks every record that nginx hands on, and refuses some at first.
+declare -A behind receivers
+for io in uring syscall; do
+    "$engine" receive --listen http://127.0.0.1:0 --verify --fault status=503:2% --seed 3 --report "$work/received.$io.json" \
+        >"$work/behind.$io" 2>"$work/receiver.$io.log" &
+    receivers[$io]=$!
+    pids+=("$!")
+    for _ in {1..400}; do
+        behind[$io]=$(sed -n 's/^listening on //p' "$work/behind.$io")
+        if [ -n "${behind[$io]}" ]; then break; fi
+        sleep 0.05
+    done
+    [ -n "${behind[$io]}" ] || fail 'the receiver does not listen'
+done
 
 cat >"$work/nginx.conf" <<CONF
 daemon off;
@@ -100,6 +120,16 @@ for io in uring syscall; do
         [ "$(value totals bytes_produced)" = $((20 * 10 * 1024 * 1024)) ] || fail 'not all bytes were produced'
     done
     grep -q 'TLSv1.3' "$work/access.log" || fail 'no TLS 1.3'
+
+    echo "== $io: what arrives behind TLS"
+    "$engine" --target "https://localhost:$good/$io" --tls-ca "$certificates/ca.pem" --records 3000 --connections 3 \
+        --payload-size 100-90000 --io "$io" --report "$work/report.json" --log-format json >"$work/run.log" 2>&1 \
+        || fail "the run to the verifying receiver ended with $?"
+    [ "$(value totals retries)" -gt 0 ] || fail 'no request was refused at first'
+    kill -INT "${receivers[$io]}"
+    wait "${receivers[$io]}" || fail "the receiver behind nginx has found something ($io)"
+    received=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["records_received"])' "$work/received.$io.json")
+    [ "$received" = 3000 ] || fail "$received of 3000 records arrived ($io)"
 
     echo "== $io: refused"
     run 5 "$good" 'unknown ?issuer|authority' --records 1 --io "$io"

@@ -13,7 +13,8 @@ done
 python3 -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null || { echo 'libseccomp is missing; install it: sudo apt-get install libseccomp2'; exit 1; }
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+receiver=
+trap '[ -z "$receiver" ] || kill "$receiver" 2>/dev/null || true; rm -rf "$work"' EXIT
 profile=tuning/seccomp/engine.json
 
 fail() {
@@ -31,7 +32,30 @@ under() {
     [ "$status" = "$wanted" ] || fail "'$*' ended with $status, not $wanted"
 }
 
-# runs BACK_END: files and a network target, books kept and data proved, by that back end.
+# send_to SCHEME: to a receiver that checks every record, both below the profile; the report is $work/sent.json.
+send_to() {
+    local address='' words=() path=/in
+    if [ "$1" = tcp ]; then path=; fi
+    [ -z "${without:-}" ] || words=(--without "$without")
+    : >"$work/heard"
+    python3 tests/blackbox/seccomp/load.py "$profile" "${words[@]}" "$engine" receive --listen "$1://127.0.0.1:0" \
+        --verify --once --report "$work/received.json" >"$work/heard" 2>"$work/receiver.log" &
+    receiver=$!
+    for _ in {1..400}; do
+        address=$(sed -n 's/^listening on //p' "$work/heard")
+        if [ -n "$address" ]; then break; fi
+        kill -0 "$receiver" 2>/dev/null || { cat "$work/receiver.log"; fail "the $1 receiver did not start"; }
+        sleep 0.05
+    done
+    under 0 "$engine" --target "${address/127.0.0.1/localhost}$path" --parallel 1 --bytes 8Mi --report "$work/sent.json" --log-format json
+    wait "$receiver" || fail "the $1 receiver has found something"
+    receiver=
+    [ "$(jq .records_received "$work/received.json")" = "$(jq .totals.records_produced "$work/sent.json")" ] \
+        || fail "$1: what was produced has not all been received"
+    echo "$1: $(jq .totals.records_produced "$work/sent.json") records, $(jq .totals.lent_bytes "$work/sent.json") bytes lent"
+}
+
+# runs BACK_END: files and network targets, books kept and data proved, by that back end.
 runs() {
     local folder=$work/$1 io
     under 0 "$engine" --target "file:$folder/" --parallel 2 --bytes 8Mi --metrics-addr 127.0.0.1:0 --report "$folder.json" --log-format json
@@ -43,6 +67,10 @@ runs() {
     esac
     under 0 "$engine" verify "$folder/" --expect "$folder.json"
     echo "$1: $(jq .totals.records_produced "$folder.json") records, proved"
+    send_to tcp
+    send_to http
+    send_to kafka
+    [ "$(jq .totals.lent_bytes "$work/sent.json")" -gt 0 ] || fail 'nothing was lent: vmsplice is let through'
 }
 
 runs uring
@@ -60,6 +88,9 @@ except OSError as error:
     assert error.errno == errno.EPERM, error
 else:
     raise SystemExit("AF_VSOCK was not refused")'
+without=vmsplice
+send_to kafka
+[ "$(jq .totals.lent_bytes "$work/sent.json")" = 0 ] || fail 'something was lent without vmsplice'
 without=io_uring
 runs syscall
 under 3 "$engine" --target "file:$work/insists/" --io uring --bytes 1Mi
