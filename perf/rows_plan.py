@@ -69,10 +69,10 @@ def predicted(ctx, path, size, producers):
 
 # What the costs for each record and for each byte scale as, as src/host/capacity/costs.rs has it.
 PROBES = {
-    "null": ("head_ns", "head_ns"),
-    "tmpfs": ("head_ns", "tmpfs_byte_ns"),
-    "tcp": ("head_ns", "loopback_byte_ns"),
-    "kafka": ("head_ns", "loopback_byte_ns"),
+    "null": ("core_ns", "core_ns"),
+    "tmpfs": ("core_ns", "tmpfs_byte_ns"),
+    "tcp": ("core_ns", "loopback_byte_ns"),
+    "kafka": ("core_ns", "loopback_byte_ns"),
     "http": ("exchange_ns", "loopback_byte_ns"),
 }
 
@@ -113,7 +113,7 @@ def plan(ctx):
             checks.append(h.Check(f"{path}, {size} B, {producers} producers: predicted within 20 %",
                                   f"{off:+.1%} ({min(map(error, those)):+.1%} to {max(map(error, those)):+.1%}) of "
                                   f"{h.gigabytes(ceiling)}", abs(off) <= 0.2))
-    # Probes are shaped by what is planned, so the reference is one shape.
+    # Loopback is asked with as many connections as producers, so the reference is one number of them.
     probes = [run.facts["calibration"] for runs in all_runs.values() for run in runs[FIT[1]]]
     asked = {name: [probe[name] for probe in probes if probe[name] is not None] for name in probes[0]}
     reference = {name: statistics.median(values) for name, values in asked.items() if values}

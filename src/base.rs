@@ -1,7 +1,9 @@
-//! What every room may use: units, the clock, limits, signals, fatal errors.
+//! What every room may use: units, the clock, limits, files within a limit, places of files, signals, fatal errors.
 
+pub mod bounded;
 pub mod clock;
 pub mod fatal;
 pub mod limits;
+pub mod place;
 pub mod signals;
 pub mod units;

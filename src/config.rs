@@ -10,6 +10,7 @@ pub mod kafka_access;
 pub mod kafka_properties;
 pub mod keys;
 pub mod load;
+pub mod masked;
 pub mod merge;
 pub mod parse;
 pub mod plan;

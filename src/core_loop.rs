@@ -2,14 +2,15 @@
 //!
 //! The loop runs at its own pace: completions free memory and fill the books, but never decide what is sent.
 
+mod missing;
 pub mod tally;
 pub mod taps;
 
 use crate::base::clock::Clock;
 use crate::base::limits;
 use crate::counters::{CoreEnd, Field, LiveCore, Stage};
-use crate::pace::{Grant, Pacer};
-use crate::payload::{Block, Payload};
+use crate::pace::{self, Grant, Pacer};
+use crate::payload::{Block, Payload, Run};
 use crate::sink::{Done, Ending, Fate, LaneClose, Sink};
 use crate::sys::ring::{Ring, Wait};
 use crate::tap::Tap;
@@ -23,11 +24,9 @@ const PUBLISH_NS: u64 = 50_000;
 const GAP_NS: u64 = 1_000_000;
 /// Bytes that one lane may offer in one turn, so that its turn stays short.
 const TURN_BYTES: u64 = 1 << 20;
-/// Records that go out this much later than due are catch-up even where blocks fill slowly.
-const LATE_NS_MAX: u64 = 1_000_000;
 /// The longest that an adaptive core spins before a due time, to be punctual.
 const SPIN_NS_MAX: u64 = 60_000;
-const SPIN_NS_MIN: u64 = 5_000;
+const SPIN_NS_MIN: u64 = pace::PUNCTUAL_NS;
 
 /// One producer on this core.
 pub struct Lane {
@@ -85,7 +84,6 @@ pub struct Core<'a, R, S, C> {
     /// Somebody wants the run to end in order.
     pub stop: &'a AtomicBool,
     pub block_bytes: u64,
-    pub linger_ns: u64,
     pub drain_timeout_ns: u64,
     pub adaptive: bool,
     /// Clock reading at the barrier.
@@ -170,10 +168,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 fed.full = true;
                 return;
             };
-            let hold_ns = hold_until(&grant, self.linger_ns, self.block_bytes);
-            // Waiting is only worth it if another record falls due before the wait is over.
-            let next_ns = grant.first_due_ns + grant.spread.offset_ns(run.bytes);
-            if grant.paced && !run.full && now_ns < hold_ns && next_ns <= hold_ns {
+            if let Some(hold_ns) = hold_until(&grant, run).filter(|hold_ns| now_ns < *hold_ns) {
                 fed.wake_ns = fed.wake_ns.min(hold_ns);
                 return;
             }
@@ -181,8 +176,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             taps::tap_events(self.tap.as_mut(), at, self.ring.memory(), payload, slot);
             lane.pacer.take(run.bytes);
             lane.spend(grant.warmup, run.records, run.bytes);
-            let late_ns = (grant.spread.offset_ns(self.block_bytes) + SPIN_NS_MIN).min(LATE_NS_MAX);
-            self.tally.submitted(at, payload.block(slot), late_ns);
+            self.tally.submitted(at, payload.block(slot), grant.late_ns);
             self.sink.offer(&mut self.ring, at, slot, payload, grant.paced && !run.full);
             turn_bytes += run.bytes;
             fed.offered = true;
@@ -192,7 +186,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         }
     }
 
-    /// What fell due longer ago than the catch-up allows becomes "not sent".
+    /// What a stall made later than the catch-up allows becomes "not sent".
     fn give_up_expired(&mut self, at: usize, now_ns: u64) {
         loop {
             let expired = self.lanes[at].pacer.expired_bytes(now_ns);
@@ -402,9 +396,15 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
     }
 }
 
-/// A partial block waits for more until its first record is one linger old, or the block could have filled.
-fn hold_until(grant: &Grant, linger_ns: u64, block_bytes: u64) -> u64 {
-    grant.first_due_ns + linger_ns.min(grant.spread.offset_ns(block_bytes))
+/// Until when a partial block waits for more: until its first record is one linger old, the block could have filled or
+/// the phase is over. `None`: no other record of the phase falls due before that.
+fn hold_until(grant: &Grant, run: Run) -> Option<u64> {
+    if !grant.paced || run.full || run.bytes >= grant.left_bytes {
+        return None;
+    }
+    let hold_ns = grant.first_due_ns + grant.held_ns.min(grant.spread.offset_ns(grant.left_bytes));
+    let next_ns = grant.first_due_ns + grant.spread.offset_ns(run.bytes);
+    (next_ns <= hold_ns).then_some(hold_ns)
 }
 
 fn block_for(grant: &Grant, now_ns: u64) -> Block {

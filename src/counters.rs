@@ -7,7 +7,7 @@
 use crate::base::limits;
 use hdrhistogram::Histogram;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 
 macro_rules! fields {
     ($($field:ident $name:literal $help:literal;)*) => {
@@ -106,23 +106,37 @@ impl Counts {
 
 /// The live cells of one lane; its core writes, anyone reads.
 #[repr(align(128))]
-pub struct LiveLane([AtomicU64; Field::COUNT]);
+pub struct LiveLane {
+    cells: [AtomicU64; Field::COUNT],
+    /// 0: there was none.
+    refused: AtomicU16,
+}
 
 impl LiveLane {
     fn new() -> Self {
-        Self([const { AtomicU64::new(0) }; Field::COUNT])
+        Self { cells: [const { AtomicU64::new(0) }; Field::COUNT], refused: AtomicU16::new(0) }
     }
 
     /// Called by the owning core alone.
     #[inline]
     pub fn publish(&self, counts: &Counts) {
-        for (cell, value) in self.0.iter().zip(counts.0) {
+        for (cell, value) in self.cells.iter().zip(counts.0) {
             cell.store(value, Relaxed);
         }
     }
 
     pub fn read(&self) -> Counts {
-        Counts(std::array::from_fn(|at| self.0[at].load(Relaxed)))
+        Counts(std::array::from_fn(|at| self.cells[at].load(Relaxed)))
+    }
+
+    /// Called by the owning core alone, once.
+    pub fn publish_refused(&self, status: u16) {
+        self.refused.store(status, Relaxed);
+    }
+
+    /// The status of its first HTTP answer that was a refusal.
+    pub fn refused(&self) -> Option<u16> {
+        Some(self.refused.load(Relaxed)).filter(|status| *status > 0)
     }
 }
 
@@ -137,7 +151,7 @@ pub struct LiveCore {
     stage: AtomicU64,
 }
 
-/// Where a core is in its life. The watchdog only judges `Running`.
+/// Where a core is in its life. The watchdog judges `Running` and `Draining`, in which it makes turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Starting = 0,
@@ -281,6 +295,8 @@ pub struct LaneEnd {
     pub missing: Vec<(u64, u64)>,
     /// More ranges were missing than `limits::MISSING_RANGES_MAX`.
     pub missing_truncated: bool,
+    /// The status of its first HTTP answer that was a refusal.
+    pub first_refused_status: Option<u16>,
 }
 
 /// What a core returns when it is done.

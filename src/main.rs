@@ -3,7 +3,7 @@
 use engine::base::fatal::{Exit, Fatal};
 use engine::config::plan::PlanArgs;
 use engine::config::{self, Command, Deps, SchemaKind};
-use engine::host::capacity::calibrate::{Shape, calibrate};
+use engine::host::capacity::calibrate::calibrate;
 use engine::host::capacity::{self, Scale, Verdict};
 use engine::host::doctor::{self, DoctorArgs};
 use engine::host::{self, Sysfs};
@@ -13,7 +13,6 @@ use engine::plan::receive::ReceivePlan;
 use engine::plan::{CompareArgs, ReportArgs, RunPlan, TargetPlan, VerifyArgs};
 use engine::sys;
 use engine::{compare, governance, merge, receive, run, saturate, verify};
-use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -122,9 +121,9 @@ fn compare_reports(args: &CompareArgs) -> Result<Exit, Fatal> {
 fn plan_capacity(args: &PlanArgs) -> Result<Exit, Fatal> {
     let scale = if args.calibrate {
         let cpus = host::cpu::usable_cpus(&Sysfs::default());
-        let shape = Shape { lanes: args.demand.producers_each(&args.machine), record_bytes: args.demand.record_bytes };
-        let probes = calibrate(&cpus, shape, capacity::costs::cost(args.demand.route))?;
-        Scale::Calibrated { probes, reference: capacity::costs::REFERENCE }
+        let lanes = args.demand.producers_each(&args.machine);
+        let cost = capacity::costs::table(args.machine.processor).cost(args.demand.route);
+        Scale::Calibrated(calibrate(&cpus, lanes, cost)?)
     } else {
         Scale::of_described(&args.machine)
     };
@@ -142,22 +141,14 @@ fn pretty(value: &serde_json::Value) -> String {
     format!("{value:#}\n")
 }
 
-/// A reader that closes early (`engine --help | head`) is no error.
 fn print(text: &str) -> Result<Exit, Fatal> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let what = format!("standard output cannot be written: {error}");
-            Err(Fatal::new(Exit::Failed, what).mend("df -h, or send it elsewhere"))
-        }
-        _ => Ok(Exit::Done),
-    }
+    sys::streams::print(text).map(|()| Exit::Done)
 }
 
 /// Says everything that is wrong at once. Flags that are wrong are so on every host: their code wins.
 fn refuse(errors: &[Fatal]) -> Exit {
     for error in errors {
-        eprintln!("engine: {error}");
+        sys::streams::write_stderr_line(&format!("engine: {error}"));
     }
     let usage = errors.iter().find(|error| error.exit == Exit::Usage);
     usage.or(errors.first()).map_or(Exit::Usage, |error| error.exit)

@@ -1,5 +1,6 @@
 //! `payloads.<producer>.json`: what a data file holds, written by the file sink and read by `verify`.
 
+use crate::base::{bounded, limits};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -117,7 +118,7 @@ impl Manifest {
 
     /// `Ok(None)` where there is no such file; an error where there is one that is not ours.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
-        let text = match std::fs::read(path) {
+        let text = match bytes_of(path) {
             Ok(text) => text,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(None);
@@ -140,5 +141,38 @@ impl Manifest {
         text.push(b'\n');
         std::fs::write(temporary, text)?;
         std::fs::rename(temporary, path)
+    }
+}
+
+/// A pipe of that name would wait for its writer for ever.
+fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    bounded::read(path, limits::MANIFEST_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_or_no_file_is_no_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("payloads.0.json");
+        assert_eq!(Manifest::read(&path).unwrap(), None);
+        let ours = format!(
+            r#"{{"format": "{FORMAT}", "run_id": "r", "producer_id": 0, "layout": {{"kind": "append"}},
+                "records": {{"kind": "header"}}, "length_bytes": 0, "complete": true, "first_sequence": 0,
+                "next_sequence": 0, "missing": [], "in_flight_bytes_max": 0}}"#
+        );
+        std::fs::write(&path, &ours).unwrap();
+        assert_eq!(Manifest::read(&path).unwrap().unwrap().run_id, "r");
+        let padded = ours + &" ".repeat(limits::MANIFEST_BYTES_MAX as usize);
+        std::fs::write(&path, padded).unwrap();
+        assert!(Manifest::read(&path).unwrap_err().to_string().contains("more than"));
+        let device = Manifest::read(Path::new("/dev/null")).unwrap_err();
+        assert!(device.to_string().contains("no regular file"), "{device}");
+        assert!(Manifest::read(folder.path()).is_err());
     }
 }

@@ -9,6 +9,23 @@
 
 use crate::plan::{PhaseShare, Schedule, WireRate};
 
+/// How exactly a loop that nothing holds up keeps a due time.
+pub const PUNCTUAL_NS: u64 = 5_000;
+/// A record that goes out this much later than it had to, with what the loop itself kept it for allowed, was held up
+/// by a stall.
+const LATE_NS: u64 = 1_000_000;
+
+/// How long what is due may wait to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// What fell due longer ago has expired...
+    pub catch_up_ns: u64,
+    /// ...unless the loop itself keeps it: a partial block waits for more so long, or until so many bytes could have
+    /// fallen due.
+    pub linger_ns: u64,
+    pub block_bytes: u64,
+}
+
 /// Nanoseconds a byte as 32.32 fixed point, rounded down; 0 where all bytes of a grant are due at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spread(u64);
@@ -34,9 +51,15 @@ pub struct Grant {
     /// Due positions from the current one on: a run of records may go whose every first byte lies below this.
     /// 0: nothing; `u64::MAX`: as much as the target takes.
     pub budget_bytes: u64,
+    /// Positions from the current one on, due or not, that can share a run with it: behind them nothing can join it.
+    pub left_bytes: u64,
     /// When the byte at the current position fell due; with a budget of 0, when it will.
     pub first_due_ns: u64,
     pub spread: Spread,
+    /// A partial block waits for more until its first record has been due so long.
+    pub held_ns: u64,
+    /// Records sent later than this after they were due are catch-up.
+    pub late_ns: u64,
     /// Index into the schedule.
     pub phase: usize,
     pub warmup: bool,
@@ -49,7 +72,6 @@ pub struct Grant {
 #[derive(Clone, Debug)]
 pub struct Pacer {
     phases: Box<[Phase]>,
-    catch_up_ns: u64,
     /// The phase that the next record belongs to; one past the last when nothing is left.
     at: usize,
     /// Position in that phase.
@@ -60,17 +82,16 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// `stagger_ns` shifts the steady phases, each within its own end; what falls due later than `catch_up_ns`
-    /// ago is `expired_bytes`.
-    pub fn new(schedule: &[PhaseShare], stagger_ns: u64, catch_up_ns: u64) -> Self {
+    /// `stagger_ns` shifts the steady phases, each within its own end.
+    pub fn new(schedule: &[PhaseShare], stagger_ns: u64, patience: Patience) -> Self {
         let mut start_ns = 0;
         let phases = schedule.iter().map(|share| {
-            let phase = Phase::new(share, start_ns, stagger_ns);
+            let phase = Phase::new(share, start_ns, stagger_ns, patience);
             start_ns = phase.end_ns;
             phase
         });
         let phases = phases.collect();
-        let mut pacer = Self { phases, catch_up_ns, at: 0, position: 0, position_due_ns: 0, run_end: 0 };
+        let mut pacer = Self { phases, at: 0, position: 0, position_due_ns: 0, run_end: 0 };
         pacer.enter(0, 0);
         pacer
     }
@@ -104,14 +125,16 @@ impl Pacer {
         self.take(bytes);
     }
 
-    /// How many positions from the current one on, in its phase, fell due more than the catch-up time ago.
+    /// How many positions from the current one on, in its phase, fell due too long ago to be sent.
     pub fn expired_bytes(&mut self, now_ns: u64) -> u64 {
         self.settle(now_ns);
-        let Some(oldest_ns) = now_ns.checked_sub(self.catch_up_ns) else { return 0 };
-        if self.position_due_ns >= oldest_ns || self.at == self.phases.len() {
-            return 0;
+        let Some(phase) = self.phases.get(self.at) else { return 0 };
+        match now_ns.checked_sub(phase.waits.expires_ns) {
+            Some(oldest_ns) if self.position_due_ns < oldest_ns => {
+                phase.due_positions(oldest_ns - 1).saturating_sub(self.position)
+            }
+            _ => 0,
         }
-        self.phases[self.at].due_positions(oldest_ns - 1).saturating_sub(self.position)
     }
 
     /// When a grant will next hold something: at or before `now_ns` if one does already, `None` if none ever
@@ -179,15 +202,30 @@ impl Pacer {
             }
             (_, false) => (0, self.position_due_ns),
         };
+        let left_bytes = self.run_end.saturating_sub(self.position);
+        let Waits { held_ns, late_ns, .. } = phase.waits;
         let (spread, phase_at, warmup, weight) = (phase.spread, self.at, phase.warmup, phase.weight);
-        Grant { budget_bytes, first_due_ns, spread, phase: phase_at, warmup, weight, paced }
+        Grant {
+            budget_bytes,
+            left_bytes,
+            first_due_ns,
+            spread,
+            held_ns,
+            late_ns,
+            phase: phase_at,
+            warmup,
+            weight,
+            paced,
+        }
     }
 
     /// After the last record of the last phase.
     fn nothing(&self) -> Grant {
         let (warmup, weight) = self.phases.last().map_or((false, 1), |phase| (phase.warmup, phase.weight));
         let (phase, spread) = (self.phases.len().saturating_sub(1), Spread(0));
-        Grant { budget_bytes: 0, first_due_ns: u64::MAX, spread, phase, warmup, weight, paced: true }
+        let (budget_bytes, left_bytes, first_due_ns) = (0, 0, u64::MAX);
+        let (held_ns, late_ns, paced) = (0, 0, true);
+        Grant { budget_bytes, left_bytes, first_due_ns, spread, held_ns, late_ns, phase, warmup, weight, paced }
     }
 }
 
@@ -230,6 +268,34 @@ struct Windows {
     cycle_ns: u64,
 }
 
+/// How long a phase's records may wait, counted from when they were due.
+#[derive(Clone, Copy, Debug)]
+struct Waits {
+    /// For others of their block.
+    held_ns: u64,
+    /// Before they are catch-up.
+    late_ns: u64,
+    /// Before they are given up.
+    expires_ns: u64,
+}
+
+impl Waits {
+    fn new(patience: Patience, spread: Spread, windows: Option<Windows>) -> Self {
+        let Patience { catch_up_ns, linger_ns, block_bytes } = patience;
+        if let Some(Windows { on_ns, .. }) = windows {
+            // All of a cycle is due at its start, and on time as long as its window is open.
+            let expires_ns = catch_up_ns.max(LATE_NS).saturating_add(on_ns);
+            return Self { held_ns: 0, late_ns: on_ns, expires_ns };
+        }
+        let fill_ns = spread.offset_ns(block_bytes);
+        let held_ns = linger_ns.min(fill_ns);
+        // One block's time and no more: that no stretch of time holds more than its rate and one block, catch-up
+        // aside, rests on it.
+        let late_ns = fill_ns.saturating_add(PUNCTUAL_NS).min(linger_ns.saturating_add(LATE_NS));
+        Self { held_ns, late_ns, expires_ns: catch_up_ns.max(held_ns.saturating_add(LATE_NS)) }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Phase {
     start_ns: u64,
@@ -243,10 +309,11 @@ struct Phase {
     /// Positions that fall due before the phase's end; only with a rate.
     positions: u64,
     spread: Spread,
+    waits: Waits,
 }
 
 impl Phase {
-    fn new(share: &PhaseShare, start_ns: u64, stagger_ns: u64) -> Self {
+    fn new(share: &PhaseShare, start_ns: u64, stagger_ns: u64, patience: Patience) -> Self {
         let (rate, windows, stagger_ns) = match share.schedule {
             Schedule::Unlimited => (None, None, 0),
             Schedule::Steady { rate } => (Some(Rate::new(rate)), None, stagger_ns),
@@ -259,6 +326,7 @@ impl Phase {
             (Some(rate), duration_ns) => rate.positions_in(duration_ns.saturating_sub(stagger_ns)),
             (None, _) => 0,
         };
+        let spread = rate.filter(|_| windows.is_none()).map_or(Spread(0), Spread::of);
         Self {
             start_ns,
             end_ns: start_ns.saturating_add(share.duration_ns),
@@ -268,7 +336,8 @@ impl Phase {
             rate,
             windows,
             positions,
-            spread: rate.filter(|_| windows.is_none()).map_or(Spread(0), Spread::of),
+            spread,
+            waits: Waits::new(patience, spread, windows),
         }
     }
 

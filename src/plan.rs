@@ -180,8 +180,18 @@ pub struct FilePlan {
     pub fsync: Fsync,
     /// Kept free on the file system.
     pub min_free_bytes: u64,
-    /// Existing data of other runs may go.
-    pub overwrite: bool,
+    pub existing: Existing,
+}
+
+/// What becomes of data of other runs that lie there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// They are in the way, and so is a manifest without data, unless (`manifest`) it was there when the plan was made.
+    Refused { manifest: bool },
+    /// Our own, in the same layout, are taken up again: the baseline.
+    Reused,
+    /// They may go.
+    Replaced,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

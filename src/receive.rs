@@ -25,7 +25,7 @@ use books::{Books, Course, EndedBy, Received};
 use crossbeam_channel::{Sender, bounded};
 use faults::Faults;
 use judge::Judge;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering::SeqCst;
@@ -39,17 +39,19 @@ const WAKER: u64 = 1;
 /// Files that this process and each of its threads have open beside the connections, at most.
 const OWN_FILES: u64 = 64;
 const THREAD_FILES: u64 = 4;
+/// After a connection that could not be taken, so that trying again does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens until a signal, `--once` or `--duration` ends it; prints the summary and writes the report.
 ///
 /// # Errors
-/// Where it cannot listen; where the report cannot be written.
+/// Where it cannot listen, or no longer can; where the report cannot be written.
 pub fn receive(plan: &ReceivePlan, console: &Arc<Console>) -> Result<Received, Fatal> {
     let live = (plan.verify || plan.verify_every.is_some()).then(|| {
         let live = Live::new(plan.run_id.as_deref());
         Arc::new(Mutex::new(plan.verify_every.into_iter().fold(live, Live::sampling)))
     });
-    let received = match plan.protocol {
+    let (received, failure) = match plan.protocol {
         Scheme::Tcp => serve(plan, tcp::Tcp { framing: plan.framing }, live),
         Scheme::Http => serve(plan, http::Http, live),
         Scheme::Kafka => serve(plan, kafka::Kafka::new(broker(plan, live.clone())), live),
@@ -58,7 +60,8 @@ pub fn receive(plan: &ReceivePlan, console: &Arc<Console>) -> Result<Received, F
         LogFormat::Text => console.write(received.summary().as_bytes()),
         LogFormat::Json => received.log(),
     }
-    plan.report.as_ref().map_or(Ok(()), |target| observe::write_report(&received, target))?;
+    let written = plan.report.as_ref().map_or(Ok(()), |target| observe::write_report(&received, target));
+    failure.map_or(written, Err)?;
     Ok(received)
 }
 
@@ -71,7 +74,10 @@ fn broker(plan: &ReceivePlan, live: Option<Arc<Mutex<Live>>>) -> kafka::Broker {
     kafka::Broker::new(plan.broker.clone(), checks, live, plan.sign_key)
 }
 
-fn serve<P: Protocol>(plan: &ReceivePlan, protocol: P, live: Option<Arc<Mutex<Live>>>) -> Result<Received, Fatal> {
+/// What was received, and what ended it before its time.
+type Served = (Received, Option<Fatal>);
+
+fn serve<P: Protocol>(plan: &ReceivePlan, protocol: P, live: Option<Arc<Mutex<Live>>>) -> Result<Served, Fatal> {
     let listener = listen(plan)?;
     let address = listener.local_addr().map_err(|error| no_socket(&error))?;
     let listen = format!("{}://{address}", plan.protocol.scheme());
@@ -90,20 +96,27 @@ fn serve<P: Protocol>(plan: &ReceivePlan, protocol: P, live: Option<Arc<Mutex<Li
     };
     let crew = Crew::start(&plan.threads, &protocol, &shared, bench)?;
     announce(&listen);
-    let accepted = Accepting { plan, listener, shared: &shared, waker, origin }.run(&crew);
+    let mut course = Course::default();
+    let accepted = Accepting { plan, listener, shared: &shared, waker, origin }.run(&crew, &mut course);
     // Whatever ended it ends the threads.
     shared.stop.store(true, SeqCst);
     let mut books = Books::new(plan.faults.items.len());
-    crew.join(&mut books)?;
+    let failure = accepted.and(crew.join(&mut books)).err();
     drop(protocol);
-    let course = accepted?;
+    if failure.is_some() {
+        course.ended_by = EndedBy::Error;
+    }
     let seconds = books.active_ns.map_or(0.0, |(first, last)| (last - first) as f64 / 1e9);
     let live = live.and_then(Arc::into_inner).and_then(|live| live.into_inner().ok());
     let judged = live.map(|live| {
         let uncertain = live.records_uncertain;
         (live.finish(&listen, seconds), uncertain)
     });
-    Ok(Received::new(plan, listen, &books, course, judged))
+    let mut received = Received::new(plan, listen, &books, course, judged);
+    if let Some(fatal) = &failure {
+        received.exit_code = fatal.exit as u8;
+    }
+    Ok((received, failure))
 }
 
 fn listen(plan: &ReceivePlan) -> Result<TcpListener, Fatal> {
@@ -204,15 +217,18 @@ impl Crew {
         taken
     }
 
+    /// The books of all; the first of them that failed.
     fn join(self, books: &mut Books) -> Result<(), Fatal> {
         for (_, wakes) in &self.inboxes {
             worker::wake(wakes);
         }
         let crashed = || Fatal::new(Exit::Failed, "a thread of the receiver crashed; please report this");
+        let mut all = Ok(());
         for thread in self.threads {
-            books.add(&thread.join().map_err(|_| crashed())??);
+            let ended = thread.join().unwrap_or_else(|_| Err(crashed()));
+            all = all.and(ended.map(|theirs| books.add(&theirs)));
         }
-        Ok(())
+        all
     }
 }
 
@@ -226,7 +242,7 @@ struct Accepting<'a> {
 }
 
 impl Accepting<'_> {
-    fn run(self, crew: &Crew) -> Result<Course, Fatal> {
+    fn run(self, crew: &Crew, course: &mut Course) -> Result<(), Fatal> {
         let mut epoll = Epoll::new().map_err(|error| no_socket(&error))?;
         self.listener.set_nonblocking(true).map_err(|error| no_socket(&error))?;
         epoll.add(&self.listener, LISTENER, Interest::Readable).map_err(|error| no_socket(&error))?;
@@ -234,24 +250,24 @@ impl Accepting<'_> {
         let own = OWN_FILES + THREAD_FILES * crew.inboxes.len() as u64;
         let files = sys::process::raise_open_files().saturating_sub(own);
         let open_max = limits::RECEIVE_CONNECTIONS_MAX.min(usize::try_from(files).unwrap_or(usize::MAX)).max(1);
-        let mut course = Course { elapsed_ns: 0, connections: 0, connections_refused: 0, ended_by: EndedBy::Signal };
         loop {
-            self.accept(crew, open_max, &mut course)?;
+            let accepted = self.accept(crew, open_max, course);
             let elapsed = self.origin.elapsed();
             course.elapsed_ns = elapsed.as_nanos() as u64;
+            accepted?;
             if self.shared.stop.load(SeqCst) {
-                return Ok(course);
+                return Ok(());
             }
             // A Kafka client comes once only to ask who leads, before it comes to bring something.
             let served =
                 course.connections > 0 && (self.plan.protocol != Scheme::Kafka || self.shared.fed.load(SeqCst));
             if self.plan.once && served && self.shared.open.load(SeqCst) == 0 {
                 course.ended_by = EndedBy::Once;
-                return Ok(course);
+                return Ok(());
             }
             if course.elapsed_ns >= self.plan.duration_ns {
                 course.ended_by = EndedBy::Duration;
-                return Ok(course);
+                return Ok(());
             }
             let left = Duration::from_nanos(self.plan.duration_ns).saturating_sub(elapsed);
             let wait_ms = i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
@@ -268,7 +284,11 @@ impl Accepting<'_> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 // It left before it was taken.
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => continue,
-                Err(error) => return Err(no_socket(&error)),
+                Err(error) if lasts(&error) => return Err(no_socket(&error)),
+                Err(error) => {
+                    pause(&error, course);
+                    return Ok(());
+                }
             };
             if self.shared.open.load(SeqCst) >= open_max || !is_ready(&stream) {
                 course.connections_refused += 1;
@@ -287,4 +307,59 @@ impl Accepting<'_> {
 /// Answers go out at once, and nothing ever blocks.
 fn is_ready(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).is_ok()
+}
+
+/// Whether it is the listener's own error: it will never take a connection again.
+fn lasts(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK))
+}
+
+/// Whoever comes waits until there is a descriptor, memory or a network again.
+fn pause(error: &io::Error, course: &mut Course) {
+    if course.accept_errors == 0 {
+        tracing::warn!(event = "accept", "a connection could not be taken: {error}; it is tried again");
+    }
+    course.accept_errors += 1;
+    std::thread::sleep(ACCEPT_PAUSE);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Deps};
+    use std::net::Shutdown;
+    use std::os::fd::OwnedFd;
+
+    #[test]
+    fn only_the_listeners_own_errors_last() {
+        for (errno, lasting) in [
+            (libc::EMFILE, false),
+            (libc::ENFILE, false),
+            (libc::ENOBUFS, false),
+            (libc::EPROTO, false),
+            (libc::ENETDOWN, false),
+            (libc::EBADF, true),
+            (libc::EINVAL, true),
+            (libc::ENOTSOCK, true),
+        ] {
+            assert_eq!(lasts(&io::Error::from_raw_os_error(errno)), lasting, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_listener_that_is_shut_ends_it_and_keeps_what_was_counted() {
+        let deps = Deps::new(|| Ok(()), |_, _| Ok((64, true)));
+        let plan = config::receive::parse(&["--listen=tcp://127.0.0.1:0".to_owned()], &deps).unwrap();
+        let listener = TcpListener::bind(plan.address).unwrap();
+        let twin = TcpStream::from(OwnedFd::from(listener.try_clone().unwrap()));
+        twin.shutdown(Shutdown::Both).unwrap();
+        let (waker, main) = pair().unwrap();
+        let shared = Shared::new(main);
+        let crew = Crew { threads: Vec::new(), inboxes: Vec::new() };
+        let mut course = Course { connections: 3, ..Course::default() };
+        let accepting = Accepting { plan: &plan, listener, shared: &shared, waker, origin: Instant::now() };
+        let fatal = accepting.run(&crew, &mut course).unwrap_err();
+        assert_eq!((fatal.exit, course.connections, course.accept_errors), (Exit::Host, 3, 0));
+        assert!(course.elapsed_ns > 0);
+    }
 }

@@ -17,11 +17,13 @@ use crate::observe::{self, Console, CpuTimes, Observer, PayloadFacts, Report, Wi
 use crate::payload::bake;
 use crate::plan::{GovernancePlan, ReportTarget, RunPlan, SinkKind};
 use crate::sink::file::keeper::{Keeper, KeeperEnd, KeeperLane};
+use crate::sink::file::open;
 use crate::sys;
 use crate::tap::Tap;
 use core::{Go, Ready, Setup};
 use crossbeam_channel::{Receiver, bounded};
 use kafka::KafkaLane;
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -41,11 +43,12 @@ pub struct Stop {
 impl Stop {
     /// The user ended the run with a signal: no fault, but worth a line.
     pub fn by_user(&self, signal: &str) {
-        tracing::info!(signal, "stopping in order; a second signal ends at once");
         self.flag.store(true, Relaxed);
         if let Some(act) = &*self.afterwards.lock().expect("nobody panics holding it") {
             act();
         }
+        // Last: whoever reads the log may take his time.
+        tracing::info!(signal, "stopping in order; a second signal ends at once");
     }
 
     pub fn because(&self, why: &str) {
@@ -72,7 +75,8 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     check_metrics_addr(&plan)?;
     let (keeper, keeper_lanes) = keeper_for(&plan);
     let (governance, taps) = governance::prepare(&plan)?;
-    let per_core = PerCore { keeper_lanes, taps, kafka_lanes: kafka::prepare(&plan)? };
+    let (claims, kafka_lanes) = (claims(&plan)?, kafka::prepare(&plan, &stop.flag)?);
+    let per_core = PerCore { keeper_lanes, claims, taps, kafka_lanes };
     let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), per_core)?;
     let governance = governance.map(|prepared| prepared.start()).transpose()?;
     let facts = cores.payload_facts(calibration.map(|found| found.measured));
@@ -109,7 +113,8 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     // From the summary on, a signal means the hold, even one that comes while the report is being written.
     *stop.afterwards.lock().expect("nobody panics holding it") = Some(Box::new(observer.release()));
     observe::print_summary(console, &report, &plan);
-    let written = plan.observe.report.as_ref().map_or(Ok(()), |target| observe::write_report(&report, target));
+    let to = plan.observe.report.as_ref();
+    let written = to.map_or(Ok(()), |target| observe::report::write_run_report(&report, target));
     // One that cannot be written keeps nobody from the other.
     let page = plan.observe.html.clone().map(ReportTarget::File);
     let paged = page.map_or(Ok(()), |page| observe::write_page(&report, &page));
@@ -145,6 +150,7 @@ fn run_end(live: &[Arc<LiveCore>], ended_early: bool, ended_unix_ns: u64) -> Run
 struct PerCore {
     /// In the order of `RunPlan::producers`.
     keeper_lanes: Vec<Option<KeeperLane>>,
+    claims: Vec<Option<File>>,
     /// In the order of `RunPlan::cores`.
     taps: Vec<Option<Tap>>,
     /// For each producer, where the target is Kafka.
@@ -192,6 +198,11 @@ fn keeper_for(plan: &RunPlan) -> (Option<Keeper>, Vec<Option<KeeperLane>>) {
     (Some(keeper), lanes)
 }
 
+/// Each producer's data file, locked, where the target is files: all before anything in their folders is changed.
+fn claims(plan: &RunPlan) -> Result<Vec<Option<File>>, Fatal> {
+    plan.producers.iter().map(|producer| producer.file().map(open::claim).transpose()).collect()
+}
+
 /// The core threads from their start to their end.
 struct Cores {
     threads: Vec<JoinHandle<Result<CoreEnd, Fatal>>>,
@@ -233,6 +244,7 @@ impl Cores {
                 stop: stop.clone(),
                 zero_fraction,
                 keeper_lanes: core.producers.iter().map(|at| per_core.keeper_lanes[*at].take()).collect(),
+                claims: core.producers.iter().map(|at| per_core.claims[*at].take()).collect(),
                 kafka_lanes: core.producers.iter().filter_map(|at| per_core.kafka_lanes[*at].take()).collect(),
                 tap: per_core.taps[index].take(),
                 live: live.clone(),
@@ -318,5 +330,24 @@ impl Cores {
             ends.push(end);
         }
         ends
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_stops_the_run_before_anybody_has_to_hear_of_it() {
+        let stop = Arc::new(Stop::default());
+        let (told, heard) = bounded(1);
+        let seen = stop.clone();
+        let writer = move || {
+            let _only_the_first = told.try_send(seen.flag.load(Relaxed));
+            std::io::sink()
+        };
+        let logs = tracing_subscriber::fmt().with_writer(writer).finish();
+        tracing::subscriber::with_default(logs, || stop.by_user("SIGINT"));
+        assert_eq!(heard.try_recv(), Ok(true));
     }
 }

@@ -5,9 +5,10 @@ pub mod search;
 
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{signals, units};
+use crate::config::masked;
 use crate::observe::report;
 use crate::plan::saturate::SaturatePlan;
-use crate::sys::process;
+use crate::sys::{process, streams};
 use search::{Outcome, Search, Step};
 use serde::Serialize;
 use serde_json::Value;
@@ -21,6 +22,8 @@ use std::time::Duration;
 /// A rate holds if so much of what was due was produced. What is still missing of a run at a rate that cannot last is
 /// far more: the backlog of all its seconds.
 const HELD_RATIO: f64 = 0.995;
+/// A run that ended after less of its time says nothing of how long its rate lasts.
+const LASTED_RATIO: f64 = 0.9;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What came of it.
@@ -28,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct Saturation {
     pub schema_version: u32,
     pub engine_version: &'static str,
-    /// The flags that all runs had.
+    /// The flags that all runs had, without what may be a credential.
     pub run_args: Vec<String>,
     /// The highest rate that held; `null`: none did.
     pub sustained_bytes_per_second: Option<u64>,
@@ -37,6 +40,8 @@ pub struct Saturation {
     /// Who limited the runs that did not hold.
     pub limited_by: Option<String>,
     pub interrupted: bool,
+    /// What ended the search before it was over; `null`: nothing, or a signal.
+    pub error: Option<String>,
     pub tried: Vec<Tried>,
     pub exit_code: u8,
 }
@@ -51,6 +56,8 @@ pub struct Tried {
     pub held: bool,
     /// Why it did not.
     pub reason: Option<String>,
+    /// How it ended long before its time; no other rate would mend that.
+    pub ended_early: Option<String>,
     pub achieved_bytes_per_second: u64,
     pub achieved_ratio: Option<f64>,
     pub response_p50_seconds: Option<f64>,
@@ -66,49 +73,91 @@ pub fn saturate(plan: &SaturatePlan) -> Result<Exit, Fatal> {
     let counter = Arc::clone(&interrupts);
     // Each goes on to the run that is under way.
     signals::watch(move |_, before| counter.store(before + 1, Ordering::Relaxed))?;
+    let mut tried = Vec::new();
+    match try_rates(plan, &interrupts, &mut tried) {
+        // There is nothing yet that a report could keep.
+        End::Failed(fatal) if tried.is_empty() => Err(fatal),
+        end => tell(plan, end, tried),
+    }
+}
+
+/// How a search ends.
+enum End {
+    Found(Outcome),
+    Interrupted,
+    /// A run failed for a reason that no other rate would mend.
+    Failed(Fatal),
+}
+
+fn try_rates(plan: &SaturatePlan, interrupts: &AtomicUsize, tried: &mut Vec<Tried>) -> End {
     let mut search = Search::new(plan.rate_min_bytes_per_second, plan.rate_max_bytes_per_second, plan.precision);
-    let mut tried: Vec<Tried> = Vec::new();
-    let outcome = loop {
+    loop {
         let (rate, confirmation) = match search.step() {
             Step::Ceiling => (None, false),
             Step::Try(rate) => (Some(rate), false),
             Step::Confirm(rate) => (Some(rate), true),
-            Step::Done(outcome) => break Some(outcome),
+            Step::Done(outcome) => return End::Found(outcome),
         };
-        let run = run_once(plan, rate, confirmation, &interrupts)?;
-        eprintln!("{}", line(&run));
+        let run = match run_once(plan, rate, confirmation, interrupts) {
+            Ok(run) => run,
+            // A run that was told to end before it had begun, or a second time, leaves no report.
+            Err(_) if interrupts.load(Ordering::Relaxed) > 0 => return End::Interrupted,
+            Err(fatal) => return End::Failed(fatal),
+        };
+        streams::write_stderr_line(&line(&run));
         search.note(run.held, run.achieved_bytes_per_second);
+        let early = run.ended_early.clone();
         tried.push(run);
         if interrupts.load(Ordering::Relaxed) > 0 {
-            break None;
+            return End::Interrupted;
         }
-    };
-    let result = conclude(plan, outcome, tried);
-    println!("{}", summary(&result));
-    if let Some(target) = &plan.report {
-        report::write_report(&result, target)?;
+        if let Some(how) = early {
+            let fatal = Fatal::new(Exit::Failed, format!("a run {how}"));
+            return End::Failed(fatal.mend("engine run with the same flags, until it lasts"));
+        }
     }
-    Ok(Exit::from_code(result.exit_code))
 }
 
-fn conclude(plan: &SaturatePlan, outcome: Option<Outcome>, tried: Vec<Tried>) -> Saturation {
+/// Says and writes what is known. What cannot be said keeps nobody from the report, nor the other way round.
+fn tell(plan: &SaturatePlan, end: End, tried: Vec<Tried>) -> Result<Exit, Fatal> {
+    let result = conclude(plan, &end, tried);
+    let said = streams::print(&format!("{}\n", summary(&result)));
+    let written = plan.report.as_ref().map_or(Ok(()), |target| report::write_report(&result, target));
+    let told = said.and(written);
+    match (end, told) {
+        (End::Failed(fatal), Err(other)) => {
+            streams::write_stderr_line(&format!("engine: {other}"));
+            Err(fatal)
+        }
+        (End::Failed(fatal), Ok(())) => Err(fatal),
+        (End::Found(_) | End::Interrupted, told) => told.map(|()| Exit::from_code(result.exit_code)),
+    }
+}
+
+fn conclude(plan: &SaturatePlan, end: &End, tried: Vec<Tried>) -> Saturation {
     let best_held = tried.iter().filter(|run| run.held).filter_map(|run| run.rate_bytes_per_second).max();
-    let (rate, confirmed, exit) = match outcome {
-        Some(Outcome::Confirmed(rate)) => (Some(rate), true, Exit::Done),
-        Some(Outcome::Unconfirmed(rate)) => (Some(rate), false, Exit::SloMissed),
-        Some(Outcome::Nothing) => (None, false, Exit::SloMissed),
-        None => (best_held, false, Exit::Failed),
+    let (rate, confirmed, exit) = match end {
+        End::Found(Outcome::Confirmed(rate)) => (Some(*rate), true, Exit::Done),
+        End::Found(Outcome::Unconfirmed(rate)) => (Some(*rate), false, Exit::SloMissed),
+        End::Found(Outcome::Nothing) => (None, false, Exit::SloMissed),
+        End::Interrupted => (best_held, false, Exit::Failed),
+        End::Failed(fatal) => (best_held, false, fatal.exit),
+    };
+    let error = match end {
+        End::Failed(fatal) => Some(fatal.what.clone()),
+        End::Found(_) | End::Interrupted => None,
     };
     let over = |run: &&Tried| !run.held || run.rate_bytes_per_second.is_none();
     let limited_by = tried.iter().rev().find(over).and_then(|run| run.limited_by.clone());
     Saturation {
         schema_version: 1,
         engine_version: env!("CARGO_PKG_VERSION"),
-        run_args: plan.run_args.clone(),
+        run_args: masked::command(&plan.run_args),
         sustained_bytes_per_second: rate,
         confirmed,
         limited_by,
-        interrupted: outcome.is_none(),
+        interrupted: matches!(end, End::Interrupted),
+        error,
         tried,
         exit_code: exit as u8,
     }
@@ -137,22 +186,40 @@ fn run_once(
     let (said, wrote) = (join(said), join(wrote));
     let last = wrote.lines().next_back().unwrap_or_default();
     match serde_json::from_str::<Value>(last) {
-        Ok(report) => Ok(judge(&report, rate, confirmation, code)),
-        Err(_) if interrupts.load(Ordering::Relaxed) > 1 => {
-            Err(Fatal::new(Exit::Failed, "interrupted twice: the run that was under way left no report"))
+        Ok(report) => {
+            let on_its_own = interrupts.load(Ordering::Relaxed) == 0;
+            let early = if on_its_own { ended_early(&report, duration_ns) } else { None };
+            Ok(judge(&report, rate, confirmation, early, code))
         }
         Err(_) => Err(refusal(code, &said)),
     }
 }
 
-fn judge(report: &Value, rate: Option<u64>, confirmation: bool, code: i32) -> Tried {
+/// How a run ended that did not last as long as it was to.
+fn ended_early(report: &Value, planned_ns: u64) -> Option<String> {
+    let seconds = |key: &str| report[key].as_f64().unwrap_or(0.0);
+    let lasted_ns = 1e9 * (seconds("elapsed_seconds") - seconds("final_fsync_seconds")).max(0.0);
+    if lasted_ns >= LASTED_RATIO * planned_ns as f64 {
+        return None;
+    }
+    let why = match report["ended_early"].as_str() {
+        Some(why) => why,
+        None if report["config"]["phases"].is_array() => "its stages were over",
+        None => "somebody else ended it",
+    };
+    let (lasted, planned) = (units::format_duration(lasted_ns as u64), units::format_duration(planned_ns));
+    Some(format!("ended after {lasted} of {planned}: {why}"))
+}
+
+fn judge(report: &Value, rate: Option<u64>, confirmation: bool, ended_early: Option<String>, code: i32) -> Tried {
     let ratio = report["pacing"]["achieved_ratio"].as_f64();
     let kept = rate.is_none() || ratio.is_some_and(|ratio| ratio >= HELD_RATIO);
-    let reason = match (code, kept) {
-        (0, true) => None,
-        (0, false) => Some(format!("{:.1} % of the rate", 100.0 * ratio.unwrap_or(0.0))),
-        (4, _) => Some(missed(report)),
-        _ => Some(format!("exit {code}: {}", report["errors"])),
+    let reason = match (&ended_early, code, kept) {
+        (Some(how), ..) => Some(how.clone()),
+        (None, 0, true) => None,
+        (None, 0, false) => Some(format!("{:.1} % of the rate", 100.0 * ratio.unwrap_or(0.0))),
+        (None, 4, _) => Some(missed(report)),
+        (None, ..) => Some(format!("exit {code}: {}", report["errors"])),
     };
     let response = &report["latency_seconds"]["response"];
     let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -162,6 +229,7 @@ fn judge(report: &Value, rate: Option<u64>, confirmation: bool, code: i32) -> Tr
         confirmation,
         held: reason.is_none(),
         reason,
+        ended_early,
         achieved_bytes_per_second: report["throughput"]["logical_bytes_per_second"].as_f64().unwrap_or(0.0) as u64,
         achieved_ratio: ratio,
         response_p50_seconds: response["p50"].as_f64(),
@@ -237,15 +305,86 @@ fn line(run: &Tried) -> String {
 
 fn summary(result: &Saturation) -> String {
     let limit = result.limited_by.as_ref().map(|who| format!("; above it the limit is the {who}")).unwrap_or_default();
-    match (result.sustained_bytes_per_second, result.confirmed) {
-        (Some(rate), true) => format!("sustained: {}{limit}", units::format_rate(rate as f64)),
-        (Some(rate), false) if result.interrupted => {
-            format!("interrupted; the highest rate that held so far: {}", units::format_rate(rate as f64))
+    let rate = result.sustained_bytes_per_second.map(|rate| units::format_rate(rate as f64));
+    let cut_short = match (&result.error, result.interrupted) {
+        (Some(_), _) => Some("ended by an error"),
+        (None, true) => Some("interrupted"),
+        (None, false) => None,
+    };
+    match (rate, cut_short) {
+        (Some(rate), Some(how)) => format!("{how}; the highest rate that held so far: {rate}"),
+        (None, Some(how)) => format!("{how} before any rate had held"),
+        (Some(rate), None) if result.confirmed => format!("sustained: {rate}{limit}"),
+        (Some(rate), None) => format!("{rate} held for a step, but nothing near it lasted{limit}"),
+        (None, None) => format!("not even the least rate held{limit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    fn report(elapsed: f64, fsync: f64, ended_early: Option<&str>) -> Value {
+        json!({
+            "elapsed_seconds": elapsed, "final_fsync_seconds": fsync, "ended_early": ended_early,
+            "pacing": {"achieved_ratio": 1.0}, "throughput": {"logical_bytes_per_second": 1e6}
+        })
+    }
+
+    #[test]
+    fn a_run_has_to_last_for_its_rate_to_hold() {
+        for (elapsed, fsync, why, how) in [
+            (5.0, 0.0, None, None),
+            (4.6, 0.0, None, None),
+            (1.5, 0.0, Some("no space"), Some("ended after 1.5 s of 5 s: no space")),
+            (1.5, 0.0, None, Some("ended after 1.5 s of 5 s: somebody else ended it")),
+            (7.5, 6.0, Some("no space"), Some("ended after 1.5 s of 5 s: no space")),
+        ] {
+            let report = report(elapsed, fsync, why);
+            let early = ended_early(&report, 5 * SECOND_NS);
+            assert_eq!(early.as_deref(), how, "{report}");
+            let run = judge(&report, Some(1_000_000), false, early, 0);
+            assert_eq!((run.held, run.reason.as_deref(), run.ended_early.as_deref()), (how.is_none(), how, how));
         }
-        (Some(rate), false) => {
-            format!("{} held for a step, but nothing near it lasted{limit}", units::format_rate(rate as f64))
-        }
-        (None, _) if result.interrupted => "interrupted before any rate had held".to_owned(),
-        (None, _) => format!("not even the least rate held{limit}"),
+    }
+
+    #[test]
+    fn what_was_found_before_an_error_is_kept() {
+        let plan = SaturatePlan {
+            run_args: Vec::new(),
+            rate_max_bytes_per_second: None,
+            rate_min_bytes_per_second: 1,
+            step_ns: 5 * SECOND_NS,
+            confirm_ns: 5 * SECOND_NS,
+            precision: 0.02,
+            report: None,
+        };
+        let held = judge(&report(5.0, 0.0, None), Some(1_000_000), false, None, 0);
+        let end = End::Failed(Fatal::new(Exit::Unreachable, "nobody answers"));
+        let found = conclude(&plan, &end, vec![held]);
+        assert_eq!((found.sustained_bytes_per_second, found.confirmed), (Some(1_000_000), false));
+        assert_eq!((found.error.as_deref(), found.interrupted, found.exit_code), (Some("nobody answers"), false, 5));
+        assert!(summary(&found).starts_with("ended by an error; the highest rate that held so far: 1 MB/s"));
+        assert_eq!(summary(&conclude(&plan, &End::Interrupted, Vec::new())), "interrupted before any rate had held");
+    }
+
+    #[test]
+    fn the_result_shows_no_credential_of_a_flag() {
+        let run_args = ["--target", "http://localhost/?key=s3cret", "--http-header=X-Key: s3cret", "--seed", "7"];
+        let plan = SaturatePlan {
+            run_args: run_args.map(str::to_owned).to_vec(),
+            rate_max_bytes_per_second: None,
+            rate_min_bytes_per_second: 1,
+            step_ns: SECOND_NS,
+            confirm_ns: SECOND_NS,
+            precision: 0.02,
+            report: None,
+        };
+        let result = conclude(&plan, &End::Found(Outcome::Nothing), Vec::new());
+        assert_eq!(result.run_args, ["--target", "http://localhost/", "--http-header=X-Key:***", "--seed", "7"]);
+        assert!(!serde_json::to_string(&result).unwrap().contains("s3cret"));
     }
 }

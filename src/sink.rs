@@ -82,6 +82,8 @@ pub struct Wire {
     pub lent_bytes: u64,
     /// Blocks sent again.
     pub retries: u64,
+    /// The status of the first HTTP answer that was a refusal.
+    pub refused: Option<u16>,
 }
 
 impl AddAssign for Wire {
@@ -89,6 +91,7 @@ impl AddAssign for Wire {
         self.bytes += more.bytes;
         self.lent_bytes += more.lent_bytes;
         self.retries += more.retries;
+        self.refused = self.refused.or(more.refused);
     }
 }
 

@@ -15,5 +15,6 @@ pub mod receive;
 pub mod region;
 pub mod ring;
 pub mod socket;
+pub mod streams;
 pub mod timer;
 pub mod uring;

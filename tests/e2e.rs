@@ -7,6 +7,8 @@
 mod api;
 #[path = "e2e/damage.rs"]
 mod damage;
+#[path = "e2e/denied.rs"]
+mod denied;
 #[path = "e2e/endings.rs"]
 mod endings;
 #[path = "e2e/files.rs"]
@@ -31,6 +33,8 @@ mod metrics;
 mod modes;
 #[path = "e2e/pages.rs"]
 mod pages;
+#[path = "e2e/pinning.rs"]
+mod pinning;
 #[path = "e2e/pipes.rs"]
 mod pipes;
 #[path = "e2e/receive.rs"]

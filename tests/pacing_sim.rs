@@ -1,8 +1,8 @@
 //! Many producers' pacers under a fake clock with seeded, irregular turns and stalls, held to the contract's
-//! figures. No time passes and nothing is sent: only the pacer decides.
+//! figures. No time passes and nothing is sent: only the pacer decides. The loop itself: `tests/sim/pacing.rs`.
 
 use engine::base::limits::LINGER_DEFAULT_NS;
-use engine::pace::Pacer;
+use engine::pace::{Pacer, Patience};
 use engine::plan::{PhaseShare, Schedule, WireRate};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -50,12 +50,13 @@ impl Lane {
             let grant = self.pacer.grant(now_ns);
             let due = grant.budget_bytes.div_ceil(self.record_bytes);
             let late_ns = now_ns.saturating_sub(grant.first_due_ns);
-            let lingers = due < block_records && late_ns < LINGER_DEFAULT_NS && now_ns < self.pacer.ends_at_ns();
+            let more = due * self.record_bytes < grant.left_bytes;
+            let lingers = due < block_records && late_ns < grant.held_ns && more;
             if due == 0 || lingers {
                 return;
             }
             let count = due.min(block_records);
-            let on_time_ns = LINGER_DEFAULT_NS.min(core.block_bytes * SECOND / self.rate.max(1)) + core.turn_ns_max;
+            let on_time_ns = grant.held_ns + core.turn_ns_max;
             let is_late = |record: &u64| {
                 let due_ns = grant.first_due_ns + grant.spread.offset_ns(record * self.record_bytes);
                 now_ns - due_ns > on_time_ns
@@ -99,12 +100,14 @@ fn lanes(
     core: &Core,
     phase: impl Fn(WireRate) -> PhaseShare,
 ) -> Vec<Lane> {
+    let Core { catch_up_ns, block_bytes, .. } = *core;
+    let patience = Patience { catch_up_ns, linger_ns: LINGER_DEFAULT_NS, block_bytes };
     (0..producers)
         .map(|index| {
             let mine = share_of(rate, producers, index);
             let stagger_ns = (u128::from(record_bytes * index) * u128::from(SECOND) / u128::from(rate)) as u64;
             let schedule = [phase(WireRate { logical_bytes_per_second: mine, weight: 1 })];
-            let pacer = Pacer::new(&schedule, stagger_ns, core.catch_up_ns);
+            let pacer = Pacer::new(&schedule, stagger_ns, patience);
             Lane { pacer, record_bytes, rate: mine, sends: vec![], records: 0, not_sent: 0 }
         })
         .collect()

@@ -16,6 +16,31 @@ fn examples(text: &str) -> Vec<&str> {
     found
 }
 
+/// `./engine …` of a page's shell blocks, each without what follows in the shell.
+fn commands(page: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    let mut found = Vec::new();
+    let mut in_block = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            in_block = matches!(line, "```sh" | "```console");
+        } else if let Some((_, command)) = line.split_once("./engine ").filter(|_| in_block) {
+            found.push(command.split(['|', '>', '#', '&']).next().unwrap().trim().to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn nobody_is_told_to_wait_for_another_host_on_loopback() {
+    let there: Vec<_> = commands("HARDWARE.md").into_iter().filter(|command| command.starts_with("receive ")).collect();
+    assert!(!there.is_empty(), "HARDWARE.md has lost its receiver");
+    for command in there {
+        let listen = command.split_whitespace().skip_while(|word| *word != "--listen").nth(1).unwrap();
+        assert!(!listen.contains("://:") && !listen.contains("127.0.0.1"), "from another host: {command}");
+    }
+}
+
 #[test]
 fn every_example_resolves() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

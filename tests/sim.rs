@@ -14,6 +14,8 @@ mod clock;
 mod image;
 #[path = "sim/net.rs"]
 mod net;
+#[path = "sim/pacing.rs"]
+mod pacing;
 #[path = "sim/real.rs"]
 mod real;
 #[path = "sim/ring.rs"]
@@ -103,10 +105,15 @@ fn snapshots_add_up_at_any_time() {
     assert!(most > Some(3) || seeds.len() == 1, "no run was long enough: {most:?} snapshots");
 }
 
+/// What each run says of it `books::check` judges; some must have come to it at all.
 fn break_with(breakage: Breakage, count: u64) {
     let seeds = seeds(count);
-    let broke = seeds.iter().filter(|seed| simulate(&Scenario::broken(**seed, breakage)).broke).count();
-    assert!(broke > 0 || seeds.len() == 1, "no seed of {} came to see {breakage:?}", seeds.len());
+    let comes_to_it = |seed: &&u64| {
+        let outcome = simulate(&Scenario::broken(**seed, breakage));
+        outcome.broke && (breakage == Breakage::Stuck || outcome.end.ended_by.is_some())
+    };
+    let came = seeds.iter().filter(comes_to_it).count();
+    assert!(came > 0 || seeds.len() == 1, "no seed of {} came to see {breakage:?}", seeds.len());
 }
 
 #[test]
@@ -238,6 +245,41 @@ fn a_broker_that_refuses_or_takes_too_long_ends_the_run() {
         }
     }
     assert!(reasons.iter().all(|count| *count > 0) || seeds.len() == 1, "{reasons:?}");
+}
+
+/// Batches whose answer made no sense, and records that an error of this kind hit.
+fn kafka_errors(plan: &NetPlan, kind: Field) -> (u64, u64) {
+    let _telling = Telling(plan.base.seed, plan);
+    let run = net_world::kafka(plan);
+    truth::check_kafka(plan, &run);
+    (run.net.peer.unanswered, truth::errors(&run, kind))
+}
+
+#[test]
+fn answers_without_sense_are_doubts_and_no_more() {
+    let seeds = seeds(80);
+    let mut in_doubt = 0;
+    for seed in &seeds {
+        let plan = |acks, idempotent| NetPlan::kafka(*seed, acks, idempotent).garbling();
+        for plan in [plan(-1, true), plan(1, false), plan(0, false)] {
+            over_kafka(&plan);
+        }
+        assert_eq!(over_kafka(&plan(-1, true).in_peace()).1, None, "SEED={seed}");
+        let (unanswered, errors) = kafka_errors(&plan(1, false).in_peace(), Field::ErrorProtocol);
+        assert!(unanswered == 0 || errors > 0, "SEED={seed}: {unanswered} batches, and no record is in doubt");
+        in_doubt += errors;
+    }
+    assert!(in_doubt > 0 || seeds.len() == 1, "every answer made sense");
+}
+
+#[test]
+fn weeks_of_silence_do_not_hold_up_the_end() {
+    let seeds = seeds(60);
+    let late = |seed: &u64, acks, idempotent| {
+        kafka_errors(&NetPlan::kafka(*seed, acks, idempotent).silenced(), Field::ErrorTimeout).1
+    };
+    let late: u64 = seeds.iter().map(|seed| late(seed, -1, true) + late(seed, 1, false)).sum();
+    assert!(late > 0 || seeds.len() == 1, "no broker asked for silence");
 }
 
 #[test]

@@ -24,6 +24,14 @@ impl TscClock {
         Self { clock, origin, unix_at_origin_ns: unix.as_nanos() as u64 }
     }
 
+    /// One that was started so long ago.
+    #[cfg(test)]
+    pub fn of_age(age: std::time::Duration) -> Self {
+        let clock = Self::start();
+        let origin = clock.origin.checked_sub(age).expect("this machine has run for longer");
+        Self { origin, unix_at_origin_ns: clock.unix_at_origin_ns - age.as_nanos() as u64, ..clock }
+    }
+
     /// Nanoseconds since the Unix epoch at monotonic zero: `unix = offset + now_ns`.
     pub fn unix_offset_ns(&self) -> u64 {
         self.unix_at_origin_ns

@@ -33,6 +33,9 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub const TEMPLATE_FILES_MAX: usize = 10_000;
 pub const TEMPLATE_BYTES_MAX: u64 = 1 << 30;
 
+/// Bytes of a manifest: shapes of all templates, and what is missing.
+pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+
 /// A paced lane waits this long for a block to fill before it sends what is due.
 pub const LINGER_DEFAULT_NS: u64 = 250_000;
 
@@ -44,6 +47,10 @@ pub const FIRST_DIALS_NS_MAX: u64 = 120_000_000_000;
 
 /// After the pacing's end, what fell due before it may still be sent for this long.
 pub const FINISH_GRACE_NS: u64 = 100_000_000;
+
+/// A data file that another process has locked is looked at again for this long before the run is refused: the kernel
+/// closes the files of a killed process a little after its end.
+pub const FILE_LOCK_WAIT_NS: u64 = 2_000_000_000;
 
 /// Rotated files that `--retain` can keep (other than all).
 pub const RETAIN_MAX: u64 = 65_536;
@@ -62,17 +69,24 @@ pub const DUE_SAMPLE_NS: u64 = 250;
 pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 pub const LATENCY_DIGITS: u8 = 3;
 
-/// Seconds of a run that the report has one by one: the last ten hours.
+/// Seconds of a run that the report has one by one: the last ten hours. On standard output, where that is no file and
+/// who collects logs may cut long lines: the last ten minutes.
 pub const INTERVALS_MAX: usize = 36_000;
+pub const INTERVALS_STDOUT_MAX: usize = 600;
+
+const _: () = assert!(INTERVALS_STDOUT_MAX < INTERVALS_MAX);
 
 /// Ranges of missing sequences that one producer's report can name.
 pub const MISSING_RANGES_MAX: usize = 4096;
 
-/// An adaptive core wakes at least this often to look at the stop flag.
+/// An adaptive core, and who waits for a target before the start, looks at the stop flag at least this often.
 pub const WAIT_NS_MAX: u64 = 20_000_000;
 
 /// `/health` turns to 503 when a core made no turn for this long.
 pub const WATCHDOG_NS: u64 = 5_000_000_000;
+
+/// Who does not read standard error for this long misses lines: nothing waits for them any longer.
+pub const LOG_WRITE_NS_MAX: u64 = 5_000_000_000;
 
 /// The metrics endpoint: connections at once, bytes of a request's head, and the time a request has in all.
 pub const METRICS_CONNECTIONS_MAX: usize = 16;

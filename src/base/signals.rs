@@ -1,8 +1,10 @@
-//! SIGINT and SIGTERM, on a thread of their own for the rest of the process's life.
+//! SIGINT, SIGTERM and SIGHUP, on a thread of their own for the rest of the process's life.
 
 use crate::base::fatal::{Exit, Fatal};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -16,23 +18,80 @@ pub fn end_in_order(stop: impl Fn(&'static str) + Send + 'static) -> Result<(), 
             std::process::exit(Exit::Failed as i32);
         }
         stop(signal);
-    })
+    })?;
+    end_when_asked_again().map_err(unhandled)
 }
 
-/// `act` hears the name of each signal and how many came before it.
+/// Once more in the handlers themselves: the thread may still be busy with the first signal.
+fn end_when_asked_again() -> io::Result<()> {
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag down.
+        flag::register_conditional_shutdown(signal, Exit::Failed as i32, asked.clone())?;
+        flag::register(signal, asked.clone())?;
+    }
+    Ok(())
+}
+
+/// `act` hears the name of each signal, and how many of SIGINT and SIGTERM came before it. A SIGHUP is heard once, since
+/// a terminal that goes away says so more than once, and then is no reason to take the SIGTERM that follows for a
+/// second wish; and not at all where it is ignored (`nohup`), as it is in a container's first process.
 ///
 /// # Errors
 /// Signals cannot be handled, or the thread cannot be started.
 pub fn watch(mut act: impl FnMut(&'static str, usize) + Send + 'static) -> Result<(), Fatal> {
-    let failed = |error| Fatal::host(format!("cannot handle signals: {error}"));
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+    let mut wanted = vec![SIGINT, SIGTERM];
+    if !is_ignored(SIGHUP) {
+        wanted.push(SIGHUP);
+    }
+    let mut signals = Signals::new(wanted).map_err(unhandled)?;
     // Unhandled it would end the process; handled, the write that meets a file size limit fails with EFBIG.
-    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(failed)?;
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(unhandled)?;
     let wait = move || {
-        for (before, signal) in signals.forever().enumerate() {
-            act(if signal == SIGINT { "SIGINT" } else { "SIGTERM" }, before);
+        let (mut before, mut hung_up) = (0, false);
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP if hung_up || before > 0 => {}
+                SIGHUP => {
+                    hung_up = true;
+                    act("SIGHUP", before);
+                }
+                asked => {
+                    act(if asked == SIGINT { "SIGINT" } else { "SIGTERM" }, before);
+                    before += 1;
+                }
+            }
         }
     };
     let thread = std::thread::Builder::new().name("signals".into()).spawn(wait);
     thread.map(drop).map_err(|error| Fatal::host(format!("cannot start a thread: {error}")))
+}
+
+fn unhandled(error: io::Error) -> Fatal {
+    Fatal::host(format!("cannot handle signals: {error}"))
+}
+
+/// The kernel keeps from a container's first process whatever it has no handler for.
+fn is_ignored(signal: i32) -> bool {
+    std::process::id() == 1 || ignores(&std::fs::read_to_string("/proc/self/status").unwrap_or_default(), signal)
+}
+
+/// Whether a process with this `/proc/<pid>/status` ignores the signal (proc(5), `SigIgn`).
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_read_from_its_mask() {
+        let status = "Name:\tengine\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\tffffffffffffffff\n";
+        assert!(ignores(status, SIGHUP) && ignores(status, 13));
+        assert!(!ignores(status, SIGINT) && !ignores(status, SIGTERM));
+        assert!(!ignores("", SIGHUP) && !ignores("SigIgn:\tnonsense\n", SIGHUP));
+    }
 }

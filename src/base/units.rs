@@ -1,10 +1,44 @@
 //! Rates, sizes and durations as people write them, and back.
 //!
 //! Grammar: a number, then `k M G T` (1000) or `Ki Mi Gi Ti` (1024), then `B`/`b` for bytes or `bit`
-//! for bits, then `/s` for rates. Bare numbers are bytes. A capital prefix before a small `b` is refused:
+//! for bits, then `/s` for rates; or `rec/s`. Bare numbers are bytes. A capital prefix before a small `b` is refused:
 //! half its readers would mean bits.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
+
+/// Records a second, exactly as they were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordRate {
+    /// Times ten to the power of `decimals`.
+    scaled: u128,
+    decimals: u32,
+}
+
+impl RecordRate {
+    pub fn is_zero(self) -> bool {
+        self.scaled == 0
+    }
+
+    /// Bytes a second where `records` of them have `bytes` together, rounded once; `u64::MAX` where they are more.
+    pub fn bytes_per_second(self, bytes: u64, records: u64) -> u64 {
+        let divisor = 10u128.pow(self.decimals) * u128::from(records.max(1));
+        let scaled = self.scaled.saturating_mul(u128::from(bytes));
+        u64::try_from(scaled.saturating_add(divisor / 2) / divisor).unwrap_or(u64::MAX)
+    }
+}
+
+/// `50000rec/s`, `0.5rec/s`.
+impl fmt::Display for RecordRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, width) = (10u128.pow(self.decimals), self.decimals as usize);
+        write!(f, "{}", self.scaled / unit)?;
+        let fraction = format!("{:0width$}", self.scaled % unit);
+        match fraction.trim_end_matches('0') {
+            "" => f.write_str("rec/s"),
+            digits => write!(f, ".{digits}rec/s"),
+        }
+    }
+}
 
 /// Bytes a second. `7.5GB/s`, `125kb/s` (125,000 B/s), `1mbit` (125,000 B/s), `937500000`.
 pub fn parse_rate(text: &str) -> Result<u64, String> {
@@ -17,6 +51,13 @@ pub fn parse_rate(text: &str) -> Result<u64, String> {
         (slash, per) => slash.or(per).unwrap_or(text),
     };
     parse_bytes(body).map_err(|why| format!("{why}; a rate looks like 7.5GB/s, 125kb/s or 1mbit"))
+}
+
+/// Records a second: `50000rec/s`, `1.5M records/s`, `0.5rec/s`. `None`: the text is no rate in records.
+pub fn parse_record_rate(text: &str) -> Option<Result<RecordRate, String>> {
+    let body = text.trim().strip_suffix("/s")?;
+    let count = body.strip_suffix("records").or_else(|| body.strip_suffix("rec"))?;
+    Some(parse_records(count.trim_end()).map_err(|why| format!("{why}; a rate in records looks like 50000rec/s")))
 }
 
 /// Bytes. `4096`, `1Mi`, `16GiB`, `50MB`.
@@ -53,6 +94,16 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     u64::try_from(value).map_err(|_| format!("'{text}' is too large"))
 }
 
+fn parse_records(text: &str) -> Result<RecordRate, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, prefix) = (&text[..split], text[split..].trim_start());
+    let (mantissa, decimals) = parse_decimal(number).ok_or_else(|| format!("'{text}' does not start with a number"))?;
+    let multiplier = multiplier(prefix).ok_or_else(|| format!("'{text}' has an unknown unit '{prefix}'"))?;
+    let most = u128::from(u64::MAX) * 10u128.pow(decimals);
+    let scaled = mantissa.checked_mul(multiplier).filter(|scaled| *scaled <= most);
+    scaled.map(|scaled| RecordRate { scaled, decimals }).ok_or_else(|| format!("'{text}' is too large"))
+}
+
 /// A decimal as (mantissa, digits after the point).
 fn parse_decimal(number: &str) -> Option<(u128, u32)> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -78,7 +129,12 @@ fn parse_unit(text: &str, unit: &str) -> Result<(u128, bool), String> {
         let (bits, bytes) = (format!("{number}{}bit", prefix.to_lowercase()), format!("{number}{prefix}B"));
         return Err(format!("'{text}' is ambiguous: write {bits} for bits or {bytes} for bytes"));
     }
-    let multiplier = match prefix.to_ascii_lowercase().as_str() {
+    let multiplier = multiplier(prefix).ok_or_else(|| format!("'{text}' has an unknown unit '{unit}'"))?;
+    Ok((multiplier, base == "bit"))
+}
+
+fn multiplier(prefix: &str) -> Option<u128> {
+    Some(match prefix.to_ascii_lowercase().as_str() {
         "" => 1,
         "k" => 1_000,
         "m" => 1_000_000,
@@ -87,10 +143,9 @@ fn parse_unit(text: &str, unit: &str) -> Result<(u128, bool), String> {
         "ki" => 1 << 10,
         "mi" => 1 << 20,
         "gi" => 1 << 30,
-        "ti" => 1u128 << 40,
-        _ => return Err(format!("'{text}' has an unknown unit '{unit}'")),
-    };
-    Ok((multiplier, base == "bit"))
+        "ti" => 1 << 40,
+        _ => return None,
+    })
 }
 
 /// `937.5 MB/s (7.5 Gbit/s)`.
@@ -181,6 +236,36 @@ mod tests {
     }
 
     #[test]
+    fn rates_in_records_are_exact() {
+        for (text, bytes, shown) in [
+            ("50000rec/s", 50_000_000, "50000rec/s"),
+            ("50krecords/s", 50_000_000, "50000rec/s"),
+            (" 1.5M records/s", 1_500_000_000, "1500000rec/s"),
+            ("1 rec/s", 1000, "1rec/s"),
+            ("0.5rec/s", 500, "0.5rec/s"),
+            ("0.0012345rec/s", 1, "0.0012345rec/s"),
+            ("10.050rec/s", 10_050, "10.05rec/s"),
+            ("0.0001rec/s", 0, "0.0001rec/s"),
+        ] {
+            let rate = parse_record_rate(text).unwrap().unwrap();
+            assert_eq!((rate.bytes_per_second(1000, 1), rate.to_string().as_str()), (bytes, shown), "{text}");
+            assert!(!rate.is_zero());
+        }
+        let rate = |text: &str| parse_record_rate(text).unwrap().unwrap();
+        assert!(rate("0.00rec/s").is_zero());
+        assert_eq!(rate("3rec/s").bytes_per_second(101, 2), 152, "rounded once, not for each record");
+        assert_eq!(rate("18446744073709551615rec/s").bytes_per_second(u64::MAX, 1), u64::MAX);
+        assert_eq!(rate("0.0000000000000001Trec/s").to_string(), "0.0001rec/s");
+        for text in ["rec/s", "-1rec/s", "5kBrec/s", "1.2.3rec/s", ".5rec/s", "99999999999999999999Trec/s"] {
+            let why = parse_record_rate(text).unwrap().unwrap_err();
+            assert!(why.contains("50000rec/s"), "{text}: {why}");
+        }
+        for text in ["50000", "7.5GB/s", "50000rec", "50000records", "records"] {
+            assert_eq!(parse_record_rate(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn an_ambiguous_unit_names_both_readings() {
         let why = parse_rate("1Mb/s").unwrap_err();
         assert!(why.contains("1mbit") && why.contains("1MB"), "{why}");
@@ -232,7 +317,7 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in ".{0,24}") {
-            let _ = (parse_rate(&text), parse_size(&text), parse_duration_ns(&text));
+            let _ = (parse_rate(&text), parse_record_rate(&text), parse_size(&text), parse_duration_ns(&text));
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::config::load::{self, Flags, Settings};
 use crate::config::resolve::network::url::{Scheme, Url};
 use crate::config::resolve::payload;
 use crate::config::{
-    Command, Deps, SchemaKind, VerifyArgs, docs, doctor, merge, plan, receive, reports, resolve, saturate, values,
+    Command, Deps, SchemaKind, VerifyArgs, docs, doctor, masked, merge, plan, receive, reports, resolve, saturate,
+    values,
 };
 use crate::plan::{KafkaAccess, TopicSource};
 use clap::error::{ContextKind, ContextValue};
@@ -39,7 +40,7 @@ pub fn parse(
         return Ok(Command::Version);
     }
     match word {
-        "run" => run(command, rest, env, deps),
+        "run" => run(&command, rest, env, deps),
         "verify" => verify(rest),
         "receive" => receive::parse(rest, deps).map(|plan| Command::Receive(Box::new(plan))),
         "saturate" => saturate::parse(rest, env, deps).map(|plan| Command::Saturate(Box::new(plan))),
@@ -71,41 +72,26 @@ fn utf8(args: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Vec<Fat
 }
 
 fn run(
-    command: Vec<String>,
+    command: &[String],
     args: &[String],
     env: impl IntoIterator<Item = (OsString, OsString)>,
     deps: &Deps,
 ) -> Result<Command, Vec<Fatal>> {
     let mut errors = Vec::new();
-    let flags = run_flags(args, &mut errors);
-    let settings = settings(without_values_of_headers(command), flags, env, &mut errors);
+    let settings = run_settings(masked::command(command), args, env, &mut errors);
     let wanted = values::read(&settings, &mut errors);
     let plan = Box::new(resolve::resolve(&settings, &wanted, deps, errors)?);
     Ok(if wanted.dry_run { Command::DryRun(plan) } else { Command::Run(plan) })
 }
 
-/// The report shows the command as it was typed, but for what may be a credential.
-fn without_values_of_headers(command: Vec<String>) -> Vec<String> {
-    let hidden = |text: &str| format!("{}:***", text.split(':').next().unwrap_or_default());
-    let mut is_value = false;
-    let show = |arg: String| {
-        let shown = match arg.strip_prefix("--http-header=") {
-            Some(header) => format!("--http-header={}", hidden(header)),
-            None if is_value => hidden(&arg),
-            None => arg.clone(),
-        };
-        is_value = arg == "--http-header";
-        shown
-    };
-    command.into_iter().map(show).collect()
-}
-
-fn settings(
+/// What flags, environment and file say of a run; its report shows `command`.
+pub(super) fn run_settings(
     command: Vec<String>,
-    flags: Flags,
+    args: &[String],
     env: impl IntoIterator<Item = (OsString, OsString)>,
     errors: &mut Vec<Fatal>,
 ) -> Settings {
+    let flags = run_flags(args, errors);
     let mut pairs = Vec::new();
     for (name, value) in env {
         let Ok(name) = name.into_string() else { continue };
@@ -114,9 +100,8 @@ fn settings(
         }
         match value.into_string() {
             Ok(value) => pairs.push((name, value)),
-            Err(value) => {
-                errors.push(Fatal::usage(format!("{name}={value:?} is not UTF-8")).mend(format!("unset {name}")))
-            }
+            // What it holds may be a credential.
+            Err(_) => errors.push(Fatal::usage(format!("{name} is not UTF-8")).mend(format!("unset {name}"))),
         }
     }
     pairs.sort();

@@ -56,7 +56,8 @@ fn run_help() -> String {
     );
     let intro = "Without any flag: the baseline. Files in ./engine-data/ are overwritten in place for 10 s at full \
                  speed; --footprint says how much they take. Every flag is also a variable (--payload-size: \
-                 ENGINE_PAYLOAD_SIZE; several targets with spaces between) and a key of --config (payload_size); \
+                 ENGINE_PAYLOAD_SIZE; several targets with spaces between, several headers, properties or \
+                 thresholds with a line each) and a key of --config (payload_size); \
                  flags win over variables, variables over the file.";
     out.push_str(&wrapped(intro, 0));
     for group in Group::ALL {
@@ -69,7 +70,7 @@ fn run_help() -> String {
     out.push_str(
         "\nRates and sizes: a number, then k M G T (1000) or Ki Mi Gi Ti (1024), then B, b or bit, then /s.\n",
     );
-    out.push_str("Durations need a unit: 250us, 30s, 5m, 1h.\n\n");
+    out.push_str("A rate may also count records: 50000rec/s. Durations need a unit: 250us, 30s, 5m, 1h.\n\n");
     out.push_str(&exit_codes());
     out
 }
@@ -225,10 +226,10 @@ pub fn readme_table() -> String {
     }
     let stages: Vec<_> = KEYS.iter().filter(|key| key.phase).map(|key| format!("`{}`", key.config_key())).collect();
     out.push_str(&format!(
-        "\nEvery flag is also a variable (`--payload-size`: `ENGINE_PAYLOAD_SIZE`; several targets with spaces between) \
-         and a key of the configuration file (`payload_size`; dashes are understood too). Flags win over variables, \
-         variables over the file. Only the file has `{PHASES_KEY}`: a list of stages, each with any of {}; what a stage \
-         leaves out it takes from outside.\n",
+        "\nEvery flag is also a variable (`--payload-size`: `ENGINE_PAYLOAD_SIZE`; several targets with spaces between, \
+         several headers, properties or thresholds with a line each) and a key of the configuration file \
+         (`payload_size`; dashes are understood too). Flags win over variables, variables over the file. Only the file \
+         has `{PHASES_KEY}`: a list of stages, each with any of {}; what a stage leaves out it takes from outside.\n",
         stages.join(", ")
     ));
     out

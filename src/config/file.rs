@@ -1,10 +1,11 @@
 //! A configuration file, JSON or YAML, as keys and values with the lines they stand on.
 
 use crate::base::fatal::Fatal;
-use crate::base::limits;
+use crate::base::{bounded, limits};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 use std::fmt;
+use std::io;
 use std::path::Path;
 
 /// The top of a file: a mapping.
@@ -39,12 +40,8 @@ impl Node {
 /// Reads a whole file; doubled keys are kept, for the caller to name.
 pub fn read(path: &Path) -> Result<Document, Fatal> {
     let shown = path.display();
-    let fail = |why: String| Fatal::usage(format!("--config '{shown}': {why}")).mend(format!("ls -l '{shown}'"));
-    let length = std::fs::metadata(path).map_err(|why| fail(why.to_string()))?.len();
-    if length > limits::CONFIG_BYTES_MAX {
-        return Err(fail(format!("{length} bytes are more than the {} of a configuration", limits::CONFIG_BYTES_MAX)));
-    }
-    let text = std::fs::read_to_string(path).map_err(|why| fail(why.to_string()))?;
+    let fail = |why: io::Error| Fatal::usage(format!("--config '{shown}': {why}")).mend(format!("ls -l '{shown}'"));
+    let text = bounded::read_text(path, limits::CONFIG_BYTES_MAX).map_err(fail)?;
     parse(&text).map_err(|(line, why)| {
         Fatal::usage(format!("{shown} line {line}: {why}")).mend("a mapping of names to values, in YAML or JSON")
     })
@@ -163,5 +160,11 @@ mod tests {
         assert!(line >= 2, "{line} {why}");
         assert!(parse("- a\n- b\n").is_err() && parse("just words").is_err());
         assert!(parse("").unwrap().0.is_empty() && parse("# only a remark\n").unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let fatal = read(Path::new("/dev/zero")).unwrap_err();
+        assert!(fatal.what.contains("--config '/dev/zero'") && fatal.what.contains("more than 1048576"), "{fatal}");
     }
 }

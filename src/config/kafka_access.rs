@@ -1,11 +1,10 @@
 //! How brokers are reached beside the hot path: TLS and SASL from flags and from `client.properties`, flags first.
 
 use crate::base::fatal::Fatal;
-use crate::base::limits;
+use crate::base::{bounded, limits};
 use crate::config::kafka_properties::{self, KafkaProperties, Login, Protocol};
 use crate::config::resolve::network;
 use crate::plan::{KafkaAccess, SaslMechanism, SaslPlan, Secret, TlsPlan};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// As the flags have it.
@@ -28,23 +27,24 @@ pub fn properties(config: Option<&Path>, more: &[String], errors: &mut Vec<Fatal
     let (mut text, mut name) = (String::new(), "--kafka-property".to_owned());
     if let Some(path) = config {
         name = path.display().to_string();
-        match read(path) {
-            Ok(content) => text = content,
+        match bounded::read_text(path, limits::KAFKA_PROPERTIES_BYTES_MAX) {
+            // A last line that is to go on does so into nothing, not into a property.
+            Ok(content) => text = content + "\n",
             Err(why) => {
                 errors.push(Fatal::usage(format!("--kafka-config '{name}': {why}")).mend(format!("ls -l '{name}'")));
             }
         }
     }
     for property in more {
-        if !property.contains('=') || property.contains(['\n', '\r']) {
-            let shown = property.split('=').next().unwrap_or_default();
+        let shown = kafka_properties::name(property);
+        if !kafka_properties::is_one_line(property) {
+            let what =
+                format!("--kafka-property '{shown}' is to go on in another line: it is one property, on one line");
+            let mend = "all of it on one line, without a backslash at its end, or in --kafka-config=FILE";
+            errors.push(Fatal::usage(what).mend(mend));
+        } else if !property.contains('=') {
             let what = format!("--kafka-property '{shown}' is not KEY=VALUE");
             errors.push(Fatal::usage(what).mend("--kafka-property=security.protocol=SSL"));
-        }
-        // A credential there would be in the process list.
-        if property.trim_start().starts_with("sasl.jaas.config") {
-            let what = "--kafka-property sasl.jaas.config: a password in a flag is seen by everyone on this host";
-            errors.push(Fatal::usage(what).mend("--kafka-config=FILE, or --sasl-password-file=FILE"));
         }
         text.push('\n');
         text.push_str(property);
@@ -55,18 +55,19 @@ pub fn properties(config: Option<&Path>, more: &[String], errors: &mut Vec<Fatal
     kafka_properties::parse(&text, &name).map_err(|found| errors.extend(found)).ok()
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|why| why.to_string())?;
-    file.take(limits::KAFKA_PROPERTIES_BYTES_MAX + 1).read_to_string(&mut text).map_err(|why| why.to_string())?;
-    if text.len() as u64 > limits::KAFKA_PROPERTIES_BYTES_MAX {
-        return Err(format!("more than {} bytes are no client.properties", limits::KAFKA_PROPERTIES_BYTES_MAX));
+/// The process list shows flags to others. `properties` are those of flags alone: a variable or a file may have them.
+pub fn reject_credentials<'a>(properties: impl IntoIterator<Item = &'a str>, errors: &mut Vec<Fatal>) {
+    for property in properties.into_iter().filter(|property| kafka_properties::has_credential(property)) {
+        let name = kafka_properties::name(property);
+        let what = format!("--kafka-property {name}: a password in a flag is seen by everyone on this host");
+        let mend = "--kafka-config=FILE, --sasl-password-file=FILE, or for a run ENGINE_KAFKA_PROPERTY";
+        errors.push(Fatal::usage(what).mend(mend));
     }
-    Ok(text)
 }
 
-/// Everything that is wrong goes to `errors`; then the result is of no use.
+/// All of it from flags. Everything that is wrong goes to `errors`; then the result is of no use.
 pub fn access(flags: &AccessFlags, errors: &mut Vec<Fatal>) -> KafkaAccess {
+    reject_credentials(flags.properties.iter().map(String::as_str), errors);
     let said = properties(flags.config.as_deref(), &flags.properties, errors).unwrap_or_default();
     access_with(flags, &said, errors)
 }

@@ -13,6 +13,7 @@ use crate::plan::{Compression, SaslMechanism, Secret};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use syntax::Property;
+pub use syntax::is_one_line;
 
 /// `security.protocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,34 @@ pub enum Login {
     OauthBearer,
 }
 
+/// The property with user and password.
+const JAAS: &str = "sasl.jaas.config";
+
+/// What the engine takes that can be no credential. Reports show the values of these alone.
+const SHOWN: &[&str] = &[
+    "acks",
+    "batch.size",
+    "bootstrap.servers",
+    "client.id",
+    "compression.type",
+    "delivery.timeout.ms",
+    "enable.idempotence",
+    "key.serializer",
+    "linger.ms",
+    "max.in.flight.requests.per.connection",
+    "max.request.size",
+    "request.timeout.ms",
+    "retries",
+    "sasl.mechanism",
+    "security.protocol",
+    "ssl.endpoint.identification.algorithm",
+    "ssl.keystore.location",
+    "ssl.keystore.type",
+    "ssl.truststore.location",
+    "ssl.truststore.type",
+    "value.serializer",
+];
+
 /// What is wrong with a value, and what mends it.
 type Wrong = (String, String);
 
@@ -121,6 +150,24 @@ pub fn parse(text: &str, source: &str) -> Result<KafkaProperties, Vec<Fatal>> {
         fail(value_of("sasl.mechanism").or(value_of("security.protocol")).map_or(1, |(line, _)| line), wrong);
     }
     if errors.is_empty() { Ok(found) } else { Err(errors) }
+}
+
+/// Whether a line has a credential, however Java's escapes write its name.
+pub fn has_credential(line: &str) -> bool {
+    let secret = |key: &str| key == JAAS || key.contains("password") || key.contains("secret") || key.ends_with(".key");
+    syntax::properties(line).is_ok_and(|entries| entries.iter().any(|entry| secret(&entry.key)))
+}
+
+/// The name that a line begins with, as it is written.
+pub fn name(line: &str) -> &str {
+    line.trim_start().split(|c: char| matches!(c, '=' | ':') || c.is_whitespace()).next().unwrap_or_default()
+}
+
+/// A line as reports may show it.
+pub fn shown(line: &str) -> String {
+    let entries = syntax::properties(line).unwrap_or_default();
+    let harmless = matches!(entries.as_slice(), [only] if SHOWN.contains(&only.key.as_str()));
+    if harmless { line.to_owned() } else { format!("{}=***", name(line)) }
 }
 
 fn unsupported(key: &str) -> Wrong {
@@ -207,7 +254,7 @@ impl KafkaProperties {
                     }
                 });
             }
-            "sasl.jaas.config" => self.login = Some(login(value)?),
+            JAAS => self.login = Some(login(value)?),
             "sasl.oauthbearer.token.endpoint.url" => self.token_file = Some(token_file(key, value)?),
             // With a file as its end point, this is what reads the token.
             "sasl.login.callback.handler.class" if value.ends_with(".OAuthBearerLoginCallbackHandler") => {}

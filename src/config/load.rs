@@ -57,6 +57,12 @@ impl Settings {
     pub fn is_given(&self, name: &str) -> bool {
         !self.all(name).is_empty()
     }
+
+    /// Like a flag, in place of all that was said; `None`: as if nothing was.
+    pub fn put(&mut self, name: &'static str, text: Option<String>) {
+        let given = text.map(|text| Given { text, source: Source::Flag });
+        self.values.insert(name, given.into_iter().collect());
+    }
 }
 
 /// Flag values in the order they were typed, by key name.
@@ -101,19 +107,26 @@ fn read_env(env: &[(String, String)], errors: &mut Vec<Fatal>) -> BTreeMap<&'sta
         let Some(key) = known else {
             let hint = nearest(&tail.to_lowercase()).map(|key| format!(" (did you mean {}?)", key.variable()));
             errors.push(
-                Fatal::usage(format!("{name}='{text}' is no setting of engine{}", hint.unwrap_or_default()))
+                // Its value stays out: it may be a credential.
+                Fatal::usage(format!("{name} is no setting of engine{}", hint.unwrap_or_default()))
                     .mend(format!("unset {name}")),
             );
             continue;
         };
-        // Several targets in one variable: no URL holds white space.
-        let several = key.repeatable && key.kind == Kind::Url;
-        let parts: Vec<&str> = if several { text.split_whitespace().collect() } else { vec![text.trim()] };
-        for part in parts {
+        for part in parts(key, text) {
             push(&mut values, key, Given { text: part.to_owned(), source: Source::Variable }, errors);
         }
     }
     values
+}
+
+/// The values in one variable. No URL holds white space; whatever else is repeatable has a line for each.
+fn parts<'a>(key: &Key, text: &'a str) -> Vec<&'a str> {
+    match (key.repeatable, key.kind) {
+        (false, _) => vec![text.trim()],
+        (true, Kind::Url) => text.split_whitespace().collect(),
+        (true, _) => text.lines().map(str::trim).filter(|line| !line.is_empty()).collect(),
+    }
 }
 
 fn read_file(path: &str, settings: &mut Settings, errors: &mut Vec<Fatal>) {
@@ -287,7 +300,7 @@ mod tests {
     fn unknown_variables_are_named_and_injected_ones_ignored() {
         let mut errors = Vec::new();
         let variables = env(&[
-            ("ENGINE_RATES", "1"),
+            ("ENGINE_RATES", "s3cret"),
             ("ENGINE_PORT_80_TCP", "x"),
             ("ENGINE_SERVICE_HOST", "x"),
             ("ENGINE_TUNING_STATE", "/x"),
@@ -296,6 +309,7 @@ mod tests {
         let settings = merge(Vec::new(), Vec::new(), &variables, &mut errors);
         assert_eq!(errors.len(), 1);
         assert!(errors[0].what.contains("ENGINE_RATES") && errors[0].what.contains("ENGINE_RATE?"), "{}", errors[0]);
+        assert!(!errors[0].what.contains("s3cret"), "{}", errors[0]);
         assert!(!settings.is_given("rate"));
     }
 
@@ -334,6 +348,33 @@ mod tests {
             assert!(errors[0].what.contains("line 1") && errors[0].what.contains("cannot be set in a file"));
             assert!(!errors[0].what.contains("did you mean") && errors.len() == 1, "{errors:?}");
         }
+    }
+
+    #[test]
+    fn a_variable_holds_several_values() {
+        let mut errors = Vec::new();
+        let variables = env(&[
+            ("ENGINE_TARGET", "tcp://a:1 tcp://b:2"),
+            ("ENGINE_KAFKA_PROPERTY", "acks=1\n\n  sasl.jaas.config=x required a=b;\n"),
+            ("ENGINE_HTTP_HEADER", "X-A: b c\r\nX-B: d"),
+            ("ENGINE_RUN_ID", " one "),
+        ]);
+        let settings = merge(Vec::new(), Vec::new(), &variables, &mut errors);
+        let texts = |name: &str| settings.all(name).iter().map(|given| given.text.as_str()).collect::<Vec<_>>();
+        assert!(errors.is_empty(), "{errors:?}");
+        assert_eq!(texts("target"), ["tcp://a:1", "tcp://b:2"]);
+        assert_eq!(texts("kafka-property"), ["acks=1", "sasl.jaas.config=x required a=b;"]);
+        assert_eq!(texts("http-header"), ["X-A: b c", "X-B: d"]);
+        assert_eq!(texts("run-id"), ["one"]);
+    }
+
+    #[test]
+    fn what_is_put_stands_in_place_of_everything() {
+        let (mut settings, _) = with_file("rate: 1\n", &[("slo", "p99<1s"), ("slo", "p50<1s")], &[]);
+        settings.put("slo", Some("errors==0".to_owned()));
+        settings.put("rate", None);
+        assert_eq!(settings.all("slo").len(), 1);
+        assert!(!settings.is_given("rate") && settings.one("rate").is_none());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One text to one value, by its key's kind.
 
+use crate::base::units::RecordRate;
 use crate::base::{limits, units};
 use crate::config::keys::{Key, Kind};
 use crate::config::slo;
@@ -11,6 +12,8 @@ use crate::plan::{KeyPlan, RetryPlan, Slo};
 pub enum Value {
     /// Bytes, bytes a second, nanoseconds or a count; `u64::MAX` for `inf`, `all` and `unlimited`.
     Number(u64),
+    /// Records a second.
+    Records(RecordRate),
     Range(u64, u64),
     Fraction(f64),
     Share(f64),
@@ -29,9 +32,9 @@ pub enum Value {
 pub fn parse(key: &Key, text: &str) -> Result<Value, String> {
     let number = |parsed: Result<u64, String>| parsed.map(Value::Number);
     match key.kind {
-        Kind::Rate => number(parse_rate(text)),
+        Kind::Rate => parse_rate(text),
         Kind::RateOrUnlimited if text == "unlimited" => Ok(Value::Number(u64::MAX)),
-        Kind::RateOrUnlimited => number(parse_rate(text)),
+        Kind::RateOrUnlimited => parse_rate(text),
         Kind::SizeOrInf | Kind::DurationOrInf if text == "inf" => Ok(Value::Number(u64::MAX)),
         Kind::Size | Kind::SizeOrInf => number(positive(units::parse_size(text), text)),
         Kind::SizeRange => parse_range(text),
@@ -62,6 +65,9 @@ pub fn parse(key: &Key, text: &str) -> Result<Value, String> {
         Kind::Url | Kind::Path | Kind::Address | Kind::Text if text.contains('\0') => {
             Err("the value has a NUL byte".to_owned())
         }
+        Kind::Path if behind_home(text).is_some() => {
+            Err(format!("'{text}': no shell expands ~ there, and the engine does not either; write $HOME in its place"))
+        }
         Kind::Url | Kind::Path | Kind::Address | Kind::Text => Ok(Value::Text(text.to_owned())),
         Kind::CpuList => cpu::parse_list(text).map(Value::Cpus),
         Kind::Shard => {
@@ -74,10 +80,16 @@ pub fn parse(key: &Key, text: &str) -> Result<Value, String> {
         Kind::Header => parse_header(text),
         Kind::Property => match text.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
             Some((name, value)) if !name.is_empty() => Ok(Value::Pair(name.to_owned(), value.to_owned())),
-            _ => Err(format!("'{text}' is no NAME=VALUE")),
+            // What it would be may be a credential.
+            _ => Err("a property is NAME=VALUE".to_owned()),
         },
         Kind::RecordKey => parse_record_key(text).map(Value::RecordKey),
     }
+}
+
+/// What follows a `~` that stands for somebody's home. A shell expands it only where a word begins.
+pub fn behind_home(path: &str) -> Option<&str> {
+    path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// `off`, `5` or `5,50ms-5s`.
@@ -121,10 +133,14 @@ fn parse_record_key(text: &str) -> Result<KeyPlan, String> {
     }
 }
 
-fn parse_rate(text: &str) -> Result<u64, String> {
+fn parse_rate(text: &str) -> Result<Value, String> {
+    if let Some(records) = units::parse_record_rate(text) {
+        let records = records?;
+        return if records.is_zero() { Err(format!("'{text}' is zero")) } else { Ok(Value::Records(records)) };
+    }
     let rate = positive(units::parse_rate(text), text)?;
     let most = limits::RATE_MAX;
-    if rate > most { Err(format!("'{text}' is more than {most} B/s")) } else { Ok(rate) }
+    if rate > most { Err(format!("'{text}' is more than {most} B/s")) } else { Ok(Value::Number(rate)) }
 }
 
 fn positive(parsed: Result<u64, String>, text: &str) -> Result<u64, String> {
@@ -183,6 +199,17 @@ mod tests {
     }
 
     #[test]
+    fn no_path_begins_in_a_home_that_nobody_expands() {
+        let report = |text: &str| parse(keys::find("report").unwrap(), text);
+        for text in ["~", "~/r.json"] {
+            assert!(report(text).unwrap_err().contains("$HOME"), "{text}");
+        }
+        for text in ["-", "~r.json", "./~/r.json", "a~/r.json"] {
+            assert_eq!(report(text), Ok(Value::Text(text.into())));
+        }
+    }
+
+    #[test]
     fn ranges_and_shares() {
         let value = |name: &str, text: &str| parse(keys::find(name).unwrap(), text);
         assert_eq!(value("payload-size", "512-8192"), Ok(Value::Range(512, 8192)));
@@ -191,6 +218,23 @@ mod tests {
         assert_eq!(value("min-free", "5%"), Ok(Value::Share(0.05)));
         assert!(value("min-free", "100%").is_err() && value("shard", "3/3").is_err() && value("rate", "0").is_err());
         assert_eq!(value("direct", "true"), Ok(Value::Text("on".into())));
+    }
+
+    #[test]
+    fn rates_are_of_bytes_or_of_records() {
+        for name in ["rate", "producer-rate"] {
+            let value = |text: &str| parse(keys::find(name).unwrap(), text);
+            assert_eq!(value("50krec/s"), units::parse_record_rate("50000rec/s").unwrap().map(Value::Records));
+            assert!(matches!(value("0.5rec/s"), Ok(Value::Records(_))));
+            assert_eq!(value("50kB/s"), Ok(Value::Number(50_000)));
+            assert!(value("0rec/s").is_err() && value("2000000GB/s").is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_no_property_is_not_repeated() {
+        let why = parse(keys::find("kafka-property").unwrap(), "=s3cret").unwrap_err();
+        assert!(!why.contains("s3cret"), "{why}");
     }
 
     #[test]

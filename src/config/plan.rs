@@ -23,14 +23,14 @@ pub const PLAN_FLAGS: &[(&str, &str, &str)] = &[
     (
         "host",
         "FILE",
-        "A described machine in place of this one, YAML or JSON: cores, and where known clock_ghz, sockets, \
-         nic_gbits, mtu, drives (write_gigabytes_per_second, count), memory_gigabytes_per_second.",
+        "A described machine in place of this one, YAML or JSON: cores, and where known processor (amd or intel), \
+         clock_ghz, sockets, nic_gbits, mtu, drives (write_gigabytes_per_second, count), memory_gigabytes_per_second.",
     ),
     ("mtu", "N", "In place of the machine's."),
     (
         "calibrate",
         "on|off",
-        "Measures this host for a second, two cores of it, and scales the table of costs by that. Default on, off \
+        "Measures this host for two seconds, two cores of it, and scales the table of costs by that. Default on, off \
          with --host.",
     ),
     ("json", "", "The plan as JSON."),

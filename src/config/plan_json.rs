@@ -2,9 +2,9 @@
 
 use crate::host::cpu;
 use crate::plan::{
-    Annotate, Confirmation, FileLayout, FilePlan, Fsync, Io, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, LogFormat,
-    ObservePlan, PayloadPlan, PayloadSource, PhaseShare, Poll, ProducerPlan, ReportTarget, RunPlan, Schedule, SinkKind,
-    TargetPlan, TcpFraming, TlsPlan, WireRate,
+    Annotate, Confirmation, Existing, FileLayout, FilePlan, Fsync, Io, KafkaClient, KafkaPlan, KeyPlan, LinkPlan,
+    LogFormat, ObservePlan, PayloadPlan, PayloadSource, PhaseShare, Poll, ProducerPlan, ReportTarget, RunPlan,
+    Schedule, SinkKind, TargetPlan, TcpFraming, TlsPlan, WireRate,
 };
 use serde_json::{Value, json};
 
@@ -216,7 +216,7 @@ fn file(file: &FilePlan) -> Value {
         "align": file.align,
         "fsync": match file.fsync { Fsync::Never => "never", Fsync::End => "end", Fsync::Each => "each" },
         "min_free_bytes": file.min_free_bytes,
-        "overwrite": file.overwrite,
+        "overwrite": !matches!(file.existing, Existing::Refused { .. }),
     })
 }
 

@@ -5,14 +5,14 @@ mod kafka;
 
 use crate::base::fatal::Fatal;
 use crate::base::units;
+use crate::config::resolve::observe::check_place;
 use crate::config::resolve::payload;
-use crate::config::{Deps, cli};
+use crate::config::{Deps, cli, values};
 use crate::host::{Sysfs, cpu};
 use crate::plan::receive::{FaultPlan, Framing, Protocol, ReceivePlan, Threads};
 use crate::plan::{LogFormat, ReportTarget};
 use clap::ArgMatches;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
 
 /// Name, value, help.
 pub const RECEIVE_FLAGS: &[(&str, &str, &str)] = &[
@@ -216,19 +216,11 @@ fn threads(cores: Option<&str>, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Threa
 }
 
 pub(super) fn report_target(text: &str, errors: &mut Vec<Fatal>) -> ReportTarget {
-    if text == "-" {
-        return ReportTarget::Stdout;
+    let to = values::report_target(text);
+    if let ReportTarget::File(path) = &to {
+        check_place("report", path, "report.json", errors);
     }
-    let path = PathBuf::from(text);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if path.is_dir() {
-        let mend = format!("--report={text}/receive.json");
-        errors.push(Fatal::usage(format!("--report '{text}' is a folder")).mend(mend));
-    } else if !folder.is_dir() {
-        let what = format!("--report '{text}': there is no folder {}", folder.display());
-        errors.push(Fatal::usage(what).mend(format!("mkdir -p {}", folder.display())));
-    }
-    ReportTarget::File(path)
+    to
 }
 
 #[cfg(test)]
@@ -289,6 +281,8 @@ mod tests {
         assert!(plan.verify && plan.once && matches!(plan.threads, Threads::Sleeping(1..)));
         assert_eq!((plan.duration_ns, plan.framing, plan.faults.seed), (5_000_000_000, Framing::Length, 7));
         assert_eq!((plan.report, plan.faults.items.len()), (Some(ReportTarget::Stdout), 2));
+        let plan = read("--listen tcp://:0 --report /dev/stdout").unwrap();
+        assert_eq!(plan.report, Some(ReportTarget::Stdout), "by its other name");
     }
 
     proptest! {

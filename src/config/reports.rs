@@ -1,8 +1,8 @@
 //! `engine report` and `engine compare`: their flags.
 
 use crate::base::fatal::Fatal;
-use crate::config::cli;
 use crate::config::resolve::observe::check_place;
+use crate::config::{cli, values};
 use crate::plan::{CompareArgs, ReportArgs, ReportTarget};
 use clap::{Arg, ArgAction, ArgMatches};
 use std::path::PathBuf;
@@ -17,12 +17,12 @@ pub const COMPARE_FLAGS: &[(&str, &str, &str)] = &[("json", "", "As JSON on stan
 pub fn report(args: &[String]) -> Result<ReportArgs, Vec<Fatal>> {
     let mut errors = Vec::new();
     let Some((matches, reports)) = read("engine report", REPORT_FLAGS, args, &mut errors) else { return Err(errors) };
-    let html = matches.get_one::<String>("html").map(|text| match text.as_str() {
-        "-" => ReportTarget::Stdout,
-        path => {
-            check_place("html", path.as_ref(), "report.html", &mut errors);
-            ReportTarget::File(PathBuf::from(path))
+    let html = matches.get_one::<String>("html").map(|text| {
+        let to = values::report_target(text);
+        if let ReportTarget::File(path) = &to {
+            check_place("html", path, "report.html", &mut errors);
         }
+        to
     });
     let report = match reports.as_slice() {
         [one] => one.clone(),

@@ -10,6 +10,7 @@ pub mod network;
 pub mod notes;
 pub mod observe;
 pub mod payload;
+pub mod rates;
 pub mod schedule;
 pub mod target;
 
@@ -64,7 +65,9 @@ pub fn resolve(
     if !errors.is_empty() {
         return Err(errors);
     }
-    Ok(assemble(settings, wanted, parts, observe, run_id))
+    let plan = assemble(settings, wanted, parts, observe, run_id);
+    network::links::check_all(&plan).map_err(|fatal| vec![fatal])?;
+    Ok(plan)
 }
 
 fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> Parts {

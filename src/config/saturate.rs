@@ -2,8 +2,13 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::units;
+use crate::config::keys::{self, Key};
+use crate::config::load::{Given, Settings, Source};
 use crate::config::receive::report_target;
-use crate::config::{Command, Deps, cli};
+use crate::config::resolve::{payload, rates};
+use crate::config::values::{self, Rate, Wanted};
+use crate::config::{Deps, cli, resolve};
+use crate::plan::SinkKind;
 use crate::plan::saturate::SaturatePlan;
 use std::ffi::OsString;
 
@@ -12,8 +17,8 @@ pub const SATURATE_FLAGS: &[(&str, &str, &str)] = &[
     (
         "max-rate",
         "R",
-        "No rate above this is tried. Targets on other hosts need it; unlimited means it. Without it the search begins \
-         with what one run without a rate reaches.",
+        "No rate above this is tried. Targets on other hosts need it, whatever rate a file or a variable has; unlimited \
+         means it. Without it the search begins with what one run without a rate reaches.",
     ),
     ("min-rate", "R", "If not even this holds, the search ends with exit 4. Default 1MB/s."),
     ("step-duration", "D", "How long each rate is tried. Default 5s."),
@@ -22,10 +27,13 @@ pub const SATURATE_FLAGS: &[(&str, &str, &str)] = &[
     ("report", "FILE|-", "The result and every rate that was tried as JSON; - is the last line of standard output."),
 ];
 
-/// What the search sets itself for each run.
-const OF_THE_SEARCH: &[&str] = &["rate", "duration", "records", "bytes", "html", "dry-run", "metrics-hold"];
+/// What the search sets itself for each run: no flags. What a file or a variable says of it is for other runs.
+const SET_BY_THE_SEARCH: &[&str] = &["rate", "duration", "log-format"];
+/// What would end or hold up each run, or be written over by the next, whoever says it.
+const NOT_IN_A_SEARCH: &[&str] = &["records", "bytes", "html", "dry-run", "metrics-hold"];
 
 const SECOND_NS: u64 = 1_000_000_000;
+const RATE_MIN: Rate = Rate::Bytes(1_000_000);
 
 pub fn parse(
     args: &[String],
@@ -34,32 +42,33 @@ pub fn parse(
 ) -> Result<SaturatePlan, Vec<Fatal>> {
     let mut errors = Vec::new();
     let (own, run_args) = split(args, &mut errors);
-    let one = |name: &str| own.iter().rev().find(|(flag, _)| flag == name).map(|(_, value)| value.as_str());
-    let mut read = |name: &str, default: u64, parse: fn(&str) -> Result<u64, String>| {
-        let parsed = one(name).map_or(Ok(default), parse);
-        let above_zero = parsed.and_then(|value| if value > 0 { Ok(value) } else { Err("it is zero".to_owned()) });
-        above_zero.unwrap_or_else(|why| {
-            let given = one(name).unwrap_or_default();
-            errors.push(Fatal::usage(format!("--{name} '{given}': {why}")).mend(example(name)));
-            default
-        })
-    };
-    let step_ns = read("step-duration", 5 * SECOND_NS, units::parse_duration_ns);
-    let confirm_ns = read("confirm-duration", 30 * SECOND_NS, units::parse_duration_ns);
-    let rate_min = read("min-rate", 1_000_000, units::parse_rate);
-    let unlimited = one("max-rate") == Some("unlimited");
-    let rate_max = match one("max-rate") {
-        Some(_) if !unlimited => Some(read("max-rate", u64::MAX, units::parse_rate)),
-        _ => None,
-    };
-    if rate_max.is_some_and(|max| max < rate_min) {
-        let what = "--max-rate is below --min-rate".to_owned();
+    let step_ns = read(&own, "step-duration", duration_ns, &mut errors).unwrap_or(5 * SECOND_NS);
+    let confirm_ns = read(&own, "confirm-duration", duration_ns, &mut errors).unwrap_or(30 * SECOND_NS);
+    let rate_min = read(&own, "min-rate", least_rate, &mut errors).unwrap_or(RATE_MIN);
+    let rate_max = read(&own, "max-rate", values::rate, &mut errors).flatten();
+    let precision = precision(one(&own, "precision"), &mut errors);
+    let report = one(&own, "report").map(|text| report_target(text, &mut errors));
+
+    let mut wrong = Vec::new();
+    let mut settings = cli::run_settings(Vec::new(), &run_args, env, &mut wrong);
+    refuse_what_is_not_of_runs(&settings, &mut errors);
+    // A rate that is meant for other runs permits nothing here. One that cannot be read was named above.
+    let ceiling = one(&own, "max-rate").map(|text| if values::rate(text).is_ok() { text } else { "unlimited" });
+    settings.put("rate", ceiling.map(str::to_owned));
+    settings.put("duration", Some(format!("{step_ns}ns")));
+    let wanted = values::read(&settings, &mut wrong);
+    check_run(&settings, &wanted, deps, wrong, &mut errors);
+    check_stages(&wanted, step_ns, confirm_ns, &mut errors);
+    let in_bytes = |flag: &str, rate: Rate| bytes_per_second(flag, rate, &settings, &wanted, deps);
+    let rate_min = in_bytes("min-rate", rate_min).map_err(|fatal| errors.push(fatal)).unwrap_or(0);
+    // What is wrong with this one was said of the run, whose rate it is.
+    let rate_max = rate_max.and_then(|rate| in_bytes("max-rate", rate).ok());
+    if let Some(max) = rate_max.filter(|max| *max < rate_min) {
+        let said = |name: &str| one(&own, name).unwrap_or("1MB/s");
+        let (most, least) = (said("max-rate"), said("min-rate"));
+        let what = format!("--max-rate is below --min-rate: {most} ({max} B/s), {least} ({rate_min} B/s)");
         errors.push(Fatal::usage(what).mend("engine saturate --min-rate=10MB/s --max-rate=1GB/s"));
     }
-    let precision = precision(one("precision"), &mut errors);
-    let first_rate = if unlimited { Some("unlimited".to_owned()) } else { rate_max.map(|rate| rate.to_string()) };
-    let report = one("report").map(|text| report_target(text, &mut errors));
-    check_run(&run_args, first_rate, env, deps, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -72,6 +81,45 @@ pub fn parse(
         precision,
         report,
     })
+}
+
+/// The value of one of our flags; `None`: it was not said, or what is wrong with it is in `errors`.
+fn read<T>(
+    own: &[(String, String)],
+    name: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+    errors: &mut Vec<Fatal>,
+) -> Option<T> {
+    let text = one(own, name)?;
+    let complain = |why: String| errors.push(Fatal::usage(format!("--{name} '{text}': {why}")).mend(example(name)));
+    parse(text).map_err(complain).ok()
+}
+
+/// The last one holds.
+fn one<'a>(own: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    own.iter().rev().find(|(flag, _)| flag == name).map(|(_, value)| value.as_str())
+}
+
+fn duration_ns(text: &str) -> Result<u64, String> {
+    match units::parse_duration_ns(text) {
+        Ok(0) => Err("it is zero".to_owned()),
+        other => other,
+    }
+}
+
+fn least_rate(text: &str) -> Result<Rate, String> {
+    values::rate(text)?.ok_or_else(|| "a search needs a rate to begin with".to_owned())
+}
+
+fn bytes_per_second(flag: &str, rate: Rate, settings: &Settings, wanted: &Wanted, deps: &Deps) -> Result<u64, Fatal> {
+    match rate {
+        Rate::Bytes(bytes) => Ok(bytes),
+        // What is wrong with the payload was said before.
+        Rate::Records(_) => {
+            let (_, sizes) = payload::resolve(settings, wanted, deps, &mut Vec::new());
+            rates::bytes_per_second(flag, rate, &sizes)
+        }
+    }
 }
 
 fn example(name: &str) -> &'static str {
@@ -102,14 +150,35 @@ fn split(args: &[String], errors: &mut Vec<Fatal>) -> (Vec<(String, String)>, Ve
             None => errors.push(Fatal::usage(format!("--{name} has no value")).mend("engine help saturate")),
         }
     }
-    for name in OF_THE_SEARCH {
-        let flag = format!("--{name}");
-        if rest.iter().any(|arg| *arg == flag || arg.starts_with(&format!("{flag}="))) {
-            let what = format!("{flag} is what the search sets for each run");
-            errors.push(Fatal::usage(what).mend("--max-rate, --step-duration and --confirm-duration bound the search"));
-        }
-    }
     (own, rest)
+}
+
+fn refuse_what_is_not_of_runs(settings: &Settings, errors: &mut Vec<Fatal>) {
+    let said = |name: &&str| Some((keys::find(name)?, settings.one(name)?));
+    let by_flag = |(_, given): &(&Key, &Given)| given.source == Source::Flag;
+    for (key, given) in SET_BY_THE_SEARCH.iter().filter_map(said).filter(by_flag) {
+        let what = format!("{} is what the search sets for each run", given.origin(key));
+        let mend = "--max-rate, --step-duration and --confirm-duration bound the search";
+        errors.push(Fatal::usage(what).mend(format!("{}; {mend}", without(key, given))));
+    }
+    for (key, given) in NOT_IN_A_SEARCH.iter().filter_map(said) {
+        let what = format!("{} has no place in a search, where each rate is a run of its own", given.origin(key));
+        errors.push(Fatal::usage(what).mend(without(key, given)));
+    }
+    let of_stage = settings.phases.iter().find_map(|stage| stage.get("rate"));
+    if let Some((key, given)) = keys::find("rate").zip(of_stage) {
+        let what = format!("{} of a stage stands against the rates that the search tries", given.origin(key));
+        errors.push(Fatal::usage(what).mend("take rate out of the stages"));
+    }
+}
+
+/// How it goes away where it was said.
+fn without(key: &Key, given: &Given) -> String {
+    match &given.source {
+        Source::Flag => format!("leave out --{}", key.name),
+        Source::Variable => format!("unset {}", key.variable()),
+        Source::File { path, .. } => format!("take {} out of {path}", key.config_key()),
+    }
 }
 
 fn precision(text: Option<&str>, errors: &mut Vec<Fatal>) -> f64 {
@@ -126,26 +195,147 @@ fn precision(text: Option<&str>, errors: &mut Vec<Fatal>) -> f64 {
 }
 
 /// Everything that is wrong with the runs is said now, not after the first of them.
-fn check_run(
-    run_args: &[String],
-    rate: Option<String>,
-    env: impl IntoIterator<Item = (OsString, OsString)>,
-    deps: &Deps,
-    errors: &mut Vec<Fatal>,
-) {
-    let mut words = vec!["run".to_owned()];
-    words.extend_from_slice(run_args);
-    words.extend(rate.map(|rate| format!("--rate={rate}")));
-    match cli::parse(words.into_iter().map(OsString::from), env, deps) {
-        Ok(Command::Run(plan)) if plan.sink.kind == crate::plan::SinkKind::Stdout => {
+fn check_run(settings: &Settings, wanted: &Wanted, deps: &Deps, wrong: Vec<Fatal>, errors: &mut Vec<Fatal>) {
+    match resolve::resolve(settings, wanted, deps, wrong) {
+        Ok(plan) if plan.sink.kind == SinkKind::Stdout => {
             let what = "saturate cannot write to standard output: each rate is a run of its own";
             errors.push(Fatal::usage(what).mend("engine saturate --target file:/mnt/nvme/"));
         }
-        Ok(Command::Run(_)) => {}
-        Ok(_) => errors.push(Fatal::usage("saturate wants flags of run").mend("engine help saturate")),
-        Err(found) => errors.extend(found.into_iter().map(|mut fatal| {
-            fatal.mend = fatal.mend.map(|mend| mend.replace("--rate=", "--max-rate="));
-            fatal
-        })),
+        Ok(_) => {}
+        Err(found) => errors.extend(found.into_iter().map(in_our_words)),
+    }
+}
+
+/// Stages end a run, however long it is to be: the confirmation, say, when all steps are done.
+fn check_stages(wanted: &Wanted, step_ns: u64, confirm_ns: u64, errors: &mut Vec<Fatal>) {
+    let lengths = wanted.stages.iter().map(|stage| stage.duration_ns.unwrap_or(u64::MAX));
+    let last_ns = lengths.fold(0, u64::saturating_add);
+    let (flag, longest_ns) =
+        if confirm_ns < step_ns { ("step-duration", step_ns) } else { ("confirm-duration", confirm_ns) };
+    if wanted.phased && last_ns < longest_ns {
+        let (last, longest) = (units::format_duration(last_ns), units::format_duration(longest_ns));
+        let what = format!("phases last {last} together, and --{flag} is {longest}: the run would end before its time");
+        let mend =
+            format!("duration: inf for the last stage, or no --step-duration and --confirm-duration over {last}");
+        errors.push(Fatal::usage(what).mend(mend));
+    }
+}
+
+/// The rate of a run is our largest.
+fn in_our_words(mut fatal: Fatal) -> Fatal {
+    fatal.what = fatal.what.replace("--rate", "--max-rate");
+    fatal.mend = fatal.mend.map(|mend| mend.replace("--rate", "--max-rate"));
+    fatal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ELSEWHERE: &str = "--target tcp://192.0.2.1:9";
+
+    fn try_parse(words: &str, variables: &[(&str, &str)]) -> Result<SaturatePlan, Vec<Fatal>> {
+        let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+        let env = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        parse(&args, env, &Deps::new(|| Ok(()), |_, _| Ok((64, true))))
+    }
+
+    fn good(words: &str, variables: &[(&str, &str)]) -> SaturatePlan {
+        try_parse(words, variables).unwrap_or_else(|errors| panic!("{words}: {errors:?}"))
+    }
+
+    fn refused(words: &str, variables: &[(&str, &str)]) -> String {
+        let errors = try_parse(words, variables).expect_err(words);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    fn file(text: &str) -> (tempfile::NamedTempFile, String) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let words = format!("--config {}", file.path().display());
+        (file, words)
+    }
+
+    #[test]
+    fn a_rate_for_other_runs_permits_nothing() {
+        let (_file, config) = file("rate: 5MB/s\nduration: 1h\n");
+        let (nothing, rate): (&[_], &[_]) = (&[], &[("ENGINE_RATE", "5MB/s")]);
+        for (words, variables) in
+            [(ELSEWHERE.to_owned(), nothing), (format!("{ELSEWHERE} {config}"), nothing), (ELSEWHERE.to_owned(), rate)]
+        {
+            let told = refused(&words, variables);
+            assert!(told.contains("needs --max-rate") && told.contains("--max-rate=100MB/s"), "{words}: {told}");
+        }
+        let found = good(&format!("{ELSEWHERE} {config} --max-rate 1GB/s"), rate);
+        assert_eq!(found.rate_max_bytes_per_second, Some(1_000_000_000));
+        assert_eq!(good(&format!("{ELSEWHERE} --max-rate unlimited"), &[]).rate_max_bytes_per_second, None);
+        good(&format!("--target null {config}"), rate);
+        good(ELSEWHERE, &[("ENGINE_PRODUCER_RATE", "1MB/s")]);
+    }
+
+    #[test]
+    fn what_the_search_cannot_set_is_refused_whoever_says_it() {
+        for (name, text) in [("records", "5"), ("bytes", "1MB"), ("html", "x.html"), ("metrics-hold", "1s")] {
+            let told = refused(&format!("--target null --{name} {text}"), &[]);
+            assert!(told.contains(&format!("--{name} has no place")), "{told}");
+            let variable = keys::find(name).unwrap().variable();
+            let told = refused("--target null", &[(&variable, text)]);
+            assert!(told.contains(&format!("{variable} has no place")), "{told}");
+            assert!(told.contains(&format!("unset {variable}")), "{told}");
+            let key = name.replace('-', "_");
+            let (_file, config) = file(&format!("{key}: {text}\n"));
+            let told = refused(&format!("--target null {config}"), &[]);
+            assert!(told.contains(&format!("line 1: {key} has no place")) && told.contains("take "), "{told}");
+        }
+        for name in SET_BY_THE_SEARCH {
+            let told = refused(&format!("--target null --{name} 5s"), &[]);
+            assert!(told.contains(&format!("--{name} is what the search sets")), "{told}");
+        }
+        let (_file, config) = file("phases: [{duration: 1s, rate: 1MB/s}]\n");
+        assert!(refused(&format!("--target null {config}"), &[]).contains("line 1: rate of a stage"));
+        let (_file, config) = file("phases: [{mode: burst}]\n");
+        good(&format!("--target null {config}"), &[]);
+    }
+
+    #[test]
+    fn stages_last_as_long_as_the_longest_run() {
+        let (_short, short) = file("phases: [{duration: 4s}, {duration: 6s, mode: burst}]\n");
+        let (_open, open) = file("phases: [{duration: 4s}, {duration: inf, mode: burst}]\n");
+        for (config, more, part) in [
+            (&short, "", Some("--confirm-duration is 30 s")),
+            (&short, "--confirm-duration 10s", None),
+            (&short, "--confirm-duration 1s --step-duration 11s", Some("--step-duration is 11 s")),
+            (&open, "--confirm-duration 1h", None),
+        ] {
+            let words = format!("--target null {config} {more}");
+            let Some(part) = part else {
+                good(&words, &[]);
+                continue;
+            };
+            let told = refused(&words, &[]);
+            assert!(
+                told.contains("phases last 10 s") && told.contains(part) && told.contains("inf"),
+                "{words}: {told}"
+            );
+        }
+    }
+
+    #[test]
+    fn rates_may_be_in_records() {
+        let found = good("--target null --payload-size 1000 --min-rate 100rec/s --max-rate 5krec/s", &[]);
+        assert_eq!((found.rate_min_bytes_per_second, found.rate_max_bytes_per_second), (100_000, Some(5_000_000)));
+        let found = good("--target null --payload-size 1000 --parallel 1 --min-rate 0.5rec/s", &[]);
+        assert_eq!(found.rate_min_bytes_per_second, 500);
+        for (words, part) in [
+            ("--min-rate unlimited", "--min-rate 'unlimited'"),
+            ("--max-rate 0rec/s", "--max-rate '0rec/s'"),
+            ("--max-rate 100rec/s", "below --min-rate: 100rec/s (409600 B/s), 1MB/s (1000000 B/s)"),
+            ("--payload-size 100-300 --min-rate 1krec/s", "--min-rate 1000rec/s: a rate in records needs"),
+            ("--payload-size 100-300 --max-rate 9krec/s", "--max-rate 9000rec/s: a rate in records needs"),
+            ("--payload-size 100-300 --max-rate 9krec/s", "--max-rate=1800000"),
+        ] {
+            let told = refused(&format!("--target null {words}"), &[]);
+            assert!(told.contains(part), "{words}: {told}");
+        }
     }
 }

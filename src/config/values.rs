@@ -5,11 +5,13 @@ mod network;
 pub use network::{KafkaWanted, NetworkWanted};
 
 use crate::base::fatal::Fatal;
+use crate::base::place;
+use crate::base::units::RecordRate;
 use crate::config::keys::{self, Key};
 use crate::config::load::{Given, PhaseTexts, Settings};
 use crate::config::parse::{Value, parse};
 use crate::plan::{Annotate, Fsync, LogFormat, ReportTarget, Slo};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What was asked for. `None`: not said, or said to be found out.
 #[derive(Clone, Debug)]
@@ -21,7 +23,7 @@ pub struct Wanted {
     /// The length of all stages together.
     pub duration_ns: Option<u64>,
     pub warmup_ns: u64,
-    pub producer_rate: Option<u64>,
+    pub producer_rate: Option<Rate>,
     pub catch_up_ns: u64,
     pub records: Option<u64>,
     pub bytes: Option<u64>,
@@ -75,11 +77,18 @@ pub struct Wanted {
 pub struct Stage {
     /// `None`: not said; `u64::MAX`: until a limit or a signal.
     pub duration_ns: Option<u64>,
-    pub rate: Option<u64>,
+    pub rate: Option<Rate>,
     pub mode: Mode,
     pub weight: u64,
     pub burst_on_ns: u64,
     pub burst_off_ns: u64,
+}
+
+/// A rate as it was asked for, a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    Bytes(u64),
+    Records(RecordRate),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +142,10 @@ impl Reader<'_> {
             Some(Value::Number(number)) => Some(number),
             _ => None,
         }
+    }
+
+    fn rate(&mut self, name: &str) -> Option<Rate> {
+        self.value(name).and_then(into_rate).flatten()
     }
 
     /// Like `number`, with "no limit" as `None`.
@@ -205,10 +218,10 @@ impl Reader<'_> {
             },
             _ => None,
         };
-        let rate = plain(number("rate"));
+        let rate = number("rate").and_then(into_rate);
         Stage {
             duration_ns: plain(number("duration")),
-            rate: rate.or(base.map(|b| b.rate.unwrap_or(u64::MAX))).filter(|rate| *rate != u64::MAX),
+            rate: rate.unwrap_or_else(|| base.and_then(|b| b.rate)),
             mode: mode.or(base.map(|b| b.mode)).unwrap_or(Mode::Steady),
             weight: plain(number("weight")).or(base.map(|b| b.weight)).unwrap_or(100),
             burst_on_ns: plain(number("burst-on")).or(base.map(|b| b.burst_on_ns)).unwrap_or(1_000_000_000),
@@ -232,7 +245,7 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
         phased: !settings.phases.is_empty(),
         duration_ns: base.duration_ns,
         warmup_ns: r.number("warmup").unwrap_or(0),
-        producer_rate: r.number("producer-rate"),
+        producer_rate: r.rate("producer-rate"),
         catch_up_ns: r.number("catch-up").unwrap_or(10_000_000_000),
         records: r.limit("records"),
         bytes: r.limit("bytes"),
@@ -272,10 +285,7 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
         metrics_hold_ns: r.number("metrics-hold").unwrap_or(0),
         log_format: r.text("log-format").map(|text| if text == "json" { LogFormat::Json } else { LogFormat::Text }),
         stats_interval_ns: r.number("stats-interval").unwrap_or(1_000_000_000),
-        report: r.text("report").map(|text| match text.as_str() {
-            "-" => ReportTarget::Stdout,
-            path => ReportTarget::File(PathBuf::from(path)),
-        }),
+        report: r.text("report").map(|text| report_target(&text)),
         html: r.text("html").map(PathBuf::from),
         governance_url: r.text("governance-url"),
         governance_every: r.number("governance-every").unwrap_or(1000),
@@ -284,6 +294,28 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
         slo: r.all("slo").into_iter().filter_map(into_slo).flatten().collect(),
         dry_run: r.is_on("dry-run"),
         network: r.network(),
+    }
+}
+
+/// Where a result goes: `-`, and whatever else leads there, is standard output.
+pub fn report_target(text: &str) -> ReportTarget {
+    let path = Path::new(text);
+    if text == "-" || place::is_stdout(path) { ReportTarget::Stdout } else { ReportTarget::File(path.to_owned()) }
+}
+
+/// One text as `--rate` takes it; `None`: without a limit.
+pub fn rate(text: &str) -> Result<Option<Rate>, String> {
+    let key = keys::find("rate").expect("the table has every key that is read");
+    parse(key, text.trim()).map(|value| into_rate(value).flatten())
+}
+
+/// `Some(None)`: without a limit.
+fn into_rate(value: Value) -> Option<Option<Rate>> {
+    match value {
+        Value::Number(u64::MAX) => Some(None),
+        Value::Number(bytes) => Some(Some(Rate::Bytes(bytes))),
+        Value::Records(records) => Some(Some(Rate::Records(records))),
+        _ => None,
     }
 }
 

@@ -112,12 +112,31 @@ fn addresses(peer: &PeerPlan) -> Result<Vec<SocketAddr>, Fatal> {
 
 fn connect(address: SocketAddr, deadline: Instant) -> Result<TcpStream, Error> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    let left = deadline.saturating_duration_since(Instant::now());
-    socket.connect_timeout(&SockAddr::from(address), left.max(Duration::from_millis(1)))?;
+    reach(&socket, address, deadline)?;
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
     socket.set_tcp_keepalive(&keepalive)?;
     Ok(socket.into())
+}
+
+/// Where nobody listens on a port that the kernel gives out, it may give just that port and connect the socket to
+/// itself: that is nobody all the same.
+fn reach(socket: &Socket, address: SocketAddr, deadline: Instant) -> Result<(), Error> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    socket.connect_timeout(&SockAddr::from(address), left.max(Duration::from_millis(1)))?;
+    let ends = (socket.local_addr(), socket.peer_addr());
+    if matches!(ends, (Ok(local), Ok(peer)) if local.as_socket() == peer.as_socket()) {
+        // Reset when it is dropped, so that who should listen there can have the port at once.
+        socket.set_linger(Some(Duration::ZERO))?;
+        return Err(ErrorKind::ConnectionRefused.into());
+    }
+    Ok(())
+}
+
+/// Somebody ended the run while it waited for its target.
+pub fn stopped() -> Fatal {
+    let what = "stopped before the target had answered: nothing was sent";
+    Fatal::new(Exit::Unreachable, what).mend("look at the target and its log, then run it again")
 }
 
 fn all_refused(peer: &PeerPlan, refused: &[Refusal]) -> Fatal {
@@ -198,6 +217,19 @@ mod tests {
             fatal.what.contains("no-such-host.invalid") && fatal.mend.as_ref().unwrap().contains("getent"),
             "{fatal}"
         );
+    }
+
+    #[test]
+    fn a_socket_that_would_be_its_own_peer_is_refused() {
+        for (ip, domain) in [("127.0.0.1:0", Domain::IPV4), ("[::1]:0", Domain::IPV6)] {
+            let socket = Socket::new(domain, Type::STREAM, None).unwrap();
+            socket.bind(&ip.parse::<SocketAddr>().unwrap().into()).unwrap();
+            let address = socket.local_addr().unwrap().as_socket().unwrap();
+            let error = reach(&socket, address, Instant::now() + Duration::from_secs(20)).expect_err("nobody listens");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+            let peer = socket.peer_addr().map(|peer| peer.as_socket());
+            assert_eq!(peer.ok(), Some(Some(address)), "the kernel had connected it");
+        }
     }
 
     #[test]

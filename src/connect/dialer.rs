@@ -4,11 +4,12 @@
 //! dials of one connection the pause grows with each failure; a connection that dies young counts as one.
 
 use super::backoff;
-use super::dial::{Connector, Dialed};
+use super::dial::{Connector, Dialed, shown};
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::plan::PeerPlan;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select, unbounded};
+use crate::sys;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select, unbounded};
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub enum Past {
     Used,
     /// The peer closed it in order after it had done its work, as servers do after so many requests: no pause.
     Served,
+    /// The peer of a byte stream closed its side of it; whether the stream had done some work before.
+    Closed { used: bool },
 }
 
 /// One connection wanted. At most one order of a connection is open at any time.
@@ -68,8 +71,8 @@ impl DialHandle {
     }
 
     /// Waits for an answer: before the start, and in tests.
-    pub fn wait(&self, timeout: Duration) -> Option<Answer> {
-        self.answers.recv_timeout(timeout).ok()
+    pub fn wait(&self, timeout: Duration) -> Result<Answer, RecvTimeoutError> {
+        self.answers.recv_timeout(timeout)
     }
 }
 
@@ -115,11 +118,12 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// For one core with so many connections on all its lanes.
+    /// For one core with so many connections on all its lanes. Its threads run on `cpus`: those of the core's own
+    /// thread, which starts it, are no place for them.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn start(dial: DialFn, seed: u64, connections: usize) -> Result<(Self, DialHandle), Fatal> {
+    pub fn start(dial: DialFn, seed: u64, connections: usize, cpus: Vec<usize>) -> Result<(Self, DialHandle), Fatal> {
         let (handle, Clerk { orders, answers }) = pair(connections);
         let (stop, stopped) = bounded(0);
         let (done, ended) = unbounded();
@@ -131,10 +135,15 @@ impl Dialer {
             placed_count: 0,
             under_way: 0,
             records: BTreeMap::new(),
+            told_of_closing: false,
             done,
         };
-        let thread =
-            std::thread::Builder::new().name("dialer".into()).spawn(move || desk.run(&orders, &ended, &stopped));
+        let thread = std::thread::Builder::new().name("dialer".into()).spawn(move || {
+            if !cpus.is_empty() {
+                sys::process::set_affinity(&cpus);
+            }
+            desk.run(&orders, &ended, &stopped);
+        });
         let thread = thread.map_err(|error| {
             Fatal::host(format!("cannot start the dialer's thread: {error}")).mend("raise ulimit -u")
         })?;
@@ -192,6 +201,8 @@ struct Desk {
     placed_count: u64,
     under_way: usize,
     records: BTreeMap<Key, Record>,
+    /// That such a peer is taken for gone.
+    told_of_closing: bool,
     done: Sender<Ended>,
 }
 
@@ -219,20 +230,29 @@ impl Desk {
     }
 
     fn take(&mut self, order: DialOrder) {
+        self.tell_of_closing(&order);
         let now = Instant::now();
         let record = self.records.entry(key(&order)).or_default();
         let young = |at: Instant| now.saturating_duration_since(at) < Duration::from_nanos(limits::BACKOFF_MAX_NS);
         record.failures = match (order.past, record.dialed_at.take()) {
             (Past::Served, _) => 0,
-            (Past::Used, _) => 1,
-            (Past::Unknown, Some(at)) if young(at) => record.failures.saturating_add(1),
-            (Past::Unknown, Some(_)) => 0,
-            (Past::Unknown, None) => record.failures,
+            (Past::Used | Past::Closed { used: true }, _) => 1,
+            (_, Some(at)) if young(at) => record.failures.saturating_add(1),
+            (_, Some(_)) => 0,
+            (_, None) => record.failures,
         };
         let bounds = (limits::BACKOFF_MIN_NS, limits::BACKOFF_MAX_NS);
         let due = now + backoff::pause(bounds, record.failures, self.random.next_u64());
         self.placed_count += 1;
         self.waiting.insert((due, self.placed_count), order);
+    }
+
+    /// Who only stopped sending cannot be told from who is gone.
+    fn tell_of_closing(&mut self, order: &DialOrder) {
+        if matches!(order.past, Past::Closed { .. }) && !std::mem::replace(&mut self.told_of_closing, true) {
+            let peer = shown(&order.peer);
+            tracing::warn!("{peer} closed its sending side: such a peer is taken for gone, and is dialed again");
+        }
     }
 
     fn note(&mut self, end: &Ended) {
@@ -318,7 +338,7 @@ mod tests {
             }
             plain(order)
         });
-        let (dialer, handle) = Dialer::start(dial, 1, 3).unwrap();
+        let (dialer, handle) = Dialer::start(dial, 1, 3, vec![]).unwrap();
         for connection in 0..3 {
             handle.order(order(connection, port)).unwrap();
         }
@@ -343,7 +363,7 @@ mod tests {
             told.send(Instant::now()).unwrap();
             Err(failing())
         });
-        let (_dialer, handle) = Dialer::start(dial, 7, 1).unwrap();
+        let (_dialer, handle) = Dialer::start(dial, 7, 1, vec![]).unwrap();
         for _ in 0..4 {
             handle.order(order(0, 1)).unwrap();
             let answer = handle.wait(SOON).expect("an answer");
@@ -360,7 +380,7 @@ mod tests {
     fn a_young_death_counts_as_a_failure() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (_dialer, handle) = Dialer::start(plain(), 3, 1).unwrap();
+        let (_dialer, handle) = Dialer::start(plain(), 3, 1, vec![]).unwrap();
         handle.order(order(0, port)).unwrap();
         assert!(handle.wait(SOON).expect("an answer").dialed.is_ok());
         let again = Instant::now();
@@ -382,7 +402,7 @@ mod tests {
     #[test]
     fn more_orders_than_places_are_served_in_turn() {
         let many = limits::DIALS_AT_ONCE_MAX as u32 * 3;
-        let (_dialer, handle) = Dialer::start(Box::new(|_| Err(failing())), 5, many as usize).unwrap();
+        let (_dialer, handle) = Dialer::start(Box::new(|_| Err(failing())), 5, many as usize, vec![]).unwrap();
         (0..many).for_each(|connection| handle.order(order(connection, 1)).unwrap());
         let mut seen: Vec<u32> = (0..many).map(|_| handle.wait(SOON).expect("an answer").connection).collect();
         seen.sort_unstable();

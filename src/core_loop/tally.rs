@@ -1,5 +1,6 @@
 //! One core's books. Every record that was offered passes through here exactly once on its way to an end.
 
+use super::missing::Missing;
 use crate::base::limits;
 use crate::counters::{CoreEnd, Counts, Field, LaneEnd, LiveCore, LoopTime, Snapshot};
 use crate::payload::Block;
@@ -19,12 +20,12 @@ struct LaneBook {
     warm: Counts,
     measured: Counts,
     sequences: Option<(u64, u64)>,
-    missing: Vec<(u64, u64)>,
-    missing_truncated: bool,
+    missing: Missing,
     /// The last block submitted was of the warm-up.
     warming: bool,
     /// Due, neither submitted nor given up, of the warm-up and behind it; shown as offered.
     backlog: [u64; 2],
+    first_refused_status: Option<u16>,
 }
 
 /// See the module.
@@ -43,10 +44,10 @@ impl Tally {
             warm: Counts::default(),
             measured: Counts::default(),
             sequences: None,
-            missing: Vec::with_capacity(limits::MISSING_RANGES_MAX),
-            missing_truncated: false,
+            missing: Missing::new(limits::MISSING_RANGES_MAX),
             warming: false,
             backlog: [0; 2],
+            first_refused_status: None,
         };
         let books: Vec<_> = live.lanes.iter().map(|_| book()).collect();
         let open = Snapshot::preallocated(core, books.len(), warmup);
@@ -91,6 +92,11 @@ impl Tally {
         counts.add(Field::WireBytes, wire.bytes);
         counts.add(Field::LentBytes, wire.lent_bytes);
         counts.add(Field::Retries, wire.retries);
+        let first = &mut self.books[lane].first_refused_status;
+        if let (None, Some(status)) = (*first, wire.refused) {
+            *first = Some(status);
+            self.live.lanes[lane].publish_refused(status);
+        }
     }
 
     /// The fate of some of a block's records, which measure `bytes`, became known at `now_ns`.
@@ -119,7 +125,8 @@ impl Tally {
         if fate == Fate::Produced {
             self.record_latencies(block, records, now_ns);
         } else {
-            self.miss(lane, block.first_sequence + records.start, block.first_sequence + records.end - 1);
+            let (first, last) = (block.first_sequence + records.start, block.first_sequence + records.end - 1);
+            self.books[lane].missing.add(first, last);
         }
     }
 
@@ -138,25 +145,6 @@ impl Tally {
             if from < to {
                 latencies.response.saturating_record_n(now_ns.saturating_sub(due_ns), to - from);
             }
-        }
-    }
-
-    /// Sequences that will not be produced, in ascending order for most targets; merged with what they touch.
-    fn miss(&mut self, lane: usize, first: u64, last: u64) {
-        let book = &mut self.books[lane];
-        let at = book.missing.partition_point(|range| range.1.saturating_add(1) < first);
-        let full = book.missing.len() == limits::MISSING_RANGES_MAX;
-        match book.missing.get_mut(at) {
-            Some(range) if range.0 <= last.saturating_add(1) => {
-                *range = (range.0.min(first), range.1.max(last));
-                let reaches = range.1;
-                if book.missing.get(at + 1).is_some_and(|next| next.0 <= reaches.saturating_add(1)) {
-                    let next = book.missing.remove(at + 1);
-                    book.missing[at].1 = reaches.max(next.1);
-                }
-            }
-            _ if full => book.missing_truncated = true,
-            _ => book.missing.insert(at, (first, last)),
         }
     }
 
@@ -185,7 +173,8 @@ impl Tally {
 
     /// The ranges, and whether there were more than could be kept.
     pub fn missing(&self, lane: usize) -> (&[(u64, u64)], bool) {
-        (&self.books[lane].missing, self.books[lane].missing_truncated)
+        let missing = &self.books[lane].missing;
+        (missing.ranges(), missing.is_truncated())
     }
 
     /// Brings the offered counts up to date: every record that was submitted or given up, and those due. They
@@ -250,8 +239,9 @@ impl Tally {
             producer_id,
             sequences: book.sequences,
             retained_first_sequence: None,
-            missing: book.missing,
-            missing_truncated: book.missing_truncated,
+            missing_truncated: book.missing.is_truncated(),
+            missing: book.missing.into_ranges(),
+            first_refused_status: book.first_refused_status,
         };
         CoreEnd { lanes: self.books.into_iter().zip(ids).map(lane).collect(), ended_ns: now_ns, ..CoreEnd::default() }
     }

@@ -1,4 +1,4 @@
-//! What a rate needs of a machine: cores, drives, network, memory, connections. Arithmetic over the table in
+//! What a rate needs of a machine: cores, drives, network, memory, connections. Arithmetic over the tables in
 //! `costs`; every figure that was not measured on the machine itself is a range and called a projection.
 
 pub mod calibrate;
@@ -6,7 +6,7 @@ pub mod costs;
 pub mod machine;
 pub mod text;
 
-use costs::{Cost, Probes, Route};
+use costs::{Cost, Probes, Route, Table};
 use machine::Machine;
 use serde::Serialize;
 
@@ -76,16 +76,16 @@ impl Demand {
 /// How the table's costs become this machine's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {
-    /// The machine itself was asked, and so was that of the table, if ever.
-    Calibrated { probes: Probes, reference: Option<Probes> },
+    /// The machine itself was asked.
+    Calibrated(Probes),
     /// Another clock, or nothing known (1).
     Projected { clock_ratio: f64 },
 }
 
 impl Scale {
     pub fn of_described(machine: &Machine) -> Self {
-        let clock = machine.clock_ghz.unwrap_or(costs::REFERENCE_CLOCK_GHZ);
-        Self::Projected { clock_ratio: costs::REFERENCE_CLOCK_GHZ / clock }
+        let reference = costs::table(machine.processor).clock_ghz;
+        Self::Projected { clock_ratio: reference / machine.clock_ghz.unwrap_or(reference) }
     }
 }
 
@@ -162,13 +162,12 @@ pub fn tcp_goodput_bytes_per_second(link_gbits: f64, mtu: u32) -> f64 {
 }
 
 /// What one core sends.
-fn core_rate(cost: &Cost, record_bytes: u64, scale: Scale) -> Range {
+fn core_rate(table: &Table, cost: &Cost, record_bytes: u64, scale: Scale) -> Range {
     let (record, byte, spread) = match scale {
-        Scale::Calibrated { reference: None, .. } => (1.0, 1.0, PROJECTED_SPREAD),
-        Scale::Calibrated { probes, reference: Some(reference) } => {
+        Scale::Calibrated(probes) => {
             let spread = if cost.checked { MEASURED_SPREAD } else { PROJECTED_SPREAD };
             let slowness =
-                |probe| probes.slowness(&reference, probe).expect("a plan is calibrated by what it scales as");
+                |probe| probes.slowness(&table.reference, probe).expect("a plan is calibrated by what it scales as");
             (slowness(cost.record_probe), slowness(cost.byte_probe), spread)
         }
         Scale::Projected { clock_ratio } => (clock_ratio, clock_ratio, PROJECTED_SPREAD),
@@ -179,9 +178,10 @@ fn core_rate(cost: &Cost, record_bytes: u64, scale: Scale) -> Range {
 }
 
 pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
-    let cost = costs::cost(demand.route);
-    let core = core_rate(cost, demand.record_bytes, scale);
-    let measured = matches!(scale, Scale::Calibrated { reference: Some(_), .. }) && cost.checked;
+    let table = costs::table(machine.processor);
+    let cost = table.cost(demand.route);
+    let core = core_rate(table, cost, demand.record_bytes, scale);
+    let measured = matches!(scale, Scale::Calibrated(_)) && cost.checked;
     let rate = demand.rate_bytes_per_second;
     let resources = rate.map_or_else(Vec::new, |rate| resources(demand.route, cost, rate, core, machine));
     let busiest = resources.iter().filter_map(|r| Some((r.load()?, r.name))).max_by(|a, b| a.0.total_cmp(&b.0));
@@ -204,16 +204,18 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
         limits_first: busiest.map(|(_, name)| name),
         verdict: worst,
         lacks,
-        command: rate.zip(ring_bytes).map(|(rate, ring)| text::command(demand, rate, cores, connections, ring)),
+        command: rate
+            .zip(ring_bytes)
+            .map(|(rate, ring)| text::command(demand, machine, rate, cores, connections, ring)),
         producers,
         connections,
         resources,
         calibration: match scale {
-            Scale::Calibrated { probes, .. } => Some(probes),
+            Scale::Calibrated(probes) => Some(probes),
             Scale::Projected { .. } => None,
         },
         machine: machine.clone(),
-        assumptions: text::assumptions(cost, machine, scale),
+        assumptions: text::assumptions(table, cost, machine, scale),
     }
 }
 

@@ -3,6 +3,24 @@
 use crate::host::Sysfs;
 use std::path::{Path, PathBuf};
 
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
+/// A number that stays the same in a container and differs between those of a host, as far as they can be told apart:
+/// by their groups, their host names and what their root folders are mounted from. FNV-1a.
+pub fn container_hash(sysfs: &Sysfs) -> u64 {
+    let mounts = sysfs.text("/proc/self/mountinfo").unwrap_or_default();
+    let root = mounts.lines().find_map(|line| {
+        let (place, source) = line.split_once(" - ")?;
+        (place.split(' ').nth(4) == Some("/")).then(|| source.to_owned())
+    });
+    let facts = [sysfs.text("/proc/self/cgroup"), sysfs.text("/proc/sys/kernel/hostname"), root];
+    let bytes = facts.into_iter().flatten().flat_map(String::into_bytes);
+    let hash = bytes.fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
+    // Its low bits alone know little of the high ones.
+    hash ^ (hash >> 32)
+}
+
 /// Processors' worth of CPU time; `None`: no limit. The tightest group on the way up counts.
 pub fn cpu_quota(sysfs: &Sysfs) -> Option<f64> {
     let v2 = folders(sysfs, None).into_iter().filter_map(|at| parse_cpu_max(&sysfs.text(at.join("cpu.max"))?));
@@ -99,6 +117,29 @@ mod tests {
         ]);
         assert_eq!(cpu_quota(&tree.sysfs()), Some(1.5));
         assert_eq!(memory_left_bytes(&tree.sysfs()), Some(500));
+    }
+
+    #[test]
+    fn containers_are_told_apart_by_group_name_or_root() {
+        let hash = |group: &str, name: &str, upper: &str| {
+            let mounts = format!("7 6 0:3 / / rw - overlay overlay rw,upperdir={upper}\n{V2}");
+            let tree = Tree::new(&[
+                ("/proc/self/mountinfo", mounts.as_str()),
+                ("/proc/self/cgroup", group),
+                ("/proc/sys/kernel/hostname", name),
+            ]);
+            container_hash(&tree.sysfs())
+        };
+        let one = hash("0::/", "pod-a", "/snapshots/1/fs");
+        assert_eq!(one, hash("0::/", "pod-a", "/snapshots/1/fs"));
+        for other in [
+            hash("0::/kubepods/pod7", "pod-a", "/snapshots/1/fs"),
+            hash("0::/", "pod-b", "/snapshots/1/fs"),
+            hash("0::/", "pod-a", "/snapshots/2/fs"),
+        ] {
+            assert_ne!(one, other);
+        }
+        assert_eq!(container_hash(&Tree::new(&[]).sysfs()), FNV_OFFSET ^ (FNV_OFFSET >> 32));
     }
 
     #[test]

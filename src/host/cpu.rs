@@ -110,6 +110,13 @@ fn parse_cache_size(text: &str) -> Option<u64> {
     number.checked_mul(1 << shift)
 }
 
+/// `count` neighbours: the last ones or, as `draw` says, others. Windows do not overlap; the first processor is in none.
+pub fn window(usable: &[usize], count: usize, draw: u64) -> Vec<usize> {
+    let windows = (usable.len().saturating_sub(1) / count).max(1);
+    let end = usable.len() - (draw % windows as u64) as usize * count;
+    usable[end.saturating_sub(count)..end].to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +168,18 @@ mod tests {
         #[test]
         fn no_text_panics(text in "[0-9,\\- a-z]{0,16}|.{0,12}") {
             let _ = (parse_list(&text), parse_cache_size(&text));
+        }
+    }
+
+    #[test]
+    fn windows_fit_whatever_is_usable() {
+        assert_eq!(window(&[], 1, 5), [0; 0]);
+        for (usable, count) in [(1, 1), (2, 1), (4, 3), (7, 2), (64, 63), (64, 1)] {
+            let cpus: Vec<_> = (0..usable).collect();
+            for draw in 0..200 {
+                let drawn = window(&cpus, count, draw);
+                assert!(drawn.len() == count && (usable == 1 || drawn[0] > 0), "{usable} {count} {draw}: {drawn:?}");
+            }
         }
     }
 }

@@ -232,6 +232,7 @@ fn producers(plan: &RunPlan, aggregate: &Aggregate, lanes: &BTreeMap<u32, &LaneE
                 retained_first_sequence: end.and_then(|end| end.retained_first_sequence),
                 missing: end.map(|end| end.missing.clone()).unwrap_or_default(),
                 missing_truncated: end.is_some_and(|end| end.missing_truncated),
+                first_refused_status: end.and_then(|end| end.first_refused_status),
             });
         }
     }

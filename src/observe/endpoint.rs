@@ -2,7 +2,8 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::limits;
-use crate::observe::http::{Answer, Asked, Page, TEXT, head, parse, reason};
+use crate::observe::http::{Answer, Asked, Page, TEXT, head, parse};
+use crate::wire::http::status::status_line;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -156,7 +157,7 @@ impl Door {
         let answer = match asked {
             Ok(page) => self.pages.answer(page),
             Err(status) => {
-                let body = format!("{status} {}\n", reason(status));
+                let body = format!("{}\n", status_line(status));
                 Answer { status, content_type: TEXT, body, last: false }
             }
         };

@@ -1,5 +1,7 @@
 //! HTTP as far as the metrics endpoint needs it: a request's head in, a page or a status out. No I/O.
 
+use crate::wire::http::status::reason;
+
 /// What may be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Page {
@@ -82,19 +84,6 @@ pub fn head(answer: &Answer) -> String {
         answer.content_type,
         answer.body.len()
     )
-}
-
-/// The phrase that belongs to a status.
-pub fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        431 => "Request Header Fields Too Large",
-        503 => "Service Unavailable",
-        _ => "",
-    }
 }
 
 #[cfg(test)]

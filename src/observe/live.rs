@@ -112,8 +112,8 @@ impl Shared {
         sum
     }
 
-    /// The core that made no turn for longest, where that is longer than the watchdog allows. Only cores
-    /// that should be turning are judged.
+    /// The core that made no turn for longest, where that is longer than the watchdog allows. Only cores that should be
+    /// turning are judged, in the drain as before it; a final fsync, which blocks, is a stage of its own.
     pub fn stalled(&self) -> Option<Stalled> {
         self.stalled_at(self.clock.now_ns())
     }
@@ -122,7 +122,7 @@ impl Shared {
         let epoch_ns = self.epoch_ns.load(Relaxed);
         let cores = self.plan.cores.iter().zip(&self.live);
         cores
-            .filter(|(_, live)| live.stage() == Stage::Running)
+            .filter(|(_, live)| matches!(live.stage(), Stage::Running | Stage::Draining))
             .map(|(core, live)| Stalled {
                 cpu: core.cpu,
                 silent_ns: now_ns.saturating_sub(live.heartbeat_ns().max(epoch_ns)),
@@ -143,18 +143,21 @@ mod tests {
     use crate::observe::testing::{Run, SECOND};
 
     #[test]
-    fn only_a_running_core_without_a_turn_is_stalled() {
+    fn only_a_core_that_should_turn_and_does_not_is_stalled() {
         let run = Run::new(2, 1, None);
         run.shared.start(SECOND);
         let cores = &run.shared.live;
         cores[0].enter_stage(Stage::Running);
         cores[0].beat(20 * SECOND);
-        for stage in [Stage::Starting, Stage::Draining, Stage::Syncing, Stage::Done] {
+        for stage in [Stage::Starting, Stage::Syncing, Stage::Done] {
             cores[1].enter_stage(stage);
             assert_eq!(run.shared.stalled_at(21 * SECOND), None, "{stage:?}");
         }
-        cores[1].enter_stage(Stage::Running);
-        assert_eq!(run.shared.stalled_at(21 * SECOND), Some(Stalled { cpu: 5, silent_ns: 20 * SECOND }));
+        for stage in [Stage::Draining, Stage::Running] {
+            cores[1].enter_stage(stage);
+            let stalled = Some(Stalled { cpu: 5, silent_ns: 20 * SECOND });
+            assert_eq!(run.shared.stalled_at(21 * SECOND), stalled, "{stage:?}");
+        }
         assert_eq!(run.shared.stalled_at(6 * SECOND - 1), None, "the barrier counts as a turn");
         cores[1].beat(16 * SECOND + 1);
         assert_eq!(run.shared.stalled_at(21 * SECOND), None);

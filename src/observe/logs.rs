@@ -1,9 +1,12 @@
 //! Logs and the live line share stderr; the console keeps them out of each other's way.
 
 use crate::plan::LogFormat;
+use crate::sys::streams;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 use tracing::Dispatch;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -11,6 +14,8 @@ use tracing_subscriber::fmt::MakeWriter;
 pub struct Console {
     live: ProgressBar,
     pub format: LogFormat,
+    /// Writes that stderr has not taken, one behind the other.
+    lost: AtomicU64,
 }
 
 impl Console {
@@ -25,15 +30,18 @@ impl Console {
         // `wide_msg` cuts at the terminal's width, so that the line never wraps.
         let style = ProgressStyle::with_template("{wide_msg}").expect("the template is a constant");
         let live = ProgressBar::with_draw_target(None, target).with_style(style);
-        Arc::new(Self { live, format })
+        Arc::new(Self { live, format, lost: AtomicU64::new(0) })
     }
 
     pub fn has_live_line(&self) -> bool {
         !self.live.is_hidden()
     }
 
+    /// A terminal that is stopped (Ctrl-S) would hold up who draws on it.
     pub fn show(&self, line: String) {
-        self.live.set_message(line);
+        if !self.has_live_line() || streams::takes_bytes() {
+            self.live.set_message(line);
+        }
     }
 
     /// Removes the live line for good.
@@ -41,11 +49,33 @@ impl Console {
         self.live.finish_and_clear();
     }
 
-    /// Writes whole lines above the live line. A stderr that is gone does not end a run.
+    /// Writes whole lines above the live line. A stderr that is gone does not end a run, and one that nobody reads
+    /// does not hold it up: who was waited for once is not waited for again until it reads.
     pub fn write(&self, text: &[u8]) {
+        if self.has_live_line() && !streams::takes_bytes() {
+            self.lost.fetch_add(1, Relaxed);
+            return;
+        }
         self.live.suspend(|| {
-            let _ = io::stderr().lock().write_all(text);
+            let lost = self.lost.load(Relaxed);
+            let heard = lost == 0 || streams::write_stderr(&self.gap(lost), Duration::ZERO);
+            let taken = heard && streams::write_stderr(text, streams::PATIENCE);
+            let before = if heard { 0 } else { lost };
+            self.lost.store(if taken { 0 } else { before + 1 }, Relaxed);
         });
+    }
+
+    /// What stands where lines are missing.
+    fn gap(&self, lost: u64) -> Vec<u8> {
+        let message = format!("{lost} messages are missing here: nobody read standard error");
+        let line = match self.format {
+            LogFormat::Text => format!("{message}\n"),
+            LogFormat::Json => {
+                let event = serde_json::json!({"level": "WARN", "event": "lost", "lost": lost, "message": message});
+                format!("{event}\n")
+            }
+        };
+        line.into_bytes()
     }
 }
 
@@ -161,6 +191,14 @@ pub mod tests {
         assert!(!drawn.contains('\n') && !drawn.contains("fit"), "{drawn}");
         console.clear();
         assert!(written.lock().unwrap().ends_with("<clear>"), "{written:?}");
+    }
+
+    #[test]
+    fn a_gap_in_the_log_says_how_long_it_is() {
+        let gap = |format| String::from_utf8(Console::new(format).gap(7)).unwrap();
+        assert_eq!(gap(LogFormat::Text), "7 messages are missing here: nobody read standard error\n");
+        let line: serde_json::Value = serde_json::from_str(&gap(LogFormat::Json)).unwrap();
+        assert_eq!((&line["lost"], &line["level"]), (&7.into(), &"WARN".into()));
     }
 
     #[test]

@@ -6,7 +6,9 @@ use crate::observe::live::{Progress, Shared, warmup_ns};
 use crate::observe::logs::Console;
 use crate::observe::quantile::{empty_histogram, seconds};
 use crate::plan::{LogFormat, RunPlan};
+use crate::wire::http::status::status_line;
 use hdrhistogram::Histogram;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Turns the counters into lines, once for each `--stats-interval`.
@@ -17,6 +19,8 @@ pub struct Ticker {
     before: Vec<Counts>,
     before_ns: u64,
     recent: Histogram<u64>,
+    /// The refusals that were told: target and status.
+    refusals: BTreeSet<(usize, u16)>,
 }
 
 /// What the live line shows.
@@ -78,7 +82,8 @@ impl Ticker {
     pub fn new(shared: Arc<Shared>, console: Arc<Console>) -> Self {
         let warmup_ns = warmup_ns(&shared.plan);
         let before = vec![Counts::default(); shared.plan.producers.len()];
-        Self { shared, console, warmup_ns, before, before_ns: 0, recent: empty_histogram() }
+        let (recent, refusals) = (empty_histogram(), BTreeSet::new());
+        Self { shared, console, warmup_ns, before, before_ns: 0, recent, refusals }
     }
 
     /// The line that opens a log; a person at a terminal has read the plan already.
@@ -106,7 +111,8 @@ impl Ticker {
         }
     }
 
-    pub fn stopped(&self) {
+    pub fn stopped(&mut self) {
+        self.tell_refusals();
         let total = self.shared.live_total();
         let (records, errors) = (total.get(Field::RecordsProduced), errors(&total));
         match self.console.format {
@@ -141,6 +147,7 @@ impl Ticker {
         let elapsed_ns = self.shared.elapsed_ns();
         let span = seconds(elapsed_ns.saturating_sub(self.before_ns)).max(1e-9);
         self.before_ns = elapsed_ns;
+        self.tell_refusals();
         match self.console.format {
             LogFormat::Json => self.log_producers(elapsed_ns, span),
             LogFormat::Text => {
@@ -149,6 +156,21 @@ impl Ticker {
                     self.console.show(line);
                 } else {
                     tracing::info!("{line}");
+                }
+            }
+        }
+    }
+
+    /// A count of errors does not say what to mend: the first answer of each producer that was a refusal does.
+    fn tell_refusals(&mut self) {
+        let plan = &self.shared.plan;
+        for (core, live) in plan.cores.iter().zip(&self.shared.live) {
+            for (&producer, lane) in core.producers.iter().zip(&live.lanes) {
+                let Some(status) = lane.refused() else { continue };
+                let at = plan.producers[producer].target;
+                if self.refusals.insert((at, status)) {
+                    let (target, line) = (&plan.sink.targets[at], status_line(status));
+                    tracing::warn!(event = "refused", target, status, "{target}: first refused answer: {line}");
                 }
             }
         }
@@ -294,6 +316,27 @@ mod tests {
         run.publish(0, 0, &[(Field::RecordsProduced, 12)]);
         let rest: serde_json::Value = serde_json::from_str(&capture(LogFormat::Json, || ticker.last())[0]).unwrap();
         assert_eq!(rest["records"], 5, "the lines of a log add up");
+    }
+
+    #[test]
+    fn a_refusal_is_told_once_for_each_target_and_status() {
+        let run = testing::Run::new(2, 2, Some(1_000_000));
+        for (core, lane, status) in [(0, 0, 404), (0, 1, 503), (1, 0, 404)] {
+            run.shared.live[core].lanes[lane].publish_refused(status);
+        }
+        let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+        let told = capture(LogFormat::Text, || ticker.tell_refusals());
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("WARN") && told[0].contains("null: first refused answer: 404 Not Found"), "{told:?}");
+        assert!(told[1].contains("null2: first refused answer: 503 Service Unavailable"), "{told:?}");
+        run.shared.live[1].lanes[1].publish_refused(401);
+        let lines = capture(LogFormat::Json, || ticker.stopped());
+        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(
+            (&line["event"], &line["status"], &line["target"]),
+            (&"refused".into(), &401.into(), &"null2".into())
+        );
+        assert_eq!(lines.len(), 2, "and that the run stopped: {lines:?}");
     }
 
     #[test]

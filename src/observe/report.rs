@@ -3,12 +3,15 @@
 //! The keys are a promise (`schemas/report.schema.json`); new ones may be added, none changes its meaning.
 
 use crate::base::fatal::{Exit, Fatal};
+use crate::base::{limits, place};
 use crate::plan::ReportTarget;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::os::fd::AsFd;
 
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -42,7 +45,8 @@ pub struct Report {
     pub producers: Vec<Producer>,
     /// One for each second of the measured part; they add up to `totals` unless older ones were dropped.
     pub intervals: Vec<Interval>,
-    /// Seconds before those, which a run of more than ten hours no longer has one by one.
+    /// Seconds before those, which are not there one by one: in a file the last ten hours are, through a pipe or on a
+    /// terminal the last ten minutes.
     pub intervals_dropped: u64,
     /// Records that failed or are uncertain, by kind, every kind present.
     pub errors: BTreeMap<String, u64>,
@@ -192,6 +196,9 @@ pub struct Producer {
     pub missing: Vec<(u64, u64)>,
     /// More ranges were missing than are named.
     pub missing_truncated: bool,
+    /// The status of its first HTTP answer that was no 2xx, tried again or not; `null`: there was none.
+    #[serde(default)]
+    pub first_refused_status: Option<u16>,
 }
 
 /// A second of the measured part, or less at the ends.
@@ -290,10 +297,51 @@ impl Report {
         self.producers.iter().map(|producer| producer.target.as_str()).collect()
     }
 
+    /// With no more than so many of its seconds, the last ones.
+    fn with_last(&self, most: usize) -> Cow<'_, Self> {
+        let older = self.intervals.len().saturating_sub(most);
+        if older == 0 {
+            return Cow::Borrowed(self);
+        }
+        let intervals = self.intervals[older..].to_vec();
+        let intervals_dropped = self.intervals_dropped + older as u64;
+        Cow::Owned(Self { intervals, intervals_dropped, ..self.clone() })
+    }
+
     /// One line of JSON, without the newline.
     pub fn to_json_line(&self) -> String {
         serde_json::to_string(self).expect("every field of a report is plain data")
     }
+}
+
+/// Writes the report of a run; says where seconds are left out, as for a pipe: who collects logs cuts long lines.
+pub fn write_run_report(report: &Report, target: &ReportTarget) -> Result<(), Fatal> {
+    let most = match target {
+        ReportTarget::Stdout if !is_file(std::io::stdout()) => limits::INTERVALS_STDOUT_MAX,
+        ReportTarget::Stdout | ReportTarget::File(_) => limits::INTERVALS_MAX,
+    };
+    let told = report.with_last(most);
+    if let Some(line) = left_out(report, &told) {
+        tracing::warn!(event = "report", "{line}");
+    }
+    write_report(&*told, target)
+}
+
+fn left_out(report: &Report, told: &Report) -> Option<String> {
+    let seconds = told.intervals_dropped - report.intervals_dropped;
+    let kept = told.intervals.len();
+    (seconds > 0).then(|| {
+        format!(
+            "the report on standard output has the last {kept} seconds one by one; {seconds} before them are left out, \
+             and --report FILE keeps them"
+        )
+    })
+}
+
+/// A regular file, and no pipe, terminal or device.
+fn is_file(out: impl AsFd) -> bool {
+    let copy = out.as_fd().try_clone_to_owned();
+    copy.and_then(|copy| File::from(copy).metadata()).is_ok_and(|facts| facts.is_file())
 }
 
 /// Writes the report: pretty JSON into a file (whole or not at all), one line on stdout.
@@ -319,26 +367,11 @@ pub fn write_text(what: &str, flag: &str, text: &[u8], target: &ReportTarget) ->
                     .mend(format!("{flag} FILE"))
             })
         }
-        ReportTarget::File(path) => write_file(path, text).map_err(|error| {
+        ReportTarget::File(path) => place::put(path, text).map_err(|error| {
             Fatal::new(Exit::Failed, format!("the {what} could not be written to {}: {error}", path.display()))
-                .mend(format!("mkdir -p {} && check that it is writable", parent(path).display()))
+                .mend(format!("mkdir -p {} && check that it is writable", place::folder(path).display()))
         }),
     }
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Replaces a regular file in one step; anything else (a pipe, `/dev/null`) is written to as it is.
-fn write_file(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        return std::fs::write(path, text);
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    std::fs::write(&name, text)?;
-    std::fs::rename(&name, path)
 }
 
 #[cfg(test)]
@@ -366,6 +399,39 @@ mod tests {
         assert_eq!(fatal.exit, Exit::Failed);
         assert!(fatal.what.contains(&path.display().to_string()), "{fatal}");
         assert!(fatal.mend.unwrap().starts_with("mkdir -p "));
+    }
+
+    #[test]
+    fn through_a_pipe_a_long_run_has_its_last_seconds_alone_and_says_so() {
+        let second = |at: usize| Interval { start_seconds: at as f64, ..Interval::default() };
+        let intervals = (0..limits::INTERVALS_STDOUT_MAX + 100).map(second).collect();
+        let report = Report { intervals, intervals_dropped: 7, ..testing::report() };
+        let line = report.with_last(limits::INTERVALS_STDOUT_MAX);
+        assert_eq!((line.intervals.len(), line.intervals_dropped), (limits::INTERVALS_STDOUT_MAX, 107));
+        assert_eq!((line.intervals[0].start_seconds, &line.totals), (100.0, &report.totals));
+        let said = left_out(&report, &line).unwrap();
+        assert!(said.contains("100 before them") && said.contains("--report FILE"), "{said}");
+        let whole = report.with_last(limits::INTERVALS_MAX);
+        assert_eq!((&*whole, left_out(&report, &whole)), (&report, None));
+    }
+
+    #[test]
+    fn a_file_is_told_from_a_pipe_and_a_device() {
+        assert!(is_file(tempfile::tempfile().unwrap()));
+        assert!(!is_file(File::open("/dev/null").unwrap()));
+        let (reader, writer) = std::io::pipe().unwrap();
+        assert!(!is_file(&writer) && !is_file(reader));
+    }
+
+    #[test]
+    fn a_file_has_every_second_of_a_long_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        let intervals = vec![Interval::default(); limits::INTERVALS_STDOUT_MAX + 1];
+        let report = Report { intervals, ..testing::report() };
+        write_run_report(&report, &ReportTarget::File(path.clone())).unwrap();
+        let back: Report = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(back, report);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::base::units::{format_count, format_duration, format_rate, format_rate
 use crate::observe::logs::Console;
 use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Report};
 use crate::plan::{Annotate, FileLayout, LogFormat, ReportTarget, RunPlan};
+use crate::wire::http::status::status_line;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,9 @@ fn body(report: &Report) -> Page {
     page.latency("response", &report.latency_seconds.response, totals.records_produced);
     page.latency("service", &report.latency_seconds.service, totals.records_produced);
     page.line("errors", &errors(report));
+    if let Some(line) = refused(report) {
+        page.line("refused", &line);
+    }
     if totals.records_not_sent > 0 {
         page.line("not sent", &format!("{} records due but never submitted", format_count(totals.records_not_sent)));
     }
@@ -221,6 +225,13 @@ fn errors(report: &Report) -> String {
     }
     let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{kind} {}", format_count(**count))).collect();
     format!("{} failed, {} uncertain ({}){again}", format_count(failed), format_count(uncertain), kinds.join(", "))
+}
+
+/// What the targets said first of all when they did not take a request.
+fn refused(report: &Report) -> Option<String> {
+    let first: BTreeSet<_> = report.producers.iter().filter_map(|producer| producer.first_refused_status).collect();
+    let lines: Vec<_> = first.into_iter().map(status_line).collect();
+    (!lines.is_empty()).then(|| format!("first with {}", lines.join(", ")))
 }
 
 /// Only where something is missing.
@@ -357,6 +368,16 @@ mod tests {
         let body = |text: &str| text.split_once("\ndata ").unwrap().0.to_owned();
         assert_eq!(body(&again), body(&first));
         assert!(again.contains("verify with engine verify data/\n"), "{again}");
+    }
+
+    #[test]
+    fn what_was_refused_says_how() {
+        let mut report = testing::report();
+        assert_eq!(refused(&report), None);
+        report.producers[1].first_refused_status = Some(404);
+        report.producers[0].first_refused_status = Some(503);
+        let text = render_again(&report, "r.json".as_ref());
+        assert!(text.contains("\nrefused     first with 404 Not Found, 503 Service Unavailable\n"), "{text}");
     }
 
     #[test]

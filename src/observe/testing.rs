@@ -8,6 +8,7 @@ use crate::observe::live::Shared;
 use crate::observe::report::{Payload, Report};
 use crate::plan::*;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1_000 * MS;
@@ -31,6 +32,12 @@ impl Run {
         let mut plan = RunPlan::clone(&self.shared.plan);
         change(&mut plan);
         self.shared = Shared::new(Arc::new(plan), self.shared.live.clone(), self.shared.clock.clone());
+    }
+
+    /// The same by a clock that began so long ago, so that something can be long past.
+    pub fn age(&mut self, ns: u64) {
+        let clock = TscClock::of_age(Duration::from_nanos(ns));
+        self.shared = Shared::new(self.shared.plan.clone(), self.shared.live.clone(), clock);
     }
 
     pub fn publish(&self, core: usize, lane: usize, fields: &[(Field, u64)]) {
@@ -149,7 +156,7 @@ pub fn full_run() -> Run {
                 align: 1,
                 fsync: Fsync::End,
                 min_free_bytes: 0,
-                overwrite: false,
+                existing: Existing::Refused { manifest: false },
             });
         }
     });
@@ -192,6 +199,7 @@ pub fn report_of(run: &Run) -> Report {
         retained_first_sequence: Some(20),
         missing: vec![(17, 19), (40, 41)],
         missing_truncated: false,
+        first_refused_status: None,
     };
     let facts = Facts {
         started_at_unix_ns: 1_700_000_000_123_456_789,

@@ -17,7 +17,10 @@ struct Bench {
 }
 
 fn bench(change: impl FnOnce(&mut RunPlan)) -> Bench {
-    let mut run = Run::new(1, 1, Some(1_000_000));
+    bench_of(Run::new(1, 1, Some(1_000_000)), change)
+}
+
+fn bench_of(mut run: Run, change: impl FnOnce(&mut RunPlan)) -> Bench {
     run.replan(|plan| {
         plan.observe.metrics_addr = Some("127.0.0.1:0".parse().unwrap());
         change(plan);
@@ -100,6 +103,33 @@ fn health_is_well_while_cores_turn() {
     core.beat(bench.run.now_ns());
     core.enter_stage(Stage::Running);
     assert_eq!(get(addr, "/health"), (200, "{\"status\":\"ok\"}\n".to_owned()));
+}
+
+#[test]
+fn health_names_the_core_that_makes_no_turns() {
+    let mut run = Run::new(2, 1, Some(1_000_000));
+    run.age(60 * SECOND);
+    let bench = bench_of(run, |_| {});
+    let addr = bench.observer.metrics_addr().unwrap();
+    let cores = &bench.run.shared.live;
+    bench.observer.started(bench.run.now_ns() - 30 * SECOND, 0);
+    for (stage, status) in [(Stage::Running, 503), (Stage::Draining, 503), (Stage::Syncing, 200), (Stage::Done, 200)] {
+        cores.iter().for_each(|core| core.enter_stage(stage));
+        cores[0].beat(bench.run.now_ns());
+        cores[1].beat(bench.run.now_ns() - 6 * SECOND);
+        let (found, body) = get(addr, "/health");
+        assert_eq!(found, status, "{stage:?}: {body}");
+        let said: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(said["status"], if status == 200 { "ok" } else { "stalled" }, "{stage:?}");
+        if status == 200 {
+            continue;
+        }
+        // The first core is on processor 4.
+        assert_eq!(said["core"], 5, "{stage:?}: {body}");
+        assert!(said["silent_seconds"].as_f64().unwrap() >= 6.0, "{stage:?}: {body}");
+        cores[1].beat(bench.run.now_ns());
+        assert_eq!(get(addr, "/health").0, 200, "{stage:?}: it turns again");
+    }
 }
 
 #[test]

@@ -12,6 +12,8 @@ impl Pacer {
 
 const SECOND: u64 = 1_000_000_000;
 const OPEN: u64 = u64::MAX;
+/// Nothing expires and no block waits.
+const FOREVER: Patience = Patience { catch_up_ns: OPEN, linger_ns: 0, block_bytes: 0 };
 
 fn rate(logical_bytes_per_second: u64, weight: u64) -> WireRate {
     WireRate { logical_bytes_per_second, weight }
@@ -117,13 +119,13 @@ proptest! {
             start_ns += phase.duration_ns;
         }
         times_ns.retain(|at_ns| *at_ns < start_ns);
-        let mut pacer = Pacer::new(&schedule, stagger_ns, OPEN);
+        let mut pacer = Pacer::new(&schedule, stagger_ns, FOREVER);
         let one_by_one = send_at(&mut pacer, &times_ns, record_bytes, 1);
         prop_assert_eq!(&one_by_one.records, &want);
         prop_assert!(pacer.ended(start_ns) && pacer.next_due_ns(start_ns).is_none());
         prop_assert_eq!(pacer.backlog_bytes(start_ns), 0);
 
-        let in_blocks = send_at(&mut Pacer::new(&schedule, stagger_ns, OPEN), &times_ns, record_bytes, 7);
+        let in_blocks = send_at(&mut Pacer::new(&schedule, stagger_ns, FOREVER), &times_ns, record_bytes, 7);
         prop_assert!(in_blocks.records.iter().all(|record| want.contains(record)));
     }
 
@@ -132,7 +134,7 @@ proptest! {
         bytes_per_second in 1..20_000_000_000u64, record_bytes in 16..300_000u64,
         gaps_ns in proptest::collection::vec(0..50_000_000u64, 1..50),
     ) {
-        let mut pacer = Pacer::new(&[steady(OPEN, bytes_per_second)], 0, OPEN);
+        let mut pacer = Pacer::new(&[steady(OPEN, bytes_per_second)], 0, FOREVER);
         let (mut now_ns, mut sent) = (0u64, 0u64);
         for gap_ns in gaps_ns {
             now_ns += gap_ns;
@@ -150,7 +152,7 @@ proptest! {
     fn shares_sum_to_the_total(total in 1..9_000_000_000u64, producers in 1..60u64, seconds in 1..100u64) {
         let shares = (0..producers).map(|at| total / producers + u64::from(at < total % producers));
         let sum: u64 = shares
-            .map(|share| Pacer::new(&[steady(seconds * SECOND, share)], 0, OPEN).backlog_bytes(OPEN))
+            .map(|share| Pacer::new(&[steady(seconds * SECOND, share)], 0, FOREVER).backlog_bytes(OPEN))
             .sum();
         prop_assert_eq!(sum, total * seconds);
     }
@@ -160,7 +162,7 @@ proptest! {
         bytes_per_second in 1..20_000_000_000u64, weight in 1..200u64, first in 0..1u64 << 40, ahead in 0..1u64 << 32,
     ) {
         let schedule = [share(OPEN, weight, Schedule::Steady { rate: rate(bytes_per_second, weight) })];
-        let mut pacer = Pacer::new(&schedule, 0, OPEN);
+        let mut pacer = Pacer::new(&schedule, 0, FOREVER);
         pacer.take(first);
         let grant = pacer.grant(OPEN - 1);
         let guess = grant.first_due_ns.saturating_add(grant.spread.offset_ns(ahead));
@@ -175,7 +177,7 @@ proptest! {
         schedule in schedules(), taken in 0..100_000u64, mut times_ns in proptest::collection::vec(0..9_000_000u64, 2),
     ) {
         times_ns.sort_unstable();
-        let mut pacer = Pacer::new(&schedule, 0, 1_000_000);
+        let mut pacer = Pacer::new(&schedule, 0, Patience { catch_up_ns: 1_000_000, ..FOREVER });
         pacer.take(taken);
         let ask = |pacer: &mut Pacer, at: u64| (pacer.due(at).budget_bytes, pacer.backlog_bytes(at), pacer.expired_bytes(at));
         let (early, late) = (ask(&mut pacer, times_ns[0]), ask(&mut pacer, times_ns[1]));
@@ -187,7 +189,7 @@ proptest! {
     fn next_due_is_when_a_grant_first_holds_something(
         schedule in schedules(), taken in 0..100_000u64, now_ns in 0..9_000_000u64,
     ) {
-        let mut pacer = Pacer::new(&schedule, 3_000, OPEN);
+        let mut pacer = Pacer::new(&schedule, 3_000, FOREVER);
         pacer.take(taken);
         match pacer.next_due_ns(now_ns) {
             Some(next_ns) if next_ns > now_ns => {
@@ -206,9 +208,12 @@ proptest! {
     #[test]
     fn taken_and_skipped_records_add_up_to_the_due_ones(
         bytes_per_second in 1_000..2_000_000_000u64, record_bytes in 16..5_000u64, catch_up_ns in 0..3_000_000u64,
+        linger_ns in 0..3_000_000u64, block_bytes in 0..100_000u64,
         turns in proptest::collection::vec((0..2_000_000u64, 0..20u64), 1..60),
     ) {
-        let mut pacer = Pacer::new(&[steady(20_000_000, bytes_per_second)], 0, catch_up_ns);
+        let patience = Patience { catch_up_ns, linger_ns, block_bytes };
+        let mut pacer = Pacer::new(&[steady(20_000_000, bytes_per_second)], 0, patience);
+        let latest_ns = catch_up_ns.max(kept_ns(patience, bytes_per_second) + LATE_NS);
         let (mut now_ns, mut taken, mut skipped) = (0, 0, 0);
         for (gap_ns, room) in turns {
             now_ns += gap_ns;
@@ -216,7 +221,7 @@ proptest! {
             pacer.skip(expired * record_bytes);
             prop_assert_eq!(pacer.expired_bytes(now_ns), 0);
             let grant = pacer.grant(now_ns);
-            prop_assert!(grant.budget_bytes == 0 || now_ns - grant.first_due_ns <= catch_up_ns);
+            prop_assert!(grant.budget_bytes == 0 || now_ns - grant.first_due_ns <= latest_ns);
             let sent = grant.budget_bytes.div_ceil(record_bytes).min(room);
             pacer.take(sent * record_bytes);
             (taken, skipped) = (taken + sent, skipped + expired);
@@ -225,12 +230,33 @@ proptest! {
         let records = expected(&steady(20_000_000, bytes_per_second), 0, 0, record_bytes).len() as u64;
         prop_assert_eq!(taken + skipped + left, records);
     }
+
+    #[test]
+    fn only_what_a_stall_made_late_expires(
+        bytes_per_second in 1_000..20_000_000_000u64, catch_up_ns in 0..20_000_000u64,
+        linger_ns in 0..20_000_000_000u64, block_bytes in 1..1u64 << 30, taken in 0..1u64 << 40,
+    ) {
+        let patience = Patience { catch_up_ns, linger_ns, block_bytes };
+        let mut pacer = Pacer::new(&[steady(OPEN, bytes_per_second)], 0, patience);
+        pacer.take(taken);
+        let Grant { first_due_ns, held_ns, .. } = pacer.grant(0);
+        let kept_ns = kept_ns(patience, bytes_per_second);
+        prop_assert!(held_ns <= kept_ns && kept_ns - held_ns <= 2, "held for {}, not {}", held_ns, kept_ns);
+        prop_assert_eq!(pacer.expired_bytes(first_due_ns + kept_ns.saturating_sub(2) + LATE_NS), 0);
+        prop_assert_eq!(pacer.expired_bytes(first_due_ns + catch_up_ns), 0);
+        prop_assert!(pacer.expired_bytes(first_due_ns + catch_up_ns.max(kept_ns + LATE_NS) + 1) > 0);
+    }
+}
+
+/// How long a loop keeps a record for others of its block.
+fn kept_ns(patience: Patience, bytes_per_second: u64) -> u64 {
+    patience.linger_ns.min(patience.block_bytes * SECOND / bytes_per_second)
 }
 
 #[test]
 fn nothing_overflows_at_the_end_of_the_scales() {
     // 2^40 records of 4 KiB at 8 GB/s, far into the run.
-    let mut pacer = Pacer::new(&[steady(OPEN, 8_000_000_000)], 0, 10 * SECOND);
+    let mut pacer = Pacer::new(&[steady(OPEN, 8_000_000_000)], 0, FOREVER);
     pacer.take(4096 << 40);
     let due_ns = pacer.grant(0).first_due_ns;
     assert_eq!(u128::from(due_ns), (4096u128 << 40) * 1_000_000_000 / 8_000_000_000);
@@ -238,7 +264,7 @@ fn nothing_overflows_at_the_end_of_the_scales() {
     assert_eq!(pacer.grant(due_ns).budget_bytes, 8);
 
     // 2^63 ns, and 64-bit byte counts.
-    let mut long = Pacer::new(&[steady(OPEN, 1_000_000_000)], 0, OPEN);
+    let mut long = Pacer::new(&[steady(OPEN, 1_000_000_000)], 0, FOREVER);
     long.take(1 << 63);
     assert_eq!(long.grant(0).first_due_ns, 1 << 63);
     assert_eq!(long.grant((1 << 63) + 9).budget_bytes, 10);
@@ -252,7 +278,8 @@ fn nothing_overflows_at_the_end_of_the_scales() {
                     None => Schedule::Steady { rate },
                     Some((on_ns, off_ns)) => Schedule::Burst { on_ns, off_ns, rate: Some(rate) },
                 };
-                let mut pacer = Pacer::new(&[share(duration_ns, weight, schedule); 2], 1, 1);
+                let patience = Patience { catch_up_ns: 1, linger_ns: OPEN, block_bytes: weight };
+                let mut pacer = Pacer::new(&[share(duration_ns, weight, schedule); 2], 1, patience);
                 for position in [0, 1, 1 << 40, 1 << 63, u64::MAX] {
                     pacer.take(position);
                     for now_ns in [0, 1, SECOND, 1 << 63, OPEN] {
@@ -269,7 +296,7 @@ fn nothing_overflows_at_the_end_of_the_scales() {
 
 #[test]
 fn a_burst_without_a_rate_opens_and_closes() {
-    let mut pacer = Pacer::new(&[burst(25 * SECOND, SECOND, 4 * SECOND, None)], 7, OPEN);
+    let mut pacer = Pacer::new(&[burst(25 * SECOND, SECOND, 4 * SECOND, None)], 7, FOREVER);
     for cycle in 0..5 {
         let start_ns = cycle * 5 * SECOND;
         assert_eq!(pacer.grant(start_ns).budget_bytes, u64::MAX);
@@ -286,7 +313,7 @@ fn a_burst_without_a_rate_opens_and_closes() {
 
 #[test]
 fn a_burst_with_a_rate_averages_it_and_carries_leftovers_into_the_next_window() {
-    let mut pacer = Pacer::new(&[burst(12 * SECOND, SECOND, 4 * SECOND, Some(1_000))], 0, OPEN);
+    let mut pacer = Pacer::new(&[burst(12 * SECOND, SECOND, 4 * SECOND, Some(1_000))], 0, FOREVER);
     assert_eq!(pacer.grant(0), Grant { budget_bytes: 5_000, spread: Spread(0), ..pacer.grant(0) });
     pacer.take(3_000);
     assert_eq!(pacer.grant(SECOND).budget_bytes, 0);
@@ -311,11 +338,38 @@ fn a_burst_with_a_rate_averages_it_and_carries_leftovers_into_the_next_window() 
 }
 
 #[test]
+fn a_burst_has_its_window_before_the_catch_up_begins() {
+    let (on_ns, off_ns) = (30 * SECOND, 30 * SECOND);
+    for (catch_up_ns, beyond_ns) in [(10 * SECOND, 10 * SECOND), (0, LATE_NS)] {
+        let schedule = [burst(OPEN, on_ns, off_ns, Some(1_000))];
+        let mut pacer = Pacer::new(&schedule, 0, Patience { catch_up_ns, ..FOREVER });
+        pacer.take(25_000);
+        assert_eq!((pacer.grant(on_ns - 1).budget_bytes, pacer.grant(on_ns - 1).late_ns), (35_000, on_ns));
+        assert_eq!(pacer.expired_bytes(on_ns + beyond_ns), 0);
+        assert_eq!(pacer.expired_bytes(on_ns + beyond_ns + 1), 35_000);
+        // The next cycle's are as young as the first one's were.
+        pacer.skip(35_000);
+        assert_eq!(pacer.expired_bytes(60 * SECOND + on_ns + beyond_ns), 0);
+    }
+}
+
+#[test]
+fn a_grant_tells_what_can_still_join_it() {
+    let mut pacer = Pacer::new(&[steady(SECOND, 1_000), burst(OPEN, SECOND, SECOND, Some(100))], 0, FOREVER);
+    assert_eq!((pacer.grant(0).budget_bytes, pacer.grant(0).left_bytes), (1, 1_000));
+    pacer.take(900);
+    assert_eq!(pacer.grant(SECOND / 2).left_bytes, 100);
+    pacer.take(300);
+    assert_eq!(pacer.grant(SECOND).left_bytes, 200, "a burst's records join none of the next");
+    assert_eq!(Pacer::new(&[steady(OPEN, 1_000)], 0, FOREVER).grant(0).left_bytes, OPEN);
+}
+
+#[test]
 fn phases_follow_each_other_from_their_own_zeros() {
     let warmup = PhaseShare { warmup: true, ..steady(SECOND, 1_000) };
     let unlimited = share(SECOND, 1, Schedule::Unlimited);
     let sampled = share(SECOND, 100, Schedule::Steady { rate: rate(100_000, 100) });
-    let mut pacer = Pacer::new(&[warmup, unlimited, sampled], 0, OPEN);
+    let mut pacer = Pacer::new(&[warmup, unlimited, sampled], 0, FOREVER);
     assert_eq!(pacer.ends_at_ns(), 3 * SECOND);
     assert!(pacer.due(0).warmup);
     let grant = pacer.grant(SECOND + 5);
@@ -335,7 +389,7 @@ fn phases_follow_each_other_from_their_own_zeros() {
 
 #[test]
 fn an_empty_schedule_is_over() {
-    let mut pacer = Pacer::new(&[], 0, 0);
+    let mut pacer = Pacer::new(&[], 0, Patience { catch_up_ns: 0, ..FOREVER });
     assert_eq!(pacer.grant(0).budget_bytes, 0);
     assert!(pacer.ended(0) && pacer.next_due_ns(0).is_none() && pacer.expired_bytes(0) == 0);
 }

@@ -1,9 +1,8 @@
 //! Where producers send, and how their connections behave.
 
 use super::FilePlan;
-use crate::base::limits;
+use crate::base::{bounded, limits};
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -130,7 +129,7 @@ pub struct KafkaPlan {
     pub batch_bytes: u64,
     pub linger_ns: u64,
     pub key: KeyPlan,
-    /// Wanted of the topic; `None`: as many as there are producers in the fleet.
+    /// Wanted of the topic; `None`: as many as the fleet has producers for it.
     pub partitions: Option<u32>,
     pub create_topic: bool,
     pub client: KafkaClient,
@@ -231,12 +230,7 @@ impl Secret {
     /// # Errors
     /// What is wrong with the file.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let mut text = String::new();
-        let file = std::fs::File::open(path).map_err(|why| why.to_string())?;
-        file.take(limits::SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(|why| why.to_string())?;
-        if text.len() as u64 > limits::SECRET_BYTES_MAX {
-            return Err(format!("more than {} bytes are no password or token", limits::SECRET_BYTES_MAX));
-        }
+        let text = bounded::read_text(path, limits::SECRET_BYTES_MAX).map_err(|why| why.to_string())?;
         let text = text.trim_end_matches(['\r', '\n']);
         if text.is_empty() || text.contains(['\r', '\n', '\0']) {
             return Err("it must hold one line, and not an empty one".to_owned());

@@ -105,20 +105,25 @@ impl Books {
 }
 
 /// Why the receiver ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndedBy {
+    #[default]
     Signal,
     Once,
     Duration,
+    /// It could not go on.
+    Error,
 }
 
 /// What the main thread knows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Course {
     pub elapsed_ns: u64,
     pub connections: u64,
     pub connections_refused: u64,
+    /// Times that a connection could not be taken; it is tried again.
+    pub accept_errors: u64,
     pub ended_by: EndedBy,
 }
 
@@ -142,6 +147,8 @@ pub struct Received {
     pub bytes_per_second: f64,
     pub connections: u64,
     pub connections_refused: u64,
+    /// Times that a connection could not be taken, for want of descriptors say; it is tried again.
+    pub accept_errors: u64,
     /// By the peer, or by a fault.
     pub connections_reset: u64,
     pub requests: u64,
@@ -191,6 +198,7 @@ impl Received {
             bytes_per_second: rate(books.bytes),
             connections: course.connections,
             connections_refused: course.connections_refused,
+            accept_errors: course.accept_errors,
             connections_reset: books.connections_reset,
             requests: books.requests,
             requests_per_second: rate(books.requests),
@@ -245,6 +253,10 @@ impl Received {
         if self.connections_refused > 0 {
             let _ =
                 writeln!(out, "turned away {} connections, too many at once", format_count(self.connections_refused));
+        }
+        if self.accept_errors > 0 {
+            let _ =
+                writeln!(out, "waited      {} times for a connection to be taken", format_count(self.accept_errors));
         }
         if !self.faults.is_empty() {
             let all: Vec<_> = self.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();

@@ -2,6 +2,7 @@
 
 use super::books::Books;
 use crate::plan::receive::{FAULT_GROUPS, FaultKind, FaultPlan, PPB};
+use crate::wire::http::status::reason;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What is to be done to one request (with TCP: to a connection, after some stretch of it).
@@ -104,17 +105,9 @@ pub fn name(kind: FaultKind) -> String {
 }
 
 fn refusal(status: u16, retry_after_seconds: Option<u64>) -> Vec<u8> {
-    let reason = match status {
-        429 => "Too Many Requests",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "Fault",
-    };
     let after = retry_after_seconds.filter(|_| matches!(status, 429 | 503));
     let after = after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
-    format!("HTTP/1.1 {status} {reason}\r\nContent-Length: 0\r\n{after}").into_bytes()
+    format!("HTTP/1.1 {status} {}\r\nContent-Length: 0\r\n{after}", reason(status)).into_bytes()
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea and Flood, 2014).

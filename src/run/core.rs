@@ -7,10 +7,11 @@ use super::region::{self, bake, places};
 use super::{Alarm, Stop};
 use crate::base::clock::TscClock;
 use crate::base::fatal::Fatal;
+use crate::config::resolve::network::links;
 use crate::core_loop::tally::{SnapshotQueues, Tally};
 use crate::core_loop::{Core, Lane, Pulse};
 use crate::counters::{CoreEnd, LiveCore};
-use crate::pace::Pacer;
+use crate::pace::{Pacer, Patience};
 use crate::payload::Payload;
 use crate::plan::{Annotate, Poll, ProducerPlan, RunPlan, SinkKind};
 use crate::sink::Sink;
@@ -23,6 +24,7 @@ use crate::sys::region::Region;
 use crate::sys::ring::Ring;
 use crate::tap::Tap;
 use crossbeam_channel::{Receiver, Sender};
+use std::fs::File;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -41,6 +43,8 @@ pub struct Setup {
     pub zero_fraction: f64,
     /// In lane order; `None` where the target is no file.
     pub keeper_lanes: Vec<Option<KeeperLane>>,
+    /// The data files, locked; as above.
+    pub claims: Vec<Option<File>>,
     pub tap: Option<Tap>,
     /// In lane order; empty where the target is not Kafka.
     pub kafka_lanes: Vec<KafkaLane>,
@@ -67,6 +71,8 @@ pub struct Go {
 
 /// Starts the thread.
 pub fn spawn(setup: Setup) -> Result<JoinHandle<Result<CoreEnd, Fatal>>, Fatal> {
+    // By now it is known how many partitions there are.
+    links::check(&setup.plan, &net::connections(&setup))?;
     let name = format!("core-{}", setup.plan.cores[setup.index].cpu);
     let spawned = std::thread::Builder::new().name(name).spawn(move || begin(setup));
     spawned.map_err(|error| Fatal::host(format!("cannot start a core thread: {error}")).mend("raise ulimit -u"))
@@ -129,11 +135,13 @@ pub fn finish<R: Ring, S: Sink<R>>(
         repeat_period_bytes: payloads.first().map_or(0, |payload| payload.starts().period_bytes()),
         memory,
     };
-    let lanes: Vec<Lane> = core_plan.producers.iter().map(|at| lane(&plan, &plan.producers[*at])).collect();
     let mut payloads = payloads;
     let warmup = plan.phases.iter().any(|phase| phase.warmup);
     let tally = Tally::new(setup.index, setup.live.clone(), warmup, setup.queues);
     let longest = payloads.iter().map(Payload::longest_span).max().unwrap_or(0);
+    let block_bytes = region::block_span_bytes(&plan).max(longest);
+    let patience = Patience { catch_up_ns: plan.catch_up_ns, linger_ns: plan.sink.linger_ns, block_bytes };
+    let lanes = core_plan.producers.iter().map(|at| lane(&plan.producers[*at], patience)).collect();
     let window = |at: &usize| region::window(&plan, &plan.producers[*at]) + 1;
     let done = Vec::with_capacity(DONE_PER_BLOCK * core_plan.producers.iter().map(window).sum::<usize>());
     setup.ready.send(ready).map_err(|_| Fatal::host(SENT_HOME))?;
@@ -150,8 +158,7 @@ pub fn finish<R: Ring, S: Sink<R>>(
         live: setup.live,
         tap: setup.tap,
         stop: &setup.stop.flag,
-        block_bytes: region::block_span_bytes(&plan).max(longest),
-        linger_ns: plan.sink.linger_ns,
+        block_bytes,
         drain_timeout_ns: plan.drain_timeout_ns,
         adaptive: plan.poll == Poll::Adaptive,
         epoch_ns: go.epoch_ns,
@@ -162,9 +169,9 @@ pub fn finish<R: Ring, S: Sink<R>>(
     Ok(core.close())
 }
 
-fn lane(plan: &RunPlan, producer: &ProducerPlan) -> Lane {
+fn lane(producer: &ProducerPlan, patience: Patience) -> Lane {
     Lane {
-        pacer: Pacer::new(&producer.schedule, producer.stagger_ns, plan.catch_up_ns),
+        pacer: Pacer::new(&producer.schedule, producer.stagger_ns, patience),
         records_left: producer.records_max,
         bytes_left: producer.bytes_max,
         finished: false,

@@ -59,8 +59,8 @@ fn open_files<R: Ring>(
     let mut lanes = Vec::new();
     for (lane, records) in formats.into_iter().enumerate() {
         let producer = &plan.producers[plan.cores[setup.index].producers[lane]];
-        let keeper = setup.keeper_lanes[lane].take();
-        let (Some(file), Some(keeper)) = (producer.file(), keeper) else {
+        let (keeper, claimed) = (setup.keeper_lanes[lane].take(), setup.claims[lane].take());
+        let (Some(file), Some(keeper), Some(claimed)) = (producer.file(), keeper, claimed) else {
             return Err(Fatal::usage(format!("producer {} has no file", producer.id)));
         };
         let depth = plan.sink.queue_depth;
@@ -74,6 +74,7 @@ fn open_files<R: Ring>(
             ring,
             LaneSetup {
                 plan: file,
+                claimed,
                 contents,
                 starts: payloads[lane].starts(),
                 queue_depth: depth,

@@ -2,12 +2,14 @@
 //! each producer's id at the broker. Then: how a lost connection to a leader is found again.
 
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::units;
-use crate::connect::dial::{Dialed, address};
+use crate::base::{limits, units};
+use crate::connect::dial::{Dialed, address, stopped};
 use crate::connect::dialer::{DialFn, DialOrder};
 use crate::connect::kafka::{Client, Cluster, Line, NewTopic, TopicLimits, TopicView, dialer};
-use crate::plan::{Compression, KafkaClient, KafkaPlan, RunPlan, TargetPlan};
+use crate::plan::{Compression, KafkaClient, KafkaPlan, RunPlan, SinkKind, TargetPlan};
 use crate::wire::kafka::PRODUCE_VERSION_MIN;
+use crossbeam_channel::{RecvTimeoutError, bounded};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,22 +37,49 @@ pub struct Target {
     view: Mutex<(Instant, TopicView)>,
 }
 
-/// What each producer needs; `None` where the target is not Kafka.
-pub fn prepare(plan: &RunPlan) -> Result<Vec<Option<KafkaLane>>, Fatal> {
+/// What each producer needs; `None` where the target is not Kafka. Brokers may be silent for long: they are asked on a
+/// thread of its own, which a stop leaves behind.
+pub fn prepare(plan: &Arc<RunPlan>, stop: &AtomicBool) -> Result<Vec<Option<KafkaLane>>, Fatal> {
+    if plan.sink.kind != SinkKind::Kafka {
+        return Ok(vec![None; plan.producers.len()]);
+    }
+    let (tell, told) = bounded(1);
+    let asked = plan.clone();
+    let ask = move || {
+        // After a stop nobody hears it.
+        let _nobody = tell.send(lanes(&asked));
+    };
+    let thread = std::thread::Builder::new().name("kafka".into()).spawn(ask);
+    thread.map_err(|error| Fatal::host(format!("cannot start a thread: {error}")).mend("raise ulimit -u"))?;
+    loop {
+        match told.recv_timeout(Duration::from_nanos(limits::WAIT_NS_MAX)) {
+            Ok(lanes) => return lanes,
+            Err(RecvTimeoutError::Timeout) if stop.load(Relaxed) => return Err(stopped()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Fatal::host("looking up the topic crashed; please report this"));
+            }
+        }
+    }
+}
+
+fn lanes(plan: &RunPlan) -> Result<Vec<Option<KafkaLane>>, Fatal> {
+    let dealt: Vec<usize> = plan.producers.iter().map(|producer| producer.target).collect();
+    let first_id = plan.producers.first().map_or(0, |producer| producer.id);
     let mut targets: Vec<Option<(Arc<Target>, Cluster<Line>)>> = plan.sink.targets.iter().map(|_| None).collect();
     let mut lanes = Vec::new();
-    for producer in &plan.producers {
+    for (producer, seat) in plan.producers.iter().zip(seats(&dealt, first_id, plan.fleet_producers)) {
         let TargetPlan::Kafka(kafka) = &producer.to else {
             lanes.push(None);
             continue;
         };
         let place = &mut targets[producer.target];
         if place.is_none() {
-            *place = Some(look_up(plan, kafka)?);
+            *place = Some(look_up(plan, kafka, seat.of)?);
         }
         let Some((target, cluster)) = place else { continue };
         let count = target.view.lock().unwrap_or_else(PoisonError::into_inner).1.partitions.len() as u32;
-        let partitions = owned(producer.id, plan.fleet_producers, count);
+        let partitions = seat.owned(count);
         let identity = match kafka.idempotent {
             true => Some(cluster.ask(|session| session.init_producer_id())?),
             false => None,
@@ -60,13 +89,39 @@ pub fn prepare(plan: &RunPlan) -> Result<Vec<Option<KafkaLane>>, Fatal> {
     Ok(lanes)
 }
 
-/// The partitions of a producer: each `producers`-th from its own on; with fewer partitions than producers, one that
-/// it shares.
-fn owned(id: u32, producers: u32, partitions: u32) -> Vec<i32> {
-    if partitions < producers {
-        return vec![(id % partitions.max(1)) as i32];
+/// A producer among those of its target, over all processes of the fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seat {
+    rank: u32,
+    of: u32,
+}
+
+impl Seat {
+    /// Its partitions: each `of`-th from its own on; with fewer partitions than producers, one that it shares.
+    fn owned(self, partitions: u32) -> Vec<i32> {
+        if partitions < self.of {
+            return vec![(self.rank % partitions.max(1)) as i32];
+        }
+        (self.rank..partitions).step_by(self.of.max(1) as usize).map(|at| at as i32).collect()
     }
-    (id..partitions).step_by(producers.max(1) as usize).map(|at| at as i32).collect()
+}
+
+/// `dealt`: the target of each producer of this process, whose ids begin at `first_id`; `fleet`: producers of all
+/// processes, which deal alike.
+fn seats(dealt: &[usize], first_id: u32, fleet: u32) -> Vec<Seat> {
+    let here = dealt.len().max(1) as u32;
+    let (earlier, processes) = (first_id / here, fleet / here);
+    let mut counts = vec![0u32; dealt.iter().max().map_or(0, |last| last + 1)];
+    let mut ranks = Vec::with_capacity(dealt.len());
+    for target in dealt {
+        ranks.push(counts[*target]);
+        counts[*target] += 1;
+    }
+    let seat = |(target, rank): (&usize, u32)| {
+        let each = counts[*target];
+        Seat { rank: earlier * each + rank, of: processes * each }
+    };
+    dealt.iter().zip(ranks).map(seat).collect()
 }
 
 fn client(plan: &KafkaPlan) -> Client {
@@ -79,11 +134,11 @@ fn cluster(plan: &KafkaPlan, client: Client) -> Cluster<Line> {
     Cluster::new(plan.bootstrap.clone(), client, dialer(plan.tls.clone(), timeout))
 }
 
-/// Finds or makes the topic and checks it against the plan.
-fn look_up(plan: &RunPlan, kafka: &KafkaPlan) -> Result<(Arc<Target>, Cluster<Line>), Fatal> {
+/// Finds or makes the topic, for so many producers of the fleet, and checks it against the plan.
+fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Target>, Cluster<Line>), Fatal> {
     let mut cluster = cluster(kafka, client(kafka));
     let topic = kafka.topic.as_str();
-    let wanted = kafka.partitions.unwrap_or(plan.fleet_producers);
+    let wanted = kafka.partitions.unwrap_or(producers);
     if kafka.create_topic {
         let new = NewTopic { name: topic, partitions: wanted as i32, replicas: -1, settings: &[] };
         if cluster.ask(|session| session.create_topic(&new))? {
@@ -99,8 +154,8 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan) -> Result<(Arc<Target>, Cluster<Li
         }
         view.partitions.truncate(wanted as usize);
     }
-    if view.partitions.len() < plan.fleet_producers as usize {
-        let (partitions, producers) = (view.partitions.len(), plan.fleet_producers);
+    if view.partitions.len() < producers as usize {
+        let partitions = view.partitions.len();
         tracing::info!("topic {topic} has {partitions} partitions for {producers} producers: some share one");
     }
     // A user that may write but not describe learns the limits from the broker's answers.
@@ -207,16 +262,44 @@ pub fn dial(lanes: Vec<KafkaLane>) -> DialFn {
 
 #[cfg(test)]
 mod tests {
-    use super::owned;
+    use super::{Seat, seats};
+
+    /// Of one process after the other: the target and the seat of each producer.
+    fn fleet(targets: usize, producers: usize, processes: u32) -> Vec<(usize, Seat)> {
+        let dealt: Vec<usize> = (0..producers).map(|k| k % targets).collect();
+        let each = producers as u32;
+        let of_process = |process: u32| {
+            let seats = seats(&dealt, process * each, processes * each);
+            dealt.clone().into_iter().zip(seats)
+        };
+        (0..processes).flat_map(of_process).collect()
+    }
 
     #[test]
-    fn every_partition_has_one_owner_while_there_are_enough() {
-        for (producers, partitions) in [(1, 1), (3, 3), (3, 8), (4, 5)] {
-            let mut all: Vec<i32> = (0..producers).flat_map(|id| owned(id, producers, partitions)).collect();
-            all.sort_unstable();
-            assert_eq!(all, (0..partitions as i32).collect::<Vec<_>>());
+    fn every_partition_of_each_topic_has_one_owner_while_there_are_enough() {
+        for (targets, processes) in (1..=4).flat_map(|targets| [1, 2, 3].map(|processes| (targets, processes))) {
+            for producers in targets..=9 {
+                let all = fleet(targets, producers, processes);
+                for target in 0..targets {
+                    let seats: Vec<Seat> = all.iter().filter(|(of, _)| *of == target).map(|(_, seat)| *seat).collect();
+                    let case = format!("target {target} of {targets}, {producers} producers × {processes}");
+                    assert!(seats.iter().all(|seat| seat.of as usize == seats.len()), "{case}: {seats:?}");
+                    for partitions in [0, 1, 7].map(|more| seats.len() as u32 + more) {
+                        let mut owned: Vec<i32> = seats.iter().flat_map(|seat| seat.owned(partitions)).collect();
+                        owned.sort_unstable();
+                        assert_eq!(owned, (0..partitions as i32).collect::<Vec<_>>(), "{case}");
+                    }
+                }
+            }
         }
-        assert_eq!(owned(1, 3, 8), [1, 4, 7]);
-        assert_eq!((owned(5, 8, 3), owned(2, 8, 3)), (vec![2], vec![2]));
+    }
+
+    #[test]
+    fn a_producer_owns_each_so_many_th_partition_or_shares_one() {
+        let seat = |rank, of| Seat { rank, of };
+        assert_eq!(seats(&[0, 0, 0], 3, 6), [seat(3, 6), seat(4, 6), seat(5, 6)], "with one target ranks are ids");
+        assert_eq!(seats(&[0, 1, 0], 3, 6), [seat(2, 4), seat(1, 2), seat(3, 4)]);
+        assert_eq!(seat(1, 3).owned(8), [1, 4, 7]);
+        assert_eq!((seat(5, 8).owned(3), seat(2, 8).owned(3)), (vec![2], vec![2]));
     }
 }

@@ -13,6 +13,7 @@ use crate::plan::{
     Annotate, Compression, HttpPlan, Io, KafkaClient, KafkaPlan, LinkPlan, ProducerPlan, RunPlan, SinkKind, TargetPlan,
     TcpFraming,
 };
+use crate::sink::link::ring_depth;
 use crate::sink::redials::Redials;
 use crate::sink::{http, kafka as kafka_sink, tcp};
 use crate::sys::blocking::Blocking;
@@ -24,9 +25,6 @@ use crate::wire::kafka::codec::Codec;
 use crate::wire::kafka::produce::ProducePrefix;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Operations of one connection: a send, a receive, and zero-copy sends that are not released yet.
-const OPERATIONS_PER_LINK: usize = 4;
 
 /// What a core has baked by the time it picks its ring.
 pub struct NetCore {
@@ -89,7 +87,7 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, core: NetCore) -> Result<
         return kafka_compat::run(setup, region, core);
     }
     let links: usize = connections(&setup).iter().sum();
-    let depth = OPERATIONS_PER_LINK * links + setup.plan.sink.queue_depth * core.payloads.len();
+    let depth = ring_depth(links, setup.plan.sink.queue_depth * core.payloads.len());
     match io {
         Io::Syscall => {
             let ring = Blocking::new(region, depth).zero_copy(setup.plan.zero_copy);
@@ -107,13 +105,21 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, core: NetCore) -> Result<
 }
 
 /// Connections of each lane.
-fn connections(setup: &Setup) -> Vec<usize> {
+pub fn connections(setup: &Setup) -> Vec<usize> {
     let plan = &setup.plan;
     if !setup.kafka_lanes.is_empty() {
         return setup.kafka_lanes.iter().map(|lane| lane.partitions.len()).collect();
     }
     let link = |at: &usize| plan.producers[*at].to.link().map_or(0, |link| link.connections);
     plan.cores[setup.index].producers.iter().map(link).collect()
+}
+
+/// Where threads run that a core's thread starts: not on its processor, if another one is left.
+fn beside_cores(plan: &RunPlan) -> Vec<usize> {
+    match plan.free_cpus.as_slice() {
+        [] => plan.cores.iter().map(|core| core.cpu).collect(),
+        free => free.to_vec(),
+    }
 }
 
 fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> Result<CoreEnd, Fatal> {
@@ -130,13 +136,13 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> R
     let peers = producers.iter().filter_map(|producer| producer.to.link()).map(|link| link.peer.clone()).collect();
     let total = counts.iter().sum();
     // Lives until the core's end: it redials.
-    let (_dialer, handle) = Dialer::start(dial, plan.payload.seed ^ setup.index as u64, total)?;
+    let (_dialer, handle) = Dialer::start(dial, plan.payload.seed ^ setup.index as u64, total, beside_cores(&plan))?;
     let mut redials = Redials::new(handle, peers, total);
     let failed = |error: std::io::Error| Fatal::host(format!("a connection could not be handed to the ring: {error}"));
     match plan.sink.kind {
         SinkKind::Tcp => {
-            let open = |ring: &mut R, _: &mut Setup, _: &[Payload]| {
-                let dialed = redials.connect_all(&counts)?;
+            let open = |ring: &mut R, setup: &mut Setup, _: &[Payload]| {
+                let dialed = redials.connect_all(&counts, &setup.stop.flag)?;
                 let lane = |((dialed, staging), producer): ((Vec<_>, Range<usize>), &&ProducerPlan)| {
                     let link = producer.to.link()?;
                     let depth = (plan.sink.queue_depth / link.connections.max(1)).max(2);
@@ -149,7 +155,7 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> R
         }
         SinkKind::Kafka => {
             let open = |ring: &mut R, setup: &mut Setup, payloads: &[Payload]| {
-                let dialed = redials.connect_all(&counts)?;
+                let dialed = redials.connect_all(&counts, &setup.stop.flag)?;
                 let block_bytes = longest_block(&plan, payloads);
                 let mut setups = Vec::new();
                 for ((dialed, staging), lane) in dialed.into_iter().zip(staging).zip(&setup.kafka_lanes) {
@@ -166,8 +172,8 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> R
             finish(setup, ring, payloads, memory, open)
         }
         _ => {
-            let open = |ring: &mut R, _: &mut Setup, payloads: &[Payload]| {
-                let dialed = redials.connect_all(&counts)?;
+            let open = |ring: &mut R, setup: &mut Setup, payloads: &[Payload]| {
+                let dialed = redials.connect_all(&counts, &setup.stop.flag)?;
                 let block_bytes = longest_block(&plan, payloads);
                 let mut setups = Vec::new();
                 for ((dialed, staging), producer) in dialed.into_iter().zip(staging).zip(&producers) {

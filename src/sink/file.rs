@@ -1,6 +1,7 @@
 //! Files and block devices. Blocks that O_DIRECT could not take as they lie go through `stage`; everything
 //! that touches a directory is done by `keeper`.
 
+pub mod existing;
 pub mod keeper;
 mod lane;
 pub mod open;
@@ -15,6 +16,7 @@ use crate::plan::FilePlan;
 use crate::sys::ring::{Ring, Wait};
 use keeper::KeeperLane;
 pub use lane::FileLane;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 
@@ -33,6 +35,8 @@ pub struct Contents {
 /// What a lane needs to be opened.
 pub struct LaneSetup<'a> {
     pub plan: &'a FilePlan,
+    /// The data file, as [`open::claim`] gave it.
+    pub claimed: File,
     pub contents: Contents,
     pub starts: &'a Starts,
     pub queue_depth: usize,

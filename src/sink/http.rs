@@ -226,7 +226,7 @@ impl<R: NetRing> Sink<R> for HttpSink {
     fn take_wire(&mut self, lane: usize) -> Wire {
         let lane = &mut self.lanes[lane];
         let mut wire = Wire { retries: std::mem::take(&mut lane.retries), ..Wire::default() };
-        lane.channels.iter_mut().for_each(|channel| wire += channel.link.take_wire());
+        lane.channels.iter_mut().for_each(|channel| wire += channel.take_wire());
         wire
     }
 

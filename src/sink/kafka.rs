@@ -5,6 +5,7 @@
 //! resends; this room deals the lane's blocks to them. Everything that blocks (who leads, connecting, SASL) is
 //! the dialer's.
 
+mod choice;
 mod outbox;
 mod part;
 mod request;
@@ -19,6 +20,7 @@ use crate::sys::ring::{NetRing, Wait};
 use crate::wire::kafka::batch::HEADER_BYTES;
 use crate::wire::kafka::codec::{Codec, Deflater};
 use crate::wire::kafka::produce::ProducePrefix;
+use choice::Choice;
 use outbox::Outbox;
 use part::Part;
 use std::io;
@@ -92,6 +94,8 @@ struct KafkaLane {
 /// See the module.
 pub struct KafkaSink {
     lanes: Vec<KafkaLane>,
+    /// Where a broker on this host may be lent its batches.
+    choice: Option<Choice>,
     redials: Redials,
     ending: Option<Ending>,
     now_ns: u64,
@@ -123,14 +127,25 @@ impl KafkaSink {
             let outbox = Outbox::new(manner.codec, stages)?;
             lanes.push(KafkaLane { manner, parts, outbox, turn: 0 });
         }
-        Ok(Self { lanes, redials, ending: None, now_ns: 0 })
+        let lends = lanes.iter().flat_map(|lane| &lane.parts).any(|part| part.link.lends());
+        let choice = lends.then(|| Choice::new(R::LENT_TRIAL_BYTES));
+        Ok(Self { lanes, choice, redials, ending: None, now_ns: 0 })
     }
 }
 
 impl KafkaSink {
-    /// A broker on this host is lent what it is sent.
+    /// A broker on this host may be lent what it is sent.
     pub fn lends(&self) -> bool {
-        self.lanes.iter().flat_map(|lane| &lane.parts).any(|part| part.link.lends())
+        self.choice.is_some()
+    }
+
+    fn choose(&mut self, bytes: u64, cpu_ns: impl FnOnce() -> u64) {
+        let Some(choice) = &mut self.choice else { return };
+        let before = choice.lends();
+        choice.sent(bytes, cpu_ns);
+        if choice.lends() != before {
+            self.lanes.iter_mut().for_each(|lane| lane.outbox.lends = choice.lends());
+        }
     }
 }
 
@@ -159,6 +174,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
     }
 
     fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
+        self.choose(payload.block(slot).range().len() as u64, || ring.cpu_ns());
         let lane = &mut self.lanes[lane];
         let at = lane.turn;
         lane.turn = (at + 1) % lane.parts.len();

@@ -2,11 +2,13 @@
 
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
-use crate::connect::dial::Dialed;
-use crate::connect::dialer::{DialHandle, DialOrder, Past};
+use crate::connect::dial::{self, Dialed};
+use crate::connect::dialer::{Answer, DialHandle, DialOrder, Past};
 use crate::plan::PeerPlan;
+use crossbeam_channel::RecvTimeoutError;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 /// See the module.
 pub struct Redials {
@@ -25,24 +27,36 @@ impl Redials {
         Self { handle, peers, wanted: Vec::with_capacity(connections), open: 0 }
     }
 
-    /// The first connections: so many for each lane. Blocks.
-    pub fn connect_all(&mut self, connections: &[usize]) -> Result<Vec<Vec<Dialed>>, Fatal> {
+    /// The first connections: so many for each lane. Blocks until they are there, or somebody ends the run.
+    pub fn connect_all(&mut self, connections: &[usize], stop: &AtomicBool) -> Result<Vec<Vec<Dialed>>, Fatal> {
         let mut dialed: Vec<Vec<Option<Dialed>>> =
             connections.iter().map(|count| (0..*count).map(|_| None).collect()).collect();
         for (lane, count) in connections.iter().enumerate() {
             (0..*count).for_each(|connection| self.order(lane, connection));
         }
-        let patience = Duration::from_nanos(limits::FIRST_DIALS_NS_MAX);
         for _ in 0..connections.iter().sum() {
             self.place_orders();
-            let answer = self.handle.wait(patience).ok_or_else(|| {
-                Fatal::new(Exit::Unreachable, "the target did not answer in time").mend("look at the target's log")
-            })?;
+            let answer = self.await_answer(stop)?;
             self.open -= 1;
             let connection = answer.dialed.map_err(|fatal| *fatal)?;
             dialed[answer.lane as usize][answer.connection as usize] = Some(*connection);
         }
         Ok(dialed.into_iter().map(|lane| lane.into_iter().flatten().collect()).collect())
+    }
+
+    fn await_answer(&self, stop: &AtomicBool) -> Result<Answer, Fatal> {
+        let deadline = Instant::now() + Duration::from_nanos(limits::FIRST_DIALS_NS_MAX);
+        loop {
+            match self.handle.wait(Duration::from_nanos(limits::WAIT_NS_MAX)) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Timeout) if stop.load(Relaxed) => return Err(dial::stopped()),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    let late = Fatal::new(Exit::Unreachable, "the target did not answer in time");
+                    return Err(late.mend("look at the target's log"));
+                }
+            }
+        }
     }
 
     /// Asks for a new connection in place of one that broke.
@@ -84,5 +98,21 @@ impl Redials {
                 Err(_) => self.wanted.push((answer.lane, answer.connection, Past::Unknown)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::dialer::pair;
+
+    #[test]
+    fn a_stop_ends_the_wait_for_the_first_connections() {
+        let (handle, _clerk) = pair(1);
+        let peer = PeerPlan { host: "localhost".into(), port: 1, tls: None, connect_timeout_ns: 1 };
+        let mut redials = Redials::new(handle, vec![Arc::new(peer)], 1);
+        let fatal = redials.connect_all(&[1], &AtomicBool::new(true)).err().expect("nobody dials");
+        assert_eq!(fatal.exit, Exit::Unreachable);
+        assert!(fatal.what.contains("stopped"), "{fatal}");
     }
 }

@@ -3,6 +3,9 @@
 //! Each connection of a lane is a stream of its own. When one breaks, what the peer acknowledged was produced,
 //! what the kernel had taken beyond that is uncertain, and what it had not taken goes out on the next
 //! connection, from the next record boundary on.
+//!
+//! A peer that closes its side is taken for gone, though it may go on reading: TCP tells the two apart only by what
+//! becomes of data that are sent afterwards, and those of a peer that is gone are lost.
 
 use super::link::{self, Area, Breakage, Event, Link, Memory};
 use super::redials::Redials;
@@ -180,7 +183,11 @@ impl Stream {
     ) -> bool {
         let Event::Broken { why, unsent } = event else { return false };
         let acknowledged = self.link.acknowledged(ring).saturating_sub(self.base);
-        self.past = if acknowledged > 0 { Past::Used } else { Past::Unknown };
+        self.past = match (why, acknowledged > 0) {
+            (Breakage::Closed, used) => Past::Closed { used },
+            (_, true) => Past::Used,
+            (_, false) => Past::Unknown,
+        };
         let taken_of_next = unsent.map_or(0, |(_, taken)| taken as u64);
         let lane = self.link.owner().0;
         let fate = Fate::Uncertain(why.kind());

@@ -62,9 +62,15 @@ pub fn direct_alignment(file: &File) -> Option<(u64, u64)> {
 
 /// Whether this process may write to `path` (for a folder: create files in it).
 pub fn may_write(path: &Path) -> bool {
-    let Ok(name) = c_path(path) else { return false };
+    check_write(path).is_ok()
+}
+
+/// The same with the reason: no permission, or a file system that is mounted read-only.
+pub fn check_write(path: &Path) -> io::Result<()> {
+    let name = c_path(path)?;
     // SAFETY: `name` is a NUL-terminated string that outlives the call; nothing is written through it.
-    unsafe { libc::faccessat(libc::AT_FDCWD, name.as_ptr(), libc::W_OK, libc::AT_EACCESS) == 0 }
+    let outcome = unsafe { libc::faccessat(libc::AT_FDCWD, name.as_ptr(), libc::W_OK, libc::AT_EACCESS) };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// How many bytes this process may lock in memory.
@@ -114,6 +120,7 @@ mod tests {
         assert!(may_write(folder.path()));
         assert!(super::space(Path::new("/no/such/folder")).is_err());
         assert!(!may_write(Path::new("/no/such/folder")));
+        assert_eq!(check_write(Path::new("/no/such/folder")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -62,9 +62,9 @@ pub fn reader_is_gone(fd: BorrowedFd<'_>) -> bool {
     poll_writable(fd, 0) & libc::POLLERR != 0
 }
 
-/// Waits until the descriptor takes bytes or its reader is gone, for at most `ns`.
-pub fn wait_writable(fd: BorrowedFd<'_>, ns: u64) {
-    poll_writable(fd, ns);
+/// Waits until the descriptor takes bytes or its reader is gone, for at most `ns`; whether it is so.
+pub fn wait_writable(fd: BorrowedFd<'_>, ns: u64) -> bool {
+    poll_writable(fd, ns) != 0
 }
 
 fn poll_writable(fd: BorrowedFd<'_>, ns: u64) -> libc::c_short {

@@ -1,7 +1,7 @@
 //! What a core asks of the kernel. These back ends have this shape: `uring`, `aio` (direct files without
 //! io_uring), `blocking` (plain system calls) and the simulated one of the tests.
 
-use super::socket;
+use super::{process, socket};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -125,6 +125,8 @@ pub enum Means {
 pub trait NetRing: Ring {
     /// Shorter messages are copied sooner than lent.
     const LENT_BYTES_MIN: usize = 64 << 10;
+    /// Bytes that show whether lending costs less than copying.
+    const LENT_TRIAL_BYTES: u64 = 32 << 20;
 
     /// Queues a send of both pieces, one behind the other (the second may be empty); false: the queue is full.
     /// The answer is how many bytes the socket took: all of them, unless the connection ends. One send at a
@@ -141,6 +143,11 @@ pub trait NetRing: Ring {
     /// send to such a peer would be a copy.
     fn can_lend(&mut self, _slot: FileSlot) -> bool {
         false
+    }
+
+    /// Processor time of the calling thread, user and system.
+    fn cpu_ns(&self) -> u64 {
+        process::thread_cpu_ns()
     }
 
     /// Frees a range that was lent: its bytes stay, and so do those that the peer has still to read.

@@ -2,6 +2,7 @@
 
 use super::findings::{Finding, Findings, Kind};
 use crate::base::fatal::Fatal;
+use crate::base::place;
 use crate::manifest::{Layout, Manifest};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -68,7 +69,8 @@ impl Resolver<'_> {
             return Ok(());
         }
         if path.extension().is_some_and(|extension| extension == "json")
-            && let Some(data) = data_of_manifest(path).map_err(|error| missing(path, &error))?
+            && let Ok(Some(manifest)) = Manifest::read(path)
+            && let Some(data) = data_of(path, &manifest).map_err(|error| missing(path, &error))?
         {
             return self.file(&data);
         }
@@ -79,19 +81,11 @@ impl Resolver<'_> {
         let names = list(folder).map_err(|error| missing(folder, &error))?;
         let before = self.sources.len();
         for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
-            let data = data_of_manifest(path).map_err(|error| missing(folder, &error))?;
-            if let Some(data) = data {
-                self.file(&data)?;
-            } else if let Ok(Some(_)) = Manifest::read(path) {
-                let what = "there is a manifest, but no data file beside it";
-                let finding =
-                    Finding { source: Some(path.display().to_string()), ..Finding::new(Kind::Truncated, what) };
-                self.findings.add(finding);
-                self.sources.push(Source::Data(Box::new(DataStream {
-                    label: path.display().to_string(),
-                    manifest: Manifest::read(path).ok().flatten(),
-                    files: Vec::new(),
-                })));
+            // What is no manifest of ours is none of our business.
+            let Ok(Some(manifest)) = Manifest::read(path) else { continue };
+            match data_of(path, &manifest).map_err(|error| missing(folder, &error))? {
+                Some(data) => self.file(&data)?,
+                None => self.lost(path, manifest),
             }
         }
         // Data whose manifest is gone is still data.
@@ -103,6 +97,14 @@ impl Resolver<'_> {
                 .mend("name the folder or file that --target file:PATH wrote"));
         }
         Ok(())
+    }
+
+    /// A manifest whose data are gone.
+    fn lost(&mut self, path: &Path, manifest: Manifest) {
+        let label = path.display().to_string();
+        let what = "there is a manifest, but no data file beside it";
+        self.findings.add(Finding { source: Some(label.clone()), ..Finding::new(Kind::Truncated, what) });
+        self.sources.push(Source::Data(Box::new(DataStream { label, manifest: Some(manifest), files: Vec::new() })));
     }
 
     fn file(&mut self, data: &Path) -> Result<(), Fatal> {
@@ -156,16 +158,8 @@ fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// The data file beside one of our manifests. Another JSON file has none.
-fn data_of_manifest(path: &Path) -> io::Result<Option<PathBuf>> {
-    let Ok(Some(manifest)) = Manifest::read(path) else { return Ok(None) };
+/// The data file beside the manifest at `path`.
+fn data_of(path: &Path, manifest: &Manifest) -> io::Result<Option<PathBuf>> {
     let named = path.with_file_name(&manifest.data_file);
     if !manifest.data_file.is_empty() && named.is_file() {
         return Ok(Some(named));
@@ -180,7 +174,7 @@ fn data_of_manifest(path: &Path) -> io::Result<Option<PathBuf>> {
     if usual.is_file() {
         return Ok(Some(usual));
     }
-    Ok(list(folder_of(path))?.iter().find(|candidate| beside(candidate)).and_then(|found| {
+    Ok(list(place::folder(path))?.iter().find(|candidate| beside(candidate)).and_then(|found| {
         // As the user wrote the folder, so that files are recognised when named twice.
         Some(path.with_file_name(found.file_name()?))
     }))
@@ -189,7 +183,7 @@ fn data_of_manifest(path: &Path) -> io::Result<Option<PathBuf>> {
 /// `<data>.<UTC timestamp>`, oldest first.
 fn rotated(data: &Path) -> io::Result<Vec<PathBuf>> {
     let Some(name) = data.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
-    let mut names: Vec<String> = list(folder_of(data))?
+    let mut names: Vec<String> = list(place::folder(data))?
         .iter()
         .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
         .filter(|other| other.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')).is_some_and(is_timestamp))

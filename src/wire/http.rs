@@ -3,6 +3,7 @@
 
 pub mod request;
 pub mod response;
+pub mod status;
 
 pub use request::{HeadFacts, HeadStamps, RequestHead};
 pub use response::{HttpError, Progress, Response, ResponseParser};

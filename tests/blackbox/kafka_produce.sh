@@ -133,7 +133,7 @@ secure sasl-plaintext "$KAFKA_SASL_PLAINTEXT_BOOTSTRAP" "${small[@]}" --sasl-mec
 secure file "$KAFKA_SASL_BOOTSTRAP" "${small[@]}" --kafka-config "$KAFKA_SASL_PROPERTIES" --compression lz4 --compressibility 0.5
 # Without a producer id, what is unanswered when the broker closes would be uncertain.
 for acks in 1 0; do
-    secure "renewed-$acks" "$KAFKA_SASL_BOOTSTRAP" --payload-size 1000 --rate 2MB/s --duration 10s --acks $acks --idempotent off \
+    secure "renewed-$acks" "$KAFKA_SASL_BOOTSTRAP" --payload-size 1000 --rate 2MB/s --records 20000 --acks $acks --idempotent off \
         "${ca[@]}" --sasl-mechanism SCRAM-SHA-512 "${user[@]}"
 done
 

@@ -235,6 +235,16 @@ fn ids_that_some_system_downstream_exported() {
 }
 
 #[test]
+fn what_is_named_like_a_manifest_and_is_none_holds_nobody_up() {
+    let scratch = Scratch::new();
+    scratch.report("--target file:data/ --parallel 1 --records 100");
+    scratch.write("data/other.json", "{\"format\": \"of another program\"}");
+    let made = std::process::Command::new("mkfifo").arg(scratch.path("data/pipe.json")).status().unwrap();
+    assert!(made.success());
+    scratch.verify_clean("data/ --expect report.json");
+}
+
+#[test]
 fn nothing_to_read_is_a_mistake_not_damage() {
     let scratch = Scratch::new();
     for words in ["verify", "verify nowhere/", "verify --ids nowhere.csv"] {

@@ -1,16 +1,24 @@
 //! Ends before their time: Ctrl-C at every stage, a kill, a machine that stands still.
 
-use crate::harness::{Live, Scratch, poll, quiet};
-use crate::report::{count, number, total};
+use crate::harness::{Live, Scratch, Watch, poll, quiet, signal};
+use crate::report::{check, count, number, total};
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+const SIGHUP: u64 = 1;
 pub const SIGINT: u64 = 2;
+pub const SIGTERM: u64 = 15;
 
 /// Whether the process has a handler for the signal.
 pub fn handles(pid: u32, signal: u64) -> bool {
+    is_in("SigCgt:", pid, signal)
+}
+
+fn is_in(mask: &str, pid: u32, signal: u64) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = status.lines().find_map(|line| line.strip_prefix(mask));
     mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal - 1) & 1 == 1)
 }
 
@@ -78,6 +86,78 @@ fn two_signals_end_at_once() {
     let asked = Instant::now();
     engine.signal("INT");
     assert_eq!(engine.child.wait().unwrap().code(), Some(1));
+    assert!(asked.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_terminal_that_goes_away_ends_the_run_in_order() {
+    let scratch = Scratch::new();
+    let words = "--target file:data/ --rate 10MB/s --duration 60s --stats-interval 100ms --report report.json";
+    let mut engine = Live::start(&mut scratch.engine(words));
+    engine.event("interval");
+    // The kernel says so, and so does the shell: that is one wish.
+    engine.signal("HUP");
+    engine.line("SIGHUP");
+    engine.signal("HUP");
+    let ended = engine.ended();
+    assert_eq!(ended.code(), 0, "{ended}");
+    scratch.report_of(&ended, "report.json");
+    scratch.verify_clean("data/ --expect report.json");
+}
+
+#[test]
+fn nohup_lets_a_run_outlive_its_terminal() {
+    let scratch = Scratch::new();
+    let words = "--target null --rate 1MB/s --duration 60s --stats-interval 100ms --report report.json";
+    let mut nohup = Command::new("nohup");
+    nohup.arg(env!("CARGO_BIN_EXE_engine")).args(words.split(' ')).current_dir(scratch.folder());
+    let mut engine = Live::start(nohup.stdout(Stdio::null()));
+    engine.event("interval");
+    assert!(handles(engine.pid(), SIGINT) && !handles(engine.pid(), SIGHUP));
+    engine.signal("HUP");
+    engine.event("interval");
+    engine.signal("INT");
+    let ended = engine.ended();
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert!(ended.stderr.contains("SIGINT") && !ended.stderr.contains("SIGHUP"), "{ended}");
+    scratch.report_of(&ended, "report.json");
+}
+
+/// A standard error that is full from the start, and that nobody reads.
+fn unread() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // What a pipe holds.
+    writer.write_all(&[b'\n'; 65_536]).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_hold_up_the_run() {
+    let scratch = Scratch::new();
+    let (_reader, writer) = unread();
+    let words = "--target null --duration 300ms --log-format json --report report.json";
+    let mut child = scratch.engine(words).stdin(Stdio::null()).stderr(writer).spawn().unwrap();
+    let _watch = Watch::over(child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    check(&serde_json::from_slice(&scratch.read("report.json")).unwrap());
+}
+
+#[test]
+fn two_signals_end_a_run_whose_log_nobody_reads() {
+    let scratch = Scratch::new();
+    let (_reader, writer) = unread();
+    let words = "--target stdout --duration 60s --drain-timeout 60s --log-format json";
+    let mut engine = scratch.engine(words);
+    let mut child = engine.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
+    let pid = child.id();
+    let _watch = Watch::over(pid);
+    // It runs; what nobody reads of its records keeps it from ending in order.
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 4096]).unwrap();
+    signal(pid, "INT");
+    poll("the first signal to be taken", || (!is_in("ShdPnd:", pid, SIGINT)).then_some(()));
+    let asked = Instant::now();
+    signal(pid, "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
     assert!(asked.elapsed() < Duration::from_secs(5));
 }
 

@@ -1,8 +1,11 @@
-//! What is on the drive before and after: data of others, rotation, retention, back ends that are forbidden.
+//! What is on the drive before and after: data of others, rotation, retention.
 
-use crate::harness::{Live, Scratch, finish};
+use crate::endings::{SIGINT, handles};
+use crate::harness::{Live, Scratch, poll, quiet};
 use crate::report::{count, total};
-use std::process::Command;
+use engine::record::Header;
+use std::fs::File;
+use std::io::Write;
 
 #[test]
 fn foreign_files_are_left_alone() {
@@ -89,11 +92,130 @@ fn retain_zero_keeps_the_active_file_alone() {
 }
 
 #[test]
+fn nobody_s_home_becomes_a_folder() {
+    let scratch = Scratch::new();
+    for words in ["--target file:~/data/", "--target null --report=~/report.json"] {
+        let ended = scratch.run(&format!("{words} --records 3"));
+        assert_eq!(ended.code(), 2, "{ended}");
+        ended.says(&["~/", "$HOME"]);
+    }
+    assert_eq!(scratch.names("."), [""; 0]);
+}
+
+/// Rotated files and rings with `--overwrite`, and the baseline, which needs no flag to take its own files again.
+#[test]
+fn two_runs_never_write_the_same_files() {
+    for (words, again) in [
+        ("--target file:data/ --parallel 2 --rotate-size-mb 1 --retain 2 --audit-every 100", "--overwrite"),
+        ("--target file:data/ --parallel 2 --preallocate 1Mi", "--overwrite"),
+        ("--footprint 8Mi", ""),
+    ] {
+        let scratch = Scratch::new();
+        let folder = if words.contains("--target") { "data" } else { "engine-data" };
+        let endless = format!("{words} --rate 20MB/s --duration inf --stats-interval 100ms --report report.json");
+        let mut engine = Live::start(&mut scratch.engine(&endless));
+        engine.event("interval");
+        let second = scratch.run(&format!("{words} {again} --records 10"));
+        assert_eq!(second.code(), 3, "{words}: {second}");
+        second.says(&["payloads.0.bin", "another process is writing it", "mend:"]);
+        engine.event("interval");
+        engine.signal("INT");
+        let first = engine.ended();
+        assert_eq!(first.code(), 0, "{words}: {first}");
+        assert!(total(&scratch.report_of(&first, "report.json"), "records_produced") > 10);
+        scratch.verify_clean(&format!("{folder}/ --expect report.json"));
+        // Once it is over, the files can be had.
+        scratch.report(&format!("{words} {again} --records 10"));
+        scratch.verify_clean(&format!("{folder}/ --expect report.json"));
+    }
+}
+
+/// The first of the two is this test: it has the lock when the second finds the folder empty, and ends while that waits.
+#[test]
+fn data_that_were_finished_while_a_run_waited_for_the_lock_stay() {
+    let _quiet = quiet();
+    for words in ["--parallel 1 --rotate-size-mb 1 --bytes 512Ki", "--parallel 1 --preallocate 1Mi --bytes 3Mi"] {
+        let scratch = Scratch::new();
+        scratch.report(&format!("--target file:first/ {words}"));
+        std::fs::create_dir(scratch.path("data")).unwrap();
+        let mut data = File::create(scratch.path("data/payloads.0.bin")).unwrap();
+        data.try_lock().unwrap();
+        let second = Live::start(&mut scratch.engine(&format!("--target file:data/ {words}")));
+        // It has them once its plan is made.
+        poll("the second run's signal handlers", || handles(second.pid(), SIGINT).then_some(()));
+        data.write_all(&scratch.read("first/payloads.0.bin")).unwrap();
+        std::fs::copy(scratch.path("first/payloads.0.json"), scratch.path("data/payloads.0.json")).unwrap();
+        drop(data);
+        let second = second.ended();
+        assert_eq!(second.code(), 2, "{words}: {second}");
+        second.says(&["payloads.0.bin holds data of the run", "mend: --overwrite"]);
+        assert_eq!(scratch.names("data"), scratch.names("first"));
+        assert!(scratch.read("data/payloads.0.bin") == scratch.read("first/payloads.0.bin"), "{words}: data are lost");
+        scratch.verify_clean("data/");
+    }
+}
+
+/// Sequence and offset of each line.
+fn audited(scratch: &Scratch, log: &str) -> Vec<(u64, usize)> {
+    let text = String::from_utf8(scratch.read(log)).unwrap();
+    let number = |line: &str, name: &str| -> u64 {
+        let found = line.split(' ').find_map(|part| part.strip_prefix(name)?.parse().ok());
+        found.unwrap_or_else(|| panic!("{log}: {line}"))
+    };
+    text.lines().map(|line| (number(line, "sequence="), number(line, "offset=") as usize)).collect()
+}
+
+#[test]
+fn the_audit_log_of_a_ring_has_two_laps_at_most() {
+    let scratch = Scratch::new();
+    let words = "--target file:data/ --parallel 1 --preallocate 256Ki --audit-every 3 --records 1500";
+    let report = scratch.report(words);
+    let logs = ["payloads.0.log", "payloads.0.log.1"];
+    assert_eq!(scratch.names("data"), [&["payloads.0.bin", "payloads.0.json"][..], &logs].concat());
+    let manifest: serde_json::Value = serde_json::from_slice(&scratch.read("data/payloads.0.json")).unwrap();
+    let lap_records = count(&manifest["layout"], "lap_records");
+    assert!((2..=64).contains(&lap_records), "{manifest:#}");
+    let logs = logs.map(|log| audited(&scratch, &format!("data/{log}")));
+    for lines in &logs {
+        assert!((1..=lap_records.div_ceil(3)).contains(&(lines.len() as u64)), "{lap_records}: {lines:?}");
+    }
+    // Every record that the ring still has is in one of the two, at its place.
+    let producer = &report["producers"][0];
+    let retained = count(producer, "retained_first_sequence")..=count(producer, "last_sequence");
+    assert_eq!(retained.end() - retained.start() + 1, lap_records);
+    let data = scratch.read("data/payloads.0.bin");
+    for sequence in retained.filter(|sequence| sequence.is_multiple_of(3)) {
+        let line = logs.iter().flatten().find(|(logged, _)| *logged == sequence);
+        let (_, offset) = line.unwrap_or_else(|| panic!("{sequence} is in no log: {logs:?}"));
+        assert_eq!(Header::decode(&data[*offset..]).unwrap().sequence, sequence);
+    }
+}
+
+#[test]
 fn a_special_file_takes_everything() {
     let scratch = Scratch::new();
     for fsync in ["end", "each"] {
         let report = scratch.report(&format!("--target file:/dev/null --records 1000 --fsync {fsync}"));
         assert_eq!(total(&report, "records_produced"), 1000);
+    }
+}
+
+/// No manifest says whose it is.
+#[test]
+fn the_log_beside_a_special_file_is_ours_or_stays() {
+    let scratch = Scratch::new();
+    let words = "--target file:/dev/null --records 10 --audit-every 1";
+    for _ in 0..2 {
+        scratch.report(words);
+    }
+    assert_eq!(audited(&scratch, "engine-null.log").len(), 10);
+    for log in ["engine-null.log", "engine-null.log.1"] {
+        scratch.write(log, "IMPORTANT");
+        let ended = scratch.run(words);
+        assert_eq!(ended.code(), 2, "{ended}");
+        ended.says(&[log, "--overwrite"]);
+        assert_eq!(scratch.read(log), b"IMPORTANT");
+        std::fs::remove_file(scratch.path(log)).unwrap();
     }
 }
 
@@ -111,35 +233,6 @@ fn after_a_kill_the_data_are_still_another_run_s() {
     scratch.verify_clean("data/");
 }
 
-/// Runs `engine` where io_uring is forbidden, as container runtimes do it.
-fn without_io_uring(scratch: &Scratch, words: &str) -> Command {
-    scratch.write("deny.py", include_str!("deny_io_uring.py"));
-    let engine = scratch.engine(words);
-    let mut command = Command::new("python3");
-    command.arg("deny.py").arg(engine.get_program()).args(engine.get_args()).current_dir(scratch.folder());
-    for (name, value) in engine.get_envs().filter(|(_, value)| value.is_none()) {
-        let _absent = value;
-        command.env_remove(name);
-    }
-    command
-}
-
-#[test]
-fn where_io_uring_is_forbidden_system_calls_do_the_work() {
-    let scratch = Scratch::new();
-    let words = "--target file:data/ --parallel 2 --bytes 4Mi --report report.json";
-    let ended = finish(&mut without_io_uring(&scratch, words));
-    assert_eq!(ended.code(), 0, "{ended}");
-    assert_eq!(ended.stderr.matches("io_uring cannot be used").count(), 1, "it says so once: {ended}");
-    scratch.report_of(&ended, "report.json");
-    scratch.verify_clean("data/ --expect report.json");
-
-    let ended = finish(&mut without_io_uring(&scratch, "--target file:other/ --io uring --bytes 4Mi"));
-    assert_eq!(ended.code(), 3, "{ended}");
-    ended.says(&["--io uring", "mend:"]);
-    assert!(!scratch.path("other").exists());
-}
-
 #[test]
 fn nothing_of_the_run_or_of_others_is_in_the_way_of_a_report_or_a_log() {
     let scratch = Scratch::new();
@@ -152,6 +245,12 @@ fn nothing_of_the_run_or_of_others_is_in_the_way_of_a_report_or_a_log() {
     let ended = scratch.run("--target file:app.bin --audit-every 1 --records 5");
     assert_eq!(ended.code(), 2, "{ended}");
     assert_eq!(scratch.read("app.log"), b"IMPORTANT");
+    // Only a log that begins anew with each lap has another one beside it.
+    scratch.write("web.log.1", "IMPORTANT");
+    let ended = scratch.run("--target file:web.bin --audit-every 1 --records 5 --preallocate 1Mi");
+    assert_eq!(ended.code(), 2, "{ended}");
+    scratch.report("--target file:web.bin --audit-every 1 --records 5");
+    assert_eq!(scratch.read("web.log.1"), b"IMPORTANT");
     let ended = scratch.run("--target file:y.bin --target file:x/../y.bin --parallel 2 --records 40");
     assert_eq!(ended.code(), 2, "{ended}");
 }
@@ -182,4 +281,9 @@ fn rotated_files_of_another_run_stay_and_links_are_written_through() {
     std::os::unix::fs::symlink("real/r.bin", scratch.path("l.bin")).unwrap();
     scratch.report("--target file:l.bin --records 3");
     assert!(scratch.path("l.bin").is_symlink() && scratch.read("real/r.bin").len() == 3 * 4096);
+
+    std::os::unix::fs::symlink("real/new.bin", scratch.path("n.bin")).unwrap();
+    scratch.report("--target file:n.bin --records 3");
+    assert!(scratch.path("n.bin").is_symlink() && scratch.read("real/new.bin").len() == 3 * 4096);
+    scratch.verify_clean("real/new.bin --expect report.json");
 }

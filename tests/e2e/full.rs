@@ -1,8 +1,14 @@
-//! Drives that fill up: a tmpfs and an ext4 of 64 MiB, mounted for the test.
+//! What runs out, and what is closed. Drives that fill up: a tmpfs and an ext4 of 64 MiB, mounted for the test;
+//! descriptors; folders of other users.
 
 use crate::harness::{Ended, Scratch, finish};
+use crate::receive::{Receiver, number};
 use crate::report::total;
 use serde_json::Value;
+use std::fs::Permissions;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -109,6 +115,114 @@ fn a_limit_on_the_size_of_files_ends_the_run_in_order() {
         assert!(total(&report, "records_produced") > 0 && total(&report, "records_produced") < 4000, "{report:#}");
         scratch.verify_clean("data/ --expect report.json");
     }
+}
+
+#[test]
+fn a_drive_that_is_mounted_read_only_is_no_question_of_permission() {
+    let scratch = Scratch::new();
+    let _drive = Mounted::new(&scratch, &["-t", "tmpfs", "-o", "size=64m,ro", "tmpfs"]);
+    let ended = scratch.run("--target file:drive/data/ --min-free 0 --records 10");
+    assert_eq!(ended.code(), 3, "{ended}");
+    ended.says(&["drive is mounted read-only", "remount,rw"]);
+}
+
+#[test]
+fn a_report_that_could_not_be_written_keeps_anything_from_starting() {
+    let scratch = Scratch::new();
+    let _drive = Mounted::new(&scratch, &["-t", "tmpfs", "-o", "size=64m,ro", "tmpfs"]);
+    for words in [
+        "--target file:data/ --records 10 --report drive/r.json",
+        "--target file:data/ --records 10 --html drive/r.html",
+        "saturate --target null --max-rate 1MB/s --report drive/r.json",
+        "receive --listen tcp://127.0.0.1:0 --report drive/r.json",
+    ] {
+        let ended = scratch.run(words);
+        assert_eq!(ended.code(), 3, "{words}: {ended}");
+        ended.says(&["drive is mounted read-only", "remount,rw"]);
+    }
+    assert_eq!(scratch.names("."), ["drive"]);
+}
+
+/// A folder like /tmp, of another user, with this user's file in it.
+fn shared_folder(scratch: &Scratch) {
+    let folder = scratch.path("tmp");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, Permissions::from_mode(0o1777)).unwrap();
+    scratch.write("tmp/r.json", "theirs");
+    for path in [&folder, &scratch.path("tmp/r.json")] {
+        chown(path, Some(12345), None).unwrap_or_else(|why| panic!("these tests need root (sudo cargo test): {why}"));
+    }
+}
+
+/// As the kernel has it where `fs.protected_symlinks` is set; what a program reads of a link itself is out of its hands.
+#[test]
+fn a_stranger_s_link_in_a_folder_of_everybody_s_is_not_followed() {
+    let scratch = Scratch::new();
+    shared_folder(&scratch);
+    scratch.write("precious", "mine");
+    for (link, user) in [("stranger", 54321), ("owner", 12345), ("own", 0)] {
+        let link = scratch.path(&format!("tmp/{link}"));
+        symlink("../precious", &link).unwrap();
+        lchown(link, Some(user), None).unwrap();
+    }
+    for words in [
+        "--target null --records 10 --report tmp/stranger",
+        "--target null --records 10 --html tmp/stranger",
+        "--target file:tmp/stranger --records 10 --overwrite",
+        "receive --listen tcp://127.0.0.1:0 --report tmp/stranger",
+    ] {
+        let ended = scratch.run(words);
+        assert_eq!(ended.code(), 2, "{words}: {ended}");
+        ended.says(&["user 54321 put the link", "tmp/stranger", "mend:"]);
+        assert_eq!(scratch.read("precious"), b"mine");
+    }
+    for link in ["owner", "own"] {
+        let ended = scratch.run(&format!("--target null --records 10 --report tmp/{link}"));
+        assert_eq!(ended.code(), 0, "{ended}");
+        scratch.report_of(&ended, "precious");
+        scratch.write("precious", "mine");
+    }
+}
+
+#[test]
+fn another_user_s_report_in_a_folder_of_everybody_s_keeps_the_run_from_starting() {
+    let scratch = Scratch::new();
+    shared_folder(&scratch);
+    // Without what makes root more than the others.
+    let mut engine = Command::new("setpriv");
+    engine.arg("--bounding-set=-dac_override,-fowner").arg(env!("CARGO_BIN_EXE_engine"));
+    engine.args("--target file:data/ --records 10 --report tmp/r.json".split(' ')).current_dir(scratch.folder());
+    let ended = finish(&mut engine);
+    assert_eq!(ended.code(), 3, "{ended}");
+    ended.says(&["tmp/r.json", "another user's", "mend:"]);
+    assert_eq!((scratch.names("."), scratch.read("tmp/r.json")), (vec!["tmp".to_owned()], b"theirs".to_vec()));
+}
+
+/// Those who come meanwhile wait, and are served once there is a descriptor again.
+#[test]
+fn a_receiver_without_descriptors_goes_on() {
+    let scratch = Scratch::new();
+    let mut receiver = Receiver::start(&scratch, "--listen http://127.0.0.1:0 --report - --log-format json");
+    let pid = receiver.live.pid().to_string();
+    let limit = |files: &str| {
+        let nofile = format!("--nofile={files}:");
+        let output = Command::new("prlimit").args(["--pid", &pid, &nofile]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    // Standard input, output and error have them all.
+    limit("3");
+    let mut stream = TcpStream::connect(&receiver.address).unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    receiver.live.event("accept");
+    limit("256");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 204");
+    let (ended, report) = receiver.stopped();
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert_eq!((number(&report, "connections"), number(&report, "requests")), (1, 1));
+    assert!(number(&report, "accept_errors") > 0, "{report:#}");
+    assert_eq!(ended.stderr.matches("\"event\":\"accept\"").count(), 1, "{ended}");
 }
 
 #[test]

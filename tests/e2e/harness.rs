@@ -169,13 +169,13 @@ pub fn signal(pid: u32, name: &str) {
 }
 
 /// Kills a process that is still there at the deadline.
-struct Watch {
+pub struct Watch {
     over: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watch {
-    fn over(pid: u32) -> Self {
+    pub fn over(pid: u32) -> Self {
         let (over, ended) = channel();
         let thread = std::thread::spawn(move || {
             let still = || ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout);

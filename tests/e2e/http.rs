@@ -187,10 +187,31 @@ fn refusals_are_told_apart() {
             let report = run(&scratch, &server, &format!("--records 4 --io {io} {words}"), 1);
             fates(&report, 0, 4, 0);
             assert_eq!(count(&report["errors"], kind), 4, "{status}: {:#}", report["errors"]);
+            assert_eq!(report["producers"][0]["first_refused_status"].to_string(), status[..3], "{status}");
             assert_eq!(server.requests().len(), 4 * attempts, "{status} {words}");
             assert_eq!(total(&report, "retries"), 4 * (attempts as u64 - 1));
             assert_eq!(report["latency_seconds"]["response"]["p50"], Value::Null, "none was confirmed");
         }
+    }
+}
+
+#[test]
+fn the_first_refusal_is_told_by_its_status() {
+    let scratch = Scratch::new();
+    for (format, told) in [("json", "\"event\":\"refused\""), ("text", "refused     first with 404 Not Found\n")] {
+        let server = Server::start(|peer| {
+            while let Some((at, _)) = peer.request() {
+                let status = ["204 No Content", "404 Not Found", "500 Oops"][at.min(2)];
+                peer.say(&format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+            }
+        });
+        let words = format!("--records 4 --parallel 1 --retry off --log-format {format} --report r.json");
+        let ended = scratch.run(&format!("--target {} {words}", server.url()));
+        assert_eq!(ended.code(), 1, "{ended}");
+        let target = format!("http://{}/in", server.address);
+        ended.says(&[told, &format!("{target}: first refused answer: 404 Not Found")]);
+        assert_eq!(ended.stderr.matches("first refused answer").count(), 1, "the first one alone: {ended}");
+        assert_eq!(scratch.report_of(&ended, "r.json")["producers"][0]["first_refused_status"], 404);
     }
 }
 

@@ -3,7 +3,8 @@
 use crate::harness::{Ended, Live, Scratch, finish};
 use crate::report::total;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 /// `engine words | reader`; both ends.
@@ -68,6 +69,48 @@ fn a_file_takes_the_stream_as_well() {
     assert_eq!(scratch.read("stream.bin").len(), 20_000_000);
     scratch.verify_clean("stream.bin --expect report.json");
     scratch.verify_clean("stream.bin --threads 2");
+}
+
+/// What a link or a descriptor leads to takes the report; neither is replaced by a file.
+#[test]
+fn a_report_goes_where_its_path_leads() {
+    let scratch = Scratch::new();
+    // As `/dev/stdout` is one.
+    symlink("/proc/self/fd/1", scratch.path("out")).unwrap();
+    let mut command = scratch.engine("--target null --records 10 --report out");
+    let mut file = File::create(scratch.path("r.json")).unwrap();
+    let ended = Live::start(command.stdout(file.try_clone().unwrap())).ended();
+    assert_eq!(ended.code(), 0, "{ended}");
+    scratch.report_of(&ended, "r.json");
+    // Who writes there next does not write over it.
+    file.write_all(b"next\n").unwrap();
+    assert!(scratch.read("r.json").ends_with(b"}\nnext\n"));
+    std::fs::create_dir(scratch.path("runs")).unwrap();
+    symlink("runs/1.json", scratch.path("latest.json")).unwrap();
+    for seed in ["1", "2"] {
+        let ended = scratch.run(&format!("--target null --records 10 --seed {seed} --report latest.json"));
+        assert_eq!(ended.code(), 0, "{ended}");
+        assert_eq!(scratch.report_of(&ended, "runs/1.json")["config"]["seed"].to_string().trim_matches('"'), seed);
+    }
+    assert!(scratch.path("out").is_symlink() && scratch.path("latest.json").is_symlink());
+    assert_eq!(scratch.names("."), ["latest.json", "out", "r.json", "runs"]);
+    assert_eq!(scratch.names("runs"), ["1.json"]);
+}
+
+#[test]
+fn standard_output_by_another_name_is_standard_output() {
+    let scratch = Scratch::new();
+    for name in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        let ended = scratch.run(&format!("--target null --records 10 --report {name}"));
+        assert_eq!(ended.code(), 0, "{ended}");
+        assert_eq!(ended.stdout.iter().filter(|byte| **byte == b'\n').count(), 1, "one line: {ended}");
+        crate::report::check(&serde_json::from_slice(&ended.stdout).unwrap());
+        for words in [format!("--target stdout --report {name}"), format!("--target null --html {name}")] {
+            let ended = scratch.run(&format!("{words} --records 10"));
+            assert_eq!(ended.code(), 2, "{ended}");
+            ended.says(&[name, "standard output"]);
+        }
+    }
 }
 
 #[test]

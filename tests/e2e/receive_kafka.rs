@@ -89,6 +89,19 @@ fn the_report_tells_how_far_batches_were_compressed() {
 }
 
 #[test]
+fn a_topic_with_more_partitions_than_a_producer_can_serve_is_refused() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --topic-partitions 5000 --report -");
+    let to = format!("--target kafka://{}/topic --create-topic off --parallel 1 --records 10", receiver.address);
+    let ended = scratch.run(&to);
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["5000 connections", "--parallel=2", "--partitions"]);
+    let ended = scratch.run(&format!("{to} --partitions 3"));
+    assert_eq!(ended.code(), 0, "{ended}");
+    receiver.stopped();
+}
+
+#[test]
 fn of_a_topic_that_is_there_so_many_partitions_are_used() {
     let scratch = Scratch::new();
     let receiver = Receiver::start(&scratch, "--listen kafka://:0 --topic-partitions 6 --report -");
@@ -107,6 +120,42 @@ fn of_a_topic_that_is_there_so_many_partitions_are_used() {
         }
     });
     receiver.stopped();
+}
+
+/// How many records each partition of a topic was sent.
+fn ends(address: &str, topic: &str) -> Vec<i64> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = ClientBuilder::new(vec![address.to_owned()]).build().await.unwrap();
+        let topics = client.list_topics().await.unwrap();
+        let there = topics.into_iter().find(|one| one.name == topic).unwrap_or_else(|| panic!("no topic {topic}"));
+        let mut ends = Vec::new();
+        for partition in there.partitions {
+            let partition = client.partition_client(topic, partition, UnknownTopicHandling::Error).await.unwrap();
+            ends.push(partition.get_offset(OffsetAt::Latest).await.unwrap());
+        }
+        ends
+    })
+}
+
+#[test]
+fn each_of_several_topics_has_its_own_producers_partitions() {
+    for (shards, parallel, partitions) in [(1, 4, [2, 2]), (2, 3, [4, 2])] {
+        let scratch = Scratch::new();
+        let receiver = Receiver::start(&scratch, "--listen kafka://:0 --report -");
+        let to = |topic: &str| format!("--target kafka://{}/{topic}", receiver.address);
+        for shard in 0..shards {
+            let fleet = format!("--run-id fleet --shard {shard}/{shards} --parallel {parallel}");
+            let run = scratch.report(&format!("{} {} {fleet} --records 4000", to("one"), to("two")));
+            assert_eq!(records(&run), 4000);
+        }
+        for (topic, partitions) in ["one", "two"].into_iter().zip(partitions) {
+            let ends = ends(&receiver.address, topic);
+            assert!(ends.len() == partitions && ends.iter().all(|end| *end > 0), "{topic} of {shards}: {ends:?}");
+        }
+        let (ended, report) = receiver.stopped();
+        assert_eq!((ended.code(), number(&report, "records_received")), (0, 4000 * shards), "{ended}\n{report:#}");
+    }
 }
 
 #[test]

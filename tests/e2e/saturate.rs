@@ -1,6 +1,7 @@
 //! The search for the highest rate that holds.
 
-use crate::harness::{Ended, Live, Scratch, poll, quiet};
+use crate::endings::{SIGTERM, handles};
+use crate::harness::{Ended, Live, Scratch, Watch, poll, quiet, signal};
 use crate::receive::Receiver;
 use serde_json::Value;
 use std::process::Stdio;
@@ -116,6 +117,70 @@ fn a_sampled_ceiling_counts_what_the_samples_stand_for() {
     let next = tried[1]["rate_bytes_per_second"].as_f64().unwrap();
     assert!((0.5..=1.0).contains(&(next / ceiling)), "{found:#}");
     receiver.stopped();
+}
+
+/// The target goes away after the first run: what that one showed is told and written.
+#[test]
+fn a_run_that_fails_leaves_what_the_others_found() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen http://127.0.0.1:0 --once --report -");
+    let steps = "--parallel 1 --max-rate 1MB/s --step-duration 300ms --confirm-duration 300ms";
+    let (ended, found) = search(&scratch, &format!("--target http://{}/ {steps}", receiver.address));
+    assert_eq!((ended.code(), &found["exit_code"]), (5, &5.into()), "{ended}\n{found:#}");
+    assert!(!found["tried"].as_array().unwrap().is_empty(), "{found:#}");
+    assert!(found["error"].as_str().unwrap().contains("left no report"), "{found:#}");
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("ended by an error"), "{ended}");
+    ended.says(&["engine: a run ended with exit 5"]);
+    receiver.ended();
+}
+
+#[test]
+fn a_run_that_somebody_ends_did_not_hold() {
+    let scratch = Scratch::new();
+    let words = "saturate --target null --max-rate 1MB/s --step-duration 1h --report found.json";
+    // A run that is not under way yet when it is told to end has nothing to report.
+    let under_way = (0..5).map(|_| {
+        let live = Live::start(scratch.engine(words).stdout(Stdio::piped()));
+        let run = run_of(&live);
+        poll("the run to catch SIGTERM", || handles(run, SIGTERM).then_some(()));
+        signal(run, "TERM");
+        let ended = live.ended();
+        assert_eq!(ended.code(), 1, "{ended}");
+        ended
+    });
+    let ended = under_way.into_iter().find(|_| scratch.path("found.json").exists()).expect("a run that had begun");
+    let found: Value = serde_json::from_slice(&scratch.read("found.json")).unwrap();
+    assert_eq!((&last(&found)["held"], &found["interrupted"]), (&false.into(), &false.into()), "{found:#}");
+    assert!(last(&found)["ended_early"].as_str().unwrap().contains("of 3600 s: somebody else ended it"), "{found:#}");
+    ended.says(&["engine: a run ended after"]);
+}
+
+#[test]
+fn readers_that_leave_do_not_end_the_search() {
+    let scratch = Scratch::new();
+    let words =
+        "saturate --target null --max-rate 1MB/s --step-duration 200ms --confirm-duration 200ms --report f.json";
+    let mut engine = scratch.engine(words);
+    let mut child = engine.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _watch = Watch::over(child.id());
+    drop((child.stdout.take(), child.stderr.take()));
+    let status = child.wait().unwrap();
+    let found: Value = serde_json::from_slice(&scratch.read("f.json")).unwrap();
+    assert_eq!(status.code(), found["exit_code"].as_i64().map(|code| code as i32), "{found:#}");
+    assert!(!found["tried"].as_array().unwrap().is_empty() && found["error"].is_null(), "{found:#}");
+}
+
+/// Each run finds the files of the one before, which has let go of them by then.
+#[test]
+fn one_run_after_another_has_the_same_files() {
+    let scratch = Scratch::new();
+    let files = "--target file:data/ --parallel 1 --preallocate 1Mi --fsync never --overwrite";
+    let steps = "--min-rate 100kB/s --max-rate 1MB/s --step-duration 200ms --confirm-duration 300ms";
+    let (ended, found) = search(&scratch, &format!("{files} {steps}"));
+    assert!(matches!(ended.code(), 0 | 4), "{ended}");
+    let tried = found["tried"].as_array().unwrap();
+    assert!(tried.len() > 1 && tried.iter().all(|run| run["exit_code"] == 0), "{found:#}");
+    scratch.verify_clean("data/");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Flags, variables, configuration files: what is refused, how, and what a dry run tells.
 
-use crate::harness::{Live, Scratch, finish, repository};
+use crate::harness::{Ended, Live, Scratch, feed, finish, repository};
 use serde_json::Value;
 
 fn plan(scratch: &Scratch, words: &str) -> Value {
@@ -80,6 +80,43 @@ fn flags_win_over_variables_and_these_over_the_file() {
     crate::report::check(&report);
     assert_eq!(report["totals"]["bytes_produced"], 5 * 512);
     assert_eq!(report["config"]["seed"].to_string().trim_matches('"'), "3", "{}", report["config"]);
+}
+
+#[test]
+fn a_configuration_may_come_through_a_pipe_but_not_without_an_end() {
+    let scratch = Scratch::new();
+    let through = |text: &[u8]| feed(&mut scratch.engine("--config /dev/stdin --dry-run"), text);
+    let ended = through(b"target: file:data/\nseed: 12\n");
+    assert_eq!(ended.code(), 0, "{ended}");
+    let plan: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(plan["config"]["seed"].to_string().trim_matches('"'), "12", "{plan:#}");
+    let ended = through("# nothing but remarks\n".repeat(100_000).as_bytes());
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["--config '/dev/stdin'", "more than 1048576 bytes"]);
+}
+
+/// As Java's tools take it from a file, where the backslash joins both lines.
+#[test]
+fn a_password_behind_a_line_that_goes_on_is_refused_unseen() {
+    let scratch = Scratch::new();
+    let jaas = [
+        "sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\",
+        "username=\"me\" password=\"pa55\";",
+    ];
+    let refused = |ended: Ended| {
+        assert_eq!(ended.code(), 2, "{ended}");
+        ended.says(&["sasl.jaas.config", "one property, on one line", "mend:"]);
+        let said = format!("{}{}", String::from_utf8_lossy(&ended.stdout), ended.stderr);
+        assert!(!said.contains("pa55"), "{said}");
+    };
+    scratch.write("list.json", serde_json::json!({"kafka_property": jaas}).to_string());
+    scratch.write("text.json", serde_json::json!({"kafka_property": [jaas.join("\n")]}).to_string());
+    for words in ["--dry-run", "--duration 1s --report -"] {
+        let words = format!("--target kafka://127.0.0.1:1/t {words}");
+        refused(finish(scratch.engine(&words).env("ENGINE_KAFKA_PROPERTY", jaas.join("\n"))));
+        refused(scratch.run(&format!("{words} --config list.json")));
+        refused(scratch.run(&format!("{words} --config text.json")));
+    }
 }
 
 #[test]

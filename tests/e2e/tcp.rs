@@ -7,7 +7,7 @@ use crate::report::{count, total};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 const BACK_ENDS: [&str; 2] = ["uring", "syscall"];
@@ -167,6 +167,29 @@ fn a_peer_that_is_killed_and_comes_back_is_found_again() {
     }
 }
 
+#[test]
+fn a_peer_that_closes_its_sending_side_is_dialed_again_and_that_is_said() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (first, _) = listener.accept().unwrap();
+            first.shutdown(Shutdown::Write).unwrap();
+            // The first one is never read, so the run cannot end on it.
+            let (mut second, _) = listener.accept().unwrap();
+            std::io::copy(&mut second, &mut std::io::sink()).unwrap()
+        });
+        let ended = scratch.run(&format!("--target tcp://{address} --io {io} --records 40000 --report report.json"));
+        assert!(server.join().unwrap() > 0);
+        ended.says(&[&format!("{address} closed its sending side")]);
+        let report = scratch.report_of(&ended, "report.json");
+        let (produced, uncertain) = (total(&report, "records_produced"), total(&report, "records_uncertain"));
+        assert_eq!((produced + uncertain, ended.code()), (40000, i32::from(uncertain > 0)), "{:#}", report["totals"]);
+        assert_eq!(count(&report["errors"], "closed"), uncertain);
+    }
+}
+
 /// Takes connections and never reads from them.
 fn deaf() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -254,16 +277,24 @@ fn ctrl_c_while_it_connects() {
     socket.listen(0).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let _waiting = TcpStream::connect(address).unwrap();
-    for scheme in ["tcp", "http"] {
-        let words = format!("--target {scheme}://{address} --duration 60s --log-format json");
+    let (_listener, deaf) = deaf();
+    for (target, note) in [
+        (format!("tcp://{address}"), "1 connection"),
+        (format!("http://{address}"), "1 connection"),
+        (format!("kafka://{deaf}/topic"), "a connection for each"),
+        (format!("kafka://{address},{deaf}/topic"), "a connection for each"),
+    ] {
+        let words = format!("--target {target} --duration 60s --log-format json");
         let mut engine = Live::start(&mut scratch.engine(&words));
-        engine.line("1 connection");
+        engine.line(note);
         poll("the signal handler", || handles(engine.pid(), SIGINT).then_some(()));
         let asked = Instant::now();
         engine.signal("INT");
         let ended = engine.ended();
-        assert!(asked.elapsed() < Duration::from_secs(20), "{ended}");
-        assert!([0, 5].contains(&ended.code()), "{ended}");
+        // A connect may take ten seconds, an answer thirty.
+        assert!(asked.elapsed() < Duration::from_secs(8), "{target}: {ended}");
+        assert_eq!(ended.code(), 5, "{target}: {ended}");
+        ended.says(&["stopping in order", "stopped before the target had answered"]);
     }
 }
 

@@ -15,7 +15,7 @@ use engine::governance;
 use engine::host::{Sysfs, cpu};
 use engine::manifest::Manifest;
 use engine::observe::quantile;
-use engine::pace::Pacer;
+use engine::pace::{Pacer, Patience};
 use engine::payload::fits;
 use engine::payload::render::Stamps;
 use engine::payload::sign;
@@ -146,7 +146,9 @@ fn governance_contract(data: &[u8]) {
 fn plan_holds_together(plan: &RunPlan) {
     assert!(config::plan_to_json(plan).is_object());
     for producer in plan.producers.first().into_iter().chain(plan.producers.last()) {
-        let mut pacer = Pacer::new(&producer.schedule, producer.stagger_ns, plan.catch_up_ns);
+        let (linger_ns, block_bytes) = (plan.sink.linger_ns, plan.sink.block_bytes);
+        let patience = Patience { catch_up_ns: plan.catch_up_ns, linger_ns, block_bytes };
+        let mut pacer = Pacer::new(&producer.schedule, producer.stagger_ns, patience);
         for now_ns in [0, 1, 999_999_999, 10_000_000_000, 86_400_000_000_000, u64::MAX / 2] {
             let expired = pacer.expired_bytes(now_ns);
             pacer.skip(expired);

@@ -1,5 +1,6 @@
 //! Do the books agree with each other, at the end and in every snapshot?
 
+use crate::ring::Breakage;
 use crate::scenario::{LanePlan, Scenario, rate_of};
 use crate::world::{Outcome, Seen};
 use engine::counters::{Counts, Field};
@@ -34,6 +35,7 @@ pub fn check(scenario: &Scenario, outcome: &Outcome) {
         }
         check_lane(scenario, outcome, lane, plan);
     }
+    check_breakage(scenario, outcome);
     check_growth(scenario, &outcome.snapshots);
     check_histograms(scenario, &outcome.snapshots);
     check_live(scenario, outcome);
@@ -73,6 +75,23 @@ fn check_lane(scenario: &Scenario, outcome: &Outcome, lane: usize, plan: &LanePl
             "lane {lane}: offered is what was due"
         );
     }
+}
+
+/// What broke ended the run and is counted, unless the drain's time was up before the core heard of it.
+fn check_breakage(scenario: &Scenario, outcome: &Outcome) {
+    let Some((breakage, _)) = scenario.faults.breaks.filter(|_| outcome.broke) else { return };
+    let count = |field: Field| (0..scenario.lanes.len()).map(|lane| total(outcome, lane).get(field)).sum::<u64>();
+    let (given_up, why) = (count(Field::ErrorTimeout), &outcome.end.ended_by);
+    let kind = match breakage {
+        Breakage::Full | Breakage::Nothing => Field::ErrorNoSpace,
+        Breakage::Broken | Breakage::SyncFails | Breakage::SyncInterrupted => Field::ErrorIo,
+        Breakage::Stuck => {
+            assert!(given_up > 0 && why.is_none(), "{given_up} given up, ended by {why:?}");
+            return;
+        }
+    };
+    let errors = count(kind);
+    assert!(given_up > 0 || why.is_some() && errors > 0, "{breakage:?}: {errors} of {}, ended by {why:?}", kind.name());
 }
 
 /// No measured record begins at or behind the limit.

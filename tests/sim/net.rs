@@ -284,6 +284,8 @@ impl<P: Peer> Ring for SimNet<P> {
 
 impl<P: Peer> NetRing for SimNet<P> {
     const LENT_BYTES_MIN: usize = 300;
+    /// Small, so that lent and copied messages follow each other.
+    const LENT_TRIAL_BYTES: u64 = 3000;
 
     fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], means: Means, token: u64) -> bool {
         let socket = &self.sockets[self.placed[slot.0 as usize]];
@@ -309,6 +311,10 @@ impl<P: Peer> NetRing for SimNet<P> {
 
     fn can_lend(&mut self, _slot: FileSlot) -> bool {
         self.faults.lends
+    }
+
+    fn cpu_ns(&self) -> u64 {
+        self.clock.peek_ns()
     }
 
     fn detach(&mut self, range: Range<usize>) {

@@ -7,7 +7,7 @@ use engine::plan::{FileLayout, Fsync, PhaseShare, Schedule, WireRate};
 
 pub const MICROSECOND: u64 = 1_000;
 pub const MILLISECOND: u64 = 1_000_000;
-const SECOND: u64 = 1_000_000_000;
+pub const SECOND: u64 = 1_000_000_000;
 
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -121,6 +121,25 @@ impl Scenario {
         scenario
     }
 
+    /// Paced all the way, at rates that the core keeps up with, and nothing holds it up.
+    pub fn punctual(seed: u64) -> Self {
+        let mut scenario = Self::calm(seed, false);
+        let mut chance = Chance::new(seed, 11);
+        (scenario.rhythm.look_ns_max, scenario.rhythm.others_one_in) = (MICROSECOND, 20);
+        (scenario.rhythm.stall_one_in, scenario.rhythm.oversleep_ns_max) = (0, 0);
+        scenario.linger_ns = chance.pick(&[0, 250 * MICROSECOND, 5 * MILLISECOND, SECOND]);
+        scenario.catch_up_ns = chance.pick(&[0, MILLISECOND, 10 * SECOND]);
+        scenario.stop_at_ns = None;
+        for lane in &mut scenario.lanes {
+            lane.bytes_max = lane.bytes_min;
+            lane.records_max = if chance.one_in(4) { chance.between(1..=300) } else { u64::MAX };
+            lane.bytes_limit = u64::MAX;
+            let phases = chance.pick(&[1, 1, 2, 3]);
+            lane.schedule = (0..phases).map(|at| punctual_phase(&mut chance, at, lane.bytes_min)).collect();
+        }
+        scenario
+    }
+
     /// Something breaks for good.
     pub fn broken(seed: u64, breakage: Breakage) -> Self {
         let mut scenario = Self::calm(seed, true);
@@ -128,7 +147,13 @@ impl Scenario {
         scenario.faults.breaks = Some((breakage, chance.between(0..=60)));
         scenario.drain_timeout_ns = chance.pick(&[0, 3 * MILLISECOND, 30 * MILLISECOND]);
         if matches!(breakage, Breakage::SyncFails | Breakage::SyncInterrupted) {
+            // The sync at the end is a system call of its own, beside the ring: `tests/e2e/denied.rs`.
             scenario.lanes.iter_mut().for_each(|lane| lane.fsync = Fsync::Each);
+        }
+        if breakage == Breakage::SyncInterrupted {
+            // It takes a thousand attempts to give up: they are quick, and the drain waits for them.
+            scenario.drain_timeout_ns = 10 * SECOND;
+            (scenario.faults.takes_ns_max, scenario.faults.slow_one_in) = (20 * MICROSECOND, 0);
         }
         scenario
     }
@@ -194,6 +219,21 @@ fn phase(chance: &mut Chance, at: u64, record_bytes: u64) -> PhaseShare {
         1 => Schedule::Burst { on_ns, off_ns, rate: None },
         2 => Schedule::Burst { on_ns, off_ns, rate: Some(rate) },
         _ => Schedule::Steady { rate },
+    };
+    PhaseShare { duration_ns, warmup: at == 0 && chance.one_in(3), weight, schedule }
+}
+
+/// A turn takes 3 µs at most and sends a block; of a burst there are no more than its window has turns for.
+fn punctual_phase(chance: &mut Chance, at: u64, record_bytes: u64) -> PhaseShare {
+    let (duration_ns, weight) = (chance.between(1..=25 * MILLISECOND), chance.pick(&[1, 1, 100]));
+    let is_burst = chance.one_in(4);
+    let interval_ns = MICROSECOND * if is_burst { chance.pick(&[30, 250]) } else { chance.pick(&[4, 30, 250, 1000]) };
+    let rate = WireRate { logical_bytes_per_second: record_bytes * weight * SECOND / interval_ns, weight };
+    let (on_ns, off_ns) =
+        (chance.between(MILLISECOND..=4 * MILLISECOND), chance.between(MILLISECOND..=4 * MILLISECOND));
+    let schedule = match is_burst {
+        true => Schedule::Burst { on_ns, off_ns, rate: Some(rate) },
+        false => Schedule::Steady { rate },
     };
     PhaseShare { duration_ns, warmup: at == 0 && chance.one_in(3), weight, schedule }
 }

@@ -1,6 +1,7 @@
 //! Puts a core together as a run does, with a simulated ring, clock and keeper, and lets it live.
 
 use crate::clock::SimClock;
+use crate::pacing::{Offered, Watched};
 use crate::ring::SimRing;
 use crate::scenario::{LanePlan, Scenario};
 use engine::base::clock::Clock;
@@ -9,14 +10,14 @@ use engine::core_loop::tally::{SnapshotQueues, Tally};
 use engine::core_loop::{Core, Lane, Pulse};
 use engine::counters::{CoreEnd, Counts, LiveCore, Snapshot};
 use engine::manifest::RecordFormat;
-use engine::pace::Pacer;
+use engine::pace::{Pacer, Patience};
 use engine::payload::bake::{Draft, Who};
 use engine::payload::framing::Framing;
 use engine::payload::{Payload, Starts};
-use engine::plan::{Annotate, FilePlan, PayloadPlan, PayloadSource};
+use engine::plan::{Annotate, Existing, FilePlan, PayloadPlan, PayloadSource};
 use engine::sink::Sink;
 use engine::sink::file::keeper::Keeper;
-use engine::sink::file::{Contents, FileLane, FileSink, LaneSetup, staging_bytes};
+use engine::sink::file::{Contents, FileLane, FileSink, LaneSetup, open, staging_bytes};
 use engine::sink::null::NullSink;
 use engine::sys::allocation::counted;
 use engine::sys::ring::Ring;
@@ -56,6 +57,8 @@ pub struct Outcome {
     pub live: Vec<Vec<Counts>>,
     pub starts: Vec<Starts>,
     pub next_sequences: Vec<u64>,
+    /// What the null target was offered.
+    pub offered: Vec<Offered>,
     /// By the core's thread, between the barrier and the last completion.
     pub allocations: u64,
     pub broke: bool,
@@ -70,6 +73,7 @@ pub struct Others {
     keeper_errors: Vec<String>,
     snapshots: Vec<Seen>,
     live: Vec<Vec<Counts>>,
+    pub offered: Vec<Offered>,
 }
 
 impl Others {
@@ -109,7 +113,7 @@ pub fn file_plan(lane: &LanePlan, at: usize, folder: &Path, period_bytes: u64) -
         align: lane.align,
         fsync: lane.fsync,
         min_free_bytes: 0,
-        overwrite: false,
+        existing: Existing::Refused { manifest: false },
     }
 }
 
@@ -177,6 +181,7 @@ pub fn live(scenario: &Scenario, folder: &Path, spoil: impl FnOnce(&Path)) -> Ou
         run(parts, ring, sink, &others)
     } else {
         let sink = NullSink::new(parts.payloads.len(), depth);
+        let sink = Watched { sink, clock: parts.clock.clone(), others: others.clone() };
         run(parts, ring, sink, &others)
     }
 }
@@ -253,6 +258,7 @@ pub fn open_files<R: Ring>(
         };
         let setup = LaneSetup {
             plan,
+            claimed: open::claim(plan).expect("nobody else is here"),
             contents,
             starts: payload.starts(),
             queue_depth: scenario.queue_depth,
@@ -278,8 +284,10 @@ pub struct Parts<'a, C> {
 impl<'a, C: Clock> Parts<'a, C> {
     pub fn core<R: Ring, S: Sink<R>>(self, ring: R, sink: S, epoch_ns: u64) -> Core<'a, R, S, C> {
         let scenario = self.scenario;
+        let (linger_ns, block_bytes) = (scenario.linger_ns, block_bytes(scenario));
+        let patience = Patience { catch_up_ns: scenario.catch_up_ns, linger_ns, block_bytes };
         let lane = |plan: &LanePlan| Lane {
-            pacer: Pacer::new(&plan.schedule, plan.stagger_ns, scenario.catch_up_ns),
+            pacer: Pacer::new(&plan.schedule, plan.stagger_ns, patience),
             records_left: plan.records_max,
             bytes_left: plan.bytes_limit,
             finished: false,
@@ -298,8 +306,7 @@ impl<'a, C: Clock> Parts<'a, C> {
             live: self.live,
             tap: None,
             stop: self.stop,
-            block_bytes: block_bytes(scenario),
-            linger_ns: scenario.linger_ns,
+            block_bytes,
             drain_timeout_ns: scenario.drain_timeout_ns,
             adaptive: scenario.adaptive,
             epoch_ns,
@@ -347,6 +354,6 @@ fn run<S: Sink<SimRing>>(parts: Parts<'_, SimClock>, ring: SimRing, sink: S, oth
     drop(inner);
     clock.others();
     let others = others.take();
-    let (snapshots, live, keeper_errors) = (others.snapshots, others.live, others.keeper_errors);
-    Outcome { end, snapshots, live, starts, next_sequences, allocations, broke, keeper_errors, ran_ns }
+    let Others { snapshots, live, offered, keeper_errors, .. } = others;
+    Outcome { end, snapshots, live, starts, next_sequences, offered, allocations, broke, keeper_errors, ran_ns }
 }

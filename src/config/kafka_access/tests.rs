@@ -53,6 +53,22 @@ fn a_file_says_all_and_flags_win() {
 }
 
 #[test]
+fn a_property_is_one_line_and_none_goes_on_in_the_next() {
+    let jaas = ["sasl.jaas.config=a.PlainLoginModule required \\", "username=\"me\" password=\"pa55\";"];
+    for given in [jaas.map(str::to_owned).to_vec(), vec![jaas.join("\n")]] {
+        let mut errors = Vec::new();
+        assert!(properties(None, &given, &mut errors).is_none());
+        let said = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert!(said.contains("one property, on one line") && !said.contains("pa55"), "{said}");
+    }
+    let folder = TempDir::new().unwrap();
+    let path = file(&folder, "c", "linger.ms=7\\");
+    let mut errors = Vec::new();
+    let said = properties(Some(&path), &["acks=1".to_owned()], &mut errors).unwrap();
+    assert_eq!((said.linger_ns, said.acks), (Some(7_000_000), Some(1)), "{errors:?}");
+}
+
+#[test]
 fn flags_alone_are_enough() {
     let folder = TempDir::new().unwrap();
     let flags = AccessFlags {
@@ -82,6 +98,8 @@ fn what_does_not_go_together() {
     bad(&with(&|f| f.properties = vec!["acks".to_owned()]), "KEY=VALUE");
     bad(&with(&|f| f.properties = vec!["security.protocol=SASL_SSL".to_owned()]), "needs a mechanism");
     bad(&with(&|f| f.properties = vec!["sasl.jaas.config=x y;".to_owned()]), "seen by everyone");
+    bad(&with(&|f| f.properties = vec!["sasl\\.jaas.config=x y;".to_owned()]), "seen by everyone");
+    bad(&with(&|f| f.properties = vec!["sasl.jaas.config x".to_owned()]), "'sasl.jaas.config' is not KEY=VALUE");
     let plain = |f: &mut AccessFlags| f.properties = vec!["security.protocol=PLAINTEXT".to_owned()];
     bad(&with(&|f| (plain(f), f.tls_ca = Some("/c".into())).1), "no effect");
     bad(&with(&|f| (plain(f), f.sasl_mechanism = Some("PLAIN".to_owned())).1), "no effect");

@@ -52,6 +52,11 @@ fn natural_lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Whether `property` is all of a line, and none goes on behind it.
+pub fn is_one_line(property: &str) -> bool {
+    !property.contains(['\n', '\r']) && continued(property).is_none()
+}
+
 fn continued(line: &str) -> Option<&str> {
     let backslashes = line.len() - line.trim_end_matches('\\').len();
     (backslashes % 2 == 1).then(|| &line[..line.len() - 1])
@@ -202,6 +207,15 @@ mod tests {
         .map(|(line, key, value)| (line, key.to_owned(), value.to_owned()))
         .into();
         assert_eq!(pairs(text), expected);
+    }
+
+    #[test]
+    fn one_line_is_what_nothing_goes_on_behind() {
+        for (property, one) in
+            [("a=b", true), ("a=b\\\\", true), ("", true), ("a=b\\", false), ("a=b\\\\\\", false), ("a=1\nb=2", false)]
+        {
+            assert_eq!(is_one_line(property), one, "{property:?}");
+        }
     }
 
     #[test]

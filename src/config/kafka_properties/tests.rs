@@ -111,6 +111,41 @@ fn passwords_are_never_shown() {
 }
 
 #[test]
+fn lines_with_credentials_are_told_and_cut() {
+    for (line, name) in [
+        ("sasl.jaas.config=geheim", "sasl.jaas.config"),
+        ("  sasl.jaas.config : geheim", "sasl.jaas.config"),
+        ("sasl\\u002ejaas.config geheim", "sasl\\u002ejaas.config"),
+        ("ssl.key.password=geheim", "ssl.key.password"),
+        ("ssl.keystore.key=geheim", "ssl.keystore.key"),
+    ] {
+        assert!(has_credential(line), "{line}");
+        assert_eq!(shown(line), format!("{name}=***"));
+    }
+    for line in ["acks=all", "sasl.mechanism=PLAIN", "key.serializer=x", "client.id=my password"] {
+        assert!(!has_credential(line), "{line}");
+        assert_eq!(shown(line), line);
+    }
+}
+
+#[test]
+fn what_is_not_known_to_be_harmless_is_not_shown() {
+    for (line, cut) in [
+        // What another line began.
+        ("username=\"me\" password=\"geheim\";", "username=***"),
+        ("acks=all\npassword=geheim", "acks=***"),
+        ("sasl.oauthbearer.token.endpoint.url=https://me:geheim@host/", "sasl.oauthbearer.token.endpoint.url=***"),
+        ("client.id=\\u12", "client.id=***"),
+    ] {
+        assert_eq!(shown(line), cut);
+    }
+    for key in SHOWN {
+        let said = parse(&format!("{key}=\u{1}"), "f").map_or_else(|errors| errors[0].to_string(), |_| String::new());
+        assert!(!said.contains("does not know") && !has_credential(&format!("{key}=x")), "{key}: {said}");
+    }
+}
+
+#[test]
 fn what_the_engine_cannot_do_is_an_error_with_its_line() {
     refused("acks=all\ntransactional.id=t", 2, &["transactional.id", "without transactions"]);
     refused("\n\npartitioner.class=x", 3, &["partitioner.class"]);

@@ -21,14 +21,15 @@ pub const KEYS: &[Key] = &[
     key(Load, "rate", Kind::RateOrUnlimited, "R").in_phases().says(
         "unlimited; hosts other than this one need it",
         "7.5GB/s",
-        "Total of all producers together, not of each; shared out exactly. Bytes a second, or bits with 'bit'; \
-         or unlimited.",
+        "Total of all producers together, not of each; shared out exactly. Bytes a second, bits with 'bit', records \
+         with 'rec/s'; or unlimited.",
     ),
     key(Load, "producer-rate", Kind::Rate, "R").says("none", "125kb/s", "Cap of each producer."),
     key(Load, "catch-up", Kind::Duration, "D").says(
         "10s",
         "10s",
-        "What fell due during a stall is still sent for this long, and counted; older becomes not sent.",
+        "What fell due during a stall is still sent for this long, and counted; older becomes not sent. What waits for \
+         its block to fill (--linger) or in its burst's window is not late.",
     ),
     key(Load, "duration", Kind::DurationOrInf, "D").in_phases().says(
         "10s unless --records, --bytes or phases",
@@ -175,7 +176,8 @@ pub const KEYS: &[Key] = &[
     key(Http, "http-header", Kind::Header, "K:V").repeated().says(
         "Content-Type by the payload",
         "X-Api-Version: 2",
-        "Sent with each request; its value is never shown. Repeatable. Credentials have --bearer-token-file.",
+        "Sent with each request; its value is never shown. Repeatable. Credentials have --bearer-token-file, or stand in \
+         the variable or --config.",
     ),
     key(Http, "bearer-token-file", Kind::Path, "FILE").says(
         "none",
@@ -200,7 +202,8 @@ pub const KEYS: &[Key] = &[
     key(Kafka, "kafka-property", Kind::Property, "K=V").repeated().says(
         "none",
         "security.protocol=SSL",
-        "One line of it; wins over the file. Repeatable. No password: the process list shows it.",
+        "One line of it; wins over the file. Repeatable. No password in a flag, which the process list shows; the \
+         variable and --config may have one.",
     ),
     key(Kafka, "acks", Kind::Choice(&["0", "1", "all"]), "N").says(
         "all",
@@ -284,9 +287,10 @@ pub const KEYS: &[Key] = &[
         "Records handed to the kernel at once; at least one record. --bs for short.",
     ),
     key(Io, "queue-depth", count(1, limits::QUEUE_DEPTH_MAX as u64), "N").alias(&["iodepth"]).says(
-        "32 direct, 8 buffered; on each connection 4 (TCP), 1 (HTTP), 5 (Kafka)",
+        "32 direct, 8 buffered; on each connection 4 (TCP), 5 (Kafka)",
         "32",
-        "Blocks in flight for each producer. --iodepth is the same.",
+        "Blocks in flight for each producer; for Kafka, requests on each connection, of which more than 5 (64 with \
+         --idempotent off) are cut. HTTP has --http-pipeline instead. --iodepth is the same.",
     ),
     key(Io, "linger", Kind::Duration, "D").says(
         "250us; 5ms for Kafka",
@@ -336,7 +340,8 @@ pub const KEYS: &[Key] = &[
     key(Observe, "report", Kind::Path, "FILE|-").says(
         "off",
         "report.json",
-        "The result as JSON; - is the last line of standard output.",
+        "The result as JSON; - is the last line of standard output, with at most the last ten minutes second by second \
+         unless that is a file.",
     ),
     key(Observe, "html", Kind::Path, "FILE").says(
         "off",

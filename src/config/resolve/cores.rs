@@ -15,7 +15,8 @@ pub struct Cores {
     pub notes: Vec<String>,
 }
 
-/// Default: affinity ∩ cpuset ∩ quota, but one; the first processor, where interrupts tend to land, is left free.
+/// Default: affinity ∩ cpuset ∩ quota, but one; the first processor, where interrupts tend to land, is left free. Where
+/// a quota alone is the limit, every container of the host may use the same processors: each draws its own.
 pub fn choose(wanted: &Wanted, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Cores {
     let usable = cpu::usable_cpus(sysfs);
     let quota = cgroup::cpu_quota(sysfs);
@@ -37,8 +38,13 @@ pub fn choose(wanted: &Wanted, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Cores 
             list.clone()
         }
         None => {
-            let count = whole.saturating_sub(1).max(1);
-            usable[usable.len().saturating_sub(count)..].to_vec()
+            let shared = whole < usable.len();
+            let draw = if shared { cgroup::container_hash(sysfs) } else { 0 };
+            let cpus = cpu::window(&usable, whole.saturating_sub(1).max(1), draw);
+            if shared {
+                notes.push(shared_note(&cpus));
+            }
+            cpus
         }
     };
     if let Some(quota) = quota.filter(|quota| *quota < cpus.len() as f64) {
@@ -46,6 +52,15 @@ pub fn choose(wanted: &Wanted, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Cores 
     }
     let free: Vec<_> = usable.iter().copied().filter(|cpu| !cpus.contains(cpu)).collect();
     Cores { cpus, free, whole, notes }
+}
+
+fn shared_note(cpus: &[usize]) -> String {
+    let drawn = cpu::format_list(cpus);
+    format!(
+        "a CPU quota below the processors it may use: cores {drawn} are drawn by this container, and other containers \
+         may be on the same ones; the kubelet's static CPU manager policy gives each its own, --cores names them, for \
+         comparisons too"
+    )
 }
 
 impl Cores {
@@ -86,6 +101,7 @@ mod tests {
     use crate::config::load::Settings;
     use crate::config::values;
     use crate::host::fake::Tree;
+    use std::collections::BTreeSet;
 
     fn host(allowed: &str, cpu_max: &str) -> Tree {
         Tree::new(&[
@@ -108,16 +124,44 @@ mod tests {
         for (allowed, cpu_max, cpus, to_spare) in [
             ("0-7", "max 100000", vec![1, 2, 3, 4, 5, 6, 7], true),
             ("4-7", "max 100000", vec![5, 6, 7], true),
-            ("0-7", "400000 100000", vec![5, 6, 7], true),
-            ("0-7", "150000 100000", vec![7], false),
-            ("0-7", "50000 100000", vec![7], false),
+            ("4-7", "400000 100000", vec![5, 6, 7], true),
             ("3", "max 100000", vec![3], false),
             ("0-1", "max 100000", vec![1], true),
         ] {
             let (cores, errors) = chosen(allowed, cpu_max, None);
-            assert!(errors.is_empty());
+            assert!(errors.is_empty() && cores.notes.is_empty(), "{allowed} {cpu_max}: {:?}", cores.notes);
             assert_eq!((cores.cpus.clone(), cores.to_spare()), (cpus, to_spare), "{allowed} {cpu_max}");
         }
+    }
+
+    #[test]
+    fn a_quota_alone_draws_neighbours_and_says_so() {
+        for (cpu_max, count, to_spare) in [("400000 100000", 3, true), ("150000 100000", 1, false)] {
+            let (cores, errors) = chosen("0-7", cpu_max, None);
+            assert!(errors.is_empty());
+            assert_eq!((cores.cpus.len(), cores.to_spare()), (count, to_spare), "{cpu_max}: {cores:?}");
+            assert!(cores.cpus[0] > 0 && cores.cpus.windows(2).all(|pair| pair[1] == pair[0] + 1), "{cores:?}");
+            assert!(cores.notes[0].contains("a CPU quota below the processors"), "{:?}", cores.notes);
+        }
+        let (throttled, _) = chosen("0-7", "50000 100000", None);
+        assert!(throttled.cpus.len() == 1 && throttled.notes[1].contains("throttled"), "{throttled:?}");
+        assert!(chosen("0-7", "400000 100000", Some("5-7")).0.notes.is_empty(), "who names cores knows");
+    }
+
+    #[test]
+    fn containers_with_the_same_quota_draw_different_cores() {
+        let drawn = |name: &str| {
+            let tree = host("0-63", "400000 100000");
+            tree.put("/proc/sys/kernel/hostname", name);
+            let wanted = values::read(&Settings::default(), &mut Vec::new());
+            choose(&wanted, &tree.sysfs(), &mut Vec::new()).cpus
+        };
+        assert_eq!(drawn("generator-0"), drawn("generator-0"));
+        assert_ne!(drawn("generator-0"), drawn("generator-1"));
+        let windows: BTreeSet<_> = (0..100).map(|pod| drawn(&format!("generator-{pod}"))).collect();
+        assert!(windows.len() > 15, "of 21 windows a hundred pods are in {}", windows.len());
+        let cpus: BTreeSet<_> = windows.iter().flatten().collect();
+        assert_eq!(cpus.len(), 3 * windows.len(), "two windows have no core in common: {windows:?}");
     }
 
     #[test]

@@ -3,22 +3,19 @@
 use crate::base::units;
 use crate::config::keys::{Group, KEYS, PHASES_KEY};
 use crate::config::load::Settings;
+use crate::config::masked;
 use crate::config::parse::{self, Value as Parsed};
 use crate::config::plan_json;
 use crate::config::resolve::Parts;
 use crate::host::cpu;
-use crate::plan::{FileLayout, LogFormat, ObservePlan, Poll, TargetPlan};
+use crate::plan::{FileLayout, KafkaClient, LogFormat, ObservePlan, Poll, TargetPlan};
 use serde_json::{Map, Value, json};
 
 pub fn config(settings: &Settings, parts: &Parts, observe: &ObservePlan, run_id: &str) -> Map<String, Value> {
     let mut config = Map::new();
     for key in KEYS {
-        let said: Vec<_> = settings.all(key.name).iter().map(|given| given.text.clone()).collect();
+        let said: Vec<_> = settings.all(key.name).iter().map(|given| masked::value(key, &given.text)).collect();
         let value = match (said.as_slice(), key.repeatable) {
-            // Values of headers may be credentials, and so may a URL's user info and query.
-            (all, _) if key.name == "http-header" && !all.is_empty() => {
-                all.iter().map(|text| format!("{}: ***", text.split(':').next().unwrap_or_default())).collect()
-            }
             _ if key.name == "target" => json!(parts.targets.urls),
             ([], _) => resolved(key.name, parts, observe, run_id),
             (all, true) => json!(all),
@@ -33,9 +30,9 @@ pub fn config(settings: &Settings, parts: &Parts, observe: &ObservePlan, run_id:
     if !settings.phases.is_empty() {
         config.insert(PHASES_KEY.to_owned(), settings.phases.iter().map(stage).collect());
     }
-    // `auto` is no answer: these say what it came to.
-    for name in ["direct", "io", "poll"] {
-        config.insert(name.to_owned(), resolved(name, parts, observe, run_id));
+    // `auto` is no answer, and some targets have ways of their own: these say what it came to.
+    for name in ["direct", "io", "poll", "queue-depth", "connections"] {
+        config.insert(name.replace('-', "_"), resolved(name, parts, observe, run_id));
     }
     config
 }
@@ -89,8 +86,14 @@ fn network_value(name: &str, parts: &Parts) -> Option<Value> {
     let known = matches!(group, Group::Network | Group::Http | Group::Kafka) || name == "linger";
     let first = parts.remotes.first();
     let duration = |ns: u64| json!(units::format_duration(ns).replace(' ', ""));
-    if name == "linger" {
-        return Some(duration(parts.linger_ns));
+    match (name, first) {
+        ("linger", _) => return Some(duration(parts.linger_ns)),
+        ("queue-depth", Some(TargetPlan::Kafka(kafka))) if kafka.client == KafkaClient::Rskafka => {
+            return Some(json!(1));
+        }
+        ("queue-depth", Some(TargetPlan::Kafka(kafka))) => return Some(json!(kafka.in_flight_max)),
+        ("connections", Some(TargetPlan::Kafka(_))) => return Some(json!("one for each partition")),
+        _ => {}
     }
     let value = match (name, first.and_then(TargetPlan::link), first) {
         ("connections", Some(link), _) => json!(link.connections),

@@ -1,7 +1,7 @@
 //! File targets: where each producer writes, how much, and what already lies there.
 
 use crate::base::fatal::Fatal;
-use crate::base::units;
+use crate::base::{place, units};
 use crate::config::load::Settings;
 use crate::config::resolve::device;
 use crate::config::resolve::geometry::Blocks;
@@ -10,9 +10,10 @@ use crate::config::resolve::target::{Place, Targets};
 use crate::config::values::{MinFree, Wanted};
 use crate::host::Sysfs;
 use crate::host::fs::{self as host_fs, FsFacts};
-use crate::manifest::{Layout, Manifest};
-use crate::plan::{FileLayout, FilePlan, Fsync, ReportTarget};
+use crate::plan::{Existing, FileLayout, FilePlan, Fsync, ReportTarget};
+use crate::sink::file::existing;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -210,17 +211,11 @@ pub fn plans(
                 device::check(path, device, wanted.overwrite_device.as_deref(), sysfs, errors);
             }
             Place::Special(_) => {}
-            Place::Folder(_) | Place::File(_) => {
-                check_creatable(&names.data, errors);
-                check_existing(names, *layout, seats.targets.baseline, wanted.overwrite, errors);
-                if wanted.audit_every > 0 {
-                    check_log(names, wanted.overwrite, errors);
-                }
-            }
+            Place::Folder(_) | Place::File(_) => check_creatable(&names.data, errors),
         }
         let facts = host_fs::facts(sysfs, &names.data).ok();
         let on_device = matches!(layout, FileLayout::Device { .. });
-        plans.push(FilePlan {
+        let plan = FilePlan {
             data: names.data.clone(),
             manifest: names.manifest.clone(),
             log: (wanted.audit_every > 0).then(|| names.log.clone()),
@@ -230,8 +225,10 @@ pub fn plans(
             // /dev/null and its like have nothing to make durable, and refuse the call.
             fsync: if matches!(place, Place::Special(_)) { Fsync::Never } else { wanted.fsync },
             min_free_bytes: if on_device { 0 } else { facts.as_ref().map_or(0, |facts| min_free(wanted, facts)) },
-            overwrite: wanted.overwrite || seats.targets.baseline,
-        });
+            existing: fate_of_existing(names, seats.targets.baseline, wanted.overwrite),
+        };
+        errors.extend(existing::in_the_way(&plan));
+        plans.push(plan);
     }
     let any_block = seats.targets.places.iter().any(|place| matches!(place, Place::Block { .. }));
     if settings.is_given("overwrite-device") && !any_block {
@@ -247,7 +244,7 @@ fn reject_collisions(names: &[Names], logs: bool, errors: &mut Vec<Fatal>) {
     for names in names {
         let log = logs.then_some(&names.log);
         for path in [&names.data, &names.manifest].into_iter().chain(log) {
-            let path = resolved(path);
+            let path = place::end(path);
             if !seen.insert(path.clone()) {
                 let what = format!("two producers would write to {}", path.display());
                 errors.push(Fatal::usage(what).mend("a different PATH for each --target"));
@@ -258,9 +255,9 @@ fn reject_collisions(names: &[Names], logs: bool, errors: &mut Vec<Fatal>) {
 
 /// A report in the place of data, a manifest or a log would destroy it at the end of the run.
 fn reject_report(flag: &str, report: &Path, names: &[Names], errors: &mut Vec<Fatal>) {
-    let resolved_report = resolved(report);
+    let end = place::end(report);
     for path in names.iter().flat_map(|names| [&names.data, &names.manifest, &names.log]) {
-        if resolved(path) == resolved_report {
+        if place::end(path) == end {
             let what = format!("--{flag} '{}' is a file that the run itself keeps", report.display());
             errors.push(Fatal::usage(what).mend(format!("--{flag}=another place")));
             return;
@@ -268,15 +265,11 @@ fn reject_report(flag: &str, report: &Path, names: &[Names], errors: &mut Vec<Fa
     }
 }
 
-/// The path without links and detours, as far as it exists.
-pub fn resolved(path: &Path) -> PathBuf {
-    if let Ok(real) = path.canonicalize() {
-        return real;
-    }
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    match (absolute.parent(), absolute.file_name()) {
-        (Some(folder), Some(name)) => resolved(folder).join(name),
-        _ => absolute,
+fn fate_of_existing(names: &Names, baseline: bool, overwrite: bool) -> Existing {
+    match (overwrite, baseline) {
+        (true, _) => Existing::Replaced,
+        (false, true) => Existing::Reused,
+        (false, false) => Existing::Refused { manifest: names.manifest.exists() },
     }
 }
 
@@ -286,60 +279,19 @@ fn check_creatable(data: &Path, errors: &mut Vec<Fatal>) {
     if there.as_path() != data && !there.is_dir() {
         let what = format!("{} cannot be made: {shown} is no folder", data.display());
         errors.push(Fatal::usage(what).mend("another PATH"));
-    } else if !crate::sys::fs::may_write(&there) {
-        let what = format!("{} cannot be written: no permission on {shown}", data.display());
-        errors.push(Fatal::host(what).mend(format!("sudo chown $USER {shown}")));
+    } else if let Err(why) = crate::sys::fs::check_write(&there) {
+        errors.push(unwritable(data, &there, &why));
     }
 }
 
-/// Only the baseline reuses what it wrote itself; everything else must not be there, or `--overwrite` is given.
-fn check_existing(names: &Names, layout: FileLayout, baseline: bool, overwrite: bool, errors: &mut Vec<Fatal>) {
-    if overwrite {
-        return;
+/// What keeps this process from writing there, and who can change it.
+pub(super) fn unwritable(data: &Path, there: &Path, why: &io::Error) -> Fatal {
+    let (data, there) = (data.display(), there.display());
+    if why.kind() == io::ErrorKind::ReadOnlyFilesystem {
+        return Fatal::host(format!("{data} cannot be written: {there} is mounted read-only"))
+            .mend(format!("sudo mount -o remount,rw \"$(findmnt -no TARGET -T '{there}')\", or another drive"));
     }
-    let shown = names.data.display();
-    let length = std::fs::metadata(&names.data).map_or(0, |facts| facts.len());
-    let manifest = Manifest::read(&names.manifest);
-    let found = match manifest {
-        Err(why) => format!("{} is no manifest of ours ({why})", names.manifest.display()),
-        Ok(_) if length == 0 && !has_rotated(&names.data) => return,
-        Ok(_) if length == 0 => format!("{shown} has rotated files of an earlier run beside it"),
-        Ok(None) => format!("{shown} holds {} that no manifest of ours explains", units::format_size(length)),
-        Ok(Some(manifest)) => {
-            let same = matches!(
-                (manifest.layout, layout),
-                (Layout::Append, FileLayout::Rotating { .. }) | (Layout::Ring { .. }, FileLayout::Ring { .. })
-            );
-            if baseline && same {
-                return;
-            }
-            let kind = if same { "data of" } else { "data in another layout of" };
-            format!("{shown} holds {kind} the run '{}'", manifest.run_id)
-        }
-    };
-    errors.push(Fatal::usage(found).mend("--overwrite to lose it, or another PATH"));
-}
-
-/// Whether files lie there that a rotation left: `<data>.<UTC timestamp>`.
-fn has_rotated(data: &Path) -> bool {
-    let folder = data.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Some(name) = data.file_name().map(|name| format!("{}.2", name.to_string_lossy())) else { return false };
-    let Ok(entries) = std::fs::read_dir(folder) else { return false };
-    entries.flatten().any(|entry| {
-        let entry = entry.file_name().to_string_lossy().into_owned();
-        entry.starts_with(&name) && entry.ends_with('Z')
-    })
-}
-
-/// An audit log that is there and belongs to no run of ours is somebody's file.
-fn check_log(names: &Names, overwrite: bool, errors: &mut Vec<Fatal>) {
-    let length = std::fs::metadata(&names.log).map_or(0, |facts| facts.len());
-    if overwrite || length == 0 || matches!(Manifest::read(&names.manifest), Ok(Some(_))) {
-        return;
-    }
-    let what =
-        format!("{} holds {} that no manifest of ours explains", names.log.display(), units::format_size(length));
-    errors.push(Fatal::usage(what).mend("--overwrite to lose it, or another PATH"));
+    Fatal::host(format!("{data} cannot be written: no permission on {there}")).mend(format!("sudo chown $USER {there}"))
 }
 
 /// New space on each file system against what is to stay free.

@@ -58,7 +58,14 @@ pub fn blocks(settings: &Settings, wanted: &Wanted, facts: &Facts, errors: &mut 
     let depth = facts.shape.map_or(depth, |shape| shape.depth.min(limits::QUEUE_DEPTH_MAX));
     // Large records make large blocks: fewer of them in flight keep the default ring within reason.
     let within = usize::try_from(DEPTH_BYTES_MAX / block_bytes.max(1)).unwrap_or(usize::MAX).max(2);
-    let queue_depth = wanted.queue_depth.unwrap_or(depth.min(within));
+    let asked = wanted.queue_depth.and_then(|asked| match facts.kind {
+        // `--connections` and `--http-pipeline` say it all.
+        SinkKind::Http => None,
+        // What came of it.
+        SinkKind::Kafka => facts.shape.map(|shape| shape.depth),
+        _ => Some(asked),
+    });
+    let queue_depth = asked.unwrap_or(depth.min(within));
     Blocks { direct: align.is_some(), align: align.unwrap_or(1), block_bytes, queue_depth }
 }
 
@@ -349,7 +356,7 @@ mod tests {
         let sizes = Sizes::fixed_at(1 << 20);
         let facts = |held| {
             let shape = Some(Shape { block_bytes: 1 << 20, depth: 8, held });
-            Facts { kind: SinkKind::Http, shape, probes: Vec::new(), ..file_facts(&sizes, true) }
+            Facts { kind: SinkKind::Tcp, shape, probes: Vec::new(), ..file_facts(&sizes, true) }
         };
         assert_eq!(ring(&wanted(), &facts(None), 16 << 20, &[1]).0, 9 << 20);
         assert_eq!(ring(&wanted(), &facts(Some(2)), 16 << 20, &[1]).0, 3 << 20);
@@ -357,6 +364,10 @@ mod tests {
         assert_eq!(ring(&shallow, &facts(Some(8)), 16 << 20, &[1]).0, 3 << 20, "no more than is in flight");
         let deep = Wanted { queue_depth: Some(20), ..wanted() };
         assert_eq!(ring(&deep, &facts(None), 16 << 20, &[1]).0, 21 << 20, "all that is in flight");
+        let http = Facts { kind: SinkKind::Http, ..facts(None) };
+        assert_eq!(ring(&deep, &http, 16 << 20, &[1]).0, 9 << 20, "HTTP has another flag for it");
+        let kafka = Facts { kind: SinkKind::Kafka, ..facts(None) };
+        assert_eq!(ring(&deep, &kafka, 16 << 20, &[1]).0, 9 << 20, "what is cut needs no room");
     }
 
     proptest! {

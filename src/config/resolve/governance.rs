@@ -1,7 +1,7 @@
 //! Who is told of records: the address, the contract and the token.
 
 use crate::base::fatal::Fatal;
-use crate::base::limits;
+use crate::base::{bounded, limits};
 use crate::config::values::Wanted;
 use crate::plan::{GovernancePlan, SpecFile, Token};
 use std::path::Path;
@@ -11,7 +11,7 @@ pub fn resolve(wanted: &Wanted, errors: &mut Vec<Fatal>) -> Option<GovernancePla
     let before = errors.len();
     let base = base(url).map_err(|fatal| errors.push(fatal)).unwrap_or_default();
     let mut read = |name: &str, path: &Path, bytes_max| {
-        let text = text_of(path, bytes_max).map_err(|why| {
+        let text = bounded::read_text(path, bytes_max).map_err(|why| {
             let shown = path.display();
             errors.push(Fatal::usage(format!("--{name} '{shown}': {why}")).mend(format!("ls -l '{shown}'")));
         });
@@ -36,14 +36,6 @@ pub fn resolve(wanted: &Wanted, errors: &mut Vec<Fatal>) -> Option<GovernancePla
         Some(Token(token.into()))
     });
     (errors.len() == before).then_some(GovernancePlan { url: base, every: wanted.governance_every, spec, token })
-}
-
-fn text_of(path: &Path, bytes_max: u64) -> Result<String, String> {
-    let length = std::fs::metadata(path).map_err(|why| why.to_string())?.len();
-    if length > bytes_max {
-        return Err(format!("{length} bytes are more than {bytes_max}"));
-    }
-    std::fs::read_to_string(path).map_err(|why| why.to_string())
 }
 
 /// Where the contract's paths begin.
@@ -131,5 +123,8 @@ mod tests {
         wanted.governance_spec = Some(path("none"));
         assert!(resolve(&wanted, &mut errors).is_none());
         assert_eq!(errors.len(), 2, "{errors:?}");
+        wanted.governance_token_file = Some("/dev/zero".into());
+        assert!(resolve(&wanted, &mut errors).is_none());
+        assert!(errors.last().unwrap().what.contains("more than 8192 bytes"), "{errors:?}");
     }
 }

@@ -2,10 +2,12 @@
 
 pub mod http;
 pub mod kafka;
+pub mod links;
 pub mod url;
 
 use crate::base::fatal::Fatal;
 use crate::base::limits;
+use crate::config::kafka_access;
 use crate::config::kafka_properties::KafkaProperties;
 use crate::config::keys::{Group, KEYS};
 use crate::config::load::{Settings, Source};
@@ -48,13 +50,15 @@ pub fn plans(
         return Vec::new();
     }
     reject_credentials_in_flags(settings, errors);
+    note_other_flags(wanted, urls[0].scheme, notes);
     check_rate(settings, wanted, urls, errors);
     check_tls_files(wanted, urls, errors);
     if wanted.network.request_timeout_ns == Some(0) {
         errors.push(Fatal::usage("--request-timeout 0s leaves no time for an answer").mend("--request-timeout=30s"));
     }
     // What comes from files is read once, whatever the number of targets.
-    let mut shared = Shared::default();
+    let depth_is_flag = settings.one("queue-depth").is_some_and(|given| given.source == Source::Flag);
+    let mut shared = Shared { depth_is_flag, ..Shared::default() };
     let mut plan = |url: &Url| match url.scheme {
         Scheme::Tcp => {
             TargetPlan::Tcp(TcpPlan { link: link(wanted, url, None, no_retry()), framing: wanted.network.framing })
@@ -69,11 +73,13 @@ pub fn plans(
     urls.iter().map(&mut plan).collect()
 }
 
-/// What was read from files for all targets.
+/// What is the same for all targets, and what was read from files for them.
 #[derive(Default)]
 pub struct Shared {
     secrets: Vec<(String, Option<Secret>)>,
     kafka: Option<(KafkaProperties, KafkaAccess)>,
+    /// `--queue-depth` was said for this run, and not in a variable or a file.
+    depth_is_flag: bool,
 }
 
 impl Shared {
@@ -96,12 +102,36 @@ pub fn read_secret(flag: &str, path: &Path) -> Result<Secret, Fatal> {
 
 /// The process list and the report show flags to others.
 fn reject_credentials_in_flags(settings: &Settings, errors: &mut Vec<Fatal>) {
-    for given in settings.all("target").iter().filter(|given| given.source == Source::Flag) {
+    let of_flags = |name: &str| settings.all(name).iter().filter(|given| given.source == Source::Flag);
+    for given in of_flags("target") {
         let shown = url::without_user_info(&given.text);
         if shown != given.text {
             let what = format!("--target '{shown}': a password in a flag is seen by everyone on this host");
             errors.push(Fatal::usage(what).mend("ENGINE_TARGET, target: in --config, or --bearer-token-file"));
         }
+    }
+    for given in of_flags("http-header") {
+        let name = given.text.split(':').next().unwrap_or_default().trim();
+        if http::is_credential(name) {
+            let what = format!("--http-header {name}: a credential in a flag is seen by everyone on this host");
+            let mend = "--bearer-token-file=FILE, ENGINE_HTTP_HEADER, or http_header: in --config";
+            errors.push(Fatal::usage(what).mend(mend));
+        }
+    }
+    kafka_access::reject_credentials(of_flags("kafka-property").map(|given| given.text.as_str()), errors);
+}
+
+/// Scripts for other targets may say what has another name here: it is no mistake, but changes nothing.
+fn note_other_flags(wanted: &Wanted, scheme: Scheme, notes: &mut Vec<String>) {
+    match (scheme, wanted.queue_depth, wanted.network.connections) {
+        (Scheme::Http | Scheme::Https, Some(depth), _) => notes.push(format!(
+            "--queue-depth {depth} changes nothing over HTTP: --http-pipeline says how many requests may be unanswered \
+             on a connection"
+        )),
+        (Scheme::Kafka, _, Some(count @ 2..)) => notes.push(format!(
+            "--connections {count} changes nothing for Kafka: each partition has one; more --partitions make more"
+        )),
+        _ => {}
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::base::units;
 use crate::config::resolve::Parts;
 use crate::config::resolve::network;
+use crate::config::resolve::rates;
 use crate::config::resolve::schedule;
 use crate::config::resolve::target::Place;
 use crate::config::values::Wanted;
@@ -16,6 +17,7 @@ pub fn add(parts: &mut Parts, wanted: &Wanted, sysfs: &Sysfs) {
             lines.push(line);
         }
     }
+    lines.extend(rates::record_notes(wanted, &parts.sizes));
     lines.extend(places(parts, wanted, sysfs));
     lines.extend(network::notes(&parts.targets.remotes, &parts.remotes, parts.fleet.producers));
     lines.append(&mut parts.notes);

@@ -2,14 +2,18 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::limits;
+use crate::base::place::{self, Landing};
 use crate::config::Deps;
 use crate::config::load::Settings;
-use crate::config::resolve::files::resolved;
+use crate::config::resolve::files::unwritable;
 use crate::config::resolve::governance;
 use crate::config::values::Wanted;
 use crate::plan::{LogFormat, ObservePlan, ReportTarget, SinkKind};
+use crate::sys;
 use std::hash::{BuildHasher, Hasher};
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 pub fn resolve(
@@ -20,7 +24,8 @@ pub fn resolve(
     errors: &mut Vec<Fatal>,
 ) -> ObservePlan {
     if kind == SinkKind::Stdout && wanted.report == Some(ReportTarget::Stdout) {
-        let what = "--report - would end up in the middle of the records on standard output";
+        let text = settings.one("report").map_or("-", |given| given.text.as_str());
+        let what = format!("--report {text} would end up in the middle of the records on standard output");
         errors.push(Fatal::usage(what).mend("--report=report.json"));
     }
     if let Some(ReportTarget::File(path)) = &wanted.report {
@@ -50,13 +55,13 @@ pub fn resolve(
 }
 
 fn check_page(path: &Path, report: Option<&ReportTarget>, errors: &mut Vec<Fatal>) {
-    if path == Path::new("-") {
-        let what = "--html - would mix a page into what else goes to standard output";
+    if path == Path::new("-") || place::is_stdout(path) {
+        let what = format!("--html {} would mix a page into what else goes to standard output", path.display());
         errors.push(Fatal::usage(what).mend("--html=report.html, or afterwards: engine report REPORT.json --html -"));
         return;
     }
     check_place("html", path, "report.html", errors);
-    let same = |report: &Path| resolved(report) == resolved(path) && (path.is_file() || !path.exists());
+    let same = |report: &Path| place::end(report) == place::end(path) && (path.is_file() || !path.exists());
     if matches!(report, Some(ReportTarget::File(report)) if same(report)) {
         let what = format!("--html and --report are both '{}'", path.display());
         errors.push(Fatal::usage(what).mend("--report=report.json --html=report.html"));
@@ -65,15 +70,46 @@ fn check_page(path: &Path, report: Option<&ReportTarget>, errors: &mut Vec<Fatal
 
 /// After the run it would be too late to hear that its report has no place.
 pub fn check_place(flag: &str, path: &Path, example: &str, errors: &mut Vec<Fatal>) {
-    let shown = path.display();
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (shown, folder) = (path.display(), place::folder(path));
     if path.is_dir() {
         errors
             .push(Fatal::usage(format!("--{flag} '{shown}' is a folder")).mend(format!("--{flag}={shown}/{example}")));
     } else if !folder.is_dir() {
         let what = format!("--{flag} '{shown}': there is no folder {}", folder.display());
         errors.push(Fatal::usage(what).mend(format!("mkdir -p {}", folder.display())));
+    } else if let Err(fatal) = check_landing(flag, path) {
+        errors.push(fatal);
     }
+}
+
+/// Where the path's links lead, this process may write.
+fn check_landing(flag: &str, path: &Path) -> Result<(), Fatal> {
+    let shown = path.display();
+    let lost = |why: io::Error| {
+        Fatal::usage(format!("--{flag} '{shown}' leads nowhere: {why}")).mend(format!("ls -l '{shown}'"))
+    };
+    let elsewhere = |fatal: Fatal| fatal.mend(format!("--{flag}=another place"));
+    let there = match Landing::of(path).map_err(lost)? {
+        Landing::Stream(to) if to.metadata().is_ok_and(|facts| facts.file_type().is_socket()) => {
+            let what = format!("--{flag} '{shown}' is a socket, which nobody can open");
+            return Err(elsewhere(Fatal::usage(what)));
+        }
+        Landing::Stream(to) => to,
+        // A file that takes bytes needs no folder that takes files.
+        Landing::File(to) if sys::fs::may_write(&to) => return Ok(()),
+        Landing::File(to) if !place::may_be_replaced(&to) => {
+            let what = format!("--{flag} '{shown}' is another user's, in a folder where only owners replace files");
+            return Err(elsewhere(Fatal::host(what)));
+        }
+        Landing::File(to) => place::folder(&to).to_owned(),
+    };
+    sys::fs::check_write(&there).map_err(|why| match why.kind() {
+        io::ErrorKind::NotFound => lost(why),
+        _ => {
+            let fatal = unwritable(path, &there, &why);
+            Fatal { what: format!("--{flag}: {}", fatal.what), ..fatal }
+        }
+    })
 }
 
 /// `:9090` is every interface, of both address families where the host has IPv6.
@@ -113,8 +149,11 @@ pub fn run_id(wanted: &Wanted, errors: &mut Vec<Fatal>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fatal::Exit;
     use crate::config::values;
     use crate::host::fake::Tree;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
 
     fn deps(tree: &Tree) -> Deps {
         Deps { sysfs: tree.sysfs(), ..Deps::new(|| Ok(()), |_, _| Ok((64, true))) }
@@ -132,6 +171,51 @@ mod tests {
             let mut errors = Vec::new();
             assert_eq!(address(text, &deps(&bare), &mut errors), None, "{text}");
             assert!(errors[0].what.contains(text));
+        }
+    }
+
+    #[test]
+    fn a_report_has_a_place_or_the_run_does_not_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("runs")).unwrap();
+        symlink("runs/1.json", path("latest.json")).unwrap();
+        symlink("gone/1.json", path("lost.json")).unwrap();
+        let _listener = UnixListener::bind(path("socket")).unwrap();
+        let check = |path: &Path| {
+            let mut errors = Vec::new();
+            check_place("report", path, "report.json", &mut errors);
+            errors
+        };
+        for good in [path("r.json"), path("latest.json"), "/dev/null".into(), "r.json".into()] {
+            let errors = check(&good);
+            assert!(errors.is_empty(), "{errors:?}");
+        }
+        // The last one nobody may make, whoever he is.
+        for bad in [path("runs"), path("none/r.json"), path("lost.json"), path("socket"), "/proc/r.json".into()] {
+            let errors = check(&bad);
+            assert_eq!((errors.len(), errors[0].exit), (1, Exit::Usage), "{errors:?}");
+            assert!(errors[0].what.contains(&bad.display().to_string()) && errors[0].mend.is_some(), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_has_a_place_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        symlink("r.json", path("latest")).unwrap();
+        let refused = |page: &Path, report: ReportTarget| {
+            let mut errors = Vec::new();
+            check_page(page, Some(&report), &mut errors);
+            errors.first().map(|fatal| fatal.what.clone())
+        };
+        let report = || ReportTarget::File(path("latest"));
+        assert_eq!(refused(&path("r.html"), report()), None);
+        // Neither is there yet, but both lead to one place.
+        assert!(refused(&path("r.json"), report()).unwrap().contains("--html and --report are both"));
+        assert_eq!(refused(Path::new("/dev/null"), ReportTarget::File("/dev/null".into())), None);
+        for own in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+            assert!(refused(Path::new(own), report()).unwrap().contains("standard output"), "{own}");
         }
     }
 

@@ -34,6 +34,15 @@ impl Sizes {
     pub fn fixed(&self) -> Option<u64> {
         (self.min_bytes == self.max_bytes).then_some(self.min_bytes)
     }
+
+    /// So many bytes for so many records, in the long run. Of a range it is not known here: each producer draws as many
+    /// lengths as its ring has room for, which may be few, and sends them over and over.
+    pub fn mean(&self) -> Option<(u64, u64)> {
+        match self.count {
+            0 => self.fixed().map(|bytes| (bytes, 1)),
+            count => Some((self.cycle_bytes, count as u64)),
+        }
+    }
 }
 
 pub fn resolve(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> (PayloadPlan, Sizes) {

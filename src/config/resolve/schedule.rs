@@ -4,7 +4,8 @@ use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::base::units;
 use crate::config::resolve::payload::Sizes;
-use crate::config::values::{Mode, Stage, Wanted};
+use crate::config::resolve::rates;
+use crate::config::values::{Mode, Rate, Stage, Wanted};
 use crate::plan::{PhasePlan, PhaseShare, Schedule, WireRate};
 
 const DURATION_DEFAULT_NS: u64 = 10_000_000_000;
@@ -77,8 +78,10 @@ pub fn resolve(wanted: &Wanted, limited: bool, fleet: Fleet, sizes: &Sizes, erro
         return Schedules::default();
     }
     let mut schedules = Schedules { shares: vec![Vec::new(); fleet.producers], ..Schedules::default() };
+    let cap = rates::in_bytes("producer-rate", wanted.producer_rate, sizes, errors);
     for (duration_ns, warmup, stage) in &stages {
-        add_stage(&mut schedules, (*duration_ns, *warmup), stage, wanted.producer_rate, fleet, errors);
+        let rate = rates::in_bytes("rate", stage.rate, sizes, errors);
+        add_stage(&mut schedules, (*duration_ns, *warmup), stage, (rate, cap), fleet, errors);
     }
     schedules.stagger_ns = (0..fleet.producers).map(|k| stagger(&schedules.shares[k], k, fleet, sizes)).collect();
     schedules
@@ -147,18 +150,22 @@ fn add_stage(
     schedules: &mut Schedules,
     (duration_ns, warmup): (u64, bool),
     stage: &Stage,
-    cap: Option<u64>,
+    (rate, cap): (Option<u64>, Option<u64>),
     fleet: Fleet,
     errors: &mut Vec<Fatal>,
 ) {
     let weight = if stage.mode == Mode::Sampled { stage.weight } else { 1 };
-    if let Some(rate) = stage.rate.filter(|rate| *rate < fleet.total) {
-        let what = format!("--rate {rate} B/s over {} producers leaves some without a byte a second", fleet.total);
+    if let Some(rate) = rate.filter(|rate| *rate < fleet.total) {
+        let said = match stage.rate {
+            Some(Rate::Records(records)) => format!("{records} ({rate} B/s)"),
+            _ => format!("{rate} B/s"),
+        };
+        let what = format!("--rate {said} over {} producers leaves some without a byte a second", fleet.total);
         errors.push(Fatal::usage(what).mend(format!("--parallel={rate} or --rate={}", fleet.total)));
     }
     let mut sum = Some(0u64);
     for (k, shares) in schedules.shares.iter_mut().enumerate() {
-        let part = stage.rate.map(|rate| share(rate, fleet.total, fleet.first_id + k as u64));
+        let part = rate.map(|rate| share(rate, fleet.total, fleet.first_id + k as u64));
         let rate = part.into_iter().chain(cap).min();
         sum = sum.zip(rate).map(|(sum, rate)| sum.saturating_add(rate));
         let rate = rate.map(|logical_bytes_per_second| WireRate { logical_bytes_per_second, weight });
@@ -241,7 +248,7 @@ mod tests {
     fn the_warm_up_comes_first_and_the_default_is_ten_seconds() {
         let mut wanted = wanted();
         wanted.warmup_ns = 5;
-        wanted.stages[0].rate = Some(10);
+        wanted.stages[0].rate = Some(Rate::Bytes(10));
         let schedules = resolved(&wanted, 3);
         let lengths: Vec<_> = schedules.phases.iter().map(|p| (p.duration_ns, p.warmup)).collect();
         assert_eq!(lengths, [(5, true), (DURATION_DEFAULT_NS, false)]);
@@ -308,8 +315,8 @@ mod tests {
     fn sampling_divides_the_wire_and_caps_bind() {
         let mut wanted = wanted();
         wanted.stages[0] =
-            Stage { mode: Mode::Sampled, rate: Some(1_000_000), weight: 100, ..wanted.stages[0].clone() };
-        wanted.producer_rate = Some(300_000);
+            Stage { mode: Mode::Sampled, rate: Some(Rate::Bytes(1_000_000)), weight: 100, ..wanted.stages[0].clone() };
+        wanted.producer_rate = Some(Rate::Bytes(300_000));
         let schedules = resolved(&wanted, 2);
         assert_eq!(schedules.phases[0].rate_bytes_per_second, Some(600_000));
         assert_eq!(schedules.slowest_wire_rate(), Some(3_000));
@@ -324,10 +331,14 @@ mod tests {
     #[test]
     fn a_rate_too_small_for_its_producers_is_refused() {
         let mut wanted = wanted();
-        wanted.stages[0].rate = Some(7);
+        wanted.stages[0].rate = Some(Rate::Bytes(7));
         let mut errors = Vec::new();
         resolve(&wanted, false, fleet(8), &Sizes::fixed_at(64), &mut errors);
-        assert!(errors[0].what.contains("7 B/s over 8"));
+        assert!(errors[0].what.contains("--rate 7 B/s over 8"));
+        wanted.stages[0].rate = values::rate("0.1rec/s").unwrap();
+        errors.clear();
+        resolve(&wanted, false, fleet(8), &Sizes::fixed_at(64), &mut errors);
+        assert!(errors[0].what.contains("--rate 0.1rec/s (6 B/s) over 8"), "{errors:?}");
     }
 
     proptest! {
@@ -346,7 +357,7 @@ mod tests {
                 let mut wanted = wanted();
                 wanted.shard = (index, processes);
                 wanted.parallel = Some(parallel);
-                wanted.stages[0].rate = Some(rate);
+                wanted.stages[0].rate = Some(Rate::Bytes(rate));
                 let fleet = Fleet::new(&wanted, parallel, &mut Vec::new());
                 let schedules = resolve(&wanted, false, fleet, &Sizes::fixed_at(4096), &mut Vec::new());
                 sum += schedules.single_rate().unwrap();

@@ -1,6 +1,8 @@
 //! `--target` URLs: which kind of sink, and for files what each of them is.
 
 use crate::base::fatal::Fatal;
+use crate::base::place::Landing;
+use crate::config::parse::behind_home;
 use crate::config::resolve::network::url::{Scheme, Url, without_user_info};
 use crate::host::Sysfs;
 use crate::host::block;
@@ -115,6 +117,7 @@ fn scheme(url: &str) -> Result<SinkKind, Fatal> {
 
 fn place(url: &str, sysfs: &Sysfs) -> Result<Place, Fatal> {
     let body = url.strip_prefix("file:").unwrap_or(url);
+    refuse_home(url, body.strip_prefix("//").unwrap_or(body))?;
     let path = match body.strip_prefix("//") {
         Some(rest) if rest.starts_with('/') => rest,
         Some(rest) => {
@@ -129,8 +132,10 @@ fn place(url: &str, sysfs: &Sysfs) -> Result<Place, Fatal> {
     let here = PathBuf::from(path);
     // Without its last slash a file is seen as the file it is.
     let bare = Path::new(path).components().as_path();
+    // Writing goes through a link; replacing the link itself would put the data elsewhere.
+    let end = if bare.is_symlink() { end_of_links(url, bare)? } else { here.clone() };
     let Ok(facts) = std::fs::metadata(bare) else {
-        return Ok(if path.ends_with('/') { Place::Folder(here) } else { Place::File(here) });
+        return Ok(if path.ends_with('/') { Place::Folder(end) } else { Place::File(end) });
     };
     let kind = facts.file_type();
     if kind.is_dir() {
@@ -146,14 +151,38 @@ fn place(url: &str, sysfs: &Sysfs) -> Result<Place, Fatal> {
         return Ok(Place::Block { path: here, device, capacity_bytes });
     }
     if kind.is_char_device() {
-        return Ok(Place::Special(here));
+        let (major, minor) = block::split_device(facts.rdev());
+        if takes_anything(major, minor) {
+            return Ok(Place::Special(here));
+        }
+        let what = format!("--target '{url}': {path} is the character device {major}:{minor}; records may harm it");
+        return Err(Fatal::usage(what).mend("/dev/null, /dev/zero, /dev/full and terminals can be written to"));
     }
     if !kind.is_file() {
         let what = format!("--target '{url}': {path} is a pipe or socket");
         return Err(Fatal::usage(what).mend(format!("engine --target stdout > {path}")));
     }
-    // Writing goes through a link; replacing the link itself would put the data elsewhere.
-    Ok(Place::File(if here.is_symlink() { here.canonicalize().unwrap_or(here) } else { here }))
+    Ok(Place::File(end))
+}
+
+/// null, zero, full and terminals; what is written to a tape, a flash chip or a watchdog does something there.
+fn takes_anything(major: u64, minor: u64) -> bool {
+    matches!((major, minor), (1, 3 | 5 | 7) | (4 | 5 | 136..=143, _))
+}
+
+fn refuse_home(url: &str, path: &str) -> Result<(), Fatal> {
+    let Some(rest) = behind_home(path) else { return Ok(()) };
+    let what = format!("--target '{url}': no shell expands ~ behind file:, and the engine does not either");
+    Err(Fatal::usage(what).mend(format!("file:$HOME{rest}, or file:./~{rest} for a folder of that name")))
+}
+
+/// Where a link leads, also one at whose end nothing lies yet: to a drive of its own perhaps.
+fn end_of_links(url: &str, link: &Path) -> Result<PathBuf, Fatal> {
+    Landing::of(link).map(Landing::into_path).map_err(|why| {
+        let shown = link.display();
+        Fatal::usage(format!("--target '{url}': {shown} leads nowhere: {why}"))
+            .mend(format!("ls -l '{shown}', or another PATH"))
+    })
 }
 
 #[cfg(test)]
@@ -192,7 +221,11 @@ mod tests {
             &["/tmp/x"],
             &["file:"],
             &["file://host/x"],
+            &["file:~/data/"],
+            &["file:~"],
+            &["file://~/x"],
             &["file:/dev/null/"],
+            &["file:/dev/urandom"],
             &["null", "stdout"],
             &["null", "null"],
             &["nul"],
@@ -201,6 +234,48 @@ mod tests {
             assert_eq!(errors.len(), 1, "{urls:?}");
             assert!(errors[0].what.contains(urls[0]) && errors[0].mend.is_some(), "{urls:?}: {}", errors[0]);
         }
+    }
+
+    #[test]
+    fn a_link_to_nothing_yet_is_the_place_where_it_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("drive")).unwrap();
+        std::os::unix::fs::symlink("drive/second", path("first")).unwrap();
+        std::os::unix::fs::symlink(path("drive/data.bin"), path("drive/second")).unwrap();
+        std::os::unix::fs::symlink("circle", path("circle")).unwrap();
+        let end = folder.path().canonicalize().unwrap().join("drive/data.bin");
+        let (targets, errors) = try_all(&[&format!("file:{}", path("first").display())]);
+        assert_eq!((targets.places, errors), (vec![Place::File(end.clone())], Vec::new()));
+        let (targets, _) = try_all(&[&format!("file:{}/", path("first").display())]);
+        assert_eq!(targets.places, [Place::Folder(end.clone())]);
+        std::fs::write(&end, "").unwrap();
+        let (targets, _) = try_all(&[&format!("file:{}", path("first").display())]);
+        assert_eq!(targets.places, [Place::File(end)], "it is there now");
+        let (_, errors) = try_all(&[&format!("file:{}", path("circle").display())]);
+        assert!(errors[0].what.contains("leads nowhere: its links have no end"), "{errors:?}");
+    }
+
+    #[test]
+    fn a_home_is_named_by_its_variable() {
+        let (_, errors) = try_all(&["file:~/data/"]);
+        assert!(errors[0].mend.as_ref().unwrap().starts_with("file:$HOME/data/"), "{errors:?}");
+        let (targets, errors) = try_all(&["file:./~/data/", "file:~x"]);
+        assert_eq!(targets.places, [Place::Folder("./~/data/".into()), Place::File("~x".into())]);
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+
+    #[test]
+    fn of_character_devices_only_those_that_take_anything_are_written_to() {
+        for (major, minor) in [(1, 3), (1, 5), (1, 7), (4, 64), (5, 0), (136, 0), (143, 255)] {
+            assert!(takes_anything(major, minor), "{major}:{minor}");
+        }
+        // Memory, ports, random numbers, tapes, watchdogs, flash chips, and what has no fixed number.
+        for (major, minor) in [(1, 1), (1, 4), (1, 8), (1, 9), (9, 0), (10, 130), (90, 0), (135, 3), (144, 3)] {
+            assert!(!takes_anything(major, minor), "{major}:{minor}");
+        }
+        let (_, errors) = try_all(&["file:/dev/urandom"]);
+        assert!(errors[0].what.contains("1:9") && errors[0].mend.as_ref().unwrap().contains("/dev/null"), "{errors:?}");
     }
 
     #[test]

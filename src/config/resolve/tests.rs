@@ -16,10 +16,22 @@ fn machine() -> Tree {
     ])
 }
 
-fn try_plan(flags: &[(&str, &str)], tree: &Tree, uring: fn() -> Result<(), String>) -> Result<RunPlan, Vec<Fatal>> {
+type Uring = fn() -> Result<(), String>;
+
+fn try_plan(flags: &[(&str, &str)], tree: &Tree, uring: Uring) -> Result<RunPlan, Vec<Fatal>> {
+    try_with(flags, &[], tree, uring)
+}
+
+fn try_with(
+    flags: &[(&str, &str)],
+    variables: &[(&str, &str)],
+    tree: &Tree,
+    uring: Uring,
+) -> Result<RunPlan, Vec<Fatal>> {
     let mut errors = Vec::new();
     let flags = flags.iter().map(|(name, value)| (keys::find(name).unwrap(), value.to_string())).collect();
-    let settings = load::merge(Vec::new(), flags, &[], &mut errors);
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let settings = load::merge(Vec::new(), flags, &variables, &mut errors);
     let wanted = values::read(&settings, &mut errors);
     let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(uring, |_, _| Ok((5760, true))) };
     resolve(&settings, &wanted, &deps, errors)
@@ -57,6 +69,27 @@ fn the_rate_is_the_total_and_its_shares_are_exact() {
     assert_eq!(plan.cores[1].producers, [1, 3, 5, 7]);
     assert!(plan.notes[0].starts_with("937.5 MB/s = 8 × 117.2 MB/s (7.5 Gbit/s"), "{:?}", plan.notes);
     assert!(plan.producers[1].stagger_ns > 0 && plan.producers[1].stagger_ns < plan.producers[2].stagger_ns);
+}
+
+#[test]
+fn rates_in_records_are_kept_in_bytes() {
+    let fixed = plan(&[("target", "null"), ("rate", "1krec/s"), ("parallel", "1")]);
+    assert_eq!((fixed.rate_bytes_per_second, &fixed.effective_config["rate"]), (Some(4_096_000), &"1krec/s".into()));
+    assert!(fixed.notes.iter().any(|note| note.contains("1000rec/s") && note.contains("4096 B")), "{:?}", fixed.notes);
+    let slow = plan(&[("target", "null"), ("rate", "0.5rec/s"), ("parallel", "1")]);
+    assert_eq!(slow.rate_bytes_per_second, Some(2048));
+    let told = refused(&[("target", "null"), ("rate", "1krec/s"), ("payload-size", "100-300")]);
+    assert!(
+        told.contains("1000rec/s") && told.contains("--payload-size=200") && told.contains("--rate=200000"),
+        "{told}"
+    );
+    plan(&[("target", "null"), ("rate", "200kB/s"), ("payload-size", "100-300")]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let stages = "[{duration: 1s, rate: 10rec/s}, {duration: 1s, rate: unlimited}, {duration: 1s}]";
+    std::fs::write(file.path(), format!("rate: 20rec/s\nphases: {stages}\n")).unwrap();
+    let staged = plan(&[("target", "null"), ("config", &file.path().display().to_string())]);
+    let rates: Vec<_> = staged.phases.iter().map(|phase| phase.rate_bytes_per_second).collect();
+    assert_eq!(rates, [Some(40_960), None, Some(81_920)]);
 }
 
 #[test]
@@ -137,6 +170,7 @@ fn templates_decide_the_sizes() {
 fn contradictions_name_their_flags() {
     for (flags, words) in [
         (&[("target", "stdout"), ("report", "-")][..], "--report -"),
+        (&[("target", "stdout"), ("report", "/dev/stdout")], "--report /dev/stdout would end up"),
         (&[("target", "stdout"), ("parallel", "2")], "--parallel 2"),
         (&[("target", "null"), ("fsync", "each")], "--fsync"),
         (&[("target", "null"), ("direct", "on")], "--direct on"),

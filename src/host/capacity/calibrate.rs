@@ -3,11 +3,12 @@
 use crate::base::fatal::Fatal;
 use crate::host::capacity::costs::{self, Cost, Probe, Probes};
 use crate::sys;
-use crate::sys::region::Region;
+use crate::sys::socket::{Interest, Waiter};
 use std::fs::File;
 use std::hint::{black_box, spin_loop};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
@@ -24,13 +25,7 @@ const TMPFS_FREE_SHARE: u64 = 8;
 const BLOCK_BYTES: usize = 256 << 10;
 /// As a payload ring: not all of it stays in the cache.
 const RING_BYTES: usize = 4 << 20;
-/// Of the heads: a payload ring that is not in the cache, the least record, how many are fetched ahead (as the stamper
-/// does), and what moves their checksum, any value.
-const HEADS_BYTES: usize = 64 << 20;
-const HEAD_BYTES: usize = 64;
-const HEADS_AHEAD: usize = 12;
-const HEAD_FACTOR: u32 = 0x9e37_79b9;
-/// Blocks, of heads as well, and over loopback rings, as those of `tcp://` and `kafka://`.
+/// Blocks and rings over loopback, as those of `tcp://` and `kafka://`.
 const SEND_BYTES: usize = 1 << 20;
 const SEND_RING_BYTES: usize = 5 << 20;
 /// What more lanes on a core do to its caches has shown by then.
@@ -40,32 +35,22 @@ const EXCHANGE_CONNECTIONS: usize = costs::HTTP_CONNECTIONS as usize;
 const REQUEST_BYTES: usize = 4 << 10;
 const ANSWER_BYTES: usize = 32;
 
-/// What of the plan the probes are shaped by.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    /// Producers of one core: each has a ring and a connection of its own, and together they may need more cache than
-    /// there is.
-    pub lanes: u32,
-    pub record_bytes: u64,
-}
-
-/// What `cost` scales as. Keeps up to two of `cpus` busy for two seconds.
-pub fn calibrate(cpus: &[usize], shape: Shape, cost: &Cost) -> Result<Probes, Fatal> {
-    let shape = Shape { lanes: shape.lanes.clamp(1, LANES_MAX), ..shape };
+/// What `cost` scales as, sent over as many connections as one core has producers (`lanes`): each has a ring of its own,
+/// and together they may need more cache than there is. Keeps up to two of `cpus` busy for two seconds.
+pub fn calibrate(cpus: &[usize], lanes: u32, cost: &Cost) -> Result<Probes, Fatal> {
+    let lanes = lanes.clamp(1, LANES_MAX);
     let failed = |what: &str, why: io::Error| {
         Fatal::host(format!("calibrating {what}: {why}")).mend("engine plan --calibrate off")
     };
     let wants = |probe| cost.record_probe == probe || cost.byte_probe == probe;
-    let head = || on(cpus.first(), || heads(shape)).map_err(|why| failed("memory", why));
     let tmpfs = || on(cpus.first(), || tmpfs(Path::new(TMPFS))).map_err(|why| failed(TMPFS, why));
-    let loopback = || loopback(cpus, shape.lanes as usize).map_err(|why| failed("loopback", why));
+    let loopback = || loopback(cpus, lanes as usize).map_err(|why| failed("loopback", why));
     let exchange = || exchange(cpus).map_err(|why| failed("exchanges over loopback", why));
     Ok(Probes {
         core_ns: Some(on(cpus.first(), core)),
-        head_ns: wants(Probe::Head).then(head).transpose()?,
         tmpfs_byte_ns: wants(Probe::Tmpfs).then(tmpfs).transpose()?,
         loopback_byte_ns: wants(Probe::Loopback).then(loopback).transpose()?,
-        loopback_connections: wants(Probe::Loopback).then_some(shape.lanes),
+        loopback_connections: wants(Probe::Loopback).then_some(lanes),
         exchange_ns: wants(Probe::Exchange).then(exchange).transpose()?,
     })
 }
@@ -99,36 +84,6 @@ fn core() -> f64 {
     best
 }
 
-/// Writes words and their checksum into the head of every record of a block, ring after ring, as stamping does.
-fn heads(shape: Shape) -> io::Result<f64> {
-    let stride = (shape.record_bytes as usize).clamp(HEAD_BYTES, HEADS_BYTES / 2);
-    let mut rings = (0..shape.lanes).map(|_| Region::map(HEADS_BYTES)).collect::<io::Result<Vec<_>>>()?;
-    rings.iter_mut().for_each(|ring| ring.bytes_mut().fill(0x5a));
-    let block = (SEND_BYTES / stride).max(1) * stride;
-    let (began, mut heads, mut start) = (Instant::now(), 0, 0);
-    while began.elapsed() < PROBE_TIME {
-        for ring in &mut rings {
-            let memory = ring.bytes_mut();
-            for at in (start..start + block).step_by(stride) {
-                sys::prefetch::for_write(memory, at + HEADS_AHEAD * stride);
-                let words = [1, at as u64, !(at as u64), 0];
-                let checksum = sys::crc::multiply_words(words, HEAD_FACTOR);
-                for (word, value) in memory[at..at + 32].chunks_exact_mut(8).zip(words) {
-                    word.copy_from_slice(&value.to_le_bytes());
-                }
-                memory[at + 32..at + 36].copy_from_slice(&checksum.to_le_bytes());
-            }
-            black_box(memory);
-        }
-        heads += rings.len() * block / stride;
-        start += block;
-        if start + block > HEADS_BYTES {
-            start = 0;
-        }
-    }
-    Ok(began.elapsed().as_nanos() as f64 / heads as f64)
-}
-
 /// Overwrites one file whose pages are there already.
 fn tmpfs(folder: &Path) -> io::Result<f64> {
     let file = File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).open(folder)?;
@@ -154,7 +109,7 @@ fn pair() -> io::Result<(TcpStream, TcpStream)> {
     Ok((sender, listener.accept()?.0))
 }
 
-/// Sends as the engine does: each connection in its turn, as much as it takes without waiting.
+/// Sends as the engine does: each connection in its turn, once the kernel has room for much.
 fn loopback(cpus: &[usize], lanes: usize) -> io::Result<f64> {
     let pairs = (0..lanes).map(|_| pair()).collect::<io::Result<Vec<_>>>()?;
     let (senders, receivers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
@@ -166,9 +121,13 @@ fn loopback(cpus: &[usize], lanes: usize) -> io::Result<f64> {
         let sent = on(cpus.first(), move || -> io::Result<f64> {
             let mut lanes: Vec<_> =
                 senders.into_iter().map(|stream| (stream, vec![0x5a_u8; SEND_RING_BYTES], 0)).collect();
+            let mut waiter = Waiter::new(lanes.len());
             let (began, mut sent) = (Instant::now(), 0);
             while began.elapsed() < PROBE_TIME {
-                for (stream, ring, at) in &mut lanes {
+                waiter.clear();
+                lanes.iter().for_each(|(stream, ..)| waiter.add(stream.as_fd(), Interest::Writable));
+                waiter.wait(0);
+                for (_, (stream, ring, at)) in lanes.iter_mut().enumerate().filter(|(lane, _)| waiter.is_ready(*lane)) {
                     let block = &ring[*at..*at + SEND_BYTES - *at % SEND_BYTES];
                     match stream.write(block) {
                         Ok(bytes) => (*at, sent) = ((*at + bytes) % SEND_RING_BYTES, sent + bytes),
@@ -278,12 +237,11 @@ mod tests {
     #[test]
     fn what_a_way_scales_as_is_measured_and_nothing_else() {
         for (route, lanes) in [(Route::Null, 1), (Route::Tmpfs, 1), (Route::Http, 3)] {
-            let probes = calibrate(&[0], Shape { lanes, record_bytes: 4096 }, costs::cost(route)).unwrap();
+            let probes = calibrate(&[0], lanes, costs::table(None).cost(route)).unwrap();
             let network = route == Route::Http;
             assert_eq!(probes.loopback_connections, network.then_some(lanes));
             for (ns, wanted) in [
                 (probes.core_ns, true),
-                (probes.head_ns, !network),
                 (probes.tmpfs_byte_ns, route == Route::Tmpfs),
                 (probes.loopback_byte_ns, network),
                 (probes.exchange_ns, network),

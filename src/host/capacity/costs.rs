@@ -1,6 +1,6 @@
-//! What each path costs, as measured. The one table to refit: `perf/run.py plan` prints new rows for it.
+//! What each path costs, as measured on two machines. To refit one: `perf/run.py plan` prints new rows for it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The way of the bytes out of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -39,7 +39,6 @@ impl Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
     Core,
-    Head,
     Tmpfs,
     Loopback,
     Exchange,
@@ -63,44 +62,95 @@ pub struct Cost {
     pub source: &'static str,
 }
 
-const FITTED: &str = "fitted to 512 B, 4 KiB and 64 KiB records, 2-vCPU VM, Xeon (perf/runs/2026-11-26, row plan)";
-/// How a byte's cost relates to its probe differs by up to a fifth between two processors; these are in the middle.
-const BETWEEN: &str = "between the fits of two 2-vCPU VMs, Xeon and EPYC (perf/runs/2026-11-25 and -26, row plan)";
+/// Whose processor: what a byte costs beside its probe differs by up to a half between the two that were measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vendor {
+    Amd,
+    Intel,
+}
+
+/// What was measured on one machine, and what the calibration saw there meanwhile.
+#[derive(Debug)]
+pub struct Table {
+    pub machine: &'static str,
+    /// Which the processor's model name does not tell.
+    pub clock_ghz: f64,
+    pub reference: Probes,
+    costs: &'static [Cost],
+}
+
+impl Table {
+    pub fn cost(&self, route: Route) -> &Cost {
+        self.costs.iter().find(|cost| cost.route == route).expect("each route has a row, a test sees to it")
+    }
+}
+
+/// Of the machine most like it; one that was never measured is given the slower.
+pub fn table(vendor: Option<Vendor>) -> &'static Table {
+    match vendor {
+        Some(Vendor::Amd) => &AMD,
+        Some(Vendor::Intel) | None => &INTEL,
+    }
+}
+
+const XEON: &str =
+    "fitted to 512 B, 4 KiB and 64 KiB records, 2-vCPU VM, Xeon (perf/runs/2026-11-27-2cpu-intel-xeon, row plan)";
+const EPYC: &str =
+    "fitted to 512 B, 4 KiB and 64 KiB records, 2-vCPU VM, EPYC (perf/runs/2026-11-27-2cpu-amd-epyc, row plan)";
 
 #[rustfmt::skip]
-pub const COSTS: &[Cost] = &[
-    Cost { route: Route::Null, record_ns: 18.3, byte_ns: 0.00034, memory_crossings: 0.1, record_probe: Probe::Head, byte_probe: Probe::Head, checked: true, source: FITTED },
-    Cost { route: Route::Stdout, record_ns: 8.0, byte_ns: 0.442, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "row stdout-stamped of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
-    Cost { route: Route::File, record_ns: 8.0, byte_ns: 0.0277, memory_crossings: 1.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
-    Cost { route: Route::Tmpfs, record_ns: 11.8, byte_ns: 0.377, memory_crossings: 3.0, record_probe: Probe::Head, byte_probe: Probe::Tmpfs, checked: true, source: BETWEEN },
-    Cost { route: Route::Tcp, record_ns: 9.4, byte_ns: 0.1321, memory_crossings: 3.0, record_probe: Probe::Head, byte_probe: Probe::Loopback, checked: true, source: BETWEEN },
-    Cost { route: Route::Http, record_ns: 5270.0, byte_ns: 0.1044, memory_crossings: 3.0, record_probe: Probe::Exchange, byte_probe: Probe::Loopback, checked: true, source: BETWEEN },
-    Cost { route: Route::Kafka, record_ns: 68.3, byte_ns: 0.1376, memory_crossings: 3.0, record_probe: Probe::Head, byte_probe: Probe::Loopback, checked: true, source: BETWEEN },
-];
+static INTEL: Table = Table {
+    machine: "Intel Xeon",
+    clock_ghz: 2.5,
+    reference: Probes {
+        core_ns: Some(1.6205),
+        tmpfs_byte_ns: Some(0.2483),
+        loopback_byte_ns: Some(0.1337),
+        loopback_connections: Some(1),
+        exchange_ns: Some(4873.0),
+    },
+    costs: &[
+        Cost { route: Route::Null, record_ns: 18.3, byte_ns: 0.00047, memory_crossings: 0.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: true, source: XEON },
+        Cost { route: Route::Stdout, record_ns: 8.0, byte_ns: 0.442, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "row stdout-stamped of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
+        Cost { route: Route::File, record_ns: 8.0, byte_ns: 0.0277, memory_crossings: 1.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
+        Cost { route: Route::Tmpfs, record_ns: 24.0, byte_ns: 0.3408, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Tmpfs, checked: true, source: XEON },
+        Cost { route: Route::Tcp, record_ns: 17.4, byte_ns: 0.1257, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Loopback, checked: true, source: XEON },
+        Cost { route: Route::Http, record_ns: 5943.0, byte_ns: 0.1029, memory_crossings: 3.0, record_probe: Probe::Exchange, byte_probe: Probe::Loopback, checked: true, source: XEON },
+        Cost { route: Route::Kafka, record_ns: 62.0, byte_ns: 0.1553, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Loopback, checked: true, source: XEON },
+    ],
+};
+
+#[rustfmt::skip]
+static AMD: Table = Table {
+    machine: "AMD EPYC",
+    clock_ghz: 2.6,
+    reference: Probes {
+        core_ns: Some(1.3534),
+        tmpfs_byte_ns: Some(0.1702),
+        loopback_byte_ns: Some(0.1047),
+        loopback_connections: Some(1),
+        exchange_ns: Some(6225.0),
+    },
+    costs: &[
+        Cost { route: Route::Null, record_ns: 8.2, byte_ns: 0.00029, memory_crossings: 0.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: true, source: EPYC },
+        Cost { route: Route::Stdout, record_ns: 6.7, byte_ns: 0.417, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "row stdout-stamped of perf/runs, 2-vCPU VM, EPYC, 2026-11-25" },
+        Cost { route: Route::File, record_ns: 6.7, byte_ns: 0.0155, memory_crossings: 1.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, EPYC, 2026-11-25" },
+        Cost { route: Route::Tmpfs, record_ns: 15.1, byte_ns: 0.2975, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Tmpfs, checked: true, source: EPYC },
+        Cost { route: Route::Tcp, record_ns: 8.8, byte_ns: 0.1072, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Loopback, checked: true, source: EPYC },
+        Cost { route: Route::Http, record_ns: 5888.0, byte_ns: 0.0818, memory_crossings: 3.0, record_probe: Probe::Exchange, byte_probe: Probe::Loopback, checked: true, source: EPYC },
+        Cost { route: Route::Kafka, record_ns: 33.1, byte_ns: 0.1027, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Loopback, checked: true, source: EPYC },
+    ],
+};
 
 /// Of each core, that the row of HTTP was fitted with.
 pub const HTTP_CONNECTIONS: u32 = 8;
 
-/// What the calibration saw on the machine of the table while that was measured. `None`: that has not been done, and a
-/// calibration is shown but scales nothing.
-pub const REFERENCE: Option<Probes> = Some(Probes {
-    core_ns: Some(1.6205),
-    head_ns: Some(13.11),
-    tmpfs_byte_ns: Some(0.2483),
-    loopback_byte_ns: Some(0.1337),
-    loopback_connections: Some(1),
-    exchange_ns: Some(4873.0),
-});
-/// Its clock, which the processor's model name does not tell.
-pub const REFERENCE_CLOCK_GHZ: f64 = 2.5;
-
 /// Costs of small loops, of those that a plan needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Probes {
-    /// A dependent multiplication and rotation.
+    /// A dependent multiplication and rotation: what the engine's own work scales as.
     pub core_ns: Option<f64>,
-    /// A record's head stamped in memory that is not in the cache.
-    pub head_ns: Option<f64>,
     /// A byte copied to tmpfs by `pwrite`, overwriting.
     pub tmpfs_byte_ns: Option<f64>,
     /// A byte sent over loopback to a receiver that truncates.
@@ -115,7 +165,6 @@ impl Probes {
     fn ns(&self, probe: Probe) -> Option<f64> {
         match probe {
             Probe::Core => self.core_ns,
-            Probe::Head => self.head_ns,
             Probe::Tmpfs => self.tmpfs_byte_ns,
             Probe::Loopback => self.loopback_byte_ns,
             Probe::Exchange => self.exchange_ns,
@@ -126,8 +175,4 @@ impl Probes {
     pub fn slowness(&self, reference: &Probes, probe: Probe) -> Option<f64> {
         Some(self.ns(probe)? / reference.ns(probe)?)
     }
-}
-
-pub fn cost(route: Route) -> &'static Cost {
-    COSTS.iter().find(|cost| cost.route == route).expect("each route has a row, a test sees to it")
 }

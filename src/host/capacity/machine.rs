@@ -1,13 +1,14 @@
 //! The machine that a plan is for: this one, or a described one.
 
+use crate::base::bounded;
 use crate::base::fatal::Fatal;
+use crate::host::capacity::costs::Vendor;
 use crate::host::{Sysfs, cgroup, cpu};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 const DESCRIPTION_BYTES_MAX: u64 = 1 << 20;
-const EXAMPLE: &str =
-    "cores: 32, clock_ghz: 3.0, nic_gbits: 100, mtu: 9000, drives: [{write_gigabytes_per_second: 6.6, count: 2}]";
+const EXAMPLE: &str = "cores: 32, processor: amd, clock_ghz: 3.0, nic_gbits: 100, mtu: 9000, drives: [{write_gigabytes_per_second: 6.6, count: 2}]";
 
 /// As in a description (`--host FILE`). What is left out is unknown and not judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +16,9 @@ const EXAMPLE: &str =
 pub struct Machine {
     /// All of them; one is left free for everything but the load.
     pub cores: u32,
+    /// `amd` or `intel`: whose table of costs fits better.
+    #[serde(default)]
+    pub processor: Option<Vendor>,
     #[serde(default)]
     pub clock_ghz: Option<f64>,
     #[serde(default = "one")]
@@ -28,6 +32,12 @@ pub struct Machine {
     /// Of all sockets together.
     #[serde(default)]
     pub memory_gigabytes_per_second: Option<f64>,
+    /// Which processors this process may use; empty for a described machine.
+    #[serde(skip)]
+    pub usable: Vec<usize>,
+    /// Which of them are drawn where a quota is the limit.
+    #[serde(skip)]
+    pub draw: u64,
 }
 
 /// Drives of one kind.
@@ -51,11 +61,15 @@ fn ethernet_mtu() -> u32 {
 impl Machine {
     /// What `/proc` and `/sys` tell: no drive and no memory says how fast it is. `cores` are usable ones.
     pub fn here(sysfs: &Sysfs) -> Self {
-        let usable = cpu::usable_cpus(sysfs).len().max(1);
-        let quota = cgroup::cpu_quota(sysfs).map_or(usable, |quota| (quota as usize).clamp(1, usable));
+        let usable = cpu::usable_cpus(sysfs);
+        let quota =
+            cgroup::cpu_quota(sysfs).map_or(usable.len(), |quota| (quota as usize).clamp(1, usable.len().max(1)));
         let network = fastest_network(sysfs);
         Self {
-            cores: quota as u32,
+            cores: quota.max(1) as u32,
+            draw: if quota < usable.len() { cgroup::container_hash(sysfs) } else { 0 },
+            usable,
+            processor: vendor(sysfs),
             clock_ghz: None,
             sockets: sockets(sysfs),
             nic_gbits: network.map(|(gbits, _)| gbits),
@@ -68,6 +82,24 @@ impl Machine {
     /// Cores that may send: all but one.
     pub fn senders(&self) -> u32 {
         self.cores.saturating_sub(1).max(1)
+    }
+
+    /// For `--cores`: of this machine what `run` would take, where the first processor is left free; of another the
+    /// first ones.
+    pub fn sending(&self, cores: u32) -> String {
+        let cores = cores as usize;
+        if self.usable.len() < cores {
+            return cpu::format_list(&(0..cores).collect::<Vec<_>>());
+        }
+        cpu::format_list(&cpu::window(&self.usable, cores, self.draw))
+    }
+}
+
+fn vendor(sysfs: &Sysfs) -> Option<Vendor> {
+    match sysfs.field("/proc/cpuinfo", "vendor_id")?.as_str() {
+        "AuthenticAMD" => Some(Vendor::Amd),
+        "GenuineIntel" => Some(Vendor::Intel),
+        _ => None,
     }
 }
 
@@ -94,11 +126,8 @@ fn fastest_network(sysfs: &Sysfs) -> Option<(f64, u32)> {
 pub fn described(path: &Path) -> Result<Machine, Fatal> {
     let shown = path.display();
     let fail = |why: String| Fatal::usage(format!("--host '{shown}': {why}"));
-    let length = std::fs::metadata(path).map_err(|why| fail(why.to_string()).mend(format!("ls -l '{shown}'")))?.len();
-    if length > DESCRIPTION_BYTES_MAX {
-        return Err(fail(format!("{length} bytes are more than the {DESCRIPTION_BYTES_MAX} of a description")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|why| fail(why.to_string()))?;
+    let text = bounded::read_text(path, DESCRIPTION_BYTES_MAX)
+        .map_err(|why| fail(why.to_string()).mend(format!("ls -l '{shown}'")))?;
     parse(&text).map_err(|why| fail(why).mend(format!("write it like {EXAMPLE}")))
 }
 
@@ -153,6 +182,9 @@ mod tests {
         assert_eq!((machine.nic_gbits, machine.mtu), (Some(100.0), 9000));
         let bare = Machine::here(&Tree::new(&[]).sysfs());
         assert_eq!((bare.cores, bare.senders(), bare.nic_gbits), (1, 1, None));
+        let here = Machine { usable: vec![4, 5, 6, 7], ..bare };
+        assert_eq!((here.sending(3), here.sending(1)), ("5-7".to_owned(), "7".to_owned()));
+        assert_eq!(parse("cores: 8").unwrap().sending(3), "0-2");
     }
 
     #[test]
@@ -188,5 +220,7 @@ mod tests {
             assert!(why.contains(word), "{text}: {why}");
         }
         assert!(described(Path::new("/no/such/host.yaml")).unwrap_err().what.contains("/no/such/host.yaml"));
+        let endless = described(Path::new("/dev/zero")).unwrap_err();
+        assert!(endless.what.contains("more than 1048576 bytes"), "{endless}");
     }
 }

@@ -1,17 +1,9 @@
 use super::*;
 use proptest::prelude::*;
 
-const HERE: Probes = Probes {
-    core_ns: Some(2.0),
-    head_ns: Some(8.0),
-    tmpfs_byte_ns: Some(0.3),
-    loopback_byte_ns: Some(0.1),
-    loopback_connections: Some(1),
-    exchange_ns: Some(4e3),
-};
-
-fn calibrated(probes: Probes) -> Scale {
-    Scale::Calibrated { probes, reference: Some(HERE) }
+/// As fast as the machine of the table that a processor of no known vendor is given.
+fn same() -> Probes {
+    costs::table(None).reference
 }
 
 fn machine(text: &str) -> Machine {
@@ -37,33 +29,45 @@ fn goodput_is_header_arithmetic() {
 }
 
 #[test]
-fn every_route_has_one_row_with_costs() {
-    for route in Route::ALL {
-        assert_eq!(costs::COSTS.iter().filter(|cost| cost.route == route).count(), 1, "{route:?}");
-        let cost = costs::cost(route);
-        assert!(cost.record_ns >= 0.0 && cost.byte_ns >= 0.0 && cost.record_ns + cost.byte_ns > 0.0, "{cost:?}");
-        assert!(cost.memory_crossings >= 0.0 && !cost.source.is_empty());
+fn every_route_has_a_row_with_costs_in_every_table() {
+    for vendor in [None, Some(costs::Vendor::Amd), Some(costs::Vendor::Intel)] {
+        for route in Route::ALL {
+            let table = costs::table(vendor);
+            let cost = table.cost(route);
+            assert!(cost.record_ns >= 0.0 && cost.byte_ns >= 0.0 && cost.record_ns + cost.byte_ns > 0.0, "{cost:?}");
+            assert!(cost.memory_crossings >= 0.0 && !cost.source.is_empty());
+            assert!(
+                [cost.record_probe, cost.byte_probe].iter().all(|p| table.reference.slowness(&same(), *p).is_some())
+            );
+        }
     }
 }
 
 #[test]
 fn a_calibrated_core_is_the_table_times_its_slowness() {
-    let slow = Probes { head_ns: HERE.head_ns.map(|ns| ns * 2.0), ..HERE };
+    let slow = Probes { core_ns: same().core_ns.map(|ns| ns * 2.0), ..same() };
     let machine = machine("cores: 2");
-    let rate = |probes| project(&demand(Route::Null, 1.0), &machine, calibrated(probes)).core_bytes_per_second;
-    let cost = costs::cost(Route::Null);
+    let plan = |route, probes| project(&demand(route, 1.0), &machine, Scale::Calibrated(probes)).core_bytes_per_second;
+    let rate = |probes| plan(Route::Null, probes);
+    let cost = costs::table(None).cost(Route::Null);
     let expected = 4096.0 * GIGA / (cost.record_ns + cost.byte_ns * 4096.0);
-    assert!((rate(HERE).likely / expected - 1.0).abs() < 1e-9);
-    assert!((rate(HERE).likely / rate(slow).likely - 2.0).abs() < 1e-9);
-    let tmpfs = |probes| project(&demand(Route::Tmpfs, 1.0), &machine, calibrated(probes)).core_bytes_per_second;
-    let copying = Probes { tmpfs_byte_ns: HERE.tmpfs_byte_ns.map(|ns| ns * 2.0), ..HERE };
-    assert_eq!(rate(HERE), rate(copying), "each path has its own probe");
-    let cost = costs::cost(Route::Tmpfs);
+    assert!((rate(same()).likely / expected - 1.0).abs() < 1e-9);
+    assert!((rate(same()).likely / rate(slow).likely - 2.0).abs() < 1e-9);
+    let copying = Probes { tmpfs_byte_ns: same().tmpfs_byte_ns.map(|ns| ns * 2.0), ..same() };
+    assert_eq!(rate(same()), rate(copying), "each path has its own probe");
+    let cost = costs::table(None).cost(Route::Tmpfs);
     let expected = 4096.0 * GIGA / (cost.record_ns + cost.byte_ns * 4096.0 * 2.0);
-    assert!((tmpfs(copying).likely / expected - 1.0).abs() < 1e-9, "the work for each record is not the copy's");
-    let unscaled = Scale::Calibrated { probes: slow, reference: None };
-    let unscaled = project(&demand(Route::Null, 1.0), &machine, unscaled);
-    assert_eq!((unscaled.basis, unscaled.core_bytes_per_second.likely), ("projection", rate(HERE).likely));
+    let copied = plan(Route::Tmpfs, copying).likely;
+    assert!((copied / expected - 1.0).abs() < 1e-9, "the work for each record is not the copy's");
+}
+
+#[test]
+fn a_vendor_has_its_table_and_who_has_none_is_told() {
+    let likely = |text: &str| on(text, Route::Tcp, 1.0).core_bytes_per_second.likely;
+    assert_eq!(likely("cores: 2"), likely("cores: 2\nprocessor: intel"));
+    assert_ne!(likely("cores: 2"), likely("cores: 2\nprocessor: amd"));
+    let told = |text: &str| on(text, Route::Tcp, 1.0).assumptions.iter().any(|told| told.contains("was not said"));
+    assert!(told("cores: 2") && !told("cores: 2\nprocessor: amd"));
 }
 
 #[test]
@@ -103,7 +107,7 @@ fn the_command_and_the_words_fit_the_plan() {
     let json = serde_json::to_value(&projection).unwrap();
     assert!(json["core_bytes_per_second"]["likely"].as_f64().unwrap() > 0.0);
     let ceiling_only = Demand { rate_bytes_per_second: None, ..demand(Route::Tcp, 1.0) };
-    let ceiling_only = project(&ceiling_only, &machine("cores: 2"), calibrated(HERE));
+    let ceiling_only = project(&ceiling_only, &machine("cores: 2"), Scale::Calibrated(same()));
     assert!(ceiling_only.command.is_none() && ceiling_only.verdict.is_none());
     assert!(ceiling_only.summary().contains("at most"));
 }
@@ -131,8 +135,8 @@ proptest! {
 
     #[test]
     fn larger_records_are_no_slower(route in routes(), size in 64_u64..1 << 20, times in 1_u64..64) {
-        let machine = machine("cores: 4");
-        let core = |size| core_rate(costs::cost(route), size, Scale::of_described(&machine)).likely;
+        let (machine, table) = (machine("cores: 4"), costs::table(None));
+        let core = |size| core_rate(table, table.cost(route), size, Scale::of_described(&machine)).likely;
         prop_assert!(core(size) <= core(size * times) * (1.0 + 1e-9));
     }
 

@@ -1,7 +1,7 @@
 //! A projection for people, and the sentences in it.
 
 use crate::base::units;
-use crate::host::capacity::costs::{Cost, Route};
+use crate::host::capacity::costs::{Cost, Route, Table};
 use crate::host::capacity::machine::Machine;
 use crate::host::capacity::{Demand, GIGA, Projection, Range, Resource, Scale, Verdict};
 use std::fmt::Write;
@@ -95,10 +95,16 @@ pub(super) fn lack(resource: &Resource) -> String {
     format!("{name}: likely needs {} {unit}, there are {have}", digits(needed.likely))
 }
 
-pub(super) fn command(demand: &Demand, rate: f64, cores: u32, connections: Option<u32>, ring_bytes: u64) -> String {
+pub(super) fn command(
+    demand: &Demand,
+    machine: &Machine,
+    rate: f64,
+    cores: u32,
+    connections: Option<u32>,
+    ring_bytes: u64,
+) -> String {
     let target = demand.target.clone().unwrap_or_else(|| example(demand.route).to_owned());
-    let last = cores - 1;
-    let list = if last == 0 { "0".to_owned() } else { format!("0-{last}") };
+    let list = machine.sending(cores);
     let producers = demand.producers.map_or(String::new(), |producers| format!(" --parallel {producers}"));
     let connections = match connections.filter(|n| *n > 1) {
         // There a connection is a partition's.
@@ -128,19 +134,18 @@ fn example(route: Route) -> &'static str {
     }
 }
 
-pub(super) fn assumptions(cost: &Cost, machine: &Machine, scale: Scale) -> Vec<String> {
+pub(super) fn assumptions(table: &Table, cost: &Cost, machine: &Machine, scale: Scale) -> Vec<String> {
     let mut all = vec![
         format!("cost of one core: {} ns a record and {} ns a byte, {}", cost.record_ns, cost.byte_ns, cost.source),
         "blocks, batches and connections as the engine chooses them; one core is left free".to_owned(),
         "cores add up: projection, nothing above two cores has been measured".to_owned(),
     ];
+    if machine.processor.is_none() {
+        all.push(format!("a processor like the {} of the table: whose it is was not said", table.machine));
+    }
     match scale {
-        Scale::Calibrated { reference: None, .. } => all.push(
-            "projection: the machine of the table was never calibrated, so the calibration of this one scales nothing"
-                .to_owned(),
-        ),
-        Scale::Calibrated { .. } if cost.checked => all.push("scaled by a calibration of this host, ±20 %".to_owned()),
-        Scale::Calibrated { .. } => all.push("scaled by a calibration; the path itself is a projection".to_owned()),
+        Scale::Calibrated(_) if cost.checked => all.push("scaled by a calibration of this host, ±20 %".to_owned()),
+        Scale::Calibrated(_) => all.push("scaled by a calibration; the path itself is a projection".to_owned()),
         Scale::Projected { clock_ratio } => all.push(format!(
             "projection: the table's time × {clock_ratio:.2} for the clock, from half of that rate to 1.2 of it"
         )),

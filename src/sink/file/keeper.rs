@@ -4,13 +4,14 @@
 
 use super::open;
 use crate::base::fatal::Fatal;
+use crate::base::place;
 use crate::plan::{FileLayout, FilePlan, Fsync};
 use crate::sys;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -47,6 +48,8 @@ pub struct AuditLine {
     pub offset: u64,
     pub length: u64,
     pub weight: u64,
+    /// How often the file had been filled before, where it is overwritten in place; else 0.
+    pub lap: u64,
 }
 
 /// A lane's side of the keeper.
@@ -55,6 +58,7 @@ pub struct KeeperLane {
     pub lane: usize,
     orders: Sender<Order>,
     next: Receiver<io::Result<File>>,
+    last: Sender<File>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -73,6 +77,12 @@ impl KeeperLane {
     pub fn order_last(&self, order: Order) {
         // A keeper that is gone crashed, and says so where its thread is joined.
         let _gone = self.orders.send(order);
+    }
+
+    /// Hands over the file that was written last. It stays locked until the keeper has put the folder in order.
+    pub fn hold(&self, file: File) {
+        // A keeper that is gone has nothing left to do there.
+        let _gone = self.last.try_send(file);
     }
 
     pub fn audit(&self, line: AuditLine) {
@@ -100,7 +110,11 @@ pub struct Keeper {
 struct LaneFiles {
     plan: FilePlan,
     next: Sender<io::Result<File>>,
+    /// The data file, once the lane is closed.
+    last: Receiver<File>,
     log: Option<BufWriter<File>>,
+    /// The lap that the lines of the log are of.
+    lap: u64,
     rotated: VecDeque<PathBuf>,
 }
 
@@ -112,9 +126,11 @@ impl Keeper {
     /// Announces a lane whose files the keeper looks after.
     pub fn lane(&mut self, plan: &FilePlan) -> KeeperLane {
         let (sender, next) = bounded(1);
-        self.lanes.push(LaneFiles { plan: plan.clone(), next: sender, log: None, rotated: VecDeque::new() });
+        let (last, closed) = bounded(1);
+        let (plan, log, rotated) = (plan.clone(), None, VecDeque::new());
+        self.lanes.push(LaneFiles { plan, next: sender, last: closed, log, lap: 0, rotated });
         let lane = self.lanes.len() - 1;
-        KeeperLane { lane, orders: self.orders.0.clone(), next, dropped: self.dropped.clone() }
+        KeeperLane { lane, orders: self.orders.0.clone(), next, last, dropped: self.dropped.clone() }
     }
 
     /// Starts the thread. `stop` ends the run in order, with a reason.
@@ -187,7 +203,7 @@ impl Keeper {
     /// What the thread does last, when no core will order anything any more.
     pub fn conclude(mut self) -> io::Result<()> {
         let flushed = self.flush_logs();
-        let ended = self.lanes.iter().map(|lane| lane.remove_unused().map_err(|error| lane.blame(error)));
+        let ended = self.lanes.iter().map(|lane| lane.end().map_err(|error| lane.blame(error)));
         ended.fold(flushed, Result::and)
     }
 
@@ -201,7 +217,7 @@ impl Keeper {
 
     fn watch_floor(&self, end: &mut KeeperEnd, stop: &impl Fn(&str)) {
         for lane in &self.lanes {
-            let folder = lane.plan.data.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let folder = place::folder(&lane.plan.data);
             let Ok(space) = sys::fs::space(folder) else { continue };
             if space.available_bytes < lane.plan.min_free_bytes
                 && !matches!(lane.plan.layout, FileLayout::Device { .. })
@@ -252,6 +268,10 @@ impl LaneFiles {
     }
 
     fn begin(&mut self) -> io::Result<()> {
+        // One of an earlier run would be taken for this one's. Who rotates writes none, and has none to remove.
+        if let (FileLayout::Ring { .. } | FileLayout::Device { .. }, Some(log)) = (self.plan.layout, &self.plan.log) {
+            open::remove_if_there(&open::lap_log(log))?;
+        }
         self.open_log()?;
         if matches!(self.plan.layout, FileLayout::Rotating { .. }) {
             self.prepare(None)?;
@@ -259,15 +279,14 @@ impl LaneFiles {
         Ok(())
     }
 
-    /// The file that was prepared and never needed.
-    fn remove_unused(&self) -> io::Result<()> {
-        if !matches!(self.plan.layout, FileLayout::Rotating { .. }) {
-            return Ok(());
-        }
-        match fs::remove_file(open::next_path(&self.plan.data)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+    /// The file that was prepared and never needed goes; only then may another process have the folder.
+    fn end(&self) -> io::Result<()> {
+        let removed = match self.plan.layout {
+            FileLayout::Rotating { .. } => open::remove_if_there(&open::next_path(&self.plan.data)),
+            FileLayout::Ring { .. } | FileLayout::Device { .. } => Ok(()),
+        };
+        self.last.try_iter().for_each(|file| open::unlock(&file));
+        removed
     }
 
     fn open_log(&mut self) -> io::Result<()> {
@@ -310,14 +329,15 @@ impl LaneFiles {
         if self.plan.fsync != Fsync::Never {
             file.sync_all()?;
         }
+        // Another descriptor may take it up again, under another name.
+        open::unlock(file);
         let FileLayout::Rotating { retain, .. } = self.plan.layout else { return Ok(()) };
         let mut spare = None;
         while retain.is_some_and(|keep| self.rotated.len() as u64 > keep) {
             let oldest = self.rotated.pop_front().expect("it holds more than are kept");
             if let Some(log) = &self.plan.log {
                 let suffix = open::suffix_of(&self.plan.data, &oldest);
-                let removed = fs::remove_file(open::with_suffix(log, &suffix));
-                removed.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+                open::remove_if_there(&open::with_suffix(log, &suffix))?;
             }
             if let Some(extra) = spare.replace(oldest) {
                 fs::remove_file(extra)?;
@@ -326,7 +346,25 @@ impl LaneFiles {
         self.prepare(spare)
     }
 
+    /// The log begins anew with each lap. That of the lap before stays: the file still holds what is left of it.
+    fn begin_lap(&mut self, lap: u64) -> io::Result<()> {
+        let (Some(path), Some(mut log)) = (&self.plan.log, self.log.take()) else { return Ok(()) };
+        log.flush()?;
+        let before = open::lap_log(path);
+        if lap == self.lap + 1 {
+            fs::rename(path, before)?;
+        } else {
+            // Laps without a line lie between: all that was logged is overwritten.
+            open::remove_if_there(&before)?;
+        }
+        self.lap = lap;
+        self.open_log()
+    }
+
     fn audit(&mut self, line: &AuditLine) -> io::Result<()> {
+        if line.lap != self.lap {
+            self.begin_lap(line.lap)?;
+        }
         let Some(log) = &mut self.log else { return Ok(()) };
         let name = self.plan.data.file_name().unwrap_or_default().to_string_lossy();
         writeln!(
@@ -341,3 +379,6 @@ impl LaneFiles {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

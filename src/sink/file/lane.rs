@@ -88,6 +88,8 @@ pub struct FileLane {
     /// Rings and devices go back to the start here.
     lap_bytes: u64,
     lap_records: u64,
+    /// How often they did.
+    lap: u64,
     starts: Starts,
     stage: Option<Stage>,
     waiting: VecDeque<Waiting>,
@@ -109,7 +111,7 @@ impl FileLane {
     pub fn open<R: Ring>(ring: &mut R, setup: LaneSetup<'_>) -> Result<Self, Fatal> {
         let plan = setup.plan.clone();
         let install = |error: std::io::Error| Fatal::host(format!("{}: {error}", plan.data.display()));
-        let file = open::first(&plan)?;
+        let file = open::first(&plan, setup.claimed)?;
         let spare = file.try_clone().map_err(install)?;
         let slots = [ring.install(file).map_err(install)?, ring.install(spare).map_err(install)?];
         let period = setup.starts.period_bytes();
@@ -131,6 +133,7 @@ impl FileLane {
             offset: 0,
             lap_bytes: laps * period,
             lap_records: laps * setup.starts.count(),
+            lap: 0,
             starts: setup.starts.clone(),
             contents: setup.contents,
             keeper: setup.keeper,
@@ -196,6 +199,7 @@ impl FileLane {
             return false;
         }
         self.restart();
+        self.lap += 1;
         true
     }
 
@@ -292,6 +296,7 @@ impl FileLane {
                 offset: self.position() + offset,
                 length,
                 weight: block.weight,
+                lap: self.lap,
             });
             sequence += every;
         }

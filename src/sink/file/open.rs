@@ -1,14 +1,25 @@
-//! Names and openings of data files, before the barrier and on the keeper's thread.
+//! Names, openings and locks of data files, before the barrier and on the keeper's thread.
+//!
+//! What has the name of a data file is locked by the run that writes it, from before anything in the folder is changed
+//! until the keeper has put the folder in order. The lock lives in the open file itself: whoever holds a descriptor of
+//! it, the ring included, holds the lock.
 
+use super::existing;
 use crate::base::fatal::{Exit, Fatal};
+use crate::base::{limits, place};
 use crate::plan::{FileLayout, FilePlan};
 use crate::sys;
 use jiff::Timestamp;
+use std::cmp::Ordering;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const LOCK_WAIT: Duration = Duration::from_nanos(limits::FILE_LOCK_WAIT_NS);
+const LOCK_LOOK: Duration = Duration::from_millis(10);
 
 /// `path` with `.suffix` behind its whole name.
 pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -27,6 +38,11 @@ pub fn suffix_of(base: &Path, path: &Path) -> String {
 /// The file that is prepared to follow the active one.
 pub fn next_path(data: &Path) -> PathBuf {
     with_suffix(data, "next")
+}
+
+/// The audit log of the lap before, where a file is overwritten in place.
+pub fn lap_log(log: &Path) -> PathBuf {
+    with_suffix(log, "1")
 }
 
 /// `20261123T142701.123456789Z`: sorts by time.
@@ -55,64 +71,169 @@ fn timestamp(unix_ns: u64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(unix_ns)).unwrap_or(Timestamp::MAX)
 }
 
-/// Opens (and where the plan says so, creates, sizes and allocates) one data file at `path`.
-pub fn create(plan: &FilePlan, path: &Path) -> io::Result<File> {
+/// Opens one data file at `path` and makes it where it is not there; what it holds stays as it is.
+fn open_as_it_is(plan: &FilePlan, path: &Path) -> io::Result<File> {
+    let direct = if plan.direct { libc::O_DIRECT } else { 0 };
     let mut options = OpenOptions::new();
     options.read(true).write(true);
-    if plan.direct {
-        options.custom_flags(libc::O_DIRECT);
-    }
     match plan.layout {
-        FileLayout::Device { .. } => {
-            options.custom_flags(if plan.direct { libc::O_DIRECT | libc::O_EXCL } else { libc::O_EXCL }).open(path)
-        }
-        FileLayout::Ring { capacity_bytes } => {
-            let file = options.create(true).truncate(false).open(path)?;
-            let length = file.metadata()?.len();
-            if length > capacity_bytes {
-                file.set_len(capacity_bytes)?;
-            } else if length < capacity_bytes {
-                sys::file::preallocate(&file, capacity_bytes)?;
-            }
-            Ok(file)
-        }
-        FileLayout::Rotating { limit_bytes, .. } => {
-            let file = options.create(true).truncate(false).open(path)?;
-            // A direct write that extends the file makes all others wait; a buffered one does not care.
-            if plan.direct {
-                sys::file::preallocate(&file, limit_bytes.next_multiple_of(plan.align))?;
-            }
-            Ok(file)
+        FileLayout::Device { .. } => options.custom_flags(direct | libc::O_EXCL).open(path),
+        FileLayout::Ring { .. } | FileLayout::Rotating { .. } => {
+            options.custom_flags(direct).create(true).truncate(false).open(path)
         }
     }
 }
 
-/// Makes the folder and opens the lane's first file. Rotated files of an earlier run go.
-pub fn first(plan: &FilePlan) -> Result<File, Fatal> {
-    let at = |error: io::Error, what: &str| {
-        let exit = if error.raw_os_error() == Some(libc::ENOSPC) { Exit::Host } else { Exit::Unreachable };
-        Fatal::new(exit, format!("{}: {what}: {error}", plan.data.display()))
-            .mend("choose another --target, or give the user the right to write there")
-    };
-    if let Some(folder) = plan.data.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(|error| at(error, "cannot make its folder"))?;
+/// Gives a file the length and the space that the plan wants.
+fn size(plan: &FilePlan, file: &File) -> io::Result<()> {
+    match plan.layout {
+        FileLayout::Ring { capacity_bytes } => match file.metadata()?.len().cmp(&capacity_bytes) {
+            Ordering::Greater => file.set_len(capacity_bytes),
+            Ordering::Less => sys::file::preallocate(file, capacity_bytes),
+            Ordering::Equal => Ok(()),
+        },
+        // A direct write that extends the file makes all others wait; a buffered one does not care.
+        FileLayout::Rotating { limit_bytes, .. } if plan.direct => {
+            sys::file::preallocate(file, limit_bytes.next_multiple_of(plan.align))
+        }
+        FileLayout::Rotating { .. } | FileLayout::Device { .. } => Ok(()),
     }
+}
+
+/// Opens, locks and sizes a file that is to follow the active one.
+pub fn create(plan: &FilePlan, path: &Path) -> io::Result<File> {
+    let file = open_locked(plan, path)?;
+    size(plan, &file)?;
+    Ok(file)
+}
+
+fn open_locked(plan: &FilePlan, path: &Path) -> io::Result<File> {
+    let locked = patiently(|| {
+        let file = open_as_it_is(plan, path)?;
+        Ok(lock(&file)?.then_some(file))
+    })?;
+    locked.ok_or_else(|| io::Error::new(io::ErrorKind::WouldBlock, "another process is writing it"))
+}
+
+/// Looks for a file that nobody else has, again and again for a while: the kernel lets go of a killed process's files a
+/// little after it is gone, and who looks in vain has one for a moment.
+fn patiently(mut look: impl FnMut() -> io::Result<Option<File>>) -> io::Result<Option<File>> {
+    let began = Instant::now();
+    loop {
+        let found = look()?;
+        if found.is_some() || began.elapsed() >= LOCK_WAIT {
+            return Ok(found);
+        }
+        std::thread::sleep(LOCK_LOOK);
+    }
+}
+
+/// Locks the open file; false: somebody else has. A file system without locks lets everybody pass.
+fn lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP | libc::ENOLCK | libc::ENOSYS | libc::EINVAL) => Ok(true),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Nobody here writes the file any more, though somebody may still have it open.
+pub fn unlock(file: &File) {
+    let _where_there_are_locks = file.unlock();
+}
+
+/// Makes the folder, opens the lane's data file and locks it. Nothing that is there is changed.
+///
+/// # Errors
+/// Exit 2 where data lie by now that must not be lost, 3 where another process is writing it, 5 where it cannot be
+/// opened.
+pub fn claim(plan: &FilePlan) -> Result<File, Fatal> {
+    let folder = place::folder(&plan.data);
+    fs::create_dir_all(folder).map_err(|error| blame(plan, &error, "cannot make its folder"))?;
+    let claimed = patiently(|| try_claim(plan)).map_err(|error| blame(plan, &error, "cannot be opened for writing"))?;
+    let claimed = claimed.ok_or_else(|| {
+        let data = plan.data.display();
+        Fatal::host(format!("{data}: another process is writing it"))
+            .mend(format!("end that run (`fuser -v {data}` names it), or choose another --target"))
+    })?;
+    // The run that had it may have ended while this one waited, and its data are finished.
+    existing::in_the_way(plan).into_iter().next().map_or(Ok(claimed), Err)
+}
+
+/// `None`: somebody else has it, or the file that is prepared to follow it.
+fn try_claim(plan: &FilePlan) -> io::Result<Option<File>> {
+    let file = open_as_it_is(plan, &plan.data)?;
+    if matches!(plan.layout, FileLayout::Device { .. }) {
+        return Ok(Some(file));
+    }
+    // In this order: while a run switches files, its data file is missing for a moment, but the next one is there and
+    // locked. Once that has taken the name, what was opened here no longer lies there.
+    let ours = lock(&file)? && !is_locked(&next_path(&plan.data))? && lies_at(&file, &plan.data)?;
+    Ok(ours.then_some(file))
+}
+
+fn is_locked(path: &Path) -> io::Result<bool> {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => lock(&file).map(|ours| !ours),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn lies_at(file: &File, path: &Path) -> io::Result<bool> {
+    let held = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (held.dev(), held.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn blame(plan: &FilePlan, error: &io::Error, what: &str) -> Fatal {
+    let exit = if error.raw_os_error() == Some(libc::ENOSPC) { Exit::Host } else { Exit::Unreachable };
+    Fatal::new(exit, format!("{}: {what}: {error}", plan.data.display()))
+        .mend("choose another --target, or give the user the right to write there")
+}
+
+/// The lane's first file, out of the claimed one. Rotated files of an earlier run go.
+pub fn first(plan: &FilePlan, claimed: File) -> Result<File, Fatal> {
+    let mut file = claimed;
     if let FileLayout::Rotating { .. } = plan.layout {
-        remove_rotated(&plan.data).map_err(|error| at(error, "cannot remove files of an earlier run"))?;
+        remove_rotated(&plan.data).map_err(|error| blame(plan, &error, "cannot remove files of an earlier run"))?;
         if let Some(log) = &plan.log {
-            remove_rotated(log).map_err(|error| at(error, "cannot remove logs of an earlier run"))?;
+            remove_rotated(log).map_err(|error| blame(plan, &error, "cannot remove logs of an earlier run"))?;
         }
-        match fs::remove_file(&plan.data) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error, "cannot be replaced")),
-            _ => {}
+        // Replaced, not cut: who still reads the old data, or has linked them elsewhere, keeps them.
+        if file.metadata().is_ok_and(|facts| facts.len() > 0) {
+            file = replace(plan, file).map_err(|error| blame(plan, &error, "cannot be replaced"))?;
         }
     }
-    create(plan, &plan.data).map_err(|error| at(error, "cannot be opened for writing"))
+    size(plan, &file).map_err(|error| blame(plan, &error, "cannot be opened for writing"))?;
+    Ok(file)
+}
+
+/// An empty file, locked, in the place of the claimed one; there is always a locked one that others look at.
+fn replace(plan: &FilePlan, claimed: File) -> io::Result<File> {
+    let next = next_path(&plan.data);
+    let file = open_locked(plan, &next)?;
+    // CIFS lets nothing take the name of a file that is open.
+    drop(claimed);
+    fs::rename(next, &plan.data)?;
+    Ok(file)
+}
+
+pub fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn remove_rotated(base: &Path) -> io::Result<()> {
-    let folder = base.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(place::folder(base))? {
         let path = entry?.path();
         let suffix =
             path.file_name().zip(base.file_name()).map(|(name, base)| suffix_of(Path::new(base), Path::new(name)));
@@ -126,6 +247,98 @@ fn remove_rotated(base: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Existing, Fsync};
+
+    const ROTATING: FileLayout = FileLayout::Rotating { limit_bytes: 4096, retain: None };
+
+    fn plan(folder: &Path, layout: FileLayout) -> FilePlan {
+        FilePlan {
+            data: folder.join("d.bin"),
+            manifest: folder.join("d.json"),
+            log: None,
+            layout,
+            direct: false,
+            align: 1,
+            fsync: Fsync::End,
+            min_free_bytes: 0,
+            existing: Existing::Replaced,
+        }
+    }
+
+    #[test]
+    fn a_file_is_claimed_by_one_until_it_is_let_go() {
+        for layout in [ROTATING, FileLayout::Ring { capacity_bytes: 4096 }] {
+            let folder = tempfile::tempdir().unwrap();
+            let plan = plan(folder.path(), layout);
+            fs::write(&plan.data, b"of an earlier run").unwrap();
+            let claimed = try_claim(&plan).unwrap().expect("nobody has it");
+            assert_eq!(fs::read(&plan.data).unwrap(), b"of an earlier run", "{layout:?}");
+            assert!(try_claim(&plan).unwrap().is_none(), "{layout:?}");
+            let file = first(&plan, claimed).unwrap();
+            assert!(try_claim(&plan).unwrap().is_none(), "{layout:?}: what took its place is locked as well");
+            let copy = file.try_clone().unwrap();
+            drop(file);
+            assert!(try_claim(&plan).unwrap().is_none(), "{layout:?}: it is still open");
+            unlock(&copy);
+            assert!(try_claim(&plan).unwrap().is_some(), "{layout:?}");
+        }
+    }
+
+    #[test]
+    fn what_came_to_lie_there_since_the_plan_was_made_is_not_claimed() {
+        for layout in [ROTATING, FileLayout::Ring { capacity_bytes: 4096 }] {
+            let folder = tempfile::tempdir().unwrap();
+            let existing = Existing::Refused { manifest: false };
+            let plan = FilePlan { existing, ..plan(folder.path(), layout) };
+            drop(claim(&plan).unwrap());
+            fs::write(&plan.data, b"finished meanwhile").unwrap();
+            let fatal = claim(&plan).unwrap_err();
+            assert!(fatal.exit == Exit::Usage && fatal.what.contains("d.bin"), "{layout:?}: {fatal}");
+            assert_eq!(fs::read(&plan.data).unwrap(), b"finished meanwhile");
+            claim(&FilePlan { existing: Existing::Replaced, ..plan }).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_run_that_switches_files_keeps_its_claim() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), ROTATING);
+        // Between the two renames of a switch only the next file is there.
+        let next = create(&plan, &next_path(&plan.data)).unwrap();
+        assert!(try_claim(&plan).unwrap().is_none());
+        fs::rename(next_path(&plan.data), &plan.data).unwrap();
+        assert!(try_claim(&plan).unwrap().is_none());
+        drop(next);
+        assert!(try_claim(&plan).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_no_claim() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), ROTATING);
+        let old = open_as_it_is(&plan, &plan.data).unwrap();
+        assert!(lies_at(&old, &plan.data).unwrap());
+        fs::rename(&plan.data, folder.path().join("rotated")).unwrap();
+        assert!(!lies_at(&old, &plan.data).unwrap());
+        fs::write(&plan.data, b"").unwrap();
+        assert!(!lies_at(&old, &plan.data).unwrap());
+    }
+
+    #[test]
+    fn old_data_are_replaced_and_not_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), ROTATING);
+        let (elsewhere, rotated) = (folder.path().join("kept"), with_suffix(&plan.data, &rotation_suffix(1)));
+        for path in [&plan.data, &rotated] {
+            fs::write(path, b"of an earlier run").unwrap();
+        }
+        fs::hard_link(&plan.data, &elsewhere).unwrap();
+        let claimed = try_claim(&plan).unwrap().expect("nobody has it");
+        let file = first(&plan, claimed).unwrap();
+        assert!(lies_at(&file, &plan.data).unwrap() && file.metadata().unwrap().len() == 0);
+        assert!(!rotated.exists() && !next_path(&plan.data).exists());
+        assert_eq!(fs::read(elsewhere).unwrap(), b"of an earlier run");
+    }
 
     #[test]
     fn a_rotation_suffix_is_recognised_and_sorts() {

@@ -6,7 +6,7 @@ use crate::connect::dialer::Past;
 use crate::counters::Field;
 use crate::payload::Payload;
 use crate::sink::link::{Breakage, Event, Link, Memory};
-use crate::sink::{Done, Fate};
+use crate::sink::{Done, Fate, Wire};
 use crate::sys::ring::NetRing;
 use crate::wire::crc32c;
 use crate::wire::http::{HeadStamps, Response, ResponseParser};
@@ -75,6 +75,8 @@ pub struct Channel {
     closing: bool,
     /// What this connection was good for: what its last answer says.
     past: Past,
+    /// The status of the first refusal since it was last told.
+    refused: Option<u16>,
 }
 
 /// What a channel borrows of its lane; the last is where failed requests wait.
@@ -105,6 +107,7 @@ impl Channel {
             answered: 0,
             closing: false,
             past: Past::Unknown,
+            refused: None,
         }
     }
 
@@ -120,6 +123,11 @@ impl Channel {
         let unanswered = self.exchanges.len() - self.answered;
         let places = unanswered < manner.pipeline && !self.free_heads.is_empty();
         places && !self.closing && !self.stage_taken && self.link.is_up() && self.link.is_idle()
+    }
+
+    /// What went over the wire since the last call, and the first refusal that came back.
+    pub fn take_wire(&mut self) -> Wire {
+        Wire { refused: self.refused.take(), ..self.link.take_wire() }
     }
 
     /// What the connection was good for that is gone.
@@ -275,6 +283,7 @@ impl Channel {
             _ => Field::ErrorStatus,
         };
         self.past = Past::Used;
+        self.refused.get_or_insert(response.status);
         let passing = matches!(response.status, 408 | 425 | 429 | 500..=599);
         let wait_ns = response.retry_after_seconds.unwrap_or(0).saturating_mul(1_000_000_000);
         if passing && exchange.attempts <= manner.attempts_max {

@@ -12,6 +12,8 @@ pub struct Outbox {
     deflater: Option<Deflater>,
     stages: Vec<Range<usize>>,
     free: Vec<usize>,
+    /// What goes out of the ring is lent, where the connection can.
+    pub lends: bool,
 }
 
 /// Where the records of a batch lie for one send.
@@ -30,7 +32,7 @@ impl Outbox {
             Codec::None => None,
             codec => Some(Deflater::new(codec, None).map_err(|error| Fatal::host(format!("--compression: {error}")))?),
         };
-        Ok(Self { deflater, free: (0..stages.len()).collect(), stages })
+        Ok(Self { deflater, free: (0..stages.len()).collect(), stages, lends: true })
     }
 
     pub fn give_back(&mut self, stage: usize) {

@@ -213,9 +213,9 @@ impl Part {
         let pieces = [start..start + self.head_bytes, packed.records];
         request.pieces.clone_from(&pieces);
         match packed.stage {
-            None => self.link.send_in_place(ring, pieces, request.slot),
+            None if outbox.lends => self.link.send_in_place(ring, pieces, request.slot),
             // Buffers are few and wanted again.
-            Some(_) => self.link.send(ring, pieces, request.slot),
+            _ => self.link.send(ring, pieces, request.slot),
         }
         self.link.listen(ring);
         self.sent += 1;

@@ -1,5 +1,5 @@
 //! A Kafka cluster as one producer's connections see it: sequences checked as a broker checks them, leaders that
-//! move, replicas that lag, answers that are lost.
+//! move, replicas that lag, answers that are lost or make no sense.
 
 use super::peer::{Accepted, Peer, Reply, Then, record};
 use crate::chance::Chance;
@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, VecDeque};
 /// A broker remembers so many batches of a producer and partition.
 const REMEMBERED: usize = 5;
 const REQUEST_BYTES_MAX: usize = 64 << 20;
+/// After so many answers without sense all others have some.
+const NONSENSE_MAX: u64 = 12;
 
 const NOT_LEADER: i16 = 6;
 const REQUEST_TIMED_OUT: i16 = 7;
@@ -30,6 +32,28 @@ pub struct Mood {
     pub refuse_one_in: u64,
     /// One request of so many, and all behind it, is not answered any more.
     pub hangs_one_in: u64,
+    /// One answer of so many is none that a broker gives.
+    pub garbage_one_in: u64,
+}
+
+/// What an answer says.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    version: i16,
+    correlation_id: i32,
+    index: i32,
+    code: i16,
+    offset: i64,
+    throttle_ms: i32,
+}
+
+impl Said {
+    fn write(self, out: &mut Vec<u8>) {
+        let mut answer = AnswerWriter::begin(out, self.version, self.correlation_id, 1);
+        answer.topic(b"t", 1);
+        answer.partition(self.index, self.code, self.offset);
+        answer.end(self.throttle_ms);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +85,9 @@ pub struct Broker {
     inflater: Inflater,
     /// Repetitions that were told apart.
     pub duplicates: u64,
+    /// Answers without sense, and batches that had no other.
+    pub nonsense: u64,
+    pub unanswered: u64,
 }
 
 impl Broker {
@@ -74,6 +101,8 @@ impl Broker {
             connections: BTreeMap::new(),
             inflater: Inflater::new(1 << 20),
             duplicates: 0,
+            nonsense: 0,
+            unanswered: 0,
         }
     }
 
@@ -156,18 +185,42 @@ impl Broker {
         assert_eq!(batches.len(), 1);
         batches[0].check_crc().expect("the checksum is that of the bytes");
         assert!(batches[0].head.is_dense() && (batches[0].head.producer_id >= 0) == self.idempotent);
-        let (code, offset) = self.judge(id, parts[0].index, &batches[0], chance);
+        let index = parts[0].index;
+        let (code, offset) = self.judge(id, index, &batches[0], chance);
+        let (version, correlation_id) = (head.version, head.correlation_id);
+        let mut said = Said { version, correlation_id, index, code, offset, throttle_ms: 0 };
+        let garbles = self.nonsense < NONSENSE_MAX && chance.one_in(self.mood.garbage_one_in);
         if self.acks == 0 {
             // Who wants no answer is told of an error by the end of the connection.
             reply.then = if code == 0 { Then::GoOn } else { Then::Close };
-            return;
+        } else if chance.one_in(self.mood.throttle_one_in) {
+            said.throttle_ms = chance.between(0..=self.mood.throttle_ms_max) as i32;
         }
-        let throttled = chance.one_in(self.mood.throttle_one_in);
-        let throttle_ms = if throttled { chance.between(0..=self.mood.throttle_ms_max) } else { 0 };
-        let mut answer = AnswerWriter::begin(&mut reply.bytes, head.version, head.correlation_id, 1);
-        answer.topic(b"t", 1);
-        answer.partition(parts[0].index, code, offset);
-        answer.end(throttle_ms as i32);
+        match garbles {
+            true => self.garble(said, chance, &mut reply.bytes),
+            false if self.acks != 0 => said.write(&mut reply.bytes),
+            false => {}
+        }
+    }
+
+    /// Says what no broker says.
+    fn garble(&mut self, said: Said, chance: &mut Chance, out: &mut Vec<u8>) {
+        let choice = chance.between(0..=6);
+        // Nobody asked for an answer where there are no acknowledgements, however well-formed it is.
+        self.nonsense += u64::from(choice < 6 || self.acks == 0);
+        self.unanswered += u64::from(choice < 5);
+        match choice {
+            0 => out.extend((-1_i32).to_be_bytes()),
+            1 => out.extend(i32::MAX.to_be_bytes()),
+            // It ends where its topics should begin.
+            2 => out.extend([4_i32.to_be_bytes(), said.correlation_id.to_be_bytes()].concat()),
+            3 => Said { correlation_id: said.correlation_id.wrapping_add(1_000_000), ..said }.write(out),
+            4 => Said { index: said.index + 1, ..said }.write(out),
+            // Twice: the second one answers nothing.
+            5 => [said, said].into_iter().for_each(|said| said.write(out)),
+            // A pause that was over before it began is none.
+            _ => Said { throttle_ms: i32::MIN, ..said }.write(out),
+        }
     }
 }
 

@@ -89,6 +89,7 @@ impl NetPlan {
             throttle_ms_max: 2,
             refuse_one_in: 0,
             hangs_one_in: chance.pick(&[0, 0, 60]),
+            garbage_one_in: 0,
         };
         let target = NetTarget::Kafka {
             acks,
@@ -124,6 +125,25 @@ impl NetPlan {
         }
         self.attempts_max = chance.pick(&[0, 2, 1000]) as u32;
         self.delivery_timeout_ns = chance.pick(&[MILLISECOND, 20 * MILLISECOND, u64::MAX]);
+        self
+    }
+
+    /// Some answers make no sense.
+    pub fn garbling(mut self) -> Self {
+        let mut chance = Chance::new(self.base.seed, 13);
+        if let NetTarget::Kafka { mood, .. } = &mut self.target {
+            mood.garbage_one_in = chance.pick(&[2, 8]);
+        }
+        self
+    }
+
+    /// A broker asks for up to weeks of silence, and the drain does not wait for long.
+    pub fn silenced(mut self) -> Self {
+        let mut chance = Chance::new(self.base.seed, 14);
+        if let NetTarget::Kafka { mood, .. } = &mut self.target {
+            (mood.throttle_one_in, mood.throttle_ms_max) = (chance.pick(&[3, 20]), i32::MAX as u64);
+        }
+        self.base.drain_timeout_ns = chance.pick(&[0, MILLISECOND, 8 * MILLISECOND]);
         self
     }
 

@@ -5,8 +5,15 @@ use super::plan::{NetPlan, NetTarget};
 use super::world::NetOutcome;
 use super::{broker::Broker, peer::Collector, server::Server};
 use crate::books;
+use crate::scenario::LanePlan;
+use engine::base::limits;
 use engine::counters::Field;
 use engine::sink::Fate;
+
+/// A drain of this length waits until all is said.
+const PATIENT_NS: u64 = 10_000_000_000;
+/// More than one turn of the loop takes, whatever holds it up.
+const TURN_NS_MAX: u64 = 1_000_000_000;
 
 /// What is promised of a kind of target.
 #[derive(Clone, Copy)]
@@ -39,10 +46,19 @@ fn check<P>(plan: &NetPlan, run: &NetOutcome<P>, accepted: &Accepted, promise: P
         }
         check_books(run, lane, &said.fates);
     }
+    check_end(plan, run);
     let taken: u64 = run.net.sockets.iter().map(|socket| socket.taken).sum();
     let wire = (0..run.said.len()).map(|lane| books::total(&run.outcome, lane).get(Field::WireBytes));
     let (wire, open) = (wire.sum::<u64>(), run.net.sockets.iter().any(|socket| socket.operations() > 0));
     assert!(wire == taken || open && wire <= taken, "{wire} bytes on the wire, the kernel took {taken}");
+}
+
+/// Whatever the peer does, the run ends in its time.
+fn check_end<P>(plan: &NetPlan, run: &NetOutcome<P>) {
+    let duration_ns = |lane: &LanePlan| lane.schedule.iter().map(|share| share.duration_ns).sum::<u64>();
+    let planned_ns = plan.base.lanes.iter().map(duration_ns).max().unwrap_or(0);
+    let latest_ns = planned_ns + limits::FINISH_GRACE_NS + plan.base.drain_timeout_ns + TURN_NS_MAX;
+    assert!(run.outcome.ran_ns <= latest_ns, "{} ns instead of {latest_ns} at most", run.outcome.ran_ns);
 }
 
 /// The books say the same as the sink did.
@@ -54,6 +70,11 @@ fn check_books<P>(run: &NetOutcome<P>, lane: usize, fates: &[Option<Fate>]) {
     let silent = fates.iter().filter(|fate| fate.is_none()).count() as u64;
     let uncertain = count(|fate| matches!(fate, Fate::Uncertain(_)));
     assert_eq!(counts.get(Field::RecordsUncertain), uncertain + silent, "{silent} that nothing was said of");
+}
+
+/// Records of all lanes that this kind of error hit.
+pub fn errors<P>(run: &NetOutcome<P>, kind: Field) -> u64 {
+    (0..run.said.len()).map(|lane| books::total(&run.outcome, lane).get(kind)).sum()
 }
 
 /// Everything that was submitted was produced.
@@ -69,9 +90,11 @@ fn is_peaceful(plan: &NetPlan) -> bool {
     let errs = match plan.target {
         NetTarget::Tcp { .. } => false,
         NetTarget::Http { manners, .. } => manners.odd_one_in + manners.hangs_one_in > 0 || manners.refuses,
-        NetTarget::Kafka { mood, .. } => mood.odd_one_in + mood.hangs_one_in + mood.refuse_one_in > 0,
+        NetTarget::Kafka { mood, .. } => {
+            mood.odd_one_in + mood.hangs_one_in + mood.refuse_one_in + mood.garbage_one_in > 0
+        }
     };
-    let patient = plan.request_timeout_ns >= 10_000_000_000;
+    let patient = plan.request_timeout_ns >= PATIENT_NS;
     plan.faults.breaks_left == 0 && plan.faults.stuck_at_ns == u64::MAX && patient && !errs
 }
 
@@ -97,11 +120,17 @@ pub fn check_http(plan: &NetPlan, run: &NetOutcome<Server>) {
 }
 
 pub fn check_kafka(plan: &NetPlan, run: &NetOutcome<Broker>) {
-    let NetTarget::Kafka { acks, idempotent, in_flight, .. } = plan.target else { unreachable!() };
-    check(plan, run, &run.net.peer.accepted, Promise { confirmed: acks != 0, once: true });
-    assert!(run.net.peer.keeps_order() || !idempotent && in_flight > 1, "records changed places");
-    // With a producer id every doubt is resolved, unless nobody answers any more.
-    let resolves = idempotent && plan.faults.stuck_at_ns == u64::MAX && run.outcome.end.ended_by.is_none();
+    let NetTarget::Kafka { acks, idempotent, in_flight, mood, .. } = plan.target else { unreachable!() };
+    let peer = &run.net.peer;
+    check(plan, run, &peer.accepted, Promise { confirmed: acks != 0, once: true });
+    // What is on its way when an answer makes no sense may arrive behind what the next connection brings.
+    let in_turn = idempotent || in_flight == 1 && mood.garbage_one_in == 0;
+    assert!(peer.keeps_order() || !in_turn, "records changed places");
+    let protocol = errors(run, Field::ErrorProtocol);
+    assert!(protocol == 0 || peer.nonsense > 0, "{protocol} records are in doubt for answers that had their sense");
+    // With a producer id every doubt is resolved, unless nobody answers any more or the drain does not wait for it.
+    let answered = plan.faults.stuck_at_ns == u64::MAX && plan.base.drain_timeout_ns >= PATIENT_NS;
+    let resolves = idempotent && answered && run.outcome.end.ended_by.is_none();
     if resolves || is_peaceful(plan) {
         assert_all_produced(run);
     }

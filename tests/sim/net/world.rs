@@ -239,6 +239,8 @@ fn live<P: Peer, S: Sink<SimNet<P>>>(
     clock.others();
     let (snapshots, live) = others.take().seen();
     let (broke, keeper_errors) = (net.breaks_left < plan.faults.breaks_left, Vec::new());
-    let outcome = Outcome { end, snapshots, live, starts, next_sequences, allocations, broke, keeper_errors, ran_ns };
+    let offered = Vec::new();
+    let outcome =
+        Outcome { end, snapshots, live, starts, next_sequences, offered, allocations, broke, keeper_errors, ran_ns };
     NetOutcome { outcome, net, said }
 }

@@ -1,7 +1,6 @@
 use super::*;
 use crate::base::fatal::Exit;
 use crate::config::values;
-use crate::manifest::{FORMAT, RecordFormat};
 use crate::plan::SinkKind;
 
 fn file(path: &str) -> Place {
@@ -22,54 +21,6 @@ fn names_follow_the_contract() {
     assert_eq!(of(&file("out"), 0, true), ["out", "out.json", "out.log"]);
     assert_eq!(of(&file("x.json"), 0, true), ["x.json", "x.manifest.json", "x.log"]);
     assert_eq!(of(&file("x.log"), 0, true), ["x.log", "x.json", "x.audit.log"]);
-}
-
-fn manifest(layout: Layout) -> Manifest {
-    Manifest {
-        data_file: String::new(),
-        format: FORMAT.to_owned(),
-        run_id: "earlier".to_owned(),
-        producer_id: 0,
-        layout,
-        records: RecordFormat::Header,
-        length_bytes: 1,
-        complete: true,
-        first_sequence: 0,
-        next_sequence: 1,
-        missing: Vec::new(),
-        missing_truncated: false,
-        in_flight_bytes_max: 0,
-    }
-}
-
-const RING: FileLayout = FileLayout::Ring { capacity_bytes: 4096 };
-const OUR_RING: Layout = Layout::Ring { capacity_bytes: 4096, lap_bytes: 4096, lap_records: 1 };
-
-fn existing(names: &Names, baseline: bool, overwrite: bool) -> Vec<Fatal> {
-    let mut errors = Vec::new();
-    check_existing(names, RING, baseline, overwrite, &mut errors);
-    errors
-}
-
-#[test]
-fn only_the_baseline_reuses_its_own() {
-    let folder = tempfile::tempdir().unwrap();
-    let names = names(&Place::Folder(folder.path().to_owned()), 0, true);
-    assert!(existing(&names, false, false).is_empty());
-    std::fs::write(&names.data, b"precious").unwrap();
-    let errors = existing(&names, true, false);
-    assert!(errors[0].exit == Exit::Usage && errors[0].mend.as_ref().unwrap().contains("--overwrite"));
-    assert!(errors[0].what.contains("payloads.0.bin"));
-    manifest(OUR_RING).write(&names.manifest).unwrap();
-    assert!(existing(&names, true, false).is_empty());
-    assert!(existing(&names, false, false)[0].what.contains("'earlier'"));
-    assert!(existing(&names, false, true).is_empty());
-    manifest(Layout::Append).write(&names.manifest).unwrap();
-    assert!(existing(&names, true, false)[0].what.contains("another layout"));
-    std::fs::write(&names.data, b"").unwrap();
-    assert!(existing(&names, false, false).is_empty());
-    std::fs::write(&names.manifest, b"{\"mine\": 1}").unwrap();
-    assert!(existing(&names, true, false)[0].what.contains("no manifest of ours"));
 }
 
 fn planned(wanted: &Wanted, place: Place, producers: usize) -> (Vec<FilePlan>, Vec<Fatal>) {
@@ -108,11 +59,61 @@ fn layouts_are_what_the_flags_say() {
 }
 
 #[test]
+fn what_lies_there_is_refused_with_everything_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = || Place::Folder(folder.path().to_owned());
+    std::fs::write(folder.path().join("payloads.0.log"), "mine").unwrap();
+    assert!(planned(&wanted(), place(), 2).1.is_empty(), "no log is wanted");
+    std::fs::write(folder.path().join("payloads.1.bin"), "mine").unwrap();
+    let audited = Wanted { audit_every: 1, ..wanted() };
+    let (_, errors) = planned(&audited, place(), 2);
+    assert!(errors.len() == 2 && errors[0].what.contains("payloads.0.log"), "{errors:?}");
+    assert!(errors[1].what.contains("payloads.1.bin"), "{errors:?}");
+    let (plans, errors) = planned(&Wanted { overwrite: true, ..audited }, place(), 2);
+    assert!(errors.is_empty() && plans[1].existing == Existing::Replaced, "{errors:?}");
+}
+
+#[test]
+fn what_was_there_when_the_plan_was_made_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = names(&Place::Folder(folder.path().to_owned()), 0, true);
+    assert_eq!(fate_of_existing(&names, false, false), Existing::Refused { manifest: false });
+    std::fs::write(&names.manifest, "x").unwrap();
+    assert_eq!(fate_of_existing(&names, false, false), Existing::Refused { manifest: true });
+    assert_eq!(fate_of_existing(&names, true, false), Existing::Reused);
+    assert_eq!(fate_of_existing(&names, true, true), Existing::Replaced);
+}
+
+/// The way of the report is a link that leads, for now, to nothing.
+#[test]
+fn a_report_behind_a_link_is_not_the_run_s_own_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("latest.json");
+    std::os::unix::fs::symlink("data/payloads.0.json", &link).unwrap();
+    let wanted = Wanted { report: Some(ReportTarget::File(link)), ..wanted() };
+    let (_, errors) = planned(&wanted, Place::Folder(folder.path().join("data")), 1);
+    assert!(errors.len() == 1 && errors[0].what.contains("the run itself keeps"), "{errors:?}");
+    assert!(planned(&wanted, Place::Folder(folder.path().join("other")), 1).1.is_empty());
+}
+
+#[test]
 fn space_that_is_not_there_is_exit_3_with_figures() {
     let folder = tempfile::tempdir().unwrap();
     let wanted = Wanted { preallocate_bytes: Some(1 << 60), ..wanted() };
     let (_, errors) = planned(&wanted, Place::Folder(folder.path().to_owned()), 1);
     assert!(errors[0].exit == Exit::Host && errors[0].what.contains("free"), "{errors:?}");
+}
+
+#[test]
+fn who_may_not_write_is_told_apart_from_what_is_mounted_read_only() {
+    let told = |errno| {
+        let why = io::Error::from_raw_os_error(errno);
+        unwritable(Path::new("/data/x/a.bin"), Path::new("/data"), &why)
+    };
+    let (denied, mounted) = (told(libc::EACCES), told(libc::EROFS));
+    assert_eq!((denied.exit, mounted.exit), (Exit::Host, Exit::Host));
+    assert!(denied.what.contains("no permission on /data") && denied.mend.unwrap().contains("chown"));
+    assert!(mounted.what.contains("/data is mounted read-only") && mounted.mend.unwrap().contains("remount,rw"));
 }
 
 #[test]

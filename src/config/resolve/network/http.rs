@@ -66,10 +66,7 @@ fn headers(
     let mut headers = wanted.network.headers.clone();
     for (at, (name, _)) in headers.iter().enumerate() {
         let lower = name.to_ascii_lowercase();
-        if lower == "authorization" || lower == "proxy-authorization" {
-            let what = format!("--http-header {name}: a credential in a flag is seen by everyone on this host");
-            errors.push(Fatal::usage(what).mend("--bearer-token-file=FILE"));
-        } else if RESERVED.contains(&lower.as_str()) || STATED.contains(&lower.as_str()) {
+        if RESERVED.contains(&lower.as_str()) || STATED.contains(&lower.as_str()) {
             let what = format!("--http-header {name}: the engine writes that header itself");
             errors.push(Fatal::usage(what).mend(format!("leave out --http-header {name}")));
         } else if headers[..at].iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
@@ -83,18 +80,27 @@ fn headers(
     if !has(&headers, "User-Agent") {
         headers.push(("User-Agent".to_owned(), concat!("engine/", env!("CARGO_PKG_VERSION")).to_owned()));
     }
-    if let Some(value) = authorization(wanted, url, shared, errors) {
-        if url.scheme == Scheme::Http && !url.is_local() {
-            notes.push(format!("{}: the credentials travel in the clear; https would encrypt them", url.label()));
-        }
-        headers.push(("Authorization".to_owned(), value));
+    let given = headers.iter().any(|(name, _)| is_credential(name));
+    let made = authorization(wanted, url, shared, errors);
+    if made.is_some() && has(&headers, "Authorization") {
+        let what = format!("the header Authorization and the bearer token or user info of '{}' are two", url.label());
+        errors.push(Fatal::usage(what).mend("leave out one of them"));
     }
+    if (given || made.is_some()) && url.scheme == Scheme::Http && !url.is_local() {
+        notes.push(format!("{}: the credentials travel in the clear; https would encrypt them", url.label()));
+    }
+    headers.extend(made.map(|value| ("Authorization".to_owned(), value)));
     let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     if bytes > limits::HTTP_HEADER_BYTES_MAX {
         let what = format!("the headers of a request are {bytes} bytes; {} fit", limits::HTTP_HEADER_BYTES_MAX);
         errors.push(Fatal::usage(what).mend("fewer or shorter --http-header"));
     }
     headers
+}
+
+/// Whether a header of this name says who asks.
+pub fn is_credential(name: &str) -> bool {
+    name.eq_ignore_ascii_case("authorization") || name.eq_ignore_ascii_case("proxy-authorization")
 }
 
 fn authorization(wanted: &Wanted, url: &Url, shared: &mut Shared, errors: &mut Vec<Fatal>) -> Option<String> {

@@ -16,6 +16,7 @@ const LINGER_NS_DEFAULT: u64 = 5_000_000;
 const BATCH_BYTES_DEFAULT: u64 = 1_000_000;
 const DELIVERY_TIMEOUT_NS_DEFAULT: u64 = 120_000_000_000;
 const IN_FLIGHT_DEFAULT: usize = 5;
+const IN_FLIGHT: &str = "max.in.flight.requests.per.connection";
 const RSKAFKA_RETRIES: &str = "rskafka sends a batch again after a lost connection or a throttled answer, which can double \
      and reorder records; --retry=off leaves them uncertain after a lost connection";
 /// Of a batch's own header, and the most that frames a record: lengths, deltas, key and headers.
@@ -46,6 +47,8 @@ pub fn plan(
     let mut link = link(wanted, url, tls.clone(), retries(said.retries.unwrap_or(u32::MAX)));
     let timeout_ns = wanted.network.request_timeout_ns.or(said.request_timeout_ns);
     link.request_timeout_ns = timeout_ns.unwrap_or(link.request_timeout_ns);
+    // Each partition has one, whatever is asked.
+    link.connections = 1;
     let batch = (flags.batch_bytes.or(said.batch_bytes), said.request_bytes_max);
     if flags.client == Some(KafkaClient::Rskafka) && link.retry.attempts_max > 0 {
         notes.push(RSKAFKA_RETRIES.to_owned());
@@ -65,7 +68,7 @@ pub fn plan(
         create_topic: flags.create_topic.unwrap_or(url.is_local()),
         client: flags.client.unwrap_or(KafkaClient::Uring),
         client_id: access.client_id.clone(),
-        in_flight_max: in_flight_max(said, idempotent, errors),
+        in_flight_max: in_flight_max(wanted, said, (idempotent, shared.depth_is_flag), notes, errors),
         delivery_timeout_ns: delivery_timeout_ns(said, &link, linger_ns, errors),
         link,
     }
@@ -94,15 +97,61 @@ fn read_properties(
     (said, access)
 }
 
-fn in_flight_max(said: &KafkaProperties, idempotent: bool, errors: &mut Vec<Fatal>) -> usize {
-    let most = limits::KAFKA_IN_FLIGHT_IDEMPOTENT_MAX;
-    let count = said.in_flight_max.unwrap_or(IN_FLIGHT_DEFAULT);
-    if idempotent && count > most {
-        let what =
-            format!("max.in.flight.requests.per.connection {count}: --idempotent on keeps order with at most {most}");
-        errors.push(Fatal::usage(what).mend(format!("max.in.flight.requests.per.connection={most}")));
+/// `--queue-depth` and the property are two names of one thing. The property means Kafka; the flag's variable and key may
+/// have been meant for other targets, and give way.
+fn in_flight_max(
+    wanted: &Wanted,
+    said: &KafkaProperties,
+    (idempotent, depth_is_flag): (bool, bool),
+    notes: &mut Vec<String>,
+    errors: &mut Vec<Fatal>,
+) -> usize {
+    let with_order = limits::KAFKA_IN_FLIGHT_IDEMPOTENT_MAX;
+    if let Some(count) = said.in_flight_max.filter(|count| idempotent && *count > with_order) {
+        let what = format!("{IN_FLIGHT} {count}: --idempotent on keeps order with at most {with_order}");
+        errors.push(Fatal::usage(what).mend(format!("{IN_FLIGHT}={with_order}, or --idempotent off")));
     }
-    count
+    match (wanted.queue_depth, said.in_flight_max) {
+        (None, said) => said.unwrap_or(IN_FLIGHT_DEFAULT),
+        (Some(depth), None) => cut_depth(depth, wanted, idempotent, notes),
+        (Some(depth), Some(other)) if depth == other => other,
+        (Some(depth), Some(other)) if depth_is_flag => {
+            let what = format!("--queue-depth {depth} and {IN_FLIGHT}={other} are two answers to one question");
+            errors.push(Fatal::usage(what).mend(format!("leave out --queue-depth or {IN_FLIGHT}")));
+            other
+        }
+        (Some(depth), Some(other)) => {
+            note_once(
+                notes,
+                format!("{IN_FLIGHT}={other} holds, and not queue depth {depth}, which is for any target"),
+            );
+            other
+        }
+    }
+}
+
+/// The requests in flight that a queue depth comes to. Scripts say one for all targets, 32 say: too many are no error.
+fn cut_depth(depth: usize, wanted: &Wanted, idempotent: bool, notes: &mut Vec<String>) -> usize {
+    let (more, with_order) = (limits::KAFKA_IN_FLIGHT_MAX, limits::KAFKA_IN_FLIGHT_IDEMPOTENT_MAX);
+    let (most, why) = match wanted.network.kafka.client {
+        Some(KafkaClient::Rskafka) => (1, "rskafka has no more".to_owned()),
+        _ if idempotent => {
+            (with_order, format!("--idempotent on keeps order with no more; --idempotent off has up to {more}"))
+        }
+        _ => (more, "there are never more".to_owned()),
+    };
+    if depth > most {
+        let requests = if most == 1 { "request" } else { "requests" };
+        note_once(notes, format!("--queue-depth {depth} is cut to {most} {requests} in flight on a connection: {why}"));
+    }
+    depth.min(most)
+}
+
+/// Several targets have the same to say.
+fn note_once(notes: &mut Vec<String>, note: String) {
+    if !notes.contains(&note) {
+        notes.push(note);
+    }
 }
 
 fn delivery_timeout_ns(said: &KafkaProperties, link: &LinkPlan, linger_ns: u64, errors: &mut Vec<Fatal>) -> u64 {
@@ -154,8 +203,7 @@ fn check_rskafka(wanted: &Wanted, said: &KafkaProperties, (acks, idempotent): (i
         cannot("--io uring: it has its own sockets".into(), "--io=auto");
     }
     if let Some(count) = said.in_flight_max.filter(|count| *count != 1) {
-        let what = format!("max.in.flight.requests.per.connection={count}: it has one");
-        cannot(what, "max.in.flight.requests.per.connection=1");
+        cannot(format!("{IN_FLIGHT}={count}: it has one"), "max.in.flight.requests.per.connection=1");
     }
     if said.delivery_timeout_ns.is_some() {
         cannot("delivery.timeout.ms: its deadline is --request-timeout".into(), "--request-timeout=D without it");

@@ -194,6 +194,15 @@ pub fn without_user_info(text: &str) -> String {
     }
 }
 
+/// A URL as reports may show it: without user info or query, like `Url::label`. Any other text is left as it is.
+pub fn shown(text: &str) -> String {
+    if Scheme::of(text).is_none() {
+        return text.to_owned();
+    }
+    let bare = without_user_info(text);
+    bare.split_once('?').map_or(bare.as_str(), |(before, _)| before).to_owned()
+}
+
 /// `host[:port][,…]` of Kafka brokers.
 pub fn hosts(text: &str) -> Result<Vec<(String, u16)>, String> {
     text.split(',').map(|host| host_port(host.trim(), Scheme::Kafka)).collect()
@@ -273,6 +282,20 @@ mod tests {
         let kafka = parsed("kafka://a:1,[fe80::1]:2,c/topic-1");
         assert_eq!(kafka.hosts, [("a".into(), 1), ("fe80::1".into(), 2), ("c".into(), 9092)]);
         assert_eq!((kafka.topic(), kafka.label().as_str()), ("topic-1", "kafka://a:1,[fe80::1]:2,c:9092/topic-1"));
+    }
+
+    #[test]
+    fn what_is_shown_has_no_user_info_and_no_query() {
+        for (url, wanted) in [
+            ("http://me:pw@h/a?b=c@d?e", "http://h/a"),
+            ("https://h?b", "https://h"),
+            ("http://h/a@b", "http://h/a@b"),
+            ("kafka://u@a:1,b/t", "kafka://a:1,b/t"),
+            ("file:///a?b@c", "file:///a?b@c"),
+            ("null", "null"),
+        ] {
+            assert_eq!(shown(url), wanted);
+        }
     }
 
     #[test]

@@ -14,6 +14,10 @@ fn kafka(plan: &RunPlan) -> &KafkaPlan {
     if let TargetPlan::Kafka(kafka) = &plan.producers[0].to { kafka } else { panic!("{:?}", plan.producers[0].to) }
 }
 
+fn with_variable(flags: &[(&str, &str)], variable: (&str, &str)) -> Result<RunPlan, Vec<Fatal>> {
+    try_with(flags, &[variable], &machine(), || Ok(()))
+}
+
 fn file(text: &str) -> (tempfile::NamedTempFile, String) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
@@ -136,6 +140,25 @@ fn http_refuses_what_would_break_or_betray_a_request() {
 }
 
 #[test]
+fn connections_without_a_place_are_refused() {
+    let topic = ("target", "kafka://localhost/t");
+    let told = refused(&[topic, ("partitions", "5000"), ("parallel", "1")]);
+    assert!(told.contains("5000 connections") && told.contains("--parallel=2"), "{told}");
+    plan(&[topic, ("partitions", "8000"), ("parallel", "2")]);
+    let many = [topic, ("partitions", "9000"), ("parallel", "3"), ("cores", "1")];
+    let told = refused(&many);
+    assert!(told.contains("9000 connections of 3 producers") && told.contains("--partitions"), "{told}");
+    plan(&[&many[..], &[("io", "syscall")]].concat());
+    let rskafka = [("kafka-client", "rskafka"), ("idempotent", "off"), ("partitions", "5000"), ("parallel", "1")];
+    plan(&[&[topic][..], &rskafka].concat());
+    let many = [("target", "http://localhost/"), ("connections", "256"), ("parallel", "40"), ("cores", "1")];
+    let told = refused(&many);
+    assert!(told.contains("10240 connections of 40 producers") && told.contains("51200 operations"), "{told}");
+    assert!(told.contains("--connections") && told.contains("--cores") && told.contains("--io=syscall"), "{told}");
+    plan(&[&many[..], &[("io", "syscall")]].concat());
+}
+
+#[test]
 fn kafka_promises_what_it_was_asked() {
     let made = plan(&[("target", "kafka://localhost:9092,127.0.0.1/topic"), ("payload-size", "4096")]);
     let to = kafka(&made);
@@ -158,6 +181,78 @@ fn kafka_promises_what_it_was_asked() {
     assert!(made.io == crate::plan::Io::Syscall && made.notes.iter().any(|note| note.contains("can double")));
     let once = plan(&[&flags[..], &[("retry", "off")]].concat());
     assert!(!once.notes.iter().any(|note| note.contains("can double")));
+}
+
+#[test]
+fn queue_depth_is_what_each_target_makes_of_it() {
+    let url = ("target", "kafka://localhost/t");
+    let made = plan(&[url, ("queue-depth", "3"), ("connections", "4")]);
+    assert_eq!((kafka(&made).in_flight_max, made.sink.queue_depth), (3, 3));
+    assert_eq!(made.effective_config["queue_depth"], 3);
+    assert_eq!(made.effective_config["connections"], "one for each partition");
+    assert!(made.notes.iter().any(|note| note.contains("--connections 4") && note.contains("--partitions")));
+    plan(&[url, ("queue-depth", "3"), ("kafka-property", "max.in.flight.requests.per.connection=3")]);
+    assert_eq!(kafka(&plan(&[url, ("queue-depth", "64"), ("idempotent", "off")])).in_flight_max, 64);
+    let other = plan(&[url, ("kafka-client", "rskafka"), ("idempotent", "off")]);
+    assert_eq!(other.effective_config["queue_depth"], 1);
+    let http = [("target", "http://localhost/"), ("queue-depth", "8"), ("connections", "2"), ("http-pipeline", "3")];
+    let made = plan(&http);
+    assert_eq!(made.sink.queue_depth, 6);
+    assert_eq!(made.effective_config["queue_depth"], 6);
+    assert!(made.notes.iter().any(|note| note.contains("--queue-depth 8") && note.contains("--http-pipeline")));
+    let made = plan(&[("target", "tcp://localhost:1"), ("queue-depth", "8"), ("connections", "2")]);
+    assert_eq!((made.sink.queue_depth, made.producers[0].to.link().unwrap().connections), (8, 2));
+    assert_eq!(made.effective_config["connections"], 2);
+    assert!(!made.notes.iter().any(|note| note.contains("changes nothing")), "{:?}", made.notes);
+}
+
+#[test]
+fn a_queue_depth_for_other_targets_is_cut_for_kafka_and_said() {
+    let url = ("target", "kafka://localhost/t");
+    for (more, depth, words) in [
+        (&[("queue-depth", "32")][..], 5, "--queue-depth 32 is cut to 5 requests"),
+        (&[("queue-depth", "6"), ("idempotent", "on")], 5, "--idempotent off has up to 64"),
+        (&[("queue-depth", "65"), ("idempotent", "off")], 64, "--queue-depth 65 is cut to 64"),
+        (&[("queue-depth", "32"), ("kafka-client", "rskafka"), ("idempotent", "off")], 1, "cut to 1 request in flight"),
+    ] {
+        let made = plan(&[&[url, ("target", "kafka://localhost/u")], more].concat());
+        assert_eq!((kafka(&made).in_flight_max, made.sink.queue_depth), (depth, depth), "{more:?}");
+        assert_eq!(made.effective_config["queue_depth"], depth, "{more:?}");
+        assert_eq!(made.notes.iter().filter(|note| note.contains(words)).count(), 1, "{more:?}: {:?}", made.notes);
+    }
+    for depth in ["1", "2", "5"] {
+        let made = plan(&[url, ("queue-depth", depth)]);
+        assert!(!made.notes.iter().any(|note| note.contains("is cut")), "{:?}", made.notes);
+    }
+    let property = ("kafka-property", "max.in.flight.requests.per.connection=3");
+    let made = with_variable(&[url, property], ("ENGINE_QUEUE_DEPTH", "32")).unwrap();
+    assert_eq!((kafka(&made).in_flight_max, made.sink.queue_depth), (3, 3));
+    assert!(made.notes.iter().any(|note| note.contains("connection=3 holds")), "{:?}", made.notes);
+    let told = refused(&[url, property, ("queue-depth", "8")]);
+    assert!(told.contains("--queue-depth 8 and max.in.flight.requests.per.connection=3"), "{told}");
+}
+
+#[test]
+fn credentials_in_variables_are_taken_and_not_shown() {
+    let jaas = "sasl.jaas.config=x.PlainLoginModule required username=me password=pa55;";
+    let properties = format!("security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\n{jaas}");
+    let url = ("target", "kafka://localhost/t");
+    let made = with_variable(&[url], ("ENGINE_KAFKA_PROPERTY", &properties)).unwrap();
+    let sasl = kafka(&made).sasl.as_ref().unwrap();
+    assert_eq!((sasl.user.as_str(), sasl.secret.expose()), ("me", "pa55"));
+    assert_eq!(made.effective_config["kafka_property"][2], "sasl.jaas.config=***");
+    assert!(!format!("{made:?}").contains("pa55") && !plan_to_json(&made).to_string().contains("pa55"));
+    let told = refused(&[url, ("kafka-property", jaas)]);
+    assert!(told.contains("seen by everyone") && !told.contains("pa55"), "{told}");
+
+    let header = ("ENGINE_HTTP_HEADER", "X-A: 1\nAuthorization: Basic pa55");
+    let made = with_variable(&[("target", "http://10.1.2.3/"), ("rate", "1MB/s")], header).unwrap();
+    assert!(http(&made).headers.contains(&("Authorization".into(), "Basic pa55".into())));
+    assert!(made.notes.iter().any(|note| note.contains("in the clear")), "{:?}", made.notes);
+    assert!(!format!("{made:?}").contains("pa55") && !plan_to_json(&made).to_string().contains("pa55"));
+    let (_token, path) = file("abc");
+    let errors = with_variable(&[("target", "http://localhost/"), ("bearer-token-file", &path)], header).unwrap_err();
+    assert!(errors[0].what.contains("are two"), "{errors:?}");
 }
 
 #[test]

@@ -61,6 +61,12 @@ impl FileLane {
         }
         let first_sequence = self.kept_from(end.next_sequence);
         self.write_manifest(true, end, first_sequence)?;
+        // Where a write was given up, the kernel may still be at it: the file is then locked until that is over.
+        if self.files.in_flight == [0, 0]
+            && let Ok(file) = file.try_clone()
+        {
+            self.keeper.hold(file);
+        }
         Ok(Kept { first_sequence: Some(first_sequence) })
     }
 

@@ -1,0 +1,74 @@
+//! How many connections a producer, and all producers of a core, can have.
+
+use crate::base::fatal::Fatal;
+use crate::base::limits;
+use crate::plan::{Io, KafkaClient, ProducerPlan, RunPlan, SinkKind, TargetPlan};
+use crate::sink::link::{LINKS_MAX, ring_depth};
+
+/// Refuses what is known to be too many before any broker is asked.
+///
+/// # Errors
+/// Those of [`check`].
+pub fn check_all(plan: &RunPlan) -> Result<(), Fatal> {
+    let mut sharing = vec![0usize; plan.sink.targets.len()];
+    plan.producers.iter().for_each(|producer| sharing[producer.target] += 1);
+    let processes = plan.fleet_producers as usize / plan.producers.len().max(1);
+    let of = |at: &usize| at_least(&plan.producers[*at], sharing[plan.producers[*at].target] * processes);
+    let lanes = |core: &[usize]| core.iter().map(&of).collect::<Vec<_>>();
+    plan.cores.iter().try_for_each(|core| check(plan, &lanes(&core.producers)))
+}
+
+/// Connections of one of `sharing` producers of its target. How many partitions a topic turns out to have is not known
+/// yet, nor who gets those that are left over.
+fn at_least(producer: &ProducerPlan, sharing: usize) -> usize {
+    match &producer.to {
+        TargetPlan::Kafka(kafka) => {
+            let wanted = kafka.partitions.map_or(1, |partitions| partitions as usize);
+            (wanted / sharing.max(1)).max(1)
+        }
+        to => to.link().map_or(0, |link| link.connections),
+    }
+}
+
+/// `lanes`: connections of each producer of one core. Each of them has its number in its lane's tokens, and its
+/// operations have places in the core's ring.
+///
+/// # Errors
+/// Exit 2 where they do not fit.
+pub fn check(plan: &RunPlan, lanes: &[usize]) -> Result<(), Fatal> {
+    // rskafka has its own sockets.
+    let is_foreign = |to: &TargetPlan| matches!(to, TargetPlan::Kafka(kafka) if kafka.client == KafkaClient::Rskafka);
+    if plan.producers.iter().any(|producer| is_foreign(&producer.to)) {
+        return Ok(());
+    }
+    check_lanes(plan, lanes)?;
+    if plan.io == Io::Uring { check_ring(plan, lanes) } else { Ok(()) }
+}
+
+fn check_lanes(plan: &RunPlan, lanes: &[usize]) -> Result<(), Fatal> {
+    let most = lanes.iter().copied().max().unwrap_or(0);
+    if most <= LINKS_MAX {
+        return Ok(());
+    }
+    let parallel = plan.producers.len() * most.div_ceil(LINKS_MAX);
+    let what = format!("a producer would have {most} connections, one for each of its partitions; {LINKS_MAX} fit");
+    Err(Fatal::usage(what).mend(format!("--parallel={parallel}, or fewer --partitions")))
+}
+
+/// Plain system calls have no such limit.
+fn check_ring(plan: &RunPlan, lanes: &[usize]) -> Result<(), Fatal> {
+    let links: usize = lanes.iter().sum();
+    let operations = ring_depth(links, plan.sink.queue_depth * lanes.len());
+    if links == 0 || operations <= limits::CORE_DEPTH_MAX {
+        return Ok(());
+    }
+    let fewer = match plan.sink.kind {
+        SinkKind::Kafka => "--partitions",
+        _ => "--connections or a smaller --parallel",
+    };
+    let (producers, most) = (lanes.len(), limits::CORE_DEPTH_MAX);
+    let what = format!(
+        "{links} connections of {producers} producers on one core are {operations} operations; {most} fit into io_uring"
+    );
+    Err(Fatal::usage(what).mend(format!("more --cores, fewer {fewer}, or --io=syscall")))
+}

@@ -1,0 +1,234 @@
+//! What lies where a run is to write, and would be lost: data, manifests and logs of others.
+
+use super::open;
+use crate::base::fatal::Fatal;
+use crate::base::{place, units};
+use crate::manifest::{Layout, Manifest};
+use crate::plan::{Existing, FileLayout, FilePlan};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// More than a line of an audit log has before its offset.
+const HEAD_BYTES: u64 = 128;
+
+/// Everything that keeps this lane from its place. Asked when the plan is made, and again once the data file is locked.
+pub fn in_the_way(plan: &FilePlan) -> Vec<Fatal> {
+    if plan.existing == Existing::Replaced {
+        return Vec::new();
+    }
+    let manifest = Manifest::read(&plan.manifest);
+    let logs = logs_in_the_way(plan, manifest.as_ref().ok().and_then(Option::as_ref));
+    let data = match plan.layout {
+        FileLayout::Device { .. } => None,
+        FileLayout::Ring { .. } | FileLayout::Rotating { .. } => data_in_the_way(plan, manifest),
+    };
+    let kept = |what: String| Fatal::usage(what).mend("--overwrite to lose it, or another PATH");
+    data.into_iter().chain(logs).map(kept).collect()
+}
+
+/// Only the baseline reuses what it wrote itself.
+fn data_in_the_way(plan: &FilePlan, manifest: io::Result<Option<Manifest>>) -> Option<String> {
+    let shown = plan.data.display();
+    let length = length_of(&plan.data);
+    let empty = length == 0 && !has_rotated(&plan.data);
+    let found = match manifest {
+        Err(why) => format!("{} is no manifest of ours ({why})", plan.manifest.display()),
+        Ok(Some(manifest)) if empty && plan.existing == (Existing::Refused { manifest: false }) => {
+            format!("{shown} is that of the run '{}', which began and ended meanwhile", manifest.run_id)
+        }
+        Ok(_) if empty => return None,
+        Ok(_) if length == 0 => format!("{shown} has rotated files of an earlier run beside it"),
+        Ok(None) => format!("{shown} holds {} that no manifest of ours explains", units::format_size(length)),
+        Ok(Some(manifest)) => {
+            let same = matches!(
+                (manifest.layout, plan.layout),
+                (Layout::Append, FileLayout::Rotating { .. }) | (Layout::Ring { .. }, FileLayout::Ring { .. })
+            );
+            if plan.existing == Existing::Reused && same {
+                return None;
+            }
+            let kind = if same { "data of" } else { "data in another layout of" };
+            format!("{shown} holds {kind} the run '{}'", manifest.run_id)
+        }
+    };
+    Some(found)
+}
+
+/// An audit log, or one of a lap before, that is there and belongs to no run of ours is somebody's file.
+fn logs_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>) -> Vec<String> {
+    let Some(log) = &plan.log else { return Vec::new() };
+    let of_ring = manifest.is_some_and(|manifest| matches!(manifest.layout, Layout::Ring { .. }));
+    let mut logs = vec![(log.clone(), manifest.is_some())];
+    // Runs that rotate leave that one alone.
+    if !matches!(plan.layout, FileLayout::Rotating { .. }) {
+        logs.push((open::lap_log(log), of_ring));
+    }
+    // Beside a device there is no manifest: the lines themselves have to say whose they are.
+    let on_device = matches!(plan.layout, FileLayout::Device { .. });
+    let foreign = |(log, explained): &(PathBuf, bool)| {
+        length_of(log) > 0 && !(if on_device { is_audit_log(log) } else { *explained })
+    };
+    let told = |(log, _): &(PathBuf, bool)| {
+        let (shown, length) = (log.display(), units::format_size(length_of(log)));
+        let by = if on_device { "line" } else { "manifest" };
+        format!("{shown} holds {length} that no {by} of ours explains")
+    };
+    logs.iter().filter(|log| foreign(log)).map(told).collect()
+}
+
+/// Whether a log begins with a line of the keeper's.
+pub fn is_audit_log(log: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = File::open(log).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
+    let head = String::from_utf8_lossy(&head);
+    // The time comes first.
+    let mut words = head.lines().next().unwrap_or_default().split(' ').skip(1);
+    let names = ["producer=", "sequence=", "file="];
+    read.is_ok() && names.into_iter().all(|name| words.next().is_some_and(|word| word.starts_with(name)))
+}
+
+/// Whether files lie there that a rotation left: `<data>.<UTC timestamp>`.
+fn has_rotated(data: &Path) -> bool {
+    let Some(name) = data.file_name().map(|name| format!("{}.2", name.to_string_lossy())) else { return false };
+    let Ok(entries) = fs::read_dir(place::folder(data)) else { return false };
+    entries.flatten().any(|entry| {
+        let entry = entry.file_name().to_string_lossy().into_owned();
+        entry.starts_with(&name) && entry.ends_with('Z')
+    })
+}
+
+fn length_of(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |facts| facts.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fatal::Exit;
+    use crate::manifest::{FORMAT, RecordFormat};
+    use crate::plan::Fsync;
+
+    const ROTATING: FileLayout = FileLayout::Rotating { limit_bytes: 4096, retain: None };
+    const RING: FileLayout = FileLayout::Ring { capacity_bytes: 4096 };
+    const DEVICE: FileLayout = FileLayout::Device { capacity_bytes: 4096 };
+    const OUR_RING: Layout = Layout::Ring { capacity_bytes: 4096, lap_bytes: 4096, lap_records: 1 };
+    const REFUSED: Existing = Existing::Refused { manifest: false };
+
+    fn plan(folder: &Path, layout: FileLayout) -> FilePlan {
+        FilePlan {
+            data: folder.join("payloads.0.bin"),
+            manifest: folder.join("payloads.0.json"),
+            log: Some(folder.join("payloads.0.log")),
+            layout,
+            direct: false,
+            align: 1,
+            fsync: Fsync::Never,
+            min_free_bytes: 0,
+            existing: REFUSED,
+        }
+    }
+
+    fn manifest(layout: Layout) -> Manifest {
+        Manifest {
+            data_file: String::new(),
+            format: FORMAT.to_owned(),
+            run_id: "earlier".to_owned(),
+            producer_id: 0,
+            layout,
+            records: RecordFormat::Header,
+            length_bytes: 1,
+            complete: true,
+            first_sequence: 0,
+            next_sequence: 1,
+            missing: Vec::new(),
+            missing_truncated: false,
+            in_flight_bytes_max: 0,
+        }
+    }
+
+    fn told(plan: &FilePlan, existing: Existing) -> Vec<String> {
+        let found = in_the_way(&FilePlan { existing, ..plan.clone() });
+        assert!(found.iter().all(|fatal| fatal.exit == Exit::Usage), "{found:?}");
+        assert!(found.iter().all(|fatal| fatal.mend.as_ref().unwrap().contains("--overwrite")), "{found:?}");
+        found.into_iter().map(|fatal| fatal.what).collect()
+    }
+
+    #[test]
+    fn only_the_baseline_reuses_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), RING);
+        assert!(told(&plan, REFUSED).is_empty());
+        fs::write(&plan.data, b"precious").unwrap();
+        assert!(told(&plan, Existing::Reused)[0].contains("payloads.0.bin"));
+        manifest(OUR_RING).write(&plan.manifest).unwrap();
+        assert!(told(&plan, Existing::Reused).is_empty() && told(&plan, Existing::Replaced).is_empty());
+        assert!(told(&plan, REFUSED)[0].contains("'earlier'"));
+        manifest(Layout::Append).write(&plan.manifest).unwrap();
+        assert!(told(&plan, Existing::Reused)[0].contains("another layout"));
+        fs::write(&plan.manifest, b"{\"mine\": 1}").unwrap();
+        fs::write(&plan.data, b"").unwrap();
+        assert!(told(&plan, Existing::Reused)[0].contains("no manifest of ours"));
+    }
+
+    #[test]
+    fn a_run_that_left_no_data_is_in_the_way_if_it_came_after_the_plan() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), ROTATING);
+        fs::write(&plan.data, b"").unwrap();
+        manifest(Layout::Append).write(&plan.manifest).unwrap();
+        assert!(
+            told(&plan, Existing::Refused { manifest: true }).is_empty() && told(&plan, Existing::Reused).is_empty()
+        );
+        assert!(told(&plan, REFUSED)[0].contains("'earlier'"));
+        fs::write(open::with_suffix(&plan.data, &open::rotation_suffix(1_700_000_000_000_000_001)), b"x").unwrap();
+        assert!(told(&plan, Existing::Refused { manifest: true })[0].contains("rotated files"));
+    }
+
+    #[test]
+    fn logs_of_others_are_in_the_way_of_who_would_write_them() {
+        for (layout, own) in [(ROTATING, Layout::Append), (RING, OUR_RING)] {
+            let folder = tempfile::tempdir().unwrap();
+            let plan = plan(folder.path(), layout);
+            let log = plan.log.clone().unwrap();
+            fs::write(open::lap_log(&log), "mine").unwrap();
+            let before = told(&plan, REFUSED);
+            assert_eq!(before.len(), usize::from(layout == RING), "one that rotates has none: {before:?}");
+            fs::write(&log, "mine").unwrap();
+            let both = told(&plan, REFUSED);
+            assert!(both[0].contains("payloads.0.log holds") && both.len() == before.len() + 1, "{both:?}");
+            assert!(told(&plan, Existing::Replaced).is_empty());
+            manifest(own).write(&plan.manifest).unwrap();
+            assert!(told(&plan, Existing::Refused { manifest: true }).is_empty(), "{layout:?}");
+        }
+        // A run that rotated explains its log, and none of a lap.
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), RING);
+        let log = plan.log.clone().unwrap();
+        manifest(Layout::Append).write(&plan.manifest).unwrap();
+        for log in [&log, &open::lap_log(&log)] {
+            fs::write(log, "mine").unwrap();
+        }
+        let found = told(&plan, Existing::Refused { manifest: true });
+        assert!(found.len() == 1 && found[0].contains("payloads.0.log.1"), "{found:?}");
+    }
+
+    #[test]
+    fn beside_a_device_a_log_is_known_by_its_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), DEVICE);
+        let log = plan.log.clone().unwrap();
+        let ours = "2026-11-23T14:27:01.123456789Z producer=0 sequence=0 file=null offset=0 length=64 weight=1\n";
+        for log in [&log, &open::lap_log(&log)] {
+            fs::write(log, ours).unwrap();
+            assert!(told(&plan, REFUSED).is_empty());
+            fs::write(log, "2026-11-23T14:27:01Z somebody=else producer=0\n").unwrap();
+            assert!(told(&plan, REFUSED)[0].contains(&log.display().to_string()));
+            assert!(told(&plan, Existing::Replaced).is_empty());
+            fs::remove_file(log).unwrap();
+        }
+        // Whatever a device holds, other rules say what may become of it.
+        fs::write(&plan.data, "x").unwrap();
+        assert!(told(&plan, REFUSED).is_empty());
+    }
+}

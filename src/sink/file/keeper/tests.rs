@@ -1,0 +1,121 @@
+use super::*;
+use crate::plan::Existing;
+use crate::sink::file::existing;
+use std::path::Path;
+
+fn plan(folder: &Path, layout: FileLayout) -> FilePlan {
+    FilePlan {
+        data: folder.join("d.bin"),
+        manifest: folder.join("d.json"),
+        log: Some(folder.join("d.log")),
+        layout,
+        direct: false,
+        align: 1,
+        fsync: Fsync::Never,
+        min_free_bytes: 0,
+        existing: Existing::Replaced,
+    }
+}
+
+fn audit(lane: &KeeperLane, lap: u64, sequence: u64) {
+    let (timestamp_unix_ns, offset, length, weight) = (0, 0, 64, 1);
+    let line = AuditLine { lane: lane.lane, producer_id: 0, sequence, timestamp_unix_ns, offset, length, weight, lap };
+    lane.audit(line);
+}
+
+fn sequences(log: &Path) -> Vec<u64> {
+    let text = fs::read_to_string(log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+    let of = |line: &str| line.split(' ').find_map(|part| part.strip_prefix("sequence=")?.parse::<u64>().ok());
+    text.lines().map(|line| of(line).unwrap_or_else(|| panic!("{line}"))).collect()
+}
+
+#[test]
+fn a_ring_s_log_has_its_lap_and_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), FileLayout::Ring { capacity_bytes: 4096 });
+    let log = plan.log.clone().unwrap();
+    let before = open::lap_log(&log);
+    fs::write(&before, "of an earlier run").unwrap();
+    let mut keeper = Keeper::new();
+    let lane = keeper.lane(&plan);
+    keeper.begin().unwrap();
+    assert!(!before.exists(), "it would be taken for this run's");
+    for (lap, sequence) in [(0, 0), (0, 5), (1, 10), (1, 15), (2, 20)] {
+        audit(&lane, lap, sequence);
+        keeper.carry_out_next().unwrap().unwrap();
+    }
+    assert_eq!(sequences(&before), [10, 15]);
+    // No line fell into laps 3 and 4: of what was logged nothing is left in the ring.
+    audit(&lane, 5, 50);
+    keeper.carry_out_next().unwrap().unwrap();
+    assert!(!before.exists());
+    keeper.conclude().unwrap();
+    assert_eq!(sequences(&log), [50]);
+}
+
+#[test]
+fn a_log_has_lines_that_are_known_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), FileLayout::Device { capacity_bytes: 4096 });
+    let log = plan.log.clone().unwrap();
+    let mut keeper = Keeper::new();
+    let lane = keeper.lane(&plan);
+    keeper.begin().unwrap();
+    assert!(!existing::is_audit_log(&log), "it is empty");
+    audit(&lane, 0, 7);
+    keeper.carry_out_next().unwrap().unwrap();
+    keeper.conclude().unwrap();
+    assert!(existing::is_audit_log(&log), "{}", fs::read_to_string(&log).unwrap());
+}
+
+#[test]
+fn who_rotates_leaves_a_log_of_that_name_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: None });
+    let other = open::lap_log(plan.log.as_ref().unwrap());
+    fs::write(&other, "mine").unwrap();
+    let mut keeper = Keeper::new();
+    let _lane = keeper.lane(&plan);
+    keeper.begin().unwrap();
+    keeper.conclude().unwrap();
+    assert_eq!(fs::read_to_string(&other).unwrap(), "mine");
+}
+
+#[test]
+fn the_last_file_stays_locked_until_the_folder_is_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: None });
+    let mut keeper = Keeper::new();
+    let lane = keeper.lane(&plan);
+    let file = open::create(&plan, &plan.data).unwrap();
+    keeper.begin().unwrap();
+    // A ring that the kernel has not let go of yet has one as well.
+    let lingering = file.try_clone().unwrap();
+    lane.hold(file);
+    let other = File::options().write(true).open(&plan.data).unwrap();
+    assert!(other.try_lock().is_err());
+    keeper.conclude().unwrap();
+    assert!(!open::next_path(&plan.data).exists());
+    other.try_lock().unwrap();
+    drop(lingering);
+}
+
+#[test]
+fn a_file_that_is_retired_can_be_taken_up_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: Some(0) });
+    let mut keeper = Keeper::new();
+    let lane = keeper.lane(&plan);
+    let file = open::create(&plan, &plan.data).unwrap();
+    keeper.begin().unwrap();
+    let next = lane.take_next().unwrap().unwrap();
+    let Ok(()) = lane.order(Order::Switch { lane: 0, unix_ns: 1 }) else { panic!("there is room") };
+    let copy = file.try_clone().unwrap();
+    let Ok(()) = lane.order(Order::Retire { lane: 0, file: copy, length: 0 }) else { panic!("there is room") };
+    while let Some(carried) = keeper.carry_out_next() {
+        carried.unwrap();
+    }
+    // `file` is still open, as the lane has it.
+    lane.take_next().unwrap().unwrap();
+    drop((file, next));
+}

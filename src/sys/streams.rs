@@ -1,0 +1,85 @@
+//! Standard output and standard error, whose readers may leave, or stop reading.
+
+use super::pipe;
+use crate::base::fatal::{Exit, Fatal};
+use crate::base::limits;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// What a pipe that is ready takes without blocking.
+const PIECE_BYTES: usize = 4096;
+
+/// How long standard error is waited for.
+pub const PATIENCE: Duration = Duration::from_nanos(limits::LOG_WRITE_NS_MAX);
+
+/// Text to standard output. A reader that closes early (`engine --help | head`) is no error.
+///
+/// # Errors
+/// It takes no bytes for another reason, a full drive say.
+pub fn print(text: &str) -> Result<(), Fatal> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let what = format!("standard output cannot be written: {error}");
+            Err(Fatal::new(Exit::Failed, what).mend("df -h, or send it elsewhere"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether standard error takes bytes now.
+pub fn takes_bytes() -> bool {
+    pipe::wait_writable(io::stderr().as_fd(), 0)
+}
+
+/// A line to standard error, for whoever still reads it.
+pub fn write_stderr_line(line: &str) {
+    write_stderr(format!("{line}\n").as_bytes(), PATIENCE);
+}
+
+/// Bytes to standard error; false: some are lost, since nobody read for as long as this. One that is gone takes all.
+pub fn write_stderr(bytes: &[u8], patience: Duration) -> bool {
+    write_within(&mut io::stderr().lock(), bytes, patience)
+}
+
+fn write_within(out: &mut (impl Write + AsFd), bytes: &[u8], patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    for piece in bytes.chunks(PIECE_BYTES) {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if pipe::wait_writable(out.as_fd(), left.as_nanos() as u64) {
+                break;
+            }
+            // A signal ends a wait early.
+            if left.is_zero() {
+                return false;
+            }
+        }
+        if out.write_all(piece).is_err() {
+            return true;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_given_up() {
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        assert!(write_within(&mut writer, b"first\n", Duration::ZERO));
+        let more = vec![b'x'; 4 << 20];
+        assert!(!write_within(&mut writer, &more, Duration::from_millis(10)), "it cannot have taken so much");
+        assert!(!write_within(&mut writer, b"last\n", Duration::ZERO));
+        let mut bytes = vec![0; 1 << 20];
+        let read = reader.read(&mut bytes).unwrap();
+        assert!(bytes[..read].starts_with(b"first\n"));
+        assert!(write_within(&mut writer, b"again\n", Duration::ZERO), "it is read again");
+        drop(reader);
+        assert!(write_within(&mut writer, &more, Duration::from_secs(60)), "who is gone misses nothing");
+    }
+}

@@ -1,0 +1,92 @@
+//! System calls that fail: a back end that is forbidden, a drive that does not bring data to rest.
+
+use crate::harness::{Scratch, finish};
+use crate::report::{count, total};
+use std::process::Command;
+
+/// `engine` for which these system calls fail.
+fn denied(scratch: &Scratch, errno: &str, calls: &str, words: &str) -> Command {
+    scratch.write("deny.py", include_str!("deny.py"));
+    let engine = scratch.engine(words);
+    let mut command = Command::new("python3");
+    command.args(["deny.py", errno, calls]).arg(engine.get_program()).args(engine.get_args());
+    command.current_dir(scratch.folder());
+    for (name, value) in engine.get_envs().filter(|(_, value)| value.is_none()) {
+        let _absent = value;
+        command.env_remove(name);
+    }
+    command
+}
+
+#[test]
+fn where_io_uring_is_forbidden_system_calls_do_the_work() {
+    let scratch = Scratch::new();
+    let without_io_uring = |words: &str| denied(&scratch, "EPERM", "io_uring_setup", words);
+    let words = "--target file:data/ --parallel 2 --bytes 4Mi --report report.json";
+    let ended = finish(&mut without_io_uring(words));
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert_eq!(ended.stderr.matches("io_uring cannot be used").count(), 1, "it says so once: {ended}");
+    scratch.report_of(&ended, "report.json");
+    scratch.verify_clean("data/ --expect report.json");
+
+    let ended = finish(&mut without_io_uring("--target file:other/ --io uring --bytes 4Mi"));
+    assert_eq!(ended.code(), 3, "{ended}");
+    ended.says(&["--io uring", "mend:"]);
+    assert!(!scratch.path("other").exists());
+}
+
+#[test]
+fn a_file_system_without_locks_lets_a_run_pass() {
+    for errno in ["EOPNOTSUPP", "ENOLCK", "ENOSYS", "EINVAL"] {
+        let scratch = Scratch::new();
+        let words = "--target file:data/ --parallel 2 --rotate-size-mb 1 --retain 0 --bytes 4Mi --report report.json";
+        let ended = finish(&mut denied(&scratch, errno, "flock", words));
+        assert_eq!(ended.code(), 0, "{errno}: {ended}");
+        scratch.verify_clean("data/ --expect report.json");
+    }
+    let scratch = Scratch::new();
+    let ended = finish(&mut denied(&scratch, "EIO", "flock", "--target file:data/ --parallel 1 --records 10"));
+    assert_eq!(ended.code(), 5, "{ended}");
+    ended.says(&["payloads.0.bin", "Input/output error"]);
+}
+
+#[test]
+fn a_report_that_cannot_take_another_s_place_is_written_over_it() {
+    let scratch = Scratch::new();
+    // As where the file is a mount of its own.
+    scratch.write("report.json", vec![b'x'; 1 << 20]);
+    let ended = finish(&mut denied(&scratch, "EBUSY", "rename", "--target null --records 10 --report report.json"));
+    assert_eq!(ended.code(), 0, "{ended}");
+    scratch.report_of(&ended, "report.json");
+    assert_eq!(scratch.names("."), ["deny.py", "report.json"]);
+}
+
+#[test]
+fn a_sync_that_fails_is_told_where_one_was_asked_for() {
+    for (fsync, code, produced) in [("never", 0, 100), ("end", 1, 100), ("each", 1, 0)] {
+        let scratch = Scratch::new();
+        let words = "--target file:data/ --parallel 1 --records 100 --io syscall --direct off --report report.json";
+        let words = format!("{words} --fsync {fsync}");
+        let ended = finish(&mut denied(&scratch, "EIO", "fsync,fdatasync", &words));
+        assert_eq!(ended.code(), code, "{words}: {ended}");
+        let report = scratch.report_of(&ended, "report.json");
+        // What the drive took without a word is produced; what only the end's sync shows ends the run alone.
+        assert_eq!(total(&report, "records_produced"), produced, "{words}: {report:#}");
+        let uncertain = total(&report, "records_uncertain");
+        assert_eq!((count(&report["errors"], "io"), uncertain > 0), (uncertain, fsync == "each"), "{report:#}");
+        let why = report["ended_early"].as_str().unwrap_or_default();
+        assert_eq!(why.contains("Input/output error"), code == 1, "{words}: {why}");
+        assert!(code == 0 || why.contains("payloads.0.bin"), "{words}: {why}");
+    }
+}
+
+#[test]
+fn a_rotated_file_that_cannot_be_synced_ends_the_run() {
+    let scratch = Scratch::new();
+    let words = "--target file:data/ --parallel 1 --duration 60s --io syscall --direct off --rotate-size-mb 1";
+    let ended = finish(&mut denied(&scratch, "EIO", "fsync", &format!("{words} --report report.json")));
+    assert_eq!(ended.code(), 1, "{ended}");
+    let report = scratch.report_of(&ended, "report.json");
+    let why = report["ended_early"].as_str().unwrap_or_default();
+    assert!(why.contains("Input/output error") && total(&report, "records_produced") > 0, "{report:#}");
+}

@@ -1,0 +1,43 @@
+//! Which processors each thread of a run may use.
+
+use crate::harness::{Live, Scratch};
+use crate::receive::Receiver;
+use engine::host::{Sysfs, cpu};
+
+/// Name and processors of each thread of a process.
+fn threads(pid: u32) -> Vec<(String, String)> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let facts = |status: String| {
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(|text| text.trim().to_owned());
+        Some((field("Name:")?, field("Cpus_allowed_list:")?))
+    };
+    // A thread that has ended since is none.
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).ok())
+        .filter_map(facts)
+        .collect()
+}
+
+#[test]
+fn a_core_has_its_processor_and_nobody_else_is_confined_to_it() {
+    let usable = cpu::usable_cpus(&Sysfs::default());
+    assert!(usable.contains(&1) && usable.len() > 1, "this test needs processor 1 and another one, not {usable:?}");
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen tcp://:0 --report -");
+    // What io_uring starts for itself is not ours to place.
+    let tcp = format!("tcp://{} --io syscall", receiver.address);
+    for (target, helper) in [("null", "metrics-http"), (tcp.as_str(), "dialer")] {
+        let words = format!("--target {target} --cores 1 --rate 1MB/s --duration inf --metrics-addr 127.0.0.1:0");
+        let mut engine = Live::start(&mut scratch.engine(&words));
+        engine.event("start");
+        let (cores, others): (Vec<_>, Vec<_>) =
+            threads(engine.pid()).into_iter().partition(|(name, _)| name.starts_with("core-"));
+        assert_eq!(cores, [("core-1".to_owned(), "1".to_owned())], "{others:?}");
+        assert!(others.iter().any(|(name, _)| name == helper), "{helper} is missing: {others:?}");
+        assert!(others.iter().all(|(_, cpus)| cpus != "1"), "{others:?}");
+        engine.signal("INT");
+        let ended = engine.ended();
+        assert_eq!(ended.code(), 0, "{ended}");
+    }
+}

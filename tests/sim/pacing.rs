@@ -1,0 +1,171 @@
+//! Is what falls due sent, and when? The loop itself is held to the contract's figures, on a core that nothing holds
+//! up; what it keeps for a linger or for a burst's window is on time.
+
+use crate::books::total;
+use crate::clock::SimClock;
+use crate::ring::SimRing;
+use crate::scenario::{LanePlan, MICROSECOND, MILLISECOND, SECOND, Scenario};
+use crate::world::{Others, Outcome};
+use crate::{Telling, seeds, simulate};
+use engine::base::fatal::Fatal;
+use engine::base::limits;
+use engine::counters::Field;
+use engine::payload::Payload;
+use engine::plan::{PhaseShare, Schedule, WireRate};
+use engine::sink::{Done, Ending, Kept, LaneClose, Room, Sink, Wire};
+use engine::sys::allocation::uncounted;
+use engine::sys::ring::Wait;
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+/// More than the longest turn.
+const TURN_NS: u64 = 5 * MICROSECOND;
+
+/// One block, when the loop offered it.
+#[derive(Clone, Copy, Debug)]
+pub struct Offered {
+    lane: usize,
+    at_ns: u64,
+    bytes: u64,
+}
+
+/// Stands before a sink and writes down what it is offered.
+pub struct Watched<S> {
+    pub sink: S,
+    pub clock: SimClock,
+    pub others: Rc<RefCell<Others>>,
+}
+
+impl<S: Sink<SimRing>> Sink<SimRing> for Watched<S> {
+    fn room(&mut self, ring: &mut SimRing, lane: usize, next_length: u64) -> Room {
+        self.sink.room(ring, lane, next_length)
+    }
+
+    fn offer(&mut self, ring: &mut SimRing, lane: usize, slot: u32, payload: &mut Payload, hurry: bool) {
+        let block = Offered { lane, at_ns: self.clock.peek_ns(), bytes: payload.block(slot).bytes };
+        uncounted(|| self.others.borrow_mut().offered.push(block));
+        self.sink.offer(ring, lane, slot, payload, hurry);
+    }
+
+    fn submit(&mut self, ring: &mut SimRing, wait: Wait) -> io::Result<()> {
+        self.sink.submit(ring, wait)
+    }
+
+    fn reap(&mut self, ring: &mut SimRing, payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>) {
+        self.sink.reap(ring, payloads, now_ns, done);
+    }
+
+    fn flush(&mut self, ring: &mut SimRing) {
+        self.sink.flush(ring);
+    }
+
+    fn take_wire(&mut self, lane: usize) -> Wire {
+        self.sink.take_wire(lane)
+    }
+
+    fn give_up(&mut self, ring: &mut SimRing, payloads: &mut [Payload], done: &mut Vec<Done>) {
+        self.sink.give_up(ring, payloads, done);
+    }
+
+    fn ending(&self) -> Option<&Ending> {
+        self.sink.ending()
+    }
+
+    fn close(&mut self, ring: &mut SimRing, lane: usize, end: &LaneClose) -> Result<Kept, Fatal> {
+        self.sink.close(ring, lane, end)
+    }
+}
+
+/// All that fell due was sent, and none of it late.
+fn assert_on_time(scenario: &Scenario, outcome: &Outcome) {
+    for lane in 0..scenario.lanes.len() {
+        let counts = total(outcome, lane);
+        let [offered, produced, late] = [Field::RecordsOffered, Field::RecordsProduced, Field::CatchUpRecords];
+        assert_eq!(counts.get(offered), counts.get(produced), "lane {lane}: {counts:?}");
+        assert_eq!(counts.get(late), 0, "lane {lane}: {counts:?}");
+    }
+}
+
+/// No 10 ms hold more than the rate and one block; each record is due with its first byte.
+fn assert_even(scenario: &Scenario, outcome: &Outcome, lane: usize, plan: &LanePlan) {
+    let [PhaseShare { schedule: Schedule::Steady { rate }, .. }] = plan.schedule.as_slice() else { return };
+    let falls_due = |ns: u64| rate.logical_bytes_per_second / rate.weight * ns / SECOND;
+    // The lanes of a core have blocks of one size, which holds the longest record of each.
+    let longest = scenario.lanes.iter().map(|lane| lane.bytes_max).max().unwrap_or_default();
+    let block = scenario.block_bytes.max(longest) + plan.bytes_max;
+    let bound = falls_due(10 * MILLISECOND + TURN_NS) + block;
+    let blocks: Vec<_> = outcome.offered.iter().filter(|block| block.lane == lane).collect();
+    let (mut first, mut sum) = (0, 0);
+    for block in &blocks {
+        sum += block.bytes;
+        while blocks[first].at_ns + 10 * MILLISECOND <= block.at_ns {
+            sum -= blocks[first].bytes;
+            first += 1;
+        }
+        assert!(sum <= bound, "lane {lane}: 10 ms before {} ns hold {sum} bytes, not {bound}", block.at_ns);
+    }
+}
+
+#[test]
+fn a_core_that_nothing_holds_up_is_on_time() {
+    for seed in seeds(80) {
+        let scenario = Scenario::punctual(seed);
+        let outcome = simulate(&scenario);
+        let _telling = Telling(seed, &scenario);
+        assert_on_time(&scenario, &outcome);
+        scenario.lanes.iter().enumerate().for_each(|(lane, plan)| assert_even(&scenario, &outcome, lane, plan));
+    }
+}
+
+/// One lane of 64 bytes a record, in blocks of 16 KiB.
+fn alone(seed: u64, schedule: Vec<PhaseShare>) -> Scenario {
+    let mut scenario = Scenario::punctual(seed);
+    scenario.lanes.truncate(1);
+    let lane = &mut scenario.lanes[0];
+    (lane.bytes_min, lane.bytes_max, lane.ring_bytes) = (64, 64, 64 << 10);
+    (lane.records_max, lane.stagger_ns, lane.schedule) = (u64::MAX, 0, schedule);
+    scenario.block_bytes = 16 << 10;
+    scenario
+}
+
+/// A phase of one record each millisecond or so many of them.
+fn share(milliseconds: u64, warmup: bool, schedule: impl Fn(WireRate) -> Schedule, records: u64) -> PhaseShare {
+    let rate = WireRate { logical_bytes_per_second: records * 64 * 1000, weight: 1 };
+    PhaseShare { duration_ns: milliseconds * MILLISECOND, warmup, weight: 1, schedule: schedule(rate) }
+}
+
+#[test]
+fn a_phase_s_last_block_waits_for_nothing() {
+    for seed in seeds(20) {
+        let steady = |rate| Schedule::Steady { rate };
+        let mut scenario = alone(seed, vec![share(30, true, steady, 1), share(40, false, steady, 1)]);
+        // Either would have it wait for much longer: a block fills in 256 ms.
+        (scenario.linger_ns, scenario.catch_up_ns) = (SECOND, 0);
+        let outcome = simulate(&scenario);
+        let _telling = Telling(seed, &scenario);
+        assert_on_time(&scenario, &outcome);
+        let blocks: Vec<_> = outcome.offered.iter().map(|block| block.bytes / 64).collect();
+        assert_eq!(blocks, [30, 40]);
+        let ends_ns = 70 * MILLISECOND + 2 * limits::WAIT_NS_MAX;
+        assert!(outcome.ran_ns < ends_ns, "the run took {} ns", outcome.ran_ns);
+    }
+}
+
+#[test]
+fn a_burst_has_its_window_whatever_the_catch_up() {
+    let (on_ns, off_ns) = (20 * MILLISECOND, 20 * MILLISECOND);
+    for seed in seeds(8) {
+        let burst = |rate| Schedule::Burst { on_ns, off_ns, rate: Some(rate) };
+        let mut scenario = alone(seed, vec![share(80, false, burst, 100)]);
+        // A record a turn: that takes longer than anything may be late without a catch-up.
+        (scenario.block_bytes, scenario.queue_depth, scenario.catch_up_ns) = (64, 1, 0);
+        let outcome = simulate(&scenario);
+        let _telling = Telling(seed, &scenario);
+        assert_on_time(&scenario, &outcome);
+        let first_ns = outcome.offered[0].at_ns;
+        let into_cycle = |block: &Offered| (block.at_ns + TURN_NS - first_ns) % (on_ns + off_ns);
+        let latest_ns = outcome.offered.iter().map(into_cycle).max().expect("something was sent");
+        assert!((2 * MILLISECOND..on_ns).contains(&latest_ns), "{latest_ns} ns into its cycle");
+    }
+}
