@@ -38,7 +38,7 @@ fields! {
     WireBytes "wire_bytes" "Bytes handed to the target, framing and padding included";
     LentBytes "lent_bytes" "Bytes of these that the target read in place, not copied";
     BytesSubmitted "bytes_submitted" "Payload bytes handed to the kernel";
-    CatchUpRecords "catch_up_records" "Records sent later than one linger after they were due";
+    CatchUpRecords "catch_up_records" "Records sent as catch-up: after a stall, or after the window of their burst";
     Retries "retries" "Blocks sent again";
     InFlightBytes "in_flight_bytes" "Payload bytes submitted and not yet answered (a gauge)";
     InFlightRecords "in_flight_records" "Records submitted and not yet answered (a gauge)";

@@ -163,11 +163,11 @@ fn temporary(to: &Path) -> io::Result<(PathBuf, File)> {
     loop {
         // The standard library seeds each of its hashers' keys from the system's randomness.
         let random = RandomState::new().build_hasher().finish();
-        let mut name = to.as_os_str().to_owned();
-        name.push(format!(".{random:016x}.tmp"));
+        // Short, whatever the length of the file's own name.
+        let name = folder(to).join(format!(".engine-{random:016x}.tmp"));
         match File::create_new(&name) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && tries.next().is_some() => {}
-            made => return made.map(|file| (name.into(), file)),
+            made => return made.map(|file| (name, file)),
         }
     }
 }
@@ -291,7 +291,7 @@ mod tests {
         let (first, second) = (temporary(&to).unwrap(), temporary(&to).unwrap());
         assert_ne!(first.0, second.0);
         for (name, _) in [first, second] {
-            assert!(name.to_str().unwrap().starts_with(to.to_str().unwrap()) && name.extension().unwrap() == "tmp");
+            assert!(name.parent() == Some(folder.path()) && name.extension().unwrap() == "tmp", "{}", name.display());
             fs::remove_file(name).unwrap();
         }
         // Nothing can take the place of a folder that holds something.

@@ -6,31 +6,29 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+const HANG_UP: &str = "SIGHUP";
 
 /// The first signal ends the process in order by `stop`, which hears its name; the second ends it at once.
 ///
 /// # Errors
 /// As [`watch`].
 pub fn end_in_order(stop: impl Fn(&'static str) + Send + 'static) -> Result<(), Fatal> {
+    // Once more in the handlers themselves: the thread may still be busy with the first signal. They look before the
+    // thread hears of it.
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, Exit::Failed as i32, asked.clone()).map_err(unhandled)?;
+    }
     watch(move |signal, before| {
         if before > 0 {
             std::process::exit(Exit::Failed as i32);
         }
+        // Set here and not in the handler: `timeout` sends its signal twice in a moment, which is one wish.
+        asked.fetch_or(signal != HANG_UP, Relaxed);
         stop(signal);
-    })?;
-    end_when_asked_again().map_err(unhandled)
-}
-
-/// Once more in the handlers themselves: the thread may still be busy with the first signal.
-fn end_when_asked_again() -> io::Result<()> {
-    let asked = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag down.
-        flag::register_conditional_shutdown(signal, Exit::Failed as i32, asked.clone())?;
-        flag::register(signal, asked.clone())?;
-    }
-    Ok(())
+    })
 }
 
 /// `act` hears the name of each signal, and how many of SIGINT and SIGTERM came before it. A SIGHUP is heard once, since
@@ -54,7 +52,7 @@ pub fn watch(mut act: impl FnMut(&'static str, usize) + Send + 'static) -> Resul
                 SIGHUP if hung_up || before > 0 => {}
                 SIGHUP => {
                     hung_up = true;
-                    act("SIGHUP", before);
+                    act(HANG_UP, before);
                 }
                 asked => {
                     act(if asked == SIGINT { "SIGINT" } else { "SIGTERM" }, before);

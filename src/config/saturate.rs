@@ -8,8 +8,8 @@ use crate::config::receive::report_target;
 use crate::config::resolve::{payload, rates};
 use crate::config::values::{self, Rate, Wanted};
 use crate::config::{Deps, cli, resolve};
-use crate::plan::SinkKind;
 use crate::plan::saturate::SaturatePlan;
+use crate::plan::{Existing, ProducerPlan, SinkKind};
 use std::ffi::OsString;
 
 /// Name, value, help.
@@ -161,7 +161,8 @@ fn refuse_what_is_not_of_runs(settings: &Settings, errors: &mut Vec<Fatal>) {
         let mend = "--max-rate, --step-duration and --confirm-duration bound the search";
         errors.push(Fatal::usage(what).mend(format!("{}; {mend}", without(key, given))));
     }
-    for (key, given) in NOT_IN_A_SEARCH.iter().filter_map(said) {
+    let off = |given: &Given| ["off", "false", "0", "0s"].contains(&given.text.as_str());
+    for (key, given) in NOT_IN_A_SEARCH.iter().filter_map(said).filter(|(_, given)| !off(given)) {
         let what = format!("{} has no place in a search, where each rate is a run of its own", given.origin(key));
         errors.push(Fatal::usage(what).mend(without(key, given)));
     }
@@ -199,11 +200,19 @@ fn check_run(settings: &Settings, wanted: &Wanted, deps: &Deps, wrong: Vec<Fatal
     match resolve::resolve(settings, wanted, deps, wrong) {
         Ok(plan) if plan.sink.kind == SinkKind::Stdout => {
             let what = "saturate cannot write to standard output: each rate is a run of its own";
-            errors.push(Fatal::usage(what).mend("engine saturate --target file:/mnt/nvme/"));
+            errors.push(Fatal::usage(what).mend("engine saturate --target file:/mnt/nvme/ --overwrite"));
+        }
+        Ok(plan) if plan.producers.iter().any(keeps_what_is_there) => {
+            let what = "each run of a search would find the files of the run before, and may not write over them";
+            errors.push(Fatal::usage(what).mend("--overwrite"));
         }
         Ok(_) => {}
         Err(found) => errors.extend(found.into_iter().map(in_our_words)),
     }
+}
+
+fn keeps_what_is_there(producer: &ProducerPlan) -> bool {
+    producer.file().is_some_and(|file| matches!(file.existing, Existing::Refused { .. }))
 }
 
 /// Stages end a run, however long it is to be: the confirmation, say, when all steps are done.
@@ -274,6 +283,14 @@ mod tests {
     }
 
     #[test]
+    fn each_run_may_write_over_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let words = format!("--target file:{}/ --parallel 1 --preallocate 1Mi --min-free 0", folder.path().display());
+        assert!(refused(&words, &[]).contains("--overwrite"));
+        good(&format!("{words} --overwrite"), &[]);
+    }
+
+    #[test]
     fn what_the_search_cannot_set_is_refused_whoever_says_it() {
         for (name, text) in [("records", "5"), ("bytes", "1MB"), ("html", "x.html"), ("metrics-hold", "1s")] {
             let told = refused(&format!("--target null --{name} {text}"), &[]);
@@ -287,6 +304,7 @@ mod tests {
             let told = refused(&format!("--target null {config}"), &[]);
             assert!(told.contains(&format!("line 1: {key} has no place")) && told.contains("take "), "{told}");
         }
+        good("--target null --metrics-addr 127.0.0.1:0", &[("ENGINE_METRICS_HOLD", "0s"), ("ENGINE_DRY_RUN", "false")]);
         for name in SET_BY_THE_SEARCH {
             let told = refused(&format!("--target null --{name} 5s"), &[]);
             assert!(told.contains(&format!("--{name} is what the search sets")), "{told}");

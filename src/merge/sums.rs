@@ -255,10 +255,19 @@ fn errors<'a>(all: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<
 /// By the wall clock: a second of a process goes whole into that second of the merged run in which its middle lies.
 fn intervals(inputs: &[Input], spans: &[Span], measured: f64, elapsed_seconds: f64) -> Vec<Interval> {
     let mut bins: BTreeMap<u64, Interval> = BTreeMap::new();
+    // Before that the seconds of one of them are not there, and a sum would be too small.
+    let begins = |(input, span): (&Input, &Span)| {
+        let first = input.report.intervals.first().filter(|_| input.report.intervals_dropped > 0)?;
+        Some(span.measured - measured + first.start_seconds)
+    };
+    let whole_from = inputs.iter().zip(spans).filter_map(begins).fold(0.0, f64::max).ceil() as u64;
     for (input, span) in inputs.iter().zip(spans) {
         for one in &input.report.intervals {
             let middle = span.measured - measured + one.start_seconds + one.seconds / 2.0;
             let at = middle.max(0.0) as u64;
+            if at < whole_from {
+                continue;
+            }
             let start_seconds = at as f64;
             let seconds = (elapsed_seconds - start_seconds).clamp(0.0, 1.0);
             let moved = Interval { start_seconds, seconds, ..one.clone() };

@@ -46,13 +46,17 @@ impl Console {
 
     /// Removes the live line for good.
     pub fn clear(&self) {
+        if self.has_live_line() && !streams::takes_bytes() {
+            self.live.set_draw_target(ProgressDrawTarget::hidden());
+        }
         self.live.finish_and_clear();
     }
 
     /// Writes whole lines above the live line. A stderr that is gone does not end a run, and one that nobody reads
     /// does not hold it up: who was waited for once is not waited for again until it reads.
     pub fn write(&self, text: &[u8]) {
-        if self.has_live_line() && !streams::takes_bytes() {
+        let patience = if self.lost.load(Relaxed) == 0 { streams::PATIENCE } else { Duration::ZERO };
+        if self.has_live_line() && !streams::takes_bytes_within(patience) {
             self.lost.fetch_add(1, Relaxed);
             return;
         }

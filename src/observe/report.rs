@@ -158,7 +158,7 @@ pub struct Pacing {
     pub target_bytes_per_second: Option<f64>,
     /// Records produced of those that fell due; `null` without a rate.
     pub achieved_ratio: Option<f64>,
-    /// Records sent later than one linger after they were due.
+    /// Records sent as catch-up: after a stall, or after the window of their burst.
     pub catch_up_records: u64,
     /// From due to submitted; empty without a rate.
     pub lateness_seconds: Distribution,

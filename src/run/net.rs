@@ -165,7 +165,9 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> R
                 }
                 let sink = kafka_sink::KafkaSink::open(ring, setups, redials)?;
                 if sink.lends() && setup.index == 0 {
-                    tracing::info!("a broker on this host reads batches in place; --zero-copy off copies them instead");
+                    tracing::info!(
+                        "a broker on this host may read batches in place, where that costs the core less; --zero-copy off always copies"
+                    );
                 }
                 Ok(sink)
             };

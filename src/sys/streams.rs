@@ -4,7 +4,7 @@ use super::pipe;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// What a pipe that is ready takes without blocking.
@@ -30,7 +30,12 @@ pub fn print(text: &str) -> Result<(), Fatal> {
 
 /// Whether standard error takes bytes now.
 pub fn takes_bytes() -> bool {
-    pipe::wait_writable(io::stderr().as_fd(), 0)
+    takes_bytes_within(Duration::ZERO)
+}
+
+/// Whether standard error takes bytes, now or within this time.
+pub fn takes_bytes_within(patience: Duration) -> bool {
+    wait_within(io::stderr().as_fd(), Instant::now() + patience)
 }
 
 /// A line to standard error, for whoever still reads it.
@@ -46,21 +51,27 @@ pub fn write_stderr(bytes: &[u8], patience: Duration) -> bool {
 fn write_within(out: &mut (impl Write + AsFd), bytes: &[u8], patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     for piece in bytes.chunks(PIECE_BYTES) {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if pipe::wait_writable(out.as_fd(), left.as_nanos() as u64) {
-                break;
-            }
-            // A signal ends a wait early.
-            if left.is_zero() {
-                return false;
-            }
+        if !wait_within(out.as_fd(), deadline) {
+            return false;
         }
         if out.write_all(piece).is_err() {
             return true;
         }
     }
     true
+}
+
+fn wait_within(out: BorrowedFd<'_>, deadline: Instant) -> bool {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if pipe::wait_writable(out, left.as_nanos() as u64) {
+            return true;
+        }
+        // A signal ends a wait early.
+        if left.is_zero() {
+            return false;
+        }
+    }
 }
 
 #[cfg(test)]

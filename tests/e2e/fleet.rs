@@ -147,3 +147,22 @@ fn the_worst_exit_code_is_the_merged_one() {
     altered(&scratch, "0.json", "0.json", |report| report["exit_code"] = json!(4));
     assert_eq!(merged(&scratch, 2)["exit_code"], 1);
 }
+
+#[test]
+fn seconds_that_one_of_them_has_left_out_are_left_out_of_all() {
+    let scratch = Scratch::new();
+    let mut parts = shards(&scratch, 2, "--target null --rate 1MB/s --duration 3s");
+    // As if both had begun at once, and one had been cut as a long report through a pipe is.
+    parts[1]["started_at"] = parts[0]["started_at"].clone();
+    parts[1]["intervals"].as_array_mut().unwrap().drain(..2);
+    parts[1]["intervals_dropped"] = json!(2);
+    scratch.write("0.json", parts[0].to_string());
+    scratch.write("1.json", parts[1].to_string());
+    let ended = scratch.run("merge 0.json 1.json --report merged.json");
+    assert_eq!(ended.code(), 0, "{ended}");
+    let whole: Value = serde_json::from_slice(&scratch.read("merged.json")).unwrap();
+    let first = &whole["intervals"][0];
+    assert_eq!((&first["start_seconds"], &whole["intervals_dropped"]), (&json!(2.0), &json!(2)), "{whole:#}");
+    let sent = |part: &Value| number(part, "/intervals/0/bytes_produced");
+    assert!(number(first, "/bytes_produced") > 1.5 * sent(&parts[1]), "both are in it: {whole:#}");
+}

@@ -274,7 +274,7 @@ pub const KEYS: &[Key] = &[
     key(Io, "zero-copy", Kind::Choice(&["auto", "off"]), "HOW").says(
         "auto",
         "off",
-        "auto: sockets read the ring in place where that saves the copy; a Kafka broker on this host then costs less than one across a network. off: always copied.",
+        "auto: sockets read the ring in place where that saves the copy, and a Kafka broker on this host where it costs the core less than copying. off: always copied.",
     ),
     key(Io, "direct", AUTO_ON_OFF, "HOW").says(
         "auto",

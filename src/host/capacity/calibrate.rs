@@ -2,6 +2,7 @@
 
 use crate::base::fatal::Fatal;
 use crate::host::capacity::costs::{self, Cost, Probe, Probes};
+use crate::host::{Sysfs, memory};
 use crate::sys;
 use crate::sys::socket::{Interest, Waiter};
 use std::fs::File;
@@ -88,7 +89,9 @@ fn core() -> f64 {
 fn tmpfs(folder: &Path) -> io::Result<f64> {
     let file = File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).open(folder)?;
     let ring = vec![0x5a_u8; RING_BYTES];
-    let free = sys::fs::space(folder)?.available_bytes / TMPFS_FREE_SHARE;
+    // A container's limit counts these pages as well.
+    let memory = memory::available_bytes(&Sysfs::default()).unwrap_or(u64::MAX);
+    let free = sys::fs::space(folder)?.available_bytes.min(memory) / TMPFS_FREE_SHARE;
     let blocks = (TMPFS_BYTES_MAX.min(free) / BLOCK_BYTES as u64).max(1);
     let write = |at: u64| {
         let from = (at as usize * BLOCK_BYTES) % RING_BYTES;

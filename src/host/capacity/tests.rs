@@ -104,6 +104,9 @@ fn the_command_and_the_words_fit_the_plan() {
     assert!(projection.connections.unwrap() >= 8);
     let brokers = on("cores: 2", Route::Kafka, 8.0);
     assert!(brokers.command.as_ref().is_some_and(|words| words.contains(" --partitions 2 ")), "{:?}", brokers.command);
+    let crowded = Demand { producers: Some(8), record_bytes: 4 << 20, ..demand(Route::Tcp, 0.1) };
+    let crowded = project(&crowded, &machine("cores: 2"), Scale::Calibrated(same())).command.unwrap();
+    assert!(crowded.ends_with(" --ring-size 16Mi"), "{crowded}");
     let json = serde_json::to_value(&projection).unwrap();
     assert!(json["core_bytes_per_second"]["likely"].as_f64().unwrap() > 0.0);
     let ceiling_only = Demand { rate_bytes_per_second: None, ..demand(Route::Tcp, 1.0) };

@@ -6,6 +6,9 @@ use crate::host::capacity::machine::Machine;
 use crate::host::capacity::{Demand, GIGA, Projection, Range, Resource, Scale, Verdict};
 use std::fmt::Write;
 
+/// Of a producer that shares its core with others.
+const RING_BYTES_EACH_MIN: u64 = 8 << 20;
+
 impl Projection {
     pub fn summary(&self) -> String {
         let mut out = String::new();
@@ -115,7 +118,8 @@ pub(super) fn command(
         None => String::new(),
     };
     let (size, each) = (demand.record_bytes, demand.producers.unwrap_or(1).div_ceil(cores).max(1));
-    let ring = (ring_bytes / u64::from(each)) >> 20;
+    // Never less than some blocks and records need.
+    let ring = (ring_bytes / u64::from(each)).max(RING_BYTES_EACH_MIN).max(4 * size).div_ceil(1 << 20);
     format!(
         "./engine --target {target} --rate {rate:.0} --payload-size {size} --cores {list}{producers}{connections} \
          --ring-size {ring}Mi"

@@ -211,7 +211,12 @@ pub fn first(plan: &FilePlan, claimed: File) -> Result<File, Fatal> {
             file = replace(plan, file).map_err(|error| blame(plan, &error, "cannot be replaced"))?;
         }
     }
-    size(plan, &file).map_err(|error| blame(plan, &error, "cannot be opened for writing"))?;
+    let empty = file.metadata().is_ok_and(|facts| facts.len() == 0);
+    size(plan, &file).map_err(|error| {
+        // What was allocated so far would be taken for somebody's data.
+        let _as_it_was = empty && file.set_len(0).is_ok();
+        blame(plan, &error, "cannot be opened for writing")
+    })?;
     Ok(file)
 }
 
