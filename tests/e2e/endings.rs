@@ -192,6 +192,16 @@ fn a_kill_in_the_middle_leaves_an_explained_tail() {
 fn a_process_that_stood_still_says_so_in_its_response_times() {
     let _quiet = quiet();
     let scratch = Scratch::new();
+    // Whether the stop falls between the submission of a block and its end is chance: that block's service is as long.
+    let served_quickly = (0..4).any(|_| {
+        let (response, service) = stopped_for_a_while(&scratch);
+        service < response / 4.0
+    });
+    assert!(served_quickly, "each time the service took as long as the stop");
+}
+
+/// p99.9 of response and service.
+fn stopped_for_a_while(scratch: &Scratch) -> (f64, f64) {
     let words = "--target null --rate 50MB/s --duration 3s --stats-interval 100ms --report report.json";
     let mut engine = Live::start(&mut scratch.engine(words));
     engine.event("interval");
@@ -208,9 +218,9 @@ fn a_process_that_stood_still_says_so_in_its_response_times() {
         (number(&report, "/latency_seconds/response/p999"), number(&report, "/latency_seconds/service/p999"));
     // Of three seconds' records 0.1 % were due in the first 3 ms of the stop.
     assert!(response > 0.9 * (still - 0.003) && response < still + 0.1, "{response} s after {still} s");
-    assert!(service < response / 4.0, "service {service} s, response {response} s");
     assert!(count(&report["pacing"], "catch_up_records") > 1000, "{:#}", report["pacing"]);
     assert_eq!(total(&report, "records_not_sent"), 0);
+    (response, service)
 }
 
 #[test]
