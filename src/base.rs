@@ -5,5 +5,6 @@ pub mod clock;
 pub mod fatal;
 pub mod limits;
 pub mod place;
+pub mod random;
 pub mod signals;
 pub mod units;

@@ -1,7 +1,7 @@
 //! Where a path leads, behind its links; and a file there that is written once, at the end: whole or not at all.
 
+use super::random;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -161,10 +161,8 @@ fn replace(to: &Path, bytes: &[u8]) -> io::Result<()> {
 fn temporary(to: &Path) -> io::Result<(PathBuf, File)> {
     let mut tries = 0..NAMES_MAX;
     loop {
-        // The standard library seeds each of its hashers' keys from the system's randomness.
-        let random = RandomState::new().build_hasher().finish();
         // Short, whatever the length of the file's own name.
-        let name = folder(to).join(format!(".engine-{random:016x}.tmp"));
+        let name = folder(to).join(format!(".engine-{:016x}.tmp", random::bits()));
         match File::create_new(&name) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && tries.next().is_some() => {}
             made => return made.map(|file| (name, file)),

@@ -39,14 +39,19 @@ impl Console {
 
     /// A terminal that is stopped (Ctrl-S) would hold up who draws on it.
     pub fn show(&self, line: String) {
-        if !self.has_live_line() || streams::takes_bytes() {
+        if !self.is_stuck(Duration::ZERO) {
             self.live.set_message(line);
         }
     }
 
+    /// The live line is on a terminal that takes nothing for this long.
+    fn is_stuck(&self, patience: Duration) -> bool {
+        self.has_live_line() && !streams::takes_bytes_within(patience)
+    }
+
     /// Removes the live line for good.
     pub fn clear(&self) {
-        if self.has_live_line() && !streams::takes_bytes() {
+        if self.is_stuck(Duration::ZERO) {
             self.live.set_draw_target(ProgressDrawTarget::hidden());
         }
         self.live.finish_and_clear();
@@ -56,7 +61,7 @@ impl Console {
     /// does not hold it up: who was waited for once is not waited for again until it reads.
     pub fn write(&self, text: &[u8]) {
         let patience = if self.lost.load(Relaxed) == 0 { streams::PATIENCE } else { Duration::ZERO };
-        if self.has_live_line() && !streams::takes_bytes_within(patience) {
+        if self.is_stuck(patience) {
             self.lost.fetch_add(1, Relaxed);
             return;
         }

@@ -28,11 +28,6 @@ pub fn print(text: &str) -> Result<(), Fatal> {
     }
 }
 
-/// Whether standard error takes bytes now.
-pub fn takes_bytes() -> bool {
-    takes_bytes_within(Duration::ZERO)
-}
-
 /// Whether standard error takes bytes, now or within this time.
 pub fn takes_bytes_within(patience: Duration) -> bool {
     wait_within(io::stderr().as_fd(), Instant::now() + patience)

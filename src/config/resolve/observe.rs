@@ -3,6 +3,7 @@
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::base::place::{self, Landing};
+use crate::base::random;
 use crate::config::Deps;
 use crate::config::load::Settings;
 use crate::config::resolve::files::unwritable;
@@ -10,7 +11,6 @@ use crate::config::resolve::governance;
 use crate::config::values::Wanted;
 use crate::plan::{LogFormat, ObservePlan, ReportTarget, SinkKind};
 use crate::sys;
-use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
@@ -133,9 +133,7 @@ fn address(text: &str, deps: &Deps, errors: &mut Vec<Fatal>) -> Option<SocketAdd
 /// As given, or 64 random bits: the run id goes into file names of tools, labels and CSV, so it stays plain.
 pub fn run_id(wanted: &Wanted, errors: &mut Vec<Fatal>) -> String {
     let Some(text) = &wanted.run_id else {
-        // The standard library seeds each of its hashers' keys from the system's randomness.
-        let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
-        return format!("{random:016x}");
+        return format!("{:016x}", random::bits());
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if text.len() > limits::RUN_ID_BYTES_MAX || !text.chars().all(plain) {

@@ -107,7 +107,6 @@ mod tests {
     use super::*;
     use crate::base::fatal::Exit;
     use crate::manifest::{FORMAT, RecordFormat};
-    use crate::plan::Fsync;
 
     const ROTATING: FileLayout = FileLayout::Rotating { limit_bytes: 4096, retain: None };
     const RING: FileLayout = FileLayout::Ring { capacity_bytes: 4096 };
@@ -120,12 +119,8 @@ mod tests {
             data: folder.join("payloads.0.bin"),
             manifest: folder.join("payloads.0.json"),
             log: Some(folder.join("payloads.0.log")),
-            layout,
-            direct: false,
-            align: 1,
-            fsync: Fsync::Never,
-            min_free_bytes: 0,
             existing: REFUSED,
+            ..open::tests::plan(folder, layout)
         }
     }
 

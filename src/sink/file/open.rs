@@ -250,13 +250,13 @@ fn remove_rotated(base: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::plan::{Existing, Fsync};
 
     const ROTATING: FileLayout = FileLayout::Rotating { limit_bytes: 4096, retain: None };
 
-    fn plan(folder: &Path, layout: FileLayout) -> FilePlan {
+    pub fn plan(folder: &Path, layout: FileLayout) -> FilePlan {
         FilePlan {
             data: folder.join("d.bin"),
             manifest: folder.join("d.json"),

@@ -1,20 +1,9 @@
 use super::*;
-use crate::plan::Existing;
 use crate::sink::file::existing;
 use std::path::Path;
 
 fn plan(folder: &Path, layout: FileLayout) -> FilePlan {
-    FilePlan {
-        data: folder.join("d.bin"),
-        manifest: folder.join("d.json"),
-        log: Some(folder.join("d.log")),
-        layout,
-        direct: false,
-        align: 1,
-        fsync: Fsync::Never,
-        min_free_bytes: 0,
-        existing: Existing::Replaced,
-    }
+    FilePlan { log: Some(folder.join("d.log")), fsync: Fsync::Never, ..open::tests::plan(folder, layout) }
 }
 
 fn audit(lane: &KeeperLane, lap: u64, sequence: u64) {
