@@ -4,14 +4,17 @@
 #   scripts/tune-host.sh           shows what it would change, and asks
 #   scripts/tune-host.sh check     only shows; exit 1 if there is something to change
 #   scripts/tune-host.sh apply     the same as without a word; --yes does not ask
-#   scripts/tune-host.sh revert    puts back every value and file as it was before the first apply
+#   scripts/tune-host.sh revert    puts back every value and file as it was before the first apply; after a reboot,
+#                                  which took the values along, the files
 #
 #   --cores LIST     the engine's processors (0-30): governor only there; with --nic its send queues go there and its
 #                    interrupts elsewhere
 #   --nic NAME       the network card of the load, for its queues, rings and offloads
-#   --mtu N          its MTU (with --nic): the switch must take it too
+#   --mtu N          its MTU (with --nic): the switch must take it too. What stands on the card, a VLAN or a bridge,
+#                    has one of its own
 #   --huge-pages N   reserved 2 MiB pages, at least
-#   --boot           also writes the kernel's arguments into /etc/default/grub.d (otherwise they are only printed)
+#   --boot           also writes the kernel's arguments, which are only printed otherwise: with grubby (Fedora, RHEL), or
+#                    into /etc/default/grub.d and with update-grub (Debian, Ubuntu)
 #   --only LIST      only these parts: network,memory,cpu,drives,nic,files
 #   --dry-run        shows what apply or revert would do, and does nothing
 #   --yes            does not ask

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod ethtool;
 pub mod fs;
 pub mod memory;
+pub mod network;
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -199,9 +199,12 @@ fn the_cards_of_a_host_with_everything_wrong() {
             .collect()
     };
     assert_eq!(of("ens2"), ["fatal nic.link", "unknown iommu.mode"]);
-    let wrong = "speed pcie offloads numa irq queues xps mtu rings coalescing";
+    let wrong = "speed pcie offloads numa irq queues xps rings coalescing";
     let wrong: Vec<_> = wrong.split(' ').map(|item| format!("hint nic.{item}")).collect();
-    assert_eq!(of("ens1")[..10], wrong);
+    assert_eq!(of("ens1")[..9], wrong);
+    // A bond gives its MTU to its cards.
+    assert_eq!(of("bond0"), ["hint nic.mtu", "fine nic.link"]);
+    assert_eq!(fixes(&found, "nic.mtu")[0], "scripts/tune-host.sh apply --nic bond0 --mtu 9000");
     assert!(of("eno1").is_empty() && found.iter().any(|finding| finding["item"] == "iommu.mode"));
     assert_eq!(fixes(&found, "nic.rings")[1], "ethtool -G ens1 tx 4096 rx 4096");
     assert_eq!(fixes(&found, "nic.offloads")[1], "ethtool -K ens1 tso on gro on");

@@ -2,8 +2,12 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # root and the plan are the other files'
 
-ethtool_of_root() {
-    "${root:+$root/usr/sbin/}ethtool" "$@"
+of_root() {
+    "${root:+$root/usr/sbin/}$1" "${@:2}"
+}
+
+root_has() {
+    command -v "${root:+$root/usr/sbin/}$1" >/dev/null
 }
 
 # The chosen word of a list that shows it in brackets ("always [madvise] never").
@@ -14,10 +18,10 @@ is_choice() {
 # read_raw KIND TARGET: its text in `raw`, byte for byte but for the newline at the end; of a choice the chosen word.
 read_raw() {
     raw=''
-    if [ "$1" = ethtool ]; then
-        read_ethtool "$2"
-        return
-    fi
+    case $1 in
+    ethtool) read_ethtool "$2"; return ;;
+    argument) read_argument "$2"; return ;;
+    esac
     [ -f "$root$2" ] || return 1
     { raw=$(cat "$root$2"); } 2>/dev/null || return 1
     if is_choice "$raw"; then raw=${BASH_REMATCH[1]}; fi
@@ -29,27 +33,39 @@ read_ethtool() {
     IFS=: read -r card what name <<<"$1"
     case $what in
     ring | ring-max)
-        answer=$(ethtool_of_root -g "$card" 2>/dev/null) || return 1
+        answer=$(of_root ethtool -g "$card" 2>/dev/null) || return 1
         raw=$(awk -v name="${name^^}:" -v part="$what" '
             /maximums/ { now = "ring-max" } /Current/ { now = "ring" }
             now == part && $1 == name { print $2; exit }' <<<"$answer")
         [[ $raw =~ ^[0-9]+$ ]] ;;
     offload)
-        answer=$(ethtool_of_root -k "$card" 2>/dev/null) || return 1
+        answer=$(of_root ethtool -k "$card" 2>/dev/null) || return 1
         raw=$(awk -v name="$name:" '$1 == name { print $2, $3; exit }' <<<"$answer")
         raw=${raw% }
         [[ $raw == on || $raw == off ]] ;; # "on [fixed]": nobody can change it
     esac
 }
 
+# The words NAME and NAME=… of the kernel's command line at the next boot.
+read_argument() {
+    local answer words word
+    answer=$(of_root grubby --info=DEFAULT 2>/dev/null) || return 1
+    read -ra words <<<"$(sed -n 's/^args="\(.*\)"$/\1/p' <<<"$answer")"
+    for word in "${words[@]}"; do [ "${word%%=*}" != "$1" ] || raw+=${raw:+ }$word; done
+}
+
 # write_raw KIND TARGET TEXT: 1 with why in `problem` if the kernel did not take it, whole.
 write_raw() {
     local text=$3 card what name shown
-    if [ "$1" = ethtool ]; then
+    if [ "$1" = argument ]; then
+        # It replaces what belongs to the same name, in all kernels and in those to come.
+        if [ -n "$text" ]; then text=--args=$text; else text=--remove-args=$2; fi
+        problem=$(of_root grubby --update-kernel=ALL "$text" 2>&1) || return 1
+    elif [ "$1" = ethtool ]; then
         IFS=: read -r card what name <<<"$2"
         case $what in
-        ring) problem=$(ethtool_of_root -G "$card" "$name" "$text" 2>&1) || return 1 ;;
-        offload) problem=$(ethtool_of_root -K "$card" "$name" "$text" 2>&1) || return 1 ;;
+        ring) problem=$(of_root ethtool -G "$card" "$name" "$text" 2>&1) || return 1 ;;
+        offload) problem=$(of_root ethtool -K "$card" "$name" "$text" 2>&1) || return 1 ;;
         esac
     else
         # A file of another root does not choose by itself as the kernel's do.
@@ -102,7 +118,7 @@ change() {
 
 # Everything recorded, then everything changed; a failure puts back what this call changed.
 apply() {
-    local at before old_count befores undo
+    local at before old_count befores undo changed=() renumbered=0
     lock_state
     load_state
     old_count=${#recorded_kinds[@]} undo=() befores=()
@@ -117,22 +133,41 @@ apply() {
     save_state
     trap 'roll_back "a signal came"' INT TERM HUP
     for at in "${!kinds[@]}"; do
-        [ -n "${befores[at]:-}" ] || continue
+        [ -n "${befores[at]+set}" ] || continue
+        if [[ ${targets[at]} == /proc/irq/* && ! -e $root${targets[at]} ]]; then renumbered=1; continue; fi
         undo+=("$at")
         [ "${kinds[at]}" != keep ] || continue
+        changed+=("${targets[at]}")
         change "${kinds[at]}" "${targets[at]}" "${wanted[at]}" || roll_back "${targets[at]} could not be set to '${wanted[at]}': ${problem:-refused}"
     done
     trap - INT TERM HUP
-    tell_managers
+    tell_managers "${changed[@]}"
+    [ "$renumbered" = 0 ] || echo "note        $nic has other interrupts since its rings changed: apply again, to place these"
     printf 'applied %d changes; to undo them: scripts/tune-host.sh revert%s\n' "$differing" "${root:+ --root $root}"
 }
 
+# in_undo_order KINDS TARGETS AT…: these places backwards, in `order`. First of all what makes a card's driver set its
+# queues and interrupts up anew: it would undo what was put back before it.
+in_undo_order() {
+    local -n its_kinds=$1 its_targets=$2
+    local at late=()
+    order=()
+    for at in "${@:3}"; do
+        if [ "${its_kinds[at]}" = ethtool ] || [[ ${its_targets[at]} == /sys/class/net/*/mtu ]]; then
+            order=("$at" "${order[@]}")
+        else
+            late=("$at" "${late[@]}")
+        fi
+    done
+    order+=("${late[@]}")
+}
+
 roll_back() {
-    local position at failed=0
+    local at order failed=0
     trap '' INT TERM HUP
     printf 'tune-host: %s\n' "$1" >&2
-    for ((position = ${#undo[@]} - 1; position >= 0; position--)); do
-        at=${undo[position]}
+    in_undo_order kinds targets "${undo[@]}"
+    for at in "${order[@]}"; do
         restore "${kinds[at]}" "${targets[at]}" "${befores[at]}" || {
             failed=1
             printf 'tune-host: %s could not be put back: %s\n' "${targets[at]}" "$problem" >&2
@@ -147,7 +182,7 @@ roll_back() {
 }
 
 revert() {
-    local at failed=0
+    local at order failed=0 stale=0
     if [ "$dry_run" = 0 ] && [ -d "$state_folder" ]; then lock_state; fi
     if [ ! -e "$state_folder/state" ]; then
         # A kill before the first change leaves at most an empty folder.
@@ -156,7 +191,12 @@ revert() {
         return 0
     fi
     load_state
-    for ((at = ${#recorded_kinds[@]} - 1; at >= 0; at--)); do
+    in_undo_order recorded_kinds recorded_targets "${!recorded_kinds[@]}"
+    for at in "${order[@]}"; do
+        if is_stale "$at"; then
+            stale=$((stale + 1))
+            continue
+        fi
         if [ "$dry_run" = 1 ]; then
             printf 'would restore %s %s\n' "${recorded_kinds[at]}" "${recorded_targets[at]}"
             continue
@@ -166,15 +206,19 @@ revert() {
             printf 'tune-host: %s could not be put back: %s\n' "${recorded_targets[at]}" "$problem" >&2
         }
     done
+    [ "$stale" = 0 ] || printf 'note        %d values were set before the last boot, which took them along: not put back. What files of /etc set at that boot stays until the next one\n' "$stale"
     [ "$dry_run" = 0 ] || return 0
     [ "$failed" = 0 ] || die 3 "what was before is kept in $state_folder/state; mend the above and revert again"
     drop_state
-    tell_managers
-    printf 'put back %d values and files\n' "${#recorded_kinds[@]}"
+    tell_managers "${recorded_targets[@]}"
+    printf 'put back %d values and files\n' "$((${#recorded_kinds[@]} - stale))"
 }
 
-# systemd and udev read their files again; nothing is started, nothing triggered.
+# tell_managers TARGET…: systemd, udev and GRUB read their files again; nothing is started, nothing triggered.
 tell_managers() {
+    if [[ " $* " == *" $grub_file "* ]]; then
+        of_root update-grub >/dev/null 2>&1 || echo 'note        update-grub failed; run it again'
+    fi
     [ -z "$root" ] || return 0
     [[ " ${kinds[*]:-} ${recorded_kinds[*]:-} " == *' file '* ]] || return 0
     if [ -d /run/systemd/system ]; then systemctl daemon-reload || echo 'note        systemctl daemon-reload failed; run it again'; fi

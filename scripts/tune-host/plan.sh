@@ -3,6 +3,7 @@
 # shellcheck disable=SC2154 # root, the options and `raw` are the other files'
 
 kinds=() targets=() wanted=() differs=() skipped=() notes=() core_list=() differing=0
+grub_file=/etc/default/grub.d/90-engine.cfg
 
 in_part() {
     [ -z "$only" ] || [[ ,$only, == *,$1,* ]]
@@ -136,17 +137,32 @@ plan_drives() {
 }
 
 plan_nic() {
-    local card=/sys/class/net/$nic attribute value name
+    local card=/sys/class/net/$nic attribute value
     in_part nic || return 0
     if [ -z "$nic" ]; then skip "network card: name it: --nic NAME ($(cd "$root/sys/class/net" 2>/dev/null && echo *))"; return; fi
     while read -r attribute value; do
         if read_raw value "$card/$attribute"; then value=$(at_least "$raw" "$value"); fi
         want value "$card/$attribute" "$value"
     done < <(assigned net "$tuning/udev/91-engine-nic.rules.in")
-    [ -z "$mtu" ] || want value "$card/mtu" "$mtu"
+    # Many drivers set queues and interrupts up anew for each of the next three: these are kept, and steered last.
+    for value in "$root$card"/queues/tx-[0-9]*/xps_cpus; do want keep "${value#"$root"}" -; done
+    for value in "$(irqs_of "$card")"/*; do want keep "/proc/irq/${value##*/}/smp_affinity_list" -; done
+    [ -z "$mtu" ] || plan_mtu "$card"
+    plan_ethtool
     plan_steering "$card"
-    if ! command -v "${root:+$root/usr/sbin/}ethtool" >/dev/null; then
-        skip 'rings and offloads: ethtool is missing; install it: sudo apt-get install ethtool'
+}
+
+plan_mtu() {
+    local most
+    most=$(of_root ip -d -j link show dev "$nic" 2>/dev/null | sed -nE 's/.*"max_mtu":([0-9]{1,9})[^0-9].*/\1/p') || most=''
+    if [ "${most:-0}" -gt 0 ] && [ "$mtu" -gt "$most" ]; then die 2 "--mtu $mtu: $nic takes at most $most; --mtu $most"; fi
+    want value "$1/mtu" "$mtu"
+}
+
+plan_ethtool() {
+    local name
+    if ! root_has ethtool; then
+        skip 'rings and offloads: ethtool is missing; install it: sudo apt-get install ethtool, or dnf install ethtool'
         return
     fi
     for name in rx tx; do
@@ -159,6 +175,14 @@ plan_nic() {
     for name in tx-checksumming scatter-gather tcp-segmentation-offload generic-segmentation-offload generic-receive-offload; do
         if read_raw ethtool "$nic:offload:$name"; then want ethtool "$nic:offload:$name" on; else skip "$nic: $name is fixed"; fi
     done
+}
+
+# The folder of a card's interrupts. A virtio card has those of the PCI function above it; what is above others is a
+# bridge with interrupts of its own.
+irqs_of() {
+    local real
+    real=$(readlink -f "$root$1/device" || true)
+    if [[ ${real##*/} == virtio* ]]; then echo "${real%/*}/msi_irqs"; else echo "$root$1/device/msi_irqs"; fi
 }
 
 # Each core to one send queue, by turns; interrupts to the card's own node, beside the cores, as the engine leaves no gap.
@@ -181,7 +205,7 @@ plan_steering() {
         done
     done
     if [ -z "$away" ]; then skip "$nic: interrupts: --cores leaves no processor of its node free for them"; return; fi
-    for irq in "$root$1"/device/msi_irqs/*; do
+    for irq in "$(irqs_of "$1")"/*; do
         want value "/proc/irq/${irq##*/}/smp_affinity_list" "$(in_ranges "$away")"
     done
     if [ -e "$root/run/irqbalance/irqbalance.pid" ] || compgen -G "$root/run/irqbalance/*.sock" >/dev/null; then
@@ -214,14 +238,19 @@ in_ranges() {
 }
 
 plan_files() {
-    local unit
+    local unit names
     in_part files || return 0
     want file /etc/sysctl.d/90-engine.conf "$stage/sysctl"
     if [ -n "$huge_pages" ]; then
         printf '# Written by scripts/tune-host.sh --huge-pages.\nvm.nr_hugepages = %s\n' "$huge_pages" >"$stage/sysctl-host"
         want file /etc/sysctl.d/91-engine-host.conf "$stage/sysctl-host"
     fi
-    want file /etc/udev/rules.d/90-engine.rules "$tuning/udev/90-engine.rules"
+    cp "$tuning/udev/90-engine.rules" "$stage/rules"
+    if [ "${#core_list[@]}" -gt 0 ]; then
+        printf -v names '|cpu%s' "${core_list[@]}"
+        sed -i "s/KERNEL==\"cpu\[0-9\]\*\"/KERNEL==\"${names#|}\"/" "$stage/rules"
+    fi
+    want file /etc/udev/rules.d/90-engine.rules "$stage/rules"
     if [ -n "$nic" ]; then
         sed "s/@NIC@/$nic/" "$tuning/udev/91-engine-nic.rules.in" >"$stage/nic.rules"
         want file /etc/udev/rules.d/91-engine-nic.rules "$stage/nic.rules"
@@ -251,7 +280,8 @@ plan_files() {
     fi
 }
 
-# The kernel's arguments: printed; written only with --boot.
+# The kernel's arguments: printed; written only with --boot. Fedora, RHEL and their kin have grubby, Debian and its kin
+# update-grub.
 plan_boot() {
     local groups=("$root"/sys/kernel/iommu_groups/*) arguments=() missing=() one
     if [ "${#groups[@]}" -gt 0 ]; then
@@ -265,14 +295,19 @@ plan_boot() {
     done
     [ "${#missing[@]}" -gt 0 ] || return 0
     if [ "$boot" = 0 ]; then
-        notes+=("the kernel's command line lacks: ${missing[*]} (tuning/README.md; --boot writes it for GRUB)")
-    elif [ -e "$root/etc/default/grub" ]; then
-        sed "s/@ARGUMENTS@/${arguments[*]}/" "$tuning/boot/90-engine.cfg.in" >"$stage/grub"
-        want file /etc/default/grub.d/90-engine.cfg "$stage/grub"
-        notes+=('the arguments count after update-grub and a reboot; to be rid of them: revert, update-grub, reboot')
-    else
-        skip "boot: no /etc/default/grub; give your boot loader: ${missing[*]} (Fedora: grubby --update-kernel=ALL --args='${missing[*]}')"
+        notes+=("the kernel's command line lacks: ${missing[*]} (tuning/README.md; --boot writes it)")
+        return
     fi
+    if root_has grubby; then
+        for one in "${arguments[@]}"; do want argument "${one%%=*}" "$one"; done
+    elif root_has update-grub; then
+        sed "s/@ARGUMENTS@/${arguments[*]}/" "$tuning/boot/90-engine.cfg.in" >"$stage/grub"
+        want file "$grub_file" "$stage/grub"
+    else
+        skip "boot: neither grubby nor update-grub is here; give your boot loader: ${missing[*]}"
+        return
+    fi
+    notes+=('the arguments count after a reboot; to be rid of them: revert, and another reboot')
 }
 
 plan() {
@@ -289,7 +324,7 @@ plan() {
 }
 
 show() {
-    local at one fine=0
+    local at one target fine=0
     for at in "${!kinds[@]}"; do
         if [ "${kinds[at]}" = keep ]; then continue; fi
         if [ "${differs[at]}" = 0 ]; then
@@ -299,7 +334,9 @@ show() {
         else
             read_raw "${kinds[at]}" "${targets[at]}" || raw='?'
             read -ra one <<<"$raw"
-            printf 'would set   %s: %s -> %s\n' "${targets[at]}" "${one[*]}" "${wanted[at]}"
+            target=${targets[at]}
+            [ "${kinds[at]}" != argument ] || target="the kernel's argument $target"
+            printf 'would set   %s: %s -> %s\n' "$target" "${one[*]:-none}" "${wanted[at]}"
         fi
     done
     for one in "${skipped[@]}"; do printf 'skipped     %s\n' "$one"; done

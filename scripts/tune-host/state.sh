@@ -1,14 +1,17 @@
 # What was before: one line for each thing that is changed, in the order of the changes. Sourced by tune-host.sh.
 #
-#   value    PATH            its text, or the chosen word of a list like "none [mq-deadline]", as base64
-#   keep     PATH            the same, of a value that the kernel changes by itself along with another one
-#   ethtool  NIC:WHAT:NAME   a number or on/off, as base64
-#   file     PATH            "absent", or mode, owner, group, time of change and content (base64)
-#   folder   PATH            was not there
+#   value    PATH            BOOT  its text, or the chosen word of a list like "none [mq-deadline]", as base64
+#   keep     PATH            BOOT  the same, of a value that the kernel changes by itself along with another one
+#   ethtool  NIC:WHAT:NAME   BOOT  a number or on/off, as base64
+#   argument NAME            BOOT  the words of the kernel's command line that belong to it, as base64
+#   file     PATH            BOOT  "absent", or mode, owner, group, time of change and content (base64)
+#   folder   PATH            BOOT  was not there
+#
+# BOOT is the kernel's id of the boot in which it was read.
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034 # shared with tune-host.sh and change.sh
 
-recorded_kinds=() recorded_targets=() recorded_befores=()
+recorded_kinds=() recorded_targets=() recorded_boots=() recorded_befores=() boot_now=-
 declare -A is_recorded
 
 # One at a time: the folder itself is the lock, so that nothing of it is left behind.
@@ -24,26 +27,40 @@ drop_state() {
 }
 
 load_state() {
-    local kind target before
-    recorded_kinds=() recorded_targets=() recorded_befores=()
+    local kind target boot_then before
+    recorded_kinds=() recorded_targets=() recorded_boots=() recorded_befores=()
     is_recorded=()
+    boot_now=$(cat "$root/proc/sys/kernel/random/boot_id" 2>/dev/null || echo -)
     if [ -e "$state_folder/state" ] && [ ! -r "$state_folder/state" ]; then die 3 "$state_folder/state is root's; run: sudo scripts/tune-host.sh $original"; fi
     [ -e "$state_folder/state" ] || return 0
-    while IFS=$'\t' read -r kind target before; do
+    while IFS=$'\t' read -r kind target boot_then before; do
         if [ "$kind" = engine-tuning ]; then
-            [ "$target" = 1 ] || die 3 "$state_folder/state has format $target; revert with the tune-host.sh that wrote it"
+            [ "$target" = 2 ] || die 3 "$state_folder/state has format $target; revert with the tune-host.sh that wrote it"
             continue
         fi
-        record "$kind" "$target" "$before"
+        record "$kind" "$target" "$before" "$boot_then"
     done <"$state_folder/state"
     [ "${#recorded_kinds[@]}" -gt 0 ] || die 3 "$state_folder/state is empty or damaged"
 }
 
-# record KIND TARGET BEFORE: the first word on a target stands.
+# is_stale AT: a value of an earlier boot. It went with that; its interrupt or drive may be another one by now.
+is_stale() {
+    case ${recorded_kinds[$1]} in
+    value | keep | ethtool) [ "${recorded_boots[$1]}" != "$boot_now" ] ;;
+    *) return 1 ;;
+    esac
+}
+
+# record KIND TARGET BEFORE [BOOT]: the first word on a target stands, as long as it counts.
 record() {
-    [ -z "${is_recorded["$1 $2"]:-}" ] || return 0
-    is_recorded["$1 $2"]=1
-    recorded_kinds+=("$1") recorded_targets+=("$2") recorded_befores+=("$3")
+    local at=${is_recorded["$1 $2"]:-}
+    if [ -z "$at" ]; then
+        at=${#recorded_kinds[@]}
+    elif ! is_stale "$at"; then
+        return 0
+    fi
+    is_recorded["$1 $2"]=$at
+    recorded_kinds[at]=$1 recorded_targets[at]=$2 recorded_boots[at]=${4:-$boot_now} recorded_befores[at]=$3
 }
 
 # Whole or not at all, and on the disk before anything is changed.
@@ -51,9 +68,9 @@ save_state() {
     local at
     (
         umask 077
-        printf 'engine-tuning\t1\n'
+        printf 'engine-tuning\t2\n'
         for at in "${!recorded_kinds[@]}"; do
-            printf '%s\t%s\t%s\n' "${recorded_kinds[at]}" "${recorded_targets[at]}" "${recorded_befores[at]}"
+            printf '%s\t%s\t%s\t%s\n' "${recorded_kinds[at]}" "${recorded_targets[at]}" "${recorded_boots[at]}" "${recorded_befores[at]}"
         done
     ) >"$state_folder/state.new" && sync "$state_folder/state.new" &&
         mv "$state_folder/state.new" "$state_folder/state" && sync "$state_folder" && return
@@ -67,7 +84,7 @@ before_of() {
     local path=$root$2
     before=''
     case $1 in
-    value | keep | ethtool)
+    value | keep | ethtool | argument)
         read_raw "$1" "$2" || return 1
         before=$(printf %s "$raw" | base64 -w0) ;;
     file)
@@ -91,7 +108,7 @@ restore() {
     local path=$root$2 text mode owner group time content
     problem=''
     case $1 in
-    value | keep | ethtool)
+    value | keep | ethtool | argument)
         # What is gone (a drive pulled, a card renamed) took its values along.
         read_raw "$1" "$2" || { printf 'gone        %s: nothing to put back\n' "$2"; return 0; }
         text=$(printf %s "$3" | base64 -d && echo .)

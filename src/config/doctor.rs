@@ -104,7 +104,7 @@ fn kinds(wanted: Option<&str>, target: Option<SinkKind>, errors: &mut Vec<Fatal>
 }
 
 /// A name is looked up where the host is this one.
-fn peers(host: &str, port: u16, sysfs: &Sysfs) -> Vec<IpAddr> {
+pub fn peers(host: &str, port: u16, sysfs: &Sysfs) -> Vec<IpAddr> {
     let known = doctor::addresses(&[host.to_owned()]);
     if !known.is_empty() || !sysfs.is_live() {
         return known;

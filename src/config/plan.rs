@@ -2,11 +2,14 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::{limits, units};
-use crate::config::{Deps, cli};
+use crate::config::resolve::target as targets;
+use crate::config::{Deps, cli, doctor};
+use crate::host::Sysfs;
 use crate::host::capacity::Demand;
 use crate::host::capacity::costs::Route;
 use crate::host::capacity::machine::{self, Machine};
 use clap::ArgMatches;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Name, value, help.
@@ -107,7 +110,10 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
     let target = target(text("target")).map_err(|fatal| errors.push(fatal)).ok();
     let machine = match described {
         Some(path) => machine::described(Path::new(path)).map_err(|fatal| errors.push(fatal)).ok(),
-        None => Some(Machine::here(&deps.sysfs)),
+        None => {
+            let url = target.as_ref().and_then(|(_, url)| url.as_deref());
+            Some(Machine::here(&deps.sysfs, &url.map_or_else(Vec::new, |url| peers(url, &deps.sysfs))))
+        }
     };
     let (route, target) = target?;
     let mut machine = machine?;
@@ -115,6 +121,13 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
     let rate = rate.map(|rate| rate as f64);
     let demand = Demand { route, target, rate_bytes_per_second: rate, record_bytes, producers };
     Some(PlanArgs { demand, machine, calibrate, described: described.is_some(), json: matches.get_flag("json") })
+}
+
+/// Whoever a URL leads to; what is wrong with it otherwise, `run` says.
+fn peers(url: &str, sysfs: &Sysfs) -> Vec<IpAddr> {
+    let targets = targets::resolve(&[url.to_owned()], sysfs, &mut Vec::new());
+    let hosts = targets.remotes.iter().flat_map(|url| &url.hosts);
+    hosts.flat_map(|(host, port)| doctor::peers(host, *port, sysfs)).collect()
 }
 
 /// A kind, or a URL: then it is kept for the command.
@@ -143,6 +156,7 @@ fn target(text: Option<&str>) -> Result<(Route, Option<String>), Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::Tree;
 
     fn read(words: &str) -> Result<PlanArgs, Vec<Fatal>> {
         let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
@@ -156,8 +170,8 @@ mod tests {
             ("tmpfs", Route::Tmpfs),
             ("file:/dev/shm/x/", Route::Tmpfs),
             ("file:///mnt/nvme0/", Route::File),
-            ("tcp://host:1", Route::Tcp),
-            ("kafka://host:9092/topic", Route::Kafka),
+            ("tcp://192.0.2.1:1", Route::Tcp),
+            ("kafka://192.0.2.1:9092/topic", Route::Kafka),
         ] {
             assert_eq!(read(&format!("--target {text}")).unwrap().demand.route, route, "{text}");
         }
@@ -165,6 +179,27 @@ mod tests {
             let errors = read(&format!("--target {text}")).unwrap_err();
             assert!(errors[0].what.contains(text) && errors[0].mend.is_some(), "{text}: {errors:?}");
         }
+    }
+
+    #[test]
+    fn this_host_is_judged_by_the_card_that_leads_to_the_target() {
+        let tree = Tree::new(&[
+            ("/sys/class/net/eth0/device/x", ""),
+            ("/sys/class/net/eth0/operstate", "up"),
+            ("/sys/class/net/eth0/speed", "25000"),
+            ("/sys/class/net/eth1/device/x", ""),
+            ("/sys/class/net/eth1/operstate", "up"),
+            ("/sys/class/net/eth1/speed", "100000"),
+            ("/proc/net/route", "Iface\neth0 00000000 0 1 0 0 0 00000000 0 0 0\n"),
+        ]);
+        let gbits = |target: &str| {
+            let args = ["--target".to_owned(), target.to_owned()];
+            let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(|| Ok(()), |_, _| Ok((64, true))) };
+            parse(&args, &deps).unwrap().machine.nic_gbits
+        };
+        assert_eq!(gbits("kafka://192.0.2.1:9092/t"), Some(25.0));
+        assert_eq!(gbits("kafka"), Some(100.0), "nobody said where it leads");
+        assert_eq!((gbits("tcp://127.0.0.1:9000"), gbits("http://localhost:8080/")), (None, None));
     }
 
     #[test]

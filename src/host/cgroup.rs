@@ -32,21 +32,33 @@ pub fn cpu_quota(sysfs: &Sysfs) -> Option<f64> {
     v2.chain(v1).min_by(f64::total_cmp)
 }
 
-/// Bytes that the group may still take before its limit; page cache that can go counts as free.
+/// The processors that the group lets its processes have, as the kernel writes lists; `None`: it does not say.
+pub fn cpuset(sysfs: &Sysfs) -> Option<String> {
+    let v2 = folders(sysfs, None).into_iter().map(|at| at.join("cpuset.cpus.effective"));
+    let v1 = folders(sysfs, Some("cpuset")).into_iter().map(|at| at.join("cpuset.effective_cpus"));
+    // A group without the controller has its nearest parent's.
+    v1.chain(v2).find_map(|at| sysfs.text(at))
+}
+
+/// Bytes that the group may still take before its limit; page cache counts as free, since the kernel takes it back
+/// first.
 pub fn memory_left_bytes(sysfs: &Sysfs) -> Option<u64> {
-    let left = |at: PathBuf, limit: &str, usage: &str, cache: &str| {
+    let left = |at: PathBuf, limit: &str, usage: &str, cache: [&str; 2]| {
         let limit = sysfs.number(at.join(limit))?;
         let used = sysfs.number(at.join(usage))?;
         let stat = sysfs.text(at.join("memory.stat")).unwrap_or_default();
-        let idle = stat.lines().find_map(|line| line.strip_prefix(cache)?.trim().parse::<u64>().ok()).unwrap_or(0);
-        Some(limit.saturating_sub(used.saturating_sub(idle)))
+        let bytes = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let cached: u64 = cache.into_iter().filter_map(bytes).fold(0, u64::saturating_add);
+        Some(limit.saturating_sub(used.saturating_sub(cached)))
     };
     let v2 = folders(sysfs, None);
     let v1 = folders(sysfs, Some("memory"));
-    let v2 = v2.into_iter().filter_map(|at| left(at, "memory.max", "memory.current", "inactive_file "));
-    let v1 = v1
-        .into_iter()
-        .filter_map(|at| left(at, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "));
+    let v2 =
+        v2.into_iter().filter_map(|at| left(at, "memory.max", "memory.current", ["inactive_file ", "active_file "]));
+    let v1 = v1.into_iter().filter_map(|at| {
+        let cache = ["total_inactive_file ", "total_active_file "];
+        left(at, "memory.limit_in_bytes", "memory.usage_in_bytes", cache)
+    });
     v2.chain(v1).min()
 }
 
@@ -112,7 +124,7 @@ mod tests {
             ("/sys/fs/cgroup/pod/box/cpu.max", "max 100000\n"),
             ("/sys/fs/cgroup/pod/memory.max", "1000\n"),
             ("/sys/fs/cgroup/pod/memory.current", "700\n"),
-            ("/sys/fs/cgroup/pod/memory.stat", "anon 1\ninactive_file 200\n"),
+            ("/sys/fs/cgroup/pod/memory.stat", "anon 1\ninactive_file 150\nactive_file 50\n"),
             ("/sys/fs/cgroup/pod/box/memory.max", "max\n"),
         ]);
         assert_eq!(cpu_quota(&tree.sysfs()), Some(1.5));
@@ -153,6 +165,25 @@ mod tests {
         assert_eq!(cpu_quota(&tree.sysfs()), Some(2.5));
         tree.put("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
         assert_eq!(cpu_quota(&tree.sysfs()), None);
+    }
+
+    #[test]
+    fn the_nearest_cpuset_counts() {
+        let tree = Tree::new(&[
+            ("/proc/self/mountinfo", V2),
+            ("/proc/self/cgroup", "0::/pod/box\n"),
+            ("/sys/fs/cgroup/cpuset.cpus.effective", "0-63\n"),
+        ]);
+        assert_eq!(cpuset(&tree.sysfs()).as_deref(), Some("0-63"));
+        tree.put("/sys/fs/cgroup/pod/cpuset.cpus.effective", "8-15\n");
+        assert_eq!(cpuset(&tree.sysfs()).as_deref(), Some("8-15"));
+        let old = Tree::new(&[
+            ("/proc/self/mountinfo", "32 31 0:29 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n"),
+            ("/proc/self/cgroup", "4:cpuset:/docker/x\n"),
+            ("/sys/fs/cgroup/cpuset/docker/x/cpuset.effective_cpus", "2,3\n"),
+        ]);
+        assert_eq!(cpuset(&old.sysfs()).as_deref(), Some("2,3"));
+        assert_eq!(cpuset(&Tree::new(&[]).sysfs()), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Processors: lists of them, which ones this process may use, where their memory is.
 
-use crate::host::Sysfs;
+use crate::host::{Sysfs, cgroup};
 
 /// The highest processor number that is believed; beyond it a list is a mistake.
 const CPU_MAX: usize = 65_535;
@@ -62,8 +62,19 @@ pub fn online_cpus(sysfs: &Sysfs) -> Vec<usize> {
     parse_list(&text).unwrap_or_default()
 }
 
-/// Processors that this process may run on: affinity ∩ cpuset ∩ online.
+/// Processors that this process may pin threads to: affinity ∩ cpuset ∩ online, and the isolated ones.
 pub fn usable_cpus(sysfs: &Sysfs) -> Vec<usize> {
+    let mut cpus = allowed_cpus(sysfs);
+    if !cpus.is_empty() {
+        cpus.extend(isolated_cpus(sysfs));
+        cpus.sort_unstable();
+        cpus.dedup();
+    }
+    cpus
+}
+
+/// Processors that the kernel may put this process on by itself.
+pub fn allowed_cpus(sysfs: &Sysfs) -> Vec<usize> {
     let text = sysfs.field("/proc/self/status", "Cpus_allowed_list").unwrap_or_default();
     let mut cpus = parse_list(&text).unwrap_or_default();
     let online = online_cpus(sysfs);
@@ -71,6 +82,50 @@ pub fn usable_cpus(sysfs: &Sysfs) -> Vec<usize> {
         cpus.retain(|cpu| online.binary_search(cpu).is_ok());
     }
     cpus
+}
+
+/// Processors of `isolcpus=` that this process may pin threads to. The kernel takes them out of the affinity of its
+/// first process, which all others inherit; whoever asks for one gets it all the same, within the cpuset.
+pub fn isolated_cpus(sysfs: &Sysfs) -> Vec<usize> {
+    let text = sysfs.text("/sys/devices/system/cpu/isolated").unwrap_or_default();
+    let mut cpus = parse_list(&text).unwrap_or_default();
+    let there = there(sysfs);
+    cpus.retain(|cpu| there.binary_search(cpu).is_ok());
+    cpus
+}
+
+/// Online ∩ cpuset: what nobody has narrowed.
+fn there(sysfs: &Sysfs) -> Vec<usize> {
+    let mut cpus = online_cpus(sysfs);
+    if let Some(Ok(cpuset)) = cgroup::cpuset(sysfs).map(|text| parse_list(&text)) {
+        cpus.retain(|cpu| cpuset.binary_search(cpu).is_ok());
+    }
+    cpus
+}
+
+/// Where the load goes when nobody names processors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The isolated ones, if there are any: they were set aside for such a load.
+    pub cpus: Vec<usize>,
+    /// What is then left for everything else.
+    pub beside: Vec<usize>,
+}
+
+pub fn pool(sysfs: &Sysfs) -> Pool {
+    let allowed = allowed_cpus(sysfs);
+    let mut isolated = isolated_cpus(sysfs);
+    let kept: Vec<_> = allowed.iter().copied().filter(|cpu| isolated.contains(cpu)).collect();
+    let beside: Vec<_> = allowed.into_iter().filter(|cpu| !isolated.contains(cpu)).collect();
+    // Somebody narrowed the affinity (taskset, a unit's CPUAffinity=): what he left is meant.
+    let inherited = beside.len() + isolated.len() == there(sysfs).len();
+    if !inherited {
+        isolated = kept;
+    }
+    match isolated.is_empty() {
+        true => Pool { cpus: beside, beside: Vec::new() },
+        false => Pool { cpus: isolated, beside },
+    }
 }
 
 /// The NUMA node of a processor; 0 where the kernel knows no nodes.
@@ -156,6 +211,49 @@ mod tests {
         assert_eq!(numa_nodes(&tree.sysfs()), 2);
         assert_eq!(l2_bytes(&tree.sysfs(), 2), Some(2 << 20));
         assert_eq!(l2_bytes(&tree.sysfs(), 3), None);
+    }
+
+    #[test]
+    fn isolated_processors_are_usable_though_nobody_inherits_them() {
+        let tree = Tree::new(&[
+            ("/proc/self/status", "Cpus_allowed_list:\t0,31\n"),
+            ("/sys/devices/system/cpu/online", "0-31\n"),
+            ("/sys/devices/system/cpu/isolated", "1-30\n"),
+        ]);
+        let sysfs = tree.sysfs();
+        assert_eq!(format_list(&usable_cpus(&sysfs)), "0-31");
+        assert_eq!(allowed_cpus(&sysfs), [0, 31]);
+        let all = Pool { cpus: (1..=30).collect(), beside: vec![0, 31] };
+        assert_eq!(pool(&sysfs), all);
+        // A cpuset that leaves some out, and processors that are asleep.
+        tree.put("/proc/self/mountinfo", "35 24 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        tree.put("/proc/self/cgroup", "0::/\n");
+        tree.put("/sys/fs/cgroup/cpuset.cpus.effective", "0-7,31\n");
+        assert_eq!(format_list(&usable_cpus(&sysfs)), "0-7,31");
+        assert_eq!(pool(&sysfs), Pool { cpus: (1..=7).collect(), beside: vec![0, 31] });
+        tree.put("/sys/fs/cgroup/cpuset.cpus.effective", "0-31\n");
+        tree.put("/sys/devices/system/cpu/online", "0-3,31\n");
+        assert_eq!(format_list(&usable_cpus(&sysfs)), "0-3,31");
+        assert_eq!(pool(&sysfs), Pool { cpus: vec![1, 2, 3], beside: vec![0, 31] });
+        tree.put("/sys/devices/system/cpu/isolated", "\n");
+        assert_eq!(pool(&sysfs), Pool { cpus: vec![0, 31], beside: vec![] });
+    }
+
+    #[test]
+    fn a_narrowed_affinity_is_meant() {
+        let pool_of = |allowed: &str| {
+            let tree = Tree::new(&[
+                ("/proc/self/status", &format!("Cpus_allowed_list:\t{allowed}\n")),
+                ("/sys/devices/system/cpu/online", "0-31\n"),
+                ("/sys/devices/system/cpu/isolated", "8-15\n"),
+            ]);
+            pool(&tree.sysfs())
+        };
+        assert_eq!(pool_of("2-4"), Pool { cpus: vec![2, 3, 4], beside: vec![] });
+        assert_eq!(pool_of("9,10"), Pool { cpus: vec![9, 10], beside: vec![] });
+        assert_eq!(pool_of("3,9"), Pool { cpus: vec![9], beside: vec![3] });
+        assert_eq!(pool_of("0-31").cpus, (8..=15).collect::<Vec<_>>());
+        assert_eq!(pool_of("0-31").beside.len(), 24);
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! What on this host stands in the way of a load: each item with its value, why it matters, what it is worth, and
 //! the command that changes it. Looks only, needs no privilege, and says so where it was not told.
 
+mod boot;
 mod cpu;
 mod drive;
 pub mod items;
@@ -156,7 +157,7 @@ pub fn examine(sysfs: &Sysfs, scope: &Scope) -> Vec<Finding> {
     }
     let drives = drive::disks(&look);
     found.extend(drive::examine(&look));
-    found.extend(pci::iommu(&look, &nics.names, &drives));
+    found.extend(pci::iommu(&look, &nics.cards(), &drives));
     found.sort_by_key(|finding| (finding.verdict, items::place(&finding.item)));
     found
 }

@@ -1,10 +1,11 @@
 //! File systems: which one holds a path, how full it is, whether O_DIRECT does anything useful on it.
 
+use crate::base::random;
 use crate::host::{Sysfs, block};
 use crate::sys;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -84,15 +85,27 @@ pub fn probe_direct(facts: &FsFacts, path: &Path) -> Result<Direct, String> {
     let is_folder = there.is_dir();
     let mut options = OpenOptions::new();
     options.read(true);
-    if is_folder {
-        options.write(true).custom_flags(libc::O_TMPFILE | libc::O_DIRECT);
+    let opened = if is_folder {
+        let nameless = options.write(true).custom_flags(libc::O_TMPFILE | libc::O_DIRECT).open(&there);
+        // Some file systems know no nameless files.
+        nameless.or_else(|_| open_new_in(&there))
     } else {
-        options.custom_flags(libc::O_DIRECT | libc::O_NONBLOCK);
-    }
-    let file = options.open(&there).map_err(|why| format!("opening {} with O_DIRECT: {why}", there.display()))?;
+        options.custom_flags(libc::O_DIRECT | libc::O_NONBLOCK).open(&there)
+    };
+    let file = opened.map_err(|why| format!("opening {} with O_DIRECT: {why}", there.display()))?;
     let (memory, offset) = sys::fs::direct_alignment(&file).unwrap_or((4096, 4096));
     let align = memory.max(offset).max(512);
     Ok(Direct { align, useful: !is_folder && is_block(&there) || DIRECT_IS_USEFUL.contains(&facts.kind.as_str()) })
+}
+
+/// A new file with O_DIRECT, whose name is gone already.
+fn open_new_in(folder: &Path) -> io::Result<File> {
+    let name = folder.join(format!(".engine-{:016x}.tmp", random::bits()));
+    // In two steps: where O_DIRECT is refused, the file is made all the same.
+    File::create_new(&name)?;
+    let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(&name);
+    std::fs::remove_file(&name)?;
+    opened
 }
 
 fn is_block(path: &Path) -> bool {
@@ -120,6 +133,19 @@ mod tests {
         let facts = facts(&Sysfs::default(), folder.path()).unwrap();
         if let Ok(direct) = probe_direct(&facts, &folder.path().join("x.bin")) {
             assert!(direct.align.is_power_of_two());
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    /// As where O_TMPFILE is not known: with a name it is the same.
+    #[test]
+    fn a_named_file_says_what_a_nameless_one_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let facts = facts(&Sysfs::default(), folder.path()).unwrap();
+        let align = |file: &File| sys::fs::direct_alignment(file).map(|(memory, offset)| memory.max(offset).max(512));
+        match (probe_direct(&facts, folder.path()), open_new_in(folder.path())) {
+            (Ok(direct), Ok(file)) => assert_eq!(direct.align, align(&file).unwrap_or(4096)),
+            (direct, file) => assert!(direct.is_err() && file.is_err(), "{direct:?} {file:?}"),
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# scripts/tune-host.sh on the root folders of six hosts and, for what a network namespace has of its own, on this
+# scripts/tune-host.sh on the root folders of seven hosts and, for what a network namespace has of its own, on this
 # kernel: apply and revert leave everything bit for bit as it was, also after a failure half-way and after kills
 # anywhere. What tuning/ holds is checked by systemd's own verifier.
 #
@@ -62,6 +62,7 @@ words_of() {
     cloud) echo --cores 1-7 --nic ens5 --huge-pages 64 ;;
     laptop) echo --cores 1-3 --nic wlp2s0 ;;
     container) echo ;;
+    rhel) echo --cores 1-3 --nic eth0 --boot ;;
     arm) echo --cores 0-79 --nic enP2p1s0 --huge-pages 128 --boot ;;
     misconfigured) echo --nic bond0 ;;
     esac
@@ -103,6 +104,7 @@ values_are_those_of_tuning() {
     expect 0 apply --yes --cores 1-30 --nic ens1f0np0 --mtu 9000 --huge-pages 512
     says 'the kernel'"'"'s command line lacks: iommu=pt isolcpus=managed_irq,domain,1-30 nohz_full=1-30 rcu_nocbs=1-30'
     [ ! -e "$tree/etc/default/grub.d" ] || fail 'boot arguments without --boot'
+    grep -q 'KERNEL=="cpu1|cpu2|.*|cpu30", TEST' "$tree/etc/udev/rules.d/90-engine.rules" || fail 'the next boot sets other governors than --cores says'
     holds proc/sys/net/ipv4/tcp_wmem '4096 65536 67108864'
     holds proc/sys/vm/nr_hugepages 512
     holds proc/sys/kernel/numa_balancing 0
@@ -117,9 +119,28 @@ values_are_those_of_tuning() {
     cmp -s tuning/systemd/engine.service "$tree/etc/systemd/system/engine.service" || fail 'the service is another one'
     # More words later: what was before the first apply still counts.
     expect 0 apply --yes --cores 1-30 --nic ens1f0np0 --mtu 9000 --huge-pages 1024 --boot
-    grep -q 'iommu=pt isolcpus=managed_irq,domain,1-30 nohz_full=1-30 rcu_nocbs=1-30' "$tree/etc/default/grub.d/90-engine.cfg" || fail 'no boot arguments with --boot'
+    for words in etc/default/grub.d/90-engine.cfg boot/grub.cfg; do
+        grep -q 'iommu=pt isolcpus=managed_irq,domain,1-30 nohz_full=1-30 rcu_nocbs=1-30' "$tree/$words" || fail "no boot arguments in $words"
+    done
     expect 0 revert
     holds proc/sys/vm/nr_hugepages 0
+    ! grep -q iommu "$tree/boot/grub.cfg" || fail 'update-grub was not run after revert'
+    host_rhel "$work/fedora"
+    expect 0 apply --yes --cores 1-3 --nic eth0
+    says 'lacks: iommu=pt isolcpus=managed_irq,domain,1-3'
+    holds boot/arguments 'ro crashkernel=1G isolcpus=2'
+    # The interrupts of a virtio card, not that of the port above.
+    holds proc/irq/61/smp_affinity_list 0
+    holds proc/irq/24/smp_affinity_list 0-63
+    expect 0 apply --yes --cores 1-3 --boot
+    says "would set   the kernel's argument isolcpus: isolcpus=2 -> isolcpus=managed_irq,domain,1-3"
+    holds boot/arguments 'ro crashkernel=1G iommu=pt isolcpus=managed_irq,domain,1-3 nohz_full=1-3 rcu_nocbs=1-3'
+    [ ! -e "$tree/etc/default/grub.d" ] || fail 'a file that nobody reads there'
+    host_cloud "$work/mtu"
+    expect 2 apply --yes --nic ens5 --mtu 9200
+    says '--mtu 9001'
+    expect 0 apply --yes --nic ens5 --mtu 9001
+    holds sys/class/net/ens5/mtu 9001
     host_arm "$work/passthrough"
     expect 0 apply --yes --boot
     says "give your boot loader: iommu.passthrough=1"
@@ -137,6 +158,56 @@ values_are_those_of_tuning() {
         expect 2 $words
     done
     echo 'values, words and answers: as documented'
+}
+
+# What a boot takes along is not put back after it: its numbers may be another device's by now.
+after_a_reboot_only_files_go_back() {
+    host_two_sockets "$work/rebooted"
+    dump "$tree" >"$work/before"
+    expect 0 apply --yes --cores 1-30 --nic ens1f0np0 --boot
+    # reboot ID: the kernel's own values, and what the files set.
+    reboot() {
+        put proc/sys/kernel/random/boot_id "$1"
+        put proc/irq/121/smp_affinity_list 7
+        put sys/block/nvme1n1/queue/scheduler 'none [mq-deadline] kyber bfq'
+        put run/rings 'rx=1024\ntx=1024'
+    }
+    reboot 1f0f7a3e-0002
+    expect 0 revert --dry-run
+    says 'values were set before the last boot'
+    expect 0 revert
+    says 'values were set before the last boot'
+    holds proc/irq/121/smp_affinity_list 7
+    holds proc/sys/net/core/wmem_max 67108864
+    [ ! -e "$tree/etc/sysctl.d/90-engine.conf" ] || fail 'files stay after a reboot'
+    ! grep -q iommu "$tree/boot/grub.cfg" || fail 'arguments stay after a reboot'
+    diff <(grep ' ./etc' "$work/before") <(dump "$tree" | grep ' ./etc') >"$work/log" || fail 'files are not as they were, after a reboot'
+    [ ! -e "$tree/var/lib/engine-tuning" ] || fail 'a state is left'
+    # Applied, rebooted, applied again: the values of this boot, and the files of the first.
+    expect 0 apply --yes --cores 1-30 --nic ens1f0np0
+    reboot 1f0f7a3e-0003
+    expect 0 apply --yes --cores 1-30 --nic ens1f0np0
+    holds proc/irq/121/smp_affinity_list 0,31
+    expect 0 revert
+    holds proc/irq/121/smp_affinity_list 7
+    holds sys/block/nvme1n1/queue/scheduler 'none [mq-deadline] kyber bfq'
+    holds run/rings $'rx=1024\ntx=1024'
+    [ ! -e "$tree/etc/sysctl.d/90-engine.conf" ] || fail 'files stay after two applies'
+    echo 'after a reboot: files, and no value of the boot before'
+}
+
+# A driver that has other interrupts with other rings.
+new_rings_may_have_new_interrupts() {
+    host_two_sockets "$work/renumbered"
+    touch "$tree/run/renumber"
+    expect 0 apply --yes --cores 1-30 --nic ens1f0np0
+    says 'apply again'
+    holds proc/irq/12100/smp_affinity_list 0-63
+    expect 0 apply --yes --cores 1-30 --nic ens1f0np0
+    holds proc/irq/12100/smp_affinity_list 0,31
+    expect 0 revert
+    holds run/rings $'rx=1024\ntx=1024'
+    echo 'interrupts that rings bring along: placed by a second apply'
 }
 
 # refuses WHAT: an apply on $tree that cannot be finished puts everything back.
@@ -306,7 +377,9 @@ what_tuning_holds_is_sound() {
 what_tuning_holds_is_sound
 nobody_changes_nothing
 on_this_kernel_too
-for host in two_sockets cloud laptop container arm misconfigured; do there_and_back "$host"; done
+for host in two_sockets cloud laptop rhel container arm misconfigured; do there_and_back "$host"; done
 values_are_those_of_tuning
+after_a_reboot_only_files_go_back
+new_rings_may_have_new_interrupts
 a_failure_half_way_puts_everything_back
 after_a_kill_anywhere_revert_puts_everything_back

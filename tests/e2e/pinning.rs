@@ -41,3 +41,15 @@ fn a_core_has_its_processor_and_nobody_else_is_confined_to_it() {
         assert_eq!(ended.code(), 0, "{ended}");
     }
 }
+
+/// As with `isolcpus`: what a thread inherits is no limit, only the cpuset is.
+#[test]
+fn a_thread_can_be_pinned_beyond_what_it_inherits() {
+    let pinned = |id: usize| {
+        assert!(core_affinity::set_for_current(core_affinity::CoreId { id }), "processor {id}");
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
+    };
+    let (first, second) = std::thread::spawn(move || (pinned(0), pinned(1))).join().unwrap();
+    assert_eq!((first.as_str(), second.as_str()), ("0", "1"));
+}

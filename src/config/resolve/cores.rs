@@ -8,17 +8,23 @@ use crate::host::{Sysfs, cgroup, cpu};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cores {
     pub cpus: Vec<usize>,
-    /// What this process may use besides.
+    /// What this process may use besides; isolated ones only where nothing else is left.
     pub free: Vec<usize>,
     /// Whole processors that count and quota allow.
     pub whole: usize,
     pub notes: Vec<String>,
+    isolated: Vec<usize>,
 }
 
 /// Default: affinity ∩ cpuset ∩ quota, but one; the first processor, where interrupts tend to land, is left free. Where
-/// a quota alone is the limit, every container of the host may use the same processors: each draws its own.
+/// processors are isolated for such a load, all of them: others are left then. Where a quota alone is the limit, every
+/// container of the host may use the same processors: each draws its own.
 pub fn choose(wanted: &Wanted, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Cores {
-    let usable = cpu::usable_cpus(sysfs);
+    let pool = cpu::pool(sysfs);
+    let usable = match wanted.cores {
+        Some(_) => cpu::usable_cpus(sysfs),
+        None => [pool.cpus.as_slice(), pool.beside.as_slice()].concat(),
+    };
     let quota = cgroup::cpu_quota(sysfs);
     // With at least one processor, whatever the group says; a thread at half speed is still a thread.
     let whole = quota.map_or(usable.len(), |quota| usable.len().min(quota.max(1.0) as usize));
@@ -40,7 +46,10 @@ pub fn choose(wanted: &Wanted, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Cores 
         None => {
             let shared = whole < usable.len();
             let draw = if shared { cgroup::container_hash(sysfs) } else { 0 };
-            let cpus = cpu::window(&usable, whole.saturating_sub(1).max(1), draw);
+            let cpus = cpu::window(&pool.cpus, whole.saturating_sub(1).clamp(1, pool.cpus.len().max(1)), draw);
+            if !pool.beside.is_empty() {
+                notes.push(isolated_note(&cpus, &pool.beside));
+            }
             if shared {
                 notes.push(shared_note(&cpus));
             }
@@ -50,8 +59,18 @@ pub fn choose(wanted: &Wanted, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Cores 
     if let Some(quota) = quota.filter(|quota| *quota < cpus.len() as f64) {
         notes.push(format!("the cgroup allows {quota:.2} processors' time: {} cores will be throttled", cpus.len()));
     }
-    let free: Vec<_> = usable.iter().copied().filter(|cpu| !cpus.contains(cpu)).collect();
-    Cores { cpus, free, whole, notes }
+    let mut free: Vec<_> = usable.iter().copied().filter(|cpu| !cpus.contains(cpu)).collect();
+    free.sort_unstable();
+    let isolated = cpu::isolated_cpus(sysfs);
+    if free.iter().any(|cpu| !isolated.contains(cpu)) {
+        free.retain(|cpu| !isolated.contains(cpu));
+    }
+    Cores { cpus, free, whole, notes, isolated }
+}
+
+fn isolated_note(cpus: &[usize], beside: &[usize]) -> String {
+    let (taken, rest) = (cpu::format_list(cpus), cpu::format_list(beside));
+    format!("cores {taken}: isolated on this host (isolcpus); everything else runs on {rest}; --cores takes others")
 }
 
 fn shared_note(cpus: &[usize]) -> String {
@@ -79,7 +98,9 @@ impl Cores {
             let (list, count) = (cpu::format_list(&unused), self.cpus.len());
             self.notes.push(format!("cores {list} stay idle: {producers} producers need {count}"));
         }
-        self.free.extend(unused);
+        let beside: Vec<_> = unused.iter().copied().filter(|cpu| !self.isolated.contains(cpu)).collect();
+        let only_these = self.free.is_empty() && beside.is_empty();
+        self.free.extend(if only_these { unused } else { beside });
         self.free.sort_unstable();
     }
 }
@@ -113,10 +134,14 @@ mod tests {
     }
 
     fn chosen(allowed: &str, cpu_max: &str, cores: Option<&str>) -> (Cores, Vec<Fatal>) {
+        chosen_of(&host(allowed, cpu_max), cores)
+    }
+
+    fn chosen_of(tree: &Tree, cores: Option<&str>) -> (Cores, Vec<Fatal>) {
         let mut errors = Vec::new();
         let mut wanted = values::read(&Settings::default(), &mut errors);
         wanted.cores = cores.map(|text| cpu::parse_list(text).unwrap());
-        (choose(&wanted, &host(allowed, cpu_max).sysfs(), &mut errors), errors)
+        (choose(&wanted, &tree.sysfs(), &mut errors), errors)
     }
 
     #[test]
@@ -162,6 +187,40 @@ mod tests {
         assert!(windows.len() > 15, "of 21 windows a hundred pods are in {}", windows.len());
         let cpus: BTreeSet<_> = windows.iter().flatten().collect();
         assert_eq!(cpus.len(), 3 * windows.len(), "two windows have no core in common: {windows:?}");
+    }
+
+    /// 32 processors, of which the kernel keeps everybody off 1-30, as `tune-host.sh apply --boot --cores 1-30` has it.
+    fn isolated(cpu_max: &str) -> Tree {
+        let tree = host("0,31", cpu_max);
+        tree.put("/sys/devices/system/cpu/online", "0-31\n");
+        tree.put("/sys/devices/system/cpu/isolated", "1-30\n");
+        tree
+    }
+
+    #[test]
+    fn isolated_processors_can_be_named() {
+        let (cores, errors) = chosen_of(&isolated("max 100000"), Some("1-30"));
+        assert!(errors.is_empty() && cores.notes.is_empty(), "{errors:?} {:?}", cores.notes);
+        assert_eq!((cpu::format_list(&cores.cpus).as_str(), cores.free.as_slice()), ("1-30", &[0, 31][..]));
+        assert!(cores.to_spare());
+        // Helpers stay off those that nobody asked for.
+        assert_eq!(chosen_of(&isolated("max 100000"), Some("4-7")).0.free, [0, 31]);
+        assert_eq!(cpu::format_list(&chosen_of(&isolated("max 100000"), Some("0,31")).0.free), "1-30");
+        let (_, errors) = chosen_of(&isolated("max 100000"), Some("30-32"));
+        assert!(errors[0].what.contains("may not use 32 (it may use 0-31)"), "{}", errors[0]);
+    }
+
+    #[test]
+    fn isolated_processors_are_taken_first_and_all_of_them() {
+        let (mut cores, errors) = chosen_of(&isolated("max 100000"), None);
+        assert!(errors.is_empty() && cores.to_spare(), "{errors:?}");
+        assert_eq!((cpu::format_list(&cores.cpus).as_str(), cores.free.as_slice()), ("1-30", &[0, 31][..]));
+        assert!(cores.notes[0].contains("cores 1-30") && cores.notes[0].contains("runs on 0,31"), "{:?}", cores.notes);
+        cores.keep(2, false);
+        assert_eq!((cores.cpus.as_slice(), cores.free.as_slice()), (&[1, 2][..], &[0, 31][..]));
+        let (drawn, _) = chosen_of(&isolated("400000 100000"), None);
+        assert!(drawn.cpus.len() == 3 && drawn.cpus.iter().all(|cpu| (2..=30).contains(cpu)), "{drawn:?}");
+        assert_eq!((drawn.free.as_slice(), drawn.to_spare()), (&[0, 31][..], true));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use crate::base::bounded;
 use crate::base::fatal::Fatal;
 use crate::host::capacity::costs::Vendor;
-use crate::host::{Sysfs, cgroup, cpu};
+use crate::host::{Sysfs, cgroup, cpu, network};
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::path::Path;
 
 const DESCRIPTION_BYTES_MAX: u64 = 1 << 20;
@@ -32,7 +33,7 @@ pub struct Machine {
     /// Of all sockets together.
     #[serde(default)]
     pub memory_gigabytes_per_second: Option<f64>,
-    /// Which processors this process may use; empty for a described machine.
+    /// From which processors a run takes its own; empty for a described machine.
     #[serde(skip)]
     pub usable: Vec<usize>,
     /// Which of them are drawn where a quota is the limit.
@@ -59,21 +60,22 @@ fn ethernet_mtu() -> u32 {
 }
 
 impl Machine {
-    /// What `/proc` and `/sys` tell: no drive and no memory says how fast it is. `cores` are usable ones.
-    pub fn here(sysfs: &Sysfs) -> Self {
-        let usable = cpu::usable_cpus(sysfs);
-        let quota =
-            cgroup::cpu_quota(sysfs).map_or(usable.len(), |quota| (quota as usize).clamp(1, usable.len().max(1)));
-        let network = fastest_network(sysfs);
+    /// What `/proc` and `/sys` tell: no drive and no memory says how fast it is. `cores` are usable ones; of isolated
+    /// ones all send, so that one of the others counts with them. The network is the one that leads to the peers.
+    pub fn here(sysfs: &Sysfs, peers: &[IpAddr]) -> Self {
+        let pool = cpu::pool(sysfs);
+        let all = pool.cpus.len() + pool.beside.len();
+        let quota = cgroup::cpu_quota(sysfs).map_or(all, |quota| (quota as usize).clamp(1, all.max(1)));
+        let (nic_gbits, mtu) = way_to(sysfs, peers);
         Self {
-            cores: quota.max(1) as u32,
-            draw: if quota < usable.len() { cgroup::container_hash(sysfs) } else { 0 },
-            usable,
+            cores: quota.min(pool.cpus.len() + pool.beside.len().min(1)).max(1) as u32,
+            draw: if quota < all { cgroup::container_hash(sysfs) } else { 0 },
+            usable: pool.cpus,
             processor: vendor(sysfs),
             clock_ghz: None,
             sockets: sockets(sysfs),
-            nic_gbits: network.map(|(gbits, _)| gbits),
-            mtu: network.map_or(ethernet_mtu(), |(_, mtu)| mtu),
+            nic_gbits,
+            mtu,
             drives: Vec::new(),
             memory_gigabytes_per_second: None,
         }
@@ -111,15 +113,14 @@ fn sockets(sysfs: &Sysfs) -> u32 {
     packages.len().max(1) as u32
 }
 
-/// Speed in Gbit/s and MTU of the fastest interface that knows its speed; a virtual one often does not.
-fn fastest_network(sysfs: &Sysfs) -> Option<(f64, u32)> {
-    let interface = |name: String| {
-        let folder = format!("/sys/class/net/{name}");
-        let megabits = sysfs.number(format!("{folder}/speed")).filter(|speed| *speed > 0)?;
-        let mtu = sysfs.number(format!("{folder}/mtu")).and_then(|mtu| u32::try_from(mtu).ok())?;
-        Some((megabits as f64 / 1000.0, mtu))
-    };
-    sysfs.names("/sys/class/net").into_iter().filter_map(interface).max_by(|a, b| a.0.total_cmp(&b.0))
+/// Speed in Gbit/s and MTU of the slowest way to the peers; to this host itself no card has a say. Without hardware, and
+/// on virtual cards, the speed is not known.
+fn way_to(sysfs: &Sysfs, peers: &[IpAddr]) -> (Option<f64>, u32) {
+    let exits = network::exits(sysfs, peers);
+    let speed = |way: &network::Way| way.bits_per_second(sysfs);
+    let Some(way) = exits.ways.iter().min_by_key(|way| speed(way)) else { return (None, ethernet_mtu()) };
+    let mtu = sysfs.number(format!("{}/mtu", network::folder(&way.top))).and_then(|mtu| u32::try_from(mtu).ok());
+    (speed(way).map(|bits| bits as f64 / 1e9), mtu.unwrap_or_else(ethernet_mtu))
 }
 
 /// Reads a description, YAML or JSON.
@@ -172,19 +173,67 @@ mod tests {
             ("/sys/devices/system/cpu/online", "0-3"),
             ("/sys/devices/system/cpu/cpu0/topology/physical_package_id", "0"),
             ("/sys/devices/system/cpu/cpu3/topology/physical_package_id", "1"),
+            ("/sys/class/net/eth0/device/x", ""),
+            ("/sys/class/net/eth0/operstate", "up"),
             ("/sys/class/net/eth0/speed", "100000"),
             ("/sys/class/net/eth0/mtu", "9000"),
+            ("/sys/class/net/veth0/operstate", "up"),
             ("/sys/class/net/veth0/speed", "-1"),
             ("/sys/class/net/veth0/mtu", "1500"),
         ]);
-        let machine = Machine::here(&tree.sysfs());
+        let machine = Machine::here(&tree.sysfs(), &[]);
         assert_eq!((machine.cores, machine.sockets, machine.senders()), (4, 2, 3));
         assert_eq!((machine.nic_gbits, machine.mtu), (Some(100.0), 9000));
-        let bare = Machine::here(&Tree::new(&[]).sysfs());
+        let bare = Machine::here(&Tree::new(&[]).sysfs(), &[]);
         assert_eq!((bare.cores, bare.senders(), bare.nic_gbits), (1, 1, None));
         let here = Machine { usable: vec![4, 5, 6, 7], ..bare };
         assert_eq!((here.sending(3), here.sending(1)), ("5-7".to_owned(), "7".to_owned()));
         assert_eq!(parse("cores: 8").unwrap().sending(3), "0-2");
+    }
+
+    #[test]
+    fn isolated_processors_all_send() {
+        let tree = Tree::new(&[
+            ("/proc/self/status", "Cpus_allowed_list:\t0,31"),
+            ("/sys/devices/system/cpu/online", "0-31"),
+            ("/sys/devices/system/cpu/isolated", "1-30"),
+        ]);
+        let machine = Machine::here(&tree.sysfs(), &[]);
+        assert_eq!((machine.cores, machine.senders(), machine.sending(30)), (31, 30, "1-30".to_owned()));
+    }
+
+    #[test]
+    fn the_card_is_the_one_that_leads_to_the_peer() {
+        let tree = Tree::new(&[
+            ("/sys/class/net/eth0/device/x", ""),
+            ("/sys/class/net/eth0/operstate", "up"),
+            ("/sys/class/net/eth0/speed", "100000"),
+            ("/sys/class/net/eth0/mtu", "9000"),
+            ("/sys/class/net/eth1/device/x", ""),
+            ("/sys/class/net/eth1/operstate", "up"),
+            ("/sys/class/net/eth1/speed", "1000"),
+            ("/sys/class/net/eth1/mtu", "1500"),
+            (
+                "/proc/net/route",
+                "Iface\neth1 0000000A 0 1 0 0 0 000000FF 0 0 0\neth0 00000000 0 1 0 0 0 00000000 0 0 0\n",
+            ),
+        ]);
+        let to = |peers: &[IpAddr]| {
+            let machine = Machine::here(&tree.sysfs(), peers);
+            (machine.nic_gbits, machine.mtu)
+        };
+        let (near, far) = (IpAddr::from([10, 1, 2, 3]), IpAddr::from([192, 0, 2, 1]));
+        assert_eq!((to(&[near]), to(&[far]), to(&[])), ((Some(1.0), 1500), (Some(100.0), 9000), (Some(100.0), 9000)));
+        assert_eq!(to(&[far, near]), (Some(1.0), 1500), "the slower way bounds them");
+        assert_eq!(to(&[IpAddr::from([127, 0, 0, 1])]), (None, 1500), "no card has a say in loopback");
+        // A pod's end of a pair says 10 Gbit/s, whatever is behind it.
+        let pod = Tree::new(&[
+            ("/sys/class/net/eth0/operstate", "up"),
+            ("/sys/class/net/eth0/speed", "10000"),
+            ("/sys/class/net/eth0/mtu", "1450"),
+        ]);
+        let machine = Machine::here(&pod.sysfs(), &[far]);
+        assert_eq!((machine.nic_gbits, machine.mtu), (None, 1450));
     }
 
     #[test]

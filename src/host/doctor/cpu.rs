@@ -1,6 +1,6 @@
 //! Processors: clock, sleep, siblings, isolation.
 
-use super::{Finding, Look, Verdict};
+use super::{Finding, Look, Verdict, boot};
 use crate::host::cpu::{format_list, online_cpus, parse_list, usable_cpus};
 
 /// A state that takes longer to leave than this is felt in latencies.
@@ -45,9 +45,10 @@ fn clock_source(look: &Look) -> Finding {
         return finding.fix(format!("echo tsc > {at}/current_clocksource"));
     }
     let value = format!("{now}; the kernel has marked tsc unstable (dmesg | grep -i tsc)");
-    Finding::new(ITEM, Verdict::Fatal, value).fix(
-        "add tsc=reliable to the kernel's command line, if dmesg names a watchdog that was late; else another host",
-    )
+    let reliable = boot::add(look.sysfs, "tsc=reliable");
+    Finding::new(ITEM, Verdict::Fatal, value)
+        .fix(reliable)
+        .fix("another host, if dmesg names anything but a watchdog that was late")
 }
 
 /// The distinct values of a file of each core, with the cores that have them.
@@ -165,8 +166,6 @@ fn isolation(look: &Look) -> Finding {
     let value: Vec<_> = all.iter().map(|(name, cpus)| format!("{name} {}", show(cpus))).collect();
     let list = look.cores_list();
     Finding::hint_unless(all.iter().all(|(_, cpus)| covers(cpus)), ITEM, value.join(", "))
-        .fix(format!("scripts/tune-host.sh apply --boot --cores {list}, then reboot"))
-        .fix(format!(
-            "add isolcpus={list} nohz_full={list} rcu_nocbs={list} to the kernel's command line, for a host with no other work"
-        ))
+        .fix(format!("scripts/tune-host.sh apply --boot --cores {list} && reboot"))
+        .fix(boot::add(look.sysfs, &format!("isolcpus=managed_irq,domain,{list} nohz_full={list} rcu_nocbs={list}")))
 }

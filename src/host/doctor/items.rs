@@ -22,7 +22,7 @@ pub const ITEMS: &[Item] = &[
     item("cpu.cores", "a thread that cannot be pinned does not start", "the run itself", DESIGN),
     item("cpu.clock_source", "due times and latencies are read from the time-stamp counter; a kernel that gave it up has seen it run wrong", "every latency figure", DESIGN),
     item("container.cpu_quota", "a busy-polling thread beyond the quota is stopped for the rest of each period, usually 100 ms", "stalls of tens of ms, in every latency figure", CALCULATED),
-    item("container.memory", "rings and page cache count against the group's limit; beyond it the kernel kills", "the run itself", DESIGN),
+    item("container.memory", "rings count against the group's limit and take a quarter of what is left of it; page cache makes way for them", "smaller rings; the run itself where not even the smallest fit", DESIGN),
     item("drive.mount", "direct, preallocated writes want a file system of the drive's own, without synchronous or journalled data", "ext4 and XFS hand direct writes to the drive; others copy, or wait for each", DESIGN),
     item("drive.pcie", "a drive in a slow or narrow slot writes no faster than its link", "the ratio of the two links, if the drive fills it", CALCULATED),
     item("drive.numa", "data and completions cross the link between sockets", "1.05 to 2 times, with interrupts and queues in place", ESTIMATE),

@@ -6,6 +6,8 @@ use crate::host::{cgroup, cpu, memory};
 
 /// The ring of a core's producer with direct I/O and blocks of 1 MiB (`config/resolve/geometry.rs`): doctor knows no plan.
 pub const RING_BYTES: u64 = 40 << 20;
+/// Two of its blocks: with less it does not start.
+const RING_BYTES_MIN: u64 = 2 << 20;
 /// `config` gives rings a quarter of the available memory at most.
 const MEMORY_PART: u64 = 4;
 
@@ -101,11 +103,16 @@ fn group_limit(look: &Look) -> Option<Finding> {
     if left >= total {
         return None;
     }
-    let need = rings_bytes(look);
-    let value =
-        format!("the group may take {} more; rings for direct I/O are {}", format_size(left), format_size(need));
+    let (need, least) = (rings_bytes(look), RING_BYTES_MIN * look.scope.cores.len().max(1) as u64);
+    let value = format!(
+        "the group may take {} more; rings for direct I/O are {}, {} at the least",
+        format_size(left),
+        format_size(need),
+        format_size(least)
+    );
+    // Rings take a part of what is left, and the page cache goes when they want it: they only get smaller.
     let verdict = match left {
-        _ if left < need => Verdict::Fatal,
+        _ if left < least => Verdict::Fatal,
         _ if left / MEMORY_PART < need => Verdict::Hint,
         _ => Verdict::Fine,
     };
@@ -113,4 +120,32 @@ fn group_limit(look: &Look) -> Option<Finding> {
     let finding = Finding::new(ITEM, verdict, value)
         .fix(format!("docker update --memory {wanted} CONTAINER, or resources.limits.memory of the pod: {wanted}"));
     Some(finding.fix("fewer --cores, or a smaller --ring-size"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::doctor::Scope;
+    use crate::host::fake::Tree;
+
+    #[test]
+    fn a_group_limit_is_fatal_only_where_no_ring_fits() {
+        let judged = |current: &str, cache: &str| {
+            let tree = Tree::new(&[
+                ("/proc/meminfo", "MemTotal: 263000000 kB\n"),
+                ("/proc/self/mountinfo", "35 24 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+                ("/proc/self/cgroup", "0::/\n"),
+                ("/sys/fs/cgroup/memory.max", "1073741824\n"),
+                ("/sys/fs/cgroup/memory.current", current),
+                ("/sys/fs/cgroup/memory.stat", cache),
+            ]);
+            let scope = Scope { cores: vec![0, 1], ..Scope::default() };
+            let sysfs = tree.sysfs();
+            group_limit(&Look { sysfs: &sysfs, scope: &scope }).unwrap().verdict
+        };
+        assert_eq!(judged("1000000", ""), Verdict::Fine);
+        assert_eq!(judged("1060000000", ""), Verdict::Hint, "13 MB: smaller rings");
+        assert_eq!(judged("1073000000", ""), Verdict::Fatal, "0.7 MB: not two blocks for each core");
+        assert_eq!(judged("1073000000", "inactive_file 20000000\nactive_file 900000000\n"), Verdict::Fine);
+    }
 }

@@ -1,12 +1,10 @@
 //! Network cards: which ones carry the load, and how each is set.
 
 use super::{Finding, Look, Verdict, pci};
+use crate::host::network::{self, Way, folder};
 use crate::host::{Sysfs, ethtool};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 
-/// A card on a bond on a VLAN: deeper is a loop.
-const STACK_MAX: usize = 8;
 const REFERENCE_BITS_PER_SECOND: u64 = 100_000_000_000;
 /// IPv4 and TCP with time stamps, inside the MTU.
 const HEADERS_BYTES: u64 = 52;
@@ -14,87 +12,39 @@ const HEADERS_BYTES: u64 = 52;
 const FRAME_BYTES: u64 = 38;
 const COALESCE_US_MAX: u64 = 128;
 const MTU_LARGE: u64 = 9000;
+/// Clouds stop a little below 9000; what that costs is a tenth of a percent.
+const MTU_LARGE_MIN: u64 = 8800;
+/// What the networks behind these drivers take at most.
+const MTU_OF_CLOUDS: &[(&str, u64)] = &[("ena", 9001), ("gve", 8896)];
 
 /// The cards of the load.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
-    pub names: Vec<String>,
+    ways: Vec<Way>,
     /// Named, but not there.
     missing: Vec<String>,
     /// Every peer is this host.
     loopback: bool,
 }
 
-fn at(name: &str) -> String {
-    format!("/sys/class/net/{name}")
+impl Choice {
+    pub fn cards(&self) -> Vec<String> {
+        let mut cards: Vec<_> = self.ways.iter().flat_map(|way| &way.cards).cloned().collect();
+        cards.sort();
+        cards.dedup();
+        cards
+    }
 }
 
 pub fn choose(look: &Look) -> Choice {
     let sysfs = look.sysfs;
-    let exists = |name: &String| !name.contains('/') && sysfs.path(at(name)).exists();
-    if !look.scope.nics.is_empty() {
-        let (there, missing): (Vec<_>, Vec<_>) = look.scope.nics.iter().cloned().partition(exists);
-        return Choice { names: there, missing, loopback: false };
+    if look.scope.nics.is_empty() {
+        let exits = network::exits(sysfs, &look.scope.peers);
+        return Choice { ways: exits.ways, missing: Vec::new(), loopback: exits.loopback };
     }
-    let far: Vec<_> = look.scope.peers.iter().filter(|peer| !peer.to_canonical().is_loopback()).collect();
-    let loopback = far.is_empty() && !look.scope.peers.is_empty();
-    let routes = sysfs.text("/proc/net/route").unwrap_or_default();
-    let routed = far.into_iter().filter_map(|peer| match peer.to_canonical() {
-        IpAddr::V4(peer) => by_route(&routes, peer),
-        IpAddr::V6(_) => None,
-    });
-    let mut names: Vec<String> =
-        routed.filter(|name| exists(name)).flat_map(|name| physical(sysfs, &name, 0)).collect();
-    if names.is_empty() && !loopback {
-        names = fastest(sysfs);
-    }
-    names.sort();
-    names.dedup();
-    Choice { names, missing: Vec::new(), loopback }
-}
-
-/// The interface of the longest route of `/proc/net/route` that holds the address; of equals, the least metric.
-fn by_route(table: &str, peer: Ipv4Addr) -> Option<String> {
-    let routes = table.lines().skip(1).filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        // In the byte order of the machine that wrote it: all that we run on are little-endian.
-        let hex = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok().map(u32::swap_bytes);
-        let (to, mask) = (hex(1)?, hex(7)?);
-        let metric: u32 = fields.get(6)?.parse().ok()?;
-        (u32::from(peer) & mask == to).then(|| (mask, u32::MAX - metric, fields[0].to_owned()))
-    });
-    routes.max().map(|(.., name)| name)
-}
-
-/// The cards below a bond, bridge or VLAN.
-fn physical(sysfs: &Sysfs, name: &str, depth: usize) -> Vec<String> {
-    let names = sysfs.names(at(name));
-    let below: Vec<_> = names.iter().filter_map(|entry| entry.strip_prefix("lower_")).collect();
-    if below.is_empty() || depth >= STACK_MAX {
-        return vec![name.to_owned()];
-    }
-    below.into_iter().flat_map(|name| physical(sysfs, name, depth + 1)).collect()
-}
-
-fn bits_per_second(sysfs: &Sysfs, name: &str) -> Option<u64> {
-    // Virtual cards say -1, or refuse.
-    let megabits: u64 = sysfs.number(format!("{}/speed", at(name)))?;
-    (1..4_000_000_000).contains(&megabits).then(|| megabits * 1_000_000)
-}
-
-/// Of the cards with hardware (or a hypervisor) behind them that are up, the fastest; all, if none says its speed. In
-/// a container there is no such card: any that is up.
-fn fastest(sysfs: &Sysfs) -> Vec<String> {
-    let state = |name: &str| sysfs.text(format!("{}/operstate", at(name)));
-    let behind = |name: &str| sysfs.path(format!("{}/device", at(name))).exists();
-    let mut cards = sysfs.names("/sys/class/net");
-    cards.retain(|name| state(name).is_some_and(|state| state == "up" || (state == "unknown" && behind(name))));
-    if cards.iter().any(|name| behind(name)) {
-        cards.retain(|name| behind(name));
-    }
-    let most = cards.iter().filter_map(|name| bits_per_second(sysfs, name)).max();
-    cards.retain(|name| most.is_none() || bits_per_second(sysfs, name) == most);
-    cards
+    let exists = |name: &String| network::exists(sysfs, name);
+    let (there, missing): (Vec<_>, Vec<_>) = look.scope.nics.iter().cloned().partition(exists);
+    Choice { ways: there.iter().map(|name| network::way(sysfs, name)).collect(), missing, loopback: false }
 }
 
 pub fn examine(look: &Look, choice: &Choice) -> Vec<Finding> {
@@ -102,11 +52,34 @@ pub fn examine(look: &Look, choice: &Choice) -> Vec<Finding> {
     let mut found: Vec<_> = choice.missing.iter().map(|name| missing(look, name)).collect();
     if choice.loopback {
         found.push(Finding::fine(ITEM, "the peers are this host: no card is used").of("lo"));
-    } else if choice.names.is_empty() && choice.missing.is_empty() {
+    } else if choice.ways.is_empty() && choice.missing.is_empty() {
         let value = "no network card is up: only this host can be reached, or cards are not shown here";
         found.push(Finding::unknown(ITEM, value));
     }
-    found.extend(choice.names.iter().flat_map(|name| card(look, name)));
+    for finding in choice.ways.iter().flat_map(|way| way_out(look, way)) {
+        // Two interfaces may stand on one card.
+        if !found.contains(&finding) {
+            found.push(finding);
+        }
+    }
+    found
+}
+
+/// What the route has, and each card below it.
+fn way_out(look: &Look, way: &Way) -> Vec<Finding> {
+    let top = link(look, &way.top);
+    if top.verdict == Verdict::Fatal {
+        return vec![top];
+    }
+    if way.cards.is_empty() {
+        return vec![Finding::fine("nic.link", "stands on no card: its peers are on this host").of(&way.top)];
+    }
+    let mtu = look.sysfs.number(format!("{}/mtu", folder(&way.top)));
+    let mut found = vec![mtu_finding(look.sysfs, way, mtu)];
+    if !way.cards.contains(&way.top) {
+        found.push(top);
+    }
+    found.extend(way.cards.iter().flat_map(|name| card(look, name, mtu)));
     found
 }
 
@@ -116,21 +89,19 @@ fn missing(look: &Look, name: &str) -> Finding {
     Finding::new("nic.link", Verdict::Fatal, value).of(name).fix("ip -br link, and --nic with one of these names")
 }
 
-fn card(look: &Look, name: &str) -> Vec<Finding> {
+fn card(look: &Look, name: &str, mtu: Option<u64>) -> Vec<Finding> {
     let link = link(look, name);
     if link.verdict == Verdict::Fatal {
         return vec![link];
     }
     let facts = ethtool::facts(look.sysfs, name);
-    let device = format!("{}/device", at(name));
-    let mtu = look.sysfs.number(format!("{}/mtu", at(name)));
+    let device = format!("{}/device", folder(name));
     vec![
         link,
         speed(look, name, mtu),
         pci::link(look, "nic.pcie", name, &device),
         pci::node(look, "nic.numa", name, &device),
         pci::irq(look, "nic.irq", name, &device, Some(tune(look, name))),
-        mtu_finding(name, mtu),
         rings(look, name, &facts),
         coalescing(name, &facts),
         offloads(look, name, &facts),
@@ -145,8 +116,8 @@ fn tune(look: &Look, name: &str) -> String {
 
 fn link(look: &Look, name: &str) -> Finding {
     const ITEM: &str = "nic.link";
-    let Some(state) = look.sysfs.text(format!("{}/operstate", at(name))) else {
-        return Finding::unknown(ITEM, format!("{}/operstate cannot be read", at(name))).of(name);
+    let Some(state) = look.sysfs.text(format!("{}/operstate", folder(name))) else {
+        return Finding::unknown(ITEM, format!("{}/operstate cannot be read", folder(name))).of(name);
     };
     if matches!(state.as_str(), "down" | "lowerlayerdown" | "notpresent") {
         let fix = format!("ip link set {name} up; if it stays down: cable, transceiver, switch port (ethtool {name})");
@@ -163,8 +134,9 @@ fn payload_bytes_per_second(bits_per_second: u64, mtu: u64) -> f64 {
 
 fn speed(look: &Look, name: &str, mtu: Option<u64>) -> Finding {
     const ITEM: &str = "nic.speed";
-    let Some(bits) = bits_per_second(look.sysfs, name) else {
-        return Finding::unknown(ITEM, "the card does not say its speed (virtual ones do not)").of(name);
+    let Some(bits) = network::bits_per_second(look.sysfs, name) else {
+        return Finding::unknown(ITEM, "the card does not say its speed (virtual ones do not, or make one up)")
+            .of(name);
     };
     let mtu = mtu.unwrap_or(1500).min(1 << 20);
     let carries = payload_bytes_per_second(bits, mtu) / 1e9;
@@ -175,15 +147,32 @@ fn speed(look: &Look, name: &str, mtu: Option<u64>) -> Finding {
         .fix(format!("ethtool {name} shows what was negotiated; 8 GB/s from one host need 100 Gbit/s"))
 }
 
-fn mtu_finding(name: &str, mtu: Option<u64>) -> Finding {
+/// Of what the route has: a VLAN or bridge over a large one may have a small one.
+fn mtu_finding(sysfs: &Sysfs, way: &Way, mtu: Option<u64>) -> Finding {
     const ITEM: &str = "nic.mtu";
-    match mtu {
-        None => Finding::unknown(ITEM, format!("{}/mtu cannot be read", at(name))).of(name),
-        Some(mtu) => Finding::hint_unless(mtu >= MTU_LARGE - 100, ITEM, mtu.to_string())
-            .of(name)
-            .fix(format!("scripts/tune-host.sh apply --nic {name} --mtu {MTU_LARGE}"))
-            .fix(format!("ip link set {name} mtu {MTU_LARGE}, if every switch and the peer take it")),
-    }
+    let name = &way.top;
+    let Some(mtu) = mtu else {
+        return Finding::unknown(ITEM, format!("{}/mtu cannot be read", folder(name))).of(name);
+    };
+    let wanted = mtu_large(sysfs, way);
+    let finding = Finding::hint_unless(mtu >= MTU_LARGE_MIN, ITEM, mtu.to_string()).of(name);
+    let steps = way.upwards(sysfs);
+    let finding = match steps.as_slice() {
+        [_] => finding.fix(format!("scripts/tune-host.sh apply --nic {name} --mtu {wanted}")),
+        _ => finding,
+    };
+    let set: Vec<_> = steps.iter().map(|name| format!("ip link set {name} mtu {wanted}")).collect();
+    finding.fix(format!("{}, if every switch and the peer take it", set.join(" && ")))
+}
+
+/// What all the cards take.
+fn mtu_large(sysfs: &Sysfs, way: &Way) -> u64 {
+    let of_card = |card: &String| {
+        let facts = sysfs.text(format!("{}/device/uevent", folder(card)))?;
+        let driver = facts.lines().find_map(|line| line.strip_prefix("DRIVER="))?;
+        MTU_OF_CLOUDS.iter().find(|(name, _)| *name == driver).map(|(_, mtu)| *mtu)
+    };
+    way.cards.iter().map(|card| of_card(card).unwrap_or(MTU_LARGE)).min().unwrap_or(MTU_LARGE)
 }
 
 fn rings(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
@@ -236,7 +225,7 @@ fn offloads(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
 }
 
 fn send_queues(look: &Look, name: &str) -> Vec<String> {
-    let mut names = look.sysfs.names(format!("{}/queues", at(name)));
+    let mut names = look.sysfs.names(format!("{}/queues", folder(name)));
     names.retain(|queue| queue.starts_with("tx-"));
     names
 }
@@ -245,7 +234,7 @@ fn queues(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
     const ITEM: &str = "nic.queues";
     let count = send_queues(look, name).len() as u64;
     if count == 0 {
-        return Finding::unknown(ITEM, format!("{}/queues shows none", at(name))).of(name);
+        return Finding::unknown(ITEM, format!("{}/queues shows none", folder(name))).of(name);
     }
     let cores = look.scope.cores.len() as u64;
     let fact = |key: &str| facts.get(key).copied().unwrap_or(0);
@@ -271,7 +260,7 @@ fn xps(look: &Look, name: &str) -> Finding {
     }
     let maps: Vec<_> = queues
         .iter()
-        .filter_map(|queue| look.sysfs.text(format!("{}/queues/{queue}/xps_cpus", at(name))))
+        .filter_map(|queue| look.sysfs.text(format!("{}/queues/{queue}/xps_cpus", folder(name))))
         .filter_map(|mask| parse_mask(&mask))
         .collect();
     if maps.len() < queues.len() || maps.is_empty() {
@@ -283,10 +272,10 @@ fn xps(look: &Look, name: &str) -> Finding {
         [] => format!("each of {} has a queue", look.cores_list()),
         _ => format!("no queue is mapped to {}", crate::host::cpu::format_list(&bare)),
     };
-    Finding::hint_unless(bare.is_empty(), ITEM, value)
-        .of(name)
-        .fix(tune(look, name))
-        .fix(format!("for each queue N of a core: echo MASK > {}/queues/tx-N/xps_cpus (core 3: MASK is 8)", at(name)))
+    Finding::hint_unless(bare.is_empty(), ITEM, value).of(name).fix(tune(look, name)).fix(format!(
+        "for each queue N of a core: echo MASK > {}/queues/tx-N/xps_cpus (core 3: MASK is 8)",
+        folder(name)
+    ))
 }
 
 /// `00000000,0000ff00`: 32 processors a group, the last group first. `None`: no mask.
@@ -303,20 +292,9 @@ fn parse_mask(text: &str) -> Option<Vec<usize>> {
 mod tests {
     use super::*;
     use crate::host::cpu::parse_list;
-
-    const ROUTES: &str = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
-        eth0\t00000000\t010200C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
-        eth1\t00000000\t010200C0\t0003\t0\t0\t20\t00000000\t0\t0\t0\n\
-        eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
-        broken\t\u{fffd}\n";
-
-    #[test]
-    fn the_longest_route_wins_then_the_least_metric() {
-        let to = |a, b, c, d| by_route(ROUTES, Ipv4Addr::new(a, b, c, d));
-        assert_eq!(to(192, 0, 2, 9).as_deref(), Some("eth0"));
-        assert_eq!(to(203, 0, 113, 1).as_deref(), Some("eth1"));
-        assert_eq!(by_route("", Ipv4Addr::new(1, 1, 1, 1)), None);
-    }
+    use crate::host::doctor::Scope;
+    use crate::host::fake::Tree;
+    use std::net::IpAddr;
 
     #[test]
     fn masks_are_read_from_the_right() {
@@ -324,6 +302,73 @@ mod tests {
         assert_eq!(parse_mask("0"), Some(vec![]));
         assert_eq!((parse_mask(""), parse_mask("x"), parse_mask("fffffffff")), (None, None, None));
         assert_eq!(parse_mask("f0").unwrap(), parse_list("4-7").unwrap());
+    }
+
+    /// Subject, verdict and fixes of an item on the way to a peer.
+    fn judged(tree: &Tree, peer: &str, item: &str) -> Vec<(String, Verdict, Vec<String>)> {
+        let scope = Scope { network: true, peers: vec![peer.parse::<IpAddr>().unwrap()], ..Scope::default() };
+        let sysfs = tree.sysfs();
+        let look = Look { sysfs: &sysfs, scope: &scope };
+        let found = examine(&look, &choose(&look)).into_iter().filter(|finding| finding.item == item);
+        found.map(|finding| (finding.subject.unwrap_or_default(), finding.verdict, finding.fix)).collect()
+    }
+
+    /// A card whose driver is known, with a VLAN on it that has an MTU of its own.
+    fn with_vlan(driver: &str, card_mtu: &str, vlan_mtu: &str) -> Tree {
+        Tree::new(&[
+            ("/sys/class/net/eth0/device/uevent", &format!("DRIVER={driver}\nPCI_CLASS=20000\n")),
+            ("/sys/class/net/eth0/operstate", "up"),
+            ("/sys/class/net/eth0/mtu", card_mtu),
+            ("/sys/class/net/vlan9/lower_eth0/x", ""),
+            ("/sys/class/net/vlan9/operstate", "up"),
+            ("/sys/class/net/vlan9/mtu", vlan_mtu),
+            (
+                "/proc/net/route",
+                "Iface\nvlan9 0000000A 0 1 0 0 0 000000FF 0 0 0\neth0 00000000 0 1 0 0 0 00000000 0 0 0\n",
+            ),
+        ])
+    }
+
+    #[test]
+    fn an_mtu_is_large_where_a_cloud_has_its_largest() {
+        let mtu = |driver: &str, now: &str| judged(&with_vlan(driver, now, "1500"), "192.0.2.1", "nic.mtu").remove(0);
+        for (driver, now) in [("gve", "8896"), ("virtio_net", "8800"), ("ena", "9001"), ("mlx5_core", "9000")] {
+            assert_eq!(mtu(driver, now), ("eth0".to_owned(), Verdict::Fine, vec![]), "{driver} {now}");
+        }
+        for (driver, wanted) in [("gve", 8896), ("ena", 9001), ("mlx5_core", 9000)] {
+            let (_, verdict, fix) = mtu(driver, "1460");
+            assert_eq!(verdict, Verdict::Hint);
+            assert_eq!(fix[0], format!("scripts/tune-host.sh apply --nic eth0 --mtu {wanted}"));
+            assert_eq!(fix[1], format!("ip link set eth0 mtu {wanted}, if every switch and the peer take it"));
+        }
+    }
+
+    #[test]
+    fn the_mtu_is_that_of_what_the_route_has() {
+        let tree = with_vlan("mlx5_core", "9000", "1500");
+        let fix = "ip link set eth0 mtu 9000 && ip link set vlan9 mtu 9000, if every switch and the peer take it";
+        assert_eq!(judged(&tree, "10.1.2.3", "nic.mtu"), [("vlan9".to_owned(), Verdict::Hint, vec![fix.to_owned()])]);
+        let links: Vec<_> = judged(&tree, "10.1.2.3", "nic.link").into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(links, ["vlan9", "eth0"]);
+        tree.put("/sys/class/net/vlan9/operstate", "down");
+        assert_eq!(judged(&tree, "10.1.2.3", "nic.link")[0].1, Verdict::Fatal);
+    }
+
+    #[test]
+    fn a_card_that_the_target_does_not_use_is_not_judged() {
+        let tree = with_vlan("ena", "1500", "1500");
+        assert!(judged(&tree, "127.0.0.1", "nic.mtu").is_empty());
+        assert_eq!(judged(&tree, "127.0.0.1", "nic.link"), [("lo".to_owned(), Verdict::Fine, vec![])]);
+        // Containers of this host, behind a bridge that stands on no card.
+        tree.put("/sys/class/net/docker0/lower_veth1/x", "");
+        tree.put("/sys/class/net/docker0/operstate", "up");
+        tree.put("/sys/class/net/docker0/mtu", "1500");
+        tree.put("/proc/net/route", "Iface\ndocker0 000011AC 0 1 0 0 0 0000FFFF 0 0 0\n");
+        assert!(judged(&tree, "172.17.0.2", "nic.mtu").is_empty());
+        assert_eq!(judged(&tree, "172.17.0.2", "nic.link"), [("docker0".to_owned(), Verdict::Fine, vec![])]);
+        // A pod's end of a pair says 10 Gbit/s, whatever is behind it.
+        let pod = Tree::new(&[("/sys/class/net/eth0/operstate", "up"), ("/sys/class/net/eth0/speed", "10000")]);
+        assert_eq!(judged(&pod, "192.0.2.1", "nic.speed"), [("eth0".to_owned(), Verdict::Unknown, vec![])]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What cards and drives have in common: the slot, the node, the interrupts, the IOMMU.
 
 use super::drive::Disk;
-use super::{Finding, Look, Verdict};
+use super::{Finding, Look, Verdict, boot};
 use crate::host::Sysfs;
-use crate::host::cpu::{format_list, numa_node, numa_nodes, parse_list, usable_cpus};
+use crate::host::cpu::{format_list, isolated_cpus, numa_node, numa_nodes, parse_list, usable_cpus};
 
 /// Interrupts that are no queue's: counted, they would speak against every core they happen to be on.
 const NO_QUEUE: &[&str] = &["config", "async", "control", "cmd", "event", "pages"];
@@ -67,13 +67,19 @@ pub fn node(look: &Look, item: &str, subject: &str, folder: &str) -> Finding {
     })
 }
 
+/// Where a device's interrupts are listed. A virtio device has those of the PCI function above it; what is above
+/// others is a bridge with interrupts of its own.
+fn irqs_folder(sysfs: &Sysfs, folder: &str) -> String {
+    let real = std::fs::canonicalize(sysfs.path(folder)).unwrap_or_default();
+    let is_virtio = real.file_name().is_some_and(|name| name.to_string_lossy().starts_with("virtio"));
+    format!("{folder}{}/msi_irqs", if is_virtio { "/.." } else { "" })
+}
+
 /// The interrupts of the queues of a device, each with the processors that take it.
 fn queue_irqs(sysfs: &Sysfs, folder: &str) -> Vec<(usize, Vec<usize>)> {
-    let found = [format!("{folder}/msi_irqs"), format!("{folder}/../msi_irqs")];
-    let mut irqs: Vec<usize> =
-        found.iter().flat_map(|at| sysfs.names(at)).filter_map(|name| name.parse().ok()).collect();
+    let names = sysfs.names(irqs_folder(sysfs, folder));
+    let mut irqs: Vec<usize> = names.into_iter().filter_map(|name| name.parse().ok()).collect();
     irqs.sort_unstable();
-    irqs.dedup();
     let is_queue = |irq: &usize| {
         let names = sysfs.names(format!("/proc/irq/{irq}"));
         !names.iter().any(|name| NO_QUEUE.iter().any(|word| name.contains(word)))
@@ -98,6 +104,11 @@ pub fn irq(look: &Look, item: &str, subject: &str, folder: &str, tune: Option<St
     }
     let mut free = usable_cpus(look.sysfs);
     free.retain(|cpu| !look.scope.cores.contains(cpu));
+    // Isolated ones are kept for loads, as far as others are there.
+    let isolated = isolated_cpus(look.sysfs);
+    if free.iter().any(|cpu| !isolated.contains(cpu)) {
+        free.retain(|cpu| !isolated.contains(cpu));
+    }
     let value = format!("{} of {} interrupts are taken by {}", hit.len(), irqs.len(), look.cores_list());
     let finding = Finding::new(item, Verdict::Hint, value).of(subject);
     if free.is_empty() {
@@ -110,7 +121,7 @@ pub fn irq(look: &Look, item: &str, subject: &str, folder: &str, tune: Option<St
     let which = if hit.len() <= IRQS_NAMED_MAX {
         hit.iter().map(|(irq, _)| irq.to_string()).collect::<Vec<_>>().join(" ")
     } else {
-        format!("$(ls {folder}/msi_irqs)")
+        format!("$(ls {})", irqs_folder(look.sysfs, folder))
     };
     let plain = format!(
         "systemctl stop irqbalance; for i in {which}; do echo {} > /proc/irq/$i/smp_affinity_list; done",
@@ -151,8 +162,8 @@ pub fn iommu(look: &Look, nics: &[String], disks: &[Disk]) -> Vec<Finding> {
         };
         finding
             .of(names.join(", "))
-            .fix("scripts/tune-host.sh apply --boot, then reboot")
-            .fix("add iommu=pt to the kernel's command line (arm64: iommu.passthrough=1); devices are then trusted with all memory")
+            .fix("scripts/tune-host.sh apply --boot && reboot")
+            .fix(boot::add(look.sysfs, boot::passthrough(look.sysfs)))
     };
     modes.into_iter().map(judge).collect()
 }
@@ -160,6 +171,44 @@ pub fn iommu(look: &Look, nics: &[String], disks: &[Disk]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::doctor::Scope;
+    use crate::host::fake::Tree;
+
+    /// A virtio card on PCI function `:04`, or that function itself, below a port with an interrupt of its own.
+    fn card(virtio: bool) -> Tree {
+        let port = "/sys/devices/pci0000:00/0000:00:01.0";
+        let tree = Tree::new(&[
+            (&format!("{port}/msi_irqs/24"), "msi"),
+            ("/sys/class/net/eth0/x", ""),
+            ("/sys/devices/system/cpu/online", "0-31"),
+            ("/sys/devices/system/cpu/isolated", "1-30"),
+            ("/proc/self/status", "Cpus_allowed_list:\t0,31"),
+        ]);
+        for irq in 24..36 {
+            tree.put(&format!("/proc/irq/{irq}/smp_affinity_list"), "0-31");
+        }
+        for irq in 25..35 {
+            tree.put(&format!("{port}/0000:00:04.0/msi_irqs/{irq}"), "msix");
+        }
+        tree.put(&format!("{port}/0000:00:04.0/virtio1/x"), "");
+        let device = format!("../../..{}/0000:00:04.0{}", &port[4..], if virtio { "/virtio1" } else { "" });
+        std::os::unix::fs::symlink(device, tree.sysfs().path("/sys/class/net/eth0/device")).unwrap();
+        tree
+    }
+
+    #[test]
+    fn a_virtio_card_has_the_interrupts_of_the_function_above_and_others_their_own() {
+        for (virtio, listed) in [(true, "device/../msi_irqs"), (false, "device/msi_irqs")] {
+            let tree = card(virtio);
+            let scope = Scope { cores: vec![1, 2], ..Scope::default() };
+            let sysfs = tree.sysfs();
+            let look = Look { sysfs: &sysfs, scope: &scope };
+            let found = irq(&look, "nic.irq", "eth0", "/sys/class/net/eth0/device", None);
+            assert_eq!(found.value, "10 of 10 interrupts are taken by 1-2");
+            assert!(found.fix[0].contains(&format!("$(ls /sys/class/net/eth0/{listed})")), "{:?}", found.fix);
+            assert!(found.fix[0].contains("echo 0,31 >"), "isolated ones take none: {:?}", found.fix);
+        }
+    }
 
     #[test]
     fn links_carry_what_the_standard_says() {

@@ -11,6 +11,7 @@ put() {
 host() {
     tree=$1
     mkdir -p "$tree/var/lib" "$tree/etc" "$tree/usr/sbin" "$tree/sys/class/net" "$tree/sys/block"
+    put proc/sys/kernel/random/boot_id 1f0f7a3e-0001
     put proc/cmdline 'BOOT_IMAGE=/vmlinuz root=UUID=1 ro quiet'
     put proc/sys/net/core/wmem_max 212992
     put proc/sys/net/core/rmem_max 212992
@@ -51,20 +52,32 @@ nvme() {
     mkdir -p "$tree/sys/module/nvme_core"
 }
 
-# nic NAME QUEUES NODE FIRST_IRQ
+# virtio_nic NAME QUEUES FIRST_IRQ: its interrupts belong to the PCI function above it, below a port that has one too.
+virtio_nic() {
+    local port=sys/devices/pci0000:00/0000:00:01.0
+    put "$port/msi_irqs/24" msi
+    put "$port/0000:00:03.0/virtio0/features" 0
+    mkdir -p "$tree/sys/class/net/$1"
+    ln -s "../../../${port#sys/}/0000:00:03.0/virtio0" "$tree/sys/class/net/$1/device"
+    put proc/irq/24/smp_affinity_list 0-63
+    nic "$1" "$2" -1 "$3" /..
+}
+
+# nic NAME QUEUES NODE FIRST_IRQ [WHERE_ITS_INTERRUPTS_ARE]
 nic() {
     local queue
     put "sys/class/net/$1/tx_queue_len" 1000
     put "sys/class/net/$1/mtu" 1500
-    put "sys/class/net/$1/device/numa_node" "$3"
+    [ -e "$tree/sys/class/net/$1/device" ] || put "sys/class/net/$1/device/numa_node" "$3"
     for ((queue = 0; queue < $2; queue++)); do
         put "sys/class/net/$1/queues/tx-$queue/xps_cpus" 00000000,00000000
-        put "sys/class/net/$1/device/msi_irqs/$(($4 + queue))" msix
+        put "sys/class/net/$1/device${5:-}/msi_irqs/$(($4 + queue))" msix
         put "proc/irq/$(($4 + queue))/smp_affinity_list" 0-63
     done
 }
 
-# An ethtool that keeps what it is told in files of this root.
+# An ethtool that keeps what it is told in files of this root. New rings have interrupts as the driver likes them, and
+# once, if run/renumber is there, other ones.
 with_ethtool() {
     put run/rings 'rx=1024\ntx=1024'
     put run/tso off
@@ -75,12 +88,62 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 . "$root/run/rings"
 case $1 in
 -g) printf 'Ring parameters for %s:\nPre-set maximums:\nRX:\t\t8192\nRX Mini:\tn/a\nTX:\t\t8192\nCurrent hardware settings:\nRX:\t\t%s\nRX Mini:\tn/a\nTX:\t\t%s\n' "$2" "$rx" "$tx" ;;
--G) eval "$3=$4"; printf 'rx=%s\ntx=%s\n' "$rx" "$tx" >"$root/run/rings" ;;
+-G)
+    eval "$3=$4"
+    printf 'rx=%s\ntx=%s\n' "$rx" "$tx" >"$root/run/rings"
+    for irq in "$root/sys/class/net/$2"/device/msi_irqs/*; do
+        at=$root/proc/irq/${irq##*/}
+        echo 0-63 >"$at/smp_affinity_list"
+        if [ -e "$root/run/renumber" ]; then mv "$irq" "${irq}00"; mv "$at" "${at}00"; fi
+    done
+    for queue in "$root/sys/class/net/$2"/queues/tx-*; do echo 00000000,00000000 >"$queue/xps_cpus"; done
+    rm -f "$root/run/renumber" ;;
 -k) printf 'Features for %s:\ntx-checksumming: on\nscatter-gather: on [fixed]\ntcp-segmentation-offload: %s\ngeneric-segmentation-offload: on\ngeneric-receive-offload: on\n' "$2" "$(cat "$root/run/tso")" ;;
 -K) echo "$4" >"$root/run/tso" ;;
 esac
 TOOL
     chmod +x "$tree/usr/sbin/ethtool"
+}
+
+# An ip that knows what a card takes at most.
+with_ip() {
+    printf '#!/bin/sh\necho %s\n' "'[{\"mtu\":1500,\"min_mtu\":68,\"max_mtu\":$1,\"num_tx_queues\":8}]'" >"$tree/usr/sbin/ip"
+    chmod +x "$tree/usr/sbin/ip"
+}
+
+# Debian's way to the kernel's command line.
+with_update_grub() {
+    put boot/grub.cfg 'GRUB_CMDLINE_LINUX='
+    put etc/default/grub GRUB_CMDLINE_LINUX=
+    cat >"$tree/usr/sbin/update-grub" <<'TOOL'
+#!/bin/sh
+root=$(cd "$(dirname "$0")/../.." && pwd)
+cat "$root/etc/default/grub" "$root"/etc/default/grub.d/*.cfg >"$root/boot/grub.cfg" 2>/dev/null || true
+TOOL
+    chmod +x "$tree/usr/sbin/update-grub"
+}
+
+# And that of Fedora and RHEL: what is added replaces what has the same name.
+with_grubby() {
+    put boot/arguments "$1"
+    put etc/default/grub GRUB_CMDLINE_LINUX=
+    cat >"$tree/usr/sbin/grubby" <<'TOOL'
+#!/bin/sh
+root=$(cd "$(dirname "$0")/../.." && pwd)
+read -r now <"$root/boot/arguments"
+case $1 in
+--info=*) printf 'index=0\nkernel="/boot/vmlinuz-5.14"\nargs="%s"\nroot="UUID=1"\n' "$now" ;;
+--update-kernel=ALL)
+    kept='' words=${2#*=}
+    for old in $now; do
+        for new in $words; do [ "${old%%=*}" != "${new%%=*}" ] || continue 2; done
+        kept="$kept $old"
+    done
+    case $2 in --args=*) kept="$kept $words" ;; esac
+    echo "${kept# }" >"$root/boot/arguments" ;;
+esac
+TOOL
+    chmod +x "$tree/usr/sbin/grubby"
 }
 
 host_two_sockets() {
@@ -94,11 +157,14 @@ host_two_sockets() {
     put sys/devices/system/node/node0/cpulist 0-31
     put sys/devices/system/node/node1/cpulist 32-63
     mkdir -p "$tree/sys/kernel/iommu_groups/0" "$tree/etc/tuned/profiles" "$tree/etc/default"
-    put etc/default/grub GRUB_CMDLINE_LINUX=
+    with_update_grub
     put proc/sys/kernel/numa_balancing 1
     nvme nvme0n1 '[none] mq-deadline kyber bfq'
     nvme nvme1n1 'none [mq-deadline] kyber bfq'
     nic ens1f0np0 8 0 120
+    # Somebody has placed one by hand.
+    put proc/irq/121/smp_affinity_list 5
+    put sys/class/net/ens1f0np0/queues/tx-1/xps_cpus 00000000,00000020
     with_ethtool
 }
 
@@ -109,6 +175,7 @@ host_cloud() {
     mkdir -p "$tree/sys/module/nvme_core"
     nvme nvme0n1 '[mq-deadline] none'
     nic ens5 4 -1 30
+    with_ip 9001
     put sys/kernel/mm/transparent_hugepage/enabled 'always madvise [never]'
     # A file of ours that somebody has changed, with a mode and a time of its own.
     put etc/sysctl.d/90-engine.conf 'net.core.wmem_max = 1'
@@ -124,6 +191,16 @@ host_laptop() {
     nvme nvme0n1 'none [bfq]'
     nic wlp2s0 1 -1 40
     put run/irqbalance/irqbalance.pid 1
+}
+
+# A virtual machine of the RHEL family, with a processor that is isolated already.
+host_rhel() {
+    host "$1"
+    with_systemd
+    cpus 4
+    mkdir -p "$tree/sys/kernel/iommu_groups/1"
+    virtio_nic eth0 3 60
+    with_grubby 'ro crashkernel=1G isolcpus=2'
 }
 
 host_container() {
