@@ -8,9 +8,12 @@
 #   -o FOLDER   where shard.I.json, shard.I.log and merged.json go; must not hold reports (./run-many)
 #   -e ENGINE   the binary (./engine)
 #
-# --rate is the rate of all together. The flags of the run need --parallel, the producers of each process; --shard,
-# --cores, --report and --run-id belong to this script (RUN_ID sets the id). Ctrl-C or SIGTERM ends all in order, a
-# second one at once. The exit code is the worst: not started (2, 3, 5) before records lost (1) before an SLO missed (4).
+# --rate is the rate of all together, and so are the rates of --slo. The flags of the run need --parallel, the producers
+# of each process; --shard, --cores, --report and --run-id belong to this script (RUN_ID sets the id). With --metrics-addr
+# process I serves on port PORT + I. A page of all is made afterwards, from merged.json: --html is refused.
+#
+# If one cannot start, the others are told to end. Ctrl-C, SIGTERM or SIGHUP ends all in order, a second one at once. The
+# exit code is the worst: not started (2, 3, 5) before records lost (1) before an SLO missed by all together (4).
 set -euo pipefail
 
 usage() {
@@ -59,49 +62,114 @@ if [ -z "$cores" ] && [ ${#usable[@]} -gt 1 ]; then usable=("${usable[@]:1}"); f
 [ ${#usable[@]} -ge "$count" ] || die "${#usable[@]} cores are too few for $count processes; -c names more, -n fewer"
 
 run_id=${RUN_ID:-many-$(date -u +%Y%m%dT%H%M%S)-$$}
-pids=()
+shares=() from=0
+for ((index = 0; index < count; index++)); do
+    to=$(((index + 1) * ${#usable[@]} / count))
+    shares+=("$(IFS=, && echo "${usable[*]:from:to-from}")")
+    from=$to
+done
+
+# own_flags I: what process I has for itself, as `own`.
+metrics=''
+own_flags() {
+    own=(--run-id "$run_id" --shard "$1/$count" --cores "${shares[$1]}" --report "$folder/shard.$1.json")
+    if [ -n "$metrics" ]; then own+=(--metrics-addr "${metrics%:*}:$((${metrics##*:} ? ${metrics##*:} + $1 : 0))"); fi
+}
+
+# What flags, variables and --config come to. What is wrong with them is told here, once, before anything has started.
+own_flags 0
+plan=$("$engine" run "$@" "${own[@]}" --dry-run </dev/null)
+observed() { sed -n '/^  "observe": {/,/^  }/s/^    "'"$1"'": "\(.*\)",\{0,1\}$/\1/p' <<<"$plan"; }
+page=$(observed html)
+[ -z "$page" ] || die "all processes would write to --html $page; afterwards: $engine report $folder/merged.json --html $page"
+metrics=$(observed metrics_addr)
+[ "$((${metrics##*:} + count - 1))" -le 65535 ] || die "--metrics-addr $metrics leaves no ports for $count processes"
+# It is given to each anew.
+flags=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --metrics-addr) shift ;;
+    --metrics-addr=*) ;;
+    *) flags+=("$1") ;;
+    esac
+    shift
+done
+
+# By their numbers: those that have not ended.
+running=()
+told=
 # shellcheck disable=SC2317  # called by the traps
 pass_on() {
-    # A process that has ended already takes no signal.
-    for pid in "${pids[@]}"; do kill -s "$1" "$pid" 2>/dev/null || true; done
+    local pid
+    told=$1
+    # One that has just ended takes no signal.
+    for pid in "${running[@]}"; do kill -s "$1" "$pid" 2>/dev/null || true; done
 }
 trap 'pass_on INT' INT
 trap 'pass_on TERM' TERM
+trap 'pass_on HUP' HUP
 # Each in a process group of its own, so that a terminal's Ctrl-C comes once: from here.
 set -m
-from=0
 for ((index = 0; index < count; index++)); do
-    to=$(((index + 1) * ${#usable[@]} / count))
-    share=$(IFS=, && echo "${usable[*]:from:to-from}")
-    from=$to
-    "$engine" run "$@" --run-id "$run_id" --shard "$index/$count" --cores "$share" --report "$folder/shard.$index.json" \
-        </dev/null >"$folder/shard.$index.out" 2>"$folder/shard.$index.log" &
-    pids+=($!)
+    [ -z "$told" ] || break
+    own_flags "$index"
+    "$engine" run "${flags[@]}" "${own[@]}" </dev/null >"$folder/shard.$index.out" 2>"$folder/shard.$index.log" &
+    running[index]=$!
 done
+set +m
 
 severity() {
-    case $1 in 0) echo 0 ;; 4) echo 1 ;; 1) echo 2 ;; 5) echo 3 ;; 3) echo 4 ;; 2) echo 5 ;; *) echo 6 ;; esac
+    case $1 in 0) echo 0 ;; 4) echo 1 ;; 1) echo 2 ;; 5) echo 3 ;; 3) echo 4 ;; *) echo 5 ;; esac
+}
+# note CODE: the worst is kept.
+worst=0
+note() {
+    if [ "$(severity "$1")" -gt "$(severity "$worst")" ]; then worst=$1; fi
 }
 
-worst=0
-for ((index = 0; index < count; index++)); do
-    status=0
-    # wait comes back early when a signal was passed on; the process then still drains.
-    while true; do
+# ended I STATUS
+missed=0
+ended() {
+    if [ "$2" = 0 ]; then return; fi
+    printf 'run-many.sh: shard %s/%s: exit code %s\n' "$1" "$count" "$2" >&2
+    tail -n 5 "$folder/shard.$1.log" >&2
+    case $2 in
+    4) missed=4 ;;
+    2 | 3 | 5)
+        note "$2"
+        # Without it the rest is not the run that was asked for. Who was told before is not to be told twice.
+        if [ -z "$told" ] && [ ${#running[@]} -gt 0 ]; then
+            printf 'run-many.sh: the others are told to end\n' >&2
+            pass_on TERM
+        fi
+        ;;
+    # A signal that ended it, too.
+    *) note 1 ;;
+    esac
+}
+
+if [ ${#running[@]} -lt "$count" ]; then note 1; fi
+while [ ${#running[@]} -gt 0 ]; do
+    # In the background, so that a signal is passed on at once.
+    sleep 0.5 >/dev/null 2>&1 &
+    wait $! || true
+    for index in "${!running[@]}"; do
+        if kill -0 "${running[index]}" 2>/dev/null; then continue; fi
         status=0
-        wait "${pids[index]}" || status=$?
-        kill -0 "${pids[index]}" 2>/dev/null || break
+        wait "${running[index]}" || status=$?
+        unset "running[index]"
+        ended "$index" "$status"
     done
-    if [ $status -gt 128 ]; then wait "${pids[index]}" 2>/dev/null && status=0 || status=$?; fi
-    if [ "$status" != 0 ]; then
-        printf 'run-many.sh: shard %s/%s: exit code %s\n' "$index" "$count" "$status" >&2
-        tail -n 5 "$folder/shard.$index.log" >&2
-    fi
-    if [ "$(severity "$status")" -gt "$(severity $worst)" ]; then worst=$status; fi
 done
 
 if compgen -G "$folder/shard.*.json" >/dev/null; then
-    "$engine" merge "$folder"/shard.*.json --report "$folder/merged.json"
-    printf 'run %s: %s\n' "$run_id" "$folder/merged.json"
+    if "$engine" merge "$folder"/shard.*.json --report "$folder/merged.json"; then
+        printf 'run %s: %s\n' "$run_id" "$folder/merged.json"
+        # All together are held to the thresholds, whatever the parts said of theirs.
+        missed=$(sed -n 's/^  "exit_code": \([0-9]\).*/\1/p' "$folder/merged.json")
+    else
+        note $?
+    fi
 fi
+note "$missed"
 exit "$worst"

@@ -177,3 +177,41 @@ fn the_autoscaler_the_adapter_and_the_rules_mean_the_same_figure() {
     let rules = read("prometheus/rules/fleet.yml");
     assert_eq!(*job, rules["groups"][0]["rules"][0]["labels"]["job"]);
 }
+
+/// A Prometheus finds nothing in a namespace that it may not read, and kube-prometheus's may read three others.
+#[test]
+fn kube_prometheus_may_find_the_pods() {
+    let text = std::fs::read_to_string(deploy("kubernetes/components/kube-prometheus/discovery.yaml")).unwrap();
+    let objects: Vec<Value> = text.split("\n---\n").map(|one| serde_saphyr::from_str(one).unwrap()).collect();
+    let [role, binding] = objects.as_slice() else { panic!("a Role and its binding: {objects:?}") };
+    let namespace = &read("kubernetes/base/namespace.yaml")["metadata"]["name"];
+    for object in [role, binding] {
+        assert_eq!(&object["metadata"]["namespace"], namespace);
+    }
+    assert_eq!((&role["kind"], &binding["roleRef"]["kind"]), (&"Role".into(), &"Role".into()));
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    let rules = role["rules"].as_array().unwrap();
+    for (group, resource) in [("", "pods"), ("", "services"), ("", "endpoints"), ("discovery.k8s.io", "endpointslices")]
+    {
+        let has = |rule: &Value, key: &str, word: &str| rule[key].as_array().unwrap().iter().any(|one| one == word);
+        let rule = rules.iter().find(|rule| has(rule, "apiGroups", group) && has(rule, "resources", resource));
+        let rule = rule.unwrap_or_else(|| panic!("{resource} may not be read"));
+        assert!(["get", "list", "watch"].iter().all(|verb| has(rule, "verbs", verb)), "{resource}: {rule}");
+    }
+    // The same Prometheus that the network policy lets in.
+    let from = &read("kubernetes/base/network-policy.yaml")["spec"]["ingress"][0]["from"][0];
+    let subject = &binding["subjects"][0];
+    assert_eq!(subject["namespace"], from["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]);
+    assert_eq!(subject["name"], "prometheus-k8s");
+    for overlay in ["kubernetes/tuned/fleet", "kubernetes/tuned/job"] {
+        let all = &read(&format!("{overlay}/kustomization.yaml"))["components"];
+        assert!(all.as_array().unwrap().iter().any(|one| one == "../../components/kube-prometheus"), "{overlay}");
+    }
+}
+
+/// kube-prometheus's adapter has a configuration of this name in the same namespace, which must stay what it is.
+#[test]
+fn the_adapter_s_own_configuration_is_not_written_over() {
+    let monitoring = read("kubernetes/monitoring/kustomization.yaml");
+    assert_eq!(monitoring["configMapGenerator"][0]["name"], "generator-adapter-config");
+}

@@ -124,8 +124,13 @@ for file in rendered:
         if kind == "HorizontalPodAutoscaler":
             check(("Deployment", thing["spec"]["scaleTargetRef"]["name"]) in named, f"{file.name}: scales nothing")
             check("replicas" not in named["Deployment", name]["spec"], f"{file.name}: replicas belong to the autoscaler")
+        if kind == "RoleBinding":
+            # The accounts of others are not moved into the namespace of the pods.
+            whose = [one["namespace"] for one in thing["subjects"]]
+            check(whose == ["monitoring"], f"{file.name}: accounts of {whose}")
     check(not any(kind == "Secret" for kind, _ in named), f"{file.name}: ships a secret")
-for kind in ("Deployment", "HorizontalPodAutoscaler", "Job", "NetworkPolicy", "PodDisruptionBudget", "PrometheusRule"):
+wanted = "Deployment HorizontalPodAutoscaler Job NetworkPolicy PodDisruptionBudget PrometheusRule Role RoleBinding"
+for kind in wanted.split():
     check(kind in kinds, f"no {kind}")
 operator.write_text(json.dumps(found_at_the_operator))
 print(f"{len(rendered)} kustomizations fit Kubernetes {' and '.join(VERSIONS)}; the engine takes their flags")

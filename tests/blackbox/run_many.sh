@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# scripts/run-many.sh: what its processes make is proved by the merged report; each has its own port; who cannot start
+# ends the others; Ctrl-C of a terminal reaches each once; what all would write to one file is refused.
+#
+#   tests/blackbox/run_many.sh [ENGINE]
+set -euo pipefail
+engine=$(realpath "${1:-./engine}")
+here=$(realpath "$(dirname "$0")")
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/blackbox/common/scratch.sh
+. "$here/common/scratch.sh"
+need 'python3' python3
+unset "${!ENGINE_@}"
+
+cpus=$(taskset -cp $$ | sed 's/.*: //')
+many=(scripts/run-many.sh -n 2 -c "$cpus" -e "$engine")
+# ends CODE NAME FLAGS…: a fleet of two that ends with this code.
+ends() {
+    local wanted=$1 name=$2 status=0
+    shift 2
+    "${many[@]}" -o "$work/$name" -- "$@" >"$work/$name.log" 2>&1 || status=$?
+    [ "$status" = "$wanted" ] || fail "$name: exit code $status, not $wanted"
+}
+# under_way NAME: both processes of the fleet run.
+under_way() {
+    local shard
+    for shard in 0 1; do
+        for _ in {1..400}; do
+            if grep -qs '"event":"interval"' "$work/$1/shard.$shard.log"; then continue 2; fi
+            sleep 0.05
+        done
+        fail "$1: shard $shard does not run"
+    done
+}
+endless=(--target null --parallel 1 --rate 1MB/s --duration inf --stats-interval 100ms --log-format json)
+
+echo '== the sum, proved by what was written'
+ends 0 files --target "file:$work/data/" --parallel 2 --rate 4000001 --duration 1s --payload-size 500 --log-format json \
+    --slo 'rate>=1MB/s'
+"$engine" verify "$work/data" --expect "$work/files/merged.json"
+python3 - "$work/files" <<'PYTHON'
+import json, sys
+load = lambda name: json.load(open(f"{sys.argv[1]}/{name}.json", encoding="utf-8"))
+parts, whole = [load("shard.0"), load("shard.1")], load("merged")
+assert [one["id"] for one in whole["producers"]] == [0, 1, 2, 3], whole["producers"]
+assert whole["pacing"]["target_bytes_per_second"] == 4000001, whole["pacing"]
+assert whole["totals"]["records_produced"] == sum(part["totals"]["records_produced"] for part in parts) > 7000
+assert not {one["core"] for one in parts[0]["producers"]} & {one["core"] for one in parts[1]["producers"]}
+assert [one["slo"][0]["threshold"] for one in [*parts, whole]] == [5e5, 5e5, 1e6], whole["slo"]
+PYTHON
+
+echo '== a threshold is missed by all together'
+ends 4 slow --target null --parallel 1 --rate 1MB/s --duration 300ms --slo 'rate>=2MB/s'
+
+echo '== a port for each; SIGTERM ends all in order'
+# Two that follow each other, and are nobody's.
+port=$(python3 -c 'import socket
+while True:
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        port = first.getsockname()[1]
+        try:
+            second.bind(("127.0.0.1", port + 1))
+        except (OSError, OverflowError):
+            continue
+        print(port)
+        break')
+"${many[@]}" -o "$work/ports" -- "${endless[@]}" --metrics-addr "127.0.0.1:$port" >"$work/ports.log" 2>&1 &
+launcher=$!
+pids+=("$launcher")
+under_way ports
+for shard in 0 1; do
+    ENGINE_METRICS_ADDR=127.0.0.1:$((port + shard)) deploy/healthcheck.sh || fail "shard $shard does not answer on its port"
+done
+kill -TERM "$launcher"
+wait "$launcher" || fail "ended with $?"
+[ -s "$work/ports/merged.json" ] || fail 'there is no sum'
+
+echo '== one that cannot start ends the others'
+python3 -c 'import socket, sys, time
+held = socket.socket()
+held.bind(("127.0.0.1", int(sys.argv[1])))
+held.listen()
+print(flush=True)
+time.sleep(600)' $((port + 1)) >"$work/held" &
+pids+=($!)
+until [ -s "$work/held" ]; do sleep 0.05; done
+ENGINE_METRICS_ADDR=127.0.0.1:$port ends 3 taken "${endless[@]}"
+grep -q 'the others are told to end' "$work/taken.log" || fail 'nobody was told to end'
+[ ! -e "$work/taken/shard.1.json" ] || fail 'shard 1 had its port after all'
+
+echo '== Ctrl-C'
+timeout 120 python3 - "$work/asked" "${many[@]}" -o "$work/asked" -- "${endless[@]}" >"$work/asked.log" <<'PYTHON' || fail 'Ctrl-C'
+import os, pty, signal, sys, time
+folder, *command = sys.argv[1:]
+pid, terminal = pty.fork()
+if pid == 0:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.execvp(command[0], command)
+def runs(shard):
+    path = f"{folder}/shard.{shard}.log"
+    return os.path.exists(path) and '"event":"interval"' in open(path, encoding="utf-8").read()
+while not (runs(0) and runs(1)):
+    time.sleep(0.05)
+os.write(terminal, b"\x03")
+try:
+    while said := os.read(terminal, 4096):
+        print(said.decode())
+except OSError:  # all have left the terminal
+    pass
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+PYTHON
+for name in shard.0 shard.1 merged; do [ -s "$work/asked/$name.json" ] || fail "there is no $name.json"; done
+
+echo '== what is wrong is said before anything starts'
+# refused WORD NAME FLAGS…
+refused() {
+    local word=$1
+    shift
+    ends 2 "$@"
+    grep -q -e "$word" "$work/$1.log" || fail "$1 does not say $word"
+    [ ! -e "$work/$1/shard.0.log" ] || fail "$1: something started"
+}
+refused '--rate' odd --target null --parallel 1 --rate odd
+refused '--html' page "${endless[@]}" --html "$work/page.html"
+ENGINE_HTML=$work/page.html refused '--html' variable "${endless[@]}"
+printf 'html: %s\n' "$work/page.html" >"$work/settings.yaml"
+refused '--html' file "${endless[@]}" --config "$work/settings.yaml"
+refused 'no ports' ports_end "${endless[@]}" --metrics-addr 127.0.0.1:65535
+refused 'set by this script' own "${endless[@]}" --report x.json
