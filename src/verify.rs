@@ -1,7 +1,8 @@
 //! `engine verify`: reads back what a run wrote and says what is missing, doubled, out of order, damaged or foreign.
 //!
-//! `sources` turns names into streams, `topic` reads those of Kafka; `parallel` and `scan` turn bytes into events; `stream` and `ring` judge the
-//! events of one stream; `ledger` knows which sequences were seen and has the last word; `findings` is the result.
+//! `sources` turns names into streams, `topic` reads those of Kafka; `parallel` and `scan` turn bytes into events;
+//! `stream` and `ring` judge the events of one stream; `ledger` knows which sequences were seen and has the last word,
+//! `unproved` which of them a broker may have removed; `findings` is the result.
 //! Memory is bounded whatever is read: where a bound is met, a finding says so.
 
 pub mod expect;
@@ -20,6 +21,7 @@ mod sources;
 mod stream;
 mod templates;
 mod topic;
+mod unproved;
 pub mod window;
 
 #[cfg(test)]
@@ -45,6 +47,7 @@ use std::io::{BufReader, Read};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use stream::{Rules, StreamFold};
+use topic::message::Judge;
 
 /// Reads everything that `args` names. `Err` where that cannot be done: nothing there (exit 2), unreadable (exit 1).
 pub fn verify(args: &VerifyArgs) -> Result<Findings, Fatal> {
@@ -144,7 +147,11 @@ impl<'a> Session<'a> {
         let timeout = Duration::from_nanos(access.timeout_ns);
         let client = kafka::Client { id: access.client_id.clone(), sasl: access.sasl.clone(), timeout };
         let cluster = Cluster::new(source.bootstrap.clone(), client, kafka::dialer(access.tls.clone(), timeout));
-        topic::read(cluster, &source.topic, timeout, self.args.sign_key, &mut self.ledger)
+        topic::read(cluster, &source.topic, timeout, self.judge(), &mut self.ledger)
+    }
+
+    fn judge(&self) -> Judge {
+        Judge::new(self.args.sign_key, self.runs.union(&self.manifest_runs).copied().collect())
     }
 
     fn pipe(&mut self, path: Option<PathBuf>) -> Result<(), Fatal> {
@@ -317,11 +324,13 @@ fn rules_of(manifest: &Manifest, key: Key, label: String) -> Rules {
 fn scan_ends(stream: &DataStream) -> Vec<u64> {
     let mut ends: Vec<u64> = stream.files.iter().map(|file| file.length_bytes).collect();
     if let (Some(manifest), Some(last)) = (&stream.manifest, ends.last_mut()) {
-        *last = match manifest.layout {
-            Layout::Ring { lap_bytes, .. } => lap_bytes.min(*last),
-            Layout::Append if manifest.complete => manifest.length_bytes.min(*last),
-            Layout::Append => *last,
-        };
+        if let Layout::Ring { lap_bytes, .. } = manifest.layout {
+            *last = lap_bytes.min(*last);
+        }
+        // What lies behind was there before, or is room that was not needed.
+        if manifest.complete {
+            *last = manifest.length_bytes.min(*last);
+        }
     }
     ends
 }

@@ -21,15 +21,32 @@ pub struct AccessFlags {
     pub sasl_password: Option<PathBuf>,
 }
 
+impl AccessFlags {
+    fn first_of_sasl(&self) -> Option<&'static str> {
+        let given = [
+            ("--sasl-mechanism", self.sasl_mechanism.is_some()),
+            ("--sasl-user", self.sasl_user.is_some()),
+            ("--sasl-password-file", self.sasl_password.is_some()),
+        ];
+        given.into_iter().find_map(|(name, is_given)| is_given.then_some(name))
+    }
+}
+
+const NOT_UTF8: &str = "it looks like UTF-8, but is read as ISO-8859-1, as in Java, where others are \\uXXXX";
+
 /// Reads `--kafka-config` and `--kafka-property`; the latter win.
 pub fn properties(config: Option<&Path>, more: &[String], errors: &mut Vec<Fatal>) -> Option<KafkaProperties> {
     let before = errors.len();
     let (mut text, mut name) = (String::new(), "--kafka-property".to_owned());
+    let mut is_utf8 = false;
     if let Some(path) = config {
         name = path.display().to_string();
-        match bounded::read_text(path, limits::KAFKA_PROPERTIES_BYTES_MAX) {
+        match bounded::read(path, limits::KAFKA_PROPERTIES_BYTES_MAX) {
             // A last line that is to go on does so into nothing, not into a property.
-            Ok(content) => text = content + "\n",
+            Ok(content) => {
+                is_utf8 = !content.is_ascii() && std::str::from_utf8(&content).is_ok();
+                text = kafka_properties::decode(&content) + "\n";
+            }
             Err(why) => {
                 errors.push(Fatal::usage(format!("--kafka-config '{name}': {why}")).mend(format!("ls -l '{name}'")));
             }
@@ -52,7 +69,11 @@ pub fn properties(config: Option<&Path>, more: &[String], errors: &mut Vec<Fatal
     if errors.len() > before {
         return None;
     }
-    kafka_properties::parse(&text, &name).map_err(|found| errors.extend(found)).ok()
+    let mut said = kafka_properties::parse(&text, &name).map_err(|found| errors.extend(found)).ok()?;
+    if is_utf8 {
+        said.notes.push(format!("{name}: {NOT_UTF8}"));
+    }
+    Some(said)
 }
 
 /// The process list shows flags to others. `properties` are those of flags alone: a variable or a file may have them.
@@ -83,7 +104,7 @@ pub fn access_with(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec
         tls: tls(flags, said, errors),
         sasl: sasl(flags, said, errors),
         client_id: said.client_id.clone().unwrap_or(default.client_id),
-        timeout_ns: said.request_timeout_ns.filter(|ns| *ns > 0).unwrap_or(default.timeout_ns),
+        timeout_ns: said.request_timeout_ns.unwrap_or(default.timeout_ns),
         notes,
     }
 }
@@ -132,8 +153,8 @@ fn sasl(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) ->
     };
     let protocol = said.protocol;
     if protocol.is_some_and(|protocol| !protocol.has_sasl()) {
-        if flags.sasl_mechanism.is_some() {
-            let what = "--sasl-mechanism has no effect with this security.protocol";
+        if let Some(name) = flags.first_of_sasl() {
+            let what = format!("{name} has no effect with this security.protocol");
             errors.push(Fatal::usage(what).mend("security.protocol=SASL_SSL"));
         }
         return None;
@@ -147,6 +168,11 @@ fn sasl(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) ->
     };
     // In Kafka, a mechanism alone does not turn SASL on; the flag does.
     if protocol.is_none() && flags.sasl_mechanism.is_none() {
+        if let Some(name) = flags.first_of_sasl() {
+            let what = format!("{name} has no effect: sasl.mechanism alone does not turn SASL on");
+            let mend = format!("--sasl-mechanism={}, or security.protocol=SASL_SSL", mechanism.name());
+            errors.push(Fatal::usage(what).mend(mend));
+        }
         return None;
     }
     let (user, secret, secret_file) = credentials(flags, said, mechanism, errors)?;
@@ -173,6 +199,11 @@ fn credentials(
         Some(Login::OauthBearer) | None => (None, None),
     };
     let with_user = mechanism != SaslMechanism::OauthBearer;
+    if let Some(user) = flags.sasl_user.as_ref().filter(|_| !with_user) {
+        let what = format!("--sasl-user '{user}' has no effect: the token of {name} says who this is");
+        errors.push(Fatal::usage(what).mend("leave out --sasl-user"));
+        return None;
+    }
     let user = match (with_user, flags.sasl_user.as_ref().or(user)) {
         (false, _) => String::new(),
         (true, Some(user)) => user.clone(),

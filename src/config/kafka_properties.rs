@@ -110,6 +110,11 @@ const SHOWN: &[&str] = &[
 /// What is wrong with a value, and what mends it.
 type Wrong = (String, String);
 
+/// The text of a file. As Java reads it, each byte is a character of ISO-8859-1, and what that lacks is an escape.
+pub fn decode(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
 /// Reads the text of `source`, a file's name or `--kafka-property`.
 ///
 /// # Errors
@@ -213,8 +218,8 @@ fn number(key: &str, value: &str, least: u64, most: u64) -> Result<u64, Wrong> {
     number.map_or_else(|| wrong(key, value, &format!("a number from {least} to {most}"), &least.to_string()), Ok)
 }
 
-fn milliseconds(key: &str, value: &str) -> Result<u64, Wrong> {
-    number(key, value, 0, i32::MAX as u64).map(|ms| ms * 1_000_000)
+fn milliseconds(key: &str, value: &str, least: u64) -> Result<u64, Wrong> {
+    number(key, value, least, i32::MAX as u64).map(|ms| ms * 1_000_000)
 }
 
 fn boolean(key: &str, value: &str) -> Result<bool, Wrong> {
@@ -276,7 +281,8 @@ impl KafkaProperties {
                 0..=limits::KAFKA_CLIENT_ID_BYTES_MAX => self.client_id = Some(value.to_owned()),
                 _ => return wrong(key, "…", &format!("at most {} long", limits::KAFKA_CLIENT_ID_BYTES_MAX), "engine"),
             },
-            "request.timeout.ms" => self.request_timeout_ns = Some(milliseconds(key, value)?),
+            // Kafka takes 0, and then no answer is ever in time.
+            "request.timeout.ms" => self.request_timeout_ns = Some(milliseconds(key, value, 1)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -294,7 +300,7 @@ impl KafkaProperties {
                 });
             }
             "enable.idempotence" => self.idempotent = Some(boolean(key, value)?),
-            "linger.ms" => self.linger_ns = Some(milliseconds(key, value)?),
+            "linger.ms" => self.linger_ns = Some(milliseconds(key, value, 0)?),
             "batch.size" => self.batch_bytes = Some(number(key, value, 1, limits::KAFKA_BATCH_BYTES_MAX)?),
             "compression.type" => {
                 self.compression = Some(match value.to_ascii_lowercase().as_str() {
@@ -310,7 +316,7 @@ impl KafkaProperties {
                 let most = limits::KAFKA_IN_FLIGHT_MAX as u64;
                 self.in_flight_max = usize::try_from(number(key, value, 1, most)?).ok();
             }
-            "delivery.timeout.ms" => self.delivery_timeout_ns = Some(milliseconds(key, value)?),
+            "delivery.timeout.ms" => self.delivery_timeout_ns = Some(milliseconds(key, value, 1)?),
             "max.request.size" => self.request_bytes_max = Some(number(key, value, 1, i32::MAX as u64)?),
             "retries" => self.retries = u32::try_from(number(key, value, 0, i32::MAX as u64)?).ok(),
             "key.serializer" | "value.serializer" => {

@@ -15,6 +15,7 @@ mod sasl;
 mod session;
 #[cfg(test)]
 pub mod testing;
+mod topics;
 
 pub use answers::{Broker, FetchedPartition, PartitionView, TopicView, Versions};
 pub use calls::{At, NewTopic, TopicLimits};

@@ -4,11 +4,12 @@
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, units};
 use crate::connect::dial::{Dialed, address, stopped};
-use crate::connect::dialer::{DialFn, DialOrder};
+use crate::connect::dialer::{DialFn, DialOrder, Past};
 use crate::connect::kafka::{Client, Cluster, Line, NewTopic, TopicLimits, TopicView, dialer};
 use crate::plan::{Compression, KafkaClient, KafkaPlan, RunPlan, SinkKind, TargetPlan};
 use crate::wire::kafka::PRODUCE_VERSION_MIN;
 use crossbeam_channel::{RecvTimeoutError, bounded};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ const VIEW_FRESH: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub struct KafkaLane {
     pub target: Arc<Target>,
+    pub producer_id: u32,
     /// Its own, in the order in which it deals batches to them.
     pub partitions: Vec<i32>,
     /// Producer id and epoch, where it is idempotent.
@@ -34,7 +36,18 @@ pub struct Target {
     pub plan: KafkaPlan,
     /// Of Produce.
     pub version: i16,
-    view: Mutex<(Instant, TopicView)>,
+    view: Mutex<Seen>,
+    /// That lost connections without acknowledgements may have had a reason.
+    told_of_loss: AtomicBool,
+}
+
+/// The metadata as it was last seen.
+#[derive(Debug)]
+struct Seen {
+    at: Instant,
+    view: TopicView,
+    /// The address that told it, which is asked first the next time.
+    by: Option<(String, u16)>,
 }
 
 /// What each producer needs; `None` where the target is not Kafka. Brokers may be silent for long: they are asked on a
@@ -78,13 +91,13 @@ fn lanes(plan: &RunPlan) -> Result<Vec<Option<KafkaLane>>, Fatal> {
             *place = Some(look_up(plan, kafka, seat.of)?);
         }
         let Some((target, cluster)) = place else { continue };
-        let count = target.view.lock().unwrap_or_else(PoisonError::into_inner).1.partitions.len() as u32;
+        let count = target.view.lock().unwrap_or_else(PoisonError::into_inner).view.partitions.len() as u32;
         let partitions = seat.owned(count);
         let identity = match kafka.idempotent {
             true => Some(cluster.ask(|session| session.init_producer_id())?),
             false => None,
         };
-        lanes.push(Some(KafkaLane { target: target.clone(), partitions, identity }));
+        lanes.push(Some(KafkaLane { target: target.clone(), producer_id: producer.id, partitions, identity }));
     }
     Ok(lanes)
 }
@@ -139,13 +152,11 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Tar
     let mut cluster = cluster(kafka, client(kafka));
     let topic = kafka.topic.as_str();
     let wanted = kafka.partitions.unwrap_or(producers);
-    if kafka.create_topic {
-        let new = NewTopic { name: topic, partitions: wanted as i32, replicas: -1, settings: &[] };
-        if cluster.ask(|session| session.create_topic(&new))? {
-            tracing::info!("topic {topic} created with {wanted} partitions");
-        }
-    }
+    let new = NewTopic { name: topic, partitions: wanted as i32, replicas: -1, settings: &[] };
+    let made = kafka.create_topic && cluster.make_topic(&new, PATIENCE)?;
     let mut view = cluster.ask(|session| session.await_topic(topic, 1, PATIENCE))?;
+    let is = if made { "was made" } else { "is there" };
+    tracing::info!("topic {topic} {is} with {} partitions", view.partitions.len());
     if let Some(wanted) = kafka.partitions {
         if view.partitions.len() < wanted as usize {
             let there = view.partitions.len();
@@ -171,8 +182,9 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Tar
             return Err(Fatal::new(Exit::Unreachable, what).mend("a broker from 0.11 to 4.x"));
         }
     };
-    let target = Target { plan: kafka.clone(), version, view: Mutex::new((Instant::now(), view)) };
-    Ok((Arc::new(target), cluster))
+    let seen = Seen { at: Instant::now(), view, by: cluster.answered_last().cloned() };
+    let told_of_loss = AtomicBool::new(false);
+    Ok((Arc::new(Target { plan: kafka.clone(), version, view: Mutex::new(seen), told_of_loss }), cluster))
 }
 
 fn check(kafka: &KafkaPlan, view: &TopicView, limits: &TopicLimits) -> Result<(), Fatal> {
@@ -219,18 +231,33 @@ impl Target {
 
     /// The metadata, fresh enough.
     fn view(&self) -> Result<TopicView, Fatal> {
-        let mut kept = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.0.elapsed() > VIEW_FRESH {
+        let mut seen = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.at.elapsed() > VIEW_FRESH {
             let mut cluster = cluster(&self.plan, self.client());
-            cluster.learn(&kept.1.brokers);
+            cluster.learn(&seen.view.brokers);
+            if let Some(address) = &seen.by {
+                cluster.prefer(address);
+            }
             let mut view = cluster.ask(|session| session.metadata(&self.plan.topic))?;
             // A broker that has just come back may not know the others yet.
-            let silent = kept.1.brokers.drain(..).filter(|known| view.broker(known.id).is_none());
+            let silent = seen.view.brokers.drain(..).filter(|known| view.broker(known.id).is_none());
             let silent: Vec<_> = silent.collect();
             view.brokers.extend(silent);
-            *kept = (Instant::now(), view);
+            *seen = Seen { at: Instant::now(), view, by: cluster.answered_last().cloned() };
         }
-        Ok(kept.1.clone())
+        Ok(seen.view.clone())
+    }
+
+    /// A broker that is asked for no answers has one way to say that it refuses a batch.
+    fn tell_of_loss(&self, partition: i32) {
+        if self.plan.acks == 0 && !self.told_of_loss.swap(true, Relaxed) {
+            tracing::warn!(
+                "{}/{partition}: the connection to the leader ended. With --acks 0 that is how a broker refuses a \
+                 batch (too large, not allowed, another leader), and what it had not read of the others is lost too: \
+                 all of it counts as produced\n  mend: --acks=1, which tells why",
+                self.plan.topic
+            );
+        }
     }
 
     /// A connection to the leader of a partition, ready for Produce.
@@ -241,7 +268,7 @@ impl Target {
             return Err(Fatal::new(Exit::Unreachable, what).mend("start the brokers that hold it"));
         };
         let timeout = Duration::from_nanos(self.plan.link.peer.connect_timeout_ns);
-        let line = dialer(self.plan.tls.clone(), timeout)(&leader.host, leader.port)?;
+        let line = dialer(self.plan.tls.clone(), timeout)(&leader.host, leader.port, timeout)?;
         let name = address(&leader.host, leader.port);
         let session = self.client().open(line).map_err(|error| error.fatal(&name))?;
         let expires = session.lifetime().map(|lifetime| Instant::now() + lifetime);
@@ -254,9 +281,18 @@ impl Target {
 
 /// Dials the leaders of one core's partitions: connection `n` of a lane is for its n-th partition.
 pub fn dial(lanes: Vec<KafkaLane>) -> DialFn {
+    let made = Mutex::new(BTreeSet::new());
     Box::new(move |order: &DialOrder| {
         let lane = &lanes[order.lane as usize];
-        lane.target.dial(lane.partitions[order.connection as usize])
+        let partition = lane.partitions[order.connection as usize];
+        let connection = (order.lane, order.connection);
+        let was_made = made.lock().unwrap_or_else(PoisonError::into_inner).contains(&connection);
+        if was_made && order.past != Past::Served {
+            lane.target.tell_of_loss(partition);
+        }
+        let dialed = lane.target.dial(partition)?;
+        made.lock().unwrap_or_else(PoisonError::into_inner).insert(connection);
+        Ok(dialed)
     })
 }
 

@@ -26,7 +26,7 @@ use part::Part;
 use std::io;
 use std::ops::Range;
 
-/// Answers of a partition arrive here; the largest that makes sense has an error message in it.
+/// Answers of a partition arrive here, and are read as they come, however long they are.
 const INBOX_BYTES: usize = 16 << 10;
 /// Buffers of a lane for batches that are compressed or made again.
 const STAGES: usize = 4;
@@ -48,9 +48,12 @@ pub struct Manner {
     pub records_max: u64,
     pub request_timeout_ns: u64,
     pub delivery_timeout_ns: u64,
+    /// Beyond the first, of one batch.
     pub attempts_max: u32,
     pub backoff_min_ns: u64,
     pub backoff_max_ns: u64,
+    /// Of the pauses; another one for each producer.
+    pub seed: u64,
     pub topic: String,
     pub tls: bool,
     /// Batches may be lent to a broker on this host: they go out as they lie in the ring, which has room for all that
@@ -196,7 +199,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
             let part = &mut parts[index];
             let (event, past) = (part.link.complete(ring, completion), part.past(now_ns));
             if part.on_event(ring, (&mut payloads[at], manner, outbox), event, now_ns, done) {
-                self.redials.order_after(at, index, past);
+                self.redials.order_after(at, index, part.link.past(past));
             }
         }
         while let Some((at, index, dialed)) = self.redials.take() {
@@ -209,7 +212,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
             for (index, part) in parts.iter_mut().enumerate() {
                 let past = part.past(now_ns);
                 if part.turn(ring, (&mut *payload, manner, outbox), now_ns, done) {
-                    self.redials.order_after(at, index, past);
+                    self.redials.order_after(at, index, part.link.past(past));
                 }
                 if let Some(why) = part.take_end() {
                     self.ending.get_or_insert(Ending::Broken(why));
@@ -241,7 +244,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         self.ending.as_ref()
     }
 
-    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Result<Kept, Fatal> {
-        Ok(Kept::default())
+    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
+        Kept::default()
     }
 }

@@ -264,8 +264,8 @@ impl<R: Ring> Sink<R> for KafkaCompatSink {
         self.ending.as_ref()
     }
 
-    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Result<Kept, Fatal> {
-        Ok(Kept::default())
+    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
+        Kept::default()
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Kind {
     Foreign,
     /// Reported as produced and retained, but not there.
     Absent,
+    /// Missing where a broker has removed or holds back offsets: whether it was there cannot be proved.
+    Unproved,
     /// A line or manifest that cannot be read.
     Malformed,
     /// More disorder than can be followed in bounded memory: the verdict on these records is open.
@@ -47,7 +49,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Gap,
         Kind::Duplicate,
         Kind::Reordered,
@@ -58,6 +60,7 @@ impl Kind {
         Kind::Stale,
         Kind::Foreign,
         Kind::Absent,
+        Kind::Unproved,
         Kind::Malformed,
         Kind::Overflow,
         Kind::Nothing,
@@ -75,6 +78,7 @@ impl Kind {
             Kind::Stale => "stale",
             Kind::Foreign => "foreign",
             Kind::Absent => "absent",
+            Kind::Unproved => "unproved",
             Kind::Malformed => "malformed",
             Kind::Overflow => "overflow",
             Kind::Nothing => "nothing",
@@ -203,7 +207,7 @@ pub struct ProducerRead {
 /// The result of `engine verify`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Findings {
-    /// True where nothing is damaged.
+    /// True where nothing is damaged, and nothing that should be there is unproved.
     pub clean: bool,
     pub sources: u64,
     pub records: u64,
@@ -276,9 +280,22 @@ impl Findings {
         }
     }
 
-    /// 0 where all is well, 1 where something is damaged.
+    /// 0 where all is well, 1 where something is damaged or cannot be proved.
     pub fn exit(&self) -> Exit {
         if self.clean { Exit::Done } else { Exit::Failed }
+    }
+
+    fn all(&self) -> u64 {
+        self.by_kind.iter().map(|count| count.findings).sum()
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.clean {
+            true => "intact",
+            false if self.count(Kind::Nothing).findings > 0 => "nothing to verify",
+            false if self.count(Kind::Unproved).findings == self.all() => "INCOMPLETE",
+            false => "DAMAGED",
+        }
     }
 
     /// For people: the verdict, the numbers, then one line for each finding (bounded).
@@ -288,11 +305,7 @@ impl Findings {
         let _ = writeln!(
             out,
             "{}: {} of {} in {}, {} ({})",
-            match self.clean {
-                true => "intact",
-                false if self.count(Kind::Nothing).findings > 0 => "nothing to verify",
-                false => "DAMAGED",
-            },
+            self.verdict(),
             plural(self.records, "record", "records"),
             plural(self.producers.len() as u64, "producer", "producers"),
             plural(self.sources, "source", "sources"),
@@ -314,7 +327,7 @@ impl Findings {
             let size = format_size(self.bytes_unverifiable);
             let _ = writeln!(out, "  length only: {size} carry no facts (--annotate off), so nothing can be proved");
         }
-        let mut more: u64 = self.by_kind.iter().map(|count| count.findings).sum();
+        let mut more = self.all();
         for kind in Kind::ALL {
             let of_kind = self.damage.iter().filter(|finding| finding.kind == kind);
             for finding in of_kind.take(SUMMARY_LINES_PER_KIND) {
@@ -351,5 +364,16 @@ mod tests {
         findings.add(Finding::new(Kind::Absent, "absent").sequences(5, 24));
         let said = findings.summary();
         assert!(said.contains("DAMAGED: 1 record of") && said.contains("1 gap (20 missing)"), "{said}");
+    }
+
+    #[test]
+    fn what_is_only_unproved_is_not_called_damage() {
+        let mut findings = Findings::default();
+        findings.add(Finding::new(Kind::Unproved, "removed").sequences(0, 9));
+        let said = findings.summary();
+        assert!(said.starts_with("INCOMPLETE: ") && said.contains("0 gaps") && said.contains("unproved"), "{said}");
+        assert_eq!((findings.clean, findings.exit()), (false, Exit::Failed));
+        findings.add(Finding::new(Kind::Corrupt, "corrupt"));
+        assert!(findings.summary().starts_with("DAMAGED: "));
     }
 }

@@ -4,6 +4,7 @@ use super::expect::Expected;
 use super::findings::{Finding, Findings, Kind, ProducerRead};
 use super::intervals::{Hole, Intervals, Place, subtract};
 use super::shape::Key;
+use super::unproved::Unproved;
 use std::collections::{BTreeSet, HashMap};
 
 /// Separate spans of sequences that are followed, all producers together (about 100 bytes each).
@@ -47,6 +48,8 @@ pub struct Ledger {
     /// Names of the sources, by `Place::source`.
     names: Vec<(String, Unit)>,
     pub expected: HashMap<Key, Expected>,
+    /// What brokers do not give.
+    pub unproved: Unproved,
     spans: usize,
     spans_max: usize,
     tracks_full: bool,
@@ -61,6 +64,7 @@ impl Ledger {
             findings: Findings::default(),
             names: Vec::new(),
             expected,
+            unproved: Unproved::default(),
             spans: 0,
             spans_max: SPANS_MAX,
             tracks_full: false,
@@ -171,13 +175,39 @@ impl Ledger {
     pub fn gap(&mut self, key: Key, hole: &Hole, first: u64, last: u64, label: &str) {
         let expected = self.expected.get(&key).map(Expected::ranges).unwrap_or_default();
         for (from, to) in subtract(first, last, &expected) {
-            let finding = self.hole_finding(Kind::Gap, key, hole, from, to, label);
-            self.findings.add(finding);
+            for finding in self.missing((Kind::Gap, "missing"), key, hole, (from, to), label) {
+                self.findings.add(finding);
+            }
         }
     }
 
-    fn hole_finding(&self, kind: Kind, key: Key, hole: &Hole, first: u64, last: u64, label: &str) -> Finding {
-        let said = if kind == Kind::Absent { "reported as produced, but absent" } else { "missing" };
+    /// `usual`: what it is called, but for what a broker may have removed.
+    fn missing(
+        &self,
+        usual: (Kind, &str),
+        key: Key,
+        hole: &Hole,
+        (first, last): (u64, u64),
+        label: &str,
+    ) -> Vec<Finding> {
+        let parts = self.unproved.parts(key, first, last).into_iter().map(|(from, to, cause)| match cause {
+            None => self.hole_finding(usual, key, hole, (from, to), label),
+            Some(cause) => {
+                let said = format!("{}: nothing proves that it was there", cause.what());
+                self.hole_finding((Kind::Unproved, &said), key, hole, (from, to), label)
+            }
+        });
+        parts.collect()
+    }
+
+    fn hole_finding(
+        &self,
+        (kind, said): (Kind, &str),
+        key: Key,
+        hole: &Hole,
+        (first, last): (u64, u64),
+        label: &str,
+    ) -> Finding {
         let finding = match (hole.after, first.checked_sub(1).filter(|_| hole.before.is_some())) {
             (Some(after), _) => {
                 let what = format!("{said}; sequence {} is there instead", hole.last.saturating_add(1));
@@ -258,7 +288,8 @@ impl Ledger {
             }
             for (first, last) in expected.ranges() {
                 for hole in track.seen.holes(first, last) {
-                    absent.push(self.hole_finding(Kind::Absent, *key, &hole, hole.first, hole.last, label));
+                    let usual = (Kind::Absent, "reported as produced, but absent");
+                    absent.extend(self.missing(usual, *key, &hole, (hole.first, hole.last), label));
                 }
             }
         }

@@ -47,13 +47,12 @@ impl RingEvents {
     }
 
     /// Judges the ring whose places are in `source`.
-    pub fn fold(mut self, ledger: &mut Ledger, facts: RingFacts, mut rules: Rules, source: u32) {
+    pub fn fold(self, ledger: &mut Ledger, facts: RingFacts, mut rules: Rules, source: u32) {
         if self.overflowed {
             let what = format!("more than {EVENTS_MAX} separate stretches; what lies behind them is not judged");
             let finding = Finding::new(Kind::Overflow, what).producer(facts.key.producer);
             ledger.findings.add(Finding { source: Some(rules.label.clone()), ..finding });
         }
-        self.set_leftovers_aside(ledger, facts, &rules.label);
         let lap = facts.lap_records;
         let newest = self.own_runs(facts.key).map(|run| run.last).max();
         let next = rules.range.map(|(_, next)| next).or(newest.and_then(|newest| newest.checked_add(1)));
@@ -89,25 +88,6 @@ impl RingEvents {
         }
         fold.source_end(facts.length_bytes.is_some());
         fold.finish();
-    }
-
-    /// What lies past the end of a run that wrote less than one lap is no business of this run.
-    fn set_leftovers_aside(&mut self, ledger: &mut Ledger, facts: RingFacts, label: &str) {
-        let Some(length) = facts.length_bytes.filter(|length| *length < facts.lap_bytes) else { return };
-        let mut records = 0;
-        self.events.retain(|event| {
-            let inside = event.start() < length;
-            if let Event::Run(run) = event
-                && !inside
-            {
-                records += run.last - run.first + 1;
-            }
-            inside
-        });
-        if records > 0 {
-            let line = format!("{label}: {records} records of other runs past the end, left from before");
-            ledger.findings.explain(line);
-        }
     }
 
     fn own_runs(&self, key: Key) -> impl Iterator<Item = &Run> {

@@ -72,9 +72,9 @@ impl Resolver<'_> {
             && let Ok(Some(manifest)) = Manifest::read(path)
             && let Some(data) = data_of(path, &manifest).map_err(|error| missing(path, &error))?
         {
-            return self.file(&data);
+            return self.file(&data, Some(manifest));
         }
-        self.file(path)
+        self.file(path, None)
     }
 
     fn folder(&mut self, folder: &Path) -> Result<(), Fatal> {
@@ -84,13 +84,13 @@ impl Resolver<'_> {
             // What is no manifest of ours is none of our business.
             let Ok(Some(manifest)) = Manifest::read(path) else { continue };
             match data_of(path, &manifest).map_err(|error| missing(folder, &error))? {
-                Some(data) => self.file(&data)?,
+                Some(data) => self.file(&data, Some(manifest))?,
                 None => self.lost(path, manifest),
             }
         }
         // Data whose manifest is gone is still data.
         for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "bin")) {
-            self.file(path)?;
+            self.file(path, None)?;
         }
         if self.sources.len() == before && !names.iter().any(|path| self.claimed.contains(path)) {
             return Err(Fatal::usage(format!("{} holds no data of this engine", folder.display()))
@@ -107,12 +107,18 @@ impl Resolver<'_> {
         self.sources.push(Source::Data(Box::new(DataStream { label, manifest: Some(manifest), files: Vec::new() })));
     }
 
-    fn file(&mut self, data: &Path) -> Result<(), Fatal> {
+    /// `named`: the manifest that led here.
+    fn file(&mut self, data: &Path, named: Option<Manifest>) -> Result<(), Fatal> {
         if self.claimed.contains(data) {
             return Ok(());
         }
         let label = data.display().to_string();
-        let manifest = Manifest::find(data).unwrap_or_else(|error| {
+        let manifest = match named {
+            // That of a device may lie anywhere.
+            Some(manifest) if Path::new(&manifest.data_file) == data => Ok(Some(manifest)),
+            _ => Manifest::find(data),
+        };
+        let manifest = manifest.unwrap_or_else(|error| {
             let what = format!("the manifest cannot be read, so the data is judged without it: {error}");
             let source = Some(data.with_extension("json").display().to_string());
             self.findings.add(Finding { source, ..Finding::new(Kind::Malformed, what) });
@@ -158,10 +164,10 @@ fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The data file beside the manifest at `path`.
+/// The data file that the manifest at `path` speaks of.
 fn data_of(path: &Path, manifest: &Manifest) -> io::Result<Option<PathBuf>> {
     let named = path.with_file_name(&manifest.data_file);
-    if !manifest.data_file.is_empty() && named.is_file() {
+    if !manifest.data_file.is_empty() && is_data(&named) {
         return Ok(Some(named));
     }
     let beside = |candidate: &PathBuf| {
@@ -178,6 +184,11 @@ fn data_of(path: &Path, manifest: &Manifest) -> io::Result<Option<PathBuf>> {
         // As the user wrote the folder, so that files are recognised when named twice.
         Some(path.with_file_name(found.file_name()?))
     }))
+}
+
+/// A file, or a device, whose manifest lies somewhere else.
+fn is_data(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|facts| facts.is_file() || facts.file_type().is_block_device())
 }
 
 /// `<data>.<UTC timestamp>`, oldest first.

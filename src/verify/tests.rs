@@ -2,6 +2,7 @@
 
 mod chunks;
 mod live;
+mod removed;
 mod rendered;
 mod rings;
 mod tails;

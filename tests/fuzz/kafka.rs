@@ -11,12 +11,13 @@ use engine::wire::kafka::frame::FrameShape;
 use engine::wire::kafka::inflate::Inflater;
 use engine::wire::kafka::records::{Batch, Batches};
 use engine::wire::kafka::request::{Piece, ProduceRequest, ProduceSkim, RequestHead};
-use engine::wire::kafka::response::{AnswerWriter, Frames, ProduceAnswer, Split};
+use engine::wire::kafka::response::{AnswerSkim, AnswerWriter, Frames, ProduceAnswer, Split, Told};
 
 /// The most that a batch may unpack to.
 const PLAIN_BYTES_MAX: usize = 1 << 20;
 
-/// The first byte chooses the version. What an answer says is said again by an answer of ours.
+/// The first byte chooses the version, and how arrival is cut. An answer read whole and one read piece by piece say the
+/// same, and so does an answer of ours that says it again.
 pub fn answer(data: &[u8]) {
     let Some((choice, bytes)) = data.split_first() else { return };
     let version = 3 + i16::from(choice % 6);
@@ -25,7 +26,17 @@ pub fn answer(data: &[u8]) {
     while let Ok(Split::Frame { used, .. }) = frames.split(left) {
         left = &left[used..];
     }
-    let Ok(answer) = ProduceAnswer::parse(bytes, version) else { return };
+    let whole = ProduceAnswer::parse(bytes, version);
+    let first = whole.ok().and_then(|one| one.partitions().next());
+    let index = first.map_or(0, |one| one.index);
+    let told = whole.map(|one| Told {
+        correlation_id: one.correlation_id,
+        partition: first.map(|one| (one.error_code, one.base_offset)),
+        throttle_time_ms: one.throttle_time_ms,
+    });
+    let skim = AnswerSkim::new(version, index, i32::MAX as usize);
+    assert_eq!(skimmed_answer(skim, bytes, 1 + usize::from(choice / 6)), told.ok());
+    let Ok(answer) = whole else { return };
     let mut out = vec![];
     let count = answer.partitions().count() as u32;
     let mut writer = AnswerWriter::begin(&mut out, version, answer.correlation_id, count);
@@ -43,6 +54,22 @@ pub fn answer(data: &[u8]) {
         partitions.collect::<Vec<_>>()
     };
     assert_eq!(facts(&again), facts(&answer));
+}
+
+/// `None`: it makes no sense.
+fn skimmed_answer(mut skim: AnswerSkim, frame: &[u8], step: usize) -> Option<Told> {
+    let bytes = [&(frame.len() as i32).to_be_bytes()[..], frame].concat();
+    let (mut at, mut seen) = (0, 0);
+    while seen < bytes.len() {
+        seen = bytes.len().min(seen + step);
+        let (used, told) = skim.step(&bytes[at..seen]).ok()?;
+        at += used;
+        if told.is_some() {
+            assert_eq!(at, bytes.len());
+            return told;
+        }
+    }
+    panic!("a whole answer is an answer or an error");
 }
 
 /// The first byte chooses how arrival is cut. A request read whole and one read piece by piece say the same.

@@ -104,3 +104,44 @@ fn what_does_not_go_together() {
     bad(&with(&|f| (plain(f), f.tls_ca = Some("/c".into())).1), "no effect");
     bad(&with(&|f| (plain(f), f.sasl_mechanism = Some("PLAIN".to_owned())).1), "no effect");
 }
+
+#[test]
+fn a_user_or_password_that_nobody_uses_is_said() {
+    let folder = TempDir::new().unwrap();
+    let user = |properties: &str| AccessFlags {
+        properties: vec![properties.to_owned()],
+        sasl_user: Some("me".to_owned()),
+        ..AccessFlags::default()
+    };
+    bad(&user("security.protocol=SSL"), "--sasl-user has no effect with this security.protocol");
+    bad(&user("sasl.mechanism=PLAIN"), "--sasl-user has no effect: sasl.mechanism alone");
+    let password = Some(file(&folder, "p", "secret"));
+    let flags = AccessFlags { sasl_password: password.clone(), sasl_user: None, ..user("security.protocol=PLAINTEXT") };
+    bad(&flags, "--sasl-password-file has no effect");
+    let flags = AccessFlags {
+        sasl_mechanism: Some("OAUTHBEARER".to_owned()),
+        sasl_password: password,
+        ..user("request.timeout.ms=1000")
+    };
+    bad(&flags, "--sasl-user 'me' has no effect");
+}
+
+#[test]
+fn a_file_is_latin_1_as_java_reads_it() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("c");
+    std::fs::write(&path, b"client.id=caf\xe9 \\u20ac\n").unwrap();
+    let read = |more: &[String]| {
+        let mut errors = Vec::new();
+        let said = properties(Some(&path), more, &mut errors);
+        said.unwrap_or_else(|| panic!("{errors:?}"))
+    };
+    let said = read(&[]);
+    assert_eq!((said.client_id.as_deref(), said.notes.len()), (Some("caf\u{e9} \u{20ac}"), 0));
+    // What comes as a flag is text already.
+    assert_eq!(read(&["client.id=\u{e9}".to_owned()]).client_id.as_deref(), Some("\u{e9}"));
+    std::fs::write(&path, "client.id=caf\u{e9}\n").unwrap();
+    let said = read(&[]);
+    assert_eq!(said.client_id.as_deref(), Some("caf\u{c3}\u{a9}"));
+    assert!(said.notes[0].contains("ISO-8859-1"), "{:?}", said.notes);
+}

@@ -18,7 +18,8 @@ pub fn properties(text: &str) -> Result<Vec<Property>, (usize, String)> {
     let mut lines = natural_lines(text).enumerate();
     while let Some((at, first)) = lines.next() {
         let first = first.trim_start_matches(BLANKS);
-        if first.is_empty() || first.starts_with(['#', '!']) {
+        // Behind a backslash alone comes a line like any first one.
+        if first.is_empty() || first == "\\" || first.starts_with(['#', '!']) {
             continue;
         }
         let mut whole = String::new();
@@ -207,6 +208,14 @@ mod tests {
         .map(|(line, key, value)| (line, key.to_owned(), value.to_owned()))
         .into();
         assert_eq!(pairs(text), expected);
+    }
+
+    #[test]
+    fn a_lone_backslash_begins_nothing() {
+        assert_eq!(pairs("\\\n\na=1"), [(3, "a".to_owned(), "1".to_owned())]);
+        assert_eq!(pairs("\\\n# comment\na=1"), [(3, "a".to_owned(), "1".to_owned())]);
+        assert_eq!(pairs("\\\n# comment \\\na=1"), [(3, "a".to_owned(), "1".to_owned())]);
+        assert_eq!(pairs("a=\\\n# value"), [(1, "a".to_owned(), "# value".to_owned())]);
     }
 
     #[test]

@@ -163,6 +163,10 @@ fn what_the_engine_cannot_do_is_an_error_with_its_line() {
     refused("enable.idempotence=yes", 1, &["true or false"]);
     refused("linger.ms=-1", 1, &["'-1'"]);
     refused("linger.ms=5s", 1, &["'5s'"]);
+    refused("request.timeout.ms=0", 1, &["'0'", "from 1 to 2147483647"]);
+    refused("request.timeout.ms=2147483648", 1, &["'2147483648'"]);
+    refused("delivery.timeout.ms=0", 1, &["'0'"]);
+    refused("retries=-1", 1, &["'-1'"]);
     refused("batch.size=99999999999", 1, &["99999999999"]);
     refused("compression.type=brotli", 1, &["brotli", "zstd"]);
     refused("max.in.flight.requests.per.connection=0", 1, &["'0'"]);

@@ -339,6 +339,9 @@ pub fn list_offsets(fields: Fields<'_>, version: i16, topic: &str, partition: i3
     Err(format!("it says nothing about partition {partition}"))
 }
 
+/// Of an aborted transaction: producer id and first offset.
+const ABORTED_BYTES: usize = 16;
+
 /// What one `Fetch` brought of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FetchedPartition<'a> {
@@ -349,6 +352,15 @@ pub struct FetchedPartition<'a> {
     pub log_start_offset: i64,
     /// Whole record batches, and perhaps the beginning of one more.
     pub records: &'a [u8],
+    aborted: &'a [u8],
+}
+
+impl FetchedPartition<'_> {
+    /// The aborted transactions that reach into the records: producer id, and first offset of its records.
+    pub fn aborted(&self) -> impl Iterator<Item = (i64, i64)> {
+        let number = |bytes: [u8; 8]| i64::from_be_bytes(bytes);
+        self.aborted.as_chunks::<8>().0.as_chunks::<2>().0.iter().map(move |[id, first]| (number(*id), number(*first)))
+    }
 }
 
 /// `Fetch` 4 to 11, of one partition.
@@ -359,7 +371,8 @@ pub fn fetch<'a>(fields: Fields<'a>, version: i16, topic: &str, partition: i32) 
         let error = fields.i16()?;
         fields.i32()?;
         if error != 0 {
-            return Ok(FetchedPartition { error, high_watermark: -1, log_start_offset: -1, records: &[] });
+            let (high_watermark, log_start_offset) = (-1, -1);
+            return Ok(FetchedPartition { error, high_watermark, log_start_offset, records: &[], aborted: &[] });
         }
     }
     for _ in 0..fields.count(6)? {
@@ -367,15 +380,14 @@ pub fn fetch<'a>(fields: Fields<'a>, version: i16, topic: &str, partition: i32) 
         for _ in 0..fields.count(30)? {
             let (id, error, high_watermark, _stable) = (fields.i32()?, fields.i16()?, fields.i64()?, fields.i64()?);
             let log_start_offset = if version >= 5 { fields.i64()? } else { -1 };
-            for _ in 0..fields.count(16)? {
-                fields.take(16)?;
-            }
+            let aborted = fields.count(ABORTED_BYTES)?;
+            let aborted = fields.take(aborted * ABORTED_BYTES)?;
             if version >= 11 {
                 fields.i32()?;
             }
             let records = fields.blob()?;
             if ours && id == partition {
-                return Ok(FetchedPartition { error, high_watermark, log_start_offset, records });
+                return Ok(FetchedPartition { error, high_watermark, log_start_offset, records, aborted });
             }
         }
     }

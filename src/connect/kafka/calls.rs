@@ -1,7 +1,7 @@
 //! The requests that we make, one method each.
 
-use super::answers::{self, FetchedPartition, TopicView};
-use super::error::{KafkaError, code_name};
+use super::answers::{self, Broker, FetchedPartition, TopicView};
+use super::error::{CREATING, KafkaError, LOOKING_UP, code_name};
 use super::session::{Session, Stream};
 use crate::base::limits;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -21,10 +21,16 @@ const UNKNOWN_TOPIC: i16 = 3;
 /// A topic that was just created is known everywhere after this.
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(2);
 const TOPIC_ALREADY_EXISTS: i16 = 36;
-/// A resource type of `DescribeConfigs`.
+/// Resource types of `DescribeConfigs`.
 const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const DEFAULT_REPLICAS: &str = "default.replication.factor";
+/// From this version of `CreateTopics` on, -1 replicas are as many as the brokers give by default.
+const REPLICAS_BY_DEFAULT_SINCE: i16 = 4;
 /// Neither a replica nor a broker: a client.
 const CLIENT: BrokerId = BrokerId(-1);
+/// An isolation level: what is not decided, or was taken back, is not read.
+const READ_COMMITTED: i8 = 1;
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
@@ -34,6 +40,8 @@ pub enum At {
     Earliest,
     /// The offset that the next record will get.
     Latest,
+    /// The first offset of a transaction that is still open; without any, the same as `Latest`.
+    Stable,
 }
 
 /// A topic to create.
@@ -93,15 +101,29 @@ impl<S: Stream> Session<S> {
                 }),
                 0 if few => Err(KafkaError::broker("waiting for the partitions of the topic", LEADER_NOT_AVAILABLE)),
                 0 => Ok(view),
-                code => Err(KafkaError::broker("looking up the topic", code)),
+                code => Err(KafkaError::broker(LOOKING_UP, code)),
             }
         })
     }
 
-    /// Creates a topic; false: it is there already. Its leaders come later: see [`Self::await_topic`].
-    pub fn create_topic(&mut self, topic: &NewTopic<'_>) -> Result<bool, KafkaError> {
-        let doing = "creating the topic";
+    /// The broker that makes topics, where one is known.
+    pub fn controller(&mut self) -> Result<Option<Broker>, KafkaError> {
+        let doing = "asking for the controller";
+        let version = self.pick::<MetadataRequest>(doing, (4, 8))?;
+        let request = MetadataRequest::default().with_topics(Some(Vec::new())).with_allow_auto_topic_creation(false);
+        let view = self.call(doing, version, &request, |fields| answers::metadata(fields, version, ""))?;
+        Ok(view.broker(view.controller).cloned())
+    }
+
+    /// Creates a topic; false: it is there already. Its leaders come later: see [`Self::await_topic`]. `own_id`: of the
+    /// broker that is asked.
+    pub fn create_topic(&mut self, topic: &NewTopic<'_>, own_id: Option<i32>) -> Result<bool, KafkaError> {
+        let doing = CREATING;
         let version = self.pick::<CreateTopicsRequest>(doing, (2, 4))?;
+        let replicas = match topic.replicas {
+            -1 if version < REPLICAS_BY_DEFAULT_SINCE => self.default_replicas(own_id),
+            replicas => replicas,
+        };
         let settings = topic
             .settings
             .iter()
@@ -109,7 +131,7 @@ impl<S: Stream> Session<S> {
         let wanted = CreatableTopic::default()
             .with_name(topic_name(topic.name))
             .with_num_partitions(topic.partitions)
-            .with_replication_factor(topic.replicas)
+            .with_replication_factor(replicas)
             .with_configs(settings.collect());
         let timeout_ms = i32::try_from(self.timeout().as_millis()).unwrap_or(i32::MAX);
         let request = CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(timeout_ms);
@@ -125,11 +147,28 @@ impl<S: Stream> Session<S> {
         topic: &str,
         keys: &[&str],
     ) -> Result<BTreeMap<String, Option<String>>, KafkaError> {
-        let doing = "asking for the settings of the topic";
+        self.describe("asking for the settings of the topic", (TOPIC, topic), keys)
+    }
+
+    /// How many replicas a topic gets by default: 1, as Kafka has it, where the broker does not say.
+    fn default_replicas(&mut self, broker_id: Option<i32>) -> i16 {
+        let Some(id) = broker_id else { return 1 };
+        let doing = "asking for the settings of the broker";
+        let told = self.describe(doing, (BROKER, &id.to_string()), &[DEFAULT_REPLICAS]);
+        let told = told.unwrap_or_default().remove(DEFAULT_REPLICAS).flatten();
+        told.and_then(|count| count.parse().ok()).unwrap_or(1)
+    }
+
+    fn describe(
+        &mut self,
+        doing: &'static str,
+        (resource_type, resource): (i8, &str),
+        keys: &[&str],
+    ) -> Result<BTreeMap<String, Option<String>>, KafkaError> {
         let version = self.pick::<DescribeConfigsRequest>(doing, (1, 3))?;
         let wanted = DescribeConfigsResource::default()
-            .with_resource_type(TOPIC)
-            .with_resource_name(name(topic))
+            .with_resource_type(resource_type)
+            .with_resource_name(name(resource))
             .with_configuration_keys(Some(keys.iter().map(|key| name(key)).collect()));
         let request = DescribeConfigsRequest::default().with_resources(vec![wanted]);
         let (said, settings) =
@@ -168,14 +207,19 @@ impl<S: Stream> Session<S> {
         let version = self.pick::<ListOffsetsRequest>(doing, (1, 5))?;
         let timestamp = match at {
             At::Earliest => -2,
-            At::Latest => -1,
+            At::Latest | At::Stable => -1,
         };
+        // Version 1 has no isolation levels.
+        let isolation = if at == At::Stable && version >= 2 { READ_COMMITTED } else { 0 };
         let wanted = ListOffsetsPartition::default()
             .with_partition_index(partition)
             .with_current_leader_epoch(-1)
             .with_timestamp(timestamp);
         let wanted = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![wanted]);
-        let request = ListOffsetsRequest::default().with_replica_id(CLIENT).with_topics(vec![wanted]);
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(CLIENT)
+            .with_isolation_level(isolation)
+            .with_topics(vec![wanted]);
         let (code, offset) =
             self.call(doing, version, &request, |fields| answers::list_offsets(fields, version, topic, partition))?;
         verdict(doing, (code, None)).map(|()| offset)
@@ -183,7 +227,8 @@ impl<S: Stream> Session<S> {
 
     /// Record batches from `offset` on; the broker must be the partition's leader. The first batch is whole, however
     /// long, and starts at or before the offset; the last one may be cut off. Waits up to `wait` for the first byte.
-    /// The partition's error code is in the answer.
+    /// Nothing of an open transaction is in the answer, and its aborted ones are named there, as is the partition's
+    /// error code.
     pub fn fetch(
         &mut self,
         topic: &str,
@@ -207,6 +252,7 @@ impl<S: Stream> Session<S> {
             .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX))
             .with_min_bytes(1)
             .with_max_bytes(bytes_max)
+            .with_isolation_level(READ_COMMITTED)
             .with_session_epoch(-1)
             .with_topics(vec![wanted]);
         let timeout = self.timeout() + wait;

@@ -7,10 +7,14 @@ use crate::base::fatal::{Exit, Fatal};
 use crate::connect::dial::address;
 use crate::plan::SaslPlan;
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Connects to a host and port, TLS included.
-pub type Dial<S> = Box<dyn Fn(&str, u16) -> Result<S, Fatal> + Send + Sync>;
+/// Connects to a host and port, TLS included; waits no longer than is said.
+pub type Dial<S> = Box<dyn Fn(&str, u16, Duration) -> Result<S, Fatal> + Send + Sync>;
+
+/// So long an address may take to connect, and to answer each of the requests that a session begins with, while there
+/// are others to ask: longer than healthy brokers take.
+const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who we are to a broker.
 #[derive(Clone, Debug)]
@@ -29,6 +33,7 @@ impl Client {
 }
 
 pub struct Cluster<S> {
+    /// The one that answered last goes first.
     bootstrap: Vec<(String, u16)>,
     client: Client,
     dial: Dial<S>,
@@ -42,6 +47,17 @@ impl<S: Stream> Cluster<S> {
         Self { bootstrap, client, dial, entry: None, sessions: HashMap::new() }
     }
 
+    /// Asks this address before all others.
+    pub fn prefer(&mut self, address: &(String, u16)) {
+        self.bootstrap.retain(|other| other != address);
+        self.bootstrap.insert(0, address.clone());
+    }
+
+    /// The address behind [`Self::entry`].
+    pub fn answered_last(&self) -> Option<&(String, u16)> {
+        self.bootstrap.first().filter(|_| self.entry.is_some())
+    }
+
     /// Asks these brokers too, after the bootstrap addresses, for those may be the ones that die.
     pub fn learn(&mut self, brokers: &[Broker]) {
         for broker in brokers {
@@ -52,32 +68,45 @@ impl<S: Stream> Cluster<S> {
         }
     }
 
-    fn connect(&self, host: &str, port: u16) -> Result<Session<S>, Fatal> {
-        let stream = (self.dial)(host, port)?;
-        self.client.open(stream).map_err(|error| error.fatal(&address(host, port)))
+    fn connect(&self, host: &str, port: u16, patience: Duration) -> Result<Session<S>, Fatal> {
+        let stream = (self.dial)(host, port, patience)?;
+        let client = Client { timeout: self.client.timeout.min(patience), ..self.client.clone() };
+        let mut session = client.open(stream).map_err(|error| error.fatal(&address(host, port)))?;
+        session.set_timeout(self.client.timeout);
+        Ok(session)
     }
 
     /// The first bootstrap address that answers, with its name; else what is wrong with each.
     pub fn entry(&mut self) -> Result<(&str, &mut Session<S>), Fatal> {
         if self.entry.is_none() {
-            let mut failed: Vec<Fatal> = Vec::new();
-            for (host, port) in &self.bootstrap {
-                match self.connect(host, *port) {
-                    Ok(session) => {
-                        self.entry = Some((address(host, *port), session));
-                        break;
-                    }
-                    Err(fatal) => failed.push(fatal),
-                }
-            }
-            if self.entry.is_none() {
-                return Err(all_failed(failed));
-            }
+            let (at, session) = self.find_entry()?;
+            self.bootstrap[..=at].rotate_right(1);
+            let (host, port) = &self.bootstrap[0];
+            self.entry = Some((address(host, *port), session));
         }
         match &mut self.entry {
             Some((name, session)) => Ok((name, session)),
             None => Err(all_failed(Vec::new())),
         }
+    }
+
+    /// A silent address holds up the others for a moment only, and has all of its time after them.
+    fn find_entry(&self) -> Result<(usize, Session<S>), Fatal> {
+        let (mut silent, mut failed): (Vec<usize>, Vec<Fatal>) = ((0..self.bootstrap.len()).collect(), Vec::new());
+        let first = if silent.len() > 1 { FIRST_PATIENCE } else { Duration::MAX };
+        for patience in [first, Duration::MAX] {
+            for at in std::mem::take(&mut silent) {
+                let (host, port) = &self.bootstrap[at];
+                let began = Instant::now();
+                match self.connect(host, *port, patience) {
+                    Ok(session) => return Ok((at, session)),
+                    // The kernel may be a moment early.
+                    Err(_) if began.elapsed() > patience / 2 => silent.push(at),
+                    Err(fatal) => failed.push(fatal),
+                }
+            }
+        }
+        Err(all_failed(failed))
     }
 
     /// One request to any broker; on a connection that broke since its last use, once more on a new one.
@@ -103,7 +132,7 @@ impl<S: Stream> Cluster<S> {
     /// The session to a broker that metadata named.
     pub fn broker(&mut self, broker: &Broker) -> Result<&mut Session<S>, Fatal> {
         if !self.sessions.contains_key(&broker.id) {
-            let session = self.connect(&broker.host, broker.port)?;
+            let session = self.connect(&broker.host, broker.port, Duration::MAX)?;
             self.sessions.insert(broker.id, session);
         }
         let lost = || Fatal::new(Exit::Unreachable, format!("Kafka broker {} is gone", broker.id));

@@ -89,9 +89,9 @@ impl Stream for Line {
 
 /// Dials brokers; with TLS, each is verified against its own host.
 pub fn dialer(tls: Option<TlsPlan>, timeout: Duration) -> Dial<Line> {
-    Box::new(move |host, port| {
+    Box::new(move |host, port, patience| {
         let tls = tls.clone().map(|plan| TlsPlan { server_name: host.to_owned(), ..plan });
-        let connect_timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        let connect_timeout_ns = u64::try_from(timeout.min(patience).as_nanos()).unwrap_or(u64::MAX);
         let peer = PeerPlan { host: host.to_owned(), port, tls, connect_timeout_ns };
         let dialed =
             dial(&peer).map_err(|fatal: Fatal| Fatal { what: format!("Kafka broker {}", fatal.what), ..fatal });
@@ -123,7 +123,7 @@ mod tests {
             // What follows belongs to whoever takes the connection over.
             peer.write_all(b"next").unwrap();
         });
-        let line = dialer(None, Duration::from_secs(5))("127.0.0.1", port).unwrap();
+        let line = dialer(None, Duration::from_secs(5))("127.0.0.1", port, Duration::MAX).unwrap();
         let session = client().open(line).unwrap();
         assert_eq!(session.produce_version(), Some(8));
         let mut dialed = session.into_stream().into_dialed().unwrap();

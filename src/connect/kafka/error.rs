@@ -1,10 +1,14 @@
 //! What goes wrong between us and a broker, and what a user can do about it.
 
 use crate::base::fatal::{Exit, Fatal};
-use crate::wire::kafka::errors::broker_error;
+use crate::wire::kafka::errors::{ErrorKind, broker_error};
 use kafka_protocol::ResponseError;
 use std::fmt;
 use std::io;
+
+/// What asks for other rights than to produce.
+pub(super) const LOOKING_UP: &str = "looking up the topic";
+pub(super) const CREATING: &str = "creating the topic";
 
 #[derive(Debug)]
 pub enum KafkaError {
@@ -30,6 +34,11 @@ impl KafkaError {
     /// The broker's error code, where it gave one.
     pub fn code(&self) -> Option<i16> {
         if let Self::Broker { code, .. } = self { Some(*code) } else { None }
+    }
+
+    /// This user may not do that.
+    pub fn is_denied(&self) -> bool {
+        self.code().is_some_and(|code| broker_error(code).kind == ErrorKind::Denied)
     }
 
     /// The same request may succeed later, perhaps on another connection or broker.
@@ -70,6 +79,13 @@ impl KafkaError {
             Self::Sasl { .. } => "check --sasl-mechanism, --sasl-user and --sasl-password-file",
             Self::Absent { .. } => "check the topic's name; a run makes it with --create-topic on",
             Self::Unsupported { .. } => "use Apache Kafka 1.0 or newer, or what is compatible with it",
+            Self::Broker { doing: CREATING, .. } if self.is_denied() => {
+                "make the topic first, or allow it: kafka-acls.sh --add --allow-principal User:NAME --operation Create \
+                 --topic TOPIC"
+            }
+            Self::Broker { doing: LOOKING_UP, .. } if self.is_denied() => {
+                "allow it: kafka-acls.sh --add --allow-principal User:NAME --operation Describe --topic TOPIC"
+            }
             Self::Broker { code, .. } => broker_error(*code).remedy()?,
         })
     }

@@ -113,6 +113,11 @@ impl<S: Stream> Session<S> {
         self.timeout
     }
 
+    /// For each request from now on.
+    pub(super) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     pub(super) fn pick<R: Request>(&self, doing: &'static str, ours: (i16, i16)) -> Result<i16, KafkaError> {
         self.versions.pick(R::KEY, ours).ok_or_else(|| {
             let theirs = match self.versions.range(R::KEY) {

@@ -3,20 +3,24 @@
 use super::cluster::Client;
 use super::session::Stream;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult};
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse,
-    MetadataResponse, RequestHeader, TopicName,
+    ApiKey, ApiVersionsResponse, BrokerId, DescribeConfigsResponse, FetchRequest, FetchResponse, ListOffsetsRequest,
+    ListOffsetsResponse, MetadataResponse, ProducerId, RequestHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::time::Duration;
+
+const OFFSET_OUT_OF_RANGE: i16 = 1;
+const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 
 /// A request as the broker got it.
 pub struct Asked {
@@ -172,6 +176,27 @@ pub type Message = (Vec<u8>, Vec<(String, String)>);
 
 /// A batch as the Java client would send it: values, each with its headers.
 pub fn batch(base_offset: i64, values: &[Message], timestamp_ms: i64) -> Vec<u8> {
+    encode(base_offset, &records(base_offset, values, timestamp_ms))
+}
+
+/// A batch of a transaction.
+pub fn transactional(base_offset: i64, values: &[Message], producer_id: i64) -> Vec<u8> {
+    let mut records = records(base_offset, values, 1);
+    records.iter_mut().for_each(|record| (record.transactional, record.producer_id) = (true, producer_id));
+    encode(base_offset, &records)
+}
+
+/// The end of a transaction; kind 0 aborts it, 1 commits it.
+pub fn marker(base_offset: i64, producer_id: i64, kind: u8) -> Vec<u8> {
+    let mut records = records(base_offset, &[(vec![0; 6], Vec::new())], 1);
+    for record in &mut records {
+        (record.transactional, record.control, record.producer_id) = (true, true, producer_id);
+        record.key = Some(vec![0, 0, 0, kind].into());
+    }
+    encode(base_offset, &records)
+}
+
+pub fn records(base_offset: i64, values: &[Message], timestamp_ms: i64) -> Vec<Record> {
     let records = values.iter().enumerate().map(|(at, (value, headers))| Record {
         transactional: false,
         control: false,
@@ -191,10 +216,13 @@ pub fn batch(base_offset: i64, values: &[Message], timestamp_ms: i64) -> Vec<u8>
             .map(|(name, value)| (StrBytes::from_string(name.clone()), Some(value.clone().into_bytes().into())))
             .collect(),
     });
-    let records: Vec<Record> = records.collect();
+    records.collect()
+}
+
+pub fn encode(base_offset: i64, records: &[Record]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let options = RecordEncodeOptions { version: 2, compression: Compression::None };
-    RecordBatchEncoder::encode(&mut bytes, &records, &options).unwrap();
+    RecordBatchEncoder::encode(&mut bytes, records, &options).unwrap();
     // The encoder counts offsets from 0 in each batch.
     bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
     bytes
@@ -206,35 +234,69 @@ pub struct Log {
     pub partitions: Vec<Vec<(i64, i64, Vec<u8>)>>,
     /// Bytes that one fetch answers at the most, cut wherever that is (but the first batch is whole).
     pub fetch_bytes: usize,
+    /// Of the topic; where there are none, the broker does not tell them.
+    pub settings: &'static [(&'static str, &'static str)],
+    /// Of each aborted transaction the producer id, the first offset, and the one of its mark.
+    pub aborted: Vec<(i64, i64, i64)>,
+    /// In every partition a transaction is open from here on.
+    pub stable_end: Option<i64>,
 }
 
 impl Log {
     pub fn put(&mut self, partition: usize, values: &[Message], timestamp_ms: i64) {
+        self.put_batch(partition, values.len() as i64, |base| batch(base, values, timestamp_ms));
+    }
+
+    /// A batch that takes so many offsets.
+    pub fn put_batch(&mut self, partition: usize, offsets: i64, make: impl FnOnce(i64) -> Vec<u8>) {
         self.partitions.resize_with(self.partitions.len().max(partition + 1), Vec::new);
         let batches = &mut self.partitions[partition];
         let base = batches.last().map_or(0, |(_, next, _)| *next);
-        batches.push((base, base + values.len() as i64, batch(base, values, timestamp_ms)));
+        batches.push((base, base + offsets, make(base)));
     }
 
     /// A broker that has this topic.
     pub fn serve(self, topic: &'static str) -> impl FnMut(&Asked) -> Option<Vec<u8>> + Send + 'static {
-        move |asked| match ApiKey::try_from(asked.key).unwrap() {
-            ApiKey::ApiVersions => versions(asked),
-            ApiKey::Metadata => Some(metadata(topic, self.partitions.len() as i32, asked.version)),
-            ApiKey::ListOffsets => Some(self.offsets(topic, asked)),
-            ApiKey::Fetch => Some(self.fetched(topic, asked)),
+        move |asked| Some(self.answer(topic, asked))
+    }
+
+    pub fn answer(&self, topic: &str, asked: &Asked) -> Vec<u8> {
+        match ApiKey::try_from(asked.key).unwrap() {
+            ApiKey::ApiVersions => versions(asked).unwrap(),
+            ApiKey::Metadata => metadata(topic, self.partitions.len() as i32, asked.version),
+            ApiKey::ListOffsets => self.offsets(topic, asked),
+            ApiKey::Fetch => self.fetched(topic, asked),
+            ApiKey::DescribeConfigs => self.described(asked),
             other => panic!("{other:?} was not to be asked"),
         }
+    }
+
+    fn described(&self, asked: &Asked) -> Vec<u8> {
+        let setting = |(name, value): &(&'static str, &'static str)| {
+            DescribeConfigsResourceResult::default()
+                .with_name(StrBytes::from_static_str(name))
+                .with_value(Some(StrBytes::from_static_str(value)))
+        };
+        let denied = i16::from(self.settings.is_empty()) * TOPIC_AUTHORIZATION_FAILED;
+        let result = DescribeConfigsResult::default()
+            .with_error_code(denied)
+            .with_configs(self.settings.iter().map(setting).collect());
+        body(&DescribeConfigsResponse::default().with_results(vec![result]), asked.version)
+    }
+
+    /// The first offset that is there, and the one behind the last.
+    fn ends(&self, partition: i32, isolation_level: i8) -> (i64, i64) {
+        let batches = &self.partitions[partition as usize];
+        let end = batches.last().map_or(0, |(_, next, _)| *next);
+        let stable = self.stable_end.filter(|_| isolation_level == 1).unwrap_or(end);
+        (batches.first().map_or(0, |(base, ..)| *base), end.min(stable))
     }
 
     fn offsets(&self, topic: &str, asked: &Asked) -> Vec<u8> {
         let request: ListOffsetsRequest = asked.decode();
         let wanted = &request.topics[0].partitions[0];
-        let batches = &self.partitions[wanted.partition_index as usize];
-        let offset = match wanted.timestamp {
-            -1 => batches.last().map_or(0, |(_, next, _)| *next),
-            _ => batches.first().map_or(0, |(base, ..)| *base),
-        };
+        let (first, end) = self.ends(wanted.partition_index, request.isolation_level);
+        let offset = if wanted.timestamp == -1 { end } else { first };
         let partition =
             ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index).with_offset(offset);
         let topic = ListOffsetsTopicResponse::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
@@ -244,16 +306,26 @@ impl Log {
     fn fetched(&self, topic: &str, asked: &Asked) -> Vec<u8> {
         let request: FetchRequest = asked.decode();
         let wanted = &request.topics[0].partitions[0];
+        let (first, end) = self.ends(wanted.partition, request.isolation_level);
+        let (_, last) = self.ends(wanted.partition, 0);
+        let error = i16::from(!(first..=last).contains(&wanted.fetch_offset)) * OFFSET_OUT_OF_RANGE;
         let mut bytes: Vec<u8> = Vec::new();
-        for (_, next, batch) in &self.partitions[wanted.partition as usize] {
-            if *next > wanted.fetch_offset {
+        for (_, next, batch) in self.partitions[wanted.partition as usize].iter().filter(|_| error == 0) {
+            if *next > wanted.fetch_offset && *next <= end {
                 let room = self.fetch_bytes.saturating_sub(bytes.len());
                 let whole = bytes.is_empty() || room > batch.len();
                 bytes.extend_from_slice(&batch[..if whole { batch.len() } else { room }]);
             }
         }
-        let partition =
-            PartitionData::default().with_partition_index(wanted.partition).with_records(Some(bytes.into()));
+        let aborted = self.aborted.iter().filter(|(.., mark)| *mark >= wanted.fetch_offset).map(|(id, first, _)| {
+            AbortedTransaction::default().with_producer_id(ProducerId(*id)).with_first_offset(*first)
+        });
+        let partition = PartitionData::default()
+            .with_partition_index(wanted.partition)
+            .with_error_code(error)
+            .with_high_watermark(last)
+            .with_aborted_transactions((request.isolation_level == 1).then(|| aborted.collect()))
+            .with_records(Some(bytes.into()));
         let topic = FetchableTopicResponse::default().with_topic(topic_name(topic)).with_partitions(vec![partition]);
         body(&FetchResponse::default().with_responses(vec![topic]), asked.version)
     }

@@ -3,15 +3,17 @@
 //! Requests go out in order and are answered in order. When an answer says "again", nothing new is sent until all
 //! that is in flight is answered; then all that has no final answer goes out once more, in order, with the same
 //! sequences. A lost connection is the same, with answers that never come: with a producer id the broker tells
-//! repetitions apart; without one, what may have arrived is uncertain and is not sent again.
+//! repetitions apart; without one, what may have arrived is uncertain and is not sent again. Each batch is sent again
+//! so often at most as the retries allow, and for so long as the delivery timeout does.
 
+mod answers;
 mod gone;
 
 use super::Manner;
 use super::outbox::Outbox;
 use super::request::Request;
+use crate::base::limits;
 use crate::connect::Dialed;
-use crate::connect::dialer::Past;
 use crate::counters::Field;
 use crate::payload::Payload;
 use crate::sink::link::{Breakage, Event, Link, Memory};
@@ -19,16 +21,13 @@ use crate::sink::{Done, Fate};
 use crate::sys::ring::NetRing;
 use crate::wire::crc32c;
 use crate::wire::kafka::batch::{HEADER_BYTES, NO_SEQUENCE, write_header};
-use crate::wire::kafka::errors::{ErrorKind, broker_error};
-use crate::wire::kafka::response::{Frames, ProduceAnswer, Split};
+use crate::wire::kafka::response::AnswerSkim;
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::SeedableRng;
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::time::Instant;
-
-/// Codes after which the leader may have the batch all the same: it timed out, or has too few replicas after all.
-const PERHAPS_APPENDED: [i16; 2] = [7, 20];
-const ANSWER_BYTES_MAX: usize = 12 << 10;
 
 /// This part of a connection's lifetime is left for what is unanswered, and for clocks that differ.
 const LIFETIME_SPARE: u64 = 5;
@@ -46,6 +45,8 @@ pub struct Part {
     sent: usize,
     next_sequence: i32,
     next_correlation_id: i32,
+    /// The answer that is arriving.
+    answer: AnswerSkim,
     /// An answer said "again"; nothing is sent until all in flight is answered.
     recovering: bool,
     /// On this connection the leader has taken a batch. Until then one is in flight: a leader that knows nothing of
@@ -56,9 +57,11 @@ pub struct Part {
     not_before_ns: u64,
     /// When the broker ends the connection, until the clock of the core is known.
     expires: Option<Instant>,
-    /// A new connection is to take its place before that: nothing more is sent, and with all answered it is closed.
+    /// A new connection is to take its place before that.
     replace_at_ns: u64,
-    backoff_ns: u64,
+    /// Recoveries in a row, and what keeps partitions that fail together from coming back together.
+    failures: u32,
+    random: SplitMix64,
     retries: u64,
     /// Length and shift of the last batch: most have the same.
     shift: (u32, u32),
@@ -83,13 +86,15 @@ impl Part {
             sent: 0,
             next_sequence: 0,
             next_correlation_id: 0,
+            answer: AnswerSkim::new(manner.version, id, limits::KAFKA_PRODUCE_ANSWER_BYTES_MAX),
             recovering: false,
             proven: false,
             renew: false,
             not_before_ns: 0,
             expires,
             replace_at_ns: u64::MAX,
-            backoff_ns: manner.backoff_min_ns,
+            failures: 0,
+            random: SplitMix64::seed_from_u64(manner.seed ^ id as u64),
             retries: 0,
             shift: (0, crc32c::shift(0)),
             end: None,
@@ -104,17 +109,8 @@ impl Part {
     /// Over a new connection.
     pub fn reopen<R: NetRing>(&mut self, ring: &mut R, dialed: Dialed) -> io::Result<()> {
         (self.expires, self.replace_at_ns) = (dialed.expires, u64::MAX);
+        self.answer.restart();
         self.link.reopen(ring, dialed)
-    }
-
-    /// How the connection has fared, if it is about to end: one that carried batches is worth a quick redial, and one
-    /// that was closed in time an immediate one.
-    pub fn past(&self, now_ns: u64) -> Past {
-        match self.proven {
-            _ if now_ns >= self.replace_at_ns => Past::Served,
-            true => Past::Used,
-            false => Past::Unknown,
-        }
     }
 
     /// Something here has a time limit.
@@ -132,14 +128,24 @@ impl Part {
         self.end.take()
     }
 
+    /// The run cannot go on: why, and what mends it. The first reason counts.
+    fn end_with(&mut self, manner: &Manner, why: impl FnOnce() -> (String, Option<&'static str>)) {
+        if self.has_ended || self.end.is_some() {
+            return;
+        }
+        let (what, mend) = why();
+        let mend = mend.map(|how| format!("\n  mend: {how}")).unwrap_or_default();
+        self.end = Some(format!("{}/{}: {what}{mend}", manner.topic, self.id));
+    }
+
     /// What is known of requests that are still here when time is up.
     pub fn leftovers(&self) -> impl Iterator<Item = (u32, Fate)> + '_ {
         let open = self.requests.iter().enumerate().filter(|(_, request)| !request.told);
         open.map(|(at, request)| {
             let kind = Field::ErrorTimeout;
-            let in_doubt = request.doubtful || (self.answered..self.sent).contains(&at);
-            let fate = request.fate.unwrap_or(if in_doubt { Fate::Uncertain(kind) } else { Fate::Failed(kind) });
-            (request.slot, fate)
+            let unanswered = (self.answered..self.sent).contains(&at);
+            let fate = if unanswered { Fate::Uncertain(kind) } else { request.unconfirmed(kind) };
+            (request.slot, request.fate.unwrap_or(fate))
         })
     }
 
@@ -180,7 +186,7 @@ impl Part {
     ) {
         self.skip_known();
         let may = self.link.is_up() && self.link.is_idle() && !self.recovering && now_ns >= self.not_before_ns;
-        let may = may && now_ns < self.replace_at_ns;
+        let may = may && !self.is_due(now_ns);
         let in_flight_max = if self.proven || manner.acks == 0 { manner.in_flight_max } else { 1 };
         if !may || self.sent == self.requests.len() || self.sent - self.answered >= in_flight_max {
             return;
@@ -295,125 +301,6 @@ impl Part {
         }
     }
 
-    fn read_answers<R: NetRing>(
-        &mut self,
-        ring: &mut R,
-        (payload, manner, outbox): Lent<'_>,
-        now_ns: u64,
-        done: &mut Vec<Done>,
-    ) -> Event {
-        loop {
-            let (used, outcome) = match Frames::new(ANSWER_BYTES_MAX).split(self.link.inbox(ring)) {
-                Err(_) => return self.nonsense(ring),
-                Ok(Split::Partial { .. }) => break,
-                Ok(Split::Frame { frame, used }) => match ProduceAnswer::parse(frame, manner.version) {
-                    Err(_) => return self.nonsense(ring),
-                    Ok(answer) => {
-                        let code = answer.partitions().find(|part| part.index == self.id).map(|part| part.error_code);
-                        (used, (answer.correlation_id, code, answer.throttle_time_ms))
-                    }
-                },
-            };
-            self.link.consume(ring, used);
-            let (correlation_id, code, throttle_ms) = outcome;
-            let expected = self.requests.get(self.answered).filter(|_| self.answered < self.sent);
-            // What is not all out has no answer.
-            let expected = expected.filter(|own| self.link.outgoing_tag() != Some(own.slot));
-            let Some(code) = code.filter(|_| expected.is_some_and(|own| own.correlation_id == correlation_id)) else {
-                return self.nonsense(ring);
-            };
-            if throttle_ms > 0 {
-                self.not_before_ns = now_ns + throttle_ms as u64 * 1_000_000;
-            }
-            // The broker has read all of what it answers.
-            let request = &mut self.requests[self.answered];
-            if request.lent {
-                request.let_go(payload, outbox);
-            }
-            self.on_answer(code, manner);
-            self.skip_known();
-        }
-        self.tell(done);
-        self.recover(ring, manner, now_ns)
-    }
-
-    fn nonsense<R: NetRing>(&mut self, ring: &mut R) -> Event {
-        self.link.break_off(ring, Breakage::Given(Field::ErrorProtocol))
-    }
-
-    /// The answer to the oldest unanswered request.
-    fn on_answer(&mut self, code: i16, manner: &Manner) {
-        let error = broker_error(code);
-        let request = &mut self.requests[self.answered];
-        self.answered += 1;
-        let perhaps = PERHAPS_APPENDED.contains(&code);
-        request.doubtful |= perhaps;
-        let again = error.kind.is_retriable() || error.kind == ErrorKind::SequenceLost && self.recovering;
-        match error.kind {
-            ErrorKind::Success | ErrorKind::DuplicateSequence => {
-                request.fate = Some(Fate::Produced);
-                (self.backoff_ns, self.proven) = (manner.backoff_min_ns, true);
-            }
-            _ if perhaps && manner.identity.is_none() => request.fate = Some(Fate::Uncertain(Field::ErrorTimeout)),
-            _ if again && request.attempts <= manner.attempts_max => {
-                self.recovering = true;
-                self.renew |= error.kind == ErrorKind::RefreshMetadata;
-            }
-            kind => {
-                let failure = Field::ErrorBroker;
-                request.fate = Some(if request.doubtful { Fate::Uncertain(failure) } else { Fate::Failed(failure) });
-                // A batch that is left out leaves a hole that the broker lets nothing past, and what is
-                // refused once will be refused again.
-                let hole =
-                    manner.identity.is_some() || !matches!(kind, ErrorKind::Retriable | ErrorKind::RefreshMetadata);
-                if hole && !self.has_ended && self.end.is_none() {
-                    let remedy = error.remedy().map(|how| format!("\n  mend: {how}")).unwrap_or_default();
-                    let (topic, id) = (&manner.topic, self.id);
-                    self.end = Some(format!("{topic}/{id}: the broker answered {} ({code}){remedy}", error.name));
-                }
-            }
-        }
-    }
-
-    /// When all in flight is answered after an "again": from the start, after a pause, elsewhere if need be.
-    fn recover<R: NetRing>(&mut self, ring: &mut R, manner: &Manner, now_ns: u64) -> Event {
-        if !self.recovering || self.answered < self.sent || !self.link.is_idle() {
-            return Event::Nothing;
-        }
-        self.recovering = false;
-        self.start_over();
-        self.not_before_ns = self.not_before_ns.max(now_ns + self.backoff_ns);
-        self.backoff_ns = (2 * self.backoff_ns).min(manner.backoff_max_ns);
-        if std::mem::take(&mut self.renew) {
-            return self.link.break_off(ring, Breakage::Closed);
-        }
-        Event::Nothing
-    }
-
-    /// What is over is forgotten, all else is to be sent.
-    fn start_over(&mut self) {
-        (self.answered, self.sent, self.proven) = (0, 0, false);
-        let free_heads = &mut self.free_heads;
-        self.requests.retain(|request| {
-            if request.told {
-                free_heads.push(request.head);
-            }
-            !request.told
-        });
-    }
-
-    /// Passes over requests whose fate is known though the kernel still holds their bytes.
-    fn skip_known(&mut self) {
-        if self.answered == self.sent {
-            while self.requests.get(self.sent).is_some_and(|request| request.fate.is_some()) {
-                self.sent += 1;
-            }
-        }
-        while self.answered < self.sent && self.requests[self.answered].fate.is_some() {
-            self.answered += 1;
-        }
-    }
-
     /// What is due without any completion: limits of time, the end of a pause. True: the connection is gone.
     pub fn turn<R: NetRing>(&mut self, ring: &mut R, lent: Lent<'_>, now_ns: u64, done: &mut Vec<Done>) -> bool {
         let (payload, manner, outbox) = lent;
@@ -422,16 +309,17 @@ impl Part {
             self.replace_at_ns = now_ns.saturating_add(left_ns - left_ns / LIFETIME_SPARE);
         }
         let rests = self.answered == self.sent && self.link.is_up() && self.link.is_idle();
-        if now_ns >= self.replace_at_ns && rests && self.requests.iter().all(|request| !request.held) {
+        if self.is_due(now_ns) && rests && self.requests.iter().all(|request| !request.held) {
             let ended = self.link.break_off(ring, Breakage::Closed);
             return self.on_ended(ring, (payload, manner, outbox), ended, done);
         }
         if let Some(first) = self.requests.front() {
             let waited_ns = now_ns.saturating_sub(first.offered_ns);
-            if waited_ns > manner.delivery_timeout_ns && first.fate.is_none() && !self.has_ended {
-                let (topic, id) = (&manner.topic, self.id);
-                let what = format!("{topic}/{id}: a batch was not delivered within {} s", waited_ns / 1_000_000_000);
-                self.end = Some(format!("{what}\n  mend: look at the broker, or raise delivery.timeout.ms"));
+            if waited_ns > manner.delivery_timeout_ns && first.fate.is_none() {
+                self.end_with(manner, || {
+                    let what = format!("a batch was not delivered within {} s", waited_ns / 1_000_000_000);
+                    (what, Some("look at the broker, or raise delivery.timeout.ms"))
+                });
             }
             let waits = self.answered < self.sent && manner.acks != 0 && self.link.is_up();
             if waits && now_ns.saturating_sub(self.requests[self.answered].sent_ns) > manner.request_timeout_ns {

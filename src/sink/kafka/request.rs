@@ -2,6 +2,7 @@
 
 use super::Manner;
 use super::outbox::{Outbox, Packed};
+use crate::counters::Field;
 use crate::payload::Payload;
 use crate::sink::Fate;
 use crate::sys::ring::{NetRing, Piece};
@@ -35,6 +36,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// Its fate if it is not sent again.
+    pub fn unconfirmed(&self, kind: Field) -> Fate {
+        if self.doubtful { Fate::Uncertain(kind) } else { Fate::Failed(kind) }
+    }
+
     /// What the head of its batch says.
     pub fn facts(&self, records: u64, packed: &Packed, manner: &Manner) -> BatchFacts {
         let (producer_id, producer_epoch) = manner.identity.unwrap_or((NO_PRODUCER_ID, NO_PRODUCER_EPOCH));

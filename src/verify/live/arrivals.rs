@@ -10,6 +10,7 @@ use crate::verify::topic::message::{Judge, Verdict};
 use crate::verify::topic::partition::Partition;
 use crate::wire::kafka::inflate::Inflater;
 use crate::wire::kafka::records::{Batch, BatchError};
+use std::collections::BTreeSet;
 
 /// What one thread needs to look at batches, and what it saw in the last one.
 pub struct Inspector {
@@ -32,7 +33,7 @@ pub enum Unsound {
 impl Inspector {
     pub fn new(sign_key: Option<[u8; 16]>) -> Self {
         let inflater = Inflater::new(limits::KAFKA_BATCH_PLAIN_BYTES_MAX);
-        Self { judge: Judge::new(sign_key), inflater, verdicts: Vec::new(), bytes: 0 }
+        Self { judge: Judge::new(sign_key, BTreeSet::new()), inflater, verdicts: Vec::new(), bytes: 0 }
     }
 
     /// Looks at a whole batch: its checksum, its form, and each of its records.

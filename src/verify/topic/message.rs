@@ -2,6 +2,7 @@
 
 use super::super::ids;
 use super::super::shape::{Claim, Flaw, HeaderShape, Key, Probe};
+use crate::record;
 use crate::wire::crc32c;
 use crate::wire::kafka::records::Record;
 use std::collections::BTreeSet;
@@ -18,11 +19,13 @@ pub enum Verdict {
 
 pub struct Judge {
     shape: HeaderShape,
+    /// Runs that are expected.
+    runs: BTreeSet<u64>,
 }
 
 impl Judge {
-    pub fn new(sign_key: Option<[u8; 16]>) -> Self {
-        Self { shape: HeaderShape::new(sign_key) }
+    pub fn new(sign_key: Option<[u8; 16]>, runs: BTreeSet<u64>) -> Self {
+        Self { shape: HeaderShape::new(sign_key), runs }
     }
 
     pub fn judge(&self, message: &Record<'_>) -> Verdict {
@@ -31,18 +34,18 @@ impl Judge {
             Probe::Record(claim) => Verdict::Record(claim),
             Probe::Flawed(claim, flaw) => Verdict::Flawed(claim, flaw),
             Probe::No(Some(claim)) => Verdict::CutOff(claim),
-            Probe::No(None) => by_headers(message, value),
+            Probe::No(None) => by_headers(message, value, &self.runs),
         }
     }
 }
 
 /// `--annotate headers`: the facts are in headers named like the columns of `--ids`, as text.
-fn by_headers(message: &Record<'_>, value: &[u8]) -> Verdict {
+fn by_headers(message: &Record<'_>, value: &[u8], runs: &BTreeSet<u64>) -> Verdict {
     let (mut run, mut producer, mut sequence, mut crc) = (None, None, None, None);
     for (name, text) in message.headers() {
         let Some(text) = text.and_then(|text| std::str::from_utf8(text).ok()) else { continue };
         match name {
-            b"run_id" => run = Some(ids::run_of(text, &BTreeSet::new())),
+            b"run_id" => run = Some(run_of(text, runs)),
             b"producer_id" => producer = text.parse::<u32>().ok(),
             b"sequence" => sequence = text.parse::<u64>().ok(),
             b"crc32c" => crc = Some(text.parse::<u32>().ok()),
@@ -55,4 +58,10 @@ fn by_headers(message: &Record<'_>, value: &[u8]) -> Verdict {
         Some(stated) if stated != Some(crc32c::checksum(value)) => Verdict::Flawed(claim, Flaw::Body),
         _ => Verdict::Record(claim),
     }
+}
+
+/// A run writes its id as it is, be it a number; only where the hash of an expected run is written is it taken as such.
+fn run_of(text: &str, expected: &BTreeSet<u64>) -> u64 {
+    let run = ids::run_of(text, expected);
+    if expected.contains(&run) { run } else { record::run_id_hash(text) }
 }

@@ -5,28 +5,76 @@ use super::super::intervals::Place;
 use super::super::ledger::{Ledger, TRACKS_MAX};
 use super::super::scan::Run;
 use super::super::shape::{Claim, Flaw, Key};
+use super::super::unproved::Cause;
+use super::aborted::Aborted;
 use super::message::{Judge, Verdict};
+use crate::connect::kafka::FetchedPartition;
 use crate::wire::kafka::inflate::Inflater;
 use crate::wire::kafka::records::{Batch, BatchError, Batches};
 use std::collections::HashMap;
 
+/// What it takes to read batches.
+pub struct Tools {
+    pub inflater: Inflater,
+    pub judge: Judge,
+    /// Why offsets within the log may be gone; `None`: nothing known would explain it.
+    pub gaps: Option<Cause>,
+}
+
+/// What was seen of a producer in a partition.
+#[derive(Clone, Copy)]
+struct Seen {
+    newest: u64,
+    /// Cuts before its newest record.
+    cuts: u64,
+}
+
+/// Offsets that were never given, and that should lie between others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    pub offsets: i64,
+    /// The first of them, and the one behind the last.
+    pub first: i64,
+    pub end: i64,
+}
+
 /// One partition, and how far it was read. Offsets stand where files have bytes.
 pub struct Partition {
     pub id: i32,
+    /// Behind its end there is an open transaction.
+    pub is_held_back: bool,
     source: u32,
     next: i64,
     end: i64,
     newest_ms: i64,
-    /// The newest sequence of each producer here.
-    newest: HashMap<Key, u64>,
+    seen: HashMap<Key, Seen>,
     /// Consecutive records that the ledger does not know yet.
     open: Option<Run>,
+    /// So often records may be gone at the offset that had come up, the last time for this cause.
+    cuts: u64,
+    cause: Cause,
+    gone: Option<Gone>,
+    /// Records of aborted transactions.
+    voided: u64,
 }
 
 impl Partition {
     /// Its offsets from `first` to before `end` are to be read.
     pub fn new(id: i32, source: u32, first: i64, end: i64) -> Self {
-        Self { id, source, next: first, end, newest_ms: i64::MIN, newest: HashMap::new(), open: None }
+        Self {
+            id,
+            is_held_back: false,
+            source,
+            next: first,
+            end,
+            newest_ms: i64::MIN,
+            seen: HashMap::new(),
+            open: None,
+            cuts: 0,
+            cause: Cause::Unknown,
+            gone: None,
+            voided: 0,
+        }
     }
 
     pub fn is_read(&self) -> bool {
@@ -37,22 +85,51 @@ impl Partition {
         self.next
     }
 
+    pub fn end(&self) -> i64 {
+        self.end
+    }
+
+    pub fn gone(&self) -> Option<Gone> {
+        self.gone
+    }
+
+    /// Records of aborted transactions, which count for nothing.
+    pub fn voided(&self) -> u64 {
+        self.voided
+    }
+
     /// The time of what was read last.
     pub fn newest_ms(&self) -> i64 {
         self.newest_ms
     }
 
-    /// Goes on at a later offset.
-    pub fn skip_to(&mut self, offset: i64) {
-        self.next = self.next.max(offset);
+    /// The log ends here by now.
+    pub fn end_at(&mut self, offset: i64) {
+        self.end = self.end.min(offset);
+    }
+
+    /// Records that would come next may be gone: what is missing between those before and those after is not proved.
+    pub fn cut(&mut self, cause: Cause, ledger: &mut Ledger) {
+        self.flush(ledger);
+        self.cuts += 1;
+        self.cause = cause;
+    }
+
+    /// Goes on at a later offset: what is in between is gone.
+    pub fn skip_to(&mut self, offset: i64, cause: Cause, ledger: &mut Ledger) {
+        if offset > self.next {
+            self.cut(cause, ledger);
+            self.next = offset;
+        }
     }
 
     /// Takes fetched batches, of which the last may be cut off; whether that led any further.
-    pub fn take(&mut self, bytes: &[u8], inflater: &mut Inflater, judge: &Judge, ledger: &mut Ledger) -> bool {
-        let before = self.next;
+    pub fn take(&mut self, fetched: &FetchedPartition<'_>, tools: &mut Tools, ledger: &mut Ledger) -> bool {
+        let (before, bytes) = (self.next, fetched.records);
+        let mut aborted = Aborted::new(fetched.aborted());
         for batch in Batches::new(bytes) {
             match batch {
-                Ok(batch) => self.batch(&batch, inflater, judge, ledger),
+                Ok(batch) => self.batch(&batch, &mut aborted, tools, ledger),
                 // The end of what was asked for, or what the next fetch will start with.
                 Err(_) if self.next > before => break,
                 Err(BatchError::Malformed(malformed)) if malformed.is_short() && bytes.len() < HEAD_BYTES => break,
@@ -69,39 +146,66 @@ impl Partition {
         self.next > before
     }
 
-    fn batch(&mut self, batch: &Batch<'_>, inflater: &mut Inflater, judge: &Judge, ledger: &mut Ledger) {
+    fn batch(&mut self, batch: &Batch<'_>, aborted: &mut Aborted, tools: &mut Tools, ledger: &mut Ledger) {
         let head = &batch.head;
         let last = head.base_offset.saturating_add(i64::from(head.last_offset_delta));
         if last < self.next {
             return;
         }
-        if head.base_offset > self.next {
-            let gone = head.base_offset - self.next;
-            ledger.findings.explain(format!(
-                "partition {}: {gone} offsets from {} on are not used (deleted, compacted or aborted)",
-                self.id, self.next
-            ));
-        }
+        self.pass(head.base_offset, tools.gaps, ledger);
         ledger.findings.bytes += batch.bytes().len() as u64;
         self.newest_ms = self.newest_ms.max(head.max_timestamp_ms);
-        let outcome = batch.check_crc().and_then(|()| {
-            if head.is_control() {
-                return Ok(());
-            }
-            for record in batch.records(inflater)? {
-                let record = record?;
-                if (self.next..self.end).contains(&record.offset) {
-                    self.message(record.offset, judge.judge(&record), ledger);
-                }
-            }
-            Ok(())
-        });
-        if let Err(error) = outcome {
+        if let Err(error) = self.contents(batch, last, aborted, tools, ledger) {
             self.flush(ledger);
             let finding = Finding::new(Kind::Corrupt, error.to_string()).records(u64::from(head.records));
             self.find(finding, head.base_offset, ledger);
         }
         self.next = last.saturating_add(1);
+    }
+
+    /// The records of a batch that ends at offset `last`.
+    fn contents(
+        &mut self,
+        batch: &Batch<'_>,
+        last: i64,
+        aborted: &mut Aborted,
+        tools: &mut Tools,
+        ledger: &mut Ledger,
+    ) -> Result<(), BatchError> {
+        let head = &batch.head;
+        batch.check_crc()?;
+        if aborted.has_voided(head, last) {
+            self.voided += u64::from(head.records);
+            return Ok(());
+        }
+        for record in batch.records(&mut tools.inflater)? {
+            let record = record?;
+            if head.is_control() {
+                aborted.mark(head.producer_id, record.key);
+            } else if (self.next..self.end).contains(&record.offset) {
+                self.pass(record.offset, tools.gaps, ledger);
+                self.message(record.offset, tools.judge.judge(&record), ledger);
+                self.next = record.offset + 1;
+            }
+        }
+        if !head.is_control() {
+            self.pass(last.saturating_add(1), tools.gaps, ledger);
+        }
+        Ok(())
+    }
+
+    /// Passes by the offsets before `to` that are not there: compaction leaves them out, in batches and between them.
+    fn pass(&mut self, to: i64, cause: Option<Cause>, ledger: &mut Ledger) {
+        let (first, end) = (self.next, to.min(self.end));
+        if first >= end {
+            return;
+        }
+        let before = self.gone.unwrap_or(Gone { offsets: 0, first, end });
+        self.gone = Some(Gone { offsets: before.offsets + (end - first), end, ..before });
+        match cause {
+            Some(cause) => self.skip_to(end, cause, ledger),
+            None => self.next = end,
+        }
     }
 
     pub fn message(&mut self, offset: i64, verdict: Verdict, ledger: &mut Ledger) {
@@ -138,10 +242,10 @@ impl Partition {
         self.flush(ledger);
         let (key, sequence) = (claim.key, claim.sequence);
         // Where it is the one that has to come here, it is damaged but not missing.
-        if self.newest.get(&key).and_then(|newest| newest.checked_add(1)) == Some(sequence) {
+        if self.seen.get(&key).and_then(|seen| seen.newest.checked_add(1)) == Some(sequence) {
             let place = self.place(offset.cast_unsigned());
             let _ = ledger.enter(key, sequence, sequence, place, place.position + 1);
-            self.newest.insert(key, sequence);
+            self.seen.insert(key, Seen { newest: sequence, cuts: self.cuts });
         }
         let kind = if flaw.keeps_extent() { Kind::Forged } else { Kind::Corrupt };
         let finding = Finding::new(kind, flaw.what()).producer(key.producer).run(key.run);
@@ -155,11 +259,16 @@ impl Partition {
         let records = run.last - run.first + 1;
         ledger.findings.records += records;
         ledger.first_run.get_or_insert(run.key.run);
+        let seen = self.seen.get(&run.key).copied();
+        if self.cuts > seen.map_or(0, |seen| seen.cuts) {
+            let from = seen.map_or(0, |seen| seen.newest.saturating_add(1));
+            ledger.unproved.add(run.key, (from, run.last), self.cause);
+        }
         let Some(track) = ledger.track(run.key, place) else { return };
         track.records += records;
         let relation = ledger.enter(run.key, run.first, run.last, place, run.end);
         ledger.duplicates(run.key, &relation, place);
-        let newest = self.newest.get(&run.key).copied();
+        let newest = seen.map(|seen| seen.newest);
         if let Some(newest) = newest {
             // New to the ledger, but not the order of this partition.
             for (from, to) in relation.late.into_iter().filter(|(from, _)| *from < newest) {
@@ -169,9 +278,28 @@ impl Partition {
                 ledger.findings.add(finding);
             }
         }
-        if newest.is_some() || self.newest.len() < TRACKS_MAX {
-            self.newest.insert(run.key, run.last.max(newest.unwrap_or(0)));
+        if newest.is_some() || self.seen.len() < TRACKS_MAX {
+            let newest = run.last.max(newest.unwrap_or(0));
+            self.seen.insert(run.key, Seen { newest, cuts: self.cuts });
         }
+    }
+
+    /// Nothing more comes.
+    pub fn finish(&mut self, ledger: &mut Ledger) {
+        self.flush(ledger);
+        if self.is_held_back {
+            self.cut(Cause::OpenTransaction, ledger);
+        }
+        for (key, seen) in self.seen.iter().filter(|(_, seen)| seen.cuts < self.cuts) {
+            ledger.unproved.add(*key, (seen.newest.saturating_add(1), u64::MAX), self.cause);
+        }
+    }
+
+    /// Why all records of a producer may be gone from here, where none was seen. One that is seen elsewhere does not
+    /// write to what others of its run write to: each has partitions of its own, or just one.
+    pub fn may_have_had(&self, key: Key, is_elsewhere: bool) -> Option<Cause> {
+        let is_of_others = || is_elsewhere && self.seen.keys().any(|other| other.run == key.run);
+        (self.cuts > 0 && !self.seen.contains_key(&key) && !is_of_others()).then_some(self.cause)
     }
 
     pub fn place(&self, offset: u64) -> Place {

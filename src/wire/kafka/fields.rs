@@ -91,17 +91,29 @@ impl<'a> Fields<'a> {
 
     #[inline]
     pub fn string(&mut self, field: &'static str) -> Read<&'a [u8]> {
-        self.nullable_string(field)?.ok_or(Malformed::Value { field, value: -1 })
+        let length = self.string_length(field)?;
+        self.take(field, length)
     }
 
     #[inline]
     pub fn nullable_string(&mut self, field: &'static str) -> Read<Option<&'a [u8]>> {
+        let length = self.nullable_string_length(field)?;
+        length.map(|length| self.take(field, length)).transpose()
+    }
+
+    /// The length of a string whose bytes follow.
+    #[inline]
+    pub fn string_length(&mut self, field: &'static str) -> Read<usize> {
+        self.nullable_string_length(field)?.ok_or(Malformed::Value { field, value: -1 })
+    }
+
+    #[inline]
+    pub fn nullable_string_length(&mut self, field: &'static str) -> Read<Option<usize>> {
         let value = self.i16(field)?;
         if value == -1 {
             return Ok(None);
         }
-        let length = usize::try_from(value).map_err(|_| Malformed::Value { field, value: i64::from(value) })?;
-        self.take(field, length).map(Some)
+        usize::try_from(value).map(Some).map_err(|_| Malformed::Value { field, value: i64::from(value) })
     }
 
     #[inline]

@@ -145,6 +145,175 @@ impl<'a> Iterator for PartitionAnswers<'a> {
     }
 }
 
+/// What an answer says to the producer of one partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    pub correlation_id: i32,
+    /// Error code and base offset; `None`: it says nothing about the partition.
+    pub partition: Option<(i16, i64)>,
+    pub throttle_time_ms: i32,
+}
+
+/// Reads answers to Produce while they arrive. What a broker says in words, about the batch or its records, is passed
+/// over and need not be held.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerSkim {
+    version: i16,
+    /// The partition that is asked about.
+    index: i32,
+    frames: Frames,
+    /// Bytes of the message that were not read; `None`: its size is due.
+    left: Option<usize>,
+    /// Bytes to pass over before what is due.
+    text_bytes: usize,
+    due: Due,
+    topics: u32,
+    partitions: u32,
+    record_errors: u32,
+    told: Told,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Head,
+    Topic,
+    Partitions,
+    Partition,
+    RecordError,
+    Message,
+    Throttle,
+}
+
+impl AnswerSkim {
+    /// For answers to requests of that version, of `bytes_max` at the most.
+    pub fn new(version: i16, index: i32, bytes_max: usize) -> Self {
+        Self {
+            version,
+            index,
+            frames: Frames::new(bytes_max),
+            left: None,
+            text_bytes: 0,
+            due: Due::Head,
+            topics: 0,
+            partitions: 0,
+            record_errors: 0,
+            told: Told::default(),
+        }
+    }
+
+    /// Forgets what it has of an answer.
+    pub fn restart(&mut self) {
+        *self = Self::new(self.version, self.index, self.frames.bytes_max);
+    }
+
+    /// Takes what it can from `bytes`, up to the end of an answer: how many, and the answer if that was its end. What
+    /// is left goes before what comes next; it is never more than the fixed fields of a partition.
+    pub fn step(&mut self, bytes: &[u8]) -> Result<(usize, Option<Told>), Malformed> {
+        let mut at = 0;
+        loop {
+            let Some(left) = self.left else {
+                let Some(size) = self.frames.size(&bytes[at..])? else { return Ok((at, None)) };
+                self.left = Some(size);
+                at += SIZE_BYTES;
+                continue;
+            };
+            let seen = &bytes[at..bytes.len().min(at + left)];
+            let (mut after, mut fields) = (*self, Fields::new(seen));
+            let is_end = match after.read(&mut fields) {
+                Err(Malformed::Short { .. }) if seen.len() < left => return Ok((at, None)),
+                outcome => outcome?,
+            };
+            let used = seen.len() - fields.rest().len();
+            (at, after.left) = (at + used, Some(left - used));
+            *self = after;
+            if is_end && left > used {
+                return Err(Malformed::Trailing { bytes: left - used });
+            }
+            if is_end {
+                self.restart();
+                return Ok((at, Some(after.told)));
+            }
+        }
+    }
+
+    /// Reads what is due; true: that was the last.
+    fn read(&mut self, fields: &mut Fields<'_>) -> Result<bool, Malformed> {
+        if self.text_bytes > 0 {
+            let passed = self.text_bytes.min(fields.rest().len()).max(1);
+            fields.take("text", passed)?;
+            self.text_bytes -= passed;
+            return Ok(false);
+        }
+        self.due = match self.due {
+            Due::Head => {
+                self.told.correlation_id = fields.i32("correlation id")?;
+                self.topics = fields.count("number of topics")?;
+                self.next_partition()
+            }
+            Due::Topic => {
+                self.text_bytes = fields.string_length("topic")?;
+                Due::Partitions
+            }
+            Due::Partitions => {
+                self.partitions = fields.count("number of partitions")?;
+                self.next_partition()
+            }
+            Due::Partition => self.partition(fields)?,
+            Due::RecordError => {
+                fields.i32("record's index")?;
+                self.text_bytes = fields.nullable_string_length("record's error message")?.unwrap_or(0);
+                self.next_record_error()
+            }
+            Due::Message => {
+                self.text_bytes = fields.nullable_string_length("error message")?.unwrap_or(0);
+                self.next_partition()
+            }
+            Due::Throttle => {
+                self.told.throttle_time_ms = fields.i32("throttle time")?;
+                return Ok(true);
+            }
+        };
+        Ok(false)
+    }
+
+    /// Its fields of a fixed width.
+    fn partition(&mut self, fields: &mut Fields<'_>) -> Result<Due, Malformed> {
+        let (index, error_code) = (fields.i32("partition")?, fields.i16("error code")?);
+        let base_offset = fields.i64("base offset")?;
+        fields.i64("log append time")?;
+        if self.version >= 5 {
+            fields.i64("log start offset")?;
+        }
+        let has_words = self.version >= 8;
+        self.record_errors = if has_words { fields.count("number of record errors")? } else { 0 };
+        if index == self.index {
+            self.told.partition.get_or_insert((error_code, base_offset));
+        }
+        Ok(if has_words { self.next_record_error() } else { self.next_partition() })
+    }
+
+    fn next_record_error(&mut self) -> Due {
+        if let Some(left) = self.record_errors.checked_sub(1) {
+            self.record_errors = left;
+            Due::RecordError
+        } else {
+            Due::Message
+        }
+    }
+
+    fn next_partition(&mut self) -> Due {
+        if let Some(left) = self.partitions.checked_sub(1) {
+            self.partitions = left;
+            Due::Partition
+        } else if let Some(left) = self.topics.checked_sub(1) {
+            self.topics = left;
+            Due::Topic
+        } else {
+            Due::Throttle
+        }
+    }
+}
+
 /// Writes an answer to Produce, size included, behind what `out` holds.
 pub struct AnswerWriter<'a> {
     out: &'a mut Vec<u8>,

@@ -10,7 +10,7 @@ use super::frame::{FrameShape, put_decimal};
 use super::inflate::Inflater;
 use super::records::{Batch, BatchError, BatchHead, Batches};
 use super::request::{ProduceRequest, RequestHead};
-use super::response::{Frames, ProduceAnswer};
+use super::response::{AnswerSkim, Frames, ProduceAnswer};
 use crate::wire::crc32c;
 use kafka_protocol::records::{Compression, Record, RecordBatchDecoder};
 use messages::skimmed;
@@ -217,6 +217,7 @@ proptest! {
     #[test]
     fn hostile_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..400), version in 0_i16..12) {
         let _ = ProduceAnswer::parse(&bytes, version);
+        let _ = AnswerSkim::new(version, 0, 200).step(&bytes);
         let _ = RequestHead::parse(&bytes);
         let walked = ProduceRequest::parse(&bytes).map(|request| request.partitions().count());
         prop_assert_eq!(walked, skimmed(&bytes, 3).map(|found| found.len()));

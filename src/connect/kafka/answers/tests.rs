@@ -136,13 +136,17 @@ fn offsets_and_records() {
             .with_partition_index(4)
             .with_high_watermark(100)
             .with_log_start_offset(if version >= 5 { 10 } else { -1 })
-            .with_aborted_transactions(Some(vec![AbortedTransaction::default()]))
+            .with_aborted_transactions(Some(vec![
+                AbortedTransaction::default().with_producer_id(ProducerId(6)).with_first_offset(70),
+                AbortedTransaction::default().with_producer_id(ProducerId(1 << 40)).with_first_offset(90),
+            ]))
             .with_records(Some(vec![9, 8, 7].into()));
         let topic = FetchableTopicResponse::default().with_topic(topic_name("t")).with_partitions(vec![partition]);
         let bytes = body(&FetchResponse::default().with_responses(vec![topic]), version);
         let fetched = fetch(Fields::new(&bytes), version, "t", 4).unwrap();
         assert_eq!((fetched.error, fetched.high_watermark, fetched.records), (0, 100, &[9, 8, 7][..]));
         assert_eq!(fetched.log_start_offset, if version >= 5 { 10 } else { -1 });
+        assert!(fetched.aborted().eq([(6, 70), (1 << 40, 90)]));
         assert!((0..bytes.len()).all(|end| fetch(Fields::new(&bytes[..end]), version, "t", 4).is_err()));
     }
     let whole_error = body(&FetchResponse::default().with_error_code(71), 7);

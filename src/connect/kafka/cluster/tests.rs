@@ -4,6 +4,7 @@ use super::*;
 use crate::connect::kafka::At;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 
 fn refused(host: &str) -> Fatal {
     Fatal::new(Exit::Unreachable, format!("{host} is down")).mend("start it")
@@ -15,14 +16,14 @@ fn values(count: usize) -> Vec<Message> {
 
 #[test]
 fn any_bootstrap_address_will_do() {
-    let dial: Dial<Fake> = Box::new(|host, _| match host {
+    let dial: Dial<Fake> = Box::new(|host, _, _| match host {
         "two" => Ok(Fake::new(testing::versions)),
         other => Err(refused(other)),
     });
     let hosts = |names: &[&str]| names.iter().map(|name| (name.to_string(), 9)).collect::<Vec<_>>();
     let mut cluster = Cluster::new(hosts(&["one", "two"]), client(), dial);
     assert_eq!(cluster.entry().unwrap().0, "two:9");
-    let dial: Dial<Fake> = Box::new(|host, _| Err(refused(host)));
+    let dial: Dial<Fake> = Box::new(|host, _, _| Err(refused(host)));
     let mut cluster = Cluster::new(hosts(&["one", "three"]), client(), dial);
     let fatal = cluster.entry().map(drop).unwrap_err();
     assert!(fatal.what.contains("one is down; three is down") && fatal.mend.is_some(), "{fatal}");
@@ -31,7 +32,7 @@ fn any_bootstrap_address_will_do() {
 
 #[test]
 fn learned_brokers_answer_for_dead_bootstrap_addresses() {
-    let dial: Dial<Fake> = Box::new(|host, port| match (host, port) {
+    let dial: Dial<Fake> = Box::new(|host, port, _| match (host, port) {
         ("learned", 7) => Ok(Fake::new(testing::versions)),
         (other, _) => Err(refused(other)),
     });
@@ -51,7 +52,7 @@ fn a_connection_that_breaks_is_made_again() {
     log.put(0, &values(3), 1);
     log.put(1, &values(2), 1);
     let count = Arc::clone(&dialled);
-    let dial: Dial<Fake> = Box::new(move |_, _| {
+    let dial: Dial<Fake> = Box::new(move |_, _, _| {
         let attempt = count.fetch_add(1, Ordering::Relaxed);
         let mut serve = log.clone().serve("t");
         let mut answers = 0;
@@ -71,11 +72,45 @@ fn a_connection_that_breaks_is_made_again() {
 
 #[test]
 fn an_unknown_topic_is_final() {
-    let dial: Dial<Fake> = Box::new(|_, _| {
+    let dial: Dial<Fake> = Box::new(|_, _, _| {
         Ok(Fake::new(|asked| testing::versions(asked).or_else(|| Some(testing::metadata("other", 1, asked.version)))))
     });
     let cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
     let fatal = Leaders::find(cluster, "t", Duration::from_millis(50)).map(drop).unwrap_err();
     assert!(fatal.what.contains("UNKNOWN_TOPIC"), "{fatal}");
     assert_eq!(fatal.exit, Exit::Unreachable);
+}
+
+#[test]
+fn a_silent_address_holds_up_the_others_for_a_moment_and_the_last_good_one_goes_first() {
+    let (dialled, patiences) = channel();
+    let dial: Dial<Fake> = Box::new(move |host, _, patience| {
+        dialled.send((host.to_owned(), patience)).unwrap();
+        if patience < Duration::MAX {
+            // Nothing comes from these two for as long.
+            let (_sender, nothing) = channel::<()>();
+            let _timeout = nothing.recv_timeout(patience * 6 / 10);
+            return Err(refused(host));
+        }
+        if host == "slow" { Ok(Fake::new(testing::versions)) } else { Err(refused(host)) }
+    });
+    let hosts = ["silent", "slow"].map(|name| (name.to_owned(), 9));
+    let mut cluster = Cluster::new(hosts.to_vec(), client(), dial);
+    assert_eq!(cluster.answered_last(), None);
+    assert_eq!(cluster.entry().unwrap().0, "slow:9");
+    assert_eq!(cluster.answered_last(), Some(&hosts[1]));
+    let tries = |told: Vec<(&str, Duration)>| -> Vec<(String, Duration)> {
+        told.into_iter().map(|(host, patience)| (host.to_owned(), patience)).collect()
+    };
+    let both = |patience| [("silent", patience), ("slow", patience)];
+    let expected = tries([both(FIRST_PATIENCE), both(Duration::MAX)].concat());
+    assert_eq!(patiences.try_iter().collect::<Vec<_>>(), expected);
+    let dial: Dial<Fake> = Box::new(|host, _, _| match host {
+        "slow" => Ok(Fake::new(testing::versions)),
+        other => panic!("{other} was not to be asked"),
+    });
+    let mut cluster = Cluster::new(hosts.to_vec(), client(), dial);
+    cluster.prefer(&hosts[1]);
+    assert_eq!(cluster.entry().unwrap().0, "slow:9");
+    assert_eq!(cluster.bootstrap.len(), 2);
 }

@@ -1,12 +1,15 @@
 use super::super::calls::{At, NewTopic};
+use super::super::error;
 use super::super::testing::{self, Asked, Fake, body, client};
 use super::*;
 use crate::plan::{SaslMechanism, Secret};
+use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+use kafka_protocol::messages::describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult};
 use kafka_protocol::messages::{
-    ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse, FetchRequest, InitProducerIdResponse,
-    MetadataRequest, ProducerId, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
-    SaslHandshakeResponse,
+    ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
+    FetchRequest, InitProducerIdResponse, MetadataRequest, ProducerId, SaslAuthenticateRequest,
+    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 
 fn open(handler: impl FnMut(&Asked) -> Option<Vec<u8>> + Send + 'static) -> Result<Session<Fake>, KafkaError> {
@@ -65,6 +68,7 @@ fn requests_carry_what_was_asked() {
             1 => {
                 let request: FetchRequest = asked.decode();
                 assert_eq!((request.max_bytes, request.session_epoch, request.max_wait_ms), (1000, -1, 50));
+                assert_eq!(request.isolation_level, 1);
                 assert_eq!(request.topics[0].partitions[0].fetch_offset, 17);
                 None
             }
@@ -74,10 +78,56 @@ fn requests_carry_what_was_asked() {
     assert_eq!(session.metadata("abc").unwrap().partitions.len(), 2);
     assert_eq!(session.await_topic("abc", 2, Duration::from_secs(1)).unwrap().partitions.len(), 2);
     let topic = |name| NewTopic { name, partitions: 4, replicas: -1, settings: &[("retention.ms", "1000")] };
-    assert!(session.create_topic(&topic("new")).unwrap());
-    assert!(!session.create_topic(&topic("there")).unwrap());
+    assert!(session.create_topic(&topic("new"), None).unwrap());
+    assert!(!session.create_topic(&topic("there"), None).unwrap());
     let error = session.fetch("abc", 1, 17, 1000, Duration::from_millis(50)).unwrap_err();
     assert!(error.breaks_connection() && error.to_string().contains("closed"), "{error}");
+}
+
+#[test]
+fn a_broker_that_knows_no_default_is_told_how_many_replicas_it_has() {
+    for (newest, own_id, said, replicas) in
+        [(3, Some(7), Some("3"), 3), (3, Some(7), None, 1), (3, None, Some("3"), 1), (4, Some(7), Some("3"), -1)]
+    {
+        let versions = ApiVersionsResponse::default().with_api_keys(
+            [(19, 2, newest), (32, 1, 4)]
+                .map(|(key, least, most)| {
+                    ApiVersion::default().with_api_key(key).with_min_version(least).with_max_version(most)
+                })
+                .to_vec(),
+        );
+        let mut session = open(move |asked| match asked.key {
+            18 => Some(body(&versions, asked.version)),
+            32 => {
+                let request: DescribeConfigsRequest = asked.decode();
+                let wanted = &request.resources[0];
+                assert_eq!((wanted.resource_type, &*wanted.resource_name), (4, "7"));
+                let value = said.map(StrBytes::from_static_str);
+                let setting = DescribeConfigsResourceResult::default()
+                    .with_name(StrBytes::from_static_str("default.replication.factor"))
+                    .with_value(value);
+                let result = DescribeConfigsResult::default().with_configs(vec![setting]);
+                Some(body(&DescribeConfigsResponse::default().with_results(vec![result]), asked.version))
+            }
+            _ => {
+                let request: CreateTopicsRequest = asked.decode();
+                assert_eq!(request.topics[0].replication_factor, replicas);
+                let result = CreatableTopicResult::default().with_name(request.topics[0].name.clone());
+                Some(body(&CreateTopicsResponse::default().with_topics(vec![result]), asked.version))
+            }
+        })
+        .unwrap();
+        let new = NewTopic { name: "t", partitions: 2, replicas: -1, settings: &[] };
+        assert!(session.create_topic(&new, own_id).unwrap(), "{newest} {own_id:?} {said:?}");
+    }
+}
+
+#[test]
+fn rights_to_look_a_topic_up_or_to_make_it_are_named() {
+    for (doing, operation) in [(error::CREATING, "Create"), (error::LOOKING_UP, "Describe"), ("sending", "Write")] {
+        let mend = KafkaError::broker(doing, 29).fatal("b:1").mend.unwrap();
+        assert!(mend.contains(&format!("--operation {operation}")), "{doing}: {mend}");
+    }
 }
 
 #[test]

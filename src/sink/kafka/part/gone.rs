@@ -1,14 +1,30 @@
 //! What becomes of requests whose connection is gone, or whose answer takes long.
 
 use super::{Lent, Part};
+use crate::connect::dialer::Past;
+use crate::sink::Done;
 use crate::sink::link::Event;
-use crate::sink::{Done, Fate};
 use crate::sys::ring::NetRing;
 
 /// How long the ring does without what the broker reads in place.
 const LENT_NS_MAX: u64 = 100_000_000;
 
 impl Part {
+    /// Another connection is to take this one's place: nothing more is sent, and with all answered it is closed.
+    pub(super) fn is_due(&self, now_ns: u64) -> bool {
+        now_ns >= self.replace_at_ns || self.link.is_worn()
+    }
+
+    /// How the connection has fared, if it is about to end: one that carried batches is worth a quick redial, and one
+    /// that was closed in time an immediate one.
+    pub fn past(&self, now_ns: u64) -> Past {
+        match self.proven {
+            _ if self.is_due(now_ns) => Past::Served,
+            true => Past::Used,
+            false => Past::Unknown,
+        }
+    }
+
     /// The books of a connection that is gone; true: it was.
     pub(super) fn on_ended<R: NetRing>(
         &mut self,
@@ -19,6 +35,7 @@ impl Part {
     ) -> bool {
         let Event::Broken { why, unsent } = event else { return false };
         let (payload, manner, outbox) = lent;
+        let mut given_up = None;
         for at in self.answered..self.sent {
             let request = &mut self.requests[at];
             let on_its_way = unsent.is_some_and(|(slot, _)| slot == request.slot);
@@ -30,14 +47,23 @@ impl Part {
             if !on_its_way {
                 request.doubtful = true;
                 request.let_go(payload, outbox);
-                if manner.identity.is_none() {
-                    request.fate = request.fate.or(Some(Fate::Uncertain(why.kind())));
-                }
             } else {
                 // Its bytes are still in the ring, if they were sent from there.
                 request.held = false;
                 request.stage.take().into_iter().for_each(|stage| outbox.give_back(stage));
             }
+            let spent = request.attempts > manner.attempts_max;
+            if request.fate.is_none() && (spent || !on_its_way && manner.identity.is_none()) {
+                request.fate = Some(request.unconfirmed(why.kind()));
+                given_up = Some(request.attempts);
+            }
+        }
+        // With a producer id there is a hole now: see `on_answer`.
+        if let Some(attempts) = given_up.filter(|_| manner.identity.is_some()) {
+            self.end_with(manner, || {
+                let what = format!("the connection was lost with a batch on it at its attempt {attempts}, the last");
+                (what, Some("a larger --retry (retries), or --idempotent off to go on without it"))
+            });
         }
         self.answered = self.sent;
         self.tell(done);

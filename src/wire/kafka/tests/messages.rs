@@ -5,7 +5,7 @@ use crate::wire::kafka::codec::Codec;
 use crate::wire::kafka::fields::Malformed;
 use crate::wire::kafka::produce::ProducePrefix;
 use crate::wire::kafka::request::{Piece, ProduceRequest, ProduceSkim, RequestHead};
-use crate::wire::kafka::response::{AnswerWriter, Frames, ProduceAnswer, Split};
+use crate::wire::kafka::response::{AnswerSkim, AnswerWriter, Frames, ProduceAnswer, Split, Told};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
@@ -179,6 +179,64 @@ fn answers_are_understood() {
     }
 }
 
+/// Reads answers of which `step` bytes more arrive each time: what they say, and the most bytes that had to be held.
+fn skimmed_answers(bytes: &[u8], (version, index): (i16, i32), step: usize) -> Result<(Vec<Told>, usize), Malformed> {
+    let mut skim = AnswerSkim::new(version, index, 100 << 20);
+    let (mut found, mut held, mut most_held) = (vec![], vec![], 0);
+    for piece in bytes.chunks(step) {
+        held.extend_from_slice(piece);
+        loop {
+            let (used, told) = skim.step(&held)?;
+            held.drain(..used);
+            let Some(told) = told else { break };
+            found.push(told);
+        }
+        most_held = most_held.max(held.len());
+    }
+    Ok((found, most_held))
+}
+
+fn sized(frame: &[u8]) -> Vec<u8> {
+    [&(frame.len() as i32).to_be_bytes()[..], frame].concat()
+}
+
+#[test]
+fn answers_are_read_while_they_arrive() {
+    for version in 3..=8 {
+        let frame = their_answer(version, 87);
+        let two = [sized(&frame), sized(&frame)].concat();
+        for (index, partition) in [(0, Some((87, 1 << 40))), (1, None), (2, Some((87, 1 << 40)))] {
+            let told = Told { correlation_id: 99, partition, throttle_time_ms: 250 };
+            for step in 1..70 {
+                let (found, held) = skimmed_answers(&two, (version, index), step).unwrap();
+                assert!(found == [told; 2] && held < 40, "version {version}, {step} bytes at a time: {found:?}");
+            }
+        }
+        for end in 4..frame.len() {
+            let cut = skimmed_answers(&sized(&frame[..end]), (version, 2), 7);
+            assert!(cut.is_err_and(|error| error.is_short()), "{end}");
+        }
+        let longer = sized(&[&frame[..], &[0]].concat());
+        assert_eq!(skimmed_answers(&longer, (version, 2), 9), Err(Malformed::Trailing { bytes: 1 }));
+    }
+    assert!(skimmed_answers(&i32::MAX.to_be_bytes(), (8, 0), 4).is_err());
+}
+
+#[test]
+fn an_answer_may_have_words_for_each_record() {
+    let words = || Some(StrBytes::from_string("x".repeat(100)));
+    let record_error = BatchIndexAndErrorMessage::default().with_batch_index_error_message(words());
+    let partition = PartitionProduceResponse::default().with_index(5).with_error_code(87).with_base_offset(-1);
+    let partition = partition.with_record_errors(vec![record_error; 20_000]).with_error_message(words());
+    let topic = TopicProduceResponse::default().with_name(TopicName(StrBytes::from_static_str("t")));
+    let response = ProduceResponse::default().with_responses(vec![topic.with_partition_responses(vec![partition])]);
+    let mut frame = 7_i32.to_be_bytes().to_vec();
+    response.encode(&mut frame, 8).unwrap();
+    let (found, held) = skimmed_answers(&sized(&frame), (8, 5), 1000).unwrap();
+    assert_eq!(found, [Told { correlation_id: 7, partition: Some((87, -1)), throttle_time_ms: 0 }]);
+    assert!(frame.len() > 2_000_000 && held < 40, "{held} bytes of {} were held", frame.len());
+}
+
 #[test]
 fn our_answers_are_understood_by_them() {
     for version in 3..=8 {
@@ -227,7 +285,7 @@ fn claimed_counts_are_not_believed() {
     let mut frame = their_answer(8, 0);
     let errors_at = 4 + 4 + 3 + 4 + 30;
     frame[errors_at..errors_at + 4].copy_from_slice(&i32::MAX.to_be_bytes());
-    assert!(ProduceAnswer::parse(&frame, 8).is_err());
+    assert!(ProduceAnswer::parse(&frame, 8).is_err() && skimmed_answers(&sized(&frame), (8, 0), 99).is_err());
     frame[errors_at..errors_at + 4].copy_from_slice(&(-1_i32).to_be_bytes());
     let error = Malformed::Value { field: "number of record errors", value: -1 };
     assert_eq!(ProduceAnswer::parse(&frame, 8).map(drop), Err(error));

@@ -1,0 +1,135 @@
+//! Topics that are missing are made by the controller, which may be another broker by the time it is asked.
+
+use super::calls::NewTopic;
+use super::cluster::Cluster;
+use super::session::{Session, Stream};
+use crate::base::fatal::Fatal;
+use crate::connect::dial::address;
+use std::time::{Duration, Instant};
+
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl<S: Stream> Cluster<S> {
+    /// Makes a topic; false: it is there, also where this user may not make any. Tries again for up to `patience` where
+    /// that may help.
+    pub fn make_topic(&mut self, new: &NewTopic<'_>, patience: Duration) -> Result<bool, Fatal> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let fatal = match self.try_to_make(new) {
+                Ok(made) => return Ok(made),
+                Err((fatal, false)) => return Err(fatal),
+                Err((fatal, true)) => fatal,
+            };
+            if Instant::now() + PAUSE >= deadline {
+                return Err(fatal);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// The flag: it may help to try again, with another look at who is the controller.
+    fn try_to_make(&mut self, new: &NewTopic<'_>) -> Result<bool, (Fatal, bool)> {
+        let controller = self.ask(Session::controller).map_err(|fatal| (fatal, false))?;
+        let (peer, made) = match &controller {
+            Some(broker) => {
+                let session = self.broker(broker).map_err(|fatal| (fatal, true))?;
+                (address(&broker.host, broker.port), session.create_topic(new, Some(broker.id)))
+            }
+            // What is no Apache Kafka may name none, and any broker will do.
+            None => {
+                let (peer, session) = self.entry().map_err(|fatal| (fatal, true))?;
+                (peer.to_owned(), session.create_topic(new, None))
+            }
+        };
+        let error = match made {
+            Ok(made) => return Ok(made),
+            Err(error) => error,
+        };
+        if let Some(broker) = controller.filter(|_| error.breaks_connection()) {
+            self.forget(broker.id);
+        }
+        if error.is_denied() && self.is_there(new.name) {
+            return Ok(false);
+        }
+        Err((error.fatal(&peer), error.is_retriable()))
+    }
+
+    fn is_there(&mut self, topic: &str) -> bool {
+        self.ask(|session| session.metadata(topic)).is_ok_and(|view| view.error == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cluster::Dial;
+    use super::super::testing::{self, Asked, Fake, body, client};
+    use super::*;
+    use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+    use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
+    use kafka_protocol::messages::{BrokerId, CreateTopicsRequest, CreateTopicsResponse, MetadataResponse};
+    use kafka_protocol::protocol::StrBytes;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn new(name: &str) -> NewTopic<'_> {
+        NewTopic { name, partitions: 4, replicas: -1, settings: &[] }
+    }
+
+    fn answer(asked: &Asked, code: i16) -> Vec<u8> {
+        let request: CreateTopicsRequest = asked.decode();
+        let result = CreatableTopicResult::default().with_name(request.topics[0].name.clone()).with_error_code(code);
+        body(&CreateTopicsResponse::default().with_topics(vec![result]), asked.version)
+    }
+
+    fn two_brokers(controller: i32, version: i16) -> Vec<u8> {
+        let broker = |(id, host)| {
+            let broker = MetadataResponseBroker::default().with_node_id(BrokerId(id)).with_port(9092);
+            broker.with_host(StrBytes::from_static_str(host))
+        };
+        let brokers = [(1, "one"), (2, "two")].map(broker).to_vec();
+        body(&MetadataResponse::default().with_brokers(brokers).with_controller_id(BrokerId(controller)), version)
+    }
+
+    #[test]
+    fn the_controller_is_asked_wherever_it_has_moved() {
+        let refusals = Arc::new(AtomicUsize::new(0));
+        let refused = refusals.clone();
+        let dial: Dial<Fake> = Box::new(move |host, _, _| {
+            let (refused, is_two) = (refused.clone(), host == "two");
+            Ok(Fake::new(move |asked| {
+                let moved = refused.load(Relaxed) > 0;
+                testing::versions(asked).or_else(|| match (asked.key, is_two) {
+                    (3, _) => Some(two_brokers(if moved { 2 } else { 1 }, asked.version)),
+                    (19, true) => Some(answer(asked, 0)),
+                    (19, false) => {
+                        refused.fetch_add(1, Relaxed);
+                        Some(answer(asked, 41))
+                    }
+                    (other, _) => panic!("{other} was not to be asked"),
+                })
+            }))
+        });
+        let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+        assert!(cluster.make_topic(&new("t"), SOON).unwrap());
+        assert_eq!(refusals.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn who_may_make_no_topics_may_use_those_that_are_there() {
+        let dial: Dial<Fake> = Box::new(|_, _, _| {
+            Ok(Fake::new(|asked| {
+                testing::versions(asked).or_else(|| match asked.key {
+                    3 => Some(testing::metadata("there", 3, asked.version)),
+                    _ => Some(answer(asked, 29)),
+                })
+            }))
+        });
+        let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+        assert!(!cluster.make_topic(&new("there"), SOON).unwrap());
+        let fatal = cluster.make_topic(&new("missing"), SOON).unwrap_err();
+        assert!(fatal.what.contains("TOPIC_AUTHORIZATION_FAILED"), "{fatal}");
+        assert!(fatal.mend.as_ref().is_some_and(|mend| mend.contains("--operation Create")), "{fatal}");
+    }
+}

@@ -1,0 +1,128 @@
+//! What the leader's answers come to.
+
+use super::{Lent, Manner, Part};
+use crate::connect::backoff::pause_ns;
+use crate::counters::Field;
+use crate::sink::link::{Breakage, Event};
+use crate::sink::{Done, Fate};
+use crate::sys::ring::NetRing;
+use crate::wire::kafka::errors::{ErrorKind, broker_error};
+use rand_xoshiro::rand_core::RngCore;
+
+/// Codes after which the leader may have the batch all the same: it timed out, or has too few replicas after all.
+const PERHAPS_APPENDED: [i16; 2] = [7, 20];
+
+impl Part {
+    pub(super) fn read_answers<R: NetRing>(
+        &mut self,
+        ring: &mut R,
+        (payload, manner, outbox): Lent<'_>,
+        now_ns: u64,
+        done: &mut Vec<Done>,
+    ) -> Event {
+        loop {
+            let Ok((used, told)) = self.answer.step(self.link.inbox(ring)) else { return self.nonsense(ring) };
+            self.link.consume(ring, used);
+            let Some(told) = told else { break };
+            let expected = self.requests.get(self.answered).filter(|_| self.answered < self.sent);
+            // What is not all out has no answer.
+            let expected = expected.filter(|own| self.link.outgoing_tag() != Some(own.slot));
+            let fits = expected.is_some_and(|own| own.correlation_id == told.correlation_id);
+            let Some((code, base_offset)) = told.partition.filter(|_| fits) else { return self.nonsense(ring) };
+            if told.throttle_time_ms > 0 {
+                self.not_before_ns = now_ns + told.throttle_time_ms as u64 * 1_000_000;
+            }
+            // The broker has read all of what it answers.
+            let request = &mut self.requests[self.answered];
+            if request.lent {
+                request.let_go(payload, outbox);
+            }
+            self.on_answer((code, base_offset), manner);
+            self.skip_known();
+        }
+        self.tell(done);
+        self.recover(ring, manner, now_ns)
+    }
+
+    fn nonsense<R: NetRing>(&mut self, ring: &mut R) -> Event {
+        self.link.break_off(ring, Breakage::Given(Field::ErrorProtocol))
+    }
+
+    /// The answer to the oldest unanswered request: an error code, and the offset that its batch got, or -1.
+    fn on_answer(&mut self, (code, base_offset): (i16, i64), manner: &Manner) {
+        let error = broker_error(code);
+        let moved = error.kind == ErrorKind::RefreshMetadata;
+        let request = &mut self.requests[self.answered];
+        self.answered += 1;
+        // A leader that is deposed while it waits for the others to follow says where it had put the batch: the next
+        // one may have it.
+        let perhaps = PERHAPS_APPENDED.contains(&code) || moved && base_offset >= 0;
+        request.doubtful |= perhaps;
+        let again = error.kind.is_retriable() || error.kind == ErrorKind::SequenceLost && self.recovering;
+        match error.kind {
+            ErrorKind::Success | ErrorKind::DuplicateSequence => {
+                request.fate = Some(Fate::Produced);
+                (self.failures, self.proven) = (0, true);
+            }
+            _ if perhaps && manner.identity.is_none() => {
+                request.fate = Some(Fate::Uncertain(if moved { Field::ErrorBroker } else { Field::ErrorTimeout }));
+                self.recovering |= moved;
+                self.renew |= moved;
+            }
+            _ if again && request.attempts <= manner.attempts_max => {
+                self.recovering = true;
+                self.renew |= moved;
+            }
+            kind => {
+                request.fate = Some(request.unconfirmed(Field::ErrorBroker));
+                // A batch that is left out leaves a hole that the broker lets nothing past, and what is
+                // refused once will be refused again.
+                if manner.identity.is_some() || !kind.is_retriable() {
+                    let what = || format!("the broker answered {} ({code})", error.name);
+                    self.end_with(manner, || (what(), error.remedy()));
+                }
+            }
+        }
+    }
+
+    /// When all in flight is answered after an "again": from the start, after a pause, elsewhere if need be.
+    pub(super) fn recover<R: NetRing>(&mut self, ring: &mut R, manner: &Manner, now_ns: u64) -> Event {
+        if !self.recovering || self.answered < self.sent || !self.link.is_idle() {
+            return Event::Nothing;
+        }
+        self.recovering = false;
+        self.start_over();
+        self.failures = self.failures.saturating_add(1);
+        let limits_ns = (manner.backoff_min_ns, manner.backoff_max_ns);
+        let pause_ns = pause_ns(limits_ns, self.failures, self.random.next_u64());
+        self.not_before_ns = self.not_before_ns.max(now_ns + pause_ns);
+        if std::mem::take(&mut self.renew) {
+            return self.link.break_off(ring, Breakage::Closed);
+        }
+        Event::Nothing
+    }
+
+    /// What is over is forgotten, all else is to be sent.
+    pub(super) fn start_over(&mut self) {
+        (self.answered, self.sent, self.proven) = (0, 0, false);
+        let free_heads = &mut self.free_heads;
+        self.requests.retain(|request| {
+            if request.told {
+                free_heads.push(request.head);
+            }
+            !request.told
+        });
+    }
+
+    /// Passes over requests whose fate is known though the kernel still holds their bytes.
+    pub(super) fn skip_known(&mut self) {
+        if self.answered == self.sent {
+            while self.requests.get(self.sent).is_some_and(|request| request.fate.is_some()) {
+                self.sent += 1;
+            }
+        }
+        while self.answered < self.sent && self.requests[self.answered].fate.is_some() {
+            self.answered += 1;
+        }
+    }
+}
