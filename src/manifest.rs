@@ -1,6 +1,6 @@
 //! `payloads.<producer>.json`: what a data file holds, written by the file sink and read by `verify`.
 
-use crate::base::{bounded, limits};
+use crate::base::{bounded, limits, place};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub const FORMAT: &str = "engine-payload/1";
 pub struct Manifest {
     /// [`FORMAT`]; anything else is not ours and is left alone.
     pub format: String,
-    /// Name of the data file beside it; rotated ones continue this name.
+    /// Name of the data file beside it, which rotated ones continue; of a device its path.
     #[serde(default)]
     pub data_file: String,
     pub run_id: String,
@@ -98,10 +98,12 @@ impl Manifest {
     /// The manifest that lies beside `data` and speaks of it. The error is that of a file in its usual place.
     pub fn find(data: &Path) -> io::Result<Option<Self>> {
         let name = data.file_name().unwrap_or_default().to_string_lossy();
+        let speaks_of_it =
+            |found: &Self| found.data_file.is_empty() || found.data_file == name || Path::new(&found.data_file) == data;
         let mut usual = Ok(None);
         for (at, path) in Self::places(data).iter().enumerate().filter(|(_, path)| *path != data) {
             match Self::read(path) {
-                Ok(Some(found)) if found.data_file.is_empty() || found.data_file == name => return Ok(Some(found)),
+                Ok(Some(found)) if speaks_of_it(&found) => return Ok(Some(found)),
                 Err(error) if at == 0 => usual = Err(error),
                 _ => {}
             }
@@ -109,11 +111,13 @@ impl Manifest {
         usual
     }
 
-    /// Where the manifest of `data` may lie: its extension replaced, or its name continued.
-    fn places(data: &Path) -> [PathBuf; 3] {
+    /// Where the manifest of `data` may lie: its extension replaced, its name continued, or, of a device, in the
+    /// working folder.
+    fn places(data: &Path) -> [PathBuf; 4] {
         let mut continued = data.as_os_str().to_owned();
         continued.push(".json");
-        [data.with_extension("json"), data.with_extension("manifest.json"), continued.into()]
+        let of_device = beside_device(data, "json");
+        [data.with_extension("json"), data.with_extension("manifest.json"), continued.into(), of_device]
     }
 
     /// `Ok(None)` where there is no such file; an error where there is one that is not ours.
@@ -134,14 +138,16 @@ impl Manifest {
 
     /// Replaces the file in one step, so that a reader never sees half of one.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".tmp");
-        let temporary = Path::new(&name);
         let mut text = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
         text.push(b'\n');
-        std::fs::write(temporary, text)?;
-        std::fs::rename(temporary, path)
+        place::put(path, &text)
     }
+}
+
+/// What belongs to a device, which has no folder of its own, lies in the working folder: manifest and log.
+pub fn beside_device(device: &Path, extension: &str) -> PathBuf {
+    let name = device.file_name().map_or_else(|| "device".into(), |name| name.to_string_lossy());
+    PathBuf::from(format!("engine-{name}.{extension}"))
 }
 
 /// A pipe of that name would wait for its writer for ever.
@@ -155,6 +161,32 @@ fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn writing_one_leaves_its_neighbours_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("payloads.0.json.tmp"), "mine").unwrap();
+        let manifest = Manifest {
+            format: FORMAT.to_owned(),
+            data_file: "/dev/sdb".to_owned(),
+            run_id: "r".to_owned(),
+            producer_id: 0,
+            layout: Layout::Append,
+            records: RecordFormat::Header,
+            length_bytes: 0,
+            complete: true,
+            first_sequence: 0,
+            next_sequence: 0,
+            missing: Vec::new(),
+            missing_truncated: false,
+            in_flight_bytes_max: 0,
+        };
+        manifest.write(&path("payloads.0.json")).unwrap();
+        assert_eq!(Manifest::read(&path("payloads.0.json")).unwrap(), Some(manifest));
+        assert_eq!(std::fs::read_to_string(path("payloads.0.json.tmp")).unwrap(), "mine");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file stays");
+    }
 
     #[test]
     fn what_is_too_large_or_no_file_is_no_manifest() {

@@ -4,11 +4,11 @@
 pub mod existing;
 pub mod keeper;
 mod lane;
+pub mod made;
 pub mod open;
 mod stage;
 
 use super::{Done, Ending, Kept, LaneClose, Room, Sink, Wire};
-use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::manifest::RecordFormat;
 use crate::payload::{Payload, Starts};
@@ -111,7 +111,7 @@ impl<R: Ring> Sink<R> for FileSink {
         self.ending.as_ref()
     }
 
-    fn close(&mut self, ring: &mut R, lane: usize, end: &LaneClose) -> Result<Kept, Fatal> {
+    fn close(&mut self, ring: &mut R, lane: usize, end: &LaneClose) -> Kept {
         self.lanes[lane].close(ring, end)
     }
 }

@@ -1,7 +1,6 @@
 //! Takes everything at once. It prices the engine itself: pacing, stamping and books without any target.
 
 use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
-use crate::base::fatal::Fatal;
 use crate::payload::Payload;
 use crate::sys::ring::{Ring, Wait};
 use std::io;
@@ -49,7 +48,7 @@ impl<R: Ring> Sink<R> for NullSink {
         None
     }
 
-    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Result<Kept, Fatal> {
-        Ok(Kept::default())
+    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
+        Kept::default()
     }
 }

@@ -4,9 +4,7 @@
 //! are when it reads, so only a sealed copy of the ring is ever lent. Stamped records are copied by `write`.
 //! A reader that closes the pipe ends the run in good order.
 
-use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
-use crate::base::fatal::Fatal;
-use crate::counters::Field;
+use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire, write_error};
 use crate::payload::Payload;
 use crate::sys::pipe;
 use crate::sys::region::Region;
@@ -42,6 +40,8 @@ pub struct StdoutSink {
     /// How often to sleep without looking first.
     sleeps: u32,
     ending: Option<Ending>,
+    /// Of the block that was on its way when the run ended.
+    rest: Fate,
     wire_bytes: u64,
 }
 
@@ -52,7 +52,17 @@ impl StdoutSink {
         let pipe_bytes =
             [PIPE_BYTES, PIPE_BYTES / 4, 1 << 16].into_iter().find_map(|size| pipe::grow(fd.as_fd(), size));
         let sealed = if immutable && pipe_bytes.is_some() { Some(seal(memory)?) } else { None };
-        Ok(Self { fd, sealed, pipe_bytes, sending: None, full: false, sleeps: 0, ending: None, wire_bytes: 0 })
+        Ok(Self {
+            fd,
+            sealed,
+            pipe_bytes,
+            sending: None,
+            full: false,
+            sleeps: 0,
+            ending: None,
+            rest: Fate::NotSent,
+            wire_bytes: 0,
+        })
     }
 
     fn is_more_than_half_full(&self) -> bool {
@@ -87,11 +97,15 @@ impl StdoutSink {
         match took {
             Ok(bytes) => {
                 sending.sent += bytes;
+                self.wire_bytes += bytes as u64;
                 self.full = bytes < rest.len();
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => self.full = true,
             Err(error) if error.kind() == ErrorKind::BrokenPipe => self.ending = Some(Ending::Closed),
-            Err(error) => self.ending = Some(Ending::Broken(format!("stdout: {error}"))),
+            Err(error) => {
+                self.rest = Fate::Failed(write_error(error.raw_os_error().unwrap_or_default()));
+                self.ending = Some(Ending::Broken(format!("stdout: {error}")));
+            }
         }
     }
 }
@@ -109,7 +123,6 @@ impl<R: Ring> Sink<R> for StdoutSink {
 
     fn offer(&mut self, _ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
         let range = payload.block(slot).range();
-        self.wire_bytes += range.len() as u64;
         self.sending = Some(Sending { lane: lane as u32, slot, range, sent: 0 });
     }
 
@@ -132,11 +145,7 @@ impl<R: Ring> Sink<R> for StdoutSink {
         let over = |sending: &Sending| sending.sent == sending.range.len() || self.ending.is_some();
         if let Some(sending) = self.sending.take_if(|sending| over(sending)) {
             let bytes = sending.sent as u64;
-            let rest = match self.ending {
-                Some(Ending::Broken(_)) => Fate::Failed(Field::ErrorIo),
-                _ => Fate::NotSent,
-            };
-            done.extend(Done::produced_but(sending.lane as usize, sending.slot, bytes, rest));
+            done.extend(Done::produced_but(sending.lane as usize, sending.slot, bytes, self.rest));
         }
     }
 
@@ -150,7 +159,7 @@ impl<R: Ring> Sink<R> for StdoutSink {
         self.ending.as_ref()
     }
 
-    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Result<Kept, Fatal> {
-        Ok(Kept::default())
+    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
+        Kept::default()
     }
 }

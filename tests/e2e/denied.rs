@@ -90,3 +90,35 @@ fn a_rotated_file_that_cannot_be_synced_ends_the_run() {
     let why = report["ended_early"].as_str().unwrap_or_default();
     assert!(why.contains("Input/output error") && total(&report, "records_produced") > 0, "{report:#}");
 }
+
+#[test]
+fn room_that_is_not_granted_at_the_start_is_exit_3_and_leaves_nothing() {
+    for errno in ["EDQUOT", "EFBIG", "EROFS", "ENOSPC"] {
+        let scratch = Scratch::new();
+        let words = "--target file:data/new/ --parallel 2 --preallocate 1Mi --records 10";
+        let ended = finish(&mut denied(&scratch, errno, "fallocate", words));
+        assert_eq!(ended.code(), 3, "{errno}: {ended}");
+        ended.says(&["payloads.", "mend:"]);
+        assert_eq!(scratch.names("."), ["deny.py"], "{errno}");
+        // What was there before stays as it is.
+        std::fs::create_dir(scratch.path("data")).unwrap();
+        scratch.write("data/payloads.0.bin", "");
+        let words = words.replace("data/new/", "data/");
+        let ended = finish(&mut denied(&scratch, errno, "fallocate", &words));
+        assert_eq!(ended.code(), 3, "{errno}: {ended}");
+        assert!(scratch.names("data").contains(&"payloads.0.bin".to_owned()), "{errno}");
+        assert!(!scratch.path("data/payloads.1.bin").exists() && scratch.read("data/payloads.0.bin").is_empty());
+    }
+}
+
+/// What was overwritten is not promised only because the last sync failed.
+#[test]
+fn a_last_sync_that_fails_changes_nothing_about_what_is_there() {
+    let scratch = Scratch::new();
+    let words = "--target file:data/ --parallel 1 --preallocate 256Ki --bytes 1Mi --io syscall --direct off";
+    let ended = finish(&mut denied(&scratch, "EIO", "fdatasync", &format!("{words} --report report.json")));
+    assert_eq!(ended.code(), 1, "{ended}");
+    let report = scratch.report_of(&ended, "report.json");
+    assert!(count(&report["producers"][0], "retained_first_sequence") > 0, "{report:#}");
+    scratch.verify_clean("data/ --expect report.json");
+}

@@ -16,6 +16,7 @@ NUMBERS = {
     "fsync": (74, 82),
     "fdatasync": (75, 83),
     "flock": (73, 32),
+    "fallocate": (285, 47),
     # What C libraries make of it: renameat on arm64.
     "rename": (82, 38),
 }

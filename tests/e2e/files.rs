@@ -287,3 +287,34 @@ fn rotated_files_of_another_run_stay_and_links_are_written_through() {
     assert!(scratch.path("n.bin").is_symlink() && scratch.read("real/new.bin").len() == 3 * 4096);
     scratch.verify_clean("real/new.bin --expect report.json");
 }
+
+#[test]
+fn files_of_others_with_names_like_ours_stay() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path("data")).unwrap();
+    let names = ["data/payloads.0.bin.next", "data/payloads.0.json.tmp", "data/payloads.0.log.next"];
+    for name in names {
+        scratch.write(name, "mine");
+    }
+    let words = "--target file:data/ --parallel 1 --rotate-size-mb 1 --audit-every 100 --bytes 3Mi";
+    let ended = scratch.run(words);
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["payloads.0.bin.next", "--overwrite"]);
+    assert_eq!(scratch.read(names[0]), b"mine");
+    std::fs::remove_file(scratch.path(names[0])).unwrap();
+    scratch.report(words);
+    for name in &names[1..] {
+        assert_eq!(scratch.read(name), b"mine", "{name}");
+    }
+    scratch.verify_clean("data/ --expect report.json");
+}
+
+#[test]
+fn a_device_has_no_sizes_to_set() {
+    let scratch = Scratch::new();
+    for flag in ["--preallocate 1Mi", "--footprint 1Mi", "--rotate-size-mb 1", "--retain 1", "--min-free 0"] {
+        let ended = scratch.run(&format!("--target file:/dev/null --records 10 {flag}"));
+        assert_eq!(ended.code(), 2, "{flag}: {ended}");
+        ended.says(&[flag.split(' ').next().unwrap(), "a device is written from its start"]);
+    }
+}

@@ -1,15 +1,15 @@
 //! What runs out, and what is closed. Drives that fill up: a tmpfs and an ext4 of 64 MiB, mounted for the test;
 //! descriptors; folders of other users.
 
-use crate::harness::{Ended, Scratch, finish};
+use crate::harness::{Ended, Live, Scratch, finish};
 use crate::receive::{Receiver, number};
-use crate::report::total;
+use crate::report::{count, total};
 use serde_json::Value;
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A small file system of the test's own.
@@ -31,7 +31,7 @@ impl Mounted {
 
     fn ext4(scratch: &Scratch) -> Self {
         let image = scratch.path("image");
-        std::fs::File::create(&image).unwrap().set_len(72 << 20).unwrap();
+        File::create(&image).unwrap().set_len(72 << 20).unwrap();
         let mut make = Command::new("mkfs.ext4");
         let made = make.args(["-q", "-m", "0", "-O", "^has_journal"]).arg(&image).output().unwrap();
         assert!(made.status.success(), "{made:?}");
@@ -114,6 +114,96 @@ fn a_limit_on_the_size_of_files_ends_the_run_in_order() {
         let report = scratch.report_of(&ended, "report.json");
         assert!(total(&report, "records_produced") > 0 && total(&report, "records_produced") < 4000, "{report:#}");
         scratch.verify_clean("data/ --expect report.json");
+    }
+}
+
+/// The same limit, met by what is made beforehand.
+#[test]
+fn a_ring_over_the_limit_on_the_size_of_files_leaves_nothing() {
+    let scratch = Scratch::new();
+    let words = "--target file:data/new/ --parallel 2 --preallocate 8Mi --min-free 0 --records 10";
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "ulimit -f 2000; exec \"$@\"", "bash"]).arg(env!("CARGO_BIN_EXE_engine"));
+    let ended = finish(limited.args(words.split(' ')).current_dir(scratch.folder()));
+    assert_eq!(ended.code(), 3, "{ended}");
+    ended.says(&["payloads.", "mend: raise `ulimit -f`"]);
+    assert_eq!(scratch.names("."), [""; 0]);
+}
+
+#[test]
+fn standard_output_on_a_full_drive_says_so() {
+    let scratch = Scratch::new();
+    let _drive = Mounted::tmpfs(&scratch);
+    let mut command = scratch.engine("--target stdout --payload-size 1000 --duration 30s --report report.json");
+    let ended = Live::start(command.stdout(File::create(scratch.path("drive/stream.bin")).unwrap())).ended();
+    assert_eq!(ended.code(), 1, "{ended}");
+    let report = scratch.report_of(&ended, "report.json");
+    let [no_space, io] = ["no_space", "io"].map(|kind| count(&report["errors"], kind));
+    assert!(no_space > 0 && io == 0, "{:#}", report["errors"]);
+    let written = std::fs::metadata(scratch.path("drive/stream.bin")).unwrap().len();
+    assert_eq!(total(&report, "wire_bytes"), written);
+}
+
+/// A device with a serial number, as nobody but the engine that is started with it sees it.
+struct Device(String);
+
+impl Device {
+    fn over(image: &Path) -> Self {
+        let output = Command::new("losetup").args(["--find", "--show"]).arg(image).output().unwrap();
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "these tests make devices and need root (sudo cargo test): {why}");
+        Self(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    }
+
+    fn engine(&self, scratch: &Scratch, words: &str) -> Command {
+        let script = r#"set -e
+            at=$(readlink -f "/sys/class/block/${1##*/}")
+            size=$(cat "$at/size")
+            mount -t tmpfs none "$at"
+            echo "$size" >"$at/size"
+            echo S1 >"$at/serial"
+            shift
+            exec "$@""#;
+        let engine = scratch.engine(words);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "bash", "-c", script, "bash", &self.0]);
+        command.arg(engine.get_program()).args(engine.get_args()).current_dir(scratch.folder());
+        command
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _gone = Command::new("losetup").args(["--detach", &self.0]).status();
+    }
+}
+
+/// It is full of what others left there.
+#[test]
+fn a_device_is_verified_by_the_command_that_is_offered() {
+    let scratch = Scratch::new();
+    scratch.report("--target file:image --payload-size 1000 --bytes 9Mi");
+    File::options().write(true).open(scratch.path("image")).unwrap().set_len(8 << 20).unwrap();
+    let device = Device::over(&scratch.path("image"));
+    let at = &device.0;
+    for words in [
+        "--records 100",
+        "--records 100 --payload-size 100-9000 --direct on",
+        "--bytes 20Mi --direct off",
+        "--bytes 20Mi --payload-size 1000 --direct on",
+    ] {
+        let words = format!("--target file:{at} --overwrite-device S1 {words} --log-format text --report report.json");
+        let ended = finish(&mut device.engine(&scratch, &words));
+        assert_eq!(ended.code(), 0, "{words}: {ended}");
+        ended.says(&[&format!("verify with engine verify {at} --expect report.json")]);
+        let report = scratch.report_of(&ended, "report.json");
+        let producer = &report["producers"][0];
+        let there = count(producer, "last_sequence") + 1 - count(producer, "retained_first_sequence");
+        let manifest = format!("engine-{}.json", at.trim_start_matches("/dev/"));
+        for source in [at.as_str(), manifest.as_str()] {
+            let findings = scratch.verify_clean(&format!("{source} --expect report.json"));
+            assert_eq!(count(&findings, "records"), there, "{words}: {source}");
+        }
     }
 }
 

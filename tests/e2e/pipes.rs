@@ -37,7 +37,7 @@ fn a_reader_verifies_what_it_gets() {
         let (engine, reader) = pipe(&scratch, &words, reader);
         assert_eq!((engine.code(), reader.code()), (0, 0), "{engine}\n{reader}");
         let report = scratch.report_of(&engine, "report.json");
-        assert_eq!(report["confirmation"], "kernel");
+        assert_eq!((&report["confirmation"], &report["config"]["io"]), (&"kernel".into(), &"syscall".into()));
         let findings: serde_json::Value = serde_json::from_slice(&reader.stdout).unwrap();
         assert_eq!(findings["records"], report["totals"]["records_produced"]);
         let nothing = finish(verify.stdin(Stdio::null()));
@@ -56,6 +56,16 @@ fn a_reader_that_leaves_is_a_normal_end() {
         let report = scratch.report_of(&engine, "report.json");
         assert!(total(&report, "bytes_produced") >= 3_000_000 - 4096, "{:#}", report["totals"]);
         assert!(report["verdict"]["evidence"].to_string().contains("reader closed"), "{:#}", report["verdict"]);
+    }
+}
+
+#[test]
+fn io_uring_is_not_promised_where_it_has_nothing_to_do() {
+    let scratch = Scratch::new();
+    for target in ["stdout", "null"] {
+        let ended = scratch.run(&format!("--target {target} --io uring --records 1"));
+        assert_eq!(ended.code(), 2, "{ended}");
+        ended.says(&["--io has no effect", "mend: --io=auto"]);
     }
 }
 

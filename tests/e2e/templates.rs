@@ -189,3 +189,23 @@ fn a_promise_about_unannotated_data_is_explained() {
     scratch.write("data/payloads.0.bin", b"");
     assert_eq!(scratch.verify("data/ --expect report.json").1, 1);
 }
+
+/// Such a run could write nothing, and would never end.
+#[test]
+fn a_ring_that_cannot_hold_all_templates_is_refused() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path("shapes")).unwrap();
+    for at in 0..4 {
+        scratch.write(&format!("shapes/{at}.bin"), vec![b'x'; 100_000 + at]);
+    }
+    // The header goes before each.
+    let all = 4 * (100_000 + 64) + 6;
+    let words = "--target file:data/ --parallel 1 --payload-template shapes/ --records 30";
+    for flag in ["--preallocate", "--footprint"] {
+        let ended = scratch.run(&format!("{words} {flag} {}", all - 1));
+        assert_eq!(ended.code(), 2, "{ended}");
+        ended.says(&["all 4 templates", &format!("mend: {flag}={all}")]);
+    }
+    scratch.report(&format!("{words} --preallocate {all}"));
+    scratch.verify_clean("data/ --expect report.json");
+}

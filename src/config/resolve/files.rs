@@ -10,6 +10,7 @@ use crate::config::resolve::target::{Place, Targets};
 use crate::config::values::{MinFree, Wanted};
 use crate::host::Sysfs;
 use crate::host::fs::{self as host_fs, FsFacts};
+use crate::manifest::beside_device;
 use crate::plan::{Existing, FileLayout, FilePlan, Fsync, ReportTarget};
 use crate::sink::file::existing;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,9 +38,8 @@ pub fn names(place: &Place, id: u64, alone: bool) -> Names {
         Place::File(path) if !alone => numbered(path, id),
         Place::File(path) => path.clone(),
         Place::Special(path) | Place::Block { path, .. } => {
-            let name = path.file_name().map_or_else(|| "device".into(), |name| name.to_string_lossy());
-            let beside = |extension: &str| PathBuf::from(format!("engine-{name}.{extension}"));
-            return Names { data: path.clone(), manifest: beside("json"), log: beside("log") };
+            let [manifest, log] = ["json", "log"].map(|extension| beside_device(path, extension));
+            return Names { data: path.clone(), manifest, log };
         }
     };
     let bare = place.path().extension().is_none() && matches!(place, Place::File(_));
@@ -102,11 +102,7 @@ pub fn layouts(
         (None, None) => None,
     };
     let limit_bytes = rotation_limit(wanted, sizes, errors);
-    if let Some((flag, bytes)) = capacity.filter(|(_, bytes)| *bytes < sizes.max_bytes.saturating_mul(2)) {
-        let (have, record) = (units::format_size(bytes), units::format_size(sizes.max_bytes));
-        let what = format!("{flag} leaves {have} for each producer; two records of {record} must fit");
-        errors.push(Fatal::usage(what).mend(format!("--preallocate={}", sizes.max_bytes.saturating_mul(2))));
-    }
+    check_laps(seats, capacity, sizes, errors);
     let layout = |(_, target): &(u64, usize)| match (&seats.targets.places[*target], capacity) {
         (Place::Block { capacity_bytes, .. }, _) => FileLayout::Device { capacity_bytes: *capacity_bytes },
         (Place::Special(_), _) => FileLayout::Device { capacity_bytes: u64::MAX },
@@ -114,6 +110,31 @@ pub fn layouts(
         (_, None) => FileLayout::Rotating { limit_bytes, retain: wanted.retain.flatten() },
     };
     seats.producers.iter().map(layout).collect()
+}
+
+/// A lap is made of whole rounds of the payload: of all templates, or of two records at least.
+fn check_laps(seats: &Seats, capacity: Option<(&str, u64)>, sizes: &Sizes, errors: &mut Vec<Fatal>) {
+    let two = sizes.max_bytes.saturating_mul(2);
+    let (least, of_what) = match sizes.cycle_bytes {
+        cycle if cycle > two => (cycle, format!("all {} templates, {},", sizes.count, units::format_size(cycle))),
+        _ => (two, format!("two records of {}", units::format_size(sizes.max_bytes))),
+    };
+    if let Some((flag, bytes)) = capacity.filter(|(_, bytes)| *bytes < least) {
+        let what = format!("{flag} leaves {} for each producer; {of_what} must fit", units::format_size(bytes));
+        let mend = match flag {
+            "--preallocate" => format!("--preallocate={least}"),
+            _ => format!("--footprint={}", least.saturating_mul(seats.producers.len() as u64)),
+        };
+        errors.push(Fatal::usage(what).mend(mend));
+    }
+    for place in &seats.targets.places {
+        if let Place::Block { path, capacity_bytes, .. } = place
+            && *capacity_bytes < least
+        {
+            let what = format!("{} has {}; {of_what} must fit", path.display(), units::format_size(*capacity_bytes));
+            errors.push(Fatal::usage(what).mend("a larger device, or smaller records"));
+        }
+    }
 }
 
 fn reject_mixed(wanted: &Wanted, seats: &Seats, errors: &mut Vec<Fatal>) {
@@ -209,6 +230,7 @@ pub fn plans(
         match place {
             Place::Block { path, device, .. } => {
                 device::check(path, device, wanted.overwrite_device.as_deref(), sysfs, errors);
+                check_creatable(&names.manifest, errors);
             }
             Place::Special(_) => {}
             Place::Folder(_) | Place::File(_) => check_creatable(&names.data, errors),

@@ -18,13 +18,35 @@ pub fn in_the_way(plan: &FilePlan) -> Vec<Fatal> {
         return Vec::new();
     }
     let manifest = Manifest::read(&plan.manifest);
-    let logs = logs_in_the_way(plan, manifest.as_ref().ok().and_then(Option::as_ref));
+    let known = manifest.as_ref().ok().and_then(Option::as_ref);
+    let (logs, next) = (logs_in_the_way(plan, known), next_in_the_way(plan, known));
     let data = match plan.layout {
-        FileLayout::Device { .. } => None,
+        FileLayout::Device { .. } => manifest_in_the_way(plan, manifest),
         FileLayout::Ring { .. } | FileLayout::Rotating { .. } => data_in_the_way(plan, manifest),
     };
     let kept = |what: String| Fatal::usage(what).mend("--overwrite to lose it, or another PATH");
-    data.into_iter().chain(logs).map(kept).collect()
+    data.into_iter().chain(next).chain(logs).map(kept).collect()
+}
+
+/// Of a device that may be written over, the manifest of an earlier run goes with its data.
+fn manifest_in_the_way(plan: &FilePlan, manifest: io::Result<Option<Manifest>>) -> Option<String> {
+    let shown = plan.manifest.display();
+    match manifest {
+        _ if !plan.layout.has_manifest() => None,
+        Ok(None) => None,
+        Ok(Some(manifest)) if manifest.data_file == plan.data_in_manifest() => None,
+        Ok(Some(manifest)) => Some(format!("{shown} is the manifest of {}", manifest.data_file)),
+        Err(why) => Some(format!("{shown} is no manifest of ours ({why})")),
+    }
+}
+
+/// What has the name of the file that follows the active one. A run that ended in order leaves none.
+fn next_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>) -> Option<String> {
+    let next = open::next_path(&plan.data);
+    let rotates = matches!(plan.layout, FileLayout::Rotating { .. });
+    let ours = manifest.is_some_and(|manifest| manifest.layout == Layout::Append && !manifest.complete);
+    let in_the_way = rotates && !ours && next.symlink_metadata().is_ok();
+    in_the_way.then(|| format!("{} is there, and no run of ours that was cut short explains it", next.display()))
 }
 
 /// Only the baseline reuses what it wrote itself.
@@ -64,7 +86,7 @@ fn logs_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>) -> Vec<String> 
     if !matches!(plan.layout, FileLayout::Rotating { .. }) {
         logs.push((open::lap_log(log), of_ring));
     }
-    // Beside a device there is no manifest: the lines themselves have to say whose they are.
+    // Beside a special file there is no manifest: the lines themselves have to say whose they are.
     let on_device = matches!(plan.layout, FileLayout::Device { .. });
     let foreign = |(log, explained): &(PathBuf, bool)| {
         length_of(log) > 0 && !(if on_device { is_audit_log(log) } else { *explained })
@@ -206,6 +228,37 @@ mod tests {
         }
         let found = told(&plan, Existing::Refused { manifest: true });
         assert!(found.len() == 1 && found[0].contains("payloads.0.log.1"), "{found:?}");
+    }
+
+    #[test]
+    fn somebody_s_next_file_is_in_the_way_of_who_rotates() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), ROTATING);
+        let next = open::next_path(&plan.data);
+        fs::write(&next, "mine").unwrap();
+        let found = told(&plan, REFUSED);
+        assert!(found.len() == 1 && found[0].contains("payloads.0.bin.next"), "{found:?}");
+        assert!(told(&FilePlan { layout: RING, ..plan.clone() }, REFUSED).is_empty(), "a ring has none");
+        assert!(told(&plan, Existing::Replaced).is_empty());
+        // A run that was killed before its first record leaves its own.
+        for (complete, others) in [(false, 0), (true, 1)] {
+            Manifest { complete, ..manifest(Layout::Append) }.write(&plan.manifest).unwrap();
+            assert_eq!(told(&plan, Existing::Refused { manifest: true }).len(), others, "{complete}");
+        }
+    }
+
+    #[test]
+    fn beside_a_device_another_s_manifest_is_in_the_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), DEVICE);
+        fs::write(&plan.manifest, "mine").unwrap();
+        assert!(told(&plan, REFUSED)[0].contains("no manifest of ours"));
+        let special = FilePlan { layout: FileLayout::Device { capacity_bytes: u64::MAX }, ..plan.clone() };
+        assert!(told(&special, REFUSED).is_empty(), "none is written");
+        for (data_file, others) in [(plan.data_in_manifest(), 0), ("/dev/other".to_owned(), 1)] {
+            Manifest { data_file, ..manifest(OUR_RING) }.write(&plan.manifest).unwrap();
+            assert_eq!(told(&plan, REFUSED).len(), others);
+        }
     }
 
     #[test]

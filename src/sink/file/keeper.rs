@@ -116,6 +116,8 @@ struct LaneFiles {
     /// The lap that the lines of the log are of.
     lap: u64,
     rotated: VecDeque<PathBuf>,
+    /// The suffix of a switch that failed: records go to what is still called the next file.
+    switching: Option<String>,
 }
 
 impl Keeper {
@@ -128,7 +130,7 @@ impl Keeper {
         let (sender, next) = bounded(1);
         let (last, closed) = bounded(1);
         let (plan, log, rotated) = (plan.clone(), None, VecDeque::new());
-        self.lanes.push(LaneFiles { plan, next: sender, last: closed, log, lap: 0, rotated });
+        self.lanes.push(LaneFiles { plan, next: sender, last: closed, log, lap: 0, rotated, switching: None });
         let lane = self.lanes.len() - 1;
         KeeperLane { lane, orders: self.orders.0.clone(), next, last, dropped: self.dropped.clone() }
     }
@@ -203,7 +205,7 @@ impl Keeper {
     /// What the thread does last, when no core will order anything any more.
     pub fn conclude(mut self) -> io::Result<()> {
         let flushed = self.flush_logs();
-        let ended = self.lanes.iter().map(|lane| lane.end().map_err(|error| lane.blame(error)));
+        let ended = self.lanes.iter_mut().map(|lane| lane.end().map_err(|error| lane.blame(error)));
         ended.fold(flushed, Result::and)
     }
 
@@ -280,13 +282,18 @@ impl LaneFiles {
     }
 
     /// The file that was prepared and never needed goes; only then may another process have the folder.
-    fn end(&self) -> io::Result<()> {
-        let removed = match self.plan.layout {
-            FileLayout::Rotating { .. } => open::remove_if_there(&open::next_path(&self.plan.data)),
-            FileLayout::Ring { .. } | FileLayout::Device { .. } => Ok(()),
+    fn end(&mut self) -> io::Result<()> {
+        let ended = match (self.plan.layout, self.switching.take()) {
+            // What kept it from its name may be over.
+            (FileLayout::Rotating { .. }, Some(suffix)) => {
+                let spare = self.switch_data(suffix).and_then(|()| self.let_go());
+                spare.and_then(|spare| spare.map_or(Ok(()), fs::remove_file))
+            }
+            (FileLayout::Rotating { .. }, None) => open::remove_if_there(&open::next_path(&self.plan.data)),
+            (FileLayout::Ring { .. } | FileLayout::Device { .. }, _) => Ok(()),
         };
         self.last.try_iter().for_each(|file| open::unlock(&file));
-        removed
+        ended
     }
 
     fn open_log(&mut self) -> io::Result<()> {
@@ -311,16 +318,31 @@ impl LaneFiles {
 
     fn switch(&mut self, unix_ns: u64) -> io::Result<()> {
         let suffix = open::rotation_suffix(unix_ns);
-        let rotated = open::with_suffix(&self.plan.data, &suffix);
-        fs::rename(&self.plan.data, &rotated)?;
-        fs::rename(open::next_path(&self.plan.data), &self.plan.data)?;
-        self.rotated.push_back(rotated);
+        self.switch_data(suffix.clone())?;
         if let Some(mut log) = self.log.take() {
             log.flush()?;
             let path = self.plan.log.as_ref().expect("an open log has a path");
             fs::rename(path, open::with_suffix(path, &suffix))?;
             self.open_log()?;
         }
+        Ok(())
+    }
+
+    /// The core has gone over to the next file already: whatever fails here, that one holds records.
+    fn switch_data(&mut self, suffix: String) -> io::Result<()> {
+        let (data, next) = (&self.plan.data, open::next_path(&self.plan.data));
+        let rotated = open::with_suffix(data, &suffix);
+        let renamed = match fs::rename(data, &rotated) {
+            // The first half was done before.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && rotated.exists() => Ok(()),
+            renamed => renamed,
+        };
+        if let Err(error) = renamed.and_then(|()| fs::rename(&next, data)) {
+            self.switching = Some(suffix);
+            let what = format!("{} holds the last records and cannot be renamed: {error}", next.display());
+            return Err(io::Error::new(error.kind(), what));
+        }
+        self.rotated.push_back(rotated);
         Ok(())
     }
 
@@ -331,7 +353,17 @@ impl LaneFiles {
         }
         // Another descriptor may take it up again, under another name.
         open::unlock(file);
-        let FileLayout::Rotating { retain, .. } = self.plan.layout else { return Ok(()) };
+        if self.switching.is_some() {
+            // No other file may have the name of the one that holds records.
+            return Ok(());
+        }
+        let spare = self.let_go()?;
+        self.prepare(spare)
+    }
+
+    /// Removes rotated files that are not kept, but for one that can be recycled.
+    fn let_go(&mut self) -> io::Result<Option<PathBuf>> {
+        let FileLayout::Rotating { retain, .. } = self.plan.layout else { return Ok(None) };
         let mut spare = None;
         while retain.is_some_and(|keep| self.rotated.len() as u64 > keep) {
             let oldest = self.rotated.pop_front().expect("it holds more than are kept");
@@ -343,7 +375,7 @@ impl LaneFiles {
                 fs::remove_file(extra)?;
             }
         }
-        self.prepare(spare)
+        Ok(spare)
     }
 
     /// The log begins anew with each lap. That of the lap before stays: the file still holds what is left of it.

@@ -5,6 +5,7 @@
 //! it, the ring included, holds the lock.
 
 use super::existing;
+use super::made::{Made, Missing};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, place};
 use crate::plan::{FileLayout, FilePlan};
@@ -145,14 +146,15 @@ pub fn unlock(file: &File) {
     let _where_there_are_locks = file.unlock();
 }
 
-/// Makes the folder, opens the lane's data file and locks it. Nothing that is there is changed.
+/// Makes the folder, opens the lane's data file and locks it. Nothing that is there is changed; `made` hears of what
+/// was not.
 ///
 /// # Errors
-/// Exit 2 where data lie by now that must not be lost, 3 where another process is writing it, 5 where it cannot be
-/// opened.
-pub fn claim(plan: &FilePlan) -> Result<File, Fatal> {
-    let folder = place::folder(&plan.data);
-    fs::create_dir_all(folder).map_err(|error| blame(plan, &error, "cannot make its folder"))?;
+/// Exit 2 where data lie by now that must not be lost, 3 where another process is writing it or the host has no room
+/// for it, 5 where it cannot be opened.
+pub fn claim(plan: &FilePlan, made: &mut Made) -> Result<File, Fatal> {
+    let missing = Missing::of(plan);
+    made.folder(place::folder(&plan.data)).map_err(|error| blame(plan, &error, "cannot make its folder"))?;
     let claimed = patiently(|| try_claim(plan)).map_err(|error| blame(plan, &error, "cannot be opened for writing"))?;
     let claimed = claimed.ok_or_else(|| {
         let data = plan.data.display();
@@ -160,7 +162,11 @@ pub fn claim(plan: &FilePlan) -> Result<File, Fatal> {
             .mend(format!("end that run (`fuser -v {data}` names it), or choose another --target"))
     })?;
     // The run that had it may have ended while this one waited, and its data are finished.
-    existing::in_the_way(plan).into_iter().next().map_or(Ok(claimed), Err)
+    if let Some(fatal) = existing::in_the_way(plan).into_iter().next() {
+        return Err(fatal);
+    }
+    made.claimed(plan, &missing, &claimed).map_err(|error| blame(plan, &error, "cannot be used"))?;
+    Ok(claimed)
 }
 
 /// `None`: somebody else has it, or the file that is prepared to follow it.
@@ -193,16 +199,25 @@ fn lies_at(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 fn blame(plan: &FilePlan, error: &io::Error, what: &str) -> Fatal {
-    let exit = if error.raw_os_error() == Some(libc::ENOSPC) { Exit::Host } else { Exit::Unreachable };
-    Fatal::new(exit, format!("{}: {what}: {error}", plan.data.display()))
-        .mend("choose another --target, or give the user the right to write there")
+    let (exit, mend) = match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => {
+            (Exit::Host, "free some space (`df`, `quota`), or a smaller --preallocate, --footprint or --rotate-size-mb")
+        }
+        Some(libc::EFBIG) => {
+            (Exit::Host, "raise `ulimit -f`, or a smaller --preallocate, --footprint or --rotate-size-mb")
+        }
+        Some(libc::EROFS) => (Exit::Host, "`mount -o remount,rw` it, or choose another --target"),
+        _ => (Exit::Unreachable, "choose another --target, or give the user the right to write there"),
+    };
+    Fatal::new(exit, format!("{}: {what}: {error}", plan.data.display())).mend(mend)
 }
 
 /// The lane's first file, out of the claimed one. Rotated files of an earlier run go.
 pub fn first(plan: &FilePlan, claimed: File) -> Result<File, Fatal> {
     let mut file = claimed;
     if let FileLayout::Rotating { .. } = plan.layout {
-        remove_rotated(&plan.data).map_err(|error| blame(plan, &error, "cannot remove files of an earlier run"))?;
+        let removed = remove_rotated(&plan.data).and_then(|()| remove_if_there(&next_path(&plan.data)));
+        removed.map_err(|error| blame(plan, &error, "cannot remove files of an earlier run"))?;
         if let Some(log) = &plan.log {
             remove_rotated(log).map_err(|error| blame(plan, &error, "cannot remove logs of an earlier run"))?;
         }
@@ -211,10 +226,10 @@ pub fn first(plan: &FilePlan, claimed: File) -> Result<File, Fatal> {
             file = replace(plan, file).map_err(|error| blame(plan, &error, "cannot be replaced"))?;
         }
     }
-    let empty = file.metadata().is_ok_and(|facts| facts.len() == 0);
+    let before = file.metadata().map(|facts| facts.len());
     size(plan, &file).map_err(|error| {
         // What was allocated so far would be taken for somebody's data.
-        let _as_it_was = empty && file.set_len(0).is_ok();
+        let _as_it_was = before.and_then(|length| file.set_len(length));
         blame(plan, &error, "cannot be opened for writing")
     })?;
     Ok(file)
@@ -242,7 +257,7 @@ fn remove_rotated(base: &Path) -> io::Result<()> {
         let path = entry?.path();
         let suffix =
             path.file_name().zip(base.file_name()).map(|(name, base)| suffix_of(Path::new(base), Path::new(name)));
-        if suffix.is_some_and(|suffix| suffix == "next" || is_rotation_suffix(&suffix)) {
+        if suffix.is_some_and(|suffix| is_rotation_suffix(&suffix)) {
             fs::remove_file(path)?;
         }
     }
@@ -295,12 +310,12 @@ pub mod tests {
             let folder = tempfile::tempdir().unwrap();
             let existing = Existing::Refused { manifest: false };
             let plan = FilePlan { existing, ..plan(folder.path(), layout) };
-            drop(claim(&plan).unwrap());
+            drop(claim(&plan, &mut Made::default()).unwrap());
             fs::write(&plan.data, b"finished meanwhile").unwrap();
-            let fatal = claim(&plan).unwrap_err();
+            let fatal = claim(&plan, &mut Made::default()).unwrap_err();
             assert!(fatal.exit == Exit::Usage && fatal.what.contains("d.bin"), "{layout:?}: {fatal}");
             assert_eq!(fs::read(&plan.data).unwrap(), b"finished meanwhile");
-            claim(&FilePlan { existing: Existing::Replaced, ..plan }).unwrap();
+            claim(&FilePlan { existing: Existing::Replaced, ..plan }, &mut Made::default()).unwrap();
         }
     }
 
@@ -343,6 +358,32 @@ pub mod tests {
         assert!(lies_at(&file, &plan.data).unwrap() && file.metadata().unwrap().len() == 0);
         assert!(!rotated.exists() && !next_path(&plan.data).exists());
         assert_eq!(fs::read(elsewhere).unwrap(), b"of an earlier run");
+    }
+
+    #[test]
+    fn what_the_host_has_no_room_for_is_told_apart_from_what_cannot_be_reached() {
+        let plan = plan(Path::new("data"), ROTATING);
+        let told = |errno| blame(&plan, &io::Error::from_raw_os_error(errno), "cannot be opened for writing");
+        for (errno, mend) in
+            [(libc::ENOSPC, "free"), (libc::EDQUOT, "quota"), (libc::EFBIG, "ulimit -f"), (libc::EROFS, "remount")]
+        {
+            let fatal = told(errno);
+            assert!(fatal.exit == Exit::Host && fatal.mend.as_ref().unwrap().contains(mend), "{fatal}");
+        }
+        assert_eq!(told(libc::EIO).exit, Exit::Unreachable);
+    }
+
+    #[test]
+    fn only_data_has_a_next_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = FilePlan { log: Some(folder.path().join("d.log")), ..plan(folder.path(), ROTATING) };
+        let of_log = with_suffix(plan.log.as_ref().unwrap(), "next");
+        for path in [&next_path(&plan.data), &of_log] {
+            fs::write(path, b"x").unwrap();
+        }
+        let claimed = try_claim(&plan).unwrap().expect("nobody has it");
+        first(&plan, claimed).unwrap();
+        assert!(of_log.exists() && !next_path(&plan.data).exists());
     }
 
     #[test]

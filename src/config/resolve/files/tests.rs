@@ -59,6 +59,29 @@ fn layouts_are_what_the_flags_say() {
 }
 
 #[test]
+fn a_lap_has_room_for_all_templates() {
+    let sizes = Sizes { min_bytes: 1000, max_bytes: 2000, mean_bytes: 1500, cycle_bytes: 9000, count: 6 };
+    let folder = || Place::Folder("no/such/folder".into());
+    let device = |capacity_bytes| Place::Block { path: "/dev/x".into(), device: "8:0".into(), capacity_bytes };
+    let told = |place: Place, preallocate_bytes| {
+        let places = vec![place];
+        let targets = Targets { kind: SinkKind::File, urls: Vec::new(), places, remotes: Vec::new(), baseline: false };
+        let seats = Seats { targets: &targets, producers: vec![(0, 0)], sharded: false };
+        let mut errors = Vec::new();
+        let wanted = Wanted { preallocate_bytes, ..wanted() };
+        layouts(&wanted, &seats, &seats.names(), &sizes, &Sysfs::default(), &mut errors);
+        errors
+    };
+    for (place, preallocate_bytes) in [(folder(), Some(8999)), (device(8999), None)] {
+        let errors = told(place, preallocate_bytes);
+        assert!(errors.len() == 1 && errors[0].what.contains("all 6 templates"), "{errors:?}");
+    }
+    for (place, preallocate_bytes) in [(folder(), Some(9000)), (device(9000), None), (folder(), None)] {
+        assert!(told(place, preallocate_bytes).is_empty());
+    }
+}
+
+#[test]
 fn what_lies_there_is_refused_with_everything_else() {
     let folder = tempfile::tempdir().unwrap();
     let place = || Place::Folder(folder.path().to_owned());

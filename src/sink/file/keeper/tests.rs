@@ -108,3 +108,34 @@ fn a_file_that_is_retired_can_be_taken_up_again() {
     lane.take_next().unwrap().unwrap();
     drop((file, next));
 }
+
+/// Records were confirmed in it by the time that its switch fails.
+#[test]
+fn a_file_that_cannot_get_its_name_is_not_lost() {
+    for heals in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: Some(0) });
+        let mut keeper = Keeper::new();
+        let lane = keeper.lane(&plan);
+        let file = open::create(&plan, &plan.data).unwrap();
+        keeper.begin().unwrap();
+        let mut next = lane.take_next().unwrap().unwrap();
+        // Something that no file can take the place of.
+        let rotated = open::with_suffix(&plan.data, &open::rotation_suffix(1));
+        fs::create_dir(&rotated).unwrap();
+        let Ok(()) = lane.order(Order::Switch { lane: 0, unix_ns: 1 }) else { panic!("there is room") };
+        let Ok(()) = lane.order(Order::Retire { lane: 0, file, length: 0 }) else { panic!("there is room") };
+        next.write_all(b"confirmed").unwrap();
+        let why = keeper.carry_out_next().unwrap().unwrap_err().to_string();
+        assert!(why.contains("d.bin.next holds the last records"), "{why}");
+        keeper.carry_out_next().unwrap().unwrap();
+        assert!(lane.take_next().is_none(), "nothing follows");
+        if heals {
+            fs::remove_dir(&rotated).unwrap();
+        }
+        assert_eq!(keeper.conclude().is_ok(), heals);
+        let holds = if heals { plan.data.clone() } else { open::next_path(&plan.data) };
+        assert_eq!(fs::read(holds).unwrap(), b"confirmed");
+        assert_eq!(rotated.exists(), !heals, "none is kept");
+    }
+}

@@ -2,9 +2,8 @@
 
 use super::{Damage, FileLane, STAGED_BIT, SYNC_BIT};
 use crate::base::limits;
-use crate::counters::Field;
 use crate::plan::Fsync;
-use crate::sink::{Done, Fate};
+use crate::sink::{Done, Fate, write_error};
 use crate::sys::ring::{Completion, Ring};
 
 impl FileLane {
@@ -84,10 +83,7 @@ impl FileLane {
         let (staged, synced) = (completion.token & STAGED_BIT != 0, completion.token & SYNC_BIT != 0);
         let index = (completion.token & 0xffff_ffff) as usize;
         let errno = if completion.result == 0 { libc::ENOSPC } else { -completion.result };
-        let kind = match errno {
-            libc::ENOSPC | libc::EDQUOT | libc::EFBIG => Field::ErrorNoSpace,
-            _ => Field::ErrorIo,
-        };
+        let kind = write_error(errno);
         let operation = &self.operations[index];
         let wrote = operation.offset - operation.began;
         let (bytes, rest) = match self.plan.fsync {

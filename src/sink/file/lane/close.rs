@@ -10,17 +10,19 @@ use crate::sys::ring::Ring;
 
 impl FileLane {
     pub(super) fn write_manifest(&self, complete: bool, end: &LaneClose, first_sequence: u64) -> Result<(), Fatal> {
+        if !self.plan.layout.has_manifest() {
+            return Ok(());
+        }
         let layout = match self.plan.layout {
             FileLayout::Rotating { .. } => Layout::Append,
-            FileLayout::Ring { capacity_bytes } => {
+            FileLayout::Ring { capacity_bytes } | FileLayout::Device { capacity_bytes } => {
                 Layout::Ring { capacity_bytes, lap_bytes: self.lap_bytes, lap_records: self.lap_records }
             }
-            FileLayout::Device { .. } => return Ok(()),
         };
         let went_round = self.lap_records > 0 && end.next_sequence >= self.lap_records;
         let manifest = Manifest {
             format: manifest::FORMAT.to_owned(),
-            data_file: self.plan.data.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            data_file: self.plan.data_in_manifest(),
             run_id: self.contents.run_id.clone(),
             producer_id: self.contents.producer_id,
             layout,
@@ -35,12 +37,18 @@ impl FileLane {
         };
         manifest.write(&self.plan.manifest).map_err(|error| {
             Fatal::new(Exit::Host, format!("{}: cannot write the manifest: {error}", self.plan.manifest.display()))
-                .mend("free some space there, or choose another --target")
+                .mend("free some space there and see that it can be written, or choose another --target")
         })
     }
 
-    /// After the drain: exact length, fsync, manifest.
-    pub fn close<R: Ring>(&mut self, ring: &mut R, end: &LaneClose) -> Result<Kept, Fatal> {
+    /// After the drain: exact length, fsync, manifest. What the files hold does not depend on how that goes.
+    pub fn close<R: Ring>(&mut self, ring: &mut R, end: &LaneClose) -> Kept {
+        let first_sequence = self.kept_from(end.next_sequence);
+        let error = self.conclude(ring, end, first_sequence).err();
+        Kept { first_sequence: self.plan.layout.has_manifest().then_some(first_sequence), error }
+    }
+
+    fn conclude<R: Ring>(&mut self, ring: &mut R, end: &LaneClose, first_sequence: u64) -> Result<(), Fatal> {
         let failed = |error: std::io::Error| Fatal::new(Exit::Failed, format!("{}: {error}", self.plan.data.display()));
         if let Some(length) = self.files.retiring.take() {
             let file = ring.file(self.files.slots[self.files.active ^ 1]).try_clone().map_err(failed)?;
@@ -59,7 +67,6 @@ impl FileLane {
                 synced => synced.map_err(failed)?,
             }
         }
-        let first_sequence = self.kept_from(end.next_sequence);
         self.write_manifest(true, end, first_sequence)?;
         // Where a write was given up, the kernel may still be at it: the file is then locked until that is over.
         if self.files.in_flight == [0, 0]
@@ -67,7 +74,7 @@ impl FileLane {
         {
             self.keeper.hold(file);
         }
-        Ok(Kept { first_sequence: Some(first_sequence) })
+        Ok(())
     }
 
     /// Records of the ring's older lap that the padding of the last sector covers.
