@@ -82,6 +82,8 @@ pub struct Wire {
     pub lent_bytes: u64,
     /// Blocks sent again.
     pub retries: u64,
+    /// Connections that took the place of others.
+    pub reconnects: u64,
     /// The status of the first HTTP answer that was a refusal.
     pub refused: Option<u16>,
 }
@@ -91,6 +93,7 @@ impl AddAssign for Wire {
         self.bytes += more.bytes;
         self.lent_bytes += more.lent_bytes;
         self.retries += more.retries;
+        self.reconnects += more.reconnects;
         self.refused = self.refused.or(more.refused);
     }
 }
@@ -105,10 +108,20 @@ pub enum Ending {
 }
 
 /// What a lane's target still holds after `close`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// `None`: all that was produced.
     pub first_sequence: Option<u64>,
+    /// What went wrong in closing; that changes nothing about what is there.
+    pub error: Option<Fatal>,
+}
+
+/// The kind of error that a write to a file failed with.
+pub fn write_error(errno: i32) -> Field {
+    match errno {
+        libc::ENOSPC | libc::EDQUOT | libc::EFBIG => Field::ErrorNoSpace,
+        _ => Field::ErrorIo,
+    }
 }
 
 pub trait Sink<R: Ring> {
@@ -128,6 +141,9 @@ pub trait Sink<R: Ring> {
     /// Pushes out what is held back (a tail that waits for its sector to fill); called while draining.
     fn flush(&mut self, ring: &mut R);
 
+    /// The drain has begun and is over at this time: what cannot come to anything by then need not be waited for.
+    fn drain_until(&mut self, _until_ns: u64) {}
+
     /// What the lane put on the wire since the last call.
     fn take_wire(&mut self, lane: usize) -> Wire;
 
@@ -139,7 +155,7 @@ pub trait Sink<R: Ring> {
     fn ending(&self) -> Option<&Ending>;
 
     /// After the drain: final fsync and manifest. Blocks.
-    fn close(&mut self, ring: &mut R, lane: usize, end: &LaneClose) -> Result<Kept, Fatal>;
+    fn close(&mut self, ring: &mut R, lane: usize, end: &LaneClose) -> Kept;
 }
 
 /// What the loop knows of a lane when it closes.

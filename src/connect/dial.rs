@@ -8,12 +8,15 @@ use rustls::ClientConfig;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::io::{Error, ErrorKind};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A silent peer is asked whether it is there after this long, and this often.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// So long an address may take to answer while there are others, at first: longer than most ways there and back.
+const FIRST_PART: Duration = Duration::from_millis(300);
+const PART_GROWTH: u32 = 4;
 
 /// A connection, after its handshake.
 pub struct Dialed {
@@ -25,11 +28,13 @@ pub struct Dialed {
     pub expires: Option<Instant>,
 }
 
-/// Dials one peer, over and over: what TLS needs from files is read once.
+/// Dials one peer, over and over: what TLS needs from files is read once, and what answered last is tried first.
 #[derive(Clone)]
 pub struct Connector {
     peer: Arc<PeerPlan>,
     config: Option<Arc<ClientConfig>>,
+    /// The address of the last connection, for all clones.
+    good: Arc<Mutex<Option<SocketAddr>>>,
 }
 
 impl Connector {
@@ -37,7 +42,7 @@ impl Connector {
     /// A certificate or key that cannot be used.
     pub fn new(peer: &Arc<PeerPlan>) -> Result<Self, Fatal> {
         let config = peer.tls.as_ref().map(tls::client_config).transpose()?;
-        Ok(Self { peer: peer.clone(), config })
+        Ok(Self { peer: peer.clone(), config, good: Arc::default() })
     }
 
     pub fn peer(&self) -> &Arc<PeerPlan> {
@@ -49,20 +54,48 @@ impl Connector {
     /// # Errors
     /// Says for each address why not.
     pub fn dial(&self) -> Result<Dialed, Fatal> {
-        let peer = &*self.peer;
-        let mut refused: Vec<Refusal> = Vec::new();
-        for address in addresses(peer)? {
-            match self.dial_address(address) {
-                Ok(dialed) => return Ok(dialed),
-                Err(refusal) => refused.push(refusal),
-            }
-        }
-        Err(all_refused(peer, &refused))
+        let mut addresses = addresses(&self.peer)?;
+        self.last_good_first(&mut addresses);
+        let dialed = self.dial_any(&addresses)?;
+        *self.good.lock().unwrap_or_else(PoisonError::into_inner) = Some(dialed.peer_address);
+        Ok(dialed)
     }
 
-    fn dial_address(&self, address: SocketAddr) -> Result<Dialed, Refusal> {
-        let deadline = Instant::now() + Duration::from_nanos(self.peer.connect_timeout_ns);
-        let stream = connect(address, deadline).map_err(|error| Refusal::Connect(address, error))?;
+    fn last_good_first(&self, addresses: &mut [SocketAddr]) {
+        let good = *self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = addresses.iter().position(|address| Some(*address) == good) {
+            addresses[..=at].rotate_right(1);
+        }
+    }
+
+    /// A silent address does not hold up the others (RFC 8305, one after the other): in growing parts, each has its
+    /// time in turn with them.
+    fn dial_any(&self, addresses: &[SocketAddr]) -> Result<Dialed, Fatal> {
+        let mut left = Duration::from_nanos(self.peer.connect_timeout_ns);
+        let (mut silent, mut refused) = (addresses.to_vec(), Vec::new());
+        let mut part = FIRST_PART;
+        while !silent.is_empty() {
+            part = if silent.len() == 1 { left } else { left.min(part) };
+            left -= part;
+            for address in std::mem::take(&mut silent) {
+                match self.dial_address(address, part) {
+                    Ok(dialed) => return Ok(dialed),
+                    Err(Refusal::Connect(_, why)) if why.kind() == ErrorKind::TimedOut && !left.is_zero() => {
+                        silent.push(address);
+                    }
+                    Err(refusal) => refused.push(refusal),
+                }
+            }
+            part *= PART_GROWTH;
+        }
+        Err(all_refused(&self.peer, &refused))
+    }
+
+    /// `patience` is for the connect; with the handshake it has the peer's time limit.
+    fn dial_address(&self, address: SocketAddr, patience: Duration) -> Result<Dialed, Refusal> {
+        let started = Instant::now();
+        let stream = connect(address, started + patience).map_err(|error| Refusal::Connect(address, error))?;
+        let deadline = started + Duration::from_nanos(self.peer.connect_timeout_ns);
         let (Some(config), Some(plan)) = (&self.config, &self.peer.tls) else {
             return Ok(Dialed { stream, tls: None, peer_address: address, expires: None });
         };
@@ -232,14 +265,50 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_listener_that_takes_nobody_in_costs_the_time_limit_and_no_more() {
-        // A backlog of one that is full: the kernel drops what knocks.
+    /// A backlog of one that is full: the kernel drops what knocks. Its address, and what keeps it so.
+    fn silent() -> (SocketAddr, (Socket, TcpStream)) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
         socket.listen(0).unwrap();
         let address = socket.local_addr().unwrap().as_socket().unwrap();
-        let _waiting = TcpStream::connect(address).unwrap();
+        let waiting = TcpStream::connect(address).unwrap();
+        (address, (socket, waiting))
+    }
+
+    #[test]
+    fn a_silent_address_holds_up_the_others_for_a_moment_and_the_last_good_one_goes_first() {
+        let ((hole, _full), patience) = (silent(), Duration::from_secs(20));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        let plan = PeerPlan { connect_timeout_ns: patience.as_nanos() as u64, ..peer("127.0.0.1", good.port()) };
+        let connector = Connector::new(&Arc::new(plan)).unwrap_or_else(|fatal| panic!("{fatal}"));
+        let start = Instant::now();
+        let dialed = connector.dial_any(&[hole, good]).unwrap_or_else(|fatal| panic!("{fatal}"));
+        assert!(dialed.peer_address == good && start.elapsed() < patience, "{:?}", start.elapsed());
+        let mut addresses = [hole, good];
+        connector.last_good_first(&mut addresses);
+        assert_eq!(addresses, [hole, good], "the peer was not dialed by its name");
+        assert_eq!(connector.dial().map(|dialed| dialed.peer_address).ok(), Some(good));
+        connector.clone().last_good_first(&mut addresses);
+        assert_eq!(addresses, [good, hole]);
+    }
+
+    #[test]
+    fn where_nobody_answers_each_address_had_the_time_limit() {
+        let ((one, _full), (other, _as_full)) = (silent(), silent());
+        let plan = PeerPlan { connect_timeout_ns: 400_000_000, ..peer("127.0.0.1", one.port()) };
+        let connector = Connector::new(&Arc::new(plan)).unwrap_or_else(|fatal| panic!("{fatal}"));
+        let start = Instant::now();
+        let fatal = connector.dial_any(&[one, other]).map(|dialed| dialed.peer_address).expect_err("nobody answers");
+        for address in [one, other] {
+            assert!(fatal.what.contains(&format!("{address} did not answer in 0.4 s")), "{fatal}");
+        }
+        assert!(start.elapsed() >= Duration::from_millis(2 * 390), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_listener_that_takes_nobody_in_costs_the_time_limit_and_no_more() {
+        let (address, _full) = silent();
         let plan = PeerPlan { connect_timeout_ns: 300_000_000, ..peer("127.0.0.1", address.port()) };
         let start = Instant::now();
         let fatal = refused(&plan);

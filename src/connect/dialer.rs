@@ -5,6 +5,7 @@
 
 use super::backoff;
 use super::dial::{Connector, Dialed, shown};
+use super::tls::{HandshakeError, TlsError};
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::plan::PeerPlan;
@@ -12,7 +13,7 @@ use crate::sys;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select, unbounded};
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub enum Past {
     Served,
     /// The peer of a byte stream closed its side of it; whether the stream had done some work before.
     Closed { used: bool },
+    /// The peer ended it with this TLS alert (RFC 8446, section 6.2); whether it had done some work before.
+    Alert { description: u8, used: bool },
 }
 
 /// One connection wanted. At most one order of a connection is open at any time.
@@ -136,6 +139,7 @@ impl Dialer {
             under_way: 0,
             records: BTreeMap::new(),
             told_of_closing: false,
+            told_of_alerts: BTreeSet::new(),
             done,
         };
         let thread = std::thread::Builder::new().name("dialer".into()).spawn(move || {
@@ -203,6 +207,8 @@ struct Desk {
     records: BTreeMap<Key, Record>,
     /// That such a peer is taken for gone.
     told_of_closing: bool,
+    /// TLS alerts that were told.
+    told_of_alerts: BTreeSet<u8>,
     done: Sender<Ended>,
 }
 
@@ -231,12 +237,13 @@ impl Desk {
 
     fn take(&mut self, order: DialOrder) {
         self.tell_of_closing(&order);
+        self.tell_of_alert(&order);
         let now = Instant::now();
         let record = self.records.entry(key(&order)).or_default();
         let young = |at: Instant| now.saturating_duration_since(at) < Duration::from_nanos(limits::BACKOFF_MAX_NS);
         record.failures = match (order.past, record.dialed_at.take()) {
             (Past::Served, _) => 0,
-            (Past::Used | Past::Closed { used: true }, _) => 1,
+            (Past::Used | Past::Closed { used: true } | Past::Alert { used: true, .. }, _) => 1,
             (_, Some(at)) if young(at) => record.failures.saturating_add(1),
             (_, Some(_)) => 0,
             (_, None) => record.failures,
@@ -252,6 +259,20 @@ impl Desk {
         if matches!(order.past, Past::Closed { .. }) && !std::mem::replace(&mut self.told_of_closing, true) {
             let peer = shown(&order.peer);
             tracing::warn!("{peer} closed its sending side: such a peer is taken for gone, and is dialed again");
+        }
+    }
+
+    /// Each once. Before any work it is the handshake's: in TLS 1.3 the peer looks at it when the client is done.
+    fn tell_of_alert(&mut self, order: &DialOrder) {
+        let Past::Alert { description, used } = order.past else { return };
+        if !self.told_of_alerts.insert(description) {
+            return;
+        }
+        match order.peer.tls.as_ref().filter(|_| !used) {
+            Some(plan) => tracing::warn!("{}", HandshakeError::of_alert(description).fatal(&order.peer, plan)),
+            None => {
+                tracing::warn!("{} ended a connection: {}", shown(&order.peer), TlsError::Alert(description));
+            }
         }
     }
 
@@ -306,106 +327,4 @@ fn key(order: &DialOrder) -> Key {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::TcpListener;
-
-    const SOON: Duration = Duration::from_secs(20);
-
-    fn peer(port: u16) -> Arc<PeerPlan> {
-        Arc::new(PeerPlan { host: "127.0.0.1".into(), port, tls: None, connect_timeout_ns: 5_000_000_000 })
-    }
-
-    fn order(connection: u32, port: u16) -> DialOrder {
-        DialOrder { lane: 3, connection, peer: peer(port), past: Past::Unknown }
-    }
-
-    fn failing() -> Fatal {
-        Fatal::new(crate::base::fatal::Exit::Unreachable, "nobody there")
-    }
-
-    #[test]
-    fn a_listener_gets_its_connections_and_a_dead_host_holds_up_nobody() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (hold, held) = bounded::<()>(0);
-        let plain = plain();
-        let dial: DialFn = Box::new(move |order| {
-            if order.connection == 0 {
-                // Until the test ends: no host is deader.
-                let _dropped = held.recv();
-                return Err(failing());
-            }
-            plain(order)
-        });
-        let (dialer, handle) = Dialer::start(dial, 1, 3, vec![]).unwrap();
-        for connection in 0..3 {
-            handle.order(order(connection, port)).unwrap();
-        }
-        let mut got: Vec<u32> = Vec::new();
-        for _ in 0..2 {
-            let answer = handle.wait(SOON).expect("an answer");
-            assert!(answer.lane == 3 && answer.dialed.is_ok());
-            got.push(answer.connection);
-        }
-        got.sort_unstable();
-        assert_eq!(got, [1, 2]);
-        assert!(handle.answer().is_none());
-        drop(dialer);
-        assert!(handle.order(order(1, port)).is_err(), "it has stopped");
-        drop(hold);
-    }
-
-    #[test]
-    fn failures_are_answered_and_the_pause_between_them_grows() {
-        let (told, times) = unbounded();
-        let dial: DialFn = Box::new(move |_| {
-            told.send(Instant::now()).unwrap();
-            Err(failing())
-        });
-        let (_dialer, handle) = Dialer::start(dial, 7, 1, vec![]).unwrap();
-        for _ in 0..4 {
-            handle.order(order(0, 1)).unwrap();
-            let answer = handle.wait(SOON).expect("an answer");
-            assert_eq!(answer.dialed.err().map(|fatal| fatal.what), Some("nobody there".to_owned()));
-        }
-        let times: Vec<Instant> = times.try_iter().collect();
-        let pauses: Vec<_> = times.windows(2).map(|two| two[1] - two[0]).collect();
-        for (pause, least) in pauses.iter().zip([25, 50, 100]) {
-            assert!(*pause >= Duration::from_millis(least), "{pauses:?}");
-        }
-    }
-
-    #[test]
-    fn a_young_death_counts_as_a_failure() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (_dialer, handle) = Dialer::start(plain(), 3, 1, vec![]).unwrap();
-        handle.order(order(0, port)).unwrap();
-        assert!(handle.wait(SOON).expect("an answer").dialed.is_ok());
-        let again = Instant::now();
-        handle.order(order(0, port)).unwrap();
-        assert!(handle.wait(SOON).expect("an answer").dialed.is_ok() && again.elapsed() >= Duration::from_millis(25));
-    }
-
-    #[test]
-    fn a_pair_passes_orders_and_answers() {
-        let (handle, clerk) = pair(1);
-        assert!(clerk.order().is_none() && handle.answer().is_none());
-        handle.order(order(4, 1)).unwrap();
-        let (lane, connection) = clerk.order().map(|order| (order.lane, order.connection)).expect("it was placed");
-        let answer = || Answer { lane, connection, dialed: Err(Box::new(failing())) };
-        assert!(clerk.answer(answer()).is_ok() && clerk.answer(answer()).is_err(), "one connection, one answer");
-        assert_eq!(handle.answer().map(|answer| (answer.lane, answer.connection)), Some((3, 4)));
-    }
-
-    #[test]
-    fn more_orders_than_places_are_served_in_turn() {
-        let many = limits::DIALS_AT_ONCE_MAX as u32 * 3;
-        let (_dialer, handle) = Dialer::start(Box::new(|_| Err(failing())), 5, many as usize, vec![]).unwrap();
-        (0..many).for_each(|connection| handle.order(order(connection, 1)).unwrap());
-        let mut seen: Vec<u32> = (0..many).map(|_| handle.wait(SOON).expect("an answer").connection).collect();
-        seen.sort_unstable();
-        assert_eq!(seen, (0..many).collect::<Vec<_>>());
-    }
-}
+mod tests;

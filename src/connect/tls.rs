@@ -13,4 +13,8 @@ pub use setup::client_config;
 pub use stream::TlsStream;
 
 #[cfg(test)]
+pub use session::SPARE_RECORDS;
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
 mod tests;

@@ -1,14 +1,16 @@
 //! POST over kept connections: each block is the body of one request, its head patched in a place of its own.
 //!
 //! A connection carries one request at a time (`--http-pipeline` allows more). An answer settles its request: 2xx
-//! was produced; what asks to come again waits its time and goes out again on any connection, byte for byte.
+//! was produced; what asks to come again waits its time and goes out again on any connection, byte for byte. A request
+//! that was sent whole and has no whole answer, or one like 500, may have been taken: without a later 2xx it is
+//! uncertain.
 
 mod channel;
 
 use super::link::{self, Area, Link};
 use super::redials::Redials;
 use super::{Done, Ending, Kept, LaneClose, Room, Sink, Wire};
-use crate::base::fatal::Fatal;
+use crate::connect::backoff;
 use crate::connect::dial::Dialed;
 use crate::payload::Payload;
 use crate::sys::ring::{NetRing, Wait};
@@ -40,6 +42,8 @@ pub struct Manner {
     pub attempts_max: u32,
     pub backoff_min_ns: u64,
     pub backoff_max_ns: u64,
+    /// Of the pauses between attempts; each producer has its own.
+    pub seed: u64,
 }
 
 impl Manner {
@@ -53,9 +57,8 @@ impl Manner {
     }
 
     /// How long to wait before attempt number `attempts + 1`.
-    fn backoff_ns(&self, attempts: u32) -> u64 {
-        let doubled = self.backoff_min_ns.saturating_mul(1 << attempts.saturating_sub(1).min(32));
-        doubled.min(self.backoff_max_ns)
+    fn pause_ns(&self, attempts: u32, random: u64) -> u64 {
+        backoff::pause_ns((self.backoff_min_ns, self.backoff_max_ns), attempts, random)
     }
 }
 
@@ -74,8 +77,9 @@ struct HttpLane {
     channels: Vec<Channel>,
     /// Requests that wait for their next attempt, in the order in which they failed.
     again: VecDeque<Exchange>,
-    /// The channel that the last `room` spoke of.
+    /// The channel that the last `room` spoke of, and the one that the last block went to.
     chosen: usize,
+    last: usize,
     retries: u64,
 }
 
@@ -84,6 +88,8 @@ pub struct HttpSink {
     lanes: Vec<HttpLane>,
     redials: Redials,
     now_ns: u64,
+    /// When the drain is over; `u64::MAX` before it has begun.
+    drained_ns: u64,
     gathering: Gathering,
 }
 
@@ -130,9 +136,9 @@ impl HttpSink {
                 channels.push(Channel::new(ring, link, heads, stage, &manner));
             }
             let again = VecDeque::with_capacity(setup.window);
-            lanes.push(HttpLane { manner, channels, again, chosen: 0, retries: 0 });
+            lanes.push(HttpLane { manner, channels, again, chosen: 0, last: 0, retries: 0 });
         }
-        Ok(Self { lanes, redials, now_ns: 0, gathering: Gathering::default() })
+        Ok(Self { lanes, redials, now_ns: 0, drained_ns: u64::MAX, gathering: Gathering::default() })
     }
 }
 
@@ -153,13 +159,24 @@ impl HttpLane {
             }
         }
     }
+
+    /// What may go out again only when the drain is over is not waited for.
+    fn give_up_late(&mut self, at: usize, drained_ns: u64, done: &mut Vec<Done>) {
+        self.again.retain(|exchange| {
+            let in_time = exchange.not_before_ns < drained_ns;
+            if !in_time {
+                done.push(Done::rest(at, exchange.slot, exchange.given_up()));
+            }
+            in_time
+        });
+    }
 }
 
 impl<R: NetRing> Sink<R> for HttpSink {
     fn room(&mut self, _ring: &mut R, lane: usize, _next_length: u64) -> Room {
         let lane = &mut self.lanes[lane];
         let count = lane.channels.len();
-        let mut turns = (1..=count).map(|step| (lane.chosen + step) % count);
+        let mut turns = (1..=count).map(|step| (lane.last + step) % count);
         match turns.find(|at| lane.channels[*at].has_room(&lane.manner)) {
             Some(at) => {
                 lane.chosen = at;
@@ -171,8 +188,9 @@ impl<R: NetRing> Sink<R> for HttpSink {
 
     fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
         let now_ns = self.now_ns;
-        let HttpLane { manner, channels, chosen, .. } = &mut self.lanes[lane];
+        let HttpLane { manner, channels, chosen, last, .. } = &mut self.lanes[lane];
         channels[*chosen].send(ring, payload, manner, Exchange::new(slot), now_ns);
+        *last = *chosen;
         self.gathering.sends += 1;
     }
 
@@ -218,10 +236,15 @@ impl<R: NetRing> Sink<R> for HttpSink {
                     self.redials.order_after(at, index, channel.past());
                 }
             }
+            lane.give_up_late(at, self.drained_ns, done);
         }
     }
 
     fn flush(&mut self, _ring: &mut R) {}
+
+    fn drain_until(&mut self, until_ns: u64) {
+        self.drained_ns = until_ns;
+    }
 
     fn take_wire(&mut self, lane: usize) -> Wire {
         let lane = &mut self.lanes[lane];
@@ -242,7 +265,7 @@ impl<R: NetRing> Sink<R> for HttpSink {
         None
     }
 
-    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Result<Kept, Fatal> {
-        Ok(Kept::default())
+    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
+        Kept::default()
     }
 }

@@ -8,11 +8,12 @@
 
 mod area;
 mod breakage;
+mod incoming;
 mod outgoing;
 
 use crate::connect::dial::Dialed;
+use crate::connect::dialer::Past;
 use crate::connect::tls::TlsSession;
-use crate::counters::Field;
 use crate::sink::Wire;
 use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Stage};
 pub use area::Area;
@@ -88,7 +89,7 @@ enum State {
     Up,
     /// Shut down; waits for its operations to come back.
     Ending(Breakage),
-    Down,
+    Down(Breakage),
 }
 
 /// See the module.
@@ -102,6 +103,8 @@ pub struct Link {
     /// Bytes in the inbox, and bytes that were not opened yet.
     received: usize,
     unopened: usize,
+    /// The peer has ended its TLS; what it said before is in the inbox.
+    farewell: Option<Breakage>,
     outgoing: Option<Outgoing>,
     listening: bool,
     zero_copy: bool,
@@ -137,6 +140,7 @@ impl Link {
             area,
             received: 0,
             unopened: 0,
+            farewell: None,
             outgoing: None,
             listening: false,
             zero_copy,
@@ -164,7 +168,9 @@ impl Link {
     pub fn reopen<R: NetRing>(&mut self, ring: &mut R, dialed: Dialed) -> io::Result<()> {
         let (socket, tls) = parts(dialed);
         ring.replace(self.file, socket)?;
-        (self.state, self.tls, self.received, self.unopened) = (State::Up, tls, 0, 0);
+        (self.state, self.tls) = (State::Up, tls);
+        (self.received, self.unopened, self.farewell) = (0, 0, None);
+        self.wire.reconnects += 1;
         if self.may_lend {
             self.lend(ring);
         }
@@ -181,7 +187,18 @@ impl Link {
     }
 
     pub fn is_down(&self) -> bool {
-        self.state == State::Down
+        matches!(self.state, State::Down(_))
+    }
+
+    /// Its keys will not last for many more messages and cannot be renewed: it is to be closed, with all answered, and
+    /// another connection to take its place.
+    pub fn is_worn(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_worn())
+    }
+
+    /// What the dialer is told of a connection that is gone and was good for `own`.
+    pub fn past(&self, own: Past) -> Past {
+        if let State::Down(why) = self.state { why.past(own) } else { own }
     }
 
     /// Nothing is on its way out.
@@ -189,7 +206,7 @@ impl Link {
         self.outgoing.is_none()
     }
 
-    /// Bytes handed to the kernel since the last call; who sends again counts that.
+    /// Bytes handed to the kernel and connections made again since the last call; who sends again counts that.
     pub fn take_wire(&mut self) -> Wire {
         std::mem::take(&mut self.wire)
     }
@@ -230,7 +247,13 @@ impl Link {
                 if outgoing.sealed.is_empty() {
                     let plain = outgoing.rest(SEAL_BYTES);
                     outgoing.sealed_plain = plain[0].len() + plain[1].len();
-                    outgoing.sealed = seal(tls, ring.memory(), plain, self.area.sealed.clone());
+                    match seal(tls, ring.memory(), plain, self.area.sealed.clone()) {
+                        Ok(sealed) => outgoing.sealed = sealed,
+                        Err(why) => {
+                            self.end(ring, Breakage::Tls(why));
+                            return;
+                        }
+                    }
                 }
                 [outgoing.sealed.clone(), outgoing.sealed.end..outgoing.sealed.end]
             }
@@ -245,41 +268,6 @@ impl Link {
         };
         let queued = ring.send(self.file, pieces, means, token);
         assert!(queued, "the ring has a place for each link's send");
-    }
-
-    /// Arms the receive, if the link is up and none is armed.
-    pub fn listen<R: NetRing>(&mut self, ring: &mut R) {
-        let free = self.area.inbox.len() - self.received;
-        let range = match &self.tls {
-            None => self.area.inbox.end - free..self.area.inbox.end,
-            Some(_) => {
-                // Whatever is opened has room in the inbox.
-                let start = self.area.opening.start + self.unopened;
-                start..self.area.opening.end.min(start + free.saturating_sub(self.unopened))
-            }
-        };
-        if self.listening || !self.is_up() || range.is_empty() {
-            return;
-        }
-        self.listening = ring.receive(self.file, range, self.token(0, false));
-        assert!(self.listening, "the ring has a place for each link's receive");
-    }
-
-    /// What came and was not consumed.
-    pub fn inbox<'a, R: NetRing>(&self, ring: &'a mut R) -> &'a [u8] {
-        &ring.memory()[self.area.inbox.start..self.area.inbox.start + self.received]
-    }
-
-    /// The inbox is full and nothing of it makes sense yet.
-    pub fn inbox_is_full(&self) -> bool {
-        self.received + self.unopened >= self.area.inbox.len()
-    }
-
-    /// Drops the first `bytes` of the inbox.
-    pub fn consume<R: NetRing>(&mut self, ring: &mut R, bytes: usize) {
-        let start = self.area.inbox.start;
-        ring.memory().copy_within(start + bytes..start + self.received, start);
-        self.received -= bytes;
     }
 
     /// Breaks the connection off; the event that follows may come at once.
@@ -300,7 +288,7 @@ impl Link {
     pub fn acknowledged<R: NetRing>(&self, ring: &R) -> u64 {
         match self.state {
             State::Up => ring.acknowledged(self.file),
-            State::Ending(_) | State::Down => self.acknowledged_at_end,
+            State::Ending(_) | State::Down(_) => self.acknowledged_at_end,
         }
     }
 
@@ -311,7 +299,7 @@ impl Link {
         if held || self.listening || self.outgoing.as_ref().is_some_and(|outgoing| outgoing.submitted) {
             return Event::Nothing;
         }
-        self.state = State::Down;
+        self.state = State::Down(why);
         let unsent = self.outgoing.take().map(|outgoing| (outgoing.tag, outgoing.taken));
         Event::Broken { why, unsent }
     }
@@ -319,54 +307,12 @@ impl Link {
     /// Takes one of this link's completions.
     pub fn complete<R: NetRing>(&mut self, ring: &mut R, completion: Completion) -> Event {
         if completion.token & SEND_BIT == 0 {
-            return self.received(ring, completion.result);
+            return self.on_received(ring, completion.result);
         }
         if let Stage::Released { copied } = completion.stage {
             return self.released(ring, completion.token as u32, copied);
         }
         self.sent(ring, completion)
-    }
-
-    fn received<R: NetRing>(&mut self, ring: &mut R, result: i32) -> Event {
-        self.listening = false;
-        if !self.is_up() {
-            return self.settle_ending();
-        }
-        match result {
-            1.. if self.tls.is_some() => self.opened(ring, result as usize),
-            1.. => {
-                self.received += result as usize;
-                Event::Received
-            }
-            0 => self.break_off(ring, Breakage::Closed),
-            _ if is_passing(result) => {
-                self.listen(ring);
-                Event::Nothing
-            }
-            _ => self.break_off(ring, Breakage::Error(-result)),
-        }
-    }
-
-    /// Opens what came sealed.
-    fn opened<R: NetRing>(&mut self, ring: &mut R, bytes: usize) -> Event {
-        let Some(tls) = &mut self.tls else { return Event::Nothing };
-        let (inbox, opening) = (self.area.inbox.clone(), self.area.opening.clone());
-        let (left, right) = ring.memory().split_at_mut(opening.start);
-        let (plain, incoming) = (&mut left[inbox], &mut right[..opening.len()]);
-        let (received, used) = (&mut self.received, self.unopened + bytes);
-        let opened = tls.decrypt(incoming, used, |part| {
-            plain[*received..*received + part.len()].copy_from_slice(part);
-            *received += part.len();
-        });
-        match opened {
-            Ok(consumed) => {
-                incoming.copy_within(consumed..used, 0);
-                self.unopened = used - consumed;
-                // What was said before the goodbye is heard first: the next receive finds the end.
-                Event::Received
-            }
-            Err(_) => self.break_off(ring, Breakage::Given(Field::ErrorProtocol)),
-        }
     }
 
     fn sent<R: NetRing>(&mut self, ring: &mut R, completion: Completion) -> Event {
@@ -443,3 +389,6 @@ fn parts(dialed: Dialed) -> (File, Option<Box<TlsSession>>) {
 fn is_passing(result: i32) -> bool {
     matches!(-result, libc::EAGAIN | libc::EINTR)
 }
+
+#[cfg(test)]
+mod tests;

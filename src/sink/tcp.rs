@@ -10,7 +10,6 @@
 use super::link::{self, Area, Breakage, Event, Link, Memory};
 use super::redials::Redials;
 use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
-use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::connect::dial::Dialed;
 use crate::connect::dialer::Past;
@@ -67,6 +66,8 @@ struct Stream {
     /// Blocks that are not wholly acknowledged, oldest first; those before `next` the kernel has taken.
     passages: VecDeque<Passage>,
     next: usize,
+    /// The oldest block was on its way when the last connection broke: the rest of it goes over the next one.
+    resumes: bool,
     /// What the kernel has taken on this connection, and what it had counted as acknowledged at its start.
     taken: u64,
     base: u64,
@@ -79,8 +80,9 @@ struct Stream {
 
 struct TcpLane {
     streams: Vec<Stream>,
-    /// The stream that the last `room` spoke of.
+    /// The stream that the last `room` spoke of, and the one that the last block went to.
     chosen: usize,
+    last: usize,
     depth: usize,
     request_timeout_ns: u64,
     retries: u64,
@@ -99,13 +101,16 @@ impl TcpSink {
             let mut streams = Vec::new();
             for (index, dialed) in setup.dialed.into_iter().enumerate() {
                 let start = setup.staging.start + index * Area::bytes(INBOX_BYTES, false);
-                let link = Link::open(ring, (lane, index), dialed, Area::cut(start, INBOX_BYTES, false))?;
+                let mut link = Link::open(ring, (lane, index), dialed, Area::cut(start, INBOX_BYTES, false))?;
+                // A peer that closes before anything is sent is noticed at once.
+                link.listen(ring);
                 let passages = VecDeque::with_capacity(setup.depth);
                 let base = link.acknowledged(ring);
                 streams.push(Stream {
                     link,
                     passages,
                     next: 0,
+                    resumes: false,
                     taken: 0,
                     base,
                     looked_ns: 0,
@@ -114,7 +119,7 @@ impl TcpSink {
                 });
             }
             let LaneSetup { depth, request_timeout_ns, .. } = setup;
-            lanes.push(TcpLane { streams, chosen: 0, depth, request_timeout_ns, retries: 0 });
+            lanes.push(TcpLane { streams, chosen: 0, last: 0, depth, request_timeout_ns, retries: 0 });
         }
         Ok(Self { lanes, redials })
     }
@@ -191,6 +196,7 @@ impl Stream {
         let taken_of_next = unsent.map_or(0, |(_, taken)| taken as u64);
         let lane = self.link.owner().0;
         let fate = Fate::Uncertain(why.kind());
+        self.resumes = unsent.is_some();
         for _ in 0..self.next {
             let Some(passage) = self.passages.pop_front() else { break };
             self.produced_of(&passage, acknowledged, lane, done);
@@ -209,6 +215,7 @@ impl Stream {
             let skipped = payload.span_of(block, records);
             if skipped == block.span_bytes {
                 self.passages.pop_front();
+                self.resumes = false;
             } else {
                 self.passages[0].skipped = skipped;
             }
@@ -294,7 +301,7 @@ impl TcpSink {
             stream.base = stream.link.acknowledged(ring);
             stream.taken = 0;
             stream.oldest = (None, 0);
-            lane.retries += stream.passages.len() as u64;
+            lane.retries += u64::from(std::mem::take(&mut stream.resumes));
             stream.link.listen(ring);
             stream.advance(ring);
         }
@@ -304,9 +311,13 @@ impl TcpSink {
 impl<R: NetRing> Sink<R> for TcpSink {
     fn room(&mut self, _ring: &mut R, lane: usize, _next_length: u64) -> Room {
         let lane = &mut self.lanes[lane];
-        let open = lane.streams.iter().enumerate().filter(|(_, s)| s.link.is_up() && s.passages.len() < lane.depth);
-        match open.min_by_key(|(_, stream)| stream.passages.len() - stream.next) {
-            Some((at, _)) => {
+        let count = lane.streams.len();
+        // Those that wait for the kernel equally long take turns.
+        let turns = (1..=count).map(|step| (lane.last + step) % count);
+        let has_room = |stream: &Stream| stream.link.is_up() && stream.passages.len() < lane.depth;
+        let open = turns.filter(|at| has_room(&lane.streams[*at]));
+        match open.min_by_key(|at| lane.streams[*at].passages.len() - lane.streams[*at].next) {
+            Some(at) => {
                 lane.chosen = at;
                 Room::bytes(u64::MAX)
             }
@@ -316,6 +327,7 @@ impl<R: NetRing> Sink<R> for TcpSink {
 
     fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
         let lane = &mut self.lanes[lane];
+        lane.last = lane.chosen;
         let stream = &mut lane.streams[lane.chosen];
         let range = payload.block(slot).range();
         stream.passages.push_back(Passage { slot, range, skipped: 0, begins_at: 0, released: false });
@@ -368,8 +380,8 @@ impl<R: NetRing> Sink<R> for TcpSink {
         None
     }
 
-    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Result<Kept, Fatal> {
-        Ok(Kept::default())
+    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
+        Kept::default()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::report::{count, total};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use std::io::Read;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 const BACK_ENDS: [&str; 2] = ["uring", "syscall"];
@@ -190,6 +190,49 @@ fn a_peer_that_closes_its_sending_side_is_dialed_again_and_that_is_said() {
     }
 }
 
+#[test]
+fn a_connection_that_closes_before_its_first_record_gets_none() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            (0..4).for_each(|_| drop(listener.accept().unwrap()));
+            for _ in 0..4 {
+                let (mut stream, _) = listener.accept().unwrap();
+                std::thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
+            }
+        });
+        let words = format!("--target tcp://{address} --io {io} --connections 4 --records 5 --rate 16384");
+        let ended = scratch.run(&format!("{words} --report report.json"));
+        let report = scratch.report_of(&ended, "report.json");
+        // The first record may be on its way when its connection closes; the others come long after that.
+        let lost = total(&report, "records_uncertain");
+        assert!(lost <= 1 && total(&report, "records_produced") == 5 - lost, "{:#}", report["totals"]);
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn connections_take_turns() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let streams: Vec<TcpStream> = (0..4).map(|_| listener.accept().unwrap().0).collect();
+            let read = |mut stream: TcpStream| move || std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
+            let readers: Vec<_> = streams.into_iter().map(|stream| std::thread::spawn(read(stream))).collect();
+            readers.into_iter().map(|reader| reader.join().unwrap()).collect::<Vec<u64>>()
+        });
+        scratch.report(&format!("--target tcp://{address} --io {io} --connections 4 --records 80 --rate 1MB/s"));
+        let bytes = server.join().unwrap();
+        assert_eq!(bytes.iter().sum::<u64>(), 80 * 4096);
+        // One that is still busy is passed over.
+        assert!(bytes.iter().all(|bytes| *bytes >= 5 * 4096), "{bytes:?}");
+    }
+}
+
 /// Takes connections and never reads from them.
 fn deaf() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -266,6 +309,38 @@ fn ipv6_works_as_well() {
         let (ended, received) = receiver.ended();
         assert_eq!((ended.code(), number(&received, "records_received")), (0, 500), "{ended}");
     }
+}
+
+/// A link-local address of this host in a URL, if it has one.
+fn link_local() -> Option<String> {
+    let table = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    let all = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // Permanent ones that nobody else has.
+    let usable = |words: &Vec<&str>| words[0].starts_with("fe80") && words[4] == "80";
+    let words = all.filter(|words| words.len() == 6).find(usable)?;
+    let bits = u128::from_str_radix(words[0], 16).ok()?;
+    Some(format!("[{}%25{}]", Ipv6Addr::from(bits), words[5]))
+}
+
+#[test]
+fn a_zone_is_understood_at_both_ends() {
+    let scratch = Scratch::new();
+    let loopback = ["[::1%251]", "[::1%1]"].map(str::to_owned);
+    for host in loopback.into_iter().chain(link_local()) {
+        for scheme in ["tcp", "http"] {
+            let receiver =
+                Receiver::start(&scratch, &format!("--listen {scheme}://{host}:0 --verify --once --report -"));
+            let port = receiver.address.rsplit(':').next().unwrap();
+            // As the receiver says it, and as the user did.
+            let to = if scheme == "tcp" { receiver.address.clone() } else { format!("{host}:{port}") };
+            scratch.report(&format!("--target {scheme}://{to} --records 100 --rate unlimited"));
+            let (ended, received) = receiver.ended();
+            assert_eq!((ended.code(), number(&received, "records_received")), (0, 100), "{host}: {ended}");
+        }
+    }
+    let ended = scratch.run("--target tcp://[fe80::1%25no.such.link]:9 --records 1 --rate unlimited");
+    assert_eq!(ended.code(), 5, "{ended}");
+    ended.says(&["[fe80::1%no.such.link]:9", "cannot be resolved"]);
 }
 
 #[test]

@@ -280,6 +280,10 @@ impl<P: Peer> Ring for SimNet<P> {
         let told = self.done.iter().filter(|(_, completion)| completion.stage != Stage::Taken).count();
         self.queued.len() + held + told
     }
+
+    fn cpu_ns(&self) -> u64 {
+        self.clock.peek_ns()
+    }
 }
 
 impl<P: Peer> NetRing for SimNet<P> {
@@ -311,10 +315,6 @@ impl<P: Peer> NetRing for SimNet<P> {
 
     fn can_lend(&mut self, _slot: FileSlot) -> bool {
         self.faults.lends
-    }
-
-    fn cpu_ns(&self) -> u64 {
-        self.clock.peek_ns()
     }
 
     fn detach(&mut self, range: Range<usize>) {

@@ -7,7 +7,6 @@ use crate::ring::SimRing;
 use crate::scenario::{LanePlan, MICROSECOND, MILLISECOND, SECOND, Scenario};
 use crate::world::{Others, Outcome};
 use crate::{Telling, seeds, simulate};
-use engine::base::fatal::Fatal;
 use engine::base::limits;
 use engine::counters::Field;
 use engine::payload::Payload;
@@ -60,6 +59,10 @@ impl<S: Sink<SimRing>> Sink<SimRing> for Watched<S> {
         self.sink.flush(ring);
     }
 
+    fn drain_until(&mut self, until_ns: u64) {
+        self.sink.drain_until(until_ns);
+    }
+
     fn take_wire(&mut self, lane: usize) -> Wire {
         self.sink.take_wire(lane)
     }
@@ -72,7 +75,7 @@ impl<S: Sink<SimRing>> Sink<SimRing> for Watched<S> {
         self.sink.ending()
     }
 
-    fn close(&mut self, ring: &mut SimRing, lane: usize, end: &LaneClose) -> Result<Kept, Fatal> {
+    fn close(&mut self, ring: &mut SimRing, lane: usize, end: &LaneClose) -> Kept {
         self.sink.close(ring, lane, end)
     }
 }

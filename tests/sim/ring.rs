@@ -278,4 +278,8 @@ impl Ring for SimRing {
     fn in_flight(&self) -> usize {
         self.queued.len() + self.submitted.len() + self.done.len()
     }
+
+    fn cpu_ns(&self) -> u64 {
+        self.clock.peek_ns()
+    }
 }

@@ -17,6 +17,7 @@ use engine::payload::{Payload, Starts};
 use engine::plan::{Annotate, Existing, FilePlan, PayloadPlan, PayloadSource};
 use engine::sink::Sink;
 use engine::sink::file::keeper::Keeper;
+use engine::sink::file::made::Made;
 use engine::sink::file::{Contents, FileLane, FileSink, LaneSetup, open, staging_bytes};
 use engine::sink::null::NullSink;
 use engine::sys::allocation::counted;
@@ -249,6 +250,7 @@ pub fn open_files<R: Ring>(
     files: &[LaneFile],
     keeper: &mut Keeper,
 ) -> FileSink {
+    let mut made = Made::default();
     let lane = |(at, (payload, (plan, staging))): (usize, (&Payload, &LaneFile))| {
         let contents = Contents {
             run_id: RUN_ID.to_owned(),
@@ -258,7 +260,7 @@ pub fn open_files<R: Ring>(
         };
         let setup = LaneSetup {
             plan,
-            claimed: open::claim(plan).expect("nobody else is here"),
+            claimed: open::claim(plan, &mut made).expect("nobody else is here"),
             contents,
             starts: payload.starts(),
             queue_depth: scenario.queue_depth,
@@ -268,7 +270,9 @@ pub fn open_files<R: Ring>(
         };
         FileLane::open(ring, setup).expect("the folder is ours")
     };
-    FileSink::new(payloads.iter().zip(files).enumerate().map(lane).collect())
+    let lanes = payloads.iter().zip(files).enumerate().map(lane).collect();
+    made.keep();
+    FileSink::new(lanes)
 }
 
 /// A core's parts that do not depend on ring and sink.

@@ -6,7 +6,7 @@ use crate::connect::dial::shown;
 use crate::plan::{PeerPlan, TlsPlan};
 use rustls::client::UnbufferedClientConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError};
-use rustls::{CertificateError, ClientConfig, Error};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error};
 use rustls_pki_types::ServerName;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -39,7 +39,9 @@ pub fn handshake(
     plan: &TlsPlan,
     deadline: Instant,
 ) -> Result<TlsSession, HandshakeError> {
-    let name = ServerName::try_from(plan.server_name.clone()).map_err(|why| general(format!("server name: {why}")))?;
+    // The zone of an address is a name that this host has for one of its links: no certificate knows it.
+    let name = plan.server_name.split('%').next().unwrap_or_default().to_owned();
+    let name = ServerName::try_from(name).map_err(|why| general(format!("server name: {why}")))?;
     let mut connection = UnbufferedClientConnection::new(config.clone(), name).map_err(HandshakeError::Tls)?;
     let (mut incoming, mut outgoing) = (Vec::new(), Vec::new());
     loop {
@@ -162,6 +164,11 @@ fn left(deadline: Instant) -> io::Result<std::time::Duration> {
 }
 
 impl HandshakeError {
+    /// An alert that came behind the handshake: in TLS 1.3 the client is ready before the peer has looked at it.
+    pub fn of_alert(description: u8) -> Self {
+        HandshakeError::Tls(Error::AlertReceived(AlertDescription::from(description)))
+    }
+
     /// What to tell the user, and what mends it.
     pub fn fatal(&self, peer: &PeerPlan, plan: &TlsPlan) -> Fatal {
         let at = shown(peer);

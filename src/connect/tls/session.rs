@@ -3,9 +3,10 @@
 //! Nothing is allocated but at a change of keys, which comes once in some 2^24 records.
 
 use super::record::{ALERT, DATA, Direction, HANDSHAKE, HEADER_BYTES, Layout, PLAIN_BYTES_MAX};
+use crate::base::limits;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
-use rustls::{ExtractedSecrets, ProtocolVersion, SupportedCipherSuite};
+use rustls::{AlertDescription, ExtractedSecrets, ProtocolVersion, SupportedCipherSuite};
 use std::fmt;
 
 /// A buffer of this size holds any one record of a peer.
@@ -14,6 +15,9 @@ pub const INCOMING_BYTES: usize = HEADER_BYTES + PLAIN_BYTES_MAX + 2048;
 const OVERHEAD_BYTES_MAX: usize = 29;
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 const KEY_UPDATE_RECORD_BYTES: usize = KEY_UPDATE.len() + 22;
+
+/// Records for the longest message, twice over: with fewer left, keys that cannot be renewed are worn.
+pub const SPARE_RECORDS: u64 = 2 * limits::BLOCK_BYTES_MAX / PLAIN_BYTES_MAX as u64;
 
 const ALERT_CLOSE_NOTIFY: u8 = 0;
 const ALERT_USER_CANCELED: u8 = 90;
@@ -47,7 +51,9 @@ impl fmt::Display for TlsError {
             TlsError::Malformed => f.write_str("malformed TLS record"),
             TlsError::Tampered => f.write_str("TLS record that does not verify"),
             TlsError::Unexpected => f.write_str("unexpected TLS message"),
-            TlsError::Alert(description) => write!(f, "TLS alert {description}"),
+            TlsError::Alert(description) => {
+                write!(f, "the peer's TLS alert {description} ({:?})", AlertDescription::from(*description))
+            }
             TlsError::Exhausted => f.write_str("the keys of this TLS connection are used up"),
             TlsError::Refused => f.write_str("the cipher refused a TLS record"),
         }
@@ -113,6 +119,12 @@ impl TlsSession {
     /// The peer said that it sends no more.
     pub fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// The keys will not last for much more than one long message, and TLS 1.2 cannot renew them: another connection
+    /// has to take this one's place.
+    pub fn is_worn(&self) -> bool {
+        self.outgoing.layout() != Layout::Tls13 && self.outgoing.sequence + SPARE_RECORDS >= self.records_max
     }
 
     /// Seals `plain` as whole records at the front of `out` and says how many bytes they are.
@@ -226,8 +238,8 @@ impl Messages {
 
 #[cfg(test)]
 impl TlsSession {
-    /// As if so many records had been sealed already.
-    pub(super) fn wear_to_within(&mut self, records: u64) {
+    /// As if the keys were good for so many more records.
+    pub fn wear_to_within(&mut self, records: u64) {
         self.records_max = self.outgoing.sequence + records;
     }
 }

@@ -1,92 +1,15 @@
 //! Against rustls as the server: every version and cipher, changes of keys, tickets, and certificates that must not be
 //! accepted.
 
+use super::testing::{ServerStream, Setting, USUAL, connected, file, old_suite, peer, plan, serve};
 use super::*;
 use crate::base::fatal::{Exit, Fatal};
 use crate::connect::dial::{Dialed, dial};
 use crate::plan::{PeerPlan, TlsPlan};
 use proptest::prelude::*;
-use rustls::crypto::ring::{ALL_CIPHER_SUITES, default_provider};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedCipherSuite};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::crypto::ring::ALL_CIPHER_SUITES;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread::JoinHandle;
-
-type ServerStream = StreamOwned<ServerConnection, TcpStream>;
-
-fn file(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name)
-}
-
-struct Setting {
-    certificate: &'static str,
-    suite: Option<SupportedCipherSuite>,
-    wants_client: bool,
-}
-
-const USUAL: Setting = Setting { certificate: "server", suite: None, wants_client: false };
-
-fn server_config(setting: &Setting) -> Arc<ServerConfig> {
-    let mut provider = default_provider();
-    provider.cipher_suites = setting.suite.map_or(provider.cipher_suites, |suite| vec![suite]);
-    let provider = Arc::new(provider);
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(file("ca.pem")).unwrap()).unwrap();
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
-    let versions: Vec<_> = match setting.suite {
-        Some(suite) => vec![suite.version()],
-        None => rustls::ALL_VERSIONS.to_vec(),
-    };
-    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&versions).unwrap();
-    let builder =
-        if setting.wants_client { builder.with_client_cert_verifier(clients) } else { builder.with_no_client_auth() };
-    let chain = vec![CertificateDer::from_pem_file(file(&format!("{}.pem", setting.certificate))).unwrap()];
-    let key = PrivateKeyDer::from_pem_file(file(&format!("{}.key", setting.certificate))).unwrap();
-    let mut config = builder.with_single_cert(chain, key).unwrap();
-    config.send_tls13_tickets = 3;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Arc::new(config)
-}
-
-/// One connection, served by `act` on a thread; the thread's result is what `act` says.
-fn serve<T: Send + 'static>(
-    setting: &Setting,
-    act: impl FnOnce(&mut ServerStream) -> T + Send + 'static,
-) -> (u16, JoinHandle<T>) {
-    let config = server_config(setting);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let thread = std::thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        act(&mut StreamOwned::new(ServerConnection::new(config).unwrap(), stream))
-    });
-    (port, thread)
-}
-
-fn plan() -> TlsPlan {
-    TlsPlan {
-        server_name: "localhost".into(),
-        ca: Some(file("ca.pem")),
-        cert: None,
-        key: None,
-        alpn_http: true,
-        verify_host: true,
-    }
-}
-
-fn peer(port: u16, tls: TlsPlan) -> PeerPlan {
-    PeerPlan { host: "127.0.0.1".into(), port, tls: Some(tls), connect_timeout_ns: 20_000_000_000 }
-}
-
-fn connected(port: u16) -> (TcpStream, TlsSession) {
-    let dialed = dial(&peer(port, plan())).unwrap_or_else(|fatal| panic!("{fatal}"));
-    (dialed.stream, dialed.tls.expect("TLS was asked for"))
-}
 
 fn refused(port: u16, tls: TlsPlan) -> Fatal {
     let fatal = dial(&peer(port, tls)).map(|_: Dialed| ()).expect_err("the handshake must fail");
@@ -168,6 +91,7 @@ fn worn_keys_are_renewed_where_they_can_be() {
     let (port, server) = serve(&USUAL, echo(text.len(), false));
     let (mut stream, mut session) = connected(port);
     session.wear_to_within(6);
+    assert!(!session.is_worn(), "it renews them");
     let mut sealed = vec![0; TlsSession::sealed_bytes(50_000)];
     let four_records = TlsSession::sealed_bytes(50_000) - 50_000;
     let plain = session.encrypt(&text[..50_000], &mut sealed).unwrap() - 50_000;
@@ -187,14 +111,14 @@ fn worn_keys_are_renewed_where_they_can_be() {
     assert!(back == text);
     server.join().unwrap();
 
-    let old = ALL_CIPHER_SUITES
-        .iter()
-        .find(|suite| suite.version() == &rustls::version::TLS12 && !format!("{suite:?}").contains("RSA"));
-    let (port, server) = serve(&Setting { suite: old.copied(), ..USUAL }, |stream| {
+    let (port, server) = serve(&Setting { suite: Some(old_suite()), ..USUAL }, |stream| {
         // The handshake alone.
         stream.conn.complete_io(&mut stream.sock).is_ok()
     });
     let (_stream, mut session) = connected(port);
+    session.wear_to_within(SPARE_RECORDS + 2);
+    assert!(!session.is_worn() && session.encrypt(&text[..50_000], &mut sealed).is_ok());
+    assert!(session.is_worn() && session.encrypt(&text[..50_000], &mut sealed).is_ok(), "what has begun can end");
     session.wear_to_within(2);
     assert_eq!(session.encrypt(&text[..50_000], &mut sealed), Err(TlsError::Exhausted));
     assert!(server.join().unwrap());
@@ -254,6 +178,14 @@ fn certificates_that_must_not_be_accepted() {
 }
 
 #[test]
+fn the_zone_of_an_address_is_not_in_its_certificate() {
+    let (port, server) = serve(&USUAL, |stream| stream.conn.complete_io(&mut stream.sock).is_ok());
+    let dialed = dial(&peer(port, TlsPlan { server_name: "::1%lo".into(), ..plan() }));
+    assert!(dialed.is_ok(), "{}", dialed.err().map(|fatal| fatal.to_string()).unwrap_or_default());
+    assert!(server.join().unwrap());
+}
+
+#[test]
 fn a_server_that_wants_a_certificate_gets_it() {
     let setting = || Setting { wants_client: true, ..USUAL };
     let (port, server) = serve(&setting(), |stream| {
@@ -274,6 +206,8 @@ fn a_server_that_wants_a_certificate_gets_it() {
         }
     };
     assert_eq!(alert, TlsError::Alert(116), "certificate_required");
+    let told = HandshakeError::of_alert(116).fatal(&peer(port, plan()), &plan());
+    assert!(told.what.contains("refused it: CertificateRequired") && told.mend.unwrap().contains("--tls-cert"));
     assert!(server.join().unwrap());
     for (cert, key, flag) in [("ca.pem", "client.key", "--tls-cert"), ("client.pem", "client.pem", "--tls-key")] {
         let fatal = refused(port, TlsPlan { cert: Some(file(cert)), key: Some(file(key)), ..client.clone() });

@@ -10,6 +10,8 @@ use crate::sink::{Done, Fate, Wire};
 use crate::sys::ring::NetRing;
 use crate::wire::crc32c;
 use crate::wire::http::{HeadStamps, Response, ResponseParser};
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
@@ -19,8 +21,10 @@ use std::ops::Range;
 pub struct Exchange {
     pub slot: u32,
     attempts: u32,
-    /// An earlier attempt may have arrived.
+    /// An earlier attempt may have been taken.
     doubtful: bool,
+    /// The error of the last attempt.
+    kind: Field,
     pub not_before_ns: u64,
     /// The bytes in the ring may have been stamped anew.
     left_ring: bool,
@@ -35,10 +39,16 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// What became of a request for whose next attempt there is no time.
+    /// What became of a request that is not tried again.
     pub fn given_up(&self) -> Fate {
-        let kind = Field::ErrorTimeout;
-        if self.doubtful { Fate::Uncertain(kind) } else { Fate::Failed(kind) }
+        if self.doubtful { Fate::Uncertain(self.kind) } else { Fate::Failed(self.kind) }
+    }
+
+    /// An attempt came to nothing; the next one may go out from this time on, or there is none.
+    fn failed(&mut self, kind: Field, next_ns: Option<u64>) {
+        self.kind = kind;
+        self.not_before_ns = next_ns.unwrap_or(0);
+        self.fate = Some(if next_ns.is_some() { Fate::NotSent } else { self.given_up() });
     }
 
     pub fn new(slot: u32) -> Self {
@@ -46,6 +56,7 @@ impl Exchange {
             slot,
             attempts: 0,
             doubtful: false,
+            kind: Field::ErrorTimeout,
             not_before_ns: 0,
             left_ring: false,
             head: 0,
@@ -71,12 +82,13 @@ pub struct Channel {
     /// Those on this connection, oldest first; the first `answered` are, but the kernel reads their bytes.
     exchanges: VecDeque<Exchange>,
     answered: usize,
-    /// The server will close behind the last answer.
-    closing: bool,
+    /// The server said that it closes behind its last answer: it has taken nothing of what came after.
+    unheeded: bool,
     /// What this connection was good for: what its last answer says.
     past: Past,
     /// The status of the first refusal since it was last told.
     refused: Option<u16>,
+    random: SplitMix64,
 }
 
 /// What a channel borrows of its lane; the last is where failed requests wait.
@@ -85,11 +97,14 @@ pub type Lent<'a> = (&'a mut Payload, &'a Manner, &'a mut VecDeque<Exchange>);
 impl Channel {
     pub fn new<R: NetRing>(
         ring: &mut R,
-        link: Link,
+        mut link: Link,
         heads: Range<usize>,
         stage: Range<usize>,
         manner: &Manner,
     ) -> Self {
+        // A server that closes while nothing is asked is noticed at once.
+        link.listen(ring);
+        let random = SplitMix64::seed_from_u64(manner.seed ^ link.owner().1 as u64);
         let (head_bytes, places) = (manner.head.bytes(), manner.pipeline + 1);
         for place in 0..places {
             let start = heads.start + place * head_bytes;
@@ -105,16 +120,16 @@ impl Channel {
             stage_taken: false,
             exchanges: VecDeque::with_capacity(places),
             answered: 0,
-            closing: false,
+            unheeded: false,
             past: Past::Unknown,
             refused: None,
+            random,
         }
     }
 
     pub fn reopen<R: NetRing>(&mut self, ring: &mut R, dialed: Dialed) -> io::Result<()> {
-        (self.parser, self.closing, self.past) = (ResponseParser::new(), false, Past::Unknown);
+        (self.parser, self.unheeded, self.past) = (ResponseParser::new(), false, Past::Unknown);
         self.link.reopen(ring, dialed)?;
-        // A server that closes while nothing is asked is noticed at once.
         self.link.listen(ring);
         Ok(())
     }
@@ -122,7 +137,8 @@ impl Channel {
     pub fn has_room(&self, manner: &Manner) -> bool {
         let unanswered = self.exchanges.len() - self.answered;
         let places = unanswered < manner.pipeline && !self.free_heads.is_empty();
-        places && !self.closing && !self.stage_taken && self.link.is_up() && self.link.is_idle()
+        let is_free = self.link.is_up() && self.link.is_idle() && !self.link.is_worn();
+        places && !self.stage_taken && is_free
     }
 
     /// What went over the wire since the last call, and the first refusal that came back.
@@ -132,7 +148,7 @@ impl Channel {
 
     /// What the connection was good for that is gone.
     pub fn past(&self) -> Past {
-        self.past
+        self.link.past(self.past)
     }
 
     /// Requests here that have no answer.
@@ -257,14 +273,15 @@ impl Channel {
                     // A server may accept what it has not read. Another answer before the whole request went out
                     // leaves a connection that nobody understands.
                     let Exchange { whole, fate, .. } = self.exchanges[self.answered - 1];
-                    self.closing |= response.close || !whole && fate != Some(Fate::Produced);
+                    if response.close || !whole && fate != Some(Fate::Produced) {
+                        self.unheeded = response.says_close;
+                        return self.link.break_off(ring, Breakage::Closed);
+                    }
                 }
             }
         }
-        let unread = self.link.inbox_is_full();
-        if unread || self.closing && self.answered == self.exchanges.len() {
-            let why = if unread { Breakage::Given(Field::ErrorProtocol) } else { Breakage::Closed };
-            return self.link.break_off(ring, why);
+        if self.link.inbox_is_full() {
+            return self.link.break_off(ring, Breakage::Given(Field::ErrorProtocol));
         }
         Event::Nothing
     }
@@ -273,26 +290,22 @@ impl Channel {
     fn answer(&mut self, response: Response, manner: &Manner, now_ns: u64) {
         let exchange = &mut self.exchanges[self.answered];
         self.answered += 1;
-        let kind = match response.status {
-            200..=299 => {
-                exchange.fate = Some(Fate::Produced);
-                self.past = Past::Served;
-                return;
-            }
-            429 | 503 => Field::ErrorThrottled,
-            _ => Field::ErrorStatus,
-        };
-        self.past = Past::Used;
-        self.refused.get_or_insert(response.status);
-        let passing = matches!(response.status, 408 | 425 | 429 | 500..=599);
-        let wait_ns = response.retry_after_seconds.unwrap_or(0).saturating_mul(1_000_000_000);
-        if passing && exchange.attempts <= manner.attempts_max {
-            exchange.fate = Some(Fate::NotSent);
-            exchange.not_before_ns = now_ns + wait_ns.max(manner.backoff_ns(exchange.attempts));
-        } else {
-            let doubtful = exchange.doubtful;
-            exchange.fate = Some(if doubtful { Fate::Uncertain(kind) } else { Fate::Failed(kind) });
+        let status = response.status;
+        if matches!(status, 200..=299) {
+            exchange.fate = Some(Fate::Produced);
+            self.past = Past::Served;
+            return;
         }
+        self.past = Past::Used;
+        self.refused.get_or_insert(status);
+        exchange.doubtful |= exchange.whole && may_have_taken(status);
+        let kind = if matches!(status, 429 | 503) { Field::ErrorThrottled } else { Field::ErrorStatus };
+        let passing = matches!(status, 408 | 425 | 429 | 500..=599);
+        let next_ns = (passing && exchange.attempts <= manner.attempts_max).then(|| {
+            let wait_ns = response.retry_after_seconds.unwrap_or(0).saturating_mul(1_000_000_000);
+            now_ns + wait_ns.max(manner.pause_ns(exchange.attempts, self.random.next_u64()))
+        });
+        exchange.failed(kind, next_ns);
     }
 
     /// Passes on fates that became known and forgets requests that are over here. What is to be sent again waits
@@ -322,11 +335,13 @@ impl Channel {
         done: &mut Vec<Done>,
     ) -> bool {
         let Event::Broken { why, .. } = event else { return false };
-        // A body that ends with the connection is whole now.
-        if let Ok(Some(response)) = self.parser.end()
+        // A body that ends with the connection is whole now, if the connection ended in order.
+        if why == Breakage::Closed
+            && let Ok(Some(response)) = self.parser.end()
             && self.answered < self.exchanges.len()
         {
             self.answer(response, manner, now_ns);
+            self.unheeded = response.says_close;
         }
         if self.past == Past::Served && why != Breakage::Closed {
             self.past = Past::Used;
@@ -344,29 +359,42 @@ impl Channel {
                 self.stage_taken = false;
             }
             exchange.held = false;
-            exchange.doubtful |= exchange.whole;
-            if exchange.attempts <= manner.attempts_max {
-                exchange.fate = Some(Fate::NotSent);
-                exchange.not_before_ns = now_ns + manner.backoff_ns(exchange.attempts);
-            } else {
-                let kind = why.kind();
-                exchange.fate = Some(if exchange.doubtful { Fate::Uncertain(kind) } else { Fate::Failed(kind) });
+            if self.unheeded {
+                // It was no attempt (RFC 9112, section 9.6).
+                exchange.attempts -= 1;
+                exchange.failed(why.kind(), Some(now_ns));
+                continue;
             }
+            exchange.doubtful |= exchange.whole;
+            let next_ns = (exchange.attempts <= manner.attempts_max)
+                .then(|| now_ns + manner.pause_ns(exchange.attempts, self.random.next_u64()));
+            exchange.failed(why.kind(), next_ns);
         }
         self.answered = self.exchanges.len();
         self.forget(again, done);
         true
     }
 
-    /// Breaks off a connection whose oldest request waits too long, for its answer or to go out; true: it is gone.
+    /// Breaks off a connection whose oldest request waits too long, for its answer or to go out, and one that has no
+    /// requests left and worn keys; true: it is gone.
     pub fn check_time<R: NetRing>(&mut self, ring: &mut R, lent: Lent<'_>, now_ns: u64, done: &mut Vec<Done>) -> bool {
         // What was accepted early has to go out as well.
         let open = |exchange: &&Exchange| exchange.fate.is_none() || !exchange.whole;
-        let Some(oldest) = self.exchanges.iter().find(open) else { return false };
+        let Some(oldest) = self.exchanges.iter().find(open) else {
+            let is_over = self.link.is_worn() && self.link.is_up();
+            let ended = if is_over { self.link.break_off(ring, Breakage::Closed) } else { Event::Nothing };
+            return self.on_ended(lent, ended, now_ns, done);
+        };
         if !self.link.is_up() || now_ns.saturating_sub(oldest.sent_ns) <= lent.1.request_timeout_ns {
             return false;
         }
         let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
         self.on_ended(lent, ended, now_ns, done)
     }
+}
+
+/// Whether a server that gave this answer, or one behind it, may have taken the request all the same. The other 5xx
+/// that have a name say why it was not.
+fn may_have_taken(status: u16) -> bool {
+    matches!(status, 500 | 502 | 504 | 512..=599)
 }

@@ -1,5 +1,7 @@
 //! How connections end.
 
+use crate::connect::dialer::Past;
+use crate::connect::tls::TlsError;
 use crate::counters::Field;
 
 /// Why a connection is no more.
@@ -9,6 +11,8 @@ pub enum Breakage {
     Closed,
     /// The kernel reported this error.
     Error(i32),
+    /// TLS cannot go on: the peer's alert, bytes that are no TLS, keys that are used up.
+    Tls(TlsError),
     /// The sink broke it off: no answer in time, or one that makes no sense. The field counts the kind.
     Given(Field),
 }
@@ -18,11 +22,22 @@ impl Breakage {
     pub fn kind(self) -> Field {
         match self {
             Breakage::Error(libc::ETIMEDOUT) => Field::ErrorTimeout,
-            Breakage::Closed | Breakage::Error(libc::EPIPE | libc::ECONNRESET | libc::ECONNABORTED) => {
-                Field::ErrorClosed
+            Breakage::Closed
+            | Breakage::Error(libc::EPIPE | libc::ECONNRESET | libc::ECONNABORTED)
+            | Breakage::Tls(TlsError::Alert(_)) => Field::ErrorClosed,
+            Breakage::Tls(TlsError::Malformed | TlsError::Tampered | TlsError::Unexpected) => Field::ErrorProtocol,
+            Breakage::Error(_) | Breakage::Tls(TlsError::NoRoom | TlsError::Exhausted | TlsError::Refused) => {
+                Field::ErrorIo
             }
-            Breakage::Error(_) => Field::ErrorIo,
             Breakage::Given(kind) => kind,
+        }
+    }
+
+    /// What the dialer is told where the connection was good for `own`: an alert is worth its words.
+    pub fn past(self, own: Past) -> Past {
+        match self {
+            Breakage::Tls(TlsError::Alert(description)) => Past::Alert { description, used: own != Past::Unknown },
+            _ => own,
         }
     }
 }

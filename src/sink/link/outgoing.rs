@@ -1,6 +1,6 @@
 //! A message between its offer and the kernel's taking all of it.
 
-use crate::connect::tls::TlsSession;
+use crate::connect::tls::{TlsError, TlsSession};
 use crate::sys::ring::{Piece, rest};
 use std::ops::Range;
 
@@ -41,7 +41,15 @@ impl Outgoing {
 }
 
 /// Seals both pieces into `out`, which lies beside them; returns the part of it that is filled.
-pub fn seal(tls: &mut TlsSession, memory: &mut [u8], plain: [Piece; 2], out: Range<usize>) -> Range<usize> {
+///
+/// # Errors
+/// The session's keys are used up, or its cipher refuses: nothing can be sent any more.
+pub fn seal(
+    tls: &mut TlsSession,
+    memory: &mut [u8],
+    plain: [Piece; 2],
+    out: Range<usize>,
+) -> Result<Range<usize>, TlsError> {
     let mut filled = out.start;
     for piece in plain.into_iter().filter(|piece| !piece.is_empty()) {
         let (input, output) = if piece.end <= out.start {
@@ -51,7 +59,7 @@ pub fn seal(tls: &mut TlsSession, memory: &mut [u8], plain: [Piece; 2], out: Ran
             let (left, right) = memory.split_at_mut(piece.start);
             (&right[..piece.len()], &mut left[filled..out.end])
         };
-        filled += tls.encrypt(input, output).expect("the buffer has room, and rustls its keys");
+        filled += tls.encrypt(input, output)?;
     }
-    out.start..filled
+    Ok(out.start..filled)
 }

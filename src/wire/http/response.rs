@@ -15,6 +15,8 @@ pub struct Response {
     pub retry_after_seconds: Option<u64>,
     /// No further response comes over this connection.
     pub close: bool,
+    /// The server said so: it does not heed what was sent behind the request (RFC 9112, section 9.6).
+    pub says_close: bool,
     pub body_bytes: u64,
 }
 
@@ -216,7 +218,7 @@ impl ResponseParser {
         let without_end = !head.is_bodiless() && head.ends_with_connection();
         // Both at once may be two ideas of where the response ends: nothing after it can be trusted.
         let close = head.close || without_end || (head.has_encoding && head.content_length.is_some());
-        self.response = Response { status, retry_after_seconds, close, body_bytes: 0 };
+        self.response = Response { status, retry_after_seconds, close, says_close: head.close, body_bytes: 0 };
         if head.is_bodiless() {
             return Step::End(length);
         }

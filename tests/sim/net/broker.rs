@@ -34,6 +34,8 @@ pub struct Mood {
     pub hangs_one_in: u64,
     /// One answer of so many is none that a broker gives.
     pub garbage_one_in: u64,
+    /// One answer of so many has more words than a connection has room for.
+    pub wordy_one_in: u64,
 }
 
 /// What an answer says.
@@ -45,10 +47,33 @@ struct Said {
     code: i16,
     offset: i64,
     throttle_ms: i32,
+    /// Records that it says something about, each.
+    words: u32,
 }
+
+/// What a partition's answer in version 8 ends with, where there is nothing to say: record errors, message, throttle.
+const NO_WORDS_BYTES: usize = 4 + 2 + 4;
 
 impl Said {
     fn write(self, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.write_short(out);
+        if self.words == 0 {
+            return;
+        }
+        out.truncate(out.len() - NO_WORDS_BYTES);
+        out.extend(self.words.to_be_bytes());
+        for record in 0..self.words {
+            out.extend(record.to_be_bytes());
+            out.extend(100_i16.to_be_bytes());
+            out.extend([b'x'; 100]);
+        }
+        out.extend([&2_i16.to_be_bytes()[..], b"no", &self.throttle_ms.to_be_bytes()].concat());
+        let size = (out.len() - start - 4) as i32;
+        out[start..start + 4].copy_from_slice(&size.to_be_bytes());
+    }
+
+    fn write_short(self, out: &mut Vec<u8>) {
         let mut answer = AnswerWriter::begin(out, self.version, self.correlation_id, 1);
         answer.topic(b"t", 1);
         answer.partition(self.index, self.code, self.offset);
@@ -158,18 +183,30 @@ impl Broker {
         if !chance.one_in(self.mood.odd_one_in) {
             return self.append(lane, index, batch);
         }
-        match chance.between(0..=3) {
+        match chance.between(0..=4) {
             0 => {
-                self.connections.get_mut(&id).expect("it is open").deposed = true;
+                self.depose(id);
                 (NOT_LEADER, -1)
             }
             1 => (NOT_ENOUGH_REPLICAS, -1),
             late => {
                 let (code, offset) = self.append(lane, index, batch);
-                let told = if late == 2 { REQUEST_TIMED_OUT } else { NOT_ENOUGH_REPLICAS_AFTER_APPEND };
+                let told = match late {
+                    2 => REQUEST_TIMED_OUT,
+                    3 => NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+                    // While it waited for those that follow.
+                    _ => {
+                        self.depose(id);
+                        NOT_LEADER
+                    }
+                };
                 (if code == 0 { told } else { code }, offset)
             }
         }
+    }
+
+    fn depose(&mut self, id: usize) {
+        self.connections.get_mut(&id).expect("it is open").deposed = true;
     }
 
     fn produce(&mut self, id: usize, frame: &[u8], chance: &mut Chance, reply: &mut Reply) {
@@ -188,7 +225,8 @@ impl Broker {
         let index = parts[0].index;
         let (code, offset) = self.judge(id, index, &batches[0], chance);
         let (version, correlation_id) = (head.version, head.correlation_id);
-        let mut said = Said { version, correlation_id, index, code, offset, throttle_ms: 0 };
+        let words = if chance.one_in(self.mood.wordy_one_in) { 200 } else { 0 };
+        let mut said = Said { version, correlation_id, index, code, offset, throttle_ms: 0, words };
         let garbles = self.nonsense < NONSENSE_MAX && chance.one_in(self.mood.garbage_one_in);
         if self.acks == 0 {
             // Who wants no answer is told of an error by the end of the connection.

@@ -90,6 +90,7 @@ impl NetPlan {
             refuse_one_in: 0,
             hangs_one_in: chance.pick(&[0, 0, 60]),
             garbage_one_in: 0,
+            wordy_one_in: chance.pick(&[0, 0, 20]),
         };
         let target = NetTarget::Kafka {
             acks,

@@ -17,7 +17,7 @@ pub struct Manners {
     pub hangs_one_in: u64,
 }
 
-/// A whole request that was accepted: on which connection, and where its answer ends.
+/// A whole request that was accepted: on which connection, and where the answer that says so ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Acceptance {
     pub connection: usize,
@@ -122,7 +122,8 @@ impl Server {
         reply.bytes.extend(text.bytes());
         reply.then = then;
         if accepts {
-            let answer_ends_at = if text.is_empty() { u64::MAX } else { answers_from + reply.bytes.len() as u64 };
+            let says_so = text.starts_with("HTTP/1.1 2");
+            let answer_ends_at = if says_so { answers_from + reply.bytes.len() as u64 } else { u64::MAX };
             self.accept(lane, range, id, answer_ends_at);
         }
     }
@@ -138,7 +139,10 @@ impl Server {
         match choice {
             0 => (later("503 Service Unavailable"), false, Then::GoOn),
             1 => (later("429 Too Many Requests"), false, Then::GoOn),
-            2 => (empty("500 Internal Server Error"), false, Then::GoOn),
+            2 => {
+                let status = chance.pick(&["500 Internal Server Error", "502 Bad Gateway", "504 Gateway Timeout"]);
+                (empty(status), chance.one_in(2), Then::GoOn)
+            }
             3 if refuses => (empty("404 Not Found"), false, Then::GoOn),
             4 if refuses => (empty("302 Found"), false, Then::GoOn),
             5 => ("HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".into(), false, Then::Close),

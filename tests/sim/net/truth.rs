@@ -72,9 +72,9 @@ fn check_books<P>(run: &NetOutcome<P>, lane: usize, fates: &[Option<Fate>]) {
     assert_eq!(counts.get(Field::RecordsUncertain), uncertain + silent, "{silent} that nothing was said of");
 }
 
-/// Records of all lanes that this kind of error hit.
-pub fn errors<P>(run: &NetOutcome<P>, kind: Field) -> u64 {
-    (0..run.said.len()).map(|lane| books::total(&run.outcome, lane).get(kind)).sum()
+/// What all lanes counted of something.
+pub fn counted<P>(run: &NetOutcome<P>, field: Field) -> u64 {
+    (0..run.said.len()).map(|lane| books::total(&run.outcome, lane).get(field)).sum()
 }
 
 /// Everything that was submitted was produced.
@@ -100,6 +100,8 @@ fn is_peaceful(plan: &NetPlan) -> bool {
 
 pub fn check_tcp(plan: &NetPlan, run: &NetOutcome<Collector>) {
     check(plan, run, &run.net.peer.accepted, Promise { confirmed: true, once: true });
+    let (again, redialed) = (counted(run, Field::Retries), run.net.sockets.len() - run.said.len() * plan.connections);
+    assert!(again <= redialed as u64, "{again} blocks went on, over {redialed} new connections");
     if is_peaceful(plan) {
         assert_all_produced(run);
     }
@@ -126,7 +128,7 @@ pub fn check_kafka(plan: &NetPlan, run: &NetOutcome<Broker>) {
     // What is on its way when an answer makes no sense may arrive behind what the next connection brings.
     let in_turn = idempotent || in_flight == 1 && mood.garbage_one_in == 0;
     assert!(peer.keeps_order() || !in_turn, "records changed places");
-    let protocol = errors(run, Field::ErrorProtocol);
+    let protocol = counted(run, Field::ErrorProtocol);
     assert!(protocol == 0 || peer.nonsense > 0, "{protocol} records are in doubt for answers that had their sense");
     // With a producer id every doubt is resolved, unless nobody answers any more or the drain does not wait for it.
     let answered = plan.faults.stuck_at_ns == u64::MAX && plan.base.drain_timeout_ns >= PATIENT_NS;

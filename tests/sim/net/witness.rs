@@ -1,6 +1,5 @@
 //! Stands between core and sink and writes down what is said of each record.
 
-use engine::base::fatal::Fatal;
 use engine::payload::Payload;
 use engine::sink::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
 use engine::sys::allocation::uncounted;
@@ -73,6 +72,10 @@ impl<R: Ring, S: Sink<R>> Sink<R> for Witness<S> {
         self.sink.flush(ring);
     }
 
+    fn drain_until(&mut self, until_ns: u64) {
+        self.sink.drain_until(until_ns);
+    }
+
     fn take_wire(&mut self, lane: usize) -> Wire {
         self.sink.take_wire(lane)
     }
@@ -87,7 +90,7 @@ impl<R: Ring, S: Sink<R>> Sink<R> for Witness<S> {
         self.sink.ending()
     }
 
-    fn close(&mut self, ring: &mut R, lane: usize, end: &LaneClose) -> Result<Kept, Fatal> {
+    fn close(&mut self, ring: &mut R, lane: usize, end: &LaneClose) -> Kept {
         self.sink.close(ring, lane, end)
     }
 }

@@ -88,6 +88,7 @@ fn http_manner(plan: &NetPlan, at: usize) -> http::Manner {
         attempts_max: plan.attempts_max,
         backoff_min_ns: plan.backoff_min_ns,
         backoff_max_ns: plan.backoff_max_ns,
+        seed: plan.base.seed ^ (at as u64) << 32,
     }
 }
 
@@ -107,6 +108,7 @@ fn kafka_manner(plan: &NetPlan, at: usize) -> kafka::Manner {
         attempts_max: plan.attempts_max,
         backoff_min_ns: plan.backoff_min_ns,
         backoff_max_ns: plan.backoff_max_ns,
+        seed: plan.base.seed ^ (at as u64) << 32,
         topic: "t".into(),
         tls: false,
         lends: acks != 0,

@@ -3,7 +3,7 @@
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::plan::SinkKind;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 const KAFKA_PORT: u16 = 9092;
 
@@ -65,7 +65,7 @@ impl Scheme {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     pub scheme: Scheme,
-    /// At least one; more for Kafka only. IPv6 without brackets.
+    /// At least one; more for Kafka only. IPv6 without brackets, its zone behind a bare `%`.
     pub hosts: Vec<(String, u16)>,
     /// `user:password`, percent-decoded; HTTP only.
     pub user_info: Option<String>,
@@ -164,16 +164,17 @@ impl Url {
         self.query.as_ref().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
     }
 
-    /// As the `Host` header names it.
+    /// As the `Host` header names it: a zone means nothing to another host (RFC 6874, section 4).
     pub fn host_header(&self) -> String {
         let (host, port) = &self.hosts[0];
+        let host = bracketed(without_zone(host));
         let usual = self.scheme.default_port() == Some(*port);
-        if usual { bracketed(host) } else { format!("{}:{port}", bracketed(host)) }
+        if usual { host } else { format!("{host}:{port}") }
     }
 
     /// Every host is this one.
     pub fn is_local(&self) -> bool {
-        self.hosts.iter().all(|(host, _)| match host.parse::<IpAddr>() {
+        self.hosts.iter().all(|(host, _)| match without_zone(host).parse::<IpAddr>() {
             Ok(address) => address.to_canonical().is_loopback(),
             Err(_) => host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost"),
         })
@@ -181,7 +182,27 @@ impl Url {
 }
 
 fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+    if host.contains(':') { format!("[{}]", host.replace('%', "%25")) } else { host.to_owned() }
+}
+
+fn without_zone(host: &str) -> &str {
+    host.split_once('%').map_or(host, |(address, _)| address)
+}
+
+/// An IPv6 address as it stands in brackets. Behind a `%`, in a URL `%25` (RFC 6874), comes the zone: the link that
+/// leads to a link-local address.
+pub fn ipv6(text: &str) -> Result<String, String> {
+    let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
+    if address.parse::<Ipv6Addr>().is_err() {
+        return Err(format!("'{text}' is no IPv6 address"));
+    }
+    let Some(zone) = zone else { return Ok(address.to_owned()) };
+    let zone = zone.strip_prefix("25").filter(|rest| !rest.is_empty()).unwrap_or(zone);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'~');
+    if zone.is_empty() || !zone.bytes().all(plain) {
+        return Err(format!("'{text}' names no link behind its %, as fe80::1%25eth0 does"));
+    }
+    Ok(format!("{address}%{zone}"))
 }
 
 /// What an error may show of a URL that could not be read.
@@ -209,11 +230,15 @@ pub fn hosts(text: &str) -> Result<Vec<(String, u16)>, String> {
 }
 
 fn host_port(text: &str, scheme: Scheme) -> Result<(String, u16), String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let name = |host: &str| {
+        let valid = !host.is_empty() && host.bytes().all(plain);
+        valid.then(|| host.to_owned()).ok_or_else(|| format!("'{text}' names no host"))
+    };
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or_else(|| format!("'{text}' has no ]"))?;
-            let valid = host.parse::<std::net::Ipv6Addr>().is_ok();
-            valid.then_some(()).ok_or_else(|| format!("'{host}' is no IPv6 address"))?;
+            let host = ipv6(host)?;
             match after {
                 "" => (host, None),
                 _ => (host, Some(after.strip_prefix(':').ok_or_else(|| format!("'{after}' is no port"))?)),
@@ -223,14 +248,10 @@ fn host_port(text: &str, scheme: Scheme) -> Result<(String, u16), String> {
             Some((_, port)) if port.contains(':') => {
                 return Err(format!("an IPv6 address stands in brackets: [{text}]"));
             }
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
+            Some((host, port)) => (name(host)?, Some(port)),
+            None => (name(text)?, None),
         },
     };
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':');
-    if host.is_empty() || !host.bytes().all(plain) {
-        return Err(format!("'{text}' names no host"));
-    }
     let port = match port {
         Some(digits) => {
             let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -239,7 +260,7 @@ fn host_port(text: &str, scheme: Scheme) -> Result<(String, u16), String> {
         }
         None => scheme.default_port().ok_or_else(|| format!("'{text}' names no port"))?,
     };
-    Ok((host.to_owned(), port))
+    Ok((host, port))
 }
 
 fn percent_decoded(text: &str) -> Result<String, String> {
@@ -285,6 +306,25 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_leads_to_its_link_and_is_not_told_to_the_server() {
+        for text in ["http://[fe80::1%25eth0.7]:8080/in", "http://[fe80::1%eth0.7]:8080/in"] {
+            let url = parsed(text);
+            assert_eq!(url.hosts, [("fe80::1%eth0.7".into(), 8080)], "as getaddrinfo takes it");
+            assert_eq!((url.host_header().as_str(), url.is_local()), ("[fe80::1]:8080", false));
+            assert_eq!(url.label(), "http://[fe80::1%25eth0.7]:8080/in");
+        }
+        // A number is a zone too, and 25 is one.
+        for (text, host) in
+            [("[::1%1]", "::1%1"), ("[::1%251]", "::1%1"), ("[::1%25]", "::1%25"), ("[::1%2525]", "::1%25")]
+        {
+            let url = parsed(&format!("tcp://{text}:1"));
+            assert!(url.hosts == [(host.into(), 1)] && url.is_local(), "{text}: {url:?}");
+            assert_eq!(parsed(&url.label()).hosts, url.hosts);
+        }
+        assert_eq!(hosts("[fe80::1%eth0],b:1").unwrap(), [("fe80::1%eth0".into(), 9092), ("b".into(), 1)]);
+    }
+
+    #[test]
     fn what_is_shown_has_no_user_info_and_no_query() {
         for (url, wanted) in [
             ("http://me:pw@h/a?b=c@d?e", "http://h/a"),
@@ -319,6 +359,10 @@ mod tests {
             ("tcp://::1:9", "brackets"),
             ("tcp://[::1:9", "]"),
             ("tcp://[x]:9", "IPv6"),
+            ("tcp://[fe80::1%]:9", "link"),
+            ("tcp://[fe80::1%25eth0%]:9", "link"),
+            ("tcp://[x%25eth0]:9", "IPv6"),
+            ("tcp://host%25eth0:9", "names no host"),
             ("tcp://a:1,b:2", "one host"),
             ("tcp://u@h:1", "user info"),
             ("http://u:pw@h:99999/", "99999"),

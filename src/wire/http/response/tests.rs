@@ -58,11 +58,14 @@ fn every_kind_of_body() {
         ),
         ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\nHTTP/1.1 204 x\r\n\r\n", vec![ok(204, 0)]),
         ("HTTP/1.1 200 OK\n\nbody to the end", vec![Response { close: true, ..ok(200, 15) }]),
-        ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx", vec![Response { close: true, ..ok(200, 1) }]),
+        (
+            "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
+            vec![Response { close: true, says_close: true, ..ok(200, 1) }],
+        ),
         ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: Keep-Alive\r\n\r\nx", vec![ok(200, 1)]),
         (
             "HTTP/1.1 413 Large\r\nConnection: x, Close\r\nContent-Length: 2\r\n\r\nno",
-            vec![Response { close: true, ..ok(413, 2) }],
+            vec![Response { close: true, says_close: true, ..ok(413, 2) }],
         ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -171,7 +174,7 @@ fn any_response() -> impl Strategy<Value = (Vec<u8>, Response)> {
             }
             let retry_after_seconds = retry.map(|retry| retry.min(3600));
             let body_bytes = if bodiless { 0 } else { body.len() as u64 };
-            (text, Response { status, retry_after_seconds, close: false, body_bytes })
+            (text, Response { status, retry_after_seconds, close: false, says_close: false, body_bytes })
         },
     )
 }

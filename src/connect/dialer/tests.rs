@@ -1,0 +1,117 @@
+use super::*;
+use std::net::TcpListener;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn peer(port: u16) -> Arc<PeerPlan> {
+    Arc::new(PeerPlan { host: "127.0.0.1".into(), port, tls: None, connect_timeout_ns: 5_000_000_000 })
+}
+
+fn order(connection: u32, port: u16) -> DialOrder {
+    DialOrder { lane: 3, connection, peer: peer(port), past: Past::Unknown }
+}
+
+fn failing() -> Fatal {
+    Fatal::new(crate::base::fatal::Exit::Unreachable, "nobody there")
+}
+
+#[test]
+fn a_listener_gets_its_connections_and_a_dead_host_holds_up_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (hold, held) = bounded::<()>(0);
+    let plain = plain();
+    let dial: DialFn = Box::new(move |order| {
+        if order.connection == 0 {
+            // Until the test ends: no host is deader.
+            let _dropped = held.recv();
+            return Err(failing());
+        }
+        plain(order)
+    });
+    let (dialer, handle) = Dialer::start(dial, 1, 3, vec![]).unwrap();
+    for connection in 0..3 {
+        handle.order(order(connection, port)).unwrap();
+    }
+    let mut got: Vec<u32> = Vec::new();
+    for _ in 0..2 {
+        let answer = handle.wait(SOON).expect("an answer");
+        assert!(answer.lane == 3 && answer.dialed.is_ok());
+        got.push(answer.connection);
+    }
+    got.sort_unstable();
+    assert_eq!(got, [1, 2]);
+    assert!(handle.answer().is_none());
+    drop(dialer);
+    assert!(handle.order(order(1, port)).is_err(), "it has stopped");
+    drop(hold);
+}
+
+#[test]
+fn failures_are_answered_and_the_pause_between_them_grows() {
+    let (told, times) = unbounded();
+    let dial: DialFn = Box::new(move |_| {
+        told.send(Instant::now()).unwrap();
+        Err(failing())
+    });
+    let (_dialer, handle) = Dialer::start(dial, 7, 1, vec![]).unwrap();
+    for _ in 0..4 {
+        handle.order(order(0, 1)).unwrap();
+        let answer = handle.wait(SOON).expect("an answer");
+        assert_eq!(answer.dialed.err().map(|fatal| fatal.what), Some("nobody there".to_owned()));
+    }
+    let times: Vec<Instant> = times.try_iter().collect();
+    let pauses: Vec<_> = times.windows(2).map(|two| two[1] - two[0]).collect();
+    for (pause, least) in pauses.iter().zip([25, 50, 100]) {
+        assert!(*pause >= Duration::from_millis(least), "{pauses:?}");
+    }
+}
+
+#[test]
+fn a_young_death_counts_as_a_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (_dialer, handle) = Dialer::start(plain(), 3, 1, vec![]).unwrap();
+    handle.order(order(0, port)).unwrap();
+    assert!(handle.wait(SOON).expect("an answer").dialed.is_ok());
+    let again = Instant::now();
+    handle.order(order(0, port)).unwrap();
+    assert!(handle.wait(SOON).expect("an answer").dialed.is_ok() && again.elapsed() >= Duration::from_millis(25));
+}
+
+#[test]
+fn a_connection_that_an_alert_ended_waits_like_one_that_broke() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (_dialer, handle) = Dialer::start(plain(), 3, 1, vec![]).unwrap();
+    handle.order(order(0, port)).unwrap();
+    assert!(handle.wait(SOON).expect("an answer").dialed.is_ok());
+    for (used, least_ms) in [(false, 25), (false, 50), (true, 25)] {
+        let past = Past::Alert { description: 116, used };
+        let again = Instant::now();
+        handle.order(DialOrder { past, ..order(0, port) }).unwrap();
+        assert!(handle.wait(SOON).expect("an answer").dialed.is_ok());
+        assert!(again.elapsed() >= Duration::from_millis(least_ms), "{past:?}: {:?}", again.elapsed());
+    }
+}
+
+#[test]
+fn a_pair_passes_orders_and_answers() {
+    let (handle, clerk) = pair(1);
+    assert!(clerk.order().is_none() && handle.answer().is_none());
+    handle.order(order(4, 1)).unwrap();
+    let (lane, connection) = clerk.order().map(|order| (order.lane, order.connection)).expect("it was placed");
+    let answer = || Answer { lane, connection, dialed: Err(Box::new(failing())) };
+    assert!(clerk.answer(answer()).is_ok() && clerk.answer(answer()).is_err(), "one connection, one answer");
+    assert_eq!(handle.answer().map(|answer| (answer.lane, answer.connection)), Some((3, 4)));
+}
+
+#[test]
+fn more_orders_than_places_are_served_in_turn() {
+    let many = limits::DIALS_AT_ONCE_MAX as u32 * 3;
+    let (_dialer, handle) = Dialer::start(Box::new(|_| Err(failing())), 5, many as usize, vec![]).unwrap();
+    (0..many).for_each(|connection| handle.order(order(connection, 1)).unwrap());
+    let mut seen: Vec<u32> = (0..many).map(|_| handle.wait(SOON).expect("an answer").connection).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..many).collect::<Vec<_>>());
+}

@@ -1,0 +1,214 @@
+//! Links over real connections with TLS: how it ends, and what becomes of keys that wear out.
+
+use super::*;
+use crate::connect::dialer::{Answer, pair};
+use crate::connect::tls::testing::{ServerStream, Setting, USUAL, connected, old_suite, peer, plan, serve};
+use crate::connect::tls::{SPARE_RECORDS, TlsError};
+use crate::counters::Field;
+use crate::payload::framing::Framing;
+use crate::payload::stamper::Stamper;
+use crate::payload::{Block, Payload, Starts};
+use crate::sink::http::{HttpSink, LaneSetup, Manner};
+use crate::sink::redials::Redials;
+use crate::sink::{Fate, Sink};
+use crate::sys::blocking::Blocking;
+use crate::sys::region::Region;
+use crate::sys::ring::{Ring, Wait};
+use crate::wire::http::{HeadFacts, RequestHead};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+const REGION_BYTES: usize = 1 << 20;
+const INBOX_BYTES: usize = 32 << 10;
+const BODY_BYTES: usize = 100;
+const TAG: u32 = 5;
+const LOOK_NS: u64 = 1_000_000;
+const LOOKS: u32 = 20_000;
+
+fn ring() -> Blocking {
+    Blocking::new(Region::map(REGION_BYTES).unwrap(), 8)
+}
+
+fn dialed((stream, session): (TcpStream, TlsSession)) -> Dialed {
+    Dialed { stream, tls: Some(session), peer_address: ([127, 0, 0, 1], 1).into(), expires: None }
+}
+
+fn open(ring: &mut Blocking, connection: (TcpStream, TlsSession)) -> Link {
+    Link::open(ring, (0, 0), dialed(connection), Area::cut(0, INBOX_BYTES, true)).unwrap()
+}
+
+/// What the link tells next.
+fn next_event(ring: &mut Blocking, link: &mut Link) -> Event {
+    for _ in 0..LOOKS {
+        ring.enter(Wait::ForNs(LOOK_NS)).unwrap();
+        while let Some(completion) = ring.completion() {
+            match link.complete(ring, completion) {
+                Event::Nothing => {}
+                event => return event,
+            }
+        }
+    }
+    panic!("nothing came");
+}
+
+#[test]
+fn a_goodbye_ends_the_connection_when_all_before_it_is_read() {
+    let (hold, held) = channel::<()>();
+    let (port, server) = serve(&USUAL, move |stream| {
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+        stream.conn.writer().write_all(b"the last words").unwrap();
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+        // The connection stays open behind it.
+        held.recv().is_err()
+    });
+    let mut ring = ring();
+    let mut link = open(&mut ring, connected(port));
+    link.listen(&mut ring);
+    link.listen(&mut ring);
+    assert_eq!(ring.in_flight(), 1, "one receive, before anything is sent");
+    let mut heard = Vec::new();
+    let event = loop {
+        match next_event(&mut ring, &mut link) {
+            Event::Received => {
+                let bytes = link.inbox(&mut ring);
+                let count = bytes.len();
+                heard.extend_from_slice(bytes);
+                link.consume(&mut ring, count);
+                link.listen(&mut ring);
+            }
+            event => break event,
+        }
+    };
+    assert_eq!(event, Event::Broken { why: Breakage::Closed, unsent: None });
+    assert_eq!(heard, b"the last words");
+    assert_eq!(link.past(Past::Served), Past::Served);
+    drop(hold);
+    assert!(server.join().unwrap());
+}
+
+#[test]
+fn an_alert_behind_the_handshake_says_why_the_connection_ended() {
+    for a_send_met_it in [false, true] {
+        let setting = Setting { wants_client: true, ..USUAL };
+        let (port, server) = serve(&setting, |stream| stream.read(&mut [0; 1]).is_err());
+        let (stream, session) = connected(port);
+        assert!(server.join().unwrap());
+        assert_eq!(stream.peek(&mut [0; 1]).unwrap(), 1, "the alert is here");
+        let mut ring = ring();
+        let mut link = open(&mut ring, (stream, session));
+        link.listen(&mut ring);
+        if a_send_met_it {
+            assert_eq!(link.break_off(&mut ring, Breakage::Error(libc::EPIPE)), Event::Nothing);
+        }
+        let why = Breakage::Tls(TlsError::Alert(116));
+        assert_eq!(next_event(&mut ring, &mut link), Event::Broken { why, unsent: None });
+        assert_eq!(why.kind(), Field::ErrorClosed);
+        for (own, used) in [(Past::Unknown, false), (Past::Used, true)] {
+            assert_eq!(link.past(own), Past::Alert { description: 116, used });
+        }
+    }
+}
+
+#[test]
+fn a_message_that_cannot_be_sealed_breaks_the_connection() {
+    // The keys last for nothing of it, or for its first part.
+    for (records, taken) in [(2, 0), (12, SEAL_BYTES)] {
+        for listens in [true, false] {
+            let (port, server) = serve(&Setting { suite: Some(old_suite()), ..USUAL }, |stream| {
+                std::io::copy(stream, &mut std::io::sink()).is_err()
+            });
+            let (stream, mut session) = connected(port);
+            session.wear_to_within(records);
+            let mut ring = ring();
+            let mut link = open(&mut ring, (stream, session));
+            if listens {
+                link.listen(&mut ring);
+            }
+            let start = Area::bytes(INBOX_BYTES, true);
+            link.send(&mut ring, [start..start + 100, start + 100..start + 2 * SEAL_BYTES], TAG);
+            let event = next_event(&mut ring, &mut link);
+            let why = Breakage::Tls(TlsError::Exhausted);
+            assert_eq!(event, Event::Broken { why, unsent: Some((TAG, taken)) }, "{records} {listens}");
+            assert_eq!((why.kind(), ring.in_flight()), (Field::ErrorIo, 0));
+            assert!(server.join().unwrap(), "the server hears of the end");
+        }
+    }
+}
+
+/// Answers requests of this length; how many.
+fn answering(request_bytes: usize) -> impl FnOnce(&mut ServerStream) -> usize + Send + 'static {
+    move |stream| {
+        let (mut request, mut count) = (vec![0; request_bytes], 0);
+        while stream.read_exact(&mut request).is_ok() {
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+            count += 1;
+        }
+        count
+    }
+}
+
+#[test]
+fn a_connection_with_worn_keys_is_replaced_in_order() {
+    let facts = HeadFacts { producer_id: 0, weighted: false, counted: false, run_id: None };
+    let manner = Manner {
+        head: RequestHead::new("/", "localhost", &[], facts),
+        records_per_request: 1,
+        pipeline: 1,
+        summed: false,
+        tls: true,
+        request_timeout_ns: u64::MAX,
+        attempts_max: 0,
+        backoff_min_ns: 1,
+        backoff_max_ns: 1,
+        seed: 1,
+    };
+    let request_bytes = manner.head.bytes() + BODY_BYTES;
+    let (port, first) = serve(&Setting { suite: Some(old_suite()), ..USUAL }, answering(request_bytes));
+    let (stream, mut session) = connected(port);
+    // A request is two records: its head, its body.
+    session.wear_to_within(SPARE_RECORDS + 3);
+    let (handle, clerk) = pair(1);
+    let redials = Redials::new(handle, vec![Arc::new(peer(port, plan()))], 1);
+    let staging = 4096..4096 + manner.staging_bytes(1, BODY_BYTES as u64) as usize;
+    let dialed_first = vec![dialed((stream, session))];
+    let setup = LaneSetup { manner, dialed: dialed_first, staging, block_bytes: BODY_BYTES as u64, window: 4 };
+    let mut ring = ring();
+    let mut sink = HttpSink::open(&mut ring, vec![setup], redials).unwrap();
+    let starts = Starts::Fixed { length: BODY_BYTES as u64, count: 4 };
+    let mut payloads = [Payload::new(0, starts, Framing::None, Stamper::Nothing, 4)];
+    let (mut offered, mut fates, mut pasts, mut second) = (0, Vec::new(), Vec::new(), None);
+    for _ in 0..LOOKS {
+        if fates.len() == 3 {
+            break;
+        }
+        let payload = &mut payloads[0];
+        if offered == fates.len() && sink.room(&mut ring, 0, BODY_BYTES as u64).records > 0 {
+            let run = payload.run(u64::MAX, u64::MAX, 1).expect("the ring is free");
+            let slot = payload.begin(ring.memory(), run, Block::default());
+            sink.offer(&mut ring, 0, slot, payload, false);
+            offered += 1;
+        }
+        sink.submit(&mut ring, Wait::ForNs(LOOK_NS)).unwrap();
+        let mut done = Vec::new();
+        sink.reap(&mut ring, &mut payloads, 1, &mut done);
+        for news in done {
+            assert_eq!(payloads[0].settle(news.slot, 1), 0..1);
+            fates.push(news.fate);
+        }
+        if let Some(order) = clerk.order() {
+            pasts.push(order.past);
+            let (port, server) = serve(&USUAL, answering(request_bytes));
+            second = Some(server);
+            let (lane, connection) = (order.lane, order.connection);
+            let answer = Answer { lane, connection, dialed: Ok(Box::new(dialed(connected(port)))) };
+            assert!(clerk.answer(answer).is_ok());
+        }
+    }
+    assert_eq!(fates, [Fate::Produced; 3]);
+    assert_eq!(pasts, [Past::Served], "at once, and nothing was lost");
+    drop((sink, ring));
+    assert_eq!((first.join().unwrap(), second.map(|server| server.join().unwrap())), (2, Some(1)));
+}
