@@ -3,6 +3,7 @@
 //! The loop runs at its own pace: completions free memory and fill the books, but never decide what is sent.
 
 mod missing;
+mod rhythm;
 pub mod tally;
 pub mod taps;
 
@@ -14,14 +15,13 @@ use crate::payload::{Block, Payload, Run};
 use crate::sink::{Done, Ending, Fate, LaneClose, Sink};
 use crate::sys::ring::{Ring, Wait};
 use crate::tap::Tap;
+use rhythm::{Fed, Turn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tally::Tally;
 
 /// How often the live cells are brought up to date.
 const PUBLISH_NS: u64 = 50_000;
-/// A turn whose own work, waits and kernel calls aside, takes longer than this was not let run.
-const GAP_NS: u64 = 1_000_000;
 /// Bytes that one lane may offer in one turn, so that its turn stays short.
 const TURN_BYTES: u64 = 1 << 20;
 /// The longest that an adaptive core spins before a due time, to be punctual.
@@ -102,16 +102,8 @@ pub struct Pulse {
     closed: bool,
     /// When the lanes stopped offering.
     paced_ns: u64,
-}
-
-/// What feeding the lanes came to.
-struct Fed {
-    /// Something was offered.
-    offered: bool,
-    /// Something was due, but its sink had no room.
-    full: bool,
-    /// When the next thing is to be offered.
-    wake_ns: u64,
+    /// Processor time of this thread at the barrier.
+    cpu_from_ns: u64,
 }
 
 impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
@@ -121,11 +113,13 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             std::hint::spin_loop();
         }
         self.live.enter_stage(Stage::Running);
+        self.pulse.cpu_from_ns = self.ring.cpu_ns();
         let mut now_ns = self.now();
         while !self.finished(now_ns) {
             now_ns = self.turn(now_ns);
         }
         self.pulse.paced_ns = now_ns;
+        self.read_cpu_time();
         self.live.enter_stage(Stage::Draining);
         self.drain(now_ns);
     }
@@ -136,7 +130,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
 
     /// One turn; returns the time of its end, which is the start of the next.
     fn turn(&mut self, now_ns: u64) -> u64 {
-        let mut fed = Fed { offered: false, full: false, wake_ns: u64::MAX };
+        let mut fed = Fed { wake_ns: u64::MAX, ..Fed::default() };
         for lane in 0..self.lanes.len() {
             self.feed(lane, now_ns, &mut fed);
         }
@@ -145,7 +139,11 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.submit(wait);
         let submitted_ns = self.now();
         let reaped = self.reap(submitted_ns);
-        self.account(now_ns, fed_ns, submitted_ns, wait, &fed, reaped);
+        let turn = Turn { from_ns: now_ns, fed_ns, to_ns: submitted_ns, wait, fed, reaped };
+        turn.book(&mut self.tally.time, &mut self.pulse.oversleep_ns);
+        if submitted_ns >= self.tally.next_snapshot_ns() {
+            self.read_cpu_time();
+        }
         self.publish_if_due(submitted_ns);
         submitted_ns
     }
@@ -179,7 +177,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             self.tally.submitted(at, payload.block(slot), grant.late_ns);
             self.sink.offer(&mut self.ring, at, slot, payload, grant.paced && !run.full);
             turn_bytes += run.bytes;
-            fed.offered = true;
+            fed.records += run.records;
+            fed.bytes += run.bytes;
         }
         if turn_bytes >= TURN_BYTES {
             fed.wake_ns = now_ns;
@@ -239,7 +238,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
     /// Busy cores never wait. Adaptive ones do when nothing is due or nothing fits.
     fn wait(&self, fed: &Fed, now_ns: u64) -> Wait {
         // Something was offered and more would be, if there were room: submitting and waiting for it are one call.
-        if !self.adaptive || fed.offered && !fed.full {
+        if !self.adaptive || fed.offered() && !fed.full {
             return Wait::No;
         }
         let spin_ns = (2 * self.pulse.oversleep_ns).clamp(SPIN_NS_MIN, SPIN_NS_MAX);
@@ -309,36 +308,14 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.tally.publish(now_ns);
     }
 
-    /// Where the turn's time went.
-    fn account(&mut self, from_ns: u64, fed_ns: u64, to_ns: u64, wait: Wait, fed: &Fed, reaped: bool) {
-        let time = &mut self.tally.time;
-        let (feeding, kernel) = (fed_ns - from_ns, to_ns - fed_ns);
-        time.turns += 1;
-        let mut gap_ns = feeding + kernel;
-        match wait {
-            Wait::ForNs(asked) => {
-                if !reaped && kernel > asked {
-                    self.pulse.oversleep_ns = (7 * self.pulse.oversleep_ns + (kernel - asked)) / 8;
-                }
-                gap_ns = feeding + kernel.saturating_sub(asked);
-                *(if fed.full { &mut time.target_full_ns } else { &mut time.idle_ns }) += feeding + kernel;
-            }
-            Wait::No if fed.offered || reaped => {
-                time.work_ns += feeding;
-                time.kernel_ns += kernel;
-            }
-            Wait::No => *(if fed.full { &mut time.target_full_ns } else { &mut time.idle_ns }) += feeding + kernel,
-        }
-        time.gap_max_ns = time.gap_max_ns.max(gap_ns);
-        // Long kernel calls are the target's; nothing that the loop does itself takes this long.
-        if feeding > GAP_NS {
-            time.stolen_ns += feeding;
-        }
+    fn read_cpu_time(&mut self) {
+        self.tally.time.cpu_ns = self.ring.cpu_ns().saturating_sub(self.pulse.cpu_from_ns);
     }
 
     /// Waits for what is in flight; what is not answered in time is uncertain.
     fn drain(&mut self, from_ns: u64) {
         let deadline_ns = from_ns.saturating_add(self.drain_timeout_ns);
+        self.sink.drain_until(deadline_ns);
         let mut now_ns = from_ns;
         while self.payloads.iter().any(Payload::any_unsettled) && now_ns < deadline_ns {
             self.sink.flush(&mut self.ring);
@@ -373,12 +350,10 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             let (missing, missing_truncated) = self.tally.missing(at);
             let next_sequence = self.payloads[at].next_sequence();
             let end = LaneClose { missing: missing.to_vec(), missing_truncated, next_sequence };
-            match self.sink.close(&mut self.ring, at, &end) {
-                Ok(lane) => kept.push(lane.first_sequence),
-                Err(fatal) => {
-                    kept.push(None);
-                    self.end_run(fatal.what);
-                }
+            let lane = self.sink.close(&mut self.ring, at, &end);
+            kept.push(lane.first_sequence);
+            if let Some(fatal) = lane.error {
+                self.end_run(fatal.what);
             }
             self.tally.sent(at, self.sink.take_wire(at));
         }

@@ -40,6 +40,7 @@ fields! {
     BytesSubmitted "bytes_submitted" "Payload bytes handed to the kernel";
     CatchUpRecords "catch_up_records" "Records sent as catch-up: after a stall, or after the window of their burst";
     Retries "retries" "Blocks sent again";
+    Reconnects "reconnects" "Connections that took the place of others";
     InFlightBytes "in_flight_bytes" "Payload bytes submitted and not yet answered (a gauge)";
     InFlightRecords "in_flight_records" "Records submitted and not yet answered (a gauge)";
     ErrorIo "error_io" "Records failed: the device or file system reported an error";
@@ -47,8 +48,8 @@ fields! {
     ErrorClosed "error_closed" "Records failed: the reader or peer closed";
     ErrorTimeout "error_timeout" "Records uncertain: no answer before the drain timeout";
     ErrorBroker "error_broker" "Records failed: the Kafka broker refused them";
-    ErrorStatus "error_status" "Records failed: the HTTP answer was neither 2xx nor one that asks to come again";
-    ErrorThrottled "error_throttled" "Records failed: the target asked to come again later (429, 503) too often";
+    ErrorStatus "error_status" "Records failed or uncertain: the HTTP answer was neither 2xx, 429 nor 503";
+    ErrorThrottled "error_throttled" "Records failed or uncertain: the target asked to come again (429, 503) too often";
     ErrorProtocol "error_protocol" "Records uncertain: the target's answer made no sense";
     AuditDropped "audit_dropped" "Audit lines not written because the log could not keep up";
 }
@@ -81,9 +82,11 @@ impl Counts {
         self.0[field as usize]
     }
 
+    /// Up to the highest number: a sampled record may stand for so much that logical bytes come to it.
     #[inline]
     pub fn add(&mut self, field: Field, amount: u64) {
-        self.0[field as usize] += amount;
+        let count = &mut self.0[field as usize];
+        *count = count.saturating_add(amount);
     }
 
     #[inline]
@@ -99,7 +102,7 @@ impl Counts {
     /// Adds every field of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
-            *mine += theirs;
+            *mine = mine.saturating_add(theirs);
         }
     }
 }
@@ -244,7 +247,11 @@ pub struct LoopTime {
     pub idle_ns: u64,
     /// Stamping, offering, reaping.
     pub work_ns: u64,
-    /// The part of turns over 1 ms that no wait or kernel call explains: the machine did not let the loop run.
+    /// The part of `target_full_ns` and `idle_ns` in which the core asked again and again instead of sleeping.
+    pub spun_ns: u64,
+    /// Processor time of the thread, spinning included.
+    pub cpu_ns: u64,
+    /// Turns that took far longer than their own work can: the machine did not let the loop run.
     pub stolen_ns: u64,
     /// The longest distance between two turns (planned waits aside) since the last snapshot.
     pub gap_max_ns: u64,
@@ -313,4 +320,21 @@ pub struct CoreEnd {
     pub closed: bool,
     /// Why the core ended the run early, in words for the user.
     pub ended_by: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_stay_at_the_highest_number() {
+        const LOGICAL: Field = Field::LogicalBytesProduced;
+        let mut counts = Counts::default();
+        counts.add(LOGICAL, u64::MAX - 1);
+        counts.add(LOGICAL, limits::BLOCK_BYTES_MAX * limits::WEIGHT_MAX);
+        assert_eq!(counts.get(LOGICAL), u64::MAX);
+        let mut all = counts;
+        all.merge(&counts);
+        assert_eq!((all.get(LOGICAL), all.get(Field::BytesProduced)), (u64::MAX, 0));
+    }
 }

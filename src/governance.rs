@@ -16,9 +16,9 @@ pub use bodies::RunEnd;
 
 use crate::base::fatal::Fatal;
 use crate::base::limits;
-use crate::plan::{Annotate, GovernancePlan, PayloadSource, RunPlan};
+use crate::plan::{GovernancePlan, RunPlan};
 use crate::tap::{Checksum, EventBooks, EventTotals, Tap, TapEnd, TapLane, tap};
-use bodies::Bodies;
+use bodies::{Bodies, Records};
 use client::Client;
 use contract::Contract;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender as ChannelSender, bounded};
@@ -57,7 +57,8 @@ pub struct Outcome {
 /// # Errors
 /// See [`prepare`].
 pub fn check(plan: &RunPlan) -> Result<(), Fatal> {
-    plan.observe.governance.as_ref().map_or(Ok(()), |governance| Contract::of(plan, governance).map(drop))
+    let Some(governance) = &plan.observe.governance else { return Ok(()) };
+    Contract::of(plan, governance, Records::of(&plan.payload)?).map(drop)
 }
 
 /// The taps of the cores, in their order, and what is to be started once these are ready; all `None` where the run
@@ -69,15 +70,15 @@ pub fn prepare(plan: &Arc<RunPlan>) -> Result<(Option<Prepared>, Vec<Option<Tap>
     let Some(governance) = &plan.observe.governance else {
         return Ok((None, plan.cores.iter().map(|_| None).collect()));
     };
-    let parts = (Contract::of(plan, governance)?, Client::new(governance)?, Bodies::new(plan, governance.every));
-    let (taps, ends) = taps(plan, governance);
+    let records = Records::of(&plan.payload)?;
+    let contract = Contract::of(plan, governance, records)?;
+    let parts = (contract, Client::new(governance)?, Bodies::new(plan, governance.every));
+    let (taps, ends) = taps(plan, governance, records);
     Ok((Some(Prepared { plan: plan.clone(), parts, ends }), taps))
 }
 
-fn taps(plan: &RunPlan, governance: &GovernancePlan) -> (Vec<Option<Tap>>, Vec<TapEnd>) {
-    let random = matches!(plan.payload.source, PayloadSource::Random { .. });
-    let headed = random && plan.payload.annotate == Annotate::Payload;
-    let checksum = if headed { Checksum::Header } else { Checksum::Whole };
+fn taps(plan: &RunPlan, governance: &GovernancePlan, records: Records) -> (Vec<Option<Tap>>, Vec<TapEnd>) {
+    let checksum = if records.headed { Checksum::Header } else { Checksum::Whole };
     let of_core = |producers: &[usize]| {
         let lane = |at: &usize| {
             let producer = &plan.producers[*at];

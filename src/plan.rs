@@ -40,6 +40,8 @@ pub struct RunPlan {
     pub rate_bytes_per_second: Option<u64>,
     pub catch_up_ns: u64,
     pub drain_timeout_ns: u64,
+    /// When the barrier falls; `None`: once all is ready.
+    pub start_at_unix_ns: Option<u64>,
     pub poll: Poll,
     pub io: Io,
     /// Sockets may read the ring in place.
@@ -183,6 +185,15 @@ pub struct FilePlan {
     pub existing: Existing,
 }
 
+impl FilePlan {
+    /// How the manifest names the data: a file lies beside it, a device somewhere else.
+    pub fn data_in_manifest(&self) -> String {
+        let on_device = matches!(self.layout, FileLayout::Device { .. });
+        let name = if on_device { self.data.as_os_str() } else { self.data.file_name().unwrap_or_default() };
+        name.to_string_lossy().into_owned()
+    }
+}
+
 /// What becomes of data of other runs that lie there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
@@ -200,8 +211,15 @@ pub enum FileLayout {
     Rotating { limit_bytes: u64, retain: Option<u64> },
     /// A ring of `capacity_bytes`, overwritten in place. The lap, a whole number of payload periods, may be shorter.
     Ring { capacity_bytes: u64 },
-    /// A block device or special file: written from its start, never created, truncated or rotated.
+    /// A block device, or (`u64::MAX`) a special file: written from its start, never created, truncated or rotated.
     Device { capacity_bytes: u64 },
+}
+
+impl FileLayout {
+    /// Whether anything stays that a manifest could describe; a special file keeps nothing.
+    pub fn has_manifest(self) -> bool {
+        self != Self::Device { capacity_bytes: u64::MAX }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

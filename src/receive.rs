@@ -80,7 +80,7 @@ type Served = (Received, Option<Fatal>);
 fn serve<P: Protocol>(plan: &ReceivePlan, protocol: P, live: Option<Arc<Mutex<Live>>>) -> Result<Served, Fatal> {
     let listener = listen(plan)?;
     let address = listener.local_addr().map_err(|error| no_socket(&error))?;
-    let listen = format!("{}://{address}", plan.protocol.scheme());
+    let listen = url(plan.protocol, address);
     let (waker, main) = pair()?;
     let shared = Arc::new(Shared::new(main));
     let stopped = shared.clone();
@@ -120,19 +120,25 @@ fn serve<P: Protocol>(plan: &ReceivePlan, protocol: P, live: Option<Arc<Mutex<Li
 }
 
 fn listen(plan: &ReceivePlan) -> Result<TcpListener, Fatal> {
-    let shown = format!("{}://{}", plan.protocol.scheme(), plan.address);
+    let shown = url(plan.protocol, plan.address);
     TcpListener::bind(plan.address).map_err(|error| {
         let mend = match error.kind() {
             ErrorKind::AddrInUse => {
-                let free = SocketAddr::new(plan.address.ip(), 0);
-                let scheme = plan.protocol.scheme();
-                format!("find who has it with `ss -ltnp`, or --listen {scheme}://{free} for a free port")
+                let mut free = plan.address;
+                free.set_port(0);
+                let free = url(plan.protocol, free);
+                format!("find who has it with `ss -ltnp`, or --listen {free} for a free port")
             }
             ErrorKind::PermissionDenied => "a port from 1024 on".to_owned(),
             _ => "an address of this host, see `ip addr`; tcp://:9000 is 127.0.0.1".to_owned(),
         };
         Fatal::host(format!("--listen {shown}: {error}")).mend(mend)
     })
+}
+
+/// Senders can take it as it is: the `%` of a zone is `%25` in a URL (RFC 6874).
+fn url(protocol: Scheme, address: SocketAddr) -> String {
+    format!("{}://{}", protocol.scheme(), address.to_string().replace('%', "%25"))
 }
 
 /// Scripts wait for this line. A reader that is gone does not end the receiver.

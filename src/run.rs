@@ -1,5 +1,6 @@
 //! A whole run: start the cores, let them go together, stop them in order, put their ends together.
 
+mod barrier;
 mod core;
 mod files;
 mod kafka;
@@ -15,8 +16,9 @@ use crate::counters::{CoreEnd, Counts, LiveCore, Snapshot};
 use crate::governance::{self, Governance, RunEnd};
 use crate::observe::{self, Console, CpuTimes, Observer, PayloadFacts, Report, Wiring};
 use crate::payload::bake;
-use crate::plan::{GovernancePlan, ReportTarget, RunPlan, SinkKind};
+use crate::plan::{GovernancePlan, ProducerPlan, ReportTarget, RunPlan, SinkKind};
 use crate::sink::file::keeper::{Keeper, KeeperEnd, KeeperLane};
+use crate::sink::file::made::Made;
 use crate::sink::file::open;
 use crate::sys;
 use crate::tap::Tap;
@@ -27,9 +29,6 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-
-/// Between the decision to go and the first due time, so that every core is spinning by then.
-const COUNTDOWN_NS: u64 = 2_000_000;
 
 /// The one flag that ends a run in order, and the first reason that somebody gave.
 #[derive(Default)]
@@ -73,9 +72,12 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     signals::end_in_order(move |signal| stopped.by_user(signal))?;
     let calibration = bake::calibration(&plan.payload);
     check_metrics_addr(&plan)?;
+    barrier::before_opening(&plan, &stop.flag);
     let (keeper, keeper_lanes) = keeper_for(&plan);
     let (governance, taps) = governance::prepare(&plan)?;
-    let (claims, kafka_lanes) = (claims(&plan)?, kafka::prepare(&plan, &stop.flag)?);
+    // Goes with this function unless the run begins.
+    let mut made = Made::default();
+    let (claims, kafka_lanes) = (claims(&plan, &mut made)?, kafka::prepare(&plan, &stop.flag)?);
     let per_core = PerCore { keeper_lanes, claims, taps, kafka_lanes };
     let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), per_core)?;
     let governance = governance.map(|prepared| prepared.start()).transpose()?;
@@ -90,13 +92,14 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
         keeper.start(plan.free_cpus.clone(), move |why| stop.because(why))
     });
     let keeper = keeper.transpose()?;
+    made.keep();
+    let go = barrier::await_start(&plan, &clock, &stop.flag);
     let (user, system) = sys::process::cpu_times();
-    let epoch_ns = clock.now_ns() + COUNTDOWN_NS;
-    observer.started(epoch_ns, clock.unix_offset_ns() + epoch_ns);
+    observer.started(go.epoch_ns, go.epoch_unix_ns);
     if let Some(governance) = &governance {
-        governance.started(clock.unix_offset_ns() + epoch_ns);
+        governance.started(go.epoch_unix_ns);
     }
-    cores.go(Go { epoch_ns, epoch_unix_ns: clock.unix_offset_ns() + epoch_ns });
+    cores.go(go);
     let live = cores.live.clone();
     let ends = cores.join(&observer);
     let (user_end, system_end) = sys::process::cpu_times();
@@ -105,7 +108,7 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
         CpuTimes { user_ns: (user_end - user).as_nanos() as u64, system_ns: (system_end - system).as_nanos() as u64 };
     let audit_lines_dropped = kept.as_ref().map_or(0, |end| end.audit_lines_dropped);
     let early = why_early(&stop, &ends, kept);
-    let ended_unix_ns = clock.unix_offset_ns() + clock.now_ns();
+    let ended_unix_ns = go.epoch_unix_ns + clock.now_ns().saturating_sub(go.epoch_ns);
     let told = governance.map(|governance| governance.finish(run_end(&live, early.is_some(), ended_unix_ns)));
     let mut report = observer.conclude(ends, cpu, early);
     report.totals.audit_lines_dropped = audit_lines_dropped;
@@ -199,8 +202,9 @@ fn keeper_for(plan: &RunPlan) -> (Option<Keeper>, Vec<Option<KeeperLane>>) {
 }
 
 /// Each producer's data file, locked, where the target is files: all before anything in their folders is changed.
-fn claims(plan: &RunPlan) -> Result<Vec<Option<File>>, Fatal> {
-    plan.producers.iter().map(|producer| producer.file().map(open::claim).transpose()).collect()
+fn claims(plan: &RunPlan, made: &mut Made) -> Result<Vec<Option<File>>, Fatal> {
+    let claim = |producer: &ProducerPlan| producer.file().map(|file| open::claim(file, made)).transpose();
+    plan.producers.iter().map(claim).collect()
 }
 
 /// The core threads from their start to their end.

@@ -49,7 +49,11 @@ mod saturate;
 mod server;
 #[path = "e2e/settings.rs"]
 mod settings;
+#[path = "e2e/start.rs"]
+mod start;
 #[path = "e2e/tcp.rs"]
 mod tcp;
 #[path = "e2e/templates.rs"]
 mod templates;
+#[path = "e2e/tls.rs"]
+mod tls;

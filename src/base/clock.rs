@@ -7,6 +7,11 @@ pub trait Clock {
     fn now_ns(&self) -> u64;
 }
 
+/// What the system's clock says; 0 before 1970.
+pub fn unix_now_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+}
+
 /// The processor's time-stamp counter through quanta (calibrated, monotonic).
 #[derive(Clone)]
 pub struct TscClock {
@@ -20,8 +25,7 @@ impl TscClock {
     pub fn start() -> Self {
         let clock = quanta::Clock::new();
         let origin = clock.now();
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { clock, origin, unix_at_origin_ns: unix.as_nanos() as u64 }
+        Self { clock, origin, unix_at_origin_ns: unix_now_ns() }
     }
 
     /// One that was started so long ago.

@@ -65,6 +65,9 @@ pub const DUE_SAMPLES_PER_BLOCK: u64 = 16;
 /// Due times closer than this are one to the histogram.
 pub const DUE_SAMPLE_NS: u64 = 250;
 
+/// The start of a run may be set so far ahead.
+pub const START_AHEAD_NS_MAX: u64 = 24 * 3_600_000_000_000;
+
 /// Histograms cover 1 ns to an hour with three significant digits.
 pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 pub const LATENCY_DIGITS: u8 = 3;
@@ -95,6 +98,8 @@ pub const METRICS_REQUEST_NS_MAX: u64 = 2_000_000_000;
 
 /// Bytes of one answer of a Kafka broker, and of one that brings records (a batch may be longer than was asked for).
 pub const KAFKA_ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Bytes of an answer to Produce. It is never held: it may have a message about each record of a batch.
+pub const KAFKA_PRODUCE_ANSWER_BYTES_MAX: usize = 100 << 20;
 pub const KAFKA_FETCH_ANSWER_BYTES_MAX: usize = 320 << 20;
 /// Bytes asked for in one fetch, and of one batch after decompression.
 pub const KAFKA_FETCH_BYTES: u32 = 4 << 20;
@@ -201,4 +206,6 @@ const _: () = assert!(RECEIVE_HEAD_BYTES_MAX * 2 <= RECEIVE_READ_BYTES);
 const _: () = assert!(WAIT_NS_MAX < WATCHDOG_NS);
 const _: () = assert!(SNAPSHOT_INTERVAL_NS < 1_000_000_000 && 1_000_000_000 % SNAPSHOT_INTERVAL_NS == 0);
 const _: () = assert!(RECORD_BYTES_MAX <= BLOCK_BYTES_MAX && BLOCK_BYTES_MAX < RING_BYTES_MAX);
+// What a block stands for can be counted.
+const _: () = assert!(BLOCK_BYTES_MAX < u64::MAX / WEIGHT_MAX);
 const _: () = assert!(RECORD_BYTES_MIN_UNANNOTATED < RECORD_BYTES_MIN);

@@ -80,6 +80,19 @@ pub fn parse_duration_ns(text: &str) -> Result<u64, String> {
     u64::try_from(ns).map_err(|_| format!("'{text}' is longer than 584 years; {example}"))
 }
 
+/// Unix nanoseconds. `2030-01-01T12:00:00Z`, or whole seconds since 1970.
+pub fn parse_time_unix_ns(text: &str) -> Result<u64, String> {
+    let example = "a time looks like 2030-01-01T12:00:00Z, 2030-01-01T12:00:00+02:00 or 1893499200 (Unix seconds)";
+    let trimmed = text.trim();
+    let refused = || format!("'{text}' is no time; {example}");
+    let parsed = match trimmed.chars().all(|c| c.is_ascii_digit()) {
+        true => trimmed.parse().ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()),
+        false => trimmed.parse().ok(),
+    };
+    let parsed: jiff::Timestamp = parsed.ok_or_else(refused)?;
+    u64::try_from(parsed.as_nanosecond()).map_err(|_| refused())
+}
+
 fn parse_bytes(text: &str) -> Result<u64, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
@@ -232,6 +245,18 @@ mod tests {
             ("100Gbit/s", 12_500_000_000),
         ] {
             assert_eq!(parse_rate(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_an_offset_or_are_unix_seconds() {
+        for text in ["2030-01-01T12:00:00Z", "2030-01-01T14:00:00+02:00", " 1893499200 ", "2030-01-01t12:00:00.000z"] {
+            assert_eq!(parse_time_unix_ns(text), Ok(1_893_499_200_000_000_000), "{text}");
+        }
+        assert_eq!(parse_time_unix_ns("1970-01-01T00:00:00.5Z"), Ok(500_000_000));
+        let far = "99999999999999999999999";
+        for text in ["", "12:00", "2030-01-01T12:00:00", "tomorrow", "1960-01-01T00:00:00Z", "-5", "1.5", far] {
+            assert!(parse_time_unix_ns(text).unwrap_err().contains("is no time"), "{text}");
         }
     }
 

@@ -21,6 +21,8 @@ pub enum Kind {
     Duration,
     /// A duration, or `inf`.
     DurationOrInf,
+    /// A point in time.
+    Timestamp,
     Count {
         min: u64,
         max: u64,
@@ -51,6 +53,13 @@ pub enum Kind {
     /// `none`, `producer` or `cycle:N`.
     RecordKey,
     Text,
+}
+
+impl Kind {
+    /// Its value is a text, even one that looks like a number.
+    pub fn is_text(self) -> bool {
+        matches!(self, Kind::Url | Kind::Path | Kind::Address | Kind::Header | Kind::Property | Kind::Text)
+    }
 }
 
 /// The headings of `--help`, in order.

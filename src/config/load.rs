@@ -155,8 +155,10 @@ fn read_file(path: &str, settings: &mut Settings, errors: &mut Vec<Fatal>) {
             continue;
         }
         let texts = match &entry.value {
-            Node::List(items) if key.repeatable => items.iter().map(|(line, node)| (*line, node.text())).collect(),
-            node => vec![(entry.line, node.text())],
+            Node::List(items) if key.repeatable => {
+                items.iter().map(|(line, node)| (*line, node.text(key.kind.is_text()))).collect()
+            }
+            node => vec![(entry.line, node.text(key.kind.is_text()))],
         };
         if settings.is_given(key.name) {
             errors.push(Fatal::usage(format!("{path} line {}: '{}' is given twice", entry.line, entry.key)));
@@ -190,7 +192,7 @@ fn read_phases(path: &str, line: u64, node: &Node, settings: &mut Settings, erro
                 errors.push(unknown_in_phase(path, entry.line, &entry.key));
                 continue;
             };
-            let Some(text) = entry.value.text() else {
+            let Some(text) = entry.value.text(key.kind.is_text()) else {
                 errors.push(no_scalar(path, entry.line, key));
                 continue;
             };
@@ -328,6 +330,28 @@ mod tests {
             assert!(all.iter().any(|what| what.contains(line) && what.contains(word)), "{line} {word} in {all:?}");
         }
         assert_eq!(errors.len(), 5, "{all:?}");
+    }
+
+    #[test]
+    fn texts_are_taken_as_they_are_written() {
+        let text = "run_id: 1.10\nsasl_user: 0x10\nreport: 012\nhtml: 1e3\noverwrite_device: Yes\n\
+                    target: [True, 7]\nrecords: 1e3\nseed: 0x10\noverwrite: True\n";
+        let (settings, errors) = with_file(text, &[], &[]);
+        assert!(errors.is_empty(), "{errors:?}");
+        for (name, wanted) in [
+            ("run-id", "1.10"),
+            ("sasl-user", "0x10"),
+            ("report", "012"),
+            ("html", "1e3"),
+            ("overwrite-device", "Yes"),
+            // Numbers are numbers, however they are written.
+            ("records", "1000"),
+            ("seed", "16"),
+            ("overwrite", "true"),
+        ] {
+            assert_eq!(settings.one(name).unwrap().text, wanted, "{name}");
+        }
+        assert_eq!(settings.all("target").iter().map(|given| given.text.as_str()).collect::<Vec<_>>(), ["True", "7"]);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub fn parse(key: &Key, text: &str) -> Result<Value, String> {
         Kind::SizeRange => parse_range(text),
         Kind::SizeOrPercent => parse_size_or_percent(text),
         Kind::Duration | Kind::DurationOrInf => number(units::parse_duration_ns(text)),
+        Kind::Timestamp => number(units::parse_time_unix_ns(text)),
         Kind::Count { min, max } => number(parse_count(text, min, max)),
         Kind::CountOr { word, .. } if text == word => Ok(Value::Number(u64::MAX)),
         Kind::CountOr { word, min } => {

@@ -52,6 +52,7 @@ pub fn plan_to_json(plan: &RunPlan) -> Value {
         })).collect::<Vec<_>>(),
         "catch_up_ns": plan.catch_up_ns,
         "drain_timeout_ns": plan.drain_timeout_ns,
+        "start_at_unix_ns": plan.start_at_unix_ns,
         "producers": plan.producers.iter().map(|producer| self::producer(plan, producer)).collect::<Vec<_>>(),
         "observe": observe(&plan.observe),
         "config": plan.effective_config,

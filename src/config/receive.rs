@@ -5,6 +5,7 @@ mod kafka;
 
 use crate::base::fatal::Fatal;
 use crate::base::units;
+use crate::config::resolve::network::url::ipv6;
 use crate::config::resolve::observe::check_place;
 use crate::config::resolve::payload;
 use crate::config::{Deps, cli, values};
@@ -160,11 +161,12 @@ fn listen_address(url: &str) -> Result<(Protocol, SocketAddr), Fatal> {
     if host.is_empty() {
         return Ok((protocol, SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
     }
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    if bracketed.is_none() && host.contains(':') {
-        return Err(refuse("an IPv6 address stands in brackets: [::1]".to_owned()));
-    }
-    let mut found = (bracketed.unwrap_or(host), port).to_socket_addrs().map_err(|why| refuse(why.to_string()))?;
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => ipv6(address).map_err(refuse)?,
+        None if host.contains(':') => return Err(refuse("an IPv6 address stands in brackets: [::1]".to_owned())),
+        None => host.to_owned(),
+    };
+    let mut found = (host.as_str(), port).to_socket_addrs().map_err(|why| refuse(why.to_string()))?;
     let address = found.next().ok_or_else(|| refuse(format!("'{host}' has no address")))?;
     Ok((protocol, address))
 }
@@ -198,8 +200,8 @@ fn fault_plan(text: Option<&str>, seed: u64, protocol: Option<Protocol>, errors:
 }
 
 fn threads(cores: Option<&str>, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Threads {
+    let Some(text) = cores else { return Threads::Sleeping(cpu::allowed_cpus(sysfs).len().max(1)) };
     let usable = cpu::usable_cpus(sysfs);
-    let Some(text) = cores else { return Threads::Sleeping(usable.len().max(1)) };
     match cpu::parse_list(text) {
         Err(why) => errors.push(Fatal::usage(format!("--cores: {why}")).mend("--cores=0")),
         Ok(list) => {
@@ -242,6 +244,8 @@ mod tests {
             ("http://0.0.0.0:80", Protocol::Http, "0.0.0.0:80"),
             ("http://[::1]:8080/", Protocol::Http, "[::1]:8080"),
             ("kafka://:9092", Protocol::Kafka, "127.0.0.1:9092"),
+            ("tcp://[::1%251]:9000", Protocol::Tcp, "[::1%1]:9000"),
+            ("tcp://[::1%1]:9000", Protocol::Tcp, "[::1%1]:9000"),
         ] {
             let plan = read(&format!("--listen {url}")).unwrap();
             assert_eq!((plan.protocol, plan.address.to_string().as_str()), (protocol, address), "{url}");

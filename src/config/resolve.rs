@@ -15,7 +15,7 @@ pub mod schedule;
 pub mod target;
 
 use crate::base::fatal::Fatal;
-use crate::base::limits;
+use crate::base::{clock, limits};
 use crate::config::Deps;
 use crate::config::keys;
 use crate::config::load::Settings;
@@ -62,6 +62,7 @@ pub fn resolve(
     let parts = settle(settings, wanted, deps, &mut errors);
     let observe = observe::resolve(settings, wanted, parts.targets.kind, deps, &mut errors);
     let run_id = observe::run_id(wanted, &mut errors);
+    schedule::check_start(wanted.start_at_unix_ns, clock::unix_now_ns(), &mut errors);
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -162,6 +163,15 @@ fn reject_useless(settings: &Settings, wanted: &Wanted, targets: &Targets, error
             refuse("audit-every", "a file target", "--target=file:PATH");
         }
     }
+    if !targets.places.is_empty() && targets.places.iter().all(Place::is_device) {
+        for name in ["preallocate", "footprint", "rotate-size-mb", "retain", "min-free"] {
+            let needs = "files: a device is written from its start to its end, and round again";
+            refuse(name, needs, "leave it out, or --target=file:PATH of a file");
+        }
+    }
+    if matches!(targets.kind, SinkKind::Null | SinkKind::Stdout) && wanted.uring == Some(true) {
+        refuse("io", "files or sockets: neither null nor stdout uses io_uring", "--io=auto");
+    }
     let has = |mode| wanted.stages.iter().any(|stage| stage.mode == mode);
     if !has(Mode::Sampled) {
         refuse("weight", "--mode sampled", "--mode=sampled");
@@ -230,10 +240,11 @@ fn capacity(layout: &FileLayout) -> u64 {
     }
 }
 
-/// The back end that works here. A target that writes nothing needs none.
+/// The back end that works here. Standard output, and a target that writes nothing, have none.
 fn back_end(wanted: &Wanted, kind: SinkKind, deps: &Deps, notes: &mut Vec<String>, errors: &mut Vec<Fatal>) -> Io {
     let own_sockets = kind == SinkKind::Kafka && wanted.network.kafka.client == Some(KafkaClient::Rskafka);
-    if wanted.uring == Some(false) || (kind == SinkKind::Null && wanted.uring.is_none()) || own_sockets {
+    let no_ring = own_sockets || matches!(kind, SinkKind::Null | SinkKind::Stdout);
+    if wanted.uring == Some(false) || no_ring {
         return Io::Syscall;
     }
     match (deps.uring_probe)() {
@@ -305,6 +316,7 @@ fn assemble(
         phases: parts.schedules.phases,
         catch_up_ns: wanted.catch_up_ns,
         drain_timeout_ns: wanted.drain_timeout_ns,
+        start_at_unix_ns: wanted.start_at_unix_ns,
         poll: parts.poll,
         io: parts.io,
         zero_copy: wanted.zero_copy,

@@ -18,7 +18,8 @@ pub const SATURATE_FLAGS: &[(&str, &str, &str)] = &[
         "max-rate",
         "R",
         "No rate above this is tried. Targets on other hosts need it, whatever rate a file or a variable has; unlimited \
-         means it. Without it the search begins with what one run without a rate reaches.",
+         means it. Without it the search begins with what one run without a rate reaches, and follows the target beyond \
+         that where it can.",
     ),
     ("min-rate", "R", "If not even this holds, the search ends with exit 4. Default 1MB/s."),
     ("step-duration", "D", "How long each rate is tried. Default 5s."),
@@ -30,7 +31,7 @@ pub const SATURATE_FLAGS: &[(&str, &str, &str)] = &[
 /// What the search sets itself for each run: no flags. What a file or a variable says of it is for other runs.
 const SET_BY_THE_SEARCH: &[&str] = &["rate", "duration", "log-format"];
 /// What would end or hold up each run, or be written over by the next, whoever says it.
-const NOT_IN_A_SEARCH: &[&str] = &["records", "bytes", "html", "dry-run", "metrics-hold"];
+const NOT_IN_A_SEARCH: &[&str] = &["records", "bytes", "html", "dry-run", "metrics-hold", "start-at"];
 
 const SECOND_NS: u64 = 1_000_000_000;
 const RATE_MIN: Rate = Rate::Bytes(1_000_000);
@@ -292,7 +293,9 @@ mod tests {
 
     #[test]
     fn what_the_search_cannot_set_is_refused_whoever_says_it() {
-        for (name, text) in [("records", "5"), ("bytes", "1MB"), ("html", "x.html"), ("metrics-hold", "1s")] {
+        for (name, text) in
+            [("records", "5"), ("bytes", "1MB"), ("html", "x.html"), ("metrics-hold", "1s"), ("start-at", "2030")]
+        {
             let told = refused(&format!("--target null --{name} {text}"), &[]);
             assert!(told.contains(&format!("--{name} has no place")), "{told}");
             let variable = keys::find(name).unwrap().variable();

@@ -54,6 +54,7 @@ fn shape(kind: Kind) -> Value {
         | Kind::SizeOrInf
         | Kind::SizeRange
         | Kind::SizeOrPercent
+        | Kind::Timestamp
         | Kind::CpuList => number_or_text(),
         Kind::Duration
         | Kind::DurationOrInf
@@ -123,10 +124,8 @@ mod tests {
     fn to_json(node: &file::Node) -> Value {
         match node {
             file::Node::Null => Value::Null,
-            file::Node::Scalar(text) => match serde_json::from_str::<Value>(text) {
-                Ok(value) if value.is_number() || value.is_boolean() => value,
-                _ => json!(text),
-            },
+            file::Node::Text(text) => json!(text),
+            file::Node::Typed { value, .. } => serde_json::from_str(value).unwrap(),
             file::Node::List(items) => items.iter().map(|(_, item)| to_json(item)).collect(),
             file::Node::Map(entries) => entries.iter().map(|e| (e.key.clone(), to_json(&e.value))).collect(),
         }

@@ -10,6 +10,15 @@ pub fn parse(text: &str) -> Result<Vec<Slo>, String> {
     text.split(',').map(|part| parse_one(part.trim())).collect()
 }
 
+/// As one of `count` processes is held to it: it makes its part of the fleet's rate, and no more.
+pub fn part_of(slo: &Slo, count: u32) -> Slo {
+    let parts = match slo.metric {
+        SloMetric::Rate | SloMetric::RecordsPerSecond => f64::from(count.max(1)),
+        SloMetric::ResponseQuantile(_) | SloMetric::Errors | SloMetric::NotSent => 1.0,
+    };
+    Slo { threshold: slo.threshold / parts, ..slo.clone() }
+}
+
 fn parse_one(text: &str) -> Result<Slo, String> {
     let operators = [
         ("<=", Comparison::LessOrEqual),
@@ -89,6 +98,16 @@ mod tests {
         assert_eq!(slo[1].expression, "errors==0");
         assert_eq!((slo[2].metric, slo[2].threshold), (SloMetric::Rate, 7.5e9));
         assert_eq!((quantile(3), quantile(4), quantile(5)), (999_000, 999_000, 1_000_000));
+    }
+
+    #[test]
+    fn a_part_of_the_fleet_is_held_to_its_part_of_the_rate() {
+        let all = parse("rate>=8GB/s,records_per_second>1e6,errors<=4,not_sent<8,p99<5ms").unwrap();
+        let of_four: Vec<_> = all.iter().map(|slo| part_of(slo, 4)).collect();
+        let thresholds: Vec<_> = of_four.iter().map(|slo| slo.threshold).collect();
+        assert_eq!(thresholds, [2e9, 250_000.0, 4.0, 8.0, 0.005]);
+        assert_eq!(of_four[0].expression, "rate>=8GB/s");
+        assert_eq!(part_of(&all[0], 1), all[0]);
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub struct Wanted {
     pub run_id: Option<String>,
     /// This process's index, and how many there are.
     pub shard: (u32, u32),
+    pub start_at_unix_ns: Option<u64>,
     pub metrics_addr: Option<String>,
     pub metrics_hold_ns: u64,
     pub log_format: Option<LogFormat>,
@@ -281,6 +282,7 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
         drain_timeout_ns: r.number("drain-timeout").unwrap_or(10_000_000_000),
         run_id: r.text("run-id"),
         shard: r.shard(),
+        start_at_unix_ns: r.number("start-at"),
         metrics_addr: r.text("metrics-addr"),
         metrics_hold_ns: r.number("metrics-hold").unwrap_or(0),
         log_format: r.text("log-format").map(|text| if text == "json" { LogFormat::Json } else { LogFormat::Text }),

@@ -34,7 +34,8 @@ impl Document {
         if !root["paths"].is_object() {
             return Err("it has no 'paths'".to_owned());
         }
-        as_json_schema(&mut root);
+        let meant = root.clone();
+        as_json_schema(&mut root, &meant);
         Ok(Self { root, draft })
     }
 
@@ -50,21 +51,7 @@ impl Document {
         let Some(operation) = item.get("post") else {
             return Err(vec!["the path takes no POST".to_owned()]);
         };
-        let mut wrong = Vec::new();
-        for parameter in
-            [&item["parameters"], &operation["parameters"]].into_iter().filter_map(Value::as_array).flatten()
-        {
-            match self.resolve(parameter) {
-                Ok(parameter) if parameter["required"] == true && parameter["in"] != "path" => {
-                    wrong.push(format!(
-                        "the {} parameter {} is required and not known here",
-                        parameter["in"], parameter["name"]
-                    ));
-                }
-                Ok(_) => {}
-                Err(why) => wrong.push(why),
-            }
-        }
+        let mut wrong = self.parameters(item, operation);
         wrong.extend(self.security(operation, with_token).err());
         match self.validator(operation) {
             Ok(validator) if wrong.is_empty() => Ok(Operation { path: name.clone(), validator }),
@@ -74,6 +61,26 @@ impl Document {
                 Err(wrong)
             }
         }
+    }
+
+    /// What parameters ask for that we cannot give. One of the operation stands in place of the path's of that name.
+    fn parameters(&self, item: &Value, operation: &Value) -> Vec<String> {
+        let (mut wrong, mut asked): (Vec<String>, Vec<&Value>) = Default::default();
+        let lists = [&item["parameters"], &operation["parameters"]];
+        for parameter in lists.into_iter().filter_map(Value::as_array).flatten() {
+            match self.resolve(parameter) {
+                Ok(parameter) => {
+                    asked.retain(|other| other["in"] != parameter["in"] || other["name"] != parameter["name"]);
+                    asked.push(parameter);
+                }
+                Err(why) => wrong.push(why),
+            }
+        }
+        let unknown = asked.into_iter().filter(|parameter| parameter["required"] == true && !is_given(parameter));
+        wrong.extend(unknown.map(|parameter| {
+            format!("the {} parameter {} is required and not known here", parameter["in"], parameter["name"])
+        }));
+        wrong
     }
 
     /// The schema of the JSON body. Its references stay as they are: they lead into the document around it.
@@ -119,15 +126,30 @@ impl Document {
         }
     }
 
-    fn resolve<'a>(&'a self, mut value: &'a Value) -> Result<&'a Value, String> {
-        for _ in 0..HOPS_MAX {
-            let Some(reference) = value.get("$ref").and_then(Value::as_str) else { return Ok(value) };
-            let Some(pointer) = reference.strip_prefix('#') else {
-                return Err(format!("'{reference}' leads out of the document"));
-            };
-            value = self.root.pointer(pointer).ok_or_else(|| format!("'{reference}' leads nowhere"))?;
-        }
-        Err(format!("more than {HOPS_MAX} references lead to one another"))
+    fn resolve<'a>(&'a self, value: &'a Value) -> Result<&'a Value, String> {
+        resolve(&self.root, value)
+    }
+}
+
+/// What a value is where it is a reference within the document.
+fn resolve<'a>(root: &'a Value, mut value: &'a Value) -> Result<&'a Value, String> {
+    for _ in 0..HOPS_MAX {
+        let Some(reference) = value.get("$ref").and_then(Value::as_str) else { return Ok(value) };
+        let Some(pointer) = reference.strip_prefix('#') else {
+            return Err(format!("'{reference}' leads out of the document"));
+        };
+        value = root.pointer(pointer).ok_or_else(|| format!("'{reference}' leads nowhere"))?;
+    }
+    Err(format!("more than {HOPS_MAX} references lead to one another"))
+}
+
+/// The path's, and headers whose parameters OpenAPI 3 has ignored: their place is `security` and `content`.
+fn is_given(parameter: &Value) -> bool {
+    let ignored = ["Accept", "Authorization", "Content-Type"];
+    match (parameter["in"].as_str(), parameter["name"].as_str()) {
+        (Some("path"), _) => true,
+        (Some("header"), Some(name)) => ignored.iter().any(|header| header.eq_ignore_ascii_case(name)),
+        _ => false,
     }
 }
 
@@ -147,10 +169,10 @@ pub fn is_parameter(part: &str) -> bool {
 }
 
 /// OpenAPI's own words for what JSON Schema says otherwise: `nullable`, and `required` that is not meant for
-/// requests where a property is `readOnly`.
-fn as_json_schema(value: &mut Value) {
+/// requests where a property, or what it refers to in `root`, is `readOnly`.
+fn as_json_schema(value: &mut Value, root: &Value) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(as_json_schema),
+        Value::Array(items) => items.iter_mut().for_each(|item| as_json_schema(item, root)),
         Value::Object(object) => {
             if object.get("nullable") == Some(&Value::Bool(true)) {
                 let kind = object.get("type").and_then(Value::as_str).map(str::to_owned);
@@ -162,7 +184,9 @@ fn as_json_schema(value: &mut Value) {
                 }
             }
             let is_read_only = |properties: &Value, name: &Value| {
-                name.as_str().is_some_and(|name| properties[name]["readOnly"] == true)
+                let Some(property) = name.as_str().and_then(|name| properties.get(name)) else { return false };
+                let referred = resolve(root, property);
+                property["readOnly"] == true || referred.is_ok_and(|referred| referred["readOnly"] == true)
             };
             if let (Some(properties), Some(Value::Array(mut required))) =
                 (object.get("properties").cloned(), object.get("required").cloned())
@@ -174,7 +198,7 @@ fn as_json_schema(value: &mut Value) {
                     false => object.insert("required".to_owned(), Value::Array(required)),
                 };
             }
-            object.values_mut().for_each(as_json_schema);
+            object.values_mut().for_each(|value| as_json_schema(value, root));
         }
         _ => {}
     }

@@ -43,6 +43,7 @@ pub fn plan() -> RunPlan {
         rate_bytes_per_second: None,
         catch_up_ns: 0,
         drain_timeout_ns: 10_000_000_000,
+        start_at_unix_ns: None,
         poll: Poll::Busy,
         io: Io::Syscall,
         zero_copy: true,

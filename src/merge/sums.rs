@@ -43,7 +43,8 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
     let common = least(|span| span.ended) - most(|span| span.measured);
     let ns = |seconds: f64| format_duration((seconds.max(0.0) * 1e9) as u64);
     let together = format!("all ran at the same time for {} of {}", ns(common), ns(elapsed_seconds));
-    let exits = reports().map(|report| Exit::from_code(report.exit_code));
+    // Each was held to a part of the rates, and knows only its own latencies: what is missed is seen in the sum.
+    let exits = reports().map(|report| Exit::from_code(report.exit_code)).filter(|exit| *exit != Exit::SloMissed);
     let missed = slo.iter().any(|slo| !slo.passed).then_some(Exit::SloMissed);
     let exit_code = exits.chain(missed).max_by_key(|exit| exit.severity()).unwrap_or(Exit::Done) as u8;
     let early = inputs.iter().find_map(|one| Some((words::who(one), one.report.ended_early.as_ref()?)));
@@ -122,6 +123,7 @@ fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
         wire_bytes: sum.wire_bytes.saturating_add(one.wire_bytes),
         lent_bytes: sum.lent_bytes.saturating_add(one.lent_bytes),
         retries: sum.retries.saturating_add(one.retries),
+        reconnects: sum.reconnects.saturating_add(one.reconnects),
         audit_lines_dropped: sum.audit_lines_dropped.saturating_add(one.audit_lines_dropped),
     })
 }

@@ -150,6 +150,8 @@ impl Aggregate {
             sum.kernel_ns += now.kernel_ns.saturating_sub(base.kernel_ns);
             sum.idle_ns += now.idle_ns.saturating_sub(base.idle_ns);
             sum.work_ns += now.work_ns.saturating_sub(base.work_ns);
+            sum.spun_ns += now.spun_ns.saturating_sub(base.spun_ns);
+            sum.cpu_ns += now.cpu_ns.saturating_sub(base.cpu_ns);
             sum.stolen_ns += now.stolen_ns.saturating_sub(base.stolen_ns);
         }
         sum.gap_max_ns = (self.gap_max_seconds * 1e9) as u64;

@@ -136,6 +136,7 @@ fn totals(counts: &Counts) -> Totals {
         wire_bytes: counts.get(Field::WireBytes),
         lent_bytes: counts.get(Field::LentBytes),
         retries: counts.get(Field::Retries),
+        reconnects: counts.get(Field::Reconnects),
         audit_lines_dropped: counts.get(Field::AuditDropped),
     }
 }

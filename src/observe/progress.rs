@@ -215,7 +215,7 @@ impl Ticker {
             all.cores.iter_mut().for_each(|core| {
                 core.take_recent(Some(recent));
             });
-            (all.measured_total().get(Field::LogicalBytesProduced), all.latest_ns())
+            (all.measured_total(), all.latest_ns())
         });
         let progress = match self.shared.progress() {
             Progress::Draining | Progress::Done => Some("draining"),
@@ -224,20 +224,22 @@ impl Ticker {
         };
         let phase = self.shared.phase_now().map(|at| &self.shared.plan.phases[at]);
         let measured_seconds = seconds(folded_ns.saturating_sub(self.warmup_ns));
+        let measured_bytes = measured.get(Field::LogicalBytesProduced) as f64;
         Glance {
             progress,
             now_bytes_per_second: logical.saturating_sub(before) as f64 / span,
-            average_bytes_per_second: if measured_seconds > 0.0 { measured as f64 / measured_seconds } else { 0.0 },
+            average_bytes_per_second: if measured_seconds > 0.0 { measured_bytes / measured_seconds } else { 0.0 },
             target_bytes_per_second: phase.and_then(|phase| phase.rate_bytes_per_second),
             response_p99_ns: (!recent.is_empty()).then(|| recent.value_at_quantile(0.99)),
             errors: errors(&total),
             elapsed_ns,
-            left_ns: self.left_ns(elapsed_ns, &total),
+            left_ns: self.left_ns(elapsed_ns, &total, &measured),
         }
     }
 
-    /// Until the end of the phases, or of the records or bytes where these come first; `None`: until a signal.
-    fn left_ns(&self, elapsed_ns: u64, total: &Counts) -> Option<u64> {
+    /// Until the end of the phases, or of the records or bytes where these come first; `None`: until a signal. What the
+    /// warm-up sends is no part of the limits: of `total` only `measured` is.
+    fn left_ns(&self, elapsed_ns: u64, total: &Counts, measured: &Counts) -> Option<u64> {
         let plan = &self.shared.plan;
         let planned = plan
             .phases
@@ -247,13 +249,16 @@ impl Ticker {
         let limit = |of: fn(&crate::plan::ProducerPlan) -> u64| {
             plan.producers.iter().try_fold(0u64, |sum, producer| sum.checked_add(of(producer)))
         };
-        let by = |limit: Option<u64>, done: u64| {
-            let left = limit?.saturating_sub(done) as f64;
-            (done > 0).then(|| (left * elapsed_ns as f64 / done as f64) as u64)
+        let warmup_left_ns = self.warmup_ns.saturating_sub(elapsed_ns);
+        let by = |limit: Option<u64>, field: Field| {
+            let left = limit?.saturating_sub(measured.get(field)) as f64;
+            let done = total.get(field);
+            let paced_ns = (done > 0).then(|| (left * elapsed_ns as f64 / done as f64) as u64)?;
+            Some(warmup_left_ns.saturating_add(paced_ns))
         };
         let limits = [
-            by(limit(|producer| producer.records_max), total.get(Field::RecordsProduced)),
-            by(limit(|producer| producer.bytes_max), total.get(Field::BytesProduced)),
+            by(limit(|producer| producer.records_max), Field::RecordsProduced),
+            by(limit(|producer| producer.bytes_max), Field::BytesProduced),
         ];
         // A single producer without a limit has u64::MAX, which is years away and loses against the clock.
         let years = 10 * 365 * 86_400 * 1_000_000_000u64;
@@ -265,7 +270,8 @@ impl Ticker {
 mod tests {
     use super::*;
     use crate::observe::logs::tests::capture;
-    use crate::observe::testing;
+    use crate::observe::testing::{self, SECOND};
+    use crate::plan::PhasePlan;
 
     #[test]
     fn the_live_line_fits_80_columns_at_its_fullest() {
@@ -345,13 +351,32 @@ mod tests {
         run.publish(0, 0, &[(Field::RecordsProduced, 50)]);
         let ticker = |run: &testing::Run| Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
         let total = run.shared.live_total();
-        assert_eq!(ticker(&run).left_ns(4_000_000_000, &total), Some(6_000_000_000));
+        assert_eq!(ticker(&run).left_ns(4_000_000_000, &total, &total), Some(6_000_000_000));
         run.replan(|plan| plan.producers[0].records_max = 100);
-        assert_eq!(ticker(&run).left_ns(4_000_000_000, &total), Some(4_000_000_000));
+        assert_eq!(ticker(&run).left_ns(4_000_000_000, &total, &total), Some(4_000_000_000));
         run.replan(|plan| {
             plan.producers[0].records_max = u64::MAX;
             plan.phases[0].duration_ns = u64::MAX;
         });
-        assert_eq!(ticker(&run).left_ns(4_000_000_000, &total), None);
+        assert_eq!(ticker(&run).left_ns(4_000_000_000, &total, &total), None);
+    }
+
+    #[test]
+    fn what_the_warm_up_sends_brings_no_limit_nearer() {
+        let mut run = testing::Run::new(1, 1, None);
+        run.publish(0, 0, &[(Field::RecordsProduced, 100)]);
+        run.replan(|plan| {
+            plan.phases[0].duration_ns = u64::MAX;
+            plan.phases.insert(0, PhasePlan { duration_ns: 4 * SECOND, warmup: true, ..plan.phases[0].clone() });
+            plan.producers[0].records_max = 100;
+        });
+        let ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+        let total = run.shared.live_total();
+        let none = Counts::default();
+        assert_eq!(ticker.left_ns(2 * SECOND, &total, &none), Some(4 * SECOND), "2 s of it, and 100 records");
+        assert_eq!(ticker.left_ns(4 * SECOND, &total, &none), Some(4 * SECOND), "100 records");
+        let half = testing::counts(&[(Field::RecordsProduced, 50)]);
+        assert_eq!(ticker.left_ns(5 * SECOND, &total, &half), Some(2 * SECOND + SECOND / 2));
+        assert_eq!(ticker.left_ns(8 * SECOND, &total, &total), Some(0));
     }
 }

@@ -54,6 +54,7 @@ pub fn distribution(histogram: &Histogram<u64>, confirmed: u64, lost: u64) -> Di
         p9999: at(999_900),
         max: some.then(|| seconds(histogram.max())),
         mean: some.then(|| histogram.mean() / 1e9),
+        records_clamped: histogram.count_between(limits::LATENCY_NS_MAX, u64::MAX),
         histogram: encode(histogram),
     }
 }
@@ -131,6 +132,21 @@ mod tests {
         assert!(said.p90.is_some() && said.p99.is_none() && close(said.max, 0.09), "{said:?}");
         assert_eq!(response_quantile_ns(&empty_histogram(), 0, 0, 500_000), None);
         assert_eq!(response_quantile_ns(&empty_histogram(), 0, 5, 500_000), None);
+    }
+
+    #[test]
+    fn what_the_histogram_cannot_tell_apart_is_counted() {
+        const HOUR: u64 = limits::LATENCY_NS_MAX;
+        let mut histogram = empty_histogram();
+        assert_eq!(distribution(&histogram, 0, 0).records_clamped, 0);
+        histogram.saturating_record_n(HOUR / 10 * 9, 5);
+        assert_eq!(distribution(&histogram, 5, 0).records_clamped, 0);
+        for (ns, records) in [(HOUR, 1), (HOUR / 10 * 11, 2), (10 * HOUR, 4), (u64::MAX, 8)] {
+            histogram.saturating_record_n(ns, records);
+        }
+        let said = distribution(&histogram, 20, 0);
+        assert_eq!(said.records_clamped, 15);
+        assert!(close(said.p9999, 3960.0), "{said:?}");
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub struct Totals {
     pub records_not_sent: u64,
     /// Payload bytes of produced records.
     pub bytes_produced: u64,
-    /// The same times each record's weight.
+    /// The same times each record's weight, up to 2^64 - 1.
     pub logical_bytes_produced: u64,
     /// Bytes handed to the target, framing and padding included.
     pub wire_bytes: u64,
@@ -115,6 +115,9 @@ pub struct Totals {
     #[serde(default)]
     pub lent_bytes: u64,
     pub retries: u64,
+    /// Connections that took the place of others, lost or closed in time.
+    #[serde(default)]
+    pub reconnects: u64,
     /// Audit lines not written because the log could not keep up.
     pub audit_lines_dropped: u64,
 }
@@ -148,6 +151,9 @@ pub struct Distribution {
     pub max: Option<f64>,
     /// Over confirmed records.
     pub mean: Option<f64>,
+    /// Records at an hour or more, where the histogram ends: the other figures take longer ones for about an hour.
+    #[serde(default)]
+    pub records_clamped: u64,
     /// HdrHistogram V2 in base64, nanoseconds, confirmed records.
     pub histogram: String,
 }
@@ -261,6 +267,9 @@ pub struct SloResult {
     pub expression: String,
     /// Seconds, bytes a second, records a second or a count; `null`: a percentile among unconfirmed records.
     pub value: Option<f64>,
+    /// What the value was held against. Rates are those of the fleet: a shard is held to its part.
+    #[serde(default)]
+    pub threshold: Option<f64>,
     pub passed: bool,
 }
 

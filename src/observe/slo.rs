@@ -22,7 +22,7 @@ pub fn evaluate(
                 SloMetric::NotSent => Some(totals.records_not_sent as f64),
             };
             let passed = value.is_some_and(|value| holds(value, slo.comparison, slo.threshold));
-            SloResult { expression: slo.expression.clone(), value, passed }
+            SloResult { expression: slo.expression.clone(), value, threshold: Some(slo.threshold), passed }
         })
         .collect()
 }
@@ -64,7 +64,8 @@ mod tests {
             (SloMetric::Errors, Some(3.0)),
             (SloMetric::NotSent, Some(7.0)),
         ] {
-            assert_eq!(judge(slo(metric, Comparison::Less, 1e9)).value, value, "{metric:?}");
+            let judged = judge(slo(metric, Comparison::Less, 1e9));
+            assert_eq!((judged.value, judged.threshold), (value, Some(1e9)), "{metric:?}");
         }
     }
 

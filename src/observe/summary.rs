@@ -104,6 +104,9 @@ fn body(report: &Report) -> Page {
     page.text(format!("{:LABEL$}{:>11}{:>11}{:>11}{:>11}", "", "p50", "p99", "p99.9", "max"));
     page.latency("response", &report.latency_seconds.response, totals.records_produced);
     page.latency("service", &report.latency_seconds.service, totals.records_produced);
+    if let Some(line) = clamped(report) {
+        page.line("", &line);
+    }
     page.line("errors", &errors(report));
     if let Some(line) = refused(report) {
         page.line("refused", &line);
@@ -225,6 +228,12 @@ fn errors(report: &Report) -> String {
     }
     let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{kind} {}", format_count(**count))).collect();
     format!("{} failed, {} uncertain ({}){again}", format_count(failed), format_count(uncertain), kinds.join(", "))
+}
+
+/// Where the figures of latencies are no longer true.
+fn clamped(report: &Report) -> Option<String> {
+    let count = report.latency_seconds.response.records_clamped;
+    (count > 0).then(|| format!("{} records took an hour or more: nothing longer is told apart", format_count(count)))
 }
 
 /// What the targets said first of all when they did not take a request.
@@ -378,6 +387,15 @@ mod tests {
         report.producers[0].first_refused_status = Some(503);
         let text = render_again(&report, "r.json".as_ref());
         assert!(text.contains("\nrefused     first with 404 Not Found, 503 Service Unavailable\n"), "{text}");
+    }
+
+    #[test]
+    fn latencies_beyond_the_histogram_are_told() {
+        let mut report = testing::report();
+        assert_eq!(clamped(&report), None);
+        report.latency_seconds.response.records_clamped = 12_345;
+        let text = render_again(&report, "r.json".as_ref());
+        assert!(text.contains("12,345 records took an hour or more"), "{text}");
     }
 
     #[test]

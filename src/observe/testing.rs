@@ -107,6 +107,7 @@ fn plan(cores: usize, lanes: usize, rate: Option<u64>) -> RunPlan {
         rate_bytes_per_second: rate,
         catch_up_ns: 10 * SECOND,
         drain_timeout_ns: 10 * SECOND,
+        start_at_unix_ns: None,
         poll: Poll::Busy,
         io: Io::Syscall,
         zero_copy: true,

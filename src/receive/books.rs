@@ -11,10 +11,11 @@ use std::fmt::Write;
 /// The counters of one thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
-    /// What was sent as payload: a TCP stream, the bodies of requests.
+    /// What was sent as payload: a TCP stream, the bodies of HTTP requests that were answered well, Kafka's batches.
     pub bytes: u64,
     /// Everything that was read.
     pub wire_bytes: u64,
+    /// With HTTP those that were answered well; with Kafka all Produce requests that were read whole.
     pub requests: u64,
     pub requests_refused: u64,
     pub requests_uncertain: u64,
@@ -23,7 +24,7 @@ pub struct Books {
     pub requests_aborted: u64,
     pub connections_reset: u64,
     pub kafka: KafkaBooks,
-    /// For each item of the plan.
+    /// For each item of the plan: how often it struck.
     pub faults: Vec<u64>,
     /// When the first and the last bytes came.
     pub active_ns: Option<(u64, u64)>,
@@ -76,6 +77,11 @@ impl KafkaBooks {
 impl Books {
     pub fn new(fault_items: usize) -> Self {
         Self { faults: vec![0; fault_items], ..Self::default() }
+    }
+
+    /// A payload came, whatever became of it.
+    pub fn brought_something(&self) -> bool {
+        self.bytes > 0 || self.requests_refused + self.requests_uncertain + self.requests_aborted > 0
     }
 
     /// Bytes came between these two moments.
@@ -139,9 +145,9 @@ pub struct Received {
     pub elapsed_seconds: f64,
     /// From the first bytes to the last ones.
     pub seconds_active: f64,
-    /// The stream, or the bodies of requests.
+    /// The stream, the bodies of HTTP requests that were answered well, or Kafka's batches.
     pub bytes_received: u64,
-    /// With everything around them.
+    /// Everything that was read: with all around them, and with what was refused, cut off or left unanswered.
     pub wire_bytes: u64,
     /// Of `bytes_received` over the active time; 0 where that is nothing.
     pub bytes_per_second: f64,
@@ -151,6 +157,8 @@ pub struct Received {
     pub accept_errors: u64,
     /// By the peer, or by a fault.
     pub connections_reset: u64,
+    /// With HTTP those that were answered well, so that the four below are apart; with Kafka all Produce requests that
+    /// were read whole.
     pub requests: u64,
     pub requests_per_second: f64,
     pub refused_requests: u64,
@@ -163,6 +171,7 @@ pub struct Received {
     pub records_uncertain: Option<u64>,
     /// With Kafka.
     pub batches: Option<KafkaBooks>,
+    /// How often each struck.
     pub faults: serde_json::Map<String, serde_json::Value>,
     pub findings: Option<Findings>,
     pub exit_code: u8,

@@ -1,6 +1,7 @@
 //! Which request is struck by what: a function of the seed and the request's number.
 
 use super::books::Books;
+use crate::base::units;
 use crate::plan::receive::{FAULT_GROUPS, FaultKind, FaultPlan, PPB};
 use crate::wire::http::status::reason;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,6 +12,31 @@ pub struct Strike {
     pub ending: Ending,
     pub delay_ns: u64,
     pub slow_ns: u64,
+    /// The plan's items behind these three, for the books.
+    ending_item: Option<usize>,
+    delay_item: Option<usize>,
+    slow_item: Option<usize>,
+}
+
+impl Strike {
+    pub fn count_ending(&self, books: &mut Books) {
+        count(self.ending_item, books);
+    }
+
+    pub fn count_delay(&self, books: &mut Books) {
+        count(self.delay_item, books);
+    }
+
+    pub fn count_slow(&self, books: &mut Books) {
+        count(self.slow_item, books);
+    }
+}
+
+#[inline]
+fn count(item: Option<usize>, books: &mut Books) {
+    if let Some(item) = item {
+        books.faults[item] += 1;
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,22 +72,36 @@ impl Faults {
         (!plan.items.is_empty()).then(|| Self { plan: plan.clone(), next: AtomicU64::new(0), refusals })
     }
 
-    /// Draws for the next request and counts what strikes it.
+    /// Draws for the next request and counts at once what is to strike it.
     pub fn strike(&self, books: &mut Books) -> Strike {
-        let struck = self.draw(self.next.fetch_add(1, Relaxed));
+        let strike = self.draw_next();
+        strike.count_ending(books);
+        strike.count_delay(books);
+        strike.count_slow(books);
+        strike
+    }
+
+    /// Draws for the next request. Its faults are counted when they strike: it may be cut off before.
+    pub fn draw_next(&self) -> Strike {
         let mut strike = Strike::default();
-        for item in struck.into_iter().flatten() {
-            books.faults[item] += 1;
-            match self.plan.items[item].kind {
-                FaultKind::Status(_) => strike.ending = Ending::Refuse(item),
-                FaultKind::Reset => strike.ending = Ending::Reset,
-                FaultKind::Abort => strike.ending = Ending::Abort,
-                FaultKind::Truncate => strike.ending = Ending::Truncate,
-                FaultKind::Error(code) => strike.ending = Ending::Error(code),
-                FaultKind::LoseAnswer => strike.ending = Ending::LoseAnswer,
-                FaultKind::Delay { ns } => strike.delay_ns = ns,
-                FaultKind::Slow { ns } => strike.slow_ns = ns,
-            }
+        for item in self.draw(self.next.fetch_add(1, Relaxed)).into_iter().flatten() {
+            let ending = match self.plan.items[item].kind {
+                FaultKind::Status(_) => Ending::Refuse(item),
+                FaultKind::Reset => Ending::Reset,
+                FaultKind::Abort => Ending::Abort,
+                FaultKind::Truncate => Ending::Truncate,
+                FaultKind::Error(code) => Ending::Error(code),
+                FaultKind::LoseAnswer => Ending::LoseAnswer,
+                FaultKind::Delay { ns } => {
+                    (strike.delay_ns, strike.delay_item) = (ns, Some(item));
+                    continue;
+                }
+                FaultKind::Slow { ns } => {
+                    (strike.slow_ns, strike.slow_item) = (ns, Some(item));
+                    continue;
+                }
+            };
+            (strike.ending, strike.ending_item) = (ending, Some(item));
         }
         strike
     }
@@ -91,7 +131,11 @@ impl Faults {
 
 /// How a fault is called in the report: as it was asked for.
 pub fn name(kind: FaultKind) -> String {
-    let duration = |ns: u64| crate::base::units::format_duration(ns).replace(' ', "");
+    let duration = |ns: u64| {
+        let short = units::format_duration(ns).replace(' ', "");
+        // Rounded, two of them could have one name.
+        if units::parse_duration_ns(&short) == Ok(ns) { short } else { format!("{ns}ns") }
+    };
     match kind {
         FaultKind::Status(status) => format!("status={status}"),
         FaultKind::Reset => "reset".to_owned(),
@@ -163,6 +207,8 @@ mod tests {
         assert!(faults.refusal(0).ends_with(b"Retry-After: 2\r\n"));
         assert!(faults.refusal(1).ends_with(b"Length: 0\r\n") && faults.refusal(1).starts_with(b"HTTP/1.1 500 "));
         assert_eq!(name(FaultKind::Delay { ns: 50_000_000 }), "delay=50ms");
+        assert_eq!(name(FaultKind::Slow { ns: 1_500_000 }), "slow=1.5ms");
+        assert_eq!(name(FaultKind::Delay { ns: 1_501_000 }), "delay=1501000ns", "1.5ms is another one");
         assert!(Faults::new(&FaultPlan::default()).is_none());
     }
 }

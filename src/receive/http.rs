@@ -13,15 +13,13 @@ use crate::verify::live::Outcome;
 use chunks::Chunks;
 use head::{Body, Head, Link};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 
 const READS_PER_TURN: usize = 8;
 /// Read where the last body was long: a head, since the rest can go by without being copied.
 const HEAD_READ_BYTES: usize = 1024;
 /// Answers that are kept to be sent together.
 const ANSWERS_BYTES: usize = 4096;
-/// Once a request was refused, what still comes is thrown away for this long, so that no reset overtakes the answer.
-const LINGER_NS: u64 = 200_000_000;
 
 #[derive(Clone)]
 pub struct Http;
@@ -57,6 +55,7 @@ pub struct Exchange {
     /// Answers; those before `sent` are on their way.
     out: Vec<u8>,
     sent: usize,
+    due: answers::Due,
     link: Link,
     strike: Strike,
     /// Of the body that is being read.
@@ -77,6 +76,7 @@ impl Protocol for Http {
             kept_is_new: false,
             out: Vec::with_capacity(ANSWERS_BYTES),
             sent: 0,
+            due: answers::Due::default(),
             link: Link::Stays,
             strike: Strike::default(),
             body_bytes: 0,
@@ -122,9 +122,7 @@ impl Protocol for Http {
             bench.books.requests_aborted += 1;
         }
         let held = matches!(exchange.stage, Stage::Held { .. });
-        if held || (exchange.sent < exchange.out.len() && exchange.strike.ending == Ending::Answer) {
-            bench.books.requests_uncertain += 1;
-        }
+        bench.books.requests_uncertain += exchange.due.requests + u64::from(held);
         let (Some(mut judged), Some(judge)) = (exchange.judged.take(), &bench.judge) else { return };
         if amid || matches!(exchange.stage, Stage::Reset) {
             judged.drop_part();
@@ -157,7 +155,6 @@ impl Exchange {
     fn pass(&mut self, stream: &TcpStream, left: u64, bench: &mut Bench) -> std::io::Result<u64> {
         let got = discard(stream, left)? as u64;
         self.body_bytes += got;
-        bench.books.bytes += got;
         bench.books.wire_bytes += got;
         match &mut self.stage {
             Stage::Body { left } => *left -= got,
@@ -241,21 +238,23 @@ impl Exchange {
     #[inline]
     fn body(&mut self, bytes: &[u8], bench: &mut Bench) {
         self.body_bytes += bytes.len() as u64;
-        bench.books.bytes += bytes.len() as u64;
         if let (Some(judged), Some(judge)) = (&mut self.judged, &mut bench.judge) {
             judged.push(bytes, judge);
         }
     }
 
     fn begin(&mut self, head: Head, body_is_missing: bool, bench: &mut Bench) {
-        self.strike = bench.faults.as_ref().map(|faults| faults.strike(&mut bench.books)).unwrap_or_default();
+        self.strike = bench.faults.as_ref().map(|faults| faults.draw_next()).unwrap_or_default();
         self.link = head.link;
         self.body_bytes = 0;
         if let Some(judged) = &mut self.judged {
             judged.begin_part();
         }
         self.stage = match head.body {
-            _ if self.strike.ending == Ending::Abort => Stage::Reset,
+            _ if self.strike.ending == Ending::Abort => {
+                self.strike.count_ending(&mut bench.books);
+                Stage::Reset
+            }
             Body::Exact(left) => Stage::Body { left },
             Body::Chunked => Stage::Chunks(Chunks::begin()),
         };
@@ -272,19 +271,19 @@ impl Exchange {
             judged.drop_part();
         }
         self.out.extend_from_slice(answers::refusal(status).as_bytes());
-        self.stage = Stage::Lingering { until_ns: bench.now_ns() + LINGER_NS };
+        self.stage = Stage::Lingering { until_ns: bench.now_ns() + answers::LINGER_NS };
     }
 
     /// The request is whole: its answer is due, or will be.
     #[inline]
     fn body_is_read(&mut self, stream: &TcpStream, bench: &mut Bench) {
-        bench.books.requests += 1;
         self.last_body_bytes = self.body_bytes;
         self.stage = Stage::Head;
         if let (Some(judged), Some(judge)) = (&mut self.judged, &mut bench.judge) {
             judged.end_part(judge);
         }
         if self.strike.delay_ns > 0 {
+            self.strike.count_delay(&mut bench.books);
             self.stage = Stage::Held { until_ns: bench.now_ns() + self.strike.delay_ns };
         } else {
             self.answer(bench);
@@ -298,6 +297,7 @@ impl Exchange {
     #[inline]
     fn answer(&mut self, bench: &mut Bench) {
         self.stage = Stage::Head;
+        self.strike.count_ending(&mut bench.books);
         let refused = match self.strike.ending {
             Ending::Answer | Ending::Truncate | Ending::Abort | Ending::Error(_) | Ending::LoseAnswer => None,
             Ending::Refuse(item) => Some(item),
@@ -326,10 +326,14 @@ impl Exchange {
                 self.judge_uncertain(bench);
             }
             (Ending::Refuse(_), Some(judged)) => judged.drop_part(),
-            (_, Some(judged)) => judged.keep_part(),
-            (_, None) => {}
+            (Ending::Refuse(_), None) => {}
+            (_, judged) => {
+                self.due.add(self.body_bytes);
+                judged.iter_mut().for_each(Judged::keep_part);
+            }
         }
         if self.strike.slow_ns > 0 {
+            self.strike.count_slow(&mut bench.books);
             self.stage = Stage::Dribbling { next_ns: bench.now_ns() };
         }
     }
@@ -368,7 +372,7 @@ impl Exchange {
                 other => return Some(not_sent(&other)),
             }
             if let Stage::Lingering { until_ns } = self.stage {
-                return Some(linger(until_ns, stream, bench));
+                return Some(answers::linger(until_ns, stream, bench));
             }
             if self.ending {
                 return Some(Turn::Closed(Closed::AsAnswered));
@@ -417,6 +421,7 @@ impl Exchange {
         }
         self.out.clear();
         self.sent = 0;
+        self.due.enter(&mut bench.books);
         if let (Some(judged), Some(judge)) = (&mut self.judged, &bench.judge) {
             judged.tell(Outcome::Received, judge);
         }
@@ -431,16 +436,5 @@ fn not_sent(sent: &Sent) -> Turn {
     }
 }
 
-fn linger(until_ns: u64, stream: &TcpStream, bench: &mut Bench) -> Turn {
-    let _already = stream.shutdown(Shutdown::Write);
-    let over = bench.now_ns() >= until_ns;
-    match discard(stream, u64::MAX) {
-        Ok(0) => Turn::Closed(Closed::AsAnswered),
-        Ok(got) => {
-            bench.books.wire_bytes += got as u64;
-            if over { Turn::Closed(Closed::AsAnswered) } else { Turn::Wait(until_ns) }
-        }
-        Err(error) if error.kind() == ErrorKind::WouldBlock && !over => Turn::Wait(until_ns),
-        Err(_) => Turn::Closed(Closed::AsAnswered),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -343,7 +343,7 @@ impl<P: Protocol> Worker<P> {
             let _closed_anyway = socket2::SockRef::from(&slot.stream).set_linger(Some(Duration::ZERO));
         }
         drop(slot.stream);
-        if self.bench.books.bytes > 0 {
+        if self.bench.books.brought_something() {
             self.shared.fed.store(true, SeqCst);
         }
         if self.shared.open.fetch_sub(1, SeqCst) == 1 {

@@ -221,6 +221,8 @@ fn kafka_manner(setup: &Setup, lane: &KafkaLane) -> Result<kafka_sink::Manner, F
         attempts_max: kafka.link.retry.attempts_max,
         backoff_min_ns: kafka.link.retry.backoff_min_ns,
         backoff_max_ns: kafka.link.retry.backoff_max_ns,
+        // As over HTTP.
+        seed: plan.payload.seed ^ plan.run_id_hash ^ u64::from(lane.producer_id) << 32,
         topic: kafka.topic.clone(),
         tls: kafka.tls.is_some(),
         lends: kafka.acks != 0
@@ -254,5 +256,7 @@ fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan) ->
         attempts_max: retry.attempts_max,
         backoff_min_ns: retry.backoff_min_ns,
         backoff_max_ns: retry.backoff_max_ns,
+        // The id of the run too: those of one seed, each on a host of its own, do not come back together either.
+        seed: plan.payload.seed ^ plan.run_id_hash ^ u64::from(producer.id) << 32,
     }
 }

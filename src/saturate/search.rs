@@ -1,15 +1,24 @@
 //! Which rate to try next: pure, knows no clock and no process.
+//!
+//! Chance only makes a run come out too low: cold files, a busy neighbour, a target that collapses under too much. So
+//! what a run without a rate reaches bounds nothing, and the rate below which the search ends was tried twice.
+
+use crate::base::limits;
 
 /// How much less is tried after a rate that did not hold, while none is known to hold.
 const BACK_OFF: f64 = 0.75;
 /// What the first paced run is given of what a run without a rate reached.
 const FIRST_SHARE: f64 = 0.9;
+/// How much more is tried where nothing failed yet: so much, then each time twice that, up to double the rate.
+const CLIMB_FIRST: f64 = 0.1;
+/// So many times: far beyond any first run that came out too low.
+const CLIMBS_MAX: u32 = 16;
 /// Confirmations that may fail before the search says that nothing holds for so long.
 const CONFIRMATIONS_MAX: u32 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Without a rate: what there is at most.
+    /// Without a rate: about what there is at most.
     Ceiling,
     Try(u64),
     Confirm(u64),
@@ -28,10 +37,18 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Search {
     min: u64,
+    max: u64,
     precision: f64,
-    /// The highest rate that held, and the lowest that did not (or a bound that nothing exceeds).
+    /// What a run without a rate reached; 0: there was none.
+    estimate: u64,
+    /// The highest rate that held.
     held: Option<u64>,
-    failed: Option<u64>,
+    /// Rates above it that did not, each lower than the one before.
+    failed: Vec<u64>,
+    /// One of them was tried a second time.
+    asked_again: bool,
+    climbs: u32,
+    climb_share: f64,
     next: Step,
     confirmations_failed: u32,
 }
@@ -39,8 +56,19 @@ pub struct Search {
 impl Search {
     /// `max`: no rate above it is tried; it is the first.
     pub fn new(min: u64, max: Option<u64>, precision: f64) -> Self {
-        let next = max.map_or(Step::Ceiling, Step::Try);
-        Self { min, precision, held: None, failed: None, next, confirmations_failed: 0 }
+        Self {
+            min,
+            max: max.unwrap_or(limits::RATE_MAX),
+            precision,
+            estimate: 0,
+            held: None,
+            failed: Vec::new(),
+            asked_again: false,
+            climbs: 0,
+            climb_share: CLIMB_FIRST,
+            next: max.map_or(Step::Ceiling, Step::Try),
+            confirmations_failed: 0,
+        }
     }
 
     pub fn step(&self) -> Step {
@@ -51,21 +79,14 @@ impl Search {
     pub fn note(&mut self, held: bool, reached: u64) {
         self.next = match self.next {
             Step::Ceiling => {
-                self.failed = Some(reached.saturating_add(1));
+                self.estimate = reached;
                 self.try_at_least((reached as f64 * FIRST_SHARE) as u64)
             }
-            Step::Try(rate) => {
-                if held {
-                    self.held = Some(rate);
-                } else {
-                    self.failed = Some(rate);
-                }
-                self.narrow(rate, held)
-            }
+            Step::Try(rate) if held => self.rise(rate),
+            Step::Try(rate) => self.fall(rate),
             Step::Confirm(rate) if held => Step::Done(Outcome::Confirmed(rate)),
             Step::Confirm(rate) => {
                 self.confirmations_failed += 1;
-                self.failed = Some(rate);
                 let less = (rate as f64 * (1.0 - 2.0 * self.precision)) as u64;
                 match self.confirmations_failed < CONFIRMATIONS_MAX && less >= self.min {
                     true => Step::Confirm(less),
@@ -76,22 +97,54 @@ impl Search {
         };
     }
 
-    fn narrow(&self, rate: u64, rate_held: bool) -> Step {
-        let Some(low) = self.held else {
-            if rate <= self.min {
-                return Step::Done(Outcome::Nothing);
-            }
-            return self.try_at_least((rate as f64 * BACK_OFF) as u64);
-        };
-        // Without a bound above, `rate` was the highest that is allowed.
-        let Some(high) = self.failed else { return Step::Confirm(low) };
-        let close = (high - low) as f64 <= self.precision * high as f64;
+    fn rise(&mut self, rate: u64) -> Step {
+        self.held = Some(rate);
+        // If it failed before, that was chance.
+        self.failed.retain(|failed| *failed > rate);
+        self.narrow(rate)
+    }
+
+    fn fall(&mut self, rate: u64) -> Step {
+        if self.failed.last() != Some(&rate) {
+            self.failed.push(rate);
+        }
+        match self.held {
+            Some(low) => self.narrow(low),
+            None if rate <= self.min => Step::Done(Outcome::Nothing),
+            None => self.try_at_least((rate as f64 * BACK_OFF) as u64),
+        }
+    }
+
+    /// Between the highest rate that held and the lowest that did not. When these are close, the latter has a second
+    /// chance before anything is confirmed.
+    fn narrow(&mut self, low: u64) -> Step {
+        let Some(&high) = self.failed.last() else { return self.climb(low) };
         let middle = low + (high - low) / 2;
-        if close || middle <= low || (rate_held && rate >= high) { Step::Confirm(low) } else { Step::Try(middle) }
+        let close = (high - low) as f64 <= self.precision * high as f64;
+        if !close && middle > low {
+            return Step::Try(middle);
+        }
+        if self.asked_again {
+            return Step::Confirm(low);
+        }
+        self.asked_again = true;
+        Step::Try(high)
+    }
+
+    /// Nothing failed above `low`. Just above the estimate a steady target has had enough; any other is followed.
+    fn climb(&mut self, low: u64) -> Step {
+        let mut more = (self.estimate as f64 * (1.0 + self.precision)) as u64;
+        if more <= low {
+            more = low.saturating_add(((low as f64 * self.climb_share) as u64).max(1));
+            self.climb_share = (2.0 * self.climb_share).min(1.0);
+            self.climbs += 1;
+        }
+        let more = more.min(self.max);
+        if more > low && self.climbs <= CLIMBS_MAX { Step::Try(more) } else { Step::Confirm(low) }
     }
 
     fn try_at_least(&self, rate: u64) -> Step {
-        Step::Try(rate.max(self.min))
+        Step::Try(rate.min(self.max).max(self.min))
     }
 }
 
@@ -100,18 +153,38 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Searches against a target that takes `capacity` in short runs and `lasting` in long ones.
-    fn found(capacity: u64, lasting: u64, min: u64, max: Option<u64>, precision: f64) -> (Outcome, u32) {
-        let mut search = Search::new(min, max, precision);
+    /// Searches a target: `run` says of each step, and of the number of runs before it, whether it holds and what it
+    /// reaches.
+    fn searched(mut search: Search, mut run: impl FnMut(u32, Step) -> (bool, u64)) -> (Outcome, u32) {
         for steps in 0..500 {
-            match search.step() {
-                Step::Ceiling => search.note(true, capacity),
-                Step::Try(rate) => search.note(rate <= capacity, rate.min(capacity)),
-                Step::Confirm(rate) => search.note(rate <= lasting, rate.min(lasting)),
-                Step::Done(outcome) => return (outcome, steps),
+            let step = search.step();
+            if let Step::Done(outcome) = step {
+                return (outcome, steps);
             }
+            let (held, reached) = run(steps, step);
+            search.note(held, reached);
         }
         panic!("the search does not end");
+    }
+
+    /// A run against a target that takes so much, and no more.
+    fn of(capacity: u64, step: Step) -> (bool, u64) {
+        match step {
+            Step::Try(rate) | Step::Confirm(rate) => (rate <= capacity, rate.min(capacity)),
+            Step::Ceiling | Step::Done(_) => (true, capacity),
+        }
+    }
+
+    /// Searches against a target that takes `capacity` in short runs and `lasting` in long ones.
+    fn found(capacity: u64, lasting: u64, min: u64, max: Option<u64>, precision: f64) -> (Outcome, u32) {
+        searched(Search::new(min, max, precision), |_, step| match step {
+            Step::Confirm(_) => of(lasting, step),
+            _ => of(capacity, step),
+        })
+    }
+
+    fn part(of: u64, share: f64) -> u64 {
+        (of as f64 * share) as u64
     }
 
     proptest! {
@@ -122,6 +195,34 @@ mod tests {
             let Outcome::Confirmed(rate) = outcome else { panic!("{outcome:?}") };
             prop_assert!(rate <= capacity && rate as f64 >= capacity as f64 * 0.97, "{rate} of {capacity}");
             prop_assert!(steps <= 16, "{steps} steps");
+        }
+
+        /// The first run finds unwritten extents, or is answered with 503 for all that is too much.
+        #[test]
+        fn a_first_run_that_is_cold_or_collapses_bounds_nothing(
+            capacity in 10_000_000u64..20_000_000_000, share in 0.01f64..1.0, lost: bool,
+        ) {
+            let (outcome, steps) = searched(Search::new(1_000_000, None, 0.02), |_, step| match step {
+                Step::Ceiling => (!lost, part(capacity, share)),
+                _ => of(capacity, step),
+            });
+            let Outcome::Confirmed(rate) = outcome else { panic!("{outcome:?}") };
+            prop_assert!(rate <= capacity && rate >= part(capacity, 0.97), "{rate} of {capacity}");
+            prop_assert!(steps <= 30, "{steps} steps");
+        }
+
+        /// Whichever run it is. One that fails to confirm costs two precisions.
+        #[test]
+        fn one_run_that_comes_out_low_costs_little(
+            capacity in 10_000_000u64..20_000_000_000, noisy in 0u32..20, share in 0.05f64..0.95, bounded: bool,
+        ) {
+            let max = bounded.then_some(3 * capacity);
+            let (outcome, steps) = searched(Search::new(100_000, max, 0.02), |at, step| {
+                of(if at == noisy { part(capacity, share) } else { capacity }, step)
+            });
+            let Outcome::Confirmed(rate) = outcome else { panic!("{outcome:?}") };
+            prop_assert!(rate <= capacity && rate >= part(capacity, 0.93), "{rate} of {capacity}");
+            prop_assert!(steps <= 32, "{steps} steps");
         }
 
         #[test]
@@ -137,8 +238,34 @@ mod tests {
     }
 
     #[test]
+    fn a_first_run_at_half_of_the_capacity_is_overtaken() {
+        let mut tried = Vec::new();
+        let (outcome, _) = searched(Search::new(1_000_000, None, 0.02), |_, step| {
+            tried.push(step);
+            if step == Step::Ceiling { (true, 1_000_000_000) } else { of(2_000_000_000, step) }
+        });
+        assert_eq!(
+            tried[..4],
+            [Step::Ceiling, Step::Try(900_000_000), Step::Try(1_020_000_000), Step::Try(1_122_000_000)]
+        );
+        let Outcome::Confirmed(rate) = outcome else { panic!("{outcome:?}") };
+        assert!((1_940_000_000..=2_000_000_000).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn a_target_without_an_end_ends_the_search() {
+        let endless = |_: u32, step: Step| if step == Step::Ceiling { (false, 1_000_000) } else { (true, 0) };
+        let (outcome, steps) = searched(Search::new(1, None, 0.02), endless);
+        assert!(matches!(outcome, Outcome::Confirmed(rate) if rate > 1_000_000_000), "{outcome:?}");
+        assert!(steps <= CLIMBS_MAX + 4, "{steps} steps");
+    }
+
+    #[test]
     fn the_highest_rate_that_is_allowed_is_tried_first_and_confirmed() {
         assert_eq!(found(u64::MAX, u64::MAX, 1, Some(5_000), 0.02), (Outcome::Confirmed(5_000), 2));
+        // It failed once, by chance.
+        let once = |at: u32, step: Step| if at == 0 { (false, 0) } else { of(u64::MAX, step) };
+        assert_eq!(searched(Search::new(1, Some(5_000), 0.02), once).0, Outcome::Confirmed(5_000));
     }
 
     #[test]

@@ -99,6 +99,11 @@ pub trait Ring {
 
     /// Operations queued or submitted whose completion was not yet taken.
     fn in_flight(&self) -> usize;
+
+    /// Processor time of the calling thread, user and system.
+    fn cpu_ns(&self) -> u64 {
+        process::thread_cpu_ns()
+    }
 }
 
 /// The part of a message that lies in one piece.
@@ -143,11 +148,6 @@ pub trait NetRing: Ring {
     /// send to such a peer would be a copy.
     fn can_lend(&mut self, _slot: FileSlot) -> bool {
         false
-    }
-
-    /// Processor time of the calling thread, user and system.
-    fn cpu_ns(&self) -> u64 {
-        process::thread_cpu_ns()
     }
 
     /// Frees a range that was lent: its bytes stay, and so do those that the peer has still to read.

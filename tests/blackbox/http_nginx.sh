@@ -142,7 +142,7 @@ for io in uring syscall; do
     books 0 50 0
     answered 404 50
     run 1 /broken --records 5 --retry 2,1ms-10ms --io "$io"
-    books 0 5 0
+    books 0 0 5
     answered 500 15
 
     echo "== $io: limits"

@@ -140,12 +140,37 @@ fn what_cannot_belong_together_is_refused_with_both_names() {
 fn the_worst_exit_code_is_the_merged_one() {
     let scratch = Scratch::new();
     shards(&scratch, 2, "--target null --records 100 --slo records_per_second>=1");
-    for (code, wanted) in [(0, 0), (4, 4), (1, 1)] {
+    // Whether a threshold is missed is seen in the sum, whatever one of them found in its part.
+    for (code, wanted) in [(0, 0), (4, 0), (1, 1)] {
         altered(&scratch, "1.json", "1.json", |report| report["exit_code"] = json!(code));
         assert_eq!(merged(&scratch, 2)["exit_code"], wanted);
     }
     altered(&scratch, "0.json", "0.json", |report| report["exit_code"] = json!(4));
     assert_eq!(merged(&scratch, 2)["exit_code"], 1);
+}
+
+/// Each process makes half of the rate and is held to half of it; both together are held to all of it.
+#[test]
+fn a_rate_is_wanted_of_the_fleet_and_not_of_each_process() {
+    let scratch = Scratch::new();
+    let slo = "rate>=1.2MB/s,records_per_second>=300,errors<=2";
+    let parts = shards(&scratch, 2, &format!("--target null --rate 2MB/s --duration 1s --slo {slo}"));
+    let judged = |report: &Value, key: &str| -> Vec<Value> {
+        report["slo"].as_array().unwrap().iter().map(|slo| slo[key].clone()).collect()
+    };
+    for part in &parts {
+        assert_eq!(judged(part, "threshold"), [json!(600_000.0), json!(150.0), json!(2.0)], "{:#}", part["slo"]);
+    }
+    // They ran one after the other, and so made half of it.
+    let whole = merged(&scratch, 2);
+    assert_eq!(judged(&whole, "passed"), [json!(false), json!(false), json!(true)], "{:#}", whole["slo"]);
+    assert_eq!(whole["exit_code"], 4);
+    // As if they had begun at once.
+    altered(&scratch, "1.json", "1.json", |report| report["started_at"] = parts[0]["started_at"].clone());
+    let whole = merged(&scratch, 2);
+    assert_eq!(judged(&whole, "threshold"), [json!(1_200_000.0), json!(300.0), json!(2.0)], "{:#}", whole["slo"]);
+    assert_eq!(judged(&whole, "passed"), [json!(true), json!(true), json!(true)], "{:#}", whole["slo"]);
+    assert_eq!(whole["exit_code"], 0);
 }
 
 #[test]

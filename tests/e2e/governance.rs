@@ -106,6 +106,22 @@ fn records_without_a_header_have_the_checksum_of_their_bytes() {
 }
 
 #[test]
+fn a_template_without_placeholders_is_told_of_by_its_header() {
+    let scratch = Scratch::new();
+    scratch.write("blob.bin", [7; 100]);
+    let api = Api::start(|_| Reply::taken());
+    let words = "--target file:one.bin --parallel 1 --records 40 --rate 1MB/s --payload-template blob.bin";
+    let (_, told) = told(&scratch, &run(&scratch, &api, &format!("{words} --governance-every 7")));
+    assert_eq!(count(&told, "posted"), 6, "{told}");
+    let data = scratch.read("one.bin");
+    for event in api.events() {
+        let sequence: usize = event["sequence"].as_str().unwrap().parse().unwrap();
+        let record = &data[sequence * 164..][..164];
+        assert_eq!((&event["checksum"], &event["size_bytes"]), (&crc_text(record).into(), &164.into()));
+    }
+}
+
+#[test]
 fn a_server_in_trouble_is_asked_again() {
     let scratch = Scratch::new();
     let api = Api::start(|request| match request.number {

@@ -68,6 +68,33 @@ fn what_goes_wrong_loses_and_doubles_nothing_of_an_idempotent_producer() {
 }
 
 #[test]
+fn retries_are_counted_for_lost_answers_too() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --report - --seed 4 --fault lose_answer:20%");
+    let words = "--records 2000 --payload-size 1000 --batch-size 20000 --retry off --report report.json";
+    let ended = scratch.run(&format!("--target kafka://{}/topic {words}", receiver.address));
+    assert_eq!(ended.code(), 1, "{ended}");
+    ended.says(&["at its attempt 1, the last", "a larger --retry"]);
+    let totals = &scratch.report_of(&ended, "report.json")["totals"];
+    assert!(number(totals, "records_uncertain") > 0, "{totals:#}");
+    receiver.stopped();
+}
+
+#[test]
+fn without_acknowledgements_a_refusal_is_told_as_the_lost_connection_that_it_is() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --report - --seed 4 --fault error=10:2%");
+    let words = "--acks 0 --parallel 1 --records 2000 --payload-size 1000 --rate 1MB/s --report report.json";
+    let ended = scratch.run(&format!("--target kafka://{}/topic {words}", receiver.address));
+    let told = "the connection to the leader ended";
+    ended.says(&[told, "--acks=1"]);
+    assert_eq!(ended.stderr.matches(told).count(), 1, "{ended}");
+    let totals = &scratch.report_of(&ended, "report.json")["totals"];
+    assert!(number(totals, "reconnects") > 0, "{totals:#}");
+    receiver.stopped();
+}
+
+#[test]
 fn the_report_tells_what_was_read_in_place() {
     for io in ["uring", "syscall"] {
         for (zero_copy, lends) in [("auto", true), ("off", false)] {

@@ -48,7 +48,8 @@ fn the_pace_of_a_slow_target_is_found() {
     assert_eq!(ended.code(), 0, "{ended}\n{found:#}");
     let rate = found["sustained_bytes_per_second"].as_f64().unwrap();
     assert!((60e3..=50.0 * 4096.0 * 1.01).contains(&rate), "{rate}\n{found:#}");
-    let over = found["tried"].as_array().unwrap().iter().find(|run| run["held"] == false);
+    // An earlier one may have failed by chance, and held when it was tried again.
+    let over = found["tried"].as_array().unwrap().iter().rfind(|run| run["held"] == false);
     assert!(over.is_none_or(|run| run["rate_bytes_per_second"].as_f64().unwrap() > rate), "{found:#}");
     assert!(found["tried"][0]["rate_bytes_per_second"].is_null(), "{found:#}");
     receiver.stopped();

@@ -139,7 +139,8 @@ pub const KEYS: &[Key] = &[
     key(Files, "overwrite-device", Kind::Text, "SERIAL").says(
         "off",
         "S4EVNX0R123456",
-        "Allows writing over the idle block device with this serial number.",
+        "Allows writing over the idle block device with this serial number, from its start to its end and round again: \
+         no other flag sets sizes there.",
     ),
     key(Network, "connections", count(1, limits::CONNECTIONS_MAX as u64), "N").says(
         "1",
@@ -317,6 +318,12 @@ pub const KEYS: &[Key] = &[
         "3/8",
         "This is process I of N: its own producer ids and the I-th share of --rate. Needs --parallel.",
     ),
+    key(Fleet, "start-at", Kind::Timestamp, "TIME").says(
+        "as soon as it is ready",
+        "2030-01-01T12:00:00Z",
+        "When the run starts, at most 24 hours ahead: with an offset or Z, or Unix seconds. So the processes of a fleet \
+         start together, as far as their clocks agree. One that is not ready in time says so and starts at once.",
+    ),
     key(Observe, "metrics-addr", Kind::Address, "[HOST]:PORT").says(
         "off",
         ":9090",
@@ -351,7 +358,8 @@ pub const KEYS: &[Key] = &[
     key(Observe, "slo", Kind::Slo, "EXPR").repeated().says(
         "none",
         "p99<5ms,errors==0",
-        "Thresholds; exit 4 if one is missed. p50 p99 p99.9 max rate records_per_second errors not_sent.",
+        "Thresholds; exit 4 if one is missed. p50 p99 p99.9 max rate records_per_second errors not_sent. Rates are the \
+         fleet's: a shard is held to its part.",
     ),
     key(Observe, "governance-url", Kind::Url, "URL").says(
         "off",

@@ -2,6 +2,7 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::limits;
+use crate::config::resolve::network::url::ipv6;
 use crate::plan::receive::{BrokerPlan, Protocol};
 use clap::ArgMatches;
 
@@ -50,15 +51,15 @@ fn address(text: &str) -> Result<(String, u16), Fatal> {
         |what: &str| Fatal::usage(format!("--advertise '{text}': {what}")).mend("--advertise=broker.local:9092");
     let (host, port) = text.rsplit_once(':').ok_or_else(|| refuse("there is no port"))?;
     let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(|| refuse("its port is none from 1 to 65535"))?;
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    if bracketed.is_none() && host.contains(':') {
-        return Err(refuse("an IPv6 address stands in brackets: [::1]:9092"));
-    }
-    let host = bracketed.unwrap_or(host);
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => ipv6(address).map_err(|why| refuse(&why))?,
+        None if host.contains(':') => return Err(refuse("an IPv6 address stands in brackets: [::1]:9092")),
+        None => host.to_owned(),
+    };
     if host.is_empty() || host.len() > limits::KAFKA_CLIENT_ID_BYTES_MAX || host.contains(['/', '@', ' ']) {
         return Err(refuse("it has no host, or more than one"));
     }
-    Ok((host.to_owned(), port))
+    Ok((host, port))
 }
 
 #[cfg(test)]
@@ -69,6 +70,7 @@ mod tests {
     fn where_clients_are_sent() {
         assert_eq!(address("broker:9092").unwrap(), ("broker".to_owned(), 9092));
         assert_eq!(address("[::1]:1").unwrap(), ("::1".to_owned(), 1));
+        assert_eq!(address("[fe80::1%25eth0]:1").unwrap(), ("fe80::1%eth0".to_owned(), 1));
         for text in ["broker", ":1", "a:0", "a:99999", "::1:9", "kafka://a:1", "a b:1", ""] {
             assert!(address(text).unwrap_err().what.contains("--advertise"), "{text}");
         }

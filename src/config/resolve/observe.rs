@@ -8,8 +8,9 @@ use crate::config::Deps;
 use crate::config::load::Settings;
 use crate::config::resolve::files::unwritable;
 use crate::config::resolve::governance;
+use crate::config::slo;
 use crate::config::values::Wanted;
-use crate::plan::{LogFormat, ObservePlan, ReportTarget, SinkKind};
+use crate::plan::{LogFormat, ObservePlan, ReportTarget, SinkKind, Slo, SloMetric};
 use crate::sys;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -40,6 +41,7 @@ pub fn resolve(
         let what = format!("--stats-interval '{text}' is no multiple of 100ms");
         errors.push(Fatal::usage(what).mend("--stats-interval=1s"));
     }
+    check_slos(&wanted.slo, errors);
     let default_format = if deps.terminal { LogFormat::Text } else { LogFormat::Json };
     ObservePlan {
         metrics_addr: wanted.metrics_addr.as_deref().and_then(|text| address(text, deps, errors)),
@@ -50,7 +52,17 @@ pub fn resolve(
         html: wanted.html.clone(),
         audit_every: wanted.audit_every,
         governance: governance::resolve(wanted, errors),
-        slo: wanted.slo.clone(),
+        slo: wanted.slo.iter().map(|slo| slo::part_of(slo, wanted.shard.1)).collect(),
+    }
+}
+
+/// A longer time is none that a record could be told to have taken.
+fn check_slos(slos: &[Slo], errors: &mut Vec<Fatal>) {
+    let most = limits::LATENCY_NS_MAX as f64 / 1e9;
+    let is_time = |slo: &&Slo| matches!(slo.metric, SloMetric::ResponseQuantile(_));
+    for slo in slos.iter().filter(is_time).filter(|slo| slo.threshold > most) {
+        let what = format!("--slo {}: response times are measured up to an hour", slo.expression);
+        errors.push(Fatal::usage(what).mend("--slo='p99<1h'"));
     }
 }
 

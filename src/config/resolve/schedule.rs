@@ -43,6 +43,20 @@ impl Fleet {
     }
 }
 
+/// `--start-at` is a time to come, and soon enough for somebody to mean it.
+pub fn check_start(at_unix_ns: Option<u64>, now_unix_ns: u64, errors: &mut Vec<Fatal>) {
+    let Some(at_unix_ns) = at_unix_ns else { return };
+    let mend = "--start-at=$(date -u -d '+60 seconds' +%FT%TZ)";
+    let span = |ns: u64| units::format_duration(ns);
+    if let Some(past_ns) = now_unix_ns.checked_sub(at_unix_ns) {
+        let what = format!("--start-at: that time was {} ago, by the clock of this host", span(past_ns));
+        errors.push(Fatal::usage(what).mend(mend));
+    } else if at_unix_ns - now_unix_ns > limits::START_AHEAD_NS_MAX {
+        let (ahead, most) = (span(at_unix_ns - now_unix_ns), span(limits::START_AHEAD_NS_MAX));
+        errors.push(Fatal::usage(format!("--start-at: that time is {ahead} ahead, more than {most}")).mend(mend));
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Schedules {
     pub phases: Vec<PhasePlan>,
@@ -289,6 +303,19 @@ mod tests {
         for word in ["never ends", "stage 2 of phases has no duration", "stage 3 of phases lasts 0s", "--burst-on"] {
             assert!(all.contains(word), "{word} in {all}");
         }
+    }
+
+    #[test]
+    fn a_start_is_to_come_and_near() {
+        let (now, day) = (1_893_499_200_000_000_000, limits::START_AHEAD_NS_MAX);
+        let refused = |at: Option<u64>| {
+            let mut errors = Vec::new();
+            check_start(at, now, &mut errors);
+            errors.first().map(|fatal| fatal.what.clone())
+        };
+        assert_eq!([refused(None), refused(Some(now + 1)), refused(Some(now + day))], [const { None }; 3]);
+        assert!(refused(Some(now)).is_some() && refused(Some(now - 90_000_000_000)).unwrap().contains("90 s ago"));
+        assert!(refused(Some(now + day + 1)).unwrap().contains("more than"));
     }
 
     #[test]

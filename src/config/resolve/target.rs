@@ -57,6 +57,11 @@ impl Place {
         }
     }
 
+    /// Written from its start to its end, and round again; it has no files.
+    pub fn is_device(&self) -> bool {
+        matches!(self, Place::Block { .. } | Place::Special(_))
+    }
+
     /// Whether one producer is all it takes by default.
     pub fn is_single(&self) -> bool {
         !matches!(self, Place::Folder(_))

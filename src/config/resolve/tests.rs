@@ -98,6 +98,8 @@ fn a_shard_has_its_own_ids() {
     let shard = plan(&flags);
     assert_eq!(shard.producers.iter().map(|p| p.id).collect::<Vec<_>>(), [8, 9, 10, 11]);
     assert_eq!(shard.rate_bytes_per_second, Some(4000));
+    let held = plan(&[flags.as_slice(), &[("slo", "rate>=9kB/s,records_per_second>6,p99<5ms")]].concat());
+    assert_eq!(held.observe.slo.iter().map(|slo| slo.threshold).collect::<Vec<_>>(), [3000.0, 2.0, 0.005]);
     assert!(refused(&[("target", "null"), ("shard", "0/2")]).contains("--parallel"));
 }
 
@@ -120,6 +122,56 @@ fn a_single_file_has_one_producer_and_a_folder_many() {
     assert!(all.cores[0].ring_bytes_per_lane <= 1 << 20 && all.sink.block_bytes <= 1 << 19);
     assert!(all.notes.iter().any(|note| note.contains("7 MiB (7 × 1 MiB")), "{:?}", all.notes);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a plan writes nothing");
+}
+
+#[test]
+fn what_is_written_includes_the_warm_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file:{}/", folder.path().display());
+    let base = [("target", url.as_str()), ("min-free", "0"), ("payload-size", "1000"), ("warmup", "2s")];
+    for (more, bytes, line) in [
+        (&[("rate", "1MB/s"), ("duration", "3s")][..], Some(5_000_000), "writes about 5 MB at most"),
+        (&[("rate", "1MB/s"), ("records", "1000")], Some(3_000_000), "writes about 3 MB at most"),
+        (&[("rate", "1MB/s"), ("bytes", "2MB")], Some(4_000_000), "writes about 4 MB at most"),
+        (
+            &[("records", "1000")],
+            None,
+            "writes as much as the target takes in a warm-up of 2 s, then about 1 MB at most",
+        ),
+        (&[("duration", "3s")], None, "writes as much as the target takes in 5 s"),
+        (&[("duration", "inf")], None, "writes as fast as the target takes it, until it is stopped"),
+        (&[("rate", "1000000GB/s"), ("duration", "500000h")], Some(u64::MAX), "writes about 18446744.1 TB at most"),
+    ] {
+        let made = plan(&[&base[..], more].concat());
+        assert_eq!(made.payload_bytes_max, bytes, "{more:?}");
+        assert!(made.notes.iter().any(|note| note == line), "{line}: {:?}", made.notes);
+    }
+}
+
+#[test]
+fn a_threshold_that_leaves_no_room_below_the_rate_is_told() {
+    let base = [("target", "null"), ("payload-size", "1000"), ("parallel", "2")];
+    for (more, safe) in [
+        (&[("rate", "1MB/s"), ("slo", "rate>=1MB/s")][..], Some("rate>=995kB/s is safe")),
+        (&[("rate", "1MB/s"), ("slo", "rate>=997kB/s")], Some("rate>=995kB/s is safe")),
+        (&[("rate", "1MB/s"), ("slo", "rate>2MB/s,errors==0")], Some("rate>=995kB/s is safe")),
+        (&[("rate", "1000rec/s"), ("slo", "records_per_second>=1000")], Some("records_per_second>=995 is safe")),
+        (
+            &[("rate", "1MB/s"), ("mode", "sampled"), ("weight", "10"), ("slo", "records_per_second==100")],
+            Some("records_per_second>=99.5 is safe"),
+        ),
+        (&[("rate", "4MB/s"), ("shard", "1/4"), ("slo", "rate>=4MB/s")], Some("rate>=3.98MB/s is safe")),
+        (&[("producer-rate", "1MB/s"), ("slo", "rate>=2MB/s")], Some("rate>=1.99MB/s is safe")),
+        (&[("rate", "1MB/s"), ("slo", "rate>=995kB/s")], None),
+        (&[("rate", "1MB/s"), ("slo", "rate<2MB/s,p99<5ms")], None),
+        (&[("slo", "rate>=1MB/s")], None),
+        (&[("rate", "1MB/s"), ("mode", "burst"), ("slo", "rate>=1MB/s")], None),
+    ] {
+        let made = plan(&[&base[..], more].concat());
+        let told: Vec<_> = made.notes.iter().filter(|note| note.starts_with("--slo ")).collect();
+        assert_eq!(told.len(), usize::from(safe.is_some()), "{more:?}: {told:?}");
+        assert!(told.iter().all(|note| note.ends_with(safe.unwrap_or_default())), "{more:?}: {told:?}");
+    }
 }
 
 #[test]
@@ -186,6 +238,10 @@ fn contradictions_name_their_flags() {
         (&[("target", "null"), ("annotate", "off"), ("sign-key", "/dev/null")], "--sign-key"),
         (&[("target", "null"), ("duration", "0s")], "0s"),
         (&[("target", "null"), ("run-id", "a b")], "--run-id"),
+        (
+            &[("target", "null"), ("slo", "rate>=1TB/s,p99<2h")],
+            "--slo p99<2h: response times are measured up to an hour",
+        ),
     ] {
         let told = refused(flags);
         assert!(told.contains(words), "{words} in {told}");

@@ -1,12 +1,22 @@
 use super::*;
 use crate::counters::{Counts, Field};
 use crate::governance::testing::{governance, plan};
-use crate::plan::Token;
+use crate::plan::{Annotate, PayloadPlan, PayloadSource, TemplateFile, Token};
 use proptest::prelude::*;
 use serde_json::json;
 
 fn wrong(text: &str) -> Vec<String> {
-    Contract::read(text, &plan(), &governance(Some(text))).err().unwrap_or_default()
+    wrong_for(text, &plan())
+}
+
+fn wrong_for(text: &str, plan: &RunPlan) -> Vec<String> {
+    let records = Records::of(&plan.payload).unwrap();
+    Contract::read(text, plan, &governance(Some(text)), records).err().unwrap_or_default()
+}
+
+fn contract(governance: &GovernancePlan) -> Result<Contract, Fatal> {
+    let plan = plan();
+    Contract::of(&plan, governance, Records::of(&plan.payload).unwrap())
 }
 
 /// The built-in contract after a change of its text, which must have been there.
@@ -16,8 +26,14 @@ fn changed(from: &str, to: &str) -> String {
 }
 
 fn built_in() -> Contract {
-    let plan = plan();
-    Contract::of(&plan, plan.observe.governance.as_ref().unwrap()).unwrap()
+    contract(&governance(None)).unwrap()
+}
+
+/// Templates of these lengths: plain bytes get the record header, text with placeholders gets room for their values.
+fn templates(bytes: &[&[u8]], annotate: Annotate) -> PayloadPlan {
+    let file = |bytes: &&[u8]| TemplateFile { name: "it".into(), bytes: (*bytes).into() };
+    let source = PayloadSource::Templates(bytes.iter().map(file).collect());
+    PayloadPlan { source, annotate, ..plan().payload }
 }
 
 #[test]
@@ -26,7 +42,7 @@ fn the_built_in_contract_fits_every_body_and_catches_every_slip() {
     assert_eq!(contract.path(Call::CloseRun, "nightly-7"), "/v1/runs/nightly-7/close");
     assert!(Call::ALL.into_iter().all(|call| contract.has(call)));
     let bodies = Bodies::new(&plan, 1000);
-    let event = bodies.event(&bodies.extremes(&plan)[0]);
+    let event = bodies.event(&bodies.extremes(&plan, Records::of(&plan.payload).unwrap())[0]);
     assert_eq!(contract.check(Call::PostEvent, &event), Ok(()));
     for (key, value) in [
         ("sequence", json!(7)),
@@ -107,7 +123,7 @@ fn every_misfit_of_another_contract_is_named_once() {
         assert_eq!(wrong.iter().filter(|why| *why == wanted).count(), 1, "{wanted}: {wrong:#?}");
     }
     assert!(wrong.iter().any(|why| why.starts_with("POST /v1/events: size_bytes: ")), "{wrong:#?}");
-    let fatal = Contract::of(&plan(), &governance(Some(&text))).err().unwrap();
+    let fatal = contract(&governance(Some(&text))).err().unwrap();
     assert_eq!(fatal.exit, crate::base::fatal::Exit::Usage);
     assert!(fatal.what.contains("other.yaml") && fatal.what.contains("tenant") && fatal.mend.is_some(), "{fatal}");
 }
@@ -132,9 +148,29 @@ fn parameters_bodies_and_identities_that_we_cannot_give_are_named() {
     assert!(wrong(&strict).iter().all(|why| why.contains("--governance-token-file")) && wrong(&strict).len() == 5);
     let mut with_token = governance(Some(&strict));
     with_token.token = Some(Token("t".into()));
-    assert!(Contract::of(&plan(), &with_token).is_ok());
+    assert!(contract(&with_token).is_ok());
     let foreign = strict.replace("type: http\n      scheme: bearer", "type: apiKey\n      in: header\n      name: key");
     assert!(wrong(&foreign)[0].contains("another proof of identity"));
+}
+
+#[test]
+fn parameters_mean_what_openapi_says() {
+    let with = |path: &str, operation: &str| {
+        let lists = format!("  /v1/events:\n    parameters: [{path}]\n    post:\n      parameters: [{operation}]\n");
+        wrong(&changed("  /v1/events:\n    post:\n", &lists))
+    };
+    let header =
+        |name, required| format!("{{name: {name}, in: header, required: {required}, schema: {{type: string}}}}");
+    for name in ["Authorization", "content-type", "Accept"] {
+        assert_eq!(with(&header(name, true), &header(name, true)), [""; 0], "{name}");
+    }
+    let unknown = ["POST /v1/events: the \"header\" parameter \"X-Tenant\" is required and not known here"];
+    let (needed, optional) = (header("X-Tenant", true), header("X-Tenant", false));
+    assert_eq!(with(&needed, ""), unknown);
+    assert_eq!(with(&needed, &needed), unknown, "once");
+    assert_eq!(with(&optional, &needed), unknown);
+    assert_eq!(with(&needed, &optional), [""; 0], "the operation's stands in its place");
+    assert_eq!(with(&needed, &optional.replace("in: header", "in: query")), unknown, "that is another one");
 }
 
 #[test]
@@ -165,6 +201,15 @@ fn words_of_openapi_mean_what_they_mean_there() {
         "required: [id, run_id, producer_id, target]\n      properties:\n        id: {type: string, readOnly: true}\n",
     );
     assert_eq!(wrong(&read_only), [""; 0], "what only answers have is not asked of requests");
+    let referred = changed(
+        "required: [run_id, producer_id, target]\n      properties:\n",
+        "required: [id, run_id, producer_id, target]\n      properties:\n        id: {$ref: '#/components/schemas/Id'}\n",
+    );
+    let made =
+        "  schemas:\n    Id: {$ref: '#/components/schemas/MadeId'}\n    MadeId: {type: string, readOnly: true}\n";
+    let referred = referred.replace("  schemas:\n", made);
+    assert_eq!(wrong(&referred), [""; 0], "nor what refers to such a property");
+    assert!(wrong(&referred.replace("readOnly: true", "readOnly: false"))[0].contains("\"id\" is required"));
     let exclusive = changed(
         "          minimum: 1\n          maximum: 1000000\n",
         "          minimum: 1\n          exclusiveMinimum: true\n          maximum: 1000000\n",
@@ -176,4 +221,36 @@ fn words_of_openapi_mean_what_they_mean_there() {
     assert_eq!(wrong(&unquoted), [""; 0]);
     let json: Value = serde_saphyr::from_str(BUILT_IN).unwrap();
     assert_eq!(wrong(&json.to_string()), [""; 0]);
+}
+
+#[test]
+fn records_are_what_the_payload_makes_them() {
+    let plain = templates(&[&[7; 100], &[7; 20]], Annotate::Payload);
+    assert_eq!(Records::of(&plain).unwrap(), Records { bytes_min: 84, bytes_max: 164, headed: true });
+    let text = templates(&[b"number {{sequence}}"], Annotate::Payload);
+    assert_eq!(Records::of(&text).unwrap(), Records { bytes_min: 27, bytes_max: 27, headed: false });
+    for annotate in [Annotate::Headers, Annotate::Off] {
+        let as_it_is = templates(&[&[7; 100]], annotate);
+        assert_eq!(Records::of(&as_it_is).unwrap(), Records { bytes_min: 100, bytes_max: 100, headed: false });
+        let random = PayloadPlan { annotate, ..plan().payload };
+        assert!(!Records::of(&random).unwrap().headed);
+    }
+    assert!(Records::of(&plan().payload).unwrap().headed);
+    let empty = Records::of(&templates(&[b""], Annotate::Off)).unwrap_err();
+    assert!(empty.what.contains("--payload-template"), "{empty}");
+}
+
+#[test]
+fn what_events_and_the_end_may_come_to_is_checked_before_the_start() {
+    let short = changed("maximum: 268435456", "maximum: 163");
+    let plan = RunPlan { payload: templates(&[&[7; 100]], Annotate::Payload), ..plan() };
+    let found = wrong_for(&short, &plan);
+    assert!(found.iter().any(|why| why.starts_with("POST /v1/events: size_bytes: ")), "the header counts: {found:#?}");
+    assert_eq!(wrong_for(&short.replace("maximum: 163", "maximum: 164"), &plan), [""; 0]);
+    let few = changed(
+        "        bytes_produced:\n          $ref: '#/components/schemas/Count'\n",
+        "        bytes_produced:\n          type: string\n          maxLength: 18\n",
+    );
+    let found = wrong(&few);
+    assert!(found.iter().any(|why| why.starts_with("POST /v1/runs/{run_id}/close: bytes_produced: ")), "{found:#?}");
 }

@@ -117,5 +117,13 @@ fn percentiles(report: &Report) -> String {
             text::count(unconfirmed)
         );
     }
+    let clamped = latency.response.records_clamped;
+    if clamped > 0 {
+        let _ = writeln!(
+            out,
+            "<p class=\"note\">{} records took an hour or more; nothing longer is told apart.</p>",
+            text::count(clamped)
+        );
+    }
     out
 }

@@ -34,26 +34,36 @@ pub fn slos(report: &Report) -> String {
     let row = |slo: &SloResult| {
         let (tone, word) = if slo.passed { ("good", "passed") } else { ("bad", "missed") };
         format!(
-            "<tr><td><code>{}</code></td><td>{}</td><td><span class=\"chip {tone}\">{word}</span></td></tr>\n",
+            "<tr><td><code>{}</code></td><td>{}</td><td>{}</td>\
+             <td><span class=\"chip {tone}\">{word}</span></td></tr>\n",
             Text(&slo.expression),
+            slo.threshold.map_or_else(|| NOTHING.to_owned(), |held_to| slo_figure(slo, held_to)),
             slo_value(slo)
         )
     };
     let rows: Vec<_> = report.slo.iter().map(row).collect();
-    section("Thresholds", &table(&["threshold", "value", "result"], &rows))
+    // A shard is held to its part of what the expression says.
+    section("Thresholds", &table(&["threshold", "held to", "value", "result"], &rows))
+}
+
+fn is_quantile(slo: &SloResult) -> bool {
+    slo.expression.trim_start().starts_with(['p', 'm'])
 }
 
 fn slo_value(slo: &SloResult) -> String {
-    let quantile = slo.expression.trim_start().starts_with(['p', 'm']);
     match slo.value {
-        None if quantile => "never: it falls among records without confirmation".to_owned(),
+        None if is_quantile(slo) => "never: it falls among records without confirmation".to_owned(),
         None => NOTHING.to_owned(),
-        Some(value) if slo.expression.starts_with("records_per_second") => {
-            format!("{} records/s", text::count(value.round() as u64))
-        }
-        Some(value) if slo.expression.starts_with("rate") => text::rate(Some(value)),
-        Some(value) if quantile => text::duration(value),
-        Some(value) => format!("{} records", text::count(value as u64)),
+        Some(value) => slo_figure(slo, value),
+    }
+}
+
+fn slo_figure(slo: &SloResult, value: f64) -> String {
+    match slo.expression.as_str() {
+        name if name.starts_with("records_per_second") => format!("{} records/s", text::count(value.round() as u64)),
+        name if name.starts_with("rate") => text::rate(Some(value)),
+        _ if is_quantile(slo) => text::duration(value),
+        _ => format!("{} records", text::count(value as u64)),
     }
 }
 
@@ -108,6 +118,9 @@ pub fn books(report: &Report) -> String {
     let kinds: Vec<_> = kinds.iter().map(|(kind, n)| format!("{} {}", Text(kind), text::count(**n))).collect();
     row("errors by kind, in records", if kinds.is_empty() { "none".into() } else { kinds.join(", ") });
     row("blocks sent again", text::count(report.totals.retries));
+    if report.totals.reconnects > 0 {
+        row("connections made again", text::count(report.totals.reconnects));
+    }
     if report.totals.lent_bytes > 0 {
         row("read in place, not copied", text::size(report.totals.lent_bytes));
     }

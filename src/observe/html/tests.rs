@@ -30,7 +30,7 @@ fn the_page_holds_the_figures_and_needs_nothing_else() {
         "Exit 1: records failed",
         "Limited by the target",
         "Ended early: /data has less than 2 GB free",
-        "p99.99&lt;1ms",
+        "<code>p99.99&lt;1ms</code></td><td>1 ms</td>",
         "missed",
         "data/payloads.0.bin",
         "17 – 19, 40 – 41",

@@ -1,0 +1,111 @@
+//! Where a core's time goes, turn by turn.
+
+use crate::counters::LoopTime;
+use crate::sys::ring::Wait;
+
+/// A turn's own work, waits and kernel calls aside, that takes longer than this, and than its records and bytes can
+/// take at the dearest (small templates, signed; copies), was not let run.
+const GAP_NS: u64 = 1_000_000;
+const RECORD_NS_MAX: u64 = 300;
+const BYTE_NS_MAX: u64 = 1;
+
+/// What feeding the lanes came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fed {
+    /// What was offered.
+    pub records: u64,
+    pub bytes: u64,
+    /// Something was due, but its sink had no room.
+    pub full: bool,
+    /// When the next thing is to be offered.
+    pub wake_ns: u64,
+}
+
+impl Fed {
+    pub fn offered(&self) -> bool {
+        self.records > 0
+    }
+
+    /// What this can have taken at most on a processor of its own.
+    fn longest_ns(&self) -> u64 {
+        GAP_NS + self.records * RECORD_NS_MAX + self.bytes * BYTE_NS_MAX
+    }
+}
+
+/// One turn of the loop: when it began, when all lanes were fed, and when it was back from the kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    pub from_ns: u64,
+    pub fed_ns: u64,
+    pub to_ns: u64,
+    pub wait: Wait,
+    pub fed: Fed,
+    /// Blocks came back.
+    pub reaped: bool,
+}
+
+impl Turn {
+    /// `oversleep_ns`: how late the kernel wakes this thread, smoothed.
+    pub fn book(&self, time: &mut LoopTime, oversleep_ns: &mut u64) {
+        let (feeding, kernel) = (self.fed_ns - self.from_ns, self.to_ns - self.fed_ns);
+        let waited = if self.fed.full { &mut time.target_full_ns } else { &mut time.idle_ns };
+        let mut gap_ns = feeding + kernel;
+        match self.wait {
+            Wait::ForNs(asked) => {
+                if !self.reaped && kernel > asked {
+                    *oversleep_ns = (7 * *oversleep_ns + (kernel - asked)) / 8;
+                }
+                gap_ns = feeding + kernel.saturating_sub(asked);
+                *waited += feeding + kernel;
+            }
+            Wait::No if self.fed.offered() || self.reaped => {
+                time.work_ns += feeding;
+                time.kernel_ns += kernel;
+            }
+            Wait::No => {
+                *waited += feeding + kernel;
+                time.spun_ns += feeding + kernel;
+            }
+        }
+        time.turns += 1;
+        time.gap_max_ns = time.gap_max_ns.max(gap_ns);
+        // Long kernel calls are the target's.
+        if feeding > self.fed.longest_ns() {
+            time.stolen_ns += feeding;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn booked(feeding: u64, kernel: u64, wait: Wait, fed: Fed) -> LoopTime {
+        let (mut time, mut oversleep_ns) = (LoopTime::default(), 0);
+        let turn = Turn { from_ns: MS, fed_ns: MS + feeding, to_ns: MS + feeding + kernel, wait, fed, reaped: false };
+        turn.book(&mut time, &mut oversleep_ns);
+        time
+    }
+
+    #[test]
+    fn a_turn_is_work_a_wait_or_a_spin() {
+        let (some, full) = (Fed { records: 1, bytes: 64, ..Fed::default() }, Fed { full: true, ..Fed::default() });
+        let work = booked(30, 20, Wait::No, some);
+        assert_eq!((work.work_ns, work.kernel_ns, work.spun_ns), (30, 20, 0));
+        let spun = booked(30, 20, Wait::No, full);
+        assert_eq!((spun.target_full_ns, spun.idle_ns, spun.spun_ns), (50, 0, 50));
+        let slept = booked(30, 20, Wait::ForNs(100), Fed::default());
+        assert_eq!((slept.target_full_ns, slept.idle_ns, slept.spun_ns), (0, 50, 0));
+    }
+
+    #[test]
+    fn much_work_is_not_called_stolen_time() {
+        // Eight lanes of small records.
+        let much = Fed { records: 8 << 14, bytes: 8 << 20, ..Fed::default() };
+        assert_eq!(booked(4 * MS, 0, Wait::No, much).stolen_ns, 0);
+        assert_eq!(booked(4 * MS, 0, Wait::No, Fed { records: 1, bytes: 64, ..much }).stolen_ns, 4 * MS);
+        assert_eq!(booked(100 * MS, 0, Wait::No, much).stolen_ns, 100 * MS);
+    }
+}

@@ -1,0 +1,61 @@
+//! `--start-at`: the processes of a fleet begin together.
+
+use crate::endings::{SIGINT, handles};
+use crate::harness::{Live, Scratch, poll};
+use crate::report::{number, total};
+use crate::server::{Peer, Server};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Unix seconds so far ahead.
+fn ahead(seconds: u64) -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + seconds
+}
+
+#[test]
+fn shards_start_at_one_time() {
+    let scratch = Scratch::new();
+    let at = ahead(6);
+    let shards: Vec<_> = (0..2)
+        .map(|index| {
+            let words = format!(
+                "--target null --rate 10MB/s --duration 300ms --parallel 1 --cores 0 --shard {index}/2 \
+                 --run-id fleet --start-at {at} --report {index}.json"
+            );
+            Live::start(&mut scratch.engine(&words))
+        })
+        .collect();
+    for (index, shard) in shards.into_iter().enumerate() {
+        let ended = shard.ended();
+        assert_eq!(ended.code(), 0, "{ended}");
+        let report = scratch.report_of(&ended, &format!("{index}.json"));
+        let started: jiff::Timestamp = report["started_at"].as_str().unwrap().parse().unwrap();
+        assert_eq!(started, jiff::Timestamp::from_second(at as i64).unwrap(), "{ended}");
+        assert!((0.3..0.5).contains(&number(&report, "/elapsed_seconds")), "the wait is no part of the run: {ended}");
+    }
+}
+
+#[test]
+fn a_signal_ends_the_wait() {
+    let server = Server::start(Peer::obey);
+    for target in ["null", &server.url()] {
+        let scratch = Scratch::new();
+        let words = format!("--target {target} --rate 1MB/s --start-at {} --report report.json", ahead(3600));
+        let mut engine = Live::start(&mut scratch.engine(&words));
+        poll("the signal handler", || handles(engine.pid(), SIGINT).then_some(()));
+        engine.line("the run starts in 3");
+        engine.signal("INT");
+        let ended = engine.ended();
+        assert_eq!(ended.code(), 0, "{ended}");
+        assert_eq!(total(&scratch.report_of(&ended, "report.json"), "records_produced"), 0);
+    }
+}
+
+#[test]
+fn a_time_that_cannot_be_meant_is_refused() {
+    let scratch = Scratch::new();
+    for (at, told) in [("2020-01-01T00:00:00Z", "ago"), ("2200-01-01T00:00:00Z", "ahead"), ("12:00", "is no time")] {
+        let ended = scratch.run(&format!("--target null --rate 1MB/s --start-at {at}"));
+        assert_eq!(ended.code(), 2, "{ended}");
+        ended.says(&["--start-at", told]);
+    }
+}
