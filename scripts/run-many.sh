@@ -4,7 +4,8 @@
 #   scripts/run-many.sh [-n N] [-c CORES] [-o FOLDER] [-e ENGINE] -- FLAGS OF engine run
 #
 #   -n N        processes (2)
-#   -c CORES    cores to share out, as taskset lists them (all that this process may use, but one)
+#   -c CORES    cores to share out, like 1-30 (those that one run would take: all but one or, where the kernel isolates
+#               processors, these)
 #   -o FOLDER   where shard.I.json, shard.I.log and merged.json go; must not hold reports (./run-many)
 #   -e ENGINE   the binary (./engine)
 #
@@ -12,8 +13,8 @@
 # of each process; --shard, --cores, --report and --run-id belong to this script (RUN_ID sets the id). With --metrics-addr
 # process I serves on port PORT + I. A page of all is made afterwards, from merged.json: --html is refused.
 #
-# If one cannot start, the others are told to end. Ctrl-C, SIGTERM or SIGHUP ends all in order, a second one at once. The
-# exit code is the worst: not started (2, 3, 5) before records lost (1) before an SLO missed by all together (4).
+# If one cannot start, the others are told to end in order. Ctrl-C, SIGTERM or SIGHUP does so too, a second one ends all
+# at once. The exit code is the worst: not started (2, 3, 5) before records lost (1) before an SLO missed by all together (4).
 set -euo pipefail
 
 usage() {
@@ -57,8 +58,12 @@ numbers() {
     done
 }
 
-mapfile -t usable < <(numbers "${cores:-$(taskset -cp $$ | sed 's/.*: //')}")
-if [ -z "$cores" ] && [ ${#usable[@]} -gt 1 ]; then usable=("${usable[@]:1}"); fi
+# The engine knows quotas and isolated processors. Whatever its settings are, they are not asked here.
+if [ -z "$cores" ]; then
+    cores=$(unset "${!ENGINE_@}" && "$engine" run --target null --ring-size 4Mi --dry-run </dev/null)
+    cores=$(sed -n '/^  "cores": \[/,/^  \]/s/^      "cpu": \([0-9]*\),\{0,1\}$/\1/p' <<<"$cores" | paste -sd,)
+fi
+mapfile -t usable < <(numbers "$cores")
 [ ${#usable[@]} -ge "$count" ] || die "${#usable[@]} cores are too few for $count processes; -c names more, -n fewer"
 
 run_id=${RUN_ID:-many-$(date -u +%Y%m%dT%H%M%S)-$$}
@@ -97,17 +102,26 @@ done
 
 # By their numbers: those that have not ended.
 running=()
-told=
-# shellcheck disable=SC2317  # called by the traps
+told='' pending='' starting=1
+# pass_on: what came in goes to all, once.
 pass_on() {
-    local pid
-    told=$1
+    local pid signal=$pending
+    pending=
+    [ -n "$signal" ] || return 0
     # One that has just ended takes no signal.
-    for pid in "${running[@]}"; do kill -s "$1" "$pid" 2>/dev/null || true; done
+    for pid in "${running[@]}"; do kill -s "$signal" "$pid" 2>/dev/null || true; done
 }
-trap 'pass_on INT' INT
-trap 'pass_on TERM' TERM
-trap 'pass_on HUP' HUP
+# shellcheck disable=SC2317  # called by the traps
+came() {
+    # They are ending already: another one would abort them.
+    if [ "$told" = failure ]; then told=$1; return; fi
+    told=$1 pending=$1
+    # One that was just started may have no number yet.
+    [ -n "$starting" ] || pass_on
+}
+trap 'came INT' INT
+trap 'came TERM' TERM
+trap 'came HUP' HUP
 # Each in a process group of its own, so that a terminal's Ctrl-C comes once: from here.
 set -m
 for ((index = 0; index < count; index++)); do
@@ -117,6 +131,8 @@ for ((index = 0; index < count; index++)); do
     running[index]=$!
 done
 set +m
+starting=
+pass_on
 
 severity() {
     case $1 in 0) echo 0 ;; 4) echo 1 ;; 1) echo 2 ;; 5) echo 3 ;; 3) echo 4 ;; *) echo 5 ;; esac
@@ -139,8 +155,9 @@ ended() {
         note "$2"
         # Without it the rest is not the run that was asked for. Who was told before is not to be told twice.
         if [ -z "$told" ] && [ ${#running[@]} -gt 0 ]; then
+            told=failure pending=TERM
             printf 'run-many.sh: the others are told to end\n' >&2
-            pass_on TERM
+            pass_on
         fi
         ;;
     # A signal that ended it, too.
@@ -167,6 +184,8 @@ if compgen -G "$folder/shard.*.json" >/dev/null; then
         printf 'run %s: %s\n' "$run_id" "$folder/merged.json"
         # All together are held to the thresholds, whatever the parts said of theirs.
         missed=$(sed -n 's/^  "exit_code": \([0-9]\).*/\1/p' "$folder/merged.json")
+        # The last word: what shards said was of their shares.
+        if [ "$missed" = 4 ]; then "$engine" report "$folder/merged.json" | sed -n '/^slo /,/^[^ ]/{/^slo \|^ /p}' >&2; fi
     else
         note $?
     fi

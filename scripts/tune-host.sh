@@ -25,6 +25,8 @@
 # Exit: 0 done or nothing to do, 1 there is something to change, 2 wrong words, 3 failed or not allowed.
 set -euo pipefail
 shopt -s nullglob
+# Debian's users have no ethtool and no update-grub in theirs.
+PATH=$PATH:/usr/sbin:/sbin
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tuning=$here/../tuning
@@ -107,6 +109,7 @@ apply)
     show
     if [ "$differing" = 0 ] || [ "$dry_run" = 1 ]; then exit 0; fi
     may_change apply
+    load_state
     if [ "$yes" = 0 ]; then
         printf 'Apply these %d changes? [y/N] ' "$differing"
         read -r answer || answer=''

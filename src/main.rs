@@ -55,7 +55,8 @@ fn run_plan(plan: RunPlan) -> Result<Exit, Fatal> {
     }
     let host = host::facts(&Sysfs::default(), &scope(&plan));
     let host = serde_json::to_value(host).map_err(|error| Fatal::host(format!("host facts: {error}")))?;
-    let report = run::run(plan, host, &console)?;
+    // An error stands in a line of its own.
+    let report = run::run(plan, host, &console).inspect_err(|_| console.clear())?;
     Ok(Exit::from_code(report.exit_code))
 }
 
@@ -90,7 +91,7 @@ fn examine_host(args: &DoctorArgs) -> Result<Exit, Fatal> {
 fn receive_connections(plan: &ReceivePlan) -> Result<Exit, Fatal> {
     let console = Console::new(plan.log_format);
     observe::logs::init(&console);
-    let received = receive::receive(plan, &console)?;
+    let received = receive::receive(plan, &console).inspect_err(|_| console.clear())?;
     Ok(Exit::from_code(received.exit_code))
 }
 
@@ -120,7 +121,7 @@ fn compare_reports(args: &CompareArgs) -> Result<Exit, Fatal> {
 
 fn plan_capacity(args: &PlanArgs) -> Result<Exit, Fatal> {
     let scale = if args.calibrate {
-        let cpus = host::cpu::usable_cpus(&Sysfs::default());
+        let cpus = args.machine.probed();
         let lanes = args.demand.producers_each(&args.machine);
         let cost = capacity::costs::table(args.machine.processor).cost(args.demand.route);
         Scale::Calibrated(calibrate(&cpus, lanes, cost)?)

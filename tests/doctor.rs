@@ -253,6 +253,32 @@ fn this_host_is_judged_and_the_report_carries_it() {
 }
 
 #[test]
+fn processors_that_a_host_does_not_have_are_not_asleep() {
+    let root = unpack("container");
+    put(root.path(), "/sys/devices/system/cpu/present", "0-3");
+    put(root.path(), "/sys/devices/system/cpu/online", "0");
+    put(root.path(), "/proc/self/status", "Cpus_allowed_list:\t0");
+    let output = doctor(&["--json", "--root", root.path().to_str().unwrap(), "--cores", "0-30"]);
+    let found = findings(&output);
+    let cores = found.iter().find(|finding| finding["item"] == "cpu.cores").unwrap();
+    assert_eq!(cores["value"], "0-30: this process may not use 1-30; this host has only 0-3");
+    let wake = "for cpu in 1 2 3; do echo 1 > /sys/devices/system/cpu/cpu$cpu/online; done";
+    assert_eq!(fixes(&found, "cpu.cores"), ["--cores 0", wake]);
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_said_beside_what_is_judged_in_its_place() {
+    let scratch = tempfile::tempdir().unwrap();
+    let there = scratch.path().to_str().unwrap();
+    for (target, absent) in [("data/", true), ("", false), ("x", false)] {
+        let found = findings(&doctor(&["--json", "--target", &format!("file:{there}/{target}")]));
+        let mount = found.iter().find(|finding| finding["item"] == "drive.mount").unwrap();
+        let value = mount["value"].as_str().unwrap();
+        assert_eq!(value.ends_with("/data/ is not there yet"), absent, "{target}: {value}");
+    }
+}
+
+#[test]
 fn the_readme_names_every_group() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     for item in engine::host::doctor::items::ITEMS {

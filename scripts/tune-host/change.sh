@@ -109,22 +109,46 @@ install_file() {
         mv "$path.engine-tuning" "$path"; } 2>&1)
 }
 
+# in_menu FILE: GRUB's menu has the arguments of this file, or cannot be read.
+in_menu() {
+    local menu=$root/boot/grub/grub.cfg
+    [ -r "$menu" ] || return 0
+    grep -qF -- "$(sed -n 's/^GRUB_CMDLINE_LINUX="[$]GRUB_CMDLINE_LINUX \(.*\)"$/\1/p' "$1")" "$menu"
+}
+
+make_menu() {
+    problem=$(of_root update-grub 2>&1) && return
+    problem="update-grub failed: ${problem##*$'\n'}"
+    return 1
+}
+
 change() {
     case $1 in
-    file) install_file "$2" "$3" ;;
+    file)
+        install_file "$2" "$3" || return 1
+        [ "$2" = "$grub_file" ] || return 0
+        make_menu || return 1
+        in_menu "$3" && return
+        problem='update-grub left them out: another file of /etc/default/grub.d replaces GRUB_CMDLINE_LINUX'
+        return 1 ;;
     *) write_raw "$1" "$2" "$3" ;;
     esac
 }
 
+is_steering() {
+    [[ $1 == */xps_cpus || $1 == /proc/irq/* ]]
+}
+
 # Everything recorded, then everything changed; a failure puts back what this call changed.
 apply() {
-    local at before old_count befores undo changed=() renumbered=0
+    local at before old_count befores undo renumbered=0
     lock_state
     load_state
     old_count=${#recorded_kinds[@]} undo=() befores=()
     [ "$old_count" = 0 ] || cp "$state_folder/state" "$stage/state"
     for at in "${!kinds[@]}"; do
-        [ "${differs[at]}" = 1 ] || [ "${kinds[at]}" = keep ] || continue
+        # What is steered is right only as long as the card is not set up anew, which may come before its turn.
+        [ "${differs[at]}" = 1 ] || [ "${kinds[at]}" = keep ] || is_steering "${targets[at]}" || continue
         [ "${kinds[at]}" != file ] || record_folders "${targets[at]}"
         before_of "${kinds[at]}" "${targets[at]}" || continue
         record "${kinds[at]}" "${targets[at]}" "$before"
@@ -137,11 +161,11 @@ apply() {
         if [[ ${targets[at]} == /proc/irq/* && ! -e $root${targets[at]} ]]; then renumbered=1; continue; fi
         undo+=("$at")
         [ "${kinds[at]}" != keep ] || continue
-        changed+=("${targets[at]}")
+        if [ "${differs[at]}" = 0 ] && read_raw "${kinds[at]}" "${targets[at]}" && same "${targets[at]}" "$raw" "${wanted[at]}"; then continue; fi
         change "${kinds[at]}" "${targets[at]}" "${wanted[at]}" || roll_back "${targets[at]} could not be set to '${wanted[at]}': ${problem:-refused}"
     done
     trap - INT TERM HUP
-    tell_managers "${changed[@]}"
+    tell_managers
     [ "$renumbered" = 0 ] || echo "note        $nic has other interrupts since its rings changed: apply again, to place these"
     printf 'applied %d changes; to undo them: scripts/tune-host.sh revert%s\n' "$differing" "${root:+ --root $root}"
 }
@@ -210,15 +234,12 @@ revert() {
     [ "$dry_run" = 0 ] || return 0
     [ "$failed" = 0 ] || die 3 "what was before is kept in $state_folder/state; mend the above and revert again"
     drop_state
-    tell_managers "${recorded_targets[@]}"
+    tell_managers
     printf 'put back %d values and files\n' "$((${#recorded_kinds[@]} - stale))"
 }
 
-# tell_managers TARGET…: systemd, udev and GRUB read their files again; nothing is started, nothing triggered.
+# systemd and udev read their files again; nothing is started, nothing triggered.
 tell_managers() {
-    if [[ " $* " == *" $grub_file "* ]]; then
-        of_root update-grub >/dev/null 2>&1 || echo 'note        update-grub failed; run it again'
-    fi
     [ -z "$root" ] || return 0
     [[ " ${kinds[*]:-} ${recorded_kinds[*]:-} " == *' file '* ]] || return 0
     if [ -d /run/systemd/system ]; then systemctl daemon-reload || echo 'note        systemctl daemon-reload failed; run it again'; fi

@@ -19,7 +19,9 @@ want() {
     case $1 in
     file)
         if [ -L "$root$2" ]; then skip "$2: a link, left alone"; return; fi
-        [ -e "$root$2" ] && cmp -s "$root$2" "$3" || differ=1 ;;
+        [ -e "$root$2" ] && cmp -s "$root$2" "$3" || differ=1
+        # A kill may have come between the file and the menu that is made from it.
+        [ "$2" != "$grub_file" ] || in_menu "$3" || differ=1 ;;
     keep)
         read_raw keep "$2" || return 0 ;;
     *)
@@ -283,7 +285,7 @@ plan_files() {
 # The kernel's arguments: printed; written only with --boot. Fedora, RHEL and their kin have grubby, Debian and its kin
 # update-grub.
 plan_boot() {
-    local groups=("$root"/sys/kernel/iommu_groups/*) arguments=() missing=() one
+    local groups=("$root"/sys/kernel/iommu_groups/*) arguments=() missing=() one differing_before=$differing
     if [ "${#groups[@]}" -gt 0 ]; then
         # Only ARM's cpuinfo names an implementer.
         if grep -q '^CPU implementer' "$root/proc/cpuinfo" 2>/dev/null; then one=iommu.passthrough=1; else one=iommu=pt; fi
@@ -293,21 +295,21 @@ plan_boot() {
     for one in "${arguments[@]}"; do
         [[ " $(cat "$root/proc/cmdline" 2>/dev/null) " == *" $one "* ]] || missing+=("$one")
     done
-    [ "${#missing[@]}" -gt 0 ] || return 0
     if [ "$boot" = 0 ]; then
-        notes+=("the kernel's command line lacks: ${missing[*]} (tuning/README.md; --boot writes it)")
+        [ "${#missing[@]}" = 0 ] || notes+=("the kernel's command line lacks: ${missing[*]} (tuning/README.md; --boot writes it)")
         return
     fi
+    # What this boot has the next one need not have.
+    [ "${#arguments[@]}" -gt 0 ] || return 0
     if root_has grubby; then
         for one in "${arguments[@]}"; do want argument "${one%%=*}" "$one"; done
     elif root_has update-grub; then
         sed "s/@ARGUMENTS@/${arguments[*]}/" "$tuning/boot/90-engine.cfg.in" >"$stage/grub"
         want file "$grub_file" "$stage/grub"
     else
-        skip "boot: neither grubby nor update-grub is here; give your boot loader: ${missing[*]}"
-        return
+        [ "${#missing[@]}" = 0 ] || skip "boot: neither grubby nor update-grub is here; give your boot loader: ${missing[*]}"
     fi
-    notes+=('the arguments count after a reboot; to be rid of them: revert, and another reboot')
+    [ "$differing" = "$differing_before" ] || notes+=('the arguments count after a reboot; to be rid of them: revert, and another reboot')
 }
 
 plan() {

@@ -7,7 +7,8 @@
 #   file     PATH            BOOT  "absent", or mode, owner, group, time of change and content (base64)
 #   folder   PATH            BOOT  was not there
 #
-# BOOT is the kernel's id of the boot in which it was read.
+# BOOT is the kernel's id of the boot in which it was read. Format 1 had none of these: what it recorded counts as read
+# in this boot, as its own revert would take it.
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034 # shared with tune-host.sh and change.sh
 
@@ -27,7 +28,7 @@ drop_state() {
 }
 
 load_state() {
-    local kind target boot_then before
+    local kind target boot_then before format=2
     recorded_kinds=() recorded_targets=() recorded_boots=() recorded_befores=()
     is_recorded=()
     boot_now=$(cat "$root/proc/sys/kernel/random/boot_id" 2>/dev/null || echo -)
@@ -35,9 +36,11 @@ load_state() {
     [ -e "$state_folder/state" ] || return 0
     while IFS=$'\t' read -r kind target boot_then before; do
         if [ "$kind" = engine-tuning ]; then
-            [ "$target" = 2 ] || die 3 "$state_folder/state has format $target; revert with the tune-host.sh that wrote it"
+            format=$target
+            [[ $format =~ ^[12]$ ]] || die 3 "$state_folder/state has format $format, of a later release; update, or revert with that release: scripts/tune-host.sh revert"
             continue
         fi
+        if [ "$format" = 1 ]; then before=$boot_then boot_then=$boot_now; fi
         record "$kind" "$target" "$before" "$boot_then"
     done <"$state_folder/state"
     [ "${#recorded_kinds[@]}" -gt 0 ] || die 3 "$state_folder/state is empty or damaged"
@@ -105,27 +108,41 @@ record_folders() {
 
 # restore KIND TARGET BEFORE: 0 as it was, 1 failed, with why in `problem`.
 restore() {
-    local path=$root$2 text mode owner group time content
+    local path=$root$2 text
     problem=''
     case $1 in
     value | keep | ethtool | argument)
-        # What is gone (a drive pulled, a card renamed) took its values along.
-        read_raw "$1" "$2" || { printf 'gone        %s: nothing to put back\n' "$2"; return 0; }
+        # What is gone (a drive pulled, a card renamed) took its values along; the kernel's arguments are still there.
+        if ! read_raw "$1" "$2"; then
+            [ "$1" != argument ] || { problem='grubby does not answer'; return 1; }
+            printf 'gone        %s: nothing to put back\n' "$2"
+            return 0
+        fi
         text=$(printf %s "$3" | base64 -d && echo .)
         text=${text%.}
         [ "$raw" = "$text" ] || write_raw "$1" "$2" "$text" ;;
-    file)
-        rm -f "$path.engine-tuning"
-        if [ "$3" = absent ]; then
-            rm -f "$path" || { problem="cannot be removed"; return 1; }
+    file) restore_file "$2" "$3" ;;
+    folder) rmdir "$path" 2>/dev/null || [ ! -d "$path" ] || printf 'kept        %s: others have put files there\n' "$2" ;;
+    esac
+}
+
+restore_file() {
+    local path=$root$1 before mode owner group time content menu=0
+    [ "$1" != "$grub_file" ] || menu=1
+    rm -f "$path.engine-tuning"
+    before_of file "$1"
+    if [ "$before" != "$2" ]; then
+        # What never came into the menu needs no way out of it: whatever kept it out would be in the way again.
+        [ "$menu" = 0 ] || [ "$before" = absent ] || in_menu "$path" || menu=0
+        if [ "$2" = absent ]; then
+            rm -f "$path" || { problem='cannot be removed'; return 1; }
         else
-            read -r mode owner group time content <<<"$3"
-            if [ -e "$path" ] && [ "$(stat -c '%a %u %g %.9Y' "$path") $(base64 -w0 "$path")" = "$3" ]; then return 0; fi
+            read -r mode owner group time content <<<"$2"
             # Complete under another name first: a kill leaves one of the two, never half a file.
             { base64 -d <<<"$content" >"$path.engine-tuning" && chown "$owner:$group" "$path.engine-tuning" &&
                 chmod "$mode" "$path.engine-tuning" && touch -d "@$time" "$path.engine-tuning" &&
                 mv "$path.engine-tuning" "$path"; } || { problem='cannot be written'; return 1; }
-        fi ;;
-    folder) rmdir "$path" 2>/dev/null || [ ! -d "$path" ] || printf 'kept        %s: others have put files there\n' "$2" ;;
-    esac
+        fi
+    fi
+    [ "$menu" = 0 ] || make_menu
 }

@@ -112,7 +112,8 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
         Some(path) => machine::described(Path::new(path)).map_err(|fatal| errors.push(fatal)).ok(),
         None => {
             let url = target.as_ref().and_then(|(_, url)| url.as_deref());
-            Some(Machine::here(&deps.sysfs, &url.map_or_else(Vec::new, |url| peers(url, &deps.sysfs))))
+            let (peers, unknown) = url.map(|url| peers(url, &deps.sysfs)).unwrap_or_default();
+            Some(Machine { unknown, ..Machine::here(&deps.sysfs, &peers) })
         }
     };
     let (route, target) = target?;
@@ -123,11 +124,18 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
     Some(PlanArgs { demand, machine, calibrate, described: described.is_some(), json: matches.get_flag("json") })
 }
 
-/// Whoever a URL leads to; what is wrong with it otherwise, `run` says.
-fn peers(url: &str, sysfs: &Sysfs) -> Vec<IpAddr> {
+/// Whoever a URL leads to, and names without an address; what is wrong with it otherwise, `run` says.
+fn peers(url: &str, sysfs: &Sysfs) -> (Vec<IpAddr>, Vec<String>) {
     let targets = targets::resolve(&[url.to_owned()], sysfs, &mut Vec::new());
-    let hosts = targets.remotes.iter().flat_map(|url| &url.hosts);
-    hosts.flat_map(|(host, port)| doctor::peers(host, *port, sysfs)).collect()
+    let (mut peers, mut unknown) = (Vec::new(), Vec::new());
+    for (host, port) in targets.remotes.iter().flat_map(|url| &url.hosts) {
+        let found = doctor::peers(host, *port, sysfs);
+        if found.is_empty() {
+            unknown.push(host.clone());
+        }
+        peers.extend(found);
+    }
+    (peers, unknown)
 }
 
 /// A kind, or a URL: then it is kept for the command.
@@ -192,13 +200,15 @@ mod tests {
             ("/sys/class/net/eth1/speed", "100000"),
             ("/proc/net/route", "Iface\neth0 00000000 0 1 0 0 0 00000000 0 0 0\n"),
         ]);
-        let gbits = |target: &str| {
+        let machine = |target: &str| {
             let args = ["--target".to_owned(), target.to_owned()];
             let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(|| Ok(()), |_, _| Ok((64, true))) };
-            parse(&args, &deps).unwrap().machine.nic_gbits
+            parse(&args, &deps).unwrap().machine
         };
+        let gbits = |target: &str| machine(target).nic_gbits;
         assert_eq!(gbits("kafka://192.0.2.1:9092/t"), Some(25.0));
         assert_eq!(gbits("kafka"), Some(100.0), "nobody said where it leads");
+        assert_eq!(machine("kafka://broker:9092,192.0.2.1:9092/t").unknown, ["broker"]);
         assert_eq!((gbits("tcp://127.0.0.1:9000"), gbits("http://localhost:8080/")), (None, None));
     }
 

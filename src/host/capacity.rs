@@ -149,6 +149,7 @@ pub struct Projection {
     pub limits_first: Option<&'static str>,
     pub verdict: Option<Verdict>,
     pub lacks: Vec<String>,
+    /// `null`: it does not fit, or no rate was asked for.
     pub command: Option<String>,
     pub calibration: Option<Probes>,
     pub machine: Machine,
@@ -206,6 +207,7 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
         lacks,
         command: rate
             .zip(ring_bytes)
+            .filter(|_| worst != Some(Verdict::DoesNotFit))
             .map(|(rate, ring)| text::command(demand, machine, rate, cores, connections, ring)),
         producers,
         connections,
@@ -239,10 +241,12 @@ fn resources(route: Route, cost: &Cost, rate: f64, core: Range, machine: &Machin
     found
 }
 
-/// The pessimistic number where the machine has that many, else all that it has.
+/// The pessimistic number. Where the machine has no more than the likely one, all that it has.
 fn cores_planned(resources: &[Resource], machine: &Machine) -> u32 {
-    let needed = resources.iter().find(|r| r.name == "cores").map_or(1.0, |cores| cores.needed.high);
-    (needed as u32).clamp(1, machine.senders())
+    let cores = resources.iter().find(|r| r.name == "cores");
+    let needed = cores.map_or(1, |cores| cores.needed.high as u32).max(1);
+    let too_few = cores.is_some_and(|cores| cores.verdict == Some(Verdict::DoesNotFit));
+    if too_few { needed } else { needed.min(machine.senders()) }
 }
 
 fn ceiling(route: Route, core: Range, machine: &Machine) -> Range {

@@ -89,43 +89,48 @@ pub fn allowed_cpus(sysfs: &Sysfs) -> Vec<usize> {
 pub fn isolated_cpus(sysfs: &Sysfs) -> Vec<usize> {
     let text = sysfs.text("/sys/devices/system/cpu/isolated").unwrap_or_default();
     let mut cpus = parse_list(&text).unwrap_or_default();
-    let there = there(sysfs);
-    cpus.retain(|cpu| there.binary_search(cpu).is_ok());
-    cpus
-}
-
-/// Online ∩ cpuset: what nobody has narrowed.
-fn there(sysfs: &Sysfs) -> Vec<usize> {
-    let mut cpus = online_cpus(sysfs);
+    let online = online_cpus(sysfs);
+    cpus.retain(|cpu| online.binary_search(cpu).is_ok());
     if let Some(Ok(cpuset)) = cgroup::cpuset(sysfs).map(|text| parse_list(&text)) {
         cpus.retain(|cpu| cpuset.binary_search(cpu).is_ok());
     }
     cpus
 }
 
+/// How many of so many processors the quota allows; at least one: a thread at half speed is still a thread.
+pub fn within_quota(sysfs: &Sysfs, count: usize) -> usize {
+    cgroup::cpu_quota(sysfs).map_or(count, |quota| count.min(quota.max(1.0) as usize))
+}
+
+/// Leaves isolated processors out, as far as others are there: they are kept for loads.
+pub fn prefer_housekeeping(cpus: &mut Vec<usize>, isolated: &[usize]) {
+    if cpus.iter().any(|cpu| !isolated.contains(cpu)) {
+        cpus.retain(|cpu| !isolated.contains(cpu));
+    }
+}
+
 /// Where the load goes when nobody names processors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
-    /// The isolated ones, if there are any: they were set aside for such a load.
     pub cpus: Vec<usize>,
-    /// What is then left for everything else.
+    /// What is left for everything else where those are the isolated ones, which were set aside for such a load.
     pub beside: Vec<usize>,
 }
 
+/// The isolated ones, unless somebody chose others: affinity (taskset, a unit's `CPUAffinity=`) or cpuset leave some
+/// out. Where a quota is the limit, other containers may have the same one: there must be enough for two.
 pub fn pool(sysfs: &Sysfs) -> Pool {
-    let allowed = allowed_cpus(sysfs);
-    let mut isolated = isolated_cpus(sysfs);
-    let kept: Vec<_> = allowed.iter().copied().filter(|cpu| isolated.contains(cpu)).collect();
-    let beside: Vec<_> = allowed.into_iter().filter(|cpu| !isolated.contains(cpu)).collect();
-    // Somebody narrowed the affinity (taskset, a unit's CPUAffinity=): what he left is meant.
-    let inherited = beside.len() + isolated.len() == there(sysfs).len();
-    if !inherited {
-        isolated = kept;
+    let (usable, isolated) = (usable_cpus(sysfs), isolated_cpus(sysfs));
+    if usable.len() < online_cpus(sysfs).len() {
+        return Pool { cpus: allowed_cpus(sysfs), beside: Vec::new() };
     }
-    match isolated.is_empty() {
-        true => Pool { cpus: beside, beside: Vec::new() },
-        false => Pool { cpus: isolated, beside },
+    let whole = within_quota(sysfs, usable.len());
+    let enough = whole == usable.len() || isolated.len() >= 2 * whole;
+    if isolated.is_empty() || !enough {
+        return Pool { cpus: usable, beside: Vec::new() };
     }
+    let beside = usable.into_iter().filter(|cpu| !isolated.contains(cpu)).collect();
+    Pool { cpus: isolated, beside }
 }
 
 /// The NUMA node of a processor; 0 where the kernel knows no nodes.
@@ -230,13 +235,45 @@ mod tests {
         tree.put("/proc/self/cgroup", "0::/\n");
         tree.put("/sys/fs/cgroup/cpuset.cpus.effective", "0-7,31\n");
         assert_eq!(format_list(&usable_cpus(&sysfs)), "0-7,31");
-        assert_eq!(pool(&sysfs), Pool { cpus: (1..=7).collect(), beside: vec![0, 31] });
+        assert_eq!(pool(&sysfs), Pool { cpus: vec![0, 31], beside: vec![] }, "the cpuset is somebody's choice");
         tree.put("/sys/fs/cgroup/cpuset.cpus.effective", "0-31\n");
         tree.put("/sys/devices/system/cpu/online", "0-3,31\n");
         assert_eq!(format_list(&usable_cpus(&sysfs)), "0-3,31");
         assert_eq!(pool(&sysfs), Pool { cpus: vec![1, 2, 3], beside: vec![0, 31] });
         tree.put("/sys/devices/system/cpu/isolated", "\n");
         assert_eq!(pool(&sysfs), Pool { cpus: vec![0, 31], beside: vec![] });
+    }
+
+    #[test]
+    fn isolated_processors_are_no_narrow_place_for_all_containers() {
+        let pool_of = |isolated: &str, quota: &str| {
+            let tree = Tree::new(&[
+                ("/proc/self/status", "Cpus_allowed_list:\t0-31\n"),
+                ("/sys/devices/system/cpu/online", "0-31\n"),
+                ("/sys/devices/system/cpu/isolated", isolated),
+                ("/proc/self/mountinfo", "35 24 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+                ("/proc/self/cgroup", "0::/\n"),
+                ("/sys/fs/cgroup/cpu.max", quota),
+            ]);
+            let pool = pool(&tree.sysfs());
+            (format_list(&pool.cpus), format_list(&pool.beside))
+        };
+        let of = |cpus: &str, beside: &str| (cpus.to_owned(), beside.to_owned());
+        assert_eq!(pool_of("30,31", "400000 100000"), of("0-31", ""));
+        assert_eq!(pool_of("28-31", "400000 100000"), of("0-31", ""), "two pods would share them");
+        assert_eq!(pool_of("24-31", "400000 100000"), of("24-31", "0-23"));
+        assert_eq!(pool_of("30,31", "max 100000"), of("30-31", "0-29"));
+        assert_eq!(pool_of("30,31", "3200000 100000"), of("30-31", "0-29"), "a quota that limits nothing");
+    }
+
+    #[test]
+    fn helpers_stay_off_isolated_processors_while_others_are_there() {
+        let left = |cpus: &[usize]| {
+            let mut cpus = cpus.to_vec();
+            prefer_housekeeping(&mut cpus, &[2, 3]);
+            cpus
+        };
+        assert_eq!((left(&[0, 1, 2, 3]), left(&[2, 3]), left(&[])), (vec![0, 1], vec![2, 3], vec![]));
     }
 
     #[test]
@@ -251,7 +288,8 @@ mod tests {
         };
         assert_eq!(pool_of("2-4"), Pool { cpus: vec![2, 3, 4], beside: vec![] });
         assert_eq!(pool_of("9,10"), Pool { cpus: vec![9, 10], beside: vec![] });
-        assert_eq!(pool_of("3,9"), Pool { cpus: vec![9], beside: vec![3] });
+        assert_eq!(pool_of("3,9"), Pool { cpus: vec![3, 9], beside: vec![] });
+        assert_eq!(pool_of("0-8"), Pool { cpus: (0..=8).collect(), beside: vec![] }, "all nine are meant");
         assert_eq!(pool_of("0-31").cpus, (8..=15).collect::<Vec<_>>());
         assert_eq!(pool_of("0-31").beside.len(), 24);
     }

@@ -1,8 +1,10 @@
 //! Network interfaces: which one leads to a peer, and which cards carry what goes through it.
 
 use crate::host::Sysfs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// Of a route over IPv6: nothing gets through (RTF_REJECT).
+const REJECTS: u32 = 0x200;
 /// A card on a bond on a VLAN: deeper is a loop.
 const STACK_MAX: usize = 8;
 
@@ -33,12 +35,13 @@ pub fn exists(sysfs: &Sysfs, name: &str) -> bool {
 
 /// By the routes to the peers or, where none leads there or nobody was named, the fastest that are up.
 pub fn exits(sysfs: &Sysfs, peers: &[IpAddr]) -> Exits {
-    let far: Vec<_> = peers.iter().map(IpAddr::to_canonical).filter(|peer| !peer.is_loopback()).collect();
+    let far: Vec<_> = peers.iter().map(IpAddr::to_canonical).filter(|peer| !is_here(sysfs, *peer)).collect();
     let loopback = far.is_empty() && !peers.is_empty();
     let routes = sysfs.text("/proc/net/route").unwrap_or_default();
+    let routes_v6 = sysfs.text("/proc/net/ipv6_route").unwrap_or_default();
     let routed = far.into_iter().filter_map(|peer| match peer {
         IpAddr::V4(peer) => by_route(&routes, peer),
-        IpAddr::V6(_) => None,
+        IpAddr::V6(peer) => by_route_v6(&routes_v6, peer),
     });
     let mut names: Vec<String> = routed.filter(|name| exists(sysfs, name)).collect();
     if names.is_empty() && !loopback {
@@ -107,6 +110,36 @@ fn by_route(table: &str, peer: Ipv4Addr) -> Option<String> {
     routes.max().map(|(.., name)| name)
 }
 
+/// The same of `/proc/net/ipv6_route`, whose addresses and numbers are plain hexadecimal ones.
+fn by_route_v6(table: &str, peer: Ipv6Addr) -> Option<String> {
+    let routes = table.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let hex = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok();
+        let to = u128::from_str_radix(fields.first()?, 16).ok()?;
+        let (prefix_bits, metric, flags, name) = (hex(1)?, hex(5)?, hex(8)?, *fields.get(9)?);
+        let mask = u128::MAX.checked_shl(128_u32.checked_sub(prefix_bits)?).unwrap_or(0);
+        let leads_there = u128::from(peer) & mask == to && flags & REJECTS == 0;
+        leads_there.then(|| (prefix_bits, u32::MAX - metric, name.to_owned()))
+    });
+    routes.max().map(|(.., name)| name)
+}
+
+/// An address of this host: the kernel keeps what goes there off the cards.
+fn is_here(sysfs: &Sysfs, peer: IpAddr) -> bool {
+    peer.is_loopback()
+        || match peer {
+            IpAddr::V4(peer) => {
+                let trie = sysfs.text("/proc/net/fib_trie").unwrap_or_default();
+                let (leaf, lines) = (format!("|-- {peer}"), trie.lines().map(str::trim));
+                lines.clone().zip(lines.skip(1)).any(|(line, next)| line == leaf && next == "/32 host LOCAL")
+            }
+            IpAddr::V6(peer) => {
+                let (own, head) = (sysfs.text("/proc/net/if_inet6"), format!("{:032x} ", u128::from(peer)));
+                own.is_some_and(|own| own.lines().any(|line| line.starts_with(&head)))
+            }
+        }
+}
+
 /// What a bond, bridge or VLAN stands on.
 fn below(sysfs: &Sysfs, name: &str) -> Vec<String> {
     let names = sysfs.names(folder(name));
@@ -168,6 +201,26 @@ mod tests {
         assert_eq!(to(192, 0, 2, 9).as_deref(), Some("eth0"));
         assert_eq!(to(203, 0, 113, 1).as_deref(), Some("eth1"));
         assert_eq!(by_route("", Ipv4Addr::new(1, 1, 1, 1)), None);
+    }
+
+    const ROUTES_V6: &str = "\
+        20010db8000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 \
+        00000100 00000001 00000000 00000001     eth0\n\
+        00000000000000000000000000000000 00 00000000000000000000000000000000 00 fe800000000000000000000000000001 \
+        00000400 00000002 00000000 00000003     eth1\n\
+        00000000000000000000000000000000 00 00000000000000000000000000000000 00 fe800000000000000000000000000001 \
+        00000064 00000002 00000000 00000003     eth2\n\
+        20010db8000100000000000000000000 30 00000000000000000000000000000000 00 00000000000000000000000000000000 \
+        00000001 00000001 00000000 00200200       lo\n\
+        broken 81\n";
+
+    #[test]
+    fn routes_over_ipv6_are_as_those_over_ipv4() {
+        let to = |peer: &str| by_route_v6(ROUTES_V6, peer.parse().unwrap());
+        assert_eq!(to("2001:db8::9").as_deref(), Some("eth0"));
+        assert_eq!(to("2001:db9::9").as_deref(), Some("eth2"), "the least metric");
+        assert_eq!(to("2001:db8:1::9").as_deref(), Some("eth2"), "what rejects is passed over");
+        assert_eq!(by_route_v6("", Ipv6Addr::LOCALHOST), None);
     }
 
     /// A bridge over a VLAN over a bond of two cards, with the end of a container beside.
@@ -237,5 +290,15 @@ mod tests {
         assert_eq!(tops(&to(&["203.0.113.1", "192.0.2.1", "127.0.0.1"])), ["br0", "eth0"]);
         assert_eq!(to(&["127.0.0.1", "::1", "::ffff:127.0.0.2"]), Exits { ways: vec![], loopback: true });
         assert_eq!(tops(&to(&[])), ["eth1"]);
+        tree.put("/proc/net/ipv6_route", ROUTES_V6);
+        tree.put("/proc/net/if_inet6", "20010db8000000000000000000000005 02 40 00 80     eth0\n");
+        tree.put(
+            "/proc/net/fib_trie",
+            "Local:\n     |-- 192.0.2.0\n        /24 link UNICAST\n     |-- 192.0.2.5\n        /32 host LOCAL\n",
+        );
+        assert_eq!(tops(&to(&["2001:db8::9"])), ["eth0"]);
+        assert_eq!(tops(&to(&["2001:db8::5", "192.0.2.5", "192.0.2.1"])), ["eth0"]);
+        assert_eq!(to(&["2001:db8::5", "192.0.2.5"]), Exits { ways: vec![], loopback: true }, "its own addresses");
+        assert!(!to(&["192.0.2.0"]).loopback);
     }
 }

@@ -51,6 +51,7 @@ PYTHON
 
 echo '== a threshold is missed by all together'
 ends 4 slow --target null --parallel 1 --rate 1MB/s --duration 300ms --slo 'rate>=2MB/s'
+tail -n 1 "$work/slow.log" | grep -q '^slo .*missed: rate>=2MB/s' || fail 'nobody says which threshold was missed'
 
 echo '== a port for each; SIGTERM ends all in order'
 # Two that follow each other, and are nobody's.
@@ -88,6 +89,48 @@ until [ -s "$work/held" ]; do sleep 0.05; done
 ENGINE_METRICS_ADDR=127.0.0.1:$port ends 3 taken "${endless[@]}"
 grep -q 'the others are told to end' "$work/taken.log" || fail 'nobody was told to end'
 [ ! -e "$work/taken/shard.1.json" ] || fail 'shard 1 had its port after all'
+
+echo '== a signal after that is the first, not the second'
+python3 -c 'import socket, sys, time
+silent = socket.socket()
+silent.bind(("127.0.0.1", 0))
+silent.listen()
+print(silent.getsockname()[1], flush=True)
+time.sleep(600)' >"$work/silent" &
+pids+=($!)
+until [ -s "$work/silent" ]; do sleep 0.05; done
+# Its drain lasts as long as it may.
+ENGINE_METRICS_ADDR=127.0.0.1:$port "${many[@]}" -o "$work/draining" -- --target "tcp://127.0.0.1:$(cat "$work/silent")" \
+    --parallel 1 --rate 1GB/s --duration inf --drain-timeout 4s >"$work/draining.log" 2>&1 &
+launcher=$!
+pids+=("$launcher")
+until grep -qs 'told to end' "$work/draining.log"; do sleep 0.05; done
+sleep 0.5
+kill -TERM "$launcher"
+status=0
+wait "$launcher" || status=$?
+[ "$status" = 3 ] || fail "the signal after a failure: exit code $status, not 3"
+[ -s "$work/draining/shard.0.json" ] || fail 'shard 0 was aborted in its drain'
+
+echo '== a signal while they are started reaches each'
+cat >"$work/early.sh" <<'EARLY'
+# Read by bash before a script: a signal just before the first process has a number.
+case $0 in
+*/run-many.sh) trap 'if [[ $BASH_COMMAND == "running[index]="* ]]; then trap - DEBUG; kill -TERM $$; fi' DEBUG ;;
+esac
+EARLY
+status=0
+BASH_ENV=$work/early.sh timeout 30 "${many[@]}" -o "$work/early" -- "${endless[@]}" >"$work/early.log" 2>&1 || status=$?
+[ "$status" = 1 ] || fail "a signal while they are started: exit code $status, not 1"
+
+echo '== without -c: the cores that one run would take'
+printf '#!/bin/sh\necho "$@" >>"%s/asked-for"\nexec "%s" "$@"\n' "$work" "$engine" >"$work/engine"
+chmod +x "$work/engine"
+scripts/run-many.sh -n 1 -e "$work/engine" -o "$work/own-cores" -- --target null --parallel 1 --rate 1MB/s --duration 200ms \
+    >"$work/own-cores.log" 2>&1 || fail own-cores
+taken=$("$engine" run --target null --dry-run | python3 -c 'import json, sys
+print(",".join(str(core["cpu"]) for core in json.load(sys.stdin)["cores"]))')
+grep -qF -- "--cores $taken " "$work/asked-for" || fail "the cores are not $taken: $(cat "$work/asked-for")"
 
 echo '== Ctrl-C'
 timeout 120 python3 - "$work/asked" "${many[@]}" -o "$work/asked" -- "${endless[@]}" >"$work/asked.log" <<'PYTHON' || fail 'Ctrl-C'

@@ -12,6 +12,8 @@ for tool in shellcheck systemd-analyze unshare ip ethtool flock python3; do
 done
 # shellcheck source=tests/blackbox/tune/hosts.sh
 . tests/blackbox/tune/hosts.sh
+# shellcheck source=tests/blackbox/tune/again.sh
+. tests/blackbox/tune/again.sh
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -119,12 +121,12 @@ values_are_those_of_tuning() {
     cmp -s tuning/systemd/engine.service "$tree/etc/systemd/system/engine.service" || fail 'the service is another one'
     # More words later: what was before the first apply still counts.
     expect 0 apply --yes --cores 1-30 --nic ens1f0np0 --mtu 9000 --huge-pages 1024 --boot
-    for words in etc/default/grub.d/90-engine.cfg boot/grub.cfg; do
+    for words in etc/default/grub.d/90-engine.cfg boot/grub/grub.cfg; do
         grep -q 'iommu=pt isolcpus=managed_irq,domain,1-30 nohz_full=1-30 rcu_nocbs=1-30' "$tree/$words" || fail "no boot arguments in $words"
     done
     expect 0 revert
     holds proc/sys/vm/nr_hugepages 0
-    ! grep -q iommu "$tree/boot/grub.cfg" || fail 'update-grub was not run after revert'
+    ! grep -q iommu "$tree/boot/grub/grub.cfg" || fail 'update-grub was not run after revert'
     host_rhel "$work/fedora"
     expect 0 apply --yes --cores 1-3 --nic eth0
     says 'lacks: iommu=pt isolcpus=managed_irq,domain,1-3'
@@ -180,7 +182,7 @@ after_a_reboot_only_files_go_back() {
     holds proc/irq/121/smp_affinity_list 7
     holds proc/sys/net/core/wmem_max 67108864
     [ ! -e "$tree/etc/sysctl.d/90-engine.conf" ] || fail 'files stay after a reboot'
-    ! grep -q iommu "$tree/boot/grub.cfg" || fail 'arguments stay after a reboot'
+    ! grep -q iommu "$tree/boot/grub/grub.cfg" || fail 'arguments stay after a reboot'
     diff <(grep ' ./etc' "$work/before") <(dump "$tree" | grep ' ./etc') >"$work/log" || fail 'files are not as they were, after a reboot'
     [ ! -e "$tree/var/lib/engine-tuning" ] || fail 'a state is left'
     # Applied, rebooted, applied again: the values of this boot, and the files of the first.
@@ -258,7 +260,7 @@ a_failure_half_way_puts_everything_back() {
 # The tool kills itself at its N-th command that changes anything, for every third N, of an apply and of the revert after
 # one; then one revert. KILL_STRIDE=1 takes them all.
 after_a_kill_anywhere_revert_puts_everything_back() {
-    local at status kills what applied=(apply --yes --cores 1-7 --nic ens5 --huge-pages 64)
+    local at status kills what applied=(apply --yes --cores 1-7 --nic ens5 --huge-pages 64 --boot)
     cat >"$work/killer.sh" <<'KILLER'
 # Read by bash before a script. Children (ethtool) are scripts too, but not the victim.
 if [ "$0" = "$VICTIM" ]; then
@@ -269,11 +271,12 @@ if [ "$0" = "$VICTIM" ]; then
         if [ "$commands" = "$KILL_AT" ]; then kill -9 "$$" "$BASHPID"; fi
     }
     trap 'case $BASH_COMMAND in
-        save_state* | mv* | sync* | change* | write_raw* | install_file* | printf*text* | mkdir* | cp* | chmod* | exec* | flock* | rm*) count ;;
+        save_state* | mv* | sync* | change* | write_raw* | install_file* | printf*text* | mkdir* | cp* | chmod* | exec* | flock* | rm* | make_menu* | in_menu*) count ;;
     esac' DEBUG
 fi
 KILLER
     host_cloud "$work/killed"
+    with_update_grub
     dump "$tree" >"$work/before"
     mkdir "$work/scratch"
     victim() {
@@ -352,6 +355,9 @@ nobody_changes_nothing() {
     setpriv --reuid=65534 --regid=65534 --clear-groups bash "$tune" apply --yes >"$work/log" 2>&1 || status=$?
     [ "$status" = 3 ] || fail "apply without root: exit $status"
     says 'sudo scripts/tune-host.sh apply --yes'
+    # Debian's PATH of an ordinary user.
+    PATH=/usr/bin:/bin bash "$tune" check --nic lo >"$work/log" 2>&1 || [ $? = 1 ] || fail 'check with a short PATH'
+    ! grep -qF 'ethtool is missing' "$work/log" || fail 'ethtool is not found in /usr/sbin'
     echo 'without root: refused, with the command'
 }
 
@@ -381,5 +387,8 @@ for host in two_sockets cloud laptop rhel container arm misconfigured; do there_
 values_are_those_of_tuning
 after_a_reboot_only_files_go_back
 new_rings_may_have_new_interrupts
+rings_set_up_anew_are_steered_again
+the_boot_menu_is_part_of_the_change
+states_of_other_formats
 a_failure_half_way_puts_everything_back
 after_a_kill_anywhere_revert_puts_everything_back

@@ -2,6 +2,7 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::limits;
+use crate::base::units::format_counted;
 use crate::config::values::Wanted;
 use crate::host::{Sysfs, cgroup, cpu};
 
@@ -17,17 +18,15 @@ pub struct Cores {
 }
 
 /// Default: affinity ∩ cpuset ∩ quota, but one; the first processor, where interrupts tend to land, is left free. Where
-/// processors are isolated for such a load, all of them: others are left then. Where a quota alone is the limit, every
-/// container of the host may use the same processors: each draws its own.
+/// processors are isolated for such a load ([`cpu::pool`]), all of them: others are left then. Where a quota alone is
+/// the limit, every container of the host may use the same processors: each draws its own.
 pub fn choose(wanted: &Wanted, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Cores {
     let pool = cpu::pool(sysfs);
     let usable = match wanted.cores {
         Some(_) => cpu::usable_cpus(sysfs),
         None => [pool.cpus.as_slice(), pool.beside.as_slice()].concat(),
     };
-    let quota = cgroup::cpu_quota(sysfs);
-    // With at least one processor, whatever the group says; a thread at half speed is still a thread.
-    let whole = quota.map_or(usable.len(), |quota| usable.len().min(quota.max(1.0) as usize));
+    let whole = cpu::within_quota(sysfs, usable.len());
     let mut notes = Vec::new();
     if usable.is_empty() {
         errors.push(Fatal::host("/proc/self/status names no processor that this process may use").mend("mount /proc"));
@@ -56,15 +55,14 @@ pub fn choose(wanted: &Wanted, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Cores 
             cpus
         }
     };
-    if let Some(quota) = quota.filter(|quota| *quota < cpus.len() as f64) {
-        notes.push(format!("the cgroup allows {quota:.2} processors' time: {} cores will be throttled", cpus.len()));
+    if let Some(quota) = cgroup::cpu_quota(sysfs).filter(|quota| *quota < cpus.len() as f64) {
+        let cores = format_counted(cpus.len() as u64, "core");
+        notes.push(format!("the cgroup allows {quota:.2} processors' time: {cores} will be throttled"));
     }
     let mut free: Vec<_> = usable.iter().copied().filter(|cpu| !cpus.contains(cpu)).collect();
     free.sort_unstable();
     let isolated = cpu::isolated_cpus(sysfs);
-    if free.iter().any(|cpu| !isolated.contains(cpu)) {
-        free.retain(|cpu| !isolated.contains(cpu));
-    }
+    cpu::prefer_housekeeping(&mut free, &isolated);
     Cores { cpus, free, whole, notes, isolated }
 }
 
@@ -98,10 +96,9 @@ impl Cores {
             let (list, count) = (cpu::format_list(&unused), self.cpus.len());
             self.notes.push(format!("cores {list} stay idle: {producers} producers need {count}"));
         }
-        let beside: Vec<_> = unused.iter().copied().filter(|cpu| !self.isolated.contains(cpu)).collect();
-        let only_these = self.free.is_empty() && beside.is_empty();
-        self.free.extend(if only_these { unused } else { beside });
+        self.free.extend(unused);
         self.free.sort_unstable();
+        cpu::prefer_housekeeping(&mut self.free, &self.isolated);
     }
 }
 
@@ -221,6 +218,27 @@ mod tests {
         let (drawn, _) = chosen_of(&isolated("400000 100000"), None);
         assert!(drawn.cpus.len() == 3 && drawn.cpus.iter().all(|cpu| (2..=30).contains(cpu)), "{drawn:?}");
         assert_eq!((drawn.free.as_slice(), drawn.to_spare()), (&[0, 31][..], true));
+    }
+
+    #[test]
+    fn a_few_isolated_processors_do_not_shrink_a_container() {
+        let some_isolated = |allowed: &str, isolated: &str, cpu_max: &str| {
+            let tree = host(allowed, cpu_max);
+            tree.put("/sys/devices/system/cpu/online", "0-31\n");
+            tree.put("/sys/devices/system/cpu/isolated", isolated);
+            tree
+        };
+        // docker --cpuset-cpus=0-7 where 7 is isolated.
+        let (cores, _) = chosen_of(&some_isolated("0-7", "7", "max 100000"), None);
+        assert_eq!(cpu::format_list(&cores.cpus), "1-7");
+        let tree = some_isolated("0-31", "30,31", "400000 100000");
+        let drawn: BTreeSet<_> = (0..100)
+            .map(|pod| {
+                tree.put("/proc/sys/kernel/hostname", &format!("generator-{pod}"));
+                chosen_of(&tree, None).0.cpus
+            })
+            .collect();
+        assert!(drawn.len() > 5, "all pods are on {drawn:?}");
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct Machine {
     /// Which of them are drawn where a quota is the limit.
     #[serde(skip)]
     pub draw: u64,
+    /// Names of the target without an address: they have no say in which card counts.
+    #[serde(skip)]
+    pub unknown: Vec<String>,
 }
 
 /// Drives of one kind.
@@ -65,12 +68,13 @@ impl Machine {
     pub fn here(sysfs: &Sysfs, peers: &[IpAddr]) -> Self {
         let pool = cpu::pool(sysfs);
         let all = pool.cpus.len() + pool.beside.len();
-        let quota = cgroup::cpu_quota(sysfs).map_or(all, |quota| (quota as usize).clamp(1, all.max(1)));
+        let whole = cpu::within_quota(sysfs, all);
         let (nic_gbits, mtu) = way_to(sysfs, peers);
         Self {
-            cores: quota.min(pool.cpus.len() + pool.beside.len().min(1)).max(1) as u32,
-            draw: if quota < all { cgroup::container_hash(sysfs) } else { 0 },
+            cores: whole.min(pool.cpus.len() + pool.beside.len().min(1)).max(1) as u32,
+            draw: if whole < all { cgroup::container_hash(sysfs) } else { 0 },
             usable: pool.cpus,
+            unknown: Vec::new(),
             processor: vendor(sysfs),
             clock_ghz: None,
             sockets: sockets(sysfs),
@@ -84,6 +88,11 @@ impl Machine {
     /// Cores that may send: all but one.
     pub fn senders(&self) -> u32 {
         self.cores.saturating_sub(1).max(1)
+    }
+
+    /// Where this machine is measured: two processors that a run may take.
+    pub fn probed(&self) -> Vec<usize> {
+        cpu::window(&self.usable, 2, self.draw)
     }
 
     /// For `--cores`: of this machine what `run` would take, where the first processor is left free; of another the
@@ -200,6 +209,19 @@ mod tests {
         ]);
         let machine = Machine::here(&tree.sysfs(), &[]);
         assert_eq!((machine.cores, machine.senders(), machine.sending(30)), (31, 30, "1-30".to_owned()));
+        assert_eq!(machine.probed(), [29, 30]);
+        // Two are no place for all containers with this quota.
+        for (path, text) in [
+            ("/sys/devices/system/cpu/isolated", "30,31"),
+            ("/proc/self/status", "Cpus_allowed_list:\t0-31"),
+            ("/proc/self/mountinfo", "35 24 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+            ("/proc/self/cgroup", "0::/\n"),
+            ("/sys/fs/cgroup/cpu.max", "400000 100000"),
+        ] {
+            tree.put(path, text);
+        }
+        let machine = Machine::here(&tree.sysfs(), &[]);
+        assert_eq!((machine.cores, machine.senders(), machine.usable.len()), (4, 3, 32));
     }
 
     #[test]

@@ -44,6 +44,13 @@ fn every_route_has_a_row_with_costs_in_every_table() {
 }
 
 #[test]
+fn a_name_that_is_not_found_is_an_assumption() {
+    let machine = Machine { unknown: vec!["broker-7".to_owned()], ..machine("cores: 2") };
+    let plan = project(&demand(Route::Kafka, 1.0), &machine, Scale::of_described(&machine));
+    assert!(plan.assumptions.iter().any(|told| told.contains("found for broker-7:")), "{:?}", plan.assumptions);
+}
+
+#[test]
 fn a_calibrated_core_is_the_table_times_its_slowness() {
     let slow = Probes { core_ns: same().core_ns.map(|ns| ns * 2.0), ..same() };
     let machine = machine("cores: 2");
@@ -102,8 +109,12 @@ fn the_command_and_the_words_fit_the_plan() {
         assert!(text.contains(word), "{word}:\n{text}");
     }
     assert!(projection.connections.unwrap() >= 8);
-    let brokers = on("cores: 2", Route::Kafka, 8.0);
+    let brokers = Demand { producers: Some(1), ..demand(Route::Kafka, 8.0) };
+    let brokers = project(&brokers, &machine("cores: 32"), Scale::Calibrated(same()));
     assert!(brokers.command.as_ref().is_some_and(|words| words.contains(" --partitions 2 ")), "{:?}", brokers.command);
+    let few = on("cores: 2", Route::Http, 8.0);
+    let needed = few.resources.iter().find(|r| r.name == "cores").unwrap().needed.high as u32;
+    assert!(needed > 2 && few.producers == Some(needed) && few.command.is_none(), "{few:?}");
     let crowded = Demand { producers: Some(8), record_bytes: 4 << 20, ..demand(Route::Tcp, 0.1) };
     let crowded = project(&crowded, &machine("cores: 2"), Scale::Calibrated(same())).command.unwrap();
     assert!(crowded.ends_with(" --ring-size 16Mi"), "{crowded}");

@@ -161,6 +161,12 @@ pub(super) fn assumptions(table: &Table, cost: &Cost, machine: &Machine, scale: 
             machine.mtu
         ));
     }
+    if !machine.unknown.is_empty() {
+        all.push(format!(
+            "no address was found for {}: the card is that of the other hosts or, without any, the fastest that is up",
+            machine.unknown.join(", ")
+        ));
+    }
     if cost.route == Route::File {
         all.push("drives sustain 50 to 100 % of their data sheet, likely 80 %".to_owned());
     }

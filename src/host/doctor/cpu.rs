@@ -23,11 +23,19 @@ fn cores(look: &Look) -> Finding {
     if foreign.is_empty() {
         return Finding::fine(ITEM, format!("{list} of {} that this process may use", format_list(&usable)));
     }
-    let value = format!("{list}: this process may not use {}", format_list(&foreign));
-    let finding = Finding::new(ITEM, Verdict::Fatal, value);
-    let asleep: Vec<_> = foreign.iter().filter(|cpu| !online.contains(cpu)).collect();
-    let finding = finding.fix(format!("--cores {}", format_list(&usable)));
-    asleep.iter().fold(finding, |finding, cpu| finding.fix(format!("echo 1 > /sys/devices/system/cpu/cpu{cpu}/online")))
+    let present = look.sysfs.text("/sys/devices/system/cpu/present").and_then(|text| parse_list(&text).ok());
+    let is_there = |cpu: &usize| present.as_ref().is_none_or(|present| present.contains(cpu));
+    let only = present.as_ref().filter(|_| !foreign.iter().all(is_there));
+    let only = only.map(|present| format!("; this host has only {}", format_list(present))).unwrap_or_default();
+    let value = format!("{list}: this process may not use {}{only}", format_list(&foreign));
+    let finding = Finding::new(ITEM, Verdict::Fatal, value).fix(format!("--cores {}", format_list(&usable)));
+    let asleep = foreign.iter().filter(|&cpu| is_there(cpu) && !online.contains(cpu));
+    match asleep.map(usize::to_string).collect::<Vec<_>>().as_slice() {
+        [] => finding,
+        [cpu] => finding.fix(format!("echo 1 > /sys/devices/system/cpu/cpu{cpu}/online")),
+        cpus => finding
+            .fix(format!("for cpu in {}; do echo 1 > /sys/devices/system/cpu/cpu$cpu/online; done", cpus.join(" "))),
+    }
 }
 
 fn clock_source(look: &Look) -> Finding {

@@ -1,6 +1,7 @@
 //! Drives: the file system of each path, and the disks below it.
 
 use super::{Finding, Look, Verdict, pci};
+use crate::base::place;
 use crate::host::{Sysfs, block, fs};
 use std::path::{Path, PathBuf};
 
@@ -150,7 +151,10 @@ fn mount_finding(look: &Look, path: &Path) -> Finding {
     let (point, kind) = (mount.point.display(), &mount.kind);
     let quoted = quote(&mount.point.to_string_lossy());
     let has = |option: &str| mount.options.iter().any(|known| known == option);
-    let judged = |verdict, what: &str| Finding::new(ITEM, verdict, format!("{kind} at {point}{what}")).of(&shown);
+    let absent = absent_folder(look, path).map(|folder| format!("; {} is not there yet", folder.display()));
+    let absent = absent.unwrap_or_default();
+    let judged =
+        |verdict, what: &str| Finding::new(ITEM, verdict, format!("{kind} at {point}{what}{absent}")).of(&shown);
     if has("ro") {
         return judged(Verdict::Fatal, ", read-only").fix(format!("mount -o remount,rw {quoted}"));
     }
@@ -171,6 +175,13 @@ fn mount_finding(look: &Look, path: &Path) -> Finding {
         return judged(Verdict::Hint, "").fix("XFS or ext4 on the drive itself, mounted with noatime");
     }
     judged(Verdict::Fine, "")
+}
+
+/// The folder that a run would make: if it was to be a mount, another file system is judged.
+fn absent_folder<'a>(look: &Look, path: &'a Path) -> Option<&'a Path> {
+    let is_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let folder = if is_folder { path } else { place::folder(path) };
+    (look.sysfs.is_live() && !folder.exists()).then_some(folder)
 }
 
 /// As a shell takes it for one word.

@@ -3,7 +3,9 @@
 use super::drive::Disk;
 use super::{Finding, Look, Verdict, boot};
 use crate::host::Sysfs;
-use crate::host::cpu::{format_list, isolated_cpus, numa_node, numa_nodes, parse_list, usable_cpus};
+use crate::host::cpu::{
+    format_list, isolated_cpus, numa_node, numa_nodes, parse_list, prefer_housekeeping, usable_cpus,
+};
 
 /// Interrupts that are no queue's: counted, they would speak against every core they happen to be on.
 const NO_QUEUE: &[&str] = &["config", "async", "control", "cmd", "event", "pages"];
@@ -104,11 +106,7 @@ pub fn irq(look: &Look, item: &str, subject: &str, folder: &str, tune: Option<St
     }
     let mut free = usable_cpus(look.sysfs);
     free.retain(|cpu| !look.scope.cores.contains(cpu));
-    // Isolated ones are kept for loads, as far as others are there.
-    let isolated = isolated_cpus(look.sysfs);
-    if free.iter().any(|cpu| !isolated.contains(cpu)) {
-        free.retain(|cpu| !isolated.contains(cpu));
-    }
+    prefer_housekeeping(&mut free, &isolated_cpus(look.sysfs));
     let value = format!("{} of {} interrupts are taken by {}", hit.len(), irqs.len(), look.cores_list());
     let finding = Finding::new(item, Verdict::Hint, value).of(subject);
     if free.is_empty() {

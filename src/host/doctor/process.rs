@@ -1,7 +1,7 @@
 //! What this process may do: limits, io_uring, the container's quota and filter.
 
 use super::{Finding, Look, Verdict, memory};
-use crate::base::units::format_size;
+use crate::base::units::{format_counted, format_size};
 use crate::host::cgroup;
 use crate::host::memory::may_lock_any;
 use crate::sys::uring::Uring;
@@ -112,7 +112,7 @@ fn quota(look: &Look) -> Option<Finding> {
     const ITEM: &str = "container.cpu_quota";
     let quota = cgroup::cpu_quota(look.sysfs)?;
     let cores = look.scope.cores.len();
-    let value = format!("{quota:.2} processors' time for {cores} cores");
+    let value = format!("{quota:.2} processors' time for {}", format_counted(cores as u64, "core"));
     // One core below a whole processor waits in the kernel (`--poll adaptive`), and lives with it.
     let verdict = match quota {
         _ if quota < cores as f64 && cores > 1 => Verdict::Fatal,

@@ -113,12 +113,13 @@ with_ip() {
 
 # Debian's way to the kernel's command line.
 with_update_grub() {
-    put boot/grub.cfg 'GRUB_CMDLINE_LINUX='
+    put boot/grub/grub.cfg 'GRUB_CMDLINE_LINUX='
     put etc/default/grub GRUB_CMDLINE_LINUX=
     cat >"$tree/usr/sbin/update-grub" <<'TOOL'
 #!/bin/sh
 root=$(cd "$(dirname "$0")/../.." && pwd)
-cat "$root/etc/default/grub" "$root"/etc/default/grub.d/*.cfg >"$root/boot/grub.cfg" 2>/dev/null || true
+[ ! -e "$root/run/update-grub-broken" ] || { echo "cannot find a device for /"; exit 1; }
+cat "$root/etc/default/grub" "$root"/etc/default/grub.d/*.cfg >"$root/boot/grub/grub.cfg" 2>/dev/null || true
 TOOL
     chmod +x "$tree/usr/sbin/update-grub"
 }
@@ -130,6 +131,7 @@ with_grubby() {
     cat >"$tree/usr/sbin/grubby" <<'TOOL'
 #!/bin/sh
 root=$(cd "$(dirname "$0")/../.." && pwd)
+[ ! -e "$root/run/grubby-broken" ] || exit 1
 read -r now <"$root/boot/arguments"
 case $1 in
 --info=*) printf 'index=0\nkernel="/boot/vmlinuz-5.14"\nargs="%s"\nroot="UUID=1"\n' "$now" ;;
