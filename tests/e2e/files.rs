@@ -118,6 +118,9 @@ fn two_runs_never_write_the_same_files() {
         let second = scratch.run(&format!("{words} {again} --records 10"));
         assert_eq!(second.code(), 3, "{words}: {second}");
         second.says(&["payloads.0.bin", "another process is writing it", "mend:"]);
+        let same = scratch.run(&format!("{words} --records 10"));
+        assert_eq!(same.code(), 3, "{words}: {same}");
+        assert!(!same.stderr.contains("--overwrite"), "{words}: nobody is told how to lose it: {same}");
         engine.event("interval");
         engine.signal("INT");
         let first = engine.ended();
@@ -188,6 +191,19 @@ fn the_audit_log_of_a_ring_has_two_laps_at_most() {
         let line = logs.iter().flatten().find(|(logged, _)| *logged == sequence);
         let (_, offset) = line.unwrap_or_else(|| panic!("{sequence} is in no log: {logs:?}"));
         assert_eq!(Header::decode(&data[*offset..]).unwrap().sequence, sequence);
+    }
+}
+
+/// They would be taken for logs of the run whose data are there.
+#[test]
+fn logs_go_with_the_data_that_they_speak_of() {
+    for layout in ["--rotate-size-mb 1", "--preallocate 256Ki"] {
+        let scratch = Scratch::new();
+        let words = format!("--target file:data/ --parallel 1 {layout}");
+        scratch.report(&format!("{words} --audit-every 1 --records 1000"));
+        assert!(scratch.names("data").iter().filter(|name| name.contains(".log")).count() > 1, "{layout}");
+        scratch.report(&format!("{words} --records 10 --overwrite"));
+        assert_eq!(scratch.names("data"), ["payloads.0.bin", "payloads.0.json"], "{layout}");
     }
 }
 

@@ -208,6 +208,19 @@ fn a_device_is_verified_by_the_command_that_is_offered() {
 }
 
 #[test]
+fn a_device_is_not_written_from_a_folder_that_takes_no_manifest() {
+    let scratch = Scratch::new();
+    File::create(scratch.path("image")).unwrap().set_len(8 << 20).unwrap();
+    let device = Device::over(&scratch.path("image"));
+    let _drive = Mounted::new(&scratch, &["-t", "tmpfs", "-o", "size=64m,ro", "tmpfs"]);
+    let words = format!("--target file:{} --overwrite-device S1 --records 10", device.0);
+    let ended = finish(device.engine(&scratch, &words).current_dir(scratch.path("drive")));
+    assert_eq!(ended.code(), 3, "{ended}");
+    ended.says(&[device.0.as_str(), "working folder", "start in a folder that can be written"]);
+    assert!(!ended.stderr.contains("remount"), "{ended}");
+}
+
+#[test]
 fn a_drive_that_is_mounted_read_only_is_no_question_of_permission() {
     let scratch = Scratch::new();
     let _drive = Mounted::new(&scratch, &["-t", "tmpfs", "-o", "size=64m,ro", "tmpfs"]);
@@ -327,6 +340,57 @@ fn the_floor_of_free_space_ends_the_run_in_order() {
     assert_eq!(total(&report, "records_failed"), 0);
     let why = report["ended_early"].as_str().unwrap();
     assert!(why.contains("--min-free"), "{why}");
+}
+
+fn free_bytes(folder: &Path) -> u64 {
+    let output = Command::new("df").args(["--output=avail", "-B1"]).arg(folder).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().nth(1).and_then(|line| line.trim().parse().ok()).unwrap_or_else(|| panic!("{text}"))
+}
+
+/// Each with what a host that is busy otherwise may write beyond: nothing where files get their room beforehand.
+#[test]
+fn the_floor_of_free_space_is_kept() {
+    for (how, beyond_mib) in [
+        ("--rotate-size-mb 4 --direct on", 0),
+        ("--rotate-size-mb 4 --direct on --retain 1 --rate 50MB/s --duration 2s", 0),
+        ("--rotate-size-mb 20 --direct off --rate 200MB/s", 4),
+        ("--rotate-size-mb 9999 --direct off", 16),
+    ] {
+        let scratch = Scratch::new();
+        let drive = Mounted::tmpfs(&scratch);
+        let words = format!("--parallel 2 --min-free 30Mi {how}");
+        if how.contains("--retain") {
+            // What is recycled takes nothing.
+            scratch.report(&format!("--target file:drive/data/ {words}"));
+        } else {
+            let report = ended_full(&scratch, &format!("{words} --duration 30s"));
+            assert_eq!(total(&report, "records_failed"), 0);
+            assert!(report["ended_early"].as_str().unwrap().contains("--min-free"), "{how}: {}", report["ended_early"]);
+        }
+        let free = free_bytes(&drive.0);
+        assert!(free >= (30 - beyond_mib) << 20, "{how}: {free} bytes are free");
+    }
+}
+
+#[test]
+fn a_short_run_fits_where_a_whole_file_would_not() {
+    let scratch = Scratch::new();
+    let _drive = Mounted::ext4(&scratch);
+    scratch.report("--target file:drive/data/ --parallel 1 --bytes 10MB --direct on");
+    scratch.verify_clean("drive/data/ --expect report.json");
+}
+
+#[test]
+fn a_ring_is_written_to_its_end() {
+    let scratch = Scratch::new();
+    let _drive = Mounted::ext4(&scratch);
+    let words = "--preallocate 47Mi --parallel 1 --direct on --min-free 0 --bytes 60Mi";
+    scratch.report(&format!("--target file:drive/data/ {words}"));
+    let manifest: Value = serde_json::from_slice(&scratch.read("drive/data/payloads.0.json")).unwrap();
+    let lap_bytes = count(&manifest["layout"], "lap_bytes");
+    assert!((46 << 20..=47 << 20).contains(&lap_bytes), "{manifest:#}");
+    scratch.verify_clean("drive/data/ --expect report.json");
 }
 
 #[test]

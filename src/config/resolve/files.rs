@@ -12,7 +12,7 @@ use crate::host::Sysfs;
 use crate::host::fs::{self as host_fs, FsFacts};
 use crate::manifest::beside_device;
 use crate::plan::{Existing, FileLayout, FilePlan, Fsync, ReportTarget};
-use crate::sink::file::existing;
+use crate::sink::file::{existing, open};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -208,13 +208,13 @@ fn default_footprint(wanted: &Wanted, names: &[Names], sysfs: &Sysfs, errors: &m
     kept.unwrap_or(each) * names.len() as u64
 }
 
-/// The plans, checked against what is there: data of others, space, permissions.
+/// The plans, checked against what is there: data of others, space, permissions. `run_bytes_max` is of each.
 pub fn plans(
     settings: &Settings,
     wanted: &Wanted,
     seats: &Seats,
     (names, layouts): (&[Names], &[FileLayout]),
-    blocks: &Blocks,
+    (blocks, run_bytes_max): (&Blocks, u64),
     (sysfs, errors): (&Sysfs, &mut Vec<Fatal>),
 ) -> Vec<FilePlan> {
     reject_collisions(names, wanted.audit_every > 0, errors);
@@ -230,7 +230,7 @@ pub fn plans(
         match place {
             Place::Block { path, device, .. } => {
                 device::check(path, device, wanted.overwrite_device.as_deref(), sysfs, errors);
-                check_creatable(&names.manifest, errors);
+                check_beside_device(path, place::folder(&names.manifest), errors);
             }
             Place::Special(_) => {}
             Place::Folder(_) | Place::File(_) => check_creatable(&names.data, errors),
@@ -241,15 +241,20 @@ pub fn plans(
             data: names.data.clone(),
             manifest: names.manifest.clone(),
             log: (wanted.audit_every > 0).then(|| names.log.clone()),
+            log_place: names.log.clone(),
             layout: *layout,
             direct: blocks.direct,
             align: blocks.align,
             // /dev/null and its like have nothing to make durable, and refuse the call.
             fsync: if matches!(place, Place::Special(_)) { Fsync::Never } else { wanted.fsync },
             min_free_bytes: if on_device { 0 } else { facts.as_ref().map_or(0, |facts| min_free(wanted, facts)) },
+            run_bytes_max,
             existing: fate_of_existing(names, seats.targets.baseline, wanted.overwrite),
         };
-        errors.extend(existing::in_the_way(&plan));
+        let in_the_way = existing::in_the_way(&plan);
+        let in_use = if in_the_way.is_empty() { None } else { open::in_use(&plan) };
+        // Where a run still writes, `--overwrite` is no advice.
+        errors.extend(in_use.map_or(in_the_way, |in_use| vec![in_use]));
         plans.push(plan);
     }
     let any_block = seats.targets.places.iter().any(|place| matches!(place, Place::Block { .. }));
@@ -306,6 +311,15 @@ fn check_creatable(data: &Path, errors: &mut Vec<Fatal>) {
     }
 }
 
+/// The working folder was not asked for as a place of data: its rights and its drive stay as they are.
+fn check_beside_device(device: &Path, folder: &Path, errors: &mut Vec<Fatal>) {
+    if let Err(why) = crate::sys::fs::check_write(folder) {
+        let device = device.display();
+        let what = format!("{device}: its manifest belongs in the working folder, which cannot be written: {why}");
+        errors.push(Fatal::host(what).mend("start in a folder that can be written"));
+    }
+}
+
 /// What keeps this process from writing there, and who can change it.
 pub(super) fn unwritable(data: &Path, there: &Path, why: &io::Error) -> Fatal {
     let (data, there) = (data.display(), there.display());
@@ -323,9 +337,11 @@ fn check_space(plans: &[FilePlan], sysfs: &Sysfs, errors: &mut Vec<Fatal>) {
         let Ok(facts) = host_fs::facts(sysfs, &plan.data) else { continue };
         let new = match plan.layout {
             FileLayout::Ring { capacity_bytes } => capacity_bytes.saturating_sub(allocated(&plan.data)),
-            // The active file and the next one are allocated whole.
-            FileLayout::Rotating { limit_bytes, .. } if plan.direct => limit_bytes.saturating_mul(2),
-            _ => 0,
+            // The active file and the next one are allocated before they are written.
+            FileLayout::Rotating { .. } => {
+                open::allocation_bytes(plan, 0).saturating_add(open::allocation_bytes(plan, 1))
+            }
+            FileLayout::Device { .. } => 0,
         };
         let entry = needs.entry(facts.device.clone()).or_insert((facts, 0, plan.min_free_bytes));
         entry.1 = entry.1.saturating_add(new);
@@ -336,8 +352,8 @@ fn check_space(plans: &[FilePlan], sysfs: &Sysfs, errors: &mut Vec<Fatal>) {
                 (units::format_size(facts.available_bytes), units::format_size(new), units::format_size(floor));
             let shown = facts.path.display();
             let what = format!("{shown} has {free} free; the run would take {new}, and --min-free keeps {floor}");
-            errors
-                .push(Fatal::host(what).mend("free some space, or a smaller --preallocate, --footprint or --min-free"));
+            let mend = "free some space, or a smaller --preallocate, --footprint, --rotate-size-mb or --min-free";
+            errors.push(Fatal::host(what).mend(mend));
         }
     }
 }

@@ -197,6 +197,12 @@ pub fn ring_bytes(
         }
     };
     let bytes = bytes.next_multiple_of(4096).min(facts.capacity_bytes);
+    let bytes = match wanted.ring_bytes {
+        None if facts.capacity_bytes < u64::MAX => {
+            whole_rounds(facts.capacity_bytes, (least, bytes), round_unit(facts.sizes, blocks))
+        }
+        _ => bytes,
+    };
     if bytes > budget.next_multiple_of(4096) {
         let (each, all) = (units::format_size(bytes), units::format_size(bytes.saturating_mul(total_lanes)));
         let have = units::format_size(budget.saturating_mul(total_lanes));
@@ -227,6 +233,36 @@ fn default_ring_bytes(facts: &Facts, blocks: &Blocks, l2_bytes: Option<u64>, lan
             cached.max((held as u64 + 1).saturating_mul(blocks.block_bytes))
         }
     }
+}
+
+/// What a ring of payload is a whole number of: all templates once, or the records of a block.
+fn round_unit(sizes: &Sizes, blocks: &Blocks) -> u64 {
+    match sizes.fixed() {
+        _ if sizes.cycle_bytes > 0 => sizes.cycle_bytes,
+        Some(record) => (blocks.block_bytes / record).max(1) * record,
+        None => blocks.block_bytes,
+    }
+}
+
+/// The longest ring from `least` to `most`, of at least half of `most`, whose whole rounds leave next to nothing of a
+/// preallocated file: a unit, or a hundredth of it. Where there is none, the one that leaves the least.
+fn whole_rounds(capacity_bytes: u64, (least, most): (u64, u64), unit: u64) -> u64 {
+    let capacity = capacity_bytes / unit;
+    let sizes = (least.div_ceil(unit).max(most / unit / 2).max(1)..=most / unit).rev();
+    let left = |size: &u64| capacity % size;
+    let longest = sizes.clone().find(|size| left(size) <= (capacity / 100).max(1));
+    longest.or_else(|| sizes.min_by_key(left)).map_or(most, |size| size * unit)
+}
+
+/// What each lap of a preallocated file overwrites: whole rounds of the ring. About, where lengths are drawn.
+pub fn lap_bytes(sizes: &Sizes, blocks: &Blocks, ring_bytes: u64, capacity_bytes: u64) -> u64 {
+    let whole = |unit: u64| (ring_bytes / unit).max(1) * unit;
+    let round = match sizes.fixed() {
+        Some(record) if sizes.cycle_bytes == 0 && ring_bytes < blocks.block_bytes => whole(record),
+        None if sizes.cycle_bytes == 0 => ring_bytes.max(1),
+        _ => whole(round_unit(sizes, blocks)),
+    };
+    capacity_bytes / round * round
 }
 
 /// Whether the rings can be registered with the kernel; a note or, with `--io uring`, an error where not.
@@ -349,6 +385,36 @@ mod tests {
         assert_eq!(errors[0].exit, crate::base::fatal::Exit::Host);
         let (_, errors) = ring(&Wanted { ring_bytes: Some(1), ..wanted() }, &null, 16 << 20, &[1]);
         assert!(errors[0].what.contains("--ring-size 1"));
+    }
+
+    #[test]
+    fn a_preallocated_file_is_made_of_whole_rings() {
+        let (fixed, odd) = (Sizes::fixed_at(4096), Sizes::fixed_at(1000));
+        let templates = Sizes { min_bytes: 700, max_bytes: 900, mean_bytes: 800, cycle_bytes: 2400, count: 3 };
+        for (sizes, capacity_bytes, useful, expected) in [
+            (&fixed, 64 << 20, true, Some(32 << 20)),
+            (&fixed, 79 << 20, true, Some(39 << 20)),
+            (&fixed, 47 << 20, true, Some(23 << 20)),
+            (&fixed, 100 << 20, true, Some(33 << 20)),
+            (&fixed, 16 << 30, true, Some(40 << 20)),
+            (&fixed, 24 << 20, true, Some(24 << 20)),
+            (&odd, 64 << 20, true, None),
+            (&odd, 64_000_000, false, None),
+            (&templates, 64_000_000, false, None),
+        ] {
+            let facts = Facts { capacity_bytes, ..file_facts(sizes, useful) };
+            let (blocks, _) = chosen(&wanted(), &facts);
+            let (bytes, errors) = ring(&wanted(), &facts, 16 << 20, &[1]);
+            assert!(errors.is_empty() && expected.is_none_or(|wanted| bytes == wanted), "{capacity_bytes}: {bytes}");
+            let left = capacity_bytes - lap_bytes(sizes, &blocks, bytes, capacity_bytes);
+            assert!(left <= (2 * blocks.block_bytes).max(capacity_bytes / 99), "{capacity_bytes}: {left} with {bytes}");
+            let default = ring(&wanted(), &Facts { capacity_bytes: u64::MAX, ..facts }, 16 << 20, &[1]).0;
+            assert!(bytes <= default, "{bytes} > {default}");
+        }
+        let asked = Wanted { ring_bytes: Some(40 << 20), ..wanted() };
+        let facts = Facts { capacity_bytes: 64 << 20, ..file_facts(&fixed, true) };
+        let (bytes, _) = ring(&asked, &facts, 16 << 20, &[1]);
+        assert_eq!((bytes, lap_bytes(&fixed, &chosen(&asked, &facts).0, bytes, 64 << 20)), (40 << 20, 40 << 20));
     }
 
     #[test]

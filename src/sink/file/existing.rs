@@ -24,7 +24,10 @@ pub fn in_the_way(plan: &FilePlan) -> Vec<Fatal> {
         FileLayout::Device { .. } => manifest_in_the_way(plan, manifest),
         FileLayout::Ring { .. } | FileLayout::Rotating { .. } => data_in_the_way(plan, manifest),
     };
-    let kept = |what: String| Fatal::usage(what).mend("--overwrite to lose it, or another PATH");
+    // What belongs to a device lies in the working folder, whatever its PATH.
+    let elsewhere =
+        if matches!(plan.layout, FileLayout::Device { .. }) { "start in another folder" } else { "another PATH" };
+    let kept = |what: String| Fatal::usage(what).mend(format!("--overwrite to lose it, or {elsewhere}"));
     data.into_iter().chain(next).chain(logs).map(kept).collect()
 }
 
@@ -101,6 +104,10 @@ fn logs_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>) -> Vec<String> 
 
 /// Whether a log begins with a line of the keeper's.
 pub fn is_audit_log(log: &Path) -> bool {
+    // A pipe would have nothing to say until somebody writes.
+    if length_of(log) == 0 {
+        return false;
+    }
     let mut head = Vec::new();
     let read = File::open(log).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
     let head = String::from_utf8_lossy(&head);
@@ -253,6 +260,8 @@ mod tests {
         let plan = plan(folder.path(), DEVICE);
         fs::write(&plan.manifest, "mine").unwrap();
         assert!(told(&plan, REFUSED)[0].contains("no manifest of ours"));
+        let found = in_the_way(&plan);
+        assert!(found[0].mend.as_ref().unwrap().contains("another folder"), "{found:?}");
         let special = FilePlan { layout: FileLayout::Device { capacity_bytes: u64::MAX }, ..plan.clone() };
         assert!(told(&special, REFUSED).is_empty(), "none is written");
         for (data_file, others) in [(plan.data_in_manifest(), 0), ("/dev/other".to_owned(), 1)] {

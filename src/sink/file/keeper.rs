@@ -2,16 +2,18 @@
 //! retires rotated ones, writes audit lines and watches the free space, so that no core ever waits for a
 //! directory.
 
+mod floor;
+
 use super::open;
 use crate::base::fatal::Fatal;
-use crate::base::place;
 use crate::plan::{FileLayout, FilePlan, Fsync};
 use crate::sys;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use floor::Floors;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 
 /// Orders that may wait; audit lines beyond are counted as dropped.
 const ORDERS_MAX: usize = 16_384;
-const FLOOR_CHECK: Duration = Duration::from_secs(1);
+const LOG_FLUSH: Duration = Duration::from_secs(1);
 
 /// What a core asks of the keeper. `lane` is the number that `Keeper::lane` gave.
 pub enum Order {
@@ -116,6 +118,8 @@ struct LaneFiles {
     /// The lap that the lines of the log are of.
     lap: u64,
     rotated: VecDeque<PathBuf>,
+    /// Files that were opened, the first one included.
+    opened: u64,
     /// The suffix of a switch that failed: records go to what is still called the next file.
     switching: Option<String>,
 }
@@ -129,8 +133,16 @@ impl Keeper {
     pub fn lane(&mut self, plan: &FilePlan) -> KeeperLane {
         let (sender, next) = bounded(1);
         let (last, closed) = bounded(1);
-        let (plan, log, rotated) = (plan.clone(), None, VecDeque::new());
-        self.lanes.push(LaneFiles { plan, next: sender, last: closed, log, lap: 0, rotated, switching: None });
+        self.lanes.push(LaneFiles {
+            plan: plan.clone(),
+            next: sender,
+            last: closed,
+            log: None,
+            lap: 0,
+            rotated: VecDeque::new(),
+            opened: 1,
+            switching: None,
+        });
         let lane = self.lanes.len() - 1;
         KeeperLane { lane, orders: self.orders.0.clone(), next, last, dropped: self.dropped.clone() }
     }
@@ -163,12 +175,15 @@ impl Keeper {
         if let Err(error) = self.begin() {
             note(&mut end, &stop, error.to_string());
         }
-        let mut checked = Instant::now();
+        let mut floors = Floors::of(self.lanes.iter().map(|lane| &lane.plan));
+        let mut flushed = Instant::now();
         loop {
-            let order = self.orders.1.recv_timeout(FLOOR_CHECK.saturating_sub(checked.elapsed()));
-            if checked.elapsed() >= FLOOR_CHECK {
-                checked = Instant::now();
-                self.watch_floor(&mut end, &stop);
+            let order = self.orders.1.recv_timeout(floors.wait(Instant::now()));
+            if let Some(why) = floors.look(Instant::now()) {
+                note(&mut end, &stop, why);
+            }
+            if flushed.elapsed() >= LOG_FLUSH {
+                flushed = Instant::now();
                 if let Err(error) = self.flush_logs() {
                     note(&mut end, &stop, format!("the audit log: {error}"));
                 }
@@ -217,25 +232,6 @@ impl Keeper {
         }
     }
 
-    fn watch_floor(&self, end: &mut KeeperEnd, stop: &impl Fn(&str)) {
-        for lane in &self.lanes {
-            let folder = place::folder(&lane.plan.data);
-            let Ok(space) = sys::fs::space(folder) else { continue };
-            if space.available_bytes < lane.plan.min_free_bytes
-                && !matches!(lane.plan.layout, FileLayout::Device { .. })
-            {
-                let why = format!(
-                    "the free space at {} fell to {} bytes, under the floor of {} (--min-free)",
-                    folder.display(),
-                    space.available_bytes,
-                    lane.plan.min_free_bytes
-                );
-                note(end, stop, why);
-                return;
-            }
-        }
-    }
-
     fn flush_logs(&mut self) -> io::Result<()> {
         let logs = self.lanes.iter_mut().filter_map(|lane| lane.log.as_mut());
         logs.map(Write::flush).fold(Ok(()), Result::and)
@@ -256,6 +252,13 @@ impl<F: Fn(&str)> Drop for Alarm<F> {
 impl Default for Keeper {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+fn refuse_contents(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(facts) if facts.len() > 0 => Err(io::ErrorKind::AlreadyExists.into()),
+        _ => Ok(()),
     }
 }
 
@@ -310,7 +313,9 @@ impl LaneFiles {
         if let Some(old) = recycled {
             fs::rename(old, &path)?;
         }
-        let file = open::create(&self.plan, &path);
+        let nth = self.opened;
+        self.opened += 1;
+        let file = floor::check_room(&self.plan, &path, nth).and_then(|()| open::create(&self.plan, &path, nth));
         // The core is gone when nobody listens; the file is then removed at the end.
         let _gone = self.next.try_send(file);
         Ok(())
@@ -332,17 +337,18 @@ impl LaneFiles {
     fn switch_data(&mut self, suffix: String) -> io::Result<()> {
         let (data, next) = (&self.plan.data, open::next_path(&self.plan.data));
         let rotated = open::with_suffix(data, &suffix);
-        let renamed = match fs::rename(data, &rotated) {
-            // The first half was done before.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && rotated.exists() => Ok(()),
-            renamed => renamed,
+        let renamed = if self.rotated.back() == Some(&rotated) {
+            // The first half was done before: somebody may have put a file there meanwhile.
+            refuse_contents(data)
+        } else {
+            fs::rename(data, &rotated).map(|()| self.rotated.push_back(rotated))
         };
+        // An empty file goes: processes that look for a place make one, and leave again.
         if let Err(error) = renamed.and_then(|()| fs::rename(&next, data)) {
             self.switching = Some(suffix);
             let what = format!("{} holds the last records and cannot be renamed: {error}", next.display());
             return Err(io::Error::new(error.kind(), what));
         }
-        self.rotated.push_back(rotated);
         Ok(())
     }
 

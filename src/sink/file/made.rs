@@ -8,25 +8,12 @@ use std::path::{Path, PathBuf};
 /// Dropped, it takes back what it knows of; see [`Made::keep`].
 #[derive(Debug, Default)]
 pub struct Made {
+    /// A manifest before its data, which nothing would explain without it.
     files: Vec<PathBuf>,
     /// The inner ones first.
     folders: Vec<PathBuf>,
-    /// Nobody else has the files before they are gone.
+    /// Data files that were empty, and devices. Locked: nobody else has them before all is as it was.
     locks: Vec<File>,
-}
-
-/// Which of a lane's files are not there yet.
-pub struct Missing {
-    data: bool,
-    manifest: bool,
-}
-
-impl Missing {
-    pub fn of(plan: &FilePlan) -> Self {
-        // A link is there, wherever it leads.
-        let missing = |path: &Path| path.symlink_metadata().is_err();
-        Self { data: missing(&plan.data), manifest: missing(&plan.manifest) }
-    }
 }
 
 impl Made {
@@ -38,13 +25,19 @@ impl Made {
         fs::create_dir_all(folder)
     }
 
-    /// Takes note of a new data file, which this run has locked, and of the manifest that it will get.
-    pub fn claimed(&mut self, plan: &FilePlan, missing: &Missing, file: &File) -> io::Result<()> {
-        // Somebody else may have made it meanwhile, and written it.
-        if missing.data && file.metadata()?.len() == 0 {
-            self.locks.push(file.try_clone()?);
+    /// Takes note of a data file that this run has locked, and of the manifest that it will get.
+    pub fn claimed(&mut self, plan: &FilePlan, data_was_missing: bool, file: &File) -> io::Result<()> {
+        // One that holds something may be lost, and is replaced: CIFS wants it closed by then.
+        if file.metadata()?.len() > 0 {
+            return Ok(());
+        }
+        self.locks.push(file.try_clone()?);
+        // A link is there, wherever it leads.
+        if plan.layout.has_manifest() && plan.manifest.symlink_metadata().is_err() {
+            self.files.push(plan.manifest.clone());
+        }
+        if data_was_missing {
             self.files.push(plan.data.clone());
-            self.files.extend(missing.manifest.then(|| plan.manifest.clone()));
         }
         Ok(())
     }
@@ -53,15 +46,22 @@ impl Made {
     pub fn keep(mut self) {
         self.files.clear();
         self.folders.clear();
+        self.locks.clear();
     }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
+        for file in &self.locks {
+            // Without its manifest, what was allocated would be taken for somebody's data.
+            let _devices_have_no_length = file.set_len(0);
+        }
         // What is not there any more, or holds what others put there, is none of this run's.
         for file in &self.files {
             let _gone = fs::remove_file(file);
         }
+        // On NFS a file that is open keeps its folder.
+        self.locks.clear();
         for folder in &self.folders {
             let _gone = fs::remove_dir(folder);
         }
@@ -97,6 +97,30 @@ mod tests {
         fs::write(folder.path().join("a/b/mine"), "x").unwrap();
         drop(made);
         assert!(!plan.data.exists() && plan.manifest.exists() && folder.path().join("a/b/mine").exists());
+    }
+
+    /// Each with what lies there before, and whether a manifest of the run that did not start stays.
+    #[test]
+    fn a_manifest_goes_where_the_data_are_as_they_were() {
+        let (ring, device) = (FileLayout::Ring { capacity_bytes: 4096 }, FileLayout::Device { capacity_bytes: 4096 });
+        for (layout, before, stays) in [(ring, "", false), (device, "", false), (ring, "lost by --overwrite", true)] {
+            let folder = tempfile::tempdir().unwrap();
+            let plan = open::tests::plan(folder.path(), layout);
+            fs::write(&plan.data, before).unwrap();
+            let made = claimed(&plan);
+            fs::write(&plan.data, "allocated").unwrap();
+            drop(made);
+            let left = if stays { "allocated" } else { "" };
+            assert_eq!(fs::read_to_string(&plan.data).unwrap(), left, "{layout:?} '{before}'");
+            assert_eq!(plan.manifest.exists(), stays, "{layout:?} '{before}'");
+        }
+    }
+
+    #[test]
+    fn data_go_after_their_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = open::tests::plan(folder.path(), FileLayout::Ring { capacity_bytes: 4096 });
+        assert_eq!(claimed(&plan).files, [plan.manifest, plan.data]);
     }
 
     #[test]

@@ -5,10 +5,11 @@
 //! it, the ring included, holds the lock.
 
 use super::existing;
-use super::made::{Made, Missing};
+use super::made::Made;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, place};
-use crate::plan::{FileLayout, FilePlan};
+use crate::manifest::Manifest;
+use crate::plan::{Existing, FileLayout, FilePlan};
 use crate::sys;
 use jiff::Timestamp;
 use std::cmp::Ordering;
@@ -85,26 +86,38 @@ fn open_as_it_is(plan: &FilePlan, path: &Path) -> io::Result<File> {
     }
 }
 
+/// Space that the lane's `nth` rotating file, counted from 0, is given before it is written.
+pub fn allocation_bytes(plan: &FilePlan, nth: u64) -> u64 {
+    match plan.layout {
+        // A direct write that extends the file makes all others wait; a buffered one does not care.
+        FileLayout::Rotating { limit_bytes, .. } if plan.direct => {
+            let left = plan.run_bytes_max.saturating_sub(limit_bytes.saturating_mul(nth));
+            limit_bytes.min(left).next_multiple_of(plan.align)
+        }
+        FileLayout::Rotating { .. } | FileLayout::Ring { .. } | FileLayout::Device { .. } => 0,
+    }
+}
+
 /// Gives a file the length and the space that the plan wants.
-fn size(plan: &FilePlan, file: &File) -> io::Result<()> {
+fn size(plan: &FilePlan, file: &File, nth: u64) -> io::Result<()> {
     match plan.layout {
         FileLayout::Ring { capacity_bytes } => match file.metadata()?.len().cmp(&capacity_bytes) {
             Ordering::Greater => file.set_len(capacity_bytes),
             Ordering::Less => sys::file::preallocate(file, capacity_bytes),
             Ordering::Equal => Ok(()),
         },
-        // A direct write that extends the file makes all others wait; a buffered one does not care.
-        FileLayout::Rotating { limit_bytes, .. } if plan.direct => {
-            sys::file::preallocate(file, limit_bytes.next_multiple_of(plan.align))
-        }
-        FileLayout::Rotating { .. } | FileLayout::Device { .. } => Ok(()),
+        FileLayout::Rotating { .. } => match allocation_bytes(plan, nth) {
+            0 => Ok(()),
+            bytes => sys::file::preallocate(file, bytes),
+        },
+        FileLayout::Device { .. } => Ok(()),
     }
 }
 
-/// Opens, locks and sizes a file that is to follow the active one.
-pub fn create(plan: &FilePlan, path: &Path) -> io::Result<File> {
+/// Opens, locks and sizes the lane's `nth` file, which is to follow the active one.
+pub fn create(plan: &FilePlan, path: &Path, nth: u64) -> io::Result<File> {
     let file = open_locked(plan, path)?;
-    size(plan, &file)?;
+    size(plan, &file, nth)?;
     Ok(file)
 }
 
@@ -153,20 +166,31 @@ pub fn unlock(file: &File) {
 /// Exit 2 where data lie by now that must not be lost, 3 where another process is writing it or the host has no room
 /// for it, 5 where it cannot be opened.
 pub fn claim(plan: &FilePlan, made: &mut Made) -> Result<File, Fatal> {
-    let missing = Missing::of(plan);
+    let data_was_missing = plan.data.symlink_metadata().is_err();
     made.folder(place::folder(&plan.data)).map_err(|error| blame(plan, &error, "cannot make its folder"))?;
     let claimed = patiently(|| try_claim(plan)).map_err(|error| blame(plan, &error, "cannot be opened for writing"))?;
-    let claimed = claimed.ok_or_else(|| {
-        let data = plan.data.display();
-        Fatal::host(format!("{data}: another process is writing it"))
-            .mend(format!("end that run (`fuser -v {data}` names it), or choose another --target"))
-    })?;
+    let claimed = claimed.ok_or_else(|| busy(plan))?;
     // The run that had it may have ended while this one waited, and its data are finished.
     if let Some(fatal) = existing::in_the_way(plan).into_iter().next() {
         return Err(fatal);
     }
-    made.claimed(plan, &missing, &claimed).map_err(|error| blame(plan, &error, "cannot be used"))?;
+    made.claimed(plan, data_was_missing, &claimed).map_err(|error| blame(plan, &error, "cannot be used"))?;
     Ok(claimed)
+}
+
+fn busy(plan: &FilePlan) -> Fatal {
+    let data = plan.data.display();
+    Fatal::host(format!("{data}: another process is writing it"))
+        .mend(format!("end that run (`fuser -v {data}` names it), or choose another --target"))
+}
+
+/// What lies there is being written just now: nobody is to be told how to lose it. Looks once, as a plan does.
+pub fn in_use(plan: &FilePlan) -> Option<Fatal> {
+    // What cannot be opened is judged elsewhere.
+    let locked = |path: &Path| is_locked(path).unwrap_or(false);
+    let on_device = matches!(plan.layout, FileLayout::Device { .. });
+    let in_use = !on_device && (locked(&plan.data) || locked(&next_path(&plan.data)));
+    in_use.then(|| busy(plan))
 }
 
 /// `None`: somebody else has it, or the file that is prepared to follow it.
@@ -212,14 +236,16 @@ fn blame(plan: &FilePlan, error: &io::Error, what: &str) -> Fatal {
     Fatal::new(exit, format!("{}: {what}: {error}", plan.data.display())).mend(mend)
 }
 
-/// The lane's first file, out of the claimed one. Rotated files of an earlier run go.
+/// The lane's first file, out of the claimed one. Rotated files and logs of an earlier run go.
 pub fn first(plan: &FilePlan, claimed: File) -> Result<File, Fatal> {
     let mut file = claimed;
+    remove_logs(plan).map_err(|error| blame(plan, &error, "cannot remove logs of an earlier run"))?;
     if let FileLayout::Rotating { .. } = plan.layout {
-        let removed = remove_rotated(&plan.data).and_then(|()| remove_if_there(&next_path(&plan.data)));
+        let removed = remove_rotated(&plan.data, |_| true).and_then(|()| remove_if_there(&next_path(&plan.data)));
         removed.map_err(|error| blame(plan, &error, "cannot remove files of an earlier run"))?;
         if let Some(log) = &plan.log {
-            remove_rotated(log).map_err(|error| blame(plan, &error, "cannot remove logs of an earlier run"))?;
+            remove_rotated(log, |_| true)
+                .map_err(|error| blame(plan, &error, "cannot remove logs of an earlier run"))?;
         }
         // Replaced, not cut: who still reads the old data, or has linked them elsewhere, keeps them.
         if file.metadata().is_ok_and(|facts| facts.len() > 0) {
@@ -227,7 +253,7 @@ pub fn first(plan: &FilePlan, claimed: File) -> Result<File, Fatal> {
         }
     }
     let before = file.metadata().map(|facts| facts.len());
-    size(plan, &file).map_err(|error| {
+    size(plan, &file, 0).map_err(|error| {
         // What was allocated so far would be taken for somebody's data.
         let _as_it_was = before.and_then(|length| file.set_len(length));
         blame(plan, &error, "cannot be opened for writing")
@@ -252,12 +278,27 @@ pub fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-fn remove_rotated(base: &Path) -> io::Result<()> {
+/// Logs of the earlier run whose data are replaced: whoever finds them later would take them for this run's.
+fn remove_logs(plan: &FilePlan) -> io::Result<()> {
+    let may_go = !matches!(plan.existing, Existing::Refused { .. });
+    if !may_go || !matches!(Manifest::read(&plan.manifest), Ok(Some(_))) {
+        return Ok(());
+    }
+    let log = &plan.log_place;
+    for log in [log, &lap_log(log)] {
+        if existing::is_audit_log(log) {
+            remove_if_there(log)?;
+        }
+    }
+    remove_rotated(log, existing::is_audit_log)
+}
+
+fn remove_rotated(base: &Path, may_go: impl Fn(&Path) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(place::folder(base))? {
         let path = entry?.path();
         let suffix =
             path.file_name().zip(base.file_name()).map(|(name, base)| suffix_of(Path::new(base), Path::new(name)));
-        if suffix.is_some_and(|suffix| is_rotation_suffix(&suffix)) {
+        if suffix.is_some_and(|suffix| is_rotation_suffix(&suffix)) && may_go(&path) {
             fs::remove_file(path)?;
         }
     }
@@ -265,133 +306,4 @@ fn remove_rotated(base: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-pub mod tests {
-    use super::*;
-    use crate::plan::{Existing, Fsync};
-
-    const ROTATING: FileLayout = FileLayout::Rotating { limit_bytes: 4096, retain: None };
-
-    pub fn plan(folder: &Path, layout: FileLayout) -> FilePlan {
-        FilePlan {
-            data: folder.join("d.bin"),
-            manifest: folder.join("d.json"),
-            log: None,
-            layout,
-            direct: false,
-            align: 1,
-            fsync: Fsync::End,
-            min_free_bytes: 0,
-            existing: Existing::Replaced,
-        }
-    }
-
-    #[test]
-    fn a_file_is_claimed_by_one_until_it_is_let_go() {
-        for layout in [ROTATING, FileLayout::Ring { capacity_bytes: 4096 }] {
-            let folder = tempfile::tempdir().unwrap();
-            let plan = plan(folder.path(), layout);
-            fs::write(&plan.data, b"of an earlier run").unwrap();
-            let claimed = try_claim(&plan).unwrap().expect("nobody has it");
-            assert_eq!(fs::read(&plan.data).unwrap(), b"of an earlier run", "{layout:?}");
-            assert!(try_claim(&plan).unwrap().is_none(), "{layout:?}");
-            let file = first(&plan, claimed).unwrap();
-            assert!(try_claim(&plan).unwrap().is_none(), "{layout:?}: what took its place is locked as well");
-            let copy = file.try_clone().unwrap();
-            drop(file);
-            assert!(try_claim(&plan).unwrap().is_none(), "{layout:?}: it is still open");
-            unlock(&copy);
-            assert!(try_claim(&plan).unwrap().is_some(), "{layout:?}");
-        }
-    }
-
-    #[test]
-    fn what_came_to_lie_there_since_the_plan_was_made_is_not_claimed() {
-        for layout in [ROTATING, FileLayout::Ring { capacity_bytes: 4096 }] {
-            let folder = tempfile::tempdir().unwrap();
-            let existing = Existing::Refused { manifest: false };
-            let plan = FilePlan { existing, ..plan(folder.path(), layout) };
-            drop(claim(&plan, &mut Made::default()).unwrap());
-            fs::write(&plan.data, b"finished meanwhile").unwrap();
-            let fatal = claim(&plan, &mut Made::default()).unwrap_err();
-            assert!(fatal.exit == Exit::Usage && fatal.what.contains("d.bin"), "{layout:?}: {fatal}");
-            assert_eq!(fs::read(&plan.data).unwrap(), b"finished meanwhile");
-            claim(&FilePlan { existing: Existing::Replaced, ..plan }, &mut Made::default()).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_run_that_switches_files_keeps_its_claim() {
-        let folder = tempfile::tempdir().unwrap();
-        let plan = plan(folder.path(), ROTATING);
-        // Between the two renames of a switch only the next file is there.
-        let next = create(&plan, &next_path(&plan.data)).unwrap();
-        assert!(try_claim(&plan).unwrap().is_none());
-        fs::rename(next_path(&plan.data), &plan.data).unwrap();
-        assert!(try_claim(&plan).unwrap().is_none());
-        drop(next);
-        assert!(try_claim(&plan).unwrap().is_some());
-    }
-
-    #[test]
-    fn a_file_that_was_moved_away_is_no_claim() {
-        let folder = tempfile::tempdir().unwrap();
-        let plan = plan(folder.path(), ROTATING);
-        let old = open_as_it_is(&plan, &plan.data).unwrap();
-        assert!(lies_at(&old, &plan.data).unwrap());
-        fs::rename(&plan.data, folder.path().join("rotated")).unwrap();
-        assert!(!lies_at(&old, &plan.data).unwrap());
-        fs::write(&plan.data, b"").unwrap();
-        assert!(!lies_at(&old, &plan.data).unwrap());
-    }
-
-    #[test]
-    fn old_data_are_replaced_and_not_cut() {
-        let folder = tempfile::tempdir().unwrap();
-        let plan = plan(folder.path(), ROTATING);
-        let (elsewhere, rotated) = (folder.path().join("kept"), with_suffix(&plan.data, &rotation_suffix(1)));
-        for path in [&plan.data, &rotated] {
-            fs::write(path, b"of an earlier run").unwrap();
-        }
-        fs::hard_link(&plan.data, &elsewhere).unwrap();
-        let claimed = try_claim(&plan).unwrap().expect("nobody has it");
-        let file = first(&plan, claimed).unwrap();
-        assert!(lies_at(&file, &plan.data).unwrap() && file.metadata().unwrap().len() == 0);
-        assert!(!rotated.exists() && !next_path(&plan.data).exists());
-        assert_eq!(fs::read(elsewhere).unwrap(), b"of an earlier run");
-    }
-
-    #[test]
-    fn what_the_host_has_no_room_for_is_told_apart_from_what_cannot_be_reached() {
-        let plan = plan(Path::new("data"), ROTATING);
-        let told = |errno| blame(&plan, &io::Error::from_raw_os_error(errno), "cannot be opened for writing");
-        for (errno, mend) in
-            [(libc::ENOSPC, "free"), (libc::EDQUOT, "quota"), (libc::EFBIG, "ulimit -f"), (libc::EROFS, "remount")]
-        {
-            let fatal = told(errno);
-            assert!(fatal.exit == Exit::Host && fatal.mend.as_ref().unwrap().contains(mend), "{fatal}");
-        }
-        assert_eq!(told(libc::EIO).exit, Exit::Unreachable);
-    }
-
-    #[test]
-    fn only_data_has_a_next_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let plan = FilePlan { log: Some(folder.path().join("d.log")), ..plan(folder.path(), ROTATING) };
-        let of_log = with_suffix(plan.log.as_ref().unwrap(), "next");
-        for path in [&next_path(&plan.data), &of_log] {
-            fs::write(path, b"x").unwrap();
-        }
-        let claimed = try_claim(&plan).unwrap().expect("nobody has it");
-        first(&plan, claimed).unwrap();
-        assert!(of_log.exists() && !next_path(&plan.data).exists());
-    }
-
-    #[test]
-    fn a_rotation_suffix_is_recognised_and_sorts() {
-        let (early, late) = (rotation_suffix(1_700_000_000_000_000_001), rotation_suffix(1_700_000_000_000_000_002));
-        assert!(is_rotation_suffix(&early) && early < late, "{early} {late}");
-        assert!(!is_rotation_suffix("next") && !is_rotation_suffix("20261123T142701.12345678Z"));
-        let data = Path::new("/data/payloads.0.bin");
-        assert_eq!(suffix_of(data, &with_suffix(data, &early)), early);
-    }
-}
+pub mod tests;

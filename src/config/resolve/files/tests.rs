@@ -37,7 +37,8 @@ fn planned(wanted: &Wanted, place: Place, producers: usize) -> (Vec<FilePlan>, V
     let names = seats.names();
     let layouts = layouts(wanted, &seats, &names, &Sizes::fixed_at(4096), &sysfs, &mut errors);
     let blocks = Blocks { direct: false, align: 1, block_bytes: 4096, queue_depth: 8 };
-    let plans = plans(&Settings::default(), wanted, &seats, (&names, &layouts), &blocks, (&sysfs, &mut errors));
+    let plans =
+        plans(&Settings::default(), wanted, &seats, (&names, &layouts), (&blocks, u64::MAX), (&sysfs, &mut errors));
     (plans, errors)
 }
 
@@ -128,6 +129,22 @@ fn space_that_is_not_there_is_exit_3_with_figures() {
 }
 
 #[test]
+fn a_short_run_needs_no_room_for_a_long_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plans, _) = planned(&wanted(), Place::Folder(folder.path().to_owned()), 1);
+    let layout = FileLayout::Rotating { limit_bytes: 1 << 60, retain: None };
+    let long = FilePlan { layout, direct: true, align: 512, ..plans[0].clone() };
+    let short = FilePlan { run_bytes_max: 4096, ..long.clone() };
+    let told = |plan: FilePlan| {
+        let mut errors = Vec::new();
+        check_space(&[plan], &Sysfs::default(), &mut errors);
+        errors
+    };
+    assert!(told(short).is_empty());
+    assert!(told(long)[0].mend.as_ref().unwrap().contains("--rotate-size-mb"));
+}
+
+#[test]
 fn who_may_not_write_is_told_apart_from_what_is_mounted_read_only() {
     let told = |errno| {
         let why = io::Error::from_raw_os_error(errno);
@@ -137,6 +154,16 @@ fn who_may_not_write_is_told_apart_from_what_is_mounted_read_only() {
     assert_eq!((denied.exit, mounted.exit), (Exit::Host, Exit::Host));
     assert!(denied.what.contains("no permission on /data") && denied.mend.unwrap().contains("chown"));
     assert!(mounted.what.contains("/data is mounted read-only") && mounted.mend.unwrap().contains("remount,rw"));
+}
+
+#[test]
+fn a_device_wants_a_working_folder_that_can_be_written() {
+    let mut errors = Vec::new();
+    check_beside_device(Path::new("/dev/x"), Path::new("."), &mut errors);
+    assert!(errors.is_empty(), "{errors:?}");
+    check_beside_device(Path::new("/dev/x"), Path::new("no/such/folder"), &mut errors);
+    assert!(errors[0].exit == Exit::Host && errors[0].what.contains("/dev/x: its manifest"), "{errors:?}");
+    assert_eq!(errors[0].mend.as_deref(), Some("start in a folder that can be written"));
 }
 
 #[test]

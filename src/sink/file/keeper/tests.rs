@@ -1,6 +1,5 @@
 use super::*;
 use crate::sink::file::existing;
-use std::path::Path;
 
 fn plan(folder: &Path, layout: FileLayout) -> FilePlan {
     FilePlan { log: Some(folder.join("d.log")), fsync: Fsync::Never, ..open::tests::plan(folder, layout) }
@@ -76,7 +75,7 @@ fn the_last_file_stays_locked_until_the_folder_is_in_order() {
     let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: None });
     let mut keeper = Keeper::new();
     let lane = keeper.lane(&plan);
-    let file = open::create(&plan, &plan.data).unwrap();
+    let file = open::create(&plan, &plan.data, 0).unwrap();
     keeper.begin().unwrap();
     // A ring that the kernel has not let go of yet has one as well.
     let lingering = file.try_clone().unwrap();
@@ -95,7 +94,7 @@ fn a_file_that_is_retired_can_be_taken_up_again() {
     let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: Some(0) });
     let mut keeper = Keeper::new();
     let lane = keeper.lane(&plan);
-    let file = open::create(&plan, &plan.data).unwrap();
+    let file = open::create(&plan, &plan.data, 0).unwrap();
     keeper.begin().unwrap();
     let next = lane.take_next().unwrap().unwrap();
     let Ok(()) = lane.order(Order::Switch { lane: 0, unix_ns: 1 }) else { panic!("there is room") };
@@ -117,7 +116,7 @@ fn a_file_that_cannot_get_its_name_is_not_lost() {
         let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: Some(0) });
         let mut keeper = Keeper::new();
         let lane = keeper.lane(&plan);
-        let file = open::create(&plan, &plan.data).unwrap();
+        let file = open::create(&plan, &plan.data, 0).unwrap();
         keeper.begin().unwrap();
         let mut next = lane.take_next().unwrap().unwrap();
         // Something that no file can take the place of.
@@ -137,5 +136,33 @@ fn a_file_that_cannot_get_its_name_is_not_lost() {
         let holds = if heals { plan.data.clone() } else { open::next_path(&plan.data) };
         assert_eq!(fs::read(holds).unwrap(), b"confirmed");
         assert_eq!(rotated.exists(), !heals, "none is kept");
+    }
+}
+
+/// What lies there by then was put there by a process that looks for a place, or is somebody's file.
+#[test]
+fn half_a_switch_is_completed_without_loss() {
+    for (put_there, completed) in [("", true), ("mine", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: None });
+        let (next_path, aside) = (open::next_path(&plan.data), folder.path().join("aside"));
+        let mut keeper = Keeper::new();
+        let lane = keeper.lane(&plan);
+        let mut file = open::create(&plan, &plan.data, 0).unwrap();
+        keeper.begin().unwrap();
+        let mut next = lane.take_next().unwrap().unwrap();
+        file.write_all(b"rotated").unwrap();
+        next.write_all(b"confirmed").unwrap();
+        // The second of the two renames finds nothing.
+        fs::rename(&next_path, &aside).unwrap();
+        let Ok(()) = lane.order(Order::Switch { lane: 0, unix_ns: 1 }) else { panic!("there is room") };
+        keeper.carry_out_next().unwrap().unwrap_err();
+        fs::rename(&aside, &next_path).unwrap();
+        fs::write(&plan.data, put_there).unwrap();
+        assert_eq!(keeper.conclude().is_ok(), completed);
+        let rotated = open::with_suffix(&plan.data, &open::rotation_suffix(1));
+        assert_eq!(fs::read(rotated).unwrap(), b"rotated", "'{put_there}'");
+        assert_eq!(fs::read(if completed { &plan.data } else { &next_path }).unwrap(), b"confirmed");
+        assert!(completed || fs::read_to_string(&plan.data).unwrap() == put_there);
     }
 }
