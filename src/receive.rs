@@ -16,7 +16,7 @@ use crate::base::{limits, signals};
 use crate::observe;
 use crate::observe::Console;
 use crate::plan::LogFormat;
-use crate::plan::receive::{Protocol as Scheme, ReceivePlan, Threads};
+use crate::plan::receive::{Framing, Protocol as Scheme, ReceivePlan, Threads};
 use crate::sys;
 use crate::sys::receive::Epoll;
 use crate::sys::socket::Interest;
@@ -109,8 +109,13 @@ fn serve<P: Protocol>(plan: &ReceivePlan, protocol: P, live: Option<Arc<Mutex<Li
     let seconds = books.active_ns.map_or(0.0, |(first, last)| (last - first) as f64 / 1e9);
     let live = live.and_then(Arc::into_inner).and_then(|live| live.into_inner().ok());
     let judged = live.map(|live| {
-        let uncertain = live.records_uncertain;
-        (live.finish(&listen, seconds), uncertain)
+        let (uncertain, lengths) = (live.records_uncertain, live.lengths);
+        let mut findings = live.finish(&listen, seconds);
+        if plan.protocol == Scheme::Tcp && plan.framing == Framing::None && lengths > 1 {
+            let what = "stretches of 4 bytes are no record; where each record comes behind its length";
+            findings.explain(format!("{lengths} {what} (--tcp-framing length), receive takes --framing length"));
+        }
+        (findings, uncertain)
     });
     let mut received = Received::new(plan, listen, &books, course, judged);
     if let Some(fatal) = &failure {
@@ -145,7 +150,7 @@ fn url(protocol: Scheme, address: SocketAddr) -> String {
 fn announce(listen: &str) {
     let mut out = std::io::stdout().lock();
     let _reader_gone = writeln!(out, "listening on {listen}").and_then(|()| out.flush());
-    tracing::info!(event = "listening", address = listen, "ready for connections");
+    tracing::info!(event = "listening", address = listen, "ready for connections at {listen}");
 }
 
 fn no_socket(error: &std::io::Error) -> Fatal {

@@ -180,8 +180,8 @@ impl<'a> Session<'a> {
         self.ledger.findings.sources += stream.files.len() as u64;
         let Some(manifest) = &stream.manifest else {
             let shape = HeaderShape::new(self.args.sign_key);
-            let rules = Rules { label: stream.label.clone(), ..Rules::default() };
-            return self.append(stream, rules, &shape, false);
+            let rules = Rules { label: stream.label.clone(), without_manifest: true, ..Rules::default() };
+            return self.append(stream, rules, &shape);
         };
         let run = record::run_id_hash(&manifest.run_id);
         self.stated |= manifest.complete;
@@ -194,7 +194,7 @@ impl<'a> Session<'a> {
             None => {
                 self.ledger.findings.bytes_unverifiable += ends.iter().sum::<u64>();
                 self.ledger.findings.bytes += ends.iter().sum::<u64>();
-                self.length_only(manifest, key, &stream.label);
+                self.length_only(stream, manifest, key);
                 return Ok(());
             }
         };
@@ -214,7 +214,7 @@ impl<'a> Session<'a> {
         } else {
             rules.began_at = Some(manifest.first_sequence);
         }
-        self.append(stream, rules, &*shape, manifest.complete)
+        self.append(stream, rules, &*shape)
     }
 
     /// A manifest speaks for its own run; `--run-id` may want another one.
@@ -246,7 +246,7 @@ impl<'a> Session<'a> {
 
     /// A run that ended in order knows how long its file is.
     fn check_length(&mut self, stream: &DataStream, manifest: &Manifest) {
-        let there = stream.files.last().map_or(0, |file| file.length_bytes);
+        let there = stream.active_bytes();
         if !manifest.complete || there >= manifest.length_bytes {
             return;
         }
@@ -256,8 +256,16 @@ impl<'a> Session<'a> {
         self.ledger.findings.add(finding.at_byte(stream.label.clone(), there));
     }
 
-    /// What a report promises of data without facts cannot be looked for; nothing at all is still too little.
-    fn length_only(&mut self, manifest: &Manifest, key: Key, label: &str) {
+    /// What a report promises of data without facts cannot be looked for; nothing at all is still too little, and more
+    /// than was written too much.
+    fn length_only(&mut self, stream: &DataStream, manifest: &Manifest, key: Key) {
+        let label = &stream.label;
+        let surplus = stream.active_bytes().saturating_sub(manifest.length_bytes);
+        if manifest.complete && manifest.layout == Layout::Append && surplus > 0 {
+            let what = format!("{surplus} bytes more than the {} that the run wrote", manifest.length_bytes);
+            let finding = Finding::new(Kind::Unrecognised, what).producer(manifest.producer_id);
+            self.ledger.findings.add(finding.at_byte(label.clone(), manifest.length_bytes));
+        }
         let promised = self.ledger.expected.get(&key).is_some_and(|promise| promise.sequences.is_some());
         if promised && manifest.length_bytes > 0 {
             self.ledger.expected.remove(&key);
@@ -267,27 +275,32 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn append(&mut self, stream: &DataStream, rules: Rules, shape: &dyn Shape, exact: bool) -> Result<(), Fatal> {
+    fn append(&mut self, stream: &DataStream, rules: Rules, shape: &dyn Shape) -> Result<(), Fatal> {
+        let facts = stream.manifest.as_ref().filter(|manifest| manifest.complete);
+        let stated_end = facts.map(|manifest| manifest.length_bytes);
         let ends = scan_ends(stream);
         let names: Vec<u32> =
             stream.files.iter().map(|file| self.ledger.name(file.path.display().to_string(), Unit::Bytes)).collect();
         let scans = file_scans(stream, &ends, shape);
         self.ledger.findings.bytes += ends.iter().sum::<u64>();
         let mut fold = StreamFold::new(&mut self.ledger, rules);
-        let last = stream.files.len().saturating_sub(1);
         let mut base = 0;
         parallel::scan_files(&scans, self.threads, parallel::CHUNK_BYTES, &mut |file, what| match what {
             Delivery::Event(event) => {
                 let offset = event.start();
-                fold.in_rotated_file(file != last);
+                fold.in_rotated_file(stream.files[file].is_rotated);
                 fold.event(event, Place { source: names[file], offset, position: base + offset });
             }
             Delivery::FileEnd => {
-                fold.source_end(exact && file == last);
+                fold.source_end(stated_end.filter(|_| !stream.files[file].is_rotated));
                 base += ends[file];
             }
         })?;
         fold.finish();
+        self.ledger.note_signatures(shape.has_unchecked_signatures());
+        if stream.manifest.is_none() {
+            self.ledger.explain_start(&names, &stream.label);
+        }
         Ok(())
     }
 
@@ -303,6 +316,7 @@ impl<'a> Session<'a> {
             }
         })?;
         events.fold(&mut self.ledger, facts, rules, source);
+        self.ledger.note_signatures(shape.has_unchecked_signatures());
         Ok(())
     }
 }
@@ -320,17 +334,15 @@ fn rules_of(manifest: &Manifest, key: Key, label: String) -> Rules {
     }
 }
 
-/// How far each file of a stream is read.
+/// How far each file of a stream is read: to its end, but for a ring.
 fn scan_ends(stream: &DataStream) -> Vec<u64> {
     let mut ends: Vec<u64> = stream.files.iter().map(|file| file.length_bytes).collect();
-    if let (Some(manifest), Some(last)) = (&stream.manifest, ends.last_mut()) {
-        if let Layout::Ring { lap_bytes, .. } = manifest.layout {
-            *last = lap_bytes.min(*last);
-        }
-        // What lies behind was there before, or is room that was not needed.
-        if manifest.complete {
-            *last = manifest.length_bytes.min(*last);
-        }
+    if let (Some(manifest), Some(last)) = (&stream.manifest, ends.last_mut())
+        && let Layout::Ring { lap_bytes, .. } = manifest.layout
+    {
+        // What lies behind was there before, on a device too, or is room that was not needed.
+        let data_end = if manifest.complete { manifest.length_bytes } else { lap_bytes };
+        *last = data_end.min(lap_bytes).min(*last);
     }
     ends
 }
@@ -346,7 +358,8 @@ fn read_pipe(reader: &mut dyn Read, shape: &dyn Shape, label: String, ledger: &m
     ledger.findings.sources += 1;
     let mut window = window::Window::pipe(reader);
     let mut synced = true;
-    let mut fold = StreamFold::new(ledger, Rules { label: label.clone(), ..Rules::default() });
+    let rules = Rules { label: label.clone(), without_manifest: true, ..Rules::default() };
+    let mut fold = StreamFold::new(ledger, rules);
     loop {
         let limit = window.offset().saturating_add(parallel::CHUNK_BYTES);
         let scan = scan::scan(&mut window, shape, limit, synced)
@@ -359,8 +372,9 @@ fn read_pipe(reader: &mut dyn Read, shape: &dyn Shape, label: String, ledger: &m
             break;
         }
     }
-    fold.source_end(false);
+    fold.source_end(None);
     fold.finish();
     ledger.findings.bytes += window.offset();
+    ledger.note_signatures(shape.has_unchecked_signatures());
     Ok(())
 }

@@ -104,7 +104,8 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
     });
     let faults = fault_plan(text("fault"), seed, protocol, errors);
     if text("seed").is_some() && text("fault").is_none() {
-        errors.push(Fatal::usage("--seed means nothing without --fault").mend("--fault=status=503:1%"));
+        let example = faults::example(protocol.unwrap_or(Protocol::Http));
+        errors.push(Fatal::usage("--seed means nothing without --fault").mend(example));
     }
     let duration_ns = text("duration").filter(|text| *text != "inf").map_or(Ok(u64::MAX), units::parse_duration_ns);
     let duration_ns = duration_ns.unwrap_or_else(|why| {
@@ -187,13 +188,14 @@ fn framing(text: Option<&str>, protocol: Option<Protocol>, errors: &mut Vec<Fata
 }
 
 fn fault_plan(text: Option<&str>, seed: u64, protocol: Option<Protocol>, errors: &mut Vec<Fatal>) -> FaultPlan {
-    let read = text.map(|text| faults::parse(text, protocol.unwrap_or(Protocol::Http)));
+    let protocol = protocol.unwrap_or(Protocol::Http);
+    let read = text.map(|text| faults::parse(text, protocol));
     match read {
         None => FaultPlan::default(),
         Some(Ok(plan)) => FaultPlan { seed, ..plan },
         Some(Err(why)) => {
             let given = text.unwrap_or_default();
-            errors.push(Fatal::usage(format!("--fault '{given}': {why}")).mend("--fault=status=503:1%,delay=50ms:1%"));
+            errors.push(Fatal::usage(format!("--fault '{given}': {why}")).mend(faults::example(protocol)));
             FaultPlan::default()
         }
     }
@@ -272,6 +274,14 @@ mod tests {
         assert_eq!(errors.len(), 3, "{errors:?}");
         let errors = read("--listen tcp://:1 --cores 60000").unwrap_err();
         assert_eq!(errors[0].exit, Exit::Host, "{errors:?}");
+        for (words, example) in [
+            ("--listen tcp://:1 --fault status=503:1%", "reset:0.1%"),
+            ("--listen kafka://:1 --fault error=foo:1%", "error=6:1%"),
+            ("--listen kafka://:1 --seed 3", "lose_answer:1%"),
+        ] {
+            let errors = read(words).unwrap_err();
+            assert!(errors[0].mend.as_ref().unwrap().contains(example), "{words}: {errors:?}");
+        }
         assert!(read("--listen tcp://:1 --fault status=503:1%").unwrap_err()[0].what.contains("tcp"));
     }
 

@@ -2,7 +2,7 @@
 
 use super::faults;
 use crate::base::fatal::Exit;
-use crate::base::units::{format_count, format_duration, format_rate, format_size};
+use crate::base::units::{format_amount, format_count, format_duration, format_rate};
 use crate::plan::receive::{Protocol, ReceivePlan};
 use crate::verify::findings::Findings;
 use serde::Serialize;
@@ -11,12 +11,14 @@ use std::fmt::Write;
 /// The counters of one thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
-    /// What was sent as payload: a TCP stream, the bodies of HTTP requests that were answered well, Kafka's batches.
+    /// What was taken as payload: a TCP stream, the bodies of HTTP requests that were answered well, Kafka's batches
+    /// that were taken for the first time.
     pub bytes: u64,
     /// Everything that was read.
     pub wire_bytes: u64,
-    /// With HTTP those that were answered well; with Kafka all Produce requests that were read whole.
+    /// Those that were answered well; with Kafka only Produce requests are counted.
     pub requests: u64,
+    /// With Kafka those with a batch that was refused.
     pub requests_refused: u64,
     pub requests_uncertain: u64,
     pub requests_malformed: u64,
@@ -81,7 +83,8 @@ impl Books {
 
     /// A payload came, whatever became of it.
     pub fn brought_something(&self) -> bool {
-        self.bytes > 0 || self.requests_refused + self.requests_uncertain + self.requests_aborted > 0
+        let requests = self.requests + self.requests_refused + self.requests_uncertain + self.requests_aborted;
+        self.bytes + requests > 0
     }
 
     /// Bytes came between these two moments.
@@ -145,9 +148,10 @@ pub struct Received {
     pub elapsed_seconds: f64,
     /// From the first bytes to the last ones.
     pub seconds_active: f64,
-    /// The stream, the bodies of HTTP requests that were answered well, or Kafka's batches.
+    /// The stream, the bodies of HTTP requests that were answered well, or Kafka's batches that were taken for the
+    /// first time.
     pub bytes_received: u64,
-    /// Everything that was read: with all around them, and with what was refused, cut off or left unanswered.
+    /// Everything that was read: with all around them, and with what was refused, doubled, cut off or left unanswered.
     pub wire_bytes: u64,
     /// Of `bytes_received` over the active time; 0 where that is nothing.
     pub bytes_per_second: f64,
@@ -157,8 +161,7 @@ pub struct Received {
     pub accept_errors: u64,
     /// By the peer, or by a fault.
     pub connections_reset: u64,
-    /// With HTTP those that were answered well, so that the four below are apart; with Kafka all Produce requests that
-    /// were read whole.
+    /// Those that were answered well, so that the four below are apart; with Kafka only Produce requests are counted.
     pub requests: u64,
     pub requests_per_second: f64,
     pub refused_requests: u64,
@@ -231,7 +234,7 @@ impl Received {
         let _ = writeln!(
             out,
             "received    {} in {} (listened for {})",
-            format_size(self.bytes_received),
+            format_amount(self.bytes_received),
             ns(self.seconds_active),
             ns(self.elapsed_seconds)
         );
@@ -267,17 +270,31 @@ impl Received {
             let _ =
                 writeln!(out, "waited      {} times for a connection to be taken", format_count(self.accept_errors));
         }
-        if !self.faults.is_empty() {
-            let all: Vec<_> = self.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
-            let _ = writeln!(out, "faults      {}", all.join(", "));
+        if let Some(faults) = self.faults_struck() {
+            let _ = writeln!(out, "faults      {faults}");
         }
         if let Some(findings) = &self.findings {
-            out.push_str(&findings.summary());
+            out.push_str(&findings.summary_with("--report"));
         }
         out
     }
 
+    /// As `status=503 12, delay=5ms 0`; `None`: nothing was to go wrong.
+    fn faults_struck(&self) -> Option<String> {
+        let all: Vec<_> = self.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        (!all.is_empty()).then(|| all.join(", "))
+    }
+
+    /// For machines: the first few findings and explanations, then the summary.
     pub fn log(&self) {
+        for finding in self.findings.iter().flat_map(Findings::told) {
+            let kind = finding.kind.name();
+            tracing::warn!(event = "finding", kind, records = finding.records, "{}", finding.text());
+        }
+        for line in self.findings.iter().flat_map(|findings| findings.told_explanations().0) {
+            tracing::info!(event = "explained", "{line}");
+        }
+        let (faults, findings) = (self.faults_struck(), self.findings.as_ref().map(Findings::counted));
         tracing::info!(
             event = "summary",
             exit_code = self.exit_code,
@@ -286,8 +303,13 @@ impl Received {
             bytes_per_second = self.bytes_per_second,
             connections = self.connections,
             requests = self.requests,
+            refused_requests = self.refused_requests,
+            uncertain_requests = self.uncertain_requests,
             records_received = self.records_received,
+            records_uncertain = self.records_uncertain,
+            faults = faults.as_deref(),
             clean = self.findings.as_ref().map(|findings| findings.clean),
+            findings = findings.as_deref(),
             "the receiver ended"
         );
     }

@@ -12,30 +12,17 @@ pub struct Strike {
     pub ending: Ending,
     pub delay_ns: u64,
     pub slow_ns: u64,
-    /// The plan's items behind these three, for the books.
-    ending_item: Option<usize>,
-    delay_item: Option<usize>,
-    slow_item: Option<usize>,
+    /// The plan's item of each group, for the books.
+    items: [Option<usize>; FAULT_GROUPS],
 }
 
 impl Strike {
-    pub fn count_ending(&self, books: &mut Books) {
-        count(self.ending_item, books);
-    }
-
-    pub fn count_delay(&self, books: &mut Books) {
-        count(self.delay_item, books);
-    }
-
-    pub fn count_slow(&self, books: &mut Books) {
-        count(self.slow_item, books);
-    }
-}
-
-#[inline]
-fn count(item: Option<usize>, books: &mut Books) {
-    if let Some(item) = item {
-        books.faults[item] += 1;
+    /// Its fault of this group, if it has one, has struck.
+    #[inline]
+    pub fn count(&self, group: usize, books: &mut Books) {
+        if let Some(item) = self.items[group] {
+            books.faults[item] += 1;
+        }
     }
 }
 
@@ -75,33 +62,25 @@ impl Faults {
     /// Draws for the next request and counts at once what is to strike it.
     pub fn strike(&self, books: &mut Books) -> Strike {
         let strike = self.draw_next();
-        strike.count_ending(books);
-        strike.count_delay(books);
-        strike.count_slow(books);
+        (0..FAULT_GROUPS).for_each(|group| strike.count(group, books));
         strike
     }
 
     /// Draws for the next request. Its faults are counted when they strike: it may be cut off before.
     pub fn draw_next(&self) -> Strike {
-        let mut strike = Strike::default();
-        for item in self.draw(self.next.fetch_add(1, Relaxed)).into_iter().flatten() {
-            let ending = match self.plan.items[item].kind {
-                FaultKind::Status(_) => Ending::Refuse(item),
-                FaultKind::Reset => Ending::Reset,
-                FaultKind::Abort => Ending::Abort,
-                FaultKind::Truncate => Ending::Truncate,
-                FaultKind::Error(code) => Ending::Error(code),
-                FaultKind::LoseAnswer => Ending::LoseAnswer,
-                FaultKind::Delay { ns } => {
-                    (strike.delay_ns, strike.delay_item) = (ns, Some(item));
-                    continue;
-                }
-                FaultKind::Slow { ns } => {
-                    (strike.slow_ns, strike.slow_item) = (ns, Some(item));
-                    continue;
-                }
-            };
-            (strike.ending, strike.ending_item) = (ending, Some(item));
+        let items = self.draw(self.next.fetch_add(1, Relaxed));
+        let mut strike = Strike { items, ..Strike::default() };
+        for item in items.into_iter().flatten() {
+            match self.plan.items[item].kind {
+                FaultKind::Status(_) => strike.ending = Ending::Refuse(item),
+                FaultKind::Reset => strike.ending = Ending::Reset,
+                FaultKind::Abort => strike.ending = Ending::Abort,
+                FaultKind::Truncate => strike.ending = Ending::Truncate,
+                FaultKind::Error(code) => strike.ending = Ending::Error(code),
+                FaultKind::LoseAnswer => strike.ending = Ending::LoseAnswer,
+                FaultKind::Delay { ns } => strike.delay_ns = ns,
+                FaultKind::Slow { ns } => strike.slow_ns = ns,
+            }
         }
         strike
     }

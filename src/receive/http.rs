@@ -8,6 +8,7 @@ use super::faults::{Ending, Strike};
 use super::judge::Judged;
 use super::worker::{Bench, Closed, Protocol, Turn};
 use crate::base::limits;
+use crate::plan::receive::FaultKind;
 use crate::sys::receive::discard;
 use crate::verify::live::Outcome;
 use chunks::Chunks;
@@ -195,8 +196,9 @@ impl Exchange {
                 Stage::Head if bytes.is_empty() || self.ending => return,
                 Stage::Head => match head::parse(bytes) {
                     Ok(Some((head, length))) => {
-                        bytes = &bytes[length..];
-                        self.begin(head, bytes.is_empty(), bench);
+                        let (text, rest) = bytes.split_at(length);
+                        bytes = rest;
+                        self.begin(head, text, rest.is_empty(), bench);
                     }
                     Ok(None) => {
                         self.kept.extend_from_slice(bytes);
@@ -243,16 +245,16 @@ impl Exchange {
         }
     }
 
-    fn begin(&mut self, head: Head, body_is_missing: bool, bench: &mut Bench) {
+    fn begin(&mut self, head: Head, text: &[u8], body_is_missing: bool, bench: &mut Bench) {
         self.strike = bench.faults.as_ref().map(|faults| faults.draw_next()).unwrap_or_default();
         self.link = head.link;
         self.body_bytes = 0;
         if let Some(judged) = &mut self.judged {
-            judged.begin_part();
+            judged.begin_part(head.names_run.then(|| head::facts(text)).flatten());
         }
         self.stage = match head.body {
             _ if self.strike.ending == Ending::Abort => {
-                self.strike.count_ending(&mut bench.books);
+                self.strike.count(FaultKind::ENDING, &mut bench.books);
                 Stage::Reset
             }
             Body::Exact(left) => Stage::Body { left },
@@ -283,7 +285,7 @@ impl Exchange {
             judged.end_part(judge);
         }
         if self.strike.delay_ns > 0 {
-            self.strike.count_delay(&mut bench.books);
+            self.strike.count(FaultKind::DELAY, &mut bench.books);
             self.stage = Stage::Held { until_ns: bench.now_ns() + self.strike.delay_ns };
         } else {
             self.answer(bench);
@@ -297,7 +299,7 @@ impl Exchange {
     #[inline]
     fn answer(&mut self, bench: &mut Bench) {
         self.stage = Stage::Head;
-        self.strike.count_ending(&mut bench.books);
+        self.strike.count(FaultKind::ENDING, &mut bench.books);
         let refused = match self.strike.ending {
             Ending::Answer | Ending::Truncate | Ending::Abort | Ending::Error(_) | Ending::LoseAnswer => None,
             Ending::Refuse(item) => Some(item),
@@ -333,7 +335,7 @@ impl Exchange {
             }
         }
         if self.strike.slow_ns > 0 {
-            self.strike.count_slow(&mut bench.books);
+            self.strike.count(FaultKind::SLOW, &mut bench.books);
             self.stage = Stage::Dribbling { next_ns: bench.now_ns() };
         }
     }

@@ -1,7 +1,7 @@
 //! The way of a connection's records into the common books of `--verify`.
 
 use crate::verify::findings::{Finding, Kind};
-use crate::verify::live::{Feed, Live, Outcome, TOLD_MAX, Tools};
+use crate::verify::live::{BodyFacts, Feed, Live, Outcome, TOLD_MAX, Tools};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One thread's share of the verification.
@@ -38,8 +38,9 @@ impl Judged {
         }
     }
 
-    pub fn begin_part(&mut self) {
-        self.feed.begin_part();
+    /// `facts`: what was said beforehand of the records to come.
+    pub fn begin_part(&mut self, facts: Option<BodyFacts>) {
+        self.feed.begin_part(facts);
     }
 
     /// The body or frame is whole; what is to become of it is still open.

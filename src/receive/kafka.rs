@@ -98,6 +98,8 @@ pub struct Link {
     /// Answers; those before `sent` are on their way.
     out: Vec<u8>,
     sent: usize,
+    /// Produce requests that were answered well, while their answers are on their way.
+    due: u64,
 }
 
 impl Protocol for Kafka {
@@ -114,6 +116,7 @@ impl Protocol for Kafka {
             last_bytes: 0,
             out: Vec::with_capacity(ANSWERS_BYTES),
             sent: 0,
+            due: 0,
         }
     }
 
@@ -152,9 +155,7 @@ impl Protocol for Kafka {
         if by_peer && (!between || (link.stage == Stage::Head && !link.kept.is_empty())) {
             bench.books.requests_aborted += 1;
         }
-        if link.sent < link.out.len() {
-            bench.books.requests_uncertain += 1;
-        }
+        bench.books.requests_uncertain += link.due;
     }
 }
 
@@ -169,7 +170,6 @@ impl Link {
         bench: &mut Bench,
     ) -> std::io::Result<usize> {
         let got = discard(stream, left as u64)?;
-        bench.books.bytes += got as u64;
         bench.books.wire_bytes += got as u64;
         self.stage = Stage::Skip { left: left - got };
         if got == left {
@@ -192,10 +192,7 @@ impl Link {
             bench.books.wire_bytes += got as u64;
             self.filled += got;
             self.stage = match self.stage {
-                Stage::Whole { left } => {
-                    bench.books.bytes += got as u64;
-                    Stage::Whole { left: left - got }
-                }
+                Stage::Whole { .. } => Stage::Whole { left: left - got },
                 _ => Stage::Control { left: left - got },
             };
             if got == left {
@@ -307,13 +304,11 @@ impl Link {
                 _ if rest.is_empty() => return Ok(at),
                 Stage::Skip { left } => {
                     let taken = left.min(rest.len());
-                    bench.books.bytes += taken as u64;
                     self.stage = Stage::Skip { left: left - taken };
                     at += taken;
                 }
                 Stage::Whole { left } => {
                     let taken = self.take(rest, left);
-                    bench.books.bytes += taken as u64;
                     self.stage = Stage::Whole { left: left - taken };
                     at += taken;
                 }
@@ -369,7 +364,6 @@ impl Link {
     /// A Produce request is whole: what it brought is entered, and its answer is due.
     #[inline]
     fn produced(&mut self, kafka: &mut Kafka, bench: &mut Bench) {
-        bench.books.requests += 1;
         let body = &self.body[..self.filled];
         let after = self.asked.enter(body, &kafka.broker, &mut kafka.desk.inspector, &mut bench.books);
         self.stage = match after {
@@ -383,8 +377,9 @@ impl Link {
         let strike = self.asked.strike();
         match strike.ending {
             Ending::Reset | Ending::LoseAnswer => bench.books.requests_uncertain += 1,
-            Ending::Error(_) => bench.books.requests_refused += 1,
-            _ => {}
+            _ if self.asked.is_refused() => bench.books.requests_refused += 1,
+            _ if after == After::Answer => self.due += 1,
+            _ => bench.books.requests += 1,
         }
         if self.stage == Stage::Head && strike.delay_ns > 0 {
             self.stage = Stage::Held { until_ns: bench.now_ns() + strike.delay_ns };
@@ -407,7 +402,7 @@ impl Link {
                 Stage::Held { .. } => self.stage = Stage::Head,
                 _ => {}
             }
-            let sent = self.send(stream);
+            let sent = self.send(stream, bench);
             match (sent, self.stage) {
                 // What could not be sent is lost with the connection.
                 (_, Stage::Ending(how)) => return Some(Turn::Closed(how)),
@@ -424,9 +419,9 @@ impl Link {
         }
     }
 
-    /// Sends the answers that wait; whether all of them are gone.
+    /// Sends the answers that wait; whether all of them are gone. Then their requests count.
     #[inline]
-    fn send(&mut self, stream: &TcpStream) -> std::io::Result<bool> {
+    fn send(&mut self, stream: &TcpStream, bench: &mut Bench) -> std::io::Result<bool> {
         while self.sent < self.out.len() {
             match (&mut &*stream).write(&self.out[self.sent..]) {
                 Ok(sent) => self.sent += sent,
@@ -437,6 +432,7 @@ impl Link {
         }
         self.out.clear();
         self.sent = 0;
+        bench.books.requests += std::mem::take(&mut self.due);
         Ok(true)
     }
 }

@@ -1,7 +1,7 @@
 //! What a reading found: counts of everything, a bounded list of what is damaged, and what is merely explained.
 
 use crate::base::fatal::Exit;
-use crate::base::units::{format_count, format_rate_short, format_size};
+use crate::base::units::{format_amount, format_count, format_rate_short};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -66,7 +66,7 @@ impl Kind {
         Kind::Nothing,
     ];
 
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Kind::Gap => "gap",
             Kind::Duplicate => "duplicate",
@@ -167,23 +167,23 @@ impl Finding {
         self
     }
 
-    fn write_line(&self, out: &mut String) {
-        let _ = write!(out, "  {:<12}", self.kind.name());
-        if let Some(id) = self.producer_id {
-            let _ = write!(out, " producer {id}");
-        }
-        match (self.first_sequence, self.last_sequence) {
-            (Some(first), Some(last)) if first == last => drop(write!(out, " sequence {first}")),
-            (Some(first), Some(last)) => drop(write!(out, " sequences {first} to {last}")),
-            _ => {}
-        }
-        let _ = write!(out, ": {}", self.what);
+    /// In words: whom it concerns, what it is and where.
+    pub fn text(&self) -> String {
+        let producer = self.producer_id.map(|id| format!("producer {id}"));
+        let sequences = match (self.first_sequence, self.last_sequence) {
+            (Some(first), Some(last)) if first == last => Some(format!("sequence {first}")),
+            (Some(first), Some(last)) => Some(format!("sequences {first} to {last}")),
+            _ => None,
+        };
+        let subject: Vec<String> = producer.into_iter().chain(sequences).collect();
+        let colon = if subject.is_empty() { "" } else { ": " };
+        let mut out = format!("{}{colon}{}", subject.join(" "), self.what);
         if let Some(source) = &self.source {
             let places = [("byte", self.byte), ("line", self.line), ("offset", self.offset)];
             let place = places.iter().find_map(|(unit, at)| at.map(|at| format!(", {unit} {at}")));
             let _ = write!(out, " ({source}{})", place.unwrap_or_default());
         }
-        out.push('\n');
+        out
     }
 }
 
@@ -285,6 +285,26 @@ impl Findings {
         if self.clean { Exit::Done } else { Exit::Failed }
     }
 
+    /// Findings of each kind that there is, as `12 gap, 1 corrupt`.
+    pub fn counted(&self) -> String {
+        let counts = Kind::ALL.map(|kind| (kind, self.count(kind).findings));
+        let there = counts.iter().filter(|(_, count)| *count > 0);
+        there.map(|(kind, count)| format!("{count} {}", kind.name())).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The first few of each kind.
+    pub fn told(&self) -> impl Iterator<Item = &Finding> {
+        Kind::ALL.into_iter().flat_map(move |kind| {
+            self.damage.iter().filter(move |finding| finding.kind == kind).take(SUMMARY_LINES_PER_KIND)
+        })
+    }
+
+    /// The first few explanations, and how many more there are.
+    pub fn told_explanations(&self) -> (&[String], u64) {
+        let told = &self.explained[..self.explained.len().min(SUMMARY_EXPLAINED_MAX)];
+        (told, (self.explained.len() - told.len()) as u64 + self.explained_more)
+    }
+
     fn all(&self) -> u64 {
         self.by_kind.iter().map(|count| count.findings).sum()
     }
@@ -300,49 +320,58 @@ impl Findings {
 
     /// For people: the verdict, the numbers, then one line for each finding (bounded).
     pub fn summary(&self) -> String {
+        self.summary_with("--json")
+    }
+
+    /// `longer`: the flag that lists more.
+    pub fn summary_with(&self, longer: &str) -> String {
         let mut out = String::new();
         let seconds = self.elapsed_seconds.max(1e-9);
+        // A sample is not told apart by producers.
+        let producers = match self.producers.len() {
+            0 if self.records > 0 => String::new(),
+            count => format!(" of {}", plural(count as u64, "producer", "producers")),
+        };
         let _ = writeln!(
             out,
-            "{}: {} of {} in {}, {} ({})",
+            "{}: {}{producers} in {}, {} ({})",
             self.verdict(),
             plural(self.records, "record", "records"),
-            plural(self.producers.len() as u64, "producer", "producers"),
             plural(self.sources, "source", "sources"),
-            format_size(self.bytes),
+            format_amount(self.bytes),
             format_rate_short(self.bytes as f64 / seconds),
         );
         let (gaps, absent) = (self.count(Kind::Gap), self.count(Kind::Absent));
-        let corrupt = self.count(Kind::Corrupt).findings + self.count(Kind::Forged).findings;
+        let forged = match self.count(Kind::Forged).findings {
+            0 => String::new(),
+            forged => format!(", {} forged", format_count(forged)),
+        };
         let _ = writeln!(
             out,
-            "  {} ({} missing), {}, {} reordered, {}",
+            "  {} ({} missing), {}, {} reordered, {}{forged}",
             plural(gaps.findings + absent.findings, "gap", "gaps"),
             format_count(gaps.records.saturating_add(absent.records)),
             plural(self.count(Kind::Duplicate).records, "duplicate", "duplicates"),
             format_count(self.count(Kind::Reordered).records),
-            plural(corrupt, "corrupt record", "corrupt records"),
+            plural(self.count(Kind::Corrupt).findings, "corrupt record", "corrupt records"),
         );
         if self.bytes_unverifiable > 0 {
-            let size = format_size(self.bytes_unverifiable);
+            let size = format_amount(self.bytes_unverifiable);
             let _ = writeln!(out, "  length only: {size} carry no facts (--annotate off), so nothing can be proved");
         }
         let mut more = self.all();
-        for kind in Kind::ALL {
-            let of_kind = self.damage.iter().filter(|finding| finding.kind == kind);
-            for finding in of_kind.take(SUMMARY_LINES_PER_KIND) {
-                finding.write_line(&mut out);
-                more -= 1;
-            }
+        for finding in self.told() {
+            let _ = writeln!(out, "  {:<12} {}", finding.kind.name(), finding.text());
+            more -= 1;
         }
         if more > 0 {
-            let _ =
-                writeln!(out, "  and {} more (--json lists up to {LISTED_PER_KIND_MAX} of a kind)", format_count(more));
+            let more = format_count(more);
+            let _ = writeln!(out, "  and {more} more ({longer} lists up to {LISTED_PER_KIND_MAX} of a kind)");
         }
-        for line in self.explained.iter().take(SUMMARY_EXPLAINED_MAX) {
+        let (explained, quiet) = self.told_explanations();
+        for line in explained {
             let _ = writeln!(out, "  explained: {line}");
         }
-        let quiet = (self.explained.len().saturating_sub(SUMMARY_EXPLAINED_MAX)) as u64 + self.explained_more;
         if quiet > 0 {
             let _ = writeln!(out, "  and {} more explanations", format_count(quiet));
         }
@@ -363,7 +392,37 @@ mod tests {
         let mut findings = Findings { records: 1, ..Findings::default() };
         findings.add(Finding::new(Kind::Absent, "absent").sequences(5, 24));
         let said = findings.summary();
-        assert!(said.contains("DAMAGED: 1 record of") && said.contains("1 gap (20 missing)"), "{said}");
+        assert!(said.contains("DAMAGED: 1 record in") && said.contains("1 gap (20 missing)"), "{said}");
+        (0..20).for_each(|at| findings.add(Finding::new(Kind::Corrupt, "corrupt").sequences(at, at)));
+        let said = findings.summary_with("--report");
+        assert!(said.contains("and 12 more (--report lists up to 100 of a kind)"), "{said}");
+        assert_eq!((findings.counted().as_str(), findings.told().count()), ("20 corrupt, 1 absent", 9));
+    }
+
+    #[test]
+    fn a_sample_does_not_claim_that_there_was_no_producer() {
+        let sampled = Findings { records: 3685, sources: 2, ..Findings::default() };
+        assert!(sampled.summary().starts_with("intact: 3,685 records in 2 sources"), "{}", sampled.summary());
+        let none = Findings::default().summary();
+        assert!(none.starts_with("intact: 0 records of 0 producers in 0 sources"), "{none}");
+    }
+
+    #[test]
+    fn what_is_forged_is_not_counted_as_corrupt() {
+        let mut findings = Findings::default();
+        findings.add(Finding::new(Kind::Forged, "forged").sequences(5, 5));
+        let said = findings.summary();
+        assert!(said.contains("0 corrupt records, 1 forged\n"), "{said}");
+    }
+
+    #[test]
+    fn a_colon_follows_only_what_is_named() {
+        let mut findings = Findings::default();
+        findings.add(Finding::new(Kind::Nothing, "no record was read"));
+        findings.add(Finding::new(Kind::Truncated, "cut off").producer(3));
+        let said = findings.summary();
+        assert!(said.contains("\n  nothing      no record was read\n"), "{said}");
+        assert!(said.contains("\n  truncated    producer 3: cut off\n"), "{said}");
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Ledger {
     spans: usize,
     spans_max: usize,
     tracks_full: bool,
+    /// It was said that signatures were not checked.
+    has_noted_signatures: bool,
     /// The first run that was seen.
     pub first_run: Option<u64>,
 }
@@ -68,6 +70,7 @@ impl Ledger {
             spans: 0,
             spans_max: SPANS_MAX,
             tracks_full: false,
+            has_noted_signatures: false,
             first_run: None,
         }
     }
@@ -169,6 +172,28 @@ impl Ledger {
             let finding = self.locate(finding, place);
             self.findings.add(finding);
         }
+    }
+
+    /// Says once that records are signed and no key was there to check that.
+    pub fn note_signatures(&mut self, are_unchecked: bool) {
+        if are_unchecked && !self.has_noted_signatures {
+            self.has_noted_signatures = true;
+            self.findings.explain("records are signed, but without --sign-key no signature was checked");
+        }
+    }
+
+    /// Says where a stream without a manifest starts, in `sources`, unless a report says where it has to.
+    pub fn explain_start(&mut self, sources: &[u32], label: &str) {
+        let open = self.tracks.iter().filter(|(key, _)| !self.expected.contains_key(*key));
+        let here = open.filter(|(_, track)| sources.contains(&track.start.source));
+        let firsts: Vec<u64> = here.filter_map(|(_, track)| track.seen.first()).collect();
+        let at = match (firsts.iter().min(), firsts.iter().max()) {
+            (Some(lowest), Some(highest)) if lowest == highest => format!("sequence {lowest}"),
+            (Some(lowest), Some(highest)) => format!("sequences {lowest} to {highest}"),
+            _ => return,
+        };
+        let what = "only --expect can prove that this is all of it";
+        self.findings.explain(format!("{label}: no manifest, starts at {at}; {what}"));
     }
 
     /// Names a hole as a gap, but for what the report expects: that is named as absent later.

@@ -1,8 +1,7 @@
 //! A record too long to be kept: it is checked while its bytes go by.
 
-use super::live::{claim_of, event_of};
-use super::scan::{Event, Junk};
-use super::shape::{Claim, Flaw};
+use super::scan::{Event, Junk, Run};
+use super::shape::{Claim, Flaw, claim_of};
 use crate::payload::sign;
 use crate::record::{CRC_OFFSET, FLAG_SIGNED, HEADER_BYTES, Header};
 use crate::wire::crc32c;
@@ -48,7 +47,16 @@ impl Passing {
             signer.write(mine);
         }
         self.left -= length as u64;
-        (length, (self.left == 0).then(|| event_of(self.claim, self.start, self.flaw())))
+        (length, (self.left == 0).then(|| self.event()))
+    }
+
+    fn event(&self) -> Event {
+        let (claim, start) = (self.claim, self.start);
+        let (key, first, last) = (claim.key, claim.sequence, claim.sequence);
+        match self.flaw() {
+            Some(flaw) => Event::Flawed { start, claim, flaw },
+            None => Event::Run(Run { key, first, last, start, end: start + claim.length }),
+        }
     }
 
     fn flaw(&self) -> Option<Flaw> {

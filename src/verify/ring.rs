@@ -86,7 +86,7 @@ impl RingEvents {
             let position = if offset < seam { offset + facts.lap_bytes - seam } else { offset - seam };
             fold.event(event, Place { source, offset, position });
         }
-        fold.source_end(facts.length_bytes.is_some());
+        fold.source_end(facts.length_bytes);
         fold.finish();
     }
 

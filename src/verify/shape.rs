@@ -8,6 +8,7 @@ use crate::record::{CRC_OFFSET, FLAG_SIGNED, HEADER_BYTES, Header, MAGIC};
 use crate::wire::crc32c;
 use std::hash::Hasher;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Searched at once where a record's length is in doubt.
 const SEARCH_BYTES: usize = 64 << 10;
@@ -85,18 +86,23 @@ pub trait Shape: Sync {
 
     /// Bytes that a candidate needs to be seen as one.
     fn lead_bytes(&self) -> usize;
+
+    /// Whether some of the records were signed, and no key was there to check that.
+    fn has_unchecked_signatures(&self) -> bool;
 }
 
 /// Records that start with the header of `record`.
 pub struct HeaderShape {
     finder: memchr::memmem::Finder<'static>,
     sign_key: Option<[u8; 16]>,
+    unchecked_signature: AtomicBool,
 }
 
 impl HeaderShape {
     pub fn new(sign_key: Option<[u8; 16]>) -> Self {
         static NEEDLE: [u8; 4] = MAGIC;
-        Self { finder: memchr::memmem::Finder::new(&NEEDLE), sign_key }
+        let finder = memchr::memmem::Finder::new(&NEEDLE);
+        Self { finder, sign_key, unchecked_signature: AtomicBool::new(false) }
     }
 
     /// What is signed: see `payload::sign`. `visit` shows the body.
@@ -106,8 +112,15 @@ impl HeaderShape {
         head: &[u8; HEADER_BYTES],
         visit: impl FnOnce(&mut dyn Hasher) -> io::Result<()>,
     ) -> io::Result<Option<Flaw>> {
-        let Some(key) = self.sign_key else { return Ok(None) };
-        if header.flags & FLAG_SIGNED == 0 {
+        let is_signed = header.flags & FLAG_SIGNED != 0;
+        let Some(key) = self.sign_key else {
+            // All threads look at it, so it is written once only.
+            if is_signed && !self.unchecked_signature.load(Ordering::Relaxed) {
+                self.unchecked_signature.store(true, Ordering::Relaxed);
+            }
+            return Ok(None);
+        };
+        if !is_signed {
             return Ok(Some(Flaw::Unsigned));
         }
         let mut body = sign::body_hasher(&key);
@@ -179,7 +192,7 @@ impl HeaderShape {
     }
 }
 
-fn claim_of(header: &Header) -> Claim {
+pub fn claim_of(header: &Header) -> Claim {
     Claim {
         key: Key { run: header.run_id, producer: header.producer_id },
         sequence: header.sequence,
@@ -234,5 +247,9 @@ impl Shape for HeaderShape {
 
     fn lead_bytes(&self) -> usize {
         MAGIC.len()
+    }
+
+    fn has_unchecked_signatures(&self) -> bool {
+        self.unchecked_signature.load(Ordering::Relaxed)
     }
 }

@@ -15,14 +15,22 @@ use std::path::{Path, PathBuf};
 pub struct DataStream {
     pub label: String,
     pub manifest: Option<Manifest>,
-    /// The active file last; all others are rotated ones.
+    /// The rotated ones, then the active one, if it is there.
     pub files: Vec<DataFile>,
+}
+
+impl DataStream {
+    /// The length of the active file.
+    pub fn active_bytes(&self) -> u64 {
+        self.files.last().filter(|file| !file.is_rotated).map_or(0, |file| file.length_bytes)
+    }
 }
 
 #[derive(Debug)]
 pub struct DataFile {
     pub path: PathBuf,
     pub length_bytes: u64,
+    pub is_rotated: bool,
 }
 
 #[derive(Debug)]
@@ -70,9 +78,8 @@ impl Resolver<'_> {
         }
         if path.extension().is_some_and(|extension| extension == "json")
             && let Ok(Some(manifest)) = Manifest::read(path)
-            && let Some(data) = data_of(path, &manifest).map_err(|error| missing(path, &error))?
         {
-            return self.file(&data, Some(manifest));
+            return self.manifest(path, manifest);
         }
         self.file(path, None)
     }
@@ -83,14 +90,16 @@ impl Resolver<'_> {
         for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
             // What is no manifest of ours is none of our business.
             let Ok(Some(manifest)) = Manifest::read(path) else { continue };
-            match data_of(path, &manifest).map_err(|error| missing(folder, &error))? {
-                Some(data) => self.file(&data, Some(manifest))?,
-                None => self.lost(path, manifest),
-            }
+            self.manifest(path, manifest)?;
         }
         // Data whose manifest is gone is still data.
         for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "bin")) {
             self.file(path, None)?;
+        }
+        for path in &names {
+            if let Some(data) = active_of(path).filter(|_| !self.claimed.contains(path)) {
+                self.rotated_alone(&data)?;
+            }
         }
         if self.sources.len() == before && !names.iter().any(|path| self.claimed.contains(path)) {
             return Err(Fatal::usage(format!("{} holds no data of this engine", folder.display()))
@@ -99,12 +108,43 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    /// A manifest whose data are gone.
-    fn lost(&mut self, path: &Path, manifest: Manifest) {
+    fn manifest(&mut self, path: &Path, manifest: Manifest) -> Result<(), Fatal> {
+        match data_of(path, &manifest).map_err(|error| missing(path, &error))? {
+            Some(data) => self.file(&data, Some(manifest)),
+            None => self.lost(path, manifest),
+        }
+    }
+
+    /// A manifest whose data file is gone; what was rotated before may still be there.
+    fn lost(&mut self, path: &Path, manifest: Manifest) -> Result<(), Fatal> {
+        if !self.claimed.insert(path.to_owned()) {
+            return Ok(());
+        }
         let label = path.display().to_string();
         let what = "there is a manifest, but no data file beside it";
-        self.findings.add(Finding { source: Some(label.clone()), ..Finding::new(Kind::Truncated, what) });
-        self.sources.push(Source::Data(Box::new(DataStream { label, manifest: Some(manifest), files: Vec::new() })));
+        let finding = Finding::new(Kind::Truncated, what).producer(manifest.producer_id);
+        self.findings.add(Finding { source: Some(label.clone()), ..finding });
+        let data = match manifest.data_file.as_str() {
+            "" => path.with_extension("bin"),
+            name => path.with_file_name(name),
+        };
+        // The name that it states may lead nowhere.
+        let rotated = rotated_of(&data, Some(&manifest)).unwrap_or_default();
+        let files = self.claim(rotated, None)?;
+        self.sources.push(Source::Data(Box::new(DataStream { label, manifest: Some(manifest), files })));
+        Ok(())
+    }
+
+    /// Rotated files of which neither manifest nor data file is left.
+    fn rotated_alone(&mut self, data: &Path) -> Result<(), Fatal> {
+        if data.exists() {
+            return Ok(());
+        }
+        let rotated = rotated(data).map_err(|error| missing(data, &error))?;
+        let files = self.claim(rotated, None)?;
+        let label = data.display().to_string();
+        self.sources.push(Source::Data(Box::new(DataStream { label, manifest: None, files })));
+        Ok(())
     }
 
     /// `named`: the manifest that led here.
@@ -124,16 +164,20 @@ impl Resolver<'_> {
             self.findings.add(Finding { source, ..Finding::new(Kind::Malformed, what) });
             None
         });
-        let mut paths = Vec::new();
-        if manifest.as_ref().is_some_and(|manifest| manifest.layout == Layout::Append) {
-            paths = rotated(data).map_err(|error| missing(data, &error))?;
-        }
-        paths.push(data.to_owned());
+        let rotated = rotated_of(data, manifest.as_ref()).map_err(|error| missing(data, &error))?;
+        let files = self.claim(rotated, Some(data))?;
+        self.sources.push(Source::Data(Box::new(DataStream { label, manifest, files })));
+        Ok(())
+    }
+
+    /// The files of one stream in writing order.
+    fn claim(&mut self, rotated: Vec<PathBuf>, active: Option<&Path>) -> Result<Vec<DataFile>, Fatal> {
+        let rotated = rotated.into_iter().map(|path| (path, true));
         let mut files = Vec::new();
-        for path in paths {
+        for (path, is_rotated) in rotated.chain(active.map(|path| (path.to_owned(), false))) {
             let length_bytes = length_of(&path).map_err(|error| missing(&path, &error))?;
             self.claimed.insert(path.clone());
-            files.push(DataFile { path, length_bytes });
+            files.push(DataFile { path, length_bytes, is_rotated });
         }
         // A rotated file that was named before its active one is part of the stream now.
         let claimed: BTreeSet<&PathBuf> = files.iter().map(|file| &file.path).collect();
@@ -143,8 +187,7 @@ impl Resolver<'_> {
             }
             Source::Pipe(_) => true,
         });
-        self.sources.push(Source::Data(Box::new(DataStream { label, manifest, files })));
-        Ok(())
+        Ok(files)
     }
 }
 
@@ -189,6 +232,17 @@ fn data_of(path: &Path, manifest: &Manifest) -> io::Result<Option<PathBuf>> {
 /// A file, or a device, whose manifest lies somewhere else.
 fn is_data(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|facts| facts.is_file() || facts.file_type().is_block_device())
+}
+
+/// The rotated files of a stream: a ring has none, and without a manifest it may have some.
+fn rotated_of(data: &Path, manifest: Option<&Manifest>) -> io::Result<Vec<PathBuf>> {
+    if manifest.is_none_or(|manifest| manifest.layout == Layout::Append) { rotated(data) } else { Ok(Vec::new()) }
+}
+
+/// The data file that a rotated one in a folder of ours was once.
+fn active_of(rotated: &Path) -> Option<PathBuf> {
+    let (stem, suffix) = rotated.file_name()?.to_str()?.split_once(".bin.")?;
+    is_timestamp(suffix).then(|| rotated.with_file_name(format!("{stem}.bin")))
 }
 
 /// `<data>.<UTC timestamp>`, oldest first.

@@ -9,11 +9,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Findings that wait for the data's end to be known; more are lumped together.
 const PENDING_MAX: usize = 1 << 14;
+/// Where nothing at all was recognised, and no manifest says what to look for.
+const NO_HEADER: &str =
+    "; nothing has the record header: text and FITS need the manifest of a file target, or a list of ids (--ids FILE)";
 
 /// What is known of a stream beforehand.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     pub label: String,
+    /// No manifest says what records look like: only those with the header are found.
+    pub without_manifest: bool,
     /// With a manifest: the one producer that belongs here.
     pub key: Option<Key>,
     /// With a complete manifest: the first sequence, and the one after the last.
@@ -87,13 +92,13 @@ impl<'a> StreamFold<'a> {
                     open.zeros &= junk.zeros;
                 }
                 _ => {
-                    self.close_junk(false, false);
+                    self.close_junk(false, None);
                     self.junk = Some((*junk, place));
                 }
             }
             return;
         }
-        self.close_junk(false, false);
+        self.close_junk(false, None);
         match event {
             Event::Run(run) => self.run(run, place),
             Event::Flawed { claim, flaw, .. } => self.flawed(*claim, *flaw, place),
@@ -101,9 +106,10 @@ impl<'a> StreamFold<'a> {
         }
     }
 
-    /// The end of a file or pipe. `exact`: its manifest gives the length, so that no tail is expected.
-    pub fn source_end(&mut self, exact: bool) {
-        self.close_junk(true, exact);
+    /// The end of a file or pipe. `stated_end`: where its manifest says that the data ends; no other tail is expected
+    /// than zeros from there on.
+    pub fn source_end(&mut self, stated_end: Option<u64>) {
+        self.close_junk(true, stated_end);
     }
 
     /// Whether the events that follow may come after later ones.
@@ -201,10 +207,20 @@ impl<'a> StreamFold<'a> {
         self.suspect(finding, place, Excuse::Missing { first: claim.sequence, last: claim.sequence, marked });
     }
 
-    fn close_junk(&mut self, at_end: bool, exact: bool) {
+    /// Records whose common checksum does not hold: any of them may be damaged, and none of them is missing.
+    pub fn spoiled(&mut self, run: &Run, place: Place) {
+        self.close_junk(false, None);
+        if self.next_of(run.key) == Some(run.first) {
+            let _ = self.ledger.enter(run.key, run.first, run.last, place, place.position + (run.end - run.start));
+        }
+        let finding = Finding::new(Kind::Corrupt, Flaw::Body.what()).producer(run.key.producer).run(run.key.run);
+        self.suspect(finding.sequences(run.first, run.last), place, Excuse::Leftover);
+    }
+
+    fn close_junk(&mut self, at_end: bool, stated_end: Option<u64>) {
         let Some((junk, place)) = self.junk.take() else { return };
         let length = junk.end - junk.start;
-        if at_end && junk.zeros && !exact {
+        if at_end && junk.zeros && stated_end.is_none_or(|end| junk.start >= end) {
             self.explain("zeros after the data (padding or room not yet used)", 0);
             return;
         }
@@ -212,11 +228,12 @@ impl<'a> StreamFold<'a> {
             || junk.claim.and_then(|claim| self.next_of(claim.key)),
             |key| self.next_of(key).or(self.rules.range.map(|(first, _)| first)),
         );
+        let goes_past_end = stated_end.is_some_and(|end| junk.end > end);
         let finding = match junk.claim.filter(|_| at_end) {
             Some(claim) => {
                 let what = format!("the record is cut off: {length} of {} bytes are there", claim.length);
                 let finding = Finding::new(Kind::Truncated, what).producer(claim.key.producer).run(claim.key.run);
-                if self.beyond_report(&claim) {
+                if !goes_past_end && self.beyond_report(&claim) {
                     self.explain("a half record at the end, which no report counts as produced", 1);
                     return;
                 }
@@ -224,10 +241,14 @@ impl<'a> StreamFold<'a> {
             }
             None => {
                 let kind = if junk.zeros { "zeros" } else { "bytes that are no record" };
-                Finding::new(Kind::Unrecognised, format!("{length} {kind}, up to byte {}", junk.end))
+                let is_all = self.rules.without_manifest && at_end && junk.start == 0;
+                let hint = if is_all && !junk.zeros { NO_HEADER } else { "" };
+                Finding::new(Kind::Unrecognised, format!("{length} {kind}, up to byte {}{hint}", junk.end))
             }
         };
-        self.suspect(finding, place, Excuse::Instead(next));
+        // No record that is known to be missing could have lain there.
+        let excuse = if goes_past_end && !junk.zeros { Excuse::Leftover } else { Excuse::Instead(next) };
+        self.suspect(finding, place, excuse);
     }
 
     /// A report says how far the producer's confirmed records go, and this one lies beyond.

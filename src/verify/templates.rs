@@ -218,4 +218,8 @@ impl Shape for SlotsShape {
     fn lead_bytes(&self) -> usize {
         self.lead_bytes
     }
+
+    fn has_unchecked_signatures(&self) -> bool {
+        self.headed.has_unchecked_signatures()
+    }
 }

@@ -55,6 +55,7 @@ pub(super) fn read<S: Stream>(
         reader.advance(partition, ledger)?;
     }
     reader.finish(&mut partitions, ledger);
+    ledger.note_signatures(reader.tools.judge.has_unchecked_signatures());
     Ok(())
 }
 

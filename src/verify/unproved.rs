@@ -16,6 +16,8 @@ pub enum Cause {
     OpenTransaction,
     /// Retention, compaction or deletion.
     Unknown,
+    /// Any of these.
+    Any,
 }
 
 impl Cause {
@@ -25,6 +27,16 @@ impl Cause {
             Cause::Compaction => "removed by compaction",
             Cause::OpenTransaction => "held back by an open transaction",
             Cause::Unknown => "removed by retention, compaction or deletion",
+            Cause::Any => "removed by retention, compaction or deletion, or held back by an open transaction",
+        }
+    }
+
+    /// One of two, nobody knows which.
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            _ if self == other => self,
+            (Cause::OpenTransaction | Cause::Any, _) | (_, Cause::OpenTransaction | Cause::Any) => Cause::Any,
+            _ => Cause::Unknown,
         }
     }
 }
@@ -77,16 +89,17 @@ impl Unproved {
     }
 }
 
-/// In order, with those as one that overlap, touch, or have no more than `apart` sequences between them.
+/// In order, with those as one that overlap, that touch and have one cause, or whose next begins no more than `apart`
+/// behind their end.
 fn joined(ranges: &[Range], apart: u64) -> Vec<Range> {
     let mut sorted = ranges.to_vec();
     sorted.sort_unstable_by_key(|(first, last, _)| (*first, *last));
     let mut all: Vec<Range> = Vec::new();
     for (first, last, cause) in sorted {
         match all.last_mut() {
-            Some(before) if first <= before.1.saturating_add(1).saturating_add(apart) => {
+            Some(before) if first <= before.1.saturating_add(apart.max((before.2 == cause).into())) => {
                 before.1 = before.1.max(last);
-                before.2 = if before.2 == cause { cause } else { Cause::Unknown };
+                before.2 = before.2.or(cause);
             }
             _ => all.push((first, last, cause)),
         }
@@ -114,6 +127,17 @@ mod tests {
         assert_eq!(unproved.parts(Key { run: 2, ..KEY }, 6, 8), [(6, 8, None)]);
         unproved.add(KEY, (9, 30), Cause::Compaction);
         assert_eq!(unproved.parts(KEY, 5, 40), [(5, 40, Some(Cause::Unknown))]);
+        unproved.add(KEY, (30, 40), Cause::OpenTransaction);
+        assert_eq!(unproved.parts(KEY, 5, 40), [(5, 40, Some(Cause::Any))]);
+    }
+
+    #[test]
+    fn ranges_that_touch_keep_their_causes() {
+        let mut unproved = Unproved::default();
+        unproved.add(KEY, (0, 4), Cause::Retention);
+        unproved.add(KEY, (5, 9), Cause::OpenTransaction);
+        let expected = [(0, 4, Some(Cause::Retention)), (5, 9, Some(Cause::OpenTransaction))];
+        assert_eq!(unproved.parts(KEY, 0, 9), expected);
     }
 
     #[test]

@@ -152,6 +152,36 @@ fn a_record_of_another_run() {
     assert_eq!(found["byte"], 42 * SIZE);
 }
 
+#[test]
+fn what_was_added_behind_the_end() {
+    let scratch = Scratch::new();
+    let data = written(&scratch);
+    for (more, kind) in [(&b"garbage\n"[..], "unrecognised"), (&data[..], "duplicate")] {
+        scratch.write("one.bin", [&data[..], more].concat());
+        let (findings, code) = scratch.verify("one.bin --expect report.json");
+        assert_eq!(code, 1, "{kind}: {findings:#}");
+        assert_eq!(findings["counts"][kind]["findings"], 1, "{kind}: {findings:#}");
+    }
+    scratch.write("one.bin", [&data[..], &[0; 5000]].concat());
+    scratch.verify_clean("one.bin --expect report.json");
+}
+
+#[test]
+fn rotated_files_whose_manifest_or_data_file_is_lost() {
+    let scratch = Scratch::new();
+    scratch.report("--target file:data/ --parallel 1 --rotate-size-mb 1 --payload-size 1000 --records 3000");
+    let (data, facts) = (scratch.read("data/payloads.0.bin"), scratch.path("data/payloads.0.json"));
+    std::fs::remove_file(scratch.path("data/payloads.0.bin")).unwrap();
+    let (findings, code) = scratch.verify("data/");
+    assert_eq!((code, findings["records"].as_u64()), (1, Some(3000 - data.len() as u64 / 1000)), "{findings:#}");
+    scratch.write("data/payloads.0.bin", &data);
+    std::fs::remove_file(facts).unwrap();
+    let findings = scratch.verify_clean("data/");
+    assert_eq!(findings["records"], 3000);
+    assert!(findings["explained"].to_string().contains("no manifest, starts at sequence 0;"), "{findings:#}");
+    assert_eq!(scratch.verify_clean("data/ --expect report.json")["records"], 3000);
+}
+
 /// The record as it was one lap earlier: right in itself, but it should be gone.
 fn aged(record: &[u8], lap: u64) -> Vec<u8> {
     let mut old = Header::decode(record).unwrap();

@@ -1,12 +1,18 @@
 //! The broker for calibration, asked by our own client, by rskafka and by librdkafka's kcat.
 
-use crate::harness::{Scratch, feed};
+use crate::harness::{Live, Scratch, feed};
 use crate::receive::{Receiver, number};
 use rskafka::client::ClientBuilder;
 use rskafka::client::partition::{Compression, OffsetAt, UnknownTopicHandling};
 use rskafka::record::Record;
 use serde_json::Value;
 use std::process::Command;
+
+/// What was found is of the bytes that were received.
+#[track_caller]
+fn bytes_agree(report: &Value) {
+    assert_eq!(number(&report["findings"], "bytes"), number(report, "bytes_received"), "{report:#}");
+}
 
 /// A receiver and a run against it: the receiver's report and the run's.
 fn produced(receive: &str, words: &str) -> (Value, Value) {
@@ -47,6 +53,9 @@ fn our_own_client_is_counted_and_checked() {
                 None => assert!(seen > 0 && (all < 7 || seen < all), "{report:#}"),
             }
             assert_eq!(report["findings"]["clean"].as_bool(), (checked != Some(false)).then_some(true));
+            if checked == Some(true) {
+                bytes_agree(&report);
+            }
         }
     }
 }
@@ -64,7 +73,39 @@ fn what_goes_wrong_loses_and_doubles_nothing_of_an_idempotent_producer() {
             assert!(number(faults, name) > 0, "{name}: {report:#}");
         }
         assert!(number(batches, "batches_doubled") > 0 && number(batches, "batches_refused") > 0, "{report:#}");
+        let refused = (number(&report, "refused_requests"), number(batches, "batches_refused"));
+        assert_eq!(refused.0, refused.1, "one batch in each: {report:#}");
+        if receive.contains("--verify") {
+            bytes_agree(&report);
+        }
     }
+}
+
+#[test]
+fn who_refuses_everything_has_received_nothing() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --verify --report - --fault error=10:100%");
+    let ended = scratch.run(&format!("--target kafka://{}/topic --records 100 --acks 1", receiver.address));
+    assert_eq!(ended.code(), 1, "{ended}");
+    let (ended, report) = receiver.stopped();
+    assert_eq!(ended.code(), 1, "nothing is no proof: {ended}");
+    assert_eq!((number(&report, "bytes_received"), number(&report, "requests")), (0, 0), "{report:#}");
+    assert!(number(&report, "refused_requests") > 0 && number(&report, "wire_bytes") > 0, "{report:#}");
+}
+
+#[test]
+fn a_run_outlives_a_restart() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --report -");
+    let to = format!("--target kafka://{}/topic --records 3000 --payload-size 1000 --rate 1MB/s", receiver.address);
+    let mut run = Live::start(&mut scratch.engine(&format!("{to} --retry 1000 --report run.json")));
+    run.event("interval");
+    let again = format!("--listen kafka://{} --report -", receiver.address);
+    receiver.stopped();
+    let receiver = Receiver::start(&scratch, &again);
+    let ended = run.ended();
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert!(number(&receiver.stopped().1, "records_received") > 0);
 }
 
 #[test]

@@ -10,6 +10,9 @@ const HOST_FILES: &[&str] = &[
     "/ethtool/eth0",
     "/proc/cmdline",
     "/proc/irq/1/smp_affinity_list",
+    "/proc/net/fib_trie",
+    "/proc/net/if_inet6",
+    "/proc/net/ipv6_route",
     "/proc/net/route",
     "/proc/self/limits",
     "/proc/sys/net/ipv4/tcp_wmem",
@@ -60,7 +63,7 @@ pub fn files(data: &[u8]) {
     }
     let sysfs = scratch.sysfs();
     let cores = cpu::usable_cpus(&sysfs).into_iter().take(4).collect();
-    let peers = vec![IpAddr::from([192, 0, 2, 1])];
+    let peers = vec![IpAddr::from([192, 0, 2, 1]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])];
     let scope = Scope { cores, paths: vec!["/data/x".into()], network: true, peers, ..Scope::default() };
     let findings = doctor::examine(&sysfs, &scope);
     assert!(findings.iter().all(|f| f.fix.is_empty() == matches!(f.verdict, Verdict::Fine | Verdict::Unknown)));

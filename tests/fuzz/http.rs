@@ -14,6 +14,7 @@ pub fn request(data: &[u8]) {
         }
     };
     assert!(length <= data.len());
+    let _ = head::facts(&data[..length]);
     let body = &data[length..];
     let read = |pieces: [&[u8]; 2]| {
         let (mut chunks, mut found) = (Chunks::begin(), Vec::new());

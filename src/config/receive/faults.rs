@@ -7,6 +7,15 @@ use crate::wire::kafka::errors::broker_error;
 /// Digits of a percentage after its point, so that a share is whole in parts of a thousand million.
 const PERCENT_DIGITS_MAX: usize = 7;
 
+/// What the protocol could be asked for.
+pub fn example(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "--fault=reset:0.1%,delay=50ms:1%",
+        Protocol::Http => "--fault=status=503:1%,delay=50ms:1%",
+        Protocol::Kafka => "--fault=error=6:1%,lose_answer:1%",
+    }
+}
+
 /// Reads the whole list; the seed is left at 0.
 pub fn parse(text: &str, protocol: Protocol) -> Result<FaultPlan, String> {
     let mut plan = FaultPlan::default();
@@ -144,6 +153,14 @@ mod tests {
         }
         let plan = parse("error=6:1%,error=-1:1%,lose_answer:2%,reset:1%,delay=1ms:1%", Protocol::Kafka).unwrap();
         assert_eq!((plan.items[0].kind, plan.items[2].kind), (FaultKind::Error(6), FaultKind::LoseAnswer));
+    }
+
+    #[test]
+    fn examples_are_what_the_protocol_has() {
+        for protocol in [Protocol::Tcp, Protocol::Http, Protocol::Kafka] {
+            let text = example(protocol).strip_prefix("--fault=").unwrap();
+            assert_eq!(parse(text, protocol).unwrap().items.len(), 2, "{text}");
+        }
     }
 
     proptest! {

@@ -1,6 +1,8 @@
 //! The head of a request: what the receiver has to know of it. Source: RFC 9112.
 
 use crate::base::limits;
+use crate::record;
+use crate::verify::live::BodyFacts;
 use std::mem::MaybeUninit;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct Head {
     pub link: Link,
     /// The client waits for `100 Continue` before it sends the body.
     pub waits: bool,
+    /// It says of which run the body is: see [`facts`].
+    pub names_run: bool,
 }
 
 /// The head at the start of `bytes` and its length; `None`: it goes on; `Err`: the status that refuses it.
@@ -49,9 +53,29 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, u16> {
     Ok(Some((head, length)))
 }
 
+/// What a whole head says of the records in its body (`--annotate headers`); `None`: it does not say all of it.
+pub fn facts(head: &[u8]) -> Option<BodyFacts> {
+    let mut headers = [const { MaybeUninit::uninit() }; limits::RECEIVE_HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    request.parse_with_uninit_headers(head, &mut headers).ok()?;
+    let value = |name: &str| {
+        let header = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(header.value).ok().map(str::trim)
+    };
+    let (run_id, producer) = (value("X-Run-Id")?, value("X-Producer-Id")?.parse().ok()?);
+    let first: u64 = value("X-Sequence")?.parse().ok()?;
+    let records: u64 = value("X-Record-Count").map_or(Some(1), |text| text.parse().ok())?;
+    let last = first.checked_add(records.checked_sub(1)?)?;
+    if records > limits::HTTP_RECORDS_PER_REQUEST_MAX {
+        return None;
+    }
+    let crc32c = value("X-Crc32c")?.parse().ok()?;
+    Some(BodyFacts { run: record::run_id_hash(run_id), producer, first, last, crc32c })
+}
+
 fn judge(is_1_1: bool, headers: &[httparse::Header<'_>]) -> Result<Head, u16> {
     let (mut exact, mut chunked, mut waits, mut hosts) = (None, false, false, 0);
-    let (mut close, mut keep_alive) = (false, false);
+    let (mut close, mut keep_alive, mut names_run) = (false, false, false);
     for header in headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         // By length first: nearly all headers are none of these.
@@ -63,6 +87,7 @@ fn judge(is_1_1: bool, headers: &[httparse::Header<'_>]) -> Result<Head, u16> {
                     return Err(417);
                 }
             }
+            8 if is("x-run-id") => names_run = true,
             10 if is("connection") => {
                 for option in header.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                     close |= option.eq_ignore_ascii_case(b"close");
@@ -94,7 +119,7 @@ fn judge(is_1_1: bool, headers: &[httparse::Header<'_>]) -> Result<Head, u16> {
         (false, false, true) => Link::SaysStays,
     };
     let body = if chunked { Body::Chunked } else { Body::Exact(exact.unwrap_or(0)) };
-    Ok(Head { body, link, waits: waits && is_1_1 })
+    Ok(Head { body, link, waits: waits && is_1_1, names_run })
 }
 
 fn number(text: &[u8]) -> Option<u64> {
@@ -122,16 +147,44 @@ mod tests {
 
     #[test]
     fn heads_as_clients_send_them() {
-        let plain = Head { body: Body::Exact(4096), link: Link::Stays, waits: false };
+        let plain = Head { body: Body::Exact(4096), link: Link::Stays, waits: false, names_run: false };
         assert_eq!(read("POST / HTTP/1.1\nHost: x\nContent-Length:      4096\n\n"), Ok(plain));
         assert_eq!(
             read("PUT /a?b HTTP/1.1\nhost: x\ntransfer-encoding: Chunked\nExpect: 100-Continue\n\n"),
-            Ok(Head { body: Body::Chunked, link: Link::Stays, waits: true })
+            Ok(Head { body: Body::Chunked, link: Link::Stays, waits: true, names_run: false })
         );
         assert_eq!(read("GET / HTTP/1.1\nHost: x\nConnection: x, Close\n\n").unwrap().link, Link::Closes);
         assert_eq!(read("GET / HTTP/1.0\n\n").unwrap().link, Link::Closes);
         assert_eq!(read("GET / HTTP/1.0\nConnection: Keep-Alive\n\n").unwrap().link, Link::SaysStays);
         assert_eq!(read("GET / HTTP/1.1\nHost: x\n\n").unwrap().body, Body::Exact(0));
+    }
+
+    #[test]
+    fn facts_are_read_where_all_of_them_are_there() {
+        let lines = ["X-Run-Id: night-7", "X-Producer-Id: 3", "x-sequence:       40", "X-Crc32c:  99"];
+        let head = |lines: &[&str]| format!("POST / HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", lines.join("\r\n"));
+        let read = |lines: &[&str]| {
+            let text = head(lines);
+            assert!(parse(text.as_bytes()).unwrap().unwrap().0.names_run == text.contains("Run"), "{text}");
+            facts(text.as_bytes())
+        };
+        let one = BodyFacts { run: record::run_id_hash("night-7"), producer: 3, first: 40, last: 40, crc32c: 99 };
+        assert_eq!(read(&lines), Some(one));
+        let counted = |count: &str| {
+            let line = format!("X-Record-Count: {count}");
+            let mut all = lines.to_vec();
+            all.push(&line);
+            read(&all)
+        };
+        assert_eq!(counted("  100"), Some(BodyFacts { last: 139, ..one }));
+        for count in ["0", "x", "65537", "18446744073709551615"] {
+            assert_eq!(counted(count), None, "{count}");
+        }
+        for missing in 0..lines.len() {
+            let mut some = lines.to_vec();
+            some.remove(missing);
+            assert_eq!(read(&some), None, "{some:?}");
+        }
     }
 
     #[test]
@@ -162,7 +215,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "[A-Z]{1,4} / HTTP/1.1\r\n([A-Za-z-]{1,17}: .{0,9}\r\n){0,4}\r\n") {
-            let _ = (parse(&bytes), parse(text.as_bytes()));
+            let _ = (parse(&bytes), parse(text.as_bytes()), facts(&bytes), facts(text.as_bytes()));
         }
     }
 }

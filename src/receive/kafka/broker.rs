@@ -1,7 +1,7 @@
 //! What all threads of the broker share: its topics, and the ids that it gives out.
 
 use super::log::Partition;
-use crate::base::limits;
+use crate::base::{clock, limits};
 use crate::plan::receive::BrokerPlan;
 use crate::verify::live::Live;
 use std::collections::BTreeMap;
@@ -75,13 +75,16 @@ pub struct Broker {
     pub live: Option<Arc<Mutex<Live>>>,
     pub sign_key: Option<[u8; 16]>,
     topics: Mutex<BTreeMap<String, Arc<Topic>>>,
+    first_producer_id: i64,
     next_producer_id: AtomicI64,
 }
 
 impl Broker {
     pub fn new(plan: BrokerPlan, checks: Checks, live: Option<Arc<Mutex<Live>>>, sign_key: Option<[u8; 16]>) -> Self {
-        let (topics, next_producer_id) = (Mutex::default(), AtomicI64::new(1000));
-        Self { plan, checks, live, sign_key, topics, next_producer_id }
+        // Clients keep their ids when a broker starts anew: it must not give them to others.
+        let first_producer_id = (clock::unix_now_ns() / 1000).cast_signed();
+        let (topics, next_producer_id) = (Mutex::default(), AtomicI64::new(first_producer_id));
+        Self { plan, checks, live, sign_key, topics, first_producer_id, next_producer_id }
     }
 
     fn topics(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Topic>>> {
@@ -122,6 +125,11 @@ impl Broker {
 
     pub fn next_producer_id(&self) -> i64 {
         self.next_producer_id.fetch_add(1, Relaxed)
+    }
+
+    /// Whether this broker gave out the id, and so has seen all that came under it.
+    pub fn gave_out(&self, producer_id: i64) -> bool {
+        (self.first_producer_id..self.next_producer_id.load(Relaxed)).contains(&producer_id)
     }
 }
 
@@ -165,6 +173,10 @@ mod tests {
         let most = limits::RECEIVE_TOPIC_PARTITIONS_MAX;
         let made = (0..20).filter(|at| broker.create(&format!("large-{at}"), most).is_ok()).count();
         assert_eq!(made, (limits::RECEIVE_PARTITIONS_MAX - 8) / most as usize);
-        assert_eq!((broker.next_producer_id(), broker.next_producer_id()), (1000, 1001));
+        let (first, second) = (broker.next_producer_id(), broker.next_producer_id());
+        assert_eq!(second, first + 1);
+        for (id, ours) in [(first - 1, false), (first, true), (second, true), (second + 1, false)] {
+            assert_eq!(broker.gave_out(id), ours, "{id}");
+        }
     }
 }

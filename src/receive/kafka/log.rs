@@ -74,11 +74,11 @@ impl Partition {
         self.next
     }
 
-    /// Takes a sound batch, or says by which code it is refused.
+    /// Takes a sound batch, or says by which code it is refused. `ours`: this broker gave out the id of its producer.
     #[inline]
-    pub fn append(&mut self, head: &BatchHead) -> Result<Appended, i16> {
+    pub fn append(&mut self, head: &BatchHead, ours: bool) -> Result<Appended, i16> {
         if head.producer_id != NO_PRODUCER_ID
-            && let Some(offset) = self.sequence(head)?
+            && let Some(offset) = self.sequence(head, ours)?
         {
             return Ok(Appended::Again { offset });
         }
@@ -88,7 +88,7 @@ impl Partition {
     }
 
     /// Where the batch lies already; else it is entered.
-    fn sequence(&mut self, head: &BatchHead) -> Result<Option<i64>, i16> {
+    fn sequence(&mut self, head: &BatchHead, ours: bool) -> Result<Option<i64>, i16> {
         if head.producer_id < 0 || head.producer_epoch < 0 || head.base_sequence < 0 {
             return Err(INVALID_RECORD);
         }
@@ -113,8 +113,10 @@ impl Partition {
         if let Some(old) = producer.batches[..producer.count].iter().find(same) {
             return Ok(Some(old.offset));
         }
-        // The first batch may have been refused, and those behind it must not take its place.
-        let due = producer.newest().map_or((!self.forgot).then_some(0), |newest| Some(advanced(newest.last, 1)));
+        // Of a producer without a state Kafka takes any sequence. But where none was ever kept, the first batch may
+        // have been refused, and those behind it must not take its place.
+        let begins = (ours && !self.forgot).then_some(0);
+        let due = producer.newest().map_or(begins, |newest| Some(advanced(newest.last, 1)));
         if due.is_some_and(|due| due != first) {
             return Err(OUT_OF_ORDER);
         }
@@ -158,42 +160,44 @@ mod tests {
     #[test]
     fn the_last_five_batches_are_known_again() {
         let mut partition = Partition::default();
-        assert_eq!(partition.append(&head(-1, -1, -1, 4)), new(0));
-        assert_eq!(partition.append(&head(-1, -1, -1, 4)), new(4));
+        assert_eq!(partition.append(&head(-1, -1, -1, 4), true), new(0));
+        assert_eq!(partition.append(&head(-1, -1, -1, 4), true), new(4));
         for at in 0..7 {
-            assert_eq!(partition.append(&head(9, 0, at * 10, 10)), new(8 + 10 * i64::from(at)));
+            assert_eq!(partition.append(&head(9, 0, at * 10, 10), true), new(8 + 10 * i64::from(at)));
         }
         for at in 2..7 {
             let again = Ok(Appended::Again { offset: 8 + 10 * i64::from(at) });
-            assert_eq!(partition.append(&head(9, 0, at * 10, 10)), again);
+            assert_eq!(partition.append(&head(9, 0, at * 10, 10), true), again);
         }
-        assert_eq!(partition.append(&head(9, 0, 10, 10)), Err(OUT_OF_ORDER), "the sixth is forgotten");
-        assert_eq!(partition.append(&head(9, 0, 60, 9)), Err(OUT_OF_ORDER), "another cut");
-        assert_eq!(partition.append(&head(9, 0, 80, 10)), Err(OUT_OF_ORDER), "a hole");
-        assert_eq!(partition.append(&head(9, 0, 70, 10)), new(78));
-        assert_eq!(partition.append(&head(8, 0, 5, 1)), Err(OUT_OF_ORDER), "the first one is missing");
+        assert_eq!(partition.append(&head(9, 0, 10, 10), true), Err(OUT_OF_ORDER), "the sixth is forgotten");
+        assert_eq!(partition.append(&head(9, 0, 60, 9), true), Err(OUT_OF_ORDER), "another cut");
+        assert_eq!(partition.append(&head(9, 0, 80, 10), true), Err(OUT_OF_ORDER), "a hole");
+        assert_eq!(partition.append(&head(9, 0, 70, 10), true), new(78));
+        assert_eq!(partition.append(&head(8, 0, 5, 1), true), Err(OUT_OF_ORDER), "the first one is missing");
+        assert_eq!(partition.append(&head(7, 0, 5, 1), false), new(88), "an id of the broker before this one");
+        assert_eq!(partition.append(&head(7, 0, 7, 1), false), Err(OUT_OF_ORDER), "it is known by now");
         partition.forgot = true;
-        assert_eq!(partition.append(&head(8, 0, 5, 1)), new(88), "it may have been known");
-        assert_eq!(partition.next(), 89);
+        assert_eq!(partition.append(&head(8, 0, 5, 1), true), new(89), "it may have been known");
+        assert_eq!(partition.next(), 90);
     }
 
     #[test]
     fn epochs_begin_anew_and_sequences_go_round() {
         let mut partition = Partition { forgot: true, ..Partition::default() };
-        assert_eq!(partition.append(&head(1, 3, i32::MAX - 1, 4)), new(0));
-        assert_eq!(partition.append(&head(1, 3, 2, 1)), new(4), "two before the turn, 0 and 1 after it");
-        assert_eq!(partition.append(&head(1, 4, 3, 1)), Err(OUT_OF_ORDER));
-        assert_eq!(partition.append(&head(1, 4, 0, 1)), new(5));
-        assert_eq!(partition.append(&head(1, 3, 3, 1)), Err(STALE_EPOCH));
-        assert_eq!(partition.append(&head(1, -1, 0, 1)), Err(INVALID_RECORD));
-        assert_eq!(partition.append(&head(-2, 0, 0, 1)), Err(INVALID_RECORD));
+        assert_eq!(partition.append(&head(1, 3, i32::MAX - 1, 4), true), new(0));
+        assert_eq!(partition.append(&head(1, 3, 2, 1), true), new(4), "two before the turn, 0 and 1 after it");
+        assert_eq!(partition.append(&head(1, 4, 3, 1), true), Err(OUT_OF_ORDER));
+        assert_eq!(partition.append(&head(1, 4, 0, 1), true), new(5));
+        assert_eq!(partition.append(&head(1, 3, 3, 1), true), Err(STALE_EPOCH));
+        assert_eq!(partition.append(&head(1, -1, 0, 1), true), Err(INVALID_RECORD));
+        assert_eq!(partition.append(&head(-2, 0, 0, 1), true), Err(INVALID_RECORD));
     }
 
     #[test]
     fn memory_for_producers_is_bounded() {
         let mut partition = Partition::default();
         for id in 0..3 * limits::RECEIVE_PRODUCERS_MAX as i64 {
-            assert_eq!(partition.append(&head(id, 0, 0, 1)), new(id));
+            assert_eq!(partition.append(&head(id, 0, 0, 1), true), new(id));
             assert!(partition.producers.len() <= limits::RECEIVE_PRODUCERS_MAX);
         }
     }

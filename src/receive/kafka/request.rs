@@ -91,6 +91,11 @@ impl Asked {
         self.strike
     }
 
+    /// Whether a batch of it was refused.
+    pub fn is_refused(&self) -> bool {
+        self.brought.iter().any(|brought| brought.code != 0)
+    }
+
     pub fn topic(&mut self, name: &[u8], broker: &Broker) -> Result<(), Refused> {
         if self.topics.len() >= limits::RECEIVE_BATCHES_MAX {
             return Err(too_many("number of topics"));
@@ -139,7 +144,6 @@ impl Asked {
     /// Enters what came and counts it.
     #[inline]
     pub fn enter(&mut self, body: &[u8], broker: &Broker, inspector: &mut Inspector, books: &mut Books) -> After {
-        let mut refused = false;
         for brought in &mut self.brought {
             let topic = &self.topics[brought.topic].0;
             let entry = Entry { topic, broker, acks: self.acks, ending: self.strike.ending };
@@ -148,7 +152,6 @@ impl Asked {
                 Err(code) => {
                     books.kafka.batches_refused += 1;
                     (brought.code, brought.offset) = (code, -1);
-                    refused = true;
                 }
             }
         }
@@ -156,7 +159,7 @@ impl Asked {
             Ending::Reset => After::Close { reset: true },
             Ending::LoseAnswer => After::Close { reset: false },
             // Without an answer, an end is the only way to say it.
-            _ if self.acks == 0 && refused => After::Close { reset: false },
+            _ if self.acks == 0 && self.is_refused() => After::Close { reset: false },
             _ if self.acks == 0 => After::Silence,
             _ => After::Answer,
         }
@@ -240,7 +243,7 @@ impl Entry<'_> {
         let mut offset = -1;
         let mut tells = !appends && outcome == Outcome::Uncertain;
         if appends {
-            match partition.append(&head)? {
+            match partition.append(&head, self.broker.gave_out(head.producer_id))? {
                 Appended::New { offset: new } => (offset, tells) = (new, true),
                 Appended::Again { offset: old } => {
                     books.kafka.batches_doubled += 1;
@@ -253,6 +256,7 @@ impl Entry<'_> {
                 Outcome::Received => {
                     books.kafka.batches += 1;
                     books.kafka.records += u64::from(head.records);
+                    books.bytes += head.bytes as u64;
                 }
                 Outcome::Uncertain => books.kafka.records_uncertain += u64::from(head.records),
             }

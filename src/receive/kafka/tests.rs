@@ -102,9 +102,13 @@ impl Rig {
 
 /// A batch of two records; of an idempotent producer where a sequence is given.
 fn batch(sequence: Option<i32>, bytes: usize) -> Vec<u8> {
+    batch_of(5, sequence, bytes)
+}
+
+fn batch_of(producer_id: i64, sequence: Option<i32>, bytes: usize) -> Vec<u8> {
     let mut batch = testing::batch(0, &[(vec![7; bytes], vec![]), (vec![8; 3], vec![])], 1);
     if let Some(sequence) = sequence {
-        batch[43..51].copy_from_slice(&5_i64.to_be_bytes());
+        batch[43..51].copy_from_slice(&producer_id.to_be_bytes());
         batch[51..53].copy_from_slice(&0_i16.to_be_bytes());
         batch[53..57].copy_from_slice(&sequence.to_be_bytes());
         let crc = crc32c::checksum(&batch[21..]);
@@ -161,6 +165,8 @@ fn requests_cut_anywhere_are_the_same() {
             let books = &rig.bench.books;
             assert_eq!((books.requests, books.kafka.batches, books.kafka.records), (6, 7, 14));
             assert_eq!(books.wire_bytes, all.len() as u64);
+            let sizes = [10, 1, 500, 200_000, 200_000, 200_000, 10];
+            assert_eq!(books.bytes, sizes.map(|bytes| batch(None, bytes).len() as u64).iter().sum::<u64>());
             let checked = match checks {
                 Checks::Nothing => 0,
                 Checks::Every(_) => 4,
@@ -193,7 +199,10 @@ fn what_no_broker_takes_is_refused() {
             let mut rig = Rig::new(checks, "");
             rig.send(&one(1, bytes.clone()), 1000);
             assert_eq!(rig.answers(1)[0].1, code, "{checks:?} {bytes:?}");
-            assert_eq!(rig.bench.books.kafka.batches_refused, u64::from(code != 0));
+            let (books, refused) = (&rig.bench.books, u64::from(code != 0));
+            let found = (books.kafka.batches_refused, books.requests_refused, books.requests);
+            assert_eq!(found, (refused, refused, 1 - refused), "{checks:?} {bytes:?}");
+            assert_eq!(books.bytes, (1 - refused) * bytes.len() as u64, "what was refused is not received");
         }
     }
     let mut rig = Rig::new(Checks::Nothing, "");
@@ -255,7 +264,19 @@ fn a_batch_that_comes_again_is_known() {
         assert_eq!(rig.answers(6), expected);
         let kafka = rig.bench.books.kafka;
         assert_eq!((kafka.records, kafka.batches_doubled, kafka.batches_refused), (6, 2, 1));
+        assert_eq!(rig.bench.books.bytes, 3 * batch(None, 40).len() as u64, "each of them once");
+        assert_eq!((rig.bench.books.requests, rig.bench.books.requests_refused), (5, 1));
     }
+}
+
+#[test]
+fn only_producers_of_a_broker_before_it_begin_anywhere() {
+    let mut rig = Rig::new(Checks::All, "");
+    let ours = rig.kafka.broker.next_producer_id();
+    for (id, (producer_id, sequence)) in (0..).zip([(ours - 1, 70), (ours - 1, 74), (ours, 2), (ours, 0)]) {
+        rig.send(&one(id, batch_of(producer_id, Some(sequence), 40)), 1000);
+    }
+    assert_eq!(rig.answers(4), [(0, 0, 0), (1, 45, -1), (2, 45, -1), (3, 0, 2)]);
 }
 
 #[test]
@@ -283,6 +304,14 @@ fn faults_strike_before_or_after_the_records_are_taken() {
             let books = &rig.bench.books;
             let found = (books.kafka.records, books.kafka.records_uncertain, books.faults[0]);
             assert_eq!(found, (records, uncertain, 1), "{fault} {sequence:?}");
+            let taken = if records > 0 { batch(sequence, 40).len() as u64 } else { 0 };
+            let requests = [books.requests, books.requests_refused, books.requests_uncertain];
+            let apart = match fault.split_once(['=', ':']) {
+                Some(("error", _)) => [0, 1, 0],
+                Some(("delay", _)) => [1, 0, 0],
+                _ => [0, 0, 1],
+            };
+            assert_eq!((books.bytes, requests), (taken, apart), "{fault} {sequence:?}");
         }
     }
 }

@@ -77,7 +77,10 @@ impl Live {
 
     /// Takes the batch that was looked at last.
     pub fn append(&mut self, to: &mut Arrivals, base_offset: i64, inspector: &mut Inspector, outcome: Outcome) {
-        self.ledger.findings.bytes += inspector.bytes;
+        // As with the records below: what is uncertain is not received, but a sample is what was looked at.
+        if outcome == Outcome::Received || self.sampled_every.is_some() {
+            self.ledger.findings.bytes += inspector.bytes;
+        }
         for (delta, verdict) in inspector.verdicts.drain(..) {
             let offset = base_offset.saturating_add(i64::from(delta));
             match (outcome, self.sampled_every, verdict) {

@@ -1,7 +1,7 @@
 //! Records that come in pieces over several connections.
 
 use super::*;
-use crate::verify::live::{Feed, Live, Outcome, Tools};
+use crate::verify::live::{BodyFacts, Feed, Live, Outcome, Tools};
 
 /// One connection after the other's turn: whose, and the bytes.
 fn receive(turns: &[(usize, &[u8])], ordered: bool) -> Findings {
@@ -32,8 +32,10 @@ fn in_pieces(bytes: &[u8], piece: usize) -> Findings {
 }
 
 /// What was found, without the names of the sources.
+/// Where it was found and the advice for a pipe aside.
 fn told(findings: &Findings) -> Vec<Finding> {
-    findings.damage.iter().map(|finding| Finding { source: None, ..finding.clone() }).collect()
+    let what = |what: &str| what.split(';').next().unwrap_or_default().to_owned();
+    findings.damage.iter().map(|one| Finding { source: None, what: what(&one.what), ..one.clone() }).collect()
 }
 
 #[test]
@@ -135,7 +137,7 @@ fn requests(all: &[(&[Vec<u8>], Option<Outcome>)]) -> (Findings, u64) {
     let (mut live, mut tools, mut feed) = (Live::new(None), Tools::new(None), Feed::default());
     let source = live.source(|| "one".to_owned());
     for (records, outcome) in all {
-        feed.begin_part();
+        feed.begin_part(None);
         records.iter().for_each(|record| feed.push(record, &mut tools));
         feed.end_part(&mut tools);
         match outcome {
@@ -159,11 +161,14 @@ fn unanswered_requests_may_be_missing_or_come_again() {
     // Refused, then sent again; left open and sent again; left open for good.
     let (findings, open) = requests(&[(a, received), (b, None), (c, received), (b, received)]);
     assert_clean(&findings, 30);
-    assert_eq!(open, 0);
+    assert_eq!((open, findings.bytes), (0, all.concat().len() as u64), "what was refused is not received");
+    let answered_bytes = (a.concat().len() + c.concat().len()) as u64;
     for again in [&[(b, received)][..], &[]] {
         let (findings, open) = requests(&[&[(a, received), (b, uncertain), (c, received)], again].concat());
         assert_clean(&findings, 20 + 10 * again.len() as u64);
         assert_eq!(open, 10);
+        let again_bytes = b.concat().len() as u64 * again.len() as u64;
+        assert_eq!(findings.bytes, answered_bytes + again_bytes, "what was left open is not received");
     }
     let (findings, _) = requests(&[(a, received), (b, None), (c, received)]);
     assert_eq!(only(&findings, Kind::Gap).records, 10);
@@ -174,6 +179,54 @@ fn unanswered_requests_may_be_missing_or_come_again() {
     let (findings, _) = requests(&[(a, received), (&half, received), (&all[10..], received)]);
     assert_eq!(kinds(&findings), [Kind::Truncated], "{}", findings.summary());
     assert_eq!(findings.records, 30);
+}
+
+#[test]
+fn what_is_said_beside_a_body_tells_its_records() {
+    let body = vec![7; 3000];
+    let crc32c = crc32c::checksum(&body);
+    let facts = |first, last| BodyFacts { run: 9, producer: 2, first, last, crc32c };
+    let receive = |all: &[BodyFacts]| {
+        let (mut live, mut tools, mut feed) = (Live::new(None), Tools::new(None), Feed::default());
+        let source = live.source(|| "one".to_owned());
+        for (at, facts) in all.iter().enumerate() {
+            // Each is refused once before.
+            for kept in [false, true] {
+                feed.begin_part(Some(*facts));
+                body.chunks(700 + at).for_each(|bytes| feed.push(bytes, &mut tools));
+                feed.end_part(&mut tools);
+                if kept {
+                    feed.keep_part();
+                } else {
+                    feed.drop_part();
+                }
+            }
+            live.tell(source, &mut feed, Outcome::Received, false);
+        }
+        live.close(&feed, false);
+        live.finish("requests", 1.0)
+    };
+    let findings = receive(&[facts(0, 9), facts(10, 10), facts(11, 14)]);
+    assert_clean(&findings, 15);
+    assert_eq!((findings.bytes, findings.producers[0].producer_id), (9000, 2));
+    let lost = receive(&[facts(0, 9), facts(12, 12)]);
+    assert_eq!((only(&lost, Kind::Gap).first_sequence, only(&lost, Kind::Gap).records), (Some(10), 2));
+    let spoiled = receive(&[facts(0, 9), BodyFacts { crc32c: !crc32c, ..facts(10, 12) }, facts(13, 13)]);
+    assert_eq!(kinds(&spoiled), [Kind::Corrupt], "{}", spoiled.summary());
+    let found = only(&spoiled, Kind::Corrupt);
+    assert_eq!((found.first_sequence, found.records, found.byte, spoiled.records), (Some(10), 3, Some(9000), 11));
+}
+
+#[test]
+fn lengths_between_records_are_counted() {
+    let (mut live, mut tools, mut feed) = (Live::new(None), Tools::new(None), Feed::default());
+    let source = live.source(|| "one".to_owned());
+    for record in records(0..20) {
+        feed.push(&[&(record.len() as u32).to_be_bytes()[..], &record].concat(), &mut tools);
+    }
+    feed.keep_part();
+    live.tell(source, &mut feed, Outcome::Received, true);
+    assert_eq!(live.lengths, 20);
 }
 
 #[test]

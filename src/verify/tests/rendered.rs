@@ -97,6 +97,8 @@ fn bytes_without_facts_are_only_measured() {
     assert!(findings.summary().contains("length only"));
     let findings = Store::new(&[3; 480], Some(&facts)).verify();
     assert_eq!(only(&findings, Kind::Truncated).byte, Some(480));
+    let findings = Store::new(&[3; 520], Some(&facts)).verify();
+    assert_eq!(only(&findings, Kind::Unrecognised).byte, Some(500));
 }
 
 #[test]

@@ -113,3 +113,37 @@ fn more_oddities_than_can_wait_are_lumped_and_still_judged() {
     assert_eq!(findings.count(Kind::Corrupt).findings, 9_900);
     assert_eq!(findings.count(Kind::Foreign).findings, 0);
 }
+
+#[test]
+fn what_follows_the_end_that_a_manifest_states_is_damage() {
+    let sound = records(0..30).concat();
+    let mut facts = manifest(Layout::Append, sound.len() as u64, 0, 30);
+    let behind = |tail: &[u8]| append(&[&sound[..], tail].concat(), &sound, 30);
+    assert_clean(&behind(&[0; 700]), 30);
+    let findings = behind(b"garbage\n");
+    assert_eq!((only(&findings, Kind::Unrecognised).byte, findings.records), (Some(facts.length_bytes), 30));
+    assert_eq!(kinds(&behind(b"\0\0\0garbage")), [Kind::Unrecognised]);
+    assert_eq!(only(&behind(&sound), Kind::Duplicate).records, 30);
+    assert_eq!(only(&behind(&record_of("run", 0, 30, 90)), Kind::Foreign).first_sequence, Some(30));
+    assert_eq!(kinds(&behind(&record_of("other", 0, 0, 90))), [Kind::Foreign]);
+
+    // That no report counts it does not excuse half a record here.
+    let half = &record_of("run", 0, 30, 90)[..70];
+    let store = Store::new(&[&sound[..], half].concat(), Some(&facts));
+    store.add(
+        "report.txt",
+        br#"{"run_id":"run","producers":[{"id":0,"records_produced":30,"first_sequence":0,"last_sequence":29}]}"#,
+    );
+    let findings = verify(&VerifyArgs { expect: vec![store.path("report.txt")], ..store.args() }).unwrap();
+    assert_eq!(kinds(&findings), [Kind::Truncated]);
+
+    // Nor do records that are known to be missing.
+    facts.missing = vec![(28, 29)];
+    let kept = records(0..28).concat().len();
+    let mut holes = sound.clone();
+    holes[kept..].fill(0);
+    assert_clean(&Store::new(&holes, Some(&facts)).verify(), 28);
+    holes.extend(b"garbage");
+    let findings = Store::new(&holes, Some(&facts)).verify();
+    assert_eq!(only(&findings, Kind::Unrecognised).byte, Some(kept as u64));
+}

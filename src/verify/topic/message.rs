@@ -1,7 +1,7 @@
 //! One Kafka message: which record it is, by the header in its value or by its Kafka headers.
 
 use super::super::ids;
-use super::super::shape::{Claim, Flaw, HeaderShape, Key, Probe};
+use super::super::shape::{Claim, Flaw, HeaderShape, Key, Probe, Shape};
 use crate::record;
 use crate::wire::crc32c;
 use crate::wire::kafka::records::Record;
@@ -26,6 +26,11 @@ pub struct Judge {
 impl Judge {
     pub fn new(sign_key: Option<[u8; 16]>, runs: BTreeSet<u64>) -> Self {
         Self { shape: HeaderShape::new(sign_key), runs }
+    }
+
+    /// See [`Shape::has_unchecked_signatures`].
+    pub fn has_unchecked_signatures(&self) -> bool {
+        self.shape.has_unchecked_signatures()
     }
 
     pub fn judge(&self, message: &Record<'_>) -> Verdict {

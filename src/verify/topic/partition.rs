@@ -50,9 +50,10 @@ pub struct Partition {
     seen: HashMap<Key, Seen>,
     /// Consecutive records that the ledger does not know yet.
     open: Option<Run>,
-    /// So often records may be gone at the offset that had come up, the last time for this cause.
+    /// So often records may be gone at the offset that had come up.
     cuts: u64,
-    cause: Cause,
+    /// The last of these cuts, counted from 1, for each cause that there was.
+    causes: Vec<(Cause, u64)>,
     gone: Option<Gone>,
     /// Records of aborted transactions.
     voided: u64,
@@ -71,7 +72,7 @@ impl Partition {
             seen: HashMap::new(),
             open: None,
             cuts: 0,
-            cause: Cause::Unknown,
+            causes: Vec::new(),
             gone: None,
             voided: 0,
         }
@@ -112,7 +113,13 @@ impl Partition {
     pub fn cut(&mut self, cause: Cause, ledger: &mut Ledger) {
         self.flush(ledger);
         self.cuts += 1;
-        self.cause = cause;
+        self.causes.retain(|(known, _)| *known != cause);
+        self.causes.push((cause, self.cuts));
+    }
+
+    /// Why records may be gone, if there was a cut after the first so many.
+    fn cause_since(&self, cuts: u64) -> Option<Cause> {
+        self.causes.iter().filter(|(_, last)| *last > cuts).map(|(cause, _)| *cause).reduce(Cause::or)
     }
 
     /// Goes on at a later offset: what is in between is gone.
@@ -260,12 +267,12 @@ impl Partition {
         ledger.findings.records += records;
         ledger.first_run.get_or_insert(run.key.run);
         let seen = self.seen.get(&run.key).copied();
-        if self.cuts > seen.map_or(0, |seen| seen.cuts) {
-            let from = seen.map_or(0, |seen| seen.newest.saturating_add(1));
-            ledger.unproved.add(run.key, (from, run.last), self.cause);
-        }
         let Some(track) = ledger.track(run.key, place) else { return };
         track.records += records;
+        if let Some(cause) = self.cause_since(seen.map_or(0, |seen| seen.cuts)) {
+            let from = seen.map_or(0, |seen| seen.newest.saturating_add(1));
+            ledger.unproved.add(run.key, (from, run.last), cause);
+        }
         let relation = ledger.enter(run.key, run.first, run.last, place, run.end);
         ledger.duplicates(run.key, &relation, place);
         let newest = seen.map(|seen| seen.newest);
@@ -290,8 +297,10 @@ impl Partition {
         if self.is_held_back {
             self.cut(Cause::OpenTransaction, ledger);
         }
-        for (key, seen) in self.seen.iter().filter(|(_, seen)| seen.cuts < self.cuts) {
-            ledger.unproved.add(*key, (seen.newest.saturating_add(1), u64::MAX), self.cause);
+        for (key, seen) in &self.seen {
+            if let Some(cause) = self.cause_since(seen.cuts) {
+                ledger.unproved.add(*key, (seen.newest.saturating_add(1), u64::MAX), cause);
+            }
         }
     }
 
@@ -299,7 +308,8 @@ impl Partition {
     /// write to what others of its run write to: each has partitions of its own, or just one.
     pub fn may_have_had(&self, key: Key, is_elsewhere: bool) -> Option<Cause> {
         let is_of_others = || is_elsewhere && self.seen.keys().any(|other| other.run == key.run);
-        (self.cuts > 0 && !self.seen.contains_key(&key) && !is_of_others()).then_some(self.cause)
+        let cause = self.cause_since(0)?;
+        (!self.seen.contains_key(&key) && !is_of_others()).then_some(cause)
     }
 
     pub fn place(&self, offset: u64) -> Place {
@@ -314,3 +324,44 @@ impl Partition {
 
 /// Less than this tells nothing of a batch.
 const HEAD_BYTES: usize = crate::wire::kafka::batch::HEADER_BYTES;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn key(producer: u32) -> Key {
+        Key { run: 1, producer }
+    }
+
+    fn record(partition: &mut Partition, producer: u32, sequence: u64, ledger: &mut Ledger) {
+        let claim = Claim { key: key(producer), sequence, length: 100 };
+        partition.message(partition.next(), Verdict::Record(claim), ledger);
+    }
+
+    #[test]
+    fn all_that_may_have_taken_a_record_is_named() {
+        let (mut partition, mut ledger) = (Partition::new(0, 0, 0, 100), Ledger::new(HashMap::new()));
+        partition.cut(Cause::Retention, &mut ledger);
+        record(&mut partition, 0, 5, &mut ledger);
+        partition.cut(Cause::Compaction, &mut ledger);
+        record(&mut partition, 1, 7, &mut ledger);
+        partition.is_held_back = true;
+        partition.finish(&mut ledger);
+        let cause = |producer, sequence| ledger.unproved.parts(key(producer), sequence, sequence)[0].2;
+        // Each producer's own: before its record, and behind it.
+        assert_eq!((cause(0, 4), cause(0, 6)), (Some(Cause::Retention), Some(Cause::Any)));
+        assert_eq!((cause(1, 6), cause(1, 8)), (Some(Cause::Unknown), Some(Cause::OpenTransaction)));
+        assert_eq!(partition.may_have_had(key(2), false), Some(Cause::Any));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_producers_that_are_not_followed() {
+        let (mut partition, mut ledger) = (Partition::new(0, 0, 0, 100), Ledger::new(HashMap::new()));
+        partition.cut(Cause::Retention, &mut ledger);
+        let beyond = TRACKS_MAX as u32;
+        (0..=beyond).for_each(|producer| record(&mut partition, producer, 5, &mut ledger));
+        partition.finish(&mut ledger);
+        assert_eq!(ledger.unproved.parts(key(beyond - 1), 0, 4), [(0, 4, Some(Cause::Retention))]);
+        assert_eq!(ledger.unproved.parts(key(beyond), 0, 4), [(0, 4, None)]);
+    }
+}

@@ -1,0 +1,75 @@
+//! Streams of which something is lost: the manifest, the data file, or both.
+
+use super::*;
+
+const OLDER: &str = "payloads.0.bin.20260101T000000.000000001Z";
+const NEWER: &str = "payloads.0.bin.20260101T000000.000000002Z";
+
+#[test]
+fn rotated_files_are_read_whatever_else_is_lost() {
+    let data = records(20..30).concat();
+    let store = Store::new(&data, Some(&manifest(Layout::Append, data.len() as u64, 5, 30)));
+    store.add(OLDER, &records(5..10).concat());
+    store.add(NEWER, &records(10..20).concat());
+    assert_clean(&store.verify(), 25);
+
+    std::fs::remove_file(store.path("payloads.0.bin")).unwrap();
+    let findings = store.verify();
+    assert_eq!((findings.records, findings.sources), (15, 2));
+    let gap = only(&findings, Kind::Gap);
+    assert_eq!((gap.first_sequence, gap.last_sequence), (Some(20), Some(29)));
+    assert!(findings.damage.iter().all(|finding| finding.producer_id == Some(0)), "{}", findings.summary());
+    let of = |names: &[&str]| {
+        let named = names.iter().map(|name| text(&store.path(name)));
+        let sources = named.chain([text(store.folder.path())]).collect();
+        verify(&VerifyArgs { sources, ..VerifyArgs::default() }).unwrap()
+    };
+    assert_eq!(of(&["payloads.0.json"]).damage, findings.damage, "a manifest that is named twice is read once");
+
+    std::fs::remove_file(store.path("payloads.0.json")).unwrap();
+    assert_clean(&store.verify(), 15);
+    assert_clean(&of(&[NEWER]), 15);
+
+    store.add("payloads.0.bin", &data);
+    for findings in [store.verify(), of(&[NEWER])] {
+        assert_clean(&findings, 25);
+        assert!(findings.summary().contains("no manifest, starts at sequence 5;"), "{}", findings.summary());
+    }
+    std::fs::remove_file(store.path(NEWER)).unwrap();
+    assert_eq!(only(&store.verify(), Kind::Gap).records, 10);
+}
+
+#[test]
+fn a_manifest_that_leads_nowhere_ends_nothing() {
+    let store = Store::new(&records(0..5).concat(), None);
+    let mut facts = manifest(Layout::Append, 100, 0, 5);
+    facts.producer_id = 1;
+    for name in ["gone/payloads.1.bin", "..", "/nowhere/at/all"] {
+        name.clone_into(&mut facts.data_file);
+        facts.write(&store.path("payloads.1.json")).unwrap();
+        let findings = store.verify();
+        assert_eq!((findings.records, only(&findings, Kind::Gap).producer_id), (5, Some(1)), "{name}");
+    }
+}
+
+#[test]
+fn a_report_says_where_a_stream_has_to_start() {
+    let store = Store::new(&records(0..10).concat(), None);
+    store.add(
+        "report.txt",
+        br#"{"run_id":"run","producers":[{"id":0,"records_produced":10,"first_sequence":0,"last_sequence":9}]}"#,
+    );
+    let findings = verify(&VerifyArgs { expect: vec![store.path("report.txt")], ..store.args() }).unwrap();
+    assert_clean(&findings, 10);
+    assert!(findings.explained.is_empty(), "{}", findings.summary());
+}
+
+#[test]
+fn bytes_without_any_header_are_told_what_they_need() {
+    let lines = b"{\"sequence\":\"0\"}\n{\"sequence\":\"1\"}\n";
+    for findings in [pipe(lines), file(lines)] {
+        assert!(only(&findings, Kind::Unrecognised).what.contains("--ids FILE"), "{}", findings.summary());
+    }
+    let findings = pipe(&[&records(0..3).concat()[..], &lines[..]].concat());
+    assert!(!only(&findings, Kind::Unrecognised).what.contains("--ids"), "{}", findings.summary());
+}
