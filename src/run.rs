@@ -11,6 +11,7 @@ mod region;
 use crate::base::clock::{Clock, TscClock};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, signals, units};
+use crate::connect::dialer::Outages;
 use crate::core_loop::tally::SnapshotQueues;
 use crate::counters::{CoreEnd, Counts, LiveCore, Snapshot};
 use crate::governance::{self, Governance, RunEnd};
@@ -72,7 +73,7 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     signals::end_in_order(move |signal| stopped.by_user(signal))?;
     let calibration = bake::calibration(&plan.payload);
     check_metrics_addr(&plan)?;
-    barrier::before_opening(&plan, &stop.flag);
+    barrier::before_opening(&plan, &stop.flag)?;
     let (keeper, keeper_lanes) = keeper_for(&plan);
     let (governance, taps) = governance::prepare(&plan)?;
     // Goes with this function unless the run begins.
@@ -83,7 +84,7 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     let governance = governance.map(|prepared| prepared.start()).transpose()?;
     let facts = cores.payload_facts(calibration.map(|found| found.measured));
     let ring = units::format_size(facts.ring_bytes_per_lane);
-    tracing::info!(memory = facts.memory, "payload ring of each producer: {ring}, {}", facts.memory);
+    tracing::info!(event = "memory", memory = facts.memory, "payload ring of each producer: {ring}, {}", facts.memory);
     let mut wiring = cores.wiring(&plan, &clock, &stop, host, facts, console);
     wiring.events = governance.as_ref().map(Governance::books);
     let mut observer = observe::start(wiring)?;
@@ -228,6 +229,7 @@ impl Cores {
     ) -> Result<Self, Fatal> {
         let warmup = plan.phases.iter().any(|phase| phase.warmup);
         let in_flight = limits::SNAPSHOTS_IN_FLIGHT;
+        let outages = Arc::new(Outages::default());
         let (full, snapshots) = bounded(plan.cores.len() * (in_flight + 1));
         let (ready_sender, ready_receiver) = bounded(plan.cores.len());
         let mut cores =
@@ -250,6 +252,7 @@ impl Cores {
                 keeper_lanes: core.producers.iter().map(|at| per_core.keeper_lanes[*at].take()).collect(),
                 claims: core.producers.iter().map(|at| per_core.claims[*at].take()).collect(),
                 kafka_lanes: core.producers.iter().filter_map(|at| per_core.kafka_lanes[*at].take()).collect(),
+                outages: outages.clone(),
                 tap: per_core.taps[index].take(),
                 live: live.clone(),
                 queues: SnapshotQueues { full: full.clone(), empty },
@@ -270,11 +273,16 @@ impl Cores {
         if self.ready.len() == self.threads.len() {
             return Ok(self);
         }
-        // Closing the gates sends the others home; the first reason is the one to tell.
-        self.gates.clear();
-        let ends = self.threads.into_iter().filter_map(|thread| thread.join().ok());
-        let first = ends.filter_map(Result::err).find(|fatal| fatal.what != core::SENT_HOME);
+        // The first reason is the one to tell.
+        let mut reasons = self.send_home().into_iter().filter_map(Result::err);
+        let first = reasons.find(|fatal| fatal.what != core::SENT_HOME);
         Err(first.unwrap_or_else(|| Fatal::new(Exit::Host, "a core thread ended before the start")))
+    }
+
+    /// Closes the gates, and waits for cores that will not begin; the ends of those that did not crash.
+    fn send_home(&mut self) -> Vec<Result<CoreEnd, Fatal>> {
+        self.gates.clear();
+        self.threads.drain(..).filter_map(|thread| thread.join().ok()).collect()
     }
 
     fn payload_facts(&self, compressibility_measured: Option<f64>) -> PayloadFacts {
@@ -319,9 +327,9 @@ impl Cores {
         }
     }
 
-    fn join(self, observer: &Observer) -> Vec<CoreEnd> {
+    fn join(mut self, observer: &Observer) -> Vec<CoreEnd> {
         let mut ends = Vec::new();
-        for (thread, live) in self.threads.into_iter().zip(&self.live) {
+        for (thread, live) in std::mem::take(&mut self.threads).into_iter().zip(&self.live) {
             let end = match thread.join() {
                 Ok(Ok(end)) => end,
                 Ok(Err(fatal)) => CoreEnd { ended_by: Some(fatal.what), ..CoreEnd::default() },
@@ -337,9 +345,32 @@ impl Cores {
     }
 }
 
+impl Drop for Cores {
+    /// Where a run does not start, its files are taken back next: no core may have them any more.
+    fn drop(&mut self) {
+        let _told_elsewhere = self.send_home();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cores_of_a_run_that_does_not_start_are_waited_for() {
+        let (gate, start) = bounded::<Go>(1);
+        let is_home = Arc::new(AtomicBool::new(false));
+        let seen = is_home.clone();
+        let thread = std::thread::spawn(move || {
+            assert!(start.recv().is_err(), "nobody lets it go");
+            (0..1000).for_each(|_| std::thread::yield_now());
+            seen.store(true, Relaxed);
+            Err(Fatal::host(super::core::SENT_HOME))
+        });
+        let (threads, gates, snapshots) = (vec![thread], vec![gate], bounded(1).1);
+        drop(Cores { threads, gates, live: vec![], ready: vec![], snapshots, recycled: vec![] });
+        assert!(is_home.load(Relaxed));
+    }
 
     #[test]
     fn a_signal_stops_the_run_before_anybody_has_to_hear_of_it() {

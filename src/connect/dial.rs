@@ -28,12 +28,13 @@ pub struct Dialed {
     pub expires: Option<Instant>,
 }
 
-/// Dials one peer, over and over: what TLS needs from files is read once, and what answered last is tried first.
+/// Dials one peer, over and over: what TLS needs from files is read once, and a first address that does not answer is
+/// not waited for each time.
 #[derive(Clone)]
 pub struct Connector {
     peer: Arc<PeerPlan>,
     config: Option<Arc<ClientConfig>>,
-    /// The address of the last connection, for all clones.
+    /// The address of the last connection, where it was not the resolver's first; for all clones.
     good: Arc<Mutex<Option<SocketAddr>>>,
 }
 
@@ -54,18 +55,21 @@ impl Connector {
     /// # Errors
     /// Says for each address why not.
     pub fn dial(&self) -> Result<Dialed, Fatal> {
-        let mut addresses = addresses(&self.peer)?;
-        self.last_good_first(&mut addresses);
-        let dialed = self.dial_any(&addresses)?;
-        *self.good.lock().unwrap_or_else(PoisonError::into_inner) = Some(dialed.peer_address);
-        Ok(dialed)
+        self.dial_resolved(addresses(&self.peer)?)
     }
 
-    fn last_good_first(&self, addresses: &mut [SocketAddr]) {
+    /// In the resolver's order, which may spread connections over the addresses of a name. Where its first one did not
+    /// serve, the one that did is tried before it.
+    fn dial_resolved(&self, mut addresses: Vec<SocketAddr>) -> Result<Dialed, Fatal> {
+        let first = addresses.first().copied();
         let good = *self.good.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = addresses.iter().position(|address| Some(*address) == good) {
             addresses[..=at].rotate_right(1);
         }
+        let dialed = self.dial_any(&addresses)?;
+        let served = Some(dialed.peer_address);
+        *self.good.lock().unwrap_or_else(PoisonError::into_inner) = served.filter(|_| served != first);
+        Ok(dialed)
     }
 
     /// A silent address does not hold up the others (RFC 8305, one after the other): in growing parts, each has its
@@ -185,10 +189,13 @@ fn all_refused(peer: &PeerPlan, refused: &[Refusal]) -> Fatal {
             return fatal;
         }
         first = if words.is_empty() { error.kind() } else { first };
+        let address = address.to_string();
+        let who = if refused.len() == 1 && address == shown(peer) { "it" } else { &address };
         words.push(match error.kind() {
-            ErrorKind::TimedOut => format!("{address} did not answer in {} s", peer.connect_timeout_ns as f64 / 1e9),
-            ErrorKind::ConnectionRefused => format!("{address} refused the connection"),
-            _ => format!("{address}: {error}"),
+            ErrorKind::TimedOut => format!("{who} did not answer in {} s", peer.connect_timeout_ns as f64 / 1e9),
+            ErrorKind::ConnectionRefused => format!("{who} refused the connection"),
+            _ if who == "it" => error.to_string(),
+            _ => format!("{who}: {error}"),
         });
     }
     let (port, host) = (peer.port, &peer.host);
@@ -243,7 +250,11 @@ mod tests {
         drop(listener);
         let fatal = refused(&peer("127.0.0.1", port));
         assert_eq!(fatal.exit, Exit::Unreachable);
-        assert!(fatal.what.contains("refused") && fatal.mend.as_ref().unwrap().contains("ss -ltn"), "{fatal}");
+        assert!(fatal.what.ends_with("cannot be reached: it refused the connection"), "its address once: {fatal}");
+        assert!(
+            fatal.what.starts_with(&format!("127.0.0.1:{port} ")) && fatal.mend.as_ref().unwrap().contains("ss -ltn"),
+            "{fatal}"
+        );
         let fatal = refused(&peer("no-such-host.invalid", 1));
         assert_eq!(fatal.exit, Exit::Unreachable);
         assert!(
@@ -276,21 +287,23 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_address_holds_up_the_others_for_a_moment_and_the_last_good_one_goes_first() {
+    fn a_silent_address_holds_up_the_others_for_a_moment_and_once() {
         let ((hole, _full), patience) = (silent(), Duration::from_secs(20));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let good = listener.local_addr().unwrap();
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [good, other] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
         let plan = PeerPlan { connect_timeout_ns: patience.as_nanos() as u64, ..peer("127.0.0.1", good.port()) };
         let connector = Connector::new(&Arc::new(plan)).unwrap_or_else(|fatal| panic!("{fatal}"));
+        let served = |addresses: &[SocketAddr]| {
+            let dialed = connector.clone().dial_resolved(addresses.to_vec());
+            dialed.map(|dialed| dialed.peer_address).unwrap_or_else(|fatal| panic!("{fatal}"))
+        };
         let start = Instant::now();
-        let dialed = connector.dial_any(&[hole, good]).unwrap_or_else(|fatal| panic!("{fatal}"));
-        assert!(dialed.peer_address == good && start.elapsed() < patience, "{:?}", start.elapsed());
-        let mut addresses = [hole, good];
-        connector.last_good_first(&mut addresses);
-        assert_eq!(addresses, [hole, good], "the peer was not dialed by its name");
-        assert_eq!(connector.dial().map(|dialed| dialed.peer_address).ok(), Some(good));
-        connector.clone().last_good_first(&mut addresses);
-        assert_eq!(addresses, [good, hole]);
+        assert_eq!(served(&[hole, good]), good);
+        assert!(start.elapsed() < patience, "{:?}", start.elapsed());
+        assert_eq!(served(&[hole, other, good]), good, "the one that served goes first");
+        // Where the first one serves, the resolver's order stands: it spreads connections.
+        assert_eq!(served(&[good, other]), good);
+        assert_eq!([served(&[other, good]), served(&[good, other])], [other, good]);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -104,11 +105,37 @@ pub fn pair(connections: usize) -> (DialHandle, Clerk) {
     (DialHandle { orders, answers }, Clerk { orders: placed, answers: sender })
 }
 
+/// Why connections cannot be made just now, each with how many suffer from it: all dialers of a run share it, so that a
+/// target that is away is told of once.
+#[derive(Debug, Default)]
+pub struct Outages(Mutex<BTreeMap<String, usize>>);
+
+impl Outages {
+    /// One more connection suffers from it; whether it is the first.
+    fn begin(&self, why: &str) -> bool {
+        let mut outages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = outages.entry(why.to_owned()).or_default();
+        *count += 1;
+        *count == 1
+    }
+
+    /// One suffers no more.
+    fn end(&self, why: &str) {
+        let mut outages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = outages.get_mut(why) {
+            *count -= 1;
+            if *count == 0 {
+                outages.remove(why);
+            }
+        }
+    }
+}
+
 /// A dial that ended.
 struct Ended {
     key: Key,
-    /// Why it did not work.
-    failed: Option<String>,
+    /// Who is at the other end, or why nobody is.
+    dialed: Result<SocketAddr, String>,
 }
 
 /// Lane and connection.
@@ -126,7 +153,13 @@ impl Dialer {
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn start(dial: DialFn, seed: u64, connections: usize, cpus: Vec<usize>) -> Result<(Self, DialHandle), Fatal> {
+    pub fn start(
+        dial: DialFn,
+        seed: u64,
+        connections: usize,
+        cpus: Vec<usize>,
+        outages: Arc<Outages>,
+    ) -> Result<(Self, DialHandle), Fatal> {
         let (handle, Clerk { orders, answers }) = pair(connections);
         let (stop, stopped) = bounded(0);
         let (done, ended) = unbounded();
@@ -138,6 +171,7 @@ impl Dialer {
             placed_count: 0,
             under_way: 0,
             records: BTreeMap::new(),
+            outages,
             told_of_closing: false,
             told_of_alerts: BTreeSet::new(),
             done,
@@ -170,14 +204,14 @@ pub fn plain() -> DialFn {
     let known: Mutex<Vec<Connector>> = Mutex::new(Vec::new());
     Box::new(move |order| {
         let found = {
-            let known = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
             known.iter().find(|connector| *connector.peer() == order.peer).cloned()
         };
         let connector = match found {
             Some(connector) => connector,
             None => {
                 let connector = Connector::new(&order.peer)?;
-                known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(connector.clone());
+                known.lock().unwrap_or_else(PoisonError::into_inner).push(connector.clone());
                 connector
             }
         };
@@ -190,9 +224,10 @@ pub fn plain() -> DialFn {
 struct Record {
     failures: u32,
     dialed_at: Option<Instant>,
-    has_worked: bool,
-    /// The failure that was told last.
-    told: Option<String>,
+    /// Who was at the other end of the last one.
+    peer_address: Option<SocketAddr>,
+    /// What kept it from working since then.
+    outages: BTreeSet<String>,
 }
 
 /// What the dialer's thread knows.
@@ -205,6 +240,7 @@ struct Desk {
     placed_count: u64,
     under_way: usize,
     records: BTreeMap<Key, Record>,
+    outages: Arc<Outages>,
     /// That such a peer is taken for gone.
     told_of_closing: bool,
     /// TLS alerts that were told.
@@ -262,33 +298,31 @@ impl Desk {
         }
     }
 
-    /// Each once. Before any work it is the handshake's: in TLS 1.3 the peer looks at it when the client is done.
+    /// Each once.
     fn tell_of_alert(&mut self, order: &DialOrder) {
         let Past::Alert { description, used } = order.past else { return };
-        if !self.told_of_alerts.insert(description) {
-            return;
-        }
-        match order.peer.tls.as_ref().filter(|_| !used) {
-            Some(plan) => tracing::warn!("{}", HandshakeError::of_alert(description).fatal(&order.peer, plan)),
-            None => {
-                tracing::warn!("{} ended a connection: {}", shown(&order.peer), TlsError::Alert(description));
-            }
+        if self.told_of_alerts.insert(description) {
+            let from = self.records.get(&key(order)).and_then(|record| record.peer_address);
+            tracing::warn!("{}", words_of_alert(&order.peer, (description, used), from));
         }
     }
 
     fn note(&mut self, end: &Ended) {
         self.under_way -= 1;
         let record = self.records.entry(end.key).or_default();
-        let Some(why) = &end.failed else {
-            (record.dialed_at, record.has_worked, record.told) = (Some(Instant::now()), true, None);
-            return;
+        let why = match &end.dialed {
+            Ok(address) => {
+                (record.dialed_at, record.peer_address) = (Some(Instant::now()), Some(*address));
+                std::mem::take(&mut record.outages).iter().for_each(|why| self.outages.end(why));
+                return;
+            }
+            Err(why) => why,
         };
         record.failures = record.failures.saturating_add(1);
         // Before it has worked once the run says itself why it cannot start.
-        if record.has_worked && record.told.as_ref() != Some(why) {
-            let (lane, connection) = end.key;
-            tracing::warn!("connection {connection} of lane {lane} cannot be made again, still trying: {why}");
-            record.told = Some(why.clone());
+        let is_new = record.peer_address.is_some() && record.outages.insert(why.clone());
+        if is_new && self.outages.begin(why) {
+            tracing::warn!("a lost connection cannot be made again, still trying: {why}");
         }
     }
 
@@ -308,7 +342,8 @@ impl Desk {
         let call = move || {
             let dialed = dial(&order);
             // Told first: the core may order again at once.
-            let _stopped = done.send(Ended { key, failed: dialed.as_ref().err().map(|fatal| fatal.what.clone()) });
+            let told = dialed.as_ref().map(|dialed| dialed.peer_address).map_err(|fatal| fatal.what.clone());
+            let _stopped = done.send(Ended { key, dialed: told });
             let dialed = dialed.map(Box::new).map_err(Box::new);
             // Nobody waits for it any more: it closes here.
             let _nobody = answers.send(Answer { lane, connection, dialed });
@@ -316,10 +351,20 @@ impl Desk {
         let thread = std::thread::Builder::new().name(format!("dial-{lane}.{connection}")).spawn(call);
         if let Err(error) = thread {
             let fatal = Fatal::host(format!("cannot start a thread that dials: {error}")).mend("raise ulimit -u");
-            self.note(&Ended { key, failed: Some(fatal.what.clone()) });
+            self.note(&Ended { key, dialed: Err(fatal.what.clone()) });
             let _nobody = self.answers.try_send(Answer { lane, connection, dialed: Err(Box::new(fatal)) });
         }
     }
+}
+
+/// Before any work an alert is the handshake's: in TLS 1.3 the peer looks at it when the client is done. After that it
+/// comes from who was dialed, which is not always who was ordered: a partition's leader is looked up.
+fn words_of_alert(ordered: &PeerPlan, (description, used): (u8, bool), from: Option<SocketAddr>) -> String {
+    if let Some(plan) = ordered.tls.as_ref().filter(|_| !used) {
+        return HandshakeError::of_alert(description).fatal(ordered, plan).to_string();
+    }
+    let from = from.map_or_else(|| "the peer".to_owned(), |address| address.to_string());
+    format!("{from} ended a connection: {}", TlsError::Alert(description))
 }
 
 fn key(order: &DialOrder) -> Key {

@@ -8,6 +8,7 @@ use super::{Alarm, Stop};
 use crate::base::clock::TscClock;
 use crate::base::fatal::Fatal;
 use crate::config::resolve::network::links;
+use crate::connect::dialer::Outages;
 use crate::core_loop::tally::{SnapshotQueues, Tally};
 use crate::core_loop::{Core, Lane, Pulse};
 use crate::counters::{CoreEnd, LiveCore};
@@ -48,6 +49,8 @@ pub struct Setup {
     pub tap: Option<Tap>,
     /// In lane order; empty where the target is not Kafka.
     pub kafka_lanes: Vec<KafkaLane>,
+    /// Of all cores.
+    pub outages: Arc<Outages>,
     pub live: Arc<LiveCore>,
     pub queues: SnapshotQueues,
     pub ready: Sender<Ready>,

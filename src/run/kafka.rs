@@ -6,7 +6,7 @@ use crate::base::{limits, units};
 use crate::connect::dial::{Dialed, address, stopped};
 use crate::connect::dialer::{DialFn, DialOrder, Past};
 use crate::connect::kafka::{Client, Cluster, Line, NewTopic, TopicLimits, TopicView, dialer};
-use crate::plan::{Compression, KafkaClient, KafkaPlan, RunPlan, SinkKind, TargetPlan};
+use crate::plan::{Compression, KafkaClient, KafkaPlan, PayloadSource, RunPlan, SinkKind, TargetPlan};
 use crate::wire::kafka::PRODUCE_VERSION_MIN;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::collections::BTreeSet;
@@ -159,19 +159,19 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Tar
     tracing::info!("topic {topic} {is} with {} partitions", view.partitions.len());
     if let Some(wanted) = kafka.partitions {
         if view.partitions.len() < wanted as usize {
-            let there = view.partitions.len();
-            let what = format!("topic {topic} has {there} partitions, --partitions asks for {wanted}");
+            let there = units::format_counted(view.partitions.len() as u64, "partition");
+            let what = format!("topic {topic} has {there}, --partitions asks for {wanted}");
             return Err(Fatal::usage(what).mend("leave out --partitions, or name another topic"));
         }
         view.partitions.truncate(wanted as usize);
     }
     if view.partitions.len() < producers as usize {
-        let partitions = view.partitions.len();
-        tracing::info!("topic {topic} has {partitions} partitions for {producers} producers: some share one");
+        let partitions = units::format_counted(view.partitions.len() as u64, "partition");
+        tracing::info!("topic {topic} has {partitions} for {producers} producers: some share one");
     }
     // A user that may write but not describe learns the limits from the broker's answers.
     let limits = cluster.ask(|session| session.topic_limits(topic)).unwrap_or_default();
-    check(kafka, &view, &limits)?;
+    check(&plan.payload.source, kafka, &view, &limits)?;
     tell_footprint(plan, kafka, &view);
     let version = match (cluster.ask(|session| Ok(session.produce_version()))?, kafka.client) {
         (Some(version), _) => version,
@@ -187,14 +187,10 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Tar
     Ok((Arc::new(Target { plan: kafka.clone(), version, view: Mutex::new(seen), told_of_loss }), cluster))
 }
 
-fn check(kafka: &KafkaPlan, view: &TopicView, limits: &TopicLimits) -> Result<(), Fatal> {
+fn check(payload: &PayloadSource, kafka: &KafkaPlan, view: &TopicView, limits: &TopicLimits) -> Result<(), Fatal> {
     let topic = &kafka.topic;
-    if let Some(most) =
-        limits.max_message_bytes.filter(|most| kafka.codec == Compression::None && kafka.batch_bytes > *most)
-    {
-        let what =
-            format!("--batch-size {}: topic {topic} takes at most max.message.bytes = {most}", kafka.batch_bytes);
-        return Err(Fatal::usage(what).mend(format!("--batch-size={most}, or a larger max.message.bytes of the topic")));
+    if let Some(most) = limits.max_message_bytes.filter(|_| kafka.codec == Compression::None) {
+        check_batch(payload, topic, (kafka.batch_bytes, kafka.batch_bytes_min), most)?;
     }
     let fewest = view.partitions.iter().min_by_key(|partition| partition.in_sync.len());
     if let (Some(least), Some(partition), -1) = (limits.min_in_sync, fewest, kafka.acks)
@@ -207,16 +203,44 @@ fn check(kafka: &KafkaPlan, view: &TopicView, limits: &TopicLimits) -> Result<()
     Ok(())
 }
 
+/// A smaller batch mends it only where the longest record still fits.
+fn check_batch(
+    payload: &PayloadSource,
+    topic: &str,
+    (batch_bytes, batch_bytes_min): (u64, u64),
+    most: u64,
+) -> Result<(), Fatal> {
+    let takes = format!("topic {topic} takes at most max.message.bytes = {most}");
+    let larger = "or a larger max.message.bytes of the topic";
+    if batch_bytes_min > most {
+        let (value, mend) = match payload {
+            PayloadSource::Random { bytes_max, .. } => {
+                (format!("--payload-size {bytes_max}"), "a smaller --payload-size")
+            }
+            PayloadSource::Templates(_) => ("--payload-template".to_owned(), "shorter templates"),
+        };
+        let what = format!("{value}: the longest record with its frame has {batch_bytes_min} B; {takes}");
+        return Err(Fatal::usage(what).mend(format!("{mend}, {larger}")));
+    }
+    if batch_bytes > most {
+        let what = format!("batches of {batch_bytes} B: {takes}");
+        return Err(Fatal::usage(what).mend(format!("--batch-size={most}, {larger}")));
+    }
+    Ok(())
+}
+
 /// How much the run will put on the brokers' disks, where that can be known.
 fn tell_footprint(plan: &RunPlan, kafka: &KafkaPlan, view: &TopicView) {
     let replicas = view.partitions.iter().map(|partition| partition.replicas.len()).max().unwrap_or(1).max(1);
     let Some(payload_bytes) = plan.payload_bytes_max else {
-        tracing::info!("{}: every byte produced is written {replicas} times on the brokers' disks", kafka.topic);
+        let times = units::format_counted(replicas as u64, "time");
+        tracing::info!("{}: every byte produced is written {times} on the brokers' disks", kafka.topic);
         return;
     };
     let size = units::format_size(payload_bytes.saturating_mul(replicas as u64));
+    let replicas = units::format_counted(replicas as u64, "replica");
     tracing::info!(
-        "{}: up to {size} of records on the brokers' disks ({replicas} replicas), and what frames them, before compression",
+        "{}: up to {size} of records on the brokers' disks ({replicas}), and what frames them, before compression",
         kafka.topic
     );
 }
@@ -298,7 +322,8 @@ pub fn dial(lanes: Vec<KafkaLane>) -> DialFn {
 
 #[cfg(test)]
 mod tests {
-    use super::{Seat, seats};
+    use super::{Seat, check_batch, seats};
+    use crate::plan::PayloadSource;
 
     /// Of one process after the other: the target and the seat of each producer.
     fn fleet(targets: usize, producers: usize, processes: u32) -> Vec<(usize, Seat)> {
@@ -337,5 +362,18 @@ mod tests {
         assert_eq!(seats(&[0, 1, 0], 3, 6), [seat(2, 4), seat(1, 2), seat(3, 4)]);
         assert_eq!(seat(1, 3).owned(8), [1, 4, 7]);
         assert_eq!((seat(5, 8).owned(3), seat(2, 8).owned(3)), (vec![2], vec![2]));
+    }
+
+    #[test]
+    fn a_smaller_batch_is_no_mend_for_a_record_that_is_too_large() {
+        let payload = PayloadSource::Random { bytes_min: 2_000_000, bytes_max: 2_000_000, compressibility: 0.0 };
+        let told = |sizes| check_batch(&payload, "t", sizes, 1_048_588).map_err(|fatal| fatal.to_string());
+        assert_eq!(told((1_048_588, 1_048_588)), Ok(()));
+        let record = told((2_000_081, 2_000_081)).unwrap_err();
+        assert!(record.starts_with("--payload-size 2000000: ") && !record.contains("--batch-size"), "{record}");
+        let batch = told((1_048_589, 1_000)).unwrap_err();
+        assert!(batch.contains("mend: --batch-size=1048588") && !batch.contains("--payload-size"), "{batch}");
+        let templates = check_batch(&PayloadSource::Templates([].into()), "t", (9, 9), 8).unwrap_err().to_string();
+        assert!(templates.starts_with("--payload-template: "), "{templates}");
     }
 }

@@ -71,6 +71,7 @@ mod tests {
             idempotent: false,
             codec: Compression::None,
             batch_bytes,
+            batch_bytes_min: batch_bytes,
             linger_ns: 0,
             key: KeyPlan::None,
             partitions: None,

@@ -136,7 +136,8 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> R
     let peers = producers.iter().filter_map(|producer| producer.to.link()).map(|link| link.peer.clone()).collect();
     let total = counts.iter().sum();
     // Lives until the core's end: it redials.
-    let (_dialer, handle) = Dialer::start(dial, plan.payload.seed ^ setup.index as u64, total, beside_cores(&plan))?;
+    let (seed, outages) = (plan.payload.seed ^ setup.index as u64, setup.outages.clone());
+    let (_dialer, handle) = Dialer::start(dial, seed, total, beside_cores(&plan), outages)?;
     let mut redials = Redials::new(handle, peers, total);
     let failed = |error: std::io::Error| Fatal::host(format!("a connection could not be handed to the ring: {error}"));
     match plan.sink.kind {

@@ -7,9 +7,9 @@
 
 mod channel;
 
-use super::link::{self, Area, Link};
+use super::link::{self, Area, Link, TLS_INBOX_BYTES_MIN};
 use super::redials::Redials;
-use super::{Done, Ending, Kept, LaneClose, Room, Sink, Wire};
+use super::{Done, Ending, Kept, LaneClose, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
 use crate::connect::backoff;
 use crate::connect::dial::Dialed;
 use crate::payload::Payload;
@@ -22,6 +22,7 @@ use std::ops::Range;
 
 /// Answers arrive here; the heads of most fit many times over.
 const INBOX_BYTES: usize = 32 << 10;
+const _: () = assert!(INBOX_BYTES >= TLS_INBOX_BYTES_MIN);
 /// How often a waiting core looks whether something has run out of time or is to be tried again.
 const WAKE_NS: u64 = 5_000_000;
 
@@ -148,7 +149,9 @@ impl HttpLane {
         if self.again.is_empty() {
             return;
         }
-        for channel in &mut self.channels {
+        // A server that closes new connections at once would use up a request's attempts.
+        let proven = self.channels.iter().any(Channel::has_served);
+        for channel in self.channels.iter_mut().filter(|channel| !proven || channel.has_served()) {
             if !channel.has_room(&self.manner) {
                 continue;
             }
@@ -238,6 +241,10 @@ impl<R: NetRing> Sink<R> for HttpSink {
             }
             lane.give_up_late(at, self.drained_ns, done);
         }
+    }
+
+    fn byte_ns_max(&self) -> u64 {
+        if self.lanes.iter().any(|lane| lane.manner.tls) { SEALED_BYTE_NS_MAX } else { 1 }
     }
 
     fn flush(&mut self, _ring: &mut R) {}

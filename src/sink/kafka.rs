@@ -10,9 +10,9 @@ mod outbox;
 mod part;
 mod request;
 
-use super::link::{self, Area, Link};
+use super::link::{self, Area, Link, TLS_INBOX_BYTES_MIN};
 use super::redials::Redials;
-use super::{Done, Ending, Kept, LaneClose, Room, Sink, Wire};
+use super::{COMPRESSED_BYTE_NS_MAX, Done, Ending, Kept, LaneClose, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::connect::dial::Dialed;
 use crate::payload::Payload;
@@ -27,7 +27,8 @@ use std::io;
 use std::ops::Range;
 
 /// Answers of a partition arrive here, and are read as they come, however long they are.
-const INBOX_BYTES: usize = 16 << 10;
+const INBOX_BYTES: usize = 32 << 10;
+const _: () = assert!(INBOX_BYTES >= TLS_INBOX_BYTES_MIN);
 /// Buffers of a lane for batches that are compressed or made again.
 const STAGES: usize = 4;
 /// How often a waiting core looks whether something has run out of time or is to be tried again.
@@ -123,6 +124,8 @@ impl KafkaSink {
                 if manner.lends {
                     link.lend(ring);
                 }
+                // A broker that closes before anything was sent is noticed at once.
+                link.listen(ring);
                 let heads = take((manner.in_flight_max + 1) * manner.head_bytes());
                 parts.push(Part::new(id, link, expires, heads, &manner));
             }
@@ -199,7 +202,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
             let part = &mut parts[index];
             let (event, past) = (part.link.complete(ring, completion), part.past(now_ns));
             if part.on_event(ring, (&mut payloads[at], manner, outbox), event, now_ns, done) {
-                self.redials.order_after(at, index, part.link.past(past));
+                self.redials.order_after(at, index, part.past_of_end(past));
             }
         }
         while let Some((at, index, dialed)) = self.redials.take() {
@@ -212,13 +215,23 @@ impl<R: NetRing> Sink<R> for KafkaSink {
             for (index, part) in parts.iter_mut().enumerate() {
                 let past = part.past(now_ns);
                 if part.turn(ring, (&mut *payload, manner, outbox), now_ns, done) {
-                    self.redials.order_after(at, index, part.link.past(past));
+                    self.redials.order_after(at, index, part.past_of_end(past));
                 }
                 if let Some(why) = part.take_end() {
                     self.ending.get_or_insert(Ending::Broken(why));
                 }
             }
         }
+    }
+
+    fn byte_ns_max(&self) -> u64 {
+        let manners = self.lanes.iter().map(|lane| &lane.manner);
+        let of = |manner: &Manner| match (manner.codec, manner.tls) {
+            (Codec::None, false) => 1,
+            (Codec::None, true) => SEALED_BYTE_NS_MAX,
+            _ => COMPRESSED_BYTE_NS_MAX,
+        };
+        manners.map(of).max().unwrap_or(1)
     }
 
     fn flush(&mut self, _ring: &mut R) {}
@@ -248,3 +261,6 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         Kept::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

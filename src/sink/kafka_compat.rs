@@ -10,7 +10,7 @@ mod connect;
 mod records;
 mod verdict;
 
-use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
+use super::{COMPRESSED_BYTE_NS_MAX, Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::counters::Field;
 use crate::payload::Payload;
@@ -248,6 +248,11 @@ impl<R: Ring> Sink<R> for KafkaCompatSink {
         }
     }
 
+    /// The runtime of rskafka works in the turns, and may compress.
+    fn byte_ns_max(&self) -> u64 {
+        COMPRESSED_BYTE_NS_MAX
+    }
+
     fn flush(&mut self, _ring: &mut R) {}
 
     fn take_wire(&mut self, lane: usize) -> Wire {
@@ -289,6 +294,7 @@ mod tests {
             idempotent: false,
             codec: Compression::None,
             batch_bytes: 1000,
+            batch_bytes_min: 1000,
             linger_ns: 0,
             key: KeyPlan::None,
             partitions: None,

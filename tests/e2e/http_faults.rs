@@ -1,6 +1,6 @@
 //! `http://` over connections that break, close or are too few.
 
-use crate::harness::{Live, Scratch};
+use crate::harness::{Live, Scratch, quiet};
 use crate::http::{BACK_ENDS, fates, run};
 use crate::receive::{Receiver, number};
 use crate::report::{count, total};
@@ -247,6 +247,7 @@ fn what_is_behind_the_last_answer_of_a_connection_was_no_attempt() {
 
 #[test]
 fn a_connection_that_closes_before_its_first_request_gets_none() {
+    let _quiet = quiet();
     let scratch = Scratch::new();
     for io in BACK_ENDS {
         let server = Server::start(|peer| {

@@ -109,11 +109,13 @@ pub fn file_plan(lane: &LanePlan, at: usize, folder: &Path, period_bytes: u64) -
         data: folder.join(format!("payloads.{at}.bin")),
         manifest: folder.join(format!("payloads.{at}.json")),
         log: Some(folder.join(format!("payloads.{at}.log"))),
+        log_place: folder.join(format!("payloads.{at}.log")),
         layout: lane.layout.resolve(period_bytes, lane.align),
         direct: lane.direct(),
         align: lane.align,
         fsync: lane.fsync,
         min_free_bytes: 0,
+        run_bytes_max: u64::MAX,
         existing: Existing::Refused { manifest: false },
     }
 }

@@ -30,6 +30,14 @@ authority() { # name, subject
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign -out "$1.pem"
 }
 
+itself() { # name, subject, alternative names: what a plain `openssl req -x509` makes, from 2020 on
+  key "$1.key"
+  openssl req -new -key "$1.key" -subj "/CN=$2" -out "$work/$1.csr"
+  printf 'basicConstraints=critical,CA:TRUE\nsubjectAltName=%s\n' "$3" >"$work/$1.ext"
+  openssl ca -batch -notext -config "$work/ca.conf" -selfsign -keyfile "$1.key" -in "$work/$1.csr" \
+    -extfile "$work/$1.ext" -startdate 20200101000000Z -enddate 21260101000000Z -out "$1.pem" 2>"$work/log"
+}
+
 leaf() { # name, authority, subject, usage, alternative names, start, end
   key "$1.key"
   openssl req -new -key "$1.key" -subj "/CN=$3" -out "$work/$1.csr"
@@ -41,7 +49,9 @@ leaf() { # name, authority, subject, usage, alternative names, start, end
 local=DNS:localhost,IP:127.0.0.1,IP:::1
 authority ca "engine test authority"
 authority stranger "another authority"
+authority namesake "engine test authority"
 leaf server ca localhost serverAuth "$local" 20200101000000Z 21260101000000Z
 leaf expired ca localhost serverAuth "$local" 20200101000000Z 20200201000000Z
 leaf other ca other.example serverAuth DNS:other.example 20200101000000Z 21260101000000Z
 leaf client ca client-7 clientAuth DNS:client-7 20200101000000Z 21260101000000Z
+itself itself localhost "$local"

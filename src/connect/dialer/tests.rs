@@ -1,4 +1,5 @@
 use super::*;
+use crate::connect::tls::testing;
 use std::net::TcpListener;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -29,7 +30,7 @@ fn a_listener_gets_its_connections_and_a_dead_host_holds_up_nobody() {
         }
         plain(order)
     });
-    let (dialer, handle) = Dialer::start(dial, 1, 3, vec![]).unwrap();
+    let (dialer, handle) = Dialer::start(dial, 1, 3, vec![], Arc::default()).unwrap();
     for connection in 0..3 {
         handle.order(order(connection, port)).unwrap();
     }
@@ -54,7 +55,7 @@ fn failures_are_answered_and_the_pause_between_them_grows() {
         told.send(Instant::now()).unwrap();
         Err(failing())
     });
-    let (_dialer, handle) = Dialer::start(dial, 7, 1, vec![]).unwrap();
+    let (_dialer, handle) = Dialer::start(dial, 7, 1, vec![], Arc::default()).unwrap();
     for _ in 0..4 {
         handle.order(order(0, 1)).unwrap();
         let answer = handle.wait(SOON).expect("an answer");
@@ -71,7 +72,7 @@ fn failures_are_answered_and_the_pause_between_them_grows() {
 fn a_young_death_counts_as_a_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (_dialer, handle) = Dialer::start(plain(), 3, 1, vec![]).unwrap();
+    let (_dialer, handle) = Dialer::start(plain(), 3, 1, vec![], Arc::default()).unwrap();
     handle.order(order(0, port)).unwrap();
     assert!(handle.wait(SOON).expect("an answer").dialed.is_ok());
     let again = Instant::now();
@@ -83,7 +84,7 @@ fn a_young_death_counts_as_a_failure() {
 fn a_connection_that_an_alert_ended_waits_like_one_that_broke() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (_dialer, handle) = Dialer::start(plain(), 3, 1, vec![]).unwrap();
+    let (_dialer, handle) = Dialer::start(plain(), 3, 1, vec![], Arc::default()).unwrap();
     handle.order(order(0, port)).unwrap();
     assert!(handle.wait(SOON).expect("an answer").dialed.is_ok());
     for (used, least_ms) in [(false, 25), (false, 50), (true, 25)] {
@@ -93,6 +94,16 @@ fn a_connection_that_an_alert_ended_waits_like_one_that_broke() {
         assert!(handle.wait(SOON).expect("an answer").dialed.is_ok());
         assert!(again.elapsed() >= Duration::from_millis(least_ms), "{past:?}: {:?}", again.elapsed());
     }
+}
+
+#[test]
+fn an_alert_is_the_handshakes_or_comes_from_who_was_dialed() {
+    let ordered = testing::peer(9093, testing::plan());
+    let words = |used| words_of_alert(&ordered, (116, used), Some(([192, 0, 2, 7], 9094).into()));
+    let handshake = "127.0.0.1:9093: TLS handshake: the peer refused it: CertificateRequired";
+    assert!(words(false).contains(handshake), "{}", words(false));
+    let later = "192.0.2.7:9094 ended a connection: the peer's TLS alert 116";
+    assert!(words(true).starts_with(later), "{}", words(true));
 }
 
 #[test]
@@ -109,9 +120,49 @@ fn a_pair_passes_orders_and_answers() {
 #[test]
 fn more_orders_than_places_are_served_in_turn() {
     let many = limits::DIALS_AT_ONCE_MAX as u32 * 3;
-    let (_dialer, handle) = Dialer::start(Box::new(|_| Err(failing())), 5, many as usize, vec![]).unwrap();
+    let dial: DialFn = Box::new(|_| Err(failing()));
+    let (_dialer, handle) = Dialer::start(dial, 5, many as usize, vec![], Arc::default()).unwrap();
     (0..many).for_each(|connection| handle.order(order(connection, 1)).unwrap());
     let mut seen: Vec<u32> = (0..many).map(|_| handle.wait(SOON).expect("an answer").connection).collect();
     seen.sort_unstable();
     assert_eq!(seen, (0..many).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_outage_is_told_once_until_its_last_connection_is_back() {
+    let outages = Arc::new(Outages::default());
+    let (done, _ended) = unbounded();
+    let desk = || Desk {
+        dial: Arc::new(plain()),
+        random: SplitMix64::seed_from_u64(1),
+        answers: bounded(1).0,
+        waiting: BTreeMap::new(),
+        placed_count: 0,
+        under_way: 100,
+        records: BTreeMap::new(),
+        outages: outages.clone(),
+        told_of_closing: false,
+        told_of_alerts: BTreeSet::new(),
+        done: done.clone(),
+    };
+    let back = |connection| Ended { key: (0, connection), dialed: Ok(([127, 0, 0, 1], 9).into()) };
+    let away = |connection, why: &str| Ended { key: (0, connection), dialed: Err(why.to_owned()) };
+    let open = || outages.0.lock().unwrap().clone();
+    let [mut one, mut other] = [desk(), desk()];
+    one.note(&away(0, "gone"));
+    assert!(open().is_empty(), "before it has worked the run says itself why it cannot start");
+    for desk in [&mut one, &mut other] {
+        for end in [back(0), back(1), away(0, "gone"), away(0, "mute"), away(0, "gone"), away(1, "gone")] {
+            desk.note(&end);
+        }
+    }
+    assert_eq!(open(), BTreeMap::from([("gone".to_owned(), 4), ("mute".to_owned(), 2)]));
+    assert!(!outages.begin("gone"), "it is told already");
+    outages.end("gone");
+    for desk in [&mut one, &mut other] {
+        for connection in [0, 1, 1] {
+            desk.note(&back(connection));
+        }
+    }
+    assert!(open().is_empty() && outages.begin("gone"), "the next time it is told again");
 }

@@ -100,7 +100,8 @@ impl<S: Stream> Cluster<S> {
                 let began = Instant::now();
                 match self.connect(host, *port, patience) {
                     Ok(session) => return Ok((at, session)),
-                    // The kernel may be a moment early.
+                    // Nothing tells silence from a refusal that was long in coming: that one is asked again, too. The
+                    // kernel's time limit may be over a moment early.
                     Err(_) if began.elapsed() > patience / 2 => silent.push(at),
                     Err(fatal) => failed.push(fatal),
                 }

@@ -24,6 +24,8 @@ pub enum KafkaError {
     Absent { what: String },
     /// Who we are was not accepted, or the broker could not prove who it is.
     Sasl { what: String },
+    /// We would say who we are, and nobody wants to know.
+    NoLogin,
 }
 
 impl KafkaError {
@@ -77,6 +79,10 @@ impl KafkaError {
                 "check that this address is the plain, TLS or SASL listener that the flags say"
             }
             Self::Sasl { .. } => "check --sasl-mechanism, --sasl-user and --sasl-password-file",
+            Self::NoLogin => {
+                "leave out --sasl-mechanism, --sasl-user and --sasl-password-file (sasl.* and security.protocol of \
+                 properties), or the port of the SASL listener"
+            }
             Self::Absent { .. } => "check the topic's name; a run makes it with --create-topic on",
             Self::Unsupported { .. } => "use Apache Kafka 1.0 or newer, or what is compatible with it",
             Self::Broker { doing: CREATING, .. } if self.is_denied() => {
@@ -113,6 +119,7 @@ impl fmt::Display for KafkaError {
             }
             Self::Unsupported { what } | Self::Absent { what } => f.write_str(what),
             Self::Sasl { what } => write!(f, "authentication: {what}"),
+            Self::NoLogin => f.write_str("authentication: this listener wants no login"),
         }
     }
 }

@@ -17,6 +17,9 @@ const STEPS_MAX: usize = 4;
 /// Rounds of key derivation: Kafka's own least, and far more than anyone configures (a second of work).
 const SCRAM_ITERATIONS: std::ops::RangeInclusive<u32> = 4096..=2_000_000;
 
+/// Of a listener without SASL.
+const ILLEGAL_SASL_STATE: i16 = 34;
+
 pub(super) fn authenticate<S: Stream>(session: &mut Session<S>, plan: &SaslPlan) -> Result<(), KafkaError> {
     handshake(session, plan.mechanism)?;
     match plan.mechanism {
@@ -36,6 +39,9 @@ fn handshake<S: Stream>(session: &mut Session<S>, mechanism: SaslMechanism) -> R
     let (code, enabled) = session.call(doing, version, &request, answers::sasl_handshake)?;
     if code == 0 {
         return Ok(());
+    }
+    if enabled.is_empty() || code == ILLEGAL_SASL_STATE {
+        return Err(KafkaError::NoLogin);
     }
     // In the brokers' words, but not without end.
     let enabled: String = enabled.join(", ").chars().take(200).collect();
@@ -66,6 +72,8 @@ fn token<S: Stream>(session: &mut Session<S>, plan: &SaslPlan) -> Result<(), Kaf
     }
     let reason: String = String::from_utf8_lossy(&reason).chars().take(200).collect();
     match send(session, vec![1]) {
+        // Kafka gives the same reason twice.
+        Err(KafkaError::Sasl { what }) if what.contains(&reason) => Err(refused(what)),
         Err(KafkaError::Sasl { what }) => Err(refused(format!("{what} {reason}"))),
         Err(error) => Err(error),
         Ok(_) => Err(refused(format!("the token is refused: {reason}"))),

@@ -1,5 +1,6 @@
 //! Topics that are missing are made by the controller, which may be another broker by the time it is asked.
 
+use super::answers::Broker;
 use super::calls::NewTopic;
 use super::cluster::Cluster;
 use super::session::{Session, Stream};
@@ -14,8 +15,9 @@ impl<S: Stream> Cluster<S> {
     /// that may help.
     pub fn make_topic(&mut self, new: &NewTopic<'_>, patience: Duration) -> Result<bool, Fatal> {
         let deadline = Instant::now() + patience;
+        let mut controller = self.ask(Session::controller)?;
         loop {
-            let fatal = match self.try_to_make(new) {
+            let fatal = match self.try_to_make(new, controller.as_ref()) {
                 Ok(made) => return Ok(made),
                 Err((fatal, false)) => return Err(fatal),
                 Err((fatal, true)) => fatal,
@@ -24,13 +26,16 @@ impl<S: Stream> Cluster<S> {
                 return Err(fatal);
             }
             std::thread::sleep(PAUSE);
+            // Where that fails, the one that we know is as good as any, until the deadline.
+            if let Ok(found) = self.ask(Session::controller) {
+                controller = found;
+            }
         }
     }
 
     /// The flag: it may help to try again, with another look at who is the controller.
-    fn try_to_make(&mut self, new: &NewTopic<'_>) -> Result<bool, (Fatal, bool)> {
-        let controller = self.ask(Session::controller).map_err(|fatal| (fatal, false))?;
-        let (peer, made) = match &controller {
+    fn try_to_make(&mut self, new: &NewTopic<'_>, controller: Option<&Broker>) -> Result<bool, (Fatal, bool)> {
+        let (peer, made) = match controller {
             Some(broker) => {
                 let session = self.broker(broker).map_err(|fatal| (fatal, true))?;
                 (address(&broker.host, broker.port), session.create_topic(new, Some(broker.id)))
@@ -114,6 +119,26 @@ mod tests {
         let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
         assert!(cluster.make_topic(&new("t"), SOON).unwrap());
         assert_eq!(refusals.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn a_look_for_the_controller_that_fails_is_not_the_end() {
+        let (created, lost) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counts = (created.clone(), lost.clone());
+        let dial: Dial<Fake> = Box::new(move |_, _, _| {
+            let (created, lost) = counts.clone();
+            Ok(Fake::new(move |asked| {
+                testing::versions(asked).or_else(|| match asked.key {
+                    // On the connection that is there, and on the one in its place.
+                    3 if created.load(Relaxed) > 0 && lost.fetch_add(1, Relaxed) < 2 => None,
+                    3 => Some(two_brokers(1, asked.version)),
+                    _ => Some(answer(asked, if created.fetch_add(1, Relaxed) == 0 { 41 } else { 0 })),
+                })
+            }))
+        });
+        let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+        assert!(cluster.make_topic(&new("t"), SOON).unwrap());
+        assert_eq!((created.load(Relaxed), lost.load(Relaxed)), (2, 2));
     }
 
     #[test]

@@ -217,6 +217,16 @@ fn of_certificate(why: &CertificateError, plan: &TlsPlan, at: &str) -> (String, 
             "the authority behind the peer's certificate is not trusted".to_owned(),
             "--tls-ca=FILE with that authority".to_owned(),
         ),
+        CertificateError::BadSignature => (
+            "the peer's certificate is signed by another key than that of the authority with this name".to_owned(),
+            "--tls-ca=FILE with the authority that signed it: an older or newer one of the same name will not do"
+                .to_owned(),
+        ),
+        // webpki's error, which rustls has no name for.
+        CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity" => (
+            "the server shows an authority's certificate as its own (CA:TRUE)".to_owned(),
+            "make the server's own: openssl req -x509 … -addext basicConstraints=critical,CA:FALSE".to_owned(),
+        ),
         _ => (format!("the peer's certificate cannot be accepted: {why}"), look),
     }
 }

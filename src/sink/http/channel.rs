@@ -151,6 +151,11 @@ impl Channel {
         self.link.past(self.past)
     }
 
+    /// It is up, and its last answer was 2xx.
+    pub fn has_served(&self) -> bool {
+        self.link.is_up() && self.past == Past::Served
+    }
+
     /// Requests here that have no answer.
     pub fn unanswered(&self) -> usize {
         self.exchanges.len() - self.answered

@@ -110,7 +110,9 @@ impl Part {
     pub fn reopen<R: NetRing>(&mut self, ring: &mut R, dialed: Dialed) -> io::Result<()> {
         (self.expires, self.replace_at_ns) = (dialed.expires, u64::MAX);
         self.answer.restart();
-        self.link.reopen(ring, dialed)
+        self.link.reopen(ring, dialed)?;
+        self.link.listen(ring);
+        Ok(())
     }
 
     /// Something here has a time limit.
@@ -223,7 +225,6 @@ impl Part {
             // Buffers are few and wanted again.
             _ => self.link.send(ring, pieces, request.slot),
         }
-        self.link.listen(ring);
         self.sent += 1;
     }
 

@@ -8,6 +8,12 @@ pub const SEAL_BYTES: usize = 128 << 10;
 const SEALED_BYTES: usize = TlsSession::sealed_bytes(SEAL_BYTES) + TlsSession::sealed_bytes(1);
 const OPENING_BYTES: usize = 2 * INCOMING_BYTES;
 
+/// What a sink may leave in its inbox and wait for more.
+pub const REST_BYTES_MAX: usize = 64;
+/// Over TLS an inbox has room for a peer's longest record behind that: nothing of a record is opened before all of it
+/// is there.
+pub const TLS_INBOX_BYTES_MIN: usize = REST_BYTES_MAX + INCOMING_BYTES;
+
 /// A link's stretch of the memory.
 #[derive(Clone, Debug)]
 pub struct Area {

@@ -1,5 +1,6 @@
 //! Links over real connections with TLS: how it ends, and what becomes of keys that wear out.
 
+use super::area::REST_BYTES_MAX;
 use super::*;
 use crate::connect::dialer::{Answer, pair};
 use crate::connect::tls::testing::{ServerStream, Setting, USUAL, connected, old_suite, peer, plan, serve};
@@ -87,6 +88,30 @@ fn a_goodbye_ends_the_connection_when_all_before_it_is_read() {
     assert_eq!(link.past(Past::Served), Past::Served);
     drop(hold);
     assert!(server.join().unwrap());
+}
+
+#[test]
+fn the_smallest_inbox_takes_a_full_record_behind_a_rest() {
+    const RECORD_BYTES: usize = 16 << 10;
+    let (go_on, goes_on) = channel();
+    let (port, server) = serve(&USUAL, move |stream| {
+        stream.write_all(&[1; REST_BYTES_MAX]).unwrap();
+        goes_on.recv().unwrap();
+        stream.write_all(&[2; RECORD_BYTES]).unwrap();
+    });
+    let mut ring = ring();
+    let dialed = dialed(connected(port));
+    let mut link = Link::open(&mut ring, (0, 0), dialed, Area::cut(0, TLS_INBOX_BYTES_MIN, true)).unwrap();
+    for bytes in [REST_BYTES_MAX, REST_BYTES_MAX + RECORD_BYTES] {
+        while link.inbox(&mut ring).len() < bytes {
+            link.listen(&mut ring);
+            assert_eq!(next_event(&mut ring, &mut link), Event::Received);
+        }
+        let _done = go_on.send(());
+    }
+    let (rest, record) = link.inbox(&mut ring).split_at(REST_BYTES_MAX);
+    assert_eq!((rest, record), (&[1; REST_BYTES_MAX][..], &[2; RECORD_BYTES][..]));
+    server.join().unwrap();
 }
 
 #[test]

@@ -217,7 +217,8 @@ proptest! {
     #[test]
     fn hostile_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..400), version in 0_i16..12) {
         let _ = ProduceAnswer::parse(&bytes, version);
-        let _ = AnswerSkim::new(version, 0, 200).step(&bytes);
+        let message = [&(bytes.len() as i32).to_be_bytes()[..], &bytes].concat();
+        let _ = AnswerSkim::new(version, 0, 400).step(&message);
         let _ = RequestHead::parse(&bytes);
         let walked = ProduceRequest::parse(&bytes).map(|request| request.partitions().count());
         prop_assert_eq!(walked, skimmed(&bytes, 3).map(|found| found.len()));

@@ -96,6 +96,8 @@ struct Connection {
     number: u32,
     /// Somebody else leads now, as this broker says to all who ask.
     deposed: bool,
+    /// Requests that came all the same.
+    misled: u64,
     hangs: bool,
 }
 
@@ -113,6 +115,8 @@ pub struct Broker {
     /// Answers without sense, and batches that had no other.
     pub nonsense: u64,
     pub unanswered: u64,
+    /// The most requests that came over one connection to a leader that was none any more.
+    pub misled_max: u64,
 }
 
 impl Broker {
@@ -128,6 +132,7 @@ impl Broker {
             duplicates: 0,
             nonsense: 0,
             unanswered: 0,
+            misled_max: 0,
         }
     }
 
@@ -173,8 +178,11 @@ impl Broker {
 
     /// What becomes of one request's batch.
     fn judge(&mut self, id: usize, index: i32, batch: &Batch<'_>, chance: &mut Chance) -> (i16, i64) {
-        let lane = self.connections[&id].lane;
-        if self.connections[&id].deposed {
+        let connection = self.connections.get_mut(&id).expect("it is open");
+        let lane = connection.lane;
+        if connection.deposed {
+            connection.misled += 1;
+            self.misled_max = self.misled_max.max(connection.misled);
             return (NOT_LEADER, -1);
         }
         if chance.one_in(self.mood.refuse_one_in) {
@@ -266,7 +274,7 @@ impl Peer for Broker {
     const AT_ONCE: bool = false;
 
     fn opened(&mut self, id: usize, lane: u32, number: u32) {
-        self.connections.insert(id, Connection { lane, number, deposed: false, hangs: false });
+        self.connections.insert(id, Connection { lane, number, deposed: false, misled: 0, hangs: false });
     }
 
     fn turn(&mut self, id: usize, unread: &mut Vec<u8>, chance: &mut Chance, _answers_from: u64) -> Reply {

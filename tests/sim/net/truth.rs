@@ -130,6 +130,9 @@ pub fn check_kafka(plan: &NetPlan, run: &NetOutcome<Broker>) {
     assert!(peer.keeps_order() || !in_turn, "records changed places");
     let protocol = counted(run, Field::ErrorProtocol);
     assert!(protocol == 0 || peer.nonsense > 0, "{protocol} records are in doubt for answers that had their sense");
+    // What was on its way, and whose answer says first that somebody else leads; then that one is found, whatever
+    // became of the batch.
+    assert!(peer.misled_max <= in_flight as u64, "{} requests to a leader that was none", peer.misled_max);
     // With a producer id every doubt is resolved, unless nobody answers any more or the drain does not wait for it.
     let answered = plan.faults.stuck_at_ns == u64::MAX && plan.base.drain_timeout_ns >= PATIENT_NS;
     let resolves = idempotent && answered && run.outcome.end.ended_by.is_none();

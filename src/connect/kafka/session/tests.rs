@@ -252,7 +252,7 @@ fn sasl(mechanism: SaslMechanism) -> SaslPlan {
     SaslPlan { mechanism, user: "ann".to_owned(), secret: Secret::new("pencil"), secret_file: None }
 }
 
-/// Authenticates against a broker that answers each of our messages by `reply`: error code and bytes.
+/// Authenticates against a broker that answers each of our messages by `reply`: error code, and bytes or its message.
 fn login(
     mechanism: SaslMechanism,
     mut reply: impl FnMut(&[u8]) -> (i16, Vec<u8>) + Send + 'static,
@@ -267,8 +267,10 @@ fn login(
             _ => {
                 let request: SaslAuthenticateRequest = asked.decode();
                 let (code, bytes) = reply(&request.auth_bytes);
+                let said = (code != 0).then(|| StrBytes::from_string(String::from_utf8_lossy(&bytes).into_owned()));
                 let answer = SaslAuthenticateResponse::default()
                     .with_error_code(code)
+                    .with_error_message(said)
                     .with_session_lifetime_ms(60_000)
                     .with_auth_bytes(bytes.into());
                 Some(body(&answer, asked.version))
@@ -303,11 +305,14 @@ fn plain_and_tokens() {
     };
     assert!(login(SaslMechanism::OauthBearer, token).is_ok());
     assert!(login_error(SaslMechanism::Plain, |_| (58, Vec::new())).contains("SASL_AUTHENTICATION_FAILED"));
-    let refused = login_error(SaslMechanism::OauthBearer, |message| match message {
-        [1] => (58, Vec::new()),
-        _ => (0, b"{\"status\":\"invalid_token\"}".to_vec()),
-    });
-    assert!(refused.contains("invalid_token"), "{refused}");
+    let reason: &'static [u8] = b"{\"status\":\"invalid_token\"}";
+    for again in [b"".as_slice(), reason] {
+        let refused = login_error(SaslMechanism::OauthBearer, move |message| match message {
+            [1] => (58, again.to_vec()),
+            _ => (0, reason.to_vec()),
+        });
+        assert_eq!(refused.matches("invalid_token").count(), 1, "{refused}");
+    }
 }
 
 #[test]
@@ -341,4 +346,17 @@ fn a_mechanism_that_is_not_enabled_is_named_with_those_that_are() {
     let plan = sasl(SaslMechanism::ScramSha256);
     let error = Session::open(fake, "c", Some(&plan), Duration::from_secs(5)).map(drop).unwrap_err().to_string();
     assert!(error.contains("SCRAM-SHA-256 is not enabled, but PLAIN"), "{error}");
+}
+
+#[test]
+fn a_listener_without_sasl_is_told_from_one_with_other_mechanisms() {
+    for code in [33, 34] {
+        let fake = Fake::new(move |asked| {
+            let answer = SaslHandshakeResponse::default().with_error_code(code);
+            testing::versions(asked).or_else(|| Some(body(&answer, asked.version)))
+        });
+        let error = Session::open(fake, "c", Some(&sasl(SaslMechanism::Plain)), Duration::from_secs(5)).map(drop);
+        let told = error.unwrap_err().fatal("b").to_string();
+        assert!(told.contains("this listener wants no login") && told.contains("leave out --sasl-"), "{told}");
+    }
 }

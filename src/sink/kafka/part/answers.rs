@@ -59,6 +59,9 @@ impl Part {
         let perhaps = PERHAPS_APPENDED.contains(&code) || moved && base_offset >= 0;
         request.doubtful |= perhaps;
         let again = error.kind.is_retriable() || error.kind == ErrorKind::SequenceLost && self.recovering;
+        // Whatever becomes of this batch, the next ones are the new leader's.
+        self.recovering |= moved;
+        self.renew |= moved;
         match error.kind {
             ErrorKind::Success | ErrorKind::DuplicateSequence => {
                 request.fate = Some(Fate::Produced);
@@ -66,13 +69,8 @@ impl Part {
             }
             _ if perhaps && manner.identity.is_none() => {
                 request.fate = Some(Fate::Uncertain(if moved { Field::ErrorBroker } else { Field::ErrorTimeout }));
-                self.recovering |= moved;
-                self.renew |= moved;
             }
-            _ if again && request.attempts <= manner.attempts_max => {
-                self.recovering = true;
-                self.renew |= moved;
-            }
+            _ if again && request.attempts <= manner.attempts_max => self.recovering = true,
             kind => {
                 request.fate = Some(request.unconfirmed(Field::ErrorBroker));
                 // A batch that is left out leaves a hole that the broker lets nothing past, and what is

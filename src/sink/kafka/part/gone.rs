@@ -25,6 +25,15 @@ impl Part {
         }
     }
 
+    /// What the dialer is told of a connection that is gone and has fared so. Versions and SASL went over it first: an
+    /// alert is not the handshake's any more.
+    pub fn past_of_end(&self, own: Past) -> Past {
+        match self.link.past(own) {
+            Past::Alert { description, .. } => Past::Alert { description, used: true },
+            past => past,
+        }
+    }
+
     /// The books of a connection that is gone; true: it was.
     pub(super) fn on_ended<R: NetRing>(
         &mut self,

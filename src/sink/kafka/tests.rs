@@ -1,0 +1,82 @@
+//! Lanes that have sent nothing, over connections that end.
+
+use super::*;
+use crate::connect::dialer::{Answer, Past, pair};
+use crate::connect::tls::testing::{Setting, USUAL, connected, peer, plan, serve};
+use crate::payload::Starts;
+use crate::payload::framing::Framing;
+use crate::payload::stamper::Stamper;
+use crate::sys::blocking::Blocking;
+use crate::sys::region::Region;
+use std::sync::Arc;
+
+const REGION_BYTES: usize = 1 << 20;
+const BLOCK_BYTES: u64 = 4096;
+const LOOK_NS: u64 = 1_000_000;
+const LOOKS: u32 = 20_000;
+
+fn manner() -> Manner {
+    Manner {
+        prefix: ProducePrefix::new("test", "t", 1, 1000).unwrap(),
+        version: 8,
+        acks: 1,
+        codec: Codec::None,
+        identity: None,
+        in_flight_max: 1,
+        batch_bytes: BLOCK_BYTES + HEADER_BYTES as u64,
+        records_max: 1,
+        request_timeout_ns: u64::MAX,
+        delivery_timeout_ns: u64::MAX,
+        attempts_max: 0,
+        backoff_min_ns: 1,
+        backoff_max_ns: 1,
+        seed: 1,
+        topic: "t".into(),
+        tls: true,
+        lends: false,
+    }
+}
+
+/// To a broker that is gone after the handshake.
+fn dialed(setting: &Setting) -> Dialed {
+    let (port, _broker) = serve(setting, |stream| stream.conn.complete_io(&mut stream.sock).is_ok());
+    let (stream, session) = connected(port);
+    Dialed { stream, tls: Some(session), peer_address: ([127, 0, 0, 1], port).into(), expires: None }
+}
+
+/// What the dialer hears of the first connection of a lane, and of the next one.
+fn pasts(setting: &Setting) -> [Past; 2] {
+    let manner = manner();
+    let staging = BLOCK_BYTES as usize..BLOCK_BYTES as usize + manner.staging_bytes(1, BLOCK_BYTES) as usize;
+    let (handle, clerk) = pair(1);
+    let redials = Redials::new(handle, vec![Arc::new(peer(1, plan()))], 1);
+    let setup = LaneSetup { manner, partitions: vec![(0, dialed(setting))], staging, block_bytes: BLOCK_BYTES };
+    let mut ring = Blocking::new(Region::map(REGION_BYTES).unwrap(), 8);
+    let mut sink = KafkaSink::open(&mut ring, vec![setup], redials).unwrap();
+    let starts = Starts::Fixed { length: BLOCK_BYTES, count: 1 };
+    let mut payloads = [Payload::new(0, starts, Framing::None, Stamper::Nothing, 1)];
+    let mut first = None;
+    for _ in 0..LOOKS {
+        sink.submit(&mut ring, Wait::ForNs(LOOK_NS)).unwrap();
+        sink.reap(&mut ring, &mut payloads, 1, &mut Vec::new());
+        let Some(order) = clerk.order() else { continue };
+        if let Some(first) = first {
+            return [first, order.past];
+        }
+        first = Some(order.past);
+        let (lane, connection) = (order.lane, order.connection);
+        assert!(clerk.answer(Answer { lane, connection, dialed: Ok(Box::new(dialed(setting))) }).is_ok());
+    }
+    panic!("nobody noticed that the connection had ended");
+}
+
+#[test]
+fn a_connection_that_ends_before_its_first_batch_is_replaced() {
+    assert_eq!(pasts(&USUAL), [Past::Unknown; 2]);
+}
+
+#[test]
+fn an_alert_before_the_first_batch_is_not_the_handshakes() {
+    let alert = Past::Alert { description: 116, used: true };
+    assert_eq!(pasts(&Setting { wants_client: true, ..USUAL }), [alert; 2]);
+}
