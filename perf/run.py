@@ -9,6 +9,7 @@ Exit code: 0 every bar met, 1 a bar missed, 2 something could not be measured.
 """
 
 import argparse
+import signal
 import sys
 from dataclasses import dataclass
 from datetime import date
@@ -130,6 +131,8 @@ def measure_row(name, ctx, out):
 def main():
     options = arguments()
     if options.rows == ["list"]:
+        # Who reads only the first lines, such as `head`, ends it without a word.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         for name, row in ROWS.items():
             print(f"{name:18} {row.__doc__.strip()}")
         return 0

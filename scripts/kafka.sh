@@ -4,7 +4,8 @@
 #   eval "$(scripts/kafka.sh start [--brokers 1|3] [--property KEY=VALUE]…)"
 #   scripts/kafka.sh status          who runs and who answers; exit code 0 if all do
 #   scripts/kafka.sh kill N          SIGKILL to broker N (from 1)
-#   scripts/kafka.sh restart N       starts broker N again with its data, after killing what is left of it
+#   scripts/kafka.sh restart N…|all  starts brokers again with their data, after killing what is left of them. After all
+#                                    were killed name them at once: none answers before most of them are there
 #   scripts/kafka.sh stop            ends all brokers and removes their data; logs and artifacts stay
 #   scripts/kafka.sh fetch           only fetches the artifacts
 #
@@ -26,7 +27,7 @@ die() {
 }
 
 usage() {
-    die "$1; usage: scripts/kafka.sh start [--brokers 1|3] [--property KEY=VALUE]… | stop | status | kill N | restart N | fetch" 2
+    die "$1; usage: scripts/kafka.sh start [--brokers 1|3] [--property KEY=VALUE]… | stop | status | kill N | restart N…|all | fetch" 2
 }
 
 need() {
@@ -356,6 +357,16 @@ broker() {
     fi
 }
 
+# restart N…|all: all are started before one is waited for.
+restart() {
+    local n brokers=("${@:-}")
+    if [ "$*" = all ] && load; then mapfile -t brokers < <(seq ${#port_plain[@]}); fi
+    for n in "${brokers[@]}"; do broker "$n"; done
+    for n in "${brokers[@]}"; do end "$n" KILL; done
+    for n in "${brokers[@]}"; do pid_of "$n" >/dev/null || launch "$n"; done
+    for n in "${brokers[@]}"; do await "$n" 1; done
+}
+
 mkdir -p "$dir"
 exec 9>"$dir/lock"
 flock -w "$((wait_seconds * 2))" 9 || die "another kafka.sh has been at work on $dir for long"
@@ -368,11 +379,6 @@ case ${1:-} in
         broker "${2:-}"
         end "$2" KILL
         ;;
-    restart)
-        broker "${2:-}"
-        end "$2" KILL
-        launch "$2"
-        await "$2" 1
-        ;;
+    restart) shift && restart "$@" ;;
     *) usage "'${1:-}' is no command" ;;
 esac

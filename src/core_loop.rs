@@ -104,6 +104,8 @@ pub struct Pulse {
     paced_ns: u64,
     /// Processor time of this thread at the barrier.
     cpu_from_ns: u64,
+    /// What the sink says of it.
+    byte_ns_max: u64,
 }
 
 impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
@@ -113,7 +115,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             std::hint::spin_loop();
         }
         self.live.enter_stage(Stage::Running);
-        self.pulse.cpu_from_ns = self.ring.cpu_ns();
+        (self.pulse.cpu_from_ns, self.pulse.byte_ns_max) = (self.ring.cpu_ns(), self.sink.byte_ns_max());
         let mut now_ns = self.now();
         while !self.finished(now_ns) {
             now_ns = self.turn(now_ns);
@@ -139,7 +141,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.submit(wait);
         let submitted_ns = self.now();
         let reaped = self.reap(submitted_ns);
-        let turn = Turn { from_ns: now_ns, fed_ns, to_ns: submitted_ns, wait, fed, reaped };
+        let byte_ns_max = self.pulse.byte_ns_max;
+        let turn = Turn { from_ns: now_ns, fed_ns, to_ns: submitted_ns, wait, fed, byte_ns_max, reaped };
         turn.book(&mut self.tally.time, &mut self.pulse.oversleep_ns);
         if submitted_ns >= self.tally.next_snapshot_ns() {
             self.read_cpu_time();

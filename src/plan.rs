@@ -175,6 +175,8 @@ pub struct FilePlan {
     pub manifest: PathBuf,
     /// The audit log, where `--audit-every` is on.
     pub log: Option<PathBuf>,
+    /// Where the log would be if this run wrote one. Those of an earlier run go with its data.
+    pub log_place: PathBuf,
     pub layout: FileLayout,
     /// O_DIRECT, and the alignment it wants for address, length and offset (1 when off).
     pub direct: bool,
@@ -182,6 +184,8 @@ pub struct FilePlan {
     pub fsync: Fsync,
     /// Kept free on the file system.
     pub min_free_bytes: u64,
+    /// About what the run writes there in all; `u64::MAX` where no end is known.
+    pub run_bytes_max: u64,
     pub existing: Existing,
 }
 

@@ -147,8 +147,7 @@ fn conclude(plan: &SaturatePlan, end: &End, tried: Vec<Tried>) -> Saturation {
         End::Failed(fatal) => Some(fatal.what.clone()),
         End::Found(_) | End::Interrupted => None,
     };
-    let over = |run: &&Tried| !run.held || run.rate_bytes_per_second.is_none();
-    let limited_by = tried.iter().rev().find(over).and_then(|run| run.limited_by.clone());
+    let limited_by = run_above(&tried, rate).and_then(|run| run.limited_by.clone());
     Saturation {
         schema_version: 1,
         engine_version: env!("CARGO_PKG_VERSION"),
@@ -161,6 +160,13 @@ fn conclude(plan: &SaturatePlan, end: &End, tried: Vec<Tried>) -> Saturation {
         tried,
         exit_code: exit as u8,
     }
+}
+
+/// The run that tells what limits the rate that was found. What fell short at one that held afterwards was chance.
+fn run_above(tried: &[Tried], rate: Option<u64>) -> Option<&Tried> {
+    let above = |at: u64| rate.is_none_or(|rate| at > rate);
+    let over = |run: &&Tried| run.rate_bytes_per_second.is_none_or(|at| !run.held && (run.confirmation || above(at)));
+    tried.iter().rev().find(over)
 }
 
 /// One run at one rate. `Err`: it could not start, for a reason that no other rate would mend.
@@ -295,7 +301,9 @@ fn line(run: &Tried) -> String {
         (None, Some(_)) if run.confirmation => format!("held for {:.0} s", run.seconds),
         (None, Some(_)) => "held".to_owned(),
     };
-    let time = |seconds: Option<f64>| seconds.map_or("-".to_owned(), |s| units::format_duration((s * 1e9) as u64));
+    // Of so many records no answer came that there is no such percentile.
+    let none = if run.achieved_bytes_per_second > 0 { "never" } else { "-" };
+    let time = |seconds: Option<f64>| seconds.map_or(none.to_owned(), |s| units::format_duration((s * 1e9) as u64));
     format!(
         "{rate:>14}  p50 {:>9}  p99 {:>9}  {verdict}",
         time(run.response_p50_seconds),
@@ -304,7 +312,14 @@ fn line(run: &Tried) -> String {
 }
 
 fn summary(result: &Saturation) -> String {
-    let limit = result.limited_by.as_ref().map(|who| format!("; above it the limit is the {who}")).unwrap_or_default();
+    let above = run_above(&result.tried, result.sustained_bytes_per_second);
+    let reason = above.and_then(|run| run.reason.as_deref());
+    let limit = match (result.limited_by.as_deref(), reason) {
+        // That rate was kept; what did not hold is something else.
+        (Some("rate"), Some(reason)) => format!("; above it: {reason}"),
+        (Some(who), _) => format!("; above it the limit is the {who}"),
+        (None, _) => String::new(),
+    };
     let rate = result.sustained_bytes_per_second.map(|rate| units::format_rate(rate as f64));
     let cut_short = match (&result.error, result.interrupted) {
         (Some(_), _) => Some("ended by an error"),
@@ -316,7 +331,9 @@ fn summary(result: &Saturation) -> String {
         (None, Some(how)) => format!("{how} before any rate had held"),
         (Some(rate), None) if result.confirmed => format!("sustained: {rate}{limit}"),
         (Some(rate), None) => format!("{rate} held for a step, but nothing near it lasted{limit}"),
-        (None, None) => format!("not even the least rate held{limit}"),
+        (None, None) => {
+            format!("not even the least rate held{}", reason.map(|why| format!(": {why}")).unwrap_or_default())
+        }
     }
 }
 
@@ -332,6 +349,18 @@ mod tests {
             "elapsed_seconds": elapsed, "final_fsync_seconds": fsync, "ended_early": ended_early,
             "pacing": {"achieved_ratio": 1.0}, "throughput": {"logical_bytes_per_second": 1e6}
         })
+    }
+
+    fn plan(run_args: &[&str]) -> SaturatePlan {
+        SaturatePlan {
+            run_args: run_args.iter().map(|&arg| arg.to_owned()).collect(),
+            rate_max_bytes_per_second: None,
+            rate_min_bytes_per_second: 1,
+            step_ns: 5 * SECOND_NS,
+            confirm_ns: 5 * SECOND_NS,
+            precision: 0.02,
+            report: None,
+        }
     }
 
     #[test]
@@ -353,15 +382,7 @@ mod tests {
 
     #[test]
     fn what_was_found_before_an_error_is_kept() {
-        let plan = SaturatePlan {
-            run_args: Vec::new(),
-            rate_max_bytes_per_second: None,
-            rate_min_bytes_per_second: 1,
-            step_ns: 5 * SECOND_NS,
-            confirm_ns: 5 * SECOND_NS,
-            precision: 0.02,
-            report: None,
-        };
+        let plan = plan(&[]);
         let held = judge(&report(5.0, 0.0, None), Some(1_000_000), false, None, 0);
         let end = End::Failed(Fatal::new(Exit::Unreachable, "nobody answers"));
         let found = conclude(&plan, &end, vec![held]);
@@ -371,19 +392,42 @@ mod tests {
         assert_eq!(summary(&conclude(&plan, &End::Interrupted, Vec::new())), "interrupted before any rate had held");
     }
 
+    /// Of runs at these rates, each with who limited it and the threshold that it missed.
+    fn found(outcome: Outcome, runs: &[(u64, &str, Option<&str>)]) -> String {
+        let tried = runs.iter().map(|(rate, who, slo)| {
+            let mut report = report(5.0, 0.0, None);
+            report["verdict"] = json!({"limited_by": who});
+            report["slo"] = json!([{"expression": slo, "passed": slo.is_none()}]);
+            judge(&report, Some(*rate), false, None, if slo.is_some() { 4 } else { 0 })
+        });
+        summary(&conclude(&plan(&[]), &End::Found(outcome), tried.collect()))
+    }
+
+    #[test]
+    fn a_missed_threshold_is_the_limit_where_the_rate_was_kept() {
+        let missed = Some("p99<1ms");
+        let nothing = found(Outcome::Nothing, &[(2_000_000, "target", missed), (1_000_000, "rate", missed)]);
+        assert_eq!(nothing, "not even the least rate held: missed p99<1ms");
+        let [kept, not_kept] = ["rate", "target"]
+            .map(|who| found(Outcome::Confirmed(1_000_000), &[(2_000_000, who, missed), (1_000_000, "rate", None)]));
+        assert!(kept.starts_with("sustained: 1 MB/s") && kept.ends_with("; above it: missed p99<1ms"), "{kept}");
+        assert!(not_kept.ends_with("; above it the limit is the target"), "{not_kept}");
+    }
+
+    #[test]
+    fn a_percentile_that_was_never_reached_is_no_dash() {
+        let mut report = report(5.0, 0.0, None);
+        report["latency_seconds"] = json!({"response": {"p50": 0.001, "p99": null}});
+        let shown = line(&judge(&report, Some(1_000_000), false, None, 0));
+        assert!(shown.contains("p50      1 ms  p99     never"), "{shown}");
+        report["throughput"]["logical_bytes_per_second"] = json!(0);
+        assert!(line(&judge(&report, Some(1_000_000), false, None, 0)).contains("p99         -"));
+    }
+
     #[test]
     fn the_result_shows_no_credential_of_a_flag() {
         let run_args = ["--target", "http://localhost/?key=s3cret", "--http-header=X-Key: s3cret", "--seed", "7"];
-        let plan = SaturatePlan {
-            run_args: run_args.map(str::to_owned).to_vec(),
-            rate_max_bytes_per_second: None,
-            rate_min_bytes_per_second: 1,
-            step_ns: SECOND_NS,
-            confirm_ns: SECOND_NS,
-            precision: 0.02,
-            report: None,
-        };
-        let result = conclude(&plan, &End::Found(Outcome::Nothing), Vec::new());
+        let result = conclude(&plan(&run_args), &End::Found(Outcome::Nothing), Vec::new());
         assert_eq!(result.run_args, ["--target", "http://localhost/", "--http-header=X-Key:***", "--seed", "7"]);
         assert!(!serde_json::to_string(&result).unwrap().contains("s3cret"));
     }

@@ -124,6 +124,10 @@ pub fn write_error(errno: i32) -> Field {
     }
 }
 
+/// What a byte may cost the core in nanoseconds that TLS encrypts, or a compressor (gzip) works at.
+pub const SEALED_BYTE_NS_MAX: u64 = 5;
+pub const COMPRESSED_BYTE_NS_MAX: u64 = 200;
+
 pub trait Sink<R: Ring> {
     /// What the lane's next block may hold. `next_length` is its first record's length: a sink that rotates
     /// does it when that would not fit.
@@ -137,6 +141,11 @@ pub trait Sink<R: Ring> {
 
     /// Moves news of blocks into `done`. `payloads` are the lanes', in order.
     fn reap(&mut self, ring: &mut R, payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>);
+
+    /// The most that a byte of a block may cost this core, in nanoseconds: copied, sealed or compressed.
+    fn byte_ns_max(&self) -> u64 {
+        1
+    }
 
     /// Pushes out what is held back (a tail that waits for its sector to fill); called while draining.
     fn flush(&mut self, ring: &mut R);

@@ -41,6 +41,8 @@ mod pipes;
 mod receive;
 #[path = "e2e/receive_kafka.rs"]
 mod receive_kafka;
+#[path = "e2e/receive_runs.rs"]
+mod receive_runs;
 #[path = "e2e/report.rs"]
 mod report;
 #[path = "e2e/saturate.rs"]

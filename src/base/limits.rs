@@ -67,6 +67,8 @@ pub const DUE_SAMPLE_NS: u64 = 250;
 
 /// The start of a run may be set so far ahead.
 pub const START_AHEAD_NS_MAX: u64 = 24 * 3_600_000_000_000;
+/// A process of a fleet may come so late, and starts at once.
+pub const START_LATE_NS_MAX: u64 = 600_000_000_000;
 
 /// Histograms cover 1 ns to an hour with three significant digits.
 pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;

@@ -7,8 +7,11 @@ use signal_hook::iterator::Signals;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 const HANG_UP: &str = "SIGHUP";
+/// `timeout` sends its signal twice in a moment: one wish. Nobody's fingers are as fast.
+const ONE_WISH: Duration = Duration::from_millis(50);
 
 /// The first signal ends the process in order by `stop`, which hears its name; the second ends it at once.
 ///
@@ -23,10 +26,19 @@ pub fn end_in_order(stop: impl Fn(&'static str) + Send + 'static) -> Result<(), 
     }
     watch(move |signal, before| {
         if before > 0 {
-            std::process::exit(Exit::Failed as i32);
+            // The next one may be meant: then the handlers end it.
+            return;
         }
-        // Set here and not in the handler: `timeout` sends its signal twice in a moment, which is one wish.
-        asked.fetch_or(signal != HANG_UP, Relaxed);
+        if signal != HANG_UP {
+            let heard = asked.clone();
+            let wait = move || {
+                std::thread::sleep(ONE_WISH);
+                heard.store(true, Relaxed);
+            };
+            if std::thread::Builder::new().spawn(wait).is_err() {
+                asked.store(true, Relaxed);
+            }
+        }
         stop(signal);
     })
 }

@@ -171,7 +171,7 @@ pub fn format_rate_short(bytes_per_second: f64) -> String {
     format!("{}/s", decimal(bytes_per_second, "B"))
 }
 
-/// `16 GiB` where the count is a round binary number, else `50 MB`.
+/// `16 GiB` where the count is a round binary number, else `50 MB`: for what is set.
 pub fn format_size(bytes: u64) -> String {
     for (shift, name) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
         let fits = bytes >= 1 << shift && bytes >> shift < 1024;
@@ -179,6 +179,11 @@ pub fn format_size(bytes: u64) -> String {
             return format!("{} {name}", trimmed(bytes as f64 / (1u64 << shift) as f64));
         }
     }
+    decimal(bytes as f64, "B")
+}
+
+/// `50 MB`, whatever the count: measured amounts stand beside rates, which are decimal.
+pub fn format_amount(bytes: u64) -> String {
     decimal(bytes as f64, "B")
 }
 
@@ -204,6 +209,11 @@ pub fn format_count(count: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// `1 record`, `12,345 records`.
+pub fn format_counted(count: u64, one: &str) -> String {
+    format!("{} {one}{}", format_count(count), if count == 1 { "" } else { "s" })
 }
 
 fn decimal(value: f64, unit: &str) -> String {
@@ -330,6 +340,7 @@ mod tests {
         assert_eq!(format_rate(937_500_000.0), "937.5 MB/s (7.5 Gbit/s)");
         assert_eq!(format_size(16 << 30), "16 GiB");
         assert_eq!(format_size(50_000_000), "50 MB");
+        assert_eq!((format_amount(147_456).as_str(), format_amount(1 << 20).as_str()), ("147.5 kB", "1.05 MB"));
         assert_eq!(format_duration(190_000_000), "190 ms");
         assert_eq!(format_count(12_345_678), "12,345,678");
     }

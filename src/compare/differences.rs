@@ -5,8 +5,8 @@ use crate::observe::report::{Confirmation, Report};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-/// Settings that name a run or say where its result goes, which changes nothing of it.
-const OF_NO_WEIGHT: &[&str] = &["run_id", "report", "html", "config", "log_format", "dry_run"];
+/// Settings that name a run, or say when it starts or where its result goes, which changes nothing of it.
+const OF_NO_WEIGHT: &[&str] = &["run_id", "report", "html", "config", "log_format", "dry_run", "start_at"];
 /// Facts that are never twice the same.
 const PASSING: &[&str] = &["memory_available_bytes", "huge_pages_free"];
 /// Settings that change what the figures are figures of: with their words.

@@ -92,6 +92,7 @@ fn settings_and_hosts_that_differ_are_listed_and_passing_ones_are_not() {
     let found = against(|b| {
         b.run_id = "two".into();
         b.config.insert("run_id".into(), json!("two"));
+        b.config.insert("start_at".into(), json!("2026-01-01T00:00:00Z"));
         b.config.insert("mode\u{1b}".into(), json!("x".repeat(100)));
         b.host = json!({
             "cpu_model": "Y", "memory_available_bytes": 2, "findings": [{"item": "i", "verdict": "hint", "value": "2"}],

@@ -1,6 +1,6 @@
 //! The table for people.
 
-use crate::base::units::{format_count, format_duration, format_rate_short, format_size};
+use crate::base::units::{format_amount, format_count, format_duration, format_rate_short};
 use crate::compare::figures::{Figure, Unit};
 use crate::compare::{Comparison, Difference, Side};
 use serde_json::Value;
@@ -82,7 +82,7 @@ fn value(figure: &Figure, side: usize) -> String {
     match figure.unit {
         Unit::BytesPerSecond => format_rate_short(value),
         Unit::RecordsPerSecond | Unit::Records => format_count(value.round() as u64),
-        Unit::Bytes => format_size(value as u64),
+        Unit::Bytes => format_amount(value as u64),
         Unit::Seconds => format_duration((value * 1e9).round() as u64),
         Unit::SecondsPerGigabyte => format!("{value:.3} s/GB"),
         Unit::Ratio if figure.key == "pacing.error" => format!("{:+.3} %", value * 100.0),

@@ -302,6 +302,7 @@ fn kafka_access(matches: &ArgMatches, useless: bool, errors: &mut Vec<Fatal>) ->
         tls_cert: path("tls-cert"),
         tls_key: path("tls-key"),
         sasl_mechanism: text("sasl-mechanism"),
+        sasl_mechanism_refused: false,
         sasl_user: text("sasl-user"),
         sasl_password: path("sasl-password-file"),
     };

@@ -101,7 +101,9 @@ fn saturate_help() -> String {
     let mut out = String::from("engine saturate [flags of saturate and of run]\n\n");
     out.push_str(&wrapped(
         "Finds the highest rate that the target keeps up with: at least 99.5 % of what is due is produced, no record \
-         fails, and every --slo is met. Each rate is a run of its own; what is found must hold in one more, longer run.",
+         fails, and every --slo is met. Each rate is a run of its own; what is found must hold in one more, longer run. \
+         The search sets --rate, --duration and --log-format of each run; --records, --bytes, --html, --dry-run, \
+         --metrics-hold and --start-at have no place in it.",
         0,
     ));
     list_flags(&mut out, SATURATE_FLAGS);
@@ -188,7 +190,7 @@ fn exit_codes() -> String {
 
 /// `--block-size S, --bs S`.
 fn flag(key: &Key) -> String {
-    let one = |name: &str| format!("--{name} {}", key.value).trim_end().to_owned();
+    let one = |name: &str| format!("--{name} {}", key.placeholder()).trim_end().to_owned();
     key.names().map(one).collect::<Vec<_>>().join(", ")
 }
 
@@ -266,6 +268,7 @@ mod tests {
         for key in KEYS {
             assert!(help.contains(&format!("--{}", key.name)), "{}", key.name);
         }
+        assert!(help.contains("--fsync never|end|each  [end]\n"), "a choice is shown whole");
         assert!(help.contains("Exit codes") && super::help("verify").unwrap().contains("--expect"));
         for line in help.lines() {
             assert!(line.chars().count() <= 110, "{line}");

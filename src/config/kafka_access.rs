@@ -17,6 +17,8 @@ pub struct AccessFlags {
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
     pub sasl_mechanism: Option<String>,
+    /// One was given that is none, and that is told already.
+    pub sasl_mechanism_refused: bool,
     pub sasl_user: Option<String>,
     pub sasl_password: Option<PathBuf>,
 }
@@ -37,7 +39,7 @@ const NOT_UTF8: &str = "it looks like UTF-8, but is read as ISO-8859-1, as in Ja
 /// Reads `--kafka-config` and `--kafka-property`; the latter win.
 pub fn properties(config: Option<&Path>, more: &[String], errors: &mut Vec<Fatal>) -> Option<KafkaProperties> {
     let before = errors.len();
-    let (mut text, mut name) = (String::new(), "--kafka-property".to_owned());
+    let (mut text, mut name) = (String::new(), String::new());
     let mut is_utf8 = false;
     if let Some(path) = config {
         name = path.display().to_string();
@@ -52,6 +54,7 @@ pub fn properties(config: Option<&Path>, more: &[String], errors: &mut Vec<Fatal
             }
         }
     }
+    let file_lines = kafka_properties::natural_lines(&text).count();
     for property in more {
         let shown = kafka_properties::name(property);
         if !kafka_properties::is_one_line(property) {
@@ -69,7 +72,11 @@ pub fn properties(config: Option<&Path>, more: &[String], errors: &mut Vec<Fatal
     if errors.len() > before {
         return None;
     }
-    let mut said = kafka_properties::parse(&text, &name).map_err(|found| errors.extend(found)).ok()?;
+    let origin = |line: usize| match line > file_lines || config.is_none() {
+        true => "--kafka-property".to_owned(),
+        false => format!("{name}:{line}"),
+    };
+    let mut said = kafka_properties::parse_lines(&text, origin).map_err(|found| errors.extend(found)).ok()?;
     if is_utf8 {
         said.notes.push(format!("{name}: {NOT_UTF8}"));
     }
@@ -157,6 +164,9 @@ fn sasl(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) ->
             let what = format!("{name} has no effect with this security.protocol");
             errors.push(Fatal::usage(what).mend("security.protocol=SASL_SSL"));
         }
+        return None;
+    }
+    if flags.sasl_mechanism_refused {
         return None;
     }
     let Some(mechanism) = wanted else {

@@ -13,7 +13,7 @@ use crate::plan::{Compression, SaslMechanism, Secret};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use syntax::Property;
-pub use syntax::is_one_line;
+pub use syntax::{is_one_line, natural_lines};
 
 /// `security.protocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,17 +115,25 @@ pub fn decode(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// Reads the text of `source`, a file's name or `--kafka-property`.
+/// Reads the text of a file.
 ///
 /// # Errors
 /// Everything that is wrong, each with its line.
-pub fn parse(text: &str, source: &str) -> Result<KafkaProperties, Vec<Fatal>> {
+pub fn parse(text: &str, file: &str) -> Result<KafkaProperties, Vec<Fatal>> {
+    parse_lines(text, |line| format!("{file}:{line}"))
+}
+
+/// Reads lines; `origin` names where one comes from.
+///
+/// # Errors
+/// Everything that is wrong, each with its origin.
+pub fn parse_lines(text: &str, origin: impl Fn(usize) -> String) -> Result<KafkaProperties, Vec<Fatal>> {
     let entries = syntax::properties(text).map_err(|(line, why)| {
-        vec![Fatal::usage(format!("{source}:{line}: {why}")).mend("see java.util.Properties for the syntax")]
+        vec![Fatal::usage(format!("{}: {why}", origin(line))).mend("see java.util.Properties for the syntax")]
     })?;
     let mut errors = Vec::new();
     let mut fail = |line: usize, (what, mend): Wrong| {
-        errors.push(Fatal::usage(format!("{source}:{line}: {what}")).mend(mend));
+        errors.push(Fatal::usage(format!("{}: {what}", origin(line))).mend(mend));
     };
     // As in Java, the last one of a name holds.
     let newest: HashMap<&str, usize> = entries.iter().map(|entry| (entry.key.as_str(), entry.line)).collect();

@@ -117,7 +117,7 @@ pub struct Key {
     pub name: &'static str,
     pub aliases: &'static [&'static str],
     pub kind: Kind,
-    /// Stands for the value in `--help`.
+    /// Stands for the value in `--help`; empty for choices, which stand there themselves.
     pub value: &'static str,
     /// For people; what is resolved later is told in words.
     pub default: &'static str,
@@ -138,6 +138,14 @@ impl Key {
     /// As the environment writes it.
     pub fn variable(&self) -> String {
         format!("{ENV_PREFIX}{}", self.name.replace('-', "_").to_uppercase())
+    }
+
+    /// What stands for the value in `--help`. Empty: a switch, which needs none.
+    pub fn placeholder(&self) -> String {
+        match self.kind {
+            Kind::Choice(values) => values.join("|"),
+            _ => self.value.to_owned(),
+        }
     }
 
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
@@ -199,7 +207,7 @@ mod tests {
         assert_eq!(names.len(), count);
         for key in KEYS {
             assert!(!key.help.is_empty() && !key.default.is_empty() && !key.example.is_empty(), "{}", key.name);
-            assert_eq!(key.value.is_empty(), key.kind == Kind::Switch, "{}", key.name);
+            assert_eq!(key.placeholder().is_empty(), key.kind == Kind::Switch, "{}", key.name);
         }
     }
 

@@ -109,8 +109,9 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let first_cpu = cores.cpus.first().copied().unwrap_or(0);
     let ring_bytes_per_lane = geometry::ring_bytes(wanted, &facts, &blocks, &lanes, (sysfs, first_cpu), errors);
     geometry::check_depth(&blocks, &lanes, errors);
+    let bytes_max = notes::producer_bytes_max(&schedules.phases, &sizes, wanted, producers);
     let files = match on_files {
-        true => files::plans(settings, wanted, &seats, (&names, &layouts), &blocks, (sysfs, errors)),
+        true => files::plans(settings, wanted, &seats, (&names, &layouts), (&blocks, bytes_max), (sysfs, errors)),
         false => Vec::new(),
     };
     let io = back_end(wanted, targets.kind, deps, &mut notes, errors);
@@ -295,7 +296,7 @@ fn assemble(
         SinkKind::Null | SinkKind::File | SinkKind::Http | SinkKind::Kafka => Confirmation::Target,
     };
     RunPlan {
-        payload_bytes_max: notes::payload_bytes_max(&parts, wanted),
+        payload_bytes_max: notes::payload_bytes_max(&parts.schedules.phases, &parts.sizes, wanted),
         run_id_hash: record::run_id_hash(&run_id),
         run_id,
         command: settings.command.clone(),

@@ -241,6 +241,7 @@ fn in_our_words(mut fatal: Fatal) -> Fatal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::docs;
 
     const ELSEWHERE: &str = "--target tcp://192.0.2.1:9";
 
@@ -311,6 +312,10 @@ mod tests {
         for name in SET_BY_THE_SEARCH {
             let told = refused(&format!("--target null --{name} 5s"), &[]);
             assert!(told.contains(&format!("--{name} is what the search sets")), "{told}");
+        }
+        let help = docs::help("saturate").unwrap();
+        for name in SET_BY_THE_SEARCH.iter().chain(NOT_IN_A_SEARCH) {
+            assert!(help.contains(&format!("--{name}")), "{name} is not in the help");
         }
         let (_file, config) = file("phases: [{duration: 1s, rate: 1MB/s}]\n");
         assert!(refused(&format!("--target null {config}"), &[]).contains("line 1: rate of a stage"));

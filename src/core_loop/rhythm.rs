@@ -4,10 +4,9 @@ use crate::counters::LoopTime;
 use crate::sys::ring::Wait;
 
 /// A turn's own work, waits and kernel calls aside, that takes longer than this, and than its records and bytes can
-/// take at the dearest (small templates, signed; copies), was not let run.
+/// take at the dearest (small templates, signed), was not let run.
 const GAP_NS: u64 = 1_000_000;
 const RECORD_NS_MAX: u64 = 300;
-const BYTE_NS_MAX: u64 = 1;
 
 /// What feeding the lanes came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,9 +25,9 @@ impl Fed {
         self.records > 0
     }
 
-    /// What this can have taken at most on a processor of its own.
-    fn longest_ns(&self) -> u64 {
-        GAP_NS + self.records * RECORD_NS_MAX + self.bytes * BYTE_NS_MAX
+    /// What this, and a megabyte of what was fed before, can have taken at most on a processor of its own.
+    fn longest_ns(&self, byte_ns_max: u64) -> u64 {
+        (GAP_NS + self.bytes) * byte_ns_max + self.records * RECORD_NS_MAX
     }
 }
 
@@ -40,6 +39,8 @@ pub struct Turn {
     pub to_ns: u64,
     pub wait: Wait,
     pub fed: Fed,
+    /// See [`Sink::byte_ns_max`](crate::sink::Sink::byte_ns_max).
+    pub byte_ns_max: u64,
     /// Blocks came back.
     pub reaped: bool,
 }
@@ -70,7 +71,7 @@ impl Turn {
         time.turns += 1;
         time.gap_max_ns = time.gap_max_ns.max(gap_ns);
         // Long kernel calls are the target's.
-        if feeding > self.fed.longest_ns() {
+        if feeding > self.fed.longest_ns(self.byte_ns_max) {
             time.stolen_ns += feeding;
         }
     }
@@ -84,7 +85,8 @@ mod tests {
 
     fn booked(feeding: u64, kernel: u64, wait: Wait, fed: Fed) -> LoopTime {
         let (mut time, mut oversleep_ns) = (LoopTime::default(), 0);
-        let turn = Turn { from_ns: MS, fed_ns: MS + feeding, to_ns: MS + feeding + kernel, wait, fed, reaped: false };
+        let (fed_ns, to_ns) = (MS + feeding, MS + feeding + kernel);
+        let turn = Turn { from_ns: MS, fed_ns, to_ns, wait, fed, byte_ns_max: 1, reaped: false };
         turn.book(&mut time, &mut oversleep_ns);
         time
     }
@@ -107,5 +109,13 @@ mod tests {
         assert_eq!(booked(4 * MS, 0, Wait::No, much).stolen_ns, 0);
         assert_eq!(booked(4 * MS, 0, Wait::No, Fed { records: 1, bytes: 64, ..much }).stolen_ns, 4 * MS);
         assert_eq!(booked(100 * MS, 0, Wait::No, much).stolen_ns, 100 * MS);
+    }
+
+    #[test]
+    fn dear_bytes_may_take_their_time() {
+        let fed = Fed { records: 16, bytes: 1 << 20, ..Fed::default() };
+        assert!(fed.longest_ns(1) < 3 * MS);
+        assert!((8 * MS..12 * MS).contains(&fed.longest_ns(5)), "with what is sealed of earlier blocks");
+        assert!(fed.longest_ns(200) > 200 * MS);
     }
 }

@@ -40,7 +40,7 @@ impl Records {
         let mut all = Self { bytes_min: u64::MAX, bytes_max: 0, headed: false };
         for file in files.iter() {
             let (length, headed) = template::check(file, plan.annotate)
-                .map_err(|why| Fatal::usage(format!("--payload-template: {why}")))?;
+                .map_err(|why| Fatal::usage(format!("--payload-template: '{}': {why}", file.name)))?;
             // Of one run either all have the header or none: what mixes them is refused when it is baked.
             all = Self { bytes_min: length.min(all.bytes_min), bytes_max: length.max(all.bytes_max), headed };
         }

@@ -1,6 +1,7 @@
 //! Folds the cores' snapshots: totals, histograms, and one interval for each second of the measured part.
 //!
-//! A second closes when every core has reported past its end. A core that is stalled does not hold it open:
+//! A second closes when every core has reported to its end and one of them from past it: a run's last snapshot may be
+//! of the very end of a second, as the one before it. A core that is stalled does not hold it open:
 //! one second later it closes anyway, and what comes late counts in the second in which it came.
 
 use crate::base::limits;
@@ -98,7 +99,8 @@ impl Aggregate {
         core.at_ns = snapshot.at_ns;
         core.last = snapshot.last;
         core.loop_time = snapshot.loop_time;
-        if snapshot.at_ns <= self.warmup_ns {
+        // An early one may be dated back to the barrier.
+        if snapshot.at_ns <= self.warmup_ns && self.warmup_ns > 0 {
             core.loop_time_base = snapshot.loop_time;
         }
         let response = response_of(&snapshot.measured_latencies);
@@ -197,8 +199,8 @@ impl Aggregate {
         while !self.open.is_empty() {
             let end_ns = self.end_of(self.next_index);
             let reported = self.cores.iter().all(|core| core.last || core.at_ns >= end_ns);
-            let running = self.latest_ns >= end_ns;
-            if !(reported && running || self.latest_ns >= end_ns + SECOND_NS) {
+            let past = self.latest_ns > end_ns;
+            if !(reported && past || self.latest_ns >= end_ns + SECOND_NS) {
                 return;
             }
             self.close_first();
@@ -317,6 +319,24 @@ mod tests {
     }
 
     #[test]
+    fn the_last_snapshot_of_a_run_of_whole_seconds_belongs_to_its_last_second() {
+        let mut all = Aggregate::new(&[1, 1], 0);
+        for (second, produced) in [(1, 10), (2, 20)] {
+            all.fold(&snapshot(0, second * SECOND, produced, &[MS]));
+            all.fold(&snapshot(1, second * SECOND, produced, &[MS]));
+        }
+        for (core, response_ns) in [(0, 3 * MS), (1, 2 * MS)] {
+            let mut last = snapshot(core, 2 * SECOND, 21, &[response_ns]);
+            last.last = true;
+            all.fold(&last);
+        }
+        all.finish();
+        let of = |interval: &Interval| (interval.seconds, interval.records_produced);
+        assert_eq!(all.intervals.iter().map(of).collect::<Vec<_>>(), [(1.0, 20), (1.0, 22)]);
+        assert!(close(all.intervals[1].response_max, 0.003), "{:?}", all.intervals[1]);
+    }
+
+    #[test]
     fn a_stalled_core_does_not_hold_seconds_open() {
         let mut all = Aggregate::new(&[1, 1], 0);
         for at in 1..=50 {
@@ -369,9 +389,9 @@ mod tests {
         assert_eq!(all.warm_total().get(Field::RecordsProduced), 42);
         all.fold(&snapshot(0, 2200 * MS, 50, &[MS]));
         assert_eq!(all.warm_latencies.as_ref().unwrap().response.len(), 2, "without a rate, response is service");
+        all.fold(&snapshot(0, 2300 * MS, 60, &[MS]));
         let first = &all.intervals[0];
         assert_eq!((first.start_seconds, first.seconds, first.records_produced), (0.0, 0.95, 50));
-        all.fold(&snapshot(0, 2300 * MS, 60, &[MS]));
         all.finish();
         assert_eq!(all.intervals[1].start_seconds, 0.95);
     }
@@ -407,6 +427,7 @@ mod tests {
             let mut expected_start = 0.0;
             for interval in &all.intervals {
                 prop_assert!((interval.start_seconds - expected_start).abs() < 1e-6);
+                prop_assert!(interval.seconds > 0.0, "{:?}", interval);
                 expected_start = interval.start_seconds + interval.seconds;
             }
         }

@@ -39,7 +39,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let throughput = throughput(&totals, elapsed_seconds);
     let latencies = &aggregate.measured_latencies;
     let pacing = pacing(plan, paced_ns, &measured, latencies);
-    let loop_time: LoopTime = aggregate.measured_loop_time();
+    let loop_time = loop_time(aggregate, &facts.ends);
     let quantile = |OrderedQuantile(at)| {
         let lost = unconfirmed(&measured);
         response_quantile_ns(response_of(latencies), totals.records_produced, lost, at).map(seconds)
@@ -156,6 +156,14 @@ fn latency(latencies: &Latencies, counts: &Counts) -> Latency {
         response: distribution(response_of(latencies), produced, unconfirmed(counts)),
         service: distribution(&latencies.service, produced, 0),
     }
+}
+
+/// Draining and syncing, a core waits for its target.
+fn loop_time(aggregate: &Aggregate, ends: &[CoreEnd]) -> LoopTime {
+    let mut time = aggregate.measured_loop_time();
+    let ended = ends.iter().filter(|end| end.paced_ns > 0);
+    time.target_full_ns += ended.map(|end| end.ended_ns.saturating_sub(end.paced_ns)).sum::<u64>();
+    time
 }
 
 fn pacing(plan: &RunPlan, paced_ns: u64, measured: &Counts, latencies: &Latencies) -> Pacing {

@@ -70,8 +70,12 @@ impl Shared {
 
     /// Whether a core has sent all it will.
     pub fn drains(&self) -> bool {
-        let over = |stage| matches!(stage, Stage::Draining | Stage::Syncing | Stage::Done);
-        self.live.iter().any(|core| over(core.stage()))
+        self.live.iter().any(|core| has_sent_all(core))
+    }
+
+    /// Whether all of them have.
+    pub fn all_drain(&self) -> bool {
+        self.live.iter().all(|core| has_sent_all(core))
     }
 
     /// Nanoseconds since the barrier, 0 before it.
@@ -84,7 +88,7 @@ impl Shared {
 
     /// The phase in force; `None` before the barrier and from the drain on.
     pub fn phase_now(&self) -> Option<usize> {
-        if self.progress() != Progress::Running {
+        if self.progress() != Progress::Running || self.all_drain() {
             return None;
         }
         let elapsed_ns = self.elapsed_ns();
@@ -132,6 +136,10 @@ impl Shared {
     }
 }
 
+fn has_sent_all(core: &LiveCore) -> bool {
+    matches!(core.stage(), Stage::Draining | Stage::Syncing | Stage::Done)
+}
+
 /// How long the run warms up.
 pub fn warmup_ns(plan: &RunPlan) -> u64 {
     plan.phases.iter().filter(|phase| phase.warmup).map(|phase| phase.duration_ns).sum()
@@ -171,6 +179,9 @@ mod tests {
         run.replan(|plan| plan.phases.insert(0, crate::plan::PhasePlan { duration_ns: 0, ..plan.phases[0].clone() }));
         run.shared.start(run.now_ns());
         assert_eq!(run.shared.phase_now(), Some(1));
+        run.shared.live[0].enter_stage(Stage::Draining);
+        assert_eq!(run.shared.phase_now(), None, "a signal ends it before its time");
+        run.shared.live[0].enter_stage(Stage::Running);
         run.shared.enter(Progress::Draining);
         run.shared.enter(Progress::Running);
         assert_eq!(run.shared.progress(), Progress::Draining, "a run never goes back");

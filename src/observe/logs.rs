@@ -3,12 +3,19 @@
 use crate::plan::LogFormat;
 use crate::sys::streams;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tracing::Dispatch;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{DefaultFields, FormatFields, Writer};
+use tracing_subscriber::layer::SubscriberExt;
 
 /// Stderr: log lines, and at most one live line below them.
 pub struct Console {
@@ -101,13 +108,45 @@ fn subscriber<W>(writer: W, format: LogFormat, timed: bool) -> Dispatch
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
+    // A second Kafka client tells of its every step.
+    let levels = Targets::new().with_default(LevelFilter::INFO).with_target("rskafka", LevelFilter::WARN);
     let builder = tracing_subscriber::fmt().with_writer(writer).with_target(false);
     match format {
         LogFormat::Json => {
-            builder.json().flatten_event(true).with_current_span(false).with_span_list(false).finish().into()
+            let builder = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            builder.finish().with(levels).into()
         }
-        LogFormat::Text if timed => builder.finish().into(),
-        LogFormat::Text => builder.without_time().finish().into(),
+        LogFormat::Text if timed => builder.fmt_fields(TextFields).finish().with(levels).into(),
+        LogFormat::Text => builder.fmt_fields(TextFields).without_time().finish().with(levels).into(),
+    }
+}
+
+/// In a text, an event of ours is its message: the other fields are for machines, and say the same. Libraries, whose
+/// events have no field `event`, may say there what their message leaves out.
+struct TextFields;
+
+impl<'writer> FormatFields<'writer> for TextFields {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut seen = Seen::default();
+        fields.record(&mut seen);
+        if seen.is_ours { writer.write_str(&seen.message) } else { DefaultFields::new().format_fields(writer, fields) }
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    is_ours: bool,
+    message: String,
+}
+
+impl Visit for Seen {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "event" => self.is_ours = true,
+            // Its text, without quotes.
+            "message" => self.message = format!("{value:?}"),
+            _ => {}
+        }
     }
 }
 
@@ -213,6 +252,18 @@ pub mod tests {
     #[test]
     fn json_never_draws() {
         assert!(!Console::new(LogFormat::Json).has_live_line());
+    }
+
+    #[test]
+    fn in_a_text_an_event_is_its_message() {
+        let lines = capture(LogFormat::Text, || {
+            tracing::info!(event = "memory", memory = "plain", "a ring of 8 MiB");
+            tracing::warn!(error = "broken", "somebody else's");
+            tracing::info!(target: "rskafka::client", "a step");
+            tracing::warn!(target: "rskafka::client", "a problem");
+        });
+        let ends = ["INFO a ring of 8 MiB", "WARN somebody else's error=\"broken\"", "WARN a problem"];
+        assert!(lines.len() == 3 && lines.iter().zip(ends).all(|(line, end)| line.ends_with(end)), "{lines:?}");
     }
 
     #[test]

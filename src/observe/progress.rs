@@ -1,8 +1,8 @@
 //! What a run says while it runs: the live line, or a log line for each producer and interval.
 
-use crate::base::units::{format_count, format_duration, format_rate_short};
+use crate::base::units::{format_counted, format_duration, format_rate_short};
 use crate::counters::{Counts, Field};
-use crate::observe::live::{Progress, Shared, warmup_ns};
+use crate::observe::live::{Shared, warmup_ns};
 use crate::observe::logs::Console;
 use crate::observe::quantile::{empty_histogram, seconds};
 use crate::plan::{LogFormat, RunPlan};
@@ -19,20 +19,26 @@ pub struct Ticker {
     before: Vec<Counts>,
     before_ns: u64,
     recent: Histogram<u64>,
+    /// When it was first seen that all cores drain.
+    drains_from_ns: Option<u64>,
     /// The refusals that were told: target and status.
     refusals: BTreeSet<(usize, u16)>,
 }
+
+const DRAINING: &str = "draining";
 
 /// What the live line shows.
 #[derive(Clone, Debug, Default)]
 pub struct Glance {
     pub progress: Option<&'static str>,
     pub now_bytes_per_second: f64,
-    pub average_bytes_per_second: f64,
+    /// `None`: of less time than the rate now is.
+    pub average_bytes_per_second: Option<f64>,
     pub target_bytes_per_second: Option<u64>,
     pub response_p99_ns: Option<u64>,
     pub errors: u64,
     pub elapsed_ns: u64,
+    /// In the drain: at most.
     pub left_ns: Option<u64>,
 }
 
@@ -43,25 +49,23 @@ impl Glance {
         parts.extend(self.progress.map(str::to_owned));
         parts.push(format_rate_short(self.now_bytes_per_second));
         if self.progress.is_none() {
-            parts.push(format!("avg {}", format_rate_short(self.average_bytes_per_second)));
+            parts.extend(self.average_bytes_per_second.map(|rate| format!("avg {}", format_rate_short(rate))));
         }
         parts.extend(self.target_bytes_per_second.map(|rate| format!("of {}", format_rate_short(rate as f64))));
         parts.extend(self.response_p99_ns.map(|ns| format!("p99 {}", format_duration(ns))));
-        parts.push(match self.errors {
-            1 => "1 error".to_owned(),
-            errors => format!("{} errors", format_count(errors)),
-        });
-        parts.push(match self.left_ns {
-            Some(left) => format!("{} left", clock(left)),
-            None => clock(self.elapsed_ns),
+        parts.push(format_counted(self.errors, "error"));
+        parts.push(match (self.left_ns, self.progress) {
+            (Some(left), Some(DRAINING)) => format!("{} left at most", clock(left)),
+            (Some(left), _) => format!("{} left", clock(left)),
+            (None, _) => clock(self.elapsed_ns),
         });
         parts.join("  ")
     }
 }
 
-/// Whole seconds: `42s`, `4m05s`, `2h05m`.
+/// The nearest whole second: `42s`, `4m05s`, `2h05m`.
 fn clock(ns: u64) -> String {
-    let seconds = ns.div_ceil(1_000_000_000);
+    let seconds = ns.saturating_add(500_000_000) / 1_000_000_000;
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
@@ -83,7 +87,7 @@ impl Ticker {
         let warmup_ns = warmup_ns(&shared.plan);
         let before = vec![Counts::default(); shared.plan.producers.len()];
         let (recent, refusals) = (empty_histogram(), BTreeSet::new());
-        Self { shared, console, warmup_ns, before, before_ns: 0, recent, refusals }
+        Self { shared, console, warmup_ns, before, before_ns: 0, recent, drains_from_ns: None, refusals }
     }
 
     /// The line that opens a log; a person at a terminal has read the plan already.
@@ -126,8 +130,8 @@ impl Ticker {
                 "run stopped"
             ),
             LogFormat::Text if !self.console.has_live_line() => {
-                let (records, errors) = (format_count(records), format_count(errors));
-                tracing::info!("run {} stopped: {records} records produced, {errors} errors", self.shared.plan.run_id);
+                let (records, errors) = (format_counted(records, "record"), format_counted(errors, "error"));
+                tracing::info!("run {} stopped: {records} produced, {errors}", self.shared.plan.run_id);
             }
             LogFormat::Text => {}
         }
@@ -211,30 +215,40 @@ impl Ticker {
         let before = std::mem::replace(&mut self.before[0], total).get(Field::LogicalBytesProduced);
         let recent = &mut self.recent;
         recent.reset();
-        let (measured, folded_ns) = self.shared.with_aggregate(|all| {
+        let (warm, measured) = self.shared.with_aggregate(|all| {
             all.cores.iter_mut().for_each(|core| {
                 core.take_recent(Some(recent));
             });
-            (all.measured_total(), all.latest_ns())
+            (all.warm_total(), all.measured_total())
         });
-        let progress = match self.shared.progress() {
-            Progress::Draining | Progress::Done => Some("draining"),
-            Progress::Starting | Progress::Running if elapsed_ns < self.warmup_ns => Some("warm-up"),
-            Progress::Starting | Progress::Running => None,
+        let response_p99_ns = (!recent.is_empty()).then(|| recent.value_at_quantile(0.99));
+        let (progress, left_ns) = if self.shared.all_drain() {
+            (Some(DRAINING), self.drain_left_ns(elapsed_ns))
+        } else {
+            let warms_up = elapsed_ns < self.warmup_ns;
+            (warms_up.then_some("warm-up"), self.left_ns(elapsed_ns, &total, &measured))
         };
         let phase = self.shared.phase_now().map(|at| &self.shared.plan.phases[at]);
-        let measured_seconds = seconds(folded_ns.saturating_sub(self.warmup_ns));
-        let measured_bytes = measured.get(Field::LogicalBytesProduced) as f64;
+        // Of the same reading as the rate now, which it would contradict if it were of less time.
+        let measured_seconds = seconds(elapsed_ns.saturating_sub(self.warmup_ns));
+        let measured_bytes = logical.saturating_sub(warm.get(Field::LogicalBytesProduced)) as f64;
         Glance {
             progress,
             now_bytes_per_second: logical.saturating_sub(before) as f64 / span,
-            average_bytes_per_second: if measured_seconds > 0.0 { measured_bytes / measured_seconds } else { 0.0 },
+            average_bytes_per_second: (measured_seconds >= span).then(|| measured_bytes / measured_seconds),
             target_bytes_per_second: phase.and_then(|phase| phase.rate_bytes_per_second),
-            response_p99_ns: (!recent.is_empty()).then(|| recent.value_at_quantile(0.99)),
+            response_p99_ns,
             errors: errors(&total),
             elapsed_ns,
-            left_ns: self.left_ns(elapsed_ns, &total, &measured),
+            left_ns,
         }
+    }
+
+    /// Until the last core gives up on what is not answered; `None`: past it, as in a final fsync.
+    fn drain_left_ns(&mut self, elapsed_ns: u64) -> Option<u64> {
+        let from_ns = *self.drains_from_ns.get_or_insert(elapsed_ns);
+        let end_ns = from_ns.saturating_add(self.shared.plan.drain_timeout_ns);
+        Some(end_ns.saturating_sub(elapsed_ns)).filter(|&left| left > 0)
     }
 
     /// Until the end of the phases, or of the records or bytes where these come first; `None`: until a signal. What the
@@ -269,6 +283,7 @@ impl Ticker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counters::{Snapshot, Stage};
     use crate::observe::logs::tests::capture;
     use crate::observe::testing::{self, SECOND};
     use crate::plan::PhasePlan;
@@ -278,7 +293,7 @@ mod tests {
         let glance = Glance {
             progress: None,
             now_bytes_per_second: 937_512_345.0,
-            average_bytes_per_second: 937_412_345.0,
+            average_bytes_per_second: Some(937_412_345.0),
             target_bytes_per_second: Some(937_500_000),
             response_p99_ns: Some(999_940_000),
             errors: 12_345,
@@ -291,8 +306,50 @@ mod tests {
     }
 
     #[test]
+    fn the_average_is_of_the_same_reading_as_the_rate_now() {
+        let mut run = testing::Run::new(1, 1, None);
+        let now_and_average = |ticker: &mut Ticker, run: &testing::Run, bytes, at_ns, span| {
+            run.publish(0, 0, &[(Field::LogicalBytesProduced, bytes)]);
+            let glance = ticker.glance(at_ns, span);
+            (glance.now_bytes_per_second, glance.average_bytes_per_second)
+        };
+        // Nothing is folded yet.
+        let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+        assert_eq!(now_and_average(&mut ticker, &run, 500, SECOND / 2, 0.5), (1000.0, Some(1000.0)));
+        assert_eq!(now_and_average(&mut ticker, &run, 1500, SECOND, 0.5), (2000.0, Some(1500.0)));
+        run.replan(|plan| {
+            plan.phases.insert(0, PhasePlan { duration_ns: 4 * SECOND, warmup: true, ..plan.phases[0].clone() });
+        });
+        let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+        assert_eq!(now_and_average(&mut ticker, &run, 4000, 4 * SECOND, 1.0).1, None);
+        let mut warm = Snapshot::preallocated(0, 1, true);
+        warm.at_ns = 4 * SECOND;
+        warm.warm[0] = testing::counts(&[(Field::LogicalBytesProduced, 4000)]);
+        run.shared.with_aggregate(|all| all.fold(&warm));
+        assert_eq!(now_and_average(&mut ticker, &run, 4000, 4 * SECOND + SECOND / 2, 1.0).1, None, "too short a time");
+        assert_eq!(now_and_average(&mut ticker, &run, 6000, 6 * SECOND, 1.5).1, Some(1000.0), "the warm-up left out");
+    }
+
+    #[test]
+    fn the_drain_counts_down_to_its_own_end() {
+        let run = testing::Run::new(2, 1, Some(1_000_000));
+        run.shared.start(run.now_ns());
+        let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+        let mut line = |at_ns| ticker.glance(at_ns, 1.0).line();
+        run.shared.live[0].enter_stage(Stage::Draining);
+        assert_eq!(line(2 * SECOND), "0 B/s  avg 0 B/s  of 1 MB/s  0 errors  8s left", "the other core goes on");
+        run.shared.live[1].enter_stage(Stage::Draining);
+        assert_eq!(line(3 * SECOND), "draining  0 B/s  0 errors  10s left at most");
+        assert_eq!(line(6 * SECOND), "draining  0 B/s  0 errors  7s left at most");
+        run.shared.live.iter().for_each(|core| core.enter_stage(Stage::Syncing));
+        assert_eq!(line(14 * SECOND), "draining  0 B/s  0 errors  14s", "a final fsync has no time limit");
+    }
+
+    #[test]
     fn times_read_as_people_say_them() {
-        for (ns, said) in [(0, "0s"), (41_200_000_000, "42s"), (245_000_000_000, "4m05s"), (7_500_000_000_000, "2h05m")]
+        let left: Vec<_> = [3_001, 1_999, 999, 1].map(|ms| clock(ms * 1_000_000)).into();
+        assert_eq!(left, ["3s", "2s", "1s", "0s"]);
+        for (ns, said) in [(0, "0s"), (41_600_000_000, "42s"), (245_000_000_000, "4m05s"), (7_500_000_000_000, "2h05m")]
         {
             assert_eq!(clock(ns), said);
         }

@@ -1,5 +1,6 @@
 //! Thresholds on the result (`--slo`).
 
+use crate::base::units::{format_count, format_counted, format_duration, format_rate_short};
 use crate::observe::report::{SloResult, Throughput, Totals};
 use crate::plan::{Comparison, OrderedQuantile, Slo, SloMetric};
 
@@ -37,9 +38,57 @@ fn holds(value: f64, comparison: Comparison, threshold: f64) -> bool {
     }
 }
 
+/// Those that were missed, each with what came of it; `None`: all were met.
+pub fn missed(all: &[SloResult]) -> Option<String> {
+    let missed: Vec<_> = all.iter().filter(|slo| !slo.passed).map(shown).collect();
+    (!missed.is_empty()).then(|| missed.join(", "))
+}
+
+/// `p99<1ms (2.5 ms)`.
+pub fn shown(slo: &SloResult) -> String {
+    let value = match slo.value {
+        Some(value) => figure(slo, value),
+        None if is_response(slo) => "never".to_owned(),
+        None => "unknown".to_owned(),
+    };
+    format!("{} ({value})", slo.expression)
+}
+
+/// A value or threshold in the unit of what the expression is about.
+pub fn figure(slo: &SloResult, value: f64) -> String {
+    match slo.expression.trim_start() {
+        name if name.starts_with("records_per_second") => format!("{} records/s", format_count(value.round() as u64)),
+        name if name.starts_with("rate") => format_rate_short(value),
+        _ if is_response(slo) => format_duration((value * 1e9).round() as u64),
+        _ => format_counted(value as u64, "record"),
+    }
+}
+
+/// On a percentile of the response time, or its maximum.
+pub fn is_response(slo: &SloResult) -> bool {
+    slo.expression.trim_start().starts_with(['p', 'm'])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_came_of_a_threshold_has_its_unit() {
+        for (expression, value, said) in [
+            ("p99<1ms", Some(0.0025), "p99<1ms (2.5 ms)"),
+            (" max<30s", None, " max<30s (never)"),
+            ("rate>=1GB/s", Some(9.5e8), "rate>=1GB/s (950 MB/s)"),
+            ("records_per_second>5", Some(1234.4), "records_per_second>5 (1,234 records/s)"),
+            ("errors==0", Some(1.0), "errors==0 (1 record)"),
+            ("rate>=1GB/s", None, "rate>=1GB/s (unknown)"),
+        ] {
+            let slo = SloResult { expression: expression.into(), value, threshold: None, passed: false };
+            assert_eq!(shown(&slo), said);
+            assert_eq!(missed(&[slo.clone(), SloResult { passed: true, ..slo }]).as_deref(), Some(said));
+        }
+        assert_eq!(missed(&[]), None);
+    }
 
     fn slo(metric: SloMetric, comparison: Comparison, threshold: f64) -> Slo {
         Slo { expression: "as written".into(), metric, comparison, threshold }

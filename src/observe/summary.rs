@@ -1,16 +1,24 @@
-//! What a person reads at the end: at most 20 lines of at most 80 columns.
+//! What a person reads at the end: about 20 lines of 80 columns. What is left out shows as `…`, and words are not cut.
 
-use crate::base::units::{format_count, format_duration, format_rate, format_rate_short, format_size};
+mod data;
+
+use crate::base::units::{
+    format_amount, format_count, format_counted, format_duration, format_rate, format_rate_short,
+};
 use crate::observe::logs::Console;
 use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Report};
-use crate::plan::{Annotate, FileLayout, LogFormat, ReportTarget, RunPlan};
+use crate::observe::slo;
+use crate::observe::verdict::READER_LEFT;
+use crate::plan::{LogFormat, ReportTarget, RunPlan};
 use crate::wire::http::status::status_line;
-use serde_json::Value;
+use data::Data;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const COLUMNS: usize = 80;
 const LABEL: usize = 11;
+/// Of the text beside a label, with room for a ` …`.
+const TEXT: usize = COLUMNS - LABEL - 3;
 
 /// Prints the summary to stderr, since stdout belongs to payload and report: a page for a reader, one line of
 /// JSON for a collector.
@@ -24,6 +32,16 @@ pub fn print_summary(console: &Console, report: &Report, plan: &RunPlan) {
 
 fn log_summary(report: &Report) {
     let (totals, response) = (&report.totals, &report.latency_seconds.response);
+    for slo in report.slo.iter().filter(|slo| !slo.passed) {
+        let (expression, shown) = (&slo.expression, slo::shown(slo));
+        tracing::warn!(
+            event = "slo_missed",
+            expression,
+            value = slo.value,
+            threshold = slo.threshold,
+            "missed {shown}"
+        );
+    }
     tracing::info!(
         event = "summary",
         run_id = report.run_id,
@@ -47,6 +65,7 @@ fn log_summary(report: &Report) {
         cpu_seconds_per_gigabyte = report.cpu.seconds_per_gigabyte,
         limited_by = report.verdict.limited_by.name(),
         evidence = report.verdict.evidence.join("; "),
+        slo_missed = slo::missed(&report.slo),
         ended_early = report.ended_early,
         "summary"
     );
@@ -55,7 +74,7 @@ fn log_summary(report: &Report) {
 /// The summary at the end of a run, with a newline at its end.
 pub fn render(report: &Report, plan: &RunPlan) -> String {
     let mut page = body(report);
-    data(&mut page, &data_of_plan(plan));
+    Data::of_plan(plan).show(&mut page);
     if let Some(ReportTarget::File(path)) = &plan.observe.report {
         page.long("report", &path.display().to_string());
     }
@@ -68,7 +87,7 @@ pub fn render(report: &Report, plan: &RunPlan) -> String {
 /// The summary of a report that lies at `path`.
 pub fn render_again(report: &Report, path: &Path) -> String {
     let mut page = body(report);
-    data(&mut page, &data_of_report(report, path));
+    Data::of_report(report, path).show(&mut page);
     page.long("report", &path.display().to_string());
     page.0
 }
@@ -77,33 +96,33 @@ fn body(report: &Report) -> Page {
     let mut page = Page::default();
     let (totals, throughput) = (&report.totals, &report.throughput);
     page.line("run", &what_ran(report));
-    let (records, size) = (format_count(totals.records_produced), format_size(totals.bytes_produced));
+    let (records, size) = (format_counted(totals.records_produced, "record"), format_amount(totals.bytes_produced));
     let elapsed = format_duration((report.elapsed_seconds * 1e9) as u64);
     let fsync = match (report.final_fsync_seconds * 1e9) as u64 {
         0..1_000_000 => String::new(),
         ns => format!(", final fsync {}", format_duration(ns)),
     };
-    page.line("produced", &format!("{records} records, {size} in {elapsed}{fsync}"));
+    page.line("produced", &format!("{records}, {size} in {elapsed}{fsync}"));
     let per_second = format_count(throughput.records_per_second.round() as u64);
     page.line("rate", &format!("{}, {per_second} records/s", format_rate(throughput.bytes_per_second)));
     if totals.logical_bytes_produced != totals.bytes_produced {
         page.line("logical", &format_rate(throughput.logical_bytes_per_second));
     }
     if totals.lent_bytes > 0 {
-        page.line("lent", &format!("{}: the target read them in place", format_size(totals.lent_bytes)));
+        page.line("lent", &format!("{}: the target read them in place", format_amount(totals.lent_bytes)));
     }
     if let Some(ratio) = report.payload.compression_ratio {
-        let wire = format_size(totals.wire_bytes);
+        let wire = format_amount(totals.wire_bytes);
         page.line("compressed", &format!("to {wire} on the wire: {ratio:.2} bytes of payload for each"));
     }
     if let (Some(target), Some(ratio)) = (report.pacing.target_bytes_per_second, report.pacing.achieved_ratio) {
         let percent = (ratio * 10_000.0).floor() / 100.0;
-        let late = format_count(report.pacing.catch_up_records);
-        page.line("pacing", &format!("{percent:.2} % of {}, {late} records sent late", format_rate_short(target)));
+        let late = format_counted(report.pacing.catch_up_records, "record");
+        page.line("pacing", &format!("{percent:.2} % of {}, {late} sent late", format_rate_short(target)));
     }
-    page.text(format!("{:LABEL$}{:>11}{:>11}{:>11}{:>11}", "", "p50", "p99", "p99.9", "max"));
-    page.latency("response", &report.latency_seconds.response, totals.records_produced);
-    page.latency("service", &report.latency_seconds.service, totals.records_produced);
+    page.text(&format!("{:LABEL$}{:>11}{:>11}{:>11}{:>11}", "", "p50", "p99", "p99.9", "max"));
+    page.latency("response", &report.response_to_show(), totals.records_offered);
+    page.latency("service", &report.latency_seconds.service, totals.records_offered);
     if let Some(line) = clamped(report) {
         page.line("", &line);
     }
@@ -112,16 +131,23 @@ fn body(report: &Report) -> Page {
         page.line("refused", &line);
     }
     if totals.records_not_sent > 0 {
-        page.line("not sent", &format!("{} records due but never submitted", format_count(totals.records_not_sent)));
+        let records = format_counted(totals.records_not_sent, "record");
+        page.line("not sent", &format!("{records} due but never submitted"));
     }
     if totals.audit_lines_dropped > 0 {
-        let dropped = format_count(totals.audit_lines_dropped);
-        page.line("audit", &format!("{dropped} lines dropped: the log could not keep up"));
+        let lines = format_counted(totals.audit_lines_dropped, "line");
+        page.line("audit", &format!("{lines} dropped: the log could not keep up"));
     }
     if let Some(line) = report.governance.as_ref().and_then(governance) {
         page.line("governance", &line);
     }
     page.line("cpu", &cpu(report));
+    outcome(&mut page, report);
+    page
+}
+
+/// What held it back, what it was to keep, and how it ended where not by its time.
+fn outcome(page: &mut Page, report: &Report) {
     let by = match report.verdict.limited_by {
         LimitedBy::Rate => "the rate asked for",
         LimitedBy::Target => "the target",
@@ -130,42 +156,46 @@ fn body(report: &Report) -> Page {
     };
     let evidence = report.verdict.evidence.first().map(|first| format!(": {first}")).unwrap_or_default();
     page.wrapped("limited by", &format!("{by}{evidence}"), 2);
-    let missed: Vec<_> = report.slo.iter().filter(|slo| !slo.passed).map(|slo| slo.expression.as_str()).collect();
     if !report.slo.is_empty() {
-        let text = if missed.is_empty() { "all met".into() } else { format!("missed: {}", missed.join(", ")) };
-        page.wrapped("slo", &text, 2);
+        let missed = slo::missed(&report.slo);
+        page.line("slo", &missed.map_or_else(|| "all met".to_owned(), |missed| format!("missed: {missed}")));
     }
     if let Some(why) = &report.ended_early {
-        page.wrapped("ended early", why, 2);
+        // What mends it stands on a line of its own.
+        for (at, line) in why.lines().enumerate() {
+            page.line(if at == 0 { "ended early" } else { "" }, line);
+        }
+    } else if report.verdict.evidence.iter().any(|said| said == READER_LEFT) {
+        page.line("ended", READER_LEFT);
     }
-    page
 }
 
 #[derive(Default)]
 struct Page(String);
 
 impl Page {
-    fn text(&mut self, line: String) {
-        self.0.extend(line.chars().take(COLUMNS).map(visible));
+    fn text(&mut self, line: &str) {
+        self.0.extend(line.chars().map(visible));
         self.0.push('\n');
     }
 
+    /// As many lines as it takes, broken between words.
     fn line(&mut self, label: &str, text: &str) {
-        self.text(format!("{label:LABEL$} {text}"));
+        self.wrapped(label, text, usize::MAX);
     }
 
     /// Paths and commands are never cut: a terminal wraps them and they can still be copied.
     fn long(&mut self, label: &str, text: &str) {
-        self.0.extend(format!("{label:LABEL$} {text}").chars().map(visible));
-        self.0.push('\n');
+        self.text(&format!("{label:LABEL$} {text}"));
     }
 
     /// At most so many lines, broken between words.
     fn wrapped(&mut self, label: &str, text: &str, lines_max: usize) {
+        let width = |text: &str| text.chars().count();
         let mut lines = vec![String::new()];
         for word in text.split_whitespace() {
             let last = lines.last_mut().expect("there is always a last line");
-            if !last.is_empty() && last.len() + 1 + word.len() > COLUMNS - LABEL - 1 {
+            if !last.is_empty() && width(last) + 1 + width(word) > TEXT {
                 lines.push(word.to_owned());
             } else {
                 last.push_str(if last.is_empty() { "" } else { " " });
@@ -173,19 +203,20 @@ impl Page {
             }
         }
         for (at, line) in lines.iter().take(lines_max).enumerate() {
-            self.line(if at == 0 { label } else { "" }, line);
+            let more = if at + 1 == lines_max && lines.len() > lines_max { " …" } else { "" };
+            self.long(if at == 0 { label } else { "" }, &format!("{line}{more}"));
         }
     }
 
-    fn latency(&mut self, label: &str, of: &Distribution, produced: u64) {
+    fn latency(&mut self, label: &str, of: &Distribution, offered: u64) {
         let say = |value: Option<f64>| match value {
             Some(seconds) => format_duration((seconds * 1e9).round() as u64),
             // Among the records that were never confirmed.
-            None if produced > 0 => "never".to_owned(),
+            None if offered > 0 => "never".to_owned(),
             None => "-".to_owned(),
         };
         let (p50, p99, p999, max) = (say(of.p50), say(of.p99), say(of.p999), say(of.max));
-        self.text(format!("{label:LABEL$}{p50:>11}{p99:>11}{p999:>11}{max:>11}"));
+        self.text(&format!("{label:LABEL$}{p50:>11}{p99:>11}{p999:>11}{max:>11}"));
     }
 }
 
@@ -195,28 +226,27 @@ fn visible(c: char) -> char {
 }
 
 fn what_ran(report: &Report) -> String {
-    let plural = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
     let producers = &report.producers;
     let targets = report.targets();
     let targets = match targets.first() {
         Some(one) if targets.len() == 1 => (*one).to_owned(),
-        _ => plural(targets.len(), "target"),
+        _ => format_counted(targets.len() as u64, "target"),
     };
     let on = match report.is_merged() {
         // Several hosts have cores of one number.
         true => String::new(),
         false => {
             let cores: BTreeSet<_> = producers.iter().map(|producer| producer.core).collect();
-            format!(" on {}", plural(cores.len(), "core"))
+            format!(" on {}", format_counted(cores.len() as u64, "core"))
         }
     };
-    format!("{} to {targets}, {}{on}", report.run_id, plural(producers.len(), "producer"))
+    format!("{} to {targets}, {}{on}", report.run_id, format_counted(producers.len() as u64, "producer"))
 }
 
 fn errors(report: &Report) -> String {
     let again = match report.totals.retries {
         0 => String::new(),
-        count => format!("; {} blocks sent again", format_count(count)),
+        count => format!("; {} sent again", format_counted(count, "block")),
     };
     let (failed, uncertain) = (report.totals.records_failed, report.totals.records_uncertain);
     let kinds: Vec<_> = report.errors.iter().filter(|(_, count)| **count > 0).collect();
@@ -233,7 +263,8 @@ fn errors(report: &Report) -> String {
 /// Where the figures of latencies are no longer true.
 fn clamped(report: &Report) -> Option<String> {
     let count = report.latency_seconds.response.records_clamped;
-    (count > 0).then(|| format!("{} records took an hour or more: nothing longer is told apart", format_count(count)))
+    let records = format_counted(count, "record");
+    (count > 0).then(|| format!("{records} took an hour or more: nothing longer is told apart"))
 }
 
 /// What the targets said first of all when they did not take a request.
@@ -245,85 +276,19 @@ fn refused(report: &Report) -> Option<String> {
 
 /// Only where something is missing.
 fn governance(told: &Governance) -> Option<String> {
-    let (posted, offered) = (format_count(told.posted), format_count(told.events_offered));
+    let (posted, offered) = (format_count(told.posted), format_counted(told.events_offered, "event"));
     let whole = told.posted == told.events_offered && told.not_announced == 0;
-    let unheard =
-        if told.not_announced > 0 { format!(", {} calls not taken", told.not_announced) } else { String::new() };
-    (!whole).then(|| format!("{posted} of {offered} events posted{unheard}; see the log"))
+    let unheard = match told.not_announced {
+        0 => String::new(),
+        calls => format!(", {} not taken", format_counted(calls, "call")),
+    };
+    (!whole).then(|| format!("{posted} of {offered} posted{unheard}; see the log"))
 }
 
 fn cpu(report: &Report) -> String {
     let cpu = &report.cpu;
     let per_gigabyte = cpu.seconds_per_gigabyte.map(|of| format!("{of:.3} s/GB ")).unwrap_or_default();
     format!("{per_gigabyte}(user {:.2} s, system {:.2} s)", cpu.user_seconds, cpu.system_seconds)
-}
-
-/// Files, and what can prove them.
-struct Data {
-    files: Vec<PathBuf>,
-    /// What rings take; `None` where files grow.
-    bytes: Option<u64>,
-    /// A report that says what must be there.
-    expect: Option<PathBuf>,
-    verifiable: bool,
-}
-
-fn data_of_plan(plan: &RunPlan) -> Data {
-    let files = || plan.producers.iter().filter_map(|producer| producer.file());
-    let mut bytes = None;
-    for file in files() {
-        if let FileLayout::Ring { capacity_bytes } | FileLayout::Device { capacity_bytes } = file.layout {
-            bytes = Some(bytes.unwrap_or(0u64).saturating_add(capacity_bytes));
-        }
-    }
-    let expect = match &plan.observe.report {
-        // Without facts in the data no promise can be proved.
-        Some(ReportTarget::File(path)) if plan.payload.annotate == Annotate::Payload => Some(path.clone()),
-        _ => None,
-    };
-    let endless = bytes == Some(u64::MAX);
-    Data {
-        files: files().map(|file| file.data.clone()).collect(),
-        bytes: bytes.filter(|_| !endless),
-        expect,
-        verifiable: !endless,
-    }
-}
-
-fn data_of_report(report: &Report, path: &Path) -> Data {
-    let annotated = report.config.get("annotate").and_then(Value::as_str) == Some("payload");
-    Data {
-        files: report.producers.iter().filter_map(|producer| producer.file.as_ref()).map(PathBuf::from).collect(),
-        bytes: None,
-        expect: annotated.then(|| path.to_owned()),
-        verifiable: report.producers.iter().any(|producer| producer.retained_first_sequence.is_some()),
-    }
-}
-
-/// Where the data lies, and the command that checks it.
-fn data(page: &mut Page, of: &Data) {
-    let mut places: Vec<String> = Vec::new();
-    for file in &of.files {
-        let in_folder = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("payloads."));
-        let place = match file.parent().filter(|_| in_folder) {
-            Some(folder) if folder != Path::new("") => format!("{}/", folder.display()),
-            _ => file.display().to_string(),
-        };
-        if !places.contains(&place) {
-            places.push(place);
-        }
-    }
-    let [first, rest @ ..] = places.as_slice() else { return };
-    let size = of.bytes.map(|bytes| format!(" ({})", format_size(bytes))).unwrap_or_default();
-    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-    page.long("data", &format!("{first}{more}{size}"));
-    if !of.verifiable {
-        return;
-    }
-    let expect = of.expect.as_ref().map(|path| format!(" --expect {}", quoted(&path.display().to_string())));
-    let sources: Vec<_> = places.iter().take(4).map(|place| quoted(place)).collect();
-    let dots = if places.len() > 4 { " ..." } else { "" };
-    page.long("verify with", &format!("engine verify {}{dots}{}", sources.join(" "), expect.unwrap_or_default()));
 }
 
 /// As a shell wants it.
@@ -333,101 +298,4 @@ pub fn quoted(path: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::observe::testing;
-
-    #[test]
-    fn the_fullest_summary_fits_a_screen() {
-        let run = testing::full_run();
-        let mut report = testing::report_of(&run);
-        let told = Governance { events_offered: 12_000, posted: 9_998, not_announced: 1, ..Governance::default() };
-        report.governance = Some(told.clone());
-        let text = render(&report, &run.shared.plan);
-        let whole = Governance { posted: 12_000, not_announced: 0, ..told };
-        assert!(
-            text.contains("governance  9,998 of 12,000 events posted, 1 calls not taken")
-                && governance(&whole).is_none()
-        );
-        assert!(text.lines().count() <= 20, "{text}");
-        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
-        for part in [
-            "produced    ",
-            "p99.9",
-            "errors",
-            "io 3",
-            "not sent",
-            "audit       4 lines dropped",
-            "limited by  the target: it took",
-            "missed: p99.99<1ms",
-            "data        data/ (32 MiB)",
-            "verify with engine verify data/ --expect 'my report.json'",
-            "report      my report.json",
-        ] {
-            assert!(text.contains(part), "'{part}' is missing in:\n{text}");
-        }
-    }
-
-    #[test]
-    fn a_report_read_again_has_the_summary_of_its_run() {
-        let run = testing::full_run();
-        let report = testing::report_of(&run);
-        let first = render(&report, &run.shared.plan);
-        let again = render_again(&report, "my report.json".as_ref());
-        let body = |text: &str| text.split_once("\ndata ").unwrap().0.to_owned();
-        assert_eq!(body(&again), body(&first));
-        assert!(again.contains("verify with engine verify data/\n"), "{again}");
-    }
-
-    #[test]
-    fn what_was_refused_says_how() {
-        let mut report = testing::report();
-        assert_eq!(refused(&report), None);
-        report.producers[1].first_refused_status = Some(404);
-        report.producers[0].first_refused_status = Some(503);
-        let text = render_again(&report, "r.json".as_ref());
-        assert!(text.contains("\nrefused     first with 404 Not Found, 503 Service Unavailable\n"), "{text}");
-    }
-
-    #[test]
-    fn latencies_beyond_the_histogram_are_told() {
-        let mut report = testing::report();
-        assert_eq!(clamped(&report), None);
-        report.latency_seconds.response.records_clamped = 12_345;
-        let text = render_again(&report, "r.json".as_ref());
-        assert!(text.contains("12,345 records took an hour or more"), "{text}");
-    }
-
-    #[test]
-    fn no_report_steers_the_terminal() {
-        let mut report = testing::report();
-        report.run_id = "\u{1b}[2J".into();
-        report.producers[0].file = Some("\u{1b}]0;x\u{7}".into());
-        let text = render_again(&report, "\u{1b}c.json".as_ref());
-        assert!(text.chars().all(|c| !c.is_control() || c == '\n'), "{text:?}");
-    }
-
-    #[test]
-    fn percentiles_among_lost_records_say_so() {
-        let run = testing::full_run();
-        let report = testing::report_of(&run);
-        assert_eq!(report.latency_seconds.response.p999, None);
-        let text = render(&report, &run.shared.plan);
-        let response = text.lines().find(|line| line.starts_with("response")).unwrap();
-        assert!(response.contains("never"), "{text}");
-    }
-
-    #[test]
-    fn words_wrap_and_stop() {
-        let mut page = Page::default();
-        page.wrapped("label", &"word ".repeat(100), 2);
-        assert_eq!(page.0.lines().count(), 2);
-        assert!(page.0.lines().all(|line| line.len() <= COLUMNS && line.ends_with("word")));
-    }
-
-    #[test]
-    fn shells_get_quotes_where_they_need_them() {
-        assert_eq!(quoted("engine-data/"), "engine-data/");
-        assert_eq!(quoted("it's here"), r"'it'\''s here'");
-    }
-}
+mod tests;

@@ -152,11 +152,13 @@ pub fn full_run() -> Run {
                 data: at("bin"),
                 manifest: at("json"),
                 log: None,
+                log_place: at("log"),
                 layout: FileLayout::Ring { capacity_bytes: 16 << 20 },
                 direct: false,
                 align: 1,
                 fsync: Fsync::End,
                 min_free_bytes: 0,
+                run_bytes_max: u64::MAX,
                 existing: Existing::Refused { manifest: false },
             });
         }

@@ -6,11 +6,13 @@ use crate::observe::report::{LimitedBy, Pacing, Throughput, Verdict};
 
 /// A rate counts as met from here on.
 pub const RATE_MET_RATIO: f64 = 0.995;
-/// From this share of the loop's time on, the machine is to blame.
+/// From this share of the loop's time on, the machine is to blame, unless the target took more of it.
 const STOLEN_SHARE_MAX: f64 = 0.05;
-
 /// From this share of the time in which something was due, the target is what the cores waited for.
 const WAITED_SHARE_MIN: f64 = 0.15;
+
+/// How a run ended that its reader left, which is no fault.
+pub const READER_LEFT: &str = "the reader closed its end, which ended the run";
 
 /// Where the cores' time went, as shares of it.
 struct Shares {
@@ -47,13 +49,14 @@ impl Shares {
 /// so that the records it did not take say nothing of how fast it was.
 pub fn judge(time: &LoopTime, pacing: &Pacing, throughput: &Throughput, closed: bool) -> Verdict {
     let shares = Shares::of(time);
+    let disturbed = shares.stolen >= STOLEN_SHARE_MAX;
     let mut evidence = Vec::new();
     let met = pacing.achieved_ratio.is_some_and(|ratio| ratio >= RATE_MET_RATIO);
     // What the reader's leaving left over aside, cores that mostly had nothing due were held back by the rate.
     let idle = closed && pacing.achieved_ratio.is_some() && shares.idle > 0.5;
     let limited_by = if met || idle {
         LimitedBy::Rate
-    } else if shares.stolen >= STOLEN_SHARE_MAX {
+    } else if disturbed && shares.stolen > shares.waited {
         LimitedBy::Host
     } else if shares.waited > WAITED_SHARE_MIN * (1.0 - shares.idle) {
         LimitedBy::Target
@@ -73,6 +76,7 @@ pub fn judge(time: &LoopTime, pacing: &Pacing, throughput: &Throughput, closed: 
             percent(shares.waited),
             percent(shares.work + shares.kernel)
         )),
+        LimitedBy::Generator if time.turns == 0 => evidence.push("the run was over before it could be told".to_owned()),
         LimitedBy::Generator => evidence.push(format!(
             "the cores made records {} of the time, handed them to the kernel {} and waited for the target {}",
             percent(shares.work),
@@ -88,7 +92,10 @@ pub fn judge(time: &LoopTime, pacing: &Pacing, throughput: &Throughput, closed: 
         evidence.insert(if met { 0 } else { evidence.len() }, said);
     }
     if closed {
-        evidence.push("the reader closed its end, which ended the run".to_owned());
+        evidence.push(READER_LEFT.to_owned());
+    }
+    if limited_by != LimitedBy::Host && disturbed {
+        evidence.push(format!("other work held the processors {} of the time", percent(shares.stolen)));
     }
     if limited_by != LimitedBy::Host && time.gap_max_ns > 1_000_000 {
         evidence.push(format!("the longest gap between two turns was {}", format_duration(time.gap_max_ns)));
@@ -121,6 +128,7 @@ mod tests {
         let blocked = LoopTime { cpu_ns: 40, ..copied };
         // An adaptive core submits and waits in one call; its sends are the work of that call.
         let waits_seldom = LoopTime { work_ns: 10, target_full_ns: 90, cpu_ns: 95, ..LoopTime::default() };
+        let both = LoopTime { work_ns: 20, stolen_ns: 10, target_full_ns: 80, cpu_ns: 10, ..LoopTime::default() };
         let bursts = LoopTime { work_ns: 10, target_full_ns: 10, idle_ns: 80, cpu_ns: 10, ..LoopTime::default() };
         let stolen = LoopTime { work_ns: 80, stolen_ns: 20, gap_max_ns: 30_000_000, ..LoopTime::default() };
         for (time, achieved, limited_by) in [
@@ -132,6 +140,7 @@ mod tests {
             (waits_seldom, None, LimitedBy::Generator),
             (bursts, Some(0.9), LimitedBy::Target),
             (stolen, None, LimitedBy::Host),
+            (both, None, LimitedBy::Target),
             (polled, Some(0.995), LimitedBy::Rate),
             (stolen, Some(1.0), LimitedBy::Rate),
             (polled, Some(0.99), LimitedBy::Target),
@@ -167,6 +176,8 @@ mod tests {
 
     #[test]
     fn a_run_without_time_has_a_verdict() {
-        assert_eq!(verdict(LoopTime::default(), None).limited_by, LimitedBy::Generator);
+        let verdict = verdict(LoopTime::default(), None);
+        assert_eq!(verdict.limited_by, LimitedBy::Generator);
+        assert!(verdict.evidence[0].contains("over before"), "{:?}", verdict.evidence);
     }
 }

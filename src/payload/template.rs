@@ -62,21 +62,24 @@ pub fn check_run_id(run_id: &str) -> Result<(), String> {
 /// What the plan asks of a template: the length of its records, and whether they carry the record header.
 ///
 /// # Errors
-/// What is wrong with the file, its name first.
+/// What is wrong with the file; the caller names it, by its path.
 pub fn check(file: &TemplateFile, annotate: Annotate) -> Result<(u64, bool), String> {
-    Template::parse(file, annotate).map(|template| (template.length(), template.kind() == Kind::Header))
+    Template::of(file, annotate).map(|template| (template.length(), template.kind() == Kind::Header))
 }
 
 impl Template {
     /// # Errors
     /// What is wrong with the file, its name first.
     pub fn parse(file: &TemplateFile, annotate: Annotate) -> Result<Self, String> {
-        let named = |why| format!("template '{}': {why}", file.name);
-        let template = Self::lay_out(file, annotate).map_err(named)?;
+        Self::of(file, annotate).map_err(|why| format!("template '{}': {why}", file.name))
+    }
+
+    fn of(file: &TemplateFile, annotate: Annotate) -> Result<Self, String> {
+        let template = Self::lay_out(file, annotate)?;
         let length = template.length();
         if !(limits::RECORD_BYTES_MIN_UNANNOTATED..=limits::RECORD_BYTES_MAX).contains(&length) {
             let (min, max) = (limits::RECORD_BYTES_MIN_UNANNOTATED, limits::RECORD_BYTES_MAX);
-            return Err(named(format!("a record of {length} bytes; it has {min} to {max}")));
+            return Err(format!("a record of {length} bytes; it has {min} to {max}"));
         }
         Ok(template)
     }
@@ -343,6 +346,8 @@ mod tests {
         assert!(glued.contains("no JSON"), "{glued}");
         let unknown = fault("a.txt", b"{{sequence}} {{host}}", Annotate::Payload);
         assert!(unknown.contains("'a.txt'") && unknown.contains("host"), "{unknown}");
+        let told = check(&file("a.txt", b"{{sequence}} {{host}}"), Annotate::Payload).unwrap_err();
+        assert!(!told.contains("a.txt"), "whoever asks knows its path: {told}");
         assert!(fault("empty", b"", Annotate::Off).contains("0 bytes"));
         assert!(fault("a.fits", b"SIMPLE  = T", Annotate::Payload).contains("END"));
         let template = parse("all.json", EVERYTHING);

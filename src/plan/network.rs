@@ -127,6 +127,8 @@ pub struct KafkaPlan {
     pub codec: Compression,
     /// Of one batch on the wire before compression.
     pub batch_bytes: u64,
+    /// The least that it could be: the longest record alone, with its frame.
+    pub batch_bytes_min: u64,
     pub linger_ns: u64,
     pub key: KeyPlan,
     /// Wanted of the topic; `None`: as many as the fleet has producers for it.

@@ -107,12 +107,18 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    pub const ENDING: usize = 0;
+    pub const DELAY: usize = 1;
+    pub const SLOW: usize = 2;
+
     /// Faults of one group exclude each other; those of different groups may come together.
     pub fn group(self) -> usize {
         match self {
-            Self::Status(_) | Self::Reset | Self::Abort | Self::Truncate | Self::Error(_) | Self::LoseAnswer => 0,
-            Self::Delay { .. } => 1,
-            Self::Slow { .. } => 2,
+            Self::Status(_) | Self::Reset | Self::Abort | Self::Truncate | Self::Error(_) | Self::LoseAnswer => {
+                Self::ENDING
+            }
+            Self::Delay { .. } => Self::DELAY,
+            Self::Slow { .. } => Self::SLOW,
         }
     }
 }

@@ -110,7 +110,11 @@ impl Search {
         }
         match self.held {
             Some(low) => self.narrow(low),
-            None if rate <= self.min => Step::Done(Outcome::Nothing),
+            None if rate <= self.min && self.asked_again => Step::Done(Outcome::Nothing),
+            None if rate <= self.min => {
+                self.asked_again = true;
+                Step::Try(rate)
+            }
             None => self.try_at_least((rate as f64 * BACK_OFF) as u64),
         }
     }
@@ -187,8 +191,15 @@ mod tests {
         (of as f64 * share) as u64
     }
 
+    #[test]
+    fn the_least_rate_has_a_second_chance() {
+        let search = Search::new(500, Some(500), 0.02);
+        let disturbed_once = |nth: u32, step| if nth == 0 { (false, 400) } else { of(1_000, step) };
+        assert_eq!(searched(search, disturbed_once).0, Outcome::Confirmed(500));
+    }
+
     proptest! {
-        #[test]
+    #[test]
         fn a_steady_capacity_is_found_within_the_precision(capacity in 10_000_000u64..20_000_000_000, max in 0u64..2) {
             let max = (max == 1).then_some(capacity.saturating_mul(3));
             let (outcome, steps) = found(capacity, capacity, 1_000_000, max, 0.02);

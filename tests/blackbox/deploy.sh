@@ -18,6 +18,8 @@ ask() { python3 tests/deploy/ask_prometheus.py "http://127.0.0.1:$port" "$@"; }
 declare -A address engine_pid
 start() {
     local name=$1
+    # Here before the first look at it.
+    : >"$work/$name.log"
     ENGINE_METRICS_ADDR=127.0.0.1:0 "$engine" --target null --parallel "$2" --rate 2MB/s --payload-size 512 --duration inf \
         --poll adaptive --log-format json --metrics-hold 30s --report "$work/$name.json" >"$work/$name.out" 2>"$work/$name.log" &
     engine_pid[$name]=$!

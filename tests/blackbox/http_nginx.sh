@@ -71,17 +71,7 @@ start_nginx() {
 
 # receive: a verifying receiver behind nginx; its report is $work/received.json.
 receive() {
-    : >"$work/listening"
-    "$engine" receive --listen "http://127.0.0.1:$behind" --verify --report "$work/received.json" \
-        >"$work/listening" 2>"$work/receive.log" &
-    receiver=$!
-    pids+=("$receiver")
-    for _ in {1..200}; do
-        if grep -q listening "$work/listening"; then return; fi
-        kill -0 "$receiver" 2>/dev/null || fail 'the receiver did not start'
-        sleep 0.05
-    done
-    fail 'the receiver does not listen'
+    start_receiver receive --listen "http://127.0.0.1:$behind" --verify --report "$work/received.json"
 }
 
 # received RECORDS: ends the receiver, which must have found everything intact.

@@ -38,16 +38,10 @@ CONF
 # One receiver for each back end: it checks every record that nginx hands on, and refuses some at first.
 declare -A behind receivers
 for io in uring syscall; do
-    "$engine" receive --listen http://127.0.0.1:0 --verify --fault status=503:2% --seed 3 --report "$work/received.$io.json" \
-        >"$work/behind.$io" 2>"$work/receiver.$io.log" &
-    receivers[$io]=$!
-    pids+=("$!")
-    for _ in {1..400}; do
-        behind[$io]=$(sed -n 's/^listening on //p' "$work/behind.$io")
-        if [ -n "${behind[$io]}" ]; then break; fi
-        sleep 0.05
-    done
-    [ -n "${behind[$io]}" ] || fail 'the receiver does not listen'
+    start_receiver "receiver.$io" --listen http://127.0.0.1:0 --verify --fault status=503:2% --seed 3 \
+        --report "$work/received.$io.json"
+    receivers[$io]=$receiver
+    behind[$io]=$address
 done
 
 cat >"$work/nginx.conf" <<CONF

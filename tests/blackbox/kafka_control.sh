@@ -88,8 +88,30 @@ expect 1 'sequence 10: came again (partition 1 of hurt, offset 200)' "kafka://$K
 expect 1 'no record (partition 1 of hurt, offset 201)' "kafka://$KAFKA_BOOTSTRAP/hurt"
 expect 1 'absent' "kafka://$KAFKA_BOOTSTRAP/hurt" "${promise[@]}"
 
+# Each file is a transaction of its own, with the broker's mark behind it.
+topic transacted
+for partition in 0 1 2; do
+    (cd "$scratch/records" && kcat -P -b "$KAFKA_BOOTSTRAP" -t transacted -p "$partition" -X transactional.id="t$partition" \
+        r0"$partition"*)
+done
+expect 1 '29 records of 1 producer in 3 sources' "kafka://$KAFKA_BOOTSTRAP/transacted" "${promise[@]}"
+
+# The broker removes what is before an offset, as retention would.
+topic old
+fill old lz4
+echo '{"version": 1, "partitions": [{"topic": "old", "partition": 1, "offset": 150}]}' >"$scratch/cut.json"
+java -cp "$KAFKA_CLASSPATH" -Dorg.slf4j.simpleLogger.defaultLogLevel=error org.apache.kafka.tools.DeleteRecordsCommand \
+    --bootstrap-server "$KAFKA_BOOTSTRAP" --offset-json-file "$scratch/cut.json"
+expect 0 'removed by retention' "kafka://$KAFKA_BOOTSTRAP/old"
+expect 1 'INCOMPLETE' "kafka://$KAFKA_BOOTSTRAP/old" "${promise[@]}"
+
 # The bootstrap list still names the dead broker, whose partitions others lead by and by.
 scripts/kafka.sh kill 2
 expect 0 'intact: 600 records' "kafka://$KAFKA_BOOTSTRAP/whole" "${promise[@]}"
 scripts/kafka.sh restart 2
+scripts/kafka.sh status >/dev/null
+
+# None of them answers before most are there.
+for broker in 1 2 3; do scripts/kafka.sh kill "$broker"; done
+scripts/kafka.sh restart all
 scripts/kafka.sh status >/dev/null

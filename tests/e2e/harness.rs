@@ -254,6 +254,14 @@ impl Live {
         &self.seen
     }
 
+    /// Again and again until it has ended: signals that come in a moment are one wish.
+    pub fn insist(&mut self, name: &str) {
+        poll("the end of it", || {
+            self.signal(name);
+            self.child.try_wait().unwrap()
+        });
+    }
+
     pub fn signal(&self, name: &str) {
         signal(self.pid(), name);
     }

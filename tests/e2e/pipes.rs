@@ -46,12 +46,24 @@ fn a_reader_verifies_what_it_gets() {
 }
 
 #[test]
+fn a_stream_of_text_is_told_what_it_needs() {
+    let scratch = Scratch::new();
+    scratch.write("event.json", r#"{"sequence":"{{sequence}}"}"#);
+    let words = "--target stdout --payload-template event.json --records 1000";
+    let (engine, reader) = pipe(&scratch, words, scratch.engine("verify -"));
+    assert_eq!((engine.code(), reader.code()), (0, 1), "{engine}\n{reader}");
+    let said = String::from_utf8_lossy(&reader.stdout);
+    assert!(said.contains("need the manifest of a file target, or a list of ids (--ids FILE)"), "{reader}");
+}
+
+#[test]
 fn a_reader_that_leaves_is_a_normal_end() {
     let scratch = Scratch::new();
     for annotate in ["payload", "off"] {
         let words = format!("--target stdout --annotate {annotate} --duration inf --report report.json");
-        let (engine, head) = pipe(&scratch, &words, head(3_000_000));
+        let (engine, head) = pipe(&scratch, &format!("{words} --log-format text"), head(3_000_000));
         assert_eq!(engine.code(), 0, "{engine}");
+        engine.says(&["\nended       the reader closed its end"]);
         assert_eq!(head.stdout.len(), 3_000_000);
         let report = scratch.report_of(&engine, "report.json");
         assert!(total(&report, "bytes_produced") >= 3_000_000 - 4096, "{:#}", report["totals"]);
@@ -157,7 +169,7 @@ fn a_signal_in_the_drain_changes_nothing_and_a_second_one_ends_at_once() {
         engine.signal("INT");
         engine.line("stopping in order");
         if hard {
-            engine.signal("INT");
+            engine.insist("INT");
             let status = engine.child.wait().unwrap();
             assert_eq!(status.code(), Some(1), "{}", engine.seen());
             assert!(!scratch.path("r.json").exists());

@@ -64,6 +64,7 @@ fn a_threshold_that_no_rate_meets_is_exit_4() {
     assert!(found["sustained_bytes_per_second"].is_null());
     assert_eq!(last(&found)["rate_bytes_per_second"], 1_000_000);
     assert_eq!(last(&found)["reason"], "missed max<1ns");
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("least rate held: missed max<1ns"), "{ended}");
 }
 
 #[test]

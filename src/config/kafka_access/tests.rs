@@ -69,6 +69,19 @@ fn a_property_is_one_line_and_none_goes_on_in_the_next() {
 }
 
 #[test]
+fn what_is_wrong_is_named_after_the_file_s_line_or_the_flag() {
+    let folder = TempDir::new().unwrap();
+    let path = file(&folder, "c", "linger.ms=7\nacks=8");
+    for (config, origins) in [(Some(path.as_path()), 2), (None, 1)] {
+        let mut errors = Vec::new();
+        assert!(properties(config, &["retries=x".to_owned()], &mut errors).is_none());
+        let told: Vec<_> = errors.iter().map(|error| error.what.as_str()).collect();
+        assert!(told.len() == origins && told[origins - 1].starts_with("--kafka-property: retries 'x'"), "{told:?}");
+        assert!(config.is_none() || told[0].starts_with(&format!("{}:2: acks '8'", path.display())), "{told:?}");
+    }
+}
+
+#[test]
 fn flags_alone_are_enough() {
     let folder = TempDir::new().unwrap();
     let flags = AccessFlags {

@@ -39,7 +39,7 @@ pub fn properties(text: &str) -> Result<Vec<Property>, (usize, String)> {
 }
 
 /// Lines end with a line feed, a carriage return, or both.
-fn natural_lines(text: &str) -> impl Iterator<Item = &str> {
+pub fn natural_lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;

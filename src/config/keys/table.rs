@@ -51,7 +51,7 @@ pub const KEYS: &[Key] = &[
         "5s",
         "Before --duration and on top of it; reported apart.",
     ),
-    key(Load, "mode", Kind::Choice(&["steady", "burst", "sampled"]), "MODE").in_phases().says(
+    key(Load, "mode", Kind::Choice(&["steady", "burst", "sampled"]), "").in_phases().says(
         "steady",
         "burst",
         "steady; burst: full speed, then silence, a whole cycle averaging --rate; sampled: each record stands for \
@@ -90,7 +90,7 @@ pub const KEYS: &[Key] = &[
         "64Mi",
         "Payload prepared before the start, for each producer; then it repeats with new stamps.",
     ),
-    key(Payload, "annotate", Kind::Choice(&["payload", "headers", "off"]), "HOW").says(
+    key(Payload, "annotate", Kind::Choice(&["payload", "headers", "off"]), "").says(
         "payload",
         "off",
         "Run, producer, sequence, time and checksum in the payload (header or template slots); in Kafka record \
@@ -158,7 +158,7 @@ pub const KEYS: &[Key] = &[
         "5s",
         "How long an answer may take; on TCP, the peer's acknowledgement. What is unanswered by then is uncertain.",
     ),
-    key(Network, "tcp-framing", Kind::Choice(&["none", "length"]), "HOW").says(
+    key(Network, "tcp-framing", Kind::Choice(&["none", "length"]), "").says(
         "none",
         "length",
         "On TCP: records one behind the other, or each behind its length (four bytes, big-endian).",
@@ -206,17 +206,17 @@ pub const KEYS: &[Key] = &[
         "One line of it; wins over the file. Repeatable. No password in a flag, which the process list shows; the \
          variable and --config may have one.",
     ),
-    key(Kafka, "acks", Kind::Choice(&["0", "1", "all"]), "N").says(
+    key(Kafka, "acks", Kind::Choice(&["0", "1", "all"]), "").says(
         "all",
         "1",
         "Who confirms a batch: nobody, the leader, or all replicas in sync.",
     ),
-    key(Kafka, "idempotent", Kind::Choice(&["on", "off"]), "HOW").says(
+    key(Kafka, "idempotent", Kind::Choice(&["on", "off"]), "").says(
         "on with --acks all",
         "off",
         "The broker drops what a retry doubles. Needs --acks all.",
     ),
-    key(Kafka, "compression", Kind::Choice(&["none", "gzip", "snappy", "lz4", "zstd"]), "C").says(
+    key(Kafka, "compression", Kind::Choice(&["none", "gzip", "snappy", "lz4", "zstd"]), "").says(
         "none",
         "lz4",
         "Codec of batches; the measured ratio is reported.",
@@ -236,17 +236,17 @@ pub const KEYS: &[Key] = &[
         "12",
         "Partitions of a topic that the run makes; of one that is there, how many are used.",
     ),
-    key(Kafka, "create-topic", Kind::Choice(&["on", "off"]), "HOW").says(
+    key(Kafka, "create-topic", Kind::Choice(&["on", "off"]), "").says(
         "on for loopback, off elsewhere",
         "on",
         "Makes the topic where it is missing.",
     ),
-    key(Kafka, "kafka-client", Kind::Choice(&["uring", "rskafka"]), "WHICH").says(
+    key(Kafka, "kafka-client", Kind::Choice(&["uring", "rskafka"]), "").says(
         "uring",
         "rskafka",
         "The engine's own client, or rskafka as an independent check; rskafka takes --acks all --idempotent off, retries by time alone, and counts wire bytes before compression and TLS.",
     ),
-    key(Kafka, "sasl-mechanism", Kind::Choice(SASL_MECHANISMS), "NAME").says(
+    key(Kafka, "sasl-mechanism", Kind::Choice(SASL_MECHANISMS), "").says(
         "none",
         "SCRAM-SHA-512",
         "How to authenticate to the brokers.",
@@ -262,22 +262,22 @@ pub const KEYS: &[Key] = &[
         "0,2,4-7",
         "Processors to pin to, one thread each.",
     ),
-    key(Io, "poll", Kind::Choice(&["auto", "busy", "adaptive"]), "HOW").says(
+    key(Io, "poll", Kind::Choice(&["auto", "busy", "adaptive"]), "").says(
         "auto",
         "adaptive",
         "busy never sleeps; adaptive waits in the kernel when nothing is due; auto: busy where a core is left free.",
     ),
-    key(Io, "io", Kind::Choice(&["auto", "uring", "syscall"]), "HOW").says(
+    key(Io, "io", Kind::Choice(&["auto", "uring", "syscall"]), "").says(
         "auto",
         "syscall",
         "How files are written and sockets served; auto: io_uring where the kernel allows it.",
     ),
-    key(Io, "zero-copy", Kind::Choice(&["auto", "off"]), "HOW").says(
+    key(Io, "zero-copy", Kind::Choice(&["auto", "off"]), "").says(
         "auto",
         "off",
         "auto: sockets read the ring in place where that saves the copy, and a Kafka broker on this host where it costs the core less than copying. off: always copied.",
     ),
-    key(Io, "direct", AUTO_ON_OFF, "HOW").says(
+    key(Io, "direct", AUTO_ON_OFF, "").says(
         "auto",
         "on",
         "O_DIRECT. auto: on where the file system hands it to the device and blocks are full and aligned.",
@@ -298,7 +298,7 @@ pub const KEYS: &[Key] = &[
         "5ms",
         "A paced producer sends when a block or batch is full or after this long.",
     ),
-    key(Io, "fsync", Kind::Choice(&["never", "end", "each"]), "WHEN").says(
+    key(Io, "fsync", Kind::Choice(&["never", "end", "each"]), "").says(
         "end",
         "each",
         "When data is made durable: never, at the end of the run, or with each block.",
@@ -322,7 +322,8 @@ pub const KEYS: &[Key] = &[
         "as soon as it is ready",
         "2030-01-01T12:00:00Z",
         "When the run starts, at most 24 hours ahead: with an offset or Z, or Unix seconds. So the processes of a fleet \
-         start together, as far as their clocks agree. One that is not ready in time says so and starts at once.",
+         start together, as far as their clocks agree. One that is not ready in time, or is started up to ten minutes \
+         after it, says so and starts at once.",
     ),
     key(Observe, "metrics-addr", Kind::Address, "[HOST]:PORT").says(
         "off",
@@ -334,7 +335,7 @@ pub const KEYS: &[Key] = &[
         "30s",
         "Stays up after the run until one more scrape, at most this long.",
     ),
-    key(Observe, "log-format", Kind::Choice(&["text", "json"]), "HOW").says(
+    key(Observe, "log-format", Kind::Choice(&["text", "json"]), "").says(
         "text on a terminal, else json",
         "json",
         "Form of the logs, which go to standard error.",

@@ -2,7 +2,9 @@
 
 use crate::base::units;
 use crate::config::resolve::Parts;
+use crate::config::resolve::geometry;
 use crate::config::resolve::network;
+use crate::config::resolve::payload::{self, Sizes};
 use crate::config::resolve::rates;
 use crate::config::resolve::schedule;
 use crate::config::resolve::target::Place;
@@ -15,18 +17,28 @@ use crate::plan::{Comparison, FileLayout, PhasePlan, Schedule, SloMetric};
 const RATE_REACHED: f64 = 0.995;
 
 pub fn add(parts: &mut Parts, wanted: &Wanted, sysfs: &Sysfs) {
-    let mut lines: Vec<String> = Vec::new();
-    for phase in &parts.schedules.phases {
-        if let Some(line) = schedule::rate_note(phase, parts.fleet.producers).filter(|line| !lines.contains(line)) {
-            lines.push(line);
-        }
-    }
+    let mut lines = rate_notes(&parts.schedules.phases, parts.fleet.producers);
+    lines.extend(wanted.template.as_deref().and_then(payload::left_out));
     lines.extend(rates::record_notes(wanted, &parts.sizes));
     lines.extend(slo_notes(parts, wanted));
     lines.extend(places(parts, wanted, sysfs));
     lines.extend(network::notes(&parts.targets.remotes, &parts.remotes, parts.fleet.producers));
     lines.append(&mut parts.notes);
     parts.notes = lines;
+}
+
+/// Each rate of the phases once; where any has one, also that others have none.
+fn rate_notes(phases: &[PhasePlan], producers: usize) -> Vec<String> {
+    let paced = phases.iter().any(|phase| phase.rate_bytes_per_second.is_some());
+    let mut lines: Vec<String> = Vec::new();
+    for phase in phases.iter().filter(|_| paced) {
+        let unlimited = || "unlimited where a stage has no rate: as fast as the target takes it".to_owned();
+        let line = schedule::rate_note(phase, producers).unwrap_or_else(unlimited);
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 /// For each file target: what it takes, where, on which file system and drive.
@@ -47,7 +59,7 @@ fn places(parts: &Parts, wanted: &Wanted, sysfs: &Sysfs) -> Vec<String> {
             FileLayout::Ring { capacity_bytes } => {
                 let total = units::format_size(capacity_bytes.saturating_mul(files.len() as u64));
                 let each = units::format_size(capacity_bytes);
-                format!("{total} ({} × {each}, overwritten in place)", files.len())
+                format!("{total} ({} × {each}, overwritten in place{})", files.len(), unused(parts, capacity_bytes))
             }
             FileLayout::Rotating { limit_bytes, retain } => {
                 let size = units::format_size(limit_bytes);
@@ -57,7 +69,7 @@ fn places(parts: &Parts, wanted: &Wanted, sysfs: &Sysfs) -> Vec<String> {
             }
             FileLayout::Device { capacity_bytes: u64::MAX } => "a special file".to_owned(),
             FileLayout::Device { capacity_bytes } => {
-                format!("all {} of the device", units::format_size(capacity_bytes))
+                format!("all {} of the device{}", units::format_size(capacity_bytes), unused(parts, capacity_bytes))
             }
         };
         let direct = if first.direct { "O_DIRECT" } else { "through the page cache" };
@@ -77,7 +89,18 @@ fn places(parts: &Parts, wanted: &Wanted, sysfs: &Sysfs) -> Vec<String> {
     lines
 }
 
-/// Thresholds on the rate that leave no room below the rate that was asked for.
+/// What of a preallocated file is never written, where that is more than a block.
+fn unused(parts: &Parts, capacity_bytes: u64) -> String {
+    let lap_bytes = geometry::lap_bytes(&parts.sizes, &parts.blocks, parts.ring_bytes_per_lane, capacity_bytes);
+    let left_bytes = capacity_bytes - lap_bytes;
+    if left_bytes <= parts.blocks.block_bytes {
+        return String::new();
+    }
+    let left = units::format_size(left_bytes);
+    format!(", of which the last {left} stay unused: a lap is whole rounds of the payload ring")
+}
+
+/// Thresholds on the rate that the rate asked for does not reach, or only just.
 fn slo_notes(parts: &Parts, wanted: &Wanted) -> Vec<String> {
     let fleet = f64::from(wanted.shard.1);
     let mut notes = Vec::new();
@@ -91,21 +114,35 @@ fn slo_notes(parts: &Parts, wanted: &Wanted) -> Vec<String> {
             SloMetric::ResponseQuantile(_) | SloMetric::Errors | SloMetric::NotSent => None,
         };
         let is_floor = matches!(slo.comparison, Comparison::GreaterOrEqual | Comparison::Greater | Comparison::Equal);
-        let Some(reached) = rate.map(|rate| rate * fleet * RATE_REACHED) else { continue };
+        let Some(asked) = rate.map(|rate| rate * fleet) else { continue };
+        let reached = asked * RATE_REACHED;
         if !is_floor || slo.threshold <= reached {
             continue;
         }
-        let safe = match slo.metric {
-            SloMetric::Rate => format!("rate>={}", units::format_rate_short(reached).replace(' ', "")),
-            _ => format!("records_per_second>={}", (reached * 100.0).floor() / 100.0),
+        let (asked_for, safe) = match slo.metric {
+            SloMetric::Rate => (units::format_rate_short(asked), format!("rate>={}", rate_below(reached))),
+            _ => (
+                format!("{} records/s", (asked * 100.0).round() / 100.0),
+                format!("records_per_second>={}", (reached * 100.0).floor() / 100.0),
+            ),
         };
-        notes.push(format!(
-            "--slo {} leaves no room below the rate asked for: the time that the last records take counts as well, \
-             and it may be missed by a hair; {safe} is safe",
-            slo.expression
-        ));
+        let expression = &slo.expression;
+        notes.push(if slo.threshold * RATE_REACHED > asked {
+            format!("--slo {expression} cannot be met at the rate asked for, {asked_for}; {safe} is safe")
+        } else {
+            format!(
+                "--slo {expression} leaves no room below the rate asked for: the time that the last records take \
+                 counts as well, and it may be missed by a hair; {safe} is safe"
+            )
+        });
     }
     notes
+}
+
+/// With three digits, none of them rounded up.
+fn rate_below(reached: f64) -> String {
+    let step = 10f64.powi(reached.max(1.0).log10().floor() as i32 - 2);
+    units::format_rate_short((reached / step).floor() * step).replace(' ', "")
 }
 
 /// The highest rate of all measured phases in the measure that `of` makes of bytes a second and weight; `None` where
@@ -122,9 +159,9 @@ fn rate_max(parts: &Parts, of: impl Fn(f64, u64) -> Option<f64>) -> Option<f64> 
 
 /// What the warm-up and what follows it let the run send, each as `None` where no end is known. Limits of records and
 /// bytes are those of what follows.
-fn bytes_max(parts: &Parts, wanted: &Wanted) -> (Option<u64>, Option<u64>) {
-    let paced = |warmup| paced_bytes(&parts.schedules.phases, warmup);
-    let records = wanted.records.map(|records| records.saturating_mul(parts.sizes.max_bytes));
+fn bytes_max(phases: &[PhasePlan], sizes: &Sizes, wanted: &Wanted) -> (Option<u64>, Option<u64>) {
+    let paced = |warmup| paced_bytes(phases, warmup);
+    let records = wanted.records.map(|records| records.saturating_mul(sizes.max_bytes));
     (paced(true), paced(false).into_iter().chain(records).chain(wanted.bytes).min())
 }
 
@@ -138,9 +175,16 @@ fn paced_bytes(phases: &[PhasePlan], warmup: bool) -> Option<u64> {
 }
 
 /// What the phases, or the limits of records and bytes, let the run send; `None`: no end is known.
-pub fn payload_bytes_max(parts: &Parts, wanted: &Wanted) -> Option<u64> {
-    let (warm, measured) = bytes_max(parts, wanted);
+pub fn payload_bytes_max(phases: &[PhasePlan], sizes: &Sizes, wanted: &Wanted) -> Option<u64> {
+    let (warm, measured) = bytes_max(phases, sizes, wanted);
     Some(warm?.saturating_add(measured?))
+}
+
+/// The same of each producer; `u64::MAX`: no end is known.
+pub fn producer_bytes_max(phases: &[PhasePlan], sizes: &Sizes, wanted: &Wanted, producers: usize) -> u64 {
+    // What is dealt out is rounded up to whole records.
+    let share = |bytes: u64| bytes.div_ceil(producers.max(1) as u64).saturating_add(sizes.max_bytes);
+    payload_bytes_max(phases, sizes, wanted).map_or(u64::MAX, share)
 }
 
 /// How many bytes the run may write.
@@ -150,7 +194,7 @@ fn written(parts: &Parts, wanted: &Wanted) -> String {
         phases.fold(0u64, |sum, phase| sum.saturating_add(phase.duration_ns))
     };
     let (warmup_ns, measured_ns) = (length_ns(true), length_ns(false));
-    match bytes_max(parts, wanted) {
+    match bytes_max(&parts.schedules.phases, &parts.sizes, wanted) {
         (Some(warm), Some(most)) => format!("writes about {} at most", units::format_size(warm.saturating_add(most))),
         (None, Some(most)) => format!(
             "writes as much as the target takes in a warm-up of {}, then about {} at most",

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 const PAYLOAD_BYTES_DEFAULT: u64 = 4096;
 const KEY_FILE_BYTES_MAX: u64 = 1 << 20;
+/// What is left out of a folder of templates is named up to so many times.
+const LEFT_OUT_NAMED_MAX: usize = 3;
 
 /// Lengths of the records of a run, header included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +101,10 @@ fn templates(
     };
     let mut lengths = Vec::new();
     for file in &files {
-        let flag = format!("--payload-template {}", path.display());
+        let at = if path.is_dir() { path.join(&file.name) } else { path.to_owned() };
+        let flag = format!("--payload-template '{}'", at.display());
+        let (least, most) = (limits::RECORD_BYTES_MIN_UNANNOTATED, units::format_size(limits::RECORD_BYTES_MAX));
+        let another = format!("a file of {least} B to {most}");
         match (deps.template_check)(file, wanted.annotate) {
             Ok((_, false)) if wanted.sign_key.is_some() && wanted.annotate == Annotate::Payload => {
                 let what = format!("--sign-key signs the record header, and '{}' has placeholders instead", file.name);
@@ -109,13 +114,16 @@ fn templates(
                 lengths.push(length);
             }
             Ok((length, _)) => {
-                let (least, most) =
-                    (limits::RECORD_BYTES_MIN_UNANNOTATED, units::format_size(limits::RECORD_BYTES_MAX));
-                let what =
-                    format!("{flag}: '{}' makes a record of {length} B; it takes {least} B to {most}", file.name);
-                errors.push(Fatal::usage(what).mend(format!("a file of {least} B to {most}")));
+                let what = format!("{flag} makes a record of {length} B; it takes {least} B to {most}");
+                errors.push(Fatal::usage(what).mend(another));
             }
-            Err(why) => errors.push(Fatal::usage(format!("{flag}: '{}': {why}", file.name))),
+            Err(why) => {
+                let mend = match wanted.annotate {
+                    Annotate::Payload => "--annotate=off, which sends files byte for byte".to_owned(),
+                    Annotate::Headers | Annotate::Off => another,
+                };
+                errors.push(Fatal::usage(format!("{flag}: {why}")).mend(mend));
+            }
         }
     }
     let cycle_bytes: u64 = lengths.iter().sum();
@@ -136,7 +144,7 @@ fn read_templates(path: &Path) -> Result<Vec<TemplateFile>, Fatal> {
     let facts = std::fs::metadata(path).map_err(|why| fail(format!("{flag}: {why}")))?;
     let mut names: Vec<PathBuf> = vec![path.to_owned()];
     if facts.is_dir() {
-        names = template_names(path).map_err(|why| fail(format!("{flag}: {why}")))?;
+        (names, _) = template_names(path).map_err(|why| fail(format!("{flag}: {why}")))?;
     }
     if names.is_empty() || names.len() > limits::TEMPLATE_FILES_MAX {
         let (count, most) = (names.len(), limits::TEMPLATE_FILES_MAX);
@@ -161,17 +169,34 @@ fn read_templates(path: &Path) -> Result<Vec<TemplateFile>, Fatal> {
     Ok(files)
 }
 
-fn template_names(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut names = Vec::new();
+/// The plain files of a folder that are not hidden, and what else is there, both in name order.
+fn template_names(folder: &Path) -> std::io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let (mut names, mut others) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if !hidden && std::fs::metadata(entry.path())?.is_file() {
-            names.push(entry.path());
-        }
+        let is_template = !hidden && std::fs::metadata(entry.path())?.is_file();
+        let kind = if is_template { &mut names } else { &mut others };
+        kind.push(entry.path());
     }
     names.sort();
-    Ok(names)
+    others.sort();
+    Ok((names, others))
+}
+
+/// What of a folder of templates is not replayed; `None`: nothing, or it is no folder.
+pub fn left_out(path: &Path) -> Option<String> {
+    let (_, others) = template_names(path).ok()?;
+    let named = others.iter().take(LEFT_OUT_NAMED_MAX).filter_map(|other| other.file_name());
+    let named: Vec<_> = named.map(|name| format!("'{}'", name.display())).collect();
+    let more = match others.len().saturating_sub(LEFT_OUT_NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!others.is_empty()).then(|| {
+        let path = path.display();
+        format!("--payload-template {path}: left out, since hidden or no plain file: {}{more}", named.join(", "))
+    })
 }
 
 /// The first 16 bytes of SHA-256 of the file.
@@ -209,6 +234,13 @@ mod tests {
         let files = read_templates(folder.path()).unwrap();
         let names: Vec<_> = files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["a.json", "b.json"]);
+        let told = left_out(folder.path()).unwrap();
+        assert!(told.ends_with(": '.hidden', 'sub'"), "{told}");
+        for name in [".a", ".b"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        assert!(left_out(folder.path()).unwrap().ends_with(": '.a', '.b', '.hidden' and 1 more"));
+        assert_eq!((left_out(&folder.path().join("a.json")), left_out(&folder.path().join("sub"))), (None, None));
         let one = read_templates(&folder.path().join("b.json")).unwrap();
         assert_eq!(&*one[0].bytes, b"22");
         assert!(read_templates(&folder.path().join("sub")).unwrap_err().what.contains("0 files"));

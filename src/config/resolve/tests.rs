@@ -125,6 +125,36 @@ fn a_single_file_has_one_producer_and_a_folder_many() {
 }
 
 #[test]
+fn what_of_a_ring_stays_unused_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file:{}/", folder.path().display());
+    let base = [("target", url.as_str()), ("min-free", "0"), ("parallel", "1"), ("block-size", "1Mi")];
+    for (more, told) in [
+        (&[("preallocate", "64Mi"), ("ring-size", "40Mi")][..], Some("of which the last 24 MiB stay unused")),
+        (&[("preallocate", "64Mi"), ("ring-size", "32Mi")], None),
+        (&[("preallocate", "64Mi")], None),
+        (&[("preallocate", "79Mi")], None),
+        (&[("bytes", "10MB")], None),
+    ] {
+        let made = plan(&[&base[..], more].concat());
+        let notes = || made.notes.iter().filter(|note| note.contains("stay unused"));
+        assert_eq!(notes().count(), usize::from(told.is_some()), "{more:?}: {:?}", made.notes);
+        assert!(notes().all(|note| note.contains(told.unwrap_or_default())), "{more:?}: {:?}", made.notes);
+    }
+}
+
+#[test]
+fn what_a_producer_writes_is_its_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file:{}/", folder.path().display());
+    let base = [("target", url.as_str()), ("min-free", "0"), ("parallel", "2"), ("payload-size", "1000")];
+    for (more, bytes) in [(&[("bytes", "10MB")][..], 5_001_000), (&[("duration", "3s")], u64::MAX)] {
+        let made = plan(&[&base[..], more].concat());
+        assert_eq!(made.producers[1].file().unwrap().run_bytes_max, bytes, "{more:?}");
+    }
+}
+
+#[test]
 fn what_is_written_includes_the_warm_up() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("file:{}/", folder.path().display());
@@ -155,6 +185,7 @@ fn a_threshold_that_leaves_no_room_below_the_rate_is_told() {
         (&[("rate", "1MB/s"), ("slo", "rate>=1MB/s")][..], Some("rate>=995kB/s is safe")),
         (&[("rate", "1MB/s"), ("slo", "rate>=997kB/s")], Some("rate>=995kB/s is safe")),
         (&[("rate", "1MB/s"), ("slo", "rate>2MB/s,errors==0")], Some("rate>=995kB/s is safe")),
+        (&[("rate", "1.012GB/s"), ("slo", "rate>=1.012GB/s")], Some("rate>=1GB/s is safe")),
         (&[("rate", "1000rec/s"), ("slo", "records_per_second>=1000")], Some("records_per_second>=995 is safe")),
         (
             &[("rate", "1MB/s"), ("mode", "sampled"), ("weight", "10"), ("slo", "records_per_second==100")],
@@ -171,6 +202,15 @@ fn a_threshold_that_leaves_no_room_below_the_rate_is_told() {
         let told: Vec<_> = made.notes.iter().filter(|note| note.starts_with("--slo ")).collect();
         assert_eq!(told.len(), usize::from(safe.is_some()), "{more:?}: {told:?}");
         assert!(told.iter().all(|note| note.ends_with(safe.unwrap_or_default())), "{more:?}: {told:?}");
+    }
+    for (slo, words) in [
+        ("rate>=1MB/s", "missed by a hair"),
+        ("rate>=2MB/s", "cannot be met at the rate asked for, 1 MB/s; "),
+        ("records_per_second>1001", "missed by a hair"),
+        ("records_per_second>2000", "cannot be met at the rate asked for, 1000 records/s; "),
+    ] {
+        let made = plan(&[&base[..], &[("rate", "1MB/s"), ("slo", slo)]].concat());
+        assert!(made.notes.iter().any(|note| note.starts_with("--slo ") && note.contains(words)), "{:?}", made.notes);
     }
 }
 
@@ -216,6 +256,36 @@ fn templates_decide_the_sizes() {
     assert!(made.sink.block_bytes.is_multiple_of(5760));
     let both = refused(&[("target", "null"), ("payload-template", &path), ("payload-size", "64")]);
     assert!(both.contains("--payload-size"), "{both}");
+}
+
+#[test]
+fn a_template_that_is_wrong_is_named_once_with_a_mend() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.txt");
+    std::fs::write(&file, "{{host}}").unwrap();
+    let tree = machine();
+    let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(|| Ok(()), |_, _| Err("it is wrong".into())) };
+    for path in [folder.path(), file.as_path()] {
+        let mut settings = Settings::default();
+        settings.put("target", Some("null".to_owned()));
+        settings.put("payload-template", Some(path.display().to_string()));
+        let wanted = values::read(&settings, &mut Vec::new());
+        let told = resolve(&settings, &wanted, &deps, Vec::new()).unwrap_err()[0].to_string();
+        let named = format!("--payload-template '{}': it is wrong\n  mend: --annotate=off", file.display());
+        assert!(told.starts_with(&named), "{told}");
+    }
+}
+
+#[test]
+fn a_stage_without_a_rate_is_told_where_others_have_one() {
+    let told = |phases: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("phases: {phases}\n")).unwrap();
+        let notes = plan(&[("target", "null"), ("config", &file.path().display().to_string())]).notes;
+        notes.iter().filter(|note| note.starts_with("unlimited where a stage")).count()
+    };
+    assert_eq!(told("[{duration: 1s, rate: 1MB/s}, {duration: 1s}, {duration: 2s, rate: unlimited}]"), 1);
+    assert_eq!(told("[{duration: 1s}, {duration: 1s, mode: steady}]"), 0);
 }
 
 #[test]

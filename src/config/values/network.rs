@@ -36,6 +36,8 @@ pub struct KafkaWanted {
     pub create_topic: Option<bool>,
     pub client: Option<KafkaClient>,
     pub sasl_mechanism: Option<SaslMechanism>,
+    /// One was given that is none; the error says so.
+    pub sasl_mechanism_refused: bool,
     pub sasl_user: Option<String>,
     pub sasl_password: Option<PathBuf>,
 }
@@ -62,6 +64,10 @@ impl Reader<'_> {
     }
 
     fn kafka(&mut self) -> KafkaWanted {
+        let sasl_mechanism = self.text("sasl-mechanism").and_then(|text| {
+            use SaslMechanism::{OauthBearer, Plain, ScramSha256, ScramSha512};
+            [Plain, ScramSha256, ScramSha512, OauthBearer].into_iter().find(|one| one.name() == text)
+        });
         KafkaWanted {
             config: self.path("kafka-config"),
             properties: self
@@ -83,10 +89,8 @@ impl Reader<'_> {
                 "rskafka" => KafkaClient::Rskafka,
                 _ => KafkaClient::Uring,
             }),
-            sasl_mechanism: self.text("sasl-mechanism").and_then(|text| {
-                use SaslMechanism::{OauthBearer, Plain, ScramSha256, ScramSha512};
-                [Plain, ScramSha256, ScramSha512, OauthBearer].into_iter().find(|one| one.name() == text)
-            }),
+            sasl_mechanism,
+            sasl_mechanism_refused: sasl_mechanism.is_none() && self.settings.is_given("sasl-mechanism"),
             sasl_user: self.text("sasl-user"),
             sasl_password: self.path("sasl-password-file"),
         }

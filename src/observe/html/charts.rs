@@ -44,13 +44,17 @@ fn over_time_note(report: &Report) -> String {
             text::count(intervals.len() as u64)
         ));
     }
-    if let Some(last) = report.intervals.get(intervals.len()).filter(|last| last.records_produced > 0) {
+    let has_length = |last: &&Interval| last.records_produced > 0 && last.seconds > 0.0;
+    if let Some(last) = report.intervals.get(intervals.len()).filter(has_length) {
         words.push(format!("The last {} are not drawn: too little time for a rate.", text::duration(last.seconds)));
     }
     if report.intervals_dropped > 0 {
         words.push(format!(
-            "The first {} seconds are not in the report one by one.",
-            text::count(report.intervals_dropped)
+            "The first {} not in the report one by one.",
+            match report.intervals_dropped {
+                1 => "second is".to_owned(),
+                more => format!("{} seconds are", text::count(more)),
+            }
         ));
     }
     if words.is_empty() { String::new() } else { note(&words.join(" ")) }

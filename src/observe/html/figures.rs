@@ -2,7 +2,7 @@
 
 use super::section;
 use super::text::{self, NOTHING};
-use crate::base::units::format_rate;
+use crate::base::units::{format_counted, format_rate};
 use crate::observe::report::{Distribution, Report};
 use std::fmt::Write;
 
@@ -18,9 +18,14 @@ fn figure(label: &'static str, value: String, more: String) -> Figure {
 }
 
 /// Red where there are any.
-fn lost(label: &'static str, count: u64, more: &str) -> Figure {
+fn lost(label: &'static str, count: u64, how: &str) -> Figure {
     let tone = if count > 0 { "bad" } else { "" };
-    Figure { label, value: text::count(count), more: more.to_owned(), tone }
+    Figure { label, value: text::count(count), more: format!("{} {how}", noun(count)), tone }
+}
+
+/// Of a count that stands elsewhere.
+fn noun(count: u64) -> &'static str {
+    if count == 1 { "record" } else { "records" }
 }
 
 pub fn figures(report: &Report) -> String {
@@ -49,7 +54,9 @@ fn speed(report: &Report) -> [Figure; 4] {
         false => format!("; stands for {}", text::rate(Some(throughput.logical_bytes_per_second))),
     };
     let (target, ratio) = match pacing.target_bytes_per_second {
-        Some(_) => ("of all producers together", format!("{} records sent late", text::count(pacing.catch_up_records))),
+        Some(_) => {
+            ("of all producers together", format!("{} sent late", format_counted(pacing.catch_up_records, "record")))
+        }
         None => ("none was asked for, or not of all", "needs a rate".to_owned()),
     };
     let processor = cpu.seconds_per_gigabyte.map_or(NOTHING.to_owned(), |of| format!("{of:.3} s/GB"));
@@ -66,7 +73,7 @@ fn speed(report: &Report) -> [Figure; 4] {
 }
 
 fn latency(report: &Report) -> [Figure; 4] {
-    let (response, service) = (&report.latency_seconds.response, &report.latency_seconds.service);
+    let (response, service) = (&report.response_to_show(), &report.latency_seconds.service);
     let one = |label, of: fn(&Distribution) -> Option<f64>| {
         let more = format!("service {}", text::percentile(of(service), report));
         figure(label, text::percentile(of(response), report), more)
@@ -82,20 +89,21 @@ fn latency(report: &Report) -> [Figure; 4] {
 fn books(report: &Report) -> [Figure; 4] {
     let totals = &report.totals;
     let sizes =
-        format!("{} of payload, {} on the wire", text::size(totals.bytes_produced), text::size(totals.wire_bytes));
-    let offered = format!("records of {} offered; {sizes}", text::count(totals.records_offered));
+        format!("{} of payload, {} on the wire", text::amount(totals.bytes_produced), text::amount(totals.wire_bytes));
+    let noun = noun(totals.records_produced);
+    let offered = format!("{noun} of {} offered; {sizes}", text::count(totals.records_offered));
     [
         figure("Produced", text::count(totals.records_produced), offered),
-        lost("Failed", totals.records_failed, "records known not to have arrived"),
-        lost("Uncertain", totals.records_uncertain, "records sent, outcome unknown"),
-        Figure { tone: "", ..lost("Not sent", totals.records_not_sent, "records due, never submitted") },
+        lost("Failed", totals.records_failed, "known not to have arrived"),
+        lost("Uncertain", totals.records_uncertain, "sent, outcome unknown"),
+        Figure { tone: "", ..lost("Not sent", totals.records_not_sent, "due, never submitted") },
     ]
 }
 
 fn percentiles(report: &Report) -> String {
     let latency = &report.latency_seconds;
     let rows = [
-        ("Response", "due to confirmed", &latency.response),
+        ("Response", "due to confirmed", &report.response_to_show()),
         ("Service", "submitted to confirmed", &latency.service),
         ("Lateness", "due to submitted", &report.pacing.lateness_seconds),
     ];
@@ -108,21 +116,21 @@ fn percentiles(report: &Report) -> String {
         let _ = writeln!(out, "<tr><th>{name} <small>{what}</small></th>{}</tr>", cells.concat());
     }
     out.push_str("</table></div>\n");
-    let unconfirmed = report.totals.records_offered.saturating_sub(report.totals.records_produced);
+    let unconfirmed = report.records_unconfirmed();
     if unconfirmed > 0 {
         let _ = writeln!(
             out,
-            "<p class=\"note\">{} records were due and never confirmed; they count as slower than all others in each \
-             response percentile.</p>",
-            text::count(unconfirmed)
+            "<p class=\"note\">{} due and never confirmed: slower than all others in each response percentile and \
+             the maximum.</p>",
+            format_counted(unconfirmed, "record")
         );
     }
     let clamped = latency.response.records_clamped;
     if clamped > 0 {
         let _ = writeln!(
             out,
-            "<p class=\"note\">{} records took an hour or more; nothing longer is told apart.</p>",
-            text::count(clamped)
+            "<p class=\"note\">{} took an hour or more; nothing longer is told apart.</p>",
+            format_counted(clamped, "record")
         );
     }
     out

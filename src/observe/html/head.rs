@@ -20,7 +20,11 @@ pub fn head(report: &Report) -> String {
     let (tone, words) = exit(report.exit_code);
     let _ = writeln!(out, "<p><span class=\"chip {tone}\">{words}</span></p>");
     if let Some(why) = &report.ended_early {
+        let (why, mend) = why.split_once('\n').unwrap_or((why, ""));
         let _ = writeln!(out, "<p><span class=\"chip bad\">Ended early: {}</span></p>", Text(why));
+        if !mend.is_empty() {
+            let _ = writeln!(out, "<p class=\"note\">{}</p>", Text(mend.trim()));
+        }
     }
     let _ = writeln!(out, "<p class=\"limit\">Limited by {}</p>", limit(report.verdict.limited_by));
     let evidence = report.verdict.evidence.iter().map(|sentence| format!("<li>{}</li>", Text(sentence)));

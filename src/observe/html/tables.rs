@@ -2,7 +2,9 @@
 
 use super::section;
 use super::text::{self, NOTHING, Text};
+use crate::base::units::format_counted;
 use crate::observe::report::{Producer, Report, SloResult};
+use crate::observe::slo;
 use serde_json::{Map, Value};
 use std::fmt::Write;
 
@@ -46,25 +48,16 @@ pub fn slos(report: &Report) -> String {
     section("Thresholds", &table(&["threshold", "held to", "value", "result"], &rows))
 }
 
-fn is_quantile(slo: &SloResult) -> bool {
-    slo.expression.trim_start().starts_with(['p', 'm'])
-}
-
 fn slo_value(slo: &SloResult) -> String {
     match slo.value {
-        None if is_quantile(slo) => "never: it falls among records without confirmation".to_owned(),
+        None if slo::is_response(slo) => "never: it falls among records without confirmation".to_owned(),
         None => NOTHING.to_owned(),
         Some(value) => slo_figure(slo, value),
     }
 }
 
 fn slo_figure(slo: &SloResult, value: f64) -> String {
-    match slo.expression.as_str() {
-        name if name.starts_with("records_per_second") => format!("{} records/s", text::count(value.round() as u64)),
-        name if name.starts_with("rate") => text::rate(Some(value)),
-        _ if is_quantile(slo) => text::duration(value),
-        _ => format!("{} records", text::count(value as u64)),
-    }
+    slo::figure(slo, value).replace(" us", " µs")
 }
 
 pub fn producers(report: &Report) -> String {
@@ -106,7 +99,7 @@ fn producer(of: &Producer) -> String {
         of.core,
         Text(&of.target),
         counts.concat(),
-        text::size(of.bytes_produced)
+        text::amount(of.bytes_produced)
     )
 }
 
@@ -122,7 +115,7 @@ pub fn books(report: &Report) -> String {
         row("connections made again", text::count(report.totals.reconnects));
     }
     if report.totals.lent_bytes > 0 {
-        row("read in place, not copied", text::size(report.totals.lent_bytes));
+        row("read in place, not copied", text::amount(report.totals.lent_bytes));
     }
     row("audit lines dropped", text::count(report.totals.audit_lines_dropped));
     row("final fsync", text::duration(report.final_fsync_seconds));
@@ -132,10 +125,10 @@ pub fn books(report: &Report) -> String {
         match warm.seconds > 0.0 {
             false => "none".into(),
             true => format!(
-                "{}: {} of {} records produced, response p99 {}",
+                "{}: {} of {} produced, response p99 {}",
                 text::duration(warm.seconds),
                 text::count(warm.totals.records_produced),
-                text::count(warm.totals.records_offered),
+                format_counted(warm.totals.records_offered, "record"),
                 text::known_duration(warm.latency_seconds.response.p99)
             ),
         },
@@ -145,8 +138,8 @@ pub fn books(report: &Report) -> String {
     let period = text::size(payload.repeat_period_bytes);
     row("payload", format!("{compressible} compressible, repeats after {period}, in {}", Text(&payload.memory)));
     if let Some(told) = &report.governance {
-        let (posted, offered) = (text::count(told.posted), text::count(told.events_offered));
-        row("governance", format!("{posted} of {offered} events posted to {}", Text(&told.url)));
+        let (posted, offered) = (text::count(told.posted), format_counted(told.events_offered, "event"));
+        row("governance", format!("{posted} of {offered} posted to {}", Text(&told.url)));
     }
     section("More of the books", &pairs(&rows))
 }

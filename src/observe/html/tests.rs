@@ -37,7 +37,8 @@ fn the_page_holds_the_figures_and_needs_nothing_else() {
         "Settings in force (1)",
         "io 3, timeout 2",
         "never",
-        "10 records were due and never confirmed",
+        "10 records due and never confirmed",
+        "<p class=\"label\">Response max</p><p class=\"value \">never</p>",
         "prefers-color-scheme",
     ] {
         assert!(page.contains(part), "'{part}' is missing in:\n{page}");
@@ -127,8 +128,31 @@ fn a_last_moment_is_no_spike() {
     };
     report.pacing.target_bytes_per_second = None;
     report.intervals = vec![second, moment];
+    let drawn = page(&report);
+    assert!(drawn.contains("The last 1 µs are not drawn") && !drawn.contains(">1 GB/s</text>"), "{drawn}");
+    report.intervals[1].seconds = 0.0;
+    assert!(!page(&report).contains("not drawn"), "no time at all is nothing to tell of");
+}
+
+#[test]
+fn one_record_is_no_plural() {
+    let mut report = testing::report();
+    let totals = &mut report.totals;
+    (totals.records_offered, totals.records_produced, totals.records_not_sent) = (2, 1, 1);
+    totals.bytes_produced = 147_456;
+    report.latency_seconds.response.records_clamped = 1;
+    report.ended_early = Some("no key\n  mend: --key producer".into());
     let page = page(&report);
-    assert!(page.contains("The last 1 µs are not drawn") && !page.contains(">1 GB/s</text>"), "{page}");
+    for part in [
+        "record of 2 offered",
+        "record due, never submitted",
+        "1 record due and never",
+        "1 record took",
+        "147.5 kB of",
+        "no key</span></p>\n<p class=\"note\">mend: --key",
+    ] {
+        assert!(page.contains(part), "'{part}' is missing in:\n{page}");
+    }
 }
 
 #[test]

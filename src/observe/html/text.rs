@@ -1,6 +1,6 @@
 //! Words and numbers as the page shows them.
 
-use crate::base::units::{format_count, format_duration, format_rate_short, format_size};
+use crate::base::units::{format_amount, format_count, format_duration, format_rate_short, format_size};
 use crate::observe::report::{Distribution, Report};
 use serde_json::Value;
 use std::fmt::{Display, Formatter, Result, Write};
@@ -42,7 +42,7 @@ pub fn known_duration(seconds: Option<f64>) -> String {
 pub fn percentile(seconds: Option<f64>, report: &Report) -> String {
     match seconds {
         Some(seconds) => duration(seconds),
-        None if report.totals.records_produced > 0 => "never".to_owned(),
+        None if report.totals.records_offered > 0 => "never".to_owned(),
         None => NOTHING.to_owned(),
     }
 }
@@ -55,6 +55,12 @@ pub fn count(count: u64) -> String {
     format_count(count)
 }
 
+/// What was measured.
+pub fn amount(bytes: u64) -> String {
+    format_amount(bytes)
+}
+
+/// What is set, or a fact of the host.
 pub fn size(bytes: u64) -> String {
     format_size(bytes)
 }

@@ -22,6 +22,25 @@ clean_up() {
 }
 trap clean_up EXIT
 
+# start_receiver NAME FLAG…: `engine receive` in the background, as $receiver; where it listens is in $address, and what
+# it says in $work/NAME.log.
+start_receiver() {
+    local name=$1
+    shift
+    # Here before the first look at it.
+    : >"$work/$name.address"
+    "${engine:?}" receive "$@" >"$work/$name.address" 2>"$work/$name.log" &
+    receiver=$!
+    pids+=("$receiver")
+    for _ in {1..400}; do
+        address=$(sed -n 's/^listening on //p' "$work/$name.address")
+        if [ -n "$address" ]; then return; fi
+        kill -0 "$receiver" 2>/dev/null || fail 'the receiver did not start'
+        sleep 0.05
+    done
+    fail 'the receiver does not listen'
+}
+
 fail() {
     echo "$1"
     tail -n 30 "$work"/*.log

@@ -50,6 +50,7 @@ pub fn plan(
     // Each partition has one, whatever is asked.
     link.connections = 1;
     let batch = (flags.batch_bytes.or(said.batch_bytes), said.request_bytes_max);
+    let batch_bytes_min = sizes.max_bytes + frame_bytes(key, payload, wanted) + BATCH_HEAD_BYTES;
     if flags.client == Some(KafkaClient::Rskafka) && link.retry.attempts_max > 0 {
         notes.push(RSKAFKA_RETRIES.to_owned());
     }
@@ -61,7 +62,8 @@ pub fn plan(
         acks,
         idempotent,
         codec: flags.codec.or(said.compression).unwrap_or(Compression::None),
-        batch_bytes: batch_bytes(batch, sizes, frame_bytes(key, payload, wanted), notes, errors),
+        batch_bytes: batch_bytes(batch, sizes, batch_bytes_min, notes, errors),
+        batch_bytes_min,
         linger_ns,
         key,
         partitions: flags.partitions,
@@ -89,6 +91,7 @@ fn read_properties(
         tls_cert: network.tls_cert.clone(),
         tls_key: network.tls_key.clone(),
         sasl_mechanism: kafka.sasl_mechanism.map(|mechanism| mechanism.name().to_owned()),
+        sasl_mechanism_refused: kafka.sasl_mechanism_refused,
         sasl_user: kafka.sasl_user.clone(),
         sasl_password: kafka.sasl_password.clone(),
     };
@@ -231,11 +234,10 @@ fn frame_bytes(key: KeyPlan, payload: &PayloadPlan, wanted: &Wanted) -> u64 {
 fn batch_bytes(
     (said, request_max): (Option<u64>, Option<u64>),
     sizes: &Sizes,
-    frame: u64,
+    least: u64,
     notes: &mut Vec<String>,
     errors: &mut Vec<Fatal>,
 ) -> u64 {
-    let least = sizes.max_bytes + frame + BATCH_HEAD_BYTES;
     let bytes = said.unwrap_or(BATCH_BYTES_DEFAULT);
     if let Some(most) = request_max.filter(|most| *most < bytes.max(least)) {
         let what = format!("max.request.size {most}: a batch of {} B does not fit", bytes.max(least));

@@ -291,8 +291,11 @@ fn kafka_names_what_cannot_be() {
         let told = refused(&[&[url], more].concat());
         assert!(told.contains(word), "{more:?}: {told}");
     }
+    let told = refused(&[url, ("sasl-mechanism", "GSSAPI"), ("sasl-user", "me")]);
+    assert!(told.contains("'GSSAPI' is none of") && !told.contains("needs a mechanism"), "{told}");
     let large = plan(&[url, ("payload-size", "2Mi")]);
     assert!(kafka(&large).batch_bytes > 2 << 20 && large.sink.block_bytes == 2 << 20);
+    assert_eq!(kafka(&large).batch_bytes_min, kafka(&large).batch_bytes, "one record, and what frames it");
     let (_file, path) = file("pa ss\r\n");
     let made = plan(&[url, ("sasl-mechanism", "SCRAM-SHA-512"), ("sasl-user", "me"), ("sasl-password-file", &path)]);
     let sasl = kafka(&made).sasl.as_ref().unwrap();

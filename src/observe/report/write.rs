@@ -1,0 +1,157 @@
+//! Where a report goes: a file, whole or not at all, or standard output.
+
+use super::Report;
+use crate::base::fatal::{Exit, Fatal};
+use crate::base::{limits, place};
+use crate::plan::ReportTarget;
+use serde::Serialize;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// Writes the report of a run; says where seconds are left out, as for a pipe: who collects logs cuts long lines.
+pub fn write_run_report(report: &Report, target: &ReportTarget) -> Result<(), Fatal> {
+    let most = match target {
+        ReportTarget::Stdout if !is_file(std::io::stdout()) => limits::INTERVALS_STDOUT_MAX,
+        ReportTarget::Stdout | ReportTarget::File(_) => limits::INTERVALS_MAX,
+    };
+    let told = report.with_last(most);
+    if let Some(line) = left_out(report, &told) {
+        tracing::warn!(event = "report", "{line}");
+    }
+    write_report(&*told, target)
+}
+
+fn left_out(report: &Report, told: &Report) -> Option<String> {
+    let seconds = told.intervals_dropped - report.intervals_dropped;
+    let kept = told.intervals.len();
+    (seconds > 0).then(|| {
+        format!(
+            "the report on standard output has the last {kept} seconds one by one; {seconds} before them are left out, \
+             and --report FILE keeps them"
+        )
+    })
+}
+
+/// A regular file, and no pipe, terminal or device.
+fn is_file(out: impl AsFd) -> bool {
+    let copy = out.as_fd().try_clone_to_owned();
+    copy.and_then(|copy| File::from(copy).metadata()).is_ok_and(|facts| facts.is_file())
+}
+
+/// Writes the report: pretty JSON into a file (whole or not at all), one line on stdout.
+///
+/// Call it for stdout after everything else that goes there: the report is the last line.
+pub fn write_report<T: Serialize>(report: &T, target: &ReportTarget) -> Result<(), Fatal> {
+    let text = match target {
+        ReportTarget::Stdout => serde_json::to_vec(report),
+        ReportTarget::File(_) => serde_json::to_vec_pretty(report),
+    };
+    let mut text = text.expect("every field of a report is plain data");
+    text.push(b'\n');
+    write_text("report", "--report", &text, target)
+}
+
+/// Writes what was made of a run into a file (whole or not at all) or to stdout; `what` and `flag` name it in errors.
+pub fn write_text(what: &str, flag: &str, text: &[u8], target: &ReportTarget) -> Result<(), Fatal> {
+    match target {
+        ReportTarget::Stdout => {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(text).and_then(|()| stdout.flush()).map_err(|error| {
+                Fatal::new(Exit::Failed, format!("the {what} could not be written to stdout: {error}"))
+                    .mend(format!("{flag} FILE"))
+            })
+        }
+        ReportTarget::File(path) => place::put(path, text).map_err(|error| {
+            Fatal::new(Exit::Failed, format!("the {what} could not be written to {}: {error}", path.display()))
+                .mend(mend(flag, path, &error))
+        }),
+    }
+}
+
+/// What makes room for the file, or where else it may go.
+fn mend(flag: &str, path: &Path, error: &std::io::Error) -> String {
+    let folder = place::folder(path).display();
+    match error.kind() {
+        ErrorKind::NotFound => format!("mkdir -p {folder}"),
+        // A device or a folder: neither is a file.
+        _ if path.metadata().is_ok_and(|facts| !facts.is_file()) => format!("{flag} FILE"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("df -h {folder}"),
+        _ => format!("ls -ld {folder}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::report::Interval;
+    use crate::observe::testing;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        std::fs::write(&path, "old").unwrap();
+        let report = testing::report();
+        write_report(&report, &ReportTarget::File(path.clone())).unwrap();
+        let back: Report = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(back, report);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_missing_folder_is_named_with_its_mend() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("no/such/report.json");
+        let fatal = write_report(&testing::report(), &ReportTarget::File(path.clone())).unwrap_err();
+        assert_eq!(fatal.exit, Exit::Failed);
+        assert!(fatal.what.contains(&path.display().to_string()), "{fatal}");
+        assert!(fatal.mend.unwrap().starts_with("mkdir -p "));
+    }
+
+    #[test]
+    fn what_is_no_file_is_told_to_be_one() {
+        let written = |path: &str| write_text("page", "--html", b"x", &ReportTarget::File(path.into())).unwrap_err();
+        let full = written("/dev/full");
+        assert!(full.what.contains("could not be written to /dev/full"), "{full}");
+        assert_eq!(full.mend.as_deref(), Some("--html FILE"));
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(written(&folder.path().display().to_string()).mend.as_deref(), Some("--html FILE"));
+        let (path, full) = (folder.path().join("r.json"), ErrorKind::StorageFull.into());
+        assert_eq!(mend("--report", &path, &full), format!("df -h {}", folder.path().display()));
+    }
+
+    #[test]
+    fn through_a_pipe_a_long_run_has_its_last_seconds_alone_and_says_so() {
+        let second = |at: usize| Interval { start_seconds: at as f64, ..Interval::default() };
+        let intervals = (0..limits::INTERVALS_STDOUT_MAX + 100).map(second).collect();
+        let report = Report { intervals, intervals_dropped: 7, ..testing::report() };
+        let line = report.with_last(limits::INTERVALS_STDOUT_MAX);
+        assert_eq!((line.intervals.len(), line.intervals_dropped), (limits::INTERVALS_STDOUT_MAX, 107));
+        assert_eq!((line.intervals[0].start_seconds, &line.totals), (100.0, &report.totals));
+        let said = left_out(&report, &line).unwrap();
+        assert!(said.contains("100 before them") && said.contains("--report FILE"), "{said}");
+        let whole = report.with_last(limits::INTERVALS_MAX);
+        assert_eq!((&*whole, left_out(&report, &whole)), (&report, None));
+    }
+
+    #[test]
+    fn a_file_is_told_from_a_pipe_and_a_device() {
+        assert!(is_file(tempfile::tempfile().unwrap()));
+        assert!(!is_file(File::open("/dev/null").unwrap()));
+        let (reader, writer) = std::io::pipe().unwrap();
+        assert!(!is_file(&writer) && !is_file(reader));
+    }
+
+    #[test]
+    fn a_file_has_every_second_of_a_long_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        let intervals = vec![Interval::default(); limits::INTERVALS_STDOUT_MAX + 1];
+        let report = Report { intervals, ..testing::report() };
+        write_run_report(&report, &ReportTarget::File(path.clone())).unwrap();
+        let back: Report = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(back, report);
+    }
+}

@@ -1,0 +1,190 @@
+use super::*;
+use crate::observe::logs::tests::capture;
+use crate::observe::report::{Latency, SloResult};
+use crate::observe::testing;
+
+#[test]
+fn the_fullest_summary_fits_a_screen() {
+    let run = testing::full_run();
+    let mut report = testing::report_of(&run);
+    let told = Governance { events_offered: 12_000, posted: 9_998, not_announced: 1, ..Governance::default() };
+    report.governance = Some(told.clone());
+    let text = render(&report, &run.shared.plan);
+    let whole = Governance { posted: 12_000, not_announced: 0, ..told };
+    assert!(
+        text.contains("governance  9,998 of 12,000 events posted, 1 call not taken") && governance(&whole).is_none()
+    );
+    assert!(text.lines().count() <= 20, "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+    for part in [
+        "produced    ",
+        "p99.9",
+        "errors",
+        "io 3",
+        "not sent",
+        "audit       4 lines dropped",
+        "limited by  the target: it took",
+        "missed: p99.99<1ms (never)",
+        "data        data/ (32 MiB)",
+        "verify with engine verify data/ --expect 'my report.json'",
+        "report      my report.json",
+    ] {
+        assert!(text.contains(part), "'{part}' is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn a_report_read_again_has_the_summary_of_its_run() {
+    let run = testing::full_run();
+    let report = testing::report_of(&run);
+    let first = render(&report, &run.shared.plan);
+    let again = render_again(&report, "my report.json".as_ref());
+    let body = |text: &str| text.split_once("\ndata ").unwrap().0.to_owned();
+    assert_eq!(body(&again), body(&first));
+    assert!(again.contains("verify with engine verify data/\n"), "{again}");
+}
+
+#[test]
+fn signed_records_are_checked_with_their_key() {
+    let run = testing::full_run();
+    let mut plan = RunPlan::clone(&run.shared.plan);
+    plan.effective_config.insert("sign_key".into(), "my key.bin".into());
+    let report = Report { config: plan.effective_config.clone(), ..testing::report_of(&run) };
+    let text = render(&report, &plan);
+    let whole = "verify with engine verify data/ --expect 'my report.json' --sign-key 'my key.bin'\n";
+    assert!(text.contains(whole), "{text}");
+    let again = render_again(&report, "r.json".as_ref());
+    assert!(again.contains("verify with engine verify data/ --sign-key 'my key.bin'\n"), "{again}");
+}
+
+#[test]
+fn a_reader_that_left_is_told() {
+    let mut report = testing::report();
+    report.ended_early = None;
+    assert!(!render_again(&report, "r.json".as_ref()).contains("\nended "));
+    report.verdict.evidence.push(READER_LEFT.to_owned());
+    let text = render_again(&report, "r.json".as_ref());
+    assert!(text.contains("\nended       the reader closed its end, which ended the run\n"), "{text}");
+}
+
+#[test]
+fn one_is_no_plural() {
+    let mut report = testing::report();
+    (report.totals.records_produced, report.totals.records_not_sent, report.totals.retries) = (1, 1, 1);
+    (report.totals.audit_lines_dropped, report.pacing.catch_up_records) = (1, 1);
+    let text = render_again(&report, "r.json".as_ref());
+    for part in ["1 record,", "1 record sent late", "1 record due", "1 line dropped", "; 1 block sent again"] {
+        assert!(text.contains(part), "'{part}' is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn what_was_refused_says_how() {
+    let mut report = testing::report();
+    assert_eq!(refused(&report), None);
+    report.producers[1].first_refused_status = Some(404);
+    report.producers[0].first_refused_status = Some(503);
+    let text = render_again(&report, "r.json".as_ref());
+    assert!(text.contains("\nrefused     first with 404 Not Found, 503 Service Unavailable\n"), "{text}");
+}
+
+#[test]
+fn latencies_beyond_the_histogram_are_told() {
+    let mut report = testing::report();
+    assert_eq!(clamped(&report), None);
+    report.latency_seconds.response.records_clamped = 12_345;
+    let text = render_again(&report, "r.json".as_ref());
+    assert!(text.contains("12,345 records took an hour or more"), "{text}");
+}
+
+#[test]
+fn no_report_steers_the_terminal() {
+    let mut report = testing::report();
+    report.run_id = "\u{1b}[2J".into();
+    report.producers[0].file = Some("\u{1b}]0;x\u{7}".into());
+    let text = render_again(&report, "\u{1b}c.json".as_ref());
+    assert!(text.chars().all(|c| !c.is_control() || c == '\n'), "{text:?}");
+}
+
+#[test]
+fn percentiles_among_lost_records_say_so() {
+    let run = testing::full_run();
+    let report = testing::report_of(&run);
+    assert_eq!(report.latency_seconds.response.p999, None);
+    let text = render(&report, &run.shared.plan);
+    let response = text.lines().find(|line| line.starts_with("response")).unwrap();
+    assert!(response.contains("never"), "{text}");
+}
+
+#[test]
+fn words_wrap_and_stop() {
+    let mut page = Page::default();
+    page.wrapped("label", &"word ".repeat(100), 2);
+    let lines: Vec<_> = page.0.lines().collect();
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.chars().count() <= COLUMNS), "{lines:?}");
+    assert!(lines[0].ends_with("word") && lines[1].ends_with("word …"), "what is left out leaves a sign: {lines:?}");
+}
+
+#[test]
+fn shells_get_quotes_where_they_need_them() {
+    assert_eq!(quoted("engine-data/"), "engine-data/");
+    assert_eq!(quoted("it's here"), r"'it'\''s here'");
+}
+
+#[test]
+fn nothing_is_cut_but_with_a_sign() {
+    let mut report = testing::report();
+    let target = "kafka://127.0.0.1:32485,127.0.0.1:32486,127.0.0.1:32487/a-topic-with-a-long-name";
+    report.producers.iter_mut().for_each(|producer| producer.target = target.into());
+    report.errors =
+        [("closed".to_owned(), 672_000), ("timeout".to_owned(), 213_000), ("refused".to_owned(), 99)].into();
+    report.totals.retries = 17_000;
+    let why =
+        "topic t1: producer 0: the broker refuses these records, since the topic is compacted and they have no key";
+    report.ended_early = Some(format!("{why}\n  mend: --key producer for a compacted topic, or another topic"));
+    let text = render_again(&report, "r.json".as_ref());
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&text).contains(&format!("run test-run to {target}, 2 producers on 1 core produced")), "{text}");
+    assert!(words(&text).contains("timeout 213,000); 17,000 blocks sent again"), "{text}");
+    assert!(words(&text).contains(&format!("ended early {why} mend: --key producer")), "{text}");
+    let mend = "\n            mend: --key producer for a compacted topic, or another topic\n";
+    assert!(text.contains(mend), "a line of its own:\n{text}");
+    let wide = |line: &&str| line.chars().count() > COLUMNS && !line.contains(target);
+    assert_eq!(text.lines().find(wide), None, "{text}");
+}
+
+#[test]
+fn a_record_without_confirmation_is_slower_than_the_slowest() {
+    let mut report = testing::report();
+    let row = |report: &Report, label: &str| {
+        let text = render_again(report, "r.json".as_ref());
+        let row = text.lines().find(|line| line.starts_with(label)).unwrap().to_owned();
+        row.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert!(row(&report, "response").ends_with(" never never"), "10 of 1,000 records are unconfirmed");
+    assert!(row(&report, "service").ends_with(" ms"), "of those that were confirmed");
+    report.totals.records_offered = report.totals.records_produced;
+    assert!(row(&report, "response").ends_with(" ms"));
+    (report.latency_seconds, report.totals.records_produced) = (Latency::default(), 0);
+    assert_eq!(row(&report, "response"), "never never never never", "nothing was produced");
+    report.totals.records_offered = 0;
+    assert_eq!(row(&report, "response"), "- - - -", "nothing was offered");
+}
+
+#[test]
+fn a_log_names_each_threshold_that_was_missed() {
+    let mut report = testing::report();
+    let met = SloResult { expression: "errors<=9".into(), value: Some(5.0), threshold: Some(9.0), passed: true };
+    let rate = SloResult { expression: "rate>=1GB/s".into(), value: Some(5e6), threshold: Some(1e9), passed: false };
+    report.slo.extend([met, rate]);
+    let lines = capture(LogFormat::Json, || log_summary(&report));
+    let lines: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [first, second, summary] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!((&first["level"], &first["event"]), (&"WARN".into(), &"slo_missed".into()));
+    assert_eq!((&first["expression"], &first["message"]), (&"p99.99<1ms".into(), &"missed p99.99<1ms (never)".into()));
+    assert_eq!((&second["value"], &second["threshold"]), (&5e6.into(), &1e9.into()));
+    assert_eq!(summary["slo_missed"], "p99.99<1ms (never), rate>=1GB/s (5 MB/s)");
+    report.slo.iter_mut().for_each(|slo| slo.passed = true);
+    let lines = capture(LogFormat::Json, || log_summary(&report));
+    assert!(lines.len() == 1 && !lines[0].contains("slo_missed"), "{lines:?}");
+}
