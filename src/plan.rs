@@ -184,7 +184,8 @@ pub struct FilePlan {
     pub fsync: Fsync,
     /// Kept free on the file system.
     pub min_free_bytes: u64,
-    /// About what the run writes there in all; `u64::MAX` where no end is known.
+    /// About what the run writes there in all, had it filled each rotating file to its limit; `u64::MAX` where no end
+    /// is known.
     pub run_bytes_max: u64,
     pub existing: Existing,
 }

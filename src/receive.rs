@@ -95,9 +95,10 @@ fn serve<P: Protocol>(plan: &ReceivePlan, protocol: P, live: Option<Arc<Mutex<Li
         origin,
     };
     let crew = Crew::start(&plan.threads, &protocol, &shared, bench)?;
+    let accepting = Accepting::new(plan, listener, waker, &shared, &crew)?;
     announce(&listen);
     let mut course = Course::default();
-    let accepted = Accepting { plan, listener, shared: &shared, waker, origin }.run(&crew, &mut course);
+    let accepted = accepting.run(&crew, &mut course, origin);
     // Whatever ended it ends the threads.
     shared.stop.store(true, SeqCst);
     let mut books = Books::new(plan.faults.items.len());
@@ -249,21 +250,33 @@ struct Accepting<'a> {
     listener: TcpListener,
     shared: &'a Shared,
     waker: UnixStream,
-    origin: Instant,
+    epoll: Epoll,
+    /// Connections that there are descriptors for.
+    open_max: usize,
 }
 
-impl Accepting<'_> {
-    fn run(self, crew: &Crew, course: &mut Course) -> Result<(), Fatal> {
-        let mut epoll = Epoll::new().map_err(|error| no_socket(&error))?;
-        self.listener.set_nonblocking(true).map_err(|error| no_socket(&error))?;
-        epoll.add(&self.listener, LISTENER, Interest::Readable).map_err(|error| no_socket(&error))?;
-        epoll.add(&self.waker, WAKER, Interest::Readable).map_err(|error| no_socket(&error))?;
+impl<'a> Accepting<'a> {
+    fn new(
+        plan: &'a ReceivePlan,
+        listener: TcpListener,
+        waker: UnixStream,
+        shared: &'a Shared,
+        crew: &Crew,
+    ) -> Result<Self, Fatal> {
+        let epoll = Epoll::new().map_err(|error| no_socket(&error))?;
+        listener.set_nonblocking(true).map_err(|error| no_socket(&error))?;
+        epoll.add(&listener, LISTENER, Interest::Readable).map_err(|error| no_socket(&error))?;
+        epoll.add(&waker, WAKER, Interest::Readable).map_err(|error| no_socket(&error))?;
         let own = OWN_FILES + THREAD_FILES * crew.inboxes.len() as u64;
         let files = sys::process::raise_open_files().saturating_sub(own);
         let open_max = limits::RECEIVE_CONNECTIONS_MAX.min(usize::try_from(files).unwrap_or(usize::MAX)).max(1);
+        Ok(Self { plan, listener, shared, waker, epoll, open_max })
+    }
+
+    fn run(mut self, crew: &Crew, course: &mut Course, origin: Instant) -> Result<(), Fatal> {
         loop {
-            let accepted = self.accept(crew, open_max, course);
-            let elapsed = self.origin.elapsed();
+            let accepted = self.accept(crew, course);
+            let elapsed = origin.elapsed();
             course.elapsed_ns = elapsed.as_nanos() as u64;
             accepted?;
             if self.shared.stop.load(SeqCst) {
@@ -282,13 +295,13 @@ impl Accepting<'_> {
             }
             let left = Duration::from_nanos(self.plan.duration_ns).saturating_sub(elapsed);
             let wait_ms = i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
-            epoll.wait(wait_ms).map_err(|error| no_socket(&error))?;
+            self.epoll.wait(wait_ms).map_err(|error| no_socket(&error))?;
             worker::drain(&self.waker);
         }
     }
 
     /// Takes everybody who waits.
-    fn accept(&self, crew: &Crew, open_max: usize, course: &mut Course) -> Result<(), Fatal> {
+    fn accept(&self, crew: &Crew, course: &mut Course) -> Result<(), Fatal> {
         loop {
             let (stream, peer) = match self.listener.accept() {
                 Ok(accepted) => accepted,
@@ -301,7 +314,7 @@ impl Accepting<'_> {
                     return Ok(());
                 }
             };
-            if self.shared.open.load(SeqCst) >= open_max || !is_ready(&stream) {
+            if self.shared.open.load(SeqCst) >= self.open_max || !is_ready(&stream) {
                 course.connections_refused += 1;
                 continue;
             }
@@ -368,8 +381,9 @@ mod tests {
         let shared = Shared::new(main);
         let crew = Crew { threads: Vec::new(), inboxes: Vec::new() };
         let mut course = Course { connections: 3, ..Course::default() };
-        let accepting = Accepting { plan: &plan, listener, shared: &shared, waker, origin: Instant::now() };
-        let fatal = accepting.run(&crew, &mut course).unwrap_err();
+        let accepting =
+            Accepting::new(&plan, listener, waker, &shared, &crew).unwrap_or_else(|fatal| panic!("{fatal}"));
+        let fatal = accepting.run(&crew, &mut course, Instant::now()).unwrap_err();
         assert_eq!((fatal.exit, course.connections, course.accept_errors), (Exit::Host, 3, 0));
         assert!(course.elapsed_ns > 0);
     }

@@ -209,7 +209,8 @@ fn ended_early(report: &Value, planned_ns: u64) -> Option<String> {
         return None;
     }
     let why = match report["ended_early"].as_str() {
-        Some(why) => why,
+        // Without its mend.
+        Some(why) => why.lines().next().unwrap_or_default(),
         None if report["config"]["phases"].is_array() => "its stages were over",
         None => "somebody else ended it",
     };

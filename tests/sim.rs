@@ -28,11 +28,12 @@ mod world;
 use engine::counters::Field;
 use engine::host::Sysfs;
 use engine::host::fs;
+use engine::plan::{PhaseShare, Schedule};
 use engine::sys::allocation::{self, Counting};
 use net::plan::NetPlan;
 use net::{truth, world as net_world};
 use ring::Breakage;
-use scenario::{LayoutPlan, Scenario};
+use scenario::{LayoutPlan, SECOND, Scenario};
 use std::fmt::Debug;
 use std::path::Path;
 use tempfile::TempDir;
@@ -165,16 +166,25 @@ fn nothing_is_allocated_after_the_barrier() {
 }
 
 #[test]
-fn a_next_file_that_cannot_be_opened_ends_the_run() {
-    let mut scenario = Scenario::calm(0, true);
-    scenario.lanes.truncate(1);
-    scenario.lanes[0].layout = LayoutPlan::Rotating { limit_bytes: 4096, retain: None };
-    let (_telling, folder) = (Telling(scenario.seed, &scenario), folder());
-    let in_the_way = |folder: &Path| std::fs::create_dir(folder.join("payloads.0.bin.next")).expect("our folder");
-    let outcome = world::live(&scenario, folder.path(), in_the_way);
-    books::check(&scenario, &outcome);
-    let why = outcome.end.ended_by.expect("it cannot go on");
-    assert!(why.contains("payloads.0.bin.next"), "{why}");
+fn a_next_file_that_cannot_be_opened_ends_the_run_that_needs_it() {
+    for (limit_bytes, needs_it) in [(4096, true), (1 << 20, false)] {
+        let mut scenario = Scenario::calm(0, true);
+        scenario.stop_at_ns = None;
+        scenario.lanes.truncate(1);
+        let lane = &mut scenario.lanes[0];
+        lane.layout = LayoutPlan::Rotating { limit_bytes, retain: None };
+        (lane.records_max, lane.bytes_limit) = (100, u64::MAX);
+        let schedule = Schedule::Unlimited;
+        lane.schedule = vec![PhaseShare { duration_ns: SECOND, warmup: false, weight: 1, schedule }];
+        let (_telling, folder) = (Telling(scenario.seed, &scenario), folder());
+        let in_the_way = |folder: &Path| std::fs::create_dir(folder.join("payloads.0.bin.next")).expect("our folder");
+        let outcome = world::live(&scenario, folder.path(), in_the_way);
+        books::check(&scenario, &outcome);
+        let (why, records) = (&outcome.end.ended_by, outcome.next_sequences[0]);
+        let blamed = why.as_ref().is_some_and(|why| why.contains("payloads.0.bin.next"));
+        assert!(blamed == needs_it && why.is_some() == needs_it, "{limit_bytes}: {why:?}");
+        assert!(if needs_it { (1..100).contains(&records) } else { records == 100 }, "{limit_bytes}: {records}");
+    }
 }
 
 fn over_tcp(plan: &NetPlan) -> bool {

@@ -112,6 +112,7 @@ install_file() {
 # in_menu FILE: GRUB's menu has the arguments of this file, or cannot be read.
 in_menu() {
     local menu=$root/boot/grub/grub.cfg
+    [ -e "$menu" ] || return 1
     [ -r "$menu" ] || return 0
     grep -qF -- "$(sed -n 's/^GRUB_CMDLINE_LINUX="[$]GRUB_CMDLINE_LINUX \(.*\)"$/\1/p' "$1")" "$menu"
 }

@@ -128,7 +128,7 @@ restore() {
 
 restore_file() {
     local path=$root$1 before mode owner group time content menu=0
-    [ "$1" != "$grub_file" ] || menu=1
+    [ "$1" != "$grub_file" ] || [ ! -e "$root/boot/grub/grub.cfg" ] || menu=1
     rm -f "$path.engine-tuning"
     before_of file "$1"
     if [ "$before" != "$2" ]; then

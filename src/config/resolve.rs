@@ -109,9 +109,9 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let first_cpu = cores.cpus.first().copied().unwrap_or(0);
     let ring_bytes_per_lane = geometry::ring_bytes(wanted, &facts, &blocks, &lanes, (sysfs, first_cpu), errors);
     geometry::check_depth(&blocks, &lanes, errors);
-    let bytes_max = notes::producer_bytes_max(&schedules.phases, &sizes, wanted, producers);
+    let amounts = (&blocks, &sizes, notes::producer_bytes_max(&schedules.phases, &sizes, wanted, producers));
     let files = match on_files {
-        true => files::plans(settings, wanted, &seats, (&names, &layouts), (&blocks, bytes_max), (sysfs, errors)),
+        true => files::plans(settings, wanted, &seats, (&names, &layouts), amounts, (sysfs, errors)),
         false => Vec::new(),
     };
     let io = back_end(wanted, targets.kind, deps, &mut notes, errors);

@@ -279,7 +279,7 @@ impl Desk {
         let young = |at: Instant| now.saturating_duration_since(at) < Duration::from_nanos(limits::BACKOFF_MAX_NS);
         record.failures = match (order.past, record.dialed_at.take()) {
             (Past::Served, _) => 0,
-            (Past::Used | Past::Closed { used: true } | Past::Alert { used: true, .. }, _) => 1,
+            (Past::Used | Past::Closed { used: true }, _) => 1,
             (_, Some(at)) if young(at) => record.failures.saturating_add(1),
             (_, Some(_)) => 0,
             (_, None) => record.failures,

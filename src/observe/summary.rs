@@ -163,7 +163,10 @@ fn outcome(page: &mut Page, report: &Report) {
     if let Some(why) = &report.ended_early {
         // What mends it stands on a line of its own.
         for (at, line) in why.lines().enumerate() {
-            page.line(if at == 0 { "ended early" } else { "" }, line);
+            match at {
+                0 => page.line("ended early", line),
+                _ => page.long("", line.trim()),
+            }
         }
     } else if report.verdict.evidence.iter().any(|said| said == READER_LEFT) {
         page.line("ended", READER_LEFT);

@@ -50,15 +50,16 @@ impl Shares {
 pub fn judge(time: &LoopTime, pacing: &Pacing, throughput: &Throughput, closed: bool) -> Verdict {
     let shares = Shares::of(time);
     let disturbed = shares.stolen >= STOLEN_SHARE_MAX;
+    let waits = shares.waited > WAITED_SHARE_MIN * (1.0 - shares.idle);
     let mut evidence = Vec::new();
     let met = pacing.achieved_ratio.is_some_and(|ratio| ratio >= RATE_MET_RATIO);
     // What the reader's leaving left over aside, cores that mostly had nothing due were held back by the rate.
     let idle = closed && pacing.achieved_ratio.is_some() && shares.idle > 0.5;
     let limited_by = if met || idle {
         LimitedBy::Rate
-    } else if disturbed && shares.stolen > shares.waited {
+    } else if disturbed && !(waits && shares.waited >= shares.stolen) {
         LimitedBy::Host
-    } else if shares.waited > WAITED_SHARE_MIN * (1.0 - shares.idle) {
+    } else if waits {
         LimitedBy::Target
     } else {
         LimitedBy::Generator
@@ -141,6 +142,7 @@ mod tests {
             (bursts, Some(0.9), LimitedBy::Target),
             (stolen, None, LimitedBy::Host),
             (both, None, LimitedBy::Target),
+            (LoopTime { target_full_ns: 12, work_ns: 88, cpu_ns: 78, ..both }, None, LimitedBy::Host),
             (polled, Some(0.995), LimitedBy::Rate),
             (stolen, Some(1.0), LimitedBy::Rate),
             (polled, Some(0.99), LimitedBy::Target),

@@ -98,6 +98,8 @@ impl Search {
     }
 
     fn rise(&mut self, rate: u64) -> Step {
+        // That of the least rate was not the one above.
+        self.asked_again &= self.held.is_some();
         self.held = Some(rate);
         // If it failed before, that was chance.
         self.failed.retain(|failed| *failed > rate);

@@ -23,6 +23,8 @@ use std::ops::Range;
 /// Answers arrive here; the heads of most fit many times over.
 const INBOX_BYTES: usize = 32 << 10;
 const _: () = assert!(INBOX_BYTES >= TLS_INBOX_BYTES_MIN);
+/// So long a request that goes out again waits for a connection that has served.
+const PROVEN_WAIT_NS: u64 = 100_000_000;
 /// How often a waiting core looks whether something has run out of time or is to be tried again.
 const WAKE_NS: u64 = 5_000_000;
 
@@ -151,11 +153,13 @@ impl HttpLane {
         }
         // A server that closes new connections at once would use up a request's attempts.
         let proven = self.channels.iter().any(Channel::has_served);
-        for channel in self.channels.iter_mut().filter(|channel| !proven || channel.has_served()) {
+        for channel in &mut self.channels {
             if !channel.has_room(&self.manner) {
                 continue;
             }
-            let Some(at) = self.again.iter().position(|exchange| exchange.not_before_ns <= now_ns) else { return };
+            let wait_ns = if proven && !channel.has_served() { PROVEN_WAIT_NS } else { 0 };
+            let is_due = |exchange: &Exchange| exchange.not_before_ns.saturating_add(wait_ns) <= now_ns;
+            let Some(at) = self.again.iter().position(is_due) else { continue };
             if let Some(exchange) = self.again.remove(at) {
                 self.retries += 1;
                 channel.send(ring, payload, &self.manner, exchange, now_ns);

@@ -210,7 +210,8 @@ impl<'a> StreamFold<'a> {
     /// Records whose common checksum does not hold: any of them may be damaged, and none of them is missing.
     pub fn spoiled(&mut self, run: &Run, place: Place) {
         self.close_junk(false, None);
-        if self.next_of(run.key) == Some(run.first) {
+        // Later ones may have come over another connection. What would leave a gap before it is not believed.
+        if self.next_of(run.key).is_some_and(|next| run.first <= next) {
             let _ = self.ledger.enter(run.key, run.first, run.last, place, place.position + (run.end - run.start));
         }
         let finding = Finding::new(Kind::Corrupt, Flaw::Body.what()).producer(run.key.producer).run(run.key.run);

@@ -314,7 +314,8 @@ fn a_receiver_without_descriptors_goes_on() {
     };
     // Standard input, output and error have them all.
     limit("3");
-    let mut stream = TcpStream::connect(&receiver.address).unwrap();
+    let mut stream =
+        TcpStream::connect(&receiver.address).unwrap_or_else(|error| panic!("{error}: {}", receiver.live.seen()));
     stream.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok").unwrap();
     receiver.live.event("accept");
     limit("256");
@@ -371,6 +372,15 @@ fn the_floor_of_free_space_is_kept() {
         let free = free_bytes(&drive.0);
         assert!(free >= (30 - beyond_mib) << 20, "{how}: {free} bytes are free");
     }
+}
+
+#[test]
+fn a_file_that_has_its_room_is_filled_before_the_floor_ends_the_run() {
+    let scratch = Scratch::new();
+    let _drive = Mounted::tmpfs(&scratch);
+    let report = ended_full(&scratch, "--parallel 1 --min-free 30Mi --rotate-size-mb 12 --direct on --duration 30s");
+    assert!(report["ended_early"].as_str().unwrap().contains("--min-free"), "{}", report["ended_early"]);
+    assert_eq!(total(&report, "wire_bytes"), 24 << 20, "two files are full, and a third has no room");
 }
 
 #[test]

@@ -214,7 +214,7 @@ pub fn plans(
     wanted: &Wanted,
     seats: &Seats,
     (names, layouts): (&[Names], &[FileLayout]),
-    (blocks, run_bytes_max): (&Blocks, u64),
+    (blocks, sizes, run_bytes_max): (&Blocks, &Sizes, u64),
     (sysfs, errors): (&Sysfs, &mut Vec<Fatal>),
 ) -> Vec<FilePlan> {
     reject_collisions(names, wanted.audit_every > 0, errors);
@@ -248,7 +248,7 @@ pub fn plans(
             // /dev/null and its like have nothing to make durable, and refuse the call.
             fsync: if matches!(place, Place::Special(_)) { Fsync::Never } else { wanted.fsync },
             min_free_bytes: if on_device { 0 } else { facts.as_ref().map_or(0, |facts| min_free(wanted, facts)) },
-            run_bytes_max,
+            run_bytes_max: filled_bytes_max(run_bytes_max, *layout, sizes),
             existing: fate_of_existing(names, seats.targets.baseline, wanted.overwrite),
         };
         let in_the_way = existing::in_the_way(&plan);
@@ -264,6 +264,20 @@ pub fn plans(
     }
     check_space(&plans, sysfs, errors);
     plans
+}
+
+/// What a run of so many bytes would write if it filled each file to its limit. Each ends before the record that does
+/// not fit.
+fn filled_bytes_max(run_bytes_max: u64, layout: FileLayout, sizes: &Sizes) -> u64 {
+    let FileLayout::Rotating { limit_bytes, .. } = layout else { return run_bytes_max };
+    let least_bytes = match sizes.fixed() {
+        Some(record_bytes) => limit_bytes / record_bytes.max(1) * record_bytes,
+        None => limit_bytes.saturating_sub(sizes.max_bytes - 1).max(sizes.min_bytes),
+    };
+    // Where not even one record fits, the run is refused.
+    let least_bytes = least_bytes.clamp(1, limit_bytes.max(1));
+    let filled = (u128::from(run_bytes_max) * u128::from(limit_bytes)).div_ceil(u128::from(least_bytes));
+    u64::try_from(filled).unwrap_or(u64::MAX)
 }
 
 fn reject_collisions(names: &[Names], logs: bool, errors: &mut Vec<Fatal>) {

@@ -148,7 +148,12 @@ fn what_a_producer_writes_is_its_part() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("file:{}/", folder.path().display());
     let base = [("target", url.as_str()), ("min-free", "0"), ("parallel", "2"), ("payload-size", "1000")];
-    for (more, bytes) in [(&[("bytes", "10MB")][..], 5_001_000), (&[("duration", "3s")], u64::MAX)] {
+    // Of a file, 800 bytes are left for a record that would be longer.
+    for (more, bytes) in [
+        (&[("bytes", "10MB")][..], 5_001_077),
+        (&[("bytes", "10MB"), ("preallocate", "64Mi")], 5_001_000),
+        (&[("duration", "3s")], u64::MAX),
+    ] {
         let made = plan(&[&base[..], more].concat());
         assert_eq!(made.producers[1].file().unwrap().run_bytes_max, bytes, "{more:?}");
     }

@@ -85,7 +85,7 @@ fn logs_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>) -> Vec<String> 
     let Some(log) = &plan.log else { return Vec::new() };
     let of_ring = manifest.is_some_and(|manifest| matches!(manifest.layout, Layout::Ring { .. }));
     let mut logs = vec![(log.clone(), manifest.is_some())];
-    // Runs that rotate leave that one alone.
+    // Runs that rotate write none.
     if !matches!(plan.layout, FileLayout::Rotating { .. }) {
         logs.push((open::lap_log(log), of_ring));
     }

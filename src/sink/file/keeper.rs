@@ -1,6 +1,6 @@
 //! The file keeper: one thread beside the cores that opens the next file before it is needed, renames and
-//! retires rotated ones, writes audit lines and watches the free space, so that no core ever waits for a
-//! directory.
+//! retires rotated ones and writes audit lines, so that no core ever waits for a directory. Another one watches the
+//! free space meanwhile.
 
 mod floor;
 
@@ -154,20 +154,24 @@ impl Keeper {
     pub fn start(
         mut self,
         cpus: Vec<usize>,
-        stop: impl Fn(&str) + Send + 'static,
+        stop: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<JoinHandle<KeeperEnd>, Fatal> {
         // The cores' handles alone keep the queue open, so that the thread ends when the last one is gone.
         self.orders.0 = bounded(0).0;
-        let keep = move || {
-            if !cpus.is_empty() {
-                sys::process::set_affinity(&cpus);
+        let stop = Arc::new(stop);
+        let floors = Floors::of(self.lanes.iter().map(|lane| &lane.plan));
+        let (keeping, ended) = bounded(0);
+        // The keeper may be busy for seconds, with a file that it brings to the drive.
+        let watch = spawn("free-space", cpus.clone(), stop.clone(), move |stop| floors.watch(&ended, stop))?;
+        spawn("file-keeper", cpus, stop, move |stop| {
+            let mut end = self.keep(stop);
+            drop(keeping);
+            // One that crashed has ended the run, and has told why.
+            if let Ok(Some(why)) = watch.join() {
+                end.error.get_or_insert(why);
             }
-            let stop = Arc::new(stop);
-            let _alarm = Alarm(stop.clone());
-            self.keep(|why| stop(why))
-        };
-        let spawned = std::thread::Builder::new().name("file-keeper".into()).spawn(keep);
-        spawned.map_err(|error| Fatal::host(format!("cannot start the file keeper: {error}")).mend("raise ulimit -u"))
+            end
+        })
     }
 
     fn keep(mut self, stop: impl Fn(&str)) -> KeeperEnd {
@@ -175,13 +179,9 @@ impl Keeper {
         if let Err(error) = self.begin() {
             note(&mut end, &stop, error.to_string());
         }
-        let mut floors = Floors::of(self.lanes.iter().map(|lane| &lane.plan));
         let mut flushed = Instant::now();
         loop {
-            let order = self.orders.1.recv_timeout(floors.wait(Instant::now()));
-            if let Some(why) = floors.look(Instant::now()) {
-                note(&mut end, &stop, why);
-            }
+            let order = self.orders.1.recv_timeout(LOG_FLUSH);
             if flushed.elapsed() >= LOG_FLUSH {
                 flushed = Instant::now();
                 if let Err(error) = self.flush_logs() {
@@ -236,6 +236,24 @@ impl Keeper {
         let logs = self.lanes.iter_mut().filter_map(|lane| lane.log.as_mut());
         logs.map(Write::flush).fold(Ok(()), Result::and)
     }
+}
+
+/// A thread of the keeper's; `stop` ends the run.
+fn spawn<T: Send + 'static>(
+    name: &str,
+    cpus: Vec<usize>,
+    stop: Arc<impl Fn(&str) + Send + Sync + 'static>,
+    work: impl FnOnce(&dyn Fn(&str)) -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Fatal> {
+    let work = move || {
+        if !cpus.is_empty() {
+            sys::process::set_affinity(&cpus);
+        }
+        let _alarm = Alarm(stop.clone());
+        work(&|why: &str| stop(why))
+    };
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(work);
+    spawned.map_err(|error| Fatal::host(format!("cannot start the file keeper: {error}")).mend("raise ulimit -u"))
 }
 
 /// Without its keeper a run could neither rotate nor watch the free space.

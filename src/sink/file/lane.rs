@@ -13,6 +13,7 @@ use crate::plan::{FileLayout, FilePlan};
 use crate::sink::{Fate, LaneClose, Wire};
 use crate::sys::ring::{FileSlot, Ring};
 use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
 
 const SYNC_BIT: u64 = 1 << 63;
@@ -83,6 +84,10 @@ pub struct FileLane {
     keeper: KeeperLane,
     audit_every: u64,
     files: Files,
+    /// Why no file can follow the active one.
+    no_next: Option<io::Error>,
+    /// The active file is full, and none can follow it.
+    needs_next: bool,
     /// Where the next block goes.
     offset: u64,
     /// Rings and devices go back to the start here.
@@ -110,7 +115,7 @@ impl FileLane {
     /// Opens the first file and writes the manifest of the run that begins.
     pub fn open<R: Ring>(ring: &mut R, setup: LaneSetup<'_>) -> Result<Self, Fatal> {
         let plan = setup.plan.clone();
-        let install = |error: std::io::Error| Fatal::host(format!("{}: {error}", plan.data.display()));
+        let install = |error: io::Error| Fatal::host(format!("{}: {error}", plan.data.display()));
         let file = open::first(&plan, setup.claimed)?;
         let spare = file.try_clone().map_err(install)?;
         let slots = [ring.install(file).map_err(install)?, ring.install(spare).map_err(install)?];
@@ -130,6 +135,8 @@ impl FileLane {
             waiting: VecDeque::with_capacity(depth + 1),
             operations: vec![Operation::default(); depth.max(1) + 1].into_boxed_slice(),
             files: Files { slots, active: 0, in_flight: [0; 2], next_ready: false, retiring: None },
+            no_next: None,
+            needs_next: false,
             offset: 0,
             lap_bytes: laps * period,
             lap_records: laps * setup.starts.count(),
@@ -168,7 +175,8 @@ impl FileLane {
 
     /// A switch or a new file is outstanding.
     pub fn waits_for_keeper(&self) -> bool {
-        matches!(self.plan.layout, FileLayout::Rotating { .. }) && !self.files.next_ready
+        let rotates = matches!(self.plan.layout, FileLayout::Rotating { .. });
+        rotates && !self.files.next_ready && self.no_next.is_none()
     }
 
     /// Bytes that the next block may have; goes round or rotates when the next record would not fit.
@@ -222,6 +230,10 @@ impl FileLane {
 
     /// Switches to the file that the keeper prepared; false: not yet.
     fn rotate<R: Ring>(&mut self, ring: &mut R, at: usize) -> bool {
+        if self.no_next.is_some() {
+            self.needs_next = true;
+            return false;
+        }
         let length = self.position();
         if !self.files.next_ready || self.files.retiring.is_some() {
             return false;
@@ -325,8 +337,8 @@ impl FileLane {
         self.operations[index] = operation;
     }
 
-    /// Moves rotation forward: takes the next file, hands the old one over. Words for the user where there is
-    /// no next file.
+    /// Moves rotation forward: takes the next file, hands the old one over. Words for the user where the active file
+    /// is full and no other can follow.
     pub fn turn<R: Ring>(&mut self, ring: &mut R, at: usize, now_ns: u64) -> Option<String> {
         if self.fresh {
             (self.fresh, self.quiet_since_ns) = (false, now_ns);
@@ -335,7 +347,11 @@ impl FileLane {
         if self.stage.is_some() && (self.hurry || quiet && !self.waiting.is_empty()) {
             self.flush(ring, at);
         }
-        if !matches!(self.plan.layout, FileLayout::Rotating { .. }) || self.files.next_ready {
+        if self.needs_next {
+            let error = self.no_next.take()?;
+            return Some(format!("{}: {error}", open::next_path(&self.plan.data).display()));
+        }
+        if !self.waits_for_keeper() {
             return None;
         }
         let other = self.files.active ^ 1;
@@ -352,9 +368,12 @@ impl FileLane {
             }
             return None;
         }
-        let next = self.keeper.take_next()?.and_then(|file| ring.replace(self.files.slots[other], file));
-        self.files.next_ready = next.is_ok();
-        next.err().map(|error| format!("{}: {error}", open::next_path(&self.plan.data).display()))
+        match self.keeper.take_next()?.and_then(|file| ring.replace(self.files.slots[other], file)) {
+            Ok(_replaced) => self.files.next_ready = true,
+            // The active file is still to be filled.
+            Err(error) => self.no_next = Some(error),
+        }
+        None
     }
 
     /// Sends the padded tail, if there is one.

@@ -117,7 +117,11 @@ fn size(plan: &FilePlan, file: &File, nth: u64) -> io::Result<()> {
 /// Opens, locks and sizes the lane's `nth` file, which is to follow the active one.
 pub fn create(plan: &FilePlan, path: &Path, nth: u64) -> io::Result<File> {
     let file = open_locked(plan, path)?;
-    size(plan, &file, nth)?;
+    if let Err(error) = size(plan, &file, nth) {
+        // The run goes on until the active file is full, and its manifest takes some room as well.
+        let _given_back = file.set_len(0);
+        return Err(error);
+    }
     Ok(file)
 }
 
@@ -239,7 +243,6 @@ fn blame(plan: &FilePlan, error: &io::Error, what: &str) -> Fatal {
 /// The lane's first file, out of the claimed one. Rotated files and logs of an earlier run go.
 pub fn first(plan: &FilePlan, claimed: File) -> Result<File, Fatal> {
     let mut file = claimed;
-    remove_logs(plan).map_err(|error| blame(plan, &error, "cannot remove logs of an earlier run"))?;
     if let FileLayout::Rotating { .. } = plan.layout {
         let removed = remove_rotated(&plan.data, |_| true).and_then(|()| remove_if_there(&next_path(&plan.data)));
         removed.map_err(|error| blame(plan, &error, "cannot remove files of an earlier run"))?;
@@ -258,6 +261,8 @@ pub fn first(plan: &FilePlan, claimed: File) -> Result<File, Fatal> {
         let _as_it_was = before.and_then(|length| file.set_len(length));
         blame(plan, &error, "cannot be opened for writing")
     })?;
+    // Until here a ring's old data could stay.
+    remove_logs(plan).map_err(|error| blame(plan, &error, "cannot remove logs of an earlier run"))?;
     Ok(file)
 }
 

@@ -218,6 +218,26 @@ fn what_is_said_beside_a_body_tells_its_records() {
 }
 
 #[test]
+fn a_spoiled_body_is_no_gap_whatever_came_over_another_connection() {
+    let body = vec![7; 3000];
+    let sound = crc32c::checksum(&body);
+    let (mut live, mut tools) = (Live::new(None), Tools::new(None));
+    let mut feeds = ["one", "two"].map(|name| (live.source(|| name.to_owned()), Feed::default()));
+    for (connection, first, last, crc32c) in [(0, 0, 9, sound), (1, 13, 13, sound), (0, 10, 12, !sound)] {
+        let (source, feed) = &mut feeds[connection];
+        feed.begin_part(Some(BodyFacts { run: 9, producer: 2, first, last, crc32c }));
+        feed.push(&body, &mut tools);
+        feed.end_part(&mut tools);
+        feed.keep_part();
+        live.tell(*source, feed, Outcome::Received, false);
+    }
+    let findings = live.finish("requests", 1.0);
+    assert_eq!(kinds(&findings), [Kind::Corrupt], "{}", findings.summary());
+    let found = only(&findings, Kind::Corrupt);
+    assert_eq!((found.first_sequence, found.records, found.byte, findings.records), (Some(10), 3, Some(3000), 11));
+}
+
+#[test]
 fn lengths_between_records_are_counted() {
     let (mut live, mut tools, mut feed) = (Live::new(None), Tools::new(None), Feed::default());
     let source = live.source(|| "one".to_owned());

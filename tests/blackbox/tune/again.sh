@@ -53,6 +53,14 @@ the_boot_menu_is_part_of_the_change() {
     put proc/cmdline "ro $words nohz_full=1-30 rcu_nocbs=1-30"
     expect 0 apply --yes "${boot[@]}"
     grep -q "$words" "$tree/boot/grub/grub.cfg" || fail '--boot goes by the running kernel'
+    # A host whose boot loader reads no grub.cfg.
+    host_two_sockets "$work/no-menu"
+    rm "$tree/boot/grub/grub.cfg"
+    touch "$tree/run/update-grub-broken"
+    dump "$tree" >"$work/before"
+    expect 3 apply --yes "${boot[@]}"
+    says 'everything is as it was before'
+    unchanged 'a failing update-grub without a menu'
     host_rhel "$work/silent"
     mkdir "$tree/run"
     dump "$tree" >"$work/before"

@@ -33,12 +33,12 @@ fn planned(wanted: &Wanted, place: Place, producers: usize) -> (Vec<FilePlan>, V
     };
     let seats =
         Seats { targets: &targets, producers: (0..producers as u64).map(|id| (id, 0)).collect(), sharded: false };
-    let (sysfs, mut errors) = (Sysfs::default(), Vec::new());
+    let (sysfs, sizes, mut errors) = (Sysfs::default(), Sizes::fixed_at(4096), Vec::new());
     let names = seats.names();
-    let layouts = layouts(wanted, &seats, &names, &Sizes::fixed_at(4096), &sysfs, &mut errors);
+    let layouts = layouts(wanted, &seats, &names, &sizes, &sysfs, &mut errors);
     let blocks = Blocks { direct: false, align: 1, block_bytes: 4096, queue_depth: 8 };
-    let plans =
-        plans(&Settings::default(), wanted, &seats, (&names, &layouts), (&blocks, u64::MAX), (&sysfs, &mut errors));
+    let amounts = (&blocks, &sizes, u64::MAX);
+    let plans = plans(&Settings::default(), wanted, &seats, (&names, &layouts), amounts, (&sysfs, &mut errors));
     (plans, errors)
 }
 
@@ -142,6 +142,30 @@ fn a_short_run_needs_no_room_for_a_long_one() {
     };
     assert!(told(short).is_empty());
     assert!(told(long)[0].mend.as_ref().unwrap().contains("--rotate-size-mb"));
+}
+
+#[test]
+fn every_file_of_a_short_run_gets_its_room() {
+    let fixed = Sizes::fixed_at;
+    let drawn = |min_bytes, max_bytes| Sizes { min_bytes, max_bytes, mean_bytes: min_bytes, cycle_bytes: 0, count: 0 };
+    let rotating = FileLayout::Rotating { limit_bytes: 4096, retain: None };
+    let (folder, align) = (Path::new("data"), 512);
+    for (run_bytes, sizes, rooms) in [
+        (9000, fixed(3000), [4096, 4096, 4096, 0]),
+        (6000, fixed(3000), [4096, 4096, 0, 0]),
+        (8192, fixed(1024), [4096, 4096, 0, 0]),
+        (6000, drawn(1000, 2049), [4096, 4096, 4096, 0]),
+        (6000, drawn(3000, 4096), [4096, 4096, 0, 0]),
+        (u64::MAX, fixed(3000), [4096; 4]),
+    ] {
+        let run_bytes_max = filled_bytes_max(run_bytes, rotating, &sizes);
+        let plan = FilePlan { direct: true, align, run_bytes_max, ..open::tests::plan(folder, rotating) };
+        let given = [0, 1, 2, 3].map(|nth| open::allocation_bytes(&plan, nth));
+        assert_eq!(given, rooms, "{run_bytes} B in records of {} to {} B", sizes.min_bytes, sizes.max_bytes);
+    }
+    assert_eq!(filled_bytes_max(9000, FileLayout::Ring { capacity_bytes: 4096 }, &fixed(3000)), 9000);
+    let none = FileLayout::Rotating { limit_bytes: 0, retain: None };
+    assert_eq!(filled_bytes_max(9000, none, &fixed(3000)), 0, "it is refused elsewhere");
 }
 
 #[test]

@@ -2,11 +2,13 @@
 //!
 //! A file that gets its room beforehand is made only where that leaves the floor kept. What goes through the page cache
 //! takes room as it is written: there the free space is looked at the more often the less there is above the floor.
+//! NFS, CIFS and ZFS take room only when the page cache is written back, in steps: there the floor can be passed.
 
 use crate::base::{place, units};
 use crate::plan::{FileLayout, FilePlan};
 use crate::sink::file::open;
 use crate::sys;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -47,13 +49,24 @@ impl Floors {
         Self { folders, next_look: Instant::now() }
     }
 
+    /// Watches until `ended` is closed, or until it has ended the run; the reason for that.
+    pub fn watch(mut self, ended: &Receiver<()>, stop: impl Fn(&str)) -> Option<String> {
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(self.wait(Instant::now())) {
+            if let Some(why) = self.look(Instant::now()) {
+                stop(&why);
+                return Some(why);
+            }
+        }
+        None
+    }
+
     /// How long nobody needs to look.
-    pub fn wait(&self, now: Instant) -> Duration {
+    fn wait(&self, now: Instant) -> Duration {
         self.next_look.saturating_duration_since(now)
     }
 
     /// Looks if it is time to; the reason to end the run, once.
-    pub fn look(&mut self, now: Instant) -> Option<String> {
+    fn look(&mut self, now: Instant) -> Option<String> {
         if now < self.next_look {
             return None;
         }

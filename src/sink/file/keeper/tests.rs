@@ -42,6 +42,25 @@ fn a_ring_s_log_has_its_lap_and_the_one_before() {
 }
 
 #[test]
+fn the_floor_is_watched_while_the_keeper_is_busy() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), FileLayout::Device { capacity_bytes: 4096 });
+    let plan = FilePlan { min_free_bytes: u64::MAX, ..plan };
+    let log = plan.log.clone().unwrap();
+    // The keeper waits until somebody reads it.
+    assert!(std::process::Command::new("mkfifo").arg(&log).status().unwrap().success());
+    let mut keeper = Keeper::new();
+    let lane = keeper.lane(&plan);
+    let (stop, stopped) = bounded(1);
+    let thread = keeper.start(vec![], move |why| stop.send(why.to_owned()).unwrap()).unwrap();
+    let why = stopped.recv_timeout(Duration::from_secs(10)).expect("nobody watches");
+    assert!(why.contains("--min-free"), "{why}");
+    let _reader = File::open(&log).unwrap();
+    drop(lane);
+    assert_eq!(thread.join().unwrap(), KeeperEnd { audit_lines_dropped: 0, error: Some(why) });
+}
+
+#[test]
 fn a_log_has_lines_that_are_known_again() {
     let folder = tempfile::tempdir().unwrap();
     let plan = plan(folder.path(), FileLayout::Device { capacity_bytes: 4096 });

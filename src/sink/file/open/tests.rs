@@ -145,6 +145,31 @@ fn logs_go_with_the_data_that_they_speak_of() {
 }
 
 #[test]
+fn logs_stay_with_data_that_could_not_be_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), FileLayout::Ring { capacity_bytes: u64::MAX });
+    let log = &plan.log_place;
+    let logs = [log.clone(), lap_log(log), with_suffix(log, &rotation_suffix(1))];
+    logs.iter().for_each(|log| fs::write(log, LINE).unwrap());
+    fs::write(&plan.data, "of an earlier run").unwrap();
+    manifest().write(&plan.manifest).unwrap();
+    let claimed = try_claim(&plan).unwrap().expect("nobody has it");
+    first(&plan, claimed).unwrap_err();
+    assert_eq!(fs::read_to_string(&plan.data).unwrap(), "of an earlier run");
+    assert!(logs.iter().all(|log| log.exists()));
+}
+
+#[test]
+fn a_next_file_that_cannot_have_its_room_takes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), FileLayout::Ring { capacity_bytes: u64::MAX });
+    let next = next_path(&plan.data);
+    fs::write(&next, "recycled").unwrap();
+    create(&plan, &next, 1).unwrap_err();
+    assert_eq!(fs::metadata(&next).unwrap().len(), 0);
+}
+
+#[test]
 fn no_more_is_allocated_than_the_run_writes() {
     let folder = tempfile::tempdir().unwrap();
     let whole = FilePlan { direct: true, align: 512, ..plan(folder.path(), ROTATING) };
