@@ -18,12 +18,8 @@ const ONE_WISH: Duration = Duration::from_millis(50);
 /// # Errors
 /// As [`watch`].
 pub fn end_in_order(stop: impl Fn(&'static str) + Send + 'static) -> Result<(), Fatal> {
-    // Once more in the handlers themselves: the thread may still be busy with the first signal. They look before the
-    // thread hears of it.
     let asked = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, Exit::Failed as i32, asked.clone()).map_err(unhandled)?;
-    }
+    let second = asked.clone();
     watch(move |signal, before| {
         if before > 0 {
             // The next one may be meant: then the handlers end it.
@@ -40,7 +36,13 @@ pub fn end_in_order(stop: impl Fn(&'static str) + Send + 'static) -> Result<(), 
             }
         }
         stop(signal);
-    })
+    })?;
+    // In the handlers themselves, since the thread may still be busy with the first signal. After the thread's own, so
+    // that no signal is lost between.
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, Exit::Failed as i32, second.clone()).map_err(unhandled)?;
+    }
+    Ok(())
 }
 
 /// `act` hears the name of each signal, and how many of SIGINT and SIGTERM came before it. A SIGHUP is heard once, since

@@ -135,7 +135,7 @@ fn open_locked(plan: &FilePlan, path: &Path) -> io::Result<File> {
 
 /// Looks for a file that nobody else has, again and again for a while: the kernel lets go of a killed process's files a
 /// little after it is gone, and who looks in vain has one for a moment.
-fn patiently(mut look: impl FnMut() -> io::Result<Option<File>>) -> io::Result<Option<File>> {
+fn patiently<T>(mut look: impl FnMut() -> io::Result<Option<T>>) -> io::Result<Option<T>> {
     let began = Instant::now();
     loop {
         let found = look()?;
@@ -188,13 +188,15 @@ fn busy(plan: &FilePlan) -> Fatal {
         .mend(format!("end that run (`fuser -v {data}` names it), or choose another --target"))
 }
 
-/// What lies there is being written just now: nobody is to be told how to lose it. Looks once, as a plan does.
+/// What lies there is being written just now: nobody is to be told how to lose it. What a run that was killed
+/// had in flight holds the lock a moment longer.
 pub fn in_use(plan: &FilePlan) -> Option<Fatal> {
     // What cannot be opened is judged elsewhere.
     let locked = |path: &Path| is_locked(path).unwrap_or(false);
     let on_device = matches!(plan.layout, FileLayout::Device { .. });
-    let in_use = !on_device && (locked(&plan.data) || locked(&next_path(&plan.data)));
-    in_use.then(|| busy(plan))
+    let is_free = || on_device || !locked(&plan.data) && !locked(&next_path(&plan.data));
+    let free = patiently(|| Ok(is_free().then_some(()))).unwrap_or_default();
+    free.is_none().then(|| busy(plan))
 }
 
 /// `None`: somebody else has it, or the file that is prepared to follow it.
