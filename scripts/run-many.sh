@@ -114,7 +114,7 @@ pass_on() {
 # shellcheck disable=SC2317  # called by the traps
 came() {
     # They are ending already: another one would abort them.
-    if [ "$told" = failure ]; then told=$1; return; fi
+    if [ "$told" = failure ]; then told=$1; return 0; fi
     told=$1 pending=$1
     # One that was just started may have no number yet.
     [ -n "$starting" ] || pass_on

@@ -95,7 +95,7 @@ pub fn judge(time: &LoopTime, pacing: &Pacing, throughput: &Throughput, closed: 
     if closed {
         evidence.push(READER_LEFT.to_owned());
     }
-    if limited_by != LimitedBy::Host && disturbed {
+    if disturbed && matches!(limited_by, LimitedBy::Target | LimitedBy::Generator) {
         evidence.push(format!("other work held the processors {} of the time", percent(shares.stolen)));
     }
     if limited_by != LimitedBy::Host && time.gap_max_ns > 1_000_000 {

@@ -21,6 +21,14 @@ ends() {
     "${many[@]}" -o "$work/$name" -- "$@" >"$work/$name.log" 2>&1 || status=$?
     [ "$status" = "$wanted" ] || fail "$name: exit code $status, not $wanted"
 }
+# says FILE WORDS: waits until they stand there.
+says() {
+    for _ in {1..400}; do
+        if grep -qs "$2" "$work/$1"; then return; fi
+        sleep 0.05
+    done
+    fail "$1 says nothing of '$2'"
+}
 # under_way NAME: both processes of the fleet run.
 under_way() {
     local shard
@@ -80,12 +88,13 @@ wait "$launcher" || fail "ended with $?"
 echo '== one that cannot start ends the others'
 python3 -c 'import socket, sys, time
 held = socket.socket()
+held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 held.bind(("127.0.0.1", int(sys.argv[1])))
 held.listen()
-print(flush=True)
+print("held", flush=True)
 time.sleep(600)' $((port + 1)) >"$work/held" &
 pids+=($!)
-until [ -s "$work/held" ]; do sleep 0.05; done
+says held .
 ENGINE_METRICS_ADDR=127.0.0.1:$port ends 3 taken "${endless[@]}"
 grep -q 'the others are told to end' "$work/taken.log" || fail 'nobody was told to end'
 [ ! -e "$work/taken/shard.1.json" ] || fail 'shard 1 had its port after all'
@@ -98,13 +107,13 @@ silent.listen()
 print(silent.getsockname()[1], flush=True)
 time.sleep(600)' >"$work/silent" &
 pids+=($!)
-until [ -s "$work/silent" ]; do sleep 0.05; done
+says silent .
 # Its drain lasts as long as it may.
 ENGINE_METRICS_ADDR=127.0.0.1:$port "${many[@]}" -o "$work/draining" -- --target "tcp://127.0.0.1:$(cat "$work/silent")" \
     --parallel 1 --rate 1GB/s --duration inf --drain-timeout 4s >"$work/draining.log" 2>&1 &
 launcher=$!
 pids+=("$launcher")
-until grep -qs 'told to end' "$work/draining.log"; do sleep 0.05; done
+says draining.log 'told to end'
 sleep 0.5
 kill -TERM "$launcher"
 status=0
