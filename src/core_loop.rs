@@ -144,10 +144,13 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let byte_ns_max = self.pulse.byte_ns_max;
         let turn = Turn { from_ns: now_ns, fed_ns, to_ns: submitted_ns, wait, fed, byte_ns_max, reaped };
         turn.book(&mut self.tally.time, &mut self.pulse.oversleep_ns);
-        if submitted_ns >= self.tally.next_snapshot_ns() {
-            self.read_cpu_time();
+        if self.is_publish_due(submitted_ns) {
+            // It is a call to the kernel: only for a snapshot.
+            if submitted_ns >= self.tally.next_snapshot_ns() {
+                self.read_cpu_time();
+            }
+            self.publish(submitted_ns);
         }
-        self.publish_if_due(submitted_ns);
         submitted_ns
     }
 
@@ -326,7 +329,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             self.submit(wait);
             now_ns = self.now();
             self.reap(now_ns);
-            self.publish_if_due(now_ns);
+            if self.is_publish_due(now_ns) {
+                self.publish(now_ns);
+            }
         }
         self.sink.give_up(&mut self.ring, &mut self.payloads, &mut self.done);
         // Not `reap`: an answer that comes only now would end its block a second time.
@@ -338,10 +343,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.book(now_ns);
     }
 
-    fn publish_if_due(&mut self, now_ns: u64) {
-        if now_ns.saturating_sub(self.pulse.published_ns) >= PUBLISH_NS {
-            self.publish(now_ns);
-        }
+    fn is_publish_due(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.pulse.published_ns) >= PUBLISH_NS
     }
 
     /// Final fsync and manifests; the core's last words.

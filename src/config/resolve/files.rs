@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 const MIB: u64 = 1 << 20;
 const ROTATE_MIB_DEFAULT: u64 = 50;
@@ -224,7 +225,7 @@ pub fn plans(
     if let Some(page) = &wanted.html {
         reject_report("html", page, names, errors);
     }
-    let mut plans = Vec::new();
+    let (mut plans, began) = (Vec::new(), Instant::now());
     for ((names, layout), (_, target)) in names.iter().zip(layouts).zip(&seats.producers) {
         let place = &seats.targets.places[*target];
         match place {
@@ -252,7 +253,7 @@ pub fn plans(
             existing: fate_of_existing(names, seats.targets.baseline, wanted.overwrite),
         };
         let in_the_way = existing::in_the_way(&plan);
-        let in_use = if in_the_way.is_empty() { None } else { open::in_use(&plan) };
+        let in_use = if in_the_way.is_empty() { None } else { open::in_use(&plan, began) };
         // Where a run still writes, `--overwrite` is no advice.
         errors.extend(in_use.map_or(in_the_way, |in_use| vec![in_use]));
         plans.push(plan);

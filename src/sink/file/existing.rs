@@ -135,7 +135,6 @@ fn length_of(path: &Path) -> u64 {
 mod tests {
     use super::*;
     use crate::base::fatal::Exit;
-    use crate::manifest::{FORMAT, RecordFormat};
 
     const ROTATING: FileLayout = FileLayout::Rotating { limit_bytes: 4096, retain: None };
     const RING: FileLayout = FileLayout::Ring { capacity_bytes: 4096 };
@@ -154,21 +153,7 @@ mod tests {
     }
 
     fn manifest(layout: Layout) -> Manifest {
-        Manifest {
-            data_file: String::new(),
-            format: FORMAT.to_owned(),
-            run_id: "earlier".to_owned(),
-            producer_id: 0,
-            layout,
-            records: RecordFormat::Header,
-            length_bytes: 1,
-            complete: true,
-            first_sequence: 0,
-            next_sequence: 1,
-            missing: Vec::new(),
-            missing_truncated: false,
-            in_flight_bytes_max: 0,
-        }
+        Manifest { data_file: String::new(), layout, ..open::tests::manifest() }
     }
 
     fn told(plan: &FilePlan, existing: Existing) -> Vec<String> {

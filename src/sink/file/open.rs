@@ -126,7 +126,7 @@ pub fn create(plan: &FilePlan, path: &Path, nth: u64) -> io::Result<File> {
 }
 
 fn open_locked(plan: &FilePlan, path: &Path) -> io::Result<File> {
-    let locked = patiently(|| {
+    let locked = patiently(Instant::now(), || {
         let file = open_as_it_is(plan, path)?;
         Ok(lock(&file)?.then_some(file))
     })?;
@@ -135,8 +135,7 @@ fn open_locked(plan: &FilePlan, path: &Path) -> io::Result<File> {
 
 /// Looks for a file that nobody else has, again and again for a while: the kernel lets go of a killed process's files a
 /// little after it is gone, and who looks in vain has one for a moment.
-fn patiently<T>(mut look: impl FnMut() -> io::Result<Option<T>>) -> io::Result<Option<T>> {
-    let began = Instant::now();
+fn patiently<T>(began: Instant, mut look: impl FnMut() -> io::Result<Option<T>>) -> io::Result<Option<T>> {
     loop {
         let found = look()?;
         if found.is_some() || began.elapsed() >= LOCK_WAIT {
@@ -172,7 +171,8 @@ pub fn unlock(file: &File) {
 pub fn claim(plan: &FilePlan, made: &mut Made) -> Result<File, Fatal> {
     let data_was_missing = plan.data.symlink_metadata().is_err();
     made.folder(place::folder(&plan.data)).map_err(|error| blame(plan, &error, "cannot make its folder"))?;
-    let claimed = patiently(|| try_claim(plan)).map_err(|error| blame(plan, &error, "cannot be opened for writing"))?;
+    let claimed = patiently(Instant::now(), || try_claim(plan));
+    let claimed = claimed.map_err(|error| blame(plan, &error, "cannot be opened for writing"))?;
     let claimed = claimed.ok_or_else(|| busy(plan))?;
     // The run that had it may have ended while this one waited, and its data are finished.
     if let Some(fatal) = existing::in_the_way(plan).into_iter().next() {
@@ -189,13 +189,13 @@ fn busy(plan: &FilePlan) -> Fatal {
 }
 
 /// What lies there is being written just now: nobody is to be told how to lose it. What a run that was killed
-/// had in flight holds the lock a moment longer.
-pub fn in_use(plan: &FilePlan) -> Option<Fatal> {
+/// had in flight holds the lock a moment longer; `began`: since when that is waited for, once for all files of a plan.
+pub fn in_use(plan: &FilePlan, began: Instant) -> Option<Fatal> {
     // What cannot be opened is judged elsewhere.
     let locked = |path: &Path| is_locked(path).unwrap_or(false);
     let on_device = matches!(plan.layout, FileLayout::Device { .. });
     let is_free = || on_device || !locked(&plan.data) && !locked(&next_path(&plan.data));
-    let free = patiently(|| Ok(is_free().then_some(()))).unwrap_or_default();
+    let free = patiently(began, || Ok(is_free().then_some(()))).unwrap_or_default();
     free.is_none().then(|| busy(plan))
 }
 

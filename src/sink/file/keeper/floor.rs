@@ -65,11 +65,8 @@ impl Floors {
         self.next_look.saturating_duration_since(now)
     }
 
-    /// Looks if it is time to; the reason to end the run, once.
+    /// The reason to end the run, once.
     fn look(&mut self, now: Instant) -> Option<String> {
-        if now < self.next_look {
-            return None;
-        }
         let (mut why, mut wait) = (None, LOOK_MAX);
         for folder in &mut self.folders {
             let Ok(space) = sys::fs::space(&folder.path) else { continue };

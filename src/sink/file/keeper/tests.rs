@@ -5,6 +5,24 @@ fn plan(folder: &Path, layout: FileLayout) -> FilePlan {
     FilePlan { log: Some(folder.join("d.log")), fsync: Fsync::Never, ..open::tests::plan(folder, layout) }
 }
 
+/// A lane that keeps no rotated file, under way: its plan, its keeper, itself and its first file.
+fn rotating(folder: &Path) -> (FilePlan, Keeper, KeeperLane, File) {
+    let plan = plan(folder, FileLayout::Rotating { limit_bytes: 4096, retain: Some(0) });
+    let mut keeper = Keeper::new();
+    let lane = keeper.lane(&plan);
+    let file = open::create(&plan, &plan.data, 0).unwrap();
+    keeper.begin().unwrap();
+    (plan, keeper, lane, file)
+}
+
+fn switch(lane: &KeeperLane) {
+    let Ok(()) = lane.order(Order::Switch { lane: 0, unix_ns: 1 }) else { panic!("there is room") };
+}
+
+fn retire(lane: &KeeperLane, file: File) {
+    let Ok(()) = lane.order(Order::Retire { lane: 0, file, length: 0 }) else { panic!("there is room") };
+}
+
 fn audit(lane: &KeeperLane, lap: u64, sequence: u64) {
     let (timestamp_unix_ns, offset, length, weight) = (0, 0, 64, 1);
     let line = AuditLine { lane: lane.lane, producer_id: 0, sequence, timestamp_unix_ns, offset, length, weight, lap };
@@ -110,15 +128,11 @@ fn the_last_file_stays_locked_until_the_folder_is_in_order() {
 #[test]
 fn a_file_that_is_retired_can_be_taken_up_again() {
     let folder = tempfile::tempdir().unwrap();
-    let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: Some(0) });
-    let mut keeper = Keeper::new();
-    let lane = keeper.lane(&plan);
-    let file = open::create(&plan, &plan.data, 0).unwrap();
-    keeper.begin().unwrap();
+    let (_, mut keeper, lane, file) = rotating(folder.path());
     let next = lane.take_next().unwrap().unwrap();
-    let Ok(()) = lane.order(Order::Switch { lane: 0, unix_ns: 1 }) else { panic!("there is room") };
+    switch(&lane);
     let copy = file.try_clone().unwrap();
-    let Ok(()) = lane.order(Order::Retire { lane: 0, file: copy, length: 0 }) else { panic!("there is room") };
+    retire(&lane, copy);
     while let Some(carried) = keeper.carry_out_next() {
         carried.unwrap();
     }
@@ -132,17 +146,13 @@ fn a_file_that_is_retired_can_be_taken_up_again() {
 fn a_file_that_cannot_get_its_name_is_not_lost() {
     for heals in [false, true] {
         let folder = tempfile::tempdir().unwrap();
-        let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: Some(0) });
-        let mut keeper = Keeper::new();
-        let lane = keeper.lane(&plan);
-        let file = open::create(&plan, &plan.data, 0).unwrap();
-        keeper.begin().unwrap();
+        let (plan, mut keeper, lane, file) = rotating(folder.path());
         let mut next = lane.take_next().unwrap().unwrap();
         // Something that no file can take the place of.
         let rotated = open::with_suffix(&plan.data, &open::rotation_suffix(1));
         fs::create_dir(&rotated).unwrap();
-        let Ok(()) = lane.order(Order::Switch { lane: 0, unix_ns: 1 }) else { panic!("there is room") };
-        let Ok(()) = lane.order(Order::Retire { lane: 0, file, length: 0 }) else { panic!("there is room") };
+        switch(&lane);
+        retire(&lane, file);
         next.write_all(b"confirmed").unwrap();
         let why = keeper.carry_out_next().unwrap().unwrap_err().to_string();
         assert!(why.contains("d.bin.next holds the last records"), "{why}");
@@ -174,7 +184,7 @@ fn half_a_switch_is_completed_without_loss() {
         next.write_all(b"confirmed").unwrap();
         // The second of the two renames finds nothing.
         fs::rename(&next_path, &aside).unwrap();
-        let Ok(()) = lane.order(Order::Switch { lane: 0, unix_ns: 1 }) else { panic!("there is room") };
+        switch(&lane);
         keeper.carry_out_next().unwrap().unwrap_err();
         fs::rename(&aside, &next_path).unwrap();
         fs::write(&plan.data, put_there).unwrap();

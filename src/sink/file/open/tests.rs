@@ -95,7 +95,8 @@ fn old_data_are_replaced_and_not_cut() {
     assert_eq!(fs::read(elsewhere).unwrap(), b"of an earlier run");
 }
 
-fn manifest() -> Manifest {
+/// Of an earlier run.
+pub fn manifest() -> Manifest {
     Manifest {
         format: FORMAT.to_owned(),
         data_file: "d.bin".to_owned(),
