@@ -28,6 +28,16 @@ impl TargetPlan {
             TargetPlan::Kafka(kafka) => Some(&kafka.link),
         }
     }
+
+    /// Messages of one connection that the kernel may have taken and still read, those of its blocks aside: over a
+    /// network, one is done with when the peer's TCP has acknowledged it.
+    pub fn unreleased_max(&self) -> usize {
+        match self {
+            TargetPlan::Http(http) => http.pipeline,
+            TargetPlan::Kafka(kafka) => kafka.in_flight_max,
+            TargetPlan::Null | TargetPlan::Stdout | TargetPlan::File(_) | TargetPlan::Tcp(_) => 2,
+        }
+    }
 }
 
 /// The other end of a connection.

@@ -4,6 +4,7 @@ use super::core::{Setup, finish};
 use super::kafka::{self, KafkaLane};
 use super::{kafka_compat, region};
 use crate::base::fatal::Fatal;
+use crate::config::resolve::network::links;
 use crate::connect::dialer::{self, Dialer};
 use crate::counters::CoreEnd;
 use crate::payload::Payload;
@@ -13,7 +14,6 @@ use crate::plan::{
     Annotate, Compression, HttpPlan, Io, KafkaClient, KafkaPlan, LinkPlan, ProducerPlan, RunPlan, SinkKind, TargetPlan,
     TcpFraming,
 };
-use crate::sink::link::ring_depth;
 use crate::sink::redials::Redials;
 use crate::sink::{http, kafka as kafka_sink, tcp};
 use crate::sys::blocking::Blocking;
@@ -86,8 +86,9 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, core: NetCore) -> Result<
     if kafka_compat::is_wanted(&setup.plan) {
         return kafka_compat::run(setup, region, core);
     }
-    let links: usize = connections(&setup).iter().sum();
-    let depth = ring_depth(links, setup.plan.sink.queue_depth * core.payloads.len());
+    let lanes = connections(&setup);
+    let links = lanes.iter().sum();
+    let depth = links::operations(&setup.plan, &lanes);
     match io {
         Io::Syscall => {
             let ring = Blocking::new(region, depth).zero_copy(setup.plan.zero_copy);

@@ -36,12 +36,10 @@ const COPIED_MAX: u32 = 16;
 /// Links that one lane can have: what a token has room for.
 pub const LINKS_MAX: usize = 1 << 12;
 
-/// Operations of one link: a send, a receive, and zero-copy sends that are not released yet.
-const OPERATIONS_PER_LINK: usize = 4;
-
-/// Places in a ring that serves so many links, and blocks in flight besides.
-pub const fn ring_depth(links: usize, blocks: usize) -> usize {
-    OPERATIONS_PER_LINK * links + blocks
+/// Places in a ring that serves so many links, and blocks in flight besides. Each link has a send, a receive, and
+/// `unreleased` zero-copy sends that the kernel took and still reads.
+pub const fn ring_depth(links: usize, unreleased: usize, blocks: usize) -> usize {
+    links * (unreleased + 2) + blocks
 }
 
 const _: () = assert!(LINKS_MAX as u64 == LINK_MASK + 1);

@@ -16,6 +16,7 @@ use engine::payload::Payload;
 use engine::payload::bake::{Draft, Who};
 use engine::payload::framing::{Framing, KafkaFraming};
 use engine::plan::{KeyPlan, PeerPlan};
+use engine::sink::link::ring_depth;
 use engine::sink::redials::Redials;
 use engine::sink::{Sink, http, kafka, tcp};
 use engine::sys::allocation::counted;
@@ -124,14 +125,14 @@ fn staging_bytes(plan: &NetPlan, at: usize) -> u64 {
     }
 }
 
-/// A send, a receive, and what may be taken and not released.
 fn depth(plan: &NetPlan) -> usize {
     let unreleased = match plan.target {
-        NetTarget::Tcp { .. } => plan.window.max(2),
-        NetTarget::Http { pipeline, .. } => pipeline + 1,
+        NetTarget::Tcp { .. } => 2,
+        NetTarget::Http { pipeline, .. } => pipeline,
         NetTarget::Kafka { in_flight, .. } => in_flight,
     };
-    plan.base.lanes.len() * plan.connections * (unreleased + 2)
+    let lanes = plan.base.lanes.len();
+    ring_depth(lanes * plan.connections, unreleased, lanes * plan.window)
 }
 
 pub fn tcp(plan: &NetPlan) -> NetOutcome<Collector> {

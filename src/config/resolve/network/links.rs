@@ -55,15 +55,21 @@ fn check_lanes(plan: &RunPlan, lanes: &[usize]) -> Result<(), Fatal> {
     Err(Fatal::usage(what).mend(format!("--parallel={parallel}, or fewer --partitions")))
 }
 
+/// Places that one core's ring needs.
+pub fn operations(plan: &RunPlan, lanes: &[usize]) -> usize {
+    let unreleased = plan.producers.iter().map(|producer| producer.to.unreleased_max()).max().unwrap_or(0);
+    ring_depth(lanes.iter().sum(), unreleased, plan.sink.queue_depth * lanes.len())
+}
+
 /// Plain system calls have no such limit.
 fn check_ring(plan: &RunPlan, lanes: &[usize]) -> Result<(), Fatal> {
     let links: usize = lanes.iter().sum();
-    let operations = ring_depth(links, plan.sink.queue_depth * lanes.len());
+    let operations = operations(plan, lanes);
     if links == 0 || operations <= limits::CORE_DEPTH_MAX {
         return Ok(());
     }
     let fewer = match plan.sink.kind {
-        SinkKind::Kafka => "--partitions",
+        SinkKind::Kafka => "--partitions or a smaller max.in.flight.requests.per.connection",
         _ => "--connections or a smaller --parallel",
     };
     let (producers, most) = (lanes.len(), limits::CORE_DEPTH_MAX);
