@@ -52,7 +52,7 @@ impl Lane {
     fn backlog_records(&self, payload: &Payload, now_ns: u64) -> (u64, u64) {
         let (mut warm, mut measured) = (0, 0);
         for (is_warmup, bytes) in self.pacer.backlog_by_phase(now_ns) {
-            let records = payload.records_within(bytes).0;
+            let records = payload.due_within(bytes).0;
             *(if is_warmup { &mut warm } else { &mut measured }) += records;
         }
         (warm, measured.min(self.may_offer(payload, false)))
@@ -203,10 +203,11 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
 
     /// Books the records that start within the next `bytes` of the oldest phase as not sent; false: there are none.
     fn give_up(&mut self, at: usize, now_ns: u64, bytes: u64) -> bool {
-        let (lane, payload) = (&mut self.lanes[at], &self.payloads[at]);
+        let (lane, payload) = (&mut self.lanes[at], &mut self.payloads[at]);
         let warmup = lane.pacer.due(now_ns).warmup;
-        let (due, due_bytes) = payload.records_within(bytes);
+        let (due, due_bytes) = payload.due_within(bytes);
         let records = due.min(lane.may_offer(payload, warmup));
+        payload.pass(due);
         lane.pacer.skip(due_bytes);
         lane.spend(warmup, records, due_bytes);
         self.tally.not_sent(at, warmup, records);
@@ -341,6 +342,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             self.done.extend(payload.unsettled().map(given_up));
         }
         self.book(now_ns);
+        // The final fsync may take long; who looks meanwhile sees how it ended.
+        self.publish(now_ns);
     }
 
     fn is_publish_due(&self, now_ns: u64) -> bool {

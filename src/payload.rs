@@ -113,6 +113,8 @@ pub struct Payload {
     /// Unix time of the barrier.
     epoch_unix_ns: u64,
     next_sequence: u64,
+    /// Records behind that one which fell due and will never be sent: what falls due next measures what follows them.
+    passed: u64,
     slots: Slots,
 }
 
@@ -120,7 +122,7 @@ impl Payload {
     /// A baked ring at `base` that keeps at most `window` blocks in mind; made by [`bake::bake`].
     pub fn new(base: usize, starts: Starts, framing: Framing, stamper: Stamper, window: usize) -> Self {
         let slots = Slots::new(window);
-        Self { base, starts, framing, stamper, epoch_unix_ns: 0, next_sequence: 0, slots }
+        Self { base, starts, framing, stamper, epoch_unix_ns: 0, next_sequence: 0, passed: 0, slots }
     }
 
     /// The Unix time of the barrier, from which due times become time stamps.
@@ -204,6 +206,20 @@ impl Payload {
     /// Records whose first byte lies within the next `bytes`, as if they were sent one after the other, and
     /// what they measure together.
     pub fn records_within(&self, bytes: u64) -> (u64, u64) {
+        self.records_from(self.next_sequence, bytes)
+    }
+
+    /// The same behind those that were passed over.
+    pub fn due_within(&self, bytes: u64) -> (u64, u64) {
+        self.records_from(self.next_sequence + self.passed, bytes)
+    }
+
+    /// So many records fell due and are not sent.
+    pub fn pass(&mut self, records: u64) {
+        self.passed += records;
+    }
+
+    fn records_from(&self, sequence: u64, bytes: u64) -> (u64, u64) {
         match &self.starts {
             Starts::Fixed { length, .. } => {
                 let records = bytes.div_ceil(*length);
@@ -211,7 +227,7 @@ impl Payload {
             }
             Starts::Varied(starts) => {
                 let (count, period) = (self.starts.count(), self.starts.period_bytes());
-                let at = (self.next_sequence % count) as usize;
+                let at = (sequence % count) as usize;
                 let target = starts[at] + bytes % period;
                 let rounds = bytes / period;
                 // The position lies in this lap of the ring or in the next one.
@@ -237,6 +253,7 @@ impl Payload {
         block.first_sequence = self.next_sequence;
         block.remainder = self.stamp(memory, &block);
         self.next_sequence += run.records;
+        self.passed = 0;
         self.slots.open(block)
     }
 

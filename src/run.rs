@@ -11,6 +11,7 @@ mod region;
 use crate::base::clock::{Clock, TscClock};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, signals, units};
+use crate::connect::dial;
 use crate::connect::dialer::Outages;
 use crate::core_loop::tally::SnapshotQueues;
 use crate::counters::{CoreEnd, Counts, LiveCore, Snapshot};
@@ -35,6 +36,8 @@ use std::thread::JoinHandle;
 #[derive(Default)]
 pub struct Stop {
     pub flag: AtomicBool,
+    /// A core could not get ready: the run will not begin.
+    start_failed: AtomicBool,
     reason: Mutex<Option<String>>,
     /// What a signal does once the run itself is over.
     afterwards: Mutex<Option<Box<dyn Fn() + Send>>>,
@@ -54,6 +57,15 @@ impl Stop {
     pub fn because(&self, why: &str) {
         self.reason.lock().expect("nobody panics holding it").get_or_insert_with(|| why.to_owned());
         self.flag.store(true, Relaxed);
+    }
+
+    /// For a core that waits for its target: why the run will not begin, if it will not.
+    pub fn may_start(&self) -> Result<(), Fatal> {
+        // That core has the reason to tell.
+        if self.start_failed.load(Relaxed) {
+            return Err(Fatal::host(core::SENT_HOME));
+        }
+        if self.flag.load(Relaxed) { Err(dial::stopped()) } else { Ok(()) }
     }
 
     fn reason(&self) -> Option<String> {
@@ -210,6 +222,7 @@ fn claims(plan: &RunPlan, made: &mut Made) -> Result<Vec<Option<File>>, Fatal> {
 
 /// The core threads from their start to their end.
 struct Cores {
+    stop: Arc<Stop>,
     threads: Vec<JoinHandle<Result<CoreEnd, Fatal>>>,
     gates: Vec<crossbeam_channel::Sender<Go>>,
     live: Vec<Arc<LiveCore>>,
@@ -232,8 +245,8 @@ impl Cores {
         let outages = Arc::new(Outages::default());
         let (full, snapshots) = bounded(plan.cores.len() * (in_flight + 1));
         let (ready_sender, ready_receiver) = bounded(plan.cores.len());
-        let mut cores =
-            Self { threads: vec![], gates: vec![], live: vec![], ready: vec![], snapshots, recycled: vec![] };
+        let (threads, gates, live, ready, recycled) = (vec![], vec![], vec![], vec![], vec![]);
+        let mut cores = Self { stop: stop.clone(), threads, gates, live, ready, snapshots, recycled };
         for (index, core) in plan.cores.iter().enumerate() {
             let ids = core.producers.iter().map(|at| plan.producers[*at].id).collect();
             let live = LiveCore::new(ids);
@@ -281,6 +294,7 @@ impl Cores {
 
     /// Closes the gates, and waits for cores that will not begin; the ends of those that did not crash.
     fn send_home(&mut self) -> Vec<Result<CoreEnd, Fatal>> {
+        self.stop.start_failed.store(true, Relaxed);
         self.gates.clear();
         self.threads.drain(..).filter_map(|thread| thread.join().ok()).collect()
     }
@@ -368,8 +382,19 @@ mod tests {
             Err(Fatal::host(super::core::SENT_HOME))
         });
         let (threads, gates, snapshots) = (vec![thread], vec![gate], bounded(1).1);
-        drop(Cores { threads, gates, live: vec![], ready: vec![], snapshots, recycled: vec![] });
+        let stop = Arc::default();
+        drop(Cores { stop, threads, gates, live: vec![], ready: vec![], snapshots, recycled: vec![] });
         assert!(is_home.load(Relaxed));
+    }
+
+    #[test]
+    fn what_kept_another_core_from_starting_goes_before_a_stop() {
+        let stop = Stop::default();
+        assert_eq!(stop.may_start(), Ok(()));
+        stop.because("a test");
+        assert_eq!(stop.may_start(), Err(dial::stopped()));
+        stop.start_failed.store(true, Relaxed);
+        assert_eq!(stop.may_start(), Err(Fatal::host(super::core::SENT_HOME)));
     }
 
     #[test]

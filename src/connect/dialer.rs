@@ -15,6 +15,7 @@ use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -252,9 +253,10 @@ impl Desk {
     fn run(&mut self, placed: &Receiver<DialOrder>, ended: &Receiver<Ended>, stopped: &Receiver<()>) {
         loop {
             self.start_due();
-            // With every place taken the next thing to happen is an end.
-            let next = self.waiting.first_key_value().map(|((due, _), _)| *due).filter(|_| self.has_room());
-            let timeout = next.map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
+            // With no place for any of them the next thing to happen is an end.
+            let next = self.next_order();
+            let timeout =
+                next.map_or(Duration::from_secs(3600), |(due, _)| due.saturating_duration_since(Instant::now()));
             select! {
                 recv(placed) -> order => match order {
                     Ok(order) => self.take(order),
@@ -267,8 +269,23 @@ impl Desk {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.under_way < limits::DIALS_AT_ONCE_MAX
+    /// The first that finds a place.
+    fn next_order(&self) -> Option<(Instant, u64)> {
+        if self.under_way >= limits::DIALS_AT_ONCE_MAX {
+            return None;
+        }
+        self.waiting.iter().find(|(_, order)| self.under_way < self.places(order)).map(|(at, _)| *at)
+    }
+
+    /// It starts while fewer dials than this are under way. A dial to a dead host takes its place for long: half of
+    /// them are kept from those that fail again and again, and some from all that have broken.
+    fn places(&self, order: &DialOrder) -> usize {
+        let all = limits::DIALS_AT_ONCE_MAX;
+        match self.records.get(&key(order)).map_or(0, |record| record.failures) {
+            0 => all,
+            1 => all / 4 * 3,
+            _ => all / 2,
+        }
     }
 
     fn take(&mut self, order: DialOrder) {
@@ -328,8 +345,8 @@ impl Desk {
 
     fn start_due(&mut self) {
         let now = Instant::now();
-        while self.has_room() && self.waiting.first_key_value().is_some_and(|((due, _), _)| *due <= now) {
-            let Some((_, order)) = self.waiting.pop_first() else { return };
+        while let Some(at) = self.next_order().filter(|(due, _)| *due <= now) {
+            let Some(order) = self.waiting.remove(&at) else { return };
             self.under_way += 1;
             self.start(order);
         }
@@ -340,7 +357,11 @@ impl Desk {
         let key = key(&order);
         let (lane, connection) = key;
         let call = move || {
-            let dialed = dial(&order);
+            // Somebody waits for the answer of one that panics, too.
+            let dialed = catch_unwind(AssertUnwindSafe(|| dial(&order))).unwrap_or_else(|_| {
+                let peer = shown(&order.peer);
+                Err(Fatal::host(format!("dialing {peer} crashed; please report this")))
+            });
             // Told first: the core may order again at once.
             let told = dialed.as_ref().map(|dialed| dialed.peer_address).map_err(|fatal| fatal.what.clone());
             let _stopped = done.send(Ended { key, dialed: told });

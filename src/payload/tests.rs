@@ -138,6 +138,20 @@ proptest! {
     }
 
     #[test]
+    fn what_expires_bit_by_bit_is_as_many_records_as_at_once(step in 1u64..9000, total in 1u64..500_000, varied: bool) {
+        let source = if varied { random(64, 8000) } else { random(100, 100) };
+        let (mut payload, _) = baked(&plan(source, Annotate::Payload), Framing::None);
+        let (at_once, _) = payload.due_within(total);
+        let (mut records, mut passed_bytes) = (0, 0u64);
+        for expired_bytes in (0..total).step_by(step as usize).chain([total]) {
+            let (due, due_bytes) = payload.due_within(expired_bytes.saturating_sub(passed_bytes));
+            payload.pass(due);
+            (records, passed_bytes) = (records + due, passed_bytes + due_bytes);
+        }
+        prop_assert_eq!(records, at_once);
+    }
+
+    #[test]
     fn spans_and_payload_bytes_agree(span in 100u64..9000, framed: bool, varied: bool, asked in 0u64..10_000) {
         let framing = if framed { Framing::Length } else { Framing::None };
         let source = if varied { random(64, 300) } else { random(100, 100) };

@@ -27,6 +27,7 @@ use crate::tap::Tap;
 use crossbeam_channel::{Receiver, Sender};
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 
 /// What a core says that was ready when another one failed.
@@ -77,7 +78,9 @@ pub fn spawn(setup: Setup) -> Result<JoinHandle<Result<CoreEnd, Fatal>>, Fatal> 
     // By now it is known how many partitions there are.
     links::check(&setup.plan, &net::connections(&setup))?;
     let name = format!("core-{}", setup.plan.cores[setup.index].cpu);
-    let spawned = std::thread::Builder::new().name(name).spawn(move || begin(setup));
+    let stop = setup.stop.clone();
+    let work = move || begin(setup).inspect_err(|_| stop.start_failed.store(true, Relaxed));
+    let spawned = std::thread::Builder::new().name(name).spawn(work);
     spawned.map_err(|error| Fatal::host(format!("cannot start a core thread: {error}")).mend("raise ulimit -u"))
 }
 

@@ -5,9 +5,11 @@ use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, units};
 use crate::connect::dial::{Dialed, address, stopped};
 use crate::connect::dialer::{DialFn, DialOrder, Past};
-use crate::connect::kafka::{Client, Cluster, Line, NewTopic, TopicLimits, TopicView, dialer};
+use crate::connect::kafka::answers::LEADER_NOT_AVAILABLE;
+use crate::connect::kafka::{Broker, Client, Cluster, Line, NewTopic, TopicLimits, TopicView, dialer};
 use crate::plan::{Compression, KafkaClient, KafkaPlan, PayloadSource, RunPlan, SinkKind, TargetPlan};
 use crate::wire::kafka::PRODUCE_VERSION_MIN;
+use crate::wire::kafka::errors::broker_error;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -287,10 +289,7 @@ impl Target {
     /// A connection to the leader of a partition, ready for Produce.
     fn dial(&self, partition: i32) -> Result<Dialed, Fatal> {
         let view = self.view()?;
-        let Some(leader) = view.leader(partition) else {
-            let what = format!("{}/{partition} has no leader", self.plan.topic);
-            return Err(Fatal::new(Exit::Unreachable, what).mend("start the brokers that hold it"));
-        };
+        let leader = leader(&view, &self.plan.topic, partition)?;
         let timeout = Duration::from_nanos(self.plan.link.peer.connect_timeout_ns);
         let line = dialer(self.plan.tls.clone(), timeout)(&leader.host, leader.port, timeout)?;
         let name = address(&leader.host, leader.port);
@@ -301,6 +300,24 @@ impl Target {
             Err(error) => Err(Fatal::new(Exit::Unreachable, format!("Kafka broker {name}: {error}"))),
         }
     }
+}
+
+/// Whom to dial, or why nobody can be: a topic may be deleted, or its rights revoked, in mid-run.
+fn leader<'a>(view: &'a TopicView, topic: &str, partition: i32) -> Result<&'a Broker, Fatal> {
+    if let Some(leader) = view.leader(partition) {
+        return Ok(leader);
+    }
+    let code = view.error_of(partition);
+    if matches!(code, 0 | LEADER_NOT_AVAILABLE) {
+        let what = format!("{topic}/{partition} has no leader");
+        return Err(Fatal::new(Exit::Unreachable, what).mend("start the brokers that hold it"));
+    }
+    let error = broker_error(code);
+    let fatal = Fatal::new(Exit::Unreachable, format!("{topic}/{partition}: {} ({code})", error.name));
+    Err(match error.remedy() {
+        Some(how) => fatal.mend(how),
+        None => fatal,
+    })
 }
 
 /// Dials the leaders of one core's partitions: connection `n` of a lane is for its n-th partition.
@@ -322,7 +339,8 @@ pub fn dial(lanes: Vec<KafkaLane>) -> DialFn {
 
 #[cfg(test)]
 mod tests {
-    use super::{Seat, check_batch, seats};
+    use super::{Seat, check_batch, leader, seats};
+    use crate::connect::kafka::{Broker, PartitionView, TopicView};
     use crate::plan::PayloadSource;
 
     /// Of one process after the other: the target and the seat of each producer.
@@ -362,6 +380,31 @@ mod tests {
         assert_eq!(seats(&[0, 1, 0], 3, 6), [seat(2, 4), seat(1, 2), seat(3, 4)]);
         assert_eq!(seat(1, 3).owned(8), [1, 4, 7]);
         assert_eq!((seat(5, 8).owned(3), seat(2, 8).owned(3)), (vec![2], vec![2]));
+    }
+
+    #[test]
+    fn a_topic_that_is_gone_or_closed_to_us_is_no_matter_of_leaders() {
+        let (replicas, in_sync) = (vec![1], vec![1]);
+        let partition = PartitionView { id: 0, error: 0, leader: 1, leader_epoch: 7, replicas, in_sync };
+        let brokers = vec![Broker { id: 1, host: "one".to_owned(), port: 9092 }];
+        let led = TopicView { cluster_id: None, controller: 1, brokers, error: 0, partitions: vec![partition.clone()] };
+        assert_eq!(leader(&led, "t", 0).map(|broker| broker.port).ok(), Some(9092));
+        let told = |view: &TopicView, partition| leader(view, "t", partition).unwrap_err().to_string();
+        let of_topic = |error| told(&TopicView { error, partitions: vec![], ..led.clone() }, 0);
+        let own = |error, leader| {
+            let partitions = vec![PartitionView { error, leader, ..partition.clone() }];
+            TopicView { partitions, ..led.clone() }
+        };
+        for waiting in [of_topic(5), told(&own(0, -1), 0), told(&own(5, -1), 0)] {
+            assert_eq!(waiting, "t/0 has no leader\n  mend: start the brokers that hold it");
+        }
+        let gone = of_topic(3);
+        assert!(gone.starts_with("t/0: UNKNOWN_TOPIC_OR_PARTITION (3)\n  mend: --create-topic on"), "{gone}");
+        assert!(told(&led, 1).starts_with("t/1: UNKNOWN_TOPIC_OR_PARTITION (3)"), "fewer partitions than before");
+        let revoked = of_topic(29);
+        assert!(revoked.starts_with("t/0: TOPIC_AUTHORIZATION_FAILED (29)\n  mend: allow it"), "{revoked}");
+        assert_eq!(told(&own(72, -1), 0), "t/0: LISTENER_NOT_FOUND (72)");
+        assert!(leader(&own(9, 1), "t", 0).is_ok(), "a replica that is away is no leader that is");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn run(setup: Setup, region: Region, core: NetCore) -> Result<CoreEnd, Fatal
             let room = room(record_bytes(&plan.payload)?, &frames, &kafka);
             setups.push(LaneSetup { plan: kafka, partitions: lane.partitions.clone(), frames, room });
         }
-        KafkaCompatSink::open(setups)
+        KafkaCompatSink::open(setups, &|| setup.stop.may_start())
     };
     finish(setup, ring, payloads, memory, open)
 }

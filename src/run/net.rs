@@ -144,7 +144,7 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> R
     match plan.sink.kind {
         SinkKind::Tcp => {
             let open = |ring: &mut R, setup: &mut Setup, _: &[Payload]| {
-                let dialed = redials.connect_all(&counts, &setup.stop.flag)?;
+                let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
                 let lane = |((dialed, staging), producer): ((Vec<_>, Range<usize>), &&ProducerPlan)| {
                     let link = producer.to.link()?;
                     let depth = (plan.sink.queue_depth / link.connections.max(1)).max(2);
@@ -157,7 +157,7 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> R
         }
         SinkKind::Kafka => {
             let open = |ring: &mut R, setup: &mut Setup, payloads: &[Payload]| {
-                let dialed = redials.connect_all(&counts, &setup.stop.flag)?;
+                let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
                 let block_bytes = longest_block(&plan, payloads);
                 let mut setups = Vec::new();
                 for ((dialed, staging), lane) in dialed.into_iter().zip(staging).zip(&setup.kafka_lanes) {
@@ -177,7 +177,7 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> R
         }
         _ => {
             let open = |ring: &mut R, setup: &mut Setup, payloads: &[Payload]| {
-                let dialed = redials.connect_all(&counts, &setup.stop.flag)?;
+                let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
                 let block_bytes = longest_block(&plan, payloads);
                 let mut setups = Vec::new();
                 for ((dialed, staging), producer) in dialed.into_iter().zip(staging).zip(&producers) {

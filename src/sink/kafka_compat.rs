@@ -8,6 +8,7 @@
 
 mod connect;
 mod records;
+mod runtime;
 mod verdict;
 
 use super::{COMPRESSED_BYTE_NS_MAX, Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
@@ -21,12 +22,12 @@ use crate::sys::timer::Timer;
 use crate::wire::kafka::produce::ProducePrefix;
 use rskafka::client::partition::{Compression as Codec, PartitionClient};
 use rskafka::record::Record;
+use runtime::CoreRuntime;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use verdict::Verdict;
 
@@ -121,27 +122,26 @@ pub struct KafkaCompatSink {
     ending: Option<Ending>,
     // Before the runtime, which it is registered with.
     timer: Timer,
-    runtime: Runtime,
+    runtime: CoreRuntime,
 }
 
 impl KafkaCompatSink {
-    /// Connects to every partition's leader.
+    /// Connects to every partition's leader, unless `may_start` says meanwhile why nobody needs that any more.
     ///
     /// # Errors
     /// Exit 5 where that does not work within `--request-timeout`.
-    pub fn open(setups: Vec<LaneSetup>) -> Result<Self, Fatal> {
+    pub fn open(setups: Vec<LaneSetup>, may_start: &dyn Fn() -> Result<(), Fatal>) -> Result<Self, Fatal> {
         let failed = |error: io::Error| {
             Fatal::host(format!("rskafka's runtime: {error}")).mend("raise `ulimit -n`, or --kafka-client=uring")
         };
-        // A thread of the runtime's own resolves names, if brokers have any.
-        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().map_err(failed)?;
+        let runtime = CoreRuntime::start().map_err(failed)?;
         let timer = {
             let _inside = runtime.enter();
             Timer::new().map_err(failed)?
         };
         let mut lanes = Vec::new();
         for setup in setups {
-            let clients = runtime.block_on(connect::partitions(&setup))?;
+            let clients = runtime.block_on(connect::partitions(&setup, may_start))?;
             let LaneSetup { plan, frames, room, .. } = setup;
             lanes.push(Lane {
                 partitions: clients.into_iter().map(|client| Partition { client, in_flight: 0 }).collect(),
@@ -278,6 +278,7 @@ impl<R: Ring> Sink<R> for KafkaCompatSink {
 mod tests {
     use super::*;
     use crate::base::fatal::Exit;
+    use crate::connect::dial::stopped;
     use crate::plan::{KafkaClient, KeyPlan, LinkPlan, PeerPlan, RetryPlan};
     use std::net::TcpListener;
 
@@ -313,9 +314,18 @@ mod tests {
         let mute = TcpListener::bind("127.0.0.1:0").unwrap();
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         for port in [mute.local_addr().unwrap().port(), closed] {
-            let Err(fatal) = KafkaCompatSink::open(vec![setup(port)]) else { panic!("there is no broker") };
+            let Err(fatal) = KafkaCompatSink::open(vec![setup(port)], &|| Ok(())) else { panic!("there is no broker") };
             assert_eq!(fatal.exit, Exit::Unreachable, "{}", fatal.what);
             assert!(fatal.what.contains(&format!("127.0.0.1:{port}")), "{}", fatal.what);
         }
+    }
+
+    #[test]
+    fn a_stop_ends_the_wait_for_a_broker_that_says_nothing() {
+        let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut setup = setup(mute.local_addr().unwrap().port());
+        setup.plan.link.request_timeout_ns = 20_000_000_000;
+        let Err(fatal) = KafkaCompatSink::open(vec![setup], &|| Err(stopped())) else { panic!("there is no broker") };
+        assert_eq!(fatal, stopped());
     }
 }

@@ -2,12 +2,11 @@
 
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
-use crate::connect::dial::{self, Dialed};
+use crate::connect::dial::Dialed;
 use crate::connect::dialer::{Answer, DialHandle, DialOrder, Past};
 use crate::plan::PeerPlan;
 use crossbeam_channel::RecvTimeoutError;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// See the module.
@@ -27,8 +26,14 @@ impl Redials {
         Self { handle, peers, wanted: Vec::with_capacity(connections), open: 0 }
     }
 
-    /// The first connections: so many for each lane. Blocks until they are there, or somebody ends the run.
-    pub fn connect_all(&mut self, connections: &[usize], stop: &AtomicBool) -> Result<Vec<Vec<Dialed>>, Fatal> {
+    /// The first connections: so many for each lane. Blocks until they are there, or `may_start` says why nobody needs
+    /// them any more.
+    pub fn connect_all(
+        &mut self,
+        connections: &[usize],
+        may_start: impl Fn() -> Result<(), Fatal>,
+    ) -> Result<Vec<Vec<Dialed>>, Fatal> {
+        let deadline = Instant::now() + Duration::from_nanos(limits::FIRST_DIALS_NS_MAX);
         let mut dialed: Vec<Vec<Option<Dialed>>> =
             connections.iter().map(|count| (0..*count).map(|_| None).collect()).collect();
         for (lane, count) in connections.iter().enumerate() {
@@ -36,7 +41,7 @@ impl Redials {
         }
         for _ in 0..connections.iter().sum() {
             self.place_orders();
-            let answer = self.await_answer(stop)?;
+            let answer = self.await_answer(deadline, &may_start)?;
             self.open -= 1;
             let connection = answer.dialed.map_err(|fatal| *fatal)?;
             dialed[answer.lane as usize][answer.connection as usize] = Some(*connection);
@@ -44,13 +49,11 @@ impl Redials {
         Ok(dialed.into_iter().map(|lane| lane.into_iter().flatten().collect()).collect())
     }
 
-    fn await_answer(&self, stop: &AtomicBool) -> Result<Answer, Fatal> {
-        let deadline = Instant::now() + Duration::from_nanos(limits::FIRST_DIALS_NS_MAX);
+    fn await_answer(&self, deadline: Instant, may_start: &dyn Fn() -> Result<(), Fatal>) -> Result<Answer, Fatal> {
         loop {
             match self.handle.wait(Duration::from_nanos(limits::WAIT_NS_MAX)) {
                 Ok(answer) => return Ok(answer),
-                Err(RecvTimeoutError::Timeout) if stop.load(Relaxed) => return Err(dial::stopped()),
-                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => may_start()?,
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     let late = Fatal::new(Exit::Unreachable, "the target did not answer in time");
                     return Err(late.mend("look at the target's log"));
@@ -104,6 +107,7 @@ impl Redials {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connect::dial::stopped;
     use crate::connect::dialer::pair;
 
     #[test]
@@ -111,8 +115,9 @@ mod tests {
         let (handle, _clerk) = pair(1);
         let peer = PeerPlan { host: "localhost".into(), port: 1, tls: None, connect_timeout_ns: 1 };
         let mut redials = Redials::new(handle, vec![Arc::new(peer)], 1);
-        let fatal = redials.connect_all(&[1], &AtomicBool::new(true)).err().expect("nobody dials");
-        assert_eq!(fatal.exit, Exit::Unreachable);
-        assert!(fatal.what.contains("stopped"), "{fatal}");
+        let fatal = redials.connect_all(&[1], || Err(stopped())).err().expect("nobody dials");
+        assert_eq!(fatal, stopped());
+        let late = redials.await_answer(Instant::now(), &|| Ok(())).err().expect("nobody dials");
+        assert!(late.exit == Exit::Unreachable && late.what.contains("in time"), "{late}");
     }
 }

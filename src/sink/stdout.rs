@@ -5,6 +5,7 @@
 //! A reader that closes the pipe ends the run in good order.
 
 use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire, write_error};
+use crate::counters::Field;
 use crate::payload::Payload;
 use crate::sys::pipe;
 use crate::sys::region::Region;
@@ -33,7 +34,10 @@ pub struct StdoutSink {
     fd: OwnedFd,
     /// A sealed copy of the region, where the records are never stamped and the target is a pipe.
     sealed: Option<&'static [u8]>,
+    /// `None`: no pipe.
     pipe_bytes: Option<usize>,
+    /// It is a pipe, and opened anew so that no write blocks.
+    never_blocks: bool,
     sending: Option<Sending>,
     /// The pipe was full: come back when half of it was read, or every byte is written on its own.
     full: bool,
@@ -48,12 +52,21 @@ pub struct StdoutSink {
 impl StdoutSink {
     /// `immutable`: the region's bytes never change after this.
     pub fn new(memory: &[u8], immutable: bool) -> io::Result<Self> {
-        let fd = io::stdout().as_fd().try_clone_to_owned()?;
-        let pipe_bytes =
-            [PIPE_BYTES, PIPE_BYTES / 4, 1 << 16].into_iter().find_map(|size| pipe::grow(fd.as_fd(), size));
+        Self::over(io::stdout().as_fd().try_clone_to_owned()?, memory, immutable)
+    }
+
+    fn over(fd: OwnedFd, memory: &[u8], immutable: bool) -> io::Result<Self> {
+        let sizes = [PIPE_BYTES, PIPE_BYTES / 4, 1 << 16];
+        let grown = sizes.into_iter().find_map(|size| pipe::grow(fd.as_fd(), size));
+        let pipe_bytes = grown.or_else(|| pipe::size(fd.as_fd()));
         let sealed = if immutable && pipe_bytes.is_some() { Some(seal(memory)?) } else { None };
+        // What is lent never blocks.
+        let copies = pipe_bytes.is_some() && sealed.is_none();
+        // Another user's pipe may refuse it.
+        let own = if copies { pipe::open_anew(fd.as_fd()).ok() } else { None };
         Ok(Self {
-            fd,
+            never_blocks: own.is_some(),
+            fd: own.unwrap_or(fd),
             sealed,
             pipe_bytes,
             sending: None,
@@ -90,9 +103,11 @@ impl StdoutSink {
         let rest = sending.range.start + sending.sent..sending.range.end;
         let took = match self.sealed {
             Some(pages) => pipe::vmsplice_nowait(self.fd.as_fd(), &pages[rest.clone()]),
-            None if self.pipe_bytes.is_some() => pipe::write_nowait(self.fd.as_fd(), &memory[rest.clone()]),
+            None if self.pipe_bytes.is_some() && !self.never_blocks => {
+                pipe::write_nowait(self.fd.as_fd(), &memory[rest.clone()])
+            }
             // Files and terminals know no full pipe: they take it when they take it.
-            None => pipe::write_blocking(self.fd.as_fd(), &memory[rest.clone()]),
+            None => pipe::write(self.fd.as_fd(), &memory[rest.clone()]),
         };
         match took {
             Ok(bytes) => {
@@ -155,11 +170,48 @@ impl<R: Ring> Sink<R> for StdoutSink {
         Wire { bytes: std::mem::take(&mut self.wire_bytes), ..Wire::default() }
     }
 
+    /// What the pipe has taken is its reader's; the rest never left.
+    fn give_up(&mut self, _ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {
+        if let Some(sending) = self.sending.take() {
+            let (bytes, rest) = (sending.sent as u64, Fate::Failed(Field::ErrorTimeout));
+            done.extend(Done::produced_but(sending.lane as usize, sending.slot, bytes, rest));
+        }
+    }
+
     fn ending(&self) -> Option<&Ending> {
         self.ending.as_ref()
     }
 
     fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
         Kept::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::blocking::Blocking;
+
+    #[test]
+    fn what_a_full_pipe_took_is_produced_and_the_rest_failed() {
+        for immutable in [false, true] {
+            // More than a pipe holds.
+            let mut ring = Blocking::new(Region::map(4 * PIPE_BYTES).unwrap(), 1);
+            let range = 0..ring.memory().len();
+            let (reader, writer) = io::pipe().unwrap();
+            let mut sink = StdoutSink::over(writer.into(), ring.memory(), immutable).unwrap();
+            assert_eq!((sink.sealed.is_some(), sink.never_blocks), (immutable, !immutable));
+            sink.sending = Some(Sending { lane: 2, slot: 5, range, sent: 0 });
+            for _ in 0..3 {
+                sink.submit(&mut ring, Wait::No).unwrap();
+            }
+            let taken = pipe::unread(reader.as_fd()) as u64;
+            assert!(taken > 0);
+            let mut done = Vec::new();
+            sink.give_up(&mut ring, &mut [], &mut done);
+            assert_eq!(done, Done::produced_but(2, 5, taken, Fate::Failed(Field::ErrorTimeout)));
+            sink.reap(&mut ring, &mut [], 0, &mut done);
+            assert_eq!(done.len(), 2, "nothing is told twice");
+        }
     }
 }

@@ -1,10 +1,17 @@
 //! Writing to a pipe without blocking and without changing the descriptor that others share.
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
-/// Writes what fits at once. `WouldBlock` where nothing does; files and terminals that know no
-/// non-blocking write take it blocking.
+/// The same pipe through an open file description of its own, on which [`write`] does not block.
+pub fn open_anew(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    Ok(File::options().write(true).custom_flags(libc::O_NONBLOCK).open(path)?.into())
+}
+
+/// Writes to a pipe what fits at once; `WouldBlock` where nothing does.
 pub fn write_nowait(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: the kernel reads `bytes`, borrowed for the call, and nothing else.
@@ -13,11 +20,17 @@ pub fn write_nowait(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
         return Ok(wrote as usize);
     }
     let error = io::Error::last_os_error();
-    if error.raw_os_error() == Some(libc::EOPNOTSUPP) { write_blocking(fd, bytes) } else { Err(error) }
+    match error.raw_os_error() {
+        // Kernels before 6.4, and pipes that have a name.
+        Some(libc::EOPNOTSUPP) if poll_writable(fd, 0) == 0 => Err(ErrorKind::WouldBlock.into()),
+        // So much a pipe that is ready takes without blocking.
+        Some(libc::EOPNOTSUPP) => write(fd, &bytes[..bytes.len().min(libc::PIPE_BUF)]),
+        _ => Err(error),
+    }
 }
 
-/// Plain `write`.
-pub fn write_blocking(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+/// Plain `write`: blocks where the open file description does.
+pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: as above.
     let wrote = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
     if wrote >= 0 { Ok(wrote as usize) } else { Err(io::Error::last_os_error()) }
@@ -49,6 +62,13 @@ pub fn grow(fd: BorrowedFd<'_>, bytes: usize) -> Option<usize> {
     usize::try_from(size).ok().filter(|size| *size > 0)
 }
 
+/// What the pipe holds; `None` where the descriptor is no pipe.
+pub fn size(fd: BorrowedFd<'_>) -> Option<usize> {
+    // SAFETY: as above.
+    let size = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) };
+    usize::try_from(size).ok().filter(|size| *size > 0)
+}
+
 /// Bytes in the pipe that nobody has read yet.
 pub fn unread(fd: BorrowedFd<'_>) -> usize {
     let mut bytes: libc::c_int = 0;
@@ -73,4 +93,43 @@ fn poll_writable(fd: BorrowedFd<'_>, ns: u64) -> libc::c_short {
     // SAFETY: one pollfd and one timespec on this stack, valid for the call; no signal mask.
     unsafe { libc::ppoll(&raw mut poll, 1, &raw const timeout, std::ptr::null()) };
     poll.revents
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    /// Fills a pipe, which must then refuse more.
+    fn fill(fd: BorrowedFd<'_>, write: fn(BorrowedFd<'_>, &[u8]) -> io::Result<usize>) {
+        let bytes = vec![0; 1 << 16];
+        let mut taken = 0;
+        let refused = loop {
+            match write(fd, &bytes) {
+                Ok(took) => taken += took,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.kind(), ErrorKind::WouldBlock, "{refused}");
+        assert!(taken > 0 && taken == unread(fd), "{taken}");
+    }
+
+    #[test]
+    fn a_full_pipe_opened_anew_refuses_and_the_one_that_others_share_stays_as_it_is() {
+        let (_reader, shared) = io::pipe().unwrap();
+        fill(open_anew(shared.as_fd()).unwrap().as_fd(), write);
+        // SAFETY: integers in, integer out.
+        let flags = unsafe { libc::fcntl(shared.as_raw_fd(), libc::F_GETFL) };
+        assert_eq!(flags & libc::O_NONBLOCK, 0);
+    }
+
+    /// What is opened by a name is asked to block, and knows no write that does not.
+    #[test]
+    fn a_full_pipe_refuses_whatever_the_kernel_knows() {
+        let (_reader, anonymous) = io::pipe().unwrap();
+        fill(anonymous.as_fd(), write_nowait);
+        let (_reader, anonymous) = io::pipe().unwrap();
+        let named = File::options().write(true).open(format!("/proc/self/fd/{}", anonymous.as_raw_fd())).unwrap();
+        fill(named.as_fd(), write_nowait);
+    }
 }

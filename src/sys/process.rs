@@ -56,15 +56,30 @@ fn open_files() -> libc::rlimit {
     limit
 }
 
-/// Lets the calling thread run on these processors only; false: the kernel refused.
+/// Lets the calling thread run on these processors only, as far as a set has room for their numbers; false: the kernel
+/// refused.
 pub fn set_affinity(cpus: &[usize]) -> bool {
-    // SAFETY: an all-zero set is a valid empty one, CPU_SET ignores numbers that are too large, and the kernel
-    // reads the set during the call only.
+    // CPU_SET panics where there is none.
+    let room = 8 * size_of::<libc::cpu_set_t>();
+    // SAFETY: an all-zero set is a valid empty one, and the kernel reads it during the call only.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        for cpu in cpus {
+        for cpu in cpus.iter().filter(|cpu| **cpu < room) {
             libc::CPU_SET(*cpu, &mut set);
         }
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_beyond_what_a_set_holds_are_left_out() {
+        let usable = core_affinity::get_core_ids().unwrap()[0].id;
+        // On a thread that nobody needs afterwards.
+        let set = move || [set_affinity(&[5000]), set_affinity(&[5000, usable])];
+        assert_eq!(std::thread::spawn(set).join().unwrap(), [false, true]);
     }
 }

@@ -190,18 +190,24 @@ fn a_signal_in_the_drain_changes_nothing_and_a_second_one_ends_at_once() {
     }
 }
 
+/// Pipes with a name know no write that does not block.
 #[test]
-fn a_reader_that_never_reads_leaves_records_uncertain_or_unsent() {
+fn a_reader_that_never_reads_leaves_records_failed_or_unsent() {
     let scratch = Scratch::new();
-    let words = "--target stdout --rate 10MB/s --duration 300ms --drain-timeout 300ms --report r.json";
-    let engine = Live::start(scratch.engine(words).stdout(Stdio::piped()));
-    // The pipe stays open, and full, until the engine gave up.
-    let mut engine = engine;
-    let pipe = engine.child.stdout.take();
-    let ended = engine.ended();
-    drop(pipe);
-    assert_eq!(ended.code(), 1, "{ended}");
-    let report = scratch.report_of(&ended, "r.json");
-    assert!(total(&report, "records_uncertain") > 0, "{:#}", report["totals"]);
-    assert!(total(&report, "records_not_sent") > 0, "{:#}", report["totals"]);
+    assert!(Command::new("mkfifo").arg(scratch.path("fifo")).status().unwrap().success());
+    // Both of its ends.
+    let named = File::options().read(true).write(true).open(scratch.path("fifo")).unwrap();
+    let (reader, anonymous) = std::io::pipe().unwrap();
+    for pipe in [Stdio::from(anonymous), Stdio::from(named.try_clone().unwrap())] {
+        let words = "--target stdout --rate 10MB/s --duration 300ms --drain-timeout 300ms --report r.json";
+        let ended = Live::start(scratch.engine(words).stdout(pipe)).ended();
+        assert_eq!(ended.code(), 1, "{ended}");
+        let report = scratch.report_of(&ended, "r.json");
+        for fate in ["produced", "failed", "not_sent"] {
+            assert!(total(&report, &format!("records_{fate}")) > 0, "{fate}: {:#}", report["totals"]);
+        }
+        assert_eq!(total(&report, "records_uncertain"), 0, "{:#}", report["totals"]);
+    }
+    // They stayed open, and full, until the engine gave up.
+    drop((reader, named));
 }

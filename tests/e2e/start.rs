@@ -1,10 +1,12 @@
-//! `--start-at`: the processes of a fleet begin together.
+//! `--start-at`: the processes of a fleet begin together. And starts that fail.
 
 use crate::endings::{SIGINT, handles};
 use crate::harness::{Live, Scratch, poll};
 use crate::report::{number, total};
 use crate::server::{Peer, Server};
-use std::time::{SystemTime, UNIX_EPOCH};
+use socket2::{Domain, Socket, Type};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Unix seconds so far ahead.
 fn ahead(seconds: u64) -> u64 {
@@ -63,4 +65,23 @@ fn a_time_that_cannot_be_meant_is_refused() {
         assert_eq!(ended.code(), 2, "{ended}");
         ended.says(&["--start-at", told]);
     }
+}
+
+#[test]
+fn a_core_that_cannot_start_is_not_kept_from_saying_so_by_the_others() {
+    let scratch = Scratch::new();
+    // A backlog of one that is full: the kernel drops what knocks.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let silent = socket.local_addr().unwrap().as_socket().unwrap();
+    let _waiting = TcpStream::connect(silent).unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let words = format!("--target tcp://{silent} --target tcp://{closed} --parallel 2 --cores 0-1 --records 1");
+    let started = Instant::now();
+    let ended = scratch.run(&words);
+    // A connect may take ten seconds.
+    assert!(started.elapsed() < Duration::from_secs(8), "{ended}");
+    assert_eq!(ended.code(), 5, "{ended}");
+    ended.says(&[&format!("{closed} cannot be reached")]);
 }

@@ -69,6 +69,17 @@ fn failures_are_answered_and_the_pause_between_them_grows() {
 }
 
 #[test]
+fn a_dial_that_panics_is_answered_each_time() {
+    let dial: DialFn = Box::new(|_| panic!("a defect"));
+    let (_dialer, handle) = Dialer::start(dial, 7, 1, vec![], Arc::default()).unwrap();
+    for _ in 0..2 {
+        handle.order(order(0, 1)).unwrap();
+        let fatal = handle.wait(SOON).expect("an answer").dialed.err().expect("nobody dialed");
+        assert!(fatal.what.contains("127.0.0.1:1 crashed"), "{fatal}");
+    }
+}
+
+#[test]
 fn a_young_death_counts_as_a_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -128,23 +139,55 @@ fn more_orders_than_places_are_served_in_turn() {
     assert_eq!(seen, (0..many).collect::<Vec<_>>());
 }
 
-#[test]
-fn an_outage_is_told_once_until_its_last_connection_is_back() {
-    let outages = Arc::new(Outages::default());
-    let (done, _ended) = unbounded();
-    let desk = || Desk {
-        dial: Arc::new(plain()),
+/// Nobody hears it.
+fn desk(dial: DialFn) -> Desk {
+    Desk {
+        dial: Arc::new(dial),
         random: SplitMix64::seed_from_u64(1),
         answers: bounded(1).0,
         waiting: BTreeMap::new(),
         placed_count: 0,
-        under_way: 100,
+        under_way: 0,
         records: BTreeMap::new(),
-        outages: outages.clone(),
+        outages: Arc::default(),
         told_of_closing: false,
         told_of_alerts: BTreeSet::new(),
-        done: done.clone(),
+        done: unbounded().0,
+    }
+}
+
+#[test]
+fn dials_that_fail_again_and_again_leave_places_to_others() {
+    let (hold, held) = bounded::<()>(0);
+    let dial: DialFn = Box::new(move |_| {
+        // Until the test ends, as if to a dead host.
+        let _dropped = held.recv();
+        Err(failing())
+    });
+    let (mut desk, all) = (desk(dial), limits::DIALS_AT_ONCE_MAX);
+    let mut started = |failures: u32, past: Past, first: u32| {
+        let wanted = first..first + all as u32;
+        for order in wanted.clone().map(|connection| DialOrder { past, ..order(connection, 1) }) {
+            desk.records.insert(key(&order), Record { failures, ..Record::default() });
+            desk.take(order);
+        }
+        // However long their pauses are.
+        let now = Instant::now();
+        desk.waiting = std::mem::take(&mut desk.waiting).into_iter().map(|((_, n), o)| ((now, n), o)).collect();
+        desk.start_due();
+        let waiting = desk.waiting.values().filter(|order| wanted.contains(&order.connection)).count();
+        (desk.under_way, all - waiting)
     };
+    assert_eq!(started(7, Past::Unknown, 0), (all / 2, all / 2), "of those whose last dial failed");
+    assert_eq!(started(0, Past::Used, 1000), (all / 4 * 3, all / 4), "of those that broke");
+    assert_eq!(started(0, Past::Served, 2000), (all, all / 4), "of those that are closed in order");
+    drop(hold);
+}
+
+#[test]
+fn an_outage_is_told_once_until_its_last_connection_is_back() {
+    let outages = Arc::new(Outages::default());
+    let desk = || Desk { under_way: 100, outages: outages.clone(), ..desk(plain()) };
     let back = |connection| Ended { key: (0, connection), dialed: Ok(([127, 0, 0, 1], 9).into()) };
     let away = |connection, why: &str| Ended { key: (0, connection), dialed: Err(why.to_owned()) };
     let open = || outages.0.lock().unwrap().clone();

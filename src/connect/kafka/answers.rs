@@ -195,9 +195,21 @@ impl TopicView {
         self.brokers.iter().find(|broker| broker.id == id)
     }
 
+    fn partition(&self, id: i32) -> Option<&PartitionView> {
+        let at = self.partitions.binary_search_by_key(&id, |view| view.id).ok()?;
+        Some(&self.partitions[at])
+    }
+
     pub fn leader(&self, partition: i32) -> Option<&Broker> {
-        let at = self.partitions.binary_search_by_key(&partition, |view| view.id).ok()?;
-        self.broker(self.partitions[at].leader)
+        self.partition(partition).and_then(|view| self.broker(view.leader))
+    }
+
+    /// The error code for one partition, or for the whole topic; 0: none.
+    pub fn error_of(&self, partition: i32) -> i16 {
+        match self.error {
+            0 => self.partition(partition).map_or(UNKNOWN_TOPIC, |view| view.error),
+            error => error,
+        }
     }
 
     /// The first error code of the topic and its partitions; 0: none, and all have leaders.
@@ -210,7 +222,7 @@ impl TopicView {
     }
 }
 
-const LEADER_NOT_AVAILABLE: i16 = 5;
+pub const LEADER_NOT_AVAILABLE: i16 = 5;
 const UNKNOWN_TOPIC: i16 = 3;
 
 /// `Metadata` 4 to 8, for one topic.

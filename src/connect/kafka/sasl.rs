@@ -102,7 +102,7 @@ fn password<S: Stream>(session: &mut Session<S>, plan: &SaslPlan) -> Result<(), 
     let mut said: Option<Vec<u8>> = None;
     for _ in 0..STEPS_MAX {
         if let Some(said) = &said {
-            check_iterations(said).map_err(refused)?;
+            check_scram(said).map_err(refused)?;
         }
         let mut message = Cursor::new(Vec::new());
         let state = exchange.step(said.as_deref(), &mut message).map_err(|error| failed(&error))?;
@@ -115,8 +115,12 @@ fn password<S: Stream>(session: &mut Session<S>, plan: &SaslPlan) -> Result<(), 
     Err(refused("the broker does not come to an end"))
 }
 
-/// The first SCRAM message of a broker has `i=ROUNDS`, which is work for us.
-fn check_iterations(said: &[u8]) -> Result<(), String> {
+/// Only SCRAM has messages of the broker. rsasl slices the two bytes of `NAME=` off each of their parts, and panics
+/// where they are not there; and `i=ROUNDS` of the first message is work for us.
+fn check_scram(said: &[u8]) -> Result<(), String> {
+    if said.split(|byte| *byte == b',').any(|part| part.len() < 2) {
+        return Err("the broker's message is no SCRAM".to_owned());
+    }
     let said = String::from_utf8_lossy(said);
     let Some(rounds) = said.split(',').find_map(|part| part.strip_prefix("i=")) else { return Ok(()) };
     match rounds.parse::<u32>() {

@@ -246,10 +246,10 @@ fn spawn<T: Send + 'static>(
     work: impl FnOnce(&dyn Fn(&str)) -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, Fatal> {
     let work = move || {
+        let _alarm = Alarm(stop.clone());
         if !cpus.is_empty() {
             sys::process::set_affinity(&cpus);
         }
-        let _alarm = Alarm(stop.clone());
         work(&|why: &str| stop(why))
     };
     let spawned = std::thread::Builder::new().name(name.into()).spawn(work);

@@ -323,7 +323,7 @@ impl Part {
                 });
             }
             let waits = self.answered < self.sent && manner.acks != 0 && self.link.is_up();
-            if waits && now_ns.saturating_sub(self.requests[self.answered].sent_ns) > manner.request_timeout_ns {
+            if waits && self.answer_wait_ns(now_ns) > manner.request_timeout_ns {
                 let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
                 return self.on_ended(ring, (payload, manner, outbox), ended, done);
             }
@@ -334,3 +334,6 @@ impl Part {
         self.on_ended(ring, (payload, manner, outbox), ended, done)
     }
 }
+
+#[cfg(test)]
+mod tests;

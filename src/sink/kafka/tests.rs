@@ -15,7 +15,7 @@ const BLOCK_BYTES: u64 = 4096;
 const LOOK_NS: u64 = 1_000_000;
 const LOOKS: u32 = 20_000;
 
-fn manner() -> Manner {
+pub(super) fn manner() -> Manner {
     Manner {
         prefix: ProducePrefix::new("test", "t", 1, 1000).unwrap(),
         version: 8,

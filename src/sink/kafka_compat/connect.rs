@@ -2,12 +2,14 @@
 
 use super::LaneSetup;
 use crate::base::fatal::{Exit, Fatal};
+use crate::base::limits;
 use crate::connect::tls;
 use crate::plan::{KafkaPlan, SaslMechanism, SaslPlan};
 use rskafka::BackoffConfig;
 use rskafka::client::error::Error;
 use rskafka::client::partition::{PartitionClient, UnknownTopicHandling};
 use rskafka::client::{ClientBuilder, Credentials, OauthBearerCredentials, OauthCallback, SaslConfig};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +19,10 @@ const BACKOFF_BASE: f64 = 3.0;
 const BACKOFF_MIN_NS: u64 = 1_000_000;
 
 /// A client for each of the lane's partitions, connected to its leader.
-pub async fn partitions(setup: &LaneSetup) -> Result<Vec<Arc<PartitionClient>>, Fatal> {
+pub async fn partitions(
+    setup: &LaneSetup,
+    may_start: &dyn Fn() -> Result<(), Fatal>,
+) -> Result<Vec<Arc<PartitionClient>>, Fatal> {
     let plan = &setup.plan;
     let patience = Duration::from_nanos(plan.link.request_timeout_ns);
     let brokers = addresses(plan);
@@ -36,9 +41,20 @@ pub async fn partitions(setup: &LaneSetup) -> Result<Vec<Arc<PartitionClient>>, 
         }
         Ok::<_, Error>(clients)
     };
-    match tokio::time::timeout(patience, connected).await {
+    match while_wanted(tokio::time::timeout(patience, connected), may_start).await? {
         Ok(connected) => connected.map_err(|error| unreachable(error.to_string())),
         Err(_) => Err(unreachable(format!("not connected within {} s", patience.as_secs_f64()))),
+    }
+}
+
+/// What `work` comes to, unless `may_start` says first why nobody needs it any more.
+async fn while_wanted<T>(work: impl Future<Output = T>, may_start: &dyn Fn() -> Result<(), Fatal>) -> Result<T, Fatal> {
+    let mut work = pin!(work);
+    loop {
+        match tokio::time::timeout(Duration::from_nanos(limits::WAIT_NS_MAX), work.as_mut()).await {
+            Ok(done) => return Ok(done),
+            Err(_) => may_start()?,
+        }
     }
 }
 

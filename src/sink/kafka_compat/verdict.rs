@@ -57,7 +57,9 @@ impl Verdict {
         let error = broker_error(code);
         let remedy = error.remedy().map(|how| format!("\n  mend: {how}")).unwrap_or_default();
         let end = format!("{topic}/{partition}: the broker answered {} ({code}){remedy}", error.name);
-        Self { fate: Fate::Failed(Field::ErrorBroker), end: (!error.kind.is_retriable()).then_some(end) }
+        // UNKNOWN_SERVER_ERROR: something failed that nobody foresaw, before the append or behind it.
+        let fate = if code == -1 { Fate::Uncertain(Field::ErrorBroker) } else { Fate::Failed(Field::ErrorBroker) };
+        Self { fate, end: (!error.kind.is_retriable()).then_some(end) }
     }
 }
 

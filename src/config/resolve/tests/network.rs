@@ -1,5 +1,6 @@
 //! Plans of network targets.
 
+use super::super::network::links;
 use super::*;
 use crate::plan::{
     Annotate, Compression, HttpPlan, KafkaClient, KafkaPlan, KeyPlan, RetryPlan, SaslMechanism, TcpFraming,
@@ -153,7 +154,7 @@ fn connections_without_a_place_are_refused() {
     plan(&[&[topic][..], &rskafka].concat());
     let many = [("target", "http://localhost/"), ("connections", "256"), ("parallel", "40"), ("cores", "1")];
     let told = refused(&many);
-    assert!(told.contains("10240 connections of 40 producers") && told.contains("51200 operations"), "{told}");
+    assert!(told.contains("10240 connections of 40 producers") && told.contains("40960 operations"), "{told}");
     assert!(told.contains("--connections") && told.contains("--cores") && told.contains("--io=syscall"), "{told}");
     plan(&[&many[..], &[("io", "syscall")]].concat());
 }
@@ -338,4 +339,14 @@ fn kafka_s_own_properties_stand_below_the_flags() {
         let told = refused(&[&flags[..], more].concat());
         assert!(told.contains(word) && !told.contains("pa55"), "{more:?}: {told}");
     }
+}
+
+#[test]
+fn a_ring_has_a_place_for_all_that_a_slow_network_leaves_unacknowledged() {
+    // Each connection: a receive, and as many requests as may be in flight, all taken and none released.
+    let kafka = plan(&[("target", "kafka://localhost/t"), ("idempotent", "off")]);
+    let TargetPlan::Kafka(of) = &kafka.producers[0].to else { panic!("no Kafka target") };
+    assert!(links::operations(&kafka, &[8, 8]) > 16 * (1 + of.in_flight_max));
+    let http = plan(&[("target", "http://localhost/"), ("connections", "16"), ("http-pipeline", "64")]);
+    assert!(links::operations(&http, &[16]) > 16 * (1 + 64));
 }

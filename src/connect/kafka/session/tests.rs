@@ -315,21 +315,38 @@ fn plain_and_tokens() {
     }
 }
 
+/// A broker's first SCRAM message, to ours.
+fn scram_first(message: &[u8], rounds: &str) -> Vec<u8> {
+    let nonce = String::from_utf8_lossy(message).split("r=").nth(1).unwrap_or_default().to_owned();
+    format!("r={nonce}xyz,s=QSXCR+Q6sek8bf92,i={rounds}").into_bytes()
+}
+
 #[test]
 fn a_broker_has_to_prove_itself_and_costs_little() {
-    let first = |message: &[u8], tail: &str| {
-        let nonce = String::from_utf8_lossy(message).split("r=").nth(1).unwrap_or_default().to_owned();
-        format!("r={nonce}xyz,s=QSXCR+Q6sek8bf92,i={tail}").into_bytes()
-    };
     // Anyone could say "welcome"; only who knows the password can sign the exchange.
     let forged = login_error(SaslMechanism::ScramSha256, move |message| match message.starts_with(b"n,,") {
-        true => (0, first(message, "4096")),
+        true => (0, scram_first(message, "4096")),
         false => (0, b"v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_vec()),
     });
     assert!(forged.contains("SCRAM-SHA-256"), "{forged}");
     for rounds in ["4000000000", "1", "x", "99999999999"] {
-        let costly = login_error(SaslMechanism::ScramSha512, move |message| (0, first(message, rounds)));
+        let costly = login_error(SaslMechanism::ScramSha512, move |message| (0, scram_first(message, rounds)));
         assert!(costly.contains("iterations"), "{costly}");
+    }
+}
+
+#[test]
+fn what_is_no_scram_is_refused() {
+    for said in [b"".as_slice(), b"x", b"r=x,", b"r=x,s", b"r=x,s=y,", b"r=x,s=y,i"] {
+        let first = login_error(SaslMechanism::ScramSha256, move |_| (0, said.to_vec()));
+        assert!(first.contains("no SCRAM"), "{said:?}: {first}");
+    }
+    for said in [b"".as_slice(), b"x", b",v=AAAA"] {
+        let last = login_error(SaslMechanism::ScramSha512, move |message| match message.starts_with(b"n,,") {
+            true => (0, scram_first(message, "4096")),
+            false => (0, said.to_vec()),
+        });
+        assert!(last.contains("no SCRAM"), "{said:?}: {last}");
     }
 }
 

@@ -11,6 +11,8 @@ use rand_xoshiro::rand_core::RngCore;
 
 /// Codes after which the leader may have the batch all the same: it timed out, or has too few replicas after all.
 const PERHAPS_APPENDED: [i16; 2] = [7, 20];
+/// UNKNOWN_SERVER_ERROR: something failed that nobody foresaw, before the append or behind it.
+const UNFORESEEN: i16 = -1;
 
 impl Part {
     pub(super) fn read_answers<R: NetRing>(
@@ -30,7 +32,8 @@ impl Part {
             let fits = expected.is_some_and(|own| own.correlation_id == told.correlation_id);
             let Some((code, base_offset)) = told.partition.filter(|_| fits) else { return self.nonsense(ring) };
             if told.throttle_time_ms > 0 {
-                self.not_before_ns = now_ns + told.throttle_time_ms as u64 * 1_000_000;
+                let silent_until_ns = now_ns + told.throttle_time_ms as u64 * 1_000_000;
+                self.not_before_ns = self.not_before_ns.max(silent_until_ns);
             }
             // The broker has read all of what it answers.
             let request = &mut self.requests[self.answered];
@@ -57,7 +60,7 @@ impl Part {
         // A leader that is deposed while it waits for the others to follow says where it had put the batch: the next
         // one may have it.
         let perhaps = PERHAPS_APPENDED.contains(&code) || moved && base_offset >= 0;
-        request.doubtful |= perhaps;
+        request.doubtful |= perhaps || code == UNFORESEEN;
         let again = error.kind.is_retriable() || error.kind == ErrorKind::SequenceLost && self.recovering;
         // Whatever becomes of this batch, the next ones are the new leader's.
         self.recovering |= moved;

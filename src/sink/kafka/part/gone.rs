@@ -82,6 +82,13 @@ impl Part {
         true
     }
 
+    /// How long the oldest unanswered request has waited. A broker that throttles answers at once, and then reads
+    /// nothing for as long as it says (KIP-219). It takes one request at a time: silences follow each other, each told
+    /// by the answer that it begins with.
+    pub(super) fn answer_wait_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.requests[self.answered].sent_ns.max(self.not_before_ns))
+    }
+
     /// A broker that is slow to answer keeps what it was lent, but not the ring, which other partitions need as well.
     pub(super) fn take_back_late<R: NetRing>(&mut self, ring: &mut R, (payload, _, outbox): Lent<'_>, now_ns: u64) {
         for request in self.requests.range_mut(self.answered..self.sent) {

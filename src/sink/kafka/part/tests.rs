@@ -1,0 +1,115 @@
+//! A broker that throttles, over a real connection; the clock is the test's.
+
+use super::super::INBOX_BYTES;
+use super::super::tests::manner;
+use super::*;
+use crate::payload::Starts;
+use crate::payload::framing::Framing;
+use crate::payload::stamper::Stamper;
+use crate::sink::link::Area;
+use crate::sys::blocking::Blocking;
+use crate::sys::region::Region;
+use crate::sys::ring::{Ring, Wait};
+use crate::wire::kafka::codec::Codec;
+use crate::wire::kafka::response::AnswerWriter;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+
+const MILLISECOND: u64 = 1_000_000;
+const LOOKS: u32 = 20_000;
+
+struct Scene {
+    ring: Blocking,
+    part: Part,
+    manner: Manner,
+    payload: Payload,
+    outbox: Outbox,
+    broker: TcpStream,
+}
+
+/// Sent at 0.
+fn request(correlation_id: i32) -> Request {
+    Request {
+        slot: correlation_id as u32,
+        base_sequence: NO_SEQUENCE,
+        timestamp_ms: 0,
+        offered_ns: 0,
+        sent_ns: 0,
+        correlation_id,
+        attempts: 1,
+        head: correlation_id as usize,
+        stage: None,
+        pieces: [0..0, 0..0],
+        doubtful: false,
+        left_ring: true,
+        held: false,
+        lent: false,
+        fate: None,
+        told: false,
+    }
+}
+
+impl Scene {
+    fn with_in_flight(requests: usize, request_timeout_ns: u64) -> Self {
+        let manner = Manner { in_flight_max: requests, request_timeout_ns, ..manner() };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer_address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(peer_address).unwrap();
+        let broker = listener.accept().unwrap().0;
+        let mut ring = Blocking::new(Region::map(1 << 20).unwrap(), 8);
+        let dialed = Dialed { stream, tls: None, peer_address, expires: None };
+        let mut link = Link::open(&mut ring, (0, 0), dialed, Area::cut(0, INBOX_BYTES, false)).unwrap();
+        link.listen(&mut ring);
+        let heads_at = Area::bytes(INBOX_BYTES, false);
+        let heads = heads_at..heads_at + (requests + 1) * manner.head_bytes();
+        let mut part = Part::new(0, link, None, heads, &manner);
+        part.requests.extend((0..requests as i32).map(request));
+        part.sent = requests;
+        let starts = Starts::Fixed { length: 4096, count: 1 };
+        let payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, 1);
+        Self { ring, part, manner, payload, outbox: Outbox::new(Codec::None, Vec::new()).unwrap(), broker }
+    }
+
+    fn answer(&mut self, correlation_id: i32, throttle_time_ms: i32, now_ms: u64) {
+        let mut bytes = Vec::new();
+        let mut answer = AnswerWriter::begin(&mut bytes, self.manner.version, correlation_id, 1);
+        answer.topic(b"t", 1);
+        answer.partition(0, 0, 7);
+        answer.end(throttle_time_ms);
+        self.broker.write_all(&bytes).unwrap();
+        let left = self.part.requests.len() - 1;
+        for _ in 0..LOOKS {
+            self.ring.enter(Wait::ForNs(MILLISECOND)).unwrap();
+            while let Some(completion) = self.ring.completion() {
+                let event = self.part.link.complete(&mut self.ring, completion);
+                let lent = (&mut self.payload, &self.manner, &mut self.outbox);
+                let gone = self.part.on_event(&mut self.ring, lent, event, now_ms * MILLISECOND, &mut Vec::new());
+                assert!(!gone, "the connection is gone");
+            }
+            if self.part.requests.len() == left {
+                return;
+            }
+        }
+        panic!("the answer did not come");
+    }
+
+    /// After the partition's turn at that time.
+    fn is_up_at(&mut self, now_ms: u64) -> bool {
+        let lent = (&mut self.payload, &self.manner, &mut self.outbox);
+        self.part.turn(&mut self.ring, lent, now_ms * MILLISECOND, &mut Vec::new());
+        self.part.link.is_up()
+    }
+}
+
+#[test]
+fn silence_that_a_broker_announced_is_no_timeout() {
+    let mut scene = Scene::with_in_flight(4, 100 * MILLISECOND);
+    assert!(scene.is_up_at(100));
+    scene.answer(0, 500, 100);
+    assert!(scene.is_up_at(700), "silent until 600, and then it has the whole timeout");
+    // A broker that reads on while it is silent takes nothing back.
+    scene.answer(1, 700, 700);
+    scene.answer(2, 1, 700);
+    assert!(scene.is_up_at(1500));
+    assert!(!scene.is_up_at(1501), "a broker that does not speak up then is gone");
+}
