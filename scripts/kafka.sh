@@ -34,9 +34,14 @@ need() {
     command -v "$1" >/dev/null || die "$1 is missing; install it: sudo apt-get install $2" 3
 }
 
+is_empty() {
+    [ -z "$(ls -A "$1" 2>/dev/null)" ]
+}
+
 # The jars are copied once; what Maven has already needs no network.
 fetch() {
     [ -e "$libs/complete" ] && return
+    is_empty "$libs" || die "KAFKA_LIBS '$libs' has files that are not this script's; name an empty folder, or none" 2
     need mvn maven
     local copy=(mvn -q -B -Dstyle.color=never -f scripts/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime "-DoutputDirectory=$libs.part")
     rm -rf "$libs.part"
@@ -45,7 +50,7 @@ fetch() {
         "${copy[@]}" >&2 || die 'Maven could not fetch Apache Kafka; it needs its repository once'
     fi
     touch "$libs.part/complete"
-    rm -rf "$libs"
+    if [ -e "$libs" ]; then rmdir "$libs"; fi
     mv "$libs.part" "$libs"
 }
 
@@ -264,7 +269,14 @@ running() {
 
 create() {
     local brokers=$1 n id password ports
-    rm -rf "$dir"/[0-9]* "$dir/cluster"
+    # KAFKA_DIR may have folders of others: what is a broker's has its properties.
+    for n in "$dir"/[1-9]; do
+        if [ -e "$n/server.properties" ]; then rm -rf "$n"; fi
+    done
+    for ((n = 1; n <= brokers; n++)); do
+        is_empty "$dir/$n" || die "KAFKA_DIR '$dir' has a folder '$n' that is not this script's; name another folder" 2
+    done
+    rm -f "$dir/cluster"
     secrets
     read -ra ports <<<"$(free_ports $((brokers * 6)))"
     [ ${#ports[@]} = $((brokers * 6)) ] || die 'not enough free ports on 127.0.0.1' 3
@@ -346,8 +358,11 @@ status() {
 stop() {
     load || return 0
     local n
-    for ((n = 1; n <= ${#port_plain[@]}; n++)); do end "$n" KILL; done
-    rm -rf "$dir"/[0-9]/data "$dir/cluster"
+    for ((n = 1; n <= ${#port_plain[@]}; n++)); do
+        end "$n" KILL
+        rm -rf "$dir/$n/data"
+    done
+    rm -f "$dir/cluster"
 }
 
 broker() {

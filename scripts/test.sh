@@ -3,12 +3,14 @@
 #
 #   scripts/test.sh            checks, tests and black-box runs
 #   INSTALL=0 scripts/test.sh  installs nothing: a missing tool is an error that names its package
-#   STRICT=1 scripts/test.sh   a check whose tools cannot be fetched fails; without, it is named at the end
+#   PERF_SMOKE=0 scripts/test.sh  no benchmarks
+#   STRICT=1 scripts/test.sh   a check whose tools cannot be fetched, or that is left out, fails; without, it is named at
+#                              the end
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 log=$(mktemp)
-trap 'rm -f "$log"; [ -z "${fetching:-}" ] || kill "$fetching" 2>/dev/null || true' EXIT
+trap 'rm -f "$log"; [ -z "${fetching:-}" ] || kill -- "-$fetching" 2>/dev/null || true' EXIT
 started=$SECONDS
 not_checked=()
 
@@ -123,14 +125,18 @@ if [ ! -d "${CARGO_TARGET_DIR:-target}/debug/incremental" ]; then export CARGO_I
 step 'tools' tools
 fetching=
 if [ "${INSTALL:-1}" = 1 ]; then
-    fetch_peers >/dev/null 2>&1 &
+    # A group of its own, so that what it started ends with it.
+    set -m
+    fetch_peers </dev/null >/dev/null 2>&1 &
+    set +m
     fetching=$!
 fi
 step 'format' cargo fmt --check
 step 'shellcheck' shell_scripts
 step 'python' python_scripts
+no_deny='INSTALL_CARGO_DENY=1 scripts/test.sh'
 if ! cargo deny --version >/dev/null 2>&1 && [ "${INSTALL_CARGO_DENY:-0}" = 1 ]; then
-    cargo install --locked --quiet --debug cargo-deny >"$log" 2>&1 || not_checked+=("cargo-deny could not be installed: $(tail -1 "$log")")
+    cargo install --locked --quiet --debug cargo-deny >"$log" 2>&1 || no_deny=$(tail -1 "$log")
 fi
 if cargo deny --version >/dev/null 2>&1; then
     step 'dependencies: licences, sources' dependencies
@@ -143,7 +149,7 @@ if cargo deny --version >/dev/null 2>&1; then
         exit 1
     fi
 else
-    not_checked+=('licences and advisories: cargo-deny is not installed (INSTALL_CARGO_DENY=1 scripts/test.sh)')
+    skip "licences and advisories: cargo-deny is not installed ($no_deny)"
 fi
 step 'clippy' cargo clippy --locked --all-targets --quiet -- -D warnings
 step 'test build' cargo test --locked --quiet --no-run
@@ -175,6 +181,8 @@ if [ "${PERF_SMOKE:-1}" = 1 ]; then
     # Every benchmark row, tiny: shows that it still runs, says nothing about speed.
     step 'benchmarks still run' perf/run.py --smoke all
     while IFS= read -r line; do skip "benchmark $line"; done < <(sed -n 's/^ *not checked: //p' "$log")
+else
+    skip 'benchmarks: PERF_SMOKE=0'
 fi
 for what in "${not_checked[@]}"; do printf 'not checked: %s\n' "$what"; done
 printf 'all passed in %d s\n' $((SECONDS - started))

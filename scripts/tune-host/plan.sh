@@ -4,6 +4,8 @@
 
 kinds=() targets=() wanted=() differs=() skipped=() notes=() core_list=() differing=0
 grub_file=/etc/default/grub.d/90-engine.cfg
+tmpfiles_file=/etc/tmpfiles.d/engine.conf
+huge_pages_file=/proc/sys/vm/nr_hugepages
 
 in_part() {
     [ -z "$only" ] || [[ ,$only, == *,$1,* ]]
@@ -47,6 +49,11 @@ at_least() {
     echo "${needs[*]}"
 }
 
+# at_least_now PATH VALUE: of a value of this host, no less than it is today.
+at_least_now() {
+    if read_raw value "$1"; then at_least "$raw" "$2"; else echo "$2"; fi
+}
+
 expand_cores() {
     local part core
     for part in ${cores//,/ }; do
@@ -72,8 +79,8 @@ plan_sysctls() {
             path=/proc/sys/${key//.//}
             part=memory
             [[ $key != net.* ]] || part=network
-            if [ "$rule" = 'at least' ] && read_raw value "$path"; then
-                value=$(at_least "$raw" "$value")
+            if [ "$rule" = 'at least' ]; then
+                value=$(at_least_now "$path" "$value")
                 line=${line%%=*}"= $value"
             fi
             if in_part "$part"; then want value "$path" "$value"; fi
@@ -91,11 +98,7 @@ plan_memory() {
         want keep /proc/sys/vm/min_free_kbytes -
         want value "$path" "$value"
     done < <(grep '^w ' "$tuning/tmpfiles.d/engine.conf")
-    if [ -n "$huge_pages" ]; then
-        value=$huge_pages
-        if read_raw value /proc/sys/vm/nr_hugepages; then value=$(at_least "$raw" "$huge_pages"); fi
-        want value /proc/sys/vm/nr_hugepages "$value"
-    fi
+    [ -z "$huge_pages" ] || want value "$huge_pages_file" "$(at_least_now "$huge_pages_file" "$huge_pages")"
 }
 
 # assigned SUBSYSTEM FILE: "ATTRIBUTE VALUE" of each assignment that a file of udev rules makes there.
@@ -143,8 +146,7 @@ plan_nic() {
     in_part nic || return 0
     if [ -z "$nic" ]; then skip "network card: name it: --nic NAME ($(cd "$root/sys/class/net" 2>/dev/null && echo *))"; return; fi
     while read -r attribute value; do
-        if read_raw value "$card/$attribute"; then value=$(at_least "$raw" "$value"); fi
-        want value "$card/$attribute" "$value"
+        want value "$card/$attribute" "$(at_least_now "$card/$attribute" "$value")"
     done < <(assigned net "$tuning/udev/91-engine-nic.rules.in")
     # Many drivers set queues and interrupts up anew for each of the next three: these are kept, and steered last.
     for value in "$root$card"/queues/tx-[0-9]*/xps_cpus; do want keep "${value#"$root"}" -; done
@@ -239,12 +241,32 @@ in_ranges() {
     echo "$text"
 }
 
+# 91-engine-nic.rules: for --nic, and as it goes to /etc, with no value below today's.
+stage_nic_rules() {
+    local attribute value
+    sed "s/@NIC@/$nic/" "$tuning/udev/91-engine-nic.rules.in" >"$stage/nic.rules"
+    while read -r attribute value; do
+        value=$(at_least_now "/sys/class/net/$nic/$attribute" "$value")
+        sed -i "s|ATTR{$attribute}=\"[^\"]*\"|ATTR{$attribute}=\"$value\"|" "$stage/nic.rules"
+    done < <(assigned net "$tuning/udev/91-engine-nic.rules.in")
+}
+
+# Where our file is already, it may be what "never" has gone by.
+plan_tmpfiles() {
+    if [ -e "$root$tmpfiles_file" ] || { read_raw value /sys/kernel/mm/transparent_hugepage/enabled && [ "$raw" = never ]; }; then
+        want file "$tmpfiles_file" "$tuning/tmpfiles.d/engine.conf"
+    else
+        skip "$tmpfiles_file: transparent huge pages are not \"never\" here"
+    fi
+}
+
 plan_files() {
-    local unit names
+    local unit names pages
     in_part files || return 0
     want file /etc/sysctl.d/90-engine.conf "$stage/sysctl"
     if [ -n "$huge_pages" ]; then
-        printf '# Written by scripts/tune-host.sh --huge-pages.\nvm.nr_hugepages = %s\n' "$huge_pages" >"$stage/sysctl-host"
+        pages=$(at_least_now "$huge_pages_file" "$huge_pages")
+        printf '# Written by scripts/tune-host.sh --huge-pages.\nvm.nr_hugepages = %s\n' "$pages" >"$stage/sysctl-host"
         want file /etc/sysctl.d/91-engine-host.conf "$stage/sysctl-host"
     fi
     cp "$tuning/udev/90-engine.rules" "$stage/rules"
@@ -254,12 +276,12 @@ plan_files() {
     fi
     want file /etc/udev/rules.d/90-engine.rules "$stage/rules"
     if [ -n "$nic" ]; then
-        sed "s/@NIC@/$nic/" "$tuning/udev/91-engine-nic.rules.in" >"$stage/nic.rules"
+        stage_nic_rules
         want file /etc/udev/rules.d/91-engine-nic.rules "$stage/nic.rules"
     fi
     if [ -d "$root/etc/systemd" ]; then
         for unit in engine.slice engine.service; do want file "/etc/systemd/system/$unit" "$tuning/systemd/$unit"; done
-        want file /etc/tmpfiles.d/engine.conf "$tuning/tmpfiles.d/engine.conf"
+        plan_tmpfiles
     else
         skip 'slice, service, tmpfiles: this host has no systemd'
     fi

@@ -54,11 +54,7 @@ sed -i -e 's/\[1m\]/[10s]/' -e 's/offset 1m/offset 10s/' -e 's/vector(8e9)/vecto
 [ "$(grep -c 'offset 10s\|16e6' "$work/prometheus/rules/fleet.yml")" = 2 ] || fail 'the rules have other windows than this test knows'
 promtool check config "$work/prometheus/prometheus.yml" >"$work/promtool.log" || fail 'promtool complains'
 
-# A port that nobody has.
-port=$(python3 -c 'import socket
-held = socket.socket()
-held.bind(("127.0.0.1", 0))
-print(held.getsockname()[1])')
+port=$(free_ports 1)
 prometheus --config.file="$work/prometheus/prometheus.yml" --storage.tsdb.path="$work/data" \
     --web.listen-address="127.0.0.1:$port" >"$work/prometheus.log" 2>&1 &
 prometheus_pid=$!

@@ -5,16 +5,9 @@
 set -euo pipefail
 engine=$(realpath "${1:-./engine}")
 cd "$(dirname "$0")/../.."
-scratch=$(mktemp -d)
 
-# shellcheck disable=SC1091  # at the root of the project
+# shellcheck source=tests/blackbox/kafka/common.sh
 . tests/blackbox/kafka/common.sh
-export KAFKA_DIR=$scratch/kafka
-finish() {
-    scripts/kafka.sh stop
-    rm -rf "$scratch"
-}
-trap finish EXIT
 assignments=$(scripts/kafka.sh start)
 eval "$assignments"
 for shard in 0 1; do
@@ -23,14 +16,14 @@ for shard in 0 1; do
     shards[shard]=$!
 done
 for shard in 0 1; do wait "${shards[shard]}"; done
-"$engine" merge "$scratch/pair0.json" "$scratch/pair1.json" --report "$scratch/pair.json"
+"$engine" merge "$work/pair0.json" "$work/pair1.json" --report "$work/pair.json"
 holds pair '[one["id"] for one in r["producers"]] == [0, 1, 2, 3]' 't["records_produced"] == t["records_offered"] > 6000' \
     'r["pacing"]["target_bytes_per_second"] == 2000001'
 whole pair pair
 counted pair pair
 # Each partition holds the records of one producer, and each producer has its own.
-kcat -C -q -e -b "$KAFKA_BOOTSTRAP" -t pair -X check.crcs=true -f '%p %S %s' >"$scratch/records"
-python3 - "$scratch/records" <<'PYTHON'
+kcat -C -q -e -b "$KAFKA_BOOTSTRAP" -t pair -X check.crcs=true -f '%p %S %s' >"$work/records"
+python3 - "$work/records" <<'PYTHON'
 import re, struct, sys
 left, owners = open(sys.argv[1], "rb").read(), {}
 while left:

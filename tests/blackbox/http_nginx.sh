@@ -8,31 +8,14 @@ engine=$(realpath "${1:?the path of the engine}")
 here=$(realpath "$(dirname "$0")")
 # shellcheck source=tests/blackbox/common/scratch.sh
 . "$here/common/scratch.sh"
+# shellcheck source=tests/blackbox/common/nginx.sh
+. "$here/common/nginx.sh"
 need 'nginx python3' nginx python3
 
-# Two ports that nobody has.
-read -r port behind < <(python3 -c 'import socket
-held = [socket.socket() for _ in range(2)]
-[one.bind(("127.0.0.1", 0)) for one in held]
-print(*(one.getsockname()[1] for one in held))')
+read -r port behind < <(free_ports 2)
 
-cat >"$work/nginx.conf" <<CONF
-daemon off;
-# Started by root its workers would be somebody else, who may not write here.
-user $(id -un) $(id -gn);
-worker_processes 1;
-error_log $work/error.log warn;
-pid $work/nginx.pid;
-events { worker_connections 256; }
-http {
+nginx_conf <<CONF
     log_format books '\$uri \$status \$http_x_producer_id:\$http_x_sequence';
-    access_log $work/access.log books;
-    client_body_temp_path $work/body;
-    proxy_temp_path $work/proxy;
-    fastcgi_temp_path $work/fastcgi;
-    uwsgi_temp_path $work/uwsgi;
-    scgi_temp_path $work/scgi;
-    client_max_body_size 64m;
     limit_req_zone \$uri zone=often:1m rate=300r/s;
     limit_conn_zone \$uri zone=many:1m;
     upstream receiver { server 127.0.0.1:$behind; keepalive 8; }
@@ -53,21 +36,7 @@ http {
             proxy_pass http://receiver;
         }
     }
-}
 CONF
-
-# nginx answers.
-start_nginx() {
-    nginx -e "$work/start.log" -p "$work" -c "$work/nginx.conf" &
-    nginx_pid=$!
-    pids+=("$nginx_pid")
-    for _ in {1..200}; do
-        if python3 -c "import socket; socket.create_connection(('127.0.0.1', $port), 1)" 2>/dev/null; then return; fi
-        kill -0 "$nginx_pid" 2>/dev/null || fail 'nginx did not start'
-        sleep 0.05
-    done
-    fail 'nginx does not listen'
-}
 
 # receive: a verifying receiver behind nginx; its report is $work/received.json.
 receive() {
@@ -119,7 +88,7 @@ answered() {
     [ "$doubles" = 0 ] || [ "$1" -ge 400 ] || fail "$doubles records were answered $1 twice"
 }
 
-start_nginx
+start_nginx "$port"
 for io in uring syscall; do
     echo "== $io: answers"
     run 0 /ok --records 5000 --connections 4 --parallel 2 --io "$io"
@@ -188,7 +157,7 @@ for io in uring syscall; do
     done
     kill -QUIT "$nginx_pid"
     wait "$nginx_pid" || true
-    start_nginx
+    start_nginx "$port"
     status=0
     wait "$sender" || status=$?
     [ "$status" = 0 ] || fail "the run over a restart ended with $status"

@@ -9,13 +9,11 @@ here=$(realpath "$(dirname "$0")")
 certificates=$(realpath "$(dirname "$0")/../tls")
 # shellcheck source=tests/blackbox/common/scratch.sh
 . "$here/common/scratch.sh"
+# shellcheck source=tests/blackbox/common/nginx.sh
+. "$here/common/nginx.sh"
 need 'nginx openssl python3' nginx openssl python3
 
-# Ports that nobody has.
-read -r good old new expired other mutual openssl_port < <(python3 -c 'import socket
-held = [socket.socket() for _ in range(7)]
-[one.bind(("127.0.0.1", 0)) for one in held]
-print(*(one.getsockname()[1] for one in held))')
+read -r good old new expired other mutual openssl_port < <(free_ports 7)
 
 # server PORT CERTIFICATE DIRECTIVES
 server() {
@@ -44,21 +42,8 @@ for io in uring syscall; do
     behind[$io]=$address
 done
 
-cat >"$work/nginx.conf" <<CONF
-daemon off;
-worker_processes 1;
-error_log $work/error.log warn;
-pid $work/nginx.pid;
-events { worker_connections 256; }
-http {
+nginx_conf <<CONF
     log_format books '\$status \$ssl_protocol \$ssl_client_s_dn \$http_x_sequence';
-    access_log $work/access.log books;
-    client_body_temp_path $work/body;
-    proxy_temp_path $work/proxy;
-    fastcgi_temp_path $work/fastcgi;
-    uwsgi_temp_path $work/uwsgi;
-    scgi_temp_path $work/scgi;
-    client_max_body_size 64m;
     ssl_protocols TLSv1.2 TLSv1.3;
 $(server "$good" server '')
 $(server "$old" server 'ssl_protocols TLSv1.2;')
@@ -66,21 +51,8 @@ $(server "$new" server 'ssl_protocols TLSv1.3;')
 $(server "$expired" expired '')
 $(server "$other" other '')
 $(server "$mutual" server "ssl_verify_client on; ssl_client_certificate $certificates/ca.pem;")
-}
 CONF
-nginx -e "$work/start.log" -p "$work" -c "$work/nginx.conf" &
-pids+=("$!")
-
-# reachable PORT PID
-reachable() {
-    for _ in {1..200}; do
-        if python3 -c "import socket; socket.create_connection(('127.0.0.1', $1), 1)" 2>/dev/null; then return; fi
-        kill -0 "$2" 2>/dev/null || fail 'the server did not start'
-        sleep 0.05
-    done
-    fail 'the server does not listen'
-}
-reachable "$mutual" "${pids[-1]}"
+start_nginx "$mutual"
 
 # run CODE PORT WORDS FLAG…: a run that must end so and say this.
 run() {

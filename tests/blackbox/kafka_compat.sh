@@ -7,47 +7,33 @@ set -euo pipefail
 engine=$(realpath "${1:-./engine}")
 cd "$(dirname "$0")/../.."
 
-for tool in java mvn kcat openssl python3; do
-    command -v "$tool" >/dev/null || { echo "$tool is missing; install it: sudo apt-get install default-jre-headless maven kcat openssl python3"; exit 1; }
-done
-scratch=$(mktemp -d)
-export KAFKA_DIR=$scratch/kafka
-finish() {
-    scripts/kafka.sh stop
-    rm -rf "$scratch"
-}
-trap finish EXIT
-
-fail() {
-    echo "$1"
-    tail -n 30 "$scratch"/*.log
-    exit 1
-}
+# shellcheck source=tests/blackbox/kafka/cluster.sh
+. tests/blackbox/kafka/cluster.sh
 
 # produce NAME BROKERS FLAGS…: a run to topic NAME; its report is NAME.json.
 produce() {
     local name=$1 brokers=$2 status=0
     shift 2
     "$engine" --target "kafka://$brokers/$name" --parallel 2 --payload-size 300-900 --batch-size 20000 --create-topic on \
-        --idempotent off --log-format json --report "$scratch/$name.json" "$@" >"$scratch/$name.log" 2>&1 || status=$?
+        --idempotent off --log-format json --report "$work/$name.json" "$@" >"$work/$name.log" 2>&1 || status=$?
     [ "$status" = 0 ] || fail "$name: the run ended with $status"
 }
 
 # holds NAME RECORDS: the broker counts so many records in topic NAME, the report as many, and verify finds each.
 holds() {
     local counted reported
-    counted=$(java -cp "$KAFKA_CLASSPATH" -Dorg.slf4j.simpleLogger.defaultLogLevel=error org.apache.kafka.tools.GetOffsetShell \
-        --bootstrap-server "$KAFKA_BOOTSTRAP" --topic "$1" --time -1 | awk -F: '{ sum += $3 } END { print sum + 0 }')
+    counted=$(java_kafka org.apache.kafka.tools.GetOffsetShell --bootstrap-server "$KAFKA_BOOTSTRAP" --topic "$1" --time -1 |
+        awk -F: '{ sum += $3 } END { print sum + 0 }')
     reported=$(figure "$1" records_produced)
     if [ "$counted" != "$2" ] || [ "$reported" != "$2" ]; then
         fail "$1: $counted records at the broker, $reported in the report, not $2"
     fi
-    "$engine" verify "kafka://$KAFKA_BOOTSTRAP/$1" --expect "$scratch/$1.json" >"$scratch/verify.log" 2>&1 || fail "$1: verify ended with $?"
-    tr -d , <"$scratch/verify.log" | grep -q "intact: $2 records" || fail "$1: verify does not find $2 records"
+    "$engine" verify "kafka://$KAFKA_BOOTSTRAP/$1" --expect "$work/$1.json" >"$work/verify.log" 2>&1 || fail "$1: verify ended with $?"
+    tr -d , <"$work/verify.log" | grep -q "intact: $2 records" || fail "$1: verify does not find $2 records"
 }
 
 figure() {
-    python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["totals"][sys.argv[2]])' "$scratch/$1.json" "$2"
+    python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["totals"][sys.argv[2]])' "$work/$1.json" "$2"
 }
 
 # records NAME: partition, key, size and sorted headers of every record, but for the time.
@@ -69,10 +55,10 @@ alike() {
     for client in uring rskafka; do
         produce "$name-$client" "$KAFKA_BOOTSTRAP" --records "$count" --ring-size 4Mi --kafka-client "$client" --run-id "$name" "$@"
         holds "$name-$client" "$count"
-        records "$name-$client" | sort >"$scratch/$client.records"
+        records "$name-$client" | sort >"$work/$client.records"
     done
-    [ "$(wc -l <"$scratch/uring.records")" = "$count" ] || fail "$name: kcat reads $(wc -l <"$scratch/uring.records") records"
-    diff "$scratch/uring.records" "$scratch/rskafka.records" >"$scratch/diff.log" || fail "$name: the clients differ"
+    [ "$(wc -l <"$work/uring.records")" = "$count" ] || fail "$name: kcat reads $(wc -l <"$work/uring.records") records"
+    diff "$work/uring.records" "$work/rskafka.records" >"$work/diff.log" || fail "$name: the clients differ"
 }
 
 # refused TEXT FLAGS…: exit 2, and the message has the text.

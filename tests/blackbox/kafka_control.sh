@@ -7,16 +7,8 @@ set -euo pipefail
 engine=$(realpath "${1:-./engine}")
 cd "$(dirname "$0")/../.."
 
-for tool in java mvn kcat openssl python3; do
-    command -v "$tool" >/dev/null || { echo "$tool is missing; install it: sudo apt-get install default-jre-headless maven kcat openssl python3"; exit 1; }
-done
-scratch=$(mktemp -d)
-export KAFKA_DIR=$scratch/kafka
-finish() {
-    scripts/kafka.sh stop
-    rm -rf "$scratch"
-}
-trap finish EXIT
+# shellcheck source=tests/blackbox/kafka/cluster.sh
+. tests/blackbox/kafka/cluster.sh
 
 # expect CODE TEXT SOURCE FLAG…: what verify exits with and says.
 expect() {
@@ -30,28 +22,35 @@ expect() {
 }
 
 topic() {
-    java -cp "$KAFKA_CLASSPATH" -Dorg.slf4j.simpleLogger.defaultLogLevel=error org.apache.kafka.tools.TopicCommand \
-        --bootstrap-server "$KAFKA_BOOTSTRAP" --create --topic "$1" --partitions 3 --replication-factor 3
+    java_kafka org.apache.kafka.tools.TopicCommand --bootstrap-server "$KAFKA_BOOTSTRAP" --create --topic "$1" --partitions 3 \
+        --replication-factor 3
 }
 
 # fill TOPIC CODEC: batches of ten records, dealt to three partitions in turn, each file one message.
 fill() {
     local partition
     for partition in 0 1 2; do
-        (cd "$scratch/records" && printf '%s\n' r* | awk -v p="$partition" 'int((NR - 1) / 10) % 3 == p' |
+        (cd "$work/records" && printf '%s\n' r* | awk -v p="$partition" 'int((NR - 1) / 10) % 3 == p' |
             xargs kcat -P -b "$KAFKA_BOOTSTRAP" -t "$1" -p "$partition" -z "$2")
     done
 }
 
-mkdir "$scratch/records"
+mkdir "$work/records"
 "$engine" --target stdout --records 600 --payload-size 1000 --compressibility 0.5 --cores 0 --parallel 1 --run-id box \
-    --report "$scratch/report.json" 2>/dev/null | split -b 1000 -a 3 -d - "$scratch/records/r"
+    --report "$work/report.json" 2>/dev/null | split -b 1000 -a 3 -d - "$work/records/r"
 
+# What others have in a folder that it is given stays.
+status=0
+KAFKA_LIBS=$work/records scripts/kafka.sh fetch 2>"$work/fetch.log" || status=$?
+if [ "$status" != 2 ] || ! grep -q KAFKA_LIBS "$work/fetch.log"; then fail "fetch over files of others: exit code $status, not 2"; fi
+mkdir -p "$KAFKA_DIR/2026" "$KAFKA_DIR/9"
+echo notes >"$KAFKA_DIR/9/notes"
 assignments=$(scripts/kafka.sh start --brokers 3)
 eval "$assignments"
+if ! [ -d "$KAFKA_DIR/2026" ] || ! [ -e "$KAFKA_DIR/9/notes" ]; then fail 'start removes what others have in KAFKA_DIR'; fi
 topic whole
 fill whole lz4
-promise=(--expect "$scratch/report.json")
+promise=(--expect "$work/report.json")
 ca=(--tls-ca "$KAFKA_CA")
 user=(--sasl-user "$KAFKA_SASL_USER" --sasl-password-file "$KAFKA_SASL_PASSWORD_FILE")
 
@@ -67,12 +66,12 @@ for file in tls:TLS mtls:MTLS sasl-plain:SASL sasl-scram-256:SASL sasl-scram-512
     expect 0 'intact: 600 records' "kafka://${!listener}/whole" --kafka-config "$KAFKA_DIR/${file%:*}.properties"
 done
 
-echo wrong >"$scratch/wrong"
+echo wrong >"$work/wrong"
 for mechanism in PLAIN SCRAM-SHA-512; do
     expect 5 'authentication' "kafka://$KAFKA_SASL_BOOTSTRAP/whole" "${ca[@]}" --sasl-mechanism "$mechanism" \
-        --sasl-user "$KAFKA_SASL_USER" --sasl-password-file "$scratch/wrong"
+        --sasl-user "$KAFKA_SASL_USER" --sasl-password-file "$work/wrong"
 done
-expect 5 'invalid_token' "kafka://$KAFKA_SASL_BOOTSTRAP/whole" "${ca[@]}" --sasl-mechanism OAUTHBEARER --sasl-password-file "$scratch/wrong"
+expect 5 'invalid_token' "kafka://$KAFKA_SASL_BOOTSTRAP/whole" "${ca[@]}" --sasl-mechanism OAUTHBEARER --sasl-password-file "$work/wrong"
 expect 5 'not trusted' "kafka://$KAFKA_TLS_BOOTSTRAP/whole" --kafka-property security.protocol=SSL
 expect 5 '--tls-cert' "kafka://$KAFKA_MTLS_BOOTSTRAP/whole" "${ca[@]}"
 expect 5 'TLS' "kafka://$KAFKA_TLS_BOOTSTRAP/whole"
@@ -80,9 +79,9 @@ expect 5 'no topic' "kafka://$KAFKA_BOOTSTRAP/nowhere"
 expect 2 ':1: ' "kafka://$KAFKA_BOOTSTRAP/whole" --kafka-config <(echo transactional.id=x)
 
 topic hurt
-rm "$scratch/records/r007"
+rm "$work/records/r007"
 fill hurt none
-kcat -P -b "$KAFKA_BOOTSTRAP" -t hurt -p 1 "$scratch/records/r010" "$scratch/wrong"
+kcat -P -b "$KAFKA_BOOTSTRAP" -t hurt -p 1 "$work/records/r010" "$work/wrong"
 expect 1 'sequence 7: ' "kafka://$KAFKA_BOOTSTRAP/hurt"
 expect 1 'sequence 10: came again (partition 1 of hurt, offset 200)' "kafka://$KAFKA_BOOTSTRAP/hurt"
 expect 1 'no record (partition 1 of hurt, offset 201)' "kafka://$KAFKA_BOOTSTRAP/hurt"
@@ -91,22 +90,22 @@ expect 1 'absent' "kafka://$KAFKA_BOOTSTRAP/hurt" "${promise[@]}"
 # Each file is a transaction of its own, with the broker's mark behind it.
 topic transacted
 for partition in 0 1 2; do
-    (cd "$scratch/records" && kcat -P -b "$KAFKA_BOOTSTRAP" -t transacted -p "$partition" -X transactional.id="t$partition" \
+    (cd "$work/records" && kcat -P -b "$KAFKA_BOOTSTRAP" -t transacted -p "$partition" -X transactional.id="t$partition" \
         r0"$partition"*)
 done
 # The broker marks a transaction's end after it has told the client.
 for _ in {1..100}; do
-    "$engine" verify "kafka://$KAFKA_BOOTSTRAP/transacted" >"$scratch/marks" 2>&1 || true
-    grep -q 'open transaction' "$scratch/marks" || break
+    "$engine" verify "kafka://$KAFKA_BOOTSTRAP/transacted" >"$work/marks" 2>&1 || true
+    grep -q 'open transaction' "$work/marks" || break
 done
 expect 1 '29 records of 1 producer in 3 sources' "kafka://$KAFKA_BOOTSTRAP/transacted" "${promise[@]}"
 
 # The broker removes what is before an offset, as retention would.
 topic old
 fill old lz4
-echo '{"version": 1, "partitions": [{"topic": "old", "partition": 1, "offset": 150}]}' >"$scratch/cut.json"
-java -cp "$KAFKA_CLASSPATH" -Dorg.slf4j.simpleLogger.defaultLogLevel=error org.apache.kafka.tools.DeleteRecordsCommand \
-    --bootstrap-server "$KAFKA_BOOTSTRAP" --offset-json-file "$scratch/cut.json"
+echo '{"version": 1, "partitions": [{"topic": "old", "partition": 1, "offset": 150}]}' >"$work/cut.json"
+java_kafka org.apache.kafka.tools.DeleteRecordsCommand --bootstrap-server "$KAFKA_BOOTSTRAP" \
+    --offset-json-file "$work/cut.json"
 expect 1 'removed by retention' "kafka://$KAFKA_BOOTSTRAP/old"
 expect 1 'INCOMPLETE' "kafka://$KAFKA_BOOTSTRAP/old" "${promise[@]}"
 

@@ -8,20 +8,13 @@
 set -euo pipefail
 engine=$(realpath "${1:-./engine}")
 cd "$(dirname "$0")/../.."
-scratch=$(mktemp -d)
-# shellcheck disable=SC1091  # at the root of the project
+# shellcheck source=tests/blackbox/kafka/common.sh
 . tests/blackbox/kafka/common.sh
 rounds=${ROUNDS:-3}
 secure_rounds=${SECURE_ROUNDS:-3}
-alone=$scratch/alone
-three=$scratch/three
-finish() {
-    KAFKA_DIR=$alone scripts/kafka.sh stop
-    KAFKA_DIR=$three scripts/kafka.sh stop
-    [ -z "${COPROC_PID:-}" ] || kill "$COPROC_PID"
-    rm -rf "$scratch"
-}
-trap finish EXIT
+alone=$work/alone
+three=$work/three
+clusters=("$alone" "$three")
 
 # Of root, or of a user who may have namespaces.
 if [ "$(id -u)" = 0 ]; then spare=(unshare -m); else spare=(unshare -rm); fi
@@ -29,6 +22,7 @@ if [ "$(id -u)" = 0 ]; then spare=(unshare -m); else spare=(unshare -rm); fi
 
 # One broker whose clients are all led through the proxy, and three that they reach directly.
 coproc python3 tests/blackbox/kafka/cutter.py 2
+pids+=("$COPROC_PID")
 read -r -u "${COPROC[0]}" plain_port sasl_port
 order() {
     local answer
@@ -48,12 +42,13 @@ order route "$sasl_port" "${KAFKA_SASL_BOOTSTRAP#*:}" >/dev/null
 start() {
     local name=$1
     shift
-    : >"$scratch/$name.log"
-    "$engine" --cores 0 --run-id "$name" --log-format json --report "$scratch/$name.json" --payload-size 1000 \
-        --parallel 2 --batch-size 20000 --drain-timeout 90s "$@" >"$scratch/$name.out" 2>"$scratch/$name.log" &
+    : >"$work/$name.log"
+    "$engine" --cores 0 --run-id "$name" --log-format json --report "$work/$name.json" --payload-size 1000 \
+        --parallel 2 --batch-size 20000 --drain-timeout 90s "$@" >"$work/$name.out" 2>"$work/$name.log" &
     running=$!
-    until grep -q '"event":"start"' "$scratch/$name.log"; do
-        kill -0 $running 2>/dev/null || failed "$name did not start" "$scratch/$name.log"
+    pids+=("$running")
+    until grep -q '"event":"start"' "$work/$name.log"; do
+        kill -0 $running 2>/dev/null || failed "$name did not start" "$work/$name.log"
         sleep 0.02
     done
 }
@@ -62,7 +57,9 @@ start() {
 finished() {
     local status=0
     wait $running || status=$?
-    [[ "|$1|" == *"|$status|"* ]] || failed "$2: exit code $status, not $1" "$scratch/$2.log"
+    # Its number may be another process's by the end.
+    unset 'pids[-1]'
+    [[ "|$1|" == *"|$status|"* ]] || failed "$2: exit code $status, not $1" "$work/$2.log"
 }
 
 # where NAME SECURE: target and access flags of a run, into `to`.
@@ -217,7 +214,7 @@ each come_back 1 "${secure_returns[@]}"
 each come_back_acknowledged 0 3
 each come_back_unacknowledged 0 3
 offsets_agree
-: >"$scratch/counts"
+: >"$work/counts"
 
 eval "$three_assignments"
 each move_leaders 0 "${moves[@]}"

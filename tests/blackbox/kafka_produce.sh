@@ -6,21 +6,14 @@
 set -euo pipefail
 engine=$(realpath "${1:-./engine}")
 cd "$(dirname "$0")/../.."
-scratch=$(mktemp -d)
-# shellcheck disable=SC1091  # at the root of the project
+# shellcheck source=tests/blackbox/kafka/common.sh
 . tests/blackbox/kafka/common.sh
-export KAFKA_DIR=$scratch/kafka
-finish() {
-    scripts/kafka.sh stop
-    rm -rf "$scratch"
-}
-trap finish EXIT
 # Nobody stays for longer without saying again who he is.
 assignments=$(scripts/kafka.sh start --property connections.max.reauth.ms=4000)
 eval "$assignments"
 
 rule() {
-    printf '%s\n' "$*" >>"$scratch/rules"
+    printf '%s\n' "$*" >>"$work/rules"
 }
 
 # fields NAME FORMAT: of each message of a topic, by librdkafka, which checks every batch.
@@ -28,12 +21,13 @@ fields() {
     kcat -C -q -e -b "$KAFKA_BOOTSTRAP" -t "$1" -X check.crcs=true -f "$2"
 }
 
-# The specification's smoke: 1 Mbit/s, at exactly its rate, with somebody looking at the metrics.
+# The specification's smoke: 1 Mbit/s, at exactly its rate, with somebody looking at the metrics, whose address is in the
+# log: it is here before the first look at it.
+: >"$work/smoke.log"
 run 0 smoke --target "kafka://$KAFKA_BOOTSTRAP/smoke" --payload-size 512 --rate 125000 --duration 5s \
     --metrics-addr 127.0.0.1:0 --metrics-hold 60s --poll adaptive &
 smoke=$!
-until [ -e "$scratch/smoke.log" ]; do sleep 0.05; done
-judge metrics "$scratch/smoke.log" "$scratch/smoke.json"
+judge metrics "$work/smoke.log" "$work/smoke.json"
 wait $smoke
 holds smoke '0 <= t["bytes_produced"] - 625000 < 512' 't["records_produced"] == t["records_offered"]' \
     'r["pacing"]["achieved_ratio"] == 1' 'r["confirmation"] == "target"' '4.9 < r["elapsed_seconds"] < 6.5'
@@ -72,7 +66,7 @@ produce cycled "${small[@]}" --key cycle:7
 run 0 headers --target "kafka://$KAFKA_BOOTSTRAP/headers" "${small[@]}" --annotate headers
 whole headers headers
 counted headers headers
-python3 - "$scratch/headers.json" <(fields headers '%h|%S\n') <<'PYTHON'
+python3 - "$work/headers.json" <(fields headers '%h|%S\n') <<'PYTHON'
 import json, sys
 seen = set()
 for line in open(sys.argv[2], encoding="utf-8"):
@@ -95,7 +89,7 @@ produce templates --payload-template schemas/fixtures/generator --annotate heade
 run 0 events --target "kafka://$KAFKA_BOOTSTRAP/events" --payload-template schemas/fixtures/generator/header-event.json \
     --records 1000 --parallel 2
 fields events '%s\n' | python3 -c 'import sys; sys.stdout.write(sys.stdin.read().replace("\n", " ").replace("} ", "}\n"))' |
-    "$engine" verify --ids - --run-id events --expect "$scratch/events.json" || failed 'events: ids' "$scratch/events.log"
+    "$engine" verify --ids - --run-id events --expect "$work/events.json" || failed 'events: ids' "$work/events.log"
 counted events events
 
 # More partitions than producers, fewer, and a fleet of two that shares a topic.
@@ -138,9 +132,9 @@ for acks in 1 0; do
 done
 
 # What cannot work says so before it starts.
-echo wrong >"$scratch/wrong"
+echo wrong >"$work/wrong"
 refuse 5 'authentication' --target "kafka://$KAFKA_SASL_BOOTSTRAP/plain" "${ca[@]}" --sasl-mechanism SCRAM-SHA-512 \
-    --sasl-user "$KAFKA_SASL_USER" --sasl-password-file "$scratch/wrong" "${small[@]}"
+    --sasl-user "$KAFKA_SASL_USER" --sasl-password-file "$work/wrong" "${small[@]}"
 refuse 5 '--tls-cert' --target "kafka://$KAFKA_MTLS_BOOTSTRAP/plain" "${ca[@]}" "${small[@]}"
 refuse 5 'not trusted' --target "kafka://$KAFKA_TLS_BOOTSTRAP/plain" --kafka-property security.protocol=SSL "${small[@]}"
 refuse 5 'refused' --target kafka://127.0.0.1:1/plain "${small[@]}"
@@ -150,26 +144,50 @@ refuse 2 '2000000' --target "kafka://$KAFKA_BOOTSTRAP/plain" --batch-size 200000
 refuse 2 '--partitions' --target "kafka://$KAFKA_BOOTSTRAP/plain" --partitions 9 "${small[@]}"
 
 # Ctrl-C: what is in flight is drained, and the books are those of the topic.
+: >"$work/stopped.log"
 "$engine" --cores 0 --run-id stopped --parallel 2 --payload-size 600 --rate 5MB/s --duration inf --log-format json \
-    --report "$scratch/stopped.json" --target "kafka://$KAFKA_BOOTSTRAP/stopped" >/dev/null 2>"$scratch/stopped.log" &
+    --report "$work/stopped.json" --target "kafka://$KAFKA_BOOTSTRAP/stopped" >/dev/null 2>"$work/stopped.log" &
 stopped=$!
-until grep -q '"event":"interval"' "$scratch/stopped.log"; do sleep 0.05; done
+pids+=("$stopped")
+until grep -q '"event":"interval"' "$work/stopped.log"; do
+    kill -0 $stopped 2>/dev/null || failed 'Ctrl-C: the run did not start' "$work/stopped.log"
+    sleep 0.05
+done
 kill -INT $stopped
-wait $stopped || failed "Ctrl-C: exit code $?" "$scratch/stopped.log"
+wait $stopped || failed "Ctrl-C: exit code $?" "$work/stopped.log"
+unset 'pids[-1]'
 holds stopped 't["records_produced"] > 1000' 't["records_failed"] == t["records_uncertain"] == 0'
 whole stopped stopped
 counted stopped stopped
 
 # Content by two foreign consumers, and every batch by the broker's own tool.
 for topic in codec-none codec-zstd sizes; do
-    fields $topic '%s' >"$scratch/kcat.bin"
-    "$engine" verify - --expect "$scratch/$topic.json" <"$scratch/kcat.bin" || failed "$topic: librdkafka reads something else"
+    fields $topic '%s' >"$work/kcat.bin"
+    "$engine" verify - --expect "$work/$topic.json" <"$work/kcat.bin" || failed "$topic: librdkafka reads something else"
 done
 java_kafka org.apache.kafka.tools.consumer.ConsoleConsumer --bootstrap-server "$KAFKA_BOOTSTRAP" --topic codec-lz4 --from-beginning \
-    --max-messages 3000 --timeout-ms 20000 --formatter-property line.separator= >"$scratch/java.bin" 2>"$scratch/java.log"
-"$engine" verify - --expect "$scratch/codec-lz4.json" <"$scratch/java.bin" || failed 'the Java consumer reads something else' "$scratch/java.log"
+    --max-messages 3000 --timeout-ms 20000 --formatter-property line.separator= >"$work/java.bin" 2>"$work/java.log"
+"$engine" verify - --expect "$work/codec-lz4.json" <"$work/java.bin" || failed 'the Java consumer reads something else' "$work/java.log"
 offsets_agree
 logs=$(printf '%s,' "$KAFKA_DIR"/1/data/[!_]*/*.log)
-java_kafka org.apache.kafka.tools.DumpLogSegments --deep-iteration --skip-record-metadata --files "${logs%,}" >"$scratch/dump" 2>&1 ||
-    failed 'DumpLogSegments' "$scratch/dump"
-judge batches "$scratch/rules" <"$scratch/dump"
+java_kafka org.apache.kafka.tools.DumpLogSegments --deep-iteration --skip-record-metadata --files "${logs%,}" >"$work/dump" 2>&1 ||
+    failed 'DumpLogSegments' "$work/dump"
+judge batches "$work/rules" <"$work/dump"
+
+# The broker for calibration: Kafka's own producer, as it is by default (idempotent, acknowledged by all), asks for nothing
+# that it does not speak, and Kafka's own books are the report's.
+start_receiver receive --listen kafka://127.0.0.1:0 --report "$work/receive.json"
+java_kafka org.apache.kafka.tools.ProducerPerformance --bootstrap-server "${address#kafka://}" --topic perf \
+    --num-records 20000 --record-size 1000 --throughput -1 >"$work/perf.log" 2>&1 || failed 'ProducerPerformance' "$work/perf.log"
+grep -q '^20000 records sent' "$work/perf.log" || failed 'ProducerPerformance: not all were sent' "$work/perf.log"
+java_kafka org.apache.kafka.tools.GetOffsetShell --bootstrap-server "${address#kafka://}" --topic perf >"$work/perf.offsets"
+echo 'perf 20000' >"$work/perf.counts"
+judge offsets "$work/perf.counts" <"$work/perf.offsets"
+kill -INT "$receiver"
+wait "$receiver" || failed "receive: exit code $?" "$work/receive.log"
+python3 - "$work/receive.json" <<'PYTHON'
+import json, sys
+report = json.load(open(sys.argv[1], encoding="utf-8"))
+found = report["records_received"], report["malformed_requests"]
+assert found == (20000, 0), f"records_received, malformed_requests: {found}"
+PYTHON

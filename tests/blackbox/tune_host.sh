@@ -66,7 +66,7 @@ words_of() {
     container) echo ;;
     rhel) echo --cores 1-3 --nic eth0 --boot ;;
     arm) echo --cores 0-79 --nic enP2p1s0 --huge-pages 128 --boot ;;
-    misconfigured) echo --nic bond0 ;;
+    misconfigured) echo --nic bond0 --huge-pages 64 ;;
     esac
 }
 
@@ -143,13 +143,24 @@ values_are_those_of_tuning() {
     says '--mtu 9001'
     expect 0 apply --yes --nic ens5 --mtu 9001
     holds sys/class/net/ens5/mtu 9001
+    cmp -s tuning/tmpfiles.d/engine.conf "$tree/etc/tmpfiles.d/engine.conf" || fail 'the next boot has no transparent huge pages'
+    # By now they are "madvise": by this file.
+    expect 0 check --nic ens5 --mtu 9001
+    [ -e "$tree/etc/tmpfiles.d/engine.conf" ] || fail 'a second look loses the file'
     host_arm "$work/passthrough"
     expect 0 apply --yes --boot
     says "give your boot loader: iommu.passthrough=1"
+    says 'transparent huge pages are not "never" here'
+    [ ! -e "$tree/etc/tmpfiles.d" ] || fail 'transparent huge pages that are "always" would be less at the next boot'
     host_misconfigured "$work/more"
-    expect 0 apply --yes --nic bond0
+    expect 0 apply --yes --nic bond0 --huge-pages 64
     says 'engine.service: a link, left alone'
     holds proc/sys/net/core/wmem_max 268435456
+    holds proc/sys/vm/nr_hugepages 4096
+    holds sys/class/net/bond0/tx_queue_len 20000
+    # Nor does a boot lower them.
+    grep -qx 'vm.nr_hugepages = 4096' "$tree/etc/sysctl.d/91-engine-host.conf" || fail 'the next boot has fewer huge pages'
+    grep -q 'KERNEL=="bond0", ATTR{tx_queue_len}="20000"' "$tree/etc/udev/rules.d/91-engine-nic.rules" || fail 'the next boot has a shorter queue'
     holds proc/sys/net/ipv4/tcp_wmem $'8192   87380\t268435456'
     holds sys/block/nvme0c0n1/queue/scheduler 'none [kyber]'
     host_laptop "$work/asked"

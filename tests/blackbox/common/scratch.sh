@@ -11,12 +11,27 @@ need() {
     done
 }
 
+# free_ports COUNT: so many ports that nobody has.
+free_ports() {
+    python3 - "$1" <<'PYTHON'
+import socket, sys
+held = [socket.socket() for _ in range(int(sys.argv[1]))]
+for one in held:
+    one.bind(("127.0.0.1", 0))
+print(*(one.getsockname()[1] for one in held))
+PYTHON
+}
+
 work=$(mktemp -d)
 pids=()
 # Ends what this script started and nothing else.
-clean_up() {
+end_started() {
     local pid
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+}
+
+clean_up() {
+    end_started
     wait
     rm -rf "$work"
 }

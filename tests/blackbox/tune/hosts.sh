@@ -233,9 +233,11 @@ host_misconfigured() {
     put proc/sys/net/core/wmem_max 268435456
     put proc/sys/net/ipv4/tcp_wmem '8192   87380\t268435456'
     put proc/sys/vm/swappiness 100
+    put proc/sys/vm/nr_hugepages 4096
     ln -s /dev/null "$tree/etc/systemd/system/engine.service"
     rmdir "$tree/etc/udev/rules.d" "$tree/etc/udev"
     nvme nvme0n1 'none [kyber]'
     nvme nvme0c0n1 'none [kyber]'
     nic bond0 0 -1 0
+    put sys/class/net/bond0/tx_queue_len 20000
 }
