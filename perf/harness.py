@@ -8,6 +8,7 @@ import shutil
 import statistics
 import subprocess
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -64,6 +65,18 @@ class Check:
 def start(command, **options):
     """Starts a command (a list of words) at the project's root."""
     return subprocess.Popen([str(word) for word in command], cwd=ROOT, **options)
+
+
+@contextmanager
+def running(command, **options):
+    """A process to be finished inside; what fails there leaves nothing running."""
+    process = start(command, **options)
+    try:
+        yield process
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
 
 
 def finish(process, run, codes=(0,)):

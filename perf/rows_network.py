@@ -6,8 +6,7 @@ from pathlib import Path
 
 import harness as h
 import servers
-from rows_pacing import read_report
-from rows_throughput import engine, engine_words, tmpfs_flags
+from rows_throughput import engine, engine_words, read_report, tmpfs_flags
 from servers import against
 
 CORE = ["--cores", "0", "--parallel", "1"]
@@ -227,30 +226,28 @@ def governed(ctx, peer, url=None):
     words = engine_words(ctx, f"file:{ctx.tmpfs}/", *flags, seconds=seconds)
     run = h.Run(peer, h.words(words), load_average=h.os.getloadavg()[0])
     began = time.monotonic()
-    with open(h.scratch("stderr.txt"), "w+", encoding="utf-8") as errors:
-        process = h.start(words, stderr=errors)
-        used, moments = [], []
-        try:
-            while core_thread_seconds(process.pid, 0) is None:
-                if process.poll() is not None or time.monotonic() - began > servers.READY_SECONDS:
-                    errors.seek(0)
-                    raise h.RowError(f"no core started: {run.command}\n{errors.read()[-2000:]}")
-                time.sleep(0.01)
-            for pause in (settle, window):
-                time.sleep(pause)
-                moments.append(time.monotonic())
-                used.append(core_thread_seconds(process.pid, 0))
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+    used, moments = [], []
+    with open(h.scratch("stderr.txt"), "w+", encoding="utf-8") as errors, h.running(words, stderr=errors) as process:
+        while core_thread_seconds(process.pid, 0) is None:
+            if process.poll() is not None or time.monotonic() - began > servers.READY_SECONDS:
+                errors.seek(0)
+                raise h.RowError(f"no core started: {run.command}\n{errors.read()[-2000:]}")
+            time.sleep(0.01)
+        for pause in (settle, window):
+            time.sleep(pause)
+            moments.append(time.monotonic())
+            used.append(core_thread_seconds(process.pid, 0))
         h.finish(process, run)
     run.wall_seconds = time.monotonic() - began
     report = read_report()
     run.bytes, run.seconds = report["totals"]["bytes_produced"], report["elapsed_seconds"]
     run.bytes_per_second = report["throughput"]["bytes_per_second"]
-    if None in used or abs(report["pacing"]["achieved_ratio"] - 1) > 0.01:
-        raise h.RowError(f"the rate was not kept, or the run was over too soon: {run.command}")
+    if None in used:
+        raise h.RowError(f"the run was over too soon: {run.command}")
+    kept = run.bytes_per_second / GOVERNED_RATE
+    # A smoke run judges nothing, and may be a slow build on a slow machine.
+    if not ctx.smoke and abs(kept - 1) > 0.01:
+        raise h.RowError(f"{100 * kept:.1f} % of the rate were kept: {run.command}")
     gigabytes = GOVERNED_RATE / h.GIGABYTE * (moments[1] - moments[0])
     run.facts = {"core_cpu_seconds_per_gigabyte": (used[1] - used[0]) / gigabytes, "governance": report.get("governance")}
     return run

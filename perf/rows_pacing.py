@@ -8,14 +8,10 @@ import urllib.request
 from pathlib import Path
 
 import harness as h
-from rows_throughput import drain, engine, engine_words, tmpfs_flags
-from servers import free_port
+from rows_throughput import drain, engine, engine_words, read_report, seconds_checks, tmpfs_flags
+from servers import READY_SECONDS
 
 RECORD_BYTES = 4096
-
-
-def read_report():
-    return json.loads(h.scratch("report.json").read_text(encoding="utf-8"))
 
 
 def pace_checks(name, rate, seconds, record_bytes, report):
@@ -25,15 +21,7 @@ def pace_checks(name, rate, seconds, record_bytes, report):
     bound = max(wanted * 0.0001, record_bytes)
     checks = [h.Check(f"{name}: whole run within 0.01 % or one record", f"off by {off:.0f} of {wanted} bytes",
                       off <= bound)]
-    whole = [interval for interval in report["intervals"] if abs(interval["seconds"] - 1) < 0.001]
-    calm = [interval for interval in whole if interval.get("loop_gap_max_seconds", 0) <= 0.001]
-    worst = max((abs(interval["bytes_produced"] - rate) for interval in calm), default=0)
-    bound = max(rate * 0.005, record_bytes)
-    checks.append(h.Check(f"{name}: calm seconds within 0.5 % or one record", f"worst off by {worst} bytes in a second",
-                          worst <= bound))
-    share = len(calm) / len(whole) if whole else 0
-    checks.append(h.Check(f"{name}: at least 90 % of seconds calm", f"{100 * share:.0f} %", share >= 0.9))
-    return checks
+    return checks + seconds_checks(name, rate, record_bytes, report)
 
 
 def pacing(ctx):
@@ -80,14 +68,16 @@ def stall(ctx):
 
     words = engine_words(ctx, "null", *flags, "--rate", rate, seconds=seconds)
     stopped = h.Run("stopped for 200 ms", h.words(words))
-    process = h.start(words, stderr=h.subprocess.DEVNULL)
-    time.sleep(stop_at)
-    began = time.monotonic()
-    process.send_signal(signal.SIGSTOP)
-    time.sleep(stop_for)
-    process.send_signal(signal.SIGCONT)
-    stall_seconds = time.monotonic() - began
-    h.finish(process, stopped)
+    with h.running(words, stderr=h.subprocess.DEVNULL) as process:
+        time.sleep(stop_at)
+        began = time.monotonic()
+        process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(stop_for)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        stall_seconds = time.monotonic() - began
+        h.finish(process, stopped)
     report = read_report()
     stopped.bytes, stopped.seconds = report["totals"]["bytes_produced"], report["elapsed_seconds"]
     stopped.bytes_per_second = report["throughput"]["bytes_per_second"]
@@ -115,23 +105,37 @@ def resident_bytes(pid):
     return int(re.search(r"VmRSS:\s*(\d+) kB", text).group(1)) * 1024
 
 
+def metrics_address(process, log):
+    """Where a run serves its metrics, as its log says."""
+    until = time.monotonic() + READY_SECONDS
+    while True:
+        text = log.read_text(encoding="utf-8")
+        # Whole lines only: it is being written.
+        for line in text[: text.rfind("\n") + 1].splitlines():
+            if '"event":"metrics"' in line:
+                return json.loads(line)["address"]
+        if process.poll() is not None or time.monotonic() > until:
+            raise h.RowError(f"no metrics are served: {h.words(process.args)}\n{text[-2000:]}")
+        time.sleep(0.01)
+
+
 def memory(ctx):
     """Resident memory over half an hour with every report on; the first minute is for settling."""
     seconds = 4 if ctx.smoke else ctx.memory_minutes * 60
     settle, every = (1, 0.5) if ctx.smoke else (60, 10)
-    port = free_port()
     words = engine_words(ctx, f"file:{ctx.tmpfs}/", *tmpfs_flags(ctx), "--rate", "200MB/s", "--audit-every", "1000",
-                         "--metrics-addr", f"127.0.0.1:{port}", seconds=seconds)
+                         "--metrics-addr", "127.0.0.1:0", seconds=seconds)
     run = h.Run("engine", h.words(words))
-    began = time.monotonic()
-    process = h.start(words, stderr=h.subprocess.DEVNULL)
-    samples = []
-    while time.monotonic() - began < seconds - every:
-        time.sleep(every)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            answer.read()
-        samples.append([time.monotonic() - began, resident_bytes(process.pid)])
-    h.finish(process, run)
+    samples, log, began = [], h.scratch("stderr.txt"), time.monotonic()
+    with open(log, "w", encoding="utf-8") as errors, h.running(words, stderr=errors) as process:
+        address = metrics_address(process, log)
+        # The last look is over well before the run is.
+        while time.monotonic() - began < seconds - 2 * every:
+            time.sleep(every)
+            with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer:
+                answer.read()
+            samples.append([time.monotonic() - began, resident_bytes(process.pid)])
+        h.finish(process, run)
     report = read_report()
     run.bytes, run.seconds = report["totals"]["bytes_produced"], report["elapsed_seconds"]
     run.bytes_per_second = report["throughput"]["bytes_per_second"]

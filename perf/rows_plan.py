@@ -1,6 +1,7 @@
 """The capacity model of `engine plan`: the points it is fitted to, and those that it must predict."""
 
 import json
+import math
 import statistics
 
 import harness as h
@@ -13,7 +14,7 @@ PATHS = ["null", "tmpfs", "tcp", "kafka", "http"]
 # Record bytes, producers.
 FIT = [(512, 1), (4096, 1), (65536, 1)]
 HELD_OUT = [(1024, 2), (16384, 1), (16384, 3)]
-# What the model assumes of http; the other paths need one connection.
+# What the model assumes of a core with http; the other paths need one connection.
 HTTP_CONNECTIONS = 8
 
 
@@ -28,7 +29,8 @@ def run_point(ctx, path, size, producers):
         return engine(ctx, name, f"file:{ctx.tmpfs}/{size}-{producers}/", *flags, "--preallocate", f"{each}Mi",
                       "--min-free", "0", "--overwrite", poll="busy")
     if path == "http":
-        flags += ["--connections", max(1, HTTP_CONNECTIONS // producers)]
+        # Of each producer: no fewer than these together.
+        flags += ["--connections", math.ceil(HTTP_CONNECTIONS / producers)]
     url = {"tcp": "tcp://{}", "http": "http://{}/", "kafka": "kafka://{}/plan"}[path]
     # Copied, as for a broker across a network, and from a ring as for a receiver there.
     extra = {"kafka": ["--acks", "1", "--idempotent", "off", "--zero-copy", "off"],

@@ -89,9 +89,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def receiver(ctx, scheme):
-    """`engine receive`, which discards and busy-polls on core 1."""
-    return announced([ctx.engine, "receive", "--listen", f"{scheme}://127.0.0.1:0", "--cores", "1"])
+def receiver(ctx, scheme, *flags):
+    """`engine receive`, which busy-polls on core 1, and discards unless the flags say otherwise."""
+    return announced([ctx.engine, "receive", "--listen", f"{scheme}://127.0.0.1:0", "--cores", "1", *flags])
 
 
 def copying_receiver():
