@@ -154,7 +154,7 @@ impl Observer {
         let _ = self.control.send(Control::Started);
     }
 
-    /// The pacing is over: `/ready` says so.
+    /// All cores are home, those that crashed as well: `/ready` says so.
     pub fn draining(&self) {
         self.shared.enter(Progress::Draining);
     }
@@ -295,7 +295,7 @@ impl Pages for Served {
                 }
             },
             Page::Ready => match self.shared.progress() {
-                Progress::Running if !self.shared.drains() => (200, http::TEXT, "ready\n".to_owned()),
+                Progress::Running if !self.shared.all_drain() => (200, http::TEXT, "ready\n".to_owned()),
                 Progress::Starting => (503, http::TEXT, "starting\n".to_owned()),
                 Progress::Running | Progress::Draining | Progress::Done => (503, http::TEXT, "draining\n".to_owned()),
             },

@@ -93,7 +93,9 @@ pub struct PhasePlan {
     /// `u64::MAX`: until a limit or a signal.
     pub duration_ns: u64,
     pub warmup: bool,
-    /// Each record stands for so many of its size (`--mode sampled`); else 1.
+    /// `--mode sampled`: each record stands for `weight` of its size, which may be 1.
+    pub sampled: bool,
+    /// 1 in other modes.
     pub weight: u64,
     /// The process's rate of this phase in logical bytes a second.
     pub rate_bytes_per_second: Option<u64>,

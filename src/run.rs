@@ -16,7 +16,7 @@ use crate::connect::dialer::Outages;
 use crate::core_loop::tally::SnapshotQueues;
 use crate::counters::{CoreEnd, Counts, LiveCore, Snapshot};
 use crate::governance::{self, Governance, RunEnd};
-use crate::observe::{self, Console, CpuTimes, Observer, PayloadFacts, Report, Wiring};
+use crate::observe::{self, Console, CpuTimes, PayloadFacts, Report, Wiring};
 use crate::payload::bake;
 use crate::plan::{GovernancePlan, ProducerPlan, ReportTarget, RunPlan, SinkKind};
 use crate::sink::file::keeper::{Keeper, KeeperEnd, KeeperLane};
@@ -114,7 +114,8 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     }
     cores.go(go);
     let live = cores.live.clone();
-    let ends = cores.join(&observer);
+    let ends = cores.join();
+    observer.draining();
     let (user_end, system_end) = sys::process::cpu_times();
     let kept = keeper.map(|thread| thread.join().unwrap_or_else(|_| crashed_keeper()));
     let cpu =
@@ -341,7 +342,7 @@ impl Cores {
         }
     }
 
-    fn join(mut self, observer: &Observer) -> Vec<CoreEnd> {
+    fn join(mut self) -> Vec<CoreEnd> {
         let mut ends = Vec::new();
         for (thread, live) in std::mem::take(&mut self.threads).into_iter().zip(&self.live) {
             let end = match thread.join() {
@@ -352,7 +353,6 @@ impl Cores {
                     CoreEnd { ended_by: Some(why), ..CoreEnd::default() }
                 }
             };
-            observer.draining();
             ends.push(end);
         }
         ends

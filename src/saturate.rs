@@ -185,6 +185,8 @@ fn run_once(
     command.args(["--rate", &rate.map_or("unlimited".to_owned(), |rate| rate.to_string())]);
     // A group of its own: Ctrl-C reaches it through us, once.
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    // A search that is killed cannot end its run. This is the main thread: it ends with the process.
+    process::end_with_this_thread(&mut command);
     let mut child = command.spawn().map_err(|error| Fatal::host(format!("a run cannot be started: {error}")))?;
     let said = collect(child.stderr.take());
     let wrote = collect(child.stdout.take());

@@ -293,6 +293,9 @@ impl<'a> Session<'a> {
             }
             Delivery::FileEnd => {
                 fold.source_end(stated_end.filter(|_| !stream.files[file].is_rotated));
+                if file + 2 == ends.len() {
+                    fold.uncut_end();
+                }
                 base += ends[file];
             }
         })?;

@@ -23,7 +23,8 @@ static ALLOCATOR: Counting = Counting;
 /// Runs of a target that writes files, and of one that only computes.
 const RUNS_DEFAULT: u64 = 3000;
 const RUNS_DEFAULT_CHEAP: u64 = 20_000;
-const CHEAP: [&str; 7] = ["cpu_list", "http_head", "http_response", "slo", "target_url", "template", "units"];
+const CHEAP: [&str; 8] =
+    ["cpu_list", "http_head", "http_response", "slo", "target_url", "template", "tls_messages", "units"];
 const SEED_DEFAULT: u64 = 20_240_229;
 
 /// An input of a few KiB that makes a parser hold this much has claimed a length and was believed.
@@ -91,7 +92,7 @@ macro_rules! smoke_tests {
 
 smoke_tests! {
     config contract cpu_list expect histogram host http_head http_response ids kafka_answer kafka_asked kafka_batch kafka_control
-    kafka_properties kafka_request manifest receive record slo target_url template units verify
+    kafka_properties kafka_request manifest receive record slo target_url template tls_messages units verify
 }
 
 #[test]

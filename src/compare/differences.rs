@@ -19,6 +19,9 @@ const OF_THE_QUESTION: &[(&str, &str)] = &[
     ("acks", "acks"),
 ];
 
+/// How a setting is shown that is not set.
+const NONE: &str = "none";
+
 pub fn config(a: &Report, b: &Report) -> Vec<Difference> {
     between(&a.config, &b.config, OF_NO_WEIGHT)
 }
@@ -63,10 +66,12 @@ pub fn not_comparable(a: &Report, b: &Report) -> Vec<String> {
     };
     let targets = |report: &Report| report.targets().into_iter().collect::<Vec<_>>().join(", ");
     note("targets", targets(a), targets(b));
+    let sampled = [a, b].iter().all(|report| setting(report, "mode") == "sampled");
+    let templates = [a, b].iter().any(|report| setting(report, "payload_template") != NONE);
     for (key, words) in OF_THE_QUESTION {
-        // A weight says something in sampled mode only.
-        let sampled = [a, b].iter().all(|report| setting(report, "mode") == "sampled");
-        if *key != "weight" || sampled {
+        // A weight says something in sampled mode only, and templates say how long their records are.
+        let says_nothing = (*key == "weight" && !sampled) || (*key == "payload_size" && templates);
+        if !says_nothing {
             note(words, setting(a, key), setting(b, key));
         }
     }
@@ -80,7 +85,7 @@ pub fn not_comparable(a: &Report, b: &Report) -> Vec<String> {
 
 fn setting(report: &Report, key: &str) -> String {
     match report.config.get(key) {
-        None | Some(Value::Null) => "none".to_owned(),
+        None | Some(Value::Null) => NONE.to_owned(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     }

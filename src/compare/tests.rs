@@ -71,8 +71,15 @@ fn figures_have_their_ratio_where_there_is_one() {
 #[test]
 fn what_makes_two_reports_incomparable_is_said() {
     type Change = fn(&mut Report);
-    let cases: [(Change, &str); 6] = [
+    let cases: [(Change, &str); 7] = [
         (|b| drop(b.config.insert("payload_size".into(), json!("512"))), "record sizes: 100 and 512"),
+        (
+            |b| {
+                b.config.insert("payload_size".into(), json!(null));
+                b.config.insert("payload_template".into(), json!("events/"));
+            },
+            "payload templates: none and events/",
+        ),
         (|b| drop(b.config.insert("shard".into(), json!("1/2"))), "shards: 0/1 and 1/2"),
         (|b| b.command.push("merge".into()), "one process and several processes"),
         (|b| b.pacing.target_bytes_per_second = None, "paced and unpaced"),

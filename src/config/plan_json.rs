@@ -47,6 +47,7 @@ pub fn plan_to_json(plan: &RunPlan) -> Value {
         "phases": plan.phases.iter().map(|phase| json!({
             "duration_ns": limit(phase.duration_ns),
             "warmup": phase.warmup,
+            "sampled": phase.sampled,
             "weight": phase.weight,
             "rate_bytes_per_second": phase.rate_bytes_per_second,
         })).collect::<Vec<_>>(),

@@ -69,7 +69,8 @@ fn shape(kind: Kind) -> Value {
             json!({"type": "string", "minLength": 1})
         }
         Kind::Retry => json!({"type": ["integer", "string"], "minLength": 1}),
-        Kind::Text => json!({"type": ["string", "integer"]}),
+        // As it is written, whatever YAML takes it for.
+        Kind::Text => json!({"type": ["string", "number"]}),
         Kind::Count { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
         Kind::CountOr { word, min } => json!({"anyOf": [{"type": "integer", "minimum": min}, {"const": word}]}),
         Kind::Fraction { max } => json!({"type": "number", "minimum": 0, "maximum": max}),
@@ -171,6 +172,7 @@ mod tests {
             assert!(!validator.is_valid(&wrong), "{wrong}");
         }
         assert!(validator.is_valid(&json!({"direct": true, "retain": "all", "target": ["null"]})));
+        assert!(validator.is_valid(&json!({"run_id": 1.10})) && validator.is_valid(&json!({"run_id": 20_260_101})));
         assert!(validator.is_valid(&json!({"acks": 1})) && !validator.is_valid(&json!({"acks": 2})));
     }
 }

@@ -8,7 +8,7 @@ mod setup;
 mod stream;
 
 pub use handshake::{HandshakeError, handshake};
-pub use session::{INCOMING_BYTES, TlsError, TlsSession};
+pub use session::{INCOMING_BYTES, Messages, TlsError, TlsSession};
 pub use setup::client_config;
 pub use stream::TlsStream;
 

@@ -14,7 +14,8 @@ pub fn plan() -> RunPlan {
         bytes_max: u64::MAX,
         to: TargetPlan::Null,
     };
-    let phase = |weight| PhasePlan { duration_ns: 1, warmup: false, weight, rate_bytes_per_second: None };
+    let phase =
+        |weight| PhasePlan { duration_ns: 1, warmup: false, sampled: weight > 1, weight, rate_bytes_per_second: None };
     RunPlan {
         payload_bytes_max: None,
         run_id: "nightly-7".into(),

@@ -275,6 +275,7 @@ mod tests {
             let stage = |duration_ns, rate| PhasePlan {
                 duration_ns,
                 warmup: false,
+                sampled: false,
                 weight: 1,
                 rate_bytes_per_second: Some(rate),
             };

@@ -68,12 +68,7 @@ impl Shared {
         }
     }
 
-    /// Whether a core has sent all it will.
-    pub fn drains(&self) -> bool {
-        self.live.iter().any(|core| has_sent_all(core))
-    }
-
-    /// Whether all of them have.
+    /// Whether all cores have sent what they will.
     pub fn all_drain(&self) -> bool {
         self.live.iter().all(|core| has_sent_all(core))
     }

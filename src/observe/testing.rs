@@ -103,7 +103,7 @@ fn plan(cores: usize, lanes: usize, rate: Option<u64>) -> RunPlan {
             annotate: Annotate::Payload,
             sign_key: None,
         },
-        phases: vec![PhasePlan { duration_ns, warmup: false, weight: 1, rate_bytes_per_second: rate }],
+        phases: vec![PhasePlan { duration_ns, warmup: false, sampled: false, weight: 1, rate_bytes_per_second: rate }],
         rate_bytes_per_second: rate,
         catch_up_ns: 10 * SECOND,
         drain_timeout_ns: 10 * SECOND,

@@ -95,6 +95,23 @@ fn a_run_from_barrier_to_report() {
 }
 
 #[test]
+fn a_run_is_ready_until_its_last_core_has_sent_all() {
+    let bench = bench_of(Run::new(2, 1, Some(1_000_000)), |_| {});
+    let addr = bench.observer.metrics_addr().unwrap();
+    bench.observer.started(bench.run.now_ns(), 0);
+    let cores = &bench.run.shared.live;
+    for (stages, status) in [
+        ([Stage::Running, Stage::Running], 200),
+        ([Stage::Draining, Stage::Running], 200),
+        ([Stage::Done, Stage::Running], 200),
+        ([Stage::Done, Stage::Draining], 503),
+    ] {
+        cores.iter().zip(stages).for_each(|(core, stage)| core.enter_stage(stage));
+        assert_eq!(get(addr, "/ready").0, status, "{stages:?}");
+    }
+}
+
+#[test]
 fn health_is_well_while_cores_turn() {
     let bench = bench(|_| {});
     let addr = bench.observer.metrics_addr().unwrap();

@@ -48,8 +48,8 @@ pub fn framing(plan: &RunPlan, producer: &ProducerPlan) -> Result<Framing, Fatal
 
 pub(super) fn kafka_framing(plan: &RunPlan, producer: &ProducerPlan, kafka: &KafkaPlan) -> Result<KafkaFraming, Fatal> {
     let mut headers = Vec::new();
-    let heaviest = plan.phases.iter().map(|phase| phase.weight).max().unwrap_or(1);
-    if heaviest > 1 {
+    if is_sampled(plan) {
+        let heaviest = plan.phases.iter().map(|phase| phase.weight).max().unwrap_or(1);
         headers.push(Header::Weight(digits(heaviest)));
     }
     if plan.payload.annotate == Annotate::Headers {
@@ -58,6 +58,11 @@ pub(super) fn kafka_framing(plan: &RunPlan, producer: &ProducerPlan, kafka: &Kaf
     }
     let (shortest, longest) = record_bytes(&plan.payload)?;
     Ok(KafkaFraming::new(kafka.key, headers, producer.id, longest, records_max(kafka, shortest)))
+}
+
+/// Whether records say their weight beside them, as well.
+fn is_sampled(plan: &RunPlan) -> bool {
+    plan.phases.iter().any(|phase| phase.sampled)
 }
 
 /// Records that a batch can hold, each of `shortest` bytes with at least the frame's seven.
@@ -243,7 +248,7 @@ fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan) ->
     let beside = plan.payload.annotate == Annotate::Headers;
     let facts = HeadFacts {
         producer_id: producer.id,
-        weighted: plan.phases.iter().any(|phase| phase.weight > 1),
+        weighted: is_sampled(plan),
         counted: http.records_per_request > 1,
         run_id: beside.then_some(plan.run_id.as_str()),
     };
@@ -260,5 +265,40 @@ fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan) ->
         backoff_max_ns: retry.backoff_max_ns,
         // The id of the run too: those of one seed, each on a host of its own, do not come back together either.
         seed: plan.payload.seed ^ plan.run_id_hash ^ u64::from(producer.id) << 32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Command, Deps, parse};
+
+    fn plan(words: &str) -> Arc<RunPlan> {
+        let deps = Deps::new(|| Ok(()), |_, _| Ok((64, true)));
+        match parse(words.split(' ').map(Into::into), [], &deps) {
+            Ok(Command::Run(plan)) => Arc::from(plan),
+            other => panic!("{words}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_weight_of_one_travels_beside_the_record_too() {
+        let head = |words: &str| {
+            let plan = plan(&format!("--target http://localhost/ {words}"));
+            let TargetPlan::Http(http) = &plan.producers[0].to else { panic!("{words}") };
+            let head = http_manner(&plan, &plan.producers[0], http).head;
+            let mut bytes = vec![0; head.bytes()];
+            head.bake(&mut bytes);
+            String::from_utf8(bytes).unwrap()
+        };
+        let frame_bytes = |words: &str| {
+            let plan = plan(&format!("--target kafka://localhost/t {words}"));
+            framing(&plan, &plan.producers[0]).unwrap().bytes()
+        };
+        let sampled = "--mode sampled --weight 1";
+        assert!(head(sampled).contains("\r\nX-Weight: ") && !head("--mode steady").contains("X-Weight"));
+        // The lengths of both, the name and one digit.
+        assert_eq!(frame_bytes(sampled), frame_bytes("--mode steady") + 1 + 6 + 1 + 1);
+        assert_eq!(frame_bytes("--mode sampled --weight 9"), frame_bytes(sampled));
     }
 }

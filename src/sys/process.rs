@@ -1,5 +1,8 @@
 //! Facts and settings of this process and its threads.
 
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 /// Lets this thread's timers fire on time instead of up to 50 µs late.
@@ -13,6 +16,27 @@ pub fn terminate(child: &std::process::Child) {
     // SAFETY: numbers only. The process number is still the child's, since nobody has waited for it (`child` is
     // borrowed, and only waiting gives the number back).
     unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
+}
+
+/// Has the command's process asked to end in order once the calling thread, which is to spawn it, has ended in whatever
+/// way (prctl(2), `PR_SET_PDEATHSIG`).
+pub fn end_with_this_thread(command: &mut Command) {
+    let parent = std::process::id() as libc::pid_t;
+    let tie = move || {
+        // The parent's handler, which stays until the program starts, would swallow the signal.
+        // SAFETY: integers only; they affect the process that makes the calls, which is the child alone.
+        unsafe {
+            libc::signal(libc::SIGTERM, libc::SIG_DFL);
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM as libc::c_ulong);
+        }
+        // SAFETY: no arguments, and it cannot fail.
+        let parent_lives = unsafe { libc::getppid() } == parent;
+        // One that ended before the calls sends no signal.
+        if parent_lives { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+    };
+    // SAFETY: between fork and exec `tie` makes three system calls and wraps a number: it neither allocates nor takes
+    // a lock that a thread of the parent may have held.
+    unsafe { command.pre_exec(tie) };
 }
 
 /// User and system time that the whole process has used.

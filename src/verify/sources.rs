@@ -4,6 +4,7 @@ use super::findings::{Finding, Findings, Kind};
 use crate::base::fatal::Fatal;
 use crate::base::place;
 use crate::manifest::{Layout, Manifest};
+use crate::sink::file::open;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub struct DataStream {
     pub label: String,
     pub manifest: Option<Manifest>,
-    /// The rotated ones, then the active one, if it is there.
+    /// The rotated ones, then the active one, if it is there, then what a killed run left as the next one.
     pub files: Vec<DataFile>,
 }
 
@@ -115,22 +116,29 @@ impl Resolver<'_> {
         }
     }
 
-    /// A manifest whose data file is gone; what was rotated before may still be there.
+    /// A manifest whose data file is gone; what was rotated before may still be there. A run that is killed between the
+    /// two renames of a rotation has a next file instead.
     fn lost(&mut self, path: &Path, manifest: Manifest) -> Result<(), Fatal> {
         if !self.claimed.insert(path.to_owned()) {
             return Ok(());
         }
         let label = path.display().to_string();
-        let what = "there is a manifest, but no data file beside it";
-        let finding = Finding::new(Kind::Truncated, what).producer(manifest.producer_id);
-        self.findings.add(Finding { source: Some(label.clone()), ..finding });
         let data = match manifest.data_file.as_str() {
             "" => path.with_extension("bin"),
             name => path.with_file_name(name),
         };
+        let next = next_of(&data, Some(&manifest));
+        if let Some(next) = &next {
+            let what = "there is no data file beside the manifest: a killed run had not renamed the next one yet";
+            self.findings.explain(format!("{}: {what}", next.display()));
+        } else {
+            let what = "there is a manifest, but no data file beside it";
+            let finding = Finding::new(Kind::Truncated, what).producer(manifest.producer_id);
+            self.findings.add(Finding { source: Some(label.clone()), ..finding });
+        }
         // The name that it states may lead nowhere.
         let rotated = rotated_of(&data, Some(&manifest)).unwrap_or_default();
-        let files = self.claim(rotated, None)?;
+        let files = self.claim(rotated, next)?;
         self.sources.push(Source::Data(Box::new(DataStream { label, manifest: Some(manifest), files })));
         Ok(())
     }
@@ -165,16 +173,21 @@ impl Resolver<'_> {
             None
         });
         let rotated = rotated_of(data, manifest.as_ref()).map_err(|error| missing(data, &error))?;
-        let files = self.claim(rotated, Some(data))?;
+        let active = [Some(data.to_owned()), next_of(data, manifest.as_ref())];
+        let files = self.claim(rotated, active.into_iter().flatten())?;
         self.sources.push(Source::Data(Box::new(DataStream { label, manifest, files })));
         Ok(())
     }
 
     /// The files of one stream in writing order.
-    fn claim(&mut self, rotated: Vec<PathBuf>, active: Option<&Path>) -> Result<Vec<DataFile>, Fatal> {
+    fn claim(
+        &mut self,
+        rotated: Vec<PathBuf>,
+        active: impl IntoIterator<Item = PathBuf>,
+    ) -> Result<Vec<DataFile>, Fatal> {
         let rotated = rotated.into_iter().map(|path| (path, true));
         let mut files = Vec::new();
-        for (path, is_rotated) in rotated.chain(active.map(|path| (path.to_owned(), false))) {
+        for (path, is_rotated) in rotated.chain(active.into_iter().map(|path| (path, false))) {
             let length_bytes = length_of(&path).map_err(|error| missing(&path, &error))?;
             self.claimed.insert(path.clone());
             files.push(DataFile { path, length_bytes, is_rotated });
@@ -217,7 +230,7 @@ fn data_of(path: &Path, manifest: &Manifest) -> io::Result<Option<PathBuf>> {
         let extension = candidate.extension().and_then(|extension| extension.to_str()).unwrap_or("");
         candidate.file_name() != path.file_name()
             && candidate.with_extension("json").file_name() == path.file_name()
-            && !matches!(extension, "json" | "log" | "tmp" | "html")
+            && !matches!(extension, "json" | "log" | "tmp" | "html" | "next")
     };
     let usual = path.with_extension("bin");
     if usual.is_file() {
@@ -237,6 +250,15 @@ fn is_data(path: &Path) -> bool {
 /// The rotated files of a stream: a ring has none, and without a manifest it may have some.
 fn rotated_of(data: &Path, manifest: Option<&Manifest>) -> io::Result<Vec<PathBuf>> {
     if manifest.is_none_or(|manifest| manifest.layout == Layout::Append) { rotated(data) } else { Ok(Vec::new()) }
+}
+
+/// The file that was prepared to follow the active one, where a killed run may have gone over to it before the keeper
+/// came to rename the two.
+fn next_of(data: &Path, manifest: Option<&Manifest>) -> Option<PathBuf> {
+    let killed = manifest.is_some_and(|manifest| manifest.layout == Layout::Append && !manifest.complete);
+    let next = open::next_path(data);
+    let holds_bytes = || std::fs::metadata(&next).is_ok_and(|facts| facts.is_file() && facts.len() > 0);
+    (killed && holds_bytes()).then_some(next)
 }
 
 /// The data file that a rotated one in a folder of ours was once.

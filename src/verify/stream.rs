@@ -112,6 +112,25 @@ impl<'a> StreamFold<'a> {
         self.close_junk(true, stated_end);
     }
 
+    /// The end of a stream's last file but one. A killed run may not have cut it to its length yet: behind its newest
+    /// record lies what it held before it was recycled.
+    pub fn uncut_end(&mut self) {
+        if self.rules.unfinished_bytes.is_none() {
+            return;
+        }
+        let data_end = self.data_end;
+        let is_old = |pending: &Pending| {
+            let kind = pending.finding.kind;
+            pending.position >= data_end && matches!(kind, Kind::Stale | Kind::Unrecognised | Kind::Truncated)
+        };
+        let (old, open): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.pending).into_iter().partition(is_old);
+        self.pending = open;
+        for pending in old {
+            let reason = "behind the end of a file that a killed run had not cut yet, left from before";
+            self.explain(reason, pending.finding.records);
+        }
+    }
+
     /// Whether the events that follow may come after later ones.
     pub fn any_order(&mut self, any: bool) {
         self.rules.any_order = any;

@@ -271,6 +271,29 @@ fn nothing_of_the_run_or_of_others_is_in_the_way_of_a_report_or_a_log() {
     assert_eq!(ended.code(), 2, "{ended}");
 }
 
+/// Both files have their manifest in the same place, and the data of the one may lie where the other has its log.
+#[test]
+fn files_that_share_a_manifest_s_name_do_not_replace_each_other_s() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path("out")).unwrap();
+    for (first, second, names) in [
+        ("a.bin", "a.dat --audit-every 1", &["a.bin", "a.json", "a.log"][..]),
+        ("x.log", "x.bin --audit-every 1000", &["a.bin", "a.json", "a.log", "x.audit.log", "x.json", "x.log"][..]),
+    ] {
+        scratch.report(&format!("--target file:out/{first} --audit-every 1 --records 10"));
+        assert_eq!(scratch.names("out"), names);
+        let before: Vec<_> = names.iter().map(|name| scratch.read(&format!("out/{name}"))).collect();
+        let ended = scratch.run(&format!("--target file:out/{second} --records 10"));
+        assert_eq!(ended.code(), 2, "{ended}");
+        ended.says(&[&format!(".json is the manifest of {first}"), "--overwrite"]);
+        assert_eq!(scratch.names("out"), names);
+        for (name, before) in names.iter().zip(before) {
+            assert!(scratch.read(&format!("out/{name}")) == before, "{name}");
+        }
+        scratch.verify_clean(&format!("out/{first} --expect report.json"));
+    }
+}
+
 #[test]
 fn every_name_of_a_data_file_is_read_back_with_its_manifest() {
     let scratch = Scratch::new();

@@ -86,6 +86,23 @@ fn a_signal_reaches_the_run_and_ends_the_search_in_order() {
     assert!(!std::path::Path::new(&format!("/proc/{run}")).exists(), "the run outlived the search");
 }
 
+#[test]
+fn a_search_that_is_killed_takes_its_run_along() {
+    let scratch = Scratch::new();
+    let words = "saturate --target null --max-rate 1MB/s --step-duration 300s";
+    let live = Live::start(scratch.engine(words).stdout(Stdio::null()));
+    let run = run_of(&live);
+    poll("the run to catch SIGTERM", || handles(run, SIGTERM).then_some(()));
+    live.signal("KILL");
+    let ended = live.ended();
+    assert_eq!(ended.code(), 128 + 9, "{ended}");
+    // Whoever inherits it may leave it a zombie.
+    poll("the run to end", || {
+        let status = std::fs::read_to_string(format!("/proc/{run}/status")).unwrap_or_default();
+        (status.is_empty() || status.contains("State:\tZ")).then_some(())
+    });
+}
+
 /// What waits for answers drains for a minute; who asks twice does not want to wait.
 #[test]
 fn a_second_signal_ends_the_run_at_once() {

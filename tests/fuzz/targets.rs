@@ -6,6 +6,7 @@
 mod hosts;
 mod http;
 mod kafka;
+mod tls;
 
 use engine::base::units;
 use engine::config;
@@ -63,6 +64,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("slo", slo_expression),
     ("target_url", target_url),
     ("template", template),
+    ("tls_messages", tls::messages),
     ("units", unit_texts),
     ("verify", record_stream),
 ];

@@ -67,7 +67,7 @@ fn a_flag_without_value_and_a_stray_word() {
 
 #[test]
 fn no_plan_shows_what_may_be_a_credential() {
-    let flags = ["--target=http://localhost/?key=s3cret", "--http-header=X-Key: s3cret", "--http-header", "X-B:s3cret"];
+    let flags = ["--target=http://localhost/?key=s3cret", "--http-header=X-A: s3cret", "--http-header", "X-B:s3cret"];
     let shown = plan(&[&flags[..], &["--metrics-addr=:0"]].concat());
     let json = crate::config::plan_to_json(&shown);
     for text in [json.to_string(), format!("{:?}", shown.producers)] {
@@ -75,7 +75,7 @@ fn no_plan_shows_what_may_be_a_credential() {
         assert!(!text.contains("s3cret"), "{text}");
     }
     assert_eq!(shown.command[1], "--target=http://localhost/");
-    assert_eq!(shown.command[2..], ["--http-header=X-Key:***", "--http-header", "X-B:***", "--metrics-addr=:0"]);
+    assert_eq!(shown.command[2..], ["--http-header=X-A:***", "--http-header", "X-B:***", "--metrics-addr=:0"]);
     assert_eq!(shown.sink.targets, ["http://localhost:80/"]);
 }
 

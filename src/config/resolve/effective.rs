@@ -8,7 +8,7 @@ use crate::config::parse::{self, Value as Parsed};
 use crate::config::plan_json;
 use crate::config::resolve::Parts;
 use crate::host::cpu;
-use crate::plan::{FileLayout, KafkaClient, LogFormat, ObservePlan, Poll, TargetPlan};
+use crate::plan::{FileLayout, KafkaClient, LogFormat, ObservePlan, PayloadSource, Poll, TargetPlan};
 use serde_json::{Map, Value, json};
 
 pub fn config(settings: &Settings, parts: &Parts, observe: &ObservePlan, run_id: &str) -> Map<String, Value> {
@@ -30,8 +30,9 @@ pub fn config(settings: &Settings, parts: &Parts, observe: &ObservePlan, run_id:
     if !settings.phases.is_empty() {
         config.insert(PHASES_KEY.to_owned(), settings.phases.iter().map(stage).collect());
     }
-    // `auto` is no answer, and some targets have ways of their own: these say what it came to.
-    for name in ["direct", "io", "poll", "queue-depth", "connections"] {
+    // `auto` is no answer, some targets have ways of their own, and one size has several spellings: these say what it
+    // came to.
+    for name in ["direct", "io", "poll", "queue-depth", "connections", "payload-size"] {
         config.insert(name.replace('-', "_"), resolved(name, parts, observe, run_id));
     }
     config
@@ -47,6 +48,7 @@ fn resolved(name: &str, parts: &Parts, observe: &ObservePlan, run_id: &str) -> V
         "cores" => json!(cpu::format_list(&parts.cores.cpus)),
         "parallel" => json!(parts.fleet.producers),
         "run-id" => json!(run_id),
+        "payload-size" | "compressibility" => payload_value(name, &parts.payload.source),
         "direct" => json!(if parts.blocks.direct { "on" } else { "off" }),
         "io" => json!(plan_json::io_name(parts.io)),
         "poll" => json!(if parts.poll == Poll::Busy { "busy" } else { "adaptive" }),
@@ -77,6 +79,18 @@ fn resolved(name: &str, parts: &Parts, observe: &ObservePlan, run_id: &str) -> V
             _ => Value::Null,
         },
         _ => plain_default(name),
+    }
+}
+
+/// Templates have bytes of their own.
+fn payload_value(name: &str, source: &PayloadSource) -> Value {
+    match source {
+        PayloadSource::Templates(_) => Value::Null,
+        PayloadSource::Random { compressibility, .. } if name == "compressibility" => {
+            json!(compressibility.to_string())
+        }
+        PayloadSource::Random { bytes_min, bytes_max, .. } if bytes_min == bytes_max => json!(bytes_min.to_string()),
+        PayloadSource::Random { bytes_min, bytes_max, .. } => json!(format!("{bytes_min}-{bytes_max}")),
     }
 }
 

@@ -201,11 +201,12 @@ fn default_footprint(wanted: &Wanted, names: &[Names], sysfs: &Sysfs, errors: &m
         errors.push(Fatal::host(what).mend("free some space, or --target=file:PATH on another drive"));
         return FOOTPRINT_BYTES_DEFAULT;
     }
-    // Files of an earlier run keep their length while it is near the default: it moves with the free space.
+    // Files of an earlier run keep their length while it is near the default, which moves with the free space, and
+    // below it, which is the most that was promised.
     let each = total / names.len() as u64 / MIB * MIB;
     let length = |names: &Names| std::fs::metadata(&names.data).map_or(0, |facts| facts.len());
     let kept = names.iter().map(length).collect::<BTreeSet<_>>();
-    let kept = kept.first().copied().filter(|length| kept.len() == 1 && (each / 2..=each * 5 / 4).contains(length));
+    let kept = kept.first().copied().filter(|length| kept.len() == 1 && (each / 2..=each).contains(length));
     kept.unwrap_or(each) * names.len() as u64
 }
 

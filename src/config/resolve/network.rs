@@ -22,6 +22,8 @@ use url::{Scheme, Url};
 
 const REQUEST_TIMEOUT_NS_DEFAULT: u64 = 30_000_000_000;
 const TCP_BLOCK_BYTES: u64 = 1 << 20;
+/// How names in a query end that may stand for a credential.
+const QUERY_CREDENTIAL_ENDINGS: [&str; 6] = ["token", "key", "secret", "password", "signature", "sig"];
 /// What is copied is copied soonest from a cache: two such blocks fit into it.
 const TCP_COPIED_BLOCK_BYTES: u64 = 512 << 10;
 const TCP_DEPTH: usize = 4;
@@ -50,6 +52,7 @@ pub fn plans(
         return Vec::new();
     }
     reject_credentials_in_flags(settings, errors);
+    note_credentials_in_queries(settings, notes);
     note_other_flags(wanted, urls[0].scheme, notes);
     check_rate(settings, wanted, urls, errors);
     check_tls_files(wanted, urls, errors);
@@ -119,6 +122,24 @@ fn reject_credentials_in_flags(settings: &Settings, errors: &mut Vec<Fatal>) {
         }
     }
     kafka_access::reject_credentials(of_flags("kafka-property").map(|given| given.text.as_str()), errors);
+}
+
+/// A query may mean anything, so that this is no mistake.
+fn note_credentials_in_queries(settings: &Settings, notes: &mut Vec<String>) {
+    let is_credential = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or_default().to_ascii_lowercase();
+        QUERY_CREDENTIAL_ENDINGS.iter().any(|ending| name.ends_with(ending))
+    };
+    for given in settings.all("target").iter().filter(|given| given.source == Source::Flag) {
+        let query = given.text.split_once('?').map_or("", |(_, query)| query);
+        if url::Scheme::of(&given.text).is_some() && query.split('&').any(is_credential) {
+            let shown = url::shown(&given.text);
+            notes.push(format!(
+                "--target '{shown}': what looks like a credential in its query is seen by everyone on this host; \
+                 ENGINE_TARGET or target: in --config hides it"
+            ));
+        }
+    }
 }
 
 /// Scripts for other targets may say what has another name here: it is no mistake, but changes nothing.

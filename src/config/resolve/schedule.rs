@@ -169,7 +169,8 @@ fn add_stage(
     fleet: Fleet,
     errors: &mut Vec<Fatal>,
 ) {
-    let weight = if stage.mode == Mode::Sampled { stage.weight } else { 1 };
+    let sampled = stage.mode == Mode::Sampled;
+    let weight = if sampled { stage.weight } else { 1 };
     if let Some(rate) = rate.filter(|rate| *rate < fleet.total) {
         let said = match stage.rate {
             Some(Rate::Records(records)) => format!("{records} ({rate} B/s)"),
@@ -191,7 +192,7 @@ fn add_stage(
         };
         shares.push(PhaseShare { duration_ns, warmup, weight, schedule });
     }
-    schedules.phases.push(PhasePlan { duration_ns, warmup, weight, rate_bytes_per_second: sum });
+    schedules.phases.push(PhasePlan { duration_ns, warmup, sampled, weight, rate_bytes_per_second: sum });
 }
 
 /// The producer's place within the time of one record, over the whole fleet. Bursts keep their beginning.
@@ -354,7 +355,9 @@ mod tests {
             rate_note(&schedules.phases[0], 2).unwrap(),
             "600 kB/s = 2 × 300 kB/s (4.8 Mbit/s), 1 record for 100: 6 kB/s on the wire"
         );
-        let steady = PhasePlan { duration_ns: 1, warmup: false, weight: 1, rate_bytes_per_second: Some(937_500_000) };
+        let rate = Some(937_500_000);
+        let steady =
+            PhasePlan { duration_ns: 1, warmup: false, sampled: false, weight: 1, rate_bytes_per_second: rate };
         assert_eq!(rate_note(&steady, 8).unwrap(), "937.5 MB/s = 8 × 117.2 MB/s (7.5 Gbit/s)");
     }
 

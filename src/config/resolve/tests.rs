@@ -259,8 +259,20 @@ fn templates_decide_the_sizes() {
     let path = file.path().display().to_string();
     let made = plan(&[("target", "null"), ("payload-template", &path)]);
     assert!(made.sink.block_bytes.is_multiple_of(5760));
+    for name in ["payload_size", "compressibility"] {
+        assert!(made.effective_config[name].is_null(), "{name}: {:?}", made.effective_config);
+    }
     let both = refused(&[("target", "null"), ("payload-template", &path), ("payload-size", "64")]);
     assert!(both.contains("--payload-size"), "{both}");
+}
+
+#[test]
+fn one_size_of_records_is_said_in_one_way() {
+    for (said, shown) in [("4Ki", "4096"), ("4096", "4096"), ("512-8Ki", "512-8192")] {
+        assert_eq!(plan(&[("target", "null"), ("payload-size", said)]).effective_config["payload_size"], shown);
+    }
+    let config = plan(&[("target", "null")]).effective_config;
+    assert_eq!((&config["payload_size"], &config["compressibility"]), (&"4096".into(), &"0".into()));
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub const SPARE_RECORDS: u64 = 2 * limits::BLOCK_BYTES_MAX / PLAIN_BYTES_MAX as 
 
 const ALERT_CLOSE_NOTIFY: u8 = 0;
 const ALERT_USER_CANCELED: u8 = 90;
+const MESSAGE_HEADER_BYTES: usize = 4;
 const MESSAGE_HELLO_REQUEST: u8 = 0;
 const MESSAGE_TICKET: u8 = 4;
 const MESSAGE_KEY_UPDATE: u8 = 24;
@@ -63,10 +64,11 @@ impl fmt::Display for TlsError {
 impl std::error::Error for TlsError {}
 
 /// Where in the peer's handshake messages the records stand: they may be split and joined at will.
-#[derive(Clone, Copy, Debug, Default)]
-struct Messages {
-    header: [u8; 4],
-    header_bytes: usize,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Messages {
+    /// Of the message that has begun: its header, or all of a change of keys.
+    begun: [u8; KEY_UPDATE.len()],
+    begun_bytes: usize,
     /// Of a message that is skipped.
     skip: usize,
 }
@@ -199,13 +201,13 @@ impl TlsSession {
 
 impl Messages {
     /// A message has begun and is not over.
-    fn is_within(&self) -> bool {
-        self.skip > 0 || self.header_bytes > 0
+    pub fn is_within(&self) -> bool {
+        self.skip > 0 || self.begun_bytes > 0
     }
 
     /// Reads through the messages of a record. Tickets are skipped; a change of the peer's keys ends its record, and
     /// says whether it asks for one in return.
-    fn read(&mut self, mut bytes: &[u8], tls13: bool) -> Result<Option<bool>, TlsError> {
+    pub fn read(&mut self, mut bytes: &[u8], tls13: bool) -> Result<Option<bool>, TlsError> {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let count = self.skip.min(bytes.len());
@@ -213,21 +215,22 @@ impl Messages {
                 bytes = &bytes[count..];
                 continue;
             }
-            self.header[self.header_bytes] = bytes[0];
-            self.header_bytes += 1;
+            self.begun[self.begun_bytes] = bytes[0];
+            self.begun_bytes += 1;
             bytes = &bytes[1..];
-            if self.header_bytes < self.header.len() {
+            let wanted = if self.begun[0] == MESSAGE_KEY_UPDATE { KEY_UPDATE.len() } else { MESSAGE_HEADER_BYTES };
+            if self.begun_bytes < wanted {
                 continue;
             }
-            self.header_bytes = 0;
-            let [message, high, middle, low] = self.header;
+            self.begun_bytes = 0;
+            let [message, high, middle, low, asks_back] = self.begun;
             let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-            match (message, bytes) {
-                (MESSAGE_TICKET, _) if tls13 => self.skip = length,
+            match message {
+                MESSAGE_TICKET if tls13 => self.skip = length,
                 // Other keys and parameters are not wanted, and an answer to that is not owed.
-                (MESSAGE_HELLO_REQUEST, _) if !tls13 && length == 0 => {}
-                (MESSAGE_KEY_UPDATE, [asks_back @ (0 | 1)]) if tls13 && length == 1 => {
-                    return Ok(Some(*asks_back == 1));
+                MESSAGE_HELLO_REQUEST if !tls13 && length == 0 => {}
+                MESSAGE_KEY_UPDATE if tls13 && length == 1 && asks_back <= 1 && bytes.is_empty() => {
+                    return Ok(Some(asks_back == 1));
                 }
                 _ => return Err(TlsError::Unexpected),
             }
@@ -241,5 +244,22 @@ impl TlsSession {
     /// As if the keys were good for so many more records.
     pub fn wear_to_within(&mut self, records: u64) {
         self.records_max = self.outgoing.sequence + records;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_keys_may_come_in_pieces_and_ends_its_record() {
+        for cut in 0..KEY_UPDATE.len() {
+            let (front, back) = KEY_UPDATE.split_at(cut);
+            let mut messages = Messages::default();
+            assert_eq!((messages.read(front, true), messages.is_within()), (Ok(None), cut > 0));
+            assert_eq!((messages.read(back, true), messages.is_within()), (Ok(Some(false)), false), "cut at {cut}");
+        }
+        let followed = [KEY_UPDATE.as_slice(), &[MESSAGE_TICKET]].concat();
+        assert_eq!(Messages::default().read(&followed, true), Err(TlsError::Unexpected));
     }
 }

@@ -6,7 +6,7 @@ use crate::base::{place, units};
 use crate::manifest::{Layout, Manifest};
 use crate::plan::{Existing, FileLayout, FilePlan};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// More than a line of an audit log has before its offset.
@@ -17,29 +17,32 @@ pub fn in_the_way(plan: &FilePlan) -> Vec<Fatal> {
     if plan.existing == Existing::Replaced {
         return Vec::new();
     }
-    let manifest = Manifest::read(&plan.manifest);
-    let known = manifest.as_ref().ok().and_then(Option::as_ref);
-    let (logs, next) = (logs_in_the_way(plan, known), next_in_the_way(plan, known));
-    let data = match plan.layout {
-        FileLayout::Device { .. } => manifest_in_the_way(plan, manifest),
-        FileLayout::Ring { .. } | FileLayout::Rotating { .. } => data_in_the_way(plan, manifest),
+    let (known, manifest) = match known_manifest(plan) {
+        Ok(known) => (known, None),
+        Err(why) => (None, Some(why)),
     };
+    let known = known.as_ref();
+    let (logs, next) = (logs_in_the_way(plan, known), next_in_the_way(plan, known));
+    let data = data_in_the_way(plan, known);
     // What belongs to a device lies in the working folder, whatever its PATH.
     let elsewhere =
         if matches!(plan.layout, FileLayout::Device { .. }) { "start in another folder" } else { "another PATH" };
     let kept = |what: String| Fatal::usage(what).mend(format!("--overwrite to lose it, or {elsewhere}"));
-    data.into_iter().chain(next).chain(logs).map(kept).collect()
+    manifest.into_iter().chain(data).chain(next).chain(logs).map(kept).collect()
 }
 
-/// Of a device that may be written over, the manifest of an earlier run goes with its data.
-fn manifest_in_the_way(plan: &FilePlan, manifest: io::Result<Option<Manifest>>) -> Option<String> {
+/// The manifest that speaks of this lane's data. Another one in its place would be lost, and explains nothing.
+fn known_manifest(plan: &FilePlan) -> Result<Option<Manifest>, String> {
+    if !plan.layout.has_manifest() {
+        return Ok(None);
+    }
     let shown = plan.manifest.display();
+    let manifest = Manifest::read(&plan.manifest).map_err(|why| format!("{shown} is no manifest of ours ({why})"))?;
     match manifest {
-        _ if !plan.layout.has_manifest() => None,
-        Ok(None) => None,
-        Ok(Some(manifest)) if manifest.data_file == plan.data_in_manifest() => None,
-        Ok(Some(manifest)) => Some(format!("{shown} is the manifest of {}", manifest.data_file)),
-        Err(why) => Some(format!("{shown} is no manifest of ours ({why})")),
+        Some(other) if !other.data_file.is_empty() && other.data_file != plan.data_in_manifest() => {
+            Err(format!("{shown} is the manifest of {}", other.data_file))
+        }
+        known => Ok(known),
     }
 }
 
@@ -52,20 +55,22 @@ fn next_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>) -> Option<Strin
     in_the_way.then(|| format!("{} is there, and no run of ours that was cut short explains it", next.display()))
 }
 
-/// Only the baseline reuses what it wrote itself.
-fn data_in_the_way(plan: &FilePlan, manifest: io::Result<Option<Manifest>>) -> Option<String> {
+/// Only the baseline reuses what it wrote itself. Whether a device may be written over is judged elsewhere.
+fn data_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>) -> Option<String> {
+    if matches!(plan.layout, FileLayout::Device { .. }) {
+        return None;
+    }
     let shown = plan.data.display();
     let length = length_of(&plan.data);
     let empty = length == 0 && !has_rotated(&plan.data);
     let found = match manifest {
-        Err(why) => format!("{} is no manifest of ours ({why})", plan.manifest.display()),
-        Ok(Some(manifest)) if empty && plan.existing == (Existing::Refused { manifest: false }) => {
+        Some(manifest) if empty && plan.existing == (Existing::Refused { manifest: false }) => {
             format!("{shown} is that of the run '{}', which began and ended meanwhile", manifest.run_id)
         }
-        Ok(_) if empty => return None,
-        Ok(_) if length == 0 => format!("{shown} has rotated files of an earlier run beside it"),
-        Ok(None) => format!("{shown} holds {} that no manifest of ours explains", units::format_size(length)),
-        Ok(Some(manifest)) => {
+        _ if empty => return None,
+        _ if length == 0 => format!("{shown} has rotated files of an earlier run beside it"),
+        None => format!("{shown} holds {} that no manifest of ours explains", units::format_size(length)),
+        Some(manifest) => {
             let same = matches!(
                 (manifest.layout, plan.layout),
                 (Layout::Append, FileLayout::Rotating { .. }) | (Layout::Ring { .. }, FileLayout::Ring { .. })
@@ -220,6 +225,28 @@ mod tests {
         }
         let found = told(&plan, Existing::Refused { manifest: true });
         assert!(found.len() == 1 && found[0].contains("payloads.0.log.1"), "{found:?}");
+    }
+
+    /// Where two data files have the same name but for their extension, so have their manifests, and their logs.
+    #[test]
+    fn another_file_s_manifest_is_in_the_way_and_explains_nothing() {
+        for (layout, own) in [(ROTATING, Layout::Append), (RING, OUR_RING)] {
+            let folder = tempfile::tempdir().unwrap();
+            let plan = plan(folder.path(), layout);
+            Manifest { data_file: "payloads.0.log".to_owned(), ..manifest(own) }.write(&plan.manifest).unwrap();
+            for existing in [REFUSED, Existing::Refused { manifest: true }, Existing::Reused] {
+                let found = told(&plan, existing);
+                assert!(found.len() == 1 && found[0].contains("is the manifest of payloads.0.log"), "{found:?}");
+            }
+            fs::write(plan.log.as_ref().unwrap(), "its data").unwrap();
+            fs::write(&plan.data, "mine").unwrap();
+            let found = told(&plan, Existing::Reused);
+            assert!(found.len() == 3 && found[1].contains("payloads.0.bin holds"), "{found:?}");
+            assert!(found[2].contains("payloads.0.log holds"), "{found:?}");
+            assert!(told(&plan, Existing::Replaced).is_empty());
+            Manifest { data_file: plan.data_in_manifest(), ..manifest(own) }.write(&plan.manifest).unwrap();
+            assert!(told(&plan, Existing::Reused).is_empty(), "{layout:?}");
+        }
     }
 
     #[test]

@@ -30,6 +30,83 @@ fn killed_runs_have_unfinished_tails_and_nothing_else() {
     assert_clean(&killed(&recycled), 60);
 }
 
+/// What a recycled file had behind the end of the newest record, which it begins amid an older one.
+fn recycled_tail() -> Vec<u8> {
+    [record_of("run", 0, 10, 300).split_off(30), records(11..14).concat()].concat()
+}
+
+/// The active file and its rotated ones, the oldest first, of a killed run.
+fn killed_after_rotating(rotated: &[Vec<u8>], active: &[u8]) -> Store {
+    let mut facts = manifest(Layout::Append, 0, 0, 0);
+    facts.complete = false;
+    let store = Store::new(active, Some(&facts));
+    for (at, file) in rotated.iter().enumerate() {
+        store.add(&format!("payloads.0.bin.20260101T000000.00000000{at}Z"), file);
+    }
+    store
+}
+
+#[test]
+fn a_killed_run_may_not_have_cut_the_last_file_but_one() {
+    let active = records(150..200).concat();
+    let uncut = |sequences: std::ops::Range<u64>| [records(sequences).concat(), recycled_tail()].concat();
+    let findings = killed_after_rotating(&[records(50..100).concat(), uncut(100..150)], &active).verify();
+    assert_clean(&findings, 153);
+    assert!(findings.summary().contains("had not cut yet"), "{}", findings.summary());
+    // The file before it was, or no other would have followed.
+    let findings = killed_after_rotating(&[uncut(50..100), records(100..150).concat()], &active).verify();
+    assert_eq!(kinds(&findings).len(), 2, "{}", findings.summary());
+    assert_eq!(only(&findings, Kind::Stale).first_sequence, Some(11));
+    only(&findings, Kind::Unrecognised);
+    // It hides nothing that is missing.
+    let findings = killed_after_rotating(&[records(50..100).concat(), uncut(100..140)], &active).verify();
+    let gap = only(&findings, Kind::Gap);
+    assert_eq!((gap.first_sequence, gap.last_sequence), (Some(140), Some(149)));
+    assert_eq!(kinds(&findings), [Kind::Gap]);
+    let foreign = [records(100..150).concat(), record_of("other", 0, 3, 90)].concat();
+    let findings = killed_after_rotating(&[records(50..100).concat(), foreign], &active).verify();
+    assert_eq!(kinds(&findings), [Kind::Foreign]);
+}
+
+/// The core had gone over to it, and the keeper was still busy.
+#[test]
+fn a_killed_run_s_next_file_is_the_last_of_its_stream() {
+    const NEXT: &str = "payloads.0.bin.next";
+    let full = [records(50..100).concat(), recycled_tail()].concat();
+    let store = killed_after_rotating(&[records(20..50).concat()], &full);
+    store.add(NEXT, &records(100..150).concat());
+    assert_clean(&store.verify(), 133);
+    let alone = VerifyArgs { sources: vec![text(&store.path("payloads.0.bin"))], ..VerifyArgs::default() };
+    assert_clean(&verify(&alone).unwrap(), 133);
+    store.add(NEXT, &records(110..150).concat());
+    let findings = store.verify();
+    assert_eq!(only(&findings, Kind::Gap).first_sequence, Some(100));
+    assert_eq!(kinds(&findings), [Kind::Gap]);
+
+    // Prepared and not used: room, or a recycled file.
+    let store = killed_after_rotating(&[records(20..50).concat()], &records(50..100).concat());
+    for (next, left) in [(vec![], 0), (vec![0; 9000], 0), (records(0..20).concat(), 20)] {
+        store.add(NEXT, &next);
+        assert_clean(&store.verify(), 80 + left);
+    }
+
+    // Between the two renames.
+    let store = killed_after_rotating(&[full], &[]);
+    std::fs::remove_file(store.path("payloads.0.bin")).unwrap();
+    store.add(NEXT, &records(100..150).concat());
+    let findings = store.verify();
+    assert_clean(&findings, 103);
+    assert!(findings.summary().contains("had not renamed the next one yet"), "{}", findings.summary());
+    store.add(NEXT, &[]);
+    assert_eq!(kinds(&store.verify()), [Kind::Truncated]);
+
+    // Who ended in order left none.
+    let sound = records(0..30).concat();
+    let store = Store::new(&sound, Some(&manifest(Layout::Append, sound.len() as u64, 0, 30)));
+    store.add(NEXT, b"mine");
+    assert_clean(&store.verify(), 30);
+}
+
 #[test]
 fn a_report_turns_an_unfinished_tail_into_damage_if_it_was_confirmed() {
     let sound = records(0..100);

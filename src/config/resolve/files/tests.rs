@@ -59,6 +59,29 @@ fn layouts_are_what_the_flags_say() {
     assert_eq!(planned(&both, place(), 2).1.len(), 3);
 }
 
+/// The free space of this host moves meanwhile, but not by a tenth.
+#[test]
+fn files_of_an_earlier_run_keep_their_length_up_to_the_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = [0, 1].map(|id| names(&Place::Folder(folder.path().to_owned()), id, false));
+    let footprint = |length: u64| {
+        for names in &all {
+            std::fs::File::create(&names.data).unwrap().set_len(length).unwrap();
+        }
+        let mut errors = Vec::new();
+        let total = default_footprint(&wanted(), &all, &Sysfs::default(), &mut errors);
+        assert!(errors.is_empty(), "{errors:?}");
+        total
+    };
+    let total = footprint(0);
+    let shorter = total / 2 / 10 * 7;
+    assert_eq!(footprint(shorter), 2 * shorter);
+    for other in [total / 2 / 10 * 12, total / 2 / 10 * 3] {
+        let found = footprint(other);
+        assert!(found.abs_diff(total) < total / 10, "{found} B with files of {other} B, {total} B without");
+    }
+}
+
 #[test]
 fn a_lap_has_room_for_all_templates() {
     let sizes = Sizes { min_bytes: 1000, max_bytes: 2000, mean_bytes: 1500, cycle_bytes: 9000, count: 6 };

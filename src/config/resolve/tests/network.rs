@@ -98,6 +98,7 @@ fn http_says_who_it_is_and_what_it_sends() {
         ("http-records-per-request", "10"),
         ("http-header", "Content-Type: text/x"),
         ("http-header", "X-A: b"),
+        ("http-header", "Idempotency-Key: c"),
         ("bearer-token-file", path.as_str()),
         ("retry", "5,1ms-2ms"),
         ("annotate", "headers"),
@@ -138,6 +139,26 @@ fn http_refuses_what_would_break_or_betray_a_request() {
     assert!(told.contains("twice"), "{told}");
     let told = refused(&[("target", "http://me:pw@localhost/")]);
     assert!(told.contains("seen by everyone") && !told.contains("pw@"), "{told}");
+    for name in ["Proxy-Authorization", "cookie", "X-API-Key", "api-key", "X-Auth-Token", "X-Client-Secret"] {
+        let told = refused(&[url, ("http-header", &format!("{name}: s3cret"))]);
+        assert!(told.contains(name) && told.contains("seen by everyone") && !told.contains("s3cret"), "{told}");
+    }
+}
+
+#[test]
+fn a_query_that_may_be_a_credential_is_noted_where_others_see_it() {
+    let told = |made: RunPlan| made.notes.iter().filter(|note| note.contains("in its query")).count();
+    for (url, count) in [
+        ("http://localhost/?a=1&Access_Token=s3cret", 1),
+        ("https://localhost/in?sig=s3cret", 1),
+        ("http://localhost/?tokens=1&page=key", 0),
+        ("http://localhost/key", 0),
+    ] {
+        let made = plan(&[("target", url)]);
+        assert!(!plan_to_json(&made).to_string().contains("s3cret"), "{url}");
+        assert_eq!(told(made), count, "{url}");
+    }
+    assert_eq!(told(with_variable(&[], ("ENGINE_TARGET", "http://localhost/?token=s3cret")).unwrap()), 0);
 }
 
 #[test]
@@ -251,6 +272,9 @@ fn credentials_in_variables_are_taken_and_not_shown() {
     assert!(http(&made).headers.contains(&("Authorization".into(), "Basic pa55".into())));
     assert!(made.notes.iter().any(|note| note.contains("in the clear")), "{:?}", made.notes);
     assert!(!format!("{made:?}").contains("pa55") && !plan_to_json(&made).to_string().contains("pa55"));
+    let key = ("ENGINE_HTTP_HEADER", "X-Api-Key: pa55");
+    let made = with_variable(&[("target", "http://10.1.2.3/"), ("rate", "1MB/s")], key).unwrap();
+    assert!(made.notes.iter().any(|note| note.contains("in the clear")), "{:?}", made.notes);
     let (_token, path) = file("abc");
     let errors = with_variable(&[("target", "http://localhost/"), ("bearer-token-file", &path)], header).unwrap_err();
     assert!(errors[0].what.contains("are two"), "{errors:?}");
