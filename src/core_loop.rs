@@ -40,11 +40,12 @@ pub struct Lane {
 
 impl Lane {
     /// Records that may still start before a limit is reached. The warm-up comes on top of the limits.
-    fn may_offer(&self, payload: &Payload, warmup: bool) -> u64 {
+    /// `within`: how many records start within so many bytes, counted from those that are asked about.
+    fn may_offer(&self, warmup: bool, within: impl Fn(u64) -> (u64, u64)) -> u64 {
         match self.bytes_left {
             _ if warmup => u64::MAX,
             u64::MAX => self.records_left,
-            bytes => self.records_left.min(payload.records_within(bytes).0),
+            bytes => self.records_left.min(within(bytes).0),
         }
     }
 
@@ -55,7 +56,7 @@ impl Lane {
             let records = payload.due_within(bytes).0;
             *(if is_warmup { &mut warm } else { &mut measured }) += records;
         }
-        (warm, measured.min(self.may_offer(payload, false)))
+        (warm, measured.min(self.may_offer(false, |bytes| payload.due_within(bytes))))
     }
 
     fn spend(&mut self, warmup: bool, records: u64, bytes: u64) {
@@ -167,7 +168,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 return;
             }
             let room = self.sink.room(&mut self.ring, at, payload.next_length());
-            let records_max = lane.may_offer(payload, grant.warmup).min(room.records);
+            let records_max = lane.may_offer(grant.warmup, |bytes| payload.records_within(bytes)).min(room.records);
             let Some(run) = payload.run(grant.budget_bytes, room.bytes.min(self.block_bytes), records_max) else {
                 fed.full = true;
                 return;
@@ -206,7 +207,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let (lane, payload) = (&mut self.lanes[at], &mut self.payloads[at]);
         let warmup = lane.pacer.due(now_ns).warmup;
         let (due, due_bytes) = payload.due_within(bytes);
-        let records = due.min(lane.may_offer(payload, warmup));
+        let records = due.min(lane.may_offer(warmup, |bytes| payload.due_within(bytes)));
         payload.pass(due);
         lane.pacer.skip(due_bytes);
         lane.spend(warmup, records, due_bytes);

@@ -194,6 +194,8 @@ struct Alarm<'a>(&'a Stop, &'static str);
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            // To other cores that are not under way yet it is no wish of the user's.
+            self.0.start_failed.store(true, Relaxed);
             self.0.because(self.1);
         }
     }

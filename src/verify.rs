@@ -296,6 +296,9 @@ impl<'a> Session<'a> {
                 if file + 2 == ends.len() {
                     fold.uncut_end();
                 }
+                if stream.active_is_gone && file + 1 == ends.len() {
+                    fold.next_end(base);
+                }
                 base += ends[file];
             }
         })?;

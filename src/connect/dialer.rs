@@ -135,6 +135,8 @@ impl Outages {
 /// A dial that ended.
 struct Ended {
     key: Key,
+    /// Of the order.
+    class: usize,
     /// Who is at the other end, or why nobody is.
     dialed: Result<SocketAddr, String>,
 }
@@ -168,9 +170,9 @@ impl Dialer {
             dial: Arc::new(dial),
             random: SplitMix64::seed_from_u64(seed),
             answers,
-            waiting: BTreeMap::new(),
+            waiting: Default::default(),
             placed_count: 0,
-            under_way: 0,
+            under_way: [0; CLASSES],
             records: BTreeMap::new(),
             outages,
             told_of_closing: false,
@@ -231,15 +233,19 @@ struct Record {
     outages: BTreeSet<String>,
 }
 
+/// Connections that have not failed lately, those that failed once, and those that fail again and again.
+const CLASSES: usize = 3;
+
 /// What the dialer's thread knows.
 struct Desk {
     dial: Arc<DialFn>,
     random: SplitMix64,
     answers: Sender<Answer>,
-    /// By when they are due, in the order they came.
-    waiting: BTreeMap<(Instant, u64), DialOrder>,
+    /// Of each class, by when they are due, in the order they came.
+    waiting: [BTreeMap<(Instant, u64), DialOrder>; CLASSES],
     placed_count: u64,
-    under_way: usize,
+    /// Of each class.
+    under_way: [usize; CLASSES],
     records: BTreeMap<Key, Record>,
     outages: Arc<Outages>,
     /// That such a peer is taken for gone.
@@ -256,7 +262,7 @@ impl Desk {
             // With no place for any of them the next thing to happen is an end.
             let next = self.next_order();
             let timeout =
-                next.map_or(Duration::from_secs(3600), |(due, _)| due.saturating_duration_since(Instant::now()));
+                next.map_or(Duration::from_secs(3600), |(_, (due, _))| due.saturating_duration_since(Instant::now()));
             select! {
                 recv(placed) -> order => match order {
                     Ok(order) => self.take(order),
@@ -269,23 +275,23 @@ impl Desk {
         }
     }
 
-    /// The first that finds a place.
-    fn next_order(&self) -> Option<(Instant, u64)> {
-        if self.under_way >= limits::DIALS_AT_ONCE_MAX {
-            return None;
-        }
-        self.waiting.iter().find(|(_, order)| self.under_way < self.places(order)).map(|(at, _)| *at)
+    /// The first that finds a place, and its class.
+    fn next_order(&self) -> Option<(usize, (Instant, u64))> {
+        let first = |class: usize| Some((class, *self.waiting[class].first_key_value()?.0));
+        (0..CLASSES).filter(|class| self.has_place(*class)).filter_map(first).min_by_key(|(_, at)| *at)
     }
 
-    /// It starts while fewer dials than this are under way. A dial to a dead host takes its place for long: half of
-    /// them are kept from those that fail again and again, and some from all that have broken.
-    fn places(&self, order: &DialOrder) -> usize {
-        let all = limits::DIALS_AT_ONCE_MAX;
-        match self.records.get(&key(order)).map_or(0, |record| record.failures) {
-            0 => all,
-            1 => all / 4 * 3,
-            _ => all / 2,
-        }
+    /// A dial to a dead host takes its place for long: half of the places are kept from those that fail again and again,
+    /// and some from all that have failed.
+    fn has_place(&self, class: usize) -> bool {
+        let (all, [sound, once, again]) = (limits::DIALS_AT_ONCE_MAX, self.under_way);
+        let failed = once + again;
+        let may = match class {
+            0 => true,
+            1 => failed < all / 4 * 3,
+            _ => failed < all / 4 * 3 && again < all / 2,
+        };
+        may && sound + failed < all
     }
 
     fn take(&mut self, order: DialOrder) {
@@ -304,7 +310,9 @@ impl Desk {
         let bounds = (limits::BACKOFF_MIN_NS, limits::BACKOFF_MAX_NS);
         let due = now + backoff::pause(bounds, record.failures, self.random.next_u64());
         self.placed_count += 1;
-        self.waiting.insert((due, self.placed_count), order);
+        // It stays the class's until it is answered: a connection has one order at a time.
+        let class = (record.failures as usize).min(CLASSES - 1);
+        self.waiting[class].insert((due, self.placed_count), order);
     }
 
     /// Who only stopped sending cannot be told from who is gone.
@@ -325,7 +333,7 @@ impl Desk {
     }
 
     fn note(&mut self, end: &Ended) {
-        self.under_way -= 1;
+        self.under_way[end.class] -= 1;
         let record = self.records.entry(end.key).or_default();
         let why = match &end.dialed {
             Ok(address) => {
@@ -345,14 +353,14 @@ impl Desk {
 
     fn start_due(&mut self) {
         let now = Instant::now();
-        while let Some(at) = self.next_order().filter(|(due, _)| *due <= now) {
-            let Some(order) = self.waiting.remove(&at) else { return };
-            self.under_way += 1;
-            self.start(order);
+        while let Some((class, at)) = self.next_order().filter(|(_, (due, _))| *due <= now) {
+            let Some(order) = self.waiting[class].remove(&at) else { return };
+            self.under_way[class] += 1;
+            self.start(order, class);
         }
     }
 
-    fn start(&mut self, order: DialOrder) {
+    fn start(&mut self, order: DialOrder, class: usize) {
         let (dial, done, answers) = (self.dial.clone(), self.done.clone(), self.answers.clone());
         let key = key(&order);
         let (lane, connection) = key;
@@ -364,7 +372,7 @@ impl Desk {
             });
             // Told first: the core may order again at once.
             let told = dialed.as_ref().map(|dialed| dialed.peer_address).map_err(|fatal| fatal.what.clone());
-            let _stopped = done.send(Ended { key, dialed: told });
+            let _stopped = done.send(Ended { key, class, dialed: told });
             let dialed = dialed.map(Box::new).map_err(Box::new);
             // Nobody waits for it any more: it closes here.
             let _nobody = answers.send(Answer { lane, connection, dialed });
@@ -372,7 +380,7 @@ impl Desk {
         let thread = std::thread::Builder::new().name(format!("dial-{lane}.{connection}")).spawn(call);
         if let Err(error) = thread {
             let fatal = Fatal::host(format!("cannot start a thread that dials: {error}")).mend("raise ulimit -u");
-            self.note(&Ended { key, dialed: Err(fatal.what.clone()) });
+            self.note(&Ended { key, class, dialed: Err(fatal.what.clone()) });
             let _nobody = self.answers.try_send(Answer { lane, connection, dialed: Err(Box::new(fatal)) });
         }
     }

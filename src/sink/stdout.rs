@@ -36,8 +36,8 @@ pub struct StdoutSink {
     sealed: Option<&'static [u8]>,
     /// `None`: no pipe.
     pipe_bytes: Option<usize>,
-    /// It is a pipe, and opened anew so that no write blocks.
-    never_blocks: bool,
+    /// A pipe, and a description of our own: no write blocks.
+    opened_anew: bool,
     sending: Option<Sending>,
     /// The pipe was full: come back when half of it was read, or every byte is written on its own.
     full: bool,
@@ -62,10 +62,10 @@ impl StdoutSink {
         let sealed = if immutable && pipe_bytes.is_some() { Some(seal(memory)?) } else { None };
         // What is lent never blocks.
         let copies = pipe_bytes.is_some() && sealed.is_none();
-        // Another user's pipe may refuse it.
+        // Not another user's pipe, nor without /proc, nor where nobody reads.
         let own = if copies { pipe::open_anew(fd.as_fd()).ok() } else { None };
         Ok(Self {
-            never_blocks: own.is_some(),
+            opened_anew: own.is_some(),
             fd: own.unwrap_or(fd),
             sealed,
             pipe_bytes,
@@ -103,10 +103,10 @@ impl StdoutSink {
         let rest = sending.range.start + sending.sent..sending.range.end;
         let took = match self.sealed {
             Some(pages) => pipe::vmsplice_nowait(self.fd.as_fd(), &pages[rest.clone()]),
-            None if self.pipe_bytes.is_some() && !self.never_blocks => {
+            None if self.pipe_bytes.is_some() && !self.opened_anew => {
                 pipe::write_nowait(self.fd.as_fd(), &memory[rest.clone()])
             }
-            // Files and terminals know no full pipe: they take it when they take it.
+            // A pipe of our own refuses when it is full; files and terminals take it when they take it.
             None => pipe::write(self.fd.as_fd(), &memory[rest.clone()]),
         };
         match took {
@@ -200,7 +200,7 @@ mod tests {
             let range = 0..ring.memory().len();
             let (reader, writer) = io::pipe().unwrap();
             let mut sink = StdoutSink::over(writer.into(), ring.memory(), immutable).unwrap();
-            assert_eq!((sink.sealed.is_some(), sink.never_blocks), (immutable, !immutable));
+            assert_eq!((sink.sealed.is_some(), sink.opened_anew), (immutable, !immutable));
             sink.sending = Some(Sending { lane: 2, slot: 5, range, sent: 0 });
             for _ in 0..3 {
                 sink.submit(&mut ring, Wait::No).unwrap();

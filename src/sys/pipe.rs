@@ -23,7 +23,7 @@ pub fn write_nowait(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     match error.raw_os_error() {
         // Kernels before 6.4, and pipes that have a name.
         Some(libc::EOPNOTSUPP) if poll_writable(fd, 0) == 0 => Err(ErrorKind::WouldBlock.into()),
-        // So much a pipe that is ready takes without blocking.
+        // So much a pipe that is ready takes without blocking, unless another writer is quicker.
         Some(libc::EOPNOTSUPP) => write(fd, &bytes[..bytes.len().min(libc::PIPE_BUF)]),
         _ => Err(error),
     }

@@ -19,7 +19,7 @@ pub fn terminate(child: &std::process::Child) {
 }
 
 /// Has the command's process asked to end in order once the calling thread, which is to spawn it, has ended in whatever
-/// way (prctl(2), `PR_SET_PDEATHSIG`).
+/// way (prctl(2), `PR_SET_PDEATHSIG`). A program with file capabilities loses the wish when it begins.
 pub fn end_with_this_thread(command: &mut Command) {
     let parent = std::process::id() as libc::pid_t;
     let tie = move || {

@@ -3,13 +3,16 @@
 use super::findings::{Finding, Findings, Kind};
 use crate::base::fatal::Fatal;
 use crate::base::place;
-use crate::manifest::{Layout, Manifest};
+use crate::manifest::{Layout, Manifest, RecordFormat};
 use crate::sink::file::open;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+
+/// What a manifest without data is.
+pub const NO_DATA: &str = "there is a manifest, but no data file beside it";
 
 /// Files of one producer in writing order, or one file without a manifest.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub struct DataStream {
     pub manifest: Option<Manifest>,
     /// The rotated ones, then the active one, if it is there, then what a killed run left as the next one.
     pub files: Vec<DataFile>,
+    /// The next one is there, but no active one.
+    pub active_is_gone: bool,
 }
 
 impl DataStream {
@@ -127,19 +132,22 @@ impl Resolver<'_> {
             "" => path.with_extension("bin"),
             name => path.with_file_name(name),
         };
-        let next = next_of(&data, Some(&manifest));
-        if let Some(next) = &next {
-            let what = "there is no data file beside the manifest: a killed run had not renamed the next one yet";
-            self.findings.explain(format!("{}: {what}", next.display()));
-        } else {
-            let what = "there is a manifest, but no data file beside it";
-            let finding = Finding::new(Kind::Truncated, what).producer(manifest.producer_id);
+        // What cannot be looked into proves nothing.
+        let next = next_of(&data, Some(&manifest)).filter(|_| manifest.records != RecordFormat::Opaque);
+        let active_is_gone = next.is_some();
+        if !active_is_gone {
+            let finding = Finding::new(Kind::Truncated, NO_DATA).producer(manifest.producer_id);
             self.findings.add(Finding { source: Some(label.clone()), ..finding });
         }
         // The name that it states may lead nowhere.
         let rotated = rotated_of(&data, Some(&manifest)).unwrap_or_default();
         let files = self.claim(rotated, next)?;
-        self.sources.push(Source::Data(Box::new(DataStream { label, manifest: Some(manifest), files })));
+        self.sources.push(Source::Data(Box::new(DataStream {
+            label,
+            manifest: Some(manifest),
+            files,
+            active_is_gone,
+        })));
         Ok(())
     }
 
@@ -151,7 +159,7 @@ impl Resolver<'_> {
         let rotated = rotated(data).map_err(|error| missing(data, &error))?;
         let files = self.claim(rotated, None)?;
         let label = data.display().to_string();
-        self.sources.push(Source::Data(Box::new(DataStream { label, manifest: None, files })));
+        self.sources.push(Source::Data(Box::new(DataStream { label, manifest: None, files, active_is_gone: false })));
         Ok(())
     }
 
@@ -175,7 +183,7 @@ impl Resolver<'_> {
         let rotated = rotated_of(data, manifest.as_ref()).map_err(|error| missing(data, &error))?;
         let active = [Some(data.to_owned()), next_of(data, manifest.as_ref())];
         let files = self.claim(rotated, active.into_iter().flatten())?;
-        self.sources.push(Source::Data(Box::new(DataStream { label, manifest, files })));
+        self.sources.push(Source::Data(Box::new(DataStream { label, manifest, files, active_is_gone: false })));
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use super::intervals::{Place, covers, subtract};
 use super::ledger::Ledger;
 use super::scan::{Event, Junk, Run};
 use super::shape::{Claim, Flaw, Key};
+use super::sources::NO_DATA;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Findings that wait for the data's end to be known; more are lumped together.
@@ -128,6 +129,18 @@ impl<'a> StreamFold<'a> {
         for pending in old {
             let reason = "behind the end of a file that a killed run had not cut yet, left from before";
             self.explain(reason, pending.finding.records);
+        }
+    }
+
+    /// The end of a next file that began at this position and whose active file is gone. Records newer than all
+    /// before show that a killed run had gone over to it. Room for records, or older ones, show nothing.
+    pub fn next_end(&mut self, from: u64) {
+        let label = self.rules.label.clone();
+        if self.data_end > from {
+            let what = "there is no data file beside it: a killed run had not renamed the next one yet";
+            self.ledger.findings.explain(format!("{label}: {what}"));
+        } else {
+            self.ledger.findings.add(Finding { source: Some(label), ..Finding::new(Kind::Truncated, NO_DATA) });
         }
     }
 

@@ -145,9 +145,9 @@ fn desk(dial: DialFn) -> Desk {
         dial: Arc::new(dial),
         random: SplitMix64::seed_from_u64(1),
         answers: bounded(1).0,
-        waiting: BTreeMap::new(),
+        waiting: Default::default(),
         placed_count: 0,
-        under_way: 0,
+        under_way: [0; CLASSES],
         records: BTreeMap::new(),
         outages: Arc::default(),
         told_of_closing: false,
@@ -173,10 +173,13 @@ fn dials_that_fail_again_and_again_leave_places_to_others() {
         }
         // However long their pauses are.
         let now = Instant::now();
-        desk.waiting = std::mem::take(&mut desk.waiting).into_iter().map(|((_, n), o)| ((now, n), o)).collect();
+        for waiting in &mut desk.waiting {
+            *waiting = std::mem::take(waiting).into_iter().map(|((_, n), order)| ((now, n), order)).collect();
+        }
         desk.start_due();
-        let waiting = desk.waiting.values().filter(|order| wanted.contains(&order.connection)).count();
-        (desk.under_way, all - waiting)
+        let waiting = desk.waiting.iter().flat_map(BTreeMap::values);
+        let left = waiting.filter(|order| wanted.contains(&order.connection)).count();
+        (desk.under_way.iter().sum::<usize>(), all - left)
     };
     assert_eq!(started(7, Past::Unknown, 0), (all / 2, all / 2), "of those whose last dial failed");
     assert_eq!(started(0, Past::Used, 1000), (all / 4 * 3, all / 4), "of those that broke");
@@ -185,11 +188,21 @@ fn dials_that_fail_again_and_again_leave_places_to_others() {
 }
 
 #[test]
+fn dials_that_failed_are_not_kept_waiting_by_those_of_sound_hosts() {
+    let (sound, all) = (limits::DIALS_AT_ONCE_MAX - 1, limits::DIALS_AT_ONCE_MAX);
+    let busy = |under_way| Desk { under_way, ..desk(plain()) };
+    assert!((0..CLASSES).all(|class| busy([sound, 0, 0]).has_place(class)));
+    assert!((0..CLASSES).all(|class| !busy([all, 0, 0]).has_place(class)));
+    let crowded = |class| busy([0, all / 4, all / 2]).has_place(class);
+    assert!(crowded(0) && !crowded(1) && !crowded(2));
+}
+
+#[test]
 fn an_outage_is_told_once_until_its_last_connection_is_back() {
     let outages = Arc::new(Outages::default());
-    let desk = || Desk { under_way: 100, outages: outages.clone(), ..desk(plain()) };
-    let back = |connection| Ended { key: (0, connection), dialed: Ok(([127, 0, 0, 1], 9).into()) };
-    let away = |connection, why: &str| Ended { key: (0, connection), dialed: Err(why.to_owned()) };
+    let desk = || Desk { under_way: [100, 0, 0], outages: outages.clone(), ..desk(plain()) };
+    let back = |connection| Ended { key: (0, connection), class: 0, dialed: Ok(([127, 0, 0, 1], 9).into()) };
+    let away = |connection, why: &str| Ended { key: (0, connection), class: 0, dialed: Err(why.to_owned()) };
     let open = || outages.0.lock().unwrap().clone();
     let [mut one, mut other] = [desk(), desk()];
     one.note(&away(0, "gone"));

@@ -8,6 +8,8 @@ use rskafka::client::error::{Error, ProtocolError, RequestError};
 
 /// Codes after which the leader may have the batch all the same: it timed out, or has too few replicas after all.
 const PERHAPS_APPENDED: [i16; 2] = [7, 20];
+/// UNKNOWN_SERVER_ERROR: something failed that nobody foresaw, before the append or behind it.
+const UNFORESEEN: i16 = -1;
 
 /// The end of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +59,8 @@ impl Verdict {
         let error = broker_error(code);
         let remedy = error.remedy().map(|how| format!("\n  mend: {how}")).unwrap_or_default();
         let end = format!("{topic}/{partition}: the broker answered {} ({code}){remedy}", error.name);
-        // UNKNOWN_SERVER_ERROR: something failed that nobody foresaw, before the append or behind it.
-        let fate = if code == -1 { Fate::Uncertain(Field::ErrorBroker) } else { Fate::Failed(Field::ErrorBroker) };
+        let fate =
+            if code == UNFORESEEN { Fate::Uncertain(Field::ErrorBroker) } else { Fate::Failed(Field::ErrorBroker) };
         Self { fate, end: (!error.kind.is_retriable()).then_some(end) }
     }
 }
@@ -97,6 +99,7 @@ mod tests {
             assert_eq!(fate(&answer(ProtocolError::RequestTimedOut), once), Fate::Uncertain(Field::ErrorTimeout));
             let too_few = answer(ProtocolError::NotEnoughReplicasAfterAppend);
             assert_eq!(fate(&too_few, once), Fate::Uncertain(Field::ErrorTimeout));
+            assert_eq!(fate(&answer(ProtocolError::UnknownServerError), once), Fate::Uncertain(broker));
             assert_eq!(fate(&closed(), once), Fate::Uncertain(lost));
             assert_eq!(fate(&retried(closed()), once), Fate::Uncertain(lost));
             assert_eq!(fate(&Error::InvalidResponse("?".into()), once), Fate::Uncertain(Field::ErrorProtocol));

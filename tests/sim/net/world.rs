@@ -126,13 +126,13 @@ fn staging_bytes(plan: &NetPlan, at: usize) -> u64 {
 }
 
 fn depth(plan: &NetPlan) -> usize {
-    let unreleased = match plan.target {
-        NetTarget::Tcp { .. } => 2,
-        NetTarget::Http { pipeline, .. } => pipeline,
-        NetTarget::Kafka { in_flight, .. } => in_flight,
-    };
     let lanes = plan.base.lanes.len();
-    ring_depth(lanes * plan.connections, unreleased, lanes * plan.window)
+    let (unreleased, blocks) = match plan.target {
+        NetTarget::Tcp { .. } => (2, lanes * plan.window),
+        NetTarget::Http { pipeline, .. } => (pipeline, 0),
+        NetTarget::Kafka { in_flight, .. } => (in_flight, 0),
+    };
+    ring_depth(lanes * plan.connections, unreleased, blocks)
 }
 
 pub fn tcp(plan: &NetPlan) -> NetOutcome<Collector> {

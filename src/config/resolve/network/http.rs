@@ -17,9 +17,8 @@ const STATED: [&str; 7] =
     ["x-producer-id", "x-sequence", "x-timestamp", "x-weight", "x-record-count", "x-run-id", "x-crc32c"];
 const CREDENTIALS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 /// As in `X-Api-Key` and `X-Auth-Token`.
-const CREDENTIAL_ENDINGS: [&str; 3] = ["-token", "-key", "-secret"];
-/// Names a request, and no one who asks.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const CREDENTIAL_ENDINGS: [&str; 7] =
+    ["-token", "-secret", "api-key", "apikey", "auth-key", "access-key", "subscription-key"];
 
 pub fn plan(
     wanted: &Wanted,
@@ -106,8 +105,7 @@ fn headers(
 /// Whether a header of this name says who asks, as far as names tell.
 pub fn is_credential(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    let secret = CREDENTIAL_ENDINGS.iter().any(|ending| lower.ends_with(ending)) && !lower.ends_with(IDEMPOTENCY_KEY);
-    secret || CREDENTIALS.contains(&lower.as_str())
+    CREDENTIAL_ENDINGS.iter().any(|ending| lower.ends_with(ending)) || CREDENTIALS.contains(&lower.as_str())
 }
 
 fn authorization(wanted: &Wanted, url: &Url, shared: &mut Shared, errors: &mut Vec<Fatal>) -> Option<String> {

@@ -58,7 +58,9 @@ fn check_lanes(plan: &RunPlan, lanes: &[usize]) -> Result<(), Fatal> {
 /// Places that one core's ring needs.
 pub fn operations(plan: &RunPlan, lanes: &[usize]) -> usize {
     let unreleased = plan.producers.iter().map(|producer| producer.to.unreleased_max()).max().unwrap_or(0);
-    ring_depth(lanes.iter().sum(), unreleased, plan.sink.queue_depth * lanes.len())
+    // A block is a message of one of the connections, but for TCP's.
+    let blocks = if plan.sink.kind == SinkKind::Tcp { plan.sink.queue_depth * lanes.len() } else { 0 };
+    ring_depth(lanes.iter().sum(), unreleased, blocks)
 }
 
 /// Plain system calls have no such limit.
@@ -70,6 +72,7 @@ fn check_ring(plan: &RunPlan, lanes: &[usize]) -> Result<(), Fatal> {
     }
     let fewer = match plan.sink.kind {
         SinkKind::Kafka => "--partitions or a smaller max.in.flight.requests.per.connection",
+        SinkKind::Http => "--connections, a smaller --http-pipeline or a smaller --parallel",
         _ => "--connections or a smaller --parallel",
     };
     let (producers, most) = (lanes.len(), limits::CORE_DEPTH_MAX);

@@ -173,9 +173,9 @@ fn connections_without_a_place_are_refused() {
     plan(&[&many[..], &[("io", "syscall")]].concat());
     let rskafka = [("kafka-client", "rskafka"), ("idempotent", "off"), ("partitions", "5000"), ("parallel", "1")];
     plan(&[&[topic][..], &rskafka].concat());
-    let many = [("target", "http://localhost/"), ("connections", "256"), ("parallel", "40"), ("cores", "1")];
+    let many = [("target", "http://localhost/"), ("connections", "256"), ("parallel", "50"), ("cores", "1")];
     let told = refused(&many);
-    assert!(told.contains("10240 connections of 40 producers") && told.contains("40960 operations"), "{told}");
+    assert!(told.contains("12800 connections of 50 producers") && told.contains("38400 operations"), "{told}");
     assert!(told.contains("--connections") && told.contains("--cores") && told.contains("--io=syscall"), "{told}");
     plan(&[&many[..], &[("io", "syscall")]].concat());
 }
@@ -370,7 +370,7 @@ fn a_ring_has_a_place_for_all_that_a_slow_network_leaves_unacknowledged() {
     // Each connection: a receive, and as many requests as may be in flight, all taken and none released.
     let kafka = plan(&[("target", "kafka://localhost/t"), ("idempotent", "off")]);
     let TargetPlan::Kafka(of) = &kafka.producers[0].to else { panic!("no Kafka target") };
-    assert!(links::operations(&kafka, &[8, 8]) > 16 * (1 + of.in_flight_max));
+    assert!(links::operations(&kafka, &[8, 8]) >= 16 * (2 + of.in_flight_max));
     let http = plan(&[("target", "http://localhost/"), ("connections", "16"), ("http-pipeline", "64")]);
-    assert!(links::operations(&http, &[16]) > 16 * (1 + 64));
+    assert!(links::operations(&http, &[16]) >= 16 * (2 + 64));
 }

@@ -12,7 +12,7 @@ use rand_xoshiro::rand_core::RngCore;
 /// Codes after which the leader may have the batch all the same: it timed out, or has too few replicas after all.
 const PERHAPS_APPENDED: [i16; 2] = [7, 20];
 /// UNKNOWN_SERVER_ERROR: something failed that nobody foresaw, before the append or behind it.
-const UNFORESEEN: i16 = -1;
+pub(super) const UNFORESEEN: i16 = -1;
 
 impl Part {
     pub(super) fn read_answers<R: NetRing>(

@@ -2,6 +2,7 @@
 
 use super::super::INBOX_BYTES;
 use super::super::tests::manner;
+use super::answers::UNFORESEEN;
 use super::*;
 use crate::payload::Starts;
 use crate::payload::framing::Framing;
@@ -70,24 +71,25 @@ impl Scene {
         Self { ring, part, manner, payload, outbox: Outbox::new(Codec::None, Vec::new()).unwrap(), broker }
     }
 
-    fn answer(&mut self, correlation_id: i32, throttle_time_ms: i32, now_ms: u64) {
+    fn answer(&mut self, (correlation_id, code): (i32, i16), throttle_time_ms: i32, now_ms: u64) -> Vec<Done> {
         let mut bytes = Vec::new();
         let mut answer = AnswerWriter::begin(&mut bytes, self.manner.version, correlation_id, 1);
         answer.topic(b"t", 1);
-        answer.partition(0, 0, 7);
+        answer.partition(0, code, 7);
         answer.end(throttle_time_ms);
         self.broker.write_all(&bytes).unwrap();
         let left = self.part.requests.len() - 1;
+        let mut done = Vec::new();
         for _ in 0..LOOKS {
             self.ring.enter(Wait::ForNs(MILLISECOND)).unwrap();
             while let Some(completion) = self.ring.completion() {
                 let event = self.part.link.complete(&mut self.ring, completion);
                 let lent = (&mut self.payload, &self.manner, &mut self.outbox);
-                let gone = self.part.on_event(&mut self.ring, lent, event, now_ms * MILLISECOND, &mut Vec::new());
+                let gone = self.part.on_event(&mut self.ring, lent, event, now_ms * MILLISECOND, &mut done);
                 assert!(!gone, "the connection is gone");
             }
             if self.part.requests.len() == left {
-                return;
+                return done;
             }
         }
         panic!("the answer did not come");
@@ -105,11 +107,19 @@ impl Scene {
 fn silence_that_a_broker_announced_is_no_timeout() {
     let mut scene = Scene::with_in_flight(4, 100 * MILLISECOND);
     assert!(scene.is_up_at(100));
-    scene.answer(0, 500, 100);
+    scene.answer((0, 0), 500, 100);
     assert!(scene.is_up_at(700), "silent until 600, and then it has the whole timeout");
     // A broker that reads on while it is silent takes nothing back.
-    scene.answer(1, 700, 700);
-    scene.answer(2, 1, 700);
+    scene.answer((1, 0), 700, 700);
+    scene.answer((2, 0), 1, 700);
     assert!(scene.is_up_at(1500));
     assert!(!scene.is_up_at(1501), "a broker that does not speak up then is gone");
+}
+
+#[test]
+fn an_error_that_nobody_foresaw_is_a_doubt() {
+    let mut scene = Scene::with_in_flight(2, 100 * MILLISECOND);
+    let fates = |done: Vec<Done>| done.iter().map(|done| done.fate).collect::<Vec<_>>();
+    assert_eq!(fates(scene.answer((0, UNFORESEEN), 0, 1)), [Fate::Uncertain(Field::ErrorBroker)]);
+    assert_eq!(fates(scene.answer((1, 10), 0, 1)), [Fate::Failed(Field::ErrorBroker)], "MESSAGE_TOO_LARGE");
 }
