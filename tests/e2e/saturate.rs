@@ -74,12 +74,7 @@ fn a_signal_reaches_the_run_and_ends_the_search_in_order() {
     let live = Live::start(scratch.engine(words).stdout(Stdio::piped()));
     let run = run_of(&live);
     // It can be asked to end once it catches SIGTERM.
-    poll("the run to catch SIGTERM", || {
-        let status = std::fs::read_to_string(format!("/proc/{run}/status")).ok()?;
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
-        let mask = u64::from_str_radix(caught.trim(), 16).ok()?;
-        (mask >> 14 & 1 == 1).then_some(())
-    });
+    poll("the run to catch SIGTERM", || handles(run, SIGTERM).then_some(()));
     live.signal("TERM");
     let ended = live.ended();
     assert_eq!(ended.code(), 1, "{ended}");

@@ -1,7 +1,8 @@
 //! A small HTTP server that does what a test tells it to, one thread for each connection.
 
+use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -171,4 +172,15 @@ impl Drop for Server {
         // Wakes the thread that accepts.
         let _anyway = TcpStream::connect(&self.address);
     }
+}
+
+/// An address where nobody answers a connect, for as long as the rest is kept: a backlog of one that is full, so that
+/// the kernel drops what knocks.
+pub fn silent() -> (SocketAddr, (Socket, TcpStream)) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let waiting = TcpStream::connect(address).unwrap();
+    (address, (socket, waiting))
 }

@@ -3,9 +3,8 @@
 use crate::endings::{SIGINT, handles};
 use crate::harness::{Live, Scratch, poll};
 use crate::report::{number, total};
-use crate::server::{Peer, Server};
-use socket2::{Domain, Socket, Type};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use crate::server::{Peer, Server, silent};
+use std::net::TcpListener;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Unix seconds so far ahead.
@@ -70,12 +69,7 @@ fn a_time_that_cannot_be_meant_is_refused() {
 #[test]
 fn a_core_that_cannot_start_is_not_kept_from_saying_so_by_the_others() {
     let scratch = Scratch::new();
-    // A backlog of one that is full: the kernel drops what knocks.
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-    socket.listen(0).unwrap();
-    let silent = socket.local_addr().unwrap().as_socket().unwrap();
-    let _waiting = TcpStream::connect(silent).unwrap();
+    let (silent, _kept) = silent();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let words = format!("--target tcp://{silent} --target tcp://{closed} --parallel 2 --cores 0-1 --records 1");
     let started = Instant::now();

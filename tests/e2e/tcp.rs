@@ -4,8 +4,8 @@ use crate::endings::{SIGINT, handles};
 use crate::harness::{Live, Scratch, poll, quiet};
 use crate::receive::{Receiver, number};
 use crate::report::{count, total};
+use crate::server::silent;
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
 use std::io::Read;
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -347,12 +347,7 @@ fn a_zone_is_understood_at_both_ends() {
 #[test]
 fn ctrl_c_while_it_connects() {
     let scratch = Scratch::new();
-    // A backlog of one that is full: the kernel drops what knocks.
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-    socket.listen(0).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    let _waiting = TcpStream::connect(address).unwrap();
+    let (address, _kept) = silent();
     let (_listener, deaf) = deaf();
     for (target, note) in [
         (format!("tcp://{address}"), "1 connection"),

@@ -103,25 +103,28 @@ pub fn read_secret(flag: &str, path: &Path) -> Result<Secret, Fatal> {
         .map_err(|why| Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(format!("ls -l '{shown}'")))
 }
 
-/// The process list and the report show flags to others.
+/// What was said in flags, which the process list shows to others.
+fn of_flags<'a>(settings: &'a Settings, name: &str) -> impl Iterator<Item = &'a str> {
+    settings.all(name).iter().filter(|given| given.source == Source::Flag).map(|given| given.text.as_str())
+}
+
 fn reject_credentials_in_flags(settings: &Settings, errors: &mut Vec<Fatal>) {
-    let of_flags = |name: &str| settings.all(name).iter().filter(|given| given.source == Source::Flag);
-    for given in of_flags("target") {
-        let shown = url::without_user_info(&given.text);
-        if shown != given.text {
+    for given in of_flags(settings, "target") {
+        let shown = url::without_user_info(given);
+        if shown != given {
             let what = format!("--target '{shown}': a password in a flag is seen by everyone on this host");
             errors.push(Fatal::usage(what).mend("ENGINE_TARGET, target: in --config, or --bearer-token-file"));
         }
     }
-    for given in of_flags("http-header") {
-        let name = given.text.split(':').next().unwrap_or_default().trim();
+    for given in of_flags(settings, "http-header") {
+        let name = given.split(':').next().unwrap_or_default().trim();
         if http::is_credential(name) {
             let what = format!("--http-header {name}: a credential in a flag is seen by everyone on this host");
             let mend = "--bearer-token-file=FILE, ENGINE_HTTP_HEADER, or http_header: in --config";
             errors.push(Fatal::usage(what).mend(mend));
         }
     }
-    kafka_access::reject_credentials(of_flags("kafka-property").map(|given| given.text.as_str()), errors);
+    kafka_access::reject_credentials(of_flags(settings, "kafka-property"), errors);
 }
 
 /// A query may mean anything, so that this is no mistake.
@@ -130,10 +133,10 @@ fn note_credentials_in_queries(settings: &Settings, notes: &mut Vec<String>) {
         let name = pair.split('=').next().unwrap_or_default().to_ascii_lowercase();
         QUERY_CREDENTIAL_ENDINGS.iter().any(|ending| name.ends_with(ending))
     };
-    for given in settings.all("target").iter().filter(|given| given.source == Source::Flag) {
-        let query = given.text.split_once('?').map_or("", |(_, query)| query);
-        if url::Scheme::of(&given.text).is_some() && query.split('&').any(is_credential) {
-            let shown = url::shown(&given.text);
+    for given in of_flags(settings, "target") {
+        let query = given.split_once('?').map_or("", |(_, query)| query);
+        if Scheme::of(given).is_some() && query.split('&').any(is_credential) {
+            let shown = url::shown(given);
             notes.push(format!(
                 "--target '{shown}': what looks like a credential in its query is seen by everyone on this host; \
                  ENGINE_TARGET or target: in --config hides it"

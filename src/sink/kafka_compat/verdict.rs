@@ -2,14 +2,9 @@
 
 use crate::counters::Field;
 use crate::sink::Fate;
-use crate::wire::kafka::errors::broker_error;
+use crate::wire::kafka::errors::{PERHAPS_APPENDED, UNFORESEEN, broker_error};
 use rskafka::BackoffError;
 use rskafka::client::error::{Error, ProtocolError, RequestError};
-
-/// Codes after which the leader may have the batch all the same: it timed out, or has too few replicas after all.
-const PERHAPS_APPENDED: [i16; 2] = [7, 20];
-/// UNKNOWN_SERVER_ERROR: something failed that nobody foresaw, before the append or behind it.
-const UNFORESEEN: i16 = -1;
 
 /// The end of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -35,6 +35,11 @@ impl ErrorKind {
     }
 }
 
+/// Codes after which the leader may have the batch all the same: it timed out, or has too few replicas after all.
+pub const PERHAPS_APPENDED: [i16; 2] = [7, 20];
+/// UNKNOWN_SERVER_ERROR: something failed that nobody foresaw, before the append or behind it.
+pub const UNFORESEEN: i16 = -1;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokerError {
     pub code: i16,

@@ -6,13 +6,8 @@ use crate::counters::Field;
 use crate::sink::link::{Breakage, Event};
 use crate::sink::{Done, Fate};
 use crate::sys::ring::NetRing;
-use crate::wire::kafka::errors::{ErrorKind, broker_error};
+use crate::wire::kafka::errors::{ErrorKind, PERHAPS_APPENDED, UNFORESEEN, broker_error};
 use rand_xoshiro::rand_core::RngCore;
-
-/// Codes after which the leader may have the batch all the same: it timed out, or has too few replicas after all.
-const PERHAPS_APPENDED: [i16; 2] = [7, 20];
-/// UNKNOWN_SERVER_ERROR: something failed that nobody foresaw, before the append or behind it.
-pub(super) const UNFORESEEN: i16 = -1;
 
 impl Part {
     pub(super) fn read_answers<R: NetRing>(

@@ -2,7 +2,6 @@
 
 use super::super::INBOX_BYTES;
 use super::super::tests::manner;
-use super::answers::UNFORESEEN;
 use super::*;
 use crate::payload::Starts;
 use crate::payload::framing::Framing;
@@ -12,6 +11,7 @@ use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::{Ring, Wait};
 use crate::wire::kafka::codec::Codec;
+use crate::wire::kafka::errors::UNFORESEEN;
 use crate::wire::kafka::response::AnswerWriter;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
