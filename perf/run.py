@@ -144,6 +144,8 @@ def main():
     if not (h.ROOT / options.engine).exists():
         print(f"{options.engine} is missing; build it: scripts/build.sh", file=sys.stderr)
         return 2
+    # Whoever is ended by `timeout` ends what it started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     ctx = context(options)
     out = (options.out or h.ROOT / "perf" / "runs" / f"{date.today()}-{h.host_class()}").absolute()
     try:

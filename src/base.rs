@@ -4,6 +4,7 @@ pub mod bounded;
 pub mod clock;
 pub mod fatal;
 pub mod limits;
+pub mod page;
 pub mod place;
 pub mod random;
 pub mod signals;

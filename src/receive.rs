@@ -12,7 +12,7 @@ mod tcp;
 mod worker;
 
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::{limits, signals};
+use crate::base::{limits, page, signals};
 use crate::observe;
 use crate::observe::Console;
 use crate::plan::LogFormat;
@@ -88,7 +88,7 @@ fn serve<P: Protocol>(plan: &ReceivePlan, protocol: P, live: Option<Arc<Mutex<Li
     let faults = Faults::new(&plan.faults).map(Arc::new);
     let origin = Instant::now();
     let bench = || Bench {
-        buffer: vec![0; limits::RECEIVE_READ_BYTES],
+        buffer: vec![0; limits::RECEIVE_READ_BYTES + page::MARGIN_BYTES],
         books: Books::new(plan.faults.items.len()),
         faults: faults.clone(),
         judge: live.clone().map(|live| Judge::new(live, plan.sign_key, plan.protocol == Scheme::Tcp)),

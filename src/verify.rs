@@ -49,6 +49,9 @@ use std::time::{Duration, Instant};
 use stream::{Rules, StreamFold};
 use topic::message::Judge;
 
+/// Little enough for malloc's heap, off the starts of pages: see [`crate::base::page`].
+const IDS_READ_BYTES: usize = 64 << 10;
+
 /// Reads everything that `args` names. `Err` where that cannot be done: nothing there (exit 2), unreadable (exit 1).
 pub fn verify(args: &VerifyArgs) -> Result<Findings, Fatal> {
     let started = Instant::now();
@@ -173,7 +176,7 @@ impl<'a> Session<'a> {
         let file = File::open(name).map_err(|error| {
             Fatal::usage(format!("--ids {name}: {error}")).mend("name a list of run_id,producer_id,sequence lines")
         })?;
-        ids::read(&mut BufReader::with_capacity(window::WINDOW_BYTES, file), name, &runs, &mut self.ledger)
+        ids::read(&mut BufReader::with_capacity(IDS_READ_BYTES, file), name, &runs, &mut self.ledger)
     }
 
     fn data(&mut self, stream: &DataStream) -> Result<(), Fatal> {

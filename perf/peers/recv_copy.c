@@ -1,6 +1,7 @@
 /* recv_copy [BLOCK_BYTES]: listens on a free port of 127.0.0.1 and reads what comes into a buffer of BLOCK_BYTES
- * (1 MiB), one connection after the other, until a signal ends it. Reads as iperf3's server does: it sleeps until
- * something is there, then copies until the block is full or nothing is left. */
+ * (1 MiB), one connection after the other, until a signal ends it. Reads as iperf3's server does: into a buffer that
+ * starts with a page, where it sleeps until something is there, then copies until the block is full or nothing is
+ * left. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -33,7 +34,7 @@ static int read_block(int s, char *block, size_t size)
 int main(int argc, char **argv)
 {
     size_t size = argc > 1 ? (size_t)atol(argv[1]) : 1 << 20;
-    char *block = malloc(size);
+    char *block = aligned_alloc(4096, (size + 4095) / 4096 * 4096);
     struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof own;
     int listener = socket(AF_INET, SOCK_STREAM, 0);

@@ -3,7 +3,7 @@
 use super::faults::Ending;
 use super::judge::{Judge, Judged};
 use super::worker::{Bench, Closed, Protocol, Turn};
-use crate::base::limits;
+use crate::base::{limits, page};
 use crate::plan::receive::Framing;
 use crate::sys::receive::{DISCARD_BYTES_MAX, discard};
 use crate::verify::findings::Kind;
@@ -13,6 +13,10 @@ use std::net::TcpStream;
 
 /// Reads of one turn, so that others get theirs.
 const READS_PER_TURN: usize = 8;
+/// How far behind its place in the stream's pages a byte lies in the buffer: the copy from the socket is fast (see
+/// [`page`]; the sender's kernel lays a stream out page by page), and so is that of a long record's beginning into
+/// memory of its own, which malloc starts 16 bytes into a page.
+const BEHIND_BYTES: u64 = 64;
 
 #[derive(Clone)]
 pub struct Tcp {
@@ -53,11 +57,13 @@ impl Protocol for Tcp {
     fn turn(&mut self, stream: &TcpStream, connection: &mut Stream, bench: &mut Bench) -> Turn {
         for _ in 0..READS_PER_TURN {
             let room = connection.draw_at - connection.bytes;
+            let start = page::index(&bench.buffer, connection.bytes.wrapping_sub(BEHIND_BYTES));
             let (asked, got) = match &connection.judged {
                 None => (room.min(DISCARD_BYTES_MAX as u64), discard(stream, room)),
                 Some(_) => {
-                    let asked = bench.buffer.len().min(usize::try_from(room).unwrap_or(usize::MAX));
-                    (asked as u64, (&mut &*stream).read(&mut bench.buffer[..asked]))
+                    let space = &mut bench.buffer[start..][..limits::RECEIVE_READ_BYTES];
+                    let asked = space.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+                    (asked as u64, (&mut &*stream).read(&mut space[..asked]))
                 }
             };
             let got = match got {
@@ -71,7 +77,8 @@ impl Protocol for Tcp {
             bench.books.bytes += got as u64;
             bench.books.wire_bytes += got as u64;
             if let (Some(judged), Some(judge)) = (&mut connection.judged, &mut bench.judge)
-                && let Err(Impossible(length)) = feed(&mut connection.frame, judged, &bench.buffer[..got], judge)
+                && let Err(Impossible(length)) =
+                    feed(&mut connection.frame, judged, &bench.buffer[start..start + got], judge)
             {
                 let most = limits::RECORD_BYTES_MAX;
                 let what = format!("a frame claims {length} bytes, and a record has {most} at most");
