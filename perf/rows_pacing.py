@@ -147,11 +147,13 @@ def memory(ctx):
 
 
 def startup(ctx):
-    """From the start of the process to its first byte, with a payload ring of 1 GiB."""
+    """From the start of the process to its first byte, with a payload ring of 1 GiB, after a run that nobody times."""
     ring = "64Mi" if ctx.smoke else "1Gi"
     words = [ctx.engine, "run", "--target", "stdout", "--ring-size", ring, "--duration", "10s", "--cores", "0",
              "--parallel", "1", "--payload-size", RECORD_BYTES, "--log-format", "json"]
     runs = []
+    # A virtual machine gets memory from its host when it first touches it, which takes seconds for 1 GiB.
+    h.measure_pipe("engine", words, drain(ctx, "read", 0.1), codes=(0,))
     for attempt in range(ctx.pairs):
         run = h.measure_pipe("engine", words, drain(ctx, "read", 0.1), codes=(0,))
         run.pair = attempt

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 profile=${BUILD_PROFILE:-release}
-cargo build --profile "$profile" --locked --quiet --bin engine
+cargo build --profile "$profile" --locked --bin engine
 target=${CARGO_TARGET_DIR:-target}
 # Cargo's folder of the profile dev is called debug.
 built=$target/${profile/#dev/debug}/engine

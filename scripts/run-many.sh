@@ -13,6 +13,9 @@
 # of each process; --shard, --cores, --report and --run-id belong to this script (RUN_ID sets the id). With --metrics-addr
 # process I serves on port PORT + I. A page of all is made afterwards, from merged.json: --html is refused.
 #
+# All begin together, a few seconds after they were launched, or at --start-at. What each says is in its log; here comes
+# a line at the start and, at the end, the summary of all.
+#
 # If one cannot start, the others are told to end in order. Ctrl-C, SIGTERM or SIGHUP does so too, a second one ends all
 # at once. The exit code is the worst: not started (2, 3, 5) before records lost (1) before an SLO missed by all together (4).
 set -euo pipefail
@@ -64,7 +67,8 @@ if [ -z "$cores" ]; then
     cores=$(sed -n '/^  "cores": \[/,/^  \]/s/^      "cpu": \([0-9]*\),\{0,1\}$/\1/p' <<<"$cores" | paste -sd,)
 fi
 mapfile -t usable < <(numbers "$cores")
-[ ${#usable[@]} -ge "$count" ] || die "${#usable[@]} cores are too few for $count processes; -c names more, -n fewer"
+[ ${#usable[@]} -ge "$count" ] ||
+    die "-n $count needs $count cores, but the list is '$cores'; -c names another, such as -c 0-$((count - 1))"
 
 run_id=${RUN_ID:-many-$(date -u +%Y%m%dT%H%M%S)-$$}
 shares=() from=0
@@ -75,9 +79,10 @@ for ((index = 0; index < count; index++)); do
 done
 
 # own_flags I: what process I has for itself, as `own`.
-metrics=''
+metrics='' start_at=''
 own_flags() {
     own=(--run-id "$run_id" --shard "$1/$count" --cores "${shares[$1]}" --report "$folder/shard.$1.json")
+    if [ -n "$start_at" ]; then own+=(--start-at "$start_at"); fi
     if [ -n "$metrics" ]; then own+=(--metrics-addr "${metrics%:*}:$((${metrics##*:} ? ${metrics##*:} + $1 : 0))"); fi
 }
 
@@ -99,6 +104,33 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+
+# phases KEY: its value in each stage of a shard, warm-up included.
+phases() { sed -n '/^  "phases": \[/,/^  \]/s/^ *"'"$1"'": \([^,]*\),\{0,1\}$/\1/p' <<<"$plan"; }
+# announce FROM: one line that says what is about to run. FROM is in Unix seconds.
+announce() {
+    local rate_bytes rate duration_ns rates='' until=$(($1 * 1000000000)) times
+    while read -r rate_bytes; do
+        rate='full speed'
+        if [ "$rate_bytes" != null ]; then rate=$(numfmt --to=si --round=nearest --format=%.1f --suffix=B/s "$rate_bytes"); fi
+        rates+="${rates:+, then }$rate"
+    done < <(phases rate_bytes_per_second | uniq)
+    while read -r duration_ns; do
+        # No time ends it.
+        if [ "$duration_ns" = null ]; then until=''; break; fi
+        until=$((until + duration_ns))
+    done < <(phases duration_ns)
+    times="from $(date -d "@$1" '+%F %T')"
+    if [ -n "$until" ]; then times+=" to $(date -d "@$((until / 1000000000))" '+%F %T') at the latest"; fi
+    printf 'run %s: %s shards on cores %s, each at %s, %s; see %s\n' "$run_id" "$count" "$cores" "$rates" "$times" \
+        "$folder/shard.*.log" >&2
+}
+from=$(sed -n 's/^  "start_at_unix_ns": \([0-9]*\)[0-9]\{9\},\{0,1\}$/\1/p' <<<"$plan")
+if [ -z "$from" ]; then
+    # Time for all to get ready.
+    start_at=$(($(date +%s) + 3 + count / 16)) from=$start_at
+fi
+announce "$from"
 
 # By their numbers: those that have not ended.
 running=()
@@ -181,11 +213,10 @@ done
 
 if compgen -G "$folder/shard.*.json" >/dev/null; then
     if "$engine" merge "$folder"/shard.*.json --report "$folder/merged.json"; then
-        printf 'run %s: %s\n' "$run_id" "$folder/merged.json"
         # All together are held to the thresholds, whatever the parts said of theirs.
         missed=$(sed -n 's/^  "exit_code": \([0-9]\).*/\1/p' "$folder/merged.json")
         # The last word: what shards said was of their shares.
-        if [ "$missed" = 4 ]; then "$engine" report "$folder/merged.json" | sed -n '/^slo /,/^[^ ]/{/^slo \|^ /p}' >&2; fi
+        "$engine" report "$folder/merged.json" || note 1
     else
         note $?
     fi

@@ -1,4 +1,5 @@
-//! What every room may use: units, the clock, limits, files within a limit, places of files, signals, fatal errors.
+//! What every room may use: units, the clock, limits, files within a limit, places of files, signals, fatal errors,
+//! how the program was called.
 
 pub mod bounded;
 pub mod clock;
@@ -6,6 +7,7 @@ pub mod fatal;
 pub mod limits;
 pub mod page;
 pub mod place;
+pub mod program;
 pub mod random;
 pub mod signals;
 pub mod units;

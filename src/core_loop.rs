@@ -101,6 +101,7 @@ pub struct Pulse {
     oversleep_ns: u64,
     ended_by: Option<String>,
     closed: bool,
+    stopped: bool,
     /// When the lanes stopped offering.
     paced_ns: u64,
     /// Processor time of this thread at the barrier.
@@ -225,6 +226,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             let spent = lane.records_left == 0 || lane.bytes_left == 0 || lane.pacer.ended(now_ns);
             if !lane.finished && (stopped || late || spent) {
                 lane.finished = true;
+                self.pulse.stopped |= !late && !spent;
                 self.give_up_backlog(at, now_ns);
             }
             all &= self.lanes[at].finished;
@@ -371,6 +373,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let mut end = self.tally.finish(ended_ns);
         end.fsync_ns = ended_ns - started_ns;
         end.closed = self.pulse.closed;
+        end.stopped = self.pulse.stopped;
         end.paced_ns = self.pulse.paced_ns;
         end.ended_by = self.pulse.ended_by.take();
         for (lane, kept) in end.lanes.iter_mut().zip(kept) {

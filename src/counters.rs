@@ -245,13 +245,14 @@ pub struct LoopTime {
     pub kernel_ns: u64,
     /// Nothing was due, or the core waited in the kernel for a due time.
     pub idle_ns: u64,
-    /// Stamping, offering, reaping.
+    /// Stamping, offering, reaping, and what was stolen.
     pub work_ns: u64,
     /// The part of `target_full_ns` and `idle_ns` in which the core asked again and again instead of sleeping.
     pub spun_ns: u64,
     /// Processor time of the thread, spinning included.
     pub cpu_ns: u64,
-    /// Turns that took far longer than their own work can: the machine did not let the loop run.
+    /// Turns that took far longer than their own work can, and what waits took too long: the machine did not let the
+    /// loop run.
     pub stolen_ns: u64,
     /// The longest distance between two turns (planned waits aside) since the last snapshot.
     pub gap_max_ns: u64,
@@ -318,6 +319,8 @@ pub struct CoreEnd {
     pub fsync_ns: u64,
     /// The reader of the target closed it, which ended the run in order.
     pub closed: bool,
+    /// The run was stopped before the core had offered all it was to.
+    pub stopped: bool,
     /// Why the core ended the run early, in words for the user.
     pub ended_by: Option<String>,
 }

@@ -72,13 +72,13 @@ fn scope(plan: &RunPlan) -> doctor::Scope {
         cores: plan.cores.iter().map(|core| core.cpu).collect(),
         paths: plan.producers.iter().filter_map(|producer| producer.file()).map(|file| file.data.clone()).collect(),
         network: !links.is_empty(),
-        nics: Vec::new(),
         peers: doctor::addresses(&hosts),
+        ..doctor::Scope::default()
     }
 }
 
 fn examine_host(args: &DoctorArgs) -> Result<Exit, Fatal> {
-    let findings = doctor::examine(&args.sysfs, &args.scope);
+    let findings = doctor::examine_at_leisure(&args.sysfs, &args.scope);
     if args.json {
         let text = serde_json::to_string(&findings).map_err(|error| Fatal::host(format!("findings: {error}")))?;
         print(&format!("{{\"findings\":{text}}}\n"))?;

@@ -32,6 +32,7 @@ pub use summary::print_summary;
 
 use crate::base::clock::TscClock;
 use crate::base::fatal::{Exit, Fatal};
+use crate::connect::dialer::Outages;
 use crate::counters::{CoreEnd, LiveCore, Snapshot};
 use crate::plan::RunPlan;
 use crate::tap::EventBooks;
@@ -64,6 +65,7 @@ pub struct Wiring {
     pub console: Arc<Console>,
     /// What governance was told of, where it is on.
     pub events: Option<Arc<EventBooks>>,
+    pub outages: Arc<Outages>,
 }
 
 enum Control {
@@ -89,10 +91,10 @@ pub struct Observer {
 /// # Errors
 /// Exit 3 where the address cannot be bound or no thread can be had.
 pub fn start(wiring: Wiring) -> Result<Observer, Fatal> {
-    let Wiring { plan, live, snapshots, recycled, clock, stop, host, payload, console, events } = wiring;
+    let Wiring { plan, live, snapshots, recycled, clock, stop, host, payload, console, events, outages } = wiring;
     let cpu = plan.free_cpus.first().copied();
     let metrics_addr = plan.observe.metrics_addr;
-    let shared = Shared::new(plan, live, clock);
+    let shared = Shared::new(plan, live, clock, outages);
     // One message is enough: either the last scrape was delivered, or somebody released the hold.
     let (release, delivered) = bounded(1);
     let endpoint = metrics_addr.map(|addr| {
@@ -168,8 +170,15 @@ impl Observer {
     }
 
     /// Folds what is left, stops the metrics thread and says what the run was. Call it when all cores have
-    /// joined. The endpoint stays up, with final numbers, until [`Observer::hold`] or the drop.
-    pub fn conclude(&mut self, ends: Vec<CoreEnd>, cpu: CpuTimes, ended_early: Option<String>) -> Report {
+    /// joined. The endpoint stays up, with final numbers, until [`Observer::hold`] or the drop. `signal`: the user's, if
+    /// there was one.
+    pub fn conclude(
+        &mut self,
+        ends: Vec<CoreEnd>,
+        cpu: CpuTimes,
+        ended_early: Option<String>,
+        signal: Option<String>,
+    ) -> Report {
         self.shared.enter(Progress::Draining);
         let _ = self.control.send(Control::Finish);
         if let Some(thread) = self.thread.take() {
@@ -183,6 +192,8 @@ impl Observer {
             ends,
             cpu,
             ended_early,
+            signal,
+            connections_down: self.shared.outages.down(),
         };
         let (mut report, imbalances) = self.shared.with_aggregate(|all| {
             all.finish();

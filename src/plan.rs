@@ -5,8 +5,8 @@
 mod network;
 
 pub use network::{
-    Compression, HttpPlan, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, PeerPlan, RetryPlan, SaslMechanism, SaslPlan,
-    Secret, TargetPlan, TcpFraming, TcpPlan, TlsPlan,
+    Compression, HttpPlan, KafkaAccess, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, PeerPlan, RetryPlan, SaslMechanism,
+    SaslPlan, Secret, TargetPlan, TcpFraming, TcpPlan, TlsPlan,
 };
 pub mod receive;
 pub mod saturate;
@@ -59,6 +59,13 @@ pub struct CorePlan {
     pub producers: Vec<usize>,
     /// Bytes of payload ring for each lane of this core.
     pub ring_bytes_per_lane: u64,
+}
+
+impl CorePlan {
+    /// Of all its lanes.
+    pub fn ring_bytes(&self) -> u64 {
+        self.ring_bytes_per_lane.saturating_mul(self.producers.len() as u64)
+    }
 }
 
 /// One logical stream of records.
@@ -423,23 +430,4 @@ pub struct TopicSource {
     pub label: String,
     pub bootstrap: Vec<(String, u16)>,
     pub topic: String,
-}
-
-/// How brokers are reached beside the hot path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KafkaAccess {
-    /// `server_name` is replaced by the host of each broker.
-    pub tls: Option<TlsPlan>,
-    pub sasl: Option<SaslPlan>,
-    pub client_id: String,
-    /// For connecting, and for each request.
-    pub timeout_ns: u64,
-    /// What of the settings was not used, in words.
-    pub notes: Vec<String>,
-}
-
-impl Default for KafkaAccess {
-    fn default() -> Self {
-        Self { tls: None, sasl: None, client_id: "engine".to_owned(), timeout_ns: 30_000_000_000, notes: Vec::new() }
-    }
 }

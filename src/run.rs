@@ -18,7 +18,7 @@ use crate::counters::{CoreEnd, Counts, LiveCore, Snapshot};
 use crate::governance::{self, Governance, RunEnd};
 use crate::observe::{self, Console, CpuTimes, PayloadFacts, Report, Wiring};
 use crate::payload::bake;
-use crate::plan::{GovernancePlan, ProducerPlan, ReportTarget, RunPlan, SinkKind};
+use crate::plan::{CorePlan, GovernancePlan, ProducerPlan, ReportTarget, RunPlan, SinkKind};
 use crate::sink::file::keeper::{Keeper, KeeperEnd, KeeperLane};
 use crate::sink::file::made::Made;
 use crate::sink::file::open;
@@ -29,8 +29,11 @@ use crossbeam_channel::{Receiver, bounded};
 use kafka::KafkaLane;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
+
+/// From here on it is said that the payload is being prepared.
+const ANNOUNCED_PAYLOAD_BYTES: u64 = 128 << 20;
 
 /// The one flag that ends a run in order, and the first reason that somebody gave.
 #[derive(Default)]
@@ -39,6 +42,8 @@ pub struct Stop {
     /// A core could not get ready: the run will not begin.
     start_failed: AtomicBool,
     reason: Mutex<Option<String>>,
+    /// The user's.
+    signal: OnceLock<String>,
     /// What a signal does once the run itself is over.
     afterwards: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
@@ -46,6 +51,7 @@ pub struct Stop {
 impl Stop {
     /// The user ended the run with a signal: no fault, but worth a line.
     pub fn by_user(&self, signal: &str) {
+        let _only_the_first = self.signal.set(signal.to_owned());
         self.flag.store(true, Relaxed);
         if let Some(act) = &*self.afterwards.lock().expect("nobody panics holding it") {
             act();
@@ -92,6 +98,7 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     let mut made = Made::default();
     let (claims, kafka_lanes) = (claims(&plan, &mut made)?, kafka::prepare(&plan, &stop.flag)?);
     let per_core = PerCore { keeper_lanes, claims, taps, kafka_lanes };
+    announce_payload(&plan);
     let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), per_core)?;
     let governance = governance.map(|prepared| prepared.start()).transpose()?;
     let facts = cores.payload_facts(calibration.map(|found| found.measured));
@@ -124,7 +131,7 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     let early = why_early(&stop, &ends, kept);
     let ended_unix_ns = go.epoch_unix_ns + clock.now_ns().saturating_sub(go.epoch_ns);
     let told = governance.map(|governance| governance.finish(run_end(&live, early.is_some(), ended_unix_ns)));
-    let mut report = observer.conclude(ends, cpu, early);
+    let mut report = observer.conclude(ends, cpu, early, stop.signal.get().cloned());
     report.totals.audit_lines_dropped = audit_lines_dropped;
     report.governance = plan.observe.governance.as_ref().zip(told).map(|(plan, told)| for_report(plan, told));
     // From the summary on, a signal means the hold, even one that comes while the report is being written.
@@ -161,6 +168,14 @@ fn run_end(live: &[Arc<LiveCore>], ended_early: bool, ended_unix_ns: u64) -> Run
     let mut counts = Counts::default();
     live.iter().flat_map(|core| &core.lanes).for_each(|lane| counts.merge(&lane.read()));
     RunEnd { ended_unix_ns, ended_early, counts, ..RunEnd::default() }
+}
+
+/// A large payload takes seconds to prepare, on a busy host more.
+fn announce_payload(plan: &RunPlan) {
+    let bytes = plan.cores.iter().map(CorePlan::ring_bytes).fold(0, u64::saturating_add);
+    if bytes >= ANNOUNCED_PAYLOAD_BYTES {
+        tracing::info!(event = "prepare", "preparing {} of payload", units::format_size(bytes));
+    }
 }
 
 /// What some cores get and others do not.
@@ -232,6 +247,7 @@ struct Cores {
     ready: Vec<Ready>,
     snapshots: Receiver<Box<Snapshot>>,
     recycled: Vec<crossbeam_channel::Sender<Box<Snapshot>>>,
+    outages: Arc<Outages>,
 }
 
 impl Cores {
@@ -249,7 +265,7 @@ impl Cores {
         let (full, snapshots) = bounded(plan.cores.len() * (in_flight + 1));
         let (ready_sender, ready_receiver) = bounded(plan.cores.len());
         let (threads, gates, live, ready, recycled) = (vec![], vec![], vec![], vec![], vec![]);
-        let mut cores = Self { stop: stop.clone(), threads, gates, live, ready, snapshots, recycled };
+        let mut cores = Self { stop: stop.clone(), threads, gates, live, ready, snapshots, recycled, outages };
         for (index, core) in plan.cores.iter().enumerate() {
             let ids = core.producers.iter().map(|at| plan.producers[*at].id).collect();
             let live = LiveCore::new(ids);
@@ -268,7 +284,7 @@ impl Cores {
                 keeper_lanes: core.producers.iter().map(|at| per_core.keeper_lanes[*at].take()).collect(),
                 claims: core.producers.iter().map(|at| per_core.claims[*at].take()).collect(),
                 kafka_lanes: core.producers.iter().filter_map(|at| per_core.kafka_lanes[*at].take()).collect(),
-                outages: outages.clone(),
+                outages: cores.outages.clone(),
                 tap: per_core.taps[index].take(),
                 live: live.clone(),
                 queues: SnapshotQueues { full: full.clone(), empty },
@@ -334,6 +350,7 @@ impl Cores {
             payload,
             console: console.clone(),
             events: None,
+            outages: self.outages.clone(),
         }
     }
 
@@ -385,7 +402,8 @@ mod tests {
         });
         let (threads, gates, snapshots) = (vec![thread], vec![gate], bounded(1).1);
         let stop = Arc::default();
-        drop(Cores { stop, threads, gates, live: vec![], ready: vec![], snapshots, recycled: vec![] });
+        let (live, ready, recycled, outages) = (vec![], vec![], vec![], Arc::default());
+        drop(Cores { stop, threads, gates, live, ready, snapshots, recycled, outages });
         assert!(is_home.load(Relaxed));
     }
 
@@ -411,5 +429,6 @@ mod tests {
         let logs = tracing_subscriber::fmt().with_writer(writer).finish();
         tracing::subscriber::with_default(logs, || stop.by_user("SIGINT"));
         assert_eq!(heard.try_recv(), Ok(true));
+        assert_eq!(stop.signal.get().map(String::as_str), Some("SIGINT"));
     }
 }

@@ -4,7 +4,7 @@
 pub mod search;
 
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::{signals, units};
+use crate::base::{program, signals, units};
 use crate::config::masked;
 use crate::observe::report;
 use crate::plan::saturate::SaturatePlan;
@@ -113,7 +113,7 @@ fn try_rates(plan: &SaturatePlan, interrupts: &AtomicUsize, tried: &mut Vec<Trie
         }
         if let Some(how) = early {
             let fatal = Fatal::new(Exit::Failed, format!("a run {how}"));
-            return End::Failed(fatal.mend("engine run with the same flags, until it lasts"));
+            return End::Failed(fatal.mend(program::command("run with the same flags, until it lasts")));
         }
     }
 }

@@ -28,6 +28,7 @@ pub mod window;
 mod tests;
 
 use crate::base::fatal::{Exit, Fatal};
+use crate::base::program;
 use crate::connect::kafka::{self, Cluster};
 use crate::manifest::{Layout, Manifest, RecordFormat};
 use crate::plan::TopicSource;
@@ -57,9 +58,8 @@ pub fn verify(args: &VerifyArgs) -> Result<Findings, Fatal> {
     let started = Instant::now();
     let stdin_named = args.sources.iter().any(|source| source == "-");
     if args.sources.is_empty() && args.topics.is_empty() && args.ids.is_none() {
-        return Err(
-            Fatal::usage("there is nothing to verify").mend("name a file or folder: engine verify engine-data/")
-        );
+        let how = format!("name a file or folder: {}", program::command("verify engine-data/"));
+        return Err(Fatal::usage("there is nothing to verify").mend(how));
     }
     if stdin_named && args.ids.as_deref() == Some("-") {
         return Err(Fatal::usage("stdin can hold records or ids, not both").mend("put the ids into a file"));
@@ -229,7 +229,7 @@ impl<'a> Session<'a> {
         let what = format!("the file belongs to run '{}', which is not the one asked for", manifest.run_id);
         if self.args.run_id.is_some() {
             let finding = Finding::new(Kind::Foreign, what).producer(manifest.producer_id).run(run);
-            self.ledger.findings.add(Finding { source: Some(label.to_owned()), ..finding });
+            self.ledger.findings.add_other_run(Finding { source: Some(label.to_owned()), ..finding });
         } else {
             self.ledger.findings.explain(format!("{label}: {what}"));
         }

@@ -240,6 +240,7 @@ fn this_host_is_judged_and_the_report_carries_it() {
     for item in ["cpu.clock_source", "process.io_uring", "memory.available", "net.tcp_wmem", "drive.mount"] {
         assert!(found.iter().any(|finding| finding["item"] == item && finding["verdict"] != "unknown"), "{item}");
     }
+    assert!(found.iter().any(|finding| finding["item"] == "cpu.load"));
     let scratch = tempfile::tempdir().unwrap();
     let arguments = ["--target", "null", "--records", "10", "--report", "r.json"];
     let run = Command::new(env!("CARGO_BIN_EXE_engine")).args(arguments).current_dir(scratch.path()).output().unwrap();
@@ -276,6 +277,11 @@ fn a_folder_that_is_not_there_is_said_beside_what_is_judged_in_its_place() {
         let value = mount["value"].as_str().unwrap();
         assert_eq!(value.ends_with("/data/ is not there yet"), absent, "{target}: {value}");
     }
+    let found = findings(&doctor(&["--json", "--target", "file:/no-such-folder/"]));
+    let mount = found.iter().find(|finding| finding["item"] == "drive.mount").unwrap();
+    // ext4 or XFS without odd options are fine, wherever the folder is.
+    let said = "mount the drive there first: mkdir -p /no-such-folder/ && mount /dev/DRIVE /no-such-folder/";
+    assert!(mount["verdict"] == "fine" || fixes(&found, "drive.mount")[0] == said, "{mount}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Every plain `./engine …` and `./data-generator …` line of the README's shell blocks is understood.
+//! Every plain `./engine …` and `./data-generator …` line of the README's shell blocks is understood, and its contents
+//! name what it has.
 
 use std::path::Path;
 use std::process::Command;
@@ -38,6 +39,38 @@ fn nobody_is_told_to_wait_for_another_host_on_loopback() {
     for command in there {
         let listen = command.split_whitespace().skip_while(|word| *word != "--listen").nth(1).unwrap();
         assert!(!listen.contains("://:") && !listen.contains("127.0.0.1"), "from another host: {command}");
+    }
+}
+
+/// The README's headings as GitHub's links name them, those of the second level first.
+fn anchors(text: &str) -> (Vec<String>, Vec<String>) {
+    let (mut sections, mut others) = (Vec::new(), Vec::new());
+    let mut in_block = false;
+    for line in text.lines() {
+        in_block ^= line.starts_with("```");
+        let Some((marks, title)) = line.split_once(' ').filter(|(marks, _)| !in_block && marks.starts_with('#')) else {
+            continue;
+        };
+        let kept = title.to_lowercase().replace(' ', "-");
+        let anchor = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect();
+        if marks == "##" { sections.push(anchor) } else { others.push(anchor) }
+    }
+    (sections, others)
+}
+
+#[test]
+fn the_contents_name_every_section_and_links_lead_to_one() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (sections, others) = anchors(&text);
+    let links = |text: &str| -> Vec<String> {
+        text.split("](#").skip(1).map(|rest| rest.split(')').next().unwrap().to_owned()).collect()
+    };
+    let contents = links(text.split("\n## ").next().unwrap());
+    for section in &sections {
+        assert!(contents.contains(section), "the contents lack #{section}");
+    }
+    for link in links(&text) {
+        assert!(sections.contains(&link) || others.contains(&link), "no heading for #{link}");
     }
 }
 

@@ -134,6 +134,9 @@ pub const RETRIES_MAX: u64 = 1_000_000;
 /// Between two attempts, doubling from the least to the most.
 pub const BACKOFF_MIN_NS: u64 = 50_000_000;
 pub const BACKOFF_MAX_NS: u64 = 5_000_000_000;
+/// While connections cannot be made, this is told again so often.
+pub const OUTAGE_TOLD_EVERY_NS: u64 = 10_000_000_000;
+const _: () = assert!(BACKOFF_MAX_NS < OUTAGE_TOLD_EVERY_NS);
 /// For the connect and the handshake with one address; addresses of one name that are tried.
 pub const CONNECT_TIMEOUT_NS: u64 = 10_000_000_000;
 pub const PEER_ADDRESSES_MAX: usize = 16;

@@ -1,6 +1,7 @@
 //! The command line: which command, and its flags. The commands' clap definitions are built from the table.
 
 use crate::base::fatal::Fatal;
+use crate::base::program;
 use crate::config::kafka_access::{self, AccessFlags};
 use crate::config::keys::{self, KEYS, Key, Kind};
 use crate::config::load::{self, Flags, Settings};
@@ -59,7 +60,7 @@ fn unknown_command(word: &str) -> Fatal {
         "'{word}' is no command of this version: run, receive, verify, report, compare, merge, saturate, \
          doctor, plan, schema"
     ))
-    .mend("engine --help")
+    .mend(program::command("--help"))
 }
 
 fn utf8(args: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Vec<Fatal>> {
@@ -183,7 +184,7 @@ fn matches(command: &clap::Command, mut args: Vec<String>, errors: &mut Vec<Fata
             return None;
         };
         let name = wrong.split([' ', '=']).next().unwrap_or(&wrong).to_owned();
-        errors.push(Fatal::usage(format!("unknown argument '{name}'{hint}")).mend("engine --help"));
+        errors.push(Fatal::usage(format!("unknown argument '{name}'{hint}")).mend(program::command("--help")));
         let at = args.iter().position(|arg| *arg == name || arg.starts_with(&format!("{name}=")))?;
         args.remove(at);
         // What follows was most likely meant as its value.
@@ -260,7 +261,7 @@ fn verify(args: &[String]) -> Result<Command, Vec<Fatal>> {
         kafka: kafka_access(&matches, topics.is_empty(), &mut errors),
     };
     if found.sources.is_empty() && topics.is_empty() && found.ids.is_none() {
-        errors.push(Fatal::usage("verify has nothing to read").mend("engine verify engine-data/"));
+        errors.push(Fatal::usage("verify has nothing to read").mend(program::command("verify engine-data/")));
     }
     if errors.is_empty() { Ok(Command::Verify(Box::new(found))) } else { Err(errors) }
 }
@@ -315,7 +316,7 @@ fn schema(args: &[String]) -> Result<Command, Vec<Fatal>> {
         [kind] if kind == "report" => Ok(Command::Schema(SchemaKind::Report)),
         _ => {
             let what = format!("schema wants one word, not '{}'", args.join(" "));
-            Err(vec![Fatal::usage(what).mend("engine schema config, or engine schema report")])
+            Err(vec![Fatal::usage(what).mend(program::command("schema config, or schema report"))])
         }
     }
 }

@@ -11,15 +11,66 @@ use crate::config::saturate::SATURATE_FLAGS;
 
 const WIDTH: usize = 100;
 const INDENT: usize = 6;
+const CODES_INDENT: usize = 5;
 
-const EXIT_CODES: &[(&str, &str)] = &[
-    ("0", "done"),
-    ("1", "some records failed or are uncertain, a limit ended the run, or verify found damage"),
-    ("2", "bad flags or configuration; nothing was started"),
-    ("3", "this host cannot run the plan; the message names the command that mends it"),
-    ("4", "an SLO was missed"),
-    ("5", "the target could not be reached at the start"),
+type Codes = [(u8, &'static str)];
+
+const DONE: (u8, &str) = (0, "done");
+const USAGE: (u8, &str) = (2, "bad flags or configuration; nothing was started");
+const HOST: (u8, &str) = (3, "this host cannot run the plan; the message names the command that mends it");
+const UNREACHABLE: (u8, &str) = (5, "the target could not be reached at the start");
+
+const RUN_CODES: &Codes = &[
+    DONE,
+    (1, "some records failed or are uncertain, a limit ended the run, or verify found damage"),
+    USAGE,
+    HOST,
+    (4, "an SLO was missed"),
+    UNREACHABLE,
 ];
+const VERIFY_CODES: &Codes = &[
+    (0, "intact"),
+    (
+        1,
+        "DAMAGED; INCOMPLETE: only what a broker has removed is missing; OTHER RUNS: what was looked for is intact, but \
+         theirs is there too; nothing to verify; or a source that cannot be read to its end",
+    ),
+    (2, "bad flags, or a source that is not there; nothing was read"),
+    (5, "no broker could be reached"),
+];
+const RECEIVE_CODES: &Codes = &[
+    (0, "done; with --verify: what came is intact"),
+    (1, "--verify found damage, or what came is not of the run that was expected"),
+    USAGE,
+    (3, "this host cannot listen there; the message names the command that mends it"),
+];
+const SATURATE_CODES: &Codes = &[
+    (0, "a rate was found, and held in the longer run"),
+    (1, "a run ended early, or the search was interrupted"),
+    USAGE,
+    HOST,
+    (4, "no rate held, or the one found did not hold in the longer run"),
+    UNREACHABLE,
+];
+const DOCTOR_CODES: &Codes = &[(0, "nothing is fatal"), (2, "bad flags"), (3, "something is fatal")];
+const PLAN_CODES: &Codes = &[
+    (0, "it fits, or may"),
+    (2, "bad flags, or a description that cannot be read"),
+    (3, "it does not fit, and what lacks is named; or this host could not be measured"),
+];
+const REPORT_CODES: &Codes =
+    &[DONE, (1, "the result could not be written"), (2, "bad flags, or a report that cannot be read")];
+
+const ABOUT: &str = "Engine offers records to files, standard output, TCP, HTTP or Kafka at a stated rate, and reports \
+                     what became of each of them.";
+const EXAMPLES: &str = "\
+Examples
+  engine                                                      what can this drive take?
+  engine --target file:/mnt/nvme0/ --rate 2GB/s --duration 1m --report report.json
+  engine --target kafka://localhost:9092/test --rate 50000rec/s --duration 1m
+  engine verify /mnt/nvme0/ --expect report.json              is everything there?
+
+";
 
 /// The help of a command; `None` where there is no such command.
 pub fn help(command: &str) -> Option<String> {
@@ -42,8 +93,9 @@ pub fn help(command: &str) -> Option<String> {
 }
 
 fn run_help() -> String {
-    let mut out = String::from(
-        "engine [run] [flags]            generate load\n\
+    let mut out = wrapped(ABOUT, 0);
+    out.push_str(
+        "\nengine [run] [flags]            generate load\n\
          engine receive --listen URL     be the other end of tcp://, http:// or kafka://\n\
          engine verify SOURCE... [flags] read back what was written and prove it complete\n\
          engine saturate [flags]         find the highest rate that holds\n\
@@ -52,8 +104,10 @@ fn run_help() -> String {
          engine report REPORT [flags]    render a report again, as text or as a page\n\
          engine compare REPORT REPORT    two reports side by side, and what sets them apart\n\
          engine merge REPORT... [flags]  add the reports of a fleet to one\n\
-         engine schema config|report     print a JSON Schema\n\n",
+         engine schema config|report     print a JSON Schema\n\
+         engine help COMMAND             what a command does, and its flags\n\n",
     );
+    out.push_str(EXAMPLES);
     let intro = "Without any flag: the baseline. Files in ./engine-data/ are overwritten in place for 10 s at full \
                  speed; --footprint says how much they take. Every flag is also a variable (--payload-size: \
                  ENGINE_PAYLOAD_SIZE; several targets with spaces between, several headers, properties or \
@@ -71,7 +125,7 @@ fn run_help() -> String {
         "\nRates and sizes: a number, then k M G T (1000) or Ki Mi Gi Ti (1024), then B, b or bit, then /s.\n",
     );
     out.push_str("A rate may also count records: 50000rec/s. Durations need a unit: 250us, 30s, 5m, 1h.\n\n");
-    out.push_str(&exit_codes());
+    out.push_str(&exit_codes(RUN_CODES));
     out
 }
 
@@ -82,7 +136,7 @@ fn verify_help() -> String {
          and records of other runs.",
         0,
     ));
-    list_flags(&mut out, VERIFY_FLAGS);
+    list_flags(&mut out, VERIFY_FLAGS, VERIFY_CODES);
     out
 }
 
@@ -93,7 +147,7 @@ fn receive_help() -> String {
          how much came how fast. Ctrl-C ends it in order. HTTP requests of any method and path are answered with 204.",
         0,
     ));
-    list_flags(&mut out, RECEIVE_FLAGS);
+    list_flags(&mut out, RECEIVE_FLAGS, RECEIVE_CODES);
     out
 }
 
@@ -106,7 +160,7 @@ fn saturate_help() -> String {
          --metrics-hold and --start-at have no place in it.",
         0,
     ));
-    list_flags(&mut out, SATURATE_FLAGS);
+    list_flags(&mut out, SATURATE_FLAGS, SATURATE_CODES);
     out
 }
 
@@ -117,7 +171,7 @@ fn doctor_help() -> String {
          worth, and the command that changes it. It needs no privilege and changes nothing. Exit 3: something is fatal.",
         0,
     ));
-    list_flags(&mut out, DOCTOR_FLAGS);
+    list_flags(&mut out, DOCTOR_FLAGS, DOCTOR_CODES);
     out
 }
 
@@ -128,7 +182,7 @@ fn plan_help() -> String {
          with their assumptions. Exit code 3 where it does not fit, with what lacks.",
         0,
     ));
-    list_flags(&mut out, PLAN_FLAGS);
+    list_flags(&mut out, PLAN_FLAGS, PLAN_CODES);
     out
 }
 
@@ -142,7 +196,7 @@ fn merge_help() -> String {
          refused. The exit code is 0 when the merged report was written.",
         0,
     ));
-    list_flags(&mut out, MERGE_FLAGS);
+    list_flags(&mut out, MERGE_FLAGS, REPORT_CODES);
     out
 }
 
@@ -155,7 +209,7 @@ fn report_help() -> String {
          that of the run.",
         0,
     ));
-    list_flags(&mut out, REPORT_FLAGS);
+    list_flags(&mut out, REPORT_FLAGS, REPORT_CODES);
     out
 }
 
@@ -168,11 +222,11 @@ fn compare_help() -> String {
          whatever the difference.",
         0,
     ));
-    list_flags(&mut out, COMPARE_FLAGS);
+    list_flags(&mut out, COMPARE_FLAGS, REPORT_CODES);
     out
 }
 
-fn list_flags(out: &mut String, flags: &[(&str, &str, &str)]) {
+fn list_flags(out: &mut String, flags: &[(&str, &str, &str)], codes: &Codes) {
     out.push('\n');
     for (name, value, help) in flags {
         out.push_str(format!("  --{name} {value}").trim_end());
@@ -180,12 +234,15 @@ fn list_flags(out: &mut String, flags: &[(&str, &str, &str)]) {
         out.push_str(&wrapped(help, INDENT));
     }
     out.push('\n');
-    out.push_str(&exit_codes());
+    out.push_str(&exit_codes(codes));
 }
 
-fn exit_codes() -> String {
-    let lines = EXIT_CODES.iter().map(|(code, meaning)| format!("  {code}  {meaning}\n"));
-    std::iter::once("Exit codes\n".to_owned()).chain(lines).collect()
+fn exit_codes(codes: &Codes) -> String {
+    let line = |(code, meaning): &(u8, &str)| {
+        let text = wrapped(meaning, CODES_INDENT);
+        format!("  {code}  {}", text.trim_start())
+    };
+    std::iter::once("Exit codes\n".to_owned()).chain(codes.iter().map(line)).collect()
 }
 
 /// `--block-size S, --bs S`.
@@ -248,6 +305,9 @@ pub fn with_table(text: &str, table: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fatal::Exit;
+    use crate::config::{Deps, cli};
+    use std::ffi::OsString;
     use std::path::PathBuf;
 
     #[test]
@@ -270,9 +330,46 @@ mod tests {
         }
         assert!(help.contains("--fsync never|end|each  [end]\n"), "a choice is shown whole");
         assert!(help.contains("Exit codes") && super::help("verify").unwrap().contains("--expect"));
+        assert!(help.starts_with("Engine offers records") && help.contains("\nengine help COMMAND "));
         for line in help.lines() {
             assert!(line.chars().count() <= 110, "{line}");
         }
         assert!(super::help("nonsense").is_none());
+    }
+
+    #[test]
+    fn each_command_has_the_exit_codes_that_it_can_return() {
+        for (command, codes) in [
+            ("run", "012345"),
+            ("verify", "0125"),
+            ("receive", "0123"),
+            ("saturate", "012345"),
+            ("doctor", "023"),
+            ("plan", "023"),
+            ("merge", "012"),
+            ("report", "012"),
+            ("compare", "012"),
+        ] {
+            let help = help(command).unwrap();
+            let (_, table) = help.split_once("Exit codes\n").unwrap();
+            let first: String = table.lines().filter_map(|line| line.strip_prefix("  ")?.chars().next()).collect();
+            assert_eq!(first.replace(' ', ""), codes, "{command}");
+            assert!(table.lines().all(|line| line.chars().count() <= WIDTH), "{command}: {table}");
+        }
+        assert!(help("verify").unwrap().contains("INCOMPLETE") && !help("report").unwrap().contains("SLO"));
+    }
+
+    #[test]
+    fn the_examples_of_the_help_are_understood() {
+        let examples: Vec<_> = EXAMPLES.lines().filter_map(|line| line.strip_prefix("  engine")).collect();
+        assert_eq!(examples.len(), 4);
+        for example in examples {
+            let words = example.split("   ").next().unwrap_or_default().split_whitespace().map(OsString::from);
+            let deps = Deps::new(|| Ok(()), |_, _| Ok((64, true)));
+            let wrong = cli::parse(words, std::iter::empty(), &deps).err().unwrap_or_default();
+            // This host need not be able to run it.
+            let usage: Vec<_> = wrong.iter().filter(|fatal| fatal.exit == Exit::Usage).collect();
+            assert!(usage.is_empty(), "{example}: {usage:?}");
+        }
     }
 }

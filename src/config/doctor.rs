@@ -61,8 +61,14 @@ fn resolve(matches: &ArgMatches, errors: &mut Vec<Fatal>) -> DoctorArgs {
     let mut scope = Scope { cores, network, nics: all("nic"), ..Scope::default() };
     if let Some(targets) = &targets {
         scope.paths = targets.places.iter().map(|place| place.path().to_owned()).collect();
-        let hosts = targets.remotes.iter().flat_map(|url| url.hosts.clone());
-        scope.peers = hosts.flat_map(|(host, port)| peers(&host, port, &sysfs)).collect();
+        for (host, port) in targets.remotes.iter().flat_map(|url| &url.hosts) {
+            let found = peers(host, *port, &sysfs);
+            // Names of a recorded host are not looked up.
+            if found.is_empty() && sysfs.is_live() {
+                scope.unresolved.push(host.clone());
+            }
+            scope.peers.extend(found);
+        }
     } else if drives {
         scope.paths = vec![if sysfs.is_live() { PathBuf::from(".") } else { PathBuf::from("/") }];
     }
@@ -126,6 +132,9 @@ mod tests {
         let scope = read("--target kafka://192.0.2.7:9092/t --cores 0").unwrap().scope;
         assert_eq!((scope.network, scope.paths.len()), (true, 0));
         assert_eq!(scope.peers, [IpAddr::from([192, 0, 2, 7])]);
+        assert!(scope.unresolved.is_empty());
+        let scope = read("--target kafka://nohost.invalid,192.0.2.7/t").unwrap().scope;
+        assert_eq!((scope.unresolved, scope.peers.len()), (vec!["nohost.invalid".to_owned()], 1));
         let scope = read("--target file:/tmp/").unwrap().scope;
         assert_eq!((scope.network, scope.paths), (false, vec![PathBuf::from("/tmp/")]));
         let scope = read("--for http --nic eth9 --nic eth8").unwrap().scope;

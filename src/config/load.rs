@@ -1,7 +1,7 @@
 //! Flags, environment and file into one list: flags win over the environment, the environment over the file.
 
 use crate::base::fatal::Fatal;
-use crate::base::limits;
+use crate::base::{limits, program};
 use crate::config::file::{self, Document, Node};
 use crate::config::keys::{self, ENV_IGNORED, ENV_PREFIX, KEYS, Key, Kind, PHASES_KEY};
 use std::collections::BTreeMap;
@@ -238,7 +238,8 @@ fn no_scalar(path: &str, line: u64, key: &Key) -> Fatal {
 
 fn unknown(path: &str, line: u64, name: &str) -> Fatal {
     let hint = nearest(name).map(|key| format!(" (did you mean {}?)", key.config_key())).unwrap_or_default();
-    Fatal::usage(format!("{path} line {line}: unknown key '{name}'{hint}")).mend("engine schema config lists them all")
+    let list = program::command("schema config lists them all");
+    Fatal::usage(format!("{path} line {line}: unknown key '{name}'{hint}")).mend(list)
 }
 
 fn unknown_in_phase(path: &str, line: u64, name: &str) -> Fatal {

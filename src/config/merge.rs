@@ -1,6 +1,7 @@
 //! `engine merge`: its flags.
 
 use crate::base::fatal::Fatal;
+use crate::base::program;
 use crate::config::cli;
 use crate::config::receive::report_target;
 use crate::plan::{MergeArgs, ReportTarget};
@@ -20,7 +21,8 @@ pub fn parse(args: &[String]) -> Result<MergeArgs, Vec<Fatal>> {
     let reports: Vec<PathBuf> =
         matches.get_many::<String>("reports").into_iter().flatten().map(PathBuf::from).collect();
     if reports.is_empty() {
-        errors.push(Fatal::usage("merge has nothing to read").mend("engine merge 0.json 1.json --report merged.json"));
+        let how = program::command("merge 0.json 1.json --report merged.json");
+        errors.push(Fatal::usage("merge has nothing to read").mend(how));
     }
     if errors.is_empty() { Ok(MergeArgs { reports, to: to.unwrap_or(ReportTarget::Stdout) }) } else { Err(errors) }
 }

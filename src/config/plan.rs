@@ -20,7 +20,11 @@ pub const PLAN_FLAGS: &[(&str, &str, &str)] = &[
         "As for run, or only its kind: null, stdout, file, tmpfs, tcp, http, kafka. file: is a drive with O_DIRECT, \
          unless it is below /dev/shm.",
     ),
-    ("rate", "R", "The rate wanted, of all producers together. Without it the plan tells the ceiling only."),
+    (
+        "rate",
+        "R",
+        "The rate wanted, of all producers together. Without it the plan tells the ceiling, and what sets it.",
+    ),
     ("payload-size", "S", "Bytes of a record. Default 4096."),
     ("parallel", "N", "Producers. Default: the number of cores that are needed."),
     (

@@ -2,9 +2,9 @@
 
 use crate::host::cpu;
 use crate::plan::{
-    Annotate, Confirmation, Existing, FileLayout, FilePlan, Fsync, Io, KafkaClient, KafkaPlan, KeyPlan, LinkPlan,
-    LogFormat, ObservePlan, PayloadPlan, PayloadSource, PhaseShare, Poll, ProducerPlan, ReportTarget, RunPlan,
-    Schedule, SinkKind, TargetPlan, TcpFraming, TlsPlan, WireRate,
+    Annotate, Confirmation, CorePlan, Existing, FileLayout, FilePlan, Fsync, Io, KafkaClient, KafkaPlan, KeyPlan,
+    LinkPlan, LogFormat, ObservePlan, PayloadPlan, PayloadSource, PhaseShare, Poll, ProducerPlan, ReportTarget,
+    RunPlan, Schedule, SinkKind, TargetPlan, TcpFraming, TlsPlan, WireRate,
 };
 use serde_json::{Value, json};
 
@@ -20,9 +20,7 @@ pub fn plan_to_json(plan: &RunPlan) -> Value {
             "producers": core.producers.iter().map(|k| plan.producers[*k].id).collect::<Vec<_>>(),
             "ring_bytes_per_lane": core.ring_bytes_per_lane,
         })).collect::<Vec<_>>(),
-        "ring_bytes_total": plan.cores.iter()
-            .map(|core| core.ring_bytes_per_lane.saturating_mul(core.producers.len() as u64))
-            .fold(0u64, u64::saturating_add),
+        "ring_bytes_total": plan.cores.iter().map(CorePlan::ring_bytes).fold(0, u64::saturating_add),
         "free_cpus": cpu::format_list(&plan.free_cpus),
         "poll": if plan.poll == Poll::Busy { "busy" } else { "adaptive" },
         "io": io_name(plan.io),

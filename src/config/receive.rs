@@ -4,7 +4,7 @@ pub mod faults;
 mod kafka;
 
 use crate::base::fatal::Fatal;
-use crate::base::units;
+use crate::base::{program, units};
 use crate::config::resolve::network::url::ipv6;
 use crate::config::resolve::observe::check_place;
 use crate::config::resolve::payload;
@@ -83,7 +83,8 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
     let listen = match text("listen") {
         Some(url) => listen_address(url).map_err(|fatal| errors.push(fatal)).ok(),
         None => {
-            errors.push(Fatal::usage("receive has nowhere to listen").mend("engine receive --listen tcp://:9000"));
+            let how = program::command("receive --listen tcp://:9000");
+            errors.push(Fatal::usage("receive has nowhere to listen").mend(how));
             None
         }
     };

@@ -1,6 +1,7 @@
 //! `engine report` and `engine compare`: their flags.
 
 use crate::base::fatal::Fatal;
+use crate::base::program;
 use crate::config::resolve::observe::check_place;
 use crate::config::{cli, values};
 use crate::plan::{CompareArgs, ReportArgs, ReportTarget};
@@ -28,7 +29,7 @@ pub fn report(args: &[String]) -> Result<ReportArgs, Vec<Fatal>> {
         [one] => one.clone(),
         all => {
             let what = format!("report renders one report, not {}", all.len());
-            errors.push(Fatal::usage(what).mend("engine report report.json --html report.html"));
+            errors.push(Fatal::usage(what).mend(program::command("report report.json --html report.html")));
             return Err(errors);
         }
     };
@@ -43,7 +44,7 @@ pub fn compare(args: &[String]) -> Result<CompareArgs, Vec<Fatal>> {
         [_, _] => Err(errors),
         all => {
             let what = format!("compare holds two reports side by side, not {}", all.len());
-            errors.push(Fatal::usage(what).mend("engine compare before.json after.json"));
+            errors.push(Fatal::usage(what).mend(program::command("compare before.json after.json")));
             Err(errors)
         }
     }

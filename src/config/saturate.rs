@@ -1,7 +1,7 @@
 //! The command line of `engine saturate`: a few flags of its own, all others are those of the runs.
 
 use crate::base::fatal::Fatal;
-use crate::base::units;
+use crate::base::{program, units};
 use crate::config::keys::{self, Key};
 use crate::config::load::{Given, Settings, Source};
 use crate::config::receive::report_target;
@@ -68,7 +68,7 @@ pub fn parse(
         let said = |name: &str| one(&own, name).unwrap_or("1MB/s");
         let (most, least) = (said("max-rate"), said("min-rate"));
         let what = format!("--max-rate is below --min-rate: {most} ({max} B/s), {least} ({rate_min} B/s)");
-        errors.push(Fatal::usage(what).mend("engine saturate --min-rate=10MB/s --max-rate=1GB/s"));
+        errors.push(Fatal::usage(what).mend(program::command("saturate --min-rate=10MB/s --max-rate=1GB/s")));
     }
     if !errors.is_empty() {
         return Err(errors);
@@ -148,7 +148,9 @@ fn split(args: &[String], errors: &mut Vec<Fatal>) -> (Vec<(String, String)>, Ve
         }
         match value.or_else(|| args.next().cloned()) {
             Some(value) => own.push((name.to_owned(), value)),
-            None => errors.push(Fatal::usage(format!("--{name} has no value")).mend("engine help saturate")),
+            None => {
+                errors.push(Fatal::usage(format!("--{name} has no value")).mend(program::command("help saturate")));
+            }
         }
     }
     (own, rest)
@@ -201,7 +203,7 @@ fn check_run(settings: &Settings, wanted: &Wanted, deps: &Deps, wrong: Vec<Fatal
     match resolve::resolve(settings, wanted, deps, wrong) {
         Ok(plan) if plan.sink.kind == SinkKind::Stdout => {
             let what = "saturate cannot write to standard output: each rate is a run of its own";
-            errors.push(Fatal::usage(what).mend("engine saturate --target file:/mnt/nvme/ --overwrite"));
+            errors.push(Fatal::usage(what).mend(program::command("saturate --target file:/mnt/nvme/ --overwrite")));
         }
         Ok(plan) if plan.producers.iter().any(keeps_what_is_there) => {
             let what = "each run of a search would find the files of the run before, and may not write over them";

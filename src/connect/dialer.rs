@@ -3,11 +3,16 @@
 //! Each dial has a thread of its own for as long as it lasts, so that a dead host holds up nobody else. Between two
 //! dials of one connection the pause grows with each failure; a connection that dies young counts as one.
 
+mod outages;
+
+pub use outages::Outages;
+
 use super::backoff;
 use super::dial::{Connector, Dialed, shown};
 use super::tls::{HandshakeError, TlsError};
 use crate::base::fatal::Fatal;
 use crate::base::limits;
+use crate::base::units::format_counted;
 use crate::plan::PeerPlan;
 use crate::sys;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select, unbounded};
@@ -106,32 +111,6 @@ pub fn pair(connections: usize) -> (DialHandle, Clerk) {
     (DialHandle { orders, answers }, Clerk { orders: placed, answers: sender })
 }
 
-/// Why connections cannot be made just now, each with how many suffer from it: all dialers of a run share it, so that a
-/// target that is away is told of once.
-#[derive(Debug, Default)]
-pub struct Outages(Mutex<BTreeMap<String, usize>>);
-
-impl Outages {
-    /// One more connection suffers from it; whether it is the first.
-    fn begin(&self, why: &str) -> bool {
-        let mut outages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = outages.entry(why.to_owned()).or_default();
-        *count += 1;
-        *count == 1
-    }
-
-    /// One suffers no more.
-    fn end(&self, why: &str) {
-        let mut outages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = outages.get_mut(why) {
-            *count -= 1;
-            if *count == 0 {
-                outages.remove(why);
-            }
-        }
-    }
-}
-
 /// A dial that ended.
 struct Ended {
     key: Key,
@@ -166,6 +145,7 @@ impl Dialer {
         let (handle, Clerk { orders, answers }) = pair(connections);
         let (stop, stopped) = bounded(0);
         let (done, ended) = unbounded();
+        outages.expect(connections);
         let mut desk = Desk {
             dial: Arc::new(dial),
             random: SplitMix64::seed_from_u64(seed),
@@ -231,6 +211,8 @@ struct Record {
     peer_address: Option<SocketAddr>,
     /// What kept it from working since then.
     outages: BTreeSet<String>,
+    /// It was lost, not closed in order, and is not there again.
+    is_down: bool,
 }
 
 /// Connections that have not failed lately, those that failed once, and those that fail again and again.
@@ -299,6 +281,10 @@ impl Desk {
         self.tell_of_alert(&order);
         let now = Instant::now();
         let record = self.records.entry(key(&order)).or_default();
+        let is_lost = record.peer_address.is_some() && order.past != Past::Served;
+        if is_lost && !std::mem::replace(&mut record.is_down, true) {
+            self.outages.lost();
+        }
         let young = |at: Instant| now.saturating_duration_since(at) < Duration::from_nanos(limits::BACKOFF_MAX_NS);
         record.failures = match (order.past, record.dialed_at.take()) {
             (Past::Served, _) => 0,
@@ -339,15 +325,26 @@ impl Desk {
             Ok(address) => {
                 (record.dialed_at, record.peer_address) = (Some(Instant::now()), Some(*address));
                 std::mem::take(&mut record.outages).iter().for_each(|why| self.outages.end(why));
+                if std::mem::take(&mut record.is_down) {
+                    self.outages.found();
+                }
                 return;
             }
             Err(why) => why,
         };
         record.failures = record.failures.saturating_add(1);
         // Before it has worked once the run says itself why it cannot start.
-        let is_new = record.peer_address.is_some() && record.outages.insert(why.clone());
-        if is_new && self.outages.begin(why) {
-            tracing::warn!("a lost connection cannot be made again, still trying: {why}");
+        if record.peer_address.is_none() {
+            return;
+        }
+        if record.outages.insert(why.clone()) {
+            if self.outages.begin(why) {
+                tracing::warn!("a lost connection cannot be made again, still trying: {why}");
+            }
+        } else if let Some(lasted) = self.outages.lasts(why, Instant::now()) {
+            let all = format_counted(self.outages.connections() as u64, "connection");
+            let (down, seconds) = (self.outages.down(), lasted.as_secs());
+            tracing::warn!("{down} of {all} down, still trying after {seconds} s: {why}");
         }
     }
 

@@ -56,8 +56,14 @@ impl Turn {
                 if !self.reaped && kernel > asked {
                     *oversleep_ns = (7 * *oversleep_ns + (kernel - asked)) / 8;
                 }
-                gap_ns = feeding + kernel.saturating_sub(asked);
-                *waited += feeding + kernel;
+                let overslept_ns = kernel.saturating_sub(asked);
+                gap_ns = feeding + overslept_ns;
+                // A call that brought nothing and sent nothing had nothing to do but wake this thread in time.
+                let is_stolen = overslept_ns > GAP_NS && !self.reaped && !self.fed.offered();
+                let stolen_ns = if is_stolen { overslept_ns } else { 0 };
+                *waited += feeding + kernel - stolen_ns;
+                time.work_ns += stolen_ns;
+                time.stolen_ns += stolen_ns;
             }
             Wait::No if self.fed.offered() || self.reaped => {
                 time.work_ns += feeding;
@@ -109,6 +115,19 @@ mod tests {
         assert_eq!(booked(4 * MS, 0, Wait::No, much).stolen_ns, 0);
         assert_eq!(booked(4 * MS, 0, Wait::No, Fed { records: 1, bytes: 64, ..much }).stolen_ns, 4 * MS);
         assert_eq!(booked(100 * MS, 0, Wait::No, much).stolen_ns, 100 * MS);
+    }
+
+    #[test]
+    fn a_wait_that_ends_far_too_late_is_stolen_time() {
+        let nothing_due = Fed::default();
+        let late = booked(0, 30 * MS, Wait::ForNs(10 * MS), nothing_due);
+        assert_eq!((late.idle_ns, late.work_ns, late.stolen_ns), (10 * MS, 20 * MS, 20 * MS));
+        let late = booked(0, 30 * MS, Wait::ForNs(10 * MS), Fed { full: true, ..nothing_due });
+        assert_eq!((late.target_full_ns, late.stolen_ns), (10 * MS, 20 * MS));
+        let punctual = booked(0, 10 * MS + GAP_NS, Wait::ForNs(10 * MS), nothing_due);
+        assert_eq!((punctual.idle_ns, punctual.stolen_ns), (10 * MS + GAP_NS, 0));
+        let sent = booked(0, 30 * MS, Wait::ForNs(10 * MS), Fed { records: 1, bytes: 64, full: true, ..nothing_due });
+        assert_eq!((sent.target_full_ns, sent.stolen_ns), (30 * MS, 0), "long kernel calls are the target's");
     }
 
     #[test]

@@ -23,6 +23,8 @@ const MEMORY_REACHED: (f64, f64, f64) = (0.6, 0.75, 0.85);
 const NIC_REACHED: (f64, f64, f64) = (0.9, 0.95, 1.0);
 /// One copied TCP flow, published for Linux 394fcd8a: 65 Gbit/s; half of it is planned with.
 const FLOW_BYTES_PER_SECOND: f64 = 65e9 / 8.0 / 2.0;
+/// More than a host has slots for.
+const DRIVES_NAMED_MAX: u32 = 64;
 /// A ring holds this much of the rate: longer than an interrupted core or a round trip within a site.
 const RING_SECONDS: f64 = 0.005;
 const RING_BYTES_MIN: u64 = 4 << 20;
@@ -70,6 +72,18 @@ impl Demand {
     /// Of the fullest core.
     pub fn producers_each(&self, machine: &Machine) -> u32 {
         self.producers.unwrap_or(1).div_ceil(machine.senders())
+    }
+
+    /// Drives that the command names one by one: each wants a producer, and a path of the user's own is one target.
+    fn drives(&self, machine: &Machine) -> u32 {
+        let named = self.route == Route::File && self.target.is_none();
+        let most = self.producers.unwrap_or(DRIVES_NAMED_MAX).min(DRIVES_NAMED_MAX);
+        if named { machine.drive_count().clamp(1, most) } else { 1 }
+    }
+
+    /// As many for each drive.
+    fn producers_on(&self, cores: u32, machine: &Machine) -> u32 {
+        self.producers.unwrap_or_else(|| cores.next_multiple_of(self.drives(machine)))
     }
 }
 
@@ -138,14 +152,14 @@ pub struct Projection {
     pub rate_bytes_per_second: Option<f64>,
     pub core_bytes_per_second: Range,
     pub cpu_seconds_per_gigabyte: Range,
-    /// All of the machine's senders at their likely rate, and what its network and drives let through of it.
+    /// All of the machine's senders at their likely rate, and what its network, drives and memory let through of it.
     pub ceiling_bytes_per_second: Range,
     pub resources: Vec<Resource>,
     pub producers: Option<u32>,
     /// For each producer.
     pub connections: Option<u32>,
     pub ring_bytes: Option<u64>,
-    /// What runs out first as the rate rises.
+    /// What runs out first as the rate rises, of what is known of the machine.
     pub limits_first: Option<&'static str>,
     pub verdict: Option<Verdict>,
     pub lacks: Vec<String>,
@@ -189,10 +203,13 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     let worst = resources.iter().filter_map(|r| r.verdict).max_by_key(|verdict| *verdict as u8);
     let lacks = resources.iter().filter(|r| r.verdict == Some(Verdict::DoesNotFit)).map(text::lack).collect();
     let cores = cores_planned(&resources, machine);
-    let producers = rate.map(|_| demand.producers.unwrap_or(cores));
+    let producers = rate.map(|_| demand.producers_on(cores, machine));
     let connections = rate.zip(producers).filter(|_| demand.route.is_network());
     let connections = connections.map(|(rate, producers)| connections_each(demand.route, rate, producers));
     let ring_bytes = rate.map(|rate| ring_bytes(rate / f64::from(cores)));
+    let roofs = roofs(demand.route, cost, core, machine);
+    let lowest = roofs.iter().filter_map(|(name, roof)| Some((roof.as_ref()?.likely, *name)));
+    let lowest = lowest.min_by(|a, b| a.0.total_cmp(&b.0));
     Projection {
         target: demand.route,
         basis: if measured { "measured_here" } else { "projection" },
@@ -200,9 +217,10 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
         rate_bytes_per_second: rate,
         core_bytes_per_second: core,
         cpu_seconds_per_gigabyte: core.map(|rate| GIGA / rate),
-        ceiling_bytes_per_second: ceiling(demand.route, core, machine),
+        ceiling_bytes_per_second: ceiling(&roofs),
         ring_bytes,
-        limits_first: busiest.map(|(_, name)| name),
+        // Whole cores are counted for a rate.
+        limits_first: busiest.or(lowest).map(|(_, name)| name),
         verdict: worst,
         lacks,
         command: rate
@@ -217,7 +235,7 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
             Scale::Projected { .. } => None,
         },
         machine: machine.clone(),
-        assumptions: text::assumptions(table, cost, machine, scale),
+        assumptions: text::assumptions(demand, machine, scale, (table, cost), &roofs),
     }
 }
 
@@ -231,8 +249,7 @@ fn resources(route: Route, cost: &Cost, rate: f64, core: Range, machine: &Machin
         found.push(Resource::new("network", "GB/s of goodput", needs(NIC_REACHED, rate / GIGA), there));
     }
     if route == Route::File {
-        let sheet = |d: &machine::Drive| d.write_gigabytes_per_second * f64::from(d.count);
-        let there = (!machine.drives.is_empty()).then(|| machine.drives.iter().map(sheet).sum());
+        let there = machine.drives_gigabytes_per_second();
         found.push(Resource::new("drives", "GB/s by data sheet", needs(DRIVE_SUSTAINED, rate / GIGA), there));
     }
     let crossing = rate / GIGA * cost.memory_crossings;
@@ -249,24 +266,31 @@ fn cores_planned(resources: &[Resource], machine: &Machine) -> u32 {
     if too_few { needed } else { needed.min(machine.senders()) }
 }
 
-fn ceiling(route: Route, core: Range, machine: &Machine) -> Range {
-    let mut ceiling = core.map(|core| core * f64::from(machine.senders()));
-    let mut cap = |full: f64, reached| {
-        let there = Range::derated(full, reached);
-        ceiling = Range {
-            low: ceiling.low.min(there.low),
-            likely: ceiling.likely.min(there.likely),
-            high: ceiling.high.min(there.high),
-        };
-    };
-    if let Some(gbits) = machine.nic_gbits.filter(|_| route.is_network()) {
-        cap(tcp_goodput_bytes_per_second(gbits, machine.mtu), NIC_REACHED);
+/// What each resource by itself lets through; `None`: how much there is was not said.
+fn roofs(route: Route, cost: &Cost, core: Range, machine: &Machine) -> Vec<(&'static str, Option<Range>)> {
+    let mut found = vec![("cores", Some(core.map(|core| core * f64::from(machine.senders()))))];
+    if route.is_network() {
+        let link = machine.nic_gbits.map(|gbits| tcp_goodput_bytes_per_second(gbits, machine.mtu));
+        found.push(("network", link.map(|full| Range::derated(full, NIC_REACHED))));
     }
-    if route == Route::File && !machine.drives.is_empty() {
-        let sheet = |d: &machine::Drive| d.write_gigabytes_per_second * f64::from(d.count) * GIGA;
-        cap(machine.drives.iter().map(sheet).sum(), DRIVE_SUSTAINED);
+    if route == Route::File {
+        let sheet = machine.drives_gigabytes_per_second().map(|sheet| sheet * GIGA);
+        found.push(("drives", sheet.map(|full| Range::derated(full, DRIVE_SUSTAINED))));
     }
-    ceiling
+    if cost.memory_crossings > 0.0 {
+        let sheet = machine.memory_gigabytes_per_second.map(|sheet| sheet * GIGA / cost.memory_crossings);
+        found.push(("memory", sheet.map(|full| Range::derated(full, MEMORY_REACHED))));
+    }
+    found
+}
+
+fn ceiling(roofs: &[(&'static str, Option<Range>)]) -> Range {
+    let open = f64::INFINITY;
+    roofs.iter().filter_map(|(_, roof)| *roof).fold(Range { low: open, likely: open, high: open }, |all, roof| Range {
+        low: all.low.min(roof.low),
+        likely: all.likely.min(roof.likely),
+        high: all.high.min(roof.high),
+    })
 }
 
 /// Over HTTP several requests hide the wait for an answer.

@@ -5,6 +5,7 @@ mod boot;
 mod cpu;
 mod drive;
 pub mod items;
+mod load;
 mod memory;
 mod net;
 mod nic;
@@ -30,6 +31,8 @@ pub struct Scope {
     /// Cards by name; none: those that lead to `peers`, and without peers the fastest that are up.
     pub nics: Vec<String>,
     pub peers: Vec<IpAddr>,
+    /// Hosts of the target that have no address: no card leads to them.
+    pub unresolved: Vec<String>,
 }
 
 /// `engine doctor`.
@@ -158,8 +161,21 @@ pub fn examine(sysfs: &Sysfs, scope: &Scope) -> Vec<Finding> {
     let drives = drive::disks(&look);
     found.extend(drive::examine(&look));
     found.extend(pci::iommu(&look, &nics.cards(), &drives));
-    found.sort_by_key(|finding| (finding.verdict, items::place(&finding.item)));
+    sort(&mut found);
     found
+}
+
+/// [`examine`], and how busy the cores are just now: that takes a fifth of a second, which no run is to wait for.
+pub fn examine_at_leisure(sysfs: &Sysfs, scope: &Scope) -> Vec<Finding> {
+    let look = Look { sysfs, scope };
+    let mut found = examine(sysfs, scope);
+    found.extend(load::examine(&look));
+    sort(&mut found);
+    found
+}
+
+fn sort(found: &mut [Finding]) {
+    found.sort_by_key(|finding| (finding.verdict, items::place(&finding.item)));
 }
 
 /// 0: nothing is fatal; 3: something is.

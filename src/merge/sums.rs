@@ -87,6 +87,7 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
         slo,
         governance: governance(inputs),
         ended_early: early.map(|(who, why)| format!("{who}: {why}")),
+        ended_by_signal: reports().find_map(|report| report.ended_by_signal.clone()),
         exit_code,
     })
 }
@@ -243,7 +244,8 @@ fn cpu(inputs: &[Input], bytes: u64) -> Cpu {
     let user_seconds = inputs.iter().map(|input| input.report.cpu.user_seconds).sum::<f64>();
     let system_seconds = inputs.iter().map(|input| input.report.cpu.system_seconds).sum::<f64>();
     let seconds_per_gigabyte = (bytes > 0).then(|| (user_seconds + system_seconds) / (bytes as f64 / 1e9));
-    Cpu { user_seconds, system_seconds, seconds_per_gigabyte }
+    let polling_seconds = inputs.iter().map(|input| input.report.cpu.polling_seconds).sum();
+    Cpu { user_seconds, system_seconds, seconds_per_gigabyte, polling_seconds }
 }
 
 fn errors<'a>(all: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<String, u64> {

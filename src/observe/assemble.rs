@@ -7,9 +7,10 @@ use crate::observe::quantile::{distribution, response_of, response_quantile_ns, 
 use crate::observe::report::{
     Confirmation, Cpu, Latency, Pacing, Payload, Producer, Report, SCHEMA_VERSION, Throughput, Totals, Warmup,
 };
+use crate::observe::verdict::Case;
 use crate::observe::{slo, verdict};
 use crate::plan::{self, Compression, KafkaClient, OrderedQuantile, RunPlan, TargetPlan};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Processor time of the process from the start barrier on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub struct Facts {
     pub ends: Vec<CoreEnd>,
     pub cpu: CpuTimes,
     pub ended_early: Option<String>,
+    /// The user's, should it be what ended the run.
+    pub signal: Option<String>,
+    /// Connections that were lost and not there again at the end.
+    pub connections_down: usize,
 }
 
 /// The report. `aggregate` is finished.
@@ -45,16 +50,26 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         response_quantile_ns(response_of(latencies), totals.records_produced, lost, at).map(seconds)
     };
     let slo = slo::evaluate(&plan.observe.slo, &totals, &throughput, quantile);
-    let ended_by = facts.ends.iter().find_map(|end| end.ended_by.clone());
-    let closed = facts.ends.iter().any(|end| end.closed);
-    let ended_early = facts.ended_early.or(ended_by);
-    let lost =
-        [&warm, &measured].iter().any(|part| part.get(Field::RecordsFailed) + part.get(Field::RecordsUncertain) > 0);
+    let Ending { ended_early, closed, ended_by_signal } = Ending::of(&facts);
+    let is_lossy = |part: &Counts| part.get(Field::RecordsFailed) + part.get(Field::RecordsUncertain) > 0;
     let exit_code = match () {
-        () if lost || ended_early.is_some() => 1,
+        () if is_lossy(&warm) || is_lossy(&measured) || ended_early.is_some() => 1,
         () if slo.iter().any(|slo| !slo.passed) => 4,
         () => 0,
     };
+    let verdict = verdict::judge(&Case {
+        time: &loop_time,
+        pacing: &pacing,
+        throughput: &throughput,
+        totals: &totals,
+        elapsed_seconds,
+        records_submitted: warm.get(Field::RecordsSubmitted) + measured.get(Field::RecordsSubmitted),
+        records_refused: REFUSALS.iter().map(|&kind| measured.get(kind)).sum(),
+        statuses: statuses(&facts.ends),
+        connections_down: facts.connections_down,
+        closed,
+        signal: ended_by_signal.as_deref(),
+    });
     let lanes: BTreeMap<u32, &LaneEnd> =
         facts.ends.iter().flat_map(|end| &end.lanes).map(|lane| (lane.producer_id, lane)).collect();
     Report {
@@ -65,38 +80,55 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         started_at: timestamp(facts.started_at_unix_ns),
         elapsed_seconds,
         final_fsync_seconds: seconds(facts.ends.iter().map(|end| end.fsync_ns).max().unwrap_or(0)),
-        confirmation: match plan.sink.confirmation {
-            plan::Confirmation::Target => Confirmation::Target,
-            plan::Confirmation::Kernel => Confirmation::Kernel,
-        },
+        confirmation: confirmation(plan),
         config: plan.effective_config.clone(),
         host: facts.host,
         payload: Payload { compression_ratio: compression_ratio(plan, &totals), ..facts.payload },
-        warmup: Warmup {
-            seconds: seconds(warmup_ns.min(ended_ns)),
-            totals: self::totals(&warm),
-            errors: errors(&warm),
-            latency_seconds: aggregate
-                .warm_latencies
-                .as_deref()
-                .map(|of| latency(of, &warm))
-                .unwrap_or_else(|| latency(&Latencies::new(), &warm)),
-        },
+        warmup: warmup(aggregate, &warm, warmup_ns.min(ended_ns)),
         latency_seconds: latency(latencies, &measured),
-        cpu: cpu(facts.cpu, warm.get(Field::BytesProduced) + measured.get(Field::BytesProduced)),
+        cpu: cpu(facts.cpu, warm.get(Field::BytesProduced) + measured.get(Field::BytesProduced), &loop_time),
         producers: producers(plan, aggregate, &lanes),
         intervals: aggregate.intervals.iter().cloned().collect(),
         intervals_dropped: aggregate.intervals_dropped,
         errors: errors(&measured),
-        verdict: verdict::judge(&loop_time, &pacing, &throughput, closed),
+        verdict,
         totals,
         throughput,
         pacing,
         slo,
         governance: None,
         ended_early,
+        ended_by_signal,
         exit_code,
     }
+}
+
+/// How the run ended, where not by its time or its limits.
+struct Ending {
+    ended_early: Option<String>,
+    /// Its reader left.
+    closed: bool,
+    /// Unless something else had ended it.
+    ended_by_signal: Option<String>,
+}
+
+impl Ending {
+    fn of(facts: &Facts) -> Self {
+        let ended_by = facts.ends.iter().find_map(|end| end.ended_by.clone());
+        let ended_early = facts.ended_early.clone().or(ended_by);
+        let closed = facts.ends.iter().any(|end| end.closed);
+        // A signal may also come when all has been offered.
+        let stopped = facts.ends.iter().any(|end| end.stopped);
+        let ended_by_signal = facts.signal.clone().filter(|_| stopped && !closed && ended_early.is_none());
+        Self { ended_early, closed, ended_by_signal }
+    }
+}
+
+/// What says that the target had the records and did not take them.
+const REFUSALS: &[Field] = &[Field::ErrorBroker, Field::ErrorStatus, Field::ErrorThrottled];
+
+fn statuses(ends: &[CoreEnd]) -> BTreeSet<u16> {
+    ends.iter().flat_map(|end| &end.lanes).filter_map(|lane| lane.first_refused_status).collect()
 }
 
 /// The sentences that say where the books do not balance: a fault of the engine, none of the target's.
@@ -120,6 +152,13 @@ pub fn imbalances(plan: &RunPlan, aggregate: &Aggregate) -> Vec<String> {
     found
 }
 
+fn confirmation(plan: &RunPlan) -> Confirmation {
+    match plan.sink.confirmation {
+        plan::Confirmation::Target => Confirmation::Target,
+        plan::Confirmation::Kernel => Confirmation::Kernel,
+    }
+}
+
 fn timestamp(unix_ns: u64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(unix_ns)).map(|at| at.to_string()).unwrap_or_default()
 }
@@ -141,6 +180,14 @@ fn totals(counts: &Counts) -> Totals {
     }
 }
 
+fn warmup(aggregate: &Aggregate, warm: &Counts, lasted_ns: u64) -> Warmup {
+    let latency_seconds = match &aggregate.warm_latencies {
+        Some(latencies) => latency(latencies, warm),
+        None => latency(&Latencies::new(), warm),
+    };
+    Warmup { seconds: seconds(lasted_ns), totals: totals(warm), errors: errors(warm), latency_seconds }
+}
+
 fn throughput(totals: &Totals, elapsed_seconds: f64) -> Throughput {
     let per_second = |count: u64| if elapsed_seconds > 0.0 { count as f64 / elapsed_seconds } else { 0.0 };
     Throughput {
@@ -158,10 +205,12 @@ fn latency(latencies: &Latencies, counts: &Counts) -> Latency {
     }
 }
 
-/// Draining and syncing, a core waits for its target.
+/// Draining and syncing, a core waits for its target, if it has given it something.
 fn loop_time(aggregate: &Aggregate, ends: &[CoreEnd]) -> LoopTime {
     let mut time = aggregate.measured_loop_time();
-    let ended = ends.iter().filter(|end| end.paced_ns > 0);
+    let sent = |counts: &[Counts]| counts.iter().any(|counts| counts.get(Field::RecordsSubmitted) > 0);
+    let any_sent = aggregate.cores.iter().any(|core| sent(&core.warm) || sent(&core.measured));
+    let ended = ends.iter().filter(|end| any_sent && end.paced_ns > 0);
     time.target_full_ns += ended.map(|end| end.ended_ns.saturating_sub(end.paced_ns)).sum::<u64>();
     time
 }
@@ -198,11 +247,13 @@ fn target_bytes_per_second(plan: &RunPlan, paced_ns: u64) -> Option<f64> {
     if duration > 0.0 { Some(weighted / duration) } else { first }
 }
 
-fn cpu(times: CpuTimes, bytes: u64) -> Cpu {
+fn cpu(times: CpuTimes, bytes: u64, time: &LoopTime) -> Cpu {
     let (user_seconds, system_seconds) = (seconds(times.user_ns), seconds(times.system_ns));
     let gigabytes = bytes as f64 / 1e9;
     let seconds_per_gigabyte = (bytes > 0).then(|| (user_seconds + system_seconds) / gigabytes);
-    Cpu { user_seconds, system_seconds, seconds_per_gigabyte }
+    // What a core did not have it did not spend.
+    let polling_seconds = Some(seconds(time.spun_ns.min(time.cpu_ns)));
+    Cpu { user_seconds, system_seconds, seconds_per_gigabyte, polling_seconds }
 }
 
 fn compression_ratio(plan: &RunPlan, totals: &Totals) -> Option<f64> {
@@ -253,7 +304,7 @@ fn producers(plan: &RunPlan, aggregate: &Aggregate, lanes: &BTreeMap<u32, &LaneE
 mod tests {
     use super::*;
     use crate::counters::Snapshot;
-    use crate::observe::testing::{Run, counts, full_run, report_of};
+    use crate::observe::testing::{Run, counts, full_run, payload, report_of};
     use crate::plan::PhasePlan;
 
     #[test]
@@ -286,5 +337,41 @@ mod tests {
         for (paced_ns, rate) in [(0, 10.0), (100, 10.0), (250, 20.0), (350, 30.0)] {
             assert_eq!(mean(paced_ns), Some(rate), "{paced_ns}");
         }
+    }
+
+    #[test]
+    fn a_signal_is_told_where_it_ended_the_run() {
+        let facts = |signal: Option<&str>, end: CoreEnd| Facts {
+            started_at_unix_ns: 0,
+            host: serde_json::Value::Null,
+            payload: payload(),
+            ends: vec![end],
+            cpu: CpuTimes::default(),
+            ended_early: None,
+            signal: signal.map(str::to_owned),
+            connections_down: 0,
+        };
+        let by = |signal, end| Ending::of(&facts(signal, end)).ended_by_signal;
+        let stopped = CoreEnd { stopped: true, ..CoreEnd::default() };
+        assert_eq!(by(Some("SIGINT"), stopped.clone()).as_deref(), Some("SIGINT"));
+        assert_eq!(by(None, stopped.clone()), None, "another stopped it");
+        assert_eq!(by(Some("SIGINT"), CoreEnd::default()), None, "all had been offered");
+        assert_eq!(by(Some("SIGINT"), CoreEnd { closed: true, ..stopped.clone() }), None);
+        assert_eq!(by(Some("SIGINT"), CoreEnd { ended_by: Some("no space".into()), ..stopped }), None);
+    }
+
+    #[test]
+    fn a_drain_of_nothing_is_no_wait_for_the_target() {
+        let waited = |submitted| {
+            let run = Run::new(1, 1, Some(1_000_000));
+            let mut snapshot = Snapshot::preallocated(0, 1, false);
+            snapshot.measured[0] = counts(&[(Field::RecordsSubmitted, submitted)]);
+            let end = CoreEnd { paced_ns: 10, ended_ns: 50, ..CoreEnd::default() };
+            run.shared.with_aggregate(|all| {
+                all.fold(&snapshot);
+                loop_time(all, &[end]).target_full_ns
+            })
+        };
+        assert_eq!((waited(0), waited(1)), (0, 40));
     }
 }

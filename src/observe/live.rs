@@ -2,6 +2,7 @@
 
 use crate::base::clock::{Clock, TscClock};
 use crate::base::limits;
+use crate::connect::dialer::Outages;
 use crate::counters::{Counts, LiveCore, Stage};
 use crate::observe::aggregate::Aggregate;
 use crate::plan::{ProducerPlan, RunPlan};
@@ -22,6 +23,8 @@ pub struct Shared {
     pub plan: Arc<RunPlan>,
     pub live: Vec<Arc<LiveCore>>,
     pub clock: TscClock,
+    /// Connections that are down just now.
+    pub outages: Arc<Outages>,
     aggregate: Mutex<Aggregate>,
     progress: AtomicU64,
     /// Monotonic time of the start barrier.
@@ -37,11 +40,11 @@ pub struct Stalled {
 }
 
 impl Shared {
-    pub fn new(plan: Arc<RunPlan>, live: Vec<Arc<LiveCore>>, clock: TscClock) -> Arc<Self> {
+    pub fn new(plan: Arc<RunPlan>, live: Vec<Arc<LiveCore>>, clock: TscClock, outages: Arc<Outages>) -> Arc<Self> {
         let lanes: Vec<_> = live.iter().map(|core| core.lanes.len()).collect();
         let aggregate = Mutex::new(Aggregate::new(&lanes, warmup_ns(&plan)));
         let (progress, epoch_ns) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { plan, live, clock, aggregate, progress, epoch_ns })
+        Arc::new(Self { plan, live, clock, outages, aggregate, progress, epoch_ns })
     }
 
     /// The folded snapshots under their lock, which no core thread ever takes.

@@ -52,8 +52,11 @@ pub struct Report {
     pub slo: Vec<SloResult>,
     /// What the governance API was told; `null` where there is none.
     pub governance: Option<Governance>,
-    /// Why the run ended before its time, if it did.
+    /// Why the run ended before its time, if it did, by a limit or a fault.
     pub ended_early: Option<String>,
+    /// The signal by which the user ended the run before its time, which is no fault, as `SIGINT`.
+    #[serde(default)]
+    pub ended_by_signal: Option<String>,
     /// 0 done, 1 records failed or uncertain or a limit ended the run, 4 an SLO was missed (1 goes first).
     pub exit_code: u8,
 }
@@ -175,6 +178,10 @@ pub struct Cpu {
     pub system_seconds: f64,
     /// For each 10^9 payload bytes produced, warm-up included; `null` where nothing was.
     pub seconds_per_gigabyte: Option<f64>,
+    /// The part of it in which cores asked again and again, instead of sleeping, whether something was due or there
+    /// was room, in the measured part; `null` where nobody counted.
+    #[serde(default)]
+    pub polling_seconds: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@
 mod data;
 
 use crate::base::units::{
-    format_amount, format_count, format_counted, format_duration, format_rate, format_rate_short,
+    format_amount, format_count, format_counted, format_duration, format_rate, format_rate_short, parse_duration_ns,
 };
 use crate::observe::logs::Console;
 use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Report};
@@ -12,6 +12,7 @@ use crate::observe::verdict::READER_LEFT;
 use crate::plan::{LogFormat, ReportTarget, RunPlan};
 use crate::wire::http::status::status_line;
 use data::Data;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -19,6 +20,8 @@ const COLUMNS: usize = 80;
 const LABEL: usize = 11;
 /// Of the text beside a label, with room for a ` …`.
 const TEXT: usize = COLUMNS - LABEL - 3;
+/// From this share of the processor time on, processor time for each byte says nothing of the bytes.
+const POLLING_SHARE_MIN: f64 = 0.5;
 
 /// Prints the summary to stderr, since stdout belongs to payload and report: a page for a reader, one line of
 /// JSON for a collector.
@@ -67,6 +70,7 @@ fn log_summary(report: &Report) {
         evidence = report.verdict.evidence.join("; "),
         slo_missed = slo::missed(&report.slo),
         ended_early = report.ended_early,
+        ended_by_signal = report.ended_by_signal,
         "summary"
     );
 }
@@ -121,8 +125,8 @@ fn body(report: &Report) -> Page {
         page.line("pacing", &format!("{percent:.2} % of {}, {late} sent late", format_rate_short(target)));
     }
     page.text(&format!("{:LABEL$}{:>11}{:>11}{:>11}{:>11}", "", "p50", "p99", "p99.9", "max"));
-    page.latency("response", &report.response_to_show(), totals.records_offered);
-    page.latency("service", &report.latency_seconds.service, totals.records_offered);
+    page.latency("response", &report.response_to_show(), totals.records_offered, &confirmed_max(report));
+    page.latency("service", &report.latency_seconds.service, totals.records_offered, "");
     if let Some(line) = clamped(report) {
         page.line("", &line);
     }
@@ -155,7 +159,7 @@ fn outcome(page: &mut Page, report: &Report) {
         LimitedBy::Host => "the host",
     };
     let evidence = report.verdict.evidence.first().map(|first| format!(": {first}")).unwrap_or_default();
-    page.wrapped("limited by", &format!("{by}{evidence}"), 2);
+    page.wrapped("limited by", &format!("{by}{evidence}"), 3);
     if !report.slo.is_empty() {
         let missed = slo::missed(&report.slo);
         page.line("slo", &missed.map_or_else(|| "all met".to_owned(), |missed| format!("missed: {missed}")));
@@ -168,6 +172,8 @@ fn outcome(page: &mut Page, report: &Report) {
                 _ => page.long("", line.trim()),
             }
         }
+    } else if let Some(how) = ended_by_signal(report) {
+        page.line("ended", &how);
     } else if report.verdict.evidence.iter().any(|said| said == READER_LEFT) {
         page.line("ended", READER_LEFT);
     }
@@ -211,7 +217,7 @@ impl Page {
         }
     }
 
-    fn latency(&mut self, label: &str, of: &Distribution, offered: u64) {
+    fn latency(&mut self, label: &str, of: &Distribution, offered: u64, beside: &str) {
         let say = |value: Option<f64>| match value {
             Some(seconds) => format_duration((seconds * 1e9).round() as u64),
             // Among the records that were never confirmed.
@@ -219,7 +225,26 @@ impl Page {
             None => "-".to_owned(),
         };
         let (p50, p99, p999, max) = (say(of.p50), say(of.p99), say(of.p999), say(of.max));
-        self.text(&format!("{label:LABEL$}{p50:>11}{p99:>11}{p999:>11}{max:>11}"));
+        self.text(&format!("{label:LABEL$}{p50:>11}{p99:>11}{p999:>11}{max:>11}{beside}"));
+    }
+}
+
+/// As `by SIGINT after 3.8 s of 10 s`.
+pub fn ended_by_signal(report: &Report) -> Option<String> {
+    let signal = report.ended_by_signal.as_ref()?;
+    let planned = report.config.get("duration").and_then(Value::as_str).and_then(|text| parse_duration_ns(text).ok());
+    let planned = planned.map(|ns| format!(" of {}", format_duration(ns))).unwrap_or_default();
+    let elapsed = format_duration((report.elapsed_seconds * 1e9) as u64);
+    Some(format!("by {signal} after {elapsed}{planned}"))
+}
+
+/// Where some records never came, and the largest response time is no number.
+fn confirmed_max(report: &Report) -> String {
+    match report.latency_seconds.response.max {
+        Some(max) if report.records_unconfirmed() > 0 => {
+            format!(" (confirmed max {})", format_duration((max * 1e9).round() as u64))
+        }
+        _ => String::new(),
     }
 }
 
@@ -290,14 +315,19 @@ fn governance(told: &Governance) -> Option<String> {
 
 fn cpu(report: &Report) -> String {
     let cpu = &report.cpu;
-    let per_gigabyte = cpu.seconds_per_gigabyte.map(|of| format!("{of:.3} s/GB ")).unwrap_or_default();
-    format!("{per_gigabyte}(user {:.2} s, system {:.2} s)", cpu.user_seconds, cpu.system_seconds)
-}
-
-/// As a shell wants it.
-pub fn quoted(path: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,=".contains(c);
-    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+    let all = cpu.user_seconds + cpu.system_seconds;
+    let is_paced = report.pacing.target_bytes_per_second.is_some();
+    if is_paced && cpu.polling_seconds.is_some_and(|polling| polling > POLLING_SHARE_MIN * all) {
+        // A core that asks without a pause takes all of its processor, however few the bytes.
+        let is_busy = report.config.get("poll").and_then(Value::as_str) == Some("busy");
+        let mend = if is_busy { "; --poll adaptive sleeps" } else { "" };
+        return format!("{all:.2} s (mostly polling{mend})");
+    }
+    let lead = match cpu.seconds_per_gigabyte.filter(|_| report.totals.bytes_produced > 0) {
+        Some(of) => format!("{of:.3} s/GB"),
+        None => format!("{all:.2} s"),
+    };
+    format!("{lead} (user {:.2} s, system {:.2} s)", cpu.user_seconds, cpu.system_seconds)
 }
 
 #[cfg(test)]

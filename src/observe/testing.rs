@@ -24,20 +24,22 @@ impl Run {
         let plan = plan(cores, lanes, rate);
         let live = plan.cores.iter().map(|core| LiveCore::new(core.producers.iter().map(|&at| at as u32).collect()));
         let live = live.collect();
-        Self { shared: Shared::new(Arc::new(plan), live, TscClock::start()) }
+        Self { shared: Shared::new(Arc::new(plan), live, TscClock::start(), Arc::default()) }
     }
 
     /// The same cells under a changed plan, nothing folded yet.
     pub fn replan(&mut self, change: impl FnOnce(&mut RunPlan)) {
         let mut plan = RunPlan::clone(&self.shared.plan);
         change(&mut plan);
-        self.shared = Shared::new(Arc::new(plan), self.shared.live.clone(), self.shared.clock.clone());
+        let (live, clock, outages) = (self.shared.live.clone(), self.shared.clock.clone(), self.shared.outages.clone());
+        self.shared = Shared::new(Arc::new(plan), live, clock, outages);
     }
 
     /// The same by a clock that began so long ago, so that something can be long past.
     pub fn age(&mut self, ns: u64) {
         let clock = TscClock::of_age(Duration::from_nanos(ns));
-        self.shared = Shared::new(self.shared.plan.clone(), self.shared.live.clone(), clock);
+        let (plan, live, outages) = (self.shared.plan.clone(), self.shared.live.clone(), self.shared.outages.clone());
+        self.shared = Shared::new(plan, live, clock, outages);
     }
 
     pub fn publish(&self, core: usize, lane: usize, fields: &[(Field, u64)]) {
@@ -165,6 +167,7 @@ pub fn full_run() -> Run {
     });
     let lane = [
         (Field::RecordsOffered, 1000),
+        (Field::RecordsSubmitted, 995),
         (Field::RecordsProduced, 990),
         (Field::RecordsFailed, 3),
         (Field::RecordsUncertain, 2),
@@ -187,6 +190,7 @@ pub fn full_run() -> Run {
         work_ns: SECOND,
         kernel_ns: SECOND,
         target_full_ns: SECOND,
+        cpu_ns: SECOND,
         gap_max_ns: 40 * MS,
         ..LoopTime::default()
     };
@@ -217,6 +221,8 @@ pub fn report_of(run: &Run) -> Report {
         }],
         cpu: CpuTimes { user_ns: 2 * SECOND, system_ns: SECOND },
         ended_early: None,
+        signal: None,
+        connections_down: 0,
     };
     run.shared.with_aggregate(|all: &mut Aggregate| {
         all.finish();

@@ -31,6 +31,7 @@ fn bench_of(mut run: Run, change: impl FnOnce(&mut RunPlan)) -> Bench {
     let reasons = stopped.clone();
     let mut observer = start(Wiring {
         events: None,
+        outages: Arc::default(),
         plan: run.shared.plan.clone(),
         live: run.shared.live.clone(),
         snapshots: receiver,
@@ -84,7 +85,7 @@ fn a_run_from_barrier_to_report() {
     bench.observer.draining();
     assert_eq!(get(addr, "/ready").0, 503);
     bench.snapshots.send(snapshot(2 * SECOND, 20, true)).unwrap();
-    let report = bench.observer.conclude(end(), CpuTimes::default(), None);
+    let report = bench.observer.conclude(end(), CpuTimes::default(), None, None);
     assert_eq!((report.totals.records_produced, report.intervals.len(), report.exit_code), (20, 2, 0));
     assert_eq!(report.started_at, "2023-11-14T22:13:20Z");
     assert!((report.throughput.records_per_second - 10.0).abs() < 1e-9);
@@ -159,7 +160,7 @@ fn the_hold_ends_with_one_more_scrape() {
     let (done, finished) = bounded(1);
     let thread = std::thread::spawn(move || {
         let mut observer = bench.observer;
-        let report = observer.conclude(end(), CpuTimes::default(), None);
+        let report = observer.conclude(end(), CpuTimes::default(), None, None);
         observer.hold();
         done.send(report).unwrap();
     });
@@ -183,7 +184,7 @@ fn a_release_ends_the_hold() {
     let mut bench = bench(|plan| plan.observe.metrics_hold_ns = u64::MAX);
     bench.snapshots.send(snapshot(SECOND, 20, true)).unwrap();
     let release = bench.observer.release();
-    bench.observer.conclude(end(), CpuTimes::default(), None);
+    bench.observer.conclude(end(), CpuTimes::default(), None, None);
     release();
     bench.observer.hold();
 }
@@ -211,7 +212,7 @@ fn a_failing_metrics_thread_stops_the_run_and_still_reports() {
     let mut bad = snapshot(SECOND, 10, false);
     bad.core = 7;
     bench.snapshots.send(bad).unwrap();
-    let report = bench.observer.conclude(end(), CpuTimes::default(), None);
+    let report = bench.observer.conclude(end(), CpuTimes::default(), None, None);
     assert_eq!(report.totals.records_produced, 10);
     assert!(bench.stopped.lock().unwrap()[0].contains("internal error"));
 }

@@ -278,3 +278,22 @@ mod tests {
         assert_eq!(plan.secret_now().expose(), "first");
     }
 }
+
+/// How brokers are reached beside the hot path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaAccess {
+    /// `server_name` is replaced by the host of each broker.
+    pub tls: Option<TlsPlan>,
+    pub sasl: Option<SaslPlan>,
+    pub client_id: String,
+    /// For connecting, and for each request.
+    pub timeout_ns: u64,
+    /// What of the settings was not used, in words.
+    pub notes: Vec<String>,
+}
+
+impl Default for KafkaAccess {
+    fn default() -> Self {
+        Self { tls: None, sasl: None, client_id: "engine".to_owned(), timeout_ns: 30_000_000_000, notes: Vec::new() }
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::faults;
 use crate::base::fatal::Exit;
-use crate::base::units::{format_amount, format_count, format_duration, format_rate};
+use crate::base::units::{format_amount, format_count, format_counted, format_duration, format_rate};
 use crate::plan::receive::{Protocol, ReceivePlan};
 use crate::verify::findings::Findings;
 use serde::Serialize;
@@ -263,12 +263,12 @@ impl Received {
         };
         let _ = writeln!(out, "connections {}{reset}", format_count(self.connections));
         if self.connections_refused > 0 {
-            let _ =
-                writeln!(out, "turned away {} connections, too many at once", format_count(self.connections_refused));
+            let connections = format_counted(self.connections_refused, "connection");
+            let _ = writeln!(out, "turned away {connections}, too many at once");
         }
         if self.accept_errors > 0 {
-            let _ =
-                writeln!(out, "waited      {} times for a connection to be taken", format_count(self.accept_errors));
+            let times = format_counted(self.accept_errors, "time");
+            let _ = writeln!(out, "waited      {times} for a connection to be taken");
         }
         if let Some(faults) = self.faults_struck() {
             let _ = writeln!(out, "faults      {faults}");

@@ -158,7 +158,8 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Tar
     let made = kafka.create_topic && cluster.make_topic(&new, PATIENCE)?;
     let mut view = cluster.ask(|session| session.await_topic(topic, 1, PATIENCE))?;
     let is = if made { "was made" } else { "is there" };
-    tracing::info!("topic {topic} {is} with {} partitions", view.partitions.len());
+    let partitions = units::format_counted(view.partitions.len() as u64, "partition");
+    tracing::info!("topic {topic} {is} with {partitions}");
     if let Some(wanted) = kafka.partitions {
         if view.partitions.len() < wanted as usize {
             let there = units::format_counted(view.partitions.len() as u64, "partition");
@@ -235,7 +236,7 @@ fn check_batch(
 fn tell_footprint(plan: &RunPlan, kafka: &KafkaPlan, view: &TopicView) {
     let replicas = view.partitions.iter().map(|partition| partition.replicas.len()).max().unwrap_or(1).max(1);
     let Some(payload_bytes) = plan.payload_bytes_max else {
-        let times = units::format_counted(replicas as u64, "time");
+        let times = if replicas == 1 { "once".to_owned() } else { format!("{replicas} times") };
         tracing::info!("{}: every byte produced is written {times} on the brokers' disks", kafka.topic);
         return;
     };

@@ -12,6 +12,8 @@ pub const EXPLAINED_MAX: usize = 200;
 /// Lines for each kind of damage in the summary for people; the JSON has more.
 const SUMMARY_LINES_PER_KIND: usize = 8;
 const SUMMARY_EXPLAINED_MAX: usize = 12;
+const OTHER_RUNS_MEND: &str =
+    "each run's report with --expect (repeatable), or a topic or folder of its own for each run";
 
 /// A kind of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -207,7 +209,7 @@ pub struct ProducerRead {
 /// The result of `engine verify`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Findings {
-    /// True where nothing is damaged, and nothing that should be there is unproved.
+    /// True where nothing is damaged or of another run, and nothing that should be there is unproved.
     pub clean: bool,
     pub sources: u64,
     pub records: u64,
@@ -225,6 +227,9 @@ pub struct Findings {
     pub explained_more: u64,
     #[serde(skip)]
     by_kind: [Count; Kind::ALL.len()],
+    /// Of the foreign ones: another run's data, whole and beside what was looked for.
+    #[serde(skip)]
+    other_runs: u64,
 }
 
 impl Default for Findings {
@@ -242,6 +247,7 @@ impl Default for Findings {
             explained: Vec::new(),
             explained_more: 0,
             by_kind: [Count::default(); Kind::ALL.len()],
+            other_runs: 0,
         }
     }
 }
@@ -255,6 +261,12 @@ impl Findings {
         if count.findings <= LISTED_PER_KIND_MAX as u64 {
             self.damage.push(finding);
         }
+    }
+
+    /// A finding about data of another run that damages none of what was looked for.
+    pub fn add_other_run(&mut self, finding: Finding) {
+        self.other_runs += 1;
+        self.add(finding);
     }
 
     pub fn explain(&mut self, line: impl Into<String>) {
@@ -280,7 +292,7 @@ impl Findings {
         }
     }
 
-    /// 0 where all is well, 1 where something is damaged or cannot be proved.
+    /// 0 where all is well, 1 where something is damaged, cannot be proved or is of another run.
     pub fn exit(&self) -> Exit {
         if self.clean { Exit::Done } else { Exit::Failed }
     }
@@ -309,18 +321,25 @@ impl Findings {
         self.by_kind.iter().map(|count| count.findings).sum()
     }
 
+    /// Nothing is wrong but that other runs' data are here too.
+    fn is_of_other_runs(&self) -> bool {
+        !self.clean && self.other_runs == self.all()
+    }
+
     fn verdict(&self) -> &'static str {
         match self.clean {
             true => "intact",
             false if self.count(Kind::Nothing).findings > 0 => "nothing to verify",
             false if self.count(Kind::Unproved).findings == self.all() => "INCOMPLETE",
+            false if self.is_of_other_runs() => "OTHER RUNS",
             false => "DAMAGED",
         }
     }
 
     /// For people: the verdict, the numbers, then one line for each finding (bounded).
     pub fn summary(&self) -> String {
-        self.summary_with("--json")
+        let mend = if self.is_of_other_runs() { format!("  mend: {OTHER_RUNS_MEND}\n") } else { String::new() };
+        self.summary_with("--json") + &mend
     }
 
     /// `longer`: the flag that lists more.
@@ -384,55 +403,4 @@ fn plural(count: u64, one: &str, many: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_summary_counts_what_it_lists() {
-        let mut findings = Findings { records: 1, ..Findings::default() };
-        findings.add(Finding::new(Kind::Absent, "absent").sequences(5, 24));
-        let said = findings.summary();
-        assert!(said.contains("DAMAGED: 1 record in") && said.contains("1 gap (20 missing)"), "{said}");
-        (0..20).for_each(|at| findings.add(Finding::new(Kind::Corrupt, "corrupt").sequences(at, at)));
-        let said = findings.summary_with("--report");
-        assert!(said.contains("and 12 more (--report lists up to 100 of a kind)"), "{said}");
-        assert_eq!((findings.counted().as_str(), findings.told().count()), ("20 corrupt, 1 absent", 9));
-    }
-
-    #[test]
-    fn a_sample_does_not_claim_that_there_was_no_producer() {
-        let sampled = Findings { records: 3685, sources: 2, ..Findings::default() };
-        assert!(sampled.summary().starts_with("intact: 3,685 records in 2 sources"), "{}", sampled.summary());
-        let none = Findings::default().summary();
-        assert!(none.starts_with("intact: 0 records of 0 producers in 0 sources"), "{none}");
-    }
-
-    #[test]
-    fn what_is_forged_is_not_counted_as_corrupt() {
-        let mut findings = Findings::default();
-        findings.add(Finding::new(Kind::Forged, "forged").sequences(5, 5));
-        let said = findings.summary();
-        assert!(said.contains("0 corrupt records, 1 forged\n"), "{said}");
-    }
-
-    #[test]
-    fn a_colon_follows_only_what_is_named() {
-        let mut findings = Findings::default();
-        findings.add(Finding::new(Kind::Nothing, "no record was read"));
-        findings.add(Finding::new(Kind::Truncated, "cut off").producer(3));
-        let said = findings.summary();
-        assert!(said.contains("\n  nothing      no record was read\n"), "{said}");
-        assert!(said.contains("\n  truncated    producer 3: cut off\n"), "{said}");
-    }
-
-    #[test]
-    fn what_is_only_unproved_is_not_called_damage() {
-        let mut findings = Findings::default();
-        findings.add(Finding::new(Kind::Unproved, "removed").sequences(0, 9));
-        let said = findings.summary();
-        assert!(said.starts_with("INCOMPLETE: ") && said.contains("0 gaps") && said.contains("unproved"), "{said}");
-        assert_eq!((findings.clean, findings.exit()), (false, Exit::Failed));
-        findings.add(Finding::new(Kind::Corrupt, "corrupt"));
-        assert!(findings.summary().starts_with("DAMAGED: "));
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use super::findings::{Finding, Findings, Kind, ProducerRead};
 use super::intervals::{Hole, Intervals, Place, subtract};
 use super::shape::Key;
 use super::unproved::Unproved;
+use crate::base::units::format_counted;
 use std::collections::{BTreeSet, HashMap};
 
 /// Separate spans of sequences that are followed, all producers together (about 100 bytes each).
@@ -270,10 +271,10 @@ impl Ledger {
                 continue;
             }
             if !expected_run(key.run, self.first_run) {
-                let what = format!("{records} records of another run, the first one here");
+                let what = format!("{} of another run, the first one here", format_counted(records, "record"));
                 let finding = Finding::new(Kind::Foreign, what).producer(key.producer).run(key.run).records(records);
                 let finding = self.locate(finding, start);
-                self.findings.add(finding);
+                self.findings.add_other_run(finding);
                 continue;
             }
             if let (Some(first), Some(last)) = (track.seen.first(), track.seen.last()) {

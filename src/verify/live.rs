@@ -15,6 +15,7 @@ use super::intervals::{Place, subtract};
 use super::ledger::{Ledger, Unit};
 use super::scan::Event;
 use super::stream::{Rules, StreamFold};
+use crate::base::units::format_counted;
 use crate::record;
 use feed::Told;
 use std::collections::{BTreeSet, HashMap};
@@ -155,13 +156,16 @@ impl Live {
         self.ledger.finish(&runs, label);
         let mut findings = self.ledger.findings;
         if self.out_of_order > 0 {
-            findings.explain(format!("{} records came after later ones over another way", self.out_of_order));
+            let records = format_counted(self.out_of_order, "record");
+            findings.explain(format!("{records} came after later ones over another connection"));
         }
         if self.records_uncertain > 0 {
-            findings.explain(format!("{} records came in requests that were left unanswered", self.records_uncertain));
+            let records = format_counted(self.records_uncertain, "record");
+            findings.explain(format!("{records} came in requests that were left unanswered"));
         }
         if self.cut_off > 0 {
-            findings.explain(format!("{} connections were ended from this side amid a record", self.cut_off));
+            let connections = format_counted(self.cut_off, "connection");
+            findings.explain(format!("ended from this side amid a record: {connections}"));
         }
         if let Some(every) = self.sampled_every {
             findings.explain(format!("one batch in {every} was looked at: nothing is said about gaps and duplicates"));

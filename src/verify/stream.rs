@@ -6,6 +6,7 @@ use super::ledger::Ledger;
 use super::scan::{Event, Junk, Run};
 use super::shape::{Claim, Flaw, Key};
 use super::sources::NO_DATA;
+use crate::base::units::format_counted;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Findings that wait for the data's end to be known; more are lumped together.
@@ -166,7 +167,7 @@ impl<'a> StreamFold<'a> {
                 return;
             }
             let whose = if key.run == run.key.run { "another producer" } else { "another run" };
-            let finding = Finding::new(Kind::Foreign, format!("{records} records of {whose}"));
+            let finding = Finding::new(Kind::Foreign, format!("{} of {whose}", format_counted(records, "record")));
             let finding = finding.producer(run.key.producer).run(run.key.run).sequences(run.first, run.last);
             self.suspect(finding, place, Excuse::Leftover);
             return;
@@ -385,7 +386,7 @@ impl<'a> StreamFold<'a> {
         for (reason, (stretches, records)) in std::mem::take(&mut self.explained) {
             let line = match (stretches, records) {
                 (_, 0) => format!("{label}: {reason}"),
-                (_, records) => format!("{label}: {records} records {reason}"),
+                (_, records) => format!("{label}: {} {reason}", format_counted(records, "record")),
             };
             self.ledger.findings.explain(line);
         }

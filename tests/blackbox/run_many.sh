@@ -45,6 +45,9 @@ endless=(--target null --parallel 1 --rate 1MB/s --duration inf --stats-interval
 echo '== the sum, proved by what was written'
 ends 0 files --target "file:$work/data/" --parallel 2 --rate 4000001 --duration 1s --payload-size 500 --log-format json \
     --slo 'rate>=1MB/s'
+grep -q "^run many-.*: 2 shards on cores $cpus, each at 2.0MB/s, from .* to .*; see $work/files/shard" "$work/files.log" ||
+    fail 'nobody says what is about to run'
+tail -n 1 "$work/files.log" | grep -q "^report  *$work/files/merged.json$" || fail 'no summary at the end'
 "$engine" verify "$work/data" --expect "$work/files/merged.json"
 python3 - "$work/files" <<'PYTHON'
 import json, sys
@@ -54,12 +57,13 @@ assert [one["id"] for one in whole["producers"]] == [0, 1, 2, 3], whole["produce
 assert whole["pacing"]["target_bytes_per_second"] == 4000001, whole["pacing"]
 assert whole["totals"]["records_produced"] == sum(part["totals"]["records_produced"] for part in parts) > 7000
 assert not {one["core"] for one in parts[0]["producers"]} & {one["core"] for one in parts[1]["producers"]}
+assert parts[0]["config"]["start_at"] == parts[1]["config"]["start_at"] is not None, "each started when it could"
 assert [one["slo"][0]["threshold"] for one in [*parts, whole]] == [5e5, 5e5, 1e6], whole["slo"]
 PYTHON
 
 echo '== a threshold is missed by all together'
 ends 4 slow --target null --parallel 1 --rate 1MB/s --duration 300ms --slo 'rate>=2MB/s'
-tail -n 1 "$work/slow.log" | grep -q '^slo .*missed: rate>=2MB/s' || fail 'nobody says which threshold was missed'
+grep -q '^slo .*missed: rate>=2MB/s' "$work/slow.log" || fail 'nobody says which threshold was missed'
 
 echo '== a port for each; SIGTERM ends all in order'
 # Two that follow each other, and are nobody's.
@@ -108,9 +112,10 @@ print(silent.getsockname()[1], flush=True)
 time.sleep(600)' >"$work/silent" &
 pids+=($!)
 says silent .
-# Its drain lasts as long as it may.
+# It starts at once, and its drain lasts as long as it may.
+now=$(date +%s)
 ENGINE_METRICS_ADDR=127.0.0.1:$port "${many[@]}" -o "$work/draining" -- --target "tcp://127.0.0.1:$(cat "$work/silent")" \
-    --parallel 1 --rate 1GB/s --duration inf --drain-timeout 4s >"$work/draining.log" 2>&1 &
+    --parallel 1 --rate 1GB/s --duration inf --drain-timeout 4s --start-at "$now" >"$work/draining.log" 2>&1 &
 launcher=$!
 pids+=("$launcher")
 says draining.log 'told to end'
@@ -120,6 +125,7 @@ status=0
 wait "$launcher" || status=$?
 [ "$status" = 3 ] || fail "the signal after a failure: exit code $status, not 3"
 [ -s "$work/draining/shard.0.json" ] || fail 'shard 0 was aborted in its drain'
+grep -q "\"start_at\": \"$now\"" "$work/draining/shard.0.json" || fail 'the --start-at that was given did not count'
 
 echo '== a signal while they are started reaches each'
 cat >"$work/early.sh" <<'EARLY'
@@ -180,3 +186,7 @@ printf 'html: %s\n' "$work/page.html" >"$work/settings.yaml"
 refused '--html' file "${endless[@]}" --config "$work/settings.yaml"
 refused 'no ports' ports_end "${endless[@]}" --metrics-addr 127.0.0.1:65535
 refused 'set by this script' own "${endless[@]}" --report x.json
+status=0
+scripts/run-many.sh -n 2 -c "${cpus%%[-,]*}" -e "$engine" -o "$work/narrow" -- "${endless[@]}" 2>"$work/narrow.log" || status=$?
+[ "$status" = 2 ] || fail "two processes on one core: exit code $status, not 2"
+grep -q "needs 2 cores, but the list is '${cpus%%[-,]*}'" "$work/narrow.log" || fail 'it does not say how many cores it has'

@@ -70,6 +70,10 @@ fn ctrl_c_and_sigterm_in_the_middle() {
         assert_eq!(ended.code(), 0, "{ended}");
         let report = scratch.report_of(&ended, "report.json");
         assert!(total(&report, "records_produced") > 0 && number(&report, "/elapsed_seconds") < 30.0);
+        assert!(report["ended_by_signal"] == format!("SIG{signal}") && report["ended_early"].is_null(), "{report:#}");
+        let said = String::from_utf8(scratch.run("report report.json").stdout).unwrap();
+        let line = said.lines().find(|line| line.starts_with("ended ")).unwrap_or_default();
+        assert!(line.contains(&format!("by SIG{signal} after ")) && line.ends_with(" of 60 s"), "{said}");
         scratch.verify_clean("data/ --expect report.json");
     }
 }

@@ -195,7 +195,7 @@ fn a_device_is_verified_by_the_command_that_is_offered() {
         let words = format!("--target file:{at} --overwrite-device S1 {words} --log-format text --report report.json");
         let ended = finish(&mut device.engine(&scratch, &words));
         assert_eq!(ended.code(), 0, "{words}: {ended}");
-        ended.says(&[&format!("verify with engine verify {at} --expect report.json")]);
+        ended.says(&[&format!("verify with {} verify {at} --expect report.json", env!("CARGO_BIN_EXE_engine"))]);
         let report = scratch.report_of(&ended, "report.json");
         let producer = &report["producers"][0];
         let there = count(producer, "last_sequence") + 1 - count(producer, "retained_first_sequence");

@@ -60,7 +60,8 @@ fn a_summary_can_be_had_again() {
     };
     assert!(figures(&said).len() > 5, "{said}");
     assert_eq!(figures(&said), figures(&ended.stderr), "{ended}");
-    assert!(said.contains("verify with engine verify") && said.contains("data/ --expect r.json"), "{said}");
+    let verify = format!("verify with {} verify", env!("CARGO_BIN_EXE_engine"));
+    assert!(said.contains(&verify) && said.contains("data/ --expect r.json"), "{said}");
 }
 
 #[test]

@@ -94,7 +94,9 @@ impl Cores {
         let unused = self.cpus.split_off(producers.max(1));
         if explicit {
             let (list, count) = (cpu::format_list(&unused), self.cpus.len());
-            self.notes.push(format!("cores {list} stay idle: {producers} producers need {count}"));
+            let (producers, cores) =
+                (format_counted(producers as u64, "producer"), format_counted(count as u64, "core"));
+            self.notes.push(format!("{producers} on {cores}; left idle: {list}"));
         }
         self.free.extend(unused);
         self.free.sort_unstable();
@@ -107,7 +109,8 @@ pub fn deal(producers: usize, cores: usize, errors: &mut Vec<Fatal>) -> Vec<usiz
     let cores = cores.max(1);
     if producers > cores * limits::LANES_PER_CORE_MAX {
         let most = cores * limits::LANES_PER_CORE_MAX;
-        let what = format!("--parallel {producers}: {cores} cores host at most {most} producers");
+        let room = format_counted(cores as u64, "core");
+        let what = format!("--parallel {producers}: on {room} there is room for {most} producers");
         errors.push(Fatal::usage(what).mend(format!("--parallel {most}")));
     }
     (0..producers).map(|producer| producer % cores).collect()

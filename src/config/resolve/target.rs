@@ -2,8 +2,9 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::place::Landing;
+use crate::base::program;
 use crate::config::parse::behind_home;
-use crate::config::resolve::network::url::{Scheme, Url, without_user_info};
+use crate::config::resolve::network::url::{Scheme, Url, with_both_slashes, without_user_info};
 use crate::host::Sysfs;
 use crate::host::block;
 use crate::plan::SinkKind;
@@ -114,8 +115,14 @@ fn scheme(url: &str) -> Result<SinkKind, Fatal> {
         "stdout" => Ok(SinkKind::Stdout),
         _ if url.starts_with("file:") => Ok(SinkKind::File),
         _ => Scheme::of(url).map(Scheme::kind).ok_or_else(|| {
-            let url = without_user_info(url);
-            Fatal::usage(format!("--target '{url}' is no target")).mend(format!("file:{url}, say; {BUILT}"))
+            let meant = with_both_slashes(url);
+            let shown = match url.rsplit_once('@') {
+                // What stands before it may be a password.
+                Some((_, rest)) if meant.is_some() => format!("…@{rest}"),
+                _ => without_user_info(url),
+            };
+            let mend = meant.unwrap_or_else(|| format!("file:{shown}, say; {BUILT}"));
+            Fatal::usage(format!("--target '{shown}' is no target")).mend(mend)
         }),
     }
 }
@@ -165,7 +172,7 @@ fn place(url: &str, sysfs: &Sysfs) -> Result<Place, Fatal> {
     }
     if !kind.is_file() {
         let what = format!("--target '{url}': {path} is a pipe or socket");
-        return Err(Fatal::usage(what).mend(format!("engine --target stdout > {path}")));
+        return Err(Fatal::usage(what).mend(program::command(&format!("--target stdout > {path}"))));
     }
     Ok(Place::File(end))
 }
@@ -238,6 +245,21 @@ mod tests {
             let (_, errors) = try_all(urls);
             assert_eq!(errors.len(), 1, "{urls:?}");
             assert!(errors[0].what.contains(urls[0]) && errors[0].mend.is_some(), "{urls:?}: {}", errors[0]);
+        }
+    }
+
+    #[test]
+    fn a_scheme_with_a_slash_too_few_is_a_slip() {
+        for (slip, meant) in [
+            ("kafka:/localhost", "kafka://localhost:9092/TOPIC"),
+            ("kafka:localhost:9093/t", "kafka://localhost:9093/t"),
+            ("http:/me:secret@x:8080/in", "http://x:8080/in"),
+            ("tcp:x", "tcp://10.0.0.5:9000"),
+            ("data/x", "file:data/x, say; "),
+        ] {
+            let (_, errors) = try_all(&[slip]);
+            assert!(errors[0].mend.as_ref().unwrap().starts_with(meant), "{slip}: {}", errors[0]);
+            assert!(!errors[0].to_string().contains("secret"), "{}", errors[0]);
         }
     }
 

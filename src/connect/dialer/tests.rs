@@ -203,7 +203,7 @@ fn an_outage_is_told_once_until_its_last_connection_is_back() {
     let desk = || Desk { under_way: [100, 0, 0], outages: outages.clone(), ..desk(plain()) };
     let back = |connection| Ended { key: (0, connection), class: 0, dialed: Ok(([127, 0, 0, 1], 9).into()) };
     let away = |connection, why: &str| Ended { key: (0, connection), class: 0, dialed: Err(why.to_owned()) };
-    let open = || outages.0.lock().unwrap().clone();
+    let open = || outages.sufferers();
     let [mut one, mut other] = [desk(), desk()];
     one.note(&away(0, "gone"));
     assert!(open().is_empty(), "before it has worked the run says itself why it cannot start");
@@ -221,4 +221,38 @@ fn an_outage_is_told_once_until_its_last_connection_is_back() {
         }
     }
     assert!(open().is_empty() && outages.begin("gone"), "the next time it is told again");
+}
+
+#[test]
+fn an_outage_that_lasts_is_told_again_now_and_then() {
+    let outages = Outages::default();
+    let pause = Duration::from_nanos(limits::OUTAGE_TOLD_EVERY_NS);
+    let begun = Instant::now();
+    assert!(outages.begin("gone") && !outages.begin("gone"));
+    assert_eq!(outages.lasts("gone", begun + pause / 2), None);
+    let later = Instant::now() + pause;
+    assert!(outages.lasts("gone", later).is_some_and(|lasted| lasted >= pause));
+    assert_eq!(outages.lasts("gone", later), None, "not at each attempt");
+    assert!(outages.lasts("gone", later + pause).is_some_and(|lasted| lasted >= 2 * pause));
+    assert_eq!(outages.lasts("mute", later + pause), None, "nobody suffers from it");
+}
+
+#[test]
+fn connections_are_down_from_their_loss_until_they_are_back() {
+    let outages = Arc::new(Outages::default());
+    // All places are taken: nothing is dialed.
+    let mut desk = Desk { under_way: [limits::DIALS_AT_ONCE_MAX, 0, 0], outages: outages.clone(), ..desk(plain()) };
+    let back = || Ended { key: (3, 0), class: 0, dialed: Ok(([127, 0, 0, 1], 9).into()) };
+    desk.take(order(0, 9));
+    assert_eq!(outages.down(), 0, "it was never there");
+    desk.note(&back());
+    desk.take(DialOrder { past: Past::Served, ..order(0, 9) });
+    assert_eq!(outages.down(), 0, "servers close after so many requests");
+    desk.note(&back());
+    desk.take(DialOrder { past: Past::Used, ..order(0, 9) });
+    desk.note(&Ended { key: (3, 0), class: 0, dialed: Err("gone".into()) });
+    desk.take(order(0, 9));
+    assert_eq!(outages.down(), 1, "once, however often it is tried");
+    desk.note(&back());
+    assert_eq!(outages.down(), 0);
 }

@@ -218,8 +218,9 @@ fn of_certificate(why: &CertificateError, plan: &TlsPlan, at: &str) -> (String, 
             "--tls-ca=FILE with that authority".to_owned(),
         ),
         CertificateError::BadSignature => (
-            "the peer's certificate is signed by another key than that of the authority with this name".to_owned(),
-            "--tls-ca=FILE with the authority that signed it: an older or newer one of the same name will not do"
+            "the peer's certificate is not trusted: an authority of that name is, but its key did not sign it"
+                .to_owned(),
+            "--tls-ca=FILE with the authority that signed it, or of a self-signed one the certificate itself"
                 .to_owned(),
         ),
         // webpki's error, which rustls has no name for.

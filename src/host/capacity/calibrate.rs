@@ -1,6 +1,7 @@
 //! Loops that tell how fast this machine is right now, at what the planned way of the bytes is made of.
 
 use crate::base::fatal::Fatal;
+use crate::base::program;
 use crate::host::capacity::costs::{self, Cost, Probe, Probes};
 use crate::host::{Sysfs, memory};
 use crate::sys;
@@ -41,7 +42,7 @@ const ANSWER_BYTES: usize = 32;
 pub fn calibrate(cpus: &[usize], lanes: u32, cost: &Cost) -> Result<Probes, Fatal> {
     let lanes = lanes.clamp(1, LANES_MAX);
     let failed = |what: &str, why: io::Error| {
-        Fatal::host(format!("calibrating {what}: {why}")).mend("engine plan --calibrate off")
+        Fatal::host(format!("calibrating {what}: {why}")).mend(program::command("plan --calibrate off"))
     };
     let wants = |probe| cost.record_probe == probe || cost.byte_probe == probe;
     let tmpfs = || on(cpus.first(), || tmpfs(Path::new(TMPFS))).map_err(|why| failed(TMPFS, why));

@@ -90,6 +90,16 @@ impl Machine {
         self.cores.saturating_sub(1).max(1)
     }
 
+    pub fn drive_count(&self) -> u32 {
+        self.drives.iter().fold(0, |all, drives| all.saturating_add(drives.count))
+    }
+
+    /// Of all drives, by their data sheets; `None`: nobody said which there are.
+    pub fn drives_gigabytes_per_second(&self) -> Option<f64> {
+        let sheet = |drives: &Drive| drives.write_gigabytes_per_second * f64::from(drives.count);
+        (!self.drives.is_empty()).then(|| self.drives.iter().map(sheet).sum())
+    }
+
     /// Where this machine is measured: two processors that a run may take.
     pub fn probed(&self) -> Vec<usize> {
         cpu::window(&self.usable, 2, self.draw)

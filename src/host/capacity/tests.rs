@@ -105,7 +105,7 @@ fn between_likely_and_pessimistic_it_is_uncertain() {
 fn the_command_and_the_words_fit_the_plan() {
     let projection = on("cores: 32\nclock_ghz: 3\nnic_gbits: 100\nsockets: 2", Route::Http, 2.0);
     let text = projection.summary();
-    for word in ["projection", "cores", "network", "limits first", "verdict", "./engine --target http://", "MTU 1500"] {
+    for word in ["projection", "cores", "network", "limits first", "verdict", "engine --target http://", "MTU 1500"] {
         assert!(text.contains(word), "{word}:\n{text}");
     }
     assert!(projection.connections.unwrap() >= 8);
@@ -124,6 +124,45 @@ fn the_command_and_the_words_fit_the_plan() {
     let ceiling_only = project(&ceiling_only, &machine("cores: 2"), Scale::Calibrated(same()));
     assert!(ceiling_only.command.is_none() && ceiling_only.verdict.is_none());
     assert!(ceiling_only.summary().contains("at most"));
+}
+
+#[test]
+fn without_a_rate_the_lowest_roof_limits_first() {
+    let ceiling = |text: &str, route| {
+        let demand = Demand { rate_bytes_per_second: None, ..demand(route, 1.0) };
+        project(&demand, &machine(text), Scale::of_described(&machine(text)))
+    };
+    for (text, route, first) in [
+        ("cores: 2\nnic_gbits: 400", Route::Http, "cores"),
+        ("cores: 64\nnic_gbits: 1", Route::Tcp, "network"),
+        ("cores: 64\ndrives: [{write_gigabytes_per_second: 1}]", Route::File, "drives"),
+        ("cores: 64\nnic_gbits: 400\nmemory_gigabytes_per_second: 1", Route::Tcp, "memory"),
+    ] {
+        let plan = ceiling(text, route);
+        assert_eq!(plan.limits_first, Some(first), "{text}");
+        assert!(plan.summary().contains(&format!("\nlimits first  {first}\n")), "{}", plan.summary());
+    }
+    let unsaid = |text: &str| ceiling(text, Route::Tcp).assumptions.iter().any(|told| told.starts_with("network: how"));
+    assert!(unsaid("cores: 2") && !unsaid("cores: 2\nnic_gbits: 1"));
+}
+
+#[test]
+fn each_drive_is_a_target_with_as_many_producers() {
+    let two = machine("cores: 8\ndrives: [{write_gigabytes_per_second: 6.6, count: 2}]");
+    let plan = |demand: &Demand| project(demand, &two, Scale::of_described(&two));
+    let kind = demand(Route::File, 8.0);
+    let planned = plan(&kind);
+    let command = planned.command.as_ref().unwrap();
+    let producers = planned.producers.unwrap();
+    assert!(command.contains(" --target file:/mnt/nvme0/ --target file:/mnt/nvme1/ --rate 8000000000"), "{command}");
+    assert!(command.contains(&format!(" --parallel {producers} ")) && producers.is_multiple_of(2), "{command}");
+    let asked = plan(&Demand { producers: Some(1), ..kind.clone() }).command.unwrap();
+    assert!(asked.contains(" --target file:/mnt/nvme0/ --rate") && asked.contains(" --parallel 1 "), "{asked}");
+    let named = plan(&Demand { target: Some("file:/data/".to_owned()), ..kind });
+    let command = named.command.as_ref().unwrap();
+    assert!(command.contains(" --target file:/data/ --rate") && !command.contains("--parallel"), "{command}");
+    let told = |plan: &Projection| plan.assumptions.iter().any(|told| told.contains("2 drives are behind file:/data/"));
+    assert!(told(&named) && !told(&planned), "{:?}", named.assumptions);
 }
 
 fn routes() -> impl Strategy<Value = Route> {

@@ -1,6 +1,6 @@
 //! A projection for people, and the sentences in it.
 
-use crate::base::units;
+use crate::base::{program, units};
 use crate::host::capacity::costs::{Cost, Route, Table};
 use crate::host::capacity::machine::Machine;
 use crate::host::capacity::{Demand, GIGA, Projection, Range, Resource, Scale, Verdict};
@@ -106,23 +106,27 @@ pub(super) fn command(
     connections: Option<u32>,
     ring_bytes: u64,
 ) -> String {
-    let target = demand.target.clone().unwrap_or_else(|| example(demand.route).to_owned());
+    let drives = demand.drives(machine);
+    let targets: String = match &demand.target {
+        None if drives > 1 => (0..drives).map(|k| format!(" --target file:/mnt/nvme{k}/")).collect(),
+        named => format!(" --target {}", named.as_deref().unwrap_or(example(demand.route))),
+    };
     let list = machine.sending(cores);
-    let producers = demand.producers.map_or(String::new(), |producers| format!(" --parallel {producers}"));
+    let count = demand.producers_on(cores, machine);
+    let said = demand.producers.is_some() || drives > 1;
+    let producers = if said { format!(" --parallel {count}") } else { String::new() };
     let connections = match connections.filter(|n| *n > 1) {
         // There a connection is a partition's.
-        Some(each) if demand.route == Route::Kafka => {
-            format!(" --partitions {}", each * demand.producers.unwrap_or(cores))
-        }
+        Some(each) if demand.route == Route::Kafka => format!(" --partitions {}", each * count),
         Some(each) => format!(" --connections {each}"),
         None => String::new(),
     };
-    let (size, each) = (demand.record_bytes, demand.producers.unwrap_or(1).div_ceil(cores).max(1));
+    let (size, each) = (demand.record_bytes, count.div_ceil(cores).max(1));
     // Never less than some blocks and records need.
     let ring = (ring_bytes / u64::from(each)).max(RING_BYTES_EACH_MIN).max(4 * size).div_ceil(1 << 20);
     format!(
-        "./engine --target {target} --rate {rate:.0} --payload-size {size} --cores {list}{producers}{connections} \
-         --ring-size {ring}Mi"
+        "{}{targets} --rate {rate:.0} --payload-size {size} --cores {list}{producers}{connections} --ring-size {ring}Mi",
+        program::program()
     )
 }
 
@@ -138,7 +142,13 @@ fn example(route: Route) -> &'static str {
     }
 }
 
-pub(super) fn assumptions(table: &Table, cost: &Cost, machine: &Machine, scale: Scale) -> Vec<String> {
+pub(super) fn assumptions(
+    demand: &Demand,
+    machine: &Machine,
+    scale: Scale,
+    (table, cost): (&Table, &Cost),
+    roofs: &[(&'static str, Option<Range>)],
+) -> Vec<String> {
     let mut all = vec![
         format!("cost of one core: {} ns a record and {} ns a byte, {}", cost.record_ns, cost.byte_ns, cost.source),
         "blocks, batches and connections as the engine chooses them; one core is left free".to_owned(),
@@ -169,7 +179,11 @@ pub(super) fn assumptions(table: &Table, cost: &Cost, machine: &Machine, scale: 
     }
     if cost.route == Route::File {
         all.push("drives sustain 50 to 100 % of their data sheet, likely 80 %".to_owned());
+        all.extend(behind_one_path(demand, machine));
     }
+    // For a rate, each resource says so itself.
+    let unsaid = roofs.iter().filter(|(_, roof)| demand.rate_bytes_per_second.is_none() && roof.is_none());
+    all.extend(unsaid.map(|(name, _)| format!("{name}: how much there is was not said, so it sets no limit here")));
     all.push(format!(
         "{} bytes cross the memory bus for each byte sent (calculated); 60 to 85 % of its data sheet is reached",
         cost.memory_crossings
@@ -178,4 +192,10 @@ pub(super) fn assumptions(table: &Table, cost: &Cost, machine: &Machine, scale: 
         all.push("each core sends from memory of its own node to a device there: one process for each node".to_owned());
     }
     all
+}
+
+/// The rate is that of all drives, so what is named has to be all of them.
+fn behind_one_path(demand: &Demand, machine: &Machine) -> Option<String> {
+    let (count, path) = (machine.drive_count(), demand.target.as_ref()?);
+    (count > 1).then(|| format!("all {count} drives are behind {path}, as one (RAID 0)"))
 }

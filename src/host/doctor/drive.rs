@@ -151,10 +151,17 @@ fn mount_finding(look: &Look, path: &Path) -> Finding {
     let (point, kind) = (mount.point.display(), &mount.kind);
     let quoted = quote(&mount.point.to_string_lossy());
     let has = |option: &str| mount.options.iter().any(|known| known == option);
-    let absent = absent_folder(look, path).map(|folder| format!("; {} is not there yet", folder.display()));
-    let absent = absent.unwrap_or_default();
-    let judged =
-        |verdict, what: &str| Finding::new(ITEM, verdict, format!("{kind} at {point}{what}{absent}")).of(&shown);
+    let folder = absent_folder(look, path);
+    let absent = folder.map(|folder| format!("; {} is not there yet", folder.display())).unwrap_or_default();
+    // What is judged then may not be what was meant.
+    let first = folder.filter(|_| mount.point == Path::new("/")).map(|folder| {
+        let folder = quote(&folder.to_string_lossy());
+        format!("mount the drive there first: mkdir -p {folder} && mount /dev/DRIVE {folder}")
+    });
+    let judged = |verdict, what: &str| {
+        let finding = Finding::new(ITEM, verdict, format!("{kind} at {point}{what}{absent}")).of(&shown);
+        first.iter().fold(finding, Finding::fix)
+    };
     if has("ro") {
         return judged(Verdict::Fatal, ", read-only").fix(format!("mount -o remount,rw {quoted}"));
     }

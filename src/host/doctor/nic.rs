@@ -50,6 +50,7 @@ pub fn choose(look: &Look) -> Choice {
 pub fn examine(look: &Look, choice: &Choice) -> Vec<Finding> {
     const ITEM: &str = "nic.link";
     let mut found: Vec<_> = choice.missing.iter().map(|name| missing(look, name)).collect();
+    found.extend(unresolved(look, choice));
     if choice.loopback {
         found.push(Finding::fine(ITEM, "the peers are this host: no card is used").of("lo"));
     } else if choice.ways.is_empty() && choice.missing.is_empty() {
@@ -87,6 +88,23 @@ fn missing(look: &Look, name: &str) -> Finding {
     let all = look.sysfs.names("/sys/class/net").join(", ");
     let value = format!("there is no such card; there are: {all}");
     Finding::new("nic.link", Verdict::Fatal, value).of(name).fix("ip -br link, and --nic with one of these names")
+}
+
+fn unresolved(look: &Look, choice: &Choice) -> Option<Finding> {
+    let names = &look.scope.unresolved;
+    let first = names.first()?;
+    let shown: Vec<_> = names.iter().map(|name| format!("'{name}'")).collect();
+    let does = if names.len() == 1 { "does" } else { "do" };
+    let tops: Vec<_> = choice.ways.iter().map(|way| way.top.as_str()).collect();
+    let judged = match tops.as_slice() {
+        [] => String::new(),
+        tops if !look.scope.nics.is_empty() => format!("; {} is judged, as --nic says", tops.join(", ")),
+        tops if look.scope.peers.is_empty() => format!("; the fastest card that is up is judged: {}", tops.join(", ")),
+        tops => format!("; the way to the other hosts is judged: {}", tops.join(", ")),
+    };
+    let value = format!("{} {does} not resolve{judged}", shown.join(", "));
+    let fix = format!("getent hosts {first}, and --target with a name that it finds, or --nic NAME");
+    Some(Finding::new("nic.peers", Verdict::Hint, value).fix(fix))
 }
 
 fn card(look: &Look, name: &str, mtu: Option<u64>) -> Vec<Finding> {
@@ -311,6 +329,29 @@ mod tests {
         let look = Look { sysfs: &sysfs, scope: &scope };
         let found = examine(&look, &choose(&look)).into_iter().filter(|finding| finding.item == item);
         found.map(|finding| (finding.subject.unwrap_or_default(), finding.verdict, finding.fix)).collect()
+    }
+
+    #[test]
+    fn a_name_without_an_address_is_told_with_what_is_judged_instead() {
+        let tree = with_vlan("mlx5_core", "9000", "9000");
+        let value = |peers: &[&str], nics: &[&str]| {
+            let scope = Scope {
+                network: true,
+                peers: peers.iter().map(|peer| peer.parse().unwrap()).collect(),
+                nics: nics.iter().map(|name| (*name).to_owned()).collect(),
+                unresolved: vec!["broker.invalid".to_owned()],
+                ..Scope::default()
+            };
+            let look = Look { sysfs: &tree.sysfs(), scope: &scope };
+            let found = examine(&look, &choose(&look)).into_iter().find(|finding| finding.item == "nic.peers").unwrap();
+            assert!(found.verdict == Verdict::Hint && found.fix[0].starts_with("getent hosts broker.invalid"));
+            found.value
+        };
+        let said = "'broker.invalid' does not resolve; ";
+        assert_eq!(value(&[], &[]), format!("{said}the fastest card that is up is judged: eth0"));
+        assert_eq!(value(&["10.0.0.7"], &[]), format!("{said}the way to the other hosts is judged: vlan9"));
+        assert_eq!(value(&[], &["eth0"]), format!("{said}eth0 is judged, as --nic says"));
+        assert!(judged(&tree, "10.0.0.7", "nic.peers").is_empty());
     }
 
     /// A card whose driver is known, with a VLAN on it that has an MTU of its own.

@@ -2,8 +2,9 @@
 
 use super::text::{self, Text};
 use crate::base::fatal::Exit;
+use crate::base::program::quoted;
 use crate::observe::report::{Confirmation, LimitedBy, Report};
-use crate::observe::summary::quoted;
+use crate::observe::summary::ended_by_signal;
 use std::fmt::Write;
 
 /// Targets that are named one by one.
@@ -25,6 +26,9 @@ pub fn head(report: &Report) -> String {
         if !mend.is_empty() {
             let _ = writeln!(out, "<p class=\"note\">{}</p>", Text(mend.trim()));
         }
+    }
+    if let Some(how) = ended_by_signal(report) {
+        let _ = writeln!(out, "<p class=\"note\">Ended {}</p>", Text(&how));
     }
     let _ = writeln!(out, "<p class=\"limit\">Limited by {}</p>", limit(report.verdict.limited_by));
     let evidence = report.verdict.evidence.iter().map(|sentence| format!("<li>{}</li>", Text(sentence)));

@@ -65,12 +65,13 @@ fn nothing_from_the_report_is_markup() {
     report.verdict.evidence.push(evil.into());
     report.slo[0].expression = evil.into();
     report.ended_early = Some(evil.into());
+    report.ended_by_signal = Some(evil.into());
     report.governance = Some(crate::observe::report::Governance { url: evil.into(), ..Default::default() });
     report.producers[0].target = evil.into();
     report.producers[0].file = Some(evil.into());
     let page = page(&report);
     assert!(!page.contains("<script"), "{page}");
-    assert_eq!(page.matches("&lt;script&gt;").count(), 26, "each of them is shown");
+    assert_eq!(page.matches("&lt;script&gt;").count(), 27, "each of them is shown");
     assert_eq!(unbalanced(&page), [""; 0]);
 }
 

@@ -1,6 +1,7 @@
 //! Where the data of a run lies, and the command that checks it.
 
-use super::{Page, quoted};
+use super::Page;
+use crate::base::program::{self, quoted};
 use crate::base::units::format_size;
 use crate::observe::report::Report;
 use crate::plan::{Annotate, FileLayout, ReportTarget, RunPlan};
@@ -67,7 +68,7 @@ impl Data {
         if !self.verifiable {
             return;
         }
-        let mut command = String::from("engine verify");
+        let mut command = program::command("verify");
         for place in places.iter().take(PLACES_NAMED_MAX) {
             command.push_str(&format!(" {}", quoted(place)));
         }

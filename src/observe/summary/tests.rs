@@ -1,6 +1,6 @@
 use super::*;
 use crate::observe::logs::tests::capture;
-use crate::observe::report::{Latency, SloResult};
+use crate::observe::report::{Cpu, Latency, SloResult};
 use crate::observe::testing;
 
 #[test]
@@ -68,6 +68,39 @@ fn a_reader_that_left_is_told() {
 }
 
 #[test]
+fn a_signal_that_ended_the_run_is_told() {
+    let mut report = testing::report();
+    (report.ended_early, report.elapsed_seconds) = (None, 3.8);
+    report.ended_by_signal = Some("SIGINT".into());
+    let line = |report: &Report| {
+        let text = render_again(report, "r.json".as_ref());
+        text.lines().find(|line| line.starts_with("ended")).unwrap_or_default().to_owned()
+    };
+    assert_eq!(line(&report), "ended       by SIGINT after 3.8 s");
+    report.config.insert("duration".into(), "10s".into());
+    assert_eq!(line(&report), "ended       by SIGINT after 3.8 s of 10 s");
+    report.config.insert("duration".into(), "inf".into());
+    assert_eq!(line(&report), "ended       by SIGINT after 3.8 s");
+    report.ended_by_signal = None;
+    assert_eq!(line(&report), "");
+}
+
+#[test]
+fn processor_time_is_of_the_bytes_only_where_they_took_it() {
+    let mut report = testing::report();
+    report.cpu = Cpu { user_seconds: 1.5, system_seconds: 0.5, seconds_per_gigabyte: Some(4.0), polling_seconds: None };
+    assert_eq!(cpu(&report), "4.000 s/GB (user 1.50 s, system 0.50 s)");
+    report.cpu.polling_seconds = Some(1.9);
+    assert_eq!(cpu(&report), "2.00 s (mostly polling)");
+    report.config.insert("poll".into(), "busy".into());
+    assert_eq!(cpu(&report), "2.00 s (mostly polling; --poll adaptive sleeps)");
+    report.pacing.target_bytes_per_second = None;
+    assert_eq!(cpu(&report), "4.000 s/GB (user 1.50 s, system 0.50 s)", "as fast as the target takes them");
+    report.totals.bytes_produced = 0;
+    assert_eq!(cpu(&report), "2.00 s (user 1.50 s, system 0.50 s)");
+}
+
+#[test]
 fn one_is_no_plural() {
     let mut report = testing::report();
     (report.totals.records_produced, report.totals.records_not_sent, report.totals.retries) = (1, 1, 1);
@@ -126,12 +159,6 @@ fn words_wrap_and_stop() {
 }
 
 #[test]
-fn shells_get_quotes_where_they_need_them() {
-    assert_eq!(quoted("engine-data/"), "engine-data/");
-    assert_eq!(quoted("it's here"), r"'it'\''s here'");
-}
-
-#[test]
 fn nothing_is_cut_but_with_a_sign() {
     let mut report = testing::report();
     let target = "kafka://127.0.0.1:32485,127.0.0.1:32486,127.0.0.1:32487/a-topic-with-a-long-name";
@@ -161,7 +188,8 @@ fn a_record_without_confirmation_is_slower_than_the_slowest() {
         let row = text.lines().find(|line| line.starts_with(label)).unwrap().to_owned();
         row.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
     };
-    assert!(row(&report, "response").ends_with(" never never"), "10 of 1,000 records are unconfirmed");
+    let response = row(&report, "response");
+    assert!(response.contains(" never never (confirmed max 2"), "10 of 1,000 are unconfirmed: {response}");
     assert!(row(&report, "service").ends_with(" ms"), "of those that were confirmed");
     report.totals.records_offered = report.totals.records_produced;
     assert!(row(&report, "response").ends_with(" ms"));

@@ -85,7 +85,7 @@ fn connections_may_race_but_each_keeps_its_order() {
     let cut = sound.iter().step_by(2).take(20).map(Vec::len).sum::<usize>() + 70;
     let lost = receive(&[(0, &halves[0]), (1, &halves[1][..cut])], true);
     assert!(kinds(&lost).contains(&Kind::Gap) && kinds(&lost).contains(&Kind::Truncated), "{}", lost.summary());
-    // Again over another way.
+    // Again over another connection.
     let twice = receive(&[(0, &sound.concat()), (1, &sound[40])], true);
     assert_eq!(only(&twice, Kind::Duplicate).first_sequence, Some(40));
     // Backwards on one connection counts where order is promised.

@@ -184,7 +184,9 @@ fn a_run_id_may_be_a_number() {
     // The same number, but not the same run.
     let mut other = log();
     other.put(0, &[of_run("020261129", 2)], 1);
-    assert_eq!(only(&read(other), Kind::Foreign).records, 1);
+    let findings = read(other);
+    assert_eq!(only(&findings, Kind::Foreign).records, 1);
+    assert!(findings.summary().starts_with("OTHER RUNS: 3 records"), "{}", findings.summary());
 }
 
 #[test]

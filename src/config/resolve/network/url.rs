@@ -17,7 +17,11 @@ pub enum Scheme {
 
 impl Scheme {
     pub fn of(url: &str) -> Option<Self> {
-        Some(match url.split_once("://")?.0.to_ascii_lowercase().as_str() {
+        Self::named(url.split_once("://")?.0)
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_lowercase().as_str() {
             "tcp" => Scheme::Tcp,
             "http" => Scheme::Http,
             "https" => Scheme::Https,
@@ -203,6 +207,16 @@ pub fn ipv6(text: &str) -> Result<String, String> {
         return Err(format!("'{text}' names no link behind its %, as fe80::1%25eth0 does"));
     }
     Ok(format!("{address}%{zone}"))
+}
+
+/// What was meant by a scheme with a slash too few.
+pub fn with_both_slashes(text: &str) -> Option<String> {
+    let (name, rest) = text.split_once(':').filter(|(_, rest)| !rest.starts_with("//"))?;
+    let scheme = Scheme::named(name)?;
+    let url = format!("{name}://{}", rest.trim_start_matches('/'));
+    let with_topic = format!("{}/TOPIC", url.trim_end_matches('/'));
+    let meant = Url::parse(&url).or_else(|_| Url::parse(&with_topic));
+    Some(meant.map_or_else(|_| scheme.example().to_owned(), |url| url.label()))
 }
 
 /// What an error may show of a URL that could not be read.

@@ -1,0 +1,93 @@
+//! What is wrong with a run's connections just now. All its dialers share it, so that a target that is away is told of
+//! once, and now and then while that lasts.
+
+use crate::base::limits;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Outages {
+    /// Why connections cannot be made.
+    reasons: Mutex<BTreeMap<String, Outage>>,
+    /// All that the run has.
+    connections: AtomicUsize,
+    /// Those of them that were lost and are not there again.
+    down: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Outage {
+    /// Connections that suffer from it.
+    sufferers: usize,
+    since: Instant,
+    told_at: Instant,
+}
+
+impl Outages {
+    /// All connections of the run.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
+    /// Connections that were lost and are not there again.
+    pub fn down(&self) -> usize {
+        self.down.load(Relaxed)
+    }
+
+    /// So many connections more belong to the run.
+    pub fn expect(&self, connections: usize) {
+        self.connections.fetch_add(connections, Relaxed);
+    }
+
+    /// One connection more is down.
+    pub fn lost(&self) {
+        self.down.fetch_add(1, Relaxed);
+    }
+
+    /// One of those is there again.
+    pub fn found(&self) {
+        self.down.fetch_sub(1, Relaxed);
+    }
+
+    /// One more connection suffers from it; whether it is the first.
+    pub(super) fn begin(&self, why: &str) -> bool {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let outage = reasons.entry(why.to_owned()).or_insert(Outage { sufferers: 0, since: now, told_at: now });
+        outage.sufferers += 1;
+        outage.sufferers == 1
+    }
+
+    /// For how long it has lasted, where it is time to tell of it again.
+    pub(super) fn lasts(&self, why: &str, now: Instant) -> Option<Duration> {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let outage = reasons.get_mut(why)?;
+        let is_due =
+            now.saturating_duration_since(outage.told_at) >= Duration::from_nanos(limits::OUTAGE_TOLD_EVERY_NS);
+        is_due.then(|| {
+            outage.told_at = now;
+            now.saturating_duration_since(outage.since)
+        })
+    }
+
+    /// One suffers no more.
+    pub(super) fn end(&self, why: &str) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outage) = reasons.get_mut(why) {
+            outage.sufferers -= 1;
+            if outage.sufferers == 0 {
+                reasons.remove(why);
+            }
+        }
+    }
+
+    /// How many suffer from what.
+    #[cfg(test)]
+    pub(super) fn sufferers(&self) -> BTreeMap<String, usize> {
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        reasons.iter().map(|(why, outage)| (why.clone(), outage.sufferers)).collect()
+    }
+}

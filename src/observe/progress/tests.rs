@@ -1,0 +1,179 @@
+use super::*;
+use crate::counters::{Snapshot, Stage};
+use crate::observe::logs::tests::capture;
+use crate::observe::testing::{self, SECOND};
+use crate::plan::PhasePlan;
+
+#[test]
+fn the_live_line_fits_80_columns_at_its_fullest() {
+    let glance = Glance {
+        progress: None,
+        now_bytes_per_second: 937_512_345.0,
+        average_bytes_per_second: Some(937_412_345.0),
+        target_bytes_per_second: Some(937_500_000),
+        response_p99_ns: Some(999_940_000),
+        errors: 12_345,
+        elapsed_ns: 0,
+        left: Left::Ns(7_199_000_000_000),
+        connections_down: (0, 64),
+    };
+    let line = glance.line();
+    assert_eq!(line, "937.5 MB/s  avg 937.4 MB/s  of 937.5 MB/s  p99 999.9 ms  12,345 errors  1h59m left");
+    assert!(Glance { errors: 0, ..glance }.line().len() <= 80, "{line}");
+    let line = Glance { connections_down: (12, 64), ..glance }.line();
+    assert_eq!(line, "937.5 MB/s  of 937.5 MB/s  12,345 errors  12 of 64 connections down  1h59m left");
+    assert!(line.len() <= 80);
+}
+
+#[test]
+fn a_target_that_is_away_shows() {
+    let mut run = testing::Run::new(1, 1, None);
+    run.replan(|plan| {
+        plan.phases[0].duration_ns = u64::MAX;
+        plan.producers[0].records_max = 100;
+    });
+    run.publish(0, 0, &[(Field::RecordsProduced, 50)]);
+    let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+    assert_eq!(ticker.glance(4 * SECOND, 1.0).left, Left::Ns(8 * SECOND), "nothing is folded yet");
+    run.shared.outages.expect(2);
+    run.shared.outages.lost();
+    let glance = ticker.glance(5 * SECOND, 1.0);
+    assert_eq!((glance.left, glance.connections_down), (Left::Unknown, (1, 2)));
+    assert!(glance.line().ends_with("  1 of 2 connections down  – left"), "{}", glance.line());
+    run.shared.outages.found();
+    run.publish(0, 0, &[(Field::RecordsProduced, 60)]);
+    let line = ticker.glance(6 * SECOND, 1.0).line();
+    assert!(line.ends_with("  0 errors  10s left"), "{line}");
+}
+
+#[test]
+fn the_average_is_of_the_same_reading_as_the_rate_now() {
+    let mut run = testing::Run::new(1, 1, None);
+    let now_and_average = |ticker: &mut Ticker, run: &testing::Run, bytes, at_ns, span| {
+        run.publish(0, 0, &[(Field::LogicalBytesProduced, bytes)]);
+        let glance = ticker.glance(at_ns, span);
+        (glance.now_bytes_per_second, glance.average_bytes_per_second)
+    };
+    // Nothing is folded yet.
+    let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+    assert_eq!(now_and_average(&mut ticker, &run, 500, SECOND / 2, 0.5), (1000.0, Some(1000.0)));
+    assert_eq!(now_and_average(&mut ticker, &run, 1500, SECOND, 0.5), (2000.0, Some(1500.0)));
+    run.replan(|plan| {
+        plan.phases.insert(0, PhasePlan { duration_ns: 4 * SECOND, warmup: true, ..plan.phases[0].clone() });
+    });
+    let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+    assert_eq!(now_and_average(&mut ticker, &run, 4000, 4 * SECOND, 1.0).1, None);
+    let mut warm = Snapshot::preallocated(0, 1, true);
+    warm.at_ns = 4 * SECOND;
+    warm.warm[0] = testing::counts(&[(Field::LogicalBytesProduced, 4000)]);
+    run.shared.with_aggregate(|all| all.fold(&warm));
+    assert_eq!(now_and_average(&mut ticker, &run, 4000, 4 * SECOND + SECOND / 2, 1.0).1, None, "too short a time");
+    assert_eq!(now_and_average(&mut ticker, &run, 6000, 6 * SECOND, 1.5).1, Some(1000.0), "the warm-up left out");
+}
+
+#[test]
+fn the_drain_counts_down_to_its_own_end() {
+    let run = testing::Run::new(2, 1, Some(1_000_000));
+    run.shared.start(run.now_ns());
+    let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+    let mut line = |at_ns| ticker.glance(at_ns, 1.0).line();
+    run.shared.live[0].enter_stage(Stage::Draining);
+    assert_eq!(line(2 * SECOND), "0 B/s  avg 0 B/s  of 1 MB/s  0 errors  8s left", "the other core goes on");
+    run.shared.live[1].enter_stage(Stage::Draining);
+    assert_eq!(line(3 * SECOND), "draining  0 B/s  0 errors  10s left at most");
+    assert_eq!(line(6 * SECOND), "draining  0 B/s  0 errors  7s left at most");
+    run.shared.live.iter().for_each(|core| core.enter_stage(Stage::Syncing));
+    assert_eq!(line(14 * SECOND), "draining  0 B/s  0 errors  14s", "a final fsync has no time limit");
+}
+
+#[test]
+fn times_read_as_people_say_them() {
+    let left: Vec<_> = [3_001, 1_999, 999, 1].map(|ms| clock(ms * 1_000_000)).into();
+    assert_eq!(left, ["3s", "2s", "1s", "0s"]);
+    for (ns, said) in [(0, "0s"), (41_600_000_000, "42s"), (245_000_000_000, "4m05s"), (7_500_000_000_000, "2h05m")] {
+        assert_eq!(clock(ns), said);
+    }
+}
+
+#[test]
+fn json_has_one_line_for_each_producer_with_its_own_numbers() {
+    let run = testing::Run::new(2, 2, Some(1_000_000));
+    run.publish(0, 0, &[(Field::RecordsProduced, 7), (Field::BytesProduced, 700)]);
+    run.publish(1, 1, &[(Field::RecordsProduced, 9), (Field::RecordsFailed, 2)]);
+    let console = Console::new(LogFormat::Json);
+    run.shared.start(run.now_ns());
+    let mut ticker = Ticker::new(run.shared.clone(), console);
+    let lines = capture(LogFormat::Json, || ticker.tick());
+    let lines: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 4);
+    let field = |name: &str| lines.iter().map(|line| line[name].clone()).collect::<Vec<_>>();
+    assert_eq!(field("producer"), [0, 1, 2, 3]);
+    assert_eq!(field("records"), [7, 0, 0, 9]);
+    assert_eq!(field("errors"), [0, 0, 0, 2]);
+    assert_eq!(field("audit_every"), [1000; 4]);
+    assert_eq!(field("governance_every"), [0; 4]);
+    let again = capture(LogFormat::Json, || ticker.tick());
+    let first: serde_json::Value = serde_json::from_str(&again[0]).unwrap();
+    assert_eq!(first["records"], 0, "an interval counts its own records");
+    assert_eq!(capture(LogFormat::Json, || ticker.last()), Vec::<String>::new(), "nothing came after it");
+    run.publish(0, 0, &[(Field::RecordsProduced, 12)]);
+    let rest: serde_json::Value = serde_json::from_str(&capture(LogFormat::Json, || ticker.last())[0]).unwrap();
+    assert_eq!(rest["records"], 5, "the lines of a log add up");
+}
+
+#[test]
+fn a_refusal_is_told_once_for_each_target_and_status() {
+    let run = testing::Run::new(2, 2, Some(1_000_000));
+    for (core, lane, status) in [(0, 0, 404), (0, 1, 503), (1, 0, 404)] {
+        run.shared.live[core].lanes[lane].publish_refused(status);
+    }
+    let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+    let told = capture(LogFormat::Text, || ticker.tell_refusals());
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("WARN") && told[0].contains("null: first refused answer: 404 Not Found"), "{told:?}");
+    assert!(told[1].contains("null2: first refused answer: 503 Service Unavailable"), "{told:?}");
+    run.shared.live[1].lanes[1].publish_refused(401);
+    let lines = capture(LogFormat::Json, || ticker.stopped());
+    let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!((&line["event"], &line["status"], &line["target"]), (&"refused".into(), &401.into(), &"null2".into()));
+    assert_eq!(lines.len(), 2, "and that the run stopped: {lines:?}");
+}
+
+#[test]
+fn time_left_takes_the_nearest_end() {
+    let mut run = testing::Run::new(1, 1, None);
+    run.publish(0, 0, &[(Field::RecordsProduced, 50)]);
+    let total = run.shared.live_total();
+    let left = |run: &testing::Run, advances| {
+        let ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+        ticker.left(4 * SECOND, &total, &total, advances)
+    };
+    assert_eq!(left(&run, true), Left::Ns(6 * SECOND));
+    run.replan(|plan| plan.producers[0].records_max = 100);
+    assert_eq!(left(&run, true), Left::Ns(4 * SECOND));
+    assert_eq!(left(&run, false), Left::Ns(6 * SECOND), "that end comes whatever the target does");
+    run.replan(|plan| plan.phases[0].duration_ns = u64::MAX);
+    assert_eq!(left(&run, false), Left::Unknown);
+    run.replan(|plan| plan.producers[0].records_max = u64::MAX);
+    assert_eq!(left(&run, true), Left::Endless);
+}
+
+#[test]
+fn what_the_warm_up_sends_brings_no_limit_nearer() {
+    let mut run = testing::Run::new(1, 1, None);
+    run.publish(0, 0, &[(Field::RecordsProduced, 100)]);
+    run.replan(|plan| {
+        plan.phases[0].duration_ns = u64::MAX;
+        plan.phases.insert(0, PhasePlan { duration_ns: 4 * SECOND, warmup: true, ..plan.phases[0].clone() });
+        plan.producers[0].records_max = 100;
+    });
+    let ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+    let total = run.shared.live_total();
+    let left = |at_ns, measured: &Counts| ticker.left(at_ns, &total, measured, true);
+    let none = Counts::default();
+    assert_eq!(left(2 * SECOND, &none), Left::Ns(4 * SECOND), "2 s of it, and 100 records");
+    assert_eq!(left(4 * SECOND, &none), Left::Ns(4 * SECOND), "100 records");
+    let half = testing::counts(&[(Field::RecordsProduced, 50)]);
+    assert_eq!(left(5 * SECOND, &half), Left::Ns(2 * SECOND + SECOND / 2));
+    assert_eq!(left(8 * SECOND, &total), Left::Ns(0));
+}

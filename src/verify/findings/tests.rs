@@ -1,0 +1,63 @@
+use super::*;
+
+#[test]
+fn the_summary_counts_what_it_lists() {
+    let mut findings = Findings { records: 1, ..Findings::default() };
+    findings.add(Finding::new(Kind::Absent, "absent").sequences(5, 24));
+    let said = findings.summary();
+    assert!(said.contains("DAMAGED: 1 record in") && said.contains("1 gap (20 missing)"), "{said}");
+    (0..20).for_each(|at| findings.add(Finding::new(Kind::Corrupt, "corrupt").sequences(at, at)));
+    let said = findings.summary_with("--report");
+    assert!(said.contains("and 12 more (--report lists up to 100 of a kind)"), "{said}");
+    assert_eq!((findings.counted().as_str(), findings.told().count()), ("20 corrupt, 1 absent", 9));
+}
+
+#[test]
+fn a_sample_does_not_claim_that_there_was_no_producer() {
+    let sampled = Findings { records: 3685, sources: 2, ..Findings::default() };
+    assert!(sampled.summary().starts_with("intact: 3,685 records in 2 sources"), "{}", sampled.summary());
+    let none = Findings::default().summary();
+    assert!(none.starts_with("intact: 0 records of 0 producers in 0 sources"), "{none}");
+}
+
+#[test]
+fn what_is_forged_is_not_counted_as_corrupt() {
+    let mut findings = Findings::default();
+    findings.add(Finding::new(Kind::Forged, "forged").sequences(5, 5));
+    let said = findings.summary();
+    assert!(said.contains("0 corrupt records, 1 forged\n"), "{said}");
+}
+
+#[test]
+fn a_colon_follows_only_what_is_named() {
+    let mut findings = Findings::default();
+    findings.add(Finding::new(Kind::Nothing, "no record was read"));
+    findings.add(Finding::new(Kind::Truncated, "cut off").producer(3));
+    let said = findings.summary();
+    assert!(said.contains("\n  nothing      no record was read\n"), "{said}");
+    assert!(said.contains("\n  truncated    producer 3: cut off\n"), "{said}");
+}
+
+#[test]
+fn other_runs_beside_an_intact_one_are_not_called_damage() {
+    let mut findings = Findings::default();
+    findings.add_other_run(Finding::new(Kind::Foreign, "9 records of another run").records(9));
+    let said = findings.summary();
+    assert!(said.starts_with("OTHER RUNS: ") && said.contains("\n  mend: each run's report with --expect"), "{said}");
+    assert_eq!((findings.clean, findings.exit()), (false, Exit::Failed));
+    // Within the data of the run it is damage.
+    findings.add(Finding::new(Kind::Foreign, "1 records of another run").records(1));
+    let said = findings.summary();
+    assert!(said.starts_with("DAMAGED: ") && !said.contains("mend: "), "{said}");
+}
+
+#[test]
+fn what_is_only_unproved_is_not_called_damage() {
+    let mut findings = Findings::default();
+    findings.add(Finding::new(Kind::Unproved, "removed").sequences(0, 9));
+    let said = findings.summary();
+    assert!(said.starts_with("INCOMPLETE: ") && said.contains("0 gaps") && said.contains("unproved"), "{said}");
+    assert_eq!((findings.clean, findings.exit()), (false, Exit::Failed));
+    findings.add(Finding::new(Kind::Corrupt, "corrupt"));
+    assert!(findings.summary().starts_with("DAMAGED: "));
+}
