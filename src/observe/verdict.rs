@@ -412,7 +412,7 @@ mod tests {
         for part in ["waited for it 40.00 %", "busy 20.00 %", "nothing was due 35.00 %", "held the processors 5.00 %"] {
             assert!(said.contains(part), "'{part}' is missing in: {said}");
         }
-        let works = LoopTime { work_ns: 70, kernel_ns: 10, idle_ns: 20, cpu_ns: 80, ..LoopTime::default() };
+        let works = LoopTime { turns: 1, work_ns: 70, kernel_ns: 10, idle_ns: 20, cpu_ns: 80, ..LoopTime::default() };
         let said = verdict(works, None).evidence.remove(0);
         assert!(said.ends_with("waited for the target 0.00 %; nothing was due 20.00 %"), "{said}");
     }

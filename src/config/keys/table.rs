@@ -283,7 +283,7 @@ pub const KEYS: &[Key] = &[
         "O_DIRECT. auto: on where the file system hands it to the device and blocks are full and aligned.",
     ),
     key(Io, "block-size", Kind::Size, "S").alias(&["bs"]).says(
-        "1Mi direct and TCP (512Ki to a target on the same host), 256Ki otherwise; one request or batch",
+        "1Mi direct and TCP (512Ki within one host), 256Ki otherwise; one request or batch",
         "1Mi",
         "Records handed to the kernel at once; at least one record. --bs for short.",
     ),
