@@ -112,7 +112,7 @@ announce() {
     local rate_bytes rate duration_ns rates='' until=$(($1 * 1000000000)) times
     while read -r rate_bytes; do
         rate='full speed'
-        if [ "$rate_bytes" != null ]; then rate=$(numfmt --to=si --round=nearest --format=%.1f --suffix=B/s "$rate_bytes"); fi
+        if [ "$rate_bytes" != null ]; then rate=$(LC_ALL=C numfmt --to=si --round=nearest --format=%.1f --suffix=B/s "$rate_bytes"); fi
         rates+="${rates:+, then }$rate"
     done < <(phases rate_bytes_per_second | uniq)
     while read -r duration_ns; do

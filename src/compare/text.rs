@@ -45,7 +45,8 @@ fn who(side: &Side) -> String {
     let report = &side.report;
     let targets = report.config.get("target").map_or_else(|| NOTHING.to_owned(), setting);
     let early = report.ended_early.as_deref().and_then(|why| why.lines().next());
-    let early = early.map(|why| format!(", ended early: {why}")).unwrap_or_default();
+    let signal = || report.ended_by_signal.as_ref().map(|signal| format!(", ended by {signal}"));
+    let early = early.map(|why| format!(", ended early: {why}")).or_else(signal).unwrap_or_default();
     format!(
         "{}: run {} to {targets}, {}, engine {}{early}",
         side.name, report.run_id, report.started_at, report.engine_version

@@ -28,6 +28,7 @@ const RUN_CODES: &Codes = &[
     (4, "an SLO was missed"),
     UNREACHABLE,
 ];
+const UNWRITTEN: (u8, &str) = (1, "the result could not be written");
 const VERIFY_CODES: &Codes = &[
     (0, "intact"),
     (
@@ -40,7 +41,7 @@ const VERIFY_CODES: &Codes = &[
 ];
 const RECEIVE_CODES: &Codes = &[
     (0, "done; with --verify: what came is intact"),
-    (1, "--verify found damage, or what came is not of the run that was expected"),
+    (1, "--verify found damage, what came is not of the run that was expected, or the report could not be written"),
     USAGE,
     (3, "this host cannot listen there; the message names the command that mends it"),
 ];
@@ -52,14 +53,14 @@ const SATURATE_CODES: &Codes = &[
     (4, "no rate held, or the one found did not hold in the longer run"),
     UNREACHABLE,
 ];
-const DOCTOR_CODES: &Codes = &[(0, "nothing is fatal"), (2, "bad flags"), (3, "something is fatal")];
+const DOCTOR_CODES: &Codes = &[(0, "nothing is fatal"), UNWRITTEN, (2, "bad flags"), (3, "something is fatal")];
 const PLAN_CODES: &Codes = &[
     (0, "it fits, or may"),
+    UNWRITTEN,
     (2, "bad flags, or a description that cannot be read"),
     (3, "it does not fit, and what lacks is named; or this host could not be measured"),
 ];
-const REPORT_CODES: &Codes =
-    &[DONE, (1, "the result could not be written"), (2, "bad flags, or a report that cannot be read")];
+const REPORT_CODES: &Codes = &[DONE, UNWRITTEN, (2, "bad flags, or a report that cannot be read")];
 
 const ABOUT: &str = "Engine offers records to files, standard output, TCP, HTTP or Kafka at a stated rate, and reports \
                      what became of each of them.";
@@ -338,14 +339,14 @@ mod tests {
     }
 
     #[test]
-    fn each_command_has_the_exit_codes_that_it_can_return() {
+    fn each_command_lists_its_exit_codes() {
         for (command, codes) in [
             ("run", "012345"),
             ("verify", "0125"),
             ("receive", "0123"),
             ("saturate", "012345"),
-            ("doctor", "023"),
-            ("plan", "023"),
+            ("doctor", "0123"),
+            ("plan", "0123"),
             ("merge", "012"),
             ("report", "012"),
             ("compare", "012"),

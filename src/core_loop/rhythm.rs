@@ -49,6 +49,8 @@ impl Turn {
     /// `oversleep_ns`: how late the kernel wakes this thread, smoothed.
     pub fn book(&self, time: &mut LoopTime, oversleep_ns: &mut u64) {
         let (feeding, kernel) = (self.fed_ns - self.from_ns, self.to_ns - self.fed_ns);
+        // Stolen, and no wait. Long kernel calls are the target's.
+        let late = if feeding > self.fed.longest_ns(self.byte_ns_max) { feeding } else { 0 };
         let waited = if self.fed.full { &mut time.target_full_ns } else { &mut time.idle_ns };
         let mut gap_ns = feeding + kernel;
         match self.wait {
@@ -61,8 +63,8 @@ impl Turn {
                 // A call that brought nothing and sent nothing had nothing to do but wake this thread in time.
                 let is_stolen = overslept_ns > GAP_NS && !self.reaped && !self.fed.offered();
                 let stolen_ns = if is_stolen { overslept_ns } else { 0 };
-                *waited += feeding + kernel - stolen_ns;
-                time.work_ns += stolen_ns;
+                *waited += feeding - late + kernel - stolen_ns;
+                time.work_ns += late + stolen_ns;
                 time.stolen_ns += stolen_ns;
             }
             Wait::No if self.fed.offered() || self.reaped => {
@@ -70,16 +72,14 @@ impl Turn {
                 time.kernel_ns += kernel;
             }
             Wait::No => {
-                *waited += feeding + kernel;
-                time.spun_ns += feeding + kernel;
+                *waited += feeding - late + kernel;
+                time.spun_ns += feeding - late + kernel;
+                time.work_ns += late;
             }
         }
         time.turns += 1;
         time.gap_max_ns = time.gap_max_ns.max(gap_ns);
-        // Long kernel calls are the target's.
-        if feeding > self.fed.longest_ns(self.byte_ns_max) {
-            time.stolen_ns += feeding;
-        }
+        time.stolen_ns += late;
     }
 }
 
@@ -115,6 +115,18 @@ mod tests {
         assert_eq!(booked(4 * MS, 0, Wait::No, much).stolen_ns, 0);
         assert_eq!(booked(4 * MS, 0, Wait::No, Fed { records: 1, bytes: 64, ..much }).stolen_ns, 4 * MS);
         assert_eq!(booked(100 * MS, 0, Wait::No, much).stolen_ns, 100 * MS);
+    }
+
+    #[test]
+    fn what_is_stolen_is_part_of_the_work_and_of_nothing_else() {
+        for (wait, full) in
+            [(Wait::No, false), (Wait::No, true), (Wait::ForNs(MS), true), (Wait::ForNs(40 * MS), false)]
+        {
+            let time = booked(30 * MS, 2 * MS, wait, Fed { full, ..Fed::default() });
+            assert_eq!(time.target_full_ns + time.idle_ns + time.work_ns, 32 * MS, "{wait:?} {full}");
+            assert!(time.stolen_ns >= 30 * MS && time.work_ns == time.stolen_ns, "{wait:?} {full}");
+            assert!(time.spun_ns <= time.target_full_ns + time.idle_ns, "{wait:?} {full}");
+        }
     }
 
     #[test]

@@ -81,6 +81,18 @@ impl Demand {
         if named { machine.drive_count().clamp(1, most) } else { 1 }
     }
 
+    /// By data sheets, what the command's targets can take: a drive that it does not name takes nothing, and those that
+    /// it does are as fast as the one with the most producers lets them be.
+    fn drives_gigabytes_per_second(&self, machine: &Machine) -> Option<f64> {
+        let (all, named) = (machine.drives_gigabytes_per_second()?, self.drives(machine));
+        if self.target.is_some() || named == 0 {
+            return Some(all);
+        }
+        let busiest = |producers: u32| f64::from(producers) / f64::from(producers.div_ceil(named).max(1));
+        let in_use = self.producers.map_or(f64::from(named), busiest);
+        Some(all * in_use / f64::from(machine.drive_count().max(1)))
+    }
+
     /// As many for each drive.
     fn producers_on(&self, cores: u32, machine: &Machine) -> u32 {
         self.producers.unwrap_or_else(|| cores.next_multiple_of(self.drives(machine)))
@@ -198,7 +210,7 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     let core = core_rate(table, cost, demand.record_bytes, scale);
     let measured = matches!(scale, Scale::Calibrated(_)) && cost.checked;
     let rate = demand.rate_bytes_per_second;
-    let resources = rate.map_or_else(Vec::new, |rate| resources(demand.route, cost, rate, core, machine));
+    let resources = rate.map_or_else(Vec::new, |rate| resources(demand, cost, rate, core, machine));
     let busiest = resources.iter().filter_map(|r| Some((r.load()?, r.name))).max_by(|a, b| a.0.total_cmp(&b.0));
     let worst = resources.iter().filter_map(|r| r.verdict).max_by_key(|verdict| *verdict as u8);
     let lacks = resources.iter().filter(|r| r.verdict == Some(Verdict::DoesNotFit)).map(text::lack).collect();
@@ -207,7 +219,7 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     let connections = rate.zip(producers).filter(|_| demand.route.is_network());
     let connections = connections.map(|(rate, producers)| connections_each(demand.route, rate, producers));
     let ring_bytes = rate.map(|rate| ring_bytes(rate / f64::from(cores)));
-    let roofs = roofs(demand.route, cost, core, machine);
+    let roofs = roofs(demand, cost, core, machine);
     let lowest = roofs.iter().filter_map(|(name, roof)| Some((roof.as_ref()?.likely, *name)));
     let lowest = lowest.min_by(|a, b| a.0.total_cmp(&b.0));
     Projection {
@@ -239,7 +251,8 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     }
 }
 
-fn resources(route: Route, cost: &Cost, rate: f64, core: Range, machine: &Machine) -> Vec<Resource> {
+fn resources(demand: &Demand, cost: &Cost, rate: f64, core: Range, machine: &Machine) -> Vec<Resource> {
+    let route = demand.route;
     let cores = core.map(|core| (rate / core).ceil());
     let mut found = vec![Resource::new("cores", "cores", cores, Some(f64::from(machine.senders())))];
     // The reach is taken off what is there by raising what is needed: one range, one comparison.
@@ -249,7 +262,7 @@ fn resources(route: Route, cost: &Cost, rate: f64, core: Range, machine: &Machin
         found.push(Resource::new("network", "GB/s of goodput", needs(NIC_REACHED, rate / GIGA), there));
     }
     if route == Route::File {
-        let there = machine.drives_gigabytes_per_second();
+        let there = demand.drives_gigabytes_per_second(machine);
         found.push(Resource::new("drives", "GB/s by data sheet", needs(DRIVE_SUSTAINED, rate / GIGA), there));
     }
     let crossing = rate / GIGA * cost.memory_crossings;
@@ -267,14 +280,15 @@ fn cores_planned(resources: &[Resource], machine: &Machine) -> u32 {
 }
 
 /// What each resource by itself lets through; `None`: how much there is was not said.
-fn roofs(route: Route, cost: &Cost, core: Range, machine: &Machine) -> Vec<(&'static str, Option<Range>)> {
+fn roofs(demand: &Demand, cost: &Cost, core: Range, machine: &Machine) -> Vec<(&'static str, Option<Range>)> {
+    let route = demand.route;
     let mut found = vec![("cores", Some(core.map(|core| core * f64::from(machine.senders()))))];
     if route.is_network() {
         let link = machine.nic_gbits.map(|gbits| tcp_goodput_bytes_per_second(gbits, machine.mtu));
         found.push(("network", link.map(|full| Range::derated(full, NIC_REACHED))));
     }
     if route == Route::File {
-        let sheet = machine.drives_gigabytes_per_second().map(|sheet| sheet * GIGA);
+        let sheet = demand.drives_gigabytes_per_second(machine).map(|sheet| sheet * GIGA);
         found.push(("drives", sheet.map(|full| Range::derated(full, DRIVE_SUSTAINED))));
     }
     if cost.memory_crossings > 0.0 {

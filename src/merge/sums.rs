@@ -86,8 +86,9 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
         pacing,
         slo,
         governance: governance(inputs),
+        // Where one failed, its fellows may have been told to end.
+        ended_by_signal: reports().find_map(|report| report.ended_by_signal.clone()).filter(|_| early.is_none()),
         ended_early: early.map(|(who, why)| format!("{who}: {why}")),
-        ended_by_signal: reports().find_map(|report| report.ended_by_signal.clone()),
         exit_code,
     })
 }

@@ -142,6 +142,11 @@ impl Aggregate {
         total(self.cores.iter().flat_map(|core| &core.measured))
     }
 
+    /// Processor time of the whole run that went into asking again and again. What a core did not have it did not spend.
+    pub fn polling_ns(&self) -> u64 {
+        self.cores.iter().map(|core| core.loop_time.spun_ns.min(core.loop_time.cpu_ns)).sum()
+    }
+
     /// The cores' time in the measured part, added up; `gap_max_ns` is the longest of the intervals.
     pub fn measured_loop_time(&self) -> LoopTime {
         let mut sum = LoopTime::default();

@@ -40,9 +40,8 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let ended_ns = facts.ends.iter().map(|end| end.ended_ns).max().unwrap_or(aggregate.latest_ns());
     let paced_ns = facts.ends.iter().map(|end| end.paced_ns).max().filter(|ns| *ns > 0).unwrap_or(ended_ns);
     let elapsed_seconds = seconds(ended_ns.saturating_sub(warmup_ns));
-    let totals = totals(&measured);
+    let (totals, latencies) = (totals(&measured), &aggregate.measured_latencies);
     let throughput = throughput(&totals, elapsed_seconds);
-    let latencies = &aggregate.measured_latencies;
     let pacing = pacing(plan, paced_ns, &measured, latencies);
     let loop_time = loop_time(aggregate, &facts.ends);
     let quantile = |OrderedQuantile(at)| {
@@ -70,8 +69,9 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         closed,
         signal: ended_by_signal.as_deref(),
     });
-    let lanes: BTreeMap<u32, &LaneEnd> =
-        facts.ends.iter().flat_map(|end| &end.lanes).map(|lane| (lane.producer_id, lane)).collect();
+    let produced_bytes = warm.get(Field::BytesProduced) + measured.get(Field::BytesProduced);
+    let lanes = facts.ends.iter().flat_map(|end| &end.lanes);
+    let lanes: BTreeMap<u32, &LaneEnd> = lanes.map(|lane| (lane.producer_id, lane)).collect();
     Report {
         schema_version: SCHEMA_VERSION,
         run_id: plan.run_id.clone(),
@@ -86,7 +86,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         payload: Payload { compression_ratio: compression_ratio(plan, &totals), ..facts.payload },
         warmup: warmup(aggregate, &warm, warmup_ns.min(ended_ns)),
         latency_seconds: latency(latencies, &measured),
-        cpu: cpu(facts.cpu, warm.get(Field::BytesProduced) + measured.get(Field::BytesProduced), &loop_time),
+        cpu: cpu(facts.cpu, produced_bytes, aggregate.polling_ns()),
         producers: producers(plan, aggregate, &lanes),
         intervals: aggregate.intervals.iter().cloned().collect(),
         intervals_dropped: aggregate.intervals_dropped,
@@ -247,12 +247,11 @@ fn target_bytes_per_second(plan: &RunPlan, paced_ns: u64) -> Option<f64> {
     if duration > 0.0 { Some(weighted / duration) } else { first }
 }
 
-fn cpu(times: CpuTimes, bytes: u64, time: &LoopTime) -> Cpu {
+fn cpu(times: CpuTimes, bytes: u64, polling_ns: u64) -> Cpu {
     let (user_seconds, system_seconds) = (seconds(times.user_ns), seconds(times.system_ns));
     let gigabytes = bytes as f64 / 1e9;
     let seconds_per_gigabyte = (bytes > 0).then(|| (user_seconds + system_seconds) / gigabytes);
-    // What a core did not have it did not spend.
-    let polling_seconds = Some(seconds(time.spun_ns.min(time.cpu_ns)));
+    let polling_seconds = Some(seconds(polling_ns));
     Cpu { user_seconds, system_seconds, seconds_per_gigabyte, polling_seconds }
 }
 

@@ -65,7 +65,8 @@ impl Glance {
         if self.progress.is_none() && is_whole {
             parts.extend(self.average_bytes_per_second.map(|rate| format!("avg {}", format_rate_short(rate))));
         }
-        parts.extend(self.target_bytes_per_second.map(|rate| format!("of {}", format_rate_short(rate as f64))));
+        let target = self.target_bytes_per_second.filter(|_| is_whole || self.progress.is_none());
+        parts.extend(target.map(|rate| format!("of {}", format_rate_short(rate as f64))));
         parts.extend(self.response_p99_ns.filter(|_| is_whole).map(|ns| format!("p99 {}", format_duration(ns))));
         parts.push(format_counted(self.errors, "error"));
         if let (down @ 1.., all) = self.connections_down {

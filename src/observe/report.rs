@@ -179,7 +179,7 @@ pub struct Cpu {
     /// For each 10^9 payload bytes produced, warm-up included; `null` where nothing was.
     pub seconds_per_gigabyte: Option<f64>,
     /// The part of it in which cores asked again and again, instead of sleeping, whether something was due or there
-    /// was room, in the measured part; `null` where nobody counted.
+    /// was room; `null` where nobody counted.
     #[serde(default)]
     pub polling_seconds: Option<f64>,
 }

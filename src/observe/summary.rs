@@ -313,15 +313,20 @@ fn governance(told: &Governance) -> Option<String> {
     (!whole).then(|| format!("{posted} of {offered} posted{unheard}; see the log"))
 }
 
+/// A core that asks without a pause takes all of its processor, however few the bytes.
+pub fn mostly_polls(report: &Report) -> bool {
+    let cpu = &report.cpu;
+    let share_min = POLLING_SHARE_MIN * (cpu.user_seconds + cpu.system_seconds);
+    let is_paced = report.pacing.target_bytes_per_second.is_some();
+    let is_busy = report.config.get("poll").and_then(Value::as_str) == Some("busy");
+    is_paced && is_busy && cpu.polling_seconds.is_some_and(|polling| polling > share_min)
+}
+
 fn cpu(report: &Report) -> String {
     let cpu = &report.cpu;
     let all = cpu.user_seconds + cpu.system_seconds;
-    let is_paced = report.pacing.target_bytes_per_second.is_some();
-    if is_paced && cpu.polling_seconds.is_some_and(|polling| polling > POLLING_SHARE_MIN * all) {
-        // A core that asks without a pause takes all of its processor, however few the bytes.
-        let is_busy = report.config.get("poll").and_then(Value::as_str) == Some("busy");
-        let mend = if is_busy { "; --poll adaptive sleeps" } else { "" };
-        return format!("{all:.2} s (mostly polling{mend})");
+    if mostly_polls(report) {
+        return format!("{all:.2} s (mostly polling; --poll adaptive sleeps)");
     }
     let lead = match cpu.seconds_per_gigabyte.filter(|_| report.totals.bytes_produced > 0) {
         Some(of) => format!("{of:.3} s/GB"),

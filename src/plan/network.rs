@@ -261,24 +261,6 @@ impl fmt::Debug for Secret {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_read_again_and_kept_where_it_cannot_be() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "first\n").unwrap();
-        let secret = Secret::read(file.path()).unwrap();
-        let secret_file = Some(file.path().to_owned());
-        let plan = SaslPlan { mechanism: SaslMechanism::OauthBearer, user: String::new(), secret, secret_file };
-        std::fs::write(file.path(), "second\n").unwrap();
-        assert_eq!(plan.secret_now().expose(), "second");
-        drop(file);
-        assert_eq!(plan.secret_now().expose(), "first");
-    }
-}
-
 /// How brokers are reached beside the hot path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaAccess {
@@ -295,5 +277,23 @@ pub struct KafkaAccess {
 impl Default for KafkaAccess {
     fn default() -> Self {
         Self { tls: None, sasl: None, client_id: "engine".to_owned(), timeout_ns: 30_000_000_000, notes: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_again_and_kept_where_it_cannot_be() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "first\n").unwrap();
+        let secret = Secret::read(file.path()).unwrap();
+        let secret_file = Some(file.path().to_owned());
+        let plan = SaslPlan { mechanism: SaslMechanism::OauthBearer, user: String::new(), secret, secret_file };
+        std::fs::write(file.path(), "second\n").unwrap();
+        assert_eq!(plan.secret_now().expose(), "second");
+        drop(file);
+        assert_eq!(plan.secret_now().expose(), "first");
     }
 }

@@ -24,8 +24,9 @@ const LOOK_NS: u64 = 50_000_000;
 pub fn before_opening(plan: &RunPlan, stop: &AtomicBool) -> Result<(), Fatal> {
     let Some(at_unix_ns) = plan.start_at_unix_ns else { return Ok(()) };
     tracing::info!("the run starts in {}", format_duration(at_unix_ns.saturating_sub(unix_now_ns())));
-    if plan.sink.kind.is_network() {
-        wait_until(at_unix_ns.saturating_sub(CONNECT_AHEAD_NS), stop);
+    let from_unix_ns = at_unix_ns.saturating_sub(CONNECT_AHEAD_NS);
+    if plan.sink.kind.is_network() && from_unix_ns > unix_now_ns() {
+        wait_until(from_unix_ns, stop);
         if stop.load(Relaxed) {
             return Err(Fatal::new(
                 Exit::Unreachable,

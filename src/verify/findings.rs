@@ -227,9 +227,12 @@ pub struct Findings {
     pub explained_more: u64,
     #[serde(skip)]
     by_kind: [Count; Kind::ALL.len()],
-    /// Of the foreign ones: another run's data, whole and beside what was looked for.
+    /// Of the foreign ones: another run's data.
     #[serde(skip)]
     other_runs: u64,
+    /// There are records of a run that was looked for.
+    #[serde(skip)]
+    pub wanted_was_read: bool,
 }
 
 impl Default for Findings {
@@ -248,6 +251,7 @@ impl Default for Findings {
             explained_more: 0,
             by_kind: [Count::default(); Kind::ALL.len()],
             other_runs: 0,
+            wanted_was_read: false,
         }
     }
 }
@@ -321,16 +325,17 @@ impl Findings {
         self.by_kind.iter().map(|count| count.findings).sum()
     }
 
-    /// Nothing is wrong but that other runs' data are here too.
+    /// Nothing is wrong but that other runs' data are here, beside that of one that was looked for.
     fn is_of_other_runs(&self) -> bool {
-        !self.clean && self.other_runs == self.all()
+        !self.clean && self.wanted_was_read && self.other_runs == self.all()
     }
 
     fn verdict(&self) -> &'static str {
+        let unproved = self.count(Kind::Unproved).findings;
         match self.clean {
             true => "intact",
             false if self.count(Kind::Nothing).findings > 0 => "nothing to verify",
-            false if self.count(Kind::Unproved).findings == self.all() => "INCOMPLETE",
+            false if unproved > 0 && unproved + self.other_runs == self.all() => "INCOMPLETE",
             false if self.is_of_other_runs() => "OTHER RUNS",
             false => "DAMAGED",
         }

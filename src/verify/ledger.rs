@@ -260,6 +260,7 @@ impl Ledger {
         for key in keys {
             let track = &self.tracks[&key];
             let (start, records) = (track.start, track.records);
+            self.findings.wanted_was_read |= records > 0 && expected_run(key.run, self.first_run);
             self.findings.producers.push(ProducerRead {
                 run_id_hash: format!("{:#018x}", key.run),
                 producer_id: key.producer,

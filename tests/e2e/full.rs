@@ -4,6 +4,7 @@
 use crate::harness::{Ended, Live, Scratch, finish};
 use crate::receive::{Receiver, number};
 use crate::report::{count, total};
+use engine::base::program::quoted;
 use serde_json::Value;
 use std::fs::{File, Permissions};
 use std::io::{Read, Write};
@@ -195,7 +196,8 @@ fn a_device_is_verified_by_the_command_that_is_offered() {
         let words = format!("--target file:{at} --overwrite-device S1 {words} --log-format text --report report.json");
         let ended = finish(&mut device.engine(&scratch, &words));
         assert_eq!(ended.code(), 0, "{words}: {ended}");
-        ended.says(&[&format!("verify with {} verify {at} --expect report.json", env!("CARGO_BIN_EXE_engine"))]);
+        ended
+            .says(&[&format!("verify with {} verify {at} --expect report.json", quoted(env!("CARGO_BIN_EXE_engine")))]);
         let report = scratch.report_of(&ended, "report.json");
         let producer = &report["producers"][0];
         let there = count(producer, "last_sequence") + 1 - count(producer, "retained_first_sequence");

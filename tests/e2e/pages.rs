@@ -2,6 +2,7 @@
 
 use crate::harness::Scratch;
 use crate::report::{number, total};
+use engine::base::program::quoted;
 use serde_json::Value;
 
 fn thousands(count: u64) -> String {
@@ -60,7 +61,7 @@ fn a_summary_can_be_had_again() {
     };
     assert!(figures(&said).len() > 5, "{said}");
     assert_eq!(figures(&said), figures(&ended.stderr), "{ended}");
-    let verify = format!("verify with {} verify", env!("CARGO_BIN_EXE_engine"));
+    let verify = format!("verify with {} verify", quoted(env!("CARGO_BIN_EXE_engine")));
     assert!(said.contains(&verify) && said.contains("data/ --expect r.json"), "{said}");
 }
 

@@ -156,8 +156,14 @@ fn each_drive_is_a_target_with_as_many_producers() {
     let producers = planned.producers.unwrap();
     assert!(command.contains(" --target file:/mnt/nvme0/ --target file:/mnt/nvme1/ --rate 8000000000"), "{command}");
     assert!(command.contains(&format!(" --parallel {producers} ")) && producers.is_multiple_of(2), "{command}");
-    let asked = plan(&Demand { producers: Some(1), ..kind.clone() }).command.unwrap();
+    let asked = plan(&Demand { producers: Some(1), ..demand(Route::File, 3.0) }).command.unwrap();
     assert!(asked.contains(" --target file:/mnt/nvme0/ --rate") && asked.contains(" --parallel 1 "), "{asked}");
+    let there = |producers| {
+        let planned = plan(&Demand { producers: Some(producers), ..kind.clone() });
+        planned.resources.iter().find(|resource| resource.name == "drives").unwrap().available.unwrap()
+    };
+    assert_eq!((there(1), there(2), there(4)), (6.6, 13.2, 13.2), "what the command does not name takes nothing");
+    assert!((there(3) - 9.9).abs() < 1e-9, "one drive gets two thirds");
     let named = plan(&Demand { target: Some("file:/data/".to_owned()), ..kind });
     let command = named.command.as_ref().unwrap();
     assert!(command.contains(" --target file:/data/ --rate") && !command.contains("--parallel"), "{command}");

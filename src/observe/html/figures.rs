@@ -4,6 +4,7 @@ use super::section;
 use super::text::{self, NOTHING};
 use crate::base::units::{format_counted, format_rate};
 use crate::observe::report::{Distribution, Report};
+use crate::observe::summary;
 use std::fmt::Write;
 
 struct Figure {
@@ -59,16 +60,17 @@ fn speed(report: &Report) -> [Figure; 4] {
         }
         None => ("none was asked for, or not of all", "needs a rate".to_owned()),
     };
-    let processor = cpu.seconds_per_gigabyte.map_or(NOTHING.to_owned(), |of| format!("{of:.3} s/GB"));
+    let spent = format!("user {:.2} s, system {:.2} s", cpu.user_seconds, cpu.system_seconds);
+    let per_gigabyte = cpu.seconds_per_gigabyte.map_or(NOTHING.to_owned(), |of| format!("{of:.3} s/GB"));
+    let (processor, spent) = match summary::mostly_polls(report) {
+        true => (NOTHING.to_owned(), format!("{spent}, mostly polling")),
+        false => (per_gigabyte, spent),
+    };
     [
         figure("Rate", text::rate(Some(throughput.bytes_per_second)), format!("{bits}, {records} records/s{logical}")),
         figure("Target rate", text::rate(pacing.target_bytes_per_second), target.to_owned()),
         figure("Due records produced", text::percent(pacing.achieved_ratio), ratio),
-        figure(
-            "Processor time",
-            processor,
-            format!("user {:.2} s, system {:.2} s", cpu.user_seconds, cpu.system_seconds),
-        ),
+        figure("Processor time", processor, spent),
     ]
 }
 

@@ -91,7 +91,7 @@ fn processor_time_is_of_the_bytes_only_where_they_took_it() {
     report.cpu = Cpu { user_seconds: 1.5, system_seconds: 0.5, seconds_per_gigabyte: Some(4.0), polling_seconds: None };
     assert_eq!(cpu(&report), "4.000 s/GB (user 1.50 s, system 0.50 s)");
     report.cpu.polling_seconds = Some(1.9);
-    assert_eq!(cpu(&report), "2.00 s (mostly polling)");
+    assert_eq!(cpu(&report), "4.000 s/GB (user 1.50 s, system 0.50 s)");
     report.config.insert("poll".into(), "busy".into());
     assert_eq!(cpu(&report), "2.00 s (mostly polling; --poll adaptive sleeps)");
     report.pacing.target_bytes_per_second = None;

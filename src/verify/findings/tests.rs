@@ -40,7 +40,7 @@ fn a_colon_follows_only_what_is_named() {
 
 #[test]
 fn other_runs_beside_an_intact_one_are_not_called_damage() {
-    let mut findings = Findings::default();
+    let mut findings = Findings { wanted_was_read: true, ..Findings::default() };
     findings.add_other_run(Finding::new(Kind::Foreign, "9 records of another run").records(9));
     let said = findings.summary();
     assert!(said.starts_with("OTHER RUNS: ") && said.contains("\n  mend: each run's report with --expect"), "{said}");
@@ -49,6 +49,21 @@ fn other_runs_beside_an_intact_one_are_not_called_damage() {
     findings.add(Finding::new(Kind::Foreign, "1 records of another run").records(1));
     let said = findings.summary();
     assert!(said.starts_with("DAMAGED: ") && !said.contains("mend: "), "{said}");
+}
+
+#[test]
+fn other_runs_in_the_place_of_the_one_asked_for_are_called_damage() {
+    let mut findings = Findings::default();
+    findings.add_other_run(Finding::new(Kind::Foreign, "9 records of another run").records(9));
+    assert!(findings.summary().starts_with("DAMAGED: "), "{}", findings.summary());
+}
+
+#[test]
+fn what_is_unproved_beside_other_runs_is_not_called_damage() {
+    let mut findings = Findings { wanted_was_read: true, ..Findings::default() };
+    findings.add(Finding::new(Kind::Unproved, "removed").sequences(0, 9));
+    findings.add_other_run(Finding::new(Kind::Foreign, "9 records of another run").records(9));
+    assert!(findings.summary().starts_with("INCOMPLETE: "), "{}", findings.summary());
 }
 
 #[test]

@@ -1,0 +1,220 @@
+//! Which cause is told, and with which numbers.
+
+use super::*;
+
+struct Given {
+    time: LoopTime,
+    pacing: Pacing,
+    totals: Totals,
+    elapsed_seconds: f64,
+    records_submitted: u64,
+    records_refused: u64,
+    statuses: BTreeSet<u16>,
+    connections_down: usize,
+    closed: bool,
+    signal: Option<&'static str>,
+}
+
+fn judged(time: LoopTime, achieved: Option<f64>, change: impl FnOnce(&mut Given)) -> Verdict {
+    let target_bytes_per_second = achieved.map(|_| 1e9);
+    let mut given = Given {
+        time,
+        pacing: Pacing { target_bytes_per_second, achieved_ratio: achieved, ..Pacing::default() },
+        totals: Totals::default(),
+        elapsed_seconds: 6.8,
+        records_submitted: 1,
+        records_refused: 0,
+        statuses: BTreeSet::new(),
+        connections_down: 0,
+        closed: false,
+        signal: None,
+    };
+    change(&mut given);
+    judge(&Case {
+        time: &given.time,
+        pacing: &given.pacing,
+        throughput: &Throughput { bytes_per_second: 5e8, ..Throughput::default() },
+        totals: &given.totals,
+        elapsed_seconds: given.elapsed_seconds,
+        records_submitted: given.records_submitted,
+        records_refused: given.records_refused,
+        statuses: given.statuses,
+        connections_down: given.connections_down,
+        closed: given.closed,
+        signal: given.signal,
+    })
+}
+
+fn verdict(time: LoopTime, achieved: Option<f64>) -> Verdict {
+    judged(time, achieved, |_| {})
+}
+
+#[test]
+fn each_cause_is_told_from_the_others() {
+    let work = LoopTime { work_ns: 80, idle_ns: 10, kernel_ns: 10, cpu_ns: 90, ..LoopTime::default() };
+    let polled = LoopTime { work_ns: 20, target_full_ns: 70, kernel_ns: 10, spun_ns: 70, cpu_ns: 100, ..work };
+    let asleep = LoopTime { spun_ns: 0, cpu_ns: 30, ..polled };
+    let copied = LoopTime { work_ns: 30, kernel_ns: 70, cpu_ns: 100, ..LoopTime::default() };
+    let blocked = LoopTime { cpu_ns: 40, ..copied };
+    // An adaptive core submits and waits in one call; its sends are the work of that call.
+    let waits_seldom = LoopTime { work_ns: 10, target_full_ns: 90, cpu_ns: 95, ..LoopTime::default() };
+    let both = LoopTime { work_ns: 20, stolen_ns: 10, target_full_ns: 80, cpu_ns: 10, ..LoopTime::default() };
+    let bursts = LoopTime { work_ns: 10, target_full_ns: 10, idle_ns: 80, cpu_ns: 10, ..LoopTime::default() };
+    let stolen = LoopTime { work_ns: 80, stolen_ns: 20, gap_max_ns: 30_000_000, ..LoopTime::default() };
+    for (time, achieved, limited_by) in [
+        (work, None, LimitedBy::Generator),
+        (polled, None, LimitedBy::Target),
+        (asleep, None, LimitedBy::Target),
+        (copied, None, LimitedBy::Generator),
+        (blocked, None, LimitedBy::Target),
+        (waits_seldom, None, LimitedBy::Generator),
+        (bursts, Some(0.9), LimitedBy::Target),
+        (stolen, None, LimitedBy::Host),
+        (both, None, LimitedBy::Target),
+        (LoopTime { target_full_ns: 12, work_ns: 88, cpu_ns: 78, ..both }, None, LimitedBy::Host),
+        (polled, Some(0.995), LimitedBy::Rate),
+        (stolen, Some(1.0), LimitedBy::Rate),
+        (polled, Some(0.99), LimitedBy::Target),
+        (work, Some(0.5), LimitedBy::Generator),
+    ] {
+        assert_eq!(verdict(time, achieved).limited_by, limited_by, "{time:?} {achieved:?}");
+    }
+}
+
+#[test]
+fn evidence_carries_the_numbers() {
+    let time = LoopTime { work_ns: 15, target_full_ns: 75, kernel_ns: 10, cpu_ns: 25, ..LoopTime::default() };
+    let time = LoopTime { gap_max_ns: 2_000_000, ..time };
+    let said = verdict(time, Some(0.98999)).evidence.join("\n");
+    for part in ["1 GB/s", "98.99 %", "was not met", "500 MB/s", "75.00 %", "25.00 %", "2 ms"] {
+        assert!(said.contains(part), "'{part}' is missing in: {said}");
+    }
+}
+
+#[test]
+fn a_reader_that_left_is_not_called_slow() {
+    let idle = LoopTime { work_ns: 5, kernel_ns: 10, idle_ns: 85, ..LoopTime::default() };
+    let full = LoopTime { work_ns: 5, target_full_ns: 85, idle_ns: 10, ..LoopTime::default() };
+    for (time, closed, limited_by) in
+        [(idle, true, LimitedBy::Rate), (full, true, LimitedBy::Target), (idle, false, LimitedBy::Target)]
+    {
+        let verdict = judged(time, Some(0.9), |given| given.closed = closed);
+        assert_eq!(verdict.limited_by, limited_by, "{time:?}");
+        assert_eq!(verdict.evidence.iter().any(|said| said.contains("reader closed")), closed);
+    }
+}
+
+#[test]
+fn a_run_without_time_has_a_verdict() {
+    let verdict = verdict(LoopTime::default(), None);
+    assert_eq!(verdict.limited_by, LimitedBy::Generator);
+    assert!(verdict.evidence[0].contains("over before"), "{:?}", verdict.evidence);
+}
+
+#[test]
+fn a_core_that_was_not_let_run_is_the_hosts() {
+    // A busy core spins whenever it is let: what is missing of its processor time had others.
+    let time = LoopTime { turns: 1, work_ns: 2, idle_ns: 98, spun_ns: 98, cpu_ns: 60, ..LoopTime::default() };
+    let starved = verdict(time, Some(0.9));
+    assert_eq!(starved.limited_by, LimitedBy::Host);
+    assert!(starved.evidence[0].contains("other work held the processors 40.00 % of the time"), "{starved:?}");
+    // An adaptive one sleeps, and wakes too late for what is due.
+    let asleep = LoopTime { spun_ns: 0, cpu_ns: 3, gap_max_ns: 600_000_000, ..time };
+    let late = verdict(asleep, Some(0.9));
+    assert_eq!(late.limited_by, LimitedBy::Host);
+    assert!(late.evidence[0].contains("did not run when something was") && late.evidence[0].contains("600 ms"));
+    assert_eq!(verdict(LoopTime { cpu_ns: 100, ..time }, Some(1.0)).limited_by, LimitedBy::Rate);
+}
+
+#[test]
+fn a_target_that_was_given_nothing_is_not_to_blame() {
+    let time = LoopTime { turns: 3, work_ns: 10, target_full_ns: 90, cpu_ns: 2_800_000, ..LoopTime::default() };
+    let due = Totals { records_offered: 7, records_not_sent: 7, ..Totals::default() };
+    let unsent = |connections_down| {
+        judged(time, Some(0.0), |given| {
+            (given.records_submitted, given.totals) = (0, due.clone());
+            given.connections_down = connections_down;
+        })
+    };
+    let (starved, cut) = (unsent(0), unsent(2));
+    assert_eq!((starved.limited_by, cut.limited_by), (LimitedBy::Host, LimitedBy::Target));
+    let said = "nothing was sent: the cores had a processor for 2.8 ms in all, in a run of 6.8 s";
+    assert_eq!(starved.evidence[0], said);
+    assert_eq!(cut.evidence[0], "nothing was sent: 2 connections down at the end");
+}
+
+#[test]
+fn other_work_is_to_blame_only_for_what_it_explains() {
+    let time = LoopTime { turns: 1, work_ns: 80, kernel_ns: 5, stolen_ns: 15, cpu_ns: 85, ..LoopTime::default() };
+    assert_eq!(verdict(time, Some(0.005)).limited_by, LimitedBy::Generator, "far more than any theft is missing");
+    assert_eq!(verdict(time, Some(0.9)).limited_by, LimitedBy::Host);
+}
+
+#[test]
+fn connections_that_are_down_are_the_targets() {
+    let time = LoopTime { turns: 9, work_ns: 40, target_full_ns: 60, spun_ns: 60, cpu_ns: 30, ..LoopTime::default() };
+    let down = judged(time, Some(0.9), |given| {
+        given.connections_down = 3;
+        given.totals = Totals { records_offered: 9, records_produced: 5, records_not_sent: 4, ..Totals::default() };
+    });
+    assert_eq!(down.limited_by, LimitedBy::Target);
+    assert!(down.evidence.contains(&"3 connections down at the end".to_owned()), "{down:?}");
+}
+
+#[test]
+fn a_signal_in_the_warm_up_blames_nobody() {
+    let time = LoopTime { turns: 9, target_full_ns: 60, ..LoopTime::default() };
+    let ended = judged(time, None, |given| {
+        (given.signal, given.elapsed_seconds) = (Some("SIGINT"), 0.0);
+        given.pacing.target_bytes_per_second = Some(5e6);
+    });
+    assert_eq!(ended.limited_by, LimitedBy::Rate);
+    assert_eq!(ended.evidence[0], "SIGINT ended the run before its measured part began");
+}
+
+#[test]
+fn a_signal_before_the_first_record_is_told() {
+    let ended = |time, rate, signal| {
+        judged(time, None, |given| {
+            (given.records_submitted, given.signal) = (0, Some(signal));
+            given.pacing.target_bytes_per_second = rate;
+        })
+    };
+    let time = LoopTime { turns: 3, work_ns: 10, target_full_ns: 90, cpu_ns: 5, ..LoopTime::default() };
+    let early = ended(time, Some(5e6), "SIGTERM");
+    assert_eq!(early.limited_by, LimitedBy::Rate);
+    assert_eq!(early.evidence, ["nothing was sent before SIGTERM ended the run"]);
+    let earlier = ended(LoopTime::default(), None, "SIGINT");
+    assert_eq!(earlier.limited_by, LimitedBy::Generator);
+    assert_eq!(earlier.evidence, ["nothing was sent before SIGINT ended the run"]);
+}
+
+#[test]
+fn refusals_are_the_first_that_is_said() {
+    let time = LoopTime { work_ns: 2, idle_ns: 98, cpu_ns: 2, ..LoopTime::default() };
+    let refused = judged(time, Some(0.698), |given| {
+        let (records_offered, records_produced, records_failed) = (7325, 5114, 2211);
+        given.totals = Totals { records_offered, records_produced, records_failed, ..Totals::default() };
+        (given.records_refused, given.statuses) = (2211, [503].into());
+    });
+    assert_eq!(refused.limited_by, LimitedBy::Target, "all was sent in time");
+    assert_eq!(refused.evidence[0], "it refused 2,211 of 7,325 records (503)");
+    let again = judged(time, Some(1.0), |given| {
+        (given.totals.retries, given.statuses) = (12, [429, 503].into());
+    });
+    assert_eq!(again.limited_by, LimitedBy::Rate);
+    assert_eq!(again.evidence[0], "the target refused requests at first (429, 503); 12 blocks sent again");
+}
+
+#[test]
+fn the_shares_that_are_said_add_up() {
+    let waits =
+        LoopTime { target_full_ns: 40, work_ns: 25, stolen_ns: 5, idle_ns: 35, cpu_ns: 20, ..LoopTime::default() };
+    let said = verdict(waits, None).evidence.remove(0);
+    for part in ["waited for it 40.00 %", "busy 20.00 %", "nothing was due 35.00 %", "held the processors 5.00 %"] {
+        assert!(said.contains(part), "'{part}' is missing in: {said}");
+    }
+    let works = LoopTime { turns: 1, work_ns: 70, kernel_ns: 10, idle_ns: 20, cpu_ns: 80, ..LoopTime::default() };
+    let said = verdict(works, None).evidence.remove(0);
+    assert!(said.ends_with("waited for the target 0.00 %; nothing was due 20.00 %"), "{said}");
+}
