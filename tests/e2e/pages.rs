@@ -18,8 +18,8 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn a_run_leaves_a_page_with_the_figures_of_its_report() {
     let scratch = Scratch::new();
-    let words = "--target null --rate 3000001 --payload-size 100-900 --duration 1200ms --parallel 2 --run-id p-1 \
-                 --slo p99<100s,rate>=1TB/s --html page.html --report r.json";
+    let words = "--target null --rate 3000001 --payload-size 100-900 --duration 1200ms --parallel 2 --poll adaptive \
+                 --run-id p-1 --slo p99<100s,rate>=1TB/s --html page.html --report r.json";
     let ended = scratch.run(words);
     assert_eq!(ended.code(), 4, "{ended}");
     let report = scratch.report_of(&ended, "r.json");
