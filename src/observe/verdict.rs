@@ -105,7 +105,10 @@ pub fn judge(case: &Case<'_>) -> Verdict {
     if let Some(said) = case.refusals(limited_by) {
         evidence.insert(0, said);
     }
-    evidence.extend(case.outages());
+    if let Some(said) = case.outages() {
+        let at = if limited_by == LimitedBy::Target && case.connections_down > 0 { 0 } else { evidence.len() };
+        evidence.insert(at, said);
+    }
     if case.closed {
         evidence.push(READER_LEFT.to_owned());
     }
