@@ -16,6 +16,7 @@ const CODES_INDENT: usize = 5;
 type Codes = [(u8, &'static str)];
 
 const DONE: (u8, &str) = (0, "done");
+const UNWRITTEN: (u8, &str) = (1, "the result could not be written");
 const USAGE: (u8, &str) = (2, "bad flags or configuration; nothing was started");
 const HOST: (u8, &str) = (3, "this host cannot run the plan; the message names the command that mends it");
 const UNREACHABLE: (u8, &str) = (5, "the target could not be reached at the start");
@@ -28,7 +29,6 @@ const RUN_CODES: &Codes = &[
     (4, "an SLO was missed"),
     UNREACHABLE,
 ];
-const UNWRITTEN: (u8, &str) = (1, "the result could not be written");
 const VERIFY_CODES: &Codes = &[
     (0, "intact"),
     (

@@ -49,8 +49,8 @@ impl Turn {
     /// `oversleep_ns`: how late the kernel wakes this thread, smoothed.
     pub fn book(&self, time: &mut LoopTime, oversleep_ns: &mut u64) {
         let (feeding, kernel) = (self.fed_ns - self.from_ns, self.to_ns - self.fed_ns);
-        // Stolen, and no wait. Long kernel calls are the target's.
-        let late = if feeding > self.fed.longest_ns(self.byte_ns_max) { feeding } else { 0 };
+        // Part of the work, and no wait. Long kernel calls are the target's.
+        let mut stolen_ns = if feeding > self.fed.longest_ns(self.byte_ns_max) { feeding } else { 0 };
         let waited = if self.fed.full { &mut time.target_full_ns } else { &mut time.idle_ns };
         let mut gap_ns = feeding + kernel;
         match self.wait {
@@ -61,25 +61,25 @@ impl Turn {
                 let overslept_ns = kernel.saturating_sub(asked);
                 gap_ns = feeding + overslept_ns;
                 // A call that brought nothing and sent nothing had nothing to do but wake this thread in time.
-                let is_stolen = overslept_ns > GAP_NS && !self.reaped && !self.fed.offered();
-                let stolen_ns = if is_stolen { overslept_ns } else { 0 };
-                *waited += feeding - late + kernel - stolen_ns;
-                time.work_ns += late + stolen_ns;
-                time.stolen_ns += stolen_ns;
+                if overslept_ns > GAP_NS && !self.reaped && !self.fed.offered() {
+                    stolen_ns += overslept_ns;
+                }
+                *waited += feeding + kernel - stolen_ns;
+                time.work_ns += stolen_ns;
             }
             Wait::No if self.fed.offered() || self.reaped => {
                 time.work_ns += feeding;
                 time.kernel_ns += kernel;
             }
             Wait::No => {
-                *waited += feeding - late + kernel;
-                time.spun_ns += feeding - late + kernel;
-                time.work_ns += late;
+                *waited += feeding + kernel - stolen_ns;
+                time.spun_ns += feeding + kernel - stolen_ns;
+                time.work_ns += stolen_ns;
             }
         }
         time.turns += 1;
         time.gap_max_ns = time.gap_max_ns.max(gap_ns);
-        time.stolen_ns += late;
+        time.stolen_ns += stolen_ns;
     }
 }
 

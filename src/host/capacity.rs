@@ -84,10 +84,11 @@ impl Demand {
     /// By data sheets, what the command's targets can take: a drive that it does not name takes nothing, and those that
     /// it does are as fast as the one with the most producers lets them be.
     fn drives_gigabytes_per_second(&self, machine: &Machine) -> Option<f64> {
-        let (all, named) = (machine.drives_gigabytes_per_second()?, self.drives(machine));
-        if self.target.is_some() || named == 0 {
+        let all = machine.drives_gigabytes_per_second()?;
+        if self.target.is_some() {
             return Some(all);
         }
+        let named = self.drives(machine);
         let busiest = |producers: u32| f64::from(producers) / f64::from(producers.div_ceil(named).max(1));
         let in_use = self.producers.map_or(f64::from(named), busiest);
         Some(all * in_use / f64::from(machine.drive_count().max(1)))

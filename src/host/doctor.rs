@@ -149,33 +149,36 @@ pub fn addresses(hosts: &[String]) -> Vec<IpAddr> {
 
 /// Looks at everything in the scope once; worst first, and in the order of the table of items.
 pub fn examine(sysfs: &Sysfs, scope: &Scope) -> Vec<Finding> {
-    let look = Look { sysfs, scope };
-    let mut found = cpu::examine(&look);
-    found.extend(memory::examine(&look));
-    found.extend(process::examine(&look));
-    let nics = if scope.network { nic::choose(&look) } else { nic::Choice::default() };
-    if scope.network {
-        found.extend(net::examine(&look));
-        found.extend(nic::examine(&look, &nics));
-    }
-    let drives = drive::disks(&look);
-    found.extend(drive::examine(&look));
-    found.extend(pci::iommu(&look, &nics.cards(), &drives));
-    sort(&mut found);
-    found
+    sorted(at_rest(&Look { sysfs, scope }))
 }
 
 /// [`examine`], and how busy the cores are just now: that takes a fifth of a second, which no run is to wait for.
 pub fn examine_at_leisure(sysfs: &Sysfs, scope: &Scope) -> Vec<Finding> {
     let look = Look { sysfs, scope };
-    let mut found = examine(sysfs, scope);
+    let mut found = at_rest(&look);
     found.extend(load::examine(&look));
-    sort(&mut found);
+    sorted(found)
+}
+
+/// What a single look shows.
+fn at_rest(look: &Look) -> Vec<Finding> {
+    let mut found = cpu::examine(look);
+    found.extend(memory::examine(look));
+    found.extend(process::examine(look));
+    let nics = if look.scope.network { nic::choose(look) } else { nic::Choice::default() };
+    if look.scope.network {
+        found.extend(net::examine(look));
+        found.extend(nic::examine(look, &nics));
+    }
+    let drives = drive::disks(look);
+    found.extend(drive::examine(look));
+    found.extend(pci::iommu(look, &nics.cards(), &drives));
     found
 }
 
-fn sort(found: &mut [Finding]) {
+fn sorted(mut found: Vec<Finding>) -> Vec<Finding> {
     found.sort_by_key(|finding| (finding.verdict, items::place(&finding.item)));
+    found
 }
 
 /// 0: nothing is fatal; 3: something is.

@@ -136,8 +136,10 @@ impl Case<'_> {
             () if is_paced && self.is_met_but_for_losses() => LimitedBy::Target,
             () if self.is_disturbed(shares) && !(waits && shares.waited >= shares.stolen) => LimitedBy::Host,
             () if waits => LimitedBy::Target,
-            () if is_paced && shares.idle >= IDLE_SHARE_MIN && self.signal.is_some() => LimitedBy::Rate,
-            () if is_paced && shares.idle >= IDLE_SHARE_MIN => LimitedBy::Host,
+            () if is_paced && shares.idle >= IDLE_SHARE_MIN => match self.signal {
+                Some(_) => LimitedBy::Rate,
+                None => LimitedBy::Host,
+            },
             () => LimitedBy::Generator,
         }
     }
@@ -180,13 +182,11 @@ impl Case<'_> {
     }
 
     fn cause(&self, limited_by: LimitedBy, shares: &Shares) -> String {
-        match self.signal {
-            Some(signal) if self.is_over_before() && self.records_submitted > 0 => {
-                return format!("{signal} ended the run before its measured part began");
-            }
-            Some(signal) if self.is_over_before() => return format!("nothing was sent before {signal} ended the run"),
-            _ if self.records_submitted == 0 => return self.nothing_sent(limited_by),
-            _ => {}
+        match (self.signal.filter(|_| self.is_over_before()), self.records_submitted) {
+            (Some(signal), 0) => return format!("nothing was sent before {signal} ended the run"),
+            (Some(signal), _) => return format!("{signal} ended the run before its measured part began"),
+            (None, 0) => return self.nothing_sent(limited_by),
+            (None, _) => {}
         }
         let gap = format_duration(self.time.gap_max_ns);
         match limited_by {
@@ -220,11 +220,15 @@ impl Case<'_> {
         }
     }
 
+    fn down(&self) -> String {
+        format!("{} down at the end", format_counted(self.connections_down as u64, "connection"))
+    }
+
     fn outages(&self) -> Option<String> {
-        let (down, again) = (self.connections_down as u64, self.totals.reconnects);
+        let again = self.totals.reconnects;
         match () {
             () if self.records_submitted == 0 => None,
-            () if down > 0 => Some(format!("{} down at the end", format_counted(down, "connection"))),
+            () if self.connections_down > 0 => Some(self.down()),
             () if again > 0 => Some(format!("{} lost and made again", format_counted(again, "connection"))),
             () => None,
         }
@@ -234,10 +238,7 @@ impl Case<'_> {
         let nothing = "nothing was sent";
         match limited_by {
             LimitedBy::Rate => format!("{nothing}: nothing was due"),
-            LimitedBy::Target => {
-                let down = format_counted(self.connections_down as u64, "connection");
-                format!("{nothing}: {down} down at the end")
-            }
+            LimitedBy::Target => format!("{nothing}: {}", self.down()),
             LimitedBy::Host => {
                 let elapsed = format_duration((self.elapsed_seconds * 1e9) as u64);
                 let ran = format_duration(self.time.cpu_ns);

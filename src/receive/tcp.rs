@@ -57,13 +57,13 @@ impl Protocol for Tcp {
     fn turn(&mut self, stream: &TcpStream, connection: &mut Stream, bench: &mut Bench) -> Turn {
         for _ in 0..READS_PER_TURN {
             let room = connection.draw_at - connection.bytes;
-            let start = page::index(&bench.buffer, connection.bytes.wrapping_sub(BEHIND_BYTES));
-            let (asked, got) = match &connection.judged {
-                None => (room.min(DISCARD_BYTES_MAX as u64), discard(stream, room)),
+            let (asked, start, got) = match &connection.judged {
+                None => (room.min(DISCARD_BYTES_MAX as u64), 0, discard(stream, room)),
                 Some(_) => {
+                    let start = page::index(&bench.buffer, connection.bytes.wrapping_sub(BEHIND_BYTES));
                     let space = &mut bench.buffer[start..][..limits::RECEIVE_READ_BYTES];
                     let asked = space.len().min(usize::try_from(room).unwrap_or(usize::MAX));
-                    (asked as u64, (&mut &*stream).read(&mut space[..asked]))
+                    (asked as u64, start, (&mut &*stream).read(&mut space[..asked]))
                 }
             };
             let got = match got {

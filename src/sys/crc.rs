@@ -3,13 +3,17 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 const CASTAGNOLI_REFLECTED: u32 = 0x82f6_3b78;
+/// x^0 in reflected order.
+pub const ONE: u32 = 0x8000_0000;
+/// x^8 in reflected order: the effect of one zero byte.
+pub const X8: u32 = 0x0080_0000;
 
 /// The checksum of what `crc` covers followed by `bytes`.
 #[inline]
 pub fn append(crc: u32, bytes: &[u8]) -> u32 {
     #[cfg(target_arch = "x86_64")]
-    if bytes.len() >= 3 * x86::SHORT_BYTES && x86::has_lanes() && x86::lanes_are_faster() {
-        // SAFETY: `has_lanes` has just seen both features on this processor.
+    if bytes.len() >= 3 * x86::SHORT_BYTES && x86::can_multiply() && x86::lanes_are_faster() {
+        // SAFETY: `can_multiply` has just seen both features on this processor.
         return !unsafe { x86::append_lanes(!crc, bytes) };
     }
     let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(!crc));
@@ -35,8 +39,8 @@ pub const fn multiply_portable(a: u32, b: u32) -> u32 {
 #[inline]
 pub fn multiply(a: u32, b: u32) -> u32 {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq") {
-        // SAFETY: both features were just seen on this processor.
+    if x86::can_multiply() {
+        // SAFETY: `can_multiply` has just seen both features on this processor.
         return unsafe { x86::multiply(a, b) };
     }
     multiply_portable(a, b)
@@ -46,8 +50,8 @@ pub fn multiply(a: u32, b: u32) -> u32 {
 #[inline]
 pub fn multiply_words(words: [u64; 4], factor: u32) -> u32 {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq") {
-        // SAFETY: both features were just seen on this processor.
+    if x86::can_multiply() {
+        // SAFETY: `can_multiply` has just seen both features on this processor.
         return unsafe { x86::multiply_words(words, factor) };
     }
     let mut bytes = [0; 32];
@@ -71,7 +75,7 @@ pub fn append_short(register: u32, bytes: &[u8]) -> u32 {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::multiply_portable;
+    use super::{ONE, X8, multiply_portable};
     use std::arch::x86_64::{
         _mm_clmulepi64_si128, _mm_crc32_u8, _mm_crc32_u32, _mm_crc32_u64, _mm_cvtsi64_si128, _mm_cvtsi128_si64,
     };
@@ -85,9 +89,9 @@ mod x86 {
 
     impl Factors {
         const fn of(lane_bytes: usize) -> Self {
-            let (mut one, mut byte) = (0x8000_0000, 0);
+            let (mut one, mut byte) = (ONE, 0);
             while byte < lane_bytes {
-                one = multiply_portable(one, 0x0080_0000);
+                one = multiply_portable(one, X8);
                 byte += 1;
             }
             Self(one, multiply_portable(one, one))
@@ -95,7 +99,7 @@ mod x86 {
     }
 
     #[inline]
-    pub fn has_lanes() -> bool {
+    pub fn can_multiply() -> bool {
         is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq")
     }
 
@@ -174,7 +178,7 @@ mod x86 {
 
         #[test]
         fn lanes_agree_with_another_implementation_at_their_edges() {
-            assert!(has_lanes(), "this processor has neither SSE4.2 nor PCLMULQDQ: run the tests on another");
+            assert!(can_multiply(), "this processor has neither SSE4.2 nor PCLMULQDQ: run the tests on another");
             let bytes: Vec<u8> = (0..12_200_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
             let (short, long) = (3 * SHORT_BYTES, 3 * LONG_BYTES);
             let edges = [0, 8, short, 2 * short, long, long + short, long + 2 * short, 2 * long, 3 * long];

@@ -8,12 +8,7 @@
 //!
 //! Method: Gopal et al., "Fast CRC Computation for iSCSI Polynomial Using CRC32 Instruction" (Intel, 2011).
 
-use crate::sys::crc;
-
-/// x^0 in reflected order.
-const ONE: u32 = 0x8000_0000;
-/// x^8 in reflected order: the effect of one zero byte.
-const X8: u32 = 0x0080_0000;
+use crate::sys::crc::{self, ONE, X8};
 
 /// The checksum as every protocol means it (init and final inversion included).
 #[inline]
