@@ -27,6 +27,8 @@ set -euo pipefail
 shopt -s nullglob
 # Debian's users have no ethtool and no update-grub in theirs.
 PATH=$PATH:/usr/sbin:/sbin
+# What tools say is read here.
+export LC_ALL=C
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tuning=$here/../tuning
@@ -101,10 +103,12 @@ trap 'rm -rf "$stage"' EXIT
 
 case ${command:-apply} in
 check)
+    look_at_state
     plan
     show
     [ "$differing" = 0 ] || exit 1 ;;
 apply)
+    look_at_state
     plan
     show
     if [ "$differing" = 0 ] || [ "$dry_run" = 1 ]; then exit 0; fi

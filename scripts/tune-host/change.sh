@@ -15,6 +15,18 @@ is_choice() {
     [[ $1 =~ ^[^][]*\[([^][]+)\][^][]*$ ]]
 }
 
+# read_file FILE: its text in `raw`; what is empty counts as what cannot be read. Not as `cat` and `read -d` do it: that is
+# a process for each value, and this takes a byte at a time, of which sysctls have only the first.
+read_file() {
+    local lines=()
+    raw=''
+    [ -f "$1" ] || return 1
+    { mapfile -t lines <"$1"; } 2>/dev/null || return 1
+    [ "${#lines[@]}" -gt 0 ] || return 1
+    printf -v raw '%s\n' "${lines[@]}"
+    raw=${raw%$'\n'}
+}
+
 # read_raw KIND TARGET: its text in `raw`, byte for byte but for the newline at the end; of a choice the chosen word.
 read_raw() {
     raw=''
@@ -22,28 +34,36 @@ read_raw() {
     ethtool) read_ethtool "$2"; return ;;
     argument) read_argument "$2"; return ;;
     esac
-    [ -f "$root$2" ] || return 1
-    { raw=$(cat "$root$2"); } 2>/dev/null || return 1
+    read_file "$root$2" || return 1
     if is_choice "$raw"; then raw=${BASH_REMATCH[1]}; fi
 }
 
 # NIC:ring:NAME current value; NIC:ring-max:NAME the hardware's; NIC:offload:NAME on or off.
 read_ethtool() {
-    local card what name answer
+    local card what name words
     IFS=: read -r card what name <<<"$1"
     case $what in
     ring | ring-max)
-        answer=$(of_root ethtool -g "$card" 2>/dev/null) || return 1
-        raw=$(awk -v name="${name^^}:" -v part="$what" '
-            /maximums/ { now = "ring-max" } /Current/ { now = "ring" }
-            now == part && $1 == name { print $2; exit }' <<<"$answer")
-        [[ $raw =~ ^[0-9]+$ ]] ;;
+        ask_ethtool -g "$card" || return 1
+        words=${answer#*Current hardware settings:}
+        [ "$what" = ring ] || words=${answer%%Current hardware settings:*}
+        [[ $'\n'$words =~ $'\n'${name^^}:[[:blank:]]*([0-9]+) ]] || return 1
+        raw=${BASH_REMATCH[1]} ;;
     offload)
-        answer=$(of_root ethtool -k "$card" 2>/dev/null) || return 1
-        raw=$(awk -v name="$name:" '$1 == name { print $2, $3; exit }' <<<"$answer")
-        raw=${raw% }
-        [[ $raw == on || $raw == off ]] ;; # "on [fixed]": nobody can change it
+        ask_ethtool -k "$card" || return 1
+        # "on [fixed]": nobody can change it.
+        [[ $'\n'$answer$'\n' =~ $'\n'[[:blank:]]*$name:\ (on|off)[[:blank:]]*$'\n' ]] || return 1
+        raw=${BASH_REMATCH[1]} ;;
     esac
+}
+
+# ask_ethtool FLAG NIC: its `answer`, asked for once as long as nothing is changed with it.
+declare -A ethtool_answers=()
+ask_ethtool() {
+    answer=${ethtool_answers["$*"]:-}
+    [ -z "$answer" ] || return 0
+    answer=$(of_root ethtool "$@" 2>/dev/null) || return 1
+    ethtool_answers["$*"]=$answer
 }
 
 # The words NAME and NAME=… of the kernel's command line at the next boot.
@@ -62,6 +82,7 @@ write_raw() {
         if [ -n "$text" ]; then text=--args=$text; else text=--remove-args=$2; fi
         problem=$(of_root grubby --update-kernel=ALL "$text" 2>&1) || return 1
     elif [ "$1" = ethtool ]; then
+        ethtool_answers=()
         IFS=: read -r card what name <<<"$2"
         case $what in
         ring) problem=$(of_root ethtool -G "$card" "$name" "$text" 2>&1) || return 1 ;;
@@ -69,7 +90,8 @@ write_raw() {
         esac
     else
         # A file of another root does not choose by itself as the kernel's do.
-        if [ -n "$root" ] && shown=$(cat "$root$2") && is_choice "$shown"; then
+        if [ -n "$root" ] && read_file "$root$2" && is_choice "$raw"; then
+            shown=$raw
             shown=${shown/\[${BASH_REMATCH[1]}\]/${BASH_REMATCH[1]}}
             text=" $shown "
             [[ $text == *" $3 "* ]] || { problem="'$3' is none of: $shown"; return 1; }
@@ -77,7 +99,11 @@ write_raw() {
             text=${text# }
             text=${text% }
         fi
-        problem=$({ printf '%s\n' "$text" >"$root$2"; } 2>&1) || { problem=${problem##*: }; return 1; }
+        { printf '%s\n' "$text" >"$root$2"; } 2>"$stage/problem" || {
+            problem=$(<"$stage/problem")
+            problem=${problem##*: }
+            return 1
+        }
     fi
     problem=''
     if read_raw "$1" "$2" && same "$2" "$raw" "$3"; then return 0; fi
@@ -91,22 +117,25 @@ same() {
     read -ra one <<<"$2"
     read -ra other <<<"$3"
     if [[ $1 == */xps_cpus ]]; then
-        one=("$(mask_of "$2")") other=("$(mask_of "$3")")
+        mask_of "$2"
+        one=("$mask")
+        mask_of "$3"
+        other=("$mask")
     fi
     [ "${one[*]}" = "${other[*]}" ]
 }
 
+# mask_of TEXT: without commas and leading zeros, in `mask`.
 mask_of() {
-    local mask=${1//,/}
+    mask=${1//,/}
     mask=${mask#"${mask%%[!0]*}"}
-    printf %s "${mask,,}"
+    mask=${mask,,}
 }
 
 # install_file TARGET STAGED: under another name first, so that nobody ever reads half of it.
 install_file() {
     local path=$root$1
-    problem=$({ mkdir -p "${path%/*}" && cp "$2" "$path.engine-tuning" && chmod 644 "$path.engine-tuning" &&
-        mv "$path.engine-tuning" "$path"; } 2>&1)
+    problem=$({ install -D -m 644 "$2" "$path.engine-tuning" && mv "$path.engine-tuning" "$path"; } 2>&1)
 }
 
 # in_menu FILE: GRUB's menu has the arguments of this file, or cannot be read.

@@ -28,30 +28,47 @@ want() {
         read_raw keep "$2" || return 0 ;;
     *)
         if ! read_raw "$1" "$2"; then skip "$2: this host has none, or it cannot be read"; return; fi
-        if ! same "$2" "$raw" "$3"; then
-            differ=1
-            # As the kernel shows values that belong to the machine inside a network namespace.
-            if [ "$1" = value ] && [ $((8#$(stat -c %a "$root$2") & 8#222)) = 0 ]; then skip "$2: read-only here"; return; fi
-        fi ;;
+        same "$2" "$raw" "$3" || differ=1 ;;
     esac
     kinds+=("$1") targets+=("$2") wanted+=("$3") differs+=("$differ")
     differing=$((differing + differ))
 }
 
-# The larger of two numbers, or of each pair in two lists of the same length.
-at_least() {
-    local at has needs
-    read -ra has <<<"$1"
+# Takes out what root cannot write either, as the kernel shows values that belong to the machine inside a network namespace.
+leave_read_only() {
+    local at mode path paths=()
+    local -A place=()
+    for at in "${!kinds[@]}"; do
+        [ "${kinds[at]}${differs[at]}" = value1 ] || continue
+        paths+=("$root${targets[at]}")
+        place[$root${targets[at]}]=$at
+    done
+    [ "${#paths[@]}" -gt 0 ] || return 0
+    while read -r mode path; do
+        [ $((8#$mode & 8#222)) = 0 ] || continue
+        at=${place[$path]}
+        skip "${targets[at]}: read-only here"
+        unset "kinds[at]" "targets[at]" "wanted[at]" "differs[at]"
+        differing=$((differing - 1))
+    done < <(stat -c '%a %n' "${paths[@]}" 2>/dev/null)
+}
+
+# at_least_now PATH VALUE: of a value of this host no less than it is today, in `least`: a number, or a list of them.
+at_least_now() {
+    local at has=() needs
+    if read_raw value "$1"; then read -ra has <<<"$raw"; fi
     read -ra needs <<<"$2"
     for at in "${!needs[@]}"; do
         if [[ ${has[at]:-} =~ ^[0-9]{1,18}$ ]] && [ "${has[at]}" -gt "${needs[at]}" ]; then needs[at]=${has[at]}; fi
     done
-    echo "${needs[*]}"
+    least=${needs[*]}
 }
 
-# at_least_now PATH VALUE: of a value of this host, no less than it is today.
-at_least_now() {
-    if read_raw value "$1"; then at_least "$raw" "$2"; else echo "$2"; fi
+no_processor() {
+    local all
+    all=$(cat "$root/sys/devices/system/cpu/present" 2>/dev/null) ||
+        die 2 "--cores '$cores': this host has no processor $1, and none in /sys; leave --cores out"
+    die 2 "--cores '$cores': this host has no processor $1; name some of those that it has: --cores $all"
 }
 
 expand_cores() {
@@ -59,7 +76,7 @@ expand_cores() {
     for part in ${cores//,/ }; do
         [ "$((10#${part#*-}))" -ge "$((10#${part%-*}))" ] || die 2 "--cores '$cores': '$part' is no range of processors"
         for ((core = 10#${part%-*}; core <= 10#${part#*-}; core++)); do
-            [ -d "$root/sys/devices/system/cpu/cpu$core" ] || die 2 "--cores '$cores': this host has no processor $core; it has $(cat "$root/sys/devices/system/cpu/present" 2>/dev/null || echo 'none in /sys')"
+            [ -d "$root/sys/devices/system/cpu/cpu$core" ] || no_processor "$core"
             core_list+=("$core")
         done
     done
@@ -80,7 +97,8 @@ plan_sysctls() {
             part=memory
             [[ $key != net.* ]] || part=network
             if [ "$rule" = 'at least' ]; then
-                value=$(at_least_now "$path" "$value")
+                at_least_now "$path" "$value"
+                value=$least
                 line=${line%%=*}"= $value"
             fi
             if in_part "$part"; then want value "$path" "$value"; fi
@@ -98,7 +116,10 @@ plan_memory() {
         want keep /proc/sys/vm/min_free_kbytes -
         want value "$path" "$value"
     done < <(grep '^w ' "$tuning/tmpfiles.d/engine.conf")
-    [ -z "$huge_pages" ] || want value "$huge_pages_file" "$(at_least_now "$huge_pages_file" "$huge_pages")"
+    if [ -n "$huge_pages" ]; then
+        at_least_now "$huge_pages_file" "$huge_pages"
+        want value "$huge_pages_file" "$least"
+    fi
 }
 
 # assigned SUBSYSTEM FILE: "ATTRIBUTE VALUE" of each assignment that a file of udev rules makes there.
@@ -146,7 +167,8 @@ plan_nic() {
     in_part nic || return 0
     if [ -z "$nic" ]; then skip "network card: name it: --nic NAME ($(cd "$root/sys/class/net" 2>/dev/null && echo *))"; return; fi
     while read -r attribute value; do
-        want value "$card/$attribute" "$(at_least_now "$card/$attribute" "$value")"
+        at_least_now "$card/$attribute" "$value"
+        want value "$card/$attribute" "$least"
     done < <(assigned net "$tuning/udev/91-engine-nic.rules.in")
     # Many drivers set queues and interrupts up anew for each of the next three: these are kept, and steered last.
     for value in "$root$card"/queues/tx-[0-9]*/xps_cpus; do want keep "${value#"$root"}" -; done
@@ -199,7 +221,8 @@ plan_steering() {
         # More queues than cores: the first cores have several.
         mine=("${core_list[at % ${#core_list[@]}]}")
         for ((one = at + queues; one < ${#core_list[@]}; one += queues)); do mine+=("${core_list[one]}"); done
-        want value "$1/queues/tx-$at/xps_cpus" "$(mask_with "${mine[@]}")"
+        mask_with "${mine[@]}"
+        want value "$1/queues/tx-$at/xps_cpus" "$mask"
     done
     node=$(cat "$root$1/device/numa_node" 2>/dev/null || echo -1)
     list=$(cat "$root/sys/devices/system/node/node${node/#-1/0}/cpulist" 2>/dev/null || cat "$root/sys/devices/system/cpu/online" 2>/dev/null || true)
@@ -209,25 +232,23 @@ plan_steering() {
         done
     done
     if [ -z "$away" ]; then skip "$nic: interrupts: --cores leaves no processor of its node free for them"; return; fi
-    for irq in "$(irqs_of "$1")"/*; do
-        want value "/proc/irq/${irq##*/}/smp_affinity_list" "$(in_ranges "$away")"
-    done
+    away=$(in_ranges "$away")
+    for irq in "$(irqs_of "$1")"/*; do want value "/proc/irq/${irq##*/}/smp_affinity_list" "$away"; done
     if [ -e "$root/run/irqbalance/irqbalance.pid" ] || compgen -G "$root/run/irqbalance/*.sock" >/dev/null; then
         notes+=("irqbalance runs and will move $nic's interrupts again: systemctl stop irqbalance, or IRQBALANCE_BANNED_CPULIST=$cores")
     fi
 }
 
-# The mask of these processors as the kernel writes it: groups of 32 bits.
+# The mask of these processors as the kernel writes it, in `mask`: groups of 32 bits.
 mask_with() {
-    local core group top=0 groups=() text
+    local core group top=0 groups=()
     for core in "$@"; do
         group=$((core / 32))
         groups[group]=$((${groups[group]:-0} | 1 << (core % 32)))
         [ "$group" -le "$top" ] || top=$group
     done
-    printf -v text '%x' "${groups[top]}"
-    for ((group = top - 1; group >= 0; group--)); do printf -v text '%s,%08x' "$text" "${groups[group]:-0}"; done
-    echo "$text"
+    printf -v mask '%x' "${groups[top]}"
+    for ((group = top - 1; group >= 0; group--)); do printf -v mask '%s,%08x' "$mask" "${groups[group]:-0}"; done
 }
 
 # "1,2,3,8" as the kernel shows it: "1-3,8".
@@ -246,14 +267,15 @@ stage_nic_rules() {
     local attribute value
     sed "s/@NIC@/$nic/" "$tuning/udev/91-engine-nic.rules.in" >"$stage/nic.rules"
     while read -r attribute value; do
-        value=$(at_least_now "/sys/class/net/$nic/$attribute" "$value")
-        sed -i "s|ATTR{$attribute}=\"[^\"]*\"|ATTR{$attribute}=\"$value\"|" "$stage/nic.rules"
+        at_least_now "/sys/class/net/$nic/$attribute" "$value"
+        sed -i "s|ATTR{$attribute}=\"[^\"]*\"|ATTR{$attribute}=\"$least\"|" "$stage/nic.rules"
     done < <(assigned net "$tuning/udev/91-engine-nic.rules.in")
 }
 
-# Where our file is already, it may be what "never" has gone by.
+# Where our file is already, it may be what "never" has gone by; or an apply of the values alone was.
 plan_tmpfiles() {
-    if [ -e "$root$tmpfiles_file" ] || { read_raw value /sys/kernel/mm/transparent_hugepage/enabled && [ "$raw" = never ]; }; then
+    local path=/sys/kernel/mm/transparent_hugepage/enabled
+    if [ -e "$root$tmpfiles_file" ] || was_before "$path" never || { read_raw value "$path" && [ "$raw" = never ]; }; then
         want file "$tmpfiles_file" "$tuning/tmpfiles.d/engine.conf"
     else
         skip "$tmpfiles_file: transparent huge pages are not \"never\" here"
@@ -261,12 +283,12 @@ plan_tmpfiles() {
 }
 
 plan_files() {
-    local unit names pages
+    local unit names
     in_part files || return 0
     want file /etc/sysctl.d/90-engine.conf "$stage/sysctl"
     if [ -n "$huge_pages" ]; then
-        pages=$(at_least_now "$huge_pages_file" "$huge_pages")
-        printf '# Written by scripts/tune-host.sh --huge-pages.\nvm.nr_hugepages = %s\n' "$pages" >"$stage/sysctl-host"
+        at_least_now "$huge_pages_file" "$huge_pages"
+        printf '# Written by scripts/tune-host.sh --huge-pages.\nvm.nr_hugepages = %s\n' "$least" >"$stage/sysctl-host"
         want file /etc/sysctl.d/91-engine-host.conf "$stage/sysctl-host"
     fi
     cp "$tuning/udev/90-engine.rules" "$stage/rules"
@@ -342,19 +364,22 @@ plan() {
     plan_nic
     plan_files
     plan_boot
+    leave_read_only
     if [ -e "$root/.dockerenv" ] || [ -e "$root/run/.containerenv" ]; then
         notes+=('this is a container: most values belong to its host; run this there')
     fi
 }
 
 show() {
-    local at one target fine=0
+    local at one over target fine=0
     for at in "${!kinds[@]}"; do
         if [ "${kinds[at]}" = keep ]; then continue; fi
         if [ "${differs[at]}" = 0 ]; then
             fine=$((fine + 1))
         elif [ "${kinds[at]}" = file ]; then
-            printf 'would write %s%s\n' "${targets[at]}" "$([ ! -e "$root${targets[at]}" ] || echo ' (over the one there)')"
+            over=''
+            [ ! -e "$root${targets[at]}" ] || over=' (over the one there)'
+            printf 'would write %s%s\n' "${targets[at]}" "$over"
         else
             read_raw "${kinds[at]}" "${targets[at]}" || raw='?'
             read -ra one <<<"$raw"

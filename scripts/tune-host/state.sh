@@ -14,6 +14,38 @@
 
 recorded_kinds=() recorded_targets=() recorded_boots=() recorded_befores=() boot_now=-
 declare -A is_recorded
+base64_digits=ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/
+
+# encode TEXT, decode BASE64: in `encoded` and `decoded`. A host has hundreds of short values; programs would make each
+# take milliseconds.
+encode() {
+    local at group
+    encoded=''
+    for ((at = 0; at < ${#1}; at += 3)); do
+        printf -v group '(%d & 255) << 16 | (%d & 255) << 8 | %d & 255' "'${1:at:1}" "'${1:at+1:1}" "'${1:at+2:1}"
+        group=$((group))
+        encoded+=${base64_digits:group >> 18:1}${base64_digits:group >> 12 & 63:1}
+        encoded+=${base64_digits:group >> 6 & 63:1}${base64_digits:group & 63:1}
+    done
+    case $((${#1} % 3)) in
+    1) encoded=${encoded%??}== ;;
+    2) encoded=${encoded%?}= ;;
+    esac
+}
+
+decode() {
+    local at text=${1%%=*} one two three four group bytes
+    decoded=''
+    for ((at = 0; at < ${#text}; at += 4)); do
+        one=${base64_digits%%"${text:at:1}"*} two=${base64_digits%%"${text:at+1:1}"*}
+        three=${base64_digits%%"${text:at+2:1}"*} four=${base64_digits%%"${text:at+3:1}"*}
+        group=$((${#one} << 18 | ${#two} << 12 | ${#three} << 6 | ${#four}))
+        printf -v bytes '\\x%02x\\x%02x\\x%02x' $((group >> 16)) $((group >> 8 & 255)) $((group & 255))
+        # Of a last group that is not whole, a byte less than it has digits.
+        printf -v bytes %b "${bytes:0:4 * (${#text} - at - 1)}"
+        decoded+=$bytes
+    done
+}
 
 # One at a time: the folder itself is the lock, so that nothing of it is left behind.
 lock_state() {
@@ -31,7 +63,8 @@ load_state() {
     local kind target boot_then before format=2
     recorded_kinds=() recorded_targets=() recorded_boots=() recorded_befores=()
     is_recorded=()
-    boot_now=$(cat "$root/proc/sys/kernel/random/boot_id" 2>/dev/null || echo -)
+    boot_now=-
+    if read_file "$root/proc/sys/kernel/random/boot_id"; then boot_now=$raw; fi
     if [ -e "$state_folder/state" ] && [ ! -r "$state_folder/state" ]; then die 3 "$state_folder/state is root's; run: sudo scripts/tune-host.sh $original"; fi
     [ -e "$state_folder/state" ] || return 0
     while IFS=$'\t' read -r kind target boot_then before; do
@@ -41,9 +74,23 @@ load_state() {
             continue
         fi
         if [ "$format" = 1 ]; then before=$boot_then boot_then=$boot_now; fi
+        case $kind in
+        value | keep | ethtool | argument) [[ $before =~ ^[A-Za-z0-9+/]*=*$ ]] || die 3 "$state_folder/state is damaged: $target" ;;
+        esac
         record "$kind" "$target" "$before" "$boot_then"
     done <"$state_folder/state"
     [ "${#recorded_kinds[@]}" -gt 0 ] || die 3 "$state_folder/state is empty or damaged"
+}
+
+# What an apply that is not reverted yet has changed; for the plan, which anybody may look at.
+look_at_state() {
+    if [ -r "$state_folder/state" ]; then load_state; fi
+}
+
+# was_before PATH TEXT: a value that this boot began with, or somebody set before the first apply.
+was_before() {
+    local at=${is_recorded["value $1"]:-}
+    [ -n "$at" ] && ! is_stale "$at" && decode "${recorded_befores[at]}" && [ "$decoded" = "$2" ]
 }
 
 # is_stale AT: a value of an earlier boot. It went with that; its interrupt or drive may be another one by now.
@@ -89,7 +136,8 @@ before_of() {
     case $1 in
     value | keep | ethtool | argument)
         read_raw "$1" "$2" || return 1
-        before=$(printf %s "$raw" | base64 -w0) ;;
+        encode "$raw"
+        before=$encoded ;;
     file)
         before=absent
         [ ! -e "$path" ] || before="$(stat -c '%a %u %g %.9Y' "$path") $(base64 -w0 "$path")" ;;
@@ -108,7 +156,7 @@ record_folders() {
 
 # restore KIND TARGET BEFORE: 0 as it was, 1 failed, with why in `problem`.
 restore() {
-    local path=$root$2 text
+    local path=$root$2
     problem=''
     case $1 in
     value | keep | ethtool | argument)
@@ -118,9 +166,8 @@ restore() {
             printf 'gone        %s: nothing to put back\n' "$2"
             return 0
         fi
-        text=$(printf %s "$3" | base64 -d && echo .)
-        text=${text%.}
-        [ "$raw" = "$text" ] || write_raw "$1" "$2" "$text" ;;
+        decode "$3"
+        [ "$raw" = "$decoded" ] || write_raw "$1" "$2" "$decoded" ;;
     file) restore_file "$2" "$3" ;;
     folder) rmdir "$path" 2>/dev/null || [ ! -d "$path" ] || printf 'kept        %s: others have put files there\n' "$2" ;;
     esac

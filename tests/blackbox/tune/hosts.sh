@@ -3,8 +3,9 @@
 
 # put FILE TEXT: below $tree, as the kernel shows it.
 put() {
-    mkdir -p "$(dirname "$tree/$1")"
-    printf '%b\n' "$2" >"$tree/$1"
+    local path=$tree/$1
+    [ -d "${path%/*}" ] || mkdir -p "${path%/*}"
+    printf '%b\n' "$2" >"$path"
 }
 
 # Every host: kernel settings as distributions ship them, tabs included.
