@@ -1,25 +1,31 @@
 #!/usr/bin/env bash
 # A real Apache Kafka on this machine, for tests: 4.3.1 in KRaft mode, from Maven artifacts, no container needed.
 #
-#   eval "$(scripts/kafka.sh start [--brokers 1|3] [--property KEY=VALUE]…)"
-#   scripts/kafka.sh status          who runs and who answers; exit code 0 if all do
+#   eval "$(scripts/kafka.sh start [--brokers 1|3] [--port PORT] [--property KEY=VALUE]…)"
+#   scripts/kafka.sh status          who runs and who answers; exit code 0 if all do, else 1
 #   scripts/kafka.sh kill N          SIGKILL to broker N (from 1)
 #   scripts/kafka.sh restart N…|all  starts brokers again with their data, after killing what is left of them. After all
-#                                    were killed name them at once: none answers before most of them are there
+#                                    were killed name them at once: none answers before most of them are there. (start
+#                                    begins anew then)
 #   scripts/kafka.sh stop            ends all brokers and removes their data; logs and artifacts stay
 #   scripts/kafka.sh fetch           only fetches the artifacts
 #
-# start prints shell assignments; a cluster that runs already is left as it is and its assignments are printed again.
-# Listeners, all on 127.0.0.1 and on ports that were free: plain, TLS, TLS with client certificates, SASL over plain
-# TCP and SASL over TLS (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER with unsecured tokens).
+# start prints shell assignments; a cluster that runs already is left as it is and its assignments are printed again. A
+# start that fails, or that Ctrl-C ends, leaves nothing running that it began.
+# Listeners, all on 127.0.0.1 and on ports that were free: plain (--port: of the first broker there), TLS, TLS with
+# client certificates, SASL over plain TCP and SASL over TLS (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER with
+# unsecured tokens).
 # State is under KAFKA_DIR (target/kafka), jars under KAFKA_LIBS (target/kafka-libs); KAFKA_HEAP_OPTS is the JVM's.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-
-dir=$(realpath -m "${KAFKA_DIR:-target/kafka}")
-libs=$(realpath -m "${KAFKA_LIBS:-target/kafka-libs}")
+root=$(realpath "$(dirname "$0")/..")
+dir=$(realpath -m "${KAFKA_DIR:-$root/target/kafka}")
+libs=$(realpath -m "${KAFKA_LIBS:-$root/target/kafka-libs}")
+cd "$root"
 wait_seconds=${KAFKA_WAIT_SECONDS:-120}
 user=engine
+# As a user has to call it for this cluster.
+self=scripts/kafka.sh
+if [ -n "${KAFKA_DIR:-}" ]; then self="KAFKA_DIR=$(printf %q "$dir") $self"; fi
 
 die() {
     printf 'kafka.sh: %s\n' "$1" >&2
@@ -27,24 +33,46 @@ die() {
 }
 
 usage() {
-    die "$1; usage: scripts/kafka.sh start [--brokers 1|3] [--property KEY=VALUE]… | stop | status | kill N | restart N…|all | fetch" 2
+    die "$1; usage: scripts/kafka.sh start [--brokers 1|3] [--port PORT] [--property KEY=VALUE]… | stop | status | kill N | restart N…|all | fetch" 2
+}
+
+# For who watches: standard output is evaluated, and a log needs no progress.
+note() {
+    [ ! -t 2 ] || printf 'kafka.sh: %s\n' "$1" >&2
 }
 
 need() {
     command -v "$1" >/dev/null || die "$1 is missing; install it: sudo apt-get install $2" 3
 }
 
+# Kafka reads its properties as ISO-8859-1 with escapes, and log.dirs as a list.
+check_paths() {
+    local LC_ALL=C
+    [[ $dir != *[!\ -~]* && $dir != *[,\\]* ]] ||
+        die "KAFKA_DIR '$dir' has a character that Kafka's properties cannot have; name a folder without ',' and '\\', in ASCII" 2
+    [[ $libs != *:* ]] || die "KAFKA_LIBS '$libs' has a ':', which ends a path for Java; name another folder" 2
+}
+
 is_empty() {
     [ -z "$(ls -A "$1" 2>/dev/null)" ]
 }
 
-# The jars are copied once; what Maven has already needs no network.
+# The jars are copied once; what Maven has already needs no network. Clusters in several folders share them.
 fetch() {
     [ -e "$libs/complete" ] && return
+    mkdir -p "$(dirname "$libs")"
+    exec 8>"$libs.lock"
+    flock -w "$((wait_seconds * 2))" 8 || die "another kafka.sh has been fetching into $libs for long"
+    if ! [ -e "$libs/complete" ]; then copy_jars; fi
+    exec 8>&-
+}
+
+copy_jars() {
     is_empty "$libs" || die "KAFKA_LIBS '$libs' has files that are not this script's; name an empty folder, or none" 2
     need mvn maven
     local copy=(mvn -q -B -Dstyle.color=never -f scripts/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime "-DoutputDirectory=$libs.part")
     rm -rf "$libs.part"
+    note 'fetching Apache Kafka with Maven, once'
     if ! "${copy[@]}" -o >/dev/null 2>&1; then
         rm -rf "$libs.part"
         "${copy[@]}" >&2 || die 'Maven could not fetch Apache Kafka; it needs its repository once'
@@ -54,17 +82,22 @@ fetch() {
     mv "$libs.part" "$libs"
 }
 
-# free_ports COUNT: ports below those that the kernel gives to clients, so that a killed broker finds its own again.
+# free_ports COUNT [WANTED]: ports below those that the kernel gives to clients, so that a killed broker finds its own
+# again; the first is WANTED, if that is free.
 free_ports() {
-    python3 - "$1" <<'PYTHON'
+    python3 - "$@" <<'PYTHON'
 import random, socket, sys
 with open("/proc/sys/net/ipv4/ip_local_port_range") as limits:
     top = int(limits.read().split()[0])
 held = []
-for port in random.sample(range(10000, top) if top > 12000 else range(62000, 65535), 2000):
+wanted = [int(port) for port in sys.argv[2:]]
+for port in wanted + random.sample(range(10000, top) if top > 12000 else range(62000, 65535), 2000):
     if len(held) == int(sys.argv[1]):
         break
     peer = socket.socket()
+    if port in wanted:
+        # As the broker does: connections that were closed lately do not count.
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         peer.bind(("127.0.0.1", port))
     except OSError:
@@ -213,11 +246,18 @@ java_kafka() {
     java -cp "$libs/*" -Dorg.slf4j.simpleLogger.defaultLogLevel=warn "$@"
 }
 
-# The process of broker N, if it is there and still ours.
+# The process of broker N: a Kafka with just its properties, whatever has become of the files here.
 pid_of() {
-    local pid
-    pid=$(cat "$dir/$1/pid" 2>/dev/null) || return 1
-    [ -n "$pid" ] && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$dir/$1/server.properties" && echo "$pid"
+    local file
+    while read -r file; do
+        if grep -qzxF kafka.Kafka "$file" 2>/dev/null; then
+            file=${file%/cmdline}
+            echo "${file#/proc/}"
+            # Said, since in a trap it would be the status from before.
+            return 0
+        fi
+    done < <(grep -lzxF "$dir/$1/server.properties" /proc/[0-9]*/cmdline 2>/dev/null)
+    return 1
 }
 
 launch() {
@@ -228,6 +268,8 @@ launch() {
         -Dorg.slf4j.simpleLogger.showDateTime=true kafka.Kafka "$dir/$n/server.properties" \
         </dev/null >>"$dir/$n/server.log" 2>&1 9>&- &
     echo $! >"$dir/$n/pid"
+    # Until it has become one.
+    until pid_of "$n" >/dev/null || ! kill -0 $! 2>/dev/null; do sleep 0.05; done
 }
 
 # await N WANTED: until broker N answers and knows of WANTED brokers.
@@ -244,14 +286,23 @@ await() {
 }
 
 end() {
-    local n=$1 signal=$2 pid until=$((SECONDS + 30))
-    pid=$(pid_of "$n") || return 0
-    kill "-$signal" "$pid" 2>/dev/null || true
-    while pid_of "$n" >/dev/null; do
-        if [ $SECONDS -ge $until ]; then kill -KILL "$pid" 2>/dev/null || true; fi
+    local n=$1 pid until=$((SECONDS + 30))
+    while pid=$(pid_of "$n"); do
+        [ $SECONDS -lt $until ] || die "broker $n does not end; it is process $pid"
+        kill -KILL "$pid" 2>/dev/null || true
         sleep 0.1
     done
     rm -f "$dir/$n/pid"
+}
+
+# Nothing that this start has launched outlives it.
+undo() {
+    local status=$? pid
+    trap '' INT TERM HUP
+    for pid in $(jobs -pr); do kill -KILL "$pid" 2>/dev/null || true; done
+    wait 2>/dev/null || true
+    running || stop
+    exit "$status"
 }
 
 # Ports and properties of the cluster, as `start` chose them.
@@ -268,7 +319,11 @@ running() {
 }
 
 create() {
-    local brokers=$1 n id password ports
+    local brokers=$1 port=$2 n id password ports
+    # Their keys and data would be overwritten.
+    for n in {1..9}; do
+        if pid_of "$n" >/dev/null; then die "broker $n of a cluster that is lost runs in $dir; end it first: $self stop"; fi
+    done
     # KAFKA_DIR may have folders of others: what is a broker's has its properties.
     for n in "$dir"/[1-9]; do
         if [ -e "$n/server.properties" ]; then rm -rf "$n"; fi
@@ -277,11 +332,13 @@ create() {
         is_empty "$dir/$n" || die "KAFKA_DIR '$dir' has a folder '$n' that is not this script's; name another folder" 2
     done
     rm -f "$dir/cluster"
+    note "making keys and the brokers' folders in $dir"
     secrets
-    read -ra ports <<<"$(free_ports $((brokers * 6)))"
+    read -ra ports <<<"$(free_ports $((brokers * 6)) ${port:+"$port"})"
+    [ "${ports[0]:-}" = "${port:-${ports[0]:-}}" ] || die "--port $port is taken; find who has it: ss -ltnp 'sport = :$port'" 3
     [ ${#ports[@]} = $((brokers * 6)) ] || die 'not enough free ports on 127.0.0.1' 3
-    port_controller=("${ports[@]:0:brokers}")
-    port_plain=("${ports[@]:brokers:brokers}")
+    port_plain=("${ports[@]:0:brokers}")
+    port_controller=("${ports[@]:brokers:brokers}")
     port_tls=("${ports[@]:2*brokers:brokers}")
     port_mtls=("${ports[@]:3*brokers:brokers}")
     port_sasl=("${ports[@]:4*brokers:brokers}")
@@ -300,19 +357,21 @@ create() {
     done
     # Global, since they are read back inside a function.
     declare -p port_controller port_plain port_tls port_mtls port_sasl port_saslplain properties |
-        sed 's/^declare /declare -g /' >"$dir/cluster"
+        sed 's/^declare /declare -g /' >"$dir/cluster.part"
+    mv "$dir/cluster.part" "$dir/cluster"
 }
 
 start() {
-    local brokers='' n new=()
+    local brokers='' port='' n new=()
     properties=()
     while [ $# -gt 0 ]; do
         case $1 in
             --brokers=*) brokers=${1#*=} ;;
+            --port=*) port=${1#*=} ;;
             --property=*) new+=("${1#*=}") ;;
-            --brokers | --property)
+            --brokers | --port | --property)
                 [ $# -gt 1 ] || usage "$1 has no value"
-                if [ "$1" = --brokers ]; then brokers=$2; else new+=("$2"); fi
+                case $1 in --brokers) brokers=$2 ;; --port) port=$2 ;; *) new+=("$2") ;; esac
                 shift
                 ;;
             *) usage "'$1' is no option" ;;
@@ -320,26 +379,33 @@ start() {
         shift
     done
     [[ ${brokers:-1} =~ ^[13]$ ]] || usage "--brokers '$brokers' is neither 1 nor 3"
+    [[ ${port:-1} =~ ^[1-9][0-9]{0,4}$ && ${port:-1} -le 65535 ]] || usage "--port '$port' is no number from 1 to 65535"
     for n in "${new[@]}"; do [[ $n == ?*=* ]] || usage "--property '$n' is not KEY=VALUE"; done
     need java default-jre-headless
     need openssl openssl
     need python3 python3
     fetch
     if load && running; then
-        if [ "${brokers:-${#port_plain[@]}}" != ${#port_plain[@]} ] || { [ ${#new[@]} != 0 ] && [ "${new[*]}" != "${properties[*]}" ]; }; then
-            die 'a cluster of another kind is running here; end it first: scripts/kafka.sh stop'
+        if [ "${brokers:-${#port_plain[@]}}" != ${#port_plain[@]} ] || [ "${port:-${port_plain[0]}}" != "${port_plain[0]}" ] || { [ ${#new[@]} != 0 ] && [ "${new[*]}" != "${properties[*]}" ]; }; then
+            die "a cluster of another kind is running in $dir; end it first: $self stop"
         fi
     else
         properties=("${new[@]}")
-        create "${brokers:-1}"
+        create "${brokers:-1}" "$port"
     fi
+    trap undo EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     for ((n = 1; n <= ${#port_plain[@]}; n++)); do pid_of "$n" >/dev/null || launch "$n"; done
+    note "waiting until all brokers answer, $wait_seconds s at most; their logs are $dir/*/server.log"
     for ((n = 1; n <= ${#port_plain[@]}; n++)); do await "$n" ${#port_plain[@]}; done
+    trap - EXIT HUP INT TERM
     assignments
 }
 
 status() {
-    load || die "no cluster under $dir; start one: scripts/kafka.sh start"
+    load || die "no cluster under $dir; start one: $self start"
     local n pid all=0
     for ((n = 1; n <= ${#port_plain[@]}; n++)); do
         if ! pid=$(pid_of "$n"); then
@@ -355,18 +421,18 @@ status() {
     return $all
 }
 
+# Also what is left of a cluster whose file is gone.
 stop() {
-    load || return 0
     local n
-    for ((n = 1; n <= ${#port_plain[@]}; n++)); do
-        end "$n" KILL
-        rm -rf "$dir/$n/data"
+    for n in {1..9}; do
+        end "$n"
+        if [ -e "$dir/$n/server.properties" ]; then rm -rf "$dir/$n/data"; fi
     done
     rm -f "$dir/cluster"
 }
 
 broker() {
-    load || die "no cluster under $dir; start one: scripts/kafka.sh start"
+    load || die "no cluster under $dir; start one: $self start"
     if ! [[ ${1:-} =~ ^[1-9]$ ]] || [ "$1" -gt ${#port_plain[@]} ]; then
         usage "'${1:-}' is no broker from 1 to ${#port_plain[@]}"
     fi
@@ -377,23 +443,45 @@ restart() {
     local n brokers=("${@:-}")
     if [ "$*" = all ] && load; then mapfile -t brokers < <(seq ${#port_plain[@]}); fi
     for n in "${brokers[@]}"; do broker "$n"; done
-    for n in "${brokers[@]}"; do end "$n" KILL; done
+    for n in "${brokers[@]}"; do end "$n"; done
     for n in "${brokers[@]}"; do pid_of "$n" >/dev/null || launch "$n"; done
     for n in "${brokers[@]}"; do await "$n" 1; done
 }
 
-mkdir -p "$dir"
-exec 9>"$dir/lock"
-flock -w "$((wait_seconds * 2))" 9 || die "another kafka.sh has been at work on $dir for long"
+# One at a time.
+lock() {
+    exec 9>"$dir/lock"
+    flock -w "$((wait_seconds * 2))" 9 || die "another kafka.sh has been at work on $dir for long"
+}
+
 case ${1:-} in
-    start) shift && start "$@" ;;
-    stop) stop ;;
+    start | restart) ;;
+    kill) [ $# -le 2 ] || usage "kill takes one broker, not '${*:2}'" ;;
+    stop | status | fetch) [ $# = 1 ] || usage "$1 takes nothing more, not '${*:2}'" ;;
+    *) usage "'${1:-}' is no command" ;;
+esac
+check_paths
+case $1 in
+    start)
+        shift
+        mkdir -p "$dir"
+        lock
+        start "$@"
+        ;;
+    stop)
+        if [ -d "$dir" ]; then lock; fi
+        stop
+        ;;
     fetch) fetch ;;
     status) status ;;
     kill)
+        if [ -d "$dir" ]; then lock; fi
         broker "${2:-}"
-        end "$2" KILL
+        end "$2"
         ;;
-    restart) shift && restart "$@" ;;
-    *) usage "'${1:-}' is no command" ;;
+    restart)
+        shift
+        if [ -d "$dir" ]; then lock; fi
+        restart "$@"
+        ;;
 esac

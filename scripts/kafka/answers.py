@@ -28,5 +28,5 @@ def live_brokers(port):
 
 try:
     sys.exit(0 if live_brokers(int(sys.argv[1])) >= int(sys.argv[2]) else 1)
-except OSError:
+except (OSError, struct.error):
     sys.exit(1)

@@ -48,6 +48,38 @@ echo notes >"$KAFKA_DIR/9/notes"
 assignments=$(scripts/kafka.sh start --brokers 3)
 eval "$assignments"
 if ! [ -d "$KAFKA_DIR/2026" ] || ! [ -e "$KAFKA_DIR/9/notes" ]; then fail 'start removes what others have in KAFKA_DIR'; fi
+# A cluster that runs keeps its keys, also where the script's own file is gone.
+[ "$(scripts/kafka.sh start)" = "$assignments" ] || fail 'a second start has another cluster'
+port=${KAFKA_BOOTSTRAP%%,*} port=${port#*:}
+[ "$(scripts/kafka.sh start --port "$port")" = "$assignments" ] || fail 'its own port is another cluster'
+if scripts/kafka.sh start --port $((port + 1)) 2>"$work/port.log" || ! grep -q 'another kind' "$work/port.log"; then
+    fail 'a running cluster moves to another port'
+fi
+sum=$(cksum <"$KAFKA_CA")
+mv "$KAFKA_DIR/cluster" "$work/cluster"
+status=0
+scripts/kafka.sh start 2>"$work/second.log" || status=$?
+mv "$work/cluster" "$KAFKA_DIR/cluster"
+if [ "$status" != 1 ] || ! grep -q 'kafka.sh stop$' "$work/second.log" || [ "$sum" != "$(cksum <"$KAFKA_CA")" ]; then
+    fail "a start over brokers that run: exit code $status, not 1"
+fi
+for words in 'stop 2' 'kill 1 2' 'kill 4' 'restart 4' 'start --port 0' 'start --port x'; do
+    status=0
+    # shellcheck disable=SC2086  # several words
+    scripts/kafka.sh $words 2>"$work/words.log" || status=$?
+    [ "$status" = 2 ] || fail "kafka.sh $words: exit code $status, not 2"
+done
+scripts/kafka.sh status >"$work/status.log" || fail 'a broker is gone'
+
+# What a new topic would refuse leaves none behind.
+status=0
+"$engine" --target "kafka://$KAFKA_BOOTSTRAP/unmade" --cores 0 --records 1 --batch-size 2000000 >"$work/unmade.log" 2>&1 ||
+    status=$?
+if [ "$status" != 2 ] || ! grep -q message.max.bytes "$work/unmade.log"; then
+    fail "a batch that no topic would take: exit code $status, not 2"
+fi
+expect 5 'no topic' "kafka://$KAFKA_BOOTSTRAP/unmade"
+
 topic whole
 fill whole lz4
 promise=(--expect "$work/report.json")
