@@ -49,26 +49,34 @@ for word in "$@"; do
     --shard* | --cores* | --report* | --run-id*) die "$word is set by this script; see --help" ;;
     esac
 done
-if compgen -G "$folder/shard.*.json" >/dev/null; then die "$folder holds reports already; name another: -o FOLDER"; fi
-mkdir -p "$folder"
+# No word of a command begins with a dash that way.
+[[ $folder != -* ]] || folder=./$folder
+shopt -s nullglob
+reports=("$folder"/shard.*.json)
+[ ${#reports[@]} = 0 ] || die "$folder holds reports already; name another: -o FOLDER"
+mkdir -p "$folder" || die "-o '$folder' cannot be made; name another: -o FOLDER"
 
-# numbers LIST: 0-2,5 as one number a line.
-numbers() {
-    local part
-    for part in ${1//,/ }; do
-        [[ $part =~ ^[0-9]+(-[0-9]+)?$ ]] || die "'$part' is no core or range of cores, such as -c 0-7"
-        seq "${part%-*}" "${part#*-}"
-    done
+# The engine reads lists, and knows quotas and isolated processors. Whatever its settings are, they are not asked here.
+usable=$(unset "${!ENGINE_@}" && "$engine" run --target null --ring-size 4Mi ${cores:+--cores "$cores"} --dry-run </dev/null)
+mapfile -t usable < <(sed -n '/^  "cores": \[/,/^  \]/s/^      "cpu": \([0-9]*\),\{0,1\}$/\1/p' <<<"$usable")
+named=$cores
+[ -n "$cores" ] || cores=$(IFS=, && echo "${usable[*]}")
+# too_few: what there is, and what can be asked for on this host.
+too_few() {
+    local have=${#usable[@]} all most advice
+    all=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status) most=$(nproc)
+    advice="start fewer: -n $have"
+    if [ "$most" -ge "$count" ]; then
+        advice+=", or name them all: -c $all"
+    elif [ "$most" -gt "$have" ]; then
+        advice+=", or -n $most -c $all"
+    fi
+    if [ -n "$named" ]; then
+        die "-n $count needs $count cores, one for each process, but -c '$named' names $have; $advice"
+    fi
+    die "-n $count needs $count cores, one for each process, but a run takes $have here: '$cores' (one is left free); $advice"
 }
-
-# The engine knows quotas and isolated processors. Whatever its settings are, they are not asked here.
-if [ -z "$cores" ]; then
-    cores=$(unset "${!ENGINE_@}" && "$engine" run --target null --ring-size 4Mi --dry-run </dev/null)
-    cores=$(sed -n '/^  "cores": \[/,/^  \]/s/^      "cpu": \([0-9]*\),\{0,1\}$/\1/p' <<<"$cores" | paste -sd,)
-fi
-mapfile -t usable < <(numbers "$cores")
-[ ${#usable[@]} -ge "$count" ] ||
-    die "-n $count needs $count cores, but the list is '$cores'; -c names another, such as -c 0-$((count - 1))"
+[ ${#usable[@]} -ge "$count" ] || too_few
 
 run_id=${RUN_ID:-many-$(date -u +%Y%m%dT%H%M%S)-$$}
 shares=() from=0
@@ -91,7 +99,7 @@ own_flags 0
 plan=$("$engine" run "$@" "${own[@]}" --dry-run </dev/null)
 observed() { sed -n '/^  "observe": {/,/^  }/s/^    "'"$1"'": "\(.*\)",\{0,1\}$/\1/p' <<<"$plan"; }
 page=$(observed html)
-[ -z "$page" ] || die "all processes would write to --html $page; afterwards: $engine report $folder/merged.json --html $page"
+[ -z "$page" ] || die "all processes would write to --html $page; afterwards: $(printf '%q report %q --html %q' "$engine" "$folder/merged.json" "$page")"
 metrics=$(observed metrics_addr)
 [ "$((${metrics##*:} + count - 1))" -le 65535 ] || die "--metrics-addr $metrics leaves no ports for $count processes"
 # It is given to each anew.
@@ -107,12 +115,23 @@ done
 
 # phases KEY: its value in each stage of a shard, warm-up included.
 phases() { sed -n '/^  "phases": \[/,/^  \]/s/^ *"'"$1"'": \([^,]*\),\{0,1\}$/\1/p' <<<"$plan"; }
+# rate_text BYTES: a rate as the engine prints it, `7.5 MB/s`.
+rate_text() {
+    LC_ALL=C awk -v rate="$1" 'BEGIN {
+        split("k M G T", prefixes, " ")
+        for (at = 0; rate >= 999.95 && at < 4; at++) rate /= 1000
+        text = sprintf(rate >= 100 ? "%.1f" : "%.2f", rate)
+        sub(/\.?0+$/, "", text)
+        print text " " prefixes[at] "B/s"
+    }'
+}
 # announce FROM: one line that says what is about to run. FROM is in Unix seconds.
 announce() {
-    local rate_bytes rate duration_ns rates='' until=$(($1 * 1000000000)) times
+    local rate_bytes rate duration_ns rates='' until=$(($1 * 1000000000)) times shards=shards
+    [ "$count" != 1 ] || shards=shard
     while read -r rate_bytes; do
         rate='full speed'
-        if [ "$rate_bytes" != null ]; then rate=$(LC_ALL=C numfmt --to=si --round=nearest --format=%.1f --suffix=B/s "$rate_bytes"); fi
+        if [ "$rate_bytes" != null ]; then rate=$(rate_text "$rate_bytes"); fi
         rates+="${rates:+, then }$rate"
     done < <(phases rate_bytes_per_second | uniq)
     while read -r duration_ns; do
@@ -122,8 +141,8 @@ announce() {
     done < <(phases duration_ns)
     times="from $(date -d "@$1" '+%F %T')"
     if [ -n "$until" ]; then times+=" to $(date -d "@$((until / 1000000000))" '+%F %T') at the latest"; fi
-    printf 'run %s: %s shards on cores %s, each at %s, %s; see %s\n' "$run_id" "$count" "$cores" "$rates" "$times" \
-        "$folder/shard.*.log" >&2
+    printf 'run %s: %s %s on cores %s, each at %s, %s; see %s\n' "$run_id" "$count" "$shards" "$cores" "$rates" \
+        "$times" "$folder/shard.*.log" >&2
 }
 from=$(sed -n 's/^  "start_at_unix_ns": \([0-9]*\)[0-9]\{9\},\{0,1\}$/\1/p' <<<"$plan")
 if [ -z "$from" ]; then
@@ -211,8 +230,13 @@ while [ ${#running[@]} -gt 0 ]; do
     done
 done
 
-if compgen -G "$folder/shard.*.json" >/dev/null; then
-    if "$engine" merge "$folder"/shard.*.json --report "$folder/merged.json"; then
+reports=("$folder"/shard.*.json)
+if [ ${#reports[@]} -lt "$count" ] && [ "$worst" = 0 ]; then
+    printf 'run-many.sh: %s of %s shards left no report\n' $((count - ${#reports[@]})) "$count" >&2
+    note 1
+fi
+if [ ${#reports[@]} -gt 0 ]; then
+    if "$engine" merge "${reports[@]}" --report "$folder/merged.json"; then
         # All together are held to the thresholds, whatever the parts said of theirs.
         missed=$(sed -n 's/^  "exit_code": \([0-9]\).*/\1/p' "$folder/merged.json")
         # The last word: what shards said was of their shares.

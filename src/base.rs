@@ -1,8 +1,9 @@
-//! What every room may use: units, the clock, limits, files within a limit, places of files, signals, fatal errors,
-//! how the program was called.
+//! What every room may use: units, the clock, limits, files within a limit, YAML and JSON with line numbers, places of
+//! files, signals, fatal errors, how the program was called.
 
 pub mod bounded;
 pub mod clock;
+pub mod document;
 pub mod fatal;
 pub mod limits;
 pub mod page;

@@ -1,17 +1,20 @@
 //! `engine compare`: two reports side by side. Every figure is one that a report has; none is averaged.
 //!
-//! `figures` are the rows and their ratios, `differences` the settings and facts that set the two apart, `text` the
-//! table for people.
+//! `figures` are the rows and their ratios, `slo` the thresholds on these, `differences` the settings and facts that
+//! set the two apart, `text` the table for people.
 
 mod differences;
 mod figures;
+mod slo;
 mod text;
 
-use crate::base::fatal::Fatal;
+use crate::base::fatal::{Exit, Fatal};
 use crate::observe::read;
 use crate::observe::report::Report;
+use crate::plan::{CompareArgs, RatioSlo};
 use figures::Figure;
 use serde_json::{Map, Value, json};
+use slo::Outcome;
 use std::path::Path;
 
 /// Of the JSON that `--json` prints.
@@ -38,20 +41,24 @@ pub struct Comparison {
     /// Why their figures are not those of one question.
     not_comparable: Vec<String>,
     figures: Vec<Figure>,
+    /// Of each threshold on a ratio.
+    slo: Vec<Outcome>,
     config: Vec<Difference>,
     host: Vec<Difference>,
 }
 
 /// # Errors
 /// Exit 2 where one of them cannot be read or is no report of this version.
-pub fn compare(a: &Path, b: &Path) -> Result<Comparison, Fatal> {
+pub fn compare(args: &CompareArgs) -> Result<Comparison, Fatal> {
     let side = |path: &Path| Ok(Side { name: path.display().to_string(), report: read::report(path)? });
-    Ok(of(side(a)?, side(b)?))
+    Ok(of(side(&args.a)?, side(&args.b)?, &args.slo))
 }
 
-fn of(a: Side, b: Side) -> Comparison {
+fn of(a: Side, b: Side, slo: &[RatioSlo]) -> Comparison {
+    let not_comparable = differences::not_comparable(&a.report, &b.report);
     Comparison {
-        not_comparable: differences::not_comparable(&a.report, &b.report),
+        slo: slo::judge(slo, &a.report, &b.report, &not_comparable),
+        not_comparable,
         figures: figures::all(&a.report, &b.report),
         config: differences::config(&a.report, &b.report),
         host: differences::host(&a.report, &b.report),
@@ -73,9 +80,15 @@ impl Comparison {
             "b": self.b.json(),
             "not_comparable": self.not_comparable,
             "figures": figures,
+            "slo": self.slo,
             "config": differences(&self.config),
             "host": differences(&self.host),
         })
+    }
+
+    /// Whatever the difference, unless a threshold on it was missed.
+    pub fn exit(&self) -> Exit {
+        if self.slo.iter().all(|slo| slo.passed) { Exit::Done } else { Exit::SloMissed }
     }
 
     /// The table for people.

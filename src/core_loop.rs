@@ -140,11 +140,12 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         }
         let wait = self.wait(&fed, now_ns);
         let fed_ns = self.now();
+        let blocks = self.ring.enter_blocks();
         self.submit(wait);
         let submitted_ns = self.now();
         let reaped = self.reap(submitted_ns);
         let byte_ns_max = self.pulse.byte_ns_max;
-        let turn = Turn { from_ns: now_ns, fed_ns, to_ns: submitted_ns, wait, fed, byte_ns_max, reaped };
+        let turn = Turn { from_ns: now_ns, fed_ns, to_ns: submitted_ns, wait, fed, byte_ns_max, blocks, reaped };
         turn.book(&mut self.tally.time, &mut self.pulse.oversleep_ns);
         if self.is_publish_due(submitted_ns) {
             // It is a call to the kernel: only for a snapshot.

@@ -17,6 +17,7 @@ pub use bodies::RunEnd;
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::plan::{GovernancePlan, RunPlan};
+use crate::sys;
 use crate::tap::{Checksum, EventBooks, EventTotals, Tap, TapEnd, TapLane, tap};
 use bodies::{Bodies, Records};
 use client::Client;
@@ -106,7 +107,7 @@ impl Prepared {
             let _alive: ChannelSender<()> = alive;
             if let Some(id) = cpu {
                 // Best effort: unpinned, it still works.
-                core_affinity::set_for_current(core_affinity::CoreId { id });
+                sys::process::pin(id);
             }
             sender.run();
         });

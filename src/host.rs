@@ -95,6 +95,20 @@ pub struct HostFacts {
     pub findings_fine: Vec<String>,
 }
 
+impl HostFacts {
+    /// One finding more, in its place.
+    pub fn add(&mut self, finding: doctor::Finding) {
+        let place = doctor::items::place;
+        if finding.verdict == doctor::Verdict::Fine {
+            self.findings_fine.push(finding.item);
+            self.findings_fine.sort_by_key(|item| place(item));
+        } else {
+            self.findings.push(finding);
+            self.findings.sort_by_key(|finding| (finding.verdict, place(&finding.item)));
+        }
+    }
+}
+
 /// Looks at everything once; the scope's paths are the data files of the run.
 pub fn facts(sysfs: &Sysfs, scope: &doctor::Scope) -> HostFacts {
     let (fine, findings): (Vec<_>, Vec<_>) =
@@ -175,6 +189,18 @@ mod tests {
         assert!(facts.cpus_usable >= 1 && facts.cpus_online >= facts.cpus_usable);
         assert_eq!(facts.file_systems.len(), 1);
         assert!(serde_json::to_value(&facts).unwrap()["kernel_release"].is_string());
+    }
+
+    #[test]
+    fn a_finding_more_has_its_place() {
+        let tree = fake::Tree::new(&[]);
+        let mut facts = facts(&tree.sysfs(), &doctor::Scope::default());
+        let (found, fine) = (facts.findings.len(), facts.findings_fine.len());
+        let seen = |share| doctor::load_seen(&[(1, share)].into()).unwrap();
+        facts.add(seen(50));
+        facts.add(seen(5));
+        assert_eq!((facts.findings.len(), facts.findings_fine.len()), (found + 1, fine + 1));
+        assert!(facts.findings.is_sorted_by_key(|finding| finding.verdict));
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! Parse, plan, run, exit code.
 
 use engine::base::fatal::{Exit, Fatal};
+use engine::base::signals;
 use engine::config::plan::PlanArgs;
 use engine::config::{self, Command, Deps, SchemaKind};
+use engine::counters::ReadProgress;
 use engine::host::capacity::calibrate::calibrate;
 use engine::host::capacity::{self, Scale, Verdict};
 use engine::host::doctor::{self, DoctorArgs};
 use engine::host::{self, Sysfs};
-use engine::observe::{self, Console};
+use engine::observe::{self, Console, reading};
 use engine::payload::template;
 use engine::plan::receive::ReceivePlan;
-use engine::plan::{CompareArgs, ReportArgs, RunPlan, TargetPlan, VerifyArgs};
+use engine::plan::{CompareArgs, LogFormat, ReportArgs, RunPlan, TargetPlan, VerifyArgs};
 use engine::sys;
 use engine::{compare, governance, merge, receive, run, saturate, verify};
 use std::process::ExitCode;
@@ -54,7 +56,6 @@ fn run_plan(plan: RunPlan) -> Result<Exit, Fatal> {
         tracing::info!("{note}");
     }
     let host = host::facts(&Sysfs::default(), &scope(&plan));
-    let host = serde_json::to_value(host).map_err(|error| Fatal::host(format!("host facts: {error}")))?;
     // An error stands in a line of its own.
     let report = run::run(plan, host, &console).inspect_err(|_| console.clear())?;
     Ok(Exit::from_code(report.exit_code))
@@ -96,7 +97,12 @@ fn receive_connections(plan: &ReceivePlan) -> Result<Exit, Fatal> {
 }
 
 fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {
-    let findings = verify::verify(args)?;
+    let (console, progress) = (Console::new(LogFormat::Text), ReadProgress::default());
+    if console.has_live_line() {
+        let drawn = console.clone();
+        signals::tidy_at_end(move || drawn.clear())?;
+    }
+    let findings = reading::watch(&console, &progress, reading::TICK, || verify::verify_watched(args, &progress))?;
     if args.json {
         let text = serde_json::to_string(&findings).map_err(|error| Fatal::host(format!("findings: {error}")))?;
         print(&format!("{text}\n"))?;
@@ -110,13 +116,17 @@ fn render_report(args: &ReportArgs) -> Result<Exit, Fatal> {
     let report = observe::read::report(&args.report)?;
     match &args.html {
         Some(to) => observe::write_page_again(&report, to).map(|()| Exit::Done),
-        None => print(&observe::summary::render_again(&report, &args.report)),
+        None => {
+            let columns = sys::streams::stdout_columns().unwrap_or(observe::summary::COLUMNS);
+            print(&observe::summary::render_again(&report, &args.report, columns))
+        }
     }
 }
 
 fn compare_reports(args: &CompareArgs) -> Result<Exit, Fatal> {
-    let found = compare::compare(&args.a, &args.b)?;
-    print(&if args.json { pretty(&found.json()) } else { found.text() })
+    let found = compare::compare(args)?;
+    print(&if args.json { pretty(&found.json()) } else { found.text() })?;
+    Ok(found.exit())
 }
 
 fn plan_capacity(args: &PlanArgs) -> Result<Exit, Fatal> {

@@ -11,10 +11,12 @@ pub mod http;
 pub mod live;
 pub mod logs;
 pub mod metrics;
+pub mod phases;
 pub mod progress;
 pub mod prometheus;
 pub mod quantile;
 pub mod read;
+pub mod reading;
 pub mod report;
 pub mod schema;
 pub mod slo;
@@ -35,6 +37,7 @@ use crate::base::fatal::{Exit, Fatal};
 use crate::connect::dialer::Outages;
 use crate::counters::{CoreEnd, LiveCore, Snapshot};
 use crate::plan::RunPlan;
+use crate::sys;
 use crate::tap::EventBooks;
 use assemble::Facts;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select};
@@ -111,7 +114,7 @@ pub fn start(wiring: Wiring) -> Result<Observer, Fatal> {
     let spawned = std::thread::Builder::new().name("metrics".into()).spawn(move || {
         if let Some(id) = cpu {
             // Best effort: unpinned, it still works.
-            core_affinity::set_for_current(core_affinity::CoreId { id });
+            sys::process::pin(id);
         }
         let alarm = Alarm(stop);
         thread.run();

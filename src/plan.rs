@@ -2,8 +2,10 @@
 //!
 //! `config` makes it, `run` hands it out. An `Option` here means "not wanted", never "decide later".
 
+mod compare;
 mod network;
 
+pub use compare::{CompareArgs, RatioMetric, RatioSlo};
 pub use network::{
     Compression, HttpPlan, KafkaAccess, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, PeerPlan, RetryPlan, SaslMechanism,
     SaslPlan, Secret, TargetPlan, TcpFraming, TcpPlan, TlsPlan,
@@ -106,6 +108,17 @@ pub struct PhasePlan {
     pub weight: u64,
     /// The process's rate of this phase in logical bytes a second.
     pub rate_bytes_per_second: Option<u64>,
+}
+
+impl PhasePlan {
+    /// As `--mode` spells it; `share` is any producer's part of it.
+    pub fn mode(&self, share: &PhaseShare) -> &'static str {
+        match share.schedule {
+            Schedule::Burst { .. } => "burst",
+            _ if self.sampled => "sampled",
+            _ => "steady",
+        }
+    }
 }
 
 /// One producer's part of a phase.
@@ -392,14 +405,6 @@ pub struct MergeArgs {
 pub struct ReportArgs {
     pub report: PathBuf,
     pub html: Option<ReportTarget>,
-}
-
-/// What `engine compare` holds side by side.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CompareArgs {
-    pub a: PathBuf,
-    pub b: PathBuf,
-    pub json: bool,
 }
 
 /// What `engine verify` reads, and how.

@@ -8,6 +8,7 @@ pub mod faults;
 pub mod http;
 mod judge;
 pub mod kafka;
+mod progress;
 mod tcp;
 mod worker;
 
@@ -25,7 +26,8 @@ use books::{Books, Course, EndedBy, Received};
 use crossbeam_channel::{Sender, bounded};
 use faults::Faults;
 use judge::Judge;
-use std::io::{self, ErrorKind, Write};
+use progress::{Taken, Watch};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering::SeqCst;
@@ -52,10 +54,11 @@ pub fn receive(plan: &ReceivePlan, console: &Arc<Console>) -> Result<Received, F
         Arc::new(Mutex::new(plan.verify_every.into_iter().fold(live, Live::sampling)))
     });
     let (received, failure) = match plan.protocol {
-        Scheme::Tcp => serve(plan, tcp::Tcp { framing: plan.framing }, live),
-        Scheme::Http => serve(plan, http::Http, live),
-        Scheme::Kafka => serve(plan, kafka::Kafka::new(broker(plan, live.clone())), live),
+        Scheme::Tcp => serve(plan, tcp::Tcp { framing: plan.framing }, live, console),
+        Scheme::Http => serve(plan, http::Http, live, console),
+        Scheme::Kafka => serve(plan, kafka::Kafka::new(broker(plan, live.clone())), live, console),
     }?;
+    console.clear();
     match plan.log_format {
         LogFormat::Text => console.write(received.summary().as_bytes()),
         LogFormat::Json => received.log(),
@@ -77,7 +80,12 @@ fn broker(plan: &ReceivePlan, live: Option<Arc<Mutex<Live>>>) -> kafka::Broker {
 /// What was received, and what ended it before its time.
 type Served = (Received, Option<Fatal>);
 
-fn serve<P: Protocol>(plan: &ReceivePlan, protocol: P, live: Option<Arc<Mutex<Live>>>) -> Result<Served, Fatal> {
+fn serve<P: Protocol>(
+    plan: &ReceivePlan,
+    protocol: P,
+    live: Option<Arc<Mutex<Live>>>,
+    console: &Arc<Console>,
+) -> Result<Served, Fatal> {
     let listener = listen(plan)?;
     let address = listener.local_addr().map_err(|error| no_socket(&error))?;
     let listen = url(plan.protocol, address);
@@ -93,10 +101,12 @@ fn serve<P: Protocol>(plan: &ReceivePlan, protocol: P, live: Option<Arc<Mutex<Li
         faults: faults.clone(),
         judge: live.clone().map(|live| Judge::new(live, plan.sign_key, plan.protocol == Scheme::Tcp)),
         origin,
+        taken: Arc::default(),
     };
     let crew = Crew::start(&plan.threads, &protocol, &shared, bench)?;
-    let accepting = Accepting::new(plan, listener, waker, &shared, &crew)?;
-    announce(&listen);
+    let watch = Watch::new(console, live.clone(), crew.taken.clone());
+    let accepting = Accepting { watch, ..Accepting::new(plan, listener, waker, &shared, &crew)? };
+    announce(&listen, console);
     let mut course = Course::default();
     let accepted = accepting.run(&crew, &mut course, origin);
     // Whatever ended it ends the threads.
@@ -148,10 +158,13 @@ fn url(protocol: Scheme, address: SocketAddr) -> String {
 }
 
 /// Scripts wait for this line. A reader that is gone does not end the receiver.
-fn announce(listen: &str) {
+fn announce(listen: &str, console: &Console) {
     let mut out = std::io::stdout().lock();
     let _reader_gone = writeln!(out, "listening on {listen}").and_then(|()| out.flush());
-    tracing::info!(event = "listening", address = listen, "ready for connections at {listen}");
+    // Who has both streams on a terminal has read it.
+    if !(console.has_live_line() && out.is_terminal()) {
+        tracing::info!(event = "listening", address = listen, "ready for connections at {listen}");
+    }
 }
 
 fn no_socket(error: &std::io::Error) -> Fatal {
@@ -172,6 +185,7 @@ fn pair() -> Result<(UnixStream, UnixStream), Fatal> {
 struct Crew {
     threads: Vec<JoinHandle<Result<Books, Fatal>>>,
     inboxes: Vec<(Sender<Arrival>, UnixStream)>,
+    taken: Vec<Arc<Taken>>,
 }
 
 /// Ends everything when its thread does.
@@ -194,11 +208,13 @@ impl Crew {
             Threads::Sleeping(count) => vec![None; *count],
             Threads::Polling(cpus) => cpus.iter().copied().map(Some).collect(),
         };
-        let mut crew = Self { threads: Vec::new(), inboxes: Vec::new() };
+        let mut crew = Self { threads: Vec::new(), inboxes: Vec::new(), taken: Vec::new() };
         for (nth, cpu) in places.into_iter().enumerate() {
             let (sender, inbox) = bounded(limits::RECEIVE_ARRIVALS_MAX);
             let (waker, wakes) = pair()?;
-            let worker = Worker::new(protocol.clone(), bench(), shared.clone(), inbox, waker, cpu.is_some());
+            let bench = bench();
+            crew.taken.push(bench.taken.clone());
+            let worker = Worker::new(protocol.clone(), bench, shared.clone(), inbox, waker, cpu.is_some());
             let worker = worker.map_err(|error| no_socket(&error))?;
             let alarm = Alarm(shared.clone());
             let work = move || {
@@ -253,6 +269,8 @@ struct Accepting<'a> {
     epoll: Epoll,
     /// Connections that there are descriptors for.
     open_max: usize,
+    /// Somebody sees how it goes.
+    watch: Option<Watch>,
 }
 
 impl<'a> Accepting<'a> {
@@ -270,7 +288,7 @@ impl<'a> Accepting<'a> {
         let own = OWN_FILES + THREAD_FILES * crew.inboxes.len() as u64;
         let files = sys::process::raise_open_files().saturating_sub(own);
         let open_max = limits::RECEIVE_CONNECTIONS_MAX.min(usize::try_from(files).unwrap_or(usize::MAX)).max(1);
-        Ok(Self { plan, listener, shared, waker, epoll, open_max })
+        Ok(Self { plan, listener, shared, waker, epoll, open_max, watch: None })
     }
 
     fn run(mut self, crew: &Crew, course: &mut Course, origin: Instant) -> Result<(), Fatal> {
@@ -294,7 +312,9 @@ impl<'a> Accepting<'a> {
                 return Ok(());
             }
             let left = Duration::from_nanos(self.plan.duration_ns).saturating_sub(elapsed);
-            let wait_ms = i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
+            let open = self.shared.open.load(SeqCst);
+            let shown = self.watch.as_mut().map_or(Duration::MAX, |watch| watch.tick(elapsed, open));
+            let wait_ms = i32::try_from(left.min(shown).as_millis().saturating_add(1)).unwrap_or(i32::MAX);
             self.epoll.wait(wait_ms).map_err(|error| no_socket(&error))?;
             worker::drain(&self.waker);
         }
@@ -379,7 +399,7 @@ mod tests {
         twin.shutdown(Shutdown::Both).unwrap();
         let (waker, main) = pair().unwrap();
         let shared = Shared::new(main);
-        let crew = Crew { threads: Vec::new(), inboxes: Vec::new() };
+        let crew = Crew { threads: Vec::new(), inboxes: Vec::new(), taken: Vec::new() };
         let mut course = Course { connections: 3, ..Course::default() };
         let accepting =
             Accepting::new(&plan, listener, waker, &shared, &crew).unwrap_or_else(|fatal| panic!("{fatal}"));

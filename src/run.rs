@@ -5,6 +5,7 @@ mod core;
 mod files;
 mod kafka;
 mod kafka_compat;
+mod load;
 mod net;
 mod region;
 
@@ -16,6 +17,7 @@ use crate::connect::dialer::Outages;
 use crate::core_loop::tally::SnapshotQueues;
 use crate::counters::{CoreEnd, Counts, LiveCore, Snapshot};
 use crate::governance::{self, Governance, RunEnd};
+use crate::host::HostFacts;
 use crate::observe::{self, Console, CpuTimes, PayloadFacts, Report, Wiring};
 use crate::payload::bake;
 use crate::plan::{CorePlan, GovernancePlan, ProducerPlan, ReportTarget, RunPlan, SinkKind};
@@ -57,7 +59,7 @@ impl Stop {
             act();
         }
         // Last: whoever reads the log may take his time.
-        tracing::info!(signal, "stopping in order; a second signal ends at once");
+        tracing::info!(event = "stopping", signal, "{signal}: stopping in order; a second signal ends at once");
     }
 
     pub fn because(&self, why: &str) {
@@ -67,11 +69,20 @@ impl Stop {
 
     /// For a core that waits for its target: why the run will not begin, if it will not.
     pub fn may_start(&self) -> Result<(), Fatal> {
+        self.unless_over(dial::stopped)
+    }
+
+    /// The same for a core that makes its payload or its files.
+    pub fn may_prepare(&self) -> Result<(), Fatal> {
+        self.unless_over(core::stopped)
+    }
+
+    fn unless_over(&self, stopped: fn() -> Fatal) -> Result<(), Fatal> {
         // That core has the reason to tell.
         if self.start_failed.load(Relaxed) {
             return Err(Fatal::host(core::SENT_HOME));
         }
-        if self.flag.load(Relaxed) { Err(dial::stopped()) } else { Ok(()) }
+        if self.flag.load(Relaxed) { Err(stopped()) } else { Ok(()) }
     }
 
     fn reason(&self) -> Option<String> {
@@ -83,7 +94,7 @@ impl Stop {
 ///
 /// # Errors
 /// Before the start: nothing was sent. After it: the report could not be written.
-pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Result<Report, Fatal> {
+pub fn run(plan: RunPlan, host: HostFacts, console: &Arc<Console>) -> Result<Report, Fatal> {
     let plan = Arc::new(plan);
     let stop = Arc::new(Stop::default());
     let clock = TscClock::start();
@@ -100,6 +111,7 @@ pub fn run(plan: RunPlan, host: serde_json::Value, console: &Arc<Console>) -> Re
     let per_core = PerCore { keeper_lanes, claims, taps, kafka_lanes };
     announce_payload(&plan);
     let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), per_core)?;
+    let host = load::tell(host, &cores.ready)?;
     let governance = governance.map(|prepared| prepared.start()).transpose()?;
     let facts = cores.payload_facts(calibration.map(|found| found.measured));
     let ring = units::format_size(facts.ring_bytes_per_lane);
@@ -290,6 +302,7 @@ impl Cores {
                 queues: SnapshotQueues { full: full.clone(), empty },
                 ready: ready_sender.clone(),
                 gate: start,
+                percent_of_others: None,
             };
             cores.threads.push(core::spawn(setup)?);
             cores.gates.push(gate);
@@ -412,9 +425,10 @@ mod tests {
         let stop = Stop::default();
         assert_eq!(stop.may_start(), Ok(()));
         stop.because("a test");
-        assert_eq!(stop.may_start(), Err(dial::stopped()));
+        assert_eq!((stop.may_start(), stop.may_prepare()), (Err(dial::stopped()), Err(super::core::stopped())));
         stop.start_failed.store(true, Relaxed);
-        assert_eq!(stop.may_start(), Err(Fatal::host(super::core::SENT_HOME)));
+        let sent_home = Err(Fatal::host(super::core::SENT_HOME));
+        assert_eq!((stop.may_start(), stop.may_prepare()), (sent_home.clone(), sent_home));
     }
 
     #[test]

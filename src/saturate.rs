@@ -2,11 +2,13 @@
 //! that nothing of one run is left in the next; `search` says which comes next.
 
 pub mod search;
+mod text;
 
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{program, signals, units};
 use crate::config::masked;
-use crate::observe::report;
+use crate::observe::{Console, report, verdict};
+use crate::plan::LogFormat;
 use crate::plan::saturate::SaturatePlan;
 use crate::sys::{process, streams};
 use search::{Outcome, Search, Step};
@@ -17,7 +19,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A rate holds if so much of what was due was produced. What is still missing of a run at a rate that cannot last is
 /// far more: the backlog of all its seconds.
@@ -37,6 +39,8 @@ pub struct Saturation {
     pub sustained_bytes_per_second: Option<u64>,
     /// It held for the confirmation as well.
     pub confirmed: bool,
+    /// It is `--max-rate`: no higher one was tried.
+    pub is_max_rate: bool,
     /// Who limited the runs that did not hold.
     pub limited_by: Option<String>,
     pub interrupted: bool,
@@ -53,6 +57,8 @@ pub struct Tried {
     pub rate_bytes_per_second: Option<u64>,
     pub seconds: f64,
     pub confirmation: bool,
+    /// The same rate had not held before.
+    pub second_try: bool,
     pub held: bool,
     /// Why it did not.
     pub reason: Option<String>,
@@ -64,8 +70,21 @@ pub struct Tried {
     pub response_p99_seconds: Option<f64>,
     pub response_p999_seconds: Option<f64>,
     pub limited_by: Option<String>,
+    /// How much of the processors others took, where it was worth a word.
+    pub disturbed_by: Option<String>,
     pub run_id: Option<String>,
     pub exit_code: i32,
+}
+
+/// What the next run is.
+#[derive(Clone, Copy)]
+struct Try {
+    /// From 1.
+    number: usize,
+    rate: Option<u64>,
+    confirmation: bool,
+    second_try: bool,
+    duration_ns: u64,
 }
 
 pub fn saturate(plan: &SaturatePlan) -> Result<Exit, Fatal> {
@@ -74,7 +93,10 @@ pub fn saturate(plan: &SaturatePlan) -> Result<Exit, Fatal> {
     // Each goes on to the run that is under way.
     signals::watch(move |_, before| counter.store(before + 1, Ordering::Relaxed))?;
     let mut tried = Vec::new();
-    match try_rates(plan, &interrupts, &mut tried) {
+    let console = Console::new(LogFormat::Text);
+    let end = try_rates(plan, &interrupts, &console, &mut tried);
+    console.clear();
+    match end {
         // There is nothing yet that a report could keep.
         End::Failed(fatal) if tried.is_empty() => Err(fatal),
         end => tell(plan, end, tried),
@@ -89,7 +111,7 @@ enum End {
     Failed(Fatal),
 }
 
-fn try_rates(plan: &SaturatePlan, interrupts: &AtomicUsize, tried: &mut Vec<Tried>) -> End {
+fn try_rates(plan: &SaturatePlan, interrupts: &AtomicUsize, console: &Console, tried: &mut Vec<Tried>) -> End {
     let mut search = Search::new(plan.rate_min_bytes_per_second, plan.rate_max_bytes_per_second, plan.precision);
     loop {
         let (rate, confirmation) = match search.step() {
@@ -98,13 +120,20 @@ fn try_rates(plan: &SaturatePlan, interrupts: &AtomicUsize, tried: &mut Vec<Trie
             Step::Confirm(rate) => (Some(rate), true),
             Step::Done(outcome) => return End::Found(outcome),
         };
-        let run = match run_once(plan, rate, confirmation, interrupts) {
+        let duration_ns = if confirmation { plan.confirm_ns } else { plan.step_ns };
+        let failed_before = |run: &Tried| !run.held && run.confirmation == confirmation;
+        let second_try = tried.iter().any(|run| run.rate_bytes_per_second == rate && failed_before(run));
+        let next = Try { number: tried.len() + 1, rate, confirmation, second_try, duration_ns };
+        let run = match run_once(plan, next, interrupts, console) {
             Ok(run) => run,
             // A run that was told to end before it had begun, or a second time, leaves no report.
             Err(_) if interrupts.load(Ordering::Relaxed) > 0 => return End::Interrupted,
             Err(fatal) => return End::Failed(fatal),
         };
-        streams::write_stderr_line(&line(&run));
+        if tried.is_empty() {
+            console.write(text::HEADING.as_bytes());
+        }
+        console.write(text::line(&run).as_bytes());
         search.note(run.held, run.achieved_bytes_per_second);
         let early = run.ended_early.clone();
         tried.push(run);
@@ -121,7 +150,7 @@ fn try_rates(plan: &SaturatePlan, interrupts: &AtomicUsize, tried: &mut Vec<Trie
 /// Says and writes what is known. What cannot be said keeps nobody from the report, nor the other way round.
 fn tell(plan: &SaturatePlan, end: End, tried: Vec<Tried>) -> Result<Exit, Fatal> {
     let result = conclude(plan, &end, tried);
-    let said = streams::print(&format!("{}\n", summary(&result)));
+    let said = streams::print(&format!("{}\n", text::summary(&result)));
     let written = plan.report.as_ref().map_or(Ok(()), |target| report::write_report(&result, target));
     let told = said.and(written);
     match (end, told) {
@@ -154,6 +183,7 @@ fn conclude(plan: &SaturatePlan, end: &End, tried: Vec<Tried>) -> Saturation {
         run_args: masked::command(&plan.run_args),
         sustained_bytes_per_second: rate,
         confirmed,
+        is_max_rate: rate.is_some() && rate == plan.rate_max_bytes_per_second,
         limited_by,
         interrupted: matches!(end, End::Interrupted),
         error,
@@ -170,13 +200,8 @@ fn run_above(tried: &[Tried], rate: Option<u64>) -> Option<&Tried> {
 }
 
 /// One run at one rate. `Err`: it could not start, for a reason that no other rate would mend.
-fn run_once(
-    plan: &SaturatePlan,
-    rate: Option<u64>,
-    confirmation: bool,
-    interrupts: &AtomicUsize,
-) -> Result<Tried, Fatal> {
-    let duration_ns = if confirmation { plan.confirm_ns } else { plan.step_ns };
+fn run_once(plan: &SaturatePlan, next: Try, interrupts: &AtomicUsize, console: &Console) -> Result<Tried, Fatal> {
+    let Try { rate, duration_ns, .. } = next;
     let program =
         std::env::current_exe().map_err(|error| Fatal::host(format!("this program cannot be found again: {error}")))?;
     let mut command = Command::new(program);
@@ -190,14 +215,15 @@ fn run_once(
     let mut child = command.spawn().map_err(|error| Fatal::host(format!("a run cannot be started: {error}")))?;
     let said = collect(child.stderr.take());
     let wrote = collect(child.stdout.take());
-    let code = wait(&mut child, interrupts)?;
+    let began = Instant::now();
+    let code = wait(&mut child, interrupts, || console.show(text::under_way(next, began.elapsed())))?;
     let (said, wrote) = (join(said), join(wrote));
     let last = wrote.lines().next_back().unwrap_or_default();
     match serde_json::from_str::<Value>(last) {
         Ok(report) => {
             let on_its_own = interrupts.load(Ordering::Relaxed) == 0;
             let early = if on_its_own { ended_early(&report, duration_ns) } else { None };
-            Ok(judge(&report, rate, confirmation, early, code))
+            Ok(judge(&report, next, early, code))
         }
         Err(_) => Err(refusal(code, &said)),
     }
@@ -220,7 +246,8 @@ fn ended_early(report: &Value, planned_ns: u64) -> Option<String> {
     Some(format!("ended after {lasted} of {planned}: {why}"))
 }
 
-fn judge(report: &Value, rate: Option<u64>, confirmation: bool, ended_early: Option<String>, code: i32) -> Tried {
+fn judge(report: &Value, next: Try, ended_early: Option<String>, code: i32) -> Tried {
+    let Try { rate, confirmation, second_try, .. } = next;
     let ratio = report["pacing"]["achieved_ratio"].as_f64();
     let kept = rate.is_none() || ratio.is_some_and(|ratio| ratio >= HELD_RATIO);
     let reason = match (&ended_early, code, kept) {
@@ -236,6 +263,7 @@ fn judge(report: &Value, rate: Option<u64>, confirmation: bool, ended_early: Opt
         rate_bytes_per_second: rate,
         seconds: report["elapsed_seconds"].as_f64().unwrap_or(0.0),
         confirmation,
+        second_try,
         held: reason.is_none(),
         reason,
         ended_early,
@@ -245,9 +273,16 @@ fn judge(report: &Value, rate: Option<u64>, confirmation: bool, ended_early: Opt
         response_p99_seconds: response["p99"].as_f64(),
         response_p999_seconds: response["p999"].as_f64(),
         limited_by: text(&report["verdict"]["limited_by"]),
+        disturbed_by: disturbed_by(report),
         run_id: text(&report["run_id"]),
         exit_code: code,
     }
+}
+
+fn disturbed_by(report: &Value) -> Option<String> {
+    let evidence = report["verdict"]["evidence"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let said = evidence.flat_map(|sentence| sentence.split("; ")).find(|said| said.starts_with(verdict::OTHER_WORK));
+    said.map(str::to_owned)
 }
 
 fn missed(report: &Value) -> String {
@@ -265,7 +300,7 @@ fn refusal(code: i32, said: &str) -> Fatal {
 }
 
 /// Passes signals on: the first ends the run in order, the second at once.
-fn wait(child: &mut Child, interrupts: &AtomicUsize) -> Result<i32, Fatal> {
+fn wait(child: &mut Child, interrupts: &AtomicUsize, tell: impl Fn()) -> Result<i32, Fatal> {
     let mut passed_on = 0;
     loop {
         let ended = child.try_wait().map_err(|error| Fatal::host(format!("a run is out of reach: {error}")))?;
@@ -276,6 +311,7 @@ fn wait(child: &mut Child, interrupts: &AtomicUsize) -> Result<i32, Fatal> {
             passed_on += 1;
             process::terminate(child);
         }
+        tell();
         std::thread::sleep(LOOK);
     }
 }
@@ -295,66 +331,28 @@ fn join(collected: Collected) -> String {
     collected.join().unwrap_or_default()
 }
 
-/// `  1.20 GB/s  held        p99 1.2 ms`.
-fn line(run: &Tried) -> String {
-    let rate = run.rate_bytes_per_second.map_or("no rate".to_owned(), |rate| units::format_rate_short(rate as f64));
-    let verdict = match (&run.reason, run.rate_bytes_per_second) {
-        (Some(why), _) => format!("did not hold: {why}"),
-        (None, None) => format!("reached {}", units::format_rate_short(run.achieved_bytes_per_second as f64)),
-        (None, Some(_)) if run.confirmation => format!("held for {:.0} s", run.seconds),
-        (None, Some(_)) => "held".to_owned(),
-    };
-    // Of so many records no answer came that there is no such percentile.
-    let none = if run.achieved_bytes_per_second > 0 { "never" } else { "-" };
-    let time = |seconds: Option<f64>| seconds.map_or(none.to_owned(), |s| units::format_duration((s * 1e9) as u64));
-    format!(
-        "{rate:>14}  p50 {:>9}  p99 {:>9}  {verdict}",
-        time(run.response_p50_seconds),
-        time(run.response_p99_seconds)
-    )
-}
-
-fn summary(result: &Saturation) -> String {
-    let above = run_above(&result.tried, result.sustained_bytes_per_second);
-    let reason = above.and_then(|run| run.reason.as_deref());
-    let limit = match (result.limited_by.as_deref(), reason) {
-        // That rate was kept; what did not hold is something else.
-        (Some("rate"), Some(reason)) => format!("; above it: {reason}"),
-        (Some(who), _) => format!("; above it the limit is the {who}"),
-        (None, _) => String::new(),
-    };
-    let rate = result.sustained_bytes_per_second.map(|rate| units::format_rate(rate as f64));
-    let cut_short = match (&result.error, result.interrupted) {
-        (Some(_), _) => Some("ended by an error"),
-        (None, true) => Some("interrupted"),
-        (None, false) => None,
-    };
-    match (rate, cut_short) {
-        (Some(rate), Some(how)) => format!("{how}; the highest rate that held so far: {rate}"),
-        (None, Some(how)) => format!("{how} before any rate had held"),
-        (Some(rate), None) if result.confirmed => format!("sustained: {rate}{limit}"),
-        (Some(rate), None) => format!("{rate} held for a step, but nothing near it lasted{limit}"),
-        (None, None) => {
-            format!("not even the least rate held{}", reason.map(|why| format!(": {why}")).unwrap_or_default())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::text::summary;
     use super::*;
     use serde_json::json;
 
     const SECOND_NS: u64 = 1_000_000_000;
 
-    fn report(elapsed: f64, fsync: f64, ended_early: Option<&str>) -> Value {
+    /// A step at this rate.
+    pub(super) fn at(rate: u64) -> Try {
+        let duration_ns = 5 * SECOND_NS;
+        Try { number: 1, rate: Some(rate), confirmation: false, second_try: false, duration_ns }
+    }
+
+    pub(super) fn report(elapsed: f64, fsync: f64, ended_early: Option<&str>) -> Value {
         json!({
             "elapsed_seconds": elapsed, "final_fsync_seconds": fsync, "ended_early": ended_early,
             "pacing": {"achieved_ratio": 1.0}, "throughput": {"logical_bytes_per_second": 1e6}
         })
     }
 
-    fn plan(run_args: &[&str]) -> SaturatePlan {
+    pub(super) fn plan(run_args: &[&str]) -> SaturatePlan {
         SaturatePlan {
             run_args: run_args.iter().map(|&arg| arg.to_owned()).collect(),
             rate_max_bytes_per_second: None,
@@ -378,7 +376,7 @@ mod tests {
             let report = report(elapsed, fsync, why);
             let early = ended_early(&report, 5 * SECOND_NS);
             assert_eq!(early.as_deref(), how, "{report}");
-            let run = judge(&report, Some(1_000_000), false, early, 0);
+            let run = judge(&report, at(1_000_000), early, 0);
             assert_eq!((run.held, run.reason.as_deref(), run.ended_early.as_deref()), (how.is_none(), how, how));
         }
     }
@@ -386,7 +384,7 @@ mod tests {
     #[test]
     fn what_was_found_before_an_error_is_kept() {
         let plan = plan(&[]);
-        let held = judge(&report(5.0, 0.0, None), Some(1_000_000), false, None, 0);
+        let held = judge(&report(5.0, 0.0, None), at(1_000_000), None, 0);
         let end = End::Failed(Fatal::new(Exit::Unreachable, "nobody answers"));
         let found = conclude(&plan, &end, vec![held]);
         assert_eq!((found.sustained_bytes_per_second, found.confirmed), (Some(1_000_000), false));
@@ -401,7 +399,7 @@ mod tests {
             let mut report = report(5.0, 0.0, None);
             report["verdict"] = json!({"limited_by": who});
             report["slo"] = json!([{"expression": slo, "passed": slo.is_none()}]);
-            judge(&report, Some(*rate), false, None, if slo.is_some() { 4 } else { 0 })
+            judge(&report, at(*rate), None, if slo.is_some() { 4 } else { 0 })
         });
         summary(&conclude(&plan(&[]), &End::Found(outcome), tried.collect()))
     }
@@ -418,13 +416,22 @@ mod tests {
     }
 
     #[test]
-    fn a_percentile_that_was_never_reached_is_no_dash() {
+    fn the_bound_of_the_search_is_no_limit_of_the_target() {
+        let held = || vec![judge(&report(5.0, 0.0, None), at(1_000_000), None, 0)];
+        let bounded = SaturatePlan { rate_max_bytes_per_second: Some(1_000_000), ..plan(&[]) };
+        let found = conclude(&bounded, &End::Found(Outcome::Confirmed(1_000_000)), held());
+        assert!(found.is_max_rate && summary(&found).ends_with(", which is --max-rate: no higher rate was tried"));
+        let found = conclude(&plan(&[]), &End::Found(Outcome::Confirmed(1_000_000)), held());
+        assert!(!found.is_max_rate && !summary(&found).contains("--max-rate"), "{found:?}");
+    }
+
+    #[test]
+    fn what_others_took_of_the_processors_is_kept() {
         let mut report = report(5.0, 0.0, None);
-        report["latency_seconds"] = json!({"response": {"p50": 0.001, "p99": null}});
-        let shown = line(&judge(&report, Some(1_000_000), false, None, 0));
-        assert!(shown.contains("p50      1 ms  p99     never"), "{shown}");
-        report["throughput"]["logical_bytes_per_second"] = json!(0);
-        assert!(line(&judge(&report, Some(1_000_000), false, None, 0)).contains("p99         -"));
+        report["verdict"] = json!({"limited_by": "target", "evidence": [
+            "it took 1 MB/s; nothing was due 5 %; other work held the processors 40.00 % of the time", "more"]});
+        let run = judge(&report, at(1_000_000), None, 0);
+        assert_eq!(run.disturbed_by.as_deref(), Some("other work held the processors 40.00 % of the time"));
     }
 
     #[test]

@@ -29,7 +29,9 @@ mod tests;
 
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::program;
+use crate::base::units::format_counted;
 use crate::connect::kafka::{self, Cluster};
+use crate::counters::ReadProgress;
 use crate::manifest::{Layout, Manifest, RecordFormat};
 use crate::plan::TopicSource;
 pub use crate::plan::VerifyArgs;
@@ -55,6 +57,11 @@ const IDS_READ_BYTES: usize = 64 << 10;
 
 /// Reads everything that `args` names. `Err` where that cannot be done: nothing there (exit 2), unreadable (exit 1).
 pub fn verify(args: &VerifyArgs) -> Result<Findings, Fatal> {
+    verify_watched(args, &ReadProgress::default())
+}
+
+/// As [`verify`], for whoever wants to see how far it is.
+pub fn verify_watched(args: &VerifyArgs, progress: &ReadProgress) -> Result<Findings, Fatal> {
     let started = Instant::now();
     let stdin_named = args.sources.iter().any(|source| source == "-");
     if args.sources.is_empty() && args.topics.is_empty() && args.ids.is_none() {
@@ -64,8 +71,12 @@ pub fn verify(args: &VerifyArgs) -> Result<Findings, Fatal> {
     if stdin_named && args.ids.as_deref() == Some("-") {
         return Err(Fatal::usage("stdin can hold records or ids, not both").mend("put the ids into a file"));
     }
-    let mut session = Session::new(args)?;
-    for source in sources::resolve(&args.sources, &mut session.ledger.findings)? {
+    let mut session = Session::new(args, progress)?;
+    let sources = sources::resolve(&args.sources, &mut session.ledger.findings)?;
+    if let Some(bytes) = bytes_all(args, &sources) {
+        progress.set_bytes_all(bytes);
+    }
+    for source in sources {
         match source {
             Source::Data(stream) => session.data(&stream)?,
             Source::Pipe(path) => session.pipe(path)?,
@@ -90,8 +101,9 @@ pub fn verify(args: &VerifyArgs) -> Result<Findings, Fatal> {
 /// Verifies a stream of records with headers, read once from its start: a pipe, or bytes in memory.
 pub fn verify_reader(reader: &mut dyn Read, label: &str, args: &VerifyArgs) -> Result<Findings, Fatal> {
     let started = Instant::now();
-    let mut session = Session::new(args)?;
-    read_pipe(reader, &HeaderShape::new(args.sign_key), label.to_owned(), &mut session.ledger)?;
+    let progress = ReadProgress::default();
+    let mut session = Session::new(args, &progress)?;
+    session.stream(reader, label)?;
     Ok(session.finish(label, started))
 }
 
@@ -104,10 +116,11 @@ struct Session<'a> {
     /// A finished run's manifest or a report says how many records there are, be it none.
     stated: bool,
     threads: usize,
+    progress: &'a ReadProgress,
 }
 
 impl<'a> Session<'a> {
-    fn new(args: &'a VerifyArgs) -> Result<Self, Fatal> {
+    fn new(args: &'a VerifyArgs, progress: &'a ReadProgress) -> Result<Self, Fatal> {
         let mut expected: HashMap<Key, Expected> = HashMap::new();
         let mut runs = BTreeSet::new();
         let mut notes = Vec::new();
@@ -130,14 +143,15 @@ impl<'a> Session<'a> {
         let mut ledger = Ledger::new(expected);
         notes.into_iter().for_each(|note| ledger.findings.explain(note));
         let threads = if args.threads == 0 { processors } else { args.threads };
-        Ok(Self { args, ledger, runs, manifest_runs: BTreeSet::new(), stated: !args.expect.is_empty(), threads })
+        let stated = !args.expect.is_empty();
+        Ok(Self { args, ledger, runs, manifest_runs: BTreeSet::new(), stated, threads, progress })
     }
 
     fn finish(mut self, label: &str, started: Instant) -> Findings {
         let runs = if self.runs.is_empty() { &self.manifest_runs } else { &self.runs };
         self.ledger.finish(runs, label);
         let mut findings = self.ledger.findings;
-        if findings.clean && findings.records == 0 && findings.bytes_unverifiable == 0 && !self.stated {
+        if findings.clean && findings.records == 0 && !self.stated {
             let what = "no record was read, and neither a manifest nor --expect says that there is none";
             findings.add(Finding { source: Some(label.to_owned()), ..Finding::new(Kind::Nothing, what) });
         }
@@ -150,7 +164,7 @@ impl<'a> Session<'a> {
         let timeout = Duration::from_nanos(access.timeout_ns);
         let client = kafka::Client { id: access.client_id.clone(), sasl: access.sasl.clone(), timeout };
         let cluster = Cluster::new(source.bootstrap.clone(), client, kafka::dialer(access.tls.clone(), timeout));
-        topic::read(cluster, &source.topic, timeout, self.judge(), &mut self.ledger)
+        topic::read(cluster, &source.topic, timeout, self.judge(), &mut self.ledger, self.progress)
     }
 
     fn judge(&self) -> Judge {
@@ -163,20 +177,51 @@ impl<'a> Session<'a> {
             None => Box::new(std::io::stdin().lock()),
             Some(path) => Box::new(File::open(path).map_err(|error| Fatal::usage(format!("{label}: {error}")))?),
         };
+        self.stream(&mut reader, &label)
+    }
+
+    /// Reads a stream that can be read only once.
+    fn stream(&mut self, reader: &mut dyn Read, label: &str) -> Result<(), Fatal> {
         let shape = HeaderShape::new(self.args.sign_key);
-        read_pipe(&mut reader, &shape, label, &mut self.ledger)
+        let source = self.ledger.name(label, Unit::Bytes);
+        self.ledger.findings.sources += 1;
+        let mut window = window::Window::pipe(reader).watched(self.progress);
+        let mut synced = true;
+        let rules = Rules { label: label.to_owned(), without_manifest: true, ..Rules::default() };
+        let mut fold = StreamFold::new(&mut self.ledger, rules);
+        loop {
+            let limit = window.offset().saturating_add(parallel::CHUNK_BYTES);
+            let scan = scan::scan(&mut window, &shape, limit, synced)
+                .map_err(|error| Fatal::new(Exit::Failed, format!("{label} cannot be read: {error}")))?;
+            for event in &scan.events {
+                fold.event(event, Place { source, offset: event.start(), position: event.start() });
+            }
+            synced = scan.synced;
+            if scan.at_source_end {
+                break;
+            }
+        }
+        fold.source_end(None);
+        fold.finish();
+        self.ledger.findings.bytes += window.offset();
+        self.ledger.note_signatures(shape.has_unchecked_signatures());
+        self.ledger.explain_start(&[source], label);
+        Ok(())
     }
 
     fn ids(&mut self, name: &str) -> Result<(), Fatal> {
         let mut runs = self.runs.clone();
         runs.extend(&self.manifest_runs);
-        if name == "-" {
-            return ids::read(&mut std::io::stdin().lock(), "stdin", &runs, &mut self.ledger);
-        }
-        let file = File::open(name).map_err(|error| {
+        let missing = |error: std::io::Error| {
             Fatal::usage(format!("--ids {name}: {error}")).mend("name a list of run_id,producer_id,sequence lines")
-        })?;
-        ids::read(&mut BufReader::with_capacity(IDS_READ_BYTES, file), name, &runs, &mut self.ledger)
+        };
+        let label = if name == "-" { "stdin" } else { name };
+        let reader: Box<dyn Read> = match name {
+            "-" => Box::new(std::io::stdin().lock()),
+            _ => Box::new(File::open(name).map_err(missing)?),
+        };
+        let reader = ids::Watched { reader, progress: self.progress };
+        ids::read(&mut BufReader::with_capacity(IDS_READ_BYTES, reader), label, &runs, &mut self.ledger)
     }
 
     fn data(&mut self, stream: &DataStream) -> Result<(), Fatal> {
@@ -195,9 +240,7 @@ impl<'a> Session<'a> {
         let shape: Box<dyn Shape> = match self.shape(manifest) {
             Some(shape) => shape,
             None => {
-                self.ledger.findings.bytes_unverifiable += ends.iter().sum::<u64>();
-                self.ledger.findings.bytes += ends.iter().sum::<u64>();
-                self.length_only(stream, manifest, key);
+                self.length_only(stream, manifest, key, ends.iter().sum());
                 return Ok(());
             }
         };
@@ -259,22 +302,28 @@ impl<'a> Session<'a> {
         self.ledger.findings.add(finding.at_byte(stream.label.clone(), there));
     }
 
-    /// What a report promises of data without facts cannot be looked for; nothing at all is still too little, and more
-    /// than was written too much.
-    fn length_only(&mut self, stream: &DataStream, manifest: &Manifest, key: Key) {
+    /// Data without facts prove none of their records, nor what a report promises of them; nothing at all is still too
+    /// little, and more than was written too much.
+    fn length_only(&mut self, stream: &DataStream, manifest: &Manifest, key: Key, bytes: u64) {
         let label = &stream.label;
+        self.progress.add(bytes);
+        self.ledger.findings.bytes += bytes;
+        self.ledger.findings.bytes_unverifiable += bytes;
         let surplus = stream.active_bytes().saturating_sub(manifest.length_bytes);
         if manifest.complete && manifest.layout == Layout::Append && surplus > 0 {
-            let what = format!("{surplus} bytes more than the {} that the run wrote", manifest.length_bytes);
+            let surplus = format_counted(surplus, "byte");
+            let what = format!("{surplus} more than the {} that the run wrote", manifest.length_bytes);
             let finding = Finding::new(Kind::Unrecognised, what).producer(manifest.producer_id);
             self.ledger.findings.add(finding.at_byte(label.clone(), manifest.length_bytes));
         }
-        let promised = self.ledger.expected.get(&key).is_some_and(|promise| promise.sequences.is_some());
-        if promised && manifest.length_bytes > 0 {
+        if bytes > 0 {
+            let what = "carries no facts to find records by, so only the length was held against the manifest";
+            let finding = Finding::new(Kind::Unproved, what).producer(key.producer).run(key.run);
+            self.ledger.findings.add(Finding { source: Some(label.clone()), ..finding });
+        }
+        if manifest.length_bytes > 0 {
+            // What it promises would be absent, which is not known.
             self.ledger.expected.remove(&key);
-            let id = key.producer;
-            let what = "carries no facts to find its records by, so only its length was held against the manifest";
-            self.ledger.findings.explain(format!("producer {id}: --expect cannot be proved: {label} {what}"));
         }
     }
 
@@ -284,7 +333,7 @@ impl<'a> Session<'a> {
         let ends = scan_ends(stream);
         let names: Vec<u32> =
             stream.files.iter().map(|file| self.ledger.name(file.path.display().to_string(), Unit::Bytes)).collect();
-        let scans = file_scans(stream, &ends, shape);
+        let scans = file_scans(stream, &ends, shape, self.progress);
         self.ledger.findings.bytes += ends.iter().sum::<u64>();
         let mut fold = StreamFold::new(&mut self.ledger, rules);
         let mut base = 0;
@@ -315,7 +364,7 @@ impl<'a> Session<'a> {
 
     fn ring(&mut self, stream: &DataStream, rules: Rules, facts: RingFacts, shape: &dyn Shape) -> Result<(), Fatal> {
         let ends = scan_ends(stream);
-        let scans = file_scans(stream, &ends, shape);
+        let scans = file_scans(stream, &ends, shape, self.progress);
         self.ledger.findings.bytes += ends.iter().sum::<u64>();
         let source = self.ledger.name(stream.label.clone(), Unit::Bytes);
         let mut events = RingEvents::default();
@@ -356,34 +405,27 @@ fn scan_ends(stream: &DataStream) -> Vec<u64> {
     ends
 }
 
-fn file_scans<'s>(stream: &DataStream, ends: &[u64], shape: &'s dyn Shape) -> Vec<FileScan<'s>> {
-    let files = stream.files.iter().zip(ends);
-    files.map(|(file, end)| FileScan { path: file.path.clone(), end: *end, shape }).collect()
+/// What is to be read, all sources together; `None`: nobody knows.
+fn bytes_all(args: &VerifyArgs, sources: &[Source]) -> Option<u64> {
+    let list = match args.ids.as_deref() {
+        None => 0,
+        Some("-") => return None,
+        Some(name) => std::fs::metadata(name).ok().filter(std::fs::Metadata::is_file)?.len(),
+    };
+    let of_source = |source: &Source| match source {
+        Source::Data(stream) => Some(scan_ends(stream).iter().sum::<u64>()),
+        Source::Pipe(_) => None,
+    };
+    let data = sources.iter().map(of_source).sum::<Option<u64>>()?;
+    args.topics.is_empty().then_some(data.saturating_add(list))
 }
 
-/// Reads a stream that can be read only once.
-fn read_pipe(reader: &mut dyn Read, shape: &dyn Shape, label: String, ledger: &mut Ledger) -> Result<(), Fatal> {
-    let source = ledger.name(label.clone(), Unit::Bytes);
-    ledger.findings.sources += 1;
-    let mut window = window::Window::pipe(reader);
-    let mut synced = true;
-    let rules = Rules { label: label.clone(), without_manifest: true, ..Rules::default() };
-    let mut fold = StreamFold::new(ledger, rules);
-    loop {
-        let limit = window.offset().saturating_add(parallel::CHUNK_BYTES);
-        let scan = scan::scan(&mut window, shape, limit, synced)
-            .map_err(|error| Fatal::new(Exit::Failed, format!("{label} cannot be read: {error}")))?;
-        for event in &scan.events {
-            fold.event(event, Place { source, offset: event.start(), position: event.start() });
-        }
-        synced = scan.synced;
-        if scan.at_source_end {
-            break;
-        }
-    }
-    fold.source_end(None);
-    fold.finish();
-    ledger.findings.bytes += window.offset();
-    ledger.note_signatures(shape.has_unchecked_signatures());
-    Ok(())
+fn file_scans<'s>(
+    stream: &DataStream,
+    ends: &[u64],
+    shape: &'s dyn Shape,
+    progress: &'s ReadProgress,
+) -> Vec<FileScan<'s>> {
+    let files = stream.files.iter().zip(ends);
+    files.map(|(file, end)| FileScan { path: file.path.clone(), end: *end, shape, progress }).collect()
 }

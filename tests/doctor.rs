@@ -171,7 +171,7 @@ fn an_arm_server() {
         found.iter().filter(|finding| finding["subject"] == "enp1s0f0" && finding["verdict"] == "hint").map(line);
     let wanted = [
         "hint    nic.speed (enp1s0f0): 25 Gbit/s",
-        "hint    nic.irq (enp1s0f0): 63 of 64 interrupts are taken by 1-63",
+        "hint    nic.irq (enp1s0f0): 63 of 64 interrupts taken by 1-63",
         "hint    iommu.mode (enp1s0f0): lazy",
     ];
     assert_eq!(wrong.collect::<Vec<_>>(), wanted);
@@ -265,6 +265,21 @@ fn processors_that_a_host_does_not_have_are_not_asleep() {
     assert_eq!(cores["value"], "0-30: this process may not use 1-30; this host has only 0-3");
     let wake = "for cpu in 1 2 3; do echo 1 > /sys/devices/system/cpu/cpu$cpu/online; done";
     assert_eq!(fixes(&found, "cpu.cores"), ["--cores 0", wake]);
+}
+
+#[test]
+fn no_advice_is_about_processors_that_a_host_does_not_have() {
+    let root = unpack("cloud-vm");
+    put(root.path(), "/sys/devices/system/cpu/present", "0-7");
+    let root = root.path().to_str().unwrap();
+    for (asked, there) in [("99", "1-7"), ("0-99", "0-7"), ("1-3,2000", "1-3")] {
+        let output = doctor(&["--json", "--root", root, "--cores", asked]);
+        assert_eq!(output.status.code(), Some(3), "{asked}");
+        let found = findings(&output);
+        assert_eq!(fixes(&found, "cpu.cores"), [format!("--cores {there}")], "{asked}");
+        let isolation = format!("scripts/tune-host.sh apply --boot --cores {there} && reboot");
+        assert_eq!(fixes(&found, "cpu.isolation")[0], isolation, "{asked}");
+    }
 }
 
 #[test]

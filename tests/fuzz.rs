@@ -92,7 +92,7 @@ macro_rules! smoke_tests {
 
 smoke_tests! {
     config contract cpu_list expect histogram host http_head http_response ids kafka_answer kafka_asked kafka_batch kafka_control
-    kafka_properties kafka_request manifest receive record slo target_url template tls_messages units verify
+    kafka_properties kafka_request machine manifest receive record slo target_url template tls_messages units verify
 }
 
 #[test]

@@ -101,6 +101,23 @@ fn the_text_says_what_lacks_and_the_command_it_plans_is_understood() {
 }
 
 #[test]
+fn a_description_of_no_machine_is_refused_with_its_line() {
+    let host = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    let path = host.path().to_str().unwrap();
+    for (text, expected) in [
+        ("cores: 2\nclock_ghz: 1e308\n", "line 2: clock_ghz 1e308 is no number from 0.1 to 20"),
+        ("cores: 2\nnic_gbits: fast\n", "line 2: nic_gbits fast is no number from 0.001 to 100000"),
+        ("cores: [2\n", "line 1: this cannot be read as YAML or JSON"),
+    ] {
+        std::fs::write(path, text).unwrap();
+        let output = plan(&["--host", path, "--target", "kafka", "--rate", "8GB/s"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("--host '{path}': {expected}")) && said.contains("mend:"), "{said}");
+    }
+}
+
+#[test]
 fn bad_input_is_exit_2_and_named() {
     for (words, named) in [
         (vec!["--rate", "8GB/s"], "--target"),

@@ -33,7 +33,7 @@ use engine::sys::allocation::{self, Counting};
 use net::plan::NetPlan;
 use net::{truth, world as net_world};
 use ring::Breakage;
-use scenario::{LayoutPlan, SECOND, Scenario};
+use scenario::{LayoutPlan, SECOND, STALLING_NS_MAX, Scenario};
 use std::fmt::Debug;
 use std::path::Path;
 use tempfile::TempDir;
@@ -104,6 +104,32 @@ fn snapshots_add_up_at_any_time() {
     let snapshots = |seed: &u64| simulate(&Scenario::long(*seed)).snapshots.len();
     let most = seeds.iter().map(snapshots).max();
     assert!(most > Some(3) || seeds.len() == 1, "no run was long enough: {most:?} snapshots");
+}
+
+/// Where all records have one length, it is known how many begin within `--bytes`, whichever of them expire.
+#[test]
+fn what_expires_counts_towards_the_limits() {
+    let seeds = seeds(150);
+    let (mut expired, mut produced) = (0, 0);
+    for seed in &seeds {
+        let scenario = Scenario::stalling(*seed);
+        let outcome = simulate(&scenario);
+        assert!(outcome.end.ended_by.is_none() && outcome.ran_ns < STALLING_NS_MAX, "SEED={seed}");
+        for (at, lane) in scenario.lanes.iter().enumerate() {
+            let counts = books::total(&outcome, at);
+            let (least, most) = match lane.bytes_limit {
+                u64::MAX => (lane.records_max, lane.records_max),
+                bytes => (bytes.div_ceil(lane.bytes_max), bytes.div_ceil(lane.bytes_min)),
+            };
+            let offered = counts.get(Field::RecordsOffered);
+            assert!((least..=most).contains(&offered), "SEED={seed} lane {at}: {offered} of {least}..={most}");
+            // What expired takes no sequence.
+            let sent = counts.get(Field::RecordsProduced);
+            assert_eq!(outcome.next_sequences[at], sent, "SEED={seed} lane {at}");
+            (expired, produced) = (expired + counts.get(Field::RecordsNotSent), produced + sent);
+        }
+    }
+    assert!(expired > 0 && produced > 0 || seeds.len() == 1, "{expired} expired, {produced} produced");
 }
 
 /// What each run says of it `books::check` judges; some must have come to it at all.

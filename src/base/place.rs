@@ -124,6 +124,22 @@ fn effective_user(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// How a flag whose file could not be read gets one that can.
+pub fn mend_reading(flag: &str, path: &Path, why: &io::Error) -> String {
+    let shown = path.display();
+    match why.kind() {
+        ErrorKind::NotFound => {
+            let there = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            format!("--{flag}=FILE that is there; this one was looked for at {}", there.display())
+        }
+        ErrorKind::PermissionDenied => {
+            format!("sudo chown \"$USER\" '{shown}', or --{flag}=FILE that you may read")
+        }
+        ErrorKind::IsADirectory => format!("--{flag}={}/FILE", shown.to_string().trim_end_matches('/')),
+        _ => format!("--{flag}=FILE, another one"),
+    }
+}
+
 /// Writes `bytes` where `path` leads: a regular file whole or not at all, anything else behind what is there.
 ///
 /// # Errors
@@ -271,6 +287,17 @@ mod tests {
         assert!(may_replace(1000, shared, me) && may_replace(stranger, own, me));
         assert!(!may_replace(stranger, shared, me) && may_replace(stranger, (0o40777, ROOT), me));
         assert!(!may_replace(stranger, (0o41775, ROOT), me), "the bit says so whoever may write there");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_mended_by_what_keeps_it() {
+        let mend = |path: &str, kind: ErrorKind| mend_reading("tls-ca", Path::new(path), &kind.into());
+        let here = std::env::current_dir().unwrap().join("ca.pem");
+        let looked_for = format!("--tls-ca=FILE that is there; this one was looked for at {}", here.display());
+        assert_eq!(mend("ca.pem", ErrorKind::NotFound), looked_for);
+        assert!(mend("ca.pem", ErrorKind::PermissionDenied).contains("chown"));
+        assert_eq!(mend("certs/", ErrorKind::IsADirectory), "--tls-ca=certs/FILE");
+        assert_eq!(mend("ca.pem", ErrorKind::InvalidData), "--tls-ca=FILE, another one");
     }
 
     #[test]

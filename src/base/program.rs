@@ -25,7 +25,8 @@ fn pasteable(called: &OsStr) -> Option<String> {
 /// As a shell takes it for one word.
 pub fn quoted(path: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,=".contains(c);
-    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+    let is_word = !path.is_empty() && path.chars().all(plain);
+    if is_word { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ mod tests {
     fn shells_get_quotes_where_they_need_them() {
         assert_eq!(quoted("engine-data/"), "engine-data/");
         assert_eq!(quoted("it's here"), r"'it'\''s here'");
+        assert_eq!((quoted("~/data").as_str(), quoted("").as_str()), ("'~/data'", "''"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::base::fatal::{Exit, Fatal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -52,11 +53,7 @@ pub fn end_in_order(stop: impl Fn(&'static str) + Send + 'static) -> Result<(), 
 /// # Errors
 /// Signals cannot be handled, or the thread cannot be started.
 pub fn watch(mut act: impl FnMut(&'static str, usize) + Send + 'static) -> Result<(), Fatal> {
-    let mut wanted = vec![SIGINT, SIGTERM];
-    if !is_ignored(SIGHUP) {
-        wanted.push(SIGHUP);
-    }
-    let mut signals = Signals::new(wanted).map_err(unhandled)?;
+    let mut signals = wanted()?;
     // Unhandled it would end the process; handled, the write that meets a file size limit fails with EFBIG.
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(unhandled)?;
     let wait = move || {
@@ -75,6 +72,32 @@ pub fn watch(mut act: impl FnMut(&'static str, usize) + Send + 'static) -> Resul
             }
         }
     };
+    on_a_thread(wait)
+}
+
+/// A signal ends the process as it would without us, but `tidy` is carried out before.
+///
+/// # Errors
+/// As [`watch`].
+pub fn tidy_at_end(tidy: impl Fn() + Send + 'static) -> Result<(), Fatal> {
+    let mut signals = wanted()?;
+    on_a_thread(move || {
+        for signal in signals.forever() {
+            tidy();
+            let _never_comes_back = emulate_default_handler(signal);
+        }
+    })
+}
+
+fn wanted() -> Result<Signals, Fatal> {
+    let mut wanted = vec![SIGINT, SIGTERM];
+    if !is_ignored(SIGHUP) {
+        wanted.push(SIGHUP);
+    }
+    Signals::new(wanted).map_err(unhandled)
+}
+
+fn on_a_thread(wait: impl FnOnce() + Send + 'static) -> Result<(), Fatal> {
     let thread = std::thread::Builder::new().name("signals".into()).spawn(wait);
     thread.map(drop).map_err(|error| Fatal::host(format!("cannot start a thread: {error}")))
 }

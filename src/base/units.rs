@@ -187,15 +187,37 @@ pub fn format_amount(bytes: u64) -> String {
     decimal(bytes as f64, "B")
 }
 
+/// Sizes that are read beside each other, all in the same kind of unit: binary where each of them is round in it.
+pub fn format_sizes_alike<const N: usize>(bytes: [u64; N]) -> [String; N] {
+    let is_decimal = bytes.iter().any(|bytes| *bytes > 0 && format_size(*bytes) == format_amount(*bytes));
+    bytes.map(if is_decimal { format_amount } else { format_size })
+}
+
 /// `190 ms`, `52.1 us`, `10 s`.
 pub fn format_duration(ns: u64) -> String {
-    let (value, unit) = match ns {
+    let (value, unit) = scaled_duration(ns);
+    format!("{} {unit}", trimmed(value))
+}
+
+/// `2.30 GB/s`, `937.5 MB/s`: what is drawn again and again keeps its width.
+pub fn format_rate_steady(bytes_per_second: f64) -> String {
+    let (value, prefix) = scaled(bytes_per_second);
+    format!("{} {prefix}B/s", steady(value, prefix.is_empty()))
+}
+
+/// `13.00 ms`, `190.0 ms`: the same.
+pub fn format_duration_steady(ns: u64) -> String {
+    let (value, unit) = scaled_duration(ns);
+    format!("{} {unit}", steady(value, unit == "ns"))
+}
+
+fn scaled_duration(ns: u64) -> (f64, &'static str) {
+    match ns {
         0..1_000 => (ns as f64, "ns"),
         1_000..1_000_000 => (ns as f64 / 1e3, "us"),
         1_000_000..1_000_000_000 => (ns as f64 / 1e6, "ms"),
         _ => (ns as f64 / 1e9, "s"),
-    };
-    format!("{} {unit}", trimmed(value))
+    }
 }
 
 /// `12.3 million` style counts stay exact: `12,345,678`.
@@ -211,12 +233,27 @@ pub fn format_count(count: u64) -> String {
     out
 }
 
-/// `1 record`, `12,345 records`.
+/// `1 record`, `12,345 records`, `2 batches`.
 pub fn format_counted(count: u64, one: &str) -> String {
-    format!("{} {one}{}", format_count(count), if count == 1 { "" } else { "s" })
+    let end = match count {
+        1 => "",
+        _ if one.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{} {one}{end}", format_count(count))
+}
+
+/// `1 record/s`, `12,345 records/s`.
+pub fn format_records_per_second(records_per_second: f64) -> String {
+    format!("{}/s", format_counted(records_per_second.round() as u64, "record"))
 }
 
 fn decimal(value: f64, unit: &str) -> String {
+    let (value, prefix) = scaled(value);
+    format!("{} {prefix}{unit}", trimmed(value))
+}
+
+fn scaled(value: f64) -> (f64, &'static str) {
     let mut scaled = value;
     let mut prefix = "";
     for next in ["k", "M", "G", "T"] {
@@ -226,7 +263,17 @@ fn decimal(value: f64, unit: &str) -> String {
         scaled /= 1000.0;
         prefix = next;
     }
-    format!("{} {prefix}{unit}", trimmed(scaled))
+    (scaled, prefix)
+}
+
+/// Four significant digits, or as few as a whole number has; what is less than 1 has three.
+fn steady(value: f64, is_whole: bool) -> String {
+    let decimals = match value.abs() {
+        _ if is_whole => 0,
+        99.995.. => 1,
+        _ => 2,
+    };
+    format!("{value:.decimals$}")
 }
 
 /// Four significant digits at most, without trailing zeros.
@@ -342,7 +389,24 @@ mod tests {
         assert_eq!(format_size(50_000_000), "50 MB");
         assert_eq!((format_amount(147_456).as_str(), format_amount(1 << 20).as_str()), ("147.5 kB", "1.05 MB"));
         assert_eq!(format_duration(190_000_000), "190 ms");
+        assert_eq!(format_sizes_alike([16 << 30, 8 << 20]), ["16 GiB", "8 MiB"]);
+        assert_eq!(format_sizes_alike([14_190_000_000, 8 << 20]), ["14.19 GB", "8.39 MB"]);
         assert_eq!(format_count(12_345_678), "12,345,678");
+        assert_eq!(
+            [0, 1, 1234].map(|count| format_counted(count, "record")),
+            ["0 records", "1 record", "1,234 records"]
+        );
+        assert_eq!([1, 2].map(|count| format_counted(count, "batch")), ["1 batch", "2 batches"]);
+        assert_eq!([0.6, 1234.4].map(format_records_per_second), ["1 record/s", "1,234 records/s"]);
+    }
+
+    #[test]
+    fn what_is_drawn_again_keeps_its_decimals() {
+        let rates = [2.3e9, 2.28e9, 937.5e6, 99.996e6, 0.0, 7.4, 999.96e6].map(format_rate_steady);
+        let shown = ["2.30 GB/s", "2.28 GB/s", "937.5 MB/s", "100.0 MB/s", "0 B/s", "7 B/s", "1.00 GB/s"];
+        assert_eq!(rates, shown);
+        let times = [13_000_000, 27_740_000, 190_000_000, 250_000, 980].map(format_duration_steady);
+        assert_eq!(times, ["13.00 ms", "27.74 ms", "190.0 ms", "250.0 us", "980 ns"]);
     }
 
     proptest! {

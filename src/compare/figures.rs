@@ -1,7 +1,16 @@
 //! The figures that are compared, by the key that the report has them under.
 
 use crate::observe::report::Report;
+use crate::observe::summary;
 use serde_json::{Value, json};
+
+/// It falls among records without confirmation.
+pub const NEVER: &str = "never";
+/// Of the processor time of cores that asked without a pause: it says nothing of the bytes.
+pub const MOSTLY_POLLING: &str = "mostly polling";
+
+const CPU: &str = "cpu.seconds_per_gigabyte";
+const RESPONSE_MAX: &str = "latency_seconds.response.max";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -20,26 +29,41 @@ pub struct Figure {
     pub key: &'static str,
     pub label: &'static str,
     pub unit: Unit,
-    /// `None`: the report does not know it.
+    /// As the report has it; `None`: it does not know it.
     pub a: Option<f64>,
     pub b: Option<f64>,
-    /// A percentile that is not known falls among records without confirmation.
-    pub never: [bool; 2],
+    /// Why that of A, of B, is none to hold beside another, whatever the report has.
+    pub void: [Option<&'static str>; 2],
 }
 
 impl Figure {
-    /// B over A, where that is a number.
-    pub fn ratio(&self) -> Option<f64> {
-        let (a, b) = (self.a?, self.b?);
-        (a != 0.0).then(|| b / a)
+    /// There is something to say of it.
+    pub fn is_known(&self) -> bool {
+        self.a.is_some() || self.b.is_some() || self.is_void()
     }
 
+    fn is_void(&self) -> bool {
+        self.void.iter().any(Option::is_some)
+    }
+
+    /// B over A, where that is a number and says something.
+    pub fn ratio(&self) -> Option<f64> {
+        let (a, b) = (self.a?, self.b?);
+        (a != 0.0 && !self.is_void()).then(|| b / a)
+    }
+
+    /// The numbers of the reports, and which of them say nothing.
     pub fn json(&self) -> Value {
         let number = |value: Option<f64>| match (value, self.unit) {
             (Some(value), Unit::Records | Unit::Bytes) => json!(value as u64),
             (value, _) => json!(value),
         };
-        json!({"a": number(self.a), "b": number(self.b), "ratio": self.ratio()})
+        let mut figure = json!({"a": number(self.a), "b": number(self.b), "ratio": self.ratio()});
+        if self.is_void() {
+            let [a, b] = self.void;
+            figure["void"] = json!({"a": a, "b": b});
+        }
+        figure
     }
 }
 
@@ -69,7 +93,9 @@ const BOOKS: &[Row] = &[
     ("totals.wire_bytes", "on the wire", Unit::Bytes, |of| Some(of.totals.wire_bytes as f64)),
     ("totals.lent_bytes", "read in place", Unit::Bytes, |of| Some(of.totals.lent_bytes as f64)),
     ("totals.retries", "sent again", Unit::Records, |of| Some(of.totals.retries as f64)),
-    ("cpu.seconds_per_gigabyte", "cpu", Unit::SecondsPerGigabyte, |of| of.cpu.seconds_per_gigabyte),
+    (CPU, "cpu", Unit::SecondsPerGigabyte, |of| of.cpu.seconds_per_gigabyte),
+    // The share of the time in which other work had the processors.
+    ("verdict.stolen_ratio", "held by others", Unit::Ratio, |of| of.verdict.stolen_ratio),
 ];
 
 const RESPONSE: &[Row] = &[
@@ -77,7 +103,7 @@ const RESPONSE: &[Row] = &[
     ("latency_seconds.response.p90", "response p90", Unit::Seconds, |of| of.latency_seconds.response.p90),
     ("latency_seconds.response.p99", "response p99", Unit::Seconds, |of| of.latency_seconds.response.p99),
     ("latency_seconds.response.p999", "response p99.9", Unit::Seconds, |of| of.latency_seconds.response.p999),
-    ("latency_seconds.response.max", "response max", Unit::Seconds, |of| of.latency_seconds.response.max),
+    (RESPONSE_MAX, "response max", Unit::Seconds, |of| of.latency_seconds.response.max),
 ];
 
 const SERVICE: &[Row] = &[
@@ -100,11 +126,25 @@ fn pacing_error(report: &Report) -> Option<f64> {
     Some(report.throughput.logical_bytes_per_second / target - 1.0)
 }
 
+/// As the summary shows them, which has no number there.
+fn void(key: &str, value: Option<f64>, report: &Report) -> Option<&'static str> {
+    match key {
+        CPU => summary::mostly_polls(report).then_some(MOSTLY_POLLING),
+        RESPONSE_MAX if report.confirmed_max().is_some() => Some(NEVER),
+        _ if !key.starts_with("latency_seconds.") => None,
+        _ => (value.is_none() && report.totals.records_offered > 0).then_some(NEVER),
+    }
+}
+
 /// All rows in the order they are shown.
 pub fn all(a: &Report, b: &Report) -> Vec<Figure> {
-    let figure = |(key, label, unit, of): Row| {
-        let never = |report: &Report| key.starts_with("latency_seconds.") && report.totals.records_produced > 0;
-        Figure { key, label, unit, a: of(a), b: of(b), never: [never(a), never(b)] }
+    let figure = |(key, label, unit, of): Row| Figure {
+        key,
+        label,
+        unit,
+        a: of(a),
+        b: of(b),
+        void: [a, b].map(|report| void(key, of(report), report)),
     };
     [SPEED, BOOKS, RESPONSE, SERVICE, LATENESS].concat().into_iter().map(figure).collect()
 }

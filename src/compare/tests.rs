@@ -1,4 +1,6 @@
 use super::*;
+use crate::config::slo::parse_ratios;
+use crate::observe::quantile::{distribution, empty_histogram};
 use crate::observe::report::{Confirmation, Producer};
 use serde_json::json;
 
@@ -39,9 +41,27 @@ fn report() -> Report {
 }
 
 fn against(change: impl FnOnce(&mut Report)) -> Comparison {
-    let mut other = report();
-    change(&mut other);
-    of(Side { name: "a.json".into(), report: report() }, Side { name: "b.json".into(), report: other })
+    held("", |_, b| change(b))
+}
+
+/// Two reports held to thresholds.
+fn held(slo: &str, change: impl FnOnce(&mut Report, &mut Report)) -> Comparison {
+    let (mut a, mut b) = (report(), report());
+    change(&mut a, &mut b);
+    let slo = if slo.is_empty() { Vec::new() } else { parse_ratios(slo).unwrap() };
+    of(Side { name: "a.json".into(), report: a }, Side { name: "b.json".into(), report: b }, &slo)
+}
+
+fn polls(report: &mut Report) {
+    report.config.insert("poll".into(), json!("busy"));
+    report.cpu.polling_seconds = Some(1.5);
+}
+
+/// What a row of the table has beside its label.
+fn row(text: &str, label: &str) -> String {
+    let row = text.lines().find_map(|line| line.strip_prefix(label)?.strip_prefix(' '));
+    let words: Vec<_> = row.unwrap_or_else(|| panic!("no '{label}' in:\n{text}")).split_whitespace().collect();
+    words.join(" ")
 }
 
 #[test]
@@ -58,7 +78,10 @@ fn figures_have_their_ratio_where_there_is_one() {
     assert_eq!(*figure("totals.records_not_sent"), json!({"a": 10, "b": 0, "ratio": 0.0}));
     assert_eq!(*figure("totals.records_failed"), json!({"a": 0, "b": 5, "ratio": null}));
     assert_eq!(*figure("cpu.seconds_per_gigabyte"), json!({"a": 2.0, "b": null, "ratio": null}));
-    assert_eq!(*figure("latency_seconds.response.p99"), json!({"a": null, "b": null, "ratio": null}));
+    let never = json!({"a": "never", "b": "never"});
+    let p99 = json!({"a": null, "b": null, "ratio": null, "void": never});
+    assert_eq!(*figure("latency_seconds.response.p99"), p99);
+    assert_eq!(*figure("latency_seconds.response.max"), json!({"a": 0.02, "b": 0.02, "ratio": null, "void": never}));
     assert!((figure("pacing.error")["a"].as_f64().unwrap() + 0.1).abs() < 1e-12);
     assert_eq!((&json["not_comparable"], &json["config"], &json["host"]), (&json!([]), &json!({}), &json!({})));
     let text = found.text();
@@ -66,6 +89,98 @@ fn figures_have_their_ratio_where_there_is_one() {
         assert!(text.contains(part), "'{part}' is missing in:\n{text}");
     }
     assert!(!text.contains("not comparable"), "{text}");
+}
+
+#[test]
+fn what_never_came_has_its_row() {
+    let text = against(|b| b.latency_seconds.response.p99 = Some(0.003)).text();
+    assert_eq!(row(&text, "response p99"), "never 3 ms –");
+    assert_eq!(row(&text, "response p99.9"), "never never –");
+    assert_eq!(row(&text, "response max"), "never never –");
+    assert_eq!(row(&text, "service max"), "20 ms 20 ms 1.000");
+    let nothing_offered = |report: &mut Report| {
+        (report.totals.records_offered, report.totals.records_produced) = (0, 0);
+        report.latency_seconds.response.p99 = None;
+    };
+    let text = held("", |a, b| [a, b].into_iter().for_each(nothing_offered)).text();
+    assert!(!text.lines().any(|line| line.starts_with("response p99 ")), "there is nothing to say:\n{text}");
+}
+
+#[test]
+fn processor_time_of_a_run_that_polled_is_none_of_its_bytes() {
+    let found = against(polls);
+    assert_eq!(row(&found.text(), "cpu"), "2.000 s/GB mostly polling –");
+    let void = json!({"a": null, "b": "mostly polling"});
+    let figure = &found.json()["figures"]["cpu.seconds_per_gigabyte"];
+    assert_eq!(*figure, json!({"a": 2.0, "b": 2.0, "ratio": null, "void": void}));
+}
+
+#[test]
+fn what_others_took_of_the_processors_has_its_row() {
+    let found = against(|b| b.verdict.stolen_ratio = Some(0.446_9));
+    assert_eq!(row(&found.text(), "held by others"), "– 44.690 % –");
+    assert_eq!(found.json()["figures"]["verdict.stolen_ratio"]["b"], 0.446_9);
+}
+
+/// So many milliseconds for each record that was confirmed.
+fn takes(report: &mut Report, ms: u64) {
+    let mut histogram = empty_histogram();
+    histogram.record_n(ms * 1_000_000, 90).unwrap();
+    report.latency_seconds.response = distribution(&histogram, 90, 10);
+    report.latency_seconds.service = distribution(&histogram, 90, 0);
+}
+
+#[test]
+fn thresholds_hold_the_ratio() {
+    let slo = "rate>=0.95,p50<=1.1,service_p99.9<1.3,records_per_second==1,cpu<=1";
+    let found = held(slo, |a, b| {
+        takes(a, 10);
+        takes(b, 12);
+        b.throughput.logical_bytes_per_second = 8000.0;
+    });
+    let passed: Vec<_> = found.slo.iter().map(|slo| slo.passed).collect();
+    assert_eq!(passed, [false, false, true, true, true], "{:?}", found.slo);
+    assert_eq!(found.exit(), Exit::SloMissed);
+    let first = &found.json()["slo"][0];
+    assert_eq!((&first["expression"], &first["threshold"]), (&json!("rate>=0.95"), &json!(0.95)));
+    assert_eq!((&first["passed"], &first["why"]), (&json!(false), &json!(null)));
+    assert!((first["ratio"].as_f64().unwrap() - 8.0 / 9.0).abs() < 1e-12, "{first}");
+    let text = found.text();
+    for part in ["thresholds on B/A:\n  missed  rate>=0.95 (0.8889)\n", "  met     records_per_second==1 (1.0000)\n"] {
+        assert!(text.contains(part), "'{part}' is missing in:\n{text}");
+    }
+    let met = held("rate>=0.95", |_, _| {});
+    assert_eq!(met.exit(), Exit::Done);
+    let none = against(|b| b.throughput.logical_bytes_per_second = 1.0);
+    assert_eq!((none.exit(), &none.json()["slo"]), (Exit::Done, &json!([])), "nothing was asked");
+    assert!(!none.text().contains("thresholds on"));
+}
+
+#[test]
+fn what_has_no_ratio_is_missed_and_says_why() {
+    type Change = fn(&mut Report, &mut Report);
+    let cases: [(&str, Change, &str); 8] = [
+        ("p99<9", |a, _| takes(a, 1), "never in A"),
+        ("max<9", |a, _| takes(a, 1), "never in A"),
+        ("p50<9", |a, _| takes(a, 1), "not known in B"),
+        ("rate<9", |a, _| a.throughput.logical_bytes_per_second = 0.0, "0 in A"),
+        ("records_per_second<9", |_, b| b.throughput.records_per_second = 0.0, "0 in B"),
+        ("cpu<9", |_, b| b.cpu.seconds_per_gigabyte = None, "not known in B"),
+        ("cpu<9", |a, _| polls(a), "mostly polling in A"),
+        (
+            "rate<9",
+            |_, b| drop(b.config.insert("payload_size".into(), json!("512"))),
+            "not comparable: different record sizes: 100 and 512",
+        ),
+    ];
+    for (slo, change, why) in cases {
+        let found = held(slo, change);
+        let said = &found.slo[0];
+        assert_eq!((said.ratio, said.passed, said.why.as_deref()), (None, false, Some(why)), "{slo}");
+        assert_eq!(found.exit(), Exit::SloMissed, "{slo}");
+        assert_eq!(found.json()["slo"][0]["why"], why);
+        assert!(found.text().contains(&format!("  missed  {slo} ({why})\n")), "{}", found.text());
+    }
 }
 
 #[test]

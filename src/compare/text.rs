@@ -2,6 +2,7 @@
 
 use crate::base::units::{format_amount, format_count, format_duration, format_rate_short};
 use crate::compare::figures::{Figure, Unit};
+use crate::compare::slo::Outcome;
 use crate::compare::{Comparison, Difference, Side};
 use serde_json::Value;
 use std::fmt::Write;
@@ -10,7 +11,7 @@ const LABEL: usize = 16;
 const VALUE: usize = 22;
 /// A value of a setting; longer ones are cut, the JSON has them whole.
 const SETTING_MAX: usize = 60;
-const NOTHING: &str = "-";
+const NOTHING: &str = "–";
 
 pub fn render(of: &Comparison) -> String {
     let mut out = String::new();
@@ -25,7 +26,7 @@ pub fn render(of: &Comparison) -> String {
         out.push('\n');
     }
     row(&mut out, "", "A", "B", "B/A");
-    for figure in of.figures.iter().filter(|figure| figure.a.is_some() || figure.b.is_some()) {
+    for figure in of.figures.iter().filter(|figure| figure.is_known()) {
         let ratio = figure.ratio().filter(|_| figure.key != "pacing.error").map_or(NOTHING.to_owned(), times);
         row(&mut out, figure.label, &value(figure, 0), &value(figure, 1), &ratio);
     }
@@ -36,6 +37,7 @@ pub fn render(of: &Comparison) -> String {
     if !(of.a.report.slo.is_empty() && of.b.report.slo.is_empty()) {
         row(&mut out, "slo", &slo(&of.a), &slo(&of.b), "");
     }
+    thresholds(&mut out, &of.slo);
     list(&mut out, "settings that differ", &of.config);
     list(&mut out, "host facts that differ", &of.host);
     out
@@ -67,7 +69,23 @@ fn slo(side: &Side) -> String {
     }
 }
 
-/// `1.07`, `0.0031`, `x120`.
+/// Those of `--slo`, each with the ratio or why there is none.
+fn thresholds(out: &mut String, all: &[Outcome]) {
+    if all.is_empty() {
+        return;
+    }
+    out.push_str("\nthresholds on B/A:\n");
+    for Outcome { expression, ratio, passed, why, .. } in all {
+        let word = if *passed { "met" } else { "missed" };
+        let came = match ratio {
+            Some(ratio) => format!("{ratio:.4}"),
+            None => one_line(why.as_deref().unwrap_or(NOTHING)),
+        };
+        let _ = writeln!(out, "  {word:<7} {} ({came})", one_line(expression));
+    }
+}
+
+/// `1.070`, `0.0031`, `120`.
 fn times(ratio: f64) -> String {
     match ratio.abs() {
         0.0 => "0".to_owned(),
@@ -78,9 +96,10 @@ fn times(ratio: f64) -> String {
 }
 
 fn value(figure: &Figure, side: usize) -> String {
-    let Some(value) = [figure.a, figure.b][side] else {
-        return if figure.never[side] { "never".to_owned() } else { NOTHING.to_owned() };
-    };
+    if let Some(void) = figure.void[side] {
+        return void.to_owned();
+    }
+    let Some(value) = [figure.a, figure.b][side] else { return NOTHING.to_owned() };
     match figure.unit {
         Unit::BytesPerSecond => format_rate_short(value),
         Unit::RecordsPerSecond | Unit::Records => format_count(value.round() as u64),

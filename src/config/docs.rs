@@ -33,7 +33,8 @@ const VERIFY_CODES: &Codes = &[
     (0, "intact"),
     (
         1,
-        "DAMAGED; INCOMPLETE: only what a broker has removed is missing; OTHER RUNS: what was looked for is intact, but \
+        "DAMAGED; INCOMPLETE: nothing is wrong, but what a broker has removed, or carries no facts, is not proved; \
+         NOTHING PROVED: no record carries facts (--annotate off); OTHER RUNS: what was looked for is intact, but \
          theirs is there too; nothing to verify; or a source that cannot be read to its end",
     ),
     (2, "bad flags, or a source that is not there; nothing was read"),
@@ -60,7 +61,9 @@ const PLAN_CODES: &Codes = &[
     (2, "bad flags, or a description that cannot be read"),
     (3, "it does not fit, and what lacks is named; or this host could not be measured"),
 ];
-const REPORT_CODES: &Codes = &[DONE, UNWRITTEN, (2, "bad flags, or a report that cannot be read")];
+const UNREAD: (u8, &str) = (2, "bad flags, or a report that cannot be read");
+const REPORT_CODES: &Codes = &[DONE, UNWRITTEN, UNREAD];
+const COMPARE_CODES: &Codes = &[DONE, UNWRITTEN, UNREAD, (4, "a threshold of --slo was missed, or has no ratio")];
 
 const ABOUT: &str = "Engine offers records to files, standard output, TCP, HTTP or Kafka at a stated rate, and reports \
                      what became of each of them.";
@@ -220,10 +223,10 @@ fn compare_help() -> String {
         "Holds two reports side by side: rates, the books, processor time, percentiles of service and response, pacing \
          error and verdict, each with the ratio of B to A, then the settings and host facts that differ. It says first \
          what makes the two hard to compare: other targets, record sizes, modes, confirmations or shards. Exit 0 \
-         whatever the difference.",
+         whatever the difference, unless a threshold of --slo is missed.",
         0,
     ));
-    list_flags(&mut out, COMPARE_FLAGS, REPORT_CODES);
+    list_flags(&mut out, COMPARE_FLAGS, COMPARE_CODES);
     out
 }
 
@@ -349,7 +352,7 @@ mod tests {
             ("plan", "0123"),
             ("merge", "012"),
             ("report", "012"),
-            ("compare", "012"),
+            ("compare", "0124"),
         ] {
             let help = help(command).unwrap();
             let (_, table) = help.split_once("Exit codes\n").unwrap();

@@ -1,7 +1,7 @@
 //! How brokers are reached beside the hot path: TLS and SASL from flags and from `client.properties`, flags first.
 
 use crate::base::fatal::Fatal;
-use crate::base::{bounded, limits};
+use crate::base::{bounded, limits, place};
 use crate::config::kafka_properties::{self, KafkaProperties, Login, Protocol};
 use crate::config::resolve::network;
 use crate::plan::{KafkaAccess, SaslMechanism, SaslPlan, Secret, TlsPlan};
@@ -50,7 +50,8 @@ pub fn properties(config: Option<&Path>, more: &[String], errors: &mut Vec<Fatal
                 text = kafka_properties::decode(&content) + "\n";
             }
             Err(why) => {
-                errors.push(Fatal::usage(format!("--kafka-config '{name}': {why}")).mend(format!("ls -l '{name}'")));
+                let mend = place::mend_reading("kafka-config", path, &why);
+                errors.push(Fatal::usage(format!("--kafka-config '{name}': {why}")).mend(mend));
             }
         }
     }

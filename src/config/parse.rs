@@ -139,7 +139,8 @@ fn parse_rate(text: &str) -> Result<Value, String> {
         let records = records?;
         return if records.is_zero() { Err(format!("'{text}' is zero")) } else { Ok(Value::Records(records)) };
     }
-    let rate = positive(units::parse_rate(text), text)?;
+    let rate = units::parse_rate(text).map_err(|why| format!("{why} or, in records, 50000rec/s"));
+    let rate = positive(rate, text)?;
     let most = limits::RATE_MAX;
     if rate > most { Err(format!("'{text}' is more than {most} B/s")) } else { Ok(Value::Number(rate)) }
 }

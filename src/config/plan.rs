@@ -2,12 +2,14 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::{limits, units};
-use crate::config::resolve::target as targets;
-use crate::config::{Deps, cli, doctor};
+use crate::config::resolve::payload::Sizes;
+use crate::config::resolve::{rates, target as targets};
+use crate::config::{Deps, cli, doctor, values};
 use crate::host::Sysfs;
 use crate::host::capacity::Demand;
 use crate::host::capacity::costs::Route;
-use crate::host::capacity::machine::{self, Machine};
+use crate::host::capacity::description;
+use crate::host::capacity::machine::Machine;
 use clap::ArgMatches;
 use std::net::IpAddr;
 use std::path::Path;
@@ -23,7 +25,8 @@ pub const PLAN_FLAGS: &[(&str, &str, &str)] = &[
     (
         "rate",
         "R",
-        "The rate wanted, of all producers together. Without it the plan tells the ceiling, and what sets it.",
+        "The rate wanted, of all producers together, in bytes a second or records ('rec/s'). Without it the plan tells \
+         the ceiling, and what sets it.",
     ),
     ("payload-size", "S", "Bytes of a record. Default 4096."),
     ("parallel", "N", "Producers. Default: the number of cores that are needed."),
@@ -72,14 +75,6 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
     let mut note = |flag: &str, why: String, example: &str| {
         errors.push(Fatal::usage(format!("--{flag}: {why}")).mend(format!("--{flag}={example}")));
     };
-    let rate = text("rate").map(units::parse_rate).transpose();
-    let rate = rate.unwrap_or_else(|why| {
-        note("rate", why, "8GB/s");
-        None
-    });
-    if rate == Some(0) {
-        note("rate", "0 needs nothing".to_owned(), "8GB/s");
-    }
     let record_bytes = text("payload-size").map_or(Ok(RECORD_BYTES), units::parse_size).and_then(|size| {
         let fits = (limits::RECORD_BYTES_MIN_UNANNOTATED..=limits::RECORD_BYTES_MAX).contains(&size);
         fits.then_some(size).ok_or_else(|| format!("{size} bytes are not from 16 to 256 Mi"))
@@ -111,9 +106,11 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
             false
         }
     };
+    let rate = text("rate").map(|text| rate(text, record_bytes)).transpose();
+    let rate = rate.map_err(|fatal| errors.push(fatal)).ok().flatten();
     let target = target(text("target")).map_err(|fatal| errors.push(fatal)).ok();
     let machine = match described {
-        Some(path) => machine::described(Path::new(path)).map_err(|fatal| errors.push(fatal)).ok(),
+        Some(path) => description::described(Path::new(path)).map_err(|fatal| errors.push(fatal)).ok(),
         None => {
             let url = target.as_ref().and_then(|(_, url)| url.as_deref());
             let (peers, unknown) = url.map(|url| peers(url, &deps.sysfs)).unwrap_or_default();
@@ -123,9 +120,16 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
     let (route, target) = target?;
     let mut machine = machine?;
     machine.mtu = mtu.unwrap_or(machine.mtu);
-    let rate = rate.map(|rate| rate as f64);
-    let demand = Demand { route, target, rate_bytes_per_second: rate, record_bytes, producers };
+    let rate_bytes_per_second = rate.map(|rate| rate as f64);
+    let demand = Demand { route, target, rate_bytes_per_second, record_bytes, producers };
     Some(PlanArgs { demand, machine, calibrate, described: described.is_some(), json: matches.get_flag("json") })
+}
+
+/// Bytes a second of a rate as `run` takes it.
+fn rate(text: &str, record_bytes: u64) -> Result<u64, Fatal> {
+    let wanted = values::rate(text).map_err(|why| Fatal::usage(format!("--rate: {why}")).mend("--rate=8GB/s"))?;
+    let none = || Fatal::usage(format!("--rate '{text}' is no rate to plan for")).mend("leave it out, for the ceiling");
+    rates::bytes_per_second("rate", wanted.ok_or_else(none)?, &Sizes::fixed_at(record_bytes))
 }
 
 /// Whoever a URL leads to, and names without an address; what is wrong with it otherwise, `run` says.
@@ -224,6 +228,20 @@ mod tests {
             assert!(errors.iter().any(|error| error.what.contains(word)), "{word}: {errors:?}");
         }
         assert!(read("--target null --rate 0").is_err());
+        let unlimited = &read("--target null --rate unlimited").unwrap_err()[0];
+        assert!(unlimited.what.contains("'unlimited'") && unlimited.mend.is_some(), "{unlimited}");
+    }
+
+    #[test]
+    fn a_rate_in_records_counts_with_their_length() {
+        let rate = |words: &str| read(&format!("--target null {words}")).map(|plan| plan.demand.rate_bytes_per_second);
+        assert_eq!(rate("--rate 1000rec/s --payload-size 500").unwrap(), Some(500_000.0));
+        assert_eq!(rate("--rate 0.5rec/s").unwrap(), Some(2048.0));
+        let told = &rate("--rate 0.001rec/s --payload-size 16").unwrap_err()[0];
+        assert!(told.what.contains("less than a byte"), "{told}");
+        let told = &rate("--rate 1000rec").unwrap_err()[0];
+        assert!(told.what.contains("50000rec/s"), "the unit that was meant: {told}");
+        assert!(rate("--rate 9999999999GB/s").is_err(), "more than any run takes");
     }
 
     #[test]

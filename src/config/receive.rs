@@ -61,7 +61,11 @@ pub const RECEIVE_FLAGS: &[(&str, &str, &str)] = &[
          each Produce request.",
     ),
     ("seed", "N", "The same seed strikes the same requests, counted in the order of their heads. Default 0."),
-    ("sign-key", "FILE", "With --verify: checks signatures with the key that run was given."),
+    (
+        "sign-key",
+        "FILE",
+        "With --verify: checks signatures with the key that run was given; a record without one is a finding.",
+    ),
     ("run-id", "ID", "With --verify: records of other runs are findings."),
     ("log-format", "text|json", "Form of the logs, which go to standard error."),
 ];

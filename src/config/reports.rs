@@ -3,7 +3,7 @@
 use crate::base::fatal::Fatal;
 use crate::base::program;
 use crate::config::resolve::observe::check_place;
-use crate::config::{cli, values};
+use crate::config::{cli, slo, values};
 use crate::plan::{CompareArgs, ReportArgs, ReportTarget};
 use clap::{Arg, ArgAction, ArgMatches};
 use std::path::PathBuf;
@@ -13,7 +13,16 @@ pub const REPORT_FLAGS: &[(&str, &str, &str)] =
     &[("html", "FILE|-", "A page instead of the summary, the same as engine run --html writes; - is standard output.")];
 
 /// The flags of `compare`.
-pub const COMPARE_FLAGS: &[(&str, &str, &str)] = &[("json", "", "As JSON on standard output.")];
+pub const COMPARE_FLAGS: &[(&str, &str, &str)] = &[
+    ("json", "", "As JSON on standard output."),
+    (
+        "slo",
+        "EXPR",
+        "Thresholds on the ratio of B to A, as rate>=0.95,p99<=1.1; exit 4 if one is missed, or has no ratio: figures \
+         that are not there, or reports that are not comparable. p50 p99 p99.9 max of the response, service_p99 and so \
+         on of the service, rate records_per_second cpu. Repeatable.",
+    ),
+];
 
 pub fn report(args: &[String]) -> Result<ReportArgs, Vec<Fatal>> {
     let mut errors = Vec::new();
@@ -39,8 +48,17 @@ pub fn report(args: &[String]) -> Result<ReportArgs, Vec<Fatal>> {
 pub fn compare(args: &[String]) -> Result<CompareArgs, Vec<Fatal>> {
     let mut errors = Vec::new();
     let Some((matches, reports)) = read("engine compare", COMPARE_FLAGS, args, &mut errors) else { return Err(errors) };
+    let mut slo = Vec::new();
+    for text in matches.get_many::<String>("slo").into_iter().flatten() {
+        match slo::parse_ratios(text) {
+            Ok(more) => slo.extend(more),
+            Err(why) => errors.push(Fatal::usage(format!("--slo: {why}")).mend("--slo 'rate>=0.95,p99<=1.1'")),
+        }
+    }
     match reports.as_slice() {
-        [a, b] if errors.is_empty() => Ok(CompareArgs { a: a.clone(), b: b.clone(), json: matches.get_flag("json") }),
+        [a, b] if errors.is_empty() => {
+            Ok(CompareArgs { a: a.clone(), b: b.clone(), json: matches.get_flag("json"), slo })
+        }
         [_, _] => Err(errors),
         all => {
             let what = format!("compare holds two reports side by side, not {}", all.len());
@@ -57,7 +75,7 @@ fn read(
     errors: &mut Vec<Fatal>,
 ) -> Option<(ArgMatches, Vec<PathBuf>)> {
     let command = cli::bare(name).arg(Arg::new("reports").num_args(0..).action(ArgAction::Append));
-    let matches = cli::own_flags(command, flags, &[], args, errors)?;
+    let matches = cli::own_flags(command, flags, &["slo"], args, errors)?;
     let reports = matches.get_many::<String>("reports").into_iter().flatten().map(PathBuf::from).collect();
     Some((matches, reports))
 }
@@ -77,7 +95,10 @@ mod tests {
         assert_eq!(page, ReportArgs { report: "r.json".into(), html: Some(ReportTarget::Stdout) });
         assert_eq!(report(&words("r.json")).unwrap().html, None);
         let both = compare(&words("--json a.json b.json")).unwrap();
-        assert_eq!(both, CompareArgs { a: "a.json".into(), b: "b.json".into(), json: true });
+        assert_eq!(both, CompareArgs { a: "a.json".into(), b: "b.json".into(), json: true, slo: vec![] });
+        let held = compare(&words("a.json b.json --slo rate>=0.95,p99<=1.1 --slo=cpu<2")).unwrap();
+        let expressions: Vec<_> = held.slo.iter().map(|slo| slo.expression.as_str()).collect();
+        assert_eq!((held.json, expressions), (false, vec!["rate>=0.95", "p99<=1.1", "cpu<2"]));
     }
 
     #[test]
@@ -86,7 +107,8 @@ mod tests {
             let errors = report(&words(text)).unwrap_err();
             assert!(errors.iter().all(|error| error.exit == Exit::Usage && error.mend.is_some()), "{text}: {errors:?}");
         }
-        for text in ["", "a.json", "a.json b.json c.json", "a.json b.json --html x"] {
+        let slos = ["a.json b.json --slo errors<=1", "a.json b.json --slo p99<5ms", "a.json b.json --slo"];
+        for text in ["", "a.json", "a.json b.json c.json", "a.json b.json --html x"].into_iter().chain(slos) {
             let errors = compare(&words(text)).unwrap_err();
             assert!(errors.iter().all(|error| error.exit == Exit::Usage && error.mend.is_some()), "{text}: {errors:?}");
         }

@@ -1,13 +1,19 @@
-//! `--slo p99<5ms,errors==0,rate>=7.5GB/s`.
+//! `--slo p99<5ms,errors==0,rate>=7.5GB/s`; for `engine compare` of ratios: `--slo rate>=0.95,p99<=1.1`.
 
-use crate::base::units;
-use crate::plan::{Comparison, OrderedQuantile, Slo, SloMetric};
+use crate::base::{program, units};
+use crate::plan::{Comparison, OrderedQuantile, RatioMetric, RatioSlo, Slo, SloMetric};
 
 const EXAMPLE: &str = "an SLO looks like p99<5ms,errors==0,rate>=7.5GB/s";
+const RATIO_EXAMPLE: &str = "an SLO on ratios looks like rate>=0.95,p99<=1.1";
 
 /// All thresholds of one expression.
 pub fn parse(text: &str) -> Result<Vec<Slo>, String> {
     text.split(',').map(|part| parse_one(part.trim())).collect()
+}
+
+/// All thresholds of one expression on ratios.
+pub fn parse_ratios(text: &str) -> Result<Vec<RatioSlo>, String> {
+    text.split(',').map(|part| parse_ratio(part.trim())).collect()
 }
 
 /// As one of `count` processes is held to it: it makes its part of the fleet's rate, and no more.
@@ -19,7 +25,16 @@ pub fn part_of(slo: &Slo, count: u32) -> Slo {
     Slo { threshold: slo.threshold / parts, ..slo.clone() }
 }
 
-fn parse_one(text: &str) -> Result<Slo, String> {
+/// A threshold, taken apart.
+struct Parts<'a> {
+    /// Without blanks.
+    expression: String,
+    name: &'a str,
+    comparison: Comparison,
+    threshold: &'a str,
+}
+
+fn parts<'a>(text: &'a str, example: &str) -> Result<Parts<'a>, String> {
     let operators = [
         ("<=", Comparison::LessOrEqual),
         (">=", Comparison::GreaterOrEqual),
@@ -27,19 +42,57 @@ fn parse_one(text: &str) -> Result<Slo, String> {
         ("<", Comparison::Less),
         (">", Comparison::Greater),
     ];
-    let at = text.find(['<', '>', '=']).ok_or_else(|| format!("'{text}' compares nothing; {EXAMPLE}"))?;
+    let at = text.find(['<', '>', '=']).ok_or_else(|| format!("'{text}' compares nothing; {example}"))?;
     let (name, rest) = text.split_at(at);
     let (operator, comparison) = operators
         .iter()
         .find(|(sign, _)| rest.starts_with(sign))
-        .ok_or_else(|| format!("'{text}' has an unknown comparison (one of < <= == >= >); {EXAMPLE}"))?;
-    let metric = parse_metric(name.trim()).ok_or_else(|| {
-        let known = "p50, p99, p99.9, max, rate, records_per_second, errors, not_sent";
-        format!("'{}' is no figure of a run (one of {known}); {EXAMPLE}", name.trim())
-    })?;
-    let threshold = parse_threshold(metric, rest[operator.len()..].trim())?;
+        .ok_or_else(|| format!("'{text}' has an unknown comparison (one of < <= == >= >); {example}"))?;
     let expression = text.chars().filter(|c| !c.is_whitespace()).collect();
-    Ok(Slo { expression, metric, comparison: *comparison, threshold })
+    Ok(Parts { expression, name: name.trim(), comparison: *comparison, threshold: rest[operator.len()..].trim() })
+}
+
+fn parse_one(text: &str) -> Result<Slo, String> {
+    let Parts { expression, name, comparison, threshold } = parts(text, EXAMPLE)?;
+    let metric = parse_metric(name).ok_or_else(|| {
+        let known = "p50, p99, p99.9, max, rate, records_per_second, errors, not_sent";
+        format!("'{name}' is no figure of a run (one of {known}); {EXAMPLE}")
+    })?;
+    let threshold = parse_threshold(metric, threshold)?;
+    Ok(Slo { expression, metric, comparison, threshold })
+}
+
+fn parse_ratio(text: &str) -> Result<RatioSlo, String> {
+    let Parts { expression, name, comparison, threshold } = parts(text, RATIO_EXAMPLE)?;
+    if matches!(name, "errors" | "not_sent") {
+        let instead = program::command(&format!("run --slo {name}==0"));
+        return Err(format!(
+            "'{expression}' is no ratio: a first run that has none leaves nothing to divide by; hold each run to it \
+             instead: {instead}"
+        ));
+    }
+    let metric = ratio_metric(name).ok_or_else(|| {
+        let known = "p50, p99, p99.9, max, service_p99, service_max, rate, records_per_second, cpu";
+        format!("'{name}' is no figure that is compared (one of {known}); {RATIO_EXAMPLE}")
+    })?;
+    let ratio = threshold.parse::<f64>().ok().filter(|ratio| ratio.is_finite() && *ratio >= 0.0);
+    let threshold = ratio.ok_or_else(|| format!("'{threshold}' is no ratio; {RATIO_EXAMPLE}"))?;
+    Ok(RatioSlo { expression, metric, comparison, threshold })
+}
+
+/// The names of a run's figures; those of the response have their twins of the service.
+fn ratio_metric(name: &str) -> Option<RatioMetric> {
+    if name == "cpu" {
+        return Some(RatioMetric::Cpu);
+    }
+    let of_service = name.strip_prefix("service_");
+    match (parse_metric(of_service.unwrap_or(name))?, of_service) {
+        (SloMetric::ResponseQuantile(quantile), None) => Some(RatioMetric::ResponseQuantile(quantile)),
+        (SloMetric::ResponseQuantile(quantile), Some(_)) => Some(RatioMetric::ServiceQuantile(quantile)),
+        (SloMetric::Rate, None) => Some(RatioMetric::Rate),
+        (SloMetric::RecordsPerSecond, None) => Some(RatioMetric::RecordsPerSecond),
+        _ => None,
+    }
 }
 
 fn parse_metric(name: &str) -> Option<SloMetric> {
@@ -122,10 +175,43 @@ mod tests {
         }
     }
 
+    #[test]
+    fn ratios_have_the_names_of_a_run_and_plain_thresholds() {
+        let quantile = |at| RatioMetric::ResponseQuantile(OrderedQuantile(at));
+        let of_service = |at| RatioMetric::ServiceQuantile(OrderedQuantile(at));
+        for (text, metric, comparison, threshold) in [
+            ("rate >= 0.95", RatioMetric::Rate, Comparison::GreaterOrEqual, 0.95),
+            ("records_per_second==1", RatioMetric::RecordsPerSecond, Comparison::Equal, 1.0),
+            ("p99<=1.1", quantile(990_000), Comparison::LessOrEqual, 1.1),
+            ("p99.95<2", quantile(999_500), Comparison::Less, 2.0),
+            ("max<2", quantile(1_000_000), Comparison::Less, 2.0),
+            ("service_p999<1.5", of_service(999_000), Comparison::Less, 1.5),
+            ("service_max<1.5", of_service(1_000_000), Comparison::Less, 1.5),
+            ("cpu>0", RatioMetric::Cpu, Comparison::Greater, 0.0),
+        ] {
+            let expression = text.replace(' ', "");
+            assert_eq!(parse_ratios(text), Ok(vec![RatioSlo { expression, metric, comparison, threshold }]));
+        }
+        assert_eq!(parse_ratios("rate>=0.95, p99<=1.1").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_ratio_is_refused_with_what_to_use_instead() {
+        for text in ["", "p99", "p99<5ms", "rate>=1GB/s", "service_rate>1", "service_cpu<1", "q<1", "p99<-1", "p99<inf"]
+        {
+            assert!(parse_ratios(text).unwrap_err().contains("rate>=0.95"), "{text}");
+        }
+        for (text, instead) in [("errors<=1", "run --slo errors==0"), ("rate>=1,not_sent==1", "run --slo not_sent==0")]
+        {
+            let why = parse_ratios(text).unwrap_err();
+            assert!(why.contains("nothing to divide by") && why.ends_with(instead), "{text}: {why}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,20}|p[0-9.é]{0,6}[<>=]{0,3}[0-9a-z]{0,4}") {
-            let _ = parse(&text);
+            let _ = (parse(&text), parse_ratios(&text));
         }
     }
 }

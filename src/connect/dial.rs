@@ -135,7 +135,8 @@ pub fn shown(peer: &PeerPlan) -> String {
 fn addresses(peer: &PeerPlan) -> Result<Vec<SocketAddr>, Fatal> {
     let unknown = |why: String| {
         let what = format!("{}: the name '{}' cannot be resolved: {why}", shown(peer), peer.host);
-        Fatal::new(Exit::Unreachable, what).mend(format!("getent ahosts {}", peer.host))
+        Fatal::new(Exit::Unreachable, what)
+            .mend(format!("another name, or an address; `getent ahosts {}` asks as the engine does", peer.host))
     };
     let found = (peer.host.as_str(), peer.port).to_socket_addrs().map_err(|error| unknown(error.to_string()))?;
     let mut addresses: Vec<SocketAddr> = Vec::new();

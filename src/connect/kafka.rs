@@ -22,5 +22,5 @@ pub use calls::{At, NewTopic, TopicLimits};
 pub use cluster::{Client, Cluster, Dial};
 pub use dial::{Line, dialer};
 pub use error::KafkaError;
-pub use leaders::Leaders;
+pub use leaders::{Leaders, leader_of};
 pub use session::{Session, Stream};

@@ -41,11 +41,18 @@ pub struct Turn {
     pub fed: Fed,
     /// See [`Sink::byte_ns_max`](crate::sink::Sink::byte_ns_max).
     pub byte_ns_max: u64,
+    /// The call to the kernel carried out an operation itself: however long it took, that was the target's.
+    pub blocks: bool,
     /// Blocks came back.
     pub reaped: bool,
 }
 
 impl Turn {
+    /// The call to the kernel had something to do, and no time to wait.
+    fn is_submission(&self) -> bool {
+        self.blocks || self.wait == Wait::No && (self.fed.offered() || self.reaped)
+    }
+
     /// `oversleep_ns`: how late the kernel wakes this thread, smoothed.
     pub fn book(&self, time: &mut LoopTime, oversleep_ns: &mut u64) {
         let (feeding, kernel) = (self.fed_ns - self.from_ns, self.to_ns - self.fed_ns);
@@ -54,6 +61,10 @@ impl Turn {
         let waited = if self.fed.full { &mut time.target_full_ns } else { &mut time.idle_ns };
         let mut gap_ns = feeding + kernel;
         match self.wait {
+            _ if self.is_submission() => {
+                time.work_ns += feeding;
+                time.kernel_ns += kernel;
+            }
             Wait::ForNs(asked) => {
                 if !self.reaped && kernel > asked {
                     *oversleep_ns = (7 * *oversleep_ns + (kernel - asked)) / 8;
@@ -66,10 +77,6 @@ impl Turn {
                 }
                 *waited += feeding + kernel - stolen_ns;
                 time.work_ns += stolen_ns;
-            }
-            Wait::No if self.fed.offered() || self.reaped => {
-                time.work_ns += feeding;
-                time.kernel_ns += kernel;
             }
             Wait::No => {
                 *waited += feeding + kernel - stolen_ns;
@@ -92,7 +99,7 @@ mod tests {
     fn booked(feeding: u64, kernel: u64, wait: Wait, fed: Fed) -> LoopTime {
         let (mut time, mut oversleep_ns) = (LoopTime::default(), 0);
         let (fed_ns, to_ns) = (MS + feeding, MS + feeding + kernel);
-        let turn = Turn { from_ns: MS, fed_ns, to_ns, wait, fed, byte_ns_max: 1, reaped: false };
+        let turn = Turn { from_ns: MS, fed_ns, to_ns, wait, fed, byte_ns_max: 1, blocks: false, reaped: false };
         turn.book(&mut time, &mut oversleep_ns);
         time
     }
@@ -140,6 +147,19 @@ mod tests {
         assert_eq!((punctual.idle_ns, punctual.stolen_ns), (10 * MS + GAP_NS, 0));
         let sent = booked(0, 30 * MS, Wait::ForNs(10 * MS), Fed { records: 1, bytes: 64, full: true, ..nothing_due });
         assert_eq!((sent.target_full_ns, sent.stolen_ns), (30 * MS, 0), "long kernel calls are the target's");
+    }
+
+    /// A write behind which a sync is to come brings nothing back, and may come in a turn that offers nothing.
+    #[test]
+    fn a_call_that_blocks_is_neither_a_spin_nor_stolen() {
+        let (from_ns, fed_ns, to_ns, fed) = (0, 30, 30 + 500 * MS, Fed { full: true, ..Fed::default() });
+        for wait in [Wait::No, Wait::ForNs(MS)] {
+            let (mut time, mut oversleep_ns) = (LoopTime::default(), 0);
+            let turn = Turn { from_ns, fed_ns, to_ns, wait, fed, byte_ns_max: 1, blocks: true, reaped: false };
+            turn.book(&mut time, &mut oversleep_ns);
+            assert_eq!((time.work_ns, time.kernel_ns, time.turns), (30, 500 * MS, 1), "{wait:?}");
+            assert_eq!((time.spun_ns, time.stolen_ns, oversleep_ns), (0, 0, 0), "{wait:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod calibrate;
 pub mod costs;
+pub mod description;
 pub mod machine;
 pub mod text;
 
@@ -193,7 +194,9 @@ pub fn tcp_goodput_bytes_per_second(link_gbits: f64, mtu: u32) -> f64 {
 fn core_rate(table: &Table, cost: &Cost, record_bytes: u64, scale: Scale) -> Range {
     let (record, byte, spread) = match scale {
         Scale::Calibrated(probes) => {
-            let spread = if cost.checked { MEASURED_SPREAD } else { PROJECTED_SPREAD };
+            let (low, high) = if cost.checked { MEASURED_SPREAD } else { PROJECTED_SPREAD };
+            let reach = probes.reach.unwrap_or((1.0, 1.0));
+            let spread = (low.min(reach.0), high.max(reach.1));
             let slowness =
                 |probe| probes.slowness(&table.reference, probe).expect("a plan is calibrated by what it scales as");
             (slowness(cost.record_probe), slowness(cost.byte_probe), spread)

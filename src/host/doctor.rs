@@ -17,6 +17,7 @@ use crate::base::fatal::Exit;
 use crate::host::Sysfs;
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -149,15 +150,29 @@ pub fn addresses(hosts: &[String]) -> Vec<IpAddr> {
 
 /// Looks at everything in the scope once; worst first, and in the order of the table of items.
 pub fn examine(sysfs: &Sysfs, scope: &Scope) -> Vec<Finding> {
-    sorted(at_rest(&Look { sysfs, scope }))
+    look_around(sysfs, scope, |_| None)
 }
 
 /// [`examine`], and how busy the cores are just now: that takes a fifth of a second, which no run is to wait for.
 pub fn examine_at_leisure(sysfs: &Sysfs, scope: &Scope) -> Vec<Finding> {
-    let look = Look { sysfs, scope };
-    let mut found = at_rest(&look);
-    found.extend(load::examine(&look));
-    sorted(found)
+    look_around(sysfs, scope, load::examine)
+}
+
+/// How busy the cores of a run are, by what it saw while they got ready: see [`examine`].
+pub fn load_seen(percent: &BTreeMap<usize, u64>) -> Option<Finding> {
+    load::seen(percent)
+}
+
+/// The list of cores is judged as it was asked for, and everything else by those of them that the host has.
+fn look_around(sysfs: &Sysfs, scope: &Scope, moving: fn(&Look) -> Option<Finding>) -> Vec<Finding> {
+    let asked = Look { sysfs, scope };
+    let scope = Scope { cores: cpu::there(&asked), ..scope.clone() };
+    let look = Look { sysfs, scope: &scope };
+    let mut found = vec![cpu::cores(&asked)];
+    found.extend(at_rest(&look));
+    found.extend(moving(&look));
+    found.sort_by_key(|finding| (finding.verdict, items::place(&finding.item)));
+    found
 }
 
 /// What a single look shows.
@@ -176,9 +191,12 @@ fn at_rest(look: &Look) -> Vec<Finding> {
     found
 }
 
-fn sorted(mut found: Vec<Finding>) -> Vec<Finding> {
-    found.sort_by_key(|finding| (finding.verdict, items::place(&finding.item)));
-    found
+/// The first few, and after `rest` how many more there are: a line is read, a list is not.
+fn few(all: impl ExactSizeIterator<Item = String>, separator: &str, rest: &str) -> String {
+    const SHOWN_MAX: usize = 4;
+    let more = all.len().saturating_sub(SHOWN_MAX);
+    let shown = all.take(SHOWN_MAX).collect::<Vec<_>>().join(separator);
+    if more > 0 { format!("{shown} {rest} {more} more") } else { shown }
 }
 
 /// 0: nothing is fatal; 3: something is.

@@ -3,6 +3,7 @@
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::units::format_duration;
 use crate::config::slo as expressions;
+use crate::merge::phases;
 use crate::merge::read::Input;
 use crate::merge::words;
 use crate::observe::quantile::{self, decode, distribution, empty_histogram, response_quantile_ns};
@@ -79,8 +80,9 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
         producers,
         intervals: intervals(inputs, &spans, measured, elapsed_seconds),
         intervals_dropped: reports().map(|report| report.intervals_dropped).max().unwrap_or(0),
+        phases: phases::add(inputs)?,
         errors: errors(reports().map(|report| &report.errors)),
-        verdict: words::verdict(inputs, &pacing, &together),
+        verdict: words::verdict(inputs, &totals, &pacing, &together),
         totals,
         throughput,
         pacing,
@@ -141,13 +143,17 @@ fn throughput(totals: &Totals, elapsed_seconds: f64) -> Throughput {
 
 /// The histograms of one kind as one.
 fn added(inputs: &[Input], of: impl Fn(&Report) -> &Distribution) -> Result<Histogram<u64>, Fatal> {
+    added_of(inputs.iter().map(|input| (input, of(&input.report))))
+}
+
+pub fn added_of<'a>(all_of: impl Iterator<Item = (&'a Input, &'a Distribution)>) -> Result<Histogram<u64>, Fatal> {
     let mut all = empty_histogram();
-    for Input { name, report } in inputs {
+    for (Input { name, .. }, one) in all_of {
         let refuse = |why: String| {
             Fatal::usage(format!("{name} has a histogram that cannot be read: {why}"))
                 .mend("name files that engine run --report wrote")
         };
-        let one = decode(&of(report).histogram).map_err(refuse)?;
+        let one = decode(&one.histogram).map_err(refuse)?;
         all.add(&one).map_err(|error| refuse(error.to_string()))?;
     }
     Ok(all)
@@ -157,7 +163,7 @@ fn lost(totals: &Totals) -> u64 {
     totals.records_offered.saturating_sub(totals.records_produced)
 }
 
-fn latency(response: &Histogram<u64>, service: &Histogram<u64>, totals: &Totals) -> Latency {
+pub fn latency(response: &Histogram<u64>, service: &Histogram<u64>, totals: &Totals) -> Latency {
     Latency {
         response: distribution(response, totals.records_produced, lost(totals)),
         service: distribution(service, totals.records_produced, 0),

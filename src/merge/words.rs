@@ -1,17 +1,16 @@
 //! What is said of several processes at once.
 
-use crate::base::units::format_rate_short;
+use crate::base::units::{format_counted, format_rate_short};
 use crate::merge::read::{Input, shard};
-use crate::observe::report::{LimitedBy, Pacing, Verdict};
-use crate::observe::verdict::{RATE_MET_RATIO, percent};
+use crate::observe::report::{LimitedBy, Pacing, Totals, Verdict};
+use crate::observe::verdict::{self, RATE_MET_RATIO, percent};
 
 /// Parts that the evidence names one by one.
 const PARTS_NAMED_MAX: usize = 8;
 
 /// The rate, if all together met it; else what held back the producers of those that did not. Of equals the one
 /// that hides the others goes first: a machine that does not let the engine run, then the target.
-pub fn verdict(inputs: &[Input], pacing: &Pacing, together: &str) -> Verdict {
-    let mut evidence = Vec::new();
+pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &str) -> Verdict {
     let met = pacing.achieved_ratio.is_some_and(|ratio| ratio >= RATE_MET_RATIO);
     let producers_of = |cause: LimitedBy| -> usize {
         let of = inputs.iter().filter(|input| input.report.verdict.limited_by == cause);
@@ -26,6 +25,8 @@ pub fn verdict(inputs: &[Input], pacing: &Pacing, together: &str) -> Verdict {
             }
         }
     }
+    let mut notes = Vec::new();
+    let mut evidence = Vec::from_iter(refusals(inputs, totals, limited_by));
     if let (Some(target), Some(ratio)) = (pacing.target_bytes_per_second, pacing.achieved_ratio) {
         let word = if met { "was met" } else { "was not met" };
         let (target, ratio) = (format_rate_short(target), percent(ratio));
@@ -34,13 +35,25 @@ pub fn verdict(inputs: &[Input], pacing: &Pacing, together: &str) -> Verdict {
     for input in inputs.iter().take(PARTS_NAMED_MAX) {
         let said = input.report.verdict.evidence.first().map_or("", String::as_str);
         evidence.push(format!("{}: limited by {}: {said}", who(input), input.report.verdict.limited_by.name()));
+        notes.extend(input.report.verdict.notes.iter().map(|note| format!("{}: {note}", who(input))));
     }
     if inputs.len() > PARTS_NAMED_MAX {
-        evidence.push(format!("{} more reports are not named here", inputs.len() - PARTS_NAMED_MAX));
+        let more = (inputs.len() - PARTS_NAMED_MAX) as u64;
+        evidence.push(format!("not named here: {}", format_counted(more, "more report")));
     }
     evidence.push(together.to_owned());
     evidence.extend(absent(inputs));
-    Verdict { limited_by, evidence }
+    let stolen: Option<Vec<f64>> = inputs.iter().map(|input| input.report.verdict.stolen_ratio).collect();
+    let stolen_ratio = stolen.and_then(|all| all.into_iter().reduce(f64::max));
+    Verdict { limited_by, evidence, notes, stolen_ratio }
+}
+
+/// Of all of them together, as a run tells its own.
+fn refusals(inputs: &[Input], totals: &Totals, limited_by: LimitedBy) -> Option<String> {
+    let refused = inputs.iter().map(|input| verdict::records_refused(&input.report.errors)).sum();
+    let producers = inputs.iter().flat_map(|input| &input.report.producers);
+    let statuses = producers.filter_map(|producer| producer.first_refused_status).collect();
+    verdict::refusals(limited_by, totals, refused, &statuses)
 }
 
 /// Shards that nobody gave a report of.
@@ -48,7 +61,8 @@ fn absent(inputs: &[Input]) -> Option<String> {
     let shards: Vec<&str> = inputs.iter().map(|input| shard(&input.report)).collect::<Option<_>>()?;
     let count: usize = shards.first()?.split_once('/')?.1.parse().ok()?;
     let missing = count.saturating_sub(shards.len());
-    (missing > 0).then(|| format!("{missing} of the fleet's {count} shards are not in it"))
+    let are = if missing == 1 { "is" } else { "are" };
+    (missing > 0).then(|| format!("{missing} of the fleet's {count} shards {are} not in it"))
 }
 
 pub fn who(input: &Input) -> String {

@@ -6,6 +6,7 @@
 
 use crate::base::limits;
 use crate::counters::{Counts, Field, Latencies, LoopTime, Snapshot};
+use crate::observe::phases::Phases;
 use crate::observe::quantile::{empty_histogram, merge, response_of, response_quantile_ns, seconds, unconfirmed};
 use crate::observe::report::Interval;
 use hdrhistogram::Histogram;
@@ -22,6 +23,7 @@ pub struct Aggregate {
     pub cores: Vec<CoreFold>,
     pub warm_latencies: Option<Box<Latencies>>,
     pub measured_latencies: Latencies,
+    pub phases: Phases,
     /// The last [`limits::INTERVALS_MAX`].
     pub intervals: VecDeque<Interval>,
     /// Older ones that are gone.
@@ -77,6 +79,7 @@ impl Aggregate {
             cores,
             warm_latencies: (warmup_ns > 0).then(Box::default),
             measured_latencies: Latencies::new(),
+            phases: Phases::default(),
             intervals: VecDeque::new(),
             intervals_dropped: 0,
             gap_max_seconds: 0.0,
@@ -112,6 +115,7 @@ impl Aggregate {
             }
         }
         merge_latencies(&mut self.measured_latencies, &snapshot.measured_latencies);
+        self.phases.fold(snapshot.at_ns, &delta, &snapshot.measured_latencies);
         self.latest_ns = self.latest_ns.max(snapshot.at_ns);
         if snapshot.at_ns > self.warmup_ns || delta != Counts::default() {
             let open = self.open_interval(snapshot.at_ns);

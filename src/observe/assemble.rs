@@ -3,9 +3,9 @@
 use crate::counters::{CoreEnd, Counts, ERROR_KINDS, Field, LaneEnd, Latencies, LoopTime};
 use crate::observe::aggregate::Aggregate;
 use crate::observe::live::warmup_ns;
-use crate::observe::quantile::{distribution, response_of, response_quantile_ns, seconds, unconfirmed};
+use crate::observe::quantile::{distribution, latency, response_of, response_quantile_ns, seconds, unconfirmed};
 use crate::observe::report::{
-    Confirmation, Cpu, Latency, Pacing, Payload, Producer, Report, SCHEMA_VERSION, Throughput, Totals, Warmup,
+    Confirmation, Cpu, Pacing, Payload, Producer, Report, SCHEMA_VERSION, Throughput, Totals, Warmup,
 };
 use crate::observe::verdict::Case;
 use crate::observe::{slo, verdict};
@@ -40,7 +40,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let ended_ns = facts.ends.iter().map(|end| end.ended_ns).max().unwrap_or(aggregate.latest_ns());
     let paced_ns = facts.ends.iter().map(|end| end.paced_ns).max().filter(|ns| *ns > 0).unwrap_or(ended_ns);
     let elapsed_seconds = seconds(ended_ns.saturating_sub(warmup_ns));
-    let (totals, latencies) = (totals(&measured), &aggregate.measured_latencies);
+    let (totals, errors, latencies) = (totals(&measured), errors(&measured), &aggregate.measured_latencies);
     let throughput = throughput(&totals, elapsed_seconds);
     let pacing = pacing(plan, paced_ns, &measured, latencies);
     let loop_time = loop_time(aggregate, &facts.ends);
@@ -63,11 +63,12 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         totals: &totals,
         elapsed_seconds,
         records_submitted: warm.get(Field::RecordsSubmitted) + measured.get(Field::RecordsSubmitted),
-        records_refused: REFUSALS.iter().map(|&kind| measured.get(kind)).sum(),
+        records_refused: verdict::records_refused(&errors),
         statuses: statuses(&facts.ends),
         connections_down: facts.connections_down,
         closed,
         signal: ended_by_signal.as_deref(),
+        in_flight: verdict::in_flight(plan),
     });
     let produced_bytes = warm.get(Field::BytesProduced) + measured.get(Field::BytesProduced);
     let lanes = facts.ends.iter().flat_map(|end| &end.lanes);
@@ -90,7 +91,8 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         producers: producers(plan, aggregate, &lanes),
         intervals: aggregate.intervals.iter().cloned().collect(),
         intervals_dropped: aggregate.intervals_dropped,
-        errors: errors(&measured),
+        phases: aggregate.phases.report(plan, paced_ns),
+        errors,
         verdict,
         totals,
         throughput,
@@ -123,9 +125,6 @@ impl Ending {
         Self { ended_early, closed, ended_by_signal }
     }
 }
-
-/// What says that the target had the records and did not take them.
-const REFUSALS: &[Field] = &[Field::ErrorBroker, Field::ErrorStatus, Field::ErrorThrottled];
 
 fn statuses(ends: &[CoreEnd]) -> BTreeSet<u16> {
     ends.iter().flat_map(|end| &end.lanes).filter_map(|lane| lane.first_refused_status).collect()
@@ -194,14 +193,6 @@ fn throughput(totals: &Totals, elapsed_seconds: f64) -> Throughput {
         bytes_per_second: per_second(totals.bytes_produced),
         records_per_second: per_second(totals.records_produced),
         logical_bytes_per_second: per_second(totals.logical_bytes_produced),
-    }
-}
-
-fn latency(latencies: &Latencies, counts: &Counts) -> Latency {
-    let produced = counts.get(Field::RecordsProduced);
-    Latency {
-        response: distribution(response_of(latencies), produced, unconfirmed(counts)),
-        service: distribution(&latencies.service, produced, 0),
     }
 }
 

@@ -41,6 +41,7 @@ pub fn page(report: &Report) -> String {
         charts::response(report),
         charts::by_percentile(report),
         tables::slos(report),
+        tables::phases(report),
         tables::producers(report),
         tables::books(report),
         tables::host(report),

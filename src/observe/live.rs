@@ -5,6 +5,7 @@ use crate::base::limits;
 use crate::connect::dialer::Outages;
 use crate::counters::{Counts, LiveCore, Stage};
 use crate::observe::aggregate::Aggregate;
+use crate::observe::phases::Phases;
 use crate::plan::{ProducerPlan, RunPlan};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +43,9 @@ pub struct Stalled {
 impl Shared {
     pub fn new(plan: Arc<RunPlan>, live: Vec<Arc<LiveCore>>, clock: TscClock, outages: Arc<Outages>) -> Arc<Self> {
         let lanes: Vec<_> = live.iter().map(|core| core.lanes.len()).collect();
-        let aggregate = Mutex::new(Aggregate::new(&lanes, warmup_ns(&plan)));
+        let mut aggregate = Aggregate::new(&lanes, warmup_ns(&plan));
+        aggregate.phases = Phases::of(&plan);
+        let aggregate = Mutex::new(aggregate);
         let (progress, epoch_ns) = (AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(Self { plan, live, clock, outages, aggregate, progress, epoch_ns })
     }

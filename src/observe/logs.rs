@@ -1,5 +1,6 @@
 //! Logs and the live line share stderr; the console keeps them out of each other's way.
 
+use crate::base::units::format_counted;
 use crate::plan::LogFormat;
 use crate::sys::streams;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -34,7 +35,7 @@ impl Console {
     }
 
     fn with_target(format: LogFormat, target: ProgressDrawTarget) -> Arc<Self> {
-        // `wide_msg` cuts at the terminal's width, so that the line never wraps.
+        // `wide_msg` cuts at the terminal's width, so that a line never wraps whatever is shown.
         let style = ProgressStyle::with_template("{wide_msg}").expect("the template is a constant");
         let live = ProgressBar::with_draw_target(None, target).with_style(style);
         Arc::new(Self { live, format, lost: AtomicU64::new(0) })
@@ -83,7 +84,7 @@ impl Console {
 
     /// What stands where lines are missing.
     fn gap(&self, lost: u64) -> Vec<u8> {
-        let message = format!("{lost} messages are missing here: nobody read standard error");
+        let message = format!("missing here: {}; nobody read standard error", format_counted(lost, "message"));
         let line = match self.format {
             LogFormat::Text => format!("{message}\n"),
             LogFormat::Json => {
@@ -156,13 +157,41 @@ struct ConsoleWriter(Arc<Console>);
 impl Write for ConsoleWriter {
     /// An event arrives in one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.write(line);
+        match streams::stderr_columns().filter(|_| self.0.has_live_line()) {
+            Some(columns) => self.0.write(broken_between_words(&String::from_utf8_lossy(line), columns).as_bytes()),
+            None => self.0.write(line),
+        }
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A terminal would break long lines within words. What follows stands below the message; a word that is longer than a
+/// line stays whole.
+fn broken_between_words(text: &str, columns: usize) -> String {
+    const INDENT: &str = "      ";
+    let mut out = String::new();
+    for line in text.lines() {
+        let mut used = 0;
+        for (at, word) in line.split(' ').enumerate() {
+            let width = word.chars().count();
+            if at > 0 && used > INDENT.len() && used + 1 + width > columns {
+                out.push('\n');
+                out.push_str(INDENT);
+                used = INDENT.len();
+            } else if at > 0 {
+                out.push(' ');
+                used += 1;
+            }
+            out.push_str(word);
+            used += width;
+        }
+        out.push('\n');
+    }
+    out
 }
 
 #[cfg(test)]
@@ -227,11 +256,16 @@ pub mod tests {
         }
     }
 
-    #[test]
-    fn the_live_line_is_cut_at_the_width_and_cleared_at_the_end() {
+    /// A console with a live line, and what is drawn there.
+    pub fn on_paper() -> (Arc<Console>, Arc<Mutex<String>>) {
         let written = Arc::new(Mutex::new(String::new()));
         let target = ProgressDrawTarget::term_like(Box::new(Paper(20, written.clone())));
-        let console = Console::with_target(LogFormat::Text, target);
+        (Console::with_target(LogFormat::Text, target), written)
+    }
+
+    #[test]
+    fn the_live_line_is_cut_at_the_width_and_cleared_at_the_end() {
+        let (console, written) = on_paper();
         assert!(console.has_live_line());
         console.show("937.5 MB/s  avg 937.4 MB/s  and much more that does not fit".into());
         let drawn = written.lock().unwrap().clone();
@@ -243,10 +277,21 @@ pub mod tests {
 
     #[test]
     fn a_gap_in_the_log_says_how_long_it_is() {
-        let gap = |format| String::from_utf8(Console::new(format).gap(7)).unwrap();
-        assert_eq!(gap(LogFormat::Text), "7 messages are missing here: nobody read standard error\n");
-        let line: serde_json::Value = serde_json::from_str(&gap(LogFormat::Json)).unwrap();
+        let gap = |format, lost| String::from_utf8(Console::new(format).gap(lost)).unwrap();
+        assert_eq!(gap(LogFormat::Text, 7), "missing here: 7 messages; nobody read standard error\n");
+        assert_eq!(gap(LogFormat::Text, 1), "missing here: 1 message; nobody read standard error\n");
+        let line: serde_json::Value = serde_json::from_str(&gap(LogFormat::Json, 7)).unwrap();
         assert_eq!((&line["lost"], &line["level"]), (&7.into(), &"WARN".into()));
+    }
+
+    #[test]
+    fn a_terminal_gets_lines_that_break_between_words() {
+        let line = " INFO a lap is whole rounds of the ring\n";
+        assert_eq!(broken_between_words(line, 80), line);
+        assert_eq!(broken_between_words(line, 27), " INFO a lap is whole rounds\n      of the ring\n");
+        assert_eq!(broken_between_words(line, 26), " INFO a lap is whole\n      rounds of the ring\n");
+        let path = " WARN /a/path/that/is/long is full\n";
+        assert_eq!(broken_between_words(path, 12), " WARN /a/path/that/is/long\n      is\n      full\n");
     }
 
     #[test]

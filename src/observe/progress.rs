@@ -1,11 +1,13 @@
 //! What a run says while it runs: the live line, or a log line for each producer and interval.
 
-use crate::base::units::{format_counted, format_duration, format_rate_short};
+use crate::base::units::{format_counted, format_duration_steady, format_rate_short, format_rate_steady};
 use crate::counters::{Counts, Field};
 use crate::observe::live::{Shared, warmup_ns};
 use crate::observe::logs::Console;
+use crate::observe::phases;
 use crate::observe::quantile::{empty_histogram, seconds};
 use crate::plan::{LogFormat, RunPlan};
+use crate::sys::streams;
 use crate::wire::http::status::status_line;
 use hdrhistogram::Histogram;
 use std::collections::BTreeSet;
@@ -26,11 +28,15 @@ pub struct Ticker {
 }
 
 const DRAINING: &str = "draining";
+/// What a terminal has that does not say, as who draws the line takes it.
+const COLUMNS_UNTOLD: usize = 80;
 
 /// What the live line shows.
 #[derive(Clone, Debug, Default)]
 pub struct Glance {
     pub progress: Option<&'static str>,
+    /// Which of several stages, how many there are, and its mode.
+    pub stage: Option<(usize, usize, &'static str)>,
     pub now_bytes_per_second: f64,
     /// `None`: of less time than the rate now is.
     pub average_bytes_per_second: Option<f64>,
@@ -54,36 +60,81 @@ pub enum Left {
     Ns(u64),
 }
 
+/// A part of the live line, those of least use first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Average,
+    Target,
+    Stage,
+    P99,
+    Progress,
+    Left,
+    Errors,
+    Down,
+    Now,
+}
+
 impl Glance {
-    /// At most 80 columns.
+    /// Whole, for a log.
     pub fn line(&self) -> String {
-        let mut parts = Vec::new();
-        parts.extend(self.progress.map(str::to_owned));
-        parts.push(format_rate_short(self.now_bytes_per_second));
+        self.line_within(usize::MAX)
+    }
+
+    /// What there is room for.
+    pub fn line_within(&self, columns: usize) -> String {
+        side_by_side(self.parts(), columns)
+    }
+
+    /// In the order in which they are shown.
+    fn parts(&self) -> Vec<(Part, String)> {
         // Without connections it matters what is missing, and a line is short.
         let is_whole = self.connections_down.0 == 0;
-        if self.progress.is_none() && is_whole {
-            parts.extend(self.average_bytes_per_second.map(|rate| format!("avg {}", format_rate_short(rate))));
-        }
+        let average = self.average_bytes_per_second.filter(|_| is_whole && self.progress.is_none());
         let target = self.target_bytes_per_second.filter(|_| is_whole || self.progress.is_none());
-        parts.extend(target.map(|rate| format!("of {}", format_rate_short(rate as f64))));
-        parts.extend(self.response_p99_ns.filter(|_| is_whole).map(|ns| format!("p99 {}", format_duration(ns))));
-        parts.push(format_counted(self.errors, "error"));
-        if let (down @ 1.., all) = self.connections_down {
-            parts.push(format!("{down} of {} down", format_counted(all as u64, "connection")));
-        }
-        parts.push(match (self.left, self.progress) {
+        let p99_ns = self.response_p99_ns.filter(|_| is_whole);
+        let down = match self.connections_down {
+            (0, _) => None,
+            (down, all) => Some(format!("{down} of {} down", format_counted(all as u64, "connection"))),
+        };
+        let left = match (self.left, self.progress) {
             (Left::Ns(left), Some(DRAINING)) => format!("{} left at most", clock(left)),
             (Left::Ns(left), _) => format!("{} left", clock(left)),
             (Left::Unknown, _) => "– left".to_owned(),
             (Left::Endless, _) => clock(self.elapsed_ns),
-        });
-        parts.join("  ")
+        };
+        let parts = [
+            (Part::Progress, self.progress.map(str::to_owned)),
+            (Part::Stage, self.stage.map(|(number, all, mode)| format!("stage {number}/{all} {mode}"))),
+            (Part::Now, Some(format_rate_steady(self.now_bytes_per_second))),
+            (Part::Average, average.map(|of| format!("avg {}", format_rate_steady(of)))),
+            (Part::Target, target.map(|of| format!("of {}", format_rate_short(of as f64)))),
+            (Part::P99, p99_ns.map(|ns| format!("p99 {}", format_duration_steady(ns)))),
+            (Part::Errors, Some(format_counted(self.errors, "error"))),
+            (Part::Down, down),
+            (Part::Left, Some(left)),
+        ];
+        parts.into_iter().filter_map(|(part, text)| Some((part, text?))).collect()
+    }
+}
+
+/// How wide a live line may be.
+pub fn columns() -> usize {
+    streams::stderr_columns().unwrap_or(COLUMNS_UNTOLD)
+}
+
+/// As many parts as there is room for: they are left out whole, the lowest first, since half a number is a wrong one.
+pub fn side_by_side<P: Copy + Ord>(mut parts: Vec<(P, String)>, columns: usize) -> String {
+    loop {
+        let line = parts.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("  ");
+        match parts.iter().map(|(part, _)| *part).min() {
+            Some(least) if line.chars().count() > columns => parts.retain(|(part, _)| *part != least),
+            _ => return line,
+        }
     }
 }
 
 /// The nearest whole second: `42s`, `4m05s`, `2h05m`.
-fn clock(ns: u64) -> String {
+pub(super) fn clock(ns: u64) -> String {
     let seconds = ns.saturating_add(500_000_000) / 1_000_000_000;
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -174,11 +225,11 @@ impl Ticker {
         match self.console.format {
             LogFormat::Json => self.log_producers(elapsed_ns, span),
             LogFormat::Text => {
-                let line = self.glance(elapsed_ns, span).line();
+                let glance = self.glance(elapsed_ns, span);
                 if self.console.has_live_line() {
-                    self.console.show(line);
+                    self.console.show(glance.line_within(columns()));
                 } else {
-                    tracing::info!("{line}");
+                    tracing::info!("{}", glance.line());
                 }
             }
         }
@@ -248,12 +299,14 @@ impl Ticker {
             let warms_up = elapsed_ns < self.warmup_ns;
             (warms_up.then_some("warm-up"), self.left(elapsed_ns, &total, &measured, advances))
         };
-        let phase = self.shared.phase_now().map(|at| &self.shared.plan.phases[at]);
+        let at = self.shared.phase_now();
+        let phase = at.map(|at| &self.shared.plan.phases[at]);
         // Of the same reading as the rate now, which it would contradict if it were of less time.
         let measured_seconds = seconds(elapsed_ns.saturating_sub(self.warmup_ns));
         let measured_bytes = logical.saturating_sub(warm.get(Field::LogicalBytesProduced)) as f64;
         Glance {
             progress,
+            stage: at.and_then(|at| phases::stage(&self.shared.plan, at)),
             now_bytes_per_second: logical.saturating_sub(before.get(Field::LogicalBytesProduced)) as f64 / span,
             average_bytes_per_second: (measured_seconds >= span).then(|| measured_bytes / measured_seconds),
             target_bytes_per_second: phase.and_then(|phase| phase.rate_bytes_per_second),

@@ -2,7 +2,7 @@
 
 use crate::base::limits;
 use crate::counters::{Counts, Field, Latencies};
-use crate::observe::report::Distribution;
+use crate::observe::report::{Distribution, Latency};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
@@ -56,6 +56,15 @@ pub fn distribution(histogram: &Histogram<u64>, confirmed: u64, lost: u64) -> Di
         mean: some.then(|| histogram.mean() / 1e9),
         records_clamped: histogram.count_between(limits::LATENCY_NS_MAX, u64::MAX),
         histogram: encode(histogram),
+    }
+}
+
+/// The report's form of both latencies of the records that `counts` is about.
+pub fn latency(latencies: &Latencies, counts: &Counts) -> Latency {
+    let produced = counts.get(Field::RecordsProduced);
+    Latency {
+        response: distribution(response_of(latencies), produced, unconfirmed(counts)),
+        service: distribution(&latencies.service, produced, 0),
     }
 }
 

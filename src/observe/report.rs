@@ -46,6 +46,9 @@ pub struct Report {
     /// Seconds before those, which are not there one by one: in a file the last ten hours are, through a pipe or on a
     /// terminal the last ten minutes.
     pub intervals_dropped: u64,
+    /// The stages of the measured part that had begun by its end; empty where it is a single one.
+    #[serde(default)]
+    pub phases: Vec<Phase>,
     /// Records that failed or are uncertain, by kind, every kind present.
     pub errors: BTreeMap<String, u64>,
     pub verdict: Verdict,
@@ -234,12 +237,43 @@ pub struct Interval {
     pub loop_gap_max_seconds: f64,
 }
 
+/// A stage of the measured part. A record counts in the stage in which its outcome became known, to a tenth of a
+/// second, and in the last one if that was in the drain. Of a merged report: all processes together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Phase {
+    /// From 1, in the order of `phases` of the configuration.
+    pub number: u64,
+    /// As `--mode` has it.
+    pub mode: String,
+    /// Logical bytes a second; `null`: as fast as the target takes it.
+    pub target_bytes_per_second: Option<f64>,
+    /// From the start of the measured part to where it was to end, or the pacing ended before.
+    pub start_seconds: f64,
+    pub end_seconds: f64,
+    pub records_offered: u64,
+    pub records_produced: u64,
+    pub records_failed: u64,
+    pub records_uncertain: u64,
+    pub records_not_sent: u64,
+    pub bytes_produced: u64,
+    pub bytes_per_second: f64,
+    pub logical_bytes_per_second: f64,
+    pub latency_seconds: Latency,
+}
+
 /// What kept the run from going faster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     pub limited_by: LimitedBy,
     /// Sentences with numbers.
     pub evidence: Vec<String>,
+    /// What a reader has to know beside it, before the figures are taken at their word: sentences of the summary, too.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// The share of the measured time in which other work held the cores' processors, as far as it was seen; of a
+    /// merged report the largest of its processes; `null`: nobody looked.
+    #[serde(default)]
+    pub stolen_ratio: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -317,6 +351,11 @@ impl Report {
         let response = &self.latency_seconds.response;
         let max = response.max.filter(|_| self.records_unconfirmed() == 0);
         Distribution { max, ..response.clone() }
+    }
+
+    /// The largest response time among confirmed records, where others never came and there is no largest one.
+    pub fn confirmed_max(&self) -> Option<f64> {
+        self.latency_seconds.response.max.filter(|_| self.records_unconfirmed() > 0)
     }
 
     /// Each once, as the producers name them.

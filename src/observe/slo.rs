@@ -1,6 +1,6 @@
 //! Thresholds on the result (`--slo`).
 
-use crate::base::units::{format_count, format_counted, format_duration, format_rate_short};
+use crate::base::units::{format_counted, format_duration, format_rate_short, format_records_per_second};
 use crate::observe::report::{SloResult, Throughput, Totals};
 use crate::plan::{Comparison, OrderedQuantile, Slo, SloMetric};
 
@@ -28,7 +28,8 @@ pub fn evaluate(
         .collect()
 }
 
-fn holds(value: f64, comparison: Comparison, threshold: f64) -> bool {
+/// Whether a value is where it should be.
+pub fn holds(value: f64, comparison: Comparison, threshold: f64) -> bool {
     match comparison {
         Comparison::Less => value < threshold,
         Comparison::LessOrEqual => value <= threshold,
@@ -57,7 +58,7 @@ pub fn shown(slo: &SloResult) -> String {
 /// A value or threshold in the unit of what the expression is about.
 pub fn figure(slo: &SloResult, value: f64) -> String {
     match slo.expression.trim_start() {
-        name if name.starts_with("records_per_second") => format!("{} records/s", format_count(value.round() as u64)),
+        name if name.starts_with("records_per_second") => format_records_per_second(value),
         name if name.starts_with("rate") => format_rate_short(value),
         _ if is_response(slo) => format_duration((value * 1e9).round() as u64),
         _ => format_counted(value as u64, "record"),
@@ -80,6 +81,7 @@ mod tests {
             (" max<30s", None, " max<30s (never)"),
             ("rate>=1GB/s", Some(9.5e8), "rate>=1GB/s (950 MB/s)"),
             ("records_per_second>5", Some(1234.4), "records_per_second>5 (1,234 records/s)"),
+            ("records_per_second>5", Some(1.0), "records_per_second>5 (1 record/s)"),
             ("errors==0", Some(1.0), "errors==0 (1 record)"),
             ("rate>=1GB/s", None, "rate>=1GB/s (unknown)"),
         ] {

@@ -1,34 +1,44 @@
-//! What a person reads at the end: about 20 lines of 80 columns. What is left out shows as `…`, and words are not cut.
+//! What a person reads at the end: about 20 lines, as wide as the terminal. Words are not cut.
 
 mod data;
 
 use crate::base::units::{
-    format_amount, format_count, format_counted, format_duration, format_rate, format_rate_short, parse_duration_ns,
+    format_amount, format_count, format_counted, format_duration, format_rate, format_rate_short,
+    format_records_per_second, parse_duration_ns,
 };
 use crate::observe::logs::Console;
-use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Report};
+use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Phase, Report};
 use crate::observe::slo;
 use crate::observe::verdict::READER_LEFT;
 use crate::plan::{LogFormat, ReportTarget, RunPlan};
+use crate::sys::streams;
 use crate::wire::http::status::status_line;
 use data::Data;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const COLUMNS: usize = 80;
+/// What has no terminal, or one that does not say how wide it is.
+pub const COLUMNS: usize = 80;
 const LABEL: usize = 11;
-/// Of the text beside a label, with room for a ` …`.
-const TEXT: usize = COLUMNS - LABEL - 3;
+/// Of the text beside a label, however narrow the terminal.
+const TEXT_MIN: usize = 20;
+/// Targets, or places of data, that are named one by one.
+const NAMED_MAX: usize = 3;
 /// From this share of the processor time on, processor time for each byte says nothing of the bytes.
 const POLLING_SHARE_MIN: f64 = 0.5;
+/// Stages with a line each; the report has all.
+const STAGES_MAX: usize = 20;
 
 /// Prints the summary to stderr, since stdout belongs to payload and report: a page for a reader, one line of
 /// JSON for a collector.
 pub fn print_summary(console: &Console, report: &Report, plan: &RunPlan) {
     console.clear();
     match console.format {
-        LogFormat::Text => console.write(render(report, plan).as_bytes()),
+        LogFormat::Text => {
+            let columns = streams::stderr_columns().unwrap_or(COLUMNS);
+            console.write(render(report, plan, columns).as_bytes());
+        }
         LogFormat::Json => log_summary(report),
     }
 }
@@ -65,9 +75,10 @@ fn log_summary(report: &Report) {
         response_p999_seconds = response.p999,
         response_max_seconds = response.max,
         service_p99_seconds = report.latency_seconds.service.p99,
-        cpu_seconds_per_gigabyte = report.cpu.seconds_per_gigabyte,
+        cpu_seconds_per_gigabyte = seconds_per_gigabyte(report),
         limited_by = report.verdict.limited_by.name(),
         evidence = report.verdict.evidence.join("; "),
+        notes = (!report.verdict.notes.is_empty()).then(|| report.verdict.notes.join("; ")),
         slo_missed = slo::missed(&report.slo),
         ended_early = report.ended_early,
         ended_by_signal = report.ended_by_signal,
@@ -76,28 +87,28 @@ fn log_summary(report: &Report) {
 }
 
 /// The summary at the end of a run, with a newline at its end.
-pub fn render(report: &Report, plan: &RunPlan) -> String {
-    let mut page = body(report);
-    Data::of_plan(plan).show(&mut page);
+fn render(report: &Report, plan: &RunPlan, columns: usize) -> String {
+    let mut page = body(report, columns);
+    Data::of_run(report, plan).show(&mut page);
     if let Some(ReportTarget::File(path)) = &plan.observe.report {
         page.long("report", &path.display().to_string());
     }
     if let Some(path) = &plan.observe.html {
         page.long("page", &path.display().to_string());
     }
-    page.0
+    page.text
 }
 
 /// The summary of a report that lies at `path`.
-pub fn render_again(report: &Report, path: &Path) -> String {
-    let mut page = body(report);
-    Data::of_report(report, path).show(&mut page);
+pub fn render_again(report: &Report, path: &Path, columns: usize) -> String {
+    let mut page = body(report, columns);
+    Data::of_report(report, Some(path)).show(&mut page);
     page.long("report", &path.display().to_string());
-    page.0
+    page.text
 }
 
-fn body(report: &Report) -> Page {
-    let mut page = Page::default();
+fn body(report: &Report, columns: usize) -> Page {
+    let mut page = Page { text: String::new(), columns };
     let (totals, throughput) = (&report.totals, &report.throughput);
     page.line("run", &what_ran(report));
     let (records, size) = (format_counted(totals.records_produced, "record"), format_amount(totals.bytes_produced));
@@ -107,8 +118,8 @@ fn body(report: &Report) -> Page {
         ns => format!(", final fsync {}", format_duration(ns)),
     };
     page.line("produced", &format!("{records}, {size} in {elapsed}{fsync}"));
-    let per_second = format_count(throughput.records_per_second.round() as u64);
-    page.line("rate", &format!("{}, {per_second} records/s", format_rate(throughput.bytes_per_second)));
+    let per_second = format_records_per_second(throughput.records_per_second);
+    page.line("rate", &format!("{}, {per_second}", format_rate(throughput.bytes_per_second)));
     if totals.logical_bytes_produced != totals.bytes_produced {
         page.line("logical", &format_rate(throughput.logical_bytes_per_second));
     }
@@ -124,12 +135,13 @@ fn body(report: &Report) -> Page {
         let late = format_counted(report.pacing.catch_up_records, "record");
         page.line("pacing", &format!("{percent:.2} % of {}, {late} sent late", format_rate_short(target)));
     }
-    page.text(&format!("{:LABEL$}{:>11}{:>11}{:>11}{:>11}", "", "p50", "p99", "p99.9", "max"));
+    page.row(&format!("{:LABEL$}{:>11}{:>11}{:>11}{:>11}", "", "p50", "p99", "p99.9", "max"));
     page.latency("response", &report.response_to_show(), totals.records_offered, &confirmed_max(report));
     page.latency("service", &report.latency_seconds.service, totals.records_offered, "");
     if let Some(line) = clamped(report) {
         page.line("", &line);
     }
+    stages(&mut page, report);
     page.line("errors", &errors(report));
     if let Some(line) = refused(report) {
         page.line("refused", &line);
@@ -142,12 +154,47 @@ fn body(report: &Report) -> Page {
         let lines = format_counted(totals.audit_lines_dropped, "line");
         page.line("audit", &format!("{lines} dropped: the log could not keep up"));
     }
-    if let Some(line) = report.governance.as_ref().and_then(governance) {
-        page.line("governance", &line);
+    if let Some(told) = &report.governance {
+        page.line("governance", &governance(told));
     }
     page.line("cpu", &cpu(report));
     outcome(&mut page, report);
     page
+}
+
+fn stages(page: &mut Page, report: &Report) {
+    for phase in report.phases.iter().take(STAGES_MAX) {
+        page.line(&format!("stage {}", phase.number), &stage(phase));
+    }
+    let more = report.phases.len().saturating_sub(STAGES_MAX) as u64;
+    if more > 0 {
+        page.line("", &format!("{} more in the report", format_counted(more, "stage")));
+    }
+}
+
+/// `burst for 60 s: 98.2 MB/s of 100 MB/s, 4,096 records; response p50 1 ms, p99 2 ms, p99.9 3 ms, max 4 ms`.
+fn stage(phase: &Phase) -> String {
+    let duration = |seconds: f64| format_duration((seconds * 1e9).round() as u64);
+    let say = |value: Option<f64>| match value {
+        Some(seconds) => duration(seconds),
+        None if phase.records_offered > 0 => "never".to_owned(),
+        None => "-".to_owned(),
+    };
+    let asked = phase.target_bytes_per_second.map(|rate| format!(" of {}", format_rate_short(rate)));
+    let response = &phase.latency_seconds.response;
+    format!(
+        "{} for {}: {}{}, {}; response p50 {}, p99 {}, p99.9 {}, max {}",
+        phase.mode,
+        duration(phase.end_seconds - phase.start_seconds),
+        format_rate_short(phase.logical_bytes_per_second),
+        asked.unwrap_or_default(),
+        format_counted(phase.records_produced, "record"),
+        say(response.p50),
+        say(response.p99),
+        say(response.p999),
+        // Where some never came there is no largest one.
+        say(response.max.filter(|_| phase.records_produced >= phase.records_offered))
+    )
 }
 
 /// What held it back, what it was to keep, and how it ended where not by its time.
@@ -159,7 +206,10 @@ fn outcome(page: &mut Page, report: &Report) {
         LimitedBy::Host => "the host",
     };
     let evidence = report.verdict.evidence.first().map(|first| format!(": {first}")).unwrap_or_default();
-    page.wrapped("limited by", &format!("{by}{evidence}"), 3);
+    page.line("limited by", &format!("{by}{evidence}"));
+    for note in &report.verdict.notes {
+        page.line("note", note);
+    }
     if !report.slo.is_empty() {
         let missed = slo::missed(&report.slo);
         page.line("slo", &missed.map_or_else(|| "all met".to_owned(), |missed| format!("missed: {missed}")));
@@ -179,41 +229,39 @@ fn outcome(page: &mut Page, report: &Report) {
     }
 }
 
-#[derive(Default)]
-struct Page(String);
+struct Page {
+    text: String,
+    /// Lines are not wider, as far as words let them.
+    columns: usize,
+}
 
 impl Page {
-    fn text(&mut self, line: &str) {
-        self.0.extend(line.chars().map(visible));
-        self.0.push('\n');
-    }
-
-    /// As many lines as it takes, broken between words.
-    fn line(&mut self, label: &str, text: &str) {
-        self.wrapped(label, text, usize::MAX);
+    fn row(&mut self, line: &str) {
+        self.text.extend(line.chars().map(visible));
+        self.text.push('\n');
     }
 
     /// Paths and commands are never cut: a terminal wraps them and they can still be copied.
     fn long(&mut self, label: &str, text: &str) {
-        self.text(&format!("{label:LABEL$} {text}"));
+        self.row(&format!("{label:LABEL$} {text}"));
     }
 
-    /// At most so many lines, broken between words.
-    fn wrapped(&mut self, label: &str, text: &str, lines_max: usize) {
+    /// As many lines as it takes, broken between words. The last column stays free: some terminals wrap behind it.
+    fn line(&mut self, label: &str, text: &str) {
         let width = |text: &str| text.chars().count();
+        let width_max = self.columns.saturating_sub(LABEL + 2).max(TEXT_MIN);
         let mut lines = vec![String::new()];
         for word in text.split_whitespace() {
             let last = lines.last_mut().expect("there is always a last line");
-            if !last.is_empty() && width(last) + 1 + width(word) > TEXT {
+            if !last.is_empty() && width(last) + 1 + width(word) > width_max {
                 lines.push(word.to_owned());
             } else {
                 last.push_str(if last.is_empty() { "" } else { " " });
                 last.push_str(word);
             }
         }
-        for (at, line) in lines.iter().take(lines_max).enumerate() {
-            let more = if at + 1 == lines_max && lines.len() > lines_max { " …" } else { "" };
-            self.long(if at == 0 { label } else { "" }, &format!("{line}{more}"));
+        for (at, line) in lines.iter().enumerate() {
+            self.long(if at == 0 { label } else { "" }, line);
         }
     }
 
@@ -225,7 +273,7 @@ impl Page {
             None => "-".to_owned(),
         };
         let (p50, p99, p999, max) = (say(of.p50), say(of.p99), say(of.p999), say(of.max));
-        self.text(&format!("{label:LABEL$}{p50:>11}{p99:>11}{p999:>11}{max:>11}{beside}"));
+        self.row(&format!("{label:LABEL$}{p50:>11}{p99:>11}{p999:>11}{max:>11}{beside}"));
     }
 }
 
@@ -240,12 +288,8 @@ pub fn ended_by_signal(report: &Report) -> Option<String> {
 
 /// Where some records never came, and the largest response time is no number.
 fn confirmed_max(report: &Report) -> String {
-    match report.latency_seconds.response.max {
-        Some(max) if report.records_unconfirmed() > 0 => {
-            format!(" (confirmed max {})", format_duration((max * 1e9).round() as u64))
-        }
-        _ => String::new(),
-    }
+    let shown = |max: f64| format!(" (confirmed max {})", format_duration((max * 1e9).round() as u64));
+    report.confirmed_max().map(shown).unwrap_or_default()
 }
 
 /// A report may come from anywhere: what it holds does not steer a terminal.
@@ -255,11 +299,7 @@ fn visible(c: char) -> char {
 
 fn what_ran(report: &Report) -> String {
     let producers = &report.producers;
-    let targets = report.targets();
-    let targets = match targets.first() {
-        Some(one) if targets.len() == 1 => (*one).to_owned(),
-        _ => format_counted(targets.len() as u64, "target"),
-    };
+    let targets = listed(&Vec::from_iter(report.targets()));
     let on = match report.is_merged() {
         // Several hosts have cores of one number.
         true => String::new(),
@@ -269,6 +309,17 @@ fn what_ran(report: &Report) -> String {
         }
     };
     format!("{} to {targets}, {}{on}", report.run_id, format_counted(producers.len() as u64, "producer"))
+}
+
+/// `a`, `a and b`, `a, b and c`, `a, b, c and 2 more`.
+fn listed(names: &[&str]) -> String {
+    let (named, more) = (&names[..names.len().min(NAMED_MAX)], names.len().saturating_sub(NAMED_MAX));
+    match named {
+        [] => "no target".to_owned(),
+        _ if more > 0 => format!("{} and {more} more", named.join(", ")),
+        [first] => (*first).to_owned(),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
 }
 
 fn errors(report: &Report) -> String {
@@ -296,37 +347,43 @@ fn clamped(report: &Report) -> Option<String> {
 }
 
 /// What the targets said first of all when they did not take a request.
-fn refused(report: &Report) -> Option<String> {
+pub fn refused(report: &Report) -> Option<String> {
     let first: BTreeSet<_> = report.producers.iter().filter_map(|producer| producer.first_refused_status).collect();
     let lines: Vec<_> = first.into_iter().map(status_line).collect();
     (!lines.is_empty()).then(|| format!("first with {}", lines.join(", ")))
 }
 
-/// Only where something is missing.
-fn governance(told: &Governance) -> Option<String> {
+fn governance(told: &Governance) -> String {
     let (posted, offered) = (format_count(told.posted), format_counted(told.events_offered, "event"));
-    let whole = told.posted == told.events_offered && told.not_announced == 0;
+    if told.posted == told.events_offered && told.not_announced == 0 {
+        return format!("{offered} posted, none dropped or refused");
+    }
     let unheard = match told.not_announced {
         0 => String::new(),
         calls => format!(", {} not taken", format_counted(calls, "call")),
     };
-    (!whole).then(|| format!("{posted} of {offered} posted{unheard}; see the log"))
+    format!("{posted} of {offered} posted{unheard}; see the log")
 }
 
 /// A core that asks without a pause takes all of its processor, however few the bytes.
 pub fn mostly_polls(report: &Report) -> bool {
     let cpu = &report.cpu;
     let share_min = POLLING_SHARE_MIN * (cpu.user_seconds + cpu.system_seconds);
-    let is_paced = report.pacing.target_bytes_per_second.is_some();
-    let is_busy = report.config.get("poll").and_then(Value::as_str) == Some("busy");
-    is_paced && is_busy && cpu.polling_seconds.is_some_and(|polling| polling > share_min)
+    cpu.polling_seconds.is_some_and(|polling| polling > share_min)
+}
+
+/// Where it says something of the bytes.
+fn seconds_per_gigabyte(report: &Report) -> Option<f64> {
+    report.cpu.seconds_per_gigabyte.filter(|_| !mostly_polls(report))
 }
 
 fn cpu(report: &Report) -> String {
     let cpu = &report.cpu;
     let all = cpu.user_seconds + cpu.system_seconds;
     if mostly_polls(report) {
-        return format!("{all:.2} s (mostly polling; --poll adaptive sleeps)");
+        let is_busy = report.config.get("poll").and_then(Value::as_str) == Some("busy");
+        let hint = if is_busy { "; --poll adaptive sleeps" } else { "" };
+        return format!("{all:.2} s (mostly polling{hint})");
     }
     let lead = match cpu.seconds_per_gigabyte.filter(|_| report.totals.bytes_produced > 0) {
         Some(of) => format!("{of:.3} s/GB"),

@@ -144,6 +144,8 @@ pub fn full_run() -> Run {
     run.replan(|plan| {
         plan.phases.insert(0, PhasePlan { duration_ns: SECOND, warmup: true, ..plan.phases[0].clone() });
         plan.sink.kind = SinkKind::File;
+        plan.effective_config.insert("annotate".into(), "payload".into());
+        plan.effective_config.insert("preallocate".into(), (16u64 << 20).into());
         plan.observe.report = Some(ReportTarget::File("my report.json".into()));
         let metric = SloMetric::ResponseQuantile(OrderedQuantile(999_900));
         let expression = "p99.99<1ms".to_owned();

@@ -1,9 +1,13 @@
 //! What kept the run from going faster, with the numbers that say so.
 
+mod in_flight;
+
 use crate::base::units::{format_count, format_counted, format_duration, format_rate_short};
-use crate::counters::LoopTime;
+use crate::counters::{ERROR_KINDS, Field, LoopTime};
 use crate::observe::report::{LimitedBy, Pacing, Throughput, Totals, Verdict};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use in_flight::in_flight;
 
 /// A rate counts as met from here on.
 pub const RATE_MET_RATIO: f64 = 0.995;
@@ -13,9 +17,20 @@ const STOLEN_SHARE_MAX: f64 = 0.05;
 const WAITED_SHARE_MIN: f64 = 0.15;
 /// Cores that had nothing due for this share of the time could have kept up, had they been let run in time.
 const IDLE_SHARE_MIN: f64 = 0.9;
+/// Less time than this says nothing of a rate.
+const JUDGED_SECONDS_MIN: f64 = 0.1;
+/// From this share of the records on, that they were sent late is what response times are about.
+const LATE_SHARE_MAX: f64 = 0.05;
+/// From this share of the time in which something was due, what may be in flight is what the target was held to.
+const FULL_SHARE_MIN: f64 = 0.5;
 /// Smaller shares of the time are not named.
 const NAMED_SHARE_MIN: f64 = 0.005;
 
+/// What says that the target had the records and did not take them.
+const REFUSALS: &[Field] = &[Field::ErrorBroker, Field::ErrorStatus, Field::ErrorThrottled];
+
+/// What kept the cores from running; how much of the time follows.
+pub const OTHER_WORK: &str = "other work held the processors";
 /// How a run ended that its reader left, which is no fault.
 pub const READER_LEFT: &str = "the reader closed its end, which ended the run";
 
@@ -60,7 +75,7 @@ impl Shares {
     }
 
     fn others(&self) -> String {
-        named(self.stolen, "other work held the processors")
+        named(self.stolen, OTHER_WORK)
     }
 }
 
@@ -88,6 +103,8 @@ pub struct Case<'a> {
     pub closed: bool,
     /// The signal that ended the run.
     pub signal: Option<&'a str>,
+    /// How much may be in flight, where that is limited, and what would allow more.
+    pub in_flight: Option<String>,
 }
 
 /// The verdict from where the cores' time went in the measured part.
@@ -102,7 +119,7 @@ pub fn judge(case: &Case<'_>) -> Verdict {
         // The cause goes first, and a rate that was met is its own cause.
         evidence.insert(if met { 0 } else { evidence.len() }, said);
     }
-    if let Some(said) = case.refusals(limited_by) {
+    if let Some(said) = refusals(limited_by, case.totals, case.records_refused, &case.statuses) {
         evidence.insert(0, said);
     }
     if let Some(said) = case.outages() {
@@ -115,7 +132,8 @@ pub fn judge(case: &Case<'_>) -> Verdict {
     if limited_by != LimitedBy::Host && case.time.gap_max_ns > 1_000_000 {
         evidence.push(format!("the longest gap between two turns was {}", format_duration(case.time.gap_max_ns)));
     }
-    Verdict { limited_by, evidence }
+    let stolen_ratio = (case.time.turns > 0).then_some(shares.stolen);
+    Verdict { limited_by, evidence, notes: case.notes(limited_by, &shares), stolen_ratio }
 }
 
 impl Case<'_> {
@@ -194,7 +212,7 @@ impl Case<'_> {
                 format!("the cores had nothing due {} of the time{}", percent(shares.idle), shares.others())
             }
             LimitedBy::Host if self.is_disturbed(shares) => format!(
-                "other work held the processors {} of the time; the longest gap between two turns was {gap}",
+                "{OTHER_WORK} {} of the time; the longest gap between two turns was {gap}",
                 percent(shares.stolen)
             ),
             LimitedBy::Host => format!(
@@ -218,6 +236,37 @@ impl Case<'_> {
                 shares.rest()
             ),
         }
+    }
+
+    /// What the verdict alone would hide.
+    fn notes(&self, limited_by: LimitedBy, shares: &Shares) -> Vec<String> {
+        if self.records_submitted == 0 || self.is_over_before() {
+            return Vec::new();
+        }
+        if self.elapsed_seconds < JUDGED_SECONDS_MIN {
+            let elapsed = format_duration((self.elapsed_seconds * 1e9) as u64);
+            return vec![format!("only {elapsed} were measured: too short to judge")];
+        }
+        let late = self.pacing.catch_up_records as f64 / self.totals.records_offered.max(1) as f64;
+        let note = match limited_by {
+            LimitedBy::Rate if shares.stolen >= STOLEN_SHARE_MAX => {
+                let stolen = percent(shares.stolen);
+                Some(format!("other work held the processors {stolen} of the time, so that latencies are the host's"))
+            }
+            LimitedBy::Rate if late >= LATE_SHARE_MAX => {
+                Some(format!("{} of the records were sent late, and response times count that wait", percent(late)))
+            }
+            LimitedBy::Target if self.is_full() => self.in_flight.clone(),
+            _ => None,
+        };
+        Vec::from_iter(note)
+    }
+
+    /// For most of the time in which something was due, no more could be in flight.
+    fn is_full(&self) -> bool {
+        let due_ns = self.time.target_full_ns + self.time.kernel_ns + self.time.work_ns;
+        let full = due_ns > 0 && self.time.target_full_ns as f64 >= FULL_SHARE_MIN * due_ns as f64;
+        full && self.connections_down == 0 && self.records_refused == 0
     }
 
     fn down(&self) -> String {
@@ -247,19 +296,31 @@ impl Case<'_> {
             LimitedBy::Generator => OVER_BEFORE.to_owned(),
         }
     }
+}
 
-    fn refusals(&self, limited_by: LimitedBy) -> Option<String> {
-        let who = if limited_by == LimitedBy::Target { "it" } else { "the target" };
-        let statuses: Vec<_> = self.statuses.iter().map(u16::to_string).collect();
-        let with = if statuses.is_empty() { String::new() } else { format!(" ({})", statuses.join(", ")) };
-        if self.records_refused > 0 {
-            let offered = format_counted(self.totals.records_offered, "record");
-            return Some(format!("{who} refused {} of {offered}{with}", format_count(self.records_refused)));
-        }
-        let is_taken_later = !statuses.is_empty() && self.totals.retries > 0;
-        let again = format_counted(self.totals.retries, "block");
-        is_taken_later.then(|| format!("{who} refused requests at first{with}; {again} sent again"))
+/// Records that the target refused, of a report's errors by kind.
+pub fn records_refused(errors: &BTreeMap<String, u64>) -> u64 {
+    let refusals = ERROR_KINDS.iter().filter(|(_, field)| REFUSALS.contains(field));
+    refusals.filter_map(|(kind, _)| errors.get(*kind)).sum()
+}
+
+/// What the target said no to, in one run or in several; `statuses`: of first refusals.
+pub fn refusals(
+    limited_by: LimitedBy,
+    totals: &Totals,
+    records_refused: u64,
+    statuses: &BTreeSet<u16>,
+) -> Option<String> {
+    let who = if limited_by == LimitedBy::Target { "it" } else { "the target" };
+    let said: Vec<_> = statuses.iter().map(u16::to_string).collect();
+    let with = if said.is_empty() { String::new() } else { format!(" ({})", said.join(", ")) };
+    if records_refused > 0 {
+        let offered = format_counted(totals.records_offered, "record");
+        return Some(format!("{who} refused {} of {offered}{with}", format_count(records_refused)));
     }
+    let is_taken_later = !said.is_empty() && totals.retries > 0;
+    let again = format_counted(totals.retries, "block");
+    is_taken_later.then(|| format!("{who} refused requests at first{with}; {again} sent again"))
 }
 
 const OVER_BEFORE: &str = "the run was over before it could be told";

@@ -3,6 +3,7 @@
 use super::bake::{Draft, Who};
 use super::framing::{Framing, Header, KafkaFraming};
 use super::*;
+use crate::base::fatal::Fatal;
 use crate::plan::{Annotate, KeyPlan, PayloadPlan, PayloadSource, TemplateFile};
 use crate::wire::crc32c;
 use crate::wire::kafka::records::Batch;
@@ -30,9 +31,25 @@ fn baked(plan: &PayloadPlan, framing: Framing) -> (Payload, Vec<u8>) {
     let (bytes, longest) = (draft.bytes() as usize, RING_BYTES as usize);
     let mut memory = vec![0; bytes + longest];
     let who = Who { run_id: "run", run_id_hash: 9, producer_id: 3 };
-    let mut payload = draft.bake(plan, who, 0, &mut memory[..bytes], 64).expect("it bakes");
+    let mut payload = draft.bake(plan, who, 0, &mut memory[..bytes], 64, &|| Ok(())).expect("it bakes");
     payload.set_epoch(1_700_000_000_000_000_000);
     (payload, memory)
+}
+
+#[test]
+fn a_ring_that_nobody_needs_any_more_is_not_finished() {
+    for plan in [plan(random(500, 500), Annotate::Payload), plan(template(), Annotate::Payload)] {
+        let draft = Draft::new(&plan, Framing::None, 0.0, 3, RING_BYTES, 8192).unwrap();
+        let mut memory = vec![0; draft.bytes() as usize];
+        let (who, asked) = (Who { run_id: "run", run_id_hash: 9, producer_id: 3 }, std::cell::Cell::new(0));
+        let may_start = || {
+            asked.set(asked.get() + 1);
+            if asked.get() > 10 { Err(Fatal::host("stopped")) } else { Ok(()) }
+        };
+        let baked = draft.bake(&plan, who, 0, &mut memory, 64, &may_start);
+        assert_eq!(baked.err(), Some(Fatal::host("stopped")));
+        assert!(memory[..500].iter().any(|byte| *byte > 0) && memory[10 * 500..].iter().all(|byte| *byte == 0));
+    }
 }
 
 fn begin(payload: &mut Payload, memory: &mut [u8], span: u64, weight: u64) -> Option<u32> {

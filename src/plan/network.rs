@@ -3,6 +3,7 @@
 use super::FilePlan;
 use crate::base::{bounded, limits};
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -241,11 +242,11 @@ impl Secret {
     ///
     /// # Errors
     /// What is wrong with the file.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let text = bounded::read_text(path, limits::SECRET_BYTES_MAX).map_err(|why| why.to_string())?;
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let text = bounded::read_text(path, limits::SECRET_BYTES_MAX)?;
         let text = text.trim_end_matches(['\r', '\n']);
         if text.is_empty() || text.contains(['\r', '\n', '\0']) {
-            return Err("it must hold one line, and not an empty one".to_owned());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it must hold one line, and not an empty one"));
         }
         Ok(Self::new(text))
     }

@@ -53,7 +53,7 @@ pub struct KafkaBooks {
 
 impl KafkaBooks {
     fn summary(&self, records: u64) -> String {
-        let mut out = format!("records     {} in {} batches", format_count(records), format_count(self.batches));
+        let mut out = format!("records     {} in {}", format_count(records), format_counted(self.batches, "batch"));
         for (count, what) in
             [(self.batches_refused, "refused"), (self.batches_doubled, "came again"), (self.batches_checked, "checked")]
         {
@@ -274,7 +274,8 @@ impl Received {
             let _ = writeln!(out, "faults      {faults}");
         }
         if let Some(findings) = &self.findings {
-            out.push_str(&findings.summary_with("--report"));
+            let sources = if self.batches.is_some() { ("in", "partition") } else { ("over", "connection") };
+            out.push_str(&findings.summary_with("--report", sources));
         }
         out
     }

@@ -3,6 +3,7 @@
 use super::books::Books;
 use super::faults::Faults;
 use super::judge::Judge;
+use super::progress::Taken;
 use crate::base::limits;
 use crate::sys::receive::Epoll;
 use crate::sys::socket::Interest;
@@ -65,6 +66,8 @@ pub struct Bench {
     pub faults: Option<Arc<Faults>>,
     pub judge: Option<Judge>,
     pub origin: Instant,
+    /// For who watches.
+    pub taken: Arc<Taken>,
 }
 
 impl Bench {
@@ -192,6 +195,7 @@ impl<P: Protocol> Worker<P> {
             }
             self.fire_timers();
             self.note_active(bytes);
+            self.bench.taken.set(self.bench.books.bytes);
         }
         self.end();
         Ok(self.bench.books)

@@ -2,11 +2,12 @@
 
 use super::files::{self, FileCore};
 use super::kafka::KafkaLane;
+use super::load::Watch;
 use super::net::{self, NetCore};
 use super::region::{self, bake, places};
 use super::{Alarm, Stop};
 use crate::base::clock::TscClock;
-use crate::base::fatal::Fatal;
+use crate::base::fatal::{Exit, Fatal};
 use crate::config::resolve::network::links;
 use crate::connect::dialer::Outages;
 use crate::core_loop::tally::{SnapshotQueues, Tally};
@@ -33,6 +34,11 @@ use std::thread::JoinHandle;
 /// What a core says that was ready when another one failed.
 pub const SENT_HOME: &str = "another core could not start";
 
+/// A signal came while a core prepared itself.
+pub fn stopped() -> Fatal {
+    Fatal::new(Exit::Unreachable, "stopped while the run was being prepared: nothing was sent")
+}
+
 /// News that one reap can bring of a block.
 const DONE_PER_BLOCK: usize = 4;
 
@@ -56,11 +62,16 @@ pub struct Setup {
     pub queues: SnapshotQueues,
     pub ready: Sender<Ready>,
     pub gate: Receiver<Go>,
+    /// Known once its payload is made: see `load`.
+    pub percent_of_others: Option<u64>,
 }
 
 /// A core is ready; what its memory came to.
 #[derive(Clone, Debug)]
 pub struct Ready {
+    pub cpu: usize,
+    /// How much of that processor others took while the core got ready, where it saw enough to tell.
+    pub percent_of_others: Option<u64>,
     pub ring_bytes_per_lane: u64,
     pub repeat_period_bytes: u64,
     pub memory: String,
@@ -84,15 +95,16 @@ pub fn spawn(setup: Setup) -> Result<JoinHandle<Result<CoreEnd, Fatal>>, Fatal> 
     spawned.map_err(|error| Fatal::host(format!("cannot start a core thread: {error}")).mend("raise ulimit -u"))
 }
 
-fn begin(setup: Setup) -> Result<CoreEnd, Fatal> {
+fn begin(mut setup: Setup) -> Result<CoreEnd, Fatal> {
     let (plan, stop) = (setup.plan.clone(), setup.stop.clone());
     let _alarm = Alarm(&stop, "a core crashed; please report this");
     let cpu = plan.cores[setup.index].cpu;
-    if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
+    if !sys::process::pin(cpu) {
         return Err(Fatal::host(format!("cannot pin a thread to processor {cpu}"))
             .mend("name processors that this process may use: --cores, see `taskset -p $$`"));
     }
     sys::process::set_precise_timers();
+    let watch = Watch::start();
     let places = places(&setup)?;
     let bytes = places.last().map_or(0, |place| place.staging.end);
     let mut region = Region::map(bytes).map_err(|error| {
@@ -103,6 +115,7 @@ fn begin(setup: Setup) -> Result<CoreEnd, Fatal> {
     let staging: Vec<_> = places.iter().map(|place| place.staging.clone()).collect();
     let formats: Vec<_> = places.iter().map(|place| place.draft.record_format(&plan.payload)).collect();
     let payloads: Vec<Payload> = bake(&setup, places, region.bytes_mut())?;
+    setup.percent_of_others = watch.percent_of_others(plan.poll == Poll::Adaptive);
     let lanes = payloads.len();
     let depth = plan.sink.queue_depth * lanes + lanes;
     match (plan.sink.kind, plan.io) {
@@ -137,6 +150,8 @@ pub fn finish<R: Ring, S: Sink<R>>(
     let plan = setup.plan.clone();
     let core_plan = &plan.cores[setup.index];
     let ready = Ready {
+        cpu: core_plan.cpu,
+        percent_of_others: setup.percent_of_others,
         ring_bytes_per_lane: payloads.first().map_or(0, |payload| payload.starts().period_bytes()),
         repeat_period_bytes: payloads.first().map_or(0, |payload| payload.starts().period_bytes()),
         memory,

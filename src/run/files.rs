@@ -81,6 +81,7 @@ fn open_files<R: Ring>(
                 staging: staging[lane].clone(),
                 keeper,
                 audit_every: plan.observe.audit_every,
+                may_start: &|| setup.stop.may_prepare(),
             },
         )?);
     }

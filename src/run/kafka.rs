@@ -5,11 +5,9 @@ use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, units};
 use crate::connect::dial::{Dialed, address, stopped};
 use crate::connect::dialer::{DialFn, DialOrder, Past};
-use crate::connect::kafka::answers::LEADER_NOT_AVAILABLE;
-use crate::connect::kafka::{Broker, Client, Cluster, Line, NewTopic, TopicLimits, TopicView, dialer};
+use crate::connect::kafka::{Client, Cluster, Line, NewTopic, Stream, TopicLimits, TopicView, dialer, leader_of};
 use crate::plan::{Compression, KafkaClient, KafkaPlan, PayloadSource, RunPlan, SinkKind, TargetPlan};
 use crate::wire::kafka::PRODUCE_VERSION_MIN;
-use crate::wire::kafka::errors::broker_error;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -154,6 +152,11 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Tar
     let mut cluster = cluster(kafka, client(kafka));
     let topic = kafka.topic.as_str();
     let wanted = kafka.partitions.unwrap_or(producers);
+    let sizes = (kafka.batch_bytes, kafka.batch_bytes_min);
+    // Of what is compressed nobody knows the size before.
+    if kafka.create_topic && kafka.codec == Compression::None {
+        check_new(&plan.payload.source, topic, sizes, &mut cluster)?;
+    }
     let new = NewTopic { name: topic, partitions: wanted as i32, replicas: -1, settings: &[] };
     let made = kafka.create_topic && cluster.make_topic(&new, PATIENCE)?;
     let mut view = cluster.ask(|session| session.await_topic(topic, 1, PATIENCE))?;
@@ -190,10 +193,22 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Tar
     Ok((Arc::new(Target { plan: kafka.clone(), version, view: Mutex::new(seen), told_of_loss }), cluster))
 }
 
+/// No topic is made that would refuse the batches. One that is there may have a limit of its own: see [`check`].
+fn check_new<S: Stream>(
+    payload: &PayloadSource,
+    topic: &str,
+    sizes: (u64, u64),
+    cluster: &mut Cluster<S>,
+) -> Result<(), Fatal> {
+    let Some(bytes) = cluster.new_topic_message_bytes_max() else { return Ok(()) };
+    let checked = check_batch(payload, sizes, &Most::of_new_topic(topic, bytes));
+    if checked.is_err() && cluster.lacks(topic) { checked } else { Ok(()) }
+}
+
 fn check(payload: &PayloadSource, kafka: &KafkaPlan, view: &TopicView, limits: &TopicLimits) -> Result<(), Fatal> {
     let topic = &kafka.topic;
-    if let Some(most) = limits.max_message_bytes.filter(|_| kafka.codec == Compression::None) {
-        check_batch(payload, topic, (kafka.batch_bytes, kafka.batch_bytes_min), most)?;
+    if let Some(bytes) = limits.max_message_bytes.filter(|_| kafka.codec == Compression::None) {
+        check_batch(payload, (kafka.batch_bytes, kafka.batch_bytes_min), &Most::of_topic(topic, bytes))?;
     }
     let fewest = view.partitions.iter().min_by_key(|partition| partition.in_sync.len());
     if let (Some(least), Some(partition), -1) = (limits.min_in_sync, fewest, kafka.acks)
@@ -206,16 +221,29 @@ fn check(payload: &PayloadSource, kafka: &KafkaPlan, view: &TopicView, limits: &
     Ok(())
 }
 
+/// The most bytes of a batch: which setting says so, and what raises it.
+struct Most {
+    bytes: u64,
+    takes: String,
+    raise: &'static str,
+}
+
+impl Most {
+    fn of_topic(topic: &str, bytes: u64) -> Self {
+        let takes = format!("topic {topic} takes at most max.message.bytes = {bytes}");
+        Self { bytes, takes, raise: "a larger max.message.bytes of the topic" }
+    }
+
+    fn of_new_topic(topic: &str, bytes: u64) -> Self {
+        let takes = format!("topic {topic}, which is not there, would take at most message.max.bytes = {bytes}");
+        Self { bytes, takes, raise: "a topic that is made first, with a larger max.message.bytes" }
+    }
+}
+
 /// A smaller batch mends it only where the longest record still fits.
-fn check_batch(
-    payload: &PayloadSource,
-    topic: &str,
-    (batch_bytes, batch_bytes_min): (u64, u64),
-    most: u64,
-) -> Result<(), Fatal> {
-    let takes = format!("topic {topic} takes at most max.message.bytes = {most}");
-    let larger = "or a larger max.message.bytes of the topic";
-    if batch_bytes_min > most {
+fn check_batch(payload: &PayloadSource, (batch_bytes, batch_bytes_min): (u64, u64), most: &Most) -> Result<(), Fatal> {
+    let Most { bytes, takes, raise } = most;
+    if batch_bytes_min > *bytes {
         let (value, mend) = match payload {
             PayloadSource::Random { bytes_max, .. } => {
                 (format!("--payload-size {bytes_max}"), "a smaller --payload-size")
@@ -223,11 +251,11 @@ fn check_batch(
             PayloadSource::Templates(_) => ("--payload-template".to_owned(), "shorter templates"),
         };
         let what = format!("{value}: the longest record with its frame has {batch_bytes_min} B; {takes}");
-        return Err(Fatal::usage(what).mend(format!("{mend}, {larger}")));
+        return Err(Fatal::usage(what).mend(format!("{mend}, or {raise}")));
     }
-    if batch_bytes > most {
+    if batch_bytes > *bytes {
         let what = format!("batches of {batch_bytes} B: {takes}");
-        return Err(Fatal::usage(what).mend(format!("--batch-size={most}, {larger}")));
+        return Err(Fatal::usage(what).mend(format!("--batch-size={bytes}, or {raise}")));
     }
     Ok(())
 }
@@ -240,7 +268,7 @@ fn tell_footprint(plan: &RunPlan, kafka: &KafkaPlan, view: &TopicView) {
         tracing::info!("{}: every byte produced is written {times} on the brokers' disks", kafka.topic);
         return;
     };
-    let size = units::format_size(payload_bytes.saturating_mul(replicas as u64));
+    let size = units::format_amount(payload_bytes.saturating_mul(replicas as u64));
     let replicas = units::format_counted(replicas as u64, "replica");
     tracing::info!(
         "{}: up to {size} of records on the brokers' disks ({replicas}), and what frames them, before compression",
@@ -290,7 +318,7 @@ impl Target {
     /// A connection to the leader of a partition, ready for Produce.
     fn dial(&self, partition: i32) -> Result<Dialed, Fatal> {
         let view = self.view()?;
-        let leader = leader(&view, &self.plan.topic, partition)?;
+        let leader = leader_of(&view, &self.plan.topic, partition)?;
         let timeout = Duration::from_nanos(self.plan.link.peer.connect_timeout_ns);
         let line = dialer(self.plan.tls.clone(), timeout)(&leader.host, leader.port, timeout)?;
         let name = address(&leader.host, leader.port);
@@ -301,24 +329,6 @@ impl Target {
             Err(error) => Err(Fatal::new(Exit::Unreachable, format!("Kafka broker {name}: {error}"))),
         }
     }
-}
-
-/// Whom to dial, or why nobody can be: a topic may be deleted, or its rights revoked, in mid-run.
-fn leader<'a>(view: &'a TopicView, topic: &str, partition: i32) -> Result<&'a Broker, Fatal> {
-    if let Some(leader) = view.leader(partition) {
-        return Ok(leader);
-    }
-    let code = view.error_of(partition);
-    if matches!(code, 0 | LEADER_NOT_AVAILABLE) {
-        let what = format!("{topic}/{partition} has no leader");
-        return Err(Fatal::new(Exit::Unreachable, what).mend("start the brokers that hold it"));
-    }
-    let error = broker_error(code);
-    let fatal = Fatal::new(Exit::Unreachable, format!("{topic}/{partition}: {} ({code})", error.name));
-    Err(match error.remedy() {
-        Some(how) => fatal.mend(how),
-        None => fatal,
-    })
 }
 
 /// Dials the leaders of one core's partitions: connection `n` of a lane is for its n-th partition.
@@ -340,9 +350,11 @@ pub fn dial(lanes: Vec<KafkaLane>) -> DialFn {
 
 #[cfg(test)]
 mod tests {
-    use super::{Seat, check_batch, leader, seats};
-    use crate::connect::kafka::{Broker, PartitionView, TopicView};
+    use super::{Most, Seat, check_batch, check_new, seats};
+    use crate::connect::kafka::testing::{self, Fake, client};
+    use crate::connect::kafka::{Cluster, Dial};
     use crate::plan::PayloadSource;
+    use kafka_protocol::messages::DescribeConfigsRequest;
 
     /// Of one process after the other: the target and the seat of each producer.
     fn fleet(targets: usize, producers: usize, processes: u32) -> Vec<(usize, Seat)> {
@@ -384,40 +396,51 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_is_gone_or_closed_to_us_is_no_matter_of_leaders() {
-        let (replicas, in_sync) = (vec![1], vec![1]);
-        let partition = PartitionView { id: 0, error: 0, leader: 1, leader_epoch: 7, replicas, in_sync };
-        let brokers = vec![Broker { id: 1, host: "one".to_owned(), port: 9092 }];
-        let led = TopicView { cluster_id: None, controller: 1, brokers, error: 0, partitions: vec![partition.clone()] };
-        assert_eq!(leader(&led, "t", 0).map(|broker| broker.port).ok(), Some(9092));
-        let told = |view: &TopicView, partition| leader(view, "t", partition).unwrap_err().to_string();
-        let of_topic = |error| told(&TopicView { error, partitions: vec![], ..led.clone() }, 0);
-        let own = |error, leader| {
-            let partitions = vec![PartitionView { error, leader, ..partition.clone() }];
-            TopicView { partitions, ..led.clone() }
-        };
-        for waiting in [of_topic(5), told(&own(0, -1), 0), told(&own(5, -1), 0)] {
-            assert_eq!(waiting, "t/0 has no leader\n  mend: start the brokers that hold it");
-        }
-        let gone = of_topic(3);
-        assert!(gone.starts_with("t/0: UNKNOWN_TOPIC_OR_PARTITION (3)\n  mend: --create-topic on"), "{gone}");
-        assert!(told(&led, 1).starts_with("t/1: UNKNOWN_TOPIC_OR_PARTITION (3)"), "fewer partitions than before");
-        let revoked = of_topic(29);
-        assert!(revoked.starts_with("t/0: TOPIC_AUTHORIZATION_FAILED (29)\n  mend: allow it"), "{revoked}");
-        assert_eq!(told(&own(72, -1), 0), "t/0: LISTENER_NOT_FOUND (72)");
-        assert!(leader(&own(9, 1), "t", 0).is_ok(), "a replica that is away is no leader that is");
-    }
-
-    #[test]
     fn a_smaller_batch_is_no_mend_for_a_record_that_is_too_large() {
         let payload = PayloadSource::Random { bytes_min: 2_000_000, bytes_max: 2_000_000, compressibility: 0.0 };
-        let told = |sizes| check_batch(&payload, "t", sizes, 1_048_588).map_err(|fatal| fatal.to_string());
+        let most = Most::of_topic("t", 1_048_588);
+        let told = |sizes| check_batch(&payload, sizes, &most).map_err(|fatal| fatal.to_string());
         assert_eq!(told((1_048_588, 1_048_588)), Ok(()));
         let record = told((2_000_081, 2_000_081)).unwrap_err();
         assert!(record.starts_with("--payload-size 2000000: ") && !record.contains("--batch-size"), "{record}");
         let batch = told((1_048_589, 1_000)).unwrap_err();
         assert!(batch.contains("mend: --batch-size=1048588") && !batch.contains("--payload-size"), "{batch}");
-        let templates = check_batch(&PayloadSource::Templates([].into()), "t", (9, 9), 8).unwrap_err().to_string();
+        let (source, most) = (PayloadSource::Templates([].into()), Most::of_topic("t", 8));
+        let templates = check_batch(&source, (9, 9), &most).unwrap_err().to_string();
         assert!(templates.starts_with("--payload-template: "), "{templates}");
+    }
+
+    /// A broker whose new topics take so many bytes (`None`: it does not tell us); it makes no topic.
+    fn broker(bytes: Option<&'static str>, has_topic: bool) -> Cluster<Fake> {
+        let dial: Dial<Fake> = Box::new(move |_, _, _| {
+            Ok(Fake::new(move |asked| {
+                testing::versions(asked).or_else(|| match asked.key {
+                    3 => Some(testing::metadata(if has_topic { "t" } else { "other" }, 1, asked.version)),
+                    32 => {
+                        let request: DescribeConfigsRequest = asked.decode();
+                        let wanted = &request.resources[0];
+                        assert_eq!((wanted.resource_type, &*wanted.resource_name), (4, "1"));
+                        let settings: Vec<_> = bytes.map(|bytes| ("message.max.bytes", bytes)).into_iter().collect();
+                        Some(testing::settings(&settings, asked.version))
+                    }
+                    other => panic!("{other} was not to be asked"),
+                })
+            }))
+        });
+        Cluster::new(vec![("boot".to_owned(), 1)], client(), dial)
+    }
+
+    #[test]
+    fn no_topic_is_made_that_would_refuse_the_batches() {
+        let payload = PayloadSource::Random { bytes_min: 100, bytes_max: 100, compressibility: 0.0 };
+        let told = |batch_bytes, bytes, has_topic| {
+            let checked = check_new(&payload, "t", (batch_bytes, 200), &mut broker(bytes, has_topic));
+            checked.map_err(|fatal| fatal.to_string())
+        };
+        let refused = told(1001, Some("1000"), false).unwrap_err();
+        assert!(refused.contains("message.max.bytes = 1000\n  mend: --batch-size=1000, or a topic"), "{refused}");
+        assert_eq!(told(1000, Some("1000"), false), Ok(()));
+        assert_eq!(told(1001, Some("1000"), true), Ok(()), "its own limit counts");
+        assert_eq!(told(1001, None, false), Ok(()), "who may not ask goes on");
     }
 }

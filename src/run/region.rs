@@ -81,7 +81,8 @@ pub fn bake(setup: &Setup, places: Vec<Place>, memory: &mut [u8]) -> Result<Vec<
     let bake = |(place, producer): (Place, &ProducerPlan)| {
         let who = Who { run_id: &plan.run_id, run_id_hash: plan.run_id_hash, producer_id: producer.id };
         let base = place.ring.start;
-        place.draft.bake(&plan.payload, who, base, &mut memory[place.ring], window(plan, producer))
+        let (ring, window) = (&mut memory[place.ring], window(plan, producer));
+        place.draft.bake(&plan.payload, who, base, ring, window, &|| setup.stop.may_prepare())
     };
     places.into_iter().zip(producers).map(bake).collect()
 }

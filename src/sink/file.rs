@@ -9,6 +9,7 @@ pub mod open;
 mod stage;
 
 use super::{Done, Ending, Kept, LaneClose, Room, Sink, Wire};
+use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::manifest::RecordFormat;
 use crate::payload::{Payload, Starts};
@@ -44,6 +45,8 @@ pub struct LaneSetup<'a> {
     pub staging: Range<usize>,
     pub keeper: KeeperLane,
     pub audit_every: u64,
+    /// Why the run will not begin, if it will not.
+    pub may_start: &'a dyn Fn() -> Result<(), Fatal>,
 }
 
 /// Bytes of region that a lane needs beside its ring.

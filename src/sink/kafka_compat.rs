@@ -3,8 +3,10 @@
 //!
 //! The runtime that rskafka needs is the sink's own and runs in slices, on the core's thread, in `submit`. It is the
 //! named exception to what core threads promise: it allocates, and it calls the kernel as often as it likes. How often
-//! it sends a batch again is rskafka's secret, and so are the bytes it puts on the wire: counted are those of the
-//! request before compression and TLS.
+//! it sends a batch again is rskafka's secret, and so are which of its connections are down, which no [`Outages`] counts
+//! here, and the bytes it puts on the wire: counted are those of the request before compression and TLS.
+//!
+//! [`Outages`]: crate::connect::dialer::Outages
 
 mod connect;
 mod records;

@@ -154,6 +154,10 @@ impl Ring for Blocking {
         Ok(())
     }
 
+    fn enter_blocks(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     fn completion(&mut self) -> Option<Completion> {
         self.done.pop_front()
     }
@@ -166,6 +170,19 @@ impl Ring for Blocking {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_call_that_carries_out_an_operation_is_told_before() {
+        let mut ring = Blocking::new(Region::map(4096).unwrap(), 2);
+        let slot = ring.install(tempfile::tempfile().unwrap()).unwrap();
+        assert!(!ring.enter_blocks() && ring.write(slot, 0..512, 0, 1) && ring.sync(slot, 2));
+        for token in [1, 2] {
+            assert!(ring.enter_blocks());
+            ring.enter(Wait::No).unwrap();
+            assert_eq!(ring.completion().map(|done| done.token), Some(token));
+        }
+        assert!(!ring.enter_blocks());
+    }
 
     #[test]
     fn a_short_call_is_shared_out_in_order() {

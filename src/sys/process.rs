@@ -80,19 +80,23 @@ fn open_files() -> libc::rlimit {
     limit
 }
 
-/// Lets the calling thread run on these processors only, as far as a set has room for their numbers; false: the kernel
-/// refused.
-pub fn set_affinity(cpus: &[usize]) -> bool {
-    // CPU_SET panics where there is none.
+/// Lets the calling thread run on this processor only; false: the kernel refused.
+pub fn pin(cpu: usize) -> bool {
+    // Beyond what the C library's set has room for, `core_affinity` panics.
     let room = 8 * size_of::<libc::cpu_set_t>();
-    // SAFETY: an all-zero set is a valid empty one, and the kernel reads it during the call only.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        for cpu in cpus.iter().filter(|cpu| **cpu < room) {
-            libc::CPU_SET(*cpu, &mut set);
-        }
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) == 0
+    if cpu < room { core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) } else { set_affinity(&[cpu]) }
+}
+
+/// Lets the calling thread run on these processors only, whatever their numbers; false: the kernel refused.
+pub fn set_affinity(cpus: &[usize]) -> bool {
+    const BITS: usize = libc::c_ulong::BITS as usize;
+    let highest = cpus.iter().copied().max().unwrap_or(0);
+    let mut set: Vec<libc::c_ulong> = vec![0; highest / BITS + 1];
+    for cpu in cpus {
+        set[cpu / BITS] |= 1 << (cpu % BITS);
     }
+    // SAFETY: the kernel reads as many bytes as it is told, all of them in `set`, and during the call only.
+    unsafe { libc::sched_setaffinity(0, size_of_val(set.as_slice()), set.as_ptr().cast()) == 0 }
 }
 
 #[cfg(test)]
@@ -100,10 +104,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processors_beyond_what_a_set_holds_are_left_out() {
+    fn processors_of_any_number_can_be_asked_for() {
         let usable = core_affinity::get_core_ids().unwrap()[0].id;
         // On a thread that nobody needs afterwards.
-        let set = move || [set_affinity(&[5000]), set_affinity(&[5000, usable])];
-        assert_eq!(std::thread::spawn(set).join().unwrap(), [false, true]);
+        let pinned = move || {
+            let refused = [set_affinity(&[]), set_affinity(&[5000]), pin(5000)];
+            (refused, [set_affinity(&[5000, usable]), pin(usable)])
+        };
+        assert_eq!(std::thread::spawn(pinned).join().unwrap(), ([false; 3], [true; 2]));
     }
 }

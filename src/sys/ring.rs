@@ -100,6 +100,11 @@ pub trait Ring {
     /// Operations queued or submitted whose completion was not yet taken.
     fn in_flight(&self) -> usize;
 
+    /// Whether the next `enter` carries out an operation on a file itself and comes back when that is done.
+    fn enter_blocks(&self) -> bool {
+        false
+    }
+
     /// Processor time of the calling thread, user and system.
     fn cpu_ns(&self) -> u64 {
         process::thread_cpu_ns()

@@ -4,7 +4,7 @@ use super::pipe;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// What a pipe that is ready takes without blocking.
@@ -22,7 +22,7 @@ pub fn print(text: &str) -> Result<(), Fatal> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             let what = format!("standard output cannot be written: {error}");
-            Err(Fatal::new(Exit::Failed, what).mend("df -h, or send it elsewhere"))
+            Err(Fatal::new(Exit::Failed, what).mend("free space where it goes (df -h), or send it elsewhere"))
         }
         _ => Ok(()),
     }
@@ -31,6 +31,23 @@ pub fn print(text: &str) -> Result<(), Fatal> {
 /// Whether standard error takes bytes, now or within this time.
 pub fn takes_bytes_within(patience: Duration) -> bool {
     wait_within(io::stderr().as_fd(), Instant::now() + patience)
+}
+
+/// How wide the terminal at standard error is; `None`: it is no terminal, or does not say.
+pub fn stderr_columns() -> Option<usize> {
+    columns(io::stderr().as_fd())
+}
+
+/// The same of standard output.
+pub fn stdout_columns() -> Option<usize> {
+    columns(io::stdout().as_fd())
+}
+
+fn columns(out: BorrowedFd<'_>) -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel writes one `winsize`, which lives until the call returns.
+    let outcome = unsafe { libc::ioctl(out.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (outcome == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
 /// A line to standard error, for whoever still reads it.
@@ -77,6 +94,7 @@ mod tests {
     #[test]
     fn a_pipe_that_nobody_reads_is_given_up() {
         let (mut reader, mut writer) = io::pipe().unwrap();
+        assert_eq!(columns(writer.as_fd()), None, "it is no terminal");
         assert!(write_within(&mut writer, b"first\n", Duration::ZERO));
         let more = vec![b'x'; 4 << 20];
         assert!(!write_within(&mut writer, &more, Duration::from_millis(10)), "it cannot have taken so much");

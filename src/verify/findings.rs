@@ -1,8 +1,9 @@
 //! What a reading found: counts of everything, a bounded list of what is damaged, and what is merely explained.
 
 use crate::base::fatal::Exit;
-use crate::base::units::{format_amount, format_count, format_rate_short};
+use crate::base::units::{format_amount, format_count, format_counted, format_rate_short};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Findings that are listed one by one, for each kind; the rest is counted.
@@ -12,6 +13,7 @@ pub const EXPLAINED_MAX: usize = 200;
 /// Lines for each kind of damage in the summary for people; the JSON has more.
 const SUMMARY_LINES_PER_KIND: usize = 8;
 const SUMMARY_EXPLAINED_MAX: usize = 12;
+const NO_FACTS: &str = "--annotate off, or a template without {{sequence}}";
 const OTHER_RUNS_MEND: &str =
     "each run's report with --expect (repeatable), or a topic or folder of its own for each run";
 
@@ -40,7 +42,8 @@ pub enum Kind {
     Foreign,
     /// Reported as produced and retained, but not there.
     Absent,
-    /// Missing where a broker has removed or holds back offsets: whether it was there cannot be proved.
+    /// Missing where a broker has removed or holds back offsets, or without facts to find it by: whether it is whole
+    /// cannot be proved.
     Unproved,
     /// A line or manifest that cannot be read.
     Malformed,
@@ -216,6 +219,8 @@ pub struct Findings {
     pub bytes: u64,
     /// Bytes of which only the length could be looked at (`--annotate off`).
     pub bytes_unverifiable: u64,
+    /// In rings: older records of the run, in whose place later ones are.
+    pub records_overwritten: u64,
     pub elapsed_seconds: f64,
     /// By kind; every kind is there.
     pub counts: serde_json::Map<String, serde_json::Value>,
@@ -243,6 +248,7 @@ impl Default for Findings {
             records: 0,
             bytes: 0,
             bytes_unverifiable: 0,
+            records_overwritten: 0,
             elapsed_seconds: 0.0,
             counts: serde_json::Map::new(),
             producers: Vec::new(),
@@ -335,7 +341,10 @@ impl Findings {
         match self.clean {
             true => "intact",
             false if self.count(Kind::Nothing).findings > 0 => "nothing to verify",
-            false if unproved > 0 && unproved + self.other_runs == self.all() => "INCOMPLETE",
+            false if unproved > 0 && unproved + self.other_runs == self.all() => match self.records {
+                0 if self.bytes_unverifiable > 0 => "NOTHING PROVED",
+                _ => "INCOMPLETE",
+            },
             false if self.is_of_other_runs() => "OTHER RUNS",
             false => "DAMAGED",
         }
@@ -344,24 +353,40 @@ impl Findings {
     /// For people: the verdict, the numbers, then one line for each finding (bounded).
     pub fn summary(&self) -> String {
         let mend = if self.is_of_other_runs() { format!("  mend: {OTHER_RUNS_MEND}\n") } else { String::new() };
-        self.summary_with("--json") + &mend
+        self.summary_with("--json", ("in", "source")) + &mend
     }
 
-    /// `longer`: the flag that lists more.
-    pub fn summary_with(&self, longer: &str) -> String {
+    /// Of whom the records are: a producer's id says so within its run only. A sample is not told apart by producers.
+    fn whose(&self) -> String {
+        let mut by_run: BTreeMap<&str, u64> = BTreeMap::new();
+        for producer in &self.producers {
+            *by_run.entry(&producer.run_id_hash).or_default() += 1;
+        }
+        let producers = format_counted(self.producers.len() as u64, "producer");
+        let each = by_run.values().next().copied().unwrap_or_default();
+        match by_run.len() {
+            0 if self.records > 0 => String::new(),
+            0 | 1 => format!(" of {producers}"),
+            runs => {
+                let runs = format_counted(runs as u64, "run");
+                let is_even = by_run.values().all(|count| *count == each);
+                let many = if is_even { format_counted(each, "producer") + " each" } else { producers + " in all" };
+                format!(" of {runs}, {many},")
+            }
+        }
+    }
+
+    /// `longer`: the flag that lists more. `sources`: what they are, and the word before their number.
+    pub fn summary_with(&self, longer: &str, (preposition, source): (&str, &str)) -> String {
         let mut out = String::new();
         let seconds = self.elapsed_seconds.max(1e-9);
-        // A sample is not told apart by producers.
-        let producers = match self.producers.len() {
-            0 if self.records > 0 => String::new(),
-            count => format!(" of {}", plural(count as u64, "producer", "producers")),
-        };
         let _ = writeln!(
             out,
-            "{}: {}{producers} in {}, {} ({})",
+            "{}: {}{} {preposition} {}, {} ({})",
             self.verdict(),
-            plural(self.records, "record", "records"),
-            plural(self.sources, "source", "sources"),
+            format_counted(self.records, "record"),
+            self.whose(),
+            format_counted(self.sources, source),
             format_amount(self.bytes),
             format_rate_short(self.bytes as f64 / seconds),
         );
@@ -373,15 +398,19 @@ impl Findings {
         let _ = writeln!(
             out,
             "  {} ({} missing), {}, {} reordered, {}{forged}",
-            plural(gaps.findings + absent.findings, "gap", "gaps"),
+            format_counted(gaps.findings + absent.findings, "gap"),
             format_count(gaps.records.saturating_add(absent.records)),
-            plural(self.count(Kind::Duplicate).records, "duplicate", "duplicates"),
+            format_counted(self.count(Kind::Duplicate).records, "duplicate"),
             format_count(self.count(Kind::Reordered).records),
-            plural(self.count(Kind::Corrupt).findings, "corrupt record", "corrupt records"),
+            format_counted(self.count(Kind::Corrupt).findings, "corrupt record"),
         );
         if self.bytes_unverifiable > 0 {
             let size = format_amount(self.bytes_unverifiable);
-            let _ = writeln!(out, "  length only: {size} carry no facts (--annotate off), so nothing can be proved");
+            let _ = writeln!(out, "  length only: {size} carry no facts ({NO_FACTS}), so no record can be proved");
+        }
+        if self.records_overwritten > 0 {
+            let older = format_counted(self.records_overwritten, "older record");
+            let _ = writeln!(out, "  overwritten: {older}, of which nothing can be proved");
         }
         let mut more = self.all();
         for finding in self.told() {
@@ -401,10 +430,6 @@ impl Findings {
         }
         out
     }
-}
-
-fn plural(count: u64, one: &str, many: &str) -> String {
-    format!("{} {}", format_count(count), if count == 1 { one } else { many })
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ use super::intervals::Place;
 use super::ledger::{Ledger, Unit};
 use super::shape::Key;
 use crate::base::fatal::{Exit, Fatal};
+use crate::counters::ReadProgress;
 use crate::record;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead, Read};
 
 /// A longer line is malformed.
 const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -137,6 +138,20 @@ pub fn run_of(text: &str, expected: &BTreeSet<u64>) -> u64 {
     }
 }
 
+/// Tells what goes by.
+pub struct Watched<'a, R> {
+    pub reader: R,
+    pub progress: &'a ReadProgress,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        let got = self.reader.read(space)?;
+        self.progress.add(got as u64);
+        Ok(got)
+    }
+}
+
 /// Reads a whole list into the ledger.
 pub fn read(reader: &mut dyn BufRead, name: &str, expected: &BTreeSet<u64>, ledger: &mut Ledger) -> Result<(), Fatal> {
     let source = ledger.name(name, Unit::Lines);
@@ -188,7 +203,7 @@ pub fn read(reader: &mut dyn BufRead, name: &str, expected: &BTreeSet<u64>, ledg
     }
 }
 
-fn skip_line(reader: &mut dyn BufRead) -> std::io::Result<u64> {
+fn skip_line(reader: &mut dyn BufRead) -> io::Result<u64> {
     let mut skipped = 0;
     loop {
         let bytes = reader.fill_buf()?;

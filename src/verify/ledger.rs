@@ -179,7 +179,8 @@ impl Ledger {
     pub fn note_signatures(&mut self, are_unchecked: bool) {
         if are_unchecked && !self.has_noted_signatures {
             self.has_noted_signatures = true;
-            self.findings.explain("records are signed, but without --sign-key no signature was checked");
+            let what = "records are signed, but without --sign-key no signature was checked";
+            self.findings.explain(format!("{what}; --sign-key FILE, as that run was given it, checks them"));
         }
     }
 
@@ -297,8 +298,8 @@ impl Ledger {
         let known = (hole.last - hole.first + 1).saturating_sub(left);
         if known > 0 {
             let (first, last) = (hole.first, hole.last);
-            self.findings
-                .explain(format!("{known} of sequences {first} to {last} are absent, and known to be unconfirmed"));
+            let known = format_counted(known, "sequence");
+            self.findings.explain(format!("{known} of {first} to {last}: absent, and known to be unconfirmed"));
         }
     }
 

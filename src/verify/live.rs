@@ -72,6 +72,12 @@ impl Live {
         }
     }
 
+    /// Records that were found intact, and findings, up to now: what is missing shows only at the end.
+    pub fn so_far(&self) -> (u64, u64) {
+        let findings = &self.ledger.findings;
+        (findings.records, Kind::ALL.iter().map(|kind| findings.count(*kind).findings).sum())
+    }
+
     /// A new connection; what it is called in `tell`.
     pub fn source(&mut self, name: impl FnOnce() -> String) -> u32 {
         self.ledger.findings.sources += 1;
@@ -91,6 +97,7 @@ impl Live {
             return;
         }
         self.ledger.findings.bytes += bytes;
+        self.ledger.note_signatures(feed.has_unchecked_signatures);
         for told in &feed.told[..kept] {
             let Told::Event { event, late } = told else { continue };
             if let Event::Junk(junk) = event {
@@ -111,7 +118,7 @@ impl Live {
                     fold.any_order(!(ordered && late));
                     fold.event(&event, place(event.start()));
                 }
-                Told::Spoiled(run) => fold.spoiled(&run, place(run.start)),
+                Told::Spoiled(run, flaw) => fold.spoiled(&run, flaw, place(run.start)),
                 Told::End => fold.source_end(None),
             }
         }

@@ -6,6 +6,7 @@ use super::scan::{Event, Scan, scan};
 use super::shape::Shape;
 use super::window::Window;
 use crate::base::fatal::{Exit, Fatal};
+use crate::counters::ReadProgress;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -22,6 +23,7 @@ pub struct FileScan<'a> {
     pub path: PathBuf,
     pub end: u64,
     pub shape: &'a dyn Shape,
+    pub progress: &'a ReadProgress,
 }
 
 /// What the reader of the results is told, in order.
@@ -114,7 +116,8 @@ fn scan_chunk(
         *open = Some((chunk.file, File::open(&file.path)?));
     }
     let Some((_, handle)) = open else { return Err(io::ErrorKind::NotFound.into()) };
-    let mut window = Window::file(handle, std::mem::take(buffer), chunk.from, chunk.to, file.end);
+    let window = Window::file(handle, std::mem::take(buffer), chunk.from, chunk.to, file.end);
+    let mut window = window.watched(file.progress);
     let outcome = scan(&mut window, file.shape, chunk.to, chunk.from == 0);
     *buffer = window.into_buffer();
     outcome

@@ -37,6 +37,11 @@ impl Passing {
         self.claim.length
     }
 
+    /// It says that it is signed, and there is no key.
+    pub fn is_signed_unchecked(&self) -> bool {
+        self.signer.is_none() && self.header.flags & FLAG_SIGNED != 0
+    }
+
     /// Takes the bytes that belong to it; how many, and what it turned out to be once it is whole.
     pub fn take(&mut self, bytes: &[u8]) -> (usize, Option<Event>) {
         let length = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));

@@ -1,7 +1,7 @@
 //! Preallocated rings: the file's laps put back into writing order, so that they read like any stream.
 
 use super::findings::{Finding, Kind};
-use super::intervals::Place;
+use super::intervals::{Place, subtract};
 use super::ledger::Ledger;
 use super::scan::{Event, Run};
 use super::shape::Key;
@@ -80,6 +80,8 @@ impl RingEvents {
                 ledger.findings.explain(format!("{label}: padding behind the newest record, over the oldest ones"));
             }
         }
+        let older = overwritten(ledger, facts.key, &rules);
+        ledger.findings.records_overwritten = ledger.findings.records_overwritten.saturating_add(older);
         let mut fold = StreamFold::new(ledger, rules);
         for event in &ordered {
             let offset = event.start();
@@ -107,6 +109,16 @@ impl RingEvents {
         let newest_run = runs.iter().find(|run| Some(run.last) == newest);
         clean.map(|pair| pair[0].end).or(newest_run.map(|run| run.end)).unwrap_or(0)
     }
+}
+
+/// Records below those that the ring still holds, but for those that were never confirmed. Sequences start at 0.
+fn overwritten(ledger: &Ledger, key: Key, rules: &Rules) -> u64 {
+    let Some(last) = rules.stale_below.checked_sub(1) else { return 0 };
+    let mut missing = rules.missing.clone();
+    missing.extend(ledger.expected.get(&key).into_iter().flat_map(|expected| &expected.missing));
+    missing.sort_unstable();
+    let parts = subtract(0, last, &missing);
+    parts.iter().map(|(from, to)| to - from + 1).sum()
 }
 
 /// How many events, from the one that starts at the seam on, are what the padding of the newest sector left of the

@@ -1,6 +1,7 @@
 //! What a record looks like at the start of a window. Records that carry the 64-byte header are here, rendered
 //! templates in `templates`.
 
+use super::findings::Kind;
 use super::window::Window;
 use crate::base::limits;
 use crate::payload::sign;
@@ -47,6 +48,11 @@ impl Flaw {
     /// The record's extent is proved by its checksum.
     pub fn keeps_extent(self) -> bool {
         matches!(self, Self::Signature | Self::Unsigned)
+    }
+
+    /// What it is a finding of.
+    pub fn kind(self) -> Kind {
+        if self.keeps_extent() { Kind::Forged } else { Kind::Corrupt }
     }
 
     pub fn what(self) -> &'static str {

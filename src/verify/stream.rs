@@ -225,7 +225,6 @@ impl<'a> StreamFold<'a> {
     }
 
     fn flawed(&mut self, claim: Claim, flaw: Flaw, place: Place) {
-        let kind = if flaw.keeps_extent() { Kind::Forged } else { Kind::Corrupt };
         let key = self.rules.key.unwrap_or(claim.key);
         let next = match self.ledger.tracks.get(&key).map(|track| track.seen.last()) {
             Some(Some(newest)) => newest.checked_add(1),
@@ -235,19 +234,19 @@ impl<'a> StreamFold<'a> {
         if marked {
             let _ = self.ledger.enter(key, claim.sequence, claim.sequence, place, place.position + claim.length);
         }
-        let finding = Finding::new(kind, flaw.what()).producer(key.producer).run(claim.key.run);
+        let finding = Finding::new(flaw.kind(), flaw.what()).producer(key.producer).run(claim.key.run);
         let finding = finding.sequences(claim.sequence, claim.sequence);
         self.suspect(finding, place, Excuse::Missing { first: claim.sequence, last: claim.sequence, marked });
     }
 
-    /// Records whose common checksum does not hold: any of them may be damaged, and none of them is missing.
-    pub fn spoiled(&mut self, run: &Run, place: Place) {
+    /// Records that have a flaw in common: any of them may be damaged, and none of them is missing.
+    pub fn spoiled(&mut self, run: &Run, flaw: Flaw, place: Place) {
         self.close_junk(false, None);
         // Later ones may have come over another connection. What would leave a gap before it is not believed.
         if self.next_of(run.key).is_some_and(|next| run.first <= next) {
             let _ = self.ledger.enter(run.key, run.first, run.last, place, place.position + (run.end - run.start));
         }
-        let finding = Finding::new(Kind::Corrupt, Flaw::Body.what()).producer(run.key.producer).run(run.key.run);
+        let finding = Finding::new(flaw.kind(), flaw.what()).producer(run.key.producer).run(run.key.run);
         self.suspect(finding.sequences(run.first, run.last), place, Excuse::Leftover);
     }
 

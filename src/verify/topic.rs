@@ -16,7 +16,9 @@ use super::shape::Key;
 use super::unproved::Cause;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
+use crate::base::units::format_counted;
 use crate::connect::kafka::{At, Cluster, KafkaError, Leaders, Stream};
+use crate::counters::ReadProgress;
 use crate::wire::kafka::inflate::Inflater;
 use cleanup::Cleanup;
 use message::Judge;
@@ -43,6 +45,7 @@ pub(super) fn read<S: Stream>(
     patience: Duration,
     judge: Judge,
     ledger: &mut Ledger,
+    progress: &ReadProgress,
 ) -> Result<(), Fatal> {
     let mut leaders = Leaders::find(cluster, topic, patience)?;
     let cleanup = ask_cleanup(&mut leaders, topic);
@@ -52,7 +55,9 @@ pub(super) fn read<S: Stream>(
     let mut partitions = reader.open(ledger)?;
     ledger.findings.sources += partitions.len() as u64;
     while let Some(partition) = furthest_behind(&mut partitions) {
+        let bytes_before = ledger.findings.bytes;
         reader.advance(partition, ledger)?;
+        progress.add(ledger.findings.bytes - bytes_before);
     }
     reader.finish(&mut partitions, ledger);
     ledger.note_signatures(reader.tools.judge.has_unchecked_signatures());
@@ -76,6 +81,11 @@ fn furthest_behind(partitions: &mut [Partition]) -> Option<&mut Partition> {
 /// It was reached at the start.
 fn failed(fatal: Fatal) -> Fatal {
     Fatal { exit: Exit::Failed, ..fatal }
+}
+
+/// Of offsets, which are never fewer than none.
+fn counted(count: i64, one: &str) -> String {
+    format_counted(count.max(0).cast_unsigned(), one)
 }
 
 struct Reader<'a, S> {
@@ -108,11 +118,8 @@ impl<S: Stream> Reader<'_, S> {
             let mut partition = Partition::new(id, source, first, latest.min(stable));
             if stable < latest {
                 partition.is_held_back = true;
-                let count = latest - stable;
-                ledger.findings.explain(format!(
-                    "{label}: the last {count} offsets, from {stable} on, are {}, and not read",
-                    Cause::OpenTransaction.what()
-                ));
+                let (count, why) = (counted(latest - stable, "offset"), Cause::OpenTransaction.what());
+                ledger.findings.explain(format!("{label}: not read: {count} from {stable} on, {why}"));
             }
             if first > 0 {
                 let cause = self.cleanup.of_start();
@@ -224,12 +231,13 @@ impl<S: Stream> Reader<'_, S> {
         if let Some(Gone { offsets, first, end }) = partition.gone() {
             let (last, about) = (end - 1, self.cleanup.about());
             let why = self.tools.gaps.map_or("not there, which nothing explains", Cause::what);
-            let line = format!("{label}: {offsets} offsets between {first} and {last} are {why} ({about})");
+            let offsets = counted(offsets, "offset");
+            let line = format!("{label}: {offsets} between {first} and {last}: {why} ({about})");
             ledger.findings.explain(line);
         }
         if partition.voided() > 0 {
-            let line = format!("{label}: {} records of aborted transactions do not count", partition.voided());
-            ledger.findings.explain(line);
+            let records = format_counted(partition.voided(), "record");
+            ledger.findings.explain(format!("{label}: not counted: {records} of aborted transactions"));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A window over a file or pipe: a buffer small enough for the cache that always starts at the next record.
 
 use crate::base::page;
+use crate::counters::ReadProgress;
 use crate::wire::crc32c;
 use std::fs::File;
 use std::io::{self, Read};
@@ -29,6 +30,8 @@ pub struct Window<'a> {
     /// Offset in the source of `buffer[head]`.
     offset: u64,
     ended: bool,
+    /// Who hears, and up to which offset it was told.
+    progress: Option<(&'a ReadProgress, u64)>,
 }
 
 impl<'a> Window<'a> {
@@ -48,11 +51,32 @@ impl<'a> Window<'a> {
 
     fn new(input: Input<'a>, mut buffer: Vec<u8>, offset: u64) -> Self {
         buffer.resize(buffer.len().max(BUFFER_BYTES), 0);
-        Self { input, buffer, head: 0, tail: 0, offset, ended: false }
+        Self { input, buffer, head: 0, tail: 0, offset, ended: false, progress: None }
     }
 
-    /// Gives the buffer back for the next window.
+    /// Tells what goes by, whenever the buffer is filled; a file's bytes count up to the soft end.
+    pub fn watched(self, progress: &'a ReadProgress) -> Self {
+        let from = self.offset;
+        Self { progress: Some((progress, from)), ..self }
+    }
+
+    fn tell(&mut self, offset: u64) {
+        let at = match &self.input {
+            Input::File { soft_end, .. } => offset.min(*soft_end),
+            Input::Pipe(_) => offset,
+        };
+        if let Some((progress, told)) = &mut self.progress {
+            progress.add(at.saturating_sub(*told));
+            *told = at.max(*told);
+        }
+    }
+
+    /// Gives the buffer back for the next window. What is left of a file's part is read again, and counts as read.
     pub fn into_buffer(mut self) -> Vec<u8> {
+        self.tell(match &self.input {
+            Input::File { soft_end, .. } => *soft_end,
+            Input::Pipe(_) => self.offset,
+        });
         self.buffer.truncate(BUFFER_BYTES);
         self.buffer.shrink_to_fit();
         self.buffer
@@ -79,6 +103,7 @@ impl<'a> Window<'a> {
     }
 
     fn fill(&mut self, want: usize) -> io::Result<()> {
+        self.tell(self.offset);
         self.settle();
         while self.tail - self.head < want && !self.ended {
             // Step by step with what arrives: the length that a header claims is believed when its bytes are there.

@@ -45,7 +45,7 @@ endless=(--target null --parallel 1 --rate 1MB/s --duration inf --stats-interval
 echo '== the sum, proved by what was written'
 ends 0 files --target "file:$work/data/" --parallel 2 --rate 4000001 --duration 1s --payload-size 500 --log-format json \
     --slo 'rate>=1MB/s'
-grep -q "^run many-.*: 2 shards on cores $cpus, each at 2.0MB/s, from .* to .*; see $work/files/shard" "$work/files.log" ||
+grep -q "^run many-.*: 2 shards on cores $cpus, each at 2 MB/s, from .* to .*; see $work/files/shard" "$work/files.log" ||
     fail 'nobody says what is about to run'
 tail -n 1 "$work/files.log" | grep -q "^report  *$work/files/merged.json$" || fail 'no summary at the end'
 "$engine" verify "$work/data" --expect "$work/files/merged.json"
@@ -112,10 +112,11 @@ print(silent.getsockname()[1], flush=True)
 time.sleep(600)' >"$work/silent" &
 pids+=($!)
 says silent .
-# It starts at once, and its drain lasts as long as it may.
+# It starts at once, with little to prepare, and its drain lasts as long as it may.
 now=$(date +%s)
 ENGINE_METRICS_ADDR=127.0.0.1:$port "${many[@]}" -o "$work/draining" -- --target "tcp://127.0.0.1:$(cat "$work/silent")" \
-    --parallel 1 --rate 1GB/s --duration inf --drain-timeout 4s --start-at "$now" >"$work/draining.log" 2>&1 &
+    --parallel 1 --ring-size 4Mi --rate 1GB/s --duration inf --drain-timeout 4s --start-at "$now" \
+    >"$work/draining.log" 2>&1 &
 launcher=$!
 pids+=("$launcher")
 says draining.log 'told to end'
@@ -189,4 +190,36 @@ refused 'set by this script' own "${endless[@]}" --report x.json
 status=0
 scripts/run-many.sh -n 2 -c "${cpus%%[-,]*}" -e "$engine" -o "$work/narrow" -- "${endless[@]}" 2>"$work/narrow.log" || status=$?
 [ "$status" = 2 ] || fail "two processes on one core: exit code $status, not 2"
-grep -q "needs 2 cores, but the list is '${cpus%%[-,]*}'" "$work/narrow.log" || fail 'it does not say how many cores it has'
+grep -q "needs 2 cores, one for each process, but -c '${cpus%%[-,]*}' names 1; start fewer: -n 1" "$work/narrow.log" ||
+    fail 'it does not say how many cores it has'
+if [ "$(nproc)" -ge 2 ]; then grep -q 'or name them all: -c ' "$work/narrow.log" || fail 'it does not say which cores there are'; fi
+# Who names cores hears what the engine says of them, before the first process has started.
+for words in '0,60000 3' '0,0 2' '3-1 2' 'all 2'; do
+    read -r list wanted <<<"$words"
+    status=0
+    scripts/run-many.sh -n 1 -c "$list" -e "$engine" -o "$work/listed" -- "${endless[@]}" 2>"$work/listed.log" || status=$?
+    [ "$status" = "$wanted" ] || fail "-c $list: exit code $status, not $wanted"
+    grep -q -e '--cores' "$work/listed.log" || fail "-c $list: it does not say what is wrong with it"
+    [ ! -e "$work/listed/shard.0.log" ] || fail "-c $list: something started"
+done
+
+echo '== odd names, and a report that is lost'
+odd="$work/-a [b] * c"
+scripts/run-many.sh -n 1 -c "${cpus%%[-,]*}" -e "$engine" -o "$odd" -- --target null --parallel 1 --rate 3rec/s \
+    --duration 1s >"$work/odd.log" 2>&1 || fail 'odd names'
+grep -q ': 1 shard on cores .*, each at 12.29 kB/s, ' "$work/odd.log" || fail 'one shard, and its rate'
+[ -s "$odd/merged.json" ] || fail 'there is no sum in a folder with an odd name'
+status=0
+scripts/run-many.sh -n 1 -e "$engine" -o "$odd" -- --target null --parallel 1 >"$work/odd.log" 2>&1 || status=$?
+[ "$status" = 2 ] || fail "a folder that holds reports: exit code $status, not 2"
+cat >"$work/forgetful" <<FORGETFUL
+#!/bin/sh
+"$engine" "\$@" || exit
+case "\$*" in *--dry-run*) ;; *"--shard 1/2"*) rm "$work/lost/shard.1.json" ;; esac
+FORGETFUL
+chmod +x "$work/forgetful"
+status=0
+scripts/run-many.sh -n 2 -c "$cpus" -e "$work/forgetful" -o "$work/lost" -- --target null --parallel 1 --rate 1MB/s \
+    --duration 300ms >"$work/lost.log" 2>&1 || status=$?
+[ "$status" = 1 ] || fail "a report that is lost: exit code $status, not 1"
+grep -q '1 of 2 shards left no report' "$work/lost.log" || fail 'nobody misses the report'

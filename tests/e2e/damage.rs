@@ -59,6 +59,8 @@ fn an_intact_file_is_intact_with_and_without_its_manifest() {
     scratch.write("bare.bin", &data);
     for words in ["one.bin", "bare.bin", "one.bin --run-id night", "bare.bin --expect report.json"] {
         assert_eq!(scratch.verify_clean(words)["records"], RECORDS);
+        let ended = scratch.run(&format!("verify {words}"));
+        assert!(ended.stdout.starts_with(b"intact: ") && ended.stderr.is_empty(), "no live line in a log: {ended}");
     }
     let (_, code) = scratch.verify("one.bin --run-id another");
     assert_eq!(code, 1);

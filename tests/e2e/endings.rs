@@ -23,18 +23,22 @@ fn is_in(mask: &str, pid: u32, signal: u64) -> bool {
 }
 
 #[test]
-fn ctrl_c_before_the_start() {
+fn ctrl_c_while_the_payload_is_made() {
     let scratch = Scratch::new();
-    // A ring of this size takes long enough to fill that the signal comes first.
-    let words = "--target null --ring-size 768Mi --parallel 1 --duration 60s --report report.json";
-    let mut engine = Live::start(&mut scratch.engine(words));
-    poll("the signal handler", || handles(engine.pid(), SIGINT).then_some(()));
-    engine.signal("INT");
-    assert!(!engine.seen().contains("run started"), "the start came too early for this test: {}", engine.seen());
-    let ended = engine.ended();
-    assert_eq!(ended.code(), 0, "{ended}");
-    let report = scratch.report_of(&ended, "report.json");
-    assert!(number(&report, "/elapsed_seconds") < 1.0);
+    scratch.write("event.json", r#"{"sequence": {{sequence}}, "crc": "{{crc32c}}"}"#);
+    for words in ["--target null", "--target file:data/", "--target file:data/ --payload-template event.json"] {
+        // A ring of this size takes long enough to fill that the signal comes first.
+        let words = format!("{words} --ring-size 1Gi --parallel 1 --duration 60s --report report.json");
+        let mut engine = Live::start(&mut scratch.engine(&words));
+        engine.event("prepare");
+        let asked = Instant::now();
+        engine.signal("INT");
+        let ended = engine.ended();
+        assert!(asked.elapsed() < Duration::from_secs(2), "{words}: {:?}: {ended}", asked.elapsed());
+        assert_eq!(ended.code(), 5, "{words}: {ended}");
+        ended.says(&["stopped while the run was being prepared: nothing was sent"]);
+        assert_eq!(scratch.names("."), ["event.json"], "{words}: what was made for it goes again");
+    }
 }
 
 #[test]

@@ -149,6 +149,20 @@ fn the_worst_exit_code_is_the_merged_one() {
     assert_eq!(merged(&scratch, 2)["exit_code"], 1);
 }
 
+#[test]
+fn refusals_of_any_process_are_told_first() {
+    let scratch = Scratch::new();
+    shards(&scratch, 2, "--target null --records 100");
+    altered(&scratch, "1.json", "1.json", |report| {
+        report["errors"]["status"] = json!(30);
+        report["producers"][0]["first_refused_status"] = json!(404);
+    });
+    assert_eq!(scratch.run("merge 0.json 1.json --report merged.json").code(), 0);
+    let whole: Value = serde_json::from_slice(&scratch.read("merged.json")).unwrap();
+    let first = whole["verdict"]["evidence"][0].as_str().unwrap_or_default();
+    assert!(first.ends_with(" refused 30 of 200 records (404)"), "{:#}", whole["verdict"]);
+}
+
 /// Each process makes half of the rate and is held to half of it; both together are held to all of it.
 #[test]
 fn a_rate_is_wanted_of_the_fleet_and_not_of_each_process() {

@@ -25,7 +25,10 @@ fn all(io: &str, direct: &str) {
             assert!(total(&report, "wire_bytes") >= total(&report, "bytes_produced"));
             assert_eq!(total(&report, "records_offered"), produced);
             match layout {
-                "ring" => assert!(read < produced && read > produced / 8, "{words}: {read} of {produced}"),
+                "ring" => {
+                    assert!(read < produced && read > produced / 8, "{words}: {read} of {produced}");
+                    assert_eq!(findings["records_overwritten"], produced - read, "{words}: {findings:#}");
+                }
                 _ => assert_eq!(read, produced, "{words}"),
             }
             let rotated = scratch.names("data").iter().filter(|name| name.contains(".bin.")).count();

@@ -1,11 +1,11 @@
 //! Which processors each thread of a run may use.
 
-use crate::harness::{Live, Scratch};
+use crate::harness::{Live, Scratch, poll};
 use crate::receive::Receiver;
 use engine::host::{Sysfs, cpu};
 
 /// Name and processors of each thread of a process.
-fn threads(pid: u32) -> Vec<(String, String)> {
+pub fn threads(pid: u32) -> Vec<(String, String)> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let facts = |status: String| {
         let field =
@@ -31,10 +31,11 @@ fn a_core_has_its_processor_and_nobody_else_is_confined_to_it() {
         let words = format!("--target {target} --cores 1 --rate 1MB/s --duration inf --metrics-addr 127.0.0.1:0");
         let mut engine = Live::start(&mut scratch.engine(&words));
         engine.event("start");
+        // A thread takes its name when it first runs, which may be later.
+        let named = || Some(threads(engine.pid())).filter(|all| all.iter().any(|(name, _)| name == helper));
         let (cores, others): (Vec<_>, Vec<_>) =
-            threads(engine.pid()).into_iter().partition(|(name, _)| name.starts_with("core-"));
+            poll(helper, named).into_iter().partition(|(name, _)| name.starts_with("core-"));
         assert_eq!(cores, [("core-1".to_owned(), "1".to_owned())], "{others:?}");
-        assert!(others.iter().any(|(name, _)| name == helper), "{helper} is missing: {others:?}");
         assert!(others.iter().all(|(_, cpus)| cpus != "1"), "{others:?}");
         engine.signal("INT");
         let ended = engine.ended();

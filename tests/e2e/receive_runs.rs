@@ -63,3 +63,26 @@ fn what_is_listed_elsewhere_is_in_the_report() {
     let (ended, _) = receiver.stopped();
     ended.says(&["more (--report lists up to 100 of a kind)", "explained: ", "--framing length"]);
 }
+
+#[test]
+fn signatures_are_checked_or_it_is_said_that_they_were_not() {
+    let scratch = Scratch::new();
+    scratch.write("key", "secret");
+    for (scheme, path) in [("tcp", ""), ("http", "/in"), ("kafka", "/topic")] {
+        for (sender, receiver, code, told) in [
+            ("--sign-key key", "", 0, "no signature was checked; --sign-key FILE"),
+            ("--sign-key key", "--sign-key key", 0, ""),
+            ("", "--sign-key key", 1, "record is not signed"),
+        ] {
+            let listen = format!("--listen {scheme}://:0 --verify --report - --log-format text {receiver}");
+            let receiver = Receiver::start(&scratch, &listen);
+            let words = format!("--records 100 --payload-size 1000 --parallel 1 {sender}");
+            scratch.report(&format!("--target {scheme}://{}{path} {words}", receiver.address));
+            let (ended, report) = receiver.stopped();
+            assert_eq!(ended.code(), code, "{scheme} '{sender}': {ended}\n{report:#}");
+            ended.says(&[told]);
+            let unchecked = report["findings"]["explained"].to_string().contains("no signature was checked");
+            assert_eq!(unchecked, code == 0 && !told.is_empty(), "{scheme} '{sender}': {report:#}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::endings::{SIGINT, handles};
 use crate::harness::{Live, Scratch, poll, quiet};
+use crate::pinning::threads;
 use crate::receive::{Receiver, number};
 use crate::report::{count, total};
 use crate::server::silent;
@@ -359,6 +360,9 @@ fn ctrl_c_while_it_connects() {
         let mut engine = Live::start(&mut scratch.engine(&words));
         engine.line(note);
         poll("the signal handler", || handles(engine.pid(), SIGINT).then_some(()));
+        // The payload is made first, and a signal there is another matter.
+        let dials = |(name, _): &(String, String)| name.starts_with("dial-") || name == "kafka";
+        poll("a connect", || threads(engine.pid()).iter().any(dials).then_some(()));
         let asked = Instant::now();
         engine.signal("INT");
         let ended = engine.ended();

@@ -135,8 +135,10 @@ fn without_annotation_files_are_sent_byte_for_byte() {
     let expected: Vec<u8> = files.iter().cycle().take(1001).flatten().copied().collect();
     assert!(scratch.read("data.bin") == expected, "the data differ from the files");
     assert_eq!(total(&report, "bytes_produced"), expected.len() as u64);
-    let findings = scratch.verify_clean("data.bin");
-    assert_eq!(findings["bytes_unverifiable"], expected.len() as u64);
+    let (findings, code) = scratch.verify("data.bin");
+    assert_eq!((code, &findings["bytes_unverifiable"]), (1, &expected.len().into()), "{findings:#}");
+    let said = String::from_utf8(scratch.run("verify data.bin").stdout).unwrap();
+    assert!(said.starts_with("NOTHING PROVED: "), "{said}");
 }
 
 #[test]
@@ -178,16 +180,18 @@ fn signatures_are_checked_with_their_key() {
 
 /// Bytes without facts: the promise cannot be proved, which is no damage; data that is gone still is.
 #[test]
-fn a_promise_about_unannotated_data_is_explained() {
+fn a_promise_about_unannotated_data_is_unproved() {
     let scratch = Scratch::new();
     let words = "--target file:data/ --parallel 2 --annotate off --payload-size 100-900 --records 2000";
     let ended = scratch.run(&format!("{words} --report report.json"));
     assert_eq!(ended.code(), 0, "{ended}");
     assert!(!ended.stderr.contains("--expect"), "{ended}");
-    let findings = scratch.verify_clean("data/ --expect report.json");
-    assert!(findings["explained"].to_string().contains("cannot be proved"), "{findings:#}");
+    let (findings, code) = scratch.verify("data/ --expect report.json");
+    assert_eq!((code, &findings["counts"]["unproved"]["findings"]), (1, &2.into()), "{findings:#}");
+    assert_eq!(findings["damage"].as_array().unwrap().len(), 2, "{findings:#}");
     scratch.write("data/payloads.0.bin", b"");
-    assert_eq!(scratch.verify("data/ --expect report.json").1, 1);
+    let (findings, code) = scratch.verify("data/ --expect report.json");
+    assert_eq!((code, &findings["counts"]["truncated"]["findings"]), (1, &1.into()), "{findings:#}");
 }
 
 /// Such a run could write nothing, and would never end.

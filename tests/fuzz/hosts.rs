@@ -1,6 +1,12 @@
-//! What is read of a host's `/proc` and `/sys`, and what `doctor` makes of it.
+//! What is read of a host's `/proc` and `/sys`, and what `doctor` makes of it; what is described of a host, and what
+//! `plan` makes of that.
 
 use super::{SEPARATOR, Scratch};
+use engine::base::limits::RATE_MAX;
+use engine::host::capacity::costs::Route;
+use engine::host::capacity::description;
+use engine::host::capacity::machine::Machine;
+use engine::host::capacity::{Demand, Scale, project};
 use engine::host::doctor::{self, Scope, Verdict};
 use engine::host::{self, block, cpu};
 use std::net::IpAddr;
@@ -71,6 +77,7 @@ pub fn files(data: &[u8]) {
     let facts = host::facts(&sysfs, &Scope::default());
     assert!(serde_json::to_string(&facts).is_ok());
     assert!(facts.cpu_quota.is_none_or(|quota| quota.is_finite() && quota >= 0.0), "{:?}", facts.cpu_quota);
+    plans_are_finite(&Machine::here(&sysfs, &scope.peers));
     let device = "259:0";
     block::users(&sysfs, device);
     block::name(&sysfs, device);
@@ -78,4 +85,28 @@ pub fn files(data: &[u8]) {
     block::capacity_bytes(&sysfs, device);
     let image = scratch.put("/image", data);
     block::signature(&image).expect("a file can be read");
+}
+
+/// A description for `engine plan --host`.
+pub fn described(data: &[u8]) {
+    match description::parse(&String::from_utf8_lossy(data)) {
+        Ok(machine) => plans_are_finite(&machine),
+        Err(why) => assert!(!why.is_empty() && !why.contains('\n') && why.len() < 1000, "{why}"),
+    }
+}
+
+/// Every figure of every plan is a number above zero.
+fn plans_are_finite(machine: &Machine) {
+    for route in Route::ALL {
+        for rate_bytes_per_second in [None, Some(RATE_MAX as f64)] {
+            let demand = Demand { route, target: None, rate_bytes_per_second, record_bytes: 4096, producers: None };
+            let plan = project(&demand, machine, Scale::of_described(machine));
+            let rates = [plan.core_bytes_per_second, plan.cpu_seconds_per_gigabyte, plan.ceiling_bytes_per_second];
+            let ranges = rates.into_iter().chain(plan.resources.iter().map(|resource| resource.needed));
+            let figures = ranges.flat_map(|range| [range.low, range.likely, range.high]);
+            let mut figures = figures.chain(plan.resources.iter().filter_map(|resource| resource.available));
+            assert!(figures.all(|figure| figure.is_finite() && figure > 0.0), "{plan:?}");
+            assert!(plan.summary().starts_with("plan "));
+        }
+    }
 }

@@ -58,6 +58,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("kafka_control", kafka::control),
     ("kafka_properties", kafka::properties),
     ("kafka_request", kafka::request),
+    ("machine", hosts::described),
     ("manifest", manifest_and_data),
     ("receive", http::request),
     ("record", record_header),

@@ -8,6 +8,8 @@ use engine::plan::{FileLayout, Fsync, PhaseShare, Schedule, WireRate};
 pub const MICROSECOND: u64 = 1_000;
 pub const MILLISECOND: u64 = 1_000_000;
 pub const SECOND: u64 = 1_000_000_000;
+/// Of [`Scenario::stalling`], where no limit is reached.
+pub const STALLING_NS_MAX: u64 = 10 * SECOND;
 
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -136,6 +138,28 @@ impl Scenario {
             lane.bytes_limit = u64::MAX;
             let phases = chance.pick(&[1, 1, 2, 3]);
             lane.schedule = (0..phases).map(|at| punctual_phase(&mut chance, at, lane.bytes_min)).collect();
+        }
+        scenario
+    }
+
+    /// Each lane is paced and has so many records or bytes to offer; the target stalls for longer than the catch-up.
+    pub fn stalling(seed: u64) -> Self {
+        let mut scenario = Self::calm(seed, true);
+        let mut chance = Chance::new(seed, 12);
+        scenario.catch_up_ns = chance.pick(&[0, 200 * MICROSECOND, 2 * MILLISECOND]);
+        scenario.queue_depth = chance.pick(&[1, 2]);
+        (scenario.faults.slow_one_in, scenario.faults.slow_ns_max) = (4, 20 * MILLISECOND);
+        scenario.stop_at_ns = None;
+        for lane in &mut scenario.lanes {
+            let rate = WireRate { logical_bytes_per_second: lane.bytes_max * SECOND / (20 * MICROSECOND), weight: 1 };
+            let schedule = Schedule::Steady { rate };
+            lane.schedule = vec![PhaseShare { duration_ns: STALLING_NS_MAX, warmup: false, weight: 1, schedule }];
+            let records = chance.between(1..=400);
+            (lane.records_max, lane.bytes_limit) = if chance.one_in(3) {
+                (records, u64::MAX)
+            } else {
+                (u64::MAX, records * lane.bytes_min - chance.between(0..=lane.bytes_min - 1))
+            };
         }
         scenario
     }

@@ -201,7 +201,7 @@ pub fn bake(scenario: &Scenario, places: Vec<Place>, memory: &mut [u8]) -> (Vec<
     let lane = |(at, place): (usize, Place)| {
         let who = Who { run_id: RUN_ID, run_id_hash: RUN_ID_HASH, producer_id: at as u32 };
         let bytes = &mut memory[place.ring.clone()];
-        let baked = place.draft.bake(&place.plan, who, place.ring.start, bytes, scenario.queue_depth);
+        let baked = place.draft.bake(&place.plan, who, place.ring.start, bytes, scenario.queue_depth, &|| Ok(()));
         (baked.expect("random bytes always fit"), (place.file, place.staging))
     };
     places.into_iter().enumerate().map(lane).unzip()
@@ -269,6 +269,7 @@ pub fn open_files<R: Ring>(
             staging: staging.clone(),
             keeper: keeper.lane(plan),
             audit_every: scenario.audit_every,
+            may_start: &|| Ok(()),
         };
         FileLane::open(ring, setup).expect("the folder is ours")
     };

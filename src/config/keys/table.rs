@@ -214,7 +214,8 @@ pub const KEYS: &[Key] = &[
     key(Kafka, "idempotent", Kind::Choice(&["on", "off"]), "").says(
         "on with --acks all",
         "off",
-        "The broker drops what a retry doubles. Needs --acks all.",
+        "The broker drops what a retry doubles, and keeps the order. Needs --acks all. Off: what is sent again may land \
+         behind later batches, which verify calls reordered.",
     ),
     key(Kafka, "compression", Kind::Choice(&["none", "gzip", "snappy", "lz4", "zstd"]), "").says(
         "none",

@@ -197,8 +197,9 @@ fn default_footprint(wanted: &Wanted, names: &[Names], sysfs: &Sysfs, errors: &m
     let total = FOOTPRINT_BYTES_DEFAULT.min(free / 4).min(room);
     if total < names.len() as u64 * MIB {
         let (free, floor) = (units::format_size(free), units::format_size(min_free(wanted, &facts)));
-        let what = format!("{} has {free} free, of which --min-free keeps {floor}", facts.path.display());
-        errors.push(Fatal::host(what).mend("free some space, or --target=file:PATH on another drive"));
+        let what = format!("{} has {free} free, of which --min-free keeps {floor}", shown(&first.data).display());
+        let mend = "free some space, a smaller --min-free, or --target=file:PATH on another drive";
+        errors.push(Fatal::host(what).mend(mend));
         return FOOTPRINT_BYTES_DEFAULT;
     }
     // Files of an earlier run keep their length while it is near the default, which moves with the free space, and
@@ -346,9 +347,14 @@ pub(super) fn unwritable(data: &Path, there: &Path, why: &io::Error) -> Fatal {
     Fatal::host(format!("{data} cannot be written: no permission on {there}")).mend(format!("sudo chown $USER {there}"))
 }
 
+/// What to call the place of a data file: its folder, where the user named one.
+fn shown(data: &Path) -> &Path {
+    data.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(data)
+}
+
 /// New space on each file system against what is to stay free.
 fn check_space(plans: &[FilePlan], sysfs: &Sysfs, errors: &mut Vec<Fatal>) {
-    let mut needs: BTreeMap<String, (FsFacts, u64, u64)> = BTreeMap::new();
+    let mut needs: BTreeMap<String, (u64, &Path, u64, u64)> = BTreeMap::new();
     for plan in plans.iter().filter(|plan| !matches!(plan.layout, FileLayout::Device { .. })) {
         let Ok(facts) = host_fs::facts(sysfs, &plan.data) else { continue };
         let new = match plan.layout {
@@ -359,14 +365,14 @@ fn check_space(plans: &[FilePlan], sysfs: &Sysfs, errors: &mut Vec<Fatal>) {
             }
             FileLayout::Device { .. } => 0,
         };
-        let entry = needs.entry(facts.device.clone()).or_insert((facts, 0, plan.min_free_bytes));
-        entry.1 = entry.1.saturating_add(new);
+        let entry = (facts.available_bytes, shown(&plan.data), 0, plan.min_free_bytes);
+        let entry = needs.entry(facts.device).or_insert(entry);
+        entry.2 = entry.2.saturating_add(new);
     }
-    for (facts, new, floor) in needs.into_values() {
-        if facts.available_bytes < new.saturating_add(floor) {
-            let (free, new, floor) =
-                (units::format_size(facts.available_bytes), units::format_size(new), units::format_size(floor));
-            let shown = facts.path.display();
+    for (free, shown, new, floor) in needs.into_values() {
+        if free < new.saturating_add(floor) {
+            let [free, new, floor] = [free, new, floor].map(units::format_size);
+            let shown = shown.display();
             let what = format!("{shown} has {free} free; the run would take {new}, and --min-free keeps {floor}");
             let mend = "free some space, or a smaller --preallocate, --footprint, --rotate-size-mb or --min-free";
             errors.push(Fatal::host(what).mend(mend));

@@ -1,28 +1,35 @@
 //! Who is told of records: the address, the contract and the token.
 
 use crate::base::fatal::Fatal;
-use crate::base::{bounded, limits};
+use crate::base::{bounded, limits, place};
+use crate::config::resolve::network;
 use crate::config::values::Wanted;
 use crate::plan::{GovernancePlan, SpecFile, Token};
+use std::io;
 use std::path::Path;
+
+/// What mends that a flag's file cannot be read.
+type Mend = fn(&str, &Path, &io::Error) -> String;
 
 pub fn resolve(wanted: &Wanted, errors: &mut Vec<Fatal>) -> Option<GovernancePlan> {
     let url = wanted.governance_url.as_deref()?;
     let before = errors.len();
     let base = base(url).map_err(|fatal| errors.push(fatal)).unwrap_or_default();
-    let mut read = |name: &str, path: &Path, bytes_max| {
+    let mut read = |name: &str, path: &Path, bytes_max, mend: Mend| {
         let text = bounded::read_text(path, bytes_max).map_err(|why| {
             let shown = path.display();
-            errors.push(Fatal::usage(format!("--{name} '{shown}': {why}")).mend(format!("ls -l '{shown}'")));
+            let mend = mend(name, path, &why);
+            errors.push(Fatal::usage(format!("--{name} '{shown}': {why}")).mend(mend));
         });
         text.ok()
     };
     let spec = wanted.governance_spec.as_deref().and_then(|path| {
-        let text = read("governance-spec", path, limits::GOVERNANCE_SPEC_BYTES_MAX)?;
+        let text = read("governance-spec", path, limits::GOVERNANCE_SPEC_BYTES_MAX, place::mend_reading)?;
         Some(SpecFile { name: path.display().to_string(), text: text.into() })
     });
     let path = wanted.governance_token_file.as_deref();
-    let token = path.and_then(|path| read("governance-token-file", path, limits::GOVERNANCE_TOKEN_BYTES_MAX));
+    let most = limits::GOVERNANCE_TOKEN_BYTES_MAX;
+    let token = path.and_then(|path| read("governance-token-file", path, most, network::mend_secret));
     let token = token.and_then(|text| {
         let token = text.trim();
         // What RFC 6750 allows, so that it can go into a header as it is.

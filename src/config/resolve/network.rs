@@ -6,7 +6,7 @@ pub mod links;
 pub mod url;
 
 use crate::base::fatal::Fatal;
-use crate::base::limits;
+use crate::base::{limits, place};
 use crate::config::kafka_access;
 use crate::config::kafka_properties::KafkaProperties;
 use crate::config::keys::{Group, KEYS};
@@ -16,6 +16,7 @@ use crate::config::values::Wanted;
 use crate::plan::{
     KafkaAccess, LinkPlan, PayloadPlan, PeerPlan, RetryPlan, Secret, SinkKind, TargetPlan, TcpFraming, TcpPlan, TlsPlan,
 };
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use url::{Scheme, Url};
@@ -100,7 +101,17 @@ impl Shared {
 pub fn read_secret(flag: &str, path: &Path) -> Result<Secret, Fatal> {
     let shown = path.display();
     Secret::read(path)
-        .map_err(|why| Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(format!("ls -l '{shown}'")))
+        .map_err(|why| Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(mend_secret(flag, path, &why)))
+}
+
+/// Where there is no secret yet, this makes one that no history of a shell has.
+pub fn mend_secret(flag: &str, path: &Path, why: &io::Error) -> String {
+    match why.kind() {
+        ErrorKind::NotFound | ErrorKind::InvalidData => {
+            format!("(umask 077; cat > '{}'), then type it, Enter and Ctrl-D", path.display())
+        }
+        _ => place::mend_reading(flag, path, why),
+    }
 }
 
 /// What was said in flags, which the process list shows to others.
@@ -187,7 +198,7 @@ fn check_tls_files(wanted: &Wanted, urls: &[Url], errors: &mut Vec<Fatal>) {
         let opened = facts.and_then(|facts| if facts.is_file() { std::fs::File::open(path).map(drop) } else { Ok(()) });
         if let Err(why) = opened {
             let shown = path.display();
-            errors.push(Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(format!("ls -l '{shown}'")));
+            errors.push(Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(place::mend_reading(flag, path, &why)));
         }
     }
 }

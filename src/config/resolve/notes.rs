@@ -6,18 +6,20 @@ use crate::config::resolve::geometry;
 use crate::config::resolve::network;
 use crate::config::resolve::payload::{self, Sizes};
 use crate::config::resolve::rates;
-use crate::config::resolve::schedule;
+use crate::config::resolve::schedule::{self, Schedules};
 use crate::config::resolve::target::Place;
 use crate::config::values::Wanted;
 use crate::host::{Sysfs, fs as host_fs};
-use crate::plan::{Comparison, FileLayout, PhasePlan, Schedule, SloMetric};
+use crate::plan::{Comparison, FileLayout, PhasePlan, PhaseShare, Schedule, SloMetric};
 
 /// The part of its rate that a run reaches for sure: the time until its last records are confirmed counts, and only
 /// whole records do.
 const RATE_REACHED: f64 = 0.995;
+/// Lines of stages; `--dry-run` shows all of them.
+const STAGES_TOLD_MAX: usize = 20;
 
 pub fn add(parts: &mut Parts, wanted: &Wanted, sysfs: &Sysfs) {
-    let mut lines = rate_notes(&parts.schedules.phases, parts.fleet.producers);
+    let mut lines = rate_notes(&parts.schedules, parts.fleet.producers);
     lines.extend(wanted.template.as_deref().and_then(payload::left_out));
     lines.extend(rates::record_notes(wanted, &parts.sizes));
     lines.extend(slo_notes(parts, wanted));
@@ -27,18 +29,45 @@ pub fn add(parts: &mut Parts, wanted: &Wanted, sysfs: &Sysfs) {
     parts.notes = lines;
 }
 
-/// Each rate of the phases once; where any has one, also that others have none.
-fn rate_notes(phases: &[PhasePlan], producers: usize) -> Vec<String> {
-    let paced = phases.iter().any(|phase| phase.rate_bytes_per_second.is_some());
-    let mut lines: Vec<String> = Vec::new();
-    for phase in phases.iter().filter(|_| paced) {
-        let unlimited = || "unlimited where a stage has no rate: as fast as the target takes it".to_owned();
-        let line = schedule::rate_note(phase, producers).unwrap_or_else(unlimited);
-        if !lines.contains(&line) {
-            lines.push(line);
-        }
+/// The rate of the run, if it has one; where there are several stages, a line for each.
+fn rate_notes(schedules: &Schedules, producers: usize) -> Vec<String> {
+    let phases = &schedules.phases;
+    let stages = phases.iter().filter(|phase| !phase.warmup).count();
+    if stages < 2 {
+        // A warm-up has the rate of what it warms up for.
+        return phases.iter().rev().take(1).filter_map(|phase| schedule::rate_note(phase, producers)).collect();
+    }
+    let Some(shares) = schedules.shares.first() else { return Vec::new() };
+    let mut number = 0;
+    let line = |(phase, share): (&PhasePlan, &PhaseShare)| {
+        number += usize::from(!phase.warmup);
+        let name = if phase.warmup { "warm-up".to_owned() } else { format!("stage {number} of {stages}") };
+        stage_note(&name, phase, share, producers)
+    };
+    let mut lines: Vec<String> = phases.iter().zip(shares).map(line).take(STAGES_TOLD_MAX).collect();
+    if phases.len() > lines.len() {
+        let more = (phases.len() - lines.len()) as u64;
+        lines.push(format!("and {} more", units::format_counted(more, "stage")));
     }
     lines
+}
+
+/// `stage 2 of 3: burst of 500 ms in each 2 s, for 60 s, at 100 MB/s = 2 × 50 MB/s (800 Mbit/s)`.
+fn stage_note(name: &str, phase: &PhasePlan, share: &PhaseShare, producers: usize) -> String {
+    let mode = match share.schedule {
+        Schedule::Burst { on_ns, off_ns, .. } => {
+            let (on, cycle) = (units::format_duration(on_ns), units::format_duration(on_ns.saturating_add(off_ns)));
+            format!("burst of {on} in each {cycle}")
+        }
+        _ => phase.mode(share).to_owned(),
+    };
+    let length = match phase.duration_ns {
+        u64::MAX => "without an end".to_owned(),
+        ns => format!("for {}", units::format_duration(ns)),
+    };
+    let unlimited = || "as fast as the target takes it".to_owned();
+    let rate = schedule::rate_note(phase, producers).map_or_else(unlimited, |rate| format!("at {rate}"));
+    format!("{name}: {mode}, {length}, {rate}")
 }
 
 /// For each file target: what it takes, where, on which file system and drive.
@@ -57,8 +86,8 @@ fn places(parts: &Parts, wanted: &Wanted, sysfs: &Sysfs) -> Vec<String> {
         let shown = place.path().display();
         let what = match first.layout {
             FileLayout::Ring { capacity_bytes } => {
-                let total = units::format_size(capacity_bytes.saturating_mul(files.len() as u64));
-                let each = units::format_size(capacity_bytes);
+                let total_bytes = capacity_bytes.saturating_mul(files.len() as u64);
+                let [total, each] = units::format_sizes_alike([total_bytes, capacity_bytes]);
                 format!("{total} ({} × {each}, overwritten in place{})", files.len(), unused(parts, capacity_bytes))
             }
             FileLayout::Rotating { limit_bytes, retain } => {
@@ -75,9 +104,10 @@ fn places(parts: &Parts, wanted: &Wanted, sysfs: &Sysfs) -> Vec<String> {
         let direct = if first.direct { "O_DIRECT" } else { "through the page cache" };
         let on = match host_fs::facts(sysfs, place.path()) {
             Ok(facts) if !matches!(place, Place::Block { .. } | Place::Special(_)) => {
-                let name = facts.device_name.map(|name| format!(" on {name}")).unwrap_or_default();
-                let model = facts.device_model.map(|model| format!(" ({model})")).unwrap_or_default();
-                format!(", {}{name}{model}", facts.kind)
+                // A drive of a virtual machine tells no model.
+                let model = facts.device_model.unwrap_or_else(|| "model not told".to_owned());
+                let drive = facts.device_name.map(|name| format!(" on {name} ({model})")).unwrap_or_default();
+                format!(", {}{drive}", facts.kind)
             }
             _ => String::new(),
         };
@@ -96,7 +126,7 @@ fn unused(parts: &Parts, capacity_bytes: u64) -> String {
     if left_bytes <= parts.blocks.block_bytes {
         return String::new();
     }
-    let left = units::format_size(left_bytes);
+    let [_, left] = units::format_sizes_alike([capacity_bytes, left_bytes]);
     format!(", of which the last {left} stay unused: a lap is whole rounds of the payload ring")
 }
 
@@ -121,10 +151,11 @@ fn slo_notes(parts: &Parts, wanted: &Wanted) -> Vec<String> {
         }
         let (asked_for, safe) = match slo.metric {
             SloMetric::Rate => (units::format_rate_short(asked), format!("rate>={}", rate_below(reached))),
-            _ => (
-                format!("{} records/s", (asked * 100.0).round() / 100.0),
-                format!("records_per_second>={}", (reached * 100.0).floor() / 100.0),
-            ),
+            _ => {
+                let shown = (asked * 100.0).round() / 100.0;
+                let records = if shown == 1.0 { "record" } else { "records" };
+                (format!("{shown} {records}/s"), format!("records_per_second>={}", (reached * 100.0).floor() / 100.0))
+            }
         };
         let expression = &slo.expression;
         notes.push(if slo.threshold * RATE_REACHED > asked {
@@ -195,11 +226,11 @@ fn written(parts: &Parts, wanted: &Wanted) -> String {
     };
     let (warmup_ns, measured_ns) = (length_ns(true), length_ns(false));
     match bytes_max(&parts.schedules.phases, &parts.sizes, wanted) {
-        (Some(warm), Some(most)) => format!("writes about {} at most", units::format_size(warm.saturating_add(most))),
+        (Some(warm), Some(most)) => format!("writes about {} at most", units::format_amount(warm.saturating_add(most))),
         (None, Some(most)) => format!(
             "writes as much as the target takes in a warm-up of {}, then about {} at most",
             units::format_duration(warmup_ns),
-            units::format_size(most)
+            units::format_amount(most)
         ),
         (_, None) if measured_ns == u64::MAX => "writes as fast as the target takes it, until it is stopped".to_owned(),
         (_, None) => {

@@ -97,11 +97,9 @@ pub fn check_place(flag: &str, path: &Path, example: &str, errors: &mut Vec<Fata
 /// Where the path's links lead, this process may write.
 fn check_landing(flag: &str, path: &Path) -> Result<(), Fatal> {
     let shown = path.display();
-    let lost = |why: io::Error| {
-        Fatal::usage(format!("--{flag} '{shown}' leads nowhere: {why}")).mend(format!("ls -l '{shown}'"))
-    };
+    let lost = |why: io::Error| Fatal::usage(format!("--{flag} '{shown}' leads nowhere: {why}"));
     let elsewhere = |fatal: Fatal| fatal.mend(format!("--{flag}=another place"));
-    let there = match Landing::of(path).map_err(lost)? {
+    let there = match Landing::of(path).map_err(|why| elsewhere(lost(why)))? {
         Landing::Stream(to) if to.metadata().is_ok_and(|facts| facts.file_type().is_socket()) => {
             let what = format!("--{flag} '{shown}' is a socket, which nobody can open");
             return Err(elsewhere(Fatal::usage(what)));
@@ -116,7 +114,7 @@ fn check_landing(flag: &str, path: &Path) -> Result<(), Fatal> {
         Landing::File(to) => place::folder(&to).to_owned(),
     };
     sys::fs::check_write(&there).map_err(|why| match why.kind() {
-        io::ErrorKind::NotFound => lost(why),
+        io::ErrorKind::NotFound => lost(why).mend(format!("mkdir -p '{}'", there.display())),
         _ => {
             let fatal = unwritable(path, &there, &why);
             Fatal { what: format!("--{flag}: {}", fatal.what), ..fatal }

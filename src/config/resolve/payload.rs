@@ -1,12 +1,13 @@
 //! What records are made of, and how long they are.
 
 use crate::base::fatal::Fatal;
-use crate::base::{limits, units};
+use crate::base::{limits, place, units};
 use crate::config::Deps;
 use crate::config::load::Settings;
 use crate::config::values::Wanted;
 use crate::plan::{Annotate, PayloadPlan, PayloadSource, TemplateFile};
 use sha2::{Digest, Sha256};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -140,21 +141,24 @@ fn templates(
 /// A file, or the plain files of a folder in name order, hidden ones left out.
 fn read_templates(path: &Path) -> Result<Vec<TemplateFile>, Fatal> {
     let flag = format!("--payload-template '{}'", path.display());
-    let fail = |what: String| Fatal::usage(what).mend(format!("ls -l '{}'", path.display()));
-    let facts = std::fs::metadata(path).map_err(|why| fail(format!("{flag}: {why}")))?;
+    let fail = |what: String, at: &Path, why: &io::Error| {
+        Fatal::usage(format!("{what}: {why}")).mend(place::mend_reading("payload-template", at, why))
+    };
+    let facts = std::fs::metadata(path).map_err(|why| fail(flag.clone(), path, &why))?;
     let mut names: Vec<PathBuf> = vec![path.to_owned()];
     if facts.is_dir() {
-        (names, _) = template_names(path).map_err(|why| fail(format!("{flag}: {why}")))?;
+        (names, _) = template_names(path).map_err(|why| fail(flag.clone(), path, &why))?;
     }
     if names.is_empty() || names.len() > limits::TEMPLATE_FILES_MAX {
         let (count, most) = (names.len(), limits::TEMPLATE_FILES_MAX);
-        return Err(fail(format!("{flag} holds {count} files; it takes 1 to {most}")));
+        let what = format!("{flag} holds {count} files; it takes 1 to {most}");
+        return Err(Fatal::usage(what).mend("put templates there and nothing else, or name one file"));
     }
     let mut total = 0u64;
     let mut files = Vec::new();
     for name in names {
         let shown = name.display();
-        let facts = std::fs::metadata(&name).map_err(|why| fail(format!("{flag}: {shown}: {why}")))?;
+        let facts = std::fs::metadata(&name).map_err(|why| fail(format!("{flag}: {shown}"), &name, &why))?;
         total = total.saturating_add(facts.len());
         if !facts.is_file() || facts.len() > limits::RECORD_BYTES_MAX || total > limits::TEMPLATE_BYTES_MAX {
             let each = units::format_size(limits::RECORD_BYTES_MAX);
@@ -162,7 +166,7 @@ fn read_templates(path: &Path) -> Result<Vec<TemplateFile>, Fatal> {
             let what = format!("{flag}: {shown} ({}) passes the limits", units::format_size(facts.len()));
             return Err(Fatal::usage(what).mend(format!("plain files of at most {each} each and {all} together")));
         }
-        let bytes = std::fs::read(&name).map_err(|why| fail(format!("{flag}: {shown}: {why}")))?;
+        let bytes = std::fs::read(&name).map_err(|why| fail(format!("{flag}: {shown}"), &name, &why))?;
         let name = name.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         files.push(TemplateFile { name, bytes: bytes.into() });
     }
@@ -170,7 +174,7 @@ fn read_templates(path: &Path) -> Result<Vec<TemplateFile>, Fatal> {
 }
 
 /// The plain files of a folder that are not hidden, and what else is there, both in name order.
-fn template_names(folder: &Path) -> std::io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+fn template_names(folder: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let (mut names, mut others) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;

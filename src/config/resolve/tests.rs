@@ -294,15 +294,27 @@ fn a_template_that_is_wrong_is_named_once_with_a_mend() {
 }
 
 #[test]
-fn a_stage_without_a_rate_is_told_where_others_have_one() {
-    let told = |phases: &str| {
+fn each_stage_has_a_line() {
+    let told = |text: &str| {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), format!("phases: {phases}\n")).unwrap();
+        std::fs::write(file.path(), format!("parallel: 2\n{text}\n")).unwrap();
         let notes = plan(&[("target", "null"), ("config", &file.path().display().to_string())]).notes;
-        notes.iter().filter(|note| note.starts_with("unlimited where a stage")).count()
+        let is_of_rates = |note: &String| ["stage", "warm-up", "and ", "1 MB/s"].iter().any(|s| note.starts_with(s));
+        notes.into_iter().filter(is_of_rates).collect::<Vec<_>>()
     };
-    assert_eq!(told("[{duration: 1s, rate: 1MB/s}, {duration: 1s}, {duration: 2s, rate: unlimited}]"), 1);
-    assert_eq!(told("[{duration: 1s}, {duration: 1s, mode: steady}]"), 0);
+    let burst = "{duration: 60s, rate: 1MB/s, mode: burst, burst_on: 500ms, burst_off: 1500ms}";
+    assert_eq!(
+        told(&format!("warmup: 3s\nphases: [{{duration: 1s, rate: 1MB/s}}, {burst}, {{duration: inf}}]")),
+        [
+            "warm-up: steady, for 3 s, at 1 MB/s = 2 × 500 kB/s (8 Mbit/s)",
+            "stage 1 of 3: steady, for 1 s, at 1 MB/s = 2 × 500 kB/s (8 Mbit/s)",
+            "stage 2 of 3: burst of 500 ms in each 2 s, for 60 s, at 1 MB/s = 2 × 500 kB/s (8 Mbit/s)",
+            "stage 3 of 3: steady, without an end, as fast as the target takes it",
+        ]
+    );
+    let many = told(&format!("phases: [{}]", ["{duration: 1s}"; 25].join(", ")));
+    assert_eq!((many.len(), many.last().map(String::as_str)), (21, Some("and 5 stages more")));
+    assert_eq!(told("warmup: 3s\nrate: 1MB/s"), ["1 MB/s = 2 × 500 kB/s (8 Mbit/s)"]);
 }
 
 #[test]

@@ -32,7 +32,7 @@ impl Outages {
         self.connections.load(Relaxed)
     }
 
-    /// Connections that were lost and are not there again.
+    /// Connections that were lost and are not there again; those of rskafka are unknown, and never among them.
     pub fn down(&self) -> usize {
         self.down.load(Relaxed)
     }

@@ -223,7 +223,7 @@ impl TopicView {
 }
 
 pub const LEADER_NOT_AVAILABLE: i16 = 5;
-const UNKNOWN_TOPIC: i16 = 3;
+pub const UNKNOWN_TOPIC: i16 = 3;
 
 /// `Metadata` 4 to 8, for one topic.
 pub fn metadata(fields: Fields<'_>, version: i16, topic: &str) -> Parsed<TopicView> {

@@ -1,9 +1,10 @@
 //! The requests that we make, one method each.
 
-use super::answers::{self, Broker, FetchedPartition, TopicView};
-use super::error::{CREATING, KafkaError, LOOKING_UP, code_name};
+use super::answers::{self, Broker, FetchedPartition, LEADER_NOT_AVAILABLE, TopicView, UNKNOWN_TOPIC};
+use super::error::{CREATING, KafkaError, LOOKING_UP};
 use super::session::{Session, Stream};
 use crate::base::limits;
+use crate::wire::kafka::errors::broker_error;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -17,14 +18,15 @@ use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-const UNKNOWN_TOPIC: i16 = 3;
 /// A topic that was just created is known everywhere after this.
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(2);
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 /// Resource types of `DescribeConfigs`.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+/// Settings of a broker for topics that have none of their own.
 const DEFAULT_REPLICAS: &str = "default.replication.factor";
+const DEFAULT_MESSAGE_BYTES_MAX: &str = "message.max.bytes";
 /// From this version of `CreateTopics` on, -1 replicas are as many as the brokers give by default.
 const REPLICAS_BY_DEFAULT_SINCE: i16 = 4;
 /// Neither a replica nor a broker: a client.
@@ -97,7 +99,7 @@ impl<S: Stream> Session<S> {
             let few = view.partitions.len() < least;
             match view.first_error() {
                 UNKNOWN_TOPIC if began.elapsed() > UNKNOWN_PATIENCE => Err(KafkaError::Absent {
-                    what: format!("there is no topic '{topic}': {}", code_name(UNKNOWN_TOPIC)),
+                    what: format!("there is no topic '{topic}': {}", broker_error(UNKNOWN_TOPIC)),
                 }),
                 0 if few => Err(KafkaError::broker("waiting for the partitions of the topic", LEADER_NOT_AVAILABLE)),
                 0 => Ok(view),
@@ -152,11 +154,21 @@ impl<S: Stream> Session<S> {
 
     /// How many replicas a topic gets by default: 1, as Kafka has it, where the broker does not say.
     fn default_replicas(&mut self, broker_id: Option<i32>) -> i16 {
-        let Some(id) = broker_id else { return 1 };
-        let doing = "asking for the settings of the broker";
-        let told = self.describe(doing, (BROKER, &id.to_string()), &[DEFAULT_REPLICAS]);
-        let told = told.unwrap_or_default().remove(DEFAULT_REPLICAS).flatten();
+        let told = broker_id.and_then(|id| self.describe_broker(id, DEFAULT_REPLICAS).ok().flatten());
         told.and_then(|count| count.parse().ok()).unwrap_or(1)
+    }
+
+    /// The most bytes of one batch, compressed, for topics that do not say it themselves; `None`: the broker does not
+    /// say it either. `own_id`: of the broker that is asked.
+    pub fn default_message_bytes_max(&mut self, own_id: i32) -> Result<Option<u64>, KafkaError> {
+        let told = self.describe_broker(own_id, DEFAULT_MESSAGE_BYTES_MAX)?;
+        Ok(told.and_then(|bytes| bytes.parse().ok()))
+    }
+
+    /// A setting in force on the broker that is asked, which has that id: it answers for no other.
+    fn describe_broker(&mut self, own_id: i32, key: &str) -> Result<Option<String>, KafkaError> {
+        let doing = "asking for the settings of the broker";
+        Ok(self.describe(doing, (BROKER, &own_id.to_string()), &[key])?.remove(key).flatten())
     }
 
     fn describe(
@@ -260,8 +272,6 @@ impl<S: Stream> Session<S> {
         answers::fetch(body, version, topic, partition).map_err(|what| KafkaError::Malformed { doing, what })
     }
 }
-
-const LEADER_NOT_AVAILABLE: i16 = 5;
 
 /// Tries again while the broker says that later may be better, with growing pauses.
 pub(super) fn retrying<T>(

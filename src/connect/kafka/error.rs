@@ -59,7 +59,12 @@ impl KafkaError {
 
     /// As the reason for not starting: `peer` is whom we talked to.
     pub fn fatal(&self, peer: &str) -> Fatal {
-        let fatal = Fatal::new(Exit::Unreachable, format!("Kafka broker {peer}: {self}"));
+        self.fatal_of(&format!("Kafka broker {peer}"))
+    }
+
+    /// The same of something else than a broker.
+    pub(super) fn fatal_of(&self, whom: &str) -> Fatal {
+        let fatal = Fatal::new(Exit::Unreachable, format!("{whom}: {self}"));
         match self.mend() {
             Some(mend) => fatal.mend(mend),
             None => fatal,
@@ -97,11 +102,6 @@ impl KafkaError {
     }
 }
 
-/// The protocol's name of an error code.
-pub(super) fn code_name(code: i16) -> String {
-    format!("error {code}, {}", broker_error(code).name)
-}
-
 impl fmt::Display for KafkaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -114,7 +114,7 @@ impl fmt::Display for KafkaError {
             Self::Io { doing, error } => write!(f, "{doing}: {error}"),
             Self::Malformed { doing, what } => write!(f, "{doing}: the answer makes no sense: {what}"),
             Self::Broker { doing, code, said } => {
-                write!(f, "{doing}: {}", code_name(*code))?;
+                write!(f, "{doing}: {}", broker_error(*code))?;
                 said.as_ref().map_or(Ok(()), |said| write!(f, ": {said}"))
             }
             Self::Unsupported { what } | Self::Absent { what } => f.write_str(what),

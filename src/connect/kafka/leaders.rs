@@ -1,8 +1,8 @@
 //! Requests to whoever leads a partition, through elections and lost connections.
 
-use super::answers::TopicView;
+use super::answers::{Broker, LEADER_NOT_AVAILABLE, TopicView};
 use super::cluster::Cluster;
-use super::error::KafkaError;
+use super::error::{KafkaError, LOOKING_UP};
 use super::session::{Session, Stream};
 use crate::base::fatal::{Exit, Fatal};
 use crate::connect::dial::address;
@@ -64,10 +64,8 @@ impl<S: Stream> Leaders<S> {
         partition: i32,
         request: &mut impl FnMut(&mut Session<S>) -> Result<T, KafkaError>,
     ) -> Result<T, (Fatal, bool)> {
-        let Some(broker) = self.view.leader(partition).cloned() else {
-            let what = format!("partition {partition} of {} has no leader", self.topic);
-            return Err((Fatal::new(Exit::Unreachable, what).mend("start the brokers that hold it"), true));
-        };
+        let leader = leader_of(&self.view, &self.topic, partition).cloned();
+        let broker = leader.map_err(|fatal| (fatal, true))?;
         let session = self.cluster.broker(&broker).map_err(|fatal| (fatal, true))?;
         request(session).map_err(|error| {
             if error.breaks_connection() {
@@ -75,5 +73,53 @@ impl<S: Stream> Leaders<S> {
             }
             (error.fatal(&address(&broker.host, broker.port)), error.is_retriable())
         })
+    }
+}
+
+/// Whom to ask for a partition, or why nobody can be: a topic may be deleted, or its rights revoked, in mid-run.
+pub fn leader_of<'a>(view: &'a TopicView, topic: &str, partition: i32) -> Result<&'a Broker, Fatal> {
+    if let Some(leader) = view.leader(partition) {
+        return Ok(leader);
+    }
+    match view.error_of(partition) {
+        0 | LEADER_NOT_AVAILABLE => {
+            let what = format!("{topic}/{partition} has no leader");
+            Err(Fatal::new(Exit::Unreachable, what).mend("start the brokers that hold it"))
+        }
+        code => Err(KafkaError::broker(LOOKING_UP, code).fatal_of(&format!("{topic}/{partition}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::answers::PartitionView;
+    use super::*;
+
+    #[test]
+    fn a_topic_that_is_gone_or_closed_to_us_is_no_matter_of_leaders() {
+        let (replicas, in_sync) = (vec![1], vec![1]);
+        let partition = PartitionView { id: 0, error: 0, leader: 1, leader_epoch: 7, replicas, in_sync };
+        let brokers = vec![Broker { id: 1, host: "one".to_owned(), port: 9092 }];
+        let led = TopicView { cluster_id: None, controller: 1, brokers, error: 0, partitions: vec![partition.clone()] };
+        assert_eq!(leader_of(&led, "t", 0).map(|broker| broker.port).ok(), Some(9092));
+        let told = |view: &TopicView, partition| leader_of(view, "t", partition).unwrap_err().to_string();
+        let of_topic = |error| told(&TopicView { error, partitions: vec![], ..led.clone() }, 0);
+        let own = |error, leader| {
+            let partitions = vec![PartitionView { error, leader, ..partition.clone() }];
+            TopicView { partitions, ..led.clone() }
+        };
+        for waiting in [of_topic(5), told(&own(0, -1), 0), told(&own(5, -1), 0)] {
+            assert_eq!(waiting, "t/0 has no leader\n  mend: start the brokers that hold it");
+        }
+        assert_eq!(told(&own(72, -1), 0), "t/0: looking up the topic: LISTENER_NOT_FOUND (72)");
+        assert!(leader_of(&own(9, 1), "t", 0).is_ok(), "a replica that is away is no leader that is");
+        // In the words of a request that was refused, whoever was asked.
+        for (code, mend) in [(3, "--create-topic on"), (29, "--operation Describe")] {
+            let refused = KafkaError::broker(LOOKING_UP, code).fatal("one:9092").to_string();
+            let gone = of_topic(code);
+            assert_eq!(gone.strip_prefix("t/0"), refused.strip_prefix("Kafka broker one:9092"));
+            assert!(gone.contains(mend), "{gone}");
+        }
+        assert!(told(&led, 1).contains("UNKNOWN_TOPIC_OR_PARTITION (3)"), "fewer partitions than before");
     }
 }

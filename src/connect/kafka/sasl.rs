@@ -1,9 +1,10 @@
 //! Authentication on a fresh connection: `SaslHandshake`, then the mechanism's messages in `SaslAuthenticate`.
 
 use super::answers;
-use super::error::{KafkaError, code_name};
+use super::error::KafkaError;
 use super::session::{Session, Stream};
 use crate::plan::{SaslMechanism, SaslPlan};
+use crate::wire::kafka::errors::broker_error;
 use kafka_protocol::messages::{SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::StrBytes;
 use rsasl::callback::{Context, Request, SessionCallback, SessionData};
@@ -45,7 +46,7 @@ fn handshake<S: Stream>(session: &mut Session<S>, mechanism: SaslMechanism) -> R
     }
     // In the brokers' words, but not without end.
     let enabled: String = enabled.join(", ").chars().take(200).collect();
-    Err(refused(format!("{} is not enabled, but {enabled} ({})", mechanism.name(), code_name(code))))
+    Err(refused(format!("{} is not enabled, but {enabled}: {}", mechanism.name(), broker_error(code))))
 }
 
 /// One message; what the broker answers it.
@@ -57,7 +58,7 @@ fn send<S: Stream>(session: &mut Session<S>, message: Vec<u8>) -> Result<Vec<u8>
         answers::sasl_authenticate(fields, version).map(|(verdict, bytes, ms)| (verdict, bytes.to_vec(), ms))
     })?;
     if code != 0 {
-        return Err(refused(said.filter(|said| !said.is_empty()).unwrap_or_else(|| code_name(code))));
+        return Err(refused(said.filter(|said| !said.is_empty()).unwrap_or_else(|| broker_error(code).to_string())));
     }
     session.lifetime = u64::try_from(lifetime_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
     Ok(bytes)

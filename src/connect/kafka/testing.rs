@@ -171,6 +171,19 @@ pub fn metadata(topic: &str, partitions: i32, version: i16) -> Vec<u8> {
     body(&answer, version)
 }
 
+/// The settings of what was asked for; where there are none, the broker does not tell them.
+pub fn settings(settings: &[(&'static str, &'static str)], version: i16) -> Vec<u8> {
+    let setting = |(name, value): &(&'static str, &'static str)| {
+        DescribeConfigsResourceResult::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_value(Some(StrBytes::from_static_str(value)))
+    };
+    let denied = i16::from(settings.is_empty()) * TOPIC_AUTHORIZATION_FAILED;
+    let result =
+        DescribeConfigsResult::default().with_error_code(denied).with_configs(settings.iter().map(setting).collect());
+    body(&DescribeConfigsResponse::default().with_results(vec![result]), version)
+}
+
 /// A value and its headers.
 pub type Message = (Vec<u8>, Vec<(String, String)>);
 
@@ -266,22 +279,9 @@ impl Log {
             ApiKey::Metadata => metadata(topic, self.partitions.len() as i32, asked.version),
             ApiKey::ListOffsets => self.offsets(topic, asked),
             ApiKey::Fetch => self.fetched(topic, asked),
-            ApiKey::DescribeConfigs => self.described(asked),
+            ApiKey::DescribeConfigs => settings(self.settings, asked.version),
             other => panic!("{other:?} was not to be asked"),
         }
-    }
-
-    fn described(&self, asked: &Asked) -> Vec<u8> {
-        let setting = |(name, value): &(&'static str, &'static str)| {
-            DescribeConfigsResourceResult::default()
-                .with_name(StrBytes::from_static_str(name))
-                .with_value(Some(StrBytes::from_static_str(value)))
-        };
-        let denied = i16::from(self.settings.is_empty()) * TOPIC_AUTHORIZATION_FAILED;
-        let result = DescribeConfigsResult::default()
-            .with_error_code(denied)
-            .with_configs(self.settings.iter().map(setting).collect());
-        body(&DescribeConfigsResponse::default().with_results(vec![result]), asked.version)
     }
 
     /// The first offset that is there, and the one behind the last.

@@ -1,8 +1,9 @@
 //! Topics that are missing are made by the controller, which may be another broker by the time it is asked.
 
-use super::answers::Broker;
+use super::answers::{Broker, UNKNOWN_TOPIC};
 use super::calls::NewTopic;
 use super::cluster::Cluster;
+use super::error::KafkaError;
 use super::session::{Session, Stream};
 use crate::base::fatal::Fatal;
 use crate::connect::dial::address;
@@ -61,6 +62,22 @@ impl<S: Stream> Cluster<S> {
 
     fn is_there(&mut self, topic: &str) -> bool {
         self.ask(|session| session.metadata(topic)).is_ok_and(|view| view.error == 0)
+    }
+
+    /// The brokers say that they have no such topic.
+    pub fn lacks(&mut self, topic: &str) -> bool {
+        self.ask(|session| session.metadata(topic)).is_ok_and(|view| view.error == UNKNOWN_TOPIC)
+    }
+
+    /// The most bytes of one batch, compressed, that a topic takes which is made without settings of its own; `None`:
+    /// nobody says it, as to a user who may not ask for the settings of brokers.
+    pub fn new_topic_message_bytes_max(&mut self) -> Option<u64> {
+        let controller = self.ask(Session::controller).ok()??;
+        let told = self.broker(&controller).ok()?.default_message_bytes_max(controller.id);
+        if told.as_ref().is_err_and(KafkaError::breaks_connection) {
+            self.forget(controller.id);
+        }
+        told.ok().flatten()
     }
 }
 

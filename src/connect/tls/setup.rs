@@ -33,7 +33,7 @@ pub fn client_config(plan: &TlsPlan) -> Result<Arc<ClientConfig>, Fatal> {
             let private = PrivateKeyDer::from_pem_file(key).map_err(|why| bad_pem("tls-key", key, &why.to_string()))?;
             builder.with_client_auth_cert(chain, private).map_err(|why| {
                 let what = format!("--tls-cert '{}' and --tls-key '{}': {why}", cert.display(), key.display());
-                Fatal::usage(what).mend(format!("openssl x509 -noout -pubkey -in {}", cert.display()))
+                Fatal::usage(what).mend("--tls-key=FILE with the key that the certificate was made for")
             })?
         }
         _ => builder.with_no_client_auth(),
@@ -76,7 +76,9 @@ fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>,
 
 fn bad_pem(flag: &str, path: &Path, why: &str) -> Fatal {
     let shown = path.display();
-    Fatal::new(Exit::Usage, format!("--{flag} '{shown}': {why}")).mend(format!("a PEM file: head -1 '{shown}'"))
+    let kind = if flag == "tls-key" { "pkey" } else { "x509" };
+    let mend = format!("--{flag}=FILE in PEM; from another form: openssl {kind} -in '{shown}' -out {flag}.pem");
+    Fatal::new(Exit::Usage, format!("--{flag} '{shown}': {why}")).mend(mend)
 }
 
 /// The chain is verified, whatever name is in it.

@@ -16,8 +16,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Long beside what a neighbour on the same hardware disturbs.
-const PROBE_TIME: Duration = Duration::from_millis(800);
+/// Long in all beside what a neighbour on the same hardware disturbs; the stretches tell how much it does.
+const STRETCHES: usize = 5;
+const STRETCH_TIME: Duration = Duration::from_millis(160);
 /// Of the arithmetic, which is shown and of which the fastest turn counts.
 const CORE_TIME: Duration = Duration::from_millis(200);
 const TMPFS: &str = "/dev/shm";
@@ -48,13 +49,54 @@ pub fn calibrate(cpus: &[usize], lanes: u32, cost: &Cost) -> Result<Probes, Fata
     let tmpfs = || on(cpus.first(), || tmpfs(Path::new(TMPFS))).map_err(|why| failed(TMPFS, why));
     let loopback = || loopback(cpus, lanes as usize).map_err(|why| failed("loopback", why));
     let exchange = || exchange(cpus).map_err(|why| failed("exchanges over loopback", why));
-    Ok(Probes {
-        core_ns: Some(on(cpus.first(), core)),
-        tmpfs_byte_ns: wants(Probe::Tmpfs).then(tmpfs).transpose()?,
-        loopback_byte_ns: wants(Probe::Loopback).then(loopback).transpose()?,
-        loopback_connections: wants(Probe::Loopback).then_some(lanes),
-        exchange_ns: wants(Probe::Exchange).then(exchange).transpose()?,
-    })
+    let core_ns = Some(on(cpus.first(), core));
+    let found = [
+        wants(Probe::Tmpfs).then(tmpfs).transpose()?,
+        wants(Probe::Loopback).then(loopback).transpose()?,
+        wants(Probe::Exchange).then(exchange).transpose()?,
+    ];
+    let reach = found.iter().flatten().map(|timed| timed.reach).reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)));
+    let [tmpfs_byte_ns, loopback_byte_ns, exchange_ns] = found.map(|timed| timed.map(|timed| timed.ns));
+    let loopback_connections = wants(Probe::Loopback).then_some(lanes);
+    Ok(Probes { core_ns, tmpfs_byte_ns, loopback_byte_ns, loopback_connections, exchange_ns, reach })
+}
+
+/// What a unit of a probe's work takes: the median of all stretches, and the rates of the slowest and the fastest as
+/// parts of the median's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Timed {
+    ns: f64,
+    reach: (f64, f64),
+}
+
+/// Cuts a probe's time.
+struct Stretches {
+    began: Instant,
+    /// Units that were done by then.
+    before: u64,
+    ns: Vec<f64>,
+}
+
+impl Stretches {
+    fn start() -> Self {
+        Self { began: Instant::now(), before: 0, ns: Vec::with_capacity(STRETCHES) }
+    }
+
+    /// `done`: units since the start; false: the time is over.
+    fn go_on(&mut self, done: u64) -> bool {
+        let elapsed = self.began.elapsed();
+        if elapsed >= STRETCH_TIME && done > self.before {
+            self.ns.push(elapsed.as_nanos() as f64 / (done - self.before) as f64);
+            (self.began, self.before) = (Instant::now(), done);
+        }
+        self.ns.len() < STRETCHES
+    }
+
+    fn timed(mut self) -> Timed {
+        self.ns.sort_by(f64::total_cmp);
+        let ns = self.ns[self.ns.len() / 2];
+        Timed { ns, reach: (ns / self.ns[self.ns.len() - 1], ns / self.ns[0]) }
+    }
 }
 
 /// On a thread of its own, so that the caller's affinity stays as it is.
@@ -87,7 +129,7 @@ fn core() -> f64 {
 }
 
 /// Overwrites one file whose pages are there already.
-fn tmpfs(folder: &Path) -> io::Result<f64> {
+fn tmpfs(folder: &Path) -> io::Result<Timed> {
     let file = File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).open(folder)?;
     let ring = vec![0x5a_u8; RING_BYTES];
     // A container's limit counts these pages as well.
@@ -99,12 +141,12 @@ fn tmpfs(folder: &Path) -> io::Result<f64> {
         file.write_all_at(&ring[from..from + BLOCK_BYTES], at % blocks * BLOCK_BYTES as u64)
     };
     (0..blocks).try_for_each(write)?;
-    let (began, mut written) = (Instant::now(), 0);
-    while began.elapsed() < PROBE_TIME {
+    let (mut stretches, mut written) = (Stretches::start(), 0);
+    while stretches.go_on(written * BLOCK_BYTES as u64) {
         write(written)?;
         written += 1;
     }
-    Ok(began.elapsed().as_nanos() as f64 / (written * BLOCK_BYTES as u64) as f64)
+    Ok(stretches.timed())
 }
 
 fn pair() -> io::Result<(TcpStream, TcpStream)> {
@@ -114,7 +156,7 @@ fn pair() -> io::Result<(TcpStream, TcpStream)> {
 }
 
 /// Sends as the engine does: each connection in its turn, once the kernel has room for much.
-fn loopback(cpus: &[usize], lanes: usize) -> io::Result<f64> {
+fn loopback(cpus: &[usize], lanes: usize) -> io::Result<Timed> {
     let pairs = (0..lanes).map(|_| pair()).collect::<io::Result<Vec<_>>>()?;
     let (senders, receivers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     for stream in senders.iter().chain(&receivers) {
@@ -122,12 +164,12 @@ fn loopback(cpus: &[usize], lanes: usize) -> io::Result<f64> {
     }
     thread::scope(|scope| {
         let drain = scope.spawn(|| on(cpus.get(1), move || discard_all(&receivers)));
-        let sent = on(cpus.first(), move || -> io::Result<f64> {
+        let sent = on(cpus.first(), move || -> io::Result<Timed> {
             let mut lanes: Vec<_> =
                 senders.into_iter().map(|stream| (stream, vec![0x5a_u8; SEND_RING_BYTES], 0)).collect();
             let mut waiter = Waiter::new(lanes.len());
-            let (began, mut sent) = (Instant::now(), 0);
-            while began.elapsed() < PROBE_TIME {
+            let (mut stretches, mut sent) = (Stretches::start(), 0_usize);
+            while stretches.go_on(sent as u64) {
                 waiter.clear();
                 lanes.iter().for_each(|(stream, ..)| waiter.add(stream.as_fd(), Interest::Writable));
                 waiter.wait(0);
@@ -140,7 +182,7 @@ fn loopback(cpus: &[usize], lanes: usize) -> io::Result<f64> {
                     }
                 }
             }
-            Ok(began.elapsed().as_nanos() as f64 / sent as f64)
+            Ok(stretches.timed())
         });
         drain.join().expect("the drain does not panic")?;
         sent
@@ -149,7 +191,7 @@ fn loopback(cpus: &[usize], lanes: usize) -> io::Result<f64> {
 
 /// Requests and answers over several connections, both ends polling: how fast two processors talk to each other, which
 /// moves when a hypervisor moves them.
-fn exchange(cpus: &[usize]) -> io::Result<f64> {
+fn exchange(cpus: &[usize]) -> io::Result<Timed> {
     let pairs = (0..EXCHANGE_CONNECTIONS).map(|_| pair()).collect::<io::Result<Vec<_>>>()?;
     let (mut asking, answering): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     for stream in asking.iter().chain(&answering) {
@@ -158,11 +200,11 @@ fn exchange(cpus: &[usize]) -> io::Result<f64> {
     }
     thread::scope(|scope| {
         let answers = scope.spawn(|| on(cpus.get(1), move || answer_all(answering)));
-        let asked = on(cpus.first(), move || -> io::Result<f64> {
+        let asked = on(cpus.first(), move || -> io::Result<Timed> {
             let (request, mut inbox) = ([0x5a_u8; REQUEST_BYTES], [0; ANSWER_BYTES]);
             let mut missing = [0_usize; EXCHANGE_CONNECTIONS];
-            let (began, mut asked) = (Instant::now(), 0_u64);
-            while began.elapsed() < PROBE_TIME {
+            let (mut stretches, mut asked) = (Stretches::start(), 0_u64);
+            while stretches.go_on(asked) {
                 for (stream, missing) in asking.iter_mut().zip(&mut missing) {
                     *missing -= arrived(stream, &mut inbox[..*missing])?.unwrap_or(0);
                     if *missing == 0 {
@@ -172,7 +214,7 @@ fn exchange(cpus: &[usize]) -> io::Result<f64> {
                     }
                 }
             }
-            Ok(began.elapsed().as_nanos() as f64 / asked as f64)
+            Ok(stretches.timed())
         });
         answers.join().expect("the answering end does not panic")?;
         asked
@@ -255,5 +297,11 @@ mod tests {
             }
         }
         assert!(tmpfs(Path::new("/no/such/folder")).is_err());
+    }
+
+    #[test]
+    fn the_median_counts_and_the_outliers_are_the_reach() {
+        let stretches = Stretches { ns: vec![2.0, 4.0, 1.0, 2.0, 2.5], ..Stretches::start() };
+        assert_eq!(stretches.timed(), Timed { ns: 2.0, reach: (0.5, 2.0) });
     }
 }

@@ -1,6 +1,7 @@
 //! What each path costs, as measured on two machines. To refit one: `perf/run.py plan` prints new rows for it.
 
-use serde::{Deserialize, Serialize};
+use crate::host::capacity::MEASURED_SPREAD;
+use serde::Serialize;
 
 /// The way of the bytes out of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -63,7 +64,7 @@ pub struct Cost {
 }
 
 /// Whose processor: what a byte costs beside its probe differs by up to a half between the two that were measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Vendor {
     Amd,
@@ -112,6 +113,7 @@ static INTEL: Table = Table {
         loopback_byte_ns: Some(0.1337),
         loopback_connections: Some(1),
         exchange_ns: Some(4873.0),
+        reach: None,
     },
     costs: &[
         Cost { route: Route::Null, record_ns: 18.3, byte_ns: 0.00047, memory_crossings: 0.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: true, source: XEON },
@@ -134,6 +136,7 @@ static AMD: Table = Table {
         loopback_byte_ns: Some(0.1047),
         loopback_connections: Some(1),
         exchange_ns: Some(6225.0),
+        reach: None,
     },
     costs: &[
         Cost { route: Route::Null, record_ns: 9.4, byte_ns: 0.00033, memory_crossings: 0.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: THREE },
@@ -162,6 +165,9 @@ pub struct Probes {
     pub loopback_connections: Option<u32>,
     /// A request of 4 KiB and its answer over loopback, several connections at once.
     pub exchange_ns: Option<f64>,
+    /// The lowest and the highest rate of the repetitions, as parts of the median, which the figures above are.
+    #[serde(skip)]
+    pub reach: Option<(f64, f64)>,
 }
 
 impl Probes {
@@ -172,6 +178,11 @@ impl Probes {
             Probe::Loopback => self.loopback_byte_ns,
             Probe::Exchange => self.exchange_ns,
         }
+    }
+
+    /// The reach, where it is more than a prediction may be off by.
+    pub fn busy(&self) -> Option<(f64, f64)> {
+        self.reach.filter(|(low, high)| *low < MEASURED_SPREAD.0 || *high > MEASURED_SPREAD.1)
     }
 
     /// How many times as long as on the machine of the table; `None`: one of them was not asked.

@@ -1,37 +1,28 @@
-//! The machine that a plan is for: this one, or a described one.
+//! The machine that a plan is for: this one, or a described one (`description`).
 
-use crate::base::bounded;
-use crate::base::fatal::Fatal;
 use crate::host::capacity::costs::Vendor;
 use crate::host::{Sysfs, cgroup, cpu, network};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::net::IpAddr;
-use std::path::Path;
 
-const DESCRIPTION_BYTES_MAX: u64 = 1 << 20;
-const EXAMPLE: &str = "cores: 32, processor: amd, clock_ghz: 3.0, nic_gbits: 100, mtu: 9000, drives: [{write_gigabytes_per_second: 6.6, count: 2}]";
+/// Where nobody says another one.
+pub const ETHERNET_MTU: u32 = 1500;
+/// IPv4 needs no less of a link.
+const IPV4_MTU_MIN: u32 = 68;
 
-/// As in a description (`--host FILE`). What is left out is unknown and not judged.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What is `None` is unknown and not judged.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Machine {
     /// All of them; one is left free for everything but the load.
     pub cores: u32,
     /// `amd` or `intel`: whose table of costs fits better.
-    #[serde(default)]
     pub processor: Option<Vendor>,
-    #[serde(default)]
     pub clock_ghz: Option<f64>,
-    #[serde(default = "one")]
     pub sockets: u32,
-    #[serde(default)]
     pub nic_gbits: Option<f64>,
-    #[serde(default = "ethernet_mtu")]
     pub mtu: u32,
-    #[serde(default)]
     pub drives: Vec<Drive>,
     /// Of all sockets together.
-    #[serde(default)]
     pub memory_gigabytes_per_second: Option<f64>,
     /// From which processors a run takes its own; empty for a described machine.
     #[serde(skip)]
@@ -45,21 +36,11 @@ pub struct Machine {
 }
 
 /// Drives of one kind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Drive {
     /// Sequential, as the data sheet has it.
     pub write_gigabytes_per_second: f64,
-    #[serde(default = "one")]
     pub count: u32,
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn ethernet_mtu() -> u32 {
-    1500
 }
 
 impl Machine {
@@ -105,14 +86,13 @@ impl Machine {
         cpu::window(&self.usable, 2, self.draw)
     }
 
-    /// For `--cores`: of this machine what `run` would take, where the first processor is left free; of another the
-    /// first ones.
+    /// For `--cores`: what `run` would take, where the first processor is left free.
     pub fn sending(&self, cores: u32) -> String {
         let cores = cores as usize;
-        if self.usable.len() < cores {
-            return cpu::format_list(&(0..cores).collect::<Vec<_>>());
-        }
-        cpu::format_list(&cpu::window(&self.usable, cores, self.draw))
+        // Of a described machine, one that is alone on it.
+        let described: Vec<_> = (0..cores.max(self.cores as usize)).collect();
+        let usable = if self.usable.len() < cores { &described } else { &self.usable };
+        cpu::format_list(&cpu::window(usable, cores, self.draw))
     }
 }
 
@@ -137,52 +117,16 @@ fn sockets(sysfs: &Sysfs) -> u32 {
 fn way_to(sysfs: &Sysfs, peers: &[IpAddr]) -> (Option<f64>, u32) {
     let exits = network::exits(sysfs, peers);
     let speed = |way: &network::Way| way.bits_per_second(sysfs);
-    let Some(way) = exits.ways.iter().min_by_key(|way| speed(way)) else { return (None, ethernet_mtu()) };
+    let Some(way) = exits.ways.iter().min_by_key(|way| speed(way)) else { return (None, ETHERNET_MTU) };
     let mtu = sysfs.number(format!("{}/mtu", network::folder(&way.top))).and_then(|mtu| u32::try_from(mtu).ok());
-    (speed(way).map(|bits| bits as f64 / 1e9), mtu.unwrap_or_else(ethernet_mtu))
-}
-
-/// Reads a description, YAML or JSON.
-pub fn described(path: &Path) -> Result<Machine, Fatal> {
-    let shown = path.display();
-    let fail = |why: String| Fatal::usage(format!("--host '{shown}': {why}"));
-    let text = bounded::read_text(path, DESCRIPTION_BYTES_MAX)
-        .map_err(|why| fail(why.to_string()).mend(format!("ls -l '{shown}'")))?;
-    parse(&text).map_err(|why| fail(why).mend(format!("write it like {EXAMPLE}")))
-}
-
-pub fn parse(text: &str) -> Result<Machine, String> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let machine: Machine =
-        serde_saphyr::from_str_with_options(text, options).map_err(|why| why.to_string().replace('\n', " "))?;
-    let positive = |name: &str, value: Option<f64>| match value {
-        Some(value) if !(value.is_finite() && value > 0.0) => Err(format!("{name} {value} is not above 0")),
-        _ => Ok(()),
-    };
-    if !(1..=65_536).contains(&machine.cores) || !(1..=machine.cores).contains(&machine.sockets) {
-        return Err(format!(
-            "cores {}, sockets {}: at least one of each, no more sockets than cores",
-            machine.cores, machine.sockets
-        ));
-    }
-    if !(576..=65_535).contains(&machine.mtu) {
-        return Err(format!("mtu {} is not from 576 to 65535", machine.mtu));
-    }
-    positive("clock_ghz", machine.clock_ghz)?;
-    positive("nic_gbits", machine.nic_gbits)?;
-    positive("memory_gigabytes_per_second", machine.memory_gigabytes_per_second)?;
-    for drive in &machine.drives {
-        positive("write_gigabytes_per_second", Some(drive.write_gigabytes_per_second))?;
-        if drive.count == 0 {
-            return Err("count 0 of a drive: leave it out".to_owned());
-        }
-    }
-    Ok(machine)
+    let mtu = mtu.filter(|mtu| *mtu >= IPV4_MTU_MIN).unwrap_or(ETHERNET_MTU);
+    (speed(way).map(|bits| bits as f64 / 1e9), mtu)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::capacity::description::parse;
     use crate::host::fake::Tree;
 
     #[test]
@@ -207,7 +151,8 @@ mod tests {
         assert_eq!((bare.cores, bare.senders(), bare.nic_gbits), (1, 1, None));
         let here = Machine { usable: vec![4, 5, 6, 7], ..bare };
         assert_eq!((here.sending(3), here.sending(1)), ("5-7".to_owned(), "7".to_owned()));
-        assert_eq!(parse("cores: 8").unwrap().sending(3), "0-2");
+        let described = parse("cores: 8").unwrap();
+        assert_eq!((described.sending(3), described.sending(8)), ("5-7".to_owned(), "0-7".to_owned()));
     }
 
     #[test]
@@ -266,42 +211,5 @@ mod tests {
         ]);
         let machine = Machine::here(&pod.sysfs(), &[far]);
         assert_eq!((machine.nic_gbits, machine.mtu), (None, 1450));
-    }
-
-    #[test]
-    fn a_description_is_yaml_or_json() {
-        let yaml = parse(
-            "cores: 32\nclock_ghz: 3.0\nnic_gbits: 100\ndrives:\n- write_gigabytes_per_second: 6.6\n  count: 2\n",
-        );
-        let json = parse(
-            r#"{"cores": 32, "clock_ghz": 3.0, "nic_gbits": 100,
-                "drives": [{"write_gigabytes_per_second": 6.6, "count": 2}]}"#,
-        );
-        assert_eq!(yaml, json);
-        let machine = yaml.unwrap();
-        assert_eq!((machine.cores, machine.sockets, machine.mtu, machine.drives[0].count), (32, 1, 1500, 2));
-    }
-
-    #[test]
-    fn a_wrong_description_names_what_is_wrong() {
-        for (text, word) in [
-            ("cores: 0", "cores 0"),
-            ("cores: 2\nsockets: 3", "sockets 3"),
-            ("clock_ghz: 3", "cores"),
-            ("cores: 2\nclock: 3", "clock"),
-            ("cores: 2\nmtu: 100", "mtu 100"),
-            ("cores: 2\nnic_gbits: -1", "nic_gbits -1"),
-            ("cores: 2\nmemory_gigabytes_per_second: .nan", "memory_gigabytes_per_second"),
-            ("cores: 2\ndrives: [{write_gigabytes_per_second: 0}]", "write_gigabytes_per_second 0"),
-            ("cores: 2\ndrives: [{write_gigabytes_per_second: 1, count: 0}]", "count 0"),
-            ("cores: many", "line 1"),
-            ("", ""),
-        ] {
-            let why = parse(text).unwrap_err();
-            assert!(why.contains(word), "{text}: {why}");
-        }
-        assert!(described(Path::new("/no/such/host.yaml")).unwrap_err().what.contains("/no/such/host.yaml"));
-        let endless = described(Path::new("/dev/zero")).unwrap_err();
-        assert!(endless.what.contains("more than 1048576 bytes"), "{endless}");
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::limits;
 use proptest::prelude::*;
 
 /// As fast as the machine of the table that a processor of no known vendor is given.
@@ -7,7 +8,7 @@ fn same() -> Probes {
 }
 
 fn machine(text: &str) -> Machine {
-    machine::parse(text).unwrap()
+    description::parse(text).unwrap()
 }
 
 fn demand(route: Route, gigabytes: f64) -> Demand {
@@ -66,6 +67,20 @@ fn a_calibrated_core_is_the_table_times_its_slowness() {
     let expected = 4096.0 * GIGA / (cost.record_ns + cost.byte_ns * 4096.0 * 2.0);
     let copied = plan(Route::Tmpfs, copying).likely;
     assert!((copied / expected - 1.0).abs() < 1e-9, "the work for each record is not the copy's");
+}
+
+#[test]
+fn a_busy_host_is_called_so_and_widens_the_range() {
+    let plan = |reach| {
+        let probes = Probes { reach: Some(reach), ..same() };
+        project(&demand(Route::Tcp, 1.0), &machine("cores: 2"), Scale::Calibrated(probes))
+    };
+    let is_busy = |plan: &Projection| plan.assumptions.iter().any(|told| told.starts_with("the host is busy: "));
+    let (quiet, busy) = (plan((0.9, 1.1)), plan((0.5, 1.1)));
+    let (narrow, wide) = (quiet.core_bytes_per_second, busy.core_bytes_per_second);
+    assert!(!is_busy(&quiet) && is_busy(&busy), "{:?} {:?}", quiet.assumptions, busy.assumptions);
+    assert!((narrow.low / narrow.likely - 0.8).abs() < 1e-9 && (wide.low / wide.likely - 0.5).abs() < 1e-9);
+    assert_eq!((narrow.likely, narrow.high), (wide.likely, wide.high));
 }
 
 #[test]
@@ -171,6 +186,40 @@ fn each_drive_is_a_target_with_as_many_producers() {
     assert!(told(&named) && !told(&planned), "{:?}", named.assumptions);
 }
 
+/// Nothing of it is beyond all bounds, nor no number.
+fn is_finite(plan: &Projection) -> bool {
+    let summary = plan.summary();
+    let mut words = summary.split(|c: char| !c.is_ascii_alphanumeric());
+    !words.any(|word| word == "inf" || word == "NaN")
+}
+
+#[test]
+fn the_extremes_of_a_description_can_be_calculated_with() {
+    let least = "cores: 1\nclock_ghz: 0.1\nnic_gbits: 0.001\nmtu: 576\nmemory_gigabytes_per_second: 0.1\n\
+                 drives: [{write_gigabytes_per_second: 0.001}]";
+    let most = "cores: 65536\nsockets: 65536\nclock_ghz: 20\nnic_gbits: 100000\nmtu: 65535\n\
+                memory_gigabytes_per_second: 100000\ndrives: [{write_gigabytes_per_second: 1000, count: 10000}]";
+    for machine in [machine(least), machine(most)] {
+        for route in Route::ALL {
+            for (rate, record_bytes) in [(1.0, limits::RECORD_BYTES_MAX), (limits::RATE_MAX as f64, 16)] {
+                let demand = Demand { rate_bytes_per_second: Some(rate), record_bytes, ..demand(route, 1.0) };
+                let plan = project(&demand, &machine, Scale::of_described(&machine));
+                assert!(is_finite(&plan), "{route:?} {rate} {machine:?}: {}", plan.summary());
+            }
+        }
+    }
+}
+
+#[test]
+fn cores_are_counted_whole() {
+    let summary = on("cores: 2", Route::Tcp, 0.001).summary();
+    assert!(summary.contains("\ncores         needs 1 of 1 core: ok\n"), "{summary}");
+    let lacks = on("cores: 3", Route::Http, 80.0).lacks;
+    assert!(lacks[0].ends_with(" cores, there are 2"), "{lacks:?}");
+}
+
+const DESCRIPTIONS: &str = "\\PC{0,80}|cores: [0-9]{1,3}\n(clock_ghz|nic_gbits|mtu|[a-z_]{1,9}): [0-9.e-]{1,6}";
+
 fn routes() -> impl Strategy<Value = Route> {
     prop::sample::select(Route::ALL.to_vec())
 }
@@ -206,7 +255,10 @@ proptest! {
     }
 
     #[test]
-    fn no_description_panics(text in "\\PC{0,80}|cores: [0-9]{1,3}\n[a-z_]{1,12}: [0-9.-]{1,5}") {
-        let _ = machine::parse(&text);
+    fn no_description_panics(text in DESCRIPTIONS) {
+        if let Ok(machine) = description::parse(&text) {
+            let demand = Demand { rate_bytes_per_second: None, ..demand(Route::Tcp, 1.0) };
+            prop_assert!(is_finite(&project(&demand, &machine, Scale::of_described(&machine))), "{}", text);
+        }
     }
 }

@@ -76,9 +76,22 @@ fn rates(range: Range) -> String {
     format!("{} GB/s, likely {}", span(range.map(|rate| rate / GIGA)), digits(range.likely / GIGA))
 }
 
+/// Whole cores, and two digits of anything else.
+fn figure(resource: &Resource, value: f64) -> String {
+    if resource.unit == "cores" { format!("{value:.0}") } else { digits(value) }
+}
+
+/// So many of the resource, with its unit.
+fn amount(resource: &Resource, value: f64) -> String {
+    let figure = figure(resource, value);
+    let unit = if resource.unit == "cores" && figure == "1" { "core" } else { resource.unit };
+    format!("{figure} {unit}")
+}
+
 fn needs(resource: &Resource) -> String {
     let Resource { unit, needed, available, verdict, .. } = resource;
-    let needed = span(*needed);
+    let (low, high) = (figure(resource, needed.low), figure(resource, needed.high));
+    let needed = if low == high { low } else { format!("{low} to {high}") };
     match (available, verdict) {
         (Some(have), Some(verdict)) => {
             let word = match verdict {
@@ -86,16 +99,15 @@ fn needs(resource: &Resource) -> String {
                 Verdict::Uncertain => "uncertain",
                 Verdict::DoesNotFit => "too few",
             };
-            format!("needs {needed} of {} {unit}: {word}", digits(*have))
+            format!("needs {needed} of {}: {word}", amount(resource, *have))
         }
         _ => format!("needs {needed} {unit}; how much there is was not said, so it is not judged"),
     }
 }
 
 pub(super) fn lack(resource: &Resource) -> String {
-    let Resource { name, unit, needed, available, .. } = resource;
-    let have = digits(available.unwrap_or_default());
-    format!("{name}: likely needs {} {unit}, there are {have}", digits(needed.likely))
+    let have = figure(resource, resource.available.unwrap_or_default());
+    format!("{}: likely needs {}, there are {have}", resource.name, amount(resource, resource.needed.likely))
 }
 
 pub(super) fn command(
@@ -158,8 +170,20 @@ pub(super) fn assumptions(
         all.push(format!("a processor like the {} of the table: whose it is was not said", table.machine));
     }
     match scale {
-        Scale::Calibrated(_) if cost.checked => all.push("scaled by a calibration of this host, ±20 %".to_owned()),
-        Scale::Calibrated(_) => all.push("scaled by a calibration; the path itself is a projection".to_owned()),
+        Scale::Calibrated(probes) => {
+            let spread = if probes.busy().is_none() { ", ±20 %" } else { "" };
+            all.push(match cost.checked {
+                true => format!("scaled by a calibration of this host{spread}"),
+                false => "scaled by a calibration; the path itself is a projection".to_owned(),
+            });
+            all.extend(probes.busy().map(|(low, high)| {
+                let (low, high) = (low * 100.0, high * 100.0);
+                format!(
+                    "the host is busy: the calibration's repetitions reached {low:.0} to {high:.0} % of their median \
+                     rate, and the range covers that; plan again when it is quiet"
+                )
+            }));
+        }
         Scale::Projected { clock_ratio } => all.push(format!(
             "projection: the table's time × {clock_ratio:.2} for the clock, from half of that rate to 1.2 of it"
         )),

@@ -1,6 +1,6 @@
 //! Processors: clock, sleep, siblings, isolation.
 
-use super::{Finding, Look, Verdict, boot};
+use super::{Finding, Look, Verdict, boot, few};
 use crate::host::cpu::{format_list, online_cpus, parse_list, usable_cpus};
 
 /// A state that takes longer to leave than this is felt in latencies.
@@ -9,10 +9,33 @@ const WAKE_US_MAX: u64 = 20;
 const CLOCKS_OF_LAST_RESORT: &[&str] = &["hpet", "acpi_pm", "jiffies", "refined-jiffies", "pit"];
 
 pub fn examine(look: &Look) -> Vec<Finding> {
-    vec![cores(look), clock_source(look), governor(look), idle_states(look), smt(look), isolation(look)]
+    vec![clock_source(look), governor(look), idle_states(look), smt(look), isolation(look)]
 }
 
-fn cores(look: &Look) -> Finding {
+/// Of the processors that were asked for those that this host has, awake or not; without any what is advised in their
+/// place. No advice is about what is not there.
+pub fn there(look: &Look) -> Vec<usize> {
+    let asked = &look.scope.cores;
+    let Some(present) = present(look) else { return asked.clone() };
+    let there: Vec<_> = asked.iter().copied().filter(|cpu| present.contains(cpu)).collect();
+    if there.is_empty() && !asked.is_empty() { advised(asked, &usable_cpus(look.sysfs)) } else { there }
+}
+
+fn present(look: &Look) -> Option<Vec<usize>> {
+    look.sysfs.text("/sys/devices/system/cpu/present").and_then(|text| parse_list(&text).ok())
+}
+
+/// Those that may be used, or else all but one, as a run by itself would take them.
+fn advised(asked: &[usize], usable: &[usize]) -> Vec<usize> {
+    let both: Vec<_> = usable.iter().copied().filter(|cpu| asked.contains(cpu)).collect();
+    match usable {
+        _ if !both.is_empty() => both,
+        [_, rest @ ..] if !rest.is_empty() => rest.to_vec(),
+        all => all.to_vec(),
+    }
+}
+
+pub fn cores(look: &Look) -> Finding {
     const ITEM: &str = "cpu.cores";
     let (usable, online) = (usable_cpus(look.sysfs), online_cpus(look.sysfs));
     let list = look.cores_list();
@@ -23,12 +46,13 @@ fn cores(look: &Look) -> Finding {
     if foreign.is_empty() {
         return Finding::fine(ITEM, format!("{list} of {} that this process may use", format_list(&usable)));
     }
-    let present = look.sysfs.text("/sys/devices/system/cpu/present").and_then(|text| parse_list(&text).ok());
+    let present = present(look);
     let is_there = |cpu: &usize| present.as_ref().is_none_or(|present| present.contains(cpu));
     let only = present.as_ref().filter(|_| !foreign.iter().all(is_there));
     let only = only.map(|present| format!("; this host has only {}", format_list(present))).unwrap_or_default();
     let value = format!("{list}: this process may not use {}{only}", format_list(&foreign));
-    let finding = Finding::new(ITEM, Verdict::Fatal, value).fix(format!("--cores {}", format_list(&usable)));
+    let instead = format_list(&advised(&look.scope.cores, &usable));
+    let finding = Finding::new(ITEM, Verdict::Fatal, value).fix(format!("--cores {instead}"));
     let asleep = foreign.iter().filter(|&cpu| is_there(cpu) && !online.contains(cpu));
     match asleep.map(usize::to_string).collect::<Vec<_>>().as_slice() {
         [] => finding,
@@ -144,9 +168,8 @@ fn smt(look: &Look) -> Finding {
     let first = |group: &Vec<usize>| group.iter().copied().find(|cpu| look.scope.cores.contains(cpu));
     let mut one_each: Vec<_> = groups.iter().filter_map(first).collect();
     one_each.sort_unstable();
-    let few = shared.iter().take(4).map(|pair| format!("({pair})")).collect::<Vec<_>>().join(" ");
-    let more = if shared.len() > 4 { format!(" and {} more", shared.len() - 4) } else { String::new() };
-    Finding::new(ITEM, Verdict::Hint, format!("{} share a core: {few}{more}", look.cores_list()))
+    let pairs = few(shared.iter().map(|pair| format!("({pair})")), " ", "and");
+    Finding::new(ITEM, Verdict::Hint, format!("{} share a core: {pairs}", look.cores_list()))
         .fix(format!("--cores {}", format_list(&one_each)))
 }
 

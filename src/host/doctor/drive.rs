@@ -1,7 +1,7 @@
 //! Drives: the file system of each path, and the disks below it.
 
 use super::{Finding, Look, Verdict, pci};
-use crate::base::place;
+use crate::base::{place, program};
 use crate::host::{Sysfs, block, fs};
 use std::path::{Path, PathBuf};
 
@@ -149,13 +149,13 @@ fn mount_finding(look: &Look, path: &Path) -> Finding {
         return Finding::unknown(ITEM, "/proc/self/mountinfo does not name its file system").of(shown);
     };
     let (point, kind) = (mount.point.display(), &mount.kind);
-    let quoted = quote(&mount.point.to_string_lossy());
+    let quoted = program::quoted(&mount.point.to_string_lossy());
     let has = |option: &str| mount.options.iter().any(|known| known == option);
     let folder = absent_folder(look, path);
     let absent = folder.map(|folder| format!("; {} is not there yet", folder.display())).unwrap_or_default();
     // What is judged then may not be what was meant.
     let first = folder.filter(|_| mount.point == Path::new("/")).map(|folder| {
-        let folder = quote(&folder.to_string_lossy());
+        let folder = program::quoted(&folder.to_string_lossy());
         format!("mount the drive there first: mkdir -p {folder} && mount /dev/DRIVE {folder}")
     });
     let judged = |verdict, what: &str| {
@@ -189,12 +189,6 @@ fn absent_folder<'a>(look: &Look, path: &'a Path) -> Option<&'a Path> {
     let is_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
     let folder = if is_folder { path } else { place::folder(path) };
     (look.sysfs.is_live() && !folder.exists()).then_some(folder)
-}
-
-/// As a shell takes it for one word.
-fn quote(path: &str) -> String {
-    let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
-    if plain { path.to_owned() } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
 fn opposite(option: &str) -> &'static str {

@@ -1,12 +1,14 @@
 //! How busy others keep the cores of the load, just now.
 
-use super::{Finding, Look};
+use super::{Finding, Look, few};
+use crate::base::program;
 use crate::host::cpu::{format_list, usable_cpus};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
+const ITEM: &str = "cpu.load";
 const WATCHED: Duration = Duration::from_millis(200);
 const BUSY_PERCENT_MAX: u64 = 20;
 /// Behind `user` in a line of `/proc/stat`.
@@ -49,28 +51,48 @@ fn busy_percent(before: &str, after: &str) -> BTreeMap<usize, u64> {
     ticks(after).into_iter().filter_map(since).collect()
 }
 
-fn judge(look: &Look, percent: &BTreeMap<usize, u64>) -> Finding {
-    const ITEM: &str = "cpu.load";
-    let cores = &look.scope.cores;
-    let mut shares: Vec<(u64, usize)> = cores.iter().filter_map(|cpu| Some((*percent.get(cpu)?, *cpu))).collect();
+/// What a run saw of its own cores while they got ready, in percent of the time that they did not get; `None`: nothing.
+pub fn seen(percent: &BTreeMap<usize, u64>) -> Option<Finding> {
+    let shares = busiest_first(percent.iter().map(|(cpu, share)| (*share, *cpu)));
+    let busiest = shares.first()?.1;
+    let calm = format!("{} shows which cores are calm", program::command("doctor"));
+    Some(taken(&shares).fix(calm).fix(who_runs_on(busiest)))
+}
+
+fn busiest_first(shares: impl Iterator<Item = (u64, usize)>) -> Vec<(u64, usize)> {
+    let mut shares: Vec<_> = shares.collect();
     shares.sort_unstable_by_key(|(share, cpu)| (Reverse(*share), *cpu));
-    let Some((most, busiest)) = shares.first().copied() else {
-        return Finding::unknown(ITEM, "/proc/stat does not say how busy the cores are");
-    };
+    shares
+}
+
+fn taken(shares: &[(u64, usize)]) -> Finding {
     let busy: Vec<_> = shares.iter().filter(|(share, _)| *share > BUSY_PERCENT_MAX).collect();
     if busy.is_empty() {
+        let most = shares.first().map_or(0, |(share, _)| *share);
         return Finding::fine(ITEM, format!("others take at most {most} % of a core just now"));
     }
-    let few: Vec<_> = busy.iter().take(4).map(|(share, cpu)| format!("{share} % of core {cpu}")).collect();
-    let more = if busy.len() > 4 { format!(" and some of {} more", busy.len() - 4) } else { String::new() };
-    let finding = Finding::hint_unless(false, ITEM, format!("others take {}{more} just now", few.join(", ")));
+    let taken = few(busy.iter().map(|(share, cpu)| format!("{share} % of core {cpu}")), ", ", "and some of");
+    Finding::hint_unless(false, ITEM, format!("others take {taken} just now"))
+}
+
+fn who_runs_on(cpu: usize) -> String {
+    format!("ps -eLo psr,pcpu,pid,comm --sort=-pcpu | awk '$1 == {cpu}' | head shows who it is")
+}
+
+fn judge(look: &Look, percent: &BTreeMap<usize, u64>) -> Finding {
+    let cores = &look.scope.cores;
+    let shares = busiest_first(cores.iter().filter_map(|cpu| Some((*percent.get(cpu)?, *cpu))));
+    let Some((_, busiest)) = shares.first().copied() else {
+        return Finding::unknown(ITEM, "/proc/stat does not say how busy the cores are");
+    };
+    let finding = taken(&shares);
     let calm = |cpu: &usize| percent.get(cpu).is_some_and(|share| *share <= BUSY_PERCENT_MAX);
     let usable = usable_cpus(look.sysfs);
     let other = usable.iter().filter(|cpu| !cores.contains(cpu));
     let mut instead: Vec<usize> = cores.iter().chain(other).copied().filter(calm).take(cores.len()).collect();
     instead.sort_unstable();
     let finding = if instead.is_empty() { finding } else { finding.fix(format!("--cores {}", format_list(&instead))) };
-    finding.fix(format!("ps -eLo psr,pcpu,pid,comm --sort=-pcpu | awk '$1 == {busiest}' | head shows who it is"))
+    finding.fix(who_runs_on(busiest))
 }
 
 #[cfg(test)]
@@ -112,6 +134,24 @@ mod tests {
         assert_eq!(busy.fix[0], "--cores 0,2");
         assert!(busy.fix[1].contains("'$1 == 1'"), "{busy:?}");
         assert_eq!(judged(&[3]).verdict, Verdict::Unknown, "it did not tick");
+    }
+
+    #[test]
+    fn what_a_run_saw_of_its_cores_is_judged_alike() {
+        let seen = |all: &[(usize, u64)]| seen(&all.iter().copied().collect());
+        assert_eq!(seen(&[]), None);
+        let calm = seen(&[(0, 3), (1, 20)]).unwrap();
+        assert_eq!((calm.verdict, calm.value.as_str()), (Verdict::Fine, "others take at most 20 % of a core just now"));
+        let busy = seen(&[(0, 21), (1, 48)]).unwrap();
+        let value = "others take 48 % of core 1, 21 % of core 0 just now";
+        assert_eq!((busy.verdict, busy.value.as_str()), (Verdict::Hint, value));
+        assert!(busy.fix[0].contains("doctor") && busy.fix[1].contains("'$1 == 1'"), "{busy:?}");
+    }
+
+    #[test]
+    fn a_long_list_is_cut_short() {
+        let listed = |count: i32| few((0..count).map(|n| n.to_string()), ", ", "and some of");
+        assert_eq!((listed(4).as_str(), listed(6).as_str()), ("0, 1, 2, 3", "0, 1, 2, 3 and some of 2 more"));
     }
 
     #[test]

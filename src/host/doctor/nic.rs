@@ -1,6 +1,7 @@
 //! Network cards: which ones carry the load, and how each is set.
 
 use super::{Finding, Look, Verdict, pci};
+use crate::base::units::format_counted;
 use crate::host::network::{self, Way, folder};
 use crate::host::{Sysfs, ethtool};
 use std::collections::BTreeMap;
@@ -261,7 +262,7 @@ fn queues(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
         most => ("combined", most),
     };
     let limit = if most > 0 { format!(", the card has {most}") } else { String::new() };
-    let value = format!("{count} to send for {cores} cores{limit}");
+    let value = format!("{count} to send for {}{limit}", format_counted(cores, "core"));
     let finding = Finding::hint_unless(count >= cores, ITEM, value).of(name);
     match most > count {
         true => finding.fix(format!("ethtool -L {name} {kind} {}", most.min(cores))),

@@ -2,6 +2,7 @@
 
 use super::drive::Disk;
 use super::{Finding, Look, Verdict, boot};
+use crate::base::units::format_counted;
 use crate::host::Sysfs;
 use crate::host::cpu::{
     format_list, isolated_cpus, numa_node, numa_nodes, parse_list, prefer_housekeeping, usable_cpus,
@@ -101,13 +102,14 @@ pub fn irq(look: &Look, item: &str, subject: &str, folder: &str, tune: Option<St
     }
     let on_cores = |cpus: &[usize]| cpus.iter().any(|cpu| look.scope.cores.contains(cpu));
     let hit: Vec<_> = irqs.iter().filter(|(_, cpus)| on_cores(cpus)).collect();
+    let all = format_counted(irqs.len() as u64, "interrupt");
     if hit.is_empty() {
-        return Finding::fine(item, format!("{} interrupts, all on other processors", irqs.len())).of(subject);
+        return Finding::fine(item, format!("{all} on other processors")).of(subject);
     }
     let mut free = usable_cpus(look.sysfs);
     free.retain(|cpu| !look.scope.cores.contains(cpu));
     prefer_housekeeping(&mut free, &isolated_cpus(look.sysfs));
-    let value = format!("{} of {} interrupts are taken by {}", hit.len(), irqs.len(), look.cores_list());
+    let value = format!("{} of {all} taken by {}", hit.len(), look.cores_list());
     let finding = Finding::new(item, Verdict::Hint, value).of(subject);
     if free.is_empty() {
         let fewer = look.scope.cores.get(1..).unwrap_or_default();
@@ -202,7 +204,7 @@ mod tests {
             let sysfs = tree.sysfs();
             let look = Look { sysfs: &sysfs, scope: &scope };
             let found = irq(&look, "nic.irq", "eth0", "/sys/class/net/eth0/device", None);
-            assert_eq!(found.value, "10 of 10 interrupts are taken by 1-2");
+            assert_eq!(found.value, "10 of 10 interrupts taken by 1-2");
             assert!(found.fix[0].contains(&format!("$(ls /sys/class/net/eth0/{listed})")), "{:?}", found.fix);
             assert!(found.fix[0].contains("echo 0,31 >"), "isolated ones take none: {:?}", found.fix);
         }

@@ -1,16 +1,21 @@
 //! Findings as text: worst first, what is fine in a few lines at the end.
 
 use super::{Finding, Verdict, items};
+use crate::base::units::format_counted;
 use std::fmt::Write;
 
 const GROUPS: [(Verdict, &str, &str); 3] =
-    [(Verdict::Fatal, "FATAL", "fatal"), (Verdict::Hint, "HINTS", "hints"), (Verdict::Unknown, "UNKNOWN", "unknown")];
+    [(Verdict::Fatal, "FATAL", "fatal"), (Verdict::Hint, "HINTS", "hint"), (Verdict::Unknown, "UNKNOWN", "unknown")];
 const WIDTH: usize = 110;
 
 pub fn render(findings: &[Finding]) -> String {
     let of = |verdict: Verdict| findings.iter().filter(move |finding| finding.verdict == verdict);
     let mut out = String::new();
-    let counts: Vec<_> = GROUPS.iter().map(|(verdict, _, word)| format!("{} {word}", of(*verdict).count())).collect();
+    let count = |(verdict, _, word): &(Verdict, &str, &str)| match (verdict, of(*verdict).count()) {
+        (Verdict::Hint, hints) => format_counted(hints as u64, word),
+        (_, others) => format!("{others} {word}"),
+    };
+    let counts: Vec<_> = GROUPS.iter().map(count).collect();
     put(&mut out, &format!("doctor: {}, {} fine\n", counts.join(", "), of(Verdict::Fine).count()));
     for (verdict, title, _) in GROUPS {
         if of(verdict).next().is_none() {

@@ -2,7 +2,7 @@
 
 use super::section;
 use super::text::{self, NOTHING};
-use crate::base::units::{format_counted, format_rate};
+use crate::base::units::{format_counted, format_rate, format_records_per_second};
 use crate::observe::report::{Distribution, Report};
 use crate::observe::summary;
 use std::fmt::Write;
@@ -49,7 +49,7 @@ fn speed(report: &Report) -> [Figure; 4] {
     let (throughput, pacing, cpu) = (&report.throughput, &report.pacing, &report.cpu);
     let bits = format_rate(throughput.bytes_per_second);
     let bits = bits.split_once('(').map_or("", |(_, bits)| bits.trim_end_matches(')'));
-    let records = text::count(throughput.records_per_second.round() as u64);
+    let records = format_records_per_second(throughput.records_per_second);
     let logical = match report.totals.logical_bytes_produced == report.totals.bytes_produced {
         true => String::new(),
         false => format!("; stands for {}", text::rate(Some(throughput.logical_bytes_per_second))),
@@ -67,7 +67,7 @@ fn speed(report: &Report) -> [Figure; 4] {
         false => (per_gigabyte, spent),
     };
     [
-        figure("Rate", text::rate(Some(throughput.bytes_per_second)), format!("{bits}, {records} records/s{logical}")),
+        figure("Rate", text::rate(Some(throughput.bytes_per_second)), format!("{bits}, {records}{logical}")),
         figure("Target rate", text::rate(pacing.target_bytes_per_second), target.to_owned()),
         figure("Due records produced", text::percent(pacing.achieved_ratio), ratio),
         figure("Processor time", processor, spent),
@@ -80,11 +80,13 @@ fn latency(report: &Report) -> [Figure; 4] {
         let more = format!("service {}", text::percentile(of(service), report));
         figure(label, text::percentile(of(response), report), more)
     };
+    let max = one("Response max", |of| of.max);
+    let confirmed = report.confirmed_max().map(|max| format!("confirmed max {}; ", text::duration(max)));
     [
         one("Response p50", |of| of.p50),
         one("Response p99", |of| of.p99),
         one("Response p99.9", |of| of.p999),
-        one("Response max", |of| of.max),
+        Figure { more: confirmed.unwrap_or_default() + &max.more, ..max },
     ]
 }
 
@@ -110,11 +112,15 @@ fn percentiles(report: &Report) -> String {
         ("Lateness", "due to submitted", &report.pacing.lateness_seconds),
     ];
     let names = text::distribution(&latency.response).map(|(name, _)| format!("<th class=\"num\">{name}</th>"));
+    let confirmed = report.confirmed_max().map(|max| format!(" <small>confirmed {}</small>", text::duration(max)));
     let mut out = format!("<div class=\"scroll\"><table>\n<tr><th></th>{}</tr>\n", names.concat());
     for (name, what, of) in rows {
         let shown =
             |value| if name == "Lateness" { text::known_duration(value) } else { text::percentile(value, report) };
-        let cells = text::distribution(of).map(|(_, value)| format!("<td class=\"num\">{}</td>", shown(value)));
+        let cells = text::distribution(of).map(|(column, value)| {
+            let beside = confirmed.as_deref().filter(|_| (name, column) == ("Response", "max")).unwrap_or_default();
+            format!("<td class=\"num\">{}{beside}</td>", shown(value))
+        });
         let _ = writeln!(out, "<tr><th>{name} <small>{what}</small></th>{}</tr>", cells.concat());
     }
     out.push_str("</table></div>\n");

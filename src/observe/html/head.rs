@@ -31,8 +31,9 @@ pub fn head(report: &Report) -> String {
         let _ = writeln!(out, "<p class=\"note\">Ended {}</p>", Text(&how));
     }
     let _ = writeln!(out, "<p class=\"limit\">Limited by {}</p>", limit(report.verdict.limited_by));
-    let evidence = report.verdict.evidence.iter().map(|sentence| format!("<li>{}</li>", Text(sentence)));
-    let _ = writeln!(out, "<ul>{}</ul>", evidence.collect::<String>());
+    let sentences = report.verdict.evidence.iter().chain(&report.verdict.notes);
+    let sentences = sentences.map(|sentence| format!("<li>{}</li>", Text(sentence)));
+    let _ = writeln!(out, "<ul>{}</ul>", sentences.collect::<String>());
     out.push_str("</div>\n</header>\n");
     out
 }

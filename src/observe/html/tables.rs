@@ -3,8 +3,8 @@
 use super::section;
 use super::text::{self, NOTHING, Text};
 use crate::base::units::format_counted;
-use crate::observe::report::{Producer, Report, SloResult};
-use crate::observe::slo;
+use crate::observe::report::{Phase, Producer, Report, SloResult};
+use crate::observe::{slo, summary};
 use serde_json::{Map, Value};
 use std::fmt::Write;
 
@@ -60,6 +60,45 @@ fn slo_figure(slo: &SloResult, value: f64) -> String {
     slo::figure(slo, value).replace(" us", " µs")
 }
 
+pub fn phases(report: &Report) -> String {
+    if report.phases.is_empty() {
+        return String::new();
+    }
+    let heads = ["#stage", "mode", "#from", "#to", "#rate asked", "#rate", "#produced", "#payload"];
+    let times = ["#response p50", "#p99", "#p99.9", "#max", "#service p50", "#p99", "#p99.9", "#max"];
+    let heads: Vec<_> = heads.into_iter().chain(times).collect();
+    let rows: Vec<_> = report.phases.iter().map(phase).collect();
+    section("Stages <small>records count where their outcome became known</small>", &table(&heads, &rows))
+}
+
+fn phase(of: &Phase) -> String {
+    let time = |seconds: Option<f64>| match seconds {
+        None if of.records_offered > 0 => "never".to_owned(),
+        other => text::known_duration(other),
+    };
+    let (response, service) = (&of.latency_seconds.response, &of.latency_seconds.service);
+    let max = response.max.filter(|_| of.records_produced >= of.records_offered);
+    let figures = [
+        text::duration(of.start_seconds),
+        text::duration(of.end_seconds),
+        of.target_bytes_per_second.map_or_else(|| "unlimited".to_owned(), |rate| text::rate(Some(rate))),
+        text::rate(Some(of.logical_bytes_per_second)),
+        text::count(of.records_produced),
+        text::amount(of.bytes_produced),
+        time(response.p50),
+        time(response.p99),
+        time(response.p999),
+        time(max),
+        text::known_duration(service.p50),
+        text::known_duration(service.p99),
+        text::known_duration(service.p999),
+        text::known_duration(service.max),
+    ];
+    let figures = figures.map(|figure| format!("<td class=\"num\">{figure}</td>"));
+    let (number, mode) = (of.number, Text(&of.mode));
+    format!("<tr><td class=\"num\">{number}</td><td>{mode}</td>{}</tr>\n", figures.concat())
+}
+
 pub fn producers(report: &Report) -> String {
     let heads = [
         "#id",
@@ -103,13 +142,16 @@ fn producer(of: &Producer) -> String {
     )
 }
 
-/// Errors by kind, retries, the warm-up, governance: what the large figures leave out.
+/// Errors by kind, refusals, retries, the warm-up, governance: what the large figures leave out.
 pub fn books(report: &Report) -> String {
     let mut rows: Vec<(String, String)> = Vec::new();
     let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
     let kinds: Vec<_> = report.errors.iter().filter(|(_, count)| **count > 0).collect();
     let kinds: Vec<_> = kinds.iter().map(|(kind, n)| format!("{} {}", Text(kind), text::count(**n))).collect();
     row("errors by kind, in records", if kinds.is_empty() { "none".into() } else { kinds.join(", ") });
+    if let Some(first) = summary::refused(report) {
+        row("refused", Text(&first).to_string());
+    }
     row("blocks sent again", text::count(report.totals.retries));
     if report.totals.reconnects > 0 {
         row("connections made again", text::count(report.totals.reconnects));

@@ -1,5 +1,5 @@
 use super::*;
-use crate::observe::report::Interval;
+use crate::observe::report::{Interval, Phase};
 use crate::observe::testing;
 use serde_json::json;
 
@@ -21,6 +21,17 @@ fn unbalanced(page: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_page_has_a_row_for_each_stage() {
+    let mut report = testing::report();
+    assert!(!page(&report).contains("Stages"));
+    let phase = Phase { number: 2, mode: "burst".into(), end_seconds: 2.0, records_offered: 1, ..Phase::default() };
+    report.phases = vec![phase];
+    let page = page(&report);
+    assert_eq!(unbalanced(&page), [""; 0]);
+    assert!(page.contains("<td class=\"num\">2</td><td>burst</td>") && page.contains(">unlimited</td>"), "{page}");
+}
+
+#[test]
 fn the_page_holds_the_figures_and_needs_nothing_else() {
     let report = testing::report();
     let page = page(&report);
@@ -34,11 +45,12 @@ fn the_page_holds_the_figures_and_needs_nothing_else() {
         "missed",
         "data/payloads.0.bin",
         "17 – 19, 40 – 41",
-        "Settings in force (1)",
+        "Settings in force (3)",
         "io 3, timeout 2",
         "never",
         "10 records due and never confirmed",
-        "<p class=\"label\">Response max</p><p class=\"value \">never</p>",
+        "<p class=\"label\">Response max</p><p class=\"value \">never</p><p class=\"more\">confirmed max 2 ms; service",
+        "never <small>confirmed 2 ms</small>",
         "prefers-color-scheme",
     ] {
         assert!(page.contains(part), "'{part}' is missing in:\n{page}");
@@ -46,6 +58,21 @@ fn the_page_holds_the_figures_and_needs_nothing_else() {
     for foreign in ["<script", "http://", "https://", "url(", "@import", "<link", "<img", "src="] {
         assert!(!page.contains(foreign), "{foreign}");
     }
+}
+
+#[test]
+fn refusals_and_connections_made_again_are_told() {
+    let mut report = testing::report();
+    let quiet = page(&report);
+    assert!(!quiet.contains("<th>refused</th>") && !quiet.contains("connections made again"));
+    report.producers[1].first_refused_status = Some(404);
+    report.totals.reconnects = 3;
+    let page = page(&report);
+    for part in ["<th>refused</th><td>first with 404 Not Found</td>", "<th>connections made again</th><td>3</td>"] {
+        assert!(page.contains(part), "'{part}' is missing in:\n{page}");
+    }
+    report.totals.records_offered = report.totals.records_produced;
+    assert!(!super::page(&report).contains("confirmed max"), "the maximum is that of all");
 }
 
 #[test]

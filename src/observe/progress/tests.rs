@@ -5,9 +5,10 @@ use crate::observe::testing::{self, SECOND};
 use crate::plan::PhasePlan;
 
 #[test]
-fn the_live_line_fits_80_columns_at_its_fullest() {
+fn the_live_line_leaves_out_what_does_not_fit() {
     let glance = Glance {
         progress: None,
+        stage: None,
         now_bytes_per_second: 937_512_345.0,
         average_bytes_per_second: Some(937_412_345.0),
         target_bytes_per_second: Some(937_500_000),
@@ -19,10 +20,48 @@ fn the_live_line_fits_80_columns_at_its_fullest() {
     };
     let line = glance.line();
     assert_eq!(line, "937.5 MB/s  avg 937.4 MB/s  of 937.5 MB/s  p99 999.9 ms  12,345 errors  1h59m left");
-    assert!(Glance { errors: 0, ..glance }.line().len() <= 80, "{line}");
-    let line = Glance { connections_down: (12, 64), ..glance }.line();
-    assert_eq!(line, "937.5 MB/s  of 937.5 MB/s  12,345 errors  12 of 64 connections down  1h59m left");
-    assert!(line.len() <= 80);
+    let (now_bytes_per_second, average_bytes_per_second) = (2.3e9, Some(2.28e9));
+    let round =
+        Glance { now_bytes_per_second, average_bytes_per_second, response_p99_ns: Some(13_000_000), ..glance.clone() };
+    let shown = "2.30 GB/s  avg 2.28 GB/s  of 937.5 MB/s  p99 13.00 ms  12,345 errors  1h59m left";
+    assert_eq!(round.line(), shown, "the line does not jump where digits are zeros");
+    let healthy = Glance { errors: 0, ..glance.clone() };
+    for (columns, shown) in [
+        (80, "937.5 MB/s  avg 937.4 MB/s  of 937.5 MB/s  p99 999.9 ms  0 errors  1h59m left"),
+        (60, "937.5 MB/s  p99 999.9 ms  0 errors  1h59m left"),
+        (40, "937.5 MB/s  0 errors  1h59m left"),
+        (20, "937.5 MB/s  0 errors"),
+        (10, "937.5 MB/s"),
+        (9, ""),
+    ] {
+        assert_eq!(healthy.line_within(columns), shown, "{columns}");
+    }
+    let down = Glance { connections_down: (12, 64), ..glance.clone() };
+    for (columns, shown) in [
+        (80, "937.5 MB/s  of 937.5 MB/s  12,345 errors  12 of 64 connections down  1h59m left"),
+        (60, "937.5 MB/s  12,345 errors  12 of 64 connections down"),
+        (40, "937.5 MB/s  12 of 64 connections down"),
+        (20, "937.5 MB/s"),
+    ] {
+        assert_eq!(down.line_within(columns), shown, "{columns}");
+    }
+    let target_bytes_per_second = None;
+    let drains = Glance { progress: Some(DRAINING), errors: 1, target_bytes_per_second, ..glance };
+    for (columns, shown) in [
+        (80, "draining  937.5 MB/s  p99 999.9 ms  1 error  1h59m left at most"),
+        (60, "draining  937.5 MB/s  1 error  1h59m left at most"),
+        (40, "937.5 MB/s  1 error  1h59m left at most"),
+        (20, "937.5 MB/s  1 error"),
+    ] {
+        assert_eq!(drains.line_within(columns), shown, "{columns}");
+    }
+}
+
+#[test]
+fn the_live_line_names_the_stage() {
+    let second = Glance { stage: Some((2, 3, "burst")), left: Left::Ns(9_000_000_000), ..Glance::default() };
+    let line = second.line();
+    assert!(line.starts_with("stage 2/3 burst  ") && line.ends_with("  0 errors  9s left"), "{line}");
 }
 
 #[test]

@@ -77,8 +77,10 @@ fn mend(flag: &str, path: &Path, error: &std::io::Error) -> String {
         ErrorKind::NotFound => format!("mkdir -p {folder}"),
         // A device or a folder: neither is a file.
         _ if path.metadata().is_ok_and(|facts| !facts.is_file()) => format!("{flag} FILE"),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("df -h {folder}"),
-        _ => format!("ls -ld {folder}"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            format!("free space for {folder} (df -h {folder}), or {flag} FILE elsewhere")
+        }
+        _ => format!("{flag} FILE in a folder that takes it; {folder} does not"),
     }
 }
 
@@ -119,7 +121,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(written(&folder.path().display().to_string()).mend.as_deref(), Some("--html FILE"));
         let (path, full) = (folder.path().join("r.json"), ErrorKind::StorageFull.into());
-        assert_eq!(mend("--report", &path, &full), format!("df -h {}", folder.path().display()));
+        let told = mend("--report", &path, &full);
+        assert!(told.contains("free space") && told.contains("--report FILE elsewhere"), "{told}");
     }
 
     #[test]

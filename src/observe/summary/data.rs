@@ -1,85 +1,91 @@
 //! Where the data of a run lies, and the command that checks it.
 
-use super::Page;
+use super::{Page, listed};
 use crate::base::program::{self, quoted};
-use crate::base::units::format_size;
+use crate::base::units::{format_amount, format_size, parse_size};
 use crate::observe::report::Report;
-use crate::plan::{Annotate, FileLayout, ReportTarget, RunPlan};
+use crate::plan::{FileLayout, ReportTarget, RunPlan};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// Sources that the command names one by one.
 const PLACES_NAMED_MAX: usize = 4;
+/// What a topic is read with, by its key in the configuration.
+const ACCESS: &[&str] = &["kafka-config", "kafka-property", "tls-ca", "tls-cert", "tls-key"];
+/// The same where a password was given in a file: else the properties say it.
+const LOGIN: &[&str] = &["sasl-mechanism", "sasl-user", "sasl-password-file"];
 
-/// Files, and what can prove them.
+/// Files or topics, and what can prove them.
 pub struct Data {
     files: Vec<PathBuf>,
-    /// What rings take; `None` where files grow.
-    bytes: Option<u64>,
+    topics: Vec<String>,
+    /// What the files take, where that is known.
+    size: Option<String>,
     /// A report that says what must be there.
     expect: Option<PathBuf>,
-    /// What the records were signed with.
-    sign_key: Option<String>,
+    /// Further flags of the command.
+    flags: Vec<(&'static str, String)>,
     verifiable: bool,
 }
 
 impl Data {
-    pub fn of_plan(plan: &RunPlan) -> Self {
-        let files = || plan.producers.iter().filter_map(|producer| producer.file());
-        let mut bytes = None;
-        for file in files() {
-            if let FileLayout::Ring { capacity_bytes } | FileLayout::Device { capacity_bytes } = file.layout {
-                bytes = Some(bytes.unwrap_or(0u64).saturating_add(capacity_bytes));
-            }
-        }
-        let expect = match &plan.observe.report {
-            // Without facts in the data no promise can be proved.
-            Some(ReportTarget::File(path)) if plan.payload.annotate == Annotate::Payload => Some(path.clone()),
+    pub fn of_run(report: &Report, plan: &RunPlan) -> Self {
+        let path = match &plan.observe.report {
+            Some(ReportTarget::File(path)) => Some(path.as_path()),
             _ => None,
         };
-        let endless = bytes == Some(u64::MAX);
-        Self {
-            files: files().map(|file| file.data.clone()).collect(),
-            bytes: bytes.filter(|_| !endless),
-            expect,
-            sign_key: sign_key(&plan.effective_config),
-            verifiable: !endless,
-        }
+        let data = Self::of_report(report, path);
+        Self { size: capacity(plan).map(format_size).or(data.size), ..data }
     }
 
-    /// Of a report that lies at `path`.
-    pub fn of_report(report: &Report, path: &Path) -> Self {
-        let annotated = report.config.get("annotate").and_then(Value::as_str) == Some("payload");
+    /// Of a report that lies at `path`, if it does.
+    pub fn of_report(report: &Report, path: Option<&Path>) -> Self {
+        let (config, producers) = (&report.config, &report.producers);
+        let files: Vec<_> = producers.iter().filter_map(|of| of.file.as_ref()).map(PathBuf::from).collect();
+        let topics = report.targets().into_iter().filter(|target| target.starts_with("kafka://"));
+        let topics: Vec<_> = topics.map(str::to_owned).collect();
+        // Without facts in the data no promise can be proved; a topic has the records of other runs, too.
+        let annotate = config.get("annotate").and_then(Value::as_str);
+        let is_rendered = config.get("payload_template").is_some_and(|template| !template.is_null());
+        let expect = match annotate {
+            Some("payload") if topics.is_empty() || !is_rendered => path,
+            Some("headers") if !topics.is_empty() => path,
+            _ => None,
+        };
+        let is_kept = producers.iter().any(|producer| producer.retained_first_sequence.is_some());
         Self {
-            files: report.producers.iter().filter_map(|producer| producer.file.as_ref()).map(PathBuf::from).collect(),
-            bytes: None,
-            expect: annotated.then(|| path.to_owned()),
-            sign_key: sign_key(&report.config),
-            verifiable: report.producers.iter().any(|producer| producer.retained_first_sequence.is_some()),
+            size: size(report, files.len() as u64),
+            verifiable: if topics.is_empty() { is_kept && annotate != Some("off") } else { expect.is_some() },
+            expect: expect.map(Path::to_owned),
+            flags: flags(config, !topics.is_empty()),
+            files,
+            topics,
         }
     }
 
     pub(super) fn show(&self, page: &mut Page) {
         let places = self.places();
-        let [first, rest @ ..] = places.as_slice() else { return };
-        let size = self.bytes.map(|bytes| format!(" ({})", format_size(bytes))).unwrap_or_default();
-        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-        page.long("data", &format!("{first}{more}{size}"));
-        if !self.verifiable {
+        if !places.is_empty() {
+            let names: Vec<_> = places.iter().map(String::as_str).collect();
+            let size = self.size.as_ref().map(|size| format!(" ({size})")).unwrap_or_default();
+            page.long("data", &format!("{}{size}", listed(&names)));
+        }
+        let sources = [places, self.topics.clone()].concat();
+        if !self.verifiable || sources.is_empty() {
             return;
         }
         let mut command = program::command("verify");
-        for place in places.iter().take(PLACES_NAMED_MAX) {
-            command.push_str(&format!(" {}", quoted(place)));
+        for source in sources.iter().take(PLACES_NAMED_MAX) {
+            command.push_str(&format!(" {}", quoted(source)));
         }
-        if places.len() > PLACES_NAMED_MAX {
+        if sources.len() > PLACES_NAMED_MAX {
             command.push_str(" ...");
         }
         if let Some(report) = &self.expect {
             command.push_str(&format!(" --expect {}", quoted(&report.display().to_string())));
         }
-        if let Some(key) = &self.sign_key {
-            command.push_str(&format!(" --sign-key {}", quoted(key)));
+        for (name, value) in &self.flags {
+            command.push_str(&format!(" --{name} {}", quoted(value)));
         }
         page.long("verify with", &command);
     }
@@ -101,6 +107,40 @@ impl Data {
     }
 }
 
-fn sign_key(config: &Map<String, Value>) -> Option<String> {
-    config.get("sign_key").and_then(Value::as_str).map(str::to_owned)
+/// Of rings and devices; `None` where files grow, or have no end.
+fn capacity(plan: &RunPlan) -> Option<u64> {
+    let capacities = plan.producers.iter().filter_map(|producer| match producer.file()?.layout {
+        FileLayout::Ring { capacity_bytes } | FileLayout::Device { capacity_bytes } => Some(capacity_bytes),
+        FileLayout::Rotating { .. } => None,
+    });
+    let all = capacities.reduce(u64::saturating_add)?;
+    (all < u64::MAX).then_some(all)
+}
+
+/// As far as a report tells: of rings, or of files of which all is kept.
+fn size(report: &Report, files: u64) -> Option<String> {
+    let ring = match report.config.get("preallocate") {
+        Some(Value::Number(bytes)) => bytes.as_u64(),
+        Some(Value::String(text)) => parse_size(text).ok(),
+        _ => None,
+    };
+    let keeps_all = report.config.get("retain").and_then(Value::as_str) == Some("all");
+    match ring {
+        _ if files == 0 => None,
+        Some(bytes) => Some(format_size(bytes.saturating_mul(files))),
+        None if keeps_all => Some(format_amount(report.warmup.totals.wire_bytes + report.totals.wire_bytes)),
+        None => None,
+    }
+}
+
+fn flags(config: &Map<String, Value>, of_topics: bool) -> Vec<(&'static str, String)> {
+    let said = |name: &str| match config.get(&name.replace('-', "_")) {
+        Some(Value::String(text)) => vec![text.clone()],
+        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    let login: &[&'static str] = if said("sasl-password-file").is_empty() { &[] } else { LOGIN };
+    let access = if of_topics { [ACCESS, login].concat() } else { Vec::new() };
+    let names = access.into_iter().chain(["sign-key"]);
+    names.flat_map(|name| said(name).into_iter().map(move |value| (name, value))).collect()
 }

@@ -2,6 +2,15 @@ use super::*;
 use crate::observe::logs::tests::capture;
 use crate::observe::report::{Cpu, Latency, SloResult};
 use crate::observe::testing;
+use crate::plan::TargetPlan;
+
+fn render(report: &Report, plan: &RunPlan) -> String {
+    super::render(report, plan, COLUMNS)
+}
+
+fn render_again(report: &Report, path: &Path) -> String {
+    super::render_again(report, path, COLUMNS)
+}
 
 #[test]
 fn the_fullest_summary_fits_a_screen() {
@@ -11,9 +20,8 @@ fn the_fullest_summary_fits_a_screen() {
     report.governance = Some(told.clone());
     let text = render(&report, &run.shared.plan);
     let whole = Governance { posted: 12_000, not_announced: 0, ..told };
-    assert!(
-        text.contains("governance  9,998 of 12,000 events posted, 1 call not taken") && governance(&whole).is_none()
-    );
+    assert!(text.contains("governance  9,998 of 12,000 events posted, 1 call not taken"), "{text}");
+    assert_eq!(governance(&whole), "12,000 events posted, none dropped or refused");
     assert!(text.lines().count() <= 20, "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
     for part in [
@@ -34,14 +42,41 @@ fn the_fullest_summary_fits_a_screen() {
 }
 
 #[test]
+fn each_stage_has_its_line() {
+    let run = testing::full_run();
+    let mut report = testing::report_of(&run);
+    let mut phase = Phase {
+        number: 1,
+        mode: "steady".into(),
+        target_bytes_per_second: Some(1e8),
+        end_seconds: 2.0,
+        records_offered: 10,
+        records_produced: 10,
+        logical_bytes_per_second: 9.8e7,
+        ..Phase::default()
+    };
+    phase.latency_seconds.response.max = Some(0.004);
+    let second = Phase { number: 2, mode: "burst".into(), target_bytes_per_second: None, ..phase.clone() };
+    report.phases = vec![phase, Phase { records_produced: 9, ..second }];
+    let text = render(&report, &run.shared.plan);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "stage 1 steady for 2 s: 98 MB/s of 100 MB/s, 10 records; response p50 never, p99 never, p99.9 never, max 4 ms",
+        "stage 2 burst for 2 s: 98 MB/s, 9 records; response p50 never, p99 never, p99.9 never, max never",
+    ] {
+        assert!(words.contains(part), "{text}");
+    }
+    report.phases = vec![Phase::default(); 22];
+    assert!(render(&report, &run.shared.plan).contains("            2 stages more in the report\n"));
+}
+
+#[test]
 fn a_report_read_again_has_the_summary_of_its_run() {
     let run = testing::full_run();
     let report = testing::report_of(&run);
     let first = render(&report, &run.shared.plan);
     let again = render_again(&report, "my report.json".as_ref());
-    let body = |text: &str| text.split_once("\ndata ").unwrap().0.to_owned();
-    assert_eq!(body(&again), body(&first));
-    assert!(again.contains("verify with engine verify data/\n"), "{again}");
+    assert_eq!(again, first);
 }
 
 #[test]
@@ -54,7 +89,8 @@ fn signed_records_are_checked_with_their_key() {
     let whole = "verify with engine verify data/ --expect 'my report.json' --sign-key 'my key.bin'\n";
     assert!(text.contains(whole), "{text}");
     let again = render_again(&report, "r.json".as_ref());
-    assert!(again.contains("verify with engine verify data/ --sign-key 'my key.bin'\n"), "{again}");
+    let whole = "verify with engine verify data/ --expect r.json --sign-key 'my key.bin'\n";
+    assert!(again.contains(whole), "{again}");
 }
 
 #[test]
@@ -91,11 +127,20 @@ fn processor_time_is_of_the_bytes_only_where_they_took_it() {
     report.cpu = Cpu { user_seconds: 1.5, system_seconds: 0.5, seconds_per_gigabyte: Some(4.0), polling_seconds: None };
     assert_eq!(cpu(&report), "4.000 s/GB (user 1.50 s, system 0.50 s)");
     report.cpu.polling_seconds = Some(1.9);
-    assert_eq!(cpu(&report), "4.000 s/GB (user 1.50 s, system 0.50 s)");
+    for target_bytes_per_second in [Some(1e6), None] {
+        report.pacing.target_bytes_per_second = target_bytes_per_second;
+        assert_eq!(cpu(&report), "2.00 s (mostly polling)");
+    }
     report.config.insert("poll".into(), "busy".into());
     assert_eq!(cpu(&report), "2.00 s (mostly polling; --poll adaptive sleeps)");
-    report.pacing.target_bytes_per_second = None;
-    assert_eq!(cpu(&report), "4.000 s/GB (user 1.50 s, system 0.50 s)", "as fast as the target takes them");
+    let logged = |report: &Report| {
+        let lines = capture(LogFormat::Json, || log_summary(report));
+        let line: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+        line["cpu_seconds_per_gigabyte"].clone()
+    };
+    assert_eq!(logged(&report), Value::Null);
+    report.cpu.polling_seconds = Some(0.9);
+    assert_eq!(logged(&report), 4.0);
     report.totals.bytes_produced = 0;
     assert_eq!(cpu(&report), "2.00 s (user 1.50 s, system 0.50 s)");
 }
@@ -105,8 +150,11 @@ fn one_is_no_plural() {
     let mut report = testing::report();
     (report.totals.records_produced, report.totals.records_not_sent, report.totals.retries) = (1, 1, 1);
     (report.totals.audit_lines_dropped, report.pacing.catch_up_records) = (1, 1);
+    report.throughput.records_per_second = 1.2;
     let text = render_again(&report, "r.json".as_ref());
-    for part in ["1 record,", "1 record sent late", "1 record due", "1 line dropped", "; 1 block sent again"] {
+    let parts =
+        ["1 record,", ", 1 record/s\n", "1 record sent late", "1 record due", "1 line dropped", "; 1 block sent again"];
+    for part in parts {
         assert!(text.contains(part), "'{part}' is missing in:\n{text}");
     }
 }
@@ -150,12 +198,83 @@ fn percentiles_among_lost_records_say_so() {
 }
 
 #[test]
-fn words_wrap_and_stop() {
-    let mut page = Page::default();
-    page.wrapped("label", &"word ".repeat(100), 2);
-    let lines: Vec<_> = page.0.lines().collect();
-    assert!(lines.len() == 2 && lines.iter().all(|line| line.chars().count() <= COLUMNS), "{lines:?}");
-    assert!(lines[0].ends_with("word") && lines[1].ends_with("word …"), "what is left out leaves a sign: {lines:?}");
+fn words_wrap_at_the_width_and_are_not_cut() {
+    let long = "/a/path/that/is/longer/than/a/narrow/terminal";
+    for (columns, lines_max) in [(40, 21), (80, 9), (200, 3)] {
+        let mut page = Page { text: String::new(), columns };
+        page.line("label", &format!("{}{long}", "word ".repeat(100)));
+        let lines: Vec<_> = page.text.lines().collect();
+        let fits = |line: &&str| line.chars().count() < columns || line.trim() == long;
+        assert!(lines.len() <= lines_max && lines.iter().all(fits), "{columns}: {lines:?}");
+        let words = page.text.split_whitespace().filter(|word| *word == "word").count();
+        assert!(words == 100 && page.text.contains(long), "{columns}: {lines:?}");
+    }
+}
+
+#[test]
+fn up_to_three_names_are_said() {
+    let all = ["a/", "b/", "c/", "d/", "e/"];
+    let said = [1, 2, 3, 5].map(|count| listed(&all[..count]));
+    assert_eq!(said, ["a/", "a/ and b/", "a/, b/ and c/", "a/, b/, c/ and 2 more"]);
+    let text = render_again(&testing::report(), "r.json".as_ref());
+    assert!(text.starts_with("run         test-run to null and null2, 2 producers on 1 core\n"), "{text}");
+}
+
+#[test]
+fn notes_stand_below_the_verdict() {
+    let mut report = testing::report();
+    report.verdict.notes = vec!["other work held the processors 44.69 % of the time".into(), "and more".into()];
+    let text = render_again(&report, "r.json".as_ref());
+    let notes = "\nnote        other work held the processors 44.69 % of the time\nnote        and more\n";
+    assert!(text.contains(notes), "{text}");
+    let lines = capture(LogFormat::Json, || log_summary(&report));
+    assert!(lines.last().unwrap().contains("44.69 % of the time; and more"), "{lines:?}");
+}
+
+#[test]
+fn data_without_facts_is_not_offered_to_verify() {
+    let mut report = testing::report();
+    report.config.insert("annotate".into(), "off".into());
+    let text = render_again(&report, "r.json".as_ref());
+    assert!(text.contains("data        data/ (32 MiB)\n") && !text.contains("verify with"), "{text}");
+}
+
+#[test]
+fn files_that_grow_have_their_size_where_all_is_kept() {
+    let mut report = testing::report();
+    report.config.insert("preallocate".into(), Value::Null);
+    for (retain, shown) in [("all", "data        data/ (100 kB)\n"), ("3", "data        data/\n")] {
+        report.config.insert("retain".into(), retain.into());
+        let text = render_again(&report, "r.json".as_ref());
+        assert!(text.contains(shown), "{shown}:\n{text}");
+    }
+}
+
+#[test]
+fn a_topic_is_verified_with_the_report_and_its_login() {
+    let mut run = testing::full_run();
+    run.replan(|plan| plan.producers.iter_mut().for_each(|producer| producer.to = TargetPlan::Null));
+    let mut report = testing::report();
+    let topic = "kafka://localhost:9092/proof";
+    for producer in &mut report.producers {
+        (producer.target, producer.file, producer.retained_first_sequence) = (topic.into(), None, None);
+    }
+    report.config.insert("kafka_property".into(), vec!["security.protocol=SSL", "ssl.key.password=***"].into());
+    report.config.insert("sasl_user".into(), "said elsewhere".into());
+    let text = render_again(&report, "r.json".as_ref());
+    let whole = format!(
+        "verify with engine verify {topic} --expect r.json --kafka-property security.protocol=SSL \
+         --kafka-property 'ssl.key.password=***'\n"
+    );
+    assert!(text.contains(&whole) && !text.contains("\ndata "), "{text}");
+    let mut plan = RunPlan::clone(&run.shared.plan);
+    plan.observe.report = None;
+    assert!(!super::render(&report, &plan, COLUMNS).contains("verify with"), "a topic has other runs' records, too");
+    for (key, value) in [("annotate", "off"), ("payload_template", "event.json")] {
+        let mut report = report.clone();
+        report.config.insert(key.into(), value.into());
+        assert!(!render_again(&report, "r.json".as_ref()).contains("verify with"), "{key} {value}");
+    }
 }
 
 #[test]

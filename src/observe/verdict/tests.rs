@@ -2,6 +2,8 @@
 
 use super::*;
 
+const IN_FLIGHT: &str = "each producer had at most 1 request in flight";
+
 struct Given {
     time: LoopTime,
     pacing: Pacing,
@@ -13,6 +15,7 @@ struct Given {
     connections_down: usize,
     closed: bool,
     signal: Option<&'static str>,
+    in_flight: Option<String>,
 }
 
 fn judged(time: LoopTime, achieved: Option<f64>, change: impl FnOnce(&mut Given)) -> Verdict {
@@ -28,6 +31,7 @@ fn judged(time: LoopTime, achieved: Option<f64>, change: impl FnOnce(&mut Given)
         connections_down: 0,
         closed: false,
         signal: None,
+        in_flight: Some(IN_FLIGHT.to_owned()),
     };
     change(&mut given);
     judge(&Case {
@@ -42,6 +46,7 @@ fn judged(time: LoopTime, achieved: Option<f64>, change: impl FnOnce(&mut Given)
         connections_down: given.connections_down,
         closed: given.closed,
         signal: given.signal,
+        in_flight: given.in_flight,
     })
 }
 
@@ -124,6 +129,44 @@ fn a_core_that_was_not_let_run_is_the_hosts() {
     assert_eq!(late.limited_by, LimitedBy::Host);
     assert!(late.evidence[0].contains("did not run when something was") && late.evidence[0].contains("600 ms"));
     assert_eq!(verdict(LoopTime { cpu_ns: 100, ..time }, Some(1.0)).limited_by, LimitedBy::Rate);
+}
+
+#[test]
+fn a_rate_that_was_met_does_not_hide_a_starved_generator() {
+    let time = LoopTime { turns: 1, work_ns: 2, idle_ns: 98, spun_ns: 98, cpu_ns: 60, ..LoopTime::default() };
+    let starved = verdict(time, Some(1.0));
+    let note = "other work held the processors 40.00 % of the time, so that latencies are the host's";
+    assert_eq!((starved.limited_by, starved.notes.as_slice()), (LimitedBy::Rate, &[note.to_owned()][..]));
+    assert!((starved.stolen_ratio.unwrap() - 0.4).abs() < 1e-9);
+    let time = LoopTime { cpu_ns: 100, ..time };
+    let late = |records_late| {
+        judged(time, Some(1.0), |given| {
+            (given.totals.records_offered, given.pacing.catch_up_records) = (100, records_late);
+        })
+    };
+    assert_eq!(late(51).notes, ["51.00 % of the records were sent late, and response times count that wait"]);
+    assert_eq!(late(4).notes, Vec::<String>::new());
+}
+
+#[test]
+fn a_target_that_waited_for_answers_says_how_much_was_in_flight() {
+    let waits = LoopTime { turns: 1, target_full_ns: 60, work_ns: 30, kernel_ns: 10, ..LoopTime::default() };
+    let waits = LoopTime { spun_ns: 60, cpu_ns: 100, ..waits };
+    let said = verdict(waits, None);
+    assert_eq!((said.limited_by, said.notes), (LimitedBy::Target, vec![IN_FLIGHT.to_owned()]));
+    let seldom = verdict(LoopTime { target_full_ns: 30, spun_ns: 30, work_ns: 60, ..waits }, None);
+    assert_eq!((seldom.limited_by, seldom.notes), (LimitedBy::Target, vec![]), "it was held up by other things");
+    let refused = judged(waits, None, |given| given.records_refused = 1);
+    assert_eq!((refused.limited_by, refused.notes), (LimitedBy::Target, vec![]));
+}
+
+#[test]
+fn a_tiny_run_is_not_judged() {
+    let time = LoopTime { turns: 1, work_ns: 80, kernel_ns: 20, cpu_ns: 100, ..LoopTime::default() };
+    let tiny = judged(time, None, |given| given.elapsed_seconds = 0.005_06);
+    assert_eq!(tiny.limited_by, LimitedBy::Generator);
+    assert_eq!(tiny.notes, ["only 5.06 ms were measured: too short to judge"]);
+    assert_eq!(judged(time, None, |given| given.elapsed_seconds = 0.1).notes, Vec::<String>::new());
 }
 
 #[test]

@@ -32,6 +32,7 @@ impl Rig {
             faults: Faults::new(&plan).map(Arc::new),
             judge: None,
             origin: Instant::now(),
+            taken: Arc::default(),
         };
         let exchange = Some(Http.open(&String::new, &mut bench));
         Self { exchange, server, client, bench }

@@ -37,6 +37,7 @@ impl Rig {
             faults: Faults::new(&plan_of_faults).map(Arc::new),
             judge: None,
             origin: Instant::now(),
+            taken: Arc::default(),
         };
         let mut kafka = Kafka::new(Broker::new(plan, checks, live, None));
         let link = Some(kafka.open(&String::new, &mut bench));

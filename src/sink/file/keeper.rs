@@ -3,6 +3,9 @@
 //! free space meanwhile.
 
 mod floor;
+mod last;
+
+pub use last::Last;
 
 use super::open;
 use crate::base::fatal::Fatal;
@@ -60,7 +63,7 @@ pub struct KeeperLane {
     pub lane: usize,
     orders: Sender<Order>,
     next: Receiver<io::Result<File>>,
-    last: Sender<File>,
+    last: Sender<Last>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -81,10 +84,10 @@ impl KeeperLane {
         let _gone = self.orders.send(order);
     }
 
-    /// Hands over the file that was written last. It stays locked until the keeper has put the folder in order.
-    pub fn hold(&self, file: File) {
-        // A keeper that is gone has nothing left to do there.
-        let _gone = self.last.try_send(file);
+    /// Hands over what the lane leaves when it is closed.
+    pub fn hold(&self, last: Last) {
+        // A keeper that is gone crashed, and says so where its thread is joined.
+        let _gone = self.last.try_send(last);
     }
 
     pub fn audit(&self, line: AuditLine) {
@@ -112,8 +115,8 @@ pub struct Keeper {
 struct LaneFiles {
     plan: FilePlan,
     next: Sender<io::Result<File>>,
-    /// The data file, once the lane is closed.
-    last: Receiver<File>,
+    /// Once the lane is closed.
+    last: Receiver<Last>,
     log: Option<BufWriter<File>>,
     /// The lap that the lines of the log are of.
     lap: u64,
@@ -300,21 +303,6 @@ impl LaneFiles {
             self.prepare(None)?;
         }
         Ok(())
-    }
-
-    /// The file that was prepared and never needed goes; only then may another process have the folder.
-    fn end(&mut self) -> io::Result<()> {
-        let ended = match (self.plan.layout, self.switching.take()) {
-            // What kept it from its name may be over.
-            (FileLayout::Rotating { .. }, Some(suffix)) => {
-                let spare = self.switch_data(suffix).and_then(|()| self.let_go());
-                spare.and_then(|spare| spare.map_or(Ok(()), fs::remove_file))
-            }
-            (FileLayout::Rotating { .. }, None) => open::remove_if_there(&open::next_path(&self.plan.data)),
-            (FileLayout::Ring { .. } | FileLayout::Device { .. }, _) => Ok(()),
-        };
-        self.last.try_iter().for_each(|file| open::unlock(&file));
-        ended
     }
 
     fn open_log(&mut self) -> io::Result<()> {

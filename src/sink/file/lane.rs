@@ -10,7 +10,7 @@ use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::payload::{Payload, Starts};
 use crate::plan::{FileLayout, FilePlan};
-use crate::sink::{Fate, LaneClose, Wire};
+use crate::sink::{Fate, Wire};
 use crate::sys::ring::{FileSlot, Ring};
 use std::collections::VecDeque;
 use std::io;
@@ -116,7 +116,7 @@ impl FileLane {
     pub fn open<R: Ring>(ring: &mut R, setup: LaneSetup<'_>) -> Result<Self, Fatal> {
         let plan = setup.plan.clone();
         let install = |error: io::Error| Fatal::host(format!("{}: {error}", plan.data.display()));
-        let file = open::first(&plan, setup.claimed)?;
+        let file = open::first(&plan, setup.claimed, setup.may_start)?;
         let spare = file.try_clone().map_err(install)?;
         let slots = [ring.install(file).map_err(install)?, ring.install(spare).map_err(install)?];
         let period = setup.starts.period_bytes();
@@ -155,7 +155,7 @@ impl FileLane {
             wire: Wire::default(),
             plan,
         };
-        lane.write_manifest(false, &LaneClose::default(), 0)?;
+        lane.write_manifest()?;
         Ok(lane)
     }
 

@@ -98,17 +98,17 @@ pub fn allocation_bytes(plan: &FilePlan, nth: u64) -> u64 {
     }
 }
 
-/// Gives a file the length and the space that the plan wants.
-fn size(plan: &FilePlan, file: &File, nth: u64) -> io::Result<()> {
+/// Gives a file the length and the space that the plan wants, while it `may_go_on`.
+fn size(plan: &FilePlan, file: &File, nth: u64, may_go_on: &dyn Fn() -> bool) -> io::Result<()> {
     match plan.layout {
         FileLayout::Ring { capacity_bytes } => match file.metadata()?.len().cmp(&capacity_bytes) {
             Ordering::Greater => file.set_len(capacity_bytes),
-            Ordering::Less => sys::file::preallocate(file, capacity_bytes),
+            Ordering::Less => sys::file::preallocate(file, capacity_bytes, may_go_on),
             Ordering::Equal => Ok(()),
         },
         FileLayout::Rotating { .. } => match allocation_bytes(plan, nth) {
             0 => Ok(()),
-            bytes => sys::file::preallocate(file, bytes),
+            bytes => sys::file::preallocate(file, bytes, may_go_on),
         },
         FileLayout::Device { .. } => Ok(()),
     }
@@ -117,7 +117,7 @@ fn size(plan: &FilePlan, file: &File, nth: u64) -> io::Result<()> {
 /// Opens, locks and sizes the lane's `nth` file, which is to follow the active one.
 pub fn create(plan: &FilePlan, path: &Path, nth: u64) -> io::Result<File> {
     let file = open_locked(plan, path)?;
-    if let Err(error) = size(plan, &file, nth) {
+    if let Err(error) = size(plan, &file, nth, &|| true) {
         // The run goes on until the active file is full, and its manifest takes some room as well.
         let _given_back = file.set_len(0);
         return Err(error);
@@ -242,8 +242,10 @@ fn blame(plan: &FilePlan, error: &io::Error, what: &str) -> Fatal {
     Fatal::new(exit, format!("{}: {what}: {error}", plan.data.display())).mend(mend)
 }
 
-/// The lane's first file, out of the claimed one. Rotated files and logs of an earlier run go.
-pub fn first(plan: &FilePlan, claimed: File) -> Result<File, Fatal> {
+/// The lane's first file, out of the claimed one. Rotated files and logs of an earlier run go. `may_start` says
+/// meanwhile why nobody needs it any more.
+pub fn first(plan: &FilePlan, claimed: File, may_start: &dyn Fn() -> Result<(), Fatal>) -> Result<File, Fatal> {
+    may_start()?;
     let mut file = claimed;
     if let FileLayout::Rotating { .. } = plan.layout {
         let removed = remove_rotated(&plan.data, |_| true).and_then(|()| remove_if_there(&next_path(&plan.data)));
@@ -258,10 +260,10 @@ pub fn first(plan: &FilePlan, claimed: File) -> Result<File, Fatal> {
         }
     }
     let before = file.metadata().map(|facts| facts.len());
-    size(plan, &file, 0).map_err(|error| {
+    size(plan, &file, 0, &|| may_start().is_ok()).map_err(|error| {
         // What was allocated so far would be taken for somebody's data.
         let _as_it_was = before.and_then(|length| file.set_len(length));
-        blame(plan, &error, "cannot be opened for writing")
+        may_start().err().unwrap_or_else(|| blame(plan, &error, "cannot be opened for writing"))
     })?;
     // Until here a ring's old data could stay.
     remove_logs(plan).map_err(|error| blame(plan, &error, "cannot remove logs of an earlier run"))?;

@@ -67,7 +67,7 @@ mod tests {
         let draft = Draft::new(&plan, framing, 0.0, 3, RING_BYTES, 8192).unwrap();
         let mut memory = vec![0; draft.bytes() as usize];
         let who = Who { run_id: "run", run_id_hash: 9, producer_id: 3 };
-        let mut payload = draft.bake(&plan, who, 0, &mut memory, 64).unwrap();
+        let mut payload = draft.bake(&plan, who, 0, &mut memory, 64, &|| Ok(())).unwrap();
         payload.set_epoch(1_700_000_000_123_456_789);
         let run = payload.run(u64::MAX, u64::MAX, 70).unwrap();
         let slot = payload.begin(&mut memory, run, Block { weight: 12, first_due_ns: 5_000_000, ..Block::default() });

@@ -53,7 +53,7 @@ impl Verdict {
         }
         let error = broker_error(code);
         let remedy = error.remedy().map(|how| format!("\n  mend: {how}")).unwrap_or_default();
-        let end = format!("{topic}/{partition}: the broker answered {} ({code}){remedy}", error.name);
+        let end = format!("{topic}/{partition}: the broker answered {error}{remedy}");
         let fate =
             if code == UNFORESEEN { Fate::Uncertain(Field::ErrorBroker) } else { Fate::Failed(Field::ErrorBroker) };
         Self { fate, end: (!error.kind.is_retriable()).then_some(end) }

@@ -7,7 +7,7 @@ fn the_summary_counts_what_it_lists() {
     let said = findings.summary();
     assert!(said.contains("DAMAGED: 1 record in") && said.contains("1 gap (20 missing)"), "{said}");
     (0..20).for_each(|at| findings.add(Finding::new(Kind::Corrupt, "corrupt").sequences(at, at)));
-    let said = findings.summary_with("--report");
+    let said = findings.summary_with("--report", ("over", "connection"));
     assert!(said.contains("and 12 more (--report lists up to 100 of a kind)"), "{said}");
     assert_eq!((findings.counted().as_str(), findings.told().count()), ("20 corrupt, 1 absent", 9));
 }
@@ -18,6 +18,41 @@ fn a_sample_does_not_claim_that_there_was_no_producer() {
     assert!(sampled.summary().starts_with("intact: 3,685 records in 2 sources"), "{}", sampled.summary());
     let none = Findings::default().summary();
     assert!(none.starts_with("intact: 0 records of 0 producers in 0 sources"), "{none}");
+}
+
+#[test]
+fn producers_are_told_by_run() {
+    let of = |producers: &[(&str, u32)]| {
+        let read = |(run, producer_id): &(&str, u32)| ProducerRead {
+            run_id_hash: (*run).to_owned(),
+            producer_id: *producer_id,
+            records: 100,
+            first_sequence: Some(0),
+            last_sequence: Some(99),
+        };
+        let producers: Vec<_> = producers.iter().map(read).collect();
+        let findings = Findings { records: 300, sources: 10, producers, ..Findings::default() };
+        let said = findings.summary_with("--report", ("over", "connection"));
+        said.lines().next().unwrap().split(", 0 B").next().unwrap().to_owned()
+    };
+    assert_eq!(of(&[("a", 0), ("a", 1), ("a", 2)]), "intact: 300 records of 3 producers over 10 connections");
+    let runs = "intact: 300 records of 3 runs, 1 producer each, over 10 connections";
+    assert_eq!(of(&[("a", 0), ("b", 0), ("c", 0)]), runs);
+    let uneven = "intact: 300 records of 2 runs, 3 producers in all, over 10 connections";
+    assert_eq!(of(&[("a", 0), ("b", 0), ("b", 1)]), uneven);
+}
+
+#[test]
+fn what_carries_no_facts_is_not_called_intact() {
+    let mut findings = Findings { bytes_unverifiable: 1000, ..Findings::default() };
+    findings.add(Finding::new(Kind::Unproved, "carries no facts"));
+    assert!(findings.summary().starts_with("NOTHING PROVED: 0 records"), "{}", findings.summary());
+    assert_eq!((findings.clean, findings.exit()), (false, Exit::Failed));
+    // Beside records that are proved.
+    findings.records = 5;
+    assert!(findings.summary().starts_with("INCOMPLETE: 5 records"), "{}", findings.summary());
+    findings.add(Finding::new(Kind::Truncated, "cut off"));
+    assert!(findings.summary().starts_with("DAMAGED: "), "{}", findings.summary());
 }
 
 #[test]

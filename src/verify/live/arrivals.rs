@@ -81,6 +81,7 @@ impl Live {
         if outcome == Outcome::Received || self.sampled_every.is_some() {
             self.ledger.findings.bytes += inspector.bytes;
         }
+        self.ledger.note_signatures(inspector.judge.has_unchecked_signatures());
         for (delta, verdict) in inspector.verdicts.drain(..) {
             let offset = base_offset.saturating_add(i64::from(delta));
             match (outcome, self.sampled_every, verdict) {

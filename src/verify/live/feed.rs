@@ -2,7 +2,7 @@
 
 use super::super::passing::Passing;
 use super::super::scan::{self, Event, Junk, Run};
-use super::super::shape::{HeaderShape, Key};
+use super::super::shape::{Flaw, HeaderShape, Key, Shape};
 use super::super::window::Window;
 use super::stated::{BodyFacts, Stated};
 use crate::base::limits;
@@ -36,8 +36,8 @@ impl Tools {
 pub(super) enum Told {
     /// `late`: after a later one of the same producer on this connection.
     Event { event: Event, late: bool },
-    /// Records whose common checksum does not hold.
-    Spoiled(Run),
+    /// Records that have one flaw in common.
+    Spoiled(Run, Flaw),
     /// Nothing follows that belongs to what came before.
     End,
 }
@@ -56,6 +56,8 @@ pub struct Feed {
     junk: Option<Junk>,
     run: Option<u64>,
     newest: HashMap<Key, u64>,
+    /// Records were signed, and no key was there to check that.
+    pub(super) has_unchecked_signatures: bool,
     pub(super) told: Vec<Told>,
     /// So much of it counts: what was told before this part began.
     pub(super) part: usize,
@@ -76,6 +78,7 @@ impl Default for Feed {
             junk: None,
             run: None,
             newest: HashMap::new(),
+            has_unchecked_signatures: false,
             told: Vec::new(),
             part: 0,
             settled: 0,
@@ -108,6 +111,7 @@ impl Feed {
                 bytes = &bytes[taken..];
                 self.offset += taken as u64;
                 if let Some(event) = ended {
+                    self.has_unchecked_signatures |= passing.is_signed_unchecked();
                     self.passing = None;
                     self.tell(event);
                 }
@@ -143,8 +147,10 @@ impl Feed {
     pub fn end_part(&mut self, tools: &mut Tools) {
         if let Some(stated) = self.stated.take() {
             return match stated.judge() {
+                // What is said beside a body signs nothing.
+                Ok(run) if tools.sign_key.is_some() => self.told.push(Told::Spoiled(run, Flaw::Unsigned)),
                 Ok(run) => self.tell(Event::Run(run)),
-                Err(spoiled) => self.told.push(Told::Spoiled(spoiled)),
+                Err(spoiled) => self.told.push(Told::Spoiled(spoiled, Flaw::Body)),
             };
         }
         if let Some(passing) = self.passing.take() {
@@ -220,6 +226,7 @@ impl Feed {
                 break;
             }
         }
+        self.has_unchecked_signatures |= tools.shape.has_unchecked_signatures();
         let used = (window.offset() - self.offset) as usize;
         tools.window = window.into_buffer();
         self.offset += used as u64;

@@ -68,7 +68,9 @@ fn nested(sequence: u64) -> Vec<u8> {
 fn scanned(bytes: &[u8], chunk_bytes: u64, threads: usize) -> Vec<scan::Event> {
     let store = Store::new(bytes, None);
     let shape = HeaderShape::new(None);
-    let files = [FileScan { path: store.path("payloads.0.bin"), end: bytes.len() as u64, shape: &shape }];
+    let progress = ReadProgress::default();
+    let (path, end) = (store.path("payloads.0.bin"), bytes.len() as u64);
+    let files = [FileScan { path, end, shape: &shape, progress: &progress }];
     let mut events: Vec<scan::Event> = Vec::new();
     let mut ends = 0;
     parallel::scan_files(&files, threads, chunk_bytes, &mut |_, what| match what {
@@ -87,7 +89,7 @@ fn scanned(bytes: &[u8], chunk_bytes: u64, threads: usize) -> Vec<scan::Event> {
         Delivery::FileEnd => ends += 1,
     })
     .unwrap();
-    assert_eq!(ends, 1);
+    assert_eq!((ends, progress.bytes_read()), (1, bytes.len() as u64));
     events
 }
 

@@ -65,6 +65,16 @@ fn a_report_says_where_a_stream_has_to_start() {
 }
 
 #[test]
+fn a_pipe_says_where_it_starts_as_a_file_does() {
+    let data = records(25_600..25_610).concat();
+    for (findings, label) in [(pipe(&data), "stdin"), (file(&data), "payloads.0.bin")] {
+        assert_clean(&findings, 10);
+        let [line] = &findings.explained[..] else { panic!("{:?}", findings.explained) };
+        assert!(line.contains(&format!("{label}: no manifest, starts at sequence 25600; only --expect")), "{line}");
+    }
+}
+
+#[test]
 fn bytes_without_any_header_are_told_what_they_need() {
     let lines = b"{\"sequence\":\"0\"}\n{\"sequence\":\"1\"}\n";
     for findings in [pipe(lines), file(lines)] {

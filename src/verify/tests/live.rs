@@ -132,6 +132,18 @@ fn long_signed_records_are_held_against_the_key() {
     }
 }
 
+#[test]
+fn signatures_that_nobody_checked_are_told() {
+    let unchecked = |findings: &Findings| findings.summary().contains("no signature was checked; --sign-key FILE");
+    for length in [100, 2 << 20] {
+        let signed: Vec<Vec<u8>> = (0..3).map(|at| seal("run", 0, at, length, Some(SIGN_KEY))).collect();
+        let findings = in_pieces(&signed.concat(), 50_000);
+        assert_clean(&findings, 3);
+        assert!(unchecked(&findings), "{length}: {}", findings.summary());
+    }
+    assert!(!unchecked(&in_pieces(&records(0..3).concat(), 50_000)));
+}
+
 /// A request at a time, with what became of it.
 fn requests(all: &[(&[Vec<u8>], Option<Outcome>)]) -> (Findings, u64) {
     let (mut live, mut tools, mut feed) = (Live::new(None), Tools::new(None), Feed::default());
@@ -215,6 +227,24 @@ fn what_is_said_beside_a_body_tells_its_records() {
     assert_eq!(kinds(&spoiled), [Kind::Corrupt], "{}", spoiled.summary());
     let found = only(&spoiled, Kind::Corrupt);
     assert_eq!((found.first_sequence, found.records, found.byte, spoiled.records), (Some(10), 3, Some(9000), 11));
+}
+
+#[test]
+fn what_is_said_beside_a_body_signs_nothing() {
+    let body = vec![7; 3000];
+    let facts = BodyFacts { run: 9, producer: 2, first: 0, last: 9, crc32c: crc32c::checksum(&body) };
+    for (key, wrong) in [(None, None), (Some(SIGN_KEY), Some(Kind::Forged))] {
+        let (mut live, mut tools, mut feed) = (Live::new(None), Tools::new(key), Feed::default());
+        let source = live.source(|| "one".to_owned());
+        feed.begin_part(Some(facts));
+        feed.push(&body, &mut tools);
+        feed.end_part(&mut tools);
+        feed.keep_part();
+        live.tell(source, &mut feed, Outcome::Received, false);
+        let findings = live.finish("requests", 1.0);
+        let found = findings.damage.first().map(|finding| (finding.kind, finding.records));
+        assert_eq!(found, wrong.map(|kind| (kind, 10)), "{}", findings.summary());
+    }
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn another_producers_partition_explains_nothing() {
     let findings = read(log);
     let gap = only(&findings, Kind::Gap);
     assert_eq!((kinds(&findings), gap.producer_id, gap.first_sequence), (vec![Kind::Gap], Some(0), Some(5)));
-    assert_explained(&findings, "5 offsets between 5 and 9 are not there, which nothing explains");
+    assert_explained(&findings, "5 offsets between 5 and 9: not there, which nothing explains");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn compaction_leaves_out_batches_and_records() {
     let findings = read(compacted(COMPACT));
     assert_eq!((kinds(&findings), findings.count(Kind::Unproved).records), (vec![Kind::Unproved], 6));
     assert!(findings.damage.iter().all(|finding| finding.what.contains("removed by compaction")));
-    assert_explained(&findings, "6 offsets between 7 and 14 are removed by compaction (cleanup.policy=compact)");
+    assert_explained(&findings, "6 offsets between 7 and 14: removed by compaction (cleanup.policy=compact)");
     // Who may not ask for the settings does not know better; who knows that nothing is compacted, does.
     let findings = read(compacted(&[]));
     assert_eq!(kinds(&findings), [Kind::Unproved]);
@@ -127,7 +127,7 @@ fn aborted_transactions_and_marks_count_for_nothing() {
     log.aborted = vec![(7, 3, 7)];
     let findings = read(log.clone());
     assert_clean(&findings, 6);
-    assert_explained(&findings, "partition 0 of t: 2 records of aborted transactions do not count");
+    assert_explained(&findings, "partition 0 of t: not counted: 2 records of aborted transactions");
     // Without the broker's word they are records like others.
     log.aborted.clear();
     assert_eq!(only(&read(log), Kind::Duplicate).records, 2);
@@ -141,7 +141,7 @@ fn an_open_transaction_is_not_read_and_said() {
     log.put(0, &[message(7)], 1);
     let findings = read(log.clone());
     assert_clean(&findings, 5);
-    assert_explained(&findings, "the last 3 offsets, from 5 on, are held back by an open transaction");
+    assert_explained(&findings, "not read: 3 offsets from 5 on, held back by an open transaction");
     let (_folder, args) = promise(8);
     assert_unproved(&read_as(log, &args), (5, 7), "held back by an open transaction");
 }

@@ -92,13 +92,17 @@ fn bytes_without_facts_are_only_measured() {
     let mut facts = manifest(Layout::Append, 500, 0, 5);
     facts.records = RecordFormat::Opaque;
     let findings = Store::new(&[3; 500], Some(&facts)).verify();
-    assert!(findings.clean);
-    assert_eq!(findings.bytes_unverifiable, 500);
-    assert!(findings.summary().contains("length only"));
+    assert_eq!((kinds(&findings), findings.bytes_unverifiable), (vec![Kind::Unproved], 500));
+    let said = findings.summary();
+    assert!(said.starts_with("NOTHING PROVED: ") && said.contains("length only: 500 B carry no facts"), "{said}");
     let findings = Store::new(&[3; 480], Some(&facts)).verify();
     assert_eq!(only(&findings, Kind::Truncated).byte, Some(480));
     let findings = Store::new(&[3; 520], Some(&facts)).verify();
     assert_eq!(only(&findings, Kind::Unrecognised).byte, Some(500));
+    // A producer that had nothing to send has left nothing to prove.
+    facts.length_bytes = 0;
+    facts.next_sequence = 0;
+    assert_clean(&Store::new(&[], Some(&facts)).verify(), 0);
 }
 
 #[test]

@@ -40,9 +40,17 @@ fn rings_hold_their_last_sequences_and_one_seam() {
     for written in [1, 19, 20, 21, 39, 40, 47, 60, 1003] {
         for complete in [true, false] {
             let (slots, offsets) = ring_data(written, None);
-            assert_clean(&ring(&slots, &ring_manifest(written, complete, &offsets)), written.min(20));
+            let findings = ring(&slots, &ring_manifest(written, complete, &offsets));
+            assert_clean(&findings, written.min(20));
+            assert_eq!(findings.records + findings.records_overwritten, written);
+            assert_eq!(findings.summary().contains("overwritten: "), written > 20, "{}", findings.summary());
         }
     }
+    let (slots, offsets) = ring_data(1003, None);
+    let mut facts = ring_manifest(1003, true, &offsets);
+    facts.missing = vec![(5, 14), (970, 979)];
+    let findings = ring(&slots, &facts);
+    assert!(findings.summary().contains("overwritten: 963 older records, of which"), "{}", findings.summary());
 }
 
 #[test]

@@ -27,8 +27,10 @@ where
 {
     let dial: Dial<Fake> = Box::new(move |_, _, _| Ok(Fake::new(broker())));
     let cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
-    let mut session = Session::new(args).unwrap();
-    topic::read(cluster, "t", Duration::from_secs(5), session.judge(), &mut session.ledger).unwrap();
+    let progress = ReadProgress::default();
+    let mut session = Session::new(args, &progress).unwrap();
+    topic::read(cluster, "t", Duration::from_secs(5), session.judge(), &mut session.ledger, &progress).unwrap();
+    assert_eq!(progress.bytes_read(), session.ledger.findings.bytes);
     session.finish("kafka://boot:1/t", Instant::now())
 }
 
@@ -80,6 +82,15 @@ fn order_is_judged_within_a_partition() {
     let findings = read(log);
     let late = only(&findings, Kind::Reordered);
     assert_eq!((late.first_sequence, late.last_sequence, late.offset), (Some(2), Some(4), Some(4)));
+    // A batch that was sent again, without idempotence: late, but neither missing nor doubled.
+    let mut log = Log { fetch_bytes: 9000, ..Log::default() };
+    for sequences in [0..5, 10..15, 15..20, 5..10, 20..25] {
+        log.put(0, &messages(sequences), 1);
+    }
+    let findings = read(log);
+    let late = only(&findings, Kind::Reordered);
+    assert_eq!((late.first_sequence, late.last_sequence), (Some(5), Some(9)));
+    assert_eq!(kinds(&findings), [Kind::Reordered]);
     // In another partition the same sequences are in order, though they are read later.
     let mut log = Log { fetch_bytes: 9000, ..Log::default() };
     log.put(0, &messages([0, 1, 5, 6]), 1);
@@ -158,6 +169,11 @@ fn facts_in_headers_count_too() {
     let findings = read_as(log, &VerifyArgs { run_id: Some("run".to_owned()), ..VerifyArgs::default() });
     assert_eq!(kinds(&findings), [Kind::Gap, Kind::Corrupt]);
     assert_eq!(only(&findings, Kind::Gap).first_sequence, Some(3));
+    // They sign nothing.
+    let mut log = Log { fetch_bytes: 9000, ..Log::default() };
+    log.put(0, &[with(0, crc), with(1, crc)], 1);
+    let with_key = VerifyArgs { sign_key: Some(SIGN_KEY), run_id: Some("run".to_owned()), ..VerifyArgs::default() };
+    assert_eq!(read_as(log, &with_key).count(Kind::Forged).records, 2);
 }
 
 #[test]

@@ -19,13 +19,15 @@ pub enum Verdict {
 
 pub struct Judge {
     shape: HeaderShape,
+    /// A key is given: what is said in Kafka headers carries no signature.
+    wants_signature: bool,
     /// Runs that are expected.
     runs: BTreeSet<u64>,
 }
 
 impl Judge {
     pub fn new(sign_key: Option<[u8; 16]>, runs: BTreeSet<u64>) -> Self {
-        Self { shape: HeaderShape::new(sign_key), runs }
+        Self { shape: HeaderShape::new(sign_key), wants_signature: sign_key.is_some(), runs }
     }
 
     /// See [`Shape::has_unchecked_signatures`].
@@ -39,7 +41,10 @@ impl Judge {
             Probe::Record(claim) => Verdict::Record(claim),
             Probe::Flawed(claim, flaw) => Verdict::Flawed(claim, flaw),
             Probe::No(Some(claim)) => Verdict::CutOff(claim),
-            Probe::No(None) => by_headers(message, value, &self.runs),
+            Probe::No(None) => match by_headers(message, value, &self.runs) {
+                Verdict::Record(claim) if self.wants_signature => Verdict::Flawed(claim, Flaw::Unsigned),
+                verdict => verdict,
+            },
         }
     }
 }

@@ -254,8 +254,7 @@ impl Partition {
             let _ = ledger.enter(key, sequence, sequence, place, place.position + 1);
             self.seen.insert(key, Seen { newest: sequence, cuts: self.cuts });
         }
-        let kind = if flaw.keeps_extent() { Kind::Forged } else { Kind::Corrupt };
-        let finding = Finding::new(kind, flaw.what()).producer(key.producer).run(key.run);
+        let finding = Finding::new(flaw.kind(), flaw.what()).producer(key.producer).run(key.run);
         self.find(finding.sequences(sequence, sequence), offset, ledger);
     }
 

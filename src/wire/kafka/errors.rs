@@ -2,6 +2,8 @@
 //!
 //! Source: <https://kafka.apache.org/protocol.html#protocol_error_codes>, up to Kafka 4.1.
 
+use std::fmt;
+
 /// What a producer does after an answer with that code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -52,6 +54,13 @@ pub struct BrokerError {
 pub fn broker_error(code: i16) -> BrokerError {
     let known = usize::try_from(i32::from(code) + 1).ok().and_then(|at| TABLE.get(at));
     known.copied().unwrap_or(row(code, "UNKNOWN", Fatal))
+}
+
+/// `NOT_LEADER_OR_FOLLOWER (6)`.
+impl fmt::Display for BrokerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.code)
+    }
 }
 
 impl BrokerError {
@@ -252,6 +261,8 @@ mod tests {
             assert_eq!(broker_error(code), row(code, "UNKNOWN", Fatal));
         }
         assert_eq!((broker_error(0).name, broker_error(0).kind), ("NONE", Success));
+        assert_eq!(broker_error(6).to_string(), "NOT_LEADER_OR_FOLLOWER (6)");
+        assert_eq!(broker_error(999).to_string(), "UNKNOWN (999)");
     }
 
     /// What the Java client does again. It knows 51 from `InitProducerId`, where waiting helps.

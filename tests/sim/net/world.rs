@@ -196,7 +196,7 @@ fn bake(plan: &NetPlan) -> (Vec<u8>, Vec<Payload>, Vec<Range<usize>>) {
     let (mut payloads, mut staging) = (Vec::new(), Vec::new());
     for (at, (payload_plan, draft, ring, beside)) in places.into_iter().enumerate() {
         let who = Who { run_id: RUN_ID, run_id_hash: RUN_ID_HASH, producer_id: at as u32 };
-        let baked = draft.bake(&payload_plan, who, ring.start, &mut memory[ring], plan.window);
+        let baked = draft.bake(&payload_plan, who, ring.start, &mut memory[ring], plan.window, &|| Ok(()));
         payloads.push(baked.expect("random bytes always fit"));
         staging.push(beside);
     }

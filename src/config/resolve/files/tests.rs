@@ -149,6 +149,16 @@ fn space_that_is_not_there_is_exit_3_with_figures() {
     let wanted = Wanted { preallocate_bytes: Some(1 << 60), ..wanted() };
     let (_, errors) = planned(&wanted, Place::Folder(folder.path().to_owned()), 1);
     assert!(errors[0].exit == Exit::Host && errors[0].what.contains("free"), "{errors:?}");
+    // Not what is there of it, which may be the working folder.
+    let wanted = Wanted { min_free: Some(MinFree::Bytes(1 << 60)), ..self::wanted() };
+    for (place, named) in [
+        (Place::Folder(folder.path().join("not/there")), folder.path().join("not/there")),
+        (Place::Folder("no-such-folder".into()), "no-such-folder".into()),
+        (Place::File("no-such-file.bin".into()), "no-such-file.bin".into()),
+    ] {
+        let what = &planned(&wanted, place, 1).1[0].what;
+        assert!(what.starts_with(&format!("{} has ", named.display())) && what.contains("--min-free"), "{what}");
+    }
 }
 
 #[test]

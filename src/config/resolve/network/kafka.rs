@@ -19,6 +19,7 @@ const IN_FLIGHT_DEFAULT: usize = 5;
 const IN_FLIGHT: &str = "max.in.flight.requests.per.connection";
 const RSKAFKA_RETRIES: &str = "rskafka sends a batch again after a lost connection or a throttled answer, which can double \
      and reorder records; --retry=off leaves them uncertain after a lost connection";
+const RETRIES_0: &str = "retries=0 turns idempotence off, as in Kafka's own producer; --retry=off keeps it on";
 /// Of a batch's own header, and the most that frames a record: lengths, deltas, key and headers.
 const BATCH_HEAD_BYTES: u64 = 61;
 const FRAME_BYTES: u64 = 20;
@@ -35,7 +36,7 @@ pub fn plan(
 ) -> KafkaPlan {
     let flags = &wanted.network.kafka;
     let (said, access) = shared.kafka.get_or_insert_with(|| read_properties(wanted, notes, errors));
-    let (acks, idempotent) = guarantees(wanted, said, errors);
+    let (acks, idempotent) = guarantees(wanted, said, notes, errors);
     let key = flags.key.unwrap_or(KeyPlan::None);
     let tls = access.tls.clone().map(|tls| TlsPlan { server_name: url.hosts[0].0.clone(), ..tls });
     let sasl = access.sasl.clone();
@@ -169,10 +170,30 @@ fn delivery_timeout_ns(said: &KafkaProperties, link: &LinkPlan, linger_ns: u64, 
 }
 
 /// Acks and idempotence, never chosen in silence where that would weaken what was asked.
-fn guarantees(wanted: &Wanted, said: &KafkaProperties, errors: &mut Vec<Fatal>) -> (i16, bool) {
+fn guarantees(
+    wanted: &Wanted,
+    said: &KafkaProperties,
+    notes: &mut Vec<String>,
+    errors: &mut Vec<Fatal>,
+) -> (i16, bool) {
     let flags = &wanted.network.kafka;
     let acks = flags.acks.or(said.acks).unwrap_or(-1);
-    let idempotent = flags.idempotent.or(said.idempotent).unwrap_or(acks == -1);
+    let mut idempotent = flags.idempotent.or(said.idempotent).unwrap_or(acks == -1);
+    // As Kafka's own producer has it, which needs retries to be idempotent. `--retry` stands above the property.
+    if idempotent && said.retries == Some(0) && wanted.network.retry.is_none() {
+        let asked = match (flags.idempotent, said.idempotent) {
+            (Some(_), _) => Some("--idempotent on"),
+            (None, Some(_)) => Some("enable.idempotence=true"),
+            (None, None) => None,
+        };
+        if let Some(asked) = asked {
+            let what = format!("{asked} and retries=0 exclude each other: what is lost is to be sent again");
+            errors.push(Fatal::usage(what).mend("retries=2147483647, or --idempotent=off"));
+        } else {
+            note_once(notes, RETRIES_0.to_owned());
+            idempotent = false;
+        }
+    }
     if idempotent && acks != -1 {
         let what = format!("--idempotent on needs --acks all, not --acks {acks}");
         errors.push(Fatal::usage(what).mend(format!("--acks=all, or --acks={acks} --idempotent=off")));

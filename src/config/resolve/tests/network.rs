@@ -366,6 +366,31 @@ fn kafka_s_own_properties_stand_below_the_flags() {
 }
 
 #[test]
+fn without_retries_idempotence_is_off_or_an_error_as_in_kafka_s_own_producer() {
+    let given = [("target", "kafka://localhost/t"), ("kafka-property", "retries=0")];
+    let made = plan(&given);
+    assert_eq!((kafka(&made).acks, kafka(&made).idempotent), (-1, false));
+    assert!(made.notes.iter().any(|note| note.starts_with("retries=0 turns idempotence off")), "{:?}", made.notes);
+    let explicit = ("kafka-property", "enable.idempotence=true");
+    for (asked, name) in [(explicit, "enable.idempotence=true"), (("idempotent", "on"), "--idempotent on")] {
+        let told = refused(&[&given[..], &[asked]].concat());
+        assert!(told.contains(&format!("{name} and retries=0")), "{told}");
+    }
+    // What the flags say counts, also where they leave nothing to be told.
+    for (more, idempotent) in [
+        (&[("idempotent", "off")][..], false),
+        (&[explicit, ("idempotent", "off")], false),
+        (&[("acks", "1")], false),
+        (&[explicit, ("retry", "3")], true),
+        (&[("retry", "off")], true),
+    ] {
+        let made = plan(&[&given[..], more].concat());
+        assert_eq!(kafka(&made).idempotent, idempotent, "{more:?}");
+        assert!(!made.notes.iter().any(|note| note.contains("retries=0")), "{more:?}: {:?}", made.notes);
+    }
+}
+
+#[test]
 fn a_ring_has_a_place_for_all_that_a_slow_network_leaves_unacknowledged() {
     // Each connection: a receive, and as many requests as may be in flight, all taken and none released.
     let kafka = plan(&[("target", "kafka://localhost/t"), ("idempotent", "off")]);

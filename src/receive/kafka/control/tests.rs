@@ -166,6 +166,9 @@ fn settings_ids_and_coordinators() {
         let value = told.results[0].configs[0].value.as_ref().unwrap().parse::<u64>().unwrap();
         assert_eq!((told.results[0].configs.len(), value), (1, limits::KAFKA_BATCH_BYTES_MAX));
         assert_eq!(told.results[1].configs.len(), 6);
+        // What a topic would take that is not there yet.
+        let of_broker = told.results[1].configs.iter().find(|row| *row.name == *"message.max.bytes").unwrap();
+        assert_eq!(of_broker.value, told.results[0].configs[0].value);
     }
     let mut last_id = 0;
     for version in versions(ApiKey::InitProducerId) {

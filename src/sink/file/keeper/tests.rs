@@ -1,4 +1,5 @@
 use super::*;
+use crate::manifest::Manifest;
 use crate::sink::file::existing;
 
 fn plan(folder: &Path, layout: FileLayout) -> FilePlan {
@@ -116,11 +117,12 @@ fn the_last_file_stays_locked_until_the_folder_is_in_order() {
     keeper.begin().unwrap();
     // A ring that the kernel has not let go of yet has one as well.
     let lingering = file.try_clone().unwrap();
-    lane.hold(file);
+    lane.hold(Last { file: Some(file), manifest: Some(open::tests::manifest()) });
     let other = File::options().write(true).open(&plan.data).unwrap();
-    assert!(other.try_lock().is_err());
+    assert!(other.try_lock().is_err() && !plan.manifest.exists());
     keeper.conclude().unwrap();
     assert!(!open::next_path(&plan.data).exists());
+    assert_eq!(Manifest::read(&plan.manifest).unwrap(), Some(open::tests::manifest()));
     other.try_lock().unwrap();
     drop(lingering);
 }
@@ -161,7 +163,9 @@ fn a_file_that_cannot_get_its_name_is_not_lost() {
         if heals {
             fs::remove_dir(&rotated).unwrap();
         }
+        lane.hold(Last { file: Some(next), manifest: Some(open::tests::manifest()) });
         assert_eq!(keeper.conclude().is_ok(), heals);
+        assert_eq!(plan.manifest.exists(), heals, "it would call data complete that are not under their name");
         let holds = if heals { plan.data.clone() } else { open::next_path(&plan.data) };
         assert_eq!(fs::read(holds).unwrap(), b"confirmed");
         assert_eq!(rotated.exists(), !heals, "none is kept");

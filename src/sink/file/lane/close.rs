@@ -1,17 +1,27 @@
-//! What a lane leaves behind: exact lengths, synced files, a manifest.
+//! What a lane leaves behind: exact lengths, synced files, and for the keeper the manifest that says so.
 
 use super::FileLane;
 use crate::base::fatal::{Exit, Fatal};
 use crate::manifest::{self, Layout, Manifest};
 use crate::plan::{FileLayout, Fsync};
-use crate::sink::file::keeper::Order;
+use crate::sink::file::keeper::{Last, Order};
 use crate::sink::{Kept, LaneClose};
 use crate::sys::ring::Ring;
 
 impl FileLane {
-    pub(super) fn write_manifest(&self, complete: bool, end: &LaneClose, first_sequence: u64) -> Result<(), Fatal> {
+    /// That of the run that begins.
+    pub(super) fn write_manifest(&self) -> Result<(), Fatal> {
+        let Some(manifest) = self.manifest(false, &LaneClose::default(), 0) else { return Ok(()) };
+        manifest.write(&self.plan.manifest).map_err(|error| {
+            Fatal::new(Exit::Host, format!("{}: cannot write the manifest: {error}", self.plan.manifest.display()))
+                .mend("free some space there and see that it can be written, or choose another --target")
+        })
+    }
+
+    /// `None` where there is none beside the data.
+    fn manifest(&self, complete: bool, end: &LaneClose, first_sequence: u64) -> Option<Manifest> {
         if !self.plan.layout.has_manifest() {
-            return Ok(());
+            return None;
         }
         let layout = match self.plan.layout {
             FileLayout::Rotating { .. } => Layout::Append,
@@ -20,7 +30,7 @@ impl FileLane {
             }
         };
         let went_round = self.lap_records > 0 && end.next_sequence >= self.lap_records;
-        let manifest = Manifest {
+        Some(Manifest {
             format: manifest::FORMAT.to_owned(),
             data_file: self.plan.data_in_manifest(),
             run_id: self.contents.run_id.clone(),
@@ -34,14 +44,10 @@ impl FileLane {
             missing: end.missing.clone(),
             missing_truncated: end.missing_truncated,
             in_flight_bytes_max: self.contents.in_flight_bytes_max,
-        };
-        manifest.write(&self.plan.manifest).map_err(|error| {
-            Fatal::new(Exit::Host, format!("{}: cannot write the manifest: {error}", self.plan.manifest.display()))
-                .mend("free some space there and see that it can be written, or choose another --target")
         })
     }
 
-    /// After the drain: exact length, fsync, manifest. What the files hold does not depend on how that goes.
+    /// After the drain: exact length and fsync; the keeper ends it. What the files hold does not depend on how it goes.
     pub fn close<R: Ring>(&mut self, ring: &mut R, end: &LaneClose) -> Kept {
         let first_sequence = self.kept_from(end.next_sequence);
         let error = self.conclude(ring, end, first_sequence).err();
@@ -67,13 +73,9 @@ impl FileLane {
                 synced => synced.map_err(failed)?,
             }
         }
-        self.write_manifest(true, end, first_sequence)?;
         // Where a write was given up, the kernel may still be at it: the file is then locked until that is over.
-        if self.files.in_flight == [0, 0]
-            && let Ok(file) = file.try_clone()
-        {
-            self.keeper.hold(file);
-        }
+        let file = if self.files.in_flight == [0, 0] { file.try_clone().ok() } else { None };
+        self.keeper.hold(Last { file, manifest: self.manifest(true, end, first_sequence) });
         Ok(())
     }
 

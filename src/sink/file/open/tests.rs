@@ -29,7 +29,7 @@ fn a_file_is_claimed_by_one_until_it_is_let_go() {
         let claimed = try_claim(&plan).unwrap().expect("nobody has it");
         assert_eq!(fs::read(&plan.data).unwrap(), b"of an earlier run", "{layout:?}");
         assert!(try_claim(&plan).unwrap().is_none(), "{layout:?}");
-        let file = first(&plan, claimed).unwrap();
+        let file = first(&plan, claimed, &|| Ok(())).unwrap();
         assert!(try_claim(&plan).unwrap().is_none(), "{layout:?}: what took its place is locked as well");
         let copy = file.try_clone().unwrap();
         drop(file);
@@ -89,7 +89,7 @@ fn old_data_are_replaced_and_not_cut() {
     }
     fs::hard_link(&plan.data, &elsewhere).unwrap();
     let claimed = try_claim(&plan).unwrap().expect("nobody has it");
-    let file = first(&plan, claimed).unwrap();
+    let file = first(&plan, claimed, &|| Ok(())).unwrap();
     assert!(lies_at(&file, &plan.data).unwrap() && file.metadata().unwrap().len() == 0);
     assert!(!rotated.exists() && !next_path(&plan.data).exists());
     assert_eq!(fs::read(elsewhere).unwrap(), b"of an earlier run");
@@ -137,7 +137,7 @@ fn logs_go_with_the_data_that_they_speak_of() {
                 manifest().write(&plan.manifest).unwrap();
             }
             let claimed = try_claim(&plan).unwrap().expect("nobody has it");
-            first(&plan, claimed).unwrap();
+            first(&plan, claimed, &|| Ok(())).unwrap();
             for log in &logs {
                 assert_eq!(log.exists(), !goes, "{} {existing:?} {layout:?} '{text}'", log.display());
             }
@@ -155,9 +155,27 @@ fn logs_stay_with_data_that_could_not_be_replaced() {
     fs::write(&plan.data, "of an earlier run").unwrap();
     manifest().write(&plan.manifest).unwrap();
     let claimed = try_claim(&plan).unwrap().expect("nobody has it");
-    first(&plan, claimed).unwrap_err();
+    first(&plan, claimed, &|| Ok(())).unwrap_err();
     assert_eq!(fs::read_to_string(&plan.data).unwrap(), "of an earlier run");
     assert!(logs.iter().all(|log| log.exists()));
+}
+
+#[test]
+fn a_file_that_nobody_needs_any_more_keeps_its_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), FileLayout::Ring { capacity_bytes: 1 << 20 });
+    let stopped = Fatal::new(Exit::Unreachable, "stopped");
+    // At once, and while it gets its room.
+    for looks in [0, 1] {
+        let asked = std::cell::Cell::new(0);
+        let may_start = || {
+            asked.set(asked.get() + 1);
+            if asked.get() > looks { Err(stopped.clone()) } else { Ok(()) }
+        };
+        let claimed = try_claim(&plan).unwrap().expect("nobody has it");
+        assert_eq!(first(&plan, claimed, &may_start).unwrap_err(), stopped);
+        assert_eq!(fs::metadata(&plan.data).unwrap().len(), 0, "{looks}");
+    }
 }
 
 #[test]
@@ -183,7 +201,7 @@ fn no_more_is_allocated_than_the_run_writes() {
     let short = FilePlan { run_bytes_max: 1000, ..whole };
     for (nth, length) in [(0, 1024), (1, 0)] {
         let file = File::create(folder.path().join("sized")).unwrap();
-        size(&short, &file, nth).unwrap();
+        size(&short, &file, nth, &|| true).unwrap();
         assert_eq!(file.metadata().unwrap().len(), length);
     }
 }
@@ -210,7 +228,7 @@ fn only_data_has_a_next_file() {
         fs::write(path, b"x").unwrap();
     }
     let claimed = try_claim(&plan).unwrap().expect("nobody has it");
-    first(&plan, claimed).unwrap();
+    first(&plan, claimed, &|| Ok(())).unwrap();
     assert!(of_log.exists() && !next_path(&plan.data).exists());
 }
 

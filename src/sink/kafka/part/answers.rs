@@ -74,7 +74,7 @@ impl Part {
                 // A batch that is left out leaves a hole that the broker lets nothing past, and what is
                 // refused once will be refused again.
                 if manner.identity.is_some() || !kind.is_retriable() {
-                    let what = || format!("the broker answered {} ({code})", error.name);
+                    let what = || format!("the broker answered {error}");
                     self.end_with(manner, || (what(), error.remedy()));
                 }
             }

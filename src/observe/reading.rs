@@ -1,0 +1,130 @@
+//! What is said while a reading goes on: the live line of `engine verify`.
+
+use crate::base::units::{format_amount, format_rate_steady};
+use crate::counters::ReadProgress;
+use crate::observe::logs::Console;
+use crate::observe::progress::{clock, columns, side_by_side};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// What is read within it needs no line.
+pub const TICK: Duration = Duration::from_secs(1);
+
+/// Carries out `work`, and on a terminal shows how far it is. The line is gone when it is done.
+pub fn watch<T>(console: &Console, progress: &ReadProgress, tick: Duration, work: impl FnOnce() -> T) -> T {
+    if !console.has_live_line() {
+        return work();
+    }
+    let result = std::thread::scope(|scope| {
+        let (over, is_over) = channel::<()>();
+        let mut line = Line::new(progress);
+        let draw = move || {
+            while is_over.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
+                console.show(line.next(columns()));
+            }
+        };
+        // Without the thread there is no line, which is no reason not to read.
+        let _drawn = std::thread::Builder::new().name("live-line".into()).spawn_scoped(scope, draw);
+        let result = work();
+        drop(over);
+        result
+    });
+    console.clear();
+    result
+}
+
+/// Turns the counters into the live line.
+struct Line<'a> {
+    progress: &'a ReadProgress,
+    started: Instant,
+    /// When the line before was made, and what was read by then.
+    before: (Duration, u64),
+}
+
+/// A part of the line, those of least use first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Rate,
+    Read,
+    Left,
+}
+
+impl<'a> Line<'a> {
+    fn new(progress: &'a ReadProgress) -> Self {
+        Self { progress, started: Instant::now(), before: (Duration::ZERO, 0) }
+    }
+
+    fn next(&mut self, columns: usize) -> String {
+        self.next_at(self.started.elapsed(), columns)
+    }
+
+    /// `4.25 GB of 17 GB  512.0 MB/s  30s left`; without a known end the time that has passed.
+    fn next_at(&mut self, elapsed: Duration, columns: usize) -> String {
+        let read = self.progress.bytes_read();
+        let (elapsed_before, read_before) = std::mem::replace(&mut self.before, (elapsed, read));
+        let span_seconds = elapsed.saturating_sub(elapsed_before).as_secs_f64().max(1e-9);
+        let rate = format_rate_steady(read.saturating_sub(read_before) as f64 / span_seconds);
+        let elapsed_ns = elapsed.as_nanos() as f64;
+        let (amount, time) = match self.progress.bytes_all() {
+            None => (format_amount(read), clock(elapsed_ns as u64)),
+            Some(all) => {
+                let left_ns = elapsed_ns * all.saturating_sub(read) as f64 / read as f64;
+                let time = if read == 0 { "–".to_owned() } else { clock(left_ns as u64) };
+                (format!("{} of {}", format_amount(read.min(all)), format_amount(all)), format!("{time} left"))
+            }
+        };
+        side_by_side(vec![(Part::Read, amount), (Part::Rate, rate), (Part::Left, time)], columns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::LogFormat;
+
+    #[test]
+    fn the_line_says_how_far_it_is_and_how_long_it_takes() {
+        let progress = ReadProgress::default();
+        progress.set_bytes_all(17_000_000_000);
+        let mut line = Line::new(&progress);
+        let mut at = |seconds, columns| line.next_at(Duration::from_secs(seconds), columns);
+        assert_eq!(at(1, 80), "0 B of 17 GB  0 B/s  – left");
+        progress.add(4_250_000_000);
+        assert_eq!(at(10, 80), "4.25 GB of 17 GB  472.2 MB/s  30s left");
+        progress.add(500_000_000);
+        assert_eq!(at(11, 80), "4.75 GB of 17 GB  500.0 MB/s  28s left");
+        assert_eq!(at(12, 30), "4.75 GB of 17 GB  31s left");
+        assert_eq!(at(12, 10), "31s left");
+        progress.add(20_000_000_000);
+        assert_eq!(at(13, 30), "17 GB of 17 GB  0s left", "a record may reach past the end of its part");
+    }
+
+    #[test]
+    fn without_a_known_end_it_says_how_long_it_has_taken() {
+        let progress = ReadProgress::default();
+        let mut line = Line::new(&progress);
+        progress.add(3_000_000);
+        assert_eq!(line.next_at(Duration::from_secs(2), 80), "3 MB  1.50 MB/s  2s");
+        assert_eq!(line.next_at(Duration::from_secs(65), 80), "3 MB  0 B/s  1m05s");
+    }
+
+    #[test]
+    fn the_line_is_drawn_while_it_reads_and_gone_behind_it() {
+        let (console, paper) = crate::observe::logs::tests::on_paper();
+        let progress = ReadProgress::default();
+        let drawn = || paper.lock().unwrap().clone();
+        let read = watch(&console, &progress, Duration::from_millis(1), || {
+            progress.add(5_000_000);
+            while !drawn().contains("5 MB") {
+                std::thread::yield_now();
+            }
+            7
+        });
+        assert_eq!(read, 7);
+        assert!(drawn().ends_with("<clear>"), "{}", drawn());
+        let length = drawn().len();
+        // In a log there is none.
+        let read = watch(&Console::new(LogFormat::Json), &progress, Duration::ZERO, || 8);
+        assert_eq!((read, drawn().len()), (8, length));
+    }
+}

@@ -1,0 +1,58 @@
+//! How much a plan lets be in flight: what keeps a target idle that would take more.
+
+use crate::base::units::{format_counted, format_size};
+use crate::plan::{KafkaClient, RunPlan, TargetPlan};
+
+/// `None` for targets that take one thing after the other anyhow.
+pub fn in_flight(plan: &RunPlan) -> Option<String> {
+    let (depth, block_bytes) = (plan.sink.queue_depth, plan.sink.block_bytes);
+    let (of, count, one, one_bytes, flags) = match &plan.producers.first()?.to {
+        TargetPlan::Null | TargetPlan::Stdout => return None,
+        TargetPlan::File(_) => ("producer", depth, "block", block_bytes, "--queue-depth or --block-size"),
+        TargetPlan::Tcp(_) => ("producer", depth, "block", block_bytes, "--connections or --queue-depth"),
+        TargetPlan::Http(http) => {
+            let flags = "--connections, --http-records-per-request or --http-pipeline";
+            ("producer", http.link.connections * http.pipeline, "request", block_bytes, flags)
+        }
+        TargetPlan::Kafka(kafka) => {
+            // The library has one of its own.
+            let count = if kafka.client == KafkaClient::Rskafka { 1 } else { kafka.in_flight_max };
+            ("partition", count, "batch", kafka.batch_bytes, "--partitions or --batch-size")
+        }
+    };
+    let (most, bytes) = (format_counted(count as u64, one), format_size(one_bytes.saturating_mul(count as u64)));
+    Some(format!("each {of} had at most {most} ({bytes}) in flight; {flags} would allow more"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::testing::{Run, full_run};
+    use crate::plan::{HttpPlan, LinkPlan, PeerPlan, RetryPlan};
+    use std::sync::Arc;
+
+    #[test]
+    fn each_kind_of_target_names_its_own_limit() {
+        assert_eq!(in_flight(&Run::new(1, 1, None).shared.plan), None, "null has none");
+        let said =
+            "each producer had at most 8 blocks (8 MiB) in flight; --queue-depth or --block-size would allow more";
+        assert_eq!(in_flight(&full_run().shared.plan).as_deref(), Some(said));
+        let mut run = full_run();
+        run.replan(|plan| {
+            plan.sink.block_bytes = 4096;
+            let peer = PeerPlan { host: "h".into(), port: 1, tls: None, connect_timeout_ns: 1 };
+            let retry = RetryPlan { attempts_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 };
+            let link = LinkPlan { peer: Arc::new(peer), connections: 1, request_timeout_ns: 1, retry };
+            plan.producers[0].to = TargetPlan::Http(HttpPlan {
+                link,
+                path: "/".into(),
+                host_header: "h".into(),
+                headers: vec![],
+                records_per_request: 1,
+                pipeline: 1,
+            });
+        });
+        let said = in_flight(&run.shared.plan).unwrap();
+        assert!(said.starts_with("each producer had at most 1 request (4 KiB) in flight; --connections, "), "{said}");
+    }
+}
