@@ -1,5 +1,5 @@
 //! What every room may use: units, the clock, limits, files within a limit, YAML and JSON with line numbers, places of
-//! files, signals, fatal errors, how the program was called.
+//! files, signals, fatal errors, how the program was called, how far a reading is.
 
 pub mod bounded;
 pub mod clock;
@@ -9,6 +9,7 @@ pub mod limits;
 pub mod page;
 pub mod place;
 pub mod program;
+pub mod progress;
 pub mod random;
 pub mod signals;
 pub mod units;

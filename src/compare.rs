@@ -12,7 +12,7 @@ use crate::base::fatal::{Exit, Fatal};
 use crate::observe::read;
 use crate::observe::report::Report;
 use crate::plan::{CompareArgs, RatioSlo};
-use figures::Figure;
+use figures::{Figure, Stage};
 use serde_json::{Map, Value, json};
 use slo::Outcome;
 use std::path::Path;
@@ -41,6 +41,8 @@ pub struct Comparison {
     /// Why their figures are not those of one question.
     not_comparable: Vec<String>,
     figures: Vec<Figure>,
+    /// None where they are not comparable.
+    stages: Vec<Stage>,
     /// Of each threshold on a ratio.
     slo: Vec<Outcome>,
     config: Vec<Difference>,
@@ -56,8 +58,13 @@ pub fn compare(args: &CompareArgs) -> Result<Comparison, Fatal> {
 
 fn of(a: Side, b: Side, slo: &[RatioSlo]) -> Comparison {
     let not_comparable = differences::not_comparable(&a.report, &b.report);
+    let stages = match not_comparable.is_empty() {
+        true => figures::of_stages(&a.report.phases, &b.report.phases),
+        false => Vec::new(),
+    };
     Comparison {
         slo: slo::judge(slo, &a.report, &b.report, &not_comparable),
+        stages,
         not_comparable,
         figures: figures::all(&a.report, &b.report),
         config: differences::config(&a.report, &b.report),
@@ -69,8 +76,10 @@ fn of(a: Side, b: Side, slo: &[RatioSlo]) -> Comparison {
 
 impl Comparison {
     pub fn json(&self) -> Value {
-        let figures: Map<String, Value> =
-            self.figures.iter().map(|figure| (figure.key.to_owned(), figure.json())).collect();
+        let figures = |all: &[Figure]| -> Map<String, Value> {
+            all.iter().map(|figure| (figure.key.to_owned(), figure.json())).collect()
+        };
+        let stage = |of: &Stage| json!({"number": of.number, "mode": of.mode, "figures": figures(&of.figures)});
         let differences = |all: &[Difference]| -> Map<String, Value> {
             all.iter().map(|one| (one.key.clone(), json!({"a": one.a, "b": one.b}))).collect()
         };
@@ -79,7 +88,8 @@ impl Comparison {
             "a": self.a.json(),
             "b": self.b.json(),
             "not_comparable": self.not_comparable,
-            "figures": figures,
+            "figures": figures(&self.figures),
+            "phases": self.stages.iter().map(stage).collect::<Vec<_>>(),
             "slo": self.slo,
             "config": differences(&self.config),
             "host": differences(&self.host),

@@ -12,6 +12,7 @@ pub mod keys;
 pub mod load;
 pub mod masked;
 pub mod merge;
+pub mod nearest;
 pub mod parse;
 pub mod plan;
 pub mod plan_json;

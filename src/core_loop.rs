@@ -9,7 +9,7 @@ pub mod taps;
 
 use crate::base::clock::Clock;
 use crate::base::limits;
-use crate::counters::{CoreEnd, Field, LiveCore, Stage};
+use crate::counters::{CoreEnd, CoreState, Field, LiveCore};
 use crate::pace::{self, Grant, Pacer};
 use crate::payload::{Block, Payload, Run};
 use crate::sink::{Done, Ending, Fate, LaneClose, Sink};
@@ -116,7 +116,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         while self.clock.now_ns() < self.epoch_ns {
             std::hint::spin_loop();
         }
-        self.live.enter_stage(Stage::Running);
+        self.live.enter(CoreState::Running);
         (self.pulse.cpu_from_ns, self.pulse.byte_ns_max) = (self.ring.cpu_ns(), self.sink.byte_ns_max());
         let mut now_ns = self.now();
         while !self.finished(now_ns) {
@@ -124,7 +124,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         }
         self.pulse.paced_ns = now_ns;
         self.read_cpu_time();
-        self.live.enter_stage(Stage::Draining);
+        self.live.enter(CoreState::Draining);
         self.drain(now_ns);
     }
 
@@ -356,7 +356,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
 
     /// Final fsync and manifests; the core's last words.
     pub fn close(mut self) -> CoreEnd {
-        self.live.enter_stage(Stage::Syncing);
+        self.live.enter(CoreState::Syncing);
         let started_ns = self.now();
         let mut kept = Vec::new();
         for at in 0..self.lanes.len() {
@@ -380,7 +380,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         for (lane, kept) in end.lanes.iter_mut().zip(kept) {
             lane.retained_first_sequence = kept;
         }
-        self.live.enter_stage(Stage::Done);
+        self.live.enter(CoreState::Done);
         end
     }
 }

@@ -151,12 +151,12 @@ pub struct LiveCore {
     pub lanes: Vec<LiveLane>,
     /// Monotonic time of the last turn.
     heartbeat_ns: AtomicU64,
-    stage: AtomicU64,
+    state: AtomicU64,
 }
 
 /// Where a core is in its life. The watchdog judges `Running` and `Draining`, in which it makes turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum CoreState {
     Starting = 0,
     Running = 1,
     Draining = 2,
@@ -167,7 +167,7 @@ pub enum Stage {
 impl LiveCore {
     pub fn new(producer_ids: Vec<u32>) -> Arc<Self> {
         let lanes = producer_ids.iter().map(|_| LiveLane::new()).collect();
-        Arc::new(Self { producer_ids, lanes, heartbeat_ns: AtomicU64::new(0), stage: AtomicU64::new(0) })
+        Arc::new(Self { producer_ids, lanes, heartbeat_ns: AtomicU64::new(0), state: AtomicU64::new(0) })
     }
 
     #[inline]
@@ -179,17 +179,17 @@ impl LiveCore {
         self.heartbeat_ns.load(Relaxed)
     }
 
-    pub fn enter_stage(&self, stage: Stage) {
-        self.stage.store(stage as u64, Relaxed);
+    pub fn enter(&self, state: CoreState) {
+        self.state.store(state as u64, Relaxed);
     }
 
-    pub fn stage(&self) -> Stage {
-        match self.stage.load(Relaxed) {
-            0 => Stage::Starting,
-            1 => Stage::Running,
-            2 => Stage::Draining,
-            3 => Stage::Syncing,
-            _ => Stage::Done,
+    pub fn state(&self) -> CoreState {
+        match self.state.load(Relaxed) {
+            0 => CoreState::Starting,
+            1 => CoreState::Running,
+            2 => CoreState::Draining,
+            3 => CoreState::Syncing,
+            _ => CoreState::Done,
         }
     }
 }
@@ -323,34 +323,6 @@ pub struct CoreEnd {
     pub stopped: bool,
     /// Why the core ended the run early, in words for the user.
     pub ended_by: Option<String>,
-}
-
-/// How far a reading is: told by the threads that read, once a window; seen by the one that draws the live line.
-#[derive(Debug, Default)]
-pub struct ReadProgress {
-    bytes_read: AtomicU64,
-    /// 0: nobody knows, as of a pipe or a topic.
-    bytes_all: AtomicU64,
-}
-
-impl ReadProgress {
-    pub fn add(&self, bytes: u64) {
-        self.bytes_read.fetch_add(bytes, Relaxed);
-    }
-
-    pub fn bytes_read(&self) -> u64 {
-        self.bytes_read.load(Relaxed)
-    }
-
-    /// So much is to be read, all sources together.
-    pub fn set_bytes_all(&self, bytes: u64) {
-        self.bytes_all.store(bytes, Relaxed);
-    }
-
-    /// `None`: nobody knows.
-    pub fn bytes_all(&self) -> Option<u64> {
-        Some(self.bytes_all.load(Relaxed)).filter(|bytes| *bytes > 0)
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Parse, plan, run, exit code.
 
 use engine::base::fatal::{Exit, Fatal};
+use engine::base::progress::ReadProgress;
 use engine::base::signals;
 use engine::config::plan::PlanArgs;
 use engine::config::{self, Command, Deps, SchemaKind};
-use engine::counters::ReadProgress;
 use engine::host::capacity::calibrate::calibrate;
 use engine::host::capacity::{self, Scale, Verdict};
 use engine::host::doctor::{self, DoctorArgs};
@@ -16,6 +16,7 @@ use engine::plan::{CompareArgs, LogFormat, ReportArgs, RunPlan, TargetPlan, Veri
 use engine::sys;
 use engine::{compare, governance, merge, receive, run, saturate, verify};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 fn main() -> ExitCode {
     // Before io_uring is tried: rings and fixed files count against these.
@@ -97,17 +98,22 @@ fn receive_connections(plan: &ReceivePlan) -> Result<Exit, Fatal> {
 }
 
 fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {
-    let (console, progress) = (Console::new(LogFormat::Text), ReadProgress::default());
-    if console.has_live_line() {
-        let drawn = console.clone();
-        signals::tidy_at_end(move || drawn.clear())?;
-    }
+    let (console, progress) = (Console::new(LogFormat::Text), Arc::new(ReadProgress::default()));
+    let (drawn, read) = (console.clone(), progress.clone());
+    signals::watch(move |signal, _| {
+        drawn.clear();
+        std::process::exit(refuse(&[reading::stopped(signal, &read)]) as i32);
+    })?;
     let findings = reading::watch(&console, &progress, reading::TICK, || verify::verify_watched(args, &progress))?;
     if args.json {
         let text = serde_json::to_string(&findings).map_err(|error| Fatal::host(format!("findings: {error}")))?;
         print(&format!("{text}\n"))?;
     } else {
-        print(&findings.summary())?;
+        let text = findings.summary();
+        print(&match sys::streams::stdout_columns() {
+            Some(columns) => observe::logs::broken_between_words(&text, columns),
+            None => text,
+        })?;
     }
     Ok(findings.exit())
 }

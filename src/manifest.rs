@@ -6,6 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub const FORMAT: &str = "engine-payload/1";
+/// What [`Manifest::write`] begins with.
+const HEAD: &str = "{\n  \"format\": \"engine-payload/";
+/// What no other JSON has. They stand at both ends of a manifest.
+const MARKS: [&str; 3] = ["\"engine-payload/", "\"data_file\"", "\"in_flight_bytes_max\""];
 
 /// Written when the file is opened for a run (`complete: false`), and again at its orderly end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +138,15 @@ impl Manifest {
             return Err(io::Error::other(format!("format is '{}', not '{FORMAT}'", manifest.format)));
         }
         Ok(Some(manifest))
+    }
+
+    /// Whether the file is JSON that somebody else wrote, a report say. What is left of a manifest that was damaged or
+    /// cut short is still ours.
+    pub fn is_foreign(path: &Path) -> bool {
+        let Ok(text) = bytes_of(path) else { return false };
+        let is_json = matches!(text.trim_ascii_start().first(), Some(b'{' | b'['));
+        let has = |mark: &str| memchr::memmem::find(&text, mark.as_bytes()).is_some();
+        is_json && !HEAD.as_bytes().starts_with(&text) && !MARKS.into_iter().any(has)
     }
 
     /// Replaces the file in one step, so that a reader never sees half of one.

@@ -24,7 +24,7 @@ pub mod summary;
 pub mod verdict;
 
 #[cfg(test)]
-mod testing;
+pub mod testing;
 
 pub use assemble::CpuTimes;
 pub use html::{write_page, write_page_again};

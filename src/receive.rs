@@ -1,7 +1,7 @@
 //! `engine receive`: the other end. Takes connections, throws away or checks what they bring, says how much it was.
 //!
-//! The main thread accepts and deals connections to `worker` threads, each with a protocol (`tcp`, `http`, `kafka`) and books
-//! of its own. A further protocol is a type that implements `worker::Protocol`, and its arm in `receive`.
+//! The main thread accepts and deals connections to `worker` threads, each with a protocol (`tcp`, `http`, `kafka`) and
+//! books of its own. A further protocol is a type that implements `worker::Protocol`, and its arm in `receive`.
 
 pub mod books;
 pub mod faults;
@@ -26,7 +26,7 @@ use books::{Books, Course, EndedBy, Received};
 use crossbeam_channel::{Sender, bounded};
 use faults::Faults;
 use judge::Judge;
-use progress::{Taken, Watch};
+use progress::{LiveLine, Taken};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -104,8 +104,8 @@ fn serve<P: Protocol>(
         taken: Arc::default(),
     };
     let crew = Crew::start(&plan.threads, &protocol, &shared, bench)?;
-    let watch = Watch::new(console, live.clone(), crew.taken.clone());
-    let accepting = Accepting { watch, ..Accepting::new(plan, listener, waker, &shared, &crew)? };
+    let live_line = LiveLine::new(console, live.clone(), crew.taken.clone());
+    let accepting = Accepting::new(plan, listener, waker, &shared, &crew, live_line)?;
     announce(&listen, console);
     let mut course = Course::default();
     let accepted = accepting.run(&crew, &mut course, origin);
@@ -269,8 +269,7 @@ struct Accepting<'a> {
     epoll: Epoll,
     /// Connections that there are descriptors for.
     open_max: usize,
-    /// Somebody sees how it goes.
-    watch: Option<Watch>,
+    live_line: Option<LiveLine>,
 }
 
 impl<'a> Accepting<'a> {
@@ -280,6 +279,7 @@ impl<'a> Accepting<'a> {
         waker: UnixStream,
         shared: &'a Shared,
         crew: &Crew,
+        live_line: Option<LiveLine>,
     ) -> Result<Self, Fatal> {
         let epoll = Epoll::new().map_err(|error| no_socket(&error))?;
         listener.set_nonblocking(true).map_err(|error| no_socket(&error))?;
@@ -288,7 +288,7 @@ impl<'a> Accepting<'a> {
         let own = OWN_FILES + THREAD_FILES * crew.inboxes.len() as u64;
         let files = sys::process::raise_open_files().saturating_sub(own);
         let open_max = limits::RECEIVE_CONNECTIONS_MAX.min(usize::try_from(files).unwrap_or(usize::MAX)).max(1);
-        Ok(Self { plan, listener, shared, waker, epoll, open_max, watch: None })
+        Ok(Self { plan, listener, shared, waker, epoll, open_max, live_line })
     }
 
     fn run(mut self, crew: &Crew, course: &mut Course, origin: Instant) -> Result<(), Fatal> {
@@ -313,7 +313,7 @@ impl<'a> Accepting<'a> {
             }
             let left = Duration::from_nanos(self.plan.duration_ns).saturating_sub(elapsed);
             let open = self.shared.open.load(SeqCst);
-            let shown = self.watch.as_mut().map_or(Duration::MAX, |watch| watch.tick(elapsed, open));
+            let shown = self.live_line.as_mut().map_or(Duration::MAX, |line| line.tick(elapsed, open));
             let wait_ms = i32::try_from(left.min(shown).as_millis().saturating_add(1)).unwrap_or(i32::MAX);
             self.epoll.wait(wait_ms).map_err(|error| no_socket(&error))?;
             worker::drain(&self.waker);
@@ -402,7 +402,7 @@ mod tests {
         let crew = Crew { threads: Vec::new(), inboxes: Vec::new(), taken: Vec::new() };
         let mut course = Course { connections: 3, ..Course::default() };
         let accepting =
-            Accepting::new(&plan, listener, waker, &shared, &crew).unwrap_or_else(|fatal| panic!("{fatal}"));
+            Accepting::new(&plan, listener, waker, &shared, &crew, None).unwrap_or_else(|fatal| panic!("{fatal}"));
         let fatal = accepting.run(&crew, &mut course, Instant::now()).unwrap_err();
         assert_eq!((fatal.exit, course.connections, course.accept_errors), (Exit::Host, 3, 0));
         assert!(course.elapsed_ns > 0);

@@ -5,8 +5,8 @@ mod core;
 mod files;
 mod kafka;
 mod kafka_compat;
-mod load;
 mod net;
+mod others;
 mod region;
 
 use crate::base::clock::{Clock, TscClock};
@@ -20,10 +20,9 @@ use crate::governance::{self, Governance, RunEnd};
 use crate::host::HostFacts;
 use crate::observe::{self, Console, CpuTimes, PayloadFacts, Report, Wiring};
 use crate::payload::bake;
-use crate::plan::{CorePlan, GovernancePlan, ProducerPlan, ReportTarget, RunPlan, SinkKind};
-use crate::sink::file::keeper::{Keeper, KeeperEnd, KeeperLane};
+use crate::plan::{CorePlan, GovernancePlan, ReportTarget, RunPlan};
+use crate::sink::file::keeper::{KeeperEnd, KeeperLane};
 use crate::sink::file::made::Made;
-use crate::sink::file::open;
 use crate::sys;
 use crate::tap::Tap;
 use core::{Go, Ready, Setup};
@@ -102,20 +101,24 @@ pub fn run(plan: RunPlan, host: HostFacts, console: &Arc<Console>) -> Result<Rep
     signals::end_in_order(move |signal| stopped.by_user(signal))?;
     let calibration = bake::calibration(&plan.payload);
     check_metrics_addr(&plan)?;
-    barrier::before_opening(&plan, &stop.flag)?;
-    let (keeper, keeper_lanes) = keeper_for(&plan);
+    barrier::announce(&plan);
+    if plan.sink.kind.is_network() {
+        barrier::await_opening(&plan, &stop.flag)?;
+    }
+    let (keeper, keeper_lanes) = files::keeper_for(&plan);
     let (governance, taps) = governance::prepare(&plan)?;
     // Goes with this function unless the run begins.
     let mut made = Made::default();
-    let (claims, kafka_lanes) = (claims(&plan, &mut made)?, kafka::prepare(&plan, &stop.flag)?);
+    let (claims, kafka_lanes) = (files::claims(&plan, &mut made)?, kafka::prepare(&plan, &stop.flag)?);
     let per_core = PerCore { keeper_lanes, claims, taps, kafka_lanes };
     announce_payload(&plan);
     let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), per_core)?;
-    let host = load::tell(host, &cores.ready)?;
-    let governance = governance.map(|prepared| prepared.start()).transpose()?;
+    let host = others::tell(host, &cores.ready)?;
     let facts = cores.payload_facts(calibration.map(|found| found.measured));
     let ring = units::format_size(facts.ring_bytes_per_lane);
     tracing::info!(event = "memory", memory = facts.memory, "payload ring of each producer: {ring}, {}", facts.memory);
+    barrier::await_watching(&plan, &stop.flag)?;
+    let governance = governance.map(|prepared| prepared.start()).transpose()?;
     let mut wiring = cores.wiring(&plan, &clock, &stop, host, facts, console);
     wiring.events = governance.as_ref().map(Governance::books);
     let mut observer = observe::start(wiring)?;
@@ -136,7 +139,7 @@ pub fn run(plan: RunPlan, host: HostFacts, console: &Arc<Console>) -> Result<Rep
     let ends = cores.join();
     observer.draining();
     let (user_end, system_end) = sys::process::cpu_times();
-    let kept = keeper.map(|thread| thread.join().unwrap_or_else(|_| crashed_keeper()));
+    let kept = keeper.map(|thread| thread.join().unwrap_or_else(|_| files::crashed_keeper()));
     let cpu =
         CpuTimes { user_ns: (user_end - user).as_nanos() as u64, system_ns: (system_end - system).as_nanos() as u64 };
     let audit_lines_dropped = kept.as_ref().map_or(0, |end| end.audit_lines_dropped);
@@ -201,11 +204,6 @@ struct PerCore {
     kafka_lanes: Vec<Option<KafkaLane>>,
 }
 
-fn crashed_keeper() -> KeeperEnd {
-    let error = Some("the file keeper crashed; please report this".to_owned());
-    KeeperEnd { error, ..KeeperEnd::default() }
-}
-
 /// A taken address is found before any file of an earlier run is touched.
 fn check_metrics_addr(plan: &RunPlan) -> Result<(), Fatal> {
     let Some(addr) = plan.observe.metrics_addr else { return Ok(()) };
@@ -232,22 +230,6 @@ impl Drop for Alarm<'_> {
 fn why_early(stop: &Stop, ends: &[CoreEnd], kept: Option<KeeperEnd>) -> Option<String> {
     let by_core = ends.iter().find_map(|end| end.ended_by.clone());
     by_core.or_else(|| kept.and_then(|end| end.error)).or_else(|| stop.reason())
-}
-
-/// The file keeper and each producer's handle, where the target is files.
-fn keeper_for(plan: &RunPlan) -> (Option<Keeper>, Vec<Option<KeeperLane>>) {
-    if plan.sink.kind != SinkKind::File {
-        return (None, vec![None; plan.producers.len()]);
-    }
-    let mut keeper = Keeper::new();
-    let lanes = plan.producers.iter().map(|producer| producer.file().map(|file| keeper.lane(file))).collect();
-    (Some(keeper), lanes)
-}
-
-/// Each producer's data file, locked, where the target is files: all before anything in their folders is changed.
-fn claims(plan: &RunPlan, made: &mut Made) -> Result<Vec<Option<File>>, Fatal> {
-    let claim = |producer: &ProducerPlan| producer.file().map(|file| open::claim(file, made)).transpose();
-    plan.producers.iter().map(claim).collect()
 }
 
 /// The core threads from their start to their end.
@@ -302,7 +284,6 @@ impl Cores {
                 queues: SnapshotQueues { full: full.clone(), empty },
                 ready: ready_sender.clone(),
                 gate: start,
-                percent_of_others: None,
             };
             cores.threads.push(core::spawn(setup)?);
             cores.gates.push(gate);
@@ -334,8 +315,8 @@ impl Cores {
     fn payload_facts(&self, compressibility_measured: Option<f64>) -> PayloadFacts {
         let first = &self.ready[0];
         PayloadFacts {
-            ring_bytes_per_lane: first.ring_bytes_per_lane,
-            repeat_period_bytes: first.repeat_period_bytes,
+            ring_bytes_per_lane: first.period_bytes,
+            repeat_period_bytes: first.period_bytes,
             compressibility_measured,
             compression_ratio: None,
             memory: first.memory.clone(),

@@ -7,7 +7,7 @@ mod text;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{program, signals, units};
 use crate::config::masked;
-use crate::observe::{Console, report, verdict};
+use crate::observe::{Console, logs, report, verdict};
 use crate::plan::LogFormat;
 use crate::plan::saturate::SaturatePlan;
 use crate::sys::{process, streams};
@@ -59,21 +59,31 @@ pub struct Tried {
     pub confirmation: bool,
     /// The same rate had not held before.
     pub second_try: bool,
-    pub held: bool,
+    /// `null`: it was interrupted, so that it neither held nor failed.
+    pub held: Option<bool>,
     /// Why it did not.
     pub reason: Option<String>,
     /// How it ended long before its time; no other rate would mend that.
     pub ended_early: Option<String>,
+    /// `achieved_ratio` of the rate; without a rate, what was produced over the time that it took.
     pub achieved_bytes_per_second: u64,
+    /// Produced of what was due, which is what a rate is judged by: the drain counts, the time that it takes does not.
     pub achieved_ratio: Option<f64>,
     pub response_p50_seconds: Option<f64>,
     pub response_p99_seconds: Option<f64>,
     pub response_p999_seconds: Option<f64>,
     pub limited_by: Option<String>,
-    /// How much of the processors others took, where it was worth a word.
+    /// How much of the processors others took, where that may be why a rate did not hold.
     pub disturbed_by: Option<String>,
     pub run_id: Option<String>,
     pub exit_code: i32,
+}
+
+impl Tried {
+    /// By a signal.
+    fn cut_short(self) -> Self {
+        Self { held: None, reason: None, ..self }
+    }
 }
 
 /// What the next run is.
@@ -112,34 +122,34 @@ enum End {
 }
 
 fn try_rates(plan: &SaturatePlan, interrupts: &AtomicUsize, console: &Console, tried: &mut Vec<Tried>) -> End {
+    let is_interrupted = || interrupts.load(Ordering::Relaxed) > 0;
     let mut search = Search::new(plan.rate_min_bytes_per_second, plan.rate_max_bytes_per_second, plan.precision);
     loop {
         let (rate, confirmation) = match search.step() {
+            Step::Done(outcome) => return End::Found(outcome),
+            _ if is_interrupted() => return End::Interrupted,
             Step::Ceiling => (None, false),
             Step::Try(rate) => (Some(rate), false),
             Step::Confirm(rate) => (Some(rate), true),
-            Step::Done(outcome) => return End::Found(outcome),
         };
         let duration_ns = if confirmation { plan.confirm_ns } else { plan.step_ns };
-        let failed_before = |run: &Tried| !run.held && run.confirmation == confirmation;
+        let failed_before = |run: &Tried| run.held == Some(false) && run.confirmation == confirmation;
         let second_try = tried.iter().any(|run| run.rate_bytes_per_second == rate && failed_before(run));
         let next = Try { number: tried.len() + 1, rate, confirmation, second_try, duration_ns };
         let run = match run_once(plan, next, interrupts, console) {
             Ok(run) => run,
             // A run that was told to end before it had begun, or a second time, leaves no report.
-            Err(_) if interrupts.load(Ordering::Relaxed) > 0 => return End::Interrupted,
+            Err(_) if is_interrupted() => return End::Interrupted,
             Err(fatal) => return End::Failed(fatal),
         };
         if tried.is_empty() {
-            console.write(text::HEADING.as_bytes());
+            console.write_lines(text::HEADING);
         }
-        console.write(text::line(&run).as_bytes());
-        search.note(run.held, run.achieved_bytes_per_second);
-        let early = run.ended_early.clone();
+        console.write_lines(&text::line(&run));
+        let (held, reached, early) = (run.held, run.achieved_bytes_per_second, run.ended_early.clone());
         tried.push(run);
-        if interrupts.load(Ordering::Relaxed) > 0 {
-            return End::Interrupted;
-        }
+        let Some(held) = held else { return End::Interrupted };
+        search.note(held, reached);
         if let Some(how) = early {
             let fatal = Fatal::new(Exit::Failed, format!("a run {how}"));
             return End::Failed(fatal.mend(program::command("run with the same flags, until it lasts")));
@@ -150,7 +160,11 @@ fn try_rates(plan: &SaturatePlan, interrupts: &AtomicUsize, console: &Console, t
 /// Says and writes what is known. What cannot be said keeps nobody from the report, nor the other way round.
 fn tell(plan: &SaturatePlan, end: End, tried: Vec<Tried>) -> Result<Exit, Fatal> {
     let result = conclude(plan, &end, tried);
-    let said = streams::print(&format!("{}\n", text::summary(&result)));
+    let summary = format!("{}\n", text::summary(&result));
+    let said = streams::print(&match streams::stdout_columns() {
+        Some(columns) => logs::broken_between_words(&summary, columns),
+        None => summary,
+    });
     let written = plan.report.as_ref().map_or(Ok(()), |target| report::write_report(&result, target));
     let told = said.and(written);
     match (end, told) {
@@ -164,7 +178,7 @@ fn tell(plan: &SaturatePlan, end: End, tried: Vec<Tried>) -> Result<Exit, Fatal>
 }
 
 fn conclude(plan: &SaturatePlan, end: &End, tried: Vec<Tried>) -> Saturation {
-    let best_held = tried.iter().filter(|run| run.held).filter_map(|run| run.rate_bytes_per_second).max();
+    let best_held = tried.iter().filter(|run| run.held == Some(true)).filter_map(|run| run.rate_bytes_per_second).max();
     let (rate, confirmed, exit) = match end {
         End::Found(Outcome::Confirmed(rate)) => (Some(*rate), true, Exit::Done),
         End::Found(Outcome::Unconfirmed(rate)) => (Some(*rate), false, Exit::SloMissed),
@@ -195,7 +209,10 @@ fn conclude(plan: &SaturatePlan, end: &End, tried: Vec<Tried>) -> Saturation {
 /// The run that tells what limits the rate that was found. What fell short at one that held afterwards was chance.
 fn run_above(tried: &[Tried], rate: Option<u64>) -> Option<&Tried> {
     let above = |at: u64| rate.is_none_or(|rate| at > rate);
-    let over = |run: &&Tried| run.rate_bytes_per_second.is_none_or(|at| !run.held && (run.confirmation || above(at)));
+    let over = |run: &&Tried| match run.rate_bytes_per_second {
+        None => run.held.is_some(),
+        Some(at) => run.held == Some(false) && (run.confirmation || above(at)),
+    };
     tried.iter().rev().find(over)
 }
 
@@ -221,9 +238,11 @@ fn run_once(plan: &SaturatePlan, next: Try, interrupts: &AtomicUsize, console: &
     let last = wrote.lines().next_back().unwrap_or_default();
     match serde_json::from_str::<Value>(last) {
         Ok(report) => {
-            let on_its_own = interrupts.load(Ordering::Relaxed) == 0;
-            let early = if on_its_own { ended_early(&report, duration_ns) } else { None };
-            Ok(judge(&report, next, early, code))
+            // A signal that comes when all has been offered cuts nothing short.
+            let cut_short = interrupts.load(Ordering::Relaxed) > 0 && report["ended_by_signal"].is_string();
+            let early = if cut_short { None } else { ended_early(&report, duration_ns) };
+            let run = judge(&report, next, early, code);
+            Ok(if cut_short { run.cut_short() } else { run })
         }
         Err(_) => Err(refusal(code, &said)),
     }
@@ -249,40 +268,36 @@ fn ended_early(report: &Value, planned_ns: u64) -> Option<String> {
 fn judge(report: &Value, next: Try, ended_early: Option<String>, code: i32) -> Tried {
     let Try { rate, confirmation, second_try, .. } = next;
     let ratio = report["pacing"]["achieved_ratio"].as_f64();
+    let free_rate = report["throughput"]["logical_bytes_per_second"].as_f64();
+    let reached = rate.map_or(free_rate, |rate| Some(rate as f64 * ratio?));
     let kept = rate.is_none() || ratio.is_some_and(|ratio| ratio >= HELD_RATIO);
     let reason = match (&ended_early, code, kept) {
         (Some(how), ..) => Some(how.clone()),
         (None, 0, true) => None,
-        (None, 0, false) => Some(format!("{:.1} % of the rate", 100.0 * ratio.unwrap_or(0.0))),
+        (None, 0, false) => Some(format!("{} of the rate", verdict::percent(ratio.unwrap_or(0.0)))),
         (None, 4, _) => Some(missed(report)),
         (None, ..) => Some(format!("exit {code}: {}", report["errors"])),
     };
     let response = &report["latency_seconds"]["response"];
-    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let word = |value: &Value| value.as_str().map(str::to_owned);
     Tried {
         rate_bytes_per_second: rate,
         seconds: report["elapsed_seconds"].as_f64().unwrap_or(0.0),
         confirmation,
         second_try,
-        held: reason.is_none(),
+        held: Some(reason.is_none()),
         reason,
         ended_early,
-        achieved_bytes_per_second: report["throughput"]["logical_bytes_per_second"].as_f64().unwrap_or(0.0) as u64,
+        achieved_bytes_per_second: reached.unwrap_or(0.0) as u64,
         achieved_ratio: ratio,
         response_p50_seconds: response["p50"].as_f64(),
         response_p99_seconds: response["p99"].as_f64(),
         response_p999_seconds: response["p999"].as_f64(),
-        limited_by: text(&report["verdict"]["limited_by"]),
-        disturbed_by: disturbed_by(report),
-        run_id: text(&report["run_id"]),
+        limited_by: word(&report["verdict"]["limited_by"]),
+        disturbed_by: text::disturbed_by(report["verdict"]["stolen_ratio"].as_f64()),
+        run_id: word(&report["run_id"]),
         exit_code: code,
     }
-}
-
-fn disturbed_by(report: &Value) -> Option<String> {
-    let evidence = report["verdict"]["evidence"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let said = evidence.flat_map(|sentence| sentence.split("; ")).find(|said| said.starts_with(verdict::OTHER_WORK));
-    said.map(str::to_owned)
 }
 
 fn missed(report: &Value) -> String {
@@ -332,113 +347,4 @@ fn join(collected: Collected) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::text::summary;
-    use super::*;
-    use serde_json::json;
-
-    const SECOND_NS: u64 = 1_000_000_000;
-
-    /// A step at this rate.
-    pub(super) fn at(rate: u64) -> Try {
-        let duration_ns = 5 * SECOND_NS;
-        Try { number: 1, rate: Some(rate), confirmation: false, second_try: false, duration_ns }
-    }
-
-    pub(super) fn report(elapsed: f64, fsync: f64, ended_early: Option<&str>) -> Value {
-        json!({
-            "elapsed_seconds": elapsed, "final_fsync_seconds": fsync, "ended_early": ended_early,
-            "pacing": {"achieved_ratio": 1.0}, "throughput": {"logical_bytes_per_second": 1e6}
-        })
-    }
-
-    pub(super) fn plan(run_args: &[&str]) -> SaturatePlan {
-        SaturatePlan {
-            run_args: run_args.iter().map(|&arg| arg.to_owned()).collect(),
-            rate_max_bytes_per_second: None,
-            rate_min_bytes_per_second: 1,
-            step_ns: 5 * SECOND_NS,
-            confirm_ns: 5 * SECOND_NS,
-            precision: 0.02,
-            report: None,
-        }
-    }
-
-    #[test]
-    fn a_run_has_to_last_for_its_rate_to_hold() {
-        for (elapsed, fsync, why, how) in [
-            (5.0, 0.0, None, None),
-            (4.6, 0.0, None, None),
-            (1.5, 0.0, Some("no space"), Some("ended after 1.5 s of 5 s: no space")),
-            (1.5, 0.0, None, Some("ended after 1.5 s of 5 s: somebody else ended it")),
-            (7.5, 6.0, Some("no space"), Some("ended after 1.5 s of 5 s: no space")),
-        ] {
-            let report = report(elapsed, fsync, why);
-            let early = ended_early(&report, 5 * SECOND_NS);
-            assert_eq!(early.as_deref(), how, "{report}");
-            let run = judge(&report, at(1_000_000), early, 0);
-            assert_eq!((run.held, run.reason.as_deref(), run.ended_early.as_deref()), (how.is_none(), how, how));
-        }
-    }
-
-    #[test]
-    fn what_was_found_before_an_error_is_kept() {
-        let plan = plan(&[]);
-        let held = judge(&report(5.0, 0.0, None), at(1_000_000), None, 0);
-        let end = End::Failed(Fatal::new(Exit::Unreachable, "nobody answers"));
-        let found = conclude(&plan, &end, vec![held]);
-        assert_eq!((found.sustained_bytes_per_second, found.confirmed), (Some(1_000_000), false));
-        assert_eq!((found.error.as_deref(), found.interrupted, found.exit_code), (Some("nobody answers"), false, 5));
-        assert!(summary(&found).starts_with("ended by an error; the highest rate that held so far: 1 MB/s"));
-        assert_eq!(summary(&conclude(&plan, &End::Interrupted, Vec::new())), "interrupted before any rate had held");
-    }
-
-    /// Of runs at these rates, each with who limited it and the threshold that it missed.
-    fn found(outcome: Outcome, runs: &[(u64, &str, Option<&str>)]) -> String {
-        let tried = runs.iter().map(|(rate, who, slo)| {
-            let mut report = report(5.0, 0.0, None);
-            report["verdict"] = json!({"limited_by": who});
-            report["slo"] = json!([{"expression": slo, "passed": slo.is_none()}]);
-            judge(&report, at(*rate), None, if slo.is_some() { 4 } else { 0 })
-        });
-        summary(&conclude(&plan(&[]), &End::Found(outcome), tried.collect()))
-    }
-
-    #[test]
-    fn a_missed_threshold_is_the_limit_where_the_rate_was_kept() {
-        let missed = Some("p99<1ms");
-        let nothing = found(Outcome::Nothing, &[(2_000_000, "target", missed), (1_000_000, "rate", missed)]);
-        assert_eq!(nothing, "not even the least rate held: missed p99<1ms");
-        let [kept, not_kept] = ["rate", "target"]
-            .map(|who| found(Outcome::Confirmed(1_000_000), &[(2_000_000, who, missed), (1_000_000, "rate", None)]));
-        assert!(kept.starts_with("sustained: 1 MB/s") && kept.ends_with("; above it: missed p99<1ms"), "{kept}");
-        assert!(not_kept.ends_with("; above it the limit is the target"), "{not_kept}");
-    }
-
-    #[test]
-    fn the_bound_of_the_search_is_no_limit_of_the_target() {
-        let held = || vec![judge(&report(5.0, 0.0, None), at(1_000_000), None, 0)];
-        let bounded = SaturatePlan { rate_max_bytes_per_second: Some(1_000_000), ..plan(&[]) };
-        let found = conclude(&bounded, &End::Found(Outcome::Confirmed(1_000_000)), held());
-        assert!(found.is_max_rate && summary(&found).ends_with(", which is --max-rate: no higher rate was tried"));
-        let found = conclude(&plan(&[]), &End::Found(Outcome::Confirmed(1_000_000)), held());
-        assert!(!found.is_max_rate && !summary(&found).contains("--max-rate"), "{found:?}");
-    }
-
-    #[test]
-    fn what_others_took_of_the_processors_is_kept() {
-        let mut report = report(5.0, 0.0, None);
-        report["verdict"] = json!({"limited_by": "target", "evidence": [
-            "it took 1 MB/s; nothing was due 5 %; other work held the processors 40.00 % of the time", "more"]});
-        let run = judge(&report, at(1_000_000), None, 0);
-        assert_eq!(run.disturbed_by.as_deref(), Some("other work held the processors 40.00 % of the time"));
-    }
-
-    #[test]
-    fn the_result_shows_no_credential_of_a_flag() {
-        let run_args = ["--target", "http://localhost/?key=s3cret", "--http-header=X-Key: s3cret", "--seed", "7"];
-        let result = conclude(&plan(&run_args), &End::Found(Outcome::Nothing), Vec::new());
-        assert_eq!(result.run_args, ["--target", "http://localhost/", "--http-header=X-Key:***", "--seed", "7"]);
-        assert!(!serde_json::to_string(&result).unwrap().contains("s3cret"));
-    }
-}
+mod tests;

@@ -29,9 +29,9 @@ mod tests;
 
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::program;
+use crate::base::progress::ReadProgress;
 use crate::base::units::format_counted;
 use crate::connect::kafka::{self, Cluster};
-use crate::counters::ReadProgress;
 use crate::manifest::{Layout, Manifest, RecordFormat};
 use crate::plan::TopicSource;
 pub use crate::plan::VerifyArgs;
@@ -263,19 +263,15 @@ impl<'a> Session<'a> {
         self.append(stream, rules, &*shape)
     }
 
-    /// A manifest speaks for its own run; `--run-id` may want another one.
+    /// A manifest speaks for its own run; `--run-id` or `--expect` may want another one.
     fn note_run(&mut self, manifest: &Manifest, run: u64, label: &str) {
         self.manifest_runs.insert(run);
         if self.runs.is_empty() || self.runs.contains(&run) {
             return;
         }
         let what = format!("the file belongs to run '{}', which is not the one asked for", manifest.run_id);
-        if self.args.run_id.is_some() {
-            let finding = Finding::new(Kind::Foreign, what).producer(manifest.producer_id).run(run);
-            self.ledger.findings.add_other_run(Finding { source: Some(label.to_owned()), ..finding });
-        } else {
-            self.ledger.findings.explain(format!("{label}: {what}"));
-        }
+        let finding = Finding::new(Kind::Foreign, what).producer(manifest.producer_id).run(run);
+        self.ledger.findings.add_other_run(Finding { source: Some(label.to_owned()), ..finding });
     }
 
     fn shape(&self, manifest: &Manifest) -> Option<Box<dyn Shape>> {

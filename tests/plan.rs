@@ -124,6 +124,7 @@ fn bad_input_is_exit_2_and_named() {
         (vec!["--target", "kafka", "--rate", "8Gb/s"], "8Gb"),
         (vec!["--target", "kafka", "--host", "/no/such.yaml"], "/no/such.yaml"),
         (vec!["--target", "kafka", "--speed", "1"], "--speed"),
+        (vec!["--target", "null", "--rate", "1000rec/s", "--payload-size", "16"], "16 is less than the 64 B"),
     ] {
         let output = plan(&words);
         let said = String::from_utf8_lossy(&output.stderr);

@@ -26,6 +26,8 @@ pub const RING_BYTES_MAX: u64 = 64 << 30;
 pub const PHASES_MAX: usize = 1000;
 /// Producers times stages: each producer has its share of each stage (about 64 bytes).
 pub const PHASE_SHARES_MAX: usize = 1_000_000;
+/// Stages that have a line each, before a run and in its summary; `--dry-run` and the report have all.
+pub const STAGES_TOLD_MAX: usize = 20;
 pub const RATE_MAX: u64 = 1_000_000_000_000_000;
 pub const WEIGHT_MAX: u64 = 1_000_000;
 /// Bytes of a configuration file, and files and bytes of a payload template folder.

@@ -1,6 +1,6 @@
 //! Where a path leads, behind its links; and a file there that is written once, at the end: whole or not at all.
 
-use super::random;
+use super::{program, random};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
@@ -126,16 +126,15 @@ fn effective_user(status: &str) -> Option<u32> {
 
 /// How a flag whose file could not be read gets one that can.
 pub fn mend_reading(flag: &str, path: &Path, why: &io::Error) -> String {
-    let shown = path.display();
     match why.kind() {
         ErrorKind::NotFound => {
             let there = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
             format!("--{flag}=FILE that is there; this one was looked for at {}", there.display())
         }
         ErrorKind::PermissionDenied => {
-            format!("sudo chown \"$USER\" '{shown}', or --{flag}=FILE that you may read")
+            format!("sudo chown \"$USER\" {}, or --{flag}=FILE that you may read", program::quoted_path(path))
         }
-        ErrorKind::IsADirectory => format!("--{flag}={}/FILE", shown.to_string().trim_end_matches('/')),
+        ErrorKind::IsADirectory => format!("--{flag}={}", program::quoted_path(&path.join("FILE"))),
         _ => format!("--{flag}=FILE, another one"),
     }
 }
@@ -295,7 +294,8 @@ mod tests {
         let here = std::env::current_dir().unwrap().join("ca.pem");
         let looked_for = format!("--tls-ca=FILE that is there; this one was looked for at {}", here.display());
         assert_eq!(mend("ca.pem", ErrorKind::NotFound), looked_for);
-        assert!(mend("ca.pem", ErrorKind::PermissionDenied).contains("chown"));
+        let chown = r#"sudo chown "$USER" 'it'\''s.pem', or --tls-ca=FILE that you may read"#;
+        assert_eq!(mend("it's.pem", ErrorKind::PermissionDenied), chown);
         assert_eq!(mend("certs/", ErrorKind::IsADirectory), "--tls-ca=certs/FILE");
         assert_eq!(mend("ca.pem", ErrorKind::InvalidData), "--tls-ca=FILE, another one");
     }

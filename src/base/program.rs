@@ -23,10 +23,15 @@ fn pasteable(called: &OsStr) -> Option<String> {
 }
 
 /// As a shell takes it for one word.
-pub fn quoted(path: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,=".contains(c);
-    let is_word = !path.is_empty() && path.chars().all(plain);
-    if is_word { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+    let is_plain = !word.is_empty() && word.chars().all(plain);
+    if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+/// The same of a path.
+pub fn quoted_path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use crate::base::fatal::{Exit, Fatal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
-use signal_hook::low_level::emulate_default_handler;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -73,20 +72,6 @@ pub fn watch(mut act: impl FnMut(&'static str, usize) + Send + 'static) -> Resul
         }
     };
     on_a_thread(wait)
-}
-
-/// A signal ends the process as it would without us, but `tidy` is carried out before.
-///
-/// # Errors
-/// As [`watch`].
-pub fn tidy_at_end(tidy: impl Fn() + Send + 'static) -> Result<(), Fatal> {
-    let mut signals = wanted()?;
-    on_a_thread(move || {
-        for signal in signals.forever() {
-            tidy();
-            let _never_comes_back = emulate_default_handler(signal);
-        }
-    })
 }
 
 fn wanted() -> Result<Signals, Fatal> {

@@ -1,7 +1,8 @@
 //! What sets two runs apart besides their figures.
 
+use crate::base::units::{format_counted, format_duration, format_rate_short};
 use crate::compare::Difference;
-use crate::observe::report::{Confirmation, Report};
+use crate::observe::report::{Confirmation, Phase, Report};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
@@ -53,7 +54,17 @@ fn between(a: &Map<String, Value>, b: &Map<String, Value>, skip: &[&str]) -> Vec
     let only_b = b.keys().filter(|key| !a.contains_key(*key));
     let keys = a.keys().chain(only_b).filter(|key| !skip.contains(&key.as_str()));
     let all = keys.map(|key| Difference { key: key.clone(), a: of(a, key), b: of(b, key) });
-    all.filter(|one| one.a != one.b).collect()
+    all.filter(|one| !is_same(&one.a, &one.b)).collect()
+}
+
+/// What was said is text; what it was resolved to may be a number.
+fn is_same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(number), Value::String(text)) | (Value::String(text), Value::Number(number)) => {
+            number.to_string() == *text
+        }
+        _ => a == b,
+    }
 }
 
 /// Why the figures of the two do not answer the same question, a sentence each.
@@ -75,12 +86,37 @@ pub fn not_comparable(a: &Report, b: &Report) -> Vec<String> {
             note(words, setting(a, key), setting(b, key));
         }
     }
+    if let Some((of_a, of_b)) = stages(&a.phases, &b.phases) {
+        note("phases", of_a, of_b);
+    }
     note("confirmations", confirmation(a).to_owned(), confirmation(b).to_owned());
     let kind = |report: &Report| if report.is_merged() { "several processes" } else { "one process" };
     note("reports", kind(a).to_owned(), kind(b).to_owned());
     let rated = |report: &Report| if report.pacing.target_bytes_per_second.is_some() { "paced" } else { "unpaced" };
     note("pacing (response times mean something else)", rated(a).to_owned(), rated(b).to_owned());
     found
+}
+
+/// How many stages there were where that differs, else the first one that is another in the other report. How long the
+/// last one was is no more part of the question than the length of a run without stages.
+fn stages(a: &[Phase], b: &[Phase]) -> Option<(String, String)> {
+    if a.len() != b.len() {
+        let count = |all: &[Phase]| match all.len() {
+            0 => NONE.to_owned(),
+            many => format_counted(many as u64, "stage"),
+        };
+        return Some((count(a), count(b)));
+    }
+    a.iter().map(stage).zip(b.iter().map(stage)).find(|(a, b)| a != b)
+}
+
+/// `stage 2, burst at 40 MB/s from 1.5 s on`.
+fn stage(of: &Phase) -> String {
+    let rate = of
+        .target_bytes_per_second
+        .map_or_else(|| "without a rate".to_owned(), |rate| format!("at {}", format_rate_short(rate)));
+    let start = format_duration((of.start_seconds * 1e9).round() as u64);
+    format!("stage {}, {} {rate} from {start} on", of.number, of.mode)
 }
 
 fn setting(report: &Report, key: &str) -> String {

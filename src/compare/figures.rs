@@ -1,13 +1,13 @@
 //! The figures that are compared, by the key that the report has them under.
 
-use crate::observe::report::Report;
+use crate::observe::report::{Phase, Report};
 use crate::observe::summary;
 use serde_json::{Value, json};
 
 /// It falls among records without confirmation.
-pub const NEVER: &str = "never";
+const NEVER: &str = "never";
 /// Of the processor time of cores that asked without a pause: it says nothing of the bytes.
-pub const MOSTLY_POLLING: &str = "mostly polling";
+const MOSTLY_POLLING: &str = "mostly polling";
 
 const CPU: &str = "cpu.seconds_per_gigabyte";
 const RESPONSE_MAX: &str = "latency_seconds.response.max";
@@ -21,6 +21,8 @@ pub enum Unit {
     Seconds,
     SecondsPerGigabyte,
     Ratio,
+    /// From what was asked for. It is around zero, so that one over the other says nothing.
+    Deviation,
 }
 
 /// One figure of both reports.
@@ -49,7 +51,8 @@ impl Figure {
     /// B over A, where that is a number and says something.
     pub fn ratio(&self) -> Option<f64> {
         let (a, b) = (self.a?, self.b?);
-        (a != 0.0 && !self.is_void()).then(|| b / a)
+        let is_told = a != 0.0 && !self.is_void() && self.unit != Unit::Deviation;
+        is_told.then(|| b / a)
     }
 
     /// The numbers of the reports, and which of them say nothing.
@@ -79,7 +82,7 @@ const SPEED: &[Row] = &[
     }),
     ("pacing.target_bytes_per_second", "target rate", Unit::BytesPerSecond, |of| of.pacing.target_bytes_per_second),
     ("pacing.achieved_ratio", "due produced", Unit::Ratio, |of| of.pacing.achieved_ratio),
-    ("pacing.error", "pacing error", Unit::Ratio, pacing_error),
+    ("pacing.error", "pacing error", Unit::Deviation, pacing_error),
     ("pacing.catch_up_records", "sent late", Unit::Records, |of| Some(of.pacing.catch_up_records as f64)),
 ];
 
@@ -126,13 +129,31 @@ fn pacing_error(report: &Report) -> Option<f64> {
     Some(report.throughput.logical_bytes_per_second / target - 1.0)
 }
 
-/// As the summary shows them, which has no number there.
-fn void(key: &str, value: Option<f64>, report: &Report) -> Option<&'static str> {
+/// What a figure is of, as far as that tells whether it can be void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// A percentile, or the largest; one that falls among records without confirmation has no value.
+    Latency,
+    Cpu,
+    Other,
+}
+
+/// Why the figure of a report is none to hold beside another: as the summary shows it, which has no number there.
+pub fn void(metric: Metric, value: Option<f64>, report: &Report) -> Option<&'static str> {
+    match metric {
+        Metric::Latency => (value.is_none() && report.totals.records_offered > 0).then_some(NEVER),
+        Metric::Cpu => summary::mostly_polls(report).then_some(MOSTLY_POLLING),
+        Metric::Other => None,
+    }
+}
+
+fn void_of_row(key: &str, value: Option<f64>, report: &Report) -> Option<&'static str> {
     match key {
-        CPU => summary::mostly_polls(report).then_some(MOSTLY_POLLING),
-        RESPONSE_MAX if report.confirmed_max().is_some() => Some(NEVER),
-        _ if !key.starts_with("latency_seconds.") => None,
-        _ => (value.is_none() && report.totals.records_offered > 0).then_some(NEVER),
+        CPU => void(Metric::Cpu, value, report),
+        // The report has that of the confirmed ones.
+        RESPONSE_MAX => void(Metric::Latency, report.response_to_show().max, report),
+        _ if key.starts_with("latency_seconds.") => void(Metric::Latency, value, report),
+        _ => void(Metric::Other, value, report),
     }
 }
 
@@ -144,7 +165,43 @@ pub fn all(a: &Report, b: &Report) -> Vec<Figure> {
         unit,
         a: of(a),
         b: of(b),
-        void: [a, b].map(|report| void(key, of(report), report)),
+        void: [a, b].map(|report| void_of_row(key, of(report), report)),
     };
     [SPEED, BOOKS, RESPONSE, SERVICE, LATENESS].concat().into_iter().map(figure).collect()
+}
+
+/// The figures of one stage of both reports.
+pub struct Stage {
+    pub number: u64,
+    pub mode: String,
+    pub figures: Vec<Figure>,
+}
+
+/// As `Row`, of a stage.
+type StageRow = (&'static str, &'static str, Unit, fn(&Phase) -> Option<f64>);
+
+const OF_STAGE: &[StageRow] = &[
+    ("logical_bytes_per_second", "rate", Unit::BytesPerSecond, |of| Some(of.logical_bytes_per_second)),
+    ("latency_seconds.response.p50", "response p50", Unit::Seconds, |of| of.latency_seconds.response.p50),
+    ("latency_seconds.response.p99", "response p99", Unit::Seconds, |of| of.latency_seconds.response.p99),
+];
+
+/// Stage by stage; each of them has its like in the other report, or they are not comparable.
+pub fn of_stages(a: &[Phase], b: &[Phase]) -> Vec<Stage> {
+    let void = |unit: Unit, value: Option<f64>, of: &Phase| {
+        let never = unit == Unit::Seconds && value.is_none() && of.records_offered > 0;
+        never.then_some(NEVER)
+    };
+    let stage = |(a, b): (&Phase, &Phase)| {
+        let figure = |&(key, label, unit, of): &StageRow| Figure {
+            key,
+            label,
+            unit,
+            a: of(a),
+            b: of(b),
+            void: [a, b].map(|phase| void(unit, of(phase), phase)),
+        };
+        Stage { number: a.number, mode: a.mode.clone(), figures: OF_STAGE.iter().map(figure).collect() }
+    };
+    a.iter().zip(b).map(stage).collect()
 }

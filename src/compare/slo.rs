@@ -1,9 +1,9 @@
 //! Thresholds on the ratio of the second report to the first. What has no ratio is missed.
 
-use crate::compare::figures::{MOSTLY_POLLING, NEVER};
+use crate::compare::figures::{Metric, void};
 use crate::observe::quantile::{decode, response_quantile_ns, seconds};
 use crate::observe::report::{Distribution, Report};
-use crate::observe::{slo, summary};
+use crate::observe::slo;
 use crate::plan::{OrderedQuantile, RatioMetric, RatioSlo};
 use serde::Serialize;
 
@@ -43,20 +43,27 @@ fn ratio(metric: RatioMetric, a: &Report, b: &Report) -> Result<f64, String> {
 /// A number above 0, or what there is instead.
 fn figure(metric: RatioMetric, report: &Report) -> Result<f64, &'static str> {
     let (latency, produced) = (&report.latency_seconds, report.totals.records_produced);
-    let value = match metric {
-        RatioMetric::ResponseQuantile(at) => percentile(&latency.response, at, produced, report.records_unconfirmed())?,
-        RatioMetric::ServiceQuantile(at) => percentile(&latency.service, at, produced, 0)?,
-        RatioMetric::Rate => report.throughput.logical_bytes_per_second,
-        RatioMetric::RecordsPerSecond => report.throughput.records_per_second,
-        RatioMetric::Cpu if summary::mostly_polls(report) => return Err(MOSTLY_POLLING),
-        RatioMetric::Cpu => report.cpu.seconds_per_gigabyte.ok_or(NOT_KNOWN)?,
+    let (metric, value) = match metric {
+        RatioMetric::ResponseQuantile(at) => {
+            (Metric::Latency, percentile(&latency.response, at, produced, report.records_unconfirmed())?)
+        }
+        RatioMetric::ServiceQuantile(at) => (Metric::Latency, percentile(&latency.service, at, produced, 0)?),
+        RatioMetric::Rate => (Metric::Other, Some(report.throughput.logical_bytes_per_second)),
+        RatioMetric::RecordsPerSecond => (Metric::Other, Some(report.throughput.records_per_second)),
+        RatioMetric::Cpu => (Metric::Cpu, report.cpu.seconds_per_gigabyte),
     };
-    if value > 0.0 { Ok(value) } else { Err("0") }
+    match (void(metric, value, report), value) {
+        (Some(why), _) => Err(why),
+        (None, None) => Err(NOT_KNOWN),
+        (None, Some(value)) if value > 0.0 => Ok(value),
+        (None, Some(_)) => Err("0"),
+    }
 }
 
-/// From the histogram, as a run holds its own thresholds: the report names a few percentiles only.
-fn percentile(of: &Distribution, at: OrderedQuantile, produced: u64, lost: u64) -> Result<f64, &'static str> {
+/// From the histogram, as a run holds its own thresholds: the report names a few percentiles only. `None`: it falls
+/// among `lost` ones, or there are none at all.
+fn percentile(of: &Distribution, at: OrderedQuantile, produced: u64, lost: u64) -> Result<Option<f64>, &'static str> {
     let histogram = decode(&of.histogram).map_err(|_| NOT_KNOWN)?;
     let OrderedQuantile(parts_per_million) = at;
-    response_quantile_ns(&histogram, produced, lost, parts_per_million).map(seconds).ok_or(NEVER)
+    Ok(response_quantile_ns(&histogram, produced, lost, parts_per_million).map(seconds))
 }

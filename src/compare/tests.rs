@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::slo::parse_ratios;
 use crate::observe::quantile::{distribution, empty_histogram};
-use crate::observe::report::{Confirmation, Producer};
+use crate::observe::report::{Confirmation, Phase, Producer};
 use serde_json::json;
 
 /// A small report; what a run says more does not matter here.
@@ -83,6 +83,7 @@ fn figures_have_their_ratio_where_there_is_one() {
     assert_eq!(*figure("latency_seconds.response.p99"), p99);
     assert_eq!(*figure("latency_seconds.response.max"), json!({"a": 0.02, "b": 0.02, "ratio": null, "void": never}));
     assert!((figure("pacing.error")["a"].as_f64().unwrap() + 0.1).abs() < 1e-12);
+    assert_eq!(figure("pacing.error")["ratio"], Value::Null, "as the text has it");
     assert_eq!((&json["not_comparable"], &json["config"], &json["host"]), (&json!([]), &json!({}), &json!({})));
     let text = found.text();
     for part in ["rate ", "9 kB/s", "18 kB/s", "2.000", "-10.000 %", "settings that differ: none", "limited by"] {
@@ -98,11 +99,7 @@ fn what_never_came_has_its_row() {
     assert_eq!(row(&text, "response p99.9"), "never never –");
     assert_eq!(row(&text, "response max"), "never never –");
     assert_eq!(row(&text, "service max"), "20 ms 20 ms 1.000");
-    let nothing_offered = |report: &mut Report| {
-        (report.totals.records_offered, report.totals.records_produced) = (0, 0);
-        report.latency_seconds.response.p99 = None;
-    };
-    let text = held("", |a, b| [a, b].into_iter().for_each(nothing_offered)).text();
+    let text = held("", |a, b| [a, b].into_iter().for_each(offers_nothing)).text();
     assert!(!text.lines().any(|line| line.starts_with("response p99 ")), "there is nothing to say:\n{text}");
 }
 
@@ -120,6 +117,11 @@ fn what_others_took_of_the_processors_has_its_row() {
     let found = against(|b| b.verdict.stolen_ratio = Some(0.446_9));
     assert_eq!(row(&found.text(), "held by others"), "– 44.690 % –");
     assert_eq!(found.json()["figures"]["verdict.stolen_ratio"]["b"], 0.446_9);
+}
+
+fn offers_nothing(report: &mut Report) {
+    (report.totals.records_offered, report.totals.records_produced) = (0, 0);
+    report.latency_seconds.response = distribution(&empty_histogram(), 0, 0);
 }
 
 /// So many milliseconds for each record that was confirmed.
@@ -159,8 +161,9 @@ fn thresholds_hold_the_ratio() {
 #[test]
 fn what_has_no_ratio_is_missed_and_says_why() {
     type Change = fn(&mut Report, &mut Report);
-    let cases: [(&str, Change, &str); 8] = [
+    let cases: [(&str, Change, &str); 9] = [
         ("p99<9", |a, _| takes(a, 1), "never in A"),
+        ("p99<9", |a, _| offers_nothing(a), "not known in A"),
         ("max<9", |a, _| takes(a, 1), "never in A"),
         ("p50<9", |a, _| takes(a, 1), "not known in B"),
         ("rate<9", |a, _| a.throughput.logical_bytes_per_second = 0.0, "0 in A"),
@@ -224,4 +227,73 @@ fn settings_and_hosts_that_differ_are_listed_and_passing_ones_are_not() {
     assert_eq!(found.config.len(), 1);
     let text = found.text();
     assert!(text.contains("cpu_model: X | Y") && text.contains("xxx...") && !text.contains('\u{1b}'), "{text}");
+}
+
+fn stage(number: u64, mode: &str, rate: f64) -> Phase {
+    let start_seconds = number as f64 - 1.0;
+    let (target_bytes_per_second, end_seconds) = (Some(rate), start_seconds + 1.0);
+    Phase { number, mode: mode.into(), target_bytes_per_second, start_seconds, end_seconds, ..Phase::default() }
+}
+
+#[test]
+fn different_stages_are_not_comparable() {
+    let base = || vec![stage(1, "steady", 5e6), stage(2, "burst", 4e7)];
+    let cases: [(Vec<Phase>, &str); 4] = [
+        (vec![], "different phases: 2 stages and none"),
+        (base()[..1].to_vec(), "different phases: 2 stages and 1 stage"),
+        (
+            vec![stage(1, "steady", 5e6), stage(2, "steady", 4e7)],
+            "different phases: stage 2, burst at 40 MB/s from 1 s on and stage 2, steady at 40 MB/s from 1 s on",
+        ),
+        (
+            vec![stage(1, "steady", 5e6), Phase { target_bytes_per_second: None, ..stage(2, "burst", 0.0) }],
+            "different phases: stage 2, burst at 40 MB/s from 1 s on and stage 2, burst without a rate from 1 s on",
+        ),
+    ];
+    for (phases, said) in cases {
+        let found = held("rate>=0.1", |a, b| (a.phases, b.phases) = (base(), phases));
+        assert_eq!(found.not_comparable, [said]);
+        assert!(!found.slo[0].passed && found.json()["phases"] == json!([]), "{:?}", found.slo);
+    }
+}
+
+#[test]
+fn the_same_stages_have_their_figures() {
+    let of = |rate: f64, p99: Option<f64>| {
+        let mut phase = Phase { records_offered: 9, logical_bytes_per_second: rate, ..stage(1, "steady", 5e6) };
+        (phase.latency_seconds.response.p50, phase.latency_seconds.response.p99) = (Some(0.001), p99);
+        // How long the last one was is no part of the question.
+        vec![phase, Phase { end_seconds: rate, ..stage(2, "burst", 4e7) }]
+    };
+    let found = held("", |a, b| (a.phases, b.phases) = (of(4e6, Some(0.002)), of(5e6, None)));
+    assert_eq!(found.not_comparable, [""; 0]);
+    let json = found.json();
+    let first = &json["phases"][0];
+    assert_eq!((&first["number"], &first["mode"]), (&json!(1), &json!("steady")));
+    let rate = json!({"a": 4e6, "b": 5e6, "ratio": 1.25});
+    assert_eq!(first["figures"]["logical_bytes_per_second"], rate);
+    assert_eq!(first["figures"]["latency_seconds.response.p99"]["void"], json!({"a": null, "b": "never"}));
+    let text = found.text();
+    let (_, stages) = text.split_once("\nstage 1, steady\n").unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(row(stages, "  rate"), "4 MB/s 5 MB/s 1.250");
+    assert_eq!(row(stages, "  response p99"), "2 ms never –");
+    assert!(stages.contains("\nstage 2, burst\n"), "{text}");
+}
+
+#[test]
+fn long_settings_are_cut_where_they_part() {
+    let set = |report: &mut Report, key: &str, value: Value| drop(report.config.insert(key.into(), value));
+    let phases = |last: &str| json!([{"duration": "1500ms", "mode": "steady", "rate": "5MB/s"}, {"duration": last}]);
+    let found = held("", |a, b| {
+        set(a, "phases", phases("1s"));
+        set(b, "phases", phases("7s"));
+        // A merged report has the words that were said, another the number that came of none.
+        set(a, "parallel", json!(1));
+        set(b, "parallel", json!("1"));
+    });
+    let text = found.text();
+    let line = text.lines().find(|line| line.starts_with("  phases: ")).unwrap_or_else(|| panic!("{text}"));
+    let (a, b) = line.split_once(" | ").unwrap();
+    assert!(a.starts_with("  phases: ...") && a.contains("1s") && b.starts_with("...") && b.contains("7s"), "{line}");
+    assert!(!text.contains("parallel") && !found.config.iter().any(|one| one.key == "parallel"), "{text}");
 }

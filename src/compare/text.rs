@@ -1,5 +1,6 @@
 //! The table for people.
 
+use crate::base::limits::STAGES_TOLD_MAX;
 use crate::base::units::{format_amount, format_count, format_duration, format_rate_short};
 use crate::compare::figures::{Figure, Unit};
 use crate::compare::slo::Outcome;
@@ -11,6 +12,8 @@ const LABEL: usize = 16;
 const VALUE: usize = 22;
 /// A value of a setting; longer ones are cut, the JSON has them whole.
 const SETTING_MAX: usize = 60;
+/// What of two long values is the same before they part.
+const ALIKE_SHOWN: usize = 20;
 const NOTHING: &str = "–";
 
 pub fn render(of: &Comparison) -> String {
@@ -26,9 +29,10 @@ pub fn render(of: &Comparison) -> String {
         out.push('\n');
     }
     row(&mut out, "", "A", "B", "B/A");
-    for figure in of.figures.iter().filter(|figure| figure.is_known()) {
-        let ratio = figure.ratio().filter(|_| figure.key != "pacing.error").map_or(NOTHING.to_owned(), times);
-        row(&mut out, figure.label, &value(figure, 0), &value(figure, 1), &ratio);
+    figures(&mut out, "", &of.figures);
+    for stage in of.stages.iter().take(STAGES_TOLD_MAX) {
+        let _ = writeln!(out, "stage {}, {}", stage.number, one_line(&stage.mode));
+        figures(&mut out, "  ", &stage.figures);
     }
     let verdict = |side: &Side| side.report.verdict.limited_by.name().to_owned();
     row(&mut out, "limited by", &verdict(&of.a), &verdict(&of.b), "");
@@ -58,6 +62,13 @@ fn who(side: &Side) -> String {
 fn row(out: &mut String, label: &str, a: &str, b: &str, ratio: &str) {
     let line = format!("{label:LABEL$}{a:>VALUE$}{b:>VALUE$}{ratio:>12}");
     let _ = writeln!(out, "{}", line.trim_end());
+}
+
+fn figures(out: &mut String, indent: &str, all: &[Figure]) {
+    for figure in all.iter().filter(|figure| figure.is_known()) {
+        let ratio = figure.ratio().map_or(NOTHING.to_owned(), times);
+        row(out, &format!("{indent}{}", figure.label), &value(figure, 0), &value(figure, 1), &ratio);
+    }
 }
 
 fn slo(side: &Side) -> String {
@@ -106,7 +117,7 @@ fn value(figure: &Figure, side: usize) -> String {
         Unit::Bytes => format_amount(value as u64),
         Unit::Seconds => format_duration((value * 1e9).round() as u64),
         Unit::SecondsPerGigabyte => format!("{value:.3} s/GB"),
-        Unit::Ratio if figure.key == "pacing.error" => format!("{:+.3} %", value * 100.0),
+        Unit::Deviation => format!("{:+.3} %", value * 100.0),
         // Never rounded up to 100 %.
         Unit::Ratio => format!("{:.3} %", (value * 100_000.0).floor() / 1000.0),
     }
@@ -119,16 +130,23 @@ fn list(out: &mut String, title: &str, all: &[Difference]) {
     }
     let _ = writeln!(out, "\n{title}:");
     for one in all {
-        let _ = writeln!(out, "  {}: {} | {}", one_line(&one.key), cut(&one.a), cut(&one.b));
+        let [a, b] = cut([&one.a, &one.b]);
+        let _ = writeln!(out, "  {}: {a} | {b}", one_line(&one.key));
     }
 }
 
-fn cut(value: &Value) -> String {
-    let text = one_line(&setting(value));
-    match text.chars().count() > SETTING_MAX {
-        true => text.chars().take(SETTING_MAX).chain("...".chars()).collect(),
-        false => text,
-    }
+/// Both whole where they are short; else from a little before the place where they part on.
+fn cut([a, b]: [&Value; 2]) -> [String; 2] {
+    let [a, b] = [a, b].map(|value| one_line(&setting(value)).chars().collect::<Vec<_>>());
+    let alike = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+    let is_long = a.len().max(b.len()) > SETTING_MAX;
+    let from = if is_long { alike.saturating_sub(ALIKE_SHOWN) } else { 0 };
+    [a, b].map(|text| {
+        let before = if from > 0 { "..." } else { "" };
+        let behind = if text.len() > from + SETTING_MAX { "..." } else { "" };
+        let shown: String = text.iter().skip(from).take(SETTING_MAX).collect();
+        format!("{before}{shown}{behind}")
+    })
 }
 
 fn setting(value: &Value) -> String {

@@ -5,10 +5,11 @@ use crate::base::program;
 use crate::config::kafka_access::{self, AccessFlags};
 use crate::config::keys::{self, KEYS, Key, Kind};
 use crate::config::load::{self, Flags, Settings};
+use crate::config::nearest::nearest;
 use crate::config::resolve::network::url::{Scheme, Url};
 use crate::config::resolve::payload;
 use crate::config::{
-    Command, Deps, SchemaKind, VerifyArgs, docs, doctor, masked, merge, plan, receive, reports, resolve, saturate,
+    Command, Deps, SchemaKind, VerifyArgs, docs, doctor, masked, merge, plan, receive, reports, resolve, saturate, slo,
     values,
 };
 use crate::plan::{KafkaAccess, TopicSource};
@@ -128,7 +129,8 @@ pub(super) fn bare(name: &'static str) -> clap::Command {
 }
 
 fn run_flags(args: &[String], errors: &mut Vec<Fatal>) -> Flags {
-    let args = joined(args, |name| keys::find(name).is_some_and(|key| key.kind != Kind::Switch), errors);
+    let example = |name: &str| keys::find(name).filter(|key| key.kind != Kind::Switch).map(|key| key.example);
+    let args = joined(args, example, errors);
     let Some(matches) = matches(&run_command(), args, errors) else { return Flags::new() };
     // In the order they were typed, so that targets keep it.
     let mut found: Vec<(usize, &'static Key, String)> = Vec::new();
@@ -142,20 +144,20 @@ fn run_flags(args: &[String], errors: &mut Vec<Fatal>) -> Flags {
 }
 
 /// `--flag value` as `--flag=value`, so that a value may start with a dash (`--rate -5` deserves a better
-/// answer than "unknown flag -5").
-fn joined(args: &[String], takes_value: impl Fn(&str) -> bool, errors: &mut Vec<Fatal>) -> Vec<String> {
+/// answer than "unknown flag -5"). `example`: a value of this flag; `None`: it takes none.
+fn joined<'a>(args: &[String], example: impl Fn(&str) -> Option<&'a str>, errors: &mut Vec<Fatal>) -> Vec<String> {
     let mut out = Vec::new();
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
-        match arg.strip_prefix("--").filter(|name| !name.contains(['=', '_']) && takes_value(name)) {
-            Some(name) => match rest.as_slice().first().filter(|value| !value.starts_with("--")) {
+        match arg.strip_prefix("--").filter(|name| !name.contains(['=', '_'])).and_then(&example) {
+            Some(example) => match rest.as_slice().first().filter(|value| !value.starts_with("--")) {
                 Some(value) => {
                     out.push(format!("{arg}={value}"));
                     rest.next();
                 }
                 None => {
-                    let example = keys::find(name).map_or("VALUE", |key| key.example);
-                    errors.push(Fatal::usage(format!("{arg} has no value")).mend(format!("{arg}={example}")));
+                    let mend = format!("{arg}={}", program::quoted(example));
+                    errors.push(Fatal::usage(format!("{arg} has no value")).mend(mend));
                 }
             },
             None => out.push(arg.clone()),
@@ -177,13 +179,16 @@ fn matches(command: &clap::Command, mut args: Vec<String>, errors: &mut Vec<Fata
             _ => None,
         };
         let wrong = text(ContextKind::InvalidArg);
-        let hint = text(ContextKind::SuggestedArg).map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();
         let Some(wrong) = wrong else {
             let said = error.to_string();
             errors.push(Fatal::usage(said.lines().next().unwrap_or_default().trim_start_matches("error: ")));
             return None;
         };
         let name = wrong.split([' ', '=']).next().unwrap_or(&wrong).to_owned();
+        let flags = command.get_arguments().filter_map(Arg::get_long);
+        let near = name.strip_prefix("--").and_then(|name| nearest(name, flags)).map(|name| format!("--{name}"));
+        let near = near.or(text(ContextKind::SuggestedArg));
+        let hint = near.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();
         errors.push(Fatal::usage(format!("unknown argument '{name}'{hint}")).mend(program::command("--help")));
         let at = args.iter().position(|arg| *arg == name || arg.starts_with(&format!("{name}=")))?;
         args.remove(at);
@@ -212,8 +217,15 @@ pub(super) fn own_flags(
         command.arg(Arg::new(*name).long(*name).action(action))
     };
     let command = flags.iter().fold(command, with_flag);
-    let takes_value = |name: &str| flags.iter().any(|(flag, value, _)| *flag == name && !value.is_empty());
-    let args = joined(args, takes_value, errors);
+    let example = |name: &str| {
+        let (name, value, _) = flags.iter().find(|(flag, value, _)| *flag == name && !value.is_empty())?;
+        Some(match (command.get_name(), *name) {
+            // The one flag that the run has as well and that means something else here.
+            ("engine compare", "slo") => slo::RATIOS,
+            (_, name) => keys::find(name).map_or(*value, |key| key.example),
+        })
+    };
+    let args = joined(args, example, errors);
     matches(&command, args, errors)
 }
 

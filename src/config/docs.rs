@@ -35,7 +35,8 @@ const VERIFY_CODES: &Codes = &[
         1,
         "DAMAGED; INCOMPLETE: nothing is wrong, but what a broker has removed, or carries no facts, is not proved; \
          NOTHING PROVED: no record carries facts (--annotate off); OTHER RUNS: what was looked for is intact, but \
-         theirs is there too; nothing to verify; or a source that cannot be read to its end",
+         theirs is there too; nothing to verify; a source that cannot be read to its end; or a signal before its end: \
+         nothing is judged",
     ),
     (2, "bad flags, or a source that is not there; nothing was read"),
     (5, "no broker could be reached"),
@@ -161,7 +162,8 @@ fn saturate_help() -> String {
         "Finds the highest rate that the target keeps up with: at least 99.5 % of what is due is produced, no record \
          fails, and every --slo is met. Each rate is a run of its own; what is found must hold in one more, longer run. \
          The search sets --rate, --duration and --log-format of each run; --records, --bytes, --html, --dry-run, \
-         --metrics-hold and --start-at have no place in it.",
+         --metrics-hold and --start-at have no place in it, nor have phases with rates of their own, or phases that are \
+         over before the longest run.",
         0,
     ));
     list_flags(&mut out, SATURATE_FLAGS, SATURATE_CODES);

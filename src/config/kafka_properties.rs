@@ -7,7 +7,7 @@ mod syntax;
 mod tests;
 
 use crate::base::fatal::Fatal;
-use crate::base::{limits, units};
+use crate::base::{limits, program, units};
 use crate::config::resolve::network::url;
 use crate::plan::{Compression, SaslMechanism, Secret};
 use std::collections::HashMap;
@@ -204,17 +204,19 @@ fn unsupported(key: &str) -> Wrong {
 
 fn no_pem(store: &str, path: &str, kind: &str) -> Wrong {
     let what = format!("{store} '{path}' is {}; the engine reads PEM", kind.to_uppercase());
+    let quoted = |end: &str| program::quoted(&format!("{path}{end}"));
     let keystore = if kind.eq_ignore_ascii_case("PKCS12") {
-        (path.to_owned(), String::new())
+        (quoted(""), String::new())
     } else {
-        let made = format!("{path}.p12");
+        let (from, made) = (quoted(""), quoted(".p12"));
         let make =
-            format!("keytool -importkeystore -srckeystore {path} -destkeystore {made} -deststoretype PKCS12 && ");
+            format!("keytool -importkeystore -srckeystore {from} -destkeystore {made} -deststoretype PKCS12 && ");
         (made, make)
     };
     let which = if store == "ssl.truststore" { "-nokeys" } else { "-nodes" };
     let (from, make) = keystore;
-    (what, format!("{make}openssl pkcs12 -in {from} {which} -out {path}.pem; then {store}.type=PEM and its location"))
+    let to = quoted(".pem");
+    (what, format!("{make}openssl pkcs12 -in {from} {which} -out {to}; then {store}.type=PEM and its location"))
 }
 
 fn wrong<T>(key: &str, value: &str, wants: &str, example: &str) -> Result<T, Wrong> {

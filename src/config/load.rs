@@ -4,6 +4,7 @@ use crate::base::fatal::Fatal;
 use crate::base::{limits, program};
 use crate::config::file::{self, Document, Node};
 use crate::config::keys::{self, ENV_IGNORED, ENV_PREFIX, KEYS, Key, Kind, PHASES_KEY};
+use crate::config::nearest;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -250,25 +251,8 @@ fn unknown_in_phase(path: &str, line: u64, name: &str) -> Fatal {
 
 /// The key whose name is a slip of the finger away.
 fn nearest(name: &str) -> Option<&'static Key> {
-    let name = name.replace('_', "-");
-    let distance = |key: &&Key| key.names().map(|known| edits(known, &name)).min().unwrap_or(usize::MAX);
-    KEYS.iter().min_by_key(distance).filter(|key| distance(key) <= 2 && name.len() > 2)
-}
-
-/// Levenshtein distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, right) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(left != *right);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    let names = KEYS.iter().flat_map(Key::names);
+    nearest::nearest(&name.replace('_', "-"), names).and_then(keys::find)
 }
 
 impl Document {

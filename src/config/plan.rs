@@ -2,7 +2,7 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::{limits, units};
-use crate::config::resolve::payload::Sizes;
+use crate::config::resolve::payload::{self, Sizes};
 use crate::config::resolve::{rates, target as targets};
 use crate::config::{Deps, cli, doctor, values};
 use crate::host::Sysfs;
@@ -10,6 +10,7 @@ use crate::host::capacity::Demand;
 use crate::host::capacity::costs::Route;
 use crate::host::capacity::description;
 use crate::host::capacity::machine::Machine;
+use crate::plan::Annotate;
 use clap::ArgMatches;
 use std::net::IpAddr;
 use std::path::Path;
@@ -106,6 +107,9 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
             false
         }
     };
+    // What is planned is a run with the header, so leaving it out mends nothing here.
+    let too_short = payload::too_short(record_bytes, Annotate::Payload);
+    errors.extend(too_short.map(|fatal| fatal.mend(format!("--payload-size={}", limits::RECORD_BYTES_MIN))));
     let rate = text("rate").map(|text| rate(text, record_bytes)).transpose();
     let rate = rate.map_err(|fatal| errors.push(fatal)).ok().flatten();
     let target = target(text("target")).map_err(|fatal| errors.push(fatal)).ok();
@@ -172,6 +176,7 @@ fn target(text: Option<&str>) -> Result<(Route, Option<String>), Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fatal::Exit;
     use crate::host::fake::Tree;
 
     fn read(words: &str) -> Result<PlanArgs, Vec<Fatal>> {
@@ -237,11 +242,19 @@ mod tests {
         let rate = |words: &str| read(&format!("--target null {words}")).map(|plan| plan.demand.rate_bytes_per_second);
         assert_eq!(rate("--rate 1000rec/s --payload-size 500").unwrap(), Some(500_000.0));
         assert_eq!(rate("--rate 0.5rec/s").unwrap(), Some(2048.0));
-        let told = &rate("--rate 0.001rec/s --payload-size 16").unwrap_err()[0];
+        let told = &rate("--rate 0.001rec/s --payload-size 64").unwrap_err()[0];
         assert!(told.what.contains("less than a byte"), "{told}");
         let told = &rate("--rate 1000rec").unwrap_err()[0];
         assert!(told.what.contains("50000rec/s"), "the unit that was meant: {told}");
         assert!(rate("--rate 9999999999GB/s").is_err(), "more than any run takes");
+    }
+
+    #[test]
+    fn what_run_refuses_is_not_planned() {
+        let refused = &read("--target null --rate 1000rec/s --payload-size 16").unwrap_err()[0];
+        let said = "--payload-size 16 is less than the 64 B of a record with its header\n  mend: --payload-size=64";
+        assert_eq!((refused.exit, refused.to_string().as_str()), (Exit::Usage, said));
+        assert!(read("--target null --payload-size 64").is_ok());
     }
 
     #[test]

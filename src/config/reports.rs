@@ -52,7 +52,7 @@ pub fn compare(args: &[String]) -> Result<CompareArgs, Vec<Fatal>> {
     for text in matches.get_many::<String>("slo").into_iter().flatten() {
         match slo::parse_ratios(text) {
             Ok(more) => slo.extend(more),
-            Err(why) => errors.push(Fatal::usage(format!("--slo: {why}")).mend("--slo 'rate>=0.95,p99<=1.1'")),
+            Err(why) => errors.push(Fatal::usage(format!("--slo: {why}")).mend(format!("--slo '{}'", slo::RATIOS))),
         }
     }
     match reports.as_slice() {
@@ -99,6 +99,15 @@ mod tests {
         let held = compare(&words("a.json b.json --slo rate>=0.95,p99<=1.1 --slo=cpu<2")).unwrap();
         let expressions: Vec<_> = held.slo.iter().map(|slo| slo.expression.as_str()).collect();
         assert_eq!((held.json, expressions), (false, vec!["rate>=0.95", "p99<=1.1", "cpu<2"]));
+    }
+
+    #[test]
+    fn what_mends_a_threshold_is_taken() {
+        let wrong = compare(&words("a.json b.json --slo")).unwrap_err();
+        let mend = wrong[0].mend.clone().unwrap_or_default();
+        assert!(mend == "--slo='rate>=0.95,p99<=1.1'" && slo::parse_ratios(slo::RATIOS).is_ok(), "{mend}");
+        let wrong = compare(&words("a.json b.json --sol rate>1")).unwrap_err();
+        assert!(wrong[0].what.ends_with("'--sol' (did you mean --slo?)"), "{wrong:?}");
     }
 
     #[test]

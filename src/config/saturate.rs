@@ -319,6 +319,7 @@ mod tests {
         for name in SET_BY_THE_SEARCH.iter().chain(NOT_IN_A_SEARCH) {
             assert!(help.contains(&format!("--{name}")), "{name} is not in the help");
         }
+        assert!(help.contains("phases"), "{help}");
         let (_file, config) = file("phases: [{duration: 1s, rate: 1MB/s}]\n");
         assert!(refused(&format!("--target null {config}"), &[]).contains("line 1: rate of a stage"));
         let (_file, config) = file("phases: [{mode: burst}]\n");

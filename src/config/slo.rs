@@ -5,6 +5,8 @@ use crate::plan::{Comparison, OrderedQuantile, RatioMetric, RatioSlo, Slo, SloMe
 
 const EXAMPLE: &str = "an SLO looks like p99<5ms,errors==0,rate>=7.5GB/s";
 const RATIO_EXAMPLE: &str = "an SLO on ratios looks like rate>=0.95,p99<=1.1";
+/// Thresholds that `compare` takes.
+pub const RATIOS: &str = "rate>=0.95,p99<=1.1";
 
 /// All thresholds of one expression.
 pub fn parse(text: &str) -> Result<Vec<Slo>, String> {

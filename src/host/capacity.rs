@@ -28,7 +28,8 @@ const FLOW_BYTES_PER_SECOND: f64 = 65e9 / 8.0 / 2.0;
 const DRIVES_NAMED_MAX: u32 = 64;
 /// A ring holds this much of the rate: longer than an interrupted core or a round trip within a site.
 const RING_SECONDS: f64 = 0.005;
-const RING_BYTES_MIN: u64 = 4 << 20;
+const RING_BYTES_MIN: u64 = 8 << 20;
+const RING_RECORDS_MIN: u64 = 4;
 /// Preamble, Ethernet header, check sequence and gap around each packet.
 const ETHERNET_BYTES: f64 = 38.0;
 /// IPv4 and TCP with time stamps.
@@ -150,10 +151,6 @@ impl Resource {
         });
         Self { name, unit, needed, available, verdict }
     }
-
-    fn load(&self) -> Option<f64> {
-        self.available.map(|have| if have > 0.0 { self.needed.likely / have } else { f64::INFINITY })
-    }
 }
 
 /// The answer of `engine plan`.
@@ -172,8 +169,9 @@ pub struct Projection {
     pub producers: Option<u32>,
     /// For each producer.
     pub connections: Option<u32>,
+    /// For each producer, as `--ring-size` takes it.
     pub ring_bytes: Option<u64>,
-    /// What runs out first as the rate rises, of what is known of the machine.
+    /// What runs out first as the rate rises, of what is known of the machine: the same for every rate.
     pub limits_first: Option<&'static str>,
     pub verdict: Option<Verdict>,
     pub lacks: Vec<String>,
@@ -215,14 +213,13 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     let measured = matches!(scale, Scale::Calibrated(_)) && cost.checked;
     let rate = demand.rate_bytes_per_second;
     let resources = rate.map_or_else(Vec::new, |rate| resources(demand, cost, rate, core, machine));
-    let busiest = resources.iter().filter_map(|r| Some((r.load()?, r.name))).max_by(|a, b| a.0.total_cmp(&b.0));
     let worst = resources.iter().filter_map(|r| r.verdict).max_by_key(|verdict| *verdict as u8);
     let lacks = resources.iter().filter(|r| r.verdict == Some(Verdict::DoesNotFit)).map(text::lack).collect();
     let cores = cores_planned(&resources, machine);
     let producers = rate.map(|_| demand.producers_on(cores, machine));
     let connections = rate.zip(producers).filter(|_| demand.route.is_network());
     let connections = connections.map(|(rate, producers)| connections_each(demand.route, rate, producers));
-    let ring_bytes = rate.map(|rate| ring_bytes(rate / f64::from(cores)));
+    let ring_bytes = rate.zip(producers).map(|(rate, producers)| ring_bytes(rate, producers, demand.record_bytes));
     let roofs = roofs(demand, cost, core, machine);
     let lowest = roofs.iter().filter_map(|(name, roof)| Some((roof.as_ref()?.likely, *name)));
     let lowest = lowest.min_by(|a, b| a.0.total_cmp(&b.0));
@@ -235,8 +232,8 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
         cpu_seconds_per_gigabyte: core.map(|rate| GIGA / rate),
         ceiling_bytes_per_second: ceiling(&roofs),
         ring_bytes,
-        // Whole cores are counted for a rate.
-        limits_first: busiest.or(lowest).map(|(_, name)| name),
+        // Of roofs, since the whole cores of a rate would count for more than they do.
+        limits_first: lowest.map(|(_, name)| name),
         verdict: worst,
         lacks,
         command: rate
@@ -317,8 +314,10 @@ fn connections_each(route: Route, rate: f64, producers: u32) -> u32 {
     flows.max(if route == Route::Http { costs::HTTP_CONNECTIONS } else { 1 })
 }
 
-fn ring_bytes(core_rate: f64) -> u64 {
-    ((core_rate * RING_SECONDS) as u64).max(RING_BYTES_MIN).next_power_of_two()
+/// Never less than some blocks and records need.
+fn ring_bytes(rate: f64, producers: u32, record_bytes: u64) -> u64 {
+    let share = (rate / f64::from(producers) * RING_SECONDS) as u64;
+    share.max(RING_BYTES_MIN).max(RING_RECORDS_MIN * record_bytes).next_power_of_two()
 }
 
 #[cfg(test)]

@@ -204,3 +204,14 @@ pub fn exit(findings: &[Finding]) -> Exit {
     let fatal = findings.iter().any(|finding| finding.verdict == Verdict::Fatal);
     if fatal { Exit::Host } else { Exit::Done }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_is_cut_short() {
+        let listed = |count: i32| few((0..count).map(|n| n.to_string()), ", ", "and some of");
+        assert_eq!((listed(4).as_str(), listed(6).as_str()), ("0, 1, 2, 3", "0, 1, 2, 3 and some of 2 more"));
+    }
+}

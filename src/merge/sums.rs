@@ -6,6 +6,7 @@ use crate::config::slo as expressions;
 use crate::merge::phases;
 use crate::merge::read::Input;
 use crate::merge::words;
+use crate::observe::assemble::seconds_per_gigabyte;
 use crate::observe::quantile::{self, decode, distribution, empty_histogram, response_quantile_ns};
 use crate::observe::report::{
     Confirmation, Cpu, Distribution, Governance, Interval, Latency, Pacing, Payload, Report, SloResult, Throughput,
@@ -18,9 +19,9 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// When the parts of one process began and ended, in seconds since the first process's barrier.
-struct Span {
+pub struct Span {
     barrier: f64,
-    measured: f64,
+    pub measured: f64,
     ended: f64,
 }
 
@@ -39,7 +40,7 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
     let latency_seconds = latency(&response, &added(inputs, |report| &report.latency_seconds.service)?, &totals);
     let warm_response = added(inputs, |report| &report.warmup.latency_seconds.response)?;
     let warm_service = added(inputs, |report| &report.warmup.latency_seconds.service)?;
-    let pacing = pacing(inputs, &totals)?;
+    let pacing = pacing(inputs, &spans, &totals)?;
     let slo = slos(inputs, &totals, &throughput, &response)?;
     let common = least(|span| span.ended) - most(|span| span.measured);
     let ns = |seconds: f64| format_duration((seconds.max(0.0) * 1e9) as u64);
@@ -80,7 +81,7 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
         producers,
         intervals: intervals(inputs, &spans, measured, elapsed_seconds),
         intervals_dropped: reports().map(|report| report.intervals_dropped).max().unwrap_or(0),
-        phases: phases::add(inputs)?,
+        phases: phases::add(inputs, &spans, measured)?,
         errors: errors(reports().map(|report| &report.errors)),
         verdict: words::verdict(inputs, &totals, &pacing, &together),
         totals,
@@ -132,7 +133,7 @@ fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
     })
 }
 
-fn throughput(totals: &Totals, elapsed_seconds: f64) -> Throughput {
+pub fn throughput(totals: &Totals, elapsed_seconds: f64) -> Throughput {
     let per_second = |count: u64| if elapsed_seconds > 0.0 { count as f64 / elapsed_seconds } else { 0.0 };
     Throughput {
         bytes_per_second: per_second(totals.bytes_produced),
@@ -171,11 +172,21 @@ pub fn latency(response: &Histogram<u64>, service: &Histogram<u64>, totals: &Tot
 }
 
 /// Where one process has no rate, all together have none.
-fn pacing(inputs: &[Input], totals: &Totals) -> Result<Pacing, Fatal> {
+fn pacing(inputs: &[Input], spans: &[Span], totals: &Totals) -> Result<Pacing, Fatal> {
     let lateness = added(inputs, |report| &report.pacing.lateness_seconds)?;
     let target: Option<f64> = inputs.iter().map(|input| input.report.pacing.target_bytes_per_second).sum();
     let ratio = || totals.records_produced as f64 / totals.records_offered as f64;
+    let measured = spans.iter().map(|span| span.measured).fold(f64::INFINITY, f64::min);
+    // From the first start to the last end.
+    let last_end = |of: fn(&Pacing) -> Option<f64>| {
+        let end = |(input, span): (&Input, &Span)| Some(span.measured - measured + of(&input.report.pacing)?);
+        let ends: Option<Vec<f64>> = inputs.iter().zip(spans).map(end).collect();
+        ends.map(|ends| ends.into_iter().fold(0.0, f64::max))
+    };
     Ok(Pacing {
+        paced_seconds: last_end(|pacing| pacing.paced_seconds),
+        planned_seconds: last_end(|pacing| pacing.planned_seconds),
+        stages_planned: inputs.iter().map(|input| input.report.pacing.stages_planned).max().unwrap_or(0),
         target_bytes_per_second: target,
         achieved_ratio: target.filter(|_| totals.records_offered > 0).map(|_| ratio()),
         catch_up_records: inputs.iter().map(|input| input.report.pacing.catch_up_records).sum(),
@@ -250,7 +261,7 @@ fn payload(inputs: &[Input]) -> Payload {
 fn cpu(inputs: &[Input], bytes: u64) -> Cpu {
     let user_seconds = inputs.iter().map(|input| input.report.cpu.user_seconds).sum::<f64>();
     let system_seconds = inputs.iter().map(|input| input.report.cpu.system_seconds).sum::<f64>();
-    let seconds_per_gigabyte = (bytes > 0).then(|| (user_seconds + system_seconds) / (bytes as f64 / 1e9));
+    let seconds_per_gigabyte = seconds_per_gigabyte(user_seconds + system_seconds, bytes);
     let polling_seconds = inputs.iter().map(|input| input.report.cpu.polling_seconds).sum();
     Cpu { user_seconds, system_seconds, seconds_per_gigabyte, polling_seconds }
 }

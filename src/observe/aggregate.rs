@@ -60,7 +60,7 @@ struct OpenInterval {
 
 impl Aggregate {
     /// For cores with so many lanes each.
-    pub fn new(lanes: &[usize], warmup_ns: u64) -> Self {
+    pub fn new(lanes: &[usize], warmup_ns: u64, phases: Phases) -> Self {
         let cores = lanes
             .iter()
             .map(|&lanes| CoreFold {
@@ -79,7 +79,7 @@ impl Aggregate {
             cores,
             warm_latencies: (warmup_ns > 0).then(Box::default),
             measured_latencies: Latencies::new(),
-            phases: Phases::default(),
+            phases,
             intervals: VecDeque::new(),
             intervals_dropped: 0,
             gap_max_seconds: 0.0,
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn seconds_close_when_every_core_is_past_them_and_hold_their_own() {
-        let mut all = Aggregate::new(&[1, 1], 0);
+        let mut all = Aggregate::new(&[1, 1], 0, Phases::default());
         for tenth in 1..=10 {
             all.fold(&snapshot(0, tenth * 100 * MS, tenth * 5, &[MS]));
         }
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn the_last_snapshot_of_a_run_of_whole_seconds_belongs_to_its_last_second() {
-        let mut all = Aggregate::new(&[1, 1], 0);
+        let mut all = Aggregate::new(&[1, 1], 0, Phases::default());
         for (second, produced) in [(1, 10), (2, 20)] {
             all.fold(&snapshot(0, second * SECOND, produced, &[MS]));
             all.fold(&snapshot(1, second * SECOND, produced, &[MS]));
@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_stalled_core_does_not_hold_seconds_open() {
-        let mut all = Aggregate::new(&[1, 1], 0);
+        let mut all = Aggregate::new(&[1, 1], 0, Phases::default());
         for at in 1..=50 {
             all.fold(&snapshot(0, at * 100 * MS, at, &[MS]));
         }
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_run_without_end_keeps_its_last_hours() {
-        let mut all = Aggregate::new(&[1], 0);
+        let mut all = Aggregate::new(&[1], 0, Phases::default());
         let last = limits::INTERVALS_MAX as u64 + 100;
         all.fold(&snapshot(0, 100 * MS, 1, &[MS]));
         all.fold(&snapshot(0, last * 1000 * MS, 2, &[MS]));
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_process_that_slept_leaves_empty_seconds() {
-        let mut all = Aggregate::new(&[1], 0);
+        let mut all = Aggregate::new(&[1], 0, Phases::default());
         all.fold(&snapshot(0, 100 * MS, 1, &[MS]));
         all.fold(&snapshot(0, 3_600_500 * MS, 2, &[MS]));
         all.finish();
@@ -385,7 +385,7 @@ mod tests {
 
     #[test]
     fn the_measured_part_begins_after_the_warm_up_even_off_the_grid() {
-        let mut all = Aggregate::new(&[1], 1250 * MS);
+        let mut all = Aggregate::new(&[1], 1250 * MS, Phases::default());
         let mut warm = snapshot(0, 1200 * MS, 0, &[]);
         warm.warm[0] = counts(&[(Field::RecordsProduced, 40)]);
         warm.loop_time.work_ns = 70;
@@ -407,7 +407,7 @@ mod tests {
 
     #[test]
     fn loop_time_counts_from_the_measured_start() {
-        let mut all = Aggregate::new(&[1], 1000 * MS);
+        let mut all = Aggregate::new(&[1], 1000 * MS, Phases::default());
         for (at_ns, work_ns) in [(900 * MS, 900), (1000 * MS, 1000), (1500 * MS, 1300)] {
             let mut one = snapshot(0, at_ns, 0, &[]);
             one.loop_time = LoopTime { work_ns, gap_max_ns: 2 * MS, ..LoopTime::default() };
@@ -423,7 +423,7 @@ mod tests {
         fn intervals_add_up_to_the_totals(
             steps in prop::collection::vec((0usize..3, 1u64..4_000, 0u64..1000), 1..60), warmup_ms in 0u64..3000,
         ) {
-            let mut all = Aggregate::new(&[1, 1, 1], warmup_ms * MS);
+            let mut all = Aggregate::new(&[1, 1, 1], warmup_ms * MS, Phases::default());
             let (mut at, mut totals) = ([0u64; 3], [0u64; 3]);
             for (core, step_ms, more) in steps {
                 at[core] += step_ms * MS;

@@ -12,6 +12,10 @@ use crate::observe::{slo, verdict};
 use crate::plan::{self, Compression, KafkaClient, OrderedQuantile, RunPlan, TargetPlan};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Less processor time, or fewer bytes, tell nothing of what a byte costs.
+const CPU_SECONDS_MIN: f64 = 0.010;
+const CPU_BYTES_MIN: u64 = 1_000_000;
+
 /// Processor time of the process from the start barrier on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuTimes {
@@ -42,7 +46,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let elapsed_seconds = seconds(ended_ns.saturating_sub(warmup_ns));
     let (totals, errors, latencies) = (totals(&measured), errors(&measured), &aggregate.measured_latencies);
     let throughput = throughput(&totals, elapsed_seconds);
-    let pacing = pacing(plan, paced_ns, &measured, latencies);
+    let pacing = pacing(plan, aggregate, paced_ns, latencies);
     let loop_time = loop_time(aggregate, &facts.ends);
     let quantile = |OrderedQuantile(at)| {
         let lost = unconfirmed(&measured);
@@ -91,7 +95,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         producers: producers(plan, aggregate, &lanes),
         intervals: aggregate.intervals.iter().cloned().collect(),
         intervals_dropped: aggregate.intervals_dropped,
-        phases: aggregate.phases.report(plan, paced_ns),
+        phases: aggregate.phases.report(paced_ns),
         errors,
         verdict,
         totals,
@@ -206,11 +210,17 @@ fn loop_time(aggregate: &Aggregate, ends: &[CoreEnd]) -> LoopTime {
     time
 }
 
-fn pacing(plan: &RunPlan, paced_ns: u64, measured: &Counts, latencies: &Latencies) -> Pacing {
+fn pacing(plan: &RunPlan, aggregate: &Aggregate, paced_ns: u64, latencies: &Latencies) -> Pacing {
     let target = target_bytes_per_second(plan, paced_ns);
+    let measured = aggregate.measured_total();
+    let planned_ns = plan.phases.iter().filter(|phase| !phase.warmup).map(|phase| phase.duration_ns);
+    let planned_ns = planned_ns.fold(0, u64::saturating_add);
     let (offered, produced) = (measured.get(Field::RecordsOffered), measured.get(Field::RecordsProduced));
     let lateness = &latencies.lateness;
     Pacing {
+        paced_seconds: Some(seconds(paced_ns.saturating_sub(warmup_ns(plan)))),
+        planned_seconds: (planned_ns < u64::MAX).then(|| seconds(planned_ns)),
+        stages_planned: aggregate.phases.planned(),
         target_bytes_per_second: target,
         achieved_ratio: target.filter(|_| offered > 0).map(|_| produced as f64 / offered as f64),
         catch_up_records: measured.get(Field::CatchUpRecords),
@@ -238,10 +248,16 @@ fn target_bytes_per_second(plan: &RunPlan, paced_ns: u64) -> Option<f64> {
     if duration > 0.0 { Some(weighted / duration) } else { first }
 }
 
+/// What processor time comes to for each 10^9 bytes; `None`: a run of a moment, or one whose target took next to
+/// nothing, says nothing of that.
+pub fn seconds_per_gigabyte(cpu_seconds: f64, bytes: u64) -> Option<f64> {
+    let is_told = cpu_seconds >= CPU_SECONDS_MIN && bytes >= CPU_BYTES_MIN;
+    is_told.then(|| cpu_seconds / (bytes as f64 / 1e9))
+}
+
 fn cpu(times: CpuTimes, bytes: u64, polling_ns: u64) -> Cpu {
     let (user_seconds, system_seconds) = (seconds(times.user_ns), seconds(times.system_ns));
-    let gigabytes = bytes as f64 / 1e9;
-    let seconds_per_gigabyte = (bytes > 0).then(|| (user_seconds + system_seconds) / gigabytes);
+    let seconds_per_gigabyte = seconds_per_gigabyte(user_seconds + system_seconds, bytes);
     let polling_seconds = Some(seconds(polling_ns));
     Cpu { user_seconds, system_seconds, seconds_per_gigabyte, polling_seconds }
 }
@@ -294,7 +310,7 @@ fn producers(plan: &RunPlan, aggregate: &Aggregate, lanes: &BTreeMap<u32, &LaneE
 mod tests {
     use super::*;
     use crate::counters::Snapshot;
-    use crate::observe::testing::{Run, counts, full_run, payload, report_of};
+    use crate::observe::testing::{Run, SECOND, counts, full_run, payload, report_of};
     use crate::plan::PhasePlan;
 
     #[test]
@@ -327,6 +343,31 @@ mod tests {
         for (paced_ns, rate) in [(0, 10.0), (100, 10.0), (250, 20.0), (350, 30.0)] {
             assert_eq!(mean(paced_ns), Some(rate), "{paced_ns}");
         }
+    }
+
+    #[test]
+    fn the_pacing_is_told_apart_from_the_drain() {
+        let mut run = Run::new(1, 1, Some(1_000_000));
+        run.replan(|plan| {
+            plan.phases = vec![PhasePlan { duration_ns: SECOND, ..plan.phases[0].clone() }; 4];
+            plan.phases[0].warmup = true;
+            plan.producers[0].schedule = vec![plan.producers[0].schedule[0]; 4];
+        });
+        let told = |run: &Run, paced_ns| {
+            let of = run.shared.with_aggregate(|all| pacing(&run.shared.plan, all, paced_ns, &Latencies::new()));
+            (of.paced_seconds, of.planned_seconds, of.stages_planned)
+        };
+        assert_eq!(told(&run, 2 * SECOND + SECOND / 2), (Some(1.5), Some(3.0), 3));
+        assert_eq!(told(&run, SECOND / 2), (Some(0.0), Some(3.0), 3), "it ended in the warm-up");
+        run.replan(|plan| plan.phases[3].duration_ns = u64::MAX);
+        assert_eq!(told(&run, 2 * SECOND), (Some(1.0), None, 3));
+    }
+
+    #[test]
+    fn what_a_byte_costs_is_told_of_more_than_a_moment() {
+        assert_eq!(seconds_per_gigabyte(2.0, 1_000_000_000), Some(2.0));
+        assert_eq!((seconds_per_gigabyte(0.009, 1_000_000_000), seconds_per_gigabyte(31.0, 999_999)), (None, None));
+        assert!(seconds_per_gigabyte(0.01, 1_000_000).is_some());
     }
 
     #[test]

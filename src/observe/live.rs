@@ -3,7 +3,7 @@
 use crate::base::clock::{Clock, TscClock};
 use crate::base::limits;
 use crate::connect::dialer::Outages;
-use crate::counters::{Counts, LiveCore, Stage};
+use crate::counters::{CoreState, Counts, LiveCore};
 use crate::observe::aggregate::Aggregate;
 use crate::observe::phases::Phases;
 use crate::plan::{ProducerPlan, RunPlan};
@@ -43,9 +43,7 @@ pub struct Stalled {
 impl Shared {
     pub fn new(plan: Arc<RunPlan>, live: Vec<Arc<LiveCore>>, clock: TscClock, outages: Arc<Outages>) -> Arc<Self> {
         let lanes: Vec<_> = live.iter().map(|core| core.lanes.len()).collect();
-        let mut aggregate = Aggregate::new(&lanes, warmup_ns(&plan));
-        aggregate.phases = Phases::of(&plan);
-        let aggregate = Mutex::new(aggregate);
+        let aggregate = Mutex::new(Aggregate::new(&lanes, warmup_ns(&plan), Phases::of(&plan)));
         let (progress, epoch_ns) = (AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(Self { plan, live, clock, outages, aggregate, progress, epoch_ns })
     }
@@ -60,7 +58,7 @@ impl Shared {
         self.enter(Progress::Running);
     }
 
-    /// Later stages only; an earlier one is ignored.
+    /// Later ones only; an earlier one is ignored.
     pub fn enter(&self, progress: Progress) {
         self.progress.fetch_max(progress as u64, Relaxed);
     }
@@ -89,10 +87,14 @@ impl Shared {
 
     /// The phase in force; `None` before the barrier and from the drain on.
     pub fn phase_now(&self) -> Option<usize> {
+        self.phase_at(self.elapsed_ns())
+    }
+
+    /// The one that was in force this long after the barrier.
+    pub fn phase_at(&self, elapsed_ns: u64) -> Option<usize> {
         if self.progress() != Progress::Running || self.all_drain() {
             return None;
         }
-        let elapsed_ns = self.elapsed_ns();
         let mut end_ns = 0u64;
         self.plan.phases.iter().position(|phase| {
             end_ns = end_ns.saturating_add(phase.duration_ns);
@@ -118,7 +120,7 @@ impl Shared {
     }
 
     /// The core that made no turn for longest, where that is longer than the watchdog allows. Only cores that should be
-    /// turning are judged, in the drain as before it; a final fsync, which blocks, is a stage of its own.
+    /// turning are judged, in the drain as before it; a final fsync, which blocks, is a state of its own.
     pub fn stalled(&self) -> Option<Stalled> {
         self.stalled_at(self.clock.now_ns())
     }
@@ -127,7 +129,7 @@ impl Shared {
         let epoch_ns = self.epoch_ns.load(Relaxed);
         let cores = self.plan.cores.iter().zip(&self.live);
         cores
-            .filter(|(_, live)| matches!(live.stage(), Stage::Running | Stage::Draining))
+            .filter(|(_, live)| matches!(live.state(), CoreState::Running | CoreState::Draining))
             .map(|(core, live)| Stalled {
                 cpu: core.cpu,
                 silent_ns: now_ns.saturating_sub(live.heartbeat_ns().max(epoch_ns)),
@@ -138,7 +140,7 @@ impl Shared {
 }
 
 fn has_sent_all(core: &LiveCore) -> bool {
-    matches!(core.stage(), Stage::Draining | Stage::Syncing | Stage::Done)
+    matches!(core.state(), CoreState::Draining | CoreState::Syncing | CoreState::Done)
 }
 
 /// How long the run warms up.
@@ -156,16 +158,16 @@ mod tests {
         let run = Run::new(2, 1, None);
         run.shared.start(SECOND);
         let cores = &run.shared.live;
-        cores[0].enter_stage(Stage::Running);
+        cores[0].enter(CoreState::Running);
         cores[0].beat(20 * SECOND);
-        for stage in [Stage::Starting, Stage::Syncing, Stage::Done] {
-            cores[1].enter_stage(stage);
-            assert_eq!(run.shared.stalled_at(21 * SECOND), None, "{stage:?}");
+        for state in [CoreState::Starting, CoreState::Syncing, CoreState::Done] {
+            cores[1].enter(state);
+            assert_eq!(run.shared.stalled_at(21 * SECOND), None, "{state:?}");
         }
-        for stage in [Stage::Draining, Stage::Running] {
-            cores[1].enter_stage(stage);
+        for state in [CoreState::Draining, CoreState::Running] {
+            cores[1].enter(state);
             let stalled = Some(Stalled { cpu: 5, silent_ns: 20 * SECOND });
-            assert_eq!(run.shared.stalled_at(21 * SECOND), stalled, "{stage:?}");
+            assert_eq!(run.shared.stalled_at(21 * SECOND), stalled, "{state:?}");
         }
         assert_eq!(run.shared.stalled_at(6 * SECOND - 1), None, "the barrier counts as a turn");
         cores[1].beat(16 * SECOND + 1);
@@ -180,9 +182,9 @@ mod tests {
         run.replan(|plan| plan.phases.insert(0, crate::plan::PhasePlan { duration_ns: 0, ..plan.phases[0].clone() }));
         run.shared.start(run.now_ns());
         assert_eq!(run.shared.phase_now(), Some(1));
-        run.shared.live[0].enter_stage(Stage::Draining);
+        run.shared.live[0].enter(CoreState::Draining);
         assert_eq!(run.shared.phase_now(), None, "a signal ends it before its time");
-        run.shared.live[0].enter_stage(Stage::Running);
+        run.shared.live[0].enter(CoreState::Running);
         run.shared.enter(Progress::Draining);
         run.shared.enter(Progress::Running);
         assert_eq!(run.shared.progress(), Progress::Draining, "a run never goes back");

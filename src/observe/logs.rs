@@ -3,11 +3,11 @@
 use crate::base::units::format_counted;
 use crate::plan::LogFormat;
 use crate::sys::streams;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tracing::Dispatch;
 use tracing::field::{Field, Visit};
@@ -17,6 +17,14 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{DefaultFields, FormatFields, Writer};
 use tracing_subscriber::layer::SubscriberExt;
+
+/// What a terminal has that does not say.
+const COLUMNS_UNTOLD: usize = 80;
+/// Left free behind the live line for the `^C` that a terminal echoes there: from the margin it would go to the next
+/// line, and the live line above could no longer be cleared.
+const ECHO_COLUMNS: usize = 4;
+/// The live line is not drawn more often, whoever asks.
+const DRAWN_HZ_MAX: u8 = 20;
 
 /// Stderr: log lines, and at most one live line below them.
 pub struct Console {
@@ -30,7 +38,10 @@ impl Console {
     /// A live line exists only for text on a terminal.
     pub fn new(format: LogFormat) -> Arc<Self> {
         let drawn = format == LogFormat::Text && io::stderr().is_terminal();
-        let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = match drawn {
+            true => ProgressDrawTarget::term_like_with_hz(Box::<LiveTerminal>::default(), DRAWN_HZ_MAX),
+            false => ProgressDrawTarget::hidden(),
+        };
         Self::with_target(format, target)
     }
 
@@ -82,6 +93,14 @@ impl Console {
         });
     }
 
+    /// The same of text, whose lines break between words on a terminal.
+    pub fn write_lines(&self, text: &str) {
+        match streams::stderr_columns().filter(|_| self.has_live_line()) {
+            Some(columns) => self.write(broken_between_words(text, columns).as_bytes()),
+            None => self.write(text.as_bytes()),
+        }
+    }
+
     /// What stands where lines are missing.
     fn gap(&self, lost: u64) -> Vec<u8> {
         let message = format!("missing here: {}; nobody read standard error", format_counted(lost, "message"));
@@ -93,6 +112,65 @@ impl Console {
             }
         };
         line.into_bytes()
+    }
+}
+
+/// How wide a live line may be.
+pub fn live_columns() -> usize {
+    streams::stderr_columns().unwrap_or(COLUMNS_UNTOLD).saturating_sub(ECHO_COLUMNS).max(1)
+}
+
+/// Standard error as the live line is drawn on it: one line, and never up to the margin.
+#[derive(Debug, Default)]
+struct LiveTerminal {
+    /// What is drawn at once.
+    unwritten: Mutex<String>,
+}
+
+impl TermLike for LiveTerminal {
+    fn width(&self) -> u16 {
+        u16::try_from(live_columns()).unwrap_or(u16::MAX)
+    }
+
+    fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
+        self.moved(lines, 'A')
+    }
+
+    fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
+        self.moved(lines, 'B')
+    }
+
+    fn move_cursor_right(&self, columns: usize) -> io::Result<()> {
+        self.moved(columns, 'C')
+    }
+
+    fn move_cursor_left(&self, columns: usize) -> io::Result<()> {
+        self.moved(columns, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.write_str(text)?;
+        self.write_str("\r\n")
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.write_str("\r\x1b[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let text = std::mem::take(&mut *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner));
+        io::stderr().write_all(text.as_bytes())
+    }
+}
+
+impl LiveTerminal {
+    fn moved(&self, by: usize, way: char) -> io::Result<()> {
+        if by == 0 { Ok(()) } else { self.write_str(&format!("\x1b[{by}{way}")) }
     }
 }
 
@@ -157,10 +235,7 @@ struct ConsoleWriter(Arc<Console>);
 impl Write for ConsoleWriter {
     /// An event arrives in one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match streams::stderr_columns().filter(|_| self.0.has_live_line()) {
-            Some(columns) => self.0.write(broken_between_words(&String::from_utf8_lossy(line), columns).as_bytes()),
-            None => self.0.write(line),
-        }
+        self.0.write_lines(&String::from_utf8_lossy(line));
         Ok(line.len())
     }
 
@@ -171,7 +246,7 @@ impl Write for ConsoleWriter {
 
 /// A terminal would break long lines within words. What follows stands below the message; a word that is longer than a
 /// line stays whole.
-fn broken_between_words(text: &str, columns: usize) -> String {
+pub fn broken_between_words(text: &str, columns: usize) -> String {
     const INDENT: &str = "      ";
     let mut out = String::new();
     for line in text.lines() {
@@ -197,8 +272,6 @@ fn broken_between_words(text: &str, columns: usize) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use indicatif::TermLike;
-    use std::sync::Mutex;
 
     /// Runs `body` with its events captured, one line each.
     pub fn capture(format: LogFormat, body: impl FnOnce()) -> Vec<String> {
@@ -273,6 +346,18 @@ pub mod tests {
         assert!(!drawn.contains('\n') && !drawn.contains("fit"), "{drawn}");
         console.clear();
         assert!(written.lock().unwrap().ends_with("<clear>"), "{written:?}");
+    }
+
+    #[test]
+    fn what_is_echoed_behind_the_live_line_stays_on_it() {
+        let terminal = LiveTerminal::default();
+        assert_eq!(usize::from(terminal.width()), live_columns());
+        assert!(live_columns() + "^C^C".len() <= streams::stderr_columns().unwrap_or(COLUMNS_UNTOLD));
+        terminal.move_cursor_up(0).unwrap();
+        terminal.clear_line().unwrap();
+        terminal.write_str("line").unwrap();
+        terminal.move_cursor_left(2).unwrap();
+        assert_eq!(terminal.unwritten.lock().unwrap().as_str(), "\r\u{1b}[2Kline\u{1b}[2D");
     }
 
     #[test]

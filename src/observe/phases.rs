@@ -1,13 +1,13 @@
 //! The stages of a run, each by itself.
 //!
 //! Snapshots do not say of which stage a record was. It counts in the stage in which its outcome became known, to a
-//! tenth of a second: one that was sent at a stage's end may count in the next. What comes after the last one, in the
-//! drain, counts there.
+//! tenth of a second: one that was sent at a stage's end may count in the next. What the drain brings counts in the
+//! last one that began.
 
 use crate::counters::{Counts, Field, Latencies};
 use crate::observe::live::warmup_ns;
-use crate::observe::quantile::{latency, merge, response_of, seconds};
-use crate::observe::report::{Latency, Phase};
+use crate::observe::quantile::{decode, encode, latency, merge, response_of, seconds, unconfirmed};
+use crate::observe::report::Phase;
 use crate::plan::{PhasePlan, RunPlan};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -22,22 +22,42 @@ pub struct Phases {
 
 #[derive(Debug)]
 struct Fold {
+    number: usize,
+    mode: &'static str,
+    rate_bytes_per_second: Option<u64>,
     /// Since the barrier.
+    start_ns: u64,
     end_ns: u64,
     counts: Counts,
-    latencies: Option<Box<Latencies>>,
-    packed: Option<Latency>,
+    open: Option<Box<Latencies>>,
+    /// Response and service times as the report has them: a thousand stages would take most of a gigabyte.
+    packed: Option<[String; 2]>,
 }
 
 impl Phases {
     pub fn of(plan: &RunPlan) -> Self {
         let mut end_ns = warmup_ns(plan);
-        let fold = |(_, phase): (usize, &PhasePlan)| {
-            end_ns = end_ns.saturating_add(phase.duration_ns);
-            Fold { end_ns, counts: Counts::default(), latencies: None, packed: None }
+        let fold = |(at, phase): (usize, &PhasePlan)| {
+            let (number, _, mode) = stage(plan, at)?;
+            let start_ns = end_ns;
+            end_ns = start_ns.saturating_add(phase.duration_ns);
+            Some(Fold {
+                number,
+                mode,
+                rate_bytes_per_second: phase.rate_bytes_per_second,
+                start_ns,
+                end_ns,
+                counts: Counts::default(),
+                open: None,
+                packed: None,
+            })
         };
-        let folds: Vec<_> = measured(plan).map(fold).collect();
-        Self { folds: if folds.len() > 1 { folds } else { Vec::new() }, first_open: 0 }
+        Self { folds: measured(plan).filter_map(fold).collect(), first_open: 0 }
+    }
+
+    /// The stages of the plan; 0 where it has a single one.
+    pub fn planned(&self) -> u64 {
+        self.folds.len() as u64
     }
 
     /// What a snapshot of this time, in nanoseconds since the barrier, adds to the one of its core before.
@@ -47,7 +67,7 @@ impl Phases {
         let fold = &mut self.folds[at];
         fold.counts.merge(more);
         if !latencies.service.is_empty() {
-            let all = fold.latencies.get_or_insert_default();
+            let all = fold.open.get_or_insert_default();
             merge(&mut all.response, response_of(latencies));
             merge(&mut all.service, &latencies.service);
         }
@@ -58,48 +78,54 @@ impl Phases {
         }
     }
 
-    /// For the report: those that had begun when the pacing ended, `paced_ns` after the barrier.
-    pub fn report(&self, plan: &RunPlan, paced_ns: u64) -> Vec<Phase> {
-        let warmup_ns = warmup_ns(plan);
-        let mut start_ns = warmup_ns;
-        let mut out = Vec::new();
-        for ((at, phase), fold) in measured(plan).zip(&self.folds) {
-            let end_ns = fold.end_ns.min(paced_ns);
-            if end_ns > start_ns {
-                let span = (seconds(start_ns - warmup_ns), seconds(end_ns - warmup_ns));
-                out.push(fold.report(out.len() as u64 + 1, plan, (at, phase), span));
-            }
-            start_ns = fold.end_ns;
-        }
-        out
+    /// For the report: those that had begun when the pacing ended, `paced_ns` after the barrier. Where a run ends
+    /// early, its drain may reach into the time of others.
+    pub fn report(&self, paced_ns: u64) -> Vec<Phase> {
+        let begun = self.folds.partition_point(|fold| fold.start_ns < paced_ns);
+        let report = |at: usize| {
+            let fold = &self.folds[at];
+            let until = if at + 1 < begun { at + 1 } else { self.folds.len() };
+            let since_warmup = |ns: u64| seconds(ns - self.folds[0].start_ns);
+            let (start_seconds, end_seconds) = (since_warmup(fold.start_ns), since_warmup(fold.end_ns.min(paced_ns)));
+            fold.report(&self.folds[at + 1..until], start_seconds, end_seconds)
+        };
+        (0..begun).map(report).collect()
     }
 }
 
 impl Fold {
-    fn latency(&self) -> Latency {
-        match &self.latencies {
-            Some(latencies) => latency(latencies, &self.counts),
-            None => latency(&Latencies::new(), &self.counts),
+    fn pack(&mut self) {
+        self.packed = self.open.take().map(|all| [encode(&all.response), encode(&all.service)]);
+    }
+
+    fn add_latencies(&self, sum: &mut Latencies) {
+        if let Some(all) = &self.open {
+            sum.add(all);
+        }
+        if let Some([response, service]) = &self.packed {
+            let unpack = |text: &str| decode(text).expect("it was encoded here");
+            merge(&mut sum.response, &unpack(response));
+            merge(&mut sum.service, &unpack(service));
         }
     }
 
-    fn pack(&mut self) {
-        self.packed = Some(self.latency());
-        self.latencies = None;
-    }
-
-    fn report(&self, number: u64, plan: &RunPlan, (at, phase): (usize, &PhasePlan), span: (f64, f64)) -> Phase {
-        let share = plan.producers.first().and_then(|producer| producer.schedule.get(at));
-        let (start_seconds, end_seconds) = span;
-        let count = |field| self.counts.get(field);
+    /// With what the drain left in `drained`, stages that never began.
+    fn report(&self, drained: &[Self], start_seconds: f64, end_seconds: f64) -> Phase {
+        let (mut counts, mut latencies) = (Counts::default(), Latencies::new());
+        for fold in std::iter::once(self).chain(drained) {
+            counts.merge(&fold.counts);
+            fold.add_latencies(&mut latencies);
+        }
+        let count = |field| counts.get(field);
         let per_second = |field| count(field) as f64 / (end_seconds - start_seconds);
         Phase {
-            number,
-            mode: share.map_or("steady", |share| phase.mode(share)).to_owned(),
-            target_bytes_per_second: phase.rate_bytes_per_second.map(|rate| rate as f64),
+            number: self.number as u64,
+            mode: self.mode.to_owned(),
+            target_bytes_per_second: self.rate_bytes_per_second.map(|rate| rate as f64),
             start_seconds,
             end_seconds,
-            records_offered: count(Field::RecordsOffered),
+            // What is on its way at the end counts as offered, too, but will have its outcome in the next stage.
+            records_offered: count(Field::RecordsProduced) + unconfirmed(&counts),
             records_produced: count(Field::RecordsProduced),
             records_failed: count(Field::RecordsFailed),
             records_uncertain: count(Field::RecordsUncertain),
@@ -107,7 +133,7 @@ impl Fold {
             bytes_produced: count(Field::BytesProduced),
             bytes_per_second: per_second(Field::BytesProduced),
             logical_bytes_per_second: per_second(Field::LogicalBytesProduced),
-            latency_seconds: self.packed.clone().unwrap_or_else(|| self.latency()),
+            latency_seconds: latency(&latencies, &counts),
         }
     }
 }
@@ -131,6 +157,7 @@ mod tests {
     use super::*;
     use crate::observe::testing::{MS, Run, SECOND, counts};
     use crate::plan::Schedule;
+    use proptest::prelude::*;
 
     /// A warm-up of 1 s, then 2 s at 1 MB/s and bursts of 3 s without a rate.
     fn run() -> Run {
@@ -154,6 +181,10 @@ mod tests {
         latencies
     }
 
+    fn near(value: Option<f64>, wanted: f64) -> bool {
+        value.is_some_and(|value| (value / wanted - 1.0).abs() < 0.002)
+    }
+
     fn produced(records: u64, bytes: u64) -> Counts {
         counts(&[(Field::RecordsOffered, records), (Field::RecordsProduced, records), (Field::BytesProduced, bytes)])
     }
@@ -161,20 +192,18 @@ mod tests {
     #[test]
     fn each_stage_has_what_came_in_its_time() {
         let run = run();
-        let plan = &run.shared.plan;
-        let mut phases = Phases::of(plan);
+        let mut phases = Phases::of(&run.shared.plan);
         phases.fold(2 * SECOND, &produced(1, 500), &took(MS));
         // The very end of the first one.
         phases.fold(3 * SECOND, &produced(1, 1500), &took(3 * MS));
         phases.fold(3 * SECOND + 100 * MS, &produced(2, 6000), &took(9 * MS));
         // Long after it, the first one is packed, and what a slow core says of it counts in the second.
         phases.fold(5 * SECOND, &produced(0, 0), &Latencies::new());
-        assert!(phases.folds[0].latencies.is_none() && phases.folds[0].packed.is_some());
+        assert!(phases.folds[0].open.is_none() && phases.folds[0].packed.is_some());
         phases.fold(2 * SECOND, &produced(1, 0), &took(9 * MS));
         // The drain.
         phases.fold(9 * SECOND, &produced(1, 0), &took(9 * MS));
-        let all = phases.report(plan, 6 * SECOND);
-        let near = |value: Option<f64>, wanted: f64| value.is_some_and(|value| (value / wanted - 1.0).abs() < 0.002);
+        let all = phases.report(6 * SECOND);
         let [first, second] = all.as_slice() else { panic!("{all:?}") };
         assert_eq!((first.number, first.mode.as_str(), first.target_bytes_per_second), (1, "steady", Some(1e6)));
         assert_eq!((first.start_seconds, first.end_seconds, first.bytes_per_second), (0.0, 2.0, 1000.0));
@@ -183,7 +212,33 @@ mod tests {
         assert_eq!((second.number, second.mode.as_str(), second.target_bytes_per_second), (2, "burst", None));
         assert_eq!((second.start_seconds, second.end_seconds, second.records_produced), (2.0, 5.0, 4));
         assert!(near(second.latency_seconds.response.p99, 0.009));
-        assert_eq!(phases.report(plan, 2 * SECOND).len(), 1, "the second one never began");
+    }
+
+    #[test]
+    fn what_is_on_its_way_at_a_stages_end_is_of_the_next() {
+        let mut phases = Phases::of(&run().shared.plan);
+        let offered = counts(&[(Field::RecordsOffered, 5), (Field::RecordsProduced, 1)]);
+        phases.fold(3 * SECOND, &offered, &took(MS));
+        phases.fold(4 * SECOND, &counts(&[(Field::RecordsProduced, 1), (Field::RecordsFailed, 3)]), &took(MS));
+        let all = phases.report(6 * SECOND);
+        let books: Vec<_> = all.iter().map(|of| (of.records_offered, of.records_produced, of.records_failed)).collect();
+        assert_eq!(books, [(1, 1, 0), (4, 1, 3)]);
+        assert!(near(all[0].latency_seconds.response.p9999, 0.001), "none of it was lost: {all:?}");
+        assert_eq!(all[1].latency_seconds.response.p99, None, "most of it was lost");
+    }
+
+    #[test]
+    fn the_drain_of_a_run_that_ends_early_is_of_the_last_stage_that_began() {
+        let mut phases = Phases::of(&run().shared.plan);
+        phases.fold(2 * SECOND, &produced(1, 500), &took(MS));
+        // In the time of the second one.
+        phases.fold(5 * SECOND, &produced(9, 1500), &took(9 * MS));
+        let all = phases.report(2 * SECOND);
+        let [first] = all.as_slice() else { panic!("{all:?}") };
+        assert_eq!((first.start_seconds, first.end_seconds, first.bytes_per_second), (0.0, 1.0, 2000.0));
+        assert_eq!((first.records_produced, first.bytes_produced), (10, 2000));
+        assert!(near(first.latency_seconds.response.max, 0.009) && near(first.latency_seconds.response.p50, 0.001));
+        assert!(phases.report(SECOND).is_empty(), "it ended in the warm-up");
     }
 
     #[test]
@@ -191,7 +246,7 @@ mod tests {
         let run = Run::new(1, 1, None);
         let mut phases = Phases::of(&run.shared.plan);
         phases.fold(SECOND, &produced(1, 1), &took(MS));
-        assert!(phases.report(&run.shared.plan, 10 * SECOND).is_empty());
+        assert!(phases.report(10 * SECOND).is_empty());
         assert_eq!(stage(&run.shared.plan, 0), None);
     }
 
@@ -200,5 +255,40 @@ mod tests {
         let run = run();
         let all: Vec<_> = (0..4).map(|at| stage(&run.shared.plan, at)).collect();
         assert_eq!(all, [None, Some((1, 2, "steady")), Some((2, 2, "burst")), None]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whenever the pacing ended, and however long the drain took.
+        #[test]
+        fn the_stages_add_up_to_the_run(
+            stages_ms in prop::collection::vec(1u64..2000, 2..6),
+            snapshots in prop::collection::vec((0u64..15_000, 0u64..9, 0u64..2, 0u64..2), 0..12),
+            paced_ms in 1u64..12_000,
+        ) {
+            let mut run = Run::new(1, 1, Some(1_000_000));
+            run.replan(|plan| {
+                let (phase, share) = (plan.phases[0].clone(), plan.producers[0].schedule[0]);
+                plan.phases = stages_ms.iter().map(|ms| PhasePlan { duration_ns: ms * MS, ..phase.clone() }).collect();
+                plan.producers[0].schedule = vec![share; stages_ms.len()];
+            });
+            let mut phases = Phases::of(&run.shared.plan);
+            let (mut totals, one, none) = (Counts::default(), took(MS), Latencies::new());
+            for (at_ms, offered, produced, failed) in snapshots {
+                let fields = [Field::RecordsOffered, Field::RecordsProduced, Field::RecordsFailed];
+                let more = counts(&Vec::from_iter(fields.into_iter().zip([offered, produced, failed])));
+                totals.merge(&more);
+                phases.fold(at_ms * MS, &more, if produced > 0 { &one } else { &none });
+            }
+            let all = phases.report(paced_ms * MS);
+            let sum = |of: fn(&Phase) -> u64| all.iter().map(of).sum::<u64>();
+            let produced = totals.get(Field::RecordsProduced);
+            prop_assert_eq!(sum(|of| of.records_produced), produced);
+            prop_assert_eq!(sum(|of| of.records_failed), totals.get(Field::RecordsFailed));
+            prop_assert_eq!(sum(|of| decode(&of.latency_seconds.response.histogram).unwrap().len()), produced);
+            prop_assert_eq!(sum(|of| decode(&of.latency_seconds.service.histogram).unwrap().len()), produced);
+            prop_assert!(all.iter().all(|of| of.records_offered == of.records_produced + of.records_failed));
+        }
     }
 }

@@ -3,11 +3,10 @@
 use crate::base::units::{format_counted, format_duration_steady, format_rate_short, format_rate_steady};
 use crate::counters::{Counts, Field};
 use crate::observe::live::{Shared, warmup_ns};
-use crate::observe::logs::Console;
+use crate::observe::logs::{Console, live_columns};
 use crate::observe::phases;
 use crate::observe::quantile::{empty_histogram, seconds};
 use crate::plan::{LogFormat, RunPlan};
-use crate::sys::streams;
 use crate::wire::http::status::status_line;
 use hdrhistogram::Histogram;
 use std::collections::BTreeSet;
@@ -28,8 +27,6 @@ pub struct Ticker {
 }
 
 const DRAINING: &str = "draining";
-/// What a terminal has that does not say, as who draws the line takes it.
-const COLUMNS_UNTOLD: usize = 80;
 
 /// What the live line shows.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +62,7 @@ pub enum Left {
 enum Part {
     Average,
     Target,
+    Mode,
     Stage,
     P99,
     Progress,
@@ -82,7 +80,7 @@ impl Glance {
 
     /// What there is room for.
     pub fn line_within(&self, columns: usize) -> String {
-        side_by_side(self.parts(), columns)
+        side_by_side_within(self.parts(), columns, room)
     }
 
     /// In the order in which they are shown.
@@ -91,7 +89,8 @@ impl Glance {
         let is_whole = self.connections_down.0 == 0;
         let average = self.average_bytes_per_second.filter(|_| is_whole && self.progress.is_none());
         let target = self.target_bytes_per_second.filter(|_| is_whole || self.progress.is_none());
-        let p99_ns = self.response_p99_ns.filter(|_| is_whole);
+        // One that is not known keeps its place.
+        let p99 = self.response_p99_ns.map(|ns| format!("p99 {}", format_duration_steady(ns))).unwrap_or_default();
         let down = match self.connections_down {
             (0, _) => None,
             (down, all) => Some(format!("{down} of {} down", format_counted(all as u64, "connection"))),
@@ -104,11 +103,12 @@ impl Glance {
         };
         let parts = [
             (Part::Progress, self.progress.map(str::to_owned)),
-            (Part::Stage, self.stage.map(|(number, all, mode)| format!("stage {number}/{all} {mode}"))),
+            (Part::Stage, self.stage.map(|(number, all, _)| format!("stage {number}/{all}"))),
+            (Part::Mode, self.stage.map(|(_, _, mode)| mode.to_owned())),
             (Part::Now, Some(format_rate_steady(self.now_bytes_per_second))),
             (Part::Average, average.map(|of| format!("avg {}", format_rate_steady(of)))),
             (Part::Target, target.map(|of| format!("of {}", format_rate_short(of as f64)))),
-            (Part::P99, p99_ns.map(|ns| format!("p99 {}", format_duration_steady(ns)))),
+            (Part::P99, is_whole.then_some(p99)),
             (Part::Errors, Some(format_counted(self.errors, "error"))),
             (Part::Down, down),
             (Part::Left, Some(left)),
@@ -117,20 +117,37 @@ impl Glance {
     }
 }
 
-/// How wide a live line may be.
-pub fn columns() -> usize {
-    streams::stderr_columns().unwrap_or(COLUMNS_UNTOLD)
+/// Room that a part takes at least, whatever its digits, so that none comes and goes with those of another.
+fn room(part: Part) -> usize {
+    match part {
+        Part::Now => "999.9 MB/s".len(),
+        Part::Average => "avg 999.9 MB/s".len(),
+        Part::P99 => "p99 999.9 ms".len(),
+        Part::Mode => "sampled".len(),
+        _ => 0,
+    }
 }
 
 /// As many parts as there is room for: they are left out whole, the lowest first, since half a number is a wrong one.
-pub fn side_by_side<P: Copy + Ord>(mut parts: Vec<(P, String)>, columns: usize) -> String {
-    loop {
-        let line = parts.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("  ");
-        match parts.iter().map(|(part, _)| *part).min() {
-            Some(least) if line.chars().count() > columns => parts.retain(|(part, _)| *part != least),
-            _ => return line,
-        }
+pub fn side_by_side<P: Copy + Ord>(parts: Vec<(P, String)>, columns: usize) -> String {
+    side_by_side_within(parts, columns, |_| 0)
+}
+
+/// The same where each part takes at least so much `room`. One without text takes it, too, and does not show.
+pub fn side_by_side_within<P: Copy + Ord>(
+    mut parts: Vec<(P, String)>,
+    columns: usize,
+    room: impl Fn(P) -> usize,
+) -> String {
+    const BETWEEN: &str = "  ";
+    let width = |(part, text): &(P, String)| text.chars().count().max(room(*part)) + BETWEEN.len();
+    // The last one has nothing behind it.
+    while parts.iter().map(width).sum::<usize>() > columns.saturating_add(BETWEEN.len()) {
+        let Some(least) = parts.iter().map(|(part, _)| *part).min() else { break };
+        parts.retain(|(part, _)| *part != least);
     }
+    let shown = parts.iter().map(|(_, text)| text.as_str()).filter(|text| !text.is_empty());
+    shown.collect::<Vec<_>>().join(BETWEEN)
 }
 
 /// The nearest whole second: `42s`, `4m05s`, `2h05m`.
@@ -227,7 +244,7 @@ impl Ticker {
             LogFormat::Text => {
                 let glance = self.glance(elapsed_ns, span);
                 if self.console.has_live_line() {
-                    self.console.show(glance.line_within(columns()));
+                    self.console.show(glance.line_within(live_columns()));
                 } else {
                     tracing::info!("{}", glance.line());
                 }
@@ -252,6 +269,7 @@ impl Ticker {
 
     fn log_producers(&mut self, elapsed_ns: u64, span: f64) {
         let plan = &self.shared.plan;
+        let stage = self.phase_of(elapsed_ns, span).and_then(|at| phases::stage(plan, at));
         let p99: Vec<_> =
             self.shared.with_aggregate(|all| all.cores.iter_mut().map(|core| core.take_recent(None)).collect());
         for ((producer, now), before) in self.shared.lanes().iter().zip(&mut self.before) {
@@ -263,6 +281,7 @@ impl Ticker {
                 target = plan.sink.targets[producer.target],
                 elapsed_seconds = seconds(elapsed_ns),
                 interval_seconds = span,
+                phase = stage.map(|(number, ..)| number),
                 rate_bytes_per_second = delta(Field::LogicalBytesProduced) as f64 / span,
                 records = delta(Field::RecordsProduced),
                 bytes = delta(Field::BytesProduced),
@@ -299,7 +318,7 @@ impl Ticker {
             let warms_up = elapsed_ns < self.warmup_ns;
             (warms_up.then_some("warm-up"), self.left(elapsed_ns, &total, &measured, advances))
         };
-        let at = self.shared.phase_now();
+        let at = self.phase_of(elapsed_ns, span);
         let phase = at.map(|at| &self.shared.plan.phases[at]);
         // Of the same reading as the rate now, which it would contradict if it were of less time.
         let measured_seconds = seconds(elapsed_ns.saturating_sub(self.warmup_ns));
@@ -316,6 +335,11 @@ impl Ticker {
             left,
             connections_down: (self.shared.outages.down(), self.shared.outages.connections()),
         }
+    }
+
+    /// The phase of which most of an interval was that ends now: its figures are those of that one.
+    fn phase_of(&self, elapsed_ns: u64, span_seconds: f64) -> Option<usize> {
+        self.shared.phase_at(elapsed_ns.saturating_sub((span_seconds * 0.5e9) as u64))
     }
 
     /// Until the last core gives up on what is not answered; past it, as in a final fsync, there is no end.

@@ -69,7 +69,7 @@ pub fn latency(latencies: &Latencies, counts: &Counts) -> Latency {
 }
 
 /// HdrHistogram V2, base64.
-fn encode(histogram: &Histogram<u64>) -> String {
+pub fn encode(histogram: &Histogram<u64>) -> String {
     let mut bytes = Vec::new();
     V2Serializer::new().serialize(histogram, &mut bytes).expect("counts are far below 2^63, and a Vec takes all");
     STANDARD.encode(bytes)

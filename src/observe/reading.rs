@@ -1,9 +1,10 @@
 //! What is said while a reading goes on: the live line of `engine verify`.
 
+use crate::base::fatal::{Exit, Fatal};
+use crate::base::progress::ReadProgress;
 use crate::base::units::{format_amount, format_rate_steady};
-use crate::counters::ReadProgress;
-use crate::observe::logs::Console;
-use crate::observe::progress::{clock, columns, side_by_side};
+use crate::observe::logs::{Console, live_columns};
+use crate::observe::progress::{clock, side_by_side};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ pub fn watch<T>(console: &Console, progress: &ReadProgress, tick: Duration, work
         let mut line = Line::new(progress);
         let draw = move || {
             while is_over.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
-                console.show(line.next(columns()));
+                console.show(line.next(live_columns()));
             }
         };
         // Without the thread there is no line, which is no reason not to read.
@@ -31,6 +32,20 @@ pub fn watch<T>(console: &Console, progress: &ReadProgress, tick: Duration, work
     });
     console.clear();
     result
+}
+
+/// What is said where this signal ended it before its time.
+pub fn stopped(signal: &str, progress: &ReadProgress) -> Fatal {
+    Fatal::new(Exit::Failed, format!("stopped by {signal} after {}: nothing is judged", amount(progress)))
+}
+
+/// `4.25 GB of 17 GB`; without a known end the first of them.
+fn amount(progress: &ReadProgress) -> String {
+    let read = progress.bytes_read();
+    match progress.bytes_all() {
+        Some(all) => format!("{} of {}", format_amount(read.min(all)), format_amount(all)),
+        None => format_amount(read),
+    }
 }
 
 /// Turns the counters into the live line.
@@ -65,14 +80,15 @@ impl<'a> Line<'a> {
         let span_seconds = elapsed.saturating_sub(elapsed_before).as_secs_f64().max(1e-9);
         let rate = format_rate_steady(read.saturating_sub(read_before) as f64 / span_seconds);
         let elapsed_ns = elapsed.as_nanos() as f64;
-        let (amount, time) = match self.progress.bytes_all() {
-            None => (format_amount(read), clock(elapsed_ns as u64)),
+        let time = match self.progress.bytes_all() {
+            None => clock(elapsed_ns as u64),
+            Some(_) if read == 0 => "– left".to_owned(),
             Some(all) => {
                 let left_ns = elapsed_ns * all.saturating_sub(read) as f64 / read as f64;
-                let time = if read == 0 { "–".to_owned() } else { clock(left_ns as u64) };
-                (format!("{} of {}", format_amount(read.min(all)), format_amount(all)), format!("{time} left"))
+                format!("{} left", clock(left_ns as u64))
             }
         };
+        let amount = amount(self.progress);
         side_by_side(vec![(Part::Read, amount), (Part::Rate, rate), (Part::Left, time)], columns)
     }
 }
@@ -97,6 +113,16 @@ mod tests {
         assert_eq!(at(12, 10), "31s left");
         progress.add(20_000_000_000);
         assert_eq!(at(13, 30), "17 GB of 17 GB  0s left", "a record may reach past the end of its part");
+    }
+
+    #[test]
+    fn a_signal_is_told_how_far_it_was() {
+        let progress = ReadProgress::default();
+        progress.add(4_250_000_000);
+        let said = |progress: &ReadProgress| stopped("SIGINT", progress).what;
+        assert_eq!(said(&progress), "stopped by SIGINT after 4.25 GB: nothing is judged");
+        progress.set_bytes_all(17_000_000_000);
+        assert_eq!(said(&progress), "stopped by SIGINT after 4.25 GB of 17 GB: nothing is judged");
     }
 
     #[test]

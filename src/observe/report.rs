@@ -164,6 +164,16 @@ pub struct Distribution {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pacing {
+    /// From the start of the measured part to the end of its pacing, whatever ended it: a drain and a final fsync may
+    /// follow; `null` where nobody looked.
+    #[serde(default)]
+    pub paced_seconds: Option<f64>,
+    /// How long it was to last, all stages together; `null`: without an end.
+    #[serde(default)]
+    pub planned_seconds: Option<f64>,
+    /// The stages that it was to have, 0 where it is a single one: those that `phases` lacks were not reached.
+    #[serde(default)]
+    pub stages_planned: u64,
     /// Logical bytes a second; `null` without a rate. The mean over the phases where they differ.
     pub target_bytes_per_second: Option<f64>,
     /// Records produced of those that fell due; `null` without a rate.
@@ -179,7 +189,8 @@ pub struct Pacing {
 pub struct Cpu {
     pub user_seconds: f64,
     pub system_seconds: f64,
-    /// For each 10^9 payload bytes produced, warm-up included; `null` where nothing was.
+    /// For each 10^9 payload bytes produced, warm-up included; `null` where too little was for a figure: less than
+    /// 1 MB, or in less than 10 ms of processor time.
     pub seconds_per_gigabyte: Option<f64>,
     /// The part of it in which cores asked again and again, instead of sleeping, whether something was due or there
     /// was room; `null` where nobody counted.
@@ -238,7 +249,8 @@ pub struct Interval {
 }
 
 /// A stage of the measured part. A record counts in the stage in which its outcome became known, to a tenth of a
-/// second, and in the last one if that was in the drain. Of a merged report: all processes together.
+/// second, and in the last one that began if that was in the drain. Of a merged report: all processes together, its
+/// rates over the time from the first start to the last end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Phase {
     /// From 1, in the order of `phases` of the configuration.
@@ -250,6 +262,7 @@ pub struct Phase {
     /// From the start of the measured part to where it was to end, or the pacing ended before.
     pub start_seconds: f64,
     pub end_seconds: f64,
+    /// Those of known outcome: produced + failed + uncertain + not sent, exactly. They add up to that of `totals`.
     pub records_offered: u64,
     pub records_produced: u64,
     pub records_failed: u64,

@@ -59,7 +59,7 @@ pub fn shown(slo: &SloResult) -> String {
 pub fn figure(slo: &SloResult, value: f64) -> String {
     match slo.expression.trim_start() {
         name if name.starts_with("records_per_second") => format_records_per_second(value),
-        name if name.starts_with("rate") => format_rate_short(value),
+        _ if is_rate(slo) => format_rate_short(value),
         _ if is_response(slo) => format_duration((value * 1e9).round() as u64),
         _ => format_counted(value as u64, "record"),
     }
@@ -68,6 +68,11 @@ pub fn figure(slo: &SloResult, value: f64) -> String {
 /// On a percentile of the response time, or its maximum.
 pub fn is_response(slo: &SloResult) -> bool {
     slo.expression.trim_start().starts_with(['p', 'm'])
+}
+
+/// On the rate, which is the logical one.
+pub fn is_rate(slo: &SloResult) -> bool {
+    slo.expression.trim_start().starts_with("rate")
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! What a person reads at the end: about 20 lines, as wide as the terminal. Words are not cut.
 
 mod data;
+pub mod stages;
 
 use crate::base::units::{
     format_amount, format_count, format_counted, format_duration, format_rate, format_rate_short,
-    format_records_per_second, parse_duration_ns,
+    format_records_per_second,
 };
 use crate::observe::logs::Console;
-use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Phase, Report};
+use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Report};
 use crate::observe::slo;
 use crate::observe::verdict::READER_LEFT;
 use crate::plan::{LogFormat, ReportTarget, RunPlan};
@@ -21,17 +22,19 @@ use std::path::Path;
 /// What has no terminal, or one that does not say how wide it is.
 pub const COLUMNS: usize = 80;
 const LABEL: usize = 11;
+/// Where there is less, the table of latencies does not fit, and labels take a line of their own.
+const COLUMNS_BESIDE_MIN: usize = 56;
+/// What stands below its label is as far to the right.
+const INDENT: usize = 2;
 /// Of the text beside a label, however narrow the terminal.
 const TEXT_MIN: usize = 20;
 /// Targets, or places of data, that are named one by one.
 const NAMED_MAX: usize = 3;
 /// From this share of the processor time on, processor time for each byte says nothing of the bytes.
 const POLLING_SHARE_MIN: f64 = 0.5;
-/// Stages with a line each; the report has all.
-const STAGES_MAX: usize = 20;
 
 /// Prints the summary to stderr, since stdout belongs to payload and report: a page for a reader, one line of
-/// JSON for a collector.
+/// JSON for a collector, and before it one for each stage.
 pub fn print_summary(console: &Console, report: &Report, plan: &RunPlan) {
     console.clear();
     match console.format {
@@ -55,6 +58,7 @@ fn log_summary(report: &Report) {
             "missed {shown}"
         );
     }
+    report.phases.iter().for_each(stages::log);
     tracing::info!(
         event = "summary",
         run_id = report.run_id,
@@ -135,13 +139,15 @@ fn body(report: &Report, columns: usize) -> Page {
         let late = format_counted(report.pacing.catch_up_records, "record");
         page.line("pacing", &format!("{percent:.2} % of {}, {late} sent late", format_rate_short(target)));
     }
-    page.row(&format!("{:LABEL$}{:>11}{:>11}{:>11}{:>11}", "", "p50", "p99", "p99.9", "max"));
+    if !page.is_narrow() {
+        page.row(&format!("{:LABEL$}{:>11}{:>11}{:>11}{:>11}", "", "p50", "p99", "p99.9", "max"));
+    }
     page.latency("response", &report.response_to_show(), totals.records_offered, &confirmed_max(report));
     page.latency("service", &report.latency_seconds.service, totals.records_offered, "");
     if let Some(line) = clamped(report) {
         page.line("", &line);
     }
-    stages(&mut page, report);
+    stages::show(&mut page, report);
     page.line("errors", &errors(report));
     if let Some(line) = refused(report) {
         page.line("refused", &line);
@@ -160,41 +166,6 @@ fn body(report: &Report, columns: usize) -> Page {
     page.line("cpu", &cpu(report));
     outcome(&mut page, report);
     page
-}
-
-fn stages(page: &mut Page, report: &Report) {
-    for phase in report.phases.iter().take(STAGES_MAX) {
-        page.line(&format!("stage {}", phase.number), &stage(phase));
-    }
-    let more = report.phases.len().saturating_sub(STAGES_MAX) as u64;
-    if more > 0 {
-        page.line("", &format!("{} more in the report", format_counted(more, "stage")));
-    }
-}
-
-/// `burst for 60 s: 98.2 MB/s of 100 MB/s, 4,096 records; response p50 1 ms, p99 2 ms, p99.9 3 ms, max 4 ms`.
-fn stage(phase: &Phase) -> String {
-    let duration = |seconds: f64| format_duration((seconds * 1e9).round() as u64);
-    let say = |value: Option<f64>| match value {
-        Some(seconds) => duration(seconds),
-        None if phase.records_offered > 0 => "never".to_owned(),
-        None => "-".to_owned(),
-    };
-    let asked = phase.target_bytes_per_second.map(|rate| format!(" of {}", format_rate_short(rate)));
-    let response = &phase.latency_seconds.response;
-    format!(
-        "{} for {}: {}{}, {}; response p50 {}, p99 {}, p99.9 {}, max {}",
-        phase.mode,
-        duration(phase.end_seconds - phase.start_seconds),
-        format_rate_short(phase.logical_bytes_per_second),
-        asked.unwrap_or_default(),
-        format_counted(phase.records_produced, "record"),
-        say(response.p50),
-        say(response.p99),
-        say(response.p999),
-        // Where some never came there is no largest one.
-        say(response.max.filter(|_| phase.records_produced >= phase.records_offered))
-    )
 }
 
 /// What held it back, what it was to keep, and how it ended where not by its time.
@@ -241,15 +212,27 @@ impl Page {
         self.text.push('\n');
     }
 
+    fn is_narrow(&self) -> bool {
+        self.columns < COLUMNS_BESIDE_MIN
+    }
+
     /// Paths and commands are never cut: a terminal wraps them and they can still be copied.
     fn long(&mut self, label: &str, text: &str) {
-        self.row(&format!("{label:LABEL$} {text}"));
+        if !self.is_narrow() {
+            self.row(&format!("{label:LABEL$} {text}"));
+            return;
+        }
+        if !label.is_empty() {
+            self.row(label);
+        }
+        self.row(&format!("{:INDENT$}{text}", ""));
     }
 
     /// As many lines as it takes, broken between words. The last column stays free: some terminals wrap behind it.
     fn line(&mut self, label: &str, text: &str) {
         let width = |text: &str| text.chars().count();
-        let width_max = self.columns.saturating_sub(LABEL + 2).max(TEXT_MIN);
+        let before = if self.is_narrow() { INDENT } else { LABEL + 1 };
+        let width_max = self.columns.saturating_sub(before + 1).max(TEXT_MIN);
         let mut lines = vec![String::new()];
         for word in text.split_whitespace() {
             let last = lines.last_mut().expect("there is always a last line");
@@ -273,17 +256,21 @@ impl Page {
             None => "-".to_owned(),
         };
         let (p50, p99, p999, max) = (say(of.p50), say(of.p99), say(of.p999), say(of.max));
+        if self.is_narrow() {
+            self.line(label, &format!("p50 {p50}, p99 {p99}, p99.9 {p999}, max {max}{beside}"));
+            return;
+        }
         self.row(&format!("{label:LABEL$}{p50:>11}{p99:>11}{p999:>11}{max:>11}{beside}"));
     }
 }
 
-/// As `by SIGINT after 3.8 s of 10 s`.
+/// As `by SIGINT after 3.8 s of 10 s`: of the pacing, since the drain that follows is no part of what was asked for.
 pub fn ended_by_signal(report: &Report) -> Option<String> {
-    let signal = report.ended_by_signal.as_ref()?;
-    let planned = report.config.get("duration").and_then(Value::as_str).and_then(|text| parse_duration_ns(text).ok());
-    let planned = planned.map(|ns| format!(" of {}", format_duration(ns))).unwrap_or_default();
-    let elapsed = format_duration((report.elapsed_seconds * 1e9) as u64);
-    Some(format!("by {signal} after {elapsed}{planned}"))
+    let (signal, pacing) = (report.ended_by_signal.as_ref()?, &report.pacing);
+    let duration = |seconds: f64| format_duration((seconds * 1e9) as u64);
+    let planned = pacing.planned_seconds.map(|planned| format!(" of {}", duration(planned))).unwrap_or_default();
+    let paced = duration(pacing.paced_seconds.unwrap_or(report.elapsed_seconds));
+    Some(format!("by {signal} after {paced}{planned}"))
 }
 
 /// Where some records never came, and the largest response time is no number.

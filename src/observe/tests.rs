@@ -2,7 +2,7 @@
 
 use super::testing::{MS, Run, SECOND, counts, payload};
 use super::*;
-use crate::counters::{Field, LaneEnd, Stage};
+use crate::counters::{CoreState, Field, LaneEnd};
 use crossbeam_channel::unbounded;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -101,14 +101,14 @@ fn a_run_is_ready_until_its_last_core_has_sent_all() {
     let addr = bench.observer.metrics_addr().unwrap();
     bench.observer.started(bench.run.now_ns(), 0);
     let cores = &bench.run.shared.live;
-    for (stages, status) in [
-        ([Stage::Running, Stage::Running], 200),
-        ([Stage::Draining, Stage::Running], 200),
-        ([Stage::Done, Stage::Running], 200),
-        ([Stage::Done, Stage::Draining], 503),
+    for (states, status) in [
+        ([CoreState::Running, CoreState::Running], 200),
+        ([CoreState::Draining, CoreState::Running], 200),
+        ([CoreState::Done, CoreState::Running], 200),
+        ([CoreState::Done, CoreState::Draining], 503),
     ] {
-        cores.iter().zip(stages).for_each(|(core, stage)| core.enter_stage(stage));
-        assert_eq!(get(addr, "/ready").0, status, "{stages:?}");
+        cores.iter().zip(states).for_each(|(core, state)| core.enter(state));
+        assert_eq!(get(addr, "/ready").0, status, "{states:?}");
     }
 }
 
@@ -119,7 +119,7 @@ fn health_is_well_while_cores_turn() {
     bench.observer.started(bench.run.now_ns(), 0);
     let core = &bench.run.shared.live[0];
     core.beat(bench.run.now_ns());
-    core.enter_stage(Stage::Running);
+    core.enter(CoreState::Running);
     assert_eq!(get(addr, "/health"), (200, "{\"status\":\"ok\"}\n".to_owned()));
 }
 
@@ -131,22 +131,24 @@ fn health_names_the_core_that_makes_no_turns() {
     let addr = bench.observer.metrics_addr().unwrap();
     let cores = &bench.run.shared.live;
     bench.observer.started(bench.run.now_ns() - 30 * SECOND, 0);
-    for (stage, status) in [(Stage::Running, 503), (Stage::Draining, 503), (Stage::Syncing, 200), (Stage::Done, 200)] {
-        cores.iter().for_each(|core| core.enter_stage(stage));
+    for (state, status) in
+        [(CoreState::Running, 503), (CoreState::Draining, 503), (CoreState::Syncing, 200), (CoreState::Done, 200)]
+    {
+        cores.iter().for_each(|core| core.enter(state));
         cores[0].beat(bench.run.now_ns());
         cores[1].beat(bench.run.now_ns() - 6 * SECOND);
         let (found, body) = get(addr, "/health");
-        assert_eq!(found, status, "{stage:?}: {body}");
+        assert_eq!(found, status, "{state:?}: {body}");
         let said: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(said["status"], if status == 200 { "ok" } else { "stalled" }, "{stage:?}");
+        assert_eq!(said["status"], if status == 200 { "ok" } else { "stalled" }, "{state:?}");
         if status == 200 {
             continue;
         }
         // The first core is on processor 4.
-        assert_eq!(said["core"], 5, "{stage:?}: {body}");
-        assert!(said["silent_seconds"].as_f64().unwrap() >= 6.0, "{stage:?}: {body}");
+        assert_eq!(said["core"], 5, "{state:?}: {body}");
+        assert!(said["silent_seconds"].as_f64().unwrap() >= 6.0, "{state:?}: {body}");
         cores[1].beat(bench.run.now_ns());
-        assert_eq!(get(addr, "/health").0, 200, "{stage:?}: it turns again");
+        assert_eq!(get(addr, "/health").0, 200, "{state:?}: it turns again");
     }
 }
 

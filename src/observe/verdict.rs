@@ -12,7 +12,7 @@ pub use in_flight::in_flight;
 /// A rate counts as met from here on.
 pub const RATE_MET_RATIO: f64 = 0.995;
 /// From this share of the loop's time on, the machine is to blame, unless the target took more of it.
-const STOLEN_SHARE_MAX: f64 = 0.05;
+pub const STOLEN_SHARE_MAX: f64 = 0.05;
 /// From this share of the time in which something was due, the target is what the cores waited for.
 const WAITED_SHARE_MIN: f64 = 0.15;
 /// Cores that had nothing due for this share of the time could have kept up, had they been let run in time.
@@ -251,7 +251,7 @@ impl Case<'_> {
         let note = match limited_by {
             LimitedBy::Rate if shares.stolen >= STOLEN_SHARE_MAX => {
                 let stolen = percent(shares.stolen);
-                Some(format!("other work held the processors {stolen} of the time, so that latencies are the host's"))
+                Some(format!("{OTHER_WORK} {stolen} of the time, so that latencies are the host's"))
             }
             LimitedBy::Rate if late >= LATE_SHARE_MAX => {
                 Some(format!("{} of the records were sent late, and response times count that wait", percent(late)))

@@ -141,7 +141,7 @@ impl Draft {
     }
 
     /// Writes every record into `ring`, which starts at `base` of the core's region. That may take many seconds:
-    /// `may_start` says meanwhile why nobody needs it any more.
+    /// `may_prepare` says meanwhile why nobody needs it any more.
     pub fn bake(
         mut self,
         plan: &PayloadPlan,
@@ -149,7 +149,7 @@ impl Draft {
         base: usize,
         ring: &mut [u8],
         window: usize,
-        may_start: &dyn Fn() -> Result<(), Fatal>,
+        may_prepare: &dyn Fn() -> Result<(), Fatal>,
     ) -> Result<Payload, Fatal> {
         let facts = Facts { run_id: who.run_id, producer_id: who.producer_id };
         let mut bakes: Vec<HeadBake> = Vec::new();
@@ -157,7 +157,7 @@ impl Draft {
         let mut shifts = Shifts::default();
         let body_from = if self.headed { HEADER_BYTES } else { 0 };
         for at in 0..self.starts.count() {
-            may_start()?;
+            may_prepare()?;
             let range = self.place(at);
             let (head, tail) = ring.split_at_mut(range.end);
             let before = &mut head[range.start - self.framing.before()..range.start];

@@ -42,11 +42,11 @@ fn a_ring_that_nobody_needs_any_more_is_not_finished() {
         let draft = Draft::new(&plan, Framing::None, 0.0, 3, RING_BYTES, 8192).unwrap();
         let mut memory = vec![0; draft.bytes() as usize];
         let (who, asked) = (Who { run_id: "run", run_id_hash: 9, producer_id: 3 }, std::cell::Cell::new(0));
-        let may_start = || {
+        let may_prepare = || {
             asked.set(asked.get() + 1);
             if asked.get() > 10 { Err(Fatal::host("stopped")) } else { Ok(()) }
         };
-        let baked = draft.bake(&plan, who, 0, &mut memory, 64, &may_start);
+        let baked = draft.bake(&plan, who, 0, &mut memory, 64, &may_prepare);
         assert_eq!(baked.err(), Some(Fatal::host("stopped")));
         assert!(memory[..500].iter().any(|byte| *byte > 0) && memory[10 * 500..].iter().all(|byte| *byte == 0));
     }

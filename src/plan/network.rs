@@ -89,6 +89,20 @@ pub struct RetryPlan {
 pub struct TcpPlan {
     pub link: LinkPlan,
     pub framing: TcpFraming,
+    /// `--queue-depth` was given: the connections share it, however many they are.
+    pub shares_depth: bool,
+}
+
+impl TcpPlan {
+    /// Blocks in flight on one connection: one to send while the one before is acknowledged, or more.
+    pub fn link_depth(&self, queue_depth: usize) -> usize {
+        (queue_depth / self.link.connections.max(1)).max(2)
+    }
+
+    /// Of all connections together; the payload keeps no more than `queue_depth` in mind.
+    pub fn in_flight_max(&self, queue_depth: usize) -> usize {
+        self.link_depth(queue_depth).saturating_mul(self.link.connections).min(queue_depth)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

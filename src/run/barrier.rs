@@ -12,32 +12,47 @@ use std::time::Duration;
 const COUNTDOWN_NS: u64 = 2_000_000;
 /// Before a time that was set: a thread may wake late. The cores spin until then.
 const WAKE_AHEAD_NS: u64 = 20_000_000;
-/// So long before the start connections are made: servers drop those that say nothing for a minute.
-const CONNECT_AHEAD_NS: u64 = 30_000_000_000;
+/// So long before the start connections are made, since servers drop those that say nothing for a minute, and files of
+/// an earlier run are let go.
+const OPEN_AHEAD_NS: u64 = 30_000_000_000;
+/// So long before the start whoever watches the run begins to; until then nothing of it has happened.
+const WATCH_AHEAD_NS: u64 = 200_000_000;
 /// How soon a signal ends the wait.
 const LOOK_NS: u64 = 50_000_000;
+
+/// Says when the run starts, if a time was set.
+pub fn announce(plan: &RunPlan) {
+    if let Some(at_unix_ns) = plan.start_at_unix_ns {
+        tracing::info!("the run starts in {}", format_duration(at_unix_ns.saturating_sub(unix_now_ns())));
+    }
+}
 
 /// Waits until the target may be opened.
 ///
 /// # Errors
 /// A signal came first.
-pub fn before_opening(plan: &RunPlan, stop: &AtomicBool) -> Result<(), Fatal> {
+pub fn await_opening(plan: &RunPlan, stop: &AtomicBool) -> Result<(), Fatal> {
+    await_ahead(plan, OPEN_AHEAD_NS, stop)
+}
+
+/// Waits, with all that is to run ready, until it is time to watch it.
+///
+/// # Errors
+/// A signal came first.
+pub fn await_watching(plan: &RunPlan, stop: &AtomicBool) -> Result<(), Fatal> {
+    await_ahead(plan, WATCH_AHEAD_NS, stop)
+}
+
+fn await_ahead(plan: &RunPlan, ahead_ns: u64, stop: &AtomicBool) -> Result<(), Fatal> {
     let Some(at_unix_ns) = plan.start_at_unix_ns else { return Ok(()) };
-    tracing::info!("the run starts in {}", format_duration(at_unix_ns.saturating_sub(unix_now_ns())));
-    let from_unix_ns = at_unix_ns.saturating_sub(CONNECT_AHEAD_NS);
-    if plan.sink.kind.is_network() && from_unix_ns > unix_now_ns() {
-        wait_until(from_unix_ns, stop);
-        if stop.load(Relaxed) {
-            return Err(Fatal::new(
-                Exit::Unreachable,
-                "stopped before --start-at: the target was not asked for anything",
-            ));
-        }
+    wait_until(at_unix_ns.saturating_sub(ahead_ns), stop);
+    if stop.load(Relaxed) {
+        return Err(Fatal::new(Exit::Unreachable, "stopped before --start-at: nothing was sent"));
     }
     Ok(())
 }
 
-/// Waits for the time to start, once all is ready.
+/// Waits for the time to start, once all is ready and watched.
 pub fn await_start(plan: &RunPlan, clock: &TscClock, stop: &AtomicBool) -> Go {
     let wanted_unix_ns = plan.start_at_unix_ns.unwrap_or(0);
     wait_until(wanted_unix_ns.saturating_sub(WAKE_AHEAD_NS), stop);

@@ -1,11 +1,9 @@
 //! One core's thread: pin, map, bake, open, wait for the others, loop, close.
 
-use super::files::{self, FileCore};
 use super::kafka::KafkaLane;
-use super::load::Watch;
-use super::net::{self, NetCore};
+use super::others::OthersWatch;
 use super::region::{self, bake, places};
-use super::{Alarm, Stop};
+use super::{Alarm, Stop, files, net};
 use crate::base::clock::TscClock;
 use crate::base::fatal::{Exit, Fatal};
 use crate::config::resolve::network::links;
@@ -13,6 +11,7 @@ use crate::connect::dialer::Outages;
 use crate::core_loop::tally::{SnapshotQueues, Tally};
 use crate::core_loop::{Core, Lane, Pulse};
 use crate::counters::{CoreEnd, LiveCore};
+use crate::manifest::RecordFormat;
 use crate::pace::{Pacer, Patience};
 use crate::payload::Payload;
 use crate::plan::{Annotate, Poll, ProducerPlan, RunPlan, SinkKind};
@@ -27,6 +26,7 @@ use crate::sys::ring::Ring;
 use crate::tap::Tap;
 use crossbeam_channel::{Receiver, Sender};
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
@@ -62,7 +62,17 @@ pub struct Setup {
     pub queues: SnapshotQueues,
     pub ready: Sender<Ready>,
     pub gate: Receiver<Go>,
-    /// Known once its payload is made: see `load`.
+}
+
+/// What a core has made by the time it picks its ring.
+pub struct Prepared {
+    /// In lane order, as the next two.
+    pub payloads: Vec<Payload>,
+    pub staging: Vec<Range<usize>>,
+    pub formats: Vec<RecordFormat>,
+    /// The pages of its region, and whether its ring has registered them.
+    pub memory: String,
+    /// See [`OthersWatch`].
     pub percent_of_others: Option<u64>,
 }
 
@@ -72,8 +82,8 @@ pub struct Ready {
     pub cpu: usize,
     /// How much of that processor others took while the core got ready, where it saw enough to tell.
     pub percent_of_others: Option<u64>,
-    pub ring_bytes_per_lane: u64,
-    pub repeat_period_bytes: u64,
+    /// Of the payload ring of each lane, which repeats as a whole.
+    pub period_bytes: u64,
     pub memory: String,
 }
 
@@ -95,7 +105,7 @@ pub fn spawn(setup: Setup) -> Result<JoinHandle<Result<CoreEnd, Fatal>>, Fatal> 
     spawned.map_err(|error| Fatal::host(format!("cannot start a core thread: {error}")).mend("raise ulimit -u"))
 }
 
-fn begin(mut setup: Setup) -> Result<CoreEnd, Fatal> {
+fn begin(setup: Setup) -> Result<CoreEnd, Fatal> {
     let (plan, stop) = (setup.plan.clone(), setup.stop.clone());
     let _alarm = Alarm(&stop, "a core crashed; please report this");
     let cpu = plan.cores[setup.index].cpu;
@@ -104,59 +114,56 @@ fn begin(mut setup: Setup) -> Result<CoreEnd, Fatal> {
             .mend("name processors that this process may use: --cores, see `taskset -p $$`"));
     }
     sys::process::set_precise_timers();
-    let watch = Watch::start();
-    let places = places(&setup)?;
+    let (region, prepared) = prepare(&setup)?;
+    let lanes = prepared.payloads.len();
+    let depth = plan.sink.queue_depth * lanes + lanes;
+    match (plan.sink.kind, plan.io) {
+        (SinkKind::Null, _) => {
+            finish(setup, Blocking::new(region, depth), prepared, |_, _, _| Ok(NullSink::new(lanes, depth)))
+        }
+        (SinkKind::Stdout, _) => {
+            let sealed = plan.payload.annotate != Annotate::Payload;
+            let open = |ring: &mut Blocking, _: &mut Setup, _: &Prepared| {
+                StdoutSink::new(ring.memory(), sealed).map_err(|error| Fatal::host(format!("stdout: {error}")))
+            };
+            finish(setup, Blocking::new(region, depth), prepared, open)
+        }
+        (SinkKind::File, io) => files::with_ring(setup, io, region, depth, prepared),
+        (SinkKind::Tcp | SinkKind::Http | SinkKind::Kafka, io) => net::with_ring(setup, io, region, prepared),
+    }
+}
+
+/// Maps the core's memory and makes its payload there.
+fn prepare(setup: &Setup) -> Result<(Region, Prepared), Fatal> {
+    let plan = &setup.plan;
+    let others = OthersWatch::start();
+    let places = places(setup)?;
     let bytes = places.last().map_or(0, |place| place.staging.end);
     let mut region = Region::map(bytes).map_err(|error| {
         Fatal::host(format!("cannot map {bytes} bytes for the payload ring: {error}"))
             .mend("choose a smaller --ring-size or fewer --cores")
     })?;
     let memory = region.pages().name().to_owned();
-    let staging: Vec<_> = places.iter().map(|place| place.staging.clone()).collect();
-    let formats: Vec<_> = places.iter().map(|place| place.draft.record_format(&plan.payload)).collect();
-    let payloads: Vec<Payload> = bake(&setup, places, region.bytes_mut())?;
-    setup.percent_of_others = watch.percent_of_others(plan.poll == Poll::Adaptive);
-    let lanes = payloads.len();
-    let depth = plan.sink.queue_depth * lanes + lanes;
-    match (plan.sink.kind, plan.io) {
-        (SinkKind::Null, _) => {
-            finish(setup, Blocking::new(region, depth), payloads, memory, |_, _, _| Ok(NullSink::new(lanes, depth)))
-        }
-        (SinkKind::Stdout, _) => {
-            let sealed = plan.payload.annotate != Annotate::Payload;
-            let open = |ring: &mut Blocking, _: &mut Setup, _: &[Payload]| {
-                StdoutSink::new(ring.memory(), sealed).map_err(|error| Fatal::host(format!("stdout: {error}")))
-            };
-            finish(setup, Blocking::new(region, depth), payloads, memory, open)
-        }
-        (SinkKind::File, io) => {
-            files::with_ring(setup, io, region, depth, FileCore { payloads, memory, staging, formats })
-        }
-        (SinkKind::Tcp | SinkKind::Http | SinkKind::Kafka, io) => {
-            net::with_ring(setup, io, region, NetCore { payloads, memory, staging })
-        }
-    }
+    let staging = places.iter().map(|place| place.staging.clone()).collect();
+    let formats = places.iter().map(|place| place.draft.record_format(&plan.payload)).collect();
+    let payloads = bake(setup, places, region.bytes_mut())?;
+    let percent_of_others = others.percent(plan.poll == Poll::Adaptive);
+    Ok((region, Prepared { payloads, staging, formats, memory, percent_of_others }))
 }
 
 /// Opens the sink, waits at the barrier, runs and closes.
 pub fn finish<R: Ring, S: Sink<R>>(
     mut setup: Setup,
     mut ring: R,
-    payloads: Vec<Payload>,
-    memory: String,
-    open: impl FnOnce(&mut R, &mut Setup, &[Payload]) -> Result<S, Fatal>,
+    prepared: Prepared,
+    open: impl FnOnce(&mut R, &mut Setup, &Prepared) -> Result<S, Fatal>,
 ) -> Result<CoreEnd, Fatal> {
-    let sink = open(&mut ring, &mut setup, &payloads)?;
+    let sink = open(&mut ring, &mut setup, &prepared)?;
+    let Prepared { mut payloads, memory, percent_of_others, .. } = prepared;
     let plan = setup.plan.clone();
     let core_plan = &plan.cores[setup.index];
-    let ready = Ready {
-        cpu: core_plan.cpu,
-        percent_of_others: setup.percent_of_others,
-        ring_bytes_per_lane: payloads.first().map_or(0, |payload| payload.starts().period_bytes()),
-        repeat_period_bytes: payloads.first().map_or(0, |payload| payload.starts().period_bytes()),
-        memory,
-    };
-    let mut payloads = payloads;
+    let period_bytes = payloads.first().map_or(0, |payload| payload.starts().period_bytes());
+    let ready = Ready { cpu: core_plan.cpu, percent_of_others, period_bytes, memory };
     let warmup = plan.phases.iter().any(|phase| phase.warmup);
     let tally = Tally::new(setup.index, setup.live.clone(), warmup, setup.queues);
     let longest = payloads.iter().map(Payload::longest_span).max().unwrap_or(0);

@@ -1,63 +1,65 @@
-//! Cores with files: the ring's back end, and a lane for each file.
+//! Runs with files: who has them before the start, the ring's back end, and a lane for each file.
 
-use super::core::{Setup, finish};
+use super::barrier;
+use super::core::{Prepared, Setup, finish};
 use crate::base::fatal::Fatal;
 use crate::counters::CoreEnd;
-use crate::manifest::RecordFormat;
-use crate::payload::Payload;
-use crate::plan::Io;
+use crate::plan::{Io, ProducerPlan, RunPlan, SinkKind};
+use crate::sink::file::keeper::{Keeper, KeeperEnd, KeeperLane};
+use crate::sink::file::made::Made;
+use crate::sink::file::open;
 use crate::sink::file::{Contents, FileLane, FileSink, LaneSetup};
 use crate::sys::aio::Aio;
 use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::Ring;
 use crate::sys::uring::Uring;
-use std::ops::Range;
+use std::fs::File;
 
-/// What a core with files has baked by the time it picks its ring.
-pub struct FileCore {
-    pub payloads: Vec<Payload>,
-    pub memory: String,
-    /// Of each lane.
-    pub staging: Vec<Range<usize>>,
-    pub formats: Vec<RecordFormat>,
+/// The file keeper and each producer's handle, where the target is files.
+pub fn keeper_for(plan: &RunPlan) -> (Option<Keeper>, Vec<Option<KeeperLane>>) {
+    if plan.sink.kind != SinkKind::File {
+        return (None, vec![None; plan.producers.len()]);
+    }
+    let mut keeper = Keeper::new();
+    let lanes = plan.producers.iter().map(|producer| producer.file().map(|file| keeper.lane(file))).collect();
+    (Some(keeper), lanes)
 }
 
-impl FileCore {
-    fn finish<R: Ring>(self, setup: Setup, ring: R, about: &str) -> Result<CoreEnd, Fatal> {
-        let Self { payloads, memory, staging, formats } = self;
-        let open = |ring: &mut R, setup: &mut Setup, p: &[Payload]| open_files(ring, setup, p, &staging, formats);
-        finish(setup, ring, payloads, format!("{memory}{about}"), open)
-    }
+/// Each producer's data file, locked, where the target is files: all before anything in their folders is changed.
+pub fn claims(plan: &RunPlan, made: &mut Made) -> Result<Vec<Option<File>>, Fatal> {
+    let claim = |producer: &ProducerPlan| producer.file().map(|file| open::claim(file, made)).transpose();
+    plan.producers.iter().map(claim).collect()
+}
+
+pub fn crashed_keeper() -> KeeperEnd {
+    let error = Some("the file keeper crashed; please report this".to_owned());
+    KeeperEnd { error, ..KeeperEnd::default() }
 }
 
 /// The one match that picks the back end of files.
-pub fn with_ring(setup: Setup, io: Io, region: Region, depth: usize, core: FileCore) -> Result<CoreEnd, Fatal> {
+pub fn with_ring(setup: Setup, io: Io, region: Region, depth: usize, mut prepared: Prepared) -> Result<CoreEnd, Fatal> {
     if io == Io::Uring {
-        let ring = Uring::new(region, depth, 2 * core.payloads.len()).map_err(|error| {
+        let ring = Uring::new(region, depth, 2 * prepared.payloads.len()).map_err(|error| {
             Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l`")
         })?;
-        let about = if ring.registered() { ", registered" } else { ", not registered" };
-        return core.finish(setup, ring, about);
+        prepared.memory += if ring.registered() { ", registered" } else { ", not registered" };
+        return finish(setup, ring, prepared, open_files);
     }
     // Native AIO is asynchronous for direct writes alone, and some hosts forbid it as well.
     let direct = setup.plan.producers.iter().filter_map(|producer| producer.file()).all(|file| file.direct);
     match if direct { Aio::new(region, depth).map_err(|(region, _)| region) } else { Err(region) } {
-        Ok(ring) => core.finish(setup, ring, ""),
-        Err(region) => core.finish(setup, Blocking::new(region, depth), ""),
+        Ok(ring) => finish(setup, ring, prepared, open_files),
+        Err(region) => finish(setup, Blocking::new(region, depth), prepared, open_files),
     }
 }
 
-fn open_files<R: Ring>(
-    ring: &mut R,
-    setup: &mut Setup,
-    payloads: &[Payload],
-    staging: &[Range<usize>],
-    formats: Vec<RecordFormat>,
-) -> Result<FileSink, Fatal> {
+fn open_files<R: Ring>(ring: &mut R, setup: &mut Setup, prepared: &Prepared) -> Result<FileSink, Fatal> {
     let plan = setup.plan.clone();
+    // From here on an earlier run's data are lost.
+    barrier::await_opening(&plan, &setup.stop.flag)?;
     let mut lanes = Vec::new();
-    for (lane, records) in formats.into_iter().enumerate() {
+    for (lane, payload) in prepared.payloads.iter().enumerate() {
         let producer = &plan.producers[plan.cores[setup.index].producers[lane]];
         let (keeper, claimed) = (setup.keeper_lanes[lane].take(), setup.claims[lane].take());
         let (Some(file), Some(keeper), Some(claimed)) = (producer.file(), keeper, claimed) else {
@@ -67,8 +69,8 @@ fn open_files<R: Ring>(
         let contents = Contents {
             run_id: plan.run_id.clone(),
             producer_id: producer.id,
-            records,
-            in_flight_bytes_max: (depth as u64 + 1) * plan.sink.block_bytes.max(payloads[lane].starts().longest()),
+            records: prepared.formats[lane].clone(),
+            in_flight_bytes_max: (depth as u64 + 1) * plan.sink.block_bytes.max(payload.starts().longest()),
         };
         lanes.push(FileLane::open(
             ring,
@@ -76,12 +78,12 @@ fn open_files<R: Ring>(
                 plan: file,
                 claimed,
                 contents,
-                starts: payloads[lane].starts(),
+                starts: payload.starts(),
                 queue_depth: depth,
-                staging: staging[lane].clone(),
+                staging: prepared.staging[lane].clone(),
                 keeper,
                 audit_every: plan.observe.audit_every,
-                may_start: &|| setup.stop.may_prepare(),
+                may_prepare: &|| setup.stop.may_prepare(),
             },
         )?);
     }

@@ -1,10 +1,9 @@
 //! Cores whose Kafka client is rskafka, which connects and waits by itself: no ring with sockets, no dialer.
 
-use super::core::{Setup, finish};
-use super::net::{NetCore, kafka_framing};
+use super::core::{Prepared, Setup, finish};
+use super::net::kafka_framing;
 use crate::base::fatal::Fatal;
 use crate::counters::CoreEnd;
-use crate::payload::Payload;
 use crate::payload::bake::record_bytes;
 use crate::payload::framing::KafkaFraming;
 use crate::plan::{KafkaClient, KafkaPlan, RunPlan, TargetPlan};
@@ -20,10 +19,9 @@ pub fn is_wanted(plan: &RunPlan) -> bool {
     plan.producers.iter().any(|producer| through(&producer.to))
 }
 
-pub fn run(setup: Setup, region: Region, core: NetCore) -> Result<CoreEnd, Fatal> {
-    let NetCore { payloads, memory, .. } = core;
-    let ring = Blocking::new(region, setup.plan.sink.queue_depth * payloads.len());
-    let open = |_: &mut Blocking, setup: &mut Setup, _: &[Payload]| {
+pub fn run(setup: Setup, region: Region, prepared: Prepared) -> Result<CoreEnd, Fatal> {
+    let ring = Blocking::new(region, setup.plan.sink.queue_depth * prepared.payloads.len());
+    let open = |_: &mut Blocking, setup: &mut Setup, _: &Prepared| {
         let plan = &setup.plan;
         let mut setups = Vec::new();
         for (at, lane) in plan.cores[setup.index].producers.iter().zip(&setup.kafka_lanes) {
@@ -34,7 +32,7 @@ pub fn run(setup: Setup, region: Region, core: NetCore) -> Result<CoreEnd, Fatal
         }
         KafkaCompatSink::open(setups, &|| setup.stop.may_start())
     };
-    finish(setup, ring, payloads, memory, open)
+    finish(setup, ring, prepared, open)
 }
 
 /// What fits into a batch of records of these lengths, framed as the native client frames them: its batches are the

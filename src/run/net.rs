@@ -1,6 +1,6 @@
 //! Cores with connections: how records are framed, what a lane's sink needs, and the first connections.
 
-use super::core::{Setup, finish};
+use super::core::{Prepared, Setup, finish};
 use super::kafka::{self, KafkaLane};
 use super::{kafka_compat, region};
 use crate::base::fatal::Fatal;
@@ -25,14 +25,6 @@ use crate::wire::kafka::codec::Codec;
 use crate::wire::kafka::produce::ProducePrefix;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// What a core has baked by the time it picks its ring.
-pub struct NetCore {
-    pub payloads: Vec<Payload>,
-    pub memory: String,
-    /// Of each lane.
-    pub staging: Vec<Range<usize>>,
-}
 
 /// What a producer's target wants around each record.
 pub fn framing(plan: &RunPlan, producer: &ProducerPlan) -> Result<Framing, Fatal> {
@@ -87,9 +79,9 @@ pub fn staging_bytes(setup: &Setup, (lane, at): (usize, usize), block_bytes: u64
 }
 
 /// The one match that picks the back end of connections.
-pub fn with_ring(setup: Setup, io: Io, region: Region, core: NetCore) -> Result<CoreEnd, Fatal> {
+pub fn with_ring(setup: Setup, io: Io, region: Region, mut prepared: Prepared) -> Result<CoreEnd, Fatal> {
     if kafka_compat::is_wanted(&setup.plan) {
-        return kafka_compat::run(setup, region, core);
+        return kafka_compat::run(setup, region, prepared);
     }
     let lanes = connections(&setup);
     let links = lanes.iter().sum();
@@ -97,15 +89,15 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, core: NetCore) -> Result<
     match io {
         Io::Syscall => {
             let ring = Blocking::new(region, depth).zero_copy(setup.plan.zero_copy);
-            with_sink(setup, ring, core, "")
+            with_sink(setup, ring, prepared)
         }
         Io::Uring => {
             let ring = Uring::new(region, depth, links).map_err(|error| {
                 Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l` and `ulimit -n`")
             })?;
-            let about = if ring.registered() { ", registered" } else { ", not registered" };
+            prepared.memory += if ring.registered() { ", registered" } else { ", not registered" };
             let ring = ring.zero_copy(setup.plan.zero_copy);
-            with_sink(setup, ring, core, about)
+            with_sink(setup, ring, prepared)
         }
     }
 }
@@ -128,9 +120,7 @@ fn beside_cores(plan: &RunPlan) -> Vec<usize> {
     }
 }
 
-fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> Result<CoreEnd, Fatal> {
-    let NetCore { payloads, memory, staging } = core;
-    let memory = format!("{memory}{about}");
+fn with_sink<R: NetRing>(setup: Setup, ring: R, prepared: Prepared) -> Result<CoreEnd, Fatal> {
     let plan = setup.plan.clone();
     let producers: Vec<&ProducerPlan> =
         plan.cores[setup.index].producers.iter().map(|at| &plan.producers[*at]).collect();
@@ -146,24 +136,25 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> R
     let (_dialer, handle) = Dialer::start(dial, seed, total, beside_cores(&plan), outages)?;
     let mut redials = Redials::new(handle, peers, total);
     let failed = |error: std::io::Error| Fatal::host(format!("a connection could not be handed to the ring: {error}"));
+    let staging = prepared.staging.clone();
     match plan.sink.kind {
         SinkKind::Tcp => {
-            let open = |ring: &mut R, setup: &mut Setup, _: &[Payload]| {
+            let open = |ring: &mut R, setup: &mut Setup, _: &Prepared| {
                 let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
                 let lane = |((dialed, staging), producer): ((Vec<_>, Range<usize>), &&ProducerPlan)| {
-                    let link = producer.to.link()?;
-                    let depth = (plan.sink.queue_depth / link.connections.max(1)).max(2);
-                    Some(tcp::LaneSetup { dialed, staging, depth, request_timeout_ns: link.request_timeout_ns })
+                    let TargetPlan::Tcp(tcp) = &producer.to else { return None };
+                    let depth = tcp.link_depth(plan.sink.queue_depth);
+                    Some(tcp::LaneSetup { dialed, staging, depth, request_timeout_ns: tcp.link.request_timeout_ns })
                 };
                 let setups = dialed.into_iter().zip(staging).zip(&producers).filter_map(lane).collect();
                 tcp::TcpSink::open(ring, setups, redials).map_err(failed)
             };
-            finish(setup, ring, payloads, memory, open)
+            finish(setup, ring, prepared, open)
         }
         SinkKind::Kafka => {
-            let open = |ring: &mut R, setup: &mut Setup, payloads: &[Payload]| {
+            let open = |ring: &mut R, setup: &mut Setup, prepared: &Prepared| {
                 let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
-                let block_bytes = longest_block(&plan, payloads);
+                let block_bytes = longest_block(&plan, &prepared.payloads);
                 let mut setups = Vec::new();
                 for ((dialed, staging), lane) in dialed.into_iter().zip(staging).zip(&setup.kafka_lanes) {
                     let manner = kafka_manner(setup, lane)?;
@@ -178,12 +169,12 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> R
                 }
                 Ok(sink)
             };
-            finish(setup, ring, payloads, memory, open)
+            finish(setup, ring, prepared, open)
         }
         _ => {
-            let open = |ring: &mut R, setup: &mut Setup, payloads: &[Payload]| {
+            let open = |ring: &mut R, setup: &mut Setup, prepared: &Prepared| {
                 let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
-                let block_bytes = longest_block(&plan, payloads);
+                let block_bytes = longest_block(&plan, &prepared.payloads);
                 let mut setups = Vec::new();
                 for ((dialed, staging), producer) in dialed.into_iter().zip(staging).zip(&producers) {
                     let TargetPlan::Http(http) = &producer.to else { continue };
@@ -193,7 +184,7 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, core: NetCore, about: &str) -> R
                 }
                 http::HttpSink::open(ring, setups, redials).map_err(failed)
             };
-            finish(setup, ring, payloads, memory, open)
+            finish(setup, ring, prepared, open)
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Which rate to try next: pure, knows no clock and no process.
 //!
 //! Chance only makes a run come out too low: cold files, a busy neighbour, a target that collapses under too much. So
-//! what a run without a rate reaches bounds nothing, and the rate below which the search ends was tried twice.
+//! what a run reaches bounds nothing, the most that any reached is where to look, and the rate below which the search
+//! ends was tried twice.
 
 use crate::base::limits;
 
-/// How much less is tried after a rate that did not hold, while none is known to hold.
+/// What is tried of a rate that did not hold, while none is known to hold: so much, then each time the square of it.
 const BACK_OFF: f64 = 0.75;
-/// What the first paced run is given of what a run without a rate reached.
+/// No more than this of what was reached, while none is known to hold.
 const FIRST_SHARE: f64 = 0.9;
 /// How much more is tried where nothing failed yet: so much, then each time twice that, up to double the rate.
 const CLIMB_FIRST: f64 = 0.1;
@@ -39,14 +40,15 @@ pub struct Search {
     min: u64,
     max: u64,
     precision: f64,
-    /// What a run without a rate reached; 0: there was none.
+    /// The most that a run without a rate, or at one that did not hold, has reached; 0: there was none.
     estimate: u64,
-    /// The highest rate that held.
-    held: Option<u64>,
-    /// Rates above it that did not, each lower than the one before.
+    /// Rates that held for a step, each higher than the one before.
+    held: Vec<u64>,
+    /// Rates above them that did not, each lower than the one before.
     failed: Vec<u64>,
     /// One of them was tried a second time.
     asked_again: bool,
+    back_off: f64,
     climbs: u32,
     climb_share: f64,
     next: Step,
@@ -61,9 +63,10 @@ impl Search {
             max: max.unwrap_or(limits::RATE_MAX),
             precision,
             estimate: 0,
-            held: None,
+            held: Vec::new(),
             failed: Vec::new(),
             asked_again: false,
+            back_off: BACK_OFF,
             climbs: 0,
             climb_share: CLIMB_FIRST,
             next: max.map_or(Step::Ceiling, Step::Try),
@@ -75,22 +78,22 @@ impl Search {
         self.next
     }
 
-    /// What became of the step: whether the rate held, and what was reached (of a run without a rate).
+    /// What became of the step: whether the rate held, and what was reached.
     pub fn note(&mut self, held: bool, reached: u64) {
         self.next = match self.next {
             Step::Ceiling => {
                 self.estimate = reached;
-                self.try_at_least((reached as f64 * FIRST_SHARE) as u64)
+                self.try_at_least(reached as f64 * FIRST_SHARE)
             }
             Step::Try(rate) if held => self.rise(rate),
-            Step::Try(rate) => self.fall(rate),
+            Step::Try(rate) => self.fall(rate, reached),
             Step::Confirm(rate) if held => Step::Done(Outcome::Confirmed(rate)),
             Step::Confirm(rate) => {
                 self.confirmations_failed += 1;
-                let less = (rate as f64 * (1.0 - 2.0 * self.precision)) as u64;
-                match self.confirmations_failed < CONFIRMATIONS_MAX && less >= self.min {
+                let less = self.below(rate);
+                match self.confirmations_failed < CONFIRMATIONS_MAX && less < rate {
                     true => Step::Confirm(less),
-                    false => Step::Done(self.held.map_or(Outcome::Nothing, Outcome::Unconfirmed)),
+                    false => Step::Done(self.held.last().map_or(Outcome::Nothing, |held| Outcome::Unconfirmed(*held))),
                 }
             }
             done @ Step::Done(_) => done,
@@ -99,36 +102,49 @@ impl Search {
 
     fn rise(&mut self, rate: u64) -> Step {
         // That of the least rate was not the one above.
-        self.asked_again &= self.held.is_some();
-        self.held = Some(rate);
+        self.asked_again &= !self.held.is_empty();
+        self.held.push(rate);
         // If it failed before, that was chance.
         self.failed.retain(|failed| *failed > rate);
         self.narrow(rate)
     }
 
-    fn fall(&mut self, rate: u64) -> Step {
+    fn fall(&mut self, rate: u64, reached: u64) -> Step {
+        self.estimate = self.estimate.max(reached);
         if self.failed.last() != Some(&rate) {
             self.failed.push(rate);
         }
-        match self.held {
+        match self.held.last().copied() {
             Some(low) => self.narrow(low),
             None if rate <= self.min && self.asked_again => Step::Done(Outcome::Nothing),
             None if rate <= self.min => {
                 self.asked_again = true;
                 Step::Try(rate)
             }
-            None => self.try_at_least((rate as f64 * BACK_OFF) as u64),
+            None => {
+                let less = (rate as f64 * self.back_off).min(self.estimate as f64 * FIRST_SHARE);
+                self.back_off *= self.back_off;
+                self.try_at_least(less)
+            }
         }
+    }
+
+    /// Below a rate that did not last: the next that held for a step, or two precisions less where none is as near.
+    fn below(&self, rate: u64) -> u64 {
+        let held = self.held.iter().rev().find(|held| **held < rate).copied().unwrap_or(0);
+        let less = (rate as f64 * (1.0 - 2.0 * self.precision)) as u64;
+        held.max(less).max(self.min)
     }
 
     /// Between the highest rate that held and the lowest that did not. When these are close, the latter has a second
     /// chance before anything is confirmed.
     fn narrow(&mut self, low: u64) -> Step {
-        let Some(&high) = self.failed.last() else { return self.climb(low) };
+        let more = self.above(low);
+        let Some(&high) = self.failed.last() else { return self.climb(low, more) };
         let middle = low + (high - low) / 2;
         let close = (high - low) as f64 <= self.precision * high as f64;
         if !close && middle > low {
-            return Step::Try(middle);
+            return Step::Try(middle.min(more));
         }
         if self.asked_again {
             return Step::Confirm(low);
@@ -137,20 +153,27 @@ impl Search {
         Step::Try(high)
     }
 
-    /// Nothing failed above `low`. Just above the estimate a steady target has had enough; any other is followed.
-    fn climb(&mut self, low: u64) -> Step {
-        let mut more = (self.estimate as f64 * (1.0 + self.precision)) as u64;
-        if more <= low {
-            more = low.saturating_add(((low as f64 * self.climb_share) as u64).max(1));
-            self.climb_share = (2.0 * self.climb_share).min(1.0);
-            self.climbs += 1;
+    /// Just above the estimate a steady target has had enough; any other is followed.
+    fn above(&mut self, low: u64) -> u64 {
+        if self.estimate > low {
+            return (self.estimate as f64 * (1.0 + self.precision)) as u64;
         }
+        let more = ((low as f64 * self.climb_share) as u64).max(1);
+        self.climb_share = (2.0 * self.climb_share).min(1.0);
+        low.saturating_add(more)
+    }
+
+    /// Nothing failed above `low`.
+    fn climb(&mut self, low: u64, more: u64) -> Step {
+        self.climbs += 1;
         let more = more.min(self.max);
         if more > low && self.climbs <= CLIMBS_MAX { Step::Try(more) } else { Step::Confirm(low) }
     }
 
-    fn try_at_least(&self, rate: u64) -> Step {
-        Step::Try(rate.min(self.max).max(self.min))
+    /// What is as good as the least rate is the least rate: nothing between the two is worth a run.
+    fn try_at_least(&self, rate: f64) -> Step {
+        let is_least = rate <= self.min as f64 * (1.0 + self.precision);
+        Step::Try(if is_least { self.min } else { (rate as u64).min(self.max).max(self.min) })
     }
 }
 
@@ -181,12 +204,24 @@ mod tests {
         }
     }
 
-    /// Searches against a target that takes `capacity` in short runs and `lasting` in long ones.
+    /// A run against a target that takes `capacity` in short runs and `lasting` in long ones.
+    fn tiring(capacity: u64, lasting: u64, step: Step) -> (bool, u64) {
+        of(if matches!(step, Step::Confirm(_)) { lasting } else { capacity }, step)
+    }
+
     fn found(capacity: u64, lasting: u64, min: u64, max: Option<u64>, precision: f64) -> (Outcome, u32) {
-        searched(Search::new(min, max, precision), |_, step| match step {
-            Step::Confirm(_) => of(lasting, step),
-            _ => of(capacity, step),
-        })
+        searched(Search::new(min, max, precision), |_, step| tiring(capacity, lasting, step))
+    }
+
+    /// All steps of a search, each with whether it held.
+    fn steps_of(search: Search, mut run: impl FnMut(Step) -> (bool, u64)) -> Vec<(Step, bool)> {
+        let mut steps = Vec::new();
+        searched(search, |_, step| {
+            let (held, reached) = run(step);
+            steps.push((step, held));
+            (held, reached)
+        });
+        steps
     }
 
     fn part(of: u64, share: f64) -> u64 {
@@ -200,14 +235,82 @@ mod tests {
         assert_eq!(searched(search, disturbed_once).0, Outcome::Confirmed(500));
     }
 
-    proptest! {
     #[test]
-        fn a_steady_capacity_is_found_within_the_precision(capacity in 10_000_000u64..20_000_000_000, max in 0u64..2) {
-            let max = (max == 1).then_some(capacity.saturating_mul(3));
+    fn no_rate_is_tried_more_often_on_the_way_to_the_least_one() {
+        let steps = steps_of(Search::new(1_000_000, Some(10_000_000), 0.02), |step| match step {
+            Step::Try(rate) => (false, rate),
+            other => panic!("{other:?}"),
+        });
+        let rates = [10_000_000, 7_500_000, 4_218_750, 1_334_838, 1_000_000, 1_000_000];
+        assert_eq!(steps, rates.map(|rate| (Step::Try(rate), false)));
+    }
+
+    #[test]
+    fn after_a_bound_far_too_high_comes_what_was_reached() {
+        let search = Search::new(100_000, Some(1_000_000_000), 0.02);
+        let steps = steps_of(search, |step| of(770_000, step));
+        assert_eq!(steps[1], (Step::Try(693_000), true));
+        assert_eq!((steps.len(), steps[7]), (8, (Step::Confirm(762_300), true)), "{steps:?}");
+    }
+
+    #[test]
+    fn after_a_failed_confirmation_comes_the_next_rate_that_held() {
+        let steps = steps_of(Search::new(1_000_000, None, 0.1), |step| tiring(24_500_000, 23_000_000, step));
+        let last = [(Step::Confirm(24_500_000), false), (Step::Confirm(22_050_000), true)];
+        assert!(steps.contains(&(Step::Try(22_050_000), true)) && steps.ends_with(&last), "{steps:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_steady_capacity_is_found_within_the_precision(
+            capacity in 10_000_000u64..20_000_000_000, over in 1.01f64..1000.0, bounded: bool,
+        ) {
+            let max = bounded.then_some(part(capacity, over));
             let (outcome, steps) = found(capacity, capacity, 1_000_000, max, 0.02);
             let Outcome::Confirmed(rate) = outcome else { panic!("{outcome:?}") };
             prop_assert!(rate <= capacity && rate as f64 >= capacity as f64 * 0.97, "{rate} of {capacity}");
-            prop_assert!(steps <= 16, "{steps} steps");
+            prop_assert!(steps <= 10, "{steps} steps");
+        }
+
+        #[test]
+        fn a_failed_confirmation_skips_no_rate_that_held(
+            capacity in 10_000_000u64..20_000_000_000, lasting in 0.5f64..1.0, percent in 1u32..30, bounded: bool,
+        ) {
+            let max = bounded.then_some(3 * capacity);
+            let precision = f64::from(percent) / 100.0;
+            let steps = steps_of(Search::new(1_000_000, max, precision), |step| {
+                tiring(capacity, part(capacity, lasting), step)
+            });
+            let rates = |pick: fn(&(Step, bool)) -> Option<u64>| steps.iter().filter_map(pick).collect::<Vec<u64>>();
+            let held = rates(|step| if let (Step::Try(rate), true) = *step { Some(rate) } else { None });
+            let confirmed = rates(|step| if let (Step::Confirm(rate), _) = *step { Some(rate) } else { None });
+            for pair in confirmed.windows(2) {
+                let (high, low) = (pair[0], pair[1]);
+                prop_assert!(low < high && !held.iter().any(|rate| low < *rate && *rate < high), "{steps:?}");
+                prop_assert!(low >= part(high, 1.0 - 2.0 * precision), "{steps:?}");
+            }
+        }
+
+        /// Whatever comes of the runs: one second try of the least rate, one of the lowest that did not hold.
+        #[test]
+        fn no_two_tries_are_alike_but_for_the_second_ones(
+            max in 10_000_000u64..20_000_000_000, bounded: bool,
+            chances in prop::collection::vec(any::<(bool, u8)>(), 500),
+        ) {
+            let mut tried = Vec::new();
+            searched(Search::new(1_000_000, bounded.then_some(max), 0.02), |at, step| {
+                let (held, share) = chances[at as usize];
+                let (Step::Try(rate) | Step::Confirm(rate)) = step else { return (held, max) };
+                if let Step::Try(rate) = step {
+                    tried.push(rate);
+                }
+                (held, part(rate, f64::from(share) / 256.0))
+            });
+            tried.sort_unstable();
+            let again = tried.windows(2).filter(|pair| pair[0] == pair[1]).count();
+            prop_assert!(again <= 2 && tried.windows(3).all(|three| three[0] < three[2]), "{tried:?}");
+            let near = |pair: &[u64]| pair[0] != pair[1] && pair[0] as f64 > 0.996 * pair[1] as f64;
+            prop_assert!(!tried.windows(2).any(near), "{tried:?}");
         }
 
         /// The first run finds unwritten extents, or is answered with 503 for all that is too much.
@@ -221,7 +324,7 @@ mod tests {
             });
             let Outcome::Confirmed(rate) = outcome else { panic!("{outcome:?}") };
             prop_assert!(rate <= capacity && rate >= part(capacity, 0.97), "{rate} of {capacity}");
-            prop_assert!(steps <= 30, "{steps} steps");
+            prop_assert!(steps <= 24, "{steps} steps");
         }
 
         /// Whichever run it is. One that fails to confirm costs two precisions.
@@ -235,7 +338,7 @@ mod tests {
             });
             let Outcome::Confirmed(rate) = outcome else { panic!("{outcome:?}") };
             prop_assert!(rate <= capacity && rate >= part(capacity, 0.93), "{rate} of {capacity}");
-            prop_assert!(steps <= 32, "{steps} steps");
+            prop_assert!(steps <= 24, "{steps} steps");
         }
 
         #[test]

@@ -21,15 +21,24 @@ pub fn line(run: &Tried) -> String {
 
 fn outcome(run: &Tried) -> String {
     let again = if run.second_try { "again: " } else { "" };
-    let held = match (&run.reason, run.rate_bytes_per_second) {
-        (Some(why), _) if run.confirmation => format!("not confirmed, did not last: {why}"),
-        (Some(why), _) => format!("did not hold: {why}"),
-        (None, None) => "without a rate".to_owned(),
-        (None, Some(_)) if run.confirmation => format!("confirmed: held for {:.0} s", run.seconds),
-        (None, Some(_)) => "held".to_owned(),
+    let why = run.reason.as_deref().unwrap_or_default();
+    let held = match run.held {
+        None => "interrupted".to_owned(),
+        Some(false) if run.confirmation => format!("not confirmed, did not last: {why}"),
+        Some(false) => format!("did not hold: {why}"),
+        Some(true) if run.rate_bytes_per_second.is_none() => "without a rate".to_owned(),
+        Some(true) if run.confirmation => format!("confirmed: held for {:.0} s", run.seconds),
+        Some(true) => "held".to_owned(),
     };
-    let disturbed = run.disturbed_by.as_ref().filter(|_| !run.held).map(|by| format!(" ({by})")).unwrap_or_default();
+    let failed = run.held == Some(false);
+    let disturbed = run.disturbed_by.as_ref().filter(|_| failed).map(|by| format!(" ({by})")).unwrap_or_default();
     format!("{again}{held}{disturbed}")
+}
+
+/// `other work held the processors 40.00 % of the time`; `None`: not for so long that a rate would hold without it.
+pub fn disturbed_by(stolen_ratio: Option<f64>) -> Option<String> {
+    let stolen = stolen_ratio.filter(|ratio| *ratio >= verdict::STOLEN_SHARE_MAX)?;
+    Some(format!("{} {} of the time", verdict::OTHER_WORK, verdict::percent(stolen)))
 }
 
 /// `run 4: confirming 120 MB/s, 12 s of 30 s`.
@@ -66,7 +75,10 @@ pub fn summary(result: &Saturation) -> String {
         (Some(rate), None) if result.confirmed => format!("sustained: {rate}{limit}"),
         (Some(rate), None) => format!("{rate} held for a step, but nothing near it lasted{limit}"),
         (None, None) => {
-            format!("not even the least rate held{}", reason.map(|why| format!(": {why}")).unwrap_or_default())
+            let least = above.and_then(|run| run.rate_bytes_per_second);
+            let least = least.map(|rate| format!(" ({})", units::format_rate_short(rate as f64))).unwrap_or_default();
+            let why = reason.map(|why| format!(": {why}")).unwrap_or_default();
+            format!("no rate held, not even --min-rate{least}{why}")
         }
     };
     format!("{found}{}", disturbed(&result.tried))
@@ -74,7 +86,7 @@ pub fn summary(result: &Saturation) -> String {
 
 /// Where it may have been the host that kept rates from holding.
 fn disturbed(tried: &[Tried]) -> String {
-    let runs = tried.iter().filter(|run| !run.held && run.disturbed_by.is_some()).count();
+    let runs = tried.iter().filter(|run| run.held == Some(false) && run.disturbed_by.is_some()).count();
     if runs == 0 {
         return String::new();
     }
@@ -87,6 +99,7 @@ mod tests {
     use super::super::tests::{at, report};
     use super::super::{End, conclude, judge, search::Outcome, tests::plan};
     use super::*;
+    use crate::observe::logs::broken_between_words;
     use serde_json::json;
 
     #[test]
@@ -95,16 +108,16 @@ mod tests {
         report["latency_seconds"] = json!({"response": {"p50": 0.001, "p99": null}});
         let shown = line(&judge(&report, at(1_000_000), None, 0));
         assert!(shown.contains("     1 ms      never  held"), "{shown}");
-        report["throughput"]["logical_bytes_per_second"] = json!(0);
-        assert!(line(&judge(&report, at(1_000_000), None, 0)).contains("        -  held"));
+        report["pacing"]["achieved_ratio"] = json!(0);
+        assert!(line(&judge(&report, at(1_000_000), None, 0)).contains("        -  did not hold: 0.00 % of the rate"));
     }
 
     #[test]
     fn the_columns_have_headings_and_each_run_its_kind() {
         let step = judge(&report(5.0, 0.0, None), at(120_000_000), None, 0);
-        let ends = |text: &str, what: &str| text.find(what).map(|at| at + what.len());
-        assert_eq!(ends(&line(&step), "120 MB/s"), ends(HEADING, "rate asked"));
-        assert_eq!(ends(&line(&step), "1 MB/s"), ends(HEADING, "reached"));
+        let ends = |text: &str, what: &str| text.rfind(what).map(|at| at + what.len());
+        assert_eq!(line(&step).find("120 MB/s").map(|at| at + 8), ends(HEADING, "rate asked"));
+        assert_eq!(ends(&line(&step), "120 MB/s"), ends(HEADING, "reached"));
         assert_eq!(line(&step).find("held"), HEADING.find("outcome"));
         let free = judge(&report(5.0, 0.0, None), Try { rate: None, ..at(0) }, None, 0);
         assert!(line(&free).contains("none        1 MB/s") && line(&free).ends_with("without a rate\n"));
@@ -113,9 +126,54 @@ mod tests {
         assert!(line(&judge(&short, confirms, None, 0)).ends_with("  confirmed: held for 5 s\n"));
         short["pacing"]["achieved_ratio"] = json!(0.9);
         let failed = line(&judge(&short, confirms, None, 0));
-        assert!(failed.ends_with("  not confirmed, did not last: 90.0 % of the rate\n"), "{failed}");
+        assert!(failed.ends_with("  not confirmed, did not last: 90.00 % of the rate\n"), "{failed}");
         let again = line(&judge(&short, Try { second_try: true, ..at(120_000_000) }, None, 0));
-        assert!(again.ends_with("  again: did not hold: 90.0 % of the rate\n"), "{again}");
+        assert!(again.ends_with("  again: did not hold: 90.00 % of the rate\n"), "{again}");
+    }
+
+    #[test]
+    fn what_was_reached_is_what_the_rate_is_judged_by() {
+        let shown = |ratio: f64| {
+            // Over the time of the drain as well it would be less.
+            let mut report = report(5.1, 0.0, None);
+            report["pacing"]["achieved_ratio"] = json!(ratio);
+            report["throughput"]["logical_bytes_per_second"] = json!(706_800.0);
+            line(&judge(&report, at(800_000), None, 0))
+        };
+        let short = shown(0.9646);
+        assert!(short.contains("771.7 kB/s") && short.ends_with("did not hold: 96.46 % of the rate\n"), "{short}");
+        // What is less than the rule asks for is not rounded up to it.
+        assert!(shown(0.99496).ends_with("did not hold: 99.49 % of the rate\n"));
+        assert!(shown(0.9975).contains("798 kB/s") && shown(0.9975).ends_with("  held\n"), "{}", shown(0.9975));
+    }
+
+    #[test]
+    fn a_run_that_was_interrupted_neither_held_nor_failed() {
+        let mut cut = report(1.0, 0.0, None);
+        cut["verdict"] = json!({"limited_by": "target", "stolen_ratio": 0.4});
+        let confirms = Try { confirmation: true, ..at(2_000_000) };
+        for next in [at(2_000_000), confirms, Try { rate: None, ..at(0) }] {
+            let run = judge(&cut, next, None, 4).cut_short();
+            assert!(line(&run).ends_with("  interrupted\n"), "{}", line(&run));
+            let held = judge(&report(5.0, 0.0, None), at(1_000_000), None, 0);
+            let found = conclude(&plan(&[]), &End::Interrupted, vec![held, run.clone()]);
+            assert_eq!((found.sustained_bytes_per_second, found.confirmed), (Some(1_000_000), false));
+            assert_eq!((&found.limited_by, found.tried[1].held), (&None, None));
+            assert!(!summary(&found).contains(verdict::OTHER_WORK), "{}", summary(&found));
+            let alone = conclude(&plan(&[]), &End::Interrupted, vec![run]);
+            assert_eq!(summary(&alone), "interrupted before any rate had held");
+        }
+    }
+
+    #[test]
+    fn a_line_breaks_between_words_on_a_narrow_terminal() {
+        let mut short = report(5.0, 0.0, None);
+        short["pacing"]["achieved_ratio"] = json!(0.9);
+        short["verdict"] = json!({"stolen_ratio": 0.4});
+        let whole = line(&judge(&short, at(120_000_000), None, 0));
+        let broken = broken_between_words(&whole, 80);
+        assert!(whole.len() > 100 && broken.lines().all(|line| line.chars().count() <= 80), "{broken}");
+        assert!(broken.split_whitespace().eq(whole.split_whitespace()), "{broken}");
     }
 
     #[test]
@@ -130,11 +188,15 @@ mod tests {
     fn a_host_that_took_part_is_named() {
         let mut disturbed = report(5.0, 0.0, None);
         disturbed["pacing"]["achieved_ratio"] = json!(0.9);
-        disturbed["verdict"] = json!({"evidence": ["other work held the processors 40.00 % of the time"]});
+        disturbed["verdict"] = json!({"stolen_ratio": 0.4});
         let tried = [(&disturbed, 2_000_000), (&report(5.0, 0.0, None), 1_000_000)];
         let tried: Vec<_> = tried.into_iter().map(|(report, rate)| judge(report, at(rate), None, 0)).collect();
-        assert!(line(&tried[0]).contains("90.0 % of the rate (other work held the processors 40.00 %"));
+        assert!(line(&tried[0]).contains("90.00 % of the rate (other work held the processors 40.00 %"));
         let said = summary(&conclude(&plan(&[]), &End::Found(Outcome::Confirmed(1_000_000)), tried));
         assert!(said.contains("\nother work held the processors in 1 run that did not hold"), "{said}");
+        disturbed["verdict"] = json!({"stolen_ratio": 0.005});
+        let calm = judge(&disturbed, at(2_000_000), None, 0);
+        assert!(line(&calm).ends_with("  did not hold: 90.00 % of the rate\n"), "{calm:?}");
+        assert!(!summary(&conclude(&plan(&[]), &End::Found(Outcome::Nothing), vec![calm])).contains("calm host"));
     }
 }

@@ -46,7 +46,7 @@ pub struct LaneSetup<'a> {
     pub keeper: KeeperLane,
     pub audit_every: u64,
     /// Why the run will not begin, if it will not.
-    pub may_start: &'a dyn Fn() -> Result<(), Fatal>,
+    pub may_prepare: &'a dyn Fn() -> Result<(), Fatal>,
 }
 
 /// Bytes of region that a lane needs beside its ring.

@@ -12,14 +12,14 @@ const STEP_BYTES: u64 = 1 << 30;
 /// Gives the file `bytes` of allocated space and length. Extents may be unwritten until the first write.
 ///
 /// # Errors
-/// That of the system; `Interrupted` once `may_go_on` says no. The file then has some of the space.
-pub fn preallocate(file: &File, bytes: u64, may_go_on: &dyn Fn() -> bool) -> io::Result<()> {
+/// That of the system; `Interrupted` once `may_prepare` says no. The file then has some of the space.
+pub fn preallocate(file: &File, bytes: u64, may_prepare: &dyn Fn() -> bool) -> io::Result<()> {
     if libc::off_t::try_from(bytes).is_err() {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
     let (mut mode, mut from) = (WRITE_ZEROES, 0);
     while from < bytes {
-        if !may_go_on() {
+        if !may_prepare() {
             return Err(io::ErrorKind::Interrupted.into());
         }
         let step = STEP_BYTES.min(bytes - from);

@@ -376,19 +376,27 @@ impl Findings {
         }
     }
 
+    /// Of what was read: a length is looked up in no time.
+    fn rate(&self) -> String {
+        let read = self.bytes.saturating_sub(self.bytes_unverifiable);
+        if read == 0 && self.bytes > 0 {
+            return String::new();
+        }
+        format!(" ({})", format_rate_short(read as f64 / self.elapsed_seconds.max(1e-9)))
+    }
+
     /// `longer`: the flag that lists more. `sources`: what they are, and the word before their number.
     pub fn summary_with(&self, longer: &str, (preposition, source): (&str, &str)) -> String {
         let mut out = String::new();
-        let seconds = self.elapsed_seconds.max(1e-9);
         let _ = writeln!(
             out,
-            "{}: {}{} {preposition} {}, {} ({})",
+            "{}: {}{} {preposition} {}, {}{}",
             self.verdict(),
             format_counted(self.records, "record"),
             self.whose(),
             format_counted(self.sources, source),
             format_amount(self.bytes),
-            format_rate_short(self.bytes as f64 / seconds),
+            self.rate(),
         );
         let (gaps, absent) = (self.count(Kind::Gap), self.count(Kind::Absent));
         let forged = match self.count(Kind::Forged).findings {

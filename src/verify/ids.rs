@@ -6,7 +6,7 @@ use super::intervals::Place;
 use super::ledger::{Ledger, Unit};
 use super::shape::Key;
 use crate::base::fatal::{Exit, Fatal};
-use crate::counters::ReadProgress;
+use crate::base::progress::ReadProgress;
 use crate::record;
 use serde::Deserialize;
 use std::borrow::Cow;

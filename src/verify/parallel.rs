@@ -6,7 +6,7 @@ use super::scan::{Event, Scan, scan};
 use super::shape::Shape;
 use super::window::Window;
 use crate::base::fatal::{Exit, Fatal};
-use crate::counters::ReadProgress;
+use crate::base::progress::ReadProgress;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;

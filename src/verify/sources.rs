@@ -175,8 +175,13 @@ impl Resolver<'_> {
             _ => Manifest::find(data),
         };
         let manifest = manifest.unwrap_or_else(|error| {
+            let beside = data.with_extension("json");
+            if Manifest::is_foreign(&beside) {
+                self.findings.explain(format!("{} is no manifest of this engine, and is left aside", beside.display()));
+                return None;
+            }
             let what = format!("the manifest cannot be read, so the data is judged without it: {error}");
-            let source = Some(data.with_extension("json").display().to_string());
+            let source = Some(beside.display().to_string());
             self.findings.add(Finding { source, ..Finding::new(Kind::Malformed, what) });
             None
         });

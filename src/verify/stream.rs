@@ -1,5 +1,7 @@
 //! One producer's files, or one pipe, read in writing order: what each event means for the stream.
 
+mod seam;
+
 use super::findings::{Finding, Kind};
 use super::intervals::{Place, covers, subtract};
 use super::ledger::Ledger;
@@ -7,6 +9,7 @@ use super::scan::{Event, Junk, Run};
 use super::shape::{Claim, Flaw, Key};
 use super::sources::NO_DATA;
 use crate::base::units::format_counted;
+use seam::Seam;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Findings that wait for the data's end to be known; more are lumped together.
@@ -67,6 +70,8 @@ pub struct StreamFold<'a> {
     lumped: Option<Pending>,
     junk: Option<(Junk, Place)>,
     in_rotated_file: bool,
+    /// By producer; `None`: no ring's.
+    seams: BTreeMap<Key, Option<Seam>>,
     /// Reasons, with how many stretches and records they explain.
     explained: BTreeMap<&'static str, (u64, u64)>,
 }
@@ -81,6 +86,7 @@ impl<'a> StreamFold<'a> {
             lumped: None,
             junk: None,
             in_rotated_file: false,
+            seams: BTreeMap::new(),
             explained: BTreeMap::new(),
         }
     }
@@ -175,6 +181,7 @@ impl<'a> StreamFold<'a> {
         let Some(track) = self.ledger.track(run.key, place) else { return };
         track.records += records;
         let (newest, oldest) = (track.seen.last(), track.seen.first());
+        let gapless = oldest.zip(newest).filter(|_| track.seen.len() == 1);
         let mut first = run.first;
         let leftover_below = match (self.rules.unfinished_bytes, self.rules.lap_records, newest, oldest) {
             // A recycled file of a killed run ends in records that were let go of before.
@@ -196,12 +203,7 @@ impl<'a> StreamFold<'a> {
         }
         let relation = self.ledger.enter(run.key, first, run.last, place, end_position);
         self.ledger.duplicates(run.key, &relation, place);
-        for (from, to) in relation.late.into_iter().filter(|_| !self.rules.any_order) {
-            let what = format!("came after sequence {}", newest.unwrap_or_default());
-            let finding = Finding::new(Kind::Reordered, what).producer(run.key.producer).run(run.key.run);
-            let finding = self.ledger.locate(finding.sequences(from, to), place);
-            self.ledger.findings.add(finding);
-        }
+        self.late(run, &relation.late, gapless, newest, place);
         if let Some((_, next)) = self.rules.range
             && run.last >= next
         {
@@ -378,6 +380,7 @@ impl<'a> StreamFold<'a> {
         if let Some(pending) = self.lumped.take() {
             self.resolve(pending);
         }
+        self.close_seams();
         if let Some(key) = self.rules.key {
             self.judge_gaps(key);
         }

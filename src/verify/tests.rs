@@ -337,6 +337,26 @@ fn what_is_not_there_is_said() {
 }
 
 #[test]
+fn another_run_is_called_so_in_a_file_of_its_own_as_in_a_pipe() {
+    let (wanted, other) = (records(0..10).concat(), record_of("other", 1, 0, 100));
+    let store = Store::new(&wanted, Some(&manifest(Layout::Append, wanted.len() as u64, 0, 10)));
+    store.add("payloads.1.bin", &other);
+    let facts = manifest(Layout::Append, 100, 0, 1);
+    let facts = Manifest { run_id: "other".to_owned(), producer_id: 1, ..facts };
+    facts.write(&store.path("payloads.1.json")).unwrap();
+    store.add(
+        "report.txt",
+        br#"{"run_id":"run","producers":[{"id":0,"records_produced":10,"first_sequence":0,"last_sequence":9}]}"#,
+    );
+    let args = VerifyArgs { expect: vec![store.path("report.txt")], ..store.args() };
+    let in_a_pipe = verify_reader(&mut &[wanted, other].concat()[..], "stdin", &args).unwrap();
+    for findings in [verify(&args).unwrap(), in_a_pipe] {
+        assert!(findings.summary().starts_with("OTHER RUNS: "), "{}", findings.summary());
+        assert_eq!(only(&findings, Kind::Foreign).producer_id, Some(1));
+    }
+}
+
+#[test]
 fn signatures_are_checked_with_their_key() {
     let signed: Vec<Vec<u8>> = (0..5).map(|at| seal("run", 0, at, 100, Some(SIGN_KEY))).collect();
     let data = signed.concat();

@@ -1,7 +1,7 @@
 //! A window over a file or pipe: a buffer small enough for the cache that always starts at the next record.
 
 use crate::base::page;
-use crate::counters::ReadProgress;
+use crate::base::progress::ReadProgress;
 use crate::wire::crc32c;
 use std::fs::File;
 use std::io::{self, Read};

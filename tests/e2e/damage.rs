@@ -145,11 +145,11 @@ fn a_file_that_is_cut_off() {
 
 #[test]
 fn a_record_of_another_run() {
-    let scratch = Scratch::new();
+    let (scratch, others) = (Scratch::new(), Scratch::new());
     let data = written(&scratch);
-    scratch.report(&format!("--target file:other.bin --payload-size {SIZE} --records {RECORDS} --run-id day"));
+    others.report(&format!("--target file:other.bin --payload-size {SIZE} --records {RECORDS} --run-id day"));
     let mut damaged = data.clone();
-    damaged[42 * SIZE..43 * SIZE].copy_from_slice(record(&scratch.read("other.bin"), 42));
+    damaged[42 * SIZE..43 * SIZE].copy_from_slice(record(&others.read("other.bin"), 42));
     let found = finds(&scratch, &damaged, "foreign", 42);
     assert_eq!(found["byte"], 42 * SIZE);
 }

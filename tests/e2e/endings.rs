@@ -42,6 +42,20 @@ fn ctrl_c_while_the_payload_is_made() {
 }
 
 #[test]
+fn a_signal_while_it_verifies() {
+    let scratch = Scratch::new();
+    assert!(Command::new("mkfifo").arg(scratch.path("endless")).status().unwrap().success());
+    for (name, number) in [("INT", SIGINT), ("TERM", SIGTERM)] {
+        let engine = Live::start(scratch.engine("verify endless").stdout(Stdio::piped()));
+        poll("a handler", || handles(engine.pid(), number).then_some(()));
+        engine.signal(name);
+        let ended = engine.ended();
+        assert_eq!((ended.code(), ended.stdout.as_slice()), (1, &b""[..]), "{ended}");
+        ended.says(&[&format!("stopped by SIG{name} after 0 B: nothing is judged")]);
+    }
+}
+
+#[test]
 fn ctrl_c_in_the_warm_up() {
     let scratch = Scratch::new();
     let words = "--target file:data/ --rate 10MB/s --warmup 60s --duration 60s --report report.json";
@@ -80,6 +94,24 @@ fn ctrl_c_and_sigterm_in_the_middle() {
         assert!(line.contains(&format!("by SIG{signal} after ")) && line.ends_with(" of 60 s"), "{said}");
         scratch.verify_clean("data/ --expect report.json");
     }
+}
+
+#[test]
+fn ctrl_c_before_the_last_stages_says_that_they_were_not_reached() {
+    let scratch = Scratch::new();
+    let stages = "{duration: 30s, rate: 1MB/s}, {duration: 20s}, {duration: 10s}";
+    scratch.write("run.yaml", format!("target: \"null\"\nphases: [{stages}]\n"));
+    let words = "--config run.yaml --stats-interval 100ms --report report.json";
+    let mut engine = Live::start(&mut scratch.engine(words));
+    assert_eq!(engine.event("interval")["phase"], 1);
+    engine.signal("INT");
+    let ended = engine.ended();
+    assert_eq!(ended.code(), 0, "{ended}");
+    let said = String::from_utf8(scratch.run("report report.json").stdout).unwrap();
+    assert!(said.contains(" stages 2 to 3 were not reached\n"), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("ended ") && line.ends_with(" of 60 s")), "{said}");
+    let report = scratch.report_of(&ended, "report.json");
+    assert!(number(&report, "/pacing/paced_seconds") < 30.0 && report["pacing"]["stages_planned"] == 3, "{report:#}");
 }
 
 #[test]

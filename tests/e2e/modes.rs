@@ -236,8 +236,10 @@ fn phases_follow_each_other() {
     let phases = report["phases"].as_array().unwrap();
     let modes: Vec<_> = phases.iter().map(|phase| (phase["number"].as_u64(), phase["mode"].as_str())).collect();
     assert_eq!(modes, [(Some(1), Some("steady")), (Some(2), Some("steady")), (Some(3), Some("burst"))]);
-    let produced = phases.iter().map(|phase| count(phase, "records_produced")).sum::<u64>();
-    assert_eq!(produced, total(&report, "records_produced"), "{phases:#?}");
+    for key in ["records_offered", "records_produced"] {
+        let sum = phases.iter().map(|phase| count(phase, key)).sum::<u64>();
+        assert_eq!(sum, total(&report, key), "{key}: {phases:#?}");
+    }
     assert_eq!(phases[2]["start_seconds"], 0.5, "{phases:#?}");
     assert!(phases.iter().all(|phase| phase["latency_seconds"]["response"]["p99"].is_f64()), "{phases:#?}");
 }

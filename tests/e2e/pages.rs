@@ -112,7 +112,8 @@ fn two_runs_side_by_side() {
         ("cpu.seconds_per_gigabyte", "/cpu/seconds_per_gigabyte"),
     ] {
         let figure = &found["figures"][key];
-        if figure["void"].to_string().contains("mostly polling") {
+        // Too little was sent for a figure, or the core did poll.
+        if key.starts_with("cpu.") && figure["ratio"].is_null() {
             continue;
         }
         let (of_a, of_b) = (number(&a, pointer), number(&b, pointer));

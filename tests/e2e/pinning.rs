@@ -6,11 +6,21 @@ use engine::host::{Sysfs, cpu};
 
 /// Name and processors of each thread of a process.
 pub fn threads(pid: u32) -> Vec<(String, String)> {
+    facts_of_threads(pid, "Cpus_allowed_list:")
+}
+
+/// Whether a thread whose name begins so waits in the kernel.
+pub fn is_asleep(pid: u32, name: &str) -> bool {
+    facts_of_threads(pid, "State:").iter().any(|(of, state)| of.starts_with(name) && state.starts_with('S'))
+}
+
+/// Name and another field of the status of each thread of a process.
+fn facts_of_threads(pid: u32, wanted: &str) -> Vec<(String, String)> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let facts = |status: String| {
         let field =
             |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(|text| text.trim().to_owned());
-        Some((field("Name:")?, field("Cpus_allowed_list:")?))
+        Some((field("Name:")?, field(wanted)?))
     };
     // A thread that has ended since is none.
     tasks

@@ -91,6 +91,10 @@ fn a_file_takes_the_stream_as_well() {
     assert_eq!(scratch.read("stream.bin").len(), 20_000_000);
     scratch.verify_clean("stream.bin --expect report.json");
     scratch.verify_clean("stream.bin --threads 2");
+    // A report beside it is no manifest.
+    scratch.write("stream.json", scratch.read("report.json"));
+    let findings = scratch.verify_clean("stream.bin");
+    assert!(findings["explained"].to_string().contains("stream.json is no manifest of this engine"), "{findings:#}");
 }
 
 /// What a link or a descriptor leads to takes the report; neither is replaced by a file.

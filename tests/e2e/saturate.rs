@@ -59,6 +59,28 @@ fn the_pace_of_a_slow_target_is_found() {
     receiver.stopped();
 }
 
+/// The same target; what the first run reached leads to it.
+#[test]
+fn a_bound_far_too_high_costs_few_runs() {
+    let _quiet = quiet();
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen http://127.0.0.1:0 --fault delay=20ms:100% --report -");
+    let steps = "--step-duration 1s --confirm-duration 1s --min-rate 10kB/s --max-rate 50MB/s --precision 10%";
+    let (ended, found) = search(&scratch, &format!("--target http://{}/ --cores 0 {steps}", receiver.address));
+    assert_eq!(ended.code(), 0, "{ended}\n{found:#}");
+    let tried = found["tried"].as_array().unwrap();
+    let of = |run: &Value, key: &str| run[key].as_f64().unwrap_or_else(|| panic!("{key}: {run}"));
+    assert_eq!((of(&tried[0], "rate_bytes_per_second"), &tried[0]["held"]), (50e6, &false.into()));
+    assert!(of(&tried[1], "rate_bytes_per_second") <= 1.1 * 50.0 * 4096.0, "{found:#}");
+    assert!(tried.len() <= 12, "{ended}\n{found:#}");
+    for run in tried {
+        let (rate, ratio) = (of(run, "rate_bytes_per_second"), of(run, "achieved_ratio"));
+        assert!((of(run, "achieved_bytes_per_second") - rate * ratio).abs() <= 1.0, "{run:#}");
+        assert_eq!(run["held"], ratio >= 0.995, "{run:#}");
+    }
+    receiver.stopped();
+}
+
 #[test]
 fn a_threshold_that_no_rate_meets_is_exit_4() {
     let scratch = Scratch::new();
@@ -68,7 +90,12 @@ fn a_threshold_that_no_rate_meets_is_exit_4() {
     assert!(found["sustained_bytes_per_second"].is_null());
     assert_eq!(last(&found)["rate_bytes_per_second"], 1_000_000);
     assert_eq!(last(&found)["reason"], "missed max<1ns");
-    assert!(String::from_utf8_lossy(&ended.stdout).contains("least rate held: missed max<1ns"), "{ended}");
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(said.contains("no rate held, not even --min-rate (1 MB/s): missed max<1ns"), "{ended}");
+    // The least rate has a second chance, no other.
+    let rates = found["tried"].as_array().unwrap().iter().map(|run| run["rate_bytes_per_second"].as_u64().unwrap());
+    let rates: Vec<_> = rates.collect();
+    assert!(rates.len() <= 4 && rates[..rates.len() - 1].is_sorted_by(|high, low| high > low), "{rates:?}");
 }
 
 #[test]
@@ -83,6 +110,25 @@ fn a_signal_reaches_the_run_and_ends_the_search_in_order() {
     let ended = live.ended();
     assert_eq!(ended.code(), 1, "{ended}");
     assert!(!std::path::Path::new(&format!("/proc/{run}")).exists(), "the run outlived the search");
+}
+
+#[test]
+fn an_interrupted_run_neither_held_nor_failed() {
+    let scratch = Scratch::new();
+    let words = "saturate --target null --max-rate 1MB/s --step-duration 1h --report found.json";
+    let live = Live::start(scratch.engine(words).stdout(Stdio::piped()));
+    let run = run_of(&live);
+    // One that is told to end while it is being prepared has nothing to report. This thread starts after that.
+    poll("the run to be ready", || threads(run).iter().any(|(name, _)| name == "metrics").then_some(()));
+    live.signal("INT");
+    let ended = live.ended();
+    assert_eq!(ended.code(), 1, "{ended}");
+    let found: Value = serde_json::from_slice(&scratch.read("found.json")).unwrap();
+    assert_eq!((&last(&found)["held"], &last(&found)["reason"]), (&Value::Null, &Value::Null), "{found:#}");
+    let result = ["sustained_bytes_per_second", "limited_by", "confirmed", "interrupted"].map(|key| &found[key]);
+    assert_eq!(result, [&Value::Null, &Value::Null, &false.into(), &true.into()], "{found:#}");
+    ended.says(&["  interrupted\n"]);
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("interrupted before any rate had held"), "{ended}");
 }
 
 #[test]

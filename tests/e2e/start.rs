@@ -2,6 +2,7 @@
 
 use crate::endings::{SIGINT, handles};
 use crate::harness::{Live, Scratch, poll};
+use crate::pinning::is_asleep;
 use crate::report::{number, total};
 use crate::server::{Peer, Server, silent};
 use std::net::TcpListener;
@@ -38,26 +39,45 @@ fn shards_start_at_one_time() {
 #[test]
 fn a_signal_ends_the_wait() {
     let server = Server::start(Peer::obey);
-    for (target, code) in [("null", 0), (server.url().as_str(), 5)] {
+    for target in ["null", server.url().as_str()] {
         let scratch = Scratch::new();
         let words = format!("--target {target} --rate 1MB/s --start-at {} --report report.json", ahead(3600));
         let mut engine = Live::start(&mut scratch.engine(&words));
         poll("the signal handler", || handles(engine.pid(), SIGINT).then_some(()));
         engine.line("the run starts in 3");
-        if code == 0 {
+        if target == "null" {
             // Until then it is not ready to start.
             engine.line("payload ring of each producer");
         }
         engine.signal("INT");
         let ended = engine.ended();
-        assert_eq!(ended.code(), code, "{ended}");
-        if code == 0 {
-            assert_eq!(total(&scratch.report_of(&ended, "report.json"), "records_produced"), 0);
-        } else {
-            ended.says(&["stopped before --start-at"]);
-        }
+        assert_eq!(ended.code(), 5, "{ended}");
+        ended.says(&["stopped before --start-at"]);
+        assert_eq!(scratch.names("."), [""; 0], "no report of a run that was none");
     }
     assert!(server.requests().is_empty());
+}
+
+#[test]
+fn a_run_that_waits_for_its_time_leaves_the_earlier_one_its_data() {
+    for (folder, target) in [
+        ("engine-data", "--footprint 4Mi"),
+        ("data", "--target file:data/ --preallocate 4Mi --overwrite"),
+        ("data", "--target file:data/ --overwrite --audit-every 10"),
+    ] {
+        let scratch = Scratch::new();
+        let words = format!("{target} --rate 1MB/s --duration 200ms --report report.json");
+        assert_eq!(scratch.run(&words).code(), 0);
+        let produced = total(&serde_json::from_slice(&scratch.read("report.json")).unwrap(), "records_produced");
+        let mut engine = Live::start(&mut scratch.engine(&format!("{words} --start-at {}", ahead(3600))));
+        poll("the signal handler", || handles(engine.pid(), SIGINT).then_some(()));
+        engine.line("the run starts in 3");
+        poll("the core to have its payload", || is_asleep(engine.pid(), "core-").then_some(()));
+        engine.signal("INT");
+        let ended = engine.ended();
+        assert_eq!(ended.code(), 5, "{ended}");
+        assert_eq!(scratch.verify_clean(&format!("{folder} --expect report.json"))["records"], produced, "{target}");
+    }
 }
 
 #[test]

@@ -269,7 +269,7 @@ pub fn open_files<R: Ring>(
             staging: staging.clone(),
             keeper: keeper.lane(plan),
             audit_every: scenario.audit_every,
-            may_start: &|| Ok(()),
+            may_prepare: &|| Ok(()),
         };
         FileLane::open(ring, setup).expect("the folder is ours")
     };

@@ -20,6 +20,9 @@ pub fn example(protocol: Protocol) -> &'static str {
 pub fn parse(text: &str, protocol: Protocol) -> Result<FaultPlan, String> {
     let mut plan = FaultPlan::default();
     for part in text.split(',').map(str::trim) {
+        if part.is_empty() {
+            return Err("a fault is empty; each has a name and a share, such as reset:1%".to_owned());
+        }
         if let Some(duration) = part.strip_prefix("retry_after=") {
             plan.retry_after_seconds = Some(units::parse_duration_ns(duration)?.div_ceil(1_000_000_000));
             continue;
@@ -125,7 +128,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, said) in [
-            ("", "no share"),
+            ("", "a fault is empty; each has a name and a share, such as reset:1%"),
+            ("reset:1%,", "is empty"),
+            ("reset", "'reset' has no share"),
             ("reset", "reset:1%"),
             ("reset:1", "'1' is no share"),
             ("reset:101%", "100%"),

@@ -1,7 +1,7 @@
 //! File targets: where each producer writes, how much, and what already lies there.
 
 use crate::base::fatal::Fatal;
-use crate::base::{place, units};
+use crate::base::{place, program, units};
 use crate::config::load::Settings;
 use crate::config::resolve::device;
 use crate::config::resolve::geometry::Blocks;
@@ -339,12 +339,13 @@ fn check_beside_device(device: &Path, folder: &Path, errors: &mut Vec<Fatal>) {
 
 /// What keeps this process from writing there, and who can change it.
 pub(super) fn unwritable(data: &Path, there: &Path, why: &io::Error) -> Fatal {
-    let (data, there) = (data.display(), there.display());
+    let (data, folder, there) = (data.display(), program::quoted_path(there), there.display());
     if why.kind() == io::ErrorKind::ReadOnlyFilesystem {
         return Fatal::host(format!("{data} cannot be written: {there} is mounted read-only"))
-            .mend(format!("sudo mount -o remount,rw \"$(findmnt -no TARGET -T '{there}')\", or another drive"));
+            .mend(format!("sudo mount -o remount,rw \"$(findmnt -no TARGET -T {folder})\", or another drive"));
     }
-    Fatal::host(format!("{data} cannot be written: no permission on {there}")).mend(format!("sudo chown $USER {there}"))
+    Fatal::host(format!("{data} cannot be written: no permission on {there}"))
+        .mend(format!("sudo chown \"$USER\" {folder}"))
 }
 
 /// What to call the place of a data file: its folder, where the user named one.

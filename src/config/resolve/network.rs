@@ -6,7 +6,7 @@ pub mod links;
 pub mod url;
 
 use crate::base::fatal::Fatal;
-use crate::base::{limits, place};
+use crate::base::{limits, place, program};
 use crate::config::kafka_access;
 use crate::config::kafka_properties::KafkaProperties;
 use crate::config::keys::{Group, KEYS};
@@ -65,7 +65,9 @@ pub fn plans(
     let mut shared = Shared { depth_is_flag, ..Shared::default() };
     let mut plan = |url: &Url| match url.scheme {
         Scheme::Tcp => {
-            TargetPlan::Tcp(TcpPlan { link: link(wanted, url, None, no_retry()), framing: wanted.network.framing })
+            let link = link(wanted, url, None, no_retry());
+            let (framing, shares_depth) = (wanted.network.framing, wanted.queue_depth.is_some());
+            TargetPlan::Tcp(TcpPlan { link, framing, shares_depth })
         }
         Scheme::Http | Scheme::Https => {
             TargetPlan::Http(http::plan(wanted, url, payload, &mut shared, (&mut *notes, &mut *errors)))
@@ -108,7 +110,7 @@ pub fn read_secret(flag: &str, path: &Path) -> Result<Secret, Fatal> {
 pub fn mend_secret(flag: &str, path: &Path, why: &io::Error) -> String {
     match why.kind() {
         ErrorKind::NotFound | ErrorKind::InvalidData => {
-            format!("(umask 077; cat > '{}'), then type it, Enter and Ctrl-D", path.display())
+            format!("(umask 077; cat > {}), then type it, Enter and Ctrl-D", program::quoted_path(path))
         }
         _ => place::mend_reading(flag, path, why),
     }

@@ -1,6 +1,6 @@
 //! What the user should know before the start, one line each.
 
-use crate::base::units;
+use crate::base::{limits, units};
 use crate::config::resolve::Parts;
 use crate::config::resolve::geometry;
 use crate::config::resolve::network;
@@ -15,11 +15,10 @@ use crate::plan::{Comparison, FileLayout, PhasePlan, PhaseShare, Schedule, SloMe
 /// The part of its rate that a run reaches for sure: the time until its last records are confirmed counts, and only
 /// whole records do.
 const RATE_REACHED: f64 = 0.995;
-/// Lines of stages; `--dry-run` shows all of them.
-const STAGES_TOLD_MAX: usize = 20;
 
 pub fn add(parts: &mut Parts, wanted: &Wanted, sysfs: &Sysfs) {
     let mut lines = rate_notes(&parts.schedules, parts.fleet.producers);
+    lines.extend(duration_note(wanted));
     lines.extend(wanted.template.as_deref().and_then(payload::left_out));
     lines.extend(rates::record_notes(wanted, &parts.sizes));
     lines.extend(slo_notes(parts, wanted));
@@ -44,12 +43,38 @@ fn rate_notes(schedules: &Schedules, producers: usize) -> Vec<String> {
         let name = if phase.warmup { "warm-up".to_owned() } else { format!("stage {number} of {stages}") };
         stage_note(&name, phase, share, producers)
     };
-    let mut lines: Vec<String> = phases.iter().zip(shares).map(line).take(STAGES_TOLD_MAX).collect();
+    let mut lines: Vec<String> = phases.iter().zip(shares).map(line).take(limits::STAGES_TOLD_MAX).collect();
     if phases.len() > lines.len() {
         let more = (phases.len() - lines.len()) as u64;
         lines.push(format!("and {} more", units::format_counted(more, "stage")));
     }
     lines
+}
+
+/// Which of the two ends the run, where `--duration` and the stages each say how long it is.
+fn duration_note(wanted: &Wanted) -> Option<String> {
+    let asked_ns = wanted.duration_ns.filter(|_| wanted.phased)?;
+    let asked = match asked_ns {
+        u64::MAX => "--duration inf".to_owned(),
+        ns => format!("--duration {}", units::format_duration(ns).replace(' ', "")),
+    };
+    let (mut end_ns, mut reached, all) = (0u64, 0, wanted.stages.len());
+    for stage in &wanted.stages {
+        reached += usize::from(end_ns < asked_ns);
+        end_ns = end_ns.saturating_add(stage.duration_ns.unwrap_or(u64::MAX));
+    }
+    let whole = units::format_duration(end_ns);
+    let cut = format!("{asked} ends the run in stage {reached} of {all}");
+    if end_ns < asked_ns {
+        Some(format!("the phases end the run after {whole}, before {asked} does"))
+    } else if reached < all {
+        Some(format!("{cut}: what follows is left out"))
+    } else if end_ns == u64::MAX {
+        // A last stage without an end of its own has that of the run.
+        None
+    } else {
+        (end_ns > asked_ns).then(|| format!("{cut}: the phases would take {whole}"))
+    }
 }
 
 /// `stage 2 of 3: burst of 500 ms in each 2 s, for 60 s, at 100 MB/s = 2 × 50 MB/s (800 Mbit/s)`.

@@ -1,9 +1,8 @@
 //! What the run shows of itself, and its name.
 
 use crate::base::fatal::Fatal;
-use crate::base::limits;
 use crate::base::place::{self, Landing};
-use crate::base::random;
+use crate::base::{limits, program, random};
 use crate::config::Deps;
 use crate::config::load::Settings;
 use crate::config::resolve::files::unwritable;
@@ -84,11 +83,11 @@ fn check_page(path: &Path, report: Option<&ReportTarget>, errors: &mut Vec<Fatal
 pub fn check_place(flag: &str, path: &Path, example: &str, errors: &mut Vec<Fatal>) {
     let (shown, folder) = (path.display(), place::folder(path));
     if path.is_dir() {
-        errors
-            .push(Fatal::usage(format!("--{flag} '{shown}' is a folder")).mend(format!("--{flag}={shown}/{example}")));
+        let file = program::quoted_path(&path.join(example));
+        errors.push(Fatal::usage(format!("--{flag} '{shown}' is a folder")).mend(format!("--{flag}={file}")));
     } else if !folder.is_dir() {
         let what = format!("--{flag} '{shown}': there is no folder {}", folder.display());
-        errors.push(Fatal::usage(what).mend(format!("mkdir -p {}", folder.display())));
+        errors.push(Fatal::usage(what).mend(format!("mkdir -p {}", program::quoted_path(folder))));
     } else if let Err(fatal) = check_landing(flag, path) {
         errors.push(fatal);
     }
@@ -114,7 +113,7 @@ fn check_landing(flag: &str, path: &Path) -> Result<(), Fatal> {
         Landing::File(to) => place::folder(&to).to_owned(),
     };
     sys::fs::check_write(&there).map_err(|why| match why.kind() {
-        io::ErrorKind::NotFound => lost(why).mend(format!("mkdir -p '{}'", there.display())),
+        io::ErrorKind::NotFound => lost(why).mend(format!("mkdir -p {}", program::quoted_path(&there))),
         _ => {
             let fatal = unwritable(path, &there, &why);
             Fatal { what: format!("--{flag}: {}", fatal.what), ..fatal }

@@ -1,7 +1,7 @@
 //! What records are made of, and how long they are.
 
 use crate::base::fatal::Fatal;
-use crate::base::{limits, place, units};
+use crate::base::{limits, place, program, units};
 use crate::config::Deps;
 use crate::config::load::Settings;
 use crate::config::values::Wanted;
@@ -63,15 +63,18 @@ pub fn resolve(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut V
 
 fn random(wanted: &Wanted, errors: &mut Vec<Fatal>) -> (PayloadSource, Sizes) {
     let (bytes_min, bytes_max) = wanted.payload_bytes.unwrap_or((PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_DEFAULT));
-    let least = least_bytes(wanted.annotate);
-    if bytes_min < least {
-        let what = format!("--payload-size {bytes_min} is less than the {least} B of a record with its header");
-        errors.push(Fatal::usage(what).mend(format!("--payload-size={least} or --annotate=off")));
-    }
+    errors.extend(too_short(bytes_min, wanted.annotate));
     let compressibility = wanted.compressibility.unwrap_or(0.0);
     let mean_bytes = bytes_min.midpoint(bytes_max);
     let sizes = Sizes { min_bytes: bytes_min, max_bytes: bytes_max, mean_bytes, cycle_bytes: 0, count: 0 };
     (PayloadSource::Random { bytes_min, bytes_max, compressibility }, sizes)
+}
+
+/// What is wrong with records of this length, if something is.
+pub fn too_short(bytes: u64, annotate: Annotate) -> Option<Fatal> {
+    let least = least_bytes(annotate);
+    let what = || format!("--payload-size {bytes} is less than the {least} B of a record with its header");
+    (bytes < least).then(|| Fatal::usage(what()).mend(format!("--payload-size={least} or --annotate=off")))
 }
 
 fn least_bytes(annotate: Annotate) -> u64 {
@@ -217,7 +220,7 @@ pub fn sign_key(path: &Path, errors: &mut Vec<Fatal>) -> Option<[u8; 16]> {
     match read() {
         Ok(bytes) => Sha256::digest(&bytes).first_chunk().copied(),
         Err(why) => {
-            let mend = format!("head -c 32 /dev/urandom > '{shown}'");
+            let mend = format!("head -c 32 /dev/urandom > {}", program::quoted_path(path));
             errors.push(Fatal::usage(format!("--sign-key '{shown}': {why}")).mend(mend));
             None
         }

@@ -193,7 +193,7 @@ fn end_of_links(url: &str, link: &Path) -> Result<PathBuf, Fatal> {
     Landing::of(link).map(Landing::into_path).map_err(|why| {
         let shown = link.display();
         Fatal::usage(format!("--target '{url}': {shown} leads nowhere: {why}"))
-            .mend(format!("rm '{shown}', if that link is yours, or another PATH"))
+            .mend(format!("rm {}, if that link is yours, or another PATH", program::quoted_path(link)))
     })
 }
 

@@ -318,6 +318,30 @@ fn each_stage_has_a_line() {
 }
 
 #[test]
+fn a_duration_beside_phases_says_which_of_them_ends_the_run() {
+    let told = |phases: &str, duration: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("phases: [{phases}]\n")).unwrap();
+        let config = file.path().display().to_string();
+        let notes = plan(&[("target", "null"), ("config", &config), ("duration", duration)]).notes;
+        notes.into_iter().find(|note| note.contains("--duration"))
+    };
+    let (two, open) = ("{duration: 1s}, {duration: 2s}", "{duration: 1s}, {duration: inf}");
+    for (phases, duration, said) in [
+        (two, "1s", Some("--duration 1s ends the run in stage 1 of 2: what follows is left out")),
+        (two, "2500ms", Some("--duration 2.5s ends the run in stage 2 of 2: the phases would take 3 s")),
+        (two, "3s", None),
+        (two, "20s", Some("the phases end the run after 3 s, before --duration 20s does")),
+        (two, "inf", Some("the phases end the run after 3 s, before --duration inf does")),
+        (open, "1s", Some("--duration 1s ends the run in stage 1 of 2: what follows is left out")),
+        (open, "5s", None),
+        (open, "inf", None),
+    ] {
+        assert_eq!(told(phases, duration).as_deref(), said, "{phases} for {duration}");
+    }
+}
+
+#[test]
 fn contradictions_name_their_flags() {
     for (flags, words) in [
         (&[("target", "stdout"), ("report", "-")][..], "--report -"),

@@ -1,6 +1,7 @@
 //! From what was asked of TLS to what rustls wants.
 
 use crate::base::fatal::{Exit, Fatal};
+use crate::base::program;
 use crate::plan::TlsPlan;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -77,7 +78,8 @@ fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>,
 fn bad_pem(flag: &str, path: &Path, why: &str) -> Fatal {
     let shown = path.display();
     let kind = if flag == "tls-key" { "pkey" } else { "x509" };
-    let mend = format!("--{flag}=FILE in PEM; from another form: openssl {kind} -in '{shown}' -out {flag}.pem");
+    let file = program::quoted_path(path);
+    let mend = format!("--{flag}=FILE in PEM; from another form: openssl {kind} -in {file} -out {flag}.pem");
     Fatal::new(Exit::Usage, format!("--{flag} '{shown}': {why}")).mend(mend)
 }
 

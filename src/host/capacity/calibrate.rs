@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 /// Long in all beside what a neighbour on the same hardware disturbs; the stretches tell how much it does.
 const STRETCHES: usize = 5;
 const STRETCH_TIME: Duration = Duration::from_millis(160);
+/// Of all stretches together, where next to nothing moves.
+const STRETCHES_TIME_MAX: Duration = Duration::from_secs(5);
 /// Of the arithmetic, which is shown and of which the fastest turn counts.
 const CORE_TIME: Duration = Duration::from_millis(200);
 const TMPFS: &str = "/dev/shm";
@@ -71,6 +73,8 @@ struct Timed {
 
 /// Cuts a probe's time.
 struct Stretches {
+    /// It ends then, whatever was done.
+    until: Instant,
     began: Instant,
     /// Units that were done by then.
     before: u64,
@@ -79,23 +83,29 @@ struct Stretches {
 
 impl Stretches {
     fn start() -> Self {
-        Self { began: Instant::now(), before: 0, ns: Vec::with_capacity(STRETCHES) }
+        let now = Instant::now();
+        Self { until: now + STRETCHES_TIME_MAX, began: now, before: 0, ns: Vec::with_capacity(STRETCHES) }
     }
 
     /// `done`: units since the start; false: the time is over.
     fn go_on(&mut self, done: u64) -> bool {
-        let elapsed = self.began.elapsed();
+        let now = Instant::now();
+        let elapsed = now - self.began;
         if elapsed >= STRETCH_TIME && done > self.before {
             self.ns.push(elapsed.as_nanos() as f64 / (done - self.before) as f64);
-            (self.began, self.before) = (Instant::now(), done);
+            (self.began, self.before) = (now, done);
         }
-        self.ns.len() < STRETCHES
+        self.ns.len() < STRETCHES && now < self.until
     }
 
-    fn timed(mut self) -> Timed {
+    fn timed(mut self) -> io::Result<Timed> {
         self.ns.sort_by(f64::total_cmp);
+        let (Some(fastest), Some(slowest)) = (self.ns.first(), self.ns.last()) else {
+            let what = format!("nothing moved in {} s", STRETCHES_TIME_MAX.as_secs());
+            return Err(io::Error::new(ErrorKind::TimedOut, what));
+        };
         let ns = self.ns[self.ns.len() / 2];
-        Timed { ns, reach: (ns / self.ns[self.ns.len() - 1], ns / self.ns[0]) }
+        Ok(Timed { ns, reach: (ns / slowest, ns / fastest) })
     }
 }
 
@@ -146,7 +156,7 @@ fn tmpfs(folder: &Path) -> io::Result<Timed> {
         write(written)?;
         written += 1;
     }
-    Ok(stretches.timed())
+    stretches.timed()
 }
 
 fn pair() -> io::Result<(TcpStream, TcpStream)> {
@@ -182,7 +192,7 @@ fn loopback(cpus: &[usize], lanes: usize) -> io::Result<Timed> {
                     }
                 }
             }
-            Ok(stretches.timed())
+            stretches.timed()
         });
         drain.join().expect("the drain does not panic")?;
         sent
@@ -193,32 +203,37 @@ fn loopback(cpus: &[usize], lanes: usize) -> io::Result<Timed> {
 /// moves when a hypervisor moves them.
 fn exchange(cpus: &[usize]) -> io::Result<Timed> {
     let pairs = (0..EXCHANGE_CONNECTIONS).map(|_| pair()).collect::<io::Result<Vec<_>>>()?;
-    let (mut asking, answering): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    let (asking, answering): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     for stream in asking.iter().chain(&answering) {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
     }
     thread::scope(|scope| {
         let answers = scope.spawn(|| on(cpus.get(1), move || answer_all(answering)));
-        let asked = on(cpus.first(), move || -> io::Result<Timed> {
-            let (request, mut inbox) = ([0x5a_u8; REQUEST_BYTES], [0; ANSWER_BYTES]);
-            let mut missing = [0_usize; EXCHANGE_CONNECTIONS];
-            let (mut stretches, mut asked) = (Stretches::start(), 0_u64);
-            while stretches.go_on(asked) {
-                for (stream, missing) in asking.iter_mut().zip(&mut missing) {
-                    *missing -= arrived(stream, &mut inbox[..*missing])?.unwrap_or(0);
-                    if *missing == 0 {
-                        // The socket's buffer has room for one request: the one before was answered.
-                        stream.write_all(&request)?;
-                        (*missing, asked) = (ANSWER_BYTES, asked + 1);
-                    }
-                }
-            }
-            Ok(stretches.timed())
-        });
+        let asked = on(cpus.first(), move || ask_all(asking));
         answers.join().expect("the answering end does not panic")?;
         asked
     })
+}
+
+fn ask_all(mut streams: Vec<TcpStream>) -> io::Result<Timed> {
+    let (request, mut inbox) = ([0x5a_u8; REQUEST_BYTES], [0; ANSWER_BYTES]);
+    let mut missing = [0_usize; EXCHANGE_CONNECTIONS];
+    let (mut stretches, mut asked) = (Stretches::start(), 0_u64);
+    while stretches.go_on(asked) {
+        for (stream, missing) in streams.iter_mut().zip(&mut missing) {
+            match arrived(stream, &mut inbox[..*missing])? {
+                Some(0) => return Err(ErrorKind::ConnectionAborted.into()),
+                came => *missing -= came.unwrap_or(0),
+            }
+            if *missing == 0 {
+                // The socket's buffer has room for one request: the one before was answered.
+                stream.write_all(&request)?;
+                (*missing, asked) = (ANSWER_BYTES, asked + 1);
+            }
+        }
+    }
+    stretches.timed()
 }
 
 fn answer_all(mut streams: Vec<TcpStream>) -> io::Result<()> {
@@ -302,6 +317,21 @@ mod tests {
     #[test]
     fn the_median_counts_and_the_outliers_are_the_reach() {
         let stretches = Stretches { ns: vec![2.0, 4.0, 1.0, 2.0, 2.5], ..Stretches::start() };
-        assert_eq!(stretches.timed(), Timed { ns: 2.0, reach: (0.5, 2.0) });
+        assert_eq!(stretches.timed().unwrap(), Timed { ns: 2.0, reach: (0.5, 2.0) });
+    }
+
+    #[test]
+    fn a_probe_ends_though_nothing_moves() {
+        let mut stretches = Stretches { until: Instant::now(), ..Stretches::start() };
+        assert!(!stretches.go_on(0));
+        assert_eq!(stretches.timed().unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn an_answering_end_that_closes_is_an_error() {
+        let (asking, answering) = pair().unwrap();
+        asking.set_nonblocking(true).unwrap();
+        drop(answering);
+        assert_eq!(ask_all(vec![asking]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
     }
 }

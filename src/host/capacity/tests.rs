@@ -131,14 +131,24 @@ fn the_command_and_the_words_fit_the_plan() {
     let needed = few.resources.iter().find(|r| r.name == "cores").unwrap().needed.high as u32;
     assert!(needed > 2 && few.producers == Some(needed) && few.command.is_none(), "{few:?}");
     let crowded = Demand { producers: Some(8), record_bytes: 4 << 20, ..demand(Route::Tcp, 0.1) };
-    let crowded = project(&crowded, &machine("cores: 2"), Scale::Calibrated(same())).command.unwrap();
-    assert!(crowded.ends_with(" --ring-size 16Mi"), "{crowded}");
+    let crowded = project(&crowded, &machine("cores: 2"), Scale::Calibrated(same()));
+    assert!(crowded.command.as_ref().unwrap().ends_with(" --ring-size 16Mi"), "{crowded:?}");
+    let said = crowded.summary();
+    assert!(said.contains("\nring          at least 16 MiB for each producer\n"), "{said}");
     let json = serde_json::to_value(&projection).unwrap();
     assert!(json["core_bytes_per_second"]["likely"].as_f64().unwrap() > 0.0);
     let ceiling_only = Demand { rate_bytes_per_second: None, ..demand(Route::Tcp, 1.0) };
     let ceiling_only = project(&ceiling_only, &machine("cores: 2"), Scale::Calibrated(same()));
     assert!(ceiling_only.command.is_none() && ceiling_only.verdict.is_none());
     assert!(ceiling_only.summary().contains("at most"));
+}
+
+#[test]
+fn what_limits_first_is_the_same_for_every_rate() {
+    for gigabytes in [0.001, 0.1, 1.0, 1.15, 8.0] {
+        let first = on("cores: 8\nnic_gbits: 10", Route::Kafka, gigabytes).limits_first;
+        assert_eq!(first, Some("network"), "{gigabytes} GB/s: one core is counted whole, however little it does");
+    }
 }
 
 #[test]

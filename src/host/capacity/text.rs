@@ -6,9 +6,6 @@ use crate::host::capacity::machine::Machine;
 use crate::host::capacity::{Demand, GIGA, Projection, Range, Resource, Scale, Verdict};
 use std::fmt::Write;
 
-/// Of a producer that shares its core with others.
-const RING_BYTES_EACH_MIN: u64 = 8 << 20;
-
 impl Projection {
     pub fn summary(&self) -> String {
         let mut out = String::new();
@@ -27,7 +24,7 @@ impl Projection {
             if let Some(connections) = self.connections {
                 line(&mut out, "connections", &format!("{connections} for each producer"));
             }
-            line(&mut out, "ring", &format!("at least {} for each core", units::format_size(ring)));
+            line(&mut out, "ring", &format!("at least {} for each producer", units::format_size(ring)));
         }
         if let Some(first) = self.limits_first {
             line(&mut out, "limits first", first);
@@ -133,9 +130,7 @@ pub(super) fn command(
         Some(each) => format!(" --connections {each}"),
         None => String::new(),
     };
-    let (size, each) = (demand.record_bytes, count.div_ceil(cores).max(1));
-    // Never less than some blocks and records need.
-    let ring = (ring_bytes / u64::from(each)).max(RING_BYTES_EACH_MIN).max(4 * size).div_ceil(1 << 20);
+    let (size, ring) = (demand.record_bytes, ring_bytes.div_ceil(1 << 20));
     format!(
         "{}{targets} --rate {rate:.0} --payload-size {size} --cores {list}{producers}{connections} --ring-size {ring}Mi",
         program::program()

@@ -149,13 +149,13 @@ fn mount_finding(look: &Look, path: &Path) -> Finding {
         return Finding::unknown(ITEM, "/proc/self/mountinfo does not name its file system").of(shown);
     };
     let (point, kind) = (mount.point.display(), &mount.kind);
-    let quoted = program::quoted(&mount.point.to_string_lossy());
+    let quoted = program::quoted_path(&mount.point);
     let has = |option: &str| mount.options.iter().any(|known| known == option);
     let folder = absent_folder(look, path);
     let absent = folder.map(|folder| format!("; {} is not there yet", folder.display())).unwrap_or_default();
     // What is judged then may not be what was meant.
     let first = folder.filter(|_| mount.point == Path::new("/")).map(|folder| {
-        let folder = program::quoted(&folder.to_string_lossy());
+        let folder = program::quoted_path(folder);
         format!("mount the drive there first: mkdir -p {folder} && mount /dev/DRIVE {folder}")
     });
     let judged = |verdict, what: &str| {

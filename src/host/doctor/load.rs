@@ -149,12 +149,6 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_is_cut_short() {
-        let listed = |count: i32| few((0..count).map(|n| n.to_string()), ", ", "and some of");
-        assert_eq!((listed(4).as_str(), listed(6).as_str()), ("0, 1, 2, 3", "0, 1, 2, 3 and some of 2 more"));
-    }
-
-    #[test]
     fn what_was_recorded_does_not_move() {
         let tree = Tree::new(&[("/proc/stat", BEFORE)]);
         let (sysfs, scope) = (tree.sysfs(), Scope { cores: vec![0], ..Scope::default() });

@@ -61,10 +61,14 @@ fn over_time_note(report: &Report) -> String {
 }
 
 /// The stretch of time that the intervals cover.
-fn time_scale(intervals: &[Interval]) -> Option<Scale> {
+fn span(intervals: &[Interval]) -> Option<(f64, f64)> {
     let (first, last) = (intervals.first()?, intervals.last()?);
     let (from, to) = (first.start_seconds, last.start_seconds + last.seconds);
-    (to > from).then_some(Scale::Linear { from, to })
+    (to > from).then_some((from, to))
+}
+
+fn time_scale((from, to): (f64, f64)) -> Scale {
+    Scale::Linear { from, to }
 }
 
 fn time_ticks(chart: &mut Chart, scale: Scale) {
@@ -77,20 +81,16 @@ fn time_ticks(chart: &mut Chart, scale: Scale) {
 
 pub fn rate(report: &Report) -> String {
     let intervals = drawn(report);
-    let Some(time) = time_scale(intervals) else {
+    let Some(span) = span(intervals) else {
         return section("Rate", &note("The report has no intervals."));
     };
+    let time = time_scale(span);
     let columns = series::columns(intervals, |interval| {
         (interval.seconds > 0.0).then(|| interval.bytes_produced as f64 / interval.seconds)
     });
-    // The target counts what records stand for; the chart what was produced.
-    let totals = &report.totals;
-    let weight = match totals.logical_bytes_produced {
-        0 => 1.0,
-        logical => totals.bytes_produced as f64 / logical as f64,
-    };
-    let target = report.pacing.target_bytes_per_second.map(|target| target * weight);
-    let highest = highest(&columns).into_iter().chain(target).fold(0.0, f64::max);
+    let target = target(report, span);
+    let asked = target.iter().flatten().map(|(_, rate)| *rate);
+    let highest = highest(&columns).into_iter().chain(asked).fold(0.0, f64::max);
     let rate = Scale::from_zero(highest * 1.02);
     let mut chart = Chart::new("Payload produced for each second", (time, TIME_AXIS), (rate, "payload produced"));
     rate.ticks().into_iter().for_each(|tick| chart.y_tick(tick, &text::rate(Some(tick))));
@@ -98,16 +98,14 @@ pub fn rate(report: &Report) -> String {
     let lines = series::lines(&columns, series::seconds_per_column(intervals) == 1);
     chart.areas("rate", &lines);
     chart.lines("rate", &lines);
-    if let Some(target) = target {
-        chart.level("target", target);
-    }
+    chart.lines("target", &target);
     let lossy = series::columns(intervals, |interval| {
         let lost = interval.records_failed + interval.records_uncertain + interval.records_not_sent;
         (lost > 0).then_some(lost as f64)
     });
     let mut entries = vec![("rate", "produced")];
-    if target.is_some() {
-        entries.push(("target", "target rate, the mean where it changes"));
+    if !target.is_empty() {
+        entries.push(("target", "target rate"));
     }
     if lossy.iter().any(|column| column.range.is_some()) {
         entries.push(("lossy", "records failed, uncertain or not sent in this time"));
@@ -116,6 +114,34 @@ pub fn rate(report: &Report) -> String {
         chart.mark("lossy", column.start, column.end);
     }
     section("Rate", &[legend(&entries), chart.finish(), over_time_note(report)].concat())
+}
+
+/// The rate asked for over time: a line for each stretch of it that has one, with a step between two stages.
+fn target(report: &Report, (from, to): (f64, f64)) -> Vec<Vec<(f64, f64)>> {
+    let totals = &report.totals;
+    if report.phases.is_empty() {
+        let share = produced_share(totals.bytes_produced as f64, totals.logical_bytes_produced as f64);
+        let level = report.pacing.target_bytes_per_second.map(|rate| vec![(from, rate * share), (to, rate * share)]);
+        return level.into_iter().collect();
+    }
+    let mut lines = vec![Vec::new()];
+    for phase in &report.phases {
+        let share = produced_share(phase.bytes_per_second, phase.logical_bytes_per_second);
+        match phase.target_bytes_per_second.map(|rate| rate * share) {
+            Some(rate) => {
+                let line = lines.last_mut().expect("there is always a last line");
+                line.extend([(phase.start_seconds, rate), (phase.end_seconds, rate)]);
+            }
+            None => lines.push(Vec::new()),
+        }
+    }
+    lines.retain(|line| !line.is_empty());
+    lines
+}
+
+/// A target counts what records stand for; the chart what was produced.
+fn produced_share(produced: f64, logical: f64) -> f64 {
+    if logical > 0.0 { produced / logical } else { 1.0 }
 }
 
 fn highest(columns: &[Column]) -> Option<f64> {
@@ -136,7 +162,7 @@ pub fn response(report: &Report) -> String {
     let all = of.map(|(class, of)| (class, series::columns(intervals, of)));
     let values = all.iter().flat_map(|(_, columns)| columns).filter_map(|column| column.range);
     let scale = Scale::log_around(values.flat_map(|range| [range.low, range.high]));
-    let (Some(time), Some(scale)) = (time_scale(intervals), scale) else {
+    let (Some(time), Some(scale)) = (span(intervals).map(time_scale), scale) else {
         return section(title, &note("The report has no response times second by second."));
     };
     let mut chart =

@@ -152,12 +152,6 @@ impl Chart {
         }
     }
 
-    /// All along at one value.
-    pub fn level(&mut self, class: &str, value: f64) {
-        let (y, right) = (self.y(value), WIDTH - RIGHT);
-        let _ = writeln!(self.out, "<path class=\"line {class}\" d=\"M{LEFT} {y:.1}H{right}\"/>");
-    }
-
     /// A mark at the lower edge.
     pub fn mark(&mut self, class: &str, from: f64, to: f64) {
         let (x, y) = (self.x(from), HEIGHT - BOTTOM - 6.0);

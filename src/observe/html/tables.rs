@@ -4,7 +4,8 @@ use super::section;
 use super::text::{self, NOTHING, Text};
 use crate::base::units::format_counted;
 use crate::observe::report::{Phase, Producer, Report, SloResult};
-use crate::observe::{slo, summary};
+use crate::observe::slo;
+use crate::observe::summary::{self, stages};
 use serde_json::{Map, Value};
 use std::fmt::Write;
 
@@ -33,10 +34,16 @@ pub fn slos(report: &Report) -> String {
     if report.slo.is_empty() {
         return String::new();
     }
+    let is_weighted = report.totals.logical_bytes_produced != report.totals.bytes_produced;
     let row = |slo: &SloResult| {
         let (tone, word) = if slo.passed { ("good", "passed") } else { ("bad", "missed") };
+        // The large figure above is of what was sent.
+        let what = match is_weighted && slo::is_rate(slo) {
+            true => "<br><small>rate (logical): a record counts as many times as it stands for</small>",
+            false => "",
+        };
         format!(
-            "<tr><td><code>{}</code></td><td>{}</td><td>{}</td>\
+            "<tr><td><code>{}</code>{what}</td><td>{}</td><td>{}</td>\
              <td><span class=\"chip {tone}\">{word}</span></td></tr>\n",
             Text(&slo.expression),
             slo.threshold.map_or_else(|| NOTHING.to_owned(), |held_to| slo_figure(slo, held_to)),
@@ -61,14 +68,23 @@ fn slo_figure(slo: &SloResult, value: f64) -> String {
 }
 
 pub fn phases(report: &Report) -> String {
-    if report.phases.is_empty() {
+    let not_reached = stages::not_reached(report);
+    if report.phases.is_empty() && not_reached.is_none() {
         return String::new();
     }
-    let heads = ["#stage", "mode", "#from", "#to", "#rate asked", "#rate", "#produced", "#payload"];
-    let times = ["#response p50", "#p99", "#p99.9", "#max", "#service p50", "#p99", "#p99.9", "#max"];
+    // No more than a window of usual width takes: the JSON has the rest.
+    let heads = ["#stage", "mode", "#time", "#rate", "#records"];
+    let times = ["#response p50", "#p99", "#p99.9", "#max", "#service p50", "#p99", "#max"];
     let heads: Vec<_> = heads.into_iter().chain(times).collect();
     let rows: Vec<_> = report.phases.iter().map(phase).collect();
-    section("Stages <small>records count where their outcome became known</small>", &table(&heads, &rows))
+    let mut body = String::new();
+    if !rows.is_empty() {
+        let _ = write!(body, "<div class=\"tight\">\n{}</div>\n", table(&heads, &rows));
+    }
+    if let Some(line) = not_reached {
+        let _ = writeln!(body, "<p class=\"note\">{line}</p>");
+    }
+    section("Stages <small>records count where their outcome became known</small>", &body)
 }
 
 fn phase(of: &Phase) -> String {
@@ -78,20 +94,21 @@ fn phase(of: &Phase) -> String {
     };
     let (response, service) = (&of.latency_seconds.response, &of.latency_seconds.service);
     let max = response.max.filter(|_| of.records_produced >= of.records_offered);
+    let below = |more: &str| format!("<br><small>{more}</small>");
+    let rate = text::rate(Some(of.logical_bytes_per_second));
+    let asked = of.target_bytes_per_second.map(|rate| format!("of {}", text::rate(Some(rate))));
+    let asked = below(asked.as_deref().unwrap_or("no target"));
+    let lost = stages::lost(of).map(|lost| below(&lost.replace(", ", "<br>"))).unwrap_or_default();
     let figures = [
-        text::duration(of.start_seconds),
-        text::duration(of.end_seconds),
-        of.target_bytes_per_second.map_or_else(|| "unlimited".to_owned(), |rate| text::rate(Some(rate))),
-        text::rate(Some(of.logical_bytes_per_second)),
-        text::count(of.records_produced),
-        text::amount(of.bytes_produced),
+        format!("{} – {}", text::duration(of.start_seconds), text::duration(of.end_seconds)),
+        format!("{rate}{asked}"),
+        format!("{}{lost}", text::count(of.records_produced)),
         time(response.p50),
         time(response.p99),
         time(response.p999),
         time(max),
         text::known_duration(service.p50),
         text::known_duration(service.p99),
-        text::known_duration(service.p999),
         text::known_duration(service.max),
     ];
     let figures = figures.map(|figure| format!("<td class=\"num\">{figure}</td>"));

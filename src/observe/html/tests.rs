@@ -28,7 +28,50 @@ fn the_page_has_a_row_for_each_stage() {
     report.phases = vec![phase];
     let page = page(&report);
     assert_eq!(unbalanced(&page), [""; 0]);
-    assert!(page.contains("<td class=\"num\">2</td><td>burst</td>") && page.contains(">unlimited</td>"), "{page}");
+    assert!(page.contains("<td class=\"num\">2</td><td>burst</td>"), "{page}");
+    assert!(page.contains("<br><small>no target</small></td>") && !page.contains("not reached"), "{page}");
+    report.phases[0] = Phase { records_failed: 1234, records_not_sent: 1, ..report.phases[0].clone() };
+    report.pacing.stages_planned = 3;
+    let page = super::page(&report);
+    assert!(page.contains("<br><small>1,234 failed<br>1 not sent</small></td>"), "{page}");
+    assert!(page.contains("<p class=\"note\">stages 2 to 3 were not reached</p>"), "{page}");
+    assert_eq!(unbalanced(&page), [""; 0]);
+    report.phases.clear();
+    assert!(super::page(&report).contains("stages 1 to 3 were not reached"), "it ended in the warm-up");
+}
+
+#[test]
+fn the_target_rate_has_a_step_between_stages() {
+    let mut report = testing::report();
+    let second =
+        |at: u64| Interval { start_seconds: at as f64, seconds: 1.0, bytes_produced: 7, ..Interval::default() };
+    report.intervals = (0..4).map(second).collect();
+    report.pacing.target_bytes_per_second = Some(100.0);
+    let line = |report: &Report| {
+        let page = page(report);
+        let path = page.split_once("<path class=\"line target\" d=\"").map(|(_, rest)| rest.split_once('"').unwrap().0);
+        path.map(|path| (path.matches('M').count(), path.matches('L').count()))
+    };
+    assert_eq!(line(&report), Some((1, 1)), "one rate");
+    let stage = |at: u64, rate| Phase {
+        start_seconds: at as f64,
+        end_seconds: (at + 1) as f64,
+        target_bytes_per_second: rate,
+        ..Phase::default()
+    };
+    report.phases = vec![stage(0, Some(5.0)), stage(1, Some(40.0)), stage(2, None), stage(3, Some(10.0))];
+    assert_eq!(line(&report), Some((2, 4)), "a step, and a gap where there is no target");
+    report.phases = vec![stage(0, None)];
+    assert_eq!(line(&report), None);
+}
+
+#[test]
+fn a_threshold_on_the_logical_rate_says_so() {
+    let mut report = testing::report();
+    report.slo[0].expression = "rate>=1GB/s".into();
+    assert!(page(&report).contains("<code>rate&gt;=1GB/s</code><br><small>rate (logical): "));
+    report.totals.logical_bytes_produced = report.totals.bytes_produced;
+    assert!(!page(&report).contains("rate (logical)"));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::counters::{Snapshot, Stage};
+use crate::counters::{CoreState, Snapshot};
 use crate::observe::logs::tests::capture;
 use crate::observe::testing::{self, SECOND};
 use crate::plan::PhasePlan;
@@ -61,7 +61,45 @@ fn the_live_line_leaves_out_what_does_not_fit() {
 fn the_live_line_names_the_stage() {
     let second = Glance { stage: Some((2, 3, "burst")), left: Left::Ns(9_000_000_000), ..Glance::default() };
     let line = second.line();
-    assert!(line.starts_with("stage 2/3 burst  ") && line.ends_with("  0 errors  9s left"), "{line}");
+    assert!(line.starts_with("stage 2/3  burst  ") && line.ends_with("  0 errors  9s left"), "{line}");
+}
+
+#[test]
+fn no_part_comes_and_goes_with_the_digits_of_another() {
+    let stage = Some((1, 3, "steady"));
+    let low = Glance { stage, left: Left::Ns(9_000_000_000), ..Glance::default() };
+    let average_bytes_per_second = Some(123e6);
+    let mid = Glance { now_bytes_per_second: 22.47e6, response_p99_ns: Some(1_230_000), ..low.clone() };
+    let high = Glance { now_bytes_per_second: 999.9e6, response_p99_ns: Some(999_900_000), ..low.clone() };
+    for columns in 0..100 {
+        let shown = |of: &Glance| {
+            let line = Glance { average_bytes_per_second, ..of.clone() }.line_within(columns);
+            ["stage 1/3", "steady", "avg", "0 errors", "9s left"].map(|part| line.contains(part))
+        };
+        assert!(shown(&low) == shown(&mid) && shown(&mid) == shown(&high), "{columns}");
+    }
+    assert_eq!(mid.line_within(58), "stage 1/3  22.47 MB/s  p99 1.23 ms  0 errors  9s left");
+}
+
+#[test]
+fn an_interval_is_of_the_stage_that_had_most_of_it() {
+    let mut run = testing::Run::new(1, 1, Some(1_000_000));
+    run.replan(|plan| {
+        plan.phases = vec![PhasePlan { duration_ns: 2 * SECOND, ..plan.phases[0].clone() }; 2];
+        plan.phases[1].rate_bytes_per_second = Some(5_000_000);
+        plan.producers[0].schedule = vec![plan.producers[0].schedule[0]; 2];
+    });
+    run.shared.start(run.now_ns());
+    let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+    let mut stage = |at_ns| {
+        let glance = ticker.glance(at_ns, 1.0);
+        (glance.stage.map(|(number, ..)| number), glance.target_bytes_per_second)
+    };
+    let (first, second) = ((Some(1), Some(1_000_000)), (Some(2), Some(5_000_000)));
+    assert_eq!([2 * SECOND, 2 * SECOND + SECOND / 4, 3 * SECOND].map(&mut stage), [first, first, second]);
+    let lines = capture(LogFormat::Json, || ticker.log_producers(3 * SECOND, 1.0));
+    let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!((&line["event"], &line["phase"]), (&"interval".into(), &2.into()));
 }
 
 #[test]
@@ -116,12 +154,12 @@ fn the_drain_counts_down_to_its_own_end() {
     run.shared.start(run.now_ns());
     let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
     let mut line = |at_ns| ticker.glance(at_ns, 1.0).line();
-    run.shared.live[0].enter_stage(Stage::Draining);
+    run.shared.live[0].enter(CoreState::Draining);
     assert_eq!(line(2 * SECOND), "0 B/s  avg 0 B/s  of 1 MB/s  0 errors  8s left", "the other core goes on");
-    run.shared.live[1].enter_stage(Stage::Draining);
+    run.shared.live[1].enter(CoreState::Draining);
     assert_eq!(line(3 * SECOND), "draining  0 B/s  0 errors  10s left at most");
     assert_eq!(line(6 * SECOND), "draining  0 B/s  0 errors  7s left at most");
-    run.shared.live.iter().for_each(|core| core.enter_stage(Stage::Syncing));
+    run.shared.live.iter().for_each(|core| core.enter(CoreState::Syncing));
     assert_eq!(line(14 * SECOND), "draining  0 B/s  0 errors  14s", "a final fsync has no time limit");
 }
 

@@ -2,7 +2,7 @@
 
 use super::Report;
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::{limits, place};
+use crate::base::{limits, place, program};
 use crate::plan::ReportTarget;
 use serde::Serialize;
 use std::fs::File;
@@ -72,7 +72,7 @@ pub fn write_text(what: &str, flag: &str, text: &[u8], target: &ReportTarget) ->
 
 /// What makes room for the file, or where else it may go.
 fn mend(flag: &str, path: &Path, error: &std::io::Error) -> String {
-    let folder = place::folder(path).display();
+    let folder = program::quoted_path(place::folder(path));
     match error.kind() {
         ErrorKind::NotFound => format!("mkdir -p {folder}"),
         // A device or a folder: neither is a file.

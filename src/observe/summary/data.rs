@@ -1,7 +1,7 @@
 //! Where the data of a run lies, and the command that checks it.
 
 use super::{Page, listed};
-use crate::base::program::{self, quoted};
+use crate::base::program::{self, quoted, quoted_path};
 use crate::base::units::{format_amount, format_size, parse_size};
 use crate::observe::report::Report;
 use crate::plan::{FileLayout, ReportTarget, RunPlan};
@@ -11,9 +11,12 @@ use std::path::{Path, PathBuf};
 /// Sources that the command names one by one.
 const PLACES_NAMED_MAX: usize = 4;
 /// What a topic is read with, by its key in the configuration.
-const ACCESS: &[&str] = &["kafka-config", "kafka-property", "tls-ca", "tls-cert", "tls-key"];
+const ACCESS: &[&str] = &["kafka-config", PROPERTY, "tls-ca", "tls-cert", "tls-key"];
+const PROPERTY: &str = "kafka-property";
 /// The same where a password was given in a file: else the properties say it.
 const LOGIN: &[&str] = &["sasl-mechanism", "sasl-user", "sasl-password-file"];
+/// How a property ends whose value may be a credential.
+const MASK: &str = "=***";
 
 /// Files or topics, and what can prove them.
 pub struct Data {
@@ -25,6 +28,8 @@ pub struct Data {
     expect: Option<PathBuf>,
     /// Further flags of the command.
     flags: Vec<(&'static str, String)>,
+    /// Properties that it cannot have: a report does not tell their values.
+    masked: Vec<String>,
     verifiable: bool,
 }
 
@@ -58,6 +63,7 @@ impl Data {
             verifiable: if topics.is_empty() { is_kept && annotate != Some("off") } else { expect.is_some() },
             expect: expect.map(Path::to_owned),
             flags: flags(config, !topics.is_empty()),
+            masked: if topics.is_empty() { Vec::new() } else { masked(config) },
             files,
             topics,
         }
@@ -82,12 +88,16 @@ impl Data {
             command.push_str(" ...");
         }
         if let Some(report) = &self.expect {
-            command.push_str(&format!(" --expect {}", quoted(&report.display().to_string())));
+            command.push_str(&format!(" --expect {}", quoted_path(report)));
         }
         for (name, value) in &self.flags {
             command.push_str(&format!(" --{name} {}", quoted(value)));
         }
         page.long("verify with", &command);
+        if !self.masked.is_empty() {
+            let login = self.masked.join(", ");
+            page.line("", &format!("the login must be given again: --kafka-config FILE with {login}"));
+        }
     }
 
     /// Each once: a folder in place of the files that a run names in it.
@@ -128,19 +138,33 @@ fn size(report: &Report, files: u64) -> Option<String> {
     match ring {
         _ if files == 0 => None,
         Some(bytes) => Some(format_size(bytes.saturating_mul(files))),
-        None if keeps_all => Some(format_amount(report.warmup.totals.wire_bytes + report.totals.wire_bytes)),
+        None if keeps_all => {
+            let (warmup, run) = (&report.warmup.totals, &report.totals);
+            Some(format_amount(warmup.bytes_produced.saturating_add(run.bytes_produced)))
+        }
         None => None,
     }
 }
 
 fn flags(config: &Map<String, Value>, of_topics: bool) -> Vec<(&'static str, String)> {
-    let said = |name: &str| match config.get(&name.replace('-', "_")) {
+    let login: &[&'static str] = if said(config, "sasl-password-file").is_empty() { &[] } else { LOGIN };
+    let access = if of_topics { [ACCESS, login].concat() } else { Vec::new() };
+    let names = access.into_iter().chain(["sign-key"]);
+    let all = names.flat_map(|name| said(config, name).into_iter().map(move |value| (name, value)));
+    all.filter(|(name, value)| *name != PROPERTY || !value.ends_with(MASK)).collect()
+}
+
+/// Names of the properties that are shown without their values.
+fn masked(config: &Map<String, Value>) -> Vec<String> {
+    let all = said(config, PROPERTY).into_iter();
+    all.filter_map(|property| property.strip_suffix(MASK).map(str::to_owned)).collect()
+}
+
+/// The values of a flag; none: it was not given.
+fn said(config: &Map<String, Value>, flag: &str) -> Vec<String> {
+    match config.get(&flag.replace('-', "_")) {
         Some(Value::String(text)) => vec![text.clone()],
         Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         _ => Vec::new(),
-    };
-    let login: &[&'static str] = if said("sasl-password-file").is_empty() { &[] } else { LOGIN };
-    let access = if of_topics { [ACCESS, login].concat() } else { Vec::new() };
-    let names = access.into_iter().chain(["sign-key"]);
-    names.flat_map(|name| said(name).into_iter().map(move |value| (name, value))).collect()
+    }
 }

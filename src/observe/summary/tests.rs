@@ -1,6 +1,6 @@
 use super::*;
 use crate::observe::logs::tests::capture;
-use crate::observe::report::{Cpu, Latency, SloResult};
+use crate::observe::report::{Cpu, Latency, Phase, SloResult};
 use crate::observe::testing;
 use crate::plan::TargetPlan;
 
@@ -66,8 +66,29 @@ fn each_stage_has_its_line() {
     ] {
         assert!(words.contains(part), "{text}");
     }
+    report.phases[1] = Phase { records_failed: 1234, records_not_sent: 2, ..report.phases[1].clone() };
+    report.pacing.stages_planned = 3;
+    let text = render(&report, &run.shared.plan);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("98 MB/s, 9 records, 1,234 failed, 2 not sent; response"), "{text}");
+    assert!(text.contains("\n            stage 3 was not reached\n"), "{text}");
+    report.pacing.stages_planned = 7;
+    assert!(render(&report, &run.shared.plan).contains(" stages 3 to 7 were not reached\n"));
     report.phases = vec![Phase::default(); 22];
     assert!(render(&report, &run.shared.plan).contains("            2 stages more in the report\n"));
+}
+
+#[test]
+fn a_log_has_each_stage_before_the_summary() {
+    let mut report = testing::report();
+    report.slo.clear();
+    let phase = Phase { number: 1, mode: "burst".into(), records_produced: 9, ..Phase::default() };
+    report.phases = vec![phase.clone(), Phase { number: 2, ..phase }];
+    let lines = capture(LogFormat::Json, || log_summary(&report));
+    let lines: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<_> = lines.iter().map(|line| (line["event"].as_str(), line["number"].as_u64())).collect();
+    assert_eq!(events, [(Some("stage"), Some(1)), (Some("stage"), Some(2)), (Some("summary"), None)]);
+    assert_eq!((&lines[1]["mode"], &lines[1]["records_produced"]), (&"burst".into(), &9.into()));
 }
 
 #[test]
@@ -106,17 +127,19 @@ fn a_reader_that_left_is_told() {
 #[test]
 fn a_signal_that_ended_the_run_is_told() {
     let mut report = testing::report();
-    (report.ended_early, report.elapsed_seconds) = (None, 3.8);
+    // The drain took most of it.
+    (report.ended_early, report.elapsed_seconds) = (None, 13.8);
+    (report.pacing.paced_seconds, report.pacing.planned_seconds) = (Some(3.8), None);
     report.ended_by_signal = Some("SIGINT".into());
     let line = |report: &Report| {
         let text = render_again(report, "r.json".as_ref());
         text.lines().find(|line| line.starts_with("ended")).unwrap_or_default().to_owned()
     };
     assert_eq!(line(&report), "ended       by SIGINT after 3.8 s");
-    report.config.insert("duration".into(), "10s".into());
+    report.pacing.planned_seconds = Some(10.0);
     assert_eq!(line(&report), "ended       by SIGINT after 3.8 s of 10 s");
-    report.config.insert("duration".into(), "inf".into());
-    assert_eq!(line(&report), "ended       by SIGINT after 3.8 s");
+    (report.pacing.paced_seconds, report.elapsed_seconds) = (None, 3.9);
+    assert_eq!(line(&report), "ended       by SIGINT after 3.9 s of 10 s", "an older version did not look");
     report.ended_by_signal = None;
     assert_eq!(line(&report), "");
 }
@@ -212,6 +235,20 @@ fn words_wrap_at_the_width_and_are_not_cut() {
 }
 
 #[test]
+fn on_a_narrow_terminal_labels_stand_above() {
+    let report = testing::report();
+    for columns in [30, 40, 55] {
+        let text = super::render_again(&report, "r.json".as_ref(), columns);
+        let commands = ["engine verify", "data/", "r.json"];
+        let wide = |line: &&str| line.chars().count() >= columns && !commands.iter().any(|part| line.contains(part));
+        assert_eq!(text.lines().find(wide), None, "{columns}:\n{text}");
+        assert!(text.contains("\nerrors\n  3 failed, 2 uncertain"), "{text}");
+        assert!(text.contains("\nservice\n  p50 1 ms, p99 1 ms,"), "{text}");
+    }
+    assert!(super::render_again(&report, "r.json".as_ref(), 56).contains("\nerrors      3 failed"));
+}
+
+#[test]
 fn up_to_three_names_are_said() {
     let all = ["a/", "b/", "c/", "d/", "e/"];
     let said = [1, 2, 3, 5].map(|count| listed(&all[..count]));
@@ -243,11 +280,20 @@ fn data_without_facts_is_not_offered_to_verify() {
 fn files_that_grow_have_their_size_where_all_is_kept() {
     let mut report = testing::report();
     report.config.insert("preallocate".into(), Value::Null);
-    for (retain, shown) in [("all", "data        data/ (100 kB)\n"), ("3", "data        data/\n")] {
+    for (warmup_bytes, retain, shown) in [
+        (0, "all", "data        data/ (99 kB)\n"),
+        (1_000, "all", "data        data/ (100 kB)\n"),
+        (0, "3", "data        data/\n"),
+    ] {
+        report.warmup.totals.bytes_produced = warmup_bytes;
         report.config.insert("retain".into(), retain.into());
         let text = render_again(&report, "r.json".as_ref());
         assert!(text.contains(shown), "{shown}:\n{text}");
     }
+    // A report is foreign input.
+    report.warmup.totals.bytes_produced = u64::MAX;
+    report.config.insert("retain".into(), "all".into());
+    assert!(render_again(&report, "r.json".as_ref()).contains("data        data/ ("));
 }
 
 #[test]
@@ -262,11 +308,12 @@ fn a_topic_is_verified_with_the_report_and_its_login() {
     report.config.insert("kafka_property".into(), vec!["security.protocol=SSL", "ssl.key.password=***"].into());
     report.config.insert("sasl_user".into(), "said elsewhere".into());
     let text = render_again(&report, "r.json".as_ref());
-    let whole = format!(
-        "verify with engine verify {topic} --expect r.json --kafka-property security.protocol=SSL \
-         --kafka-property 'ssl.key.password=***'\n"
-    );
+    let whole = format!("verify with engine verify {topic} --expect r.json --kafka-property security.protocol=SSL\n");
     assert!(text.contains(&whole) && !text.contains("\ndata "), "{text}");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("given again: --kafka-config FILE with ssl.key.password "), "{text}");
+    report.config.insert("kafka_property".into(), vec!["security.protocol=SSL"].into());
+    assert!(!render_again(&report, "r.json".as_ref()).contains("given again"));
     let mut plan = RunPlan::clone(&run.shared.plan);
     plan.observe.report = None;
     assert!(!super::render(&report, &plan, COLUMNS).contains("verify with"), "a topic has other runs' records, too");

@@ -9,7 +9,10 @@ pub fn in_flight(plan: &RunPlan) -> Option<String> {
     let (of, count, one, one_bytes, flags) = match &plan.producers.first()?.to {
         TargetPlan::Null | TargetPlan::Stdout => return None,
         TargetPlan::File(_) => ("producer", depth, "block", block_bytes, "--queue-depth or --block-size"),
-        TargetPlan::Tcp(_) => ("producer", depth, "block", block_bytes, "--connections or --queue-depth"),
+        TargetPlan::Tcp(tcp) => {
+            let flags = if tcp.shares_depth { "--queue-depth" } else { "--connections or --queue-depth" };
+            ("producer", tcp.in_flight_max(depth), "block", block_bytes, flags)
+        }
         TargetPlan::Http(http) => {
             let flags = "--connections, --http-records-per-request or --http-pipeline";
             ("producer", http.link.connections * http.pipeline, "request", block_bytes, flags)
@@ -28,8 +31,32 @@ pub fn in_flight(plan: &RunPlan) -> Option<String> {
 mod tests {
     use super::*;
     use crate::observe::testing::{Run, full_run};
-    use crate::plan::{HttpPlan, LinkPlan, PeerPlan, RetryPlan};
+    use crate::plan::{HttpPlan, LinkPlan, PeerPlan, RetryPlan, TcpFraming, TcpPlan};
     use std::sync::Arc;
+
+    fn link(connections: usize) -> LinkPlan {
+        let peer = PeerPlan { host: "h".into(), port: 1, tls: None, connect_timeout_ns: 1 };
+        let retry = RetryPlan { attempts_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 };
+        LinkPlan { peer: Arc::new(peer), connections, request_timeout_ns: 1, retry }
+    }
+
+    #[test]
+    fn connections_share_the_depth_that_was_asked_for() {
+        for (connections, shares_depth, said) in [
+            (1, true, "at most 8 blocks (8 MiB) in flight; --queue-depth would allow more"),
+            (3, true, "at most 6 blocks (6 MiB) in flight; --queue-depth would allow more"),
+            (5, true, "at most 8 blocks (8 MiB) in flight; --queue-depth would allow more"),
+            (2, false, "at most 8 blocks (8 MiB) in flight; --connections or --queue-depth would allow more"),
+        ] {
+            let mut run = full_run();
+            run.replan(|plan| {
+                let tcp = TcpPlan { link: link(connections), framing: TcpFraming::None, shares_depth };
+                plan.producers[0].to = TargetPlan::Tcp(tcp);
+            });
+            let whole = in_flight(&run.shared.plan).unwrap();
+            assert_eq!(whole, format!("each producer had {said}"), "{connections} connections");
+        }
+    }
 
     #[test]
     fn each_kind_of_target_names_its_own_limit() {
@@ -40,11 +67,8 @@ mod tests {
         let mut run = full_run();
         run.replan(|plan| {
             plan.sink.block_bytes = 4096;
-            let peer = PeerPlan { host: "h".into(), port: 1, tls: None, connect_timeout_ns: 1 };
-            let retry = RetryPlan { attempts_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 };
-            let link = LinkPlan { peer: Arc::new(peer), connections: 1, request_timeout_ns: 1, retry };
             plan.producers[0].to = TargetPlan::Http(HttpPlan {
-                link,
+                link: link(1),
                 path: "/".into(),
                 host_header: "h".into(),
                 headers: vec![],

@@ -116,7 +116,7 @@ impl FileLane {
     pub fn open<R: Ring>(ring: &mut R, setup: LaneSetup<'_>) -> Result<Self, Fatal> {
         let plan = setup.plan.clone();
         let install = |error: io::Error| Fatal::host(format!("{}: {error}", plan.data.display()));
-        let file = open::first(&plan, setup.claimed, setup.may_start)?;
+        let file = open::first(&plan, setup.claimed, setup.may_prepare)?;
         let spare = file.try_clone().map_err(install)?;
         let slots = [ring.install(file).map_err(install)?, ring.install(spare).map_err(install)?];
         let period = setup.starts.period_bytes();

@@ -7,7 +7,7 @@
 use super::existing;
 use super::made::Made;
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::{limits, place};
+use crate::base::{limits, place, program};
 use crate::manifest::Manifest;
 use crate::plan::{Existing, FileLayout, FilePlan};
 use crate::sys;
@@ -98,17 +98,17 @@ pub fn allocation_bytes(plan: &FilePlan, nth: u64) -> u64 {
     }
 }
 
-/// Gives a file the length and the space that the plan wants, while it `may_go_on`.
-fn size(plan: &FilePlan, file: &File, nth: u64, may_go_on: &dyn Fn() -> bool) -> io::Result<()> {
+/// Gives a file the length and the space that the plan wants, while `may_prepare` says yes.
+fn size(plan: &FilePlan, file: &File, nth: u64, may_prepare: &dyn Fn() -> bool) -> io::Result<()> {
     match plan.layout {
         FileLayout::Ring { capacity_bytes } => match file.metadata()?.len().cmp(&capacity_bytes) {
             Ordering::Greater => file.set_len(capacity_bytes),
-            Ordering::Less => sys::file::preallocate(file, capacity_bytes, may_go_on),
+            Ordering::Less => sys::file::preallocate(file, capacity_bytes, may_prepare),
             Ordering::Equal => Ok(()),
         },
         FileLayout::Rotating { .. } => match allocation_bytes(plan, nth) {
             0 => Ok(()),
-            bytes => sys::file::preallocate(file, bytes, may_go_on),
+            bytes => sys::file::preallocate(file, bytes, may_prepare),
         },
         FileLayout::Device { .. } => Ok(()),
     }
@@ -183,8 +183,8 @@ pub fn claim(plan: &FilePlan, made: &mut Made) -> Result<File, Fatal> {
 }
 
 fn busy(plan: &FilePlan) -> Fatal {
-    let data = plan.data.display();
-    Fatal::host(format!("{data}: another process is writing it"))
+    let data = program::quoted_path(&plan.data);
+    Fatal::host(format!("{}: another process is writing it", plan.data.display()))
         .mend(format!("end that run (`fuser -v {data}` names it), or choose another --target"))
 }
 
@@ -242,10 +242,10 @@ fn blame(plan: &FilePlan, error: &io::Error, what: &str) -> Fatal {
     Fatal::new(exit, format!("{}: {what}: {error}", plan.data.display())).mend(mend)
 }
 
-/// The lane's first file, out of the claimed one. Rotated files and logs of an earlier run go. `may_start` says
+/// The lane's first file, out of the claimed one. Rotated files and logs of an earlier run go. `may_prepare` says
 /// meanwhile why nobody needs it any more.
-pub fn first(plan: &FilePlan, claimed: File, may_start: &dyn Fn() -> Result<(), Fatal>) -> Result<File, Fatal> {
-    may_start()?;
+pub fn first(plan: &FilePlan, claimed: File, may_prepare: &dyn Fn() -> Result<(), Fatal>) -> Result<File, Fatal> {
+    may_prepare()?;
     let mut file = claimed;
     if let FileLayout::Rotating { .. } = plan.layout {
         let removed = remove_rotated(&plan.data, |_| true).and_then(|()| remove_if_there(&next_path(&plan.data)));
@@ -260,10 +260,10 @@ pub fn first(plan: &FilePlan, claimed: File, may_start: &dyn Fn() -> Result<(), 
         }
     }
     let before = file.metadata().map(|facts| facts.len());
-    size(plan, &file, 0, &|| may_start().is_ok()).map_err(|error| {
+    size(plan, &file, 0, &|| may_prepare().is_ok()).map_err(|error| {
         // What was allocated so far would be taken for somebody's data.
         let _as_it_was = before.and_then(|length| file.set_len(length));
-        may_start().err().unwrap_or_else(|| blame(plan, &error, "cannot be opened for writing"))
+        may_prepare().err().unwrap_or_else(|| blame(plan, &error, "cannot be opened for writing"))
     })?;
     // Until here a ring's old data could stay.
     remove_logs(plan).map_err(|error| blame(plan, &error, "cannot remove logs of an earlier run"))?;

@@ -47,6 +47,8 @@ fn what_carries_no_facts_is_not_called_intact() {
     let mut findings = Findings { bytes_unverifiable: 1000, ..Findings::default() };
     findings.add(Finding::new(Kind::Unproved, "carries no facts"));
     assert!(findings.summary().starts_with("NOTHING PROVED: 0 records"), "{}", findings.summary());
+    findings.bytes = 1000;
+    assert!(findings.summary().contains(" in 0 sources, 1 kB\n"), "no rate of reading: {}", findings.summary());
     assert_eq!((findings.clean, findings.exit()), (false, Exit::Failed));
     // Beside records that are proved.
     findings.records = 5;

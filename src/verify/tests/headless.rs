@@ -40,6 +40,31 @@ fn rotated_files_are_read_whatever_else_is_lost() {
 }
 
 #[test]
+fn json_of_others_is_no_manifest_and_what_is_left_of_ours_is_a_damaged_one() {
+    let data = records(0..5).concat();
+    let store = Store::new(&data, Some(&manifest(Layout::Append, data.len() as u64, 0, 5)));
+    let ours = std::fs::read_to_string(store.path("payloads.0.json")).unwrap();
+    let with = |beside: &str| {
+        store.add("payloads.0.json", beside.as_bytes());
+        store.verify()
+    };
+    let report = r#"{"run_id": "run", "producers": [], "config": {"target": "file:engine-payload/"}}"#;
+    for beside in ["{}", "[1, 2]", report, "{\"level\": \"INFO\"}\n{\"level\": \"INFO\"}\n"] {
+        let findings = with(beside);
+        assert_clean(&findings, 5);
+        assert!(findings.summary().contains("payloads.0.json is no manifest of this engine"), "{beside}");
+    }
+    // The last two bytes are a brace and a newline.
+    for length in 0..ours.len() - 1 {
+        assert_eq!(kinds(&with(&ours[..length])), [Kind::Malformed], "{length} bytes");
+    }
+    for (sound, wrong) in [("engine-payload/1", "engine-payload/9"), ("engine-", "angine-"), ("0", "-1")] {
+        assert_eq!(kinds(&with(&ours.replace(sound, wrong))), [Kind::Malformed], "{wrong}");
+    }
+    assert_clean(&with(&ours), 5);
+}
+
+#[test]
 fn a_manifest_that_leads_nowhere_ends_nothing() {
     let store = Store::new(&records(0..5).concat(), None);
     let mut facts = manifest(Layout::Append, 100, 0, 5);

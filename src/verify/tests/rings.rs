@@ -54,6 +54,38 @@ fn rings_hold_their_last_sequences_and_one_seam() {
 }
 
 #[test]
+fn rings_without_their_manifest_are_recognised_by_whole_laps() {
+    for written in [21, 39, 47, 1003] {
+        let data = [ring_data(written, None).0.concat(), vec![0; 100]].concat();
+        for findings in [pipe(&data), file(&data)] {
+            assert_clean(&findings, 20);
+            let said = findings.summary();
+            assert!(said.contains(" behind newer ones, as in a ring that has gone round"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn what_jumps_back_otherwise_is_reordered() {
+    let ring = ring_data(1047, None).0;
+    let reordered = |data: &[u8]| {
+        let findings = pipe(data);
+        let found = only(&findings, Kind::Reordered);
+        let is_told_of_rings = found.what.contains("a ring that was overwritten reads so");
+        (found.first_sequence.unwrap(), found.last_sequence.unwrap(), is_told_of_rings)
+    };
+    let mut padded = ring.clone();
+    padded[7].fill(7);
+    assert_eq!(reordered(&padded.concat()), (1028, 1039, true), "the oldest record is gone");
+    let followed = [ring.concat(), record_of("run", 0, 1047, 64)].concat();
+    assert_eq!(reordered(&followed), (1027, 1039, true), "it does not end where it began");
+    let parts = [records(25..30), records(15..25)].concat();
+    assert_eq!(reordered(&parts.concat()), (15, 24, true), "no lap of 15 begins at 25");
+    let parts = [records(20..30), records(0..20)].concat();
+    assert_eq!(reordered(&parts.concat()), (0, 19, false), "no ring that has gone round has the first record");
+}
+
+#[test]
 fn rings_reused_by_a_shorter_run_know_what_is_left_of_the_old_one() {
     for complete in [true, false] {
         let (slots, offsets) = ring_data(12, Some("old run"));

@@ -3,7 +3,7 @@
 use super::url::{Scheme, Url};
 use super::{Shared, link, retries, tls};
 use crate::base::fatal::Fatal;
-use crate::base::{limits, units};
+use crate::base::{limits, program, units};
 use crate::config::values::Wanted;
 use crate::plan::{HttpPlan, PayloadPlan, PayloadSource};
 use base64::Engine;
@@ -119,7 +119,7 @@ fn authorization(wanted: &Wanted, url: &Url, shared: &mut Shared, errors: &mut V
         let text = secret.expose().trim();
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
             let what = format!("--bearer-token-file '{}': a token is printable ASCII without blanks", path.display());
-            errors.push(Fatal::usage(what).mend(format!("wc -c '{}'", path.display())));
+            errors.push(Fatal::usage(what).mend(format!("wc -c {}", program::quoted_path(path))));
         }
         return Some(format!("Bearer {text}"));
     }

@@ -226,6 +226,8 @@ fn queue_depth_is_what_each_target_makes_of_it() {
     assert_eq!((made.sink.queue_depth, made.producers[0].to.link().unwrap().connections), (8, 2));
     assert_eq!(made.effective_config["connections"], 2);
     assert!(!made.notes.iter().any(|note| note.contains("changes nothing")), "{:?}", made.notes);
+    let shares = |made: &RunPlan| matches!(&made.producers[0].to, TargetPlan::Tcp(tcp) if tcp.shares_depth);
+    assert!(shares(&made) && !shares(&plan(&[("target", "tcp://localhost:1"), ("connections", "2")])));
 }
 
 #[test]

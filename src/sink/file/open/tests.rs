@@ -168,12 +168,12 @@ fn a_file_that_nobody_needs_any_more_keeps_its_length() {
     // At once, and while it gets its room.
     for looks in [0, 1] {
         let asked = std::cell::Cell::new(0);
-        let may_start = || {
+        let may_prepare = || {
             asked.set(asked.get() + 1);
             if asked.get() > looks { Err(stopped.clone()) } else { Ok(()) }
         };
         let claimed = try_claim(&plan).unwrap().expect("nobody has it");
-        assert_eq!(first(&plan, claimed, &may_start).unwrap_err(), stopped);
+        assert_eq!(first(&plan, claimed, &may_prepare).unwrap_err(), stopped);
         assert_eq!(fs::metadata(&plan.data).unwrap().len(), 0, "{looks}");
     }
 }

@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 const WATCHED_MIN: Duration = Duration::from_millis(20);
 
 /// From a core's pinning until its payload is made: in that time it waits for nothing but its processor.
-pub struct Watch {
+pub struct OthersWatch {
     since: Instant,
     cpu_ns: u64,
 }
 
-impl Watch {
+impl OthersWatch {
     pub fn start() -> Self {
         Self { since: Instant::now(), cpu_ns: thread_cpu_ns() }
     }
 
-    /// How much of that time, in percent, the thread did not get; `None`: there was too little of it to tell, and a
-    /// core that is to sleep when it has nothing to do (`sleeps`) does not spin for the rest.
-    pub fn percent_of_others(&self, sleeps: bool) -> Option<u64> {
+    /// How much of that time, in percent, the thread did not get. Where it was too little to tell, the thread spins
+    /// until it is enough; that of a core that `sleeps` when it has nothing to do does not: `None`.
+    pub fn percent(&self, sleeps: bool) -> Option<u64> {
         while !sleeps && self.since.elapsed() < WATCHED_MIN {
             std::hint::spin_loop();
         }
@@ -34,15 +34,17 @@ impl Watch {
 }
 
 fn percent_missing(had_ns: u64, passed_ns: u64) -> u64 {
-    (u128::from(passed_ns.saturating_sub(had_ns)) * 100 / u128::from(passed_ns.max(1))) as u64
+    passed_ns.saturating_sub(had_ns) * 100 / passed_ns
 }
 
-/// Adds the finding to the facts for the report, and says it where others hold a core.
+/// The facts for the report, with what was seen of others; where they hold a core, it is said as well.
 pub fn tell(mut host: HostFacts, ready: &[Ready]) -> Result<serde_json::Value, Fatal> {
     let percent: BTreeMap<_, _> =
         ready.iter().filter_map(|ready| Some((ready.cpu, ready.percent_of_others?))).collect();
     // A quota takes time away as well; it is judged by itself.
-    if let Some(finding) = doctor::load_seen(&percent).filter(|_| host.cpu_quota.is_none()) {
+    if host.cpu_quota.is_none()
+        && let Some(finding) = doctor::load_seen(&percent)
+    {
         if finding.verdict != doctor::Verdict::Fine {
             let (others, mend) = (&finding.value, finding.fix.first().map_or("", String::as_str));
             tracing::warn!(event = "cpu_load", others, "{others}: the figures tell of them as well; {mend}");
@@ -58,33 +60,27 @@ mod tests {
 
     #[test]
     fn what_a_thread_did_not_get_is_of_others() {
-        for (had_ns, passed_ns, percent) in [(100, 100, 0), (52, 100, 48), (0, 100, 100), (101, 100, 0), (0, 0, 0)] {
+        for (had_ns, passed_ns, percent) in [(100, 100, 0), (52, 100, 48), (0, 100, 100), (101, 100, 0)] {
             assert_eq!(percent_missing(had_ns, passed_ns), percent, "{had_ns} of {passed_ns}");
         }
     }
 
     #[test]
     fn a_thread_that_was_away_says_so() {
-        let watch = Watch::start();
+        let watch = OthersWatch::start();
         // Away, as if others held its processor.
         let (_nobody, news) = std::sync::mpsc::channel::<()>();
         let _never = news.recv_timeout(5 * WATCHED_MIN);
-        assert!(watch.percent_of_others(true).is_some_and(|percent| percent >= 90));
-        let watch = Watch::start();
-        assert!(watch.percent_of_others(false).is_some() && watch.since.elapsed() >= WATCHED_MIN);
+        assert!(watch.percent(true).is_some_and(|percent| percent >= 90));
+        let watch = OthersWatch::start();
+        assert!(watch.percent(false).is_some() && watch.since.elapsed() >= WATCHED_MIN);
     }
 
     #[test]
     fn what_was_seen_is_in_the_facts() {
         let nowhere = crate::host::Sysfs { root: "/no/such/root".into() };
         let facts = || crate::host::facts(&nowhere, &doctor::Scope::default());
-        let ready = |percent_of_others| Ready {
-            cpu: 1,
-            percent_of_others,
-            ring_bytes_per_lane: 0,
-            repeat_period_bytes: 0,
-            memory: String::new(),
-        };
+        let ready = |percent_of_others| Ready { cpu: 1, percent_of_others, period_bytes: 0, memory: String::new() };
         let said = |percent| tell(facts(), &[ready(percent)]).unwrap();
         let has = |host: &serde_json::Value, key: &str| host[key].to_string().contains("cpu.load");
         let (busy, calm, short) = (said(Some(48)), said(Some(2)), said(None));

@@ -1,0 +1,114 @@
+use super::text::summary;
+use super::*;
+use serde_json::json;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// A step at this rate.
+pub(super) fn at(rate: u64) -> Try {
+    let duration_ns = 5 * SECOND_NS;
+    Try { number: 1, rate: Some(rate), confirmation: false, second_try: false, duration_ns }
+}
+
+pub(super) fn report(elapsed: f64, fsync: f64, ended_early: Option<&str>) -> Value {
+    json!({
+        "elapsed_seconds": elapsed, "final_fsync_seconds": fsync, "ended_early": ended_early,
+        "pacing": {"achieved_ratio": 1.0}, "throughput": {"logical_bytes_per_second": 1e6}
+    })
+}
+
+pub(super) fn plan(run_args: &[&str]) -> SaturatePlan {
+    SaturatePlan {
+        run_args: run_args.iter().map(|&arg| arg.to_owned()).collect(),
+        rate_max_bytes_per_second: None,
+        rate_min_bytes_per_second: 1,
+        step_ns: 5 * SECOND_NS,
+        confirm_ns: 5 * SECOND_NS,
+        precision: 0.02,
+        report: None,
+    }
+}
+
+#[test]
+fn a_run_has_to_last_for_its_rate_to_hold() {
+    for (elapsed, fsync, why, how) in [
+        (5.0, 0.0, None, None),
+        (4.6, 0.0, None, None),
+        (1.5, 0.0, Some("no space"), Some("ended after 1.5 s of 5 s: no space")),
+        (1.5, 0.0, None, Some("ended after 1.5 s of 5 s: somebody else ended it")),
+        (7.5, 6.0, Some("no space"), Some("ended after 1.5 s of 5 s: no space")),
+    ] {
+        let report = report(elapsed, fsync, why);
+        let early = ended_early(&report, 5 * SECOND_NS);
+        assert_eq!(early.as_deref(), how, "{report}");
+        let run = judge(&report, at(1_000_000), early, 0);
+        assert_eq!((run.held, run.reason.as_deref(), run.ended_early.as_deref()), (Some(how.is_none()), how, how));
+    }
+}
+
+#[test]
+fn what_was_found_before_an_error_is_kept() {
+    let plan = plan(&[]);
+    let held = judge(&report(5.0, 0.0, None), at(1_000_000), None, 0);
+    let end = End::Failed(Fatal::new(Exit::Unreachable, "nobody answers"));
+    let found = conclude(&plan, &end, vec![held]);
+    assert_eq!((found.sustained_bytes_per_second, found.confirmed), (Some(1_000_000), false));
+    assert_eq!((found.error.as_deref(), found.interrupted, found.exit_code), (Some("nobody answers"), false, 5));
+    assert!(summary(&found).starts_with("ended by an error; the highest rate that held so far: 1 MB/s"));
+    assert_eq!(summary(&conclude(&plan, &End::Interrupted, Vec::new())), "interrupted before any rate had held");
+}
+
+/// Of runs at these rates, each with who limited it and the threshold that it missed.
+fn found(outcome: Outcome, runs: &[(u64, &str, Option<&str>)]) -> String {
+    let tried = runs.iter().map(|(rate, who, slo)| {
+        let mut report = report(5.0, 0.0, None);
+        report["verdict"] = json!({"limited_by": who});
+        report["slo"] = json!([{"expression": slo, "passed": slo.is_none()}]);
+        judge(&report, at(*rate), None, if slo.is_some() { 4 } else { 0 })
+    });
+    summary(&conclude(&plan(&[]), &End::Found(outcome), tried.collect()))
+}
+
+#[test]
+fn a_missed_threshold_is_the_limit_where_the_rate_was_kept() {
+    let missed = Some("p99<1ms");
+    let nothing = found(Outcome::Nothing, &[(2_000_000, "target", missed), (1_000_000, "rate", missed)]);
+    assert_eq!(nothing, "no rate held, not even --min-rate (1 MB/s): missed p99<1ms");
+    let [kept, not_kept] = ["rate", "target"]
+        .map(|who| found(Outcome::Confirmed(1_000_000), &[(2_000_000, who, missed), (1_000_000, "rate", None)]));
+    assert!(kept.starts_with("sustained: 1 MB/s") && kept.ends_with("; above it: missed p99<1ms"), "{kept}");
+    assert!(not_kept.ends_with("; above it the limit is the target"), "{not_kept}");
+}
+
+#[test]
+fn the_bound_of_the_search_is_no_limit_of_the_target() {
+    let held = || vec![judge(&report(5.0, 0.0, None), at(1_000_000), None, 0)];
+    let bounded = SaturatePlan { rate_max_bytes_per_second: Some(1_000_000), ..plan(&[]) };
+    let found = conclude(&bounded, &End::Found(Outcome::Confirmed(1_000_000)), held());
+    assert!(found.is_max_rate && summary(&found).ends_with(", which is --max-rate: no higher rate was tried"));
+    let found = conclude(&plan(&[]), &End::Found(Outcome::Confirmed(1_000_000)), held());
+    assert!(!found.is_max_rate && !summary(&found).contains("--max-rate"), "{found:?}");
+}
+
+#[test]
+fn what_others_took_of_the_processors_is_kept() {
+    let mut report = report(5.0, 0.0, None);
+    for (stolen, said) in [
+        (json!(0.4), Some("other work held the processors 40.00 % of the time")),
+        (json!(0.05), Some("other work held the processors 5.00 % of the time")),
+        (json!(0.049), None),
+        (Value::Null, None),
+    ] {
+        report["verdict"] = json!({"limited_by": "target", "stolen_ratio": stolen});
+        let run = judge(&report, at(1_000_000), None, 0);
+        assert_eq!(run.disturbed_by.as_deref(), said, "{report}");
+    }
+}
+
+#[test]
+fn the_result_shows_no_credential_of_a_flag() {
+    let run_args = ["--target", "http://localhost/?key=s3cret", "--http-header=X-Key: s3cret", "--seed", "7"];
+    let result = conclude(&plan(&run_args), &End::Found(Outcome::Nothing), Vec::new());
+    assert_eq!(result.run_args, ["--target", "http://localhost/", "--http-header=X-Key:***", "--seed", "7"]);
+    assert!(!serde_json::to_string(&result).unwrap().contains("s3cret"));
+}
