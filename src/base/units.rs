@@ -213,7 +213,8 @@ pub fn format_duration_steady(ns: u64) -> String {
 
 fn scaled_duration(ns: u64) -> (f64, &'static str) {
     match ns {
-        0..1_000 => (ns as f64, "ns"),
+        0 => (0.0, "s"),
+        1..1_000 => (ns as f64, "ns"),
         1_000..1_000_000 => (ns as f64 / 1e3, "us"),
         1_000_000..1_000_000_000 => (ns as f64 / 1e6, "ms"),
         _ => (ns as f64 / 1e9, "s"),
@@ -396,6 +397,7 @@ mod tests {
             [0, 1, 1234].map(|count| format_counted(count, "record")),
             ["0 records", "1 record", "1,234 records"]
         );
+        assert_eq!([0, 999].map(format_duration), ["0 s", "999 ns"]);
         assert_eq!([1, 2].map(|count| format_counted(count, "batch")), ["1 batch", "2 batches"]);
         assert_eq!([0.6, 1234.4].map(format_records_per_second), ["1 record/s", "1,234 records/s"]);
     }
