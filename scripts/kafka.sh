@@ -292,7 +292,8 @@ end() {
         kill -KILL "$pid" 2>/dev/null || true
         sleep 0.1
     done
-    rm -f "$dir/$n/pid"
+    # As in create: without its properties the folder is somebody else's.
+    if [ -e "$dir/$n/server.properties" ]; then rm -f "$dir/$n/pid"; fi
 }
 
 # Nothing that this start has launched outlives it.

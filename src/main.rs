@@ -100,9 +100,9 @@ fn receive_connections(plan: &ReceivePlan) -> Result<Exit, Fatal> {
 fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {
     let (console, progress) = (Console::new(LogFormat::Text), Arc::new(ReadProgress::default()));
     let (drawn, read) = (console.clone(), progress.clone());
-    signals::watch(move |signal, _| {
+    signals::end_at_once(move |signal| {
         drawn.clear();
-        std::process::exit(refuse(&[reading::stopped(signal, &read)]) as i32);
+        sys::streams::write_stderr_line(&format!("engine: {}", reading::stopped(signal, &read)));
     })?;
     let findings = reading::watch(&console, &progress, reading::TICK, || verify::verify_watched(args, &progress))?;
     if args.json {

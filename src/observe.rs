@@ -27,6 +27,7 @@ pub mod verdict;
 pub mod testing;
 
 pub use assemble::CpuTimes;
+pub use endpoint::Bound;
 pub use html::{write_page, write_page_again};
 pub use logs::Console;
 pub use report::{Payload as PayloadFacts, Report, write_report};
@@ -66,6 +67,8 @@ pub struct Wiring {
     pub host: serde_json::Value,
     pub payload: PayloadFacts,
     pub console: Arc<Console>,
+    /// Where metrics are served.
+    pub metrics: Option<Bound>,
     /// What governance was told of, where it is on.
     pub events: Option<Arc<EventBooks>>,
     pub outages: Arc<Outages>,
@@ -89,20 +92,20 @@ pub struct Observer {
     payload: PayloadFacts,
 }
 
-/// Binds the metrics address and starts the metrics thread. Call it before the barrier.
+/// Starts the metrics thread, and to serve metrics. Call it before the barrier.
 ///
 /// # Errors
-/// Exit 3 where the address cannot be bound or no thread can be had.
+/// Exit 3 where no thread can be had.
 pub fn start(wiring: Wiring) -> Result<Observer, Fatal> {
-    let Wiring { plan, live, snapshots, recycled, clock, stop, host, payload, console, events, outages } = wiring;
+    let Wiring { plan, live, snapshots, recycled, clock, stop, host, payload, console, metrics, events, outages } =
+        wiring;
     let cpu = plan.free_cpus.first().copied();
-    let metrics_addr = plan.observe.metrics_addr;
     let shared = Shared::new(plan, live, clock, outages);
     // One message is enough: either the last scrape was delivered, or somebody released the hold.
     let (release, delivered) = bounded(1);
-    let endpoint = metrics_addr.map(|addr| {
+    let endpoint = metrics.map(|bound| {
         let exposition = Exposition::new(shared.clone(), events);
-        Endpoint::start(addr, Arc::new(Served { shared: shared.clone(), exposition, last: release.clone() }))
+        Endpoint::start(bound, Arc::new(Served { shared: shared.clone(), exposition, last: release.clone() }))
     });
     let endpoint = endpoint.transpose()?;
     if let Some(endpoint) = &endpoint {

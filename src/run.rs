@@ -100,10 +100,11 @@ pub fn run(plan: RunPlan, host: HostFacts, console: &Arc<Console>) -> Result<Rep
     let stopped = stop.clone();
     signals::end_in_order(move |signal| stopped.by_user(signal))?;
     let calibration = bake::calibration(&plan.payload);
-    check_metrics_addr(&plan)?;
+    // A taken address is found before any file of an earlier run is touched.
+    let metrics = plan.observe.metrics_addr.map(observe::Bound::new).transpose()?;
     barrier::announce(&plan);
     if plan.sink.kind.is_network() {
-        barrier::await_opening(&plan, &stop.flag)?;
+        barrier::await_opening(&plan, &stop)?;
     }
     let (keeper, keeper_lanes) = files::keeper_for(&plan);
     let (governance, taps) = governance::prepare(&plan)?;
@@ -117,9 +118,9 @@ pub fn run(plan: RunPlan, host: HostFacts, console: &Arc<Console>) -> Result<Rep
     let facts = cores.payload_facts(calibration.map(|found| found.measured));
     let ring = units::format_size(facts.ring_bytes_per_lane);
     tracing::info!(event = "memory", memory = facts.memory, "payload ring of each producer: {ring}, {}", facts.memory);
-    barrier::await_watching(&plan, &stop.flag)?;
     let governance = governance.map(|prepared| prepared.start()).transpose()?;
     let mut wiring = cores.wiring(&plan, &clock, &stop, host, facts, console);
+    wiring.metrics = metrics;
     wiring.events = governance.as_ref().map(Governance::books);
     let mut observer = observe::start(wiring)?;
     let keeper = keeper.map(|keeper| {
@@ -127,8 +128,8 @@ pub fn run(plan: RunPlan, host: HostFacts, console: &Arc<Console>) -> Result<Rep
         keeper.start(plan.free_cpus.clone(), move |why| stop.because(why))
     });
     let keeper = keeper.transpose()?;
+    let go = barrier::await_start(&plan, &clock, &stop)?;
     made.keep();
-    let go = barrier::await_start(&plan, &clock, &stop.flag);
     let (user, system) = sys::process::cpu_times();
     observer.started(go.epoch_ns, go.epoch_unix_ns);
     if let Some(governance) = &governance {
@@ -202,15 +203,6 @@ struct PerCore {
     taps: Vec<Option<Tap>>,
     /// For each producer, where the target is Kafka.
     kafka_lanes: Vec<Option<KafkaLane>>,
-}
-
-/// A taken address is found before any file of an earlier run is touched.
-fn check_metrics_addr(plan: &RunPlan) -> Result<(), Fatal> {
-    let Some(addr) = plan.observe.metrics_addr else { return Ok(()) };
-    std::net::TcpListener::bind(addr).map(drop).map_err(|error| {
-        Fatal::host(format!("--metrics-addr {addr}: {error}"))
-            .mend("find who has it with `ss -ltnp`, or --metrics-addr=:0 for a free port")
-    })
 }
 
 /// Ends the run in order when its thread panics: the others would go on without it.
@@ -343,6 +335,7 @@ impl Cores {
             host,
             payload,
             console: console.clone(),
+            metrics: None,
             events: None,
             outages: self.outages.clone(),
         }

@@ -125,6 +125,7 @@ fn bad_input_is_exit_2_and_named() {
         (vec!["--target", "kafka", "--host", "/no/such.yaml"], "/no/such.yaml"),
         (vec!["--target", "kafka", "--speed", "1"], "--speed"),
         (vec!["--target", "null", "--rate", "1000rec/s", "--payload-size", "16"], "16 is less than the 64 B"),
+        (vec!["--target", "null", "--payload-size"], "mend: --payload-size=4096\n"),
     ] {
         let output = plan(&words);
         let said = String::from_utf8_lossy(&output.stderr);

@@ -2,8 +2,8 @@
 
 use crate::base::fatal::{Exit, Fatal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::flag;
 use signal_hook::iterator::Signals;
+use signal_hook::{flag, low_level};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -45,6 +45,32 @@ pub fn end_in_order(stop: impl Fn(&'static str) + Send + 'static) -> Result<(), 
     Ok(())
 }
 
+/// The first signal ends the process as if nobody had handled it, so that a shell's loop ends, too; before that,
+/// `last_words` hears its name. One that is ignored stays so, as SIGINT behind `&` in a script.
+///
+/// # Errors
+/// As [`watch`].
+pub fn end_at_once(last_words: impl FnOnce(&'static str) + Send + 'static) -> Result<(), Fatal> {
+    let wanted = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !is_ignored(*signal));
+    let mut signals = Signals::new(wanted).map_err(unhandled)?;
+    let_writes_meet_file_size_limit()?;
+    on_a_thread(move || {
+        if let Some(signal) = signals.forever().next() {
+            last_words(name(signal));
+            die_by(signal);
+        }
+    })
+}
+
+/// Ends the process as the signal does by default; a shell shows 128 and its number either way.
+fn die_by(signal: i32) -> ! {
+    // The kernel keeps from a container's first process what would end it.
+    if !is_first_process() {
+        let _ = low_level::emulate_default_handler(signal);
+    }
+    std::process::exit(128 + signal)
+}
+
 /// `act` hears the name of each signal, and how many of SIGINT and SIGTERM came before it. A SIGHUP is heard once, since
 /// a terminal that goes away says so more than once, and then is no reason to take the SIGTERM that follows for a
 /// second wish; and not at all where it is ignored (`nohup`), as it is in a container's first process.
@@ -53,8 +79,7 @@ pub fn end_in_order(stop: impl Fn(&'static str) + Send + 'static) -> Result<(), 
 /// Signals cannot be handled, or the thread cannot be started.
 pub fn watch(mut act: impl FnMut(&'static str, usize) + Send + 'static) -> Result<(), Fatal> {
     let mut signals = wanted()?;
-    // Unhandled it would end the process; handled, the write that meets a file size limit fails with EFBIG.
-    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(unhandled)?;
+    let_writes_meet_file_size_limit()?;
     let wait = move || {
         let (mut before, mut hung_up) = (0, false);
         for signal in signals.forever() {
@@ -65,7 +90,7 @@ pub fn watch(mut act: impl FnMut(&'static str, usize) + Send + 'static) -> Resul
                     act(HANG_UP, before);
                 }
                 asked => {
-                    act(if asked == SIGINT { "SIGINT" } else { "SIGTERM" }, before);
+                    act(name(asked), before);
                     before += 1;
                 }
             }
@@ -82,6 +107,20 @@ fn wanted() -> Result<Signals, Fatal> {
     Signals::new(wanted).map_err(unhandled)
 }
 
+fn name(signal: i32) -> &'static str {
+    match signal {
+        SIGHUP => HANG_UP,
+        SIGINT => "SIGINT",
+        _ => "SIGTERM",
+    }
+}
+
+/// Unhandled, SIGXFSZ would end the process; handled, the write that meets a file size limit fails with EFBIG.
+fn let_writes_meet_file_size_limit() -> Result<(), Fatal> {
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(unhandled)?;
+    Ok(())
+}
+
 fn on_a_thread(wait: impl FnOnce() + Send + 'static) -> Result<(), Fatal> {
     let thread = std::thread::Builder::new().name("signals".into()).spawn(wait);
     thread.map(drop).map_err(|error| Fatal::host(format!("cannot start a thread: {error}")))
@@ -91,9 +130,14 @@ fn unhandled(error: io::Error) -> Fatal {
     Fatal::host(format!("cannot handle signals: {error}"))
 }
 
-/// The kernel keeps from a container's first process whatever it has no handler for.
+/// A SIGHUP also by a container's first process, from which the kernel keeps whatever it has no handler for.
 fn is_ignored(signal: i32) -> bool {
-    std::process::id() == 1 || ignores(&std::fs::read_to_string("/proc/self/status").unwrap_or_default(), signal)
+    let is_kept_away = signal == SIGHUP && is_first_process();
+    is_kept_away || ignores(&std::fs::read_to_string("/proc/self/status").unwrap_or_default(), signal)
+}
+
+fn is_first_process() -> bool {
+    std::process::id() == 1
 }
 
 /// Whether a process with this `/proc/<pid>/status` ignores the signal (proc(5), `SigIgn`).

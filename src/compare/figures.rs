@@ -141,10 +141,14 @@ pub enum Metric {
 /// Why the figure of a report is none to hold beside another: as the summary shows it, which has no number there.
 pub fn void(metric: Metric, value: Option<f64>, report: &Report) -> Option<&'static str> {
     match metric {
-        Metric::Latency => (value.is_none() && report.totals.records_offered > 0).then_some(NEVER),
+        Metric::Latency => never(value, report.totals.records_offered),
         Metric::Cpu => summary::mostly_polls(report).then_some(MOSTLY_POLLING),
         Metric::Other => None,
     }
+}
+
+fn never(value: Option<f64>, records_offered: u64) -> Option<&'static str> {
+    (value.is_none() && records_offered > 0).then_some(NEVER)
 }
 
 fn void_of_row(key: &str, value: Option<f64>, report: &Report) -> Option<&'static str> {
@@ -188,10 +192,6 @@ const OF_STAGE: &[StageRow] = &[
 
 /// Stage by stage; each of them has its like in the other report, or they are not comparable.
 pub fn of_stages(a: &[Phase], b: &[Phase]) -> Vec<Stage> {
-    let void = |unit: Unit, value: Option<f64>, of: &Phase| {
-        let never = unit == Unit::Seconds && value.is_none() && of.records_offered > 0;
-        never.then_some(NEVER)
-    };
     let stage = |(a, b): (&Phase, &Phase)| {
         let figure = |&(key, label, unit, of): &StageRow| Figure {
             key,
@@ -199,7 +199,8 @@ pub fn of_stages(a: &[Phase], b: &[Phase]) -> Vec<Stage> {
             unit,
             a: of(a),
             b: of(b),
-            void: [a, b].map(|phase| void(unit, of(phase), phase)),
+            // Every value that may be missing is a latency.
+            void: [a, b].map(|phase| never(of(phase), phase.records_offered)),
         };
         Stage { number: a.number, mode: a.mode.clone(), figures: OF_STAGE.iter().map(figure).collect() }
     };

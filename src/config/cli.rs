@@ -220,8 +220,9 @@ pub(super) fn own_flags(
     let example = |name: &str| {
         let (name, value, _) = flags.iter().find(|(flag, value, _)| *flag == name && !value.is_empty())?;
         Some(match (command.get_name(), *name) {
-            // The one flag that the run has as well and that means something else here.
+            // The run has these as well, and takes something else there.
             ("engine compare", "slo") => slo::RATIOS,
+            ("engine plan", "payload-size") => "4096",
             (_, name) => keys::find(name).map_or(*value, |key| key.example),
         })
     };

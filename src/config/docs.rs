@@ -35,8 +35,7 @@ const VERIFY_CODES: &Codes = &[
         1,
         "DAMAGED; INCOMPLETE: nothing is wrong, but what a broker has removed, or carries no facts, is not proved; \
          NOTHING PROVED: no record carries facts (--annotate off); OTHER RUNS: what was looked for is intact, but \
-         theirs is there too; nothing to verify; a source that cannot be read to its end; or a signal before its end: \
-         nothing is judged",
+         theirs is there too; nothing to verify; or a source that cannot be read to its end",
     ),
     (2, "bad flags, or a source that is not there; nothing was read"),
     (5, "no broker could be reached"),
@@ -138,7 +137,8 @@ fn verify_help() -> String {
     let mut out = String::from("engine verify SOURCE... [flags]\n\n");
     out.push_str(&wrapped(
         "Reads files, folders, - (standard input) or Kafka topics (kafka://HOST:PORT[,HOST:PORT]/TOPIC) and reports gaps, duplicates, reordering, corruption, truncation \
-         and records of other runs.",
+         and records of other runs. Ctrl-C or SIGTERM ends it without a verdict, as a signal does: a shell shows 130 or \
+         143.",
         0,
     ));
     list_flags(&mut out, VERIFY_FLAGS, VERIFY_CODES);

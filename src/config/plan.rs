@@ -41,8 +41,8 @@ pub const PLAN_FLAGS: &[(&str, &str, &str)] = &[
     (
         "calibrate",
         "on|off",
-        "Measures this host for two seconds, two cores of it, and scales the table of costs by that. Default on, off \
-         with --host.",
+        "Measures this host for about two seconds, two cores of it, and scales the table of costs by that. Default on, \
+         off with --host.",
     ),
     ("json", "", "The plan as JSON."),
 ];

@@ -40,7 +40,7 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
     let latency_seconds = latency(&response, &added(inputs, |report| &report.latency_seconds.service)?, &totals);
     let warm_response = added(inputs, |report| &report.warmup.latency_seconds.response)?;
     let warm_service = added(inputs, |report| &report.warmup.latency_seconds.service)?;
-    let pacing = pacing(inputs, &spans, &totals)?;
+    let pacing = pacing(inputs, &spans, measured, &totals)?;
     let slo = slos(inputs, &totals, &throughput, &response)?;
     let common = least(|span| span.ended) - most(|span| span.measured);
     let ns = |seconds: f64| format_duration((seconds.max(0.0) * 1e9) as u64);
@@ -172,11 +172,10 @@ pub fn latency(response: &Histogram<u64>, service: &Histogram<u64>, totals: &Tot
 }
 
 /// Where one process has no rate, all together have none.
-fn pacing(inputs: &[Input], spans: &[Span], totals: &Totals) -> Result<Pacing, Fatal> {
+fn pacing(inputs: &[Input], spans: &[Span], measured: f64, totals: &Totals) -> Result<Pacing, Fatal> {
     let lateness = added(inputs, |report| &report.pacing.lateness_seconds)?;
     let target: Option<f64> = inputs.iter().map(|input| input.report.pacing.target_bytes_per_second).sum();
     let ratio = || totals.records_produced as f64 / totals.records_offered as f64;
-    let measured = spans.iter().map(|span| span.measured).fold(f64::INFINITY, f64::min);
     // From the first start to the last end.
     let last_end = |of: fn(&Pacing) -> Option<f64>| {
         let end = |(input, span): (&Input, &Span)| Some(span.measured - measured + of(&input.report.pacing)?);

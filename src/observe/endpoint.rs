@@ -17,6 +17,33 @@ pub trait Pages: Send + Sync {
     fn delivered(&self, answer: &Answer);
 }
 
+/// The listeners of an address that this process has, and nobody is served yet.
+#[derive(Debug)]
+pub struct Bound {
+    addr: SocketAddr,
+    listeners: Vec<TcpListener>,
+}
+
+impl Bound {
+    /// `[::]` is every interface, IPv4 included.
+    ///
+    /// # Errors
+    /// Exit 3 where the address cannot be bound, e.g. because another process has it.
+    pub fn new(addr: SocketAddr) -> Result<Self, Fatal> {
+        bind(addr).map(|listeners| Self { addr, listeners }).map_err(|error| cannot(addr, &error))
+    }
+}
+
+fn cannot(addr: SocketAddr, error: &std::io::Error) -> Fatal {
+    Fatal::host(format!("the metrics address {addr} cannot be bound: {error}")).mend(match error.kind() {
+        ErrorKind::AddrInUse => {
+            format!("find its owner with `ss -ltnp 'sport = :{}'`, or pass another --metrics-addr", addr.port())
+        }
+        ErrorKind::PermissionDenied => "pass a --metrics-addr with a port from 1024 on".to_owned(),
+        _ => "pass a --metrics-addr of this host, e.g. --metrics-addr :9090".to_owned(),
+    })
+}
+
 /// The listeners; dropping it closes them.
 pub struct Endpoint {
     pub local_addr: SocketAddr,
@@ -25,25 +52,17 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Binds and serves. `[::]` is every interface, IPv4 included.
+    /// Serves whoever asks at the address.
     ///
     /// # Errors
-    /// Exit 3 where the address cannot be bound, e.g. because another process has it.
-    pub fn start(addr: SocketAddr, pages: Arc<dyn Pages>) -> Result<Self, Fatal> {
-        Self::with_timeout(addr, pages, Duration::from_nanos(limits::METRICS_REQUEST_NS_MAX))
+    /// Exit 3 where no thread can be had.
+    pub fn start(bound: Bound, pages: Arc<dyn Pages>) -> Result<Self, Fatal> {
+        Self::with_timeout(bound, pages, Duration::from_nanos(limits::METRICS_REQUEST_NS_MAX))
     }
 
-    fn with_timeout(addr: SocketAddr, pages: Arc<dyn Pages>, timeout: Duration) -> Result<Self, Fatal> {
-        let cannot = |error: std::io::Error| {
-            Fatal::host(format!("the metrics address {addr} cannot be bound: {error}")).mend(match error.kind() {
-                ErrorKind::AddrInUse => {
-                    format!("find its owner with `ss -ltnp 'sport = :{}'`, or pass another --metrics-addr", addr.port())
-                }
-                ErrorKind::PermissionDenied => "pass a --metrics-addr with a port from 1024 on".to_owned(),
-                _ => "pass a --metrics-addr of this host, e.g. --metrics-addr :9090".to_owned(),
-            })
-        };
-        let listeners = bind(addr).map_err(cannot)?;
+    fn with_timeout(bound: Bound, pages: Arc<dyn Pages>, timeout: Duration) -> Result<Self, Fatal> {
+        let Bound { addr, listeners } = bound;
+        let cannot = |error: std::io::Error| cannot(addr, &error);
         let local_addr = listeners[0].local_addr().map_err(cannot)?;
         let stop = Arc::new(AtomicBool::new(false));
         let busy = Arc::new(AtomicUsize::new(0));
@@ -232,7 +251,12 @@ mod tests {
     }
 
     fn endpoint(addr: &str, timeout_ms: u64) -> Endpoint {
-        Endpoint::with_timeout(addr.parse().unwrap(), Arc::new(Echo), Duration::from_millis(timeout_ms)).unwrap()
+        Endpoint::with_timeout(
+            Bound::new(addr.parse().unwrap()).unwrap(),
+            Arc::new(Echo),
+            Duration::from_millis(timeout_ms),
+        )
+        .unwrap()
     }
 
     fn ask(addr: SocketAddr, request: &[u8]) -> String {

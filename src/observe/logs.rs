@@ -4,6 +4,7 @@ use crate::base::units::format_counted;
 use crate::plan::LogFormat;
 use crate::sys::streams;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -35,9 +36,10 @@ pub struct Console {
 }
 
 impl Console {
-    /// A live line exists only for text on a terminal.
+    /// A live line exists only for text on a terminal that can take it away again.
     pub fn new(format: LogFormat) -> Arc<Self> {
-        let drawn = format == LogFormat::Text && io::stderr().is_terminal();
+        let erases = erases(std::env::var_os("TERM").as_deref());
+        let drawn = format == LogFormat::Text && erases && io::stderr().is_terminal();
         let target = match drawn {
             true => ProgressDrawTarget::term_like_with_hz(Box::<LiveTerminal>::default(), DRAWN_HZ_MAX),
             false => ProgressDrawTarget::hidden(),
@@ -113,6 +115,11 @@ impl Console {
         };
         line.into_bytes()
     }
+}
+
+/// Whether a terminal of this kind (`TERM`) knows how to clear a line.
+fn erases(kind: Option<&OsStr>) -> bool {
+    kind.is_some_and(|kind| !kind.is_empty() && kind != "dumb")
 }
 
 /// How wide a live line may be.
@@ -377,6 +384,12 @@ pub mod tests {
         assert_eq!(broken_between_words(line, 26), " INFO a lap is whole\n      rounds of the ring\n");
         let path = " WARN /a/path/that/is/long is full\n";
         assert_eq!(broken_between_words(path, 12), " WARN /a/path/that/is/long\n      is\n      full\n");
+    }
+
+    #[test]
+    fn nothing_is_drawn_where_it_could_not_be_cleared() {
+        assert!(["xterm-256color", "linux", "screen"].iter().all(|kind| erases(Some(OsStr::new(kind)))));
+        assert!(!erases(Some(OsStr::new("dumb"))) && !erases(Some(OsStr::new(""))) && !erases(None));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Ticker {
 }
 
 const DRAINING: &str = "draining";
+/// What `format_rate_steady` takes.
+pub const RATE_ROOM: usize = "999.9 MB/s".len();
 
 /// What the live line shows.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +82,7 @@ impl Glance {
 
     /// What there is room for.
     pub fn line_within(&self, columns: usize) -> String {
-        side_by_side_within(self.parts(), columns, room)
+        side_by_side(self.parts(), columns)
     }
 
     /// In the order in which they are shown.
@@ -117,30 +119,31 @@ impl Glance {
     }
 }
 
-/// Room that a part takes at least, whatever its digits, so that none comes and goes with those of another.
-fn room(part: Part) -> usize {
-    match part {
-        Part::Now => "999.9 MB/s".len(),
-        Part::Average => "avg 999.9 MB/s".len(),
-        Part::P99 => "p99 999.9 ms".len(),
-        Part::Mode => "sampled".len(),
-        _ => 0,
+impl LivePart for Part {
+    fn room(self) -> usize {
+        match self {
+            Part::Now => RATE_ROOM,
+            Part::Average => "avg ".len() + RATE_ROOM,
+            Part::P99 => "p99 999.9 ms".len(),
+            Part::Mode => "sampled".len(),
+            _ => 0,
+        }
+    }
+}
+
+/// A part of a live line; of several, those of least use come first.
+pub trait LivePart: Copy + Ord {
+    /// Columns that it takes at least, whatever its digits, so that none comes and goes with those of another. A part
+    /// without text takes them, too, and does not show.
+    fn room(self) -> usize {
+        0
     }
 }
 
 /// As many parts as there is room for: they are left out whole, the lowest first, since half a number is a wrong one.
-pub fn side_by_side<P: Copy + Ord>(parts: Vec<(P, String)>, columns: usize) -> String {
-    side_by_side_within(parts, columns, |_| 0)
-}
-
-/// The same where each part takes at least so much `room`. One without text takes it, too, and does not show.
-pub fn side_by_side_within<P: Copy + Ord>(
-    mut parts: Vec<(P, String)>,
-    columns: usize,
-    room: impl Fn(P) -> usize,
-) -> String {
+pub fn side_by_side<P: LivePart>(mut parts: Vec<(P, String)>, columns: usize) -> String {
     const BETWEEN: &str = "  ";
-    let width = |(part, text): &(P, String)| text.chars().count().max(room(*part)) + BETWEEN.len();
+    let width = |(part, text): &(P, String)| text.chars().count().max(part.room()) + BETWEEN.len();
     // The last one has nothing behind it.
     while parts.iter().map(width).sum::<usize>() > columns.saturating_add(BETWEEN.len()) {
         let Some(least) = parts.iter().map(|(part, _)| *part).min() else { break };

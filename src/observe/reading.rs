@@ -1,10 +1,9 @@
 //! What is said while a reading goes on: the live line of `engine verify`.
 
-use crate::base::fatal::{Exit, Fatal};
 use crate::base::progress::ReadProgress;
 use crate::base::units::{format_amount, format_rate_steady};
 use crate::observe::logs::{Console, live_columns};
-use crate::observe::progress::{clock, side_by_side};
+use crate::observe::progress::{LivePart, clock, side_by_side};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -35,8 +34,8 @@ pub fn watch<T>(console: &Console, progress: &ReadProgress, tick: Duration, work
 }
 
 /// What is said where this signal ended it before its time.
-pub fn stopped(signal: &str, progress: &ReadProgress) -> Fatal {
-    Fatal::new(Exit::Failed, format!("stopped by {signal} after {}: nothing is judged", amount(progress)))
+pub fn stopped(signal: &str, progress: &ReadProgress) -> String {
+    format!("stopped by {signal} after {}: nothing is judged", amount(progress))
 }
 
 /// `4.25 GB of 17 GB`; without a known end the first of them.
@@ -63,6 +62,8 @@ enum Part {
     Read,
     Left,
 }
+
+impl LivePart for Part {}
 
 impl<'a> Line<'a> {
     fn new(progress: &'a ReadProgress) -> Self {
@@ -119,10 +120,9 @@ mod tests {
     fn a_signal_is_told_how_far_it_was() {
         let progress = ReadProgress::default();
         progress.add(4_250_000_000);
-        let said = |progress: &ReadProgress| stopped("SIGINT", progress).what;
-        assert_eq!(said(&progress), "stopped by SIGINT after 4.25 GB: nothing is judged");
+        assert_eq!(stopped("SIGINT", &progress), "stopped by SIGINT after 4.25 GB: nothing is judged");
         progress.set_bytes_all(17_000_000_000);
-        assert_eq!(said(&progress), "stopped by SIGINT after 4.25 GB of 17 GB: nothing is judged");
+        assert_eq!(stopped("SIGINT", &progress), "stopped by SIGINT after 4.25 GB of 17 GB: nothing is judged");
     }
 
     #[test]

@@ -30,6 +30,7 @@ fn bench_of(mut run: Run, change: impl FnOnce(&mut RunPlan)) -> Bench {
     let stopped = Arc::new(Mutex::new(Vec::new()));
     let reasons = stopped.clone();
     let mut observer = start(Wiring {
+        metrics: run.shared.plan.observe.metrics_addr.map(|addr| Bound::new(addr).unwrap()),
         events: None,
         outages: Arc::default(),
         plan: run.shared.plan.clone(),
@@ -195,11 +196,7 @@ fn a_release_ends_the_hold() {
 fn a_taken_address_is_exit_3_with_its_mend() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
-    let run = Run::new(1, 1, None);
-    let exposition = Exposition::new(run.shared.clone(), None);
-    let (last, _) = bounded(1);
-    let served = Served { shared: run.shared.clone(), exposition, last };
-    let fatal = Endpoint::start(addr, Arc::new(served)).err().expect("the address is taken");
+    let fatal = Bound::new(addr).expect_err("the address is taken");
     assert_eq!(fatal.exit, crate::base::fatal::Exit::Host);
     assert!(fatal.what.contains(&addr.to_string()), "{fatal}");
     assert!(fatal.mend.unwrap().contains(&addr.port().to_string()));

@@ -3,7 +3,7 @@
 use crate::base::units::{format_amount, format_counted, format_rate_steady};
 use crate::observe::Console;
 use crate::observe::logs::live_columns;
-use crate::observe::progress::side_by_side_within;
+use crate::observe::progress::{LivePart, RATE_ROOM, side_by_side};
 use crate::verify::live::Live;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,12 +34,13 @@ enum Part {
     Rate,
 }
 
-/// Room that a part takes at least, whatever its digits, so that none comes and goes with those of another.
-fn room(part: Part) -> usize {
-    match part {
-        Part::Rate => "999.9 MB/s".len(),
-        Part::Amount => "999.9 GB so far".len(),
-        Part::Connections | Part::Records | Part::Findings => 0,
+impl LivePart for Part {
+    fn room(self) -> usize {
+        match self {
+            Part::Rate => RATE_ROOM,
+            Part::Amount => "999.9 GB so far".len(),
+            Part::Connections | Part::Records | Part::Findings => 0,
+        }
     }
 }
 
@@ -64,7 +65,7 @@ impl Glance {
             parts.push((Part::Records, format!("{} checked", format_counted(records, "record"))));
             parts.push((Part::Findings, format_counted(findings, "finding")));
         }
-        side_by_side_within(parts, columns, room)
+        side_by_side(parts, columns)
     }
 }
 
@@ -123,7 +124,7 @@ mod tests {
         assert!(parts[1].ends_with("GB/s") && parts[2].ends_with("GB so far"), "{whole}");
         let narrow = glance.line_within(whole.chars().count() - 1);
         assert_eq!(narrow.split("  ").collect::<Vec<_>>(), [parts[0], parts[1], parts[3], parts[4]]);
-        assert_eq!(glance.line_within(room(Part::Rate)), parts[1]);
+        assert_eq!(glance.line_within(RATE_ROOM), parts[1]);
         let slow = Glance { bytes_per_second: 0.0, bytes: 5, ..glance };
         assert_eq!(glance.line_within(70).split("  ").count(), slow.line_within(70).split("  ").count());
         let unjudged = Glance { judged: None, open: 1, ..glance }.line_within(80);

@@ -1,11 +1,11 @@
 //! When the cores go: at once, or at the time that was set.
 
+use super::Stop;
 use super::core::Go;
 use crate::base::clock::{Clock, TscClock, unix_now_ns};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::units::format_duration;
 use crate::plan::RunPlan;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Between the decision to go and the first due time, so that every core is spinning by then.
@@ -15,8 +15,6 @@ const WAKE_AHEAD_NS: u64 = 20_000_000;
 /// So long before the start connections are made, since servers drop those that say nothing for a minute, and files of
 /// an earlier run are let go.
 const OPEN_AHEAD_NS: u64 = 30_000_000_000;
-/// So long before the start whoever watches the run begins to; until then nothing of it has happened.
-const WATCH_AHEAD_NS: u64 = 200_000_000;
 /// How soon a signal ends the wait.
 const LOOK_NS: u64 = 50_000_000;
 
@@ -30,50 +28,41 @@ pub fn announce(plan: &RunPlan) {
 /// Waits until the target may be opened.
 ///
 /// # Errors
-/// A signal came first.
-pub fn await_opening(plan: &RunPlan, stop: &AtomicBool) -> Result<(), Fatal> {
-    await_ahead(plan, OPEN_AHEAD_NS, stop)
+/// A signal came first, or another core could not start.
+pub fn await_opening(plan: &RunPlan, stop: &Stop) -> Result<(), Fatal> {
+    let at_unix_ns = plan.start_at_unix_ns.unwrap_or(0);
+    wait_until(at_unix_ns.saturating_sub(OPEN_AHEAD_NS), stop)
 }
 
-/// Waits, with all that is to run ready, until it is time to watch it.
+/// Waits for the time to start, once all is ready.
 ///
 /// # Errors
 /// A signal came first.
-pub fn await_watching(plan: &RunPlan, stop: &AtomicBool) -> Result<(), Fatal> {
-    await_ahead(plan, WATCH_AHEAD_NS, stop)
-}
-
-fn await_ahead(plan: &RunPlan, ahead_ns: u64, stop: &AtomicBool) -> Result<(), Fatal> {
-    let Some(at_unix_ns) = plan.start_at_unix_ns else { return Ok(()) };
-    wait_until(at_unix_ns.saturating_sub(ahead_ns), stop);
-    if stop.load(Relaxed) {
-        return Err(Fatal::new(Exit::Unreachable, "stopped before --start-at: nothing was sent"));
-    }
-    Ok(())
-}
-
-/// Waits for the time to start, once all is ready and watched.
-pub fn await_start(plan: &RunPlan, clock: &TscClock, stop: &AtomicBool) -> Go {
+pub fn await_start(plan: &RunPlan, clock: &TscClock, stop: &Stop) -> Result<Go, Fatal> {
     let wanted_unix_ns = plan.start_at_unix_ns.unwrap_or(0);
-    wait_until(wanted_unix_ns.saturating_sub(WAKE_AHEAD_NS), stop);
+    wait_until(wanted_unix_ns.saturating_sub(WAKE_AHEAD_NS), stop)?;
     // By the system's clock, which may have been set right since the run's own took its anchor.
     let (now_ns, now_unix_ns) = (clock.now_ns(), unix_now_ns());
     let soonest_unix_ns = now_unix_ns + COUNTDOWN_NS;
     let late_ns = soonest_unix_ns.saturating_sub(wanted_unix_ns);
-    let stopped = stop.load(Relaxed);
-    if plan.start_at_unix_ns.is_some() && late_ns > 0 && !stopped {
+    if plan.start_at_unix_ns.is_some() && late_ns > 0 {
         tracing::warn!("not ready by --start-at: the run starts {} late", format_duration(late_ns));
     }
-    let epoch_unix_ns = if stopped { soonest_unix_ns } else { wanted_unix_ns.max(soonest_unix_ns) };
-    Go { epoch_ns: now_ns + (epoch_unix_ns - now_unix_ns), epoch_unix_ns }
+    let epoch_unix_ns = wanted_unix_ns.max(soonest_unix_ns);
+    Ok(Go { epoch_ns: now_ns + (epoch_unix_ns - now_unix_ns), epoch_unix_ns })
 }
 
-fn wait_until(unix_ns: u64, stop: &AtomicBool) {
-    while !stop.load(Relaxed) {
+fn wait_until(unix_ns: u64, stop: &Stop) -> Result<(), Fatal> {
+    loop {
         let left_ns = unix_ns.saturating_sub(unix_now_ns());
         if left_ns == 0 {
-            return;
+            return Ok(());
         }
+        stop.unless_over(stopped)?;
         std::thread::sleep(Duration::from_nanos(left_ns.min(LOOK_NS)));
     }
+}
+
+fn stopped() -> Fatal {
+    Fatal::new(Exit::Unreachable, "stopped before --start-at: nothing was sent")
 }

@@ -57,7 +57,7 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, depth: usize, mut prepare
 fn open_files<R: Ring>(ring: &mut R, setup: &mut Setup, prepared: &Prepared) -> Result<FileSink, Fatal> {
     let plan = setup.plan.clone();
     // From here on an earlier run's data are lost.
-    barrier::await_opening(&plan, &setup.stop.flag)?;
+    barrier::await_opening(&plan, &setup.stop)?;
     let mut lanes = Vec::new();
     for (lane, payload) in prepared.payloads.iter().enumerate() {
         let producer = &plan.producers[plan.cores[setup.index].producers[lane]];

@@ -44,7 +44,7 @@ status=0
 KAFKA_LIBS=$work/records scripts/kafka.sh fetch 2>"$work/fetch.log" || status=$?
 if [ "$status" != 2 ] || ! grep -q KAFKA_LIBS "$work/fetch.log"; then fail "fetch over files of others: exit code $status, not 2"; fi
 mkdir -p "$KAFKA_DIR/2026" "$KAFKA_DIR/9"
-echo notes >"$KAFKA_DIR/9/notes"
+echo notes | tee "$KAFKA_DIR/9/notes" >"$KAFKA_DIR/9/pid"
 assignments=$(scripts/kafka.sh start --brokers 3)
 eval "$assignments"
 if ! [ -d "$KAFKA_DIR/2026" ] || ! [ -e "$KAFKA_DIR/9/notes" ]; then fail 'start removes what others have in KAFKA_DIR'; fi
@@ -151,3 +151,6 @@ scripts/kafka.sh status >/dev/null
 for broker in 1 2 3; do scripts/kafka.sh kill "$broker"; done
 scripts/kafka.sh restart all
 scripts/kafka.sh status >/dev/null
+
+scripts/kafka.sh stop
+if ! [ -e "$KAFKA_DIR/9/pid" ] || [ -e "$KAFKA_DIR/1/pid" ]; then fail 'stop removes what others have, or leaves its own'; fi

@@ -3,6 +3,7 @@
 use crate::harness::{Live, Scratch, Watch, poll, quiet, signal};
 use crate::report::{check, count, number, total};
 use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -41,18 +42,42 @@ fn ctrl_c_while_the_payload_is_made() {
     }
 }
 
+/// `engine verify` of a pipe without an end. `signals`: what `env` is to make of them before.
+fn verify_endless(scratch: &Scratch, signals: &str) -> Live {
+    let mut env = Command::new("env");
+    env.args([signals, env!("CARGO_BIN_EXE_engine"), "verify", "endless"]).current_dir(scratch.folder());
+    Live::start(env.stdout(Stdio::piped()))
+}
+
+/// It dies of the signal, so that the loop of a shell ends with it.
 #[test]
 fn a_signal_while_it_verifies() {
     let scratch = Scratch::new();
     assert!(Command::new("mkfifo").arg(scratch.path("endless")).status().unwrap().success());
     for (name, number) in [("INT", SIGINT), ("TERM", SIGTERM)] {
-        let engine = Live::start(scratch.engine("verify endless").stdout(Stdio::piped()));
+        let engine = verify_endless(&scratch, "--default-signal");
         poll("a handler", || handles(engine.pid(), number).then_some(()));
         engine.signal(name);
         let ended = engine.ended();
-        assert_eq!((ended.code(), ended.stdout.as_slice()), (1, &b""[..]), "{ended}");
+        assert_eq!(ended.status.signal(), Some(number as i32), "{ended}");
+        assert_eq!(ended.stdout, b"", "{ended}");
         ended.says(&[&format!("stopped by SIG{name} after 0 B: nothing is judged")]);
     }
+}
+
+/// A script ignores SIGINT for what it starts with `&`.
+#[test]
+fn a_signal_that_is_ignored_while_it_verifies() {
+    let scratch = Scratch::new();
+    assert!(Command::new("mkfifo").arg(scratch.path("endless")).status().unwrap().success());
+    let engine = verify_endless(&scratch, "--ignore-signal=INT");
+    poll("a handler", || handles(engine.pid(), SIGTERM).then_some(()));
+    assert!(!handles(engine.pid(), SIGINT));
+    engine.signal("INT");
+    engine.signal("TERM");
+    let ended = engine.ended();
+    assert_eq!(ended.status.signal(), Some(SIGTERM as i32), "{ended}");
+    assert!(ended.stderr.contains("SIGTERM") && !ended.stderr.contains("SIGINT"), "{ended}");
 }
 
 #[test]

@@ -72,7 +72,9 @@ fn a_bound_far_too_high_costs_few_runs() {
     let of = |run: &Value, key: &str| run[key].as_f64().unwrap_or_else(|| panic!("{key}: {run}"));
     assert_eq!((of(&tried[0], "rate_bytes_per_second"), &tried[0]["held"]), (50e6, &false.into()));
     assert!(of(&tried[1], "rate_bytes_per_second") <= 1.1 * 50.0 * 4096.0, "{found:#}");
-    assert!(tried.len() <= 12, "{ended}\n{found:#}");
+    // A busy moment may cost one or two more; a descent from the bound would take five.
+    let before_one_held = tried.iter().take_while(|run| run["held"] != true).count();
+    assert!(before_one_held <= 3, "{ended}\n{found:#}");
     for run in tried {
         let (rate, ratio) = (of(run, "rate_bytes_per_second"), of(run, "achieved_ratio"));
         assert!((of(run, "achieved_bytes_per_second") - rate * ratio).abs() <= 1.0, "{run:#}");

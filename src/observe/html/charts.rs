@@ -125,12 +125,19 @@ fn target(report: &Report, (from, to): (f64, f64)) -> Vec<Vec<(f64, f64)>> {
         return level.into_iter().collect();
     }
     let mut lines = vec![Vec::new()];
+    // Those of a merged report overlap, and the line would run backwards.
+    let mut end_before = f64::NEG_INFINITY;
     for phase in &report.phases {
+        let (start, end) = (phase.start_seconds.max(end_before), phase.end_seconds);
+        if end <= start {
+            continue;
+        }
+        end_before = end;
         let share = produced_share(phase.bytes_per_second, phase.logical_bytes_per_second);
         match phase.target_bytes_per_second.map(|rate| rate * share) {
             Some(rate) => {
                 let line = lines.last_mut().expect("there is always a last line");
-                line.extend([(phase.start_seconds, rate), (phase.end_seconds, rate)]);
+                line.extend([(start, rate), (end, rate)]);
             }
             None => lines.push(Vec::new()),
         }

@@ -47,11 +47,12 @@ fn the_target_rate_has_a_step_between_stages() {
         |at: u64| Interval { start_seconds: at as f64, seconds: 1.0, bytes_produced: 7, ..Interval::default() };
     report.intervals = (0..4).map(second).collect();
     report.pacing.target_bytes_per_second = Some(100.0);
-    let line = |report: &Report| {
+    let path = |report: &Report| {
         let page = page(report);
         let path = page.split_once("<path class=\"line target\" d=\"").map(|(_, rest)| rest.split_once('"').unwrap().0);
-        path.map(|path| (path.matches('M').count(), path.matches('L').count()))
+        path.map(str::to_owned)
     };
+    let line = |report: &Report| path(report).map(|path| (path.matches('M').count(), path.matches('L').count()));
     assert_eq!(line(&report), Some((1, 1)), "one rate");
     let stage = |at: u64, rate| Phase {
         start_seconds: at as f64,
@@ -63,6 +64,13 @@ fn the_target_rate_has_a_step_between_stages() {
     assert_eq!(line(&report), Some((2, 4)), "a step, and a gap where there is no target");
     report.phases = vec![stage(0, None)];
     assert_eq!(line(&report), None);
+    // Of processes that began at different times, and of which one ended early.
+    let merged = |start_seconds, end_seconds| Phase { start_seconds, end_seconds, ..stage(0, Some(5.0)) };
+    report.phases = vec![merged(0.0, 1.5), merged(1.0, 2.5), merged(1.5, 2.0), merged(2.0, 3.5)];
+    let path = path(&report).unwrap();
+    let points = path.split(['M', 'L']).skip(1);
+    let xs: Vec<f64> = points.map(|point| point.split(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(xs.len() == 6 && xs.is_sorted(), "it runs backwards: {path}");
 }
 
 #[test]

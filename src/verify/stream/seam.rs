@@ -25,7 +25,8 @@ impl Seam {
     }
 
     /// All is there that one lap holds, and it begins where laps of that length do. Parts of a stream in the wrong
-    /// order have no such lap.
+    /// order seldom have such a lap. Where they do, nothing tells them from a ring: `[2n, 3n)` before `[n, 2n)` may as
+    /// well be one of `2n` records, half overwritten.
     fn is_of_a_ring(&self) -> bool {
         let lap = (self.newer.1 - self.older.0).saturating_add(1);
         self.older.1 + 1 == self.newer.0 && self.newer.0.is_multiple_of(lap)

@@ -66,6 +66,15 @@ fn rings_without_their_manifest_are_recognised_by_whole_laps() {
 }
 
 #[test]
+fn equal_parts_in_the_wrong_order_may_be_a_ring() {
+    let swapped = [records(20..30), records(10..20)].concat();
+    assert_clean(&pipe(&swapped.concat()), 20);
+    let swapped = [records(30..40), records(20..30)].concat();
+    let findings = pipe(&swapped.concat());
+    assert_eq!(only(&findings, Kind::Reordered).first_sequence, Some(20), "no lap of 20 begins at 30");
+}
+
+#[test]
 fn what_jumps_back_otherwise_is_reordered() {
     let ring = ring_data(1047, None).0;
     let reordered = |data: &[u8]| {
