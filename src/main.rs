@@ -109,11 +109,7 @@ fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {
         let text = serde_json::to_string(&findings).map_err(|error| Fatal::host(format!("findings: {error}")))?;
         print(&format!("{text}\n"))?;
     } else {
-        let text = findings.summary();
-        print(&match sys::streams::stdout_columns() {
-            Some(columns) => observe::logs::broken_between_words(&text, columns),
-            None => text,
-        })?;
+        print(&observe::logs::for_stdout(findings.summary()))?;
     }
     Ok(findings.exit())
 }

@@ -160,11 +160,7 @@ fn try_rates(plan: &SaturatePlan, interrupts: &AtomicUsize, console: &Console, t
 /// Says and writes what is known. What cannot be said keeps nobody from the report, nor the other way round.
 fn tell(plan: &SaturatePlan, end: End, tried: Vec<Tried>) -> Result<Exit, Fatal> {
     let result = conclude(plan, &end, tried);
-    let summary = format!("{}\n", text::summary(&result));
-    let said = streams::print(&match streams::stdout_columns() {
-        Some(columns) => logs::broken_between_words(&summary, columns),
-        None => summary,
-    });
+    let said = streams::print(&logs::for_stdout(format!("{}\n", text::summary(&result))));
     let written = plan.report.as_ref().map_or(Ok(()), |target| report::write_report(&result, target));
     let told = said.and(written);
     match (end, told) {

@@ -51,9 +51,7 @@ pub fn end_in_order(stop: impl Fn(&'static str) + Send + 'static) -> Result<(), 
 /// # Errors
 /// As [`watch`].
 pub fn end_at_once(last_words: impl FnOnce(&'static str) + Send + 'static) -> Result<(), Fatal> {
-    let wanted = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !is_ignored(*signal));
-    let mut signals = Signals::new(wanted).map_err(unhandled)?;
-    let_writes_meet_file_size_limit()?;
+    let mut signals = handled([SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !is_ignored(*signal)))?;
     on_a_thread(move || {
         if let Some(signal) = signals.forever().next() {
             last_words(name(signal));
@@ -78,8 +76,8 @@ fn die_by(signal: i32) -> ! {
 /// # Errors
 /// Signals cannot be handled, or the thread cannot be started.
 pub fn watch(mut act: impl FnMut(&'static str, usize) + Send + 'static) -> Result<(), Fatal> {
-    let mut signals = wanted()?;
-    let_writes_meet_file_size_limit()?;
+    let hang_up = Some(SIGHUP).filter(|signal| !is_ignored(*signal));
+    let mut signals = handled([SIGINT, SIGTERM].into_iter().chain(hang_up))?;
     let wait = move || {
         let (mut before, mut hung_up) = (0, false);
         for signal in signals.forever() {
@@ -99,12 +97,12 @@ pub fn watch(mut act: impl FnMut(&'static str, usize) + Send + 'static) -> Resul
     on_a_thread(wait)
 }
 
-fn wanted() -> Result<Signals, Fatal> {
-    let mut wanted = vec![SIGINT, SIGTERM];
-    if !is_ignored(SIGHUP) {
-        wanted.push(SIGHUP);
-    }
-    Signals::new(wanted).map_err(unhandled)
+/// Handles these. Unhandled, SIGXFSZ would end the process; handled, the write that meets a file size limit fails with
+/// EFBIG.
+fn handled(wanted: impl IntoIterator<Item = i32>) -> Result<Signals, Fatal> {
+    let signals = Signals::new(wanted).map_err(unhandled)?;
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(unhandled)?;
+    Ok(signals)
 }
 
 fn name(signal: i32) -> &'static str {
@@ -113,12 +111,6 @@ fn name(signal: i32) -> &'static str {
         SIGINT => "SIGINT",
         _ => "SIGTERM",
     }
-}
-
-/// Unhandled, SIGXFSZ would end the process; handled, the write that meets a file size limit fails with EFBIG.
-fn let_writes_meet_file_size_limit() -> Result<(), Fatal> {
-    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(unhandled)?;
-    Ok(())
 }
 
 fn on_a_thread(wait: impl FnOnce() + Send + 'static) -> Result<(), Fatal> {

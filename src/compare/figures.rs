@@ -39,6 +39,16 @@ pub struct Figure {
 }
 
 impl Figure {
+    /// `void`: why a side's value is none to hold beside another.
+    fn of<S>(
+        &(key, label, unit, of): &Row<S>,
+        sides: [&S; 2],
+        void: impl Fn(Option<f64>, &S) -> Option<&'static str>,
+    ) -> Self {
+        let [a, b] = sides.map(of);
+        Self { key, label, unit, a, b, void: sides.map(|side| void(of(side), side)) }
+    }
+
     /// There is something to say of it.
     pub fn is_known(&self) -> bool {
         self.a.is_some() || self.b.is_some() || self.is_void()
@@ -70,8 +80,8 @@ impl Figure {
     }
 }
 
-/// Key, label, unit, place in a report.
-type Row = (&'static str, &'static str, Unit, fn(&Report) -> Option<f64>);
+/// Key, label, unit, place in a report or in a stage of one.
+type Row<S = Report> = (&'static str, &'static str, Unit, fn(&S) -> Option<f64>);
 
 const SPEED: &[Row] = &[
     ("elapsed_seconds", "elapsed", Unit::Seconds, |of| Some(of.elapsed_seconds)),
@@ -163,15 +173,8 @@ fn void_of_row(key: &str, value: Option<f64>, report: &Report) -> Option<&'stati
 
 /// All rows in the order they are shown.
 pub fn all(a: &Report, b: &Report) -> Vec<Figure> {
-    let figure = |(key, label, unit, of): Row| Figure {
-        key,
-        label,
-        unit,
-        a: of(a),
-        b: of(b),
-        void: [a, b].map(|report| void_of_row(key, of(report), report)),
-    };
-    [SPEED, BOOKS, RESPONSE, SERVICE, LATENESS].concat().into_iter().map(figure).collect()
+    let figure = |row: &Row| Figure::of(row, [a, b], |value, report| void_of_row(row.0, value, report));
+    [SPEED, BOOKS, RESPONSE, SERVICE, LATENESS].into_iter().flatten().map(figure).collect()
 }
 
 /// The figures of one stage of both reports.
@@ -181,10 +184,7 @@ pub struct Stage {
     pub figures: Vec<Figure>,
 }
 
-/// As `Row`, of a stage.
-type StageRow = (&'static str, &'static str, Unit, fn(&Phase) -> Option<f64>);
-
-const OF_STAGE: &[StageRow] = &[
+const OF_STAGE: &[Row<Phase>] = &[
     ("logical_bytes_per_second", "rate", Unit::BytesPerSecond, |of| Some(of.logical_bytes_per_second)),
     ("latency_seconds.response.p50", "response p50", Unit::Seconds, |of| of.latency_seconds.response.p50),
     ("latency_seconds.response.p99", "response p99", Unit::Seconds, |of| of.latency_seconds.response.p99),
@@ -193,15 +193,9 @@ const OF_STAGE: &[StageRow] = &[
 /// Stage by stage; each of them has its like in the other report, or they are not comparable.
 pub fn of_stages(a: &[Phase], b: &[Phase]) -> Vec<Stage> {
     let stage = |(a, b): (&Phase, &Phase)| {
-        let figure = |&(key, label, unit, of): &StageRow| Figure {
-            key,
-            label,
-            unit,
-            a: of(a),
-            b: of(b),
-            // Every value that may be missing is a latency.
-            void: [a, b].map(|phase| never(of(phase), phase.records_offered)),
-        };
+        // Every value that may be missing is a latency.
+        let void = |value, phase: &Phase| never(value, phase.records_offered);
+        let figure = |row: &Row<Phase>| Figure::of(row, [a, b], void);
         Stage { number: a.number, mode: a.mode.clone(), figures: OF_STAGE.iter().map(figure).collect() }
     };
     a.iter().zip(b).map(stage).collect()

@@ -1,7 +1,6 @@
 //! A configuration file, JSON or YAML.
 
-pub use crate::base::document::{Document, Entry, Node, parse};
-
+use crate::base::document::{self, Document};
 use crate::base::fatal::Fatal;
 use crate::base::{bounded, limits, place};
 use std::io;
@@ -14,7 +13,7 @@ pub fn read(path: &Path) -> Result<Document, Fatal> {
         Fatal::usage(format!("--config '{shown}': {why}")).mend(place::mend_reading("config", path, &why))
     };
     let text = bounded::read_text(path, limits::CONFIG_BYTES_MAX).map_err(fail)?;
-    parse(&text).map_err(|(line, why)| {
+    document::parse(&text).map_err(|(line, why)| {
         Fatal::usage(format!("{shown} line {line}: {why}")).mend("a mapping of names to values, in YAML or JSON")
     })
 }

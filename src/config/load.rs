@@ -1,8 +1,9 @@
 //! Flags, environment and file into one list: flags win over the environment, the environment over the file.
 
+use crate::base::document::{Document, Entry, Node};
 use crate::base::fatal::Fatal;
 use crate::base::{limits, program};
-use crate::config::file::{self, Document, Node};
+use crate::config::file;
 use crate::config::keys::{self, ENV_IGNORED, ENV_PREFIX, KEYS, Key, Kind, PHASES_KEY};
 use crate::config::nearest;
 use std::collections::BTreeMap;
@@ -256,7 +257,7 @@ fn nearest(name: &str) -> Option<&'static Key> {
 }
 
 impl Document {
-    fn entries(&self) -> &[file::Entry] {
+    fn entries(&self) -> &[Entry] {
         &self.0
     }
 }

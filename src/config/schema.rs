@@ -101,6 +101,7 @@ pub fn config_schema_text() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::document;
     use crate::config::file;
     use crate::config::load;
     use crate::config::resolve;
@@ -122,13 +123,13 @@ mod tests {
         assert!(text == config_schema_text(), "{} is out of date: UPDATE=1 cargo test --lib config", path.display());
     }
 
-    fn to_json(node: &file::Node) -> Value {
+    fn to_json(node: &document::Node) -> Value {
         match node {
-            file::Node::Null => Value::Null,
-            file::Node::Text(text) => json!(text),
-            file::Node::Typed { value, .. } => serde_json::from_str(value).unwrap(),
-            file::Node::List(items) => items.iter().map(|(_, item)| to_json(item)).collect(),
-            file::Node::Map(entries) => entries.iter().map(|e| (e.key.clone(), to_json(&e.value))).collect(),
+            document::Node::Null => Value::Null,
+            document::Node::Text(text) => json!(text),
+            document::Node::Typed { value, .. } => serde_json::from_str(value).unwrap(),
+            document::Node::List(items) => items.iter().map(|(_, item)| to_json(item)).collect(),
+            document::Node::Map(entries) => entries.iter().map(|e| (e.key.clone(), to_json(&e.value))).collect(),
         }
     }
 

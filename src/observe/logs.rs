@@ -251,6 +251,14 @@ impl Write for ConsoleWriter {
     }
 }
 
+/// Text for standard output, whose lines break between words where that is a terminal.
+pub fn for_stdout(text: String) -> String {
+    match streams::stdout_columns() {
+        Some(columns) => broken_between_words(&text, columns),
+        None => text,
+    }
+}
+
 /// A terminal would break long lines within words. What follows stands below the message; a word that is longer than a
 /// line stays whole.
 pub fn broken_between_words(text: &str, columns: usize) -> String {

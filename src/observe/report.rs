@@ -143,6 +143,12 @@ pub struct Latency {
     pub service: Distribution,
 }
 
+impl Latency {
+    fn response_to_show(&self, all_confirmed: bool) -> Distribution {
+        Distribution { max: self.response.max.filter(|_| all_confirmed), ..self.response.clone() }
+    }
+}
+
 /// `null` where there is no such value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Distribution {
@@ -274,6 +280,13 @@ pub struct Phase {
     pub latency_seconds: Latency,
 }
 
+impl Phase {
+    /// As [`Report::response_to_show`].
+    pub fn response_to_show(&self) -> Distribution {
+        self.latency_seconds.response_to_show(self.records_produced >= self.records_offered)
+    }
+}
+
 /// What kept the run from going faster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
@@ -361,9 +374,7 @@ impl Report {
     /// The response times as people read them: a record without confirmation is slower than all others, so that
     /// there is no largest one.
     pub fn response_to_show(&self) -> Distribution {
-        let response = &self.latency_seconds.response;
-        let max = response.max.filter(|_| self.records_unconfirmed() == 0);
-        Distribution { max, ..response.clone() }
+        self.latency_seconds.response_to_show(self.records_unconfirmed() == 0)
     }
 
     /// The largest response time among confirmed records, where others never came and there is no largest one.

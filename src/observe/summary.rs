@@ -249,19 +249,23 @@ impl Page {
     }
 
     fn latency(&mut self, label: &str, of: &Distribution, offered: u64, beside: &str) {
-        let say = |value: Option<f64>| match value {
-            Some(seconds) => format_duration((seconds * 1e9).round() as u64),
-            // Among the records that were never confirmed.
-            None if offered > 0 => "never".to_owned(),
-            None => "-".to_owned(),
-        };
-        let (p50, p99, p999, max) = (say(of.p50), say(of.p99), say(of.p999), say(of.max));
+        let [p50, p99, p999, max] = percentiles(of, offered);
         if self.is_narrow() {
             self.line(label, &format!("p50 {p50}, p99 {p99}, p99.9 {p999}, max {max}{beside}"));
             return;
         }
         self.row(&format!("{label:LABEL$}{p50:>11}{p99:>11}{p999:>11}{max:>11}{beside}"));
     }
+}
+
+/// p50, p99, p99.9 and the largest.
+fn percentiles(of: &Distribution, records_offered: u64) -> [String; 4] {
+    [of.p50, of.p99, of.p999, of.max].map(|value| match value {
+        Some(seconds) => format_duration((seconds * 1e9).round() as u64),
+        // Among the records that were never confirmed.
+        None if records_offered > 0 => "never".to_owned(),
+        None => "-".to_owned(),
+    })
 }
 
 /// As `by SIGINT after 3.8 s of 10 s`: of the pacing, since the drain that follows is no part of what was asked for.

@@ -8,6 +8,7 @@ mod http;
 mod kafka;
 mod tls;
 
+use engine::base::document;
 use engine::base::units;
 use engine::config;
 use engine::config::resolve::network::url::Url;
@@ -112,7 +113,7 @@ const REACHING_KEYS: [&str; 5] =
 
 fn config_file(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let Ok(document) = config::file::parse(&text) else { return };
+    let Ok(document) = document::parse(&text) else { return };
     if document.0.iter().any(|entry| REACHING_KEYS.contains(&entry.key.replace('-', "_").as_str())) {
         return;
     }

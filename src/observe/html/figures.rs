@@ -76,9 +76,10 @@ fn speed(report: &Report) -> [Figure; 4] {
 
 fn latency(report: &Report) -> [Figure; 4] {
     let (response, service) = (&report.response_to_show(), &report.latency_seconds.service);
+    let offered = report.totals.records_offered;
     let one = |label, of: fn(&Distribution) -> Option<f64>| {
-        let more = format!("service {}", text::percentile(of(service), report));
-        figure(label, text::percentile(of(response), report), more)
+        let more = format!("service {}", text::percentile(of(service), offered));
+        figure(label, text::percentile(of(response), offered), more)
     };
     let max = one("Response max", |of| of.max);
     let confirmed = report.confirmed_max().map(|max| format!("confirmed max {}; ", text::duration(max)));
@@ -115,8 +116,13 @@ fn percentiles(report: &Report) -> String {
     let confirmed = report.confirmed_max().map(|max| format!(" <small>confirmed {}</small>", text::duration(max)));
     let mut out = format!("<div class=\"scroll\"><table>\n<tr><th></th>{}</tr>\n", names.concat());
     for (name, what, of) in rows {
-        let shown =
-            |value| if name == "Lateness" { text::known_duration(value) } else { text::percentile(value, report) };
+        let shown = |value| {
+            if name == "Lateness" {
+                text::known_duration(value)
+            } else {
+                text::percentile(value, report.totals.records_offered)
+            }
+        };
         let cells = text::distribution(of).map(|(column, value)| {
             let beside = confirmed.as_deref().filter(|_| (name, column) == ("Response", "max")).unwrap_or_default();
             format!("<td class=\"num\">{}{beside}</td>", shown(value))

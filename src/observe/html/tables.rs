@@ -88,12 +88,8 @@ pub fn phases(report: &Report) -> String {
 }
 
 fn phase(of: &Phase) -> String {
-    let time = |seconds: Option<f64>| match seconds {
-        None if of.records_offered > 0 => "never".to_owned(),
-        other => text::known_duration(other),
-    };
-    let (response, service) = (&of.latency_seconds.response, &of.latency_seconds.service);
-    let max = response.max.filter(|_| of.records_produced >= of.records_offered);
+    let time = |seconds| text::percentile(seconds, of.records_offered);
+    let (response, service) = (of.response_to_show(), &of.latency_seconds.service);
     let below = |more: &str| format!("<br><small>{more}</small>");
     let rate = text::rate(Some(of.logical_bytes_per_second));
     let asked = of.target_bytes_per_second.map(|rate| format!("of {}", text::rate(Some(rate))));
@@ -106,7 +102,7 @@ fn phase(of: &Phase) -> String {
         time(response.p50),
         time(response.p99),
         time(response.p999),
-        time(max),
+        time(response.max),
         text::known_duration(service.p50),
         text::known_duration(service.p99),
         text::known_duration(service.max),

@@ -1,7 +1,7 @@
 //! Words and numbers as the page shows them.
 
 use crate::base::units::{format_amount, format_count, format_duration, format_rate_short, format_size};
-use crate::observe::report::{Distribution, Report};
+use crate::observe::report::Distribution;
 use serde_json::Value;
 use std::fmt::{Display, Formatter, Result, Write};
 
@@ -39,10 +39,10 @@ pub fn known_duration(seconds: Option<f64>) -> String {
 }
 
 /// A percentile; `never` where it falls among records without confirmation.
-pub fn percentile(seconds: Option<f64>, report: &Report) -> String {
+pub fn percentile(seconds: Option<f64>, records_offered: u64) -> String {
     match seconds {
         Some(seconds) => duration(seconds),
-        None if report.totals.records_offered > 0 => "never".to_owned(),
+        None if records_offered > 0 => "never".to_owned(),
         None => NOTHING.to_owned(),
     }
 }

@@ -1,6 +1,6 @@
 //! The stages of a run, each with its line.
 
-use super::Page;
+use super::{Page, percentiles};
 use crate::base::limits::STAGES_TOLD_MAX;
 use crate::base::units::{format_count, format_counted, format_duration, format_rate_short};
 use crate::observe::report::{Phase, Report};
@@ -20,27 +20,16 @@ pub(super) fn show(page: &mut Page, report: &Report) {
 
 /// `burst for 60 s: 98.2 MB/s of 100 MB/s, 4,096 records; response p50 1 ms, p99 2 ms, p99.9 3 ms, max 4 ms`.
 fn stage(phase: &Phase) -> String {
-    let duration = |seconds: f64| format_duration((seconds * 1e9).round() as u64);
-    let say = |value: Option<f64>| match value {
-        Some(seconds) => duration(seconds),
-        None if phase.records_offered > 0 => "never".to_owned(),
-        None => "-".to_owned(),
-    };
     let asked = phase.target_bytes_per_second.map(|rate| format!(" of {}", format_rate_short(rate)));
     let lost = lost(phase).map(|lost| format!(", {lost}")).unwrap_or_default();
-    let response = &phase.latency_seconds.response;
+    let [p50, p99, p999, max] = percentiles(&phase.response_to_show(), phase.records_offered);
     format!(
-        "{} for {}: {}{}, {}{lost}; response p50 {}, p99 {}, p99.9 {}, max {}",
+        "{} for {}: {}{}, {}{lost}; response p50 {p50}, p99 {p99}, p99.9 {p999}, max {max}",
         phase.mode,
-        duration(phase.end_seconds - phase.start_seconds),
+        format_duration(((phase.end_seconds - phase.start_seconds) * 1e9).round() as u64),
         format_rate_short(phase.logical_bytes_per_second),
         asked.unwrap_or_default(),
-        format_counted(phase.records_produced, "record"),
-        say(response.p50),
-        say(response.p99),
-        say(response.p999),
-        // Where some never came there is no largest one.
-        say(response.max.filter(|_| phase.records_produced >= phase.records_offered))
+        format_counted(phase.records_produced, "record")
     )
 }
 
