@@ -5,10 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 profile=${BUILD_PROFILE:-release}
-cargo build --profile "$profile" --locked --bin engine
-target=${CARGO_TARGET_DIR:-target}
-# Cargo's folder of the profile dev is called debug.
-built=$target/${profile/#dev/debug}/engine
+# Where the binary is, cargo says: variables and its own configuration move it.
+built=$(cargo build --profile "$profile" --locked --bin engine --message-format=json-render-diagnostics |
+    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 # A copy under another name first: an engine that is running keeps its file.
 cp "$built" ./engine.new
 mv -f ./engine.new ./engine

@@ -52,9 +52,10 @@ prepare() {
 # image ENGINE: its build gets every file that the compiler reads, and it does nothing unasked.
 image() {
     local engine=$1 empty
-    # As scripts/build.sh has it.
     local profile=${BUILD_PROFILE:-release}
-    python3 tests/deploy/check_image.py "${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}/engine.d"
+    # Cargo's folder of the profile dev is called debug.
+    [ "$profile" != dev ] || profile=debug
+    python3 tests/deploy/check_image.py "${CARGO_TARGET_DIR:-target}/$profile/engine.d"
     grep -qx 'ENTRYPOINT \["engine"\]' Dockerfile
     grep -qx 'CMD \["--help"\]' Dockerfile
     empty=$work/empty
@@ -79,6 +80,13 @@ render() {
         name=${folder#deploy/kubernetes/}
         "${kustomize[@]}" "$folder" >"$work/rendered/${name//\//-}.yaml"
     done < <(find deploy/kubernetes -name kustomization.yaml | sort)
+    # With components added where fleet and job say so, not in an overlay as tuned/ has them.
+    cp -r deploy/kubernetes "$work/kubernetes"
+    for name in fleet job; do
+        sed -n '/^components:/,$p' "deploy/kubernetes/tuned/$name/kustomization.yaml" | sed 's|\.\./\.\./|../|' \
+            >>"$work/kubernetes/$name/kustomization.yaml"
+        "${kustomize[@]}" "$work/kubernetes/$name" >"$work/rendered/tuned-in-place-$name.yaml"
+    done
 }
 
 only_here=

@@ -8,7 +8,7 @@
 #                                  which took the values along, the files
 #
 #   --cores LIST     the engine's processors (0-30): governor only there; with --nic its send queues go there and its
-#                    interrupts elsewhere
+#                    interrupts elsewhere, off the cores' siblings too where others are left
 #   --nic NAME       the network card of the load, for its queues, rings and offloads
 #   --mtu N          its MTU (with --nic): the switch must take it too. What stands on the card, a VLAN or a bridge,
 #                    has one of its own

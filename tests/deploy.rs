@@ -215,3 +215,45 @@ fn the_adapter_s_own_configuration_is_not_written_over() {
     let monitoring = read("kubernetes/monitoring/kustomization.yaml");
     assert_eq!(monitoring["configMapGenerator"][0]["name"], "generator-adapter-config");
 }
+
+/// The labels that a kustomization gives to everything come after its components, whose patches then find nothing.
+#[test]
+fn components_find_what_they_patch() {
+    for (kind, file) in [("Deployment", "fleet/deployment.yaml"), ("Job", "job/job.yaml")] {
+        let workload = read(&format!("kubernetes/{file}"));
+        assert_eq!(workload["kind"], kind);
+        assert_eq!(workload["metadata"]["labels"]["app.kubernetes.io/part-of"], "generator", "{file}");
+    }
+    for component in ["io-uring", "credentials", "huge-pages", "whole-node"] {
+        let text = std::fs::read_to_string(deploy(&format!("kubernetes/components/{component}/kustomization.yaml")));
+        let target = "target: { kind: Deployment|Job, labelSelector: app.kubernetes.io/part-of=generator }";
+        assert!(text.unwrap().contains(target), "{component}");
+    }
+}
+
+/// Cargo's configuration may put the binary elsewhere, and an old one lie where it would be by default.
+#[test]
+fn the_build_takes_the_binary_that_cargo_has_made() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    for path in ["scripts", "bin", "target/release", "elsewhere"] {
+        std::fs::create_dir_all(at(path)).unwrap();
+    }
+    std::fs::copy(deploy("../scripts/build.sh"), at("scripts/build.sh")).unwrap();
+    std::fs::write(at("target/release/engine"), "old").unwrap();
+    std::fs::write(at("elsewhere/engine"), "new").unwrap();
+    let made = at("elsewhere/engine");
+    let lines = [
+        r#"{"reason":"compiler-artifact","target":{"name":"libc"},"executable":null,"fresh":true}"#.to_owned(),
+        format!(r#"{{"reason":"compiler-artifact","executable":"{}","fresh":false}}"#, made.display()),
+        r#"{"reason":"build-finished","success":true}"#.to_owned(),
+    ];
+    std::fs::write(at("bin/cargo"), format!("#!/bin/sh\ncat <<'END'\n{}\nEND\n", lines.join("\n"))).unwrap();
+    std::fs::set_permissions(at("bin/cargo"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", at("bin").display(), std::env::var("PATH").unwrap());
+    let mut build = std::process::Command::new("bash");
+    let built = build.arg(at("scripts/build.sh")).env("PATH", path).env_remove("BUILD_PROFILE").output().unwrap();
+    assert!(built.status.success(), "{built:?}");
+    assert_eq!(std::fs::read_to_string(at("engine")).unwrap(), "new");
+}

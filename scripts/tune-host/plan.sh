@@ -5,7 +5,8 @@
 kinds=() targets=() wanted=() differs=() skipped=() notes=() core_list=() differing=0
 grub_file=/etc/default/grub.d/90-engine.cfg
 tmpfiles_file=/etc/tmpfiles.d/engine.conf
-huge_pages_file=/proc/sys/vm/nr_hugepages
+# The rings take 2 MiB pages; /proc/sys/vm/nr_hugepages counts those of the kernel's default size.
+huge_pages_file=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
 
 in_part() {
     [ -z "$only" ] || [[ ,$only, == *,$1,* ]]
@@ -145,11 +146,16 @@ plan_cpu() {
     [ "$found" = 1 ] || skip 'governor: this host has no cpufreq (a virtual machine, or the firmware decides)'
 }
 
+# With native multipath the queues are those of the paths (nvme0c1n1), which udev is not told of, and not the drive's.
 plan_drives() {
-    local folder attribute value drives=()
+    local folder attribute value drives=() paths
     in_part drives || return 0
     for folder in "$root"/sys/block/nvme*; do
-        [[ ${folder##*/} =~ ^nvme[0-9]+n[0-9]+$ ]] && drives+=("${folder#"$root"}")
+        [[ ${folder##*/} =~ ^(nvme[0-9]+)(n[0-9]+)$ ]] || continue
+        paths=("$root/sys/block/${BASH_REMATCH[1]}"c*"${BASH_REMATCH[2]}")
+        [ "${#paths[@]}" = 0 ] || notes+=("${folder##*/} has several paths: a boot sets their queues as it likes; apply again")
+        [ "${#paths[@]}" -gt 0 ] || paths=("$folder")
+        drives+=("${paths[@]#"$root"}")
     done
     if [ "${#drives[@]}" = 0 ]; then skip 'drives: this host has no NVMe drive'; return; fi
     for folder in "${drives[@]}"; do
@@ -211,9 +217,11 @@ irqs_of() {
     if [[ ${real##*/} == virtio* ]]; then echo "${real%/*}/msi_irqs"; else echo "$root$1/device/msi_irqs"; fi
 }
 
-# Each core to one send queue, by turns; interrupts to the card's own node, beside the cores, as the engine leaves no gap.
+# Each core to one send queue, by turns; interrupts to the card's own node, beside the cores and, where others are left,
+# their siblings, as the engine leaves no gap.
 plan_steering() {
-    local queue at one core node list away='' irq queues=0 mine
+    local queue at one core node list away='' irq queues=0 mine beside=()
+    local -A sibling=()
     [ "${#core_list[@]}" -gt 0 ] || { skip "$nic: queues and interrupts: name the engine's processors: --cores LIST"; return; }
     for queue in "$root$1"/queues/tx-[0-9]*; do queues=$((queues + 1)); done
     for queue in "$root$1"/queues/tx-[0-9]*; do
@@ -226,17 +234,32 @@ plan_steering() {
     done
     node=$(cat "$root$1/device/numa_node" 2>/dev/null || echo -1)
     list=$(cat "$root/sys/devices/system/node/node${node/#-1/0}/cpulist" 2>/dev/null || cat "$root/sys/devices/system/cpu/online" 2>/dev/null || true)
+    siblings_of_cores
     for at in ${list//,/ }; do
         for ((core = ${at%-*}; core <= ${at#*-}; core++)); do
-            is_core "$core" || away+=${away:+,}$core
+            is_core "$core" || beside+=("$core")
         done
     done
+    for core in "${beside[@]}"; do [ -n "${sibling[$core]:-}" ] || away+=${away:+,}$core; done
+    # Beside a core in its own units is still better than on it.
+    if [ -z "$away" ]; then away=$(IFS=,; echo "${beside[*]}"); fi
     if [ -z "$away" ]; then skip "$nic: interrupts: --cores leaves no processor of its node free for them"; return; fi
     away=$(in_ranges "$away")
     for irq in "$(irqs_of "$1")"/*; do want value "/proc/irq/${irq##*/}/smp_affinity_list" "$away"; done
     if [ -e "$root/run/irqbalance/irqbalance.pid" ] || compgen -G "$root/run/irqbalance/*.sock" >/dev/null; then
         notes+=("irqbalance runs and will move $nic's interrupts again: systemctl stop irqbalance, or IRQBALANCE_BANNED_CPULIST=$cores")
     fi
+}
+
+# The processors that share units with one of the cores, as keys of `sibling`.
+siblings_of_cores() {
+    local core part one
+    for core in "${core_list[@]}"; do
+        read_file "$root/sys/devices/system/cpu/cpu$core/topology/thread_siblings_list" || continue
+        for part in ${raw//,/ }; do
+            for ((one = ${part%-*}; one <= ${part#*-}; one++)); do sibling[$one]=1; done
+        done
+    done
 }
 
 # The mask of these processors as the kernel writes it, in `mask`: groups of 32 bits.
@@ -286,7 +309,9 @@ plan_files() {
     local unit names
     in_part files || return 0
     want file /etc/sysctl.d/90-engine.conf "$stage/sysctl"
-    if [ -n "$huge_pages" ]; then
+    if [ -n "$huge_pages" ] && ! grep -q '^Hugepagesize: *2048 kB$' "$root/proc/meminfo" 2>/dev/null; then
+        skip "/etc/sysctl.d/91-engine-host.conf: vm.nr_hugepages is not of 2 MiB pages here; for the next boot give the kernel: hugepagesz=2M hugepages=$huge_pages"
+    elif [ -n "$huge_pages" ]; then
         at_least_now "$huge_pages_file" "$huge_pages"
         printf '# Written by scripts/tune-host.sh --huge-pages.\nvm.nr_hugepages = %s\n' "$least" >"$stage/sysctl-host"
         want file /etc/sysctl.d/91-engine-host.conf "$stage/sysctl-host"
@@ -319,11 +344,18 @@ plan_files() {
     else
         skip 'profile: this host has no TuneD'
     fi
-    if [ -d "$root/sys/module/nvme_core" ]; then
+    if nvme_core_is_built_in; then
+        skip '/etc/modprobe.d/engine.conf: nvme_core is part of this kernel, which takes its options from the command line'
+    elif [ -d "$root/sys/module/nvme_core" ]; then
         want file /etc/modprobe.d/engine.conf "$tuning/modprobe.d/engine.conf"
     else
         skip 'options of nvme_core: the module is not loaded here'
     fi
+}
+
+# Only what was loaded has a state.
+nvme_core_is_built_in() {
+    [ -d "$root/sys/module/nvme_core" ] && [ ! -e "$root/sys/module/nvme_core/initstate" ]
 }
 
 # The kernel's arguments: printed; written only with --boot. Fedora, RHEL and their kin have grubby, Debian and its kin
@@ -336,6 +368,9 @@ plan_boot() {
         arguments+=("$one")
     fi
     [ -z "$cores" ] || arguments+=("isolcpus=managed_irq,domain,$cores" "nohz_full=$cores" "rcu_nocbs=$cores")
+    if nvme_core_is_built_in; then
+        arguments+=("nvme_core.$(sed -n 's/^options nvme_core //p' "$tuning/modprobe.d/engine.conf")")
+    fi
     for one in "${arguments[@]}"; do
         [[ " $(cat "$root/proc/cmdline" 2>/dev/null) " == *" $one "* ]] || missing+=("$one")
     done

@@ -163,6 +163,7 @@ restore() {
         # What is gone (a drive pulled, a card renamed) took its values along; the kernel's arguments are still there.
         if ! read_raw "$1" "$2"; then
             [ "$1" != argument ] || { problem='grubby does not answer'; return 1; }
+            [ "$1" != ethtool ] || [ ! -e "$root/sys/class/net/${2%%:*}" ] || { problem='ethtool does not answer'; return 1; }
             printf 'gone        %s: nothing to put back\n' "$2"
             return 0
         fi

@@ -6,13 +6,15 @@ use std::ops::Range;
 
 const TRANSPARENT: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// As many as the kernel can be built for.
+const NODES_MAX: usize = 1024;
 /// A whole number of plain pages on every processor.
 const GRANULE_BYTES: usize = 64 << 10;
 
 /// What kind of pages back a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pages {
-    /// Reserved 2 MiB pages (`vm.nr_hugepages`).
+    /// Reserved 2 MiB pages, of this thread's NUMA node where that can be had (`bind_to_this_node`).
     Huge,
     /// 2 MiB pages where the kernel finds them.
     Transparent,
@@ -40,10 +42,12 @@ impl Region {
     pub fn map(bytes: usize) -> io::Result<Self> {
         let rounded = rounded(bytes);
         // A cgroup may forbid huge pages that the host has: only a populated mapping is sure not to fault for ever.
-        if let Ok(map) = MmapOptions::new().len(rounded).huge(Some(21)).map_anon()
-            && map.advise(Advice::PopulateWrite).is_ok()
-        {
-            return Ok(Self { map, pages: Pages::Huge });
+        if let Ok(map) = MmapOptions::new().len(rounded).huge(Some(21)).map_anon() {
+            // Reserved pages of another node are worth less than transparent ones of this.
+            bind_to_this_node(&map);
+            if map.advise(Advice::PopulateWrite).is_ok() {
+                return Ok(Self { map, pages: Pages::Huge });
+            }
         }
         Self::map_unreserved(bytes)
     }
@@ -97,6 +101,25 @@ impl Region {
         }
         Ok(())
     }
+}
+
+/// Allows only pages of the node that this thread is on. Where that may not be said (Docker's filter) or has no sense
+/// (a kernel without nodes, a node without memory), pages may be of any.
+fn bind_to_this_node(map: &MmapMut) {
+    const WORD_BITS: usize = libc::c_ulong::BITS as usize;
+    let mut node: libc::c_uint = 0;
+    let nowhere = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: the kernel writes one number on this stack, and nothing where the pointer is null.
+    if unsafe { libc::syscall(libc::SYS_getcpu, nowhere, &raw mut node, nowhere) } != 0 {
+        return;
+    }
+    let mut nodes: [libc::c_ulong; NODES_MAX / WORD_BITS] = [0; NODES_MAX / WORD_BITS];
+    let Some(word) = nodes.get_mut(node as usize / WORD_BITS) else { return };
+    *word = 1 << (node as usize % WORD_BITS);
+    // The kernel reads one bit less than it is told. Every argument fills a register.
+    let (bits, mode, flags) = (NODES_MAX + 1, libc::c_long::from(libc::MPOL_BIND), 0_usize);
+    // SAFETY: it says where pages of this mapping are to come from and touches none; the mask outlives the call.
+    unsafe { libc::syscall(libc::SYS_mbind, map.as_ptr(), map.len(), mode, nodes.as_ptr(), bits, flags) };
 }
 
 /// A whole number of huge pages.

@@ -103,13 +103,14 @@ there_and_back() {
 
 # What a tuned host has, not only that it goes away again.
 values_are_those_of_tuning() {
+    local huge_pages=sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
     host_two_sockets "$work/values"
     expect 0 apply --yes --cores 1-30 --nic ens1f0np0 --mtu 9000 --huge-pages 512
     says 'the kernel'"'"'s command line lacks: iommu=pt isolcpus=managed_irq,domain,1-30 nohz_full=1-30 rcu_nocbs=1-30'
     [ ! -e "$tree/etc/default/grub.d" ] || fail 'boot arguments without --boot'
     grep -q 'KERNEL=="cpu1|cpu2|.*|cpu30", TEST' "$tree/etc/udev/rules.d/90-engine.rules" || fail 'the next boot sets other governors than --cores says'
     holds proc/sys/net/ipv4/tcp_wmem '4096 65536 67108864'
-    holds proc/sys/vm/nr_hugepages 512
+    holds "$huge_pages" 512
     holds proc/sys/kernel/numa_balancing 0
     holds sys/block/nvme1n1/queue/scheduler '[none] mq-deadline kyber bfq'
     holds sys/devices/system/cpu/cpu30/cpufreq/scaling_governor performance
@@ -126,7 +127,7 @@ values_are_those_of_tuning() {
         grep -q 'iommu=pt isolcpus=managed_irq,domain,1-30 nohz_full=1-30 rcu_nocbs=1-30' "$tree/$words" || fail "no boot arguments in $words"
     done
     expect 0 revert
-    holds proc/sys/vm/nr_hugepages 0
+    holds "$huge_pages" 0
     ! grep -q iommu "$tree/boot/grub/grub.cfg" || fail 'update-grub was not run after revert'
     host_rhel "$work/fedora"
     expect 0 apply --yes --cores 1-3 --nic eth0
@@ -142,6 +143,10 @@ values_are_those_of_tuning() {
     host_cloud "$work/mtu"
     expect 2 apply --yes --nic ens5 --mtu 9200
     says '--mtu 9001'
+    # Beside the siblings of the cores, as long as others are left.
+    for words in 1 2 3; do put "sys/devices/system/cpu/cpu$words/topology/thread_siblings_list" "$words,$((words + 4))"; done
+    expect 1 check --only nic --nic ens5 --cores 1-3
+    says '/proc/irq/30/smp_affinity_list: 0-63 -> 0,4'
     expect 0 apply --yes --nic ens5 --mtu 9001
     holds sys/class/net/ens5/mtu 9001
     cmp -s tuning/tmpfiles.d/engine.conf "$tree/etc/tmpfiles.d/engine.conf" || fail 'the next boot has no transparent huge pages'
@@ -160,20 +165,31 @@ values_are_those_of_tuning() {
     unchanged 'applied in parts'
     host_arm "$work/passthrough"
     expect 0 apply --yes --boot
-    says "give your boot loader: iommu.passthrough=1"
+    says "give your boot loader: iommu.passthrough=1 nvme_core.default_ps_max_latency_us=0"
+    [ ! -e "$tree/etc/modprobe.d/engine.conf" ] || fail 'options of a module that is not loaded'
     says 'transparent huge pages are not "never" here'
     [ ! -e "$tree/etc/tmpfiles.d" ] || fail 'transparent huge pages that are "always" would be less at the next boot'
+    # Huge pages are of 1 GiB unless told otherwise.
+    put proc/meminfo 'Hugepagesize:    1048576 kB'
+    expect 0 apply --yes --only memory,files --huge-pages 512
+    says 'hugepagesz=2M hugepages=512'
+    holds "$huge_pages" 512
+    holds proc/sys/vm/nr_hugepages 0
+    [ ! -e "$tree/etc/sysctl.d/91-engine-host.conf" ] || fail 'the next boot has 512 GiB of huge pages'
     host_misconfigured "$work/more"
     expect 0 apply --yes --nic bond0 --huge-pages 64
     says 'engine.service: a link, left alone'
     holds proc/sys/net/core/wmem_max 268435456
-    holds proc/sys/vm/nr_hugepages 4096
+    holds "$huge_pages" 4096
     holds sys/class/net/bond0/tx_queue_len 20000
     # Nor does a boot lower them.
     grep -qx 'vm.nr_hugepages = 4096' "$tree/etc/sysctl.d/91-engine-host.conf" || fail 'the next boot has fewer huge pages'
-    grep -q 'KERNEL=="bond0", ATTR{tx_queue_len}="20000"' "$tree/etc/udev/rules.d/91-engine-nic.rules" || fail 'the next boot has a shorter queue'
+    grep -q '^ACTION=="add|change|move", .*KERNEL=="bond0", ATTR{tx_queue_len}="20000"' "$tree/etc/udev/rules.d/91-engine-nic.rules" || fail 'the next boot has a shorter queue'
     holds proc/sys/net/ipv4/tcp_wmem $'8192   87380\t268435456'
-    holds sys/block/nvme0c0n1/queue/scheduler 'none [kyber]'
+    says 'nvme0n1 has several paths'
+    holds sys/block/nvme0n1/queue/scheduler 'none [kyber]'
+    holds sys/block/nvme0c0n1/queue/scheduler '[none] kyber'
+    holds sys/block/nvme0c0n2/queue/scheduler 'none [kyber]'
     host_laptop "$work/asked"
     printf 'y\n' | bash "$tune" --root "$tree" >"$work/log" 2>&1 || fail 'a yes is not taken'
     holds proc/sys/vm/swappiness 1

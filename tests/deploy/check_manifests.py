@@ -45,6 +45,16 @@ def pod_is_safe(name, pod):
         check(probes and all(probe["httpGet"]["port"] == "metrics" for probe in probes), f"{name}: no probes")
 
 
+def has_every_component(name, pod):
+    """What io-uring, credentials, huge-pages and whole-node promise: a patch that finds nothing says nothing."""
+    [container] = pod["containers"]
+    variables = [variable["name"] for variable in container.get("env", [])]
+    check(pod["securityContext"]["seccompProfile"]["type"] == "Localhost", f"{name}: no io-uring")
+    check("ENGINE_SASL_PASSWORD_FILE" in variables, f"{name}: no credentials")
+    check("hugepages-2Mi" in container["resources"]["limits"], f"{name}: no huge-pages")
+    check(container["resources"]["limits"]["cpu"] == "30" and "nodeSelector" in pod, f"{name}: no whole-node")
+
+
 def job_is_sound(job, budget):
     spec = job["spec"]
     shards = spec["completions"]
@@ -118,6 +128,8 @@ for file in rendered:
     for (kind, name), thing in named.items():
         if kind in ("Deployment", "Job"):
             pod_is_safe(f"{file.name}: {name}", thing["spec"]["template"]["spec"])
+            if file.name.startswith("tuned-"):
+                has_every_component(f"{file.name}: {name}", thing["spec"]["template"]["spec"])
             workload_runs(f"{file.name}: {name}", thing, settings)
         if kind == "Job":
             job_is_sound(thing, named["PodDisruptionBudget", name])

@@ -5,6 +5,8 @@ use crate::host::cpu::{format_list, online_cpus, parse_list, usable_cpus};
 
 /// A state that takes longer to leave than this is felt in latencies.
 const WAKE_US_MAX: u64 = 20;
+/// The processor that booted: it keeps the time, and so its tick, whatever `nohz_full=` says.
+const TIMEKEEPER: usize = 0;
 /// What the kernel falls back to when the processor's own counter cannot be trusted.
 const CLOCKS_OF_LAST_RESORT: &[&str] = &["hpet", "acpi_pm", "jiffies", "refined-jiffies", "pit"];
 
@@ -190,13 +192,45 @@ fn isolation(look: &Look) -> Finding {
         ("nohz_full", set("/sys/devices/system/cpu/nohz_full").or_else(|| argument("nohz_full"))),
         ("rcu_nocbs", argument("rcu_nocbs").or_else(|| argument("nohz_full"))),
     ];
-    let covers = |cpus: &Option<Vec<usize>>| {
-        cpus.as_ref().is_some_and(|cpus| look.scope.cores.iter().all(|cpu| cpus.contains(cpu)))
+    // The kernel takes it out of nohz_full by itself.
+    let keeps_tick = |name: &str, cpu: usize| name == "nohz_full" && cpu == TIMEKEEPER;
+    let covers =
+        |name: &str, cpus: &[usize]| look.scope.cores.iter().all(|&cpu| cpus.contains(&cpu) || keeps_tick(name, cpu));
+    let show = |(name, cpus): &(&str, Option<Vec<usize>>)| {
+        let Some(cpus) = cpus else { return format!("{name} none") };
+        let apart = look.scope.cores.iter().any(|&cpu| keeps_tick(name, cpu) && !cpus.contains(&cpu));
+        let but = if apart { format!(" (processor {TIMEKEEPER} keeps its tick)") } else { String::new() };
+        format!("{name} {}{but}", format_list(cpus))
     };
-    let show = |cpus: &Option<Vec<usize>>| cpus.as_deref().map_or("none".to_owned(), format_list);
-    let value: Vec<_> = all.iter().map(|(name, cpus)| format!("{name} {}", show(cpus))).collect();
+    let value: Vec<_> = all.iter().map(show).collect();
+    let good = all.iter().all(|(name, cpus)| cpus.as_ref().is_some_and(|cpus| covers(name, cpus)));
     let list = look.cores_list();
-    Finding::hint_unless(all.iter().all(|(_, cpus)| covers(cpus)), ITEM, value.join(", "))
+    Finding::hint_unless(good, ITEM, value.join(", "))
         .fix(format!("scripts/tune-host.sh apply --boot --cores {list} && reboot"))
         .fix(boot::add(look.sysfs, &format!("isolcpus=managed_irq,domain,{list} nohz_full={list} rcu_nocbs={list}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::doctor::Scope;
+    use crate::host::fake::Tree;
+
+    #[test]
+    fn the_processor_that_keeps_the_time_needs_no_nohz_full() {
+        let judged = |tickless: &str| {
+            let tree = Tree::new(&[
+                ("/proc/cmdline", "quiet isolcpus=managed_irq,domain,0-30 nohz_full=0-30 rcu_nocbs=0-30\n"),
+                ("/sys/devices/system/cpu/isolated", "0-30\n"),
+                ("/sys/devices/system/cpu/nohz_full", tickless),
+            ]);
+            let scope = Scope { cores: (0..31).collect(), ..Scope::default() };
+            let sysfs = tree.sysfs();
+            isolation(&Look { sysfs: &sysfs, scope: &scope })
+        };
+        let found = judged("1-30\n");
+        assert_eq!(found.verdict, Verdict::Fine);
+        assert_eq!(found.value, "isolcpus 0-30, nohz_full 1-30 (processor 0 keeps its tick), rcu_nocbs 0-30");
+        assert_eq!(judged("2-30\n").verdict, Verdict::Hint);
+    }
 }

@@ -26,9 +26,29 @@ impl Disk {
         self.name.starts_with("nvme")
     }
 
-    /// `device` of an NVMe namespace is its controller, whose `device` is the PCI function; of others it is on the bus.
-    pub fn pci_folder(&self) -> String {
-        format!("{}/device{}", self.folder(), if self.is_nvme() { "/device" } else { "" })
+    /// `device` of an NVMe namespace is its controller, whose `device` is the PCI function. With native multipath it is
+    /// a subsystem, which has links to its controllers. Of others it is on the bus.
+    pub fn pci_folder(&self, sysfs: &Sysfs) -> String {
+        let device = format!("{}/device", self.folder());
+        if !self.is_nvme() {
+            return device;
+        }
+        let is_controller = |name: &String| name.strip_prefix("nvme").is_some_and(|n| n.parse::<u32>().is_ok());
+        match sysfs.names(&device).into_iter().find(is_controller) {
+            Some(controller) => format!("{device}/{controller}/device"),
+            None => format!("{device}/device"),
+        }
+    }
+
+    /// The disks with the queues that its blocks go through: itself, or with native multipath (nvme0n1) its paths
+    /// (nvme0c1n1).
+    fn queued(&self, sysfs: &Sysfs) -> Vec<Disk> {
+        let is_path = |name: &String| {
+            let parts = name.split_once('c').and_then(|(head, rest)| Some((head, rest.split_once('n')?.1)));
+            self.is_nvme() && parts.is_some_and(|(head, namespace)| self.name == format!("{head}n{namespace}"))
+        };
+        let paths: Vec<_> = sysfs.names("/sys/block").into_iter().filter(is_path).map(|name| Disk { name }).collect();
+        if paths.is_empty() { vec![self.clone()] } else { paths }
     }
 }
 
@@ -62,8 +82,8 @@ pub fn examine(look: &Look) -> Vec<Finding> {
         }
     }
     for disk in disks(look) {
-        let (name, folder) = (disk.name.as_str(), disk.pci_folder());
-        found.push(scheduler(look, &disk));
+        let (name, folder) = (disk.name.as_str(), disk.pci_folder(look.sysfs));
+        found.extend(disk.queued(look.sysfs).iter().map(|queued| scheduler(look, queued)));
         found.push(write_cache(look, &disk));
         found.push(pci::link(look, "drive.pcie", name, &folder));
         found.push(pci::node(look, "drive.numa", name, &folder));
@@ -232,7 +252,7 @@ fn interrupts(look: &Look, disk: &Disk) -> Finding {
     if disk.is_nvme() {
         return Finding::fine(ITEM, "bound by the kernel to the cores that submit").of(&disk.name);
     }
-    pci::irq(look, ITEM, &disk.name, &disk.pci_folder(), None)
+    pci::irq(look, ITEM, &disk.name, &disk.pci_folder(look.sysfs), None)
 }
 
 fn poll_queues(look: &Look) -> Finding {
@@ -241,5 +261,34 @@ fn poll_queues(look: &Look) -> Finding {
         None => Finding::unknown(ITEM, "/sys/module/nvme/parameters/poll_queues cannot be read"),
         Some(count) => Finding::hint_unless(count == 0, ITEM, count.to_string())
             .fix("nvme.poll_queues=0 on the kernel's command line, or options nvme poll_queues=0 in /etc/modprobe.d"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::doctor::Scope;
+    use crate::host::fake::Tree;
+
+    #[test]
+    fn of_a_multipath_drive_controller_and_path_are_judged() {
+        let tree = Tree::new(&[
+            ("/sys/block/nvme0n1/queue/scheduler", "none\n"),
+            ("/sys/block/nvme0n1/device/nvme3/device/numa_node", "1\n"),
+            ("/sys/block/nvme0c3n1/queue/scheduler", "[mq-deadline] none\n"),
+            ("/sys/block/nvme0c3n2/queue/scheduler", "[kyber] none\n"),
+            ("/sys/devices/system/node/node0/cpulist", "0\n"),
+            ("/sys/devices/system/node/node1/cpulist", "1\n"),
+            ("/sys/devices/system/cpu/cpu1/node1/x", ""),
+        ]);
+        let scope = Scope { cores: vec![1], paths: vec!["/dev/nvme0n1".into()], ..Scope::default() };
+        let sysfs = tree.sysfs();
+        let found = examine(&Look { sysfs: &sysfs, scope: &scope });
+        let of = |item: &str| {
+            let mine = found.iter().filter(|finding| finding.item == item);
+            mine.map(|one| (one.subject.as_deref().unwrap(), one.value.as_str())).collect::<Vec<_>>()
+        };
+        assert_eq!(of("drive.numa"), [("nvme0n1", "node 1, as all of 1")]);
+        assert_eq!(of("drive.scheduler"), [("nvme0c3n1", "mq-deadline")]);
     }
 }

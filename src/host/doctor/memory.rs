@@ -3,11 +3,14 @@
 use super::{Finding, Look, Verdict};
 use crate::base::units::format_size;
 use crate::host::{cgroup, cpu, memory};
+use std::collections::BTreeMap;
 
 /// The ring of a core's producer with direct I/O and blocks of 1 MiB (`config/resolve/geometry.rs`): doctor knows no plan.
 pub const RING_BYTES: u64 = 40 << 20;
 /// Two of its blocks: with less it does not start.
 const RING_BYTES_MIN: u64 = 2 << 20;
+/// Rings take reserved pages of this size only (`sys/region.rs`), whatever the kernel's default size is.
+const HUGE_PAGE_BYTES: u64 = 2 << 20;
 /// `config` gives rings a quarter of the available memory at most.
 const MEMORY_PART: u64 = 4;
 
@@ -34,27 +37,71 @@ fn transparent(look: &Look) -> Finding {
     }
 }
 
+/// The reserved pages of one node, or of a host without nodes, and how many of them rings want.
+struct Reserve {
+    folder: String,
+    place: String,
+    total: u64,
+    free: u64,
+    needed: u64,
+}
+
+impl Reserve {
+    fn of(look: &Look, at: &str, place: String, cores: usize) -> Option<Self> {
+        let folder = format!("{at}/hugepages/hugepages-2048kB");
+        let count = |name: &str| look.sysfs.number(format!("{folder}/{name}"));
+        let (total, free) = (count("nr_hugepages")?, count("free_hugepages")?);
+        let needed = RING_BYTES.div_ceil(HUGE_PAGE_BYTES) * cores.max(1) as u64;
+        Some(Self { folder, place, total, free, needed })
+    }
+
+    fn is_enough(&self) -> bool {
+        self.free >= self.needed
+    }
+
+    /// How many there would have to be.
+    fn wanted(&self) -> u64 {
+        self.total.saturating_sub(self.free).saturating_add(self.needed)
+    }
+}
+
+/// Of the nodes of the cores: a ring takes none of another node.
+fn reserves(look: &Look) -> Option<Vec<Reserve>> {
+    let cores = &look.scope.cores;
+    if cpu::numa_nodes(look.sysfs) == 1 || cores.is_empty() {
+        return Some(vec![Reserve::of(look, "/sys/kernel/mm", String::new(), cores.len())?]);
+    }
+    let mut cores_of: BTreeMap<usize, usize> = BTreeMap::new();
+    for &core in cores {
+        *cores_of.entry(cpu::numa_node(look.sysfs, core)).or_default() += 1;
+    }
+    let of = |(node, cores): (usize, usize)| {
+        Reserve::of(look, &format!("/sys/devices/system/node/node{node}"), format!(" on node {node}"), cores)
+    };
+    cores_of.into_iter().map(of).collect()
+}
+
 fn reserved(look: &Look) -> Finding {
     const ITEM: &str = "memory.huge_pages";
-    let count = |name: &str| look.sysfs.field("/proc/meminfo", name)?.parse::<u64>().ok();
-    let (Some(total), Some(free), Some(bytes)) = (
-        count("HugePages_Total"),
-        count("HugePages_Free"),
-        memory::meminfo_bytes(look.sysfs, "Hugepagesize").filter(|bytes| *bytes > 0),
-    ) else {
-        return Finding::unknown(ITEM, "/proc/meminfo does not count huge pages");
+    let Some(reserves) = reserves(look) else {
+        return Finding::unknown(ITEM, "/sys does not count reserved pages of 2 MiB (hugepages-2048kB)");
     };
-    let value = format!("{free} of {total} reserved pages of {} free", format_size(bytes));
+    let shown = |one: &Reserve| format!("{} of {} reserved pages of 2 MiB free{}", one.free, one.total, one.place);
+    let value = reserves.iter().map(shown).collect::<Vec<_>>().join(", ");
     let transparent = memory::transparent_huge_pages(look.sysfs).is_some_and(|mode| mode != "never");
-    let enough = free.saturating_mul(bytes) >= rings_bytes(look);
-    if enough || (total == 0 && transparent) {
+    let enough = reserves.iter().all(Reserve::is_enough);
+    if enough || (transparent && reserves.iter().all(|one| one.total == 0)) {
         let instead = if enough { "" } else { "; transparent ones serve" };
         return Finding::fine(ITEM, format!("{value}{instead}"));
     }
-    let wanted = (total - free.min(total)).saturating_add(rings_bytes(look).div_ceil(bytes));
+    // The kernel spreads them evenly over all nodes, unless it is told node by node.
+    let most = reserves.iter().map(Reserve::wanted).max().unwrap_or_default();
+    let everywhere = most.saturating_mul(cpu::numa_nodes(look.sysfs) as u64);
+    let short = reserves.iter().filter(|one| !one.is_enough());
+    let by_node = short.map(|one| format!("echo {} > {}/nr_hugepages", one.wanted(), one.folder));
     Finding::new(ITEM, Verdict::Hint, format!("{value}; the rings need {}", format_size(rings_bytes(look))))
-        .fix(format!("scripts/tune-host.sh apply --huge-pages {wanted}"))
-        .fix(format!("sysctl vm.nr_hugepages={wanted}"))
+        .fix(format!("scripts/tune-host.sh apply --huge-pages {everywhere}"))
+        .fix(by_node.collect::<Vec<_>>().join("; "))
 }
 
 fn available(look: &Look) -> Finding {
@@ -127,6 +174,38 @@ mod tests {
     use super::*;
     use crate::host::doctor::Scope;
     use crate::host::fake::Tree;
+
+    #[test]
+    fn reserved_pages_count_on_the_nodes_of_the_cores_and_of_2_mib_only() {
+        let node = |number: usize| format!("/sys/devices/system/node/node{number}/hugepages/hugepages-2048kB");
+        let judged = |cores: std::ops::Range<usize>, pages: [&str; 2]| {
+            let tree = Tree::new(&[
+                // By default of 1 GiB, and many of them.
+                ("/proc/meminfo", "HugePages_Total: 64\nHugePages_Free: 64\nHugepagesize: 1048576 kB\n"),
+                ("/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
+            ]);
+            for (number, count) in pages.iter().enumerate() {
+                tree.put(&format!("{}/nr_hugepages", node(number)), count);
+                tree.put(&format!("{}/free_hugepages", node(number)), count);
+            }
+            for core in 0..32 {
+                tree.put(&format!("/sys/devices/system/cpu/cpu{core}/node{}/x", core / 16), "");
+            }
+            let scope = Scope { cores: cores.collect(), ..Scope::default() };
+            let sysfs = tree.sysfs();
+            reserved(&Look { sysfs: &sysfs, scope: &scope })
+        };
+        assert_eq!(judged(0..15, ["300", "300"]).verdict, Verdict::Fine);
+        assert_eq!(judged(8..24, ["300", "300"]).verdict, Verdict::Fine);
+        let short = judged(0..16, ["300", "300"]);
+        assert_eq!(short.verdict, Verdict::Hint);
+        assert_eq!(short.value, "300 of 300 reserved pages of 2 MiB free on node 0; the rings need 640 MiB");
+        let by_node = format!("echo 320 > {}/nr_hugepages", node(0));
+        assert_eq!(short.fix, ["scripts/tune-host.sh apply --huge-pages 640".to_owned(), by_node]);
+        let none = judged(0..2, ["0", "0"]);
+        let value = "0 of 0 reserved pages of 2 MiB free on node 0; transparent ones serve";
+        assert_eq!((none.verdict, none.value.as_str()), (Verdict::Fine, value));
+    }
 
     #[test]
     fn a_group_limit_is_fatal_only_where_no_ring_fits() {

@@ -94,6 +94,23 @@ fn queue_irqs(sysfs: &Sysfs, folder: &str) -> Vec<(usize, Vec<usize>)> {
     irqs.into_iter().filter(is_queue).filter_map(takers).collect()
 }
 
+/// Where interrupts do not meet the cores: as far as others are there, neither on isolated processors nor on those that
+/// share a core's units.
+fn free_cpus(look: &Look) -> Vec<usize> {
+    let mut free = usable_cpus(look.sysfs);
+    free.retain(|cpu| !look.scope.cores.contains(cpu));
+    prefer_housekeeping(&mut free, &isolated_cpus(look.sysfs));
+    let siblings = |cpu: &usize| {
+        let list = look.sysfs.text(format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"));
+        list.and_then(|list| parse_list(&list).ok()).unwrap_or_default()
+    };
+    let siblings: Vec<_> = look.scope.cores.iter().flat_map(siblings).collect();
+    if free.iter().any(|cpu| !siblings.contains(cpu)) {
+        free.retain(|cpu| !siblings.contains(cpu));
+    }
+    free
+}
+
 /// Whether the device's interrupts land on the chosen cores.
 pub fn irq(look: &Look, item: &str, subject: &str, folder: &str, tune: Option<String>) -> Finding {
     let irqs = queue_irqs(look.sysfs, folder);
@@ -106,9 +123,7 @@ pub fn irq(look: &Look, item: &str, subject: &str, folder: &str, tune: Option<St
     if hit.is_empty() {
         return Finding::fine(item, format!("{all} on other processors")).of(subject);
     }
-    let mut free = usable_cpus(look.sysfs);
-    free.retain(|cpu| !look.scope.cores.contains(cpu));
-    prefer_housekeeping(&mut free, &isolated_cpus(look.sysfs));
+    let free = free_cpus(look);
     let value = format!("{} of {all} taken by {}", hit.len(), look.cores_list());
     let finding = Finding::new(item, Verdict::Hint, value).of(subject);
     if free.is_empty() {
@@ -140,7 +155,7 @@ pub fn iommu(look: &Look, nics: &[String], disks: &[Disk]) -> Vec<Finding> {
         return vec![Finding::fine(ITEM, "no IOMMU is in use")];
     }
     let nics = nics.iter().map(|name| (name.clone(), format!("/sys/class/net/{name}/device")));
-    let disks = disks.iter().map(|disk| (disk.name.clone(), disk.pci_folder()));
+    let disks = disks.iter().map(|disk| (disk.name.clone(), disk.pci_folder(look.sysfs)));
     let mut modes: Vec<(String, Vec<String>)> = Vec::new();
     for (name, folder) in nics.chain(disks) {
         let kind = look.sysfs.text(format!("{folder}/iommu_group/type")).unwrap_or_default();
@@ -208,6 +223,25 @@ mod tests {
             assert!(found.fix[0].contains(&format!("$(ls /sys/class/net/eth0/{listed})")), "{:?}", found.fix);
             assert!(found.fix[0].contains("echo 0,31 >"), "isolated ones take none: {:?}", found.fix);
         }
+    }
+
+    #[test]
+    fn interrupts_leave_a_cores_siblings_alone_as_far_as_others_are_there() {
+        let free = |online: &str, cores: &[usize]| {
+            let tree = Tree::new(&[
+                ("/sys/devices/system/cpu/online", online),
+                ("/proc/self/status", &format!("Cpus_allowed_list:\t{online}")),
+            ]);
+            for cpu in 0..4 {
+                let list = format!("{cpu},{}", cpu + 4);
+                tree.put(&format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"), &list);
+            }
+            let scope = Scope { cores: cores.to_vec(), ..Scope::default() };
+            let sysfs = tree.sysfs();
+            free_cpus(&Look { sysfs: &sysfs, scope: &scope })
+        };
+        assert_eq!(free("0-7", &[1, 2, 3]), [0, 4]);
+        assert_eq!(free("0-7", &[0, 1, 2, 3]), [4, 5, 6, 7], "nothing else is left");
     }
 
     #[test]
