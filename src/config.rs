@@ -2,6 +2,7 @@
 //!
 //! `keys` → `cli`, `load`, `file` → `values` (with `parse`) → `resolve`; `docs` and `schema` are made from `keys` too.
 
+pub mod capacity;
 pub mod cli;
 pub mod docs;
 pub mod doctor;
@@ -14,7 +15,6 @@ pub mod masked;
 pub mod merge;
 pub mod nearest;
 pub mod parse;
-pub mod plan;
 pub mod plan_json;
 pub mod receive;
 pub mod reports;
@@ -23,15 +23,16 @@ pub mod saturate;
 pub mod schema;
 pub mod slo;
 pub mod values;
+pub mod verify;
 
 pub use cli::parse;
 pub use plan_json::plan_to_json;
 
 use crate::host::Sysfs;
 use crate::host::doctor::DoctorArgs;
+use crate::plan::RunPlan;
 use crate::plan::receive::ReceivePlan;
 use crate::plan::saturate::SaturatePlan;
-use crate::plan::{Annotate, RunPlan, TemplateFile};
 pub use crate::plan::{CompareArgs, MergeArgs, ReportArgs, VerifyArgs};
 
 /// What the command line asks for.
@@ -43,7 +44,7 @@ pub enum Command {
     Receive(Box<ReceivePlan>),
     Saturate(Box<SaturatePlan>),
     Doctor(Box<DoctorArgs>),
-    Plan(Box<plan::PlanArgs>),
+    Plan(Box<capacity::CapacityArgs>),
     Merge(MergeArgs),
     Report(ReportArgs),
     Compare(CompareArgs),
@@ -59,16 +60,11 @@ pub enum SchemaKind {
     Report,
 }
 
-/// The length of the records that a template makes, and whether they carry the record header; or what is wrong with it.
-pub type TemplateCheck = fn(&TemplateFile, Annotate) -> Result<(u64, bool), String>;
-
-/// What the plan needs to know from rooms that `config` does not know, and from the host.
+/// What the plan asks of the host; tests answer in its place.
 #[derive(Clone, Debug)]
 pub struct Deps {
     /// `Err` says why io_uring cannot be used here.
     pub uring_probe: fn() -> Result<(), String>,
-    /// See `payload::template::check`.
-    pub template_check: TemplateCheck,
     pub sysfs: Sysfs,
     /// Logs go to a terminal.
     pub terminal: bool,
@@ -76,8 +72,8 @@ pub struct Deps {
 
 impl Deps {
     /// For this host and this process's standard error.
-    pub fn new(uring_probe: fn() -> Result<(), String>, template_check: TemplateCheck) -> Self {
+    pub fn new(uring_probe: fn() -> Result<(), String>) -> Self {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        Self { uring_probe, template_check, sysfs: Sysfs::default(), terminal }
+        Self { uring_probe, sysfs: Sysfs::default(), terminal }
     }
 }

@@ -59,6 +59,11 @@ impl Lane {
         (warm, measured.min(self.may_offer(false, |bytes| payload.due_within(bytes))))
     }
 
+    /// A limit is reached, and the warm-up, which does not count towards it, is over.
+    fn is_spent(&mut self, now_ns: u64) -> bool {
+        (self.records_left == 0 || self.bytes_left == 0) && !self.pacer.due(now_ns).warmup
+    }
+
     fn spend(&mut self, warmup: bool, records: u64, bytes: u64) {
         if warmup {
             return;
@@ -119,7 +124,11 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.live.enter(CoreState::Running);
         (self.pulse.cpu_from_ns, self.pulse.byte_ns_max) = (self.ring.cpu_ns(), self.sink.byte_ns_max());
         let mut now_ns = self.now();
-        while !self.finished(now_ns) {
+        loop {
+            self.finish_lanes(now_ns);
+            if self.lanes.iter().all(|lane| lane.finished) {
+                break;
+            }
             now_ns = self.turn(now_ns);
         }
         self.pulse.paced_ns = now_ns;
@@ -159,9 +168,12 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
 
     /// Offers what is due on one lane, up to a turn's worth.
     fn feed(&mut self, at: usize, now_ns: u64, fed: &mut Fed) {
+        if self.lanes[at].finished {
+            return;
+        }
         self.give_up_expired(at, now_ns);
         let mut turn_bytes = 0;
-        while turn_bytes < TURN_BYTES && !self.lanes[at].finished {
+        while turn_bytes < TURN_BYTES {
             let (lane, payload) = (&mut self.lanes[at], &mut self.payloads[at]);
             let grant = lane.pacer.grant(now_ns);
             if grant.budget_bytes == 0 {
@@ -217,22 +229,22 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         records > 0
     }
 
-    /// Whether every lane has offered all it will.
-    fn finished(&mut self, now_ns: u64) -> bool {
+    /// Ends the lanes that have offered all they will.
+    fn finish_lanes(&mut self, now_ns: u64) {
         let stopped = self.stop.load(Relaxed);
-        let mut all = true;
         for at in 0..self.lanes.len() {
             let lane = &mut self.lanes[at];
+            if lane.finished {
+                continue;
+            }
             let late = now_ns >= lane.pacer.ends_at_ns().saturating_add(limits::FINISH_GRACE_NS);
-            let spent = lane.records_left == 0 || lane.bytes_left == 0 || lane.pacer.ended(now_ns);
-            if !lane.finished && (stopped || late || spent) {
+            let spent = lane.is_spent(now_ns) || lane.pacer.ended(now_ns);
+            if stopped || late || spent {
                 lane.finished = true;
                 self.pulse.stopped |= !late && !spent;
                 self.give_up_backlog(at, now_ns);
             }
-            all &= self.lanes[at].finished;
         }
-        all
     }
 
     /// Everything that is due and was not submitted, at a lane's end.
@@ -346,7 +358,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             self.done.extend(payload.unsettled().map(given_up));
         }
         self.book(now_ns);
-        // The final fsync may take long; who looks meanwhile sees how it ended.
+        // The final fsync may take long: who looks meanwhile sees how it ended, and it ended now.
+        self.tally.call_for_snapshot();
         self.publish(now_ns);
     }
 

@@ -10,48 +10,66 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 
 macro_rules! fields {
-    ($($field:ident $name:literal $help:literal;)*) => {
+    ($($(#[$doc:meta])* $field:ident,)*) => {
         /// A number that every lane counts.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
-        pub enum Field { $($field),* }
+        pub enum Field { $($(#[$doc])* $field),* }
 
         impl Field {
             pub const ALL: &[Field] = &[$(Field::$field),*];
             pub const COUNT: usize = Self::ALL.len();
-            /// snake_case, units last.
-            pub fn name(self) -> &'static str { match self { $(Field::$field => $name),* } }
-            pub fn help(self) -> &'static str { match self { $(Field::$field => $help),* } }
         }
     };
 }
 
 fields! {
-    RecordsOffered "records_offered" "Records due under the rate (without a rate: submitted)";
-    RecordsProduced "records_produced" "Records confirmed by the target";
-    RecordsFailed "records_failed" "Records known not to have arrived";
-    RecordsUncertain "records_uncertain" "Records sent whose outcome is unknown";
-    RecordsNotSent "records_not_sent" "Records due but never submitted";
-    RecordsSubmitted "records_submitted" "Records handed to the kernel";
-    BytesProduced "bytes_produced" "Payload bytes of produced records";
-    LogicalBytesProduced "logical_bytes_produced" "Payload bytes of produced records times their weight";
-    WireBytes "wire_bytes" "Bytes handed to the target, framing and padding included";
-    LentBytes "lent_bytes" "Bytes of these that the target read in place, not copied";
-    BytesSubmitted "bytes_submitted" "Payload bytes handed to the kernel";
-    CatchUpRecords "catch_up_records" "Records sent as catch-up: after a stall, or after the window of their burst";
-    Retries "retries" "Blocks sent again";
-    Reconnects "reconnects" "Connections that took the place of others";
-    InFlightBytes "in_flight_bytes" "Payload bytes submitted and not yet answered (a gauge)";
-    InFlightRecords "in_flight_records" "Records submitted and not yet answered (a gauge)";
-    ErrorIo "error_io" "Records failed: the device or file system reported an error";
-    ErrorNoSpace "error_no_space" "Records failed: no space left, or a quota or file size limit";
-    ErrorClosed "error_closed" "Records failed: the reader or peer closed";
-    ErrorTimeout "error_timeout" "Records uncertain: no answer before the drain timeout";
-    ErrorBroker "error_broker" "Records failed: the Kafka broker refused them";
-    ErrorStatus "error_status" "Records failed or uncertain: the HTTP answer was neither 2xx, 429 nor 503";
-    ErrorThrottled "error_throttled" "Records failed or uncertain: the target asked to come again (429, 503) too often";
-    ErrorProtocol "error_protocol" "Records uncertain: the target's answer made no sense";
-    AuditDropped "audit_dropped" "Audit lines not written because the log could not keep up";
+    /// Records due under the rate (without a rate: submitted).
+    RecordsOffered,
+    /// Records confirmed by the target.
+    RecordsProduced,
+    /// Records known not to have arrived.
+    RecordsFailed,
+    /// Records sent whose outcome is unknown.
+    RecordsUncertain,
+    /// Records due but never submitted.
+    RecordsNotSent,
+    /// Records handed to the kernel.
+    RecordsSubmitted,
+    /// Payload bytes of produced records.
+    BytesProduced,
+    /// Payload bytes of produced records times their weight.
+    LogicalBytesProduced,
+    /// Bytes handed to the target, framing and padding included.
+    WireBytes,
+    /// Bytes of these that the target read in place, not copied.
+    LentBytes,
+    /// Records sent as catch-up: after a stall, or after the window of their burst.
+    CatchUpRecords,
+    /// Blocks sent again.
+    Retries,
+    /// Connections that took the place of others.
+    Reconnects,
+    /// Payload bytes submitted and not yet answered (a gauge).
+    InFlightBytes,
+    /// Records submitted and not yet answered (a gauge).
+    InFlightRecords,
+    /// Records failed: the device or file system reported an error.
+    ErrorIo,
+    /// Records failed: no space left, or a quota or file size limit.
+    ErrorNoSpace,
+    /// Records failed: the reader or peer closed.
+    ErrorClosed,
+    /// Records uncertain: no answer before the drain timeout.
+    ErrorTimeout,
+    /// Records failed: the Kafka broker refused them.
+    ErrorBroker,
+    /// Records failed or uncertain: the HTTP answer was neither 2xx, 429 nor 503.
+    ErrorStatus,
+    /// Records failed or uncertain: the target asked to come again (429, 503) too often.
+    ErrorThrottled,
+    /// Records uncertain: the target's answer made no sense.
+    ErrorProtocol,
 }
 
 /// The kinds of `generator_produce_errors_total`, each with the field that counts it.
@@ -194,6 +212,12 @@ impl LiveCore {
     }
 }
 
+/// An empty histogram of the range that all of them share.
+pub fn empty_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, limits::LATENCY_NS_MAX, limits::LATENCY_DIGITS)
+        .expect("the bounds are constants that fit")
+}
+
 /// Response time, service time and pacing lateness in nanoseconds.
 #[derive(Clone, Debug)]
 pub struct Latencies {
@@ -205,11 +229,7 @@ pub struct Latencies {
 
 impl Latencies {
     pub fn new() -> Self {
-        let empty = || {
-            Histogram::new_with_bounds(1, limits::LATENCY_NS_MAX, limits::LATENCY_DIGITS)
-                .expect("the bounds are constants that fit")
-        };
-        Self { response: empty(), service: empty(), lateness: empty() }
+        Self { response: empty_histogram(), service: empty_histogram(), lateness: empty_histogram() }
     }
 
     pub fn reset(&mut self) {

@@ -19,7 +19,7 @@ use crate::base::limits;
 use crate::plan::{GovernancePlan, RunPlan};
 use crate::sys;
 use crate::tap::{Checksum, EventBooks, EventTotals, Tap, TapEnd, TapLane, tap};
-use bodies::{Bodies, Records};
+use bodies::Bodies;
 use client::Client;
 use contract::Contract;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender as ChannelSender, bounded};
@@ -59,7 +59,7 @@ pub struct Outcome {
 /// See [`prepare`].
 pub fn check(plan: &RunPlan) -> Result<(), Fatal> {
     let Some(governance) = &plan.observe.governance else { return Ok(()) };
-    Contract::of(plan, governance, Records::of(&plan.payload)?).map(drop)
+    Contract::of(plan, governance).map(drop)
 }
 
 /// The taps of the cores, in their order, and what is to be started once these are ready; all `None` where the run
@@ -71,15 +71,14 @@ pub fn prepare(plan: &Arc<RunPlan>) -> Result<(Option<Prepared>, Vec<Option<Tap>
     let Some(governance) = &plan.observe.governance else {
         return Ok((None, plan.cores.iter().map(|_| None).collect()));
     };
-    let records = Records::of(&plan.payload)?;
-    let contract = Contract::of(plan, governance, records)?;
+    let contract = Contract::of(plan, governance)?;
     let parts = (contract, Client::new(governance)?, Bodies::new(plan, governance.every));
-    let (taps, ends) = taps(plan, governance, records);
+    let (taps, ends) = taps(plan, governance);
     Ok((Some(Prepared { plan: plan.clone(), parts, ends }), taps))
 }
 
-fn taps(plan: &RunPlan, governance: &GovernancePlan, records: Records) -> (Vec<Option<Tap>>, Vec<TapEnd>) {
-    let checksum = if records.headed { Checksum::Header } else { Checksum::Whole };
+fn taps(plan: &RunPlan, governance: &GovernancePlan) -> (Vec<Option<Tap>>, Vec<TapEnd>) {
+    let checksum = if plan.payload.headed { Checksum::Header } else { Checksum::Whole };
     let of_core = |producers: &[usize]| {
         let lane = |at: &usize| {
             let producer = &plan.producers[*at];

@@ -3,16 +3,14 @@
 use engine::base::fatal::{Exit, Fatal};
 use engine::base::progress::ReadProgress;
 use engine::base::signals;
-use engine::config::plan::PlanArgs;
+use engine::config::capacity::CapacityArgs;
 use engine::config::{self, Command, Deps, SchemaKind};
 use engine::host::capacity::calibrate::calibrate;
 use engine::host::capacity::{self, Scale, Verdict};
 use engine::host::doctor::{self, DoctorArgs};
-use engine::host::{self, Sysfs};
-use engine::observe::{self, Console, reading};
-use engine::payload::template;
+use engine::observe::{self, Console, verify_line};
 use engine::plan::receive::ReceivePlan;
-use engine::plan::{CompareArgs, LogFormat, ReportArgs, RunPlan, TargetPlan, VerifyArgs};
+use engine::plan::{CompareArgs, LogFormat, ReportArgs, RunPlan, VerifyArgs};
 use engine::sys;
 use engine::{compare, governance, merge, receive, run, saturate, verify};
 use std::process::ExitCode;
@@ -23,7 +21,7 @@ fn main() -> ExitCode {
     sys::process::raise_open_files();
     // What cannot be raised is judged, with the limit in force, by the plan.
     let _judged_later = sys::fs::raise_memlock();
-    let deps = Deps::new(sys::uring::Uring::probe, template::check);
+    let deps = Deps::new(sys::uring::Uring::probe);
     let exit = match config::parse(std::env::args_os().skip(1), std::env::vars_os(), &deps) {
         Ok(command) => carry_out(command).unwrap_or_else(|fatal| refuse(&[fatal])),
         Err(errors) => refuse(&errors),
@@ -56,27 +54,9 @@ fn run_plan(plan: RunPlan) -> Result<Exit, Fatal> {
     for note in &plan.notes {
         tracing::info!("{note}");
     }
-    let host = host::facts(&Sysfs::default(), &scope(&plan));
     // An error stands in a line of its own.
-    let report = run::run(plan, host, &console).inspect_err(|_| console.clear())?;
+    let report = run::run(plan, &console).inspect_err(|_| console.clear())?;
     Ok(Exit::from_code(report.exit_code))
-}
-
-/// What of the host this run uses. Names of peers are not looked up: that could take long.
-fn scope(plan: &RunPlan) -> doctor::Scope {
-    let links: Vec<_> = plan.producers.iter().filter_map(|producer| producer.to.link()).collect();
-    let host = |to: &TargetPlan| match to {
-        TargetPlan::Kafka(kafka) => kafka.bootstrap.iter().map(|(host, _)| host.clone()).collect(),
-        other => other.link().map(|link| vec![link.peer.host.clone()]).unwrap_or_default(),
-    };
-    let hosts: Vec<String> = plan.producers.iter().flat_map(|producer| host(&producer.to)).collect();
-    doctor::Scope {
-        cores: plan.cores.iter().map(|core| core.cpu).collect(),
-        paths: plan.producers.iter().filter_map(|producer| producer.file()).map(|file| file.data.clone()).collect(),
-        network: !links.is_empty(),
-        peers: doctor::addresses(&hosts),
-        ..doctor::Scope::default()
-    }
 }
 
 fn examine_host(args: &DoctorArgs) -> Result<Exit, Fatal> {
@@ -102,9 +82,10 @@ fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {
     let (drawn, read) = (console.clone(), progress.clone());
     signals::end_at_once(move |signal| {
         drawn.clear();
-        sys::streams::write_stderr_line(&format!("engine: {}", reading::stopped(signal, &read)));
+        sys::streams::write_stderr_line(&format!("engine: {}", verify_line::stopped(signal, &read)));
     })?;
-    let findings = reading::watch(&console, &progress, reading::TICK, || verify::verify_watched(args, &progress))?;
+    let findings =
+        verify_line::watch(&console, &progress, verify_line::TICK, || verify::verify_watched(args, &progress))?;
     if args.json {
         let text = serde_json::to_string(&findings).map_err(|error| Fatal::host(format!("findings: {error}")))?;
         print(&format!("{text}\n"))?;
@@ -131,7 +112,7 @@ fn compare_reports(args: &CompareArgs) -> Result<Exit, Fatal> {
     Ok(found.exit())
 }
 
-fn plan_capacity(args: &PlanArgs) -> Result<Exit, Fatal> {
+fn plan_capacity(args: &CapacityArgs) -> Result<Exit, Fatal> {
     let scale = if args.calibrate {
         let cpus = args.machine.probed();
         let lanes = args.demand.producers_each(&args.machine);

@@ -1,32 +1,33 @@
 //! The metrics thread and everything that comes out: `/metrics`, logs, the live line, summary and report.
 //!
-//! `run` starts an [`Observer`] before the barrier, tells it of the barrier and the drain, and finishes it
-//! when the cores have joined. No core ever waits for anything in this room.
+//! `run` starts an [`Observer`] before the barrier, tells it when the barrier falls and when the cores have joined, and
+//! concludes it with what came of the run. No core ever waits for anything in this room.
 
 pub mod aggregate;
 pub mod assemble;
 pub mod endpoint;
 pub mod html;
 pub mod http;
-pub mod live;
+pub mod live_line;
 pub mod logs;
 pub mod metrics;
 pub mod phases;
-pub mod progress;
 pub mod prometheus;
 pub mod quantile;
 pub mod read;
-pub mod reading;
 pub mod report;
 pub mod schema;
+pub mod shared;
 pub mod slo;
 pub mod summary;
+pub mod ticker;
 pub mod verdict;
+pub mod verify_line;
 
 #[cfg(test)]
 pub mod testing;
 
-pub use assemble::CpuTimes;
+pub use assemble::{CpuTimes, Outcome};
 pub use endpoint::Bound;
 pub use html::{write_page, write_page_again};
 pub use logs::Console;
@@ -36,7 +37,7 @@ pub use summary::print_summary;
 use crate::base::clock::TscClock;
 use crate::base::fatal::{Exit, Fatal};
 use crate::connect::dialer::Outages;
-use crate::counters::{CoreEnd, LiveCore, Snapshot};
+use crate::counters::{LiveCore, Snapshot};
 use crate::plan::RunPlan;
 use crate::sys;
 use crate::tap::EventBooks;
@@ -44,14 +45,13 @@ use assemble::Facts;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select};
 use endpoint::{Endpoint, Pages};
 use http::{Answer, Page};
-use live::{Progress, Shared};
-use progress::Ticker;
 use prometheus::Exposition;
-use std::net::SocketAddr;
+use shared::{RunState, Shared};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use ticker::Ticker;
 
 /// What the observer is connected to.
 pub struct Wiring {
@@ -151,7 +151,8 @@ impl Drop for Alarm {
 
 impl Observer {
     /// Where `/metrics` is served.
-    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+    #[cfg(test)]
+    fn metrics_addr(&self) -> Option<std::net::SocketAddr> {
         self.endpoint.as_ref().map(|endpoint| endpoint.local_addr)
     }
 
@@ -163,8 +164,8 @@ impl Observer {
     }
 
     /// All cores are home, those that crashed as well: `/ready` says so.
-    pub fn draining(&self) {
-        self.shared.enter(Progress::Draining);
+    pub fn joined(&self) {
+        self.shared.enter(RunState::Joined);
     }
 
     /// Ends a `--metrics-hold` at once, e.g. at a signal; callable from any thread.
@@ -176,33 +177,23 @@ impl Observer {
     }
 
     /// Folds what is left, stops the metrics thread and says what the run was. Call it when all cores have
-    /// joined. The endpoint stays up, with final numbers, until [`Observer::hold`] or the drop. `signal`: the user's, if
-    /// there was one.
-    pub fn conclude(
-        &mut self,
-        ends: Vec<CoreEnd>,
-        cpu: CpuTimes,
-        ended_early: Option<String>,
-        signal: Option<String>,
-    ) -> Report {
-        self.shared.enter(Progress::Draining);
+    /// joined. The endpoint stays up, with final numbers, until [`Observer::hold`] or the drop.
+    pub fn conclude(&mut self, outcome: Outcome) -> Report {
         let _ = self.control.send(Control::Finish);
         if let Some(thread) = self.thread.take() {
             // A panic there was told by its alarm; what it had folded is still good.
             let _ = thread.join();
         }
+        let ended_ns = outcome.ended_ns().unwrap_or(0);
         let facts = Facts {
             started_at_unix_ns: self.started_at_unix_ns.load(Relaxed),
             host: std::mem::take(&mut self.host),
             payload: self.payload.clone(),
-            ends,
-            cpu,
-            ended_early,
-            signal,
+            outcome,
             connections_down: self.shared.outages.down(),
         };
         let (mut report, imbalances) = self.shared.with_aggregate(|all| {
-            all.finish();
+            all.finish(ended_ns);
             (assemble::assemble(&self.shared.plan, all, facts), assemble::imbalances(&self.shared.plan, all))
         });
         for imbalance in imbalances {
@@ -211,7 +202,7 @@ impl Observer {
             report.exit_code = Exit::Failed as u8;
             report.ended_early.get_or_insert_with(|| format!("internal error, please report it: {imbalance}"));
         }
-        self.shared.enter(Progress::Done);
+        self.shared.enter(RunState::Done);
         report
     }
 
@@ -295,7 +286,7 @@ struct Served {
 impl Pages for Served {
     fn answer(&self, page: Page) -> Answer {
         // Asked before anything is read: what is rendered after it is final, too.
-        let last = matches!(page, Page::Metrics { .. }) && self.shared.progress() == Progress::Done;
+        let last = matches!(page, Page::Metrics { .. }) && self.shared.state() == RunState::Done;
         let (status, content_type, body) = match page {
             Page::Metrics { open_metrics } => {
                 let kind = if open_metrics { http::OPEN_METRICS } else { http::TEXT_0_0_4 };
@@ -311,10 +302,10 @@ impl Pages for Served {
                     (503, http::JSON, format!("{body}\n"))
                 }
             },
-            Page::Ready => match self.shared.progress() {
-                Progress::Running if !self.shared.all_drain() => (200, http::TEXT, "ready\n".to_owned()),
-                Progress::Starting => (503, http::TEXT, "starting\n".to_owned()),
-                Progress::Running | Progress::Draining | Progress::Done => (503, http::TEXT, "draining\n".to_owned()),
+            Page::Ready => match self.shared.state() {
+                RunState::Running if !self.shared.all_drain() => (200, http::TEXT, "ready\n".to_owned()),
+                RunState::Starting => (503, http::TEXT, "starting\n".to_owned()),
+                RunState::Running | RunState::Joined | RunState::Done => (503, http::TEXT, "draining\n".to_owned()),
             },
         };
         Answer { status, content_type, body, last }

@@ -7,6 +7,7 @@
 //!
 //! All times are nanoseconds since the start barrier, all counts are wire bytes.
 
+use crate::base::limits;
 use crate::plan::{PhaseShare, Schedule, WireRate};
 
 /// How exactly a loop that nothing holds up keeps a due time.
@@ -60,8 +61,6 @@ pub struct Grant {
     pub held_ns: u64,
     /// Records sent later than this after they were due are catch-up.
     pub late_ns: u64,
-    /// Index into the schedule.
-    pub phase: usize,
     pub warmup: bool,
     pub weight: u64,
     /// Whether the phase has a rate; without one `first_due_ns` is simply the present.
@@ -125,10 +124,14 @@ impl Pacer {
         self.take(bytes);
     }
 
-    /// How many positions from the current one on, in its phase, fell due too long ago to be sent.
+    /// How many positions from the current one on, in its phase, fell due too long ago to be sent. What is left of a
+    /// warm-up expires soon after its end, whatever the catch-up: what is measured would wait behind it.
     pub fn expired_bytes(&mut self, now_ns: u64) -> u64 {
         self.settle(now_ns);
         let Some(phase) = self.phases.get(self.at) else { return 0 };
+        if phase.warmup && now_ns >= phase.end_ns.saturating_add(limits::FINISH_GRACE_NS) {
+            return phase.positions.saturating_sub(self.position);
+        }
         match now_ns.checked_sub(phase.waits.expires_ns) {
             Some(oldest_ns) if self.position_due_ns < oldest_ns => {
                 phase.due_positions(oldest_ns - 1).saturating_sub(self.position)
@@ -204,28 +207,16 @@ impl Pacer {
         };
         let left_bytes = self.run_end.saturating_sub(self.position);
         let Waits { held_ns, late_ns, .. } = phase.waits;
-        let (spread, phase_at, warmup, weight) = (phase.spread, self.at, phase.warmup, phase.weight);
-        Grant {
-            budget_bytes,
-            left_bytes,
-            first_due_ns,
-            spread,
-            held_ns,
-            late_ns,
-            phase: phase_at,
-            warmup,
-            weight,
-            paced,
-        }
+        let (spread, warmup, weight) = (phase.spread, phase.warmup, phase.weight);
+        Grant { budget_bytes, left_bytes, first_due_ns, spread, held_ns, late_ns, warmup, weight, paced }
     }
 
     /// After the last record of the last phase.
     fn nothing(&self) -> Grant {
         let (warmup, weight) = self.phases.last().map_or((false, 1), |phase| (phase.warmup, phase.weight));
-        let (phase, spread) = (self.phases.len().saturating_sub(1), Spread(0));
         let (budget_bytes, left_bytes, first_due_ns) = (0, 0, u64::MAX);
-        let (held_ns, late_ns, paced) = (0, 0, true);
-        Grant { budget_bytes, left_bytes, first_due_ns, spread, held_ns, late_ns, phase, warmup, weight, paced }
+        let (spread, held_ns, late_ns, paced) = (Spread(0), 0, 0, true);
+        Grant { budget_bytes, left_bytes, first_due_ns, spread, held_ns, late_ns, warmup, weight, paced }
     }
 }
 

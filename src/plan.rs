@@ -272,6 +272,11 @@ pub enum Io {
 #[derive(Clone, Debug)]
 pub struct PayloadPlan {
     pub source: PayloadSource,
+    /// Of the shortest record, header included.
+    pub record_bytes_min: u64,
+    pub record_bytes_max: u64,
+    /// Records start with the record header: all of them, or none.
+    pub headed: bool,
     pub seed: u64,
     pub annotate: Annotate,
     /// SipHash key, from `--sign-key`.
@@ -280,8 +285,8 @@ pub struct PayloadPlan {
 
 #[derive(Clone, Debug)]
 pub enum PayloadSource {
-    /// Seeded random bytes; record sizes uniform in the range (header included).
-    Random { bytes_min: u64, bytes_max: u64, compressibility: f64 },
+    /// Seeded random bytes; record sizes uniform between the plan's bounds.
+    Random { compressibility: f64 },
     /// Files replayed in order, each record at its own length.
     Templates(Arc<[TemplateFile]>),
 }

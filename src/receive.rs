@@ -1,14 +1,16 @@
 //! `engine receive`: the other end. Takes connections, throws away or checks what they bring, says how much it was.
 //!
 //! The main thread accepts and deals connections to `worker` threads, each with a protocol (`tcp`, `http`, `kafka`) and
-//! books of its own. A further protocol is a type that implements `worker::Protocol`, and its arm in `receive`.
+//! books of its own. A further protocol is a type that implements `worker::Protocol`, and its arm in `receive`; where it
+//! answers requests, `connection` has what its connections need.
 
 pub mod books;
+mod connection;
 pub mod faults;
 pub mod http;
 mod judge;
 pub mod kafka;
-mod progress;
+mod live_line;
 mod tcp;
 mod worker;
 
@@ -26,7 +28,7 @@ use books::{Books, Course, EndedBy, Received};
 use crossbeam_channel::{Sender, bounded};
 use faults::Faults;
 use judge::Judge;
-use progress::{LiveLine, Taken};
+use live_line::{LiveLine, Taken};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -392,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_listener_that_is_shut_ends_it_and_keeps_what_was_counted() {
-        let deps = Deps::new(|| Ok(()), |_, _| Ok((64, true)));
+        let deps = Deps::new(|| Ok(()));
         let plan = config::receive::parse(&["--listen=tcp://127.0.0.1:0".to_owned()], &deps).unwrap();
         let listener = TcpListener::bind(plan.address).unwrap();
         let twin = TcpStream::from(OwnedFd::from(listener.try_clone().unwrap()));

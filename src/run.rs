@@ -17,8 +17,7 @@ use crate::connect::dialer::Outages;
 use crate::core_loop::tally::SnapshotQueues;
 use crate::counters::{CoreEnd, Counts, LiveCore, Snapshot};
 use crate::governance::{self, Governance, RunEnd};
-use crate::host::HostFacts;
-use crate::observe::{self, Console, CpuTimes, PayloadFacts, Report, Wiring};
+use crate::observe::{self, Console, CpuTimes, Outcome, PayloadFacts, Report, Wiring};
 use crate::payload::bake;
 use crate::plan::{CorePlan, GovernancePlan, ReportTarget, RunPlan};
 use crate::sink::file::keeper::{KeeperEnd, KeeperLane};
@@ -93,7 +92,8 @@ impl Stop {
 ///
 /// # Errors
 /// Before the start: nothing was sent. After it: the report could not be written.
-pub fn run(plan: RunPlan, host: HostFacts, console: &Arc<Console>) -> Result<Report, Fatal> {
+pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
+    let host = others::host_facts(&plan);
     let plan = Arc::new(plan);
     let stop = Arc::new(Stop::default());
     let clock = TscClock::start();
@@ -110,6 +110,8 @@ pub fn run(plan: RunPlan, host: HostFacts, console: &Arc<Console>) -> Result<Rep
     let (governance, taps) = governance::prepare(&plan)?;
     // Goes with this function unless the run begins.
     let mut made = Made::default();
+    // Goes after the cores, which need it, and before what was made.
+    let mut keeping = files::Keeping::default();
     let (claims, kafka_lanes) = (files::claims(&plan, &mut made)?, kafka::prepare(&plan, &stop.flag)?);
     let per_core = PerCore { keeper_lanes, claims, taps, kafka_lanes };
     announce_payload(&plan);
@@ -123,11 +125,9 @@ pub fn run(plan: RunPlan, host: HostFacts, console: &Arc<Console>) -> Result<Rep
     wiring.metrics = metrics;
     wiring.events = governance.as_ref().map(Governance::books);
     let mut observer = observe::start(wiring)?;
-    let keeper = keeper.map(|keeper| {
-        let stop = stop.clone();
-        keeper.start(plan.free_cpus.clone(), move |why| stop.because(why))
-    });
-    let keeper = keeper.transpose()?;
+    let stopping = stop.clone();
+    let keeper = keeper.map(|keeper| keeper.start(plan.free_cpus.clone(), move |why| stopping.because(why)));
+    keeping.0 = keeper.transpose()?;
     let go = barrier::await_start(&plan, &clock, &stop)?;
     made.keep();
     let (user, system) = sys::process::cpu_times();
@@ -138,18 +138,18 @@ pub fn run(plan: RunPlan, host: HostFacts, console: &Arc<Console>) -> Result<Rep
     cores.go(go);
     let live = cores.live.clone();
     let ends = cores.join();
-    observer.draining();
+    observer.joined();
     let (user_end, system_end) = sys::process::cpu_times();
-    let kept = keeper.map(|thread| thread.join().unwrap_or_else(|_| files::crashed_keeper()));
+    let kept = keeping.join();
     let cpu =
         CpuTimes { user_ns: (user_end - user).as_nanos() as u64, system_ns: (system_end - system).as_nanos() as u64 };
     let audit_lines_dropped = kept.as_ref().map_or(0, |end| end.audit_lines_dropped);
     let early = why_early(&stop, &ends, kept);
     let ended_unix_ns = go.epoch_unix_ns + clock.now_ns().saturating_sub(go.epoch_ns);
-    let told = governance.map(|governance| governance.finish(run_end(&live, early.is_some(), ended_unix_ns)));
-    let mut report = observer.conclude(ends, cpu, early, stop.signal.get().cloned());
-    report.totals.audit_lines_dropped = audit_lines_dropped;
-    report.governance = plan.observe.governance.as_ref().zip(told).map(|(plan, told)| for_report(plan, told));
+    let told = governance.map(|governance| governance.finish(run_end(&live, &ends, early.is_some(), ended_unix_ns)));
+    let governance = plan.observe.governance.as_ref().zip(told).map(|(plan, told)| for_report(plan, told));
+    let signal = stop.signal.get().cloned();
+    let report = observer.conclude(Outcome { ends, cpu, ended_early: early, signal, audit_lines_dropped, governance });
     // From the summary on, a signal means the hold, even one that comes while the report is being written.
     *stop.afterwards.lock().expect("nobody panics holding it") = Some(Box::new(observer.release()));
     observe::print_summary(console, &report, &plan);
@@ -180,7 +180,8 @@ fn for_report(plan: &GovernancePlan, told: governance::Outcome) -> observe::repo
 }
 
 /// What all lanes came to, warm-up included.
-fn run_end(live: &[Arc<LiveCore>], ended_early: bool, ended_unix_ns: u64) -> RunEnd {
+fn run_end(live: &[Arc<LiveCore>], ends: &[CoreEnd], failed: bool, ended_unix_ns: u64) -> RunEnd {
+    let ended_early = failed || ends.iter().any(|end| end.stopped || end.closed);
     let mut counts = Counts::default();
     live.iter().flat_map(|core| &core.lanes).for_each(|lane| counts.merge(&lane.read()));
     RunEnd { ended_unix_ns, ended_early, counts, ..RunEnd::default() }

@@ -7,13 +7,13 @@ mod text;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{program, signals, units};
 use crate::config::masked;
-use crate::observe::{Console, logs, report, verdict};
+use crate::observe::report::{self, LimitedBy, Report};
+use crate::observe::{Console, logs, verdict};
 use crate::plan::LogFormat;
 use crate::plan::saturate::SaturatePlan;
 use crate::sys::{process, streams};
 use search::{Outcome, Search, Step};
 use serde::Serialize;
-use serde_json::Value;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -21,9 +21,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// A rate holds if so much of what was due was produced. What is still missing of a run at a rate that cannot last is
-/// far more: the backlog of all its seconds.
-const HELD_RATIO: f64 = 0.995;
 /// A run that ended after less of its time says nothing of how long its rate lasts.
 const LASTED_RATIO: f64 = 0.9;
 const LOOK: Duration = Duration::from_millis(20);
@@ -42,7 +39,7 @@ pub struct Saturation {
     /// It is `--max-rate`: no higher one was tried.
     pub is_max_rate: bool,
     /// Who limited the runs that did not hold.
-    pub limited_by: Option<String>,
+    pub limited_by: Option<LimitedBy>,
     pub interrupted: bool,
     /// What ended the search before it was over; `null`: nothing, or a signal.
     pub error: Option<String>,
@@ -72,10 +69,10 @@ pub struct Tried {
     pub response_p50_seconds: Option<f64>,
     pub response_p99_seconds: Option<f64>,
     pub response_p999_seconds: Option<f64>,
-    pub limited_by: Option<String>,
+    pub limited_by: LimitedBy,
     /// How much of the processors others took, where that may be why a rate did not hold.
     pub disturbed_by: Option<String>,
-    pub run_id: Option<String>,
+    pub run_id: String,
     pub exit_code: i32,
 }
 
@@ -186,7 +183,7 @@ fn conclude(plan: &SaturatePlan, end: &End, tried: Vec<Tried>) -> Saturation {
         End::Failed(fatal) => Some(fatal.what.clone()),
         End::Found(_) | End::Interrupted => None,
     };
-    let limited_by = run_above(&tried, rate).and_then(|run| run.limited_by.clone());
+    let limited_by = run_above(&tried, rate).map(|run| run.limited_by);
     Saturation {
         schema_version: 1,
         engine_version: env!("CARGO_PKG_VERSION"),
@@ -232,10 +229,10 @@ fn run_once(plan: &SaturatePlan, next: Try, interrupts: &AtomicUsize, console: &
     let code = wait(&mut child, interrupts, || console.show(text::under_way(next, began.elapsed())))?;
     let (said, wrote) = (join(said), join(wrote));
     let last = wrote.lines().next_back().unwrap_or_default();
-    match serde_json::from_str::<Value>(last) {
+    match serde_json::from_str::<Report>(last) {
         Ok(report) => {
             // A signal that comes when all has been offered cuts nothing short.
-            let cut_short = interrupts.load(Ordering::Relaxed) > 0 && report["ended_by_signal"].is_string();
+            let cut_short = interrupts.load(Ordering::Relaxed) > 0 && report.ended_by_signal.is_some();
             let early = if cut_short { None } else { ended_early(&report, duration_ns) };
             let run = judge(&report, next, early, code);
             Ok(if cut_short { run.cut_short() } else { run })
@@ -245,60 +242,60 @@ fn run_once(plan: &SaturatePlan, next: Try, interrupts: &AtomicUsize, console: &
 }
 
 /// How a run ended that did not last as long as it was to.
-fn ended_early(report: &Value, planned_ns: u64) -> Option<String> {
-    let seconds = |key: &str| report[key].as_f64().unwrap_or(0.0);
-    let lasted_ns = 1e9 * (seconds("elapsed_seconds") - seconds("final_fsync_seconds")).max(0.0);
+fn ended_early(report: &Report, planned_ns: u64) -> Option<String> {
+    let lasted_ns = 1e9 * (report.elapsed_seconds - report.final_fsync_seconds).max(0.0);
     if lasted_ns >= LASTED_RATIO * planned_ns as f64 {
         return None;
     }
-    let why = match report["ended_early"].as_str() {
+    let why = match &report.ended_early {
         // Without its mend.
         Some(why) => why.lines().next().unwrap_or_default(),
-        None if report["config"]["phases"].is_array() => "its stages were over",
+        None if report.config.get("phases").is_some_and(serde_json::Value::is_array) => "its stages were over",
         None => "somebody else ended it",
     };
     let (lasted, planned) = (units::format_duration(lasted_ns as u64), units::format_duration(planned_ns));
     Some(format!("ended after {lasted} of {planned}: {why}"))
 }
 
-fn judge(report: &Value, next: Try, ended_early: Option<String>, code: i32) -> Tried {
+fn judge(report: &Report, next: Try, ended_early: Option<String>, code: i32) -> Tried {
     let Try { rate, confirmation, second_try, .. } = next;
-    let ratio = report["pacing"]["achieved_ratio"].as_f64();
-    let free_rate = report["throughput"]["logical_bytes_per_second"].as_f64();
-    let reached = rate.map_or(free_rate, |rate| Some(rate as f64 * ratio?));
-    let kept = rate.is_none() || ratio.is_some_and(|ratio| ratio >= HELD_RATIO);
+    let ratio = report.pacing.achieved_ratio;
+    let reached = match rate {
+        Some(rate) => rate as f64 * ratio.unwrap_or(0.0),
+        None => report.throughput.logical_bytes_per_second,
+    };
+    // What is missing of a run at a rate that cannot last is far more: the backlog of all its seconds.
+    let kept = rate.is_none() || ratio.is_some_and(verdict::is_met);
     let reason = match (&ended_early, code, kept) {
         (Some(how), ..) => Some(how.clone()),
         (None, 0, true) => None,
         (None, 0, false) => Some(format!("{} of the rate", verdict::percent(ratio.unwrap_or(0.0)))),
         (None, 4, _) => Some(missed(report)),
-        (None, ..) => Some(format!("exit {code}: {}", report["errors"])),
+        (None, ..) => Some(format!("exit {code}: {}", serde_json::json!(report.errors))),
     };
-    let response = &report["latency_seconds"]["response"];
-    let word = |value: &Value| value.as_str().map(str::to_owned);
+    let response = &report.latency_seconds.response;
     Tried {
         rate_bytes_per_second: rate,
-        seconds: report["elapsed_seconds"].as_f64().unwrap_or(0.0),
+        seconds: report.elapsed_seconds,
         confirmation,
         second_try,
         held: Some(reason.is_none()),
         reason,
         ended_early,
-        achieved_bytes_per_second: reached.unwrap_or(0.0) as u64,
+        achieved_bytes_per_second: reached as u64,
         achieved_ratio: ratio,
-        response_p50_seconds: response["p50"].as_f64(),
-        response_p99_seconds: response["p99"].as_f64(),
-        response_p999_seconds: response["p999"].as_f64(),
-        limited_by: word(&report["verdict"]["limited_by"]),
-        disturbed_by: text::disturbed_by(report["verdict"]["stolen_ratio"].as_f64()),
-        run_id: word(&report["run_id"]),
+        response_p50_seconds: response.p50,
+        response_p99_seconds: response.p99,
+        response_p999_seconds: response.p999,
+        limited_by: report.verdict.limited_by,
+        disturbed_by: text::disturbed_by(report.verdict.stolen_ratio),
+        run_id: report.run_id.clone(),
         exit_code: code,
     }
 }
 
-fn missed(report: &Value) -> String {
-    let all = report["slo"].as_array().into_iter().flatten();
-    let missed = all.filter(|slo| slo["passed"] == false).filter_map(|slo| slo["expression"].as_str());
+fn missed(report: &Report) -> String {
+    let missed = report.slo.iter().filter(|slo| !slo.passed).map(|slo| slo.expression.as_str());
     format!("missed {}", missed.collect::<Vec<_>>().join(", "))
 }
 

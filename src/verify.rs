@@ -31,7 +31,7 @@ use crate::base::fatal::{Exit, Fatal};
 use crate::base::program;
 use crate::base::progress::ReadProgress;
 use crate::base::units::format_counted;
-use crate::connect::kafka::{self, Cluster};
+use crate::connect::kafka::{self, Cluster, Stream};
 use crate::manifest::{Layout, Manifest, RecordFormat};
 use crate::plan::TopicSource;
 pub use crate::plan::VerifyArgs;
@@ -51,6 +51,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use stream::{Rules, StreamFold};
 use topic::message::Judge;
+use topic::partition::Partition;
 
 /// Little enough for malloc's heap, off the starts of pages: see [`crate::base::page`].
 const IDS_READ_BYTES: usize = 64 << 10;
@@ -115,6 +116,8 @@ struct Session<'a> {
     manifest_runs: BTreeSet<u64>,
     /// A finished run's manifest or a report says how many records there are, be it none.
     stated: bool,
+    /// Of all topics that were read.
+    partitions: Vec<Partition>,
     threads: usize,
     progress: &'a ReadProgress,
 }
@@ -144,11 +147,13 @@ impl<'a> Session<'a> {
         notes.into_iter().for_each(|note| ledger.findings.explain(note));
         let threads = if args.threads == 0 { processors } else { args.threads };
         let stated = !args.expect.is_empty();
-        Ok(Self { args, ledger, runs, manifest_runs: BTreeSet::new(), stated, threads, progress })
+        let (manifest_runs, partitions) = (BTreeSet::new(), Vec::new());
+        Ok(Self { args, ledger, runs, manifest_runs, stated, partitions, threads, progress })
     }
 
     fn finish(mut self, label: &str, started: Instant) -> Findings {
         let runs = if self.runs.is_empty() { &self.manifest_runs } else { &self.runs };
+        topic::note_gone(&self.partitions, &mut self.ledger);
         self.ledger.finish(runs, label);
         let mut findings = self.ledger.findings;
         if findings.clean && findings.records == 0 && !self.stated {
@@ -163,8 +168,14 @@ impl<'a> Session<'a> {
         let access = &self.args.kafka;
         let timeout = Duration::from_nanos(access.timeout_ns);
         let client = kafka::Client { id: access.client_id.clone(), sasl: access.sasl.clone(), timeout };
-        let cluster = Cluster::new(source.bootstrap.clone(), client, kafka::dialer(access.tls.clone(), timeout));
-        topic::read(cluster, &source.topic, timeout, self.judge(), &mut self.ledger, self.progress)
+        let cluster = Cluster::new(source.bootstrap.clone(), client, kafka::dial_brokers(access.tls.clone(), timeout));
+        self.read_topic(cluster, &source.topic, timeout)
+    }
+
+    fn read_topic<S: Stream>(&mut self, cluster: Cluster<S>, topic: &str, patience: Duration) -> Result<(), Fatal> {
+        let judge = self.judge();
+        self.partitions.extend(topic::read(cluster, topic, patience, judge, &mut self.ledger, self.progress)?);
+        Ok(())
     }
 
     fn judge(&self) -> Judge {

@@ -55,6 +55,8 @@ mod settings;
 mod start;
 #[path = "e2e/tcp.rs"]
 mod tcp;
+#[path = "e2e/tcp_faults.rs"]
+mod tcp_faults;
 #[path = "e2e/templates.rs"]
 mod templates;
 #[path = "e2e/tls.rs"]

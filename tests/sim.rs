@@ -310,6 +310,21 @@ fn answers_without_sense_are_doubts_and_no_more() {
 }
 
 #[test]
+fn a_partition_that_takes_nothing_does_not_hold_up_the_others() {
+    for seed in seeds(40) {
+        let plan = NetPlan::kafka(seed, -1, false).in_peace().lacking();
+        let _telling = Telling(seed, &plan);
+        let run = net_world::kafka(&plan);
+        truth::check_kafka(&plan, &run);
+        for (lane, starts) in run.outcome.starts.iter().enumerate() {
+            let (appended, ring) = (run.net.peer.appended(lane, 1), starts.count());
+            assert!(appended > 2 * ring, "lane {lane}: {appended} records, the ring holds {ring}");
+            assert_eq!(run.net.peer.appended(lane, 0), 0);
+        }
+    }
+}
+
+#[test]
 fn weeks_of_silence_do_not_hold_up_the_end() {
     let seeds = seeds(60);
     let late = |seed: &u64, acks, idempotent| {
@@ -317,6 +332,17 @@ fn weeks_of_silence_do_not_hold_up_the_end() {
     };
     let late: u64 = seeds.iter().map(|seed| late(seed, -1, true) + late(seed, 1, false)).sum();
     assert!(late > 0 || seeds.len() == 1, "no broker asked for silence");
+}
+
+#[test]
+fn sends_that_lack_memory_for_zero_copy_are_copied() {
+    for seed in seeds(60) {
+        assert!(!over_tcp(&NetPlan::tcp(seed).in_peace().short_of_memory()));
+        assert_eq!(over_http(&NetPlan::http(seed).in_peace().short_of_memory()), 0);
+        assert_eq!(over_kafka(&NetPlan::kafka(seed, -1, true).in_peace().short_of_memory()), (0, None));
+        over_tcp(&NetPlan::tcp(seed).short_of_memory());
+        over_http(&NetPlan::http(seed).short_of_memory());
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Time: monotonic nanoseconds for everything that is measured, and one anchor to the Unix epoch.
+//! Time: monotonic nanoseconds for everything that is measured, and what the system's clock says.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,15 +17,14 @@ pub fn unix_now_ns() -> u64 {
 pub struct TscClock {
     clock: quanta::Clock,
     origin: quanta::Instant,
-    unix_at_origin_ns: u64,
 }
 
 impl TscClock {
-    /// Calibrates and takes the anchor; cloned, never made anew, by the threads of a run.
+    /// Calibrates; cloned, never made anew, by the threads of a run.
     pub fn start() -> Self {
         let clock = quanta::Clock::new();
         let origin = clock.now();
-        Self { clock, origin, unix_at_origin_ns: unix_now_ns() }
+        Self { clock, origin }
     }
 
     /// One that was started so long ago.
@@ -33,12 +32,7 @@ impl TscClock {
     pub fn of_age(age: std::time::Duration) -> Self {
         let clock = Self::start();
         let origin = clock.origin.checked_sub(age).expect("this machine has run for longer");
-        Self { origin, unix_at_origin_ns: clock.unix_at_origin_ns - age.as_nanos() as u64, ..clock }
-    }
-
-    /// Nanoseconds since the Unix epoch at monotonic zero: `unix = offset + now_ns`.
-    pub fn unix_offset_ns(&self) -> u64 {
-        self.unix_at_origin_ns
+        Self { origin, ..clock }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Every maximum of the engine, named, and how they relate.
+//! The maxima that users meet or that depend on each other, named, and how they relate.
 
 /// Bytes of a record, from the least that carries a header (or, unannotated, anything useful).
 pub const RECORD_BYTES_MIN: u64 = 64;
@@ -14,20 +14,22 @@ pub const QUEUE_DEPTH_MAX: usize = 1024;
 pub const WINDOW_MAX: usize = 65_536;
 /// Operations in flight on one core, all lanes together.
 pub const CORE_DEPTH_MAX: usize = 32_768;
-/// Lanes (producers) that one core can host, and cores of one run.
+/// Lanes (producers) that one core can host.
 pub const LANES_PER_CORE_MAX: usize = 1024;
+/// Producers of one process.
 pub const PRODUCERS_MAX: usize = 65_536;
 
 /// Bytes of one block (`--block-size`) and of one core's payload ring (`--ring-size`).
 pub const BLOCK_BYTES_MAX: u64 = 1 << 30;
 pub const RING_BYTES_MAX: u64 = 64 << 30;
 
-/// What a configuration may ask for: stages of a run, bytes a second, the weight of a sampled record.
+/// Stages of a run.
 pub const PHASES_MAX: usize = 1000;
 /// Producers times stages: each producer has its share of each stage (about 64 bytes).
 pub const PHASE_SHARES_MAX: usize = 1_000_000;
 /// Stages that have a line each, before a run and in its summary; `--dry-run` and the report have all.
 pub const STAGES_TOLD_MAX: usize = 20;
+/// Bytes a second, and the weight of a sampled record.
 pub const RATE_MAX: u64 = 1_000_000_000_000_000;
 pub const WEIGHT_MAX: u64 = 1_000_000;
 /// Bytes of a configuration file, and files and bytes of a payload template folder.
@@ -100,10 +102,11 @@ pub const METRICS_CONNECTIONS_MAX: usize = 16;
 pub const METRICS_HEAD_BYTES_MAX: usize = 8 << 10;
 pub const METRICS_REQUEST_NS_MAX: u64 = 2_000_000_000;
 
-/// Bytes of one answer of a Kafka broker, and of one that brings records (a batch may be longer than was asked for).
+/// Bytes of one answer of a Kafka broker.
 pub const KAFKA_ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Bytes of an answer to Produce. It is never held: it may have a message about each record of a batch.
 pub const KAFKA_PRODUCE_ANSWER_BYTES_MAX: usize = 100 << 20;
+/// Bytes of an answer that brings records: a batch may be longer than was asked for.
 pub const KAFKA_FETCH_ANSWER_BYTES_MAX: usize = 320 << 20;
 /// Bytes asked for in one fetch, and of one batch after decompression.
 pub const KAFKA_FETCH_BYTES: u32 = 4 << 20;

@@ -1,13 +1,13 @@
 //! `--help` and the README's table, made from the table of keys.
 
-use crate::config::cli::VERIFY_FLAGS;
+use crate::config::capacity::PLAN_FLAGS;
 use crate::config::doctor::DOCTOR_FLAGS;
 use crate::config::keys::{Group, KEYS, Key, PHASES_KEY};
 use crate::config::merge::MERGE_FLAGS;
-use crate::config::plan::PLAN_FLAGS;
 use crate::config::receive::RECEIVE_FLAGS;
 use crate::config::reports::{COMPARE_FLAGS, REPORT_FLAGS};
 use crate::config::saturate::SATURATE_FLAGS;
+use crate::config::verify::VERIFY_FLAGS;
 
 const WIDTH: usize = 100;
 const INDENT: usize = 6;
@@ -162,8 +162,8 @@ fn saturate_help() -> String {
         "Finds the highest rate that the target keeps up with: at least 99.5 % of what is due is produced, no record \
          fails, and every --slo is met. Each rate is a run of its own; what is found must hold in one more, longer run. \
          The search sets --rate, --duration and --log-format of each run; --records, --bytes, --html, --dry-run, \
-         --metrics-hold and --start-at have no place in it, nor have phases with rates of their own, or phases that are \
-         over before the longest run.",
+         --metrics-hold, --start-at and --shard have no place in it, nor have phases with rates of their own, or phases \
+         that are over before the longest run.",
         0,
     ));
     list_flags(&mut out, SATURATE_FLAGS, SATURATE_CODES);
@@ -371,7 +371,7 @@ mod tests {
         assert_eq!(examples.len(), 4);
         for example in examples {
             let words = example.split("   ").next().unwrap_or_default().split_whitespace().map(OsString::from);
-            let deps = Deps::new(|| Ok(()), |_, _| Ok((64, true)));
+            let deps = Deps::new(|| Ok(()));
             let wrong = cli::parse(words, std::iter::empty(), &deps).err().unwrap_or_default();
             // This host need not be able to run it.
             let usage: Vec<_> = wrong.iter().filter(|fatal| fatal.exit == Exit::Usage).collect();

@@ -1,5 +1,5 @@
-//! Every setting of `run`, once. Flags, `ENGINE_` variables, configuration keys, `--help`, the JSON Schema and
-//! the README's table are made from [`KEYS`].
+//! Every setting of `run`, once. Flags, `ENGINE_` variables, configuration keys, plain defaults, `--help`, the JSON
+//! Schema and the README's table are made from [`KEYS`].
 
 mod table;
 
@@ -119,7 +119,7 @@ pub struct Key {
     pub kind: Kind,
     /// Stands for the value in `--help`; empty for choices, which stand there themselves.
     pub value: &'static str,
-    /// For people; what is resolved later is told in words.
+    /// As `--help` shows it: a value, or, for what is resolved later, words. See [`Key::default_text`].
     pub default: &'static str,
     pub example: &'static str,
     pub help: &'static str,
@@ -138,6 +138,11 @@ impl Key {
     /// As the environment writes it.
     pub fn variable(&self) -> String {
         format!("{ENV_PREFIX}{}", self.name.replace('-', "_").to_uppercase())
+    }
+
+    /// The default as somebody would say it, where it is a value.
+    pub fn default_text(&self) -> &'static str {
+        self.default.strip_suffix(" (off)").unwrap_or(self.default)
     }
 
     /// What stands for the value in `--help`. Empty: a switch, which needs none.

@@ -2,8 +2,7 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::program;
-use crate::config::cli;
-use crate::config::receive::report_target;
+use crate::config::{cli, values};
 use crate::plan::{MergeArgs, ReportTarget};
 use clap::{Arg, ArgAction};
 use std::path::PathBuf;
@@ -17,7 +16,7 @@ pub fn parse(args: &[String]) -> Result<MergeArgs, Vec<Fatal>> {
     let mut errors = Vec::new();
     let read = cli::own_flags(command, MERGE_FLAGS, &[], args, &mut errors);
     let Some(matches) = read else { return Err(errors) };
-    let to = matches.get_one::<String>("report").map(|text| report_target(text, &mut errors));
+    let to = matches.get_one::<String>("report").map(|text| values::checked_report_target(text, &mut errors));
     let reports: Vec<PathBuf> =
         matches.get_many::<String>("reports").into_iter().flatten().map(PathBuf::from).collect();
     if reports.is_empty() {

@@ -88,6 +88,12 @@ pub fn parse(key: &Key, text: &str) -> Result<Value, String> {
     }
 }
 
+/// The default of a key; `None`: the table tells it in words.
+pub fn default_of(key: &Key) -> Option<Value> {
+    // Words are a text too.
+    if key.kind.is_text() { None } else { parse(key, key.default_text()).ok() }
+}
+
 /// What follows a `~` that stands for somebody's home. A shell expands it only where a word begins.
 pub fn behind_home(path: &str) -> Option<&str> {
     path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -98,7 +104,7 @@ fn parse_retry(text: &str) -> Result<RetryPlan, String> {
     let (least, most) = (limits::BACKOFF_MIN_NS, limits::BACKOFF_MAX_NS);
     let (attempts, pauses) = text.split_once(',').unwrap_or((text, ""));
     let attempts = if attempts == "off" { 0 } else { parse_count(attempts.trim(), 0, limits::RETRIES_MAX)? };
-    let plan = RetryPlan { attempts_max: attempts as u32, backoff_min_ns: least, backoff_max_ns: most };
+    let plan = RetryPlan { retries_max: attempts as u32, backoff_min_ns: least, backoff_max_ns: most };
     if !text.contains(',') {
         return Ok(plan);
     }
@@ -242,8 +248,8 @@ mod tests {
     #[test]
     fn retries_headers_and_keys() {
         let value = |name: &str, text: &str| parse(keys::find(name).unwrap(), text);
-        let retry = |attempts_max, backoff_min_ns, backoff_max_ns| {
-            Ok(Value::Retry(RetryPlan { attempts_max, backoff_min_ns, backoff_max_ns }))
+        let retry = |retries_max, backoff_min_ns, backoff_max_ns| {
+            Ok(Value::Retry(RetryPlan { retries_max, backoff_min_ns, backoff_max_ns }))
         };
         assert_eq!(value("retry", "off"), retry(0, 50_000_000, 5_000_000_000));
         assert_eq!(value("retry", "7"), retry(7, 50_000_000, 5_000_000_000));

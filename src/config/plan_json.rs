@@ -71,8 +71,9 @@ fn limit(value: u64) -> Option<u64> {
 
 fn payload(payload: &PayloadPlan) -> Value {
     let source = match &payload.source {
-        PayloadSource::Random { bytes_min, bytes_max, compressibility } => json!({
-            "kind": "random", "bytes_min": bytes_min, "bytes_max": bytes_max, "compressibility": compressibility,
+        PayloadSource::Random { compressibility } => json!({
+            "kind": "random", "bytes_min": payload.record_bytes_min, "bytes_max": payload.record_bytes_max,
+            "compressibility": compressibility,
         }),
         PayloadSource::Templates(files) => json!({
             "kind": "templates",
@@ -116,7 +117,7 @@ fn link(link: &LinkPlan) -> Value {
         "connections": link.connections,
         "request_timeout_ns": link.request_timeout_ns,
         "retry": {
-            "attempts_max": (retry.attempts_max != u32::MAX).then_some(retry.attempts_max),
+            "retries_max": (retry.retries_max != u32::MAX).then_some(retry.retries_max),
             "backoff_min_ns": retry.backoff_min_ns,
             "backoff_max_ns": retry.backoff_max_ns,
         },

@@ -6,12 +6,11 @@ mod kafka;
 use crate::base::fatal::Fatal;
 use crate::base::{program, units};
 use crate::config::resolve::network::url::ipv6;
-use crate::config::resolve::observe::check_place;
 use crate::config::resolve::payload;
 use crate::config::{Deps, cli, values};
 use crate::host::{Sysfs, cpu};
+use crate::plan::LogFormat;
 use crate::plan::receive::{FaultPlan, Framing, Protocol, ReceivePlan, Threads};
-use crate::plan::{LogFormat, ReportTarget};
 use clap::ArgMatches;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
@@ -141,7 +140,7 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
         once: matches.get_flag("once"),
         threads: threads(text("cores"), &deps.sysfs, errors),
         duration_ns,
-        report: text("report").map(|text| report_target(text, errors)),
+        report: text("report").map(|text| values::checked_report_target(text, errors)),
         faults,
         log_format,
     })
@@ -224,23 +223,16 @@ fn threads(cores: Option<&str>, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Threa
     Threads::Sleeping(1)
 }
 
-pub(super) fn report_target(text: &str, errors: &mut Vec<Fatal>) -> ReportTarget {
-    let to = values::report_target(text);
-    if let ReportTarget::File(path) = &to {
-        check_place("report", path, "report.json", errors);
-    }
-    to
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::fatal::Exit;
+    use crate::plan::ReportTarget;
     use proptest::prelude::*;
 
     fn read(words: &str) -> Result<ReceivePlan, Vec<Fatal>> {
         let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
-        parse(&args, &Deps::new(|| Ok(()), |_, _| Ok((64, true))))
+        parse(&args, &Deps::new(|| Ok(())))
     }
 
     #[test]

@@ -67,7 +67,8 @@ pub fn resolve(
         return Err(errors);
     }
     let plan = assemble(settings, wanted, parts, observe, run_id);
-    network::links::check_all(&plan).map_err(|fatal| vec![fatal])?;
+    let fits = network::links::check_all(&plan).and_then(|()| network::links::check_memory(&plan, &deps.sysfs));
+    fits.map_err(|fatal| vec![fatal])?;
     Ok(plan)
 }
 
@@ -75,7 +76,7 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let sysfs = &deps.sysfs;
     let targets = target::resolve(&wanted.targets, sysfs, errors);
     reject_useless(settings, wanted, &targets, errors);
-    let (payload, sizes) = payload::resolve(settings, wanted, deps, errors);
+    let (payload, sizes) = payload::resolve(settings, wanted, errors);
     let mut cores = cores::choose(wanted, sysfs, errors);
     let producers = producers(wanted, &targets, cores.cpus.len(), errors);
     cores.keep(producers, wanted.cores.is_some());
@@ -119,7 +120,7 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
         let total = ring_bytes_per_lane.saturating_mul(producers as u64);
         geometry::check_memlock(wanted, total, sysfs, &mut notes, errors);
     }
-    let poll = if wanted.busy.unwrap_or(cores.to_spare()) { Poll::Busy } else { Poll::Adaptive };
+    let poll = wanted.poll.unwrap_or(if cores.to_spare() { Poll::Busy } else { Poll::Adaptive });
     let files = (0..producers).map(|k| files.get(k).cloned()).collect();
     let mut parts = Parts {
         targets,
@@ -170,7 +171,7 @@ fn reject_useless(settings: &Settings, wanted: &Wanted, targets: &Targets, error
             refuse(name, needs, "leave it out, or --target=file:PATH of a file");
         }
     }
-    if matches!(targets.kind, SinkKind::Null | SinkKind::Stdout) && wanted.uring == Some(true) {
+    if matches!(targets.kind, SinkKind::Null | SinkKind::Stdout) && wanted.io == Some(Io::Uring) {
         refuse("io", "files or sockets: neither null nor stdout uses io_uring", "--io=auto");
     }
     let has = |mode| wanted.stages.iter().any(|stage| stage.mode == mode);
@@ -245,12 +246,12 @@ fn capacity(layout: &FileLayout) -> u64 {
 fn back_end(wanted: &Wanted, kind: SinkKind, deps: &Deps, notes: &mut Vec<String>, errors: &mut Vec<Fatal>) -> Io {
     let own_sockets = kind == SinkKind::Kafka && wanted.network.kafka.client == Some(KafkaClient::Rskafka);
     let no_ring = own_sockets || matches!(kind, SinkKind::Null | SinkKind::Stdout);
-    if wanted.uring == Some(false) || no_ring {
+    if wanted.io == Some(Io::Syscall) || no_ring {
         return Io::Syscall;
     }
     match (deps.uring_probe)() {
         Ok(()) => Io::Uring,
-        Err(why) if wanted.uring == Some(true) => {
+        Err(why) if wanted.io == Some(Io::Uring) => {
             let mend = "sysctl kernel.io_uring_disabled=0 and a seccomp profile that allows io_uring, or --io=auto";
             errors.push(Fatal::host(format!("--io uring: {why}")).mend(mend));
             Io::Syscall
@@ -296,7 +297,12 @@ fn assemble(
         SinkKind::Null | SinkKind::File | SinkKind::Http | SinkKind::Kafka => Confirmation::Target,
     };
     RunPlan {
-        payload_bytes_max: notes::payload_bytes_max(&parts.schedules.phases, &parts.sizes, wanted),
+        payload_bytes_max: notes::payload_bytes_max(
+            &parts.schedules.phases,
+            &parts.sizes,
+            wanted,
+            parts.fleet.producers,
+        ),
         run_id_hash: record::run_id_hash(&run_id),
         run_id,
         command: settings.command.clone(),

@@ -4,7 +4,6 @@ use crate::base::fatal::Fatal;
 use crate::base::{program, units};
 use crate::config::keys::{self, Key};
 use crate::config::load::{Given, Settings, Source};
-use crate::config::receive::report_target;
 use crate::config::resolve::{payload, rates};
 use crate::config::values::{self, Rate, Wanted};
 use crate::config::{Deps, cli, resolve};
@@ -30,8 +29,8 @@ pub const SATURATE_FLAGS: &[(&str, &str, &str)] = &[
 
 /// What the search sets itself for each run: no flags. What a file or a variable says of it is for other runs.
 const SET_BY_THE_SEARCH: &[&str] = &["rate", "duration", "log-format"];
-/// What would end or hold up each run, or be written over by the next, whoever says it.
-const NOT_IN_A_SEARCH: &[&str] = &["records", "bytes", "html", "dry-run", "metrics-hold", "start-at"];
+/// What would end or hold up each run, be written over by the next, or make its rate that of a fleet, whoever says it.
+const NOT_IN_A_SEARCH: &[&str] = &["records", "bytes", "html", "dry-run", "metrics-hold", "start-at", "shard"];
 
 const SECOND_NS: u64 = 1_000_000_000;
 const RATE_MIN: Rate = Rate::Bytes(1_000_000);
@@ -48,7 +47,7 @@ pub fn parse(
     let rate_min = read(&own, "min-rate", least_rate, &mut errors).unwrap_or(RATE_MIN);
     let rate_max = read(&own, "max-rate", values::rate, &mut errors).flatten();
     let precision = precision(one(&own, "precision"), &mut errors);
-    let report = one(&own, "report").map(|text| report_target(text, &mut errors));
+    let report = one(&own, "report").map(|text| values::checked_report_target(text, &mut errors));
 
     let mut wrong = Vec::new();
     let mut settings = cli::run_settings(Vec::new(), &run_args, env, &mut wrong);
@@ -60,7 +59,7 @@ pub fn parse(
     let wanted = values::read(&settings, &mut wrong);
     check_run(&settings, &wanted, deps, wrong, &mut errors);
     check_stages(&wanted, step_ns, confirm_ns, &mut errors);
-    let in_bytes = |flag: &str, rate: Rate| bytes_per_second(flag, rate, &settings, &wanted, deps);
+    let in_bytes = |flag: &str, rate: Rate| bytes_per_second(flag, rate, &settings, &wanted);
     let rate_min = in_bytes("min-rate", rate_min).map_err(|fatal| errors.push(fatal)).unwrap_or(0);
     // What is wrong with this one was said of the run, whose rate it is.
     let rate_max = rate_max.and_then(|rate| in_bytes("max-rate", rate).ok());
@@ -112,12 +111,12 @@ fn least_rate(text: &str) -> Result<Rate, String> {
     values::rate(text)?.ok_or_else(|| "a search needs a rate to begin with".to_owned())
 }
 
-fn bytes_per_second(flag: &str, rate: Rate, settings: &Settings, wanted: &Wanted, deps: &Deps) -> Result<u64, Fatal> {
+fn bytes_per_second(flag: &str, rate: Rate, settings: &Settings, wanted: &Wanted) -> Result<u64, Fatal> {
     match rate {
         Rate::Bytes(bytes) => Ok(bytes),
         // What is wrong with the payload was said before.
         Rate::Records(_) => {
-            let (_, sizes) = payload::resolve(settings, wanted, deps, &mut Vec::new());
+            let (_, sizes) = payload::resolve(settings, wanted, &mut Vec::new());
             rates::bytes_per_second(flag, rate, &sizes)
         }
     }
@@ -164,7 +163,7 @@ fn refuse_what_is_not_of_runs(settings: &Settings, errors: &mut Vec<Fatal>) {
         let mend = "--max-rate, --step-duration and --confirm-duration bound the search";
         errors.push(Fatal::usage(what).mend(format!("{}; {mend}", without(key, given))));
     }
-    let off = |given: &Given| ["off", "false", "0", "0s"].contains(&given.text.as_str());
+    let off = |given: &Given| ["off", "false", "0", "0s", "0/1"].contains(&given.text.as_str());
     for (key, given) in NOT_IN_A_SEARCH.iter().filter_map(said).filter(|(_, given)| !off(given)) {
         let what = format!("{} has no place in a search, where each rate is a run of its own", given.origin(key));
         errors.push(Fatal::usage(what).mend(without(key, given)));
@@ -250,7 +249,7 @@ mod tests {
     fn try_parse(words: &str, variables: &[(&str, &str)]) -> Result<SaturatePlan, Vec<Fatal>> {
         let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
         let env = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        parse(&args, env, &Deps::new(|| Ok(()), |_, _| Ok((64, true))))
+        parse(&args, env, &Deps::new(|| Ok(())))
     }
 
     fn good(words: &str, variables: &[(&str, &str)]) -> SaturatePlan {
@@ -296,9 +295,14 @@ mod tests {
 
     #[test]
     fn what_the_search_cannot_set_is_refused_whoever_says_it() {
-        for (name, text) in
-            [("records", "5"), ("bytes", "1MB"), ("html", "x.html"), ("metrics-hold", "1s"), ("start-at", "2030")]
-        {
+        for (name, text) in [
+            ("records", "5"),
+            ("bytes", "1MB"),
+            ("html", "x.html"),
+            ("metrics-hold", "1s"),
+            ("start-at", "2030"),
+            ("shard", "0/2"),
+        ] {
             let told = refused(&format!("--target null --{name} {text}"), &[]);
             assert!(told.contains(&format!("--{name} has no place")), "{told}");
             let variable = keys::find(name).unwrap().variable();
@@ -311,6 +315,7 @@ mod tests {
             assert!(told.contains(&format!("line 1: {key} has no place")) && told.contains("take "), "{told}");
         }
         good("--target null --metrics-addr 127.0.0.1:0", &[("ENGINE_METRICS_HOLD", "0s"), ("ENGINE_DRY_RUN", "false")]);
+        good("--target null --parallel 1 --shard 0/1", &[]);
         for name in SET_BY_THE_SEARCH {
             let told = refused(&format!("--target null --{name} 5s"), &[]);
             assert!(told.contains(&format!("--{name} is what the search sets")), "{told}");

@@ -157,7 +157,7 @@ mod tests {
             wanted.footprint_bytes = wanted.footprint_bytes.map(|_| 64 << 20);
             wanted.preallocate_bytes = wanted.preallocate_bytes.map(|_| 64 << 20);
             wanted.min_free = Some(values::MinFree::Bytes(0));
-            let plan = resolve::resolve(&settings, &wanted, &Deps::new(|| Ok(()), |_, _| Ok((64, true))), errors);
+            let plan = resolve::resolve(&settings, &wanted, &Deps::new(|| Ok(())), errors);
             assert!(plan.is_ok(), "{}: {:?}", path.display(), plan.err());
             seen += 1;
         }

@@ -9,8 +9,9 @@ use crate::base::place;
 use crate::base::units::RecordRate;
 use crate::config::keys::{self, Key};
 use crate::config::load::{Given, PhaseTexts, Settings};
-use crate::config::parse::{Value, parse};
-use crate::plan::{Annotate, Fsync, LogFormat, ReportTarget, Slo};
+use crate::config::parse::{Value, default_of, parse};
+use crate::config::resolve::observe::check_place;
+use crate::plan::{Annotate, Fsync, Io, LogFormat, Poll, ReportTarget, Slo};
 use std::path::{Path, PathBuf};
 
 /// What was asked for. `None`: not said, or said to be found out.
@@ -28,10 +29,10 @@ pub struct Wanted {
     pub records: Option<u64>,
     pub bytes: Option<u64>,
     pub parallel: Option<usize>,
-    pub payload_bytes: Option<(u64, u64)>,
+    pub payload_bytes: (u64, u64),
     pub template: Option<PathBuf>,
     pub seed: u64,
-    pub compressibility: Option<f64>,
+    pub compressibility: f64,
     pub ring_bytes: Option<u64>,
     pub annotate: Annotate,
     pub sign_key: Option<PathBuf>,
@@ -45,9 +46,9 @@ pub struct Wanted {
     pub overwrite: bool,
     pub overwrite_device: Option<String>,
     pub cores: Option<Vec<usize>>,
-    pub busy: Option<bool>,
+    pub poll: Option<Poll>,
     pub zero_copy: bool,
-    pub uring: Option<bool>,
+    pub io: Option<Io>,
     pub direct: Option<bool>,
     pub block_bytes: Option<u64>,
     pub queue_depth: Option<usize>,
@@ -132,6 +133,11 @@ impl Reader<'_> {
         self.read(key, &given)
     }
 
+    /// Of a key whose default is a value.
+    fn value_or_default(&mut self, name: &str) -> Value {
+        self.value(name).unwrap_or_else(|| default_value(name))
+    }
+
     fn all(&mut self, name: &str) -> Vec<Value> {
         let key = keys::find(name).expect("the table has every key that is read");
         let settings = self.settings;
@@ -143,6 +149,10 @@ impl Reader<'_> {
             Some(Value::Number(number)) => Some(number),
             _ => None,
         }
+    }
+
+    fn number_or_default(&mut self, name: &str) -> u64 {
+        into_number(self.value_or_default(name))
     }
 
     fn rate(&mut self, name: &str) -> Option<Rate> {
@@ -161,16 +171,23 @@ impl Reader<'_> {
         }
     }
 
+    fn text_or_default(&mut self, name: &str) -> String {
+        let Value::Text(text) = self.value_or_default(name) else { unreachable!("--{name} is a text") };
+        text
+    }
+
     fn is_on(&mut self, name: &str) -> bool {
-        self.value(name) == Some(Value::Switch(true))
+        self.value_or_default(name) == Value::Switch(true)
     }
 
-    fn range(&mut self, name: &str) -> Option<(u64, u64)> {
-        if let Some(Value::Range(low, high)) = self.value(name) { Some((low, high)) } else { None }
+    fn payload_bytes(&mut self) -> (u64, u64) {
+        let Value::Range(low, high) = self.value_or_default("payload-size") else { unreachable!("it is a range") };
+        (low, high)
     }
 
-    fn fraction(&mut self, name: &str) -> Option<f64> {
-        if let Some(Value::Fraction(fraction)) = self.value(name) { Some(fraction) } else { None }
+    fn compressibility(&mut self) -> f64 {
+        let Value::Fraction(of) = self.value_or_default("compressibility") else { unreachable!("it is a fraction") };
+        of
     }
 
     fn cpus(&mut self, name: &str) -> Option<Vec<usize>> {
@@ -186,20 +203,21 @@ impl Reader<'_> {
     }
 
     fn shard(&mut self) -> (u32, u32) {
-        if let Some(Value::Shard(index, count)) = self.value("shard") { (index, count) } else { (0, 1) }
+        let Value::Shard(index, count) = self.value_or_default("shard") else { unreachable!("it is I/N") };
+        (index, count)
     }
 
     fn fsync(&mut self) -> Fsync {
-        match self.text("fsync").as_deref() {
-            Some("never") => Fsync::Never,
-            Some("each") => Fsync::Each,
+        match self.text_or_default("fsync").as_str() {
+            "never" => Fsync::Never,
+            "each" => Fsync::Each,
             _ => Fsync::End,
         }
     }
 
-    /// The stage that the keys outside of `phases:` describe, changed by what `phase` says.
-    fn stage(&mut self, base: Option<&Stage>, phase: Option<&PhaseTexts>) -> Stage {
-        let mut number = |name: &str| {
+    /// What `phase` says, or without one the keys outside of `phases:`; the rest is as in `base`.
+    fn stage(&mut self, base: &Stage, phase: Option<&PhaseTexts>) -> Stage {
+        let mut value = |name: &str| {
             let key = keys::find(name).expect("the table has every key that is read");
             let given = match phase {
                 Some(phase) => phase.get(name).cloned(),
@@ -207,37 +225,43 @@ impl Reader<'_> {
             };
             given.and_then(|given| self.read(key, &given))
         };
-        let plain = |value: Option<Value>| match value {
-            Some(Value::Number(number)) => Some(number),
-            _ => None,
-        };
-        let mode = match number("mode") {
-            Some(Value::Text(text)) => match text.as_str() {
-                "burst" => Some(Mode::Burst),
-                "sampled" => Some(Mode::Sampled),
-                _ => Some(Mode::Steady),
-            },
-            _ => None,
-        };
-        let rate = number("rate").and_then(into_rate);
         Stage {
-            duration_ns: plain(number("duration")),
-            rate: rate.unwrap_or_else(|| base.and_then(|b| b.rate)),
-            mode: mode.or(base.map(|b| b.mode)).unwrap_or(Mode::Steady),
-            weight: plain(number("weight")).or(base.map(|b| b.weight)).unwrap_or(100),
-            burst_on_ns: plain(number("burst-on")).or(base.map(|b| b.burst_on_ns)).unwrap_or(1_000_000_000),
-            burst_off_ns: plain(number("burst-off")).or(base.map(|b| b.burst_off_ns)).unwrap_or(4_000_000_000),
+            duration_ns: value("duration").map(into_number),
+            rate: value("rate").and_then(into_rate).unwrap_or(base.rate),
+            mode: value("mode").map_or(base.mode, into_mode),
+            weight: value("weight").map_or(base.weight, into_number),
+            burst_on_ns: value("burst-on").map_or(base.burst_on_ns, into_number),
+            burst_off_ns: value("burst-off").map_or(base.burst_off_ns, into_number),
         }
     }
+}
+
+/// A stage of which nothing is said.
+fn default_stage() -> Stage {
+    let number = |name| into_number(default_value(name));
+    Stage {
+        duration_ns: None,
+        rate: None,
+        mode: into_mode(default_value("mode")),
+        weight: number("weight"),
+        burst_on_ns: number("burst-on"),
+        burst_off_ns: number("burst-off"),
+    }
+}
+
+/// Of a key whose default is a value.
+fn default_value(name: &str) -> Value {
+    let key = keys::find(name).expect("the table has every key that is read");
+    default_of(key).expect("the table states a value")
 }
 
 /// Reads everything; what cannot be read is in `errors` and left at its default.
 pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
     let mut reader = Reader { settings, errors };
-    let base = reader.stage(None, None);
+    let base = reader.stage(&default_stage(), None);
     let stages = match settings.phases.is_empty() {
         true => vec![base.clone()],
-        false => settings.phases.iter().map(|phase| reader.stage(Some(&base), Some(phase))).collect(),
+        false => settings.phases.iter().map(|phase| reader.stage(&base, Some(phase))).collect(),
     };
     let r = &mut reader;
     Wanted {
@@ -245,20 +269,20 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
         stages,
         phased: !settings.phases.is_empty(),
         duration_ns: base.duration_ns,
-        warmup_ns: r.number("warmup").unwrap_or(0),
+        warmup_ns: r.number_or_default("warmup"),
         producer_rate: r.rate("producer-rate"),
-        catch_up_ns: r.number("catch-up").unwrap_or(10_000_000_000),
+        catch_up_ns: r.number_or_default("catch-up"),
         records: r.limit("records"),
         bytes: r.limit("bytes"),
         parallel: r.number("parallel").map(|n| n as usize),
-        payload_bytes: r.range("payload-size"),
+        payload_bytes: r.payload_bytes(),
         template: r.text("payload-template").map(PathBuf::from),
-        seed: r.number("seed").unwrap_or(0),
-        compressibility: r.fraction("compressibility"),
+        seed: r.number_or_default("seed"),
+        compressibility: r.compressibility(),
         ring_bytes: r.number("ring-size"),
-        annotate: match r.text("annotate").as_deref() {
-            Some("off") => Annotate::Off,
-            Some("headers") => Annotate::Headers,
+        annotate: match r.text_or_default("annotate").as_str() {
+            "off" => Annotate::Off,
+            "headers" => Annotate::Headers,
             _ => Annotate::Payload,
         },
         sign_key: r.text("sign-key").map(PathBuf::from),
@@ -267,30 +291,30 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
         rotate_mib: r.number("rotate-size-mb"),
         retain: r.number("retain").map(|n| (n != u64::MAX).then_some(n)),
         min_free: r.min_free(),
-        audit_every: r.number("audit-every").unwrap_or(0),
+        audit_every: r.number_or_default("audit-every"),
         overwrite: r.is_on("overwrite"),
         overwrite_device: r.text("overwrite-device"),
         cores: r.cpus("cores"),
-        busy: r.text("poll").and_then(|text| two(&text, "busy", "adaptive")),
-        zero_copy: r.text("zero-copy").is_none_or(|text| text != "off"),
-        uring: r.text("io").and_then(|text| two(&text, "uring", "syscall")),
-        direct: r.text("direct").and_then(|text| two(&text, "on", "off")),
+        poll: one_of(&r.text_or_default("poll"), &[("busy", Poll::Busy), ("adaptive", Poll::Adaptive)]),
+        zero_copy: r.text_or_default("zero-copy") != "off",
+        io: one_of(&r.text_or_default("io"), &[("uring", Io::Uring), ("syscall", Io::Syscall)]),
+        direct: one_of(&r.text_or_default("direct"), &[("on", true), ("off", false)]),
         block_bytes: r.number("block-size"),
         queue_depth: r.number("queue-depth").map(|n| n as usize),
         linger_ns: r.number("linger"),
         fsync: r.fsync(),
-        drain_timeout_ns: r.number("drain-timeout").unwrap_or(10_000_000_000),
+        drain_timeout_ns: r.number_or_default("drain-timeout"),
         run_id: r.text("run-id"),
         shard: r.shard(),
         start_at_unix_ns: r.number("start-at"),
         metrics_addr: r.text("metrics-addr"),
-        metrics_hold_ns: r.number("metrics-hold").unwrap_or(0),
+        metrics_hold_ns: r.number_or_default("metrics-hold"),
         log_format: r.text("log-format").map(|text| if text == "json" { LogFormat::Json } else { LogFormat::Text }),
-        stats_interval_ns: r.number("stats-interval").unwrap_or(1_000_000_000),
+        stats_interval_ns: r.number_or_default("stats-interval"),
         report: r.text("report").map(|text| report_target(&text)),
         html: r.text("html").map(PathBuf::from),
         governance_url: r.text("governance-url"),
-        governance_every: r.number("governance-every").unwrap_or(1000),
+        governance_every: r.number_or_default("governance-every"),
         governance_spec: r.text("governance-spec").map(PathBuf::from),
         governance_token_file: r.text("governance-token-file").map(PathBuf::from),
         slo: r.all("slo").into_iter().filter_map(into_slo).flatten().collect(),
@@ -303,6 +327,15 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
 pub fn report_target(text: &str) -> ReportTarget {
     let path = Path::new(text);
     if text == "-" || place::is_stdout(path) { ReportTarget::Stdout } else { ReportTarget::File(path.to_owned()) }
+}
+
+/// That of `--report`, of which it is known now whether it can be written.
+pub fn checked_report_target(text: &str, errors: &mut Vec<Fatal>) -> ReportTarget {
+    let to = report_target(text);
+    if let ReportTarget::File(path) = &to {
+        check_place("report", path, "report.json", errors);
+    }
+    to
 }
 
 /// One text as `--rate` takes it; `None`: without a limit.
@@ -321,6 +354,18 @@ fn into_rate(value: Value) -> Option<Option<Rate>> {
     }
 }
 
+fn into_number(value: Value) -> u64 {
+    if let Value::Number(number) = value { number } else { unreachable!("{value:?} is no number") }
+}
+
+fn into_mode(value: Value) -> Mode {
+    match into_text(value).as_deref() {
+        Some("burst") => Mode::Burst,
+        Some("sampled") => Mode::Sampled,
+        _ => Mode::Steady,
+    }
+}
+
 fn into_text(value: Value) -> Option<String> {
     if let Value::Text(text) = value { Some(text) } else { None }
 }
@@ -329,10 +374,7 @@ fn into_slo(value: Value) -> Option<Vec<Slo>> {
     if let Value::Slo(slo) = value { Some(slo) } else { None }
 }
 
-/// `Some(true)`, `Some(false)`, or `None` for a third word.
-fn two(text: &str, yes: &str, no: &str) -> Option<bool> {
-    if text == yes {
-        return Some(true);
-    }
-    (text == no).then_some(false)
+/// What the text stands for; `None`: it is another word.
+fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Option<T> {
+    words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning)
 }

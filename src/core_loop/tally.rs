@@ -70,7 +70,6 @@ impl Tally {
         self.books[lane].warming = block.warmup;
         let counts = self.counts(lane, block.warmup);
         counts.add(Field::RecordsSubmitted, block.records);
-        counts.add(Field::BytesSubmitted, block.bytes);
         counts.add(Field::InFlightBytes, block.bytes);
         counts.add(Field::InFlightRecords, block.records);
         if !block.paced {
@@ -194,7 +193,13 @@ impl Tally {
         self.next_snapshot_ns
     }
 
-    /// Publishes the live cells, and a snapshot when its time has come and an empty one is at hand.
+    /// The next `publish` takes a snapshot.
+    pub fn call_for_snapshot(&mut self) {
+        self.next_snapshot_ns = 0;
+    }
+
+    /// Publishes the live cells, and a snapshot when its time has come and an empty one is at hand. Without one its
+    /// turn passes: a core that waits for it would not sleep.
     pub fn publish(&mut self, now_ns: u64) {
         self.settle_offered();
         for (book, live) in self.books.iter().zip(&self.live.lanes) {
@@ -202,11 +207,12 @@ impl Tally {
             all.merge(&book.warm);
             live.publish(&all);
         }
-        if now_ns >= self.next_snapshot_ns
-            && let Ok(empty) = self.queues.empty.try_recv()
-        {
+        if now_ns < self.next_snapshot_ns {
+            return;
+        }
+        self.next_snapshot_ns = (now_ns / limits::SNAPSHOT_INTERVAL_NS + 1) * limits::SNAPSHOT_INTERVAL_NS;
+        if let Ok(empty) = self.queues.empty.try_recv() {
             let full = std::mem::replace(&mut self.open, empty);
-            self.next_snapshot_ns = (now_ns / limits::SNAPSHOT_INTERVAL_NS + 1) * limits::SNAPSHOT_INTERVAL_NS;
             self.send(full, now_ns, false);
         }
     }
@@ -280,4 +286,44 @@ fn due_points(block: &Block) -> impl Iterator<Item = (u64, u64)> + use<> {
         let at = if from == 0 { 0 } else { from + covered / 2 };
         (first_ns + spread.offset_ns(at * length), covered)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam_channel::bounded;
+
+    const MS: u64 = 1_000_000;
+
+    /// One lane's books, with so many empty snapshots at hand, and where the full ones go.
+    fn tally(empties: usize) -> (Tally, Receiver<Box<Snapshot>>) {
+        let (full, snapshots) = bounded(empties + 1);
+        let (recycled, empty) = bounded(empties + 1);
+        (0..empties).for_each(|_| recycled.send(Snapshot::preallocated(0, 1, false)).unwrap());
+        (Tally::new(0, LiveCore::new(vec![0]), false, SnapshotQueues { full, empty }), snapshots)
+    }
+
+    #[test]
+    fn what_completed_before_a_long_fsync_is_dated_before_it() {
+        let (mut tally, snapshots) = tally(2);
+        let block = Block { records: 3, bytes: 300, ..Block::default() };
+        tally.submitted(0, &block, 0);
+        tally.publish(1000 * MS);
+        tally.settled(0, &block, 0..3, 300, Fate::Produced, 1050 * MS);
+        tally.call_for_snapshot();
+        tally.publish(1050 * MS);
+        tally.finish(9000 * MS);
+        let seen = |snapshot: Box<Snapshot>| (snapshot.at_ns, snapshot.measured[0].get(Field::RecordsProduced));
+        let seen: Vec<_> = snapshots.try_iter().map(seen).collect();
+        assert_eq!(seen, [(1000 * MS, 0), (1050 * MS, 3), (9000 * MS, 3)]);
+    }
+
+    #[test]
+    fn a_snapshot_without_an_empty_one_to_take_its_place_is_not_waited_for() {
+        let (mut tally, snapshots) = tally(0);
+        let now_ns = tally.next_snapshot_ns();
+        tally.publish(now_ns);
+        assert_eq!(tally.next_snapshot_ns(), now_ns + limits::SNAPSHOT_INTERVAL_NS);
+        assert!(snapshots.is_empty());
+    }
 }

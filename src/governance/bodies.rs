@@ -1,9 +1,8 @@
 //! What is posted: facts of this run as JSON. Numbers that may pass 53 bits are strings of digits.
 
-use crate::base::fatal::Fatal;
 use crate::counters::{Counts, Field};
-use crate::payload::{render, template};
-use crate::plan::{Annotate, PayloadPlan, PayloadSource, RunPlan};
+use crate::payload::render;
+use crate::plan::RunPlan;
 use crate::tap::EventFacts;
 use serde_json::{Value, json};
 
@@ -15,37 +14,6 @@ pub struct RunEnd {
     pub counts: Counts,
     pub events_offered: u64,
     pub events_posted: u64,
-}
-
-/// What the records of a run are like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Records {
-    pub bytes_min: u64,
-    pub bytes_max: u64,
-    /// They carry the record header, and in it their checksum.
-    pub headed: bool,
-}
-
-impl Records {
-    /// # Errors
-    /// Exit 2: a template makes no records.
-    pub fn of(plan: &PayloadPlan) -> Result<Self, Fatal> {
-        let files = match &plan.source {
-            PayloadSource::Random { bytes_min, bytes_max, .. } => {
-                let headed = plan.annotate == Annotate::Payload;
-                return Ok(Self { bytes_min: *bytes_min, bytes_max: *bytes_max, headed });
-            }
-            PayloadSource::Templates(files) => files,
-        };
-        let mut all = Self { bytes_min: u64::MAX, bytes_max: 0, headed: false };
-        for file in files.iter() {
-            let (length, headed) = template::check(file, plan.annotate)
-                .map_err(|why| Fatal::usage(format!("--payload-template: '{}': {why}", file.name)))?;
-            // Of one run either all have the header or none: what mixes them is refused when it is baked.
-            all = Self { bytes_min: length.min(all.bytes_min), bytes_max: length.max(all.bytes_max), headed };
-        }
-        Ok(all)
-    }
 }
 
 /// What all bodies of a run share.
@@ -124,13 +92,13 @@ impl Bodies {
     }
 
     /// Events as this run may come to make them: every producer's target, the smallest and the largest values.
-    pub fn extremes(&self, plan: &RunPlan, records: Records) -> Vec<EventFacts> {
+    pub fn extremes(&self, plan: &RunPlan) -> Vec<EventFacts> {
         let weights = || plan.phases.iter().map(|phase| phase.weight);
         let first = EventFacts {
             producer_id: self.first_producer_id(),
             sequence: 0,
             timestamp_unix_ns: 1_000_000_000_000_000_000,
-            bytes: records.bytes_min,
+            bytes: plan.payload.record_bytes_min,
             weight: weights().min().unwrap_or(1),
             crc32c: 0,
             target: 0,
@@ -139,7 +107,7 @@ impl Bodies {
             producer_id: self.producers.last().map_or(0, |(id, _)| *id),
             sequence: u64::MAX,
             timestamp_unix_ns: 4_000_000_000_123_456_789,
-            bytes: records.bytes_max,
+            bytes: plan.payload.record_bytes_max,
             weight: weights().max().unwrap_or(1),
             crc32c: u32::MAX,
             target,

@@ -1,6 +1,6 @@
 //! The contract: which calls it has, and whether a body follows it. No body leaves unchecked.
 
-use super::bodies::{Bodies, Records, RunEnd};
+use super::bodies::{Bodies, RunEnd};
 use super::openapi::{Document, Operation, is_parameter};
 use crate::base::fatal::Fatal;
 use crate::base::limits;
@@ -46,18 +46,18 @@ impl Contract {
     ///
     /// # Errors
     /// Exit 2: everything about it that does not fit what this run would post.
-    pub fn of(plan: &RunPlan, governance: &GovernancePlan, records: Records) -> Result<Self, Fatal> {
+    pub fn of(plan: &RunPlan, governance: &GovernancePlan) -> Result<Self, Fatal> {
         let (name, text) = match &governance.spec {
             Some(spec) => (spec.name.as_str(), &*spec.text),
             None => ("the built-in contract", BUILT_IN),
         };
-        Self::read(text, plan, governance, records).map_err(|wrong| {
+        Self::read(text, plan, governance).map_err(|wrong| {
             let what = format!("--governance-spec '{name}' does not fit:\n  {}", wrong.join("\n  "));
             Fatal::usage(what).mend("leave out --governance-spec for the built-in contract, or change what is named")
         })
     }
 
-    fn read(text: &str, plan: &RunPlan, governance: &GovernancePlan, records: Records) -> Result<Self, Vec<String>> {
+    fn read(text: &str, plan: &RunPlan, governance: &GovernancePlan) -> Result<Self, Vec<String>> {
         let document = Document::parse(text).map_err(|why| vec![why])?;
         let mut found = Call::ALL.map(|call| document.post(call.path(), governance.token.is_some()));
         // Events can go one by one or in batches: one of the two may be missing, but not be there and be wrong.
@@ -75,7 +75,7 @@ impl Contract {
             }
         }
         let contract = Self { operations: found.map(Result::ok) };
-        wrong.extend(contract.misfits(plan, governance.every, records));
+        wrong.extend(contract.misfits(plan, governance.every));
         if wrong.is_empty() { Ok(contract) } else { Err(wrong) }
     }
 
@@ -102,9 +102,9 @@ impl Contract {
     }
 
     /// Where the bodies of this run do not fit, each fault once.
-    fn misfits(&self, plan: &RunPlan, every: u64, records: Records) -> Vec<String> {
+    fn misfits(&self, plan: &RunPlan, every: u64) -> Vec<String> {
         let bodies = Bodies::new(plan, every);
-        let events = bodies.extremes(plan, records);
+        let events = bodies.extremes(plan);
         let full: Vec<EventFacts> = events.iter().copied().cycle().take(limits::GOVERNANCE_BATCH_EVENTS).collect();
         let mut wrong = Vec::new();
         let mut see = |call: Call, body: Value| {

@@ -195,10 +195,11 @@ impl Sender {
     /// Makes a request of the batch. Events that do not follow the contract stay behind.
     fn close_batch(&mut self) {
         let mut events = std::mem::replace(&mut self.batch, Vec::with_capacity(limits::GOVERNANCE_BATCH_EVENTS));
-        self.batch_since = None;
+        let since = self.batch_since.take();
         if !self.contract.has(Call::PostEvents) {
             self.batch.extend(events.drain(1..));
-            self.batch_since = (!self.batch.is_empty()).then(Instant::now);
+            // Those that are left have waited as long.
+            self.batch_since = since.filter(|_| !self.batch.is_empty());
         }
         let mut body = self.body_of(&events);
         if body.is_err() && events.len() > 1 {
@@ -330,5 +331,34 @@ impl Sender {
         }
         let pause = at.saturating_duration_since(Instant::now());
         matches!(self.control.recv_timeout(pause), Err(RecvTimeoutError::Timeout))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::governance::contract::BUILT_IN;
+    use crate::governance::testing::{governance, plan};
+    use crossbeam_channel::bounded;
+
+    #[test]
+    fn events_that_go_one_by_one_do_not_wait_for_each_other() {
+        const EVENTS: usize = 30;
+        let singles = BUILT_IN.replace("/v1/events/batch:", "/v1/else:");
+        let (plan, governance) = (plan(), governance(Some(&singles)));
+        let contract = Contract::of(&plan, &governance).unwrap();
+        let parts = (contract, Client::new(&governance).unwrap(), Bodies::new(&plan, 1));
+        let (_control, controls) = bounded(1);
+        let mut sender = Sender::new(parts, EventBooks::new(vec![]), vec![], controls);
+        let facts = EventFacts { producer_id: 4, bytes: 100, weight: 1, ..EventFacts::default() };
+        sender.batch.extend([facts; EVENTS]);
+        sender.batch_since = Instant::now().checked_sub(2 * LINGER);
+        for left in (0..EVENTS).rev() {
+            assert!(sender.is_due(), "{left} would have to wait behind this one");
+            sender.close_batch();
+            let ready = sender.ready.take().map(|ready| ready.events);
+            assert_eq!((ready, sender.batch.len()), (Some(1), left));
+        }
+        assert!(!sender.is_due());
     }
 }

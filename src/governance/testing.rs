@@ -35,7 +35,10 @@ pub fn plan() -> RunPlan {
             confirmation: Confirmation::Target,
         },
         payload: PayloadPlan {
-            source: PayloadSource::Random { bytes_min: 64, bytes_max: 256 << 20, compressibility: 0.0 },
+            source: PayloadSource::Random { compressibility: 0.0 },
+            record_bytes_min: 64,
+            record_bytes_max: 256 << 20,
+            headed: true,
             seed: 0,
             annotate: Annotate::Payload,
             sign_key: None,

@@ -2,8 +2,8 @@
 
 use crate::base::fatal::Fatal;
 use crate::merge::read::Input;
-use crate::merge::sums::{Span, added_of, latency, throughput};
-use crate::observe::report::{Phase, Totals};
+use crate::merge::sums::{Span, added_of, latency};
+use crate::observe::report::{Phase, Throughput, Totals};
 
 /// A stage of one process.
 struct Part<'a> {
@@ -43,7 +43,7 @@ fn one(number: u64, parts: &[Part]) -> Result<Phase, Fatal> {
         logical_bytes_produced: phases().map(logical_bytes).sum::<f64>().round() as u64,
         ..Totals::default()
     };
-    let rates = throughput(&totals, end_seconds - start_seconds);
+    let rates = Throughput::of(&totals, end_seconds - start_seconds);
     Ok(Phase {
         number,
         mode: phases().next().map(|phase| phase.mode.clone()).unwrap_or_default(),

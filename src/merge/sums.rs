@@ -31,11 +31,11 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
     let (spans, started_at) = spans(inputs)?;
     let least = |of: fn(&Span) -> f64| spans.iter().map(of).fold(f64::INFINITY, f64::min);
     let most = |of: fn(&Span) -> f64| spans.iter().map(of).fold(0.0, f64::max);
-    let measured = least(|span| span.measured);
+    let measured = measured_from(&spans);
     let elapsed_seconds = most(|span| span.ended) - measured;
     let totals = totals(reports().map(|report| &report.totals));
     let warm_totals = self::totals(reports().map(|report| &report.warmup.totals));
-    let throughput = throughput(&totals, elapsed_seconds);
+    let throughput = Throughput::of(&totals, elapsed_seconds);
     let response = added(inputs, |report| &report.latency_seconds.response)?;
     let latency_seconds = latency(&response, &added(inputs, |report| &report.latency_seconds.service)?, &totals);
     let warm_response = added(inputs, |report| &report.warmup.latency_seconds.response)?;
@@ -116,6 +116,13 @@ fn spans(inputs: &[Input]) -> Result<(Vec<Span>, String), Fatal> {
     Ok((spans, first.to_string()))
 }
 
+/// When the first process began to measure. One that ended within its warm-up measured nothing.
+fn measured_from(spans: &[Span]) -> f64 {
+    let measuring = spans.iter().filter(|span| span.ended > span.measured);
+    let first = measuring.map(|span| span.measured).reduce(f64::min);
+    first.unwrap_or_else(|| spans.iter().map(|span| span.measured).fold(0.0, f64::max))
+}
+
 fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
     all.fold(Totals::default(), |sum, one| Totals {
         records_offered: sum.records_offered.saturating_add(one.records_offered),
@@ -131,15 +138,6 @@ fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
         reconnects: sum.reconnects.saturating_add(one.reconnects),
         audit_lines_dropped: sum.audit_lines_dropped.saturating_add(one.audit_lines_dropped),
     })
-}
-
-pub fn throughput(totals: &Totals, elapsed_seconds: f64) -> Throughput {
-    let per_second = |count: u64| if elapsed_seconds > 0.0 { count as f64 / elapsed_seconds } else { 0.0 };
-    Throughput {
-        bytes_per_second: per_second(totals.bytes_produced),
-        records_per_second: per_second(totals.records_produced),
-        logical_bytes_per_second: per_second(totals.logical_bytes_produced),
-    }
 }
 
 /// The histograms of one kind as one.
@@ -336,4 +334,26 @@ fn governance(inputs: &[Input]) -> Option<Governance> {
         not_announced: sum.not_announced + one.not_announced,
         last_error: sum.last_error.or(one.last_error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::testing;
+
+    fn input(warmup_seconds: f64, elapsed_seconds: f64) -> Input {
+        let mut report = Report { elapsed_seconds, ..testing::report() };
+        report.warmup.seconds = warmup_seconds;
+        report.totals.records_produced = 100;
+        Input { name: format!("{elapsed_seconds}.json"), report }
+    }
+
+    #[test]
+    fn who_ended_within_the_warm_up_does_not_make_the_others_slower() {
+        let whole = add(&[input(1.0, 0.0), input(5.0, 10.0)]).unwrap();
+        let rate = whole.throughput.records_per_second;
+        assert_eq!((whole.warmup.seconds, whole.elapsed_seconds, rate), (5.0, 10.0, 20.0));
+        let whole = add(&[input(1.0, 0.0), input(5.0, 0.0)]).unwrap();
+        assert_eq!((whole.warmup.seconds, whole.elapsed_seconds), (5.0, 0.0));
+    }
 }

@@ -1,9 +1,9 @@
 //! What is said of several processes at once.
 
-use crate::base::units::{format_counted, format_rate_short};
+use crate::base::units::format_counted;
 use crate::merge::read::{Input, shard};
 use crate::observe::report::{LimitedBy, Pacing, Totals, Verdict};
-use crate::observe::verdict::{self, RATE_MET_RATIO, percent};
+use crate::observe::verdict::{self, is_met};
 
 /// Parts that the evidence names one by one.
 const PARTS_NAMED_MAX: usize = 8;
@@ -11,7 +11,7 @@ const PARTS_NAMED_MAX: usize = 8;
 /// The rate, if all together met it; else what held back the producers of those that did not. Of equals the one
 /// that hides the others goes first: a machine that does not let the engine run, then the target.
 pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &str) -> Verdict {
-    let met = pacing.achieved_ratio.is_some_and(|ratio| ratio >= RATE_MET_RATIO);
+    let met = pacing.achieved_ratio.is_some_and(is_met);
     let producers_of = |cause: LimitedBy| -> usize {
         let of = inputs.iter().filter(|input| input.report.verdict.limited_by == cause);
         of.map(|input| input.report.producers.len()).sum()
@@ -28,9 +28,7 @@ pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &st
     let mut notes = Vec::new();
     let mut evidence = Vec::from_iter(refusals(inputs, totals, limited_by));
     if let (Some(target), Some(ratio)) = (pacing.target_bytes_per_second, pacing.achieved_ratio) {
-        let word = if met { "was met" } else { "was not met" };
-        let (target, ratio) = (format_rate_short(target), percent(ratio));
-        evidence.push(format!("the rate of {target} {word}: {ratio} of the records due were produced"));
+        evidence.push(verdict::rate_said(target, ratio));
     }
     for input in inputs.iter().take(PARTS_NAMED_MAX) {
         let said = input.report.verdict.evidence.first().map_or("", String::as_str);

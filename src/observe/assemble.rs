@@ -1,12 +1,13 @@
 //! Puts the report together from the folded snapshots and the cores' own words.
 
+use crate::base::fatal::Exit;
 use crate::counters::{CoreEnd, Counts, ERROR_KINDS, Field, LaneEnd, Latencies, LoopTime};
 use crate::observe::aggregate::Aggregate;
-use crate::observe::live::warmup_ns;
 use crate::observe::quantile::{distribution, latency, response_of, response_quantile_ns, seconds, unconfirmed};
 use crate::observe::report::{
-    Confirmation, Cpu, Pacing, Payload, Producer, Report, SCHEMA_VERSION, Throughput, Totals, Warmup,
+    Confirmation, Cpu, Governance, Pacing, Payload, Producer, Report, SCHEMA_VERSION, Throughput, Totals, Warmup,
 };
+use crate::observe::shared::warmup_ns;
 use crate::observe::verdict::Case;
 use crate::observe::{slo, verdict};
 use crate::plan::{self, Compression, KafkaClient, OrderedQuantile, RunPlan, TargetPlan};
@@ -23,16 +24,32 @@ pub struct CpuTimes {
     pub system_ns: u64,
 }
 
+/// What is known of a run once its cores have joined.
+#[derive(Default)]
+pub struct Outcome {
+    pub ends: Vec<CoreEnd>,
+    pub cpu: CpuTimes,
+    /// Why it ended before its time, if it did.
+    pub ended_early: Option<String>,
+    /// The user's, should it be what ended the run.
+    pub signal: Option<String>,
+    pub audit_lines_dropped: u64,
+    pub governance: Option<Governance>,
+}
+
+impl Outcome {
+    /// Nanoseconds since the barrier at the end of the last core; `None` where all of them crashed.
+    pub fn ended_ns(&self) -> Option<u64> {
+        self.ends.iter().map(|end| end.ended_ns).max().filter(|ns| *ns > 0)
+    }
+}
+
 /// What the snapshots do not say.
 pub struct Facts {
     pub started_at_unix_ns: u64,
     pub host: serde_json::Value,
     pub payload: Payload,
-    pub ends: Vec<CoreEnd>,
-    pub cpu: CpuTimes,
-    pub ended_early: Option<String>,
-    /// The user's, should it be what ended the run.
-    pub signal: Option<String>,
+    pub outcome: Outcome,
     /// Connections that were lost and not there again at the end.
     pub connections_down: usize,
 }
@@ -41,25 +58,26 @@ pub struct Facts {
 pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let (warm, measured) = (aggregate.warm_total(), aggregate.measured_total());
     let warmup_ns = warmup_ns(plan);
-    let ended_ns = facts.ends.iter().map(|end| end.ended_ns).max().unwrap_or(aggregate.latest_ns());
-    let paced_ns = facts.ends.iter().map(|end| end.paced_ns).max().filter(|ns| *ns > 0).unwrap_or(ended_ns);
-    let elapsed_seconds = seconds(ended_ns.saturating_sub(warmup_ns));
-    let (totals, errors, latencies) = (totals(&measured), errors(&measured), &aggregate.measured_latencies);
-    let throughput = throughput(&totals, elapsed_seconds);
+    let outcome = facts.outcome;
+    let ended_ns = outcome.ended_ns().unwrap_or(aggregate.latest_ns());
+    let paced_ns = outcome.ends.iter().map(|end| end.paced_ns).max().filter(|ns| *ns > 0).unwrap_or(ended_ns);
+    // The drain and the fsync of a run that ended in its warm-up are no measured part.
+    let has_measured_part = paced_ns > warmup_ns;
+    let elapsed_seconds = if has_measured_part { seconds(ended_ns.saturating_sub(warmup_ns)) } else { 0.0 };
+    let totals = Totals { audit_lines_dropped: outcome.audit_lines_dropped, ..totals(&measured) };
+    let (errors, latencies) = (errors(&measured), &aggregate.measured_latencies);
+    let throughput = Throughput::of(&totals, elapsed_seconds);
     let pacing = pacing(plan, aggregate, paced_ns, latencies);
-    let loop_time = loop_time(aggregate, &facts.ends);
+    let loop_time = loop_time(aggregate, &outcome.ends);
     let quantile = |OrderedQuantile(at)| {
         let lost = unconfirmed(&measured);
         response_quantile_ns(response_of(latencies), totals.records_produced, lost, at).map(seconds)
     };
     let slo = slo::evaluate(&plan.observe.slo, &totals, &throughput, quantile);
-    let Ending { ended_early, closed, ended_by_signal } = Ending::of(&facts);
-    let is_lossy = |part: &Counts| part.get(Field::RecordsFailed) + part.get(Field::RecordsUncertain) > 0;
-    let exit_code = match () {
-        () if is_lossy(&warm) || is_lossy(&measured) || ended_early.is_some() => 1,
-        () if slo.iter().any(|slo| !slo.passed) => 4,
-        () => 0,
-    };
+    let closed = outcome.ends.iter().any(|end| end.closed);
+    let ended_by_signal = ended_by_signal(&outcome);
+    let is_missed = slo.iter().any(|slo| !slo.passed);
+    let exit = exit([&warm, &measured], outcome.ended_early.is_some(), is_missed);
     let verdict = verdict::judge(&Case {
         time: &loop_time,
         pacing: &pacing,
@@ -68,15 +86,13 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         elapsed_seconds,
         records_submitted: warm.get(Field::RecordsSubmitted) + measured.get(Field::RecordsSubmitted),
         records_refused: verdict::records_refused(&errors),
-        statuses: statuses(&facts.ends),
+        statuses: statuses(&outcome.ends),
         connections_down: facts.connections_down,
         closed,
         signal: ended_by_signal.as_deref(),
         in_flight: verdict::in_flight(plan),
     });
     let produced_bytes = warm.get(Field::BytesProduced) + measured.get(Field::BytesProduced);
-    let lanes = facts.ends.iter().flat_map(|end| &end.lanes);
-    let lanes: BTreeMap<u32, &LaneEnd> = lanes.map(|lane| (lane.producer_id, lane)).collect();
     Report {
         schema_version: SCHEMA_VERSION,
         run_id: plan.run_id.clone(),
@@ -84,16 +100,16 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         command: plan.command.clone(),
         started_at: timestamp(facts.started_at_unix_ns),
         elapsed_seconds,
-        final_fsync_seconds: seconds(facts.ends.iter().map(|end| end.fsync_ns).max().unwrap_or(0)),
+        final_fsync_seconds: seconds(outcome.ends.iter().map(|end| end.fsync_ns).max().unwrap_or(0)),
         confirmation: confirmation(plan),
         config: plan.effective_config.clone(),
         host: facts.host,
         payload: Payload { compression_ratio: compression_ratio(plan, &totals), ..facts.payload },
-        warmup: warmup(aggregate, &warm, warmup_ns.min(ended_ns)),
+        warmup: warmup(aggregate, &warm, warmup_ns.min(paced_ns)),
         latency_seconds: latency(latencies, &measured),
-        cpu: cpu(facts.cpu, produced_bytes, aggregate.polling_ns()),
-        producers: producers(plan, aggregate, &lanes),
-        intervals: aggregate.intervals.iter().cloned().collect(),
+        cpu: cpu(outcome.cpu, produced_bytes, aggregate.polling_ns()),
+        producers: producers(plan, aggregate, &outcome.ends),
+        intervals: aggregate.intervals.iter().filter(|_| has_measured_part).cloned().collect(),
         intervals_dropped: aggregate.intervals_dropped,
         phases: aggregate.phases.report(paced_ns),
         errors,
@@ -102,32 +118,28 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         throughput,
         pacing,
         slo,
-        governance: None,
-        ended_early,
+        governance: outcome.governance,
+        ended_early: outcome.ended_early,
         ended_by_signal,
-        exit_code,
+        exit_code: exit as u8,
     }
 }
 
-/// How the run ended, where not by its time or its limits.
-struct Ending {
-    ended_early: Option<String>,
-    /// Its reader left.
-    closed: bool,
-    /// Unless something else had ended it.
-    ended_by_signal: Option<String>,
+fn exit(parts: [&Counts; 2], ended_early: bool, slo_missed: bool) -> Exit {
+    let is_lossy = |part: &&Counts| part.get(Field::RecordsFailed) + part.get(Field::RecordsUncertain) > 0;
+    match () {
+        () if parts.iter().any(is_lossy) || ended_early => Exit::Failed,
+        () if slo_missed => Exit::SloMissed,
+        () => Exit::Done,
+    }
 }
 
-impl Ending {
-    fn of(facts: &Facts) -> Self {
-        let ended_by = facts.ends.iter().find_map(|end| end.ended_by.clone());
-        let ended_early = facts.ended_early.clone().or(ended_by);
-        let closed = facts.ends.iter().any(|end| end.closed);
-        // A signal may also come when all has been offered.
-        let stopped = facts.ends.iter().any(|end| end.stopped);
-        let ended_by_signal = facts.signal.clone().filter(|_| stopped && !closed && ended_early.is_none());
-        Self { ended_early, closed, ended_by_signal }
-    }
+/// The user's signal, unless something else had ended the run.
+fn ended_by_signal(outcome: &Outcome) -> Option<String> {
+    let closed = outcome.ends.iter().any(|end| end.closed);
+    // It may also come when all has been offered.
+    let stopped = outcome.ends.iter().any(|end| end.stopped);
+    outcome.signal.clone().filter(|_| stopped && !closed && outcome.ended_early.is_none())
 }
 
 fn statuses(ends: &[CoreEnd]) -> BTreeSet<u16> {
@@ -179,7 +191,8 @@ fn totals(counts: &Counts) -> Totals {
         lent_bytes: counts.get(Field::LentBytes),
         retries: counts.get(Field::Retries),
         reconnects: counts.get(Field::Reconnects),
-        audit_lines_dropped: counts.get(Field::AuditDropped),
+        // The keeper's number: no core knows it.
+        audit_lines_dropped: 0,
     }
 }
 
@@ -189,15 +202,6 @@ fn warmup(aggregate: &Aggregate, warm: &Counts, lasted_ns: u64) -> Warmup {
         None => latency(&Latencies::new(), warm),
     };
     Warmup { seconds: seconds(lasted_ns), totals: totals(warm), errors: errors(warm), latency_seconds }
-}
-
-fn throughput(totals: &Totals, elapsed_seconds: f64) -> Throughput {
-    let per_second = |count: u64| if elapsed_seconds > 0.0 { count as f64 / elapsed_seconds } else { 0.0 };
-    Throughput {
-        bytes_per_second: per_second(totals.bytes_produced),
-        records_per_second: per_second(totals.records_produced),
-        logical_bytes_per_second: per_second(totals.logical_bytes_produced),
-    }
 }
 
 /// Draining and syncing, a core waits for its target, if it has given it something.
@@ -275,7 +279,9 @@ fn errors(counts: &Counts) -> BTreeMap<String, u64> {
     ERROR_KINDS.iter().map(|&(kind, field)| (kind.to_owned(), counts.get(field))).collect()
 }
 
-fn producers(plan: &RunPlan, aggregate: &Aggregate, lanes: &BTreeMap<u32, &LaneEnd>) -> Vec<Producer> {
+fn producers(plan: &RunPlan, aggregate: &Aggregate, ends: &[CoreEnd]) -> Vec<Producer> {
+    let lanes = ends.iter().flat_map(|end| &end.lanes).map(|lane| (lane.producer_id, lane));
+    let lanes: BTreeMap<u32, &LaneEnd> = lanes.collect();
     let mut out = Vec::with_capacity(plan.producers.len());
     for (core, fold) in plan.cores.iter().zip(&aggregate.cores) {
         for (&producer, counts) in core.producers.iter().zip(&fold.measured) {
@@ -310,7 +316,8 @@ fn producers(plan: &RunPlan, aggregate: &Aggregate, lanes: &BTreeMap<u32, &LaneE
 mod tests {
     use super::*;
     use crate::counters::Snapshot;
-    use crate::observe::testing::{Run, SECOND, counts, full_run, payload, report_of};
+    use crate::observe::report::LimitedBy;
+    use crate::observe::testing::{MS, Run, SECOND, counts, facts, full_run, report_of};
     use crate::plan::PhasePlan;
 
     #[test]
@@ -372,23 +379,42 @@ mod tests {
 
     #[test]
     fn a_signal_is_told_where_it_ended_the_run() {
-        let facts = |signal: Option<&str>, end: CoreEnd| Facts {
-            started_at_unix_ns: 0,
-            host: serde_json::Value::Null,
-            payload: payload(),
+        let outcome = |signal: Option<&str>, end| Outcome {
             ends: vec![end],
-            cpu: CpuTimes::default(),
-            ended_early: None,
             signal: signal.map(str::to_owned),
-            connections_down: 0,
+            ..Outcome::default()
         };
-        let by = |signal, end| Ending::of(&facts(signal, end)).ended_by_signal;
+        let by = |signal, end| ended_by_signal(&outcome(signal, end));
         let stopped = CoreEnd { stopped: true, ..CoreEnd::default() };
         assert_eq!(by(Some("SIGINT"), stopped.clone()).as_deref(), Some("SIGINT"));
         assert_eq!(by(None, stopped.clone()), None, "another stopped it");
         assert_eq!(by(Some("SIGINT"), CoreEnd::default()), None, "all had been offered");
         assert_eq!(by(Some("SIGINT"), CoreEnd { closed: true, ..stopped.clone() }), None);
-        assert_eq!(by(Some("SIGINT"), CoreEnd { ended_by: Some("no space".into()), ..stopped }), None);
+        let failed = Outcome { ended_early: Some("no space".into()), ..outcome(Some("SIGINT"), stopped) };
+        assert_eq!(ended_by_signal(&failed), None);
+    }
+
+    #[test]
+    fn a_signal_in_the_warm_up_leaves_nothing_measured_however_long_the_fsync() {
+        let mut run = Run::new(1, 1, Some(1_000_000));
+        run.replan(|plan| {
+            plan.phases.insert(0, PhasePlan { duration_ns: SECOND, warmup: true, ..plan.phases[0].clone() });
+        });
+        let mut snapshot = Snapshot::preallocated(0, 1, true);
+        (snapshot.at_ns, snapshot.last) = (5 * SECOND, true);
+        let fields = [Field::RecordsOffered, Field::RecordsSubmitted, Field::RecordsProduced];
+        snapshot.warm[0] = counts(&fields.map(|field| (field, 10)));
+        let end = CoreEnd { paced_ns: 900 * MS, ended_ns: 5 * SECOND, stopped: true, ..CoreEnd::default() };
+        let outcome = Outcome { ends: vec![end], signal: Some("SIGINT".into()), ..Outcome::default() };
+        let facts = Facts { outcome, ..facts() };
+        let report = run.shared.with_aggregate(|all| {
+            all.fold(&snapshot);
+            all.finish(5 * SECOND);
+            assemble(&run.shared.plan, all, facts)
+        });
+        assert_eq!((report.elapsed_seconds, report.warmup.seconds, report.intervals.len()), (0.0, 0.9, 0));
+        assert_eq!(report.verdict.evidence, ["SIGINT ended the run before its measured part began"]);
+        assert_eq!(report.verdict.limited_by, LimitedBy::Rate);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Logs and the live line share stderr; the console keeps them out of each other's way.
 
 use crate::base::units::format_counted;
+use crate::observe::live_line::live_columns;
 use crate::plan::LogFormat;
 use crate::sys::streams;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
@@ -19,11 +20,6 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{DefaultFields, FormatFields, Writer};
 use tracing_subscriber::layer::SubscriberExt;
 
-/// What a terminal has that does not say.
-const COLUMNS_UNTOLD: usize = 80;
-/// Left free behind the live line for the `^C` that a terminal echoes there: from the margin it would go to the next
-/// line, and the live line above could no longer be cleared.
-const ECHO_COLUMNS: usize = 4;
 /// The live line is not drawn more often, whoever asks.
 const DRAWN_HZ_MAX: u8 = 20;
 
@@ -120,11 +116,6 @@ impl Console {
 /// Whether a terminal of this kind (`TERM`) knows how to clear a line.
 fn erases(kind: Option<&OsStr>) -> bool {
     kind.is_some_and(|kind| !kind.is_empty() && kind != "dumb")
-}
-
-/// How wide a live line may be.
-pub fn live_columns() -> usize {
-    streams::stderr_columns().unwrap_or(COLUMNS_UNTOLD).saturating_sub(ECHO_COLUMNS).max(1)
 }
 
 /// Standard error as the live line is drawn on it: one line, and never up to the margin.
@@ -364,10 +355,9 @@ pub mod tests {
     }
 
     #[test]
-    fn what_is_echoed_behind_the_live_line_stays_on_it() {
+    fn the_live_line_is_drawn_on_one_line_short_of_the_margin() {
         let terminal = LiveTerminal::default();
         assert_eq!(usize::from(terminal.width()), live_columns());
-        assert!(live_columns() + "^C^C".len() <= streams::stderr_columns().unwrap_or(COLUMNS_UNTOLD));
         terminal.move_cursor_up(0).unwrap();
         terminal.clear_line().unwrap();
         terminal.write_str("line").unwrap();

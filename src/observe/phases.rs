@@ -5,9 +5,9 @@
 //! last one that began.
 
 use crate::counters::{Counts, Field, Latencies};
-use crate::observe::live::warmup_ns;
 use crate::observe::quantile::{decode, encode, latency, merge, response_of, seconds, unconfirmed};
 use crate::observe::report::Phase;
+use crate::observe::shared::warmup_ns;
 use crate::plan::{PhasePlan, RunPlan};
 
 const SECOND_NS: u64 = 1_000_000_000;

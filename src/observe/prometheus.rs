@@ -4,9 +4,9 @@
 
 use crate::counters::ERROR_KINDS;
 use crate::observe::aggregate::Aggregate;
-use crate::observe::live::Shared;
 use crate::observe::metrics::{BUCKETS_NS, METRICS, Metric, Source};
 use crate::observe::quantile::response_of;
+use crate::observe::shared::Shared;
 use crate::plan::{ProducerPlan, RunPlan, Schedule};
 use crate::tap::EventBooks;
 use hdrhistogram::Histogram;

@@ -8,11 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
-/// An empty histogram of the range that all of them share.
-pub fn empty_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, limits::LATENCY_NS_MAX, limits::LATENCY_DIGITS)
-        .expect("the bounds are constants that fit")
-}
+pub use crate::counters::empty_histogram;
 
 /// Response times; without a rate nothing is due before it is sent, and they are the service times.
 pub fn response_of(latencies: &Latencies) -> &Histogram<u64> {

@@ -134,6 +134,17 @@ pub struct Throughput {
     pub logical_bytes_per_second: f64,
 }
 
+impl Throughput {
+    pub fn of(totals: &Totals, seconds: f64) -> Self {
+        let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+        Self {
+            bytes_per_second: per_second(totals.bytes_produced),
+            records_per_second: per_second(totals.records_produced),
+            logical_bytes_per_second: per_second(totals.logical_bytes_produced),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Latency {
     /// From due to confirmed (without a rate: the service time). A record that was due but never confirmed

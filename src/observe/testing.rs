@@ -3,9 +3,9 @@
 use crate::base::clock::{Clock, TscClock};
 use crate::counters::{CoreEnd, Counts, Field, LaneEnd, LiveCore, LoopTime, Snapshot};
 use crate::observe::aggregate::Aggregate;
-use crate::observe::assemble::{CpuTimes, Facts, assemble};
-use crate::observe::live::Shared;
+use crate::observe::assemble::{CpuTimes, Facts, Outcome, assemble};
 use crate::observe::report::{Payload, Report};
+use crate::observe::shared::Shared;
 use crate::plan::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +100,10 @@ fn plan(cores: usize, lanes: usize, rate: Option<u64>) -> RunPlan {
             confirmation: Confirmation::Target,
         },
         payload: PayloadPlan {
-            source: PayloadSource::Random { bytes_min: 100, bytes_max: 100, compressibility: 0.0 },
+            source: PayloadSource::Random { compressibility: 0.0 },
+            record_bytes_min: 100,
+            record_bytes_max: 100,
+            headed: true,
             seed: 0,
             annotate: Annotate::Payload,
             sign_key: None,
@@ -113,18 +116,22 @@ fn plan(cores: usize, lanes: usize, rate: Option<u64>) -> RunPlan {
         poll: Poll::Busy,
         io: Io::Syscall,
         zero_copy: true,
-        observe: ObservePlan {
-            metrics_addr: None,
-            metrics_hold_ns: 0,
-            log_format: LogFormat::Json,
-            stats_interval_ns: 3600 * SECOND,
-            report: None,
-            html: None,
-            audit_every: 1000,
-            governance: None,
-            slo: vec![],
-        },
+        observe: observe_plan(),
         notes: vec![],
+    }
+}
+
+fn observe_plan() -> ObservePlan {
+    ObservePlan {
+        metrics_addr: None,
+        metrics_hold_ns: 0,
+        log_format: LogFormat::Json,
+        stats_interval_ns: 3600 * SECOND,
+        report: None,
+        html: None,
+        audit_every: 1000,
+        governance: None,
+        slo: vec![],
     }
 }
 
@@ -177,7 +184,6 @@ pub fn full_run() -> Run {
         (Field::BytesProduced, 99_000),
         (Field::LogicalBytesProduced, 990_000),
         (Field::WireBytes, 100_000),
-        (Field::AuditDropped, 4),
         (Field::ErrorIo, 3),
         (Field::ErrorTimeout, 2),
     ];
@@ -210,26 +216,34 @@ pub fn report_of(run: &Run) -> Report {
         missing_truncated: false,
         first_refused_status: None,
     };
-    let facts = Facts {
+    let end = CoreEnd {
+        lanes: vec![lane(0, Some((10, 1004))), lane(1, None)],
+        ended_ns: 3 * SECOND + 500 * MS,
+        fsync_ns: 500 * MS,
+        ..CoreEnd::default()
+    };
+    let outcome = Outcome {
+        ends: vec![end],
+        cpu: CpuTimes { user_ns: 2 * SECOND, system_ns: SECOND },
+        ended_early: Some("/data has less than 2 GB free".into()),
+        audit_lines_dropped: 4,
+        ..Outcome::default()
+    };
+    run.shared.with_aggregate(|all: &mut Aggregate| {
+        all.finish(0);
+        assemble(&run.shared.plan, all, Facts { outcome, ..facts() })
+    })
+}
+
+/// Of a run of which nothing else is known.
+pub fn facts() -> Facts {
+    Facts {
         started_at_unix_ns: 1_700_000_000_123_456_789,
         host: host(),
         payload: payload(),
-        ends: vec![CoreEnd {
-            lanes: vec![lane(0, Some((10, 1004))), lane(1, None)],
-            ended_ns: 3 * SECOND + 500 * MS,
-            fsync_ns: 500 * MS,
-            ended_by: Some("/data has less than 2 GB free".into()),
-            ..CoreEnd::default()
-        }],
-        cpu: CpuTimes { user_ns: 2 * SECOND, system_ns: SECOND },
-        ended_early: None,
-        signal: None,
+        outcome: Outcome::default(),
         connections_down: 0,
-    };
-    run.shared.with_aggregate(|all: &mut Aggregate| {
-        all.finish();
-        assemble(&run.shared.plan, all, facts)
-    })
+    }
 }
 
 pub fn report() -> Report {

@@ -2,10 +2,10 @@
 
 use super::testing::{MS, Run, SECOND, counts, payload};
 use super::*;
-use crate::counters::{CoreState, Field, LaneEnd};
+use crate::counters::{CoreEnd, CoreState, Field, LaneEnd};
 use crossbeam_channel::unbounded;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 
 struct Bench {
@@ -68,9 +68,10 @@ fn snapshot(at_ns: u64, records: u64, last: bool) -> Box<Snapshot> {
     snapshot
 }
 
-fn end() -> Vec<CoreEnd> {
+fn end() -> Outcome {
     let lanes = vec![LaneEnd { producer_id: 0, sequences: Some((0, 19)), ..LaneEnd::default() }];
-    vec![CoreEnd { lanes, ended_ns: 2 * SECOND, ..CoreEnd::default() }]
+    let end = CoreEnd { lanes, ended_ns: 2 * SECOND, ..CoreEnd::default() };
+    Outcome { ends: vec![end], ..Outcome::default() }
 }
 
 #[test]
@@ -83,10 +84,10 @@ fn a_run_from_barrier_to_report() {
     bench.snapshots.send(snapshot(SECOND, 10, false)).unwrap();
     let back = bench.recycled.recv().unwrap();
     assert!(back.measured_latencies.response.is_empty(), "snapshots come back emptied");
-    bench.observer.draining();
+    bench.observer.joined();
     assert_eq!(get(addr, "/ready").0, 503);
     bench.snapshots.send(snapshot(2 * SECOND, 20, true)).unwrap();
-    let report = bench.observer.conclude(end(), CpuTimes::default(), None, None);
+    let report = bench.observer.conclude(end());
     assert_eq!((report.totals.records_produced, report.intervals.len(), report.exit_code), (20, 2, 0));
     assert_eq!(report.started_at, "2023-11-14T22:13:20Z");
     assert!((report.throughput.records_per_second - 10.0).abs() < 1e-9);
@@ -163,7 +164,7 @@ fn the_hold_ends_with_one_more_scrape() {
     let (done, finished) = bounded(1);
     let thread = std::thread::spawn(move || {
         let mut observer = bench.observer;
-        let report = observer.conclude(end(), CpuTimes::default(), None, None);
+        let report = observer.conclude(end());
         observer.hold();
         done.send(report).unwrap();
     });
@@ -187,7 +188,7 @@ fn a_release_ends_the_hold() {
     let mut bench = bench(|plan| plan.observe.metrics_hold_ns = u64::MAX);
     bench.snapshots.send(snapshot(SECOND, 20, true)).unwrap();
     let release = bench.observer.release();
-    bench.observer.conclude(end(), CpuTimes::default(), None, None);
+    bench.observer.conclude(end());
     release();
     bench.observer.hold();
 }
@@ -211,7 +212,7 @@ fn a_failing_metrics_thread_stops_the_run_and_still_reports() {
     let mut bad = snapshot(SECOND, 10, false);
     bad.core = 7;
     bench.snapshots.send(bad).unwrap();
-    let report = bench.observer.conclude(end(), CpuTimes::default(), None, None);
+    let report = bench.observer.conclude(end());
     assert_eq!(report.totals.records_produced, 10);
     assert!(bench.stopped.lock().unwrap()[0].contains("internal error"));
 }

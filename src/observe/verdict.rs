@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use in_flight::in_flight;
 
 /// A rate counts as met from here on.
-pub const RATE_MET_RATIO: f64 = 0.995;
+const RATE_MET_RATIO: f64 = 0.995;
 /// From this share of the loop's time on, the machine is to blame, unless the target took more of it.
 pub const STOLEN_SHARE_MAX: f64 = 0.05;
 /// From this share of the time in which something was due, the target is what the cores waited for.
@@ -113,11 +113,8 @@ pub fn judge(case: &Case<'_>) -> Verdict {
     let (limited_by, met) = (case.limited_by(&shares), case.met());
     let mut evidence = vec![case.cause(limited_by, &shares)];
     if let (Some(target), Some(ratio)) = (case.pacing.target_bytes_per_second, case.pacing.achieved_ratio) {
-        let (target, percent) = (format_rate_short(target), percent(ratio));
-        let word = if met { "was met" } else { "was not met" };
-        let said = format!("the rate of {target} {word}: {percent} of the records due were produced");
         // The cause goes first, and a rate that was met is its own cause.
-        evidence.insert(if met { 0 } else { evidence.len() }, said);
+        evidence.insert(if met { 0 } else { evidence.len() }, rate_said(target, ratio));
     }
     if let Some(said) = refusals(limited_by, case.totals, case.records_refused, &case.statuses) {
         evidence.insert(0, said);
@@ -138,7 +135,7 @@ pub fn judge(case: &Case<'_>) -> Verdict {
 
 impl Case<'_> {
     fn met(&self) -> bool {
-        self.pacing.achieved_ratio.is_some_and(|ratio| ratio >= RATE_MET_RATIO)
+        self.pacing.achieved_ratio.is_some_and(is_met)
     }
 
     fn limited_by(&self, shares: &Shares) -> LimitedBy {
@@ -296,6 +293,18 @@ impl Case<'_> {
             LimitedBy::Generator => OVER_BEFORE.to_owned(),
         }
     }
+}
+
+/// Whether a rate was met of which so much was produced.
+pub fn is_met(achieved_ratio: f64) -> bool {
+    achieved_ratio >= RATE_MET_RATIO
+}
+
+/// What came of the rate, of one run or of several.
+pub fn rate_said(bytes_per_second: f64, achieved_ratio: f64) -> String {
+    let (target, percent) = (format_rate_short(bytes_per_second), percent(achieved_ratio));
+    let word = if is_met(achieved_ratio) { "was met" } else { "was not met" };
+    format!("the rate of {target} {word}: {percent} of the records due were produced")
 }
 
 /// Records that the target refused, of a report's errors by kind.

@@ -50,8 +50,8 @@ fn send_at(pacer: &mut Pacer, times_ns: &[u64], record_bytes: u64, block_records
             if count == 0 {
                 break;
             }
-            if grant.phase != place.0 {
-                place = (grant.phase, 0);
+            if pacer.at != place.0 {
+                place = (pacer.at, 0);
             }
             for record in 0..count {
                 // Exact due times, from the first of each grant; the spread is checked on its own.
@@ -373,18 +373,32 @@ fn phases_follow_each_other_from_their_own_zeros() {
     assert_eq!(pacer.ends_at_ns(), 3 * SECOND);
     assert!(pacer.due(0).warmup);
     let grant = pacer.grant(SECOND + 5);
-    assert_eq!((grant.phase, grant.warmup, grant.budget_bytes), (0, true, 1_000));
+    assert_eq!((pacer.at, grant.warmup, grant.budget_bytes), (0, true, 1_000));
     // The last record begins at 900 and so belongs to the first phase.
     pacer.take(900);
     pacer.take(300);
     let grant = pacer.grant(SECOND + 5);
-    assert_eq!((grant.phase, grant.paced, grant.budget_bytes, grant.first_due_ns), (1, false, u64::MAX, SECOND + 5));
+    assert_eq!((pacer.at, grant.paced, grant.budget_bytes, grant.first_due_ns), (1, false, u64::MAX, SECOND + 5));
     assert_eq!(pacer.next_due_ns(SECOND + 5), Some(SECOND + 5));
     let grant = pacer.grant(2 * SECOND);
-    assert_eq!((grant.phase, grant.weight, grant.budget_bytes), (2, 100, 1));
+    assert_eq!((pacer.at, grant.weight, grant.budget_bytes), (2, 100, 1));
     assert_eq!(pacer.next_due_ns(2 * SECOND), Some(2 * SECOND));
     assert_eq!(pacer.backlog_bytes(3 * SECOND), 1_000);
     assert!(!pacer.ended(3 * SECOND));
+}
+
+#[test]
+fn what_is_left_of_a_warm_up_expires_soon_after_it() {
+    let second = steady(SECOND, 1000);
+    let mut pacer = Pacer::new(&[PhaseShare { warmup: true, ..second }, second], 0, FOREVER);
+    pacer.take(400);
+    let grace_ends_ns = SECOND + limits::FINISH_GRACE_NS;
+    assert_eq!(pacer.expired_bytes(grace_ends_ns - 1), 0);
+    assert_eq!(pacer.expired_bytes(grace_ends_ns), 600);
+    pacer.skip(600);
+    assert_eq!((pacer.expired_bytes(2 * SECOND), pacer.due(2 * SECOND).first_due_ns), (0, SECOND));
+    let mut measured = Pacer::new(&[second, second], 0, FOREVER);
+    assert_eq!(measured.expired_bytes(2 * SECOND), 0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::framing::Framing;
 use super::random::{Calibration, Head};
 use super::stamper::{HeadBake, Stamper};
-use super::template::{Facts, Kind, Template};
+use super::template::{Facts, Template};
 use super::{Payload, Starts, random, sign};
 use crate::base::fatal::Fatal;
 use crate::manifest::RecordFormat;
@@ -21,28 +21,13 @@ pub struct Who<'a> {
 
 /// Finds the share of zeros that makes records as compressible as wanted; `None` for templates.
 pub fn calibration(plan: &PayloadPlan) -> Option<Calibration> {
-    let PayloadSource::Random { bytes_min, bytes_max, compressibility } = plan.source else { return None };
+    let PayloadSource::Random { compressibility } = plan.source else { return None };
     let head = match (plan.annotate, plan.sign_key) {
         (Annotate::Off | Annotate::Headers, _) => Head::None,
         (Annotate::Payload, None) => Head::Plain,
         (Annotate::Payload, Some(_)) => Head::Signed,
     };
-    Some(random::calibrate(plan.seed, bytes_min, bytes_max, head, compressibility))
-}
-
-/// The least and the most bytes of a record.
-pub fn record_bytes(plan: &PayloadPlan) -> Result<(u64, u64), Fatal> {
-    let files = match &plan.source {
-        PayloadSource::Random { bytes_min, bytes_max, .. } => return Ok((*bytes_min, *bytes_max)),
-        PayloadSource::Templates(files) => files,
-    };
-    let mut bounds = (u64::MAX, 0);
-    for file in files.iter() {
-        let template =
-            Template::parse(file, plan.annotate).map_err(|why| Fatal::usage(format!("--payload-template: {why}")))?;
-        bounds = (template.length().min(bounds.0), template.length().max(bounds.1));
-    }
-    Ok(bounds)
+    Some(random::calibrate(plan.seed, plan.record_bytes_min, plan.record_bytes_max, head, compressibility))
 }
 
 /// The records of one ring before they have an address.
@@ -67,16 +52,16 @@ impl Draft {
         ring_bytes: u64,
         block_bytes: u64,
     ) -> Result<Self, Fatal> {
-        let annotated = plan.annotate == Annotate::Payload;
-        let frame = framing.bytes();
+        let (frame, headed) = (framing.bytes(), plan.headed);
         match &plan.source {
-            PayloadSource::Random { bytes_min, bytes_max, .. } => {
-                let starts = if bytes_min == bytes_max {
-                    fixed(*bytes_min, frame, ring_bytes, block_bytes)
+            PayloadSource::Random { .. } => {
+                let (shortest, longest) = (plan.record_bytes_min, plan.record_bytes_max);
+                let starts = if shortest == longest {
+                    fixed(shortest, frame, ring_bytes, block_bytes)
                 } else {
-                    varied(random::record_sizes(plan.seed, producer_id, *bytes_min, *bytes_max), frame, 1, ring_bytes)
+                    varied(random::record_sizes(plan.seed, producer_id, shortest, longest), frame, 1, ring_bytes)
                 };
-                Ok(Self { starts, framing, templates: Vec::new(), headed: annotated, zero_fraction })
+                Ok(Self { starts, framing, templates: Vec::new(), headed, zero_fraction })
             }
             PayloadSource::Templates(files) => {
                 let templates: Vec<Template> = files
@@ -86,14 +71,6 @@ impl Draft {
                             .map_err(|why| Fatal::usage(format!("--payload-template: {why}")))
                     })
                     .collect::<Result<_, _>>()?;
-                let plain = templates.iter().filter(|template| template.kind() == Kind::Header).count();
-                if plain > 0 && plain < templates.len() {
-                    let at = templates.iter().position(|template| template.kind() == Kind::Header).unwrap_or(0);
-                    let why = "it has no place for the facts, but other templates of the run have";
-                    return Err(template_error(&files[at].name, why)
-                        .mend("put a placeholder such as {{sequence}} into it, or use --annotate off"));
-                }
-                let headed = plain > 0;
                 let lengths: Vec<u64> = templates.iter().map(Template::length).collect();
                 let starts = if lengths.iter().all(|length| *length == lengths[0]) {
                     let whole = lengths.len() as u64;

@@ -12,17 +12,27 @@ use std::sync::Arc;
 
 const RING_BYTES: u64 = 60_000;
 
-fn plan(source: PayloadSource, annotate: Annotate) -> PayloadPlan {
-    PayloadPlan { source, seed: 7, annotate, sign_key: None }
+fn random(bytes_min: u64, bytes_max: u64, annotate: Annotate) -> PayloadPlan {
+    PayloadPlan {
+        source: PayloadSource::Random { compressibility: 0.0 },
+        record_bytes_min: bytes_min,
+        record_bytes_max: bytes_max,
+        headed: annotate == Annotate::Payload,
+        seed: 7,
+        annotate,
+        sign_key: None,
+    }
 }
 
-fn random(bytes_min: u64, bytes_max: u64) -> PayloadSource {
-    PayloadSource::Random { bytes_min, bytes_max, compressibility: 0.0 }
-}
-
-fn template() -> PayloadSource {
+fn template() -> PayloadPlan {
     let text = br#"{"sequence": {{sequence}}, "crc": "{{crc32c}}", "at": "{{timestamp}}"}"#;
-    PayloadSource::Templates(Arc::new([TemplateFile { name: "event.json".into(), bytes: text.as_slice().into() }]))
+    let file = TemplateFile { name: "event.json".into(), bytes: text.as_slice().into() };
+    let (length, headed) = template::check(&file, Annotate::Payload).expect("it is sound");
+    PayloadPlan {
+        source: PayloadSource::Templates(Arc::new([file])),
+        headed,
+        ..random(length, length, Annotate::Payload)
+    }
 }
 
 /// A payload and its memory, with room for one more block behind the ring.
@@ -38,7 +48,7 @@ fn baked(plan: &PayloadPlan, framing: Framing) -> (Payload, Vec<u8>) {
 
 #[test]
 fn a_ring_that_nobody_needs_any_more_is_not_finished() {
-    for plan in [plan(random(500, 500), Annotate::Payload), plan(template(), Annotate::Payload)] {
+    for plan in [random(500, 500, Annotate::Payload), template()] {
         let draft = Draft::new(&plan, Framing::None, 0.0, 3, RING_BYTES, 8192).unwrap();
         let mut memory = vec![0; draft.bytes() as usize];
         let (who, asked) = (Who { run_id: "run", run_id_hash: 9, producer_id: 3 }, std::cell::Cell::new(0));
@@ -88,15 +98,15 @@ proptest! {
         cuts in proptest::collection::vec(300u64..9000, 1..40), varied: bool, keys in 0u64..20,
         way in 0..4, weight in 1u64..1000,
     ) {
-        let (source, annotate) = match (way, varied) {
-            (0, true) => (random(100, 300), Annotate::Payload),
-            (0, false) => (random(256, 256), Annotate::Payload),
-            (1, true) => (random(100, 200), Annotate::Off),
-            (1, false) => (random(128, 128), Annotate::Off),
-            (2, _) => (template(), Annotate::Payload),
-            _ => (random(90, 250), Annotate::Headers),
+        let plan = match (way, varied) {
+            (0, true) => random(100, 300, Annotate::Payload),
+            (0, false) => random(256, 256, Annotate::Payload),
+            (1, true) => random(100, 200, Annotate::Off),
+            (1, false) => random(128, 128, Annotate::Off),
+            (2, _) => template(),
+            _ => random(90, 250, Annotate::Headers),
         };
-        let headers = match annotate {
+        let headers = match plan.annotate {
             Annotate::Headers => vec![
                 Header::RunId("run".into()), Header::ProducerId, Header::Sequence, Header::TimestampNs, Header::Crc32c,
                 Header::Weight(3),
@@ -104,7 +114,6 @@ proptest! {
             _ => vec![Header::Weight(3)],
         };
         let key = match keys { 0 => KeyPlan::None, 1 => KeyPlan::Producer, keys => KeyPlan::Cycle(keys) };
-        let plan = plan(source, annotate);
         let (mut payload, mut memory) = baked(&plan, kafka(key, headers));
         for span in cuts {
             let Some(slot) = begin(&mut payload, &mut memory, span, weight) else { continue };
@@ -139,8 +148,8 @@ proptest! {
             1 => Framing::Length,
             _ => kafka(KeyPlan::Cycle(5), vec![Header::Sequence]),
         };
-        let source = if varied { random(100, 180) } else { random(128, 128) };
-        let (mut payload, mut memory) = baked(&plan(source, Annotate::Payload), framing);
+        let (shortest, longest) = if varied { (100, 180) } else { (128, 128) };
+        let (mut payload, mut memory) = baked(&random(shortest, longest, Annotate::Payload), framing);
         let spare = memory.len() - RING_BYTES as usize;
         let mut sent = Vec::new();
         for span in spans {
@@ -156,8 +165,8 @@ proptest! {
 
     #[test]
     fn what_expires_bit_by_bit_is_as_many_records_as_at_once(step in 1u64..9000, total in 1u64..500_000, varied: bool) {
-        let source = if varied { random(64, 8000) } else { random(100, 100) };
-        let (mut payload, _) = baked(&plan(source, Annotate::Payload), Framing::None);
+        let (shortest, longest) = if varied { (64, 8000) } else { (100, 100) };
+        let (mut payload, _) = baked(&random(shortest, longest, Annotate::Payload), Framing::None);
         let (at_once, _) = payload.due_within(total);
         let (mut records, mut passed_bytes) = (0, 0u64);
         for expired_bytes in (0..total).step_by(step as usize).chain([total]) {
@@ -171,8 +180,8 @@ proptest! {
     #[test]
     fn spans_and_payload_bytes_agree(span in 100u64..9000, framed: bool, varied: bool, asked in 0u64..10_000) {
         let framing = if framed { Framing::Length } else { Framing::None };
-        let source = if varied { random(64, 300) } else { random(100, 100) };
-        let (mut payload, mut memory) = baked(&plan(source, Annotate::Payload), framing);
+        let (shortest, longest) = if varied { (64, 300) } else { (100, 100) };
+        let (mut payload, mut memory) = baked(&random(shortest, longest, Annotate::Payload), framing);
         let Some(slot) = begin(&mut payload, &mut memory, span, 1) else { return Ok(()) };
         let block = *payload.block(slot);
         let records = payload.records_within_span(&block, asked);

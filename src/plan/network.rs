@@ -79,8 +79,8 @@ pub struct LinkPlan {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPlan {
-    /// Beyond the first; `u32::MAX`: until another limit ends them.
-    pub attempts_max: u32,
+    /// Attempts beyond the first; `u32::MAX`: until another limit ends them.
+    pub retries_max: u32,
     pub backoff_min_ns: u64,
     pub backoff_max_ns: u64,
 }

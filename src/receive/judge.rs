@@ -78,6 +78,11 @@ impl Judged {
         self.feed.stop();
     }
 
+    /// The receiver itself ends: more might have come.
+    pub fn leave_open(&self, judge: &Judge) {
+        lock(&judge.live).left_open(self.feed.reached());
+    }
+
     pub fn close(self, by_us: bool, judge: &Judge) {
         lock(&judge.live).close(&self.feed, by_us);
     }

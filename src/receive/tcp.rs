@@ -2,17 +2,15 @@
 
 use super::faults::Ending;
 use super::judge::{Judge, Judged};
-use super::worker::{Bench, Closed, Protocol, Turn};
+use super::worker::{Bench, Closed, Protocol, READS_PER_TURN, Turn};
 use crate::base::{limits, page};
-use crate::plan::receive::Framing;
+use crate::plan::receive::{FaultKind, Framing};
 use crate::sys::receive::{DISCARD_BYTES_MAX, discard};
 use crate::verify::findings::Kind;
 use crate::verify::live::Outcome;
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 
-/// Reads of one turn, so that others get theirs.
-const READS_PER_TURN: usize = 8;
 /// How far behind its place in the stream's pages a byte lies in the buffer: the copy from the socket is fast (see
 /// [`page`]; the sender's kernel lays a stream out page by page), and so is that of a long record's beginning into
 /// memory of its own, which malloc starts 16 bytes into a page.
@@ -87,11 +85,13 @@ impl Protocol for Tcp {
             }
             if connection.bytes == connection.draw_at {
                 connection.draw_at += limits::RECEIVE_FAULT_BYTES;
-                let strike = bench.faults.as_ref().map(|faults| faults.strike(&mut bench.books)).unwrap_or_default();
+                let strike = bench.faults.as_ref().map(|faults| faults.draw_next()).unwrap_or_default();
+                strike.count(FaultKind::ENDING, &mut bench.books);
                 if strike.ending == Ending::Reset {
                     return Turn::Closed(Closed::ByReset);
                 }
                 if strike.delay_ns > 0 {
+                    strike.count(FaultKind::DELAY, &mut bench.books);
                     return Turn::Wait(bench.now_ns() + strike.delay_ns);
                 }
             }
@@ -122,6 +122,9 @@ impl Protocol for Tcp {
         }
         judged.keep_part();
         judged.tell(Outcome::Received, judge);
+        if how == Closed::ByStop {
+            judged.leave_open(judge);
+        }
         judged.close(by_us, judge);
     }
 }

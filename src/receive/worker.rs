@@ -3,7 +3,7 @@
 use super::books::Books;
 use super::faults::Faults;
 use super::judge::Judge;
-use super::progress::Taken;
+use super::live_line::Taken;
 use crate::base::limits;
 use crate::sys::receive::Epoll;
 use crate::sys::socket::Interest;
@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+/// Reads of one turn, so that other connections get theirs.
+pub const READS_PER_TURN: usize = 8;
 /// The token of the waker; connections count from 1.
 const WAKER: u64 = 0;
 /// At the end, what has already arrived is still read for this long.
@@ -355,22 +357,25 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// Reads what has arrived, then lets everybody go.
+    /// Reads what has arrived, then lets everybody go. In turn: what one of them brings may lie between what the others
+    /// did.
     fn end(&mut self) {
         self.adopt();
         let deadline = Instant::now() + LAST_READS;
-        for index in 0..self.slots.len() {
-            loop {
-                let bytes = self.bench.books.wire_bytes;
+        loop {
+            let bytes = self.bench.books.wire_bytes;
+            for index in 0..self.slots.len() {
                 let ready = self.slots[index].as_ref().is_some_and(|slot| slot.wait_until_ns.is_none());
                 if ready && Instant::now() < deadline {
                     self.turn(index);
                 }
-                self.note_active(bytes);
-                if self.bench.books.wire_bytes == bytes {
-                    break;
-                }
             }
+            self.note_active(bytes);
+            if self.bench.books.wire_bytes == bytes {
+                break;
+            }
+        }
+        for index in 0..self.slots.len() {
             self.close(index, Closed::ByStop);
         }
     }

@@ -166,8 +166,7 @@ pub fn finish<R: Ring, S: Sink<R>>(
     let ready = Ready { cpu: core_plan.cpu, percent_of_others, period_bytes, memory };
     let warmup = plan.phases.iter().any(|phase| phase.warmup);
     let tally = Tally::new(setup.index, setup.live.clone(), warmup, setup.queues);
-    let longest = payloads.iter().map(Payload::longest_span).max().unwrap_or(0);
-    let block_bytes = region::block_span_bytes(&plan).max(longest);
+    let block_bytes = region::longest_block(&plan, payloads.iter().map(Payload::longest_span));
     let patience = Patience { catch_up_ns: plan.catch_up_ns, linger_ns: plan.sink.linger_ns, block_bytes };
     let lanes = core_plan.producers.iter().map(|at| lane(&plan.producers[*at], patience)).collect();
     let window = |at: &usize| region::window(&plan, &plan.producers[*at]) + 1;

@@ -15,6 +15,7 @@ use crate::sys::region::Region;
 use crate::sys::ring::Ring;
 use crate::sys::uring::Uring;
 use std::fs::File;
+use std::thread::JoinHandle;
 
 /// The file keeper and each producer's handle, where the target is files.
 pub fn keeper_for(plan: &RunPlan) -> (Option<Keeper>, Vec<Option<KeeperLane>>) {
@@ -32,7 +33,25 @@ pub fn claims(plan: &RunPlan, made: &mut Made) -> Result<Vec<Option<File>>, Fata
     plan.producers.iter().map(claim).collect()
 }
 
-pub fn crashed_keeper() -> KeeperEnd {
+/// The keeper's thread, if there is one. Dropped, it is waited for: where a run does not start, its files are taken
+/// back next, and the keeper must be done with them by then.
+#[derive(Default)]
+pub struct Keeping(pub Option<JoinHandle<KeeperEnd>>);
+
+impl Keeping {
+    /// Waits for its end, which comes once no core has a lane of it any more.
+    pub fn join(&mut self) -> Option<KeeperEnd> {
+        self.0.take().map(|thread| thread.join().unwrap_or_else(|_| crashed_keeper()))
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        let _told_elsewhere = self.join();
+    }
+}
+
+fn crashed_keeper() -> KeeperEnd {
     let error = Some("the file keeper crashed; please report this".to_owned());
     KeeperEnd { error, ..KeeperEnd::default() }
 }

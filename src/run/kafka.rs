@@ -1,23 +1,19 @@
 //! What has to be known of Kafka before the start: the topic, its limits and leaders, who owns which partitions, and
-//! each producer's id at the broker. Then: how a lost connection to a leader is found again.
+//! each producer's id at the broker.
 
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, units};
-use crate::connect::dial::{Dialed, address, stopped};
-use crate::connect::dialer::{DialFn, DialOrder, Past};
-use crate::connect::kafka::{Client, Cluster, Line, NewTopic, Stream, TopicLimits, TopicView, dialer, leader_of};
-use crate::plan::{Compression, KafkaClient, KafkaPlan, PayloadSource, RunPlan, SinkKind, TargetPlan};
+use crate::connect::dial::stopped;
+use crate::connect::kafka::{Cluster, Line, NewTopic, Stream, Target, TopicLimits, TopicView, client_of, cluster_of};
+use crate::plan::{Compression, KafkaClient, KafkaPlan, PayloadPlan, PayloadSource, RunPlan, SinkKind, TargetPlan};
 use crate::wire::kafka::PRODUCE_VERSION_MIN;
 use crossbeam_channel::{RecvTimeoutError, bounded};
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Leaders are bound to be elected within this time, or something is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// So long one look at the metadata serves all connections that are lost together.
-const VIEW_FRESH: Duration = Duration::from_millis(250);
 
 /// What one producer knows before the start.
 #[derive(Clone, Debug)]
@@ -30,24 +26,11 @@ pub struct KafkaLane {
     pub identity: Option<(i64, i16)>,
 }
 
-/// One topic of one cluster.
-#[derive(Debug)]
-pub struct Target {
-    pub plan: KafkaPlan,
-    /// Of Produce.
-    pub version: i16,
-    view: Mutex<Seen>,
-    /// That lost connections without acknowledgements may have had a reason.
-    told_of_loss: AtomicBool,
-}
-
-/// The metadata as it was last seen.
-#[derive(Debug)]
-struct Seen {
-    at: Instant,
-    view: TopicView,
-    /// The address that told it, which is asked first the next time.
-    by: Option<(String, u16)>,
+impl KafkaLane {
+    /// Whose leaders are dialed for it.
+    pub fn led(&self) -> (Arc<Target>, Vec<i32>) {
+        (self.target.clone(), self.partitions.clone())
+    }
 }
 
 /// What each producer needs; `None` where the target is not Kafka. Brokers may be silent for long: they are asked on a
@@ -91,8 +74,7 @@ fn lanes(plan: &RunPlan) -> Result<Vec<Option<KafkaLane>>, Fatal> {
             *place = Some(look_up(plan, kafka, seat.of)?);
         }
         let Some((target, cluster)) = place else { continue };
-        let count = target.view.lock().unwrap_or_else(PoisonError::into_inner).view.partitions.len() as u32;
-        let partitions = seat.owned(count);
+        let partitions = seat.owned(target.partitions() as u32);
         let identity = match kafka.idempotent {
             true => Some(cluster.ask(|session| session.init_producer_id())?),
             false => None,
@@ -137,25 +119,15 @@ fn seats(dealt: &[usize], first_id: u32, fleet: u32) -> Vec<Seat> {
     dealt.iter().zip(ranks).map(seat).collect()
 }
 
-fn client(plan: &KafkaPlan) -> Client {
-    let timeout = Duration::from_nanos(plan.link.request_timeout_ns);
-    Client { id: plan.client_id.clone(), sasl: plan.sasl.clone(), timeout }
-}
-
-fn cluster(plan: &KafkaPlan, client: Client) -> Cluster<Line> {
-    let timeout = Duration::from_nanos(plan.link.peer.connect_timeout_ns);
-    Cluster::new(plan.bootstrap.clone(), client, dialer(plan.tls.clone(), timeout))
-}
-
 /// Finds or makes the topic, for so many producers of the fleet, and checks it against the plan.
 fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Target>, Cluster<Line>), Fatal> {
-    let mut cluster = cluster(kafka, client(kafka));
+    let mut cluster = cluster_of(kafka, client_of(kafka));
     let topic = kafka.topic.as_str();
     let wanted = kafka.partitions.unwrap_or(producers);
     let sizes = (kafka.batch_bytes, kafka.batch_bytes_min);
     // Of what is compressed nobody knows the size before.
     if kafka.create_topic && kafka.codec == Compression::None {
-        check_new(&plan.payload.source, topic, sizes, &mut cluster)?;
+        check_new(&plan.payload, topic, sizes, &mut cluster)?;
     }
     let new = NewTopic { name: topic, partitions: wanted as i32, replicas: -1, settings: &[] };
     let made = kafka.create_topic && cluster.make_topic(&new, PATIENCE)?;
@@ -177,7 +149,7 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Tar
     }
     // A user that may write but not describe learns the limits from the broker's answers.
     let limits = cluster.ask(|session| session.topic_limits(topic)).unwrap_or_default();
-    check(&plan.payload.source, kafka, &view, &limits)?;
+    check(&plan.payload, kafka, &view, &limits)?;
     tell_footprint(plan, kafka, &view);
     let version = match (cluster.ask(|session| Ok(session.produce_version()))?, kafka.client) {
         (Some(version), _) => version,
@@ -188,14 +160,13 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Tar
             return Err(Fatal::new(Exit::Unreachable, what).mend("a broker from 0.11 to 4.x"));
         }
     };
-    let seen = Seen { at: Instant::now(), view, by: cluster.answered_last().cloned() };
-    let told_of_loss = AtomicBool::new(false);
-    Ok((Arc::new(Target { plan: kafka.clone(), version, view: Mutex::new(seen), told_of_loss }), cluster))
+    let by = cluster.answered_last().cloned();
+    Ok((Arc::new(Target::new(kafka.clone(), version, view, by)), cluster))
 }
 
 /// No topic is made that would refuse the batches. One that is there may have a limit of its own: see [`check`].
 fn check_new<S: Stream>(
-    payload: &PayloadSource,
+    payload: &PayloadPlan,
     topic: &str,
     sizes: (u64, u64),
     cluster: &mut Cluster<S>,
@@ -205,7 +176,7 @@ fn check_new<S: Stream>(
     if checked.is_err() && cluster.lacks(topic) { checked } else { Ok(()) }
 }
 
-fn check(payload: &PayloadSource, kafka: &KafkaPlan, view: &TopicView, limits: &TopicLimits) -> Result<(), Fatal> {
+fn check(payload: &PayloadPlan, kafka: &KafkaPlan, view: &TopicView, limits: &TopicLimits) -> Result<(), Fatal> {
     let topic = &kafka.topic;
     if let Some(bytes) = limits.max_message_bytes.filter(|_| kafka.codec == Compression::None) {
         check_batch(payload, (kafka.batch_bytes, kafka.batch_bytes_min), &Most::of_topic(topic, bytes))?;
@@ -241,12 +212,12 @@ impl Most {
 }
 
 /// A smaller batch mends it only where the longest record still fits.
-fn check_batch(payload: &PayloadSource, (batch_bytes, batch_bytes_min): (u64, u64), most: &Most) -> Result<(), Fatal> {
+fn check_batch(payload: &PayloadPlan, (batch_bytes, batch_bytes_min): (u64, u64), most: &Most) -> Result<(), Fatal> {
     let Most { bytes, takes, raise } = most;
     if batch_bytes_min > *bytes {
-        let (value, mend) = match payload {
-            PayloadSource::Random { bytes_max, .. } => {
-                (format!("--payload-size {bytes_max}"), "a smaller --payload-size")
+        let (value, mend) = match &payload.source {
+            PayloadSource::Random { .. } => {
+                (format!("--payload-size {}", payload.record_bytes_max), "a smaller --payload-size")
             }
             PayloadSource::Templates(_) => ("--payload-template".to_owned(), "shorter templates"),
         };
@@ -276,171 +247,5 @@ fn tell_footprint(plan: &RunPlan, kafka: &KafkaPlan, view: &TopicView) {
     );
 }
 
-impl Target {
-    /// Of one who redials: a broker that says nothing for as long as a connect may take is as good as dead.
-    fn client(&self) -> Client {
-        let client = client(&self.plan);
-        let timeout = client.timeout.min(Duration::from_nanos(self.plan.link.peer.connect_timeout_ns));
-        Client { timeout, ..client }
-    }
-
-    /// The metadata, fresh enough.
-    fn view(&self) -> Result<TopicView, Fatal> {
-        let mut seen = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.at.elapsed() > VIEW_FRESH {
-            let mut cluster = cluster(&self.plan, self.client());
-            cluster.learn(&seen.view.brokers);
-            if let Some(address) = &seen.by {
-                cluster.prefer(address);
-            }
-            let mut view = cluster.ask(|session| session.metadata(&self.plan.topic))?;
-            // A broker that has just come back may not know the others yet.
-            let silent = seen.view.brokers.drain(..).filter(|known| view.broker(known.id).is_none());
-            let silent: Vec<_> = silent.collect();
-            view.brokers.extend(silent);
-            *seen = Seen { at: Instant::now(), view, by: cluster.answered_last().cloned() };
-        }
-        Ok(seen.view.clone())
-    }
-
-    /// A broker that is asked for no answers has one way to say that it refuses a batch.
-    fn tell_of_loss(&self, partition: i32) {
-        if self.plan.acks == 0 && !self.told_of_loss.swap(true, Relaxed) {
-            tracing::warn!(
-                "{}/{partition}: the connection to the leader ended. With --acks 0 that is how a broker refuses a \
-                 batch (too large, not allowed, another leader), and what it had not read of the others is lost too: \
-                 all of it counts as produced\n  mend: --acks=1, which tells why",
-                self.plan.topic
-            );
-        }
-    }
-
-    /// A connection to the leader of a partition, ready for Produce.
-    fn dial(&self, partition: i32) -> Result<Dialed, Fatal> {
-        let view = self.view()?;
-        let leader = leader_of(&view, &self.plan.topic, partition)?;
-        let timeout = Duration::from_nanos(self.plan.link.peer.connect_timeout_ns);
-        let line = dialer(self.plan.tls.clone(), timeout)(&leader.host, leader.port, timeout)?;
-        let name = address(&leader.host, leader.port);
-        let session = self.client().open(line).map_err(|error| error.fatal(&name))?;
-        let expires = session.lifetime().map(|lifetime| Instant::now() + lifetime);
-        match session.into_stream().into_dialed() {
-            Ok(dialed) => Ok(Dialed { expires, ..dialed }),
-            Err(error) => Err(Fatal::new(Exit::Unreachable, format!("Kafka broker {name}: {error}"))),
-        }
-    }
-}
-
-/// Dials the leaders of one core's partitions: connection `n` of a lane is for its n-th partition.
-pub fn dial(lanes: Vec<KafkaLane>) -> DialFn {
-    let made = Mutex::new(BTreeSet::new());
-    Box::new(move |order: &DialOrder| {
-        let lane = &lanes[order.lane as usize];
-        let partition = lane.partitions[order.connection as usize];
-        let connection = (order.lane, order.connection);
-        let was_made = made.lock().unwrap_or_else(PoisonError::into_inner).contains(&connection);
-        if was_made && order.past != Past::Served {
-            lane.target.tell_of_loss(partition);
-        }
-        let dialed = lane.target.dial(partition)?;
-        made.lock().unwrap_or_else(PoisonError::into_inner).insert(connection);
-        Ok(dialed)
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::{Most, Seat, check_batch, check_new, seats};
-    use crate::connect::kafka::testing::{self, Fake, client};
-    use crate::connect::kafka::{Cluster, Dial};
-    use crate::plan::PayloadSource;
-    use kafka_protocol::messages::DescribeConfigsRequest;
-
-    /// Of one process after the other: the target and the seat of each producer.
-    fn fleet(targets: usize, producers: usize, processes: u32) -> Vec<(usize, Seat)> {
-        let dealt: Vec<usize> = (0..producers).map(|k| k % targets).collect();
-        let each = producers as u32;
-        let of_process = |process: u32| {
-            let seats = seats(&dealt, process * each, processes * each);
-            dealt.clone().into_iter().zip(seats)
-        };
-        (0..processes).flat_map(of_process).collect()
-    }
-
-    #[test]
-    fn every_partition_of_each_topic_has_one_owner_while_there_are_enough() {
-        for (targets, processes) in (1..=4).flat_map(|targets| [1, 2, 3].map(|processes| (targets, processes))) {
-            for producers in targets..=9 {
-                let all = fleet(targets, producers, processes);
-                for target in 0..targets {
-                    let seats: Vec<Seat> = all.iter().filter(|(of, _)| *of == target).map(|(_, seat)| *seat).collect();
-                    let case = format!("target {target} of {targets}, {producers} producers × {processes}");
-                    assert!(seats.iter().all(|seat| seat.of as usize == seats.len()), "{case}: {seats:?}");
-                    for partitions in [0, 1, 7].map(|more| seats.len() as u32 + more) {
-                        let mut owned: Vec<i32> = seats.iter().flat_map(|seat| seat.owned(partitions)).collect();
-                        owned.sort_unstable();
-                        assert_eq!(owned, (0..partitions as i32).collect::<Vec<_>>(), "{case}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_producer_owns_each_so_many_th_partition_or_shares_one() {
-        let seat = |rank, of| Seat { rank, of };
-        assert_eq!(seats(&[0, 0, 0], 3, 6), [seat(3, 6), seat(4, 6), seat(5, 6)], "with one target ranks are ids");
-        assert_eq!(seats(&[0, 1, 0], 3, 6), [seat(2, 4), seat(1, 2), seat(3, 4)]);
-        assert_eq!(seat(1, 3).owned(8), [1, 4, 7]);
-        assert_eq!((seat(5, 8).owned(3), seat(2, 8).owned(3)), (vec![2], vec![2]));
-    }
-
-    #[test]
-    fn a_smaller_batch_is_no_mend_for_a_record_that_is_too_large() {
-        let payload = PayloadSource::Random { bytes_min: 2_000_000, bytes_max: 2_000_000, compressibility: 0.0 };
-        let most = Most::of_topic("t", 1_048_588);
-        let told = |sizes| check_batch(&payload, sizes, &most).map_err(|fatal| fatal.to_string());
-        assert_eq!(told((1_048_588, 1_048_588)), Ok(()));
-        let record = told((2_000_081, 2_000_081)).unwrap_err();
-        assert!(record.starts_with("--payload-size 2000000: ") && !record.contains("--batch-size"), "{record}");
-        let batch = told((1_048_589, 1_000)).unwrap_err();
-        assert!(batch.contains("mend: --batch-size=1048588") && !batch.contains("--payload-size"), "{batch}");
-        let (source, most) = (PayloadSource::Templates([].into()), Most::of_topic("t", 8));
-        let templates = check_batch(&source, (9, 9), &most).unwrap_err().to_string();
-        assert!(templates.starts_with("--payload-template: "), "{templates}");
-    }
-
-    /// A broker whose new topics take so many bytes (`None`: it does not tell us); it makes no topic.
-    fn broker(bytes: Option<&'static str>, has_topic: bool) -> Cluster<Fake> {
-        let dial: Dial<Fake> = Box::new(move |_, _, _| {
-            Ok(Fake::new(move |asked| {
-                testing::versions(asked).or_else(|| match asked.key {
-                    3 => Some(testing::metadata(if has_topic { "t" } else { "other" }, 1, asked.version)),
-                    32 => {
-                        let request: DescribeConfigsRequest = asked.decode();
-                        let wanted = &request.resources[0];
-                        assert_eq!((wanted.resource_type, &*wanted.resource_name), (4, "1"));
-                        let settings: Vec<_> = bytes.map(|bytes| ("message.max.bytes", bytes)).into_iter().collect();
-                        Some(testing::settings(&settings, asked.version))
-                    }
-                    other => panic!("{other} was not to be asked"),
-                })
-            }))
-        });
-        Cluster::new(vec![("boot".to_owned(), 1)], client(), dial)
-    }
-
-    #[test]
-    fn no_topic_is_made_that_would_refuse_the_batches() {
-        let payload = PayloadSource::Random { bytes_min: 100, bytes_max: 100, compressibility: 0.0 };
-        let told = |batch_bytes, bytes, has_topic| {
-            let checked = check_new(&payload, "t", (batch_bytes, 200), &mut broker(bytes, has_topic));
-            checked.map_err(|fatal| fatal.to_string())
-        };
-        let refused = told(1001, Some("1000"), false).unwrap_err();
-        assert!(refused.contains("message.max.bytes = 1000\n  mend: --batch-size=1000, or a topic"), "{refused}");
-        assert_eq!(told(1000, Some("1000"), false), Ok(()));
-        assert_eq!(told(1001, Some("1000"), true), Ok(()), "its own limit counts");
-        assert_eq!(told(1001, None, false), Ok(()), "who may not ask goes on");
-    }
-}
+mod tests;

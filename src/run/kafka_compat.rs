@@ -4,7 +4,6 @@ use super::core::{Prepared, Setup, finish};
 use super::net::kafka_framing;
 use crate::base::fatal::Fatal;
 use crate::counters::CoreEnd;
-use crate::payload::bake::record_bytes;
 use crate::payload::framing::KafkaFraming;
 use crate::plan::{KafkaClient, KafkaPlan, RunPlan, TargetPlan};
 use crate::sink::Room;
@@ -26,8 +25,8 @@ pub fn run(setup: Setup, region: Region, prepared: Prepared) -> Result<CoreEnd, 
         let mut setups = Vec::new();
         for (at, lane) in plan.cores[setup.index].producers.iter().zip(&setup.kafka_lanes) {
             let kafka = lane.target.plan.clone();
-            let frames = kafka_framing(plan, &plan.producers[*at], &kafka)?;
-            let room = room(record_bytes(&plan.payload)?, &frames, &kafka);
+            let frames = kafka_framing(plan, &plan.producers[*at], &kafka);
+            let room = room((plan.payload.record_bytes_min, plan.payload.record_bytes_max), &frames, &kafka);
             setups.push(LaneSetup { plan: kafka, partitions: lane.partitions.clone(), frames, room });
         }
         KafkaCompatSink::open(setups, &|| setup.stop.may_start())
@@ -58,7 +57,7 @@ mod tests {
     fn kafka(batch_bytes: u64) -> KafkaPlan {
         use crate::plan::{Compression, LinkPlan, PeerPlan, RetryPlan};
         let peer = PeerPlan { host: "localhost".into(), port: 9092, tls: None, connect_timeout_ns: 1 };
-        let retry = RetryPlan { attempts_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 };
+        let retry = RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 };
         KafkaPlan {
             bootstrap: vec![("localhost".into(), 9092)],
             topic: "t".into(),

@@ -1,14 +1,14 @@
 //! Cores with connections: how records are framed, what a lane's sink needs, and the first connections.
 
 use super::core::{Prepared, Setup, finish};
-use super::kafka::{self, KafkaLane};
+use super::kafka::KafkaLane;
 use super::{kafka_compat, region};
 use crate::base::fatal::Fatal;
 use crate::config::resolve::network::links;
 use crate::connect::dialer::{self, Dialer};
+use crate::connect::kafka::dial_leaders;
 use crate::counters::CoreEnd;
 use crate::payload::Payload;
-use crate::payload::bake::record_bytes;
 use crate::payload::framing::{Framing, Header, KafkaFraming, digits};
 use crate::plan::{
     Annotate, Compression, HttpPlan, Io, KafkaClient, KafkaPlan, LinkPlan, ProducerPlan, RunPlan, SinkKind, TargetPlan,
@@ -27,18 +27,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// What a producer's target wants around each record.
-pub fn framing(plan: &RunPlan, producer: &ProducerPlan) -> Result<Framing, Fatal> {
-    Ok(match &producer.to {
+pub fn framing(plan: &RunPlan, producer: &ProducerPlan) -> Framing {
+    match &producer.to {
         TargetPlan::Tcp(tcp) if tcp.framing == TcpFraming::Length => Framing::Length,
         // rskafka frames what it is given.
         TargetPlan::Kafka(kafka) if kafka.client == KafkaClient::Uring => {
-            Framing::Kafka(Box::new(kafka_framing(plan, producer, kafka)?))
+            Framing::Kafka(Box::new(kafka_framing(plan, producer, kafka)))
         }
         _ => Framing::None,
-    })
+    }
 }
 
-pub(super) fn kafka_framing(plan: &RunPlan, producer: &ProducerPlan, kafka: &KafkaPlan) -> Result<KafkaFraming, Fatal> {
+pub(super) fn kafka_framing(plan: &RunPlan, producer: &ProducerPlan, kafka: &KafkaPlan) -> KafkaFraming {
     let mut headers = Vec::new();
     if is_sampled(plan) {
         let heaviest = plan.phases.iter().map(|phase| phase.weight).max().unwrap_or(1);
@@ -48,8 +48,8 @@ pub(super) fn kafka_framing(plan: &RunPlan, producer: &ProducerPlan, kafka: &Kaf
         headers.push(Header::RunId(plan.run_id.clone()));
         headers.extend([Header::ProducerId, Header::Sequence, Header::TimestampNs, Header::Crc32c]);
     }
-    let (shortest, longest) = record_bytes(&plan.payload)?;
-    Ok(KafkaFraming::new(kafka.key, headers, producer.id, longest, records_max(kafka, shortest)))
+    let records_max = records_max(kafka, plan.payload.record_bytes_min);
+    KafkaFraming::new(kafka.key, headers, producer.id, plan.payload.record_bytes_max, records_max)
 }
 
 /// Whether records say their weight beside them, as well.
@@ -66,7 +66,7 @@ fn records_max(kafka: &KafkaPlan, shortest: u64) -> u64 {
 pub fn staging_bytes(setup: &Setup, (lane, at): (usize, usize), block_bytes: u64) -> Result<u64, Fatal> {
     let producer = &setup.plan.producers[at];
     Ok(match &producer.to {
-        TargetPlan::Tcp(plan) => tcp::staging_bytes(plan.link.connections),
+        TargetPlan::Tcp(plan) => tcp::staging_bytes(plan.link.connections, block_bytes),
         TargetPlan::Http(plan) => {
             http_manner(&setup.plan, producer, plan).staging_bytes(plan.link.connections, block_bytes)
         }
@@ -92,7 +92,9 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, mut prepared: Prepared) -
             with_sink(setup, ring, prepared)
         }
         Io::Uring => {
-            let ring = Uring::new(region, depth, links).map_err(|error| {
+            // What lies beside the rings is seldom sent: it need not stay in memory all the time.
+            let rings_end = prepared.staging.first().map_or(0, |staging| staging.start);
+            let ring = Uring::registering(region, rings_end, depth, links).map_err(|error| {
                 Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l` and `ulimit -n`")
             })?;
             prepared.memory += if ring.registered() { ", registered" } else { ", not registered" };
@@ -125,7 +127,7 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, prepared: Prepared) -> Result<Co
     let producers: Vec<&ProducerPlan> =
         plan.cores[setup.index].producers.iter().map(|at| &plan.producers[*at]).collect();
     let dial = match plan.sink.kind {
-        SinkKind::Kafka => kafka::dial(setup.kafka_lanes.clone()),
+        SinkKind::Kafka => dial_leaders(setup.kafka_lanes.iter().map(KafkaLane::led).collect()),
         _ => dialer::plain(),
     };
     let counts = connections(&setup);
@@ -139,12 +141,14 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, prepared: Prepared) -> Result<Co
     let staging = prepared.staging.clone();
     match plan.sink.kind {
         SinkKind::Tcp => {
-            let open = |ring: &mut R, setup: &mut Setup, _: &Prepared| {
+            let open = |ring: &mut R, setup: &mut Setup, prepared: &Prepared| {
                 let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
+                let block_bytes = region::longest_block(&plan, prepared.payloads.iter().map(Payload::longest_span));
                 let lane = |((dialed, staging), producer): ((Vec<_>, Range<usize>), &&ProducerPlan)| {
                     let TargetPlan::Tcp(tcp) = &producer.to else { return None };
                     let depth = tcp.link_depth(plan.sink.queue_depth);
-                    Some(tcp::LaneSetup { dialed, staging, depth, request_timeout_ns: tcp.link.request_timeout_ns })
+                    let request_timeout_ns = tcp.link.request_timeout_ns;
+                    Some(tcp::LaneSetup { dialed, staging, block_bytes, depth, request_timeout_ns })
                 };
                 let setups = dialed.into_iter().zip(staging).zip(&producers).filter_map(lane).collect();
                 tcp::TcpSink::open(ring, setups, redials).map_err(failed)
@@ -154,7 +158,7 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, prepared: Prepared) -> Result<Co
         SinkKind::Kafka => {
             let open = |ring: &mut R, setup: &mut Setup, prepared: &Prepared| {
                 let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
-                let block_bytes = longest_block(&plan, &prepared.payloads);
+                let block_bytes = region::longest_block(&plan, prepared.payloads.iter().map(Payload::longest_span));
                 let mut setups = Vec::new();
                 for ((dialed, staging), lane) in dialed.into_iter().zip(staging).zip(&setup.kafka_lanes) {
                     let manner = kafka_manner(setup, lane)?;
@@ -174,7 +178,7 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, prepared: Prepared) -> Result<Co
         _ => {
             let open = |ring: &mut R, setup: &mut Setup, prepared: &Prepared| {
                 let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
-                let block_bytes = longest_block(&plan, &prepared.payloads);
+                let block_bytes = region::longest_block(&plan, prepared.payloads.iter().map(Payload::longest_span));
                 let mut setups = Vec::new();
                 for ((dialed, staging), producer) in dialed.into_iter().zip(staging).zip(&producers) {
                     let TargetPlan::Http(http) = &producer.to else { continue };
@@ -187,11 +191,6 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, prepared: Prepared) -> Result<Co
             finish(setup, ring, prepared, open)
         }
     }
-}
-
-/// The longest block that a lane of this core can have, with framing.
-fn longest_block(plan: &RunPlan, payloads: &[Payload]) -> u64 {
-    payloads.iter().map(Payload::longest_span).fold(region::block_span_bytes(plan), u64::max)
 }
 
 fn kafka_manner(setup: &Setup, lane: &KafkaLane) -> Result<kafka_sink::Manner, Fatal> {
@@ -213,12 +212,10 @@ fn kafka_manner(setup: &Setup, lane: &KafkaLane) -> Result<kafka_sink::Manner, F
         identity: lane.identity,
         in_flight_max: kafka.in_flight_max,
         batch_bytes: kafka.batch_bytes,
-        records_max: records_max(kafka, record_bytes(&plan.payload)?.0),
+        records_max: records_max(kafka, plan.payload.record_bytes_min),
         request_timeout_ns: kafka.link.request_timeout_ns,
         delivery_timeout_ns: kafka.delivery_timeout_ns,
-        attempts_max: kafka.link.retry.attempts_max,
-        backoff_min_ns: kafka.link.retry.backoff_min_ns,
-        backoff_max_ns: kafka.link.retry.backoff_max_ns,
+        retry: kafka.link.retry,
         // As over HTTP.
         seed: plan.payload.seed ^ plan.run_id_hash ^ u64::from(lane.producer_id) << 32,
         topic: kafka.topic.clone(),
@@ -251,9 +248,7 @@ fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan) ->
         summed: beside,
         tls: peer.tls.is_some(),
         request_timeout_ns: *request_timeout_ns,
-        attempts_max: retry.attempts_max,
-        backoff_min_ns: retry.backoff_min_ns,
-        backoff_max_ns: retry.backoff_max_ns,
+        retry: *retry,
         // The id of the run too: those of one seed, each on a host of its own, do not come back together either.
         seed: plan.payload.seed ^ plan.run_id_hash ^ u64::from(producer.id) << 32,
     }
@@ -265,7 +260,7 @@ mod tests {
     use crate::config::{Command, Deps, parse};
 
     fn plan(words: &str) -> Arc<RunPlan> {
-        let deps = Deps::new(|| Ok(()), |_, _| Ok((64, true)));
+        let deps = Deps::new(|| Ok(()));
         match parse(words.split(' ').map(Into::into), [], &deps) {
             Ok(Command::Run(plan)) => Arc::from(plan),
             other => panic!("{words}: {other:?}"),
@@ -284,7 +279,7 @@ mod tests {
         };
         let frame_bytes = |words: &str| {
             let plan = plan(&format!("--target kafka://localhost/t {words}"));
-            framing(&plan, &plan.producers[0]).unwrap().bytes()
+            framing(&plan, &plan.producers[0]).bytes()
         };
         let sampled = "--mode sampled --weight 1";
         assert!(head(sampled).contains("\r\nX-Weight: ") && !head("--mode steady").contains("X-Weight"));

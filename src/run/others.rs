@@ -1,8 +1,10 @@
-//! How much of their processors others take, seen while the cores get ready.
+//! The host in the eyes of a run: what it uses of it, judged before it starts, and how much of their processors others
+//! take, seen while the cores get ready.
 
 use super::core::Ready;
 use crate::base::fatal::Fatal;
-use crate::host::{HostFacts, doctor};
+use crate::host::{self, HostFacts, Sysfs, doctor};
+use crate::plan::{RunPlan, TargetPlan};
 use crate::sys::process::thread_cpu_ns;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -35,6 +37,28 @@ impl OthersWatch {
 
 fn percent_missing(had_ns: u64, passed_ns: u64) -> u64 {
     passed_ns.saturating_sub(had_ns) * 100 / passed_ns
+}
+
+/// What this run uses of the host, before it makes it busy.
+pub fn host_facts(plan: &RunPlan) -> HostFacts {
+    host::facts(&Sysfs::default(), &scope(plan))
+}
+
+/// Names of peers are not looked up: that could take long.
+fn scope(plan: &RunPlan) -> doctor::Scope {
+    let links: Vec<_> = plan.producers.iter().filter_map(|producer| producer.to.link()).collect();
+    let host = |to: &TargetPlan| match to {
+        TargetPlan::Kafka(kafka) => kafka.bootstrap.iter().map(|(host, _)| host.clone()).collect(),
+        other => other.link().map(|link| vec![link.peer.host.clone()]).unwrap_or_default(),
+    };
+    let hosts: Vec<String> = plan.producers.iter().flat_map(|producer| host(&producer.to)).collect();
+    doctor::Scope {
+        cores: plan.cores.iter().map(|core| core.cpu).collect(),
+        paths: plan.producers.iter().filter_map(|producer| producer.file()).map(|file| file.data.clone()).collect(),
+        network: !links.is_empty(),
+        peers: doctor::addresses(&hosts),
+        ..doctor::Scope::default()
+    }
 }
 
 /// The facts for the report, with what was seen of others; where they hold a core, it is said as well.

@@ -34,14 +34,15 @@ pub fn places(setup: &Setup) -> Result<Vec<Place>, Fatal> {
     let mut drafts = Vec::new();
     for at in &core.producers {
         let producer = &plan.producers[*at];
-        let (framing, ring_bytes) = (net::framing(plan, producer)?, core.ring_bytes_per_lane);
+        let (framing, ring_bytes) = (net::framing(plan, producer), core.ring_bytes_per_lane);
         drafts.push(Draft::new(&plan.payload, framing, setup.zero_fraction, producer.id, ring_bytes, block_bytes)?);
     }
     // The loop's blocks hold at least one record of any lane, so the staging buffers must as well.
-    let block_bytes = drafts.iter().map(Draft::longest_span).fold(block_span_bytes(plan), u64::max);
-    let place = |(lane, (draft, at)): (usize, (Draft, &usize))| {
+    let block_bytes = longest_block(plan, drafts.iter().map(Draft::longest_span));
+    // All rings come first, so that they can be registered without the rest.
+    let rings: Vec<_> = drafts.iter().map(|draft| take(draft.bytes())).collect();
+    let place = |(lane, ((draft, ring), at)): (usize, ((Draft, Range<usize>), &usize))| {
         let depth = plan.sink.queue_depth;
-        let ring = take(draft.bytes());
         let staged = match &plan.producers[*at].to {
             TargetPlan::Null | TargetPlan::Stdout => 0,
             TargetPlan::File(file) => staging_bytes(file, draft.starts(), block_bytes, depth),
@@ -51,11 +52,16 @@ pub fn places(setup: &Setup) -> Result<Vec<Place>, Fatal> {
         };
         Ok(Place { draft, ring, staging: take(staged) })
     };
-    drafts.into_iter().zip(&core.producers).enumerate().map(place).collect()
+    drafts.into_iter().zip(rings).zip(&core.producers).enumerate().map(place).collect()
+}
+
+/// The longest block that a lane of a core can have, with framing; `spans`: the longest records of its lanes.
+pub fn longest_block(plan: &RunPlan, spans: impl Iterator<Item = u64>) -> u64 {
+    spans.fold(block_span_bytes(plan), u64::max)
 }
 
 /// The most bytes of a block with framing, but for records that are longer.
-pub fn block_span_bytes(plan: &RunPlan) -> u64 {
+fn block_span_bytes(plan: &RunPlan) -> u64 {
     let batch = plan.producers.iter().filter_map(|producer| match &producer.to {
         TargetPlan::Kafka(kafka) => Some(kafka.batch_bytes),
         _ => None,

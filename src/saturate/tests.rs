@@ -1,6 +1,7 @@
 use super::text::summary;
 use super::*;
-use serde_json::json;
+use crate::observe::report::SloResult;
+use crate::observe::testing;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -10,11 +11,15 @@ pub(super) fn at(rate: u64) -> Try {
     Try { number: 1, rate: Some(rate), confirmation: false, second_try: false, duration_ns }
 }
 
-pub(super) fn report(elapsed: f64, fsync: f64, ended_early: Option<&str>) -> Value {
-    json!({
-        "elapsed_seconds": elapsed, "final_fsync_seconds": fsync, "ended_early": ended_early,
-        "pacing": {"achieved_ratio": 1.0}, "throughput": {"logical_bytes_per_second": 1e6}
-    })
+/// Of a run that kept its rate, undisturbed.
+pub(super) fn report(elapsed: f64, fsync: f64, ended_early: Option<&str>) -> Report {
+    let mut report = testing::report();
+    (report.elapsed_seconds, report.final_fsync_seconds) = (elapsed, fsync);
+    report.ended_early = ended_early.map(str::to_owned);
+    report.pacing.achieved_ratio = Some(1.0);
+    report.throughput.logical_bytes_per_second = 1e6;
+    report.verdict.stolen_ratio = None;
+    report
 }
 
 pub(super) fn plan(run_args: &[&str]) -> SaturatePlan {
@@ -40,7 +45,7 @@ fn a_run_has_to_last_for_its_rate_to_hold() {
     ] {
         let report = report(elapsed, fsync, why);
         let early = ended_early(&report, 5 * SECOND_NS);
-        assert_eq!(early.as_deref(), how, "{report}");
+        assert_eq!(early.as_deref(), how, "{elapsed} {fsync} {why:?}");
         let run = judge(&report, at(1_000_000), early, 0);
         assert_eq!((run.held, run.reason.as_deref(), run.ended_early.as_deref()), (Some(how.is_none()), how, how));
     }
@@ -59,11 +64,12 @@ fn what_was_found_before_an_error_is_kept() {
 }
 
 /// Of runs at these rates, each with who limited it and the threshold that it missed.
-fn found(outcome: Outcome, runs: &[(u64, &str, Option<&str>)]) -> String {
+fn found(outcome: Outcome, runs: &[(u64, LimitedBy, Option<&str>)]) -> String {
     let tried = runs.iter().map(|(rate, who, slo)| {
         let mut report = report(5.0, 0.0, None);
-        report["verdict"] = json!({"limited_by": who});
-        report["slo"] = json!([{"expression": slo, "passed": slo.is_none()}]);
+        report.verdict.limited_by = *who;
+        let missed = |slo: &str| SloResult { expression: slo.to_owned(), value: None, threshold: None, passed: false };
+        report.slo = slo.map(missed).into_iter().collect();
         judge(&report, at(*rate), None, if slo.is_some() { 4 } else { 0 })
     });
     summary(&conclude(&plan(&[]), &End::Found(outcome), tried.collect()))
@@ -72,10 +78,12 @@ fn found(outcome: Outcome, runs: &[(u64, &str, Option<&str>)]) -> String {
 #[test]
 fn a_missed_threshold_is_the_limit_where_the_rate_was_kept() {
     let missed = Some("p99<1ms");
-    let nothing = found(Outcome::Nothing, &[(2_000_000, "target", missed), (1_000_000, "rate", missed)]);
+    let runs = [(2_000_000, LimitedBy::Target, missed), (1_000_000, LimitedBy::Rate, missed)];
+    let nothing = found(Outcome::Nothing, &runs);
     assert_eq!(nothing, "no rate held, not even --min-rate (1 MB/s): missed p99<1ms");
-    let [kept, not_kept] = ["rate", "target"]
-        .map(|who| found(Outcome::Confirmed(1_000_000), &[(2_000_000, who, missed), (1_000_000, "rate", None)]));
+    let [kept, not_kept] = [LimitedBy::Rate, LimitedBy::Target].map(|who| {
+        found(Outcome::Confirmed(1_000_000), &[(2_000_000, who, missed), (1_000_000, LimitedBy::Rate, None)])
+    });
     assert!(kept.starts_with("sustained: 1 MB/s") && kept.ends_with("; above it: missed p99<1ms"), "{kept}");
     assert!(not_kept.ends_with("; above it the limit is the target"), "{not_kept}");
 }
@@ -94,14 +102,14 @@ fn the_bound_of_the_search_is_no_limit_of_the_target() {
 fn what_others_took_of_the_processors_is_kept() {
     let mut report = report(5.0, 0.0, None);
     for (stolen, said) in [
-        (json!(0.4), Some("other work held the processors 40.00 % of the time")),
-        (json!(0.05), Some("other work held the processors 5.00 % of the time")),
-        (json!(0.049), None),
-        (Value::Null, None),
+        (Some(0.4), Some("other work held the processors 40.00 % of the time")),
+        (Some(0.05), Some("other work held the processors 5.00 % of the time")),
+        (Some(0.049), None),
+        (None, None),
     ] {
-        report["verdict"] = json!({"limited_by": "target", "stolen_ratio": stolen});
+        report.verdict.stolen_ratio = stolen;
         let run = judge(&report, at(1_000_000), None, 0);
-        assert_eq!(run.disturbed_by.as_deref(), said, "{report}");
+        assert_eq!(run.disturbed_by.as_deref(), said, "{stolen:?}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Saturation, Tried, Try, run_above};
 use crate::base::units;
+use crate::observe::report::LimitedBy;
 use crate::observe::verdict;
 use std::time::Duration;
 
@@ -56,11 +57,11 @@ pub fn under_way(run: Try, elapsed: Duration) -> String {
 pub fn summary(result: &Saturation) -> String {
     let above = run_above(&result.tried, result.sustained_bytes_per_second);
     let reason = above.and_then(|run| run.reason.as_deref());
-    let limit = match (result.limited_by.as_deref(), reason) {
+    let limit = match (result.limited_by, reason) {
         _ if result.is_max_rate && result.confirmed => ", which is --max-rate: no higher rate was tried".to_owned(),
         // That rate was kept; what did not hold is something else.
-        (Some("rate"), Some(reason)) => format!("; above it: {reason}"),
-        (Some(who), _) => format!("; above it the limit is the {who}"),
+        (Some(LimitedBy::Rate), Some(reason)) => format!("; above it: {reason}"),
+        (Some(who), _) => format!("; above it the limit is the {}", who.name()),
         (None, _) => String::new(),
     };
     let rate = result.sustained_bytes_per_second.map(|rate| units::format_rate(rate as f64));
@@ -100,15 +101,15 @@ mod tests {
     use super::super::{End, conclude, judge, search::Outcome, tests::plan};
     use super::*;
     use crate::observe::logs::broken_between_words;
-    use serde_json::json;
 
     #[test]
     fn a_percentile_that_was_never_reached_is_no_dash() {
         let mut report = report(5.0, 0.0, None);
-        report["latency_seconds"] = json!({"response": {"p50": 0.001, "p99": null}});
+        report.latency_seconds.response.p50 = Some(0.001);
+        report.latency_seconds.response.p99 = None;
         let shown = line(&judge(&report, at(1_000_000), None, 0));
         assert!(shown.contains("     1 ms      never  held"), "{shown}");
-        report["pacing"]["achieved_ratio"] = json!(0);
+        report.pacing.achieved_ratio = Some(0.0);
         assert!(line(&judge(&report, at(1_000_000), None, 0)).contains("        -  did not hold: 0.00 % of the rate"));
     }
 
@@ -124,7 +125,7 @@ mod tests {
         let confirms = Try { confirmation: true, ..at(120_000_000) };
         let mut short = report(5.0, 0.0, None);
         assert!(line(&judge(&short, confirms, None, 0)).ends_with("  confirmed: held for 5 s\n"));
-        short["pacing"]["achieved_ratio"] = json!(0.9);
+        short.pacing.achieved_ratio = Some(0.9);
         let failed = line(&judge(&short, confirms, None, 0));
         assert!(failed.ends_with("  not confirmed, did not last: 90.00 % of the rate\n"), "{failed}");
         let again = line(&judge(&short, Try { second_try: true, ..at(120_000_000) }, None, 0));
@@ -136,8 +137,8 @@ mod tests {
         let shown = |ratio: f64| {
             // Over the time of the drain as well it would be less.
             let mut report = report(5.1, 0.0, None);
-            report["pacing"]["achieved_ratio"] = json!(ratio);
-            report["throughput"]["logical_bytes_per_second"] = json!(706_800.0);
+            report.pacing.achieved_ratio = Some(ratio);
+            report.throughput.logical_bytes_per_second = 706_800.0;
             line(&judge(&report, at(800_000), None, 0))
         };
         let short = shown(0.9646);
@@ -150,7 +151,8 @@ mod tests {
     #[test]
     fn a_run_that_was_interrupted_neither_held_nor_failed() {
         let mut cut = report(1.0, 0.0, None);
-        cut["verdict"] = json!({"limited_by": "target", "stolen_ratio": 0.4});
+        cut.verdict.limited_by = LimitedBy::Target;
+        cut.verdict.stolen_ratio = Some(0.4);
         let confirms = Try { confirmation: true, ..at(2_000_000) };
         for next in [at(2_000_000), confirms, Try { rate: None, ..at(0) }] {
             let run = judge(&cut, next, None, 4).cut_short();
@@ -168,8 +170,8 @@ mod tests {
     #[test]
     fn a_line_breaks_between_words_on_a_narrow_terminal() {
         let mut short = report(5.0, 0.0, None);
-        short["pacing"]["achieved_ratio"] = json!(0.9);
-        short["verdict"] = json!({"stolen_ratio": 0.4});
+        short.pacing.achieved_ratio = Some(0.9);
+        short.verdict.stolen_ratio = Some(0.4);
         let whole = line(&judge(&short, at(120_000_000), None, 0));
         let broken = broken_between_words(&whole, 80);
         assert!(whole.len() > 100 && broken.lines().all(|line| line.chars().count() <= 80), "{broken}");
@@ -187,14 +189,14 @@ mod tests {
     #[test]
     fn a_host_that_took_part_is_named() {
         let mut disturbed = report(5.0, 0.0, None);
-        disturbed["pacing"]["achieved_ratio"] = json!(0.9);
-        disturbed["verdict"] = json!({"stolen_ratio": 0.4});
+        disturbed.pacing.achieved_ratio = Some(0.9);
+        disturbed.verdict.stolen_ratio = Some(0.4);
         let tried = [(&disturbed, 2_000_000), (&report(5.0, 0.0, None), 1_000_000)];
         let tried: Vec<_> = tried.into_iter().map(|(report, rate)| judge(report, at(rate), None, 0)).collect();
         assert!(line(&tried[0]).contains("90.00 % of the rate (other work held the processors 40.00 %"));
         let said = summary(&conclude(&plan(&[]), &End::Found(Outcome::Confirmed(1_000_000)), tried));
         assert!(said.contains("\nother work held the processors in 1 run that did not hold"), "{said}");
-        disturbed["verdict"] = json!({"stolen_ratio": 0.005});
+        disturbed.verdict.stolen_ratio = Some(0.005);
         let calm = judge(&disturbed, at(2_000_000), None, 0);
         assert!(line(&calm).ends_with("  did not hold: 90.00 % of the rate\n"), "{calm:?}");
         assert!(!summary(&conclude(&plan(&[]), &End::Found(Outcome::Nothing), vec![calm])).contains("calm host"));

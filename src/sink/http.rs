@@ -13,6 +13,7 @@ use super::{Done, Ending, Kept, LaneClose, Room, SEALED_BYTE_NS_MAX, Sink, Wire}
 use crate::connect::backoff;
 use crate::connect::dial::Dialed;
 use crate::payload::Payload;
+use crate::plan::RetryPlan;
 use crate::sys::ring::{NetRing, Wait};
 use crate::wire::http::RequestHead;
 use channel::{Channel, Exchange};
@@ -42,9 +43,7 @@ pub struct Manner {
     pub summed: bool,
     pub tls: bool,
     pub request_timeout_ns: u64,
-    pub attempts_max: u32,
-    pub backoff_min_ns: u64,
-    pub backoff_max_ns: u64,
+    pub retry: RetryPlan,
     /// Of the pauses between attempts; each producer has its own.
     pub seed: u64,
 }
@@ -61,7 +60,7 @@ impl Manner {
 
     /// How long to wait before attempt number `attempts + 1`.
     fn pause_ns(&self, attempts: u32, random: u64) -> u64 {
-        backoff::pause_ns((self.backoff_min_ns, self.backoff_max_ns), attempts, random)
+        backoff::pause_ns(&self.retry, attempts, random)
     }
 }
 

@@ -5,7 +5,7 @@
 //! resends; this room deals the lane's blocks to them. Everything that blocks (who leads, connecting, SASL) is
 //! the dialer's.
 
-mod choice;
+mod lend_or_copy;
 mod outbox;
 mod part;
 mod request;
@@ -16,11 +16,12 @@ use super::{COMPRESSED_BYTE_NS_MAX, Done, Ending, Kept, LaneClose, Room, SEALED_
 use crate::base::fatal::Fatal;
 use crate::connect::dial::Dialed;
 use crate::payload::Payload;
+use crate::plan::RetryPlan;
 use crate::sys::ring::{NetRing, Wait};
 use crate::wire::kafka::batch::HEADER_BYTES;
 use crate::wire::kafka::codec::{Codec, Deflater};
 use crate::wire::kafka::produce::ProducePrefix;
-use choice::Choice;
+use lend_or_copy::Choice;
 use outbox::Outbox;
 use part::Part;
 use std::io;
@@ -49,10 +50,8 @@ pub struct Manner {
     pub records_max: u64,
     pub request_timeout_ns: u64,
     pub delivery_timeout_ns: u64,
-    /// Beyond the first, of one batch.
-    pub attempts_max: u32,
-    pub backoff_min_ns: u64,
-    pub backoff_max_ns: u64,
+    /// Of one batch.
+    pub retry: RetryPlan,
     /// Of the pauses; another one for each producer.
     pub seed: u64,
     pub topic: String,
@@ -130,7 +129,7 @@ impl KafkaSink {
                 parts.push(Part::new(id, link, expires, heads, &manner));
             }
             let stages = (0..STAGES).map(|_| take(manner.stage_bytes(setup.block_bytes))).collect();
-            let outbox = Outbox::new(manner.codec, stages)?;
+            let outbox = Outbox::new(manner.codec, stages, setup.block_bytes)?;
             lanes.push(KafkaLane { manner, parts, outbox, turn: 0 });
         }
         let lends = lanes.iter().flat_map(|lane| &lane.parts).any(|part| part.link.lends());
@@ -157,9 +156,10 @@ impl KafkaSink {
 
 impl KafkaLane {
     /// The next partition in turn that has room; a slow one does not hold up the others.
-    fn next_with_room(&self) -> Option<usize> {
+    fn next_with_room(&self, now_ns: u64) -> Option<usize> {
         let count = self.parts.len();
-        (0..count).map(|step| (self.turn + step) % count).find(|at| self.parts[*at].has_room(&self.manner))
+        let mut turns = (0..count).map(|step| (self.turn + step) % count);
+        turns.find(|at| self.parts[*at].has_room(&self.manner, count > 1, now_ns))
     }
 }
 
@@ -169,7 +169,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         if self.ending.is_some() {
             return Room::NONE;
         }
-        match lane.next_with_room() {
+        match lane.next_with_room(self.now_ns) {
             Some(at) => {
                 lane.turn = at;
                 let bytes = lane.manner.batch_bytes - HEADER_BYTES as u64;
@@ -190,7 +190,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
 
     fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
         let Wait::ForNs(ns) = wait else { return ring.enter(wait) };
-        let busy = self.lanes.iter().flat_map(|lane| &lane.parts).any(Part::is_busy);
+        let busy = self.lanes.iter().flat_map(|lane| &lane.parts).any(|part| part.is_busy(self.now_ns));
         ring.enter(Wait::ForNs(if busy { ns.min(WAKE_NS) } else { ns }))
     }
 

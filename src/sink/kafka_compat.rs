@@ -65,8 +65,6 @@ struct Lane {
     codec: Codec,
     in_flight_max: usize,
     request_timeout: Duration,
-    /// rskafka does not try again.
-    once: bool,
     /// Of a request before its batch.
     prefix_bytes: u64,
     wire_bytes: u64,
@@ -96,7 +94,6 @@ struct Call {
     records: Vec<Record>,
     codec: Codec,
     timeout: Duration,
-    once: bool,
 }
 
 impl Call {
@@ -104,7 +101,7 @@ impl Call {
         let produced = self.client.produce(self.records, self.codec);
         let verdict = match tokio::time::timeout(self.timeout, produced).await {
             Ok(Ok(_)) => Verdict::PRODUCED,
-            Ok(Err(error)) => Verdict::of(&error, self.once, (self.client.topic(), self.client.partition())),
+            Ok(Err(error)) => Verdict::of(&error, (self.client.topic(), self.client.partition())),
             Err(_) => Verdict::LATE,
         };
         // Nobody listens any more only when the run is over.
@@ -153,7 +150,6 @@ impl KafkaCompatSink {
                 codec: codec(plan.codec),
                 in_flight_max: IN_FLIGHT_MAX,
                 request_timeout: Duration::from_nanos(plan.link.request_timeout_ns),
-                once: plan.link.retry.attempts_max == 0,
                 prefix_bytes: ProducePrefix::new(&plan.client_id, &plan.topic, plan.acks, 0)?.bytes() as u64,
                 wire_bytes: 0,
             });
@@ -202,7 +198,6 @@ impl<R: Ring> Sink<R> for KafkaCompatSink {
             records,
             codec: lane.codec,
             timeout: lane.request_timeout,
-            once: lane.once,
         });
     }
 
@@ -286,7 +281,7 @@ mod tests {
 
     fn setup(port: u16) -> LaneSetup {
         let peer = PeerPlan { host: "127.0.0.1".into(), port, tls: None, connect_timeout_ns: 1_000_000_000 };
-        let retry = RetryPlan { attempts_max: u32::MAX, backoff_min_ns: 0, backoff_max_ns: 0 };
+        let retry = RetryPlan { retries_max: u32::MAX, backoff_min_ns: 0, backoff_max_ns: 0 };
         let plan = KafkaPlan {
             bootstrap: vec![("127.0.0.1".into(), port)],
             topic: "t".into(),

@@ -72,7 +72,7 @@ pub enum Event {
     Released {
         tag: u32,
     },
-    /// Bytes came; see [`Link::inbox`].
+    /// Bytes came; see [`Link::inbox`]. The last ones perhaps: see [`Link::settle_ending`].
     Received,
     /// The connection is gone and nothing of it is in flight. `unsent`: the message that was on its way, and how
     /// many of its bytes the kernel had taken.
@@ -264,6 +264,7 @@ impl Link {
         } else {
             Means::Copy
         };
+        outgoing.zero_copy = means == Means::ZeroCopy;
         let queued = ring.send(self.file, pieces, means, token);
         assert!(queued, "the ring has a place for each link's send");
     }
@@ -290,7 +291,8 @@ impl Link {
         }
     }
 
-    /// Tells of a breakage when nothing is in flight any more. To be asked after each event of a last message.
+    /// Tells of a breakage when nothing is in flight any more. To be asked after each event of a last message, and when
+    /// what came has been read and the link listens again.
     pub fn settle_ending(&mut self) -> Event {
         let State::Ending(why) = self.state else { return Event::Nothing };
         let held = self.unreleased > 0;
@@ -331,7 +333,11 @@ impl Link {
             }
         }
         let (tag, lent, is_whole) = (outgoing.tag, outgoing.lent, outgoing.taken == outgoing.bytes());
-        let error = Some(-completion.result).filter(|_| completion.result < 0 && !is_passing(completion.result));
+        let lacks_memory = outgoing.zero_copy && is_lack_of_memory(completion.result);
+        // The rest is copied, and so is all that follows.
+        self.zero_copy &= !lacks_memory;
+        let passes = lacks_memory || is_passing(completion.result);
+        let error = Some(-completion.result).filter(|_| completion.result < 0 && !passes);
         // A part whose memory the kernel still reads keeps the message until its second answer.
         outgoing.submitted = held && !is_whole && error.is_none();
         self.unreleased += u32::from(held);
@@ -386,6 +392,12 @@ fn parts(dialed: Dialed) -> (File, Option<Box<TlsSession>>) {
 
 fn is_passing(result: i32) -> bool {
     matches!(-result, libc::EAGAIN | libc::EINTR)
+}
+
+/// What is sent without a copy counts as locked memory (`ulimit -l`), and its notification as the socket's own memory
+/// (`net.core.optmem_max`).
+fn is_lack_of_memory(result: i32) -> bool {
+    matches!(-result, libc::ENOMEM | libc::ENOBUFS)
 }
 
 #[cfg(test)]

@@ -41,6 +41,9 @@ pub struct StdoutSink {
     sending: Option<Sending>,
     /// The pipe was full: come back when half of it was read, or every byte is written on its own.
     full: bool,
+    /// It took nothing although not half full: small pieces are in all of its slots, or it is a socket. What it holds
+    /// says nothing then of when it takes more.
+    refused: bool,
     /// How often to sleep without looking first.
     sleeps: u32,
     ending: Option<Ending>,
@@ -71,6 +74,7 @@ impl StdoutSink {
             pipe_bytes,
             sending: None,
             full: false,
+            refused: false,
             sleeps: 0,
             ending: None,
             rest: Fate::NotSent,
@@ -84,10 +88,12 @@ impl StdoutSink {
 
     /// Waits for a reader that has a full pipe to read.
     fn wait(&mut self, ns: u64) {
-        if self.sleeps == 0 && (0..LOOKS).any(|_| !self.is_more_than_half_full()) {
-            return;
+        if !self.refused {
+            if self.sleeps == 0 && (0..LOOKS).any(|_| !self.is_more_than_half_full()) {
+                return;
+            }
+            self.sleeps = if self.sleeps == 0 { SLEEPS } else { self.sleeps - 1 };
         }
-        self.sleeps = if self.sleeps == 0 { SLEEPS } else { self.sleeps - 1 };
         pipe::wait_writable(self.fd.as_fd(), ns);
     }
 
@@ -114,8 +120,13 @@ impl StdoutSink {
                 sending.sent += bytes;
                 self.wire_bytes += bytes as u64;
                 self.full = bytes < rest.len();
+                self.refused = false;
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => self.full = true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.full = true;
+                self.refused = !self.is_more_than_half_full();
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.full = true,
             Err(error) if error.kind() == ErrorKind::BrokenPipe => self.ending = Some(Ending::Closed),
             Err(error) => {
                 self.rest = Fate::Failed(write_error(error.raw_os_error().unwrap_or_default()));
@@ -191,6 +202,8 @@ impl<R: Ring> Sink<R> for StdoutSink {
 mod tests {
     use super::*;
     use crate::sys::blocking::Blocking;
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn what_a_full_pipe_took_is_produced_and_the_rest_failed() {
@@ -212,6 +225,29 @@ mod tests {
             assert_eq!(done, Done::produced_but(2, 5, taken, Fate::Failed(Field::ErrorTimeout)));
             sink.reap(&mut ring, &mut [], 0, &mut done);
             assert_eq!(done.len(), 2, "nothing is told twice");
+        }
+    }
+    #[test]
+    fn who_waits_for_what_is_full_and_not_half_full_sleeps() {
+        let (_pipe_reader, pipe_writer) = io::pipe().unwrap();
+        let (_socket_reader, socket_writer) = UnixStream::pair().unwrap();
+        socket_writer.set_nonblocking(true).unwrap();
+        // Small pieces that are lent take one of the pipe's slots each.
+        for (fd, immutable, length) in
+            [(OwnedFd::from(pipe_writer), true, 64), (socket_writer.into(), false, 4 * PIPE_BYTES)]
+        {
+            let mut ring = Blocking::new(Region::map(4 * PIPE_BYTES).unwrap(), 1);
+            let mut sink = StdoutSink::over(fd, ring.memory(), immutable).unwrap();
+            // A partial write first, then one that takes nothing.
+            while !sink.refused {
+                let sent = sink.sending.as_ref().map_or(0, |sending| sending.sent % length);
+                sink.sending = Some(Sending { lane: 0, slot: 0, range: 0..length, sent });
+                sink.submit(&mut ring, Wait::No).unwrap();
+            }
+            assert!(sink.full && !sink.is_more_than_half_full());
+            let began = Instant::now();
+            sink.submit(&mut ring, Wait::ForNs(50_000_000)).unwrap();
+            assert!(began.elapsed() >= Duration::from_millis(40), "{length}: {:?}", began.elapsed());
         }
     }
 }

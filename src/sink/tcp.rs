@@ -2,7 +2,8 @@
 //!
 //! Each connection of a lane is a stream of its own. When one breaks, what the peer acknowledged was produced,
 //! what the kernel had taken beyond that is uncertain, and what it had not taken goes out on the next
-//! connection, from the next record boundary on.
+//! connection, from the next record boundary on. Until then its place in the ring is free for what the other
+//! connections send, and it is made again.
 //!
 //! A peer that closes its side is taken for gone, though it may go on reading: TCP tells the two apart only by what
 //! becomes of data that are sent afterwards, and those of a peer that is gone are lost.
@@ -26,15 +27,16 @@ const INBOX_BYTES: usize = 4096;
 const ACKNOWLEDGED_EVERY_NS: u64 = 100_000;
 const ACKNOWLEDGED_WAIT_NS: u64 = 500_000;
 
-/// Bytes of region that a lane needs beside its ring.
-pub fn staging_bytes(connections: usize) -> u64 {
-    (connections * Area::bytes(INBOX_BYTES, false)) as u64
+/// Bytes of region that a lane needs beside its ring. `block_bytes`: the longest block.
+pub fn staging_bytes(connections: usize, block_bytes: u64) -> u64 {
+    connections as u64 * (Area::bytes(INBOX_BYTES, false) as u64 + block_bytes)
 }
 
 /// What one lane is opened with.
 pub struct LaneSetup {
     pub dialed: Vec<Dialed>,
     pub staging: Range<usize>,
+    pub block_bytes: u64,
     /// Blocks that a connection may hold, acknowledged or not.
     pub depth: usize,
     /// How long the peer may leave a block unacknowledged.
@@ -51,6 +53,8 @@ struct Passage {
     /// The connection's byte at which it begins.
     begins_at: u64,
     released: bool,
+    /// The bytes in the ring may have been stamped anew.
+    left_ring: bool,
 }
 
 impl Passage {
@@ -66,6 +70,9 @@ struct Stream {
     /// Blocks that are not wholly acknowledged, oldest first; those before `next` the kernel has taken.
     passages: VecDeque<Passage>,
     next: usize,
+    /// Where a block is made again, and whether the kernel reads one there.
+    stage: Range<usize>,
+    stage_taken: bool,
     /// The oldest block was on its way when the last connection broke: the rest of it goes over the next one.
     resumes: bool,
     /// What the kernel has taken on this connection, and what it had counted as acknowledged at its start.
@@ -100,7 +107,9 @@ impl TcpSink {
         for (lane, setup) in setups.into_iter().enumerate() {
             let mut streams = Vec::new();
             for (index, dialed) in setup.dialed.into_iter().enumerate() {
-                let start = setup.staging.start + index * Area::bytes(INBOX_BYTES, false);
+                let area_bytes = Area::bytes(INBOX_BYTES, false);
+                let start = setup.staging.start + index * (area_bytes + setup.block_bytes as usize);
+                let stage = start + area_bytes..start + area_bytes + setup.block_bytes as usize;
                 let mut link = Link::open(ring, (lane, index), dialed, Area::cut(start, INBOX_BYTES, false))?;
                 // A peer that closes before anything is sent is noticed at once.
                 link.listen(ring);
@@ -110,6 +119,8 @@ impl TcpSink {
                     link,
                     passages,
                     next: 0,
+                    stage,
+                    stage_taken: false,
                     resumes: false,
                     taken: 0,
                     base,
@@ -127,11 +138,17 @@ impl TcpSink {
 
 impl Stream {
     /// Starts the next block if nothing is on its way.
-    fn advance<R: NetRing>(&mut self, ring: &mut R) {
+    fn advance<R: NetRing>(&mut self, ring: &mut R, payload: &Payload) {
         if !self.link.is_up() || !self.link.is_idle() {
             return;
         }
         let Some(passage) = self.passages.get_mut(self.next) else { return };
+        if passage.left_ring {
+            if std::mem::replace(&mut self.stage_taken, true) {
+                return;
+            }
+            passage.range = payload.remake(ring.memory(), passage.slot, self.stage.start);
+        }
         passage.begins_at = self.taken;
         let start = passage.range.start + passage.skipped as usize;
         let end = passage.range.end;
@@ -148,23 +165,18 @@ impl Stream {
         match event {
             Event::Nothing => {}
             Event::Sent { tag, memory } => {
-                let released = memory == Memory::Free;
-                let passage = &mut self.passages[self.next];
-                passage.released = released;
-                self.taken += passage.bytes();
+                self.taken += self.passages[self.next].bytes();
                 self.next += 1;
-                if released {
-                    payload.release(tag);
+                if memory == Memory::Free {
+                    self.let_go(tag, payload);
                 }
-                self.advance(ring);
+                self.advance(ring, payload);
                 let ended = self.link.settle_ending();
                 return self.on_ended(ring, payload, ended, done);
             }
             Event::Released { tag } => {
-                payload.release(tag);
-                if let Some(passage) = self.passages.iter_mut().find(|passage| passage.slot == tag) {
-                    passage.released = true;
-                }
+                self.let_go(tag, payload);
+                self.advance(ring, payload);
                 let ended = self.link.settle_ending();
                 return self.on_ended(ring, payload, ended, done);
             }
@@ -172,10 +184,23 @@ impl Stream {
                 let bytes = self.link.inbox(ring).len();
                 self.link.consume(ring, bytes);
                 self.link.listen(ring);
+                let ended = self.link.settle_ending();
+                return self.on_ended(ring, payload, ended, done);
             }
             Event::Broken { .. } => return self.on_ended(ring, payload, event, done),
         }
         false
+    }
+
+    /// The kernel reads a block's bytes no longer.
+    fn let_go(&mut self, slot: u32, payload: &mut Payload) {
+        let Some(passage) = self.passages.iter_mut().find(|passage| passage.slot == slot) else { return };
+        passage.released = true;
+        if passage.left_ring {
+            self.stage_taken = false;
+        } else {
+            payload.release(slot);
+        }
     }
 
     /// The books of a connection that is gone; true: it was.
@@ -219,6 +244,11 @@ impl Stream {
             } else {
                 self.passages[0].skipped = skipped;
             }
+        }
+        self.stage_taken = false;
+        for passage in self.passages.iter_mut().filter(|passage| !passage.left_ring) {
+            payload.release(passage.slot);
+            passage.left_ring = true;
         }
         true
     }
@@ -290,7 +320,7 @@ impl Stream {
 
 impl TcpSink {
     /// Puts connections that were found again in place of those that were lost.
-    fn reconnect<R: NetRing>(&mut self, ring: &mut R) {
+    fn reconnect<R: NetRing>(&mut self, ring: &mut R, payloads: &[Payload]) {
         while let Some((at, index, dialed)) = self.redials.take() {
             let lane = &mut self.lanes[at];
             let stream = &mut lane.streams[index];
@@ -303,7 +333,7 @@ impl TcpSink {
             stream.oldest = (None, 0);
             lane.retries += u64::from(std::mem::take(&mut stream.resumes));
             stream.link.listen(ring);
-            stream.advance(ring);
+            stream.advance(ring, &payloads[at]);
         }
     }
 }
@@ -330,9 +360,10 @@ impl<R: NetRing> Sink<R> for TcpSink {
         lane.last = lane.chosen;
         let stream = &mut lane.streams[lane.chosen];
         let range = payload.block(slot).range();
-        stream.passages.push_back(Passage { slot, range, skipped: 0, begins_at: 0, released: false });
+        let (skipped, begins_at, released, left_ring) = (0, 0, false, false);
+        stream.passages.push_back(Passage { slot, range, skipped, begins_at, released, left_ring });
         stream.link.listen(ring);
-        stream.advance(ring);
+        stream.advance(ring, payload);
     }
 
     fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
@@ -352,7 +383,7 @@ impl<R: NetRing> Sink<R> for TcpSink {
                 self.redials.order_after(at, index, stream.past);
             }
         }
-        self.reconnect(ring);
+        self.reconnect(ring, payloads);
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
             for (index, stream) in lane.streams.iter_mut().enumerate() {
                 stream.look(ring, now_ns, done);

@@ -158,7 +158,7 @@ pub trait NetRing: Ring {
     /// Frees a range that was lent: its bytes stay, and so do those that the peer has still to read.
     fn detach(&mut self, _range: Range<usize>) {}
 
-    /// The next `enter` that waits is over only when so many operations are complete, or its time is up. A ring may
+    /// If the next `enter` waits, it is over only when so many operations are complete, or its time is up. A ring may
     /// take this as no more than a wish.
     fn gather(&mut self, _completions: u32) {}
 

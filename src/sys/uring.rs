@@ -24,7 +24,8 @@ pub struct Uring {
     ring: ManuallyDrop<IoUring>,
     region: ManuallyDrop<Region>,
     files: Vec<File>,
-    registered: bool,
+    /// The kernel holds the first so many bytes of the region registered.
+    registered_bytes: usize,
     /// Queued, not yet submitted.
     queued: usize,
     in_flight: usize,
@@ -32,7 +33,7 @@ pub struct Uring {
     messages: net::Messages,
     /// The kernel can send without copying.
     zero_copy: bool,
-    /// Completions that the next wait is for.
+    /// Completions that the next wait is for, if `enter` waits next.
     gathered: u32,
     lending: lending::Lending,
     /// The kernel works on operations in `enter` alone.
@@ -44,6 +45,12 @@ impl Uring {
     /// A ring for at most `depth` operations in flight on `files_max` files over `region`. Memory that the host does not let us
     /// register is used unregistered; [`Self::registered`] tells.
     pub fn new(region: Region, depth: usize, files_max: usize) -> io::Result<Self> {
+        let all = region.bytes().len();
+        Self::registering(region, all, depth, files_max)
+    }
+
+    /// The same where only the first `bytes` of the region are worth being registered: those that are stay in memory.
+    pub fn registering(region: Region, bytes: usize, depth: usize, files_max: usize) -> io::Result<Self> {
         let entries = depth.next_power_of_two().clamp(8, limits::CORE_DEPTH_MAX) as u32;
         let deferring = IoUring::builder()
             .setup_single_issuer()
@@ -56,14 +63,14 @@ impl Uring {
             .or_else(|_| IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().build(entries))
             .or_else(|_| IoUring::new(entries))?;
         register_files(&ring, files_max)?;
-        let buffers: Vec<libc::iovec> = region
-            .bytes()
+        let buffers: Vec<libc::iovec> = region.bytes()[..bytes]
             .chunks(BUFFER_BYTES_MAX)
             .map(|chunk| libc::iovec { iov_base: chunk.as_ptr().cast_mut().cast(), iov_len: chunk.len() })
             .collect();
         // SAFETY: the buffers lie in `region`, which this `Uring` owns and never unmaps before the ring is
         // gone (see `drop`).
         let registered = unsafe { ring.submitter().register_buffers(&buffers) }.is_ok();
+        let registered_bytes = if registered { bytes } else { 0 };
         let zero_copy = net::supports_zero_copy(&ring);
         let (ring, region) = (ManuallyDrop::new(ring), ManuallyDrop::new(region));
         Ok(Self {
@@ -76,7 +83,7 @@ impl Uring {
             ring,
             region,
             files: Vec::new(),
-            registered,
+            registered_bytes,
             queued: 0,
             in_flight: 0,
             depth: depth.min(entries as usize),
@@ -94,7 +101,14 @@ impl Uring {
 
     /// Whether the kernel holds the memory registered (fixed buffers).
     pub fn registered(&self) -> bool {
-        self.registered
+        self.registered_bytes > 0
+    }
+
+    /// The registered buffer that has all of `range`.
+    fn buffer_of(&self, range: &Range<usize>) -> Option<u16> {
+        let buffer = range.start / BUFFER_BYTES_MAX;
+        let is_in_one = range.end <= self.registered_bytes && range.end.saturating_sub(1) / BUFFER_BYTES_MAX == buffer;
+        is_in_one.then_some(buffer as u16)
     }
 
     /// Tries the whole set-up on a page of memory.
@@ -126,9 +140,8 @@ impl Uring {
         unsafe { self.ring.submitter().enter::<libc::sigset_t>(self.queued as u32, 0, ENTER_GETEVENTS, None) }
     }
 
-    fn submit_and_wait(&mut self, ns: u64) -> io::Result<usize> {
+    fn submit_and_wait(&mut self, ns: u64, wanted: usize) -> io::Result<usize> {
         let timeout = Timespec::from(Duration::from_nanos(ns));
-        let wanted = std::mem::replace(&mut self.gathered, 1).max(1) as usize;
         self.ring.submitter().submit_with_args(wanted, &SubmitArgs::new().timespec(&timeout))
     }
 }
@@ -161,14 +174,12 @@ impl Ring for Uring {
     }
 
     fn write(&mut self, slot: FileSlot, range: Range<usize>, offset: u64, token: u64) -> bool {
-        let buffer = range.start / BUFFER_BYTES_MAX;
-        let fixed = self.registered && (range.end - 1) / BUFFER_BYTES_MAX == buffer;
+        let buffer = self.buffer_of(&range);
         let bytes = &self.region.bytes()[range];
         let (start, length) = (bytes.as_ptr(), bytes.len() as u32);
-        let entry = if fixed {
-            opcode::WriteFixed::new(Fixed(slot.0), start, length, buffer as u16).offset(offset).build()
-        } else {
-            opcode::Write::new(Fixed(slot.0), start, length).offset(offset).build()
+        let entry = match buffer {
+            Some(buffer) => opcode::WriteFixed::new(Fixed(slot.0), start, length, buffer).offset(offset).build(),
+            None => opcode::Write::new(Fixed(slot.0), start, length).offset(offset).build(),
         };
         self.push(&entry.user_data(token))
     }
@@ -180,8 +191,9 @@ impl Ring for Uring {
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         let answered = self.lend_what_fits();
+        let wanted = std::mem::replace(&mut self.gathered, 1).max(1) as usize;
         let submitted = match wait {
-            Wait::ForNs(ns) if !answered && self.ring.completion().is_empty() => self.submit_and_wait(ns),
+            Wait::ForNs(ns) if !answered && self.ring.completion().is_empty() => self.submit_and_wait(ns, wanted),
             _ if self.queued > 0 || self.ring.submission().taskrun() => self.submit(),
             _ => Ok(0),
         };

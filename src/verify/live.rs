@@ -6,6 +6,7 @@
 
 mod arrivals;
 mod feed;
+mod open;
 mod stated;
 
 use super::expect::Expected;
@@ -14,10 +15,12 @@ use super::ids;
 use super::intervals::{Place, subtract};
 use super::ledger::{Ledger, Unit};
 use super::scan::Event;
+use super::shape::Key;
 use super::stream::{Rules, StreamFold};
 use crate::base::units::format_counted;
 use crate::record;
 use feed::Told;
+use open::LeftOpen;
 use std::collections::{BTreeSet, HashMap};
 
 pub use arrivals::{Arrivals, Inspector, Unsound};
@@ -49,6 +52,7 @@ pub struct Live {
     out_of_order: u64,
     pub records_uncertain: u64,
     cut_off: u64,
+    left_open: LeftOpen,
     sampled_every: Option<u64>,
     /// Stretches between records that are as long as the length that some streams have there.
     pub lengths: u64,
@@ -67,6 +71,7 @@ impl Live {
             out_of_order: 0,
             records_uncertain: 0,
             cut_off: 0,
+            left_open: LeftOpen::default(),
             sampled_every: None,
             lengths: 0,
         }
@@ -146,6 +151,11 @@ impl Live {
         self.cut_off += u64::from(by_us && feed.is_amid());
     }
 
+    /// The receiver ends, and a connection was open. `reached`: the highest sequences that came over it.
+    pub fn left_open(&mut self, reached: impl IntoIterator<Item = (Key, u64)>) {
+        self.left_open.note(reached);
+    }
+
     /// The last word.
     pub fn finish(mut self, label: &str, seconds: f64) -> Findings {
         let uncertain = std::mem::take(&mut self.uncertain.tracks);
@@ -160,8 +170,13 @@ impl Live {
             true => self.ledger.tracks.keys().map(|key| key.run).collect(),
             false => std::mem::take(&mut self.runs),
         };
+        let on_their_way = self.left_open.excuse(&mut self.ledger);
         self.ledger.finish(&runs, label);
         let mut findings = self.ledger.findings;
+        if on_their_way > 0 {
+            let records = format_counted(on_their_way, "record");
+            findings.explain(format!("not here, and perhaps on their way over open connections at the end: {records}"));
+        }
         if self.out_of_order > 0 {
             let records = format_counted(self.out_of_order, "record");
             findings.explain(format!("{records} came after later ones over another connection"));

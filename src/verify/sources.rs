@@ -6,7 +6,7 @@ use crate::base::place;
 use crate::manifest::{Layout, Manifest, RecordFormat};
 use crate::sink::file::open;
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -221,11 +221,14 @@ fn missing(path: &Path, error: &io::Error) -> Fatal {
     Fatal::usage(format!("{}: {error}", path.display())).mend("name an existing file or folder that you may read")
 }
 
+/// What a folder holds but for folders, pipes and the like: who opens a pipe waits until somebody writes. A link that
+/// leads nowhere is told of where it is opened.
 fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        if !path.is_dir() {
+        let is_other = std::fs::metadata(&path).is_ok_and(|facts| !holds_data(&facts));
+        if !is_other {
             paths.push(path);
         }
     }
@@ -257,7 +260,11 @@ fn data_of(path: &Path, manifest: &Manifest) -> io::Result<Option<PathBuf>> {
 
 /// A file, or a device, whose manifest lies somewhere else.
 fn is_data(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|facts| facts.is_file() || facts.file_type().is_block_device())
+    std::fs::metadata(path).is_ok_and(|facts| holds_data(&facts))
+}
+
+fn holds_data(facts: &Metadata) -> bool {
+    facts.is_file() || facts.file_type().is_block_device()
 }
 
 /// The rotated files of a stream: a ring has none, and without a manifest it may have some.

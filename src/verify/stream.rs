@@ -47,7 +47,7 @@ pub struct Rules {
 /// What may turn a finding into something explained.
 #[derive(Clone, Copy, Debug)]
 enum Excuse {
-    /// Junk, where this sequence should have come: all sequences that could lie here are known to be missing.
+    /// Where this sequence should have come: all sequences that could lie here are known to be missing.
     Instead(Option<u64>),
     /// These sequences are known to be missing; `marked`: the (single) record counts as seen until then.
     Missing { first: u64, last: u64, marked: bool },
@@ -175,7 +175,7 @@ impl<'a> StreamFold<'a> {
             let whose = if key.run == run.key.run { "another producer" } else { "another run" };
             let finding = Finding::new(Kind::Foreign, format!("{} of {whose}", format_counted(records, "record")));
             let finding = finding.producer(run.key.producer).run(run.key.run).sequences(run.first, run.last);
-            self.suspect(finding, place, Excuse::Leftover);
+            self.suspect(finding, place, Excuse::Instead(self.expected_next(key)));
             return;
         }
         let Some(track) = self.ledger.track(run.key, place) else { return };
@@ -218,21 +218,20 @@ impl<'a> StreamFold<'a> {
         let finding = Finding::new(Kind::Stale, "left from before, and should have been overwritten");
         let finding = finding.producer(key.producer).run(key.run).sequences(first, last);
         // The record that belongs here may be known to have failed.
-        let shift = match self.rules.lap_records.filter(|lap| *lap > 0) {
-            Some(lap) => (self.rules.stale_below - first).div_ceil(lap).saturating_mul(lap),
-            None => 0,
+        let excuse = match self.rules.lap_records.filter(|lap| *lap > 0) {
+            Some(lap) => {
+                let shift = (self.rules.stale_below - first).div_ceil(lap).saturating_mul(lap);
+                let (first, last) = (first.saturating_add(shift), last.saturating_add(shift));
+                Excuse::Missing { first, last, marked: false }
+            }
+            None => Excuse::Instead(self.expected_next(key)),
         };
-        let (first, last) = (first.saturating_add(shift), last.saturating_add(shift));
-        self.suspect(finding, place, Excuse::Missing { first, last, marked: false });
+        self.suspect(finding, place, excuse);
     }
 
     fn flawed(&mut self, claim: Claim, flaw: Flaw, place: Place) {
         let key = self.rules.key.unwrap_or(claim.key);
-        let next = match self.ledger.tracks.get(&key).map(|track| track.seen.last()) {
-            Some(Some(newest)) => newest.checked_add(1),
-            Some(None) | None => self.rules.range.map(|(first, _)| first),
-        };
-        let marked = claim.key == key && next == Some(claim.sequence);
+        let marked = claim.key == key && self.expected_next(key) == Some(claim.sequence);
         if marked {
             let _ = self.ledger.enter(key, claim.sequence, claim.sequence, place, place.position + claim.length);
         }
@@ -259,10 +258,10 @@ impl<'a> StreamFold<'a> {
             self.explain("zeros after the data (padding or room not yet used)", 0);
             return;
         }
-        let next = self.rules.key.map_or_else(
-            || junk.claim.and_then(|claim| self.next_of(claim.key)),
-            |key| self.next_of(key).or(self.rules.range.map(|(first, _)| first)),
-        );
+        let next = match self.rules.key {
+            Some(key) => self.expected_next(key),
+            None => junk.claim.and_then(|claim| self.next_of(claim.key)),
+        };
         let goes_past_end = stated_end.is_some_and(|end| junk.end > end);
         let finding = match junk.claim.filter(|_| at_end) {
             Some(claim) => {
@@ -295,6 +294,11 @@ impl<'a> StreamFold<'a> {
 
     fn next_of(&self, key: Key) -> Option<u64> {
         self.ledger.tracks.get(&key)?.seen.last()?.checked_add(1)
+    }
+
+    /// What comes after the newest so far; before there is one, what the manifest begins with.
+    fn expected_next(&self, key: Key) -> Option<u64> {
+        self.next_of(key).or(self.rules.range.map(|(first, _)| first))
     }
 
     /// Something odd: damage, unless what comes later explains it.

@@ -325,6 +325,9 @@ fn what_is_not_there_is_said() {
     let kafka = VerifyArgs { sources: vec!["kafka://localhost/t".to_owned()], ..VerifyArgs::default() };
     assert_eq!(verify(&kafka).unwrap_err().exit, Exit::Usage);
     manifest(Layout::Append, 100, 0, 5).write(&empty.path().join("payloads.4.json")).unwrap();
+    // Whoever opened that one would wait for a writer.
+    let pipe = empty.path().join("payloads.4.dat");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let findings = verify(&args).unwrap();
     assert_eq!(only(&findings, Kind::Gap).records, 5);
     assert!(kinds(&findings).contains(&Kind::Truncated));

@@ -18,7 +18,7 @@ use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
 use crate::base::progress::ReadProgress;
 use crate::base::units::format_counted;
-use crate::connect::kafka::{At, Cluster, KafkaError, Leaders, Stream};
+use crate::connect::kafka::{At, Cluster, KafkaError, Stream, TopicReader};
 use crate::wire::kafka::inflate::Inflater;
 use cleanup::Cleanup;
 use message::Judge;
@@ -38,7 +38,8 @@ enum Step {
     OutOfRange,
 }
 
-/// Reads all of `topic` into the ledger. Ends where nothing comes for as long as `patience`.
+/// Reads all of `topic` into the ledger; its partitions, which are to be asked what they may have had when all topics
+/// are read. Ends where nothing comes for as long as `patience`.
 pub(super) fn read<S: Stream>(
     cluster: Cluster<S>,
     topic: &str,
@@ -46,8 +47,8 @@ pub(super) fn read<S: Stream>(
     judge: Judge,
     ledger: &mut Ledger,
     progress: &ReadProgress,
-) -> Result<(), Fatal> {
-    let mut leaders = Leaders::find(cluster, topic, patience)?;
+) -> Result<Vec<Partition>, Fatal> {
+    let mut leaders = TopicReader::find(cluster, topic, patience)?;
     let cleanup = ask_cleanup(&mut leaders, topic);
     let inflater = Inflater::new(limits::KAFKA_BATCH_PLAIN_BYTES_MAX);
     let tools = Tools { inflater, judge, gaps: cleanup.of_gap() };
@@ -61,11 +62,22 @@ pub(super) fn read<S: Stream>(
     }
     reader.finish(&mut partitions, ledger);
     ledger.note_signatures(reader.tools.judge.has_unchecked_signatures());
-    Ok(())
+    Ok(partitions)
+}
+
+/// Nothing proves that a producer's records were there, if all of them may be gone from one of these.
+pub(super) fn note_gone(partitions: &[Partition], ledger: &mut Ledger) {
+    let keys: BTreeSet<Key> = ledger.tracks.keys().chain(ledger.expected.keys()).copied().collect();
+    for key in keys {
+        let is_elsewhere = ledger.tracks.contains_key(&key);
+        if let Some(cause) = partitions.iter().find_map(|one| one.may_have_had(key, is_elsewhere)) {
+            ledger.unproved.add(key, (0, u64::MAX), cause);
+        }
+    }
 }
 
 /// What the broker may remove. That it does not tell is no reason not to read.
-fn ask_cleanup<S: Stream>(leaders: &mut Leaders<S>, topic: &str) -> Cleanup {
+fn ask_cleanup<S: Stream>(leaders: &mut TopicReader<S>, topic: &str) -> Cleanup {
     let Some(id) = leaders.view().partitions.first().map(|view| view.id) else { return Cleanup::default() };
     let settings = leaders.ask(id, |session| match session.describe_topic(topic, &cleanup::KEYS) {
         Err(error) if !error.breaks_connection() => Ok(BTreeMap::new()),
@@ -89,7 +101,7 @@ fn counted(count: i64, one: &str) -> String {
 }
 
 struct Reader<'a, S> {
-    leaders: Leaders<S>,
+    leaders: TopicReader<S>,
     topic: &'a str,
     patience: Duration,
     tools: Tools,
@@ -216,13 +228,6 @@ impl<S: Stream> Reader<'_, S> {
         for partition in partitions.iter_mut() {
             partition.finish(ledger);
             self.explain(partition, ledger);
-        }
-        let keys: BTreeSet<Key> = ledger.tracks.keys().chain(ledger.expected.keys()).copied().collect();
-        for key in keys {
-            let is_elsewhere = ledger.tracks.contains_key(&key);
-            if let Some(cause) = partitions.iter().find_map(|one| one.may_have_had(key, is_elsewhere)) {
-                ledger.unproved.add(key, (0, u64::MAX), cause);
-            }
         }
     }
 

@@ -267,12 +267,14 @@ fn ids_that_some_system_downstream_exported() {
 }
 
 #[test]
-fn what_is_named_like_a_manifest_and_is_none_holds_nobody_up() {
+fn what_is_named_like_ours_and_is_not_holds_nobody_up() {
     let scratch = Scratch::new();
     scratch.report("--target file:data/ --parallel 1 --records 100");
     scratch.write("data/other.json", "{\"format\": \"of another program\"}");
-    let made = std::process::Command::new("mkfifo").arg(scratch.path("data/pipe.json")).status().unwrap();
-    assert!(made.success());
+    for pipe in ["data/pipe.json", "data/pipe.bin"] {
+        let made = std::process::Command::new("mkfifo").arg(scratch.path(pipe)).status().unwrap();
+        assert!(made.success());
+    }
     scratch.verify_clean("data/ --expect report.json");
 }
 

@@ -1,21 +1,26 @@
 //! System calls that fail: a back end that is forbidden, a drive that does not bring data to rest.
 
 use crate::harness::{Scratch, finish};
+use crate::receive::{Receiver, number};
 use crate::report::{count, total};
 use std::process::Command;
 
-/// `engine` for which these system calls fail.
-fn denied(scratch: &Scratch, errno: &str, calls: &str, words: &str) -> Command {
-    scratch.write("deny.py", include_str!("deny.py"));
-    let engine = scratch.engine(words);
-    let mut command = Command::new("python3");
-    command.args(["deny.py", errno, calls]).arg(engine.get_program()).args(engine.get_args());
-    command.current_dir(scratch.folder());
+/// `command` with what it is to run behind its own words.
+fn around(mut command: Command, engine: &Command) -> Command {
+    command.arg(engine.get_program()).args(engine.get_args());
     for (name, value) in engine.get_envs().filter(|(_, value)| value.is_none()) {
         let _absent = value;
         command.env_remove(name);
     }
     command
+}
+
+/// `engine` for which these system calls fail.
+fn denied(scratch: &Scratch, errno: &str, calls: &str, words: &str) -> Command {
+    scratch.write("deny.py", include_str!("deny.py"));
+    let mut command = Command::new("python3");
+    command.args(["deny.py", errno, calls]).current_dir(scratch.folder());
+    around(command, &scratch.engine(words))
 }
 
 #[test]
@@ -33,6 +38,31 @@ fn where_io_uring_is_forbidden_system_calls_do_the_work() {
     assert_eq!(ended.code(), 3, "{ended}");
     ended.says(&["--io uring", "mend:"]);
     assert!(!scratch.path("other").exists());
+}
+
+/// `engine` as a user for whom 8 MiB may be locked; `None` where nobody can be made one.
+fn with_little_locked_memory(scratch: &Scratch, words: &str) -> Option<Command> {
+    let limited = |words: &str| {
+        let mut command = Command::new("prlimit");
+        command.args(["--memlock=8388608:8388608", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+        around(command, &scratch.engine(words))
+    };
+    let can = limited("--version").output().is_ok_and(|tried| tried.status.success());
+    can.then(|| limited(words))
+}
+
+#[test]
+fn what_cannot_be_locked_is_copied() {
+    let scratch = Scratch::new();
+    for (scheme, requests) in [("http", Some(3)), ("tcp", None)] {
+        let receiver = Receiver::start(&scratch, &format!("--listen {scheme}://:0 --report -"));
+        let words = format!("--target {scheme}://{} --records 3 --payload-size 16Mi --parallel 1", receiver.address);
+        let Some(mut command) = with_little_locked_memory(&scratch, &words) else { return };
+        let ended = finish(&mut command);
+        let (_, received) = receiver.stopped();
+        assert_eq!((ended.code(), number(&received, "bytes_received")), (0, 3 * (16 << 20)), "{scheme}: {ended}");
+        assert!(requests.is_none_or(|requests| number(&received, "requests") == requests), "{received:#}");
+    }
 }
 
 #[test]

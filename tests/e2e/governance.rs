@@ -317,6 +317,25 @@ fn logs_and_metrics_name_what_is_in_force() {
     assert_eq!(count(&told, "posted"), total(&report, "records_produced").div_ceil(3));
 }
 
+#[test]
+fn a_run_that_a_signal_cuts_short_has_ended_early() {
+    let scratch = Scratch::new();
+    let api = Api::start(|_| Reply::taken());
+    let words = format!(
+        "--target null --parallel 1 --rate 1MB/s --duration 60s --stats-interval 100ms --log-format json --report r.json \
+         --governance-every 100 --governance-url {}",
+        api.url()
+    );
+    let mut engine = Live::start(&mut scratch.engine(&words));
+    engine.event("interval");
+    engine.signal("INT");
+    let (report, _) = told(&scratch, &engine.ended());
+    assert_eq!(report["ended_by_signal"], "SIGINT", "{report:#}");
+    let requests = api.requests();
+    let last = requests.last().unwrap();
+    assert!(last.path.ends_with("/close") && last.body["outcome"] == "ended_early", "{last:?}");
+}
+
 /// Requests look like what they are.
 #[test]
 fn the_test_server_reads_requests() {

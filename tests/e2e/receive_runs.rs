@@ -86,3 +86,18 @@ fn signatures_are_checked_or_it_is_said_that_they_were_not() {
         }
     }
 }
+
+#[test]
+fn an_answer_that_a_sender_no_longer_waits_for_leaves_its_records_open() {
+    let scratch = Scratch::new();
+    for fault in ["delay=1s:20%", "slow=40ms:20%"] {
+        let words = format!("--listen http://:0 --verify --report - --fault {fault} --seed 5");
+        let receiver = Receiver::start(&scratch, &words);
+        let words = "--records 25 --payload-size 1000 --parallel 1 --request-timeout 400ms --retry 1000,1ms-5ms";
+        let run = scratch.report(&format!("--target http://{}/in {words}", receiver.address));
+        let (ended, report) = receiver.stopped();
+        assert_eq!((ended.code(), records(&run)), (0, 25), "{fault}: {ended}\n{report:#}");
+        assert_eq!(number(&report, "records_received"), 25, "{fault}: {report:#}");
+        assert!(number(&report, "uncertain_requests") > 0, "{fault}: {report:#}");
+    }
+}

@@ -32,6 +32,14 @@ fn balanced(what: &str, books: &Value) {
     assert_eq!(count(books, "records_offered"), ends, "{what}: {books:#}");
 }
 
+/// Every record that failed or is uncertain has its kind, in its own part.
+#[track_caller]
+fn errors_add_up(what: &str, part: &Value) {
+    let failures = count(&part["totals"], "records_failed") + count(&part["totals"], "records_uncertain");
+    let kinds: u64 = part["errors"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(kinds, failures, "{what}: {part:#}");
+}
+
 /// Valid by the schema; the books balance in all their parts, and the parts add up to the whole.
 #[track_caller]
 pub fn check(report: &Value) {
@@ -45,11 +53,12 @@ pub fn check(report: &Value) {
             assert_eq!(sum(&report[part], key), total(report, key), "{key} of the {part}: {report:#}");
         }
     }
-    let failures = total(report, "records_failed") + total(report, "records_uncertain");
-    let warm = &report["warmup"]["totals"];
-    let failures = failures + count(warm, "records_failed") + count(warm, "records_uncertain");
-    let kinds: u64 = report["errors"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
-    assert_eq!(kinds, failures, "{report:#}");
+    errors_add_up("measured part", report);
+    errors_add_up("warm-up", &report["warmup"]);
+    for interval in report["intervals"].as_array().unwrap() {
+        let is_empty = count(interval, "records_offered") == 0;
+        assert!(is_empty || number(interval, "/seconds") > 0.0, "records in no time: {interval:#}");
+    }
     let seconds = number(report, "/elapsed_seconds");
     let rate = number(report, "/throughput/bytes_per_second");
     if seconds > 0.0 {

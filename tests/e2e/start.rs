@@ -81,6 +81,21 @@ fn a_run_that_waits_for_its_time_leaves_the_earlier_one_its_data() {
 }
 
 #[test]
+fn a_signal_shortly_before_the_start_leaves_nothing() {
+    let scratch = Scratch::new();
+    let words = format!("--target file:data/ --audit-every 10 --parallel 1 --rate 1MB/s --start-at {}", ahead(20));
+    let mut engine = Live::start(&mut scratch.engine(&words));
+    engine.line("payload ring of each producer");
+    poll("the file that follows the first one", || scratch.path("data/payloads.0.bin.next").exists().then_some(()));
+    assert!(scratch.path("data/payloads.0.log").exists());
+    engine.signal("INT");
+    let ended = engine.ended();
+    assert_eq!(ended.code(), 5, "{ended}");
+    ended.says(&["stopped before --start-at"]);
+    assert_eq!(scratch.names("."), [""; 0], "{ended}");
+}
+
+#[test]
 fn a_time_that_cannot_be_meant_is_refused() {
     let scratch = Scratch::new();
     for (at, told) in [("2020-01-01T00:00:00Z", "ago"), ("2200-01-01T00:00:00Z", "ahead"), ("12:00", "is no time")] {

@@ -11,10 +11,10 @@ use std::io::Read;
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-const BACK_ENDS: [&str; 2] = ["uring", "syscall"];
+pub const BACK_ENDS: [&str; 2] = ["uring", "syscall"];
 
 /// A run that does not end well leaves a report too, and its books balance.
-fn run(scratch: &Scratch, words: &str, code: i32) -> Value {
+pub fn run(scratch: &Scratch, words: &str, code: i32) -> Value {
     let ended = scratch.run(&format!("{words} --report report.json"));
     assert_eq!(ended.code(), code, "engine {words}: {ended}");
     scratch.report_of(&ended, "report.json")

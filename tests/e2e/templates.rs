@@ -164,6 +164,18 @@ fn a_template_that_cannot_work_is_refused_by_name() {
 }
 
 #[test]
+fn a_mix_of_headers_and_placeholders_is_refused_before_anything_starts() {
+    let scratch = Scratch::new();
+    folder(&scratch);
+    scratch.write("templates/d.bin", [7u8; 100]);
+    for more in ["--dry-run", ""] {
+        let ended = scratch.run(&format!("--target null --payload-template templates {more}"));
+        assert_eq!(ended.code(), 2, "{ended}");
+        ended.says(&["'templates/d.bin' has no place for the facts", "--annotate=off"]);
+    }
+}
+
+#[test]
 fn signatures_are_checked_with_their_key() {
     let scratch = Scratch::new();
     scratch.write("right.key", b"a key of some bytes");

@@ -21,7 +21,7 @@ use engine::pace::{Pacer, Patience};
 use engine::payload::fits;
 use engine::payload::render::Stamps;
 use engine::payload::sign;
-use engine::payload::template::{self, Facts, Kind, Template};
+use engine::payload::template::{Facts, Kind, Template};
 use engine::plan::{Annotate, RunPlan, SpecFile, TemplateFile};
 use engine::record::{self, HEADER_BYTES, Header};
 use engine::verify::findings::Findings;
@@ -121,7 +121,7 @@ fn config_file(data: &[u8]) {
     scratch.put("/proc/self/status", b"Cpus_allowed_list:\t0-3\n");
     scratch.put("/proc/meminfo", b"MemTotal: 8000000 kB\nMemAvailable: 8000000 kB\n");
     let path = scratch.put("/config.yaml", text.as_bytes());
-    let deps = config::Deps { sysfs: scratch.sysfs(), ..config::Deps::new(|| Ok(()), template::check) };
+    let deps = config::Deps { sysfs: scratch.sysfs(), ..config::Deps::new(|| Ok(())) };
     let args = ["--dry-run", "--target=null", "--config"].map(OsString::from).into_iter().chain([path.into()]);
     match config::parse(args, [], &deps) {
         Ok(config::Command::DryRun(plan)) => plan_holds_together(&plan),
@@ -133,7 +133,7 @@ fn config_file(data: &[u8]) {
 fn governance_contract(data: &[u8]) {
     static PLAN: LazyLock<RunPlan> = LazyLock::new(|| {
         let args = ["--dry-run", "--target=null", "--parallel=1", "--cores=0", "--governance-url=http://h"];
-        let deps = config::Deps::new(|| Ok(()), |_, _| Ok((64, true)));
+        let deps = config::Deps::new(|| Ok(()));
         match config::parse(args.map(OsString::from), [], &deps) {
             Ok(config::Command::DryRun(plan)) => *plan,
             other => panic!("--dry-run became {other:?}"),

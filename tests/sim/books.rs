@@ -91,7 +91,7 @@ fn check_breakage(scenario: &Scenario, outcome: &Outcome) {
         }
     };
     let errors = count(kind);
-    assert!(given_up > 0 || why.is_some() && errors > 0, "{breakage:?}: {errors} of {}, ended by {why:?}", kind.name());
+    assert!(given_up > 0 || why.is_some() && errors > 0, "{breakage:?}: {errors} of {kind:?}, ended by {why:?}");
 }
 
 /// No measured record begins at or behind the limit.
@@ -143,7 +143,7 @@ fn assert_grown(plan: &LanePlan, before: &Counts, after: &Counts, lane: usize) {
     };
     for field in Field::ALL.iter().filter(|field| !may_fall(**field)) {
         let (from, to) = (before.get(*field), after.get(*field));
-        assert!(from <= to, "lane {lane}: the counter {} fell from {from} to {to}", field.name());
+        assert!(from <= to, "lane {lane}: the counter {field:?} fell from {from} to {to}");
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Remains<P> {
     pub peer: P,
     pub sockets: Vec<Socket>,
     pub breaks_left: u64,
+    /// Completions that nobody has looked at.
+    pub is_unread: bool,
 }
 
 /// See the module.
@@ -202,7 +204,7 @@ impl<P: Peer> SimNet<P> {
         let (mut sockets, mut peer) = (std::mem::take(&mut self.sockets), self.peer.take().expect("it ends once"));
         self.active.clear();
         sockets.iter_mut().for_each(|socket| socket.outlive(&mut self.chance, &mut peer));
-        Remains { peer, sockets, breaks_left: self.faults.breaks_left }
+        Remains { peer, sockets, breaks_left: self.faults.breaks_left, is_unread: !self.done.is_empty() }
     }
 
     fn push(&mut self, queued: Queued) -> bool {
@@ -297,6 +299,7 @@ impl<P: Peer> NetRing for SimNet<P> {
         assert!(socket.sending.is_none() && !queued, "two sends in flight on one socket");
         assert!(pieces.iter().any(|piece| !piece.is_empty()), "an empty send");
         assert!(means != Means::ZeroCopy || self.faults.zero_copy, "zero copy where there is none");
+        assert!(means != Means::ZeroCopy || !socket.lacked_memory, "zero copy again where there is no memory for it");
         assert!(means != Means::Lend || self.faults.lends, "memory is lent that cannot be");
         uncounted(|| self.push(Queued::Send { slot, pieces, means, token }))
     }

@@ -4,13 +4,13 @@
 use crate::books::total;
 use crate::clock::SimClock;
 use crate::ring::SimRing;
-use crate::scenario::{LanePlan, MICROSECOND, MILLISECOND, SECOND, Scenario};
+use crate::scenario::{LanePlan, LayoutPlan, MICROSECOND, MILLISECOND, SECOND, Scenario};
 use crate::world::{Others, Outcome};
 use crate::{Telling, seeds, simulate};
 use engine::base::limits;
-use engine::counters::Field;
+use engine::counters::{Counts, Field};
 use engine::payload::Payload;
-use engine::plan::{PhaseShare, Schedule, WireRate};
+use engine::plan::{Fsync, PhaseShare, Schedule, WireRate};
 use engine::sink::{Done, Ending, Kept, LaneClose, Room, Sink, Wire};
 use engine::sys::allocation::uncounted;
 use engine::sys::ring::Wait;
@@ -152,6 +152,56 @@ fn a_phase_s_last_block_waits_for_nothing() {
         assert_eq!(blocks, [30, 40]);
         let ends_ns = 70 * MILLISECOND + 2 * limits::WAIT_NS_MAX;
         assert!(outcome.ran_ns < ends_ns, "the run took {} ns", outcome.ran_ns);
+    }
+}
+
+/// The last snapshot's counts of a lane, of the warm-up and behind it.
+fn parts(outcome: &Outcome, lane: usize) -> (Counts, Counts) {
+    let last = outcome.snapshots.last().expect("a core always sends a last snapshot");
+    (last.warm[lane], last.measured[lane])
+}
+
+#[test]
+fn what_a_warm_up_leaves_over_does_not_wait_before_the_rest() {
+    for seed in seeds(4) {
+        // One write at a time, which takes 100 us in the mean: far less than is asked for.
+        let steady = |rate| Schedule::Steady { rate };
+        let mut scenario = alone(seed, vec![share(400, true, steady, 40 * 64), share(300, false, steady, 40 * 64)]);
+        let lane = &mut scenario.lanes[0];
+        (lane.bytes_min, lane.bytes_max, lane.align, lane.fsync) = (4096, 4096, 1, Fsync::Never);
+        lane.layout = LayoutPlan::Ring { periods: 2 };
+        (scenario.files, scenario.block_bytes, scenario.queue_depth) = (true, 4096, 1);
+        (scenario.catch_up_ns, scenario.rhythm.look_ns_max) = (10 * SECOND, 10 * MICROSECOND);
+        let faults = &mut scenario.faults;
+        (faults.takes_ns_max, faults.slow_one_in, faults.busy_one_in) = (200 * MICROSECOND, 0, 0);
+        (faults.short_one_in, faults.again_one_in) = (0, 0);
+        let outcome = simulate(&scenario);
+        let _telling = Telling(seed, &scenario);
+        let (warm, measured) = parts(&outcome, 0);
+        // 500 ms and 300 ms, each with the time that its end is given.
+        let [warm_produced, produced] = [&warm, &measured].map(|counts| counts.get(Field::RecordsProduced));
+        assert!(warm.get(Field::RecordsNotSent) > 0, "{warm:?}");
+        assert!(warm_produced > 1000 && 5 * produced > 2 * warm_produced, "{warm:?}, {measured:?}");
+    }
+}
+
+#[test]
+fn a_lane_that_is_to_send_nothing_warms_up_all_the_same() {
+    for seed in seeds(8) {
+        let steady = |rate| Schedule::Steady { rate };
+        let mut scenario = alone(seed, vec![share(30, true, steady, 10), share(40, false, steady, 10)]);
+        (scenario.linger_ns, scenario.catch_up_ns) = (0, MILLISECOND);
+        let mut second = scenario.lanes[0].clone();
+        second.records_max = 0;
+        scenario.lanes.push(second);
+        let outcome = simulate(&scenario);
+        let _telling = Telling(seed, &scenario);
+        assert_on_time(&scenario, &outcome);
+        for (lane, records) in [(0, 400), (1, 0)] {
+            let (warm, measured) = parts(&outcome, lane);
+            let produced = [warm, measured].map(|counts| counts.get(Field::RecordsProduced));
+            assert_eq!(produced, [300, records], "lane {lane}");
+        }
     }
 }
 

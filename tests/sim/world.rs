@@ -121,9 +121,15 @@ pub fn file_plan(lane: &LanePlan, at: usize, folder: &Path, period_bytes: u64) -
 }
 
 pub fn payload_plan(lane: &LanePlan, seed: u64) -> PayloadPlan {
-    let (bytes_min, bytes_max) = (lane.bytes_min, lane.bytes_max);
-    let source = PayloadSource::Random { bytes_min, bytes_max, compressibility: 0.0 };
-    PayloadPlan { source, seed, annotate: Annotate::Payload, sign_key: None }
+    PayloadPlan {
+        source: PayloadSource::Random { compressibility: 0.0 },
+        record_bytes_min: lane.bytes_min,
+        record_bytes_max: lane.bytes_max,
+        headed: true,
+        seed,
+        annotate: Annotate::Payload,
+        sign_key: None,
+    }
 }
 
 /// A lane's bytes in the core's memory.

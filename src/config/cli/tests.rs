@@ -4,7 +4,7 @@ use crate::plan::{RunPlan, SinkKind};
 use proptest::prelude::*;
 
 fn deps() -> Deps {
-    Deps::new(|| Ok(()), |_, _| Ok((64, true)))
+    Deps::new(|| Ok(()))
 }
 
 fn try_parse(args: &[&str], env: &[(&str, &str)]) -> Result<Command, Vec<Fatal>> {

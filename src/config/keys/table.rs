@@ -44,7 +44,7 @@ pub const KEYS: &[Key] = &[
     key(Load, "bytes", Kind::SizeOrInf, "S").says(
         "no limit",
         "100GB",
-        "Ends the run after so many bytes of records sent, not counting weight, framing and heads; rounded up to whole records.",
+        "Ends the run after so many bytes of records sent, not counting weight, framing and heads; rounded up to whole records, where they vary in length by each producer.",
     ),
     key(Load, "warmup", Kind::Duration, "D").says(
         "0s",

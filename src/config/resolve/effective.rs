@@ -8,7 +8,7 @@ use crate::config::parse::{self, Value as Parsed};
 use crate::config::plan_json;
 use crate::config::resolve::Parts;
 use crate::host::cpu;
-use crate::plan::{FileLayout, KafkaClient, LogFormat, ObservePlan, PayloadSource, Poll, TargetPlan};
+use crate::plan::{FileLayout, KafkaClient, LogFormat, ObservePlan, PayloadPlan, PayloadSource, Poll, TargetPlan};
 use serde_json::{Map, Value, json};
 
 pub fn config(settings: &Settings, parts: &Parts, observe: &ObservePlan, run_id: &str) -> Map<String, Value> {
@@ -48,7 +48,7 @@ fn resolved(name: &str, parts: &Parts, observe: &ObservePlan, run_id: &str) -> V
         "cores" => json!(cpu::format_list(&parts.cores.cpus)),
         "parallel" => json!(parts.fleet.producers),
         "run-id" => json!(run_id),
-        "payload-size" | "compressibility" => payload_value(name, &parts.payload.source),
+        "payload-size" | "compressibility" => payload_value(name, &parts.payload),
         "direct" => json!(if parts.blocks.direct { "on" } else { "off" }),
         "io" => json!(plan_json::io_name(parts.io)),
         "poll" => json!(if parts.poll == Poll::Busy { "busy" } else { "adaptive" }),
@@ -83,14 +83,13 @@ fn resolved(name: &str, parts: &Parts, observe: &ObservePlan, run_id: &str) -> V
 }
 
 /// Templates have bytes of their own.
-fn payload_value(name: &str, source: &PayloadSource) -> Value {
-    match source {
+fn payload_value(name: &str, payload: &PayloadPlan) -> Value {
+    let (bytes_min, bytes_max) = (payload.record_bytes_min, payload.record_bytes_max);
+    match payload.source {
         PayloadSource::Templates(_) => Value::Null,
-        PayloadSource::Random { compressibility, .. } if name == "compressibility" => {
-            json!(compressibility.to_string())
-        }
-        PayloadSource::Random { bytes_min, bytes_max, .. } if bytes_min == bytes_max => json!(bytes_min.to_string()),
-        PayloadSource::Random { bytes_min, bytes_max, .. } => json!(format!("{bytes_min}-{bytes_max}")),
+        PayloadSource::Random { compressibility } if name == "compressibility" => json!(compressibility.to_string()),
+        PayloadSource::Random { .. } if bytes_min == bytes_max => json!(bytes_min.to_string()),
+        PayloadSource::Random { .. } => json!(format!("{bytes_min}-{bytes_max}")),
     }
 }
 
@@ -112,7 +111,7 @@ fn network_value(name: &str, parts: &Parts) -> Option<Value> {
     let value = match (name, first.and_then(TargetPlan::link), first) {
         ("connections", Some(link), _) => json!(link.connections),
         ("request-timeout", Some(link), _) => duration(link.request_timeout_ns),
-        ("retry", Some(link), Some(TargetPlan::Http(_))) => json!(link.retry.attempts_max),
+        ("retry", Some(link), Some(TargetPlan::Http(_))) => json!(link.retry.retries_max),
         ("tcp-framing", _, Some(TargetPlan::Tcp(_))) => json!("none"),
         ("http-records-per-request", _, Some(TargetPlan::Http(http))) => json!(http.records_per_request),
         ("http-pipeline", _, Some(TargetPlan::Http(http))) => json!(http.pipeline),
@@ -125,11 +124,9 @@ fn network_value(name: &str, parts: &Parts) -> Option<Value> {
 /// A default that the table states as a value rather than in words.
 fn plain_default(name: &str) -> Value {
     let key = crate::config::keys::find(name).expect("the name comes from the table");
-    let text = key.default.strip_suffix(" (off)").unwrap_or(key.default);
-    match parse::parse(key, text) {
-        Ok(Parsed::Switch(on)) => json!(on),
-        Ok(Parsed::Text(_)) if !matches!(key.kind, crate::config::keys::Kind::Choice(_)) => Value::Null,
-        Ok(_) => json!(text),
-        Err(_) => Value::Null,
+    match parse::default_of(key) {
+        Some(Parsed::Switch(on)) => json!(on),
+        Some(_) => json!(key.default_text()),
+        None => Value::Null,
     }
 }

@@ -187,6 +187,13 @@ fn allocated(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |facts| if facts.is_file() { facts.blocks() * 512 } else { 0 })
 }
 
+/// Disk space that a run which rotates gives back before it takes any. Where it may not, it does not start.
+fn given_back(plan: &FilePlan) -> u64 {
+    let rotated = open::rotated(&plan.data).unwrap_or_default();
+    let there = [plan.data.clone(), open::next_path(&plan.data)].into_iter().chain(rotated);
+    there.map(|path| allocated(&path)).fold(0, u64::saturating_add)
+}
+
 /// The smaller of 16 GiB and a quarter of the free space, own files counted as free.
 fn default_footprint(wanted: &Wanted, names: &[Names], sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> u64 {
     let Some(first) = names.first() else { return FOOTPRINT_BYTES_DEFAULT };
@@ -353,21 +360,23 @@ fn shown(data: &Path) -> &Path {
     data.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(data)
 }
 
-/// New space on each file system against what is to stay free.
+/// New space on each file system against what is to stay free, own files counted as free.
 fn check_space(plans: &[FilePlan], sysfs: &Sysfs, errors: &mut Vec<Fatal>) {
     let mut needs: BTreeMap<String, (u64, &Path, u64, u64)> = BTreeMap::new();
     for plan in plans.iter().filter(|plan| !matches!(plan.layout, FileLayout::Device { .. })) {
         let Ok(facts) = host_fs::facts(sysfs, &plan.data) else { continue };
-        let new = match plan.layout {
-            FileLayout::Ring { capacity_bytes } => capacity_bytes.saturating_sub(allocated(&plan.data)),
+        let (new, own) = match plan.layout {
+            FileLayout::Ring { capacity_bytes } => (capacity_bytes.saturating_sub(allocated(&plan.data)), 0),
             // The active file and the next one are allocated before they are written.
             FileLayout::Rotating { .. } => {
-                open::allocation_bytes(plan, 0).saturating_add(open::allocation_bytes(plan, 1))
+                let new = open::allocation_bytes(plan, 0).saturating_add(open::allocation_bytes(plan, 1));
+                (new, given_back(plan))
             }
-            FileLayout::Device { .. } => 0,
+            FileLayout::Device { .. } => (0, 0),
         };
         let entry = (facts.available_bytes, shown(&plan.data), 0, plan.min_free_bytes);
         let entry = needs.entry(facts.device).or_insert(entry);
+        entry.0 = entry.0.saturating_add(own);
         entry.2 = entry.2.saturating_add(new);
     }
     for (free, shown, new, floor) in needs.into_values() {

@@ -8,7 +8,7 @@ use crate::config::resolve::payload::Sizes;
 use crate::config::values::Wanted;
 use crate::host::fs::Direct;
 use crate::host::{Sysfs, cpu, memory};
-use crate::plan::SinkKind;
+use crate::plan::{Io, SinkKind};
 
 /// Bytes in flight that the default queue depth leads to at the most.
 const DEPTH_BYTES_MAX: u64 = 512 << 20;
@@ -283,7 +283,7 @@ pub fn check_memlock(
     let (need, have) = (units::format_size(total_bytes), units::format_size(limit));
     let mend = format!("ulimit -l {}", total_bytes.div_ceil(1024));
     let what = format!("locked memory is limited to {have}, the rings need {need}");
-    if wanted.uring == Some(true) {
+    if wanted.io == Some(Io::Uring) {
         errors.push(Fatal::host(what).mend(mend));
     } else {
         notes.push(format!("{what}: buffers stay unregistered (mend: {mend})"));

@@ -229,9 +229,9 @@ pub fn link(wanted: &Wanted, url: &Url, tls: Option<TlsPlan>, retry: RetryPlan) 
     }
 }
 
-/// `attempts_max` with the usual pauses.
-pub fn retries(attempts_max: u32) -> RetryPlan {
-    RetryPlan { attempts_max, backoff_min_ns: limits::BACKOFF_MIN_NS, backoff_max_ns: limits::BACKOFF_MAX_NS }
+/// `retries_max` with the usual pauses.
+pub fn retries(retries_max: u32) -> RetryPlan {
+    RetryPlan { retries_max, backoff_min_ns: limits::BACKOFF_MIN_NS, backoff_max_ns: limits::BACKOFF_MAX_NS }
 }
 
 /// A byte stream is never sent again: nobody knows what of it arrived. Its pauses are those of reconnecting.

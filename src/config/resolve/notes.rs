@@ -215,10 +215,18 @@ fn rate_max(parts: &Parts, of: impl Fn(f64, u64) -> Option<f64>) -> Option<f64> 
 
 /// What the warm-up and what follows it let the run send, each as `None` where no end is known. Limits of records and
 /// bytes are those of what follows.
-fn bytes_max(phases: &[PhasePlan], sizes: &Sizes, wanted: &Wanted) -> (Option<u64>, Option<u64>) {
+fn bytes_max(phases: &[PhasePlan], sizes: &Sizes, wanted: &Wanted, producers: usize) -> (Option<u64>, Option<u64>) {
     let paced = |warmup| paced_bytes(phases, warmup);
     let records = wanted.records.map(|records| records.saturating_mul(sizes.max_bytes));
-    (paced(true), paced(false).into_iter().chain(records).chain(wanted.bytes).min())
+    let rounded_up = |bytes: u64| match sizes.fixed() {
+        Some(size) => bytes.div_ceil(size).saturating_mul(size),
+        // By each of the producers that have a part of it.
+        None => {
+            let parts = schedule::parts_of_bytes(wanted, producers, sizes) as u64;
+            bytes.saturating_add(parts.saturating_mul(sizes.max_bytes))
+        }
+    };
+    (paced(true), paced(false).into_iter().chain(records).chain(wanted.bytes.map(rounded_up)).min())
 }
 
 /// What those phases send at their rates; `None`: one has no rate or no end.
@@ -231,16 +239,17 @@ fn paced_bytes(phases: &[PhasePlan], warmup: bool) -> Option<u64> {
 }
 
 /// What the phases, or the limits of records and bytes, let the run send; `None`: no end is known.
-pub fn payload_bytes_max(phases: &[PhasePlan], sizes: &Sizes, wanted: &Wanted) -> Option<u64> {
-    let (warm, measured) = bytes_max(phases, sizes, wanted);
+pub fn payload_bytes_max(phases: &[PhasePlan], sizes: &Sizes, wanted: &Wanted, producers: usize) -> Option<u64> {
+    let (warm, measured) = bytes_max(phases, sizes, wanted, producers);
     Some(warm?.saturating_add(measured?))
 }
 
 /// The same of each producer; `u64::MAX`: no end is known.
 pub fn producer_bytes_max(phases: &[PhasePlan], sizes: &Sizes, wanted: &Wanted, producers: usize) -> u64 {
     // What is dealt out is rounded up to whole records.
-    let share = |bytes: u64| bytes.div_ceil(producers.max(1) as u64).saturating_add(sizes.max_bytes);
-    payload_bytes_max(phases, sizes, wanted).map_or(u64::MAX, share)
+    let parts = schedule::parts_of_bytes(wanted, producers, sizes).max(1) as u64;
+    let share = |bytes: u64| bytes.div_ceil(parts).saturating_add(sizes.max_bytes);
+    payload_bytes_max(phases, sizes, wanted, producers).map_or(u64::MAX, share)
 }
 
 /// How many bytes the run may write.
@@ -250,7 +259,7 @@ fn written(parts: &Parts, wanted: &Wanted) -> String {
         phases.fold(0u64, |sum, phase| sum.saturating_add(phase.duration_ns))
     };
     let (warmup_ns, measured_ns) = (length_ns(true), length_ns(false));
-    match bytes_max(&parts.schedules.phases, &parts.sizes, wanted) {
+    match bytes_max(&parts.schedules.phases, &parts.sizes, wanted, parts.fleet.producers) {
         (Some(warm), Some(most)) => format!("writes about {} at most", units::format_amount(warm.saturating_add(most))),
         (None, Some(most)) => format!(
             "writes as much as the target takes in a warm-up of {}, then about {} at most",

@@ -2,16 +2,15 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::{limits, place, program, units};
-use crate::config::Deps;
 use crate::config::load::Settings;
 use crate::config::values::Wanted;
+use crate::payload::template;
 use crate::plan::{Annotate, PayloadPlan, PayloadSource, TemplateFile};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const PAYLOAD_BYTES_DEFAULT: u64 = 4096;
 const KEY_FILE_BYTES_MAX: u64 = 1 << 20;
 /// What is left out of a folder of templates is named up to so many times.
 const LEFT_OUT_NAMED_MAX: usize = 3;
@@ -48,9 +47,9 @@ impl Sizes {
     }
 }
 
-pub fn resolve(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> (PayloadPlan, Sizes) {
-    let (source, sizes) = match &wanted.template {
-        Some(path) => templates(path, settings, wanted, deps, errors),
+pub fn resolve(settings: &Settings, wanted: &Wanted, errors: &mut Vec<Fatal>) -> (PayloadPlan, Sizes) {
+    let (source, sizes, headed) = match &wanted.template {
+        Some(path) => templates(path, settings, wanted, errors),
         None => random(wanted, errors),
     };
     let sign_key = wanted.sign_key.as_deref().and_then(|path| sign_key(path, errors));
@@ -58,16 +57,26 @@ pub fn resolve(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut V
         let what = "--sign-key signs the record header, which --annotate headers and off leave out";
         errors.push(Fatal::usage(what).mend("--annotate=payload"));
     }
-    (PayloadPlan { source, seed: wanted.seed, annotate: wanted.annotate, sign_key }, sizes)
+    let plan = PayloadPlan {
+        source,
+        record_bytes_min: sizes.min_bytes,
+        record_bytes_max: sizes.max_bytes,
+        headed,
+        seed: wanted.seed,
+        annotate: wanted.annotate,
+        sign_key,
+    };
+    (plan, sizes)
 }
 
-fn random(wanted: &Wanted, errors: &mut Vec<Fatal>) -> (PayloadSource, Sizes) {
-    let (bytes_min, bytes_max) = wanted.payload_bytes.unwrap_or((PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_DEFAULT));
+/// Source, sizes, and whether records have the record header.
+fn random(wanted: &Wanted, errors: &mut Vec<Fatal>) -> (PayloadSource, Sizes, bool) {
+    let (bytes_min, bytes_max) = wanted.payload_bytes;
     errors.extend(too_short(bytes_min, wanted.annotate));
-    let compressibility = wanted.compressibility.unwrap_or(0.0);
     let mean_bytes = bytes_min.midpoint(bytes_max);
     let sizes = Sizes { min_bytes: bytes_min, max_bytes: bytes_max, mean_bytes, cycle_bytes: 0, count: 0 };
-    (PayloadSource::Random { bytes_min, bytes_max, compressibility }, sizes)
+    let source = PayloadSource::Random { compressibility: wanted.compressibility };
+    (source, sizes, wanted.annotate == Annotate::Payload)
 }
 
 /// What is wrong with records of this length, if something is.
@@ -88,48 +97,45 @@ fn templates(
     path: &Path,
     settings: &Settings,
     wanted: &Wanted,
-    deps: &Deps,
     errors: &mut Vec<Fatal>,
-) -> (PayloadSource, Sizes) {
+) -> (PayloadSource, Sizes, bool) {
     for name in ["payload-size", "compressibility"].iter().filter(|name| settings.is_given(name)) {
         let what = format!("--{name} and --payload-template {}: a template has its own bytes", path.display());
         errors.push(Fatal::usage(what).mend(format!("leave out --{name} or --payload-template")));
     }
-    let fallback = Sizes::fixed_at(PAYLOAD_BYTES_DEFAULT);
+    // For a plan that is refused in the end.
+    let fallback = Sizes::fixed_at(wanted.payload_bytes.1);
     let files = match read_templates(path) {
         Ok(files) => files,
         Err(fatal) => {
             errors.push(fatal);
-            return (PayloadSource::Templates(Arc::new([])), fallback);
+            return (PayloadSource::Templates(Arc::new([])), fallback, false);
         }
     };
-    let mut lengths = Vec::new();
+    let is_folder = path.is_dir();
+    let flag = |file: &TemplateFile| {
+        let at = if is_folder { path.join(&file.name) } else { path.to_owned() };
+        format!("--payload-template '{}'", at.display())
+    };
+    let (mut lengths, mut headed) = (Vec::new(), Vec::new());
     for file in &files {
-        let at = if path.is_dir() { path.join(&file.name) } else { path.to_owned() };
-        let flag = format!("--payload-template '{}'", at.display());
-        let (least, most) = (limits::RECORD_BYTES_MIN_UNANNOTATED, units::format_size(limits::RECORD_BYTES_MAX));
-        let another = format!("a file of {least} B to {most}");
-        match (deps.template_check)(file, wanted.annotate) {
+        match template::check(file, wanted.annotate) {
             Ok((_, false)) if wanted.sign_key.is_some() && wanted.annotate == Annotate::Payload => {
                 let what = format!("--sign-key signs the record header, and '{}' has placeholders instead", file.name);
                 errors.push(Fatal::usage(what).mend("leave out --sign-key, or the placeholders of the template"));
             }
-            Ok((length, _)) if (limits::RECORD_BYTES_MIN_UNANNOTATED..=limits::RECORD_BYTES_MAX).contains(&length) => {
+            Ok((length, is_headed)) => {
                 lengths.push(length);
+                headed.extend(is_headed.then_some(file));
             }
-            Ok((length, _)) => {
-                let what = format!("{flag} makes a record of {length} B; it takes {least} B to {most}");
-                errors.push(Fatal::usage(what).mend(another));
-            }
-            Err(why) => {
-                let mend = match wanted.annotate {
-                    Annotate::Payload => "--annotate=off, which sends files byte for byte".to_owned(),
-                    Annotate::Headers | Annotate::Off => another,
-                };
-                errors.push(Fatal::usage(format!("{flag}: {why}")).mend(mend));
-            }
+            Err(why) => errors.push(Fatal::usage(format!("{}: {why}", flag(file))).mend(another(wanted.annotate))),
         }
     }
+    if let Some(file) = headed.first().filter(|_| headed.len() < lengths.len()) {
+        let what = format!("{} has no place for the facts, but other templates of the run have", flag(file));
+        errors.push(Fatal::usage(what).mend("put a placeholder such as {{sequence}} into it, or --annotate=off"));
+    }
+    let is_headed = !headed.is_empty();
     let cycle_bytes: u64 = lengths.iter().sum();
     let sizes = match (lengths.iter().min(), lengths.iter().max()) {
         (Some(&min_bytes), Some(&max_bytes)) => {
@@ -138,7 +144,18 @@ fn templates(
         }
         _ => fallback,
     };
-    (PayloadSource::Templates(files.into()), sizes)
+    (PayloadSource::Templates(files.into()), sizes, is_headed)
+}
+
+/// In place of a template that makes no records.
+fn another(annotate: Annotate) -> String {
+    match annotate {
+        Annotate::Payload => "--annotate=off, which sends files byte for byte".to_owned(),
+        Annotate::Headers | Annotate::Off => {
+            let (least, most) = (limits::RECORD_BYTES_MIN_UNANNOTATED, units::format_size(limits::RECORD_BYTES_MAX));
+            format!("a file of {least} B to {most}")
+        }
+    }
 }
 
 /// A file, or the plain files of a folder in name order, hidden ones left out.
@@ -230,6 +247,7 @@ pub fn sign_key(path: &Path, errors: &mut Vec<Fatal>) -> Option<[u8; 16]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::values;
 
     #[test]
     fn a_folder_is_replayed_in_name_order() {
@@ -252,6 +270,53 @@ mod tests {
         assert_eq!(&*one[0].bytes, b"22");
         assert!(read_templates(&folder.path().join("sub")).unwrap_err().what.contains("0 files"));
         assert!(read_templates(&folder.path().join("none")).is_err());
+    }
+
+    /// What a folder of such files comes to, and what is wrong with it.
+    fn resolved(files: &[(&str, &[u8])], annotate: &str) -> (PayloadPlan, Vec<Fatal>) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        let mut settings = Settings::default();
+        settings.put("payload-template", Some(folder.path().display().to_string()));
+        settings.put("annotate", Some(annotate.to_owned()));
+        let mut errors = Vec::new();
+        let wanted = values::read(&settings, &mut errors);
+        let (plan, _) = resolve(&settings, &wanted, &mut errors);
+        (plan, errors)
+    }
+
+    #[test]
+    fn records_are_as_long_as_the_payload_makes_them() {
+        let (plain, text): (&[u8], &[u8]) = (&[7; 100], b"number {{sequence}}");
+        let bounds = |files: &[(&str, &[u8])], annotate: &str| {
+            let (plan, errors) = resolved(files, annotate);
+            assert!(errors.is_empty(), "{errors:?}");
+            (plan.record_bytes_min, plan.record_bytes_max, plan.headed)
+        };
+        assert_eq!(bounds(&[("a", plain), ("b", &plain[..20])], "payload"), (84, 164, true));
+        assert_eq!(bounds(&[("a", text)], "payload"), (27, 27, false));
+        for annotate in ["headers", "off"] {
+            assert_eq!(bounds(&[("a", plain), ("b", text)], annotate), (text.len() as u64, 100, false));
+        }
+        let mut settings = Settings::default();
+        for (annotate, headed) in [("payload", true), ("headers", false), ("off", false)] {
+            settings.put("annotate", Some(annotate.to_owned()));
+            let wanted = values::read(&settings, &mut Vec::new());
+            let (plan, _) = resolve(&settings, &wanted, &mut Vec::new());
+            assert_eq!((plan.record_bytes_min, plan.record_bytes_max, plan.headed), (4096, 4096, headed), "{annotate}");
+        }
+    }
+
+    #[test]
+    fn templates_that_mix_headers_and_placeholders_are_refused() {
+        let (plain, text): (&[u8], &[u8]) = (&[7; 100], b"number {{sequence}}");
+        for files in [[("a", plain), ("b", text)], [("a", text), ("b", plain)]] {
+            let (_, errors) = resolved(&files, "payload");
+            let named = if files[0].1 == plain { "/a' has no place" } else { "/b' has no place" };
+            assert!(errors.len() == 1 && errors[0].what.contains(named), "{errors:?}");
+        }
     }
 
     #[test]

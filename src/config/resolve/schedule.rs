@@ -107,6 +107,9 @@ fn stages(wanted: &Wanted, limited: bool, errors: &mut Vec<Fatal>) -> Vec<(u64, 
     let last = wanted.stages.len() - 1;
     let mut left_ns = wanted.duration_ns.unwrap_or(u64::MAX);
     let mut out = Vec::new();
+    if wanted.duration_ns == Some(0) {
+        errors.push(Fatal::usage("--duration 0s: the run would be over before it starts").mend("--duration=30s"));
+    }
     if wanted.warmup_ns > 0 {
         out.push((wanted.warmup_ns, true, wanted.stages[0].clone()));
     }
@@ -122,12 +125,8 @@ fn stages(wanted: &Wanted, limited: bool, errors: &mut Vec<Fatal>) -> Vec<(u64, 
                 continue;
             }
         };
-        if duration_ns == 0 {
-            let (who, mend) = match wanted.phased {
-                true => (format!("stage {} of phases lasts 0s", at + 1), "duration: 30s"),
-                false => ("--duration 0s: the run would be over before it starts".to_owned(), "--duration=30s"),
-            };
-            errors.push(Fatal::usage(who).mend(mend));
+        if duration_ns == 0 && wanted.phased {
+            errors.push(Fatal::usage(format!("stage {} of phases lasts 0s", at + 1)).mend("duration: 30s"));
         }
         if duration_ns == u64::MAX && at < last {
             let what = format!("stage {} of phases never ends, so stage {} never starts", at + 1, at + 2);
@@ -214,6 +213,18 @@ fn stagger(shares: &[PhaseShare], k: usize, fleet: Fleet, sizes: &Sizes) -> u64 
     u64::try_from(ns).unwrap_or(u64::MAX / 4)
 }
 
+/// Producers that `--bytes` is dealt to. Where records vary in length each rounds its part up to whole records, so that
+/// there are no more parts than records.
+pub fn parts_of_bytes(wanted: &Wanted, producers: usize, sizes: &Sizes) -> usize {
+    match wanted.bytes {
+        Some(bytes) if sizes.fixed().is_none() => {
+            let records = bytes.div_ceil(sizes.mean_bytes.max(1)).max(1);
+            usize::try_from(records).unwrap_or(usize::MAX).min(producers)
+        }
+        _ => producers,
+    }
+}
+
 /// (records, wire bytes) that each producer may send; `u64::MAX`: no limit.
 pub fn limits(wanted: &Wanted, producers: usize, sizes: &Sizes) -> Vec<(u64, u64)> {
     let (mut records, mut bytes) = (wanted.records, wanted.bytes);
@@ -222,8 +233,13 @@ pub fn limits(wanted: &Wanted, producers: usize, sizes: &Sizes) -> Vec<(u64, u64
         records = Some(records.map_or(whole, |given| given.min(whole)));
         bytes = None;
     }
-    let part = |total: Option<u64>, k: usize| total.map_or(u64::MAX, |total| share(total, producers as u64, k as u64));
-    (0..producers).map(|k| (part(records, k), part(bytes, k))).collect()
+    let part = |total: Option<u64>, parts: usize, k: usize| match total {
+        Some(_) if k >= parts => 0,
+        Some(total) => share(total, parts as u64, k as u64),
+        None => u64::MAX,
+    };
+    let parts = parts_of_bytes(wanted, producers, sizes);
+    (0..producers).map(|k| (part(records, producers, k), part(bytes, parts, k))).collect()
 }
 
 /// `937.5 MB/s = 8 × 117.2 MB/s (7.5 Gbit/s)`, and what the wire carries where that differs.
@@ -308,6 +324,17 @@ mod tests {
     }
 
     #[test]
+    fn bytes_have_no_more_parts_than_records() {
+        let ranged = Sizes { min_bytes: 16, max_bytes: 64, mean_bytes: 40, cycle_bytes: 0, count: 0 };
+        let mut wanted = wanted();
+        wanted.bytes = Some(100);
+        let parts: Vec<_> = limits(&wanted, 5, &ranged).iter().map(|(_, bytes)| *bytes).collect();
+        assert_eq!(parts, [34, 33, 33, 0, 0]);
+        wanted.bytes = Some(1);
+        assert_eq!(limits(&wanted, 2, &ranged), [(u64::MAX, 1), (u64::MAX, 0)]);
+    }
+
+    #[test]
     fn a_start_is_near() {
         let (now, day, late) = (1_893_499_200_000_000_000, limits::START_AHEAD_NS_MAX, limits::START_LATE_NS_MAX);
         let refused = |at: Option<u64>| {
@@ -325,10 +352,14 @@ mod tests {
     #[test]
     fn a_duration_of_nothing_names_its_flag() {
         let mut wanted = wanted();
-        wanted.stages[0].duration_ns = Some(0);
-        let mut errors = Vec::new();
-        resolve(&wanted, false, fleet(1), &Sizes::fixed_at(64), &mut errors);
-        assert!(errors[0].what.contains("--duration 0s"), "{errors:?}");
+        wanted.duration_ns = Some(0);
+        // Without phases it is the one stage's as well; with them it cuts them all off.
+        for (phased, stage_ns) in [(false, 0), (true, 10)] {
+            (wanted.phased, wanted.stages[0].duration_ns) = (phased, Some(stage_ns));
+            let mut errors = Vec::new();
+            resolve(&wanted, false, fleet(1), &Sizes::fixed_at(64), &mut errors);
+            assert!(errors.len() == 1 && errors[0].what.contains("--duration 0s"), "{errors:?}");
+        }
     }
 
     #[test]

@@ -1,3 +1,4 @@
+mod defaults;
 mod network;
 
 use super::*;
@@ -33,7 +34,7 @@ fn try_with(
     let variables: Vec<_> = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let settings = load::merge(Vec::new(), flags, &variables, &mut errors);
     let wanted = values::read(&settings, &mut errors);
-    let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(uring, |_, _| Ok((5760, true))) };
+    let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(uring) };
     resolve(&settings, &wanted, &deps, errors)
 }
 
@@ -184,6 +185,15 @@ fn what_is_written_includes_the_warm_up() {
 }
 
 #[test]
+fn bytes_of_records_that_vary_are_rounded_up_by_each_producer() {
+    let base = [("target", "null"), ("payload-size", "500-1500"), ("bytes", "2500")];
+    for (parallel, bytes) in [("1", 4_000), ("2", 5_500), ("8", 7_000)] {
+        let made = plan(&[&base[..], &[("parallel", parallel)][..]].concat());
+        assert_eq!(made.payload_bytes_max, Some(bytes), "{parallel}");
+    }
+}
+
+#[test]
 fn a_threshold_that_leaves_no_room_below_the_rate_is_told() {
     let base = [("target", "null"), ("payload-size", "1000"), ("parallel", "2")];
     for (more, safe) in [
@@ -258,7 +268,7 @@ fn templates_decide_the_sizes() {
     std::fs::write(file.path(), "{}").unwrap();
     let path = file.path().display().to_string();
     let made = plan(&[("target", "null"), ("payload-template", &path)]);
-    assert!(made.sink.block_bytes.is_multiple_of(5760));
+    assert!(made.sink.block_bytes.is_multiple_of(64 + 2));
     for name in ["payload_size", "compressibility"] {
         assert!(made.effective_config[name].is_null(), "{name}: {:?}", made.effective_config);
     }
@@ -280,16 +290,10 @@ fn a_template_that_is_wrong_is_named_once_with_a_mend() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.txt");
     std::fs::write(&file, "{{host}}").unwrap();
-    let tree = machine();
-    let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(|| Ok(()), |_, _| Err("it is wrong".into())) };
     for path in [folder.path(), file.as_path()] {
-        let mut settings = Settings::default();
-        settings.put("target", Some("null".to_owned()));
-        settings.put("payload-template", Some(path.display().to_string()));
-        let wanted = values::read(&settings, &mut Vec::new());
-        let told = resolve(&settings, &wanted, &deps, Vec::new()).unwrap_err()[0].to_string();
-        let named = format!("--payload-template '{}': it is wrong\n  mend: --annotate=off", file.display());
-        assert!(told.starts_with(&named), "{told}");
+        let told = refused(&[("target", "null"), ("payload-template", &path.display().to_string())]);
+        assert!(told.starts_with(&format!("--payload-template '{}': ", file.display())), "{told}");
+        assert!(told.matches("a.txt").count() == 1 && told.contains("\n  mend: --annotate=off"), "{told}");
     }
 }
 

@@ -48,8 +48,8 @@ impl Reader<'_> {
             connections: self.number("connections").map(|n| n as usize),
             retry: if let Some(Value::Retry(retry)) = self.value("retry") { Some(retry) } else { None },
             request_timeout_ns: self.number("request-timeout"),
-            framing: match self.text("tcp-framing").as_deref() {
-                Some("length") => TcpFraming::Length,
+            framing: match self.text_or_default("tcp-framing").as_str() {
+                "length" => TcpFraming::Length,
                 _ => TcpFraming::None,
             },
             tls_ca: self.path("tls-ca"),
@@ -57,8 +57,8 @@ impl Reader<'_> {
             tls_key: self.path("tls-key"),
             headers: self.pairs("http-header"),
             bearer_token: self.path("bearer-token-file"),
-            records_per_request: self.number("http-records-per-request").unwrap_or(1),
-            pipeline: self.number("http-pipeline").map_or(1, |n| n as usize),
+            records_per_request: self.number_or_default("http-records-per-request"),
+            pipeline: self.number_or_default("http-pipeline") as usize,
             kafka: self.kafka(),
         }
     }

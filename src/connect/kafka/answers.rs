@@ -1,6 +1,8 @@
 //! Answers of brokers: bytes in, plain data out. Every length is held against the bytes that are there before
 //! anything is allocated for it. <https://kafka.apache.org/protocol.html>
 
+use super::error::{KafkaError, LOOKING_UP};
+use crate::base::fatal::{Exit, Fatal};
 use std::collections::BTreeMap;
 
 type Parsed<T> = Result<T, String>;
@@ -219,6 +221,20 @@ impl TopicView {
             error => error,
         });
         std::iter::once(self.error).chain(of_partitions).find(|error| *error != 0).unwrap_or(0)
+    }
+}
+
+/// Whom to ask for a partition, or why nobody can be: a topic may be deleted, or its rights revoked, in mid-run.
+pub fn leader_of<'a>(view: &'a TopicView, topic: &str, partition: i32) -> Result<&'a Broker, Fatal> {
+    if let Some(leader) = view.leader(partition) {
+        return Ok(leader);
+    }
+    match view.error_of(partition) {
+        0 | LEADER_NOT_AVAILABLE => {
+            let what = format!("{topic}/{partition} has no leader");
+            Err(Fatal::new(Exit::Unreachable, what).mend("start the brokers that hold it"))
+        }
+        code => Err(KafkaError::broker(LOOKING_UP, code).fatal_of(&format!("{topic}/{partition}"))),
     }
 }
 

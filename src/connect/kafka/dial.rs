@@ -88,7 +88,7 @@ impl Stream for Line {
 }
 
 /// Dials brokers; with TLS, each is verified against its own host.
-pub fn dialer(tls: Option<TlsPlan>, timeout: Duration) -> Dial<Line> {
+pub fn dial_brokers(tls: Option<TlsPlan>, timeout: Duration) -> Dial<Line> {
     Box::new(move |host, port, patience| {
         let tls = tls.clone().map(|plan| TlsPlan { server_name: host.to_owned(), ..plan });
         let connect_timeout_ns = u64::try_from(timeout.min(patience).as_nanos()).unwrap_or(u64::MAX);
@@ -123,7 +123,7 @@ mod tests {
             // What follows belongs to whoever takes the connection over.
             peer.write_all(b"next").unwrap();
         });
-        let line = dialer(None, Duration::from_secs(5))("127.0.0.1", port, Duration::MAX).unwrap();
+        let line = dial_brokers(None, Duration::from_secs(5))("127.0.0.1", port, Duration::MAX).unwrap();
         let session = client().open(line).unwrap();
         assert_eq!(session.produce_version(), Some(8));
         let mut dialed = session.into_stream().into_dialed().unwrap();

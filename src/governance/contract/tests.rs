@@ -1,7 +1,7 @@
 use super::*;
 use crate::counters::{Counts, Field};
 use crate::governance::testing::{governance, plan};
-use crate::plan::{Annotate, PayloadPlan, PayloadSource, TemplateFile, Token};
+use crate::plan::{PayloadPlan, Token};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -10,13 +10,11 @@ fn wrong(text: &str) -> Vec<String> {
 }
 
 fn wrong_for(text: &str, plan: &RunPlan) -> Vec<String> {
-    let records = Records::of(&plan.payload).unwrap();
-    Contract::read(text, plan, &governance(Some(text)), records).err().unwrap_or_default()
+    Contract::read(text, plan, &governance(Some(text))).err().unwrap_or_default()
 }
 
 fn contract(governance: &GovernancePlan) -> Result<Contract, Fatal> {
-    let plan = plan();
-    Contract::of(&plan, governance, Records::of(&plan.payload).unwrap())
+    Contract::of(&plan(), governance)
 }
 
 /// The built-in contract after a change of its text, which must have been there.
@@ -29,20 +27,13 @@ fn built_in() -> Contract {
     contract(&governance(None)).unwrap()
 }
 
-/// Templates of these lengths: plain bytes get the record header, text with placeholders gets room for their values.
-fn templates(bytes: &[&[u8]], annotate: Annotate) -> PayloadPlan {
-    let file = |bytes: &&[u8]| TemplateFile { name: "it".into(), bytes: (*bytes).into() };
-    let source = PayloadSource::Templates(bytes.iter().map(file).collect());
-    PayloadPlan { source, annotate, ..plan().payload }
-}
-
 #[test]
 fn the_built_in_contract_fits_every_body_and_catches_every_slip() {
     let (contract, plan) = (built_in(), plan());
     assert_eq!(contract.path(Call::CloseRun, "nightly-7"), "/v1/runs/nightly-7/close");
     assert!(Call::ALL.into_iter().all(|call| contract.has(call)));
     let bodies = Bodies::new(&plan, 1000);
-    let event = bodies.event(&bodies.extremes(&plan, Records::of(&plan.payload).unwrap())[0]);
+    let event = bodies.event(&bodies.extremes(&plan)[0]);
     assert_eq!(contract.check(Call::PostEvent, &event), Ok(()));
     for (key, value) in [
         ("sequence", json!(7)),
@@ -224,28 +215,12 @@ fn words_of_openapi_mean_what_they_mean_there() {
 }
 
 #[test]
-fn records_are_what_the_payload_makes_them() {
-    let plain = templates(&[&[7; 100], &[7; 20]], Annotate::Payload);
-    assert_eq!(Records::of(&plain).unwrap(), Records { bytes_min: 84, bytes_max: 164, headed: true });
-    let text = templates(&[b"number {{sequence}}"], Annotate::Payload);
-    assert_eq!(Records::of(&text).unwrap(), Records { bytes_min: 27, bytes_max: 27, headed: false });
-    for annotate in [Annotate::Headers, Annotate::Off] {
-        let as_it_is = templates(&[&[7; 100]], annotate);
-        assert_eq!(Records::of(&as_it_is).unwrap(), Records { bytes_min: 100, bytes_max: 100, headed: false });
-        let random = PayloadPlan { annotate, ..plan().payload };
-        assert!(!Records::of(&random).unwrap().headed);
-    }
-    assert!(Records::of(&plan().payload).unwrap().headed);
-    let empty = Records::of(&templates(&[b""], Annotate::Off)).unwrap_err();
-    assert!(empty.what.contains("--payload-template"), "{empty}");
-}
-
-#[test]
 fn what_events_and_the_end_may_come_to_is_checked_before_the_start() {
     let short = changed("maximum: 268435456", "maximum: 163");
-    let plan = RunPlan { payload: templates(&[&[7; 100]], Annotate::Payload), ..plan() };
+    let payload = PayloadPlan { record_bytes_max: 164, ..plan().payload };
+    let plan = RunPlan { payload, ..plan() };
     let found = wrong_for(&short, &plan);
-    assert!(found.iter().any(|why| why.starts_with("POST /v1/events: size_bytes: ")), "the header counts: {found:#?}");
+    assert!(found.iter().any(|why| why.starts_with("POST /v1/events: size_bytes: ")), "{found:#?}");
     assert_eq!(wrong_for(&short.replace("maximum: 163", "maximum: 164"), &plan), [""; 0]);
     let few = changed(
         "        bytes_produced:\n          $ref: '#/components/schemas/Count'\n",

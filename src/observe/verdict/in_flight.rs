@@ -43,7 +43,7 @@ mod tests {
 
     fn link(connections: usize) -> LinkPlan {
         let peer = PeerPlan { host: "h".into(), port: 1, tls: None, connect_timeout_ns: 1 };
-        let retry = RetryPlan { attempts_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 };
+        let retry = RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 };
         LinkPlan { peer: Arc::new(peer), connections, request_timeout_ns: 1, retry }
     }
 

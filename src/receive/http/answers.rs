@@ -58,6 +58,14 @@ impl Due {
     }
 }
 
+/// The peer has ended its side, or the connection is gone.
+pub fn has_left(stream: &TcpStream) -> bool {
+    match stream.peek(&mut [0]) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+    }
+}
+
 /// After a refusal.
 pub fn linger(until_ns: u64, stream: &TcpStream, bench: &mut Bench) -> Turn {
     let _already = stream.shutdown(Shutdown::Write);

@@ -3,7 +3,7 @@
 use crate::base::limits;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum State {
     /// The hexadecimal length, and whether a digit was there.
     Size {
         value: u64,
@@ -32,7 +32,7 @@ enum Stage {
 /// Where a chunked body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunks {
-    stage: Stage,
+    state: State,
     /// The length of the chunk whose line is being read.
     size: u64,
     /// Bytes of this line or of the trailers.
@@ -45,22 +45,22 @@ pub struct Malformed;
 
 impl Chunks {
     pub fn begin() -> Self {
-        Self { stage: Stage::Size { value: 0, digits: false }, size: 0, line_bytes: 0 }
+        Self { state: State::Size { value: 0, digits: false }, size: 0, line_bytes: 0 }
     }
 
     pub fn is_done(&self) -> bool {
-        self.stage == Stage::Done
+        self.state == State::Done
     }
 
     /// Bytes of data that come next, without anything between them.
     pub fn data_left(&self) -> u64 {
-        if let Stage::Data { left } = self.stage { left } else { 0 }
+        if let State::Data { left } = self.state { left } else { 0 }
     }
 
     /// So many of them went by elsewhere.
     pub fn pass(&mut self, bytes: u64) {
-        if let Stage::Data { left } = self.stage {
-            self.stage = if left == bytes { Stage::DataCr } else { Stage::Data { left: left.saturating_sub(bytes) } };
+        if let State::Data { left } = self.state {
+            self.state = if left == bytes { State::DataCr } else { State::Data { left: left.saturating_sub(bytes) } };
         }
     }
 
@@ -68,7 +68,7 @@ impl Chunks {
     pub fn take(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<usize, Malformed> {
         let mut at = 0;
         while at < bytes.len() && !self.is_done() {
-            if let Stage::Data { left } = self.stage {
+            if let State::Data { left } = self.state {
                 let length = usize::try_from(left).map_or(bytes.len() - at, |left| left.min(bytes.len() - at));
                 data(&bytes[at..at + length]);
                 self.pass(length as u64);
@@ -86,35 +86,35 @@ impl Chunks {
         if self.line_bytes > limits::RECEIVE_CHUNK_LINE_BYTES_MAX {
             return Err(Malformed);
         }
-        self.stage = match (self.stage, byte) {
-            (Stage::Size { value, .. }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+        self.state = match (self.state, byte) {
+            (State::Size { value, .. }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = (byte as char).to_digit(16).ok_or(Malformed)?;
                 let value = value.checked_mul(16).ok_or(Malformed)? + u64::from(digit);
-                Stage::Size { value, digits: true }
+                State::Size { value, digits: true }
             }
-            (Stage::Size { value, digits: true }, b'\r') => {
+            (State::Size { value, digits: true }, b'\r') => {
                 self.size = value;
-                Stage::SizeEnd
+                State::SizeEnd
             }
-            (Stage::Size { value, digits: true }, b';' | b' ' | b'\t') => {
+            (State::Size { value, digits: true }, b';' | b' ' | b'\t') => {
                 self.size = value;
-                Stage::Extension
+                State::Extension
             }
-            (Stage::Extension, b'\r') => Stage::SizeEnd,
-            (Stage::Extension, byte) if byte != b'\n' => Stage::Extension,
-            (Stage::SizeEnd, b'\n') => {
+            (State::Extension, b'\r') => State::SizeEnd,
+            (State::Extension, byte) if byte != b'\n' => State::Extension,
+            (State::SizeEnd, b'\n') => {
                 self.line_bytes = 0;
-                if self.size == 0 { Stage::Trailer { empty: true } } else { Stage::Data { left: self.size } }
+                if self.size == 0 { State::Trailer { empty: true } } else { State::Data { left: self.size } }
             }
-            (Stage::DataCr, b'\r') => Stage::DataLf,
-            (Stage::DataLf, b'\n') => {
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => {
                 self.line_bytes = 0;
-                Stage::Size { value: 0, digits: false }
+                State::Size { value: 0, digits: false }
             }
-            (Stage::Trailer { empty }, b'\r') => Stage::TrailerLf { empty },
-            (Stage::Trailer { .. }, byte) if byte != b'\n' => Stage::Trailer { empty: false },
-            (Stage::TrailerLf { empty: true }, b'\n') => Stage::Done,
-            (Stage::TrailerLf { empty: false }, b'\n') => Stage::Trailer { empty: true },
+            (State::Trailer { empty }, b'\r') => State::TrailerLf { empty },
+            (State::Trailer { .. }, byte) if byte != b'\n' => State::Trailer { empty: false },
+            (State::TrailerLf { empty: true }, b'\n') => State::Done,
+            (State::TrailerLf { empty: false }, b'\n') => State::Trailer { empty: true },
             _ => return Err(Malformed),
         };
         Ok(())

@@ -12,7 +12,7 @@ const TURNS_MAX: usize = 10_000_000;
 
 /// One connection, driven by the test.
 struct Rig {
-    exchange: Option<Exchange>,
+    connection: Option<HttpConnection>,
     server: TcpStream,
     client: TcpStream,
     bench: Bench,
@@ -34,12 +34,12 @@ impl Rig {
             origin: Instant::now(),
             taken: Arc::default(),
         };
-        let exchange = Some(Http.open(&String::new, &mut bench));
-        Self { exchange, server, client, bench }
+        let connection = Some(Http.open(&String::new, &mut bench));
+        Self { connection, server, client, bench }
     }
 
     fn turn(&mut self) -> Option<Turn> {
-        let turn = Http.turn(&self.server, self.exchange.as_mut()?, &mut self.bench);
+        let turn = Http.turn(&self.server, self.connection.as_mut()?, &mut self.bench);
         if let Turn::Closed(how) = turn {
             self.close(how);
         }
@@ -48,8 +48,8 @@ impl Rig {
 
     /// Once at most.
     fn close(&mut self, how: Closed) {
-        if let Some(exchange) = self.exchange.take() {
-            Http.close(exchange, how, &mut self.bench);
+        if let Some(connection) = self.connection.take() {
+            Http.close(connection, how, &mut self.bench);
         }
     }
 

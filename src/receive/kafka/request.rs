@@ -21,6 +21,7 @@ const INVALID_ACKS: i16 = 21;
 const UNSUPPORTED_FORMAT: i16 = 43;
 /// Topics that a connection has at hand.
 const AT_HAND_MAX: usize = 64;
+const FED_MAX: usize = 64;
 
 /// The error comes after the records are written, as with a broker whose replicas did not confirm in time.
 fn comes_after_append(code: i16) -> bool {
@@ -61,6 +62,8 @@ pub struct Asked {
     topics: Vec<(Arc<Topic>, u32)>,
     brought: Vec<Brought>,
     at_hand: Vec<Arc<Topic>>,
+    /// Partitions that the connection brought checked batches for, the first so many.
+    fed: Vec<(Arc<Topic>, i32)>,
 }
 
 impl Default for Asked {
@@ -74,6 +77,7 @@ impl Default for Asked {
             topics: Vec::new(),
             brought: Vec::new(),
             at_hand: Vec::new(),
+            fed: Vec::new(),
         }
     }
 }
@@ -155,6 +159,7 @@ impl Asked {
                 }
             }
         }
+        self.note_fed();
         match self.strike.ending {
             Ending::Reset => After::Close { reset: true },
             Ending::LoseAnswer => After::Close { reset: false },
@@ -162,6 +167,26 @@ impl Asked {
             _ if self.acks == 0 && self.is_refused() => After::Close { reset: false },
             _ if self.acks == 0 => After::Silence,
             _ => After::Answer,
+        }
+    }
+
+    fn note_fed(&mut self) {
+        for brought in self.brought.iter().filter(|brought| brought.body.is_some()) {
+            let topic = &self.topics[brought.topic].0;
+            let is_it = |(fed, index): &(Arc<Topic>, i32)| *index == brought.index && Arc::ptr_eq(fed, topic);
+            if self.fed.len() < FED_MAX && !self.fed.iter().any(is_it) {
+                self.fed.push((topic.clone(), brought.index));
+            }
+        }
+    }
+
+    /// The receiver ends the connection: its partitions might have got more.
+    pub fn leave_open(&self, broker: &Broker) {
+        for (topic, index) in &self.fed {
+            let Some(partition) = topic.partition(*index) else { continue };
+            if let (Some(arrivals), Some(mut live)) = (&partition.arrivals, broker.live()) {
+                live.left_open(arrivals.reached());
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use crate::receive::faults::Faults;
 use crate::verify::live::Live;
 use crate::wire::crc32c;
 use crate::wire::kafka::response::{ProduceAnswer, Split};
+use std::io::{ErrorKind, Write};
 use std::net::TcpListener;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use std::time::Instant;
 /// A broker with one connection, driven by the test.
 struct Rig {
     kafka: Kafka,
-    link: Option<Link>,
+    connection: Option<KafkaConnection>,
     server: TcpStream,
     client: TcpStream,
     bench: Bench,
@@ -40,15 +41,15 @@ impl Rig {
             taken: Arc::default(),
         };
         let mut kafka = Kafka::new(Broker::new(plan, checks, live, None));
-        let link = Some(kafka.open(&String::new, &mut bench));
-        Self { kafka, link, server, client, bench, ended: None }
+        let connection = Some(kafka.open(&String::new, &mut bench));
+        Self { kafka, connection, server, client, bench, ended: None }
     }
 
     fn turn(&mut self) {
-        let Some(link) = &mut self.link else { return };
-        if let Turn::Closed(how) = self.kafka.turn(&self.server, link, &mut self.bench) {
-            let link = self.link.take().unwrap();
-            self.kafka.close(link, how, &mut self.bench);
+        let Some(connection) = &mut self.connection else { return };
+        if let Turn::Closed(how) = self.kafka.turn(&self.server, connection, &mut self.bench) {
+            let connection = self.connection.take().unwrap();
+            self.kafka.close(connection, how, &mut self.bench);
             self.ended = Some(how);
         }
     }
@@ -57,7 +58,7 @@ impl Rig {
     fn send(&mut self, bytes: &[u8], piece: usize) {
         for part in bytes.chunks(piece) {
             let mut left = part;
-            while !left.is_empty() && self.link.is_some() {
+            while !left.is_empty() && self.connection.is_some() {
                 match self.client.write(left) {
                     Ok(sent) => left = &left[sent..],
                     Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
@@ -250,7 +251,7 @@ fn hostile_bytes_end_the_connection_without_much_memory() {
     let (mut whole, kept) = (one(1, batch(None, 50 << 20)), 1000);
     whole.truncate(kept);
     rig.send(&whole, 500);
-    assert!(rig.link.as_ref().unwrap().body.len() <= BODY_BYTES);
+    assert!(rig.connection.as_ref().unwrap().body.len() <= BODY_BYTES);
 }
 
 #[test]
@@ -278,6 +279,21 @@ fn only_producers_of_a_broker_before_it_begin_anywhere() {
         rig.send(&one(id, batch_of(producer_id, Some(sequence), 40)), 1000);
     }
     assert_eq!(rig.answers(4), [(0, 0, 0), (1, 45, -1), (2, 45, -1), (3, 0, 2)]);
+}
+
+#[test]
+fn faults_count_when_they_strike_and_a_delay_comes_before_the_end() {
+    const DELAY_MS: u128 = 20;
+    let mut rig = Rig::new(Checks::Nothing, "reset:100%,delay=20ms:100%");
+    let whole = one(1, batch(None, 100));
+    let (first, last) = whole.split_at(whole.len() - 1);
+    rig.send(first, first.len());
+    assert_eq!(rig.bench.books.faults, [0, 0], "it may be cut off");
+    let began = Instant::now();
+    rig.send(last, 1);
+    assert_eq!(rig.end(), Closed::ByReset);
+    assert!(began.elapsed().as_millis() >= DELAY_MS, "{:?}", began.elapsed());
+    assert_eq!(rig.bench.books.faults, [1, 1]);
 }
 
 #[test]

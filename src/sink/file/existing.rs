@@ -90,8 +90,11 @@ fn logs_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>) -> Vec<String> 
     let Some(log) = &plan.log else { return Vec::new() };
     let of_ring = manifest.is_some_and(|manifest| matches!(manifest.layout, Layout::Ring { .. }));
     let mut logs = vec![(log.clone(), manifest.is_some())];
-    // Runs that rotate write none.
-    if !matches!(plan.layout, FileLayout::Rotating { .. }) {
+    // Runs that rotate write none of a lap, and remove the rotated ones of an earlier run. One is enough to be told of.
+    if matches!(plan.layout, FileLayout::Rotating { .. }) {
+        let rotated = open::rotated(log).unwrap_or_default();
+        logs.extend(rotated.into_iter().find(|log| length_of(log) > 0).map(|log| (log, manifest.is_some())));
+    } else {
         logs.push((open::lap_log(log), of_ring));
     }
     // Beside a special file there is no manifest: the lines themselves have to say whose they are.
@@ -225,6 +228,22 @@ mod tests {
         }
         let found = told(&plan, Existing::Refused { manifest: true });
         assert!(found.len() == 1 && found[0].contains("payloads.0.log.1"), "{found:?}");
+    }
+
+    #[test]
+    fn rotated_logs_that_no_manifest_explains_are_in_the_way_of_who_rotates() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), ROTATING);
+        let log = plan.log.clone().unwrap();
+        let rotated = open::with_suffix(&log, &open::rotation_suffix(1_700_000_000_000_000_001));
+        fs::write(&rotated, "mine").unwrap();
+        let found = told(&plan, REFUSED);
+        assert!(found.len() == 1 && found[0].contains(&format!("{} holds", rotated.display())), "{found:?}");
+        assert!(told(&FilePlan { layout: RING, ..plan.clone() }, REFUSED).is_empty(), "it leaves them alone");
+        assert!(told(&FilePlan { log: None, ..plan.clone() }, REFUSED).is_empty(), "it leaves them alone");
+        assert!(told(&plan, Existing::Replaced).is_empty());
+        manifest(Layout::Append).write(&plan.manifest).unwrap();
+        assert!(told(&plan, Existing::Refused { manifest: true }).is_empty());
     }
 
     /// Where two data files have the same name but for their extension, so have their manifests, and their logs.

@@ -228,11 +228,12 @@ impl Keeper {
     }
 
     fn carry_out(&mut self, order: Order) -> io::Result<()> {
-        match order {
-            Order::Switch { lane, unix_ns } => self.lanes[lane].switch(unix_ns),
-            Order::Retire { lane, file, length } => self.lanes[lane].retire(&file, length),
-            Order::Audit(line) => self.lanes[line.lane].audit(&line),
-        }
+        let (lane, carried) = match order {
+            Order::Switch { lane, unix_ns } => (lane, self.lanes[lane].switch(unix_ns)),
+            Order::Retire { lane, file, length } => (lane, self.lanes[lane].retire(&file, length)),
+            Order::Audit(line) => (line.lane, self.lanes[line.lane].audit(&line)),
+        };
+        carried.map_err(|error| self.lanes[lane].blame(error))
     }
 
     fn flush_logs(&mut self) -> io::Result<()> {
@@ -313,11 +314,11 @@ impl LaneFiles {
         Ok(())
     }
 
-    /// Opens the file that follows the active one, out of a recycled one if there is any.
+    /// Opens the file that follows the active one, out of a recycled one if there is any, and nobody took it away.
     fn prepare(&mut self, recycled: Option<PathBuf>) -> io::Result<()> {
         let path = open::next_path(&self.plan.data);
         if let Some(old) = recycled {
-            fs::rename(old, &path)?;
+            open::rename_if_there(&old, &path)?;
         }
         let nth = self.opened;
         self.opened += 1;
@@ -333,7 +334,8 @@ impl LaneFiles {
         if let Some(mut log) = self.log.take() {
             log.flush()?;
             let path = self.plan.log.as_ref().expect("an open log has a path");
-            fs::rename(path, open::with_suffix(path, &suffix))?;
+            // Logs that others move away, or remove, do not end the run.
+            open::rename_if_there(path, &open::with_suffix(path, &suffix))?;
             self.open_log()?;
         }
         Ok(())
@@ -384,7 +386,7 @@ impl LaneFiles {
                 open::remove_if_there(&open::with_suffix(log, &suffix))?;
             }
             if let Some(extra) = spare.replace(oldest) {
-                fs::remove_file(extra)?;
+                open::remove_if_there(&extra)?;
             }
         }
         Ok(spare)
@@ -396,7 +398,7 @@ impl LaneFiles {
         log.flush()?;
         let before = open::lap_log(path);
         if lap == self.lap + 1 {
-            fs::rename(path, before)?;
+            open::rename_if_there(path, &before)?;
         } else {
             // Laps without a line lie between: all that was logged is overwritten.
             open::remove_if_there(&before)?;

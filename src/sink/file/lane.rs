@@ -2,6 +2,7 @@
 
 mod answer;
 mod close;
+mod manifest;
 
 use super::keeper::{AuditLine, KeeperLane, Order};
 use super::stage::{Stage, StagedWrite};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Dropped, it takes back what it knows of; see [`Made::keep`].
 #[derive(Debug, Default)]
 pub struct Made {
-    /// A manifest before its data, which nothing would explain without it.
+    /// A log, then the manifest, then the data, which nothing would explain without it.
     files: Vec<PathBuf>,
     /// The inner ones first.
     folders: Vec<PathBuf>,
@@ -25,7 +25,7 @@ impl Made {
         fs::create_dir_all(folder)
     }
 
-    /// Takes note of a data file that this run has locked, and of the manifest that it will get.
+    /// Takes note of a data file that this run has locked, and of the log and the manifest that it will get.
     pub fn claimed(&mut self, plan: &FilePlan, data_was_missing: bool, file: &File) -> io::Result<()> {
         // One that holds something may be lost, and is replaced: CIFS wants it closed by then.
         if file.metadata()?.len() > 0 {
@@ -33,7 +33,9 @@ impl Made {
         }
         self.locks.push(file.try_clone()?);
         // A link is there, wherever it leads.
-        if plan.layout.has_manifest() && plan.manifest.symlink_metadata().is_err() {
+        let is_missing = |path: &Path| path.symlink_metadata().is_err();
+        self.files.extend(plan.log.iter().filter(|log| is_missing(log)).cloned());
+        if plan.layout.has_manifest() && is_missing(&plan.manifest) {
             self.files.push(plan.manifest.clone());
         }
         if data_was_missing {
@@ -117,10 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn data_go_after_their_manifest() {
+    fn data_go_after_their_manifest_and_a_log_before() {
         let folder = tempfile::tempdir().unwrap();
         let plan = open::tests::plan(folder.path(), FileLayout::Ring { capacity_bytes: 4096 });
-        assert_eq!(claimed(&plan).files, [plan.manifest, plan.data]);
+        let log = folder.path().join("d.log");
+        let plan = FilePlan { log: Some(log.clone()), ..plan };
+        assert_eq!(claimed(&plan).files, [&log, &plan.manifest, &plan.data].map(Clone::clone));
+        fs::write(&log, "").unwrap();
+        assert_eq!(claimed(&plan).files, [&plan.manifest, &plan.data].map(Clone::clone), "it was there before");
     }
 
     #[test]

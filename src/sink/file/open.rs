@@ -281,7 +281,15 @@ fn replace(plan: &FilePlan, claimed: File) -> io::Result<File> {
 }
 
 pub fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+    unless_gone(fs::remove_file(path))
+}
+
+pub fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    unless_gone(fs::rename(from, to))
+}
+
+fn unless_gone(done: io::Result<()>) -> io::Result<()> {
+    match done {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -303,15 +311,22 @@ fn remove_logs(plan: &FilePlan) -> io::Result<()> {
 }
 
 fn remove_rotated(base: &Path, may_go: impl Fn(&Path) -> bool) -> io::Result<()> {
+    rotated(base)?.iter().filter(|path| may_go(path)).try_for_each(fs::remove_file)
+}
+
+/// What rotations left of a data file or a log: `<base>.<UTC timestamp>`, oldest first.
+pub fn rotated(base: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
     for entry in fs::read_dir(place::folder(base))? {
         let path = entry?.path();
         let suffix =
             path.file_name().zip(base.file_name()).map(|(name, base)| suffix_of(Path::new(base), Path::new(name)));
-        if suffix.is_some_and(|suffix| is_rotation_suffix(&suffix)) && may_go(&path) {
-            fs::remove_file(path)?;
+        if suffix.is_some_and(|suffix| is_rotation_suffix(&suffix)) {
+            paths.push(path);
         }
     }
-    Ok(())
+    paths.sort();
+    Ok(paths)
 }
 
 #[cfg(test)]

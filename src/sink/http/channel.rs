@@ -244,7 +244,8 @@ impl Channel {
                 let ended = self.read(ring, manner, now_ns);
                 self.forget(again, done);
                 self.link.listen(ring);
-                ended
+                // A send may have met the end before.
+                if ended == Event::Nothing { self.link.settle_ending() } else { ended }
             }
             broken @ Event::Broken { .. } => broken,
         };
@@ -306,7 +307,7 @@ impl Channel {
         exchange.doubtful |= exchange.whole && may_have_taken(status);
         let kind = if matches!(status, 429 | 503) { Field::ErrorThrottled } else { Field::ErrorStatus };
         let passing = matches!(status, 408 | 425 | 429 | 500..=599);
-        let next_ns = (passing && exchange.attempts <= manner.attempts_max).then(|| {
+        let next_ns = (passing && exchange.attempts <= manner.retry.retries_max).then(|| {
             let wait_ns = response.retry_after_seconds.unwrap_or(0).saturating_mul(1_000_000_000);
             now_ns + wait_ns.max(manner.pause_ns(exchange.attempts, self.random.next_u64()))
         });
@@ -352,18 +353,14 @@ impl Channel {
             self.past = Past::Used;
         }
         for at in 0..self.exchanges.len() {
-            let slot = self.exchanges[at].slot;
-            if self.exchanges[at].held && (self.exchanges[at].whole || self.exchanges[at].fate.is_some()) {
-                self.let_go(slot, payload);
+            // What goes out again is made again: its place in the ring would hold up all other connections.
+            if self.exchanges[at].held {
+                self.let_go(self.exchanges[at].slot, payload);
             }
             let exchange = &mut self.exchanges[at];
             if exchange.fate.is_some() {
                 continue;
             }
-            if exchange.held && std::mem::take(&mut exchange.staged) {
-                self.stage_taken = false;
-            }
-            exchange.held = false;
             if self.unheeded {
                 // It was no attempt (RFC 9112, section 9.6).
                 exchange.attempts -= 1;
@@ -371,7 +368,7 @@ impl Channel {
                 continue;
             }
             exchange.doubtful |= exchange.whole;
-            let next_ns = (exchange.attempts <= manner.attempts_max)
+            let next_ns = (exchange.attempts <= manner.retry.retries_max)
                 .then(|| now_ns + manner.pause_ns(exchange.attempts, self.random.next_u64()));
             exchange.failed(why.kind(), next_ns);
         }

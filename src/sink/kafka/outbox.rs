@@ -4,7 +4,7 @@ use crate::base::fatal::Fatal;
 use crate::payload::Payload;
 use crate::sys::ring::Ring;
 use crate::wire::kafka::batch::raw_append;
-use crate::wire::kafka::codec::{Codec, Deflater};
+use crate::wire::kafka::codec::{Codec, CodecError, Deflater};
 use std::ops::Range;
 
 /// The buffers of a lane, and its compressor.
@@ -27,11 +27,15 @@ pub struct Packed {
 }
 
 impl Outbox {
-    pub fn new(codec: Codec, stages: Vec<Range<usize>>) -> Result<Self, Fatal> {
-        let deflater = match codec {
-            Codec::None => None,
-            codec => Some(Deflater::new(codec, None).map_err(|error| Fatal::host(format!("--compression: {error}")))?),
+    /// `block_bytes`: the longest block, so that no later one makes the compressor grow.
+    pub fn new(codec: Codec, stages: Vec<Range<usize>>, block_bytes: u64) -> Result<Self, Fatal> {
+        let made = || -> Result<Deflater, CodecError> {
+            let mut deflater = Deflater::new(codec, None)?;
+            deflater.warm(block_bytes as usize)?;
+            Ok(deflater)
         };
+        let failed = |error: CodecError| Fatal::host(format!("--compression {}: {error}", codec.name()));
+        let deflater = (codec != Codec::None).then(made).transpose().map_err(failed)?;
         Ok(Self { deflater, free: (0..stages.len()).collect(), stages, lends: true })
     }
 

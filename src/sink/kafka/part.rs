@@ -59,6 +59,8 @@ pub struct Part {
     expires: Option<Instant>,
     /// A new connection is to take its place before that.
     replace_at_ns: u64,
+    /// There is no connection since then; `u64::MAX`: there is one.
+    down_from_ns: u64,
     /// Recoveries in a row, and what keeps partitions that fail together from coming back together.
     failures: u32,
     random: SplitMix64,
@@ -93,6 +95,7 @@ impl Part {
             not_before_ns: 0,
             expires,
             replace_at_ns: u64::MAX,
+            down_from_ns: u64::MAX,
             failures: 0,
             random: SplitMix64::seed_from_u64(manner.seed ^ id as u64),
             retries: 0,
@@ -102,8 +105,24 @@ impl Part {
         }
     }
 
-    pub fn has_room(&self, manner: &Manner) -> bool {
-        self.link.is_up() && !self.recovering && self.requests.len() < manner.in_flight_max && self.free_heads.len() > 1
+    /// Whether it takes a block. One of several takes none that would wait here: its place in the ring is for the others
+    /// as well.
+    pub fn has_room(&self, manner: &Manner, is_one_of_several: bool, now_ns: u64) -> bool {
+        let is_open = self.link.is_up() && !self.recovering && self.requests.len() < manner.in_flight_max;
+        let goes_on = self.is_trusted(manner) || self.requests.is_empty();
+        let goes_at_once = self.sent == self.requests.len() && self.may_send(now_ns);
+        is_open && self.free_heads.len() > 1 && goes_on && (goes_at_once || !is_one_of_several)
+    }
+
+    /// More than one request may be in flight: see `proven`.
+    fn is_trusted(&self, manner: &Manner) -> bool {
+        self.proven || manner.acks == 0
+    }
+
+    /// What is sent now goes out now.
+    fn may_send(&self, now_ns: u64) -> bool {
+        let is_free = self.link.is_up() && self.link.is_idle() && !self.recovering;
+        is_free && now_ns >= self.not_before_ns && !self.is_due(now_ns)
     }
 
     /// Over a new connection.
@@ -116,8 +135,8 @@ impl Part {
     }
 
     /// Something here has a time limit.
-    pub fn is_busy(&self) -> bool {
-        !self.requests.is_empty() || !self.link.is_up()
+    pub fn is_busy(&self, now_ns: u64) -> bool {
+        !self.requests.is_empty() || !self.link.is_up() || now_ns < self.not_before_ns
     }
 
     pub fn take_retries(&mut self) -> u64 {
@@ -138,6 +157,26 @@ impl Part {
         let (what, mend) = why();
         let mend = mend.map(|how| format!("\n  mend: {how}")).unwrap_or_default();
         self.end = Some(format!("{}/{}: {what}{mend}", manner.topic, self.id));
+    }
+
+    /// Ends the run where a batch, or a connection for the next ones, is waited for too long: a login that is refused
+    /// now may be refused for good.
+    fn check_delivery(&mut self, manner: &Manner, now_ns: u64) {
+        self.down_from_ns = if self.link.is_up() { u64::MAX } else { self.down_from_ns.min(now_ns) };
+        let oldest = self.requests.front().filter(|first| first.fate.is_none());
+        let late_ns = oldest.map_or(0, |first| now_ns.saturating_sub(first.submitted_ns));
+        let down_ns = now_ns.saturating_sub(self.down_from_ns);
+        if late_ns.max(down_ns) <= manner.delivery_timeout_ns {
+            return;
+        }
+        self.end_with(manner, || {
+            let seconds = |ns: u64| ns / 1_000_000_000;
+            let what = match late_ns > manner.delivery_timeout_ns {
+                true => format!("a batch was not delivered within {} s", seconds(late_ns)),
+                false => format!("there was no connection to the leader for {} s", seconds(down_ns)),
+            };
+            (what, Some("look at the broker, or raise delivery.timeout.ms"))
+        });
     }
 
     /// What is known of requests that are still here when time is up.
@@ -161,7 +200,7 @@ impl Part {
             slot,
             base_sequence,
             timestamp_ms: (payload.timestamp_unix_ns(block, 0) / 1_000_000) as i64,
-            offered_ns: now_ns,
+            submitted_ns: now_ns,
             sent_ns: 0,
             correlation_id: 0,
             attempts: 0,
@@ -187,10 +226,9 @@ impl Part {
         now_ns: u64,
     ) {
         self.skip_known();
-        let may = self.link.is_up() && self.link.is_idle() && !self.recovering && now_ns >= self.not_before_ns;
-        let may = may && !self.is_due(now_ns);
-        let in_flight_max = if self.proven || manner.acks == 0 { manner.in_flight_max } else { 1 };
-        if !may || self.sent == self.requests.len() || self.sent - self.answered >= in_flight_max {
+        let in_flight_max = if self.is_trusted(manner) { manner.in_flight_max } else { 1 };
+        let is_full = self.sent - self.answered >= in_flight_max;
+        if !self.may_send(now_ns) || self.sent == self.requests.len() || is_full {
             return;
         }
         let request = &mut self.requests[self.sent];
@@ -257,7 +295,8 @@ impl Part {
                 let ended = self.read_answers(ring, (payload, manner, outbox), now_ns, done);
                 self.link.listen(ring);
                 self.advance(ring, payload, manner, outbox, now_ns);
-                ended
+                // A send may have met the end before.
+                if ended == Event::Nothing { self.link.settle_ending() } else { ended }
             }
             broken @ Event::Broken { .. } => broken,
         };
@@ -314,22 +353,14 @@ impl Part {
             let ended = self.link.break_off(ring, Breakage::Closed);
             return self.on_ended(ring, (payload, manner, outbox), ended, done);
         }
-        if let Some(first) = self.requests.front() {
-            let waited_ns = now_ns.saturating_sub(first.offered_ns);
-            if waited_ns > manner.delivery_timeout_ns && first.fate.is_none() {
-                self.end_with(manner, || {
-                    let what = format!("a batch was not delivered within {} s", waited_ns / 1_000_000_000);
-                    (what, Some("look at the broker, or raise delivery.timeout.ms"))
-                });
-            }
-            let waits = self.answered < self.sent && manner.acks != 0 && self.link.is_up();
-            if waits && self.answer_wait_ns(now_ns) > manner.request_timeout_ns {
-                let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
-                return self.on_ended(ring, (payload, manner, outbox), ended, done);
-            }
+        self.check_delivery(manner, now_ns);
+        let waits = self.answered < self.sent && manner.acks != 0 && self.link.is_up();
+        if waits && self.answer_wait_ns(now_ns) > manner.request_timeout_ns {
+            let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
+            return self.on_ended(ring, (payload, manner, outbox), ended, done);
         }
         self.take_back_late(ring, (&mut *payload, manner, &mut *outbox), now_ns);
-        let ended = self.recover(ring, manner, now_ns);
+        let ended = self.recover(ring, (&mut *payload, manner, &mut *outbox), now_ns);
         self.advance(ring, payload, manner, outbox, now_ns);
         self.on_ended(ring, (payload, manner, outbox), ended, done)
     }

@@ -14,7 +14,7 @@ pub struct Request {
     pub slot: u32,
     pub base_sequence: i32,
     pub timestamp_ms: i64,
-    pub offered_ns: u64,
+    pub submitted_ns: u64,
     pub sent_ns: u64,
     pub correlation_id: i32,
     pub attempts: u32,
@@ -61,6 +61,14 @@ impl Request {
     pub fn take_back<R: NetRing>(&mut self, ring: &mut R) {
         self.pieces.iter().for_each(|piece| ring.detach(piece.clone()));
         self.lent = false;
+    }
+
+    /// It is made again when it goes out.
+    pub fn leave_ring(&mut self, payload: &mut Payload) {
+        if !self.held && !self.left_ring {
+            payload.release(self.slot);
+            self.left_ring = true;
+        }
     }
 
     /// Nobody reads the request's bytes any longer.

@@ -3,6 +3,7 @@
 use super::LaneSetup;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
+use crate::connect::dial::address;
 use crate::connect::tls;
 use crate::plan::{KafkaPlan, SaslMechanism, SaslPlan};
 use rskafka::BackoffConfig;
@@ -25,7 +26,7 @@ pub async fn partitions(
 ) -> Result<Vec<Arc<PartitionClient>>, Fatal> {
     let plan = &setup.plan;
     let patience = Duration::from_nanos(plan.link.request_timeout_ns);
-    let brokers = addresses(plan);
+    let brokers: Vec<String> = plan.bootstrap.iter().map(|(host, port)| address(host, *port)).collect();
     let unreachable = |why: String| {
         let what = format!("rskafka and Kafka at {}: {why}", brokers.join(","));
         Fatal::new(Exit::Unreachable, what).mend("--kafka-client=uring, or a longer --request-timeout")
@@ -58,18 +59,10 @@ async fn while_wanted<T>(work: impl Future<Output = T>, may_start: &dyn Fn() -> 
     }
 }
 
-fn addresses(plan: &KafkaPlan) -> Vec<String> {
-    let address = |(host, port): &(String, u16)| match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
-    };
-    plan.bootstrap.iter().map(address).collect()
-}
-
 fn builder(plan: &KafkaPlan, brokers: Vec<String>) -> Result<ClientBuilder, Fatal> {
     let retry = &plan.link.retry;
     let least_ns = retry.backoff_min_ns.max(BACKOFF_MIN_NS);
-    let deadline_ns = if retry.attempts_max == 0 { 0 } else { plan.link.request_timeout_ns };
+    let deadline_ns = if retry.retries_max == 0 { 0 } else { plan.link.request_timeout_ns };
     let mut builder = ClientBuilder::new(brokers).client_id(plan.client_id.as_str()).backoff_config(BackoffConfig {
         init_backoff: Duration::from_nanos(least_ns),
         max_backoff: Duration::from_nanos(retry.backoff_max_ns.max(least_ns)),

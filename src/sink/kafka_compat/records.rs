@@ -62,8 +62,15 @@ mod tests {
 
     /// One block of a fresh lane.
     fn block(annotate: Annotate, framing: Framing) -> (Payload, Vec<u8>, u32) {
-        let source = PayloadSource::Random { bytes_min: 80, bytes_max: 300, compressibility: 0.0 };
-        let plan = PayloadPlan { source, seed: 7, annotate, sign_key: None };
+        let plan = PayloadPlan {
+            source: PayloadSource::Random { compressibility: 0.0 },
+            record_bytes_min: 80,
+            record_bytes_max: 300,
+            headed: annotate == Annotate::Payload,
+            seed: 7,
+            annotate,
+            sign_key: None,
+        };
         let draft = Draft::new(&plan, framing, 0.0, 3, RING_BYTES, 8192).unwrap();
         let mut memory = vec![0; draft.bytes() as usize];
         let who = Who { run_id: "run", run_id_hash: 9, producer_id: 3 };

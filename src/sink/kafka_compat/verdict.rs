@@ -1,8 +1,11 @@
 //! What a call that rskafka gave up says of the batch's fate.
+//!
+//! It tells of the last attempt alone. There may have been others before, even where it was not to try again: what a
+//! broker answers together with a throttle time, be it success, rskafka drops, and sends the batch once more.
 
 use crate::counters::Field;
 use crate::sink::Fate;
-use crate::wire::kafka::errors::{PERHAPS_APPENDED, UNFORESEEN, broker_error};
+use crate::wire::kafka::errors::{ErrorKind, PERHAPS_APPENDED, UNFORESEEN, broker_error};
 use rskafka::BackoffError;
 use rskafka::client::error::{Error, ProtocolError, RequestError};
 
@@ -23,21 +26,14 @@ impl Verdict {
         Self { fate: Fate::Uncertain(kind), end: None }
     }
 
-    /// `once`: rskafka was not to try again, so the error tells all that happened. `place`: topic and partition.
-    pub fn of(error: &Error, once: bool, place: (&str, i32)) -> Self {
+    /// `place`: topic and partition.
+    pub fn of(error: &Error, place: (&str, i32)) -> Self {
         match error {
             Error::ServerError { protocol_error, .. } => Self::of_answer(code_of(*protocol_error), place),
             Error::RetryFailed(BackoffError::DeadlineExceded { source, .. }) => match source.downcast_ref::<Error>() {
-                Some(last) if once => Self::of(last, once, place),
-                // An earlier attempt may have arrived.
-                Some(last) => match Self::of(last, once, place).fate {
-                    Fate::Failed(kind) | Fate::Uncertain(kind) => Self::uncertain(kind),
-                    Fate::Produced | Fate::NotSent => Self::LATE,
-                },
+                Some(last) => Self::of(last, place),
                 None => Self::LATE,
             },
-            // No connection, so nothing was sent.
-            Error::Connection(_) if once => Self { fate: Fate::Failed(Field::ErrorClosed), end: None },
             Error::Connection(_) | Error::Request(RequestError::IO(_) | RequestError::Poisoned(_)) => {
                 Self::uncertain(Field::ErrorClosed)
             }
@@ -46,7 +42,8 @@ impl Verdict {
         }
     }
 
-    /// As the native client takes it: what is refused once will be refused again.
+    /// As the native client takes it: what is refused once will be refused again. Where that depends on the moment, it
+    /// may have been otherwise before.
     fn of_answer(code: i16, (topic, partition): (&str, i32)) -> Self {
         if PERHAPS_APPENDED.contains(&code) {
             return Self::LATE;
@@ -54,8 +51,11 @@ impl Verdict {
         let error = broker_error(code);
         let remedy = error.remedy().map(|how| format!("\n  mend: {how}")).unwrap_or_default();
         let end = format!("{topic}/{partition}: the broker answered {error}{remedy}");
-        let fate =
-            if code == UNFORESEEN { Fate::Uncertain(Field::ErrorBroker) } else { Fate::Failed(Field::ErrorBroker) };
+        let is_of_the_moment = error.kind.is_retriable() || error.kind == ErrorKind::Denied || code == UNFORESEEN;
+        let fate = match is_of_the_moment {
+            true => Fate::Uncertain(Field::ErrorBroker),
+            false => Fate::Failed(Field::ErrorBroker),
+        };
         Self { fate, end: (!error.kind.is_retriable()).then_some(end) }
     }
 }
@@ -87,26 +87,32 @@ mod tests {
 
     #[test]
     fn what_may_have_arrived_is_uncertain() {
-        let fate = |error: &Error, once: bool| Verdict::of(error, once, ("t", 3)).fate;
+        let fate = |error: &Error| Verdict::of(error, ("t", 3)).fate;
         let (broker, lost) = (Field::ErrorBroker, Field::ErrorClosed);
-        for once in [true, false] {
-            assert_eq!(fate(&answer(ProtocolError::MessageTooLarge), once), Fate::Failed(broker));
-            assert_eq!(fate(&answer(ProtocolError::RequestTimedOut), once), Fate::Uncertain(Field::ErrorTimeout));
-            let too_few = answer(ProtocolError::NotEnoughReplicasAfterAppend);
-            assert_eq!(fate(&too_few, once), Fate::Uncertain(Field::ErrorTimeout));
-            assert_eq!(fate(&answer(ProtocolError::UnknownServerError), once), Fate::Uncertain(broker));
-            assert_eq!(fate(&closed(), once), Fate::Uncertain(lost));
-            assert_eq!(fate(&retried(closed()), once), Fate::Uncertain(lost));
-            assert_eq!(fate(&Error::InvalidResponse("?".into()), once), Fate::Uncertain(Field::ErrorProtocol));
+        assert_eq!(fate(&answer(ProtocolError::MessageTooLarge)), Fate::Failed(broker));
+        assert_eq!(fate(&answer(ProtocolError::RequestTimedOut)), Fate::Uncertain(Field::ErrorTimeout));
+        let too_few = answer(ProtocolError::NotEnoughReplicasAfterAppend);
+        assert_eq!(fate(&too_few), Fate::Uncertain(Field::ErrorTimeout));
+        assert_eq!(fate(&answer(ProtocolError::UnknownServerError)), Fate::Uncertain(broker));
+        // An earlier attempt may have been taken: one that rskafka was told to try again, or that was throttled.
+        let of_the_moment = [
+            ProtocolError::NotEnoughReplicas,
+            ProtocolError::NotLeaderOrFollower,
+            ProtocolError::KafkaStorageError,
+            ProtocolError::TopicAuthorizationFailed,
+        ];
+        for error in of_the_moment {
+            assert_eq!(fate(&answer(error)), Fate::Uncertain(broker), "{error}");
+            assert_eq!(fate(&retried(answer(error))), Fate::Uncertain(broker), "{error}");
         }
-        let moved = || retried(answer(ProtocolError::NotLeaderOrFollower));
-        assert_eq!(fate(&moved(), true), Fate::Failed(broker));
-        assert_eq!(fate(&moved(), false), Fate::Uncertain(broker));
+        assert_eq!(fate(&closed()), Fate::Uncertain(lost));
+        assert_eq!(fate(&retried(closed())), Fate::Uncertain(lost));
+        assert_eq!(fate(&Error::InvalidResponse("?".into())), Fate::Uncertain(Field::ErrorProtocol));
     }
 
     #[test]
     fn only_what_cannot_get_better_ends_the_run() {
-        let end = |error: ProtocolError| Verdict::of(&answer(error), false, ("t", 3)).end;
+        let end = |error: ProtocolError| Verdict::of(&answer(error), ("t", 3)).end;
         assert_eq!(end(ProtocolError::NotLeaderOrFollower), None);
         assert_eq!(end(ProtocolError::NotEnoughReplicas), None);
         let said = end(ProtocolError::MessageTooLarge).unwrap();

@@ -6,9 +6,10 @@ use crate::sys::ring::NetRing;
 use std::ops::Range;
 
 impl Link {
-    /// Arms the receive, if the link is up and none is armed: from its opening on, before anything is sent as well.
+    /// Arms the receive, if none is armed and something may come: from the link's opening on, before anything is sent as
+    /// well.
     pub fn listen<R: NetRing>(&mut self, ring: &mut R) {
-        if self.listening || !self.is_up() {
+        if self.listening || !self.hears() {
             return;
         }
         if let Some(why) = self.farewell.take() {
@@ -28,6 +29,11 @@ impl Link {
         if !range.is_empty() {
             self.arm(ring, range);
         }
+    }
+
+    /// What a peer said before a send met the end of the connection counts too.
+    fn hears(&self) -> bool {
+        matches!(self.state, State::Up | State::Ending(Breakage::Error(_)))
     }
 
     /// Over TLS: where what comes next lies until it is opened.
@@ -68,10 +74,7 @@ impl Link {
 
     pub(super) fn on_received<R: NetRing>(&mut self, ring: &mut R, result: i32) -> Event {
         self.listening = false;
-        if !self.is_up() {
-            if result > 0 {
-                self.hear_alert(ring, result as usize);
-            }
+        if !self.hears() {
             return self.settle_ending();
         }
         match result {
@@ -80,6 +83,7 @@ impl Link {
                 self.received += result as usize;
                 Event::Received
             }
+            _ if !self.is_up() => self.settle_ending(),
             0 => self.break_off(ring, Breakage::Closed),
             _ if is_passing(result) => {
                 self.listen(ring);
@@ -110,6 +114,10 @@ impl Link {
             }
             Err(why) => Some(Breakage::Tls(why)),
         };
+        if let (State::Ending(_), Some(alert @ Breakage::Tls(TlsError::Alert(_)))) = (self.state, farewell) {
+            // It says why the connection came to that end.
+            self.state = State::Ending(alert);
+        }
         match farewell {
             Some(why) if !is_news => self.break_off(ring, why),
             // What was said before it is heard first.
@@ -117,17 +125,6 @@ impl Link {
                 self.farewell = farewell;
                 Event::Received
             }
-        }
-    }
-
-    /// Of a connection whose end a send has met first: the peer's alert says why it came.
-    fn hear_alert<R: NetRing>(&mut self, ring: &mut R, bytes: usize) {
-        let State::Ending(Breakage::Error(_)) = self.state else { return };
-        let Some(tls) = &mut self.tls else { return };
-        let used = self.unopened + bytes;
-        let incoming = &mut ring.memory()[self.area.opening.clone()];
-        if let Err(alert @ TlsError::Alert(_)) = tls.decrypt(incoming, used, |_| ()) {
-            self.state = State::Ending(Breakage::Tls(alert));
         }
     }
 }

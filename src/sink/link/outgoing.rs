@@ -17,14 +17,15 @@ pub struct Outgoing {
     /// Over TLS: what is sealed of it and not gone, and how many plain bytes that is.
     pub sealed: Range<usize>,
     pub sealed_plain: usize,
-    /// The kernel has an operation of it.
+    /// The kernel has an operation of it, and was asked not to copy.
     pub submitted: bool,
+    pub zero_copy: bool,
 }
 
 impl Outgoing {
     pub fn new(tag: u32, pieces: [Piece; 2], lendable: bool) -> Self {
-        let (sealed, submitted, lent) = (0..0, false, false);
-        Self { tag, pieces, taken: 0, lendable, lent, sealed, sealed_plain: 0, submitted }
+        let (sealed, submitted, zero_copy, lent) = (0..0, false, false, false);
+        Self { tag, pieces, taken: 0, lendable, lent, sealed, sealed_plain: 0, submitted, zero_copy }
     }
 
     pub fn bytes(&self) -> usize {

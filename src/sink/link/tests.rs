@@ -9,6 +9,7 @@ use crate::counters::Field;
 use crate::payload::framing::Framing;
 use crate::payload::stamper::Stamper;
 use crate::payload::{Block, Payload, Starts};
+use crate::plan::RetryPlan;
 use crate::sink::http::{HttpSink, LaneSetup, Manner};
 use crate::sink::redials::Redials;
 use crate::sink::{Fate, Sink};
@@ -17,7 +18,7 @@ use crate::sys::region::Region;
 use crate::sys::ring::{Ring, Wait};
 use crate::wire::http::{HeadFacts, RequestHead};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
@@ -138,6 +139,27 @@ fn an_alert_behind_the_handshake_says_why_the_connection_ended() {
 }
 
 #[test]
+fn what_was_said_before_a_send_met_the_end_is_heard() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut server, peer_address) = listener.accept().unwrap();
+    server.write_all(b"refused").unwrap();
+    assert_eq!(stream.peek(&mut [0; 1]).unwrap(), 1, "the answer is here");
+    let mut ring = ring();
+    let dialed = Dialed { stream, tls: None, peer_address, expires: None };
+    let mut link = Link::open(&mut ring, (0, 0), dialed, Area::cut(0, INBOX_BYTES, false)).unwrap();
+    link.listen(&mut ring);
+    let why = Breakage::Error(libc::EPIPE);
+    assert_eq!(link.break_off(&mut ring, why), Event::Nothing);
+    assert_eq!(next_event(&mut ring, &mut link), Event::Received);
+    assert_eq!(link.inbox(&mut ring), b"refused");
+    link.consume(&mut ring, 7);
+    link.listen(&mut ring);
+    assert_eq!(link.settle_ending(), Event::Nothing, "there may be more");
+    assert_eq!(next_event(&mut ring, &mut link), Event::Broken { why, unsent: None });
+}
+
+#[test]
 fn a_message_that_cannot_be_sealed_breaks_the_connection() {
     // The keys last for nothing of it, or for its first part.
     for (records, taken) in [(2, 0), (12, SEAL_BYTES)] {
@@ -185,9 +207,7 @@ fn a_connection_with_worn_keys_is_replaced_in_order() {
         summed: false,
         tls: true,
         request_timeout_ns: u64::MAX,
-        attempts_max: 0,
-        backoff_min_ns: 1,
-        backoff_max_ns: 1,
+        retry: RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 },
         seed: 1,
     };
     let request_bytes = manner.head.bytes() + BODY_BYTES;

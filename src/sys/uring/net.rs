@@ -1,6 +1,6 @@
 //! Sends and receives of the io_uring back end.
 
-use super::{BUFFER_BYTES_MAX, Uring};
+use super::Uring;
 use crate::sys::ring::{FileSlot, Means, NetRing, Piece};
 use io_uring::types::Fixed;
 use io_uring::{IoUring, Probe, opcode};
@@ -56,21 +56,17 @@ impl NetRing for Uring {
             self.lend(slot, pieces, token);
             return true;
         }
+        let buffer = self.buffer_of(&pieces[0]);
         let [first, second] = pieces.map(|piece| &self.region.bytes()[piece]);
         let zero_copy = means == Means::ZeroCopy && self.zero_copy;
         let fd = Fixed(slot.0);
         let entry = match (second.is_empty(), zero_copy) {
             (true, false) => opcode::Send::new(fd, first.as_ptr(), first.len() as u32).flags(SEND_FLAGS).build(),
-            (true, true) => {
-                let start = first.as_ptr() as usize - self.region.bytes().as_ptr() as usize;
-                let buffer = start / BUFFER_BYTES_MAX;
-                let fixed = self.registered && (start + first.len() - 1) / BUFFER_BYTES_MAX == buffer;
-                opcode::SendZc::new(fd, first.as_ptr(), first.len() as u32)
-                    .flags(SEND_FLAGS)
-                    .zc_flags(REPORT_USAGE)
-                    .buf_index(fixed.then_some(buffer as u16))
-                    .build()
-            }
+            (true, true) => opcode::SendZc::new(fd, first.as_ptr(), first.len() as u32)
+                .flags(SEND_FLAGS)
+                .zc_flags(REPORT_USAGE)
+                .buf_index(buffer)
+                .build(),
             (false, zero_copy) => {
                 let message = self.messages.put([first, second]);
                 if zero_copy {
@@ -103,7 +99,52 @@ impl NetRing for Uring {
 
     fn detach(&mut self, range: Range<usize>) {
         // Registered memory is the old pages.
-        self.registered = false;
+        self.registered_bytes = 0;
         self.region.detach(range).expect("private memory takes other pages");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::region::Region;
+    use crate::sys::ring::{Completion, Ring, Wait};
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_wish_to_gather_is_for_the_next_call_alone() {
+        let mut ring = Uring::new(Region::map(4096).unwrap(), 8, 2).unwrap();
+        let pairs = [(); 2].map(|()| UnixStream::pair().unwrap());
+        let mut peers = pairs.map(|(here, there)| {
+            let slot = ring.install(File::from(OwnedFd::from(here))).unwrap();
+            assert!(ring.receive(slot, 0..8, u64::from(slot.0)));
+            there
+        });
+        ring.gather(2);
+        ring.enter(Wait::No).unwrap();
+        peers[1].write_all(b"news").unwrap();
+        let began = Instant::now();
+        ring.enter(Wait::ForNs(60_000_000_000)).unwrap();
+        assert_eq!(ring.completion(), Some(Completion::last(1, 4)));
+        assert!(began.elapsed() < Duration::from_secs(30), "it waited for both");
+        drop(peers);
+        while ring.in_flight() > 0 {
+            ring.enter(Wait::ForNs(1_000_000)).unwrap();
+            while ring.completion().is_some() {}
+        }
+    }
+
+    #[test]
+    fn only_what_lies_in_one_registered_buffer_is_sent_from_there() {
+        let (region, bytes) = (Region::map(3 * 4096).unwrap(), 2 * 4096);
+        let ring = Uring::registering(region, bytes, 8, 2).unwrap();
+        let known = ring.registered().then_some(0);
+        assert_eq!(ring.buffer_of(&(4096..bytes)), known);
+        assert_eq!(ring.buffer_of(&(4096..bytes + 1)), None);
+        assert_eq!(ring.buffer_of(&(bytes..3 * 4096)), None);
     }
 }

@@ -6,6 +6,7 @@ use crate::base::limits;
 use crate::verify::findings::{Finding, Kind};
 use crate::verify::intervals::Place;
 use crate::verify::ledger::Unit;
+use crate::verify::shape::Key;
 use crate::verify::topic::message::{Judge, Verdict};
 use crate::verify::topic::partition::Partition;
 use crate::wire::kafka::inflate::Inflater;
@@ -61,6 +62,13 @@ impl Inspector {
 
 /// One partition.
 pub struct Arrivals(Partition);
+
+impl Arrivals {
+    /// The highest sequence of each producer that came.
+    pub fn reached(&self) -> impl Iterator<Item = (Key, u64)> + '_ {
+        self.0.reached()
+    }
+}
 
 impl Live {
     /// Only some of the batches are shown: nothing can be said about gaps.

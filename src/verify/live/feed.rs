@@ -201,6 +201,11 @@ impl Feed {
         self.settled = self.offset;
     }
 
+    /// The highest sequence of each producer that came.
+    pub fn reached(&self) -> impl Iterator<Item = (Key, u64)> + '_ {
+        self.newest.iter().map(|(key, newest)| (*key, *newest))
+    }
+
     /// Whether a record or something else is unfinished.
     pub fn is_amid(&self) -> bool {
         self.passing.is_some() || !self.kept.is_empty()

@@ -166,6 +166,34 @@ fn requests(all: &[(&[Vec<u8>], Option<Outcome>)]) -> (Findings, u64) {
 }
 
 #[test]
+fn what_may_be_on_its_way_when_the_receiver_ends_is_not_missing() {
+    let of = |sequences: std::ops::Range<u64>| records(sequences).concat();
+    let receive = |second: &[u8], is_stopped: bool| {
+        let (mut live, mut tools) = (Live::new(None), Tools::new(None));
+        let first = [of(0..5), of(10..15)].concat();
+        for bytes in [&first[..], second] {
+            let (source, mut feed) = (live.source(|| "a connection".to_owned()), Feed::default());
+            feed.push(bytes, &mut tools);
+            feed.keep_part();
+            live.tell(source, &mut feed, Outcome::Received, true);
+            if is_stopped {
+                live.left_open(feed.reached());
+            }
+            live.close(&feed, is_stopped);
+        }
+        live.finish("all", 1.0)
+    };
+    let findings = receive(&[], true);
+    assert_clean(&findings, 10);
+    assert!(findings.explained.iter().any(|line| line.ends_with("at the end: 5 records")), "{:?}", findings.explained);
+    assert_eq!(only(&receive(&[], false), Kind::Gap).records, 5, "all who sent had ended");
+    // Each has come further.
+    let lost = receive(&of(6..10), true);
+    assert_eq!((only(&lost, Kind::Gap).first_sequence, only(&lost, Kind::Gap).records), (Some(5), 1));
+    assert_clean(&receive(&of(5..7), true), 12);
+}
+
+#[test]
 fn unanswered_requests_may_be_missing_or_come_again() {
     let all = records(0..30);
     let (a, b, c) = (&all[..10], &all[10..20], &all[20..]);

@@ -2,7 +2,9 @@
 
 use super::topics::{DELETE, dealt, message, messages, read, read_as, read_from};
 use super::*;
-use crate::connect::kafka::testing::{Asked, Log, encode, marker, records, transactional};
+use crate::connect::kafka::testing::{Asked, Fake, Log, Message, client, encode, marker, records, transactional};
+use crate::connect::kafka::{Cluster, Dial};
+use std::time::Duration;
 
 const COMPACT: &[(&str, &str)] = &[("cleanup.policy", "compact")];
 const FETCH: i16 = 1;
@@ -83,6 +85,39 @@ fn another_producers_partition_explains_nothing() {
     let gap = only(&findings, Kind::Gap);
     assert_eq!((kinds(&findings), gap.producer_id, gap.first_sequence), (vec![Kind::Gap], Some(0), Some(5)));
     assert_explained(&findings, "5 offsets between 5 and 9: not there, which nothing explains");
+}
+
+#[test]
+fn another_topic_explains_nothing_in_whatever_order() {
+    let of = |producer, from: u64| -> Vec<Message> {
+        (from..from + 5).map(|sequence| (record_of("run", producer, sequence, 100), Vec::new())).collect()
+    };
+    let [mut drained, mut holed] = [(); 2].map(|()| Log { settings: DELETE, fetch_bytes: 9000, ..Log::default() });
+    for from in [0, 5, 10] {
+        drained.put(0, &of(0, from), 1);
+        holed.put(0, &of(1, from), 1);
+    }
+    drained.partitions[0].remove(0);
+    holed.partitions[0].remove(1);
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("report.json");
+    let producers = [0, 1]
+        .map(|id| serde_json::json!({"id": id, "records_produced": 15, "first_sequence": 0, "last_sequence": 14}));
+    std::fs::write(&path, serde_json::json!({"run_id": "run", "producers": producers}).to_string()).unwrap();
+    let args = VerifyArgs { expect: vec![path], ..VerifyArgs::default() };
+    for logs in [[&drained, &holed], [&holed, &drained]] {
+        let progress = ReadProgress::default();
+        let mut session = Session::new(&args, &progress).unwrap();
+        for log in logs.map(Log::clone) {
+            let dial: Dial<Fake> = Box::new(move |_, _, _| Ok(Fake::new(log.clone().serve("t"))));
+            let cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+            session.read_topic(cluster, "t", Duration::from_secs(5)).unwrap();
+        }
+        let findings = session.finish("both", Instant::now());
+        assert_eq!(kinds(&findings), [Kind::Absent, Kind::Unproved], "{}", findings.summary());
+        let absent = only(&findings, Kind::Absent);
+        assert_eq!((absent.producer_id, absent.first_sequence, absent.last_sequence), (Some(1), Some(5), Some(9)));
+    }
 }
 
 #[test]

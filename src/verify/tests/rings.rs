@@ -113,6 +113,21 @@ fn rings_reused_by_a_shorter_run_know_what_is_left_of_the_old_one() {
 }
 
 #[test]
+fn a_failed_write_in_the_first_lap_leaves_another_run_s_record_that_is_explained() {
+    let (mut slots, offsets) = ring_data(12, Some("old run"));
+    for failed in [0u64, 5, 11] {
+        let older = record_of("old run", 0, failed, length_of(failed));
+        let sound = std::mem::replace(&mut slots[failed as usize], older);
+        let mut facts = ring_manifest(12, true, &offsets);
+        facts.missing = vec![(failed, failed)];
+        assert_clean(&ring(&slots, &facts), 12);
+        facts.missing = vec![(7, 7)];
+        assert_eq!(kinds(&ring(&slots, &facts)), [Kind::Gap, Kind::Foreign], "another one is known to be missing");
+        slots[failed as usize] = sound;
+    }
+}
+
+#[test]
 fn damage_in_rings_is_named() {
     let (sound, offsets) = ring_data(1047, None);
     let facts = ring_manifest(1047, true, &offsets);

@@ -175,6 +175,20 @@ fn unconfirmed_records_are_explained() {
 }
 
 #[test]
+fn a_failed_write_in_a_recycled_file_leaves_an_older_record_that_is_explained() {
+    for failed in [50, 60, 69] {
+        let older = record_of("run", 0, 10, length_of(failed));
+        let data = [records(50..failed).concat(), older, records(failed + 1..70).concat()].concat();
+        let mut facts = manifest(Layout::Append, data.len() as u64, 50, 70);
+        facts.missing = vec![(failed, failed)];
+        assert_clean(&Store::new(&data, Some(&facts)).verify(), 20);
+        facts.missing = vec![(65, 65)];
+        let findings = Store::new(&data, Some(&facts)).verify();
+        assert_eq!(kinds(&findings), [Kind::Gap, Kind::Stale], "another one is known to be missing");
+    }
+}
+
+#[test]
 fn more_oddities_than_can_wait_are_lumped_and_still_judged() {
     let mut facts = manifest(Layout::Append, 0, 0, 0);
     (facts.complete, facts.in_flight_bytes_max) = (false, 1 << 30);

@@ -29,7 +29,7 @@ where
     let cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
     let progress = ReadProgress::default();
     let mut session = Session::new(args, &progress).unwrap();
-    topic::read(cluster, "t", Duration::from_secs(5), session.judge(), &mut session.ledger, &progress).unwrap();
+    session.read_topic(cluster, "t", Duration::from_secs(5)).unwrap();
     assert_eq!(progress.bytes_read(), session.ledger.findings.bytes);
     session.finish("kafka://boot:1/t", Instant::now())
 }
@@ -119,6 +119,17 @@ fn damage_is_found_where_it_is() {
     assert_eq!(kinds(&findings), [Kind::Corrupt]);
     let corrupt = only(&findings, Kind::Corrupt);
     assert_eq!((corrupt.first_sequence, corrupt.offset), (Some(3), Some(3)));
+
+    // At the head of a batch it is what follows that tells.
+    let [mut head, mut next] = [5, 6].map(message);
+    (head.0[70], next.0[70]) = (head.0[70] ^ 1, next.0[70] ^ 1);
+    let mut log = Log { fetch_bytes: 9000, ..Log::default() };
+    log.put(0, &messages(0..5), 1);
+    log.put(1, &[head, next, message(7), message(8)], 2);
+    log.put(0, &messages(9..14), 3);
+    let findings = read(log);
+    assert_eq!(kinds(&findings), [Kind::Corrupt], "{}", findings.summary());
+    assert_eq!(findings.count(Kind::Corrupt).findings, 2);
 
     let mut log = Log { fetch_bytes: 9000, ..Log::default() };
     let cut = (message(1).0[..80].to_vec(), Vec::new());

@@ -50,6 +50,8 @@ pub struct Partition {
     seen: HashMap<Key, Seen>,
     /// Consecutive records that the ledger does not know yet.
     open: Option<Run>,
+    /// Records that are damaged, or not signed, and perhaps just those that have to come here: what follows shows it.
+    flawed: Option<Run>,
     /// So often records may be gone at the offset that had come up.
     cuts: u64,
     /// The last of these cuts, counted from 1, for each cause that there was.
@@ -71,6 +73,7 @@ impl Partition {
             newest_ms: i64::MIN,
             seen: HashMap::new(),
             open: None,
+            flawed: None,
             cuts: 0,
             causes: Vec::new(),
             gone: None,
@@ -233,6 +236,12 @@ impl Partition {
 
     fn record(&mut self, claim: Claim, offset: i64, ledger: &mut Ledger) {
         let at = offset.cast_unsigned();
+        if let Some(flawed) = self.flawed.take_if(|flawed| flawed.key == claim.key)
+            && flawed.last.checked_add(1) == Some(claim.sequence)
+        {
+            let place = self.place(flawed.start);
+            let _ = ledger.enter(flawed.key, flawed.first, flawed.last, place, flawed.end);
+        }
         if let Some(run) = &mut self.open
             && run.key == claim.key
             && run.last.checked_add(1) == Some(claim.sequence)
@@ -253,6 +262,11 @@ impl Partition {
             let place = self.place(offset.cast_unsigned());
             let _ = ledger.enter(key, sequence, sequence, place, place.position + 1);
             self.seen.insert(key, Seen { newest: sequence, cuts: self.cuts });
+        } else {
+            let at = offset.cast_unsigned();
+            let one = Run { key, first: sequence, last: sequence, start: at, end: at + 1 };
+            let before = self.flawed.take_if(|run| run.key == key && run.last.checked_add(1) == Some(sequence));
+            self.flawed = Some(before.map_or(one, |run| Run { last: sequence, end: at + 1, ..run }));
         }
         let finding = Finding::new(flaw.kind(), flaw.what()).producer(key.producer).run(key.run);
         self.find(finding.sequences(sequence, sequence), offset, ledger);
@@ -309,6 +323,11 @@ impl Partition {
         let is_of_others = || is_elsewhere && self.seen.keys().any(|other| other.run == key.run);
         let cause = self.cause_since(0)?;
         (!self.seen.contains_key(&key) && !is_of_others()).then_some(cause)
+    }
+
+    /// The highest sequence of each producer that was seen.
+    pub fn reached(&self) -> impl Iterator<Item = (Key, u64)> + '_ {
+        self.seen.iter().map(|(key, seen)| (*key, seen.newest))
     }
 
     pub fn place(&self, offset: u64) -> Place {

@@ -160,6 +160,7 @@ impl Deflater {
     }
 
     /// As [`Self::deflate`], appending to `out`.
+    #[cfg(test)]
     pub fn deflate_to_vec(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, CodecError> {
         let start = out.len();
         out.resize(start + Self::bound(self.codec, input.len()), 0);

@@ -4,9 +4,6 @@
 use super::fields::{Fields, Malformed};
 use super::{PRODUCE_API_KEY, PRODUCE_VERSION_MAX, PRODUCE_VERSION_MIN};
 
-/// A buffer of this size always holds the next piece of a request whole, records aside.
-pub const PIECE_BYTES_MAX: usize = 64 << 10;
-
 /// The header of a request without its size. Versions 1 and 2 begin alike; the tags of version 2 are in the body here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestHead<'a> {

@@ -12,8 +12,13 @@ rings_set_up_anew_are_steered_again() {
     holds proc/irq/125/smp_affinity_list 0,31
     holds sys/class/net/ens1f0np0/queues/tx-2/xps_cpus 8080808
     expect 0 check --cores 1-30 --nic ens1f0np0
+    # A card is not gone because ethtool is.
+    mv "$tree/usr/sbin/ethtool" "$work/ethtool"
+    expect 3 revert
+    says 'ens1f0np0:ring:rx could not be put back: ethtool does not answer'
+    mv "$work/ethtool" "$tree/usr/sbin/ethtool"
     expect 0 revert
-    unchanged 'rings put back by hand between two applies'
+    unchanged 'rings put back by hand between two applies, and a revert without ethtool'
     echo 'rings set up anew: queues and interrupts steered again'
 }
 

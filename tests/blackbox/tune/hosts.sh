@@ -24,7 +24,10 @@ host() {
     put proc/sys/net/ipv4/tcp_mtu_probing 0
     put proc/sys/vm/stat_interval 1
     put proc/sys/vm/swappiness 60
+    # Of the kernel's default size, and those of 2 MiB.
+    put proc/meminfo 'Hugepagesize:       2048 kB'
     put proc/sys/vm/nr_hugepages 0
+    put sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages 0
     put proc/sys/vm/min_free_kbytes 67584
     put sys/kernel/mm/transparent_hugepage/enabled 'always [madvise] never'
 }
@@ -50,7 +53,7 @@ nvme() {
     put "sys/block/$1/queue/rq_affinity" 1
     put "sys/block/$1/queue/nr_requests" 1023
     put "sys/block/$1/queue/wbt_lat_usec" 2000
-    mkdir -p "$tree/sys/module/nvme_core"
+    put sys/module/nvme_core/initstate live
 }
 
 # virtio_nic NAME QUEUES FIRST_IRQ: its interrupts belong to the PCI function above it, below a port that has one too.
@@ -175,7 +178,6 @@ host_cloud() {
     host "$1"
     with_systemd
     cpus 8
-    mkdir -p "$tree/sys/module/nvme_core"
     nvme nvme0n1 '[mq-deadline] none'
     nic ens5 4 -1 30
     with_ip 9001
@@ -222,11 +224,13 @@ host_arm() {
     put proc/cpuinfo 'processor\t: 0\nCPU implementer\t: 0x41'
     put sys/kernel/mm/transparent_hugepage/enabled '[always] madvise never'
     nvme nvme0n1 '[none] mq-deadline'
+    # Part of the kernel.
+    rm "$tree/sys/module/nvme_core/initstate"
     nic enP2p1s0 16 0 200
     put sys/devices/system/node/node0/cpulist 0-79
 }
 
-# Larger than we want, hand-tuned, a masked unit, a link.
+# Larger than we want, hand-tuned, a masked unit, a link, a drive with native multipath.
 host_misconfigured() {
     host "$1"
     with_systemd
@@ -234,11 +238,12 @@ host_misconfigured() {
     put proc/sys/net/core/wmem_max 268435456
     put proc/sys/net/ipv4/tcp_wmem '8192   87380\t268435456'
     put proc/sys/vm/swappiness 100
-    put proc/sys/vm/nr_hugepages 4096
+    put sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages 4096
     ln -s /dev/null "$tree/etc/systemd/system/engine.service"
     rmdir "$tree/etc/udev/rules.d" "$tree/etc/udev"
     nvme nvme0n1 'none [kyber]'
     nvme nvme0c0n1 'none [kyber]'
+    nvme nvme0c0n2 'none [kyber]'
     nic bond0 0 -1 0
     put sys/class/net/bond0/tx_queue_len 20000
 }

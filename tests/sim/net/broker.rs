@@ -28,6 +28,8 @@ pub struct Mood {
     pub odd_one_in: u64,
     pub throttle_one_in: u64,
     pub throttle_ms_max: u64,
+    /// The partition that has too few replicas all the time.
+    pub lacks: Option<i32>,
     /// One request of so many is refused for good.
     pub refuse_one_in: u64,
     /// One request of so many, and all behind it, is not answered any more.
@@ -142,6 +144,11 @@ impl Broker {
         self.partitions.values().all(of)
     }
 
+    /// Records of a lane in one partition.
+    pub fn appended(&self, lane: usize, index: i32) -> u64 {
+        self.partitions.get(&(lane as u32, index)).map_or(0, |partition| partition.log.len() as u64)
+    }
+
     /// Takes a batch or refuses it; the code and the offset.
     fn append(&mut self, lane: u32, index: i32, batch: &Batch<'_>) -> (i16, i64) {
         let head = batch.head;
@@ -184,6 +191,9 @@ impl Broker {
             connection.misled += 1;
             self.misled_max = self.misled_max.max(connection.misled);
             return (NOT_LEADER, -1);
+        }
+        if self.mood.lacks == Some(index) {
+            return (NOT_ENOUGH_REPLICAS, -1);
         }
         if chance.one_in(self.mood.refuse_one_in) {
             return (MESSAGE_TOO_LARGE, -1);

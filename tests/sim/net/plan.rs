@@ -5,6 +5,7 @@ use super::server::Manners;
 use super::socket::NetFaults;
 use crate::chance::Chance;
 use crate::scenario::{MICROSECOND, MILLISECOND, Scenario};
+use engine::plan::{PhaseShare, RetryPlan, Schedule};
 use engine::wire::kafka::codec::Codec;
 
 #[derive(Clone, Debug)]
@@ -17,9 +18,7 @@ pub struct NetPlan {
     pub window: usize,
     pub faults: NetFaults,
     pub request_timeout_ns: u64,
-    pub backoff_min_ns: u64,
-    pub backoff_max_ns: u64,
-    pub attempts_max: u32,
+    pub retry: RetryPlan,
     /// For Kafka.
     pub delivery_timeout_ns: u64,
     pub target: NetTarget,
@@ -46,9 +45,11 @@ impl NetPlan {
             window: chance.pick(&[2, 5, 64]) as usize,
             faults,
             request_timeout_ns: slowness_ns + chance.pick(&[2 * MILLISECOND, 20 * MILLISECOND]),
-            backoff_min_ns: chance.pick(&[10 * MICROSECOND, 200 * MICROSECOND]),
-            backoff_max_ns: chance.pick(&[200 * MICROSECOND, 2 * MILLISECOND]),
-            attempts_max: u32::MAX,
+            retry: RetryPlan {
+                retries_max: u32::MAX,
+                backoff_min_ns: chance.pick(&[10 * MICROSECOND, 200 * MICROSECOND]),
+                backoff_max_ns: chance.pick(&[200 * MICROSECOND, 2 * MILLISECOND]),
+            },
             delivery_timeout_ns: u64::MAX,
             target,
         }
@@ -77,7 +78,7 @@ impl NetPlan {
             manners,
         };
         let mut plan = Self::new(seed, &mut chance, target);
-        plan.attempts_max = chance.pick(&[0, 2, 1_000_000]) as u32;
+        plan.retry.retries_max = chance.pick(&[0, 2, 1_000_000]) as u32;
         plan
     }
 
@@ -87,6 +88,7 @@ impl NetPlan {
             odd_one_in: chance.pick(&[0, 4, 25]),
             throttle_one_in: chance.pick(&[0, 9]),
             throttle_ms_max: 2,
+            lacks: None,
             refuse_one_in: 0,
             hangs_one_in: chance.pick(&[0, 0, 60]),
             garbage_one_in: 0,
@@ -124,8 +126,25 @@ impl NetPlan {
             mood.refuse_one_in = chance.pick(&[0, 5, 40]);
             mood.odd_one_in = chance.pick(&[3, 25]);
         }
-        self.attempts_max = chance.pick(&[0, 2, 1000]) as u32;
+        self.retry.retries_max = chance.pick(&[0, 2, 1000]) as u32;
         self.delivery_timeout_ns = chance.pick(&[MILLISECOND, 20 * MILLISECOND, u64::MAX]);
+        self
+    }
+
+    /// The first of two partitions takes nothing, and there is more to offer than the ring holds.
+    pub fn lacking(mut self) -> Self {
+        if let NetTarget::Kafka { mood, .. } = &mut self.target {
+            (mood.lacks, mood.throttle_one_in) = (Some(0), 0);
+        }
+        (self.connections, self.window) = (2, 64);
+        (self.faults.step_ns_max, self.faults.slow_one_in) = (2 * MICROSECOND, 0);
+        self.faults.buffer_bytes = 100_000;
+        (self.base.stop_at_ns, self.base.drain_timeout_ns) = (None, 50 * MILLISECOND);
+        for lane in &mut self.base.lanes {
+            (lane.records_max, lane.bytes_limit) = (10 * (lane.ring_bytes / lane.bytes_min) + 100, u64::MAX);
+            let (duration_ns, schedule) = (200 * MILLISECOND, Schedule::Unlimited);
+            lane.schedule = vec![PhaseShare { duration_ns, warmup: false, weight: 1, schedule }];
+        }
         self
     }
 
@@ -145,6 +164,14 @@ impl NetPlan {
             (mood.throttle_one_in, mood.throttle_ms_max) = (chance.pick(&[3, 20]), i32::MAX as u64);
         }
         self.base.drain_timeout_ns = chance.pick(&[0, MILLISECOND, 8 * MILLISECOND]);
+        self
+    }
+
+    /// The kernel sends without a copy only as long as it has memory to account for that.
+    pub fn short_of_memory(mut self) -> Self {
+        let mut chance = Chance::new(self.base.seed, 15);
+        (self.faults.zero_copy, self.faults.lends) = (true, false);
+        self.faults.lacks_memory_one_in = chance.pick(&[1, 1, 3, 20]);
         self
     }
 
@@ -168,6 +195,7 @@ fn faults(chance: &mut Chance) -> NetFaults {
         busy_one_in: chance.pick(&[0, 5]),
         zero_copy: chance.one_in(2),
         copied_one_in: chance.pick(&[0, 2, 1]),
+        lacks_memory_one_in: 0,
         reset_one_in: chance.pick(&[0, 20, 300]),
         close_one_in: chance.pick(&[0, 20, 300]),
         breaks_left: chance.pick(&[0, 1, 5, 12]),

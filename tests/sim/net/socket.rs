@@ -12,8 +12,10 @@ use std::ops::Range;
 /// Errno values, as Linux numbers them.
 const EINTR: i32 = 4;
 const EAGAIN: i32 = 11;
+const ENOMEM: i32 = 12;
 const EPIPE: i32 = 32;
 const ECONNRESET: i32 = 104;
+const ENOBUFS: i32 = 105;
 
 /// What `bytes_acked` counts of the handshake.
 const HANDSHAKE_BYTES: u64 = 1;
@@ -33,6 +35,8 @@ pub struct NetFaults {
     pub zero_copy: bool,
     pub lends: bool,
     pub copied_one_in: u64,
+    /// For one zero-copy send in so many there is no memory.
+    pub lacks_memory_one_in: u64,
     /// A step in so many is the connection's last.
     pub reset_one_in: u64,
     pub close_one_in: u64,
@@ -103,6 +107,8 @@ pub struct Socket {
     /// What the peer said, with the time at which it gets here.
     inbound: VecDeque<(u64, Vec<u8>)>,
     pub received: u64,
+    /// A zero-copy send failed for want of memory.
+    pub lacked_memory: bool,
     /// We ended it, in order or by a reset.
     pub shut: bool,
     disconnected: bool,
@@ -218,6 +224,11 @@ impl Socket {
         }
         if sending.taken == 0 && env.chance.one_in(env.faults.again_one_in) {
             let error = env.chance.pick(&[EAGAIN, EINTR]);
+            return self.end_send(env, sending, -error);
+        }
+        if sending.means == Means::ZeroCopy && sending.taken == 0 && env.chance.one_in(env.faults.lacks_memory_one_in) {
+            let error = env.chance.pick(&[ENOMEM, ENOBUFS]);
+            self.lacked_memory = true;
             return self.end_send(env, sending, -error);
         }
         let room = env.faults.buffer_bytes.saturating_sub(self.taken - self.acknowledged);

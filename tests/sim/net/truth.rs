@@ -49,7 +49,8 @@ fn check<P>(plan: &NetPlan, run: &NetOutcome<P>, accepted: &Accepted, promise: P
     check_end(plan, run);
     let taken: u64 = run.net.sockets.iter().map(|socket| socket.taken).sum();
     let wire = (0..run.said.len()).map(|lane| books::total(&run.outcome, lane).get(Field::WireBytes));
-    let (wire, open) = (wire.sum::<u64>(), run.net.sockets.iter().any(|socket| socket.operations() > 0));
+    let wire = wire.sum::<u64>();
+    let open = run.net.is_unread || run.net.sockets.iter().any(|socket| socket.operations() > 0);
     assert!(wire == taken || open && wire <= taken, "{wire} bytes on the wire, the kernel took {taken}");
 }
 
@@ -91,7 +92,7 @@ fn is_peaceful(plan: &NetPlan) -> bool {
         NetTarget::Tcp { .. } => false,
         NetTarget::Http { manners, .. } => manners.odd_one_in + manners.hangs_one_in > 0 || manners.refuses,
         NetTarget::Kafka { mood, .. } => {
-            mood.odd_one_in + mood.hangs_one_in + mood.refuse_one_in + mood.garbage_one_in > 0
+            mood.odd_one_in + mood.hangs_one_in + mood.refuse_one_in + mood.garbage_one_in > 0 || mood.lacks.is_some()
         }
     };
     let patient = plan.request_timeout_ns >= PATIENT_NS;

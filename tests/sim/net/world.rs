@@ -86,9 +86,7 @@ fn http_manner(plan: &NetPlan, at: usize) -> http::Manner {
         summed,
         tls: false,
         request_timeout_ns: plan.request_timeout_ns,
-        attempts_max: plan.attempts_max,
-        backoff_min_ns: plan.backoff_min_ns,
-        backoff_max_ns: plan.backoff_max_ns,
+        retry: plan.retry,
         seed: plan.base.seed ^ (at as u64) << 32,
     }
 }
@@ -106,9 +104,7 @@ fn kafka_manner(plan: &NetPlan, at: usize) -> kafka::Manner {
         records_max: records_max(plan),
         request_timeout_ns: plan.request_timeout_ns,
         delivery_timeout_ns: plan.delivery_timeout_ns,
-        attempts_max: plan.attempts_max,
-        backoff_min_ns: plan.backoff_min_ns,
-        backoff_max_ns: plan.backoff_max_ns,
+        retry: plan.retry,
         seed: plan.base.seed ^ (at as u64) << 32,
         topic: "t".into(),
         tls: false,
@@ -119,7 +115,7 @@ fn kafka_manner(plan: &NetPlan, at: usize) -> kafka::Manner {
 fn staging_bytes(plan: &NetPlan, at: usize) -> u64 {
     let block_bytes = block_bytes_wanted(plan);
     match plan.target {
-        NetTarget::Tcp { .. } => tcp::staging_bytes(plan.connections),
+        NetTarget::Tcp { .. } => tcp::staging_bytes(plan.connections, block_bytes),
         NetTarget::Http { .. } => http_manner(plan, at).staging_bytes(plan.connections, block_bytes),
         NetTarget::Kafka { .. } => kafka_manner(plan, at).staging_bytes(plan.connections, block_bytes),
     }
@@ -139,8 +135,8 @@ pub fn tcp(plan: &NetPlan) -> NetOutcome<Collector> {
     let NetTarget::Tcp { framed } = plan.target else { unreachable!() };
     live(plan, Collector::new(framed), |ring, lent| {
         let depth = (plan.window / plan.connections).max(2);
-        let lane =
-            |(dialed, staging)| tcp::LaneSetup { dialed, staging, depth, request_timeout_ns: plan.request_timeout_ns };
+        let (block_bytes, request_timeout_ns) = (lent.block_bytes, plan.request_timeout_ns);
+        let lane = |(dialed, staging)| tcp::LaneSetup { dialed, staging, block_bytes, depth, request_timeout_ns };
         let setups = lent.dialed.into_iter().zip(lent.staging).map(lane).collect();
         tcp::TcpSink::open(ring, setups, lent.redials).expect("the ring takes connections")
     })

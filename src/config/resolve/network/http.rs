@@ -28,7 +28,7 @@ pub fn plan(
     (notes, errors): (&mut Vec<String>, &mut Vec<Fatal>),
 ) -> HttpPlan {
     let network = &wanted.network;
-    let body = network.records_per_request.saturating_mul(largest_record(payload, wanted));
+    let body = network.records_per_request.saturating_mul(payload.record_bytes_max);
     if body > limits::BLOCK_BYTES_MAX {
         let (body, most) = (units::format_size(body), units::format_size(limits::BLOCK_BYTES_MAX));
         let what =
@@ -50,14 +50,6 @@ pub fn plan(
         records_per_request: network.records_per_request,
         pipeline: network.pipeline,
     }
-}
-
-fn largest_record(payload: &PayloadPlan, wanted: &Wanted) -> u64 {
-    match &payload.source {
-        PayloadSource::Random { bytes_max, .. } => *bytes_max,
-        PayloadSource::Templates(files) => files.iter().map(|file| file.bytes.len() as u64).max().unwrap_or(0),
-    }
-    .max(wanted.payload_bytes.map_or(0, |(_, high)| high))
 }
 
 fn headers(

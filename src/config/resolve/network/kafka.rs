@@ -9,8 +9,9 @@ use crate::config::kafka_properties::KafkaProperties;
 use crate::config::resolve::payload::Sizes;
 use crate::config::values::{Mode, Wanted};
 use crate::plan::{
-    Annotate, Compression, KafkaAccess, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, PayloadPlan, TlsPlan,
+    Annotate, Compression, Io, KafkaAccess, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, PayloadPlan, TlsPlan,
 };
+use crate::wire::kafka::batch::HEADER_BYTES;
 
 const LINGER_NS_DEFAULT: u64 = 5_000_000;
 const BATCH_BYTES_DEFAULT: u64 = 1_000_000;
@@ -20,8 +21,7 @@ const IN_FLIGHT: &str = "max.in.flight.requests.per.connection";
 const RSKAFKA_RETRIES: &str = "rskafka sends a batch again after a lost connection or a throttled answer, which can double \
      and reorder records; --retry=off leaves them uncertain after a lost connection";
 const RETRIES_0: &str = "retries=0 turns idempotence off, as in Kafka's own producer; --retry=off keeps it on";
-/// Of a batch's own header, and the most that frames a record: lengths, deltas, key and headers.
-const BATCH_HEAD_BYTES: u64 = 61;
+/// The most that frames a record: lengths, deltas, key and headers.
 const FRAME_BYTES: u64 = 20;
 const FRAME_KEY_BYTES: u64 = 24;
 const FRAME_WEIGHT_BYTES: u64 = 24;
@@ -51,8 +51,8 @@ pub fn plan(
     // Each partition has one, whatever is asked.
     link.connections = 1;
     let batch = (flags.batch_bytes.or(said.batch_bytes), said.request_bytes_max);
-    let batch_bytes_min = sizes.max_bytes + frame_bytes(key, payload, wanted) + BATCH_HEAD_BYTES;
-    if flags.client == Some(KafkaClient::Rskafka) && link.retry.attempts_max > 0 {
+    let batch_bytes_min = sizes.max_bytes + frame_bytes(key, payload, wanted) + HEADER_BYTES as u64;
+    if flags.client == Some(KafkaClient::Rskafka) && link.retry.retries_max > 0 {
         notes.push(RSKAFKA_RETRIES.to_owned());
     }
     KafkaPlan {
@@ -201,7 +201,7 @@ fn guarantees(
     if flags.client == Some(KafkaClient::Rskafka) {
         check_rskafka(wanted, said, (acks, idempotent), errors);
     }
-    if acks == 0 && wanted.network.retry.is_some_and(|retry| retry.attempts_max > 0) {
+    if acks == 0 && wanted.network.retry.is_some_and(|retry| retry.retries_max > 0) {
         let what = "--retry needs answers, and --acks 0 asks for none";
         errors.push(Fatal::usage(what).mend("--acks=1, or leave out --retry"));
     }
@@ -223,7 +223,7 @@ fn check_rskafka(wanted: &Wanted, said: &KafkaProperties, (acks, idempotent): (i
     if wanted.network.connections.is_some_and(|connections| connections > 1) {
         cannot("more than one connection to a leader (--connections)".into(), "--connections=1");
     }
-    if wanted.uring == Some(true) {
+    if wanted.io == Some(Io::Uring) {
         cannot("--io uring: it has its own sockets".into(), "--io=auto");
     }
     if let Some(count) = said.in_flight_max.filter(|count| *count != 1) {
@@ -233,7 +233,7 @@ fn check_rskafka(wanted: &Wanted, said: &KafkaProperties, (acks, idempotent): (i
         cannot("delivery.timeout.ms: its deadline is --request-timeout".into(), "--request-timeout=D without it");
     }
     let counted = match wanted.network.retry {
-        Some(retry) => Some(retry.attempts_max),
+        Some(retry) => Some(retry.retries_max),
         // The largest number is how Kafka's clients say "without end".
         None => said.retries.filter(|retries| *retries < i32::MAX as u32),
     };
@@ -294,7 +294,7 @@ fn batch_bytes(
 /// Payload bytes of the records that fit into one batch.
 pub fn block_bytes(plan: &KafkaPlan, sizes: &Sizes, payload: &PayloadPlan, wanted: &Wanted) -> u64 {
     let frame = frame_bytes(plan.key, payload, wanted);
-    let room = plan.batch_bytes.saturating_sub(BATCH_HEAD_BYTES);
+    let room = plan.batch_bytes.saturating_sub(HEADER_BYTES as u64);
     // Of records of many lengths the smallest have the most frames.
     let bytes = u128::from(room) * u128::from(sizes.min_bytes) / u128::from(sizes.min_bytes + frame);
     (bytes as u64).max(sizes.max_bytes)

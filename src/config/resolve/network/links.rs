@@ -1,9 +1,13 @@
 //! How many connections a producer, and all producers of a core, can have.
 
 use crate::base::fatal::Fatal;
-use crate::base::limits;
-use crate::plan::{Io, KafkaClient, ProducerPlan, RunPlan, SinkKind, TargetPlan};
+use crate::base::{limits, units};
+use crate::host::{Sysfs, memory};
+use crate::plan::{CorePlan, Io, KafkaClient, ProducerPlan, RunPlan, SinkKind, TargetPlan};
 use crate::sink::link::{LINKS_MAX, ring_depth};
+
+/// The rings and what connections may need beside them take at most this part of the available memory.
+const MEMORY_PART: u64 = 2;
 
 /// Refuses what is known to be too many before any broker is asked.
 ///
@@ -16,6 +20,32 @@ pub fn check_all(plan: &RunPlan) -> Result<(), Fatal> {
     let of = |at: &usize| at_least(&plan.producers[*at], sharing[plan.producers[*at].target] * processes);
     let lanes = |core: &[usize]| core.iter().map(&of).collect::<Vec<_>>();
     plan.cores.iter().try_for_each(|core| check(plan, &lanes(&core.producers)))
+}
+
+/// Whether there is memory for the block that each connection may have to make again beside the ring. How many
+/// partitions a topic of Kafka's has is not known yet.
+///
+/// # Errors
+/// Exit 3 where there is not.
+pub fn check_memory(plan: &RunPlan, sysfs: &Sysfs) -> Result<(), Fatal> {
+    let Some(available_bytes) = memory::available_bytes(sysfs) else { return Ok(()) };
+    let remakes = |to: &&TargetPlan| matches!(to, TargetPlan::Tcp(_) | TargetPlan::Http(_));
+    let links = plan.producers.iter().map(|producer| &producer.to).filter(remakes).filter_map(TargetPlan::link);
+    let connections = links.map(|link| link.connections).sum::<usize>();
+    let rings = plan.cores.iter().map(CorePlan::ring_bytes).fold(0, u64::saturating_add);
+    let (block, have) = (plan.sink.block_bytes, available_bytes / MEMORY_PART);
+    let need = rings.saturating_add(block.saturating_mul(connections as u64));
+    if connections == 0 || need <= have {
+        return Ok(());
+    }
+    let fitting = have.saturating_sub(rings) / block.max(1) / plan.producers.len().max(1) as u64;
+    let [block, need, have] = [block, need, have].map(units::format_size);
+    let what = format!(
+        "{connections} connections that may each send {block} again need {need} with their rings; half of the \
+         available memory is {have}"
+    );
+    let fewer = format!("--connections={fitting}");
+    Err(Fatal::host(what).mend(if fitting > 0 { fewer } else { "fewer producers, or smaller records".to_owned() }))
 }
 
 /// Connections of one of `sharing` producers of its target. How many partitions a topic turns out to have is not known

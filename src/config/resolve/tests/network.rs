@@ -27,6 +27,23 @@ fn file(text: &str) -> (tempfile::NamedTempFile, String) {
 }
 
 #[test]
+fn what_connections_may_send_again_has_to_fit_into_the_memory() {
+    let machine = |gib: u64| {
+        let available = format!("MemAvailable: {} kB\n", gib << 20);
+        Tree::new(&[("/proc/self/status", "Cpus_allowed_list:\t0-7\n"), ("/proc/meminfo", &available)])
+    };
+    for target in ["http://localhost/", "tcp://localhost:9"] {
+        let flags = [("target", target), ("payload-size", "16Mi"), ("parallel", "1"), ("connections", "256")];
+        let fits = |gib| try_plan(&flags, &machine(gib), || Ok(()));
+        fits(16).unwrap_or_else(|errors| panic!("{target}: {errors:?}"));
+        let errors = fits(4).expect_err("256 times 16 MiB are 4 GiB");
+        assert_eq!((errors.len(), errors[0].exit), (1, Exit::Host), "{errors:?}");
+        let told = errors[0].to_string();
+        assert!(told.contains("256 connections") && told.contains("--connections=125"), "{told}");
+    }
+}
+
+#[test]
 fn tcp_with_its_defaults_and_flags() {
     let made = plan(&[("target", "tcp://localhost:9000")]);
     assert_eq!(
@@ -36,7 +53,7 @@ fn tcp_with_its_defaults_and_flags() {
     assert_eq!((made.producers.len(), made.sink.block_bytes, made.sink.queue_depth), (7, 512 << 10, 4));
     let link = made.producers[0].to.link().unwrap();
     assert_eq!((link.peer.host.as_str(), link.peer.port, link.connections), ("localhost", 9000, 1));
-    assert_eq!((link.request_timeout_ns, link.retry.attempts_max), (30_000_000_000, 0));
+    assert_eq!((link.request_timeout_ns, link.retry.retries_max), (30_000_000_000, 0));
     assert!(
         (2..5).contains(&(made.cores[0].ring_bytes_per_lane / made.sink.block_bytes)),
         "copied: {:?}",
@@ -89,7 +106,7 @@ fn http_says_who_it_is_and_what_it_sends() {
         (&["Content-Type", "User-Agent"][..], "application/octet-stream")
     );
     assert_eq!((made.sink.block_bytes, made.sink.queue_depth, made.sink.confirmation), (1000, 1, Confirmation::Target));
-    assert_eq!(to.link.retry, RetryPlan { attempts_max: 3, backoff_min_ns: 50_000_000, backoff_max_ns: 5_000_000_000 });
+    assert_eq!(to.link.retry, RetryPlan { retries_max: 3, backoff_min_ns: 50_000_000, backoff_max_ns: 5_000_000_000 });
     let (_token, path) = file("abc.def\n");
     let flags = [
         ("target", "https://localhost/"),
@@ -106,7 +123,7 @@ fn http_says_who_it_is_and_what_it_sends() {
     ];
     let made = plan(&flags);
     let to = http(&made);
-    assert_eq!((made.sink.block_bytes, made.sink.queue_depth, to.link.retry.attempts_max), (1000, 6, 5));
+    assert_eq!((made.sink.block_bytes, made.sink.queue_depth, to.link.retry.retries_max), (1000, 6, 5));
     assert_eq!(to.headers[0], ("Content-Type".into(), "text/x".into()));
     assert_eq!(to.headers.last().unwrap(), &("Authorization".into(), "Bearer abc.def".into()));
     let tls = to.link.peer.tls.as_ref().unwrap();
@@ -187,7 +204,7 @@ fn kafka_promises_what_it_was_asked() {
     assert_eq!((to.acks, to.idempotent, to.create_topic, to.batch_bytes), (-1, true, true, 1_000_000));
     assert_eq!((to.bootstrap.len(), to.bootstrap[1].1, to.topic.as_str()), (2, 9092, "topic"));
     assert_eq!((made.sink.linger_ns, made.sink.queue_depth, to.in_flight_max), (5_000_000, 5, 5));
-    assert_eq!((to.link.retry.attempts_max, to.delivery_timeout_ns), (u32::MAX, 120_000_000_000));
+    assert_eq!((to.link.retry.retries_max, to.delivery_timeout_ns), (u32::MAX, 120_000_000_000));
     assert!(made.sink.block_bytes.is_multiple_of(4096) && made.sink.block_bytes <= 1_000_000 - 61);
     assert_eq!((made.sink.confirmation, &made.effective_config["acks"]), (Confirmation::Target, &"all".into()));
     assert_eq!(made.effective_config["linger"], "5ms");
@@ -347,7 +364,7 @@ fn kafka_s_own_properties_stand_below_the_flags() {
         (to.linger_ns, made.sink.linger_ns, to.link.request_timeout_ns),
         (20_000_000, 20_000_000, 7_000_000_000)
     );
-    assert_eq!((to.link.retry.attempts_max, to.delivery_timeout_ns, to.in_flight_max), (2, 60_000_000_000, 3));
+    assert_eq!((to.link.retry.retries_max, to.delivery_timeout_ns, to.in_flight_max), (2, 60_000_000_000, 3));
     assert_eq!((to.client_id.as_str(), made.effective_config["linger"].as_str()), ("night", Some("20ms")));
     let tls = to.tls.as_ref().unwrap();
     assert_eq!((tls.server_name.as_str(), tls.verify_host, tls.ca.as_ref()), ("localhost", false, None));

@@ -31,6 +31,34 @@ fn check<T: PartialEq + std::fmt::Debug>(bytes: &[u8], parse: impl Fn(Fields<'_>
 }
 
 #[test]
+fn a_topic_that_is_gone_or_closed_to_us_is_no_matter_of_leaders() {
+    let (replicas, in_sync) = (vec![1], vec![1]);
+    let partition = PartitionView { id: 0, error: 0, leader: 1, leader_epoch: 7, replicas, in_sync };
+    let brokers = vec![Broker { id: 1, host: "one".to_owned(), port: 9092 }];
+    let led = TopicView { cluster_id: None, controller: 1, brokers, error: 0, partitions: vec![partition.clone()] };
+    assert_eq!(leader_of(&led, "t", 0).map(|broker| broker.port).ok(), Some(9092));
+    let told = |view: &TopicView, partition| leader_of(view, "t", partition).unwrap_err().to_string();
+    let of_topic = |error| told(&TopicView { error, partitions: vec![], ..led.clone() }, 0);
+    let own = |error, leader| {
+        let partitions = vec![PartitionView { error, leader, ..partition.clone() }];
+        TopicView { partitions, ..led.clone() }
+    };
+    for waiting in [of_topic(5), told(&own(0, -1), 0), told(&own(5, -1), 0)] {
+        assert_eq!(waiting, "t/0 has no leader\n  mend: start the brokers that hold it");
+    }
+    assert_eq!(told(&own(72, -1), 0), "t/0: looking up the topic: LISTENER_NOT_FOUND (72)");
+    assert!(leader_of(&own(9, 1), "t", 0).is_ok(), "a replica that is away is no leader that is");
+    // In the words of a request that was refused, whoever was asked.
+    for (code, mend) in [(3, "--create-topic on"), (29, "--operation Describe")] {
+        let refused = KafkaError::broker(LOOKING_UP, code).fatal("one:9092").to_string();
+        let gone = of_topic(code);
+        assert_eq!(gone.strip_prefix("t/0"), refused.strip_prefix("Kafka broker one:9092"));
+        assert!(gone.contains(mend), "{gone}");
+    }
+    assert!(told(&led, 1).contains("UNKNOWN_TOPIC_OR_PARTITION (3)"), "fewer partitions than before");
+}
+
+#[test]
 fn versions_of_both_forms() {
     for version in [0, 3] {
         let asked = testing::Asked { key: 18, version, client_id: String::new(), body: Vec::new() };

@@ -1,4 +1,4 @@
-use super::super::leaders::Leaders;
+use super::super::reader::TopicReader;
 use super::super::testing::{self, Fake, Log, Message, client};
 use super::*;
 use crate::connect::kafka::At;
@@ -46,6 +46,24 @@ fn learned_brokers_answer_for_dead_bootstrap_addresses() {
 }
 
 #[test]
+fn a_leader_that_is_silent_for_all_of_the_patience_is_looked_up_again() {
+    let patience = Duration::from_millis(300);
+    let mut log = Log { fetch_bytes: 1000, ..Log::default() };
+    log.put(0, &values(3), 1);
+    let dialled = AtomicUsize::new(0);
+    let dial: Dial<Fake> = Box::new(move |host, _, _| {
+        if host == "one" && dialled.fetch_add(1, Ordering::Relaxed) == 0 {
+            assert!(crossbeam_channel::never::<()>().recv_timeout(patience).is_err());
+            return Err(refused(host));
+        }
+        Ok(Fake::new(log.clone().serve("t")))
+    });
+    let cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+    let mut leaders = TopicReader::find(cluster, "t", patience).unwrap();
+    assert_eq!(leaders.ask(0, |session| session.list_offset("t", 0, At::Latest)).ok(), Some(3));
+}
+
+#[test]
 fn a_connection_that_breaks_is_made_again() {
     let dialled = Arc::new(AtomicUsize::new(0));
     let mut log = Log { fetch_bytes: 1000, ..Log::default() };
@@ -63,7 +81,7 @@ fn a_connection_that_breaks_is_made_again() {
         }))
     });
     let cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
-    let mut leaders = Leaders::find(cluster, "t", Duration::from_secs(5)).unwrap();
+    let mut leaders = TopicReader::find(cluster, "t", Duration::from_secs(5)).unwrap();
     let ends: Vec<i64> =
         (0..2).map(|id| leaders.ask(id, |session| session.list_offset("t", id, At::Latest)).unwrap()).collect();
     assert_eq!(ends, [3, 2]);
@@ -76,7 +94,7 @@ fn an_unknown_topic_is_final() {
         Ok(Fake::new(|asked| testing::versions(asked).or_else(|| Some(testing::metadata("other", 1, asked.version)))))
     });
     let cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
-    let fatal = Leaders::find(cluster, "t", Duration::from_millis(50)).map(drop).unwrap_err();
+    let fatal = TopicReader::find(cluster, "t", Duration::from_millis(50)).map(drop).unwrap_err();
     assert!(fatal.what.contains("UNKNOWN_TOPIC"), "{fatal}");
     assert_eq!(fatal.exit, Exit::Unreachable);
 }

@@ -5,7 +5,7 @@ use super::LaneFiles;
 use crate::manifest::Manifest;
 use crate::plan::FileLayout;
 use crate::sink::file::open;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 
 /// What a lane leaves when it is closed.
@@ -34,7 +34,7 @@ impl LaneFiles {
             // What kept it from its name may be over.
             (FileLayout::Rotating { .. }, Some(suffix)) => {
                 let spare = self.switch_data(suffix).and_then(|()| self.let_go());
-                spare.and_then(|spare| spare.map_or(Ok(()), fs::remove_file))
+                spare.and_then(|spare| spare.map_or(Ok(()), |spare| open::remove_if_there(&spare)))
             }
             (FileLayout::Rotating { .. }, None) => open::remove_if_there(&open::next_path(&self.plan.data)),
             (FileLayout::Ring { .. } | FileLayout::Device { .. }, _) => Ok(()),

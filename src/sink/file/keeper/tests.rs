@@ -143,6 +143,42 @@ fn a_file_that_is_retired_can_be_taken_up_again() {
     drop((file, next));
 }
 
+#[test]
+fn what_others_take_away_between_two_switches_does_not_end_the_run() {
+    for gone in ["rotated file", "log"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (plan, mut keeper, lane, mut file) = rotating(folder.path());
+        for unix_ns in [1, 2] {
+            let next = lane.take_next().unwrap().unwrap();
+            let Ok(()) = lane.order(Order::Switch { lane: 0, unix_ns }) else { panic!("there is room") };
+            if gone == "log" {
+                fs::remove_file(plan.log.as_ref().unwrap()).unwrap();
+            }
+            keeper.carry_out_next().unwrap().unwrap();
+            if gone == "rotated file" {
+                let rotated = open::with_suffix(&plan.data, &open::rotation_suffix(unix_ns));
+                fs::remove_file(rotated).unwrap();
+            }
+            retire(&lane, std::mem::replace(&mut file, next));
+            keeper.carry_out_next().unwrap().unwrap();
+        }
+        lane.take_next().unwrap().unwrap();
+        assert!(open::next_path(&plan.data).exists() && plan.log.unwrap().exists(), "{gone}");
+    }
+}
+
+#[test]
+fn what_goes_wrong_names_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plan, mut keeper, lane, _file) = rotating(folder.path());
+    let log = plan.log.unwrap();
+    // Something that no file can take the place of.
+    fs::create_dir(open::with_suffix(&log, &open::rotation_suffix(1))).unwrap();
+    switch(&lane);
+    let why = keeper.carry_out_next().unwrap().unwrap_err().to_string();
+    assert!(why.contains(&plan.data.display().to_string()), "{why}");
+}
+
 /// Records were confirmed in it by the time that its switch fails.
 #[test]
 fn a_file_that_cannot_get_its_name_is_not_lost() {

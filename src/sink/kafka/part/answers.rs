@@ -3,6 +3,7 @@
 use super::{Lent, Manner, Part};
 use crate::connect::backoff::pause_ns;
 use crate::counters::Field;
+use crate::payload::Payload;
 use crate::sink::link::{Breakage, Event};
 use crate::sink::{Done, Fate};
 use crate::sys::ring::NetRing;
@@ -39,7 +40,7 @@ impl Part {
             self.skip_known();
         }
         self.tell(done);
-        self.recover(ring, manner, now_ns)
+        self.recover(ring, (payload, manner, outbox), now_ns)
     }
 
     fn nonsense<R: NetRing>(&mut self, ring: &mut R) -> Event {
@@ -68,7 +69,7 @@ impl Part {
             _ if perhaps && manner.identity.is_none() => {
                 request.fate = Some(Fate::Uncertain(if moved { Field::ErrorBroker } else { Field::ErrorTimeout }));
             }
-            _ if again && request.attempts <= manner.attempts_max => self.recovering = true,
+            _ if again && request.attempts <= manner.retry.retries_max => self.recovering = true,
             kind => {
                 request.fate = Some(request.unconfirmed(Field::ErrorBroker));
                 // A batch that is left out leaves a hole that the broker lets nothing past, and what is
@@ -82,15 +83,15 @@ impl Part {
     }
 
     /// When all in flight is answered after an "again": from the start, after a pause, elsewhere if need be.
-    pub(super) fn recover<R: NetRing>(&mut self, ring: &mut R, manner: &Manner, now_ns: u64) -> Event {
+    pub(super) fn recover<R: NetRing>(&mut self, ring: &mut R, lent: Lent<'_>, now_ns: u64) -> Event {
+        let (payload, manner, _) = lent;
         if !self.recovering || self.answered < self.sent || !self.link.is_idle() {
             return Event::Nothing;
         }
         self.recovering = false;
-        self.start_over();
+        self.start_over(payload);
         self.failures = self.failures.saturating_add(1);
-        let limits_ns = (manner.backoff_min_ns, manner.backoff_max_ns);
-        let pause_ns = pause_ns(limits_ns, self.failures, self.random.next_u64());
+        let pause_ns = pause_ns(&manner.retry, self.failures, self.random.next_u64());
         self.not_before_ns = self.not_before_ns.max(now_ns + pause_ns);
         if std::mem::take(&mut self.renew) {
             return self.link.break_off(ring, Breakage::Closed);
@@ -98,8 +99,9 @@ impl Part {
         Event::Nothing
     }
 
-    /// What is over is forgotten, all else is to be sent.
-    pub(super) fn start_over(&mut self) {
+    /// What is over is forgotten, all else is to be sent. Until it is, nobody knows how long: its place in the ring is
+    /// for the other partitions of the lane.
+    pub(super) fn start_over(&mut self, payload: &mut Payload) {
         (self.answered, self.sent, self.proven) = (0, 0, false);
         let free_heads = &mut self.free_heads;
         self.requests.retain(|request| {
@@ -108,6 +110,7 @@ impl Part {
             }
             !request.told
         });
+        self.requests.iter_mut().for_each(|request| request.leave_ring(payload));
     }
 
     /// Passes over requests whose fate is known though the kernel still holds their bytes.

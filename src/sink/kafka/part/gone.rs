@@ -61,7 +61,7 @@ impl Part {
                 request.held = false;
                 request.stage.take().into_iter().for_each(|stage| outbox.give_back(stage));
             }
-            let spent = request.attempts > manner.attempts_max;
+            let spent = request.attempts > manner.retry.retries_max;
             if request.fate.is_none() && (spent || !on_its_way && manner.identity.is_none()) {
                 request.fate = Some(request.unconfirmed(why.kind()));
                 given_up = Some(request.attempts);
@@ -78,7 +78,7 @@ impl Part {
         self.tell(done);
         self.recovering = false;
         self.renew = false;
-        self.start_over();
+        self.start_over(payload);
         true
     }
 

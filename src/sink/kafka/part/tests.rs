@@ -34,7 +34,7 @@ fn request(correlation_id: i32) -> Request {
         slot: correlation_id as u32,
         base_sequence: NO_SEQUENCE,
         timestamp_ms: 0,
-        offered_ns: 0,
+        submitted_ns: 0,
         sent_ns: 0,
         correlation_id,
         attempts: 1,
@@ -68,7 +68,7 @@ impl Scene {
         part.sent = requests;
         let starts = Starts::Fixed { length: 4096, count: 1 };
         let payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, 1);
-        Self { ring, part, manner, payload, outbox: Outbox::new(Codec::None, Vec::new()).unwrap(), broker }
+        Self { ring, part, manner, payload, outbox: Outbox::new(Codec::None, Vec::new(), 0).unwrap(), broker }
     }
 
     fn answer(&mut self, (correlation_id, code): (i32, i16), throttle_time_ms: i32, now_ms: u64) -> Vec<Done> {
@@ -114,6 +114,20 @@ fn silence_that_a_broker_announced_is_no_timeout() {
     scene.answer((2, 0), 1, 700);
     assert!(scene.is_up_at(1500));
     assert!(!scene.is_up_at(1501), "a broker that does not speak up then is gone");
+}
+
+#[test]
+fn a_leader_that_cannot_be_reached_ends_the_run_though_nothing_waits() {
+    let mut scene = Scene::with_in_flight(1, 100 * MILLISECOND);
+    scene.manner.delivery_timeout_ns = 5000 * MILLISECOND;
+    scene.answer((0, 0), 0, 1);
+    assert!(scene.is_up_at(9000) && scene.part.take_end().is_none(), "nothing waits for it while it is up");
+    scene.part.link.break_off(&mut scene.ring, Breakage::Given(Field::ErrorTimeout));
+    assert!(!scene.is_up_at(10_000) && !scene.is_up_at(15_000));
+    assert_eq!(scene.part.take_end(), None);
+    assert!(!scene.is_up_at(15_001));
+    let why = scene.part.take_end().expect("its time is over");
+    assert!(why.starts_with("t/0: there was no connection to the leader for 5 s\n  mend: "), "{why}");
 }
 
 #[test]

@@ -2,8 +2,7 @@
 
 use crate::base::units::{format_amount, format_counted, format_rate_steady};
 use crate::observe::Console;
-use crate::observe::logs::live_columns;
-use crate::observe::progress::{LivePart, RATE_ROOM, side_by_side};
+use crate::observe::live_line::{LivePart, RATE_ROOM, live_columns, side_by_side};
 use crate::verify::live::Live;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -2,10 +2,11 @@
 
 use crate::base::units::{format_counted, format_duration_steady, format_rate_short, format_rate_steady};
 use crate::counters::{Counts, Field};
-use crate::observe::live::{Shared, warmup_ns};
-use crate::observe::logs::{Console, live_columns};
+use crate::observe::live_line::{LivePart, RATE_ROOM, clock, live_columns, side_by_side};
+use crate::observe::logs::Console;
 use crate::observe::phases;
 use crate::observe::quantile::{empty_histogram, seconds};
+use crate::observe::shared::{Shared, warmup_ns};
 use crate::plan::{LogFormat, RunPlan};
 use crate::wire::http::status::status_line;
 use hdrhistogram::Histogram;
@@ -27,8 +28,6 @@ pub struct Ticker {
 }
 
 const DRAINING: &str = "draining";
-/// What `format_rate_steady` takes.
-pub const RATE_ROOM: usize = "999.9 MB/s".len();
 
 /// What the live line shows.
 #[derive(Clone, Debug, Default)]
@@ -128,38 +127,6 @@ impl LivePart for Part {
             Part::Mode => "sampled".len(),
             _ => 0,
         }
-    }
-}
-
-/// A part of a live line; of several, those of least use come first.
-pub trait LivePart: Copy + Ord {
-    /// Columns that it takes at least, whatever its digits, so that none comes and goes with those of another. A part
-    /// without text takes them, too, and does not show.
-    fn room(self) -> usize {
-        0
-    }
-}
-
-/// As many parts as there is room for: they are left out whole, the lowest first, since half a number is a wrong one.
-pub fn side_by_side<P: LivePart>(mut parts: Vec<(P, String)>, columns: usize) -> String {
-    const BETWEEN: &str = "  ";
-    let width = |(part, text): &(P, String)| text.chars().count().max(part.room()) + BETWEEN.len();
-    // The last one has nothing behind it.
-    while parts.iter().map(width).sum::<usize>() > columns.saturating_add(BETWEEN.len()) {
-        let Some(least) = parts.iter().map(|(part, _)| *part).min() else { break };
-        parts.retain(|(part, _)| *part != least);
-    }
-    let shown = parts.iter().map(|(_, text)| text.as_str()).filter(|text| !text.is_empty());
-    shown.collect::<Vec<_>>().join(BETWEEN)
-}
-
-/// The nearest whole second: `42s`, `4m05s`, `2h05m`.
-pub(super) fn clock(ns: u64) -> String {
-    let seconds = ns.saturating_add(500_000_000) / 1_000_000_000;
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
     }
 }
 

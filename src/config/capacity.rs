@@ -51,7 +51,7 @@ const RECORD_BYTES: u64 = 4096;
 
 /// What to plan, for which machine.
 #[derive(Clone, Debug)]
-pub struct PlanArgs {
+pub struct CapacityArgs {
     pub demand: Demand,
     pub machine: Machine,
     /// The machine is to be measured first.
@@ -61,7 +61,7 @@ pub struct PlanArgs {
     pub json: bool,
 }
 
-pub fn parse(args: &[String], deps: &Deps) -> Result<PlanArgs, Vec<Fatal>> {
+pub fn parse(args: &[String], deps: &Deps) -> Result<CapacityArgs, Vec<Fatal>> {
     let mut errors = Vec::new();
     let read = cli::own_flags(cli::bare("engine plan"), PLAN_FLAGS, &[], args, &mut errors);
     let Some(matches) = read else { return Err(errors) };
@@ -71,7 +71,7 @@ pub fn parse(args: &[String], deps: &Deps) -> Result<PlanArgs, Vec<Fatal>> {
     }
 }
 
-fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option<PlanArgs> {
+fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option<CapacityArgs> {
     let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
     let mut note = |flag: &str, why: String, example: &str| {
         errors.push(Fatal::usage(format!("--{flag}: {why}")).mend(format!("--{flag}={example}")));
@@ -126,7 +126,7 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
     machine.mtu = mtu.unwrap_or(machine.mtu);
     let rate_bytes_per_second = rate.map(|rate| rate as f64);
     let demand = Demand { route, target, rate_bytes_per_second, record_bytes, producers };
-    Some(PlanArgs { demand, machine, calibrate, described: described.is_some(), json: matches.get_flag("json") })
+    Some(CapacityArgs { demand, machine, calibrate, described: described.is_some(), json: matches.get_flag("json") })
 }
 
 /// Bytes a second of a rate as `run` takes it.
@@ -179,9 +179,9 @@ mod tests {
     use crate::base::fatal::Exit;
     use crate::host::fake::Tree;
 
-    fn read(words: &str) -> Result<PlanArgs, Vec<Fatal>> {
+    fn read(words: &str) -> Result<CapacityArgs, Vec<Fatal>> {
         let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
-        parse(&args, &Deps::new(|| Ok(()), |_, _| Ok((64, true))))
+        parse(&args, &Deps::new(|| Ok(())))
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
         ]);
         let machine = |target: &str| {
             let args = ["--target".to_owned(), target.to_owned()];
-            let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(|| Ok(()), |_, _| Ok((64, true))) };
+            let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(|| Ok(())) };
             parse(&args, &deps).unwrap().machine
         };
         let gbits = |target: &str| machine(target).nic_gbits;

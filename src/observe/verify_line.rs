@@ -2,8 +2,8 @@
 
 use crate::base::progress::ReadProgress;
 use crate::base::units::{format_amount, format_rate_steady};
-use crate::observe::logs::{Console, live_columns};
-use crate::observe::progress::{LivePart, clock, side_by_side};
+use crate::observe::live_line::{LivePart, clock, live_columns, side_by_side};
+use crate::observe::logs::Console;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 

@@ -164,15 +164,6 @@ fn the_drain_counts_down_to_its_own_end() {
 }
 
 #[test]
-fn times_read_as_people_say_them() {
-    let left: Vec<_> = [3_001, 1_999, 999, 1].map(|ms| clock(ms * 1_000_000)).into();
-    assert_eq!(left, ["3s", "2s", "1s", "0s"]);
-    for (ns, said) in [(0, "0s"), (41_600_000_000, "42s"), (245_000_000_000, "4m05s"), (7_500_000_000_000, "2h05m")] {
-        assert_eq!(clock(ns), said);
-    }
-}
-
-#[test]
 fn json_has_one_line_for_each_producer_with_its_own_numbers() {
     let run = testing::Run::new(2, 2, Some(1_000_000));
     run.publish(0, 0, &[(Field::RecordsProduced, 7), (Field::BytesProduced, 700)]);

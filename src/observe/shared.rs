@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where the run stands, for `/ready` and the live line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub enum Progress {
+pub enum RunState {
     Starting = 0,
     Running = 1,
-    Draining = 2,
+    /// All cores are home.
+    Joined = 2,
     /// Every number is final.
     Done = 3,
 }
@@ -27,7 +28,7 @@ pub struct Shared {
     /// Connections that are down just now.
     pub outages: Arc<Outages>,
     aggregate: Mutex<Aggregate>,
-    progress: AtomicU64,
+    state: AtomicU64,
     /// Monotonic time of the start barrier.
     epoch_ns: AtomicU64,
 }
@@ -44,8 +45,8 @@ impl Shared {
     pub fn new(plan: Arc<RunPlan>, live: Vec<Arc<LiveCore>>, clock: TscClock, outages: Arc<Outages>) -> Arc<Self> {
         let lanes: Vec<_> = live.iter().map(|core| core.lanes.len()).collect();
         let aggregate = Mutex::new(Aggregate::new(&lanes, warmup_ns(&plan), Phases::of(&plan)));
-        let (progress, epoch_ns) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { plan, live, clock, outages, aggregate, progress, epoch_ns })
+        let (state, epoch_ns) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { plan, live, clock, outages, aggregate, state, epoch_ns })
     }
 
     /// The folded snapshots under their lock, which no core thread ever takes.
@@ -55,20 +56,20 @@ impl Shared {
 
     pub fn start(&self, epoch_ns: u64) {
         self.epoch_ns.store(epoch_ns, Relaxed);
-        self.enter(Progress::Running);
+        self.enter(RunState::Running);
     }
 
     /// Later ones only; an earlier one is ignored.
-    pub fn enter(&self, progress: Progress) {
-        self.progress.fetch_max(progress as u64, Relaxed);
+    pub fn enter(&self, state: RunState) {
+        self.state.fetch_max(state as u64, Relaxed);
     }
 
-    pub fn progress(&self) -> Progress {
-        match self.progress.load(Relaxed) {
-            0 => Progress::Starting,
-            1 => Progress::Running,
-            2 => Progress::Draining,
-            _ => Progress::Done,
+    pub fn state(&self) -> RunState {
+        match self.state.load(Relaxed) {
+            0 => RunState::Starting,
+            1 => RunState::Running,
+            2 => RunState::Joined,
+            _ => RunState::Done,
         }
     }
 
@@ -79,8 +80,8 @@ impl Shared {
 
     /// Nanoseconds since the barrier, 0 before it.
     pub fn elapsed_ns(&self) -> u64 {
-        match self.progress() {
-            Progress::Starting => 0,
+        match self.state() {
+            RunState::Starting => 0,
             _ => self.clock.now_ns().saturating_sub(self.epoch_ns.load(Relaxed)),
         }
     }
@@ -92,7 +93,7 @@ impl Shared {
 
     /// The one that was in force this long after the barrier.
     pub fn phase_at(&self, elapsed_ns: u64) -> Option<usize> {
-        if self.progress() != Progress::Running || self.all_drain() {
+        if self.state() != RunState::Running || self.all_drain() {
             return None;
         }
         let mut end_ns = 0u64;
@@ -185,9 +186,9 @@ mod tests {
         run.shared.live[0].enter(CoreState::Draining);
         assert_eq!(run.shared.phase_now(), None, "a signal ends it before its time");
         run.shared.live[0].enter(CoreState::Running);
-        run.shared.enter(Progress::Draining);
-        run.shared.enter(Progress::Running);
-        assert_eq!(run.shared.progress(), Progress::Draining, "a run never goes back");
+        run.shared.enter(RunState::Joined);
+        run.shared.enter(RunState::Running);
+        assert_eq!(run.shared.state(), RunState::Joined, "a run never goes back");
         assert_eq!(run.shared.phase_now(), None);
     }
 }

@@ -1,0 +1,104 @@
+//! The command line of `engine verify`.
+
+use crate::base::fatal::Fatal;
+use crate::base::program;
+use crate::config::cli;
+use crate::config::kafka_access::{self, AccessFlags};
+use crate::config::resolve::network::url::{Scheme, Url};
+use crate::config::resolve::payload;
+use crate::plan::{KafkaAccess, TopicSource, VerifyArgs};
+use clap::{Arg, ArgAction, ArgMatches};
+use std::path::PathBuf;
+
+/// The flags of `verify`, beside its sources: name, value, help.
+pub const VERIFY_FLAGS: &[(&str, &str, &str)] = &[
+    ("ids", "FILE|-", "Ids exported from anywhere: run_id,producer_id,sequence[,crc32c] as CSV or JSON Lines."),
+    ("expect", "REPORT", "Also proves that every record a report calls produced and retained is there. Repeatable."),
+    ("json", "", "The findings as JSON on standard output."),
+    ("threads", "N", "Threads that read; 0 (default): one for each processor."),
+    ("sign-key", "FILE", "Checks signatures with the key that run was given."),
+    ("run-id", "ID", "Records of other runs are findings."),
+    ("kafka-config", "FILE", "For kafka:// sources: a client.properties, as Kafka's own tools read it."),
+    ("kafka-property", "K=V", "A line of it, as a flag. Repeatable."),
+    ("tls-ca", "FILE", "Talks TLS to the brokers, and trusts these authorities (PEM)."),
+    ("tls-cert", "FILE", "Certificate chain of this client (PEM)."),
+    ("tls-key", "FILE", "Its key (PEM)."),
+    ("sasl-mechanism", "NAME", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER."),
+    ("sasl-user", "NAME", "User name of PLAIN and SCRAM."),
+    ("sasl-password-file", "FILE", "Password, or the token of OAUTHBEARER."),
+];
+
+pub fn parse(args: &[String]) -> Result<VerifyArgs, Vec<Fatal>> {
+    let command = cli::bare("engine verify").arg(Arg::new("sources").num_args(0..).action(ArgAction::Append));
+    let mut errors = Vec::new();
+    let read = cli::own_flags(command, VERIFY_FLAGS, &["expect", "kafka-property"], args, &mut errors);
+    let Some(matches) = read else { return Err(errors) };
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let all = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned().collect::<Vec<_>>();
+    let threads = text("threads").map_or(Ok(0), |text| text.parse().map_err(|_| text));
+    let threads = threads.unwrap_or_else(|text| {
+        errors.push(Fatal::usage(format!("--threads '{text}' is no whole number")).mend("--threads=4"));
+        0
+    });
+    let (topics, sources): (Vec<_>, Vec<_>) =
+        all("sources").into_iter().partition(|source| Scheme::of(source) == Some(Scheme::Kafka));
+    let found = VerifyArgs {
+        sources,
+        ids: text("ids"),
+        expect: all("expect").into_iter().map(PathBuf::from).collect(),
+        json: matches.get_flag("json"),
+        threads,
+        sign_key: text("sign-key").and_then(|path| payload::sign_key(path.as_ref(), &mut errors)),
+        run_id: text("run-id"),
+        topics: topic_sources(&topics, &mut errors),
+        kafka: kafka_access(&matches, topics.is_empty(), &mut errors),
+    };
+    if found.sources.is_empty() && topics.is_empty() && found.ids.is_none() {
+        errors.push(Fatal::usage("verify has nothing to read").mend(program::command("verify engine-data/")));
+    }
+    if errors.is_empty() { Ok(found) } else { Err(errors) }
+}
+
+fn topic_sources(urls: &[String], errors: &mut Vec<Fatal>) -> Vec<TopicSource> {
+    let mut found: Vec<TopicSource> = Vec::new();
+    for text in urls {
+        match Url::parse(text) {
+            Ok(url) if found.iter().any(|other| other.label == url.label()) => {
+                errors.push(Fatal::usage(format!("'{}' is named twice", url.label())).mend("name it once"));
+            }
+            Ok(url) => {
+                let (label, topic) = (url.label(), url.topic().to_owned());
+                found.push(TopicSource { label, bootstrap: url.hosts, topic });
+            }
+            Err(fatal) => errors.push(fatal),
+        }
+    }
+    found
+}
+
+fn kafka_access(matches: &ArgMatches, useless: bool, errors: &mut Vec<Fatal>) -> KafkaAccess {
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let path = |name: &str| text(name).map(PathBuf::from);
+    let properties: Vec<String> = matches.get_many("kafka-property").into_iter().flatten().cloned().collect();
+    if useless {
+        let names = VERIFY_FLAGS.iter().map(|(name, ..)| *name);
+        let of_kafka = |name: &&str| ["kafka-", "tls-", "sasl-"].iter().any(|start| name.starts_with(start));
+        for name in names.filter(of_kafka).filter(|name| matches.contains_id(name)) {
+            let what = format!("--{name} has no effect without a kafka:// source");
+            errors.push(Fatal::usage(what).mend(format!("leave out --{name}")));
+        }
+        return KafkaAccess::default();
+    }
+    let flags = AccessFlags {
+        config: path("kafka-config"),
+        properties,
+        tls_ca: path("tls-ca"),
+        tls_cert: path("tls-cert"),
+        tls_key: path("tls-key"),
+        sasl_mechanism: text("sasl-mechanism"),
+        sasl_mechanism_refused: false,
+        sasl_user: text("sasl-user"),
+        sasl_password: path("sasl-password-file"),
+    };
+    kafka_access::access(&flags, errors)
+}
