@@ -175,18 +175,14 @@ fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn writing_one_leaves_its_neighbours_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        std::fs::write(path("payloads.0.json.tmp"), "mine").unwrap();
-        let manifest = Manifest {
+    fn manifest(records: RecordFormat) -> Manifest {
+        Manifest {
             format: FORMAT.to_owned(),
             data_file: "/dev/sdb".to_owned(),
             run_id: "r".to_owned(),
             producer_id: 0,
             layout: Layout::Append,
-            records: RecordFormat::Header,
+            records,
             length_bytes: 0,
             complete: true,
             first_sequence: 0,
@@ -194,7 +190,31 @@ mod tests {
             missing: Vec::new(),
             missing_truncated: false,
             in_flight_bytes_max: 0,
+        }
+    }
+
+    /// The most slots that a run may have fit what a manifest's reader takes.
+    #[test]
+    fn a_slot_takes_little_of_a_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes_with = |slots: usize| {
+            let slot =
+                Slot { fact: Fact::FitsChecksum, offset: limits::RECORD_BYTES_MAX, width: u32::MAX, quoted: false };
+            let name = "a.fits".to_owned();
+            let shape = TemplateShape { name, length_bytes: 0, fits: true, slots: vec![slot; slots] };
+            let path = folder.path().join("payloads.0.json");
+            manifest(RecordFormat::Slots { templates: vec![shape] }).write(&path).unwrap();
+            std::fs::metadata(&path).unwrap().len()
         };
+        assert!(bytes_with(1001) - bytes_with(1) < 200 * 1000);
+    }
+
+    #[test]
+    fn writing_one_leaves_its_neighbours_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("payloads.0.json.tmp"), "mine").unwrap();
+        let manifest = manifest(RecordFormat::Header);
         manifest.write(&path("payloads.0.json")).unwrap();
         assert_eq!(Manifest::read(&path("payloads.0.json")).unwrap(), Some(manifest));
         assert_eq!(std::fs::read_to_string(path("payloads.0.json.tmp")).unwrap(), "mine");

@@ -1,7 +1,8 @@
 //! The metrics thread and everything that comes out: `/metrics`, logs, the live line, summary and report.
 //!
 //! `run` starts an [`Observer`] before the barrier, tells it when the barrier falls and when the cores have joined, and
-//! concludes it with what came of the run. No core ever waits for anything in this room.
+//! concludes it with what came of the run. No core ever waits for anything in this room, and whoever reads the log
+//! changes no figure: lines are written on a thread of their own.
 
 pub mod aggregate;
 pub mod assemble;
@@ -62,7 +63,7 @@ pub struct Wiring {
     /// For each core: where its snapshots go back, emptied.
     pub recycled: Vec<Sender<Box<Snapshot>>>,
     pub clock: TscClock,
-    /// Ends the run in order, for the reason given. Called should the metrics thread itself fail.
+    /// Ends the run in order, for the reason given. Called should one of our own threads fail.
     pub stop: Arc<dyn Fn(&str) + Send + Sync>,
     pub host: serde_json::Value,
     pub payload: PayloadFacts,
@@ -79,11 +80,14 @@ enum Control {
     Finish,
 }
 
-/// The running metrics thread and, where asked for, its endpoint.
+/// A thread of the observer, and how it is spoken to; without its sender it ends.
+type Worker = Option<(Sender<Control>, JoinHandle<()>)>;
+
+/// The running threads and, where asked for, the endpoint.
 pub struct Observer {
     shared: Arc<Shared>,
-    control: Sender<Control>,
-    thread: Option<JoinHandle<()>>,
+    metrics: Worker,
+    log: Worker,
     endpoint: Option<Endpoint>,
     release: Sender<()>,
     delivered: Receiver<()>,
@@ -92,7 +96,7 @@ pub struct Observer {
     payload: PayloadFacts,
 }
 
-/// Starts the metrics thread, and to serve metrics. Call it before the barrier.
+/// Starts to fold, to log and to serve metrics. Call it before the barrier.
 ///
 /// # Errors
 /// Exit 3 where no thread can be had.
@@ -112,25 +116,17 @@ pub fn start(wiring: Wiring) -> Result<Observer, Fatal> {
         let address = endpoint.local_addr.to_string();
         tracing::info!(event = "metrics", address, "metrics are served at http://{address}/metrics");
     }
-    let (control, commands) = bounded(4);
-    let thread = MetricsThread { shared: shared.clone(), snapshots, recycled, commands, console };
-    let spawned = std::thread::Builder::new().name("metrics".into()).spawn(move || {
-        if let Some(id) = cpu {
-            // Best effort: unpinned, it still works.
-            sys::process::pin(id);
-        }
-        let alarm = Alarm(stop);
-        thread.run();
-        std::mem::forget(alarm);
-    });
-    let thread = spawned.map_err(|error| {
-        Fatal::host(format!("the metrics thread cannot be started: {error}")).mend("raise the limit: ulimit -u")
-    })?;
+    let (metrics_control, commands) = bounded(4);
+    let metrics = MetricsThread { shared: shared.clone(), snapshots, recycled, commands };
+    let metrics = spawn("metrics", cpu, stop.clone(), move || metrics.run())?;
+    let (log_control, commands) = bounded(4);
+    let log = LogThread { shared: shared.clone(), commands, console };
+    let log = spawn("log", cpu, stop, move || log.run())?;
     let started_at_unix_ns = Default::default();
     Ok(Observer {
         shared,
-        control,
-        thread: Some(thread),
+        metrics: Some((metrics_control, metrics)),
+        log: Some((log_control, log)),
         endpoint,
         release,
         delivered,
@@ -140,12 +136,33 @@ pub fn start(wiring: Wiring) -> Result<Observer, Fatal> {
     })
 }
 
-/// Without its metrics thread a run would have no report: it ends in order instead of going on blind.
-struct Alarm(Arc<dyn Fn(&str) + Send + Sync>);
+/// Starts one of our threads, whose failure ends the run in order.
+fn spawn(
+    name: &'static str,
+    cpu: Option<usize>,
+    stop: Arc<dyn Fn(&str) + Send + Sync>,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, Fatal> {
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(move || {
+        if let Some(id) = cpu {
+            // Best effort: unpinned, it still works.
+            sys::process::pin(id);
+        }
+        let alarm = Alarm(stop, name);
+        body();
+        std::mem::forget(alarm);
+    });
+    spawned.map_err(|error| {
+        Fatal::host(format!("the {name} thread cannot be started: {error}")).mend("raise the limit: ulimit -u")
+    })
+}
+
+/// Without one of its threads a run would have no report or no log: it ends in order instead of going on blind.
+struct Alarm(Arc<dyn Fn(&str) + Send + Sync>, &'static str);
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        (self.0)("internal error: the metrics thread failed");
+        (self.0)(&format!("internal error: the {} thread failed", self.1));
     }
 }
 
@@ -160,7 +177,9 @@ impl Observer {
     pub fn started(&self, epoch_ns: u64, started_at_unix_ns: u64) {
         self.started_at_unix_ns.store(started_at_unix_ns, Relaxed);
         self.shared.start(epoch_ns);
-        let _ = self.control.send(Control::Started);
+        if let Some((log, _)) = &self.log {
+            let _ = log.send(Control::Started);
+        }
     }
 
     /// All cores are home, those that crashed as well: `/ready` says so.
@@ -176,12 +195,13 @@ impl Observer {
         }
     }
 
-    /// Folds what is left, stops the metrics thread and says what the run was. Call it when all cores have
-    /// joined. The endpoint stays up, with final numbers, until [`Observer::hold`] or the drop.
+    /// Folds what is left, writes the last lines and says what the run was. Call it when all cores have joined. The
+    /// endpoint stays up, with final numbers, until [`Observer::hold`] or the drop.
     pub fn conclude(&mut self, outcome: Outcome) -> Report {
-        let _ = self.control.send(Control::Finish);
-        if let Some(thread) = self.thread.take() {
-            // A panic there was told by its alarm; what it had folded is still good.
+        // In this order: the last lines are of all that was folded.
+        for (control, thread) in [self.metrics.take(), self.log.take()].into_iter().flatten() {
+            let _ = control.send(Control::Finish);
+            // A panic there was told by its alarm; what was folded is still good.
             let _ = thread.join();
         }
         let ended_ns = outcome.ended_ns().unwrap_or(0);
@@ -221,46 +241,31 @@ impl Observer {
     }
 }
 
+/// Folds snapshots the moment they come. Nothing that may wait has a place here: cores that find no emptied snapshot
+/// would tell late what became of their records, and the report would date it so.
 struct MetricsThread {
     shared: Arc<Shared>,
     snapshots: Receiver<Box<Snapshot>>,
     recycled: Vec<Sender<Box<Snapshot>>>,
     commands: Receiver<Control>,
-    console: Arc<Console>,
 }
 
 impl MetricsThread {
-    fn run(mut self) {
-        let interval = Duration::from_nanos(self.shared.plan.observe.stats_interval_ns.max(1));
-        let mut ticker = Ticker::new(self.shared.clone(), self.console.clone());
-        let mut ticks = never();
-        let finished = loop {
+    fn run(self) {
+        loop {
             select! {
                 recv(self.snapshots) -> snapshot => match snapshot {
                     Ok(snapshot) => self.fold(snapshot),
-                    // All cores are gone; only commands are left.
-                    Err(_) => self.snapshots = never(),
+                    // All cores are gone.
+                    Err(_) => break,
                 },
-                recv(ticks) -> _ => ticker.tick(),
-                recv(self.commands) -> command => match command {
-                    Ok(Control::Started) => {
-                        ticker.started();
-                        ticks = crossbeam_channel::tick(interval);
-                    }
-                    Ok(Control::Finish) => break true,
-                    // The observer was dropped: the run never started.
-                    Err(_) => break false,
-                },
+                // The end, or the observer was dropped: the run never started.
+                recv(self.commands) -> _ => break,
             }
-        };
+        }
         while let Ok(snapshot) = self.snapshots.try_recv() {
             self.fold(snapshot);
         }
-        if finished {
-            ticker.last();
-            ticker.stopped();
-        }
-        self.console.clear();
     }
 
     fn fold(&self, mut snapshot: Box<Snapshot>) {
@@ -273,6 +278,40 @@ impl MetricsThread {
             // A core that has ended takes none back.
             let _ = back.try_send(snapshot);
         }
+    }
+}
+
+/// Draws the live line or writes the log, whose reader may make it wait.
+struct LogThread {
+    shared: Arc<Shared>,
+    commands: Receiver<Control>,
+    console: Arc<Console>,
+}
+
+impl LogThread {
+    fn run(self) {
+        let interval = Duration::from_nanos(self.shared.plan.observe.stats_interval_ns.max(1));
+        let mut ticker = Ticker::new(self.shared.clone(), self.console.clone());
+        let mut ticks = never();
+        let finished = loop {
+            select! {
+                recv(ticks) -> _ => ticker.tick(),
+                recv(self.commands) -> command => match command {
+                    Ok(Control::Started) => {
+                        ticker.started();
+                        ticks = crossbeam_channel::tick(interval);
+                    }
+                    Ok(Control::Finish) => break true,
+                    // The observer was dropped: the run never started.
+                    Err(_) => break false,
+                },
+            }
+        };
+        if finished {
+            ticker.last();
+            ticker.stopped();
+        }
+        self.console.clear();
     }
 }
 

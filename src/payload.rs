@@ -11,6 +11,7 @@ pub mod bake;
 pub mod baked;
 pub mod fits;
 pub mod fits_checksum;
+pub mod fits_hdus;
 pub mod framing;
 pub mod placeholders;
 pub mod random;

@@ -19,7 +19,7 @@ use crate::counters::{CoreEnd, Counts, LiveCore, Snapshot};
 use crate::governance::{self, Governance, RunEnd};
 use crate::observe::{self, Console, CpuTimes, Outcome, PayloadFacts, Report, Wiring};
 use crate::payload::bake;
-use crate::plan::{CorePlan, GovernancePlan, ReportTarget, RunPlan};
+use crate::plan::{CorePlan, GovernancePlan, PayloadSource, ReportTarget, RunPlan};
 use crate::sink::file::keeper::{KeeperEnd, KeeperLane};
 use crate::sink::file::made::Made;
 use crate::sys;
@@ -34,6 +34,8 @@ use std::thread::JoinHandle;
 
 /// From here on it is said that the payload is being prepared.
 const ANNOUNCED_PAYLOAD_BYTES: u64 = 128 << 20;
+/// What `--compressibility` promises.
+const COMPRESSIBILITY_TOLERANCE: f64 = 0.02;
 
 /// The one flag that ends a run in order, and the first reason that somebody gave.
 #[derive(Default)]
@@ -46,16 +48,22 @@ pub struct Stop {
     signal: OnceLock<String>,
     /// What a signal does once the run itself is over.
     afterwards: Mutex<Option<Box<dyn Fn() + Send>>>,
+    /// One came then: nobody is waited for any longer.
+    hurried: AtomicBool,
 }
 
 impl Stop {
     /// The user ended the run with a signal: no fault, but worth a line.
     pub fn by_user(&self, signal: &str) {
         let _only_the_first = self.signal.set(signal.to_owned());
+        let afterwards = self.afterwards.lock().expect("nobody panics holding it");
+        // Under the lock: what ends the run does not end what comes after it, too.
         self.flag.store(true, Relaxed);
-        if let Some(act) = &*self.afterwards.lock().expect("nobody panics holding it") {
+        if let Some(act) = &*afterwards {
+            self.hurried.store(true, Relaxed);
             act();
         }
+        drop(afterwards);
         // Last: whoever reads the log may take his time.
         tracing::info!(event = "stopping", signal, "{signal}: stopping in order; a second signal ends at once");
     }
@@ -83,6 +91,13 @@ impl Stop {
         if self.flag.load(Relaxed) { Err(stopped()) } else { Ok(()) }
     }
 
+    /// The run itself is over, by this signal if one came before; from now on one calls `act`.
+    fn over(&self, act: impl Fn() + Send + 'static) -> Option<String> {
+        let mut afterwards = self.afterwards.lock().expect("nobody panics holding it");
+        *afterwards = Some(Box::new(act));
+        self.signal.get().cloned()
+    }
+
     fn reason(&self) -> Option<String> {
         self.reason.lock().expect("nobody panics holding it").clone()
     }
@@ -99,7 +114,7 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     let clock = TscClock::start();
     let stopped = stop.clone();
     signals::end_in_order(move |signal| stopped.by_user(signal))?;
-    let calibration = bake::calibration(&plan.payload);
+    let calibration = bake::calibration(&plan.payload).inspect(|found| tell_compressibility(&plan, found.measured));
     // A taken address is found before any file of an earlier run is touched.
     let metrics = plan.observe.metrics_addr.map(observe::Bound::new).transpose()?;
     barrier::announce(&plan);
@@ -138,6 +153,8 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     cores.go(go);
     let live = cores.live.clone();
     let ends = cores.join();
+    // From here on a signal means the hold, even one that comes while governance is told or the report is written.
+    let signal = stop.over(observer.release());
     observer.joined();
     let (user_end, system_end) = sys::process::cpu_times();
     let kept = keeping.join();
@@ -148,18 +165,20 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     let ended_unix_ns = go.epoch_unix_ns + clock.now_ns().saturating_sub(go.epoch_ns);
     let told = governance.map(|governance| governance.finish(run_end(&live, &ends, early.is_some(), ended_unix_ns)));
     let governance = plan.observe.governance.as_ref().zip(told).map(|(plan, told)| for_report(plan, told));
-    let signal = stop.signal.get().cloned();
     let report = observer.conclude(Outcome { ends, cpu, ended_early: early, signal, audit_lines_dropped, governance });
-    // From the summary on, a signal means the hold, even one that comes while the report is being written.
-    *stop.afterwards.lock().expect("nobody panics holding it") = Some(Box::new(observer.release()));
     observe::print_summary(console, &report, &plan);
-    let to = plan.observe.report.as_ref();
-    let written = to.map_or(Ok(()), |target| observe::report::write_run_report(&report, target));
-    // One that cannot be written keeps nobody from the other.
-    let page = plan.observe.html.clone().map(ReportTarget::File);
-    let paged = page.map_or(Ok(()), |page| observe::write_page(&report, &page));
+    let written = write_down(&report, &plan, &stop);
     observer.hold();
-    written.and(paged).map(|()| report)
+    written.map(|()| report)
+}
+
+fn write_down(report: &Report, plan: &RunPlan, stop: &Stop) -> Result<(), Fatal> {
+    let is_done = || stop.hurried.load(Relaxed);
+    let page = plan.observe.html.clone().map(ReportTarget::File);
+    // One that cannot be written keeps nobody from the other. The report is last: it may wait for its reader.
+    let paged = page.map_or(Ok(()), |page| observe::write_page(report, &page, &is_done));
+    let to = plan.observe.report.as_ref();
+    to.map_or(Ok(()), |target| observe::report::write_run_report(report, target, &is_done)).and(paged)
 }
 
 fn for_report(plan: &GovernancePlan, told: governance::Outcome) -> observe::report::Governance {
@@ -192,6 +211,15 @@ fn announce_payload(plan: &RunPlan) {
     let bytes = plan.cores.iter().map(CorePlan::ring_bytes).fold(0, u64::saturating_add);
     if bytes >= ANNOUNCED_PAYLOAD_BYTES {
         tracing::info!(event = "prepare", "preparing {} of payload", units::format_size(bytes));
+    }
+}
+
+/// The headers of short records, which a compressor cannot remove, may be more than is left to ask for.
+fn tell_compressibility(plan: &RunPlan, measured: f64) {
+    let PayloadSource::Random { compressibility: asked } = plan.payload.source else { return };
+    if asked > 0.0 && (measured - asked).abs() > COMPRESSIBILITY_TOLERANCE {
+        let what = "is out of reach with records of this length";
+        tracing::warn!(event = "compressibility", "--compressibility {asked} {what}: it is {measured:.2}");
     }
 }
 
@@ -374,50 +402,4 @@ impl Drop for Cores {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cores_of_a_run_that_does_not_start_are_waited_for() {
-        let (gate, start) = bounded::<Go>(1);
-        let is_home = Arc::new(AtomicBool::new(false));
-        let seen = is_home.clone();
-        let thread = std::thread::spawn(move || {
-            assert!(start.recv().is_err(), "nobody lets it go");
-            (0..1000).for_each(|_| std::thread::yield_now());
-            seen.store(true, Relaxed);
-            Err(Fatal::host(super::core::SENT_HOME))
-        });
-        let (threads, gates, snapshots) = (vec![thread], vec![gate], bounded(1).1);
-        let stop = Arc::default();
-        let (live, ready, recycled, outages) = (vec![], vec![], vec![], Arc::default());
-        drop(Cores { stop, threads, gates, live, ready, snapshots, recycled, outages });
-        assert!(is_home.load(Relaxed));
-    }
-
-    #[test]
-    fn what_kept_another_core_from_starting_goes_before_a_stop() {
-        let stop = Stop::default();
-        assert_eq!(stop.may_start(), Ok(()));
-        stop.because("a test");
-        assert_eq!((stop.may_start(), stop.may_prepare()), (Err(dial::stopped()), Err(super::core::stopped())));
-        stop.start_failed.store(true, Relaxed);
-        let sent_home = Err(Fatal::host(super::core::SENT_HOME));
-        assert_eq!((stop.may_start(), stop.may_prepare()), (sent_home.clone(), sent_home));
-    }
-
-    #[test]
-    fn a_signal_stops_the_run_before_anybody_has_to_hear_of_it() {
-        let stop = Arc::new(Stop::default());
-        let (told, heard) = bounded(1);
-        let seen = stop.clone();
-        let writer = move || {
-            let _only_the_first = told.try_send(seen.flag.load(Relaxed));
-            std::io::sink()
-        };
-        let logs = tracing_subscriber::fmt().with_writer(writer).finish();
-        tracing::subscriber::with_default(logs, || stop.by_user("SIGINT"));
-        assert_eq!(heard.try_recv(), Ok(true));
-        assert_eq!(stop.signal.get().map(String::as_str), Some("SIGINT"));
-    }
-}
+mod tests;

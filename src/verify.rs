@@ -7,7 +7,6 @@
 
 pub mod expect;
 pub mod findings;
-mod fits;
 pub mod ids;
 mod intervals;
 mod ledger;
@@ -231,6 +230,9 @@ impl<'a> Session<'a> {
             "-" => Box::new(std::io::stdin().lock()),
             _ => Box::new(File::open(name).map_err(missing)?),
         };
+        if self.args.sign_key.is_some() {
+            self.ledger.findings.explain(format!("{label}: --sign-key has no effect on a list of ids"));
+        }
         let reader = ids::Watched { reader, progress: self.progress };
         ids::read(&mut BufReader::with_capacity(IDS_READ_BYTES, reader), label, &runs, &mut self.ledger)
     }

@@ -319,5 +319,6 @@ fn looking_takes_no_time_from_a_run() {
         start.elapsed()
     };
     let fastest = (0..20).map(|_| once()).min().unwrap();
-    assert!(fastest.as_millis() < 20, "{fastest:?}");
+    // To watch processors at work takes 200 ms; anything else is read at once, by a build without optimization, too.
+    assert!(fastest.as_millis() < 150, "{fastest:?}");
 }

@@ -91,8 +91,9 @@ macro_rules! smoke_tests {
 }
 
 smoke_tests! {
-    config contract cpu_list expect histogram host http_head http_response ids kafka_answer kafka_asked kafka_batch kafka_control
-    kafka_properties kafka_request machine manifest receive record slo target_url template tls_messages units verify
+    config contract cpu_list expect histogram host http_head http_response ids kafka_answer kafka_asked kafka_batch
+    kafka_control kafka_properties kafka_request machine manifest receive record reports slo target_url template
+    tls_messages units verify
 }
 
 #[test]
@@ -100,7 +101,10 @@ fn every_target_is_tested_here_and_in_the_fuzz_crate() {
     let names: Vec<_> = targets::TARGETS.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, TESTED);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("fuzz/Cargo.toml")).expect("the fuzz crate has a manifest");
     for name in names {
+        let bin = format!("[[bin]]\nname = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"\n");
+        assert!(manifest.contains(&bin), "fuzz/Cargo.toml does not build {name}");
         let path = root.join(format!("fuzz/fuzz_targets/{name}.rs"));
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert!(text.contains(&format!("\"{name}\"")), "{} does not run {name}", path.display());

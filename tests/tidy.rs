@@ -3,7 +3,7 @@
 #[path = "tidy/source.rs"]
 mod source;
 
-use source::{Source, files, functions, imports, line_of, words};
+use source::{Source, files, functions, imports, imports_upwards, line_of, words};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -83,12 +83,8 @@ fn imports_go_down_only() {
             continue;
         }
         let mut found = imports(&source.code, if room == "main" { "engine" } else { "crate" });
-        found.extend(imports(&source.code, "super").into_iter().filter(|(name, _)| {
-            // From a room's own file, `super` is the crate's root, but for the modules inside the file.
-            source.path == format!("src/{room}.rs")
-                && rooms.contains_key(name)
-                && !source.code.contains(&format!("mod {name}"))
-        }));
+        let upwards = imports_upwards(&source.code, &source.module());
+        found.extend(upwards.into_iter().map(|(path, line)| (path[0].clone(), line)));
         for (to, line) in found {
             if let Err(why) = may_import(&rooms, room, &to) {
                 wrong.push(format!("{}:{line}: {why}", source.path));
@@ -103,13 +99,12 @@ fn sinks_do_not_know_each_other() {
     let mut wrong = vec![];
     let all = sources(&["src"]);
     let own_file = |name: &str| all.iter().any(|source| source.path == format!("src/sink/{name}.rs"));
-    for source in all.iter().filter(|source| source.path.starts_with("src/sink/")) {
-        let parts: Vec<_> = source.path.trim_end_matches(".rs").split('/').collect();
-        if parts.len() > 3 {
-            continue;
-        }
-        let found = imports(&source.code, "super").into_iter().chain(imports(&source.code, "crate::sink"));
-        let foreign = found.filter(|(name, _)| own_file(name) && !is_shared_by_sinks(name));
+    for source in all.iter().filter(|source| source.path.starts_with("src/sink/") && !source.is_test()) {
+        let module = source.module();
+        let upwards = imports_upwards(&source.code, &module).into_iter().filter(|(path, _)| path.len() > 1);
+        let upwards = upwards.filter(|(path, _)| path[0] == "sink").map(|(path, line)| (path[1].clone(), line));
+        let found = upwards.chain(imports(&source.code, "crate::sink"));
+        let foreign = found.filter(|(name, _)| name != module[1] && own_file(name) && !is_shared_by_sinks(name));
         wrong.extend(foreign.map(|(name, line)| format!("{}:{line}: imports the sink '{name}'", source.path)));
     }
     assert_none("sinks never import each other", wrong);
@@ -208,8 +203,7 @@ fn nothing_is_left_for_later() {
 fn tests_do_not_sleep() {
     let mut wrong = vec![];
     for source in sources(&["src", "tests"]) {
-        let is_test = source.path.starts_with("tests/") || source.path.ends_with("/tests.rs");
-        let tests_at = if is_test { Some(0) } else { source.code.find("#[cfg(test)]") };
+        let tests_at = if source.is_test() { Some(0) } else { source.code.find("#[cfg(test)]") };
         let Some(tests_at) = tests_at else { continue };
         let hits = words(&source.code, "sleep").filter(|at| *at >= tests_at && source.code[at + 5..].starts_with('('));
         wrong.extend(hits.map(|at| format!("{}:{}", source.path, line_of(&source.code, at))));
@@ -313,6 +307,9 @@ fn the_lexer_reads_rust() {
     let found = imports("use crate::{a::{b, c}, d}; crate::e::f(); mycrate::g", "crate");
     let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["a", "d", "e"]);
+    let up = "use super::{c, d::e}; pub(super) fn f() {} mod g { use super::super::h; use super::*; mod k; }";
+    let paths: Vec<_> = imports_upwards(up, &["a", "b"]).into_iter().map(|(path, _)| path.join("::")).collect();
+    assert_eq!(paths, ["a::c", "a::d", "a::h"]);
     let rooms = floors();
     assert!(may_import(&rooms, "base", "plan").is_err() && may_import(&rooms, "pace", "plan").is_ok());
     assert!(may_import(&rooms, "config", "observe").is_err() && may_import(&rooms, "run", "config").is_ok());

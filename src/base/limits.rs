@@ -37,6 +37,9 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub const TEMPLATE_FILES_MAX: usize = 10_000;
 pub const TEMPLATE_BYTES_MAX: u64 = 1 << 30;
 
+/// Placeholders of all templates together: a manifest names each, in less than 200 bytes.
+pub const TEMPLATE_SLOTS_MAX: usize = 300_000;
+
 /// Bytes of a manifest: shapes of all templates, and what is missing.
 pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 
@@ -96,6 +99,9 @@ pub const WATCHDOG_NS: u64 = 5_000_000_000;
 
 /// Who does not read standard error for this long misses lines: nothing waits for them any longer.
 pub const LOG_WRITE_NS_MAX: u64 = 5_000_000_000;
+
+/// Bytes of a report that is read back: many times that of the longest run with all its intervals.
+pub const REPORT_BYTES_MAX: u64 = 256 << 20;
 
 /// The metrics endpoint: connections at once, bytes of a request's head, and the time a request has in all.
 pub const METRICS_CONNECTIONS_MAX: usize = 16;
@@ -219,3 +225,5 @@ const _: () = assert!(RECORD_BYTES_MAX <= BLOCK_BYTES_MAX && BLOCK_BYTES_MAX < R
 // What a block stands for can be counted.
 const _: () = assert!(BLOCK_BYTES_MAX < u64::MAX / WEIGHT_MAX);
 const _: () = assert!(RECORD_BYTES_MIN_UNANNOTATED < RECORD_BYTES_MIN);
+// What is written can be read.
+const _: () = assert!(TEMPLATE_SLOTS_MAX as u64 * 200 < MANIFEST_BYTES_MAX);

@@ -3,8 +3,10 @@
 use super::{program, random};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 /// As many as the kernel follows.
 const SYMLINKS_MAX: usize = 40;
@@ -12,6 +14,9 @@ const SYMLINKS_MAX: usize = 40;
 const DESCRIPTORS: &str = "/proc";
 /// Random names that are tried for a file that nobody else has.
 const NAMES_MAX: usize = 8;
+
+/// How often it is asked whether somebody reads a pipe.
+const READER_POLL: Duration = Duration::from_millis(20);
 
 /// Bits of a folder's mode: only owners replace what lies there, and everybody may put something there.
 const STICKY: u32 = 0o1000;
@@ -144,10 +149,33 @@ pub fn mend_reading(flag: &str, path: &Path, why: &io::Error) -> String {
 /// # Errors
 /// As [`Landing::of`], and those of writing.
 pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put_when_read(path, bytes, || true)
+}
+
+/// The same. A pipe that nobody reads is waited for until `may_wait`, asked again and again, says no.
+///
+/// # Errors
+/// As above, and `TimedOut`.
+pub fn put_when_read(path: &Path, bytes: &[u8], may_wait: impl FnMut() -> bool) -> io::Result<()> {
     match Landing::of(path)? {
-        Landing::Stream(to) => OpenOptions::new().append(true).open(to)?.write_all(bytes),
+        Landing::Stream(to) => open_stream(&to, may_wait)?.write_all(bytes),
         Landing::File(to) => replace(&to, bytes),
     }
+}
+
+fn open_stream(to: &Path, mut may_wait: impl FnMut() -> bool) -> io::Result<File> {
+    let is_pipe = to.metadata().is_ok_and(|facts| facts.file_type().is_fifo());
+    // Open until the other one is, too: a reader that sees its last writer go has read all.
+    let mut asked = None;
+    while is_pipe && asked.is_none() {
+        match OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(to) {
+            Ok(pipe) => asked = Some(pipe),
+            Err(error) if error.raw_os_error() != Some(libc::ENXIO) => return Err(error),
+            Err(_) if may_wait() => thread::sleep(READER_POLL),
+            Err(_) => return Err(io::Error::new(ErrorKind::TimedOut, "nobody reads it")),
+        }
+    }
+    OpenOptions::new().append(true).open(to)
 }
 
 fn replace(to: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -190,6 +218,27 @@ mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_waited_for_and_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let mut tries = 0..3;
+        let error = put_when_read(&pipe, b"lost", || tries.next().is_some()).unwrap_err();
+        assert!(error.kind() == ErrorKind::TimedOut && tries.next().is_none(), "{error}");
+        // More than a pipe holds.
+        let report = vec![b'x'; 1 << 18];
+        let mut reader = None;
+        let begin = || {
+            let pipe = pipe.clone();
+            reader.get_or_insert_with(|| thread::spawn(move || fs::read(pipe).unwrap()));
+            true
+        };
+        put_when_read(&pipe, &report, begin).unwrap();
+        assert_eq!(reader.unwrap().join().unwrap(), report);
+    }
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> =

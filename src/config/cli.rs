@@ -9,7 +9,7 @@ use crate::config::{
     Command, Deps, SchemaKind, capacity, docs, doctor, masked, merge, receive, reports, resolve, saturate, slo, values,
     verify,
 };
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches};
 use std::ffi::OsString;
 
@@ -180,19 +180,34 @@ fn matches(command: &clap::Command, mut args: Vec<String>, errors: &mut Vec<Fata
             return None;
         };
         let name = wrong.split([' ', '=']).next().unwrap_or(&wrong).to_owned();
-        let flags = command.get_arguments().filter_map(Arg::get_long);
-        let near = name.strip_prefix("--").and_then(|name| nearest(name, flags)).map(|name| format!("--{name}"));
-        let near = near.or(text(ContextKind::SuggestedArg));
-        let hint = near.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();
-        errors.push(Fatal::usage(format!("unknown argument '{name}'{hint}")).mend(program::command("--help")));
+        let fatal = match error.kind() {
+            ErrorKind::ArgumentConflict => Fatal::usage(format!("{name} is given twice")).mend("name it once"),
+            ErrorKind::TooManyValues => Fatal::usage(format!("{name} takes no value")).mend(name.clone()),
+            _ => unknown_argument(command, &name, text(ContextKind::SuggestedArg)),
+        };
+        if !errors.contains(&fatal) {
+            errors.push(fatal);
+        }
         let at = args.iter().position(|arg| *arg == name || arg.starts_with(&format!("{name}=")))?;
-        args.remove(at);
-        // What follows was most likely meant as its value.
-        if name.starts_with("--") && args.get(at).is_some_and(|next| !next.starts_with('-')) {
+        let has_value = args.remove(at).contains('=') || error.kind() == ErrorKind::ArgumentConflict;
+        // What follows an unknown one was most likely meant as its value.
+        if !has_value && name.starts_with("--") && args.get(at).is_some_and(|next| !next.starts_with('-')) {
             args.remove(at);
         }
     }
     None
+}
+
+fn unknown_argument(command: &clap::Command, name: &str, suggested: Option<String>) -> Fatal {
+    let flags = command.get_arguments().filter_map(Arg::get_long);
+    let near = name.strip_prefix("--").and_then(|name| nearest(name, flags)).map(|name| format!("--{name}"));
+    wrong_flag(name, near.or(suggested))
+}
+
+/// `near`: the flag that was meant, perhaps.
+pub(super) fn wrong_flag(name: &str, near: Option<String>) -> Fatal {
+    let hint = near.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();
+    Fatal::usage(format!("unknown argument '{name}'{hint}")).mend(program::command("--help"))
 }
 
 /// Reads the flags of a command that has a list of its own (name, value, help); those without a value are switches.

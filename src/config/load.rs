@@ -6,6 +6,7 @@ use crate::base::{limits, program};
 use crate::config::file;
 use crate::config::keys::{self, ENV_IGNORED, ENV_PREFIX, KEYS, Key, Kind, PHASES_KEY};
 use crate::config::nearest;
+use crate::config::resolve::network::url;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -92,7 +93,9 @@ fn push(into: &mut BTreeMap<&'static str, Vec<Given>>, key: &'static Key, given:
     let values = into.entry(key.name).or_default();
     if let (Some(first), false) = (values.first(), key.repeatable) {
         let origin = given.origin(key);
-        errors.push(Fatal::usage(format!("{origin} is given twice: '{}' and '{}'", first.text, given.text)));
+        let shown = |text: &str| if key.kind == Kind::Url { url::shown_address(text) } else { text.to_owned() };
+        let (one, other) = (shown(&first.text), shown(&given.text));
+        errors.push(Fatal::usage(format!("{origin} is given twice: '{one}' and '{other}'")));
     }
     values.push(given);
 }
@@ -124,11 +127,13 @@ fn read_env(env: &[(String, String)], errors: &mut Vec<Fatal>) -> BTreeMap<&'sta
 
 /// The values in one variable. No URL holds white space; whatever else is repeatable has a line for each.
 fn parts<'a>(key: &Key, text: &'a str) -> Vec<&'a str> {
-    match (key.repeatable, key.kind) {
+    let parts: Vec<_> = match (key.repeatable, key.kind) {
         (false, _) => vec![text.trim()],
         (true, Kind::Url) => text.split_whitespace().collect(),
         (true, _) => text.lines().map(str::trim).filter(|line| !line.is_empty()).collect(),
-    }
+    };
+    // A variable that came out empty was not meant as none: no default takes its place.
+    if parts.is_empty() { vec![""] } else { parts }
 }
 
 fn read_file(path: &str, settings: &mut Settings, errors: &mut Vec<Fatal>) {
@@ -157,7 +162,7 @@ fn read_file(path: &str, settings: &mut Settings, errors: &mut Vec<Fatal>) {
             continue;
         }
         let texts = match &entry.value {
-            Node::List(items) if key.repeatable => {
+            Node::List(items) if key.repeatable && !items.is_empty() => {
                 items.iter().map(|(line, node)| (*line, node.text(key.kind.is_text()))).collect()
             }
             node => vec![(entry.line, node.text(key.kind.is_text()))],
@@ -265,6 +270,7 @@ impl Document {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::values;
     use proptest::prelude::*;
 
     fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -376,6 +382,29 @@ mod tests {
         assert_eq!(texts("kafka-property"), ["acks=1", "sasl.jaas.config=x required a=b;"]);
         assert_eq!(texts("http-header"), ["X-A: b c", "X-B: d"]);
         assert_eq!(texts("run-id"), ["one"]);
+    }
+
+    #[test]
+    fn what_came_out_empty_is_refused_where_it_was_said() {
+        for (name, flag) in [("ENGINE_TARGET", "target"), ("ENGINE_SLO", "slo"), ("ENGINE_HTTP_HEADER", "http-header")]
+        {
+            let mut errors = Vec::new();
+            let settings = merge(Vec::new(), Vec::new(), &env(&[(name, " \n")]), &mut errors);
+            values::read(&settings, &mut errors);
+            assert!(errors.len() == 1 && errors[0].what.starts_with(&format!("{name}: ")), "{name}: {errors:?}");
+            let key = flag.replace('-', "_");
+            let (settings, mut errors) = with_file(&format!("seed: 1\n{key}: []\n"), &[], &[]);
+            values::read(&settings, &mut errors);
+            assert!(errors.len() == 1 && errors[0].what.contains(&format!("line 2: '{key}'")), "{key}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn two_addresses_keep_their_secrets() {
+        let mut errors = Vec::new();
+        let twice = flags(&[("governance-url", "http://g/a?token=s3cret"), ("governance-url", "http://me:s3cret@g/b")]);
+        merge(Vec::new(), twice, &[], &mut errors);
+        assert_eq!(errors[0].what, "--governance-url is given twice: 'http://g/a' and 'http://g/b'");
     }
 
     #[test]

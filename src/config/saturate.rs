@@ -2,8 +2,9 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::{program, units};
-use crate::config::keys::{self, Key};
+use crate::config::keys::{self, KEYS, Key};
 use crate::config::load::{Given, Settings, Source};
+use crate::config::nearest::nearest;
 use crate::config::resolve::{payload, rates};
 use crate::config::values::{self, Rate, Wanted};
 use crate::config::{Deps, cli, resolve};
@@ -95,9 +96,8 @@ fn read<T>(
     parse(text).map_err(complain).ok()
 }
 
-/// The last one holds.
 fn one<'a>(own: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    own.iter().rev().find(|(flag, _)| flag == name).map(|(_, value)| value.as_str())
+    own.iter().find(|(flag, _)| flag == name).map(|(_, value)| value.as_str())
 }
 
 fn duration_ns(text: &str) -> Result<u64, String> {
@@ -141,18 +141,42 @@ fn split(args: &[String], errors: &mut Vec<Fatal>) -> (Vec<(String, String)>, Ve
             None => (arg.as_str(), None),
         };
         let name = name.trim_start_matches("--");
-        if !arg.starts_with("--") || !SATURATE_FLAGS.iter().any(|(flag, ..)| *flag == name) {
+        if let Some(near) = meant(name).filter(|_| arg.starts_with("--")) {
+            errors.push(cli::wrong_flag(&format!("--{name}"), Some(format!("--{near}"))));
+            if value.is_none() && args.as_slice().first().is_some_and(|next| !next.starts_with('-')) {
+                args.next();
+            }
+            continue;
+        }
+        if !arg.starts_with("--") || !is_own(name) {
             rest.push(arg.clone());
             continue;
         }
         match value.or_else(|| args.next().cloned()) {
-            Some(value) => own.push((name.to_owned(), value)),
+            Some(value) => match one(&own, name) {
+                Some(first) => {
+                    let what = format!("--{name} is given twice: '{first}' and '{value}'");
+                    errors.push(Fatal::usage(what).mend("name it once"));
+                }
+                None => own.push((name.to_owned(), value)),
+            },
             None => {
                 errors.push(Fatal::usage(format!("--{name} has no value")).mend(program::command("help saturate")));
             }
         }
     }
     (own, rest)
+}
+
+fn is_own(name: &str) -> bool {
+    SATURATE_FLAGS.iter().any(|(flag, ..)| *flag == name)
+}
+
+/// Our flag that was meant by a name that nobody has.
+fn meant(name: &str) -> Option<&'static str> {
+    let names = || KEYS.iter().flat_map(Key::names).chain(SATURATE_FLAGS.iter().map(|(flag, ..)| *flag));
+    let is_known = names().any(|known| known == name);
+    nearest(name, names()).filter(|near| !is_known && is_own(near))
 }
 
 fn refuse_what_is_not_of_runs(settings: &Settings, errors: &mut Vec<Fatal>) {

@@ -16,7 +16,7 @@ pub const VERIFY_FLAGS: &[(&str, &str, &str)] = &[
     ("expect", "REPORT", "Also proves that every record a report calls produced and retained is there. Repeatable."),
     ("json", "", "The findings as JSON on standard output."),
     ("threads", "N", "Threads that read; 0 (default): one for each processor."),
-    ("sign-key", "FILE", "Checks signatures with the key that run was given."),
+    ("sign-key", "FILE", "Checks signatures with the key that run was given. Ids have none."),
     ("run-id", "ID", "Records of other runs are findings."),
     ("kafka-config", "FILE", "For kafka:// sources: a client.properties, as Kafka's own tools read it."),
     ("kafka-property", "K=V", "A line of it, as a flag. Repeatable."),
@@ -53,8 +53,12 @@ pub fn parse(args: &[String]) -> Result<VerifyArgs, Vec<Fatal>> {
         topics: topic_sources(&topics, &mut errors),
         kafka: kafka_access(&matches, topics.is_empty(), &mut errors),
     };
-    if found.sources.is_empty() && topics.is_empty() && found.ids.is_none() {
-        errors.push(Fatal::usage("verify has nothing to read").mend(program::command("verify engine-data/")));
+    if found.sources.is_empty() && topics.is_empty() {
+        if found.ids.is_none() {
+            errors.push(Fatal::usage("verify has nothing to read").mend(program::command("verify engine-data/")));
+        } else if matches.contains_id("sign-key") {
+            errors.push(Fatal::usage("--sign-key has no effect on a list of ids").mend("leave out --sign-key"));
+        }
     }
     if errors.is_empty() { Ok(found) } else { Err(errors) }
 }

@@ -247,7 +247,11 @@ impl Desk {
                 next.map_or(Duration::from_secs(3600), |(_, (due, _))| due.saturating_duration_since(Instant::now()));
             select! {
                 recv(placed) -> order => match order {
-                    Ok(order) => self.take(order),
+                    Ok(order) => {
+                        // A dial tells its end before it answers, but of two channels `select!` takes either first.
+                        ended.try_iter().for_each(|end| self.note(&end));
+                        self.take(order);
+                    }
                     Err(_) => return,
                 },
                 recv(ended) -> end => if let Ok(end) = end { self.note(&end) },

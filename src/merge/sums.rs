@@ -77,7 +77,7 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
             errors: errors(reports().map(|report| &report.warmup.errors)),
         },
         latency_seconds,
-        cpu: cpu(inputs, warm_totals.bytes_produced + totals.bytes_produced),
+        cpu: cpu(inputs, warm_totals.bytes_produced.saturating_add(totals.bytes_produced)),
         producers,
         intervals: intervals(inputs, &spans, measured, elapsed_seconds),
         intervals_dropped: reports().map(|report| report.intervals_dropped).max().unwrap_or(0),
@@ -186,7 +186,7 @@ fn pacing(inputs: &[Input], spans: &[Span], measured: f64, totals: &Totals) -> R
         stages_planned: inputs.iter().map(|input| input.report.pacing.stages_planned).max().unwrap_or(0),
         target_bytes_per_second: target,
         achieved_ratio: target.filter(|_| totals.records_offered > 0).map(|_| ratio()),
-        catch_up_records: inputs.iter().map(|input| input.report.pacing.catch_up_records).sum(),
+        catch_up_records: inputs.iter().map(|input| input.report.pacing.catch_up_records).fold(0, u64::saturating_add),
         lateness_seconds: distribution(&lateness, lateness.len(), 0),
     })
 }
@@ -266,7 +266,8 @@ fn cpu(inputs: &[Input], bytes: u64) -> Cpu {
 fn errors<'a>(all: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<String, u64> {
     let mut sum = BTreeMap::new();
     for (kind, count) in all.flatten() {
-        *sum.entry(kind.clone()).or_insert(0) += count;
+        let all = sum.entry(kind.clone()).or_insert(0u64);
+        *all = all.saturating_add(*count);
     }
     sum
 }
@@ -298,13 +299,17 @@ fn intervals(inputs: &[Input], spans: &[Span], measured: f64, elapsed_seconds: f
 
 fn join(sum: &mut Interval, one: &Interval) {
     let (had, more) = (sum.records_offered > 0, one.records_offered > 0);
-    sum.records_offered += one.records_offered;
-    sum.records_produced += one.records_produced;
-    sum.bytes_produced += one.bytes_produced;
-    sum.records_failed += one.records_failed;
-    sum.records_uncertain += one.records_uncertain;
-    sum.records_not_sent += one.records_not_sent;
-    sum.catch_up_records += one.catch_up_records;
+    for (sum, more) in [
+        (&mut sum.records_offered, one.records_offered),
+        (&mut sum.records_produced, one.records_produced),
+        (&mut sum.bytes_produced, one.bytes_produced),
+        (&mut sum.records_failed, one.records_failed),
+        (&mut sum.records_uncertain, one.records_uncertain),
+        (&mut sum.records_not_sent, one.records_not_sent),
+        (&mut sum.catch_up_records, one.catch_up_records),
+    ] {
+        *sum = sum.saturating_add(more);
+    }
     // Of two percentiles without their histograms nothing is known, unless they are the same.
     let percentile = |a: Option<f64>, b: Option<f64>| match (had, more) {
         (true, false) => a,
@@ -324,14 +329,14 @@ fn governance(inputs: &[Input]) -> Option<Governance> {
     all.reduce(|sum, one| Governance {
         url: if sum.url == one.url { sum.url } else { format!("{}, {}", sum.url, one.url) },
         every: sum.every,
-        events_offered: sum.events_offered + one.events_offered,
-        posted: sum.posted + one.posted,
-        dropped: sum.dropped + one.dropped,
-        refused: sum.refused + one.refused,
-        failed: sum.failed + one.failed,
-        invalid: sum.invalid + one.invalid,
-        announced: sum.announced + one.announced,
-        not_announced: sum.not_announced + one.not_announced,
+        events_offered: sum.events_offered.saturating_add(one.events_offered),
+        posted: sum.posted.saturating_add(one.posted),
+        dropped: sum.dropped.saturating_add(one.dropped),
+        refused: sum.refused.saturating_add(one.refused),
+        failed: sum.failed.saturating_add(one.failed),
+        invalid: sum.invalid.saturating_add(one.invalid),
+        announced: sum.announced.saturating_add(one.announced),
+        not_announced: sum.not_announced.saturating_add(one.not_announced),
         last_error: sum.last_error.or(one.last_error),
     })
 }
@@ -346,6 +351,25 @@ mod tests {
         report.warmup.seconds = warmup_seconds;
         report.totals.records_produced = 100;
         Input { name: format!("{elapsed_seconds}.json"), report }
+    }
+
+    #[test]
+    fn sums_that_leave_their_range_stay_at_its_end() {
+        let full = || {
+            let mut one = input(0.0, 1.0);
+            let report = &mut one.report;
+            report.totals.bytes_produced = u64::MAX;
+            report.warmup.totals.bytes_produced = u64::MAX;
+            report.pacing.catch_up_records = u64::MAX;
+            report.errors.insert("io".to_owned(), u64::MAX);
+            report.governance = Some(Governance { posted: u64::MAX, ..Governance::default() });
+            report.intervals = vec![Interval { seconds: 1.0, bytes_produced: u64::MAX, ..Interval::default() }];
+            one
+        };
+        let whole = add(&[full(), full()]).unwrap();
+        assert_eq!((whole.totals.bytes_produced, whole.pacing.catch_up_records), (u64::MAX, u64::MAX));
+        assert_eq!((whole.intervals[0].bytes_produced, whole.errors["io"]), (u64::MAX, u64::MAX));
+        assert_eq!(whole.governance.map(|told| told.posted), Some(u64::MAX));
     }
 
     #[test]

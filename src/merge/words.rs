@@ -48,10 +48,10 @@ pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &st
 
 /// Of all of them together, as a run tells its own.
 fn refusals(inputs: &[Input], totals: &Totals, limited_by: LimitedBy) -> Option<String> {
-    let refused = inputs.iter().map(|input| verdict::records_refused(&input.report.errors)).sum();
+    let refused = inputs.iter().map(|input| verdict::records_refused(&input.report.errors));
     let producers = inputs.iter().flat_map(|input| &input.report.producers);
     let statuses = producers.filter_map(|producer| producer.first_refused_status).collect();
-    verdict::refusals(limited_by, totals, refused, &statuses)
+    verdict::refusals(limited_by, totals, refused.fold(0, u64::saturating_add), &statuses)
 }
 
 /// Shards that nobody gave a report of.

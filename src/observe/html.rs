@@ -19,16 +19,20 @@ use text::Text;
 const STYLE: &str = include_str!("html/style.css");
 
 /// Writes the page of a run that just ended. It is made of the figures as the JSON has them, so that `engine report`
-/// makes the same page of it later.
-pub fn write_page(report: &Report, target: &ReportTarget) -> Result<(), Fatal> {
+/// makes the same page of it later. A reader is waited for until somebody `is_done` waiting.
+pub fn write_page(report: &Report, target: &ReportTarget, is_done: &dyn Fn() -> bool) -> Result<(), Fatal> {
     let as_written = serde_json::from_str(&report.to_json_line())
         .map_err(|error| Fatal::new(Exit::Failed, format!("the report does not read back: {error}")))?;
-    write_page_again(&as_written, target)
+    write(&as_written, target, is_done)
 }
 
 /// Writes the page of a report that was read.
 pub fn write_page_again(report: &Report, target: &ReportTarget) -> Result<(), Fatal> {
-    write_text("page", "--html", page(report).as_bytes(), target)
+    write(report, target, &|| false)
+}
+
+fn write(report: &Report, target: &ReportTarget, is_done: &dyn Fn() -> bool) -> Result<(), Fatal> {
+    write_text("page", "--html", page(report).as_bytes(), target, is_done)
 }
 
 /// The page, as a pure function of the report.

@@ -199,14 +199,19 @@ where
 }
 
 /// In a text, an event of ours is its message: the other fields are for machines, and say the same. Libraries, whose
-/// events have no field `event`, may say there what their message leaves out.
+/// events have no field `event`, may say there what their message leaves out. Either may quote foreign text.
 struct TextFields;
 
 impl<'writer> FormatFields<'writer> for TextFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
         let mut seen = Seen::default();
         fields.record(&mut seen);
-        if seen.is_ours { writer.write_str(&seen.message) } else { DefaultFields::new().format_fields(writer, fields) }
+        let mut text = seen.message;
+        if !seen.is_ours {
+            text.clear();
+            DefaultFields::new().format_fields(Writer::new(&mut text), fields)?;
+        }
+        writer.write_str(&streams::printable(&text))
     }
 }
 
@@ -405,6 +410,16 @@ pub mod tests {
         });
         let ends = ["INFO a ring of 8 MiB", "WARN somebody else's error=\"broken\"", "WARN a problem"];
         assert!(lines.len() == 3 && lines.iter().zip(ends).all(|(line, end)| line.ends_with(end)), "{lines:?}");
+    }
+
+    #[test]
+    fn no_foreign_text_steers_the_terminal() {
+        let lines = capture(LogFormat::Text, || {
+            tracing::warn!(event = "refused", "it said \u{1b}[2J\u{9b}1A");
+            tracing::warn!("it said \u{1b}[2J\r");
+        });
+        let escapes = |line: &String| line.split("it said ").nth(1).is_none_or(|said| said.contains(char::is_control));
+        assert!(lines.len() == 2 && !lines.iter().any(escapes), "{lines:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -71,17 +72,17 @@ impl Collector for Cells {
                     }
                 }
                 Source::Gauge(field) => {
-                    for (at, target) in targets.iter().enumerate() {
-                        let of_target = lanes.iter().filter(|(producer, _)| producer.target == at);
+                    for target in labels(targets) {
+                        let of_target = lanes.iter().filter(|(producer, _)| targets[producer.target] == target);
                         let sum: u64 = of_target.map(|(_, counts)| counts.get(field)).sum();
-                        family.encode_family(&[("target", target.as_str())])?.encode_gauge(&(sum as f64))?;
+                        family.encode_family(&[("target", target)])?.encode_gauge(&(sum as f64))?;
                     }
                 }
                 Source::TargetRate => {
                     let phase = self.0.phase_now();
-                    for (at, target) in targets.iter().enumerate() {
-                        let rate = phase.map_or(0, |phase| rate_of(plan, at, phase));
-                        family.encode_family(&[("target", target.as_str())])?.encode_gauge(&(rate as f64))?;
+                    for target in labels(targets) {
+                        let rate = phase.map_or(0, |phase| rate_of(plan, target, phase));
+                        family.encode_family(&[("target", target)])?.encode_gauge(&(rate as f64))?;
                     }
                 }
                 Source::Governance => {
@@ -121,13 +122,18 @@ fn type_of(metric: &Metric) -> MetricType {
     }
 }
 
+/// Each label once: URLs that differ in their queries have the same.
+fn labels(targets: &[String]) -> BTreeSet<&str> {
+    targets.iter().map(String::as_str).collect()
+}
+
 fn producer_labels(plan: &RunPlan, producer: &ProducerPlan) -> impl EncodeLabelSet {
     [("producer", producer.id.to_string()), ("target", plan.sink.targets[producer.target].clone())]
 }
 
 /// Logical bytes a second that the producers of a target are asked for in a phase; 0: no limit.
-fn rate_of(plan: &RunPlan, target: usize, phase: usize) -> u64 {
-    let of_target = plan.producers.iter().filter(|producer| producer.target == target);
+fn rate_of(plan: &RunPlan, target: &str, phase: usize) -> u64 {
+    let of_target = plan.producers.iter().filter(|producer| plan.sink.targets[producer.target] == target);
     of_target
         .filter_map(|producer| match producer.schedule.get(phase)?.schedule {
             Schedule::Steady { rate } | Schedule::Burst { rate: Some(rate), .. } => Some(rate.logical_bytes_per_second),
@@ -200,7 +206,6 @@ mod tests {
     use crate::counters::Field;
     use crate::observe::testing::{self, MS, Run};
     use crate::tap::{Checksum, EventEnd, EventFacts, tap};
-    use std::collections::BTreeSet;
     use std::io::Write;
     use std::process::{Command, Stdio};
 
@@ -271,6 +276,20 @@ mod tests {
             "generator_produce_errors_total{kind=\"io\",producer=\"1\",target=\"null2\"} 2\n",
         ] {
             assert!(text.contains(line), "{line} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn targets_of_one_label_are_one_sample() {
+        let mut run = Run::new(1, 2, Some(2000));
+        run.replan(|plan| plan.sink.targets = vec!["x".to_owned(), "x".to_owned()]);
+        (0..2).for_each(|lane| run.publish(0, lane, &[(Field::InFlightBytes, 4096)]));
+        run.shared.start(run.now_ns());
+        let text = rendered(&run, false);
+        for (name, sum) in [("generator_in_flight_bytes", 8192.0), ("generator_target_rate_bytes_per_second", 2000.0)] {
+            let samples: Vec<_> = text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).collect();
+            let [sample] = samples.as_slice() else { panic!("{samples:?}") };
+            assert_eq!(sample.rsplit(' ').next().unwrap().parse(), Ok(sum), "{sample}");
         }
     }
 

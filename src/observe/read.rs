@@ -1,6 +1,7 @@
 //! Reports read back from files.
 
 use crate::base::fatal::Fatal;
+use crate::base::{bounded, limits};
 use crate::observe::report::{Report, SCHEMA_VERSION};
 use serde_json::Value;
 use std::path::Path;
@@ -19,8 +20,8 @@ pub fn report(path: &Path) -> Result<Report, Fatal> {
 /// A file's name and its JSON, nothing of which has been looked at.
 pub fn value(path: &Path) -> Result<(String, Value), Fatal> {
     let name = path.display().to_string();
-    let text =
-        std::fs::read(path).map_err(|error| Fatal::usage(format!("{name} cannot be read: {error}")).mend(MEND))?;
+    let text = bounded::read(path, limits::REPORT_BYTES_MAX)
+        .map_err(|error| Fatal::usage(format!("{name} cannot be read: {error}")).mend(MEND))?;
     let value = serde_json::from_slice(&text).map_err(|error| no_report(&name, error))?;
     Ok((name, value))
 }
@@ -67,5 +68,11 @@ mod tests {
             assert_eq!(fatal.exit, Exit::Usage);
             assert!(fatal.what.contains("r.json") && fatal.what.contains(said) && fatal.mend.is_some(), "{fatal}");
         }
+    }
+
+    #[test]
+    fn what_has_no_end_is_no_report() {
+        let fatal = report(Path::new("/dev/zero")).unwrap_err();
+        assert!(fatal.exit == Exit::Usage && fatal.what.contains("/dev/zero cannot be read"), "{fatal}");
     }
 }

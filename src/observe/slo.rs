@@ -19,7 +19,7 @@ pub fn evaluate(
                 // As `--rate` counts: a record of `sampled` mode stands for its weight.
                 SloMetric::Rate => Some(throughput.logical_bytes_per_second),
                 SloMetric::RecordsPerSecond => Some(throughput.records_per_second),
-                SloMetric::Errors => Some((totals.records_failed + totals.records_uncertain) as f64),
+                SloMetric::Errors => Some(totals.records_failed.saturating_add(totals.records_uncertain) as f64),
                 SloMetric::NotSent => Some(totals.records_not_sent as f64),
             };
             let passed = value.is_some_and(|value| holds(value, slo.comparison, slo.threshold));

@@ -320,7 +320,7 @@ fn errors(report: &Report) -> String {
     };
     let (failed, uncertain) = (report.totals.records_failed, report.totals.records_uncertain);
     let kinds: Vec<_> = report.errors.iter().filter(|(_, count)| **count > 0).collect();
-    if failed + uncertain == 0 && kinds.is_empty() {
+    if (failed, uncertain) == (0, 0) && kinds.is_empty() {
         return match report.confirmation {
             Confirmation::Target => format!("none{again}"),
             Confirmation::Kernel => format!("none (nothing beyond the kernel confirms){again}"),

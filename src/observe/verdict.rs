@@ -310,7 +310,7 @@ pub fn rate_said(bytes_per_second: f64, achieved_ratio: f64) -> String {
 /// Records that the target refused, of a report's errors by kind.
 pub fn records_refused(errors: &BTreeMap<String, u64>) -> u64 {
     let refusals = ERROR_KINDS.iter().filter(|(_, field)| REFUSALS.contains(field));
-    refusals.filter_map(|(kind, _)| errors.get(*kind)).sum()
+    refusals.filter_map(|(kind, _)| errors.get(*kind).copied()).fold(0, u64::saturating_add)
 }
 
 /// What the target said no to, in one run or in several; `statuses`: of first refusals.

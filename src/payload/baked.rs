@@ -137,6 +137,7 @@ fn remainder(text: &[u8; TEXT_BYTES_MAX]) -> u32 {
 mod tests {
     use super::*;
     use crate::payload::fits::is_intact;
+    use crate::payload::fits_hdus::wrong_sum;
     use crate::payload::template::{Facts, Kind, Template};
     use crate::plan::{Annotate, TemplateFile};
     use proptest::prelude::*;
@@ -148,6 +149,7 @@ mod tests {
             "BITPIX  =                    8".into(),
             "NAXIS   =                    1".into(),
             format!("NAXIS1  = {:>20}", pixels.len()),
+            "PCOUNT  =                 2880 / says nothing without GROUPS".into(),
             "DATE-OBS= '2026-01-01T00:00:00.000'".into(),
         ];
         cards.resize(cards.len() + comments, "COMMENT any".into());
@@ -203,6 +205,7 @@ mod tests {
             let primary = &record[..record.len() - 2880];
             prop_assert_eq!(ones_complement_sum(primary), u32::MAX);
             prop_assert!(is_intact(&record));
+            prop_assert_eq!(wrong_sum(&record), None);
             let mut flipped = record.clone();
             flipped[flip.index(primary.len())] ^= 4;
             prop_assert!(!is_intact(&flipped));
@@ -216,5 +219,18 @@ mod tests {
             prop_assert_eq!(&card(&record, "DATE-OBS")[10..35], "'2026-01-01T00:00:00.000'");
             prop_assert_eq!(&card(&record, "DATE").as_bytes()[11..34], render::fits_date(timestamp_unix_ns));
         }
+    }
+
+    /// `verify` would call each of its records damaged.
+    #[test]
+    fn a_file_with_a_wrong_sum_in_an_extension_is_refused() {
+        let mut file = fits_file(&[1], 0);
+        let end = file.len() - 2880 + 5 * 80;
+        let cards = format!("{:<80}{:<80}", "CHECKSUM= 'aaaaaaaaaaaaaaaa'", "END");
+        file[end..end + cards.len()].copy_from_slice(cards.as_bytes());
+        let file = TemplateFile { name: "a.fits".into(), bytes: file.as_slice().into() };
+        let why = Template::parse(&file, Annotate::Payload).unwrap_err();
+        assert_eq!(why, "template 'a.fits': HDU 2: CHECKSUM does not hold");
+        assert!(Template::parse(&file, Annotate::Off).is_ok());
     }
 }

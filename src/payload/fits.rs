@@ -5,11 +5,12 @@
 
 use crate::manifest::{Fact, Slot};
 use crate::payload::fits_checksum::{fold, sum_words};
+use crate::payload::fits_hdus;
 use crate::payload::placeholders::{Placed, value_bytes_max};
 use crate::payload::render::Style;
 
 pub const BLOCK_BYTES: usize = 2880;
-const CARD_BYTES: usize = 80;
+pub const CARD_BYTES: usize = 80;
 /// The value field of a card starts here: after the keyword and `= `.
 const VALUE_AT: usize = 10;
 /// Fixed-format integers end here (column 30).
@@ -17,7 +18,7 @@ const INTEGER_END: usize = 30;
 /// The text of a string starts after its quote.
 const STRING_AT: usize = VALUE_AT + 1;
 
-type Card = [u8; CARD_BYTES];
+pub type Card = [u8; CARD_BYTES];
 
 /// A FITS file with room for what changes from record to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,9 @@ pub fn prepare(file: &[u8]) -> Result<Prepared, String> {
         slots.push(fact_slot(at, fact));
     }
     keep_datasum(&mut cards, data)?;
+    if let Some((hdu, sum)) = fits_hdus::wrong_sum_of_extensions(&file[header_bytes + data.len()..]) {
+        return Err(format!("HDU {hdu}: {} does not hold", sum.keyword()));
+    }
     let mut bytes = cards.concat();
     bytes.extend_from_slice(&padded(b"END"));
     bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), b' ');
@@ -64,11 +68,14 @@ pub fn prepare(file: &[u8]) -> Result<Prepared, String> {
 
 /// Whether the sum of the primary header and its data is what the checksum promises: all ones.
 pub fn is_intact(record: &[u8]) -> bool {
-    let primary = read_cards(record).ok().and_then(|(cards, header_bytes)| {
-        let data_bytes = usize::try_from(data_bytes(&cards).ok()?).ok()?.next_multiple_of(BLOCK_BYTES);
-        record.get(..header_bytes + data_bytes)
-    });
-    primary.is_some_and(|primary| fold(sum_words(primary)) == u32::MAX)
+    primary_extent(record).is_some_and(|(header, data)| fold(sum_words(&record[..header + data])) == u32::MAX)
+}
+
+/// Bytes of the primary header and of its data, both padded; `None` where there is no whole one.
+pub fn primary_extent(file: &[u8]) -> Option<(usize, usize)> {
+    let (cards, header_bytes) = read_cards(file).ok()?;
+    let data_bytes = usize::try_from(data_bytes(&cards).ok()?).ok()?.checked_next_multiple_of(BLOCK_BYTES)?;
+    (header_bytes.checked_add(data_bytes)? <= file.len()).then_some((header_bytes, data_bytes))
 }
 
 const FACT_CARDS: [(&str, Fact, &str); 6] = [
@@ -143,7 +150,7 @@ fn find(cards: &[Card], keyword: &str) -> Result<Option<usize>, String> {
     }
 }
 
-fn keyword_of(card: &Card) -> &[u8] {
+pub fn keyword_of(card: &Card) -> &[u8] {
     card[..8].trim_ascii_end()
 }
 
@@ -178,7 +185,7 @@ fn keep_datasum(cards: &mut Vec<Card>, data: &[u8]) -> Result<(), String> {
 }
 
 /// The value field without its comment.
-fn value_of(card: &Card) -> &[u8] {
+pub fn value_of(card: &Card) -> &[u8] {
     if &card[8..VALUE_AT] != b"= " {
         return b"";
     }

@@ -71,7 +71,9 @@ pub fn find(bytes: &[u8]) -> Result<Vec<Placeholder>, String> {
 fn refuse_stray(bytes: &[u8], offset: usize) -> Result<Vec<Placeholder>, String> {
     let braces = bytes.windows(2).enumerate().filter(|(_, pair)| *pair == b"{{").map(|(at, _)| at + 2);
     for at in braces {
-        let known = |name: &str| bytes[at..].strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"}}"));
+        let inner = bytes[at..].trim_ascii_start();
+        let is_closed = |rest: &[u8]| rest.trim_ascii_start().starts_with(b"}}");
+        let known = |name: &str| inner.strip_prefix(name.as_bytes()).is_some_and(is_closed);
         if let Some((name, _)) = FACTS.iter().find(|(name, _)| known(name)) {
             return Err(format!(
                 "has {{{{{name}}}}} but is no UTF-8 text (the byte at offset {offset}); save it as UTF-8"
@@ -190,6 +192,7 @@ mod tests {
         let why = find(b"caf\xe9 {{sequence}}").unwrap_err();
         assert!(why.contains("offset 3") && why.contains("{{sequence}}"), "{why}");
         assert!(find(b"a\0b {{weight}}").unwrap_err().contains("offset 1"));
+        assert!(find(b"caf\xe9 {{ sequence }}").unwrap_err().contains("{{sequence}}"));
     }
 
     #[test]

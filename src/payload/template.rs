@@ -59,12 +59,23 @@ pub fn check_run_id(run_id: &str) -> Result<(), String> {
     }
 }
 
-/// What the plan asks of a template: the length of its records, and whether they carry the record header.
-///
+/// What the plan asks of a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outline {
+    pub record_bytes: u64,
+    /// Records carry the record header.
+    pub headed: bool,
+    pub slots: usize,
+}
+
 /// # Errors
 /// What is wrong with the file; the caller names it, by its path.
-pub fn check(file: &TemplateFile, annotate: Annotate) -> Result<(u64, bool), String> {
-    Template::of(file, annotate).map(|template| (template.length(), template.kind() == Kind::Header))
+pub fn check(file: &TemplateFile, annotate: Annotate) -> Result<Outline, String> {
+    Template::of(file, annotate).map(|template| Outline {
+        record_bytes: template.length(),
+        headed: template.kind() == Kind::Header,
+        slots: template.slots.len(),
+    })
 }
 
 impl Template {
@@ -99,12 +110,16 @@ impl Template {
             return Ok(new(Kind::Header, [&[0; HEADER_BYTES], &file.bytes[..]].concat()));
         }
         let with = |layout: Layout| Self { slots: layout.slots, ..new(Kind::Text, layout.bytes) };
-        let json = with(placeholders::lay_out_json(&file.bytes, &found));
-        match json.check_json() {
-            Ok(()) => Ok(json),
-            Err(why) if is_named_json(&file.name) => Err(format!("is no JSON with its placeholders filled in: {why}")),
-            Err(_) => Ok(with(placeholders::lay_out_text(&file.bytes, &found))),
+        let is_named_json = is_named_json(&file.name);
+        if is_named_json || starts_as_json(&file.bytes) {
+            let json = with(placeholders::lay_out_json(&file.bytes, &found));
+            match json.check_json() {
+                Ok(()) => return Ok(json),
+                Err(why) if is_named_json => return Err(format!("is no JSON with its placeholders filled in: {why}")),
+                Err(_) => {}
+            }
         }
+        Ok(with(placeholders::lay_out_text(&file.bytes, &found)))
     }
 
     /// Renders it with the shortest and the longest values; what stands next to a value is JSON with both or
@@ -180,6 +195,15 @@ fn slot_of<'a>(record: &'a mut [u8], slot: &Slot) -> &'a mut [u8] {
 fn is_named_json(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [".json", ".jsonl", ".ndjson"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// Numbers and placeholders in a row are JSON values too, but nobody means them so.
+fn starts_as_json(bytes: &[u8]) -> bool {
+    match bytes.trim_ascii_start() {
+        [b'{', next, ..] => *next != b'{',
+        [first, ..] => matches!(first, b'[' | b'"'),
+        [] => false,
+    }
 }
 
 #[cfg(test)]
@@ -326,6 +350,22 @@ mod tests {
             ),
             b"{{sequence}},{{wrong}}"
         );
+    }
+
+    #[test]
+    fn plain_text_gets_no_quotes() {
+        let source = b"{{timestamp}} {{producer_id}} {{sequence}} 200\n";
+        let widths = |name| {
+            let shape = parse(name, source).shape();
+            assert_eq!(shape.length_bytes, shape.slots.iter().map(|slot| u64::from(slot.width)).sum::<u64>() + 7);
+            shape.slots.iter().map(|slot| (slot.width, slot.quoted)).collect::<Vec<_>>()
+        };
+        assert_eq!(widths("a.log"), [(30, false), (10, false), (20, false)]);
+        // Its name says that it is JSON.
+        assert_eq!(widths("a.jsonl"), [(32, true), (10, false), (22, true)]);
+        for json in [&br#" {"n": {{sequence}}}"#[..], b"[{{sequence}}, 1, 2]", br#""{{sequence}}" "text""#] {
+            assert!(parse("a.log", json).shape().slots[0].quoted, "{}", String::from_utf8_lossy(json));
+        }
     }
 
     #[test]

@@ -27,11 +27,11 @@ fn random(bytes_min: u64, bytes_max: u64, annotate: Annotate) -> PayloadPlan {
 fn template() -> PayloadPlan {
     let text = br#"{"sequence": {{sequence}}, "crc": "{{crc32c}}", "at": "{{timestamp}}"}"#;
     let file = TemplateFile { name: "event.json".into(), bytes: text.as_slice().into() };
-    let (length, headed) = template::check(&file, Annotate::Payload).expect("it is sound");
+    let found = template::check(&file, Annotate::Payload).expect("it is sound");
     PayloadPlan {
         source: PayloadSource::Templates(Arc::new([file])),
-        headed,
-        ..random(length, length, Annotate::Payload)
+        headed: found.headed,
+        ..random(found.record_bytes, found.record_bytes, Annotate::Payload)
     }
 }
 

@@ -32,7 +32,7 @@ struct Sending {
 /// See the module.
 pub struct StdoutSink {
     fd: OwnedFd,
-    /// A sealed copy of the region, where the records are never stamped and the target is a pipe.
+    /// A sealed copy of the region, where the records are never stamped and the target is a pipe that takes pages.
     sealed: Option<&'static [u8]>,
     /// `None`: no pipe.
     pipe_bytes: Option<usize>,
@@ -62,7 +62,8 @@ impl StdoutSink {
         let sizes = [PIPE_BYTES, PIPE_BYTES / 4, 1 << 16];
         let grown = sizes.into_iter().find_map(|size| pipe::grow(fd.as_fd(), size));
         let pipe_bytes = grown.or_else(|| pipe::size(fd.as_fd()));
-        let sealed = if immutable && pipe_bytes.is_some() { Some(seal(memory)?) } else { None };
+        let lends = immutable && pipe_bytes.is_some() && pipe::can_lend(fd.as_fd());
+        let sealed = if lends { Some(seal(memory)?) } else { None };
         // What is lent never blocks.
         let copies = pipe_bytes.is_some() && sealed.is_none();
         // Not another user's pipe, nor without /proc, nor where nobody reads.

@@ -55,6 +55,11 @@ pub fn lend_nowait(fd: BorrowedFd<'_>, pieces: [&[u8]; 2]) -> io::Result<usize> 
     if spliced >= 0 { Ok(spliced as usize) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether a pipe can be lent pages: sandboxes and filters of system calls may refuse it.
+pub fn can_lend(fd: BorrowedFd<'_>) -> bool {
+    lend_nowait(fd, [&[], &[]]).is_ok()
+}
+
 /// Asks for a pipe of `bytes`; `None` where the descriptor is no pipe or the size is not allowed.
 pub fn grow(fd: BorrowedFd<'_>, bytes: usize) -> Option<usize> {
     // SAFETY: integers in, integer out.

@@ -1,7 +1,8 @@
 //! The memory that the kernel reads from: one anonymous mapping for each core.
 
 use memmap2::{Advice, MmapMut, MmapOptions, UncheckedAdvice};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 
 const TRANSPARENT: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
@@ -42,10 +43,10 @@ impl Region {
     pub fn map(bytes: usize) -> io::Result<Self> {
         let rounded = rounded(bytes);
         // A cgroup may forbid huge pages that the host has: only a populated mapping is sure not to fault for ever.
-        if let Ok(map) = MmapOptions::new().len(rounded).huge(Some(21)).map_anon() {
+        if let Ok(mut map) = MmapOptions::new().len(rounded).huge(Some(21)).map_anon() {
             // Reserved pages of another node are worth less than transparent ones of this.
             bind_to_this_node(&map);
-            if map.advise(Advice::PopulateWrite).is_ok() {
+            if populate(&mut map, |map| map.advise(Advice::PopulateWrite)).is_ok() {
                 return Ok(Self { map, pages: Pages::Huge });
             }
         }
@@ -122,7 +123,57 @@ fn bind_to_this_node(map: &MmapMut) {
     unsafe { libc::syscall(libc::SYS_mbind, map.as_ptr(), map.len(), mode, nodes.as_ptr(), bits, flags) };
 }
 
+/// Has all huge pages of a new mapping be there, by `advise` where the kernel knows that.
+fn populate(map: &mut MmapMut, advise: impl FnOnce(&MmapMut) -> io::Result<()>) -> io::Result<()> {
+    match advise(map) {
+        // Linux before 5.14. A page that cannot be had is an error for who reads into it; for who writes, a SIGBUS.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            let mut zeros = File::open("/dev/zero")?;
+            map.chunks_mut(HUGE_PAGE_BYTES).try_for_each(|page| zeros.read_exact(&mut page[..1]))
+        }
+        done => done,
+    }
+}
+
 /// A whole number of huge pages.
 fn rounded(bytes: usize) -> usize {
     bytes.max(1).next_multiple_of(HUGE_PAGE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn old_kernel(_map: &MmapMut) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(libc::EINVAL))
+    }
+
+    fn is_there(page: &[u8]) -> bool {
+        let mut there = 0_u8;
+        // SAFETY: the kernel tells of one page, which begins at `page`, in one byte on this stack.
+        let outcome = unsafe { libc::mincore(page.as_ptr().cast_mut().cast(), 1, &raw mut there) };
+        assert_eq!(outcome, 0, "{}", io::Error::last_os_error());
+        there & 1 == 1
+    }
+
+    #[test]
+    fn pages_are_there_also_where_the_kernel_cannot_be_told() {
+        let mut map = MmapOptions::new().len(3 * HUGE_PAGE_BYTES).map_anon().unwrap();
+        assert!(map.chunks(HUGE_PAGE_BYTES).all(|page| !is_there(page)));
+        populate(&mut map, old_kernel).unwrap();
+        assert!(map.chunks(HUGE_PAGE_BYTES).all(is_there));
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_had_is_an_error_and_no_signal() {
+        let mut map = MmapOptions::new().len(2 * HUGE_PAGE_BYTES).map_anon().unwrap();
+        let second = map[HUGE_PAGE_BYTES..].as_mut_ptr();
+        // SAFETY: nothing but the kernel looks at those pages from here on.
+        let outcome = unsafe { libc::mprotect(second.cast(), HUGE_PAGE_BYTES, libc::PROT_NONE) };
+        assert_eq!(outcome, 0, "{}", io::Error::last_os_error());
+        let error = populate(&mut map, old_kernel).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EFAULT), "{error}");
+        let error = populate(&mut map, |_| Err(io::Error::from_raw_os_error(libc::ENOMEM))).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOMEM), "{error}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Connected sockets without blocking: the calls that std has no words for.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -63,6 +63,9 @@ pub fn disconnect(socket: BorrowedFd<'_>) {
     unsafe { libc::connect(socket.as_raw_fd(), &nowhere, size_of::<libc::sockaddr>() as _) };
 }
 
+/// How long to sleep where sockets cannot be waited for.
+const BLIND_WAIT_NS: u64 = 50_000;
+
 /// What to wait for on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
@@ -92,17 +95,30 @@ impl Waiter {
 
     /// Sleeps until one of them is ready, for at most so long.
     pub fn wait(&mut self, ns: u64) {
-        let timeout = Duration::from_nanos(ns);
-        let timeout =
-            libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: libc::c_long::from(timeout.subsec_nanos()) };
-        // SAFETY: the descriptors and the time live until the call returns; a signal merely ends it early.
-        unsafe { libc::ppoll(self.0.as_mut_ptr(), self.0.len() as _, &timeout, std::ptr::null()) };
+        self.wait_by(poll, ns);
+    }
+
+    fn wait_by(&mut self, poll: impl FnOnce(&mut [libc::pollfd], Duration) -> io::Result<()>, ns: u64) {
+        let Err(error) = poll(&mut self.0, Duration::from_nanos(ns)) else { return };
+        // More entries than the process may have files, or no memory: each is worth a try, which never blocks.
+        if error.kind() != ErrorKind::Interrupted {
+            std::thread::sleep(Duration::from_nanos(ns.min(BLIND_WAIT_NS)));
+            self.0.iter_mut().for_each(|socket| socket.revents = socket.events);
+        }
     }
 
     /// Whether the last `wait` found the socket that was added as number `at` ready, or at its end.
     pub fn is_ready(&self, at: usize) -> bool {
         self.0[at].revents != 0
     }
+}
+
+fn poll(sockets: &mut [libc::pollfd], timeout: Duration) -> io::Result<()> {
+    let timeout =
+        libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: libc::c_long::from(timeout.subsec_nanos()) };
+    // SAFETY: the descriptors and the time live until the call returns; a signal merely ends it early.
+    let ready = unsafe { libc::ppoll(sockets.as_mut_ptr(), sockets.len() as _, &timeout, std::ptr::null()) };
+    if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -130,6 +146,20 @@ mod tests {
         assert_eq!(receive_nowait(server.as_fd(), &mut bytes).unwrap(), 7);
         assert_eq!(&bytes[..7], b"abcdefg");
         assert_eq!(bytes_acknowledged(client.as_fd()).unwrap() - before, 7);
+    }
+
+    #[test]
+    fn where_sockets_cannot_be_waited_for_each_is_worth_a_try() {
+        let (client, _server) = pair();
+        let found = |errno| {
+            let mut waiter = Waiter::new(2);
+            waiter.add(client.as_fd(), Interest::Readable);
+            waiter.add(client.as_fd(), Interest::Writable);
+            waiter.wait_by(|_, _| Err(io::Error::from_raw_os_error(errno)), 5_000_000_000);
+            [0, 1].map(|at| waiter.is_ready(at))
+        };
+        assert_eq!(found(libc::EINVAL), [true; 2]);
+        assert_eq!(found(libc::EINTR), [false; 2]);
     }
 
     #[test]

@@ -52,7 +52,12 @@ fn columns(out: BorrowedFd<'_>) -> Option<usize> {
 
 /// A line to standard error, for whoever still reads it.
 pub fn write_stderr_line(line: &str) {
-    write_stderr(format!("{line}\n").as_bytes(), PATIENCE);
+    write_stderr(format!("{}\n", printable(line)).as_bytes(), PATIENCE);
+}
+
+/// Text that others may have had a hand in, a server's answer say, so that it cannot steer a terminal.
+pub fn printable(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
 /// Bytes to standard error; false: some are lost, since nobody read for as long as this. One that is gone takes all.
@@ -90,6 +95,11 @@ fn wait_within(out: BorrowedFd<'_>, deadline: Instant) -> bool {
 mod tests {
     use super::*;
     use std::io::Read;
+
+    #[test]
+    fn what_would_steer_a_terminal_is_replaced() {
+        assert_eq!(printable("a\u{1b}[2J\u{9b}1A\r\n\u{e4}"), "a\u{fffd}[2J\u{fffd}1A\u{fffd}\n\u{e4}");
+    }
 
     #[test]
     fn a_pipe_that_nobody_reads_is_given_up() {

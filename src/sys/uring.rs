@@ -62,6 +62,11 @@ impl Uring {
         let ring: IoUring = deferring
             .or_else(|_| IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().build(entries))
             .or_else(|_| IoUring::new(entries))?;
+        // Linux before 5.11; late versions of 5.10 have it.
+        if !ring.params().is_feature_ext_arg() {
+            let why = "this kernel has no wait with a time limit (IORING_FEAT_EXT_ARG)";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
         register_files(&ring, files_max)?;
         let buffers: Vec<libc::iovec> = region.bytes()[..bytes]
             .chunks(BUFFER_BYTES_MAX)
@@ -111,10 +116,11 @@ impl Uring {
         is_in_one.then_some(buffer as u16)
     }
 
-    /// Tries the whole set-up on a page of memory.
+    /// Tries the whole set-up on a page of memory, a wait and a receive.
     pub fn probe() -> Result<(), String> {
         let ring = Region::map(4096).and_then(|region| Self::new(region, 8, 2));
-        ring.map(drop).map_err(|error| format!("io_uring_setup: {error}"))
+        let mut ring = ring.map_err(|error| format!("io_uring_setup: {error}"))?;
+        ring.try_receive().map_err(|error| format!("a receive through io_uring: {error}"))
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> bool {

@@ -54,8 +54,23 @@ impl Columns {
     }
 }
 
-fn fields(line: &str) -> Vec<&str> {
-    line.split(',').map(|field| field.trim().trim_matches('"')).collect()
+/// The fields of a line of CSV: between quotes a comma is text, and two quotes are one.
+fn fields(line: &str) -> Vec<Cow<'_, str>> {
+    let mut in_quotes = false;
+    let ends_field = |c: char| {
+        in_quotes ^= c == '"';
+        c == ',' && !in_quotes
+    };
+    line.split(ends_field).map(unquoted).collect()
+}
+
+fn unquoted(field: &str) -> Cow<'_, str> {
+    let field = field.trim();
+    match field.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(text) if text.contains('"') => Cow::Owned(text.replace("\"\"", "\"")),
+        Some(text) => Cow::Borrowed(text),
+        None => Cow::Borrowed(field),
+    }
 }
 
 /// Parses one line, CSV or JSON.
@@ -68,7 +83,7 @@ pub fn parse_line<'a>(line: &'a [u8], columns: &Columns) -> Result<Id<'a>, Strin
     let field = |at: usize, name: &str| {
         fields.get(at).filter(|field| !field.is_empty()).ok_or_else(|| format!("there is no {name}"))
     };
-    let run_id = Cow::Borrowed(*field(columns.run_id, "run_id")?);
+    let run_id = field(columns.run_id, "run_id")?.clone();
     let producer_id = number(field(columns.producer_id, "producer_id")?, "producer_id")?;
     let sequence = number(field(columns.sequence, "sequence")?, "sequence")?;
     let crc32c = columns.crc32c.and_then(|at| fields.get(at)).filter(|field| !field.is_empty());
@@ -262,6 +277,7 @@ mod tests {
             "r1,0,0\nr1,0,2,77\nr1,0,1\n".to_owned(),
             "run_id,producer_id,sequence,crc32c\n\"r1\",0,0,1\n\"r1\",0,1,0x2\r\n\nr1,0,2,3".to_owned(),
             "sequence,run_id,producer_id\n0,r1,0\n1,r1,0\n2,r1,0\n".to_owned(),
+            "note,sequence,producer_id,run_id\n\"a, 7\",0,0,r1\n\"b \"\"x\"\", 9\",1,0,r1\n\"c\",2,0,r1".to_owned(),
             "{\"run_id\":\"r1\",\"producer_id\":0,\"sequence\":\"0\"}\n{\"sequence\":1,\"producer_id\":\"0\",\"run_id\":\"r1\",\"x\":[]}\nr1,0,2".to_owned(),
             format!("{hash},0,0\n{hash:#x},0,1\n{{\"run_id\":{hash},\"producer_id\":0,\"sequence\":2,\"crc32c\":\"5\"}}\n"),
         ] {
@@ -270,6 +286,16 @@ mod tests {
             assert_eq!(ledger.findings.records, 3, "{text}");
             assert_eq!(ledger.tracks[&Key { run: hash, producer: 0 }].seen.len(), 1, "{text}");
         }
+    }
+
+    #[test]
+    fn quoted_fields_are_read_as_they_were_written() {
+        let read = |line: &str| parse_line(line.as_bytes(), &Columns::default()).map(|id| id.run_id.into_owned());
+        assert_eq!(read(r#""say ""a, b""",0,1"#).as_deref(), Ok(r#"say "a, b""#));
+        assert_eq!(read(r#" "r 1" ,"0","1""#).as_deref(), Ok("r 1"));
+        assert!(read(r#""",0,1"#).unwrap_err().contains("no run_id"));
+        // It would go on in the next line.
+        assert!(read(r#""r1,0,1"#).unwrap_err().contains("no producer_id"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Records that are rendered templates: facts in slots at fixed offsets, checked as far as the slots go.
 
-use super::fits;
 use super::shape::{Claim, Flaw, HeaderShape, Key, Probe, Shape};
 use super::window::Window;
 use crate::manifest::{Fact, Slot, TemplateShape};
+use crate::payload::fits_hdus::{self, Sum};
 use crate::record::{self, Header};
 use crate::wire::crc32c;
 use std::io;
@@ -81,10 +81,10 @@ impl SlotsShape {
         let slots_hold = sequence.is_some() && self.identify(shape, bytes, &mut claim) && crc_holds(shape, bytes);
         Ok(if !slots_hold {
             Fit::Unsound(claim, Flaw::Slots)
+        } else if let Some((_, sum)) = shape.fits.then(|| fits_hdus::wrong_sum(bytes)).flatten() {
+            Fit::Unsound(claim, flaw_of(sum))
         } else if self.wants_signature {
             Fit::Unsound(claim, Flaw::Unsigned)
-        } else if let Some(flaw) = shape.fits.then(|| fits::flaw(bytes)).flatten() {
-            Fit::Unsound(claim, flaw)
         } else {
             Fit::Sound(claim)
         })
@@ -122,6 +122,13 @@ impl SlotsShape {
             }
             sequence_of(shape, bytes).is_some_and(|at| at % self.templates.len() as u64 == index as u64)
         })
+    }
+}
+
+fn flaw_of(sum: Sum) -> Flaw {
+    match sum {
+        Sum::Checksum => Flaw::FitsChecksum,
+        Sum::Datasum => Flaw::FitsDatasum,
     }
 }
 

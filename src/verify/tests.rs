@@ -373,6 +373,12 @@ fn signatures_are_checked_with_their_key() {
     assert_clean(&with(Some(SIGN_KEY)), 5);
     assert!(!unchecked(&with(Some(SIGN_KEY))) && !unchecked(&pipe(&records(0..5).concat())));
     assert_eq!(with(Some([0; 16])).count(Kind::Forged).findings, 5);
+    let lists = TempDir::new().unwrap();
+    let list = lists.path().join("ids.csv");
+    std::fs::write(&list, "run,0,5\n").unwrap();
+    let ids = Some(text(&list));
+    let beside = verify(&VerifyArgs { ids, sign_key: Some(SIGN_KEY), ..store.args() }).unwrap();
+    assert!(beside.explained[0].ends_with("--sign-key has no effect on a list of ids"), "{:?}", beside.explained);
     let mut forged = signed.clone();
     forged[2] = record_of("run", 0, 2, 100);
     store.add("payloads.0.bin", &forged.concat());

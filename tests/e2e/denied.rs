@@ -3,6 +3,8 @@
 use crate::harness::{Scratch, finish};
 use crate::receive::{Receiver, number};
 use crate::report::{count, total};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 /// `command` with what it is to run behind its own words.
@@ -40,15 +42,33 @@ fn where_io_uring_is_forbidden_system_calls_do_the_work() {
     assert!(!scratch.path("other").exists());
 }
 
-/// `engine` as a user for whom 8 MiB may be locked; `None` where nobody can be made one.
-fn with_little_locked_memory(scratch: &Scratch, words: &str) -> Option<Command> {
+/// As in a sandbox that does not know vmsplice, or under a filter that forbids it.
+#[test]
+fn where_no_page_can_be_lent_to_a_pipe_records_are_copied() {
+    let scratch = Scratch::new();
+    let words = "--target stdout --annotate off --records 100 --payload-size 1Ki --parallel 1 --seed 5";
+    let lent = scratch.run(words);
+    assert_eq!((lent.code(), lent.stdout.len()), (0, 100 << 10), "{lent}");
+    for errno in ["ENOSYS", "EPERM"] {
+        let ended = finish(&mut denied(&scratch, errno, "vmsplice", words));
+        assert_eq!(ended.code(), 0, "{errno}: {ended}");
+        assert!(ended.stdout == lent.stdout, "{errno}: {ended}");
+    }
+}
+
+/// `engine` as a user who may lock so many bytes of memory.
+fn with_little_locked_memory(scratch: &Scratch, bytes: u64, words: &str) -> Command {
+    std::fs::set_permissions(scratch.folder(), Permissions::from_mode(0o777)).unwrap();
     let limited = |words: &str| {
         let mut command = Command::new("prlimit");
-        command.args(["--memlock=8388608:8388608", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(format!("--memlock={bytes}:{bytes}")).current_dir(scratch.folder());
+        command.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
         around(command, &scratch.engine(words))
     };
-    let can = limited("--version").output().is_ok_and(|tried| tried.status.success());
-    can.then(|| limited(words))
+    let tried = finish(&mut limited("--version"));
+    let needs = "root, to run the engine as another user, and a clone in a folder that others may enter";
+    assert_eq!(tried.code(), 0, "this test needs {needs}: {tried}");
+    limited(words)
 }
 
 #[test]
@@ -57,12 +77,28 @@ fn what_cannot_be_locked_is_copied() {
     for (scheme, requests) in [("http", Some(3)), ("tcp", None)] {
         let receiver = Receiver::start(&scratch, &format!("--listen {scheme}://:0 --report -"));
         let words = format!("--target {scheme}://{} --records 3 --payload-size 16Mi --parallel 1", receiver.address);
-        let Some(mut command) = with_little_locked_memory(&scratch, &words) else { return };
-        let ended = finish(&mut command);
+        let ended = finish(&mut with_little_locked_memory(&scratch, 8 << 20, &words));
         let (_, received) = receiver.stopped();
         assert_eq!((ended.code(), number(&received, "bytes_received")), (0, 3 * (16 << 20)), "{scheme}: {ended}");
         assert!(requests.is_none_or(|requests| number(&received, "requests") == requests), "{received:#}");
     }
+}
+
+#[test]
+fn rings_that_cannot_be_locked_stay_unregistered_and_are_refused_with_io_uring() {
+    let scratch = Scratch::new();
+    let limited = |words: &str| finish(&mut with_little_locked_memory(&scratch, 64 << 10, words));
+    let ended = limited("--target file:data/ --parallel 1 --bytes 4Mi --report report.json");
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert_eq!(ended.stderr.matches("locked memory is limited to 64 KiB").count(), 1, "{ended}");
+    ended.says(&["buffers stay unregistered", "ulimit -l "]);
+    scratch.report_of(&ended, "report.json");
+    scratch.verify_clean("data/ --expect report.json");
+
+    let ended = limited("--target file:other/ --parallel 1 --bytes 4Mi --io uring");
+    assert_eq!(ended.code(), 3, "{ended}");
+    ended.says(&["locked memory is limited to 64 KiB", "mend: ulimit -l "]);
+    assert!(!scratch.path("other").exists());
 }
 
 #[test]

@@ -19,6 +19,7 @@ NUMBERS = {
     "fallocate": (285, 47),
     # What C libraries make of it: renameat on arm64.
     "rename": (82, 38),
+    "vmsplice": (278, 75),
 }
 MACHINES = {"x86_64": 0, "aarch64": 1}
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2

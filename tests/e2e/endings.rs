@@ -30,15 +30,20 @@ fn ctrl_c_while_the_payload_is_made() {
     for words in ["--target null", "--target file:data/", "--target file:data/ --payload-template event.json"] {
         // A ring of this size takes long enough to fill that the signal comes first.
         let words = format!("{words} --ring-size 1Gi --parallel 1 --duration 60s --report report.json");
-        let mut engine = Live::start(&mut scratch.engine(&words));
-        engine.event("prepare");
-        let asked = Instant::now();
-        engine.signal("INT");
-        let ended = engine.ended();
-        assert!(asked.elapsed() < Duration::from_secs(2), "{words}: {:?}: {ended}", asked.elapsed());
-        assert_eq!(ended.code(), 5, "{words}: {ended}");
-        ended.says(&["stopped while the run was being prepared: nothing was sent"]);
-        assert_eq!(scratch.names("."), ["event.json"], "{words}: what was made for it goes again");
+        // A busy machine may take its time now and then.
+        let ends_soon = (0..3).any(|_| {
+            let mut engine = Live::start(&mut scratch.engine(&words));
+            engine.event("prepare");
+            let asked = Instant::now();
+            engine.signal("INT");
+            let ended = engine.ended();
+            let took = asked.elapsed();
+            assert_eq!(ended.code(), 5, "{words}: {ended}");
+            ended.says(&["stopped while the run was being prepared: nothing was sent"]);
+            assert_eq!(scratch.names("."), ["event.json"], "{words}: what was made for it goes again");
+            took < Duration::from_secs(2)
+        });
+        assert!(ends_soon, "{words}: each time the payload was made first");
     }
 }
 
@@ -188,18 +193,54 @@ fn nohup_lets_a_run_outlive_its_terminal() {
     scratch.report_of(&ended, "report.json");
 }
 
-/// A standard error that is full from the start, and that nobody reads.
-fn unread() -> (PipeReader, PipeWriter) {
+/// A standard error that takes no more than this, since nobody reads it.
+fn unread(free_bytes: usize) -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
-    // What a pipe holds.
-    writer.write_all(&[b'\n'; 65_536]).unwrap();
+    // A pipe holds 64 KiB.
+    writer.write_all(&vec![b'\n'; (64 << 10) - free_bytes]).unwrap();
     (reader, writer)
+}
+
+#[test]
+fn a_log_whose_reader_stalls_changes_no_figure() {
+    let _quiet = quiet();
+    let scratch = Scratch::new();
+    // The lines of some ticks.
+    let (reader, writer) = unread(8 << 10);
+    let words = "--target null --parallel 4 --rate 1MB/s --duration 3s --stats-interval 100ms --log-format json \
+                 --report r.json";
+    let mut child = scratch.engine(words).stdin(Stdio::null()).stderr(writer).spawn().unwrap();
+    let _watch = Watch::over(child.id());
+    let (_never, clock) = channel::<()>();
+    let _ = clock.recv_timeout(Duration::from_secs(3));
+    // So that it need not wait for the last lines.
+    drop(reader);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let report = serde_json::from_slice(&scratch.read("r.json")).unwrap();
+    check(&report);
+    let seconds = report["intervals"].as_array().unwrap();
+    // 244 records a second.
+    assert!(seconds[..3].iter().all(|second| count(second, "records_produced") > 100), "{seconds:#?}");
+}
+
+#[test]
+fn a_report_into_a_pipe_waits_for_its_reader_until_a_signal() {
+    let scratch = Scratch::new();
+    assert!(Command::new("mkfifo").arg(scratch.path("pipe")).status().unwrap().success());
+    let words = "--target null --records 10 --report pipe --html page.html";
+    let mut engine = Live::start(&mut scratch.engine(words));
+    engine.line("waiting for a reader of pipe");
+    assert!(!scratch.read("page.html").is_empty());
+    engine.signal("INT");
+    let ended = engine.ended();
+    assert_eq!(ended.code(), 1, "{ended}");
+    ended.says(&["the report could not be written to pipe: nobody reads it"]);
 }
 
 #[test]
 fn a_log_that_nobody_reads_does_not_hold_up_the_run() {
     let scratch = Scratch::new();
-    let (_reader, writer) = unread();
+    let (_reader, writer) = unread(0);
     let words = "--target null --duration 300ms --log-format json --report report.json";
     let mut child = scratch.engine(words).stdin(Stdio::null()).stderr(writer).spawn().unwrap();
     let _watch = Watch::over(child.id());
@@ -210,7 +251,7 @@ fn a_log_that_nobody_reads_does_not_hold_up_the_run() {
 #[test]
 fn two_signals_end_a_run_whose_log_nobody_reads() {
     let scratch = Scratch::new();
-    let (_reader, writer) = unread();
+    let (_reader, writer) = unread(0);
     let words = "--target stdout --duration 60s --drain-timeout 60s --log-format json";
     let mut engine = scratch.engine(words);
     let mut child = engine.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
@@ -258,15 +299,25 @@ fn a_process_that_stood_still_says_so_in_its_response_times() {
     let _quiet = quiet();
     let scratch = Scratch::new();
     // Whether the stop falls between the submission of a block and its end is chance: that block's service is as long.
-    let served_quickly = (0..4).any(|_| {
-        let (response, service) = stopped_for_a_while(&scratch);
-        service < response / 4.0
+    // And a busy machine may hold the process up for longer, past its end, too.
+    let is_told = (0..4).any(|_| {
+        let stop = stopped_for_a_while(&scratch);
+        eprintln!("{stop:?}");
+        stop.response < stop.still + 0.1 && stop.service < stop.response / 4.0 && stop.records_not_sent == 0
     });
-    assert!(served_quickly, "each time the service took as long as the stop");
+    assert!(is_told, "none of four stops is told as it was");
 }
 
-/// p99.9 of response and service.
-fn stopped_for_a_while(scratch: &Scratch) -> (f64, f64) {
+/// A stop in seconds, p99.9 of response and service, and what was not sent.
+#[derive(Debug)]
+struct Stop {
+    still: f64,
+    response: f64,
+    service: f64,
+    records_not_sent: u64,
+}
+
+fn stopped_for_a_while(scratch: &Scratch) -> Stop {
     let words = "--target null --rate 50MB/s --duration 3s --stats-interval 100ms --report report.json";
     let mut engine = Live::start(&mut scratch.engine(words));
     engine.event("interval");
@@ -282,10 +333,9 @@ fn stopped_for_a_while(scratch: &Scratch) -> (f64, f64) {
     let (response, service) =
         (number(&report, "/latency_seconds/response/p999"), number(&report, "/latency_seconds/service/p999"));
     // Of three seconds' records 0.1 % were due in the first 3 ms of the stop.
-    assert!(response > 0.9 * (still - 0.003) && response < still + 0.1, "{response} s after {still} s");
+    assert!(response > 0.9 * (still - 0.003), "{response} s after {still} s");
     assert!(count(&report["pacing"], "catch_up_records") > 1000, "{:#}", report["pacing"]);
-    assert_eq!(total(&report, "records_not_sent"), 0);
-    (response, service)
+    Stop { still, response, service, records_not_sent: total(&report, "records_not_sent") }
 }
 
 #[test]

@@ -6,6 +6,9 @@ use crate::metrics::{address, get, metric};
 use crate::report::{count, total};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 const CRC_AT: usize = 60;
 const RECORD: usize = 512;
@@ -315,6 +318,33 @@ fn logs_and_metrics_name_what_is_in_force() {
         format!("generator_governance_events_total{{outcome=\"posted\",target=\"null\"}} {}", count(&told, "posted"));
     assert!(page.contains(&posted), "{posted} is missing in {page}");
     assert_eq!(count(&told, "posted"), total(&report, "records_produced").div_ceil(3));
+}
+
+#[test]
+fn a_signal_while_the_end_is_announced_ends_the_hold_and_no_run() {
+    let scratch = Scratch::new();
+    let (asked, closing) = channel();
+    let (answer, patience) = channel::<()>();
+    let patience = Mutex::new(patience);
+    let api = Api::start(move |request| {
+        if request.path.ends_with("/close") {
+            asked.send(()).unwrap();
+            let _ = patience.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        }
+        Reply::taken()
+    });
+    let words = format!(
+        "--target null --parallel 1 --records 100 --rate 1MB/s --log-format json --report r.json --metrics-addr :0 \
+         --metrics-hold 1h --governance-url {}",
+        api.url()
+    );
+    let mut engine = Live::start(&mut scratch.engine(&words));
+    closing.recv_timeout(Duration::from_secs(60)).unwrap();
+    engine.signal("INT");
+    engine.event("stopping");
+    drop(answer);
+    let (report, _) = told(&scratch, &engine.ended());
+    assert!(report["ended_by_signal"].is_null(), "{report:#}");
 }
 
 #[test]

@@ -349,24 +349,33 @@ fn many_connections_share_the_work() {
 
 #[test]
 fn a_request_that_waits_to_go_again_holds_up_no_other() {
-    let scratch = Scratch::new();
     for io in BACK_ENDS {
-        let (broken, broke) = channel();
-        let server = Server::start(move |peer| {
-            if peer.nth > 0 {
-                return peer.obey();
-            }
-            if let Some(head) = peer.head() {
-                // What it leaves unread makes its close a reset.
-                let _told = broken.send(head.number("X-Sequence"));
-            }
-        });
-        let words = format!("--records 12 --connections 2 --parallel 1 --io {io} --retry 3,4s-4s {LONG_BODY}");
-        let report = run(&scratch, &server, &words, 0);
-        fates(&report, 12, 0, 0);
-        let order: Vec<u64> = server.requests().iter().map(|request| request.number("X-Sequence")).collect();
-        let again = broke.recv().unwrap();
-        // It waits for 2 s at least, and the ring has room for four.
-        assert!(order.iter().position(|sequence| *sequence == again) > Some(5), "{again} in {order:?}");
+        // A busy machine may take longer for the others than the shorter wait is.
+        let waits_alone = [4, 20].into_iter().any(|wait_s| others_overtake_who_waits(io, wait_s));
+        assert!(waits_alone, "--io {io}: the others waited with it");
     }
+}
+
+/// One of twelve requests goes again after half of so many seconds at least; whether more than five overtook it, which
+/// is more than the ring has room for.
+fn others_overtake_who_waits(io: &str, wait_s: u64) -> bool {
+    let scratch = Scratch::new();
+    let (broken, broke) = channel();
+    let server = Server::start(move |peer| {
+        if peer.nth > 0 {
+            return peer.obey();
+        }
+        if let Some(head) = peer.head() {
+            // What it leaves unread makes its close a reset.
+            let _told = broken.send(head.number("X-Sequence"));
+        }
+    });
+    let retry = format!("--retry 3,{wait_s}s-{wait_s}s --drain-timeout 40s");
+    let words = format!("--records 12 --connections 2 --parallel 1 --io {io} {retry} {LONG_BODY}");
+    let report = run(&scratch, &server, &words, 0);
+    fates(&report, 12, 0, 0);
+    let order: Vec<u64> = server.requests().iter().map(|request| request.number("X-Sequence")).collect();
+    let again = broke.recv().unwrap();
+    eprintln!("{again} in {order:?}");
+    order.iter().position(|sequence| *sequence == again) > Some(5)
 }

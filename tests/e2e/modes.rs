@@ -22,7 +22,7 @@ pub fn headers(data: &[u8]) -> Vec<Header> {
 
 /// A run's report, all of its records produced. A machine that holds the loop up past the end leaves records unsent,
 /// and says so: then once more.
-fn all_produced(run: impl FnMut() -> Value) -> Value {
+pub fn all_produced(run: impl FnMut() -> Value) -> Value {
     let mut runs = std::iter::repeat_with(run).take(5);
     let report = runs.find(|report| total(report, "records_not_sent") == 0);
     let report = report.expect("one of five runs is let run to its end");
@@ -129,6 +129,17 @@ fn a_compressor_removes_what_was_asked_for() {
 }
 
 #[test]
+fn a_compressibility_that_cannot_be_reached_is_told() {
+    let scratch = Scratch::new();
+    let words = "--target null --records 1000 --compressibility 0.95 --payload-size";
+    let short = scratch.run(&format!("{words} 64"));
+    assert_eq!(short.code(), 0, "{short}");
+    short.says(&["--compressibility 0.95 is out of reach"]);
+    let long = scratch.run(&format!("{words} 4096"));
+    assert!(long.code() == 0 && !long.stderr.contains("out of reach"), "{long}");
+}
+
+#[test]
 fn eight_producers_on_two_cores() {
     let scratch = Scratch::new();
     let words = "--target null --parallel 8 --cores 0-1 --rate 80MB/s --duration 500ms --report r.json";
@@ -145,7 +156,8 @@ fn eight_producers_on_two_cores() {
 #[test]
 fn steady_records_carry_their_exact_due_times() {
     let scratch = Scratch::new();
-    scratch.report("--target file:data.bin --payload-size 1000 --rate 3MB/s --duration 500ms");
+    let words = "--target file:data.bin --overwrite --payload-size 1000 --rate 3MB/s --duration 500ms";
+    all_produced(|| scratch.report(words));
     let headers = headers(&scratch.read("data.bin"));
     assert!((1499..=1501).contains(&headers.len()), "{}", headers.len());
     for (number, header) in headers.iter().enumerate() {
@@ -160,7 +172,8 @@ fn steady_records_carry_their_exact_due_times() {
 fn a_burst_s_records_fall_due_at_its_start_and_average_the_rate() {
     let scratch = Scratch::new();
     let words = "--mode burst --burst-on 100ms --burst-off 150ms --rate 4MB/s --payload-size 1000";
-    let report = scratch.report(&format!("--target file:data.bin {words} --duration 1s"));
+    let words = format!("--target file:data.bin --overwrite {words} --duration 1s");
+    let report = all_produced(|| scratch.report(&words));
     assert_eq!(total(&report, "records_offered"), 4000, "{:#}", report["totals"]);
     let headers = headers(&scratch.read("data.bin"));
     assert_eq!(headers.len(), 4000);
@@ -179,8 +192,11 @@ fn what_waits_for_its_block_is_neither_late_nor_lost() {
     let report = all_produced(|| scratch.report(&format!("{words} --linger 400ms")));
     assert_eq!(total(&report, "records_offered"), 50, "{:#}", report["totals"]);
     // Of a machine that holds the loop up for more than a millisecond it loses some.
-    let report = scratch.report(&format!("{words} --linger 20ms --catch-up 0s"));
-    assert!(2 * total(&report, "records_produced") > total(&report, "records_offered"), "{:#}", report["totals"]);
+    let most_are_produced = (0..4).any(|_| {
+        let report = scratch.report(&format!("{words} --linger 20ms --catch-up 0s"));
+        2 * total(&report, "records_produced") > total(&report, "records_offered")
+    });
+    assert!(most_are_produced, "each time half of the records were lost");
 }
 
 #[test]
@@ -203,8 +219,8 @@ fn a_burst_without_a_rate_is_silent_in_between() {
 #[test]
 fn sampled_records_carry_their_weight() {
     let scratch = Scratch::new();
-    let words = "--target file:data.bin --mode sampled --weight 50 --rate 10MB/s --payload-size 1000 --duration 1s";
-    let report = scratch.report(words);
+    let words = "--mode sampled --weight 50 --rate 10MB/s --payload-size 1000 --duration 1s";
+    let report = all_produced(|| scratch.report(&format!("--target file:data.bin --overwrite {words}")));
     let headers = headers(&scratch.read("data.bin"));
     assert!((199..=201).contains(&headers.len()), "{}", headers.len());
     assert!(headers.iter().all(|header| header.weight == 50));
@@ -259,7 +275,10 @@ fn a_warm_up_is_reported_apart_and_keeps_its_sequences() {
 #[test]
 fn limits_are_exact() {
     let scratch = Scratch::new();
-    for (limit, records) in [("--records 1001", 1001), ("--bytes 1001000", 1001), ("--bytes 1000500", 1001)] {
+    // What the records stand for counts towards no limit.
+    let weighty = "--mode sampled --weight 50 --bytes 1001000";
+    let limits = [("--records 1001", 1001), ("--bytes 1001000", 1001), ("--bytes 1000500", 1001), (weighty, 1001)];
+    for (limit, records) in limits {
         let words = format!("--target null --payload-size 1000 --parallel 3 --cores 0-1 {limit}");
         assert_eq!(total(&scratch.report(&words), "records_produced"), records, "{limit}");
     }

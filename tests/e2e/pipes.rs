@@ -1,6 +1,7 @@
 //! Standard output: to a reader, to one that leaves, to a file.
 
-use crate::harness::{Ended, Live, Scratch, finish};
+use crate::harness::{Ended, Live, Scratch, Watch, finish};
+use crate::modes::all_produced;
 use crate::report::total;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -151,12 +152,37 @@ fn an_unannotated_stream_is_the_same_in_pipe_and_file() {
 }
 
 #[test]
+fn verify_takes_no_more_memory_for_more_data() {
+    let scratch = Scratch::new();
+    scratch.report("--target file:data.bin --bytes 256Mi --rotate-size-mb 500");
+    let data = scratch.read("data.bin");
+    let [little, much] = [16 << 20, data.len()].map(|bytes| verify_peak_kib(&scratch, &data[..bytes]));
+    assert!(much <= little + (8 << 10), "{much} KiB for 256 MiB, {little} KiB for 16 MiB");
+}
+
+/// The most memory that it had when it had taken these records.
+fn verify_peak_kib(scratch: &Scratch, records: &[u8]) -> u64 {
+    let mut verify = scratch.engine("verify -");
+    let mut verify = verify.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let _watch = Watch::over(verify.id());
+    verify.stdin.as_mut().unwrap().write_all(records).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", verify.id())).unwrap();
+    // Its input ends here.
+    drop(verify.stdin.take());
+    assert_eq!(verify.wait().unwrap().code(), Some(0));
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
+    peak.and_then(|peak| peak.trim().parse().ok()).unwrap_or_else(|| panic!("no peak in {status}"))
+}
+
+#[test]
 fn a_paced_stream_keeps_its_rate() {
     let scratch = Scratch::new();
     let words = "--target stdout --payload-size 1000 --rate 2MB/s --duration 500ms --report report.json";
-    let (engine, reader) = pipe(&scratch, words, scratch.engine("verify -"));
-    assert_eq!((engine.code(), reader.code()), (0, 0), "{engine}\n{reader}");
-    let report = scratch.report_of(&engine, "report.json");
+    let report = all_produced(|| {
+        let (engine, reader) = pipe(&scratch, words, scratch.engine("verify -"));
+        assert_eq!((engine.code(), reader.code()), (0, 0), "{engine}\n{reader}");
+        scratch.report_of(&engine, "report.json")
+    });
     assert!(total(&report, "records_produced").abs_diff(1000) <= 1, "{:#}", report["totals"]);
 }
 

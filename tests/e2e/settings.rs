@@ -237,6 +237,14 @@ fn a_bad_flag_is_one_on_every_host() {
 }
 
 #[test]
+fn an_error_does_not_steer_the_terminal() {
+    let ended = Scratch::new().run("--target \u{1b}[2Jx");
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["\u{fffd}[2Jx"]);
+    assert!(!ended.stderr.contains('\u{1b}'), "{ended}");
+}
+
+#[test]
 fn output_that_cannot_be_written_is_a_failure() {
     let scratch = Scratch::new();
     for words in ["schema report", "--help", "--dry-run"] {

@@ -15,8 +15,14 @@ fn ahead(seconds: u64) -> u64 {
 
 #[test]
 fn shards_start_at_one_time() {
+    // A machine that is busy takes its time to get ready.
+    assert!([6, 20].into_iter().any(two_shards_start_in), "no shard was ready in time");
+}
+
+/// Starts two shards so many seconds ahead; whether both were ready then, and not held up afterwards.
+fn two_shards_start_in(seconds: u64) -> bool {
     let scratch = Scratch::new();
-    let at = ahead(6);
+    let at = ahead(seconds);
     let shards: Vec<_> = (0..2)
         .map(|index| {
             let words = format!(
@@ -26,14 +32,19 @@ fn shards_start_at_one_time() {
             Live::start(&mut scratch.engine(&words))
         })
         .collect();
-    for (index, shard) in shards.into_iter().enumerate() {
-        let ended = shard.ended();
+    let ended: Vec<_> = shards.into_iter().map(Live::ended).collect();
+    ended.iter().enumerate().all(|(index, ended)| {
         assert_eq!(ended.code(), 0, "{ended}");
-        let report = scratch.report_of(&ended, &format!("{index}.json"));
+        let report = scratch.report_of(ended, &format!("{index}.json"));
         let started: jiff::Timestamp = report["started_at"].as_str().unwrap().parse().unwrap();
-        assert_eq!(started, jiff::Timestamp::from_second(at as i64).unwrap(), "{ended}");
-        assert!((0.3..3.0).contains(&number(&report, "/elapsed_seconds")), "the wait is no part of the run: {ended}");
-    }
+        let at_its_time = started == jiff::Timestamp::from_second(at as i64).unwrap();
+        // The wait is no part of the run.
+        let in_time = at_its_time && (0.3..3.0).contains(&number(&report, "/elapsed_seconds"));
+        if !in_time {
+            eprintln!("shard {index} started at {started} instead of {at}: {ended}");
+        }
+        in_time
+    })
 }
 
 #[test]

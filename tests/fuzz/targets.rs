@@ -6,6 +6,7 @@
 mod hosts;
 mod http;
 mod kafka;
+mod reports;
 mod tls;
 
 use engine::base::document;
@@ -63,6 +64,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("manifest", manifest_and_data),
     ("receive", http::request),
     ("record", record_header),
+    ("reports", reports::others),
     ("slo", slo_expression),
     ("target_url", target_url),
     ("template", template),

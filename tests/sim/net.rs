@@ -28,7 +28,7 @@ use engine::connect::dialer::{Answer, Clerk, DialOrder};
 use engine::sys::allocation::uncounted;
 use engine::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Ring, Stage, Wait};
 use peer::Peer;
-use socket::{Env, NetFaults, Receiving, Sending, Socket, joined};
+use socket::{Env, NetFaults, Receiving, Sending, Socket, Told, joined};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
@@ -57,8 +57,8 @@ pub struct Remains<P> {
     pub peer: P,
     pub sockets: Vec<Socket>,
     pub breaks_left: u64,
-    /// Completions that nobody has looked at.
-    pub is_unread: bool,
+    /// What the kernel took, as completions say that nobody has looked at.
+    pub unread_bytes: u64,
 }
 
 /// See the module.
@@ -81,7 +81,7 @@ pub struct SimNet<P> {
     /// Of the sockets, those where something may still happen.
     active: Vec<usize>,
     queued: Vec<Queued>,
-    done: VecDeque<(usize, Completion)>,
+    done: VecDeque<Told>,
     depth: usize,
 }
 
@@ -204,7 +204,8 @@ impl<P: Peer> SimNet<P> {
         let (mut sockets, mut peer) = (std::mem::take(&mut self.sockets), self.peer.take().expect("it ends once"));
         self.active.clear();
         sockets.iter_mut().for_each(|socket| socket.outlive(&mut self.chance, &mut peer));
-        Remains { peer, sockets, breaks_left: self.faults.breaks_left, is_unread: !self.done.is_empty() }
+        let unread_bytes = self.done.iter().map(|told| told.taken).sum();
+        Remains { peer, sockets, breaks_left: self.faults.breaks_left, unread_bytes }
     }
 
     fn push(&mut self, queued: Queued) -> bool {
@@ -235,7 +236,8 @@ impl<P: Peer> Ring for SimNet<P> {
     fn replace(&mut self, slot: FileSlot, file: File) -> io::Result<File> {
         let id = uncounted(|| self.place(&file));
         let old = std::mem::replace(&mut self.placed[slot.0 as usize], id);
-        let unseen = self.done.iter().any(|(of, _)| *of == old) || self.queued.iter().any(|other| other.slot() == slot);
+        let unseen =
+            self.done.iter().any(|told| told.socket == old) || self.queued.iter().any(|other| other.slot() == slot);
         let busy = self.sockets[old].operations() > 0 || unseen;
         assert!(!busy, "a connection was replaced while operations were in flight on it");
         // The old one is closed: what it had still to send goes out, the receiver hears of the end.
@@ -274,12 +276,13 @@ impl<P: Peer> Ring for SimNet<P> {
 
     fn completion(&mut self) -> Option<Completion> {
         uncounted(|| self.settle());
-        if self.chance.one_in(LOOKS_TOO_EARLY_ONE_IN) { None } else { self.done.pop_front().map(|(_, done)| done) }
+        let told = if self.chance.one_in(LOOKS_TOO_EARLY_ONE_IN) { None } else { self.done.pop_front() };
+        told.map(|told| told.completion)
     }
 
     fn in_flight(&self) -> usize {
         let held: usize = self.active.iter().map(|id| self.sockets[*id].operations()).sum();
-        let told = self.done.iter().filter(|(_, completion)| completion.stage != Stage::Taken).count();
+        let told = self.done.iter().filter(|told| told.completion.stage != Stage::Taken).count();
         self.queued.len() + held + told
     }
 

@@ -155,6 +155,21 @@ fn a_phase_s_last_block_waits_for_nothing() {
     }
 }
 
+#[test]
+fn a_core_that_sleeps_until_something_is_due_is_punctual() {
+    for seed in seeds(20) {
+        // A record each millisecond: long enough to sleep before each.
+        let mut scenario = alone(seed, vec![share(60, false, |rate| Schedule::Steady { rate }, 1)]);
+        (scenario.adaptive, scenario.linger_ns, scenario.catch_up_ns) = (true, 0, SECOND);
+        scenario.rhythm.oversleep_ns_max = 30 * MICROSECOND;
+        let outcome = simulate(&scenario);
+        let _telling = Telling(seed, &scenario);
+        assert_eq!(outcome.offered.len(), 60, "each is sent when it is due");
+        let lateness_ns = outcome.snapshots.iter().map(|seen| seen.lateness_ns).max();
+        assert!(lateness_ns <= Some(100 * MICROSECOND), "{lateness_ns:?} ns late");
+    }
+}
+
 /// The last snapshot's counts of a lane, of the warm-up and behind it.
 fn parts(outcome: &Outcome, lane: usize) -> (Counts, Counts) {
     let last = outcome.snapshots.last().expect("a core always sends a last snapshot");

@@ -47,6 +47,8 @@ pub struct Seen {
     /// Response, service and lateness, in the warm-up and after.
     pub warm_values: [u64; 3],
     pub measured_values: [u64; 3],
+    /// The largest, and warm-ups aside.
+    pub lateness_ns: u64,
     pub last: bool,
 }
 
@@ -100,6 +102,7 @@ fn see(snapshot: &Snapshot) -> Seen {
         measured: snapshot.measured.clone(),
         warm_values: snapshot.warm_latencies.as_deref().map_or([0; 3], values),
         measured_values: values(&snapshot.measured_latencies),
+        lateness_ns: snapshot.measured_latencies.lateness.max(),
         last: snapshot.last,
     }
 }

@@ -1,6 +1,7 @@
 //! Just enough Rust lexing to count, without a parser: text in which comments and literals are blank.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A source file: as it is, and with every comment and literal blanked out, line for line.
@@ -20,8 +21,17 @@ impl Source {
 
     /// The room of a file in `src/`: `src/pace.rs` and `src/pace/tests.rs` are `pace`.
     pub fn room(&self) -> Option<&str> {
-        let below = self.path.strip_prefix("src/")?;
-        Some(below.split(['/', '.']).next().expect("split yields one part at least"))
+        self.path.starts_with("src/").then(|| self.module()[0])
+    }
+
+    /// The path of a file in `src/` as a module: `src/pace/tests.rs` is `pace::tests`.
+    pub fn module(&self) -> Vec<&str> {
+        self.path.trim_start_matches("src/").trim_end_matches(".rs").split('/').collect()
+    }
+
+    /// A file with nothing but tests.
+    pub fn is_test(&self) -> bool {
+        self.path.starts_with("tests/") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
     }
 }
 
@@ -185,20 +195,63 @@ pub fn imports(code: &str, prefix: &str) -> Vec<(String, usize)> {
     for at in words(code, prefix) {
         let Some(rest) = code[at..].strip_prefix(start.as_str()) else { continue };
         let line = line_of(code, at);
-        if !rest.starts_with('{') {
-            found.push((first_word(rest), line));
+        found.extend(first_words(rest).into_iter().map(|name| (name, line)));
+    }
+    found
+}
+
+/// Where chains of `super::` lead, from the crate's root: in the file of `a::b`, `super::c` is `a::c`, and in a module
+/// inside that file, `super::super::c` is.
+pub fn imports_upwards(code: &str, module: &[&str]) -> Vec<(Vec<String>, usize)> {
+    let inner = inner_modules(code);
+    let mut found = vec![];
+    for at in words(code, "super").filter(|at| !code[..*at].ends_with("super::")) {
+        let (mut rest, mut levels) = (&code[at..], 0);
+        while let Some(next) = rest.strip_prefix("super::") {
+            (rest, levels) = (next, levels + 1);
+        }
+        if levels == 0 {
             continue;
         }
-        let group = &rest[1..closing_brace(rest, 0)];
+        let around = inner.iter().filter(|(_, body)| body.contains(&at)).map(|(name, _)| name.clone());
+        let mut path: Vec<String> = module.iter().map(|&name| name.to_owned()).chain(around).collect();
+        path.truncate(path.len().saturating_sub(levels));
+        for name in first_words(rest) {
+            let whole = path.iter().cloned().chain([name]).collect();
+            found.push((whole, line_of(code, at)));
+        }
+    }
+    found
+}
+
+/// Modules with a body in this file: name and where the body is, outer ones first.
+fn inner_modules(code: &str) -> Vec<(String, Range<usize>)> {
+    let mut found = vec![];
+    for at in words(code, "mod") {
+        let name = first_word(&code[at + 3..]);
+        let Some(open) = code[at..].find(['{', ';']).map(|skip| at + skip) else { continue };
+        if !name.is_empty() && code[open..].starts_with('{') {
+            found.push((name, open..closing_brace(code, open)));
+        }
+    }
+    found
+}
+
+/// `a` of `a::b`; `a` and `c` of `{a::b, c}`.
+fn first_words(path: &str) -> Vec<String> {
+    let mut words = if path.starts_with('{') {
+        let group = &path[1..closing_brace(path, 0)];
         let mut depth = 0;
         let parts = group.split(|c| {
             depth += i32::from(c == '{') - i32::from(c == '}');
             c == ',' && depth == 0
         });
-        found.extend(parts.map(|part| (first_word(part), line)));
-    }
-    found.retain(|(name, _)| !name.is_empty());
-    found
+        parts.map(first_word).collect()
+    } else {
+        vec![first_word(path)]
+    };
+    words.retain(|name| !name.is_empty());
+    words
 }
 
 fn first_word(text: &str) -> String {

@@ -93,6 +93,27 @@ fn the_other_commands() {
     assert_eq!(found.ids.as_deref(), Some("-"));
     assert!(errors(&["verify"])[0].contains("nothing to read"));
     assert_eq!(errors(&["verify", "x", "--threads=a", "--sign-key=/no/such"]).len(), 2);
+    // A key made now has signed nothing that could be verified.
+    assert!(!errors(&["verify", "x", "--sign-key=/no/such"])[0].contains("urandom"));
+    let key = concat!("--sign-key=", env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let of_ids = errors(&["verify", "--ids=list.csv", key]);
+    assert!(of_ids.len() == 1 && of_ids[0].contains("--sign-key has no effect on a list of ids"), "{of_ids:?}");
+}
+
+#[test]
+fn doubles_of_every_command_are_called_so() {
+    for (args, said) in [
+        (&["merge", "--report", "a", "--report=b", "x.json"][..], "--report is given twice"),
+        (&["verify", "--json", "--json", "x.json"], "--json is given twice"),
+        (&["verify", "--threads=1", "--threads", "2", "--threads=3", "x.json"], "--threads is given twice"),
+        (&["compare", "--json=on", "a.json", "b.json"], "--json takes no value"),
+        (&["saturate", "--target=null", "--max-rate=1GB/s", "--max-rate", "2GB/s"], "--max-rate is given twice"),
+        (&["saturate", "--target=null", "--max-rte", "1GB/s"], "'--max-rte' (did you mean --max-rate?)"),
+        (&["saturate", "--target=null", "--sed=1"], "'--sed' (did you mean --seed?)"),
+    ] {
+        let all = errors(args);
+        assert!(all.len() == 1 && all[0].contains(said), "{args:?}: {all:?}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::base::fatal::Fatal;
 use crate::base::{bounded, limits, place};
 use crate::config::resolve::network;
+use crate::config::resolve::network::url::shown_address;
 use crate::config::values::Wanted;
 use crate::plan::{GovernancePlan, SpecFile, Token};
 use std::io;
@@ -48,25 +49,26 @@ pub fn resolve(wanted: &Wanted, errors: &mut Vec<Fatal>) -> Option<GovernancePla
 /// Where the contract's paths begin.
 fn base(url: &str) -> Result<String, Fatal> {
     const MEND: &str = "--governance-url=http://HOST:PORT or https://HOST/PREFIX";
-    let fail = |shown: &str, why: &str| Err(Fatal::usage(format!("--governance-url '{shown}': {why}")).mend(MEND));
-    let Some((scheme @ ("http" | "https"), rest)) = url.split_once("://") else {
-        return fail(url, "it is neither http:// nor https://");
+    let fail = |why: &str| {
+        let shown = shown_address(url);
+        Err(Fatal::usage(format!("--governance-url '{shown}': {why}")).mend(MEND))
+    };
+    let Some(("http" | "https", rest)) = url.split_once("://") else {
+        return fail("it is neither http:// nor https://");
     };
     let host = rest.split(['/', '?', '#']).next().unwrap_or("");
-    if let Some((_, host)) = host.rsplit_once('@') {
-        // The secret is not repeated.
-        let why = "user and password go into no URL; a token goes into --governance-token-file";
-        return fail(&format!("{scheme}://…@{host}"), why);
+    if host.contains('@') {
+        return fail("user and password go into no URL; a token goes into --governance-token-file");
     }
     if rest.contains(['?', '#']) {
-        return fail(url, "a query or fragment has no place before the contract's paths");
+        return fail("a query or fragment has no place before the contract's paths");
     }
     match url.parse::<ureq::http::Uri>() {
         Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) && port_is_right(host) => {
             Ok(url.trim_end_matches('/').to_owned())
         }
-        Ok(_) => fail(url, "it names no host, or a port that is none"),
-        Err(why) => fail(url, &why.to_string()),
+        Ok(_) => fail("it names no host, or a port that is none"),
+        Err(why) => fail(&why.to_string()),
     }
 }
 
@@ -100,7 +102,6 @@ mod tests {
             "http://h:99999",
             "http://h:",
             "http://a b/",
-            "http://h/?q=1",
             "http://h/#x",
         ] {
             let fatal = base(url).unwrap_err();
@@ -108,6 +109,10 @@ mod tests {
         }
         let fatal = base("http://me:secret@host/x").unwrap_err();
         assert!(!fatal.what.contains("secret") && fatal.what.contains("--governance-token-file"), "{fatal}");
+        for url in ["https://g/api?token=secret", "me:secret@g/api", "g/api?token=secret", "http://me:x/secret@g/api"] {
+            let fatal = base(url).unwrap_err();
+            assert!(!fatal.to_string().contains("secret") && fatal.what.contains("g/api'"), "{url}: {fatal}");
+        }
     }
 
     #[test]

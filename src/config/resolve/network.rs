@@ -123,8 +123,8 @@ fn of_flags<'a>(settings: &'a Settings, name: &str) -> impl Iterator<Item = &'a 
 
 fn reject_credentials_in_flags(settings: &Settings, errors: &mut Vec<Fatal>) {
     for given in of_flags(settings, "target") {
-        let shown = url::without_user_info(given);
-        if shown != given {
+        if url::without_user_info(given) != given {
+            let shown = url::for_errors(given);
             let what = format!("--target '{shown}': a password in a flag is seen by everyone on this host");
             errors.push(Fatal::usage(what).mend("ENGINE_TARGET, target: in --config, or --bearer-token-file"));
         }

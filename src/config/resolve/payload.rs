@@ -52,7 +52,7 @@ pub fn resolve(settings: &Settings, wanted: &Wanted, errors: &mut Vec<Fatal>) ->
         Some(path) => templates(path, settings, wanted, errors),
         None => random(wanted, errors),
     };
-    let sign_key = wanted.sign_key.as_deref().and_then(|path| sign_key(path, errors));
+    let sign_key = wanted.sign_key.as_deref().and_then(|path| key_to_sign_with(path, errors));
     if wanted.sign_key.is_some() && wanted.annotate != Annotate::Payload {
         let what = "--sign-key signs the record header, which --annotate headers and off leave out";
         errors.push(Fatal::usage(what).mend("--annotate=payload"));
@@ -117,16 +117,17 @@ fn templates(
         let at = if is_folder { path.join(&file.name) } else { path.to_owned() };
         format!("--payload-template '{}'", at.display())
     };
-    let (mut lengths, mut headed) = (Vec::new(), Vec::new());
+    let (mut lengths, mut headed, mut slots) = (Vec::new(), Vec::new(), 0);
     for file in &files {
         match template::check(file, wanted.annotate) {
-            Ok((_, false)) if wanted.sign_key.is_some() && wanted.annotate == Annotate::Payload => {
+            Ok(found) if !found.headed && wanted.sign_key.is_some() && wanted.annotate == Annotate::Payload => {
                 let what = format!("--sign-key signs the record header, and '{}' has placeholders instead", file.name);
                 errors.push(Fatal::usage(what).mend("leave out --sign-key, or the placeholders of the template"));
             }
-            Ok((length, is_headed)) => {
-                lengths.push(length);
-                headed.extend(is_headed.then_some(file));
+            Ok(found) => {
+                lengths.push(found.record_bytes);
+                headed.extend(found.headed.then_some(file));
+                slots += found.slots;
             }
             Err(why) => errors.push(Fatal::usage(format!("{}: {why}", flag(file))).mend(another(wanted.annotate))),
         }
@@ -134,6 +135,11 @@ fn templates(
     if let Some(file) = headed.first().filter(|_| headed.len() < lengths.len()) {
         let what = format!("{} has no place for the facts, but other templates of the run have", flag(file));
         errors.push(Fatal::usage(what).mend("put a placeholder such as {{sequence}} into it, or --annotate=off"));
+    }
+    if slots > limits::TEMPLATE_SLOTS_MAX {
+        let most = limits::TEMPLATE_SLOTS_MAX;
+        let what = format!("--payload-template '{}' has {slots} placeholders; it takes {most} in all", path.display());
+        errors.push(Fatal::usage(what).mend("shorter or fewer templates, or --annotate=off"));
     }
     let is_headed = !headed.is_empty();
     let cycle_bytes: u64 = lengths.iter().sum();
@@ -199,7 +205,8 @@ fn template_names(folder: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
-        let is_template = !hidden && std::fs::metadata(entry.path())?.is_file();
+        // A link that leads nowhere is no reason to refuse the others.
+        let is_template = !hidden && std::fs::metadata(entry.path()).is_ok_and(|facts| facts.is_file());
         let kind = if is_template { &mut names } else { &mut others };
         kind.push(entry.path());
     }
@@ -223,22 +230,38 @@ pub fn left_out(path: &Path) -> Option<String> {
     })
 }
 
-/// The first 16 bytes of SHA-256 of the file.
+/// The key of a run, which may have to be made first: only where no bytes are lost by that.
+fn key_to_sign_with(path: &Path, errors: &mut Vec<Fatal>) -> Option<[u8; 16]> {
+    let key = sign_key(path, errors);
+    let is_vacant = match std::fs::metadata(path) {
+        Ok(facts) => facts.is_file() && facts.len() == 0,
+        Err(why) => why.kind() == io::ErrorKind::NotFound,
+    };
+    if let Some(fatal) = errors.last_mut().filter(|_| key.is_none() && is_vacant) {
+        fatal.mend = Some(format!("head -c 32 /dev/urandom > {}", program::quoted_path(path)));
+    }
+    key
+}
+
+/// The key that records were signed with: the first 16 bytes of SHA-256 of the file.
 pub fn sign_key(path: &Path, errors: &mut Vec<Fatal>) -> Option<[u8; 16]> {
     let shown = path.display();
-    let read = || -> Result<Vec<u8>, String> {
-        let facts = std::fs::metadata(path).map_err(|why| why.to_string())?;
+    let unread = |why: io::Error| {
+        Fatal::usage(format!("--sign-key '{shown}': {why}")).mend(place::mend_reading("sign-key", path, &why))
+    };
+    let read = || -> Result<Vec<u8>, Fatal> {
+        let facts = std::fs::metadata(path).map_err(unread)?;
         if !facts.is_file() || facts.len() == 0 || facts.len() > KEY_FILE_BYTES_MAX {
             let most = units::format_size(KEY_FILE_BYTES_MAX);
-            return Err(format!("{} B; a key is a plain file of 1 B to {most}", facts.len()));
+            let what = format!("--sign-key '{shown}': {} B; a key is a plain file of 1 B to {most}", facts.len());
+            return Err(Fatal::usage(what).mend(format!("--sign-key=FILE of 1 B to {most}")));
         }
-        std::fs::read(path).map_err(|why| why.to_string())
+        std::fs::read(path).map_err(unread)
     };
     match read() {
         Ok(bytes) => Sha256::digest(&bytes).first_chunk().copied(),
-        Err(why) => {
-            let mend = format!("head -c 32 /dev/urandom > {}", program::quoted_path(path));
-            errors.push(Fatal::usage(format!("--sign-key '{shown}': {why}")).mend(mend));
+        Err(fatal) => {
+            errors.push(fatal);
             None
         }
     }
@@ -265,6 +288,10 @@ mod tests {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
         assert!(left_out(folder.path()).unwrap().ends_with(": '.a', '.b', '.hidden' and 1 more"));
+        std::os::unix::fs::symlink("nowhere", folder.path().join(".a-link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("link")).unwrap();
+        assert_eq!(read_templates(folder.path()).unwrap().len(), 2);
+        assert!(left_out(folder.path()).unwrap().ends_with(": '.a', '.a-link', '.b' and 3 more"));
         assert_eq!((left_out(&folder.path().join("a.json")), left_out(&folder.path().join("sub"))), (None, None));
         let one = read_templates(&folder.path().join("b.json")).unwrap();
         assert_eq!(&*one[0].bytes, b"22");
@@ -319,6 +346,17 @@ mod tests {
         }
     }
 
+    /// The manifest names each of them, and has to be readable.
+    #[test]
+    fn placeholders_are_counted_over_all_templates() {
+        let half = "{{weight}}".repeat(limits::TEMPLATE_SLOTS_MAX / 2);
+        let (_, errors) = resolved(&[("a", half.as_bytes()), ("b", half.as_bytes())], "payload");
+        assert_eq!(errors, []);
+        let more = half.clone() + "{{weight}}";
+        let (_, errors) = resolved(&[("a", half.as_bytes()), ("b", more.as_bytes())], "payload");
+        assert!(errors.len() == 1 && errors[0].what.contains("has 300001 placeholders"), "{errors:?}");
+    }
+
     #[test]
     fn a_key_is_the_hash_of_its_file() {
         let folder = tempfile::tempdir().unwrap();
@@ -329,5 +367,23 @@ mod tests {
         assert_eq!(key[..4], [0xba, 0x78, 0x16, 0xbf]);
         std::fs::write(&path, "").unwrap();
         assert!(sign_key(&path, &mut errors).is_none() && errors.len() == 1);
+    }
+
+    #[test]
+    fn a_key_is_to_be_made_only_where_nothing_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let [long, empty, missing] = ["long", "empty", "missing"].map(|name| folder.path().join(name));
+        std::fs::File::create(&long).unwrap().set_len(2 << 20).unwrap();
+        std::fs::write(&empty, "").unwrap();
+        let mends = |read: fn(&Path, &mut Vec<Fatal>) -> Option<[u8; 16]>| {
+            [&long, &empty, &missing, &folder.path().to_owned()].map(|path| {
+                let mut errors = Vec::new();
+                assert_eq!((read(path, &mut errors), errors.len()), (None, 1), "{}", path.display());
+                errors.pop().and_then(|fatal| fatal.mend).unwrap()
+            })
+        };
+        assert_eq!(mends(key_to_sign_with).map(|mend| mend.contains("> ")), [false, true, true, false]);
+        assert_eq!(mends(sign_key).map(|mend| mend.contains("> ")), [false; 4]);
+        assert!(mends(sign_key)[0].starts_with("--sign-key=FILE of 1 B"));
     }
 }

@@ -4,7 +4,7 @@ use crate::base::fatal::Fatal;
 use crate::base::place::Landing;
 use crate::base::program;
 use crate::config::parse::behind_home;
-use crate::config::resolve::network::url::{Scheme, Url, with_both_slashes, without_user_info};
+use crate::config::resolve::network::url::{Scheme, Url, for_errors, with_both_slashes, without_secrets};
 use crate::host::Sysfs;
 use crate::host::block;
 use crate::plan::SinkKind;
@@ -79,7 +79,7 @@ pub fn resolve(urls: &[String], sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Targe
     let kinds: Vec<_> = urls.iter().filter_map(|url| scheme(url).map_err(|fatal| errors.push(fatal)).ok()).collect();
     let kind = kinds.first().copied().unwrap_or(SinkKind::Null);
     if kinds.iter().any(|other| *other != kind) {
-        let shown: Vec<_> = urls.iter().map(|url| without_user_info(url)).collect();
+        let shown: Vec<_> = urls.iter().map(|url| for_errors(url)).collect();
         errors
             .push(Fatal::usage(format!("--target mixes schemes: {}", shown.join(", "))).mend("targets of one scheme"));
     } else if matches!(kind, SinkKind::Null | SinkKind::Stdout) && urls.len() > 1 {
@@ -116,10 +116,9 @@ fn scheme(url: &str) -> Result<SinkKind, Fatal> {
         _ if url.starts_with("file:") => Ok(SinkKind::File),
         _ => Scheme::of(url).map(Scheme::kind).ok_or_else(|| {
             let meant = with_both_slashes(url);
-            let shown = match url.rsplit_once('@') {
-                // What stands before it may be a password.
-                Some((_, rest)) if meant.is_some() => format!("…@{rest}"),
-                _ => without_user_info(url),
+            let shown = match url.split_once(':') {
+                Some((scheme, rest)) if meant.is_some() => format!("{scheme}:{}", without_secrets(rest)),
+                _ => for_errors(url),
             };
             let mend = meant.unwrap_or_else(|| format!("file:{shown}, say; {BUILT}"));
             Fatal::usage(format!("--target '{shown}' is no target")).mend(mend)
@@ -260,6 +259,22 @@ mod tests {
             let (_, errors) = try_all(&[slip]);
             assert!(errors[0].mend.as_ref().unwrap().starts_with(meant), "{slip}: {}", errors[0]);
             assert!(!errors[0].to_string().contains("secret"), "{}", errors[0]);
+        }
+    }
+
+    #[test]
+    fn no_error_shows_a_secret() {
+        for urls in [
+            &["http://me:s3cret@x/in", "tcp://x:1"][..],
+            &["http://x/in?token=s3cret", "tcp://x:1"],
+            &["htp://me:s3cret@x/in"],
+            &["htp://x/in?token=s3cret"],
+            &["http:/x/in?token=s3cret"],
+            &["http:/me:s3cret@x/in?token=s3cret"],
+        ] {
+            let (_, errors) = try_all(urls);
+            assert!(errors.len() == 1 && errors[0].what.contains("x/in"), "{urls:?}: {errors:?}");
+            assert!(!errors[0].to_string().contains("s3cret"), "{urls:?}: {}", errors[0]);
         }
     }
 

@@ -237,6 +237,23 @@ fn an_outage_that_lasts_is_told_again_now_and_then() {
     assert_eq!(outages.lasts("mute", later + pause), None, "nobody suffers from it");
 }
 
+/// The core orders again as soon as it is answered: the desk finds both.
+#[test]
+fn the_end_of_a_dial_is_noted_before_the_order_that_follows_it() {
+    for _ in 0..100 {
+        let outages = Arc::new(Outages::default());
+        let dial: DialFn = Box::new(|_| Err(failing()));
+        let mut desk = Desk { under_way: [1, 0, 0], outages: outages.clone(), ..desk(dial) };
+        let ((place, placed), (end, ended), (_running, stopped)) = (unbounded(), unbounded(), bounded(0));
+        end.send(Ended { key: (3, 0), class: 0, dialed: Ok(([127, 0, 0, 1], 9).into()) }).unwrap();
+        place.send(order(0, 9)).unwrap();
+        // The desk ends with its orders.
+        drop(place);
+        desk.run(&placed, &ended, &stopped);
+        assert_eq!((desk.records[&(3, 0)].failures, outages.down()), (1, 1), "it died young, and it is lost");
+    }
+}
+
 #[test]
 fn connections_are_down_from_their_loss_until_they_are_back() {
     let outages = Arc::new(Outages::default());

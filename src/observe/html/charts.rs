@@ -100,7 +100,8 @@ pub fn rate(report: &Report) -> String {
     chart.lines("rate", &lines);
     chart.lines("target", &target);
     let lossy = series::columns(intervals, |interval| {
-        let lost = interval.records_failed + interval.records_uncertain + interval.records_not_sent;
+        let lost = interval.records_failed.saturating_add(interval.records_uncertain);
+        let lost = lost.saturating_add(interval.records_not_sent);
         (lost > 0).then_some(lost as f64)
     });
     let mut entries = vec![("rate", "produced")];

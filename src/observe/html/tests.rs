@@ -163,7 +163,7 @@ fn it_is_the_same_page_once_the_report_was_read_again() {
     let (json, first, second) =
         (folder.path().join("r.json"), folder.path().join("1.html"), folder.path().join("2.html"));
     crate::observe::write_report(&report, &ReportTarget::File(json.clone())).unwrap();
-    write_page(&report, &ReportTarget::File(first.clone())).unwrap();
+    write_page(&report, &ReportTarget::File(first.clone()), &|| false).unwrap();
     let read = crate::observe::read::report(&json).unwrap();
     write_page_again(&read, &ReportTarget::File(second.clone())).unwrap();
     assert!(std::fs::read(first).unwrap() == std::fs::read(second).unwrap());

@@ -4,14 +4,20 @@ use super::Report;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, place, program};
 use crate::plan::ReportTarget;
+use crate::sys::streams::write_stderr_line;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-/// Writes the report of a run; says where seconds are left out, as for a pipe: who collects logs cuts long lines.
-pub fn write_run_report(report: &Report, target: &ReportTarget) -> Result<(), Fatal> {
+/// How long somebody who is to read a report is waited for.
+const READER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Writes the report of a run, as [`write_text`] does; says where seconds are left out, as for a pipe: who collects
+/// logs cuts long lines.
+pub fn write_run_report(report: &Report, target: &ReportTarget, is_done: &dyn Fn() -> bool) -> Result<(), Fatal> {
     let most = match target {
         ReportTarget::Stdout if !is_file(std::io::stdout()) => limits::INTERVALS_STDOUT_MAX,
         ReportTarget::Stdout | ReportTarget::File(_) => limits::INTERVALS_MAX,
@@ -20,7 +26,7 @@ pub fn write_run_report(report: &Report, target: &ReportTarget) -> Result<(), Fa
     if let Some(line) = left_out(report, &told) {
         tracing::warn!(event = "report", "{line}");
     }
-    write_report(&*told, target)
+    write_text("report", "--report", &text_of(&*told, target), target, is_done)
 }
 
 fn left_out(report: &Report, told: &Report) -> Option<String> {
@@ -44,17 +50,28 @@ fn is_file(out: impl AsFd) -> bool {
 ///
 /// Call it for stdout after everything else that goes there: the report is the last line.
 pub fn write_report<T: Serialize>(report: &T, target: &ReportTarget) -> Result<(), Fatal> {
+    write_text("report", "--report", &text_of(report, target), target, &|| false)
+}
+
+fn text_of<T: Serialize>(report: &T, target: &ReportTarget) -> Vec<u8> {
     let text = match target {
         ReportTarget::Stdout => serde_json::to_vec(report),
         ReportTarget::File(_) => serde_json::to_vec_pretty(report),
     };
     let mut text = text.expect("every field of a report is plain data");
     text.push(b'\n');
-    write_text("report", "--report", &text, target)
+    text
 }
 
-/// Writes what was made of a run into a file (whole or not at all) or to stdout; `what` and `flag` name it in errors.
-pub fn write_text(what: &str, flag: &str, text: &[u8], target: &ReportTarget) -> Result<(), Fatal> {
+/// Writes what was made of a run into a file (whole or not at all) or to stdout; `what` and `flag` name it in errors. A
+/// pipe without a reader is waited for, but not for ever, nor once somebody `is_done` waiting.
+pub fn write_text(
+    what: &str,
+    flag: &str,
+    text: &[u8],
+    target: &ReportTarget,
+    is_done: &dyn Fn() -> bool,
+) -> Result<(), Fatal> {
     match target {
         ReportTarget::Stdout => {
             let mut stdout = std::io::stdout().lock();
@@ -63,10 +80,30 @@ pub fn write_text(what: &str, flag: &str, text: &[u8], target: &ReportTarget) ->
                     .mend(format!("{flag} FILE"))
             })
         }
-        ReportTarget::File(path) => place::put(path, text).map_err(|error| {
+        ReportTarget::File(path) => place::put_when_read(path, text, patience(path, is_done)).map_err(|error| {
             Fatal::new(Exit::Failed, format!("the {what} could not be written to {}: {error}", path.display()))
                 .mend(mend(flag, path, &error))
         }),
+    }
+}
+
+/// Whether a reader is waited for any longer; whoever waits is told of it first.
+fn patience<'a>(path: &'a Path, is_done: &'a dyn Fn() -> bool) -> impl FnMut() -> bool + 'a {
+    let mut until = None;
+    move || {
+        let until = *until.get_or_insert_with(|| {
+            tell(&format!("waiting for a reader of {}", path.display()));
+            Instant::now() + READER_PATIENCE
+        });
+        Instant::now() < until && !is_done()
+    }
+}
+
+/// Commands that have no log say it all the same.
+fn tell(line: &str) {
+    match tracing::dispatcher::has_been_set() {
+        true => tracing::warn!(event = "report", "{line}"),
+        false => write_stderr_line(&format!("engine: {line}")),
     }
 }
 
@@ -114,7 +151,8 @@ mod tests {
 
     #[test]
     fn what_is_no_file_is_told_to_be_one() {
-        let written = |path: &str| write_text("page", "--html", b"x", &ReportTarget::File(path.into())).unwrap_err();
+        let written =
+            |path: &str| write_text("page", "--html", b"x", &ReportTarget::File(path.into()), &|| false).unwrap_err();
         let full = written("/dev/full");
         assert!(full.what.contains("could not be written to /dev/full"), "{full}");
         assert_eq!(full.mend.as_deref(), Some("--html FILE"));
@@ -153,7 +191,7 @@ mod tests {
         let path = folder.path().join("report.json");
         let intervals = vec![Interval::default(); limits::INTERVALS_STDOUT_MAX + 1];
         let report = Report { intervals, ..testing::report() };
-        write_run_report(&report, &ReportTarget::File(path.clone())).unwrap();
+        write_run_report(&report, &ReportTarget::File(path.clone()), &|| false).unwrap();
         let back: Report = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(back, report);
     }

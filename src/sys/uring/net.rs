@@ -1,11 +1,15 @@
 //! Sends and receives of the io_uring back end.
 
 use super::Uring;
-use crate::sys::ring::{FileSlot, Means, NetRing, Piece};
+use crate::sys::ring::{FileSlot, Means, NetRing, Piece, Ring, Wait};
 use io_uring::types::Fixed;
 use io_uring::{IoUring, Probe, opcode};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 /// Ask each zero-copy send to say whether the kernel copied (`IORING_SEND_ZC_REPORT_USAGE`).
 const REPORT_USAGE: u16 = 1 << 3;
@@ -13,6 +17,8 @@ const REPORT_USAGE: u16 = 1 << 3;
 pub const NOTIFICATION_COPIED: u32 = 1 << 31;
 /// Wait for the socket first: an answer is never there yet when it is asked for (`IORING_RECVSEND_POLL_FIRST`).
 const POLL_FIRST: u16 = 1;
+/// For bytes that are there already.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
 /// The message headers of sends in two pieces. The kernel reads one when its entry is submitted; at most as
@@ -45,6 +51,33 @@ pub fn supports_zero_copy(ring: &IoUring) -> bool {
     ring.submitter().register_probe(&mut probe).is_ok()
         && probe.is_supported(opcode::SendZc::CODE)
         && probe.is_supported(opcode::SendMsgZc::CODE)
+}
+
+impl Uring {
+    /// `POLL_FIRST` came with Linux 5.19, and some kernels before it refuse a receive with any such flag; what defers
+    /// its work is 6.1 or newer.
+    fn receive_flags(&self) -> u16 {
+        if self.deferred { POLL_FIRST } else { 0 }
+    }
+
+    /// Receives a byte that is there: not every kernel that has a ring can.
+    pub(super) fn try_receive(&mut self) -> io::Result<()> {
+        let (here, mut there) = UnixStream::pair()?;
+        there.write_all(b"?")?;
+        let slot = self.install(File::from(OwnedFd::from(here)))?;
+        assert!(self.receive(slot, 0..1, 0), "a new ring has room");
+        let began = Instant::now();
+        while began.elapsed() < TRIAL_TIMEOUT {
+            // A signal may end it early.
+            self.enter(Wait::ForNs(TRIAL_TIMEOUT.as_nanos() as u64))?;
+            match self.completion().map(|done| done.result) {
+                Some(1) => return Ok(()),
+                Some(result) => return Err(io::Error::from_raw_os_error(-result)),
+                None => {}
+            }
+        }
+        Err(ErrorKind::TimedOut.into())
+    }
 }
 
 impl NetRing for Uring {
@@ -80,8 +113,9 @@ impl NetRing for Uring {
     }
 
     fn receive(&mut self, slot: FileSlot, range: Range<usize>, token: u64) -> bool {
+        let flags = self.receive_flags();
         let into = &mut self.region.bytes_mut()[range];
-        let entry = opcode::Recv::new(Fixed(slot.0), into.as_mut_ptr(), into.len() as u32).ioprio(POLL_FIRST).build();
+        let entry = opcode::Recv::new(Fixed(slot.0), into.as_mut_ptr(), into.len() as u32).ioprio(flags).build();
         self.push(&entry.user_data(token))
     }
 
@@ -108,12 +142,17 @@ impl NetRing for Uring {
 mod tests {
     use super::*;
     use crate::sys::region::Region;
-    use crate::sys::ring::{Completion, Ring, Wait};
-    use std::fs::File;
-    use std::io::Write;
-    use std::os::fd::OwnedFd;
-    use std::os::unix::net::UnixStream;
-    use std::time::{Duration, Instant};
+    use crate::sys::ring::Completion;
+
+    #[test]
+    fn a_kernel_that_may_not_know_flags_of_receives_gets_none() {
+        let mut ring = Uring::new(Region::map(4096).unwrap(), 8, 2).unwrap();
+        assert_eq!(ring.receive_flags(), if ring.deferred { POLL_FIRST } else { 0 });
+        ring.try_receive().unwrap();
+        ring.deferred = false;
+        assert_eq!(ring.receive_flags(), 0);
+        ring.try_receive().unwrap();
+    }
 
     #[test]
     fn a_wish_to_gather_is_for_the_next_call_alone() {

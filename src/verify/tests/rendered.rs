@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::manifest::{Fact, Slot, TemplateShape};
+use crate::payload::fits_hdus::tests::blob;
 
 fn slot(fact: Fact, offset: u64, width: u32, quoted: bool) -> Slot {
     Slot { fact, offset, width, quoted }
@@ -71,8 +72,8 @@ fn rendered_templates_are_checked_by_their_slots() {
 
 #[test]
 fn fits_records_are_checked_by_their_sums() {
-    let (first, at) = fits::tests::blob(0, b"some data");
-    let blobs: Vec<Vec<u8>> = (0..6).map(|sequence| fits::tests::blob(sequence, b"some data").0).collect();
+    let (first, at) = blob(0, b"some data");
+    let blobs: Vec<Vec<u8>> = (0..6).map(|sequence| blob(sequence, b"some data").0).collect();
     let slots = vec![slot(Fact::Sequence, at as u64, 20, false)];
     let shape = TemplateShape { name: "x.fits".to_owned(), length_bytes: first.len() as u64, fits: true, slots };
     let data = blobs.concat();
@@ -81,10 +82,14 @@ fn fits_records_are_checked_by_their_sums() {
     assert_clean(&Store::new(&data, Some(&facts)).verify(), 6);
     let mut flipped = blobs.clone();
     flipped[3][2885] ^= 8;
-    let findings = Store::new(&flipped.concat(), Some(&facts)).verify();
+    let store = Store::new(&flipped.concat(), Some(&facts));
+    let findings = store.verify();
     let corrupt = only(&findings, Kind::Corrupt);
     assert_eq!(corrupt.first_sequence, Some(3));
     assert!(corrupt.what.contains("DATASUM"));
+    // That nothing is signed does not hide the damage.
+    let asked = verify(&VerifyArgs { sign_key: Some(SIGN_KEY), ..store.args() }).unwrap();
+    assert_eq!((asked.count(Kind::Corrupt).findings, asked.count(Kind::Forged).findings), (1, 5));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use engine::wire::kafka::inflate::Inflater;
 use engine::wire::kafka::records::{Batch, Batches};
 use engine::wire::kafka::request::{ProduceRequest, RequestHead};
 use engine::wire::kafka::response::{AnswerWriter, Frames, Split};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 /// A broker remembers so many batches of a producer and partition.
@@ -110,6 +111,8 @@ pub struct Broker {
     idempotent: bool,
     pub accepted: Accepted,
     partitions: BTreeMap<(u32, i32), Partition>,
+    /// Batches as they came first, and for which partition, by lane and first record.
+    first_sent: BTreeMap<(u32, u64), (i32, Vec<u8>)>,
     connections: BTreeMap<usize, Connection>,
     inflater: Inflater,
     /// Repetitions that were told apart.
@@ -129,6 +132,7 @@ impl Broker {
             idempotent,
             accepted: Accepted::default(),
             partitions: BTreeMap::new(),
+            first_sent: BTreeMap::new(),
             connections: BTreeMap::new(),
             inflater: Inflater::new(1 << 20),
             duplicates: 0,
@@ -147,6 +151,23 @@ impl Broker {
     /// Records of a lane in one partition.
     pub fn appended(&self, lane: usize, index: i32) -> u64 {
         self.partitions.get(&(lane as u32, index)).map_or(0, |partition| partition.log.len() as u64)
+    }
+
+    /// What is sent again is what was sent before, byte for byte.
+    fn compare_with_earlier(&mut self, lane: u32, index: i32, batch: &Batch<'_>) {
+        let mut records = batch.records(&mut self.inflater).expect("records of a batch can be read");
+        let first = records.next().expect("a batch has records").expect("a well-formed record");
+        let sequence = record(first.value.expect("every record has a value"), lane).sequence;
+        match self.first_sent.entry((lane, sequence)) {
+            Entry::Vacant(place) => {
+                place.insert((index, batch.bytes().to_vec()));
+            }
+            Entry::Occupied(earlier) => {
+                let (partition, bytes) = earlier.get();
+                let same = *partition == index && bytes.as_slice() == batch.bytes();
+                assert!(same, "lane {lane}: the batch from record {sequence} came again as another one");
+            }
+        }
     }
 
     /// Takes a batch or refuses it; the code and the offset.
@@ -241,6 +262,7 @@ impl Broker {
         batches[0].check_crc().expect("the checksum is that of the bytes");
         assert!(batches[0].head.is_dense() && (batches[0].head.producer_id >= 0) == self.idempotent);
         let index = parts[0].index;
+        self.compare_with_earlier(self.connections[&id].lane, index, &batches[0]);
         let (code, offset) = self.judge(id, index, &batches[0], chance);
         let (version, correlation_id) = (head.version, head.correlation_id);
         let words = if chance.one_in(self.mood.wordy_one_in) { 200 } else { 0 };

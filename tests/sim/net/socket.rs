@@ -79,13 +79,21 @@ struct Lent {
     until: u64,
 }
 
+/// A completion of a socket's operation.
+pub struct Told {
+    pub socket: usize,
+    pub completion: Completion,
+    /// Bytes that the kernel took of a send.
+    pub taken: u64,
+}
+
 /// What a step may use.
 pub struct Env<'a> {
     pub now_ns: u64,
     pub memory: &'a mut [u8],
     pub chance: &'a mut Chance,
     pub faults: &'a mut NetFaults,
-    pub done: &'a mut VecDeque<(usize, Completion)>,
+    pub done: &'a mut VecDeque<Told>,
 }
 
 #[derive(Default)]
@@ -262,7 +270,8 @@ impl Socket {
             };
             self.lent.push(Lent { parts: parts.map(part).into(), until: self.taken });
         }
-        env.done.push_back((self.id, Completion { token: sending.token, result, stage }));
+        let completion = Completion { token: sending.token, result, stage };
+        env.done.push_back(Told { socket: self.id, completion, taken: sending.taken as u64 });
         if lends {
             let Sending { token, pieces, bytes, .. } = sending;
             self.loans.push_back(Loan { token, pieces, bytes, until: self.taken });
@@ -290,7 +299,8 @@ impl Socket {
             }
             let copied = env.chance.one_in(env.faults.copied_one_in);
             let stage = Stage::Released { copied };
-            env.done.push_back((self.id, Completion { token: loan.token, result: 0, stage }));
+            let completion = Completion { token: loan.token, result: 0, stage };
+            env.done.push_back(Told { socket: self.id, completion, taken: 0 });
             self.loans.pop_front();
         }
     }
@@ -357,7 +367,8 @@ impl Socket {
             self.receiving = Some(receiving);
             return;
         };
-        env.done.push_back((self.id, Completion::last(receiving.token, result)));
+        let completion = Completion::last(receiving.token, result);
+        env.done.push_back(Told { socket: self.id, completion, taken: 0 });
     }
 
     fn copy_in(&mut self, env: &mut Env<'_>, range: &Range<usize>) -> i32 {

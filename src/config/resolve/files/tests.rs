@@ -224,6 +224,18 @@ fn a_device_wants_a_working_folder_that_can_be_written() {
 }
 
 #[test]
+fn a_tenth_of_the_drive_and_no_more_than_20_gib_stay_free() {
+    const GIB: u64 = 1 << 30;
+    let facts = host_fs::facts(&Sysfs::default(), Path::new("/tmp")).unwrap();
+    let of = |min_free, gib| {
+        let wanted = Wanted { min_free, ..wanted() };
+        super::min_free(&wanted, &FsFacts { total_bytes: gib * GIB, ..facts.clone() }) / GIB
+    };
+    assert_eq!([50, 200, 4000].map(|gib| of(None, gib)), [5, 20, 20]);
+    assert_eq!((of(Some(MinFree::Share(0.5)), 100), of(Some(MinFree::Bytes(GIB)), 100)), (50, 1));
+}
+
+#[test]
 fn a_file_in_the_way_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let (_, errors) = planned(&wanted(), Place::File(file.path().join("below")), 1);

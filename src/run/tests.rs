@@ -1,0 +1,59 @@
+use super::*;
+
+#[test]
+fn cores_of_a_run_that_does_not_start_are_waited_for() {
+    let (gate, start) = bounded::<Go>(1);
+    let is_home = Arc::new(AtomicBool::new(false));
+    let seen = is_home.clone();
+    let thread = std::thread::spawn(move || {
+        assert!(start.recv().is_err(), "nobody lets it go");
+        (0..1000).for_each(|_| std::thread::yield_now());
+        seen.store(true, Relaxed);
+        Err(Fatal::host(super::core::SENT_HOME))
+    });
+    let (threads, gates, snapshots) = (vec![thread], vec![gate], bounded(1).1);
+    let stop = Arc::default();
+    let (live, ready, recycled, outages) = (vec![], vec![], vec![], Arc::default());
+    drop(Cores { stop, threads, gates, live, ready, snapshots, recycled, outages });
+    assert!(is_home.load(Relaxed));
+}
+
+#[test]
+fn what_kept_another_core_from_starting_goes_before_a_stop() {
+    let stop = Stop::default();
+    assert_eq!(stop.may_start(), Ok(()));
+    stop.because("a test");
+    assert_eq!((stop.may_start(), stop.may_prepare()), (Err(dial::stopped()), Err(super::core::stopped())));
+    stop.start_failed.store(true, Relaxed);
+    let sent_home = Err(Fatal::host(super::core::SENT_HOME));
+    assert_eq!((stop.may_start(), stop.may_prepare()), (sent_home.clone(), sent_home));
+}
+
+#[test]
+fn a_signal_stops_the_run_before_anybody_has_to_hear_of_it() {
+    let stop = Arc::new(Stop::default());
+    let (told, heard) = bounded(1);
+    let seen = stop.clone();
+    let writer = move || {
+        let _only_the_first = told.try_send(seen.flag.load(Relaxed));
+        std::io::sink()
+    };
+    let logs = tracing_subscriber::fmt().with_writer(writer).finish();
+    tracing::subscriber::with_default(logs, || stop.by_user("SIGINT"));
+    assert_eq!(heard.try_recv(), Ok(true));
+    assert_eq!(stop.signal.get().map(String::as_str), Some("SIGINT"));
+}
+
+#[test]
+fn a_signal_after_the_run_ends_the_waiting_and_no_run() {
+    let stop = Stop::default();
+    let (told, heard) = bounded(2);
+    assert_eq!(stop.over(move || told.send(()).unwrap()), None);
+    assert!(!stop.hurried.load(Relaxed));
+    stop.by_user("SIGINT");
+    assert!(stop.hurried.load(Relaxed) && heard.try_recv().is_ok());
+    let stop = Stop::default();
+    stop.by_user("SIGTERM");
+    let by = stop.over(|| panic!("that signal was for the run"));
+    assert!(by.as_deref() == Some("SIGTERM") && !stop.hurried.load(Relaxed));
+}
