@@ -42,6 +42,8 @@ class Run:
     # How far apart the two processors were, before the run and after it.
     hop_ns: list = field(default_factory=list)
     pair: int = -1
+    # Whether the processors moved during this pair, which then compares two machines.
+    moved: bool = False
     facts: dict = field(default_factory=dict)
 
     @property
@@ -60,6 +62,14 @@ class Check:
     bar: str
     value: str
     passed: bool
+
+
+@dataclass
+class Figures:
+    """The figure of each pair that compares one machine with itself, and how many pairs there were in all."""
+
+    steady: list
+    pairs: int
 
 
 def start(command, **options):
@@ -98,13 +108,13 @@ def measure(peer, command, codes=(0,)):
     run = Run(peer, words(command), load_average=os.getloadavg()[0], hop_ns=[hop_ns()])
     began = time.monotonic()
     with open(scratch("stderr.txt"), "w+", encoding="utf-8") as errors:
-        process = start(command, stdout=subprocess.PIPE, stderr=errors)
-        output = process.stdout.read().decode()
-        try:
-            finish(process, run, codes)
-        except RowError as error:
-            errors.seek(0)
-            raise RowError(f"{error}\n{errors.read()[-2000:]}") from None
+        with running(command, stdout=subprocess.PIPE, stderr=errors) as process:
+            output = process.stdout.read().decode()
+            try:
+                finish(process, run, codes)
+            except RowError as error:
+                errors.seek(0)
+                raise RowError(f"{error}\n{errors.read()[-2000:]}") from None
     run.wall_seconds = time.monotonic() - began
     run.hop_ns.append(hop_ns())
     return run, output
@@ -117,16 +127,14 @@ def measure_pipe(peer, command, drain, codes=(0, 1, -13)):
     reader, writer = os.pipe()
     began = time.monotonic()
     with open(scratch("stderr.txt"), "w", encoding="utf-8") as errors:
-        process = start(command, stdout=writer, stderr=errors)
-        consumer = start(drain, stdin=reader, stderr=subprocess.PIPE)
-        os.close(reader)
-        os.close(writer)
-        seen = consumer.stderr.read().decode()
-        if consumer.wait() != 0:
-            process.kill()
-            process.wait()
-            raise RowError(f"{words(drain)}: {seen}")
-        finish(process, run, codes)
+        with running(command, stdout=writer, stderr=errors) as process:
+            with running(drain, stdin=reader, stderr=subprocess.PIPE) as consumer:
+                os.close(reader)
+                os.close(writer)
+                seen = consumer.stderr.read().decode()
+                if consumer.wait() != 0:
+                    raise RowError(f"{words(drain)}: {seen}")
+            finish(process, run, codes)
     run.wall_seconds = time.monotonic() - began
     run.hop_ns.append(hop_ns())
     facts = json.loads(seen)
@@ -160,19 +168,29 @@ def moved(runs):
     return bool(hops) and max(hops) > MOVED * min(hops)
 
 
+def book(pair, runs):
+    """Notes on the runs of a pair which one it is, and whether the processors moved during it. Returns the latter."""
+    during = moved(runs)
+    for run in runs:
+        run.pair, run.moved = pair, during
+    return during
+
+
 def alternate(pairs, first, second):
     """Runs two peers by turns, changing who goes first. Returns the runs, pair by pair. A pair between whose runs the
-    processors moved compares nothing: it is set aside and run again, as often as there are pairs."""
+    processors moved compares nothing: it is set aside and run again, as often as there are pairs. Those that come after
+    that are kept, and no figure is made of them."""
     runs, again = [], pairs if pairs > 1 else 0
     while len(runs) < pairs:
         pair = len(runs)
         both = [first(), second()] if pair % 2 == 0 else [second(), first()][::-1]
-        aside = again > 0 and moved(both)
+        during = book(pair, both)
+        aside = during and again > 0
+        note = " set aside" if aside else " moved" if during else ""
         for run in both:
-            run.pair = pair
             far = "/".join(f"{hop:.0f}" for hop in run.hop_ns if hop)
             rate = gigabytes(run.bytes_per_second)
-            print(f"    {pair + 1}/{pairs} {run.peer:16} {rate:>10} hop {far} ns{' set aside' if aside else ''}", flush=True)
+            print(f"    {pair + 1}/{pairs} {run.peer:16} {rate:>10} hop {far} ns{note}", flush=True)
         if aside:
             again -= 1
             set_aside.append(both)
@@ -181,26 +199,41 @@ def alternate(pairs, first, second):
     return runs
 
 
-def ratios(runs, value):
-    """first / second for each pair."""
-    return [value(first) / value(second) for first, second in runs]
+def figures(pairs, value):
+    """What `value` says of each pair during which the processors did not move."""
+    return Figures([value(*pair) for pair in pairs if not pair[0].moved], len(pairs))
 
 
-def spread(values):
-    ordered = sorted(values)
-    return {"median": statistics.median(ordered), "min": ordered[0], "max": ordered[-1], "count": len(ordered)}
+def ratios(pairs, value):
+    """first / second for each of these."""
+    return figures(pairs, lambda first, second: value(first) / value(second))
 
 
-def at_least(what, bar, values):
-    found = spread(values)
-    text = f"{found['median']:.3f} ({found['min']:.3f} to {found['max']:.3f}, {found['count']} pairs)"
-    return Check(f"{what}: median at least {bar}", text, found["median"] >= bar)
+# Fewer pairs than these are not judged, where a row does not ask for more.
+LEAST_PAIRS = 5
 
 
-def at_most(what, bar, values):
-    found = spread(values)
-    text = f"{found['median']:.3f} ({found['min']:.3f} to {found['max']:.3f}, {found['count']} pairs)"
-    return Check(f"{what}: median at most {bar}", text, found["median"] <= bar)
+def judge(bar, found, met, least=LEAST_PAIRS, form=".3f"):
+    """Whether the median is as it must be. Too few pairs pass nothing, nor do pairs most of which moved."""
+    disturbed = found.pairs - len(found.steady)
+    counted = f"{disturbed} of {found.pairs} pairs moved" if disturbed else f"{found.pairs} pairs"
+    if not found.steady:
+        return Check(bar, f"not judged: {counted}", False)
+    median = statistics.median(found.steady)
+    value = f"{median:{form}} ({min(found.steady):{form}} to {max(found.steady):{form}}, {counted})"
+    if found.pairs < least:
+        return Check(bar, f"not judged: {found.pairs} of {least} pairs; {value}", False)
+    if 2 * disturbed > found.pairs:
+        return Check(bar, f"not judged: {value}", False)
+    return Check(bar, value, met(median))
+
+
+def at_least(what, bar, found, least=LEAST_PAIRS):
+    return judge(f"{what}: median at least {bar}", found, lambda median: median >= bar, least)
+
+
+def at_most(what, bar, found, least=LEAST_PAIRS):
+    return judge(f"{what}: median at most {bar}", found, lambda median: median <= bar, least)
 
 
 def gigabytes(bytes_per_second):
@@ -325,7 +358,7 @@ def markdown(result, runs):
     for run in runs:
         cpu = f"{run.cpu_seconds_per_gigabyte:.4f}"
         rate = gigabytes(run.bytes_per_second)
-        far = " ".join(f"{hop:.0f}" for hop in run.hop_ns if hop)
+        far = " ".join(f"{hop:.0f}" for hop in run.hop_ns if hop) + (" moved" if run.moved else "")
         lines.append(f"| {run.pair + 1} | {run.peer} | {rate} | {cpu} | {run.wall_seconds:.2f} | {run.load_average:.2f} | {far} |")
     lines += ["", "Commands:", "", "```sh", *dict.fromkeys(run.command for run in runs), "```", ""]
     for title in ("machine", "versions", "settings"):

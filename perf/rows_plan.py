@@ -41,20 +41,22 @@ def run_point(ctx, path, size, producers):
 
 def measured(ctx, path, points):
     """The runs of each point, in rounds over all of them: a disturbed second spoils one run of one point. Before each
-    the plan is asked, with a calibration of that moment; if the processors move in between, both are done again."""
+    the plan is asked, with a calibration of that moment; if the processors move in between, both are done again,
+    twice at most."""
     runs = {point: [] for point in points}
     for number in range(ctx.pairs):
         for size, producers in points:
             for again in (False,) if ctx.smoke else (True, True, False):
                 asked, said = predicted(ctx, path, size, producers)
                 run = run_point(ctx, path, size, producers)
-                run.pair = number
+                during = h.book(number, [asked, run])
                 run.facts = {"predicted": said["core_bytes_per_second"], "calibration": said["calibration"]}
                 h.remove(ctx.tmpfs / f"{size}-{producers}")
-                if not (again and h.moved([asked, run])):
+                if not (again and during):
                     break
                 h.set_aside.append([asked, run])
-            print(f"    {run.peer:20} {h.gigabytes(run.bytes_per_second):>12} {error(run):+.1%}", flush=True)
+            note = " moved" if run.moved else ""
+            print(f"    {run.peer:20} {h.gigabytes(run.bytes_per_second):>12} {error(run):+.1%}{note}", flush=True)
             runs[size, producers].append(run)
     return runs
 
@@ -110,11 +112,12 @@ def plan(ctx):
         groups += runs.values()
         for size, producers in held_out:
             those = runs[size, producers]
-            off = statistics.median(error(run) for run in those)
             ceiling = statistics.median(run.bytes_per_second for run in those)
-            checks.append(h.Check(f"{path}, {size} B, {producers} producers: predicted within 20 %",
-                                  f"{off:+.1%} ({min(map(error, those)):+.1%} to {max(map(error, those)):+.1%}) of "
-                                  f"{h.gigabytes(ceiling)}", abs(off) <= 0.2))
+            off = h.figures([[run] for run in those], error)
+            check = h.judge(f"{path}, {size} B, {producers} producers: predicted within 20 %", off,
+                            lambda median: abs(median) <= 0.2, form="+.1%")
+            check.value += f" of {h.gigabytes(ceiling)}"
+            checks.append(check)
     # Loopback is asked with as many connections as producers, so the reference is one number of them.
     probes = [run.facts["calibration"] for runs in all_runs.values() for run in runs[FIT[1]]]
     asked = {name: [probe[name] for probe in probes if probe[name] is not None] for name in probes[0]}

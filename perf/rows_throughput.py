@@ -61,6 +61,10 @@ def fio(ctx, peer, *flags):
     return run
 
 
+# What `file` is judged on at least.
+FILE_PAIRS = 10
+
+
 def file(ctx):
     """fio and the engine on the same disk: O_DIRECT, 1 MiB blocks, 32 in flight, overwriting."""
     size = ctx.disk_bytes
@@ -79,8 +83,10 @@ def file(ctx):
     first(), second()  # Lays out and writes both files once, so that every measured run overwrites.
     runs = h.alternate(ctx.pairs, first, second)
     checks = [
-        h.at_least("throughput, engine / fio", 0.98, h.ratios(runs, lambda run: run.bytes_per_second)),
-        h.at_most("CPU for each GB, engine / fio", 1.0, h.ratios(runs, lambda run: run.cpu_seconds_per_gigabyte)),
+        h.at_least("throughput, engine / fio", 0.98, h.ratios(runs, lambda run: run.bytes_per_second),
+                   FILE_PAIRS),
+        h.at_most("CPU for each GB, engine / fio", 1.0, h.ratios(runs, lambda run: run.cpu_seconds_per_gigabyte),
+                  FILE_PAIRS),
     ]
     return runs, checks
 
@@ -228,9 +234,9 @@ def verify(ctx):
     runs = []
     for pair in range(ctx.pairs):
         wrote, checked = write(), check()  # What is verified must have been written: this order only.
-        wrote.pair = checked.pair = pair
+        note = " moved" if h.book(pair, [checked, wrote]) else ""
         print(f"    {pair + 1}/{ctx.pairs} verify {h.gigabytes(checked.bytes_per_second)}, "
-              f"run {h.gigabytes(wrote.bytes_per_second)}, {checked.max_rss_bytes >> 20} MiB", flush=True)
+              f"run {h.gigabytes(wrote.bytes_per_second)}, {checked.max_rss_bytes >> 20} MiB{note}", flush=True)
         runs.append([checked, wrote])
     most = max(checked.max_rss_bytes for checked, _ in runs)
     bars = [h.at_least("rate, verify / run", 1.0, h.ratios(runs, lambda run: run.bytes_per_second)),

@@ -97,6 +97,7 @@ import sys
 for path in sys.argv[1:]:
     compile(open(path, encoding="utf-8").read(), path, "exec")
 PYTHON
+    python3 -m unittest discover --quiet --start-directory perf
 }
 
 # Licences, sources and duplicates need no network; the advisories do.

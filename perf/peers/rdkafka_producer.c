@@ -1,7 +1,9 @@
-/* rdkafka_producer BROKERS TOPIC RECORD_BYTES SECONDS RATE RING_BYTES [PROPERTY=VALUE]…: produces to partition 0 with
- * librdkafka, RATE bytes a second (0: as fast as it goes), out of a buffer of RING_BYTES that librdkafka does not
- * copy; then waits until everything is delivered. Prints records and bytes delivered, seconds with that wait, and
- * percentiles of the latency that librdkafka tells of each record: from produce() to its delivery report. */
+/* rdkafka_producer BROKERS TOPIC RECORD_BYTES SECONDS RATE RING_BYTES WAIT_MS [PROPERTY=VALUE]…: produces to
+ * partition 0 with librdkafka, RATE bytes a second (0: as fast as it goes), out of a buffer of RING_BYTES; then waits
+ * until everything is delivered. produce() copies nothing; whether a request gets copies of its records or refers to
+ * them is message.copy.max.bytes. Where nothing is due, or the queue is full, it waits for delivery reports, WAIT_MS at
+ * most. Prints records and bytes delivered, seconds with that wait, and percentiles of the latency that librdkafka
+ * tells of each record: from produce() to its delivery report. */
 #define _GNU_SOURCE
 #include <librdkafka/rdkafka.h>
 #include <stdint.h>
@@ -103,12 +105,14 @@ int main(int argc, char **argv)
         printf("librdkafka %s\n", rd_kafka_version_str());
         return 0;
     }
-    if (argc < 7) {
-        fprintf(stderr, "usage: rdkafka_producer BROKERS TOPIC RECORD_BYTES SECONDS RATE RING_BYTES [PROPERTY=VALUE]…\n");
+    if (argc < 8) {
+        fprintf(stderr, "usage: rdkafka_producer BROKERS TOPIC RECORD_BYTES SECONDS RATE RING_BYTES WAIT_MS "
+                        "[PROPERTY=VALUE]…\n");
         return 2;
     }
     size_t size = (size_t)atol(argv[3]), ring = (size_t)atol(argv[6]);
     double seconds = atof(argv[4]), rate = atof(argv[5]);
+    int wait_ms = atoi(argv[7]);
     char *data = ring >= size && size > 0 ? malloc(ring) : NULL;
     if (!data) {
         fprintf(stderr, "rdkafka_producer: no records of %zu bytes in a buffer of %zu\n", size, ring);
@@ -116,7 +120,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < ring; i++)
         data[i] = (char)(i * 2654435761u >> 13);
-    rd_kafka_t *rk = producer(argv[1], argv + 7, argc - 7);
+    rd_kafka_t *rk = producer(argv[1], argv + 8, argc - 8);
     rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, argv[2], NULL);
     double start = now(), elapsed;
     uint64_t produced = 0, slots = ring / size;
@@ -134,7 +138,7 @@ int main(int argc, char **argv)
                 return 1;
             }
         }
-        rd_kafka_poll(rk, waits);
+        rd_kafka_poll(rk, waits ? wait_ms : 0);
     }
     rd_kafka_resp_err_t flushed = rd_kafka_flush(rk, FLUSH_MS);
     elapsed = now() - start;
