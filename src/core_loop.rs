@@ -12,7 +12,7 @@ use crate::base::limits;
 use crate::counters::{CoreEnd, CoreState, Field, LiveCore};
 use crate::pace::{self, Grant, Pacer};
 use crate::payload::{Block, Payload, Run};
-use crate::sink::{Done, Ending, Fate, LaneClose, Sink};
+use crate::sink::{Done, Ending, Fate, LaneClose, Room, Sink};
 use crate::sys::ring::{Ring, Wait};
 use crate::tap::Tap;
 use rhythm::{Fed, Turn};
@@ -184,7 +184,11 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             let room = self.sink.room(&mut self.ring, at, payload.next_length());
             let records_max = lane.may_offer(grant.warmup, |bytes| payload.records_within(bytes)).min(room.records);
             let Some(run) = payload.run(grant.budget_bytes, room.bytes.min(self.block_bytes), records_max) else {
-                fed.full = true;
+                if room == Room::NONE && self.sink.submitting_makes_room(at) {
+                    fed.wake_ns = now_ns;
+                } else {
+                    fed.full = true;
+                }
                 return;
             };
             if let Some(hold_ns) = hold_until(&grant, run).filter(|hold_ns| now_ns < *hold_ns) {

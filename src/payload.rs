@@ -139,11 +139,6 @@ impl Payload {
         &self.starts
     }
 
-    /// Bytes of the longest record with its framing.
-    pub fn longest_span(&self) -> u64 {
-        self.starts.longest() + self.framing.bytes()
-    }
-
     pub fn next_sequence(&self) -> u64 {
         self.next_sequence
     }

@@ -11,7 +11,7 @@ mod region;
 
 use crate::base::clock::{Clock, TscClock};
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::{limits, signals, units};
+use crate::base::{limits, place, signals, units};
 use crate::connect::dial;
 use crate::connect::dialer::Outages;
 use crate::core_loop::tally::SnapshotQueues;
@@ -130,6 +130,7 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     let (claims, kafka_lanes) = (files::claims(&plan, &mut made)?, kafka::prepare(&plan, &stop.flag)?);
     let per_core = PerCore { keeper_lanes, claims, taps, kafka_lanes };
     announce_payload(&plan);
+    let mark = clock.mark();
     let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), per_core)?;
     let host = others::tell(host, &cores.ready)?;
     let facts = cores.payload_facts(calibration.map(|found| found.measured));
@@ -143,7 +144,7 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     let stopping = stop.clone();
     let keeper = keeper.map(|keeper| keeper.start(plan.free_cpus.clone(), move |why| stopping.because(why)));
     keeping.0 = keeper.transpose()?;
-    let go = barrier::await_start(&plan, &clock, &stop)?;
+    let go = barrier::await_start(&plan, (&clock, mark), &stop)?;
     made.keep();
     let (user, system) = sys::process::cpu_times();
     observer.started(go.epoch_ns, go.epoch_unix_ns);
@@ -175,10 +176,19 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
 fn write_down(report: &Report, plan: &RunPlan, stop: &Stop) -> Result<(), Fatal> {
     let is_done = || stop.hurried.load(Relaxed);
     let page = plan.observe.html.clone().map(ReportTarget::File);
-    // One that cannot be written keeps nobody from the other. The report is last: it may wait for its reader.
-    let paged = page.map_or(Ok(()), |page| observe::write_page(report, &page, &is_done));
     let to = plan.observe.report.as_ref();
-    to.map_or(Ok(()), |target| observe::report::write_run_report(report, target, &is_done)).and(paged)
+    let write_page = || page.as_ref().map_or(Ok(()), |page| observe::write_page(report, page, &is_done));
+    let write_report = || to.map_or(Ok(()), |to| observe::report::write_run_report(report, to, &is_done));
+    // One that cannot be written keeps nobody from the other. What is no file may wait for its reader: a report that
+    // is one goes first. Any other is last, also on standard output.
+    let (reported, paged) = match to {
+        Some(ReportTarget::File(path)) if place::is_file(path) => (write_report(), write_page()),
+        _ => {
+            let paged = write_page();
+            (write_report(), paged)
+        }
+    };
+    reported.and(paged)
 }
 
 fn for_report(plan: &GovernancePlan, told: governance::Outcome) -> observe::report::Governance {

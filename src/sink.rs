@@ -133,6 +133,11 @@ pub trait Sink<R: Ring> {
     /// does it when that would not fit.
     fn room(&mut self, ring: &mut R, lane: usize, next_length: u64) -> Room;
 
+    /// The lane has no room only until what it was offered is submitted: that its target is full is not known yet.
+    fn submitting_makes_room(&self, _lane: usize) -> bool {
+        false
+    }
+
     /// Takes a block that `room` allowed. `hurry`: nothing may follow soon, so nothing of it may be held back.
     fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, hurry: bool);
 

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// For so long the counter's pace is measured, at least.
 pub const SETTLE_NS: u64 = 50_000_000;
-/// What was measured so long ago is measured anew: a machine that slept has counted what its clock has not.
-const MARK_AGE_MAX: Duration = Duration::from_secs(1);
+/// A measure that began so long ago begins anew: a machine that slept has counted what its clock has not.
+const MARK_AGE_MAX: Duration = Duration::from_secs(10);
+/// It does not begin so long before the cores get ready, which may take seconds.
+const MARK_LEAD_MAX: Duration = Duration::from_secs(1);
 /// Of so many tries to read both clocks at once the quickest counts.
 const TRIES: usize = 32;
 /// A pace is the nanoseconds of so many ticks, as a power of two: a rate in fixed point.
@@ -32,7 +34,7 @@ pub fn unix_now_ns() -> u64 {
 
 /// What the counter and the system's monotonic clock said at one moment.
 #[derive(Clone, Copy)]
-struct Mark {
+pub struct Mark {
     ticks: u64,
     at: Instant,
 }
@@ -70,14 +72,20 @@ impl TscClock {
         Self { counter, origin, pace: Arc::new(Pace(AtomicU64::new(pace))) }
     }
 
-    /// Measures the pace for this clock and its clones, which may take [`SETTLE_NS`]. What they say jumps by what the
-    /// quick calibration was wrong: only before anything is measured.
-    pub fn settle(&self) {
+    /// Where the measure of the pace begins. To be asked for before what takes a while in any case: [`Self::settle`]
+    /// then need not wait.
+    pub fn mark(&self) -> Mark {
+        if self.origin.at.elapsed() > MARK_LEAD_MAX { Mark::take(&self.counter) } else { self.origin }
+    }
+
+    /// Measures the pace for this clock and its clones, which takes [`SETTLE_NS`] from the mark on. What they say jumps
+    /// by what the quick calibration was wrong: only before anything is measured.
+    pub fn settle(&self, mark: Mark) {
         if quick_pace(&self.counter) == PACE_OF_NS {
             return;
         }
-        let is_old = self.origin.at.elapsed() > MARK_AGE_MAX;
-        let first = if is_old { Mark::take(&self.counter) } else { self.origin };
+        let is_old = mark.at.elapsed() > MARK_AGE_MAX;
+        let first = if is_old { Mark::take(&self.counter) } else { mark };
         std::thread::sleep(Duration::from_nanos(SETTLE_NS).saturating_sub(first.at.elapsed()));
         let last = Mark::take(&self.counter);
         let ticks = last.ticks.saturating_sub(first.ticks);
@@ -127,7 +135,7 @@ mod tests {
             // As wrong as no calibration is.
             clock.pace.0.fetch_add(clock.pace.0.load(Relaxed) / 1000, Relaxed);
         }
-        clock.settle();
+        clock.settle(clock.mark());
         let first = Mark::take(&clone.counter);
         while first.at.elapsed() < Duration::from_millis(500) {
             std::hint::spin_loop();
@@ -139,13 +147,26 @@ mod tests {
     }
 
     #[test]
+    fn a_start_that_took_long_to_prepare_is_not_held_up() {
+        let clock = TscClock::of_age(2 * MARK_AGE_MAX);
+        let mark = clock.mark();
+        assert!(mark.at.elapsed() < MARK_LEAD_MAX);
+        while mark.at.elapsed() < Duration::from_nanos(SETTLE_NS) {
+            std::hint::spin_loop();
+        }
+        let ready = Instant::now();
+        clock.settle(mark);
+        assert!(ready.elapsed() < Duration::from_nanos(SETTLE_NS));
+    }
+
+    #[test]
     fn what_was_marked_long_ago_is_not_measured_from() {
         // As if the counter had gone on while the machine slept.
         let clock = TscClock::of_age(2 * MARK_AGE_MAX);
         let asleep = Mark { ticks: clock.origin.ticks / 2, ..clock.origin };
         let clock = TscClock { origin: asleep, ..clock };
         let before = clock.pace.0.load(Relaxed);
-        clock.settle();
+        clock.settle(asleep);
         assert!(clock.pace.0.load(Relaxed).abs_diff(before) < before / 100);
     }
 }

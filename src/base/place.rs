@@ -78,6 +78,11 @@ pub fn is_stdout(path: &Path) -> bool {
     end.ends_with("fd/1") && Path::new("/proc/self").canonicalize().is_ok_and(|own| end.starts_with(own))
 }
 
+/// Whether a path leads to a regular file, there or not yet.
+pub fn is_file(path: &Path) -> bool {
+    matches!(Landing::of(path), Ok(Landing::File(_)))
+}
+
 /// The folder that a path names its file in.
 pub fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -152,30 +157,53 @@ pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     put_when_read(path, bytes, || true)
 }
 
-/// The same. A pipe that nobody reads is waited for until `may_wait`, asked again and again, says no.
+/// The same. A pipe that nobody opens, or that is full, is waited for until `may_wait`, asked again and again, says no.
 ///
 /// # Errors
 /// As above, and `TimedOut`.
 pub fn put_when_read(path: &Path, bytes: &[u8], may_wait: impl FnMut() -> bool) -> io::Result<()> {
     match Landing::of(path)? {
-        Landing::Stream(to) => open_stream(&to, may_wait)?.write_all(bytes),
+        Landing::Stream(to) if to.metadata().is_ok_and(|facts| facts.file_type().is_fifo()) => {
+            write_pipe(&to, bytes, may_wait)
+        }
+        Landing::Stream(to) => OpenOptions::new().append(true).open(to)?.write_all(bytes),
         Landing::File(to) => replace(&to, bytes),
     }
 }
 
-fn open_stream(to: &Path, mut may_wait: impl FnMut() -> bool) -> io::Result<File> {
-    let is_pipe = to.metadata().is_ok_and(|facts| facts.file_type().is_fifo());
-    // Open until the other one is, too: a reader that sees its last writer go has read all.
-    let mut asked = None;
-    while is_pipe && asked.is_none() {
+/// Never blocks in the kernel, where nobody could be asked whether to go on.
+fn write_pipe(to: &Path, mut bytes: &[u8], mut may_wait: impl FnMut() -> bool) -> io::Result<()> {
+    let mut wait = || {
+        if !may_wait() {
+            return Err(io::Error::new(ErrorKind::TimedOut, "nobody reads it"));
+        }
+        thread::sleep(READER_POLL);
+        Ok(())
+    };
+    let mut pipe = loop {
         match OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(to) {
-            Ok(pipe) => asked = Some(pipe),
-            Err(error) if error.raw_os_error() != Some(libc::ENXIO) => return Err(error),
-            Err(_) if may_wait() => thread::sleep(READER_POLL),
-            Err(_) => return Err(io::Error::new(ErrorKind::TimedOut, "nobody reads it")),
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => wait()?,
+            opened => break opened?,
+        }
+    };
+    // A reader that is at work empties it by then.
+    let mut is_late = false;
+    while !bytes.is_empty() {
+        match pipe.write(bytes) {
+            Ok(taken) => {
+                bytes = &bytes[taken..];
+                is_late = false;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            Err(_) if is_late => wait()?,
+            Err(_) => {
+                thread::sleep(READER_POLL);
+                is_late = true;
+            }
         }
     }
-    OpenOptions::new().append(true).open(to)
+    Ok(())
 }
 
 fn replace(to: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -230,6 +258,11 @@ mod tests {
         assert!(error.kind() == ErrorKind::TimedOut && tries.next().is_none(), "{error}");
         // More than a pipe holds.
         let report = vec![b'x'; 1 << 18];
+        let silent = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+        let mut tries = 0..3;
+        let error = put_when_read(&pipe, &report, || tries.next().is_some()).unwrap_err();
+        assert!(error.kind() == ErrorKind::TimedOut && tries.next().is_none(), "{error}");
+        drop(silent);
         let mut reader = None;
         let begin = || {
             let pipe = pipe.clone();

@@ -97,7 +97,7 @@ impl Protocol for Http {
         }
         judged.tell(Outcome::Uncertain, judge);
         if how == Closed::ByStop {
-            judged.leave_open(judge);
+            judged.leave_open(amid || !connection.buffers.kept.is_empty(), judge);
         }
         judged.close(!by_peer, judge);
     }

@@ -3,6 +3,10 @@
 use crate::verify::findings::{Finding, Kind};
 use crate::verify::live::{BodyFacts, Feed, Live, Outcome, TOLD_MAX, Tools};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// So long the first record of a connection may be on its way; one that is silent for longer is idle.
+const NEW_FOR: Duration = Duration::from_secs(1);
 
 /// One thread's share of the verification.
 pub struct Judge {
@@ -16,6 +20,7 @@ pub struct Judge {
 pub struct Judged {
     feed: Feed,
     source: u32,
+    opened: Instant,
 }
 
 impl Judge {
@@ -24,7 +29,7 @@ impl Judge {
     }
 
     pub fn open(&self, name: impl FnOnce() -> String) -> Judged {
-        Judged { feed: Feed::default(), source: lock(&self.live).source(name) }
+        Judged { feed: Feed::default(), source: lock(&self.live).source(name), opened: Instant::now() }
     }
 }
 
@@ -78,9 +83,10 @@ impl Judged {
         self.feed.stop();
     }
 
-    /// The receiver itself ends: more might have come.
-    pub fn leave_open(&self, judge: &Judge) {
-        lock(&judge.live).left_open(self.feed.reached());
+    /// The receiver itself ends: more might have come. `is_amid`: something had come in part.
+    pub fn leave_open(&self, is_amid: bool, judge: &Judge) {
+        let is_busy = is_amid || self.opened.elapsed() < NEW_FOR;
+        lock(&judge.live).left_open(&self.feed, is_busy);
     }
 
     pub fn close(self, by_us: bool, judge: &Judge) {

@@ -123,7 +123,7 @@ impl Protocol for Tcp {
         judged.keep_part();
         judged.tell(Outcome::Received, judge);
         if how == Closed::ByStop {
-            judged.leave_open(judge);
+            judged.leave_open(judged.is_amid(), judge);
         }
         judged.close(by_us, judge);
     }

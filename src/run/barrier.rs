@@ -2,7 +2,7 @@
 
 use super::Stop;
 use super::core::Go;
-use crate::base::clock::{Clock, SETTLE_NS, TscClock, unix_now_ns};
+use crate::base::clock::{Clock, Mark, SETTLE_NS, TscClock, unix_now_ns};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::units::format_duration;
 use crate::plan::RunPlan;
@@ -34,15 +34,15 @@ pub fn await_opening(plan: &RunPlan, stop: &Stop) -> Result<(), Fatal> {
     wait_until(at_unix_ns.saturating_sub(OPEN_AHEAD_NS), stop)
 }
 
-/// Waits for the time to start, once all is ready.
+/// Waits for the time to start, once all is ready. `mark`: of the clock, from before that.
 ///
 /// # Errors
 /// A signal came first.
-pub fn await_start(plan: &RunPlan, clock: &TscClock, stop: &Stop) -> Result<Go, Fatal> {
+pub fn await_start(plan: &RunPlan, (clock, mark): (&TscClock, Mark), stop: &Stop) -> Result<Go, Fatal> {
     let wanted_unix_ns = plan.start_at_unix_ns.unwrap_or(0);
     // As late as can be: the system's clock may change its pace while the run waits.
     wait_until(wanted_unix_ns.saturating_sub(WAKE_AHEAD_NS + SETTLE_NS), stop)?;
-    clock.settle();
+    clock.settle(mark);
     wait_until(wanted_unix_ns.saturating_sub(WAKE_AHEAD_NS), stop)?;
     // By the system's clock, which may have been set right since the run's own took its anchor.
     let (now_ns, now_unix_ns) = (clock.now_ns(), unix_now_ns());

@@ -70,6 +70,8 @@ pub struct Prepared {
     pub payloads: Vec<Payload>,
     pub staging: Vec<Range<usize>>,
     pub formats: Vec<RecordFormat>,
+    /// The longest block of a lane, framing included.
+    pub block_bytes: u64,
     /// The pages of its region, and whether its ring has registered them.
     pub memory: String,
     /// See [`OthersWatch`].
@@ -137,7 +139,7 @@ fn begin(setup: Setup) -> Result<CoreEnd, Fatal> {
 fn prepare(setup: &Setup) -> Result<(Region, Prepared), Fatal> {
     let plan = &setup.plan;
     let others = OthersWatch::start();
-    let places = places(setup)?;
+    let (places, block_bytes) = places(setup)?;
     let bytes = places.last().map_or(0, |place| place.staging.end);
     let mut region = Region::map(bytes).map_err(|error| {
         Fatal::host(format!("cannot map {bytes} bytes for the payload ring: {error}"))
@@ -148,7 +150,7 @@ fn prepare(setup: &Setup) -> Result<(Region, Prepared), Fatal> {
     let formats = places.iter().map(|place| place.draft.record_format(&plan.payload)).collect();
     let payloads = bake(setup, places, region.bytes_mut())?;
     let percent_of_others = others.percent(plan.poll == Poll::Adaptive);
-    Ok((region, Prepared { payloads, staging, formats, memory, percent_of_others }))
+    Ok((region, Prepared { payloads, staging, formats, block_bytes, memory, percent_of_others }))
 }
 
 /// Opens the sink, waits at the barrier, runs and closes.
@@ -159,14 +161,13 @@ pub fn finish<R: Ring, S: Sink<R>>(
     open: impl FnOnce(&mut R, &mut Setup, &Prepared) -> Result<S, Fatal>,
 ) -> Result<CoreEnd, Fatal> {
     let sink = open(&mut ring, &mut setup, &prepared)?;
-    let Prepared { mut payloads, memory, percent_of_others, .. } = prepared;
+    let Prepared { mut payloads, block_bytes, memory, percent_of_others, .. } = prepared;
     let plan = setup.plan.clone();
     let core_plan = &plan.cores[setup.index];
     let period_bytes = payloads.first().map_or(0, |payload| payload.starts().period_bytes());
     let ready = Ready { cpu: core_plan.cpu, percent_of_others, period_bytes, memory };
     let warmup = plan.phases.iter().any(|phase| phase.warmup);
     let tally = Tally::new(setup.index, setup.live.clone(), warmup, setup.queues);
-    let block_bytes = region::longest_block(&plan, payloads.iter().map(Payload::longest_span));
     let patience = Patience { catch_up_ns: plan.catch_up_ns, linger_ns: plan.sink.linger_ns, block_bytes };
     let lanes = core_plan.producers.iter().map(|at| lane(&plan.producers[*at], patience)).collect();
     let window = |at: &usize| region::window(&plan, &plan.producers[*at]) + 1;

@@ -8,7 +8,6 @@ use crate::config::resolve::network::links;
 use crate::connect::dialer::{self, Dialer};
 use crate::connect::kafka::dial_leaders;
 use crate::counters::CoreEnd;
-use crate::payload::Payload;
 use crate::payload::framing::{Framing, Header, KafkaFraming, digits};
 use crate::plan::{
     Annotate, Compression, HttpPlan, Io, KafkaClient, KafkaPlan, LinkPlan, ProducerPlan, RunPlan, SinkKind, TargetPlan,
@@ -138,12 +137,11 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, prepared: Prepared) -> Result<Co
     let (_dialer, handle) = Dialer::start(dial, seed, total, beside_cores(&plan), outages)?;
     let mut redials = Redials::new(handle, peers, total);
     let failed = |error: std::io::Error| Fatal::host(format!("a connection could not be handed to the ring: {error}"));
-    let staging = prepared.staging.clone();
+    let (staging, block_bytes) = (prepared.staging.clone(), prepared.block_bytes);
     match plan.sink.kind {
         SinkKind::Tcp => {
-            let open = |ring: &mut R, setup: &mut Setup, prepared: &Prepared| {
+            let open = |ring: &mut R, setup: &mut Setup, _: &Prepared| {
                 let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
-                let block_bytes = region::longest_block(&plan, prepared.payloads.iter().map(Payload::longest_span));
                 let lane = |((dialed, staging), producer): ((Vec<_>, Range<usize>), &&ProducerPlan)| {
                     let TargetPlan::Tcp(tcp) = &producer.to else { return None };
                     let depth = tcp.link_depth(plan.sink.queue_depth);
@@ -156,9 +154,8 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, prepared: Prepared) -> Result<Co
             finish(setup, ring, prepared, open)
         }
         SinkKind::Kafka => {
-            let open = |ring: &mut R, setup: &mut Setup, prepared: &Prepared| {
+            let open = |ring: &mut R, setup: &mut Setup, _: &Prepared| {
                 let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
-                let block_bytes = region::longest_block(&plan, prepared.payloads.iter().map(Payload::longest_span));
                 let mut setups = Vec::new();
                 for ((dialed, staging), lane) in dialed.into_iter().zip(staging).zip(&setup.kafka_lanes) {
                     let manner = kafka_manner(setup, lane)?;
@@ -176,9 +173,8 @@ fn with_sink<R: NetRing>(setup: Setup, ring: R, prepared: Prepared) -> Result<Co
             finish(setup, ring, prepared, open)
         }
         _ => {
-            let open = |ring: &mut R, setup: &mut Setup, prepared: &Prepared| {
+            let open = |ring: &mut R, setup: &mut Setup, _: &Prepared| {
                 let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
-                let block_bytes = region::longest_block(&plan, prepared.payloads.iter().map(Payload::longest_span));
                 let mut setups = Vec::new();
                 for ((dialed, staging), producer) in dialed.into_iter().zip(staging).zip(&producers) {
                     let TargetPlan::Http(http) = &producer.to else { continue };

@@ -20,8 +20,9 @@ pub struct Place {
     pub staging: Range<usize>,
 }
 
-/// Drafts every lane's ring and gives each its stretch of the region.
-pub fn places(setup: &Setup) -> Result<Vec<Place>, Fatal> {
+/// Drafts every lane's ring and gives each its stretch of the region; with it the longest block that a lane can have,
+/// framing included.
+pub fn places(setup: &Setup) -> Result<(Vec<Place>, u64), Fatal> {
     let plan = &setup.plan;
     let core = &plan.cores[setup.index];
     let mut end = 0u64;
@@ -38,7 +39,7 @@ pub fn places(setup: &Setup) -> Result<Vec<Place>, Fatal> {
         drafts.push(Draft::new(&plan.payload, framing, setup.zero_fraction, producer.id, ring_bytes, block_bytes)?);
     }
     // The loop's blocks hold at least one record of any lane, so the staging buffers must as well.
-    let block_bytes = longest_block(plan, drafts.iter().map(Draft::longest_span));
+    let block_bytes = drafts.iter().map(Draft::longest_span).fold(block_span_bytes(plan), u64::max);
     // All rings come first, so that they can be registered without the rest.
     let rings: Vec<_> = drafts.iter().map(|draft| take(draft.bytes())).collect();
     let place = |(lane, ((draft, ring), at)): (usize, ((Draft, Range<usize>), &usize))| {
@@ -52,12 +53,8 @@ pub fn places(setup: &Setup) -> Result<Vec<Place>, Fatal> {
         };
         Ok(Place { draft, ring, staging: take(staged) })
     };
-    drafts.into_iter().zip(rings).zip(&core.producers).enumerate().map(place).collect()
-}
-
-/// The longest block that a lane of a core can have, with framing; `spans`: the longest records of its lanes.
-pub fn longest_block(plan: &RunPlan, spans: impl Iterator<Item = u64>) -> u64 {
-    spans.fold(block_span_bytes(plan), u64::max)
+    let lanes = drafts.into_iter().zip(rings).zip(&core.producers).enumerate();
+    Ok((lanes.map(place).collect::<Result<_, Fatal>>()?, block_bytes))
 }
 
 /// The most bytes of a block with framing, but for records that are longer.

@@ -92,6 +92,8 @@ struct KafkaLane {
     outbox: Outbox,
     /// The partition that the next block is for, if it has room.
     turn: usize,
+    /// A block was offered since the last submission.
+    unsubmitted: bool,
 }
 
 /// See the module.
@@ -130,7 +132,7 @@ impl KafkaSink {
             }
             let stages = (0..STAGES).map(|_| take(manner.stage_bytes(setup.block_bytes))).collect();
             let outbox = Outbox::new(manner.codec, stages, setup.block_bytes)?;
-            lanes.push(KafkaLane { manner, parts, outbox, turn: 0 });
+            lanes.push(KafkaLane { manner, parts, outbox, turn: 0, unsubmitted: false });
         }
         let lends = lanes.iter().flat_map(|lane| &lane.parts).any(|part| part.link.lends());
         let choice = lends.then(|| Choice::new(R::LENT_TRIAL_BYTES));
@@ -179,16 +181,25 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         }
     }
 
+    /// Each of several partitions takes one block, and the next when that one is gone: a backlog is left in every turn.
+    fn submitting_makes_room(&self, lane: usize) -> bool {
+        let lane = &self.lanes[lane];
+        let goes_on = |part: &Part| part.has_room(&lane.manner, false, self.now_ns);
+        lane.unsubmitted && lane.parts.len() > 1 && lane.parts.iter().any(goes_on)
+    }
+
     fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
         self.choose(payload.block(slot).range().len() as u64, || ring.cpu_ns());
         let lane = &mut self.lanes[lane];
         let at = lane.turn;
         lane.turn = (at + 1) % lane.parts.len();
+        lane.unsubmitted = true;
         lane.parts[at].push(payload, slot, &lane.manner, self.now_ns);
         lane.parts[at].advance(ring, payload, &lane.manner, &mut lane.outbox, self.now_ns);
     }
 
     fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
+        self.lanes.iter_mut().for_each(|lane| lane.unsubmitted = false);
         let Wait::ForNs(ns) = wait else { return ring.enter(wait) };
         let busy = self.lanes.iter().flat_map(|lane| &lane.parts).any(|part| part.is_busy(self.now_ns));
         ring.enter(Wait::ForNs(if busy { ns.min(WAKE_NS) } else { ns }))

@@ -27,9 +27,16 @@ const INBOX_BYTES: usize = 4096;
 const ACKNOWLEDGED_EVERY_NS: u64 = 100_000;
 const ACKNOWLEDGED_WAIT_NS: u64 = 500_000;
 
+/// Buffers of a lane for blocks that are made again; a connection takes one at a time.
+const STAGES_MAX: usize = 4;
+
 /// Bytes of region that a lane needs beside its ring. `block_bytes`: the longest block.
 pub fn staging_bytes(connections: usize, block_bytes: u64) -> u64 {
-    connections as u64 * (Area::bytes(INBOX_BYTES, false) as u64 + block_bytes)
+    connections as u64 * Area::bytes(INBOX_BYTES, false) as u64 + stages(connections) as u64 * block_bytes
+}
+
+fn stages(connections: usize) -> usize {
+    connections.min(STAGES_MAX)
 }
 
 /// What one lane is opened with.
@@ -70,9 +77,8 @@ struct Stream {
     /// Blocks that are not wholly acknowledged, oldest first; those before `next` the kernel has taken.
     passages: VecDeque<Passage>,
     next: usize,
-    /// Where a block is made again, and whether the kernel reads one there.
-    stage: Range<usize>,
-    stage_taken: bool,
+    /// Where the buffer of the lane's begins in which a block was made again, while the kernel reads it.
+    stage: Option<usize>,
     /// The oldest block was on its way when the last connection broke: the rest of it goes over the next one.
     resumes: bool,
     /// What the kernel has taken on this connection, and what it had counted as acknowledged at its start.
@@ -87,6 +93,8 @@ struct Stream {
 
 struct TcpLane {
     streams: Vec<Stream>,
+    /// Where the free buffers begin.
+    stages: Vec<usize>,
     /// The stream that the last `room` spoke of, and the one that the last block went to.
     chosen: usize,
     last: usize,
@@ -106,11 +114,14 @@ impl TcpSink {
         let mut lanes = Vec::new();
         for (lane, setup) in setups.into_iter().enumerate() {
             let mut streams = Vec::new();
+            let mut start = setup.staging.start;
+            let mut take = |bytes: usize| {
+                start += bytes;
+                start - bytes
+            };
             for (index, dialed) in setup.dialed.into_iter().enumerate() {
-                let area_bytes = Area::bytes(INBOX_BYTES, false);
-                let start = setup.staging.start + index * (area_bytes + setup.block_bytes as usize);
-                let stage = start + area_bytes..start + area_bytes + setup.block_bytes as usize;
-                let mut link = Link::open(ring, (lane, index), dialed, Area::cut(start, INBOX_BYTES, false))?;
+                let area = take(Area::bytes(INBOX_BYTES, false));
+                let mut link = Link::open(ring, (lane, index), dialed, Area::cut(area, INBOX_BYTES, false))?;
                 // A peer that closes before anything is sent is noticed at once.
                 link.listen(ring);
                 let passages = VecDeque::with_capacity(setup.depth);
@@ -119,8 +130,7 @@ impl TcpSink {
                     link,
                     passages,
                     next: 0,
-                    stage,
-                    stage_taken: false,
+                    stage: None,
                     resumes: false,
                     taken: 0,
                     base,
@@ -129,25 +139,32 @@ impl TcpSink {
                     past: Past::Unknown,
                 });
             }
+            let stages = (0..stages(streams.len())).map(|_| take(setup.block_bytes as usize)).collect();
             let LaneSetup { depth, request_timeout_ns, .. } = setup;
-            lanes.push(TcpLane { streams, chosen: 0, last: 0, depth, request_timeout_ns, retries: 0 });
+            lanes.push(TcpLane { streams, stages, chosen: 0, last: 0, depth, request_timeout_ns, retries: 0 });
         }
         Ok(Self { lanes, redials })
     }
 }
 
+/// What a stream borrows of its lane.
+type Lent<'a> = (&'a mut Payload, &'a mut Vec<usize>);
+
 impl Stream {
-    /// Starts the next block if nothing is on its way.
-    fn advance<R: NetRing>(&mut self, ring: &mut R, payload: &Payload) {
+    /// Starts the next block if nothing is on its way, and if there is a buffer for one that is made again.
+    fn advance<R: NetRing>(&mut self, ring: &mut R, payload: &Payload, stages: &mut Vec<usize>) {
         if !self.link.is_up() || !self.link.is_idle() {
             return;
         }
         let Some(passage) = self.passages.get_mut(self.next) else { return };
         if passage.left_ring {
-            if std::mem::replace(&mut self.stage_taken, true) {
+            // A peer that takes nothing keeps one at most from the others.
+            if self.stage.is_some() {
                 return;
             }
-            passage.range = payload.remake(ring.memory(), passage.slot, self.stage.start);
+            let Some(stage) = stages.pop() else { return };
+            self.stage = Some(stage);
+            passage.range = payload.remake(ring.memory(), passage.slot, stage);
         }
         passage.begins_at = self.taken;
         let start = passage.range.start + passage.skipped as usize;
@@ -158,46 +175,41 @@ impl Stream {
     fn on_event<R: NetRing>(
         &mut self,
         ring: &mut R,
-        payload: &mut Payload,
+        (payload, stages): Lent<'_>,
         event: Event,
         done: &mut Vec<Done>,
     ) -> bool {
         match event {
-            Event::Nothing => {}
+            Event::Nothing => return false,
             Event::Sent { tag, memory } => {
                 self.taken += self.passages[self.next].bytes();
                 self.next += 1;
                 if memory == Memory::Free {
-                    self.let_go(tag, payload);
+                    self.let_go(tag, payload, stages);
                 }
-                self.advance(ring, payload);
-                let ended = self.link.settle_ending();
-                return self.on_ended(ring, payload, ended, done);
+                self.advance(ring, payload, stages);
             }
             Event::Released { tag } => {
-                self.let_go(tag, payload);
-                self.advance(ring, payload);
-                let ended = self.link.settle_ending();
-                return self.on_ended(ring, payload, ended, done);
+                self.let_go(tag, payload, stages);
+                self.advance(ring, payload, stages);
             }
             Event::Received => {
                 let bytes = self.link.inbox(ring).len();
                 self.link.consume(ring, bytes);
                 self.link.listen(ring);
-                let ended = self.link.settle_ending();
-                return self.on_ended(ring, payload, ended, done);
             }
-            Event::Broken { .. } => return self.on_ended(ring, payload, event, done),
+            Event::Broken { .. } => return self.on_ended(ring, (payload, stages), event, done),
         }
-        false
+        let ended = self.link.settle_ending();
+        self.on_ended(ring, (payload, stages), ended, done)
     }
 
     /// The kernel reads a block's bytes no longer.
-    fn let_go(&mut self, slot: u32, payload: &mut Payload) {
+    fn let_go(&mut self, slot: u32, payload: &mut Payload, stages: &mut Vec<usize>) {
         let Some(passage) = self.passages.iter_mut().find(|passage| passage.slot == slot) else { return };
         passage.released = true;
         if passage.left_ring {
-            self.stage_taken = false;
+            stages.extend(self.stage.take());
         } else {
             payload.release(slot);
         }
@@ -207,7 +219,7 @@ impl Stream {
     fn on_ended<R: NetRing>(
         &mut self,
         ring: &mut R,
-        payload: &mut Payload,
+        (payload, stages): Lent<'_>,
         event: Event,
         done: &mut Vec<Done>,
     ) -> bool {
@@ -245,7 +257,7 @@ impl Stream {
                 self.passages[0].skipped = skipped;
             }
         }
-        self.stage_taken = false;
+        stages.extend(self.stage.take());
         for passage in self.passages.iter_mut().filter(|passage| !passage.left_ring) {
             payload.release(passage.slot);
             passage.left_ring = true;
@@ -285,7 +297,7 @@ impl Stream {
     fn check_time<R: NetRing>(
         &mut self,
         ring: &mut R,
-        payload: &mut Payload,
+        (payload, stages): Lent<'_>,
         (now_ns, timeout_ns): (u64, u64),
         done: &mut Vec<Done>,
     ) -> bool {
@@ -298,7 +310,7 @@ impl Stream {
             return false;
         }
         let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
-        self.on_ended(ring, payload, ended, done)
+        self.on_ended(ring, (payload, stages), ended, done)
     }
 
     /// What is known of each block at the run's end.
@@ -333,7 +345,7 @@ impl TcpSink {
             stream.oldest = (None, 0);
             lane.retries += u64::from(std::mem::take(&mut stream.resumes));
             stream.link.listen(ring);
-            stream.advance(ring, &payloads[at]);
+            stream.advance(ring, &payloads[at], &mut lane.stages);
         }
     }
 }
@@ -363,7 +375,7 @@ impl<R: NetRing> Sink<R> for TcpSink {
         let (skipped, begins_at, released, left_ring) = (0, 0, false, false);
         stream.passages.push_back(Passage { slot, range, skipped, begins_at, released, left_ring });
         stream.link.listen(ring);
-        stream.advance(ring, payload);
+        stream.advance(ring, payload, &mut lane.stages);
     }
 
     fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
@@ -377,19 +389,23 @@ impl<R: NetRing> Sink<R> for TcpSink {
     fn reap(&mut self, ring: &mut R, payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>) {
         while let Some(completion) = ring.completion() {
             let (at, index) = link::owner_of(completion.token);
-            let stream = &mut self.lanes[at].streams[index];
+            let TcpLane { streams, stages, .. } = &mut self.lanes[at];
+            let stream = &mut streams[index];
             let event = stream.link.complete(ring, completion);
-            if stream.on_event(ring, &mut payloads[at], event, done) {
+            if stream.on_event(ring, (&mut payloads[at], stages), event, done) {
                 self.redials.order_after(at, index, stream.past);
             }
         }
         self.reconnect(ring, payloads);
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
-            for (index, stream) in lane.streams.iter_mut().enumerate() {
+            let TcpLane { streams, stages, request_timeout_ns, .. } = lane;
+            for (index, stream) in streams.iter_mut().enumerate() {
                 stream.look(ring, now_ns, done);
-                if stream.check_time(ring, payload, (now_ns, lane.request_timeout_ns), done) {
+                if stream.check_time(ring, (&mut *payload, &mut *stages), (now_ns, *request_timeout_ns), done) {
                     self.redials.order_after(at, index, stream.past);
                 }
+                // It may have waited for a buffer.
+                stream.advance(ring, payload, stages);
             }
         }
     }
@@ -417,3 +433,15 @@ impl<R: NetRing> Sink<R> for TcpSink {
 }
 
 const _: () = assert!(limits::QUEUE_DEPTH_MAX <= limits::WINDOW_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beside_the_ring_does_not_grow_by_a_block_for_each_connection() {
+        let block_bytes = 16 << 20;
+        assert!(staging_bytes(1, block_bytes) < 2 * block_bytes);
+        assert!(staging_bytes(256, block_bytes) < 5 * block_bytes);
+    }
+}

@@ -15,7 +15,12 @@ pub const X8: u32 = 0x0080_0000;
 #[inline]
 pub fn append(crc: u32, bytes: &[u8]) -> u32 {
     #[cfg(target_arch = "x86_64")]
-    if bytes.len() >= x86::LEAST_BYTES && x86::is_faster() {
+    if bytes.len() < x86::LEAST_BYTES {
+        if is_x86_feature_detected!("sse4.2") {
+            // SAFETY: the feature was just seen on this processor.
+            return !unsafe { x86::append_short(!crc, bytes) };
+        }
+    } else if x86::is_faster() {
         if x86::can_fold() {
             // SAFETY: `can_fold` has just seen the four features on this processor.
             return !unsafe { x86::append_folded(!crc, bytes) };

@@ -54,12 +54,19 @@ impl Columns {
     }
 }
 
-/// The fields of a line of CSV: between quotes a comma is text, and two quotes are one.
+/// The fields of a line of CSV: between quotes a comma is text, and two quotes are one. Only a field that begins with a
+/// quote has them (RFC 4180); elsewhere one is text.
 fn fields(line: &str) -> Vec<Cow<'_, str>> {
-    let mut in_quotes = false;
+    let (mut is_blank, mut is_quoted, mut in_quotes) = (true, false, false);
     let ends_field = |c: char| {
-        in_quotes ^= c == '"';
-        c == ',' && !in_quotes
+        is_quoted |= is_blank && c == '"';
+        in_quotes ^= is_quoted && c == '"';
+        is_blank &= c.is_whitespace();
+        let ends = c == ',' && !in_quotes;
+        if ends {
+            (is_blank, is_quoted) = (true, false);
+        }
+        ends
     };
     line.split(ends_field).map(unquoted).collect()
 }
@@ -294,6 +301,11 @@ mod tests {
         assert_eq!(read(r#""say ""a, b""",0,1"#).as_deref(), Ok(r#"say "a, b""#));
         assert_eq!(read(r#" "r 1" ,"0","1""#).as_deref(), Ok("r 1"));
         assert!(read(r#""",0,1"#).unwrap_err().contains("no run_id"));
+        // A quote within a field is text.
+        assert_eq!(read(r#"24" disk,7,0"#).as_deref(), Ok(r#"24" disk"#));
+        let columns = Columns { run_id: 3, crc32c: None, ..Columns::default() };
+        let id = parse_line(br#"24" disk,7,0,"r,1""#, &columns).unwrap();
+        assert_eq!((id.run_id.as_ref(), id.producer_id, id.sequence), ("r,1", 7, 0));
         // It would go on in the next line.
         assert!(read(r#""r1,0,1"#).unwrap_err().contains("no producer_id"));
     }

@@ -15,7 +15,6 @@ use super::ids;
 use super::intervals::{Place, subtract};
 use super::ledger::{Ledger, Unit};
 use super::scan::Event;
-use super::shape::Key;
 use super::stream::{Rules, StreamFold};
 use crate::base::units::format_counted;
 use crate::record;
@@ -151,9 +150,15 @@ impl Live {
         self.cut_off += u64::from(by_us && feed.is_amid());
     }
 
-    /// The receiver ends, and a connection was open. `reached`: the highest sequences that came over it.
-    pub fn left_open(&mut self, reached: impl IntoIterator<Item = (Key, u64)>) {
-        self.left_open.note(reached);
+    /// The receiver ends, and a connection was open. `is_busy`: it is new, or amid something.
+    pub fn left_open(&mut self, feed: &Feed, is_busy: bool) {
+        self.left_open.note(feed.reached(), is_busy);
+        self.left_open.note_dropped(feed.dropped());
+    }
+
+    /// The same, where a partition came over the connection.
+    pub fn left_partition_open(&mut self, arrivals: &Arrivals) {
+        self.left_open.note(arrivals.reached(), true);
     }
 
     /// The last word.

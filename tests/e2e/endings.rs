@@ -238,6 +238,19 @@ fn a_report_into_a_pipe_waits_for_its_reader_until_a_signal() {
 }
 
 #[test]
+fn a_page_into_a_pipe_keeps_no_report_waiting() {
+    let scratch = Scratch::new();
+    assert!(Command::new("mkfifo").arg(scratch.path("pipe")).status().unwrap().success());
+    let mut engine = Live::start(&mut scratch.engine("--target null --records 10 --html pipe --report report.json"));
+    engine.line("waiting for a reader of pipe");
+    check(&serde_json::from_slice(&scratch.read("report.json")).unwrap());
+    engine.signal("INT");
+    let ended = engine.ended();
+    assert_eq!(ended.code(), 1, "{ended}");
+    ended.says(&["the page could not be written to pipe: nobody reads it"]);
+}
+
+#[test]
 fn a_log_that_nobody_reads_does_not_hold_up_the_run() {
     let scratch = Scratch::new();
     let (_reader, writer) = unread(0);

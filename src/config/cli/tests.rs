@@ -106,6 +106,7 @@ fn doubles_of_every_command_are_called_so() {
         (&["merge", "--report", "a", "--report=b", "x.json"][..], "--report is given twice"),
         (&["verify", "--json", "--json", "x.json"], "--json is given twice"),
         (&["verify", "--threads=1", "--threads", "2", "--threads=3", "x.json"], "--threads is given twice"),
+        (&["receive", "--listen", "tcp://:1", "--listen", "tcp://:2"], "--listen is given twice"),
         (&["compare", "--json=on", "a.json", "b.json"], "--json takes no value"),
         (&["saturate", "--target=null", "--max-rate=1GB/s", "--max-rate", "2GB/s"], "--max-rate is given twice"),
         (&["saturate", "--target=null", "--max-rte", "1GB/s"], "'--max-rte' (did you mean --max-rate?)"),

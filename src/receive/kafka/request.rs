@@ -185,7 +185,7 @@ impl Asked {
         for (topic, index) in &self.fed {
             let Some(partition) = topic.partition(*index) else { continue };
             if let (Some(arrivals), Some(mut live)) = (&partition.arrivals, broker.live()) {
-                live.left_open(arrivals.reached());
+                live.left_partition_open(arrivals);
             }
         }
     }

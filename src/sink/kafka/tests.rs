@@ -1,13 +1,15 @@
-//! Lanes that have sent nothing, over connections that end.
+//! Lanes that have sent nothing over connections that end, and what a lane says of its room.
 
 use super::*;
 use crate::connect::dialer::{Answer, Past, pair};
 use crate::connect::tls::testing::{Setting, USUAL, connected, peer, plan, serve};
-use crate::payload::Starts;
 use crate::payload::framing::Framing;
 use crate::payload::stamper::Stamper;
+use crate::payload::{Block, Starts};
 use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
+use crate::sys::ring::Ring;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 const REGION_BYTES: usize = 1 << 20;
@@ -77,4 +79,38 @@ fn a_connection_that_ends_before_its_first_batch_is_replaced() {
 fn an_alert_before_the_first_batch_is_not_the_handshakes() {
     let alert = Past::Alert { description: 116, used: true };
     assert_eq!(pasts(&Setting { wants_client: true, ..USUAL }), [alert; 2]);
+}
+
+/// A turn that feeds every partition has work to do, however much is still due.
+#[test]
+fn several_partitions_are_full_only_once_nothing_more_may_be_in_flight() {
+    const BLOCKS: u64 = 4;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer_address = listener.local_addr().unwrap();
+    let dialed =
+        || Dialed { stream: TcpStream::connect(peer_address).unwrap(), tls: None, peer_address, expires: None };
+    for (in_flight_max, goes_on) in [(1, false), (2, true)] {
+        let manner = Manner { acks: 0, in_flight_max, tls: false, ..manner() };
+        let start = (BLOCKS * BLOCK_BYTES) as usize;
+        let staging = start..start + manner.staging_bytes(2, BLOCK_BYTES) as usize;
+        let (handle, _clerk) = pair(2);
+        let redials = Redials::new(handle, vec![Arc::new(peer(1, plan()))], 2);
+        let partitions = vec![(0, dialed()), (1, dialed())];
+        let setup = LaneSetup { manner, partitions, staging, block_bytes: BLOCK_BYTES };
+        let mut ring = Blocking::new(Region::map(REGION_BYTES).unwrap(), 16);
+        let mut sink = KafkaSink::open(&mut ring, vec![setup], redials).unwrap();
+        let starts = Starts::Fixed { length: BLOCK_BYTES, count: BLOCKS };
+        let mut payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, BLOCKS as usize);
+        for _ in 0..2 {
+            assert_eq!(sink.room(&mut ring, 0, BLOCK_BYTES), Room { bytes: BLOCK_BYTES, records: 1 });
+            let run = payload.run(BLOCK_BYTES, BLOCK_BYTES, 1).unwrap();
+            let slot = payload.begin(ring.memory(), run, Block::default());
+            sink.offer(&mut ring, 0, slot, &mut payload, false);
+        }
+        assert_eq!(sink.room(&mut ring, 0, BLOCK_BYTES), Room::NONE);
+        let makes_room = |sink: &KafkaSink| Sink::<Blocking>::submitting_makes_room(sink, 0);
+        assert_eq!(makes_room(&sink), goes_on, "{in_flight_max} in flight");
+        sink.submit(&mut ring, Wait::No).unwrap();
+        assert!(!makes_room(&sink), "all was submitted");
+    }
 }

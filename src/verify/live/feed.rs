@@ -8,13 +8,15 @@ use super::stated::{BodyFacts, Stated};
 use crate::base::limits;
 use crate::record::{self, HEADER_BYTES, Header};
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 
 /// Records up to this length are kept until they are whole; longer ones are checked as they pass.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 /// Producers whose order one connection follows.
 const FOLLOWED_MAX: usize = 1 << 12;
+/// The last stretches of records that one connection dropped: a sender has no more than so many to send again.
+const DROPPED_MAX: usize = 1 << 8;
 /// What one connection may have to tell before it has to be told.
 pub const TOLD_MAX: usize = 1 << 14;
 
@@ -56,6 +58,10 @@ pub struct Feed {
     junk: Option<Junk>,
     run: Option<u64>,
     newest: HashMap<Key, u64>,
+    /// The same without the part that can still be dropped.
+    reached: HashMap<Key, u64>,
+    /// Records that were dropped last, as (first, last): they may come again.
+    dropped: VecDeque<(Key, (u64, u64))>,
     /// Records were signed, and no key was there to check that.
     pub(super) has_unchecked_signatures: bool,
     pub(super) told: Vec<Told>,
@@ -78,6 +84,8 @@ impl Default for Feed {
             junk: None,
             run: None,
             newest: HashMap::new(),
+            reached: HashMap::new(),
+            dropped: VecDeque::new(),
             has_unchecked_signatures: false,
             told: Vec::new(),
             part: 0,
@@ -182,6 +190,12 @@ impl Feed {
 
     /// What came since then counts, and can be told.
     pub fn keep_part(&mut self) {
+        for run in runs(&self.told[self.part..]) {
+            if self.reached.len() < FOLLOWED_MAX || self.reached.contains_key(&run.key) {
+                let reached = self.reached.entry(run.key).or_insert(run.last);
+                *reached = run.last.max(*reached);
+            }
+        }
         self.part = self.told.len();
         self.untold_bytes += self.bytes() - self.settled;
         self.settled = self.bytes();
@@ -194,6 +208,10 @@ impl Feed {
 
     /// Forgets what came since the part began.
     pub fn drop_part(&mut self) {
+        self.dropped.extend(runs(&self.told[self.part..]).map(|run| (run.key, (run.first, run.last))));
+        let too_many = self.dropped.len().saturating_sub(DROPPED_MAX);
+        self.dropped.drain(..too_many);
+        self.newest.clone_from(&self.reached);
         self.told.truncate(self.part);
         self.offset = self.bytes();
         self.kept.clear();
@@ -201,9 +219,14 @@ impl Feed {
         self.settled = self.offset;
     }
 
-    /// The highest sequence of each producer that came.
+    /// The highest sequence of each producer that came and was not dropped.
     pub fn reached(&self) -> impl Iterator<Item = (Key, u64)> + '_ {
-        self.newest.iter().map(|(key, newest)| (*key, *newest))
+        self.reached.iter().map(|(key, reached)| (*key, *reached))
+    }
+
+    /// Records that came, were dropped and may come again.
+    pub(super) fn dropped(&self) -> impl Iterator<Item = (Key, (u64, u64))> + '_ {
+        self.dropped.iter().copied()
     }
 
     /// Whether a record or something else is unfinished.
@@ -288,6 +311,13 @@ impl Feed {
         *newest = run.last.max(*newest);
         late
     }
+}
+
+fn runs(told: &[Told]) -> impl Iterator<Item = &Run> {
+    told.iter().filter_map(|told| match told {
+        Told::Event { event: Event::Run(run), .. } => Some(run),
+        _ => None,
+    })
 }
 
 /// A length is believed where a record should start; amid junk a long one only from the run that is known.

@@ -1,6 +1,7 @@
 //! Connections that were open when the receiver ended: what they would have brought next is missing, and nobody's
 //! fault.
 
+use crate::verify::intervals::{Intervals, Place, subtract};
 use crate::verify::ledger::Ledger;
 use crate::verify::shape::Key;
 use std::collections::HashMap;
@@ -9,36 +10,59 @@ use std::collections::HashMap;
 pub struct LeftOpen {
     /// Of each producer the sequence that the last of its connections had come to.
     reached: HashMap<Key, u64>,
-    /// One had brought no record yet: it may be any producer's.
+    /// What was dropped and may come again.
+    dropped: HashMap<Key, Intervals>,
+    /// One was about to bring its first record: it may be any producer's.
     any: bool,
 }
 
 impl LeftOpen {
-    /// One more connection, and what it had come to of each producer.
-    pub fn note(&mut self, reached: impl IntoIterator<Item = (Key, u64)>) {
+    /// One more connection, and what it had come to of each producer. `is_busy`: something was on its way over it, as
+    /// far as can be told; one that brought nothing and is silent excuses nothing.
+    pub fn note(&mut self, reached: impl IntoIterator<Item = (Key, u64)>, is_busy: bool) {
         let mut reached = reached.into_iter().peekable();
-        self.any |= reached.peek().is_none();
+        self.any |= is_busy && reached.peek().is_none();
         for (key, sequence) in reached {
             let lowest = self.reached.entry(key).or_insert(sequence);
             *lowest = sequence.min(*lowest);
         }
     }
 
+    /// What a connection had brought, and may bring again.
+    pub fn note_dropped(&mut self, dropped: impl IntoIterator<Item = (Key, (u64, u64))>) {
+        for (key, (first, last)) in dropped {
+            let ranges = self.dropped.entry(key).or_default();
+            for (first, last) in ranges.uncovered(first, last) {
+                ranges.insert(first, last, Place::default(), 0);
+            }
+        }
+    }
+
     /// Enters what may have been on its way, so that it is not called missing; how many records that is.
     pub fn excuse(&self, ledger: &mut Ledger) -> u64 {
         let mut records = 0;
-        let mut holes = Vec::new();
+        let mut coming = Vec::new();
         for (key, track) in &ledger.tracks {
             let Some((first, last)) = track.seen.first().zip(track.seen.last()) else { continue };
             let reached = self.reached.get(key);
             let may_come = |from: u64| self.any || reached.is_some_and(|reached| from > *reached);
-            let coming = track.seen.holes(first, last).into_iter().filter(|hole| may_come(hole.first));
-            holes.extend(coming.map(|hole| (*key, (hole.first, hole.last), track.start)));
+            let dropped = self.dropped.get(key);
+            let came = |first, last| dropped.map_or_else(Vec::new, |ranges| covered(ranges, first, last));
+            for hole in track.seen.holes(first, last) {
+                let (first, last) = (hole.first, hole.last);
+                let ranges = if may_come(first) { vec![(first, last)] } else { came(first, last) };
+                coming.extend(ranges.into_iter().map(|range| (*key, range, track.start)));
+            }
         }
-        for (key, (first, last), place) in holes {
+        for (key, (first, last), place) in coming {
             records += last - first + 1;
             let _ = ledger.enter(key, first, last, place, place.position);
         }
         records
     }
+}
+
+/// What `ranges` have of `first..=last`.
+fn covered(ranges: &Intervals, first: u64, last: u64) -> Vec<(u64, u64)> {
+    subtract(first, last, &ranges.uncovered(first, last))
 }

@@ -168,7 +168,7 @@ fn requests(all: &[(&[Vec<u8>], Option<Outcome>)]) -> (Findings, u64) {
 #[test]
 fn what_may_be_on_its_way_when_the_receiver_ends_is_not_missing() {
     let of = |sequences: std::ops::Range<u64>| records(sequences).concat();
-    let receive = |second: &[u8], is_stopped: bool| {
+    let receive = |second: &[u8], is_stopped: bool, is_busy: bool| {
         let (mut live, mut tools) = (Live::new(None), Tools::new(None));
         let first = [of(0..5), of(10..15)].concat();
         for bytes in [&first[..], second] {
@@ -177,20 +177,54 @@ fn what_may_be_on_its_way_when_the_receiver_ends_is_not_missing() {
             feed.keep_part();
             live.tell(source, &mut feed, Outcome::Received, true);
             if is_stopped {
-                live.left_open(feed.reached());
+                live.left_open(&feed, is_busy);
             }
             live.close(&feed, is_stopped);
         }
         live.finish("all", 1.0)
     };
-    let findings = receive(&[], true);
+    let findings = receive(&[], true, true);
     assert_clean(&findings, 10);
     assert!(findings.explained.iter().any(|line| line.ends_with("at the end: 5 records")), "{:?}", findings.explained);
-    assert_eq!(only(&receive(&[], false), Kind::Gap).records, 5, "all who sent had ended");
+    assert_eq!(only(&receive(&[], false, false), Kind::Gap).records, 5, "all who sent had ended");
+    assert_eq!(only(&receive(&[], true, false), Kind::Gap).records, 5, "an idle connection excuses nothing");
     // Each has come further.
-    let lost = receive(&of(6..10), true);
+    let lost = receive(&of(6..10), true, false);
     assert_eq!((only(&lost, Kind::Gap).first_sequence, only(&lost, Kind::Gap).records), (Some(5), 1));
-    assert_clean(&receive(&of(5..7), true), 12);
+    assert_clean(&receive(&of(5..7), true, false), 12);
+}
+
+#[test]
+fn what_was_dropped_when_the_receiver_ends_may_come_again() {
+    let all = records(0..20);
+    // Of each connection, one request after the other: its records, and whether they count.
+    let receive = |connections: &[&[(std::ops::Range<usize>, bool)]]| {
+        let (mut live, mut tools) = (Live::new(None), Tools::new(None));
+        for requests in connections {
+            let (source, mut feed) = (live.source(|| "a connection".to_owned()), Feed::default());
+            for (sequences, is_kept) in *requests {
+                feed.begin_part(None);
+                feed.push(&all[sequences.clone()].concat(), &mut tools);
+                if *is_kept {
+                    feed.keep_part();
+                    live.tell(source, &mut feed, Outcome::Received, true);
+                } else {
+                    feed.drop_part();
+                }
+            }
+            live.left_open(&feed, false);
+            live.close(&feed, true);
+        }
+        live.finish("all", 1.0)
+    };
+    // Amid the body of 10 to 14; the others came over another connection.
+    assert_clean(&receive(&[&[(0..10, true), (10..13, false)], &[(15..20, true)]]), 15);
+    // Refused, and others meanwhile.
+    assert_clean(&receive(&[&[(0..10, true), (10..15, false), (15..20, true)]]), 15);
+    let lost = receive(&[&[(0..10, true), (12..15, false), (15..20, true)]]);
+    assert_eq!((only(&lost, Kind::Gap).first_sequence, only(&lost, Kind::Gap).records), (Some(10), 2));
+    // Sent again in smaller pieces over the same connection: in order.
+    assert_clean(&receive(&[&[(0..10, true), (10..20, false), (10..15, true), (15..20, true)]]), 20);
 }
 
 #[test]

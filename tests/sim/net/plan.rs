@@ -60,6 +60,8 @@ impl NetPlan {
         let framed = chance.one_in(2);
         let mut plan = Self::new(seed, &mut chance, NetTarget::Tcp { framed });
         plan.window = plan.base.queue_depth;
+        // More than a lane has buffers for blocks that are made again.
+        plan.connections = chance.pick(&[plan.connections as u64, 6]) as usize;
         plan
     }
 

@@ -48,6 +48,10 @@ impl<R: Ring, S: Sink<R>> Sink<R> for Witness<S> {
         self.sink.room(ring, lane, next_length)
     }
 
+    fn submitting_makes_room(&self, lane: usize) -> bool {
+        self.sink.submitting_makes_room(lane)
+    }
+
     fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, hurry: bool) {
         uncounted(|| {
             let (block, said) = (payload.block(slot), &mut self.said[lane]);

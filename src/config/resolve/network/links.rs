@@ -22,16 +22,18 @@ pub fn check_all(plan: &RunPlan) -> Result<(), Fatal> {
     plan.cores.iter().try_for_each(|core| check(plan, &lanes(&core.producers)))
 }
 
-/// Whether there is memory for the block that each connection may have to make again beside the ring. How many
-/// partitions a topic of Kafka's has is not known yet.
+/// Whether there is memory for the block that each HTTP connection may have to make again beside the ring. Over TCP and
+/// to Kafka a lane has a few buffers, however many connections there are.
 ///
 /// # Errors
 /// Exit 3 where there is not.
 pub fn check_memory(plan: &RunPlan, sysfs: &Sysfs) -> Result<(), Fatal> {
     let Some(available_bytes) = memory::available_bytes(sysfs) else { return Ok(()) };
-    let remakes = |to: &&TargetPlan| matches!(to, TargetPlan::Tcp(_) | TargetPlan::Http(_));
-    let links = plan.producers.iter().map(|producer| &producer.to).filter(remakes).filter_map(TargetPlan::link);
-    let connections = links.map(|link| link.connections).sum::<usize>();
+    let connections_of = |producer: &ProducerPlan| match &producer.to {
+        TargetPlan::Http(http) => http.link.connections,
+        _ => 0,
+    };
+    let connections = plan.producers.iter().map(connections_of).sum::<usize>();
     let rings = plan.cores.iter().map(CorePlan::ring_bytes).fold(0, u64::saturating_add);
     let (block, have) = (plan.sink.block_bytes, available_bytes / MEMORY_PART);
     let need = rings.saturating_add(block.saturating_mul(connections as u64));

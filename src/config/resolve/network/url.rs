@@ -93,10 +93,13 @@ impl Url {
         Self::take_apart(scheme, text).map_err(|why| {
             let fatal =
                 |why: &str, mend: &str| Fatal::usage(format!("--target '{}': {why}", for_errors(text))).mend(mend);
-            match is_user_info_cut(text) {
-                // The reason may quote a part of the password.
-                true => fatal("a / ? or # before its last @ ends the user info", "%2F, %3F or %23 in its place"),
-                false => fatal(&why, scheme.example()),
+            match authority_before_at(text) {
+                None => fatal(&why, scheme.example()),
+                Some(authority) if !has_only_ports(authority) => {
+                    fatal("a / ? or # before its last @ ends the user info", "%2F, %3F or %23 in its place")
+                }
+                // A password of digits looks like a port, and the reason may quote it.
+                Some(_) => fatal(&without_quote(&why), scheme.example()),
             }
         })
     }
@@ -225,10 +228,27 @@ pub fn with_both_slashes(text: &str) -> Option<String> {
     Some(meant.map_or_else(|_| scheme.example().to_owned(), |url| url.label()))
 }
 
-/// Whether what may be a user info has a character that ends it.
-fn is_user_info_cut(text: &str) -> bool {
+/// The authority of a URL that has an `@` behind it: it may be the beginning of a user info.
+fn authority_before_at(text: &str) -> Option<&str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    rest.rsplit_once('@').is_some_and(|(before, _)| before.contains(['/', '?', '#']))
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#'])?);
+    tail.contains('@').then_some(authority)
+}
+
+/// Whether behind every `:` of its hosts stands a number, of whatever size.
+fn has_only_ports(authority: &str) -> bool {
+    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    let is_number = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    let mut ports = hosts.split(',').filter(|host| !host.starts_with('[')).filter_map(|host| host.split_once(':'));
+    ports.all(|(_, port)| is_number(port))
+}
+
+/// A reason without what it quotes.
+fn without_quote(why: &str) -> String {
+    match (why.find('\''), why.rfind('\'')) {
+        (Some(from), Some(to)) if from < to => format!("{}'…'{}", &why[..from], &why[to + 1..]),
+        _ => why.to_owned(),
+    }
 }
 
 /// What an error may show of a target that may be no URL at all. A path is shown whole.

@@ -32,15 +32,17 @@ fn what_connections_may_send_again_has_to_fit_into_the_memory() {
         let available = format!("MemAvailable: {} kB\n", gib << 20);
         Tree::new(&[("/proc/self/status", "Cpus_allowed_list:\t0-7\n"), ("/proc/meminfo", &available)])
     };
-    for target in ["http://localhost/", "tcp://localhost:9"] {
+    let fits = |target, gib| {
         let flags = [("target", target), ("payload-size", "16Mi"), ("parallel", "1"), ("connections", "256")];
-        let fits = |gib| try_plan(&flags, &machine(gib), || Ok(()));
-        fits(16).unwrap_or_else(|errors| panic!("{target}: {errors:?}"));
-        let errors = fits(4).expect_err("256 times 16 MiB are 4 GiB");
-        assert_eq!((errors.len(), errors[0].exit), (1, Exit::Host), "{errors:?}");
-        let told = errors[0].to_string();
-        assert!(told.contains("256 connections") && told.contains("--connections=125"), "{told}");
+        try_plan(&flags, &machine(gib), || Ok(()))
+    };
+    for (target, gib) in [("http://localhost/", 16), ("tcp://localhost:9", 4)] {
+        fits(target, gib).unwrap_or_else(|errors| panic!("{target}: {errors:?}"));
     }
+    let errors = fits("http://localhost/", 4).expect_err("256 times 16 MiB are 4 GiB");
+    assert_eq!((errors.len(), errors[0].exit), (1, Exit::Host), "{errors:?}");
+    let told = errors[0].to_string();
+    assert!(told.contains("256 connections") && told.contains("--connections=125"), "{told}");
 }
 
 #[test]

@@ -111,6 +111,26 @@ fn a_url_that_cannot_be_read_keeps_its_secrets() {
     assert_eq!(for_errors("file:///a@b?c"), "file:///a@b?c");
 }
 
+#[test]
+fn an_at_sign_behind_the_host_hides_no_reason() {
+    for (url, reason) in [
+        ("http://h:99999/mail@x", "'…' is no port"),
+        ("http://svc:123456/s3cret@h", "'…' is no port"),
+        ("http://[::1]:99999/mail@x", "'…' is no port"),
+        ("http://u:pw@h:99999/mail@x", "'…' is no port"),
+        ("http://h/a@b#c", "fragment"),
+        ("kafka://h/s3cret@x", "'…' is no topic name"),
+        ("http://svc:s3cret/x@h", "ends the user info"),
+        ("http://svc:/s3cret@h", "ends the user info"),
+        ("http://svc:s3cret#x@h", "ends the user info"),
+    ] {
+        let fatal = Url::parse(url).expect_err(url);
+        assert!(fatal.what.contains(reason), "{url}: {fatal}");
+        let shows = |secret: &str| fatal.to_string().contains(secret);
+        assert!(!shows("s3cret") && !shows("123456") && !shows("pw"), "{url}: {fatal}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_panics_and_labels_can_be_read_again(text in "(tcp|https?|kafka)://[a-z0-9:@,./?%\\[\\]-]{0,40}|.{0,30}") {
