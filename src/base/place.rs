@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// As many as the kernel follows.
 const SYMLINKS_MAX: usize = 40;
@@ -154,14 +154,15 @@ pub fn mend_reading(flag: &str, path: &Path, why: &io::Error) -> String {
 /// # Errors
 /// As [`Landing::of`], and those of writing.
 pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    put_when_read(path, bytes, || true)
+    put_when_read(path, bytes, |_| true)
 }
 
-/// The same. A pipe that nobody opens, or that is full, is waited for until `may_wait`, asked again and again, says no.
+/// The same. A pipe that nobody opens, or that is full, is waited for until `may_wait` says no: it is asked again and
+/// again, with the time for which nobody has taken anything.
 ///
 /// # Errors
 /// As above, and `TimedOut`.
-pub fn put_when_read(path: &Path, bytes: &[u8], may_wait: impl FnMut() -> bool) -> io::Result<()> {
+pub fn put_when_read(path: &Path, bytes: &[u8], may_wait: impl FnMut(Duration) -> bool) -> io::Result<()> {
     match Landing::of(path)? {
         Landing::Stream(to) if to.metadata().is_ok_and(|facts| facts.file_type().is_fifo()) => {
             write_pipe(&to, bytes, may_wait)
@@ -172,35 +173,31 @@ pub fn put_when_read(path: &Path, bytes: &[u8], may_wait: impl FnMut() -> bool) 
 }
 
 /// Never blocks in the kernel, where nobody could be asked whether to go on.
-fn write_pipe(to: &Path, mut bytes: &[u8], mut may_wait: impl FnMut() -> bool) -> io::Result<()> {
-    let mut wait = || {
-        if !may_wait() {
+fn write_pipe(to: &Path, mut bytes: &[u8], mut may_wait: impl FnMut(Duration) -> bool) -> io::Result<()> {
+    let mut wait = |idle_from: Instant| {
+        if !may_wait(idle_from.elapsed()) {
             return Err(io::Error::new(ErrorKind::TimedOut, "nobody reads it"));
         }
         thread::sleep(READER_POLL);
         Ok(())
     };
+    let mut idle_from = Instant::now();
     let mut pipe = loop {
         match OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(to) {
-            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => wait()?,
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => wait(idle_from)?,
             opened => break opened?,
         }
     };
-    // A reader that is at work empties it by then.
-    let mut is_late = false;
+    idle_from = Instant::now();
     while !bytes.is_empty() {
         match pipe.write(bytes) {
             Ok(taken) => {
                 bytes = &bytes[taken..];
-                is_late = false;
+                idle_from = Instant::now();
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
-            Err(_) if is_late => wait()?,
-            Err(_) => {
-                thread::sleep(READER_POLL);
-                is_late = true;
-            }
+            Err(_) => wait(idle_from)?,
         }
     }
     Ok(())
@@ -254,17 +251,19 @@ mod tests {
         let pipe = folder.path().join("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let mut tries = 0..3;
-        let error = put_when_read(&pipe, b"lost", || tries.next().is_some()).unwrap_err();
+        let error = put_when_read(&pipe, b"lost", |_| tries.next().is_some()).unwrap_err();
         assert!(error.kind() == ErrorKind::TimedOut && tries.next().is_none(), "{error}");
         // More than a pipe holds.
         let report = vec![b'x'; 1 << 18];
         let silent = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
         let mut tries = 0..3;
-        let error = put_when_read(&pipe, &report, || tries.next().is_some()).unwrap_err();
+        let error = put_when_read(&pipe, &report, |_| tries.next().is_some()).unwrap_err();
         assert!(error.kind() == ErrorKind::TimedOut && tries.next().is_none(), "{error}");
         drop(silent);
         let mut reader = None;
-        let begin = || {
+        let begin = |idle| {
+            // A reader at work never has it wait for long.
+            assert!(idle < Duration::from_secs(10));
             let pipe = pipe.clone();
             reader.get_or_insert_with(|| thread::spawn(move || fs::read(pipe).unwrap()));
             true

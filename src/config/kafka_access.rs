@@ -4,6 +4,7 @@ use crate::base::fatal::Fatal;
 use crate::base::{bounded, limits, place};
 use crate::config::kafka_properties::{self, KafkaProperties, Login, Protocol};
 use crate::config::resolve::network;
+use crate::config::resolve::network::url::Url;
 use crate::plan::{KafkaAccess, SaslMechanism, SaslPlan, Secret, TlsPlan};
 use std::path::{Path, PathBuf};
 
@@ -108,13 +109,31 @@ pub fn access_with(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec
     if said.bootstrap.is_some() {
         notes.push("bootstrap.servers is not used: the URL names the brokers".to_owned());
     }
+    let (tls, sasl) = (tls(flags, said, errors), sasl(flags, said, errors));
+    if said.protocol.is_none() {
+        let has_sasl = said.sasl_mechanism.is_some() || said.login.is_some() || said.token_file.is_some();
+        let has_ssl = said.truststore.is_some() || said.keystore.is_some() || said.verify_host.is_some();
+        if has_sasl && sasl.is_none() {
+            notes.push("sasl.* is not used: without security.protocol there is no login".to_owned());
+        }
+        if has_ssl && tls.is_none() {
+            notes.push("ssl.* is not used: without security.protocol there is no TLS".to_owned());
+        }
+    }
     KafkaAccess {
-        tls: tls(flags, said, errors),
-        sasl: sasl(flags, said, errors),
+        tls,
+        sasl,
         client_id: said.client_id.clone().unwrap_or(default.client_id),
         timeout_ns: said.request_timeout_ns.unwrap_or(default.timeout_ns),
         notes,
     }
+}
+
+/// What to say where others on the way can read the login.
+pub fn note_of_open_login(access: &KafkaAccess, url: &Url) -> Option<String> {
+    let is_open = access.sasl.is_some() && access.tls.is_none() && !url.is_local();
+    let mend = "--kafka-property security.protocol=SASL_SSL turns TLS on";
+    is_open.then(|| format!("{}: the credentials travel without TLS; {mend}", url.label()))
 }
 
 fn tls(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) -> Option<TlsPlan> {

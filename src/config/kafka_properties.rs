@@ -244,7 +244,7 @@ impl KafkaProperties {
     /// How brokers are reached; false: the key is none of these.
     fn connection(&mut self, key: &str, value: &str) -> Result<bool, Wrong> {
         match key {
-            "bootstrap.servers" => match url::hosts(value) {
+            "bootstrap.servers" => match bootstrap(value) {
                 Ok(hosts) => self.bootstrap = Some(hosts),
                 Err(why) => return Err((format!("{key} '{value}': {why}"), format!("{key}=localhost:9092"))),
             },
@@ -370,6 +370,17 @@ impl KafkaProperties {
     }
 }
 
+/// As Kafka reads it: the protocol before a host says nothing, nor does an empty part.
+fn bootstrap(value: &str) -> Result<Vec<(String, u16)>, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.%-".contains(&byte);
+    let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let hosts = parts.map(|part| match part.split_once("://") {
+        Some((protocol, host)) if protocol.bytes().all(is_plain) => host,
+        _ => part,
+    });
+    url::hosts(&hosts.collect::<Vec<_>>().join(","))
+}
+
 fn login(value: &str) -> Result<Login, Wrong> {
     let example = "sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \
                    username=\"NAME\" password=\"PASSWORD\";";
@@ -398,7 +409,8 @@ fn token_file(key: &str, value: &str) -> Result<PathBuf, Wrong> {
     match path.filter(|path| path.starts_with('/')) {
         Some(path) => Ok(PathBuf::from(path)),
         None => {
-            let what = format!("{key} '{value}' is no file; the engine fetches no tokens");
+            let shown = url::shown_address(value);
+            let what = format!("{key} '{shown}' is no file; the engine fetches no tokens");
             Err((what, format!("{key}=file:///PATH of the token")))
         }
     }

@@ -42,6 +42,10 @@ pub fn parse(args: &[String]) -> Result<VerifyArgs, Vec<Fatal>> {
     });
     let (topics, sources): (Vec<_>, Vec<_>) =
         all("sources").into_iter().partition(|source| Scheme::of(source) == Some(Scheme::Kafka));
+    let urls = topic_urls(&topics, &mut errors);
+    let mut kafka = kafka_access(&matches, topics.is_empty(), &mut errors);
+    let open_logins: Vec<_> = urls.iter().filter_map(|url| kafka_access::note_of_open_login(&kafka, url)).collect();
+    kafka.notes.extend(open_logins);
     let found = VerifyArgs {
         sources,
         ids: text("ids"),
@@ -50,8 +54,8 @@ pub fn parse(args: &[String]) -> Result<VerifyArgs, Vec<Fatal>> {
         threads,
         sign_key: text("sign-key").and_then(|path| payload::sign_key(path.as_ref(), &mut errors)),
         run_id: text("run-id"),
-        topics: topic_sources(&topics, &mut errors),
-        kafka: kafka_access(&matches, topics.is_empty(), &mut errors),
+        topics: urls.into_iter().map(topic_source).collect(),
+        kafka,
     };
     if found.sources.is_empty() && topics.is_empty() {
         if found.ids.is_none() {
@@ -63,21 +67,22 @@ pub fn parse(args: &[String]) -> Result<VerifyArgs, Vec<Fatal>> {
     if errors.is_empty() { Ok(found) } else { Err(errors) }
 }
 
-fn topic_sources(urls: &[String], errors: &mut Vec<Fatal>) -> Vec<TopicSource> {
-    let mut found: Vec<TopicSource> = Vec::new();
-    for text in urls {
+fn topic_urls(texts: &[String], errors: &mut Vec<Fatal>) -> Vec<Url> {
+    let mut found: Vec<Url> = Vec::new();
+    for text in texts {
         match Url::parse(text) {
-            Ok(url) if found.iter().any(|other| other.label == url.label()) => {
+            Ok(url) if found.iter().any(|other| other.label() == url.label()) => {
                 errors.push(Fatal::usage(format!("'{}' is named twice", url.label())).mend("name it once"));
             }
-            Ok(url) => {
-                let (label, topic) = (url.label(), url.topic().to_owned());
-                found.push(TopicSource { label, bootstrap: url.hosts, topic });
-            }
+            Ok(url) => found.push(url),
             Err(fatal) => errors.push(fatal),
         }
     }
     found
+}
+
+fn topic_source(url: Url) -> TopicSource {
+    TopicSource { label: url.label(), topic: url.topic().to_owned(), bootstrap: url.hosts }
 }
 
 fn kafka_access(matches: &ArgMatches, useless: bool, errors: &mut Vec<Fatal>) -> KafkaAccess {
@@ -105,4 +110,25 @@ fn kafka_access(matches: &ArgMatches, useless: bool, errors: &mut Vec<Fatal>) ->
         sasl_password: path("sasl-password-file"),
     };
     kafka_access::access(&flags, errors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_without_tls_is_told_but_on_this_host() {
+        let password = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(password.path(), "geheim").unwrap();
+        let password = format!("--sasl-password-file={}", password.path().display());
+        let notes = |more: &[&str]| {
+            let given = ["--sasl-mechanism=PLAIN", "--sasl-user=me", password.as_str()];
+            let args: Vec<String> = given.iter().chain(more).map(|arg| (*arg).to_owned()).collect();
+            parse(&args).unwrap().kafka.notes
+        };
+        let told = notes(&["kafka://remote/a", "kafka://localhost/b"]);
+        let open = "kafka://remote:9092/a: the credentials travel without TLS";
+        assert!(told.len() == 1 && told[0].starts_with(open), "{told:?}");
+        assert!(notes(&["kafka://remote/a", "--kafka-property=security.protocol=SASL_SSL"]).is_empty());
+    }
 }

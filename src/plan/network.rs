@@ -216,9 +216,11 @@ pub struct SaslPlan {
 }
 
 impl SaslPlan {
-    /// As its file has it now: tokens expire and are renewed in place. What cannot be read is what it was.
+    /// As its file has it now: tokens expire and are renewed in place. What cannot be read is what it was, and so is
+    /// what came through a pipe: to open that again waits for another writer.
     pub fn secret_now(&self) -> Secret {
-        let again = self.secret_file.as_deref().and_then(|path| Secret::read(path).ok());
+        let file = self.secret_file.as_deref().filter(|path| path.is_file());
+        let again = file.and_then(|path| Secret::read(path).ok());
         again.unwrap_or_else(|| self.secret.clone())
     }
 }
@@ -310,5 +312,23 @@ mod tests {
         assert_eq!(plan.secret_now().expose(), "second");
         drop(file);
         assert_eq!(plan.secret_now().expose(), "first");
+    }
+
+    #[test]
+    fn a_password_from_a_pipe_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("password");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let writer = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::write(pipe, "first\n").unwrap()
+        });
+        let secret = Secret::read(&pipe).unwrap();
+        writer.join().unwrap();
+        let plan = SaslPlan { mechanism: SaslMechanism::Plain, user: "me".to_owned(), secret, secret_file: Some(pipe) };
+        let (answer, answered) = std::sync::mpsc::channel();
+        // Not joined: if it waits for a writer, it does so without end.
+        std::thread::spawn(move || answer.send(plan.secret_now()));
+        assert_eq!(answered.recv_timeout(std::time::Duration::from_secs(10)).unwrap().expose(), "first");
     }
 }

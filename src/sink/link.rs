@@ -220,6 +220,11 @@ impl Link {
         self.start(ring, Outgoing::new(tag, pieces, false));
     }
 
+    /// The same, copied by the kernel: its memory is free when it is sent.
+    pub fn send_copied<R: NetRing>(&mut self, ring: &mut R, pieces: [Piece; 2], tag: u32) {
+        self.start(ring, Outgoing { copied: true, ..Outgoing::new(tag, pieces, false) });
+    }
+
     /// The same; on a link that lends, this message may be lent.
     pub fn send_in_place<R: NetRing>(&mut self, ring: &mut R, pieces: [Piece; 2], tag: u32) {
         self.start(ring, Outgoing::new(tag, pieces, self.lends));
@@ -259,7 +264,7 @@ impl Link {
         outgoing.submitted = true;
         let means = if outgoing.lendable && pieces[0].len() + pieces[1].len() >= R::LENT_BYTES_MIN {
             Means::Lend
-        } else if self.zero_copy && !self.lends {
+        } else if self.zero_copy && !self.lends && !outgoing.copied {
             Means::ZeroCopy
         } else {
             Means::Copy

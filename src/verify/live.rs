@@ -152,7 +152,11 @@ impl Live {
 
     /// The receiver ends, and a connection was open. `is_busy`: it is new, or amid something.
     pub fn left_open(&mut self, feed: &Feed, is_busy: bool) {
-        self.left_open.note(feed.reached(), is_busy);
+        let reached: HashMap<_, _> = feed.reached().collect();
+        // It began with what it dropped.
+        let begun = feed.dropped().map(|(key, (first, _))| (key, first.saturating_sub(1)));
+        let begun = begun.filter(|(key, _)| !reached.contains_key(key));
+        self.left_open.note(begun.chain(reached.clone()), is_busy);
         self.left_open.note_dropped(feed.dropped());
     }
 

@@ -119,6 +119,26 @@ fn what_does_not_go_together() {
 }
 
 #[test]
+fn properties_that_need_a_protocol_are_told_without_one() {
+    let folder = TempDir::new().unwrap();
+    let config = "sasl.mechanism=PLAIN\nsasl.jaas.config=a.PlainLoginModule required username=a password=b;\n\
+                  ssl.truststore.type=PEM\nssl.truststore.location=/ca\n";
+    let with = |more: &str| AccessFlags {
+        config: Some(file(&folder, "c", &format!("{config}{more}"))),
+        ..AccessFlags::default()
+    };
+    let told = |flags: &AccessFlags| good(flags).notes.join("\n");
+    let notes = told(&with(""));
+    assert!(notes.contains("sasl.* is not used") && notes.contains("ssl.* is not used"), "{notes}");
+    assert_eq!(told(&with("security.protocol=SASL_SSL")), "");
+    // The flags turn on what the properties alone do not.
+    let notes = told(&AccessFlags { sasl_mechanism: Some("PLAIN".to_owned()), ..with("") });
+    assert!(!notes.contains("sasl.* is not used") && notes.contains("ssl.* is not used"), "{notes}");
+    let notes = told(&AccessFlags { tls_ca: Some("/other".into()), ..with("") });
+    assert!(notes.contains("sasl.* is not used") && !notes.contains("ssl.* is not used"), "{notes}");
+}
+
+#[test]
 fn a_user_or_password_that_nobody_uses_is_said() {
     let folder = TempDir::new().unwrap();
     let user = |properties: &str| AccessFlags {

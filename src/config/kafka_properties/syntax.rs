@@ -93,7 +93,8 @@ fn unescaped(text: &str) -> Result<String, String> {
                     let digits: String = chars.by_ref().take(4).collect();
                     let plain = digits.len() == 4 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
                     let unit = plain.then(|| u16::from_str_radix(&digits, 16).ok()).flatten();
-                    units.push(unit.ok_or_else(|| format!("\\u{digits} has no four hexadecimal digits"))?);
+                    // Without the digits: the value may be a password.
+                    units.push(unit.ok_or("there is a \\u without four hexadecimal digits behind it")?);
                     continue;
                 }
                 Some(other) => other,

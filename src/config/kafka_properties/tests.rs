@@ -102,12 +102,22 @@ fn passwords_are_never_shown() {
         jaas("username=a password=geheim"),
         jaas("username=a password=\"geheim;"),
         jaas("username=a password=geheim more=geheim;"),
+        jaas("username=a password=\"dom\\ugeheim\";"),
+        "sasl.oauthbearer.token.endpoint.url=https://me:geheim@host/token?key=geheim".to_owned(),
         "sasl.jaas.config=geheim.X geheim".to_owned(),
     ] {
         let shown = said(&text);
         let module_alone = text.ends_with("geheim.X geheim");
-        assert!(!shown.contains("geheim") || module_alone, "{shown}");
+        assert!(!shown.contains("gehe") || module_alone, "{shown}");
     }
+}
+
+#[test]
+fn bootstrap_servers_are_read_as_kafka_does() {
+    let expected = [("a", 1), ("b", 2), ("::1", 3)].map(|(host, port)| (host.to_owned(), port)).to_vec();
+    assert_eq!(read("bootstrap.servers=SASL_SSL://a:1, b:2,,://[::1]:3,").bootstrap, Some(expected));
+    refused("bootstrap.servers=a b://c:1", 1, &["bootstrap.servers"]);
+    refused("bootstrap.servers=,", 1, &["names no host"]);
 }
 
 #[test]

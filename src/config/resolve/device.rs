@@ -1,6 +1,7 @@
 //! What must be true before a block device may be written over.
 
 use crate::base::fatal::Fatal;
+use crate::base::program;
 use crate::host::{Sysfs, block};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -17,7 +18,7 @@ pub fn check(path: &Path, device: &str, allowed: Option<&str>, sysfs: &Sysfs, er
     match allowed {
         None => errors.push(
             Fatal::usage(format!("{shown} ({model}) is a block device; all its data would be lost"))
-                .mend(format!("--overwrite-device={serial}")),
+                .mend(format!("--overwrite-device={}", program::quoted(&serial))),
         ),
         Some(given) if given.trim() != serial => {
             let what =
@@ -72,5 +73,16 @@ mod tests {
         let all = errors.iter().map(|e| e.what.as_str()).collect::<Vec<_>>().join("\n");
         assert!(all.contains("md0") && all.contains("LUKS") && errors.iter().all(|e| e.exit == Exit::Host), "{all}");
         assert!(found(image.path(), Some("S1"), &Tree::new(&[]))[0].what.contains("no serial"));
+    }
+
+    #[test]
+    fn a_serial_with_blanks_is_one_word_of_the_shell() {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(1 << 20).unwrap();
+        let serial = "t10.ATA     QEMU HARDDISK   QM00001";
+        let tree = Tree::new(&[("/sys/dev/block/8:16/device/wwid", serial)]);
+        let mend = found(image.path(), None, &tree).remove(0).mend;
+        assert_eq!(mend, Some(format!("--overwrite-device='{serial}'")));
+        assert!(found(image.path(), Some(serial), &tree).is_empty());
     }
 }

@@ -33,7 +33,9 @@ impl Client {
 }
 
 pub struct Cluster<S> {
-    /// The one that answered last goes first.
+    /// The addresses that the user gave.
+    named: Vec<(String, u16)>,
+    /// Those and the learned ones; the one that answered last goes first.
     bootstrap: Vec<(String, u16)>,
     client: Client,
     dial: Dial<S>,
@@ -44,7 +46,7 @@ pub struct Cluster<S> {
 
 impl<S: Stream> Cluster<S> {
     pub fn new(bootstrap: Vec<(String, u16)>, client: Client, dial: Dial<S>) -> Self {
-        Self { bootstrap, client, dial, entry: None, sessions: HashMap::new() }
+        Self { named: bootstrap.clone(), bootstrap, client, dial, entry: None, sessions: HashMap::new() }
     }
 
     /// Asks this address before all others.
@@ -69,7 +71,8 @@ impl<S: Stream> Cluster<S> {
     }
 
     fn connect(&self, host: &str, port: u16, patience: Duration) -> Result<Session<S>, Fatal> {
-        let stream = (self.dial)(host, port, patience)?;
+        let dialed = (self.dial)(host, port, patience);
+        let stream = dialed.map_err(|fatal| explain_advertised(fatal, host, port, &self.named))?;
         let client = Client { timeout: self.client.timeout.min(patience), ..self.client.clone() };
         let mut session = client.open(stream).map_err(|error| error.fatal(&address(host, port)))?;
         session.set_timeout(self.client.timeout);
@@ -100,6 +103,8 @@ impl<S: Stream> Cluster<S> {
                 let began = Instant::now();
                 match self.connect(host, *port, patience) {
                     Ok(session) => return Ok((at, session)),
+                    // The flags or this host are at fault: the other addresses cannot help.
+                    Err(fatal) if fatal.exit != Exit::Unreachable => return Err(fatal),
                     // Nothing tells silence from a refusal that was long in coming: that one is asked again, too. The
                     // kernel's time limit may be over a moment early.
                     Err(_) if began.elapsed() > patience / 2 => silent.push(at),
@@ -144,6 +149,20 @@ impl<S: Stream> Cluster<S> {
     pub fn forget(&mut self, broker: i32) {
         self.sessions.remove(&broker);
     }
+}
+
+/// Says of an address that the user did not give where it comes from.
+pub(super) fn explain_advertised(fatal: Fatal, host: &str, port: u16, named: &[(String, u16)]) -> Fatal {
+    let is_named = named.iter().any(|(name, at)| name == host && *at == port);
+    if is_named || fatal.exit != Exit::Unreachable {
+        return fatal;
+    }
+    let named: Vec<String> = named.iter().map(|(host, port)| address(host, *port)).collect();
+    let source = format!("where Kafka at {} says that this broker is: advertised.listeners", named.join(", "));
+    Fatal::new(Exit::Unreachable, format!("{} ({source})", fatal.what)).mend(
+        "start that broker if it is down; else advertised.listeners of the broker: an address that this host reaches, \
+         with a name that is in the certificate",
+    )
 }
 
 fn all_failed(mut failed: Vec<Fatal>) -> Fatal {

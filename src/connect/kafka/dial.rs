@@ -2,7 +2,7 @@
 
 use super::cluster::Dial;
 use super::session::Stream;
-use crate::base::fatal::Fatal;
+use crate::base::fatal::{Exit, Fatal};
 use crate::connect::{Dialed, TlsStream, dial};
 use crate::plan::{PeerPlan, TlsPlan};
 use std::io::{self, Read, Write};
@@ -93,10 +93,16 @@ pub fn dial_brokers(tls: Option<TlsPlan>, timeout: Duration) -> Dial<Line> {
         let tls = tls.clone().map(|plan| TlsPlan { server_name: host.to_owned(), ..plan });
         let connect_timeout_ns = u64::try_from(timeout.min(patience).as_nanos()).unwrap_or(u64::MAX);
         let peer = PeerPlan { host: host.to_owned(), port, tls, connect_timeout_ns };
-        let dialed =
-            dial(&peer).map_err(|fatal: Fatal| Fatal { what: format!("Kafka broker {}", fatal.what), ..fatal });
-        dialed.map(Line::new)
+        dial(&peer).map(Line::new).map_err(of_broker)
     })
+}
+
+/// What the flags or this host are to blame for stays as it is.
+fn of_broker(fatal: Fatal) -> Fatal {
+    if fatal.exit != Exit::Unreachable {
+        return fatal;
+    }
+    Fatal { what: format!("Kafka broker {}", fatal.what), ..fatal }
 }
 
 #[cfg(test)]
@@ -104,6 +110,17 @@ mod tests {
     use super::super::testing::{self, Fake, client};
     use super::*;
     use std::net::TcpListener;
+
+    #[test]
+    fn only_an_unreachable_broker_is_told_as_one() {
+        let ca = Some("no-such-file.pem".into());
+        let server_name = String::new();
+        let tls = TlsPlan { server_name, ca, cert: None, key: None, alpn_http: false, verify_host: true };
+        let refused = |tls| dial_brokers(tls, Duration::from_secs(5))("127.0.0.1", 0, Duration::MAX).err().unwrap();
+        let (file, nobody) = (refused(Some(tls)), refused(None));
+        assert!(file.exit == Exit::Usage && file.what.starts_with("--tls-ca "), "{file}");
+        assert!(nobody.exit == Exit::Unreachable && nobody.what.starts_with("Kafka broker 127.0.0.1:0 "), "{nobody}");
+    }
 
     #[test]
     fn a_connection_comes_back_as_it_was_dialed() {

@@ -1,7 +1,7 @@
 //! How a connection to a partition's leader is made, and made again: whoever leads by now is looked up on the way.
 
 use super::answers::{TopicView, leader_of};
-use super::cluster::{Client, Cluster};
+use super::cluster::{Client, Cluster, explain_advertised};
 use super::dial::{Line, dial_brokers};
 use crate::base::fatal::{Exit, Fatal};
 use crate::connect::dial::{Dialed, address};
@@ -100,8 +100,10 @@ impl Target {
         let view = self.view()?;
         let leader = leader_of(&view, &self.plan.topic, partition)?;
         let timeout = Duration::from_nanos(self.plan.link.peer.connect_timeout_ns);
-        let line = dial_brokers(self.plan.tls.clone(), timeout)(&leader.host, leader.port, timeout)?;
-        let name = address(&leader.host, leader.port);
+        let (host, port) = (&leader.host, leader.port);
+        let line = dial_brokers(self.plan.tls.clone(), timeout)(host, port, timeout)
+            .map_err(|fatal| explain_advertised(fatal, host, port, &self.plan.bootstrap))?;
+        let name = address(host, port);
         let session = self.client().open(line).map_err(|error| error.fatal(&name))?;
         let expires = session.lifetime().map(|lifetime| Instant::now() + lifetime);
         match session.into_stream().into_dialed() {

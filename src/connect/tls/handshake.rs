@@ -185,10 +185,9 @@ impl HandshakeError {
                 _ => (error.to_string(), format!("openssl s_client -connect {at}")),
             },
             HandshakeError::Tls(Error::InvalidCertificate(why)) => of_certificate(why, plan, &at),
-            HandshakeError::Tls(Error::AlertReceived(alert)) => (
-                format!("the peer refused it: {alert:?}"),
-                "--tls-cert and --tls-key with a certificate that it accepts".to_owned(),
-            ),
+            HandshakeError::Tls(Error::AlertReceived(alert)) => {
+                (format!("the peer refused it: {alert:?}"), mend_of_alert(*alert, &at))
+            }
             HandshakeError::Tls(Error::InvalidMessage(_)) => (
                 "what answers there does not speak TLS".to_owned(),
                 "the port with TLS, or a URL without it".to_owned(),
@@ -196,6 +195,27 @@ impl HandshakeError {
             HandshakeError::Tls(why) => (why.to_string(), format!("openssl s_client -connect {at}")),
         };
         Fatal::new(Exit::Unreachable, format!("{at}: TLS handshake: {why}")).mend(mend)
+    }
+}
+
+fn mend_of_alert(alert: AlertDescription, at: &str) -> String {
+    let certificate = "--tls-cert and --tls-key with a certificate that it accepts";
+    let look = format!("openssl s_client -connect {at}");
+    match alert {
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied
+        | AlertDescription::CertificateRequired => certificate.to_owned(),
+        // Some servers say no more where a certificate is missing.
+        AlertDescription::HandshakeFailure => format!("{certificate}, or another cipher suite there: {look}"),
+        AlertDescription::ProtocolVersion => "TLS 1.2 or 1.3 there".to_owned(),
+        AlertDescription::UnrecognisedName => "another host name in --target".to_owned(),
+        AlertDescription::NoApplicationProtocol => "HTTP/1.1 there".to_owned(),
+        _ => look,
     }
 }
 

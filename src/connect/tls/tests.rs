@@ -219,6 +219,17 @@ fn a_server_that_wants_a_certificate_gets_it() {
 }
 
 #[test]
+fn only_an_alert_about_certificates_asks_for_one() {
+    let mend = |alert| HandshakeError::of_alert(alert).fatal(&peer(9093, plan()), &plan()).mend.unwrap();
+    for alert in [40, 42, 43, 44, 45, 46, 48, 49, 116] {
+        assert!(mend(alert).contains("--tls-cert"), "{alert}: {}", mend(alert));
+    }
+    for (alert, part) in [(70, "TLS 1.2"), (80, "openssl"), (112, "host name"), (120, "HTTP/1.1")] {
+        assert!(mend(alert).contains(part) && !mend(alert).contains("--tls-cert"), "{alert}: {}", mend(alert));
+    }
+}
+
+#[test]
 fn what_speaks_no_tls_is_told_apart() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -10,10 +10,12 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long somebody who is to read a report is waited for.
 const READER_PATIENCE: Duration = Duration::from_secs(60);
+/// A reader at work takes something by then.
+const READER_LATE: Duration = Duration::from_secs(1);
 
 /// Writes the report of a run, as [`write_text`] does; says where seconds are left out, as for a pipe: who collects
 /// logs cuts long lines.
@@ -87,15 +89,14 @@ pub fn write_text(
     }
 }
 
-/// Whether a reader is waited for any longer; whoever waits is told of it first.
-fn patience<'a>(path: &'a Path, is_done: &'a dyn Fn() -> bool) -> impl FnMut() -> bool + 'a {
-    let mut until = None;
-    move || {
-        let until = *until.get_or_insert_with(|| {
+/// Whether a reader is waited for any longer, having taken nothing for so long; whoever waits is told of it once.
+fn patience<'a>(path: &'a Path, is_done: &'a dyn Fn() -> bool) -> impl FnMut(Duration) -> bool + 'a {
+    let mut is_told = false;
+    move |idle| {
+        if idle > READER_LATE && !std::mem::replace(&mut is_told, true) {
             tell(&format!("waiting for a reader of {}", path.display()));
-            Instant::now() + READER_PATIENCE
-        });
-        Instant::now() < until && !is_done()
+        }
+        idle < if is_done() { READER_LATE } else { READER_PATIENCE }
     }
 }
 

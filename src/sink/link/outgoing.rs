@@ -12,6 +12,8 @@ pub struct Outgoing {
     pub taken: usize,
     /// The peer may read it in place.
     pub lendable: bool,
+    /// Its memory is wanted again at once.
+    pub copied: bool,
     /// The peer reads some of it in place.
     pub lent: bool,
     /// Over TLS: what is sealed of it and not gone, and how many plain bytes that is.
@@ -24,8 +26,8 @@ pub struct Outgoing {
 
 impl Outgoing {
     pub fn new(tag: u32, pieces: [Piece; 2], lendable: bool) -> Self {
-        let (sealed, submitted, zero_copy, lent) = (0..0, false, false, false);
-        Self { tag, pieces, taken: 0, lendable, lent, sealed, sealed_plain: 0, submitted, zero_copy }
+        let (sealed, submitted, zero_copy, copied, lent) = (0..0, false, false, false, false);
+        Self { tag, pieces, taken: 0, lendable, copied, lent, sealed, sealed_plain: 0, submitted, zero_copy }
     }
 
     pub fn bytes(&self) -> usize {

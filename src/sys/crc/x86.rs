@@ -26,7 +26,7 @@ const STEP_BYTES: usize = FOLDED_BYTES + 3 * LANE_BYTES;
 const MOST_STEPS: usize = MOST_WORDS / STEP_WORDS;
 /// Of a lane; those of 4 KiB records are shorter.
 const MOST_WORDS: usize = 340;
-/// Shorter runs are the library's.
+/// Shorter runs are one chain: see [`append_short`].
 pub const LEAST_BYTES: usize = 3 * LEAST_WORDS * WORD_BYTES;
 /// Shorter lanes gain less than it costs to join them.
 const LEAST_WORDS: usize = 4;

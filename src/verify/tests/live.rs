@@ -212,7 +212,8 @@ fn what_was_dropped_when_the_receiver_ends_may_come_again() {
                     feed.drop_part();
                 }
             }
-            live.left_open(&feed, false);
+            let is_amid = requests.last().is_some_and(|(_, is_kept)| !is_kept);
+            live.left_open(&feed, is_amid);
             live.close(&feed, true);
         }
         live.finish("all", 1.0)
@@ -223,6 +224,9 @@ fn what_was_dropped_when_the_receiver_ends_may_come_again() {
     assert_clean(&receive(&[&[(0..10, true), (10..15, false), (15..20, true)]]), 15);
     let lost = receive(&[&[(0..10, true), (12..15, false), (15..20, true)]]);
     assert_eq!((only(&lost, Kind::Gap).first_sequence, only(&lost, Kind::Gap).records), (Some(10), 2));
+    // Amid its first body: what it began with is all that it may bring.
+    let lost = receive(&[&[(0..5, true), (8..10, true)], &[(10..13, false)], &[(15..20, true)]]);
+    assert_eq!((only(&lost, Kind::Gap).first_sequence, only(&lost, Kind::Gap).records), (Some(5), 3));
     // Sent again in smaller pieces over the same connection: in order.
     assert_clean(&receive(&[&[(0..10, true), (10..20, false), (10..15, true), (15..20, true)]]), 20);
 }

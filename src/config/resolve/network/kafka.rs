@@ -40,10 +40,7 @@ pub fn plan(
     let key = flags.key.unwrap_or(KeyPlan::None);
     let tls = access.tls.clone().map(|tls| TlsPlan { server_name: url.hosts[0].0.clone(), ..tls });
     let sasl = access.sasl.clone();
-    if sasl.is_some() && tls.is_none() && !url.is_local() {
-        let mend = "--kafka-property security.protocol=SASL_SSL turns TLS on";
-        notes.push(format!("{}: the credentials travel without TLS; {mend}", url.label()));
-    }
+    notes.extend(kafka_access::note_of_open_login(access, url));
     let linger_ns = wanted.linger_ns.or(said.linger_ns).unwrap_or(LINGER_NS_DEFAULT);
     let mut link = link(wanted, url, tls.clone(), retries(said.retries.unwrap_or(u32::MAX)));
     let timeout_ns = wanted.network.request_timeout_ns.or(said.request_timeout_ns);

@@ -5,6 +5,7 @@ use crate::base::{limits, units};
 use crate::host::{Sysfs, memory};
 use crate::plan::{CorePlan, Io, KafkaClient, ProducerPlan, RunPlan, SinkKind, TargetPlan};
 use crate::sink::link::{LINKS_MAX, ring_depth};
+use crate::sink::tcp;
 
 /// The rings and what connections may need beside them take at most this part of the available memory.
 const MEMORY_PART: u64 = 2;
@@ -22,29 +23,30 @@ pub fn check_all(plan: &RunPlan) -> Result<(), Fatal> {
     plan.cores.iter().try_for_each(|core| check(plan, &lanes(&core.producers)))
 }
 
-/// Whether there is memory for the block that each HTTP connection may have to make again beside the ring. Over TCP and
-/// to Kafka a lane has a few buffers, however many connections there are.
+/// Whether there is memory for the blocks that may have to be made again beside the ring: one for each HTTP connection,
+/// and a few for each lane over TCP. How many partitions there are, Kafka tells later.
 ///
 /// # Errors
 /// Exit 3 where there is not.
 pub fn check_memory(plan: &RunPlan, sysfs: &Sysfs) -> Result<(), Fatal> {
     let Some(available_bytes) = memory::available_bytes(sysfs) else { return Ok(()) };
-    let connections_of = |producer: &ProducerPlan| match &producer.to {
+    let blocks_of = |producer: &ProducerPlan| match &producer.to {
         TargetPlan::Http(http) => http.link.connections,
+        TargetPlan::Tcp(tcp) => tcp::stages(tcp.link.connections),
         _ => 0,
     };
-    let connections = plan.producers.iter().map(connections_of).sum::<usize>();
+    let blocks = plan.producers.iter().map(blocks_of).sum::<usize>();
     let rings = plan.cores.iter().map(CorePlan::ring_bytes).fold(0, u64::saturating_add);
     let (block, have) = (plan.sink.block_bytes, available_bytes / MEMORY_PART);
-    let need = rings.saturating_add(block.saturating_mul(connections as u64));
-    if connections == 0 || need <= have {
+    let need = rings.saturating_add(block.saturating_mul(blocks as u64));
+    if blocks == 0 || need <= have {
         return Ok(());
     }
     let fitting = have.saturating_sub(rings) / block.max(1) / plan.producers.len().max(1) as u64;
     let [block, need, have] = [block, need, have].map(units::format_size);
     let what = format!(
-        "{connections} connections that may each send {block} again need {need} with their rings; half of the \
-         available memory is {have}"
+        "the rings and {blocks} blocks of {block} that may have to be sent again need {need}; half of the available \
+         memory is {have}"
     );
     let fewer = format!("--connections={fitting}");
     Err(Fatal::host(what).mend(if fitting > 0 { fewer } else { "fewer producers, or smaller records".to_owned() }))

@@ -42,7 +42,10 @@ fn what_connections_may_send_again_has_to_fit_into_the_memory() {
     let errors = fits("http://localhost/", 4).expect_err("256 times 16 MiB are 4 GiB");
     assert_eq!((errors.len(), errors[0].exit), (1, Exit::Host), "{errors:?}");
     let told = errors[0].to_string();
-    assert!(told.contains("256 connections") && told.contains("--connections=125"), "{told}");
+    assert!(told.contains("256 blocks") && told.contains("--connections=125"), "{told}");
+    let lanes = [("target", "tcp://localhost:9"), ("payload-size", "16Mi"), ("parallel", "8"), ("connections", "4")];
+    let errors = try_plan(&lanes, &machine(1), || Ok(())).expect_err("8 lanes have 4 times 16 MiB beside their rings");
+    assert!(errors[0].exit == Exit::Host && errors[0].to_string().contains("32 blocks"), "{errors:?}");
 }
 
 #[test]

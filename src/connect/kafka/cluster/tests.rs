@@ -132,3 +132,27 @@ fn a_silent_address_holds_up_the_others_for_a_moment_and_the_last_good_one_goes_
     assert_eq!(cluster.entry().unwrap().0, "slow:9");
     assert_eq!(cluster.bootstrap.len(), 2);
 }
+
+#[test]
+fn what_the_flags_are_to_blame_for_is_no_unreachable_broker() {
+    let at_fault = || Fatal::usage("--tls-ca 'x': no certificate").mend("--tls-ca=FILE");
+    let dial: Dial<Fake> = Box::new(move |_, _, _| Err(at_fault()));
+    let mut cluster = Cluster::new(["one", "two"].map(|name| (name.to_owned(), 9)).to_vec(), client(), dial);
+    assert_eq!(cluster.entry().map(drop).unwrap_err(), at_fault());
+}
+
+#[test]
+fn an_address_that_nobody_named_is_told_with_who_advertises_it() {
+    let dial: Dial<Fake> = Box::new(|host, _, _| match host {
+        "boot" => Ok(Fake::new(testing::versions)),
+        other => Err(refused(other)),
+    });
+    let mut cluster = Cluster::new(["boot", "down"].map(|name| (name.to_owned(), 1)).to_vec(), client(), dial);
+    let broker = |id, host: &str| Broker { id, host: host.to_owned(), port: 1 };
+    // What is learned is still nothing that the user named.
+    cluster.learn(&[broker(2, "elsewhere")]);
+    let fatal = cluster.broker(&broker(2, "elsewhere")).map(drop).unwrap_err();
+    assert!(fatal.what.starts_with("elsewhere is down (where Kafka at boot:1, down:1 says"), "{fatal}");
+    assert!(fatal.mend.as_ref().is_some_and(|mend| mend.contains("advertised.listeners")), "{fatal}");
+    assert_eq!(cluster.broker(&broker(3, "down")).map(drop).unwrap_err(), refused("down"));
+}
