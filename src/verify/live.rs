@@ -152,11 +152,10 @@ impl Live {
 
     /// The receiver ends, and a connection was open. `is_busy`: it is new, or amid something.
     pub fn left_open(&mut self, feed: &Feed, is_busy: bool) {
-        let reached: HashMap<_, _> = feed.reached().collect();
-        // It began with what it dropped.
-        let begun = feed.dropped().map(|(key, (first, _))| (key, first.saturating_sub(1)));
-        let begun = begun.filter(|(key, _)| !reached.contains_key(key));
-        self.left_open.note(begun.chain(reached.clone()), is_busy);
+        // Of a producer that it brought nothing else of, it began with what it dropped.
+        let begun = feed.dropped().filter(|(key, _)| !feed.has_reached(key));
+        let begun = begun.map(|(key, (first, _))| (key, first.saturating_sub(1)));
+        self.left_open.note(begun.chain(feed.reached()), is_busy);
         self.left_open.note_dropped(feed.dropped());
     }
 

@@ -226,28 +226,29 @@ fn a_log_whose_reader_stalls_changes_no_figure() {
 #[test]
 fn a_report_into_a_pipe_waits_for_its_reader_until_a_signal() {
     let scratch = Scratch::new();
-    assert!(Command::new("mkfifo").arg(scratch.path("pipe")).status().unwrap().success());
-    let words = "--target null --records 10 --report pipe --html page.html";
-    let mut engine = Live::start(&mut scratch.engine(words));
-    engine.line("waiting for a reader of pipe");
-    assert!(!scratch.read("page.html").is_empty());
-    engine.signal("INT");
-    let ended = engine.ended();
-    assert_eq!(ended.code(), 1, "{ended}");
-    ended.says(&["the report could not be written to pipe: nobody reads it"]);
+    wait_for_no_reader(&scratch, "--report pipe --html page.html", "report", || {
+        assert!(!scratch.read("page.html").is_empty());
+    });
 }
 
 #[test]
 fn a_page_into_a_pipe_keeps_no_report_waiting() {
     let scratch = Scratch::new();
+    wait_for_no_reader(&scratch, "--html pipe --report report.json", "page", || {
+        check(&serde_json::from_slice(&scratch.read("report.json")).unwrap());
+    });
+}
+
+/// A run one of whose results goes into a pipe that nobody reads: what has to hold meanwhile, until a signal.
+fn wait_for_no_reader(scratch: &Scratch, words: &str, what: &str, meanwhile: impl FnOnce()) {
     assert!(Command::new("mkfifo").arg(scratch.path("pipe")).status().unwrap().success());
-    let mut engine = Live::start(&mut scratch.engine("--target null --records 10 --html pipe --report report.json"));
+    let mut engine = Live::start(&mut scratch.engine(&format!("--target null --records 10 {words}")));
     engine.line("waiting for a reader of pipe");
-    check(&serde_json::from_slice(&scratch.read("report.json")).unwrap());
+    meanwhile();
     engine.signal("INT");
     let ended = engine.ended();
     assert_eq!(ended.code(), 1, "{ended}");
-    ended.says(&["the page could not be written to pipe: nobody reads it"]);
+    ended.says(&[&format!("the {what} could not be written to pipe: nobody reads it")]);
 }
 
 #[test]

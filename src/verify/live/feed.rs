@@ -191,10 +191,7 @@ impl Feed {
     /// What came since then counts, and can be told.
     pub fn keep_part(&mut self) {
         for run in runs(&self.told[self.part..]) {
-            if self.reached.len() < FOLLOWED_MAX || self.reached.contains_key(&run.key) {
-                let reached = self.reached.entry(run.key).or_insert(run.last);
-                *reached = run.last.max(*reached);
-            }
+            raise(&mut self.reached, run);
         }
         self.part = self.told.len();
         self.untold_bytes += self.bytes() - self.settled;
@@ -222,6 +219,10 @@ impl Feed {
     /// The highest sequence of each producer that came and was not dropped.
     pub fn reached(&self) -> impl Iterator<Item = (Key, u64)> + '_ {
         self.reached.iter().map(|(key, reached)| (*key, *reached))
+    }
+
+    pub(super) fn has_reached(&self, key: &Key) -> bool {
+        self.reached.contains_key(key)
     }
 
     /// Records that came, were dropped and may come again.
@@ -303,14 +304,19 @@ impl Feed {
 
     fn follow(&mut self, run: &Run) -> bool {
         self.run = Some(run.key.run);
-        if self.newest.len() >= FOLLOWED_MAX && !self.newest.contains_key(&run.key) {
-            return false;
-        }
-        let newest = self.newest.entry(run.key).or_insert(run.last);
-        let late = run.first < *newest && run.last < *newest;
-        *newest = run.last.max(*newest);
-        late
+        raise(&mut self.newest, run).is_some_and(|newest| run.first < newest && run.last < newest)
     }
+}
+
+/// Raises the highest sequence of the run's producer, and tells what it was; not where too many are followed already.
+fn raise(highest: &mut HashMap<Key, u64>, run: &Run) -> Option<u64> {
+    if highest.len() >= FOLLOWED_MAX && !highest.contains_key(&run.key) {
+        return None;
+    }
+    let highest = highest.entry(run.key).or_insert(run.last);
+    let before = *highest;
+    *highest = run.last.max(before);
+    Some(before)
 }
 
 fn runs(told: &[Told]) -> impl Iterator<Item = &Run> {
