@@ -162,8 +162,8 @@ fn saturate_help() -> String {
         "Finds the highest rate that the target keeps up with: at least 99.5 % of what is due is produced, no record \
          fails, and every --slo is met. Each rate is a run of its own; what is found must hold in one more, longer run. \
          The search sets --rate, --duration and --log-format of each run; --records, --bytes, --html, --dry-run, \
-         --metrics-hold, --start-at and --shard have no place in it, nor have phases with rates of their own, or phases \
-         that are over before the longest run.",
+         --metrics-hold, --start-at, --shard and --ramp-to have no place in it, nor have phases with rates of their own, \
+         or phases that are over before the longest run.",
         0,
     ));
     list_flags(&mut out, SATURATE_FLAGS, SATURATE_CODES);

@@ -12,7 +12,9 @@ pub mod observe;
 pub mod payload;
 pub mod rates;
 pub mod schedule;
+mod stages;
 pub mod target;
+mod templates;
 
 use crate::base::fatal::Fatal;
 use crate::base::{clock, limits};
@@ -76,7 +78,7 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let sysfs = &deps.sysfs;
     let targets = target::resolve(&wanted.targets, sysfs, errors);
     reject_useless(settings, wanted, &targets, errors);
-    let (payload, sizes) = payload::resolve(settings, wanted, errors);
+    let (payload, sizes) = payload::resolve(settings, wanted, targets.kind, errors);
     let mut cores = cores::choose(wanted, sysfs, errors);
     let producers = producers(wanted, &targets, cores.cpus.len(), errors);
     cores.keep(producers, wanted.cores.is_some());
@@ -182,6 +184,12 @@ fn reject_useless(settings: &Settings, wanted: &Wanted, targets: &Targets, error
         refuse("burst-on", "--mode burst", "--mode=burst");
         refuse("burst-off", "--mode burst", "--mode=burst");
     }
+    if wanted.stages.iter().all(|stage| stage.ramp_to.is_none()) {
+        refuse("ramp-steps", "--ramp-to", "--ramp-to=1GB/s");
+    }
+    if wanted.template.is_none() {
+        refuse("template-lines", "--payload-template", "--payload-template=events.ndjson");
+    }
     if wanted.metrics_addr.is_none() {
         refuse("metrics-hold", "--metrics-addr", "--metrics-addr=:9090");
     }
@@ -205,6 +213,11 @@ fn reject_useless_in_stages(settings: &Settings, wanted: &Wanted, errors: &mut V
                 let what = format!("{origin} has no effect in a stage without mode: {word}");
                 errors.push(Fatal::usage(what).mend(format!("mode: {word}")));
             }
+        }
+        if let Some(given) = texts.get("ramp-steps").filter(|_| stage.ramp_to.is_none()) {
+            let origin = given.origin(keys::find("ramp-steps").expect("a key of the table"));
+            let what = format!("{origin} has no effect in a stage without ramp_to");
+            errors.push(Fatal::usage(what).mend("ramp_to: 1GB/s"));
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::base::{program, units};
 use crate::config::keys::{self, KEYS, Key};
 use crate::config::load::{Given, Settings, Source};
 use crate::config::nearest::nearest;
-use crate::config::resolve::{payload, rates};
+use crate::config::resolve::{payload, rates, target};
 use crate::config::values::{self, Rate, Wanted};
 use crate::config::{Deps, cli, resolve};
 use crate::plan::saturate::SaturatePlan;
@@ -31,7 +31,8 @@ pub const SATURATE_FLAGS: &[(&str, &str, &str)] = &[
 /// What the search sets itself for each run: no flags. What a file or a variable says of it is for other runs.
 const SET_BY_THE_SEARCH: &[&str] = &["rate", "duration", "log-format"];
 /// What would end or hold up each run, be written over by the next, or make its rate that of a fleet, whoever says it.
-const NOT_IN_A_SEARCH: &[&str] = &["records", "bytes", "html", "dry-run", "metrics-hold", "start-at", "shard"];
+const NOT_IN_A_SEARCH: &[&str] =
+    &["records", "bytes", "html", "dry-run", "metrics-hold", "start-at", "shard", "ramp-to"];
 
 const SECOND_NS: u64 = 1_000_000_000;
 const RATE_MIN: Rate = Rate::Bytes(1_000_000);
@@ -60,7 +61,7 @@ pub fn parse(
     let wanted = values::read(&settings, &mut wrong);
     check_run(&settings, &wanted, deps, wrong, &mut errors);
     check_stages(&wanted, step_ns, confirm_ns, &mut errors);
-    let in_bytes = |flag: &str, rate: Rate| bytes_per_second(flag, rate, &settings, &wanted);
+    let in_bytes = |flag: &str, rate: Rate| bytes_per_second(flag, rate, (&settings, deps), &wanted);
     let rate_min = in_bytes("min-rate", rate_min).map_err(|fatal| errors.push(fatal)).unwrap_or(0);
     // What is wrong with this one was said of the run, whose rate it is.
     let rate_max = rate_max.and_then(|rate| in_bytes("max-rate", rate).ok());
@@ -111,12 +112,18 @@ fn least_rate(text: &str) -> Result<Rate, String> {
     values::rate(text)?.ok_or_else(|| "a search needs a rate to begin with".to_owned())
 }
 
-fn bytes_per_second(flag: &str, rate: Rate, settings: &Settings, wanted: &Wanted) -> Result<u64, Fatal> {
+fn bytes_per_second(
+    flag: &str,
+    rate: Rate,
+    (settings, deps): (&Settings, &Deps),
+    wanted: &Wanted,
+) -> Result<u64, Fatal> {
     match rate {
         Rate::Bytes(bytes) => Ok(bytes),
         // What is wrong with the payload was said before.
         Rate::Records(_) => {
-            let (_, sizes) = payload::resolve(settings, wanted, &mut Vec::new());
+            let kind = target::resolve(&wanted.targets, &deps.sysfs, &mut Vec::new()).kind;
+            let (_, sizes) = payload::resolve(settings, wanted, kind, &mut Vec::new());
             rates::bytes_per_second(flag, rate, &sizes)
         }
     }
@@ -192,10 +199,12 @@ fn refuse_what_is_not_of_runs(settings: &Settings, errors: &mut Vec<Fatal>) {
         let what = format!("{} has no place in a search, where each rate is a run of its own", given.origin(key));
         errors.push(Fatal::usage(what).mend(without(key, given)));
     }
-    let of_stage = settings.phases.iter().find_map(|stage| stage.get("rate"));
-    if let Some((key, given)) = keys::find("rate").zip(of_stage) {
-        let what = format!("{} of a stage stands against the rates that the search tries", given.origin(key));
-        errors.push(Fatal::usage(what).mend("take rate out of the stages"));
+    for name in ["rate", "ramp-to"] {
+        let of_stage = settings.phases.iter().find_map(|stage| stage.get(name));
+        if let Some((key, given)) = keys::find(name).zip(of_stage) {
+            let what = format!("{} of a stage stands against the rates that the search tries", given.origin(key));
+            errors.push(Fatal::usage(what).mend(format!("take {} out of the stages", key.config_key())));
+        }
     }
 }
 
@@ -351,6 +360,8 @@ mod tests {
         assert!(help.contains("phases"), "{help}");
         let (_file, config) = file("phases: [{duration: 1s, rate: 1MB/s}]\n");
         assert!(refused(&format!("--target null {config}"), &[]).contains("line 1: rate of a stage"));
+        let (_file, config) = file("phases: [{duration: 9s, ramp_to: 1MB/s}]\n");
+        assert!(refused(&format!("--target null {config}"), &[]).contains("line 1: ramp_to of a stage"));
         let (_file, config) = file("phases: [{mode: burst}]\n");
         good(&format!("--target null {config}"), &[]);
     }

@@ -31,6 +31,7 @@ pub struct Wanted {
     pub parallel: Option<usize>,
     pub payload_bytes: (u64, u64),
     pub template: Option<PathBuf>,
+    pub template_lines: bool,
     pub seed: u64,
     pub compressibility: f64,
     pub ring_bytes: Option<u64>,
@@ -80,6 +81,9 @@ pub struct Stage {
     /// `None`: not said; `u64::MAX`: until a limit or a signal.
     pub duration_ns: Option<u64>,
     pub rate: Option<Rate>,
+    /// The rate goes from `rate` to this in `ramp_steps` equal steps.
+    pub ramp_to: Option<Rate>,
+    pub ramp_steps: u64,
     pub mode: Mode,
     pub weight: u64,
     pub burst_on_ns: u64,
@@ -228,6 +232,8 @@ impl Reader<'_> {
         Stage {
             duration_ns: value("duration").map(into_number),
             rate: value("rate").and_then(into_rate).unwrap_or(base.rate),
+            ramp_to: value("ramp-to").and_then(into_rate).unwrap_or(base.ramp_to),
+            ramp_steps: value("ramp-steps").map_or(base.ramp_steps, into_number),
             mode: value("mode").map_or(base.mode, into_mode),
             weight: value("weight").map_or(base.weight, into_number),
             burst_on_ns: value("burst-on").map_or(base.burst_on_ns, into_number),
@@ -242,6 +248,8 @@ fn default_stage() -> Stage {
     Stage {
         duration_ns: None,
         rate: None,
+        ramp_to: None,
+        ramp_steps: number("ramp-steps"),
         mode: into_mode(default_value("mode")),
         weight: number("weight"),
         burst_on_ns: number("burst-on"),
@@ -277,6 +285,7 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
         parallel: r.number("parallel").map(|n| n as usize),
         payload_bytes: r.payload_bytes(),
         template: r.text("payload-template").map(PathBuf::from),
+        template_lines: r.is_on("template-lines"),
         seed: r.number_or_default("seed"),
         compressibility: r.compressibility(),
         ring_bytes: r.number("ring-size"),

@@ -261,6 +261,22 @@ fn phases_follow_each_other() {
 }
 
 #[test]
+fn a_ramp_has_results_for_each_of_its_rates() {
+    let scratch = Scratch::new();
+    let words = "--target file:data.bin --payload-size 1000 --rate 1MB/s --ramp-to 3MB/s --ramp-steps 3 --duration 3s";
+    let report = all_produced(|| scratch.report(&format!("{words} --overwrite")));
+    let phases = report["phases"].as_array().unwrap();
+    let offered: Vec<_> = phases.iter().map(|phase| count(phase, "records_offered")).collect();
+    assert_eq!(offered.len(), 3, "{offered:?}");
+    for (offered, rate) in offered.iter().zip([1000, 2000, 3000]) {
+        assert!(offered.abs_diff(rate) <= rate / 5, "{phases:#?}");
+    }
+    assert_eq!(offered.iter().sum::<u64>(), 6000);
+    assert!(phases.iter().all(|phase| phase["latency_seconds"]["response"]["p99"].is_f64()), "{phases:#?}");
+    scratch.verify_clean("data.bin --expect report.json");
+}
+
+#[test]
 fn a_warm_up_is_reported_apart_and_keeps_its_sequences() {
     let scratch = Scratch::new();
     let words = "--target file:data.bin --payload-size 1000 --rate 2MB/s --warmup 250ms --duration 500ms";

@@ -266,7 +266,13 @@ fn a_stage_that_says_what_its_mode_ignores_is_refused() {
         assert_eq!(ended.code(), 2, "{said}: {ended}");
         ended.says(&["c.yaml line 3", word, "has no effect in a stage without mode"]);
     }
-    let stages = "phases: [{duration: 1s, rate: 1MB/s, mode: sampled, weight: 5}, {duration: 1s}]";
+    scratch.write("c.yaml", "target: \"null\"\nphases:\n  - {duration: 9s, rate: 1MB/s, ramp_steps: 3}\n");
+    scratch.run("--config c.yaml --dry-run").says(&["c.yaml line 3", "no effect in a stage without ramp_to"]);
+    let ramp = scratch.run("--target null --rate 1MB/s --duration 9s --ramp-steps 3 --dry-run");
+    assert_eq!(ramp.code(), 2, "{ramp}");
+    ramp.says(&["--ramp-steps has no effect without --ramp-to"]);
+    let stages =
+        "phases: [{duration: 1s, rate: 1MB/s, mode: sampled, weight: 5}, {duration: 10s, rate: 1MB/s, ramp_to: 9MB/s}]";
     scratch.write("c.yaml", format!("target: \"null\"\n{stages}\n"));
     plan(&scratch, "--config c.yaml");
 }

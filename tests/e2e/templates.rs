@@ -142,6 +142,27 @@ fn without_annotation_files_are_sent_byte_for_byte() {
 }
 
 #[test]
+fn lines_are_replayed_one_by_one() {
+    let scratch = Scratch::new();
+    scratch.write("plain.csv", "sensor-1,17.25,ok,mm\r\n\nsensor-22,9.5,failed,mm");
+    let words = "--payload-template plain.csv --template-lines --annotate off --records 5";
+    scratch.report(&format!("--target file:plain.out {words}"));
+    let (one, two) = ("sensor-1,17.25,ok,mm\n", "sensor-22,9.5,failed,mm\n");
+    assert_eq!(scratch.read("plain.out"), [one, two, one, two, one].concat().as_bytes());
+
+    let lines = ["{\"n\": {{sequence}}, \"kind\": \"login\"}\n", "{\"n\": {{sequence}}}\n"].concat();
+    scratch.write("events.ndjson", lines);
+    scratch.report("--target file:data/ --payload-template events.ndjson --template-lines --records 3000 --parallel 2");
+    scratch.verify_clean("data/ --expect report.json");
+
+    let short = scratch.run("--target null --payload-template plain.csv --template-lines --payload-size 512");
+    assert_eq!(short.code(), 2, "{short}");
+    let alone = scratch.run("--target null --template-lines");
+    assert_eq!(alone.code(), 2, "{alone}");
+    alone.says(&["--template-lines has no effect without --payload-template"]);
+}
+
+#[test]
 fn a_plain_file_goes_behind_the_header() {
     let scratch = Scratch::new();
     scratch.write("blob", [7u8; 3000]);

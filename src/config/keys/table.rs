@@ -24,6 +24,17 @@ pub const KEYS: &[Key] = &[
         "Total of all producers together, not of each; shared out exactly. Bytes a second, bits with 'bit', records \
          with 'rec/s'; or unlimited.",
     ),
+    key(Load, "ramp-to", Kind::Rate, "R").in_phases().says(
+        "no ramp",
+        "1GB/s",
+        "The rate goes from --rate to this, up or down, in --ramp-steps equal steps over the duration; each step is a \
+         stage with results of its own.",
+    ),
+    key(Load, "ramp-steps", count(2, limits::PHASES_MAX as u64), "N").in_phases().says(
+        "10",
+        "10",
+        "Steps of a ramp; the first is at --rate, the last at --ramp-to.",
+    ),
     key(Load, "producer-rate", Kind::Rate, "R").says("none", "125kb/s", "Cap of each producer."),
     key(Load, "catch-up", Kind::Duration, "D").says(
         "10s",
@@ -78,6 +89,12 @@ pub const KEYS: &[Key] = &[
         "random bytes",
         "templates/",
         "A file, or a folder replayed in name order, each record at its own length. Excludes --payload-size.",
+    ),
+    key(Payload, "template-lines", Kind::Switch, "").says(
+        "off",
+        "on",
+        "Each line of the template's files is a record, blank ones left out; 10,000 at most. Kafka gets lines without \
+         their ends.",
     ),
     key(Payload, "seed", count(0, u64::MAX), "N").says("0", "42", "The same seed gives the same payload bytes."),
     key(Payload, "compressibility", Kind::Fraction { max: 0.99 }, "F").says(

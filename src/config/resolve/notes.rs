@@ -4,10 +4,11 @@ use crate::base::{limits, units};
 use crate::config::resolve::Parts;
 use crate::config::resolve::geometry;
 use crate::config::resolve::network;
-use crate::config::resolve::payload::{self, Sizes};
+use crate::config::resolve::payload::Sizes;
 use crate::config::resolve::rates;
 use crate::config::resolve::schedule::{self, Schedules};
 use crate::config::resolve::target::Place;
+use crate::config::resolve::templates;
 use crate::config::values::Wanted;
 use crate::host::{Sysfs, fs as host_fs};
 use crate::plan::{Comparison, FileLayout, PhasePlan, PhaseShare, Schedule, SloMetric};
@@ -19,7 +20,7 @@ const RATE_REACHED: f64 = 0.995;
 pub fn add(parts: &mut Parts, wanted: &Wanted, sysfs: &Sysfs) {
     let mut lines = rate_notes(&parts.schedules, parts.fleet.producers);
     lines.extend(duration_note(wanted));
-    lines.extend(wanted.template.as_deref().and_then(payload::left_out));
+    lines.extend(wanted.template.as_deref().and_then(templates::left_out));
     lines.extend(rates::record_notes(wanted, &parts.sizes));
     lines.extend(slo_notes(parts, wanted));
     lines.extend(places(parts, wanted, sysfs));
@@ -64,7 +65,7 @@ fn duration_note(wanted: &Wanted) -> Option<String> {
         end_ns = end_ns.saturating_add(stage.duration_ns.unwrap_or(u64::MAX));
     }
     let whole = units::format_duration(end_ns);
-    let cut = format!("{asked} ends the run in stage {reached} of {all}");
+    let cut = format!("{asked} ends the run in stage {reached} of the {all} of phases");
     if end_ns < asked_ns {
         Some(format!("the phases end the run after {whole}, before {asked} does"))
     } else if reached < all {

@@ -3,17 +3,16 @@
 use crate::base::fatal::Fatal;
 use crate::base::{limits, place, program, units};
 use crate::config::load::Settings;
+use crate::config::resolve::templates::{self, LineEnds, NAMED_MAX};
 use crate::config::values::Wanted;
 use crate::payload::template;
-use crate::plan::{Annotate, PayloadPlan, PayloadSource, TemplateFile};
+use crate::plan::{Annotate, PayloadPlan, PayloadSource, SinkKind, TemplateFile};
 use sha2::{Digest, Sha256};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 const KEY_FILE_BYTES_MAX: u64 = 1 << 20;
-/// What is left out of a folder of templates is named up to so many times.
-const LEFT_OUT_NAMED_MAX: usize = 3;
 
 /// Lengths of the records of a run, header included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +46,9 @@ impl Sizes {
     }
 }
 
-pub fn resolve(settings: &Settings, wanted: &Wanted, errors: &mut Vec<Fatal>) -> (PayloadPlan, Sizes) {
+pub fn resolve(settings: &Settings, wanted: &Wanted, kind: SinkKind, errors: &mut Vec<Fatal>) -> (PayloadPlan, Sizes) {
     let (source, sizes, headed) = match &wanted.template {
-        Some(path) => templates(path, settings, wanted, errors),
+        Some(path) => replayed(path, settings, (wanted, kind), errors),
         None => random(wanted, errors),
     };
     let sign_key = wanted.sign_key.as_deref().and_then(|path| key_to_sign_with(path, errors));
@@ -93,10 +92,10 @@ fn least_bytes(annotate: Annotate) -> u64 {
     }
 }
 
-fn templates(
+fn replayed(
     path: &Path,
     settings: &Settings,
-    wanted: &Wanted,
+    (wanted, kind): (&Wanted, SinkKind),
     errors: &mut Vec<Fatal>,
 ) -> (PayloadSource, Sizes, bool) {
     for name in ["payload-size", "compressibility"].iter().filter(|name| settings.is_given(name)) {
@@ -105,7 +104,8 @@ fn templates(
     }
     // For a plan that is refused in the end.
     let fallback = Sizes::fixed_at(wanted.payload_bytes.1);
-    let files = match read_templates(path) {
+    let split = wanted.template_lines.then_some(if kind == SinkKind::Kafka { LineEnds::Cut } else { LineEnds::Kept });
+    let files = match templates::read(path, split) {
         Ok(files) => files,
         Err(fatal) => {
             errors.push(fatal);
@@ -113,24 +113,31 @@ fn templates(
         }
     };
     let is_folder = path.is_dir();
-    let flag = |file: &TemplateFile| {
-        let at = if is_folder { path.join(&file.name) } else { path.to_owned() };
-        format!("--payload-template '{}'", at.display())
+    let flag = |file: &TemplateFile| match (wanted.template_lines, is_folder) {
+        (true, _) => format!("--payload-template '{}': {}", path.display(), file.name),
+        (false, true) => format!("--payload-template '{}'", path.join(&file.name).display()),
+        (false, false) => format!("--payload-template '{}'", path.display()),
     };
-    let (mut lengths, mut headed, mut slots) = (Vec::new(), Vec::new(), 0);
+    let (mut lengths, mut headed, mut slots, mut wrong) = (Vec::new(), Vec::new(), 0, Vec::new());
     for file in &files {
         match template::check(file, wanted.annotate) {
             Ok(found) if !found.headed && wanted.sign_key.is_some() && wanted.annotate == Annotate::Payload => {
                 let what = format!("--sign-key signs the record header, and '{}' has placeholders instead", file.name);
-                errors.push(Fatal::usage(what).mend("leave out --sign-key, or the placeholders of the template"));
+                wrong.push(Fatal::usage(what).mend("leave out --sign-key, or the placeholders of the template"));
             }
             Ok(found) => {
                 lengths.push(found.record_bytes);
                 headed.extend(found.headed.then_some(file));
                 slots += found.slots;
             }
-            Err(why) => errors.push(Fatal::usage(format!("{}: {why}", flag(file))).mend(another(wanted.annotate))),
+            Err(why) => wrong.push(Fatal::usage(format!("{}: {why}", flag(file))).mend(another(wanted))),
         }
+    }
+    let unnamed = wrong.len().saturating_sub(NAMED_MAX);
+    errors.extend(wrong.into_iter().take(NAMED_MAX));
+    if unnamed > 0 {
+        let what = format!("--payload-template '{}': {unnamed} more cannot be used", path.display());
+        errors.push(Fatal::usage(what));
     }
     if let Some(file) = headed.first().filter(|_| headed.len() < lengths.len()) {
         let what = format!("{} has no place for the facts, but other templates of the run have", flag(file));
@@ -154,80 +161,15 @@ fn templates(
 }
 
 /// In place of a template that makes no records.
-fn another(annotate: Annotate) -> String {
-    match annotate {
-        Annotate::Payload => "--annotate=off, which sends files byte for byte".to_owned(),
+fn another(wanted: &Wanted) -> String {
+    let what = if wanted.template_lines { "lines" } else { "files" };
+    match wanted.annotate {
+        Annotate::Payload => format!("--annotate=off, which sends {what} byte for byte"),
         Annotate::Headers | Annotate::Off => {
             let (least, most) = (limits::RECORD_BYTES_MIN_UNANNOTATED, units::format_size(limits::RECORD_BYTES_MAX));
-            format!("a file of {least} B to {most}")
+            format!("{what} of {least} B to {most}")
         }
     }
-}
-
-/// A file, or the plain files of a folder in name order, hidden ones left out.
-fn read_templates(path: &Path) -> Result<Vec<TemplateFile>, Fatal> {
-    let flag = format!("--payload-template '{}'", path.display());
-    let fail = |what: String, at: &Path, why: &io::Error| {
-        Fatal::usage(format!("{what}: {why}")).mend(place::mend_reading("payload-template", at, why))
-    };
-    let facts = std::fs::metadata(path).map_err(|why| fail(flag.clone(), path, &why))?;
-    let mut names: Vec<PathBuf> = vec![path.to_owned()];
-    if facts.is_dir() {
-        (names, _) = template_names(path).map_err(|why| fail(flag.clone(), path, &why))?;
-    }
-    if names.is_empty() || names.len() > limits::TEMPLATE_FILES_MAX {
-        let (count, most) = (names.len(), limits::TEMPLATE_FILES_MAX);
-        let what = format!("{flag} holds {count} files; it takes 1 to {most}");
-        return Err(Fatal::usage(what).mend("put templates there and nothing else, or name one file"));
-    }
-    let mut total = 0u64;
-    let mut files = Vec::new();
-    for name in names {
-        let shown = name.display();
-        let facts = std::fs::metadata(&name).map_err(|why| fail(format!("{flag}: {shown}"), &name, &why))?;
-        total = total.saturating_add(facts.len());
-        if !facts.is_file() || facts.len() > limits::RECORD_BYTES_MAX || total > limits::TEMPLATE_BYTES_MAX {
-            let each = units::format_size(limits::RECORD_BYTES_MAX);
-            let all = units::format_size(limits::TEMPLATE_BYTES_MAX);
-            let what = format!("{flag}: {shown} ({}) passes the limits", units::format_size(facts.len()));
-            return Err(Fatal::usage(what).mend(format!("plain files of at most {each} each and {all} together")));
-        }
-        let bytes = std::fs::read(&name).map_err(|why| fail(format!("{flag}: {shown}"), &name, &why))?;
-        let name = name.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        files.push(TemplateFile { name, bytes: bytes.into() });
-    }
-    Ok(files)
-}
-
-/// The plain files of a folder that are not hidden, and what else is there, both in name order.
-fn template_names(folder: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
-    let (mut names, mut others) = (Vec::new(), Vec::new());
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let hidden = entry.file_name().to_string_lossy().starts_with('.');
-        // A link that leads nowhere is no reason to refuse the others.
-        let is_template = !hidden && std::fs::metadata(entry.path()).is_ok_and(|facts| facts.is_file());
-        let kind = if is_template { &mut names } else { &mut others };
-        kind.push(entry.path());
-    }
-    names.sort();
-    others.sort();
-    Ok((names, others))
-}
-
-/// What of a folder of templates is not replayed; `None`: nothing, or it is no folder.
-pub fn left_out(path: &Path) -> Option<String> {
-    let (_, others) = template_names(path).ok()?;
-    let named = others.iter().take(LEFT_OUT_NAMED_MAX).filter_map(|other| other.file_name());
-    let named: Vec<_> = named.map(|name| format!("'{}'", name.display())).collect();
-    let more = match others.len().saturating_sub(LEFT_OUT_NAMED_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    (!others.is_empty()).then(|| {
-        let path = path.display();
-        format!("--payload-template {path}: left out, since hidden or no plain file: {}{more}", named.join(", "))
-    })
 }
 
 /// The key of a run, which may have to be made first: only where no bytes are lost by that.
@@ -273,30 +215,11 @@ mod tests {
     use crate::config::values;
 
     #[test]
-    fn a_folder_is_replayed_in_name_order() {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, text) in [("b.json", "22"), ("a.json", "1"), (".hidden", "x")] {
-            std::fs::write(folder.path().join(name), text).unwrap();
-        }
-        std::fs::create_dir(folder.path().join("sub")).unwrap();
-        let files = read_templates(folder.path()).unwrap();
-        let names: Vec<_> = files.iter().map(|file| file.name.as_str()).collect();
-        assert_eq!(names, ["a.json", "b.json"]);
-        let told = left_out(folder.path()).unwrap();
-        assert!(told.ends_with(": '.hidden', 'sub'"), "{told}");
-        for name in [".a", ".b"] {
-            std::fs::write(folder.path().join(name), "x").unwrap();
-        }
-        assert!(left_out(folder.path()).unwrap().ends_with(": '.a', '.b', '.hidden' and 1 more"));
-        std::os::unix::fs::symlink("nowhere", folder.path().join(".a-link")).unwrap();
-        std::os::unix::fs::symlink("nowhere", folder.path().join("link")).unwrap();
-        assert_eq!(read_templates(folder.path()).unwrap().len(), 2);
-        assert!(left_out(folder.path()).unwrap().ends_with(": '.a', '.a-link', '.b' and 3 more"));
-        assert_eq!((left_out(&folder.path().join("a.json")), left_out(&folder.path().join("sub"))), (None, None));
-        let one = read_templates(&folder.path().join("b.json")).unwrap();
-        assert_eq!(&*one[0].bytes, b"22");
-        assert!(read_templates(&folder.path().join("sub")).unwrap_err().what.contains("0 files"));
-        assert!(read_templates(&folder.path().join("none")).is_err());
+    fn what_is_wrong_with_many_is_told_of_a_few() {
+        let short: Vec<_> = (0..9).map(|k| (["a", "b", "c", "d", "e", "f", "g", "h", "i"][k], &b"x"[..])).collect();
+        let (_, errors) = resolved(&short, "off");
+        assert_eq!(errors.len(), NAMED_MAX + 1, "{errors:?}");
+        assert!(errors[NAMED_MAX].what.contains("6 more cannot be used"), "{errors:?}");
     }
 
     /// What a folder of such files comes to, and what is wrong with it.
@@ -310,7 +233,7 @@ mod tests {
         settings.put("annotate", Some(annotate.to_owned()));
         let mut errors = Vec::new();
         let wanted = values::read(&settings, &mut errors);
-        let (plan, _) = resolve(&settings, &wanted, &mut errors);
+        let (plan, _) = resolve(&settings, &wanted, SinkKind::Null, &mut errors);
         (plan, errors)
     }
 
@@ -331,7 +254,7 @@ mod tests {
         for (annotate, headed) in [("payload", true), ("headers", false), ("off", false)] {
             settings.put("annotate", Some(annotate.to_owned()));
             let wanted = values::read(&settings, &mut Vec::new());
-            let (plan, _) = resolve(&settings, &wanted, &mut Vec::new());
+            let (plan, _) = resolve(&settings, &wanted, SinkKind::Null, &mut Vec::new());
             assert_eq!((plan.record_bytes_min, plan.record_bytes_max, plan.headed), (4096, 4096, headed), "{annotate}");
         }
     }

@@ -56,7 +56,8 @@ pub fn in_bytes(flag: &str, rate: Option<Rate>, sizes: &Sizes, errors: &mut Vec<
 pub fn record_notes(wanted: &Wanted, sizes: &Sizes) -> Vec<String> {
     let mean = if sizes.fixed().is_none() { ", which is their mean length" } else { "" };
     let mut notes = Vec::new();
-    for rate in wanted.stages.iter().filter_map(|stage| stage.rate).chain(wanted.producer_rate) {
+    let of_stages = wanted.stages.iter().flat_map(|stage| [stage.rate, stage.ramp_to]);
+    for rate in of_stages.flatten().chain(wanted.producer_rate) {
         let Rate::Records(records) = rate else { continue };
         let note = format!("a rate of {records} is kept in bytes: {} B for each{mean}", sizes.mean_bytes);
         if !notes.contains(&note) {

@@ -5,10 +5,9 @@ use crate::base::limits;
 use crate::base::units;
 use crate::config::resolve::payload::Sizes;
 use crate::config::resolve::rates;
+use crate::config::resolve::stages::{self, Stretch};
 use crate::config::values::{Mode, Rate, Stage, Wanted};
 use crate::plan::{PhasePlan, PhaseShare, Schedule, WireRate};
-
-const DURATION_DEFAULT_NS: u64 = 10_000_000_000;
 
 /// The `index`-th of `parts` whole shares of `total`; all of them sum to it.
 pub fn share(total: u64, parts: u64, index: u64) -> u64 {
@@ -84,7 +83,7 @@ impl Schedules {
 }
 
 pub fn resolve(wanted: &Wanted, limited: bool, fleet: Fleet, sizes: &Sizes, errors: &mut Vec<Fatal>) -> Schedules {
-    let stages = stages(wanted, limited, errors);
+    let stages = stages::stretches(wanted, limited, errors);
     let shares = fleet.producers.saturating_mul(stages.len());
     if shares > limits::PHASE_SHARES_MAX {
         let (producers, count, most) = (fleet.producers, stages.len(), limits::PHASE_SHARES_MAX);
@@ -94,70 +93,14 @@ pub fn resolve(wanted: &Wanted, limited: bool, fleet: Fleet, sizes: &Sizes, erro
     }
     let mut schedules = Schedules { shares: vec![Vec::new(); fleet.producers], ..Schedules::default() };
     let cap = rates::in_bytes("producer-rate", wanted.producer_rate, sizes, errors);
-    for (duration_ns, warmup, stage) in &stages {
-        let rate = rates::in_bytes("rate", stage.rate, sizes, errors);
+    for Stretch { duration_ns, warmup, stage, step } in &stages {
+        let from = rates::in_bytes("rate", stage.rate, sizes, errors);
+        let to = rates::in_bytes("ramp-to", stage.ramp_to, sizes, errors);
+        let rate = from.map(|from| stages::rate(from, to.unwrap_or(from), *step, stage.ramp_steps));
         add_stage(&mut schedules, (*duration_ns, *warmup), stage, (rate, cap), fleet, errors);
     }
     schedules.stagger_ns = (0..fleet.producers).map(|k| stagger(&schedules.shares[k], k, fleet, sizes)).collect();
     schedules
-}
-
-/// (length, warm-up?, stage), with all lengths known.
-fn stages(wanted: &Wanted, limited: bool, errors: &mut Vec<Fatal>) -> Vec<(u64, bool, Stage)> {
-    let last = wanted.stages.len() - 1;
-    let mut left_ns = wanted.duration_ns.unwrap_or(u64::MAX);
-    let mut out = Vec::new();
-    if wanted.duration_ns == Some(0) {
-        errors.push(Fatal::usage("--duration 0s: the run would be over before it starts").mend("--duration=30s"));
-    }
-    if wanted.warmup_ns > 0 {
-        out.push((wanted.warmup_ns, true, wanted.stages[0].clone()));
-    }
-    for (at, stage) in wanted.stages.iter().enumerate() {
-        let open_end = wanted.duration_ns.is_some() || limited;
-        let duration_ns = match stage.duration_ns {
-            Some(duration_ns) => duration_ns,
-            None if open_end => u64::MAX,
-            None if !wanted.phased => DURATION_DEFAULT_NS,
-            None => {
-                let what = format!("stage {} of phases has no duration", at + 1);
-                errors.push(Fatal::usage(what).mend("duration: 10s, or duration: inf for the last"));
-                continue;
-            }
-        };
-        if duration_ns == 0 && wanted.phased {
-            errors.push(Fatal::usage(format!("stage {} of phases lasts 0s", at + 1)).mend("duration: 30s"));
-        }
-        if duration_ns == u64::MAX && at < last {
-            let what = format!("stage {} of phases never ends, so stage {} never starts", at + 1, at + 2);
-            errors.push(Fatal::usage(what).mend("duration: 10s"));
-        }
-        check_burst(stage, errors);
-        let duration_ns = duration_ns.min(left_ns);
-        left_ns = if left_ns == u64::MAX { left_ns } else { left_ns - duration_ns };
-        if duration_ns > 0 {
-            out.push((duration_ns, false, stage.clone()));
-        }
-    }
-    let lengths = out.iter().map(|(duration_ns, ..)| *duration_ns).filter(|duration_ns| *duration_ns != u64::MAX);
-    if lengths.map(u128::from).sum::<u128>() > u128::from(u64::MAX / 2) {
-        errors.push(Fatal::usage("the stages together last longer than 292 years").mend("--duration=inf"));
-    }
-    out
-}
-
-fn check_burst(stage: &Stage, errors: &mut Vec<Fatal>) {
-    if stage.mode != Mode::Burst {
-        return;
-    }
-    if stage.burst_on_ns == 0 {
-        errors.push(Fatal::usage("--burst-on 0s leaves no time to send").mend("--burst-on=1s"));
-    }
-    if stage.burst_on_ns.checked_add(stage.burst_off_ns).is_none() {
-        errors.push(
-            Fatal::usage("--burst-on and --burst-off together last longer than 584 years").mend("--burst-off=4s"),
-        );
-    }
 }
 
 fn add_stage(
@@ -172,7 +115,7 @@ fn add_stage(
     let weight = if sampled { stage.weight } else { 1 };
     if let Some(rate) = rate.filter(|rate| *rate < fleet.total) {
         let said = match stage.rate {
-            Some(Rate::Records(records)) => format!("{records} ({rate} B/s)"),
+            Some(Rate::Records(records)) if stage.ramp_to.is_none() => format!("{records} ({rate} B/s)"),
             _ => format!("{rate} B/s"),
         };
         let what = format!("--rate {said} over {} producers leaves some without a byte a second", fleet.total);
@@ -283,7 +226,7 @@ mod tests {
         wanted.stages[0].rate = Some(Rate::Bytes(10));
         let schedules = resolved(&wanted, 3);
         let lengths: Vec<_> = schedules.phases.iter().map(|p| (p.duration_ns, p.warmup)).collect();
-        assert_eq!(lengths, [(5, true), (DURATION_DEFAULT_NS, false)]);
+        assert_eq!(lengths, [(5, true), (stages::DURATION_DEFAULT_NS, false)]);
         let rate = |k: usize| match schedules.shares[k][1].schedule {
             Schedule::Steady { rate } => rate.logical_bytes_per_second,
             _ => 0,

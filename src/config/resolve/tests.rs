@@ -332,12 +332,12 @@ fn a_duration_beside_phases_says_which_of_them_ends_the_run() {
     };
     let (two, open) = ("{duration: 1s}, {duration: 2s}", "{duration: 1s}, {duration: inf}");
     for (phases, duration, said) in [
-        (two, "1s", Some("--duration 1s ends the run in stage 1 of 2: what follows is left out")),
-        (two, "2500ms", Some("--duration 2.5s ends the run in stage 2 of 2: the phases would take 3 s")),
+        (two, "1s", Some("--duration 1s ends the run in stage 1 of the 2 of phases: what follows is left out")),
+        (two, "2500ms", Some("--duration 2.5s ends the run in stage 2 of the 2 of phases: the phases would take 3 s")),
         (two, "3s", None),
         (two, "20s", Some("the phases end the run after 3 s, before --duration 20s does")),
         (two, "inf", Some("the phases end the run after 3 s, before --duration inf does")),
-        (open, "1s", Some("--duration 1s ends the run in stage 1 of 2: what follows is left out")),
+        (open, "1s", Some("--duration 1s ends the run in stage 1 of the 2 of phases: what follows is left out")),
         (open, "5s", None),
         (open, "inf", None),
     ] {

@@ -5,6 +5,8 @@ use crate::config::keys::{Group, KEYS, Key};
 use crate::config::parse::default_of;
 use serde_json::Value;
 
+const EVENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/fixtures/generator/header-event.json");
+
 /// What a key needs beside it, so that it is not refused as useless.
 fn company<'a>(key: &Key, files: &'a str) -> Vec<(&'a str, &'a str)> {
     let target = match (key.name, key.group) {
@@ -15,11 +17,14 @@ fn company<'a>(key: &Key, files: &'a str) -> Vec<(&'a str, &'a str)> {
         _ => "null",
     };
     let more = match key.name {
-        "weight" => Some(("mode", "sampled")),
-        "burst-on" | "burst-off" => Some(("mode", "burst")),
-        "metrics-hold" => Some(("metrics-addr", ":9090")),
-        "governance-every" => Some(("governance-url", "http://localhost")),
-        _ => (target == files).then_some(("min-free", "0")),
+        "weight" => vec![("mode", "sampled")],
+        "burst-on" | "burst-off" => vec![("mode", "burst")],
+        "ramp-steps" => vec![("rate", "1MB/s"), ("ramp-to", "9MB/s")],
+        "template-lines" => vec![("payload-template", EVENT)],
+        "metrics-hold" => vec![("metrics-addr", ":9090")],
+        "governance-every" => vec![("governance-url", "http://localhost")],
+        _ if target == files => vec![("min-free", "0")],
+        _ => Vec::new(),
     };
     [("target", target), ("run-id", "defaults")].into_iter().chain(more).collect()
 }
