@@ -1,5 +1,7 @@
 """Runs peers by turns, keeps the raw numbers, and says how far they spread."""
 
+import hashlib
+import itertools
 import json
 import os
 import platform
@@ -163,7 +165,10 @@ def hop_ns():
 
 
 def moved(runs):
-    """Whether a hypervisor moved the processors, nearer to each other or further apart, between or during the runs."""
+    """Whether a hypervisor moved the processors, nearer to each other or further apart, between or during the runs.
+    Where nobody looked, nobody knows, so they may have."""
+    if not all(run.hop_ns for run in runs):
+        return True
     hops = [hop for run in runs for hop in run.hop_ns if hop]
     return bool(hops) and max(hops) > MOVED * min(hops)
 
@@ -209,20 +214,21 @@ def ratios(pairs, value):
     return figures(pairs, lambda first, second: value(first) / value(second))
 
 
-# Fewer pairs than these are not judged, where a row does not ask for more.
+# Fewer pairs than these that did not move are not judged, where a row does not ask for more.
 LEAST_PAIRS = 5
 
 
 def judge(bar, found, met, least=LEAST_PAIRS, form=".3f"):
-    """Whether the median is as it must be. Too few pairs pass nothing, nor do pairs most of which moved."""
+    """Whether the median is as it must be. Too few pairs that did not move pass nothing, nor do pairs most of which
+    moved."""
     disturbed = found.pairs - len(found.steady)
     counted = f"{disturbed} of {found.pairs} pairs moved" if disturbed else f"{found.pairs} pairs"
     if not found.steady:
         return Check(bar, f"not judged: {counted}", False)
     median = statistics.median(found.steady)
     value = f"{median:{form}} ({min(found.steady):{form}} to {max(found.steady):{form}}, {counted})"
-    if found.pairs < least:
-        return Check(bar, f"not judged: {found.pairs} of {least} pairs; {value}", False)
+    if len(found.steady) < least:
+        return Check(bar, f"not judged: {len(found.steady)} of at least {least} steady pairs; {value}", False)
     if 2 * disturbed > found.pairs:
         return Check(bar, f"not judged: {value}", False)
     return Check(bar, value, met(median))
@@ -303,9 +309,27 @@ def machine(folders):
     }
 
 
-def versions(engine):
+def origin(engine):
+    """Which binary it is, what it was built from, and the tree that measures it. Asked before a row: while one runs, a
+    commit may be made and another binary built."""
+    path = ROOT / engine
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    # What scripts/build.sh left beside the binary; it says nothing of another one that was put in its place.
+    note = json.loads(read_text(f"{path}.commit") or "{}")
+    modified = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
     return {
         "engine": first_line([engine, "--version"]),
+        "engine_sha256": digest,
+        "engine_modified_at": modified.isoformat(timespec="seconds"),
+        "built_from": note if note.get("sha256") == digest else None,
+        "commit": first_line(["git", "rev-parse", "HEAD"]),
+        # Results that are not committed yet change nothing.
+        "uncommitted_changes": bool(first_line(["git", "status", "--porcelain", "--", ".", ":!perf/runs"])),
+    }
+
+
+def tool_versions():
+    return {
         "fio": first_line(["fio", "--version"]),
         "cc": first_line(["cc", "--version"]),
         "yes": first_line(["yes", "--version"]),
@@ -315,8 +339,6 @@ def versions(engine):
         "librdkafka": first_line([scratch("rdkafka_producer"), "--version"]),
         "java": first_line(["java", "-version"]),
         "python": platform.python_version(),
-        "commit": first_line(["git", "rev-parse", "HEAD"]),
-        "uncommitted_changes": bool(first_line(["git", "status", "--porcelain"])),
     }
 
 
@@ -327,9 +349,17 @@ def host_class():
     return f"{len(os.sched_getaffinity(0))}cpu-{slug}"
 
 
+def unused(folder, name):
+    """`name`, or the first of name-2, name-3 … that no result in the folder has: a series never overwrites another."""
+    numbered = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(stem for stem in numbered if not (folder / f"{stem}.json").exists())
+
+
 def write_result(folder, name, title, settings, runs, checks, facts):
-    """ROW.json (everything) and ROW.md (what a person reads)."""
+    """ROW.json (everything) and ROW.md (what a person reads). Returns the latter's path."""
     folder.mkdir(parents=True, exist_ok=True)
+    stem = unused(folder, name)
+    page = folder / f"{stem}.md"
     flat = [run for group in runs for run in group]
     result = {
         "row": name,
@@ -343,8 +373,9 @@ def write_result(folder, name, title, settings, runs, checks, facts):
         "set_aside": [run.as_json() for both in set_aside for run in both],
     }
     set_aside.clear()
-    (folder / f"{name}.json").write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
-    (folder / f"{name}.md").write_text(markdown(result, flat), encoding="utf-8")
+    (folder / f"{stem}.json").write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
+    page.write_text(markdown(result, flat), encoding="utf-8")
+    return page
 
 
 def markdown(result, runs):

@@ -224,7 +224,7 @@ def governed(ctx, peer, url=None):
     told = ["--governance-url", url, "--governance-every", 1000] if url else []
     flags = [*tmpfs_flags(ctx, 1), "--rate", GOVERNED_RATE, *told]
     words = engine_words(ctx, f"file:{ctx.tmpfs}/", *flags, seconds=seconds)
-    run = h.Run(peer, h.words(words), load_average=h.os.getloadavg()[0])
+    run = h.Run(peer, h.words(words), load_average=h.os.getloadavg()[0], hop_ns=[h.hop_ns()])
     began = time.monotonic()
     used, moments = [], []
     with open(h.scratch("stderr.txt"), "w+", encoding="utf-8") as errors, h.running(words, stderr=errors) as process:
@@ -239,6 +239,7 @@ def governed(ctx, peer, url=None):
             used.append(core_thread_seconds(process.pid, 0))
         h.finish(process, run)
     run.wall_seconds = time.monotonic() - began
+    run.hop_ns.append(h.hop_ns())
     report = read_report()
     run.bytes, run.seconds = report["totals"]["bytes_produced"], report["elapsed_seconds"]
     run.bytes_per_second = report["throughput"]["bytes_per_second"]

@@ -28,16 +28,16 @@ def pacing(ctx):
     """From 1 Mb/s to 90 % of capacity, on null and on tmpfs: totals and seconds against the rate."""
     seconds = ctx.seconds if ctx.smoke else max(ctx.seconds, 10)
     runs, checks = [], []
-    for target, flags in (("null", ["--cores", "0", "--parallel", "1", "--payload-size", RECORD_BYTES]),
-                          (f"file:{ctx.tmpfs}/", tmpfs_flags(ctx, 1))):
-        capacity = engine(ctx, f"capacity {target}", target, *flags, poll="busy")
+    for name, target, flags in (("null", "null", ["--cores", "0", "--parallel", "1", "--payload-size", RECORD_BYTES]),
+                                ("tmpfs", f"file:{ctx.tmpfs}/", tmpfs_flags(ctx, 1))):
+        capacity = engine(ctx, f"capacity {name}", target, *flags, poll="busy")
         runs.append([capacity])
         steps = [125_000, 10_000_000, 1_000_000_000, int(capacity.bytes_per_second * 0.5),
                  int(capacity.bytes_per_second * 0.9)]
         for rate in sorted({step for step in steps if step <= capacity.bytes_per_second * 0.9}):
-            run = engine(ctx, f"{target} {rate} B/s", target, *flags, "--rate", rate, seconds=seconds, poll="busy")
+            run = engine(ctx, f"{name} {rate} B/s", target, *flags, "--rate", rate, seconds=seconds, poll="busy")
             runs.append([run])
-            checks += pace_checks(f"{target} at {rate} B/s", rate, seconds, RECORD_BYTES, read_report())
+            checks += pace_checks(f"{name} at {rate} B/s", rate, seconds, RECORD_BYTES, read_report())
             print(f"    {checks[-3].bar}: {checks[-3].value}", flush=True)
     return runs, checks
 

@@ -9,9 +9,12 @@ Exit code: 0 every bar met, 1 a bar missed or not judged, 2 something could not 
 """
 
 import argparse
+import os
 import signal
 import sys
-from dataclasses import dataclass
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -57,7 +60,7 @@ ROWS = {
 
 @dataclass
 class Context:
-    """What a row may know."""
+    """What a row may know. While it runs, `disk` and `tmpfs` are folders of its own."""
 
     engine: str
     pairs: int
@@ -79,7 +82,7 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=10, help="of each run")
     parser.add_argument("--memory-minutes", type=float, default=30)
     parser.add_argument("--disk", type=Path, default=h.scratch("data").parent,
-                        help="a folder on the drive to measure; a folder engine-perf is made in it, and removed")
+                        help="a folder on the drive to measure; each row makes one of its own in it, and removes it")
     parser.add_argument("--disk-gib", type=float, default=4, help="size of the files there")
     parser.add_argument("--tmpfs", type=Path, default=Path("/dev/shm"), help="the same, in memory")
     parser.add_argument("--tmpfs-gib", type=float, default=4, help="of both files together")
@@ -92,12 +95,34 @@ def context(options):
     seconds = int(options.seconds) if options.seconds == int(options.seconds) else options.seconds
     gib = 1 << 30
     made = Context(options.engine, options.pairs, seconds, 30, options.memory_minutes,
-                   options.disk.absolute() / "engine-perf", int(options.disk_gib * gib),
-                   options.tmpfs.absolute() / "engine-perf", int(options.tmpfs_gib * gib), options.smoke)
+                   options.disk.absolute(), int(options.disk_gib * gib),
+                   options.tmpfs.absolute(), int(options.tmpfs_gib * gib), options.smoke)
     if options.smoke:
         made.pairs, made.seconds, made.long_seconds = 1, 1, 1
-        made.disk_bytes, made.tmpfs_bytes = 64 << 20, 64 << 20
+        # In memory both peers' files fit into the 64 MiB that Docker gives /dev/shm.
+        made.disk_bytes, made.tmpfs_bytes = 64 << 20, 16 << 20
     return made
+
+
+@contextmanager
+def own_folders(ctx):
+    """The context of one row, with folders that nobody else has, here or in another checkout, and that go with it."""
+    made = []
+    try:
+        for parent in (ctx.disk, ctx.tmpfs):
+            parent.mkdir(parents=True, exist_ok=True)
+            made.append(Path(tempfile.mkdtemp(prefix="engine-perf.", dir=parent)))
+        yield replace(ctx, disk=made[0], tmpfs=made[1])
+    finally:
+        for folder in made:
+            h.remove(folder)
+
+
+def name_folders(ctx, runs):
+    """Commands that read the same in every run: the row's folders are $DISK and $TMPFS there."""
+    for group in (*runs, *h.set_aside):
+        for run in group:
+            run.command = run.command.replace(str(ctx.disk), "$DISK").replace(str(ctx.tmpfs), "$TMPFS")
 
 
 def measure_row(name, ctx, out):
@@ -105,25 +130,25 @@ def measure_row(name, ctx, out):
     row = ROWS[name]
     title = row.__doc__.strip().split("\n")[0]
     print(f"{name}: {title}", flush=True)
-    for folder in (ctx.disk, ctx.tmpfs):
-        folder.mkdir(parents=True, exist_ok=True)
+    origin = h.origin(ctx.engine)
     try:
-        runs, checks = row(ctx)
-        facts = {"machine": h.machine({"disk": ctx.disk, "tmpfs": ctx.tmpfs}), "versions": h.versions(ctx.engine)}
+        with own_folders(ctx) as own:
+            runs, checks = row(own)
+            name_folders(own, runs)
+            machine = h.machine({"disk": own.disk, "tmpfs": own.tmpfs})
     except h.Missing as missing:
         if not ctx.smoke:
             raise
         print(f"    not checked: {name}: {missing}")
         return True
-    finally:
-        for folder in (ctx.disk, ctx.tmpfs):
-            h.remove(folder)
     settings = {"pairs": ctx.pairs, "seconds": ctx.seconds, "disk_bytes": ctx.disk_bytes, "tmpfs_bytes": ctx.tmpfs_bytes}
-    h.write_result(out, name, title, settings, runs, checks, facts)
+    facts = {"machine": machine, "versions": origin | h.tool_versions()}
+    page = h.write_result(out, name, title, settings, runs, checks, facts)
     if ctx.smoke:
         h.remove(out)
         print("    ran")
         return True
+    print(f"    {h.relative(page)}")
     for check in checks:
         print(f"    {'pass' if check.passed else 'MISS'}  {check.bar}: {check.value}")
     return all(check.passed for check in checks)
@@ -145,6 +170,8 @@ def main():
     if not (h.ROOT / options.engine).exists():
         print(f"{options.engine} is missing; build it: scripts/build.sh", file=sys.stderr)
         return 2
+    # Debian's users have no nginx in theirs.
+    os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     # Whoever is ended by `timeout` ends what it started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     ctx = context(options)

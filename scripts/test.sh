@@ -8,6 +8,8 @@
 #                              the end
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# Debian's users have no nginx and no ethtool in theirs.
+export PATH=$PATH:/usr/sbin:/sbin
 
 log=$(mktemp)
 deny_log=$(mktemp)
@@ -48,39 +50,54 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
 }
 
-# need TOOL PACKAGE: installs the Debian package if the tool is missing.
-need() {
-    if command -v "$1" >/dev/null; then return; fi
-    if [ "${INSTALL:-1}" != 1 ] || ! command -v apt-get >/dev/null; then
-        echo "$1 is missing; install it: sudo apt-get install $2"
-        return 1
-    fi
-    if [ -z "${apt_updated:-}" ]; then as_root apt-get -qq update && apt_updated=1; fi
-    DEBIAN_FRONTEND=noninteractive as_root apt-get -qq -o DPkg::Lock::Timeout=300 install --no-install-recommends --yes "$2"
+# The Debian packages of the tools that are missing, one a line.
+missing_packages() {
+    local tool package
+    while read -r tool package; do
+        command -v "$tool" >/dev/null || echo "$package"
+    done <<'TOOLS'
+cc gcc
+shellcheck shellcheck
+fio fio
+promtool prometheus
+tmux tmux
+kcat kcat
+mvn maven
+openssl openssl
+python3 python3
+node nodejs
+npm npm
+wrk wrk
+jq jq
+ethtool ethtool
+ip iproute2
+systemd-analyze systemd
+nginx nginx
+iperf3 iperf3
+java default-jdk-headless
+TOOLS
+    echo '#include <librdkafka/rdkafka.h>' | cc -E - >/dev/null 2>&1 || echo librdkafka-dev
+    python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
 }
 
+# Installs what is missing, or names it.
 tools() {
-    need cc gcc
-    need shellcheck shellcheck
-    need fio fio
-    need promtool prometheus
-    need tmux tmux
-    need kcat kcat
-    need mvn maven
-    need openssl openssl
-    need python3 python3
-    need node nodejs
-    need npm npm
-    need wrk wrk
-    need jq jq
-    need ethtool ethtool
-    need ip iproute2
-    need systemd-analyze systemd
-    need nginx nginx
-    need iperf3 iperf3
-    need java default-jdk-headless
-    if ! echo '#include <librdkafka/rdkafka.h>' | cc -E - >/dev/null 2>&1; then need librdkafka-headers librdkafka-dev; fi
-    if ! python3 -c 'import ensurepip' 2>/dev/null; then need python3-with-venv python3-venv; fi
+    local packages
+    mapfile -t packages < <(missing_packages)
+    if [ "${#packages[@]}" = 0 ]; then return; fi
+    if [ "${INSTALL:-1}" != 1 ] || ! command -v apt-get >/dev/null || ! as_root true; then
+        echo "tools are missing; install them: sudo apt-get install ${packages[*]}"
+        return 1
+    fi
+    as_root apt-get -qq update
+    # Behind sudo, which passes no variables on.
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq -o DPkg::Lock::Timeout=300 install --no-install-recommends --yes "${packages[@]}"
+    mapfile -t packages < <(missing_packages)
+    if [ "${#packages[@]}" != 0 ]; then
+        echo "installed, and yet their tools are not found in $PATH: ${packages[*]}"
+        return 1
+    fi
 }
 
 shell_scripts() {
@@ -178,6 +195,8 @@ passed=$(awk '/^test result: ok/ { passed += $4 } END { print passed + 0 }' "$lo
 step "${BUILD_PROFILE:-release} build" scripts/build.sh
 if compgen -G 'tests/blackbox/*.sh' >/dev/null; then
     step 'black box' black_box
+    # What a host refuses by itself no tool mends, so it is no error, as STRICT=1 would make it.
+    while IFS= read -r line; do not_checked+=("black box: $line"); done < <(sed -n 's/^ *not checked: //p' "$log")
 fi
 # Only fetching may fail without failing everything: the readers and validators are in the registries of Python, Node
 # and Go.

@@ -6,12 +6,15 @@
 set -euo pipefail
 engine=$(realpath "${1:?the path of the engine}")
 here=$(realpath "$(dirname "$0")")
-certificates=$(realpath "$(dirname "$0")/../tls")
 # shellcheck source=tests/blackbox/common/scratch.sh
 . "$here/common/scratch.sh"
 # shellcheck source=tests/blackbox/common/nginx.sh
 . "$here/common/nginx.sh"
 need 'nginx openssl python3' nginx openssl python3
+
+# In a folder with a space, as a project may be.
+certificates="$work/the certificates"
+cp -r "$here/../tls" "$certificates"
 
 read -r good old new expired other mutual openssl_port < <(free_ports 7)
 
@@ -20,8 +23,8 @@ server() {
     cat <<CONF
     server {
         listen 127.0.0.1:$1 ssl;
-        ssl_certificate $certificates/$2.pem;
-        ssl_certificate_key $certificates/$2.key;
+        ssl_certificate "$certificates/$2.pem";
+        ssl_certificate_key "$certificates/$2.key";
         $3
         location / { return 204; }
         proxy_http_version 1.1;
@@ -42,6 +45,7 @@ for io in uring syscall; do
     behind[$io]=$address
 done
 
+wants_client="ssl_verify_client on; ssl_client_certificate \"$certificates/ca.pem\";"
 nginx_conf <<CONF
     log_format books '\$status \$ssl_protocol \$ssl_client_s_dn \$http_x_sequence';
     ssl_protocols TLSv1.2 TLSv1.3;
@@ -50,7 +54,7 @@ $(server "$old" server 'ssl_protocols TLSv1.2;')
 $(server "$new" server 'ssl_protocols TLSv1.3;')
 $(server "$expired" expired '')
 $(server "$other" other '')
-$(server "$mutual" server "ssl_verify_client on; ssl_client_certificate $certificates/ca.pem;")
+$(server "$mutual" server "$wants_client")
 CONF
 start_nginx "$mutual"
 

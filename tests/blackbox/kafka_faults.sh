@@ -10,15 +10,17 @@ engine=$(realpath "${1:-./engine}")
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/blackbox/kafka/common.sh
 . tests/blackbox/kafka/common.sh
+# shellcheck source=tests/blackbox/common/namespaces.sh
+. tests/blackbox/common/namespaces.sh
 rounds=${ROUNDS:-3}
 secure_rounds=${SECURE_ROUNDS:-3}
 alone=$work/alone
 three=$work/three
 clusters=("$alone" "$three")
 
-# Of root, or of a user who may have namespaces.
-if [ "$(id -u)" = 0 ]; then spare=(unshare -m); else spare=(unshare -rm); fi
-"${spare[@]}" bash tests/blackbox/kafka/full_disk.sh "$engine" || failed 'a full disk'
+if [ "$(id -u)" = 0 ]; then spaces=(-m); else spaces=(-rm); fi
+need_namespaces "${spaces[@]}"
+unshare "${spaces[@]}" bash tests/blackbox/kafka/full_disk.sh "$engine" || failed 'a full disk'
 
 # One broker whose clients are all led through the proxy, and three that they reach directly.
 coproc python3 tests/blackbox/kafka/cutter.py 2

@@ -77,8 +77,12 @@ runs uring
 under 0 "$engine" --target null --records 1000
 under 0 sh -c 'echo started | grep -q started'
 # What a filter is there for: new namespaces, other kinds of sockets, mounts.
-under 1 unshare --user true
-grep -q 'Operation not permitted' "$work/log" || fail 'a new namespace was not refused by the filter'
+if unshare --user true 2>/dev/null; then
+    under 1 unshare --user true
+    grep -q 'Operation not permitted' "$work/log" || fail 'a new namespace was not refused by the filter'
+else
+    echo 'not checked: that the seccomp profile refuses new namespaces, which this host refuses without it'
+fi
 under 0 python3 -c '
 import errno, socket
 socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()

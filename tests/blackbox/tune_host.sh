@@ -7,9 +7,13 @@
 set -euo pipefail
 engine=$(realpath "${1:?the path of the engine}")
 cd "$(dirname "$0")/../.."
+# Debian's users have no ethtool in theirs.
+PATH=$PATH:/usr/sbin:/sbin
 for tool in shellcheck systemd-analyze unshare ip ethtool flock python3; do
     command -v "$tool" >/dev/null || { echo "$tool is missing; install it: sudo apt-get install shellcheck systemd util-linux iproute2 ethtool python3"; exit 1; }
 done
+# shellcheck source=tests/blackbox/common/namespaces.sh
+. tests/blackbox/common/namespaces.sh
 # shellcheck source=tests/blackbox/tune/hosts.sh
 . tests/blackbox/tune/hosts.sh
 # shellcheck source=tests/blackbox/tune/again.sh
@@ -418,6 +422,7 @@ what_tuning_holds_is_sound() {
     echo 'units, profile, shell: sound'
 }
 
+need_namespaces --map-root-user --net --mount
 what_tuning_holds_is_sound
 nobody_changes_nothing
 on_this_kernel_too

@@ -12,18 +12,18 @@ daemon off;
 # Started by root its workers would be somebody else, who may not write here.
 user $(id -un) $(id -gn);
 worker_processes 1;
-error_log $work/error.log warn;
-pid $work/nginx.pid;
+error_log "$work/error.log" warn;
+pid "$work/nginx.pid";
 events { worker_connections 256; }
 http {
-    client_body_temp_path $work/body;
-    proxy_temp_path $work/proxy;
-    fastcgi_temp_path $work/fastcgi;
-    uwsgi_temp_path $work/uwsgi;
-    scgi_temp_path $work/scgi;
+    client_body_temp_path "$work/body";
+    proxy_temp_path "$work/proxy";
+    fastcgi_temp_path "$work/fastcgi";
+    uwsgi_temp_path "$work/uwsgi";
+    scgi_temp_path "$work/scgi";
     client_max_body_size 64m;
 $http
-    access_log $work/access.log books;
+    access_log "$work/access.log" books;
 }
 CONF
 }

@@ -2,6 +2,9 @@
 # Sourced by black-box scripts: a folder of their own in $work, and an end that leaves nothing running. What a script
 # starts it adds to `pids`.
 
+# Debian's users have no nginx in theirs.
+PATH=$PATH:/usr/sbin:/sbin
+
 # need 'PACKAGES' TOOL…: all of these tools, or the command that installs them.
 need() {
     local packages=$1 tool
