@@ -149,6 +149,7 @@ fn a_laptop() {
     let found = check("laptop", &[], 0);
     assert_eq!(fixes(&found, "cpu.smt"), ["--cores 1-4"]);
     assert_eq!(fixes(&found, "drive.write_cache"), ["hdparm -W1 /dev/sda"]);
+    assert_eq!(fixes(&found, "iommu.mode")[0], "scripts/tune-host.sh apply --boot --cores 1-7 && reboot");
 }
 
 #[test]

@@ -57,6 +57,27 @@ fn the_reference_builds_are_what_hardware_md_says() {
     assert!(checked >= 12 && seen.len() == builds.len() && builds.len() >= 4, "{checked} rows of {builds:?}");
 }
 
+/// A figure that nobody can look up is no measurement.
+#[test]
+fn each_measured_row_of_hardware_md_names_its_raw_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("HARDWARE.md")).unwrap();
+    let (bounds, rest) = text.split_once("## Reference figures of peers").expect("a chapter of peers");
+    let peers = rest.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let peers = peers.take_while(|line| line.starts_with('|'));
+    let measured = bounds.lines().filter(|line| line.starts_with('|') && line.contains("| measured"));
+    let mut checked = 0;
+    for row in measured.chain(peers) {
+        let mut files = row.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".md")).peekable();
+        assert!(files.peek().is_some(), "{row}");
+        for file in files {
+            assert!(root.join("perf/runs").join(file).is_file(), "{file} is not below perf/runs");
+        }
+        checked += 1;
+    }
+    assert!(checked >= 10, "{checked} rows");
+}
+
 #[test]
 fn the_roofs_of_the_processor_are_what_hardware_md_says() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("HARDWARE.md")).unwrap();
@@ -95,9 +116,23 @@ fn the_text_says_what_lacks_and_the_command_it_plans_is_understood() {
         assert!(text.contains(word), "{word}:\n{text}");
     }
     let fits = json(&plan(&["--target", "tcp://127.0.0.1:9", "--rate", "1MB/s", "--calibrate", "off", "--json"]));
-    let words = fits["command"].as_str().unwrap().split_whitespace().skip(1);
-    let dry = Command::new(env!("CARGO_BIN_EXE_engine")).args(words).arg("--dry-run").output().unwrap();
-    assert!(dry.status.success(), "{}: {}", fits["command"], String::from_utf8_lossy(&dry.stderr));
+    dry_run(&fits);
+}
+
+/// The plan's command, typed into a shell.
+fn dry_run(plan: &Value) -> Value {
+    let command = plan["command"].as_str().unwrap();
+    let dry = Command::new("sh").args(["-c", &format!("{command} --dry-run")]).output().unwrap();
+    assert!(dry.status.success(), "{command}: {}", String::from_utf8_lossy(&dry.stderr));
+    json(&dry)
+}
+
+#[test]
+fn a_target_that_a_shell_would_take_apart_comes_whole_out_of_the_command() {
+    let target = "http://127.0.0.1:9/in?tenant=a&x=b";
+    let planned = json(&plan(&["--target", target, "--rate", "1MB/s", "--calibrate", "off", "--json"]));
+    let dry = dry_run(&planned);
+    assert_eq!(dry["phases"][0]["rate_bytes_per_second"], 1_000_000, "{}", planned["command"]);
 }
 
 #[test]

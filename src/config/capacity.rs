@@ -1,9 +1,10 @@
 //! The command line of `engine plan`.
 
 use crate::base::fatal::Fatal;
-use crate::base::{limits, units};
+use crate::base::{limits, program, units};
+use crate::config::resolve::network::url;
 use crate::config::resolve::payload::{self, Sizes};
-use crate::config::resolve::{rates, target as targets};
+use crate::config::resolve::{cores, rates, target as targets};
 use crate::config::{Deps, cli, doctor, values};
 use crate::host::Sysfs;
 use crate::host::capacity::Demand;
@@ -30,7 +31,7 @@ pub const PLAN_FLAGS: &[(&str, &str, &str)] = &[
          the ceiling, and what sets it.",
     ),
     ("payload-size", "S", "Bytes of a record. Default 4096."),
-    ("parallel", "N", "Producers. Default: the number of cores that are needed."),
+    ("parallel", "N", "Producers, each on one core. Default: the number of cores that are needed."),
     (
         "host",
         "FILE",
@@ -124,6 +125,10 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
     let (route, target) = target?;
     let mut machine = machine?;
     machine.mtu = mtu.unwrap_or(machine.mtu);
+    // A core has no room for more, as `run` says too.
+    if let Some(producers) = producers {
+        cores::deal(producers as usize, machine.senders() as usize, errors);
+    }
     let rate_bytes_per_second = rate.map(|rate| rate as f64);
     let demand = Demand { route, target, rate_bytes_per_second, record_bytes, producers };
     Some(CapacityArgs { demand, machine, calibrate, described: described.is_some(), json: matches.get_flag("json") })
@@ -154,6 +159,11 @@ fn peers(url: &str, sysfs: &Sysfs) -> (Vec<IpAddr>, Vec<String>) {
 fn target(text: Option<&str>) -> Result<(Route, Option<String>), Fatal> {
     let example = "--target=kafka, --target=tcp://receiver:9000 or --target=file:/mnt/nvme0/";
     let text = text.ok_or_else(|| Fatal::usage("plan has no --target").mend(example))?;
+    let shown = url::for_errors(text);
+    if url::without_user_info(text) != text {
+        let what = format!("--target '{shown}': a password in a flag is seen by everyone on this host");
+        return Err(Fatal::usage(what).mend(format!("--target={}", program::quoted(&shown))));
+    }
     if let Some(route) = Route::ALL.into_iter().find(|route| route.name() == text) {
         return Ok((route, None));
     }
@@ -165,10 +175,10 @@ fn target(text: Option<&str>) -> Result<(Route, Option<String>), Fatal> {
         Some(("http", rest)) if rest.starts_with("//") => Route::Http,
         Some(("kafka", rest)) if rest.starts_with("//") => Route::Kafka,
         Some(("https", _)) => {
-            let what = format!("--target '{text}': what TLS costs is not in the table");
+            let what = format!("--target '{shown}': what TLS costs is not in the table");
             return Err(Fatal::usage(what).mend("--target=http for all but the encryption"));
         }
-        _ => return Err(Fatal::usage(format!("--target '{text}' is no target")).mend(example)),
+        _ => return Err(Fatal::usage(format!("--target '{shown}' is no target")).mend(example)),
     };
     Ok((route, Some(text.to_owned())))
 }
@@ -255,6 +265,20 @@ mod tests {
         let said = "--payload-size 16 is less than the 64 B of a record with its header\n  mend: --payload-size=64";
         assert_eq!((refused.exit, refused.to_string().as_str()), (Exit::Usage, said));
         assert!(read("--target null --payload-size 64").is_ok());
+    }
+
+    #[test]
+    fn producers_have_room_on_the_cores_and_targets_no_password() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "cores: 2").unwrap();
+        let crowded = format!("--target null --host {} --parallel 65536", file.path().display());
+        let told = read(&crowded).unwrap_err()[0].to_string();
+        assert!(told.contains("there is room for 1024 producers") && told.ends_with("--parallel 1024"), "{told}");
+        assert!(read(&crowded.replace("65536", "1024")).is_ok());
+        for target in ["http://me:s3cret@192.0.2.1/x?token=s3cret", "https://me:s3cret@192.0.2.1/"] {
+            let told = read(&format!("--target {target}")).unwrap_err()[0].to_string();
+            assert!(told.contains("a password in a flag") && !told.contains("s3cret"), "{told}");
+        }
     }
 
     #[test]

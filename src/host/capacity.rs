@@ -7,6 +7,7 @@ pub mod description;
 pub mod machine;
 pub mod text;
 
+use crate::base::limits;
 use costs::{Cost, Probes, Route, Table};
 use machine::Machine;
 use serde::Serialize;
@@ -96,6 +97,12 @@ impl Demand {
         Some(all * in_use / f64::from(machine.drive_count().max(1)))
     }
 
+    /// Cores at work, as far as producers fill them: each lives on one, and the one with the most is full first.
+    fn cores_filled(&self, machine: &Machine) -> f64 {
+        let all = f64::from(machine.senders());
+        self.producers.map_or(all, |producers| f64::from(producers) / f64::from(self.producers_each(machine)))
+    }
+
     /// As many for each drive.
     fn producers_on(&self, cores: u32, machine: &Machine) -> u32 {
         self.producers.unwrap_or_else(|| cores.next_multiple_of(self.drives(machine)))
@@ -163,7 +170,8 @@ pub struct Projection {
     pub rate_bytes_per_second: Option<f64>,
     pub core_bytes_per_second: Range,
     pub cpu_seconds_per_gigabyte: Range,
-    /// All of the machine's senders at their likely rate, and what its network, drives and memory let through of it.
+    /// All senders that the producers fill, at their likely rate, and what the machine's network, drives and memory let
+    /// through of it.
     pub ceiling_bytes_per_second: Range,
     pub resources: Vec<Resource>,
     pub producers: Option<u32>,
@@ -214,8 +222,9 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     let rate = demand.rate_bytes_per_second;
     let resources = rate.map_or_else(Vec::new, |rate| resources(demand, cost, rate, core, machine));
     let worst = resources.iter().filter_map(|r| r.verdict).max_by_key(|verdict| *verdict as u8);
-    let lacks = resources.iter().filter(|r| r.verdict == Some(Verdict::DoesNotFit)).map(text::lack).collect();
-    let cores = cores_planned(&resources, machine);
+    let lacks = resources.iter().filter(|r| r.verdict == Some(Verdict::DoesNotFit));
+    let lacks = lacks.map(|resource| text::lack(resource, demand, machine)).collect();
+    let cores = cores_planned(&resources, demand, machine);
     let producers = rate.map(|_| demand.producers_on(cores, machine));
     let connections = rate.zip(producers).filter(|_| demand.route.is_network());
     let connections = connections.map(|(rate, producers)| connections_each(demand.route, rate, producers));
@@ -255,7 +264,7 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
 fn resources(demand: &Demand, cost: &Cost, rate: f64, core: Range, machine: &Machine) -> Vec<Resource> {
     let route = demand.route;
     let cores = core.map(|core| (rate / core).ceil());
-    let mut found = vec![Resource::new("cores", "cores", cores, Some(f64::from(machine.senders())))];
+    let mut found = vec![Resource::new("cores", "cores", cores, Some(demand.cores_filled(machine).floor()))];
     // The reach is taken off what is there by raising what is needed: one range, one comparison.
     let needs = |reached: (f64, f64, f64), amount: f64| Range::derated(1.0, reached).map(|part| amount / part);
     if route.is_network() {
@@ -272,18 +281,24 @@ fn resources(demand: &Demand, cost: &Cost, rate: f64, core: Range, machine: &Mac
     found
 }
 
-/// The pessimistic number. Where the machine has no more than the likely one, all that it has.
-fn cores_planned(resources: &[Resource], machine: &Machine) -> u32 {
+/// As many as the pessimistic number takes, with the producers dealt to them evenly. Where the machine has no more than
+/// the likely number, all that it has.
+fn cores_planned(resources: &[Resource], demand: &Demand, machine: &Machine) -> u32 {
     let cores = resources.iter().find(|r| r.name == "cores");
     let needed = cores.map_or(1, |cores| cores.needed.high as u32).max(1);
     let too_few = cores.is_some_and(|cores| cores.verdict == Some(Verdict::DoesNotFit));
-    if too_few { needed } else { needed.min(machine.senders()) }
+    if too_few {
+        return needed;
+    }
+    let producers = demand.producers_on(needed, machine);
+    let each = (producers / needed).clamp(1, limits::LANES_PER_CORE_MAX as u32);
+    producers.div_ceil(each).min(machine.senders())
 }
 
 /// What each resource by itself lets through; `None`: how much there is was not said.
 fn roofs(demand: &Demand, cost: &Cost, core: Range, machine: &Machine) -> Vec<(&'static str, Option<Range>)> {
     let route = demand.route;
-    let mut found = vec![("cores", Some(core.map(|core| core * f64::from(machine.senders()))))];
+    let mut found = vec![("cores", Some(core.map(|core| core * demand.cores_filled(machine))))];
     if route.is_network() {
         let link = machine.nic_gbits.map(|gbits| tcp_goodput_bytes_per_second(gbits, machine.mtu));
         found.push(("network", link.map(|full| Range::derated(full, NIC_REACHED))));

@@ -75,10 +75,16 @@ impl Machine {
         self.drives.iter().fold(0, |all, drives| all.saturating_add(drives.count))
     }
 
-    /// Of all drives, by their data sheets; `None`: nobody said which there are.
+    /// Of all drives, by their data sheets; `None`: nobody said which there are. Producers are dealt to them evenly,
+    /// and so is what RAID 0 writes: none gets more than the slowest takes.
     pub fn drives_gigabytes_per_second(&self) -> Option<f64> {
-        let sheet = |drives: &Drive| drives.write_gigabytes_per_second * f64::from(drives.count);
-        (!self.drives.is_empty()).then(|| self.drives.iter().map(sheet).sum())
+        let slowest = self.drives.iter().map(|drives| drives.write_gigabytes_per_second).min_by(f64::total_cmp);
+        slowest.map(|sheet| sheet * f64::from(self.drive_count()))
+    }
+
+    pub fn drives_differ(&self) -> bool {
+        let sheets: Vec<f64> = self.drives.iter().map(|drives| drives.write_gigabytes_per_second).collect();
+        sheets.windows(2).any(|pair| pair[0].total_cmp(&pair[1]).is_ne())
     }
 
     /// Where this machine is measured: two processors that a run may take.

@@ -1,5 +1,4 @@
 use super::*;
-use crate::base::limits;
 use proptest::prelude::*;
 
 /// As fast as the machine of the table that a processor of no known vendor is given.
@@ -124,7 +123,7 @@ fn the_command_and_the_words_fit_the_plan() {
         assert!(text.contains(word), "{word}:\n{text}");
     }
     assert!(projection.connections.unwrap() >= 8);
-    let brokers = Demand { producers: Some(1), ..demand(Route::Kafka, 8.0) };
+    let brokers = Demand { producers: Some(1), ..demand(Route::Kafka, 4.5) };
     let brokers = project(&brokers, &machine("cores: 32"), Scale::Calibrated(same()));
     assert!(brokers.command.as_ref().is_some_and(|words| words.contains(" --partitions 2 ")), "{:?}", brokers.command);
     let few = on("cores: 2", Route::Http, 8.0);
@@ -141,6 +140,35 @@ fn the_command_and_the_words_fit_the_plan() {
     let ceiling_only = project(&ceiling_only, &machine("cores: 2"), Scale::Calibrated(same()));
     assert!(ceiling_only.command.is_none() && ceiling_only.verdict.is_none());
     assert!(ceiling_only.summary().contains("at most"));
+}
+
+#[test]
+fn cores_count_as_far_as_producers_fill_them() {
+    let host = "cores: 32\nclock_ghz: 3\nnic_gbits: 100\nmtu: 9000\nmemory_gigabytes_per_second: 614";
+    let plan = |producers, rate_bytes_per_second| {
+        let demand = Demand { producers: Some(producers), rate_bytes_per_second, ..demand(Route::Http, 1.0) };
+        project(&demand, &machine(host), Scale::of_described(&machine(host)))
+    };
+    let alone = plan(1, Some(8e9));
+    assert_eq!((alone.verdict, alone.command), (Some(Verdict::DoesNotFit), None));
+    assert_eq!(alone.lacks, ["cores: likely needs 11 cores, there are 1: --parallel 1 fills no more of 31"]);
+    let ceiling = plan(1, None);
+    assert_eq!(ceiling.limits_first, Some("cores"));
+    assert_eq!(ceiling.ceiling_bytes_per_second, ceiling.core_bytes_per_second);
+    // Of 40 on 31 cores, one core has two: with a twentieth of the rate it is full.
+    let uneven = plan(40, Some(7e9));
+    assert_eq!((uneven.resources[0].available, uneven.verdict), (Some(20.0), Some(Verdict::Fits)));
+    assert!(uneven.command.unwrap().contains(" --cores 12-31 --parallel 40 "), "as many as have two of them each");
+    let all = project(&demand(Route::Http, 7.0), &machine(host), Scale::of_described(&machine(host)));
+    assert_eq!((all.resources[0].available, all.producers), (Some(31.0), Some(19)));
+}
+
+#[test]
+fn a_target_is_one_word_of_the_command() {
+    let target = Some("http://192.0.2.1:8080/in?tenant=a&x=b".to_owned());
+    let plan = Demand { target, ..demand(Route::Http, 0.1) };
+    let command = project(&plan, &machine("cores: 4"), Scale::Calibrated(same())).command.unwrap();
+    assert!(command.contains(" --target 'http://192.0.2.1:8080/in?tenant=a&x=b' --rate "), "{command}");
 }
 
 #[test]
@@ -194,6 +222,17 @@ fn each_drive_is_a_target_with_as_many_producers() {
     assert!(command.contains(" --target file:/data/ --rate") && !command.contains("--parallel"), "{command}");
     let told = |plan: &Projection| plan.assumptions.iter().any(|told| told.contains("2 drives are behind file:/data/"));
     assert!(told(&named) && !told(&planned), "{:?}", named.assumptions);
+}
+
+#[test]
+fn unlike_drives_take_what_the_slowest_does() {
+    let sheets = "[{write_gigabytes_per_second: 6.6}, {write_gigabytes_per_second: 1.0}]";
+    let unlike = on(&format!("cores: 8\ndrives: {sheets}"), Route::File, 3.0);
+    let drives = unlike.resources.iter().find(|resource| resource.name == "drives").unwrap();
+    assert_eq!((drives.available, unlike.verdict), (Some(2.0), Some(Verdict::DoesNotFit)));
+    let told = |plan: &Projection| plan.assumptions.iter().any(|told| told.starts_with("unlike drives"));
+    let like = on("cores: 8\ndrives: [{write_gigabytes_per_second: 1.0, count: 2}]", Route::File, 1.0);
+    assert!(told(&unlike) && !told(&like), "{:?}", unlike.assumptions);
 }
 
 /// Nothing of it is beyond all bounds, nor no number.

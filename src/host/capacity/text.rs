@@ -102,9 +102,17 @@ fn needs(resource: &Resource) -> String {
     }
 }
 
-pub(super) fn lack(resource: &Resource) -> String {
-    let have = figure(resource, resource.available.unwrap_or_default());
-    format!("{}: likely needs {}, there are {have}", resource.name, amount(resource, resource.needed.likely))
+pub(super) fn lack(resource: &Resource, demand: &Demand, machine: &Machine) -> String {
+    let have = resource.available.unwrap_or_default();
+    let (needed, shown) = (amount(resource, resource.needed.likely), figure(resource, have));
+    let lack = format!("{}: likely needs {needed}, there are {shown}", resource.name);
+    let senders = machine.senders();
+    match demand.producers {
+        Some(producers) if resource.name == "cores" && have < f64::from(senders) => {
+            format!("{lack}: --parallel {producers} fills no more of {senders}")
+        }
+        _ => lack,
+    }
 }
 
 pub(super) fn command(
@@ -118,7 +126,7 @@ pub(super) fn command(
     let drives = demand.drives(machine);
     let targets: String = match &demand.target {
         None if drives > 1 => (0..drives).map(|k| format!(" --target file:/mnt/nvme{k}/")).collect(),
-        named => format!(" --target {}", named.as_deref().unwrap_or(example(demand.route))),
+        named => format!(" --target {}", program::quoted(named.as_deref().unwrap_or(example(demand.route)))),
     };
     let list = machine.sending(cores);
     let count = demand.producers_on(cores, machine);
@@ -198,6 +206,9 @@ pub(super) fn assumptions(
     }
     if cost.route == Route::File {
         all.push("drives sustain 50 to 100 % of their data sheet, likely 80 %".to_owned());
+        if machine.drives_differ() {
+            all.push("unlike drives are given the same: each as much as the slowest takes".to_owned());
+        }
         all.extend(behind_one_path(demand, machine));
     }
     // For a rate, each resource says so itself.

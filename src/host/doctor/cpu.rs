@@ -7,6 +7,7 @@ use crate::host::cpu::{format_list, online_cpus, parse_list, usable_cpus};
 const WAKE_US_MAX: u64 = 20;
 /// The processor that booted: it keeps the time, and so its tick, whatever `nohz_full=` says.
 const TIMEKEEPER: usize = 0;
+const ISOLCPUS_FLAGS: &[&str] = &["managed_irq", "domain", "nohz"];
 /// What the kernel falls back to when the processor's own counter cannot be trusted.
 const CLOCKS_OF_LAST_RESORT: &[&str] = &["hpet", "acpi_pm", "jiffies", "refined-jiffies", "pit"];
 
@@ -175,6 +176,19 @@ fn smt(look: &Look) -> Finding {
         .fix(format!("--cores {}", format_list(&one_each)))
 }
 
+/// A list on the kernel's command line: behind flags (`isolcpus=managed_irq,domain,1-7`), and with words that the
+/// kernel knows, `all` and `N` for the last processor.
+fn listed(look: &Look, value: &str) -> Option<Vec<usize>> {
+    let parts: Vec<_> = value.split(',').filter(|part| !ISOLCPUS_FLAGS.contains(part)).collect();
+    let list = parts.join(",").to_ascii_lowercase().replace("all", "0-n");
+    let last = present(look).unwrap_or_else(|| online_cpus(look.sysfs)).into_iter().max();
+    parse_list(&match last {
+        Some(last) => list.replace('n', &last.to_string()),
+        None => list,
+    })
+    .ok()
+}
+
 fn isolation(look: &Look) -> Finding {
     const ITEM: &str = "cpu.isolation";
     let Some(line) = look.sysfs.text("/proc/cmdline") else {
@@ -183,14 +197,15 @@ fn isolation(look: &Look) -> Finding {
     let set = |at: &str| parse_list(&look.sysfs.text(at)?).ok();
     let argument = |name: &str| {
         let value = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
-        // `isolcpus=managed_irq,domain,1-7`: flags stand before the list.
-        let at = value.find(|c: char| c.is_ascii_digit())?;
-        parse_list(&value[at..]).ok()
+        listed(look, value)
     };
+    let tickless = set("/sys/devices/system/cpu/nohz_full");
+    // Who is to have no tick is spared RCU's work as well, the timekeeper too: the argument names it.
+    let nocbs = argument("rcu_nocbs").or_else(|| argument("nohz_full")).or_else(|| tickless.clone());
     let all = [
         ("isolcpus", set("/sys/devices/system/cpu/isolated").or_else(|| argument("isolcpus"))),
-        ("nohz_full", set("/sys/devices/system/cpu/nohz_full").or_else(|| argument("nohz_full"))),
-        ("rcu_nocbs", argument("rcu_nocbs").or_else(|| argument("nohz_full"))),
+        ("nohz_full", tickless.or_else(|| argument("nohz_full"))),
+        ("rcu_nocbs", nocbs),
     ];
     // The kernel takes it out of nohz_full by itself.
     let keeps_tick = |name: &str, cpu: usize| name == "nohz_full" && cpu == TIMEKEEPER;
@@ -232,5 +247,22 @@ mod tests {
         assert_eq!(found.verdict, Verdict::Fine);
         assert_eq!(found.value, "isolcpus 0-30, nohz_full 1-30 (processor 0 keeps its tick), rcu_nocbs 0-30");
         assert_eq!(judged("2-30\n").verdict, Verdict::Hint);
+    }
+
+    #[test]
+    fn lists_are_read_as_the_kernel_does() {
+        for rest in ["rcu_nocbs=1-N", "rcu_nocbs=all", "quiet"] {
+            let line = format!("isolcpus=managed_irq,domain,1-N nohz_full=1-N {rest}\n");
+            let tree = Tree::new(&[
+                ("/proc/cmdline", line.as_str()),
+                ("/sys/devices/system/cpu/present", "0-31\n"),
+                ("/sys/devices/system/cpu/isolated", "1-31\n"),
+                ("/sys/devices/system/cpu/nohz_full", "1-31\n"),
+            ]);
+            let scope = Scope { cores: (1..32).collect(), ..Scope::default() };
+            let sysfs = tree.sysfs();
+            let found = isolation(&Look { sysfs: &sysfs, scope: &scope });
+            assert_eq!(found.verdict, Verdict::Fine, "{rest}: {}", found.value);
+        }
     }
 }

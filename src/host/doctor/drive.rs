@@ -133,16 +133,28 @@ fn mount(look: &Look, path: &Path) -> Option<Mount> {
 /// The block device that a path is on, or is.
 fn device_of(look: &Look, path: &Path) -> Option<String> {
     let known = |name: &str| {
-        !name.is_empty() && look.sysfs.path(format!("/sys/class/block/{name}")).exists()
-            || look.sysfs.path(format!("/sys/block/{name}")).exists()
+        let is_there = |folder: &str| look.sysfs.path(format!("{folder}/{name}")).exists();
+        !name.is_empty() && (is_there("/sys/class/block") || is_there("/sys/block"))
     };
-    let name = |path: &Path| Some(path.strip_prefix("/dev").ok()?.to_str()?.to_owned());
+    let name = |path: &Path| {
+        let name = path.strip_prefix("/dev").ok()?.to_str()?;
+        match name.strip_prefix("mapper/") {
+            Some(mapped) => device_of_mapping(look.sysfs, mapped),
+            None => Some(name.to_owned()),
+        }
+    };
     if let Some(name) = name(&real(look, path)).filter(|name| known(name)) {
         return Some(name);
     }
     let mount = mount(look, path)?;
     let by_number = block::name(look.sysfs, &mount.device);
     by_number.or_else(|| name(Path::new(&mount.source))).filter(|name| known(name))
+}
+
+/// `dm-0` of `/dev/mapper/luks-1`: btrfs has a device number of its own, so that only the name leads there.
+fn device_of_mapping(sysfs: &Sysfs, mapped: &str) -> Option<String> {
+    let is_it = |name: &String| sysfs.text(format!("/sys/block/{name}/dm/name")).as_deref() == Some(mapped);
+    sysfs.names("/sys/block").into_iter().find(is_it)
 }
 
 fn whole(sysfs: &Sysfs, name: &str, depth: usize) -> Vec<String> {
@@ -240,9 +252,11 @@ fn write_cache(look: &Look, disk: &Disk) -> Finding {
     let Some(mode) = look.sysfs.text(&at) else {
         return Finding::unknown(ITEM, format!("{at} cannot be read")).of(&disk.name);
     };
-    // Drives that keep their cache through a power cut say "write through" as well: only a disk on a SATA or SAS
-    // bus can be told to use a cache that it has.
-    let off = mode == "write through" && disk.name.starts_with("sd");
+    // Drives that keep their cache through a power cut say "write through" as well, and so does the kernel of SCSI
+    // disks that show no cache (virtual ones, RAID controllers): only a SATA drive's is known to be off, and takes
+    // `hdparm`.
+    let vendor = look.sysfs.text(format!("{}/device/vendor", disk.folder()));
+    let off = mode == "write through" && vendor.as_deref() == Some("ATA");
     Finding::hint_unless(!off, ITEM, mode).of(&disk.name).fix(format!("hdparm -W1 /dev/{}", disk.name))
 }
 
@@ -290,5 +304,40 @@ mod tests {
         };
         assert_eq!(of("drive.numa"), [("nvme0n1", "node 1, as all of 1")]);
         assert_eq!(of("drive.scheduler"), [("nvme0c3n1", "mq-deadline")]);
+    }
+
+    #[test]
+    fn a_mapped_device_is_found_by_its_name() {
+        let tree = Tree::new(&[
+            ("/proc/self/mountinfo", "29 1 0:38 /root / rw - btrfs /dev/mapper/luks-1 rw\n"),
+            ("/sys/block/dm-0/dm/name", "swap\n"),
+            ("/sys/block/dm-1/dm/name", "luks-1\n"),
+            ("/sys/class/block/dm-1/slaves/nvme0n1p3/x", ""),
+            ("/sys/block/nvme0n1/nvme0n1p3/partition", "3\n"),
+        ]);
+        let sysfs = tree.sysfs();
+        let partition = sysfs.path("/sys/class/block/nvme0n1p3");
+        std::os::unix::fs::symlink("../../block/nvme0n1/nvme0n1p3", partition).unwrap();
+        for path in ["/home/", "/dev/mapper/luks-1"] {
+            let scope = Scope { paths: vec![path.into()], ..Scope::default() };
+            let found = disks(&Look { sysfs: &sysfs, scope: &scope });
+            assert_eq!(found, [Disk { name: "nvme0n1".to_owned() }], "{path}");
+        }
+    }
+
+    #[test]
+    fn only_a_sata_drive_has_a_cache_that_is_off() {
+        for (vendor, verdict) in
+            [(Some("ATA     \n"), Verdict::Hint), (Some("VMware  \n"), Verdict::Fine), (None, Verdict::Fine)]
+        {
+            let tree = Tree::new(&[("/sys/block/sda/queue/write_cache", "write through\n")]);
+            if let Some(vendor) = vendor {
+                tree.put("/sys/block/sda/device/vendor", vendor);
+            }
+            let scope = Scope::default();
+            let sysfs = tree.sysfs();
+            let found = write_cache(&Look { sysfs: &sysfs, scope: &scope }, &Disk { name: "sda".to_owned() });
+            assert_eq!((found.verdict, found.fix.is_empty()), (verdict, verdict == Verdict::Fine), "{vendor:?}");
+        }
     }
 }

@@ -177,7 +177,8 @@ pub fn iommu(look: &Look, nics: &[String], disks: &[Disk]) -> Vec<Finding> {
         };
         finding
             .of(names.join(", "))
-            .fix("scripts/tune-host.sh apply --boot && reboot")
+            // Without the cores, what an earlier one isolated would be lost.
+            .fix(format!("scripts/tune-host.sh apply --boot --cores {} && reboot", look.cores_list()))
             .fix(boot::add(look.sysfs, boot::passthrough(look.sysfs)))
     };
     modes.into_iter().map(judge).collect()

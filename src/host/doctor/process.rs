@@ -3,6 +3,7 @@
 use super::{Finding, Look, Verdict, memory};
 use crate::base::units::{format_counted, format_size};
 use crate::host::cgroup;
+use crate::host::cpu::format_list;
 use crate::host::memory::may_lock_any;
 use crate::sys::uring::Uring;
 
@@ -121,10 +122,39 @@ fn quota(look: &Look) -> Option<Finding> {
     };
     let whole = (quota as usize).max(1);
     let fewer = look.scope.cores.get(..whole.min(cores)).unwrap_or_default();
-    let finding = Finding::new(ITEM, verdict, value).fix(format!("--cores {}", crate::host::cpu::format_list(fewer)));
+    let finding = Finding::new(ITEM, verdict, value);
+    let finding = match fewer.len() < cores {
+        true => finding.fix(format!("--cores {}", format_list(fewer))),
+        false => finding,
+    };
     Some(finding.fix(format!(
         "docker update --cpus {} CONTAINER, or resources.limits.cpu of the pod: {}",
         cores + 1,
         cores + 1
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::doctor::Scope;
+    use crate::host::fake::Tree;
+
+    #[test]
+    fn no_fix_is_the_list_of_cores_that_is_set() {
+        let tree = Tree::new(&[
+            ("/proc/self/mountinfo", "35 24 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+            ("/proc/self/cgroup", "0::/\n"),
+            ("/sys/fs/cgroup/cpu.max", "50000 100000\n"),
+        ]);
+        let sysfs = tree.sysfs();
+        let judged = |cores: &[usize]| {
+            let scope = Scope { cores: cores.to_vec(), ..Scope::default() };
+            let found = quota(&Look { sysfs: &sysfs, scope: &scope }).unwrap();
+            (found.verdict, found.fix)
+        };
+        let (verdict, fixes) = judged(&[3]);
+        assert!(verdict == Verdict::Hint && fixes.len() == 1 && fixes[0].starts_with("docker"), "{fixes:?}");
+        assert_eq!(judged(&[3, 4]).1[0], "--cores 3");
+    }
 }
