@@ -32,12 +32,16 @@ pub struct Saturation {
     pub engine_version: &'static str,
     /// The flags that all runs had, without what may be a credential.
     pub run_args: Vec<String>,
-    /// The highest rate that held; `null`: none did.
+    /// The rate that held for the confirmation as well; `null`: none did.
     pub sustained_bytes_per_second: Option<u64>,
-    /// It held for the confirmation as well.
+    /// The highest rate that held, be it for a step; `null`: none did.
+    pub held_bytes_per_second: Option<u64>,
+    /// There is a sustained rate.
     pub confirmed: bool,
-    /// It is `--max-rate`: no higher one was tried.
+    /// It is `--max-rate`, or what `--producer-rate` lets all producers send: no higher one was tried.
     pub is_max_rate: bool,
+    #[serde(skip)]
+    is_capped_by_producers: bool,
     /// Who limited the runs that did not hold.
     pub limited_by: Option<LimitedBy>,
     pub interrupted: bool,
@@ -47,12 +51,21 @@ pub struct Saturation {
     pub exit_code: u8,
 }
 
+impl Saturation {
+    /// The rate that is told, confirmed or not.
+    fn best(&self) -> Option<u64> {
+        self.sustained_bytes_per_second.or(self.held_bytes_per_second)
+    }
+}
+
 /// One run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Tried {
     /// `null`: without a rate.
     pub rate_bytes_per_second: Option<u64>,
     pub seconds: f64,
+    /// Without the drain and the final fsync.
+    pub paced_seconds: f64,
     pub confirmation: bool,
     /// The same rate had not held before.
     pub second_try: bool,
@@ -171,26 +184,27 @@ fn tell(plan: &SaturatePlan, end: End, tried: Vec<Tried>) -> Result<Exit, Fatal>
 }
 
 fn conclude(plan: &SaturatePlan, end: &End, tried: Vec<Tried>) -> Saturation {
-    let best_held = tried.iter().filter(|run| run.held == Some(true)).filter_map(|run| run.rate_bytes_per_second).max();
-    let (rate, confirmed, exit) = match end {
-        End::Found(Outcome::Confirmed(rate)) => (Some(*rate), true, Exit::Done),
-        End::Found(Outcome::Unconfirmed(rate)) => (Some(*rate), false, Exit::SloMissed),
-        End::Found(Outcome::Nothing) => (None, false, Exit::SloMissed),
-        End::Interrupted => (best_held, false, Exit::Failed),
-        End::Failed(fatal) => (best_held, false, fatal.exit),
+    let held = tried.iter().filter(|run| run.held == Some(true)).filter_map(|run| run.rate_bytes_per_second).max();
+    let (sustained, exit) = match end {
+        End::Found(Outcome::Confirmed(rate)) => (Some(*rate), Exit::Done),
+        End::Found(Outcome::Unconfirmed(_) | Outcome::Nothing) => (None, Exit::SloMissed),
+        End::Interrupted => (None, Exit::Failed),
+        End::Failed(fatal) => (None, fatal.exit),
     };
     let error = match end {
         End::Failed(fatal) => Some(fatal.what.clone()),
         End::Found(_) | End::Interrupted => None,
     };
-    let limited_by = run_above(&tried, rate).map(|run| run.limited_by);
+    let limited_by = run_above(&tried, sustained.or(held)).map(|run| run.limited_by);
     Saturation {
         schema_version: 1,
         engine_version: env!("CARGO_PKG_VERSION"),
         run_args: masked::command(&plan.run_args),
-        sustained_bytes_per_second: rate,
-        confirmed,
-        is_max_rate: rate.is_some() && rate == plan.rate_max_bytes_per_second,
+        sustained_bytes_per_second: sustained,
+        held_bytes_per_second: held,
+        confirmed: sustained.is_some(),
+        is_max_rate: sustained.is_some() && sustained == plan.rate_max_bytes_per_second,
+        is_capped_by_producers: plan.is_capped_by_producers,
         limited_by,
         interrupted: matches!(end, End::Interrupted),
         error,
@@ -241,15 +255,18 @@ fn run_once(plan: &SaturatePlan, next: Try, interrupts: &AtomicUsize, console: &
     }
 }
 
-/// How a run ended that did not last as long as it was to.
+/// How long it was paced: in the drain and the final fsync nothing falls due.
+fn paced_seconds(report: &Report) -> f64 {
+    report.pacing.paced_seconds.unwrap_or((report.elapsed_seconds - report.final_fsync_seconds).max(0.0))
+}
+
+/// How a run ended that did not last as long as it was to, or that had to end, however late.
 fn ended_early(report: &Report, planned_ns: u64) -> Option<String> {
-    let lasted_ns = 1e9 * (report.elapsed_seconds - report.final_fsync_seconds).max(0.0);
-    if lasted_ns >= LASTED_RATIO * planned_ns as f64 {
-        return None;
-    }
+    let lasted_ns = 1e9 * paced_seconds(report);
     let why = match &report.ended_early {
         // Without its mend.
         Some(why) => why.lines().next().unwrap_or_default(),
+        None if lasted_ns >= LASTED_RATIO * planned_ns as f64 => return None,
         None if report.config.get("phases").is_some_and(serde_json::Value::is_array) => "its stages were over",
         None => "somebody else ended it",
     };
@@ -271,12 +288,13 @@ fn judge(report: &Report, next: Try, ended_early: Option<String>, code: i32) -> 
         (None, 0, true) => None,
         (None, 0, false) => Some(format!("{} of the rate", verdict::percent(ratio.unwrap_or(0.0)))),
         (None, 4, _) => Some(missed(report)),
-        (None, ..) => Some(format!("exit {code}: {}", serde_json::json!(report.errors))),
+        (None, ..) => Some(lost(report, code)),
     };
     let response = &report.latency_seconds.response;
     Tried {
         rate_bytes_per_second: rate,
         seconds: report.elapsed_seconds,
+        paced_seconds: paced_seconds(report),
         confirmation,
         second_try,
         held: Some(reason.is_none()),
@@ -297,6 +315,18 @@ fn judge(report: &Report, next: Try, ended_early: Option<String>, code: i32) -> 
 fn missed(report: &Report) -> String {
     let missed = report.slo.iter().filter(|slo| !slo.passed).map(|slo| slo.expression.as_str());
     format!("missed {}", missed.collect::<Vec<_>>().join(", "))
+}
+
+/// `exit 1: timeout 3; warm-up: status 10`: what the warm-up loses counts as well.
+fn lost(report: &Report, code: i32) -> String {
+    let parts = [("", &report.errors), ("warm-up: ", &report.warmup.errors)];
+    let told = parts.into_iter().filter_map(|(part, errors)| {
+        let kinds = errors.iter().filter(|(_, count)| **count > 0);
+        let kinds: Vec<_> = kinds.map(|(kind, count)| format!("{kind} {}", units::format_count(*count))).collect();
+        (!kinds.is_empty()).then(|| format!("{part}{}", kinds.join(", ")))
+    });
+    let told: Vec<_> = told.collect();
+    if told.is_empty() { format!("exit {code}") } else { format!("exit {code}: {}", told.join("; ")) }
 }
 
 /// A run that left no report says on standard error why.

@@ -1,7 +1,7 @@
 //! The command line of `engine saturate`: a few flags of its own, all others are those of the runs.
 
 use crate::base::fatal::Fatal;
-use crate::base::{program, units};
+use crate::base::{limits, program, units};
 use crate::config::keys::{self, KEYS, Key};
 use crate::config::load::{Given, Settings, Source};
 use crate::config::nearest::nearest;
@@ -9,7 +9,7 @@ use crate::config::resolve::{payload, rates, target};
 use crate::config::values::{self, Rate, Wanted};
 use crate::config::{Deps, cli, resolve};
 use crate::plan::saturate::SaturatePlan;
-use crate::plan::{Existing, ProducerPlan, SinkKind};
+use crate::plan::{Existing, ProducerPlan, RunPlan, SinkKind};
 use std::ffi::OsString;
 
 /// Name, value, help.
@@ -28,11 +28,23 @@ pub const SATURATE_FLAGS: &[(&str, &str, &str)] = &[
     ("report", "FILE|-", "The result and every rate that was tried as JSON; - is the last line of standard output."),
 ];
 
+type IsSaid = fn(&Wanted) -> bool;
+
 /// What the search sets itself for each run: no flags. What a file or a variable says of it is for other runs.
 const SET_BY_THE_SEARCH: &[&str] = &["rate", "duration", "log-format"];
-/// What would end or hold up each run, be written over by the next, or make its rate that of a fleet, whoever says it.
-const NOT_IN_A_SEARCH: &[&str] =
-    &["records", "bytes", "html", "dry-run", "metrics-hold", "start-at", "shard", "ramp-to"];
+/// What would end or hold up each run, be written over by the next or taken for it, or make its rate that of a fleet,
+/// whoever says it, and whether it is said of these runs.
+const NOT_IN_A_SEARCH: &[(&str, IsSaid)] = &[
+    ("records", |wanted| wanted.records.is_some()),
+    ("bytes", |wanted| wanted.bytes.is_some()),
+    ("html", |wanted| wanted.html.is_some()),
+    ("dry-run", |wanted| wanted.dry_run),
+    ("metrics-hold", |wanted| wanted.metrics_hold_ns > 0),
+    ("run-id", |wanted| wanted.run_id.is_some()),
+    ("start-at", |wanted| wanted.start_at_unix_ns.is_some()),
+    ("shard", |wanted| wanted.shard.1 > 1),
+    ("ramp-to", |wanted| wanted.stages.iter().any(|stage| stage.ramp_to.is_some())),
+];
 
 const SECOND_NS: u64 = 1_000_000_000;
 const RATE_MIN: Rate = Rate::Bytes(1_000_000);
@@ -53,30 +65,36 @@ pub fn parse(
 
     let mut wrong = Vec::new();
     let mut settings = cli::run_settings(Vec::new(), &run_args, env, &mut wrong);
-    refuse_what_is_not_of_runs(&settings, &mut errors);
+    refuse_what_the_search_sets(&settings, &mut errors);
     // A rate that is meant for other runs permits nothing here. One that cannot be read was named above.
     let ceiling = one(&own, "max-rate").map(|text| if values::rate(text).is_ok() { text } else { "unlimited" });
     settings.put("rate", ceiling.map(str::to_owned));
     settings.put("duration", Some(format!("{step_ns}ns")));
     let wanted = values::read(&settings, &mut wrong);
-    check_run(&settings, &wanted, deps, wrong, &mut errors);
+    refuse_what_is_not_of_runs(&settings, &wanted, &mut errors);
+    let plan = check_run(&settings, &wanted, deps, wrong, &mut errors);
     check_stages(&wanted, step_ns, confirm_ns, &mut errors);
     let in_bytes = |flag: &str, rate: Rate| bytes_per_second(flag, rate, (&settings, deps), &wanted);
     let rate_min = in_bytes("min-rate", rate_min).map_err(|fatal| errors.push(fatal)).unwrap_or(0);
     // What is wrong with this one was said of the run, whose rate it is.
     let rate_max = rate_max.and_then(|rate| in_bytes("max-rate", rate).ok());
+    let least = (one(&own, "min-rate").unwrap_or("1MB/s"), rate_min);
     if let Some(max) = rate_max.filter(|max| *max < rate_min) {
-        let said = |name: &str| one(&own, name).unwrap_or("1MB/s");
-        let (most, least) = (said("max-rate"), said("min-rate"));
-        let what = format!("--max-rate is below --min-rate: {most} ({max} B/s), {least} ({rate_min} B/s)");
+        let most = one(&own, "max-rate").unwrap_or_default();
+        let what = format!("--max-rate is below --min-rate: {most} ({max} B/s), {} ({rate_min} B/s)", least.0);
         errors.push(Fatal::usage(what).mend(program::command("saturate --min-rate=10MB/s --max-rate=1GB/s")));
+    }
+    let capped = plan.as_ref().and_then(|plan| cap(plan, rate_max));
+    if let Some(plan) = &plan {
+        check_least(least, (plan, capped), &settings, &mut errors);
     }
     if !errors.is_empty() {
         return Err(errors);
     }
     Ok(SaturatePlan {
         run_args,
-        rate_max_bytes_per_second: rate_max,
+        rate_max_bytes_per_second: capped.or(rate_max),
+        is_capped_by_producers: capped.is_some(),
         rate_min_bytes_per_second: rate_min,
         step_ns,
         confirm_ns,
@@ -186,16 +204,23 @@ fn meant(name: &str) -> Option<&'static str> {
     nearest(name, names()).filter(|near| !is_known && is_own(near))
 }
 
-fn refuse_what_is_not_of_runs(settings: &Settings, errors: &mut Vec<Fatal>) {
-    let said = |name: &&str| Some((keys::find(name)?, settings.one(name)?));
+/// The key of this name, and what was said of it, if anything was.
+fn said<'a>(settings: &'a Settings, name: &str) -> Option<(&'static Key, &'a Given)> {
+    keys::find(name).zip(settings.one(name))
+}
+
+fn refuse_what_the_search_sets(settings: &Settings, errors: &mut Vec<Fatal>) {
     let by_flag = |(_, given): &(&Key, &Given)| given.source == Source::Flag;
-    for (key, given) in SET_BY_THE_SEARCH.iter().filter_map(said).filter(by_flag) {
+    for (key, given) in SET_BY_THE_SEARCH.iter().filter_map(|name| said(settings, name)).filter(by_flag) {
         let what = format!("{} is what the search sets for each run", given.origin(key));
         let mend = "--max-rate, --step-duration and --confirm-duration bound the search";
         errors.push(Fatal::usage(what).mend(format!("{}; {mend}", without(key, given))));
     }
-    let off = |given: &Given| ["off", "false", "0", "0s", "0/1"].contains(&given.text.as_str());
-    for (key, given) in NOT_IN_A_SEARCH.iter().filter_map(said).filter(|(_, given)| !off(given)) {
+}
+
+fn refuse_what_is_not_of_runs(settings: &Settings, wanted: &Wanted, errors: &mut Vec<Fatal>) {
+    let names = NOT_IN_A_SEARCH.iter().filter(|(_, is_wanted)| is_wanted(wanted)).map(|(name, _)| name);
+    for (key, given) in names.filter_map(|name| said(settings, name)) {
         let what = format!("{} has no place in a search, where each rate is a run of its own", given.origin(key));
         errors.push(Fatal::usage(what).mend(without(key, given)));
     }
@@ -230,8 +255,15 @@ fn precision(text: Option<&str>, errors: &mut Vec<Fatal>) -> f64 {
     }
 }
 
-/// Everything that is wrong with the runs is said now, not after the first of them.
-fn check_run(settings: &Settings, wanted: &Wanted, deps: &Deps, wrong: Vec<Fatal>, errors: &mut Vec<Fatal>) {
+/// Everything that is wrong with the runs is said now, not after the first of them. The plan is that of one at
+/// `--max-rate`.
+fn check_run(
+    settings: &Settings,
+    wanted: &Wanted,
+    deps: &Deps,
+    wrong: Vec<Fatal>,
+    errors: &mut Vec<Fatal>,
+) -> Option<RunPlan> {
     match resolve::resolve(settings, wanted, deps, wrong) {
         Ok(plan) if plan.sink.kind == SinkKind::Stdout => {
             let what = "saturate cannot write to standard output: each rate is a run of its own";
@@ -241,8 +273,38 @@ fn check_run(settings: &Settings, wanted: &Wanted, deps: &Deps, wrong: Vec<Fatal
             let what = "each run of a search would find the files of the run before, and may not write over them";
             errors.push(Fatal::usage(what).mend("--overwrite"));
         }
-        Ok(_) => {}
+        Ok(plan) => return Some(plan),
         Err(found) => errors.extend(found.into_iter().map(in_our_words)),
+    }
+    None
+}
+
+/// What `--producer-rate` lets all producers send, where that is less than `max`: at any higher rate a run would do the
+/// same, and meet it.
+fn cap(plan: &RunPlan, max: Option<u64>) -> Option<u64> {
+    let sent = plan.rate_bytes_per_second.map(|rate| rate.min(limits::RATE_MAX));
+    sent.filter(|sent| max.is_none_or(|max| *sent < max))
+}
+
+/// The lowest rate of the search, as it was said and in bytes a second, is one that runs can have.
+fn check_least(
+    (text, least): (&str, u64),
+    (plan, capped): (&RunPlan, Option<u64>),
+    settings: &Settings,
+    errors: &mut Vec<Fatal>,
+) {
+    let producers = u64::from(plan.fleet_producers);
+    if least > 0 && least < producers {
+        let what =
+            format!("--min-rate {text} ({least} B/s) over {producers} producers leaves some without a byte a second");
+        errors.push(Fatal::usage(what).mend(format!("--min-rate={producers} or --parallel={least}")));
+    }
+    if let Some((capped, (key, given))) = capped.filter(|max| *max < least).zip(said(settings, "producer-rate")) {
+        let what = format!(
+            "{} lets {producers} producers send {capped} B/s, which is below --min-rate: {text} ({least} B/s)",
+            given.origin(key)
+        );
+        errors.push(Fatal::usage(what).mend(format!("--min-rate={capped}, or {}", without(key, given))));
     }
 }
 
@@ -273,138 +335,4 @@ fn in_our_words(mut fatal: Fatal) -> Fatal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::docs;
-
-    const ELSEWHERE: &str = "--target tcp://192.0.2.1:9";
-
-    fn try_parse(words: &str, variables: &[(&str, &str)]) -> Result<SaturatePlan, Vec<Fatal>> {
-        let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
-        let env = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        parse(&args, env, &Deps::new(|| Ok(())))
-    }
-
-    fn good(words: &str, variables: &[(&str, &str)]) -> SaturatePlan {
-        try_parse(words, variables).unwrap_or_else(|errors| panic!("{words}: {errors:?}"))
-    }
-
-    fn refused(words: &str, variables: &[(&str, &str)]) -> String {
-        let errors = try_parse(words, variables).expect_err(words);
-        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-    }
-
-    fn file(text: &str) -> (tempfile::NamedTempFile, String) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        let words = format!("--config {}", file.path().display());
-        (file, words)
-    }
-
-    #[test]
-    fn a_rate_for_other_runs_permits_nothing() {
-        let (_file, config) = file("rate: 5MB/s\nduration: 1h\n");
-        let (nothing, rate): (&[_], &[_]) = (&[], &[("ENGINE_RATE", "5MB/s")]);
-        for (words, variables) in
-            [(ELSEWHERE.to_owned(), nothing), (format!("{ELSEWHERE} {config}"), nothing), (ELSEWHERE.to_owned(), rate)]
-        {
-            let told = refused(&words, variables);
-            assert!(told.contains("needs --max-rate") && told.contains("--max-rate=100MB/s"), "{words}: {told}");
-        }
-        let found = good(&format!("{ELSEWHERE} {config} --max-rate 1GB/s"), rate);
-        assert_eq!(found.rate_max_bytes_per_second, Some(1_000_000_000));
-        assert_eq!(good(&format!("{ELSEWHERE} --max-rate unlimited"), &[]).rate_max_bytes_per_second, None);
-        good(&format!("--target null {config}"), rate);
-        good(ELSEWHERE, &[("ENGINE_PRODUCER_RATE", "1MB/s")]);
-    }
-
-    #[test]
-    fn each_run_may_write_over_the_one_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let words = format!("--target file:{}/ --parallel 1 --preallocate 1Mi --min-free 0", folder.path().display());
-        assert!(refused(&words, &[]).contains("--overwrite"));
-        good(&format!("{words} --overwrite"), &[]);
-    }
-
-    #[test]
-    fn what_the_search_cannot_set_is_refused_whoever_says_it() {
-        for (name, text) in [
-            ("records", "5"),
-            ("bytes", "1MB"),
-            ("html", "x.html"),
-            ("metrics-hold", "1s"),
-            ("start-at", "2030"),
-            ("shard", "0/2"),
-        ] {
-            let told = refused(&format!("--target null --{name} {text}"), &[]);
-            assert!(told.contains(&format!("--{name} has no place")), "{told}");
-            let variable = keys::find(name).unwrap().variable();
-            let told = refused("--target null", &[(&variable, text)]);
-            assert!(told.contains(&format!("{variable} has no place")), "{told}");
-            assert!(told.contains(&format!("unset {variable}")), "{told}");
-            let key = name.replace('-', "_");
-            let (_file, config) = file(&format!("{key}: {text}\n"));
-            let told = refused(&format!("--target null {config}"), &[]);
-            assert!(told.contains(&format!("line 1: {key} has no place")) && told.contains("take "), "{told}");
-        }
-        good("--target null --metrics-addr 127.0.0.1:0", &[("ENGINE_METRICS_HOLD", "0s"), ("ENGINE_DRY_RUN", "false")]);
-        good("--target null --parallel 1 --shard 0/1", &[]);
-        for name in SET_BY_THE_SEARCH {
-            let told = refused(&format!("--target null --{name} 5s"), &[]);
-            assert!(told.contains(&format!("--{name} is what the search sets")), "{told}");
-        }
-        let help = docs::help("saturate").unwrap();
-        for name in SET_BY_THE_SEARCH.iter().chain(NOT_IN_A_SEARCH) {
-            assert!(help.contains(&format!("--{name}")), "{name} is not in the help");
-        }
-        assert!(help.contains("phases"), "{help}");
-        let (_file, config) = file("phases: [{duration: 1s, rate: 1MB/s}]\n");
-        assert!(refused(&format!("--target null {config}"), &[]).contains("line 1: rate of a stage"));
-        let (_file, config) = file("phases: [{duration: 9s, ramp_to: 1MB/s}]\n");
-        assert!(refused(&format!("--target null {config}"), &[]).contains("line 1: ramp_to of a stage"));
-        let (_file, config) = file("phases: [{mode: burst}]\n");
-        good(&format!("--target null {config}"), &[]);
-    }
-
-    #[test]
-    fn stages_last_as_long_as_the_longest_run() {
-        let (_short, short) = file("phases: [{duration: 4s}, {duration: 6s, mode: burst}]\n");
-        let (_open, open) = file("phases: [{duration: 4s}, {duration: inf, mode: burst}]\n");
-        for (config, more, part) in [
-            (&short, "", Some("--confirm-duration is 30 s")),
-            (&short, "--confirm-duration 10s", None),
-            (&short, "--confirm-duration 1s --step-duration 11s", Some("--step-duration is 11 s")),
-            (&open, "--confirm-duration 1h", None),
-        ] {
-            let words = format!("--target null {config} {more}");
-            let Some(part) = part else {
-                good(&words, &[]);
-                continue;
-            };
-            let told = refused(&words, &[]);
-            assert!(
-                told.contains("phases last 10 s") && told.contains(part) && told.contains("inf"),
-                "{words}: {told}"
-            );
-        }
-    }
-
-    #[test]
-    fn rates_may_be_in_records() {
-        let found = good("--target null --payload-size 1000 --min-rate 100rec/s --max-rate 5krec/s", &[]);
-        assert_eq!((found.rate_min_bytes_per_second, found.rate_max_bytes_per_second), (100_000, Some(5_000_000)));
-        let found = good("--target null --payload-size 1000 --parallel 1 --min-rate 0.5rec/s", &[]);
-        assert_eq!(found.rate_min_bytes_per_second, 500);
-        for (words, part) in [
-            ("--min-rate unlimited", "--min-rate 'unlimited'"),
-            ("--max-rate 0rec/s", "--max-rate '0rec/s'"),
-            ("--max-rate 100rec/s", "below --min-rate: 100rec/s (409600 B/s), 1MB/s (1000000 B/s)"),
-            ("--payload-size 100-300 --min-rate 1krec/s", "--min-rate 1000rec/s: a rate in records needs"),
-            ("--payload-size 100-300 --max-rate 9krec/s", "--max-rate 9000rec/s: a rate in records needs"),
-            ("--payload-size 100-300 --max-rate 9krec/s", "--max-rate=1800000"),
-        ] {
-            let told = refused(&format!("--target null {words}"), &[]);
-            assert!(told.contains(part), "{words}: {told}");
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,8 @@ pub struct SaturatePlan {
     pub run_args: Vec<String>,
     /// No rate above this is tried; `None`: the search begins with what a run without a rate reaches.
     pub rate_max_bytes_per_second: Option<u64>,
+    /// That is what `--producer-rate` lets all producers send together, and less than `--max-rate`.
+    pub is_capped_by_producers: bool,
     /// Below this the search gives up.
     pub rate_min_bytes_per_second: u64,
     /// Of each run that searches, and of the one that confirms.

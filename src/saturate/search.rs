@@ -8,7 +8,7 @@ use crate::base::limits;
 
 /// What is tried of a rate that did not hold, while none is known to hold: so much, then each time the square of it.
 const BACK_OFF: f64 = 0.75;
-/// No more than this of what was reached, while none is known to hold.
+/// No more than this of what was reached, where what was tried is far from it.
 const FIRST_SHARE: f64 = 0.9;
 /// How much more is tried where nothing failed yet: so much, then each time twice that, up to double the rate.
 const CLIMB_FIRST: f64 = 0.1;
@@ -29,7 +29,7 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Confirmed(u64),
-    /// Held for a step each time, never for the whole confirmation.
+    /// It held for a step, but neither it nor what was tried below it for a whole confirmation.
     Unconfirmed(u64),
     /// Not even the least rate holds.
     Nothing,
@@ -53,6 +53,8 @@ pub struct Search {
     climb_share: f64,
     next: Step,
     confirmations_failed: u32,
+    /// The most that these reached, but for what is above the last of them, and so did not last; 0: there was none.
+    lasting: u64,
 }
 
 impl Search {
@@ -71,6 +73,7 @@ impl Search {
             climb_share: CLIMB_FIRST,
             next: max.map_or(Step::Ceiling, Step::Try),
             confirmations_failed: 0,
+            lasting: 0,
         }
     }
 
@@ -88,14 +91,7 @@ impl Search {
             Step::Try(rate) if held => self.rise(rate),
             Step::Try(rate) => self.fall(rate, reached),
             Step::Confirm(rate) if held => Step::Done(Outcome::Confirmed(rate)),
-            Step::Confirm(rate) => {
-                self.confirmations_failed += 1;
-                let less = self.below(rate);
-                match self.confirmations_failed < CONFIRMATIONS_MAX && less < rate {
-                    true => Step::Confirm(less),
-                    false => Step::Done(self.held.last().map_or(Outcome::Nothing, |held| Outcome::Unconfirmed(*held))),
-                }
-            }
+            Step::Confirm(rate) => self.confirm_less(rate, reached),
             done @ Step::Done(_) => done,
         };
     }
@@ -126,6 +122,22 @@ impl Search {
                 self.back_off *= self.back_off;
                 self.try_at_least(less)
             }
+        }
+    }
+
+    /// Chance may cost one confirmation. From the second that fails on, what they reached is where to look: a target
+    /// may tire to far less than it takes for a step.
+    fn confirm_less(&mut self, rate: u64, reached: u64) -> Step {
+        self.confirmations_failed += 1;
+        let before = if self.lasting <= rate { self.lasting } else { 0 };
+        self.lasting = before.max(reached);
+        let mut less = self.below(rate);
+        if self.confirmations_failed > 1 && less > self.lasting {
+            less = ((self.lasting as f64 * FIRST_SHARE) as u64).max(self.min);
+        }
+        match self.confirmations_failed < CONFIRMATIONS_MAX && less < rate {
+            true => Step::Confirm(less),
+            false => Step::Done(self.held.last().map_or(Outcome::Nothing, |held| Outcome::Unconfirmed(*held))),
         }
     }
 
@@ -260,6 +272,20 @@ mod tests {
         assert!(steps.contains(&(Step::Try(22_050_000), true)) && steps.ends_with(&last), "{steps:?}");
     }
 
+    /// It takes 2 GB/s for 10 s, until a cache is full or its credits are spent, then 1 GB/s. A confirmation has 30 s.
+    #[test]
+    fn confirmations_follow_what_they_reached() {
+        let steps = steps_of(Search::new(1_000_000, None, 0.02), |step| {
+            let Step::Confirm(rate) = step else { return of(2_000_000_000, step) };
+            let reached = rate / 3 + rate.min(1_000_000_000) / 3 * 2;
+            (reached >= part(rate, 0.995), reached)
+        });
+        let confirmed: Vec<_> = steps.iter().filter(|(step, _)| matches!(step, Step::Confirm(_))).collect();
+        assert_eq!(confirmed.len(), 4, "{steps:?}");
+        let lasted = |rate: u64| (950_000_000..=1_000_000_000).contains(&rate);
+        assert!(matches!(confirmed[3], (Step::Confirm(rate), true) if lasted(*rate)), "{steps:?}");
+    }
+
     proptest! {
         #[test]
         fn a_steady_capacity_is_found_within_the_precision(
@@ -273,7 +299,7 @@ mod tests {
         }
 
         #[test]
-        fn a_failed_confirmation_skips_no_rate_that_held(
+        fn the_first_failed_confirmation_skips_no_rate_that_held(
             capacity in 10_000_000u64..20_000_000_000, lasting in 0.5f64..1.0, percent in 1u32..30, bounded: bool,
         ) {
             let max = bounded.then_some(3 * capacity);
@@ -284,9 +310,9 @@ mod tests {
             let rates = |pick: fn(&(Step, bool)) -> Option<u64>| steps.iter().filter_map(pick).collect::<Vec<u64>>();
             let held = rates(|step| if let (Step::Try(rate), true) = *step { Some(rate) } else { None });
             let confirmed = rates(|step| if let (Step::Confirm(rate), _) = *step { Some(rate) } else { None });
-            for pair in confirmed.windows(2) {
-                let (high, low) = (pair[0], pair[1]);
-                prop_assert!(low < high && !held.iter().any(|rate| low < *rate && *rate < high), "{steps:?}");
+            prop_assert!(confirmed.is_sorted_by(|high, low| high > low), "{steps:?}");
+            if let [high, low, ..] = confirmed[..] {
+                prop_assert!(!held.iter().any(|rate| low < *rate && *rate < high), "{steps:?}");
                 prop_assert!(low >= part(high, 1.0 - 2.0 * precision), "{steps:?}");
             }
         }

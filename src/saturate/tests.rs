@@ -17,6 +17,7 @@ pub(super) fn report(elapsed: f64, fsync: f64, ended_early: Option<&str>) -> Rep
     (report.elapsed_seconds, report.final_fsync_seconds) = (elapsed, fsync);
     report.ended_early = ended_early.map(str::to_owned);
     report.pacing.achieved_ratio = Some(1.0);
+    report.pacing.paced_seconds = Some(elapsed - fsync);
     report.throughput.logical_bytes_per_second = 1e6;
     report.verdict.stolen_ratio = None;
     report
@@ -26,6 +27,7 @@ pub(super) fn plan(run_args: &[&str]) -> SaturatePlan {
     SaturatePlan {
         run_args: run_args.iter().map(|&arg| arg.to_owned()).collect(),
         rate_max_bytes_per_second: None,
+        is_capped_by_producers: false,
         rate_min_bytes_per_second: 1,
         step_ns: 5 * SECOND_NS,
         confirm_ns: 5 * SECOND_NS,
@@ -36,17 +38,23 @@ pub(super) fn plan(run_args: &[&str]) -> SaturatePlan {
 
 #[test]
 fn a_run_has_to_last_for_its_rate_to_hold() {
-    for (elapsed, fsync, why, how) in [
-        (5.0, 0.0, None, None),
-        (4.6, 0.0, None, None),
-        (1.5, 0.0, Some("no space"), Some("ended after 1.5 s of 5 s: no space")),
-        (1.5, 0.0, None, Some("ended after 1.5 s of 5 s: somebody else ended it")),
-        (7.5, 6.0, Some("no space"), Some("ended after 1.5 s of 5 s: no space")),
+    for (elapsed, fsync, drain, why, how) in [
+        (5.0, 0.0, 0.0, None, None),
+        (4.6, 0.0, 0.0, None, None),
+        (1.5, 0.0, 0.0, Some("no space"), Some("ended after 1.5 s of 5 s: no space")),
+        (1.5, 0.0, 0.0, None, Some("ended after 1.5 s of 5 s: somebody else ended it")),
+        (7.5, 6.0, 0.0, Some("no space"), Some("ended after 1.5 s of 5 s: no space")),
+        // The rate was kept for as long as the pacing lasted, and no drain makes that longer.
+        (5.5, 0.0, 4.0, None, Some("ended after 1.5 s of 5 s: somebody else ended it")),
+        // That it had to end is no matter of its rate, however late it was.
+        (4.75, 0.0, 0.0, Some("no space\nmend: more"), Some("ended after 4.75 s of 5 s: no space")),
     ] {
-        let report = report(elapsed, fsync, why);
+        let mut report = report(elapsed, fsync, why);
+        report.pacing.paced_seconds = Some(elapsed - fsync - drain);
         let early = ended_early(&report, 5 * SECOND_NS);
-        assert_eq!(early.as_deref(), how, "{elapsed} {fsync} {why:?}");
+        assert_eq!(early.as_deref(), how, "{elapsed} {fsync} {drain} {why:?}");
         let run = judge(&report, at(1_000_000), early, 0);
+        assert_eq!(run.paced_seconds, elapsed - fsync - drain);
         assert_eq!((run.held, run.reason.as_deref(), run.ended_early.as_deref()), (Some(how.is_none()), how, how));
     }
 }
@@ -57,10 +65,43 @@ fn what_was_found_before_an_error_is_kept() {
     let held = judge(&report(5.0, 0.0, None), at(1_000_000), None, 0);
     let end = End::Failed(Fatal::new(Exit::Unreachable, "nobody answers"));
     let found = conclude(&plan, &end, vec![held]);
-    assert_eq!((found.sustained_bytes_per_second, found.confirmed), (Some(1_000_000), false));
+    assert_eq!((found.sustained_bytes_per_second, found.held_bytes_per_second), (None, Some(1_000_000)));
     assert_eq!((found.error.as_deref(), found.interrupted, found.exit_code), (Some("nobody answers"), false, 5));
     assert!(summary(&found).starts_with("ended by an error; the highest rate that held so far: 1 MB/s"));
     assert_eq!(summary(&conclude(&plan, &End::Interrupted, Vec::new())), "interrupted before any rate had held");
+}
+
+#[test]
+fn what_was_lost_is_told_by_its_kind_and_part() {
+    let mut report = report(5.0, 0.0, None);
+    report.errors = [("broker", 0), ("timeout", 3), ("tls", 1)].map(|(kind, count)| (kind.to_owned(), count)).into();
+    report.warmup.errors = [("broker", 0), ("status", 1_000)].map(|(kind, count)| (kind.to_owned(), count)).into();
+    let reason = |report: &Report| judge(report, at(1_000_000), None, 1).reason;
+    assert_eq!(reason(&report).as_deref(), Some("exit 1: timeout 3, tls 1; warm-up: status 1,000"));
+    report.errors.clear();
+    assert_eq!(reason(&report).as_deref(), Some("exit 1: warm-up: status 1,000"));
+    report.warmup.errors.clear();
+    assert_eq!(reason(&report).as_deref(), Some("exit 1"));
+}
+
+#[test]
+fn a_rate_that_was_not_confirmed_is_not_called_sustained() {
+    let step = judge(&report(5.0, 0.0, None), at(2_000_000), None, 0);
+    let mut tired = report(5.0, 0.0, None);
+    tired.pacing.achieved_ratio = Some(0.66);
+    tired.verdict.limited_by = LimitedBy::Target;
+    let confirmation = judge(&tired, Try { confirmation: true, ..at(2_000_000) }, None, 0);
+    let found =
+        conclude(&plan(&[]), &End::Found(Outcome::Unconfirmed(2_000_000)), vec![step.clone(), confirmation.clone()]);
+    assert_eq!((found.sustained_bytes_per_second, found.held_bytes_per_second), (None, Some(2_000_000)));
+    assert_eq!((found.confirmed, &found.limited_by, found.exit_code), (false, &Some(LimitedBy::Target), 4));
+    let said = summary(&found);
+    assert!(said.starts_with("no rate lasted: 2 MB/s") && said.contains("--step-duration"), "{said}");
+    // What is confirmed below it is told, and beside it what held for a step.
+    let lasting = judge(&report(5.0, 0.0, None), Try { confirmation: true, ..at(1_000_000) }, None, 0);
+    let end = End::Found(Outcome::Confirmed(1_000_000));
+    let found = conclude(&plan(&[]), &end, vec![step, confirmation, lasting]);
+    assert_eq!((found.sustained_bytes_per_second, found.held_bytes_per_second), (Some(1_000_000), Some(2_000_000)));
 }
 
 /// Of runs at these rates, each with who limited it and the threshold that it missed.
@@ -94,6 +135,9 @@ fn the_bound_of_the_search_is_no_limit_of_the_target() {
     let bounded = SaturatePlan { rate_max_bytes_per_second: Some(1_000_000), ..plan(&[]) };
     let found = conclude(&bounded, &End::Found(Outcome::Confirmed(1_000_000)), held());
     assert!(found.is_max_rate && summary(&found).ends_with(", which is --max-rate: no higher rate was tried"));
+    let capped = SaturatePlan { is_capped_by_producers: true, ..bounded };
+    let found = conclude(&capped, &End::Found(Outcome::Confirmed(1_000_000)), held());
+    assert!(found.is_max_rate && summary(&found).contains("all that --producer-rate lets through"), "{found:?}");
     let found = conclude(&plan(&[]), &End::Found(Outcome::Confirmed(1_000_000)), held());
     assert!(!found.is_max_rate && !summary(&found).contains("--max-rate"), "{found:?}");
 }

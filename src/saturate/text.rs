@@ -28,7 +28,7 @@ fn outcome(run: &Tried) -> String {
         Some(false) if run.confirmation => format!("not confirmed, did not last: {why}"),
         Some(false) => format!("did not hold: {why}"),
         Some(true) if run.rate_bytes_per_second.is_none() => "without a rate".to_owned(),
-        Some(true) if run.confirmation => format!("confirmed: held for {:.0} s", run.seconds),
+        Some(true) if run.confirmation => format!("confirmed: held for {:.0} s", run.paced_seconds),
         Some(true) => "held".to_owned(),
     };
     let failed = run.held == Some(false);
@@ -55,16 +55,20 @@ pub fn under_way(run: Try, elapsed: Duration) -> String {
 }
 
 pub fn summary(result: &Saturation) -> String {
-    let above = run_above(&result.tried, result.sustained_bytes_per_second);
+    let above = run_above(&result.tried, result.best());
     let reason = above.and_then(|run| run.reason.as_deref());
     let limit = match (result.limited_by, reason) {
-        _ if result.is_max_rate && result.confirmed => ", which is --max-rate: no higher rate was tried".to_owned(),
+        _ if result.is_max_rate => {
+            let is_capped = result.is_capped_by_producers;
+            let bound = if is_capped { "all that --producer-rate lets through" } else { "--max-rate" };
+            format!(", which is {bound}: no higher rate was tried")
+        }
         // That rate was kept; what did not hold is something else.
         (Some(LimitedBy::Rate), Some(reason)) => format!("; above it: {reason}"),
         (Some(who), _) => format!("; above it the limit is the {}", who.name()),
         (None, _) => String::new(),
     };
-    let rate = result.sustained_bytes_per_second.map(|rate| units::format_rate(rate as f64));
+    let rate = result.best().map(|rate| units::format_rate(rate as f64));
     let cut_short = match (&result.error, result.interrupted) {
         (Some(_), _) => Some("ended by an error"),
         (None, true) => Some("interrupted"),
@@ -74,7 +78,10 @@ pub fn summary(result: &Saturation) -> String {
         (Some(rate), Some(how)) => format!("{how}; the highest rate that held so far: {rate}"),
         (None, Some(how)) => format!("{how} before any rate had held"),
         (Some(rate), None) if result.confirmed => format!("sustained: {rate}{limit}"),
-        (Some(rate), None) => format!("{rate} held for a step, but nothing near it lasted{limit}"),
+        (Some(rate), None) => format!(
+            "no rate lasted: {rate} held for a step, but was not confirmed, nor was what came after it{limit}\n\
+             a longer --step-duration tells sooner what lasts"
+        ),
         (None, None) => {
             let least = above.and_then(|run| run.rate_bytes_per_second);
             let least = least.map(|rate| format!(" ({})", units::format_rate_short(rate as f64))).unwrap_or_default();
@@ -159,7 +166,7 @@ mod tests {
             assert!(line(&run).ends_with("  interrupted\n"), "{}", line(&run));
             let held = judge(&report(5.0, 0.0, None), at(1_000_000), None, 0);
             let found = conclude(&plan(&[]), &End::Interrupted, vec![held, run.clone()]);
-            assert_eq!((found.sustained_bytes_per_second, found.confirmed), (Some(1_000_000), false));
+            assert_eq!((found.sustained_bytes_per_second, found.held_bytes_per_second), (None, Some(1_000_000)));
             assert_eq!((&found.limited_by, found.tried[1].held), (&None, None));
             assert!(!summary(&found).contains(verdict::OTHER_WORK), "{}", summary(&found));
             let alone = conclude(&plan(&[]), &End::Interrupted, vec![run]);
