@@ -98,6 +98,13 @@ pub struct Core<'a, R, S, C> {
     pub pulse: Pulse,
 }
 
+/// What became known of blocks.
+struct Booked {
+    any: bool,
+    /// Records of them were produced.
+    produced: bool,
+}
+
 /// What the loop remembers of its own rhythm.
 #[derive(Debug, Default)]
 pub struct Pulse {
@@ -109,6 +116,8 @@ pub struct Pulse {
     stopped: bool,
     /// When the lanes stopped offering.
     paced_ns: u64,
+    /// When the drain brought its last record, or else it began.
+    drained_ns: u64,
     /// Processor time of this thread at the barrier.
     cpu_from_ns: u64,
     /// What the sink says of it.
@@ -152,7 +161,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let blocks = self.ring.enter_blocks();
         self.submit(wait);
         let submitted_ns = self.now();
-        let reaped = self.reap(submitted_ns);
+        let reaped = self.reap(submitted_ns).any;
         let byte_ns_max = self.pulse.byte_ns_max;
         let turn = Turn { from_ns: now_ns, fed_ns, to_ns: submitted_ns, wait, fed, byte_ns_max, blocks, reaped };
         turn.book(&mut self.tally.time, &mut self.pulse.oversleep_ns);
@@ -161,7 +170,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             if submitted_ns >= self.tally.next_snapshot_ns() {
                 self.read_cpu_time();
             }
-            self.publish(submitted_ns);
+            self.publish(submitted_ns, submitted_ns);
         }
         submitted_ns
     }
@@ -288,8 +297,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.pulse.ended_by.get_or_insert(why);
     }
 
-    /// Hands finished blocks to the books; true: there were some.
-    fn reap(&mut self, now_ns: u64) -> bool {
+    /// Hands finished blocks to the books.
+    fn reap(&mut self, now_ns: u64) -> Booked {
         self.sink.reap(&mut self.ring, &mut self.payloads, now_ns, &mut self.done);
         match self.sink.ending() {
             None => {}
@@ -306,9 +315,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.book(now_ns)
     }
 
-    /// Books what is in `done`; true: there was something.
-    fn book(&mut self, now_ns: u64) -> bool {
-        let any = !self.done.is_empty();
+    /// Books what is in `done`.
+    fn book(&mut self, now_ns: u64) -> Booked {
+        let mut booked = Booked { any: !self.done.is_empty(), produced: false };
         for done in self.done.drain(..) {
             let lane = done.lane as usize;
             let payload = &mut self.payloads[lane];
@@ -317,12 +326,14 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             let begun = u64::from(done.fate != Fate::Produced && payload.span_of(&block, whole) < done.bytes);
             let records = payload.settle(done.slot, whole + begun);
             let bytes = payload.bytes_of(&block, records.clone());
+            booked.produced |= done.fate == Fate::Produced && !records.is_empty();
             self.tally.settled(lane, &block, records, bytes, done.fate, now_ns);
         }
-        any
+        booked
     }
 
-    fn publish(&mut self, now_ns: u64) {
+    /// A snapshot, if one is due, is dated `dated_ns`.
+    fn publish(&mut self, now_ns: u64, dated_ns: u64) {
         self.pulse.published_ns = now_ns;
         self.live.beat(self.clock.now_ns());
         for (at, lane) in self.lanes.iter_mut().enumerate() {
@@ -332,26 +343,29 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 self.tally.backlog(at, warm, measured);
             }
         }
-        self.tally.publish(now_ns);
+        self.tally.publish(now_ns, dated_ns);
     }
 
     fn read_cpu_time(&mut self) {
         self.tally.time.cpu_ns = self.ring.cpu_ns().saturating_sub(self.pulse.cpu_from_ns);
     }
 
-    /// Waits for what is in flight; what is not answered in time is uncertain.
+    /// Waits for what is in flight; what is not answered in time is uncertain. Time in which no record comes any more
+    /// is no part of the run: what becomes known in it is dated before it.
     fn drain(&mut self, from_ns: u64) {
         let deadline_ns = from_ns.saturating_add(self.drain_timeout_ns);
         self.sink.drain_until(deadline_ns);
-        let mut now_ns = from_ns;
+        let (mut now_ns, mut drained_ns) = (from_ns, from_ns);
         while self.payloads.iter().any(Payload::any_unsettled) && now_ns < deadline_ns {
             self.sink.flush(&mut self.ring);
             let wait = if self.adaptive { Wait::ForNs(limits::WAIT_NS_MAX) } else { Wait::No };
             self.submit(wait);
             now_ns = self.now();
-            self.reap(now_ns);
+            if self.reap(now_ns).produced {
+                drained_ns = now_ns;
+            }
             if self.is_publish_due(now_ns) {
-                self.publish(now_ns);
+                self.publish(now_ns, drained_ns);
             }
         }
         self.sink.give_up(&mut self.ring, &mut self.payloads, &mut self.done);
@@ -364,7 +378,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.book(now_ns);
         // The final fsync may take long: who looks meanwhile sees how it ended, and it ended now.
         self.tally.call_for_snapshot();
-        self.publish(now_ns);
+        self.publish(now_ns, drained_ns);
+        self.pulse.drained_ns = drained_ns;
     }
 
     fn is_publish_due(&self, now_ns: u64) -> bool {
@@ -387,9 +402,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             }
             self.tally.sent(at, self.sink.take_wire(at));
         }
-        let ended_ns = self.now();
-        let mut end = self.tally.finish(ended_ns);
-        end.fsync_ns = ended_ns - started_ns;
+        let fsync_ns = self.now() - started_ns;
+        let mut end = self.tally.finish(self.pulse.drained_ns + fsync_ns);
+        end.fsync_ns = fsync_ns;
         end.closed = self.pulse.closed;
         end.stopped = self.pulse.stopped;
         end.paced_ns = self.pulse.paced_ns;

@@ -284,7 +284,8 @@ pub struct LoopTime {
 pub struct Snapshot {
     /// Index of the core in the plan.
     pub core: usize,
-    /// Nanoseconds since the barrier; a multiple of `limits::SNAPSHOT_INTERVAL_NS` but for late ones and the last.
+    /// Nanoseconds since the barrier; a multiple of `limits::SNAPSHOT_INTERVAL_NS` but for late ones and the last. In
+    /// the drain it stands still while no record is produced.
     pub at_ns: u64,
     pub warm: Vec<Counts>,
     pub measured: Vec<Counts>,
@@ -331,7 +332,8 @@ pub struct LaneEnd {
 #[derive(Clone, Debug, Default)]
 pub struct CoreEnd {
     pub lanes: Vec<LaneEnd>,
-    /// Nanoseconds since the barrier at the end of the last completion or final fsync.
+    /// Nanoseconds since the barrier to the last record produced, or the end of the pacing where that is later, and the
+    /// final fsync. What else of the drain was waited for in vain is no part of the run.
     pub ended_ns: u64,
     /// Nanoseconds since the barrier at which the last lane stopped offering; the drain follows.
     pub paced_ns: u64,

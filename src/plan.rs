@@ -3,9 +3,11 @@
 //! `config` makes it, `run` hands it out. An `Option` here means "not wanted", never "decide later".
 
 mod compare;
+mod io;
 mod network;
 
 pub use compare::{CompareArgs, RatioMetric, RatioSlo};
+pub use io::{Io, Poll, Unregistered};
 pub use network::{
     Compression, HttpPlan, KafkaAccess, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, PeerPlan, RetryPlan, SaslMechanism,
     SaslPlan, Secret, TargetPlan, TcpFraming, TcpPlan, TlsPlan,
@@ -46,6 +48,7 @@ pub struct RunPlan {
     pub start_at_unix_ns: Option<u64>,
     pub poll: Poll,
     pub io: Io,
+    pub unregistered: Unregistered,
     /// Sockets may read the ring in place.
     pub zero_copy: bool,
     pub observe: ObservePlan,
@@ -254,19 +257,6 @@ pub enum Fsync {
     Never,
     End,
     Each,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Poll {
-    Busy,
-    Adaptive,
-}
-
-/// The back end in force, resolved by trying it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Io {
-    Uring,
-    Syscall,
 }
 
 #[derive(Clone, Debug)]

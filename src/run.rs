@@ -88,7 +88,11 @@ impl Stop {
         if self.start_failed.load(Relaxed) {
             return Err(Fatal::host(core::SENT_HOME));
         }
-        if self.flag.load(Relaxed) { Err(stopped()) } else { Ok(()) }
+        if !self.flag.load(Relaxed) {
+            return Ok(());
+        }
+        // Only a signal comes without a reason.
+        Err(self.reason().map_or_else(stopped, |why| ended_before_start(&why)))
     }
 
     /// The run itself is over, by this signal if one came before; from now on one calls `act`.
@@ -101,6 +105,10 @@ impl Stop {
     fn reason(&self) -> Option<String> {
         self.reason.lock().expect("nobody panics holding it").clone()
     }
+}
+
+fn ended_before_start(why: &str) -> Fatal {
+    Fatal::host(format!("{why}: nothing was sent")).mend("put that right, then run it again")
 }
 
 /// Carries a plan out, prints the summary, writes the report and holds the endpoint.
@@ -134,8 +142,7 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), per_core)?;
     let host = others::tell(host, &cores.ready)?;
     let facts = cores.payload_facts(calibration.map(|found| found.measured));
-    let ring = units::format_size(facts.ring_bytes_per_lane);
-    tracing::info!(event = "memory", memory = facts.memory, "payload ring of each producer: {ring}, {}", facts.memory);
+    tell_memory(&plan, &cores.ready, &facts)?;
     let governance = governance.map(|prepared| prepared.start()).transpose()?;
     let mut wiring = cores.wiring(&plan, &clock, &stop, host, facts, console);
     wiring.metrics = metrics;
@@ -161,12 +168,17 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     let kept = keeping.join();
     let cpu =
         CpuTimes { user_ns: (user_end - user).as_nanos() as u64, system_ns: (system_end - system).as_nanos() as u64 };
+    let now_ns = clock.now_ns().saturating_sub(go.epoch_ns);
+    let synced = kept.as_ref().and_then(|end| end.synced);
+    let synced_ns = synced.map_or(0, |at| now_ns.saturating_sub(at.elapsed().as_nanos() as u64));
     let audit_lines_dropped = kept.as_ref().map_or(0, |end| end.audit_lines_dropped);
-    let early = why_early(&stop, &ends, kept);
-    let ended_unix_ns = go.epoch_unix_ns + clock.now_ns().saturating_sub(go.epoch_ns);
-    let told = governance.map(|governance| governance.finish(run_end(&live, &ends, early.is_some(), ended_unix_ns)));
+    let ended_early = why_early(&stop, &ends, kept);
+    let ended_unix_ns = go.epoch_unix_ns + now_ns;
+    let end = run_end(&live, &ends, ended_early.is_some(), ended_unix_ns);
+    let told = governance.map(|governance| governance.finish(end));
     let governance = plan.observe.governance.as_ref().zip(told).map(|(plan, told)| for_report(plan, told));
-    let report = observer.conclude(Outcome { ends, cpu, ended_early: early, signal, audit_lines_dropped, governance });
+    let outcome = Outcome { ends, cpu, ended_early, signal, synced_ns, audit_lines_dropped, governance };
+    let report = observer.conclude(outcome);
     observe::print_summary(console, &report, &plan);
     let written = write_down(&report, &plan, &stop);
     observer.hold();
@@ -222,6 +234,19 @@ fn announce_payload(plan: &RunPlan) {
     if bytes >= ANNOUNCED_PAYLOAD_BYTES {
         tracing::info!(event = "prepare", "preparing {} of payload", units::format_size(bytes));
     }
+}
+
+/// Says what the rings came to.
+///
+/// # Errors
+/// They were to be registered with the kernel, and are not.
+fn tell_memory(plan: &RunPlan, ready: &[Ready], facts: &PayloadFacts) -> Result<(), Fatal> {
+    if let Some(line) = region::check_registered(plan.unregistered, ready)? {
+        tracing::info!("{line}");
+    }
+    let (ring, memory) = (units::format_size(facts.ring_bytes_per_lane), &facts.memory);
+    tracing::info!(event = "memory", memory, "payload ring of each producer: {ring}, {memory}");
+    Ok(())
 }
 
 /// The headers of short records, which a compressor cannot remove, may be more than is left to ask for.

@@ -136,6 +136,18 @@ fn the_dashboard_shows_every_metric() {
     }
 }
 
+/// What was offered is one of the others.
+#[test]
+fn the_panel_of_the_records_adds_up() {
+    let dashboard = read("grafana/dashboards/generator.json");
+    let panels = dashboard["panels"].as_array().unwrap();
+    let panel = panels.iter().find(|panel| panel["title"] == "Records: offered and what became of them").unwrap();
+    let lines = panel["targets"].as_array().unwrap().iter();
+    let mut lines: Vec<_> = lines.filter_map(|line| line["legendFormat"].as_str()).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["failed", "not sent", "offered", "produced", "uncertain"]);
+}
+
 #[test]
 fn a_query_is_read_as_prometheus_reads_it() {
     let query = "sum by (job, instance) (rate(a_total{x=\"b_total\", y!~'c'}[5m])) / on (job) (avg(d:e) > 0)\n  \

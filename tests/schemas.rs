@@ -90,7 +90,8 @@ fn load(name: &str) -> Template {
 fn render(template: &Template, sequence: u64) -> Vec<u8> {
     let mut record = vec![0; template.length() as usize];
     let baked = template.bake(&Facts { run_id: "run-2026", producer_id: 3 }, &mut record).unwrap();
-    baked.stamp(&mut record, &Stamps { weight: 100, sequence, timestamp_unix_ns: 1_795_443_417_123_456_789 });
+    let at = 1_795_443_417_123_456_789;
+    baked.stamp(&mut record, &Stamps { weight: 100, sequence, timestamp_unix_ns: at, submit_unix_ns: at });
     record
 }
 

@@ -33,7 +33,7 @@ use engine::sys::allocation::{self, Counting};
 use net::plan::NetPlan;
 use net::{truth, world as net_world};
 use ring::Breakage;
-use scenario::{LayoutPlan, SECOND, STALLING_NS_MAX, Scenario};
+use scenario::{LayoutPlan, MICROSECOND, SECOND, STALLING_NS_MAX, Scenario};
 use std::fmt::Debug;
 use std::path::Path;
 use tempfile::TempDir;
@@ -171,6 +171,32 @@ fn syncs_that_are_interrupted_without_end_end_the_run() {
 #[test]
 fn what_never_completes_is_uncertain() {
     break_with(Breakage::Stuck, 100);
+}
+
+/// The drain waits for it to its end; what else was on its way has come long before.
+#[test]
+fn a_drain_that_is_given_up_is_no_part_of_the_run() {
+    let seeds = seeds(40);
+    let mut given_up = 0;
+    for seed in &seeds {
+        let mut scenario = Scenario::broken(*seed, Breakage::Stuck);
+        scenario.drain_timeout_ns = SECOND;
+        (scenario.rhythm.look_ns_max, scenario.rhythm.others_one_in) = (30 * MICROSECOND, 20);
+        let outcome = simulate(&scenario);
+        let is_late = |lane| books::total(&outcome, lane).get(Field::ErrorTimeout) > 0;
+        if !(0..scenario.lanes.len()).any(is_late) {
+            continue;
+        }
+        given_up += 1;
+        let end = &outcome.end;
+        let waited_ns = outcome.ran_ns - end.paced_ns;
+        assert!(waited_ns >= scenario.drain_timeout_ns, "SEED={seed}: {waited_ns} ns");
+        let drained_ns = end.ended_ns - end.fsync_ns - end.paced_ns;
+        assert!(drained_ns < scenario.drain_timeout_ns / 2, "SEED={seed}: {drained_ns} ns");
+        let after = outcome.snapshots.iter().find(|seen| seen.at_ns > end.ended_ns);
+        assert!(after.is_none(), "SEED={seed}: {after:?} after {} ns", end.ended_ns);
+    }
+    assert!(given_up > 0 || seeds.len() == 1, "no drain was given up");
 }
 
 fn assert_nothing_allocated(ran: &real::Ran) {

@@ -77,7 +77,7 @@ pub fn not_comparable(a: &Report, b: &Report) -> Vec<String> {
     };
     let targets = |report: &Report| report.targets().into_iter().collect::<Vec<_>>().join(", ");
     note("targets", targets(a), targets(b));
-    let sampled = [a, b].iter().all(|report| setting(report, "mode") == "sampled");
+    let sampled = [a, b].iter().all(|report| is_sampled(report));
     let templates = [a, b].iter().any(|report| setting(report, "payload_template") != NONE);
     for (key, words) in OF_THE_QUESTION {
         // A weight says something in sampled mode only, and templates say how long their records are.
@@ -95,6 +95,12 @@ pub fn not_comparable(a: &Report, b: &Report) -> Vec<String> {
     let rated = |report: &Report| if report.pacing.target_bytes_per_second.is_some() { "paced" } else { "unpaced" };
     note("pacing (response times mean something else)", rated(a).to_owned(), rated(b).to_owned());
     found
+}
+
+/// The run, or a stage of it.
+fn is_sampled(report: &Report) -> bool {
+    let sampled = |mode: &str| mode == "sampled";
+    sampled(&setting(report, "mode")) || report.phases.iter().any(|phase| sampled(&phase.mode))
 }
 
 /// How many stages there were where that differs, else the first one that is another in the other report. How long the

@@ -133,10 +133,12 @@ const LATENESS: &[Row] = &[
     ("pacing.lateness_seconds.max", "lateness max", Unit::Seconds, |of| of.pacing.lateness_seconds.max),
 ];
 
-/// How far the rate was from what was asked for, as a share of it; a record of `sampled` mode counts its weight.
+/// How far what was produced was from what was asked for, as a share of it; a record of `sampled` mode counts its
+/// weight. A drain and a final fsync are no part of the pacing; several processes have no one time of theirs.
 fn pacing_error(report: &Report) -> Option<f64> {
-    let target = report.pacing.target_bytes_per_second.filter(|target| *target > 0.0)?;
-    Some(report.throughput.logical_bytes_per_second / target - 1.0)
+    let paced_seconds = report.pacing.paced_seconds.filter(|_| !report.is_merged())?;
+    let asked = paced_seconds * report.pacing.target_bytes_per_second?;
+    (asked > 0.0).then(|| report.totals.logical_bytes_produced as f64 / asked - 1.0)
 }
 
 /// What a figure is of, as far as that tells whether it can be void.

@@ -30,7 +30,8 @@ fn report() -> Report {
         "throughput": {"bytes_per_second": 9000.0, "records_per_second": 90.0, "logical_bytes_per_second": 9000.0},
         "latency_seconds": latency,
         "pacing": {
-            "target_bytes_per_second": 10000.0, "achieved_ratio": 0.9, "catch_up_records": 0, "lateness_seconds": times,
+            "paced_seconds": 1.0, "target_bytes_per_second": 10000.0, "achieved_ratio": 0.9, "catch_up_records": 0,
+            "lateness_seconds": times,
         },
         "cpu": {"user_seconds": 1.0, "system_seconds": 1.0, "seconds_per_gigabyte": 2.0},
         "producers": [], "intervals": [], "intervals_dropped": 0, "errors": {},
@@ -90,6 +91,19 @@ fn figures_have_their_ratio_where_there_is_one() {
         assert!(text.contains(part), "'{part}' is missing in:\n{text}");
     }
     assert!(!text.contains("not comparable"), "{text}");
+}
+
+#[test]
+fn drain_and_fsync_are_no_error_of_the_pacing() {
+    let found = against(|b| {
+        b.elapsed_seconds = 1.25;
+        b.throughput.logical_bytes_per_second = 8000.0;
+        b.totals.logical_bytes_produced = 10_000;
+    });
+    assert_eq!(row(&found.text(), "pacing error"), "-10.000 % +0.000 % –");
+    let unknown = |change: fn(&mut Report)| against(change).json()["figures"]["pacing.error"]["b"].clone();
+    assert_eq!(unknown(|b| b.pacing.paced_seconds = None), Value::Null);
+    assert_eq!(unknown(|b| b.command = vec!["engine".into(), "merge".into()]), Value::Null);
 }
 
 #[test]
@@ -255,6 +269,20 @@ fn different_stages_are_not_comparable() {
         assert_eq!(found.not_comparable, [said]);
         assert!(!found.slo[0].passed && found.json()["phases"] == json!([]), "{:?}", found.slo);
     }
+}
+
+#[test]
+fn weights_count_where_a_stage_is_sampled() {
+    let of = |second: &str| {
+        held("", |a, b| {
+            for (report, weight) in [(a, "10"), (b, "1000")] {
+                report.config.extend([("mode".into(), Value::Null), ("weight".into(), json!(weight))]);
+                report.phases = vec![stage(1, "steady", 5e6), stage(2, second, 5e6)];
+            }
+        })
+    };
+    assert_eq!(of("sampled").not_comparable, ["different weights: 10 and 1000"]);
+    assert_eq!(of("burst").not_comparable, [""; 0]);
 }
 
 #[test]

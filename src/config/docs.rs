@@ -114,9 +114,10 @@ fn run_help() -> String {
     out.push_str(EXAMPLES);
     let intro = "Without any flag: the baseline. Files in ./engine-data/ are overwritten in place for 10 s at full \
                  speed; --footprint says how much they take. Every flag is also a variable (--payload-size: \
-                 ENGINE_PAYLOAD_SIZE; several targets with spaces between, several headers, properties or \
-                 thresholds with a line each) and a key of --config (payload_size); \
-                 flags win over variables, variables over the file.";
+                 ENGINE_PAYLOAD_SIZE; several targets with spaces between, several headers, properties, \
+                 thresholds or serial numbers with a line each) and a key of --config (payload_size); \
+                 flags win over variables, variables over the file; headers, properties and thresholds of other names \
+                 are joined.";
     out.push_str(&wrapped(intro, 0));
     for group in Group::ALL {
         out.push_str(&format!("\n{}\n", group.title()));
@@ -162,8 +163,8 @@ fn saturate_help() -> String {
         "Finds the highest rate that the target keeps up with: at least 99.5 % of what is due is produced, no record \
          fails, and every --slo is met. Each rate is a run of its own; what is found must hold in one more, longer run. \
          The search sets --rate, --duration and --log-format of each run; --records, --bytes, --html, --dry-run, \
-         --metrics-hold, --start-at, --shard and --ramp-to have no place in it, nor have phases with rates of their own, \
-         or phases that are over before the longest run.",
+         --metrics-hold, --run-id, --start-at, --shard and --ramp-to have no place in it, nor have phases with rates of \
+         their own, or phases that are over before the longest run.",
         0,
     ));
     list_flags(&mut out, SATURATE_FLAGS, SATURATE_CODES);
@@ -293,9 +294,11 @@ pub fn readme_table() -> String {
     let stages: Vec<_> = KEYS.iter().filter(|key| key.phase).map(|key| format!("`{}`", key.config_key())).collect();
     out.push_str(&format!(
         "\nEvery flag is also a variable (`--payload-size`: `ENGINE_PAYLOAD_SIZE`; several targets with spaces between, \
-         several headers, properties or thresholds with a line each) and a key of the configuration file \
-         (`payload_size`; dashes are understood too). Flags win over variables, variables over the file. Only the file \
-         has `{PHASES_KEY}`: a list of stages, each with any of {}; what a stage leaves out it takes from outside.\n",
+         several headers, properties, thresholds or serial numbers with a line each) and a key of the configuration \
+         file (`payload_size`; dashes are understood too). Flags win over variables, variables over the file; of \
+         headers, properties and thresholds those of the same name, or on the same figure, are replaced, and the others \
+         joined. Only the file has `{PHASES_KEY}`: a list of stages, each with any of {}; what a stage leaves out it \
+         takes from outside.\n",
         stages.join(", ")
     ));
     out

@@ -1,5 +1,7 @@
 //! Flags, environment and file into one list: flags win over the environment, the environment over the file.
 
+mod join;
+
 use crate::base::document::{Document, Entry, Node};
 use crate::base::fatal::Fatal;
 use crate::base::{limits, program};
@@ -83,8 +85,8 @@ pub fn merge(command: Vec<String>, flags: Flags, env: &[(String, String)], error
     if let Some(config) = config {
         read_file(&config.text, &mut settings, errors);
     }
-    settings.values.extend(from_env);
-    settings.values.extend(from_flags);
+    join::onto(&mut settings.values, from_env);
+    join::onto(&mut settings.values, from_flags);
     reject_mixed_phases(&settings, errors);
     settings
 }

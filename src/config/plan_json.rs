@@ -4,7 +4,7 @@ use crate::host::cpu;
 use crate::plan::{
     Annotate, Confirmation, CorePlan, Existing, FileLayout, FilePlan, Fsync, Io, KafkaClient, KafkaPlan, KeyPlan,
     LinkPlan, LogFormat, ObservePlan, PayloadPlan, PayloadSource, PhaseShare, Poll, ProducerPlan, ReportTarget,
-    RunPlan, Schedule, SinkKind, TargetPlan, TcpFraming, TlsPlan, WireRate,
+    RetryPlan, RunPlan, Schedule, SinkKind, TargetPlan, TcpFraming, TlsPlan, WireRate,
 };
 use serde_json::{Value, json};
 
@@ -65,6 +65,14 @@ pub fn io_name(io: Io) -> &'static str {
     }
 }
 
+pub fn fsync_name(fsync: Fsync) -> &'static str {
+    match fsync {
+        Fsync::Never => "never",
+        Fsync::End => "end",
+        Fsync::Each => "each",
+    }
+}
+
 fn limit(value: u64) -> Option<u64> {
     (value != u64::MAX).then_some(value)
 }
@@ -117,11 +125,16 @@ fn link(link: &LinkPlan) -> Value {
         "connections": link.connections,
         "request_timeout_ns": link.request_timeout_ns,
         "retry": {
-            "retries_max": (retry.retries_max != u32::MAX).then_some(retry.retries_max),
+            "retries_max": retries_max(retry),
             "backoff_min_ns": retry.backoff_min_ns,
             "backoff_max_ns": retry.backoff_max_ns,
         },
     })
+}
+
+/// `None`: until time is up.
+pub fn retries_max(retry: &RetryPlan) -> Option<u32> {
+    (retry.retries_max != u32::MAX).then_some(retry.retries_max)
 }
 
 fn tls(tls: &TlsPlan) -> Value {
@@ -215,7 +228,7 @@ fn file(file: &FilePlan) -> Value {
         "layout": layout,
         "direct": file.direct,
         "align": file.align,
-        "fsync": match file.fsync { Fsync::Never => "never", Fsync::End => "end", Fsync::Each => "each" },
+        "fsync": fsync_name(file.fsync),
         "min_free_bytes": file.min_free_bytes,
         "overwrite": !matches!(file.existing, Existing::Refused { .. }),
     })

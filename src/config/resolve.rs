@@ -25,7 +25,7 @@ use crate::config::values::{Mode, Wanted};
 use crate::host::fs as host_fs;
 use crate::plan::{
     Confirmation, CorePlan, FileLayout, FilePlan, Io, KafkaClient, PayloadPlan, Poll, ProducerPlan, RunPlan, SinkKind,
-    SinkPlan, TargetPlan,
+    SinkPlan, TargetPlan, Unregistered,
 };
 use crate::record;
 use cores::Cores;
@@ -50,6 +50,7 @@ pub struct Parts {
     pub remotes: Vec<TargetPlan>,
     pub linger_ns: u64,
     pub io: Io,
+    pub unregistered: Unregistered,
     pub poll: Poll,
     pub notes: Vec<String>,
 }
@@ -118,10 +119,8 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
         false => Vec::new(),
     };
     let io = back_end(wanted, targets.kind, deps, &mut notes, errors);
-    if io == Io::Uring && (targets.kind == SinkKind::File || targets.kind.is_network()) {
-        let total = ring_bytes_per_lane.saturating_mul(producers as u64);
-        geometry::check_memlock(wanted, total, sysfs, &mut notes, errors);
-    }
+    let rings_bytes = ring_bytes_per_lane.saturating_mul(producers as u64);
+    let unregistered = geometry::check_memlock(wanted, (io, rings_bytes), sysfs, &mut notes, errors);
     let poll = wanted.poll.unwrap_or(if cores.to_spare() { Poll::Busy } else { Poll::Adaptive });
     let files = (0..producers).map(|k| files.get(k).cloned()).collect();
     let mut parts = Parts {
@@ -138,6 +137,7 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
         remotes,
         linger_ns,
         io,
+        unregistered,
         poll,
         notes,
     };
@@ -283,7 +283,7 @@ fn assemble(
     observe: crate::plan::ObservePlan,
     run_id: String,
 ) -> RunPlan {
-    let effective_config = effective::config(settings, &parts, &observe, &run_id);
+    let effective_config = effective::config((settings, wanted), &parts, &observe, &run_id);
     let limits = schedule::limits(wanted, parts.fleet.producers, &parts.sizes);
     let places = parts.targets.count();
     let producers: Vec<_> = (0..parts.fleet.producers)
@@ -339,6 +339,7 @@ fn assemble(
         start_at_unix_ns: wanted.start_at_unix_ns,
         poll: parts.poll,
         io: parts.io,
+        unregistered: parts.unregistered,
         zero_copy: wanted.zero_copy,
         observe,
         notes: parts.notes,

@@ -13,6 +13,12 @@ pub fn parse(text: &str) -> Result<Vec<Slo>, String> {
     text.split(',').map(|part| parse_one(part.trim())).collect()
 }
 
+/// What one threshold is on; `None`: nothing that is known.
+pub fn metric(text: &str) -> Option<SloMetric> {
+    let (name, _) = text.split_at(text.find(['<', '>', '='])?);
+    parse_metric(name.trim())
+}
+
 /// All thresholds of one expression on ratios.
 pub fn parse_ratios(text: &str) -> Result<Vec<RatioSlo>, String> {
     text.split(',').map(|part| parse_ratio(part.trim())).collect()

@@ -45,7 +45,8 @@ pub struct Wanted {
     pub min_free: Option<MinFree>,
     pub audit_every: u64,
     pub overwrite: bool,
-    pub overwrite_device: Option<String>,
+    /// Serial numbers of drives.
+    pub overwrite_device: Vec<String>,
     pub cores: Option<Vec<usize>>,
     pub poll: Option<Poll>,
     pub zero_copy: bool,
@@ -302,7 +303,7 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
         min_free: r.min_free(),
         audit_every: r.number_or_default("audit-every"),
         overwrite: r.is_on("overwrite"),
-        overwrite_device: r.text("overwrite-device"),
+        overwrite_device: r.all("overwrite-device").into_iter().filter_map(into_text).collect(),
         cores: r.cpus("cores"),
         poll: one_of(&r.text_or_default("poll"), &[("busy", Poll::Busy), ("adaptive", Poll::Adaptive)]),
         zero_copy: r.text_or_default("zero-copy") != "off",

@@ -199,8 +199,8 @@ impl Tally {
     }
 
     /// Publishes the live cells, and a snapshot when its time has come and an empty one is at hand. Without one its
-    /// turn passes: a core that waits for it would not sleep.
-    pub fn publish(&mut self, now_ns: u64) {
+    /// turn passes: a core that waits for it would not sleep. It is dated `dated_ns`.
+    pub fn publish(&mut self, now_ns: u64, dated_ns: u64) {
         self.settle_offered();
         for (book, live) in self.books.iter().zip(&self.live.lanes) {
             let mut all = book.measured;
@@ -213,14 +213,14 @@ impl Tally {
         self.next_snapshot_ns = (now_ns / limits::SNAPSHOT_INTERVAL_NS + 1) * limits::SNAPSHOT_INTERVAL_NS;
         if let Ok(empty) = self.queues.empty.try_recv() {
             let full = std::mem::replace(&mut self.open, empty);
-            self.send(full, now_ns, false);
+            self.send(full, dated_ns, false);
         }
     }
 
-    fn send(&mut self, mut snapshot: Box<Snapshot>, now_ns: u64, last: bool) {
+    fn send(&mut self, mut snapshot: Box<Snapshot>, dated_ns: u64, last: bool) {
         // A snapshot that is taken a little after its time is one of that time: intervals are cut where due.
-        let on_time_ns = now_ns / limits::SNAPSHOT_INTERVAL_NS * limits::SNAPSHOT_INTERVAL_NS;
-        snapshot.at_ns = if now_ns - on_time_ns < limits::SNAPSHOT_INTERVAL_NS / 4 { on_time_ns } else { now_ns };
+        let on_time_ns = dated_ns / limits::SNAPSHOT_INTERVAL_NS * limits::SNAPSHOT_INTERVAL_NS;
+        snapshot.at_ns = if dated_ns - on_time_ns < limits::SNAPSHOT_INTERVAL_NS / 4 { on_time_ns } else { dated_ns };
         snapshot.last = last;
         snapshot.loop_time = self.time;
         self.time.gap_max_ns = 0;
@@ -235,12 +235,12 @@ impl Tally {
     }
 
     /// The last snapshot, and what the lanes' ends are.
-    pub fn finish(mut self, now_ns: u64) -> CoreEnd {
+    pub fn finish(mut self, ended_ns: u64) -> CoreEnd {
         self.settle_offered();
-        self.publish(now_ns);
+        self.publish(ended_ns, ended_ns);
         let empty = Snapshot::preallocated(self.open.core, 0, false);
         let full = std::mem::replace(&mut self.open, empty);
-        self.send(full, now_ns, true);
+        self.send(full, ended_ns, true);
         let ids = self.live.producer_ids.clone();
         let lane = |(book, producer_id): (LaneBook, u32)| LaneEnd {
             producer_id,
@@ -250,7 +250,7 @@ impl Tally {
             missing: book.missing.into_ranges(),
             first_refused_status: book.first_refused_status,
         };
-        CoreEnd { lanes: self.books.into_iter().zip(ids).map(lane).collect(), ended_ns: now_ns, ..CoreEnd::default() }
+        CoreEnd { lanes: self.books.into_iter().zip(ids).map(lane).collect(), ended_ns, ..CoreEnd::default() }
     }
 }
 
@@ -308,10 +308,10 @@ mod tests {
         let (mut tally, snapshots) = tally(2);
         let block = Block { records: 3, bytes: 300, ..Block::default() };
         tally.submitted(0, &block, 0);
-        tally.publish(1000 * MS);
+        tally.publish(1000 * MS, 1000 * MS);
         tally.settled(0, &block, 0..3, 300, Fate::Produced, 1050 * MS);
         tally.call_for_snapshot();
-        tally.publish(1050 * MS);
+        tally.publish(1050 * MS, 1050 * MS);
         tally.finish(9000 * MS);
         let seen = |snapshot: Box<Snapshot>| (snapshot.at_ns, snapshot.measured[0].get(Field::RecordsProduced));
         let seen: Vec<_> = snapshots.try_iter().map(seen).collect();
@@ -319,10 +319,20 @@ mod tests {
     }
 
     #[test]
+    fn a_drain_in_vain_is_dated_where_the_last_record_came() {
+        let (mut tally, snapshots) = tally(3);
+        tally.publish(1000 * MS, 1000 * MS);
+        tally.publish(9000 * MS, 1050 * MS);
+        let end = tally.finish(1050 * MS);
+        let dates: Vec<_> = snapshots.try_iter().map(|snapshot| snapshot.at_ns).collect();
+        assert_eq!((dates, end.ended_ns), (vec![1000 * MS, 1050 * MS, 1050 * MS], 1050 * MS));
+    }
+
+    #[test]
     fn a_snapshot_without_an_empty_one_to_take_its_place_is_not_waited_for() {
         let (mut tally, snapshots) = tally(0);
         let now_ns = tally.next_snapshot_ns();
-        tally.publish(now_ns);
+        tally.publish(now_ns, now_ns);
         assert_eq!(tally.next_snapshot_ns(), now_ns + limits::SNAPSHOT_INTERVAL_NS);
         assert!(snapshots.is_empty());
     }

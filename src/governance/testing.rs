@@ -50,6 +50,7 @@ pub fn plan() -> RunPlan {
         start_at_unix_ns: None,
         poll: Poll::Busy,
         io: Io::Syscall,
+        unregistered: Unregistered::Told,
         zero_copy: true,
         observe: ObservePlan {
             metrics_addr: None,

@@ -34,8 +34,11 @@ fn one(number: u64, parts: &[Part]) -> Result<Phase, Fatal> {
     let service = added_of(parts.iter().map(|part| (part.input, &part.phase.latency_seconds.service)))?;
     let starts = parts.iter().map(|part| part.late_seconds + part.phase.start_seconds);
     let ends = parts.iter().map(|part| part.late_seconds + part.phase.end_seconds);
+    let drains = parts.iter().map(|part| part.late_seconds + part.phase.end_seconds + part.phase.drained_seconds);
     let (start_seconds, end_seconds) = (starts.fold(f64::INFINITY, f64::min), ends.fold(0.0, f64::max));
-    let logical_bytes = |phase: &Phase| phase.logical_bytes_per_second * (phase.end_seconds - phase.start_seconds);
+    let drained_seconds = drains.fold(end_seconds, f64::max) - end_seconds;
+    let rate_seconds = |phase: &Phase| phase.end_seconds + phase.drained_seconds - phase.start_seconds;
+    let logical_bytes = |phase: &Phase| phase.logical_bytes_per_second * rate_seconds(phase);
     let totals = Totals {
         records_offered: sum(|phase| phase.records_offered),
         records_produced: sum(|phase| phase.records_produced),
@@ -43,13 +46,14 @@ fn one(number: u64, parts: &[Part]) -> Result<Phase, Fatal> {
         logical_bytes_produced: phases().map(logical_bytes).sum::<f64>().round() as u64,
         ..Totals::default()
     };
-    let rates = Throughput::of(&totals, end_seconds - start_seconds);
+    let rates = Throughput::of(&totals, end_seconds + drained_seconds - start_seconds);
     Ok(Phase {
         number,
         mode: phases().next().map(|phase| phase.mode.clone()).unwrap_or_default(),
         target_bytes_per_second: phases().map(|phase| phase.target_bytes_per_second).sum(),
         start_seconds,
         end_seconds,
+        drained_seconds,
         records_offered: totals.records_offered,
         records_produced: totals.records_produced,
         records_failed: sum(|phase| phase.records_failed),
@@ -74,6 +78,11 @@ mod tests {
 
     /// Two stages of 2 s with one record each; that of the second was on its way when the first ended.
     fn input(started_at: &str, bytes: u64) -> Input {
+        drained(started_at, bytes, 3 * SECOND)
+    }
+
+    /// The second record came so many nanoseconds after the barrier.
+    fn drained(started_at: &str, bytes: u64, last_ns: u64) -> Input {
         let mut run = Run::new(1, 1, Some(1_000_000));
         run.replan(|plan| {
             plan.phases = vec![PhasePlan { duration_ns: 2 * SECOND, ..plan.phases[0].clone() }; 2];
@@ -82,7 +91,7 @@ mod tests {
         let mut latencies = Latencies::new();
         latencies.service.record(MS).unwrap();
         let mut phases = Phases::of(&run.shared.plan);
-        for (at_ns, offered) in [(SECOND, 2), (3 * SECOND, 0)] {
+        for (at_ns, offered) in [(SECOND, 2), (last_ns, 0)] {
             let more = [
                 (Field::RecordsOffered, offered),
                 (Field::RecordsProduced, 1),
@@ -110,6 +119,17 @@ mod tests {
             assert_eq!((of.bytes_produced, of.target_bytes_per_second), (9000, Some(2e6)));
             assert_eq!((of.bytes_per_second, of.logical_bytes_per_second), (3000.0, 30_000.0));
         }
+    }
+
+    #[test]
+    fn the_time_of_a_drain_is_part_of_its_stage() {
+        let last_ns = 6 * SECOND;
+        let inputs = [drained("2026-01-01T00:00:00Z", 3000, last_ns), drained("2026-01-01T00:00:01Z", 6000, last_ns)];
+        let all = sums::add(&inputs).unwrap().phases;
+        let times: Vec<_> = all.iter().map(|of| (of.start_seconds, of.end_seconds, of.drained_seconds)).collect();
+        assert_eq!(times, [(0.0, 3.0, 0.0), (2.0, 5.0, 2.0)]);
+        let rates: Vec<_> = all.iter().map(|of| (of.bytes_per_second, of.logical_bytes_per_second)).collect();
+        assert_eq!(rates, [(3000.0, 30_000.0), (1800.0, 18_000.0)]);
     }
 
     #[test]

@@ -298,7 +298,7 @@ fn intervals(inputs: &[Input], spans: &[Span], measured: f64, elapsed_seconds: f
 }
 
 fn join(sum: &mut Interval, one: &Interval) {
-    let (had, more) = (sum.records_offered > 0, one.records_offered > 0);
+    let (had, more) = (has_records(sum), has_records(one));
     for (sum, more) in [
         (&mut sum.records_offered, one.records_offered),
         (&mut sum.records_produced, one.records_produced),
@@ -322,6 +322,13 @@ fn join(sum: &mut Interval, one: &Interval) {
     let larger = [sum.response_max, one.response_max].into_iter().flatten().reduce(f64::max);
     sum.response_max = larger;
     sum.loop_gap_max_seconds = sum.loop_gap_max_seconds.max(one.loop_gap_max_seconds);
+}
+
+/// Those of a burst, or of a drain, end in seconds in which none is offered.
+fn has_records(of: &Interval) -> bool {
+    let counts =
+        [of.records_offered, of.records_produced, of.records_failed, of.records_uncertain, of.records_not_sent];
+    counts.iter().any(|count| *count > 0)
 }
 
 fn governance(inputs: &[Input]) -> Option<Governance> {
@@ -370,6 +377,20 @@ mod tests {
         assert_eq!((whole.totals.bytes_produced, whole.pacing.catch_up_records), (u64::MAX, u64::MAX));
         assert_eq!((whole.intervals[0].bytes_produced, whole.errors["io"]), (u64::MAX, u64::MAX));
         assert_eq!(whole.governance.map(|told| told.posted), Some(u64::MAX));
+    }
+
+    #[test]
+    fn percentiles_of_a_second_with_the_records_of_several_are_not_known() {
+        let of = |records_offered, records_produced, p50_seconds| {
+            let of_all = Interval { seconds: 1.0, response_p50: Some(p50_seconds), ..Interval::default() };
+            let mut one = input(0.0, 1.0);
+            one.report.intervals = vec![Interval { records_offered, records_produced, ..of_all }];
+            one
+        };
+        let p50 = |a: Input, b: Input| add(&[a, b]).unwrap().intervals[0].response_p50;
+        assert_eq!(p50(of(10, 5, 0.001), of(0, 5, 0.009)), None, "those of the second were offered before");
+        assert_eq!(p50(of(10, 5, 0.001), of(0, 0, 0.0)), Some(0.001));
+        assert_eq!(p50(of(0, 0, 0.0), of(0, 5, 0.009)), Some(0.009));
     }
 
     #[test]

@@ -4,12 +4,15 @@
 //! of the very end of a second, as the one before it. A core that is stalled does not hold it open:
 //! one second later it closes anyway, and what comes late counts in the second in which it came.
 
+pub mod recent;
+
 use crate::base::limits;
 use crate::counters::{Counts, Field, Latencies, LoopTime, Snapshot};
 use crate::observe::phases::Phases;
 use crate::observe::quantile::{empty_histogram, merge, response_of, response_quantile_ns, seconds, unconfirmed};
 use crate::observe::report::Interval;
 use hdrhistogram::Histogram;
+use recent::Recent;
 use std::collections::VecDeque;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -47,8 +50,8 @@ pub struct CoreFold {
     /// Where the measured part began.
     loop_time_base: LoopTime,
     pub last: bool,
-    /// Response times since the last [`CoreFold::take_recent`].
-    recent: Histogram<u64>,
+    /// Since the last look at it.
+    pub recent: Recent,
 }
 
 #[derive(Debug)]
@@ -70,7 +73,7 @@ impl Aggregate {
                 loop_time: LoopTime::default(),
                 loop_time_base: LoopTime::default(),
                 last: false,
-                recent: empty_histogram(),
+                recent: Recent::default(),
             })
             .collect();
         Self {
@@ -93,12 +96,8 @@ impl Aggregate {
     /// Takes in one snapshot; those of one core come in order.
     pub fn fold(&mut self, snapshot: &Snapshot) {
         let core = &mut self.cores[snapshot.core];
-        let mut delta = Counts::default();
-        for (before, now) in core.measured.iter_mut().zip(&snapshot.measured) {
-            add_difference(&mut delta, before, now);
-            *before = *now;
-        }
-        core.warm.copy_from_slice(&snapshot.warm);
+        let delta = replace(&mut core.measured, &snapshot.measured);
+        let warm_delta = replace(&mut core.warm, &snapshot.warm);
         core.at_ns = snapshot.at_ns;
         core.last = snapshot.last;
         core.loop_time = snapshot.loop_time;
@@ -107,9 +106,9 @@ impl Aggregate {
             core.loop_time_base = snapshot.loop_time;
         }
         let response = response_of(&snapshot.measured_latencies);
-        merge(&mut core.recent, response);
+        core.recent.add(&snapshot.measured_latencies, &delta);
         if let Some(warm) = &snapshot.warm_latencies {
-            merge(&mut core.recent, response_of(warm));
+            core.recent.add(warm, &warm_delta);
             if let Some(all) = &mut self.warm_latencies {
                 merge_latencies(all, warm);
             }
@@ -257,21 +256,6 @@ impl Aggregate {
     }
 }
 
-impl CoreFold {
-    /// Adds the response times since the last call to `all` (where given), forgets them, and returns their p99.
-    pub fn take_recent(&mut self, all: Option<&mut Histogram<u64>>) -> Option<u64> {
-        if self.recent.is_empty() {
-            return None;
-        }
-        let p99 = self.recent.value_at_quantile(0.99);
-        if let Some(all) = all {
-            merge(all, &self.recent);
-        }
-        self.recent.reset();
-        Some(p99)
-    }
-}
-
 fn merge_latencies(all: &mut Latencies, more: &Latencies) {
     merge(&mut all.response, response_of(more));
     merge(&mut all.service, &more.service);
@@ -284,11 +268,15 @@ fn total<'a>(lanes: impl Iterator<Item = &'a Counts>) -> Counts {
     sum
 }
 
-/// Gauges fall, so differences saturate.
-fn add_difference(sum: &mut Counts, before: &Counts, now: &Counts) {
-    for &field in Field::ALL {
-        sum.add(field, now.get(field).saturating_sub(before.get(field)));
+/// Puts the counts of a core's lanes in the place of those before them; by how much all together grew.
+fn replace(before: &mut [Counts], now: &[Counts]) -> Counts {
+    let mut delta = Counts::default();
+    for (before, now) in before.iter_mut().zip(now) {
+        // Gauges fall, so differences saturate.
+        Field::ALL.iter().for_each(|&field| delta.add(field, now.get(field).saturating_sub(before.get(field))));
+        *before = *now;
     }
+    delta
 }
 
 #[cfg(test)]

@@ -33,14 +33,26 @@ pub struct Outcome {
     pub ended_early: Option<String>,
     /// The user's, should it be what ended the run.
     pub signal: Option<String>,
+    /// Nanoseconds since the barrier at the end of the last sync of a rotated file, off the cores; 0: there was none.
+    pub synced_ns: u64,
     pub audit_lines_dropped: u64,
     pub governance: Option<Governance>,
 }
 
 impl Outcome {
-    /// Nanoseconds since the barrier at the end of the last core; `None` where all of them crashed.
+    /// Nanoseconds since the barrier at the end of the last core and the last sync; `None` where all cores crashed.
     pub fn ended_ns(&self) -> Option<u64> {
+        self.cores_ended_ns().map(|ns| ns.max(self.synced_ns))
+    }
+
+    fn cores_ended_ns(&self) -> Option<u64> {
         self.ends.iter().map(|end| end.ended_ns).max().filter(|ns| *ns > 0)
+    }
+
+    /// The longest of a core, and what there was still to sync when all of them had ended.
+    fn final_fsync_ns(&self) -> u64 {
+        let longest_ns = self.ends.iter().map(|end| end.fsync_ns).max().unwrap_or(0);
+        longest_ns + self.cores_ended_ns().map_or(0, |ended_ns| self.synced_ns.saturating_sub(ended_ns))
     }
 }
 
@@ -68,7 +80,8 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let (errors, latencies) = (errors(&measured), &aggregate.measured_latencies);
     let throughput = Throughput::of(&totals, elapsed_seconds);
     let pacing = pacing(plan, aggregate, paced_ns, latencies);
-    let loop_time = loop_time(aggregate, &outcome.ends);
+    let is_paced = pacing.target_bytes_per_second.is_some();
+    let loop_time = loop_time(aggregate, &outcome.ends, outcome.synced_ns, is_paced);
     let quantile = |OrderedQuantile(at)| {
         let lost = unconfirmed(&measured);
         response_quantile_ns(response_of(latencies), totals.records_produced, lost, at).map(seconds)
@@ -100,7 +113,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         command: plan.command.clone(),
         started_at: timestamp(facts.started_at_unix_ns),
         elapsed_seconds,
-        final_fsync_seconds: seconds(outcome.ends.iter().map(|end| end.fsync_ns).max().unwrap_or(0)),
+        final_fsync_seconds: seconds(outcome.final_fsync_ns()),
         confirmation: confirmation(plan),
         config: plan.effective_config.clone(),
         host: facts.host,
@@ -204,13 +217,17 @@ fn warmup(aggregate: &Aggregate, warm: &Counts, lasted_ns: u64) -> Warmup {
     Warmup { seconds: seconds(lasted_ns), totals: totals(warm), errors: errors(warm), latency_seconds }
 }
 
-/// Draining and syncing, a core waits for its target, if it has given it something.
-fn loop_time(aggregate: &Aggregate, ends: &[CoreEnd]) -> LoopTime {
+/// Draining and syncing, a core waits for its target, if it has given it something; also where others sync for it.
+/// Behind the end of a rate nothing is due any more: that time says nothing of why it was met or not.
+fn loop_time(aggregate: &Aggregate, ends: &[CoreEnd], synced_ns: u64, is_paced: bool) -> LoopTime {
     let mut time = aggregate.measured_loop_time();
+    if is_paced {
+        return time;
+    }
     let sent = |counts: &[Counts]| counts.iter().any(|counts| counts.get(Field::RecordsSubmitted) > 0);
     let any_sent = aggregate.cores.iter().any(|core| sent(&core.warm) || sent(&core.measured));
     let ended = ends.iter().filter(|end| any_sent && end.paced_ns > 0);
-    time.target_full_ns += ended.map(|end| end.ended_ns.saturating_sub(end.paced_ns)).sum::<u64>();
+    time.target_full_ns += ended.map(|end| end.ended_ns.max(synced_ns).saturating_sub(end.paced_ns)).sum::<u64>();
     time
 }
 
@@ -313,122 +330,4 @@ fn producers(plan: &RunPlan, aggregate: &Aggregate, ends: &[CoreEnd]) -> Vec<Pro
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::counters::Snapshot;
-    use crate::observe::report::LimitedBy;
-    use crate::observe::testing::{MS, Run, SECOND, counts, facts, full_run, report_of};
-    use crate::plan::PhasePlan;
-
-    #[test]
-    fn what_the_warm_up_lost_is_told_in_its_own_part() {
-        let run = full_run();
-        let clean = report_of(&run).errors;
-        let mut snapshot = Snapshot::preallocated(0, 2, true);
-        run.shared.with_aggregate(|all| snapshot.measured.copy_from_slice(&all.cores[0].measured));
-        snapshot.warm[0] = counts(&[(Field::RecordsOffered, 10), (Field::RecordsFailed, 10), (Field::ErrorIo, 10)]);
-        run.shared.with_aggregate(|all| all.fold(&snapshot));
-        let report = report_of(&run);
-        assert_eq!((&report.errors, report.warmup.errors["io"], report.exit_code), (&clean, 10, 1));
-    }
-
-    #[test]
-    fn the_mean_rate_is_that_of_the_stages_that_ran() {
-        let mut run = Run::new(1, 1, Some(1_000_000));
-        run.replan(|plan| {
-            let stage = |duration_ns, rate| PhasePlan {
-                duration_ns,
-                warmup: false,
-                sampled: false,
-                weight: 1,
-                rate_bytes_per_second: Some(rate),
-            };
-            plan.phases = vec![stage(100, 10), stage(100, 30), stage(u64::MAX, 50)];
-            plan.phases.insert(0, PhasePlan { warmup: true, ..stage(50, 10) });
-        });
-        let mean = |paced_ns| target_bytes_per_second(&run.shared.plan, paced_ns);
-        for (paced_ns, rate) in [(0, 10.0), (100, 10.0), (250, 20.0), (350, 30.0)] {
-            assert_eq!(mean(paced_ns), Some(rate), "{paced_ns}");
-        }
-    }
-
-    #[test]
-    fn the_pacing_is_told_apart_from_the_drain() {
-        let mut run = Run::new(1, 1, Some(1_000_000));
-        run.replan(|plan| {
-            plan.phases = vec![PhasePlan { duration_ns: SECOND, ..plan.phases[0].clone() }; 4];
-            plan.phases[0].warmup = true;
-            plan.producers[0].schedule = vec![plan.producers[0].schedule[0]; 4];
-        });
-        let told = |run: &Run, paced_ns| {
-            let of = run.shared.with_aggregate(|all| pacing(&run.shared.plan, all, paced_ns, &Latencies::new()));
-            (of.paced_seconds, of.planned_seconds, of.stages_planned)
-        };
-        assert_eq!(told(&run, 2 * SECOND + SECOND / 2), (Some(1.5), Some(3.0), 3));
-        assert_eq!(told(&run, SECOND / 2), (Some(0.0), Some(3.0), 3), "it ended in the warm-up");
-        run.replan(|plan| plan.phases[3].duration_ns = u64::MAX);
-        assert_eq!(told(&run, 2 * SECOND), (Some(1.0), None, 3));
-    }
-
-    #[test]
-    fn what_a_byte_costs_is_told_of_more_than_a_moment() {
-        assert_eq!(seconds_per_gigabyte(2.0, 1_000_000_000), Some(2.0));
-        assert_eq!((seconds_per_gigabyte(0.009, 1_000_000_000), seconds_per_gigabyte(31.0, 999_999)), (None, None));
-        assert!(seconds_per_gigabyte(0.01, 1_000_000).is_some());
-    }
-
-    #[test]
-    fn a_signal_is_told_where_it_ended_the_run() {
-        let outcome = |signal: Option<&str>, end| Outcome {
-            ends: vec![end],
-            signal: signal.map(str::to_owned),
-            ..Outcome::default()
-        };
-        let by = |signal, end| ended_by_signal(&outcome(signal, end));
-        let stopped = CoreEnd { stopped: true, ..CoreEnd::default() };
-        assert_eq!(by(Some("SIGINT"), stopped.clone()).as_deref(), Some("SIGINT"));
-        assert_eq!(by(None, stopped.clone()), None, "another stopped it");
-        assert_eq!(by(Some("SIGINT"), CoreEnd::default()), None, "all had been offered");
-        assert_eq!(by(Some("SIGINT"), CoreEnd { closed: true, ..stopped.clone() }), None);
-        let failed = Outcome { ended_early: Some("no space".into()), ..outcome(Some("SIGINT"), stopped) };
-        assert_eq!(ended_by_signal(&failed), None);
-    }
-
-    #[test]
-    fn a_signal_in_the_warm_up_leaves_nothing_measured_however_long_the_fsync() {
-        let mut run = Run::new(1, 1, Some(1_000_000));
-        run.replan(|plan| {
-            plan.phases.insert(0, PhasePlan { duration_ns: SECOND, warmup: true, ..plan.phases[0].clone() });
-        });
-        let mut snapshot = Snapshot::preallocated(0, 1, true);
-        (snapshot.at_ns, snapshot.last) = (5 * SECOND, true);
-        let fields = [Field::RecordsOffered, Field::RecordsSubmitted, Field::RecordsProduced];
-        snapshot.warm[0] = counts(&fields.map(|field| (field, 10)));
-        let end = CoreEnd { paced_ns: 900 * MS, ended_ns: 5 * SECOND, stopped: true, ..CoreEnd::default() };
-        let outcome = Outcome { ends: vec![end], signal: Some("SIGINT".into()), ..Outcome::default() };
-        let facts = Facts { outcome, ..facts() };
-        let report = run.shared.with_aggregate(|all| {
-            all.fold(&snapshot);
-            all.finish(5 * SECOND);
-            assemble(&run.shared.plan, all, facts)
-        });
-        assert_eq!((report.elapsed_seconds, report.warmup.seconds, report.intervals.len()), (0.0, 0.9, 0));
-        assert_eq!(report.verdict.evidence, ["SIGINT ended the run before its measured part began"]);
-        assert_eq!(report.verdict.limited_by, LimitedBy::Rate);
-    }
-
-    #[test]
-    fn a_drain_of_nothing_is_no_wait_for_the_target() {
-        let waited = |submitted| {
-            let run = Run::new(1, 1, Some(1_000_000));
-            let mut snapshot = Snapshot::preallocated(0, 1, false);
-            snapshot.measured[0] = counts(&[(Field::RecordsSubmitted, submitted)]);
-            let end = CoreEnd { paced_ns: 10, ended_ns: 50, ..CoreEnd::default() };
-            run.shared.with_aggregate(|all| {
-                all.fold(&snapshot);
-                loop_time(all, &[end]).target_full_ns
-            })
-        };
-        assert_eq!((waited(0), waited(1)), (0, 40));
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Snapshots do not say of which stage a record was. It counts in the stage in which its outcome became known, to a
 //! tenth of a second: one that was sent at a stage's end may count in the next. What the drain brings counts in the
-//! last one that began.
+//! last one that began, and so does its time: without it a stage's rate would be higher than the target ever took.
 
 use crate::counters::{Counts, Field, Latencies};
 use crate::observe::quantile::{decode, encode, latency, merge, response_of, seconds, unconfirmed};
@@ -28,6 +28,8 @@ struct Fold {
     /// Since the barrier.
     start_ns: u64,
     end_ns: u64,
+    /// The date of the last snapshot that told of produced records.
+    produced_ns: u64,
     counts: Counts,
     open: Option<Box<Latencies>>,
     /// Response and service times as the report has them: a thousand stages would take most of a gigabyte.
@@ -47,6 +49,7 @@ impl Phases {
                 rate_bytes_per_second: phase.rate_bytes_per_second,
                 start_ns,
                 end_ns,
+                produced_ns: 0,
                 counts: Counts::default(),
                 open: None,
                 packed: None,
@@ -66,6 +69,9 @@ impl Phases {
         let at = self.folds.partition_point(|fold| fold.end_ns < at_ns).clamp(self.first_open, last);
         let fold = &mut self.folds[at];
         fold.counts.merge(more);
+        if more.get(Field::RecordsProduced) > 0 {
+            fold.produced_ns = fold.produced_ns.max(at_ns);
+        }
         if !latencies.service.is_empty() {
             let all = fold.open.get_or_insert_default();
             merge(&mut all.response, response_of(latencies));
@@ -85,9 +91,7 @@ impl Phases {
         let report = |at: usize| {
             let fold = &self.folds[at];
             let until = if at + 1 < begun { at + 1 } else { self.folds.len() };
-            let since_warmup = |ns: u64| seconds(ns - self.folds[0].start_ns);
-            let (start_seconds, end_seconds) = (since_warmup(fold.start_ns), since_warmup(fold.end_ns.min(paced_ns)));
-            fold.report(&self.folds[at + 1..until], start_seconds, end_seconds)
+            fold.report(&self.folds[at + 1..until], self.folds[0].start_ns, fold.end_ns.min(paced_ns))
         };
         (0..begun).map(report).collect()
     }
@@ -109,21 +113,25 @@ impl Fold {
         }
     }
 
-    /// With what the drain left in `drained`, stages that never began.
-    fn report(&self, drained: &[Self], start_seconds: f64, end_seconds: f64) -> Phase {
-        let (mut counts, mut latencies) = (Counts::default(), Latencies::new());
+    /// With what the drain left in `drained`, stages that never began. It ended at `end_ns`, and the measured part
+    /// began at `measured_ns`.
+    fn report(&self, drained: &[Self], measured_ns: u64, end_ns: u64) -> Phase {
+        let (mut counts, mut latencies, mut drained_ns) = (Counts::default(), Latencies::new(), end_ns);
         for fold in std::iter::once(self).chain(drained) {
             counts.merge(&fold.counts);
             fold.add_latencies(&mut latencies);
+            drained_ns = drained_ns.max(fold.produced_ns);
         }
         let count = |field| counts.get(field);
-        let per_second = |field| count(field) as f64 / (end_seconds - start_seconds);
+        let rate_seconds = seconds(drained_ns - self.start_ns);
+        let per_second = |field| count(field) as f64 / rate_seconds;
         Phase {
             number: self.number as u64,
             mode: self.mode.to_owned(),
             target_bytes_per_second: self.rate_bytes_per_second.map(|rate| rate as f64),
-            start_seconds,
-            end_seconds,
+            start_seconds: seconds(self.start_ns - measured_ns),
+            end_seconds: seconds(end_ns - measured_ns),
+            drained_seconds: seconds(drained_ns - end_ns),
             // What is on its way at the end counts as offered, too, but will have its outcome in the next stage.
             records_offered: count(Field::RecordsProduced) + unconfirmed(&counts),
             records_produced: count(Field::RecordsProduced),
@@ -235,10 +243,27 @@ mod tests {
         phases.fold(5 * SECOND, &produced(9, 1500), &took(9 * MS));
         let all = phases.report(2 * SECOND);
         let [first] = all.as_slice() else { panic!("{all:?}") };
-        assert_eq!((first.start_seconds, first.end_seconds, first.bytes_per_second), (0.0, 1.0, 2000.0));
+        assert_eq!((first.start_seconds, first.end_seconds), (0.0, 1.0));
+        assert_eq!((first.drained_seconds, first.bytes_per_second), (3.0, 500.0), "over the time of the drain, too");
         assert_eq!((first.records_produced, first.bytes_produced), (10, 2000));
         assert!(near(first.latency_seconds.response.max, 0.009) && near(first.latency_seconds.response.p50, 0.001));
         assert!(phases.report(SECOND).is_empty(), "it ended in the warm-up");
+    }
+
+    #[test]
+    fn the_rate_of_the_last_stage_is_over_the_time_in_which_its_records_came() {
+        let mut phases = Phases::of(&run().shared.plan);
+        phases.fold(2 * SECOND, &produced(1, 500), &took(MS));
+        phases.fold(3 * SECOND + 500 * MS, &produced(1, 10), &took(MS));
+        phases.fold(14 * SECOND, &produced(3, 30), &took(10 * SECOND));
+        // What was given up.
+        let lost = counts(&[(Field::RecordsOffered, 1), (Field::RecordsUncertain, 1)]);
+        phases.fold(20 * SECOND, &lost, &Latencies::new());
+        let all = phases.report(4 * SECOND);
+        let [first, second] = all.as_slice() else { panic!("{all:?}") };
+        assert_eq!((first.end_seconds, first.drained_seconds, first.bytes_per_second), (2.0, 0.0, 250.0));
+        assert_eq!((second.start_seconds, second.end_seconds, second.drained_seconds), (2.0, 3.0, 10.0));
+        assert!(near(Some(second.bytes_per_second), 40.0 / 11.0), "{second:?}");
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub struct Report {
     pub command: Vec<String>,
     /// When the start barrier fell, RFC 3339 in UTC.
     pub started_at: String,
-    /// From the start of the measured part (after the warm-up) to the last completion or final fsync.
+    /// From the start of the measured part (after the warm-up) to the last record produced, or to the end of the pacing
+    /// where that is later, and the final fsync. A drain that brings nothing any more is no part of it.
     pub elapsed_seconds: f64,
     /// The part of `elapsed_seconds` that the longest final fsync took.
     pub final_fsync_seconds: f64,
@@ -266,8 +267,7 @@ pub struct Interval {
 }
 
 /// A stage of the measured part. A record counts in the stage in which its outcome became known, to a tenth of a
-/// second, and in the last one that began if that was in the drain. Of a merged report: all processes together, its
-/// rates over the time from the first start to the last end.
+/// second, and in the last one that began if that was in the drain. Of a merged report: all processes together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Phase {
     /// From 1, in the order of `phases` of the configuration.
@@ -279,6 +279,9 @@ pub struct Phase {
     /// From the start of the measured part to where it was to end, or the pacing ended before.
     pub start_seconds: f64,
     pub end_seconds: f64,
+    /// From there on, until the drain brought the last record that is produced here; 0 where it brought none.
+    #[serde(default)]
+    pub drained_seconds: f64,
     /// Those of known outcome: produced + failed + uncertain + not sent, exactly. They add up to that of `totals`.
     pub records_offered: u64,
     pub records_produced: u64,
@@ -286,6 +289,7 @@ pub struct Phase {
     pub records_uncertain: u64,
     pub records_not_sent: u64,
     pub bytes_produced: u64,
+    /// The rates are over all of its time, `drained_seconds` included.
     pub bytes_per_second: f64,
     pub logical_bytes_per_second: f64,
     pub latency_seconds: Latency,

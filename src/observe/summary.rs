@@ -8,7 +8,7 @@ use crate::base::units::{
     format_records_per_second,
 };
 use crate::observe::logs::Console;
-use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Report};
+use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Report, Totals};
 use crate::observe::slo;
 use crate::observe::verdict::READER_LEFT;
 use crate::plan::{LogFormat, ReportTarget, RunPlan};
@@ -16,7 +16,7 @@ use crate::sys::streams;
 use crate::wire::http::status::status_line;
 use data::Data;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What has no terminal, or one that does not say how wide it is.
@@ -69,6 +69,8 @@ fn log_summary(report: &Report) {
         records_failed = totals.records_failed,
         records_uncertain = totals.records_uncertain,
         records_not_sent = totals.records_not_sent,
+        warmup_records_failed = report.warmup.totals.records_failed,
+        warmup_records_uncertain = report.warmup.totals.records_uncertain,
         retries = totals.retries,
         bytes_produced = totals.bytes_produced,
         bytes_per_second = report.throughput.bytes_per_second,
@@ -149,6 +151,9 @@ fn body(report: &Report, columns: usize) -> Page {
     }
     stages::show(&mut page, report);
     page.line("errors", &errors(report));
+    if let Some(line) = warmup_losses(report) {
+        page.line("warm-up", &line);
+    }
     if let Some(line) = refused(report) {
         page.line("refused", &line);
     }
@@ -318,16 +323,29 @@ fn errors(report: &Report) -> String {
         0 => String::new(),
         count => format!("; {} sent again", format_counted(count, "block")),
     };
-    let (failed, uncertain) = (report.totals.records_failed, report.totals.records_uncertain);
-    let kinds: Vec<_> = report.errors.iter().filter(|(_, count)| **count > 0).collect();
+    match (losses(&report.totals, &report.errors), report.confirmation) {
+        (Some(losses), _) => format!("{losses}{again}"),
+        (None, Confirmation::Target) => format!("none{again}"),
+        (None, Confirmation::Kernel) => format!("none (nothing beyond the kernel confirms){again}"),
+    }
+}
+
+/// As `3 failed, 2 uncertain (io 3, timeout 2)`.
+fn losses(totals: &Totals, errors: &BTreeMap<String, u64>) -> Option<String> {
+    let (failed, uncertain) = (totals.records_failed, totals.records_uncertain);
+    let kinds: Vec<_> = errors.iter().filter(|(_, count)| **count > 0).collect();
     if (failed, uncertain) == (0, 0) && kinds.is_empty() {
-        return match report.confirmation {
-            Confirmation::Target => format!("none{again}"),
-            Confirmation::Kernel => format!("none (nothing beyond the kernel confirms){again}"),
-        };
+        return None;
     }
     let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{kind} {}", format_count(**count))).collect();
-    format!("{} failed, {} uncertain ({}){again}", format_count(failed), format_count(uncertain), kinds.join(", "))
+    let (failed, uncertain) = (format_count(failed), format_count(uncertain));
+    Some(format!("{failed} failed, {uncertain} uncertain ({})", kinds.join(", ")))
+}
+
+/// What no other figure counts but the exit code.
+pub fn warmup_losses(report: &Report) -> Option<String> {
+    let losses = losses(&report.warmup.totals, &report.warmup.errors)?;
+    Some(format!("{losses}: these make the exit code 1, too"))
 }
 
 /// Where the figures of latencies are no longer true.

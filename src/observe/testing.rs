@@ -115,6 +115,7 @@ fn plan(cores: usize, lanes: usize, rate: Option<u64>) -> RunPlan {
         start_at_unix_ns: None,
         poll: Poll::Busy,
         io: Io::Syscall,
+        unregistered: Unregistered::Told,
         zero_copy: true,
         observe: observe_plan(),
         notes: vec![],

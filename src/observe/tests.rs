@@ -97,6 +97,21 @@ fn a_run_from_barrier_to_report() {
     assert_eq!(bench.stopped.lock().unwrap().len(), 0);
 }
 
+/// The cores ended at 2 s, the last of it 100 ms of fsync.
+#[test]
+fn a_rotated_file_that_is_synced_after_the_cores_is_part_of_the_run() {
+    for (synced_ns, elapsed, fsync) in [(0, 2.0, 0.1), (SECOND, 2.0, 0.1), (4 * SECOND, 4.0, 2.1)] {
+        let mut bench = bench(|_| {});
+        bench.snapshots.send(snapshot(2 * SECOND, 20, true)).unwrap();
+        let mut outcome = Outcome { synced_ns, ..end() };
+        outcome.ends[0].fsync_ns = 100 * MS;
+        let report = bench.observer.conclude(outcome);
+        let seconds = (report.elapsed_seconds, (report.final_fsync_seconds * 10.0).round() / 10.0);
+        assert_eq!(seconds, (elapsed, fsync), "synced at {synced_ns}");
+        assert!((report.throughput.records_per_second - 20.0 / elapsed).abs() < 1e-9);
+    }
+}
+
 #[test]
 fn a_run_is_ready_until_its_last_core_has_sent_all() {
     let bench = bench_of(Run::new(2, 1, Some(1_000_000)), |_| {});

@@ -2,14 +2,14 @@
 
 use crate::base::units::{format_counted, format_duration_steady, format_rate_short, format_rate_steady};
 use crate::counters::{Counts, Field};
+use crate::observe::aggregate::recent::{P99, Recent};
 use crate::observe::live_line::{LivePart, RATE_ROOM, clock, live_columns, side_by_side};
 use crate::observe::logs::Console;
 use crate::observe::phases;
-use crate::observe::quantile::{empty_histogram, seconds};
+use crate::observe::quantile::{seconds, unconfirmed};
 use crate::observe::shared::{Shared, warmup_ns};
 use crate::plan::{LogFormat, RunPlan};
 use crate::wire::http::status::status_line;
-use hdrhistogram::Histogram;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub struct Ticker {
     warmup_ns: u64,
     before: Vec<Counts>,
     before_ns: u64,
-    recent: Histogram<u64>,
+    recent: Recent,
     /// When it was first seen that all cores drain.
     drains_from_ns: Option<u64>,
     /// The refusals that were told: target and status.
@@ -39,7 +39,7 @@ pub struct Glance {
     /// `None`: of less time than the rate now is.
     pub average_bytes_per_second: Option<f64>,
     pub target_bytes_per_second: Option<u64>,
-    pub response_p99_ns: Option<u64>,
+    pub response_p99: P99,
     pub errors: u64,
     pub elapsed_ns: u64,
     pub left: Left,
@@ -53,7 +53,7 @@ pub enum Left {
     /// Until a signal, or nobody has set a limit to it.
     #[default]
     Endless,
-    /// Until so much is produced, and nothing was lately.
+    /// Until so much has its end, and nothing had lately.
     Unknown,
     Ns(u64),
 }
@@ -91,7 +91,11 @@ impl Glance {
         let average = self.average_bytes_per_second.filter(|_| is_whole && self.progress.is_none());
         let target = self.target_bytes_per_second.filter(|_| is_whole || self.progress.is_none());
         // One that is not known keeps its place.
-        let p99 = self.response_p99_ns.map(|ns| format!("p99 {}", format_duration_steady(ns))).unwrap_or_default();
+        let p99 = match self.response_p99 {
+            P99::Unknown => String::new(),
+            P99::Never => "p99 never".to_owned(),
+            P99::Ns(ns) => format!("p99 {}", format_duration_steady(ns)),
+        };
         let down = match self.connections_down {
             (0, _) => None,
             (down, all) => Some(format!("{down} of {} down", format_counted(all as u64, "connection"))),
@@ -139,11 +143,22 @@ fn errors(counts: &Counts) -> u64 {
     counts.get(Field::RecordsFailed) + counts.get(Field::RecordsUncertain)
 }
 
+/// Records of which is known what became of them.
+fn ended(counts: &Counts) -> u64 {
+    counts.get(Field::RecordsProduced) + unconfirmed(counts)
+}
+
+/// Their bytes, and those of the records without confirmation, as far as the others tell how large they are.
+fn ended_bytes(counts: &Counts) -> u64 {
+    let records_produced = counts.get(Field::RecordsProduced).max(1);
+    (counts.get(Field::BytesProduced) as f64 * ended(counts) as f64 / records_produced as f64) as u64
+}
+
 impl Ticker {
     pub fn new(shared: Arc<Shared>, console: Arc<Console>) -> Self {
         let warmup_ns = warmup_ns(&shared.plan);
         let before = vec![Counts::default(); shared.plan.producers.len()];
-        let (recent, refusals) = (empty_histogram(), BTreeSet::new());
+        let (recent, refusals) = (Recent::default(), BTreeSet::new());
         Self { shared, console, warmup_ns, before, before_ns: 0, recent, drains_from_ns: None, refusals }
     }
 
@@ -241,7 +256,7 @@ impl Ticker {
         let plan = &self.shared.plan;
         let stage = self.phase_of(elapsed_ns, span).and_then(|at| phases::stage(plan, at));
         let p99: Vec<_> =
-            self.shared.with_aggregate(|all| all.cores.iter_mut().map(|core| core.take_recent(None)).collect());
+            self.shared.with_aggregate(|all| all.cores.iter_mut().map(|core| core.recent.take_p99()).collect());
         for ((producer, now), before) in self.shared.lanes().iter().zip(&mut self.before) {
             let delta = |field| now.get(field).saturating_sub(before.get(field));
             tracing::info!(
@@ -258,7 +273,7 @@ impl Ticker {
                 records_offered = delta(Field::RecordsOffered),
                 records_not_sent = delta(Field::RecordsNotSent),
                 errors = errors(now).saturating_sub(errors(before)),
-                core_response_p99_seconds = p99[producer.core].map(seconds),
+                core_response_p99_seconds = p99[producer.core].ns().map(seconds),
                 audit_every = plan.observe.audit_every,
                 governance_every = governance_every(plan),
                 "interval"
@@ -272,16 +287,13 @@ impl Ticker {
         let logical = total.get(Field::LogicalBytesProduced);
         // The text form needs the sum only; it is kept in the first producer's place.
         let before = std::mem::replace(&mut self.before[0], total);
-        let advances = total.get(Field::RecordsProduced) > before.get(Field::RecordsProduced);
+        let advances = ended(&total) > ended(&before);
         let recent = &mut self.recent;
-        recent.reset();
         let (warm, measured) = self.shared.with_aggregate(|all| {
-            all.cores.iter_mut().for_each(|core| {
-                core.take_recent(Some(recent));
-            });
+            all.cores.iter_mut().for_each(|core| core.recent.move_to(recent));
             (all.warm_total(), all.measured_total())
         });
-        let response_p99_ns = (!recent.is_empty()).then(|| recent.value_at_quantile(0.99));
+        let response_p99 = recent.take_p99();
         let (progress, left) = if self.shared.all_drain() {
             (Some(DRAINING), self.drain_left(elapsed_ns))
         } else {
@@ -299,7 +311,7 @@ impl Ticker {
             now_bytes_per_second: logical.saturating_sub(before.get(Field::LogicalBytesProduced)) as f64 / span,
             average_bytes_per_second: (measured_seconds >= span).then(|| measured_bytes / measured_seconds),
             target_bytes_per_second: phase.and_then(|phase| phase.rate_bytes_per_second),
-            response_p99_ns,
+            response_p99,
             errors: errors(&total),
             elapsed_ns,
             left,
@@ -323,7 +335,8 @@ impl Ticker {
     }
 
     /// Until the end of the phases, or of the records or bytes where these come first. What the warm-up sends is no part
-    /// of the limits: of `total` only `measured` is. `advances`: something was produced lately.
+    /// of the limits: of `total` only `measured` is. What fails or is not sent is part of them as well. `advances`:
+    /// something ended lately.
     fn left(&self, elapsed_ns: u64, total: &Counts, measured: &Counts, advances: bool) -> Left {
         let plan = &self.shared.plan;
         let planned = plan
@@ -335,16 +348,14 @@ impl Ticker {
             plan.producers.iter().try_fold(0u64, |sum, producer| sum.checked_add(of(producer)))
         };
         let warmup_left_ns = self.warmup_ns.saturating_sub(elapsed_ns);
-        let by = |limit: Option<u64>, field: Field| {
-            let left = limit?.saturating_sub(measured.get(field)) as f64;
-            let done = total.get(field);
+        let by = |limit: Option<u64>, ended: fn(&Counts) -> u64| {
+            let left = limit?.saturating_sub(ended(measured)) as f64;
+            let done = ended(total);
             let paced_ns = (done > 0).then(|| (left * elapsed_ns as f64 / done as f64) as u64)?;
             Some(warmup_left_ns.saturating_add(paced_ns))
         };
-        let limits = [
-            by(limit(|producer| producer.records_max), Field::RecordsProduced),
-            by(limit(|producer| producer.bytes_max), Field::BytesProduced),
-        ];
+        let limits =
+            [by(limit(|producer| producer.records_max), ended), by(limit(|producer| producer.bytes_max), ended_bytes)];
         // A single producer without a limit has u64::MAX, which is years away and loses against the clock.
         let years = 10 * 365 * 86_400 * 1_000_000_000u64;
         let paced = limits.into_iter().flatten().min().filter(|&left| left < years);

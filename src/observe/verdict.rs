@@ -275,7 +275,9 @@ impl Case<'_> {
         match () {
             () if self.records_submitted == 0 => None,
             () if self.connections_down > 0 => Some(self.down()),
-            () if again > 0 => Some(format!("{} lost and made again", format_counted(again, "connection"))),
+            () if again > 0 => {
+                Some(format!("{} made again, lost or closed in time", format_counted(again, "connection")))
+            }
             () => None,
         }
     }

@@ -188,7 +188,7 @@ mod tests {
         #[test]
         fn every_stamped_fits_record_is_right(
             pixels in proptest::collection::vec(any::<u8>(), 0..9000), comments in 0usize..80,
-            weight: u64, sequence: u64, timestamp_unix_ns: u64, producer_id: u32,
+            weight: u64, sequence: u64, timestamp_unix_ns: u64, submit_unix_ns: u64, producer_id: u32,
             flip: prop::sample::Index,
         ) {
             let file = fits_file(&pixels, comments);
@@ -198,7 +198,7 @@ mod tests {
             let mut record = vec![0; template.length() as usize];
             let baked = template.bake(&Facts { run_id: "run-1", producer_id }, &mut record).unwrap();
             for sequence in [!sequence, sequence] {
-                baked.stamp(&mut record, &Stamps { weight, sequence, timestamp_unix_ns });
+                baked.stamp(&mut record, &Stamps { weight, sequence, timestamp_unix_ns, submit_unix_ns });
             }
             prop_assert_eq!(record.len() % 2880, 0);
             let data_bytes = pixels.len().next_multiple_of(2880);
@@ -217,7 +217,7 @@ mod tests {
             prop_assert_eq!(card(&record, "SEQUENCE")[10..30].trim_start(), sequence);
             prop_assert_eq!(&card(&record, "RUNID")[10..17], "'run-1 ");
             prop_assert_eq!(&card(&record, "DATE-OBS")[10..35], "'2026-01-01T00:00:00.000'");
-            prop_assert_eq!(&card(&record, "DATE").as_bytes()[11..34], render::fits_date(timestamp_unix_ns));
+            prop_assert_eq!(&card(&record, "DATE").as_bytes()[11..34], render::fits_date(submit_unix_ns));
         }
     }
 

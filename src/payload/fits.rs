@@ -83,7 +83,7 @@ const FACT_CARDS: [(&str, Fact, &str); 6] = [
     ("PRODUCER", Fact::ProducerId, " / producer id"),
     ("SEQUENCE", Fact::Sequence, " / record number of the producer"),
     ("WEIGHT", Fact::Weight, " / records that this one stands for"),
-    ("DATE", Fact::FitsDate, " / UTC, when the record was due"),
+    ("DATE", Fact::FitsDate, " / UTC, when the record was sent"),
     ("CHECKSUM", Fact::FitsChecksum, " / HDU checksum"),
 ];
 

@@ -28,8 +28,10 @@ pub enum Style {
 pub struct Stamps {
     pub weight: u64,
     pub sequence: u64,
-    /// Nanoseconds since the Unix epoch.
+    /// Nanoseconds since the Unix epoch at which the record was due.
     pub timestamp_unix_ns: u64,
+    /// The same of the moment at which it was first handed over.
+    pub submit_unix_ns: u64,
 }
 
 /// Fills `slot` with `value`, which fits (with its quotes, where the style has them).
@@ -58,7 +60,7 @@ pub fn stamp(fact: Fact, style: Style, stamps: &Stamps, slot: &mut [u8]) {
         Fact::Weight => place_decimal(style, stamps.weight, slot),
         Fact::TimestampNs => place_decimal(style, stamps.timestamp_unix_ns, slot),
         Fact::Timestamp => place(style, &rfc3339_ns(stamps.timestamp_unix_ns), slot),
-        Fact::FitsDate => place(style, &fits_date(stamps.timestamp_unix_ns), slot),
+        Fact::FitsDate => place(style, &fits_date(stamps.submit_unix_ns), slot),
         Fact::RunId | Fact::ProducerId | Fact::Crc32c | Fact::FitsChecksum => {}
     }
 }

@@ -79,10 +79,11 @@ fn stamp_headers(memory: &mut [u8], block: &Block, payload: &Payload, bakes: &[H
 }
 
 fn stamp_slots(memory: &mut [u8], block: &Block, payload: &Payload, baked: &[Baked]) {
+    let submit_unix_ns = payload.epoch_unix_ns + block.submit_ns;
     for at in 0..block.records {
         let sequence = block.first_sequence + at;
         let timestamp_unix_ns = payload.timestamp_unix_ns(block, at);
-        let stamps = Stamps { weight: block.weight, sequence, timestamp_unix_ns };
+        let stamps = Stamps { weight: block.weight, sequence, timestamp_unix_ns, submit_unix_ns };
         baked[(sequence % baked.len() as u64) as usize].stamp(&mut memory[payload.place_of(block, at)], &stamps);
     }
 }

@@ -129,7 +129,8 @@ impl Template {
         for (run_id, number) in [("x", 0), (longest.as_str(), u64::MAX)] {
             let mut record = vec![0; self.bytes.len()];
             let baked = self.bake(&Facts { run_id, producer_id: number as u32 }, &mut record)?;
-            baked.stamp(&mut record, &Stamps { weight: number, sequence: number, timestamp_unix_ns: number });
+            let stamps = Stamps { weight: number, sequence: number, timestamp_unix_ns: number, submit_unix_ns: number };
+            baked.stamp(&mut record, &stamps);
             for placed in self.slots.iter().filter(|placed| placed.slot.fact == Fact::Crc32c) {
                 render::place_decimal(placed.style, number & u64::from(u32::MAX), slot_of(&mut record, &placed.slot));
             }
@@ -227,6 +228,10 @@ mod tests {
         record
     }
 
+    fn stamps(weight: u64, sequence: u64, timestamp_unix_ns: u64) -> Stamps {
+        Stamps { weight, sequence, timestamp_unix_ns, submit_unix_ns: timestamp_unix_ns }
+    }
+
     fn value_of<'a>(record: &'a [u8], slot: &Slot) -> &'a str {
         let text = std::str::from_utf8(&record[slot.offset as usize..][..slot.width as usize]).unwrap().trim();
         if slot.quoted { text.strip_prefix('"').unwrap().strip_suffix('"').unwrap() } else { text }
@@ -258,8 +263,8 @@ mod tests {
             let template = parse("all.json", EVERYTHING);
             let mut record = vec![0; template.length() as usize];
             let baked = template.bake(&Facts { run_id: &run_id, producer_id }, &mut record).unwrap();
-            baked.stamp(&mut record, &Stamps { weight: before, sequence: before, timestamp_unix_ns: before });
-            baked.stamp(&mut record, &Stamps { weight, sequence, timestamp_unix_ns });
+            baked.stamp(&mut record, &stamps(before, before, before));
+            baked.stamp(&mut record, &stamps(weight, sequence, timestamp_unix_ns));
             let value: Value = serde_json::from_slice(&record).unwrap();
             prop_assert_eq!(&value["run"], &Value::from(run_id.clone()));
             prop_assert_eq!(&value["p"], &Value::from(producer_id));
@@ -285,7 +290,7 @@ mod tests {
             let source = format!("{filler}{{{{timestamp}}}};{{{{crc32c}}}}{tail}{{{{sequence}}}}");
             let template = parse("line.txt", source.as_bytes());
             let facts = Facts { run_id: "r", producer_id: 1 };
-            let record = rendered(&template, &facts, &Stamps { weight: 1, sequence, timestamp_unix_ns });
+            let record = rendered(&template, &facts, &stamps(1, sequence, timestamp_unix_ns));
             for slot in template.shape().slots {
                 let expected = match slot.fact {
                     Fact::Sequence => sequence.to_string(),
@@ -308,8 +313,7 @@ mod tests {
     #[test]
     fn one_width_for_all_values() {
         let template = parse("all.json", EVERYTHING);
-        let low = Stamps { weight: 0, sequence: 0, timestamp_unix_ns: 0 };
-        let high = Stamps { weight: u64::MAX, sequence: u64::MAX, timestamp_unix_ns: u64::MAX };
+        let (low, high) = (stamps(0, 0, 0), stamps(u64::MAX, u64::MAX, u64::MAX));
         let facts = Facts { run_id: "r", producer_id: 0 };
         let (low, high) = (rendered(&template, &facts, &low), rendered(&template, &facts, &high));
         for at in 0..low.len() {
@@ -326,12 +330,12 @@ mod tests {
         let template = parse("all.json", EVERYTHING);
         let mut record = vec![0; template.length() as usize];
         let baked = template.bake(&Facts { run_id: "r", producer_id: 0 }, &mut record).unwrap();
-        let stamps = |sequence| Stamps { weight: 100, sequence, timestamp_unix_ns: sequence * 1000 };
-        baked.stamp(&mut record, &stamps(5));
+        let of = |sequence| stamps(100, sequence, sequence * 1000);
+        baked.stamp(&mut record, &of(5));
         let first = record.clone();
-        baked.stamp(&mut record, &stamps(u64::MAX / 1000));
+        baked.stamp(&mut record, &of(u64::MAX / 1000));
         assert_ne!(record, first);
-        baked.stamp(&mut record, &stamps(5));
+        baked.stamp(&mut record, &of(5));
         assert_eq!(record, first);
     }
 
@@ -342,14 +346,7 @@ mod tests {
         assert_eq!(parse("a.csv", b"{{sequence}},{{weight}}\n").kind(), Kind::Text);
         let off = Template::parse(&file("a.csv", b"{{sequence}},{{wrong}}"), Annotate::Off).unwrap();
         assert_eq!((off.kind(), off.length(), off.shape().slots.len()), (Kind::Opaque, 22, 0));
-        assert_eq!(
-            rendered(
-                &off,
-                &Facts { run_id: "r", producer_id: 0 },
-                &Stamps { weight: 1, sequence: 2, timestamp_unix_ns: 3 }
-            ),
-            b"{{sequence}},{{wrong}}"
-        );
+        assert_eq!(rendered(&off, &Facts { run_id: "r", producer_id: 0 }, &stamps(1, 2, 3)), b"{{sequence}},{{wrong}}");
     }
 
     #[test]

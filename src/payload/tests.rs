@@ -25,8 +25,18 @@ fn random(bytes_min: u64, bytes_max: u64, annotate: Annotate) -> PayloadPlan {
 }
 
 fn template() -> PayloadPlan {
-    let text = br#"{"sequence": {{sequence}}, "crc": "{{crc32c}}", "at": "{{timestamp}}"}"#;
-    let file = TemplateFile { name: "event.json".into(), bytes: text.as_slice().into() };
+    replayed("event.json", br#"{"sequence": {{sequence}}, "crc": "{{crc32c}}", "at": "{{timestamp}}"}"#)
+}
+
+/// An image without pixels.
+fn fits() -> PayloadPlan {
+    let cards = [("SIMPLE", "T"), ("BITPIX", "8"), ("NAXIS", "0")];
+    let cards: String = cards.iter().map(|(name, value)| format!("{name:<8}= {value:>20}{:50}", "")).collect();
+    replayed("image.fits", format!("{:<2880}", cards + "END").as_bytes())
+}
+
+fn replayed(name: &str, bytes: &[u8]) -> PayloadPlan {
+    let file = TemplateFile { name: name.into(), bytes: bytes.into() };
     let found = template::check(&file, Annotate::Payload).expect("it is sound");
     PayloadPlan {
         source: PayloadSource::Templates(Arc::new([file])),
@@ -90,6 +100,22 @@ pub fn batch_of(payload: &Payload, memory: &[u8], slot: u32, timestamp_ms: i64) 
     let mut head = [0; HEADER_BYTES];
     write_header(&mut head, &facts, crc32c::shift(block.span_bytes));
     [&head, &memory[block.range()]].concat()
+}
+
+#[test]
+fn the_date_of_an_image_is_when_it_was_sent_and_stays_so() {
+    let (mut payload, mut memory) = baked(&fits(), Framing::None);
+    let run = payload.run(u64::MAX, 8192, 1).unwrap();
+    let block = Block { weight: 1, first_due_ns: 1_000_000_000, submit_ns: 6_000_000_000, ..Block::default() };
+    let slot = payload.begin(&mut memory, run, block);
+    let sent = memory[payload.block(slot).range()].to_vec();
+    let text = String::from_utf8_lossy(&sent);
+    // The barrier fell 20 s after the minute.
+    assert!(text.contains("DATE    = '2023-11-14T22:13:26.000'"), "{text}");
+    payload.release(slot);
+    let spare = memory.len() - RING_BYTES as usize;
+    let again = payload.remake(&mut memory, slot, spare);
+    assert!(memory[again] == sent[..]);
 }
 
 proptest! {

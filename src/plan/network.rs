@@ -140,6 +140,8 @@ impl fmt::Debug for HttpPlan {
 pub struct KafkaPlan {
     /// Any of them tells about all brokers.
     pub bootstrap: Vec<(String, u16)>,
+    /// No rate was said: all brokers must be this host, wherever the bootstrap addresses are.
+    pub local_only: bool,
     pub topic: String,
     /// `server_name` is the first bootstrap host; each broker is verified against its own.
     pub tls: Option<TlsPlan>,

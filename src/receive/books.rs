@@ -28,7 +28,7 @@ pub struct Books {
     pub kafka: KafkaBooks,
     /// For each item of the plan: how often it struck.
     pub faults: Vec<u64>,
-    /// When the first and the last bytes came.
+    /// When the first and the last bytes of data came ([`Books::data_bytes`]).
     pub active_ns: Option<(u64, u64)>,
 }
 
@@ -49,6 +49,9 @@ pub struct KafkaBooks {
     pub batches_checked: u64,
     /// Requests other than Produce.
     pub control_requests: u64,
+    /// Read of them so far.
+    #[serde(skip)]
+    pub control_bytes: u64,
 }
 
 impl KafkaBooks {
@@ -73,6 +76,7 @@ impl KafkaBooks {
         self.batches_doubled += other.batches_doubled;
         self.batches_checked += other.batches_checked;
         self.control_requests += other.control_requests;
+        self.control_bytes += other.control_bytes;
     }
 }
 
@@ -87,7 +91,13 @@ impl Books {
         self.bytes + requests > 0
     }
 
-    /// Bytes came between these two moments.
+    /// What was read but for what a Kafka client asks before and after it sends: that may be hours away.
+    #[inline]
+    pub fn data_bytes(&self) -> u64 {
+        self.wire_bytes - self.kafka.control_bytes
+    }
+
+    /// Bytes of data came between these two moments.
     #[inline]
     pub fn active(&mut self, from_ns: u64, to_ns: u64) {
         let (first, last) = self.active_ns.get_or_insert((from_ns, to_ns));
@@ -146,7 +156,7 @@ pub struct Received {
     pub verify: bool,
     pub ended_by: EndedBy,
     pub elapsed_seconds: f64,
-    /// From the first bytes to the last ones.
+    /// From the first bytes to the last ones; with Kafka those of Produce requests.
     pub seconds_active: f64,
     /// The stream, the bodies of HTTP requests that were answered well, or Kafka's batches that were taken for the
     /// first time.

@@ -218,7 +218,10 @@ impl KafkaConnection {
             self.filled += got;
             self.state = match self.state {
                 State::Whole { .. } => State::Whole { left: left - got },
-                _ => State::Control { left: left - got },
+                _ => {
+                    bench.books.kafka.control_bytes += got as u64;
+                    State::Control { left: left - got }
+                }
             };
             if got == left {
                 self.digest(&[], stream, kafka, bench);
@@ -303,6 +306,7 @@ impl KafkaConnection {
                 State::Control { left } => {
                     let taken = self.take(rest, left);
                     self.state = State::Control { left: left - taken };
+                    bench.books.kafka.control_bytes += taken as u64;
                     at += taken;
                 }
             }
@@ -338,6 +342,7 @@ impl KafkaConnection {
             return Err(Malformed::Value { field: "size", value: size as i64 });
         }
         self.state = State::Control { left: size };
+        bench.books.kafka.control_bytes += SIZE_BYTES as u64;
         Ok(SIZE_BYTES)
     }
 

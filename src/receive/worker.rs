@@ -153,7 +153,7 @@ pub struct Worker<P: Protocol> {
     /// Connections that the kernel watches.
     watched: usize,
     timers: BinaryHeap<Reverse<(u64, usize)>>,
-    /// The last moment before the first bytes.
+    /// The last moment before the first bytes of data.
     began_ns: u64,
 }
 
@@ -190,7 +190,7 @@ impl<P: Protocol> Worker<P> {
         while !self.shared.stop.load(Relaxed) {
             self.note_begin();
             self.adopt();
-            let bytes = self.bench.books.wire_bytes;
+            let bytes = self.bench.books.data_bytes();
             self.ask_polled();
             if !self.polling || self.watched > 0 {
                 self.ask_kernel()?;
@@ -211,7 +211,7 @@ impl<P: Protocol> Worker<P> {
     }
 
     fn note_active(&mut self, bytes_before: u64) {
-        if self.bench.books.wire_bytes != bytes_before {
+        if self.bench.books.data_bytes() > bytes_before {
             let now_ns = self.bench.now_ns();
             let from_ns = if self.bench.books.active_ns.is_none() { self.began_ns } else { now_ns };
             self.bench.books.active(from_ns, now_ns);
@@ -363,7 +363,7 @@ impl<P: Protocol> Worker<P> {
         self.adopt();
         let deadline = Instant::now() + LAST_READS;
         loop {
-            let bytes = self.bench.books.wire_bytes;
+            let (read, bytes) = (self.bench.books.wire_bytes, self.bench.books.data_bytes());
             for index in 0..self.slots.len() {
                 let ready = self.slots[index].as_ref().is_some_and(|slot| slot.wait_until_ns.is_none());
                 if ready && Instant::now() < deadline {
@@ -371,7 +371,7 @@ impl<P: Protocol> Worker<P> {
                 }
             }
             self.note_active(bytes);
-            if self.bench.books.wire_bytes == bytes {
+            if self.bench.books.wire_bytes == read {
                 break;
             }
         }

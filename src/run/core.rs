@@ -72,8 +72,10 @@ pub struct Prepared {
     pub formats: Vec<RecordFormat>,
     /// The longest block of a lane, framing included.
     pub block_bytes: u64,
-    /// The pages of its region, and whether its ring has registered them.
+    /// The pages of its region.
     pub memory: String,
+    /// Whether its ring has them registered; `None`: it is none that could.
+    pub registered: Option<bool>,
     /// See [`OthersWatch`].
     pub percent_of_others: Option<u64>,
 }
@@ -86,7 +88,10 @@ pub struct Ready {
     pub percent_of_others: Option<u64>,
     /// Of the payload ring of each lane, which repeats as a whole.
     pub period_bytes: u64,
+    /// Its pages, and whether they are registered.
     pub memory: String,
+    /// See [`Prepared::registered`].
+    pub registered: Option<bool>,
 }
 
 /// The start signal: monotonic and Unix time of the barrier.
@@ -150,7 +155,8 @@ fn prepare(setup: &Setup) -> Result<(Region, Prepared), Fatal> {
     let formats = places.iter().map(|place| place.draft.record_format(&plan.payload)).collect();
     let payloads = bake(setup, places, region.bytes_mut())?;
     let percent_of_others = others.percent(plan.poll == Poll::Adaptive);
-    Ok((region, Prepared { payloads, staging, formats, block_bytes, memory, percent_of_others }))
+    let registered = None;
+    Ok((region, Prepared { payloads, staging, formats, block_bytes, memory, registered, percent_of_others }))
 }
 
 /// Opens the sink, waits at the barrier, runs and closes.
@@ -161,11 +167,12 @@ pub fn finish<R: Ring, S: Sink<R>>(
     open: impl FnOnce(&mut R, &mut Setup, &Prepared) -> Result<S, Fatal>,
 ) -> Result<CoreEnd, Fatal> {
     let sink = open(&mut ring, &mut setup, &prepared)?;
-    let Prepared { mut payloads, block_bytes, memory, percent_of_others, .. } = prepared;
+    let Prepared { mut payloads, block_bytes, mut memory, registered, percent_of_others, .. } = prepared;
+    memory += registered.map_or("", |registered| if registered { ", registered" } else { ", not registered" });
     let plan = setup.plan.clone();
     let core_plan = &plan.cores[setup.index];
     let period_bytes = payloads.first().map_or(0, |payload| payload.starts().period_bytes());
-    let ready = Ready { cpu: core_plan.cpu, percent_of_others, period_bytes, memory };
+    let ready = Ready { cpu: core_plan.cpu, percent_of_others, period_bytes, memory, registered };
     let warmup = plan.phases.iter().any(|phase| phase.warmup);
     let tally = Tally::new(setup.index, setup.live.clone(), warmup, setup.queues);
     let patience = Patience { catch_up_ns: plan.catch_up_ns, linger_ns: plan.sink.linger_ns, block_bytes };

@@ -62,7 +62,7 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, depth: usize, mut prepare
         let ring = Uring::new(region, depth, 2 * prepared.payloads.len()).map_err(|error| {
             Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l`")
         })?;
-        prepared.memory += if ring.registered() { ", registered" } else { ", not registered" };
+        prepared.registered = Some(ring.registered());
         return finish(setup, ring, prepared, open_files);
     }
     // Native AIO is asynchronous for direct writes alone, and some hosts forbid it as well.

@@ -3,11 +3,15 @@
 
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, units};
-use crate::connect::dial::stopped;
-use crate::connect::kafka::{Cluster, Line, NewTopic, Stream, Target, TopicLimits, TopicView, client_of, cluster_of};
+use crate::connect::dial::{address, stopped};
+use crate::connect::kafka::{
+    Cluster, Line, NewTopic, Session, Stream, Target, TopicLimits, TopicView, client_of, cluster_of,
+};
+use crate::host::{Sysfs, network};
 use crate::plan::{Compression, KafkaClient, KafkaPlan, PayloadPlan, PayloadSource, RunPlan, SinkKind, TargetPlan};
 use crate::wire::kafka::PRODUCE_VERSION_MIN;
 use crossbeam_channel::{RecvTimeoutError, bounded};
+use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -123,6 +127,9 @@ fn seats(dealt: &[usize], first_id: u32, fleet: u32) -> Vec<Seat> {
 fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Target>, Cluster<Line>), Fatal> {
     let mut cluster = cluster_of(kafka, client_of(kafka));
     let topic = kafka.topic.as_str();
+    if kafka.local_only {
+        check_local(&mut cluster)?;
+    }
     let wanted = kafka.partitions.unwrap_or(producers);
     let sizes = (kafka.batch_bytes, kafka.batch_bytes_min);
     // Of what is compressed nobody knows the size before.
@@ -162,6 +169,22 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Tar
     };
     let by = cluster.answered_last().cloned();
     Ok((Arc::new(Target::new(kafka.clone(), version, view, by)), cluster))
+}
+
+/// Nobody floods another host by leaving out a flag: any broker may lead a partition one day. A name that leads nowhere
+/// is told when it is dialed.
+fn check_local<S: Stream>(cluster: &mut Cluster<S>) -> Result<(), Fatal> {
+    let sysfs = Sysfs::default();
+    for broker in cluster.ask(Session::brokers)? {
+        let found = (broker.host.as_str(), broker.port).to_socket_addrs();
+        let addresses: Vec<IpAddr> = found.into_iter().flatten().map(|address| address.ip()).collect();
+        if !addresses.is_empty() && !network::exits(&sysfs, &addresses).loopback {
+            let at = address(&broker.host, broker.port);
+            let what = format!("{at}, an address that Kafka's brokers advertise, is not this host: it needs --rate");
+            return Err(Fatal::usage(what).mend("--rate=100MB/s, say, or --rate=unlimited to mean it"));
+        }
+    }
+    Ok(())
 }
 
 /// No topic is made that would refuse the batches. One that is there may have a limit of its own: see [`check`].

@@ -60,6 +60,7 @@ mod tests {
         let retry = RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 };
         KafkaPlan {
             bootstrap: vec![("localhost".into(), 9092)],
+            local_only: false,
             topic: "t".into(),
             tls: None,
             sasl: None,

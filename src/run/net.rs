@@ -96,7 +96,7 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, mut prepared: Prepared) -
             let ring = Uring::registering(region, rings_end, depth, links).map_err(|error| {
                 Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l` and `ulimit -n`")
             })?;
-            prepared.memory += if ring.registered() { ", registered" } else { ", not registered" };
+            prepared.registered = Some(ring.registered());
             let ring = ring.zero_copy(setup.plan.zero_copy);
             with_sink(setup, ring, prepared)
         }
@@ -232,6 +232,7 @@ fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan) ->
     let beside = plan.payload.annotate == Annotate::Headers;
     let facts = HeadFacts {
         producer_id: producer.id,
+        stamped: plan.payload.annotate != Annotate::Off,
         weighted: is_sampled(plan),
         counted: http.records_per_request > 1,
         run_id: beside.then_some(plan.run_id.as_str()),
@@ -278,6 +279,7 @@ mod tests {
             framing(&plan, &plan.producers[0]).bytes()
         };
         let sampled = "--mode sampled --weight 1";
+        assert!(head("--mode steady").contains("\r\nX-Sequence: ") && !head("--annotate off").contains("X-"));
         assert!(head(sampled).contains("\r\nX-Weight: ") && !head("--mode steady").contains("X-Weight"));
         // The lengths of both, the name and one digit.
         assert_eq!(frame_bytes(sampled), frame_bytes("--mode steady") + 1 + 6 + 1 + 1);

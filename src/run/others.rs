@@ -104,7 +104,13 @@ mod tests {
     fn what_was_seen_is_in_the_facts() {
         let nowhere = crate::host::Sysfs { root: "/no/such/root".into() };
         let facts = || crate::host::facts(&nowhere, &doctor::Scope::default());
-        let ready = |percent_of_others| Ready { cpu: 1, percent_of_others, period_bytes: 0, memory: String::new() };
+        let ready = |percent_of_others| Ready {
+            cpu: 1,
+            percent_of_others,
+            period_bytes: 0,
+            memory: String::new(),
+            registered: None,
+        };
         let said = |percent| tell(facts(), &[ready(percent)]).unwrap();
         let has = |host: &serde_json::Value, key: &str| host[key].to_string().contains("cpu.load");
         let (busy, calm, short) = (said(Some(48)), said(Some(2)), said(None));

@@ -1,14 +1,15 @@
 //! What a core's memory holds: for each lane its ring of records, framed as its target wants them, and what its sink
 //! needs beside it.
 
-use super::core::Setup;
+use super::core::{Ready, Setup};
 use super::net;
 use crate::base::fatal::Fatal;
-use crate::base::limits;
+use crate::base::{limits, units};
 use crate::payload::Payload;
 use crate::payload::bake::{Draft, Who};
-use crate::plan::{ProducerPlan, RunPlan, TargetPlan};
+use crate::plan::{ProducerPlan, RunPlan, TargetPlan, Unregistered};
 use crate::sink::file::staging_bytes;
+use crate::sys;
 use std::ops::Range;
 
 const PAGE_BYTES: u64 = 4096;
@@ -88,4 +89,47 @@ pub fn bake(setup: &Setup, places: Vec<Place>, memory: &mut [u8]) -> Result<Vec<
         place.draft.bake(&plan.payload, who, base, ring, window, &|| setup.stop.may_prepare())
     };
     places.into_iter().zip(producers).map(bake).collect()
+}
+
+/// Whether the run may go on with what the kernel has registered; with it the line to say, if there is one.
+///
+/// # Errors
+/// Exit 3 where not all is registered, and has to be.
+pub fn check_registered(unregistered: Unregistered, ready: &[Ready]) -> Result<Option<String>, Fatal> {
+    let refused = ready.iter().filter(|core| core.registered == Some(false)).count();
+    if refused == 0 || unregistered == Unregistered::Known {
+        return Ok(None);
+    }
+    let limit_bytes = sys::fs::memlock().map_or(u64::MAX, |limit| limit.soft_bytes);
+    let limit = if limit_bytes == u64::MAX { "unlimited".to_owned() } else { units::format_size(limit_bytes) };
+    let what = format!(
+        "the kernel does not register the buffers of {}: locked memory is limited to {limit}, for all processes of \
+         this user together",
+        units::format_counted(refused as u64, "core")
+    );
+    let mend = "ulimit -l unlimited";
+    match unregistered {
+        Unregistered::Refused => Err(Fatal::host(format!("--io uring: {what}")).mend(format!("{mend}, or --io=auto"))),
+        _ => Ok(Some(format!("{what}: buffers stay unregistered (mend: {mend})"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fatal::Exit;
+
+    #[test]
+    fn what_the_kernel_does_not_register_is_refused_or_told_once() {
+        let core =
+            |registered| Ready { cpu: 0, percent_of_others: None, period_bytes: 0, memory: String::new(), registered };
+        let some = [core(Some(true)), core(Some(false))];
+        let fatal = check_registered(Unregistered::Refused, &some).unwrap_err();
+        assert!(fatal.exit == Exit::Host && fatal.what.contains("buffers of 1 core:"), "{fatal}");
+        assert!(check_registered(Unregistered::Told, &some).unwrap().is_some_and(|line| line.contains("ulimit -l")));
+        assert_eq!(check_registered(Unregistered::Known, &some), Ok(None));
+        for fine in [Some(true), None] {
+            assert_eq!(check_registered(Unregistered::Refused, &[core(fine)]), Ok(None), "{fine:?}");
+        }
+    }
 }

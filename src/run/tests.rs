@@ -22,11 +22,21 @@ fn cores_of_a_run_that_does_not_start_are_waited_for() {
 fn what_kept_another_core_from_starting_goes_before_a_stop() {
     let stop = Stop::default();
     assert_eq!(stop.may_start(), Ok(()));
-    stop.because("a test");
+    stop.by_user("SIGTERM");
     assert_eq!((stop.may_start(), stop.may_prepare()), (Err(dial::stopped()), Err(super::core::stopped())));
     stop.start_failed.store(true, Relaxed);
     let sent_home = Err(Fatal::host(super::core::SENT_HOME));
     assert_eq!((stop.may_start(), stop.may_prepare()), (sent_home.clone(), sent_home));
+}
+
+#[test]
+fn what_ends_a_run_before_its_start_is_told() {
+    let stop = Stop::default();
+    stop.because("no space is left");
+    for told in [stop.may_start(), stop.may_prepare()] {
+        let fatal = told.unwrap_err();
+        assert!(fatal.exit == Exit::Host && fatal.what.contains("no space is left"), "{fatal}");
+    }
 }
 
 #[test]

@@ -284,6 +284,7 @@ mod tests {
         let retry = RetryPlan { retries_max: u32::MAX, backoff_min_ns: 0, backoff_max_ns: 0 };
         let plan = KafkaPlan {
             bootstrap: vec![("127.0.0.1".into(), port)],
+            local_only: false,
             topic: "t".into(),
             tls: None,
             sasl: None,

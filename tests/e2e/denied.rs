@@ -101,6 +101,26 @@ fn rings_that_cannot_be_locked_stay_unregistered_and_are_refused_with_io_uring()
     assert!(!scratch.path("other").exists());
 }
 
+/// The rings alone fit into what may be locked: only the kernel can tell that the buffers beside them do not.
+#[test]
+fn what_only_the_kernel_finds_too_much_to_lock_is_told_as_well() {
+    let scratch = Scratch::new();
+    let words =
+        "--direct on --payload-size 1000 --block-size 64Ki --ring-size 2Mi --queue-depth 32 --parallel 1 --bytes 4Mi";
+    let limited = |words: &str| finish(&mut with_little_locked_memory(&scratch, 3 << 20, words));
+    let ended = limited(&format!("--target file:data/ {words} --report report.json"));
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert_eq!(ended.stderr.matches("locked memory is limited to 3 MiB").count(), 1, "{ended}");
+    ended.says(&["buffers stay unregistered", "ulimit -l "]);
+    scratch.report_of(&ended, "report.json");
+    scratch.verify_clean("data/ --expect report.json");
+
+    let ended = limited(&format!("--target file:other/ {words} --io uring"));
+    assert_eq!(ended.code(), 3, "{ended}");
+    ended.says(&["--io uring", "locked memory is limited to 3 MiB", "mend: ulimit -l unlimited"]);
+    assert!(!scratch.path("other").exists());
+}
+
 #[test]
 fn a_file_system_without_locks_lets_a_run_pass() {
     for errno in ["EOPNOTSUPP", "ENOLCK", "ENOSYS", "EINVAL"] {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A small file system of the test's own.
-struct Mounted(PathBuf);
+pub struct Mounted(PathBuf);
 
 impl Mounted {
     fn new(scratch: &Scratch, args: &[&str]) -> Self {
@@ -26,7 +26,7 @@ impl Mounted {
         Self(point)
     }
 
-    fn tmpfs(scratch: &Scratch) -> Self {
+    pub fn tmpfs(scratch: &Scratch) -> Self {
         Self::new(scratch, &["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
     }
 

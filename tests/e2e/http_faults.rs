@@ -263,6 +263,29 @@ fn a_connection_that_closes_before_its_first_request_gets_none() {
 }
 
 #[test]
+fn an_answer_that_never_comes_does_not_make_the_run_longer() {
+    let _quiet = quiet();
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        let server = Server::start(|peer| {
+            while let Some((at, _)) = peer.request() {
+                if at > 0 {
+                    peer.say(NO_CONTENT);
+                }
+            }
+        });
+        let words = "--rate 1MB/s --duration 1s --drain-timeout 3s --parallel 1 --connections 4";
+        let report = run(&scratch, &server, &format!("{words} --io {io}"), 1);
+        assert_eq!(total(&report, "records_uncertain"), 1, "{:#}", report["totals"]);
+        let elapsed = report["elapsed_seconds"].as_f64().unwrap();
+        assert!((0.9..2.5).contains(&elapsed), "{elapsed} s: the drain took 3 s");
+        let last = report["intervals"].as_array().unwrap().last().unwrap();
+        let ends = last["start_seconds"].as_f64().unwrap() + last["seconds"].as_f64().unwrap();
+        assert!(ends <= elapsed + 1e-6, "{elapsed} s: {last:#}");
+    }
+}
+
+#[test]
 fn a_server_that_closes_idle_connections_costs_nothing() {
     let scratch = Scratch::new();
     for io in BACK_ENDS {

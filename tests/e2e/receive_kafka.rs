@@ -6,7 +6,9 @@ use rskafka::client::ClientBuilder;
 use rskafka::client::partition::{Compression, OffsetAt, UnknownTopicHandling};
 use rskafka::record::Record;
 use serde_json::Value;
+use std::io::{Read, Write};
 use std::process::Command;
+use std::time::Duration;
 
 /// What was found is of the bytes that were received.
 #[track_caller]
@@ -58,6 +60,33 @@ fn our_own_client_is_counted_and_checked() {
             }
         }
     }
+}
+
+#[test]
+fn the_rate_is_of_the_time_in_which_records_came() {
+    const APART: Duration = Duration::from_millis(400);
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --report -");
+    // ApiVersions, long before and long after the records.
+    let asks = || {
+        let mut stream = receiver.connect();
+        stream.write_all(&[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff]).unwrap();
+        let mut size = [0; 4];
+        stream.read_exact(&mut size).unwrap();
+        stream.read_exact(&mut vec![0; u32::from_be_bytes(size) as usize]).unwrap();
+        stream
+    };
+    let passes = |mut stream: std::net::TcpStream| {
+        stream.set_read_timeout(Some(APART)).unwrap();
+        assert!(stream.read(&mut [0]).is_err(), "nothing more comes");
+    };
+    passes(asks());
+    let run = scratch.report(&format!("--target kafka://{}/t --records 100 --payload-size 200", receiver.address));
+    assert_eq!(records(&run), 100);
+    passes(asks());
+    drop(asks());
+    let (_, report) = receiver.stopped();
+    assert!(report["seconds_active"].as_f64().unwrap() < APART.as_secs_f64(), "{report:#}");
 }
 
 #[test]

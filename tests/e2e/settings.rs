@@ -83,6 +83,19 @@ fn flags_win_over_variables_and_these_over_the_file() {
 }
 
 #[test]
+fn a_result_does_not_take_the_place_of_what_the_run_reads() {
+    let scratch = Scratch::new();
+    let text = r#"{"target": "null", "records": 5}"#;
+    scratch.write("run.json", text);
+    for flag in ["--report", "--html"] {
+        let ended = scratch.run(&format!("--config run.json {flag} ./run.json"));
+        assert_eq!(ended.code(), 2, "{ended}");
+        ended.says(&[flag, "that the run itself reads (--config)"]);
+    }
+    assert_eq!(scratch.read("run.json"), text.as_bytes());
+}
+
+#[test]
 fn a_configuration_may_come_through_a_pipe_but_not_without_an_end() {
     let scratch = Scratch::new();
     let through = |text: &[u8]| feed(&mut scratch.engine("--config /dev/stdin --dry-run"), text);
@@ -142,6 +155,10 @@ fn thresholds_decide_the_exit_code() {
     let passed: Vec<_> = report["slo"].as_array().unwrap().iter().map(|slo| slo["passed"].as_bool()).collect();
     assert_eq!(passed, [Some(false), Some(true)]);
     assert_eq!(run("p50<10s,errors==0,rate>=100kB/s").0, 0);
+    // Those of a variable hold beside those of a flag.
+    let mut both = scratch.engine("--target null --rate 1MB/s --duration 300ms --slo errors==0");
+    let ended = finish(both.env("ENGINE_SLO", "rate>=1TB/s"));
+    assert_eq!(ended.code(), 4, "{ended}");
 }
 
 #[test]
@@ -161,6 +178,9 @@ fn shards_have_ids_of_their_own_and_exact_shares() {
     let without_parallel = scratch.run("--target null --shard 0/2 --dry-run");
     assert_eq!(without_parallel.code(), 2, "{without_parallel}");
     without_parallel.says(&["--parallel"]);
+    let without_name = scratch.run("--target null --parallel 3 --shard 0/2 --dry-run");
+    assert_eq!(without_name.code(), 2, "{without_name}");
+    without_name.says(&["--shard 0/2 needs --run-id", "--run-id=nightly-7"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `--start-at`: the processes of a fleet begin together. And starts that fail.
 
 use crate::endings::{SIGINT, handles};
+use crate::full::Mounted;
 use crate::harness::{Live, Scratch, poll};
 use crate::pinning::is_asleep;
 use crate::report::{number, total};
@@ -104,6 +105,21 @@ fn a_signal_shortly_before_the_start_leaves_nothing() {
     assert_eq!(ended.code(), 5, "{ended}");
     ended.says(&["stopped before --start-at"]);
     assert_eq!(scratch.names("."), [""; 0], "{ended}");
+}
+
+#[test]
+fn what_else_ends_the_wait_is_told() {
+    let scratch = Scratch::new();
+    let _drive = Mounted::tmpfs(&scratch);
+    let words = "--target file:drive/data/ --direct off --min-free 30Mi --parallel 1 --records 10 --rate 1MB/s";
+    let engine = Live::start(&mut scratch.engine(&format!("{words} --start-at {}", ahead(20))));
+    let next = scratch.path("drive/data/payloads.0.bin.next");
+    poll("the file that follows the first one", || next.exists().then_some(()));
+    scratch.write("drive/other", vec![0; 48 << 20]);
+    let ended = engine.ended();
+    assert_eq!(ended.code(), 3, "{ended}");
+    ended.says(&["fell to", "--min-free", "nothing was sent", "mend:"]);
+    assert_eq!(scratch.names("drive"), ["other"], "{ended}");
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn template(data: &[u8]) {
     let mut record = vec![0; template.length() as usize];
     let facts = Facts { run_id: "fuzz-1", producer_id: 7 };
     let baked = template.bake(&facts, &mut record).expect("a run id that has room");
-    let stamps = |n: u64| Stamps { weight: n, sequence: n, timestamp_unix_ns: n };
+    let stamps = |n: u64| Stamps { weight: n, sequence: n, timestamp_unix_ns: n, submit_unix_ns: n };
     baked.stamp(&mut record, &stamps(12));
     let first = record.clone();
     baked.stamp(&mut record, &stamps(u64::MAX));

@@ -153,11 +153,11 @@ pub const KEYS: &[Key] = &[
         "on",
         "Allows existing data files of other runs to go. Never a block device.",
     ),
-    key(Files, "overwrite-device", Kind::Text, "SERIAL").says(
+    key(Files, "overwrite-device", Kind::Text, "SERIAL").repeated().says(
         "off",
         "S4EVNX0R123456",
         "Allows writing over the idle block device with this serial number, from its start to its end and round again: \
-         no other flag sets sizes there.",
+         no other flag sets sizes there. Repeatable, one for each drive.",
     ),
     key(Network, "connections", count(1, limits::CONNECTIONS_MAX as u64), "N").says(
         "1",
@@ -334,7 +334,7 @@ pub const KEYS: &[Key] = &[
     key(Fleet, "shard", Kind::Shard, "I/N").says(
         "0/1",
         "3/8",
-        "This is process I of N: its own producer ids and the I-th share of --rate. Needs --parallel.",
+        "This is process I of N: its own producer ids and the I-th share of --rate. Needs --parallel and --run-id.",
     ),
     key(Fleet, "start-at", Kind::Timestamp, "TIME").says(
         "as soon as it is ready",

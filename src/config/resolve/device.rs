@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Everything that speaks against it, each with what was found; nothing is ever written here.
-pub fn check(path: &Path, device: &str, allowed: Option<&str>, sysfs: &Sysfs, errors: &mut Vec<Fatal>) {
+pub fn check(path: &Path, device: &str, allowed: &[String], sysfs: &Sysfs, errors: &mut Vec<Fatal>) {
     let shown = path.display();
     let Some(serial) = block::serial(sysfs, device) else {
         let what = format!("{shown} has no serial number in sysfs, so it cannot be named beyond doubt");
@@ -15,17 +15,15 @@ pub fn check(path: &Path, device: &str, allowed: Option<&str>, sysfs: &Sysfs, er
         return;
     };
     let model = block::model(sysfs, device).unwrap_or_else(|| "unknown model".to_owned());
-    match allowed {
-        None => errors.push(
+    if allowed.is_empty() {
+        errors.push(
             Fatal::usage(format!("{shown} ({model}) is a block device; all its data would be lost"))
                 .mend(format!("--overwrite-device={}", program::quoted(&serial))),
-        ),
-        Some(given) if given.trim() != serial => {
-            let what =
-                format!("--overwrite-device '{given}' is not the serial of {shown} ({model}), which is '{serial}'");
-            errors.push(Fatal::usage(what).mend("check that it is the drive you mean"));
-        }
-        Some(_) => {}
+        );
+    } else if !names(allowed, &serial) {
+        let given = allowed.join("', '");
+        let what = format!("--overwrite-device '{given}' is not the serial of {shown} ({model}), which is '{serial}'");
+        errors.push(Fatal::usage(what).mend("check that it is the drive you mean; each needs an --overwrite-device"));
     }
     for user in block::users(sysfs, device) {
         errors.push(Fatal::host(format!("{shown} {user}")).mend(format!("lsblk {shown}, then release it")));
@@ -46,16 +44,53 @@ pub fn check(path: &Path, device: &str, allowed: Option<&str>, sysfs: &Sysfs, er
     }
 }
 
+fn names(allowed: &[String], serial: &str) -> bool {
+    allowed.iter().any(|given| given.trim() == serial)
+}
+
+/// A serial number that no target has, where all of them are named: it was meant for another drive.
+pub fn reject_strangers(devices: &[&str], allowed: &[String], sysfs: &Sysfs, errors: &mut Vec<Fatal>) {
+    let serials: Vec<_> = devices.iter().filter_map(|device| block::serial(sysfs, device)).collect();
+    if serials.len() < devices.len() || !serials.iter().all(|serial| names(allowed, serial)) {
+        return;
+    }
+    for given in allowed.iter().filter(|given| !serials.iter().any(|serial| given.trim() == serial)) {
+        let what = format!("--overwrite-device '{given}' is the serial of no target");
+        errors.push(Fatal::usage(what).mend("--target=file:/dev/DEVICE of that drive, or leave it out"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::fatal::Exit;
     use crate::host::fake::Tree;
 
+    fn named(serials: &[&str]) -> Vec<String> {
+        serials.iter().map(|serial| (*serial).to_owned()).collect()
+    }
+
     fn found(image: &Path, allowed: Option<&str>, tree: &Tree) -> Vec<Fatal> {
         let mut errors = Vec::new();
-        check(image, "8:16", allowed, &tree.sysfs(), &mut errors);
+        check(image, "8:16", &named(allowed.as_slice()), &tree.sysfs(), &mut errors);
         errors
+    }
+
+    #[test]
+    fn each_of_several_drives_has_a_serial_of_its_own() {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(1 << 20).unwrap();
+        let tree = Tree::new(&[("/sys/dev/block/8:16/serial", "S1"), ("/sys/dev/block/8:32/serial", "S2")]);
+        let told = |serials: &[&str]| {
+            let (allowed, devices, mut errors) = (named(serials), ["8:16", "8:32"], Vec::new());
+            devices.iter().for_each(|device| check(image.path(), device, &allowed, &tree.sysfs(), &mut errors));
+            reject_strangers(&devices, &allowed, &tree.sysfs(), &mut errors);
+            errors.into_iter().map(|fatal| fatal.what).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&["S2", " S1"]), [""; 0]);
+        let one = told(&["S1"]);
+        assert!(one.len() == 1 && one[0].contains("'S1' is not the serial") && one[0].ends_with("'S2'"), "{one:?}");
+        assert_eq!(told(&["S1", "S2", "S3"]), ["--overwrite-device 'S3' is the serial of no target"]);
     }
 
     #[test]

@@ -1,41 +1,68 @@
 //! Every setting in force, by its configuration key: what was said, or what it was resolved to.
 
 use crate::base::units;
-use crate::config::keys::{Group, KEYS, PHASES_KEY};
-use crate::config::load::Settings;
+use crate::config::keys::{Group, KEYS, Key, PHASES_KEY};
+use crate::config::load::{PhaseTexts, Settings};
 use crate::config::masked;
 use crate::config::parse::{self, Value as Parsed};
 use crate::config::plan_json;
-use crate::config::resolve::Parts;
+use crate::config::resolve::{Parts, stages};
+use crate::config::values::{Mode, Stage, Wanted};
 use crate::host::cpu;
-use crate::plan::{FileLayout, KafkaClient, LogFormat, ObservePlan, PayloadPlan, PayloadSource, Poll, TargetPlan};
+use crate::plan::{FileLayout, Fsync, LogFormat, ObservePlan, PayloadPlan, PayloadSource, Poll, TargetPlan};
 use serde_json::{Map, Value, json};
 
-pub fn config(settings: &Settings, parts: &Parts, observe: &ObservePlan, run_id: &str) -> Map<String, Value> {
+pub fn config(
+    (settings, wanted): (&Settings, &Wanted),
+    parts: &Parts,
+    observe: &ObservePlan,
+    run_id: &str,
+) -> Map<String, Value> {
     let mut config = Map::new();
     for key in KEYS {
         let said: Vec<_> = settings.all(key.name).iter().map(|given| masked::value(key, &given.text)).collect();
         let value = match (said.as_slice(), key.repeatable) {
             _ if key.name == "target" => json!(parts.targets.urls),
+            _ if wanted.phased && key.phase && key.name != "duration" => of_stages(key, settings, wanted),
             ([], _) => resolved(key.name, parts, observe, run_id),
             (all, true) => json!(all),
             ([.., last], false) => json!(last),
         };
         config.insert(key.config_key(), value);
     }
-    let stage = |phase: &crate::config::load::PhaseTexts| {
+    let stage = |phase: &PhaseTexts| {
         let pairs = phase.iter().map(|(name, given)| (name.replace('-', "_"), json!(given.text)));
         Value::Object(pairs.collect())
     };
     if !settings.phases.is_empty() {
         config.insert(PHASES_KEY.to_owned(), settings.phases.iter().map(stage).collect());
     }
-    // `auto` is no answer, some targets have ways of their own, and one size has several spellings: these say what it
-    // came to.
-    for name in ["direct", "io", "poll", "queue-depth", "connections", "payload-size"] {
+    // `auto` is no answer, some targets have ways of their own, a size may be cut, and has several spellings: these say
+    // what it came to.
+    let said_anew =
+        ["direct", "io", "poll", "queue-depth", "connections", "payload-size", "block-size", "ring-size", "fsync"];
+    for name in said_anew {
         config.insert(name.replace('-', "_"), resolved(name, parts, observe, run_id));
     }
     config
+}
+
+/// What the stages of the run have in common, those in which the setting means something; `null`: they differ.
+fn of_stages(key: &Key, settings: &Settings, wanted: &Wanted) -> Value {
+    let means_something = |stage: &Stage| match key.name {
+        "weight" => stage.mode == Mode::Sampled,
+        "burst-on" | "burst-off" => stage.mode == Mode::Burst,
+        "ramp-steps" => stage.ramp_to.is_some(),
+        _ => true,
+    };
+    let default = parse::default_of(key).map(|_| key.default_text());
+    let measured = settings.phases.iter().zip(stages::reached(wanted)).filter(|(_, stage)| means_something(stage));
+    let mut texts = measured.map(|(phase, _)| {
+        let given = phase.get(key.name).or(settings.one(key.name));
+        given.map(|given| given.text.trim()).or(default)
+    });
+    let first = texts.next().unwrap_or(default);
+    if texts.all(|text| text == first) { json!(first) } else { Value::Null }
 }
 
 /// What was not said. `null`: off, none or no limit.
@@ -64,6 +91,11 @@ fn resolved(name: &str, parts: &Parts, observe: &ObservePlan, run_id: &str) -> V
                 }
             }
             _ => Value::Null,
+        },
+        // What is no file on a drive has nothing to make durable.
+        "fsync" => match parts.files.iter().flatten().map(|file| file.fsync).max_by_key(|of| *of != Fsync::Never) {
+            Some(fsync) => json!(plan_json::fsync_name(fsync)),
+            None => plain_default(name),
         },
         "min-free" => file.map_or(Value::Null, |file| json!(file.min_free_bytes)),
         "preallocate" => match file.map(|file| file.layout) {
@@ -101,9 +133,6 @@ fn network_value(name: &str, parts: &Parts) -> Option<Value> {
     let duration = |ns: u64| json!(units::format_duration(ns).replace(' ', ""));
     match (name, first) {
         ("linger", _) => return Some(duration(parts.linger_ns)),
-        ("queue-depth", Some(TargetPlan::Kafka(kafka))) if kafka.client == KafkaClient::Rskafka => {
-            return Some(json!(1));
-        }
         ("queue-depth", Some(TargetPlan::Kafka(kafka))) => return Some(json!(kafka.in_flight_max)),
         ("connections", Some(TargetPlan::Kafka(_))) => return Some(json!("one for each partition")),
         _ => {}
@@ -111,7 +140,9 @@ fn network_value(name: &str, parts: &Parts) -> Option<Value> {
     let value = match (name, first.and_then(TargetPlan::link), first) {
         ("connections", Some(link), _) => json!(link.connections),
         ("request-timeout", Some(link), _) => duration(link.request_timeout_ns),
-        ("retry", Some(link), Some(TargetPlan::Http(_))) => json!(link.retry.retries_max),
+        ("retry", Some(link), Some(TargetPlan::Http(_) | TargetPlan::Kafka(_))) => {
+            json!(plan_json::retries_max(&link.retry))
+        }
         ("tcp-framing", _, Some(TargetPlan::Tcp(_))) => json!("none"),
         ("http-records-per-request", _, Some(TargetPlan::Http(http))) => json!(http.records_per_request),
         ("http-pipeline", _, Some(TargetPlan::Http(http))) => json!(http.pipeline),

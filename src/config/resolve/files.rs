@@ -239,7 +239,7 @@ pub fn plans(
         let place = &seats.targets.places[*target];
         match place {
             Place::Block { path, device, .. } => {
-                device::check(path, device, wanted.overwrite_device.as_deref(), sysfs, errors);
+                device::check(path, device, &wanted.overwrite_device, sysfs, errors);
                 check_beside_device(path, place::folder(&names.manifest), errors);
             }
             Place::Special(_) => {}
@@ -267,8 +267,15 @@ pub fn plans(
         errors.extend(in_use.map_or(in_the_way, |in_use| vec![in_use]));
         plans.push(plan);
     }
-    let any_block = seats.targets.places.iter().any(|place| matches!(place, Place::Block { .. }));
-    if settings.is_given("overwrite-device") && !any_block {
+    let mut drives = Vec::new();
+    for place in &seats.targets.places {
+        if let Place::Block { device, .. } = place {
+            drives.push(device.as_str());
+        }
+    }
+    if !drives.is_empty() {
+        device::reject_strangers(&drives, &wanted.overwrite_device, sysfs, errors);
+    } else if settings.is_given("overwrite-device") {
         let what = "--overwrite-device is given, but no target is a block device";
         errors.push(Fatal::usage(what).mend("--target=file:/dev/DEVICE, or leave it out"));
     }

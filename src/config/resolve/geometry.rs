@@ -8,7 +8,7 @@ use crate::config::resolve::payload::Sizes;
 use crate::config::values::Wanted;
 use crate::host::fs::Direct;
 use crate::host::{Sysfs, cpu, memory};
-use crate::plan::{Io, SinkKind};
+use crate::plan::{Io, SinkKind, Unregistered};
 
 /// Bytes in flight that the default queue depth leads to at the most.
 const DEPTH_BYTES_MAX: u64 = 512 << 20;
@@ -56,8 +56,10 @@ pub fn blocks(settings: &Settings, wanted: &Wanted, facts: &Facts, errors: &mut 
     };
     let depth = if align.is_some() { QUEUE_DEPTH_DIRECT } else { QUEUE_DEPTH_BUFFERED };
     let depth = facts.shape.map_or(depth, |shape| shape.depth.min(limits::QUEUE_DEPTH_MAX));
-    // Large records make large blocks: fewer of them in flight keep the default ring within reason.
-    let within = usize::try_from(DEPTH_BYTES_MAX / block_bytes.max(1)).unwrap_or(usize::MAX).max(2);
+    // Large records make large blocks: fewer of them in flight keep the default ring within reason. But no connection
+    // is there to be idle.
+    let least = facts.shape.map_or(2, |shape| shape.connections.max(2));
+    let within = usize::try_from(DEPTH_BYTES_MAX / block_bytes.max(1)).unwrap_or(usize::MAX).max(least);
     let asked = wanted.queue_depth.and_then(|asked| match facts.kind {
         // `--connections` and `--http-pipeline` say it all.
         SinkKind::Http => None,
@@ -268,26 +270,29 @@ pub fn lap_bytes(sizes: &Sizes, blocks: &Blocks, ring_bytes: u64, capacity_bytes
     capacity_bytes / round * round
 }
 
-/// Whether the rings can be registered with the kernel; a note or, with `--io uring`, an error where not.
+/// Whether the rings can be registered with the kernel; a note or, with `--io uring`, an error where it is known that
+/// they cannot.
 pub fn check_memlock(
     wanted: &Wanted,
-    total_bytes: u64,
+    (io, total_bytes): (Io, u64),
     sysfs: &Sysfs,
     notes: &mut Vec<String>,
     errors: &mut Vec<Fatal>,
-) {
+) -> Unregistered {
+    let is_asked_for = wanted.io == Some(Io::Uring);
     let limit = crate::sys::fs::memlock().map_or(u64::MAX, |limit| limit.hard_bytes);
-    if total_bytes <= limit || memory::may_lock_any(sysfs) {
-        return;
+    if io != Io::Uring || total_bytes <= limit || memory::may_lock_any(sysfs) {
+        return if is_asked_for { Unregistered::Refused } else { Unregistered::Told };
     }
     let (need, have) = (units::format_size(total_bytes), units::format_size(limit));
     let mend = format!("ulimit -l {}", total_bytes.div_ceil(1024));
     let what = format!("locked memory is limited to {have}, the rings need {need}");
-    if wanted.io == Some(Io::Uring) {
+    if is_asked_for {
         errors.push(Fatal::host(what).mend(mend));
-    } else {
-        notes.push(format!("{what}: buffers stay unregistered (mend: {mend})"));
+        return Unregistered::Refused;
     }
+    notes.push(format!("{what}: buffers stay unregistered (mend: {mend})"));
+    Unregistered::Known
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub struct Shape {
     pub block_bytes: u64,
     pub depth: usize,
     pub held: Option<usize>,
+    /// Each has a block of its own to carry.
+    pub connections: usize,
 }
 
 /// One plan for each URL; producers are dealt to them.
@@ -55,14 +57,17 @@ pub fn plans(
     reject_credentials_in_flags(settings, errors);
     note_credentials_in_queries(settings, notes);
     note_other_flags(wanted, urls[0].scheme, notes);
-    check_rate(settings, wanted, urls, errors);
+    let rate_is_said = is_rate_said(settings, wanted);
+    if !rate_is_said {
+        check_local(urls, errors);
+    }
     check_tls_files(wanted, urls, errors);
     if wanted.network.request_timeout_ns == Some(0) {
         errors.push(Fatal::usage("--request-timeout 0s leaves no time for an answer").mend("--request-timeout=30s"));
     }
     // What comes from files is read once, whatever the number of targets.
     let depth_is_flag = settings.one("queue-depth").is_some_and(|given| given.source == Source::Flag);
-    let mut shared = Shared { depth_is_flag, ..Shared::default() };
+    let mut shared = Shared { depth_is_flag, rate_is_said, ..Shared::default() };
     let mut plan = |url: &Url| match url.scheme {
         Scheme::Tcp => {
             let link = link(wanted, url, None, no_retry());
@@ -86,6 +91,7 @@ pub struct Shared {
     kafka: Option<(KafkaProperties, KafkaAccess)>,
     /// `--queue-depth` was said for this run, and not in a variable or a file.
     depth_is_flag: bool,
+    rate_is_said: bool,
 }
 
 impl Shared {
@@ -165,6 +171,10 @@ fn note_other_flags(wanted: &Wanted, scheme: Scheme, notes: &mut Vec<String>) {
             "--queue-depth {depth} changes nothing over HTTP: --http-pipeline says how many requests may be unanswered \
              on a connection"
         )),
+        (Scheme::Tcp, Some(depth), Some(count)) if depth < count => notes.push(format!(
+            "--queue-depth {depth} lets no more than {depth} of the {count} connections of each producer carry \
+             anything; --queue-depth={count} would use them all"
+        )),
         (Scheme::Kafka, _, Some(count @ 2..)) => notes.push(format!(
             "--connections {count} changes nothing for Kafka: each partition has one; more --partitions make more"
         )),
@@ -172,12 +182,14 @@ fn note_other_flags(wanted: &Wanted, scheme: Scheme, notes: &mut Vec<String>) {
     }
 }
 
-/// Nobody floods another host by leaving out a flag.
-fn check_rate(settings: &Settings, wanted: &Wanted, urls: &[Url], errors: &mut Vec<Fatal>) {
-    let Some(other) = urls.iter().find(|url| !url.is_local()) else { return };
-    let said = settings.is_given("rate") || wanted.producer_rate.is_some();
+fn is_rate_said(settings: &Settings, wanted: &Wanted) -> bool {
     let staged = !settings.phases.is_empty() && settings.phases.iter().all(|phase| phase.contains_key("rate"));
-    if !said && !staged {
+    settings.is_given("rate") || wanted.producer_rate.is_some() || staged
+}
+
+/// Nobody floods another host by leaving out a flag.
+fn check_local(urls: &[Url], errors: &mut Vec<Fatal>) {
+    if let Some(other) = urls.iter().find(|url| !url.is_local()) {
         let what = format!("--target '{}' is not this host: it needs --rate", other.label());
         errors.push(Fatal::usage(what).mend("--rate=100MB/s, say, or --rate=unlimited to mean it"));
     }
@@ -257,20 +269,22 @@ pub fn shape(
     let link = plan.link()?;
     // The kernel copies for a receiver on this host, whatever is asked of it, and sealing copies too.
     let copied = !wanted.zero_copy || link.peer.tls.is_some() || urls.iter().all(Url::is_local);
-    let held = copied.then_some(link.connections.min(COPIED_HELD));
+    let connections = link.connections;
+    let held = copied.then_some(connections.min(COPIED_HELD));
     Some(match plan {
         TargetPlan::Http(http) => {
             let block_bytes = http.records_per_request.saturating_mul(sizes.max_bytes).min(limits::BLOCK_BYTES_MAX);
-            Shape { block_bytes, depth: link.connections * http.pipeline, held }
+            Shape { block_bytes, depth: connections * http.pipeline, held, connections }
         }
         TargetPlan::Kafka(kafka) => Shape {
             block_bytes: kafka::block_bytes(kafka, sizes, payload, wanted),
             depth: kafka.in_flight_max,
             held: None,
+            connections,
         },
         _ => {
             let block_bytes = if copied { TCP_COPIED_BLOCK_BYTES } else { TCP_BLOCK_BYTES };
-            Shape { block_bytes, depth: link.connections * TCP_DEPTH, held }
+            Shape { block_bytes, depth: connections * TCP_DEPTH, held, connections }
         }
     })
 }

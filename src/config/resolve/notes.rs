@@ -1,14 +1,15 @@
 //! What the user should know before the start, one line each.
 
 use crate::base::{limits, units};
-use crate::config::resolve::Parts;
 use crate::config::resolve::geometry;
 use crate::config::resolve::network;
 use crate::config::resolve::payload::Sizes;
 use crate::config::resolve::rates;
 use crate::config::resolve::schedule::{self, Schedules};
+use crate::config::resolve::stages;
 use crate::config::resolve::target::Place;
 use crate::config::resolve::templates;
+use crate::config::resolve::{Parts, capacity};
 use crate::config::values::Wanted;
 use crate::host::{Sysfs, fs as host_fs};
 use crate::plan::{Comparison, FileLayout, PhasePlan, PhaseShare, Schedule, SloMetric};
@@ -22,6 +23,7 @@ pub fn add(parts: &mut Parts, wanted: &Wanted, sysfs: &Sysfs) {
     lines.extend(duration_note(wanted));
     lines.extend(wanted.template.as_deref().and_then(templates::left_out));
     lines.extend(rates::record_notes(wanted, &parts.sizes));
+    lines.extend(size_notes(parts, wanted));
     lines.extend(slo_notes(parts, wanted));
     lines.extend(places(parts, wanted, sysfs));
     lines.extend(network::notes(&parts.targets.remotes, &parts.remotes, parts.fleet.producers));
@@ -59,11 +61,9 @@ fn duration_note(wanted: &Wanted) -> Option<String> {
         u64::MAX => "--duration inf".to_owned(),
         ns => format!("--duration {}", units::format_duration(ns).replace(' ', "")),
     };
-    let (mut end_ns, mut reached, all) = (0u64, 0, wanted.stages.len());
-    for stage in &wanted.stages {
-        reached += usize::from(end_ns < asked_ns);
-        end_ns = end_ns.saturating_add(stage.duration_ns.unwrap_or(u64::MAX));
-    }
+    let (reached, all) = (stages::reached(wanted).count(), wanted.stages.len());
+    let lengths = wanted.stages.iter().map(|stage| stage.duration_ns.unwrap_or(u64::MAX));
+    let end_ns = lengths.fold(0, u64::saturating_add);
     let whole = units::format_duration(end_ns);
     let cut = format!("{asked} ends the run in stage {reached} of the {all} of phases");
     if end_ns < asked_ns {
@@ -154,6 +154,21 @@ fn unused(parts: &Parts, capacity_bytes: u64) -> String {
     }
     let [_, left] = units::format_sizes_alike([capacity_bytes, left_bytes]);
     format!(", of which the last {left} stay unused: a lap is whole rounds of the payload ring")
+}
+
+/// Sizes that were asked for and have no room in what is overwritten in place.
+fn size_notes(parts: &Parts, wanted: &Wanted) -> Vec<String> {
+    let capacities = parts.files.iter().flatten().map(|file| capacity(&file.layout));
+    let capacity_bytes = capacities.min().unwrap_or(u64::MAX);
+    let note = |flag: &str, asked: Option<u64>, most: u64, bytes: u64, why: &str| {
+        let asked = units::format_size(asked.filter(|asked| *asked > most)?);
+        let [bytes, room] = [bytes, capacity_bytes].map(units::format_size);
+        Some(format!("--{flag} {asked} is cut to {bytes}: {why} into {room} that is overwritten in place"))
+    };
+    let (block_bytes, ring_bytes) = (parts.blocks.block_bytes, parts.ring_bytes_per_lane);
+    let block = note("block-size", wanted.block_bytes, capacity_bytes / 2, block_bytes, "two blocks must fit");
+    let ring = note("ring-size", wanted.ring_bytes, capacity_bytes, ring_bytes, "it must fit");
+    block.into_iter().chain(ring).collect()
 }
 
 /// Thresholds on the rate that the rate asked for does not reach, or only just.

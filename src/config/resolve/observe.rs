@@ -4,6 +4,7 @@ use crate::base::fatal::Fatal;
 use crate::base::place::{self, Landing};
 use crate::base::{limits, program, random};
 use crate::config::Deps;
+use crate::config::keys::{KEYS, Kind};
 use crate::config::load::Settings;
 use crate::config::resolve::files::unwritable;
 use crate::config::resolve::governance;
@@ -30,9 +31,11 @@ pub fn resolve(
     }
     if let Some(ReportTarget::File(path)) = &wanted.report {
         check_place("report", path, "report.json", errors);
+        reject_input("report", path, settings, errors);
     }
     if let Some(path) = &wanted.html {
         check_page(path, wanted.report.as_ref(), errors);
+        reject_input("html", path, settings, errors);
     }
     let interval_ns = wanted.stats_interval_ns;
     if interval_ns == 0 || !interval_ns.is_multiple_of(limits::SNAPSHOT_INTERVAL_NS) {
@@ -76,6 +79,25 @@ fn check_page(path: &Path, report: Option<&ReportTarget>, errors: &mut Vec<Fatal
     if matches!(report, Some(ReportTarget::File(report)) if same(report)) {
         let what = format!("--html and --report are both '{}'", path.display());
         errors.push(Fatal::usage(what).mend("--report=report.json --html=report.html"));
+    }
+}
+
+/// A result in the place of a file that the run reads would destroy it at the end.
+fn reject_input(flag: &str, result: &Path, settings: &Settings, errors: &mut Vec<Fatal>) {
+    let end = place::end(result);
+    if !end.is_file() {
+        return;
+    }
+    let inputs = KEYS.iter().filter(|key| key.kind == Kind::Path && !matches!(key.name, "report" | "html"));
+    for (key, given) in inputs.filter_map(|key| Some((key, settings.one(key.name)?))) {
+        let input = place::end(Path::new(given.text.trim()));
+        // Of a folder of templates every file is read.
+        if input == end || input == place::folder(&end) {
+            let (shown, origin) = (result.display(), given.origin(key));
+            let what = format!("--{flag} '{shown}' is a file that the run itself reads ({origin})");
+            errors.push(Fatal::usage(what).mend(format!("--{flag}=another place")));
+            return;
+        }
     }
 }
 
@@ -223,6 +245,34 @@ mod tests {
         assert_eq!(refused(Path::new("/dev/null"), ReportTarget::File("/dev/null".into())), None);
         for own in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
             assert!(refused(Path::new(own), report()).unwrap().contains("standard output"), "{own}");
+        }
+    }
+
+    #[test]
+    fn a_result_is_no_file_that_the_run_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("templates")).unwrap();
+        for name in ["run.json", "r.json", "templates/a.json"] {
+            std::fs::write(path(name), "{}").unwrap();
+        }
+        symlink("run.json", path("latest")).unwrap();
+        let mut settings = Settings::default();
+        settings.put("config", Some(path("run.json").display().to_string()));
+        settings.put("payload-template", Some(path("templates/").display().to_string()));
+        settings.put("report", Some(path("r.json").display().to_string()));
+        let refused = |result: &Path| {
+            let mut errors = Vec::new();
+            reject_input("report", result, &settings, &mut errors);
+            errors.first().map(|fatal| fatal.what.clone())
+        };
+        let (config, template) = ("--config", "--payload-template");
+        for (name, origin) in [("run.json", config), ("latest", config), ("templates/a.json", template)] {
+            let what = refused(&path(name)).unwrap();
+            assert!(what.ends_with(&format!("{name}' is a file that the run itself reads ({origin})")), "{what}");
+        }
+        for other in [path("r.json"), path("new.json"), path("templates/new.json"), "/dev/null".into()] {
+            assert_eq!(refused(&other), None, "{}", other.display());
         }
     }
 

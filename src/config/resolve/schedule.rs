@@ -32,6 +32,10 @@ impl Fleet {
                 format!("--shard {index}/{count} needs --parallel, so that all processes agree on the producers");
             errors.push(Fatal::usage(what).mend(format!("--shard {index}/{count} --parallel {producers}")));
         }
+        if count > 1 && wanted.run_id.is_none() {
+            let what = format!("--shard {index}/{count} needs --run-id, so that all processes are one run");
+            errors.push(Fatal::usage(what).mend("--run-id=nightly-7, the same for all processes"));
+        }
         if total > u64::from(u32::MAX) {
             errors.push(
                 Fatal::usage(format!("--shard {index}/{count}: {total} producers are more than {}", u32::MAX))

@@ -66,6 +66,17 @@ pub fn stretches<'a>(wanted: &'a Wanted, limited: bool, errors: &mut Vec<Fatal>)
     out
 }
 
+/// The stages that begin before the run ends.
+pub fn reached(wanted: &Wanted) -> impl Iterator<Item = &Stage> {
+    let end_ns = wanted.duration_ns.unwrap_or(u64::MAX);
+    let mut start_ns = 0u64;
+    wanted.stages.iter().take_while(move |stage| {
+        let begins = start_ns < end_ns;
+        start_ns = start_ns.saturating_add(stage.duration_ns.unwrap_or(u64::MAX));
+        begins
+    })
+}
+
 fn check_burst(stage: &Stage, errors: &mut Vec<Fatal>) {
     if stage.mode != Mode::Burst {
         return;

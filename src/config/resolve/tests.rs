@@ -1,5 +1,6 @@
 mod defaults;
 mod network;
+mod shown;
 
 use super::*;
 use crate::base::fatal::Exit;
@@ -95,13 +96,14 @@ fn rates_in_records_are_kept_in_bytes() {
 
 #[test]
 fn a_shard_has_its_own_ids() {
-    let flags = [("target", "null"), ("shard", "2/3"), ("parallel", "4"), ("rate", "12000")];
+    let flags = [("target", "null"), ("shard", "2/3"), ("parallel", "4"), ("rate", "12000"), ("run-id", "f")];
     let shard = plan(&flags);
     assert_eq!(shard.producers.iter().map(|p| p.id).collect::<Vec<_>>(), [8, 9, 10, 11]);
     assert_eq!(shard.rate_bytes_per_second, Some(4000));
     let held = plan(&[flags.as_slice(), &[("slo", "rate>=9kB/s,records_per_second>6,p99<5ms")]].concat());
     assert_eq!(held.observe.slo.iter().map(|slo| slo.threshold).collect::<Vec<_>>(), [3000.0, 2.0, 0.005]);
-    assert!(refused(&[("target", "null"), ("shard", "0/2")]).contains("--parallel"));
+    let alone = refused(&[("target", "null"), ("shard", "0/2")]);
+    assert!(alone.contains("needs --parallel") && alone.contains("mend: --run-id="), "{alone}");
 }
 
 #[test]
@@ -206,7 +208,10 @@ fn a_threshold_that_leaves_no_room_below_the_rate_is_told() {
             &[("rate", "1MB/s"), ("mode", "sampled"), ("weight", "10"), ("slo", "records_per_second==100")],
             Some("records_per_second>=99.5 is safe"),
         ),
-        (&[("rate", "4MB/s"), ("shard", "1/4"), ("slo", "rate>=4MB/s")], Some("rate>=3.98MB/s is safe")),
+        (
+            &[("rate", "4MB/s"), ("shard", "1/4"), ("run-id", "f"), ("slo", "rate>=4MB/s")],
+            Some("rate>=3.98MB/s is safe"),
+        ),
         (&[("producer-rate", "1MB/s"), ("slo", "rate>=2MB/s")], Some("rate>=1.99MB/s is safe")),
         (&[("rate", "1MB/s"), ("slo", "rate>=995kB/s")], None),
         (&[("rate", "1MB/s"), ("slo", "rate<2MB/s,p99<5ms")], None),

@@ -90,6 +90,14 @@ impl<S: Stream> Session<S> {
         self.call(doing, version, &request, |fields| answers::metadata(fields, version, topic))
     }
 
+    /// All brokers of the cluster. No topic is named: some make one of whatever name they are asked about.
+    pub fn brokers(&mut self) -> Result<Vec<Broker>, KafkaError> {
+        let doing = "asking for the brokers of the cluster";
+        let version = self.pick::<MetadataRequest>(doing, (4, 8))?;
+        let request = MetadataRequest::default().with_topics(Some(Vec::new())).with_allow_auto_topic_creation(false);
+        self.call(doing, version, &request, |fields| answers::metadata(fields, version, "")).map(|view| view.brokers)
+    }
+
     /// The view of a topic once all of its partitions (`least` or more) have leaders; what is wrong after `patience`,
     /// or sooner if the topic stays unknown.
     pub fn await_topic(&mut self, topic: &str, least: usize, patience: Duration) -> Result<TopicView, KafkaError> {

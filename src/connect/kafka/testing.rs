@@ -148,9 +148,14 @@ pub fn topic_name(topic: &str) -> TopicName {
 
 /// Metadata of a topic whose partitions are led by broker 1, at `one:9092`.
 pub fn metadata(topic: &str, partitions: i32, version: i16) -> Vec<u8> {
+    metadata_at("one", topic, partitions, version)
+}
+
+/// The same with broker 1 at port 9092 of this host.
+pub fn metadata_at(host: &'static str, topic: &str, partitions: i32, version: i16) -> Vec<u8> {
     let broker = MetadataResponseBroker::default()
         .with_node_id(BrokerId(1))
-        .with_host(StrBytes::from_static_str("one"))
+        .with_host(StrBytes::from_static_str(host))
         .with_port(9092);
     let partition = |id| {
         MetadataResponsePartition::default()

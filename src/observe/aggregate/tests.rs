@@ -37,6 +37,31 @@ fn seconds_close_when_every_core_is_past_them_and_hold_their_own() {
 }
 
 #[test]
+fn the_p99_of_late_knows_what_was_not_confirmed() {
+    use recent::P99;
+    let mut all = Aggregate::new(&[1], SECOND, Phases::default());
+    let mut one = snapshot(0, 100 * MS, 0, &[]);
+    assert_eq!(all.cores[0].recent.take_p99(), P99::Unknown);
+    let lost = [(Field::RecordsOffered, 20), (Field::RecordsProduced, 10), (Field::RecordsNotSent, 10)];
+    one.warm[0] = counts(&lost);
+    one.warm_latencies.as_mut().unwrap().response.record_n(MS, 10).unwrap();
+    all.fold(&one);
+    assert_eq!(all.cores[0].recent.take_p99(), P99::Never);
+    assert_eq!(all.cores[0].recent.take_p99(), P99::Unknown);
+    // Half of what went before was lost; of late nothing is.
+    let mut next = snapshot(0, 1100 * MS, 10, &[2 * MS; 10]);
+    next.warm[0] = counts(&lost);
+    all.fold(&next);
+    let p99_ns = all.cores[0].recent.take_p99().ns();
+    assert!(close(p99_ns.map(|ns| ns as f64), 2e6), "{p99_ns:?}");
+    next.measured_latencies.reset();
+    next.measured[0].add(Field::RecordsUncertain, 3);
+    all.fold(&next);
+    let never = all.cores[0].recent.take_p99();
+    assert_eq!((never, never.ns()), (P99::Never, None), "nothing was confirmed");
+}
+
+#[test]
 fn the_last_snapshot_of_a_run_of_whole_seconds_belongs_to_its_last_second() {
     let mut all = Aggregate::new(&[1, 1], 0, Phases::default());
     for (second, produced) in [(1, 10), (2, 20)] {

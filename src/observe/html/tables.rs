@@ -174,20 +174,7 @@ pub fn books(report: &Report) -> String {
     }
     row("audit lines dropped", text::count(report.totals.audit_lines_dropped));
     row("final fsync", text::duration(report.final_fsync_seconds));
-    let warm = &report.warmup;
-    row(
-        "warm-up",
-        match warm.seconds > 0.0 {
-            false => "none".into(),
-            true => format!(
-                "{}: {} of {} produced, response p99 {}",
-                text::duration(warm.seconds),
-                text::count(warm.totals.records_produced),
-                format_counted(warm.totals.records_offered, "record"),
-                text::known_duration(warm.latency_seconds.response.p99)
-            ),
-        },
-    );
+    row("warm-up", warmup(report));
     let payload = &report.payload;
     let compressible = payload.compressibility_measured.map_or(NOTHING.to_owned(), |of| text::percent(Some(of)));
     let period = text::size(payload.repeat_period_bytes);
@@ -197,6 +184,22 @@ pub fn books(report: &Report) -> String {
         row("governance", format!("{posted} of {offered} posted to {}", Text(&told.url)));
     }
     section("More of the books", &pairs(&rows))
+}
+
+fn warmup(report: &Report) -> String {
+    let warm = &report.warmup;
+    if warm.seconds <= 0.0 {
+        return "none".to_owned();
+    }
+    let losses = summary::warmup_losses(report).map(|losses| format!("; {}", Text(&losses)));
+    format!(
+        "{}: {} of {} produced, response p99 {}{}",
+        text::duration(warm.seconds),
+        text::count(warm.totals.records_produced),
+        format_counted(warm.totals.records_offered, "record"),
+        text::known_duration(warm.latency_seconds.response.p99),
+        losses.unwrap_or_default()
+    )
 }
 
 fn pairs(rows: &[(String, String)]) -> String {

@@ -127,6 +127,15 @@ fn refusals_and_connections_made_again_are_told() {
 }
 
 #[test]
+fn what_the_warm_up_lost_is_told() {
+    let mut report = testing::report();
+    assert!(!page(&report).contains("exit code 1, too"));
+    report.warmup.totals.records_failed = 10;
+    report.warmup.errors.insert("status".into(), 10);
+    assert!(page(&report).contains("; 10 failed, 0 uncertain (status 10): these make the exit code 1, too</td>"));
+}
+
+#[test]
 fn nothing_from_the_report_is_markup() {
     let evil = "<script>alert('\"&')</script>";
     let mut report = testing::report();
@@ -140,6 +149,7 @@ fn nothing_from_the_report_is_markup() {
     report.host["findings_fine"] = json!([evil]);
     report.payload.memory = evil.into();
     report.errors.insert(evil.into(), 1);
+    report.warmup.errors.insert(evil.into(), 1);
     report.verdict.evidence.push(evil.into());
     report.slo[0].expression = evil.into();
     report.ended_early = Some(evil.into());
@@ -149,7 +159,7 @@ fn nothing_from_the_report_is_markup() {
     report.producers[0].file = Some(evil.into());
     let page = page(&report);
     assert!(!page.contains("<script"), "{page}");
-    assert_eq!(page.matches("&lt;script&gt;").count(), 27, "each of them is shown");
+    assert_eq!(page.matches("&lt;script&gt;").count(), 28, "each of them is shown");
     assert_eq!(unbalanced(&page), [""; 0]);
 }
 

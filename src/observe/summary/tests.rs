@@ -347,6 +347,21 @@ fn nothing_is_cut_but_with_a_sign() {
 }
 
 #[test]
+fn what_the_warm_up_lost_is_told() {
+    let mut report = testing::report();
+    assert!(!render_again(&report, "r.json".as_ref()).contains("warm-up"));
+    report.warmup.totals.records_failed = 10;
+    report.warmup.errors = [("status".to_owned(), 10), ("io".to_owned(), 0)].into();
+    let text = render_again(&report, "r.json".as_ref());
+    let line = "\nwarm-up     10 failed, 0 uncertain (status 10): these make the exit code 1, too\n";
+    assert!(text.contains(line), "{text}");
+    let lines = capture(LogFormat::Json, || log_summary(&report));
+    let summary: serde_json::Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+    assert_eq!((&summary["records_failed"], &summary["warmup_records_failed"]), (&3.into(), &10.into()));
+    assert_eq!(summary["warmup_records_uncertain"], 0);
+}
+
+#[test]
 fn a_record_without_confirmation_is_slower_than_the_slowest() {
     let mut report = testing::report();
     let row = |report: &Report, label: &str| {

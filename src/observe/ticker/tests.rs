@@ -12,7 +12,7 @@ fn the_live_line_leaves_out_what_does_not_fit() {
         now_bytes_per_second: 937_512_345.0,
         average_bytes_per_second: Some(937_412_345.0),
         target_bytes_per_second: Some(937_500_000),
-        response_p99_ns: Some(999_940_000),
+        response_p99: P99::Ns(999_940_000),
         errors: 12_345,
         elapsed_ns: 0,
         left: Left::Ns(7_199_000_000_000),
@@ -22,7 +22,7 @@ fn the_live_line_leaves_out_what_does_not_fit() {
     assert_eq!(line, "937.5 MB/s  avg 937.4 MB/s  of 937.5 MB/s  p99 999.9 ms  12,345 errors  1h59m left");
     let (now_bytes_per_second, average_bytes_per_second) = (2.3e9, Some(2.28e9));
     let round =
-        Glance { now_bytes_per_second, average_bytes_per_second, response_p99_ns: Some(13_000_000), ..glance.clone() };
+        Glance { now_bytes_per_second, average_bytes_per_second, response_p99: P99::Ns(13_000_000), ..glance.clone() };
     let shown = "2.30 GB/s  avg 2.28 GB/s  of 937.5 MB/s  p99 13.00 ms  12,345 errors  1h59m left";
     assert_eq!(round.line(), shown, "the line does not jump where digits are zeros");
     let healthy = Glance { errors: 0, ..glance.clone() };
@@ -45,6 +45,8 @@ fn the_live_line_leaves_out_what_does_not_fit() {
     ] {
         assert_eq!(down.line_within(columns), shown, "{columns}");
     }
+    let never = Glance { response_p99: P99::Never, ..healthy };
+    assert_eq!(never.line_within(60), "937.5 MB/s  p99 never  0 errors  1h59m left");
     let target_bytes_per_second = None;
     let drains = Glance { progress: Some(DRAINING), errors: 1, target_bytes_per_second, ..glance };
     for (columns, shown) in [
@@ -69,8 +71,8 @@ fn no_part_comes_and_goes_with_the_digits_of_another() {
     let stage = Some((1, 3, "steady"));
     let low = Glance { stage, left: Left::Ns(9_000_000_000), ..Glance::default() };
     let average_bytes_per_second = Some(123e6);
-    let mid = Glance { now_bytes_per_second: 22.47e6, response_p99_ns: Some(1_230_000), ..low.clone() };
-    let high = Glance { now_bytes_per_second: 999.9e6, response_p99_ns: Some(999_900_000), ..low.clone() };
+    let mid = Glance { now_bytes_per_second: 22.47e6, response_p99: P99::Ns(1_230_000), ..low.clone() };
+    let high = Glance { now_bytes_per_second: 999.9e6, response_p99: P99::Ns(999_900_000), ..low.clone() };
     for columns in 0..100 {
         let shown = |of: &Glance| {
             let line = Glance { average_bytes_per_second, ..of.clone() }.line_within(columns);
@@ -224,6 +226,30 @@ fn time_left_takes_the_nearest_end() {
     assert_eq!(left(&run, false), Left::Unknown);
     run.replan(|plan| plan.producers[0].records_max = u64::MAX);
     assert_eq!(left(&run, true), Left::Endless);
+}
+
+#[test]
+fn what_is_not_confirmed_brings_the_limits_nearer() {
+    let mut run = testing::Run::new(1, 1, None);
+    let left = |run: &testing::Run, ended: &[(Field, u64)]| {
+        let counts = testing::counts(ended);
+        Ticker::new(run.shared.clone(), Console::new(LogFormat::Json)).left(5 * SECOND, &counts, &counts, true)
+    };
+    run.replan(|plan| {
+        plan.phases[0].duration_ns = u64::MAX;
+        plan.producers[0].records_max = 100;
+    });
+    let half = [(Field::RecordsProduced, 25), (Field::BytesProduced, 2500), (Field::RecordsNotSent, 25)];
+    let refused = [(Field::RecordsFailed, 40), (Field::RecordsUncertain, 10)];
+    assert_eq!(left(&run, &half), Left::Ns(5 * SECOND));
+    assert_eq!(left(&run, &refused), Left::Ns(5 * SECOND));
+    run.replan(|plan| (plan.producers[0].records_max, plan.producers[0].bytes_max) = (u64::MAX, 10_000));
+    assert_eq!(left(&run, &half), Left::Ns(5 * SECOND));
+    assert_eq!(left(&run, &refused), Left::Unknown, "nothing tells how large they were");
+    run.publish(0, 0, &refused);
+    run.replan(|plan| plan.producers[0].records_max = 100);
+    let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+    assert!(matches!(ticker.glance(5 * SECOND, 1.0).left, Left::Ns(_)), "what is refused ends as well");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How much a plan lets be in flight: what keeps a target idle that would take more.
 
 use crate::base::units::{format_counted, format_size};
-use crate::plan::{KafkaClient, RunPlan, TargetPlan};
+use crate::plan::{RunPlan, TargetPlan};
 
 /// What 8 GB/s have on their way in half a millisecond: a target that has it is not kept waiting.
 const AMPLE_BYTES: u64 = 4 << 20;
@@ -21,9 +21,7 @@ pub fn in_flight(plan: &RunPlan) -> Option<String> {
             ("producer", http.link.connections * http.pipeline, "request", block_bytes, flags)
         }
         TargetPlan::Kafka(kafka) => {
-            // The library has one of its own.
-            let count = if kafka.client == KafkaClient::Rskafka { 1 } else { kafka.in_flight_max };
-            ("partition", count, "batch", kafka.batch_bytes, "--partitions or --batch-size")
+            ("partition", kafka.in_flight_max, "batch", kafka.batch_bytes, "--partitions or --batch-size")
         }
     };
     let bytes = one_bytes.saturating_mul(count as u64);

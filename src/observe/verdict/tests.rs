@@ -205,6 +205,14 @@ fn connections_that_are_down_are_the_targets() {
 }
 
 #[test]
+fn a_server_that_closes_in_order_loses_no_connection() {
+    let time = LoopTime { work_ns: 2, idle_ns: 98, cpu_ns: 2, ..LoopTime::default() };
+    let closes = judged(time, Some(1.0), |given| given.totals.reconnects = 98_000);
+    let said = closes.evidence.last().map(String::as_str);
+    assert_eq!(said, Some("98,000 connections made again, lost or closed in time"));
+}
+
+#[test]
 fn a_signal_in_the_warm_up_blames_nobody() {
     let time = LoopTime { turns: 9, target_full_ns: 60, ..LoopTime::default() };
     let ended = judged(time, None, |given| {

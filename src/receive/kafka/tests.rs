@@ -180,6 +180,29 @@ fn requests_cut_anywhere_are_the_same() {
 }
 
 #[test]
+fn what_a_client_asks_beside_is_no_data() {
+    // ApiVersions 0, without a client's name.
+    let asks: &[u8] = &[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+    let whole = one(1, batch(None, 10));
+    for piece in [1000, 13, 3] {
+        let mut rig = Rig::new(Checks::Nothing, "");
+        let send = |rig: &mut Rig, bytes: &[u8]| {
+            let all = rig.bench.books.wire_bytes + bytes.len() as u64;
+            rig.send(bytes, piece);
+            while rig.bench.books.wire_bytes < all {
+                rig.turn();
+            }
+        };
+        send(&mut rig, &[asks, asks].concat());
+        let books = &rig.bench.books;
+        let found = (books.kafka.control_requests, books.wire_bytes, books.data_bytes());
+        assert_eq!(found, (2, 2 * asks.len() as u64, 0), "in pieces of {piece}");
+        send(&mut rig, &[&whole[..], asks].concat());
+        assert_eq!(rig.bench.books.data_bytes(), whole.len() as u64, "in pieces of {piece}");
+    }
+}
+
+#[test]
 fn what_no_broker_takes_is_refused() {
     let sound = batch(None, 50);
     let changed = |at: usize, byte: u8| {

@@ -1,4 +1,5 @@
-use super::{Most, Seat, check_batch, check_new, seats};
+use super::{Most, Seat, check_batch, check_local, check_new, seats};
+use crate::base::fatal::Exit;
 use crate::connect::kafka::testing::{self, Fake, client};
 use crate::connect::kafka::{Cluster, Dial};
 use crate::plan::{Annotate, PayloadPlan, PayloadSource};
@@ -87,6 +88,27 @@ fn broker(bytes: Option<&'static str>, has_topic: bool) -> Cluster<Fake> {
         }))
     });
     Cluster::new(vec![("boot".to_owned(), 1)], client(), dial)
+}
+
+#[test]
+fn a_broker_on_this_host_leads_to_no_other_one_without_a_rate() {
+    let led_from = |host: &'static str| {
+        let dial: Dial<Fake> = Box::new(move |_, _, _| {
+            Ok(Fake::new(move |asked| {
+                testing::versions(asked).or_else(|| match asked.key {
+                    3 => Some(testing::metadata_at(host, "t", 1, asked.version)),
+                    other => panic!("{other} was not to be asked"),
+                })
+            }))
+        });
+        check_local(&mut Cluster::new(vec![("localhost".to_owned(), 1)], client(), dial))
+    };
+    for here in ["127.0.0.1", "::1"] {
+        assert_eq!(led_from(here), Ok(()));
+    }
+    let fatal = led_from("192.0.2.1").unwrap_err();
+    let says = |words| fatal.to_string().contains(words);
+    assert!(fatal.exit == Exit::Usage && says("192.0.2.1:9092") && says("--rate=unlimited"), "{fatal}");
 }
 
 #[test]

@@ -101,6 +101,8 @@ impl KeeperLane {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct KeeperEnd {
     pub audit_lines_dropped: u64,
+    /// When the last rotated file had come to rest; `None`: none was synced.
+    pub synced: Option<Instant>,
     /// The first thing that went wrong, in words for the user.
     pub error: Option<String>,
 }
@@ -125,6 +127,8 @@ struct LaneFiles {
     opened: u64,
     /// The suffix of a switch that failed: records go to what is still called the next file.
     switching: Option<String>,
+    /// When the last sync of a rotated file ended.
+    synced: Option<Instant>,
 }
 
 impl Keeper {
@@ -145,6 +149,7 @@ impl Keeper {
             rotated: VecDeque::new(),
             opened: 1,
             switching: None,
+            synced: None,
         });
         let lane = self.lanes.len() - 1;
         KeeperLane { lane, orders: self.orders.0.clone(), next, last, dropped: self.dropped.clone() }
@@ -201,6 +206,7 @@ impl Keeper {
             }
         }
         let dropped = self.dropped.clone();
+        end.synced = self.synced();
         if let Err(error) = self.conclude() {
             note(&mut end, &stop, error.to_string());
         }
@@ -218,6 +224,11 @@ impl Keeper {
     pub fn carry_out_next(&mut self) -> Option<io::Result<()>> {
         let order = self.orders.1.try_recv().ok()?;
         Some(self.carry_out(order))
+    }
+
+    /// See [`KeeperEnd::synced`].
+    pub fn synced(&self) -> Option<Instant> {
+        self.lanes.iter().filter_map(|lane| lane.synced).max()
     }
 
     /// What the thread does last, when no core will order anything any more.
@@ -364,6 +375,7 @@ impl LaneFiles {
         file.set_len(length)?;
         if self.plan.fsync != Fsync::Never {
             file.sync_all()?;
+            self.synced = Some(Instant::now());
         }
         // Another descriptor may take it up again, under another name.
         open::unlock(file);

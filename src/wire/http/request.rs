@@ -14,6 +14,8 @@ const CRC_DIGITS: usize = 10;
 #[derive(Clone, Copy, Debug)]
 pub struct HeadFacts<'a> {
     pub producer_id: u32,
+    /// Not with `--annotate off`: `X-Producer-Id`, and `X-Sequence` and `X-Timestamp` of the first record.
+    pub stamped: bool,
     /// In sampled mode: `X-Weight`.
     pub weighted: bool,
     /// More than one record in a body: `X-Record-Count`.
@@ -46,8 +48,8 @@ struct Field {
 pub struct RequestHead {
     template: Vec<u8>,
     length: Field,
-    sequence: Field,
-    timestamp: Field,
+    sequence: Option<Field>,
+    timestamp: Option<Field>,
     weight: Option<Field>,
     count: Option<Field>,
     crc: Option<Field>,
@@ -67,10 +69,12 @@ impl RequestHead {
         if let Some(run_id) = facts.run_id {
             line("X-Run-Id", run_id);
         }
-        line("X-Producer-Id", &facts.producer_id.to_string());
+        if facts.stamped {
+            line("X-Producer-Id", &facts.producer_id.to_string());
+        }
         let mut number = |name: &str, digits: usize| Field { end: line(name, &" ".repeat(digits)), digits };
-        let sequence = number("X-Sequence", SEQUENCE_DIGITS);
-        let timestamp = number("X-Timestamp", TIMESTAMP_DIGITS);
+        let sequence = facts.stamped.then(|| number("X-Sequence", SEQUENCE_DIGITS));
+        let timestamp = facts.stamped.then(|| number("X-Timestamp", TIMESTAMP_DIGITS));
         let weight = facts.weighted.then(|| number("X-Weight", WEIGHT_DIGITS));
         let count = facts.counted.then(|| number("X-Record-Count", COUNT_DIGITS));
         let crc = facts.run_id.map(|_| number("X-Crc32c", CRC_DIGITS));
@@ -97,10 +101,14 @@ impl RequestHead {
     /// Patches a baked head.
     pub fn write(&self, out: &mut [u8], stamps: &HeadStamps) {
         put(out, self.length, stamps.body_bytes);
-        put(out, self.sequence, stamps.sequence);
-        put(out, self.timestamp, stamps.timestamp_unix_ns);
-        let rest = [(self.weight, stamps.weight), (self.count, stamps.records), (self.crc, u64::from(stamps.crc32c))];
-        for (field, value) in rest {
+        let optional = [
+            (self.sequence, stamps.sequence),
+            (self.timestamp, stamps.timestamp_unix_ns),
+            (self.weight, stamps.weight),
+            (self.count, stamps.records),
+            (self.crc, u64::from(stamps.crc32c)),
+        ];
+        for (field, value) in optional {
             if let Some(field) = field {
                 put(out, field, value);
             }
@@ -129,7 +137,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PLAIN: HeadFacts = HeadFacts { producer_id: 7, weighted: false, counted: false, run_id: None };
+    const BARE: HeadFacts = HeadFacts { producer_id: 7, stamped: false, weighted: false, counted: false, run_id: None };
 
     fn headers() -> Vec<(String, String)> {
         vec![("Content-Type".into(), "application/json".into()), ("X-A".into(), "b c".into())]
@@ -142,26 +150,25 @@ mod tests {
 
     #[test]
     fn a_head_never_patched_is_whole() {
-        let head = RequestHead::new("/in?x=1", "h:80", &headers(), PLAIN);
+        let head = RequestHead::new("/in?x=1", "h:80", &headers(), BARE);
         let text = String::from_utf8(head.template.clone()).unwrap();
         assert!(
             text.starts_with("POST /in?x=1 HTTP/1.1\r\nHost: h:80\r\nContent-Type: application/json\r\n"),
             "{text}"
         );
         assert!(text.ends_with(&format!("Content-Length: {:>10}\r\n\r\n", 0)), "{text}");
-        for absent in ["X-Weight", "X-Record-Count", "X-Run-Id", "X-Crc32c"] {
-            assert!(!text.contains(absent), "{text}");
-        }
+        // But for the user's own.
+        assert_eq!(text.matches("\r\nX-").count(), 1, "{text}");
     }
 
     proptest! {
         #[test]
         fn a_parser_reads_back_what_was_patched(
-            producer_id: u32, weighted: bool, counted: bool, annotated: bool,
+            producer_id: u32, stamped: bool, weighted: bool, counted: bool, annotated: bool,
             body_bytes in 0u64..=1 << 30, sequence: u64, timestamp_unix_ns: u64, weight in 0u64..=1_000_000,
             records in 0u64..=65_536, crc32c: u32,
         ) {
-            let facts = HeadFacts { producer_id, weighted, counted, run_id: annotated.then_some("night-7") };
+            let facts = HeadFacts { producer_id, stamped, weighted, counted, run_id: annotated.then_some("night-7") };
             let head = RequestHead::new("/", "h", &headers(), facts);
             let mut out = vec![0xaa; head.bytes() + 3];
             head.bake(&mut out);
@@ -173,10 +180,10 @@ mod tests {
             prop_assert_eq!(parsed.parse(&out), Ok(httparse::Status::Complete(head.bytes())));
             let (body, first, at) = (body_bytes.to_string(), sequence.to_string(), timestamp_unix_ns.to_string());
             prop_assert_eq!(value(&parsed, "Content-Length"), Some(body.as_str()));
-            prop_assert_eq!(value(&parsed, "X-Sequence"), Some(first.as_str()));
-            prop_assert_eq!(value(&parsed, "X-Timestamp"), Some(at.as_str()));
+            prop_assert_eq!(value(&parsed, "X-Sequence"), stamped.then_some(first.as_str()));
+            prop_assert_eq!(value(&parsed, "X-Timestamp"), stamped.then_some(at.as_str()));
             let id = producer_id.to_string();
-            prop_assert_eq!(value(&parsed, "X-Producer-Id"), Some(id.as_str()));
+            prop_assert_eq!(value(&parsed, "X-Producer-Id"), stamped.then_some(id.as_str()));
             let (weight, records, crc) = (weight.to_string(), records.to_string(), crc32c.to_string());
             prop_assert_eq!(value(&parsed, "X-Weight"), weighted.then_some(weight.as_str()));
             prop_assert_eq!(value(&parsed, "X-Record-Count"), counted.then_some(records.as_str()));

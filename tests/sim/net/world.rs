@@ -75,6 +75,7 @@ fn http_manner(plan: &NetPlan, at: usize) -> http::Manner {
     let NetTarget::Http { pipeline, records_per_request, summed, .. } = plan.target else { unreachable!() };
     let facts = HeadFacts {
         producer_id: at as u32,
+        stamped: true,
         weighted: true,
         counted: records_per_request > 1,
         run_id: summed.then_some(RUN_ID),

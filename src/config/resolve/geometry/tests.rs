@@ -136,7 +136,7 @@ fn a_preallocated_file_is_made_of_whole_rings() {
 fn only_what_is_needed_on_has_a_place_in_the_ring() {
     let sizes = Sizes::fixed_at(1 << 20);
     let facts = |held| {
-        let shape = Some(Shape { block_bytes: 1 << 20, depth: 8, held });
+        let shape = Some(Shape { block_bytes: 1 << 20, depth: 8, held, connections: 2 });
         Facts { kind: SinkKind::Tcp, shape, probes: Vec::new(), ..file_facts(&sizes, true) }
     };
     assert_eq!(ring(&wanted(), &facts(None), 16 << 20, &[1]).0, 9 << 20);

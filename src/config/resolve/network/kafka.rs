@@ -54,6 +54,7 @@ pub fn plan(
     }
     KafkaPlan {
         bootstrap: url.hosts.clone(),
+        local_only: !shared.rate_is_said,
         topic: url.topic().to_owned(),
         tls,
         sasl,
@@ -113,7 +114,7 @@ fn in_flight_max(
         errors.push(Fatal::usage(what).mend(format!("{IN_FLIGHT}={with_order}, or --idempotent off")));
     }
     match (wanted.queue_depth, said.in_flight_max) {
-        (None, said) => said.unwrap_or(IN_FLIGHT_DEFAULT),
+        (None, said) => said.unwrap_or(in_flight_default(wanted)),
         (Some(depth), None) => cut_depth(depth, wanted, idempotent, notes),
         (Some(depth), Some(other)) if depth == other => other,
         (Some(depth), Some(other)) if depth_is_flag => {
@@ -129,6 +130,10 @@ fn in_flight_max(
             other
         }
     }
+}
+
+fn in_flight_default(wanted: &Wanted) -> usize {
+    if wanted.network.kafka.client == Some(KafkaClient::Rskafka) { 1 } else { IN_FLIGHT_DEFAULT }
 }
 
 /// The requests in flight that a queue depth comes to. Scripts say one for all targets, 32 say: too many are no error.

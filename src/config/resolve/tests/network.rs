@@ -98,6 +98,9 @@ fn other_hosts_need_a_rate() {
         assert_eq!(plan(&[("target", url), ("rate", "unlimited")]).rate_bytes_per_second, None);
         plan(&[("target", url), ("producer-rate", "1MB/s")]);
     }
+    // Who else is a broker shows only when those are asked that the URL names.
+    let local = [("target", "kafka://localhost:9092/t"), ("rate", "unlimited")];
+    assert!(kafka(&plan(&local[..1])).local_only && !kafka(&plan(&local)).local_only);
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn the_floor_is_watched_while_the_keeper_is_busy() {
     assert!(why.contains("--min-free"), "{why}");
     let _reader = File::open(&log).unwrap();
     drop(lane);
-    assert_eq!(thread.join().unwrap(), KeeperEnd { audit_lines_dropped: 0, error: Some(why) });
+    assert_eq!(thread.join().unwrap(), KeeperEnd { error: Some(why), ..KeeperEnd::default() });
 }
 
 #[test]
@@ -141,6 +141,27 @@ fn a_file_that_is_retired_can_be_taken_up_again() {
     // `file` is still open, as the lane has it.
     lane.take_next().unwrap().unwrap();
     drop((file, next));
+}
+
+#[test]
+fn a_rotated_file_is_at_rest_only_once_it_is_synced() {
+    for (fsync, syncs) in [(Fsync::End, true), (Fsync::Each, true), (Fsync::Never, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: None });
+        let plan = FilePlan { fsync, ..plan };
+        let mut keeper = Keeper::new();
+        let lane = keeper.lane(&plan);
+        let file = open::create(&plan, &plan.data, 0).unwrap();
+        keeper.begin().unwrap();
+        switch(&lane);
+        retire(&lane, file);
+        keeper.carry_out_next().unwrap().unwrap();
+        // All that the cores know is done by now.
+        let (before, cores_ended) = (keeper.synced(), Instant::now());
+        keeper.carry_out_next().unwrap().unwrap();
+        assert_eq!(before, None);
+        assert_eq!(keeper.synced().is_some_and(|at| at >= cores_ended), syncs, "{fsync:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,95 @@
+//! What the effective configuration and the notes say of a plan.
+
+use super::*;
+
+fn config_of(text: &str, more: &[(&str, &str)]) -> serde_json::Map<String, serde_json::Value> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let path = file.path().display().to_string();
+    let base = [("target", "null"), ("config", path.as_str())];
+    plan(&[&base[..], more].concat()).effective_config
+}
+
+#[test]
+fn stages_say_what_they_have_in_common() {
+    let burst = config_of("phases: [{duration: 60s, mode: burst}]", &[]);
+    assert_eq!((&burst["mode"], &burst["burst_on"]), (&"burst".into(), &"1s".into()));
+    let sampled = "{duration: 1s, mode: sampled, weight: 10}";
+    let mixed = config_of(&format!("phases: [{{duration: 1s, rate: 1MB/s}}, {sampled}, {sampled}]"), &[]);
+    assert!(mixed["mode"].is_null() && mixed["rate"].is_null() && mixed["weight"] == "10", "{mixed:?}");
+    let alike = config_of("rate: 1MB/s\nphases: [{duration: 1s, mode: steady}, {duration: 1s, rate: 1MB/s}]", &[]);
+    assert_eq!((&alike["mode"], &alike["rate"], &alike["weight"]), (&"steady".into(), &"1MB/s".into(), &"100".into()));
+    // The second one never comes.
+    let cut = config_of("phases: [{duration: 9s}, {duration: 9s, mode: burst}]", &[("duration", "5s")]);
+    assert_eq!((&cut["mode"], &cut["duration"]), (&"steady".into(), &"5s".into()));
+}
+
+#[test]
+fn sizes_that_are_cut_are_told_and_shown_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file:{}/", folder.path().display());
+    let base = [("target", url.as_str()), ("min-free", "0"), ("parallel", "1"), ("preallocate", "1Mi")];
+    let cut = plan(&[&base[..], &[("block-size", "1Mi"), ("ring-size", "8Mi")]].concat());
+    assert_eq!((cut.sink.block_bytes, cut.cores[0].ring_bytes_per_lane), (512 << 10, 1 << 20));
+    let config = &cut.effective_config;
+    assert_eq!((&config["block_size"], &config["ring_size"]), (&524_288.into(), &1_048_576.into()));
+    for words in ["--block-size 1 MiB is cut to 512 KiB: two", "--ring-size 8 MiB is cut to 1 MiB: it must fit"] {
+        assert_eq!(cut.notes.iter().filter(|note| note.contains(words)).count(), 1, "{words}: {:?}", cut.notes);
+    }
+    let whole = plan(&[&base[..], &[("block-size", "256Ki"), ("ring-size", "1Mi")]].concat());
+    assert!(!whole.notes.iter().any(|note| note.contains("is cut")), "{:?}", whole.notes);
+    let one = plan(&[("target", "null"), ("block-size", "1000"), ("payload-size", "4096")]);
+    assert_eq!(one.effective_config["block_size"], 4096);
+}
+
+#[test]
+fn what_has_nothing_to_make_durable_is_never_synced() {
+    let special = plan(&[("target", "file:/dev/null"), ("fsync", "each")]);
+    assert_eq!(special.effective_config["fsync"], "never");
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file:{}/", folder.path().display());
+    assert_eq!(plan(&[("target", &url), ("min-free", "0"), ("fsync", "each")]).effective_config["fsync"], "each");
+}
+
+#[test]
+fn attempts_are_counted_where_a_property_counts_them() {
+    let kafka = ("target", "kafka://localhost/t");
+    assert!(plan(&[kafka]).effective_config["retry"].is_null(), "no limit but time");
+    assert_eq!(plan(&[kafka, ("kafka-property", "retries=5")]).effective_config["retry"], 5);
+    assert_eq!(plan(&[("target", "http://localhost/")]).effective_config["retry"], 3);
+}
+
+#[test]
+fn rskafka_has_one_request_in_flight() {
+    let made = plan(&[("target", "kafka://localhost/t"), ("kafka-client", "rskafka"), ("idempotent", "off")]);
+    let json = plan_to_json(&made);
+    assert_eq!((&json["sink"]["queue_depth"], &json["producers"][0]["to"]["in_flight_max"]), (&1.into(), &1.into()));
+    assert_eq!(made.effective_config["queue_depth"], 1);
+}
+
+#[test]
+fn no_connection_is_idle_unless_that_is_asked_for_and_said() {
+    let url = ("target", "tcp://localhost:1");
+    let asked = |depth: &str| plan(&[url, ("connections", "16"), ("queue-depth", depth)]).notes;
+    let words = "--queue-depth 4 lets no more than 4 of the 16 connections";
+    assert_eq!(asked("4").iter().filter(|note| note.contains(words)).count(), 1, "{:?}", asked("4"));
+    assert!(!asked("16").iter().any(|note| note.contains("lets no more")), "{:?}", asked("16"));
+    for target in [url, ("target", "http://localhost/")] {
+        let large = plan(&[target, ("payload-size", "16Mi"), ("connections", "64"), ("parallel", "1")]);
+        assert_eq!(large.sink.queue_depth, 64, "{target:?}");
+    }
+}
+
+#[test]
+fn what_the_sources_say_by_name_is_joined() {
+    let properties = ("ENGINE_KAFKA_PROPERTY", "acks=1\nenable.idempotence=false\nlinger.ms=5");
+    let slo = ("ENGINE_SLO", "errors==0,p99<5ms");
+    let flags = [("target", "kafka://localhost/t"), ("kafka-property", "linger.ms=20"), ("slo", "p99<1ms")];
+    let made = try_with(&flags, &[properties, slo], &machine(), || Ok(())).unwrap();
+    let TargetPlan::Kafka(kafka) = &made.producers[0].to else { panic!("{:?}", made.producers[0].to) };
+    assert_eq!((kafka.acks, kafka.idempotent, kafka.linger_ns), (1, false, 20_000_000));
+    let shown = serde_json::json!(["acks=1", "enable.idempotence=false", "linger.ms=20"]);
+    assert_eq!(made.effective_config["kafka_property"], shown);
+    let held: Vec<_> = made.observe.slo.iter().map(|slo| slo.expression.as_str()).collect();
+    assert_eq!(held, ["errors==0", "p99<1ms"]);
+}

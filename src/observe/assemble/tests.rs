@@ -1,0 +1,147 @@
+//! What a report says of a run made by hand.
+
+use super::*;
+use crate::counters::Snapshot;
+use crate::observe::report::LimitedBy;
+use crate::observe::testing::{MS, Run, SECOND, counts, facts, full_run, report_of};
+use crate::plan::PhasePlan;
+
+#[test]
+fn what_the_warm_up_lost_is_told_in_its_own_part() {
+    let run = full_run();
+    let clean = report_of(&run).errors;
+    let mut snapshot = Snapshot::preallocated(0, 2, true);
+    run.shared.with_aggregate(|all| snapshot.measured.copy_from_slice(&all.cores[0].measured));
+    snapshot.warm[0] = counts(&[(Field::RecordsOffered, 10), (Field::RecordsFailed, 10), (Field::ErrorIo, 10)]);
+    run.shared.with_aggregate(|all| all.fold(&snapshot));
+    let report = report_of(&run);
+    assert_eq!((&report.errors, report.warmup.errors["io"], report.exit_code), (&clean, 10, 1));
+}
+
+#[test]
+fn the_mean_rate_is_that_of_the_stages_that_ran() {
+    let mut run = Run::new(1, 1, Some(1_000_000));
+    run.replan(|plan| {
+        let stage = |duration_ns, rate| PhasePlan {
+            duration_ns,
+            warmup: false,
+            sampled: false,
+            weight: 1,
+            rate_bytes_per_second: Some(rate),
+        };
+        plan.phases = vec![stage(100, 10), stage(100, 30), stage(u64::MAX, 50)];
+        plan.phases.insert(0, PhasePlan { warmup: true, ..stage(50, 10) });
+    });
+    let mean = |paced_ns| target_bytes_per_second(&run.shared.plan, paced_ns);
+    for (paced_ns, rate) in [(0, 10.0), (100, 10.0), (250, 20.0), (350, 30.0)] {
+        assert_eq!(mean(paced_ns), Some(rate), "{paced_ns}");
+    }
+}
+
+#[test]
+fn the_pacing_is_told_apart_from_the_drain() {
+    let mut run = Run::new(1, 1, Some(1_000_000));
+    run.replan(|plan| {
+        plan.phases = vec![PhasePlan { duration_ns: SECOND, ..plan.phases[0].clone() }; 4];
+        plan.phases[0].warmup = true;
+        plan.producers[0].schedule = vec![plan.producers[0].schedule[0]; 4];
+    });
+    let told = |run: &Run, paced_ns| {
+        let of = run.shared.with_aggregate(|all| pacing(&run.shared.plan, all, paced_ns, &Latencies::new()));
+        (of.paced_seconds, of.planned_seconds, of.stages_planned)
+    };
+    assert_eq!(told(&run, 2 * SECOND + SECOND / 2), (Some(1.5), Some(3.0), 3));
+    assert_eq!(told(&run, SECOND / 2), (Some(0.0), Some(3.0), 3), "it ended in the warm-up");
+    run.replan(|plan| plan.phases[3].duration_ns = u64::MAX);
+    assert_eq!(told(&run, 2 * SECOND), (Some(1.0), None, 3));
+}
+
+#[test]
+fn what_a_byte_costs_is_told_of_more_than_a_moment() {
+    assert_eq!(seconds_per_gigabyte(2.0, 1_000_000_000), Some(2.0));
+    assert_eq!((seconds_per_gigabyte(0.009, 1_000_000_000), seconds_per_gigabyte(31.0, 999_999)), (None, None));
+    assert!(seconds_per_gigabyte(0.01, 1_000_000).is_some());
+}
+
+#[test]
+fn a_signal_is_told_where_it_ended_the_run() {
+    let outcome = |signal: Option<&str>, end| Outcome {
+        ends: vec![end],
+        signal: signal.map(str::to_owned),
+        ..Outcome::default()
+    };
+    let by = |signal, end| ended_by_signal(&outcome(signal, end));
+    let stopped = CoreEnd { stopped: true, ..CoreEnd::default() };
+    assert_eq!(by(Some("SIGINT"), stopped.clone()).as_deref(), Some("SIGINT"));
+    assert_eq!(by(None, stopped.clone()), None, "another stopped it");
+    assert_eq!(by(Some("SIGINT"), CoreEnd::default()), None, "all had been offered");
+    assert_eq!(by(Some("SIGINT"), CoreEnd { closed: true, ..stopped.clone() }), None);
+    let failed = Outcome { ended_early: Some("no space".into()), ..outcome(Some("SIGINT"), stopped) };
+    assert_eq!(ended_by_signal(&failed), None);
+}
+
+#[test]
+fn a_signal_in_the_warm_up_leaves_nothing_measured_however_long_the_fsync() {
+    let mut run = Run::new(1, 1, Some(1_000_000));
+    run.replan(|plan| {
+        plan.phases.insert(0, PhasePlan { duration_ns: SECOND, warmup: true, ..plan.phases[0].clone() });
+    });
+    let mut snapshot = Snapshot::preallocated(0, 1, true);
+    (snapshot.at_ns, snapshot.last) = (5 * SECOND, true);
+    let fields = [Field::RecordsOffered, Field::RecordsSubmitted, Field::RecordsProduced];
+    snapshot.warm[0] = counts(&fields.map(|field| (field, 10)));
+    let end = CoreEnd { paced_ns: 900 * MS, ended_ns: 5 * SECOND, stopped: true, ..CoreEnd::default() };
+    let outcome = Outcome { ends: vec![end], signal: Some("SIGINT".into()), ..Outcome::default() };
+    let facts = Facts { outcome, ..facts() };
+    let report = run.shared.with_aggregate(|all| {
+        all.fold(&snapshot);
+        all.finish(5 * SECOND);
+        assemble(&run.shared.plan, all, facts)
+    });
+    assert_eq!((report.elapsed_seconds, report.warmup.seconds, report.intervals.len()), (0.0, 0.9, 0));
+    assert_eq!(report.verdict.evidence, ["SIGINT ended the run before its measured part began"]);
+    assert_eq!(report.verdict.limited_by, LimitedBy::Rate);
+}
+
+#[test]
+fn a_drain_of_nothing_is_no_wait_for_the_target() {
+    let waited = |submitted, is_paced| {
+        let run = Run::new(1, 1, None);
+        let mut snapshot = Snapshot::preallocated(0, 1, false);
+        snapshot.measured[0] = counts(&[(Field::RecordsSubmitted, submitted)]);
+        let end = CoreEnd { paced_ns: 10, ended_ns: 50, ..CoreEnd::default() };
+        run.shared.with_aggregate(|all| {
+            all.fold(&snapshot);
+            loop_time(all, &[end], 0, is_paced).target_full_ns
+        })
+    };
+    assert_eq!((waited(0, false), waited(1, false)), (0, 40));
+    assert_eq!(waited(1, true), 0, "nothing is due behind the end of a rate");
+}
+
+/// Into the page cache, faster than one core can: it made and copied records all the time. Then came a long fsync.
+#[test]
+fn an_fsync_after_the_pacing_is_not_why_a_rate_was_missed() {
+    let run = Run::new(1, 1, Some(1_000_000));
+    let mut snapshot = Snapshot::preallocated(0, 1, false);
+    (snapshot.at_ns, snapshot.last) = (15 * SECOND, true);
+    snapshot.measured[0] = counts(&[
+        (Field::RecordsOffered, 100),
+        (Field::RecordsSubmitted, 75),
+        (Field::RecordsProduced, 75),
+        (Field::RecordsNotSent, 25),
+    ]);
+    snapshot.loop_time =
+        LoopTime { turns: 1, work_ns: SECOND, kernel_ns: 9 * SECOND, cpu_ns: 10 * SECOND, ..LoopTime::default() };
+    let (paced_ns, ended_ns, fsync_ns) = (10 * SECOND, 15 * SECOND, 5 * SECOND);
+    let end = CoreEnd { paced_ns, ended_ns, fsync_ns, ..CoreEnd::default() };
+    let outcome = Outcome { ends: vec![end], ..Outcome::default() };
+    let facts = Facts { outcome, ..facts() };
+    let report = run.shared.with_aggregate(|all| {
+        all.fold(&snapshot);
+        all.finish(ended_ns);
+        assemble(&run.shared.plan, all, facts)
+    });
+    assert_eq!(report.verdict.limited_by, LimitedBy::Generator, "{:?}", report.verdict.evidence);
+    assert_eq!((report.elapsed_seconds, report.pacing.achieved_ratio), (15.0, Some(0.75)));
+}
