@@ -30,10 +30,9 @@ pub use plan_json::plan_to_json;
 
 use crate::host::Sysfs;
 use crate::host::doctor::DoctorArgs;
-use crate::plan::RunPlan;
 use crate::plan::receive::ReceivePlan;
 use crate::plan::saturate::SaturatePlan;
-pub use crate::plan::{CompareArgs, MergeArgs, ReportArgs, VerifyArgs};
+use crate::plan::{CompareArgs, MergeArgs, ReportArgs, RunPlan, VerifyArgs};
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]

@@ -118,6 +118,7 @@ pub struct Pulse {
     paced_ns: u64,
     /// When the drain brought its last record, or else it began.
     drained_ns: u64,
+    drain_spun_ns: u64,
     /// Processor time of this thread at the barrier.
     cpu_from_ns: u64,
     /// What the sink says of it.
@@ -355,15 +356,18 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
     fn drain(&mut self, from_ns: u64) {
         let deadline_ns = from_ns.saturating_add(self.drain_timeout_ns);
         self.sink.drain_until(deadline_ns);
-        let (mut now_ns, mut drained_ns) = (from_ns, from_ns);
+        let (mut now_ns, mut drained_ns, mut spun_ns) = (from_ns, from_ns, 0);
         while self.payloads.iter().any(Payload::any_unsettled) && now_ns < deadline_ns {
             self.sink.flush(&mut self.ring);
             let wait = if self.adaptive { Wait::ForNs(limits::WAIT_NS_MAX) } else { Wait::No };
             self.submit(wait);
+            let asked_ns = now_ns;
             now_ns = self.now();
-            if self.reap(now_ns).produced {
+            let Booked { any, produced } = self.reap(now_ns);
+            if produced {
                 drained_ns = now_ns;
             }
+            spun_ns += if any || wait != Wait::No { 0 } else { now_ns - asked_ns };
             if self.is_publish_due(now_ns) {
                 self.publish(now_ns, drained_ns);
             }
@@ -380,6 +384,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.tally.call_for_snapshot();
         self.publish(now_ns, drained_ns);
         self.pulse.drained_ns = drained_ns;
+        let cpu_ns = self.ring.cpu_ns().saturating_sub(self.pulse.cpu_from_ns + self.tally.time.cpu_ns);
+        self.pulse.drain_spun_ns = spun_ns.min(cpu_ns);
     }
 
     fn is_publish_due(&self, now_ns: u64) -> bool {
@@ -397,14 +403,14 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             let end = LaneClose { missing: missing.to_vec(), missing_truncated, next_sequence };
             let lane = self.sink.close(&mut self.ring, at, &end);
             kept.push(lane.first_sequence);
-            if let Some(fatal) = lane.error {
-                self.end_run(fatal.what);
+            if let Some(why) = lane.error {
+                self.end_run(why);
             }
             self.tally.sent(at, self.sink.take_wire(at));
         }
         let fsync_ns = self.now() - started_ns;
         let mut end = self.tally.finish(self.pulse.drained_ns + fsync_ns);
-        end.fsync_ns = fsync_ns;
+        (end.fsync_ns, end.drain_spun_ns) = (fsync_ns, self.pulse.drain_spun_ns);
         end.closed = self.pulse.closed;
         end.stopped = self.pulse.stopped;
         end.paced_ns = self.pulse.paced_ns;

@@ -54,21 +54,22 @@ fields! {
     InFlightBytes,
     /// Records submitted and not yet answered (a gauge).
     InFlightRecords,
-    /// Records failed: the device or file system reported an error.
+    // What records failed or became uncertain by; which of the two, the sink knows.
+    /// The device, file system or socket reported an error.
     ErrorIo,
-    /// Records failed: no space left, or a quota or file size limit.
+    /// No space left, or a quota or file size limit.
     ErrorNoSpace,
-    /// Records failed: the reader or peer closed.
+    /// The reader or peer closed.
     ErrorClosed,
-    /// Records uncertain: no answer before the drain timeout.
+    /// No answer before the request timeout, or before the drain's end.
     ErrorTimeout,
-    /// Records failed: the Kafka broker refused them.
+    /// The Kafka broker refused them.
     ErrorBroker,
-    /// Records failed or uncertain: the HTTP answer was neither 2xx, 429 nor 503.
+    /// The HTTP answer was neither 2xx, 429 nor 503.
     ErrorStatus,
-    /// Records failed or uncertain: the target asked to come again (429, 503) too often.
+    /// The target asked to come again (429, 503) too often.
     ErrorThrottled,
-    /// Records uncertain: the target's answer made no sense.
+    /// The target's answer made no sense.
     ErrorProtocol,
 }
 
@@ -238,13 +239,21 @@ impl Latencies {
         self.lateness.reset();
     }
 
+    /// Response times; without a rate nothing is due before it is sent, and they are the service times.
+    pub fn response_or_service(&self) -> &Histogram<u64> {
+        if self.response.is_empty() { &self.service } else { &self.response }
+    }
+
+    /// Costs nothing where there is nothing to add.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in [
-            (&mut self.response, &other.response),
+            (&mut self.response, other.response_or_service()),
             (&mut self.service, &other.service),
             (&mut self.lateness, &other.lateness),
         ] {
-            mine.add(theirs).expect("all histograms share one range");
+            if !theirs.is_empty() {
+                mine.add(theirs).expect("all histograms share one range");
+            }
         }
     }
 }
@@ -339,6 +348,8 @@ pub struct CoreEnd {
     pub paced_ns: u64,
     /// Final fsync alone.
     pub fsync_ns: u64,
+    /// Of the drain: processor time in which the core asked again and again for what was on its way.
+    pub drain_spun_ns: u64,
     /// The reader of the target closed it, which ended the run in order.
     pub closed: bool,
     /// The run was stopped before the core had offered all it was to.

@@ -17,7 +17,7 @@ pub use bodies::RunEnd;
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::plan::{GovernancePlan, RunPlan};
-use crate::sys;
+use crate::sys::threads;
 use crate::tap::{Checksum, EventBooks, EventTotals, Tap, TapEnd, TapLane, tap};
 use bodies::Bodies;
 use client::Client;
@@ -102,16 +102,9 @@ impl Prepared {
         let queues = ends.into_iter().map(|end| end.events).collect();
         let sender = Sender::new(parts, books.clone(), queues, commands);
         let cpu = plan.free_cpus.last().copied();
-        let spawned = std::thread::Builder::new().name("governance".into()).spawn(move || {
+        threads::start("governance", cpu.as_slice(), "the governance thread", move || {
             let _alive: ChannelSender<()> = alive;
-            if let Some(id) = cpu {
-                // Best effort: unpinned, it still works.
-                sys::process::pin(id);
-            }
             sender.run();
-        });
-        spawned.map_err(|error| {
-            Fatal::host(format!("the governance thread cannot be started: {error}")).mend("raise the limit: ulimit -u")
         })?;
         Ok(Governance { plan, books, control, done })
     }

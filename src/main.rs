@@ -84,8 +84,7 @@ fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {
         drawn.clear();
         sys::streams::write_stderr_line(&format!("engine: {}", verify_line::stopped(signal, &read)));
     })?;
-    let findings =
-        verify_line::watch(&console, &progress, verify_line::TICK, || verify::verify_watched(args, &progress))?;
+    let findings = verify_line::watch(&console, &progress, verify_line::TICK, || verify::verify(args, &progress))?;
     if args.json {
         let text = serde_json::to_string(&findings).map_err(|error| Fatal::host(format!("findings: {error}")))?;
         print(&format!("{text}\n"))?;

@@ -40,7 +40,7 @@ use crate::base::fatal::{Exit, Fatal};
 use crate::connect::dialer::Outages;
 use crate::counters::{LiveCore, Snapshot};
 use crate::plan::RunPlan;
-use crate::sys;
+use crate::sys::threads::{self, OnPanic};
 use crate::tap::EventBooks;
 use assemble::Facts;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select};
@@ -136,34 +136,18 @@ pub fn start(wiring: Wiring) -> Result<Observer, Fatal> {
     })
 }
 
-/// Starts one of our threads, whose failure ends the run in order.
+/// Starts one of our threads. Without it a run would have no report or no log: if it crashes, the run ends in order
+/// instead of going on blind.
 fn spawn(
     name: &'static str,
     cpu: Option<usize>,
     stop: Arc<dyn Fn(&str) + Send + Sync>,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, Fatal> {
-    let spawned = std::thread::Builder::new().name(name.into()).spawn(move || {
-        if let Some(id) = cpu {
-            // Best effort: unpinned, it still works.
-            sys::process::pin(id);
-        }
-        let alarm = Alarm(stop, name);
+    threads::start(name, cpu.as_slice(), &format!("the {name} thread"), move || {
+        let _alarm = OnPanic(|| stop(&format!("internal error: the {name} thread failed")));
         body();
-        std::mem::forget(alarm);
-    });
-    spawned.map_err(|error| {
-        Fatal::host(format!("the {name} thread cannot be started: {error}")).mend("raise the limit: ulimit -u")
     })
-}
-
-/// Without one of its threads a run would have no report or no log: it ends in order instead of going on blind.
-struct Alarm(Arc<dyn Fn(&str) + Send + Sync>, &'static str);
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        (self.0)(&format!("internal error: the {} thread failed", self.1));
-    }
 }
 
 impl Observer {

@@ -13,7 +13,10 @@ pub use network::{
     SaslPlan, Secret, TargetPlan, TcpFraming, TcpPlan, TlsPlan,
 };
 pub mod receive;
+mod run;
 pub mod saturate;
+#[cfg(test)]
+pub mod testing;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -321,7 +324,8 @@ pub struct GovernancePlan {
     pub every: u64,
     /// The contract to follow instead of the one built in.
     pub spec: Option<SpecFile>,
-    pub token: Option<Token>,
+    /// A bearer token.
+    pub token: Option<Secret>,
 }
 
 /// An OpenAPI document in YAML or JSON.
@@ -329,16 +333,6 @@ pub struct GovernancePlan {
 pub struct SpecFile {
     pub name: String,
     pub text: Arc<str>,
-}
-
-/// A bearer token, never shown.
-#[derive(Clone)]
-pub struct Token(pub Arc<str>);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(…)")
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,6 +23,7 @@ use crate::plan::receive::{Framing, Protocol as Scheme, ReceivePlan, Threads};
 use crate::sys;
 use crate::sys::receive::Epoll;
 use crate::sys::socket::Interest;
+use crate::sys::threads;
 use crate::verify::live::Live;
 use books::{Books, Course, EndedBy, Received};
 use crossbeam_channel::{Sender, bounded};
@@ -221,19 +222,12 @@ impl Crew {
             let alarm = Alarm(shared.clone());
             let work = move || {
                 let _alarm = alarm;
-                if let Some(cpu) = cpu
-                    && !sys::process::set_affinity(&[cpu])
-                {
-                    return Err(Fatal::host(format!("cannot pin a thread to processor {cpu}"))
-                        .mend("name processors that this process may use: --cores, see `taskset -p $$`"));
+                if let Some(cpu) = cpu {
+                    threads::pin_or_refuse(cpu)?;
                 }
                 worker.run().map_err(|error| no_socket(&error))
             };
-            let spawned = std::thread::Builder::new().name(format!("receive-{nth}")).spawn(work);
-            crew.threads.push(
-                spawned
-                    .map_err(|error| Fatal::host(format!("cannot start a thread: {error}")).mend("raise ulimit -u"))?,
-            );
+            crew.threads.push(threads::start(format!("receive-{nth}"), &[], "a thread", work)?);
             crew.inboxes.push((sender, wakes));
         }
         Ok(crew)

@@ -73,6 +73,13 @@ impl Stop {
         self.flag.store(true, Relaxed);
     }
 
+    /// The others would go on without it.
+    fn core_crashed(&self) {
+        // To those that are not under way yet it is no wish of the user's.
+        self.start_failed.store(true, Relaxed);
+        self.because("a core crashed; please report this");
+    }
+
     /// For a core that waits for its target: why the run will not begin, if it will not.
     pub fn may_start(&self) -> Result<(), Fatal> {
         self.unless_over(dial::stopped)
@@ -269,19 +276,6 @@ struct PerCore {
     kafka_lanes: Vec<Option<KafkaLane>>,
 }
 
-/// Ends the run in order when its thread panics: the others would go on without it.
-struct Alarm<'a>(&'a Stop, &'static str);
-
-impl Drop for Alarm<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            // To other cores that are not under way yet it is no wish of the user's.
-            self.0.start_failed.store(true, Relaxed);
-            self.0.because(self.1);
-        }
-    }
-}
-
 /// The reason that ended the run before its time, if one did that was not the user's own wish.
 fn why_early(stop: &Stop, ends: &[CoreEnd], kept: Option<KeeperEnd>) -> Option<String> {
     let by_core = ends.iter().find_map(|end| end.ended_by.clone());
@@ -309,7 +303,6 @@ impl Cores {
         zero_fraction: f64,
         mut per_core: PerCore,
     ) -> Result<Self, Fatal> {
-        let warmup = plan.phases.iter().any(|phase| phase.warmup);
         let in_flight = limits::SNAPSHOTS_IN_FLIGHT;
         let outages = Arc::new(Outages::default());
         let (full, snapshots) = bounded(plan.cores.len() * (in_flight + 1));
@@ -317,12 +310,12 @@ impl Cores {
         let (threads, gates, live, ready, recycled) = (vec![], vec![], vec![], vec![], vec![]);
         let mut cores = Self { stop: stop.clone(), threads, gates, live, ready, snapshots, recycled, outages };
         for (index, core) in plan.cores.iter().enumerate() {
-            let ids = core.producers.iter().map(|at| plan.producers[*at].id).collect();
+            let ids = plan.producers_of(index).map(|producer| producer.id).collect();
             let live = LiveCore::new(ids);
             let (gate, start) = bounded(1);
             let (recycled, empty) = bounded(in_flight + 1);
             for _ in 0..in_flight {
-                let spare = Snapshot::preallocated(index, core.producers.len(), warmup);
+                let spare = Snapshot::preallocated(index, core.producers.len(), plan.has_warmup());
                 recycled.send(spare).expect("the receiver is here");
             }
             let setup = Setup {

@@ -42,6 +42,8 @@ pub struct Saturation {
     pub is_max_rate: bool,
     #[serde(skip)]
     is_capped_by_producers: bool,
+    /// Other work held the processors in most of the runs, and may have kept some of them from holding.
+    pub disturbed: bool,
     /// Who limited the runs that did not hold.
     pub limited_by: Option<LimitedBy>,
     pub interrupted: bool,
@@ -55,6 +57,11 @@ impl Saturation {
     /// The rate that is told, confirmed or not.
     fn best(&self) -> Option<u64> {
         self.sustained_bytes_per_second.or(self.held_bytes_per_second)
+    }
+
+    /// It tells nothing of the target that a higher rate did not hold.
+    fn is_judged(&self) -> bool {
+        self.is_max_rate || !self.disturbed
     }
 }
 
@@ -114,6 +121,9 @@ pub fn saturate(plan: &SaturatePlan) -> Result<Exit, Fatal> {
     signals::watch(move |_, before| counter.store(before + 1, Ordering::Relaxed))?;
     let mut tried = Vec::new();
     let console = Console::new(LogFormat::Text);
+    for note in &plan.notes {
+        console.write_lines(&format!("{}\n", streams::printable(note)));
+    }
     let end = try_rates(plan, &interrupts, &console, &mut tried);
     console.clear();
     match end {
@@ -196,7 +206,7 @@ fn conclude(plan: &SaturatePlan, end: &End, tried: Vec<Tried>) -> Saturation {
         End::Found(_) | End::Interrupted => None,
     };
     let limited_by = run_above(&tried, sustained.or(held)).map(|run| run.limited_by);
-    Saturation {
+    let mut result = Saturation {
         schema_version: 1,
         engine_version: env!("CARGO_PKG_VERSION"),
         run_args: masked::command(&plan.run_args),
@@ -205,12 +215,22 @@ fn conclude(plan: &SaturatePlan, end: &End, tried: Vec<Tried>) -> Saturation {
         confirmed: sustained.is_some(),
         is_max_rate: sustained.is_some() && sustained == plan.rate_max_bytes_per_second,
         is_capped_by_producers: plan.is_capped_by_producers,
+        disturbed: is_disturbed(&tried),
         limited_by,
         interrupted: matches!(end, End::Interrupted),
         error,
         tried,
         exit_code: exit as u8,
+    };
+    if exit == Exit::Done && !result.is_judged() {
+        result.exit_code = Exit::Failed as u8;
     }
+    result
+}
+
+fn is_disturbed(tried: &[Tried]) -> bool {
+    let disturbed = || tried.iter().filter(|run| run.disturbed_by.is_some());
+    disturbed().any(|run| run.held == Some(false)) && 2 * disturbed().count() > tried.len()
 }
 
 /// The run that tells what limits the rate that was found. What fell short at one that held afterwards was chance.

@@ -8,12 +8,12 @@ pub mod http;
 pub mod kafka;
 pub mod kafka_compat;
 pub mod link;
+pub mod links;
 pub mod null;
 pub mod redials;
 pub mod stdout;
 pub mod tcp;
 
-use crate::base::fatal::Fatal;
 use crate::counters::Field;
 use crate::payload::Payload;
 use crate::sys::ring::{Ring, Wait};
@@ -113,7 +113,7 @@ pub struct Kept {
     /// `None`: all that was produced.
     pub first_sequence: Option<u64>,
     /// What went wrong in closing; that changes nothing about what is there.
-    pub error: Option<Fatal>,
+    pub error: Option<String>,
 }
 
 /// The kind of error that a write to a file failed with.
@@ -153,7 +153,7 @@ pub trait Sink<R: Ring> {
     }
 
     /// Pushes out what is held back (a tail that waits for its sector to fill); called while draining.
-    fn flush(&mut self, ring: &mut R);
+    fn flush(&mut self, _ring: &mut R) {}
 
     /// The drain has begun and is over at this time: what cannot come to anything by then need not be waited for.
     fn drain_until(&mut self, _until_ns: u64) {}
@@ -166,10 +166,14 @@ pub trait Sink<R: Ring> {
     fn give_up(&mut self, _ring: &mut R, _payloads: &mut [Payload], _done: &mut Vec<Done>) {}
 
     /// Why the run must end, if it must.
-    fn ending(&self) -> Option<&Ending>;
+    fn ending(&self) -> Option<&Ending> {
+        None
+    }
 
     /// After the drain: final fsync and manifest. Blocks.
-    fn close(&mut self, ring: &mut R, lane: usize, end: &LaneClose) -> Kept;
+    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
+        Kept::default()
+    }
 }
 
 /// What the loop knows of a lane when it closes.

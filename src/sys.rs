@@ -16,5 +16,6 @@ pub mod region;
 pub mod ring;
 pub mod socket;
 pub mod streams;
+pub mod threads;
 pub mod timer;
 pub mod uring;

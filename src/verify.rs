@@ -32,8 +32,7 @@ use crate::base::progress::ReadProgress;
 use crate::base::units::format_counted;
 use crate::connect::kafka::{self, Cluster, Stream};
 use crate::manifest::{Layout, Manifest, RecordFormat};
-use crate::plan::TopicSource;
-pub use crate::plan::VerifyArgs;
+use crate::plan::{TopicSource, VerifyArgs};
 use crate::record;
 use expect::Expected;
 use findings::{Finding, Findings, Kind};
@@ -55,13 +54,9 @@ use topic::partition::Partition;
 /// Little enough for malloc's heap, off the starts of pages: see [`crate::base::page`].
 const IDS_READ_BYTES: usize = 64 << 10;
 
-/// Reads everything that `args` names. `Err` where that cannot be done: nothing there (exit 2), unreadable (exit 1).
-pub fn verify(args: &VerifyArgs) -> Result<Findings, Fatal> {
-    verify_watched(args, &ReadProgress::default())
-}
-
-/// As [`verify`], for whoever wants to see how far it is.
-pub fn verify_watched(args: &VerifyArgs, progress: &ReadProgress) -> Result<Findings, Fatal> {
+/// Reads everything that `args` names; `progress` tells how far it is. `Err` where that cannot be done: nothing there
+/// (exit 2), unreadable (exit 1).
+pub fn verify(args: &VerifyArgs, progress: &ReadProgress) -> Result<Findings, Fatal> {
     let started = Instant::now();
     let stdin_named = args.sources.iter().any(|source| source == "-");
     if args.sources.is_empty() && args.topics.is_empty() && args.ids.is_none() {
@@ -184,7 +179,7 @@ impl<'a> Session<'a> {
     fn pipe(&mut self, path: Option<PathBuf>) -> Result<(), Fatal> {
         let label = path.as_ref().map_or("stdin".to_owned(), |path| path.display().to_string());
         let mut reader: Box<dyn Read> = match &path {
-            None => Box::new(std::io::stdin().lock()),
+            None => sources::stdin()?,
             Some(path) => Box::new(File::open(path).map_err(|error| Fatal::usage(format!("{label}: {error}")))?),
         };
         self.stream(&mut reader, &label)
@@ -227,7 +222,7 @@ impl<'a> Session<'a> {
         };
         let label = if name == "-" { "stdin" } else { name };
         let reader: Box<dyn Read> = match name {
-            "-" => Box::new(std::io::stdin().lock()),
+            "-" => sources::stdin()?,
             _ => Box::new(File::open(name).map_err(missing)?),
         };
         if self.args.sign_key.is_some() {

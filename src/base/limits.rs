@@ -148,6 +148,8 @@ pub const BACKOFF_MAX_NS: u64 = 5_000_000_000;
 /// While connections cannot be made, this is told again so often.
 pub const OUTAGE_TOLD_EVERY_NS: u64 = 10_000_000_000;
 const _: () = assert!(BACKOFF_MAX_NS < OUTAGE_TOLD_EVERY_NS);
+/// For one answer, where nothing else is said.
+pub const REQUEST_TIMEOUT_DEFAULT_NS: u64 = 30_000_000_000;
 /// For the connect and the handshake with one address; addresses of one name that are tried.
 pub const CONNECT_TIMEOUT_NS: u64 = 10_000_000_000;
 pub const PEER_ADDRESSES_MAX: usize = 16;
@@ -182,11 +184,10 @@ pub const GOVERNANCE_RETRY_AFTER_NS_MAX: u64 = 60_000_000_000;
 /// The longest that one request, and at the end of the run all that is left, may take.
 pub const GOVERNANCE_REQUEST_NS_MAX: u64 = 5_000_000_000;
 pub const GOVERNANCE_FINISH_NS_MAX: u64 = 5_000_000_000;
-/// Bytes of an answer that are read, characters of it that are repeated, and bytes of contract and token files.
+/// Bytes of an answer that are read, characters of it that are repeated, and bytes of a contract file.
 pub const GOVERNANCE_ANSWER_BYTES_MAX: u64 = 64 << 10;
 pub const GOVERNANCE_ERROR_CHARS_MAX: usize = 300;
 pub const GOVERNANCE_SPEC_BYTES_MAX: u64 = 4 << 20;
-pub const GOVERNANCE_TOKEN_BYTES_MAX: u64 = 8 << 10;
 
 const _: () = assert!(GOVERNANCE_BATCH_EVENTS <= 1000 && GOVERNANCE_BATCH_EVENTS <= GOVERNANCE_QUEUE_EVENTS);
 const _: () = assert!(GOVERNANCE_BACKOFF_NS_MIN <= GOVERNANCE_BACKOFF_NS_MAX);

@@ -17,6 +17,11 @@ pub fn command(words: &str) -> String {
     format!("{} {words}", program())
 }
 
+/// A flag of it with its value, as a shell takes it.
+pub fn flag(name: &str, value: &str) -> String {
+    format!("--{name}={}", quoted(value))
+}
+
 fn pasteable(called: &OsStr) -> Option<String> {
     let name = Path::new(called).file_name()?.to_str()?;
     NAMES.contains(&name).then(|| called.to_str().map(quoted)).flatten()
@@ -43,6 +48,8 @@ mod tests {
         assert_eq!(quoted("engine-data/"), "engine-data/");
         assert_eq!(quoted("it's here"), r"'it'\''s here'");
         assert_eq!((quoted("~/data").as_str(), quoted("").as_str()), ("'~/data'", "''"));
+        assert_eq!(flag("slo", "p99<5ms,errors==0"), "--slo='p99<5ms,errors==0'");
+        assert_eq!(flag("rate", "7.5GB/s"), "--rate=7.5GB/s");
     }
 
     #[test]

@@ -6,6 +6,9 @@
 
 use std::fmt::{self, Write};
 
+/// Of a number with its point: what it comes to with any unit fits into 128 bits.
+const DECIMAL_CHARS_MAX: usize = 20;
+
 /// Records a second, exactly as they were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordRate {
@@ -96,7 +99,7 @@ pub fn parse_time_unix_ns(text: &str) -> Result<u64, String> {
 fn parse_bytes(text: &str) -> Result<u64, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let (mantissa, scale) = parse_decimal(number).ok_or_else(|| format!("'{text}' does not start with a number"))?;
+    let (mantissa, scale) = parse_decimal(text, number)?;
     let (multiplier, bits) = parse_unit(text, unit.trim_start())?;
     let divisor = 10u128.pow(scale) * if bits { 8 } else { 1 };
     let scaled = mantissa.checked_mul(multiplier).ok_or_else(|| format!("'{text}' is too large"))?;
@@ -110,22 +113,29 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 fn parse_records(text: &str) -> Result<RecordRate, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, prefix) = (&text[..split], text[split..].trim_start());
-    let (mantissa, decimals) = parse_decimal(number).ok_or_else(|| format!("'{text}' does not start with a number"))?;
+    let (mantissa, decimals) = parse_decimal(text, number)?;
     let multiplier = multiplier(prefix).ok_or_else(|| format!("'{text}' has an unknown unit '{prefix}'"))?;
     let most = u128::from(u64::MAX) * 10u128.pow(decimals);
     let scaled = mantissa.checked_mul(multiplier).filter(|scaled| *scaled <= most);
     scaled.map(|scaled| RecordRate { scaled, decimals }).ok_or_else(|| format!("'{text}' is too large"))
 }
 
-/// A decimal as (mantissa, digits after the point).
-fn parse_decimal(number: &str) -> Option<(u128, u32)> {
+/// The decimal that `text` begins with, as (mantissa, digits after the point).
+fn parse_decimal(text: &str, number: &str) -> Result<(u128, u32), String> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() || fraction.contains('.') || (number.contains('.') && fraction.is_empty()) || number.len() > 20
-    {
-        return None;
+    let no_number = || format!("'{text}' does not start with a number");
+    if text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
+        return Err(format!("'{text}' is negative"));
     }
-    let mantissa = format!("{whole}{fraction}").parse().ok()?;
-    Some((mantissa, fraction.len() as u32))
+    if whole.is_empty() || fraction.contains('.') || (number.contains('.') && fraction.is_empty()) {
+        return Err(no_number());
+    }
+    if number.len() > DECIMAL_CHARS_MAX {
+        let why = if whole.len() > DECIMAL_CHARS_MAX { "is too large" } else { "has too many decimals" };
+        return Err(format!("'{text}' {why}"));
+    }
+    let mantissa = format!("{whole}{fraction}").parse().map_err(|_| no_number())?;
+    Ok((mantissa, fraction.len() as u32))
 }
 
 /// (multiplier, whether the unit is bits).
@@ -257,7 +267,7 @@ fn decimal(value: f64, unit: &str) -> String {
 fn scaled(value: f64) -> (f64, &'static str) {
     let mut scaled = value;
     let mut prefix = "";
-    for next in ["k", "M", "G", "T"] {
+    for next in ["k", "M", "G", "T", "P", "E"] {
         if scaled.abs() < 999.95 {
             break;
         }
@@ -369,6 +379,17 @@ mod tests {
             }
         }
         assert!(parse_size("20000000000GiB").is_err());
+        for (text, why) in [
+            ("-5", "'-5' is negative"),
+            ("-1GB", "'-1GB' is negative"),
+            ("99999999999999999999999", "is too large"),
+            ("0.00000000000000000000001", "has too many decimals"),
+            ("fast", "'fast' does not start with a number"),
+            ("-", "'-' does not start with a number"),
+        ] {
+            assert!(parse_rate(text).unwrap_err().contains(why), "{text}");
+        }
+        assert!(parse_record_rate("-5rec/s").unwrap().unwrap_err().starts_with("'-5' is negative"));
     }
 
     #[test]
@@ -386,6 +407,7 @@ mod tests {
     #[test]
     fn formats_read_well() {
         assert_eq!(format_rate(937_500_000.0), "937.5 MB/s (7.5 Gbit/s)");
+        assert_eq!([format_rate_short(1.4817e15), format_amount(u64::MAX)], ["1.48 PB/s", "18.45 EB"]);
         assert_eq!(format_size(16 << 30), "16 GiB");
         assert_eq!(format_size(50_000_000), "50 MB");
         assert_eq!((format_amount(147_456).as_str(), format_amount(1 << 20).as_str()), ("147.5 kB", "1.05 MB"));

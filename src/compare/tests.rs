@@ -101,6 +101,10 @@ fn drain_and_fsync_are_no_error_of_the_pacing() {
         b.totals.logical_bytes_produced = 10_000;
     });
     assert_eq!(row(&found.text(), "pacing error"), "-10.000 % +0.000 % –");
+    let found = against(|b| {
+        (b.pacing.target_bytes_per_second, b.totals.logical_bytes_produced) = (Some(1e9), 999_999_999);
+    });
+    assert_eq!(row(&found.text(), "pacing error"), "-10.000 % +0.000 % –", "no zero is negative");
     let unknown = |change: fn(&mut Report)| against(change).json()["figures"]["pacing.error"]["b"].clone();
     assert_eq!(unknown(|b| b.pacing.paced_seconds = None), Value::Null);
     assert_eq!(unknown(|b| b.command = vec!["engine".into(), "merge".into()]), Value::Null);

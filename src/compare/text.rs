@@ -117,7 +117,7 @@ fn value(figure: &Figure, side: usize) -> String {
         Unit::Bytes => format_amount(value as u64),
         Unit::Seconds => format_duration((value * 1e9).round() as u64),
         Unit::SecondsPerGigabyte => format!("{value:.3} s/GB"),
-        Unit::Deviation => format!("{:+.3} %", value * 100.0),
+        Unit::Deviation => format!("{:+.3} %", (value * 100_000.0).round() as i64 as f64 / 1000.0),
         // Never rounded up to 100 %.
         Unit::Ratio => format!("{:.3} %", (value * 100_000.0).floor() / 1000.0),
     }

@@ -75,7 +75,7 @@ pub fn parse(args: &[String], deps: &Deps) -> Result<CapacityArgs, Vec<Fatal>> {
 fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option<CapacityArgs> {
     let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
     let mut note = |flag: &str, why: String, example: &str| {
-        errors.push(Fatal::usage(format!("--{flag}: {why}")).mend(format!("--{flag}={example}")));
+        errors.push(Fatal::usage(format!("--{flag}: {why}")).mend(program::flag(flag, example)));
     };
     let record_bytes = text("payload-size").map_or(Ok(RECORD_BYTES), units::parse_size).and_then(|size| {
         let fits = (limits::RECORD_BYTES_MIN_UNANNOTATED..=limits::RECORD_BYTES_MAX).contains(&size);
@@ -162,7 +162,7 @@ fn target(text: Option<&str>) -> Result<(Route, Option<String>), Fatal> {
     let shown = url::for_errors(text);
     if url::without_user_info(text) != text {
         let what = format!("--target '{shown}': a password in a flag is seen by everyone on this host");
-        return Err(Fatal::usage(what).mend(format!("--target={}", program::quoted(&shown))));
+        return Err(Fatal::usage(what).mend(program::flag("target", &shown)));
     }
     if let Some(route) = Route::ALL.into_iter().find(|route| route.name() == text) {
         return Ok((route, None));

@@ -151,7 +151,7 @@ fn joined<'a>(args: &[String], example: impl Fn(&str) -> Option<&'a str>, errors
                     rest.next();
                 }
                 None => {
-                    let mend = format!("{arg}={}", program::quoted(example));
+                    let mend = program::flag(arg.trim_start_matches('-'), example);
                     errors.push(Fatal::usage(format!("{arg} has no value")).mend(mend));
                 }
             },

@@ -2,7 +2,7 @@
 
 use crate::config::capacity::PLAN_FLAGS;
 use crate::config::doctor::DOCTOR_FLAGS;
-use crate::config::keys::{Group, KEYS, Key, PHASES_KEY};
+use crate::config::keys::{Group, KEYS, Key};
 use crate::config::merge::MERGE_FLAGS;
 use crate::config::receive::RECEIVE_FLAGS;
 use crate::config::reports::{COMPARE_FLAGS, REPORT_FLAGS};
@@ -48,7 +48,7 @@ const RECEIVE_CODES: &Codes = &[
 ];
 const SATURATE_CODES: &Codes = &[
     (0, "a rate was found, and held in the longer run"),
-    (1, "a run ended early, or the search was interrupted"),
+    (1, "a run ended early, the search was interrupted, or other work disturbed most of its runs"),
     USAGE,
     HOST,
     (4, "no rate held, or the one found did not hold in the longer run"),
@@ -277,47 +277,48 @@ fn wrapped(text: &str, indent: usize) -> String {
     out
 }
 
-pub const README_START: &str = "<!-- flags -->";
-pub const README_END: &str = "<!-- /flags -->";
-
-/// The table between the README's markers.
-pub fn readme_table() -> String {
-    let mut out = String::from("| flag | meaning | default |\n|---|---|---|\n");
-    let cell = |text: &str| text.replace('|', "\\|");
-    for group in Group::ALL {
-        out.push_str(&format!("| **{}** | | |\n", group.title()));
-        for key in KEYS.iter().filter(|key| key.group == *group) {
-            let (flag, help, default) = (cell(&flag(key)), cell(key.help), cell(key.default));
-            out.push_str(&format!("| `{flag}` | {help} | {default} |\n"));
-        }
-    }
-    let stages: Vec<_> = KEYS.iter().filter(|key| key.phase).map(|key| format!("`{}`", key.config_key())).collect();
-    out.push_str(&format!(
-        "\nEvery flag is also a variable (`--payload-size`: `ENGINE_PAYLOAD_SIZE`; several targets with spaces between, \
-         several headers, properties, thresholds or serial numbers with a line each) and a key of the configuration \
-         file (`payload_size`; dashes are understood too). Flags win over variables, variables over the file; of \
-         headers, properties and thresholds those of the same name, or on the same figure, are replaced, and the others \
-         joined. Only the file has `{PHASES_KEY}`: a list of stages, each with any of {}; what a stage leaves out it \
-         takes from outside.\n",
-        stages.join(", ")
-    ));
-    out
-}
-
-/// `text` with what lies between the markers replaced; `None` where they are missing.
-pub fn with_table(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(README_START)?;
-    let (_, after) = rest.split_once(README_END)?;
-    Some(format!("{before}{README_START}\n{table}{README_END}{after}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::fatal::Exit;
+    use crate::config::keys::PHASES_KEY;
     use crate::config::{Deps, cli};
     use std::ffi::OsString;
     use std::path::PathBuf;
+
+    const README_START: &str = "<!-- flags -->";
+    const README_END: &str = "<!-- /flags -->";
+
+    /// The table between the README's markers.
+    fn readme_table() -> String {
+        let mut out = String::from("| flag | meaning | default |\n|---|---|---|\n");
+        let cell = |text: &str| text.replace('|', "\\|");
+        for group in Group::ALL {
+            out.push_str(&format!("| **{}** | | |\n", group.title()));
+            for key in KEYS.iter().filter(|key| key.group == *group) {
+                let (flag, help, default) = (cell(&flag(key)), cell(key.help), cell(key.default));
+                out.push_str(&format!("| `{flag}` | {help} | {default} |\n"));
+            }
+        }
+        let stages: Vec<_> = KEYS.iter().filter(|key| key.phase).map(|key| format!("`{}`", key.config_key())).collect();
+        out.push_str(&format!(
+            "\nEvery flag is also a variable (`--payload-size`: `ENGINE_PAYLOAD_SIZE`; several targets with spaces \
+             between, several headers, properties, thresholds or serial numbers with a line each) and a key of the \
+             configuration file (`payload_size`; dashes are understood too). Flags win over variables, variables over \
+             the file; of headers, properties and thresholds those of the same name, or on the same figure, are \
+             replaced, and the others joined. Only the file has `{PHASES_KEY}`: a list of stages, each with any of {}; \
+             what a stage leaves out it takes from outside.\n",
+            stages.join(", ")
+        ));
+        out
+    }
+
+    /// `text` with what lies between the markers replaced; `None` where they are missing.
+    fn with_table(text: &str, table: &str) -> Option<String> {
+        let (before, rest) = text.split_once(README_START)?;
+        let (_, after) = rest.split_once(README_END)?;
+        Some(format!("{before}{README_START}\n{table}{README_END}{after}"))
+    }
 
     #[test]
     fn the_readme_has_the_table_of_the_flags() {

@@ -17,7 +17,7 @@ pub struct AccessFlags {
     pub tls_ca: Option<PathBuf>,
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
-    pub sasl_mechanism: Option<String>,
+    pub sasl_mechanism: Option<SaslMechanism>,
     /// One was given that is none, and that is told already.
     pub sasl_mechanism_refused: bool,
     pub sasl_user: Option<String>,
@@ -138,11 +138,7 @@ pub fn note_of_open_login(access: &KafkaAccess, url: &Url) -> Option<String> {
 
 fn tls(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) -> Option<TlsPlan> {
     let asked = flags.tls_ca.is_some() || flags.tls_cert.is_some() || flags.tls_key.is_some();
-    match (&flags.tls_cert, &flags.tls_key) {
-        (Some(_), None) => errors.push(Fatal::usage("--tls-cert needs its key").mend("--tls-key=client.key")),
-        (None, Some(_)) => errors.push(Fatal::usage("--tls-key needs its certificate").mend("--tls-cert=client.pem")),
-        _ => {}
-    }
+    network::check_pair(flags.tls_cert.as_deref(), flags.tls_key.as_deref(), errors);
     match said.protocol {
         Some(protocol) if !protocol.has_tls() && asked => {
             let what = "--tls-ca, --tls-cert and --tls-key have no effect with this security.protocol";
@@ -165,19 +161,6 @@ fn tls(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) -> 
 }
 
 fn sasl(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) -> Option<SaslPlan> {
-    let wanted = match (&flags.sasl_mechanism, said.sasl_mechanism) {
-        (Some(name), _) => match mechanism(name) {
-            Some(mechanism) => Some(mechanism),
-            None => {
-                let what = format!("--sasl-mechanism '{name}' is none that the engine has");
-                errors.push(
-                    Fatal::usage(what).mend("--sasl-mechanism=PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"),
-                );
-                return None;
-            }
-        },
-        (None, said) => said,
-    };
     let protocol = said.protocol;
     if protocol.is_some_and(|protocol| !protocol.has_sasl()) {
         if let Some(name) = flags.first_of_sasl() {
@@ -189,7 +172,7 @@ fn sasl(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) ->
     if flags.sasl_mechanism_refused {
         return None;
     }
-    let Some(mechanism) = wanted else {
+    let Some(mechanism) = flags.sasl_mechanism.or(said.sasl_mechanism) else {
         if protocol.is_some_and(Protocol::has_sasl) || flags.sasl_user.is_some() || flags.sasl_password.is_some() {
             let what = "SASL needs a mechanism";
             errors.push(Fatal::usage(what).mend("--sasl-mechanism=SCRAM-SHA-512, or sasl.mechanism"));
@@ -207,11 +190,6 @@ fn sasl(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) ->
     }
     let (user, secret, secret_file) = credentials(flags, said, mechanism, errors)?;
     Some(SaslPlan { mechanism, user, secret, secret_file })
-}
-
-fn mechanism(name: &str) -> Option<SaslMechanism> {
-    use SaslMechanism::{OauthBearer, Plain, ScramSha256, ScramSha512};
-    [Plain, ScramSha256, ScramSha512, OauthBearer].into_iter().find(|one| one.name().eq_ignore_ascii_case(name))
 }
 
 fn credentials(

@@ -115,14 +115,6 @@ pub fn decode(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// Reads the text of a file.
-///
-/// # Errors
-/// Everything that is wrong, each with its line.
-pub fn parse(text: &str, file: &str) -> Result<KafkaProperties, Vec<Fatal>> {
-    parse_lines(text, |line| format!("{file}:{line}"))
-}
-
 /// Reads lines; `origin` names where one comes from.
 ///
 /// # Errors
@@ -257,18 +249,13 @@ impl KafkaProperties {
                     _ => return wrong(key, value, "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", "SASL_SSL"),
                 });
             }
-            "sasl.mechanism" => {
-                self.sasl_mechanism = Some(match value {
-                    "PLAIN" => SaslMechanism::Plain,
-                    "SCRAM-SHA-256" => SaslMechanism::ScramSha256,
-                    "SCRAM-SHA-512" => SaslMechanism::ScramSha512,
-                    "OAUTHBEARER" => SaslMechanism::OauthBearer,
-                    _ => {
-                        let wants = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER";
-                        return wrong(key, value, wants, "SCRAM-SHA-512");
-                    }
-                });
-            }
+            "sasl.mechanism" => match SaslMechanism::named(value) {
+                None => {
+                    let wants = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER";
+                    return wrong(key, value, wants, "SCRAM-SHA-512");
+                }
+                known => self.sasl_mechanism = known,
+            },
             JAAS => self.login = Some(login(value)?),
             "sasl.oauthbearer.token.endpoint.url" => self.token_file = Some(token_file(key, value)?),
             // With a file as its end point, this is what reads the token.
@@ -312,16 +299,10 @@ impl KafkaProperties {
             "enable.idempotence" => self.idempotent = Some(boolean(key, value)?),
             "linger.ms" => self.linger_ns = Some(milliseconds(key, value, 0)?),
             "batch.size" => self.batch_bytes = Some(number(key, value, 1, limits::KAFKA_BATCH_BYTES_MAX)?),
-            "compression.type" => {
-                self.compression = Some(match value.to_ascii_lowercase().as_str() {
-                    "none" => Compression::None,
-                    "gzip" => Compression::Gzip,
-                    "snappy" => Compression::Snappy,
-                    "lz4" => Compression::Lz4,
-                    "zstd" => Compression::Zstd,
-                    _ => return wrong(key, value, "none, gzip, snappy, lz4 or zstd", "lz4"),
-                });
-            }
+            "compression.type" => match Compression::named(&value.to_ascii_lowercase()) {
+                None => return wrong(key, value, "none, gzip, snappy, lz4 or zstd", "lz4"),
+                known => self.compression = known,
+            },
             "max.in.flight.requests.per.connection" => {
                 let most = limits::KAFKA_IN_FLIGHT_MAX as u64;
                 self.in_flight_max = usize::try_from(number(key, value, 1, most)?).ok();

@@ -240,7 +240,10 @@ fn is_outside_files(key: &Key) -> bool {
 
 fn no_scalar(path: &str, line: u64, key: &Key) -> Fatal {
     // YAML's null is no text; the target of that name needs its quotes.
-    let example = if key.name == "target" { "\"null\", or file:PATH" } else { key.example };
+    let example = match key.name {
+        "target" => "\"null\", or file:PATH".to_owned(),
+        _ => program::quoted(key.example),
+    };
     let name = key.config_key();
     Fatal::usage(format!("{path} line {line}: '{name}' wants one value")).mend(format!("{name}: {example}"))
 }

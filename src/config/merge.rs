@@ -2,6 +2,7 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::program;
+use crate::config::resolve::observe::reject_overwriting;
 use crate::config::{cli, values};
 use crate::plan::{MergeArgs, ReportTarget};
 use clap::{Arg, ArgAction};
@@ -23,5 +24,6 @@ pub fn parse(args: &[String]) -> Result<MergeArgs, Vec<Fatal>> {
         let how = program::command("merge 0.json 1.json --report merged.json");
         errors.push(Fatal::usage("merge has nothing to read").mend(how));
     }
+    reject_overwriting("report", to.as_ref(), &reports, &mut errors);
     if errors.is_empty() { Ok(MergeArgs { reports, to: to.unwrap_or(ReportTarget::Stdout) }) } else { Err(errors) }
 }

@@ -3,9 +3,12 @@
 use crate::base::units::RecordRate;
 use crate::base::{limits, units};
 use crate::config::keys::{Key, Kind};
+use crate::config::nearest::nearest;
 use crate::config::slo;
 use crate::host::cpu;
 use crate::plan::{KeyPlan, RetryPlan, Slo};
+
+const UNLIMITED: &str = "unlimited";
 
 /// A value of any kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,8 +36,8 @@ pub fn parse(key: &Key, text: &str) -> Result<Value, String> {
     let number = |parsed: Result<u64, String>| parsed.map(Value::Number);
     match key.kind {
         Kind::Rate => parse_rate(text),
-        Kind::RateOrUnlimited if text == "unlimited" => Ok(Value::Number(u64::MAX)),
-        Kind::RateOrUnlimited => parse_rate(text),
+        Kind::RateOrUnlimited if text == UNLIMITED => Ok(Value::Number(u64::MAX)),
+        Kind::RateOrUnlimited => parse_rate(text).map_err(|why| with_word(why, text, UNLIMITED)),
         Kind::SizeOrInf | Kind::DurationOrInf if text == "inf" => Ok(Value::Number(u64::MAX)),
         Kind::Size | Kind::SizeOrInf => number(positive(units::parse_size(text), text)),
         Kind::SizeRange => parse_range(text),
@@ -151,6 +154,14 @@ fn parse_rate(text: &str) -> Result<Value, String> {
     if rate > most { Err(format!("'{text}' is more than {most} B/s")) } else { Ok(Value::Number(rate)) }
 }
 
+/// A reason, with the word that was meant, perhaps.
+fn with_word(why: String, text: &str, word: &str) -> String {
+    match nearest(text, std::iter::once(word)) {
+        Some(word) => format!("{why} (did you mean {word}?)"),
+        None => why,
+    }
+}
+
 fn positive(parsed: Result<u64, String>, text: &str) -> Result<u64, String> {
     match parsed {
         Ok(0) => Err(format!("'{text}' is zero")),
@@ -237,6 +248,9 @@ mod tests {
             assert_eq!(value("50kB/s"), Ok(Value::Number(50_000)));
             assert!(value("0rec/s").is_err() && value("2000000GB/s").is_err());
         }
+        let hint = |text: &str| parse(keys::find("rate").unwrap(), text).unwrap_err();
+        assert!(hint("unlimitd").ends_with("(did you mean unlimited?)"), "{}", hint("unlimitd"));
+        assert!(!hint("fast").contains("did you mean"), "{}", hint("fast"));
     }
 
     #[test]

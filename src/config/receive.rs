@@ -6,6 +6,7 @@ mod kafka;
 use crate::base::fatal::Fatal;
 use crate::base::{program, units};
 use crate::config::resolve::network::url::ipv6;
+use crate::config::resolve::observe::reject_overwriting;
 use crate::config::resolve::payload;
 use crate::config::{Deps, cli, values};
 use crate::host::{Sysfs, cpu};
@@ -127,6 +128,10 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
             default_format
         }
     };
+    let report = text("report").map(|text| values::checked_report_target(text, errors));
+    if let Some(key) = text("sign-key") {
+        reject_overwriting("report", report.as_ref(), &[key.into()], errors);
+    }
     let (protocol, address) = listen?;
     Some(ReceivePlan {
         protocol,
@@ -140,7 +145,7 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
         once: matches.get_flag("once"),
         threads: threads(text("cores"), &deps.sysfs, errors),
         duration_ns,
-        report: text("report").map(|text| values::checked_report_target(text, errors)),
+        report,
         faults,
         log_format,
     })

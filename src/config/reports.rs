@@ -2,7 +2,7 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::program;
-use crate::config::resolve::observe::check_place;
+use crate::config::resolve::observe::{check_place, reject_overwriting};
 use crate::config::{cli, slo, values};
 use crate::plan::{CompareArgs, ReportArgs, ReportTarget};
 use clap::{Arg, ArgAction, ArgMatches};
@@ -34,6 +34,7 @@ pub fn report(args: &[String]) -> Result<ReportArgs, Vec<Fatal>> {
         }
         to
     });
+    reject_overwriting("html", html.as_ref(), &reports, &mut errors);
     let report = match reports.as_slice() {
         [one] => one.clone(),
         all => {
@@ -52,7 +53,7 @@ pub fn compare(args: &[String]) -> Result<CompareArgs, Vec<Fatal>> {
     for text in matches.get_many::<String>("slo").into_iter().flatten() {
         match slo::parse_ratios(text) {
             Ok(more) => slo.extend(more),
-            Err(why) => errors.push(Fatal::usage(format!("--slo: {why}")).mend(format!("--slo '{}'", slo::RATIOS))),
+            Err(why) => errors.push(Fatal::usage(format!("--slo: {why}")).mend(program::flag("slo", slo::RATIOS))),
         }
     }
     match reports.as_slice() {

@@ -56,13 +56,19 @@ pub struct Parts {
 }
 
 /// The plan, or everything that is wrong, `errors` of earlier steps included.
-pub fn resolve(
+pub fn resolve(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: Vec<Fatal>) -> Result<RunPlan, Vec<Fatal>> {
+    resolve_with_places(settings, wanted, deps, errors).map(|(plan, _)| plan)
+}
+
+/// The same, and those of its notes that say what it writes where.
+pub fn resolve_with_places(
     settings: &Settings,
     wanted: &Wanted,
     deps: &Deps,
     mut errors: Vec<Fatal>,
-) -> Result<RunPlan, Vec<Fatal>> {
-    let parts = settle(settings, wanted, deps, &mut errors);
+) -> Result<(RunPlan, Vec<String>), Vec<Fatal>> {
+    let mut parts = settle(settings, wanted, deps, &mut errors);
+    let places = notes::add(&mut parts, wanted, &deps.sysfs);
     let observe = observe::resolve(settings, wanted, parts.targets.kind, deps, &mut errors);
     let run_id = observe::run_id(wanted, &mut errors);
     schedule::check_start(wanted.start_at_unix_ns, clock::unix_now_ns(), &mut errors);
@@ -72,7 +78,7 @@ pub fn resolve(
     let plan = assemble(settings, wanted, parts, observe, run_id);
     let fits = network::links::check_all(&plan).and_then(|()| network::links::check_memory(&plan, &deps.sysfs));
     fits.map_err(|fatal| vec![fatal])?;
-    Ok(plan)
+    Ok((plan, places))
 }
 
 fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> Parts {
@@ -118,12 +124,12 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
         true => files::plans(settings, wanted, &seats, (&names, &layouts), amounts, (sysfs, errors)),
         false => Vec::new(),
     };
-    let io = back_end(wanted, targets.kind, deps, &mut notes, errors);
+    let io = back_end(wanted, (targets.kind, blocks.direct), deps, &mut notes, errors);
     let rings_bytes = ring_bytes_per_lane.saturating_mul(producers as u64);
     let unregistered = geometry::check_memlock(wanted, (io, rings_bytes), sysfs, &mut notes, errors);
     let poll = wanted.poll.unwrap_or(if cores.to_spare() { Poll::Busy } else { Poll::Adaptive });
     let files = (0..producers).map(|k| files.get(k).cloned()).collect();
-    let mut parts = Parts {
+    Parts {
         targets,
         payload,
         sizes,
@@ -140,9 +146,7 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
         unregistered,
         poll,
         notes,
-    };
-    notes::add(&mut parts, wanted, sysfs);
-    parts
+    }
 }
 
 fn check_retain(wanted: &Wanted, errors: &mut Vec<Fatal>) {
@@ -256,10 +260,18 @@ fn capacity(layout: &FileLayout) -> u64 {
 }
 
 /// The back end that works here. Standard output, and a target that writes nothing, have none.
-fn back_end(wanted: &Wanted, kind: SinkKind, deps: &Deps, notes: &mut Vec<String>, errors: &mut Vec<Fatal>) -> Io {
+fn back_end(
+    wanted: &Wanted,
+    (kind, direct): (SinkKind, bool),
+    deps: &Deps,
+    notes: &mut Vec<String>,
+    errors: &mut Vec<Fatal>,
+) -> Io {
     let own_sockets = kind == SinkKind::Kafka && wanted.network.kafka.client == Some(KafkaClient::Rskafka);
     let no_ring = own_sockets || matches!(kind, SinkKind::Null | SinkKind::Stdout);
-    if wanted.io == Some(Io::Syscall) || no_ring {
+    // What goes to the page cache io_uring hands to a worker thread, which has to share the core with ours.
+    let is_cached = kind == SinkKind::File && !direct;
+    if wanted.io == Some(Io::Syscall) || no_ring || (is_cached && wanted.io.is_none()) {
         return Io::Syscall;
     }
     match (deps.uring_probe)() {

@@ -5,11 +5,12 @@ use crate::base::{limits, program, units};
 use crate::config::keys::{self, KEYS, Key};
 use crate::config::load::{Given, Settings, Source};
 use crate::config::nearest::nearest;
+use crate::config::resolve::observe::reject_input;
 use crate::config::resolve::{payload, rates, target};
 use crate::config::values::{self, Rate, Wanted};
 use crate::config::{Deps, cli, resolve};
 use crate::plan::saturate::SaturatePlan;
-use crate::plan::{Existing, ProducerPlan, RunPlan, SinkKind};
+use crate::plan::{Existing, ProducerPlan, ReportTarget, RunPlan, SinkKind};
 use std::ffi::OsString;
 
 /// Name, value, help.
@@ -66,13 +67,16 @@ pub fn parse(
     let mut wrong = Vec::new();
     let mut settings = cli::run_settings(Vec::new(), &run_args, env, &mut wrong);
     refuse_what_the_search_sets(&settings, &mut errors);
+    if let Some(ReportTarget::File(path)) = &report {
+        reject_input("report", path, &settings, &mut errors);
+    }
     // A rate that is meant for other runs permits nothing here. One that cannot be read was named above.
     let ceiling = one(&own, "max-rate").map(|text| if values::rate(text).is_ok() { text } else { "unlimited" });
     settings.put("rate", ceiling.map(str::to_owned));
     settings.put("duration", Some(format!("{step_ns}ns")));
     let wanted = values::read(&settings, &mut wrong);
     refuse_what_is_not_of_runs(&settings, &wanted, &mut errors);
-    let plan = check_run(&settings, &wanted, deps, wrong, &mut errors);
+    let (plan, places) = check_run(&settings, &wanted, deps, wrong, &mut errors).unzip();
     check_stages(&wanted, step_ns, confirm_ns, &mut errors);
     let in_bytes = |flag: &str, rate: Rate| bytes_per_second(flag, rate, (&settings, deps), &wanted);
     let rate_min = in_bytes("min-rate", rate_min).map_err(|fatal| errors.push(fatal)).unwrap_or(0);
@@ -91,16 +95,31 @@ pub fn parse(
     if !errors.is_empty() {
         return Err(errors);
     }
+    let rate_max = capped.or(rate_max);
     Ok(SaturatePlan {
         run_args,
-        rate_max_bytes_per_second: capped.or(rate_max),
+        rate_max_bytes_per_second: rate_max,
         is_capped_by_producers: capped.is_some(),
         rate_min_bytes_per_second: rate_min,
         step_ns,
         confirm_ns,
         precision,
         report,
+        notes: notes(places.unwrap_or_default(), step_ns, confirm_ns, rate_max),
     })
+}
+
+/// What the runs write where, which is nothing for many targets, and for how long.
+fn notes(mut places: Vec<String>, step_ns: u64, confirm_ns: u64, rate_max: Option<u64>) -> Vec<String> {
+    if !places.is_empty() {
+        let [step, confirm] = [step_ns, confirm_ns].map(units::format_duration);
+        let rates = format!("each rate is tried for {step}, and what holds is confirmed for {confirm}");
+        places.push(match rate_max.map(|max| units::format_rate_short(max as f64)) {
+            Some(max) => format!("writes at {max} at most: {rates}"),
+            None => format!("writes as much as the target takes in {step}; then {rates}"),
+        });
+    }
+    places
 }
 
 /// The value of one of our flags; `None`: it was not said, or what is wrong with it is in `errors`.
@@ -256,24 +275,24 @@ fn precision(text: Option<&str>, errors: &mut Vec<Fatal>) -> f64 {
 }
 
 /// Everything that is wrong with the runs is said now, not after the first of them. The plan is that of one at
-/// `--max-rate`.
+/// `--max-rate`; the lines say what each of them writes where.
 fn check_run(
     settings: &Settings,
     wanted: &Wanted,
     deps: &Deps,
     wrong: Vec<Fatal>,
     errors: &mut Vec<Fatal>,
-) -> Option<RunPlan> {
-    match resolve::resolve(settings, wanted, deps, wrong) {
-        Ok(plan) if plan.sink.kind == SinkKind::Stdout => {
+) -> Option<(RunPlan, Vec<String>)> {
+    match resolve::resolve_with_places(settings, wanted, deps, wrong) {
+        Ok((plan, _)) if plan.sink.kind == SinkKind::Stdout => {
             let what = "saturate cannot write to standard output: each rate is a run of its own";
             errors.push(Fatal::usage(what).mend(program::command("saturate --target file:/mnt/nvme/ --overwrite")));
         }
-        Ok(plan) if plan.producers.iter().any(keeps_what_is_there) => {
+        Ok((plan, _)) if plan.producers.iter().any(keeps_what_is_there) => {
             let what = "each run of a search would find the files of the run before, and may not write over them";
             errors.push(Fatal::usage(what).mend("--overwrite"));
         }
-        Ok(plan) => return Some(plan),
+        Ok(found) => return Some(found),
         Err(found) => errors.extend(found.into_iter().map(in_our_words)),
     }
     None

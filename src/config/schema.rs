@@ -91,13 +91,6 @@ fn with_booleans(words: &[&str]) -> Vec<Value> {
     words.iter().map(|word| json!(word)).chain([json!(true), json!(false)]).collect()
 }
 
-/// As the committed file has it.
-pub fn config_schema_text() -> String {
-    let mut text = serde_json::to_string_pretty(&config_schema()).expect("a Value can always be written");
-    text.push('\n');
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +104,11 @@ mod tests {
 
     fn schemas() -> PathBuf {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schemas")
+    }
+
+    /// As the committed file has it.
+    fn config_schema_text() -> String {
+        serde_json::to_string_pretty(&config_schema()).unwrap() + "\n"
     }
 
     #[test]

@@ -5,8 +5,8 @@ mod network;
 pub use network::{KafkaWanted, NetworkWanted};
 
 use crate::base::fatal::Fatal;
-use crate::base::place;
 use crate::base::units::RecordRate;
+use crate::base::{place, program};
 use crate::config::keys::{self, Key};
 use crate::config::load::{Given, PhaseTexts, Settings};
 use crate::config::parse::{Value, default_of, parse};
@@ -124,9 +124,11 @@ impl Reader<'_> {
             Ok(value) => Some(value),
             Err(why) => {
                 let origin = given.origin(key);
+                // What is one word of a shell is one text of YAML.
                 let assign =
                     if origin.contains(' ') { format!("{}: ", key.config_key()) } else { format!("{origin}=") };
-                self.errors.push(Fatal::usage(format!("{origin}: {why}")).mend(format!("{assign}{}", key.example)));
+                let mend = format!("{assign}{}", program::quoted(key.example));
+                self.errors.push(Fatal::usage(format!("{origin}: {why}")).mend(mend));
                 None
             }
         }

@@ -6,7 +6,7 @@ use crate::config::cli;
 use crate::config::kafka_access::{self, AccessFlags};
 use crate::config::resolve::network::url::{Scheme, Url};
 use crate::config::resolve::payload;
-use crate::plan::{KafkaAccess, TopicSource, VerifyArgs};
+use crate::plan::{KafkaAccess, SaslMechanism, TopicSource, VerifyArgs};
 use clap::{Arg, ArgAction, ArgMatches};
 use std::path::PathBuf;
 
@@ -98,18 +98,28 @@ fn kafka_access(matches: &ArgMatches, useless: bool, errors: &mut Vec<Fatal>) ->
         }
         return KafkaAccess::default();
     }
+    let sasl_mechanism = text("sasl-mechanism").and_then(|name| sasl_mechanism(&name, errors));
     let flags = AccessFlags {
         config: path("kafka-config"),
         properties,
         tls_ca: path("tls-ca"),
         tls_cert: path("tls-cert"),
         tls_key: path("tls-key"),
-        sasl_mechanism: text("sasl-mechanism"),
-        sasl_mechanism_refused: false,
+        sasl_mechanism,
+        sasl_mechanism_refused: sasl_mechanism.is_none() && matches.contains_id("sasl-mechanism"),
         sasl_user: text("sasl-user"),
         sasl_password: path("sasl-password-file"),
     };
     kafka_access::access(&flags, errors)
+}
+
+fn sasl_mechanism(name: &str, errors: &mut Vec<Fatal>) -> Option<SaslMechanism> {
+    let known = SaslMechanism::named(&name.to_ascii_uppercase());
+    if known.is_none() {
+        let what = format!("--sasl-mechanism '{name}' is none that the engine has");
+        errors.push(Fatal::usage(what).mend("--sasl-mechanism=PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"));
+    }
+    known
 }
 
 #[cfg(test)]
@@ -130,5 +140,16 @@ mod tests {
         let open = "kafka://remote:9092/a: the credentials travel without TLS";
         assert!(told.len() == 1 && told[0].starts_with(open), "{told:?}");
         assert!(notes(&["kafka://remote/a", "--kafka-property=security.protocol=SASL_SSL"]).is_empty());
+    }
+
+    #[test]
+    fn mechanisms_are_known_in_any_case() {
+        let refused = |name: &str| {
+            let args = ["kafka://localhost/t", &format!("--sasl-mechanism={name}")].map(str::to_owned);
+            parse(&args).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        assert!(refused("GSSAPI").starts_with("--sasl-mechanism 'GSSAPI' is none"), "{}", refused("GSSAPI"));
+        assert!(!refused("GSSAPI").contains("needs a mechanism"), "{}", refused("GSSAPI"));
+        assert!(refused("plain").starts_with("PLAIN needs a user"), "{}", refused("plain"));
     }
 }

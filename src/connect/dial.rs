@@ -217,12 +217,9 @@ fn out_of_descriptors(error: &Error) -> Option<Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::testing::peer;
     use std::io::{Read, Write};
     use std::net::TcpListener;
-
-    fn peer(host: &str, port: u16) -> PeerPlan {
-        PeerPlan { host: host.into(), port, tls: None, connect_timeout_ns: 2_000_000_000 }
-    }
 
     fn refused(peer: &PeerPlan) -> Fatal {
         dial(peer).map(|dialed| dialed.peer_address).expect_err("nobody is there")

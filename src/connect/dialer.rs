@@ -3,6 +3,7 @@
 //! Each dial has a thread of its own for as long as it lasts, so that a dead host holds up nobody else. Between two
 //! dials of one connection the pause grows with each failure; a connection that dies young counts as one.
 
+mod no_http;
 mod outages;
 
 pub use outages::Outages;
@@ -14,7 +15,7 @@ use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::base::units::format_counted;
 use crate::plan::PeerPlan;
-use crate::sys;
+use crate::sys::threads;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select, unbounded};
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -39,6 +40,10 @@ pub enum Past {
     Closed { used: bool },
     /// The peer ended it with this TLS alert (RFC 8446, section 6.2); whether it had done some work before.
     Alert { description: u8, used: bool },
+    /// The HTTP server at the other end closed it, and had not a byte of an answer for what it was asked.
+    Mute,
+    /// What came back was no HTTP, and began so.
+    NoHttp { start: [u8; 4] },
 }
 
 /// One connection wanted. At most one order of a connection is open at any time.
@@ -159,15 +164,8 @@ impl Dialer {
             told_of_alerts: BTreeSet::new(),
             done,
         };
-        let thread = std::thread::Builder::new().name("dialer".into()).spawn(move || {
-            if !cpus.is_empty() {
-                sys::process::set_affinity(&cpus);
-            }
-            desk.run(&orders, &ended, &stopped);
-        });
-        let thread = thread.map_err(|error| {
-            Fatal::host(format!("cannot start the dialer's thread: {error}")).mend("raise ulimit -u")
-        })?;
+        let run = move || desk.run(&orders, &ended, &stopped);
+        let thread = threads::start("dialer", &cpus, "the dialer's thread", run)?;
         Ok((Self { stop: Some(stop), thread: Some(thread) }, handle))
     }
 }
@@ -211,6 +209,8 @@ struct Record {
     peer_address: Option<SocketAddr>,
     /// What kept it from working since then.
     outages: BTreeSet<String>,
+    /// How often in a row its peer gave no answer.
+    mute: u32,
     /// It was lost, not closed in order, and is not there again.
     is_down: bool,
 }
@@ -283,6 +283,9 @@ impl Desk {
     fn take(&mut self, order: DialOrder) {
         self.tell_of_closing(&order);
         self.tell_of_alert(&order);
+        if let Some(words) = self.news_of_no_http(&order) {
+            tracing::warn!("{words}");
+        }
         let now = Instant::now();
         let record = self.records.entry(key(&order)).or_default();
         let is_lost = record.peer_address.is_some() && order.past != Past::Served;
@@ -320,6 +323,18 @@ impl Desk {
             let from = self.records.get(&key(order)).and_then(|record| record.peer_address);
             tracing::warn!("{}", words_of_alert(&order.peer, (description, used), from));
         }
+    }
+
+    /// Of a peer that speaks no HTTP; once for each.
+    fn news_of_no_http(&mut self, order: &DialOrder) -> Option<String> {
+        let record = self.records.entry(key(order)).or_default();
+        record.mute = if order.past == Past::Mute { record.mute.saturating_add(1) } else { 0 };
+        let words = match order.past {
+            Past::Mute if record.mute == no_http::MUTE_TOLD_AT => no_http::words_of_silence(&order.peer),
+            Past::NoHttp { start } => no_http::words_of_answer(&order.peer, start),
+            _ => return None,
+        };
+        self.outages.is_first_of(&shown(&order.peer)).then_some(words)
     }
 
     fn note(&mut self, end: &Ended) {
@@ -378,9 +393,8 @@ impl Desk {
             // Nobody waits for it any more: it closes here.
             let _nobody = answers.send(Answer { lane, connection, dialed });
         };
-        let thread = std::thread::Builder::new().name(format!("dial-{lane}.{connection}")).spawn(call);
-        if let Err(error) = thread {
-            let fatal = Fatal::host(format!("cannot start a thread that dials: {error}")).mend("raise ulimit -u");
+        let thread = threads::start(format!("dial-{lane}.{connection}"), &[], "a thread that dials", call);
+        if let Err(fatal) = thread {
             self.note(&Ended { key, class, dialed: Err(fatal.what.clone()) });
             let _nobody = self.answers.try_send(Answer { lane, connection, dialed: Err(Box::new(fatal)) });
         }

@@ -44,7 +44,7 @@ impl Client {
         if plan.url.starts_with("https:") {
             config = config.tls_config(TlsConfig::builder().root_certs(system_roots()?).build());
         }
-        let authorization = plan.token.as_ref().map(|token| format!("Bearer {}", token.0));
+        let authorization = plan.token.as_ref().map(|token| format!("Bearer {}", token.expose()));
         Ok(Self { agent: config.build().into(), base: plan.url.clone(), authorization })
     }
 

@@ -41,6 +41,10 @@ pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &st
     }
     evidence.push(together.to_owned());
     evidence.extend(absent(inputs));
+    if let Some(said) = verdict::made_again(totals.reconnects) {
+        // The cause goes first.
+        evidence.insert(1, said);
+    }
     let stolen: Option<Vec<f64>> = inputs.iter().map(|input| input.report.verdict.stolen_ratio).collect();
     let stolen_ratio = stolen.and_then(|all| all.into_iter().reduce(f64::max));
     Verdict { limited_by, evidence, notes, stolen_ratio }

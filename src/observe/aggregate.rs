@@ -9,7 +9,7 @@ pub mod recent;
 use crate::base::limits;
 use crate::counters::{Counts, Field, Latencies, LoopTime, Snapshot};
 use crate::observe::phases::Phases;
-use crate::observe::quantile::{empty_histogram, merge, response_of, response_quantile_ns, seconds, unconfirmed};
+use crate::observe::quantile::{empty_histogram, merge, response_quantile_ns, seconds, unconfirmed};
 use crate::observe::report::Interval;
 use hdrhistogram::Histogram;
 use recent::Recent;
@@ -105,15 +105,15 @@ impl Aggregate {
         if snapshot.at_ns <= self.warmup_ns && self.warmup_ns > 0 {
             core.loop_time_base = snapshot.loop_time;
         }
-        let response = response_of(&snapshot.measured_latencies);
+        let response = snapshot.measured_latencies.response_or_service();
         core.recent.add(&snapshot.measured_latencies, &delta);
         if let Some(warm) = &snapshot.warm_latencies {
             core.recent.add(warm, &warm_delta);
             if let Some(all) = &mut self.warm_latencies {
-                merge_latencies(all, warm);
+                all.add(warm);
             }
         }
-        merge_latencies(&mut self.measured_latencies, &snapshot.measured_latencies);
+        self.measured_latencies.add(&snapshot.measured_latencies);
         self.phases.fold(snapshot.at_ns, &delta, &snapshot.measured_latencies);
         self.latest_ns = self.latest_ns.max(snapshot.at_ns);
         if snapshot.at_ns > self.warmup_ns || delta != Counts::default() {
@@ -254,12 +254,6 @@ impl Aggregate {
             self.spare.push(histogram);
         }
     }
-}
-
-fn merge_latencies(all: &mut Latencies, more: &Latencies) {
-    merge(&mut all.response, response_of(more));
-    merge(&mut all.service, &more.service);
-    merge(&mut all.lateness, &more.lateness);
 }
 
 fn total<'a>(lanes: impl Iterator<Item = &'a Counts>) -> Counts {

@@ -3,11 +3,10 @@
 use crate::base::fatal::Exit;
 use crate::counters::{CoreEnd, Counts, ERROR_KINDS, Field, LaneEnd, Latencies, LoopTime};
 use crate::observe::aggregate::Aggregate;
-use crate::observe::quantile::{distribution, latency, response_of, response_quantile_ns, seconds, unconfirmed};
+use crate::observe::quantile::{distribution, latency, response_quantile_ns, seconds, unconfirmed};
 use crate::observe::report::{
     Confirmation, Cpu, Governance, Pacing, Payload, Producer, Report, SCHEMA_VERSION, Throughput, Totals, Warmup,
 };
-use crate::observe::shared::warmup_ns;
 use crate::observe::verdict::Case;
 use crate::observe::{slo, verdict};
 use crate::plan::{self, Compression, KafkaClient, OrderedQuantile, RunPlan, TargetPlan};
@@ -69,7 +68,7 @@ pub struct Facts {
 /// The report. `aggregate` is finished.
 pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let (warm, measured) = (aggregate.warm_total(), aggregate.measured_total());
-    let warmup_ns = warmup_ns(plan);
+    let warmup_ns = plan.warmup_ns();
     let outcome = facts.outcome;
     let ended_ns = outcome.ended_ns().unwrap_or(aggregate.latest_ns());
     let paced_ns = outcome.ends.iter().map(|end| end.paced_ns).max().filter(|ns| *ns > 0).unwrap_or(ended_ns);
@@ -78,30 +77,30 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let elapsed_seconds = if has_measured_part { seconds(ended_ns.saturating_sub(warmup_ns)) } else { 0.0 };
     let totals = Totals { audit_lines_dropped: outcome.audit_lines_dropped, ..totals(&measured) };
     let (errors, latencies) = (errors(&measured), &aggregate.measured_latencies);
+    let latency_seconds = latency(latencies, &measured);
     let throughput = Throughput::of(&totals, elapsed_seconds);
     let pacing = pacing(plan, aggregate, paced_ns, latencies);
     let is_paced = pacing.target_bytes_per_second.is_some();
     let loop_time = loop_time(aggregate, &outcome.ends, outcome.synced_ns, is_paced);
     let quantile = |OrderedQuantile(at)| {
         let lost = unconfirmed(&measured);
-        response_quantile_ns(response_of(latencies), totals.records_produced, lost, at).map(seconds)
+        response_quantile_ns(latencies.response_or_service(), totals.records_produced, lost, at).map(seconds)
     };
     let slo = slo::evaluate(&plan.observe.slo, &totals, &throughput, quantile);
-    let closed = outcome.ends.iter().any(|end| end.closed);
     let ended_by_signal = ended_by_signal(&outcome);
-    let is_missed = slo.iter().any(|slo| !slo.passed);
-    let exit = exit([&warm, &measured], outcome.ended_early.is_some(), is_missed);
+    let exit = exit([&warm, &measured], outcome.ended_early.is_some(), slo.iter().any(|slo| !slo.passed));
     let verdict = verdict::judge(&Case {
         time: &loop_time,
         pacing: &pacing,
         throughput: &throughput,
+        service: &latency_seconds.service,
         totals: &totals,
         elapsed_seconds,
         records_submitted: warm.get(Field::RecordsSubmitted) + measured.get(Field::RecordsSubmitted),
         records_refused: verdict::records_refused(&errors),
         statuses: statuses(&outcome.ends),
         connections_down: facts.connections_down,
-        closed,
+        closed: outcome.ends.iter().any(|end| end.closed),
         signal: ended_by_signal.as_deref(),
         in_flight: verdict::in_flight(plan),
     });
@@ -119,8 +118,8 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         host: facts.host,
         payload: Payload { compression_ratio: compression_ratio(plan, &totals), ..facts.payload },
         warmup: warmup(aggregate, &warm, warmup_ns.min(paced_ns)),
-        latency_seconds: latency(latencies, &measured),
-        cpu: cpu(outcome.cpu, produced_bytes, aggregate.polling_ns()),
+        latency_seconds,
+        cpu: cpu(outcome.cpu, produced_bytes, polling_ns(aggregate, &outcome.ends)),
         producers: producers(plan, aggregate, &outcome.ends),
         intervals: aggregate.intervals.iter().filter(|_| has_measured_part).cloned().collect(),
         intervals_dropped: aggregate.intervals_dropped,
@@ -239,7 +238,7 @@ fn pacing(plan: &RunPlan, aggregate: &Aggregate, paced_ns: u64, latencies: &Late
     let (offered, produced) = (measured.get(Field::RecordsOffered), measured.get(Field::RecordsProduced));
     let lateness = &latencies.lateness;
     Pacing {
-        paced_seconds: Some(seconds(paced_ns.saturating_sub(warmup_ns(plan)))),
+        paced_seconds: Some(seconds(paced_ns.saturating_sub(plan.warmup_ns()))),
         planned_seconds: (planned_ns < u64::MAX).then(|| seconds(planned_ns)),
         stages_planned: aggregate.phases.planned(),
         target_bytes_per_second: target,
@@ -274,6 +273,11 @@ fn target_bytes_per_second(plan: &RunPlan, paced_ns: u64) -> Option<f64> {
 pub fn seconds_per_gigabyte(cpu_seconds: f64, bytes: u64) -> Option<f64> {
     let is_told = cpu_seconds >= CPU_SECONDS_MIN && bytes >= CPU_BYTES_MIN;
     is_told.then(|| cpu_seconds / (bytes as f64 / 1e9))
+}
+
+/// That of the drain, too, which is in no snapshot.
+fn polling_ns(aggregate: &Aggregate, ends: &[CoreEnd]) -> u64 {
+    aggregate.polling_ns() + ends.iter().map(|end| end.drain_spun_ns).sum::<u64>()
 }
 
 fn cpu(times: CpuTimes, bytes: u64, polling_ns: u64) -> Cpu {

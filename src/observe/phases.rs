@@ -5,9 +5,8 @@
 //! last one that began, and so does its time: without it a stage's rate would be higher than the target ever took.
 
 use crate::counters::{Counts, Field, Latencies};
-use crate::observe::quantile::{decode, encode, latency, merge, response_of, seconds, unconfirmed};
+use crate::observe::quantile::{decode, encode, latency, merge, seconds, unconfirmed};
 use crate::observe::report::Phase;
-use crate::observe::shared::warmup_ns;
 use crate::plan::{PhasePlan, RunPlan};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -38,7 +37,7 @@ struct Fold {
 
 impl Phases {
     pub fn of(plan: &RunPlan) -> Self {
-        let mut end_ns = warmup_ns(plan);
+        let mut end_ns = plan.warmup_ns();
         let fold = |(at, phase): (usize, &PhasePlan)| {
             let (number, _, mode) = stage(plan, at)?;
             let start_ns = end_ns;
@@ -73,9 +72,7 @@ impl Phases {
             fold.produced_ns = fold.produced_ns.max(at_ns);
         }
         if !latencies.service.is_empty() {
-            let all = fold.open.get_or_insert_default();
-            merge(&mut all.response, response_of(latencies));
-            merge(&mut all.service, &latencies.service);
+            fold.open.get_or_insert_default().add(latencies);
         }
         // A core that lags behind by more counts in the stage that is open by then.
         while self.first_open < last && self.folds[self.first_open].end_ns.saturating_add(SECOND_NS) < at_ns {

@@ -5,7 +5,6 @@
 use crate::counters::ERROR_KINDS;
 use crate::observe::aggregate::Aggregate;
 use crate::observe::metrics::{BUCKETS_NS, METRICS, Metric, Source};
-use crate::observe::quantile::response_of;
 use crate::observe::shared::Shared;
 use crate::plan::{ProducerPlan, RunPlan, Schedule};
 use crate::tap::EventBooks;
@@ -157,7 +156,7 @@ fn folded(all: &Aggregate, source: Source) -> Buckets {
     out.buckets.push((f64::INFINITY, 0));
     for latencies in parts {
         let histogram: &Histogram<u64> = match source {
-            Source::Response => response_of(latencies),
+            Source::Response => latencies.response_or_service(),
             Source::Service => &latencies.service,
             _ => &latencies.lateness,
         };

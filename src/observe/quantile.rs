@@ -10,11 +10,6 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
 pub use crate::counters::empty_histogram;
 
-/// Response times; without a rate nothing is due before it is sent, and they are the service times.
-pub fn response_of(latencies: &Latencies) -> &Histogram<u64> {
-    if latencies.response.is_empty() { &latencies.service } else { &latencies.response }
-}
-
 /// Records that were due and have no confirmation.
 pub fn unconfirmed(counts: &Counts) -> u64 {
     counts.get(Field::RecordsFailed) + counts.get(Field::RecordsUncertain) + counts.get(Field::RecordsNotSent)
@@ -59,7 +54,7 @@ pub fn distribution(histogram: &Histogram<u64>, confirmed: u64, lost: u64) -> Di
 pub fn latency(latencies: &Latencies, counts: &Counts) -> Latency {
     let produced = counts.get(Field::RecordsProduced);
     Latency {
-        response: distribution(response_of(latencies), produced, unconfirmed(counts)),
+        response: distribution(latencies.response_or_service(), produced, unconfirmed(counts)),
         service: distribution(&latencies.service, produced, 0),
     }
 }

@@ -44,7 +44,7 @@ pub struct Stalled {
 impl Shared {
     pub fn new(plan: Arc<RunPlan>, live: Vec<Arc<LiveCore>>, clock: TscClock, outages: Arc<Outages>) -> Arc<Self> {
         let lanes: Vec<_> = live.iter().map(|core| core.lanes.len()).collect();
-        let aggregate = Mutex::new(Aggregate::new(&lanes, warmup_ns(&plan), Phases::of(&plan)));
+        let aggregate = Mutex::new(Aggregate::new(&lanes, plan.warmup_ns(), Phases::of(&plan)));
         let (state, epoch_ns) = (AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(Self { plan, live, clock, outages, aggregate, state, epoch_ns })
     }
@@ -142,11 +142,6 @@ impl Shared {
 
 fn has_sent_all(core: &LiveCore) -> bool {
     matches!(core.state(), CoreState::Draining | CoreState::Syncing | CoreState::Done)
-}
-
-/// How long the run warms up.
-pub fn warmup_ns(plan: &RunPlan) -> u64 {
-    plan.phases.iter().filter(|phase| phase.warmup).map(|phase| phase.duration_ns).sum()
 }
 
 #[cfg(test)]

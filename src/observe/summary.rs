@@ -8,9 +8,9 @@ use crate::base::units::{
     format_records_per_second,
 };
 use crate::observe::logs::Console;
-use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Report, Totals};
+use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Pacing, Report, Totals};
 use crate::observe::slo;
-use crate::observe::verdict::READER_LEFT;
+use crate::observe::verdict::{READER_LEFT, rate_said};
 use crate::plan::{LogFormat, ReportTarget, RunPlan};
 use crate::sys::streams;
 use crate::wire::http::status::status_line;
@@ -30,6 +30,8 @@ const INDENT: usize = 2;
 const TEXT_MIN: usize = 20;
 /// Targets, or places of data, that are named one by one.
 const NAMED_MAX: usize = 3;
+/// Sentences of the verdict; the report has all.
+const EVIDENCE_MAX: usize = 4;
 /// From this share of the processor time on, processor time for each byte says nothing of the bytes.
 const POLLING_SHARE_MIN: f64 = 0.5;
 
@@ -181,8 +183,7 @@ fn outcome(page: &mut Page, report: &Report) {
         LimitedBy::Generator => "the generator",
         LimitedBy::Host => "the host",
     };
-    let evidence = report.verdict.evidence.first().map(|first| format!(": {first}")).unwrap_or_default();
-    page.line("limited by", &format!("{by}{evidence}"));
+    evidence(page, by, report);
     for note in &report.verdict.notes {
         page.line("note", note);
     }
@@ -202,6 +203,22 @@ fn outcome(page: &mut Page, report: &Report) {
         page.line("ended", &how);
     } else if report.verdict.evidence.iter().any(|said| said == READER_LEFT) {
         page.line("ended", READER_LEFT);
+    }
+}
+
+/// The first sentence beside the verdict; of the others those that say what stands nowhere else on the page.
+fn evidence(page: &mut Page, by: &str, report: &Report) {
+    let Some((first, others)) = report.verdict.evidence.split_first() else { return page.line("limited by", by) };
+    page.line("limited by", &format!("{by}: {first}"));
+    let Pacing { target_bytes_per_second, achieved_ratio, .. } = report.pacing;
+    let pacing = target_bytes_per_second.zip(achieved_ratio).map(|(target, ratio)| rate_said(target, ratio));
+    let is_new = |said: &&String| *said != READER_LEFT && Some(*said) != pacing.as_ref();
+    let others: Vec<_> = others.iter().filter(is_new).collect();
+    for said in others.iter().take(EVIDENCE_MAX - 1) {
+        page.line("evidence", said);
+    }
+    if others.len() >= EVIDENCE_MAX {
+        page.line("", &format!("{} more in the report", others.len() + 1 - EVIDENCE_MAX));
     }
 }
 

@@ -6,6 +6,7 @@ use crate::observe::aggregate::Aggregate;
 use crate::observe::assemble::{CpuTimes, Facts, Outcome, assemble};
 use crate::observe::report::{Payload, Report};
 use crate::observe::shared::Shared;
+use crate::plan::testing::{phase_plan, producer_plan, run_plan};
 use crate::plan::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,74 +66,28 @@ fn plan(cores: usize, lanes: usize, rate: Option<u64>) -> RunPlan {
         None => Schedule::Unlimited,
     };
     let duration_ns = 10 * SECOND;
+    let core = |at: usize| CorePlan {
+        cpu: at + 4,
+        producers: (at * lanes..(at + 1) * lanes).collect(),
+        ring_bytes_per_lane: 1 << 20,
+    };
     let producer = |at: usize| ProducerPlan {
-        id: at as u32,
         core: at / lanes,
         target: at % targets.len(),
         schedule: vec![PhaseShare { duration_ns, warmup: false, weight: 1, schedule }],
-        stagger_ns: 0,
-        records_max: u64::MAX,
-        bytes_max: u64::MAX,
-        to: TargetPlan::Null,
+        ..producer_plan(at as u32)
     };
+    let plan = run_plan();
     RunPlan {
-        payload_bytes_max: None,
-        run_id: "test-run".into(),
-        run_id_hash: 1,
         command: vec!["engine".into(), "--rate".into(), "1MB/s".into()],
         effective_config: serde_json::Map::from_iter([("rate".to_owned(), "1MB/s".into())]),
-        cores: (0..cores)
-            .map(|at| CorePlan {
-                cpu: at + 4,
-                producers: (at * lanes..(at + 1) * lanes).collect(),
-                ring_bytes_per_lane: 1 << 20,
-            })
-            .collect(),
+        cores: (0..cores).map(core).collect(),
         producers: (0..cores * lanes).map(producer).collect(),
-        free_cpus: vec![],
-        fleet_producers: 1,
-        sink: SinkPlan {
-            kind: SinkKind::Null,
-            targets: targets.clone(),
-            block_bytes: 1 << 20,
-            queue_depth: 8,
-            linger_ns: 250_000,
-            confirmation: Confirmation::Target,
-        },
-        payload: PayloadPlan {
-            source: PayloadSource::Random { compressibility: 0.0 },
-            record_bytes_min: 100,
-            record_bytes_max: 100,
-            headed: true,
-            seed: 0,
-            annotate: Annotate::Payload,
-            sign_key: None,
-        },
-        phases: vec![PhasePlan { duration_ns, warmup: false, sampled: false, weight: 1, rate_bytes_per_second: rate }],
+        sink: SinkPlan { targets: targets.clone(), ..plan.sink },
+        phases: vec![PhasePlan { rate_bytes_per_second: rate, ..phase_plan(duration_ns) }],
         rate_bytes_per_second: rate,
-        catch_up_ns: 10 * SECOND,
-        drain_timeout_ns: 10 * SECOND,
-        start_at_unix_ns: None,
-        poll: Poll::Busy,
-        io: Io::Syscall,
-        unregistered: Unregistered::Told,
-        zero_copy: true,
-        observe: observe_plan(),
-        notes: vec![],
-    }
-}
-
-fn observe_plan() -> ObservePlan {
-    ObservePlan {
-        metrics_addr: None,
-        metrics_hold_ns: 0,
-        log_format: LogFormat::Json,
-        stats_interval_ns: 3600 * SECOND,
-        report: None,
-        html: None,
-        audit_every: 1000,
-        governance: None,
-        slo: vec![],
+        observe: ObservePlan { audit_every: 1000, ..plan.observe },
+        ..plan
     }
 }
 

@@ -7,7 +7,7 @@ use crate::observe::live_line::{LivePart, RATE_ROOM, clock, live_columns, side_b
 use crate::observe::logs::Console;
 use crate::observe::phases;
 use crate::observe::quantile::{seconds, unconfirmed};
-use crate::observe::shared::{Shared, warmup_ns};
+use crate::observe::shared::Shared;
 use crate::plan::{LogFormat, RunPlan};
 use crate::wire::http::status::status_line;
 use std::collections::BTreeSet;
@@ -156,7 +156,7 @@ fn ended_bytes(counts: &Counts) -> u64 {
 
 impl Ticker {
     pub fn new(shared: Arc<Shared>, console: Arc<Console>) -> Self {
-        let warmup_ns = warmup_ns(&shared.plan);
+        let warmup_ns = shared.plan.warmup_ns();
         let before = vec![Counts::default(); shared.plan.producers.len()];
         let (recent, refusals) = (Recent::default(), BTreeSet::new());
         Self { shared, console, warmup_ns, before, before_ns: 0, recent, drains_from_ns: None, refusals }

@@ -4,7 +4,7 @@ mod in_flight;
 
 use crate::base::units::{format_count, format_counted, format_duration, format_rate_short};
 use crate::counters::{ERROR_KINDS, Field, LoopTime};
-use crate::observe::report::{LimitedBy, Pacing, Throughput, Totals, Verdict};
+use crate::observe::report::{Distribution, LimitedBy, Pacing, Throughput, Totals, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use in_flight::in_flight;
@@ -23,6 +23,9 @@ const JUDGED_SECONDS_MIN: f64 = 0.1;
 const LATE_SHARE_MAX: f64 = 0.05;
 /// From this share of the time in which something was due, what may be in flight is what the target was held to.
 const FULL_SHARE_MIN: f64 = 0.5;
+/// One wait of this share of the time, so many times the usual one, is why the target was waited for.
+const STALL_SHARE_MIN: f64 = 0.25;
+const STALL_FACTOR_MIN: f64 = 10.0;
 /// Smaller shares of the time are not named.
 const NAMED_SHARE_MIN: f64 = 0.005;
 
@@ -89,6 +92,8 @@ pub struct Case<'a> {
     pub time: &'a LoopTime,
     pub pacing: &'a Pacing,
     pub throughput: &'a Throughput,
+    /// From submitted to confirmed.
+    pub service: &'a Distribution,
     pub totals: &'a Totals,
     pub elapsed_seconds: f64,
     /// Records handed to the kernel, those of the warm-up included.
@@ -253,17 +258,29 @@ impl Case<'_> {
             LimitedBy::Rate if late >= LATE_SHARE_MAX => {
                 Some(format!("{} of the records were sent late, and response times count that wait", percent(late)))
             }
-            LimitedBy::Target if self.is_full() => self.in_flight.clone(),
+            LimitedBy::Target if self.is_held_by_depth(shares) => self.in_flight.clone(),
             _ => None,
         };
         Vec::from_iter(note)
     }
 
-    /// For most of the time in which something was due, no more could be in flight.
-    fn is_full(&self) -> bool {
-        let due_ns = self.time.target_full_ns + self.time.kernel_ns + self.time.work_ns;
-        let full = due_ns > 0 && self.time.target_full_ns as f64 >= FULL_SHARE_MIN * due_ns as f64;
-        full && self.connections_down == 0 && self.records_refused == 0
+    /// For most of the time in which something was due the target was waited for, and nothing but its answers.
+    fn is_held_by_depth(&self, shares: &Shares) -> bool {
+        let full = shares.waited >= FULL_SHARE_MIN * (1.0 - shares.idle);
+        full && !self.is_troubled() && !self.is_stalled()
+    }
+
+    /// Records were refused or lost, or connections were: more in flight would mend neither.
+    fn is_troubled(&self) -> bool {
+        let Totals { records_failed, records_uncertain, retries, reconnects, .. } = *self.totals;
+        let troubles = [self.records_refused, records_failed, records_uncertain, retries, reconnects];
+        self.connections_down > 0 || !self.statuses.is_empty() || troubles.iter().any(|count| *count > 0)
+    }
+
+    /// The target stopped for a good part of the run.
+    fn is_stalled(&self) -> bool {
+        let (Some(usual), Some(longest)) = (self.service.p50, self.service.max) else { return false };
+        longest >= STALL_SHARE_MIN * self.elapsed_seconds && longest >= STALL_FACTOR_MIN * usual
     }
 
     fn down(&self) -> String {
@@ -271,14 +288,10 @@ impl Case<'_> {
     }
 
     fn outages(&self) -> Option<String> {
-        let again = self.totals.reconnects;
         match () {
             () if self.records_submitted == 0 => None,
             () if self.connections_down > 0 => Some(self.down()),
-            () if again > 0 => {
-                Some(format!("{} made again, lost or closed in time", format_counted(again, "connection")))
-            }
-            () => None,
+            () => made_again(self.totals.reconnects),
         }
     }
 
@@ -307,6 +320,12 @@ pub fn rate_said(bytes_per_second: f64, achieved_ratio: f64) -> String {
     let (target, percent) = (format_rate_short(bytes_per_second), percent(achieved_ratio));
     let word = if is_met(achieved_ratio) { "was met" } else { "was not met" };
     format!("the rate of {target} {word}: {percent} of the records due were produced")
+}
+
+/// What came of connections that went, of one run or of several.
+pub fn made_again(reconnects: u64) -> Option<String> {
+    let connections = format_counted(reconnects, "connection");
+    (reconnects > 0).then(|| format!("{connections} made again, lost or closed in time"))
 }
 
 /// Records that the target refused, of a report's errors by kind.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 /// Where one producer sends.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one for each producer, made once")]
 pub enum TargetPlan {
     Null,
     Stdout,
@@ -143,8 +142,6 @@ pub struct KafkaPlan {
     /// No rate was said: all brokers must be this host, wherever the bootstrap addresses are.
     pub local_only: bool,
     pub topic: String,
-    /// `server_name` is the first bootstrap host; each broker is verified against its own.
-    pub tls: Option<TlsPlan>,
     pub sasl: Option<SaslPlan>,
     /// Its peer is the first bootstrap address.
     pub link: LinkPlan,
@@ -169,6 +166,13 @@ pub struct KafkaPlan {
     pub delivery_timeout_ns: u64,
 }
 
+impl KafkaPlan {
+    /// `server_name` is the first bootstrap host; each broker is verified against its own.
+    pub fn tls(&self) -> Option<&TlsPlan> {
+        self.link.peer.tls.as_ref()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     None,
@@ -179,6 +183,12 @@ pub enum Compression {
 }
 
 impl Compression {
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|codec| codec.name() == name)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Compression::None => "none",
@@ -236,6 +246,12 @@ pub enum SaslMechanism {
 }
 
 impl SaslMechanism {
+    pub const ALL: [Self; 4] = [Self::Plain, Self::ScramSha256, Self::ScramSha512, Self::OauthBearer];
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mechanism| mechanism.name() == name)
+    }
+
     /// As the protocol spells it.
     pub fn name(self) -> &'static str {
         match self {
@@ -295,7 +311,8 @@ pub struct KafkaAccess {
 
 impl Default for KafkaAccess {
     fn default() -> Self {
-        Self { tls: None, sasl: None, client_id: "engine".to_owned(), timeout_ns: 30_000_000_000, notes: Vec::new() }
+        let timeout_ns = limits::REQUEST_TIMEOUT_DEFAULT_NS;
+        Self { tls: None, sasl: None, client_id: "engine".to_owned(), timeout_ns, notes: Vec::new() }
     }
 }
 

@@ -18,4 +18,6 @@ pub struct SaturatePlan {
     /// The search ends when what holds and what does not are this close: a fraction.
     pub precision: f64,
     pub report: Option<ReportTarget>,
+    /// What the user should know before the first run, one line each.
+    pub notes: Vec<String>,
 }

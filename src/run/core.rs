@@ -3,10 +3,9 @@
 use super::kafka::KafkaLane;
 use super::others::OthersWatch;
 use super::region::{self, bake, places};
-use super::{Alarm, Stop, files, net};
+use super::{Stop, files, net};
 use crate::base::clock::TscClock;
 use crate::base::fatal::{Exit, Fatal};
-use crate::config::resolve::network::links;
 use crate::connect::dialer::Outages;
 use crate::core_loop::tally::{SnapshotQueues, Tally};
 use crate::core_loop::{Core, Lane, Pulse};
@@ -15,14 +14,15 @@ use crate::manifest::RecordFormat;
 use crate::pace::{Pacer, Patience};
 use crate::payload::Payload;
 use crate::plan::{Annotate, Poll, ProducerPlan, RunPlan, SinkKind};
-use crate::sink::Sink;
 use crate::sink::file::keeper::KeeperLane;
 use crate::sink::null::NullSink;
 use crate::sink::stdout::StdoutSink;
+use crate::sink::{Sink, links};
 use crate::sys;
 use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::Ring;
+use crate::sys::threads::{self, OnPanic};
 use crate::tap::Tap;
 use crossbeam_channel::{Receiver, Sender};
 use std::fs::File;
@@ -108,32 +108,25 @@ pub fn spawn(setup: Setup) -> Result<JoinHandle<Result<CoreEnd, Fatal>>, Fatal> 
     let name = format!("core-{}", setup.plan.cores[setup.index].cpu);
     let stop = setup.stop.clone();
     let work = move || begin(setup).inspect_err(|_| stop.start_failed.store(true, Relaxed));
-    let spawned = std::thread::Builder::new().name(name).spawn(work);
-    spawned.map_err(|error| Fatal::host(format!("cannot start a core thread: {error}")).mend("raise ulimit -u"))
+    threads::start(name, &[], "a core thread", work)
 }
 
 fn begin(setup: Setup) -> Result<CoreEnd, Fatal> {
     let (plan, stop) = (setup.plan.clone(), setup.stop.clone());
-    let _alarm = Alarm(&stop, "a core crashed; please report this");
-    let cpu = plan.cores[setup.index].cpu;
-    if !sys::process::pin(cpu) {
-        return Err(Fatal::host(format!("cannot pin a thread to processor {cpu}"))
-            .mend("name processors that this process may use: --cores, see `taskset -p $$`"));
-    }
+    let _alarm = OnPanic(|| stop.core_crashed());
+    threads::pin_or_refuse(plan.cores[setup.index].cpu)?;
     sys::process::set_precise_timers();
     let (region, prepared) = prepare(&setup)?;
     let lanes = prepared.payloads.len();
     let depth = plan.sink.queue_depth * lanes + lanes;
     match (plan.sink.kind, plan.io) {
-        (SinkKind::Null, _) => {
-            finish(setup, Blocking::new(region, depth), prepared, |_, _, _| Ok(NullSink::new(lanes, depth)))
-        }
+        (SinkKind::Null, _) => finish(setup, Blocking::new(region, depth), prepared, NullSink::new(lanes, depth)),
         (SinkKind::Stdout, _) => {
-            let sealed = plan.payload.annotate != Annotate::Payload;
-            let open = |ring: &mut Blocking, _: &mut Setup, _: &Prepared| {
-                StdoutSink::new(ring.memory(), sealed).map_err(|error| Fatal::host(format!("stdout: {error}")))
-            };
-            finish(setup, Blocking::new(region, depth), prepared, open)
+            let mut ring = Blocking::new(region, depth);
+            let immutable = plan.payload.annotate != Annotate::Payload;
+            let sink = StdoutSink::new(ring.memory(), immutable)
+                .map_err(|error| Fatal::host(format!("stdout: {error}")).mend("--target stdout | READER, or > FILE"))?;
+            finish(setup, ring, prepared, sink)
         }
         (SinkKind::File, io) => files::with_ring(setup, io, region, depth, prepared),
         (SinkKind::Tcp | SinkKind::Http | SinkKind::Kafka, io) => net::with_ring(setup, io, region, prepared),
@@ -159,26 +152,19 @@ fn prepare(setup: &Setup) -> Result<(Region, Prepared), Fatal> {
     Ok((region, Prepared { payloads, staging, formats, block_bytes, memory, registered, percent_of_others }))
 }
 
-/// Opens the sink, waits at the barrier, runs and closes.
-pub fn finish<R: Ring, S: Sink<R>>(
-    mut setup: Setup,
-    mut ring: R,
-    prepared: Prepared,
-    open: impl FnOnce(&mut R, &mut Setup, &Prepared) -> Result<S, Fatal>,
-) -> Result<CoreEnd, Fatal> {
-    let sink = open(&mut ring, &mut setup, &prepared)?;
+/// With the sink open: waits at the barrier, runs and closes.
+pub fn finish<R: Ring, S: Sink<R>>(setup: Setup, ring: R, prepared: Prepared, sink: S) -> Result<CoreEnd, Fatal> {
     let Prepared { mut payloads, block_bytes, mut memory, registered, percent_of_others, .. } = prepared;
     memory += registered.map_or("", |registered| if registered { ", registered" } else { ", not registered" });
     let plan = setup.plan.clone();
-    let core_plan = &plan.cores[setup.index];
+    let cpu = plan.cores[setup.index].cpu;
     let period_bytes = payloads.first().map_or(0, |payload| payload.starts().period_bytes());
-    let ready = Ready { cpu: core_plan.cpu, percent_of_others, period_bytes, memory, registered };
-    let warmup = plan.phases.iter().any(|phase| phase.warmup);
-    let tally = Tally::new(setup.index, setup.live.clone(), warmup, setup.queues);
+    let ready = Ready { cpu, percent_of_others, period_bytes, memory, registered };
+    let tally = Tally::new(setup.index, setup.live.clone(), plan.has_warmup(), setup.queues);
     let patience = Patience { catch_up_ns: plan.catch_up_ns, linger_ns: plan.sink.linger_ns, block_bytes };
-    let lanes = core_plan.producers.iter().map(|at| lane(&plan.producers[*at], patience)).collect();
-    let window = |at: &usize| region::window(&plan, &plan.producers[*at]) + 1;
-    let done = Vec::with_capacity(DONE_PER_BLOCK * core_plan.producers.iter().map(window).sum::<usize>());
+    let lanes = plan.producers_of(setup.index).map(|producer| lane(producer, patience)).collect();
+    let blocks: usize = plan.producers_of(setup.index).map(|producer| region::window(&plan, producer) + 1).sum();
+    let done = Vec::with_capacity(DONE_PER_BLOCK * blocks);
     setup.ready.send(ready).map_err(|_| Fatal::host(SENT_HOME))?;
     drop(setup.ready);
     let go = setup.gate.recv().map_err(|_| Fatal::host(SENT_HOME))?;

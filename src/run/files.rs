@@ -63,14 +63,19 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, depth: usize, mut prepare
             Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l`")
         })?;
         prepared.registered = Some(ring.registered());
-        return finish(setup, ring, prepared, open_files);
+        return run_on(setup, ring, prepared);
     }
     // Native AIO is asynchronous for direct writes alone, and some hosts forbid it as well.
     let direct = setup.plan.producers.iter().filter_map(|producer| producer.file()).all(|file| file.direct);
     match if direct { Aio::new(region, depth).map_err(|(region, _)| region) } else { Err(region) } {
-        Ok(ring) => finish(setup, ring, prepared, open_files),
-        Err(region) => finish(setup, Blocking::new(region, depth), prepared, open_files),
+        Ok(ring) => run_on(setup, ring, prepared),
+        Err(region) => run_on(setup, Blocking::new(region, depth), prepared),
     }
+}
+
+fn run_on<R: Ring>(mut setup: Setup, mut ring: R, prepared: Prepared) -> Result<CoreEnd, Fatal> {
+    let sink = open_files(&mut ring, &mut setup, &prepared)?;
+    finish(setup, ring, prepared, sink)
 }
 
 fn open_files<R: Ring>(ring: &mut R, setup: &mut Setup, prepared: &Prepared) -> Result<FileSink, Fatal> {
@@ -78,8 +83,7 @@ fn open_files<R: Ring>(ring: &mut R, setup: &mut Setup, prepared: &Prepared) -> 
     // From here on an earlier run's data are lost.
     barrier::await_opening(&plan, &setup.stop)?;
     let mut lanes = Vec::new();
-    for (lane, payload) in prepared.payloads.iter().enumerate() {
-        let producer = &plan.producers[plan.cores[setup.index].producers[lane]];
+    for (lane, (payload, producer)) in prepared.payloads.iter().zip(plan.producers_of(setup.index)).enumerate() {
         let (keeper, claimed) = (setup.keeper_lanes[lane].take(), setup.claims[lane].take());
         let (Some(file), Some(keeper), Some(claimed)) = (producer.file(), keeper, claimed) else {
             return Err(Fatal::usage(format!("producer {} has no file", producer.id)));

@@ -9,7 +9,8 @@ use crate::connect::kafka::{
 };
 use crate::host::{Sysfs, network};
 use crate::plan::{Compression, KafkaClient, KafkaPlan, PayloadPlan, PayloadSource, RunPlan, SinkKind, TargetPlan};
-use crate::wire::kafka::PRODUCE_VERSION_MIN;
+use crate::sys::threads;
+use crate::wire::kafka::{PRODUCE_VERSION_MAX, PRODUCE_VERSION_MIN};
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -49,8 +50,7 @@ pub fn prepare(plan: &Arc<RunPlan>, stop: &AtomicBool) -> Result<Vec<Option<Kafk
         // After a stop nobody hears it.
         let _nobody = tell.send(lanes(&asked));
     };
-    let thread = std::thread::Builder::new().name("kafka".into()).spawn(ask);
-    thread.map_err(|error| Fatal::host(format!("cannot start a thread: {error}")).mend("raise ulimit -u"))?;
+    threads::start("kafka", &[], "a thread", ask)?;
     loop {
         match told.recv_timeout(Duration::from_nanos(limits::WAIT_NS_MAX)) {
             Ok(lanes) => return lanes,
@@ -163,7 +163,8 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Tar
         // It finds its own.
         (None, KafkaClient::Rskafka) => PRODUCE_VERSION_MIN,
         (None, KafkaClient::Uring) => {
-            let what = "the broker speaks none of the versions 3 to 8 of Produce";
+            let ours = format!("{PRODUCE_VERSION_MIN} to {PRODUCE_VERSION_MAX}");
+            let what = format!("the broker speaks none of the versions {ours} of Produce");
             return Err(Fatal::new(Exit::Unreachable, what).mend("a broker from 0.11 to 4.x"));
         }
     };

@@ -20,18 +20,20 @@ pub fn is_wanted(plan: &RunPlan) -> bool {
 
 pub fn run(setup: Setup, region: Region, prepared: Prepared) -> Result<CoreEnd, Fatal> {
     let ring = Blocking::new(region, setup.plan.sink.queue_depth * prepared.payloads.len());
-    let open = |_: &mut Blocking, setup: &mut Setup, _: &Prepared| {
-        let plan = &setup.plan;
-        let mut setups = Vec::new();
-        for (at, lane) in plan.cores[setup.index].producers.iter().zip(&setup.kafka_lanes) {
-            let kafka = lane.target.plan.clone();
-            let frames = kafka_framing(plan, &plan.producers[*at], &kafka);
-            let room = room((plan.payload.record_bytes_min, plan.payload.record_bytes_max), &frames, &kafka);
-            setups.push(LaneSetup { plan: kafka, partitions: lane.partitions.clone(), frames, room });
-        }
-        KafkaCompatSink::open(setups, &|| setup.stop.may_start())
-    };
-    finish(setup, ring, prepared, open)
+    let sink = open(&setup)?;
+    finish(setup, ring, prepared, sink)
+}
+
+fn open(setup: &Setup) -> Result<KafkaCompatSink, Fatal> {
+    let plan = &setup.plan;
+    let mut setups = Vec::new();
+    for (producer, lane) in plan.producers_of(setup.index).zip(&setup.kafka_lanes) {
+        let kafka = lane.target.plan.clone();
+        let frames = kafka_framing(plan, producer, &kafka);
+        let room = room((plan.payload.record_bytes_min, plan.payload.record_bytes_max), &frames, &kafka);
+        setups.push(LaneSetup { plan: kafka, partitions: lane.partitions.clone(), frames, room });
+    }
+    KafkaCompatSink::open(setups, &|| setup.stop.may_start())
 }
 
 /// What fits into a batch of records of these lengths, framed as the native client frames them: its batches are the
@@ -52,33 +54,11 @@ fn room((shortest, longest): (u64, u64), frames: &KafkaFraming, kafka: &KafkaPla
 mod tests {
     use super::*;
     use crate::plan::KeyPlan;
+    use crate::plan::testing::kafka_plan;
     use proptest::prelude::*;
 
     fn kafka(batch_bytes: u64) -> KafkaPlan {
-        use crate::plan::{Compression, LinkPlan, PeerPlan, RetryPlan};
-        let peer = PeerPlan { host: "localhost".into(), port: 9092, tls: None, connect_timeout_ns: 1 };
-        let retry = RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 };
-        KafkaPlan {
-            bootstrap: vec![("localhost".into(), 9092)],
-            local_only: false,
-            topic: "t".into(),
-            tls: None,
-            sasl: None,
-            link: LinkPlan { peer: peer.into(), connections: 1, request_timeout_ns: 1, retry },
-            acks: -1,
-            idempotent: false,
-            codec: Compression::None,
-            batch_bytes,
-            batch_bytes_min: batch_bytes,
-            linger_ns: 0,
-            key: KeyPlan::None,
-            partitions: None,
-            create_topic: false,
-            client: KafkaClient::Rskafka,
-            client_id: "engine".into(),
-            in_flight_max: 1,
-            delivery_timeout_ns: 1,
-        }
+        KafkaPlan { batch_bytes, batch_bytes_min: batch_bytes, ..kafka_plan(9092) }
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use super::core::{Prepared, Setup, finish};
 use super::kafka::KafkaLane;
 use super::{kafka_compat, region};
 use crate::base::fatal::Fatal;
-use crate::config::resolve::network::links;
+use crate::connect::dial::Dialed;
 use crate::connect::dialer::{self, Dialer};
 use crate::connect::kafka::dial_leaders;
 use crate::counters::CoreEnd;
@@ -13,8 +13,11 @@ use crate::plan::{
     Annotate, Compression, HttpPlan, Io, KafkaClient, KafkaPlan, LinkPlan, ProducerPlan, RunPlan, SinkKind, TargetPlan,
     TcpFraming,
 };
+use crate::sink::http::{self, HttpSink};
+use crate::sink::kafka::{self, KafkaSink};
+use crate::sink::links;
 use crate::sink::redials::Redials;
-use crate::sink::{http, kafka as kafka_sink, tcp};
+use crate::sink::tcp::{self, TcpSink};
 use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::NetRing;
@@ -22,7 +25,6 @@ use crate::sys::uring::Uring;
 use crate::wire::http::{HeadFacts, RequestHead};
 use crate::wire::kafka::codec::Codec;
 use crate::wire::kafka::produce::ProducePrefix;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// What a producer's target wants around each record.
@@ -39,7 +41,7 @@ pub fn framing(plan: &RunPlan, producer: &ProducerPlan) -> Framing {
 
 pub(super) fn kafka_framing(plan: &RunPlan, producer: &ProducerPlan, kafka: &KafkaPlan) -> KafkaFraming {
     let mut headers = Vec::new();
-    if is_sampled(plan) {
+    if plan.is_sampled() {
         let heaviest = plan.phases.iter().map(|phase| phase.weight).max().unwrap_or(1);
         headers.push(Header::Weight(digits(heaviest)));
     }
@@ -51,19 +53,13 @@ pub(super) fn kafka_framing(plan: &RunPlan, producer: &ProducerPlan, kafka: &Kaf
     KafkaFraming::new(kafka.key, headers, producer.id, plan.payload.record_bytes_max, records_max)
 }
 
-/// Whether records say their weight beside them, as well.
-fn is_sampled(plan: &RunPlan) -> bool {
-    plan.phases.iter().any(|phase| phase.sampled)
-}
-
 /// Records that a batch can hold, each of `shortest` bytes with at least the frame's seven.
 fn records_max(kafka: &KafkaPlan, shortest: u64) -> u64 {
     kafka.batch_bytes / (shortest + 7) + 1
 }
 
-/// Bytes of region that producer `at` needs beside its ring; `block_bytes`: its longest block.
-pub fn staging_bytes(setup: &Setup, (lane, at): (usize, usize), block_bytes: u64) -> Result<u64, Fatal> {
-    let producer = &setup.plan.producers[at];
+/// Bytes of region that a lane needs beside its ring; `block_bytes`: its longest block.
+pub fn staging_bytes(setup: &Setup, (lane, producer): (usize, &ProducerPlan), block_bytes: u64) -> Result<u64, Fatal> {
     Ok(match &producer.to {
         TargetPlan::Tcp(plan) => tcp::staging_bytes(plan.link.connections, block_bytes),
         TargetPlan::Http(plan) => {
@@ -109,8 +105,8 @@ pub fn connections(setup: &Setup) -> Vec<usize> {
     if !setup.kafka_lanes.is_empty() {
         return setup.kafka_lanes.iter().map(|lane| lane.partitions.len()).collect();
     }
-    let link = |at: &usize| plan.producers[*at].to.link().map_or(0, |link| link.connections);
-    plan.cores[setup.index].producers.iter().map(link).collect()
+    let count = |producer: &ProducerPlan| producer.to.link().map_or(0, |link| link.connections);
+    plan.producers_of(setup.index).map(count).collect()
 }
 
 /// Where threads run that a core's thread starts: not on its processor, if another one is left.
@@ -121,80 +117,112 @@ fn beside_cores(plan: &RunPlan) -> Vec<usize> {
     }
 }
 
-fn with_sink<R: NetRing>(setup: Setup, ring: R, prepared: Prepared) -> Result<CoreEnd, Fatal> {
+fn with_sink<R: NetRing>(setup: Setup, mut ring: R, prepared: Prepared) -> Result<CoreEnd, Fatal> {
     let plan = setup.plan.clone();
-    let producers: Vec<&ProducerPlan> =
-        plan.cores[setup.index].producers.iter().map(|at| &plan.producers[*at]).collect();
     let dial = match plan.sink.kind {
         SinkKind::Kafka => dial_leaders(setup.kafka_lanes.iter().map(KafkaLane::led).collect()),
         _ => dialer::plain(),
     };
     let counts = connections(&setup);
-    let peers = producers.iter().filter_map(|producer| producer.to.link()).map(|link| link.peer.clone()).collect();
-    let total = counts.iter().sum();
+    let links = plan.producers_of(setup.index).filter_map(|producer| producer.to.link());
+    let (peers, total) = (links.map(|link| link.peer.clone()).collect(), counts.iter().sum());
     // Lives until the core's end: it redials.
     let (seed, outages) = (plan.payload.seed ^ setup.index as u64, setup.outages.clone());
     let (_dialer, handle) = Dialer::start(dial, seed, total, beside_cores(&plan), outages)?;
     let mut redials = Redials::new(handle, peers, total);
-    let failed = |error: std::io::Error| Fatal::host(format!("a connection could not be handed to the ring: {error}"));
-    let (staging, block_bytes) = (prepared.staging.clone(), prepared.block_bytes);
+    let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
     match plan.sink.kind {
         SinkKind::Tcp => {
-            let open = |ring: &mut R, setup: &mut Setup, _: &Prepared| {
-                let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
-                let lane = |((dialed, staging), producer): ((Vec<_>, Range<usize>), &&ProducerPlan)| {
-                    let TargetPlan::Tcp(tcp) = &producer.to else { return None };
-                    let depth = tcp.link_depth(plan.sink.queue_depth);
-                    let request_timeout_ns = tcp.link.request_timeout_ns;
-                    Some(tcp::LaneSetup { dialed, staging, block_bytes, depth, request_timeout_ns })
-                };
-                let setups = dialed.into_iter().zip(staging).zip(&producers).filter_map(lane).collect();
-                tcp::TcpSink::open(ring, setups, redials).map_err(failed)
-            };
-            finish(setup, ring, prepared, open)
+            let sink = open_tcp(&mut ring, (&setup, &prepared), dialed, redials)?;
+            finish(setup, ring, prepared, sink)
+        }
+        SinkKind::Http => {
+            let sink = open_http(&mut ring, (&setup, &prepared), dialed, redials)?;
+            finish(setup, ring, prepared, sink)
         }
         SinkKind::Kafka => {
-            let open = |ring: &mut R, setup: &mut Setup, _: &Prepared| {
-                let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
-                let mut setups = Vec::new();
-                for ((dialed, staging), lane) in dialed.into_iter().zip(staging).zip(&setup.kafka_lanes) {
-                    let manner = kafka_manner(setup, lane)?;
-                    let partitions = lane.partitions.iter().copied().zip(dialed).collect();
-                    setups.push(kafka_sink::LaneSetup { manner, partitions, staging, block_bytes });
-                }
-                let sink = kafka_sink::KafkaSink::open(ring, setups, redials)?;
-                if sink.lends() && setup.index == 0 {
-                    tracing::info!(
-                        "a broker on this host may read batches in place, where that costs the core less; --zero-copy off always copies"
-                    );
-                }
-                Ok(sink)
-            };
-            finish(setup, ring, prepared, open)
+            let sink = open_kafka(&mut ring, (&setup, &prepared), dialed, redials)?;
+            finish(setup, ring, prepared, sink)
         }
-        _ => {
-            let open = |ring: &mut R, setup: &mut Setup, _: &Prepared| {
-                let dialed = redials.connect_all(&counts, || setup.stop.may_start())?;
-                let mut setups = Vec::new();
-                for ((dialed, staging), producer) in dialed.into_iter().zip(staging).zip(&producers) {
-                    let TargetPlan::Http(http) = &producer.to else { continue };
-                    let manner = http_manner(&plan, producer, http);
-                    let window = region::window(&plan, producer);
-                    setups.push(http::LaneSetup { manner, dialed, staging, block_bytes, window });
-                }
-                http::HttpSink::open(ring, setups, redials).map_err(failed)
-            };
-            finish(setup, ring, prepared, open)
+        kind @ (SinkKind::Null | SinkKind::Stdout | SinkKind::File) => {
+            Err(Fatal::usage(format!("a target of the kind {kind:?} has no connections")))
         }
     }
 }
 
-fn kafka_manner(setup: &Setup, lane: &KafkaLane) -> Result<kafka_sink::Manner, Fatal> {
+fn open_tcp<R: NetRing>(
+    ring: &mut R,
+    (setup, prepared): (&Setup, &Prepared),
+    dialed: Vec<Vec<Dialed>>,
+    redials: Redials,
+) -> Result<TcpSink, Fatal> {
+    let plan = &setup.plan;
+    let mut setups = Vec::new();
+    for ((dialed, staging), producer) in dialed.into_iter().zip(&prepared.staging).zip(plan.producers_of(setup.index)) {
+        let TargetPlan::Tcp(tcp) = &producer.to else { continue };
+        setups.push(tcp::LaneSetup {
+            dialed,
+            staging: staging.clone(),
+            block_bytes: prepared.block_bytes,
+            depth: tcp.link_depth(plan.sink.queue_depth),
+            request_timeout_ns: tcp.link.request_timeout_ns,
+        });
+    }
+    TcpSink::open(ring, setups, redials)
+}
+
+fn open_http<R: NetRing>(
+    ring: &mut R,
+    (setup, prepared): (&Setup, &Prepared),
+    dialed: Vec<Vec<Dialed>>,
+    redials: Redials,
+) -> Result<HttpSink, Fatal> {
+    let plan = &setup.plan;
+    let mut setups = Vec::new();
+    for ((dialed, staging), producer) in dialed.into_iter().zip(&prepared.staging).zip(plan.producers_of(setup.index)) {
+        let TargetPlan::Http(http) = &producer.to else { continue };
+        setups.push(http::LaneSetup {
+            manner: http_manner(plan, producer, http),
+            dialed,
+            staging: staging.clone(),
+            block_bytes: prepared.block_bytes,
+            window: region::window(plan, producer),
+        });
+    }
+    HttpSink::open(ring, setups, redials)
+}
+
+fn open_kafka<R: NetRing>(
+    ring: &mut R,
+    (setup, prepared): (&Setup, &Prepared),
+    dialed: Vec<Vec<Dialed>>,
+    redials: Redials,
+) -> Result<KafkaSink, Fatal> {
+    let mut setups = Vec::new();
+    for ((dialed, staging), lane) in dialed.into_iter().zip(&prepared.staging).zip(&setup.kafka_lanes) {
+        setups.push(kafka::LaneSetup {
+            manner: kafka_manner(setup, lane)?,
+            partitions: lane.partitions.iter().copied().zip(dialed).collect(),
+            staging: staging.clone(),
+            block_bytes: prepared.block_bytes,
+        });
+    }
+    let sink = KafkaSink::open(ring, setups, redials)?;
+    if sink.lends() && setup.index == 0 {
+        tracing::info!(
+            "a broker on this host may read batches in place, where that costs the core less; --zero-copy off always \
+             copies"
+        );
+    }
+    Ok(sink)
+}
+
+fn kafka_manner(setup: &Setup, lane: &KafkaLane) -> Result<kafka::Manner, Fatal> {
     let plan = &setup.plan;
     let kafka = &lane.target.plan;
     let timeout_ms = i32::try_from(kafka.link.request_timeout_ns / 1_000_000).unwrap_or(i32::MAX);
     let prefix = ProducePrefix::new(&kafka.client_id, &kafka.topic, kafka.acks, timeout_ms)?;
-    Ok(kafka_sink::Manner {
+    Ok(kafka::Manner {
         prefix: prefix.with_version(lane.target.version)?,
         version: lane.target.version,
         acks: kafka.acks,
@@ -215,7 +243,7 @@ fn kafka_manner(setup: &Setup, lane: &KafkaLane) -> Result<kafka_sink::Manner, F
         // As over HTTP.
         seed: plan.payload.seed ^ plan.run_id_hash ^ u64::from(lane.producer_id) << 32,
         topic: kafka.topic.clone(),
-        tls: kafka.tls.is_some(),
+        tls: kafka.tls().is_some(),
         lends: kafka.acks != 0
             && kafka.codec == Compression::None
             && holds_all_unanswered(setup, kafka, lane.partitions.len()),
@@ -233,7 +261,7 @@ fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan) ->
     let facts = HeadFacts {
         producer_id: producer.id,
         stamped: plan.payload.annotate != Annotate::Off,
-        weighted: is_sampled(plan),
+        weighted: plan.is_sampled(),
         counted: http.records_per_request > 1,
         run_id: beside.then_some(plan.run_id.as_str()),
     };

@@ -4,6 +4,7 @@
 use super::core::{Ready, Setup};
 use super::net;
 use crate::base::fatal::Fatal;
+use crate::base::page::PAGE_BYTES;
 use crate::base::{limits, units};
 use crate::payload::Payload;
 use crate::payload::bake::{Draft, Who};
@@ -11,8 +12,6 @@ use crate::plan::{ProducerPlan, RunPlan, TargetPlan, Unregistered};
 use crate::sink::file::staging_bytes;
 use crate::sys;
 use std::ops::Range;
-
-const PAGE_BYTES: u64 = 4096;
 
 /// A lane's place in the core's region.
 pub struct Place {
@@ -29,13 +28,12 @@ pub fn places(setup: &Setup) -> Result<(Vec<Place>, u64), Fatal> {
     let mut end = 0u64;
     let mut take = |bytes: u64| {
         let start = end;
-        end += bytes.next_multiple_of(PAGE_BYTES);
+        end += bytes.next_multiple_of(PAGE_BYTES as u64);
         start as usize..(start + bytes) as usize
     };
     let block_bytes = plan.sink.block_bytes;
     let mut drafts = Vec::new();
-    for at in &core.producers {
-        let producer = &plan.producers[*at];
+    for producer in plan.producers_of(setup.index) {
         let (framing, ring_bytes) = (net::framing(plan, producer), core.ring_bytes_per_lane);
         drafts.push(Draft::new(&plan.payload, framing, setup.zero_fraction, producer.id, ring_bytes, block_bytes)?);
     }
@@ -43,18 +41,18 @@ pub fn places(setup: &Setup) -> Result<(Vec<Place>, u64), Fatal> {
     let block_bytes = drafts.iter().map(Draft::longest_span).fold(block_span_bytes(plan), u64::max);
     // All rings come first, so that they can be registered without the rest.
     let rings: Vec<_> = drafts.iter().map(|draft| take(draft.bytes())).collect();
-    let place = |(lane, ((draft, ring), at)): (usize, ((Draft, Range<usize>), &usize))| {
+    let place = |(lane, ((draft, ring), producer)): (usize, ((Draft, Range<usize>), &ProducerPlan))| {
         let depth = plan.sink.queue_depth;
-        let staged = match &plan.producers[*at].to {
+        let staged = match &producer.to {
             TargetPlan::Null | TargetPlan::Stdout => 0,
             TargetPlan::File(file) => staging_bytes(file, draft.starts(), block_bytes, depth),
             TargetPlan::Tcp(_) | TargetPlan::Http(_) | TargetPlan::Kafka(_) => {
-                net::staging_bytes(setup, (lane, *at), block_bytes)?
+                net::staging_bytes(setup, (lane, producer), block_bytes)?
             }
         };
         Ok(Place { draft, ring, staging: take(staged) })
     };
-    let lanes = drafts.into_iter().zip(rings).zip(&core.producers).enumerate();
+    let lanes = drafts.into_iter().zip(rings).zip(plan.producers_of(setup.index)).enumerate();
     Ok((lanes.map(place).collect::<Result<_, Fatal>>()?, block_bytes))
 }
 
@@ -81,14 +79,13 @@ pub fn window(plan: &RunPlan, producer: &ProducerPlan) -> usize {
 
 pub fn bake(setup: &Setup, places: Vec<Place>, memory: &mut [u8]) -> Result<Vec<Payload>, Fatal> {
     let plan = &setup.plan;
-    let producers = plan.cores[setup.index].producers.iter().map(|at| &plan.producers[*at]);
     let bake = |(place, producer): (Place, &ProducerPlan)| {
         let who = Who { run_id: &plan.run_id, run_id_hash: plan.run_id_hash, producer_id: producer.id };
         let base = place.ring.start;
         let (ring, window) = (&mut memory[place.ring], window(plan, producer));
         place.draft.bake(&plan.payload, who, base, ring, window, &|| setup.stop.may_prepare())
     };
-    places.into_iter().zip(producers).map(bake).collect()
+    places.into_iter().zip(plan.producers_of(setup.index)).map(bake).collect()
 }
 
 /// Whether the run may go on with what the kernel has registered; with it the line to say, if there is one.

@@ -33,6 +33,7 @@ pub(super) fn plan(run_args: &[&str]) -> SaturatePlan {
         confirm_ns: 5 * SECOND_NS,
         precision: 0.02,
         report: None,
+        notes: Vec::new(),
     }
 }
 
@@ -140,6 +141,34 @@ fn the_bound_of_the_search_is_no_limit_of_the_target() {
     assert!(found.is_max_rate && summary(&found).contains("all that --producer-rate lets through"), "{found:?}");
     let found = conclude(&plan(&[]), &End::Found(Outcome::Confirmed(1_000_000)), held());
     assert!(!found.is_max_rate && !summary(&found).contains("--max-rate"), "{found:?}");
+}
+
+#[test]
+fn what_was_found_while_others_disturbed_most_runs_is_no_success() {
+    let run = |rate: u64, ratio: f64, stolen: f64| {
+        let mut report = report(5.0, 0.0, None);
+        report.pacing.achieved_ratio = Some(ratio);
+        report.verdict.stolen_ratio = Some(stolen);
+        judge(&report, at(rate), None, 0)
+    };
+    let end = End::Found(Outcome::Confirmed(1_000_000));
+    for (stolen, disturbed) in [(0.4, true), (0.01, false)] {
+        let tried = vec![run(4_000_000, 0.8, stolen), run(2_000_000, 0.9, stolen), run(1_000_000, 1.0, 0.01)];
+        let found = conclude(&plan(&[]), &end, tried);
+        assert_eq!((found.disturbed, found.exit_code), (disturbed, u8::from(disturbed)));
+        assert_eq!(found.sustained_bytes_per_second, Some(1_000_000), "it held all the same");
+        let said = summary(&found);
+        assert_eq!(said.starts_with("not judged: "), disturbed, "{said}");
+        assert_eq!(said.contains("in 2 runs that did not hold"), disturbed, "{said}");
+    }
+    // What was asked for held, whoever took part.
+    let bounded = SaturatePlan { rate_max_bytes_per_second: Some(1_000_000), ..plan(&[]) };
+    for first in [0.9, 1.0] {
+        let tried = vec![run(1_000_000, first, 0.4), run(1_000_000, 1.0, 0.4)];
+        let found = conclude(&bounded, &end, tried);
+        assert_eq!((found.exit_code, found.disturbed), (0, first < 1.0), "{first}");
+        assert!(summary(&found).starts_with("sustained: "), "{first}");
+    }
 }
 
 #[test]

@@ -77,6 +77,9 @@ pub fn summary(result: &Saturation) -> String {
     let found = match (rate, cut_short) {
         (Some(rate), Some(how)) => format!("{how}; the highest rate that held so far: {rate}"),
         (None, Some(how)) => format!("{how} before any rate had held"),
+        (Some(rate), None) if result.confirmed && !result.is_judged() => {
+            format!("not judged: {rate} held, but most runs were disturbed{limit}")
+        }
         (Some(rate), None) if result.confirmed => format!("sustained: {rate}{limit}"),
         (Some(rate), None) => format!(
             "no rate lasted: {rate} held for a step, but was not confirmed, nor was what came after it{limit}\n\

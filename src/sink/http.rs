@@ -9,14 +9,16 @@ mod channel;
 
 use super::link::{self, Area, Link, TLS_INBOX_BYTES_MIN};
 use super::redials::Redials;
-use super::{Done, Ending, Kept, LaneClose, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
+use super::{Done, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
+use crate::base::fatal::Fatal;
 use crate::connect::backoff;
 use crate::connect::dial::Dialed;
+use crate::connect::dialer::Past;
 use crate::payload::Payload;
 use crate::plan::RetryPlan;
 use crate::sys::ring::{NetRing, Wait};
 use crate::wire::http::RequestHead;
-use channel::{Channel, Exchange};
+use channel::{Channel, Exchange, OfLane};
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
@@ -121,7 +123,7 @@ impl Gathering {
 }
 
 impl HttpSink {
-    pub fn open<R: NetRing>(ring: &mut R, setups: Vec<LaneSetup>, redials: Redials) -> io::Result<Self> {
+    pub fn open<R: NetRing>(ring: &mut R, setups: Vec<LaneSetup>, redials: Redials) -> Result<Self, Fatal> {
         let mut lanes = Vec::new();
         for (lane, setup) in setups.into_iter().enumerate() {
             let manner = setup.manner;
@@ -178,6 +180,14 @@ impl HttpLane {
     }
 }
 
+/// What the dialer is told of a connection that is gone: that the server gives no answers only where it never gave one.
+fn past(channels: &[Channel], index: usize) -> Past {
+    match channels[index].past() {
+        Past::Mute if channels.iter().any(Channel::has_answered) => Past::Unknown,
+        past => past,
+    }
+}
+
 impl<R: NetRing> Sink<R> for HttpSink {
     fn room(&mut self, _ring: &mut R, lane: usize, _next_length: u64) -> Room {
         let lane = &mut self.lanes[lane];
@@ -224,8 +234,9 @@ impl<R: NetRing> Sink<R> for HttpSink {
             let HttpLane { manner, channels, again, .. } = &mut self.lanes[at];
             let channel = &mut channels[index];
             let event = channel.link.complete(ring, completion);
-            if channel.on_event(ring, (&mut payloads[at], manner, again), event, now_ns, done) {
-                self.redials.order_after(at, index, channel.past());
+            let of_lane = OfLane { payload: &mut payloads[at], manner, again };
+            if channel.on_event(ring, of_lane, event, now_ns, done) {
+                self.redials.order_after(at, index, past(channels, index));
             }
         }
         self.gathering.came(completions);
@@ -238,7 +249,7 @@ impl<R: NetRing> Sink<R> for HttpSink {
             lane.send_again(ring, payload, now_ns);
             let HttpLane { manner, channels, again, .. } = lane;
             for (index, channel) in channels.iter_mut().enumerate() {
-                if channel.check_time(ring, (&mut *payload, manner, again), now_ns, done) {
+                if channel.check_time(ring, OfLane { payload, manner, again }, now_ns, done) {
                     self.redials.order_after(at, index, channel.past());
                 }
             }
@@ -249,8 +260,6 @@ impl<R: NetRing> Sink<R> for HttpSink {
     fn byte_ns_max(&self) -> u64 {
         if self.lanes.iter().any(|lane| lane.manner.tls) { SEALED_BYTE_NS_MAX } else { 1 }
     }
-
-    fn flush(&mut self, _ring: &mut R) {}
 
     fn drain_until(&mut self, until_ns: u64) {
         self.drained_ns = until_ns;
@@ -269,13 +278,5 @@ impl<R: NetRing> Sink<R> for HttpSink {
             let sent = lane.channels.iter().flat_map(Channel::leftovers);
             done.extend(waiting.chain(sent).map(|(slot, fate)| Done::rest(at, slot, fate)));
         }
-    }
-
-    fn ending(&self) -> Option<&Ending> {
-        None
-    }
-
-    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
-        Kept::default()
     }
 }

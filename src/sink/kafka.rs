@@ -12,7 +12,7 @@ mod request;
 
 use super::link::{self, Area, Link, TLS_INBOX_BYTES_MIN};
 use super::redials::Redials;
-use super::{COMPRESSED_BYTE_NS_MAX, Done, Ending, Kept, LaneClose, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
+use super::{COMPRESSED_BYTE_NS_MAX, Done, Ending, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::connect::dial::Dialed;
 use crate::payload::Payload;
@@ -23,7 +23,7 @@ use crate::wire::kafka::codec::{Codec, Deflater};
 use crate::wire::kafka::produce::ProducePrefix;
 use lend_or_copy::Choice;
 use outbox::Outbox;
-use part::Part;
+use part::{OfLane, Part};
 use std::io;
 use std::ops::Range;
 
@@ -108,7 +108,6 @@ pub struct KafkaSink {
 
 impl KafkaSink {
     pub fn open<R: NetRing>(ring: &mut R, setups: Vec<LaneSetup>, redials: Redials) -> Result<Self, Fatal> {
-        let failed = |error: io::Error| Fatal::host(format!("a connection could not be handed to the ring: {error}"));
         let mut lanes = Vec::new();
         for (lane, setup) in setups.into_iter().enumerate() {
             let manner = setup.manner;
@@ -121,7 +120,7 @@ impl KafkaSink {
             for (index, (id, dialed)) in setup.partitions.into_iter().enumerate() {
                 let area = Area::cut(take(Area::bytes(INBOX_BYTES, manner.tls)).start, INBOX_BYTES, manner.tls);
                 let expires = dialed.expires;
-                let mut link = Link::open(ring, (lane, index), dialed, area).map_err(failed)?;
+                let mut link = Link::open(ring, (lane, index), dialed, area)?;
                 if manner.lends {
                     link.lend(ring);
                 }
@@ -212,7 +211,8 @@ impl<R: NetRing> Sink<R> for KafkaSink {
             let KafkaLane { manner, parts, outbox, .. } = &mut self.lanes[at];
             let part = &mut parts[index];
             let (event, past) = (part.link.complete(ring, completion), part.past(now_ns));
-            if part.on_event(ring, (&mut payloads[at], manner, outbox), event, now_ns, done) {
+            let of_lane = OfLane { payload: &mut payloads[at], manner, outbox };
+            if part.on_event(ring, of_lane, event, now_ns, done) {
                 self.redials.order_after(at, index, part.past_of_end(past));
             }
         }
@@ -225,7 +225,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
             let KafkaLane { manner, parts, outbox, .. } = lane;
             for (index, part) in parts.iter_mut().enumerate() {
                 let past = part.past(now_ns);
-                if part.turn(ring, (&mut *payload, manner, outbox), now_ns, done) {
+                if part.turn(ring, OfLane { payload, manner, outbox }, now_ns, done) {
                     self.redials.order_after(at, index, part.past_of_end(past));
                 }
                 if let Some(why) = part.take_end() {
@@ -244,8 +244,6 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         };
         manners.map(of).max().unwrap_or(1)
     }
-
-    fn flush(&mut self, _ring: &mut R) {}
 
     fn take_wire(&mut self, lane: usize) -> Wire {
         let parts = &mut self.lanes[lane].parts;
@@ -266,10 +264,6 @@ impl<R: NetRing> Sink<R> for KafkaSink {
 
     fn ending(&self) -> Option<&Ending> {
         self.ending.as_ref()
-    }
-
-    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
-        Kept::default()
     }
 }
 

@@ -13,7 +13,7 @@ mod records;
 mod runtime;
 mod verdict;
 
-use super::{COMPRESSED_BYTE_NS_MAX, Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
+use super::{COMPRESSED_BYTE_NS_MAX, Done, Ending, Fate, Room, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::counters::Field;
 use crate::payload::Payload;
@@ -250,8 +250,6 @@ impl<R: Ring> Sink<R> for KafkaCompatSink {
         COMPRESSED_BYTE_NS_MAX
     }
 
-    fn flush(&mut self, _ring: &mut R) {}
-
     fn take_wire(&mut self, lane: usize) -> Wire {
         Wire { bytes: std::mem::take(&mut self.lanes[lane].wire_bytes), ..Wire::default() }
     }
@@ -265,10 +263,6 @@ impl<R: Ring> Sink<R> for KafkaCompatSink {
     fn ending(&self) -> Option<&Ending> {
         self.ending.as_ref()
     }
-
-    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
-        Kept::default()
-    }
 }
 
 #[cfg(test)]
@@ -276,35 +270,13 @@ mod tests {
     use super::*;
     use crate::base::fatal::Exit;
     use crate::connect::dial::stopped;
-    use crate::plan::{KafkaClient, KeyPlan, LinkPlan, PeerPlan, RetryPlan};
+    use crate::plan::KeyPlan;
+    use crate::plan::testing::kafka_plan;
     use std::net::TcpListener;
 
     fn setup(port: u16) -> LaneSetup {
-        let peer = PeerPlan { host: "127.0.0.1".into(), port, tls: None, connect_timeout_ns: 1_000_000_000 };
-        let retry = RetryPlan { retries_max: u32::MAX, backoff_min_ns: 0, backoff_max_ns: 0 };
-        let plan = KafkaPlan {
-            bootstrap: vec![("127.0.0.1".into(), port)],
-            local_only: false,
-            topic: "t".into(),
-            tls: None,
-            sasl: None,
-            link: LinkPlan { peer: peer.into(), connections: 1, request_timeout_ns: 200_000_000, retry },
-            acks: -1,
-            idempotent: false,
-            codec: Compression::None,
-            batch_bytes: 1000,
-            batch_bytes_min: 1000,
-            linger_ns: 0,
-            key: KeyPlan::None,
-            partitions: None,
-            create_topic: false,
-            client: KafkaClient::Rskafka,
-            client_id: "engine".into(),
-            in_flight_max: 2,
-            delivery_timeout_ns: 1_000_000_000,
-        };
         let frames = KafkaFraming::new(KeyPlan::None, vec![], 0, 100, 10);
-        LaneSetup { plan, partitions: vec![0], frames, room: Room { bytes: 100, records: 1 } }
+        LaneSetup { plan: kafka_plan(port), partitions: vec![0], frames, room: Room { bytes: 100, records: 1 } }
     }
 
     #[test]

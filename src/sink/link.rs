@@ -11,6 +11,7 @@ mod breakage;
 mod incoming;
 mod outgoing;
 
+use crate::base::fatal::Fatal;
 use crate::connect::dial::Dialed;
 use crate::connect::dialer::Past;
 use crate::connect::tls::TlsSession;
@@ -124,9 +125,10 @@ impl Link {
         (lane, index): (usize, usize),
         dialed: Dialed,
         area: Area,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, Fatal> {
         let (socket, tls) = parts(dialed);
-        let file = ring.install(socket)?;
+        let failed = |error: io::Error| Fatal::host(format!("a connection could not be handed to the ring: {error}"));
+        let file = ring.install(socket).map_err(failed)?;
         // Sealed bytes are sent from a small buffer that is wanted again at once.
         let zero_copy = ring.has_zero_copy() && tls.is_none();
         Ok(Self {

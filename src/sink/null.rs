@@ -1,6 +1,6 @@
 //! Takes everything at once. It prices the engine itself: pacing, stamping and books without any target.
 
-use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
+use super::{Done, Fate, Room, Sink, Wire};
 use crate::payload::Payload;
 use crate::sys::ring::{Ring, Wait};
 use std::io;
@@ -38,17 +38,7 @@ impl<R: Ring> Sink<R> for NullSink {
         done.append(&mut self.taken);
     }
 
-    fn flush(&mut self, _ring: &mut R) {}
-
     fn take_wire(&mut self, lane: usize) -> Wire {
         Wire { bytes: std::mem::take(&mut self.wire[lane]), ..Wire::default() }
-    }
-
-    fn ending(&self) -> Option<&Ending> {
-        None
-    }
-
-    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
-        Kept::default()
     }
 }

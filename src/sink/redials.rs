@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_stop_ends_the_wait_for_the_first_connections() {
         let (handle, _clerk) = pair(1);
-        let peer = PeerPlan { host: "localhost".into(), port: 1, tls: None, connect_timeout_ns: 1 };
+        let peer = crate::plan::testing::peer("localhost", 1);
         let mut redials = Redials::new(handle, vec![Arc::new(peer)], 1);
         let fatal = redials.connect_all(&[1], || Err(stopped())).err().expect("nobody dials");
         assert_eq!(fatal, stopped());

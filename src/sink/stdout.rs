@@ -4,12 +4,13 @@
 //! are when it reads, so only a sealed copy of the ring is ever lent. Stamped records are copied by `write`.
 //! A reader that closes the pipe ends the run in good order.
 
-use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire, write_error};
+use super::{Done, Ending, Fate, Room, Sink, Wire, write_error};
 use crate::counters::Field;
 use crate::payload::Payload;
 use crate::sys::pipe;
 use crate::sys::region::Region;
 use crate::sys::ring::{Ring, Wait};
+use crate::sys::streams;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -55,6 +56,9 @@ pub struct StdoutSink {
 impl StdoutSink {
     /// `immutable`: the region's bytes never change after this.
     pub fn new(memory: &[u8], immutable: bool) -> io::Result<Self> {
+        if !streams::stdout_is_writable() {
+            return Err(io::Error::other("standard output is closed, or not open for writing"));
+        }
         Self::over(io::stdout().as_fd().try_clone_to_owned()?, memory, immutable)
     }
 
@@ -176,8 +180,6 @@ impl<R: Ring> Sink<R> for StdoutSink {
         }
     }
 
-    fn flush(&mut self, _ring: &mut R) {}
-
     fn take_wire(&mut self, _lane: usize) -> Wire {
         Wire { bytes: std::mem::take(&mut self.wire_bytes), ..Wire::default() }
     }
@@ -192,10 +194,6 @@ impl<R: Ring> Sink<R> for StdoutSink {
 
     fn ending(&self) -> Option<&Ending> {
         self.ending.as_ref()
-    }
-
-    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
-        Kept::default()
     }
 }
 

@@ -10,7 +10,8 @@
 
 use super::link::{self, Area, Breakage, Event, Link, Memory};
 use super::redials::Redials;
-use super::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
+use super::{Done, Fate, Room, Sink, Wire};
+use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::connect::dial::Dialed;
 use crate::connect::dialer::Past;
@@ -111,7 +112,7 @@ pub struct TcpSink {
 }
 
 impl TcpSink {
-    pub fn open<R: NetRing>(ring: &mut R, setups: Vec<LaneSetup>, redials: Redials) -> io::Result<Self> {
+    pub fn open<R: NetRing>(ring: &mut R, setups: Vec<LaneSetup>, redials: Redials) -> Result<Self, Fatal> {
         let mut lanes = Vec::new();
         for (lane, setup) in setups.into_iter().enumerate() {
             let mut streams = Vec::new();
@@ -148,8 +149,11 @@ impl TcpSink {
     }
 }
 
-/// What a stream borrows of its lane.
-type Lent<'a> = (&'a mut Payload, &'a mut Vec<usize>);
+/// What a stream uses of its lane.
+struct OfLane<'a> {
+    payload: &'a mut Payload,
+    stages: &'a mut Vec<usize>,
+}
 
 impl Stream {
     /// What is offered behind such a block would keep its place in the ring for nothing.
@@ -183,7 +187,7 @@ impl Stream {
     fn on_event<R: NetRing>(
         &mut self,
         ring: &mut R,
-        (payload, stages): Lent<'_>,
+        OfLane { payload, stages }: OfLane<'_>,
         event: Event,
         done: &mut Vec<Done>,
     ) -> bool {
@@ -206,10 +210,10 @@ impl Stream {
                 self.link.consume(ring, bytes);
                 self.link.listen(ring);
             }
-            Event::Broken { .. } => return self.on_ended(ring, (payload, stages), event, done),
+            Event::Broken { .. } => return self.on_ended(ring, OfLane { payload, stages }, event, done),
         }
         let ended = self.link.settle_ending();
-        self.on_ended(ring, (payload, stages), ended, done)
+        self.on_ended(ring, OfLane { payload, stages }, ended, done)
     }
 
     /// The kernel reads a block's bytes no longer.
@@ -227,7 +231,7 @@ impl Stream {
     fn on_ended<R: NetRing>(
         &mut self,
         ring: &mut R,
-        (payload, stages): Lent<'_>,
+        OfLane { payload, stages }: OfLane<'_>,
         event: Event,
         done: &mut Vec<Done>,
     ) -> bool {
@@ -305,7 +309,7 @@ impl Stream {
     fn check_time<R: NetRing>(
         &mut self,
         ring: &mut R,
-        (payload, stages): Lent<'_>,
+        OfLane { payload, stages }: OfLane<'_>,
         (now_ns, timeout_ns): (u64, u64),
         done: &mut Vec<Done>,
     ) -> bool {
@@ -318,7 +322,7 @@ impl Stream {
             return false;
         }
         let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
-        self.on_ended(ring, (payload, stages), ended, done)
+        self.on_ended(ring, OfLane { payload, stages }, ended, done)
     }
 
     /// What is known of each block at the run's end.
@@ -401,7 +405,8 @@ impl<R: NetRing> Sink<R> for TcpSink {
             let TcpLane { streams, stages, .. } = &mut self.lanes[at];
             let stream = &mut streams[index];
             let event = stream.link.complete(ring, completion);
-            if stream.on_event(ring, (&mut payloads[at], stages), event, done) {
+            let of_lane = OfLane { payload: &mut payloads[at], stages };
+            if stream.on_event(ring, of_lane, event, done) {
                 self.redials.order_after(at, index, stream.past);
             }
         }
@@ -410,7 +415,7 @@ impl<R: NetRing> Sink<R> for TcpSink {
             let TcpLane { streams, stages, request_timeout_ns, .. } = lane;
             for (index, stream) in streams.iter_mut().enumerate() {
                 stream.look(ring, now_ns, done);
-                if stream.check_time(ring, (&mut *payload, &mut *stages), (now_ns, *request_timeout_ns), done) {
+                if stream.check_time(ring, OfLane { payload, stages }, (now_ns, *request_timeout_ns), done) {
                     self.redials.order_after(at, index, stream.past);
                 }
                 // It may have waited for a buffer.
@@ -418,8 +423,6 @@ impl<R: NetRing> Sink<R> for TcpSink {
             }
         }
     }
-
-    fn flush(&mut self, _ring: &mut R) {}
 
     fn take_wire(&mut self, lane: usize) -> Wire {
         let lane = &mut self.lanes[lane];
@@ -430,14 +433,6 @@ impl<R: NetRing> Sink<R> for TcpSink {
 
     fn give_up(&mut self, ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {
         self.lanes.iter_mut().flat_map(|lane| &mut lane.streams).for_each(|stream| stream.give_up(ring, done));
-    }
-
-    fn ending(&self) -> Option<&Ending> {
-        None
-    }
-
-    fn close(&mut self, _ring: &mut R, _lane: usize, _end: &LaneClose) -> Kept {
-        Kept::default()
     }
 }
 

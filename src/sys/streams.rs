@@ -13,6 +13,44 @@ const PIECE_BYTES: usize = 4096;
 /// How long standard error is waited for.
 pub const PATIENCE: Duration = Duration::from_nanos(limits::LOG_WRITE_NS_MAX);
 
+/// Before `main`, and before the standard library opens /dev/null in place of standard streams that are closed, so that
+/// nobody can tell them from those that the user sent there.
+// SAFETY: what is placed in this section is called once, by the loader, which hands over no more than a function of no
+// arguments may ignore; the function needs nothing that is set up later.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = open_closed_streams;
+
+/// Standard input and output that are closed get /dev/null the wrong way round, as the C library does it for programs
+/// with privileges: no other file takes their number, and their use fails.
+extern "C" fn open_closed_streams() {
+    for (fd, mode) in [(0, libc::O_WRONLY), (1, libc::O_RDONLY)] {
+        // SAFETY: integers, and a path that lives as long as the program. No other thread is there yet, and the lowest
+        // number that is free is the one that gets opened.
+        unsafe {
+            if libc::fcntl(fd, libc::F_GETFD) < 0 {
+                libc::open(c"/dev/null".as_ptr(), mode);
+            }
+        }
+    }
+}
+
+/// Whether standard input is open, and for reading.
+pub fn stdin_is_readable() -> bool {
+    is_open_but_for(io::stdin().as_fd(), libc::O_WRONLY)
+}
+
+/// Whether standard output is open, and for writing.
+pub fn stdout_is_writable() -> bool {
+    is_open_but_for(io::stdout().as_fd(), libc::O_RDONLY)
+}
+
+fn is_open_but_for(stream: BorrowedFd<'_>, mode: libc::c_int) -> bool {
+    // SAFETY: integers in, integer out.
+    let flags = unsafe { libc::fcntl(stream.as_raw_fd(), libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_ACCMODE != mode
+}
+
 /// Text to standard output. A reader that closes early (`engine --help | head`) is no error.
 ///
 /// # Errors

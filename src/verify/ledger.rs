@@ -2,7 +2,7 @@
 
 use super::expect::Expected;
 use super::findings::{Finding, Findings, Kind, ProducerRead};
-use super::intervals::{Hole, Intervals, Place, subtract};
+use super::intervals::{Hole, Intervals, Place, covers, subtract};
 use super::shape::Key;
 use super::unproved::Unproved;
 use crate::base::units::format_counted;
@@ -189,13 +189,25 @@ impl Ledger {
         let open = self.tracks.iter().filter(|(key, _)| !self.expected.contains_key(*key));
         let here = open.filter(|(_, track)| sources.contains(&track.start.source));
         let firsts: Vec<u64> = here.filter_map(|(_, track)| track.seen.first()).collect();
-        let at = match (firsts.iter().min(), firsts.iter().max()) {
-            (Some(lowest), Some(highest)) if lowest == highest => format!("sequence {lowest}"),
-            (Some(lowest), Some(highest)) => format!("sequences {lowest} to {highest}"),
-            _ => return,
-        };
+        let Some(at) = starts(&firsts) else { return };
         let what = "only --expect can prove that this is all of it";
         self.findings.explain(format!("{label}: no manifest, starts at {at}; {what}"));
+    }
+
+    /// Says which producers of these runs were not received from sequence 0 on, where each of them begins in a run: the
+    /// receiver came later, or their first records were lost. What is known to be unconfirmed is not missed.
+    pub fn explain_late_starts(&mut self, runs: &BTreeSet<u64>, label: &str) {
+        let is_late = |key: &Key, first: u64| {
+            let unconfirmed = self.expected.get(key).map_or(&[][..], |expected| &expected.missing[..]);
+            first > 0 && !covers(unconfirmed, 0, first - 1)
+        };
+        let tracks = self.tracks.iter().filter(|(key, _)| runs.contains(&key.run));
+        let firsts = tracks.filter_map(|(key, track)| track.seen.first().filter(|first| is_late(key, *first)));
+        let firsts: Vec<u64> = firsts.collect();
+        let Some(at) = starts(&firsts) else { return };
+        let producers = format_counted(firsts.len() as u64, "producer");
+        let what = "only the run's report can prove that this is all of it";
+        self.findings.explain(format!("{label}: what came of {producers} starts at {at}; {what}"));
     }
 
     /// Names a hole as a gap, but for what the report expects: that is named as absent later.
@@ -324,5 +336,13 @@ impl Ledger {
         for finding in absent {
             self.findings.add(finding);
         }
+    }
+}
+
+/// As `sequence 7`, or `sequences 0 to 9`; `None`: of nobody.
+fn starts(firsts: &[u64]) -> Option<String> {
+    match (firsts.iter().min()?, firsts.iter().max()?) {
+        (lowest, highest) if lowest == highest => Some(format!("sequence {lowest}")),
+        (lowest, highest) => Some(format!("sequences {lowest} to {highest}")),
     }
 }

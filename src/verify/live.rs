@@ -180,6 +180,7 @@ impl Live {
         };
         let on_their_way = self.left_open.excuse(&mut self.ledger);
         self.ledger.finish(&runs, label);
+        self.ledger.explain_late_starts(&runs, label);
         let mut findings = self.ledger.findings;
         if on_their_way > 0 {
             let records = format_counted(on_their_way, "record");

@@ -32,11 +32,8 @@ pub struct RingEvents {
 impl RingEvents {
     pub fn add(&mut self, event: Event) {
         if let (Some(Event::Run(last)), Event::Run(run)) = (self.events.last_mut(), &event)
-            && last.key == run.key
-            && last.end == run.start
-            && last.last.checked_add(1) == Some(run.first)
+            && last.join(run)
         {
-            (last.last, last.end) = (run.last, run.end);
             return;
         }
         if self.events.len() < EVENTS_MAX {

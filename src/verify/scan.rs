@@ -22,6 +22,17 @@ pub struct Run {
     pub end: u64,
 }
 
+impl Run {
+    /// Takes in `next` if it goes on where this one ends; whether it does.
+    pub fn join(&mut self, next: &Self) -> bool {
+        let goes_on = self.key == next.key && self.end == next.start && self.last.checked_add(1) == Some(next.first);
+        if goes_on {
+            (self.last, self.end) = (next.last, next.end);
+        }
+        goes_on
+    }
+}
+
 /// A stretch that is no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Junk {

@@ -5,6 +5,7 @@ use crate::base::fatal::Fatal;
 use crate::base::place;
 use crate::manifest::{Layout, Manifest, RecordFormat};
 use crate::sink::file::open;
+use crate::sys::streams;
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
 use std::io::{self, Seek, SeekFrom};
@@ -44,6 +45,15 @@ pub enum Source {
     Data(Box<DataStream>),
     /// Read once, from its start: stdin (`None`) or a named pipe.
     Pipe(Option<PathBuf>),
+}
+
+/// Standard input. One that is closed must not pass for an empty one.
+pub fn stdin() -> Result<Box<dyn io::Read>, Fatal> {
+    if !streams::stdin_is_readable() {
+        let closed = Fatal::usage("standard input is closed, or not open for reading");
+        return Err(closed.mend("give it what is to be verified, or name a file in place of '-'"));
+    }
+    Ok(Box::new(io::stdin().lock()))
 }
 
 /// Resolves every source; what is there but cannot be used is a finding, what is not there ends the command.

@@ -19,6 +19,7 @@ use crate::base::limits;
 use crate::base::progress::ReadProgress;
 use crate::base::units::format_counted;
 use crate::connect::kafka::{At, Cluster, KafkaError, Stream, TopicReader};
+use crate::wire::kafka::errors::OFFSET_OUT_OF_RANGE;
 use crate::wire::kafka::inflate::Inflater;
 use cleanup::Cleanup;
 use message::Judge;
@@ -28,7 +29,6 @@ use std::time::{Duration, Instant};
 
 /// The broker holds a fetch back for so long if it has nothing; what is asked for is there already.
 const FETCH_WAIT: Duration = Duration::from_millis(100);
-const OFFSET_OUT_OF_RANGE: i16 = 1;
 
 /// What a fetch came to.
 enum Step {

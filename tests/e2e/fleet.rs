@@ -140,6 +140,11 @@ fn what_cannot_belong_together_is_refused_with_both_names() {
         assert!(!scratch.path("merged.json").exists(), "{second}");
     }
     assert_eq!(scratch.run("merge").code(), 2);
+    let before = scratch.read("0.json");
+    let ended = scratch.run("merge 0.json 1.json --report 0.json");
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["--report '0.json' would take the place of '0.json'"]);
+    assert!(scratch.read("0.json") == before);
 }
 
 #[test]
@@ -167,6 +172,17 @@ fn refusals_of_any_process_are_told_first() {
     let whole: Value = serde_json::from_slice(&scratch.read("merged.json")).unwrap();
     let first = whole["verdict"]["evidence"][0].as_str().unwrap_or_default();
     assert!(first.ends_with(" refused 30 of 200 records (404)"), "{:#}", whole["verdict"]);
+}
+
+#[test]
+fn an_outage_of_any_process_is_told() {
+    let scratch = Scratch::new();
+    shards(&scratch, 2, "--target null --records 100");
+    altered(&scratch, "1.json", "1.json", |report| report["totals"]["reconnects"] = json!(2));
+    merged(&scratch, 2);
+    let ended = scratch.run("report merged.json");
+    let text = String::from_utf8_lossy(&ended.stdout);
+    assert!(text.contains("\nevidence    2 connections made again, lost or closed in time\n"), "{ended}");
 }
 
 /// Each process makes half of the rate and is held to half of it; both together are held to all of it.

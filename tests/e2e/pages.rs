@@ -188,6 +188,17 @@ fn what_is_no_report_is_refused_by_name() {
 }
 
 #[test]
+fn a_page_does_not_take_the_place_of_its_report() {
+    let scratch = Scratch::new();
+    assert_eq!(scratch.run("--target null --records 10 --report r.json").code(), 0);
+    let before = scratch.read("r.json");
+    let ended = scratch.run("report r.json --html ./r.json");
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["--html './r.json'", "'r.json', which is read", "mend:"]);
+    assert!(scratch.read("r.json") == before);
+}
+
+#[test]
 fn a_page_without_a_place_is_refused_before_the_run() {
     let scratch = Scratch::new();
     std::fs::create_dir(scratch.path("folder")).unwrap();

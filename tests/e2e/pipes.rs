@@ -47,6 +47,31 @@ fn a_reader_verifies_what_it_gets() {
 }
 
 #[test]
+fn a_closed_stream_is_not_dev_null() {
+    let scratch = Scratch::new();
+    // What `sh` does to the engine's own streams.
+    let run = |words: &str| {
+        let line = format!("exec '{}' {words}", env!("CARGO_BIN_EXE_engine"));
+        finish(Command::new("sh").args(["-c", &line]).current_dir(scratch.folder()))
+    };
+    for words in [">&-", "1< /dev/null"] {
+        let ended = run(&format!("--target stdout --records 10 --report report.json {words}"));
+        assert_eq!(ended.code(), 3, "{words}: {ended}");
+        ended.says(&["stdout: standard output is closed, or not open for writing", "mend:"]);
+    }
+    for words in ["verify -", "verify --ids -"] {
+        let ended = run(&format!("{words} <&-"));
+        assert_eq!(ended.code(), 2, "{words}: {ended}");
+        ended.says(&["standard input is closed, or not open for reading", "mend:"]);
+    }
+    // Who wants neither may have that.
+    let ended = run("--target stdout --records 10 --report report.json > /dev/null <&-");
+    assert_eq!(ended.code(), 0, "{ended}");
+    let ended = run("verify - < /dev/null");
+    assert!(ended.code() == 1 && ended.stdout.starts_with(b"nothing to verify"), "{ended}");
+}
+
+#[test]
 fn a_stream_of_text_is_told_what_it_needs() {
     let scratch = Scratch::new();
     scratch.write("event.json", r#"{"sequence":"{{sequence}}"}"#);

@@ -3,6 +3,7 @@
 use crate::harness::Scratch;
 use crate::receive::{Receiver, number};
 use serde_json::Value;
+use std::io::Write;
 
 fn records(run: &Value) -> u64 {
     number(&run["totals"], "records_produced")
@@ -51,6 +52,28 @@ fn lengths_that_are_taken_for_damage_say_which_flag_reads_them() {
         if code == 1 {
             let finding = "\"event\":\"finding\",\"kind\":\"unrecognised\"";
             ended.says(&[finding, "\"event\":\"explained\"", "\"clean\":false", "500 unrecognised"]);
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_lost_its_head_says_where_it_starts() {
+    let scratch = Scratch::new();
+    let sent = scratch.run("--target stdout --records 300 --payload-size 1000 --parallel 1 --report run.json");
+    assert_eq!(sent.code(), 0, "{sent}");
+    for scheme in ["tcp", "http"] {
+        for (lost, said) in [(100, true), (0, false)] {
+            let listen = format!("--listen {scheme}://:0 --verify --once --report - --log-format text");
+            let receiver = Receiver::start(&scratch, &listen);
+            let body = &sent.stdout[lost * 1000..];
+            let head = format!("POST / HTTP/1.1\r\nHost: here\r\nContent-Length: {}\r\n\r\n", body.len());
+            let head = if scheme == "http" { head } else { String::new() };
+            receiver.connect().write_all(&[head.as_bytes(), body].concat()).unwrap();
+            let (ended, report) = receiver.ended();
+            assert_eq!((ended.code(), number(&report, "records_received")), (0, 300 - lost as u64), "{ended}");
+            let words = "starts at sequence 100; only the run's report can prove that this is all of it";
+            assert_eq!(report["findings"]["explained"].to_string().contains(words), said, "{report:#}");
+            assert_eq!(ended.stderr.contains(words), said, "{ended}");
         }
     }
 }

@@ -14,6 +14,12 @@ fn search(scratch: &Scratch, words: &str) -> (Ended, Value) {
     (ended, found)
 }
 
+/// On a busy machine it may be no success all the same.
+fn is_confirmed(ended: &Ended, found: &Value) -> bool {
+    let is_judged = found["is_max_rate"] == true || found["disturbed"] == false;
+    found["confirmed"] == true && ended.code() == i32::from(!is_judged)
+}
+
 fn last(found: &Value) -> &Value {
     found["tried"].as_array().and_then(|tried| tried.last()).unwrap_or_else(|| panic!("nothing was tried: {found}"))
 }
@@ -49,7 +55,7 @@ fn what_producers_may_send_bounds_the_search() {
     let scratch = Scratch::new();
     let words = "--target null --parallel 2 --producer-rate 1MB/s --max-rate 1GB/s --cores 0";
     let (ended, found) = search(&scratch, &format!("{words} --step-duration 300ms --confirm-duration 600ms"));
-    assert!(matches!(ended.code(), 0 | 4), "{ended}");
+    assert!(ended.code() == 4 || is_confirmed(&ended, &found), "{ended}");
     let tried = found["tried"].as_array().unwrap();
     let rates = || tried.iter().map(|run| run["rate_bytes_per_second"].as_u64());
     assert!(rates().next() == Some(Some(2_000_000)) && rates().all(|rate| rate <= Some(2_000_000)), "{found:#}");
@@ -82,7 +88,7 @@ fn the_pace_of_a_slow_target_is_found() {
     let receiver = Receiver::start(&scratch, "--listen http://127.0.0.1:0 --fault delay=20ms:100% --report -");
     let steps = "--step-duration 1s --confirm-duration 1s --min-rate 10kB/s --precision 10%";
     let (ended, found) = search(&scratch, &format!("--target http://{}/ {steps}", receiver.address));
-    assert_eq!(ended.code(), 0, "{ended}\n{found:#}");
+    assert!(is_confirmed(&ended, &found), "{ended}\n{found:#}");
     let rate = found["sustained_bytes_per_second"].as_f64().unwrap();
     assert!((60e3..=55.0 * 4096.0).contains(&rate), "{rate}\n{found:#}");
     // An earlier one may have failed by chance, and held when it was tried again.
@@ -100,7 +106,7 @@ fn a_bound_far_too_high_costs_few_runs() {
     let receiver = Receiver::start(&scratch, "--listen http://127.0.0.1:0 --fault delay=20ms:100% --report -");
     let steps = "--step-duration 1s --confirm-duration 1s --min-rate 10kB/s --max-rate 50MB/s --precision 10%";
     let (ended, found) = search(&scratch, &format!("--target http://{}/ --cores 0 {steps}", receiver.address));
-    assert_eq!(ended.code(), 0, "{ended}\n{found:#}");
+    assert!(is_confirmed(&ended, &found), "{ended}\n{found:#}");
     let tried = found["tried"].as_array().unwrap();
     let of = |run: &Value, key: &str| run[key].as_f64().unwrap_or_else(|| panic!("{key}: {run}"));
     assert_eq!((of(&tried[0], "rate_bytes_per_second"), &tried[0]["held"]), (50e6, &false.into()));
@@ -272,7 +278,10 @@ fn one_run_after_another_has_the_same_files() {
     let files = "--target file:data/ --parallel 1 --preallocate 1Mi --fsync never --overwrite";
     let steps = "--min-rate 100kB/s --max-rate 1MB/s --step-duration 200ms --confirm-duration 300ms";
     let (ended, found) = search(&scratch, &format!("{files} {steps}"));
-    assert!(matches!(ended.code(), 0 | 4), "{ended}");
+    assert!(ended.code() == 4 || is_confirmed(&ended, &found), "{ended}");
+    // Once, not for each run.
+    ended.says(&["data/: 1 MiB (1 × 1 MiB, overwritten in place)", "writes at 1 MB/s at most"]);
+    assert_eq!(ended.stderr.matches("overwritten in place").count(), 1, "{ended}");
     let tried = found["tried"].as_array().unwrap();
     assert!(tried.len() > 1 && tried.iter().all(|run| run["exit_code"] == 0), "{found:#}");
     scratch.verify_clean("data/");

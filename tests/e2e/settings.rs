@@ -108,6 +108,19 @@ fn a_configuration_may_come_through_a_pipe_but_not_without_an_end() {
     ended.says(&["--config '/dev/stdin'", "more than 1048576 bytes"]);
 }
 
+/// A template that failed leaves such a file; without it the run would be the baseline.
+#[test]
+fn a_configuration_that_says_nothing_is_refused() {
+    let scratch = Scratch::new();
+    for text in ["", "# target: file:data/\n"] {
+        scratch.write("c.yaml", text);
+        let ended = scratch.run("--config c.yaml");
+        assert_eq!(ended.code(), 2, "{ended}");
+        ended.says(&["--config 'c.yaml' is empty", "mend:"]);
+    }
+    assert_eq!(scratch.names("."), ["c.yaml"]);
+}
+
 /// As Java's tools take it from a file, where the backslash joins both lines.
 #[test]
 fn a_password_behind_a_line_that_goes_on_is_refused_unseen() {

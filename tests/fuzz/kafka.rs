@@ -1,12 +1,12 @@
 //! What brokers and their clients may send.
 
 use engine::config::kafka_properties;
-use engine::connect::kafka::answers::{self, Fields};
+use engine::connect::kafka::answers;
 use engine::receive::kafka::asked;
 use engine::wire::crc32c;
 use engine::wire::kafka::batch::{self, BatchFacts, CRC_COVERS_FROM, HEADER_BYTES};
 use engine::wire::kafka::codec::Codec;
-use engine::wire::kafka::fields::Malformed;
+use engine::wire::kafka::fields::{Fields, Malformed};
 use engine::wire::kafka::frame::FrameShape;
 use engine::wire::kafka::inflate::Inflater;
 use engine::wire::kafka::records::{Batch, Batches};
@@ -190,7 +190,7 @@ pub fn control(data: &[u8]) {
 /// The first byte chooses the version, and all requests to the broker are tried. No more is told than there are bytes.
 pub fn asked(data: &[u8]) {
     let Some((choice, bytes)) = data.split_first() else { return };
-    let (body, version) = (engine::wire::kafka::fields::Fields::new(bytes), i16::from(choice % 13));
+    let (body, version) = (Fields::new(bytes), i16::from(choice % 13));
     if let Ok(Some(names)) = asked::metadata(body, version) {
         assert!(names.len() <= bytes.len());
     }
@@ -213,10 +213,11 @@ pub fn asked(data: &[u8]) {
 /// What is accepted is accepted again with comments and blank lines around it, and means the same.
 pub fn properties(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    match kafka_properties::parse(&text, "f") {
+    let parse = |text: &str| kafka_properties::parse_lines(text, |line| format!("f:{line}"));
+    match parse(&text) {
         Ok(found) => {
             let padded = format!("# comment\n\n!x\n{text}");
-            assert_eq!(kafka_properties::parse(&padded, "f"), Ok(found));
+            assert_eq!(parse(&padded), Ok(found));
         }
         Err(errors) => assert!(errors.iter().all(|error| error.what.starts_with("f:") && error.mend.is_some())),
     }

@@ -10,6 +10,7 @@ mod reports;
 mod tls;
 
 use engine::base::document;
+use engine::base::progress::ReadProgress;
 use engine::base::units;
 use engine::config;
 use engine::config::resolve::network::url::Url;
@@ -23,11 +24,11 @@ use engine::payload::fits;
 use engine::payload::render::Stamps;
 use engine::payload::sign;
 use engine::payload::template::{Facts, Kind, Template};
-use engine::plan::{Annotate, RunPlan, SpecFile, TemplateFile};
+use engine::plan::{Annotate, RunPlan, SpecFile, TemplateFile, VerifyArgs};
 use engine::record::{self, HEADER_BYTES, Header};
 use engine::verify::findings::Findings;
 use engine::verify::ids::{self, Columns};
-use engine::verify::{self, VerifyArgs, expect};
+use engine::verify::{self, expect};
 use engine::wire::crc32c;
 use std::ffi::OsString;
 use std::fs;
@@ -242,7 +243,7 @@ fn record_stream(data: &[u8]) {
     let scratch = Scratch::new();
     let path = scratch.put("/stream.dat", bytes);
     let args = VerifyArgs { sources: vec![path.display().to_string()], ..args };
-    let filed = verify::verify(&args).expect("the file can be read");
+    let filed = verify::verify(&args, &ReadProgress::default()).expect("the file can be read");
     judged(&filed);
     assert_eq!((piped.records, piped.bytes, &piped.counts), (filed.records, filed.bytes, &filed.counts));
     assert_eq!(piped.producers, filed.producers);
@@ -305,7 +306,7 @@ fn id_list(data: &[u8]) {
     let scratch = Scratch::new();
     let path = scratch.put("/ids.csv", data);
     let args = VerifyArgs { ids: Some(path.display().to_string()), ..VerifyArgs::default() };
-    let findings = verify::verify(&args).expect("the file can be read");
+    let findings = verify::verify(&args, &ReadProgress::default()).expect("the file can be read");
     judged(&findings);
     assert_eq!(findings.bytes, data.len() as u64);
 }
@@ -350,7 +351,8 @@ fn manifest_and_data(data: &[u8]) {
         fs::remove_file(copy).expect("it was just written");
     }
     let folder = scratch.path("/").display().to_string();
-    let findings = verify::verify(&VerifyArgs { sources: vec![folder], threads: 1, ..VerifyArgs::default() });
+    let args = VerifyArgs { sources: vec![folder], threads: 1, ..VerifyArgs::default() };
+    let findings = verify::verify(&args, &ReadProgress::default());
     judged(&findings.expect("a folder with a data file"));
 }
 

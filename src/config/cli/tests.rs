@@ -61,6 +61,10 @@ fn a_flag_without_value_and_a_stray_word() {
     assert!(errors(&["--target=null", "--rate"])[0].contains("--rate has no value"));
     assert!(errors(&["--rate", "--target=null"])[0].contains("--rate has no value"));
     assert!(errors(&["--target=null", "stray"])[0].contains("stray"));
+    // As a shell takes it.
+    assert!(errors(&["--target=null", "--slo=fast"])[0].contains("mend: --slo='p99<"));
+    let header = errors(&["--target=http://localhost/", "--http-header=X"]);
+    assert!(header[0].contains("mend: --http-header='X-"), "{header:?}");
     assert!(errors(&["saturation"])[0].contains("saturation"));
     assert!(errors(&["--target=kafka://localhost:9092"])[0].contains("topic"));
 }

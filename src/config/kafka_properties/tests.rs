@@ -1,5 +1,9 @@
 use super::*;
 
+fn parse(text: &str, file: &str) -> Result<KafkaProperties, Vec<Fatal>> {
+    parse_lines(text, |line| format!("{file}:{line}"))
+}
+
 fn read(text: &str) -> KafkaProperties {
     parse(text, "client.properties").unwrap_or_else(|errors| panic!("{text}\n{errors:?}"))
 }

@@ -388,11 +388,17 @@ fn check_space(plans: &[FilePlan], sysfs: &Sysfs, errors: &mut Vec<Fatal>) {
     }
     for (free, shown, new, floor) in needs.into_values() {
         if free < new.saturating_add(floor) {
-            let [free, new, floor] = [free, new, floor].map(units::format_size);
-            let shown = shown.display();
-            let what = format!("{shown} has {free} free; the run would take {new}, and --min-free keeps {floor}");
-            let mend = "free some space, or a smaller --preallocate, --footprint, --rotate-size-mb or --min-free";
-            errors.push(Fatal::host(what).mend(mend));
+            let [free, floor] = [free, floor].map(units::format_size);
+            let (shown, taken) = (shown.display(), units::format_size(new));
+            let (what, smaller) = match new {
+                0 => (format!("{free} free, less than the {floor} that --min-free keeps"), "--min-free"),
+                _ => (
+                    format!("{free} free; the run would take {taken}, and --min-free keeps {floor}"),
+                    "--preallocate, --footprint, --rotate-size-mb or --min-free",
+                ),
+            };
+            let mend = format!("free some space, or a smaller {smaller}");
+            errors.push(Fatal::host(format!("{shown} has {what}")).mend(mend));
         }
     }
 }

@@ -18,6 +18,8 @@ const QUEUE_DEPTH_DIRECT: usize = 32;
 const QUEUE_DEPTH_BUFFERED: usize = 8;
 const RING_DIRECT_BYTES_MIN: u64 = 32 << 20;
 const RING_NULL_BYTES: u64 = 64 << 20;
+/// What all lanes of a core have by default where nothing is read of it: it is prepared in about a second.
+const CORE_RINGS_NULL_BYTES: u64 = 512 << 20;
 /// All rings together take at most this part of the available memory.
 const MEMORY_PART: u64 = 4;
 
@@ -183,8 +185,8 @@ pub fn ring_bytes(
 ) -> u64 {
     let total_lanes = lanes.iter().sum::<usize>().max(1) as u64;
     let most_lanes = lanes.iter().copied().max().unwrap_or(1).max(1) as u64;
-    let budget = memory::available_bytes(sysfs).unwrap_or(u64::MAX) / MEMORY_PART / total_lanes;
-    let budget = budget.min(limits::RING_BYTES_MAX / most_lanes);
+    let of_memory = memory::available_bytes(sysfs).unwrap_or(u64::MAX) / MEMORY_PART / total_lanes;
+    let budget = of_memory.min(limits::RING_BYTES_MAX / most_lanes);
     let least = (2 * blocks.block_bytes).max(facts.sizes.cycle_bytes).min(facts.capacity_bytes);
     let bytes = match wanted.ring_bytes {
         Some(bytes) if bytes < least => {
@@ -209,9 +211,14 @@ pub fn ring_bytes(
         _ => bytes,
     };
     if bytes > budget.next_multiple_of(4096) {
-        let (each, all) = (units::format_size(bytes), units::format_size(bytes.saturating_mul(total_lanes)));
-        let have = units::format_size(budget.saturating_mul(total_lanes));
-        let what = format!("{total_lanes} rings of {each} are {all}; a quarter of the available memory is {have}");
+        let room = match budget < of_memory {
+            true => format!("the {} that the rings of a core may have", units::format_size(limits::RING_BYTES_MAX)),
+            false => {
+                let have = units::format_size(of_memory.saturating_mul(total_lanes));
+                format!("a quarter of the available memory, which is {have}")
+            }
+        };
+        let what = too_large(wanted.ring_bytes, bytes, total_lanes, &room);
         let smaller = format!("--ring-size={}", (budget / 4096 * 4096).max(4096));
         let mend = if budget >= least { smaller } else { "fewer producers, or smaller blocks and records".to_owned() };
         errors.push(Fatal::host(what).mend(mend));
@@ -219,11 +226,22 @@ pub fn ring_bytes(
     bytes
 }
 
+/// Rings that do not fit into `room`. A size that was asked for is named as it was, not as it was cut.
+fn too_large(asked: Option<u64>, bytes: u64, lanes: u64, room: &str) -> String {
+    let bytes = asked.unwrap_or(bytes);
+    let (each, all) = (units::format_size(bytes), units::format_size(bytes.saturating_mul(lanes)));
+    let flag = asked.map(|_| format!("--ring-size {each}: ")).unwrap_or_default();
+    match lanes {
+        1 => format!("{flag}a ring of {each} does not fit into {room}"),
+        _ => format!("{flag}{lanes} rings of {each} are {all} and do not fit into {room}"),
+    }
+}
+
 /// Direct I/O needs room for all that is in flight; what the kernel copies should stay in the cache.
 fn default_ring_bytes(facts: &Facts, blocks: &Blocks, l2_bytes: Option<u64>, lanes: u64) -> u64 {
     let cached = l2_bytes.unwrap_or(1 << 20) / 2 / lanes;
     match facts.kind {
-        SinkKind::Null => RING_NULL_BYTES,
+        SinkKind::Null => RING_NULL_BYTES.min(CORE_RINGS_NULL_BYTES / lanes),
         SinkKind::File if blocks.direct => {
             let in_flight = (blocks.queue_depth + blocks.queue_depth.min(8)) as u64;
             let in_flight = in_flight.saturating_mul(blocks.block_bytes);

@@ -5,45 +5,40 @@ use crate::base::{bounded, limits, place};
 use crate::config::resolve::network;
 use crate::config::resolve::network::url::shown_address;
 use crate::config::values::Wanted;
-use crate::plan::{GovernancePlan, SpecFile, Token};
-use std::io;
+use crate::plan::{GovernancePlan, Secret, SpecFile};
 use std::path::Path;
-
-/// What mends that a flag's file cannot be read.
-type Mend = fn(&str, &Path, &io::Error) -> String;
 
 pub fn resolve(wanted: &Wanted, errors: &mut Vec<Fatal>) -> Option<GovernancePlan> {
     let url = wanted.governance_url.as_deref()?;
     let before = errors.len();
-    let base = base(url).map_err(|fatal| errors.push(fatal)).unwrap_or_default();
-    let mut read = |name: &str, path: &Path, bytes_max, mend: Mend| {
-        let text = bounded::read_text(path, bytes_max).map_err(|why| {
-            let shown = path.display();
-            let mend = mend(name, path, &why);
-            errors.push(Fatal::usage(format!("--{name} '{shown}': {why}")).mend(mend));
-        });
-        text.ok()
-    };
-    let spec = wanted.governance_spec.as_deref().and_then(|path| {
-        let text = read("governance-spec", path, limits::GOVERNANCE_SPEC_BYTES_MAX, place::mend_reading)?;
-        Some(SpecFile { name: path.display().to_string(), text: text.into() })
-    });
-    let path = wanted.governance_token_file.as_deref();
-    let most = limits::GOVERNANCE_TOKEN_BYTES_MAX;
-    let token = path.and_then(|path| read("governance-token-file", path, most, network::mend_secret));
-    let token = token.and_then(|text| {
-        let token = text.trim();
-        // What RFC 6750 allows, so that it can go into a header as it is.
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-        if token.is_empty() || !token.bytes().all(plain) {
-            let shown = path.unwrap_or(Path::new("")).display();
-            let what = format!("--governance-token-file '{shown}' holds no bearer token");
-            errors.push(Fatal::usage(what).mend("one line of letters, digits and -._~+/="));
-            return None;
-        }
-        Some(Token(token.into()))
-    });
+    let mut keep = |fatal| errors.push(fatal);
+    let base = base(url).map_err(&mut keep).unwrap_or_default();
+    let spec = wanted.governance_spec.as_deref().and_then(|path| spec(path).map_err(&mut keep).ok());
+    let token = wanted.governance_token_file.as_deref().and_then(|path| token(path).map_err(&mut keep).ok());
     (errors.len() == before).then_some(GovernancePlan { url: base, every: wanted.governance_every, spec, token })
+}
+
+fn spec(path: &Path) -> Result<SpecFile, Fatal> {
+    let name = path.display().to_string();
+    match bounded::read_text(path, limits::GOVERNANCE_SPEC_BYTES_MAX) {
+        Ok(text) => Ok(SpecFile { name, text: text.into() }),
+        Err(why) => {
+            let mend = place::mend_reading("governance-spec", path, &why);
+            Err(Fatal::usage(format!("--governance-spec '{name}': {why}")).mend(mend))
+        }
+    }
+}
+
+fn token(path: &Path) -> Result<Secret, Fatal> {
+    let secret = network::read_secret("governance-token-file", path)?;
+    let token = secret.expose().trim();
+    // What RFC 6750 allows, so that it can go into a header as it is.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    if token.is_empty() || !token.bytes().all(plain) {
+        let what = format!("--governance-token-file '{}' holds no bearer token", path.display());
+        return Err(Fatal::usage(what).mend("one line of letters, digits and -._~+/="));
+    }
+    Ok(Secret::new(token))
 }
 
 /// Where the contract's paths begin.
@@ -128,7 +123,7 @@ mod tests {
         wanted.governance_token_file = Some(path("token"));
         wanted.governance_spec = Some(path("spec"));
         let plan = resolve(&wanted, &mut errors).unwrap();
-        assert_eq!((plan.every, plan.token.as_ref().map(|token| &*token.0)), (1000, Some("abc.def")));
+        assert_eq!((plan.every, plan.token.as_ref().map(Secret::expose)), (1000, Some("abc.def")));
         assert_eq!(&*plan.spec.as_ref().unwrap().text, "openapi: 3.0.3\n");
         assert!(!format!("{plan:?}").contains("abc.def"), "a token is never shown");
         std::fs::write(path("token"), "two words").unwrap();
@@ -137,6 +132,6 @@ mod tests {
         assert_eq!(errors.len(), 2, "{errors:?}");
         wanted.governance_token_file = Some("/dev/zero".into());
         assert!(resolve(&wanted, &mut errors).is_none());
-        assert!(errors.last().unwrap().what.contains("more than 8192 bytes"), "{errors:?}");
+        assert!(errors.last().unwrap().what.contains("more than 65536 bytes"), "{errors:?}");
     }
 }

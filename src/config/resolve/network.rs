@@ -21,7 +21,6 @@ use std::path::Path;
 use std::sync::Arc;
 use url::{Scheme, Url};
 
-const REQUEST_TIMEOUT_NS_DEFAULT: u64 = 30_000_000_000;
 const TCP_BLOCK_BYTES: u64 = 1 << 20;
 /// How names in a query end that may stand for a credential.
 const QUERY_CREDENTIAL_ENDINGS: [&str; 6] = ["token", "key", "secret", "password", "signature", "sig"];
@@ -113,7 +112,7 @@ pub fn read_secret(flag: &str, path: &Path) -> Result<Secret, Fatal> {
 }
 
 /// Where there is no secret yet, this makes one that no history of a shell has.
-pub fn mend_secret(flag: &str, path: &Path, why: &io::Error) -> String {
+fn mend_secret(flag: &str, path: &Path, why: &io::Error) -> String {
     match why.kind() {
         ErrorKind::NotFound | ErrorKind::InvalidData => {
             format!("(umask 077; cat > {}), then type it, Enter and Ctrl-D", program::quoted_path(path))
@@ -197,13 +196,9 @@ fn check_local(urls: &[Url], errors: &mut Vec<Fatal>) {
 
 fn check_tls_files(wanted: &Wanted, urls: &[Url], errors: &mut Vec<Fatal>) {
     let network = &wanted.network;
-    let of_kafka = urls.iter().any(|url| url.scheme == Scheme::Kafka);
-    match (&network.tls_cert, &network.tls_key) {
-        // Kafka's properties may have the other half.
-        _ if of_kafka => {}
-        (Some(_), None) => errors.push(Fatal::usage("--tls-cert needs its key").mend("--tls-key=client.key")),
-        (None, Some(_)) => errors.push(Fatal::usage("--tls-key needs its certificate").mend("--tls-cert=client.pem")),
-        _ => {}
+    // Of Kafka, `kafka_access` does it.
+    if urls.iter().all(|url| url.scheme != Scheme::Kafka) {
+        check_pair(network.tls_cert.as_deref(), network.tls_key.as_deref(), errors);
     }
     for (flag, path) in [("tls-ca", &network.tls_ca), ("tls-cert", &network.tls_cert), ("tls-key", &network.tls_key)] {
         let Some(path) = path else { continue };
@@ -214,6 +209,15 @@ fn check_tls_files(wanted: &Wanted, urls: &[Url], errors: &mut Vec<Fatal>) {
             let shown = path.display();
             errors.push(Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(place::mend_reading(flag, path, &why)));
         }
+    }
+}
+
+/// `--tls-cert` and `--tls-key`: both or none.
+pub fn check_pair(cert: Option<&Path>, key: Option<&Path>, errors: &mut Vec<Fatal>) {
+    match (cert, key) {
+        (Some(_), None) => errors.push(Fatal::usage("--tls-cert needs its key").mend("--tls-key=client.key")),
+        (None, Some(_)) => errors.push(Fatal::usage("--tls-key needs its certificate").mend("--tls-cert=client.pem")),
+        _ => {}
     }
 }
 
@@ -236,7 +240,7 @@ pub fn link(wanted: &Wanted, url: &Url, tls: Option<TlsPlan>, retry: RetryPlan) 
     LinkPlan {
         peer: Arc::new(PeerPlan { host, port, tls, connect_timeout_ns: limits::CONNECT_TIMEOUT_NS }),
         connections: network.connections.unwrap_or(1),
-        request_timeout_ns: network.request_timeout_ns.unwrap_or(REQUEST_TIMEOUT_NS_DEFAULT),
+        request_timeout_ns: network.request_timeout_ns.unwrap_or(limits::REQUEST_TIMEOUT_DEFAULT_NS),
         retry: network.retry.unwrap_or(retry),
     }
 }

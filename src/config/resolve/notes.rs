@@ -18,17 +18,21 @@ use crate::plan::{Comparison, FileLayout, PhasePlan, PhaseShare, Schedule, SloMe
 /// whole records do.
 const RATE_REACHED: f64 = 0.995;
 
-pub fn add(parts: &mut Parts, wanted: &Wanted, sysfs: &Sysfs) {
+/// Returns those that say what is written where.
+pub fn add(parts: &mut Parts, wanted: &Wanted, sysfs: &Sysfs) -> Vec<String> {
+    let places = places(parts, sysfs);
     let mut lines = rate_notes(&parts.schedules, parts.fleet.producers);
     lines.extend(duration_note(wanted));
     lines.extend(wanted.template.as_deref().and_then(templates::left_out));
     lines.extend(rates::record_notes(wanted, &parts.sizes));
     lines.extend(size_notes(parts, wanted));
     lines.extend(slo_notes(parts, wanted));
-    lines.extend(places(parts, wanted, sysfs));
+    lines.extend(places.iter().cloned());
+    lines.extend((!places.is_empty()).then(|| written(parts, wanted)));
     lines.extend(network::notes(&parts.targets.remotes, &parts.remotes, parts.fleet.producers));
     lines.append(&mut parts.notes);
     parts.notes = lines;
+    places
 }
 
 /// The rate of the run, if it has one; where there are several stages, a line for each.
@@ -97,7 +101,7 @@ fn stage_note(name: &str, phase: &PhasePlan, share: &PhaseShare, producers: usiz
 }
 
 /// For each file target: what it takes, where, on which file system and drive.
-fn places(parts: &Parts, wanted: &Wanted, sysfs: &Sysfs) -> Vec<String> {
+fn places(parts: &Parts, sysfs: &Sysfs) -> Vec<String> {
     let count = parts.targets.places.len();
     let mut lines = Vec::new();
     for (at, place) in parts.targets.places.iter().enumerate() {
@@ -138,9 +142,6 @@ fn places(parts: &Parts, wanted: &Wanted, sysfs: &Sysfs) -> Vec<String> {
             _ => String::new(),
         };
         lines.push(format!("{shown}: {what}{on}, {direct}"));
-    }
-    if !lines.is_empty() {
-        lines.push(written(parts, wanted));
     }
     lines
 }

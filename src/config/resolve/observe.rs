@@ -15,7 +15,7 @@ use crate::sys;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub fn resolve(
     settings: &Settings,
@@ -64,7 +64,7 @@ fn check_slos(slos: &[Slo], errors: &mut Vec<Fatal>) {
     let is_time = |slo: &&Slo| matches!(slo.metric, SloMetric::ResponseQuantile(_));
     for slo in slos.iter().filter(is_time).filter(|slo| slo.threshold > most) {
         let what = format!("--slo {}: response times are measured up to an hour", slo.expression);
-        errors.push(Fatal::usage(what).mend("--slo='p99<1h'"));
+        errors.push(Fatal::usage(what).mend(program::flag("slo", "p99<1h")));
     }
 }
 
@@ -83,16 +83,10 @@ fn check_page(path: &Path, report: Option<&ReportTarget>, errors: &mut Vec<Fatal
 }
 
 /// A result in the place of a file that the run reads would destroy it at the end.
-fn reject_input(flag: &str, result: &Path, settings: &Settings, errors: &mut Vec<Fatal>) {
-    let end = place::end(result);
-    if !end.is_file() {
-        return;
-    }
+pub fn reject_input(flag: &str, result: &Path, settings: &Settings, errors: &mut Vec<Fatal>) {
     let inputs = KEYS.iter().filter(|key| key.kind == Kind::Path && !matches!(key.name, "report" | "html"));
     for (key, given) in inputs.filter_map(|key| Some((key, settings.one(key.name)?))) {
-        let input = place::end(Path::new(given.text.trim()));
-        // Of a folder of templates every file is read.
-        if input == end || input == place::folder(&end) {
+        if replaces(result, Path::new(given.text.trim())) {
             let (shown, origin) = (result.display(), given.origin(key));
             let what = format!("--{flag} '{shown}' is a file that the run itself reads ({origin})");
             errors.push(Fatal::usage(what).mend(format!("--{flag}=another place")));
@@ -101,12 +95,29 @@ fn reject_input(flag: &str, result: &Path, settings: &Settings, errors: &mut Vec
     }
 }
 
+/// The same of what a command is given to read.
+pub fn reject_overwriting(flag: &str, to: Option<&ReportTarget>, inputs: &[PathBuf], errors: &mut Vec<Fatal>) {
+    let Some(ReportTarget::File(result)) = to else { return };
+    if let Some(input) = inputs.iter().find(|input| replaces(result, input)) {
+        let (shown, input) = (result.display(), input.display());
+        let what = format!("--{flag} '{shown}' would take the place of '{input}', which is read");
+        errors.push(Fatal::usage(what).mend(format!("--{flag}=another place")));
+    }
+}
+
+/// Whether a result there destroys what is read from `input`: a file or, as with templates, all files of a folder.
+fn replaces(result: &Path, input: &Path) -> bool {
+    let (end, input) = (place::end(result), place::end(input));
+    end.is_file() && (input == end || input == place::folder(&end))
+}
+
 /// After the run it would be too late to hear that its report has no place.
 pub fn check_place(flag: &str, path: &Path, example: &str, errors: &mut Vec<Fatal>) {
     let (shown, folder) = (path.display(), place::folder(path));
     if path.is_dir() {
-        let file = program::quoted_path(&path.join(example));
-        errors.push(Fatal::usage(format!("--{flag} '{shown}' is a folder")).mend(format!("--{flag}={file}")));
+        let file = path.join(example);
+        let mend = program::flag(flag, &file.to_string_lossy());
+        errors.push(Fatal::usage(format!("--{flag} '{shown}' is a folder")).mend(mend));
     } else if !folder.is_dir() {
         let what = format!("--{flag} '{shown}': there is no folder {}", folder.display());
         errors.push(Fatal::usage(what).mend(format!("mkdir -p {}", program::quoted_path(folder))));
@@ -273,6 +284,12 @@ mod tests {
         }
         for other in [path("r.json"), path("new.json"), path("templates/new.json"), "/dev/null".into()] {
             assert_eq!(refused(&other), None, "{}", other.display());
+        }
+        let reports = [path("r.json"), path("run.json")];
+        for (result, is_refused) in [(path("latest"), true), (path("r.json"), true), (path("new.json"), false)] {
+            let mut errors = Vec::new();
+            reject_overwriting("html", Some(&ReportTarget::File(result.clone())), &reports, &mut errors);
+            assert_eq!(errors.len(), usize::from(is_refused), "{}: {errors:?}", result.display());
         }
     }
 

@@ -171,7 +171,7 @@ fn place(url: &str, sysfs: &Sysfs) -> Result<Place, Fatal> {
     }
     if !kind.is_file() {
         let what = format!("--target '{url}': {path} is a pipe or socket");
-        return Err(Fatal::usage(what).mend(program::command(&format!("--target stdout > {path}"))));
+        return Err(Fatal::usage(what).mend(program::command(&format!("--target stdout > {}", program::quoted(path)))));
     }
     Ok(Place::File(end))
 }

@@ -77,7 +77,21 @@ fn each_run_may_write_over_the_one_before() {
     let folder = tempfile::tempdir().unwrap();
     let words = format!("--target file:{}/ --parallel 1 --preallocate 1Mi --min-free 0", folder.path().display());
     assert!(refused(&words, &[]).contains("--overwrite"));
-    good(&format!("{words} --overwrite"), &[]);
+    let found = good(&format!("{words} --overwrite"), &[]);
+    let [place, written] = found.notes.as_slice() else { panic!("{:?}", found.notes) };
+    let told = format!("{}/: 1 MiB (1 × 1 MiB, overwritten in place), ", folder.path().display());
+    assert!(place.starts_with(&told), "{place}");
+    assert!(written.starts_with("writes as much as the target takes in 5 s; then each rate"), "{written}");
+    let bounded = good(&format!("{words} --overwrite --max-rate 2MB/s"), &[]);
+    assert!(bounded.notes[1].starts_with("writes at 2 MB/s at most: "), "{:?}", bounded.notes);
+    assert!(good("--target null", &[]).notes.is_empty());
+}
+
+#[test]
+fn the_result_does_not_take_the_place_of_what_the_runs_read() {
+    let (file, config) = file("seed: 7\n");
+    let told = refused(&format!("--target null {config} --report {}", file.path().display()), &[]);
+    assert!(told.contains("is a file that the run itself reads (--config)"), "{told}");
 }
 
 #[test]

@@ -64,10 +64,7 @@ impl Reader<'_> {
     }
 
     fn kafka(&mut self) -> KafkaWanted {
-        let sasl_mechanism = self.text("sasl-mechanism").and_then(|text| {
-            use SaslMechanism::{OauthBearer, Plain, ScramSha256, ScramSha512};
-            [Plain, ScramSha256, ScramSha512, OauthBearer].into_iter().find(|one| one.name() == text)
-        });
+        let sasl_mechanism = self.text("sasl-mechanism").and_then(|text| SaslMechanism::named(&text));
         KafkaWanted {
             config: self.path("kafka-config"),
             properties: self
@@ -77,10 +74,7 @@ impl Reader<'_> {
                 .collect(),
             acks: self.text("acks").map(|text| text.parse().unwrap_or(-1)),
             idempotent: self.on_off("idempotent"),
-            codec: self.text("compression").and_then(|text| {
-                use Compression::{Gzip, Lz4, None as Plain, Snappy, Zstd};
-                [Plain, Gzip, Snappy, Lz4, Zstd].into_iter().find(|codec| codec.name() == text)
-            }),
+            codec: self.text("compression").and_then(|text| Compression::named(&text)),
             batch_bytes: self.number("batch-size"),
             key: if let Some(Value::RecordKey(key)) = self.value("key") { Some(key) } else { None },
             partitions: self.number("partitions").map(|n| n as u32),

@@ -2,7 +2,7 @@
 //! once, and now and then while that lasts.
 
 use crate::base::limits;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +16,8 @@ pub struct Outages {
     connections: AtomicUsize,
     /// Those of them that were lost and are not there again.
     down: AtomicUsize,
+    /// Peers of which it was told that they speak no HTTP.
+    without_http: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,11 @@ impl Outages {
     /// One of those is there again.
     pub fn found(&self) {
         self.down.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether nobody has told yet that this peer speaks no HTTP.
+    pub(super) fn is_first_of(&self, peer: &str) -> bool {
+        self.without_http.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.to_owned())
     }
 
     /// One more connection suffers from it; whether it is the first.

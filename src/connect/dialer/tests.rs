@@ -5,7 +5,7 @@ use std::net::TcpListener;
 const SOON: Duration = Duration::from_secs(20);
 
 fn peer(port: u16) -> Arc<PeerPlan> {
-    Arc::new(PeerPlan { host: "127.0.0.1".into(), port, tls: None, connect_timeout_ns: 5_000_000_000 })
+    Arc::new(crate::plan::testing::peer("127.0.0.1", port))
 }
 
 fn order(connection: u32, port: u16) -> DialOrder {
@@ -115,6 +115,28 @@ fn an_alert_is_the_handshakes_or_comes_from_who_was_dialed() {
     assert!(words(false).contains(handshake), "{}", words(false));
     let later = "192.0.2.7:9094 ended a connection: the peer's TLS alert 116";
     assert!(words(true).starts_with(later), "{}", words(true));
+}
+
+#[test]
+fn a_peer_that_speaks_no_http_is_told_of_once() {
+    let outages = Arc::new(Outages::default());
+    let desk = || Desk { outages: outages.clone(), ..desk(plain()) };
+    let [mut one, mut other] = [desk(), desk()];
+    let news = |desk: &mut Desk, past: Past| desk.news_of_no_http(&DialOrder { past, ..order(0, 443) });
+    for past in [Past::Mute, Past::Mute, Past::Used, Past::Mute, Past::Mute] {
+        assert_eq!(news(&mut one, past), None, "not three times in a row");
+    }
+    let words = "127.0.0.1:443 closed without an answer 3 times in a row; \
+                 does this port speak TLS (https://127.0.0.1:443), or something else?";
+    assert_eq!(news(&mut one, Past::Mute).as_deref(), Some(words));
+    let alert = Past::NoHttp { start: [21, 3, 3, 0] };
+    assert_eq!([news(&mut one, Past::Mute), news(&mut one, alert), news(&mut other, alert)], [None, None, None]);
+    let said = |start| no_http::words_of_answer(&peer(443), start);
+    let speaks_tls = "127.0.0.1:443 answers with a TLS alert: this port speaks TLS, https://127.0.0.1:443";
+    assert_eq!(said([21, 3, 3, 0]), speaks_tls);
+    assert!(said(*b"SSH-").contains("no HTTP/1, beginning with 'SSH-';"), "{}", said(*b"SSH-"));
+    let over_tls = no_http::words_of_silence(&testing::peer(443, testing::plan()));
+    assert!(over_tls.ends_with("does this port speak HTTP?"), "{over_tls}");
 }
 
 #[test]

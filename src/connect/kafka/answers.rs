@@ -3,120 +3,29 @@
 
 use super::error::{KafkaError, LOOKING_UP};
 use crate::base::fatal::{Exit, Fatal};
+use crate::wire::kafka::errors::{LEADER_NOT_AVAILABLE, UNKNOWN_TOPIC_OR_PARTITION};
+use crate::wire::kafka::fields::{Fields, Malformed};
 use std::collections::BTreeMap;
 
 type Parsed<T> = Result<T, String>;
+type Read<T> = Result<T, Malformed>;
 
-/// A cursor over an answer's body.
-#[derive(Clone, Copy, Debug)]
-pub struct Fields<'a> {
-    bytes: &'a [u8],
+fn list<'a, T>(
+    fields: &mut Fields<'a>,
+    field: &'static str,
+    bytes_min: usize,
+    mut each: impl FnMut(&mut Fields<'a>) -> Read<T>,
+) -> Read<Vec<T>> {
+    let count = fields.elements(field, bytes_min)?;
+    let mut all = Vec::with_capacity(count);
+    for _ in 0..count {
+        all.push(each(fields)?);
+    }
+    Ok(all)
 }
 
-impl<'a> Fields<'a> {
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes }
-    }
-
-    fn take(&mut self, length: usize) -> Parsed<&'a [u8]> {
-        let (head, rest) = self
-            .bytes
-            .split_at_checked(length)
-            .ok_or_else(|| format!("a field of {length} bytes, where {} are left", self.bytes.len()))?;
-        self.bytes = rest;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Parsed<[u8; N]> {
-        let (head, rest) = self.bytes.split_first_chunk().ok_or("it ends too early")?;
-        self.bytes = rest;
-        Ok(*head)
-    }
-
-    fn i8(&mut self) -> Parsed<i8> {
-        self.array().map(i8::from_be_bytes)
-    }
-
-    pub fn i16(&mut self) -> Parsed<i16> {
-        self.array().map(i16::from_be_bytes)
-    }
-
-    pub fn i32(&mut self) -> Parsed<i32> {
-        self.array().map(i32::from_be_bytes)
-    }
-
-    fn i64(&mut self) -> Parsed<i64> {
-        self.array().map(i64::from_be_bytes)
-    }
-
-    /// `None`: null.
-    fn text_or_null(&mut self) -> Parsed<Option<&'a str>> {
-        let Ok(length) = usize::try_from(self.i16()?) else { return Ok(None) };
-        let bytes = self.take(length)?;
-        std::str::from_utf8(bytes).map(Some).map_err(|_| "a text is not UTF-8".to_owned())
-    }
-
-    fn text(&mut self) -> Parsed<&'a str> {
-        self.text_or_null()?.ok_or_else(|| "a text is null".to_owned())
-    }
-
-    /// Null is empty.
-    fn blob(&mut self) -> Parsed<&'a [u8]> {
-        match self.i32()? {
-            -1 => Ok(&[]),
-            length => self.take(usize::try_from(length).map_err(|_| format!("a length of {length}"))?),
-        }
-    }
-
-    /// The length of an array whose elements have at least so many bytes each; null is empty.
-    fn count(&mut self, least_bytes: usize) -> Parsed<usize> {
-        let count = self.i32()?;
-        if count == -1 {
-            return Ok(0);
-        }
-        self.checked(i64::from(count), least_bytes)
-    }
-
-    fn checked(&self, count: i64, least_bytes: usize) -> Parsed<usize> {
-        let room = self.bytes.len() / least_bytes.max(1);
-        let fits = usize::try_from(count).ok().filter(|count| *count <= room);
-        fits.ok_or_else(|| format!("an array of {count} elements, where {} bytes are left", self.bytes.len()))
-    }
-
-    fn list<T>(&mut self, least_bytes: usize, mut each: impl FnMut(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
-        let count = self.count(least_bytes)?;
-        let mut all = Vec::with_capacity(count);
-        for _ in 0..count {
-            all.push(each(self)?);
-        }
-        Ok(all)
-    }
-
-    fn ids(&mut self) -> Parsed<Vec<i32>> {
-        self.list(4, Self::i32)
-    }
-
-    /// Of the compact types; five bytes at most.
-    fn uvarint(&mut self) -> Parsed<u32> {
-        let mut value = 0u64;
-        for shift in (0..35).step_by(7) {
-            let [byte] = self.array()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return u32::try_from(value).map_err(|_| "a number is too large".to_owned());
-            }
-        }
-        Err("a number has no end".to_owned())
-    }
-
-    fn skip_tags(&mut self) -> Parsed<()> {
-        for _ in 0..self.uvarint()? {
-            self.uvarint()?;
-            let length = self.uvarint()? as usize;
-            self.take(length)?;
-        }
-        Ok(())
-    }
+fn ids(fields: &mut Fields<'_>) -> Read<Vec<i32>> {
+    list(fields, "number of replicas", 4, |fields| fields.i32("replica"))
 }
 
 /// Which versions of which request a broker speaks.
@@ -139,19 +48,20 @@ impl Versions {
 /// `ApiVersions` 0 or 3: the error code, and the versions.
 pub fn api_versions(fields: Fields<'_>, version: i16) -> Parsed<(i16, Versions)> {
     let mut fields = fields;
-    let error = fields.i16()?;
+    let error = fields.i16("error code")?;
     let mut versions = Versions::default();
     // A broker that does not know version 3 answers in version 0.
     let compact = version >= 3 && error == 0;
+    let field = "number of requests";
     let count = match compact {
         true => {
-            let count = i64::from(fields.uvarint()?) - 1;
-            fields.checked(count.max(0), 7)?
+            let count = fields.unsigned_varint(field)?.saturating_sub(1);
+            fields.fitting(field, count, 7)?
         }
-        false => fields.count(6)?,
+        false => fields.elements(field, 6)?,
     };
     for _ in 0..count {
-        let (key, least, most) = (fields.i16()?, fields.i16()?, fields.i16()?);
+        let (key, least, most) = (fields.i16("request")?, fields.i16("version")?, fields.i16("version")?);
         if compact {
             fields.skip_tags()?;
         }
@@ -209,7 +119,7 @@ impl TopicView {
     /// The error code for one partition, or for the whole topic; 0: none.
     pub fn error_of(&self, partition: i32) -> i16 {
         match self.error {
-            0 => self.partition(partition).map_or(UNKNOWN_TOPIC, |view| view.error),
+            0 => self.partition(partition).map_or(UNKNOWN_TOPIC_OR_PARTITION, |view| view.error),
             error => error,
         }
     }
@@ -238,29 +148,23 @@ pub fn leader_of<'a>(view: &'a TopicView, topic: &str, partition: i32) -> Result
     }
 }
 
-pub const LEADER_NOT_AVAILABLE: i16 = 5;
-pub const UNKNOWN_TOPIC: i16 = 3;
-
 /// `Metadata` 4 to 8, for one topic.
 pub fn metadata(fields: Fields<'_>, version: i16, topic: &str) -> Parsed<TopicView> {
     let mut fields = fields;
-    let _throttle_ms = fields.i32()?;
-    let brokers = fields.list(12, |fields| {
-        let (id, host, port) = (fields.i32()?, fields.text()?.to_owned(), fields.i32()?);
-        fields.text_or_null()?;
-        let port = u16::try_from(port).ok().filter(|port| *port > 0);
-        Ok(Broker { id, host, port: port.ok_or_else(|| format!("broker {id} has no port"))? })
-    })?;
-    let cluster_id = fields.text_or_null()?.map(str::to_owned);
-    let controller = fields.i32()?;
-    let mut view = TopicView { cluster_id, controller, brokers, error: UNKNOWN_TOPIC, partitions: Vec::new() };
-    for _ in 0..fields.count(9)? {
-        let error = fields.i16()?;
-        let ours = fields.text()? == topic;
-        fields.i8()?;
-        let partitions = fields.list(18, |fields| partition_view(fields, version))?;
+    let _throttle_ms = fields.i32("throttle time")?;
+    let brokers = list(&mut fields, "number of brokers", 12, broker)?;
+    let cluster_id = fields.nullable_text("cluster id")?.map(str::to_owned);
+    let controller = fields.i32("controller")?;
+    let error = UNKNOWN_TOPIC_OR_PARTITION;
+    let mut view = TopicView { cluster_id, controller, brokers, error, partitions: Vec::new() };
+    for _ in 0..fields.elements("number of topics", 9)? {
+        let error = fields.i16("error code")?;
+        let ours = fields.text("topic")? == topic;
+        fields.i8("internal")?;
+        let one = |fields: &mut Fields<'_>| partition_view(fields, version);
+        let partitions = list(&mut fields, "number of partitions", 18, one)?;
         if version >= 8 {
-            fields.i32()?;
+            fields.i32("authorized operations")?;
         }
         if ours {
             (view.error, view.partitions) = (error, partitions);
@@ -270,12 +174,20 @@ pub fn metadata(fields: Fields<'_>, version: i16, topic: &str) -> Parsed<TopicVi
     Ok(view)
 }
 
-fn partition_view(fields: &mut Fields<'_>, version: i16) -> Parsed<PartitionView> {
-    let (error, id, leader) = (fields.i16()?, fields.i32()?, fields.i32()?);
-    let leader_epoch = if version >= 7 { fields.i32()? } else { -1 };
-    let (replicas, in_sync) = (fields.ids()?, fields.ids()?);
+fn broker(fields: &mut Fields<'_>) -> Read<Broker> {
+    let (id, host, value) = (fields.i32("broker")?, fields.text("host")?.to_owned(), fields.i32("port")?);
+    fields.nullable_text("rack")?;
+    let port = u16::try_from(value).ok().filter(|port| *port > 0);
+    let port = port.ok_or(Malformed::Value { field: "port of a broker", value: i64::from(value) })?;
+    Ok(Broker { id, host, port })
+}
+
+fn partition_view(fields: &mut Fields<'_>, version: i16) -> Read<PartitionView> {
+    let (error, id, leader) = (fields.i16("error code")?, fields.i32("partition")?, fields.i32("leader")?);
+    let leader_epoch = if version >= 7 { fields.i32("leader epoch")? } else { -1 };
+    let (replicas, in_sync) = (ids(fields)?, ids(fields)?);
     if version >= 5 {
-        fields.ids()?;
+        ids(fields)?;
     }
     Ok(PartitionView { id, error, leader, leader_epoch, replicas, in_sync })
 }
@@ -286,9 +198,10 @@ pub type Verdict = (i16, Option<String>);
 /// `CreateTopics` 2 to 4, of one topic.
 pub fn create_topics(fields: Fields<'_>, topic: &str) -> Parsed<Verdict> {
     let mut fields = fields;
-    let _throttle_ms = fields.i32()?;
-    for _ in 0..fields.count(6)? {
-        let (name, error, said) = (fields.text()?, fields.i16()?, fields.text_or_null()?);
+    let _throttle_ms = fields.i32("throttle time")?;
+    for _ in 0..fields.elements("number of topics", 6)? {
+        let name = fields.text("topic")?;
+        let (error, said) = (fields.i16("error code")?, fields.nullable_text("error message")?);
         if name == topic {
             return Ok((error, said.map(str::to_owned)));
         }
@@ -299,25 +212,26 @@ pub fn create_topics(fields: Fields<'_>, topic: &str) -> Parsed<Verdict> {
 /// `DescribeConfigs` 1 to 3, of one resource.
 pub fn describe_configs(fields: Fields<'_>, version: i16) -> Parsed<(Verdict, BTreeMap<String, Option<String>>)> {
     let mut fields = fields;
-    let _throttle_ms = fields.i32()?;
-    if fields.count(11)? == 0 {
+    let _throttle_ms = fields.i32("throttle time")?;
+    if fields.elements("number of resources", 11)? == 0 {
         return Err("it says nothing about what was asked".to_owned());
     }
-    let (error, said) = (fields.i16()?, fields.text_or_null()?.map(str::to_owned));
-    fields.i8()?;
-    fields.text()?;
+    let (error, said) = (fields.i16("error code")?, fields.nullable_text("error message")?.map(str::to_owned));
+    fields.i8("resource type")?;
+    fields.text("resource")?;
     let mut settings = BTreeMap::new();
-    for _ in 0..fields.count(11)? {
-        let (name, value) = (fields.text()?.to_owned(), fields.text_or_null()?.map(str::to_owned));
-        fields.take(3)?;
-        for _ in 0..fields.count(5)? {
-            fields.text()?;
-            fields.text_or_null()?;
-            fields.i8()?;
+    for _ in 0..fields.elements("number of settings", 11)? {
+        let name = fields.text("setting")?.to_owned();
+        let value = fields.nullable_text("value of a setting")?.map(str::to_owned);
+        fields.take("marks of a setting", 3)?;
+        for _ in 0..fields.elements("number of synonyms", 5)? {
+            fields.text("synonym")?;
+            fields.nullable_text("value of a synonym")?;
+            fields.i8("source of a synonym")?;
         }
         if version >= 3 {
-            fields.i8()?;
-            fields.text_or_null()?;
+            fields.i8("type of a setting")?;
+            fields.nullable_text("documentation")?;
         }
         settings.insert(name, value);
     }
@@ -327,22 +241,24 @@ pub fn describe_configs(fields: Fields<'_>, version: i16) -> Parsed<(Verdict, BT
 /// `InitProducerId` 0 to 1: the error code, producer id and epoch.
 pub fn init_producer_id(fields: Fields<'_>) -> Parsed<(i16, i64, i16)> {
     let mut fields = fields;
-    let _throttle_ms = fields.i32()?;
-    Ok((fields.i16()?, fields.i64()?, fields.i16()?))
+    let _throttle_ms = fields.i32("throttle time")?;
+    Ok((fields.i16("error code")?, fields.i64("producer id")?, fields.i16("epoch")?))
 }
 
 /// `SaslHandshake` 1: the error code, and the mechanisms that are enabled.
 pub fn sasl_handshake(fields: Fields<'_>) -> Parsed<(i16, Vec<String>)> {
     let mut fields = fields;
-    Ok((fields.i16()?, fields.list(2, |fields| fields.text().map(str::to_owned))?))
+    let error = fields.i16("error code")?;
+    let one = |fields: &mut Fields<'_>| fields.text("mechanism").map(str::to_owned);
+    Ok((error, list(&mut fields, "number of mechanisms", 2, one)?))
 }
 
 /// `SaslAuthenticate` 0 to 1: the verdict, the mechanism's bytes, and the session's lifetime in ms (0: no end).
 pub fn sasl_authenticate(fields: Fields<'_>, version: i16) -> Parsed<(Verdict, &[u8], i64)> {
     let mut fields = fields;
-    let verdict = (fields.i16()?, fields.text_or_null()?.map(str::to_owned));
-    let bytes = fields.blob()?;
-    let lifetime_ms = if version >= 1 { fields.i64()? } else { 0 };
+    let verdict = (fields.i16("error code")?, fields.nullable_text("error message")?.map(str::to_owned));
+    let bytes = fields.nullable_bytes("authentication")?;
+    let lifetime_ms = if version >= 1 { fields.i64("lifetime")? } else { 0 };
     Ok((verdict, bytes, lifetime_ms))
 }
 
@@ -350,14 +266,15 @@ pub fn sasl_authenticate(fields: Fields<'_>, version: i16) -> Parsed<(Verdict, &
 pub fn list_offsets(fields: Fields<'_>, version: i16, topic: &str, partition: i32) -> Parsed<(i16, i64)> {
     let mut fields = fields;
     if version >= 2 {
-        fields.i32()?;
+        fields.i32("throttle time")?;
     }
-    for _ in 0..fields.count(6)? {
-        let ours = fields.text()? == topic;
-        for _ in 0..fields.count(22)? {
-            let (id, error, _timestamp, offset) = (fields.i32()?, fields.i16()?, fields.i64()?, fields.i64()?);
+    for _ in 0..fields.elements("number of topics", 6)? {
+        let ours = fields.text("topic")? == topic;
+        for _ in 0..fields.elements("number of partitions", 22)? {
+            let (id, error) = (fields.i32("partition")?, fields.i16("error code")?);
+            let (_timestamp, offset) = (fields.i64("timestamp")?, fields.i64("offset")?);
             if version >= 4 {
-                fields.i32()?;
+                fields.i32("leader epoch")?;
             }
             if ours && id == partition {
                 return Ok((error, offset));
@@ -394,26 +311,27 @@ impl FetchedPartition<'_> {
 /// `Fetch` 4 to 11, of one partition.
 pub fn fetch<'a>(fields: Fields<'a>, version: i16, topic: &str, partition: i32) -> Parsed<FetchedPartition<'a>> {
     let mut fields = fields;
-    let _throttle_ms = fields.i32()?;
+    let _throttle_ms = fields.i32("throttle time")?;
     if version >= 7 {
-        let error = fields.i16()?;
-        fields.i32()?;
+        let error = fields.i16("error code")?;
+        fields.i32("session")?;
         if error != 0 {
             let (high_watermark, log_start_offset) = (-1, -1);
             return Ok(FetchedPartition { error, high_watermark, log_start_offset, records: &[], aborted: &[] });
         }
     }
-    for _ in 0..fields.count(6)? {
-        let ours = fields.text()? == topic;
-        for _ in 0..fields.count(30)? {
-            let (id, error, high_watermark, _stable) = (fields.i32()?, fields.i16()?, fields.i64()?, fields.i64()?);
-            let log_start_offset = if version >= 5 { fields.i64()? } else { -1 };
-            let aborted = fields.count(ABORTED_BYTES)?;
-            let aborted = fields.take(aborted * ABORTED_BYTES)?;
+    for _ in 0..fields.elements("number of topics", 6)? {
+        let ours = fields.text("topic")? == topic;
+        for _ in 0..fields.elements("number of partitions", 30)? {
+            let (id, error) = (fields.i32("partition")?, fields.i16("error code")?);
+            let (high_watermark, _stable) = (fields.i64("high watermark")?, fields.i64("last stable offset")?);
+            let log_start_offset = if version >= 5 { fields.i64("log start offset")? } else { -1 };
+            let aborted = fields.elements("number of aborted transactions", ABORTED_BYTES)?;
+            let aborted = fields.take("aborted transactions", aborted * ABORTED_BYTES)?;
             if version >= 11 {
-                fields.i32()?;
+                fields.i32("preferred replica")?;
             }
-            let records = fields.blob()?;
+            let records = fields.nullable_bytes("records")?;
             if ours && id == partition {
                 return Ok(FetchedPartition { error, high_watermark, log_start_offset, records, aborted });
             }

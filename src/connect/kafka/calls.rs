@@ -1,10 +1,12 @@
 //! The requests that we make, one method each.
 
-use super::answers::{self, Broker, FetchedPartition, LEADER_NOT_AVAILABLE, TopicView, UNKNOWN_TOPIC};
+use super::answers::{self, Broker, FetchedPartition, TopicView};
 use super::error::{CREATING, KafkaError, LOOKING_UP};
 use super::session::{Session, Stream};
 use crate::base::limits;
-use crate::wire::kafka::errors::broker_error;
+use crate::wire::kafka::errors::{
+    LEADER_NOT_AVAILABLE, TOPIC_ALREADY_EXISTS, UNKNOWN_TOPIC_OR_PARTITION, broker_error,
+};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -20,7 +22,6 @@ use std::time::{Duration, Instant};
 
 /// A topic that was just created is known everywhere after this.
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(2);
-const TOPIC_ALREADY_EXISTS: i16 = 36;
 /// Resource types of `DescribeConfigs`.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -106,8 +107,8 @@ impl<S: Stream> Session<S> {
             let view = self.metadata(topic)?;
             let few = view.partitions.len() < least;
             match view.first_error() {
-                UNKNOWN_TOPIC if began.elapsed() > UNKNOWN_PATIENCE => Err(KafkaError::Absent {
-                    what: format!("there is no topic '{topic}': {}", broker_error(UNKNOWN_TOPIC)),
+                UNKNOWN_TOPIC_OR_PARTITION if began.elapsed() > UNKNOWN_PATIENCE => Err(KafkaError::Absent {
+                    what: format!("there is no topic '{topic}': {}", broker_error(UNKNOWN_TOPIC_OR_PARTITION)),
                 }),
                 0 if few => Err(KafkaError::broker("waiting for the partitions of the topic", LEADER_NOT_AVAILABLE)),
                 0 => Ok(view),

@@ -43,7 +43,7 @@ pub fn client_of(plan: &KafkaPlan) -> Client {
 
 pub fn cluster_of(plan: &KafkaPlan, client: Client) -> Cluster<Line> {
     let timeout = Duration::from_nanos(plan.link.peer.connect_timeout_ns);
-    Cluster::new(plan.bootstrap.clone(), client, dial_brokers(plan.tls.clone(), timeout))
+    Cluster::new(plan.bootstrap.clone(), client, dial_brokers(plan.tls().cloned(), timeout))
 }
 
 impl Target {
@@ -101,7 +101,7 @@ impl Target {
         let leader = leader_of(&view, &self.plan.topic, partition)?;
         let timeout = Duration::from_nanos(self.plan.link.peer.connect_timeout_ns);
         let (host, port) = (&leader.host, leader.port);
-        let line = dial_brokers(self.plan.tls.clone(), timeout)(host, port, timeout)
+        let line = dial_brokers(self.plan.tls().cloned(), timeout)(host, port, timeout)
             .map_err(|fatal| explain_advertised(fatal, host, port, &self.plan.bootstrap))?;
         let name = address(host, port);
         let session = self.client().open(line).map_err(|error| error.fatal(&name))?;

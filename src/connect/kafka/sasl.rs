@@ -4,7 +4,7 @@ use super::answers;
 use super::error::KafkaError;
 use super::session::{Session, Stream};
 use crate::plan::{SaslMechanism, SaslPlan};
-use crate::wire::kafka::errors::broker_error;
+use crate::wire::kafka::errors::{ILLEGAL_SASL_STATE, broker_error};
 use kafka_protocol::messages::{SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::StrBytes;
 use rsasl::callback::{Context, Request, SessionCallback, SessionData};
@@ -17,9 +17,6 @@ use std::time::Duration;
 const STEPS_MAX: usize = 4;
 /// Rounds of key derivation: Kafka's own least, and far more than anyone configures (a second of work).
 const SCRAM_ITERATIONS: std::ops::RangeInclusive<u32> = 4096..=2_000_000;
-
-/// Of a listener without SASL.
-const ILLEGAL_SASL_STATE: i16 = 34;
 
 pub(super) fn authenticate<S: Stream>(session: &mut Session<S>, plan: &SaslPlan) -> Result<(), KafkaError> {
     handshake(session, plan.mechanism)?;
@@ -41,6 +38,7 @@ fn handshake<S: Stream>(session: &mut Session<S>, mechanism: SaslMechanism) -> R
     if code == 0 {
         return Ok(());
     }
+    // What a listener without SASL says.
     if enabled.is_empty() || code == ILLEGAL_SASL_STATE {
         return Err(KafkaError::NoLogin);
     }

@@ -1,11 +1,14 @@
 //! One connection to one broker: requests out, answers in, one at a time, each with a time limit.
 
-use super::answers::{self, Fields, Versions};
+use super::answers::{self, Versions};
 use super::error::KafkaError;
 use super::sasl;
 use crate::base::limits;
 use crate::plan::SaslPlan;
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader};
+use crate::wire::kafka::errors::UNSUPPORTED_VERSION;
+use crate::wire::kafka::fields::Fields;
+use crate::wire::kafka::{PRODUCE_API_KEY, PRODUCE_VERSION_MAX, PRODUCE_VERSION_MIN};
+use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader};
 use kafka_protocol::protocol::{Encodable, Request, StrBytes};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,8 +16,6 @@ use std::time::{Duration, Instant};
 
 /// Room is made for so much of an answer before its bytes are there.
 const BELIEVED_BYTES: usize = 1 << 20;
-
-const UNSUPPORTED_VERSION: i16 = 35;
 
 /// The byte stream of a connection: TCP, or TLS over it.
 pub trait Stream: Read + Write + Send {
@@ -94,9 +95,9 @@ impl<S: Stream> Session<S> {
         &self.versions
     }
 
-    /// The Produce version to use: of 3 to 8, whose records come last, the newest that the broker speaks.
+    /// The Produce version to use: of ours, whose records come last, the newest that the broker speaks.
     pub fn produce_version(&self) -> Option<i16> {
-        self.versions.pick(ApiKey::Produce as i16, (3, 8))
+        self.versions.pick(PRODUCE_API_KEY, (PRODUCE_VERSION_MIN, PRODUCE_VERSION_MAX))
     }
 
     /// After this time from its start, an authenticated session is closed by the broker.
@@ -164,7 +165,8 @@ impl<S: Stream> Session<S> {
             read_until(&mut self.stream, &mut self.answer[from..], deadline).map_err(io)?;
         }
         let mut fields = Fields::new(&self.answer);
-        let correlation = fields.i32().map_err(|what| KafkaError::Malformed { doing, what })?;
+        let correlation = fields.i32("correlation id");
+        let correlation = correlation.map_err(|why| KafkaError::Malformed { doing, what: why.to_string() })?;
         if correlation != self.correlation {
             let what = format!("it answers request {correlation}, not {}", self.correlation);
             return Err(KafkaError::Malformed { doing, what });

@@ -2,6 +2,7 @@
 
 use super::cluster::Client;
 use super::session::Stream;
+use crate::wire::kafka::errors::{OFFSET_OUT_OF_RANGE, TOPIC_AUTHORIZATION_FAILED};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult};
 use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
@@ -18,9 +19,6 @@ use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEnc
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::time::Duration;
-
-const OFFSET_OUT_OF_RANGE: i16 = 1;
-const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 
 /// A request as the broker got it.
 pub struct Asked {

@@ -1,12 +1,13 @@
 //! Topics that are missing are made by the controller, which may be another broker by the time it is asked.
 
-use super::answers::{Broker, UNKNOWN_TOPIC};
+use super::answers::Broker;
 use super::calls::NewTopic;
 use super::cluster::Cluster;
 use super::error::KafkaError;
 use super::session::{Session, Stream};
 use crate::base::fatal::Fatal;
 use crate::connect::dial::address;
+use crate::wire::kafka::errors::UNKNOWN_TOPIC_OR_PARTITION;
 use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(100);
@@ -66,7 +67,7 @@ impl<S: Stream> Cluster<S> {
 
     /// The brokers say that they have no such topic.
     pub fn lacks(&mut self, topic: &str) -> bool {
-        self.ask(|session| session.metadata(topic)).is_ok_and(|view| view.error == UNKNOWN_TOPIC)
+        self.ask(|session| session.metadata(topic)).is_ok_and(|view| view.error == UNKNOWN_TOPIC_OR_PARTITION)
     }
 
     /// The most bytes of one batch, compressed, that a topic takes which is made without settings of its own; `None`:

@@ -114,7 +114,7 @@ fn on<T: Send>(cpu: Option<&usize>, work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let pinned = scope.spawn(|| {
             // Where it may not be pinned the figures are noisier, no more.
-            let _pinned = cpu.is_some_and(|cpu| sys::process::set_affinity(&[*cpu]));
+            let _pinned = cpu.is_some_and(|cpu| sys::process::pin(*cpu));
             work()
         });
         pinned.join().expect("a probe does not panic")

@@ -1,7 +1,7 @@
 //! The response times of late, as a live line and the lines of a log show them.
 
 use crate::counters::{Counts, Field, Latencies};
-use crate::observe::quantile::{empty_histogram, merge, response_of, response_quantile_ns, unconfirmed};
+use crate::observe::quantile::{empty_histogram, merge, response_quantile_ns, unconfirmed};
 use hdrhistogram::Histogram;
 
 /// What ended since the last look. Records without confirmation are slower than all others.
@@ -32,7 +32,7 @@ impl Default for Recent {
 impl Recent {
     /// `ended`: how many records did, with and without confirmation.
     pub fn add(&mut self, latencies: &Latencies, ended: &Counts) {
-        merge(&mut self.response, response_of(latencies));
+        merge(&mut self.response, latencies.response_or_service());
         self.records_produced += ended.get(Field::RecordsProduced);
         self.records_unconfirmed += unconfirmed(ended);
     }

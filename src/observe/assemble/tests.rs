@@ -64,6 +64,21 @@ fn what_a_byte_costs_is_told_of_more_than_a_moment() {
 }
 
 #[test]
+fn a_drain_polls_too() {
+    let run = Run::new(1, 1, None);
+    let mut snapshot = Snapshot::preallocated(0, 1, false);
+    snapshot.loop_time = LoopTime { spun_ns: SECOND, cpu_ns: SECOND, ..LoopTime::default() };
+    let end = CoreEnd { drain_spun_ns: 3 * SECOND, ..CoreEnd::default() };
+    let outcome = Outcome { ends: vec![end], ..Outcome::default() };
+    let report = run.shared.with_aggregate(|all| {
+        all.fold(&snapshot);
+        all.finish(0);
+        assemble(&run.shared.plan, all, Facts { outcome, ..facts() })
+    });
+    assert_eq!(report.cpu.polling_seconds, Some(4.0));
+}
+
+#[test]
 fn a_signal_is_told_where_it_ended_the_run() {
     let outcome = |signal: Option<&str>, end| Outcome {
         ends: vec![end],

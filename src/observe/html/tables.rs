@@ -94,9 +94,10 @@ fn phase(of: &Phase) -> String {
     let rate = text::rate(Some(of.logical_bytes_per_second));
     let asked = of.target_bytes_per_second.map(|rate| format!("of {}", text::rate(Some(rate))));
     let asked = below(asked.as_deref().unwrap_or("no target"));
+    let drained = stages::drained(of).map(|drained| below(&drained)).unwrap_or_default();
     let lost = stages::lost(of).map(|lost| below(&lost.replace(", ", "<br>"))).unwrap_or_default();
     let figures = [
-        format!("{} – {}", text::duration(of.start_seconds), text::duration(of.end_seconds)),
+        format!("{} – {}{drained}", text::duration(of.start_seconds), text::duration(of.end_seconds)),
         format!("{rate}{asked}"),
         format!("{}{lost}", text::count(of.records_produced)),
         time(response.p50),

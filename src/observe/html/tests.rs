@@ -30,10 +30,13 @@ fn the_page_has_a_row_for_each_stage() {
     assert_eq!(unbalanced(&page), [""; 0]);
     assert!(page.contains("<td class=\"num\">2</td><td>burst</td>"), "{page}");
     assert!(page.contains("<br><small>no target</small></td>") && !page.contains("not reached"), "{page}");
-    report.phases[0] = Phase { records_failed: 1234, records_not_sent: 1, ..report.phases[0].clone() };
+    assert!(!page.contains(" drain<"), "{page}");
+    let drained_seconds = 2.1;
+    report.phases[0] = Phase { records_failed: 1234, records_not_sent: 1, drained_seconds, ..report.phases[0].clone() };
     report.pacing.stages_planned = 3;
     let page = super::page(&report);
     assert!(page.contains("<br><small>1,234 failed<br>1 not sent</small></td>"), "{page}");
+    assert!(page.contains("2 s<br><small>+2.1 s drain</small></td>"), "{page}");
     assert!(page.contains("<p class=\"note\">stages 2 to 3 were not reached</p>"), "{page}");
     assert_eq!(unbalanced(&page), [""; 0]);
     report.phases.clear();

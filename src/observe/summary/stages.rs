@@ -18,19 +18,27 @@ pub(super) fn show(page: &mut Page, report: &Report) {
     }
 }
 
-/// `burst for 60 s: 98.2 MB/s of 100 MB/s, 4,096 records; response p50 1 ms, p99 2 ms, p99.9 3 ms, max 4 ms`.
+/// `burst for 60 s (+2.1 s drain): 98.2 MB/s of 100 MB/s, 4,096 records; response p50 1 ms, p99 2 ms, p99.9 3 ms, max
+/// 4 ms`.
 fn stage(phase: &Phase) -> String {
     let asked = phase.target_bytes_per_second.map(|rate| format!(" of {}", format_rate_short(rate)));
     let lost = lost(phase).map(|lost| format!(", {lost}")).unwrap_or_default();
+    let drained = drained(phase).map(|drained| format!(" ({drained})")).unwrap_or_default();
     let [p50, p99, p999, max] = percentiles(&phase.response_to_show(), phase.records_offered);
     format!(
-        "{} for {}: {}{}, {}{lost}; response p50 {p50}, p99 {p99}, p99.9 {p999}, max {max}",
+        "{} for {}{drained}: {}{}, {}{lost}; response p50 {p50}, p99 {p99}, p99.9 {p999}, max {max}",
         phase.mode,
         format_duration(((phase.end_seconds - phase.start_seconds) * 1e9).round() as u64),
         format_rate_short(phase.logical_bytes_per_second),
         asked.unwrap_or_default(),
         format_counted(phase.records_produced, "record")
     )
+}
+
+/// What the rate of the last stage is over, too.
+pub fn drained(phase: &Phase) -> Option<String> {
+    let ns = (phase.drained_seconds * 1e9).round() as u64;
+    (ns > 0).then(|| format!("+{} drain", format_duration(ns)))
 }
 
 /// `3 failed, 2 uncertain, 5 not sent`: those of them that there are.
@@ -64,6 +72,7 @@ pub(super) fn log(phase: &Phase) {
         target_bytes_per_second = phase.target_bytes_per_second,
         start_seconds = phase.start_seconds,
         end_seconds = phase.end_seconds,
+        drained_seconds = phase.drained_seconds,
         records_offered = phase.records_offered,
         records_produced = phase.records_produced,
         records_failed = phase.records_failed,

@@ -22,7 +22,7 @@ fn the_fullest_summary_fits_a_screen() {
     let whole = Governance { posted: 12_000, not_announced: 0, ..told };
     assert!(text.contains("governance  9,998 of 12,000 events posted, 1 call not taken"), "{text}");
     assert_eq!(governance(&whole), "12,000 events posted, none dropped or refused");
-    assert!(text.lines().count() <= 20, "{text}");
+    assert!(text.lines().count() <= 21, "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
     for part in [
         "produced    ",
@@ -32,6 +32,7 @@ fn the_fullest_summary_fits_a_screen() {
         "not sent",
         "audit       4 lines dropped",
         "limited by  the target: it took",
+        "\nevidence    the longest gap between two turns was 40 ms\n",
         "missed: p99.99<1ms (never)",
         "data        data/ (32 MiB)",
         "verify with engine verify data/ --expect 'my report.json'",
@@ -66,11 +67,13 @@ fn each_stage_has_its_line() {
     ] {
         assert!(words.contains(part), "{text}");
     }
-    report.phases[1] = Phase { records_failed: 1234, records_not_sent: 2, ..report.phases[1].clone() };
+    let last = report.phases[1].clone();
+    report.phases[1] = Phase { records_failed: 1234, records_not_sent: 2, drained_seconds: 2.1, ..last };
     report.pacing.stages_planned = 3;
     let text = render(&report, &run.shared.plan);
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains("98 MB/s, 9 records, 1,234 failed, 2 not sent; response"), "{text}");
+    let last = "stage 2 burst for 2 s (+2.1 s drain): 98 MB/s, 9 records, 1,234 failed, 2 not sent; response";
+    assert!(words.contains(last), "{text}");
     assert!(text.contains("\n            stage 3 was not reached\n"), "{text}");
     report.pacing.stages_planned = 7;
     assert!(render(&report, &run.shared.plan).contains(" stages 3 to 7 were not reached\n"));
@@ -82,13 +85,15 @@ fn each_stage_has_its_line() {
 fn a_log_has_each_stage_before_the_summary() {
     let mut report = testing::report();
     report.slo.clear();
-    let phase = Phase { number: 1, mode: "burst".into(), records_produced: 9, ..Phase::default() };
+    let phase =
+        Phase { number: 1, mode: "burst".into(), records_produced: 9, drained_seconds: 2.5, ..Phase::default() };
     report.phases = vec![phase.clone(), Phase { number: 2, ..phase }];
     let lines = capture(LogFormat::Json, || log_summary(&report));
     let lines: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let events: Vec<_> = lines.iter().map(|line| (line["event"].as_str(), line["number"].as_u64())).collect();
     assert_eq!(events, [(Some("stage"), Some(1)), (Some("stage"), Some(2)), (Some("summary"), None)]);
     assert_eq!((&lines[1]["mode"], &lines[1]["records_produced"]), (&"burst".into(), &9.into()));
+    assert_eq!(lines[1]["drained_seconds"], 2.5);
 }
 
 #[test]
@@ -266,6 +271,32 @@ fn notes_stand_below_the_verdict() {
     assert!(text.contains(notes), "{text}");
     let lines = capture(LogFormat::Json, || log_summary(&report));
     assert!(lines.last().unwrap().contains("44.69 % of the time; and more"), "{lines:?}");
+}
+
+#[test]
+fn evidence_that_stands_nowhere_else_is_shown() {
+    let mut report = testing::report();
+    (report.pacing.target_bytes_per_second, report.pacing.achieved_ratio) = (Some(5e6), Some(0.9989));
+    let met = rate_said(5e6, 0.9989);
+    let idle = "the cores had nothing due 0.05 % of the time";
+    let again = "1 connection made again, lost or closed in time";
+    let shown = |report: &Report| {
+        let text = super::render_again(report, "r.json".as_ref(), 200);
+        let lines = text.lines().skip_while(|line| !line.starts_with("limited by"));
+        lines.take_while(|line| !line.starts_with("slo")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    report.verdict.limited_by = LimitedBy::Rate;
+    report.verdict.evidence = [met.as_str(), idle, again, READER_LEFT].map(str::to_owned).into();
+    let first = format!("limited by  the rate asked for: {met}");
+    assert_eq!(shown(&report), [first, format!("evidence    {idle}"), format!("evidence    {again}")]);
+    report.verdict.evidence = vec![idle.to_owned(), met];
+    assert_eq!(shown(&report), [format!("limited by  the rate asked for: {idle}")], "pacing says the rest");
+    report.verdict.evidence = (0..6).map(|at| format!("shard {at}")).collect();
+    let lines = shown(&report);
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert_eq!(lines[3..], ["evidence    shard 3", "            2 more in the report"]);
+    report.verdict.evidence.clear();
+    assert_eq!(shown(&report), ["limited by  the rate asked for"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How much a plan lets be in flight: what keeps a target idle that would take more.
 
 use crate::base::units::{format_counted, format_size};
-use crate::plan::{RunPlan, TargetPlan};
+use crate::plan::{Io, RunPlan, TargetPlan};
 
 /// What 8 GB/s have on their way in half a millisecond: a target that has it is not kept waiting.
 const AMPLE_BYTES: u64 = 4 << 20;
@@ -11,6 +11,7 @@ pub fn in_flight(plan: &RunPlan) -> Option<String> {
     let (depth, block_bytes) = (plan.sink.queue_depth, plan.sink.block_bytes);
     let (of, count, one, one_bytes, flags) = match &plan.producers.first()?.to {
         TargetPlan::Null | TargetPlan::Stdout => return None,
+        TargetPlan::File(_) if plan.io == Io::Syscall => return None,
         TargetPlan::File(_) => ("producer", depth, "block", block_bytes, "--queue-depth or --block-size"),
         TargetPlan::Tcp(tcp) => {
             let flags = if tcp.shares_depth { "--queue-depth" } else { "--connections or --queue-depth" };
@@ -36,13 +37,13 @@ pub fn in_flight(plan: &RunPlan) -> Option<String> {
 mod tests {
     use super::*;
     use crate::observe::testing::{Run, full_run};
-    use crate::plan::{HttpPlan, LinkPlan, PeerPlan, RetryPlan, TcpFraming, TcpPlan};
+    use crate::plan::testing::peer;
+    use crate::plan::{HttpPlan, LinkPlan, RetryPlan, TcpFraming, TcpPlan};
     use std::sync::Arc;
 
     fn link(connections: usize) -> LinkPlan {
-        let peer = PeerPlan { host: "h".into(), port: 1, tls: None, connect_timeout_ns: 1 };
         let retry = RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 };
-        LinkPlan { peer: Arc::new(peer), connections, request_timeout_ns: 1, retry }
+        LinkPlan { peer: Arc::new(peer("h", 1)), connections, request_timeout_ns: 1, retry }
     }
 
     #[test]
@@ -68,11 +69,14 @@ mod tests {
     fn each_kind_of_target_names_its_own_limit() {
         assert_eq!(in_flight(&Run::new(1, 1, None).shared.plan), None, "null has none");
         let mut run = full_run();
+        run.replan(|plan| plan.io = Io::Uring);
         assert_eq!(in_flight(&run.shared.plan), None, "8 MiB are ample");
         run.replan(|plan| plan.sink.block_bytes = 64 << 10);
         let said =
             "each producer had at most 8 blocks (512 KiB) in flight; --queue-depth or --block-size would allow more";
         assert_eq!(in_flight(&run.shared.plan).as_deref(), Some(said));
+        run.replan(|plan| plan.io = Io::Syscall);
+        assert_eq!(in_flight(&run.shared.plan), None, "one write after the other");
         run.replan(|plan| {
             plan.sink.block_bytes = 4096;
             plan.producers[0].to = TargetPlan::Http(HttpPlan {

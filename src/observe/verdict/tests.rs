@@ -8,6 +8,7 @@ struct Given {
     time: LoopTime,
     pacing: Pacing,
     totals: Totals,
+    service: Distribution,
     elapsed_seconds: f64,
     records_submitted: u64,
     records_refused: u64,
@@ -24,6 +25,7 @@ fn judged(time: LoopTime, achieved: Option<f64>, change: impl FnOnce(&mut Given)
         time,
         pacing: Pacing { target_bytes_per_second, achieved_ratio: achieved, ..Pacing::default() },
         totals: Totals::default(),
+        service: Distribution::default(),
         elapsed_seconds: 6.8,
         records_submitted: 1,
         records_refused: 0,
@@ -38,6 +40,7 @@ fn judged(time: LoopTime, achieved: Option<f64>, change: impl FnOnce(&mut Given)
         time: &given.time,
         pacing: &given.pacing,
         throughput: &Throughput { bytes_per_second: 5e8, ..Throughput::default() },
+        service: &given.service,
         totals: &given.totals,
         elapsed_seconds: given.elapsed_seconds,
         records_submitted: given.records_submitted,
@@ -156,8 +159,38 @@ fn a_target_that_waited_for_answers_says_how_much_was_in_flight() {
     assert_eq!((said.limited_by, said.notes), (LimitedBy::Target, vec![IN_FLIGHT.to_owned()]));
     let seldom = verdict(LoopTime { target_full_ns: 30, spun_ns: 30, work_ns: 60, ..waits }, None);
     assert_eq!((seldom.limited_by, seldom.notes), (LimitedBy::Target, vec![]), "it was held up by other things");
-    let refused = judged(waits, None, |given| given.records_refused = 1);
-    assert_eq!((refused.limited_by, refused.notes), (LimitedBy::Target, vec![]));
+    // Others have the processor in a call: the evidence counts that as a wait, and so does the note.
+    let preempted = LoopTime { target_full_ns: 45, kernel_ns: 35, work_ns: 20, spun_ns: 45, cpu_ns: 75, ..waits };
+    let said = verdict(preempted, None);
+    assert!(said.evidence[0].contains("waited for it 70.00 %"), "{:?}", said.evidence);
+    assert_eq!(said.notes, [IN_FLIGHT]);
+}
+
+#[test]
+fn more_in_flight_is_not_advised_to_who_lost_records_connections_or_time() {
+    let waits = LoopTime { turns: 1, target_full_ns: 80, spun_ns: 80, work_ns: 20, cpu_ns: 100, ..LoopTime::default() };
+    let notes = |change: fn(&mut Given)| {
+        let said = judged(waits, None, change);
+        assert_eq!(said.limited_by, LimitedBy::Target);
+        said.notes
+    };
+    let troubles: [fn(&mut Given); 7] = [
+        |given| given.records_refused = 1,
+        |given| given.statuses = [429].into(),
+        |given| given.totals.records_failed = 1,
+        |given| given.totals.records_uncertain = 1,
+        |given| given.totals.retries = 1,
+        |given| given.totals.reconnects = 1,
+        |given| (given.service.p50, given.service.max) = (Some(0.000_1), Some(4.0)),
+    ];
+    for (at, trouble) in troubles.into_iter().enumerate() {
+        assert_eq!(notes(trouble), Vec::<String>::new(), "{at}");
+    }
+    assert_eq!(notes(|_| {}), [IN_FLIGHT]);
+    let slow = |given: &mut Given| (given.service.p50, given.service.max) = (Some(2.0), Some(4.0));
+    assert_eq!(notes(slow), [IN_FLIGHT], "it is always so slow");
+    let hiccup = |given: &mut Given| (given.service.p50, given.service.max) = (Some(0.000_1), Some(0.2));
+    assert_eq!(notes(hiccup), [IN_FLIGHT], "a small part of the run");
 }
 
 #[test]

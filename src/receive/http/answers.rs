@@ -4,6 +4,7 @@ use super::head::Link;
 use crate::receive::books::Books;
 use crate::receive::worker::{Bench, Closed, Turn};
 use crate::sys::receive::discard;
+use crate::wire::http::status::status_line;
 use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream};
 
@@ -24,15 +25,7 @@ pub fn end(link: Link) -> &'static [u8] {
 
 /// For what is no request: the connection ends with it.
 pub fn refusal(status: u16) -> String {
-    let reason = match status {
-        405 => "Method Not Allowed",
-        417 => "Expectation Failed",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        505 => "HTTP Version Not Supported",
-        _ => "Bad Request",
-    };
-    format!("HTTP/1.1 {status} {reason}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    format!("HTTP/1.1 {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", status_line(status))
 }
 
 /// Requests that were answered well, while their answers are on their way.

@@ -8,14 +8,8 @@ use crate::wire::kafka::fields::{Fields, Malformed};
 
 type Read<T> = Result<T, Malformed>;
 
-/// A string that has to be text.
 fn text(fields: &mut Fields<'_>, field: &'static str) -> Read<String> {
-    utf8(fields.string(field)?, field)
-}
-
-fn utf8(bytes: &[u8], field: &'static str) -> Read<String> {
-    let bad = |_| Malformed::Value { field, value: -1 };
-    std::str::from_utf8(bytes).map(str::to_owned).map_err(bad)
+    fields.text(field).map(str::to_owned)
 }
 
 /// Elements of an array, after their count.
@@ -27,63 +21,32 @@ fn each<T>(count: u32, mut read: impl FnMut() -> Read<T>) -> Read<Vec<T>> {
     Ok(all)
 }
 
-/// The count of an array that may be null.
-fn nullable_count(fields: &mut Fields<'_>, field: &'static str) -> Read<Option<u32>> {
-    let value = fields.i32(field)?;
-    if value == -1 { Ok(None) } else { u32::try_from(value).map(Some).map_err(|_| bad(field, value)) }
-}
-
-fn bad(field: &'static str, value: i32) -> Malformed {
-    Malformed::Value { field, value: i64::from(value) }
-}
-
 /// A length of the compact formats, which is one more than it says; `None`: null.
 fn compact(fields: &mut Fields<'_>, field: &'static str) -> Read<Option<u32>> {
-    unsigned(fields, field).map(|value| value.checked_sub(1))
-}
-
-fn unsigned(fields: &mut Fields<'_>, field: &'static str) -> Read<u32> {
-    let mut value = 0_u64;
-    for at in 0..5 {
-        let byte = fields.i8(field)? as u8;
-        value |= u64::from(byte & 0x7f) << (7 * at);
-        if byte & 0x80 == 0 {
-            return u32::try_from(value).map_err(|_| bad(field, -1));
-        }
-    }
-    Err(bad(field, -1))
-}
-
-fn tags(fields: &mut Fields<'_>) -> Read<()> {
-    for _ in 0..unsigned(fields, "number of tags")? {
-        unsigned(fields, "tag")?;
-        let size = unsigned(fields, "size of a tag")?;
-        fields.take("tag", size as usize)?;
-    }
-    Ok(())
+    fields.unsigned_varint(field).map(|value| value.checked_sub(1))
 }
 
 /// Names in a Metadata request, versions 0 to 12. `None` stands for all topics, in the list for one named by its id.
 pub fn metadata(mut fields: Fields<'_>, version: i16) -> Read<Option<Vec<Option<String>>>> {
     let fields = &mut fields;
     if version < 9 {
-        let count = nullable_count(fields, "number of topics")?;
+        let count = fields.nullable_count("number of topics")?;
         let all = count.is_none() || (version == 0 && count == Some(0));
         let names = each(count.unwrap_or(0), || text(fields, "topic").map(Some))?;
         return Ok((!all).then_some(names));
     }
     // The end of the request's header.
-    tags(fields)?;
+    fields.skip_tags()?;
     let Some(count) = compact(fields, "number of topics")? else { return Ok(None) };
     let names = each(count, || {
         if version >= 10 {
             fields.take("topic id", 16)?;
         }
         let name = match compact(fields, "length of a topic's name")? {
-            Some(length) => Some(utf8(fields.take("topic", length as usize)?, "topic")?),
+            Some(length) => Some(fields.text_of("topic", length as usize)?.to_owned()),
             None => None,
         };
-        tags(fields)?;
+        fields.skip_tags()?;
         Ok(name)
     })?;
     Ok(Some(names))
@@ -197,7 +160,7 @@ pub fn describe_configs(mut fields: Fields<'_>) -> Read<Vec<Resource>> {
     }
     each(count, || {
         let (kind, name) = (fields.i8("resource type")?, text(fields, "resource")?);
-        let keys = match nullable_count(fields, "number of settings")? {
+        let keys = match fields.nullable_count("number of settings")? {
             Some(count) => Some(each(count, || text(fields, "setting"))?),
             None => None,
         };

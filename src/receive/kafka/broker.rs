@@ -4,6 +4,7 @@ use super::log::Partition;
 use crate::base::{clock, limits};
 use crate::plan::receive::BrokerPlan;
 use crate::verify::live::Live;
+use crate::wire::kafka::errors::{INVALID_PARTITIONS, INVALID_TOPIC_EXCEPTION, POLICY_VIOLATION, TOPIC_ALREADY_EXISTS};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,10 +50,10 @@ pub enum NoTopic {
 impl NoTopic {
     pub fn code(self) -> i16 {
         match self {
-            Self::Name => 17,
-            Self::Exists => 36,
-            Self::Partitions => 37,
-            Self::TooMuch => 44,
+            Self::Name => INVALID_TOPIC_EXCEPTION,
+            Self::Exists => TOPIC_ALREADY_EXISTS,
+            Self::Partitions => INVALID_PARTITIONS,
+            Self::TooMuch => POLICY_VIOLATION,
         }
     }
 

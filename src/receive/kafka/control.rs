@@ -3,6 +3,10 @@
 use super::asked::{self, NewTopic, OfTopic, Resource};
 use super::broker::{BROKER_ID, Broker, NoTopic, Topic};
 use crate::base::limits;
+use crate::wire::kafka::errors::{
+    INVALID_REPLICATION_FACTOR, INVALID_REQUEST, OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
+    UNSUPPORTED_VERSION,
+};
 use crate::wire::kafka::fields::{Fields, Malformed};
 use crate::wire::kafka::request::RequestHead;
 use crate::wire::kafka::{PRODUCE_VERSION_MAX, PRODUCE_VERSION_MIN};
@@ -35,12 +39,6 @@ pub const APIS: [(ApiKey, i16, i16); 9] = [
     (ApiKey::DescribeConfigs, 1, 3),
 ];
 
-const OFFSET_OUT_OF_RANGE: i16 = 1;
-const UNKNOWN_TOPIC: i16 = 3;
-const UNSUPPORTED_VERSION: i16 = 35;
-const INVALID_REPLICATION_FACTOR: i16 = 38;
-const INVALID_REQUEST: i16 = 42;
-const UNKNOWN_TOPIC_ID: i16 = 100;
 /// `DescribeConfigs`: resource types, and a setting that nobody changed.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -236,7 +234,7 @@ fn list_offsets(topics: Vec<OfTopic<i64>>, version: i16, broker: &Broker) -> Lis
             let row = ListOffsetsPartitionResponse::default().with_partition_index(index).with_timestamp(-1);
             let next = topic.as_ref().ok().and_then(|topic| topic.partition(index)).map(|partition| partition.next());
             match next {
-                None => row.with_error_code(UNKNOWN_TOPIC).with_offset(-1),
+                None => row.with_error_code(UNKNOWN_TOPIC_OR_PARTITION).with_offset(-1),
                 Some(next) if matches!(time, LATEST | EARLIEST) => {
                     row.with_offset(next).with_leader_epoch(if version >= 4 { 0 } else { -1 })
                 }
@@ -257,7 +255,7 @@ fn fetch(topics: &[OfTopic<i64>], broker: &Broker) -> (FetchResponse, bool) {
         let partitions = of.partitions.iter().map(|(index, offset)| {
             let next = topic.as_ref().ok().and_then(|topic| topic.partition(*index)).map(|partition| partition.next());
             let code = match next {
-                None => UNKNOWN_TOPIC,
+                None => UNKNOWN_TOPIC_OR_PARTITION,
                 Some(next) if next != *offset => OFFSET_OUT_OF_RANGE,
                 Some(_) => 0,
             };

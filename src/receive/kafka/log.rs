@@ -6,14 +6,14 @@
 use crate::base::limits;
 use crate::verify::live::Arrivals;
 use crate::wire::kafka::batch::NO_PRODUCER_ID;
+use crate::wire::kafka::errors::{
+    INVALID_PRODUCER_EPOCH, INVALID_RECORD, OUT_OF_ORDER_SEQUENCE_NUMBER as OUT_OF_ORDER,
+};
 use crate::wire::kafka::records::BatchHead;
 use std::collections::HashMap;
 
 /// Batches of a producer that are known again.
 const REMEMBERED: usize = 5;
-pub const OUT_OF_ORDER: i16 = 45;
-const STALE_EPOCH: i16 = 47;
-pub const INVALID_RECORD: i16 = 87;
 
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Partition {
         let first = head.base_sequence;
         let kept = Kept { first, last: advanced(first, head.records - 1), offset: self.next };
         if head.producer_epoch < producer.epoch {
-            return Err(STALE_EPOCH);
+            return Err(INVALID_PRODUCER_EPOCH);
         }
         if head.producer_epoch > producer.epoch {
             if first != 0 {
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(partition.append(&head(1, 3, 2, 1), true), new(4), "two before the turn, 0 and 1 after it");
         assert_eq!(partition.append(&head(1, 4, 3, 1), true), Err(OUT_OF_ORDER));
         assert_eq!(partition.append(&head(1, 4, 0, 1), true), new(5));
-        assert_eq!(partition.append(&head(1, 3, 3, 1), true), Err(STALE_EPOCH));
+        assert_eq!(partition.append(&head(1, 3, 3, 1), true), Err(INVALID_PRODUCER_EPOCH));
         assert_eq!(partition.append(&head(1, -1, 0, 1), true), Err(INVALID_RECORD));
         assert_eq!(partition.append(&head(-2, 0, 0, 1), true), Err(INVALID_RECORD));
     }

@@ -2,12 +2,16 @@
 
 use super::broker::{Broker, Checks, Topic};
 use super::control::Refused;
-use super::log::{Appended, INVALID_RECORD};
+use super::log::Appended;
 use crate::base::limits;
 use crate::receive::books::Books;
 use crate::receive::faults::{Ending, Strike};
 use crate::verify::live::{Inspector, Outcome, Unsound};
 use crate::wire::kafka::batch::{HEADER_BYTES, NO_PRODUCER_ID};
+use crate::wire::kafka::errors::{
+    CORRUPT_MESSAGE, INVALID_RECORD, INVALID_REQUIRED_ACKS, PERHAPS_APPENDED, UNKNOWN_TOPIC_OR_PARTITION,
+    UNSUPPORTED_FOR_MESSAGE_FORMAT,
+};
 use crate::wire::kafka::fields::Malformed;
 use crate::wire::kafka::records::{BatchError, BatchHead};
 use crate::wire::kafka::request::{ProduceSkim, RequestHead};
@@ -15,18 +19,9 @@ use crate::wire::kafka::response::AnswerWriter;
 use std::ops::Range;
 use std::sync::Arc;
 
-const CORRUPT: i16 = 2;
-const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-const INVALID_ACKS: i16 = 21;
-const UNSUPPORTED_FORMAT: i16 = 43;
 /// Topics that a connection has at hand.
 const AT_HAND_MAX: usize = 64;
 const FED_MAX: usize = 64;
-
-/// The error comes after the records are written, as with a broker whose replicas did not confirm in time.
-fn comes_after_append(code: i16) -> bool {
-    matches!(code, 7 | 20)
-}
 
 /// What follows a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,8 +207,8 @@ fn too_many(field: &'static str) -> Refused {
 #[inline]
 fn read_head(bytes: &[u8], record_bytes: usize) -> Result<BatchHead, i16> {
     let head = BatchHead::parse(bytes).map_err(|error| match error {
-        BatchError::Magic(_) => UNSUPPORTED_FORMAT,
-        _ => CORRUPT,
+        BatchError::Magic(_) => UNSUPPORTED_FOR_MESSAGE_FORMAT,
+        _ => CORRUPT_MESSAGE,
     })?;
     if head.bytes != record_bytes || head.records == 0 || !head.is_dense() || head.is_control() {
         return Err(INVALID_RECORD);
@@ -234,7 +229,7 @@ impl Entry<'_> {
     #[inline]
     fn enter(&self, brought: &Brought, body: &[u8], inspector: &mut Inspector, books: &mut Books) -> Result<i64, i16> {
         if !matches!(self.acks, -1..=1) {
-            return Err(INVALID_ACKS);
+            return Err(INVALID_REQUIRED_ACKS);
         }
         let head = brought.head?;
         let mut partition = self.topic.partition(brought.index).ok_or(UNKNOWN_TOPIC_OR_PARTITION)?;
@@ -249,13 +244,14 @@ impl Entry<'_> {
             if let Err(unsound) = looked {
                 live.refused(arrivals, next, head.records, &unsound);
                 return Err(match unsound {
-                    Unsound::Corrupt(_) => CORRUPT,
+                    Unsound::Corrupt(_) => CORRUPT_MESSAGE,
                     Unsound::Invalid(_) => INVALID_RECORD,
                 });
             }
         }
         let (code, appends) = match self.ending {
-            Ending::Error(code) => (Some(code), comes_after_append(code)),
+            // Written all the same, as by a broker whose replicas did not confirm in time.
+            Ending::Error(code) => (Some(code), PERHAPS_APPENDED.contains(&code)),
             Ending::Reset => (None, false),
             _ => (None, true),
         };

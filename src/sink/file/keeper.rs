@@ -10,7 +10,7 @@ pub use last::Last;
 use super::open;
 use crate::base::fatal::Fatal;
 use crate::plan::{FileLayout, FilePlan, Fsync};
-use crate::sys;
+use crate::sys::threads::{self, OnPanic};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use floor::Floors;
 use std::collections::VecDeque;
@@ -170,8 +170,8 @@ impl Keeper {
         let floors = Floors::of(self.lanes.iter().map(|lane| &lane.plan));
         let (keeping, ended) = bounded(0);
         // The keeper may be busy for seconds, with a file that it brings to the drive.
-        let watch = spawn("free-space", cpus.clone(), stop.clone(), move |stop| floors.watch(&ended, stop))?;
-        spawn("file-keeper", cpus, stop, move |stop| {
+        let watch = spawn("free-space", &cpus, stop.clone(), move |stop| floors.watch(&ended, stop))?;
+        spawn("file-keeper", &cpus, stop, move |stop| {
             let mut end = self.keep(stop);
             drop(keeping);
             // One that crashed has ended the run, and has told why.
@@ -253,33 +253,17 @@ impl Keeper {
     }
 }
 
-/// A thread of the keeper's; `stop` ends the run.
+/// A thread of the keeper's; `stop` ends the run. Without it the run could neither rotate nor watch the free space.
 fn spawn<T: Send + 'static>(
     name: &str,
-    cpus: Vec<usize>,
+    cpus: &[usize],
     stop: Arc<impl Fn(&str) + Send + Sync + 'static>,
     work: impl FnOnce(&dyn Fn(&str)) -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, Fatal> {
-    let work = move || {
-        let _alarm = Alarm(stop.clone());
-        if !cpus.is_empty() {
-            sys::process::set_affinity(&cpus);
-        }
+    threads::start(name, cpus, "the file keeper", move || {
+        let _alarm = OnPanic(|| stop("the file keeper crashed; please report this"));
         work(&|why: &str| stop(why))
-    };
-    let spawned = std::thread::Builder::new().name(name.into()).spawn(work);
-    spawned.map_err(|error| Fatal::host(format!("cannot start the file keeper: {error}")).mend("raise ulimit -u"))
-}
-
-/// Without its keeper a run could neither rotate nor watch the free space.
-struct Alarm<F: Fn(&str)>(Arc<F>);
-
-impl<F: Fn(&str)> Drop for Alarm<F> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            (self.0)("the file keeper crashed; please report this");
-        }
-    }
+    })
 }
 
 impl Default for Keeper {

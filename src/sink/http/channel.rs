@@ -9,7 +9,7 @@ use crate::sink::link::{Breakage, Event, Link, Memory};
 use crate::sink::{Done, Fate, Wire};
 use crate::sys::ring::NetRing;
 use crate::wire::crc32c;
-use crate::wire::http::{HeadStamps, Response, ResponseParser};
+use crate::wire::http::{HeadStamps, HttpError, Response, ResponseParser};
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use std::collections::VecDeque;
@@ -86,13 +86,20 @@ pub struct Channel {
     unheeded: bool,
     /// What this connection was good for: what its last answer says.
     past: Past,
+    /// There was an answer, on this connection or one before it.
+    has_answered: bool,
     /// The status of the first refusal since it was last told.
     refused: Option<u16>,
     random: SplitMix64,
 }
 
-/// What a channel borrows of its lane; the last is where failed requests wait.
-pub type Lent<'a> = (&'a mut Payload, &'a Manner, &'a mut VecDeque<Exchange>);
+/// What a channel uses of its lane.
+pub struct OfLane<'a> {
+    pub payload: &'a mut Payload,
+    pub manner: &'a Manner,
+    /// Where failed requests wait.
+    pub again: &'a mut VecDeque<Exchange>,
+}
 
 impl Channel {
     pub fn new<R: NetRing>(
@@ -122,6 +129,7 @@ impl Channel {
             answered: 0,
             unheeded: false,
             past: Past::Unknown,
+            has_answered: false,
             refused: None,
             random,
         }
@@ -154,6 +162,11 @@ impl Channel {
     /// It is up, and its last answer was 2xx.
     pub fn has_served(&self) -> bool {
         self.link.is_up() && self.past == Past::Served
+    }
+
+    /// There was an answer over it, or over one that it took the place of.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered
     }
 
     /// Requests here that have no answer.
@@ -218,7 +231,7 @@ impl Channel {
     pub fn on_event<R: NetRing>(
         &mut self,
         ring: &mut R,
-        (payload, manner, again): Lent<'_>,
+        OfLane { payload, manner, again }: OfLane<'_>,
         event: Event,
         now_ns: u64,
         done: &mut Vec<Done>,
@@ -249,7 +262,7 @@ impl Channel {
             }
             broken @ Event::Broken { .. } => broken,
         };
-        self.on_ended((payload, manner, again), ended, now_ns, done)
+        self.on_ended(OfLane { payload, manner, again }, ended, now_ns, done)
     }
 
     /// The kernel reads a request's bytes no longer.
@@ -268,7 +281,14 @@ impl Channel {
     fn read<R: NetRing>(&mut self, ring: &mut R, manner: &Manner, now_ns: u64) -> Event {
         loop {
             match self.parser.parse(self.link.inbox(ring)) {
-                Err(_) => return self.link.break_off(ring, Breakage::Given(Field::ErrorProtocol)),
+                Err(error) => {
+                    if error == HttpError::BadHead && self.past == Past::Unknown {
+                        let mut start = [0; 4];
+                        start.iter_mut().zip(self.link.inbox(ring)).for_each(|(to, byte)| *to = *byte);
+                        self.past = Past::NoHttp { start };
+                    }
+                    return self.link.break_off(ring, Breakage::Given(Field::ErrorProtocol));
+                }
                 Ok(progress) => {
                     self.link.consume(ring, progress.consumed);
                     let Some(response) = progress.response else { break };
@@ -296,6 +316,7 @@ impl Channel {
     fn answer(&mut self, response: Response, manner: &Manner, now_ns: u64) {
         let exchange = &mut self.exchanges[self.answered];
         self.answered += 1;
+        self.has_answered = true;
         let status = response.status;
         if matches!(status, 200..=299) {
             exchange.fate = Some(Fate::Produced);
@@ -335,7 +356,7 @@ impl Channel {
     /// The books of a connection that is gone; true: it was.
     fn on_ended(
         &mut self,
-        (payload, manner, again): Lent<'_>,
+        OfLane { payload, manner, again }: OfLane<'_>,
         event: Event,
         now_ns: u64,
         done: &mut Vec<Done>,
@@ -351,6 +372,11 @@ impl Channel {
         }
         if self.past == Past::Served && why != Breakage::Closed {
             self.past = Past::Used;
+        }
+        let is_closed = matches!(why, Breakage::Closed | Breakage::Error(libc::EPIPE | libc::ECONNRESET));
+        let was_asked = !self.exchanges.is_empty() && self.past == Past::Unknown;
+        if is_closed && was_asked && self.parser.end() == Ok(None) {
+            self.past = Past::Mute;
         }
         for at in 0..self.exchanges.len() {
             // What goes out again is made again: its place in the ring would hold up all other connections.
@@ -379,19 +405,25 @@ impl Channel {
 
     /// Breaks off a connection whose oldest request waits too long, for its answer or to go out, and one that has no
     /// requests left and worn keys; true: it is gone.
-    pub fn check_time<R: NetRing>(&mut self, ring: &mut R, lent: Lent<'_>, now_ns: u64, done: &mut Vec<Done>) -> bool {
+    pub fn check_time<R: NetRing>(
+        &mut self,
+        ring: &mut R,
+        of_lane: OfLane<'_>,
+        now_ns: u64,
+        done: &mut Vec<Done>,
+    ) -> bool {
         // What was accepted early has to go out as well.
         let open = |exchange: &&Exchange| exchange.fate.is_none() || !exchange.whole;
         let Some(oldest) = self.exchanges.iter().find(open) else {
             let is_over = self.link.is_worn() && self.link.is_up();
             let ended = if is_over { self.link.break_off(ring, Breakage::Closed) } else { Event::Nothing };
-            return self.on_ended(lent, ended, now_ns, done);
+            return self.on_ended(of_lane, ended, now_ns, done);
         };
-        if !self.link.is_up() || now_ns.saturating_sub(oldest.sent_ns) <= lent.1.request_timeout_ns {
+        if !self.link.is_up() || now_ns.saturating_sub(oldest.sent_ns) <= of_lane.manner.request_timeout_ns {
             return false;
         }
         let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
-        self.on_ended(lent, ended, now_ns, done)
+        self.on_ended(of_lane, ended, now_ns, done)
     }
 }
 

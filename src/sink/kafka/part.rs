@@ -12,6 +12,7 @@ mod gone;
 use super::Manner;
 use super::outbox::Outbox;
 use super::request::Request;
+use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
 use crate::connect::Dialed;
 use crate::counters::Field;
@@ -71,8 +72,18 @@ pub struct Part {
     has_ended: bool,
 }
 
-/// What a partition borrows of its lane.
-pub type Lent<'a> = (&'a mut Payload, &'a Manner, &'a mut Outbox);
+/// What a partition uses of its lane.
+pub struct OfLane<'a> {
+    pub payload: &'a mut Payload,
+    pub manner: &'a Manner,
+    pub outbox: &'a mut Outbox,
+}
+
+impl OfLane<'_> {
+    fn reborrow(&mut self) -> OfLane<'_> {
+        OfLane { payload: &mut *self.payload, manner: self.manner, outbox: &mut *self.outbox }
+    }
+}
 
 impl Part {
     pub fn new(id: i32, link: Link, expires: Option<Instant>, heads: Range<usize>, manner: &Manner) -> Self {
@@ -155,8 +166,8 @@ impl Part {
             return;
         }
         let (what, mend) = why();
-        let mend = mend.map(|how| format!("\n  mend: {how}")).unwrap_or_default();
-        self.end = Some(format!("{}/{}: {what}{mend}", manner.topic, self.id));
+        let fatal = Fatal::new(Exit::Failed, format!("{}/{}: {what}", manner.topic, self.id));
+        self.end = Some(mend.into_iter().fold(fatal, Fatal::mend).to_string());
     }
 
     /// Ends the run where a batch, or a connection for the next ones, is waited for too long: a login that is refused
@@ -270,7 +281,7 @@ impl Part {
     pub fn on_event<R: NetRing>(
         &mut self,
         ring: &mut R,
-        (payload, manner, outbox): Lent<'_>,
+        OfLane { payload, manner, outbox }: OfLane<'_>,
         event: Event,
         now_ns: u64,
         done: &mut Vec<Done>,
@@ -292,7 +303,7 @@ impl Part {
                 self.link.settle_ending()
             }
             Event::Received => {
-                let ended = self.read_answers(ring, (payload, manner, outbox), now_ns, done);
+                let ended = self.read_answers(ring, OfLane { payload, manner, outbox }, now_ns, done);
                 self.link.listen(ring);
                 self.advance(ring, payload, manner, outbox, now_ns);
                 // A send may have met the end before.
@@ -300,7 +311,7 @@ impl Part {
             }
             broken @ Event::Broken { .. } => broken,
         };
-        self.on_ended(ring, (payload, manner, outbox), ended, done)
+        self.on_ended(ring, OfLane { payload, manner, outbox }, ended, done)
     }
 
     fn request_of(&mut self, slot: u32) -> Option<&mut Request> {
@@ -342,8 +353,14 @@ impl Part {
     }
 
     /// What is due without any completion: limits of time, the end of a pause. True: the connection is gone.
-    pub fn turn<R: NetRing>(&mut self, ring: &mut R, lent: Lent<'_>, now_ns: u64, done: &mut Vec<Done>) -> bool {
-        let (payload, manner, outbox) = lent;
+    pub fn turn<R: NetRing>(
+        &mut self,
+        ring: &mut R,
+        mut of_lane: OfLane<'_>,
+        now_ns: u64,
+        done: &mut Vec<Done>,
+    ) -> bool {
+        let manner = of_lane.manner;
         if let Some(expires) = self.expires.take() {
             let left_ns = expires.saturating_duration_since(Instant::now()).as_nanos() as u64;
             self.replace_at_ns = now_ns.saturating_add(left_ns - left_ns / LIFETIME_SPARE);
@@ -351,18 +368,18 @@ impl Part {
         let rests = self.answered == self.sent && self.link.is_up() && self.link.is_idle();
         if self.is_due(now_ns) && rests && self.requests.iter().all(|request| !request.held) {
             let ended = self.link.break_off(ring, Breakage::Closed);
-            return self.on_ended(ring, (payload, manner, outbox), ended, done);
+            return self.on_ended(ring, of_lane, ended, done);
         }
         self.check_delivery(manner, now_ns);
         let waits = self.answered < self.sent && manner.acks != 0 && self.link.is_up();
         if waits && self.answer_wait_ns(now_ns) > manner.request_timeout_ns {
             let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
-            return self.on_ended(ring, (payload, manner, outbox), ended, done);
+            return self.on_ended(ring, of_lane, ended, done);
         }
-        self.take_back_late(ring, (&mut *payload, manner, &mut *outbox), now_ns);
-        let ended = self.recover(ring, (&mut *payload, manner, &mut *outbox), now_ns);
-        self.advance(ring, payload, manner, outbox, now_ns);
-        self.on_ended(ring, (payload, manner, outbox), ended, done)
+        self.take_back_late(ring, of_lane.reborrow(), now_ns);
+        let ended = self.recover(ring, of_lane.reborrow(), now_ns);
+        self.advance(ring, of_lane.payload, manner, of_lane.outbox, now_ns);
+        self.on_ended(ring, of_lane, ended, done)
     }
 }
 

@@ -69,7 +69,7 @@ fn builder(plan: &KafkaPlan, brokers: Vec<String>) -> Result<ClientBuilder, Fata
         base: BACKOFF_BASE,
         deadline: Some(Duration::from_nanos(deadline_ns)),
     });
-    if let Some(plan) = &plan.tls {
+    if let Some(plan) = plan.tls() {
         builder = builder.tls_config(tls::client_config(plan)?);
     }
     if let Some(plan) = &plan.sasl {

@@ -3,6 +3,7 @@
 //! It tells of the last attempt alone. There may have been others before, even where it was not to try again: what a
 //! broker answers together with a throttle time, be it success, rskafka drops, and sends the batch once more.
 
+use crate::base::fatal::{Exit, Fatal};
 use crate::counters::Field;
 use crate::sink::Fate;
 use crate::wire::kafka::errors::{ErrorKind, PERHAPS_APPENDED, UNFORESEEN, broker_error};
@@ -49,8 +50,8 @@ impl Verdict {
             return Self::LATE;
         }
         let error = broker_error(code);
-        let remedy = error.remedy().map(|how| format!("\n  mend: {how}")).unwrap_or_default();
-        let end = format!("{topic}/{partition}: the broker answered {error}{remedy}");
+        let end = Fatal::new(Exit::Failed, format!("{topic}/{partition}: the broker answered {error}"));
+        let end = error.remedy().into_iter().fold(end, Fatal::mend).to_string();
         let is_of_the_moment = error.kind.is_retriable() || error.kind == ErrorKind::Denied || code == UNFORESEEN;
         let fate = match is_of_the_moment {
             true => Fate::Uncertain(Field::ErrorBroker),

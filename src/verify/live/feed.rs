@@ -292,11 +292,8 @@ impl Feed {
         let count = self.told.len();
         if let (Event::Run(run), Some(Told::Event { event: Event::Run(last), .. })) = (&event, self.told.last_mut())
             && self.part < count
-            && last.key == run.key
-            && last.end == run.start
-            && last.last.checked_add(1) == Some(run.first)
+            && last.join(run)
         {
-            (last.last, last.end) = (run.last, run.end);
             return;
         }
         self.told.push(Told::Event { event, late });

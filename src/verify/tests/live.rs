@@ -358,6 +358,42 @@ fn runs_are_told_apart_only_where_one_is_asked_for() {
     assert_eq!(kinds(&receive(&[], true)), [Kind::Nothing]);
 }
 
+#[test]
+fn a_stream_whose_head_is_not_there_says_where_it_starts() {
+    let started = |findings: &Findings| {
+        let mut lines = findings.explained.iter().filter(|line| line.contains("starts at"));
+        let line = lines.next().cloned().unwrap_or_default();
+        assert_eq!(lines.next(), None);
+        line
+    };
+    let all = records(0..30);
+    assert_eq!(started(&receive(&[(0, &all[10..].concat()), (1, &all[..10].concat())], true)), "", "in any order");
+    let findings = receive(&[(0, &all[20..].concat()), (1, &all[10..20].concat())], true);
+    assert_clean(&findings, 20);
+    let words = "all: what came of 1 producer starts at sequence 10; only the run's report can prove";
+    assert!(started(&findings).starts_with(words), "{findings:?}");
+    assert!(findings.summary().contains(&format!("explained: {words}")), "{}", findings.summary());
+    // Of two producers and two runs, those that begin late.
+    let of = |run, producer, sequence| record_of(run, producer, sequence, 80);
+    let several = [of("run", 0, 0), of("run", 1, 7), of("other", 0, 5), of("third", 0, 0)].concat();
+    let line = started(&receive(&[(0, &several)], true));
+    assert!(line.contains("of 2 producers starts at sequences 5 to 7;"), "{line}");
+    // What was left unanswered may come again or not.
+    let (received, uncertain) = (Some(Outcome::Received), Some(Outcome::Uncertain));
+    let (head, tail) = (&all[..10], &all[10..]);
+    assert_eq!(started(&requests(&[(head, uncertain), (tail, received)]).0), "");
+    let (findings, _) = requests(&[(&head[1..], uncertain), (tail, received)]);
+    assert!(started(&findings).contains("starts at sequence 10;"), "{findings:?}");
+    // Refused for good, or of another run than the one that was asked for.
+    assert!(started(&requests(&[(head, None), (tail, received)]).0).contains("starts at sequence 10;"));
+    let (mut live, mut tools, mut feed) = (Live::new(Some("run")), Tools::new(None), Feed::default());
+    let source = live.source(|| "one".to_owned());
+    feed.push(&[of("run", 0, 0), of("other", 0, 5)].concat(), &mut tools);
+    feed.keep_part();
+    live.tell(source, &mut feed, Outcome::Received, true);
+    assert_eq!(started(&live.finish("one", 1.0)), "");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

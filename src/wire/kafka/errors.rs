@@ -37,10 +37,44 @@ impl ErrorKind {
     }
 }
 
+macro_rules! codes {
+    ($($name:ident = $code:literal;)*) => {
+        $(pub const $name: i16 = $code;)*
+        #[cfg(test)]
+        const NAMED: &[(&str, i16)] = &[$((stringify!($name), $code)),*];
+    };
+}
+
+// Those that the engine looks for or sends, by the names of their rows.
+codes! {
+    UNKNOWN_SERVER_ERROR = -1;
+    OFFSET_OUT_OF_RANGE = 1;
+    CORRUPT_MESSAGE = 2;
+    UNKNOWN_TOPIC_OR_PARTITION = 3;
+    LEADER_NOT_AVAILABLE = 5;
+    REQUEST_TIMED_OUT = 7;
+    INVALID_TOPIC_EXCEPTION = 17;
+    NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20;
+    INVALID_REQUIRED_ACKS = 21;
+    TOPIC_AUTHORIZATION_FAILED = 29;
+    ILLEGAL_SASL_STATE = 34;
+    UNSUPPORTED_VERSION = 35;
+    TOPIC_ALREADY_EXISTS = 36;
+    INVALID_PARTITIONS = 37;
+    INVALID_REPLICATION_FACTOR = 38;
+    INVALID_REQUEST = 42;
+    UNSUPPORTED_FOR_MESSAGE_FORMAT = 43;
+    POLICY_VIOLATION = 44;
+    OUT_OF_ORDER_SEQUENCE_NUMBER = 45;
+    INVALID_PRODUCER_EPOCH = 47;
+    INVALID_RECORD = 87;
+    UNKNOWN_TOPIC_ID = 100;
+}
+
 /// Codes after which the leader may have the batch all the same: it timed out, or has too few replicas after all.
-pub const PERHAPS_APPENDED: [i16; 2] = [7, 20];
-/// UNKNOWN_SERVER_ERROR: something failed that nobody foresaw, before the append or behind it.
-pub const UNFORESEEN: i16 = -1;
+pub const PERHAPS_APPENDED: [i16; 2] = [REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND];
+/// Something failed that nobody foresaw, before the append or behind it.
+pub const UNFORESEEN: i16 = UNKNOWN_SERVER_ERROR;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokerError {
@@ -263,6 +297,13 @@ mod tests {
         assert_eq!((broker_error(0).name, broker_error(0).kind), ("NONE", Success));
         assert_eq!(broker_error(6).to_string(), "NOT_LEADER_OR_FOLLOWER (6)");
         assert_eq!(broker_error(999).to_string(), "UNKNOWN (999)");
+    }
+
+    #[test]
+    fn constants_are_the_codes_of_their_rows() {
+        for (name, code) in NAMED {
+            assert_eq!(broker_error(*code).name, *name);
+        }
     }
 
     /// What the Java client does again. It knows 51 from `InitProducerId`, where waiting helps.

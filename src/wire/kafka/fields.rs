@@ -10,6 +10,10 @@ pub enum Malformed {
     Short { field: &'static str, wanted: usize, left: usize },
     /// A field has a value that cannot be.
     Value { field: &'static str, value: i64 },
+    /// More elements of an array are claimed than fit into what is left.
+    Elements { field: &'static str, count: u32, left: usize },
+    /// A field that has to be text is not UTF-8.
+    NotText { field: &'static str },
     /// Bytes follow after its last field.
     Trailing { bytes: usize },
 }
@@ -27,12 +31,22 @@ impl fmt::Display for Malformed {
                 write!(f, "the message ends inside its {field}: {wanted} bytes are due, {left} are left")
             }
             Self::Value { field, value } => write!(f, "the message's {field} cannot be {value}"),
+            Self::Elements { field, count, left } => {
+                write!(f, "the message's {field} cannot be {count} where {left} bytes are left")
+            }
+            Self::NotText { field } => write!(f, "the message's {field} is not UTF-8"),
             Self::Trailing { bytes } => write!(f, "{bytes} bytes follow after the end of the message"),
         }
     }
 }
 
 impl std::error::Error for Malformed {}
+
+impl From<Malformed> for String {
+    fn from(malformed: Malformed) -> Self {
+        malformed.to_string()
+    }
+}
 
 type Read<T> = Result<T, Malformed>;
 
@@ -80,6 +94,27 @@ impl<'a> Fields<'a> {
         u32::try_from(value).map_err(|_| Malformed::Value { field, value: i64::from(value) })
     }
 
+    /// The number of an array's elements; `None`: null.
+    pub fn nullable_count(&mut self, field: &'static str) -> Read<Option<u32>> {
+        let value = self.i32(field)?;
+        if value == -1 {
+            return Ok(None);
+        }
+        u32::try_from(value).map(Some).map_err(|_| Malformed::Value { field, value: i64::from(value) })
+    }
+
+    /// The number of an array's elements of so many bytes or more each, for which room may be made; null is none.
+    pub fn elements(&mut self, field: &'static str, bytes_min: usize) -> Read<usize> {
+        let count = self.nullable_count(field)?.unwrap_or(0);
+        self.fitting(field, count, bytes_min)
+    }
+
+    /// So many elements of `bytes_min` or more each, if they fit into what is left.
+    pub fn fitting(&self, field: &'static str, count: u32, bytes_min: usize) -> Read<usize> {
+        let (elements, left) = (count as usize, self.left.len());
+        if elements <= left / bytes_min.max(1) { Ok(elements) } else { Err(Malformed::Elements { field, count, left }) }
+    }
+
     /// The length of bytes that may be null, which counts as none.
     #[inline]
     pub fn nullable_length(&mut self, field: &'static str) -> Read<usize> {
@@ -87,6 +122,28 @@ impl<'a> Fields<'a> {
             -1 => Ok(0),
             value => usize::try_from(value).map_err(|_| Malformed::Value { field, value: i64::from(value) }),
         }
+    }
+
+    /// Bytes that may be null, which counts as none.
+    pub fn nullable_bytes(&mut self, field: &'static str) -> Read<&'a [u8]> {
+        let length = self.nullable_length(field)?;
+        self.take(field, length)
+    }
+
+    /// A string that is text.
+    pub fn text(&mut self, field: &'static str) -> Read<&'a str> {
+        let length = self.string_length(field)?;
+        self.text_of(field, length)
+    }
+
+    pub fn nullable_text(&mut self, field: &'static str) -> Read<Option<&'a str>> {
+        let length = self.nullable_string_length(field)?;
+        length.map(|length| self.text_of(field, length)).transpose()
+    }
+
+    /// So many bytes of text.
+    pub fn text_of(&mut self, field: &'static str, bytes: usize) -> Read<&'a str> {
+        std::str::from_utf8(self.take(field, bytes)?).map_err(|_| Malformed::NotText { field })
     }
 
     #[inline]
@@ -132,6 +189,29 @@ impl<'a> Fields<'a> {
         };
         self.left = &self.left[used..];
         Ok(value)
+    }
+
+    /// Of the compact types; five bytes at most.
+    pub fn unsigned_varint(&mut self, field: &'static str) -> Read<u32> {
+        let mut value = 0_u64;
+        for at in 0..5 {
+            let byte = self.i8(field)? as u8;
+            value |= u64::from(byte & 0x7f) << (7 * at);
+            if byte & 0x80 == 0 {
+                return u32::try_from(value).map_err(|_| Malformed::Value { field, value: value as i64 });
+            }
+        }
+        Err(Malformed::Value { field, value: -1 })
+    }
+
+    /// The tagged fields at the end of a compact structure.
+    pub fn skip_tags(&mut self) -> Read<()> {
+        for _ in 0..self.unsigned_varint("number of tags")? {
+            self.unsigned_varint("tag")?;
+            let bytes = self.unsigned_varint("size of a tag")?;
+            self.take("tag", bytes as usize)?;
+        }
+        Ok(())
     }
 
     /// Bytes after their length as a varint, where -1 stands for null.

@@ -157,7 +157,9 @@ fn space_that_is_not_there_is_exit_3_with_figures() {
         (Place::File("no-such-file.bin".into()), "no-such-file.bin".into()),
     ] {
         let what = &planned(&wanted, place, 1).1[0].what;
-        assert!(what.starts_with(&format!("{} has ", named.display())) && what.contains("--min-free"), "{what}");
+        assert!(what.starts_with(&format!("{} has ", named.display())), "{what}");
+        let told = what.contains(" free, less than the ") && what.ends_with(" that --min-free keeps");
+        assert!(told, "it takes nothing new: {what}");
     }
 }
 

@@ -86,12 +86,22 @@ fn rings_fit_their_purpose_and_the_memory() {
     let null = Facts { kind: SinkKind::Null, probes: Vec::new(), ..file_facts(&sizes, true) };
     assert_eq!(ring(&wanted(), &null, 16 << 20, &[1]).0, 64 << 20);
     assert_eq!(ring(&wanted(), &null, 128 << 10, &[1]).0, 32 << 20);
+    assert_eq!(ring(&wanted(), &null, 1 << 30, &[8, 8]).0, 64 << 20);
+    let (many, errors) = ring(&wanted(), &null, 1 << 30, &[1000]);
+    assert!(errors.is_empty() && many * 1000 <= 600 << 20, "they are prepared before anything is sent: {many}");
     let small = Facts { capacity_bytes: 1 << 20, ..file_facts(&sizes, true) };
     assert_eq!(ring(&wanted(), &small, 16 << 20, &[1]).0, 1 << 20);
     let big = Wanted { ring_bytes: Some(1 << 30), ..wanted() };
     assert_eq!(ring(&big, &null, 16 << 20, &[1, 1]), (1 << 30, Vec::new()));
     let (_, errors) = ring(&big, &null, 4 << 20, &[1, 1]);
     assert_eq!(errors[0].exit, crate::base::fatal::Exit::Host);
+    assert!(errors[0].what.starts_with("--ring-size 1 GiB: 2 rings of 1 GiB are 2 GiB and do not fit"), "{errors:?}");
+    let huge = Wanted { ring_bytes: Some(1_000_000_000_000), ..wanted() };
+    for (available_kb, room) in [(16 << 20, "a quarter of the available memory, which is 4 GiB"), (1 << 40, "64 GiB")] {
+        let (_, errors) = ring(&huge, &null, available_kb, &[1]);
+        let what = &errors[0].what;
+        assert!(what.starts_with("--ring-size 1 TB: a ring of 1 TB does not fit") && what.contains(room), "{what}");
+    }
     let (_, errors) = ring(&Wanted { ring_bytes: Some(1), ..wanted() }, &null, 16 << 20, &[1]);
     assert!(errors[0].what.contains("--ring-size 1"));
 }

@@ -42,7 +42,7 @@ pub fn plan(
     let sasl = access.sasl.clone();
     notes.extend(kafka_access::note_of_open_login(access, url));
     let linger_ns = wanted.linger_ns.or(said.linger_ns).unwrap_or(LINGER_NS_DEFAULT);
-    let mut link = link(wanted, url, tls.clone(), retries(said.retries.unwrap_or(u32::MAX)));
+    let mut link = link(wanted, url, tls, retries(said.retries.unwrap_or(u32::MAX)));
     let timeout_ns = wanted.network.request_timeout_ns.or(said.request_timeout_ns);
     link.request_timeout_ns = timeout_ns.unwrap_or(link.request_timeout_ns);
     // Each partition has one, whatever is asked.
@@ -56,7 +56,6 @@ pub fn plan(
         bootstrap: url.hosts.clone(),
         local_only: !shared.rate_is_said,
         topic: url.topic().to_owned(),
-        tls,
         sasl,
         acks,
         idempotent,
@@ -89,7 +88,7 @@ fn read_properties(
         tls_ca: network.tls_ca.clone(),
         tls_cert: network.tls_cert.clone(),
         tls_key: network.tls_key.clone(),
-        sasl_mechanism: kafka.sasl_mechanism.map(|mechanism| mechanism.name().to_owned()),
+        sasl_mechanism: kafka.sasl_mechanism,
         sasl_mechanism_refused: kafka.sasl_mechanism_refused,
         sasl_user: kafka.sasl_user.clone(),
         sasl_password: kafka.sasl_password.clone(),
@@ -315,7 +314,7 @@ pub fn about(plan: &KafkaPlan) -> String {
     if plan.codec != Compression::None {
         text.push_str(&format!(", {}", plan.codec.name()));
     }
-    if plan.tls.is_some() {
+    if plan.tls().is_some() {
         text.push_str(", TLS");
     }
     if let Some(sasl) = &plan.sasl {

@@ -109,7 +109,13 @@ impl Url {
             return Err(format!("{} bytes are more than the {} of a URL", text.len(), limits::URL_BYTES_MAX));
         }
         if let Some(odd) = text.chars().find(|c| !c.is_ascii_graphic()) {
-            return Err(format!("'{}' must be percent-encoded", odd.escape_debug()));
+            let odd = odd.escape_debug();
+            return Err(match scheme {
+                // Nothing of these is decoded.
+                Scheme::Kafka => format!("'{odd}' is in no host and no topic name: letters, digits, . _ and -"),
+                Scheme::Tcp => format!("'{odd}' is in no host: letters, digits, . _ and -"),
+                Scheme::Http | Scheme::Https => format!("'{odd}' must be percent-encoded"),
+            });
         }
         let (_, rest) = text.split_once("://").ok_or("no ://")?;
         if rest.contains('#') {

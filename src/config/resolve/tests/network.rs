@@ -1,10 +1,10 @@
 //! Plans of network targets.
 
-use super::super::network::links;
 use super::*;
 use crate::plan::{
     Annotate, Compression, HttpPlan, KafkaClient, KafkaPlan, KeyPlan, RetryPlan, SaslMechanism, TcpFraming,
 };
+use crate::sink::links;
 use std::io::Write;
 
 fn http(plan: &RunPlan) -> &HttpPlan {
@@ -374,9 +374,8 @@ fn kafka_s_own_properties_stand_below_the_flags() {
     );
     assert_eq!((to.link.retry.retries_max, to.delivery_timeout_ns, to.in_flight_max), (2, 60_000_000_000, 3));
     assert_eq!((to.client_id.as_str(), made.effective_config["linger"].as_str()), ("night", Some("20ms")));
-    let tls = to.tls.as_ref().unwrap();
+    let tls = to.tls().unwrap();
     assert_eq!((tls.server_name.as_str(), tls.verify_host, tls.ca.as_ref()), ("localhost", false, None));
-    assert_eq!(to.link.peer.tls.as_ref(), Some(tls));
     assert_eq!(to.sasl.as_ref().unwrap().secret.expose(), "pa55");
     assert!(!format!("{made:?}").contains("pa55") && !plan_to_json(&made).to_string().contains("pa55"));
     for (more, word) in [

@@ -93,3 +93,15 @@ fn what_the_sources_say_by_name_is_joined() {
     let held: Vec<_> = made.observe.slo.iter().map(|slo| slo.expression.as_str()).collect();
     assert_eq!(held, ["errors==0", "p99<1ms"]);
 }
+
+/// io_uring would hand such writes to a worker on the same core.
+#[test]
+fn the_page_cache_is_written_by_system_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file:{}/", folder.path().display());
+    let flags = [("target", url.as_str()), ("min-free", "0"), ("direct", "off")];
+    let made = try_plan(&flags, &machine(), || panic!("nobody needs it")).unwrap();
+    assert_eq!((made.io, made.effective_config["io"].as_str()), (Io::Syscall, Some("syscall")));
+    let asked = plan(&[&flags[..], &[("io", "uring")]].concat());
+    assert_eq!(asked.io, Io::Uring);
+}

@@ -87,7 +87,7 @@ fn leaders_of_a_topic() {
         assert_eq!((&view.partitions[0].replicas[..], &view.partitions[0].in_sync[..]), (&[1, 2][..], &[1][..]));
         let leader = view.leader(2).unwrap();
         assert_eq!((leader.host.as_str(), leader.port, view.first_error()), ("one", 9092, 0));
-        assert_eq!(metadata(Fields::new(&bytes), version, "other").unwrap().first_error(), UNKNOWN_TOPIC);
+        assert_eq!(metadata(Fields::new(&bytes), version, "other").unwrap().first_error(), UNKNOWN_TOPIC_OR_PARTITION);
     }
     let mut view = metadata(Fields::new(&testing::metadata("t", 2, 8)), 8, "t").unwrap();
     view.partitions[1].leader = -1;

@@ -138,7 +138,7 @@ fn partitions_begin_where_they_end() {
         let request = ListOffsetsRequest::default().with_topics(vec![topic]);
         let (told, _) = ask::<ListOffsetsResponse>(&broker, ApiKey::ListOffsets, version, &request);
         let found: Vec<_> = told.topics[0].partitions.iter().map(|one| (one.error_code, one.offset)).collect();
-        assert_eq!(found, [(0, 0), (0, 0), (0, -1), (UNKNOWN_TOPIC, -1)], "{version}");
+        assert_eq!(found, [(0, 0), (0, 0), (0, -1), (UNKNOWN_TOPIC_OR_PARTITION, -1)], "{version}");
     }
     for version in versions(ApiKey::Fetch) {
         let fetch = |offset| {

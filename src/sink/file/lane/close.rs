@@ -1,7 +1,6 @@
 //! What a lane leaves behind: exact lengths, synced files, and for the keeper the manifest that says so.
 
 use super::FileLane;
-use crate::base::fatal::{Exit, Fatal};
 use crate::plan::{FileLayout, Fsync};
 use crate::sink::file::keeper::{Last, Order};
 use crate::sink::{Kept, LaneClose};
@@ -15,8 +14,8 @@ impl FileLane {
         Kept { first_sequence: self.plan.layout.has_manifest().then_some(first_sequence), error }
     }
 
-    fn conclude<R: Ring>(&mut self, ring: &mut R, end: &LaneClose, first_sequence: u64) -> Result<(), Fatal> {
-        let failed = |error: std::io::Error| Fatal::new(Exit::Failed, format!("{}: {error}", self.plan.data.display()));
+    fn conclude<R: Ring>(&mut self, ring: &mut R, end: &LaneClose, first_sequence: u64) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("{}: {error}", self.plan.data.display());
         if let Some(length) = self.files.retiring.take() {
             let file = ring.file(self.files.slots[self.files.active ^ 1]).try_clone().map_err(failed)?;
             // Its last writes were given up, but it is a rotated file all the same.

@@ -1,6 +1,6 @@
 //! What the leader's answers come to.
 
-use super::{Lent, Manner, Part};
+use super::{Manner, OfLane, Part};
 use crate::connect::backoff::pause_ns;
 use crate::counters::Field;
 use crate::payload::Payload;
@@ -14,7 +14,7 @@ impl Part {
     pub(super) fn read_answers<R: NetRing>(
         &mut self,
         ring: &mut R,
-        (payload, manner, outbox): Lent<'_>,
+        OfLane { payload, manner, outbox }: OfLane<'_>,
         now_ns: u64,
         done: &mut Vec<Done>,
     ) -> Event {
@@ -40,7 +40,7 @@ impl Part {
             self.skip_known();
         }
         self.tell(done);
-        self.recover(ring, (payload, manner, outbox), now_ns)
+        self.recover(ring, OfLane { payload, manner, outbox }, now_ns)
     }
 
     fn nonsense<R: NetRing>(&mut self, ring: &mut R) -> Event {
@@ -83,8 +83,8 @@ impl Part {
     }
 
     /// When all in flight is answered after an "again": from the start, after a pause, elsewhere if need be.
-    pub(super) fn recover<R: NetRing>(&mut self, ring: &mut R, lent: Lent<'_>, now_ns: u64) -> Event {
-        let (payload, manner, _) = lent;
+    pub(super) fn recover<R: NetRing>(&mut self, ring: &mut R, of_lane: OfLane<'_>, now_ns: u64) -> Event {
+        let OfLane { payload, manner, .. } = of_lane;
         if !self.recovering || self.answered < self.sent || !self.link.is_idle() {
             return Event::Nothing;
         }

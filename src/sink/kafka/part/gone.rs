@@ -1,6 +1,6 @@
 //! What becomes of requests whose connection is gone, or whose answer takes long.
 
-use super::{Lent, Part};
+use super::{OfLane, Part};
 use crate::connect::dialer::Past;
 use crate::sink::Done;
 use crate::sink::link::Event;
@@ -38,12 +38,12 @@ impl Part {
     pub(super) fn on_ended<R: NetRing>(
         &mut self,
         ring: &mut R,
-        lent: Lent<'_>,
+        of_lane: OfLane<'_>,
         event: Event,
         done: &mut Vec<Done>,
     ) -> bool {
         let Event::Broken { why, unsent } = event else { return false };
-        let (payload, manner, outbox) = lent;
+        let OfLane { payload, manner, outbox } = of_lane;
         let mut given_up = None;
         for at in self.answered..self.sent {
             let request = &mut self.requests[at];
@@ -90,7 +90,8 @@ impl Part {
     }
 
     /// A broker that is slow to answer keeps what it was lent, but not the ring, which other partitions need as well.
-    pub(super) fn take_back_late<R: NetRing>(&mut self, ring: &mut R, (payload, _, outbox): Lent<'_>, now_ns: u64) {
+    pub(super) fn take_back_late<R: NetRing>(&mut self, ring: &mut R, of_lane: OfLane<'_>, now_ns: u64) {
+        let OfLane { payload, outbox, .. } = of_lane;
         for request in self.requests.range_mut(self.answered..self.sent) {
             if request.lent && now_ns.saturating_sub(request.sent_ns) > LENT_NS_MAX {
                 request.take_back(ring);

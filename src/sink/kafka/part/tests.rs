@@ -84,8 +84,8 @@ impl Scene {
             self.ring.enter(Wait::ForNs(MILLISECOND)).unwrap();
             while let Some(completion) = self.ring.completion() {
                 let event = self.part.link.complete(&mut self.ring, completion);
-                let lent = (&mut self.payload, &self.manner, &mut self.outbox);
-                let gone = self.part.on_event(&mut self.ring, lent, event, now_ms * MILLISECOND, &mut done);
+                let of_lane = OfLane { payload: &mut self.payload, manner: &self.manner, outbox: &mut self.outbox };
+                let gone = self.part.on_event(&mut self.ring, of_lane, event, now_ms * MILLISECOND, &mut done);
                 assert!(!gone, "the connection is gone");
             }
             if self.part.requests.len() == left {
@@ -97,8 +97,8 @@ impl Scene {
 
     /// After the partition's turn at that time.
     fn is_up_at(&mut self, now_ms: u64) -> bool {
-        let lent = (&mut self.payload, &self.manner, &mut self.outbox);
-        self.part.turn(&mut self.ring, lent, now_ms * MILLISECOND, &mut Vec::new());
+        let of_lane = OfLane { payload: &mut self.payload, manner: &self.manner, outbox: &mut self.outbox };
+        self.part.turn(&mut self.ring, of_lane, now_ms * MILLISECOND, &mut Vec::new());
         self.part.link.is_up()
     }
 }
