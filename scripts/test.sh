@@ -5,7 +5,7 @@
 #   INSTALL=0 scripts/test.sh  installs nothing: a missing tool is an error that names its package
 #   PERF_SMOKE=0 scripts/test.sh  no benchmarks
 #   STRICT=1 scripts/test.sh   a check whose tools cannot be fetched, or that is left out, fails; without, it is named at
-#                              the end
+#                              the end, as is, with STRICT=1 too, what the host itself refuses in a black-box run
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # Debian's users have no nginx and no ethtool in theirs.

@@ -374,7 +374,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         }
         self.sink.give_up(&mut self.ring, &mut self.payloads, &mut self.done);
         // Not `reap`: an answer that comes only now would end its block a second time.
-        self.book(now_ns);
+        if self.book(now_ns).produced {
+            drained_ns = now_ns;
+        }
         for (at, payload) in self.payloads.iter().enumerate() {
             let given_up = |slot| Done::rest(at, slot, Fate::Uncertain(Field::ErrorTimeout));
             self.done.extend(payload.unsettled().map(given_up));
@@ -411,6 +413,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let fsync_ns = self.now() - started_ns;
         let mut end = self.tally.finish(self.pulse.drained_ns + fsync_ns);
         (end.fsync_ns, end.drain_spun_ns) = (fsync_ns, self.pulse.drain_spun_ns);
+        end.vain_ns = started_ns - self.pulse.drained_ns;
         end.closed = self.pulse.closed;
         end.stopped = self.pulse.stopped;
         end.paced_ns = self.pulse.paced_ns;

@@ -344,11 +344,14 @@ pub struct CoreEnd {
     /// Nanoseconds since the barrier to the last record produced, or the end of the pacing where that is later, and the
     /// final fsync. What else of the drain was waited for in vain is no part of the run.
     pub ended_ns: u64,
+    /// That part of the drain: by so much the clock was ahead of `ended_ns` at the end.
+    pub vain_ns: u64,
     /// Nanoseconds since the barrier at which the last lane stopped offering; the drain follows.
     pub paced_ns: u64,
     /// Final fsync alone.
     pub fsync_ns: u64,
-    /// Of the drain: processor time in which the core asked again and again for what was on its way.
+    /// Of the drain: processor time in which the core asked again and again for what was on its way; what it sent,
+    /// sealed or compressed meanwhile is part of that.
     pub drain_spun_ns: u64,
     /// The reader of the target closed it, which ended the run in order.
     pub closed: bool,

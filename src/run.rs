@@ -115,7 +115,7 @@ impl Stop {
 }
 
 fn ended_before_start(why: &str) -> Fatal {
-    Fatal::host(format!("{why}: nothing was sent")).mend("put that right, then run it again")
+    Fatal::host(format!("{why}: nothing was sent"))
 }
 
 /// Carries a plan out, prints the summary, writes the report and holds the endpoint.
@@ -142,14 +142,14 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     let mut made = Made::default();
     // Goes after the cores, which need it, and before what was made.
     let mut keeping = files::Keeping::default();
-    let (claims, kafka_lanes) = (files::claims(&plan, &mut made)?, kafka::prepare(&plan, &stop.flag)?);
+    let (claims, kafka_lanes) = (files::claims(&plan, &mut made)?, kafka::prepare(&plan, &stop)?);
     let per_core = PerCore { keeper_lanes, claims, taps, kafka_lanes };
     announce_payload(&plan);
     let mark = clock.mark();
     let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), per_core)?;
     let host = others::tell(host, &cores.ready)?;
     let facts = cores.payload_facts(calibration.map(|found| found.measured));
-    tell_memory(&plan, &cores.ready, &facts)?;
+    tell_memory(&plan, &cores.ready, &facts);
     let governance = governance.map(|prepared| prepared.start()).transpose()?;
     let mut wiring = cores.wiring(&plan, &clock, &stop, host, facts, console);
     wiring.metrics = metrics;
@@ -244,16 +244,12 @@ fn announce_payload(plan: &RunPlan) {
 }
 
 /// Says what the rings came to.
-///
-/// # Errors
-/// They were to be registered with the kernel, and are not.
-fn tell_memory(plan: &RunPlan, ready: &[Ready], facts: &PayloadFacts) -> Result<(), Fatal> {
-    if let Some(line) = region::check_registered(plan.unregistered, ready)? {
+fn tell_memory(plan: &RunPlan, ready: &[Ready], facts: &PayloadFacts) {
+    if let Some(line) = region::unregistered_line(plan.unregistered, ready) {
         tracing::info!("{line}");
     }
     let (ring, memory) = (units::format_size(facts.ring_bytes_per_lane), &facts.memory);
     tracing::info!(event = "memory", memory, "payload ring of each producer: {ring}, {memory}");
-    Ok(())
 }
 
 /// The headers of short records, which a compressor cannot remove, may be more than is left to ask for.

@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// A run that ended after less of its time says nothing of how long its rate lasts.
 const LASTED_RATIO: f64 = 0.9;
+/// A run that had to end after less of its time was cut short. From here on its rate was tried whole, and is judged.
+const WHOLE_RATIO: f64 = 0.999;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What came of it.
@@ -80,7 +82,7 @@ pub struct Tried {
     pub held: Option<bool>,
     /// Why it did not.
     pub reason: Option<String>,
-    /// How it ended long before its time; no other rate would mend that.
+    /// How it ended before its time; no other rate would mend that.
     pub ended_early: Option<String>,
     /// `achieved_ratio` of the rate; without a rate, what was produced over the time that it took.
     pub achieved_bytes_per_second: u64,
@@ -280,18 +282,23 @@ fn paced_seconds(report: &Report) -> f64 {
     report.pacing.paced_seconds.unwrap_or((report.elapsed_seconds - report.final_fsync_seconds).max(0.0))
 }
 
-/// How a run ended that did not last as long as it was to, or that had to end, however late.
+/// How a run ended that did not last as long as it was to, or that had to end before its pacing was over.
 fn ended_early(report: &Report, planned_ns: u64) -> Option<String> {
     let lasted_ns = 1e9 * paced_seconds(report);
-    let why = match &report.ended_early {
-        // Without its mend.
-        Some(why) => why.lines().next().unwrap_or_default(),
-        None if lasted_ns >= LASTED_RATIO * planned_ns as f64 => return None,
-        None if report.config.get("phases").is_some_and(serde_json::Value::is_array) => "its stages were over",
-        None => "somebody else ended it",
+    let lasted_ratio = lasted_ns / planned_ns as f64;
+    let why = match had_to_end(report) {
+        Some(why) if lasted_ratio < WHOLE_RATIO => why,
+        _ if lasted_ratio >= LASTED_RATIO => return None,
+        _ if report.config.get("phases").is_some_and(serde_json::Value::is_array) => "its stages were over",
+        _ => "somebody else ended it",
     };
     let (lasted, planned) = (units::format_duration(lasted_ns as u64), units::format_duration(planned_ns));
     Some(format!("ended after {lasted} of {planned}: {why}"))
+}
+
+/// Why, without its mend.
+fn had_to_end(report: &Report) -> Option<&str> {
+    report.ended_early.as_deref().map(|why| why.lines().next().unwrap_or_default())
 }
 
 fn judge(report: &Report, next: Try, ended_early: Option<String>, code: i32) -> Tried {
@@ -337,7 +344,7 @@ fn missed(report: &Report) -> String {
     format!("missed {}", missed.collect::<Vec<_>>().join(", "))
 }
 
-/// `exit 1: timeout 3; warm-up: status 10`: what the warm-up loses counts as well.
+/// `exit 1: timeout 3; warm-up: status 10`: what the warm-up loses counts as well. Last why it had to end.
 fn lost(report: &Report, code: i32) -> String {
     let parts = [("", &report.errors), ("warm-up: ", &report.warmup.errors)];
     let told = parts.into_iter().filter_map(|(part, errors)| {
@@ -345,7 +352,7 @@ fn lost(report: &Report, code: i32) -> String {
         let kinds: Vec<_> = kinds.map(|(kind, count)| format!("{kind} {}", units::format_count(*count))).collect();
         (!kinds.is_empty()).then(|| format!("{part}{}", kinds.join(", ")))
     });
-    let told: Vec<_> = told.collect();
+    let told: Vec<_> = told.chain(had_to_end(report).map(str::to_owned)).collect();
     if told.is_empty() { format!("exit {code}") } else { format!("exit {code}: {}", told.join("; ")) }
 }
 

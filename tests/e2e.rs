@@ -31,6 +31,8 @@ mod layouts;
 mod metrics;
 #[path = "e2e/modes.rs"]
 mod modes;
+#[path = "e2e/no_http.rs"]
+mod no_http;
 #[path = "e2e/pages.rs"]
 mod pages;
 #[path = "e2e/pinning.rs"]

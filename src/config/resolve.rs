@@ -24,14 +24,15 @@ use crate::config::load::Settings;
 use crate::config::values::{Mode, Wanted};
 use crate::host::fs as host_fs;
 use crate::plan::{
-    Confirmation, CorePlan, FileLayout, FilePlan, Io, KafkaClient, PayloadPlan, Poll, ProducerPlan, RunPlan, SinkKind,
-    SinkPlan, TargetPlan, Unregistered,
+    Confirmation, CorePlan, FileLayout, FilePlan, Fsync, Io, KafkaClient, PayloadPlan, Poll, ProducerPlan, RunPlan,
+    SinkKind, SinkPlan, TargetPlan, Unregistered,
 };
 use crate::record;
 use cores::Cores;
 use geometry::Blocks;
 use payload::Sizes;
 use schedule::{Fleet, Schedules};
+use std::collections::BTreeMap;
 use target::{Place, Targets};
 
 /// Everything that `resolve` settled on its way, for the assembly.
@@ -124,10 +125,12 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
         true => files::plans(settings, wanted, &seats, (&names, &layouts), amounts, (sysfs, errors)),
         false => Vec::new(),
     };
-    let io = back_end(wanted, (targets.kind, blocks.direct), deps, &mut notes, errors);
+    let poll = wanted.poll.unwrap_or(if cores.to_spare() { Poll::Busy } else { Poll::Adaptive });
+    let is_cached = targets.kind == SinkKind::File && !blocks.direct;
+    let by_calls = is_cached && poll == Poll::Busy && calls_hold_up_nobody(wanted, &core_of, targets.count());
+    let io = back_end(wanted, (targets.kind, by_calls), deps, &mut notes, errors);
     let rings_bytes = ring_bytes_per_lane.saturating_mul(producers as u64);
     let unregistered = geometry::check_memlock(wanted, (io, rings_bytes), sysfs, &mut notes, errors);
-    let poll = wanted.poll.unwrap_or(if cores.to_spare() { Poll::Busy } else { Poll::Adaptive });
     let files = (0..producers).map(|k| files.get(k).cloned()).collect();
     Parts {
         targets,
@@ -259,19 +262,28 @@ fn capacity(layout: &FileLayout) -> u64 {
     }
 }
 
+/// io_uring hands what goes to the page cache to a worker thread, which has to share the core with one of ours that
+/// polls. A system call is faster, where the core has nothing else to do while it waits for the drive.
+fn calls_hold_up_nobody(wanted: &Wanted, core_of: &[usize], places: usize) -> bool {
+    let mut place_of = BTreeMap::new();
+    let mut is_the_only_place = |(k, core): (usize, &usize)| {
+        let place = k % places.max(1);
+        *place_of.entry(*core).or_insert(place) == place
+    };
+    wanted.fsync != Fsync::Each && core_of.iter().enumerate().all(&mut is_the_only_place)
+}
+
 /// The back end that works here. Standard output, and a target that writes nothing, have none.
 fn back_end(
     wanted: &Wanted,
-    (kind, direct): (SinkKind, bool),
+    (kind, by_calls): (SinkKind, bool),
     deps: &Deps,
     notes: &mut Vec<String>,
     errors: &mut Vec<Fatal>,
 ) -> Io {
     let own_sockets = kind == SinkKind::Kafka && wanted.network.kafka.client == Some(KafkaClient::Rskafka);
     let no_ring = own_sockets || matches!(kind, SinkKind::Null | SinkKind::Stdout);
-    // What goes to the page cache io_uring hands to a worker thread, which has to share the core with ours.
-    let is_cached = kind == SinkKind::File && !direct;
-    if wanted.io == Some(Io::Syscall) || no_ring || (is_cached && wanted.io.is_none()) {
+    if wanted.io == Some(Io::Syscall) || no_ring || (by_calls && wanted.io.is_none()) {
         return Io::Syscall;
     }
     match (deps.uring_probe)() {

@@ -22,6 +22,7 @@ use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -71,6 +72,7 @@ pub type DialFn = Box<dyn Fn(&DialOrder) -> Result<Dialed, Fatal> + Send + Sync>
 pub struct DialHandle {
     orders: Sender<DialOrder>,
     answers: Receiver<Answer>,
+    outages: Arc<Outages>,
 }
 
 impl DialHandle {
@@ -83,6 +85,11 @@ impl DialHandle {
     /// What has come, if anything has.
     pub fn answer(&self) -> Option<Answer> {
         self.answers.try_recv().ok()
+    }
+
+    /// Where it is noted that this peer has answered a request. Allocates: before the start.
+    pub fn answered(&self, peer: &PeerPlan) -> Arc<AtomicBool> {
+        self.outages.answered(&shown(peer))
     }
 
     /// Waits for an answer: before the start, and in tests.
@@ -113,7 +120,7 @@ impl Clerk {
 pub fn pair(connections: usize) -> (DialHandle, Clerk) {
     let (orders, placed) = bounded(limits::DIAL_ORDERS_MAX);
     let (sender, answers) = bounded(connections.max(1));
-    (DialHandle { orders, answers }, Clerk { orders: placed, answers: sender })
+    (DialHandle { orders, answers, outages: Arc::default() }, Clerk { orders: placed, answers: sender })
 }
 
 /// A dial that ended.
@@ -148,6 +155,7 @@ impl Dialer {
         outages: Arc<Outages>,
     ) -> Result<(Self, DialHandle), Fatal> {
         let (handle, Clerk { orders, answers }) = pair(connections);
+        let handle = DialHandle { outages: outages.clone(), ..handle };
         let (stop, stopped) = bounded(0);
         let (done, ended) = unbounded();
         outages.expect(connections);
@@ -325,16 +333,23 @@ impl Desk {
         }
     }
 
-    /// Of a peer that speaks no HTTP; once for each.
+    /// Of a peer that speaks no HTTP; once for each. One that has answered closes for a reason of its own.
     fn news_of_no_http(&mut self, order: &DialOrder) -> Option<String> {
         let record = self.records.entry(key(order)).or_default();
         record.mute = if order.past == Past::Mute { record.mute.saturating_add(1) } else { 0 };
+        let mute = record.mute;
         let words = match order.past {
-            Past::Mute if record.mute == no_http::MUTE_TOLD_AT => no_http::words_of_silence(&order.peer),
+            Past::Mute if mute == no_http::MUTE_TOLD_AT && !self.has_answered(&order.peer) => {
+                no_http::words_of_silence(&order.peer)
+            }
             Past::NoHttp { start } => no_http::words_of_answer(&order.peer, start),
             _ => return None,
         };
         self.outages.is_first_of(&shown(&order.peer)).then_some(words)
+    }
+
+    fn has_answered(&self, peer: &PeerPlan) -> bool {
+        self.outages.answered(&shown(peer)).load(Relaxed)
     }
 
     fn note(&mut self, end: &Ended) {

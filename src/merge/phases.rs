@@ -100,7 +100,7 @@ mod tests {
             ];
             phases.fold(at_ns, &counts(&more), &latencies);
         }
-        let phases = phases.report(4 * SECOND);
+        let phases = phases.report(4 * SECOND, u64::MAX);
         let report = Report { started_at: started_at.to_owned(), phases, ..testing::report() };
         Input { name: format!("{bytes}.json"), report }
     }

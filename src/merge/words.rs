@@ -39,12 +39,10 @@ pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &st
         let more = (inputs.len() - PARTS_NAMED_MAX) as u64;
         evidence.push(format!("not named here: {}", format_counted(more, "more report")));
     }
-    evidence.push(together.to_owned());
-    evidence.extend(absent(inputs));
-    if let Some(said) = verdict::made_again(totals.reconnects) {
-        // The cause goes first.
-        evidence.insert(1, said);
-    }
+    // The cause goes first, and what is said of all before what is said of each: a page has room for few sentences.
+    let of_all = [absent(inputs), verdict::made_again(totals.reconnects), Some(together.to_owned())];
+    let first = evidence.len().min(1);
+    evidence.splice(first..first, of_all.into_iter().flatten());
     let stolen: Option<Vec<f64>> = inputs.iter().map(|input| input.report.verdict.stolen_ratio).collect();
     let stolen_ratio = stolen.and_then(|all| all.into_iter().reduce(f64::max));
     Verdict { limited_by, evidence, notes, stolen_ratio }
@@ -69,4 +67,28 @@ fn absent(inputs: &[Input]) -> Option<String> {
 
 pub fn who(input: &Input) -> String {
     shard(&input.report).map_or_else(|| input.name.clone(), |shard| format!("shard {shard}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::testing;
+
+    #[test]
+    fn what_is_said_of_all_goes_before_what_is_said_of_each() {
+        let input = |shard: u32| {
+            let mut report = testing::report();
+            report.config.insert("shard".to_owned(), format!("{shard}/8").into());
+            report.errors.clear();
+            Input { name: String::new(), report }
+        };
+        let inputs: Vec<Input> = (0..6).map(input).collect();
+        let totals = Totals { reconnects: 2, ..Totals::default() };
+        let said = verdict(&inputs, &totals, &testing::report().pacing, "all ran at once").evidence;
+        let of_all = said.iter().position(|said| said == "2 of the fleet's 8 shards are not in it").unwrap();
+        assert!(said[of_all + 1].starts_with("2 connections made again"), "{said:?}");
+        assert_eq!(said[of_all + 2], "all ran at once");
+        let of_each = said.iter().rposition(|said| said.starts_with("shard ")).unwrap();
+        assert!(of_all == 1 && of_each == said.len() - 1, "{said:?}");
+    }
 }

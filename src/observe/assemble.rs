@@ -33,6 +33,7 @@ pub struct Outcome {
     /// The user's, should it be what ended the run.
     pub signal: Option<String>,
     /// Nanoseconds since the barrier at the end of the last sync of a rotated file, off the cores; 0: there was none.
+    /// By the clock, a drain in vain included.
     pub synced_ns: u64,
     pub audit_lines_dropped: u64,
     pub governance: Option<Governance>,
@@ -41,7 +42,20 @@ pub struct Outcome {
 impl Outcome {
     /// Nanoseconds since the barrier at the end of the last core and the last sync; `None` where all cores crashed.
     pub fn ended_ns(&self) -> Option<u64> {
-        self.cores_ended_ns().map(|ns| ns.max(self.synced_ns))
+        self.cores_ended_ns().map(|ns| ns.max(self.sync_ended_ns()))
+    }
+
+    /// As the cores date their ends: without the longest drain in vain.
+    fn sync_ended_ns(&self) -> u64 {
+        let Some(longest) = self.ends.iter().max_by_key(|end| end.vain_ns) else { return self.synced_ns };
+        let drained_ns = longest.ended_ns.saturating_sub(longest.fsync_ns);
+        self.synced_ns.min(drained_ns.max(self.synced_ns.saturating_sub(longest.vain_ns)))
+    }
+
+    /// When the last record was produced, or the pacing ended; `u64::MAX` where all cores crashed.
+    fn drained_ns(&self) -> u64 {
+        let ended = self.ends.iter().filter(|end| end.ended_ns > 0);
+        ended.map(|end| end.ended_ns.saturating_sub(end.fsync_ns)).max().unwrap_or(u64::MAX)
     }
 
     fn cores_ended_ns(&self) -> Option<u64> {
@@ -51,7 +65,7 @@ impl Outcome {
     /// The longest of a core, and what there was still to sync when all of them had ended.
     fn final_fsync_ns(&self) -> u64 {
         let longest_ns = self.ends.iter().map(|end| end.fsync_ns).max().unwrap_or(0);
-        longest_ns + self.cores_ended_ns().map_or(0, |ended_ns| self.synced_ns.saturating_sub(ended_ns))
+        longest_ns + self.cores_ended_ns().map_or(0, |ended_ns| self.sync_ended_ns().saturating_sub(ended_ns))
     }
 }
 
@@ -81,7 +95,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let throughput = Throughput::of(&totals, elapsed_seconds);
     let pacing = pacing(plan, aggregate, paced_ns, latencies);
     let is_paced = pacing.target_bytes_per_second.is_some();
-    let loop_time = loop_time(aggregate, &outcome.ends, outcome.synced_ns, is_paced);
+    let loop_time = loop_time(aggregate, &outcome.ends, outcome.sync_ended_ns(), is_paced);
     let quantile = |OrderedQuantile(at)| {
         let lost = unconfirmed(&measured);
         response_quantile_ns(latencies.response_or_service(), totals.records_produced, lost, at).map(seconds)
@@ -123,7 +137,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         producers: producers(plan, aggregate, &outcome.ends),
         intervals: aggregate.intervals.iter().filter(|_| has_measured_part).cloned().collect(),
         intervals_dropped: aggregate.intervals_dropped,
-        phases: aggregate.phases.report(paced_ns),
+        phases: aggregate.phases.report(paced_ns, outcome.drained_ns()),
         errors,
         verdict,
         totals,

@@ -82,13 +82,15 @@ impl Phases {
     }
 
     /// For the report: those that had begun when the pacing ended, `paced_ns` after the barrier. Where a run ends
-    /// early, its drain may reach into the time of others.
-    pub fn report(&self, paced_ns: u64) -> Vec<Phase> {
+    /// early, its drain may reach into the time of others. The drain ended at `drained_ns`: what was told later was
+    /// known by then.
+    pub fn report(&self, paced_ns: u64, drained_ns: u64) -> Vec<Phase> {
         let begun = self.folds.partition_point(|fold| fold.start_ns < paced_ns);
         let report = |at: usize| {
             let fold = &self.folds[at];
             let until = if at + 1 < begun { at + 1 } else { self.folds.len() };
-            fold.report(&self.folds[at + 1..until], self.folds[0].start_ns, fold.end_ns.min(paced_ns))
+            let (measured_ns, end_ns) = (self.folds[0].start_ns, fold.end_ns.min(paced_ns));
+            fold.report(&self.folds[at + 1..until], measured_ns, end_ns, drained_ns)
         };
         (0..begun).map(report).collect()
     }
@@ -110,14 +112,14 @@ impl Fold {
         }
     }
 
-    /// With what the drain left in `drained`, stages that never began. It ended at `end_ns`, and the measured part
-    /// began at `measured_ns`.
-    fn report(&self, drained: &[Self], measured_ns: u64, end_ns: u64) -> Phase {
+    /// With what the drain left in `drained`, stages that never began. It ended at `end_ns`, the drain no later than
+    /// `drained_ns_max`, and the measured part began at `measured_ns`.
+    fn report(&self, drained: &[Self], measured_ns: u64, end_ns: u64, drained_ns_max: u64) -> Phase {
         let (mut counts, mut latencies, mut drained_ns) = (Counts::default(), Latencies::new(), end_ns);
         for fold in std::iter::once(self).chain(drained) {
             counts.merge(&fold.counts);
             fold.add_latencies(&mut latencies);
-            drained_ns = drained_ns.max(fold.produced_ns);
+            drained_ns = drained_ns.max(fold.produced_ns.min(drained_ns_max));
         }
         let count = |field| counts.get(field);
         let rate_seconds = seconds(drained_ns - self.start_ns);
@@ -208,7 +210,7 @@ mod tests {
         phases.fold(2 * SECOND, &produced(1, 0), &took(9 * MS));
         // The drain.
         phases.fold(9 * SECOND, &produced(1, 0), &took(9 * MS));
-        let all = phases.report(6 * SECOND);
+        let all = phases.report(6 * SECOND, u64::MAX);
         let [first, second] = all.as_slice() else { panic!("{all:?}") };
         assert_eq!((first.number, first.mode.as_str(), first.target_bytes_per_second), (1, "steady", Some(1e6)));
         assert_eq!((first.start_seconds, first.end_seconds, first.bytes_per_second), (0.0, 2.0, 1000.0));
@@ -225,7 +227,7 @@ mod tests {
         let offered = counts(&[(Field::RecordsOffered, 5), (Field::RecordsProduced, 1)]);
         phases.fold(3 * SECOND, &offered, &took(MS));
         phases.fold(4 * SECOND, &counts(&[(Field::RecordsProduced, 1), (Field::RecordsFailed, 3)]), &took(MS));
-        let all = phases.report(6 * SECOND);
+        let all = phases.report(6 * SECOND, u64::MAX);
         let books: Vec<_> = all.iter().map(|of| (of.records_offered, of.records_produced, of.records_failed)).collect();
         assert_eq!(books, [(1, 1, 0), (4, 1, 3)]);
         assert!(near(all[0].latency_seconds.response.p9999, 0.001), "none of it was lost: {all:?}");
@@ -238,13 +240,13 @@ mod tests {
         phases.fold(2 * SECOND, &produced(1, 500), &took(MS));
         // In the time of the second one.
         phases.fold(5 * SECOND, &produced(9, 1500), &took(9 * MS));
-        let all = phases.report(2 * SECOND);
+        let all = phases.report(2 * SECOND, u64::MAX);
         let [first] = all.as_slice() else { panic!("{all:?}") };
         assert_eq!((first.start_seconds, first.end_seconds), (0.0, 1.0));
         assert_eq!((first.drained_seconds, first.bytes_per_second), (3.0, 500.0), "over the time of the drain, too");
         assert_eq!((first.records_produced, first.bytes_produced), (10, 2000));
         assert!(near(first.latency_seconds.response.max, 0.009) && near(first.latency_seconds.response.p50, 0.001));
-        assert!(phases.report(SECOND).is_empty(), "it ended in the warm-up");
+        assert!(phases.report(SECOND, u64::MAX).is_empty(), "it ended in the warm-up");
     }
 
     #[test]
@@ -256,11 +258,14 @@ mod tests {
         // What was given up.
         let lost = counts(&[(Field::RecordsOffered, 1), (Field::RecordsUncertain, 1)]);
         phases.fold(20 * SECOND, &lost, &Latencies::new());
-        let all = phases.report(4 * SECOND);
+        let all = phases.report(4 * SECOND, u64::MAX);
         let [first, second] = all.as_slice() else { panic!("{all:?}") };
         assert_eq!((first.end_seconds, first.drained_seconds, first.bytes_per_second), (2.0, 0.0, 250.0));
         assert_eq!((second.start_seconds, second.end_seconds, second.drained_seconds), (2.0, 3.0, 10.0));
         assert!(near(Some(second.bytes_per_second), 40.0 / 11.0), "{second:?}");
+        // They came in 3 s, and were told behind a long fsync.
+        let second = &phases.report(4 * SECOND, 7 * SECOND)[1];
+        assert_eq!((second.records_produced, second.drained_seconds, second.bytes_per_second), (4, 3.0, 10.0));
     }
 
     #[test]
@@ -268,7 +273,7 @@ mod tests {
         let run = Run::new(1, 1, None);
         let mut phases = Phases::of(&run.shared.plan);
         phases.fold(SECOND, &produced(1, 1), &took(MS));
-        assert!(phases.report(10 * SECOND).is_empty());
+        assert!(phases.report(10 * SECOND, u64::MAX).is_empty());
         assert_eq!(stage(&run.shared.plan, 0), None);
     }
 
@@ -303,7 +308,7 @@ mod tests {
                 totals.merge(&more);
                 phases.fold(at_ms * MS, &more, if produced > 0 { &one } else { &none });
             }
-            let all = phases.report(paced_ms * MS);
+            let all = phases.report(paced_ms * MS, u64::MAX);
             let sum = |of: fn(&Phase) -> u64| all.iter().map(of).sum::<u64>();
             let produced = totals.get(Field::RecordsProduced);
             prop_assert_eq!(sum(|of| of.records_produced), produced);

@@ -100,11 +100,18 @@ fn a_run_from_barrier_to_report() {
 /// The cores ended at 2 s, the last of it 100 ms of fsync.
 #[test]
 fn a_rotated_file_that_is_synced_after_the_cores_is_part_of_the_run() {
-    for (synced_ns, elapsed, fsync) in [(0, 2.0, 0.1), (SECOND, 2.0, 0.1), (4 * SECOND, 4.0, 2.1)] {
+    for (synced_ns, vain_ns, elapsed, fsync) in [
+        (0, 0, 2.0, 0.1),
+        (SECOND, 0, 2.0, 0.1),
+        (4 * SECOND, 0, 4.0, 2.1),
+        // In, and behind, a drain that was given up.
+        (5 * SECOND, 10 * SECOND, 2.0, 0.1),
+        (14 * SECOND, 10 * SECOND, 4.0, 2.1),
+    ] {
         let mut bench = bench(|_| {});
         bench.snapshots.send(snapshot(2 * SECOND, 20, true)).unwrap();
         let mut outcome = Outcome { synced_ns, ..end() };
-        outcome.ends[0].fsync_ns = 100 * MS;
+        (outcome.ends[0].fsync_ns, outcome.ends[0].vain_ns) = (100 * MS, vain_ns);
         let report = bench.observer.conclude(outcome);
         let seconds = (report.elapsed_seconds, (report.final_fsync_seconds * 10.0).round() / 10.0);
         assert_eq!(seconds, (elapsed, fsync), "synced at {synced_ns}");

@@ -270,10 +270,11 @@ impl Case<'_> {
         full && !self.is_troubled() && !self.is_stalled()
     }
 
-    /// Records were refused or lost, or connections were: more in flight would mend neither.
+    /// Records were refused or lost, or connections are: more in flight would mend neither. One that was made again
+    /// is no trouble by itself: a server may close each in order after so many requests.
     fn is_troubled(&self) -> bool {
-        let Totals { records_failed, records_uncertain, retries, reconnects, .. } = *self.totals;
-        let troubles = [self.records_refused, records_failed, records_uncertain, retries, reconnects];
+        let Totals { records_failed, records_uncertain, retries, .. } = *self.totals;
+        let troubles = [self.records_refused, records_failed, records_uncertain, retries];
         self.connections_down > 0 || !self.statuses.is_empty() || troubles.iter().any(|count| *count > 0)
     }
 

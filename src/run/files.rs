@@ -1,7 +1,7 @@
 //! Runs with files: who has them before the start, the ring's back end, and a lane for each file.
 
-use super::barrier;
 use super::core::{Prepared, Setup, finish};
+use super::{barrier, region};
 use crate::base::fatal::Fatal;
 use crate::counters::CoreEnd;
 use crate::plan::{Io, ProducerPlan, RunPlan, SinkKind};
@@ -62,6 +62,8 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, depth: usize, mut prepare
         let ring = Uring::new(region, depth, 2 * prepared.payloads.len()).map_err(|error| {
             Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l`")
         })?;
+        // Before anything is opened: an earlier run's data are still there.
+        region::check_registered(setup.plan.unregistered, ring.registered())?;
         prepared.registered = Some(ring.registered());
         return run_on(setup, ring, prepared);
     }

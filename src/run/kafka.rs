@@ -1,9 +1,10 @@
 //! What has to be known of Kafka before the start: the topic, its limits and leaders, who owns which partitions, and
 //! each producer's id at the broker.
 
+use super::Stop;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, units};
-use crate::connect::dial::{address, stopped};
+use crate::connect::dial::address;
 use crate::connect::kafka::{
     Cluster, Line, NewTopic, Session, Stream, Target, TopicLimits, TopicView, client_of, cluster_of,
 };
@@ -14,7 +15,6 @@ use crate::wire::kafka::{PRODUCE_VERSION_MAX, PRODUCE_VERSION_MIN};
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Leaders are bound to be elected within this time, or something is wrong.
@@ -40,7 +40,7 @@ impl KafkaLane {
 
 /// What each producer needs; `None` where the target is not Kafka. Brokers may be silent for long: they are asked on a
 /// thread of its own, which a stop leaves behind.
-pub fn prepare(plan: &Arc<RunPlan>, stop: &AtomicBool) -> Result<Vec<Option<KafkaLane>>, Fatal> {
+pub fn prepare(plan: &Arc<RunPlan>, stop: &Stop) -> Result<Vec<Option<KafkaLane>>, Fatal> {
     if plan.sink.kind != SinkKind::Kafka {
         return Ok(vec![None; plan.producers.len()]);
     }
@@ -54,8 +54,7 @@ pub fn prepare(plan: &Arc<RunPlan>, stop: &AtomicBool) -> Result<Vec<Option<Kafk
     loop {
         match told.recv_timeout(Duration::from_nanos(limits::WAIT_NS_MAX)) {
             Ok(lanes) => return lanes,
-            Err(RecvTimeoutError::Timeout) if stop.load(Relaxed) => return Err(stopped()),
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => stop.may_start()?,
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Fatal::host("looking up the topic crashed; please report this"));
             }

@@ -92,6 +92,7 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, mut prepared: Prepared) -
             let ring = Uring::registering(region, rings_end, depth, links).map_err(|error| {
                 Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l` and `ulimit -n`")
             })?;
+            region::check_registered(setup.plan.unregistered, ring.registered())?;
             prepared.registered = Some(ring.registered());
             let ring = ring.zero_copy(setup.plan.zero_copy);
             with_sink(setup, ring, prepared)

@@ -6,6 +6,7 @@ use super::net;
 use crate::base::fatal::Fatal;
 use crate::base::page::PAGE_BYTES;
 use crate::base::{limits, units};
+use crate::host::{Sysfs, memory};
 use crate::payload::Payload;
 use crate::payload::bake::{Draft, Who};
 use crate::plan::{ProducerPlan, RunPlan, TargetPlan, Unregistered};
@@ -88,27 +89,49 @@ pub fn bake(setup: &Setup, places: Vec<Place>, memory: &mut [u8]) -> Result<Vec<
     places.into_iter().zip(plan.producers_of(setup.index)).map(bake).collect()
 }
 
-/// Whether the run may go on with what the kernel has registered; with it the line to say, if there is one.
+/// Whether a core may go on with a ring that the kernel has registered, or has not.
 ///
 /// # Errors
-/// Exit 3 where not all is registered, and has to be.
-pub fn check_registered(unregistered: Unregistered, ready: &[Ready]) -> Result<Option<String>, Fatal> {
+/// Exit 3 where it has to be registered, and is not.
+pub fn check_registered(unregistered: Unregistered, registered: bool) -> Result<(), Fatal> {
+    if registered || unregistered != Unregistered::Refused {
+        return Ok(());
+    }
+    let (what, mend) = why_unregistered("a core", memlock_bytes());
+    let mend = mend.map_or_else(String::new, |mend| format!("{mend}, or "));
+    Err(Fatal::host(format!("--io uring: {what}")).mend(format!("{mend}--io=auto")))
+}
+
+/// The line to say where the kernel has not registered all rings, and nobody has said so yet.
+pub fn unregistered_line(unregistered: Unregistered, ready: &[Ready]) -> Option<String> {
     let refused = ready.iter().filter(|core| core.registered == Some(false)).count();
-    if refused == 0 || unregistered == Unregistered::Known {
-        return Ok(None);
+    if refused == 0 || unregistered != Unregistered::Told {
+        return None;
     }
-    let limit_bytes = sys::fs::memlock().map_or(u64::MAX, |limit| limit.soft_bytes);
-    let limit = if limit_bytes == u64::MAX { "unlimited".to_owned() } else { units::format_size(limit_bytes) };
+    let (what, mend) = why_unregistered(&units::format_counted(refused as u64, "core"), memlock_bytes());
+    let mend = mend.map_or_else(String::new, |mend| format!(" (mend: {mend})"));
+    Some(format!("{what}: buffers stay unregistered{mend}"))
+}
+
+/// `u64::MAX`: any number.
+fn memlock_bytes() -> u64 {
+    if memory::may_lock_any(&Sysfs::default()) {
+        return u64::MAX;
+    }
+    sys::fs::memlock().map_or(u64::MAX, |limit| limit.soft_bytes)
+}
+
+/// The limit of locked memory is to blame only where there is one; then there is a mend as well.
+fn why_unregistered(whose: &str, memlock_bytes: u64) -> (String, Option<&'static str>) {
+    if memlock_bytes == u64::MAX {
+        return (format!("the kernel refused to register the rings of {whose}"), None);
+    }
+    let limit = units::format_size(memlock_bytes);
     let what = format!(
-        "the kernel does not register the buffers of {}: locked memory is limited to {limit}, for all processes of \
-         this user together",
-        units::format_counted(refused as u64, "core")
+        "the kernel does not register the buffers of {whose}: locked memory is limited to {limit}, for all processes \
+         of this user together"
     );
-    let mend = "ulimit -l unlimited";
-    match unregistered {
-        Unregistered::Refused => Err(Fatal::host(format!("--io uring: {what}")).mend(format!("{mend}, or --io=auto"))),
-        _ => Ok(Some(format!("{what}: buffers stay unregistered (mend: {mend})"))),
-    }
+    (what, Some("ulimit -l unlimited"))
 }
 
 #[cfg(test)]
@@ -118,15 +141,30 @@ mod tests {
 
     #[test]
     fn what_the_kernel_does_not_register_is_refused_or_told_once() {
+        let fatal = check_registered(Unregistered::Refused, false).unwrap_err();
+        assert!(fatal.exit == Exit::Host && fatal.what.starts_with("--io uring: the kernel "), "{fatal}");
+        for (unregistered, registered) in
+            [(Unregistered::Refused, true), (Unregistered::Told, false), (Unregistered::Known, false)]
+        {
+            assert_eq!(check_registered(unregistered, registered), Ok(()), "{unregistered:?}, {registered}");
+        }
         let core =
             |registered| Ready { cpu: 0, percent_of_others: None, period_bytes: 0, memory: String::new(), registered };
         let some = [core(Some(true)), core(Some(false))];
-        let fatal = check_registered(Unregistered::Refused, &some).unwrap_err();
-        assert!(fatal.exit == Exit::Host && fatal.what.contains("buffers of 1 core:"), "{fatal}");
-        assert!(check_registered(Unregistered::Told, &some).unwrap().is_some_and(|line| line.contains("ulimit -l")));
-        assert_eq!(check_registered(Unregistered::Known, &some), Ok(None));
+        let line = unregistered_line(Unregistered::Told, &some);
+        assert!(line.is_some_and(|line| line.contains("of 1 core: ") && line.contains("buffers stay unregistered")));
+        assert_eq!(unregistered_line(Unregistered::Known, &some), None);
         for fine in [Some(true), None] {
-            assert_eq!(check_registered(Unregistered::Refused, &[core(fine)]), Ok(None), "{fine:?}");
+            assert_eq!(unregistered_line(Unregistered::Told, &[core(fine)]), None, "{fine:?}");
         }
+    }
+
+    #[test]
+    fn the_limit_of_locked_memory_is_named_only_where_there_is_one() {
+        let (what, mend) = why_unregistered("2 cores", 3 << 20);
+        assert!(what.contains("of 2 cores: locked memory is limited to 3 MiB"), "{what}");
+        assert_eq!(mend, Some("ulimit -l unlimited"));
+        let told = why_unregistered("2 cores", u64::MAX);
+        assert_eq!(told, ("the kernel refused to register the rings of 2 cores".to_owned(), None));
     }
 }

@@ -36,6 +36,7 @@ fn what_ends_a_run_before_its_start_is_told() {
     for told in [stop.may_start(), stop.may_prepare()] {
         let fatal = told.unwrap_err();
         assert!(fatal.exit == Exit::Host && fatal.what.contains("no space is left"), "{fatal}");
+        assert_eq!(fatal.mend, None, "what there is, the reason says");
     }
 }
 

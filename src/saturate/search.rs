@@ -53,8 +53,9 @@ pub struct Search {
     climb_share: f64,
     next: Step,
     confirmations_failed: u32,
-    /// The most that these reached, but for what is above the last of them, and so did not last; 0: there was none.
-    lasting: u64,
+    /// Where to look for a rate that lasts: the most that a failed confirmation reached. What is higher than the rate
+    /// of a later one that failed as well is forgotten: it would not last either. 0: none has failed.
+    confirm_estimate: u64,
 }
 
 impl Search {
@@ -73,7 +74,7 @@ impl Search {
             climb_share: CLIMB_FIRST,
             next: max.map_or(Step::Ceiling, Step::Try),
             confirmations_failed: 0,
-            lasting: 0,
+            confirm_estimate: 0,
         }
     }
 
@@ -129,11 +130,11 @@ impl Search {
     /// may tire to far less than it takes for a step.
     fn confirm_less(&mut self, rate: u64, reached: u64) -> Step {
         self.confirmations_failed += 1;
-        let before = if self.lasting <= rate { self.lasting } else { 0 };
-        self.lasting = before.max(reached);
+        let before = if self.confirm_estimate <= rate { self.confirm_estimate } else { 0 };
+        self.confirm_estimate = before.max(reached);
         let mut less = self.below(rate);
-        if self.confirmations_failed > 1 && less > self.lasting {
-            less = ((self.lasting as f64 * FIRST_SHARE) as u64).max(self.min);
+        if self.confirmations_failed > 1 && less > self.confirm_estimate {
+            less = ((self.confirm_estimate as f64 * FIRST_SHARE) as u64).max(self.min);
         }
         match self.confirmations_failed < CONFIRMATIONS_MAX && less < rate {
             true => Step::Confirm(less),

@@ -47,7 +47,7 @@ fn a_run_has_to_last_for_its_rate_to_hold() {
         (7.5, 6.0, 0.0, Some("no space"), Some("ended after 1.5 s of 5 s: no space")),
         // The rate was kept for as long as the pacing lasted, and no drain makes that longer.
         (5.5, 0.0, 4.0, None, Some("ended after 1.5 s of 5 s: somebody else ended it")),
-        // That it had to end is no matter of its rate, however late it was.
+        // That it had to end is no matter of its rate, however late it was paced.
         (4.75, 0.0, 0.0, Some("no space\nmend: more"), Some("ended after 4.75 s of 5 s: no space")),
     ] {
         let mut report = report(elapsed, fsync, why);
@@ -58,6 +58,19 @@ fn a_run_has_to_last_for_its_rate_to_hold() {
         assert_eq!(run.paced_seconds, elapsed - fsync - drain);
         assert_eq!((run.held, run.reason.as_deref(), run.ended_early.as_deref()), (Some(how.is_none()), how, how));
     }
+}
+
+/// As where a broker does not take in time what a rate has piled up: a lower one may hold.
+#[test]
+fn a_run_that_had_to_end_in_its_drain_is_judged() {
+    let mut report = report(6.0, 0.0, Some("a batch was not delivered within 2 s\nmend: more"));
+    report.pacing.paced_seconds = Some(5.0);
+    (report.errors, report.warmup.errors) = Default::default();
+    let early = ended_early(&report, 5 * SECOND_NS);
+    assert_eq!(early, None);
+    let run = judge(&report, at(1_000_000), early, 1);
+    let reason = "exit 1: a batch was not delivered within 2 s";
+    assert_eq!((run.held, run.reason.as_deref(), run.ended_early), (Some(false), Some(reason), None));
 }
 
 #[test]

@@ -13,7 +13,6 @@ use super::{Done, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::connect::backoff;
 use crate::connect::dial::Dialed;
-use crate::connect::dialer::Past;
 use crate::payload::Payload;
 use crate::plan::RetryPlan;
 use crate::sys::ring::{NetRing, Wait};
@@ -180,14 +179,6 @@ impl HttpLane {
     }
 }
 
-/// What the dialer is told of a connection that is gone: that the server gives no answers only where it never gave one.
-fn past(channels: &[Channel], index: usize) -> Past {
-    match channels[index].past() {
-        Past::Mute if channels.iter().any(Channel::has_answered) => Past::Unknown,
-        past => past,
-    }
-}
-
 impl<R: NetRing> Sink<R> for HttpSink {
     fn room(&mut self, _ring: &mut R, lane: usize, _next_length: u64) -> Room {
         let lane = &mut self.lanes[lane];
@@ -235,8 +226,13 @@ impl<R: NetRing> Sink<R> for HttpSink {
             let channel = &mut channels[index];
             let event = channel.link.complete(ring, completion);
             let of_lane = OfLane { payload: &mut payloads[at], manner, again };
-            if channel.on_event(ring, of_lane, event, now_ns, done) {
-                self.redials.order_after(at, index, past(channels, index));
+            let had_answered = channel.has_answered();
+            let is_gone = channel.on_event(ring, of_lane, event, now_ns, done);
+            if !had_answered && channel.has_answered() {
+                self.redials.note_answer(at);
+            }
+            if is_gone {
+                self.redials.order_after(at, index, channel.past());
             }
         }
         self.gathering.came(completions);

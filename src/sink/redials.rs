@@ -7,6 +7,7 @@ use crate::connect::dialer::{Answer, DialHandle, DialOrder, Past};
 use crate::plan::PeerPlan;
 use crossbeam_channel::RecvTimeoutError;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// See the module.
@@ -14,6 +15,8 @@ pub struct Redials {
     handle: DialHandle,
     /// Of each lane.
     peers: Vec<Arc<PeerPlan>>,
+    /// Of each lane: its peer has answered a request, of this lane or another.
+    answered: Vec<Arc<AtomicBool>>,
     /// Connections that are wanted and not ordered yet.
     wanted: Vec<(u32, u32, Past)>,
     /// Orders without an answer.
@@ -23,7 +26,8 @@ pub struct Redials {
 impl Redials {
     /// For lanes with these peers, with so many connections in all.
     pub fn new(handle: DialHandle, peers: Vec<Arc<PeerPlan>>, connections: usize) -> Self {
-        Self { handle, peers, wanted: Vec::with_capacity(connections), open: 0 }
+        let answered = peers.iter().map(|peer| handle.answered(peer)).collect();
+        Self { handle, peers, answered, wanted: Vec::with_capacity(connections), open: 0 }
     }
 
     /// The first connections: so many for each lane. Blocks until they are there, or `may_start` says why nobody needs
@@ -60,6 +64,11 @@ impl Redials {
                 }
             }
         }
+    }
+
+    /// The lane's peer has answered a request: it is no stranger to what it was asked.
+    pub fn note_answer(&self, lane: usize) {
+        self.answered[lane].store(true, Relaxed);
     }
 
     /// Asks for a new connection in place of one that broke.

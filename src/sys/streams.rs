@@ -54,16 +54,27 @@ fn is_open_but_for(stream: BorrowedFd<'_>, mode: libc::c_int) -> bool {
 /// Text to standard output. A reader that closes early (`engine --help | head`) is no error.
 ///
 /// # Errors
-/// It takes no bytes for another reason, a full drive say.
+/// It is closed, or takes no bytes for another reason, a full drive say.
 pub fn print(text: &str) -> Result<(), Fatal> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match write_stdout(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             let what = format!("standard output cannot be written: {error}");
-            Err(Fatal::new(Exit::Failed, what).mend("free space where it goes (df -h), or send it elsewhere"))
+            Err(Fatal::new(Exit::Failed, what).mend("send it elsewhere, or free space where it goes (df -h)"))
         }
         _ => Ok(()),
     }
+}
+
+/// All of it to standard output.
+///
+/// # Errors
+/// Those of its file, and that it is closed: the standard library takes a write that EBADF refuses for a success.
+pub fn write_stdout(bytes: &[u8]) -> io::Result<()> {
+    if !stdout_is_writable() {
+        return Err(io::Error::other("it is closed, or not open for writing"));
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush())
 }
 
 /// Whether standard error takes bytes, now or within this time.

@@ -29,10 +29,17 @@ fn denied(scratch: &Scratch, errno: &str, calls: &str, words: &str) -> Command {
 fn where_io_uring_is_forbidden_system_calls_do_the_work() {
     let scratch = Scratch::new();
     let without_io_uring = |words: &str| denied(&scratch, "EPERM", "io_uring_setup", words);
-    let words = "--target file:data/ --parallel 2 --bytes 4Mi --report report.json";
-    let ended = finish(&mut without_io_uring(words));
+    // Files may get system calls anyway.
+    let receiver = Receiver::start(&scratch, "--listen tcp://127.0.0.1:0 --verify --once --report -");
+    let words = format!("--target tcp://{} --parallel 2 --bytes 4Mi --report report.json", receiver.address);
+    let ended = finish(&mut without_io_uring(&words));
     assert_eq!(ended.code(), 0, "{ended}");
     assert_eq!(ended.stderr.matches("io_uring cannot be used").count(), 1, "it says so once: {ended}");
+    let produced = total(&scratch.report_of(&ended, "report.json"), "records_produced");
+    let (receiver, received) = receiver.ended();
+    assert_eq!((receiver.code(), number(&received, "records_received")), (0, produced), "{receiver}\n{received:#}");
+    let ended = finish(&mut without_io_uring("--target file:data/ --parallel 2 --bytes 4Mi --report report.json"));
+    assert_eq!(ended.code(), 0, "{ended}");
     scratch.report_of(&ended, "report.json");
     scratch.verify_clean("data/ --expect report.json");
 
@@ -88,7 +95,7 @@ fn what_cannot_be_locked_is_copied() {
 fn rings_that_cannot_be_locked_stay_unregistered_and_are_refused_with_io_uring() {
     let scratch = Scratch::new();
     let limited = |words: &str| finish(&mut with_little_locked_memory(&scratch, 64 << 10, words));
-    let ended = limited("--target file:data/ --parallel 1 --bytes 4Mi --report report.json");
+    let ended = limited("--target file:data/ --direct on --parallel 1 --bytes 4Mi --report report.json");
     assert_eq!(ended.code(), 0, "{ended}");
     assert_eq!(ended.stderr.matches("locked memory is limited to 64 KiB").count(), 1, "{ended}");
     ended.says(&["buffers stay unregistered", "ulimit -l "]);
@@ -119,6 +126,10 @@ fn what_only_the_kernel_finds_too_much_to_lock_is_told_as_well() {
     assert_eq!(ended.code(), 3, "{ended}");
     ended.says(&["--io uring", "locked memory is limited to 3 MiB", "mend: ulimit -l unlimited"]);
     assert!(!scratch.path("other").exists());
+
+    let ended = limited(&format!("--target file:data/ --overwrite {words} --io uring"));
+    assert_eq!(ended.code(), 3, "{ended}");
+    scratch.verify_clean("data/ --expect report.json");
 }
 
 #[test]

@@ -45,37 +45,6 @@ fn half_an_answer_is_none() {
     }
 }
 
-#[test]
-fn a_port_that_speaks_no_http_is_told_of_once() {
-    let scratch = Scratch::new();
-    for io in BACK_ENDS {
-        for (answer, said) in [
-            ("", "closed without an answer 3 times in a row; does this port speak TLS (https://"),
-            ("\x15\x03\x03\0\x02\x02\x0a", "answers with a TLS alert: this port speaks TLS, https://"),
-            ("SSH-2.0\r\n", "beginning with 'SSH-'"),
-        ] {
-            let server = Server::start(move |peer| {
-                if peer.request().is_some() {
-                    peer.say(answer);
-                }
-            });
-            let words = format!("--records 2 --parallel 2 --retry 5,1ms-2ms --drain-timeout 20s --io {io}");
-            let ended = scratch.run(&format!("--target {} {words}", server.url()));
-            assert_eq!(ended.code(), 1, "{ended}");
-            assert_eq!(ended.stderr.matches(said).count(), 1, "'{said}': {ended}");
-        }
-        // One that has answered is none of them.
-        let server = Server::start(|peer| {
-            if peer.request().is_some() && peer.nth == 0 {
-                peer.say(NO_CONTENT);
-            }
-        });
-        let words = format!("--records 2 --parallel 1 --retry 5,1ms-2ms --drain-timeout 20s --io {io}");
-        let ended = scratch.run(&format!("--target {} {words}", server.url()));
-        assert!(ended.code() == 1 && !ended.stderr.contains("without an answer"), "{ended}");
-    }
-}
-
 /// A body without a length ends with its connection, but not with any end.
 #[test]
 fn a_reset_does_not_complete_an_answer() {

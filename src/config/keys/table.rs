@@ -288,8 +288,8 @@ pub const KEYS: &[Key] = &[
     key(Io, "io", Kind::Choice(&["auto", "uring", "syscall"]), "").says(
         "auto",
         "syscall",
-        "How files are written and sockets served; auto: io_uring where the kernel allows it, but system calls for what \
-         goes through the page cache, which io_uring would hand to a second thread on the same core.",
+        "How files are written and sockets served; auto: io_uring where the kernel allows it, but system calls where a \
+         core polls busily and writes through the page cache, which io_uring would hand to a second thread on that core.",
     ),
     key(Io, "zero-copy", Kind::Choice(&["auto", "off"]), "").says(
         "auto",

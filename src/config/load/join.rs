@@ -29,7 +29,9 @@ fn left(kind: Kind, below: Given, above: &[Given]) -> Option<Given> {
         let mut others = above.iter().flat_map(|given| items(kind, &given.text));
         others.any(|other| are_of_one_name(kind, item, other))
     };
-    let left: Vec<_> = items(kind, &below.text).into_iter().filter(|&item| !said_anew(item)).collect();
+    // A variable that came out empty gives way here, as all others do.
+    let stays = |&item: &&str| !item.is_empty() && !said_anew(item);
+    let left: Vec<_> = items(kind, &below.text).into_iter().filter(stays).collect();
     if left.is_empty() {
         return None;
     }
@@ -92,7 +94,15 @@ mod tests {
         assert_eq!(found, ["errors==0", "max<1s", "p99.0<1ms,rate>=3GB/s"]);
         assert_eq!(joined("slo", [&[], &["p99<5ms"], &["p99<1ms"]]), ["p99<1ms"]);
         // What cannot be read stays, and is refused where it was said.
-        assert_eq!(joined("slo", [&["nonsense"], &[""], &["errors==0"]]), ["nonsense", "", "errors==0"]);
+        assert_eq!(joined("slo", [&["nonsense"], &[], &["errors==0"]]), ["nonsense", "errors==0"]);
+        assert_eq!(joined("slo", [&["p99<5ms"], &[""], &[]]), ["p99<5ms", ""]);
+    }
+
+    #[test]
+    fn what_came_out_empty_gives_way_to_what_is_said_above_it() {
+        for (name, said) in [("slo", "errors==0"), ("http-header", "X-A: 1"), ("kafka-property", "acks=1")] {
+            assert_eq!(joined(name, [&[], &[""], &[said]]), [said], "{name}");
+        }
     }
 
     #[test]

@@ -164,7 +164,8 @@ fn replayed(
 fn another(wanted: &Wanted) -> String {
     let what = if wanted.template_lines { "lines" } else { "files" };
     match wanted.annotate {
-        Annotate::Payload => format!("--annotate=off, which sends {what} byte for byte"),
+        Annotate::Payload if wanted.template_lines => "--annotate=off, which changes a line's end at most".into(),
+        Annotate::Payload => "--annotate=off, which sends files byte for byte".into(),
         Annotate::Headers | Annotate::Off => {
             let (least, most) = (limits::RECORD_BYTES_MIN_UNANNOTATED, units::format_size(limits::RECORD_BYTES_MAX));
             format!("{what} of {least} B to {most}")

@@ -97,14 +97,34 @@ pub fn resolve(wanted: &Wanted, limited: bool, fleet: Fleet, sizes: &Sizes, erro
     }
     let mut schedules = Schedules { shares: vec![Vec::new(); fleet.producers], ..Schedules::default() };
     let cap = rates::in_bytes("producer-rate", wanted.producer_rate, sizes, errors);
-    for Stretch { duration_ns, warmup, stage, step } in &stages {
+    for Stretch { duration_ns, warmup, at, stage, step } in &stages {
         let from = rates::in_bytes("rate", stage.rate, sizes, errors);
         let to = rates::in_bytes("ramp-to", stage.ramp_to, sizes, errors);
-        let rate = from.map(|from| stages::rate(from, to.unwrap_or(from), *step, stage.ramp_steps));
-        add_stage(&mut schedules, (*duration_ns, *warmup), stage, (rate, cap), fleet, errors);
+        let rate_of = |step| from.map(|from| stages::rate(from, to.unwrap_or(from), step, stage.ramp_steps));
+        let rate = rate_of(*step);
+        let is_low = |rate: Option<u64>| rate.is_some_and(|rate| rate < fleet.total);
+        if is_low(rate) && *step == 0 {
+            errors.push(too_low(wanted, *at, ("rate", stage.rate, from), fleet.total));
+        } else if is_low(rate) && !is_low(rate_of(step - 1)) {
+            errors.push(too_low(wanted, *at, ("ramp-to", stage.ramp_to, to), fleet.total));
+        }
+        add_stage(&mut schedules, (*duration_ns, *warmup), stage, (rate, cap), fleet);
     }
     schedules.stagger_ns = (0..fleet.producers).map(|k| stagger(&schedules.shares[k], k, fleet, sizes)).collect();
     schedules
+}
+
+/// A rate of this stage is less than a byte a second for each producer.
+fn too_low(wanted: &Wanted, at: usize, (name, said, bytes): (&str, Option<Rate>, Option<u64>), total: u64) -> Fatal {
+    let bytes = bytes.unwrap_or_default();
+    let rate = match said {
+        Some(Rate::Records(records)) => format!("{records} ({bytes} B/s)"),
+        _ => format!("{bytes} B/s"),
+    };
+    let name_said = stages::of_stage(wanted, at, name);
+    let what = format!("{name_said} {rate} over {total} producers leaves some without a byte a second");
+    let more = stages::mend_of_stage(wanted, name, &total.to_string());
+    Fatal::usage(what).mend(format!("--parallel={bytes} or {more}"))
 }
 
 fn add_stage(
@@ -113,18 +133,9 @@ fn add_stage(
     stage: &Stage,
     (rate, cap): (Option<u64>, Option<u64>),
     fleet: Fleet,
-    errors: &mut Vec<Fatal>,
 ) {
     let sampled = stage.mode == Mode::Sampled;
     let weight = if sampled { stage.weight } else { 1 };
-    if let Some(rate) = rate.filter(|rate| *rate < fleet.total) {
-        let said = match stage.rate {
-            Some(Rate::Records(records)) if stage.ramp_to.is_none() => format!("{records} ({rate} B/s)"),
-            _ => format!("{rate} B/s"),
-        };
-        let what = format!("--rate {said} over {} producers leaves some without a byte a second", fleet.total);
-        errors.push(Fatal::usage(what).mend(format!("--parallel={rate} or --rate={}", fleet.total)));
-    }
     let mut sum = Some(0u64);
     for (k, shares) in schedules.shares.iter_mut().enumerate() {
         let part = rate.map(|rate| share(rate, fleet.total, fleet.first_id + k as u64));

@@ -13,6 +13,8 @@ const STEP_NS_MIN: u64 = 1_000_000_000;
 pub struct Stretch<'a> {
     pub duration_ns: u64,
     pub warmup: bool,
+    /// Which of the stages.
+    pub at: usize,
     pub stage: &'a Stage,
     /// Of its ramp; 0 without one.
     pub step: u64,
@@ -27,12 +29,14 @@ pub fn stretches<'a>(wanted: &'a Wanted, limited: bool, errors: &mut Vec<Fatal>)
         errors.push(Fatal::usage("--duration 0s: the run would be over before it starts").mend("--duration=30s"));
     }
     if wanted.warmup_ns > 0 {
-        out.push(Stretch { duration_ns: wanted.warmup_ns, warmup: true, stage: &wanted.stages[0], step: 0 });
+        out.push(Stretch { duration_ns: wanted.warmup_ns, warmup: true, at: 0, stage: &wanted.stages[0], step: 0 });
     }
     for (at, stage) in wanted.stages.iter().enumerate() {
         let open_end = wanted.duration_ns.is_some() || limited;
         let duration_ns = match stage.duration_ns {
             Some(duration_ns) => duration_ns,
+            // Its steps share what the run has left.
+            None if stage.ramp_to.is_some() && wanted.duration_ns.is_some() => left_ns,
             None if open_end => u64::MAX,
             None if !wanted.phased => DURATION_DEFAULT_NS,
             None => {
@@ -41,20 +45,20 @@ pub fn stretches<'a>(wanted: &'a Wanted, limited: bool, errors: &mut Vec<Fatal>)
                 continue;
             }
         };
-        if duration_ns == 0 && wanted.phased {
+        if stage.duration_ns == Some(0) && wanted.phased {
             errors.push(Fatal::usage(format!("stage {} of phases lasts 0s", at + 1)).mend("duration: 30s"));
         }
-        if duration_ns == u64::MAX && at < last {
+        if stage.duration_ns.unwrap_or(u64::MAX) == u64::MAX && at < last {
             let what = format!("stage {} of phases never ends, so stage {} never starts", at + 1, at + 2);
             errors.push(Fatal::usage(what).mend("duration: 10s"));
         }
         check_burst(stage, errors);
-        check_ramp(stage, duration_ns, errors);
+        check_ramp(wanted, at, duration_ns, errors);
         for (step, step_ns) in steps(stage, duration_ns) {
             let duration_ns = step_ns.min(left_ns);
             left_ns = if left_ns == u64::MAX { left_ns } else { left_ns - duration_ns };
             if duration_ns > 0 {
-                out.push(Stretch { duration_ns, warmup: false, stage, step });
+                out.push(Stretch { duration_ns, warmup: false, at, stage, step });
             }
         }
     }
@@ -91,26 +95,41 @@ fn check_burst(stage: &Stage, errors: &mut Vec<Fatal>) {
     }
 }
 
+/// How errors name a key of a stage: `--ramp-to`, or `stage 2 of phases: ramp_to`.
+pub fn of_stage(wanted: &Wanted, at: usize, name: &str) -> String {
+    if wanted.phased { format!("stage {} of phases: {}", at + 1, name.replace('-', "_")) } else { format!("--{name}") }
+}
+
+/// How to say it: `--ramp-to=5MB/s`, or `ramp_to: 5MB/s`.
+pub fn mend_of_stage(wanted: &Wanted, name: &str, value: &str) -> String {
+    if wanted.phased { format!("{}: {value}", name.replace('-', "_")) } else { format!("--{name}={value}") }
+}
+
 /// What is wrong with the ramp of a stage that lasts so long.
-fn check_ramp(stage: &Stage, duration_ns: u64, errors: &mut Vec<Fatal>) {
+fn check_ramp(wanted: &Wanted, at: usize, duration_ns: u64, errors: &mut Vec<Fatal>) {
+    let stage = &wanted.stages[at];
     if stage.ramp_to.is_none() {
         return;
     }
+    let of = |name| of_stage(wanted, at, name);
+    let mend = |name, value: String| mend_of_stage(wanted, name, &value);
     if stage.rate.is_none() {
-        let what = "--ramp-to says where a ramp ends, and nothing where it begins";
-        errors.push(Fatal::usage(what).mend("--rate=100MB/s"));
+        let what = format!("{} says where a ramp ends, and nothing where it begins", of("ramp-to"));
+        errors.push(Fatal::usage(what).mend(mend("rate", "100MB/s".into())));
     }
     let steps = stage.ramp_steps;
+    // One that the run does not reach needs no length.
+    let is_reached = stage.duration_ns.is_some() || duration_ns > 0;
     if duration_ns == u64::MAX {
-        errors.push(Fatal::usage("--ramp-to: a ramp needs a length").mend("--duration=60s"));
-    } else if duration_ns / steps < STEP_NS_MIN {
-        let span = units::format_duration(duration_ns);
-        let what =
-            format!("--ramp-steps {steps} in {span} leaves each less than {}", units::format_duration(STEP_NS_MIN));
+        let what = format!("{}: a ramp needs a length", of("ramp-to"));
+        errors.push(Fatal::usage(what).mend(mend("duration", "60s".into())));
+    } else if is_reached && duration_ns / steps < STEP_NS_MIN {
+        let (span, least) = (units::format_duration(duration_ns), units::format_duration(STEP_NS_MIN));
+        let what = format!("{} {steps} in {span} leaves each less than {least}", of("ramp-steps"));
         let fitting = duration_ns / STEP_NS_MIN;
-        let longer = format!("--duration={steps}s");
-        let mend = if fitting < 2 { longer } else { format!("--ramp-steps={fitting} or {longer}") };
-        errors.push(Fatal::usage(what).mend(mend));
+        let longer = mend("duration", format!("{steps}s"));
+        let fewer = mend("ramp-steps", fitting.to_string());
+        errors.push(Fatal::usage(what).mend(if fitting < 2 { longer } else { format!("{fewer} or {longer}") }));
     }
 }
 
@@ -197,5 +216,51 @@ mod tests {
         (many.phased, many.duration_ns) = (true, None);
         many.stages.push(values::Stage { ramp_to: None, rate: Some(Rate::Bytes(9)), ..many.stages[0].clone() });
         assert!(told(many).contains("1001 stages"));
+    }
+
+    #[test]
+    fn a_ramp_without_a_length_of_its_own_takes_what_is_left() {
+        let s = 1_000_000_000;
+        let mut wanted = wanted(Some("100B/s"), "400B/s", 4, None);
+        (wanted.phased, wanted.duration_ns) = (true, Some(11 * s));
+        let before = values::Stage { ramp_to: None, duration_ns: Some(3 * s), ..wanted.stages[0].clone() };
+        wanted.stages.insert(0, before);
+        let ramp = [(2 * s, Some(100)), (2 * s, Some(200)), (2 * s, Some(300)), (2 * s, Some(400))];
+        assert_eq!(resolved(&wanted), ([&[(3 * s, Some(100))][..], &ramp[..]].concat(), vec![]));
+        // One that the run does not reach may have none.
+        wanted.duration_ns = Some(2 * s);
+        assert_eq!(resolved(&wanted), (vec![(2 * s, Some(100))], vec![]));
+        wanted.duration_ns = Some(6 * s);
+        assert_eq!(resolved(&wanted).1, ["stage 2 of phases: ramp_steps 4 in 3 s leaves each less than 1 s"]);
+        wanted.duration_ns = Some(11 * s);
+        wanted.stages.swap(0, 1);
+        assert_eq!(resolved(&wanted).1, ["stage 1 of phases never ends, so stage 2 never starts"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_ramp_is_said_of_its_stage_and_its_end() {
+        let s = 1_000_000_000;
+        let told = |wanted: &Wanted| {
+            let mut errors = Vec::new();
+            let fleet = Fleet { producers: 8, first_id: 0, total: 8 };
+            schedule::resolve(wanted, true, fleet, &Sizes::fixed_at(1000), &mut errors);
+            errors.into_iter().map(|fatal| fatal.to_string()).collect::<Vec<_>>().join("\n")
+        };
+        let mut down = wanted(Some("1GB/s"), "4B/s", 10, Some(60 * s));
+        let low = told(&down);
+        let said = "--ramp-to 4 B/s over 8 producers leaves some without a byte a second";
+        assert!(low.matches("leaves some").count() == 1 && low.contains(said), "{low}");
+        assert!(low.contains("--parallel=4 or --ramp-to=8"), "{low}");
+        let up = told(&wanted(Some("4B/s"), "7B/s", 2, Some(60 * s)));
+        assert!(up.contains("--rate 4 B/s over 8") && up.contains("--rate=8"), "{up}");
+        down.phased = true;
+        let low = told(&down);
+        assert!(low.contains("stage 1 of phases: ramp_to 4 B/s over 8") && low.contains("or ramp_to: 8"), "{low}");
+        let mut endless = wanted(None, "1MB/s", 10, None);
+        endless.phased = true;
+        let said = told(&endless);
+        assert!(said.contains("stage 1 of phases: ramp_to says where a ramp ends"), "{said}");
+        assert!(said.contains("stage 1 of phases: ramp_to: a ramp needs a length"), "{said}");
+        assert!(said.contains("rate: 100MB/s") && said.contains("duration: 60s"), "{said}");
     }
 }

@@ -3,8 +3,8 @@
 
 use crate::base::limits;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// See the module.
@@ -18,6 +18,8 @@ pub struct Outages {
     down: AtomicUsize,
     /// Peers of which it was told that they speak no HTTP.
     without_http: Mutex<BTreeSet<String>>,
+    /// Peers, and whether one has answered, on any connection of any core.
+    answered: Mutex<BTreeMap<String, Arc<AtomicBool>>>,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,11 @@ impl Outages {
     /// Whether nobody has told yet that this peer speaks no HTTP.
     pub(super) fn is_first_of(&self, peer: &str) -> bool {
         self.without_http.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.to_owned())
+    }
+
+    /// Whether this peer has answered; the cores set it, and take no lock for that.
+    pub fn answered(&self, peer: &str) -> Arc<AtomicBool> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).entry(peer.to_owned()).or_default().clone()
     }
 
     /// One more connection suffers from it; whether it is the first.

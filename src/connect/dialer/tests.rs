@@ -131,6 +131,12 @@ fn a_peer_that_speaks_no_http_is_told_of_once() {
     assert_eq!(news(&mut one, Past::Mute).as_deref(), Some(words));
     let alert = Past::NoHttp { start: [21, 3, 3, 0] };
     assert_eq!([news(&mut one, Past::Mute), news(&mut one, alert), news(&mut other, alert)], [None, None, None]);
+    // One that has answered, over whichever connection, is none of them.
+    outages.answered("127.0.0.1:80").store(true, Relaxed);
+    for _ in 0..no_http::MUTE_TOLD_AT {
+        let order = DialOrder { past: Past::Mute, ..order(1, 80) };
+        assert_eq!(other.news_of_no_http(&order), None);
+    }
     let said = |start| no_http::words_of_answer(&peer(443), start);
     let speaks_tls = "127.0.0.1:443 answers with a TLS alert: this port speaks TLS, https://127.0.0.1:443";
     assert_eq!(said([21, 3, 3, 0]), speaks_tls);

@@ -4,10 +4,10 @@ use super::Report;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, place, program};
 use crate::plan::ReportTarget;
-use crate::sys::streams::write_stderr_line;
+use crate::sys::streams::{write_stderr_line, write_stdout};
 use serde::Serialize;
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -75,13 +75,10 @@ pub fn write_text(
     is_done: &dyn Fn() -> bool,
 ) -> Result<(), Fatal> {
     match target {
-        ReportTarget::Stdout => {
-            let mut stdout = std::io::stdout().lock();
-            stdout.write_all(text).and_then(|()| stdout.flush()).map_err(|error| {
-                Fatal::new(Exit::Failed, format!("the {what} could not be written to stdout: {error}"))
-                    .mend(format!("{flag} FILE"))
-            })
-        }
+        ReportTarget::Stdout => write_stdout(text).map_err(|error| {
+            Fatal::new(Exit::Failed, format!("the {what} could not be written to stdout: {error}"))
+                .mend(format!("{flag} FILE"))
+        }),
         ReportTarget::File(path) => place::put_when_read(path, text, patience(path, is_done)).map_err(|error| {
             Fatal::new(Exit::Failed, format!("the {what} could not be written to {}: {error}", path.display()))
                 .mend(mend(flag, path, &error))

@@ -180,13 +180,14 @@ fn more_in_flight_is_not_advised_to_who_lost_records_connections_or_time() {
         |given| given.totals.records_failed = 1,
         |given| given.totals.records_uncertain = 1,
         |given| given.totals.retries = 1,
-        |given| given.totals.reconnects = 1,
+        |given| given.connections_down = 1,
         |given| (given.service.p50, given.service.max) = (Some(0.000_1), Some(4.0)),
     ];
     for (at, trouble) in troubles.into_iter().enumerate() {
         assert_eq!(notes(trouble), Vec::<String>::new(), "{at}");
     }
     assert_eq!(notes(|_| {}), [IN_FLIGHT]);
+    assert_eq!(notes(|given| given.totals.reconnects = 20), [IN_FLIGHT], "closed in order");
     let slow = |given: &mut Given| (given.service.p50, given.service.max) = (Some(2.0), Some(4.0));
     assert_eq!(notes(slow), [IN_FLIGHT], "it is always so slow");
     let hiccup = |given: &mut Given| (given.service.p50, given.service.max) = (Some(0.000_1), Some(0.2));

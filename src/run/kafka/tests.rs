@@ -1,9 +1,13 @@
-use super::{Most, Seat, check_batch, check_local, check_new, seats};
+use super::{Most, Seat, check_batch, check_local, check_new, prepare, seats};
 use crate::base::fatal::Exit;
+use crate::config::{Command, Deps, parse};
 use crate::connect::kafka::testing::{self, Fake, client};
 use crate::connect::kafka::{Cluster, Dial};
-use crate::plan::{Annotate, PayloadPlan, PayloadSource};
+use crate::plan::{Annotate, PayloadPlan, PayloadSource, RunPlan};
+use crate::run::Stop;
 use kafka_protocol::messages::DescribeConfigsRequest;
+use std::net::TcpListener;
+use std::sync::Arc;
 
 /// Of one process after the other: the target and the seat of each producer.
 fn fleet(targets: usize, producers: usize, processes: u32) -> Vec<(usize, Seat)> {
@@ -122,4 +126,18 @@ fn no_topic_is_made_that_would_refuse_the_batches() {
     assert_eq!(told(1000, Some("1000"), false), Ok(()));
     assert_eq!(told(1001, Some("1000"), true), Ok(()), "its own limit counts");
     assert_eq!(told(1001, None, false), Ok(()), "who may not ask goes on");
+}
+
+#[test]
+fn what_ends_the_run_while_a_broker_is_silent_is_told() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let words = format!("--target kafka://{}/t", silent.local_addr().unwrap());
+    let plan: Arc<RunPlan> = match parse(words.split(' ').map(Into::into), [], &Deps::new(|| Ok(()))) {
+        Ok(Command::Run(plan)) => Arc::from(plan),
+        other => panic!("{other:?}"),
+    };
+    let stop = Stop::default();
+    stop.because("the log thread failed");
+    let fatal = prepare(&plan, &stop).unwrap_err();
+    assert!(fatal.exit == Exit::Host && fatal.what.contains("the log thread failed"), "{fatal}");
 }

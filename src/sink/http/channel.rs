@@ -9,7 +9,7 @@ use crate::sink::link::{Breakage, Event, Link, Memory};
 use crate::sink::{Done, Fate, Wire};
 use crate::sys::ring::NetRing;
 use crate::wire::crc32c;
-use crate::wire::http::{HeadStamps, HttpError, Response, ResponseParser};
+use crate::wire::http::{HeadStamps, HttpError, RESPONSE_START, Response, ResponseParser};
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use std::collections::VecDeque;
@@ -282,9 +282,11 @@ impl Channel {
         loop {
             match self.parser.parse(self.link.inbox(ring)) {
                 Err(error) => {
-                    if error == HttpError::BadHead && self.past == Past::Unknown {
+                    let inbox = self.link.inbox(ring);
+                    let is_foreign = error == HttpError::BadHead && !inbox.starts_with(RESPONSE_START);
+                    if is_foreign && self.past == Past::Unknown {
                         let mut start = [0; 4];
-                        start.iter_mut().zip(self.link.inbox(ring)).for_each(|(to, byte)| *to = *byte);
+                        start.iter_mut().zip(inbox).for_each(|(to, byte)| *to = *byte);
                         self.past = Past::NoHttp { start };
                     }
                     return self.link.break_off(ring, Breakage::Given(Field::ErrorProtocol));

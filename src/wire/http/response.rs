@@ -5,7 +5,8 @@ use crate::base::limits;
 use std::fmt;
 use std::mem::MaybeUninit;
 
-const START: &[u8] = b"HTTP/1.";
+/// How each begins.
+pub const RESPONSE_START: &[u8] = b"HTTP/1.";
 
 /// What a server said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -182,8 +183,8 @@ impl ResponseParser {
         if stray > 0 {
             return Ok(Step::On(stray));
         }
-        let start = bytes.len().min(START.len());
-        if bytes[..start] != START[..start] {
+        let start = bytes.len().min(RESPONSE_START.len());
+        if bytes[..start] != RESPONSE_START[..start] {
             return Err(HttpError::BadHead);
         }
         let Some(length) = end_of_head(bytes, searched.saturating_sub(3)) else { return self.wait_for_head(bytes) };

@@ -19,11 +19,17 @@ pub struct Said {
 pub struct Witness<S> {
     sink: S,
     pub said: Vec<Said>,
+    /// Records that were found produced when the drain was given up.
+    pub found: usize,
 }
 
 impl<S> Witness<S> {
     pub fn new(sink: S, lanes: usize) -> Self {
-        Self { sink, said: (0..lanes).map(|_| Said::default()).collect() }
+        Self { sink, said: (0..lanes).map(|_| Said::default()).collect(), found: 0 }
+    }
+
+    fn produced(&self) -> usize {
+        self.said.iter().flat_map(|said| &said.fates).filter(|fate| **fate == Some(Fate::Produced)).count()
     }
 
     fn hear(&mut self, payloads: &[Payload], done: &[Done]) {
@@ -87,7 +93,11 @@ impl<R: Ring, S: Sink<R>> Sink<R> for Witness<S> {
     fn give_up(&mut self, ring: &mut R, payloads: &mut [Payload], done: &mut Vec<Done>) {
         let before = done.len();
         self.sink.give_up(ring, payloads, done);
-        uncounted(|| self.hear(payloads, &done[before..]));
+        uncounted(|| {
+            let produced = self.produced();
+            self.hear(payloads, &done[before..]);
+            self.found = self.produced() - produced;
+        });
     }
 
     fn ending(&self) -> Option<&Ending> {

@@ -39,6 +39,8 @@ pub struct NetOutcome<P> {
     pub outcome: Outcome,
     pub net: Remains<P>,
     pub said: Vec<Said>,
+    /// Records that were found produced when the drain was given up.
+    pub found: usize,
 }
 
 /// Beside what the core knows.
@@ -234,7 +236,7 @@ fn live<P: Peer, S: Sink<SimNet<P>>>(
     let ran_ns = clock.peek_ns() - epoch_ns;
     let starts = core.payloads.iter().map(|payload| payload.starts().clone()).collect();
     let next_sequences = core.payloads.iter().map(Payload::next_sequence).collect();
-    let (net, said) = (core.ring.end(), std::mem::take(&mut core.sink.said));
+    let (net, said, found) = (core.ring.end(), std::mem::take(&mut core.sink.said), core.sink.found);
     let end = core.close();
     clock.others();
     let (snapshots, live) = others.take().seen();
@@ -242,5 +244,5 @@ fn live<P: Peer, S: Sink<SimNet<P>>>(
     let offered = Vec::new();
     let outcome =
         Outcome { end, snapshots, live, starts, next_sequences, offered, allocations, broke, keeper_errors, ran_ns };
-    NetOutcome { outcome, net, said }
+    NetOutcome { outcome, net, said, found }
 }

@@ -96,12 +96,18 @@ fn what_the_sources_say_by_name_is_joined() {
 
 /// io_uring would hand such writes to a worker on the same core.
 #[test]
-fn the_page_cache_is_written_by_system_calls() {
-    let folder = tempfile::tempdir().unwrap();
-    let url = format!("file:{}/", folder.path().display());
-    let flags = [("target", url.as_str()), ("min-free", "0"), ("direct", "off")];
+fn a_core_that_polls_writes_to_the_page_cache_by_system_calls() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [url, other] = folders.each_ref().map(|folder| format!("file:{}/", folder.path().display()));
+    let flags = [("target", url.as_str()), ("min-free", "0"), ("direct", "off"), ("poll", "busy")];
     let made = try_plan(&flags, &machine(), || panic!("nobody needs it")).unwrap();
     assert_eq!((made.io, made.effective_config["io"].as_str()), (Io::Syscall, Some("syscall")));
-    let asked = plan(&[&flags[..], &[("io", "uring")]].concat());
-    assert_eq!(asked.io, Io::Uring);
+    let with = |more: &[(&str, &str)]| plan(&[&flags[..], more].concat()).io;
+    assert_eq!(with(&[("io", "uring")]), Io::Uring);
+    assert_eq!(with(&[("fsync", "each")]), Io::Uring, "who waits for the drive does not compete for the core");
+    let two = ("target", other.as_str());
+    assert_eq!(with(&[two, ("parallel", "4")]), Io::Syscall, "each core has one of the places");
+    assert_eq!(with(&[two, ("parallel", "2"), ("cores", "0")]), Io::Uring, "one place does not hold up the other");
+    let waits = [("target", url.as_str()), ("min-free", "0"), ("direct", "off"), ("poll", "adaptive")];
+    assert_eq!(plan(&waits).io, Io::Uring);
 }
