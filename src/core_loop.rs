@@ -1,4 +1,4 @@
-//! The hot loop of one core. Each turn: read the clock, feed every lane what is due, submit once, reap, publish.
+//! The hot loop of one core. Each turn: feed every lane what is due, submit once, reap, publish.
 //!
 //! The loop runs at its own pace: completions free memory and fill the books, but never decide what is sent.
 

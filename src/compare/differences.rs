@@ -86,6 +86,11 @@ pub fn not_comparable(a: &Report, b: &Report) -> Vec<String> {
             note(words, setting(a, key), setting(b, key));
         }
     }
+    let lines = |report: &Report| {
+        let is_on = !["none", "false", "off", "no", "0"].contains(&setting(report, "template_lines").as_str());
+        if is_on { "lines".to_owned() } else { "whole files".to_owned() }
+    };
+    note("records of templates", lines(a), lines(b));
     if let Some((of_a, of_b)) = stages(&a.phases, &b.phases) {
         note("phases", of_a, of_b);
     }

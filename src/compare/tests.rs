@@ -207,7 +207,7 @@ fn what_has_no_ratio_is_missed_and_says_why() {
 #[test]
 fn what_makes_two_reports_incomparable_is_said() {
     type Change = fn(&mut Report);
-    let cases: [(Change, &str); 7] = [
+    let cases: [(Change, &str); 8] = [
         (|b| drop(b.config.insert("payload_size".into(), json!("512"))), "record sizes: 100 and 512"),
         (
             |b| {
@@ -215,6 +215,10 @@ fn what_makes_two_reports_incomparable_is_said() {
                 b.config.insert("payload_template".into(), json!("events/"));
             },
             "payload templates: none and events/",
+        ),
+        (
+            |b| drop(b.config.insert("template_lines".into(), json!("on"))),
+            "records of templates: whole files and lines",
         ),
         (|b| drop(b.config.insert("shard".into(), json!("1/2"))), "shards: 0/1 and 1/2"),
         (|b| b.command.push("merge".into()), "one process and several processes"),

@@ -48,7 +48,10 @@ const RECEIVE_CODES: &Codes = &[
 ];
 const SATURATE_CODES: &Codes = &[
     (0, "a rate was found, and held in the longer run"),
-    (1, "a run ended early, the search was interrupted, or other work disturbed most of its runs"),
+    (
+        1,
+        "a run ended early, the search was interrupted, or other work disturbed most of its runs, so that more may hold than was confirmed",
+    ),
     USAGE,
     HOST,
     (4, "no rate held, or the one found did not hold in the longer run"),

@@ -89,6 +89,8 @@ pub struct Stage {
     pub weight: u64,
     pub burst_on_ns: u64,
     pub burst_off_ns: u64,
+    /// The keys that a stage of `phases:` says itself.
+    pub says: Vec<&'static str>,
 }
 
 /// A rate as it was asked for, a second.
@@ -241,6 +243,7 @@ impl Reader<'_> {
             weight: value("weight").map_or(base.weight, into_number),
             burst_on_ns: value("burst-on").map_or(base.burst_on_ns, into_number),
             burst_off_ns: value("burst-off").map_or(base.burst_off_ns, into_number),
+            says: phase.map_or_else(Vec::new, |phase| phase.keys().copied().collect()),
         }
     }
 }
@@ -257,6 +260,7 @@ fn default_stage() -> Stage {
         weight: number("weight"),
         burst_on_ns: number("burst-on"),
         burst_off_ns: number("burst-off"),
+        says: Vec::new(),
     }
 }
 

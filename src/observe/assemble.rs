@@ -45,11 +45,11 @@ impl Outcome {
         self.cores_ended_ns().map(|ns| ns.max(self.sync_ended_ns()))
     }
 
-    /// As the cores date their ends: without the longest drain in vain.
+    /// As the cores date their ends: without what all of them drained in vain.
     fn sync_ended_ns(&self) -> u64 {
-        let Some(longest) = self.ends.iter().max_by_key(|end| end.vain_ns) else { return self.synced_ns };
-        let drained_ns = longest.ended_ns.saturating_sub(longest.fsync_ns);
-        self.synced_ns.min(drained_ns.max(self.synced_ns.saturating_sub(longest.vain_ns)))
+        let Some(least) = self.ends.iter().min_by_key(|end| end.vain_ns) else { return self.synced_ns };
+        let drained_ns = least.ended_ns.saturating_sub(least.fsync_ns);
+        self.synced_ns.min(drained_ns.max(self.synced_ns.saturating_sub(least.vain_ns)))
     }
 
     /// When the last record was produced, or the pacing ended; `u64::MAX` where all cores crashed.

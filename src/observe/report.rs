@@ -270,7 +270,7 @@ pub struct Interval {
 /// second, and in the last one that began if that was in the drain. Of a merged report: all processes together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Phase {
-    /// From 1, in the order of `phases` of the configuration.
+    /// From 1, in the order in which they ran: stages of `phases`, of a ramp each of its steps.
     pub number: u64,
     /// As `--mode` has it.
     pub mode: String,

@@ -119,6 +119,15 @@ fn a_rotated_file_that_is_synced_after_the_cores_is_part_of_the_run() {
     }
 }
 
+/// What one core drained in vain does not shorten the sync of another.
+#[test]
+fn a_sync_that_a_drain_in_vain_did_not_wait_for_counts() {
+    let of_core = |ended_ns, vain_ns| CoreEnd { ended_ns, vain_ns, ..CoreEnd::default() };
+    let ends = vec![of_core(2 * SECOND, 10 * SECOND), of_core(3 * SECOND, 0)];
+    let outcome = Outcome { ends, synced_ns: 11 * SECOND, ..Outcome::default() };
+    assert_eq!(outcome.ended_ns(), Some(11 * SECOND));
+}
+
 #[test]
 fn a_run_is_ready_until_its_last_core_has_sent_all() {
     let bench = bench_of(Run::new(2, 1, Some(1_000_000)), |_| {});

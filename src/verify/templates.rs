@@ -6,6 +6,7 @@ use crate::manifest::{Fact, Slot, TemplateShape};
 use crate::payload::fits_hdus::{self, Sum};
 use crate::record::{self, Header};
 use crate::wire::crc32c;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 const FITS_START: &[u8] = b"SIMPLE  =";
@@ -14,6 +15,7 @@ const ZEROS_BYTES: usize = 64;
 
 pub struct SlotsShape {
     templates: Vec<TemplateShape>,
+    places: Vec<Place>,
     run_id: String,
     key: Key,
     lead_bytes: usize,
@@ -21,6 +23,23 @@ pub struct SlotsShape {
     headed: HeaderShape,
     /// A key is given: what has slots instead of the header carries no signature.
     wants_signature: bool,
+}
+
+/// Templates that say their sequence in the same bytes: thousands of lines often do, and are looked for as one.
+struct Place {
+    first: usize,
+    templates: BTreeSet<usize>,
+}
+
+fn places(templates: &[TemplateShape]) -> Vec<Place> {
+    let mut found: BTreeMap<_, Place> = BTreeMap::new();
+    for (index, shape) in templates.iter().enumerate() {
+        let slot = shape.slots.iter().find(|slot| slot.fact == Fact::Sequence);
+        let at = (shape.fits, slot.map(|slot| (slot.offset, slot.width, slot.quoted)));
+        let place = found.entry(at).or_insert_with(|| Place { first: index, templates: BTreeSet::new() });
+        place.templates.insert(index);
+    }
+    found.into_values().collect()
 }
 
 /// What one template says of the bytes.
@@ -52,6 +71,7 @@ impl SlotsShape {
         let lead = ends.map(|slot| slot.offset as usize + slot.width as usize).max().unwrap_or(0);
         Some(Self {
             templates: templates.to_vec(),
+            places: places(templates),
             run_id: run_id.to_owned(),
             key: Key { run: record::run_id_hash(run_id), producer },
             lead_bytes: lead.max(record::HEADER_BYTES),
@@ -113,14 +133,16 @@ impl SlotsShape {
     }
 
     fn plausible(&self, bytes: &[u8]) -> bool {
-        self.templates.iter().enumerate().any(|(index, shape)| {
+        let count = self.templates.len() as u64;
+        self.places.iter().any(|place| {
+            let shape = &self.templates[place.first];
             if shape.slots.is_empty() {
                 return Header::decode(bytes).is_some();
             }
             if shape.fits && !bytes.starts_with(FITS_START) {
                 return false;
             }
-            sequence_of(shape, bytes).is_some_and(|at| at % self.templates.len() as u64 == index as u64)
+            sequence_of(shape, bytes).is_some_and(|at| place.templates.contains(&((at % count) as usize)))
         })
     }
 }
@@ -228,5 +250,30 @@ impl Shape for SlotsShape {
 
     fn has_unchecked_signatures(&self) -> bool {
         self.headed.has_unchecked_signatures()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_are_alike_are_looked_for_as_one() {
+        let slot = |offset| Slot { fact: Fact::Sequence, offset, width: 20, quoted: false };
+        let line = |offset, length_bytes| TemplateShape {
+            name: "line".into(),
+            length_bytes,
+            fits: false,
+            slots: vec![slot(offset)],
+        };
+        let mut lines: Vec<_> = (0..10_000).map(|k| line(5, 30 + k % 7)).collect();
+        lines[1] = line(9, 40);
+        let found = places(&lines);
+        let sizes: Vec<_> = found.iter().map(|place| (place.first, place.templates.len())).collect();
+        assert_eq!(sizes, [(0, 9_999), (1, 1)]);
+        let shape = SlotsShape::new(&lines, "r", 0, None).unwrap();
+        let at = |offset: usize, sequence: u64| format!("{}{sequence:>20}, and more of it", "-".repeat(offset));
+        assert!(shape.plausible(at(5, 10_002).as_bytes()) && shape.plausible(at(9, 1).as_bytes()));
+        assert!(!shape.plausible(at(5, 1).as_bytes()) && !shape.plausible(at(9, 2).as_bytes()));
     }
 }

@@ -33,7 +33,7 @@ pub const KEYS: &[Key] = &[
     key(Load, "ramp-steps", count(2, limits::PHASES_MAX as u64), "N").in_phases().says(
         "10",
         "10",
-        "Steps of a ramp; the first is at --rate, the last at --ramp-to.",
+        "Steps of a ramp, a second or more each; the first is at --rate, the last at --ramp-to.",
     ),
     key(Load, "producer-rate", Kind::Rate, "R").says("none", "125kb/s", "Cap of each producer."),
     key(Load, "catch-up", Kind::Duration, "D").says(

@@ -24,6 +24,13 @@ pub fn config(
         let value = match (said.as_slice(), key.repeatable) {
             _ if key.name == "target" => json!(parts.targets.urls),
             _ if wanted.phased && key.phase && key.name != "duration" => of_stages(key, settings, wanted),
+            ([], _) if key.name == "duration" => {
+                if wanted.phased {
+                    Value::Null
+                } else {
+                    duration(parts)
+                }
+            }
             ([], _) => resolved(key.name, parts, observe, run_id),
             (all, true) => json!(all),
             ([.., last], false) => json!(last),
@@ -45,6 +52,15 @@ pub fn config(
         config.insert(name.replace('-', "_"), resolved(name, parts, observe, run_id));
     }
     config
+}
+
+/// Of the measured part, all steps of a ramp together.
+fn duration(parts: &Parts) -> Value {
+    let measured = parts.schedules.phases.iter().filter(|phase| !phase.warmup);
+    match measured.fold(0u64, |sum, phase| sum.saturating_add(phase.duration_ns)) {
+        u64::MAX => json!("inf"),
+        ns => json!(format!("{}s", ns as f64 / 1e9)),
+    }
 }
 
 /// What the stages of the run have in common, those in which the setting means something; `null`: they differ.
@@ -83,15 +99,6 @@ fn resolved(name: &str, parts: &Parts, observe: &ObservePlan, run_id: &str) -> V
         "queue-depth" => json!(parts.blocks.queue_depth),
         "ring-size" => json!(parts.ring_bytes_per_lane),
         "log-format" => json!(if observe.log_format == LogFormat::Json { "json" } else { "text" }),
-        "duration" => match parts.schedules.phases.last() {
-            Some(phase) if parts.schedules.phases.iter().filter(|p| !p.warmup).count() == 1 => {
-                match phase.duration_ns {
-                    u64::MAX => json!("inf"),
-                    ns => json!(format!("{}s", ns as f64 / 1e9)),
-                }
-            }
-            _ => Value::Null,
-        },
         // What is no file on a drive has nothing to make durable.
         "fsync" => match parts.files.iter().flatten().map(|file| file.fsync).max_by_key(|of| *of != Fsync::Never) {
             Some(fsync) => json!(plan_json::fsync_name(fsync)),

@@ -8,6 +8,8 @@ use crate::config::values::{Mode, Stage, Wanted};
 pub const DURATION_DEFAULT_NS: u64 = 10_000_000_000;
 /// What is counted by stage is known to a tenth of a second.
 const STEP_NS_MIN: u64 = 1_000_000_000;
+/// A producer sends whole records in each step: with fewer, the steps have other rates than they should.
+const STEP_RECORDS_MIN: u128 = 10;
 
 /// A time of one rate: a stage, or a step of its ramp.
 pub struct Stretch<'a> {
@@ -62,7 +64,7 @@ pub fn stretches<'a>(wanted: &'a Wanted, limited: bool, errors: &mut Vec<Fatal>)
             }
         }
     }
-    check_count(wanted, out.len(), errors);
+    check_count(wanted, out.iter().filter(|stretch| !stretch.warmup).count(), errors);
     let lengths = out.iter().map(|stretch| stretch.duration_ns).filter(|duration_ns| *duration_ns != u64::MAX);
     if lengths.map(u128::from).sum::<u128>() > u128::from(u64::MAX / 2) {
         errors.push(Fatal::usage("the stages together last longer than 292 years").mend("--duration=inf"));
@@ -95,14 +97,27 @@ fn check_burst(stage: &Stage, errors: &mut Vec<Fatal>) {
     }
 }
 
-/// How errors name a key of a stage: `--ramp-to`, or `stage 2 of phases: ramp_to`.
+/// How errors name a key: `--ramp-to`, or `stage 2 of phases: ramp_to` where the stage says it itself.
 pub fn of_stage(wanted: &Wanted, at: usize, name: &str) -> String {
-    if wanted.phased { format!("stage {} of phases: {}", at + 1, name.replace('-', "_")) } else { format!("--{name}") }
+    match wanted.stages[at].says.contains(&name) {
+        true => format!("stage {} of phases: {}", at + 1, name.replace('-', "_")),
+        false => format!("--{name}"),
+    }
 }
 
 /// How to say it: `--ramp-to=5MB/s`, or `ramp_to: 5MB/s`.
-pub fn mend_of_stage(wanted: &Wanted, name: &str, value: &str) -> String {
-    if wanted.phased { format!("{}: {value}", name.replace('-', "_")) } else { format!("--{name}={value}") }
+pub fn mend_of_stage(wanted: &Wanted, at: usize, name: &str, value: &str) -> String {
+    match wanted.stages[at].says.contains(&name) {
+        true => format!("{}: {value}", name.replace('-', "_")),
+        false => format!("--{name}={value}"),
+    }
+}
+
+/// The least rate at which each producer has enough records in the shortest step of the ramp.
+pub fn least_rate(stage: &Stage, step_ns: u64, (producers, mean_bytes): (u64, u64)) -> u64 {
+    let weight = if stage.mode == Mode::Sampled { stage.weight } else { 1 };
+    let bytes = u128::from(producers) * u128::from(mean_bytes) * u128::from(weight) * STEP_RECORDS_MIN;
+    u64::try_from(bytes * 1_000_000_000 / u128::from(step_ns.max(STEP_NS_MIN))).unwrap_or(u64::MAX)
 }
 
 /// What is wrong with the ramp of a stage that lasts so long.
@@ -112,22 +127,26 @@ fn check_ramp(wanted: &Wanted, at: usize, duration_ns: u64, errors: &mut Vec<Fat
         return;
     }
     let of = |name| of_stage(wanted, at, name);
-    let mend = |name, value: String| mend_of_stage(wanted, name, &value);
+    let mend = |name, value: String| mend_of_stage(wanted, at, name, &value);
+    let in_stage = |name: &str, value: String| match wanted.phased {
+        true => format!("{}: {value}", name.replace('-', "_")),
+        false => format!("--{name}={value}"),
+    };
     if stage.rate.is_none() {
         let what = format!("{} says where a ramp ends, and nothing where it begins", of("ramp-to"));
-        errors.push(Fatal::usage(what).mend(mend("rate", "100MB/s".into())));
+        errors.push(Fatal::usage(what).mend(in_stage("rate", "100MB/s".into())));
     }
     let steps = stage.ramp_steps;
     // One that the run does not reach needs no length.
     let is_reached = stage.duration_ns.is_some() || duration_ns > 0;
     if duration_ns == u64::MAX {
         let what = format!("{}: a ramp needs a length", of("ramp-to"));
-        errors.push(Fatal::usage(what).mend(mend("duration", "60s".into())));
+        errors.push(Fatal::usage(what).mend(in_stage("duration", "60s".into())));
     } else if is_reached && duration_ns / steps < STEP_NS_MIN {
         let (span, least) = (units::format_duration(duration_ns), units::format_duration(STEP_NS_MIN));
         let what = format!("{} {steps} in {span} leaves each less than {least}", of("ramp-steps"));
         let fitting = duration_ns / STEP_NS_MIN;
-        let longer = mend("duration", format!("{steps}s"));
+        let longer = in_stage("duration", format!("{steps}s"));
         let fewer = mend("ramp-steps", fitting.to_string());
         errors.push(Fatal::usage(what).mend(if fitting < 2 { longer } else { format!("{fewer} or {longer}") }));
     }
@@ -141,7 +160,7 @@ fn check_count(wanted: &Wanted, stages: usize, errors: &mut Vec<Fatal>) {
             "phases have {stages} stages, the steps of their ramps counted; a run has at most {}",
             limits::PHASES_MAX
         );
-        errors.push(Fatal::usage(what).mend("fewer ramp_steps"));
+        errors.push(Fatal::usage(what).mend(if wanted.phased { "fewer ramp_steps" } else { "--ramp-steps=1000" }));
     }
 }
 
@@ -186,22 +205,34 @@ mod tests {
     #[test]
     fn a_ramp_goes_from_the_first_rate_to_the_last_in_equal_steps() {
         let s = 1_000_000_000;
-        let up = resolved(&wanted(Some("100B/s"), "400B/s", 4, Some(8 * s))).0;
-        assert_eq!(up, [(2 * s, Some(100)), (2 * s, Some(200)), (2 * s, Some(300)), (2 * s, Some(400))]);
-        let down = resolved(&wanted(Some("9rec/s"), "8kB/s", 2, Some(3 * s))).0;
-        assert_eq!(down, [(1_500_000_000, Some(9000)), (1_500_000_000, Some(8000))]);
+        let up = resolved(&wanted(Some("100kB/s"), "400kB/s", 4, Some(8 * s)));
+        let rates = [100_000, 200_000, 300_000, 400_000].map(|rate| (2 * s, Some(rate)));
+        assert_eq!(up, (rates.to_vec(), vec![]));
+        let down = resolved(&wanted(Some("90rec/s"), "80kB/s", 2, Some(3 * s))).0;
+        assert_eq!(down, [(1_500_000_000, Some(90_000)), (1_500_000_000, Some(80_000))]);
         // Without a length it has that of every run.
-        assert_eq!(resolved(&wanted(Some("100B/s"), "400B/s", 10, None)).0.len(), 10);
+        assert_eq!(resolved(&wanted(Some("100kB/s"), "400kB/s", 10, None)).0.len(), 10);
         let most = limits::RATE_MAX;
         assert_eq!((rate(1, most, 999, 1000), rate(most, 1, 999, 1000)), (most, 1));
     }
 
     #[test]
+    fn steps_of_a_few_whole_records_are_refused() {
+        let s = 1_000_000_000;
+        let told = |from, to| resolved(&wanted(Some(from), to, 10, Some(10 * s))).1;
+        // Two producers, 1000 B each.
+        assert_eq!((told("20kB/s", "1MB/s"), told("1MB/s", "20kB/s")), (vec![], vec![]));
+        let said = "--ramp-to: a step at 19 kB/s has fewer than 10 records of each producer, which takes 20 kB/s";
+        assert_eq!((told("19kB/s", "1MB/s"), told("1MB/s", "19kB/s")), (vec![said.to_owned()], vec![said.to_owned()]));
+    }
+
+    #[test]
     fn the_length_of_the_run_cuts_a_ramp_and_does_not_press_it_together() {
         let s = 1_000_000_000;
-        let mut wanted = wanted(Some("100B/s"), "400B/s", 4, Some(8 * s));
+        let mut wanted = wanted(Some("100kB/s"), "400kB/s", 4, Some(8 * s));
         (wanted.phased, wanted.duration_ns, wanted.warmup_ns) = (true, Some(5 * s), s);
-        assert_eq!(resolved(&wanted).0, [(s, Some(100)), (2 * s, Some(100)), (2 * s, Some(200)), (s, Some(300))]);
+        let stretches = [(s, 100_000), (2 * s, 100_000), (2 * s, 200_000), (s, 300_000)];
+        assert_eq!(resolved(&wanted), (stretches.map(|(ns, rate)| (ns, Some(rate))).to_vec(), vec![]));
     }
 
     #[test]
@@ -211,7 +242,9 @@ mod tests {
         assert!(told(wanted(None, "1MB/s", 10, Some(60 * s))).contains("nothing where it begins"));
         assert!(told(wanted(Some("1kB/s"), "1MB/s", 10, Some(u64::MAX))).contains("needs a length"));
         assert!(told(wanted(Some("1kB/s"), "1MB/s", 10, Some(9 * s))).contains("--ramp-steps 10 in 9 s"));
-        let mut many = wanted(Some("1kB/s"), "1MB/s", 1000, Some(1000 * s));
+        let mut many = wanted(Some("100kB/s"), "1MB/s", 1000, Some(1000 * s));
+        // What comes before it does not count.
+        many.warmup_ns = s;
         assert_eq!(told(many.clone()), "");
         (many.phased, many.duration_ns) = (true, None);
         many.stages.push(values::Stage { ramp_to: None, rate: Some(Rate::Bytes(9)), ..many.stages[0].clone() });
@@ -221,15 +254,16 @@ mod tests {
     #[test]
     fn a_ramp_without_a_length_of_its_own_takes_what_is_left() {
         let s = 1_000_000_000;
-        let mut wanted = wanted(Some("100B/s"), "400B/s", 4, None);
+        let mut wanted = wanted(Some("100kB/s"), "400kB/s", 4, None);
         (wanted.phased, wanted.duration_ns) = (true, Some(11 * s));
+        wanted.stages[0].says = vec!["ramp-to", "ramp-steps"];
         let before = values::Stage { ramp_to: None, duration_ns: Some(3 * s), ..wanted.stages[0].clone() };
         wanted.stages.insert(0, before);
-        let ramp = [(2 * s, Some(100)), (2 * s, Some(200)), (2 * s, Some(300)), (2 * s, Some(400))];
-        assert_eq!(resolved(&wanted), ([&[(3 * s, Some(100))][..], &ramp[..]].concat(), vec![]));
+        let ramp = [100_000, 200_000, 300_000, 400_000].map(|rate| (2 * s, Some(rate)));
+        assert_eq!(resolved(&wanted), ([&[(3 * s, Some(100_000))][..], &ramp[..]].concat(), vec![]));
         // One that the run does not reach may have none.
         wanted.duration_ns = Some(2 * s);
-        assert_eq!(resolved(&wanted), (vec![(2 * s, Some(100))], vec![]));
+        assert_eq!(resolved(&wanted), (vec![(2 * s, Some(100_000))], vec![]));
         wanted.duration_ns = Some(6 * s);
         assert_eq!(resolved(&wanted).1, ["stage 2 of phases: ramp_steps 4 in 3 s leaves each less than 1 s"]);
         wanted.duration_ns = Some(11 * s);
@@ -253,11 +287,17 @@ mod tests {
         assert!(low.contains("--parallel=4 or --ramp-to=8"), "{low}");
         let up = told(&wanted(Some("4B/s"), "7B/s", 2, Some(60 * s)));
         assert!(up.contains("--rate 4 B/s over 8") && up.contains("--rate=8"), "{up}");
-        down.phased = true;
+        (down.phased, down.stages[0].says) = (true, vec!["rate", "ramp-to"]);
         let low = told(&down);
         assert!(low.contains("stage 1 of phases: ramp_to 4 B/s over 8") && low.contains("or ramp_to: 8"), "{low}");
+        // A rate from outside is named as such, once for all stages.
+        let mut outside = wanted(Some("4B/s"), "7B/s", 2, Some(60 * s));
+        (outside.phased, outside.warmup_ns, outside.stages[0].ramp_to) = (true, s, None);
+        outside.stages.push(outside.stages[0].clone());
+        let low = told(&outside);
+        assert!(low.matches("--rate 4 B/s over 8").count() == 1 && low.contains("or --rate=8"), "{low}");
         let mut endless = wanted(None, "1MB/s", 10, None);
-        endless.phased = true;
+        (endless.phased, endless.stages[0].says) = (true, vec!["ramp-to"]);
         let said = told(&endless);
         assert!(said.contains("stage 1 of phases: ramp_to says where a ramp ends"), "{said}");
         assert!(said.contains("stage 1 of phases: ramp_to: a ramp needs a length"), "{said}");

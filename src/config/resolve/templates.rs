@@ -21,7 +21,9 @@ pub enum LineEnds {
 /// The lines of a file that are not blank.
 fn lines_of(file: &TemplateFile, ends: LineEnds) -> impl Iterator<Item = TemplateFile> {
     let end: &[u8] = if ends == LineEnds::Kept { b"\n" } else { b"" };
-    let lines = file.bytes.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    // A byte order mark is no part of the first one.
+    let bytes = file.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&file.bytes);
+    let lines = bytes.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let lines = lines.enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
     lines.map(move |(at, line)| {
         let name = format!("line {} of {}", at + 1, file.name);
@@ -51,8 +53,9 @@ pub fn read(path: &Path, split: Option<LineEnds>) -> Result<Vec<TemplateFile>, F
         let shown = name.display();
         let facts = std::fs::metadata(&name).map_err(|why| fail(format!("{flag}: {shown}"), &name, &why))?;
         total = total.saturating_add(facts.len());
-        if !facts.is_file() || facts.len() > limits::RECORD_BYTES_MAX || total > limits::TEMPLATE_BYTES_MAX {
-            let each = units::format_size(limits::RECORD_BYTES_MAX);
+        let each_max = if split.is_some() { limits::TEMPLATE_BYTES_MAX } else { limits::RECORD_BYTES_MAX };
+        if !facts.is_file() || facts.len() > each_max || total > limits::TEMPLATE_BYTES_MAX {
+            let each = units::format_size(each_max);
             let all = units::format_size(limits::TEMPLATE_BYTES_MAX);
             let what = format!("{flag}: {shown} ({}) passes the limits", units::format_size(facts.len()));
             return Err(Fatal::usage(what).mend(format!("plain files of at most {each} each and {all} together")));
@@ -67,8 +70,12 @@ pub fn read(path: &Path, split: Option<LineEnds>) -> Result<Vec<TemplateFile>, F
     if lines.is_empty() || lines.len() > most {
         let count = if lines.is_empty() { "no line".to_owned() } else { format!("more than {most} lines") };
         let what = format!("{flag} has {count} that is not blank; --template-lines takes 1 to {most}");
-        let mend = format!("head -n {most} {} > part", program::quoted_path(path));
-        return Err(Fatal::usage(what).mend(if lines.is_empty() { "a file with lines".to_owned() } else { mend }));
+        let mend = match (lines.is_empty(), path.is_dir()) {
+            (true, _) => "a file with lines".to_owned(),
+            (false, true) => format!("files of at most {most} lines together"),
+            (false, false) => format!("head -n {most} {} > part", program::quoted_path(path)),
+        };
+        return Err(Fatal::usage(what).mend(mend));
     }
     Ok(lines)
 }
@@ -148,7 +155,7 @@ mod tests {
             })
         };
         let named = |number, text: &str| (format!("line {number} of events.ndjson"), text.to_owned());
-        let text = "{\"a\":1}\r\n\n  \n{\"a\": 2} ";
+        let text = "\u{feff}{\"a\":1}\r\n\n  \n{\"a\": 2} ";
         assert_eq!(lines(text, LineEnds::Kept).unwrap(), [named(1, "{\"a\":1}\n"), named(4, "{\"a\": 2} \n")]);
         assert_eq!(lines(text, LineEnds::Cut).unwrap(), [named(1, "{\"a\":1}"), named(4, "{\"a\": 2} ")]);
         assert!(lines("\n\n", LineEnds::Cut).unwrap_err().what.contains("no line"));

@@ -155,7 +155,7 @@ fn cores_count_as_far_as_producers_fill_them() {
     let ceiling = plan(1, None);
     assert_eq!(ceiling.limits_first, Some("cores"));
     assert_eq!(ceiling.ceiling_bytes_per_second, ceiling.core_bytes_per_second);
-    // Of 40 on 31 cores, one core has two: with a twentieth of the rate it is full.
+    // Of 40 on 31 cores, nine have two: with a twentieth of the rate each they are full first.
     let uneven = plan(40, Some(7e9));
     assert_eq!((uneven.resources[0].available, uneven.verdict), (Some(20.0), Some(Verdict::Fits)));
     assert!(uneven.command.unwrap().contains(" --cores 12-31 --parallel 40 "), "as many as have two of them each");

@@ -119,7 +119,11 @@ fn authorization(wanted: &Wanted, url: &Url, shared: &mut Shared, errors: &mut V
 }
 
 fn content_type(wanted: &Wanted, payload: &PayloadPlan) -> &'static str {
-    let PayloadSource::Templates(files) = &payload.source else { return "application/octet-stream" };
+    // A record header is no part of any text.
+    let files = match &payload.source {
+        PayloadSource::Templates(files) if !payload.headed => files,
+        _ => return "application/octet-stream",
+    };
     let all = |ending: &str| !files.is_empty() && files.iter().all(|file| file.name.to_lowercase().ends_with(ending));
     match wanted.network.records_per_request {
         1 if all(".json") => "application/json",
@@ -127,7 +131,7 @@ fn content_type(wanted: &Wanted, payload: &PayloadPlan) -> &'static str {
         1 if all(".xml") => "application/xml",
         _ if all(".txt") || all(".log") => "text/plain",
         _ if all(".csv") => "text/csv",
-        _ if all(".ndjson") || all(".jsonl") => "application/x-ndjson",
+        _ if all(".ndjson") || all(".jsonl") || (wanted.template_lines && all(".json")) => "application/x-ndjson",
         _ => "application/octet-stream",
     }
 }

@@ -425,3 +425,25 @@ fn a_ring_has_a_place_for_all_that_a_slow_network_leaves_unacknowledged() {
     let http = plan(&[("target", "http://localhost/"), ("connections", "16"), ("http-pipeline", "64")]);
     assert!(links::operations(&http, &[16]) >= 16 * (2 + 64));
 }
+
+/// No reader of text takes a record header.
+#[test]
+fn the_type_of_a_body_is_that_of_its_templates_unless_they_have_a_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let typed = |name: &str, text: &str, more: &[(&str, &str)]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let path = path.display().to_string();
+        let flags = [("target", "http://localhost/"), ("payload-template", path.as_str())];
+        http(&plan(&[&flags[..], more].concat())).headers[0].1.clone()
+    };
+    let (plain, numbered) = ("{\"kind\": \"plain\"}\n", "{\"n\": {{sequence}}}\n");
+    let (lines, off) = (("template-lines", "on"), ("annotate", "off"));
+    let many = ("http-records-per-request", "2");
+    assert_eq!(typed("a.json", numbered, &[]), "application/json");
+    assert_eq!(typed("a.json", plain, &[]), "application/octet-stream");
+    assert_eq!(typed("a.json", plain, &[off]), "application/json");
+    assert_eq!(typed("a.ndjson", plain, &[lines]), "application/octet-stream");
+    assert_eq!(typed("a.ndjson", plain, &[lines, off]), "application/x-ndjson");
+    assert_eq!(typed("a.json", plain, &[lines, off, many]), "application/x-ndjson");
+}
