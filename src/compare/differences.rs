@@ -90,7 +90,9 @@ pub fn not_comparable(a: &Report, b: &Report) -> Vec<String> {
         let is_on = !["none", "false", "off", "no", "0"].contains(&setting(report, "template_lines").as_str());
         if is_on { "lines".to_owned() } else { "whole files".to_owned() }
     };
-    note("records of templates", lines(a), lines(b));
+    if [a, b].iter().all(|report| setting(report, "payload_template") != NONE) {
+        note("records of templates", lines(a), lines(b));
+    }
     if let Some((of_a, of_b)) = stages(&a.phases, &b.phases) {
         note("phases", of_a, of_b);
     }

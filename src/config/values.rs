@@ -7,8 +7,8 @@ pub use network::{KafkaWanted, NetworkWanted};
 use crate::base::fatal::Fatal;
 use crate::base::units::RecordRate;
 use crate::base::{place, program};
-use crate::config::keys::{self, Key};
-use crate::config::load::{Given, PhaseTexts, Settings};
+use crate::config::keys::{self, KEYS, Key};
+use crate::config::load::{Given, PhaseTexts, Settings, Source};
 use crate::config::parse::{Value, default_of, parse};
 use crate::config::resolve::observe::check_place;
 use crate::plan::{Annotate, Fsync, Io, LogFormat, Poll, ReportTarget, Slo};
@@ -21,6 +21,8 @@ pub struct Wanted {
     pub stages: Vec<Stage>,
     /// The stages come from `phases:`.
     pub phased: bool,
+    /// What is said outside of them of what a stage may say, and whether a file does.
+    pub outside: Vec<(&'static str, bool)>,
     /// The length of all stages together.
     pub duration_ns: Option<u64>,
     pub warmup_ns: u64,
@@ -270,6 +272,12 @@ fn default_value(name: &str) -> Value {
     default_of(key).expect("the table states a value")
 }
 
+fn said_outside(settings: &Settings) -> Vec<(&'static str, bool)> {
+    let of_stages = KEYS.iter().filter(|key| key.phase);
+    let said = of_stages.filter_map(|key| settings.one(key.name).map(|given| (key.name, given)));
+    said.map(|(name, given)| (name, matches!(given.source, Source::File { .. }))).collect()
+}
+
 /// Reads everything; what cannot be read is in `errors` and left at its default.
 pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
     let mut reader = Reader { settings, errors };
@@ -283,6 +291,7 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
         targets: r.all("target").into_iter().filter_map(into_text).collect(),
         stages,
         phased: !settings.phases.is_empty(),
+        outside: said_outside(settings),
         duration_ns: base.duration_ns,
         warmup_ns: r.number_or_default("warmup"),
         producer_rate: r.rate("producer-rate"),

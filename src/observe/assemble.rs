@@ -47,7 +47,8 @@ impl Outcome {
 
     /// As the cores date their ends: without what all of them drained in vain.
     fn sync_ended_ns(&self) -> u64 {
-        let Some(least) = self.ends.iter().min_by_key(|end| end.vain_ns) else { return self.synced_ns };
+        let ended = self.ends.iter().filter(|end| end.ended_ns > 0);
+        let Some(least) = ended.min_by_key(|end| end.vain_ns) else { return self.synced_ns };
         let drained_ns = least.ended_ns.saturating_sub(least.fsync_ns);
         self.synced_ns.min(drained_ns.max(self.synced_ns.saturating_sub(least.vain_ns)))
     }

@@ -126,6 +126,9 @@ fn a_sync_that_a_drain_in_vain_did_not_wait_for_counts() {
     let ends = vec![of_core(2 * SECOND, 10 * SECOND), of_core(3 * SECOND, 0)];
     let outcome = Outcome { ends, synced_ns: 11 * SECOND, ..Outcome::default() };
     assert_eq!(outcome.ended_ns(), Some(11 * SECOND));
+    // One that crashed says nothing of it.
+    let ends = vec![CoreEnd::default(), of_core(2 * SECOND, 10 * SECOND)];
+    assert_eq!(Outcome { ends, ..outcome }.ended_ns(), Some(2 * SECOND));
 }
 
 #[test]

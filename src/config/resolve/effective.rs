@@ -24,13 +24,7 @@ pub fn config(
         let value = match (said.as_slice(), key.repeatable) {
             _ if key.name == "target" => json!(parts.targets.urls),
             _ if wanted.phased && key.phase && key.name != "duration" => of_stages(key, settings, wanted),
-            ([], _) if key.name == "duration" => {
-                if wanted.phased {
-                    Value::Null
-                } else {
-                    duration(parts)
-                }
-            }
+            ([], _) if key.name == "duration" => duration(parts),
             ([], _) => resolved(key.name, parts, observe, run_id),
             (all, true) => json!(all),
             ([.., last], false) => json!(last),
@@ -54,7 +48,7 @@ pub fn config(
     config
 }
 
-/// Of the measured part, all steps of a ramp together.
+/// Of the measured part, all stages together.
 fn duration(parts: &Parts) -> Value {
     let measured = parts.schedules.phases.iter().filter(|phase| !phase.warmup);
     match measured.fold(0u64, |sum, phase| sum.saturating_add(phase.duration_ns)) {

@@ -17,12 +17,15 @@ use crate::plan::{Comparison, FileLayout, PhasePlan, PhaseShare, Schedule, SloMe
 /// The part of its rate that a run reaches for sure: the time until its last records are confirmed counts, and only
 /// whole records do.
 const RATE_REACHED: f64 = 0.995;
+/// Records of a producer that tell the rates of stages apart: each stage begins with a whole one.
+const STAGE_RECORDS_MIN: u128 = 10;
 
 /// Returns those that say what is written where.
 pub fn add(parts: &mut Parts, wanted: &Wanted, sysfs: &Sysfs) -> Vec<String> {
     let places = places(parts, sysfs);
     let mut lines = rate_notes(&parts.schedules, parts.fleet.producers);
     lines.extend(duration_note(wanted));
+    lines.extend(coarse_note(parts));
     lines.extend(wanted.template.as_deref().and_then(templates::left_out));
     lines.extend(rates::record_notes(wanted, &parts.sizes));
     lines.extend(size_notes(parts, wanted));
@@ -80,6 +83,24 @@ fn duration_note(wanted: &Wanted) -> Option<String> {
     } else {
         (end_ns > asked_ns).then(|| format!("{cut}: the phases would take {whole}"))
     }
+}
+
+/// Stages, as steps of a ramp often are, in which whole records make another rate than was asked for.
+fn coarse_note(parts: &Parts) -> Option<String> {
+    let measured: Vec<&PhasePlan> = parts.schedules.phases.iter().filter(|phase| !phase.warmup).collect();
+    let all = u128::from(parts.sizes.mean_bytes) * parts.fleet.producers as u128 * STAGE_RECORDS_MIN;
+    let is_coarse = |phase: &&PhasePlan| {
+        let due = |rate: u64| u128::from(rate) * u128::from(phase.duration_ns) / 1_000_000_000;
+        phase.rate_bytes_per_second.is_some_and(|rate| due(rate) < all * u128::from(phase.weight))
+    };
+    let coarse = measured.iter().copied().filter(is_coarse).count() as u64;
+    (measured.len() > 1 && coarse > 0).then(|| {
+        let stages = units::format_counted(coarse, "stage");
+        format!(
+            "{stages} with fewer than {STAGE_RECORDS_MIN} records of each producer: they are whole, so that the rate may \
+             be higher than asked for"
+        )
+    })
 }
 
 /// `stage 2 of 3: burst of 500 ms in each 2 s, for 60 s, at 100 MB/s = 2 × 50 MB/s (800 Mbit/s)`.

@@ -108,25 +108,14 @@ pub fn resolve(wanted: &Wanted, limited: bool, fleet: Fleet, sizes: &Sizes, erro
         } else if is_low(rate) && !is_low(rate_of(step - 1)) {
             Some(too_low(wanted, *at, ("ramp-to", stage.ramp_to, to), fleet.total))
         } else {
-            let slowest = if from <= to { 0 } else { stage.ramp_steps - 1 };
-            let least = stages::least_rate(stage, *duration_ns, (fleet.total, sizes.mean_bytes));
-            let is_coarse = |rate: &u64| stage.ramp_to.is_some() && !*warmup && *step == slowest && *rate < least;
-            rate.filter(is_coarse).map(|rate| too_coarse(wanted, *at, (rate, least)))
+            None
         };
-        // Stages may share a rate from outside, and steps a fault.
+        // Stages may share a rate from outside.
         errors.extend(wrong.filter(|fatal| !errors.contains(fatal)));
         add_stage(&mut schedules, (*duration_ns, *warmup), stage, (rate, cap), fleet);
     }
     schedules.stagger_ns = (0..fleet.producers).map(|k| stagger(&schedules.shares[k], k, fleet, sizes)).collect();
     schedules
-}
-
-/// The steps of a ramp would each send whole records, of which there are too few to tell the steps apart.
-fn too_coarse(wanted: &Wanted, at: usize, (rate, least): (u64, u64)) -> Fatal {
-    let of = stages::of_stage(wanted, at, "ramp-to");
-    let (rate, least) = (units::format_rate_short(rate as f64), units::format_rate_short(least as f64));
-    let what = format!("{of}: a step at {rate} has fewer than 10 records of each producer, which takes {least}");
-    Fatal::usage(what).mend("fewer --parallel, smaller records, or fewer and longer steps")
 }
 
 /// A rate of this stage is less than a byte a second for each producer.

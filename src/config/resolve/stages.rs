@@ -8,8 +8,6 @@ use crate::config::values::{Mode, Stage, Wanted};
 pub const DURATION_DEFAULT_NS: u64 = 10_000_000_000;
 /// What is counted by stage is known to a tenth of a second.
 const STEP_NS_MIN: u64 = 1_000_000_000;
-/// A producer sends whole records in each step: with fewer, the steps have other rates than they should.
-const STEP_RECORDS_MIN: u128 = 10;
 
 /// A time of one rate: a stage, or a step of its ramp.
 pub struct Stretch<'a> {
@@ -97,27 +95,22 @@ fn check_burst(stage: &Stage, errors: &mut Vec<Fatal>) {
     }
 }
 
-/// How errors name a key: `--ramp-to`, or `stage 2 of phases: ramp_to` where the stage says it itself.
+/// How errors name a key: `--ramp-to`, or `stage 2 of phases: ramp_to` where it is not said outside of them.
 pub fn of_stage(wanted: &Wanted, at: usize, name: &str) -> String {
-    match wanted.stages[at].says.contains(&name) {
+    let is_outside = wanted.outside.iter().any(|(outside, _)| *outside == name);
+    match wanted.phased && (wanted.stages[at].says.contains(&name) || !is_outside) {
         true => format!("stage {} of phases: {}", at + 1, name.replace('-', "_")),
         false => format!("--{name}"),
     }
 }
 
-/// How to say it: `--ramp-to=5MB/s`, or `ramp_to: 5MB/s`.
+/// How to say it: `--ramp-to=5MB/s`, or in a file `ramp_to: 5MB/s`.
 pub fn mend_of_stage(wanted: &Wanted, at: usize, name: &str, value: &str) -> String {
-    match wanted.stages[at].says.contains(&name) {
+    let is_flag = wanted.outside.iter().any(|(outside, by_file)| *outside == name && !by_file);
+    match wanted.phased && (wanted.stages[at].says.contains(&name) || !is_flag) {
         true => format!("{}: {value}", name.replace('-', "_")),
         false => format!("--{name}={value}"),
     }
-}
-
-/// The least rate at which each producer has enough records in the shortest step of the ramp.
-pub fn least_rate(stage: &Stage, step_ns: u64, (producers, mean_bytes): (u64, u64)) -> u64 {
-    let weight = if stage.mode == Mode::Sampled { stage.weight } else { 1 };
-    let bytes = u128::from(producers) * u128::from(mean_bytes) * u128::from(weight) * STEP_RECORDS_MIN;
-    u64::try_from(bytes * 1_000_000_000 / u128::from(step_ns.max(STEP_NS_MIN))).unwrap_or(u64::MAX)
 }
 
 /// What is wrong with the ramp of a stage that lasts so long.
@@ -160,7 +153,7 @@ fn check_count(wanted: &Wanted, stages: usize, errors: &mut Vec<Fatal>) {
             "phases have {stages} stages, the steps of their ramps counted; a run has at most {}",
             limits::PHASES_MAX
         );
-        errors.push(Fatal::usage(what).mend(if wanted.phased { "fewer ramp_steps" } else { "--ramp-steps=1000" }));
+        errors.push(Fatal::usage(what).mend("fewer ramp_steps"));
     }
 }
 
@@ -214,16 +207,6 @@ mod tests {
         assert_eq!(resolved(&wanted(Some("100kB/s"), "400kB/s", 10, None)).0.len(), 10);
         let most = limits::RATE_MAX;
         assert_eq!((rate(1, most, 999, 1000), rate(most, 1, 999, 1000)), (most, 1));
-    }
-
-    #[test]
-    fn steps_of_a_few_whole_records_are_refused() {
-        let s = 1_000_000_000;
-        let told = |from, to| resolved(&wanted(Some(from), to, 10, Some(10 * s))).1;
-        // Two producers, 1000 B each.
-        assert_eq!((told("20kB/s", "1MB/s"), told("1MB/s", "20kB/s")), (vec![], vec![]));
-        let said = "--ramp-to: a step at 19 kB/s has fewer than 10 records of each producer, which takes 20 kB/s";
-        assert_eq!((told("19kB/s", "1MB/s"), told("1MB/s", "19kB/s")), (vec![said.to_owned()], vec![said.to_owned()]));
     }
 
     #[test]
@@ -293,9 +276,14 @@ mod tests {
         // A rate from outside is named as such, once for all stages.
         let mut outside = wanted(Some("4B/s"), "7B/s", 2, Some(60 * s));
         (outside.phased, outside.warmup_ns, outside.stages[0].ramp_to) = (true, s, None);
+        outside.outside = vec![("rate", false)];
         outside.stages.push(outside.stages[0].clone());
         let low = told(&outside);
         assert!(low.matches("--rate 4 B/s over 8").count() == 1 && low.contains("or --rate=8"), "{low}");
+        // In a file it is mended where it stands: a flag would stand against the stages that say their own.
+        outside.outside = vec![("rate", true)];
+        let low = told(&outside);
+        assert!(low.contains("--rate 4 B/s over 8") && low.contains("or rate: 8"), "{low}");
         let mut endless = wanted(None, "1MB/s", 10, None);
         (endless.phased, endless.stages[0].says) = (true, vec!["ramp-to"]);
         let said = told(&endless);

@@ -111,3 +111,15 @@ fn a_core_that_polls_writes_to_the_page_cache_by_system_calls() {
     let waits = [("target", url.as_str()), ("min-free", "0"), ("direct", "off"), ("poll", "adaptive")];
     assert_eq!(plan(&waits).io, Io::Uring);
 }
+
+#[test]
+fn stages_of_a_few_whole_records_are_told_of() {
+    let noted = |size: &str| {
+        let flags = [("target", "null"), ("rate", "1MB/s"), ("ramp-to", "10MB/s"), ("parallel", "8")];
+        let notes = plan(&[&flags[..], &[("payload-size", size)]].concat()).notes;
+        notes.into_iter().find(|note| note.contains("with fewer than 10 records")).unwrap_or_default()
+    };
+    assert!(noted("1Mi").starts_with("10 stages with"), "{}", noted("1Mi"));
+    assert!(noted("16Ki").starts_with("1 stage with"), "{}", noted("16Ki"));
+    assert_eq!(noted("4Ki"), "");
+}
