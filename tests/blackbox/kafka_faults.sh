@@ -135,14 +135,15 @@ come_back_acknowledged() {
 }
 
 # Who asks for no acknowledgement counts what the kernel took. A broker that dies takes along what it had not read of it,
-# but far from all that came before and after.
+# and one that is back but does not lead yet closes the connection with what is on its way: a burst of megabytes. Part of
+# what came before stays.
 come_back_unacknowledged() {
     local name=$1
     under_restart "$@" --acks 0 --idempotent off
     finished '0|1' "$name"
     holds "$name" 'r["confirmation"] == "kernel"' 't["records_failed"] == t["records_not_sent"] == 0' \
         'r["exit_code"] == (t["records_uncertain"] > 0)' 'response["max"] > 0.5'
-    holds "$name" "0.5 * t['records_produced'] < $(there "$name") <= t['records_produced'] + t['records_uncertain']"
+    holds "$name" "0.1 * t['records_produced'] < $(there "$name") <= t['records_produced'] + t['records_uncertain']"
 }
 
 # One of three dies, the only one that the run was told of; others lead on.
