@@ -42,6 +42,13 @@ pub struct Fatal {
     pub mend: Option<String>,
 }
 
+/// Adds what is not among `errors` yet: several places may meet one fault.
+pub fn add_once(errors: &mut Vec<Fatal>, fatal: Fatal) {
+    if !errors.contains(&fatal) {
+        errors.push(fatal);
+    }
+}
+
 impl Fatal {
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
         Self { exit, what: what.into(), mend: None }

@@ -2,6 +2,8 @@
 
 use crate::base::units::{format_counted, format_duration, format_rate_short};
 use crate::compare::Difference;
+use crate::config::keys;
+use crate::config::parse::{Value as Setting, parse};
 use crate::observe::report::{Confirmation, Phase, Report};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -87,7 +89,8 @@ pub fn not_comparable(a: &Report, b: &Report) -> Vec<String> {
         }
     }
     let lines = |report: &Report| {
-        let is_on = !["none", "false", "off", "no", "0"].contains(&setting(report, "template_lines").as_str());
+        let is_on = keys::find("template-lines").map(|key| parse(key, &setting(report, "template_lines")));
+        let is_on = is_on == Some(Ok(Setting::Switch(true)));
         if is_on { "lines".to_owned() } else { "whole files".to_owned() }
     };
     if [a, b].iter().all(|report| setting(report, "payload_template") != NONE) {

@@ -1,6 +1,6 @@
 //! The command line: which command, and its flags. The commands' clap definitions are built from the table.
 
-use crate::base::fatal::Fatal;
+use crate::base::fatal::{self, Fatal};
 use crate::base::program;
 use crate::config::keys::{self, KEYS, Key, Kind};
 use crate::config::load::{self, Flags, Settings};
@@ -185,9 +185,7 @@ fn matches(command: &clap::Command, mut args: Vec<String>, errors: &mut Vec<Fata
             ErrorKind::TooManyValues => Fatal::usage(format!("{name} takes no value")).mend(name.clone()),
             _ => unknown_argument(command, &name, text(ContextKind::SuggestedArg)),
         };
-        if !errors.contains(&fatal) {
-            errors.push(fatal);
-        }
+        fatal::add_once(errors, fatal);
         let at = args.iter().position(|arg| *arg == name || arg.starts_with(&format!("{name}=")))?;
         let has_value = args.remove(at).contains('=') || error.kind() == ErrorKind::ArgumentConflict;
         // What follows an unknown one was most likely meant as its value.

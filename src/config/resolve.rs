@@ -266,11 +266,11 @@ fn capacity(layout: &FileLayout) -> u64 {
 /// polls. A system call is faster, where the core has nothing else to do while it waits for the drive.
 fn calls_hold_up_nobody(wanted: &Wanted, core_of: &[usize], places: usize) -> bool {
     let mut place_of = BTreeMap::new();
-    let mut is_the_only_place = |(k, core): (usize, &usize)| {
+    let is_the_only_place = |(k, core): (usize, &usize)| {
         let place = k % places.max(1);
         *place_of.entry(*core).or_insert(place) == place
     };
-    wanted.fsync != Fsync::Each && core_of.iter().enumerate().all(&mut is_the_only_place)
+    wanted.fsync != Fsync::Each && core_of.iter().enumerate().all(is_the_only_place)
 }
 
 /// The back end that works here. Standard output, and a target that writes nothing, have none.

@@ -25,6 +25,7 @@ use crate::sys::uring::Uring;
 use crate::wire::http::{HeadFacts, RequestHead};
 use crate::wire::kafka::codec::Codec;
 use crate::wire::kafka::produce::ProducePrefix;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a producer's target wants around each record.
@@ -151,6 +152,16 @@ fn with_sink<R: NetRing>(setup: Setup, mut ring: R, prepared: Prepared) -> Resul
     }
 }
 
+/// Each lane's connections, its staging, and whom it sends for.
+fn lanes<'a>(
+    setup: &'a Setup,
+    prepared: &'a Prepared,
+    dialed: Vec<Vec<Dialed>>,
+) -> impl Iterator<Item = (Vec<Dialed>, Range<usize>, &'a ProducerPlan)> {
+    let lanes = dialed.into_iter().zip(&prepared.staging).zip(setup.plan.producers_of(setup.index));
+    lanes.map(|((dialed, staging), producer)| (dialed, staging.clone(), producer))
+}
+
 fn open_tcp<R: NetRing>(
     ring: &mut R,
     (setup, prepared): (&Setup, &Prepared),
@@ -159,11 +170,11 @@ fn open_tcp<R: NetRing>(
 ) -> Result<TcpSink, Fatal> {
     let plan = &setup.plan;
     let mut setups = Vec::new();
-    for ((dialed, staging), producer) in dialed.into_iter().zip(&prepared.staging).zip(plan.producers_of(setup.index)) {
+    for (dialed, staging, producer) in lanes(setup, prepared, dialed) {
         let TargetPlan::Tcp(tcp) = &producer.to else { continue };
         setups.push(tcp::LaneSetup {
             dialed,
-            staging: staging.clone(),
+            staging,
             block_bytes: prepared.block_bytes,
             depth: tcp.link_depth(plan.sink.queue_depth),
             request_timeout_ns: tcp.link.request_timeout_ns,
@@ -180,12 +191,12 @@ fn open_http<R: NetRing>(
 ) -> Result<HttpSink, Fatal> {
     let plan = &setup.plan;
     let mut setups = Vec::new();
-    for ((dialed, staging), producer) in dialed.into_iter().zip(&prepared.staging).zip(plan.producers_of(setup.index)) {
+    for (dialed, staging, producer) in lanes(setup, prepared, dialed) {
         let TargetPlan::Http(http) = &producer.to else { continue };
         setups.push(http::LaneSetup {
             manner: http_manner(plan, producer, http),
             dialed,
-            staging: staging.clone(),
+            staging,
             block_bytes: prepared.block_bytes,
             window: region::window(plan, producer),
         });

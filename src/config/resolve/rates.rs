@@ -1,6 +1,6 @@
 //! Rates in records a second, which are kept in bytes.
 
-use crate::base::fatal::Fatal;
+use crate::base::fatal::{self, Fatal};
 use crate::base::limits;
 use crate::config::resolve::payload::Sizes;
 use crate::config::values::{Rate, Wanted};
@@ -44,9 +44,7 @@ pub fn in_bytes(flag: &str, rate: Option<Rate>, sizes: &Sizes, errors: &mut Vec<
         Ok(bytes) => Some(bytes),
         Err(fatal) => {
             // Stages may have the same one.
-            if !errors.contains(&fatal) {
-                errors.push(fatal);
-            }
+            fatal::add_once(errors, fatal);
             None
         }
     }

@@ -1,6 +1,6 @@
 //! Stages and shares: what each producer sends, exactly, fixed before the start.
 
-use crate::base::fatal::Fatal;
+use crate::base::fatal::{self, Fatal};
 use crate::base::limits;
 use crate::base::units;
 use crate::config::resolve::payload::Sizes;
@@ -103,15 +103,12 @@ pub fn resolve(wanted: &Wanted, limited: bool, fleet: Fleet, sizes: &Sizes, erro
         let rate_of = |step| from.map(|from| stages::rate(from, to.unwrap_or(from), step, stage.ramp_steps));
         let rate = rate_of(*step);
         let is_low = |rate: Option<u64>| rate.is_some_and(|rate| rate < fleet.total);
-        let wrong = if is_low(rate) && *step == 0 {
-            Some(too_low(wanted, *at, ("rate", stage.rate, from), fleet.total))
-        } else if is_low(rate) && !is_low(rate_of(step - 1)) {
-            Some(too_low(wanted, *at, ("ramp-to", stage.ramp_to, to), fleet.total))
-        } else {
-            None
-        };
         // Stages may share a rate from outside.
-        errors.extend(wrong.filter(|fatal| !errors.contains(fatal)));
+        if is_low(rate) && *step == 0 {
+            fatal::add_once(errors, too_low(wanted, *at, ("rate", stage.rate, from), fleet.total));
+        } else if is_low(rate) && !is_low(rate_of(step - 1)) {
+            fatal::add_once(errors, too_low(wanted, *at, ("ramp-to", stage.ramp_to, to), fleet.total));
+        }
         add_stage(&mut schedules, (*duration_ns, *warmup), stage, (rate, cap), fleet);
     }
     schedules.stagger_ns = (0..fleet.producers).map(|k| stagger(&schedules.shares[k], k, fleet, sizes)).collect();

@@ -107,10 +107,11 @@ pub fn of_stage(wanted: &Wanted, at: usize, name: &str) -> String {
 /// How to say it: `--ramp-to=5MB/s`, or in a file `ramp_to: 5MB/s`.
 pub fn mend_of_stage(wanted: &Wanted, at: usize, name: &str, value: &str) -> String {
     let is_flag = wanted.outside.iter().any(|(outside, by_file)| *outside == name && !by_file);
-    match wanted.phased && (wanted.stages[at].says.contains(&name) || !is_flag) {
-        true => format!("{}: {value}", name.replace('-', "_")),
-        false => format!("--{name}={value}"),
-    }
+    assignment(wanted.phased && (wanted.stages[at].says.contains(&name) || !is_flag), name, value)
+}
+
+fn assignment(in_file: bool, name: &str, value: &str) -> String {
+    if in_file { format!("{}: {value}", name.replace('-', "_")) } else { format!("--{name}={value}") }
 }
 
 /// What is wrong with the ramp of a stage that lasts so long.
@@ -120,27 +121,23 @@ fn check_ramp(wanted: &Wanted, at: usize, duration_ns: u64, errors: &mut Vec<Fat
         return;
     }
     let of = |name| of_stage(wanted, at, name);
-    let mend = |name, value: String| mend_of_stage(wanted, at, name, &value);
-    let in_stage = |name: &str, value: String| match wanted.phased {
-        true => format!("{}: {value}", name.replace('-', "_")),
-        false => format!("--{name}={value}"),
-    };
+    let in_stage = |name, value: &str| assignment(wanted.phased, name, value);
     if stage.rate.is_none() {
         let what = format!("{} says where a ramp ends, and nothing where it begins", of("ramp-to"));
-        errors.push(Fatal::usage(what).mend(in_stage("rate", "100MB/s".into())));
+        errors.push(Fatal::usage(what).mend(in_stage("rate", "100MB/s")));
     }
     let steps = stage.ramp_steps;
     // One that the run does not reach needs no length.
     let is_reached = stage.duration_ns.is_some() || duration_ns > 0;
     if duration_ns == u64::MAX {
         let what = format!("{}: a ramp needs a length", of("ramp-to"));
-        errors.push(Fatal::usage(what).mend(in_stage("duration", "60s".into())));
+        errors.push(Fatal::usage(what).mend(in_stage("duration", "60s")));
     } else if is_reached && duration_ns / steps < STEP_NS_MIN {
         let (span, least) = (units::format_duration(duration_ns), units::format_duration(STEP_NS_MIN));
         let what = format!("{} {steps} in {span} leaves each less than {least}", of("ramp-steps"));
         let fitting = duration_ns / STEP_NS_MIN;
-        let longer = in_stage("duration", format!("{steps}s"));
-        let fewer = mend("ramp-steps", fitting.to_string());
+        let longer = in_stage("duration", &format!("{steps}s"));
+        let fewer = mend_of_stage(wanted, at, "ramp-steps", &fitting.to_string());
         errors.push(Fatal::usage(what).mend(if fitting < 2 { longer } else { format!("{fewer} or {longer}") }));
     }
 }
