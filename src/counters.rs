@@ -50,6 +50,8 @@ fields! {
     Retries,
     /// Connections that took the place of others.
     Reconnects,
+    /// TCP segments sent again, each connection's when it ends.
+    TcpRetransmits,
     /// Payload bytes submitted and not yet answered (a gauge).
     InFlightBytes,
     /// Records submitted and not yet answered (a gauge).

@@ -84,6 +84,8 @@ pub struct Wire {
     pub retries: u64,
     /// Connections that took the place of others.
     pub reconnects: u64,
+    /// TCP segments sent again, of connections that have ended since.
+    pub tcp_retransmits: u64,
     /// The status of the first HTTP answer that was a refusal.
     pub refused: Option<u16>,
 }
@@ -94,6 +96,7 @@ impl AddAssign for Wire {
         self.lent_bytes += more.lent_bytes;
         self.retries += more.retries;
         self.reconnects += more.reconnects;
+        self.tcp_retransmits += more.tcp_retransmits;
         self.refused = self.refused.or(more.refused);
     }
 }
@@ -162,7 +165,7 @@ pub trait Sink<R: Ring> {
     fn take_wire(&mut self, lane: usize) -> Wire;
 
     /// The drain's time is over: of the bytes in flight nothing will be known any more. Whatever the sink still
-    /// knows of the others goes into `done`.
+    /// knows of the others goes into `done`, and what the kernel counted of connections into the next `take_wire`.
     fn give_up(&mut self, _ring: &mut R, _payloads: &mut [Payload], _done: &mut Vec<Done>) {}
 
     /// Why the run must end, if it must.

@@ -92,6 +92,7 @@ impl Tally {
         counts.add(Field::LentBytes, wire.lent_bytes);
         counts.add(Field::Retries, wire.retries);
         counts.add(Field::Reconnects, wire.reconnects);
+        counts.add(Field::TcpRetransmits, wire.tcp_retransmits);
         let first = &mut self.books[lane].first_refused_status;
         if let (None, Some(status)) = (*first, wire.refused) {
             *first = Some(status);

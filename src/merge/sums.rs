@@ -136,6 +136,8 @@ fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
         lent_bytes: sum.lent_bytes.saturating_add(one.lent_bytes),
         retries: sum.retries.saturating_add(one.retries),
         reconnects: sum.reconnects.saturating_add(one.reconnects),
+        // Of those that tell.
+        tcp_retransmits: [sum.tcp_retransmits, one.tcp_retransmits].into_iter().flatten().reduce(u64::saturating_add),
         audit_lines_dropped: sum.audit_lines_dropped.saturating_add(one.audit_lines_dropped),
     })
 }
@@ -377,6 +379,24 @@ mod tests {
         assert_eq!((whole.totals.bytes_produced, whole.pacing.catch_up_records), (u64::MAX, u64::MAX));
         assert_eq!((whole.intervals[0].bytes_produced, whole.errors["io"]), (u64::MAX, u64::MAX));
         assert_eq!(whole.governance.map(|told| told.posted), Some(u64::MAX));
+    }
+
+    #[test]
+    fn what_tcp_sent_again_is_the_sum_of_those_that_tell() {
+        let of = |tcp_retransmits| {
+            let mut one = input(0.0, 1.0);
+            one.report.totals.tcp_retransmits = tcp_retransmits;
+            one
+        };
+        let sum = |all: &[Option<u64>]| {
+            let whole = add(&all.iter().map(|one| of(*one)).collect::<Vec<_>>()).unwrap();
+            (whole.totals.tcp_retransmits, whole.verdict.evidence)
+        };
+        let (all, evidence) = sum(&[Some(200), Some(12), None]);
+        assert_eq!(all, Some(212));
+        let said = evidence.iter().filter(|said| *said == "212 TCP segments sent again (retransmissions)");
+        assert_eq!(said.count(), 1, "{evidence:?}");
+        assert_eq!((sum(&[Some(0), Some(0)]).0, sum(&[None, None]).0), (Some(0), None));
     }
 
     #[test]

@@ -40,7 +40,12 @@ pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &st
         evidence.push(format!("not named here: {}", format_counted(more, "more report")));
     }
     // The cause goes first, and what is said of all before what is said of each: a page has room for few sentences.
-    let of_all = [absent(inputs), verdict::made_again(totals.reconnects), Some(together.to_owned())];
+    let of_all = [
+        absent(inputs),
+        verdict::made_again(totals.reconnects),
+        verdict::retransmitted(totals.tcp_retransmits),
+        Some(together.to_owned()),
+    ];
     let first = evidence.len().min(1);
     evidence.splice(first..first, of_all.into_iter().flatten());
     let stolen: Option<Vec<f64>> = inputs.iter().map(|input| input.report.verdict.stolen_ratio).collect();

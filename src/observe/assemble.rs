@@ -90,7 +90,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     // The drain and the fsync of a run that ended in its warm-up are no measured part.
     let has_measured_part = paced_ns > warmup_ns;
     let elapsed_seconds = if has_measured_part { seconds(ended_ns.saturating_sub(warmup_ns)) } else { 0.0 };
-    let totals = Totals { audit_lines_dropped: outcome.audit_lines_dropped, ..totals(&measured) };
+    let totals = Totals { audit_lines_dropped: outcome.audit_lines_dropped, ..totals(plan, &measured) };
     let (errors, latencies) = (errors(&measured), &aggregate.measured_latencies);
     let latency_seconds = latency(latencies, &measured);
     let throughput = Throughput::of(&totals, elapsed_seconds);
@@ -132,7 +132,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         config: plan.effective_config.clone(),
         host: facts.host,
         payload: Payload { compression_ratio: compression_ratio(plan, &totals), ..facts.payload },
-        warmup: warmup(aggregate, &warm, warmup_ns.min(paced_ns)),
+        warmup: warmup(plan, aggregate, &warm, warmup_ns.min(paced_ns)),
         latency_seconds,
         cpu: cpu(outcome.cpu, produced_bytes, polling_ns(aggregate, &outcome.ends)),
         producers: producers(plan, aggregate, &outcome.ends),
@@ -205,7 +205,7 @@ fn timestamp(unix_ns: u64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(unix_ns)).map(|at| at.to_string()).unwrap_or_default()
 }
 
-fn totals(counts: &Counts) -> Totals {
+fn totals(plan: &RunPlan, counts: &Counts) -> Totals {
     Totals {
         records_offered: counts.get(Field::RecordsOffered),
         records_produced: counts.get(Field::RecordsProduced),
@@ -218,17 +218,27 @@ fn totals(counts: &Counts) -> Totals {
         lent_bytes: counts.get(Field::LentBytes),
         retries: counts.get(Field::Retries),
         reconnects: counts.get(Field::Reconnects),
+        tcp_retransmits: has_own_connections(plan).then(|| counts.get(Field::TcpRetransmits)),
         // The keeper's number: no core knows it.
         audit_lines_dropped: 0,
     }
 }
 
-fn warmup(aggregate: &Aggregate, warm: &Counts, lasted_ns: u64) -> Warmup {
+/// Those of rskafka tell nothing of themselves.
+fn has_own_connections(plan: &RunPlan) -> bool {
+    plan.producers.iter().any(|producer| match &producer.to {
+        TargetPlan::Null | TargetPlan::Stdout | TargetPlan::File(_) => false,
+        TargetPlan::Tcp(_) | TargetPlan::Http(_) => true,
+        TargetPlan::Kafka(kafka) => kafka.client == KafkaClient::Uring,
+    })
+}
+
+fn warmup(plan: &RunPlan, aggregate: &Aggregate, warm: &Counts, lasted_ns: u64) -> Warmup {
     let latency_seconds = match &aggregate.warm_latencies {
         Some(latencies) => latency(latencies, warm),
         None => latency(&Latencies::new(), warm),
     };
-    Warmup { seconds: seconds(lasted_ns), totals: totals(warm), errors: errors(warm), latency_seconds }
+    Warmup { seconds: seconds(lasted_ns), totals: totals(plan, warm), errors: errors(warm), latency_seconds }
 }
 
 /// Draining and syncing, a core waits for its target, if it has given it something; also where others sync for it.

@@ -123,6 +123,11 @@ pub struct Totals {
     /// Connections that took the place of others, lost or closed in time.
     #[serde(default)]
     pub reconnects: u64,
+    /// TCP segments that the kernel sent again (retransmissions), each connection's counted when it ends: those of one
+    /// that outlasts the warm-up are in the measured part. `null` where the target has no connections, and with
+    /// rskafka, which does not tell.
+    #[serde(default)]
+    pub tcp_retransmits: Option<u64>,
     /// Audit lines not written because the log could not keep up.
     pub audit_lines_dropped: u64,
 }

@@ -128,6 +128,7 @@ pub fn judge(case: &Case<'_>) -> Verdict {
         let at = if limited_by == LimitedBy::Target && case.connections_down > 0 { 0 } else { evidence.len() };
         evidence.insert(at, said);
     }
+    evidence.extend(retransmitted(case.totals.tcp_retransmits));
     if case.closed {
         evidence.push(READER_LEFT.to_owned());
     }
@@ -327,6 +328,12 @@ pub fn rate_said(bytes_per_second: f64, achieved_ratio: f64) -> String {
 pub fn made_again(reconnects: u64) -> Option<String> {
     let connections = format_counted(reconnects, "connection");
     (reconnects > 0).then(|| format!("{connections} made again, lost or closed in time"))
+}
+
+/// What was lost or late on the way, so that TCP sent it again, in one run or in several.
+pub fn retransmitted(segments: Option<u64>) -> Option<String> {
+    let segments = segments.filter(|count| *count > 0)?;
+    Some(format!("{} sent again (retransmissions)", format_counted(segments, "TCP segment")))
 }
 
 /// Records that the target refused, of a report's errors by kind.

@@ -268,8 +268,9 @@ impl<R: NetRing> Sink<R> for HttpSink {
         wire
     }
 
-    fn give_up(&mut self, _ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {
-        for (at, lane) in self.lanes.iter().enumerate() {
+    fn give_up(&mut self, ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {
+        for (at, lane) in self.lanes.iter_mut().enumerate() {
+            lane.channels.iter_mut().for_each(|channel| channel.link.count_retransmits(ring));
             let waiting = lane.again.iter().map(|exchange| (exchange.slot, exchange.given_up()));
             let sent = lane.channels.iter().flat_map(Channel::leftovers);
             done.extend(waiting.chain(sent).map(|(slot, fate)| Done::rest(at, slot, fate)));

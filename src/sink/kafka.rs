@@ -255,8 +255,9 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         wire
     }
 
-    fn give_up(&mut self, _ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {
-        for (at, lane) in self.lanes.iter().enumerate() {
+    fn give_up(&mut self, ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {
+        for (at, lane) in self.lanes.iter_mut().enumerate() {
+            lane.parts.iter_mut().for_each(|part| part.link.count_retransmits(ring));
             let left = lane.parts.iter().flat_map(Part::leftovers);
             done.extend(left.map(|(slot, fate)| Done::rest(at, slot, fate)));
         }

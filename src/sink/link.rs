@@ -206,7 +206,8 @@ impl Link {
         self.outgoing.is_none()
     }
 
-    /// Bytes handed to the kernel and connections made again since the last call; who sends again counts that.
+    /// Bytes handed to the kernel, connections made again and what TCP sent again on those that ended, since the last
+    /// call; who sends blocks again counts that.
     pub fn take_wire(&mut self) -> Wire {
         std::mem::take(&mut self.wire)
     }
@@ -280,6 +281,7 @@ impl Link {
     pub fn break_off<R: NetRing>(&mut self, ring: &mut R, why: Breakage) -> Event {
         if self.is_up() {
             self.acknowledged_at_end = ring.acknowledged(self.file);
+            self.count_retransmits(ring);
             self.state = State::Ending(why);
             if self.unreleased > 0 {
                 // What the kernel still wants to send from our memory must never be sent.
@@ -288,6 +290,14 @@ impl Link {
             ring.shut_down(self.file);
         }
         self.settle_ending()
+    }
+
+    /// Counts what TCP sent again on a connection that is up: called once, where the connection ends or the run does. A
+    /// socket that is disconnected has forgotten it.
+    pub fn count_retransmits<R: NetRing>(&mut self, ring: &R) {
+        if self.is_up() {
+            self.wire.tcp_retransmits += ring.retransmits(self.file);
+        }
     }
 
     /// Bytes that the peer's TCP has acknowledged on this connection, or had when it ended.

@@ -327,6 +327,7 @@ impl Stream {
 
     /// What is known of each block at the run's end.
     fn give_up<R: NetRing>(&mut self, ring: &R, done: &mut Vec<Done>) {
+        self.link.count_retransmits(ring);
         let acknowledged = self.link.acknowledged(ring).saturating_sub(self.base);
         let lane = self.link.owner().0;
         let sending = !self.link.is_idle();

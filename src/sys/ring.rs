@@ -167,6 +167,11 @@ pub trait NetRing: Ring {
         socket::bytes_acknowledged(self.file(slot).as_fd()).unwrap_or(0)
     }
 
+    /// Segments that our TCP has sent again since the connection began.
+    fn retransmits(&self, slot: FileSlot) -> u64 {
+        socket::segments_retransmitted(self.file(slot).as_fd()).unwrap_or(0)
+    }
+
     /// Ends both directions: what is in flight on the socket comes back.
     fn shut_down(&mut self, slot: FileSlot) {
         socket::shut_down(self.file(slot).as_fd());

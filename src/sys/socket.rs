@@ -25,6 +25,15 @@ pub fn receive_nowait(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usi
 
 /// Bytes that the peer's TCP has acknowledged since the connection began, as `tcp_info` counts them.
 pub fn bytes_acknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    tcp_info(socket).map(|info| info.bytes_acked)
+}
+
+/// Segments that TCP has sent again since the connection began, those of the handshake included.
+pub fn segments_retransmitted(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    tcp_info(socket).map(|info| u64::from(info.total_retrans))
+}
+
+fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     // SAFETY: all zeros is a valid `tcp_info`, plain numbers throughout.
     let mut info: TcpInfo = unsafe { std::mem::zeroed() };
     let mut length = size_of::<TcpInfo>() as libc::socklen_t;
@@ -35,7 +44,7 @@ pub fn bytes_acknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let end = std::mem::offset_of!(TcpInfo, bytes_acked) + size_of::<u64>();
     match outcome {
         0 if (length as usize) < end => Err(io::Error::from(io::ErrorKind::Unsupported)),
-        0 => Ok(info.bytes_acked),
+        0 => Ok(info),
         _ => Err(io::Error::last_os_error()),
     }
 }
@@ -44,7 +53,8 @@ pub fn bytes_acknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
 #[repr(C)]
 struct TcpInfo {
     states_and_options: [u8; 8],
-    numbers: [u32; 24],
+    numbers: [u32; 23],
+    total_retrans: u32,
     pacing_rate: u64,
     max_pacing_rate: u64,
     bytes_acked: u64,
@@ -146,6 +156,18 @@ mod tests {
         assert_eq!(receive_nowait(server.as_fd(), &mut bytes).unwrap(), 7);
         assert_eq!(&bytes[..7], b"abcdefg");
         assert_eq!(bytes_acknowledged(client.as_fd()).unwrap() - before, 7);
+    }
+
+    #[test]
+    fn nothing_is_sent_again_where_nothing_is_lost() {
+        let (client, server) = pair();
+        assert_eq!(send_nowait(client.as_fd(), [b"abc", b"defg"]).unwrap(), 7);
+        let mut waiter = Waiter::new(1);
+        waiter.add(server.as_fd(), Interest::Readable);
+        waiter.wait(5_000_000_000);
+        assert_eq!(segments_retransmitted(client.as_fd()).unwrap(), 0);
+        let nothing = std::fs::File::open("/dev/null").unwrap();
+        assert!(segments_retransmitted(nothing.as_fd()).is_err(), "it is no connection");
     }
 
     #[test]

@@ -66,6 +66,19 @@ fn a_discarding_receiver_counts_the_same_bytes() {
 }
 
 #[test]
+fn reports_of_connections_tell_what_tcp_sent_again() {
+    let scratch = Scratch::new();
+    for (scheme, path) in [("tcp", ""), ("http", "/in"), ("kafka", "/topic")] {
+        let receiver = Receiver::start(&scratch, &format!("--listen {scheme}://:0 --report -"));
+        let report = scratch.report(&format!("--target {scheme}://{}{path} --records 100", receiver.address));
+        assert!(report["totals"]["tcp_retransmits"].is_u64(), "{scheme}: {:#}", report["totals"]);
+        receiver.stopped();
+    }
+    let report = scratch.report("--target null --records 100");
+    assert!(report["totals"]["tcp_retransmits"].is_null(), "{:#}", report["totals"]);
+}
+
+#[test]
 fn several_receivers_get_their_producers() {
     let scratch = Scratch::new();
     let receivers = [(); 2].map(|()| Receiver::start(&scratch, "--listen tcp://:0 --verify --once --report -"));

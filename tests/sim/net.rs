@@ -217,7 +217,9 @@ impl<P: Peer> SimNet<P> {
     }
 
     fn place(&mut self, file: &File) -> usize {
-        self.by_descriptor.remove(&file.as_raw_fd()).expect("a connection that was dialed here")
+        let id = self.by_descriptor.remove(&file.as_raw_fd()).expect("a connection that was dialed here");
+        self.sockets[id].placed = true;
+        id
     }
 }
 
@@ -329,6 +331,10 @@ impl<P: Peer> NetRing for SimNet<P> {
 
     fn acknowledged(&self, slot: FileSlot) -> u64 {
         self.sockets[self.placed[slot.0 as usize]].bytes_acknowledged()
+    }
+
+    fn retransmits(&self, slot: FileSlot) -> u64 {
+        self.sockets[self.placed[slot.0 as usize]].retransmits_told()
     }
 
     fn shut_down(&mut self, slot: FileSlot) {

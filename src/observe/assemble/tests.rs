@@ -4,7 +4,8 @@ use super::*;
 use crate::counters::Snapshot;
 use crate::observe::report::LimitedBy;
 use crate::observe::testing::{MS, Run, SECOND, counts, facts, full_run, report_of};
-use crate::plan::PhasePlan;
+use crate::plan::testing::kafka_plan;
+use crate::plan::{KafkaPlan, PhasePlan};
 
 #[test]
 fn what_the_warm_up_lost_is_told_in_its_own_part() {
@@ -16,6 +17,29 @@ fn what_the_warm_up_lost_is_told_in_its_own_part() {
     run.shared.with_aggregate(|all| all.fold(&snapshot));
     let report = report_of(&run);
     assert_eq!((&report.errors, report.warmup.errors["io"], report.exit_code), (&clean, 10, 1));
+}
+
+#[test]
+fn what_tcp_sent_again_is_told_where_the_cores_have_the_connections() {
+    let told = |to: TargetPlan| {
+        let mut run = full_run();
+        run.replan(|plan| plan.producers.iter_mut().for_each(|producer| producer.to = to.clone()));
+        let mut snapshot = Snapshot::preallocated(0, 2, true);
+        run.shared.with_aggregate(|all| {
+            snapshot.warm.copy_from_slice(&all.cores[0].warm);
+            snapshot.measured.copy_from_slice(&all.cores[0].measured);
+            snapshot.warm[0].set(Field::TcpRetransmits, 3);
+            snapshot.measured[1].set(Field::TcpRetransmits, 209);
+            all.fold(&snapshot);
+        });
+        let report = report_of(&run);
+        let said = report.verdict.evidence.iter().any(|said| said == "209 TCP segments sent again (retransmissions)");
+        (report.warmup.totals.tcp_retransmits, report.totals.tcp_retransmits, said)
+    };
+    let native = KafkaPlan { client: KafkaClient::Uring, ..kafka_plan(9092) };
+    assert_eq!(told(TargetPlan::Kafka(native)), (Some(3), Some(209), true));
+    assert_eq!(told(TargetPlan::Kafka(kafka_plan(9092))), (None, None, false), "rskafka does not tell");
+    assert_eq!(told(TargetPlan::Null), (None, None, false));
 }
 
 #[test]

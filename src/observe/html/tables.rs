@@ -170,6 +170,9 @@ pub fn books(report: &Report) -> String {
     if report.totals.reconnects > 0 {
         row("connections made again", text::count(report.totals.reconnects));
     }
+    if let Some(segments) = report.totals.tcp_retransmits {
+        row("TCP segments sent again", text::count(segments));
+    }
     if report.totals.lent_bytes > 0 {
         row("read in place, not copied", text::amount(report.totals.lent_bytes));
     }

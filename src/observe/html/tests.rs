@@ -118,11 +118,17 @@ fn the_page_holds_the_figures_and_needs_nothing_else() {
 fn refusals_and_connections_made_again_are_told() {
     let mut report = testing::report();
     let quiet = page(&report);
-    assert!(!quiet.contains("<th>refused</th>") && !quiet.contains("connections made again"));
+    for absent in ["<th>refused</th>", "connections made again", "TCP segments"] {
+        assert!(!quiet.contains(absent), "{absent}");
+    }
     report.producers[1].first_refused_status = Some(404);
-    report.totals.reconnects = 3;
+    (report.totals.reconnects, report.totals.tcp_retransmits) = (3, Some(0));
     let page = page(&report);
-    for part in ["<th>refused</th><td>first with 404 Not Found</td>", "<th>connections made again</th><td>3</td>"] {
+    for part in [
+        "<th>refused</th><td>first with 404 Not Found</td>",
+        "<th>connections made again</th><td>3</td>",
+        "<th>TCP segments sent again</th><td>0</td>",
+    ] {
         assert!(page.contains(part), "'{part}' is missing in:\n{page}");
     }
     report.totals.records_offered = report.totals.records_produced;

@@ -247,6 +247,18 @@ fn a_server_that_closes_in_order_loses_no_connection() {
 }
 
 #[test]
+fn what_tcp_sent_again_is_told_where_it_did() {
+    let time = LoopTime { target_full_ns: 90, work_ns: 10, spun_ns: 90, cpu_ns: 100, ..LoopTime::default() };
+    let evidence = |again| judged(time, None, |given| given.totals.tcp_retransmits = again).evidence;
+    let plain = evidence(None);
+    assert_eq!(evidence(Some(0)), plain);
+    for (again, said) in [(1, "1 TCP segment"), (4_212, "4,212 TCP segments")] {
+        let said = format!("{said} sent again (retransmissions)");
+        assert_eq!(evidence(Some(again)), [plain.clone(), vec![said]].concat());
+    }
+}
+
+#[test]
 fn a_signal_in_the_warm_up_blames_nobody() {
     let time = LoopTime { turns: 9, target_full_ns: 60, ..LoopTime::default() };
     let ended = judged(time, None, |given| {

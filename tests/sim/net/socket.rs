@@ -128,6 +128,8 @@ pub struct Socket {
     /// The peer knows that nothing more will come.
     peer_told: bool,
     pub next_step_ns: u64,
+    /// It got a place in the ring.
+    pub placed: bool,
 }
 
 impl Socket {
@@ -142,6 +144,16 @@ impl Socket {
     /// As `tcp_info` tells it: a disconnected socket has forgotten.
     pub fn bytes_acknowledged(&self) -> u64 {
         if self.disconnected { 0 } else { self.acknowledged + HANDSHAKE_BYTES }
+    }
+
+    /// What its TCP sent again in all: of each socket another number.
+    pub fn retransmits(&self) -> u64 {
+        self.id as u64 + 1
+    }
+
+    /// As `tcp_info` tells it.
+    pub fn retransmits_told(&self) -> u64 {
+        if self.disconnected { 0 } else { self.retransmits() }
     }
 
     /// Nothing will ever happen here again.

@@ -2,6 +2,7 @@
 
 use super::peer::Accepted;
 use super::plan::{NetPlan, NetTarget};
+use super::socket::Socket;
 use super::world::NetOutcome;
 use super::{broker::Broker, peer::Collector, server::Server};
 use crate::books;
@@ -54,6 +55,9 @@ fn check<P>(plan: &NetPlan, run: &NetOutcome<P>, accepted: &Accepted, promise: P
     let open = run.net.sockets.iter().filter_map(|socket| socket.sending.as_ref());
     let unseen = run.net.unread_bytes + open.map(|sending| sending.taken as u64).sum::<u64>();
     assert_eq!(wire + unseen, taken, "{wire} bytes on the wire and {unseen} unseen, the kernel took {taken}");
+    // Of each connection once, however it ended and whatever took its place.
+    let again: u64 = run.net.sockets.iter().filter(|socket| socket.placed).map(Socket::retransmits).sum();
+    assert_eq!(counted(run, Field::TcpRetransmits), again, "what TCP sent again");
 }
 
 /// Whatever the peer does, the run ends in its time.
