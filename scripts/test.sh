@@ -122,23 +122,52 @@ dependencies() {
     cargo deny --locked --all-features check --hide-inclusion-graph licenses bans sources
 }
 
-# The test of the tuning measures nothing and waits for nothing: it takes what the others leave of the processors.
-black_box() {
-    local script beside=tests/blackbox/tune_host.sh status=0
+# beside COMMAND…: starts what measures nothing and waits for nothing, so that it takes what others leave of the
+# processors.
+beside() {
     beside_log=$(mktemp)
-    nice -n 19 bash "$beside" "$PWD/engine" >"$beside_log" 2>&1 &
+    # A group of its own, so that what it started ends with it.
+    set -m
+    nice -n 19 "$@" </dev/null >"$beside_log" 2>&1 &
+    set +m
     beside_pid=$!
-    trap '[ -z "$beside_pid" ] || kill "$beside_pid" 2>/dev/null || true; rm -f "$beside_log"' EXIT
-    for script in tests/blackbox/*.sh; do
-        if [ "$script" = "$beside" ]; then continue; fi
-        echo "== $script"
-        bash "$script" "$PWD/engine"
-    done
-    echo "== $beside"
+    trap '[ -z "$beside_pid" ] || kill -- "-$beside_pid" 2>/dev/null || true; rm -f "$beside_log"' EXIT
+}
+
+# Waits for it and shows what it said.
+beside_ended() {
+    local status=0
     wait "$beside_pid" || status=$?
     # Its number may be another process's by the end.
     beside_pid=
-    [ "$status" = 0 ] || { cat "$beside_log"; return 1; }
+    cat "$beside_log"
+    return "$status"
+}
+
+# The simulated runs have clocks of their own.
+tests() {
+    local path others=() status=0
+    for path in tests/*.rs; do
+        path=$(basename "$path" .rs)
+        case $path in sim | pacing_sim) ;; *) others+=(--test "$path") ;; esac
+    done
+    beside cargo test --locked --quiet --no-fail-fast --test sim --test pacing_sim
+    cargo test --locked --quiet --no-fail-fast --lib --bins "${others[@]}" || status=$?
+    cargo test --locked --quiet --doc || status=$?
+    beside_ended || status=$?
+    return "$status"
+}
+
+black_box() {
+    local script alone=tests/blackbox/tune_host.sh
+    beside bash "$alone" "$PWD/engine"
+    for script in tests/blackbox/*.sh; do
+        if [ "$script" = "$alone" ]; then continue; fi
+        echo "== $script"
+        bash "$script" "$PWD/engine"
+    done
+    echo "== $alone"
+    beside_ended
 }
 
 # What the later steps need of the registries of Python, Node, Go, Maven and Rust, while the compiler works, which is on
@@ -190,7 +219,7 @@ else
     no_deny=$(tail -1 "$deny_log")
     skip "licences and advisories: cargo-deny is not installed (${no_deny:-INSTALL_CARGO_DENY=1 scripts/test.sh})"
 fi
-step 'tests' cargo test --locked --quiet --no-fail-fast
+step 'tests' tests
 passed=$(awk '/^test result: ok/ { passed += $4 } END { print passed + 0 }' "$log")
 step "${BUILD_PROFILE:-release} build" scripts/build.sh
 if compgen -G 'tests/blackbox/*.sh' >/dev/null; then
