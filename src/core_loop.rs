@@ -2,6 +2,7 @@
 //!
 //! The loop runs at its own pace: completions free memory and fill the books, but never decide what is sent.
 
+mod lane;
 mod missing;
 mod rhythm;
 pub mod tally;
@@ -9,16 +10,19 @@ pub mod taps;
 
 use crate::base::clock::Clock;
 use crate::base::limits;
+use crate::base::units::format_duration;
 use crate::counters::{CoreEnd, CoreState, Field, LiveCore};
-use crate::pace::{self, Grant, Pacer};
+use crate::pace::{self, Grant};
 use crate::payload::{Block, Payload, Run};
-use crate::sink::{Done, Ending, Fate, LaneClose, Room, Sink};
+use crate::sink::{Done, Ending, Fate, LaneClose, Sink};
 use crate::sys::ring::{Ring, Wait};
 use crate::tap::Tap;
 use rhythm::{Fed, Turn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tally::Tally;
+
+pub use lane::Lane;
 
 /// How often the live cells are brought up to date.
 const PUBLISH_NS: u64 = 50_000;
@@ -27,53 +31,8 @@ const TURN_BYTES: u64 = 1 << 20;
 /// The longest that an adaptive core spins before a due time, to be punctual.
 const SPIN_NS_MAX: u64 = 60_000;
 const SPIN_NS_MIN: u64 = pace::PUNCTUAL_NS;
-
-/// One producer on this core.
-pub struct Lane {
-    pub pacer: Pacer,
-    /// Records and bytes it may still offer.
-    pub records_left: u64,
-    /// `u64::MAX`: no limit.
-    pub bytes_left: u64,
-    pub finished: bool,
-}
-
-impl Lane {
-    /// Records that may still start before a limit is reached. The warm-up comes on top of the limits.
-    /// `within`: how many records start within so many bytes, counted from those that are asked about.
-    fn may_offer(&self, warmup: bool, within: impl Fn(u64) -> (u64, u64)) -> u64 {
-        match self.bytes_left {
-            _ if warmup => u64::MAX,
-            u64::MAX => self.records_left,
-            bytes => self.records_left.min(within(bytes).0),
-        }
-    }
-
-    /// Records due and not submitted, of the warm-up and behind it.
-    fn backlog_records(&self, payload: &Payload, now_ns: u64) -> (u64, u64) {
-        let (mut warm, mut measured) = (0, 0);
-        for (is_warmup, bytes) in self.pacer.backlog_by_phase(now_ns) {
-            let records = payload.due_within(bytes).0;
-            *(if is_warmup { &mut warm } else { &mut measured }) += records;
-        }
-        (warm, measured.min(self.may_offer(false, |bytes| payload.due_within(bytes))))
-    }
-
-    /// A limit is reached, and the warm-up, which does not count towards it, is over.
-    fn is_spent(&mut self, now_ns: u64) -> bool {
-        (self.records_left == 0 || self.bytes_left == 0) && !self.pacer.due(now_ns).warmup
-    }
-
-    fn spend(&mut self, warmup: bool, records: u64, bytes: u64) {
-        if warmup {
-            return;
-        }
-        self.records_left -= records;
-        if self.bytes_left < u64::MAX {
-            self.bytes_left = self.bytes_left.saturating_sub(bytes);
-        }
-    }
-}
+/// A clock that goes back by more than this has begun anew.
+const BACK_NS_MAX: u64 = 1_000_000_000;
 
 /// What a core thread needs; see the module.
 pub struct Core<'a, R, S, C> {
@@ -108,6 +67,9 @@ struct Booked {
 /// What the loop remembers of its own rhythm.
 #[derive(Debug, Default)]
 pub struct Pulse {
+    /// The latest time that the clock has told.
+    latest_ns: u64,
+    clock_went_back: bool,
     published_ns: u64,
     /// How late the kernel wakes this thread, smoothed.
     oversleep_ns: u64,
@@ -147,8 +109,17 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.drain(now_ns);
     }
 
-    fn now(&self) -> u64 {
-        self.clock.now_ns().saturating_sub(self.epoch_ns)
+    /// Never less than before: a counter that begins anew, as one may while the machine sleeps, ends the run.
+    fn now(&mut self) -> u64 {
+        let told_ns = self.clock.now_ns().saturating_sub(self.epoch_ns);
+        let back_ns = self.pulse.latest_ns.saturating_sub(told_ns);
+        if back_ns > BACK_NS_MAX && !self.pulse.clock_went_back {
+            self.pulse.clock_went_back = true;
+            let by = format_duration(back_ns);
+            self.end_run(format!("the processor's clock went back by {by} or more, as it may when a machine sleeps"));
+        }
+        self.pulse.latest_ns = self.pulse.latest_ns.max(told_ns);
+        self.pulse.latest_ns
     }
 
     /// One turn; returns the time of its end, which is the start of the next.
@@ -194,10 +165,10 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             let room = self.sink.room(&mut self.ring, at, payload.next_length());
             let records_max = lane.may_offer(grant.warmup, |bytes| payload.records_within(bytes)).min(room.records);
             let Some(run) = payload.run(grant.budget_bytes, room.bytes.min(self.block_bytes), records_max) else {
-                if room == Room::NONE && self.sink.submitting_makes_room(at) {
+                if room.is_none() && self.sink.submitting_makes_room(at) {
                     fed.wake_ns = now_ns;
                 } else {
-                    fed.full = true;
+                    fed.held_up(room.is_none() && self.sink.awaits_file(at));
                 }
                 return;
             };
@@ -357,7 +328,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         let deadline_ns = from_ns.saturating_add(self.drain_timeout_ns);
         self.sink.drain_until(deadline_ns);
         let (mut now_ns, mut drained_ns, mut spun_ns) = (from_ns, from_ns, 0);
-        while self.payloads.iter().any(Payload::any_unsettled) && now_ns < deadline_ns {
+        // With a clock that went back nobody knows how long an answer has been waited for.
+        while self.payloads.iter().any(Payload::any_unsettled) && now_ns < deadline_ns && !self.pulse.clock_went_back {
             self.sink.flush(&mut self.ring);
             let wait = if self.adaptive { Wait::ForNs(limits::WAIT_NS_MAX) } else { Wait::No };
             self.submit(wait);

@@ -52,6 +52,10 @@ fields! {
     Reconnects,
     /// TCP segments sent again, each connection's when it ends.
     TcpRetransmits,
+    /// Answers of brokers that asked for a pause, as they do under a quota.
+    ThrottledAnswers,
+    /// Milliseconds that they asked for, all together.
+    ThrottledMs,
     /// Payload bytes submitted and not yet answered (a gauge).
     InFlightBytes,
     /// Records submitted and not yet answered (a gauge).
@@ -272,6 +276,8 @@ pub struct LoopTime {
     pub turns: u64,
     /// Something was due, but the target had no room.
     pub target_full_ns: u64,
+    /// The part of it in which a file was full and the one to follow it not there yet.
+    pub file_wait_ns: u64,
     /// Inside the kernel's submit and write calls.
     pub kernel_ns: u64,
     /// Nothing was due, or the core waited in the kernel for a due time.

@@ -11,6 +11,7 @@ pub mod ethtool;
 pub mod fs;
 pub mod memory;
 pub mod network;
+pub mod rlimit;
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -65,7 +65,7 @@ fn examine_host(args: &DoctorArgs) -> Result<Exit, Fatal> {
         let text = serde_json::to_string(&findings).map_err(|error| Fatal::host(format!("findings: {error}")))?;
         print(&format!("{{\"findings\":{text}}}\n"))?;
     } else {
-        print(&doctor::text::render(&findings))?;
+        print(&doctor::text::render(&findings, sys::process::is_root()))?;
     }
     Ok(doctor::exit(&findings))
 }

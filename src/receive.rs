@@ -16,6 +16,7 @@ mod worker;
 
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, page, signals};
+use crate::host::rlimit;
 use crate::observe;
 use crate::observe::Console;
 use crate::plan::LogFormat;
@@ -171,7 +172,7 @@ fn announce(listen: &str, console: &Console) {
 }
 
 fn no_socket(error: &std::io::Error) -> Fatal {
-    Fatal::host(format!("the kernel gives no sockets: {error}")).mend("ulimit -n 4096")
+    Fatal::host(format!("the kernel gives no sockets: {error}")).mend(rlimit::raise(rlimit::NOFILE))
 }
 
 /// Two ends, neither of which ever blocks.

@@ -31,6 +31,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// From here on it is said that the payload is being prepared.
 const ANNOUNCED_PAYLOAD_BYTES: u64 = 128 << 20;
@@ -126,7 +127,7 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     let host = others::host_facts(&plan);
     let plan = Arc::new(plan);
     let stop = Arc::new(Stop::default());
-    let clock = TscClock::start();
+    let clock = TscClock::start(sys::clock::monotonic_raw_ns);
     let stopped = stop.clone();
     signals::end_in_order(move |signal| stopped.by_user(signal))?;
     let calibration = bake::calibration(&plan.payload).inspect(|found| tell_compressibility(&plan, found.measured));
@@ -136,13 +137,13 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     if plan.sink.kind.is_network() {
         barrier::await_opening(&plan, &stop)?;
     }
-    let (keeper, keeper_lanes) = files::keeper_for(&plan);
     let (governance, taps) = governance::prepare(&plan)?;
     // Goes with this function unless the run begins.
     let mut made = Made::default();
     // Goes after the cores, which need it, and before what was made.
     let mut keeping = files::Keeping::default();
     let (claims, kafka_lanes) = (files::claims(&plan, &mut made)?, kafka::prepare(&plan, &stop)?);
+    let (keepers, keeper_lanes) = files::keepers_for(&plan);
     let per_core = PerCore { keeper_lanes, claims, taps, kafka_lanes };
     announce_payload(&plan);
     let mark = clock.mark();
@@ -155,12 +156,10 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     wiring.metrics = metrics;
     wiring.events = governance.as_ref().map(Governance::books);
     let mut observer = observe::start(wiring)?;
-    let stopping = stop.clone();
-    let keeper = keeper.map(|keeper| keeper.start(plan.free_cpus.clone(), move |why| stopping.because(why)));
-    keeping.0 = keeper.transpose()?;
+    keeping.start(keepers, &plan.free_cpus, &stop)?;
     let go = barrier::await_start(&plan, (&clock, mark), &stop)?;
     made.keep();
-    let (user, system) = sys::process::cpu_times();
+    let (began, cpu_before) = (clock.mark_now(), sys::process::cpu_times());
     observer.started(go.epoch_ns, go.epoch_unix_ns);
     if let Some(governance) = &governance {
         governance.started(go.epoch_unix_ns);
@@ -171,20 +170,17 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     // From here on a signal means the hold, even one that comes while governance is told or the report is written.
     let signal = stop.over(observer.release());
     observer.joined();
-    let (user_end, system_end) = sys::process::cpu_times();
+    let (cpu, clock_drift) = (cpu_since(cpu_before), clock.drift_since(began));
     let kept = keeping.join();
-    let cpu =
-        CpuTimes { user_ns: (user_end - user).as_nanos() as u64, system_ns: (system_end - system).as_nanos() as u64 };
-    let now_ns = clock.now_ns().saturating_sub(go.epoch_ns);
-    let synced = kept.as_ref().and_then(|end| end.synced);
-    let synced_ns = synced.map_or(0, |at| now_ns.saturating_sub(at.elapsed().as_nanos() as u64));
-    let audit_lines_dropped = kept.as_ref().map_or(0, |end| end.audit_lines_dropped);
+    let now_ns = over_ns(clock.now_ns().saturating_sub(go.epoch_ns), &ends);
+    let synced_ns = kept.synced.map_or(0, |at| now_ns.saturating_sub(at.elapsed().as_nanos() as u64));
+    let audit_lines_dropped = kept.audit_lines_dropped;
     let ended_early = why_early(&stop, &ends, kept);
     let ended_unix_ns = go.epoch_unix_ns + now_ns;
     let end = run_end(&live, &ends, ended_early.is_some(), ended_unix_ns);
     let told = governance.map(|governance| governance.finish(end));
     let governance = plan.observe.governance.as_ref().zip(told).map(|(plan, told)| for_report(plan, told));
-    let outcome = Outcome { ends, cpu, ended_early, signal, synced_ns, audit_lines_dropped, governance };
+    let outcome = Outcome { ends, cpu, ended_early, signal, synced_ns, audit_lines_dropped, governance, clock_drift };
     let report = observer.conclude(outcome);
     observe::print_summary(console, &report, &plan);
     let written = write_down(&report, &plan, &stop);
@@ -225,6 +221,17 @@ fn for_report(plan: &GovernancePlan, told: governance::Outcome) -> observe::repo
         not_announced: told.announcements.saturating_sub(told.announced),
         last_error: told.last_error,
     }
+}
+
+/// Processor time of this process since it was so much, the user's and the system's.
+fn cpu_since((user, system): (Duration, Duration)) -> CpuTimes {
+    let (user_end, system_end) = sys::process::cpu_times();
+    CpuTimes { user_ns: (user_end - user).as_nanos() as u64, system_ns: (system_end - system).as_nanos() as u64 }
+}
+
+/// Nanoseconds since the barrier once all is over: by the clock or, where that went back, by the cores' ends.
+fn over_ns(clock_ns: u64, ends: &[CoreEnd]) -> u64 {
+    ends.iter().map(|end| end.ended_ns).fold(clock_ns, u64::max)
 }
 
 /// What all lanes came to, warm-up included.
@@ -272,10 +279,11 @@ struct PerCore {
     kafka_lanes: Vec<Option<KafkaLane>>,
 }
 
-/// The reason that ended the run before its time, if one did that was not the user's own wish.
-fn why_early(stop: &Stop, ends: &[CoreEnd], kept: Option<KeeperEnd>) -> Option<String> {
+/// The reason that ended the run before its time, if one did that was not the user's own wish. A core tells its own in
+/// full; of what goes wrong with several keepers the first counts, since the rest may follow from it.
+fn why_early(stop: &Stop, ends: &[CoreEnd], kept: KeeperEnd) -> Option<String> {
     let by_core = ends.iter().find_map(|end| end.ended_by.clone());
-    by_core.or_else(|| kept.and_then(|end| end.error)).or_else(|| stop.reason())
+    by_core.or_else(|| stop.reason()).or(kept.error)
 }
 
 /// The core threads from their start to their end.

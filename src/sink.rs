@@ -71,6 +71,10 @@ impl Room {
     pub fn bytes(bytes: u64) -> Self {
         Self { bytes, records: u64::MAX }
     }
+
+    pub fn is_none(self) -> bool {
+        self.bytes == 0 || self.records == 0
+    }
 }
 
 /// What a lane put on the wire since it was last asked.
@@ -86,6 +90,9 @@ pub struct Wire {
     pub reconnects: u64,
     /// TCP segments sent again, of connections that have ended since.
     pub tcp_retransmits: u64,
+    /// Answers that asked to be left alone for a while (a quota of Kafka's), and for how long in all.
+    pub throttled_answers: u64,
+    pub throttled_ms: u64,
     /// The status of the first HTTP answer that was a refusal.
     pub refused: Option<u16>,
 }
@@ -97,6 +104,8 @@ impl AddAssign for Wire {
         self.retries += more.retries;
         self.reconnects += more.reconnects;
         self.tcp_retransmits += more.tcp_retransmits;
+        self.throttled_answers += more.throttled_answers;
+        self.throttled_ms += more.throttled_ms;
         self.refused = self.refused.or(more.refused);
     }
 }
@@ -138,6 +147,11 @@ pub trait Sink<R: Ring> {
 
     /// The lane has no room only until what it was offered is submitted: that its target is full is not known yet.
     fn submitting_makes_room(&self, _lane: usize) -> bool {
+        false
+    }
+
+    /// The lane has no room only until there is the file that is to follow its full one.
+    fn awaits_file(&self, _lane: usize) -> bool {
         false
     }
 

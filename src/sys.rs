@@ -3,6 +3,7 @@
 pub mod aio;
 pub mod allocation;
 pub mod blocking;
+pub mod clock;
 pub mod crc;
 pub mod ethtool;
 pub mod file;

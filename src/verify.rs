@@ -1,11 +1,12 @@
 //! `engine verify`: reads back what a run wrote and says what is missing, doubled, out of order, damaged or foreign.
 //!
-//! `sources` turns names into streams, `topic` reads those of Kafka; `parallel` and `scan` turn bytes into events;
-//! `stream` and `ring` judge the events of one stream; `ledger` knows which sequences were seen and has the last word,
-//! `unproved` which of them a broker may have removed; `findings` is the result.
+//! `sources` turns names into streams, `files` reads them and `topic` those of Kafka; `parallel` and `scan` turn bytes
+//! into events; `stream` and `ring` judge the events of one stream; `ledger` knows which sequences were seen and has
+//! the last word, `unproved` which of them a broker may have removed; `findings` is the result.
 //! Memory is bounded whatever is read: where a bound is met, a finding says so.
 
 pub mod expect;
+mod files;
 pub mod findings;
 pub mod ids;
 mod intervals;
@@ -27,27 +28,24 @@ pub mod window;
 mod tests;
 
 use crate::base::fatal::{Exit, Fatal};
+use crate::base::limits;
 use crate::base::program;
 use crate::base::progress::ReadProgress;
-use crate::base::units::format_counted;
 use crate::connect::kafka::{self, Cluster, Stream};
-use crate::manifest::{Layout, Manifest, RecordFormat};
 use crate::plan::{TopicSource, VerifyArgs};
 use crate::record;
 use expect::Expected;
 use findings::{Finding, Findings, Kind};
 use intervals::Place;
 use ledger::{Ledger, Unit};
-use parallel::{Delivery, FileScan};
-use ring::{RingEvents, RingFacts};
 use shape::{HeaderShape, Key, Shape};
-use sources::{DataStream, Source};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use stream::{Rules, StreamFold};
+use topic::Access;
 use topic::message::Judge;
 use topic::partition::Partition;
 
@@ -68,15 +66,10 @@ pub fn verify(args: &VerifyArgs, progress: &ReadProgress) -> Result<Findings, Fa
     }
     let mut session = Session::new(args, progress)?;
     let sources = sources::resolve(&args.sources, &mut session.ledger.findings)?;
-    if let Some(bytes) = bytes_all(args, &sources) {
+    if let Some(bytes) = files::bytes_all(args, &sources) {
         progress.set_bytes_all(bytes);
     }
-    for source in sources {
-        match source {
-            Source::Data(stream) => session.data(&stream)?,
-            Source::Pipe(path) => session.pipe(path)?,
-        }
-    }
+    session.sources(&sources)?;
     for source in &args.topics {
         session.topic(source)?;
     }
@@ -159,26 +152,38 @@ impl<'a> Session<'a> {
     }
 
     fn topic(&mut self, source: &TopicSource) -> Result<(), Fatal> {
-        let access = &self.args.kafka;
+        let args = self.args;
+        let access = &args.kafka;
         let timeout = Duration::from_nanos(access.timeout_ns);
-        let client = kafka::Client { id: access.client_id.clone(), sasl: access.sasl.clone(), timeout };
-        let cluster = Cluster::new(source.bootstrap.clone(), client, kafka::dial_brokers(access.tls.clone(), timeout));
-        self.read_topic(cluster, &source.topic, timeout)
+        let cluster = || {
+            let client = kafka::Client { id: access.client_id.clone(), sasl: access.sasl.clone(), timeout };
+            Cluster::new(source.bootstrap.clone(), client, kafka::dial_brokers(access.tls.clone(), timeout))
+        };
+        self.read_topic(&cluster, &source.topic, timeout)
     }
 
-    fn read_topic<S: Stream>(&mut self, cluster: Cluster<S>, topic: &str, patience: Duration) -> Result<(), Fatal> {
-        let judge = self.judge();
-        self.partitions.extend(topic::read(cluster, topic, patience, judge, &mut self.ledger, self.progress)?);
+    /// `cluster`: a connection of its own for each thread.
+    fn read_topic<S: Stream + 'static>(
+        &mut self,
+        cluster: &dyn Fn() -> Cluster<S>,
+        topic: &str,
+        patience: Duration,
+    ) -> Result<(), Fatal> {
+        let sign_key = self.args.sign_key;
+        let runs: BTreeSet<u64> = self.runs.union(&self.manifest_runs).copied().collect();
+        let judge = || Judge::new(sign_key, runs.clone());
+        // Each has connections and memory of its own.
+        let threads_max = if self.args.threads == 0 { limits::VERIFY_TOPIC_THREADS_DEFAULT } else { usize::MAX };
+        let threads = self.threads.min(threads_max);
+        let access = Access { cluster, topic, patience, judge: &judge, threads };
+        let is_last = self.args.topics.len() < 2 && self.args.ids.is_none();
+        self.partitions.extend(topic::read(&access, &mut self.ledger, self.progress, is_last)?);
         Ok(())
     }
 
-    fn judge(&self) -> Judge {
-        Judge::new(self.args.sign_key, self.runs.union(&self.manifest_runs).copied().collect())
-    }
-
-    fn pipe(&mut self, path: Option<PathBuf>) -> Result<(), Fatal> {
-        let label = path.as_ref().map_or("stdin".to_owned(), |path| path.display().to_string());
-        let mut reader: Box<dyn Read> = match &path {
+    fn pipe(&mut self, path: Option<&Path>) -> Result<(), Fatal> {
+        let label = path.map_or("stdin".to_owned(), |path| path.display().to_string());
+        let mut reader: Box<dyn Read> = match path {
             None => sources::stdin()?,
             Some(path) => Box::new(File::open(path).map_err(|error| Fatal::usage(format!("{label}: {error}")))?),
         };
@@ -231,205 +236,4 @@ impl<'a> Session<'a> {
         let reader = ids::Watched { reader, progress: self.progress };
         ids::read(&mut BufReader::with_capacity(IDS_READ_BYTES, reader), label, &runs, &mut self.ledger)
     }
-
-    fn data(&mut self, stream: &DataStream) -> Result<(), Fatal> {
-        self.ledger.findings.sources += stream.files.len() as u64;
-        let Some(manifest) = &stream.manifest else {
-            let shape = HeaderShape::new(self.args.sign_key);
-            let rules = Rules { label: stream.label.clone(), without_manifest: true, ..Rules::default() };
-            return self.append(stream, rules, &shape);
-        };
-        let run = record::run_id_hash(&manifest.run_id);
-        self.stated |= manifest.complete;
-        self.note_run(manifest, run, &stream.label);
-        let key = Key { run, producer: manifest.producer_id };
-        let ends = scan_ends(stream);
-        self.check_length(stream, manifest);
-        let shape: Box<dyn Shape> = match self.shape(manifest) {
-            Some(shape) => shape,
-            None => {
-                self.length_only(stream, manifest, key, ends.iter().sum());
-                return Ok(());
-            }
-        };
-        let mut rules = rules_of(manifest, key, stream.label.clone());
-        if let Layout::Ring { lap_bytes, lap_records, .. } = manifest.layout {
-            let facts = RingFacts {
-                key,
-                lap_bytes,
-                lap_records,
-                first_sequence: manifest.first_sequence,
-                length_bytes: manifest.complete.then_some(manifest.length_bytes),
-            };
-            return self.ring(stream, rules, facts, &*shape);
-        }
-        if manifest.complete {
-            rules.stale_below = manifest.first_sequence;
-        } else {
-            rules.began_at = Some(manifest.first_sequence);
-        }
-        self.append(stream, rules, &*shape)
-    }
-
-    /// A manifest speaks for its own run; `--run-id` or `--expect` may want another one.
-    fn note_run(&mut self, manifest: &Manifest, run: u64, label: &str) {
-        self.manifest_runs.insert(run);
-        if self.runs.is_empty() || self.runs.contains(&run) {
-            return;
-        }
-        let what = format!("the file belongs to run '{}', which is not the one asked for", manifest.run_id);
-        let finding = Finding::new(Kind::Foreign, what).producer(manifest.producer_id).run(run);
-        self.ledger.findings.add_other_run(Finding { source: Some(label.to_owned()), ..finding });
-    }
-
-    fn shape(&self, manifest: &Manifest) -> Option<Box<dyn Shape>> {
-        let key = self.args.sign_key;
-        match &manifest.records {
-            RecordFormat::Header => Some(Box::new(HeaderShape::new(key))),
-            RecordFormat::Slots { templates } => {
-                let shape = templates::SlotsShape::new(templates, &manifest.run_id, manifest.producer_id, key)?;
-                Some(Box::new(shape))
-            }
-            RecordFormat::Opaque => None,
-        }
-    }
-
-    /// A run that ended in order knows how long its file is.
-    fn check_length(&mut self, stream: &DataStream, manifest: &Manifest) {
-        let there = stream.active_bytes();
-        if !manifest.complete || there >= manifest.length_bytes {
-            return;
-        }
-        let lost = manifest.length_bytes - there;
-        let what = format!("the file is cut off: {lost} of its {} bytes are gone", manifest.length_bytes);
-        let finding = Finding::new(Kind::Truncated, what).producer(manifest.producer_id);
-        self.ledger.findings.add(finding.at_byte(stream.label.clone(), there));
-    }
-
-    /// Data without facts prove none of their records, nor what a report promises of them; nothing at all is still too
-    /// little, and more than was written too much.
-    fn length_only(&mut self, stream: &DataStream, manifest: &Manifest, key: Key, bytes: u64) {
-        let label = &stream.label;
-        self.progress.add(bytes);
-        self.ledger.findings.bytes += bytes;
-        self.ledger.findings.bytes_unverifiable += bytes;
-        let surplus = stream.active_bytes().saturating_sub(manifest.length_bytes);
-        if manifest.complete && manifest.layout == Layout::Append && surplus > 0 {
-            let surplus = format_counted(surplus, "byte");
-            let what = format!("{surplus} more than the {} that the run wrote", manifest.length_bytes);
-            let finding = Finding::new(Kind::Unrecognised, what).producer(manifest.producer_id);
-            self.ledger.findings.add(finding.at_byte(label.clone(), manifest.length_bytes));
-        }
-        if bytes > 0 {
-            let what = "carries no facts to find records by, so only the length was held against the manifest";
-            let finding = Finding::new(Kind::Unproved, what).producer(key.producer).run(key.run);
-            self.ledger.findings.add(Finding { source: Some(label.clone()), ..finding });
-        }
-        if manifest.length_bytes > 0 {
-            // What it promises would be absent, which is not known.
-            self.ledger.expected.remove(&key);
-        }
-    }
-
-    fn append(&mut self, stream: &DataStream, rules: Rules, shape: &dyn Shape) -> Result<(), Fatal> {
-        let facts = stream.manifest.as_ref().filter(|manifest| manifest.complete);
-        let stated_end = facts.map(|manifest| manifest.length_bytes);
-        let ends = scan_ends(stream);
-        let names: Vec<u32> =
-            stream.files.iter().map(|file| self.ledger.name(file.path.display().to_string(), Unit::Bytes)).collect();
-        let scans = file_scans(stream, &ends, shape, self.progress);
-        self.ledger.findings.bytes += ends.iter().sum::<u64>();
-        let mut fold = StreamFold::new(&mut self.ledger, rules);
-        let mut base = 0;
-        parallel::scan_files(&scans, self.threads, parallel::CHUNK_BYTES, &mut |file, what| match what {
-            Delivery::Event(event) => {
-                let offset = event.start();
-                fold.in_rotated_file(stream.files[file].is_rotated);
-                fold.event(event, Place { source: names[file], offset, position: base + offset });
-            }
-            Delivery::FileEnd => {
-                fold.source_end(stated_end.filter(|_| !stream.files[file].is_rotated));
-                if file + 2 == ends.len() {
-                    fold.uncut_end();
-                }
-                if stream.active_is_gone && file + 1 == ends.len() {
-                    fold.next_end(base);
-                }
-                base += ends[file];
-            }
-        })?;
-        fold.finish();
-        self.ledger.note_signatures(shape.has_unchecked_signatures());
-        if stream.manifest.is_none() {
-            self.ledger.explain_start(&names, &stream.label);
-        }
-        Ok(())
-    }
-
-    fn ring(&mut self, stream: &DataStream, rules: Rules, facts: RingFacts, shape: &dyn Shape) -> Result<(), Fatal> {
-        let ends = scan_ends(stream);
-        let scans = file_scans(stream, &ends, shape, self.progress);
-        self.ledger.findings.bytes += ends.iter().sum::<u64>();
-        let source = self.ledger.name(stream.label.clone(), Unit::Bytes);
-        let mut events = RingEvents::default();
-        parallel::scan_files(&scans, self.threads, parallel::CHUNK_BYTES, &mut |_, what| {
-            if let Delivery::Event(event) = what {
-                events.add(*event);
-            }
-        })?;
-        events.fold(&mut self.ledger, facts, rules, source);
-        self.ledger.note_signatures(shape.has_unchecked_signatures());
-        Ok(())
-    }
-}
-
-fn rules_of(manifest: &Manifest, key: Key, label: String) -> Rules {
-    let mut missing = manifest.missing.clone();
-    missing.sort_unstable();
-    Rules {
-        label,
-        key: Some(key),
-        range: manifest.complete.then_some((manifest.first_sequence, manifest.next_sequence)),
-        unfinished_bytes: (!manifest.complete).then_some(manifest.in_flight_bytes_max),
-        missing,
-        ..Rules::default()
-    }
-}
-
-/// How far each file of a stream is read: to its end, but for a ring.
-fn scan_ends(stream: &DataStream) -> Vec<u64> {
-    let mut ends: Vec<u64> = stream.files.iter().map(|file| file.length_bytes).collect();
-    if let (Some(manifest), Some(last)) = (&stream.manifest, ends.last_mut())
-        && let Layout::Ring { lap_bytes, .. } = manifest.layout
-    {
-        // What lies behind was there before, on a device too, or is room that was not needed.
-        let data_end = if manifest.complete { manifest.length_bytes } else { lap_bytes };
-        *last = data_end.min(lap_bytes).min(*last);
-    }
-    ends
-}
-
-/// What is to be read, all sources together; `None`: nobody knows.
-fn bytes_all(args: &VerifyArgs, sources: &[Source]) -> Option<u64> {
-    let list = match args.ids.as_deref() {
-        None => 0,
-        Some("-") => return None,
-        Some(name) => std::fs::metadata(name).ok().filter(std::fs::Metadata::is_file)?.len(),
-    };
-    let of_source = |source: &Source| match source {
-        Source::Data(stream) => Some(scan_ends(stream).iter().sum::<u64>()),
-        Source::Pipe(_) => None,
-    };
-    let data = sources.iter().map(of_source).sum::<Option<u64>>()?;
-    args.topics.is_empty().then_some(data.saturating_add(list))
-}
-
-fn file_scans<'s>(
-    stream: &DataStream,
-    ends: &[u64],
-    shape: &'s dyn Shape,
-    progress: &'s ReadProgress,
-) -> Vec<FileScan<'s>> {
-    let files = stream.files.iter().zip(ends);
-    files.map(|(file, end)| FileScan { path: file.path.clone(), end: *end, shape, progress }).collect()
 }

@@ -239,6 +239,23 @@ fn a_next_file_that_cannot_be_opened_ends_the_run_that_needs_it() {
     }
 }
 
+#[test]
+fn a_file_that_is_waited_for_is_told_from_a_slow_target() {
+    let rotating = LayoutPlan::Rotating { limit_bytes: 8192, retain: None };
+    for (layout, waits) in [(rotating, true), (LayoutPlan::Ring { periods: 3 }, false)] {
+        let mut scenario = Scenario::calm(0, true);
+        (scenario.stop_at_ns, scenario.keeper_one_in) = (None, 50);
+        scenario.lanes.truncate(1);
+        let lane = &mut scenario.lanes[0];
+        (lane.layout, lane.records_max, lane.bytes_limit) = (layout, 1000, u64::MAX);
+        let schedule = Schedule::Unlimited;
+        lane.schedule = vec![PhaseShare { duration_ns: SECOND, warmup: false, weight: 1, schedule }];
+        let outcome = simulate(&scenario);
+        let waited_ns = outcome.snapshots.last().expect("there is a last one").file_wait_ns;
+        assert_eq!(waited_ns > 0, waits, "{layout:?}: {waited_ns} ns");
+    }
+}
+
 fn over_tcp(plan: &NetPlan) -> bool {
     let _telling = Telling(plan.base.seed, plan);
     let run = net_world::tcp(plan);

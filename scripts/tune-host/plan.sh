@@ -334,6 +334,7 @@ plan_files() {
     fi
     if [ -d "$root/etc/security" ]; then
         want file /etc/security/limits.d/90-engine.conf "$tuning/limits.d/90-engine.conf"
+        plan_group
     else
         skip 'limits of logins: this host has no PAM'
     fi
@@ -351,6 +352,25 @@ plan_files() {
     else
         skip 'options of nvme_core: the module is not loaded here'
     fi
+}
+
+# The limits of logins are for the members of a group, which nothing here makes.
+plan_group() {
+    local group='' memberships='' user=${SUDO_USER:-$(id -un)}
+    if [ -n "$root" ]; then
+        group=$(grep -s '^engine:' "$root/etc/group") || group=''
+    else
+        group=$(getent group engine 2>/dev/null) || group=''
+        # Its list of members leaves out whose primary group it is.
+        memberships=$(id -nG "$user" 2>/dev/null) || memberships=''
+    fi
+    # Root needs no such limits; it is not known who else is to have them.
+    if [ "$user" = root ]; then
+        [ -z "${group##*:}" ] || return 0
+        user=NAME
+    fi
+    [[ ,${group##*:}, != *,$user,* && " $memberships " != *' engine '* ]] || return 0
+    notes+=("locked memory and open files of logins count for members of the group engine: sudo groupadd -f engine && sudo usermod -aG engine $user, and log in again")
 }
 
 # Only what was loaded has a state.

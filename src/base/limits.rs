@@ -88,8 +88,9 @@ pub const INTERVALS_STDOUT_MAX: usize = 600;
 
 const _: () = assert!(INTERVALS_STDOUT_MAX < INTERVALS_MAX);
 
-/// Ranges of missing sequences that one producer's report can name.
+/// Ranges of missing sequences that one producer's report can name, and bytes of one: two numbers, each with 20 digits.
 pub const MISSING_RANGES_MAX: usize = 4096;
+pub const MISSING_RANGE_BYTES_MAX: u64 = 44;
 
 /// An adaptive core, and who waits for a target before the start, looks at the stop flag at least this often.
 pub const WAIT_NS_MAX: u64 = 20_000_000;
@@ -100,8 +101,9 @@ pub const WATCHDOG_NS: u64 = 5_000_000_000;
 /// Who does not read standard error for this long misses lines: nothing waits for them any longer.
 pub const LOG_WRITE_NS_MAX: u64 = 5_000_000_000;
 
-/// Bytes of a report that is read back: many times that of the longest run with all its intervals.
-pub const REPORT_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of a report that is read back, and how many producers of a fleet may miss all the ranges that it can name.
+pub const REPORT_BYTES_MAX: u64 = 1 << 30;
+pub const REPORT_LOSSY_PRODUCERS: u64 = 4096;
 
 /// The metrics endpoint: connections at once, bytes of a request's head, and the time a request has in all.
 pub const METRICS_CONNECTIONS_MAX: usize = 16;
@@ -117,6 +119,10 @@ pub const KAFKA_FETCH_ANSWER_BYTES_MAX: usize = 320 << 20;
 /// Bytes asked for in one fetch, and of one batch after decompression.
 pub const KAFKA_FETCH_BYTES: u32 = 4 << 20;
 pub const KAFKA_BATCH_PLAIN_BYTES_MAX: usize = 320 << 20;
+/// Threads that read a topic where nobody says how many, and bytes of a batch that each of them may unpack at any time:
+/// longer ones are unpacked one at a time.
+pub const VERIFY_TOPIC_THREADS_DEFAULT: usize = 8;
+pub const VERIFY_PLAIN_BYTES: usize = 16 << 20;
 /// Bytes of a `client.properties`.
 pub const KAFKA_PROPERTIES_BYTES_MAX: u64 = 1 << 20;
 
@@ -132,6 +138,9 @@ pub const KAFKA_IN_FLIGHT_MAX: usize = 64;
 /// An idempotent producer keeps its order with at most so many.
 pub const KAFKA_IN_FLIGHT_IDEMPOTENT_MAX: usize = 5;
 pub const HTTP_RECORDS_PER_REQUEST_MAX: u64 = 65_536;
+/// What a partition has in flight where nobody says more: batches, and bytes of each.
+pub const KAFKA_IN_FLIGHT_DEFAULT: usize = 5;
+pub const KAFKA_BATCH_BYTES_DEFAULT: u64 = 1_000_000;
 /// A batch must fit into what brokers read at once (`socket.request.max.bytes`).
 pub const KAFKA_BATCH_BYTES_MAX: u64 = 100 << 20;
 pub const KAFKA_PARTITIONS_MAX: u64 = 200_000;
@@ -166,6 +175,7 @@ pub const HTTP_INTERIM_MAX: u32 = 32;
 pub const RETRY_AFTER_SECONDS_MAX: u64 = 3600;
 
 const _: () = assert!(CONNECTIONS_MAX <= QUEUE_DEPTH_MAX && HTTP_PIPELINE_MAX <= QUEUE_DEPTH_MAX);
+const _: () = assert!(KAFKA_IN_FLIGHT_DEFAULT <= KAFKA_IN_FLIGHT_IDEMPOTENT_MAX);
 const _: () = assert!(KAFKA_IN_FLIGHT_IDEMPOTENT_MAX <= KAFKA_IN_FLIGHT_MAX && BACKOFF_MIN_NS < BACKOFF_MAX_NS);
 const _: () =
     assert!(KAFKA_BATCH_BYTES_MAX < BLOCK_BYTES_MAX && HTTP_CHUNK_LINE_BYTES_MAX < HTTP_RESPONSE_HEAD_BYTES_MAX);
@@ -226,5 +236,10 @@ const _: () = assert!(RECORD_BYTES_MAX <= BLOCK_BYTES_MAX && BLOCK_BYTES_MAX < R
 // What a block stands for can be counted.
 const _: () = assert!(BLOCK_BYTES_MAX < u64::MAX / WEIGHT_MAX);
 const _: () = assert!(RECORD_BYTES_MIN_UNANNOTATED < RECORD_BYTES_MIN);
-// What is written can be read.
+// What is written can be read. A second, and what else is said of a producer, take less than 1 KiB.
+const _: () = assert!(
+    REPORT_BYTES_MAX
+        > REPORT_LOSSY_PRODUCERS * MISSING_RANGES_MAX as u64 * MISSING_RANGE_BYTES_MAX
+            + ((INTERVALS_MAX + PRODUCERS_MAX) << 10) as u64
+);
 const _: () = assert!(TEMPLATE_SLOTS_MAX as u64 * 200 < MANIFEST_BYTES_MAX);

@@ -107,6 +107,7 @@ const BOOKS: &[Row] = &[
     ("totals.lent_bytes", "read in place", Unit::Bytes, |of| Some(of.totals.lent_bytes as f64)),
     ("totals.retries", "sent again", Unit::Records, |of| Some(of.totals.retries as f64)),
     ("totals.tcp_retransmits", "TCP retransmits", Unit::Records, |of| of.totals.tcp_retransmits.map(|n| n as f64)),
+    ("totals.throttled_seconds", "held by quotas", Unit::Seconds, |of| of.totals.throttled_seconds),
     (CPU, "cpu", Unit::SecondsPerGigabyte, |of| of.cpu.seconds_per_gigabyte),
     // The share of the time in which other work had the processors.
     ("verdict.stolen_ratio", "held by others", Unit::Ratio, |of| of.verdict.stolen_ratio),

@@ -1,7 +1,7 @@
 //! The table for people.
 
 use crate::base::limits::STAGES_TOLD_MAX;
-use crate::base::units::{format_amount, format_count, format_duration, format_rate_short};
+use crate::base::units::{format_amount, format_count, format_duration, format_rate_short, format_significant};
 use crate::compare::figures::{Figure, Unit};
 use crate::compare::slo::Outcome;
 use crate::compare::{Comparison, Difference, Side};
@@ -113,6 +113,7 @@ fn value(figure: &Figure, side: usize) -> String {
     let Some(value) = [figure.a, figure.b][side] else { return NOTHING.to_owned() };
     match figure.unit {
         Unit::BytesPerSecond => format_rate_short(value),
+        Unit::RecordsPerSecond if value < 10.0 => format_significant(value, 2),
         Unit::RecordsPerSecond | Unit::Records => format_count(value.round() as u64),
         Unit::Bytes => format_amount(value as u64),
         Unit::Seconds => format_duration((value * 1e9).round() as u64),

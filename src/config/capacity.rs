@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(rate("--rate 1000rec/s --payload-size 500").unwrap(), Some(500_000.0));
         assert_eq!(rate("--rate 0.5rec/s").unwrap(), Some(2048.0));
         let told = &rate("--rate 0.001rec/s --payload-size 64").unwrap_err()[0];
-        assert!(told.what.contains("less than a byte"), "{told}");
+        assert!(told.what.contains("whole bytes"), "{told}");
         let told = &rate("--rate 1000rec").unwrap_err()[0];
         assert!(told.what.contains("50000rec/s"), "the unit that was meant: {told}");
         assert!(rate("--rate 9999999999GB/s").is_err(), "more than any run takes");

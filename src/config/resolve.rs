@@ -89,7 +89,7 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let (payload, sizes) = payload::resolve(settings, wanted, targets.kind, errors);
     let mut cores = cores::choose(wanted, sysfs, errors);
     let producers = producers(wanted, &targets, cores.cpus.len(), errors);
-    cores.keep(producers, wanted.cores.is_some());
+    cores.keep(producers, wanted.cores.is_some(), sysfs);
     let core_of = cores::deal(producers, cores.cpus.len(), errors);
     let fleet = Fleet::new(wanted, producers, errors);
     let limited = settings.is_given("records") || settings.is_given("bytes");

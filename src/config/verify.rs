@@ -15,7 +15,11 @@ pub const VERIFY_FLAGS: &[(&str, &str, &str)] = &[
     ("ids", "FILE|-", "Ids exported from anywhere: run_id,producer_id,sequence[,crc32c] as CSV or JSON Lines."),
     ("expect", "REPORT", "Also proves that every record a report calls produced and retained is there. Repeatable."),
     ("json", "", "The findings as JSON on standard output."),
-    ("threads", "N", "Threads that read; 0 (default): one for each processor."),
+    (
+        "threads",
+        "N",
+        "Threads that read; 0 (default): one for each processor, at most 8 for a topic. A partition has one.",
+    ),
     ("sign-key", "FILE", "Checks signatures with the key that run was given. Ids have none."),
     ("run-id", "ID", "Records of other runs are findings."),
     ("kafka-config", "FILE", "For kafka:// sources: a client.properties, as Kafka's own tools read it."),

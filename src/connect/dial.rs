@@ -3,6 +3,7 @@
 use super::tls::{self, TlsSession};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
+use crate::host::rlimit;
 use crate::plan::PeerPlan;
 use rustls::ClientConfig;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
@@ -211,7 +212,8 @@ fn all_refused(peer: &PeerPlan, refused: &[Refusal]) -> Fatal {
 fn out_of_descriptors(error: &Error) -> Option<Fatal> {
     // EMFILE and ENFILE have no kind of their own.
     let full = matches!(error.raw_os_error(), Some(23 | 24));
-    full.then(|| Fatal::host(format!("no descriptor is left for a connection: {error}")).mend("ulimit -n 1048576"))
+    let what = || format!("no descriptor is left for a connection: {error}");
+    full.then(|| Fatal::host(what()).mend(rlimit::raise(rlimit::NOFILE)))
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Who closes a connection earlier than this has no use for it; later, it is idle ones that a server closes.
+const IDLE_NS_MIN: u64 = 100_000_000;
+
 /// What became of the connection that is to be replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Past {
@@ -37,6 +40,8 @@ pub enum Past {
     Used,
     /// The peer closed it in order after it had done its work, as servers do after so many requests: no pause.
     Served,
+    /// The peer closed it in order before it was asked anything: no pause either where it closes idle connections.
+    Unasked,
     /// The peer of a byte stream closed its side of it; whether the stream had done some work before.
     Closed { used: bool },
     /// The peer ended it with this TLS alert (RFC 8446, section 6.2); whether it had done some work before.
@@ -295,13 +300,17 @@ impl Desk {
             tracing::warn!("{words}");
         }
         let now = Instant::now();
+        let may_be_idle = order.past == Past::Unasked && self.has_answered(&order.peer);
         let record = self.records.entry(key(&order)).or_default();
-        let is_lost = record.peer_address.is_some() && order.past != Past::Served;
+        let lived = |at: Instant| now.saturating_duration_since(at);
+        let idle = may_be_idle && record.dialed_at.is_some_and(|at| lived(at) >= Duration::from_nanos(IDLE_NS_MIN));
+        let past = if idle { Past::Served } else { order.past };
+        let is_lost = record.peer_address.is_some() && past != Past::Served;
         if is_lost && !std::mem::replace(&mut record.is_down, true) {
             self.outages.lost();
         }
-        let young = |at: Instant| now.saturating_duration_since(at) < Duration::from_nanos(limits::BACKOFF_MAX_NS);
-        record.failures = match (order.past, record.dialed_at.take()) {
+        let young = |at: Instant| lived(at) < Duration::from_nanos(limits::BACKOFF_MAX_NS);
+        record.failures = match (past, record.dialed_at.take()) {
             (Past::Served, _) => 0,
             (Past::Used | Past::Closed { used: true }, _) => 1,
             (_, Some(at)) if young(at) => record.failures.saturating_add(1),

@@ -16,6 +16,8 @@ pub struct Fed {
     pub bytes: u64,
     /// Something was due, but its sink had no room.
     pub full: bool,
+    /// The room was that of a file that is full, and the one to follow it is not there yet.
+    pub awaits_file: bool,
     /// When the next thing is to be offered.
     pub wake_ns: u64,
 }
@@ -23,6 +25,12 @@ pub struct Fed {
 impl Fed {
     pub fn offered(&self) -> bool {
         self.records > 0
+    }
+
+    /// Something is due that has no room.
+    pub fn held_up(&mut self, awaits_file: bool) {
+        self.full = true;
+        self.awaits_file |= awaits_file;
     }
 
     /// What this, and a megabyte of what was fed before, can have taken at most on a processor of its own.
@@ -55,9 +63,11 @@ impl Turn {
 
     /// `oversleep_ns`: how late the kernel wakes this thread, smoothed.
     pub fn book(&self, time: &mut LoopTime, oversleep_ns: &mut u64) {
-        let (feeding, kernel) = (self.fed_ns - self.from_ns, self.to_ns - self.fed_ns);
+        let feeding = self.fed_ns.saturating_sub(self.from_ns);
+        let kernel = self.to_ns.saturating_sub(self.fed_ns);
         // Part of the work, and no wait. Long kernel calls are the target's.
         let mut stolen_ns = if feeding > self.fed.longest_ns(self.byte_ns_max) { feeding } else { 0 };
+        let full_before_ns = time.target_full_ns;
         let waited = if self.fed.full { &mut time.target_full_ns } else { &mut time.idle_ns };
         let mut gap_ns = feeding + kernel;
         match self.wait {
@@ -83,6 +93,9 @@ impl Turn {
                 time.spun_ns += feeding + kernel - stolen_ns;
                 time.work_ns += stolen_ns;
             }
+        }
+        if self.fed.awaits_file {
+            time.file_wait_ns += time.target_full_ns - full_before_ns;
         }
         time.turns += 1;
         time.gap_max_ns = time.gap_max_ns.max(gap_ns);
@@ -113,6 +126,31 @@ mod tests {
         assert_eq!((spun.target_full_ns, spun.idle_ns, spun.spun_ns), (50, 0, 50));
         let slept = booked(30, 20, Wait::ForNs(100), Fed::default());
         assert_eq!((slept.target_full_ns, slept.idle_ns, slept.spun_ns), (0, 50, 0));
+    }
+
+    #[test]
+    fn a_wait_for_the_next_file_is_part_of_that_for_the_target() {
+        let mut full = Fed::default();
+        full.held_up(false);
+        assert_eq!(booked(30, 20, Wait::No, full).file_wait_ns, 0);
+        full.held_up(true);
+        for wait in [Wait::No, Wait::ForNs(100)] {
+            let time = booked(30, 20, wait, full);
+            assert_eq!((time.target_full_ns, time.file_wait_ns), (50, 50), "{wait:?}");
+        }
+        let others_go_on = booked(30, 20, Wait::No, Fed { records: 1, bytes: 64, ..full });
+        assert_eq!((others_go_on.work_ns, others_go_on.file_wait_ns), (30, 0));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_takes_no_time() {
+        let (mut time, mut oversleep_ns) = (LoopTime::default(), 0);
+        let (wait, fed) = (Wait::No, Fed { records: 1, bytes: 64, ..Fed::default() });
+        for (fed_ns, to_ns) in [(0, 0), (MS, 0)] {
+            let turn = Turn { from_ns: MS, fed_ns, to_ns, wait, fed, byte_ns_max: 1, blocks: false, reaped: false };
+            turn.book(&mut time, &mut oversleep_ns);
+        }
+        assert_eq!(time, LoopTime { turns: 2, ..LoopTime::default() });
     }
 
     #[test]

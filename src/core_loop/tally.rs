@@ -93,6 +93,8 @@ impl Tally {
         counts.add(Field::Retries, wire.retries);
         counts.add(Field::Reconnects, wire.reconnects);
         counts.add(Field::TcpRetransmits, wire.tcp_retransmits);
+        counts.add(Field::ThrottledAnswers, wire.throttled_answers);
+        counts.add(Field::ThrottledMs, wire.throttled_ms);
         let first = &mut self.books[lane].first_refused_status;
         if let (None, Some(status)) = (*first, wire.refused) {
             *first = Some(status);

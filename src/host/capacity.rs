@@ -228,8 +228,14 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     let producers = rate.map(|_| demand.producers_on(cores, machine));
     let connections = rate.zip(producers).filter(|_| demand.route.is_network());
     let connections = connections.map(|(rate, producers)| connections_each(demand.route, rate, producers));
+    // There a connection is a partition's.
+    let partitions = connections.zip(producers).filter(|_| demand.route == Route::Kafka);
+    let partitions = partitions.map(|(each, producers)| u64::from(each) * u64::from(producers));
     let ring_bytes = rate.zip(producers).map(|(rate, producers)| ring_bytes(rate, producers, demand.record_bytes));
     let roofs = roofs(demand, cost, core, machine);
+    let mut assumptions = text::assumptions(demand, machine, scale, (table, cost), &roofs);
+    let answers = rate.zip(partitions).map(|(rate, count)| text::answers(demand.record_bytes, rate, count));
+    assumptions.extend(answers);
     let lowest = roofs.iter().filter_map(|(name, roof)| Some((roof.as_ref()?.likely, *name)));
     let lowest = lowest.min_by(|a, b| a.0.total_cmp(&b.0));
     Projection {
@@ -257,7 +263,7 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
             Scale::Projected { .. } => None,
         },
         machine: machine.clone(),
-        assumptions: text::assumptions(demand, machine, scale, (table, cost), &roofs),
+        assumptions,
     }
 }
 

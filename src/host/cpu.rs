@@ -103,10 +103,43 @@ pub fn within_quota(sysfs: &Sysfs, count: usize) -> usize {
 }
 
 /// Leaves isolated processors out, as far as others are there: they are kept for loads.
-pub fn prefer_housekeeping(cpus: &mut Vec<usize>, isolated: &[usize]) {
+fn prefer_housekeeping(cpus: &mut Vec<usize>, isolated: &[usize]) {
     if cpus.iter().any(|cpu| !isolated.contains(cpu)) {
         cpus.retain(|cpu| !isolated.contains(cpu));
     }
+}
+
+/// The processors that share a core's units, of which this is one; it alone where the kernel does not say.
+fn siblings(sysfs: &Sysfs, cpu: usize) -> Vec<usize> {
+    let list = sysfs.text(format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"));
+    list.and_then(|list| parse_list(&list).ok()).unwrap_or_else(|| vec![cpu])
+}
+
+/// Of processors that share units the first one only.
+pub fn one_of_siblings(sysfs: &Sysfs, cpus: &[usize]) -> Vec<usize> {
+    let mut taken: Vec<usize> = Vec::new();
+    let mut ones = Vec::new();
+    for &cpu in cpus {
+        if !taken.contains(&cpu) {
+            ones.push(cpu);
+            taken.extend(siblings(sysfs, cpu));
+        }
+    }
+    ones
+}
+
+/// What is left for everything but the load on `cores`, as far as others are there neither isolated processors nor
+/// siblings of the cores; those on a node of the cores come first.
+pub fn beside(sysfs: &Sysfs, usable: &[usize], cores: &[usize]) -> Vec<usize> {
+    let mut left: Vec<_> = usable.iter().copied().filter(|cpu| !cores.contains(cpu)).collect();
+    prefer_housekeeping(&mut left, &isolated_cpus(sysfs));
+    let disturbing: Vec<_> = cores.iter().flat_map(|cpu| siblings(sysfs, *cpu)).collect();
+    if left.iter().any(|cpu| !disturbing.contains(cpu)) {
+        left.retain(|cpu| !disturbing.contains(cpu));
+    }
+    let near: Vec<_> = cores.iter().map(|cpu| numa_node(sysfs, *cpu)).collect();
+    left.sort_by_cached_key(|cpu| (!near.contains(&numa_node(sysfs, *cpu)), *cpu));
+    left
 }
 
 /// Where the load goes when nobody names processors.

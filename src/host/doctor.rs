@@ -14,7 +14,7 @@ mod process;
 pub mod text;
 
 use crate::base::fatal::Exit;
-use crate::host::Sysfs;
+use crate::host::{Sysfs, network};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -187,7 +187,11 @@ fn at_rest(look: &Look) -> Vec<Finding> {
     }
     let drives = drive::disks(look);
     found.extend(drive::examine(look));
-    found.extend(pci::iommu(look, &nics.cards(), &drives));
+    let cards = nics.cards();
+    let folders = cards.iter().map(|name| format!("{}/device", network::folder(name)));
+    pci::route_cards(look, folders, &mut found);
+    pci::split_drives(look, drives.iter().map(|disk| disk.pci_folder(look.sysfs)), &mut found);
+    found.extend(pci::iommu(look, &cards, &drives));
     found
 }
 

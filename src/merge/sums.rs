@@ -53,15 +53,13 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
     let kernel = reports().any(|report| report.confirmation == Confirmation::Kernel);
     let mut producers: Vec<_> = reports().flat_map(|report| report.producers.iter().cloned()).collect();
     producers.sort_by_key(|producer| producer.id);
+    let (intervals, intervals_dropped) = intervals(inputs, &spans, measured, elapsed_seconds);
+    let arguments = ["engine", "merge"].into_iter().chain(inputs.iter().map(|one| one.name.as_str()));
     Ok(Report {
         schema_version: first.schema_version,
         run_id: first.run_id.clone(),
         engine_version: distinct(reports().map(|report| report.engine_version.clone())),
-        command: ["engine", "merge"]
-            .map(str::to_owned)
-            .into_iter()
-            .chain(inputs.iter().map(|one| one.name.clone()))
-            .collect(),
+        command: arguments.map(str::to_owned).collect(),
         started_at,
         elapsed_seconds,
         final_fsync_seconds: reports().map(|report| report.final_fsync_seconds).fold(0.0, f64::max),
@@ -79,8 +77,8 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
         latency_seconds,
         cpu: cpu(inputs, warm_totals.bytes_produced.saturating_add(totals.bytes_produced)),
         producers,
-        intervals: intervals(inputs, &spans, measured, elapsed_seconds),
-        intervals_dropped: reports().map(|report| report.intervals_dropped).max().unwrap_or(0),
+        intervals,
+        intervals_dropped,
         phases: phases::add(inputs, &spans, measured)?,
         errors: errors(reports().map(|report| &report.errors)),
         verdict: words::verdict(inputs, &totals, &pacing, &together),
@@ -136,10 +134,16 @@ fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
         lent_bytes: sum.lent_bytes.saturating_add(one.lent_bytes),
         retries: sum.retries.saturating_add(one.retries),
         reconnects: sum.reconnects.saturating_add(one.reconnects),
-        // Of those that tell.
-        tcp_retransmits: [sum.tcp_retransmits, one.tcp_retransmits].into_iter().flatten().reduce(u64::saturating_add),
+        tcp_retransmits: told([sum.tcp_retransmits, one.tcp_retransmits], u64::saturating_add),
+        throttled_answers: told([sum.throttled_answers, one.throttled_answers], u64::saturating_add),
+        throttled_seconds: told([sum.throttled_seconds, one.throttled_seconds], |sum, one| sum + one),
         audit_lines_dropped: sum.audit_lines_dropped.saturating_add(one.audit_lines_dropped),
     })
+}
+
+/// Of those that tell.
+fn told<T>(parts: [Option<T>; 2], add: impl FnMut(T, T) -> T) -> Option<T> {
+    parts.into_iter().flatten().reduce(add)
 }
 
 /// The histograms of one kind as one.
@@ -274,8 +278,9 @@ fn errors<'a>(all: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<
     sum
 }
 
-/// By the wall clock: a second of a process goes whole into that second of the merged run in which its middle lies.
-fn intervals(inputs: &[Input], spans: &[Span], measured: f64, elapsed_seconds: f64) -> Vec<Interval> {
+/// By the wall clock: a second of a process goes whole into that second of the merged run in which its middle lies. And
+/// how many seconds of the merged run are left out before the first of them.
+fn intervals(inputs: &[Input], spans: &[Span], measured: f64, elapsed_seconds: f64) -> (Vec<Interval>, u64) {
     let mut bins: BTreeMap<u64, Interval> = BTreeMap::new();
     // Before that the seconds of one of them are not there, and a sum would be too small.
     let begins = |(input, span): (&Input, &Span)| {
@@ -296,7 +301,7 @@ fn intervals(inputs: &[Input], spans: &[Span], measured: f64, elapsed_seconds: f
             bins.entry(at).and_modify(|sum| join(sum, &moved)).or_insert(moved);
         }
     }
-    bins.into_values().collect()
+    (bins.into_values().collect(), whole_from)
 }
 
 fn join(sum: &mut Interval, one: &Interval) {
@@ -382,10 +387,12 @@ mod tests {
     }
 
     #[test]
-    fn what_tcp_sent_again_is_the_sum_of_those_that_tell() {
-        let of = |tcp_retransmits| {
+    fn what_tcp_sent_again_and_quotas_held_back_is_the_sum_of_those_that_tell() {
+        let of = |told: Option<u64>| {
             let mut one = input(0.0, 1.0);
-            one.report.totals.tcp_retransmits = tcp_retransmits;
+            let totals = &mut one.report.totals;
+            (totals.tcp_retransmits, totals.throttled_answers) = (told, told);
+            totals.throttled_seconds = told.map(|count| count as f64 / 4.0);
             one
         };
         let sum = |all: &[Option<u64>]| {
@@ -396,6 +403,8 @@ mod tests {
         assert_eq!(all, Some(212));
         let said = evidence.iter().filter(|said| *said == "212 TCP segments sent again (retransmissions)");
         assert_eq!(said.count(), 1, "{evidence:?}");
+        let asked = "212 answers asked for 53 s of waiting in all";
+        assert!(evidence.iter().any(|said| said.ends_with(asked)), "{evidence:?}");
         assert_eq!((sum(&[Some(0), Some(0)]).0, sum(&[None, None]).0), (Some(0), None));
     }
 
@@ -411,6 +420,19 @@ mod tests {
         assert_eq!(p50(of(10, 5, 0.001), of(0, 5, 0.009)), None, "those of the second were offered before");
         assert_eq!(p50(of(10, 5, 0.001), of(0, 0, 0.0)), Some(0.001));
         assert_eq!(p50(of(0, 0, 0.0), of(0, 5, 0.009)), Some(0.009));
+    }
+
+    #[test]
+    fn seconds_left_out_of_one_process_are_counted_from_the_first_start() {
+        let of = |started_at: &str| {
+            let mut one = input(0.0, 10.0);
+            let second = |at: u8| Interval { start_seconds: f64::from(at), seconds: 1.0, ..Interval::default() };
+            one.report.intervals = (5..10).map(second).collect();
+            (one.report.intervals_dropped, one.report.started_at) = (5, started_at.to_owned());
+            one
+        };
+        let whole = add(&[of("2026-01-01T00:00:00Z"), of("2026-01-01T00:00:03Z")]).unwrap();
+        assert_eq!((whole.intervals_dropped, whole.intervals[0].start_seconds), (8, 8.0));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &st
         absent(inputs),
         verdict::made_again(totals.reconnects),
         verdict::retransmitted(totals.tcp_retransmits),
+        verdict::throttled(totals),
         Some(together.to_owned()),
     ];
     let first = evidence.len().min(1);

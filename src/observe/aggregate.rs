@@ -159,6 +159,7 @@ impl Aggregate {
             let (now, base) = (&core.loop_time, &core.loop_time_base);
             sum.turns += now.turns.saturating_sub(base.turns);
             sum.target_full_ns += now.target_full_ns.saturating_sub(base.target_full_ns);
+            sum.file_wait_ns += now.file_wait_ns.saturating_sub(base.file_wait_ns);
             sum.kernel_ns += now.kernel_ns.saturating_sub(base.kernel_ns);
             sum.idle_ns += now.idle_ns.saturating_sub(base.idle_ns);
             sum.work_ns += now.work_ns.saturating_sub(base.work_ns);

@@ -9,7 +9,7 @@ use crate::observe::report::{
 };
 use crate::observe::verdict::Case;
 use crate::observe::{slo, verdict};
-use crate::plan::{self, Compression, KafkaClient, OrderedQuantile, RunPlan, TargetPlan};
+use crate::plan::{self, Compression, Fsync, KafkaClient, OrderedQuantile, RunPlan, TargetPlan};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Less processor time, or fewer bytes, tell nothing of what a byte costs.
@@ -37,6 +37,8 @@ pub struct Outcome {
     pub synced_ns: u64,
     pub audit_lines_dropped: u64,
     pub governance: Option<Governance>,
+    /// What to say of the run's clock, where it went apart from the system's.
+    pub clock_drift: Option<String>,
 }
 
 impl Outcome {
@@ -83,8 +85,7 @@ pub struct Facts {
 /// The report. `aggregate` is finished.
 pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let (warm, measured) = (aggregate.warm_total(), aggregate.measured_total());
-    let warmup_ns = plan.warmup_ns();
-    let outcome = facts.outcome;
+    let (warmup_ns, outcome) = (plan.warmup_ns(), facts.outcome);
     let ended_ns = outcome.ended_ns().unwrap_or(aggregate.latest_ns());
     let paced_ns = outcome.ends.iter().map(|end| end.paced_ns).max().filter(|ns| *ns > 0).unwrap_or(ended_ns);
     // The drain and the fsync of a run that ended in its warm-up are no measured part.
@@ -104,7 +105,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let slo = slo::evaluate(&plan.observe.slo, &totals, &throughput, quantile);
     let ended_by_signal = ended_by_signal(&outcome);
     let exit = exit([&warm, &measured], outcome.ended_early.is_some(), slo.iter().any(|slo| !slo.passed));
-    let verdict = verdict::judge(&Case {
+    let mut verdict = verdict::judge(&Case {
         time: &loop_time,
         pacing: &pacing,
         throughput: &throughput,
@@ -118,7 +119,9 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         closed: outcome.ends.iter().any(|end| end.closed),
         signal: ended_by_signal.as_deref(),
         in_flight: verdict::in_flight(plan),
+        syncs_page_cache: syncs_page_cache(plan),
     });
+    verdict.notes.extend(outcome.clock_drift.clone());
     let produced_bytes = warm.get(Field::BytesProduced) + measured.get(Field::BytesProduced);
     Report {
         schema_version: SCHEMA_VERSION,
@@ -219,9 +222,17 @@ fn totals(plan: &RunPlan, counts: &Counts) -> Totals {
         retries: counts.get(Field::Retries),
         reconnects: counts.get(Field::Reconnects),
         tcp_retransmits: has_own_connections(plan).then(|| counts.get(Field::TcpRetransmits)),
+        throttled_answers: hears_of_quotas(plan).then(|| counts.get(Field::ThrottledAnswers)),
+        throttled_seconds: hears_of_quotas(plan).then(|| counts.get(Field::ThrottledMs) as f64 / 1e3),
         // The keeper's number: no core knows it.
         audit_lines_dropped: 0,
     }
+}
+
+/// Whether rotated files have data to sync: direct writes and `--fsync each` leave none.
+fn syncs_page_cache(plan: &RunPlan) -> bool {
+    let mut files = plan.producers.iter().filter_map(plan::ProducerPlan::file);
+    files.any(|file| !file.direct && file.fsync == Fsync::End)
 }
 
 /// Those of rskafka tell nothing of themselves.
@@ -230,6 +241,14 @@ fn has_own_connections(plan: &RunPlan) -> bool {
         TargetPlan::Null | TargetPlan::Stdout | TargetPlan::File(_) => false,
         TargetPlan::Tcp(_) | TargetPlan::Http(_) => true,
         TargetPlan::Kafka(kafka) => kafka.client == KafkaClient::Uring,
+    })
+}
+
+/// Brokers tell of a quota in their answers.
+fn hears_of_quotas(plan: &RunPlan) -> bool {
+    plan.producers.iter().any(|producer| match &producer.to {
+        TargetPlan::Kafka(kafka) => kafka.client == KafkaClient::Uring && kafka.acks != 0,
+        _ => false,
     })
 }
 

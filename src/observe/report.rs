@@ -103,7 +103,7 @@ pub struct Warmup {
 }
 
 /// `records_offered` = produced + failed + uncertain + not sent, exactly.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
     pub records_offered: u64,
     pub records_produced: u64,
@@ -128,6 +128,13 @@ pub struct Totals {
     /// rskafka, which does not tell.
     #[serde(default)]
     pub tcp_retransmits: Option<u64>,
+    /// Kafka: answers with a `throttle_time_ms`, by which a broker under a quota asks for a pause. `null` for other
+    /// targets, with `--acks 0`, where there are no answers, and with rskafka, which does not tell.
+    #[serde(default)]
+    pub throttled_answers: Option<u64>,
+    /// What they asked for, all partitions together: it may be more than the run took. `null` as above.
+    #[serde(default)]
+    pub throttled_seconds: Option<f64>,
     /// Audit lines not written because the log could not keep up.
     pub audit_lines_dropped: u64,
 }
@@ -241,6 +248,7 @@ pub struct Producer {
     /// The first sequence that the target still holds; `null`: it keeps none, or nobody knows.
     pub retained_first_sequence: Option<u64>,
     /// Submitted and not produced: inclusive ranges in order.
+    #[serde(serialize_with = "write::on_one_line")]
     pub missing: Vec<(u64, u64)>,
     /// More ranges were missing than are named.
     pub missing_truncated: bool,

@@ -25,7 +25,7 @@ impl Run {
         let plan = plan(cores, lanes, rate);
         let live = plan.cores.iter().map(|core| LiveCore::new(core.producers.iter().map(|&at| at as u32).collect()));
         let live = live.collect();
-        Self { shared: Shared::new(Arc::new(plan), live, TscClock::start(), Arc::default()) }
+        Self { shared: Shared::new(Arc::new(plan), live, TscClock::start(|| None), Arc::default()) }
     }
 
     /// The same cells under a changed plan, nothing folded yet.

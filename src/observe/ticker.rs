@@ -25,6 +25,8 @@ pub struct Ticker {
     drains_from_ns: Option<u64>,
     /// The refusals that were told: target and status.
     refusals: BTreeSet<(usize, u16)>,
+    /// The targets of which it was told that they hold the run back.
+    quotas: BTreeSet<usize>,
 }
 
 const DRAINING: &str = "draining";
@@ -158,8 +160,17 @@ impl Ticker {
     pub fn new(shared: Arc<Shared>, console: Arc<Console>) -> Self {
         let warmup_ns = shared.plan.warmup_ns();
         let before = vec![Counts::default(); shared.plan.producers.len()];
-        let (recent, refusals) = (Recent::default(), BTreeSet::new());
-        Self { shared, console, warmup_ns, before, before_ns: 0, recent, drains_from_ns: None, refusals }
+        Self {
+            shared,
+            console,
+            warmup_ns,
+            before,
+            before_ns: 0,
+            recent: Recent::default(),
+            drains_from_ns: None,
+            refusals: BTreeSet::new(),
+            quotas: BTreeSet::new(),
+        }
     }
 
     /// The line that opens a log; a person at a terminal has read the plan already.
@@ -189,6 +200,7 @@ impl Ticker {
 
     pub fn stopped(&mut self) {
         self.tell_refusals();
+        self.tell_quotas();
         let total = self.shared.live_total();
         let (records, errors) = (total.get(Field::RecordsProduced), errors(&total));
         match self.console.format {
@@ -224,6 +236,7 @@ impl Ticker {
         let span = seconds(elapsed_ns.saturating_sub(self.before_ns)).max(1e-9);
         self.before_ns = elapsed_ns;
         self.tell_refusals();
+        self.tell_quotas();
         match self.console.format {
             LogFormat::Json => self.log_producers(elapsed_ns, span),
             LogFormat::Text => {
@@ -248,6 +261,21 @@ impl Ticker {
                     let (target, line) = (&plan.sink.targets[at], status_line(status));
                     tracing::warn!(event = "refused", target, status, "{target}: first refused answer: {line}");
                 }
+            }
+        }
+    }
+
+    /// A target that takes less than it could, and says so: each once.
+    fn tell_quotas(&mut self) {
+        let plan = &self.shared.plan;
+        for (producer, counts) in self.shared.lanes() {
+            if counts.get(Field::ThrottledAnswers) > 0 && self.quotas.insert(producer.target) {
+                let target = &plan.sink.targets[producer.target];
+                tracing::warn!(
+                    event = "throttled",
+                    target,
+                    "{target}: a broker asks for pauses (throttle_time_ms): a quota of this client's holds it back"
+                );
             }
         }
     }

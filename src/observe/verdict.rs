@@ -23,6 +23,8 @@ const JUDGED_SECONDS_MIN: f64 = 0.1;
 const LATE_SHARE_MAX: f64 = 0.05;
 /// From this share of the time in which something was due, what may be in flight is what the target was held to.
 const FULL_SHARE_MIN: f64 = 0.5;
+/// From this share of the time on, that files were not there in time is worth a note.
+const FILE_WAIT_SHARE_MIN: f64 = 0.05;
 /// One wait of this share of the time, so many times the usual one, is why the target was waited for.
 const STALL_SHARE_MIN: f64 = 0.25;
 const STALL_FACTOR_MIN: f64 = 10.0;
@@ -45,6 +47,8 @@ struct Shares {
     stolen: f64,
     /// Something was due and the core waited: for room, or in a call that the target held up.
     waited: f64,
+    /// The part of it that was for the file to follow a full one.
+    file_wait: f64,
     /// Making and handing over records.
     work: f64,
     /// The kernel's part of it: copying, sending.
@@ -67,6 +71,7 @@ impl Shares {
             idle: ran(time.idle_ns),
             stolen: share(time.stolen_ns) + share(running_ns) * missing,
             waited: share(waited_ns) - share(time.target_full_ns.min(waited_ns)) * missing,
+            file_wait: ran(time.file_wait_ns),
             work: ran(work_ns),
             kernel: share(kernel_ns),
         }
@@ -110,6 +115,8 @@ pub struct Case<'a> {
     pub signal: Option<&'a str>,
     /// How much may be in flight, where that is limited, and what would allow more.
     pub in_flight: Option<String>,
+    /// What full files have in the page cache is brought to the drive before another file is made.
+    pub syncs_page_cache: bool,
 }
 
 /// The verdict from where the cores' time went in the measured part.
@@ -129,6 +136,7 @@ pub fn judge(case: &Case<'_>) -> Verdict {
         evidence.insert(at, said);
     }
     evidence.extend(retransmitted(case.totals.tcp_retransmits));
+    evidence.extend(throttled(case.totals));
     if case.closed {
         evidence.push(READER_LEFT.to_owned());
     }
@@ -259,10 +267,22 @@ impl Case<'_> {
             LimitedBy::Rate if late >= LATE_SHARE_MAX => {
                 Some(format!("{} of the records were sent late, and response times count that wait", percent(late)))
             }
+            LimitedBy::Target | LimitedBy::Generator if shares.file_wait >= FILE_WAIT_SHARE_MIN => {
+                Some(self.file_wait_said(shares.file_wait))
+            }
             LimitedBy::Target if self.is_held_by_depth(shares) => self.in_flight.clone(),
             _ => None,
         };
         Vec::from_iter(note)
+    }
+
+    fn file_wait_said(&self, share: f64) -> String {
+        let (what, so) = if self.syncs_page_cache {
+            ("the files before were not on the drive yet", " (fsync): it takes no more")
+        } else {
+            ("the next file was not ready", ": a larger --rotate-size-mb, or --preallocate, needs fewer")
+        };
+        format!("{what} {} of the time{so}", percent(share))
     }
 
     /// For most of the time in which something was due the target was waited for, and nothing but its answers.
@@ -271,11 +291,12 @@ impl Case<'_> {
         full && !self.is_troubled() && !self.is_stalled()
     }
 
-    /// Records were refused or lost, or connections are: more in flight would mend neither. One that was made again
-    /// is no trouble by itself: a server may close each in order after so many requests.
+    /// Records were refused, held back or lost, or connections are: more in flight would mend none of it. One that was
+    /// made again is no trouble by itself: a server may close each in order after so many requests.
     fn is_troubled(&self) -> bool {
-        let Totals { records_failed, records_uncertain, retries, .. } = *self.totals;
-        let troubles = [self.records_refused, records_failed, records_uncertain, retries];
+        let Totals { records_failed, records_uncertain, retries, throttled_answers, .. } = *self.totals;
+        let throttled = throttled_answers.unwrap_or(0);
+        let troubles = [self.records_refused, records_failed, records_uncertain, retries, throttled];
         self.connections_down > 0 || !self.statuses.is_empty() || troubles.iter().any(|count| *count > 0)
     }
 
@@ -334,6 +355,14 @@ pub fn made_again(reconnects: u64) -> Option<String> {
 pub fn retransmitted(segments: Option<u64>) -> Option<String> {
     let segments = segments.filter(|count| *count > 0)?;
     Some(format!("{} sent again (retransmissions)", format_counted(segments, "TCP segment")))
+}
+
+/// How brokers held a client back on purpose, in one run or in several.
+pub fn throttled(totals: &Totals) -> Option<String> {
+    let answers = totals.throttled_answers.filter(|count| *count > 0)?;
+    let asked = format_duration((totals.throttled_seconds.unwrap_or(0.0) * 1e9).round() as u64);
+    let answers = format_counted(answers, "answer");
+    Some(format!("brokers held this client back by a quota: {answers} asked for {asked} of waiting in all"))
 }
 
 /// Records that the target refused, of a report's errors by kind.

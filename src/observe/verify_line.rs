@@ -1,7 +1,7 @@
 //! What is said while a reading goes on: the live line of `engine verify`.
 
 use crate::base::progress::ReadProgress;
-use crate::base::units::{format_amount, format_rate_steady};
+use crate::base::units::{format_amount, format_count, format_counted, format_rate_steady};
 use crate::observe::live_line::{LivePart, clock, live_columns, side_by_side};
 use crate::observe::logs::Console;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -38,12 +38,15 @@ pub fn stopped(signal: &str, progress: &ReadProgress) -> String {
     format!("stopped by {signal} after {}: nothing is judged", amount(progress))
 }
 
-/// `4.25 GB of 17 GB`; without a known end the first of them.
+/// `4.25 GB of 17 GB`, or of a topic `4.25 GB, 25,000 of 100,000 offsets`; without a known end the first of them.
 fn amount(progress: &ReadProgress) -> String {
     let read = progress.bytes_read();
-    match progress.bytes_all() {
-        Some(all) => format!("{} of {}", format_amount(read.min(all)), format_amount(all)),
-        None => format_amount(read),
+    match (progress.bytes_all(), progress.offsets()) {
+        (Some(all), _) => format!("{} of {}", format_amount(read.min(all)), format_amount(all)),
+        (None, Some((offsets, all))) => {
+            format!("{}, {} of {}", format_amount(read), format_count(offsets), format_counted(all, "offset"))
+        }
+        (None, None) => format_amount(read),
     }
 }
 
@@ -53,6 +56,8 @@ struct Line<'a> {
     started: Instant,
     /// When the line before was made, and what was read by then.
     before: (Duration, u64),
+    /// The last line without offsets: until then files may have been read.
+    offsets_since: Option<Duration>,
 }
 
 /// A part of the line, those of least use first.
@@ -67,7 +72,7 @@ impl LivePart for Part {}
 
 impl<'a> Line<'a> {
     fn new(progress: &'a ReadProgress) -> Self {
-        Self { progress, started: Instant::now(), before: (Duration::ZERO, 0) }
+        Self { progress, started: Instant::now(), before: (Duration::ZERO, 0), offsets_since: None }
     }
 
     fn next(&mut self, columns: usize) -> String {
@@ -80,17 +85,26 @@ impl<'a> Line<'a> {
         let (elapsed_before, read_before) = std::mem::replace(&mut self.before, (elapsed, read));
         let span_seconds = elapsed.saturating_sub(elapsed_before).as_secs_f64().max(1e-9);
         let rate = format_rate_steady(read.saturating_sub(read_before) as f64 / span_seconds);
-        let elapsed_ns = elapsed.as_nanos() as f64;
-        let time = match self.progress.bytes_all() {
-            None => clock(elapsed_ns as u64),
-            Some(_) if read == 0 => "– left".to_owned(),
-            Some(all) => {
-                let left_ns = elapsed_ns * all.saturating_sub(read) as f64 / read as f64;
+        let time = match self.part_done(elapsed, elapsed_before) {
+            None => clock(elapsed.as_nanos() as u64),
+            Some((_, 0, _)) => "– left".to_owned(),
+            Some((since, done, all)) => {
+                let left_ns = since.as_nanos() as f64 * all.saturating_sub(done) as f64 / done as f64;
                 format!("{} left", clock(left_ns as u64))
             }
         };
         let amount = amount(self.progress);
         side_by_side(vec![(Part::Read, amount), (Part::Rate, rate), (Part::Left, time)], columns)
+    }
+
+    /// In this time so much of so much was read: bytes, or offsets of a topic. `None`: nobody knows its end.
+    fn part_done(&mut self, elapsed: Duration, elapsed_before: Duration) -> Option<(Duration, u64, u64)> {
+        if let Some(all) = self.progress.bytes_all() {
+            return Some((elapsed, self.progress.bytes_read(), all));
+        }
+        let (done, all) = self.progress.offsets()?;
+        let since = *self.offsets_since.get_or_insert(elapsed_before);
+        Some((elapsed.saturating_sub(since), done, all))
     }
 }
 
@@ -114,6 +128,25 @@ mod tests {
         assert_eq!(at(12, 10), "31s left");
         progress.add(20_000_000_000);
         assert_eq!(at(13, 30), "17 GB of 17 GB  0s left", "a record may reach past the end of its part");
+    }
+
+    #[test]
+    fn of_a_topic_the_line_says_how_many_offsets_are_read() {
+        let progress = ReadProgress::default();
+        let mut line = Line::new(&progress);
+        let mut at = |seconds| line.next_at(Duration::from_secs(seconds), 80);
+        // Files before it have no end to tell.
+        progress.add(2_000_000_000);
+        assert_eq!(at(10), "2 GB  200.0 MB/s  10s");
+        progress.set_offsets_all(100_000);
+        assert_eq!(at(11), "2 GB, 0 of 100,000 offsets  0 B/s  – left");
+        progress.add(1_000_000_000);
+        progress.add_offsets(25_000);
+        assert_eq!(at(20), "3 GB, 25,000 of 100,000 offsets  111.1 MB/s  30s left", "10 s of 40");
+        let told = stopped("SIGINT", &progress);
+        assert_eq!(told, "stopped by SIGINT after 3 GB, 25,000 of 100,000 offsets: nothing is judged");
+        progress.add_offsets(80_000);
+        assert_eq!(at(21), "3 GB, 100,000 of 100,000 offsets  0 B/s  0s left", "offsets that are gone count, too");
     }
 
     #[test]

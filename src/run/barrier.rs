@@ -42,7 +42,12 @@ pub fn await_start(plan: &RunPlan, (clock, mark): (&TscClock, Mark), stop: &Stop
     let wanted_unix_ns = plan.start_at_unix_ns.unwrap_or(0);
     // As late as can be: the system's clock may change its pace while the run waits.
     wait_until(wanted_unix_ns.saturating_sub(WAKE_AHEAD_NS + SETTLE_NS), stop)?;
-    clock.settle(mark);
+    if let Some(ppm) = clock.settle(mark) {
+        let (percent, way) = (ppm.abs() / 1e4, if ppm > 0.0 { "fast" } else { "slow" });
+        let what = format!("the system's clock is being slewed and goes {percent:.2} % too {way} just now");
+        let instead = "the machine's own counter, as the kernel measured it at boot";
+        tracing::warn!(event = "clock", ppm, "{what}: the run keeps to the pace of {instead}");
+    }
     wait_until(wanted_unix_ns.saturating_sub(WAKE_AHEAD_NS), stop)?;
     // By the system's clock, which may have been set right since the run's own took its anchor.
     let (now_ns, now_unix_ns) = (clock.now_ns(), unix_now_ns());

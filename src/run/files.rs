@@ -1,10 +1,11 @@
 //! Runs with files: who has them before the start, the ring's back end, and a lane for each file.
 
 use super::core::{Prepared, Setup, finish};
-use super::{barrier, region};
+use super::{Stop, barrier, region};
 use crate::base::fatal::Fatal;
+use crate::base::place;
 use crate::counters::CoreEnd;
-use crate::plan::{Io, ProducerPlan, RunPlan, SinkKind};
+use crate::plan::{FilePlan, Io, ProducerPlan, RunPlan};
 use crate::sink::file::keeper::{Keeper, KeeperEnd, KeeperLane};
 use crate::sink::file::made::Made;
 use crate::sink::file::open;
@@ -14,17 +15,23 @@ use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::Ring;
 use crate::sys::uring::Uring;
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// The file keeper and each producer's handle, where the target is files.
-pub fn keeper_for(plan: &RunPlan) -> (Option<Keeper>, Vec<Option<KeeperLane>>) {
-    if plan.sink.kind != SinkKind::File {
-        return (None, vec![None; plan.producers.len()]);
-    }
-    let mut keeper = Keeper::new();
-    let lanes = plan.producers.iter().map(|producer| producer.file().map(|file| keeper.lane(file))).collect();
-    (Some(keeper), lanes)
+/// The file keepers and each producer's handle, where the target is files. What syncs slowly holds up no other file
+/// system; those who share one share its free space, which is better given away by one. The folders are there.
+///
+/// Subvolumes of btrfs and datasets of ZFS have numbers of their own (`f_fsid`, too) and share one free space: their
+/// keepers may see the same room at once, and pass the floor by a file each.
+pub fn keepers_for(plan: &RunPlan) -> (Vec<Keeper>, Vec<Option<KeeperLane>>) {
+    let mut keepers = BTreeMap::<Option<u64>, Keeper>::new();
+    let device = |file: &FilePlan| place::folder(&file.data).metadata().ok().map(|facts| facts.dev());
+    let mut lane = |file: &FilePlan| keepers.entry(device(file)).or_default().lane(file);
+    let lanes = plan.producers.iter().map(ProducerPlan::file).map(|file| file.map(&mut lane)).collect();
+    (keepers.into_values().collect(), lanes)
 }
 
 /// Each producer's data file, locked, where the target is files: all before anything in their folders is changed.
@@ -33,15 +40,24 @@ pub fn claims(plan: &RunPlan, made: &mut Made) -> Result<Vec<Option<File>>, Fata
     plan.producers.iter().map(claim).collect()
 }
 
-/// The keeper's thread, if there is one. Dropped, it is waited for: where a run does not start, its files are taken
-/// back next, and the keeper must be done with them by then.
+/// The keepers' threads. Dropped, they are waited for: where a run does not start, its files are taken back next, and
+/// the keepers must be done with them by then.
 #[derive(Default)]
-pub struct Keeping(pub Option<JoinHandle<KeeperEnd>>);
+pub struct Keeping(Vec<JoinHandle<KeeperEnd>>);
 
 impl Keeping {
-    /// Waits for its end, which comes once no core has a lane of it any more.
-    pub fn join(&mut self) -> Option<KeeperEnd> {
-        self.0.take().map(|thread| thread.join().unwrap_or_else(|_| crashed_keeper()))
+    pub fn start(&mut self, keepers: Vec<Keeper>, cpus: &[usize], stop: &Arc<Stop>) -> Result<(), Fatal> {
+        for keeper in keepers {
+            let stop = stop.clone();
+            self.0.push(keeper.start(cpus.to_vec(), move |why| stop.because(why))?);
+        }
+        Ok(())
+    }
+
+    /// Waits for their ends, which come once no core has a lane of theirs any more.
+    pub fn join(&mut self) -> KeeperEnd {
+        let ends = self.0.drain(..).map(|thread| thread.join().unwrap_or_else(|_| crashed_keeper()));
+        ends.fold(KeeperEnd::default(), KeeperEnd::and)
     }
 }
 
@@ -113,4 +129,61 @@ fn open_files<R: Ring>(ring: &mut R, setup: &mut Setup, prepared: &Prepared) -> 
         )?);
     }
     Ok(FileSink::new(lanes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{producer_plan, run_plan};
+    use crate::plan::{Existing, FileLayout, Fsync, TargetPlan};
+    use std::path::Path;
+
+    fn producer(id: u32, folder: &Path) -> ProducerPlan {
+        let file = FilePlan {
+            data: folder.join(format!("{id}.bin")),
+            manifest: folder.join(format!("{id}.json")),
+            log: Some(folder.join(format!("{id}.log"))),
+            log_place: folder.join(format!("{id}.log")),
+            layout: FileLayout::Rotating { limit_bytes: 4096, retain: None },
+            direct: false,
+            align: 1,
+            fsync: Fsync::Never,
+            min_free_bytes: 0,
+            run_bytes_max: u64::MAX,
+            existing: Existing::Replaced,
+        };
+        ProducerPlan { to: TargetPlan::File(file), ..producer_plan(id) }
+    }
+
+    #[test]
+    fn each_file_system_has_a_keeper() {
+        let scratch = tempfile::tempdir().unwrap();
+        let other = scratch.path().join("other");
+        std::fs::create_dir(&other).unwrap();
+        // Nothing is written there.
+        let folders = [scratch.path(), Path::new("/proc"), other.as_path()];
+        let producers: Vec<_> = (0..).zip(folders).map(|(id, folder)| producer(id, folder)).collect();
+        let (keepers, lanes) = keepers_for(&RunPlan { producers, ..run_plan() });
+        assert_eq!(keepers.len(), 2);
+        let numbers: Vec<_> = lanes.iter().map(|lane| lane.as_ref().map(|lane| lane.lane)).collect();
+        assert_eq!(numbers, [Some(0), Some(0), Some(1)]);
+        let (keepers, lanes) = keepers_for(&run_plan());
+        assert!(keepers.is_empty() && lanes.len() == 1 && lanes[0].is_none(), "there are no files");
+    }
+
+    #[test]
+    fn what_goes_wrong_with_one_file_system_ends_the_run() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (mut keeping, stop) = (Keeping::default(), Arc::<Stop>::default());
+        let gone = scratch.path().join("gone");
+        let files = [producer(0, scratch.path()), producer(1, &gone), producer(2, scratch.path())];
+        let mut keepers: Vec<_> = files.iter().map(|_| Keeper::new()).collect();
+        let keep = |(keeper, producer): (&mut Keeper, &ProducerPlan)| keeper.lane(producer.file().unwrap());
+        let lanes: Vec<_> = keepers.iter_mut().zip(&files).map(keep).collect();
+        keeping.start(keepers, &[], &stop).unwrap();
+        drop(lanes);
+        let why = keeping.join().error.unwrap();
+        assert!(why.contains(&gone.display().to_string()), "{why}");
+        assert_eq!(stop.reason(), Some(why));
+    }
 }

@@ -6,7 +6,7 @@ use super::net;
 use crate::base::fatal::Fatal;
 use crate::base::page::PAGE_BYTES;
 use crate::base::{limits, units};
-use crate::host::{Sysfs, memory};
+use crate::host::{Sysfs, memory, rlimit};
 use crate::payload::Payload;
 use crate::payload::bake::{Draft, Who};
 use crate::plan::{ProducerPlan, RunPlan, TargetPlan, Unregistered};
@@ -122,7 +122,7 @@ fn memlock_bytes() -> u64 {
 }
 
 /// The limit of locked memory is to blame only where there is one; then there is a mend as well.
-fn why_unregistered(whose: &str, memlock_bytes: u64) -> (String, Option<&'static str>) {
+fn why_unregistered(whose: &str, memlock_bytes: u64) -> (String, Option<String>) {
     if memlock_bytes == u64::MAX {
         return (format!("the kernel refused to register the rings of {whose}"), None);
     }
@@ -131,7 +131,7 @@ fn why_unregistered(whose: &str, memlock_bytes: u64) -> (String, Option<&'static
         "the kernel does not register the buffers of {whose}: locked memory is limited to {limit}, for all processes \
          of this user together"
     );
-    (what, Some("ulimit -l unlimited"))
+    (what, Some(rlimit::raise(rlimit::MEMLOCK)))
 }
 
 #[cfg(test)]
@@ -163,7 +163,7 @@ mod tests {
     fn the_limit_of_locked_memory_is_named_only_where_there_is_one() {
         let (what, mend) = why_unregistered("2 cores", 3 << 20);
         assert!(what.contains("of 2 cores: locked memory is limited to 3 MiB"), "{what}");
-        assert_eq!(mend, Some("ulimit -l unlimited"));
+        assert!(mend.is_some_and(|mend| mend.ends_with("docker run --ulimit memlock=-1")));
         let told = why_unregistered("2 cores", u64::MAX);
         assert_eq!(told, ("the kernel refused to register the rings of 2 cores".to_owned(), None));
     }

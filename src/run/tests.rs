@@ -68,3 +68,22 @@ fn a_signal_after_the_run_ends_the_waiting_and_no_run() {
     let by = stop.over(|| panic!("that signal was for the run"));
     assert!(by.as_deref() == Some("SIGTERM") && !stop.hurried.load(Relaxed));
 }
+
+#[test]
+fn the_first_reason_to_end_a_run_is_told() {
+    let stop = Stop::default();
+    let kept = || KeeperEnd { error: Some("the manifest".into()), ..KeeperEnd::default() };
+    assert_eq!(why_early(&stop, &[], KeeperEnd::default()), None);
+    assert_eq!(why_early(&stop, &[], kept()).as_deref(), Some("the manifest"));
+    stop.because("the floor of another drive");
+    stop.because("the manifest");
+    assert_eq!(why_early(&stop, &[], kept()).as_deref(), Some("the floor of another drive"));
+    let ends = [CoreEnd { ended_by: Some("a core".into()), ..CoreEnd::default() }];
+    assert_eq!(why_early(&stop, &ends, kept()).as_deref(), Some("a core"));
+}
+
+#[test]
+fn no_run_is_over_before_its_cores_whatever_the_clock_says() {
+    let ends = [7, 9, 8].map(|ended_ns| CoreEnd { ended_ns, ..CoreEnd::default() });
+    assert_eq!((over_ns(0, &ends), over_ns(10, &ends), over_ns(5, &[])), (9, 10, 5));
+}

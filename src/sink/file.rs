@@ -71,6 +71,10 @@ impl<R: Ring> Sink<R> for FileSink {
         if self.ending.is_some() { Room::NONE } else { Room::bytes(self.lanes[lane].room(ring, lane, next_length)) }
     }
 
+    fn awaits_file(&self, lane: usize) -> bool {
+        self.lanes[lane].awaits_file()
+    }
+
     fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, hurry: bool) {
         self.lanes[lane].offer(ring, lane, slot, payload, hurry);
     }

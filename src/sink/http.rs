@@ -277,3 +277,6 @@ impl<R: NetRing> Sink<R> for HttpSink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

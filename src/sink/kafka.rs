@@ -246,12 +246,8 @@ impl<R: NetRing> Sink<R> for KafkaSink {
     }
 
     fn take_wire(&mut self, lane: usize) -> Wire {
-        let parts = &mut self.lanes[lane].parts;
         let mut wire = Wire::default();
-        for part in parts {
-            wire += part.link.take_wire();
-            wire.retries += part.take_retries();
-        }
+        self.lanes[lane].parts.iter_mut().for_each(|part| wire += part.take_wire());
         wire
     }
 

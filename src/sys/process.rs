@@ -68,6 +68,12 @@ pub fn raise_open_files() -> u64 {
     if raised { wanted.rlim_cur } else { limit.rlim_cur }
 }
 
+/// Whether this process is root's.
+pub fn is_root() -> bool {
+    // SAFETY: no arguments, and it cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
 /// The soft limit of open files.
 pub fn open_files_max() -> u64 {
     open_files().rlim_cur

@@ -3,6 +3,7 @@
 use super::intervals::subtract;
 use super::shape::Key;
 use crate::base::fatal::Fatal;
+use crate::base::{bounded, limits};
 use crate::record;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -105,7 +106,11 @@ fn promise(producer: ReportProducer) -> Result<(Expected, Option<String>), Strin
 
 /// Reads a report file; errors end the command with exit code 2.
 pub fn read(path: &Path) -> Result<Expectation, Fatal> {
-    let text = std::fs::read(path).map_err(|error| {
+    read_up_to(path, limits::REPORT_BYTES_MAX)
+}
+
+fn read_up_to(path: &Path, bytes_max: u64) -> Result<Expectation, Fatal> {
+    let text = bounded::read(path, bytes_max).map_err(|error| {
         Fatal::usage(format!("--expect {}: {error}", path.display())).mend("name a file that --report wrote")
     })?;
     parse(&text).map_err(|why| {
@@ -141,6 +146,18 @@ mod tests {
         ] {
             assert!(parse(text.as_bytes()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_report_is_read_up_to_its_limit() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = r#"{"run_id":"r","producers":[]}"#;
+        std::fs::write(file.path(), text).unwrap();
+        assert!(read_up_to(file.path(), text.len() as u64).is_ok());
+        let fatal = read_up_to(file.path(), text.len() as u64 - 1).unwrap_err();
+        assert!(fatal.what.starts_with("--expect /") && fatal.what.contains("more than 28 bytes"), "{fatal}");
+        // What has no end is refused, too, and not read into memory whole.
+        assert!(read_up_to(Path::new("/dev/zero"), 1 << 16).unwrap_err().what.contains("more than"));
     }
 
     proptest! {

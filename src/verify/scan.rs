@@ -23,6 +23,17 @@ pub struct Run {
 }
 
 impl Run {
+    /// One message of a topic, where offsets stand for bytes.
+    pub fn of_message(claim: &Claim, offset: i64) -> Self {
+        let (at, sequence) = (offset.cast_unsigned(), claim.sequence);
+        Self { key: claim.key, first: sequence, last: sequence, start: at, end: at.wrapping_add(1) }
+    }
+
+    /// Whether this record of this producer is the next one.
+    pub fn goes_on_with(&self, key: Key, sequence: u64) -> bool {
+        self.key == key && self.last.checked_add(1) == Some(sequence)
+    }
+
     /// Takes in `next` if it goes on where this one ends; whether it does.
     pub fn join(&mut self, next: &Self) -> bool {
         let goes_on = self.key == next.key && self.end == next.start && self.last.checked_add(1) == Some(next.first);

@@ -7,10 +7,12 @@ use crate::manifest::{Layout, Manifest, RecordFormat};
 use crate::sink::file::open;
 use crate::sys::streams;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// What a manifest without data is.
 pub const NO_DATA: &str = "there is a manifest, but no data file beside it";
@@ -37,6 +39,8 @@ impl DataStream {
 pub struct DataFile {
     pub path: PathBuf,
     pub length_bytes: u64,
+    /// Where it lies.
+    pub device: u64,
     pub is_rotated: bool,
 }
 
@@ -58,7 +62,7 @@ pub fn stdin() -> Result<Box<dyn io::Read>, Fatal> {
 
 /// Resolves every source; what is there but cannot be used is a finding, what is not there ends the command.
 pub fn resolve(names: &[String], findings: &mut Findings) -> Result<Vec<Source>, Fatal> {
-    let mut resolver = Resolver { claimed: BTreeSet::new(), sources: Vec::new(), findings };
+    let mut resolver = Resolver { claimed: BTreeSet::new(), listed: None, sources: Vec::new(), findings };
     for name in names {
         match name.as_str() {
             "-" if resolver.sources.iter().any(|source| matches!(source, Source::Pipe(None))) => {
@@ -78,11 +82,31 @@ pub fn resolve(names: &[String], findings: &mut Findings) -> Result<Vec<Source>,
 struct Resolver<'a> {
     /// Files that belong to a stream already.
     claimed: BTreeSet<PathBuf>,
+    /// The folder that was listed last: each of its streams asks for it.
+    listed: Option<(PathBuf, Rc<[PathBuf]>)>,
     sources: Vec<Source>,
     findings: &'a mut Findings,
 }
 
 impl Resolver<'_> {
+    /// See [`list`].
+    fn list(&mut self, folder: &Path) -> io::Result<Rc<[PathBuf]>> {
+        if let Some((_, paths)) = self.listed.as_ref().filter(|(listed, _)| listed == folder) {
+            return Ok(paths.clone());
+        }
+        let paths: Rc<[PathBuf]> = list(folder)?.into();
+        self.listed = Some((folder.to_owned(), paths.clone()));
+        Ok(paths)
+    }
+
+    /// The rotated files of a stream: a ring has none, and without a manifest it may have some.
+    fn rotated(&mut self, data: &Path, manifest: Option<&Manifest>) -> io::Result<Vec<PathBuf>> {
+        if manifest.is_some_and(|manifest| manifest.layout != Layout::Append) {
+            return Ok(Vec::new());
+        }
+        Ok(rotated(&self.list(place::folder(data))?, data))
+    }
+
     fn path(&mut self, path: &Path) -> Result<(), Fatal> {
         let facts = std::fs::metadata(path).map_err(|error| missing(path, &error))?;
         if facts.is_dir() {
@@ -101,7 +125,7 @@ impl Resolver<'_> {
     }
 
     fn folder(&mut self, folder: &Path) -> Result<(), Fatal> {
-        let names = list(folder).map_err(|error| missing(folder, &error))?;
+        let names = self.list(folder).map_err(|error| missing(folder, &error))?;
         let before = self.sources.len();
         for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
             // What is no manifest of ours is none of our business.
@@ -112,7 +136,7 @@ impl Resolver<'_> {
         for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "bin")) {
             self.file(path, None)?;
         }
-        for path in &names {
+        for path in names.iter() {
             if let Some(data) = active_of(path).filter(|_| !self.claimed.contains(path)) {
                 self.rotated_alone(&data)?;
             }
@@ -125,10 +149,31 @@ impl Resolver<'_> {
     }
 
     fn manifest(&mut self, path: &Path, manifest: Manifest) -> Result<(), Fatal> {
-        match data_of(path, &manifest).map_err(|error| missing(path, &error))? {
+        match self.data_of(path, &manifest).map_err(|error| missing(path, &error))? {
             Some(data) => self.file(&data, Some(manifest)),
             None => self.lost(path, manifest),
         }
+    }
+
+    /// The data file that the manifest at `path` speaks of.
+    fn data_of(&mut self, path: &Path, manifest: &Manifest) -> io::Result<Option<PathBuf>> {
+        let named = path.with_file_name(&manifest.data_file);
+        if !manifest.data_file.is_empty() && is_data(&named) {
+            return Ok(Some(named));
+        }
+        let beside = |candidate: &&PathBuf| {
+            let extension = candidate.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+            candidate.file_name() != path.file_name()
+                && candidate.with_extension("json").file_name() == path.file_name()
+                && !matches!(extension, "json" | "log" | "tmp" | "html" | "next")
+        };
+        let usual = path.with_extension("bin");
+        if usual.is_file() {
+            return Ok(Some(usual));
+        }
+        let names = self.list(place::folder(path))?;
+        // As the user wrote the folder, so that files are recognised when named twice.
+        Ok(names.iter().find(beside).and_then(|found| Some(path.with_file_name(found.file_name()?))))
     }
 
     /// A manifest whose data file is gone; what was rotated before may still be there. A run that is killed between the
@@ -150,7 +195,7 @@ impl Resolver<'_> {
             self.findings.add(Finding { source: Some(label.clone()), ..finding });
         }
         // The name that it states may lead nowhere.
-        let rotated = rotated_of(&data, Some(&manifest)).unwrap_or_default();
+        let rotated = self.rotated(&data, Some(&manifest)).unwrap_or_default();
         let files = self.claim(rotated, next)?;
         self.sources.push(Source::Data(Box::new(DataStream {
             label,
@@ -166,7 +211,7 @@ impl Resolver<'_> {
         if data.exists() {
             return Ok(());
         }
-        let rotated = rotated(data).map_err(|error| missing(data, &error))?;
+        let rotated = self.rotated(data, None).map_err(|error| missing(data, &error))?;
         let files = self.claim(rotated, None)?;
         let label = data.display().to_string();
         self.sources.push(Source::Data(Box::new(DataStream { label, manifest: None, files, active_is_gone: false })));
@@ -195,7 +240,7 @@ impl Resolver<'_> {
             self.findings.add(Finding { source, ..Finding::new(Kind::Malformed, what) });
             None
         });
-        let rotated = rotated_of(data, manifest.as_ref()).map_err(|error| missing(data, &error))?;
+        let rotated = self.rotated(data, manifest.as_ref()).map_err(|error| missing(data, &error))?;
         let active = [Some(data.to_owned()), next_of(data, manifest.as_ref())];
         let files = self.claim(rotated, active.into_iter().flatten())?;
         self.sources.push(Source::Data(Box::new(DataStream { label, manifest, files, active_is_gone: false })));
@@ -211,9 +256,9 @@ impl Resolver<'_> {
         let rotated = rotated.into_iter().map(|path| (path, true));
         let mut files = Vec::new();
         for (path, is_rotated) in rotated.chain(active.into_iter().map(|path| (path, false))) {
-            let length_bytes = length_of(&path).map_err(|error| missing(&path, &error))?;
+            let (length_bytes, device) = length_and_device(&path).map_err(|error| missing(&path, &error))?;
             self.claimed.insert(path.clone());
-            files.push(DataFile { path, length_bytes, is_rotated });
+            files.push(DataFile { path, length_bytes, device, is_rotated });
         }
         // A rotated file that was named before its active one is part of the stream now.
         let claimed: BTreeSet<&PathBuf> = files.iter().map(|file| &file.path).collect();
@@ -246,28 +291,6 @@ fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The data file that the manifest at `path` speaks of.
-fn data_of(path: &Path, manifest: &Manifest) -> io::Result<Option<PathBuf>> {
-    let named = path.with_file_name(&manifest.data_file);
-    if !manifest.data_file.is_empty() && is_data(&named) {
-        return Ok(Some(named));
-    }
-    let beside = |candidate: &PathBuf| {
-        let extension = candidate.extension().and_then(|extension| extension.to_str()).unwrap_or("");
-        candidate.file_name() != path.file_name()
-            && candidate.with_extension("json").file_name() == path.file_name()
-            && !matches!(extension, "json" | "log" | "tmp" | "html" | "next")
-    };
-    let usual = path.with_extension("bin");
-    if usual.is_file() {
-        return Ok(Some(usual));
-    }
-    Ok(list(place::folder(path))?.iter().find(|candidate| beside(candidate)).and_then(|found| {
-        // As the user wrote the folder, so that files are recognised when named twice.
-        Some(path.with_file_name(found.file_name()?))
-    }))
-}
-
 /// A file, or a device, whose manifest lies somewhere else.
 fn is_data(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|facts| holds_data(&facts))
@@ -275,11 +298,6 @@ fn is_data(path: &Path) -> bool {
 
 fn holds_data(facts: &Metadata) -> bool {
     facts.is_file() || facts.file_type().is_block_device()
-}
-
-/// The rotated files of a stream: a ring has none, and without a manifest it may have some.
-fn rotated_of(data: &Path, manifest: Option<&Manifest>) -> io::Result<Vec<PathBuf>> {
-    if manifest.is_none_or(|manifest| manifest.layout == Layout::Append) { rotated(data) } else { Ok(Vec::new()) }
 }
 
 /// The file that was prepared to follow the active one, where a killed run may have gone over to it before the keeper
@@ -297,16 +315,16 @@ fn active_of(rotated: &Path) -> Option<PathBuf> {
     is_timestamp(suffix).then(|| rotated.with_file_name(format!("{stem}.bin")))
 }
 
-/// `<data>.<UTC timestamp>`, oldest first.
-fn rotated(data: &Path) -> io::Result<Vec<PathBuf>> {
-    let Some(name) = data.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
-    let mut names: Vec<String> = list(place::folder(data))?
-        .iter()
-        .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
-        .filter(|other| other.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')).is_some_and(is_timestamp))
-        .collect();
-    names.sort();
-    Ok(names.into_iter().map(|name| data.with_file_name(name)).collect())
+/// `<data>.<UTC timestamp>` of the names in a sorted list, oldest first.
+fn rotated(names: &[PathBuf], data: &Path) -> Vec<PathBuf> {
+    let Some(name) = data.file_name().and_then(OsStr::to_str) else { return Vec::new() };
+    let prefix = format!("{name}.");
+    let starts_before = |path: &PathBuf| path.file_name().is_none_or(|other| other < OsStr::new(&prefix));
+    let from = names.partition_point(starts_before);
+    let others = names[from..].iter().filter_map(|path| path.file_name());
+    let others = others.take_while(|other| other.as_encoded_bytes().starts_with(prefix.as_bytes()));
+    let rotated = others.filter(|other| other.to_str().is_some_and(|other| is_timestamp(&other[prefix.len()..])));
+    rotated.map(|name| data.with_file_name(name)).collect()
 }
 
 fn is_timestamp(text: &str) -> bool {
@@ -314,9 +332,49 @@ fn is_timestamp(text: &str) -> bool {
     text.len() >= 8 && text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(allowed)
 }
 
-/// Bytes of a file or block device.
-fn length_of(path: &Path) -> io::Result<u64> {
+/// Bytes of a file or block device, and the device that they lie on.
+fn length_and_device(path: &Path) -> io::Result<(u64, u64)> {
     let mut file = File::open(path)?;
     let facts = file.metadata()?;
-    if facts.is_file() { Ok(facts.len()) } else { file.seek(SeekFrom::End(0)) }
+    let is_device = facts.file_type().is_block_device();
+    let length_bytes = if facts.is_file() { facts.len() } else { file.seek(SeekFrom::End(0))? };
+    Ok((length_bytes, if is_device { facts.rdev() } else { facts.dev() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolver(findings: &mut Findings) -> Resolver<'_> {
+        Resolver { claimed: BTreeSet::new(), listed: None, sources: Vec::new(), findings }
+    }
+
+    #[test]
+    fn a_folder_is_listed_once_for_all_its_streams() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["a.bin", "a.bin.20260101T000000.1Z", "a.bin.20260102T000000.1Z", "a.bin.old", "ab.bin", "a.bin2"];
+        let path = |name: &str| folder.path().join(name);
+        names.iter().for_each(|name| std::fs::write(path(name), name).unwrap());
+        let mut findings = Findings::default();
+        let mut resolver = resolver(&mut findings);
+        let expected = [path(names[1]), path(names[2])];
+        assert_eq!(resolver.rotated(&path("a.bin"), None).unwrap(), expected);
+        // What comes later is not seen.
+        std::fs::write(path("a.bin.20260103T000000.1Z"), "").unwrap();
+        assert_eq!(resolver.rotated(&path("a.bin"), None).unwrap(), expected);
+        assert!(resolver.rotated(&path("ab.bin"), None).unwrap().is_empty());
+        let other = tempfile::tempdir().unwrap();
+        assert!(resolver.rotated(&other.path().join("a.bin"), None).unwrap().is_empty());
+        assert_eq!(resolver.rotated(&path("a.bin"), None).unwrap().len(), 3, "the last folder alone is remembered");
+    }
+
+    #[test]
+    fn files_of_one_drive_are_known_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two] = ["one.bin", "two.bin"].map(|name| folder.path().join(name));
+        std::fs::write(&one, "12345").unwrap();
+        std::fs::write(&two, "").unwrap();
+        let ((five, on), (none, on_too)) = (length_and_device(&one).unwrap(), length_and_device(&two).unwrap());
+        assert_eq!((five, none, on), (5, 0, on_too));
+    }
 }

@@ -10,12 +10,12 @@ mod tails;
 mod topics;
 
 use super::*;
-use crate::manifest::FORMAT;
+use crate::manifest::{FORMAT, Layout, Manifest, RecordFormat};
 use crate::record::{FLAG_SIGNED, HEADER_BYTES, Header};
 use crate::wire::crc32c;
 use proptest::prelude::*;
 use siphasher::sip::SipHasher24;
-use std::path::Path;
+use std::path::PathBuf;
 use tempfile::TempDir;
 
 const SIGN_KEY: [u8; 16] = *b"0123456789abcdef";

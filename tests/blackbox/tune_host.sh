@@ -111,6 +111,7 @@ values_are_those_of_tuning() {
     host_two_sockets "$work/values"
     expect 0 apply --yes --cores 1-30 --nic ens1f0np0 --mtu 9000 --huge-pages 512
     says 'the kernel'"'"'s command line lacks: iommu=pt isolcpus=managed_irq,domain,1-30 nohz_full=1-30 rcu_nocbs=1-30'
+    says 'sudo groupadd -f engine && sudo usermod -aG engine '
     [ ! -e "$tree/etc/default/grub.d" ] || fail 'boot arguments without --boot'
     grep -q 'KERNEL=="cpu1|cpu2|.*|cpu30", TEST' "$tree/etc/udev/rules.d/90-engine.rules" || fail 'the next boot sets other governors than --cores says'
     holds proc/sys/net/ipv4/tcp_wmem '4096 65536 67108864'
@@ -125,6 +126,11 @@ values_are_those_of_tuning() {
     holds run/tso on
     holds run/rings $'rx=8192\ntx=8192'
     cmp -s tuning/systemd/engine.service "$tree/etc/systemd/system/engine.service" || fail 'the service is another one'
+    put etc/group 'engine:x:990:me,you'
+    SUDO_USER=them expect 0 apply --dry-run
+    says 'usermod -aG engine them, and log in again'
+    SUDO_USER=you expect 0 apply --dry-run
+    ! grep -qF usermod "$work/log" || fail 'a member of the group is asked to join it'
     # More words later: what was before the first apply still counts.
     expect 0 apply --yes --cores 1-30 --nic ens1f0np0 --mtu 9000 --huge-pages 1024 --boot
     for words in etc/default/grub.d/90-engine.cfg boot/grub/grub.cfg; do
@@ -400,6 +406,15 @@ nobody_changes_nothing() {
     # Debian's PATH of an ordinary user.
     PATH=/usr/bin:/bin bash "$tune" check --nic lo >"$work/log" 2>&1 || [ $? = 1 ] || fail 'check with a short PATH'
     ! grep -qF 'ethtool is missing' "$work/log" || fail 'ethtool is not found in /usr/sbin'
+    # Somebody whose primary group is engine: no list of members has them.
+    mkdir "$work/bin"
+    cat >"$work/bin/id" <<'EOT'
+#!/bin/sh
+if [ "$1" = -nG ]; then echo engine; else command -p id "$@"; fi
+EOT
+    chmod +x "$work/bin/id"
+    SUDO_USER=them PATH=$work/bin:$PATH bash "$tune" check >"$work/log" 2>&1 || [ $? = 1 ] || fail 'check for somebody of the group'
+    ! grep -qF usermod "$work/log" || fail 'who has engine as primary group is asked to join it'
     echo 'without root: refused, with the command'
 }
 

@@ -63,6 +63,10 @@ fn where_no_page_can_be_lent_to_a_pipe_records_are_copied() {
     }
 }
 
+/// What that user can type (their `ulimit` goes no further than the hard limit), and who starts a container of theirs.
+const RAISES_MEMLOCK: &str = "mend: sudo prlimit --pid $$ --memlock=unlimited, or LimitMEMLOCK=infinity in a systemd \
+                              unit, or docker run --ulimit memlock=-1";
+
 /// `engine` as a user who may lock so many bytes of memory.
 fn with_little_locked_memory(scratch: &Scratch, bytes: u64, words: &str) -> Command {
     std::fs::set_permissions(scratch.folder(), Permissions::from_mode(0o777)).unwrap();
@@ -98,13 +102,13 @@ fn rings_that_cannot_be_locked_stay_unregistered_and_are_refused_with_io_uring()
     let ended = limited("--target file:data/ --direct on --parallel 1 --bytes 4Mi --report report.json");
     assert_eq!(ended.code(), 0, "{ended}");
     assert_eq!(ended.stderr.matches("locked memory is limited to 64 KiB").count(), 1, "{ended}");
-    ended.says(&["buffers stay unregistered", "ulimit -l "]);
+    ended.says(&["buffers stay unregistered", RAISES_MEMLOCK]);
     scratch.report_of(&ended, "report.json");
     scratch.verify_clean("data/ --expect report.json");
 
     let ended = limited("--target file:other/ --parallel 1 --bytes 4Mi --io uring");
     assert_eq!(ended.code(), 3, "{ended}");
-    ended.says(&["locked memory is limited to 64 KiB", "mend: ulimit -l "]);
+    ended.says(&["locked memory is limited to 64 KiB", RAISES_MEMLOCK]);
     assert!(!scratch.path("other").exists());
 }
 
@@ -118,13 +122,13 @@ fn what_only_the_kernel_finds_too_much_to_lock_is_told_as_well() {
     let ended = limited(&format!("--target file:data/ {words} --report report.json"));
     assert_eq!(ended.code(), 0, "{ended}");
     assert_eq!(ended.stderr.matches("locked memory is limited to 3 MiB").count(), 1, "{ended}");
-    ended.says(&["buffers stay unregistered", "ulimit -l "]);
+    ended.says(&["buffers stay unregistered", RAISES_MEMLOCK]);
     scratch.report_of(&ended, "report.json");
     scratch.verify_clean("data/ --expect report.json");
 
     let ended = limited(&format!("--target file:other/ {words} --io uring"));
     assert_eq!(ended.code(), 3, "{ended}");
-    ended.says(&["--io uring", "locked memory is limited to 3 MiB", "mend: ulimit -l unlimited"]);
+    ended.says(&["--io uring", "locked memory is limited to 3 MiB", RAISES_MEMLOCK]);
     assert!(!scratch.path("other").exists());
 
     let ended = limited(&format!("--target file:data/ --overwrite {words} --io uring"));

@@ -300,6 +300,22 @@ fn a_server_that_closes_idle_connections_costs_nothing() {
     }
 }
 
+/// Most of its connections were asked nothing before they are closed.
+#[test]
+fn a_server_that_closes_idle_connections_finds_one_there_at_a_low_rate() {
+    let _quiet = quiet();
+    let scratch = Scratch::new();
+    let server = Server::start(|peer| {
+        peer.stream.set_read_timeout(Some(Duration::from_millis(150))).unwrap();
+        peer.obey();
+    });
+    // One in four seconds.
+    let report = run(&scratch, &server, "--records 3 --rate 1024 --payload-size 4096 --parallel 1", 0);
+    fates(&report, 3, 0, 0);
+    // Over fifty without any pause in eight seconds, and some sixteen with pauses that grow.
+    assert!(total(&report, "reconnects") > 24, "{:#}", report["totals"]);
+}
+
 #[test]
 fn faults_of_the_receiver_are_overcome() {
     let scratch = Scratch::new();

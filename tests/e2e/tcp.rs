@@ -431,8 +431,8 @@ fn ctrl_c_twice_ends_a_drain_that_would_last() {
 fn a_restart_is_told_to_people() {
     let scratch = Scratch::new();
     let receiver = Receiver::start(&scratch, "--listen tcp://:0 --report - --fault reset:100%");
-    // Blocks that reach beyond what is read before the reset.
-    let blocks = "--records 2000 --block-size 1Mi --ring-size 5Mi";
+    // Blocks that reach beyond what is read before the reset, and resets enough for one amid them.
+    let blocks = "--records 10000 --block-size 1Mi --ring-size 5Mi";
     let ended = scratch.run(&format!("--target tcp://{} {blocks} --log-format text", receiver.address));
     assert_eq!(ended.code(), 1, "{ended}");
     ended.says(&[&receiver.address, "uncertain (closed ", "blocks sent again"]);

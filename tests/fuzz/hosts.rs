@@ -73,7 +73,7 @@ pub fn files(data: &[u8]) {
     let scope = Scope { cores, paths: vec!["/data/x".into()], network: true, peers, ..Scope::default() };
     let findings = doctor::examine(&sysfs, &scope);
     assert!(findings.iter().all(|f| f.fix.is_empty() == matches!(f.verdict, Verdict::Fine | Verdict::Unknown)));
-    assert!(doctor::text::render(&findings).starts_with("doctor: "));
+    assert!(doctor::text::render(&findings, false).starts_with("doctor: "));
     let facts = host::facts(&sysfs, &Scope::default());
     assert!(serde_json::to_string(&facts).is_ok());
     assert!(facts.cpu_quota.is_none_or(|quota| quota.is_finite() && quota >= 0.0), "{:?}", facts.cpu_quota);

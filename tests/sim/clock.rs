@@ -18,6 +18,8 @@ pub struct Rhythm {
     pub oversleep_ns_max: u64,
     /// The other threads get a turn in one look of so many.
     pub others_one_in: u64,
+    /// From then on the core's clock says that no time has passed at all.
+    pub back_at_ns: Option<u64>,
 }
 
 type Others = Box<dyn FnMut(u64)>;
@@ -68,6 +70,6 @@ impl Clock for SimClock {
         if chance.one_in(rhythm.others_one_in) {
             uncounted(|| (state.others.borrow_mut())(now_ns));
         }
-        now_ns
+        if rhythm.back_at_ns.is_some_and(|at_ns| now_ns >= at_ns) { 0 } else { now_ns }
     }
 }

@@ -170,6 +170,24 @@ fn a_core_that_sleeps_until_something_is_due_is_punctual() {
     }
 }
 
+/// As the counter does that a suspend resets.
+#[test]
+fn a_clock_that_goes_back_ends_the_run() {
+    for seed in seeds(8) {
+        let mut scenario = alone(seed, vec![share(10_000, false, |rate| Schedule::Steady { rate }, 1)]);
+        (scenario.linger_ns, scenario.catch_up_ns, scenario.rhythm.look_ns_max) = (0, SECOND, 30 * MICROSECOND);
+        scenario.rhythm.back_at_ns = Some(2 * SECOND);
+        let outcome = simulate(&scenario);
+        let _telling = Telling(seed, &scenario);
+        let why = outcome.end.ended_by.as_deref().unwrap_or_default();
+        assert!(why.contains("clock went back by "), "{why}");
+        let (ran_ns, ended_ns) = (outcome.ran_ns, outcome.end.ended_ns);
+        assert!(ran_ns < 2 * SECOND + 5 * MILLISECOND && ended_ns <= 2 * SECOND, "{ran_ns} ns, {ended_ns} ns told");
+        let produced = total(&outcome, 0).get(Field::RecordsProduced);
+        assert!((1990..=2001).contains(&produced), "{produced} records");
+    }
+}
+
 /// The last snapshot's counts of a lane, of the warm-up and behind it.
 fn parts(outcome: &Outcome, lane: usize) -> (Counts, Counts) {
     let last = outcome.snapshots.last().expect("a core always sends a last snapshot");

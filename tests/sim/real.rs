@@ -11,6 +11,7 @@ use engine::sink::file::keeper::Keeper;
 use engine::sink::null::NullSink;
 use engine::sys::allocation::counted;
 use engine::sys::blocking::Blocking;
+use engine::sys::clock::monotonic_raw_ns;
 use engine::sys::region::Region;
 use engine::sys::ring::Ring;
 use engine::sys::uring::Uring;
@@ -77,7 +78,7 @@ fn run<R: Ring>(scenario: &Scenario, folder: &Path, ring: impl FnOnce(Region, us
     let (full, snapshots) = crossbeam_channel::bounded(4);
     let (_recycle, empty) = crossbeam_channel::bounded(4);
     let tally = Tally::new(0, live.clone(), false, SnapshotQueues { full, empty });
-    let parts = Parts { scenario, clock: TscClock::start(), payloads, tally, live, stop: &stop };
+    let parts = Parts { scenario, clock: TscClock::start(monotonic_raw_ns), payloads, tally, live, stop: &stop };
     let mut keeper = Keeper::new();
     let (end, allocations) = if scenario.files {
         let sink = open_files(scenario, &mut ring, &parts.payloads, &files, &mut keeper);

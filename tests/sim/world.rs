@@ -49,6 +49,8 @@ pub struct Seen {
     pub measured_values: [u64; 3],
     /// The largest, and warm-ups aside.
     pub lateness_ns: u64,
+    /// So long the core waited for a file to be made.
+    pub file_wait_ns: u64,
     pub last: bool,
 }
 
@@ -103,6 +105,7 @@ fn see(snapshot: &Snapshot) -> Seen {
         warm_values: snapshot.warm_latencies.as_deref().map_or([0; 3], values),
         measured_values: values(&snapshot.measured_latencies),
         lateness_ns: snapshot.measured_latencies.lateness.max(),
+        file_wait_ns: snapshot.loop_time.file_wait_ns,
         last: snapshot.last,
     }
 }

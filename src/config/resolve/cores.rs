@@ -9,12 +9,12 @@ use crate::host::{Sysfs, cgroup, cpu};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cores {
     pub cpus: Vec<usize>,
-    /// What this process may use besides; isolated ones only where nothing else is left.
+    /// What this process may use besides, the best first ([`cpu::beside`]).
     pub free: Vec<usize>,
     /// Whole processors that count and quota allow.
     pub whole: usize,
     pub notes: Vec<String>,
-    isolated: Vec<usize>,
+    usable: Vec<usize>,
 }
 
 /// Default: affinity ∩ cpuset ∩ quota, but one; the first processor, where interrupts tend to land, is left free. Where
@@ -59,11 +59,8 @@ pub fn choose(wanted: &Wanted, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Cores 
         let cores = format_counted(cpus.len() as u64, "core");
         notes.push(format!("the cgroup allows {quota:.2} processors' time: {cores} will be throttled"));
     }
-    let mut free: Vec<_> = usable.iter().copied().filter(|cpu| !cpus.contains(cpu)).collect();
-    free.sort_unstable();
-    let isolated = cpu::isolated_cpus(sysfs);
-    cpu::prefer_housekeeping(&mut free, &isolated);
-    Cores { cpus, free, whole, notes, isolated }
+    let free = cpu::beside(sysfs, &usable, &cpus);
+    Cores { cpus, free, whole, notes, usable }
 }
 
 fn isolated_note(cpus: &[usize], beside: &[usize]) -> String {
@@ -87,7 +84,7 @@ impl Cores {
     }
 
     /// No core without a producer.
-    pub fn keep(&mut self, producers: usize, explicit: bool) {
+    pub fn keep(&mut self, producers: usize, explicit: bool, sysfs: &Sysfs) {
         if producers >= self.cpus.len() {
             return;
         }
@@ -98,9 +95,7 @@ impl Cores {
                 (format_counted(producers as u64, "producer"), format_counted(count as u64, "core"));
             self.notes.push(format!("{producers} on {cores}; left idle: {list}"));
         }
-        self.free.extend(unused);
-        self.free.sort_unstable();
-        cpu::prefer_housekeeping(&mut self.free, &self.isolated);
+        self.free = cpu::beside(sysfs, &self.usable, &self.cpus);
     }
 }
 
@@ -212,11 +207,12 @@ mod tests {
 
     #[test]
     fn isolated_processors_are_taken_first_and_all_of_them() {
-        let (mut cores, errors) = chosen_of(&isolated("max 100000"), None);
+        let tree = isolated("max 100000");
+        let (mut cores, errors) = chosen_of(&tree, None);
         assert!(errors.is_empty() && cores.to_spare(), "{errors:?}");
         assert_eq!((cpu::format_list(&cores.cpus).as_str(), cores.free.as_slice()), ("1-30", &[0, 31][..]));
         assert!(cores.notes[0].contains("cores 1-30") && cores.notes[0].contains("runs on 0,31"), "{:?}", cores.notes);
-        cores.keep(2, false);
+        cores.keep(2, false, &tree.sysfs());
         assert_eq!((cores.cpus.as_slice(), cores.free.as_slice()), (&[1, 2][..], &[0, 31][..]));
         let (drawn, _) = chosen_of(&isolated("400000 100000"), None);
         assert!(drawn.cpus.len() == 3 && drawn.cpus.iter().all(|cpu| (2..=30).contains(cpu)), "{drawn:?}");
@@ -245,6 +241,25 @@ mod tests {
     }
 
     #[test]
+    fn helpers_leave_siblings_of_the_cores_alone_and_stay_on_their_node() {
+        let tree = host("0-127", "max 100000");
+        for cpu in 0..64 {
+            for one in [cpu, cpu + 64] {
+                let at = format!("/sys/devices/system/cpu/cpu{one}");
+                tree.put(&format!("{at}/topology/thread_siblings_list"), &format!("{cpu},{}\n", cpu + 64));
+                tree.put(&format!("{at}/node{}/x", cpu / 32), "");
+            }
+        }
+        let free = |cores: &str| cpu::format_list(&chosen_of(&tree, Some(cores)).0.free);
+        assert_eq!(free("0-30"), "31,95,32-63,96-127");
+        assert_eq!(free("33-63"), "32,96,0-31,64-95");
+        assert_eq!(free("0-63"), "64-127", "nothing but siblings is left");
+        let (mut cores, _) = chosen_of(&tree, Some("33-63"));
+        cores.keep(1, true, &tree.sysfs());
+        assert_eq!(cpu::format_list(&cores.free), "32,34-63,96,98-127,0-31,64-95");
+    }
+
+    #[test]
     fn a_list_must_be_usable() {
         let (cores, errors) = chosen("0-3", "max 100000", Some("0-3"));
         assert!(errors.is_empty() && !cores.to_spare() && cores.free.is_empty());
@@ -254,13 +269,15 @@ mod tests {
 
     #[test]
     fn fewer_producers_need_fewer_cores() {
-        let (mut cores, _) = chosen("0-7", "max 100000", Some("1-4"));
-        cores.keep(2, true);
+        let tree = host("0-7", "max 100000");
+        let (mut cores, _) = chosen_of(&tree, Some("1-4"));
+        cores.keep(2, true, &tree.sysfs());
         assert_eq!((cores.cpus.as_slice(), cores.free.as_slice()), (&[1, 2][..], &[0, 3, 4, 5, 6, 7][..]));
         assert_eq!(cores.notes.len(), 1);
         assert!(cores.to_spare());
-        let (mut throttled, _) = chosen("0-7", "100000 100000", Some("1-4"));
-        throttled.keep(1, true);
+        let tree = host("0-7", "100000 100000");
+        let (mut throttled, _) = chosen_of(&tree, Some("1-4"));
+        throttled.keep(1, true, &tree.sysfs());
         assert!(!throttled.to_spare(), "the quota leaves no processor, however many are idle");
         assert_eq!(deal(5, 2, &mut Vec::new()), [0, 1, 0, 1, 0]);
         let mut errors = Vec::new();

@@ -7,7 +7,7 @@ use crate::config::resolve::network::Shape;
 use crate::config::resolve::payload::Sizes;
 use crate::config::values::Wanted;
 use crate::host::fs::Direct;
-use crate::host::{Sysfs, cpu, memory};
+use crate::host::{Sysfs, cpu, memory, rlimit};
 use crate::plan::{Io, SinkKind, Unregistered};
 
 /// Bytes in flight that the default queue depth leads to at the most.
@@ -303,7 +303,7 @@ pub fn check_memlock(
         return if is_asked_for { Unregistered::Refused } else { Unregistered::Told };
     }
     let (need, have) = (units::format_size(total_bytes), units::format_size(limit));
-    let mend = format!("ulimit -l {}", total_bytes.div_ceil(1024));
+    let mend = rlimit::raise(rlimit::MEMLOCK);
     let what = format!("locked memory is limited to {have}, the rings need {need}");
     if is_asked_for {
         errors.push(Fatal::host(what).mend(mend));

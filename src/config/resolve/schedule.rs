@@ -358,10 +358,10 @@ mod tests {
         let mut errors = Vec::new();
         resolve(&wanted, false, fleet(8), &Sizes::fixed_at(64), &mut errors);
         assert!(errors[0].what.contains("--rate 7 B/s over 8"));
-        wanted.stages[0].rate = values::rate("0.1rec/s").unwrap();
+        wanted.stages[0].rate = values::rate("0.09375rec/s").unwrap();
         errors.clear();
         resolve(&wanted, false, fleet(8), &Sizes::fixed_at(64), &mut errors);
-        assert!(errors[0].what.contains("--rate 0.1rec/s (6 B/s) over 8"), "{errors:?}");
+        assert!(errors[0].what.contains("--rate 0.09375rec/s (6 B/s) over 8"), "{errors:?}");
     }
 
     proptest! {

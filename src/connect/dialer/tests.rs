@@ -91,6 +91,26 @@ fn a_young_death_counts_as_a_failure() {
     assert!(handle.wait(SOON).expect("an answer").dialed.is_ok() && again.elapsed() >= Duration::from_millis(25));
 }
 
+/// A server that closes idle connections soon, at a rate at which most are.
+#[test]
+fn a_connection_that_was_idle_is_replaced_at_once_and_never_down() {
+    let outages = Arc::new(Outages::default());
+    let mut desk = Desk { under_way: [limits::DIALS_AT_ONCE_MAX, 0, 0], outages: outages.clone(), ..desk(plain()) };
+    let mut failures = |lived: Duration| {
+        desk.note(&Ended { key: (3, 0), class: 0, dialed: Ok(([127, 0, 0, 1], 9).into()) });
+        let record = desk.records.get_mut(&(3, 0)).unwrap();
+        record.dialed_at = Instant::now().checked_sub(lived);
+        desk.take(DialOrder { past: Past::Unasked, ..order(0, 9) });
+        (desk.records[&(3, 0)].failures, outages.down())
+    };
+    let (idle, at_once) = (Duration::from_millis(300), Duration::ZERO);
+    assert_eq!([idle, idle].map(&mut failures), [(1, 1), (2, 1)], "nobody knows whether it is a server");
+    outages.answered("127.0.0.1:9").store(true, Relaxed);
+    assert_eq!([idle; 5].map(&mut failures), [(0, 0); 5]);
+    assert_eq!([at_once, at_once].map(&mut failures), [(1, 1), (2, 1)], "it has no use for it");
+    assert_eq!(failures(idle), (0, 0));
+}
+
 #[test]
 fn a_connection_that_an_alert_ended_waits_like_one_that_broke() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

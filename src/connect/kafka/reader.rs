@@ -26,6 +26,12 @@ impl<S: Stream> TopicReader<S> {
         Ok(Self { cluster, topic: topic.to_owned(), view, patience })
     }
 
+    /// Another one with connections of its own, which knows what this one knows.
+    pub fn sibling(&self, mut cluster: Cluster<S>) -> Self {
+        cluster.learn(&self.view.brokers);
+        Self { cluster, topic: self.topic.clone(), view: self.view.clone(), patience: self.patience }
+    }
+
     pub fn view(&self) -> &TopicView {
         &self.view
     }

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Room is made for so much of an answer before its bytes are there.
 const BELIEVED_BYTES: usize = 1 << 20;
+/// Room that stays for the next answer: that of a fetch as it was asked for.
+const ANSWER_KEPT_BYTES: usize = 2 * limits::KAFKA_FETCH_BYTES as usize;
 
 /// The byte stream of a connection: TCP, or TLS over it.
 pub trait Stream: Read + Write + Send {
@@ -112,6 +114,12 @@ impl<S: Stream> Session<S> {
 
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Gives back the memory of an answer that was longer than what was asked for.
+    pub fn give_back(&mut self) {
+        self.answer.clear();
+        self.answer.shrink_to(ANSWER_KEPT_BYTES);
     }
 
     /// For each request from now on.

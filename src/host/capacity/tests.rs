@@ -51,6 +51,30 @@ fn a_name_that_is_not_found_is_an_assumption() {
 }
 
 #[test]
+fn how_fast_brokers_must_answer_is_an_assumption() {
+    let told = |plan: &Projection| plan.assumptions.iter().find(|told| told.contains("an answer takes")).cloned();
+    let plan = |route, producers, gigabytes, record_bytes| {
+        let demand = Demand { producers: Some(producers), record_bytes, ..demand(route, gigabytes) };
+        project(&demand, &machine("cores: 32"), Scale::Calibrated(same()))
+    };
+    for (producers, gigabytes, record_bytes, said) in [
+        (2, 8.0, 4096, "2 partitions carry the rate while an answer takes less than 1.25 ms (5 batches of 1 MB"),
+        (31, 8.0, 4096, "31 partitions carry the rate while an answer takes less than 19.36 ms (5 batches of 1 MB"),
+        (1, 1.0, 4096, "1 partition carries the rate while an answer takes less than 5 ms (5 batches of 1 MB"),
+        (1, 1.0, 4 << 20, "1 partition carries the rate while an answer takes less than 20.97 ms (5 batches of 4 MiB"),
+        // Of two producers with two connections each.
+        (2, 16.0, 600_000, "4 partitions carry the rate while an answer takes less than 750 us (5 batches of 1 MB"),
+    ] {
+        let plan = plan(Route::Kafka, producers, gigabytes, record_bytes);
+        assert_eq!(told(&plan), Some(format!("{said} in flight each)")));
+        assert!(plan.summary().contains(said));
+    }
+    assert_eq!(told(&plan(Route::Http, 2, 8.0, 4096)), None, "there the connections are chosen");
+    let ceiling_only = Demand { rate_bytes_per_second: None, ..demand(Route::Kafka, 1.0) };
+    assert_eq!(told(&project(&ceiling_only, &machine("cores: 32"), Scale::Calibrated(same()))), None);
+}
+
+#[test]
 fn a_calibrated_core_is_the_table_times_its_slowness() {
     let slow = Probes { core_ns: same().core_ns.map(|ns| ns * 2.0), ..same() };
     let machine = machine("cores: 2");

@@ -1,6 +1,6 @@
 //! A projection for people, and the sentences in it.
 
-use crate::base::{program, units};
+use crate::base::{limits, program, units};
 use crate::host::capacity::costs::{Cost, Route, Table};
 use crate::host::capacity::machine::Machine;
 use crate::host::capacity::{Demand, GIGA, Projection, Range, Resource, Scale, Verdict};
@@ -222,6 +222,21 @@ pub(super) fn assumptions(
         all.push("each core sends from memory of its own node to a device there: one process for each node".to_owned());
     }
     all
+}
+
+/// How fast brokers must answer: what is in flight to a partition is all that it carries meanwhile.
+pub(super) fn answers(record_bytes: u64, rate: f64, partitions: u64) -> String {
+    let batch_bytes = limits::KAFKA_BATCH_BYTES_DEFAULT.max(record_bytes);
+    let in_flight = limits::KAFKA_IN_FLIGHT_DEFAULT as u64;
+    let in_flight_bytes = (partitions * in_flight) as f64 * (batch_bytes - batch_bytes % record_bytes) as f64;
+    let carry = if partitions == 1 { "carries" } else { "carry" };
+    format!(
+        "{} {carry} the rate while an answer takes less than {} ({} of {} in flight each)",
+        units::format_counted(partitions, "partition"),
+        units::format_duration((in_flight_bytes / rate * GIGA) as u64),
+        units::format_counted(in_flight, "batch"),
+        units::format_size(batch_bytes)
+    )
 }
 
 /// The rate is that of all drives, so what is named has to be all of them.

@@ -5,6 +5,8 @@ use crate::base::units::{format_counted, format_size};
 use crate::host::cgroup;
 use crate::host::cpu::format_list;
 use crate::host::memory::may_lock_any;
+use crate::host::rlimit;
+use crate::sys::process::is_root;
 use crate::sys::uring::Uring;
 
 /// Descriptors that a core takes (ring, file, log, connection, their spares), and the process besides.
@@ -12,6 +14,9 @@ const FILES_PER_CORE: u64 = 16;
 const FILES_BESIDES: u64 = 64;
 /// With many connections: what tuning sets is far above; this is where hints start.
 const FILES_AMPLE: u64 = 4096;
+/// For every login: what tuning installs is for a group that nothing else makes.
+const JOIN_GROUP: &str = "sudo scripts/tune-host.sh apply && sudo groupadd -f engine && \
+                          sudo usermod -aG engine $USER, and log in again";
 
 pub fn examine(look: &Look) -> Vec<Finding> {
     let mut found = vec![io_uring(look), memlock(look), nofile(look), seccomp(look)];
@@ -70,9 +75,15 @@ fn memlock(look: &Look) -> Finding {
     }
     let need = memory::rings_bytes(look);
     let shown = if hard == u64::MAX { "unlimited".to_owned() } else { format_size(hard) };
-    Finding::hint_unless(hard >= need, ITEM, format!("{shown}; rings for direct I/O are {}", format_size(need)))
-        .fix("scripts/tune-host.sh apply, and log in again as a member of the group engine")
-        .fix("ulimit -l unlimited as root, LimitMEMLOCK=infinity in a systemd unit, or docker run --ulimit memlock=-1")
+    let value = format!("{shown}; rings for direct I/O are {}", format_size(need));
+    raise(Finding::hint_unless(hard >= need, ITEM, value), rlimit::MEMLOCK)
+}
+
+/// The ways to a higher limit: for every login, then those that a run names as well.
+fn raise(finding: Finding, limit: rlimit::Limit) -> Finding {
+    // PAM leaves root out of a group's limits.
+    let finding = if is_root() { finding } else { finding.fix(JOIN_GROUP) };
+    rlimit::ways(limit).into_iter().fold(finding, Finding::fix)
 }
 
 fn nofile(look: &Look) -> Finding {
@@ -86,9 +97,8 @@ fn nofile(look: &Look) -> Finding {
         _ if hard < FILES_AMPLE => Verdict::Hint,
         _ => Verdict::Fine,
     };
-    Finding::new(ITEM, verdict, format!("{hard} (hard limit, which the engine takes); {need} without many connections"))
-        .fix("scripts/tune-host.sh apply, and log in again as a member of the group engine")
-        .fix("LimitNOFILE=1048576 in a systemd unit, or docker run --ulimit nofile=1048576")
+    let value = format!("{hard} (hard limit, which the engine takes); {need} without many connections");
+    raise(Finding::new(ITEM, verdict, value), rlimit::NOFILE)
 }
 
 fn filter_mode(look: &Look) -> Option<u64> {
@@ -139,6 +149,22 @@ mod tests {
     use super::*;
     use crate::host::doctor::Scope;
     use crate::host::fake::Tree;
+
+    #[test]
+    fn a_hard_limit_is_raised_by_what_can_be_typed() {
+        let limits = "Max open files 1024 1024 files\nMax locked memory 65536 65536 bytes\n";
+        let tree = Tree::new(&[("/proc/self/limits", limits)]);
+        let sysfs = tree.sysfs();
+        let scope = Scope { cores: vec![1, 2], ..Scope::default() };
+        let look = Look { sysfs: &sysfs, scope: &scope };
+        for (found, limit) in [(memlock(&look), rlimit::MEMLOCK), (nofile(&look), rlimit::NOFILE)] {
+            let fixes = &found.fix;
+            let group = fixes[0].contains("tune-host.sh apply && sudo groupadd -f engine && sudo usermod -aG engine");
+            assert_eq!(group, !is_root(), "{fixes:?}");
+            assert_eq!(fixes[usize::from(group)..], rlimit::ways(limit), "as a run says it");
+            assert!(!fixes.iter().any(|fix| fix.contains("ulimit -")), "{fixes:?}");
+        }
+    }
 
     #[test]
     fn no_fix_is_the_list_of_cores_that_is_set() {

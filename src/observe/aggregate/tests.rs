@@ -144,12 +144,12 @@ fn loop_time_counts_from_the_measured_start() {
     let mut all = Aggregate::new(&[1], 1000 * MS, Phases::default());
     for (at_ns, work_ns) in [(900 * MS, 900), (1000 * MS, 1000), (1500 * MS, 1300)] {
         let mut one = snapshot(0, at_ns, 0, &[]);
-        one.loop_time = LoopTime { work_ns, gap_max_ns: 2 * MS, ..LoopTime::default() };
+        one.loop_time = LoopTime { work_ns, file_wait_ns: work_ns / 10, gap_max_ns: 2 * MS, ..LoopTime::default() };
         all.fold(&one);
     }
     all.finish(0);
     let time = all.measured_loop_time();
-    assert_eq!((time.work_ns, time.gap_max_ns), (300, 2 * MS));
+    assert_eq!((time.work_ns, time.file_wait_ns, time.gap_max_ns), (300, 30, 2 * MS));
 }
 
 #[test]

@@ -43,6 +43,29 @@ fn what_tcp_sent_again_is_told_where_the_cores_have_the_connections() {
 }
 
 #[test]
+fn quotas_are_told_where_answers_can_say_so() {
+    let told = |to: TargetPlan| {
+        let mut run = full_run();
+        run.replan(|plan| plan.producers.iter_mut().for_each(|producer| producer.to = to.clone()));
+        let mut snapshot = Snapshot::preallocated(0, 2, true);
+        run.shared.with_aggregate(|all| {
+            snapshot.warm.copy_from_slice(&all.cores[0].warm);
+            snapshot.measured.copy_from_slice(&all.cores[0].measured);
+            snapshot.measured[0].set(Field::ThrottledAnswers, 3);
+            snapshot.measured[1].set(Field::ThrottledMs, 1250);
+            all.fold(&snapshot);
+        });
+        let totals = report_of(&run).totals;
+        (totals.throttled_answers, totals.throttled_seconds)
+    };
+    let native = KafkaPlan { client: KafkaClient::Uring, ..kafka_plan(9092) };
+    assert_eq!(told(TargetPlan::Kafka(KafkaPlan { acks: 0, ..native.clone() })), (None, None));
+    assert_eq!(told(TargetPlan::Kafka(native)), (Some(3), Some(1.25)));
+    assert_eq!(told(TargetPlan::Kafka(kafka_plan(9092))), (None, None), "rskafka does not tell");
+    assert_eq!(told(TargetPlan::Null), (None, None));
+}
+
+#[test]
 fn the_mean_rate_is_that_of_the_stages_that_ran() {
     let mut run = Run::new(1, 1, Some(1_000_000));
     run.replan(|plan| {
@@ -100,6 +123,37 @@ fn a_drain_polls_too() {
         assemble(&run.shared.plan, all, Facts { outcome, ..facts() })
     });
     assert_eq!(report.cpu.polling_seconds, Some(4.0));
+}
+
+#[test]
+fn a_clock_that_went_apart_from_the_systems_is_noted() {
+    let run = Run::new(1, 1, None);
+    let outcome = Outcome { clock_drift: Some("it went ahead".into()), ..Outcome::default() };
+    let report = run.shared.with_aggregate(|all| {
+        all.finish(0);
+        assemble(&run.shared.plan, all, Facts { outcome, ..facts() })
+    });
+    assert_eq!(report.verdict.notes.last().map(String::as_str), Some("it went ahead"));
+}
+
+#[test]
+fn a_rotated_file_has_data_to_sync_where_they_went_through_the_page_cache() {
+    for (direct, fsync, syncs) in [
+        (false, Fsync::End, true),
+        (false, Fsync::Each, false),
+        (false, Fsync::Never, false),
+        (true, Fsync::End, false),
+    ] {
+        let mut run = full_run();
+        run.replan(|plan| {
+            for producer in &mut plan.producers {
+                let TargetPlan::File(file) = &mut producer.to else { panic!("it is a file") };
+                (file.direct, file.fsync) = (direct, fsync);
+            }
+        });
+        assert_eq!(syncs_page_cache(&run.shared.plan), syncs, "{direct} {fsync:?}");
+    }
+    assert!(!syncs_page_cache(&Run::new(1, 1, None).shared.plan), "there are no files");
 }
 
 #[test]

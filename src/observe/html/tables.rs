@@ -173,6 +173,9 @@ pub fn books(report: &Report) -> String {
     if let Some(segments) = report.totals.tcp_retransmits {
         row("TCP segments sent again", text::count(segments));
     }
+    if let Some(asked) = report.totals.throttled_seconds.filter(|asked| *asked > 0.0) {
+        row("pauses that brokers asked for", text::duration(asked));
+    }
     if report.totals.lent_bytes > 0 {
         row("read in place, not copied", text::amount(report.totals.lent_bytes));
     }

@@ -5,7 +5,8 @@ use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, place, program};
 use crate::plan::ReportTarget;
 use crate::sys::streams::{write_stderr_line, write_stdout};
-use serde::Serialize;
+use serde::ser::Error;
+use serde::{Serialize, Serializer};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -63,6 +64,11 @@ fn text_of<T: Serialize>(report: &T, target: &ReportTarget) -> Vec<u8> {
     let mut text = text.expect("every field of a report is plain data");
     text.push(b'\n');
     text
+}
+
+/// Pretty JSON has each number on a line of its own: of ranges there may be millions.
+pub fn on_one_line<S: Serializer>(ranges: &[(u64, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::value::to_raw_value(ranges).map_err(S::Error::custom)?.serialize(serializer)
 }
 
 /// Writes what was made of a run into a file (whole or not at all) or to stdout; `what` and `flag` name it in errors. A
@@ -123,7 +129,7 @@ fn mend(flag: &str, path: &Path, error: &std::io::Error) -> String {
 mod tests {
     use super::*;
     use crate::observe::report::Interval;
-    use crate::observe::testing;
+    use crate::observe::{read, testing};
 
     #[test]
     fn a_file_is_replaced_whole_and_reads_back() {
@@ -135,6 +141,24 @@ mod tests {
         let back: Report = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(back, report);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn ranges_take_one_line_and_no_more_room_than_is_reckoned_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        let target = ReportTarget::File(path.clone());
+        let mut report = testing::report();
+        let mut written = |count: usize| {
+            report.producers[0].missing = vec![(u64::MAX - 1, u64::MAX); count];
+            write_report(&report, &target).unwrap();
+            assert_eq!(read::report(&path).unwrap(), report);
+            std::fs::read_to_string(&path).unwrap()
+        };
+        let (none, all) = (written(0), written(limits::MISSING_RANGES_MAX));
+        assert_eq!(all.lines().count(), none.lines().count());
+        let more_bytes = (all.len() - none.len()) as u64;
+        assert!(more_bytes <= limits::MISSING_RANGES_MAX as u64 * limits::MISSING_RANGE_BYTES_MAX, "{more_bytes}");
     }
 
     #[test]

@@ -178,7 +178,7 @@ fn one_is_no_plural() {
     let mut report = testing::report();
     (report.totals.records_produced, report.totals.records_not_sent, report.totals.retries) = (1, 1, 1);
     (report.totals.audit_lines_dropped, report.pacing.catch_up_records) = (1, 1);
-    report.throughput.records_per_second = 1.2;
+    report.throughput.records_per_second = 1.0;
     let text = render_again(&report, "r.json".as_ref());
     let parts =
         ["1 record,", ", 1 record/s\n", "1 record sent late", "1 record due", "1 line dropped", "; 1 block sent again"];

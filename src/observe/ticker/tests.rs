@@ -210,6 +210,19 @@ fn a_refusal_is_told_once_for_each_target_and_status() {
 }
 
 #[test]
+fn a_quota_is_told_once_for_each_target() {
+    let run = testing::Run::new(1, 2, Some(1_000_000));
+    let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+    assert_eq!(capture(LogFormat::Text, || ticker.tell_quotas()), Vec::<String>::new());
+    for answers in [1, 2] {
+        run.publish(0, 0, &[(Field::ThrottledAnswers, answers), (Field::ThrottledMs, 500)]);
+        let told = capture(LogFormat::Text, || ticker.tell_quotas());
+        assert_eq!(told.len(), usize::from(answers == 1), "{told:?}");
+        assert!(told.iter().all(|told| told.contains("WARN") && told.contains("a quota of this client's")), "{told:?}");
+    }
+}
+
+#[test]
 fn time_left_takes_the_nearest_end() {
     let mut run = testing::Run::new(1, 1, None);
     run.publish(0, 0, &[(Field::RecordsProduced, 50)]);

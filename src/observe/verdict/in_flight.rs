@@ -3,13 +3,16 @@
 use crate::base::units::{format_counted, format_size};
 use crate::plan::{Io, RunPlan, TargetPlan};
 
-/// What 8 GB/s have on their way in half a millisecond: a target that has it is not kept waiting.
+/// What 8 GB/s have on their way in half a millisecond: a target that has it is not kept waiting. Not so a partition of
+/// Kafka, whose brokers confirm a batch only once others have it, too.
 const AMPLE_BYTES: u64 = 4 << 20;
 
-/// `None` for targets that take one thing after the other anyhow, and where it is ample.
+/// `None` for targets that take one thing after the other anyhow, and where it is ample. That more of it would have
+/// helped is for the caller to know.
 pub fn in_flight(plan: &RunPlan) -> Option<String> {
     let (depth, block_bytes) = (plan.sink.queue_depth, plan.sink.block_bytes);
-    let (of, count, one, one_bytes, flags) = match &plan.producers.first()?.to {
+    let to = &plan.producers.first()?.to;
+    let (of, count, one, one_bytes, flags) = match to {
         TargetPlan::Null | TargetPlan::Stdout => return None,
         TargetPlan::File(_) if plan.io == Io::Syscall => return None,
         TargetPlan::File(_) => ("producer", depth, "block", block_bytes, "--queue-depth or --block-size"),
@@ -22,11 +25,12 @@ pub fn in_flight(plan: &RunPlan) -> Option<String> {
             ("producer", http.link.connections * http.pipeline, "request", block_bytes, flags)
         }
         TargetPlan::Kafka(kafka) => {
-            ("partition", kafka.in_flight_max, "batch", kafka.batch_bytes, "--partitions or --batch-size")
+            let flags = "more partitions, or a larger --batch-size within the topic's max.message.bytes,";
+            ("partition", kafka.in_flight_max, "batch", kafka.batch_bytes, flags)
         }
     };
     let bytes = one_bytes.saturating_mul(count as u64);
-    if bytes >= AMPLE_BYTES {
+    if bytes >= AMPLE_BYTES && !matches!(to, TargetPlan::Kafka(_)) {
         return None;
     }
     let (most, bytes) = (format_counted(count as u64, one), format_size(bytes));
@@ -37,8 +41,8 @@ pub fn in_flight(plan: &RunPlan) -> Option<String> {
 mod tests {
     use super::*;
     use crate::observe::testing::{Run, full_run};
-    use crate::plan::testing::peer;
-    use crate::plan::{HttpPlan, LinkPlan, RetryPlan, TcpFraming, TcpPlan};
+    use crate::plan::testing::{kafka_plan, peer};
+    use crate::plan::{HttpPlan, KafkaPlan, LinkPlan, RetryPlan, TcpFraming, TcpPlan};
     use std::sync::Arc;
 
     fn link(connections: usize) -> LinkPlan {
@@ -62,6 +66,22 @@ mod tests {
             });
             let whole = in_flight(&run.shared.plan).unwrap();
             assert_eq!(whole, format!("each producer had {said}"), "{connections} connections");
+        }
+    }
+
+    #[test]
+    fn what_a_partition_has_in_flight_is_never_ample() {
+        let mut run = full_run();
+        for (batch_bytes, size) in [(1_000_000, "5 MB"), (100 << 20, "500 MiB")] {
+            run.replan(|plan| {
+                let kafka = KafkaPlan { batch_bytes, in_flight_max: 5, ..kafka_plan(1) };
+                plan.producers[0].to = TargetPlan::Kafka(kafka);
+            });
+            let said = format!(
+                "each partition had at most 5 batches ({size}) in flight; more partitions, or a larger --batch-size \
+                 within the topic's max.message.bytes, would allow more"
+            );
+            assert_eq!(in_flight(&run.shared.plan), Some(said));
         }
     }
 

@@ -17,6 +17,7 @@ struct Given {
     closed: bool,
     signal: Option<&'static str>,
     in_flight: Option<String>,
+    syncs_page_cache: bool,
 }
 
 fn judged(time: LoopTime, achieved: Option<f64>, change: impl FnOnce(&mut Given)) -> Verdict {
@@ -34,6 +35,7 @@ fn judged(time: LoopTime, achieved: Option<f64>, change: impl FnOnce(&mut Given)
         closed: false,
         signal: None,
         in_flight: Some(IN_FLIGHT.to_owned()),
+        syncs_page_cache: false,
     };
     change(&mut given);
     judge(&Case {
@@ -50,6 +52,7 @@ fn judged(time: LoopTime, achieved: Option<f64>, change: impl FnOnce(&mut Given)
         closed: given.closed,
         signal: given.signal,
         in_flight: given.in_flight,
+        syncs_page_cache: given.syncs_page_cache,
     })
 }
 
@@ -167,6 +170,29 @@ fn a_target_that_waited_for_answers_says_how_much_was_in_flight() {
 }
 
 #[test]
+fn files_that_were_not_ready_are_told_from_a_slow_target() {
+    let waits = LoopTime { turns: 1, target_full_ns: 80, spun_ns: 80, work_ns: 20, cpu_ns: 100, ..LoopTime::default() };
+    let said = verdict(LoopTime { file_wait_ns: 30, ..waits }, None);
+    let note =
+        "the next file was not ready 30.00 % of the time: a larger --rotate-size-mb, or --preallocate, needs fewer";
+    assert_eq!((said.limited_by, said.notes), (LimitedBy::Target, vec![note.to_owned()]));
+    assert_eq!(verdict(LoopTime { file_wait_ns: 4, ..waits }, None).notes, [IN_FLIGHT], "seldom");
+    let works = LoopTime { target_full_ns: 10, spun_ns: 10, work_ns: 90, file_wait_ns: 10, ..waits };
+    let said = verdict(works, None);
+    assert!(said.limited_by == LimitedBy::Generator && said.notes[0].contains("not ready 10.00 %"), "{said:?}");
+    assert_eq!(verdict(works, Some(1.0)).notes, Vec::<String>::new(), "the rate was met");
+}
+
+#[test]
+fn larger_files_are_not_advised_where_the_drive_takes_no_more() {
+    let waits = LoopTime { turns: 1, target_full_ns: 80, spun_ns: 80, work_ns: 20, cpu_ns: 100, ..LoopTime::default() };
+    let time = LoopTime { file_wait_ns: 30, ..waits };
+    let said = judged(time, None, |given| given.syncs_page_cache = true);
+    let note = "the files before were not on the drive yet 30.00 % of the time (fsync): it takes no more";
+    assert_eq!((said.limited_by, said.notes), (LimitedBy::Target, vec![note.to_owned()]));
+}
+
+#[test]
 fn more_in_flight_is_not_advised_to_who_lost_records_connections_or_time() {
     let waits = LoopTime { turns: 1, target_full_ns: 80, spun_ns: 80, work_ns: 20, cpu_ns: 100, ..LoopTime::default() };
     let notes = |change: fn(&mut Given)| {
@@ -174,12 +200,13 @@ fn more_in_flight_is_not_advised_to_who_lost_records_connections_or_time() {
         assert_eq!(said.limited_by, LimitedBy::Target);
         said.notes
     };
-    let troubles: [fn(&mut Given); 7] = [
+    let troubles: [fn(&mut Given); 8] = [
         |given| given.records_refused = 1,
         |given| given.statuses = [429].into(),
         |given| given.totals.records_failed = 1,
         |given| given.totals.records_uncertain = 1,
         |given| given.totals.retries = 1,
+        |given| given.totals.throttled_answers = Some(1),
         |given| given.connections_down = 1,
         |given| (given.service.p50, given.service.max) = (Some(0.000_1), Some(4.0)),
     ];
@@ -255,6 +282,23 @@ fn what_tcp_sent_again_is_told_where_it_did() {
     for (again, said) in [(1, "1 TCP segment"), (4_212, "4,212 TCP segments")] {
         let said = format!("{said} sent again (retransmissions)");
         assert_eq!(evidence(Some(again)), [plain.clone(), vec![said]].concat());
+    }
+}
+
+#[test]
+fn a_quota_is_told_where_brokers_said_so() {
+    let time = LoopTime { target_full_ns: 90, work_ns: 10, spun_ns: 90, cpu_ns: 100, ..LoopTime::default() };
+    let evidence = |answers, seconds| {
+        let change = |given: &mut Given| {
+            (given.totals.throttled_answers, given.totals.throttled_seconds) = (answers, seconds);
+        };
+        judged(time, None, change).evidence
+    };
+    let plain = evidence(None, None);
+    assert_eq!(evidence(Some(0), Some(0.0)), plain);
+    for (answers, said) in [(1, "1 answer asked"), (1200, "1,200 answers asked")] {
+        let said = format!("brokers held this client back by a quota: {said} for 2.5 s of waiting in all");
+        assert_eq!(evidence(Some(answers), Some(2.5)), [plain.clone(), vec![said]].concat());
     }
 }
 

@@ -1,6 +1,6 @@
 //! The file keeper: one thread beside the cores that opens the next file before it is needed, renames and
 //! retires rotated ones and writes audit lines, so that no core ever waits for a directory. Another one watches the
-//! free space meanwhile.
+//! free space meanwhile. A run has a keeper for each file system that it writes to.
 
 mod floor;
 mod last;
@@ -97,7 +97,7 @@ impl KeeperLane {
     }
 }
 
-/// What the keeper says at the end.
+/// What a keeper says at the end, or several.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct KeeperEnd {
     pub audit_lines_dropped: u64,
@@ -105,6 +105,16 @@ pub struct KeeperEnd {
     pub synced: Option<Instant>,
     /// The first thing that went wrong, in words for the user.
     pub error: Option<String>,
+}
+
+impl KeeperEnd {
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            audit_lines_dropped: self.audit_lines_dropped + other.audit_lines_dropped,
+            synced: self.synced.max(other.synced),
+            error: self.error.or(other.error),
+        }
+    }
 }
 
 /// The keeper before and while it runs.
@@ -122,6 +132,7 @@ struct LaneFiles {
     log: Option<BufWriter<File>>,
     /// The lap that the lines of the log are of.
     lap: u64,
+    /// Those that are kept; where all are, the last one alone.
     rotated: VecDeque<PathBuf>,
     /// Files that were opened, the first one included.
     opened: u64,
@@ -374,8 +385,12 @@ impl LaneFiles {
     /// Removes rotated files that are not kept, but for one that can be recycled.
     fn let_go(&mut self) -> io::Result<Option<PathBuf>> {
         let FileLayout::Rotating { retain, .. } = self.plan.layout else { return Ok(None) };
+        let Some(keep) = retain else {
+            self.rotated.drain(..self.rotated.len().saturating_sub(1));
+            return Ok(None);
+        };
         let mut spare = None;
-        while retain.is_some_and(|keep| self.rotated.len() as u64 > keep) {
+        while self.rotated.len() as u64 > keep {
             let oldest = self.rotated.pop_front().expect("it holds more than are kept");
             if let Some(log) = &self.plan.log {
                 let suffix = open::suffix_of(&self.plan.data, &oldest);

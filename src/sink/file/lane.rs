@@ -180,6 +180,12 @@ impl FileLane {
         rotates && !self.files.next_ready && self.no_next.is_none()
     }
 
+    /// Where `room` gave none: it is the keeper that is waited for, which makes a file or still syncs the one before.
+    pub fn awaits_file(&self) -> bool {
+        let stage_has_room = self.stage.as_ref().is_none_or(Stage::has_room);
+        stage_has_room && self.waits_for_keeper() && self.files.retiring.is_none()
+    }
+
     /// Bytes that the next block may have; goes round or rotates when the next record would not fit.
     pub fn room<R: Ring>(&mut self, ring: &mut R, at: usize, next_length: u64) -> u64 {
         if self.stage.as_ref().is_some_and(|stage| !stage.has_room()) {

@@ -295,7 +295,10 @@ impl Channel {
                     self.link.consume(ring, progress.consumed);
                     let Some(response) = progress.response else { break };
                     if self.answered == self.exchanges.len() {
-                        return self.link.break_off(ring, Breakage::Given(Field::ErrorProtocol));
+                        // Some servers say so before they close an idle connection.
+                        let is_idle = response.status == 408;
+                        let why = if is_idle { Breakage::Closed } else { Breakage::Given(Field::ErrorProtocol) };
+                        return self.link.break_off(ring, why);
                     }
                     self.answer(response, manner, now_ns);
                     // A server may accept what it has not read. Another answer before the whole request went out
@@ -376,9 +379,12 @@ impl Channel {
             self.past = Past::Used;
         }
         let is_closed = matches!(why, Breakage::Closed | Breakage::Error(libc::EPIPE | libc::ECONNRESET));
-        let was_asked = !self.exchanges.is_empty() && self.past == Past::Unknown;
-        if is_closed && was_asked && self.parser.end() == Ok(None) {
-            self.past = Past::Mute;
+        if is_closed && self.past == Past::Unknown && self.parser.end() == Ok(None) {
+            self.past = match (self.exchanges.is_empty(), why) {
+                (false, _) => Past::Mute,
+                (true, Breakage::Closed) => Past::Unasked,
+                (true, _) => Past::Unknown,
+            };
         }
         for at in 0..self.exchanges.len() {
             // What goes out again is made again: its place in the ring would hold up all other connections.

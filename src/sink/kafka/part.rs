@@ -18,7 +18,7 @@ use crate::connect::Dialed;
 use crate::counters::Field;
 use crate::payload::Payload;
 use crate::sink::link::{Breakage, Event, Link, Memory};
-use crate::sink::{Done, Fate};
+use crate::sink::{Done, Fate, Wire};
 use crate::sys::ring::NetRing;
 use crate::wire::crc32c;
 use crate::wire::kafka::batch::{HEADER_BYTES, NO_SEQUENCE, write_header};
@@ -65,7 +65,8 @@ pub struct Part {
     /// Recoveries in a row, and what keeps partitions that fail together from coming back together.
     failures: u32,
     random: SplitMix64,
-    retries: u64,
+    /// What the link does not count.
+    wire: Wire,
     /// Length and shift of the last batch: most have the same.
     shift: (u32, u32),
     end: Option<String>,
@@ -109,7 +110,7 @@ impl Part {
             down_from_ns: u64::MAX,
             failures: 0,
             random: SplitMix64::seed_from_u64(manner.seed ^ id as u64),
-            retries: 0,
+            wire: Wire::default(),
             shift: (0, crc32c::shift(0)),
             end: None,
             has_ended: false,
@@ -150,8 +151,11 @@ impl Part {
         !self.requests.is_empty() || !self.link.is_up() || now_ns < self.not_before_ns
     }
 
-    pub fn take_retries(&mut self) -> u64 {
-        std::mem::take(&mut self.retries)
+    /// What went over the wire since the last call, and what came back of it.
+    pub fn take_wire(&mut self) -> Wire {
+        let mut wire = std::mem::take(&mut self.wire);
+        wire += self.link.take_wire();
+        wire
     }
 
     /// Why the run cannot go on, said once.
@@ -255,7 +259,7 @@ impl Part {
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1) & i32::MAX;
         request.correlation_id = self.next_correlation_id;
         (request.stage, request.sent_ns, request.held) = (packed.stage, now_ns, true);
-        self.retries += u64::from(request.attempts > 0);
+        self.wire.retries += u64::from(request.attempts > 0);
         request.attempts += 1;
         let bytes = packed.records.len() as u32;
         if self.shift.0 != bytes {

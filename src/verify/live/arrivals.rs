@@ -80,7 +80,7 @@ impl Live {
     pub fn partition(&mut self, topic: &str, id: i32) -> Arrivals {
         self.ledger.findings.sources += 1;
         let source = self.ledger.name(format!("partition {id} of {topic}"), Unit::Offsets);
-        Arrivals(Partition::new(id, source, 0, i64::MAX))
+        Arrivals(Partition::new(source))
     }
 
     /// Takes the batch that was looked at last.

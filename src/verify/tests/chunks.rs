@@ -1,5 +1,6 @@
 //! Several threads see what one reader sees.
 
+use super::parallel::{Delivery, FileScan};
 use super::*;
 
 proptest! {
@@ -70,10 +71,10 @@ fn scanned(bytes: &[u8], chunk_bytes: u64, threads: usize) -> Vec<scan::Event> {
     let shape = HeaderShape::new(None);
     let progress = ReadProgress::default();
     let (path, end) = (store.path("payloads.0.bin"), bytes.len() as u64);
-    let files = [FileScan { path, end, shape: &shape, progress: &progress }];
+    let files = [FileScan { path, end, device: 0, shape: &shape, progress: &progress }];
     let mut events: Vec<scan::Event> = Vec::new();
     let mut ends = 0;
-    parallel::scan_files(&files, threads, chunk_bytes, &mut |_, what| match what {
+    let mut deliver = |_: usize, what: Delivery<'_>| match what {
         Delivery::Event(event) => match (events.last_mut(), event) {
             (Some(scan::Event::Junk(open)), scan::Event::Junk(more)) if open.end == more.start => {
                 open.end = more.end;
@@ -87,10 +88,45 @@ fn scanned(bytes: &[u8], chunk_bytes: u64, threads: usize) -> Vec<scan::Event> {
             _ => events.push(*event),
         },
         Delivery::FileEnd => ends += 1,
-    })
-    .unwrap();
+    };
+    parallel::scan_files(&files, threads, chunk_bytes, |scans| scans.take(1, &mut deliver)).unwrap();
     assert_eq!((ends, progress.bytes_read()), (1, bytes.len() as u64));
     events
+}
+
+#[test]
+fn files_on_several_devices_are_told_of_in_order() {
+    let store = Store::new(&records(0..50).concat(), None);
+    store.add("b.bin", &records(50..80).concat());
+    store.add("c.bin", &records(80..120).concat());
+    let (shape, progress) = (HeaderShape::new(None), ReadProgress::default());
+    let told = |devices: [u64; 3], threads: usize| {
+        let names = ["payloads.0.bin", "b.bin", "c.bin"].iter().zip(devices);
+        let files = names.map(|(name, device)| {
+            let path = store.path(name);
+            let end = std::fs::metadata(&path).unwrap().len();
+            FileScan { path, end, device, shape: &shape, progress: &progress }
+        });
+        let files: Vec<FileScan<'_>> = files.collect();
+        let mut told = Vec::new();
+        parallel::scan_files(&files, threads, 500, |scans| {
+            for count in [2, 1] {
+                scans.take(count, &mut |file, what| match what {
+                    Delivery::Event(event) => told.push((count, file, Some(*event))),
+                    Delivery::FileEnd => told.push((count, file, None)),
+                })?;
+            }
+            Ok(())
+        })
+        .unwrap();
+        told
+    };
+    let in_order = told([0; 3], 1);
+    let ends = in_order.iter().filter(|(.., event)| event.is_none());
+    assert_eq!(ends.map(|(count, file, _)| (*count, *file)).collect::<Vec<_>>(), [(2, 0), (2, 1), (1, 0)]);
+    for threads in [1, 2, 5] {
+        assert_eq!(told([7, 8, 7], threads), in_order, "{threads} threads");
+    }
 }
 
 #[test]

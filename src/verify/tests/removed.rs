@@ -1,13 +1,12 @@
 //! Topics of which the broker has removed something, or holds something back: that is not damage, and no proof either.
 
-use super::topics::{DELETE, dealt, message, messages, read, read_as, read_from};
+use super::topics::{DELETE, FETCH, dealt, message, messages, read, read_as, read_from};
 use super::*;
 use crate::connect::kafka::testing::{Asked, Fake, Log, Message, client, encode, marker, records, transactional};
 use crate::connect::kafka::{Cluster, Dial};
 use std::time::Duration;
 
 const COMPACT: &[(&str, &str)] = &[("cleanup.policy", "compact")];
-const FETCH: i16 = 1;
 
 #[track_caller]
 fn assert_explained(findings: &Findings, part: &str) {
@@ -109,9 +108,12 @@ fn another_topic_explains_nothing_in_whatever_order() {
         let progress = ReadProgress::default();
         let mut session = Session::new(&args, &progress).unwrap();
         for log in logs.map(Log::clone) {
-            let dial: Dial<Fake> = Box::new(move |_, _, _| Ok(Fake::new(log.clone().serve("t"))));
-            let cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
-            session.read_topic(cluster, "t", Duration::from_secs(5)).unwrap();
+            let cluster = || {
+                let log = log.clone();
+                let dial: Dial<Fake> = Box::new(move |_, _, _| Ok(Fake::new(log.clone().serve("t"))));
+                Cluster::new(vec![("boot".to_owned(), 1)], client(), dial)
+            };
+            session.read_topic(&cluster, "t", Duration::from_secs(5)).unwrap();
         }
         let findings = session.finish("both", Instant::now());
         assert_eq!(kinds(&findings), [Kind::Absent, Kind::Unproved], "{}", findings.summary());

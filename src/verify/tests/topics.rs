@@ -1,11 +1,16 @@
 //! Kafka topics, read from a broker in memory.
 
 use super::*;
-use crate::connect::kafka::testing::{Asked, Fake, Log, Message, client};
+use crate::connect::kafka::testing::{self, Asked, Fake, Log, Message, client};
 use crate::connect::kafka::{Cluster, Dial};
+use crate::wire::kafka::batch;
+use crate::wire::kafka::codec::{Codec, Deflater};
+use kafka_protocol::messages::FetchRequest;
 use proptest::prelude::*;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+pub(super) const FETCH: i16 = 1;
 pub(super) const DELETE: &[(&str, &str)] = &[("cleanup.policy", "delete"), ("retention.ms", "1000")];
 
 pub(super) fn message(sequence: u64) -> Message {
@@ -25,11 +30,15 @@ pub(super) fn read_from<B>(args: &VerifyArgs, broker: impl Fn() -> B + Send + Sy
 where
     B: FnMut(&Asked) -> Option<Vec<u8>> + Send + 'static,
 {
-    let dial: Dial<Fake> = Box::new(move |_, _, _| Ok(Fake::new(broker())));
-    let cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+    let broker = Arc::new(broker);
+    let cluster = || {
+        let broker = broker.clone();
+        let dial: Dial<Fake> = Box::new(move |_, _, _| Ok(Fake::new(broker())));
+        Cluster::new(vec![("boot".to_owned(), 1)], client(), dial)
+    };
     let progress = ReadProgress::default();
     let mut session = Session::new(args, &progress).unwrap();
-    session.read_topic(cluster, "t", Duration::from_secs(5)).unwrap();
+    session.read_topic(&cluster, "t", Duration::from_secs(5)).unwrap();
     assert_eq!(progress.bytes_read(), session.ledger.findings.bytes);
     session.finish("kafka://boot:1/t", Instant::now())
 }
@@ -236,6 +245,158 @@ fn signatures_and_reports_hold_for_topics() {
     // A topic without anything is no proof.
     let empty = Log { partitions: vec![Vec::new()], fetch_bytes: 1, ..Log::default() };
     assert_eq!(kinds(&read(empty)), [Kind::Nothing]);
+}
+
+/// A log in which everything goes wrong at once.
+fn spoiled() -> Log {
+    let mut log = dealt(600, 7);
+    log.put(2, &messages([7, 8, 600]), 2000);
+    log.partitions[3].remove(4);
+    let (_, _, batch) = &mut log.partitions[5][2];
+    let last = batch.len() - 3;
+    batch[last] ^= 1;
+    log.put(6, &[(b"hello".to_vec(), Vec::new()), message(601), message(599)], 2000);
+    log
+}
+
+#[test]
+fn many_threads_find_what_one_finds() {
+    let found = |threads| {
+        let findings = read_as(spoiled(), &VerifyArgs { threads, ..VerifyArgs::default() });
+        assert!(!findings.clean);
+        (findings.records, findings.bytes, format!("{:?} {:?}", findings.damage, findings.explained))
+    };
+    let by_one = found(1);
+    for threads in [2, 3, 7, 20] {
+        assert_eq!(found(threads), by_one, "{threads} threads");
+    }
+}
+
+#[test]
+fn partitions_are_read_side_by_side() {
+    let log = dealt(40, 2);
+    let together = Arc::new((Mutex::new(0), Condvar::new()));
+    let met = together.clone();
+    let broker = move || {
+        let (log, met, mut is_first) = (log.clone(), met.clone(), true);
+        move |asked: &Asked| {
+            // The first fetch of each connection waits for that of the other one.
+            if asked.key == FETCH && std::mem::take(&mut is_first) {
+                let mut fetching = met.0.lock().unwrap();
+                *fetching += 1;
+                met.1.notify_all();
+                let patience = Duration::from_secs(20);
+                drop(met.1.wait_timeout_while(fetching, patience, |fetching| *fetching < 2).unwrap());
+            }
+            Some(log.answer("t", asked))
+        }
+    };
+    let began = Instant::now();
+    assert_clean(&read_from(&VerifyArgs { threads: 2, ..VerifyArgs::default() }, broker), 40);
+    assert_eq!(*together.0.lock().unwrap(), 2);
+    assert!(began.elapsed() < Duration::from_secs(20), "they waited for each other in vain");
+}
+
+#[test]
+fn a_topic_gets_few_threads_where_nobody_says_how_many() {
+    let log = dealt(480, 96);
+    for (threads, clients) in [(0, limits::VERIFY_TOPIC_THREADS_DEFAULT), (12, 12)] {
+        let opened = std::cell::Cell::new(0);
+        let cluster = || {
+            opened.set(opened.get() + 1);
+            let log = log.clone();
+            let dial: Dial<Fake> = Box::new(move |_, _, _| Ok(Fake::new(log.clone().serve("t"))));
+            Cluster::new(vec![("boot".to_owned(), 1)], client(), dial)
+        };
+        let (args, progress) = (VerifyArgs { threads, ..VerifyArgs::default() }, ReadProgress::default());
+        let mut session = Session::new(&args, &progress).unwrap();
+        if threads == 0 {
+            session.threads = 96;
+        }
+        session.read_topic(&cluster, "t", Duration::from_secs(5)).unwrap();
+        assert_eq!(opened.get(), clients, "--threads {threads}");
+        assert_clean(&session.finish("kafka://boot:1/t", Instant::now()), 480);
+    }
+}
+
+/// Beyond what each thread may unpack at any time.
+#[test]
+fn batches_of_any_size_are_read() {
+    let mut log = Log { fetch_bytes: 9000, ..Log::default() };
+    for partition in 0..2 {
+        let sequence = partition as u64;
+        let mut bytes = testing::batch(0, &[(record_of("run", 0, sequence, 17 << 20), Vec::new())], 1);
+        pack(&mut bytes);
+        log.put_batch(partition, 1, |_| bytes);
+    }
+    assert_clean(&read_as(log, &VerifyArgs { threads: 2, ..VerifyArgs::default() }), 2);
+}
+
+/// Compresses the records of a batch with zstd.
+fn pack(bytes: &mut Vec<u8>) {
+    let plain = bytes.split_off(batch::HEADER_BYTES);
+    Deflater::new(Codec::Zstd, None).unwrap().deflate_to_vec(&plain, bytes).unwrap();
+    let length = (bytes.len() - batch::LENGTH_EXCLUDES) as u32;
+    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    bytes[22] = 4;
+    let crc = crc32c::checksum(&bytes[batch::CRC_COVERS_FROM..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+}
+
+#[test]
+fn it_is_known_how_many_offsets_there_are() {
+    let mut log = dealt(100, 3);
+    log.partitions[0].drain(..2);
+    let cluster = || {
+        let log = log.clone();
+        let dial: Dial<Fake> = Box::new(move |_, _, _| Ok(Fake::new(log.clone().serve("t"))));
+        Cluster::new(vec![("boot".to_owned(), 1)], client(), dial)
+    };
+    let (args, progress) = (VerifyArgs::default(), ReadProgress::default());
+    let mut session = Session::new(&args, &progress).unwrap();
+    session.read_topic(&cluster, "t", Duration::from_secs(5)).unwrap();
+    assert_eq!(progress.offsets(), Some((90, 90)));
+    // Where ids come after it, the end of the topic is not that of all.
+    let (args, progress) = (VerifyArgs { ids: Some("-".to_owned()), ..VerifyArgs::default() }, ReadProgress::default());
+    let mut session = Session::new(&args, &progress).unwrap();
+    session.read_topic(&cluster, "t", Duration::from_secs(5)).unwrap();
+    assert_eq!(progress.offsets(), None);
+}
+
+#[test]
+fn a_thread_that_fails_ends_the_reading_with_its_words() {
+    let log = dealt(40, 2);
+    let broker = move || {
+        let log = log.clone();
+        // The connection ends at each fetch of the second partition.
+        move |asked: &Asked| {
+            let is_bad = asked.key == FETCH && asked.decode::<FetchRequest>().topics[0].partitions[0].partition == 1;
+            (!is_bad).then(|| log.answer("t", asked))
+        }
+    };
+    let cluster = || {
+        let broker = broker.clone();
+        let dial: Dial<Fake> = Box::new(move |_, _, _| Ok(Fake::new(broker())));
+        Cluster::new(vec![("boot".to_owned(), 1)], client(), dial)
+    };
+    for threads in [1, 2] {
+        let (args, progress) = (VerifyArgs { threads, ..VerifyArgs::default() }, ReadProgress::default());
+        let mut session = Session::new(&args, &progress).unwrap();
+        let fatal = session.read_topic(&cluster, "t", Duration::from_millis(50)).unwrap_err();
+        assert!(fatal.exit == Exit::Failed && fatal.what.contains("fetching"), "{threads} threads: {fatal}");
+    }
+}
+
+#[test]
+fn a_batch_of_many_odd_messages_is_read_in_parts() {
+    let mut log = Log { fetch_bytes: 9000, ..Log::default() };
+    let odd: Vec<Message> = (0..100_000).map(|_| (b"x".to_vec(), Vec::new())).collect();
+    log.put(0, &odd, 1);
+    log.put(0, &messages(0..5), 2);
+    let bytes: usize = log.partitions[0].iter().map(|(.., batch)| batch.len()).sum();
+    let findings = read(log);
+    assert_eq!((findings.count(Kind::Unrecognised).records, findings.records), (100_000, 5));
+    assert_eq!(findings.bytes, bytes as u64, "no batch counts twice");
 }
 
 proptest! {

@@ -122,6 +122,8 @@ pub struct Broker {
     pub unanswered: u64,
     /// The most requests that came over one connection to a leader that was none any more.
     pub misled_max: u64,
+    /// Asked for in answers, heard or not.
+    pub throttled_ms: u64,
 }
 
 impl Broker {
@@ -139,6 +141,7 @@ impl Broker {
             nonsense: 0,
             unanswered: 0,
             misled_max: 0,
+            throttled_ms: 0,
         }
     }
 
@@ -273,6 +276,7 @@ impl Broker {
             reply.then = if code == 0 { Then::GoOn } else { Then::Close };
         } else if chance.one_in(self.mood.throttle_one_in) {
             said.throttle_ms = chance.between(0..=self.mood.throttle_ms_max) as i32;
+            self.throttled_ms += said.throttle_ms as u64;
         }
         match garbles {
             true => self.garble(said, chance, &mut reply.bytes),

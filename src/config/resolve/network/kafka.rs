@@ -14,9 +14,7 @@ use crate::plan::{
 use crate::wire::kafka::batch::HEADER_BYTES;
 
 const LINGER_NS_DEFAULT: u64 = 5_000_000;
-const BATCH_BYTES_DEFAULT: u64 = 1_000_000;
 const DELIVERY_TIMEOUT_NS_DEFAULT: u64 = 120_000_000_000;
-const IN_FLIGHT_DEFAULT: usize = 5;
 const IN_FLIGHT: &str = "max.in.flight.requests.per.connection";
 const RSKAFKA_RETRIES: &str = "rskafka sends a batch again after a lost connection or a throttled answer, which can double \
      and reorder records; --retry=off leaves them uncertain after a lost connection";
@@ -132,7 +130,7 @@ fn in_flight_max(
 }
 
 fn in_flight_default(wanted: &Wanted) -> usize {
-    if wanted.network.kafka.client == Some(KafkaClient::Rskafka) { 1 } else { IN_FLIGHT_DEFAULT }
+    if wanted.network.kafka.client == Some(KafkaClient::Rskafka) { 1 } else { limits::KAFKA_IN_FLIGHT_DEFAULT }
 }
 
 /// The requests in flight that a queue depth comes to. Scripts say one for all targets, 32 say: too many are no error.
@@ -260,7 +258,7 @@ fn batch_bytes(
     notes: &mut Vec<String>,
     errors: &mut Vec<Fatal>,
 ) -> u64 {
-    let bytes = said.unwrap_or(BATCH_BYTES_DEFAULT);
+    let bytes = said.unwrap_or(limits::KAFKA_BATCH_BYTES_DEFAULT);
     if let Some(most) = request_max.filter(|most| *most < bytes.max(least)) {
         let what = format!("max.request.size {most}: a batch of {} B does not fit", bytes.max(least));
         errors

@@ -1,6 +1,7 @@
-//! What the effective configuration and the notes say of a plan.
+//! What the effective configuration, the notes and `doctor` say of a plan.
 
 use super::*;
+use crate::host::doctor;
 
 fn config_of(text: &str, more: &[(&str, &str)]) -> serde_json::Map<String, serde_json::Value> {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -122,4 +123,29 @@ fn stages_of_a_few_whole_records_are_told_of() {
     assert!(noted("1Mi").starts_with("10 stages with"), "{}", noted("1Mi"));
     assert!(noted("16Ki").starts_with("1 stage with"), "{}", noted("16Ki"));
     assert_eq!(noted("4Ki"), "");
+}
+
+/// It names the flags of each process.
+#[test]
+fn what_doctor_says_of_drives_on_two_nodes_is_a_plan() {
+    let tree = machine();
+    tree.put("/sys/devices/system/cpu/online", "0-7\n");
+    for (node, list, cpus) in [(0, "0-3\n", 0..4), (1, "4-7\n", 4..8)] {
+        tree.put(&format!("/sys/devices/system/node/node{node}/cpulist"), list);
+        cpus.for_each(|cpu| tree.put(&format!("/sys/devices/system/cpu/cpu{cpu}/node{node}/x"), ""));
+        tree.put(&format!("/sys/block/nvme{node}n1/device/device/numa_node"), &node.to_string());
+    }
+    let paths = vec!["/dev/nvme0n1".into(), "/dev/nvme1n1".into()];
+    let scope = doctor::Scope { cores: (1..8).collect(), paths, ..doctor::Scope::default() };
+    let found = doctor::examine(&tree.sysfs(), &scope);
+    let fix = found.iter().find(|one| one.item == "drive.numa" && !one.fix.is_empty()).unwrap().fix[0].clone();
+    let processes: Vec<_> = fix.split("--run-id").skip(1).map(|rest| format!("--run-id{rest}")).collect();
+    assert_eq!(processes.len(), 2, "{fix}");
+    for (process, ids) in processes.iter().zip([[0, 1, 2], [3, 4, 5]]) {
+        let words: Vec<_> = process.split_whitespace().collect();
+        let said = words.chunks_exact(2).filter_map(|pair| Some((pair[0].strip_prefix("--")?, pair[1])));
+        let flags: Vec<_> = said.chain([("target", "null")]).collect();
+        let plan = try_plan(&flags, &tree, || Ok(())).unwrap_or_else(|errors| panic!("{process}: {errors:?}"));
+        assert_eq!(plan.producers.iter().map(|producer| producer.id).collect::<Vec<_>>(), ids, "{process}");
+    }
 }

@@ -377,3 +377,11 @@ fn a_listener_without_sasl_is_told_from_one_with_other_mechanisms() {
         assert!(told.contains("this listener wants no login") && told.contains("leave out --sasl-"), "{told}");
     }
 }
+
+#[test]
+fn a_long_answer_keeps_no_memory() {
+    let mut session = session(|_| None);
+    session.answer = vec![0; 64 << 20];
+    session.give_back();
+    assert!(session.answer.is_empty() && session.answer.capacity() <= ANSWER_KEPT_BYTES);
+}

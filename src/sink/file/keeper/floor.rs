@@ -22,7 +22,7 @@ const FALL_BYTES_PER_SECOND_MAX: f64 = 20e9;
 /// From one look to the last write of a run that the next one ends.
 const STOPPING: Duration = Duration::from_millis(4);
 
-/// The floors of all folders that a run writes to.
+/// The floors of all folders that a keeper's lanes write to.
 pub struct Floors {
     folders: Vec<Folder>,
     next_look: Instant,

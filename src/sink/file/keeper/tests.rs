@@ -189,6 +189,41 @@ fn what_others_take_away_between_two_switches_does_not_end_the_run() {
 }
 
 #[test]
+fn no_more_is_remembered_than_is_asked_for_again() {
+    for (retain, remembered, there) in [(None, 1, 10), (Some(3), 3, 3)] {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain });
+        let mut keeper = Keeper::new();
+        let lane = keeper.lane(&plan);
+        let mut file = open::create(&plan, &plan.data, 0).unwrap();
+        keeper.begin().unwrap();
+        for unix_ns in 1..=10 {
+            let next = lane.take_next().unwrap().unwrap();
+            let Ok(()) = lane.order(Order::Switch { lane: 0, unix_ns }) else { panic!("there is room") };
+            keeper.carry_out_next().unwrap().unwrap();
+            retire(&lane, std::mem::replace(&mut file, next));
+            keeper.carry_out_next().unwrap().unwrap();
+        }
+        assert_eq!(keeper.lanes[0].rotated.len(), remembered, "{retain:?}");
+        let rotated = |unix_ns: &u64| open::with_suffix(&plan.data, &open::rotation_suffix(*unix_ns)).exists();
+        assert_eq!((1..=10).filter(rotated).count(), there, "{retain:?}");
+    }
+}
+
+#[test]
+fn several_keepers_end_as_the_last_of_them_and_with_the_first_error() {
+    let (early, late) = (Instant::now(), Instant::now() + LOG_FLUSH);
+    let end = |audit_lines_dropped, synced, error: Option<&str>| KeeperEnd {
+        audit_lines_dropped,
+        synced,
+        error: error.map(str::to_owned),
+    };
+    let all = [end(1, Some(late), None), end(0, None, Some("a")), end(2, Some(early), Some("b"))];
+    let all = all.into_iter().fold(KeeperEnd::default(), KeeperEnd::and);
+    assert_eq!(all, end(3, Some(late), Some("a")));
+}
+
+#[test]
 fn what_goes_wrong_names_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let (plan, mut keeper, lane, _file) = rotating(folder.path());

@@ -30,6 +30,8 @@ impl Part {
             if told.throttle_time_ms > 0 {
                 let silent_until_ns = now_ns + told.throttle_time_ms as u64 * 1_000_000;
                 self.not_before_ns = self.not_before_ns.max(silent_until_ns);
+                self.wire.throttled_answers += 1;
+                self.wire.throttled_ms += told.throttle_time_ms as u64;
             }
             // The broker has read all of what it answers.
             let request = &mut self.requests[self.answered];

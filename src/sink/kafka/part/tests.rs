@@ -114,6 +114,9 @@ fn silence_that_a_broker_announced_is_no_timeout() {
     scene.answer((2, 0), 1, 700);
     assert!(scene.is_up_at(1500));
     assert!(!scene.is_up_at(1501), "a broker that does not speak up then is gone");
+    let wire = scene.part.take_wire();
+    assert_eq!((wire.throttled_answers, wire.throttled_ms), (3, 500 + 700 + 1));
+    assert_eq!(scene.part.take_wire(), Wire::default());
 }
 
 #[test]

@@ -1,0 +1,77 @@
+//! What the dialer hears of a connection that its server closes.
+
+use super::*;
+use crate::connect::dialer::{Past, pair};
+use crate::payload::framing::Framing;
+use crate::payload::stamper::Stamper;
+use crate::payload::{Block, Starts};
+use crate::sys::blocking::Blocking;
+use crate::sys::region::Region;
+use crate::sys::ring::Ring;
+use crate::wire::http::HeadFacts;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+
+const BLOCK_BYTES: u64 = 4096;
+const LOOK_NS: u64 = 1_000_000;
+const LOOKS: u32 = 20_000;
+
+/// `says`: what the server sends before it closes, whatever it was asked.
+fn past_of_closed(is_asked: bool, says: &str) -> Past {
+    let facts = HeadFacts { producer_id: 0, stamped: false, weighted: false, counted: false, run_id: None };
+    let manner = Manner {
+        head: RequestHead::new("/", "t", &[], facts),
+        records_per_request: 1,
+        pipeline: 1,
+        summed: false,
+        tls: false,
+        request_timeout_ns: u64::MAX,
+        retry: RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 },
+        seed: 1,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer_address = listener.local_addr().unwrap();
+    let stream = TcpStream::connect(peer_address).unwrap();
+    let mut server = listener.accept().unwrap().0;
+    let dialed = vec![Dialed { stream, tls: None, peer_address, expires: None }];
+    let (handle, clerk) = pair(1);
+    let redials = Redials::new(handle, vec![Arc::new(crate::plan::testing::peer("127.0.0.1", 1))], 1);
+    let start = BLOCK_BYTES as usize;
+    let staging = start..start + manner.staging_bytes(1, BLOCK_BYTES) as usize;
+    let setup = LaneSetup { manner, dialed, staging, block_bytes: BLOCK_BYTES, window: 1 };
+    let mut ring = Blocking::new(Region::map(1 << 20).unwrap(), 8);
+    let mut sink = HttpSink::open(&mut ring, vec![setup], redials).unwrap();
+    let starts = Starts::Fixed { length: BLOCK_BYTES, count: 1 };
+    let mut payloads = [Payload::new(0, starts, Framing::None, Stamper::Nothing, 1)];
+    if is_asked {
+        assert_ne!(sink.room(&mut ring, 0, BLOCK_BYTES), Room::NONE);
+        let run = payloads[0].run(BLOCK_BYTES, BLOCK_BYTES, 1).unwrap();
+        let slot = payloads[0].begin(ring.memory(), run, Block::default());
+        sink.offer(&mut ring, 0, slot, &mut payloads[0], false);
+        sink.submit(&mut ring, Wait::No).unwrap();
+    }
+    server.write_all(says.as_bytes()).unwrap();
+    drop(server);
+    for _ in 0..LOOKS {
+        sink.submit(&mut ring, Wait::ForNs(LOOK_NS)).unwrap();
+        sink.reap(&mut ring, &mut payloads, 1, &mut Vec::new());
+        if let Some(order) = clerk.order() {
+            return order.past;
+        }
+    }
+    panic!("nobody noticed that the connection had ended");
+}
+
+#[test]
+fn one_that_was_asked_nothing_is_told_from_one_that_gave_no_answer() {
+    assert_eq!([false, true].map(|is_asked| past_of_closed(is_asked, "")), [Past::Unasked, Past::Mute]);
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_may_say_that_the_connection_was_idle() {
+    let past = |says| past_of_closed(false, says);
+    assert_eq!(past("HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nidle"), Past::Unasked);
+    assert_eq!(past("HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\nidle"), Past::Unasked);
+    assert_eq!(past("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"), Past::Unknown);
+}
