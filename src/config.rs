@@ -1,12 +1,15 @@
 //! From flags, environment and file to a `RunPlan`: one table of keys, one list of values, one check of it all.
 //!
-//! `keys` → `cli`, `load`, `file` → `values` (with `parse`) → `resolve`; `docs` and `schema` are made from `keys` too.
+//! `keys` → `load` (with `file`) → `values` (with `parse`) → `resolve`; `flags` reads command lines, `cli` is on top.
+//! `docs` and `schema` are made from `keys` too.
 
 pub mod capacity;
 pub mod cli;
+pub mod credentials;
 pub mod docs;
 pub mod doctor;
 pub mod file;
+pub mod flags;
 pub mod kafka_access;
 pub mod kafka_properties;
 pub mod keys;

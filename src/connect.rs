@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod dial;
 pub mod dialer;
 pub mod kafka;
+pub mod peer;
 pub mod tls;
 
 pub use dial::{Connector, Dialed, dial};

@@ -1,10 +1,13 @@
 //! `engine merge`: the reports of a fleet's processes as one. Counts and histograms are added; percentiles come
 //! from the sums and are never averaged.
 //!
-//! `read` refuses what does not belong together; `sums` adds, stages with `phases`; `words` are the verdict and other sentences.
+//! `read` refuses what does not belong together; `sums` adds, stages with `phases`, both with `latencies` and `spans`;
+//! `words` are the verdict and other sentences.
 
+mod latencies;
 mod phases;
 mod read;
+mod spans;
 mod sums;
 mod words;
 

@@ -10,6 +10,7 @@
 pub mod bake;
 pub mod baked;
 pub mod fits;
+pub mod fits_cards;
 pub mod fits_checksum;
 pub mod fits_hdus;
 pub mod framing;

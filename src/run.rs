@@ -3,11 +3,14 @@
 mod barrier;
 mod core;
 mod files;
+mod finish;
 mod kafka;
 mod kafka_compat;
+mod manners;
 mod net;
 mod others;
 mod region;
+mod setup;
 
 use crate::base::clock::{Clock, TscClock};
 use crate::base::fatal::{Exit, Fatal};
@@ -20,13 +23,13 @@ use crate::governance::{self, Governance, RunEnd};
 use crate::observe::{self, Console, CpuTimes, Outcome, PayloadFacts, Report, Wiring};
 use crate::payload::bake;
 use crate::plan::{CorePlan, GovernancePlan, PayloadSource, ReportTarget, RunPlan};
-use crate::sink::file::keeper::{KeeperEnd, KeeperLane};
+use crate::sink::file::keeper::KeeperLane;
 use crate::sink::file::made::Made;
 use crate::sys;
 use crate::tap::Tap;
-use core::{Go, Ready, Setup};
 use crossbeam_channel::{Receiver, bounded};
 use kafka::KafkaLane;
+use setup::{Go, Ready, Setup};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -94,7 +97,7 @@ impl Stop {
     fn unless_over(&self, stopped: fn() -> Fatal) -> Result<(), Fatal> {
         // That core has the reason to tell.
         if self.start_failed.load(Relaxed) {
-            return Err(Fatal::host(core::SENT_HOME));
+            return Err(Fatal::host(finish::SENT_HOME));
         }
         if !self.flag.load(Relaxed) {
             return Ok(());
@@ -175,7 +178,7 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     let now_ns = over_ns(clock.now_ns().saturating_sub(go.epoch_ns), &ends);
     let synced_ns = kept.synced.map_or(0, |at| now_ns.saturating_sub(at.elapsed().as_nanos() as u64));
     let audit_lines_dropped = kept.audit_lines_dropped;
-    let ended_early = why_early(&stop, &ends, kept);
+    let ended_early = why_early(&stop, &ends);
     let ended_unix_ns = go.epoch_unix_ns + now_ns;
     let end = run_end(&live, &ends, ended_early.is_some(), ended_unix_ns);
     let told = governance.map(|governance| governance.finish(end));
@@ -280,10 +283,9 @@ struct PerCore {
 }
 
 /// The reason that ended the run before its time, if one did that was not the user's own wish. A core tells its own in
-/// full; of what goes wrong with several keepers the first counts, since the rest may follow from it.
-fn why_early(stop: &Stop, ends: &[CoreEnd], kept: KeeperEnd) -> Option<String> {
-    let by_core = ends.iter().find_map(|end| end.ended_by.clone());
-    by_core.or_else(|| stop.reason()).or(kept.error)
+/// full; of all others the first counts, since the rest may follow from it.
+fn why_early(stop: &Stop, ends: &[CoreEnd]) -> Option<String> {
+    ends.iter().find_map(|end| end.ended_by.clone()).or_else(|| stop.reason())
 }
 
 /// The core threads from their start to their end.
@@ -354,7 +356,7 @@ impl Cores {
         }
         // The first reason is the one to tell.
         let mut reasons = self.send_home().into_iter().filter_map(Result::err);
-        let first = reasons.find(|fatal| fatal.what != core::SENT_HOME);
+        let first = reasons.find(|fatal| fatal.what != finish::SENT_HOME);
         Err(first.unwrap_or_else(|| Fatal::new(Exit::Host, "a core thread ended before the start")))
     }
 

@@ -173,11 +173,13 @@ impl<'a> Session<'a> {
         let runs: BTreeSet<u64> = self.runs.union(&self.manifest_runs).copied().collect();
         let judge = || Judge::new(sign_key, runs.clone());
         // Each has connections and memory of its own.
-        let threads_max = if self.args.threads == 0 { limits::VERIFY_TOPIC_THREADS_DEFAULT } else { usize::MAX };
-        let threads = self.threads.min(threads_max);
+        let threads = match self.args.threads {
+            0 => self.threads.min(limits::VERIFY_TOPIC_THREADS_DEFAULT),
+            asked => asked,
+        };
         let access = Access { cluster, topic, patience, judge: &judge, threads };
-        let is_last = self.args.topics.len() < 2 && self.args.ids.is_none();
-        self.partitions.extend(topic::read(&access, &mut self.ledger, self.progress, is_last)?);
+        let is_only = self.args.topics.len() < 2 && self.args.ids.is_none();
+        self.partitions.extend(topic::read(&access, &mut self.ledger, self.progress, is_only)?);
         Ok(())
     }
 

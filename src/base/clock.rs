@@ -43,7 +43,7 @@ pub fn unix_now_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
 }
 
-/// Reads `CLOCK_MONOTONIC_RAW`; `None`: there is none.
+/// Reads `CLOCK_MONOTONIC_RAW`; `None`: there is none. Handed in, since `base` does not know `sys`.
 pub type ReadRaw = fn() -> Option<u64>;
 
 /// What the counter and the system's monotonic clocks said at one moment.
@@ -110,7 +110,7 @@ fn drift(run_ns: u64, system_ns: u64) -> Option<String> {
     let (apart, percent) = (format_duration(apart_ns), ppm / 1e4);
     let way = if run_ns > system_ns { "ahead of" } else { "behind" };
     let so = if ppm < STOOD_STILL_PPM_MIN {
-        "rate and latencies are by its own"
+        "rate and latencies are by the run's"
     } else {
         "the machine slept, or its clock stood still"
     };
@@ -277,7 +277,7 @@ mod tests {
         const SECOND: u64 = 1_000_000_000;
         let hour_ns = 3600 * SECOND;
         let said = drift(hour_ns + 36 * SECOND, hour_ns).unwrap();
-        assert!(said.ends_with("36 s (1.00 %) ahead of the system's: rate and latencies are by its own"), "{said}");
+        assert!(said.ends_with("36 s (1.00 %) ahead of the system's: rate and latencies are by the run's"), "{said}");
         let said = drift(hour_ns - 36 * SECOND, hour_ns).unwrap();
         assert!(said.contains("36 s (1.00 %) behind the system's"), "{said}");
         // Less than a hundredth of a percent, and less than 10 ms.

@@ -5,7 +5,7 @@ use crate::base::{limits, program, units};
 use crate::config::resolve::network::url;
 use crate::config::resolve::payload::{self, Sizes};
 use crate::config::resolve::{cores, rates, target as targets};
-use crate::config::{Deps, cli, doctor, values};
+use crate::config::{Deps, doctor, flags, values};
 use crate::host::Sysfs;
 use crate::host::capacity::Demand;
 use crate::host::capacity::costs::Route;
@@ -64,7 +64,7 @@ pub struct CapacityArgs {
 
 pub fn parse(args: &[String], deps: &Deps) -> Result<CapacityArgs, Vec<Fatal>> {
     let mut errors = Vec::new();
-    let read = cli::own_flags(cli::bare("engine plan"), PLAN_FLAGS, &[], args, &mut errors);
+    let read = flags::own_flags(flags::bare("engine plan"), PLAN_FLAGS, &[], args, &mut errors);
     let Some(matches) = read else { return Err(errors) };
     match resolve(&matches, deps, &mut errors) {
         Some(plan) if errors.is_empty() => Ok(plan),

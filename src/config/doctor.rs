@@ -3,7 +3,7 @@
 use crate::base::fatal::Fatal;
 use crate::config::load::Settings;
 use crate::config::resolve::{cores, target};
-use crate::config::{cli, values};
+use crate::config::{flags, values};
 use crate::host::doctor::{self, DoctorArgs, Scope};
 use crate::host::{Sysfs, cpu};
 use crate::plan::SinkKind;
@@ -33,7 +33,7 @@ pub const DOCTOR_FLAGS: &[(&str, &str, &str)] = &[
 
 pub fn parse(args: &[String]) -> Result<DoctorArgs, Vec<Fatal>> {
     let mut errors = Vec::new();
-    let read = cli::own_flags(cli::bare("engine doctor"), DOCTOR_FLAGS, &["target", "nic"], args, &mut errors);
+    let read = flags::own_flags(flags::bare("engine doctor"), DOCTOR_FLAGS, &["target", "nic"], args, &mut errors);
     let Some(matches) = read else { return Err(errors) };
     let args = resolve(&matches, &mut errors);
     if errors.is_empty() { Ok(args) } else { Err(errors) }

@@ -2,8 +2,8 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::{bounded, limits, place};
+use crate::config::credentials::{check_pair, read_secret};
 use crate::config::kafka_properties::{self, KafkaProperties, Login, Protocol};
-use crate::config::resolve::network;
 use crate::config::resolve::network::url::Url;
 use crate::plan::{KafkaAccess, SaslMechanism, SaslPlan, Secret, TlsPlan};
 use std::path::{Path, PathBuf};
@@ -138,7 +138,7 @@ pub fn note_of_open_login(access: &KafkaAccess, url: &Url) -> Option<String> {
 
 fn tls(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) -> Option<TlsPlan> {
     let asked = flags.tls_ca.is_some() || flags.tls_cert.is_some() || flags.tls_key.is_some();
-    network::check_pair(flags.tls_cert.as_deref(), flags.tls_key.as_deref(), errors);
+    check_pair(flags.tls_cert.as_deref(), flags.tls_key.as_deref(), errors);
     match said.protocol {
         Some(protocol) if !protocol.has_tls() && asked => {
             let what = "--tls-ca, --tls-cert and --tls-key have no effect with this security.protocol";
@@ -199,7 +199,7 @@ fn credentials(
     errors: &mut Vec<Fatal>,
 ) -> Option<(String, Secret, Option<PathBuf>)> {
     let from_file = |flag: &str, path: &Path, errors: &mut Vec<Fatal>| {
-        network::read_secret(flag, path).map_err(|fatal| errors.push(fatal)).ok()
+        read_secret(flag, path).map_err(|fatal| errors.push(fatal)).ok()
     };
     let name = mechanism.name();
     let (user, password) = match &said.login {

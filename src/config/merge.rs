@@ -2,8 +2,8 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::program;
-use crate::config::resolve::observe::reject_overwriting;
-use crate::config::{cli, values};
+use crate::config::flags;
+use crate::config::resolve::observe::{checked_report_target, reject_overwriting};
 use crate::plan::{MergeArgs, ReportTarget};
 use clap::{Arg, ArgAction};
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ pub const MERGE_FLAGS: &[(&str, &str, &str)] =
     &[("report", "FILE|-", "Where the merged report goes; - (default) is standard output, one line.")];
 
 pub fn parse(args: &[String]) -> Result<MergeArgs, Vec<Fatal>> {
-    let command = cli::bare("engine merge").arg(Arg::new("reports").num_args(0..).action(ArgAction::Append));
+    let command = flags::bare("engine merge").arg(Arg::new("reports").num_args(0..).action(ArgAction::Append));
     let mut errors = Vec::new();
-    let read = cli::own_flags(command, MERGE_FLAGS, &[], args, &mut errors);
+    let read = flags::own_flags(command, MERGE_FLAGS, &[], args, &mut errors);
     let Some(matches) = read else { return Err(errors) };
-    let to = matches.get_one::<String>("report").map(|text| values::checked_report_target(text, &mut errors));
+    let to = matches.get_one::<String>("report").map(|text| checked_report_target(text, &mut errors));
     let reports: Vec<PathBuf> =
         matches.get_many::<String>("reports").into_iter().flatten().map(PathBuf::from).collect();
     if reports.is_empty() {

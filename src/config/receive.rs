@@ -6,9 +6,9 @@ mod kafka;
 use crate::base::fatal::Fatal;
 use crate::base::{program, units};
 use crate::config::resolve::network::url::ipv6;
-use crate::config::resolve::observe::reject_overwriting;
+use crate::config::resolve::observe::{checked_report_target, reject_overwriting};
 use crate::config::resolve::payload;
-use crate::config::{Deps, cli, values};
+use crate::config::{Deps, flags};
 use crate::host::{Sysfs, cpu};
 use crate::plan::LogFormat;
 use crate::plan::receive::{FaultPlan, Framing, Protocol, ReceivePlan, Threads};
@@ -73,7 +73,7 @@ pub const RECEIVE_FLAGS: &[(&str, &str, &str)] = &[
 /// Reads the flags and looks at this host.
 pub fn parse(args: &[String], deps: &Deps) -> Result<ReceivePlan, Vec<Fatal>> {
     let mut errors = Vec::new();
-    let read = cli::own_flags(cli::bare("engine receive"), RECEIVE_FLAGS, &[], args, &mut errors);
+    let read = flags::own_flags(flags::bare("engine receive"), RECEIVE_FLAGS, &[], args, &mut errors);
     let Some(matches) = read else { return Err(errors) };
     let plan = resolve(&matches, deps, &mut errors);
     match plan {
@@ -128,7 +128,7 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
             default_format
         }
     };
-    let report = text("report").map(|text| values::checked_report_target(text, errors));
+    let report = text("report").map(|text| checked_report_target(text, errors));
     if let Some(key) = text("sign-key") {
         reject_overwriting("report", report.as_ref(), &[key.into()], errors);
     }

@@ -3,7 +3,7 @@
 use crate::base::fatal::Fatal;
 use crate::base::program;
 use crate::config::resolve::observe::{check_place, reject_overwriting};
-use crate::config::{cli, slo, values};
+use crate::config::{flags, slo, values};
 use crate::plan::{CompareArgs, ReportArgs, ReportTarget};
 use clap::{Arg, ArgAction, ArgMatches};
 use std::path::PathBuf;
@@ -75,8 +75,8 @@ fn read(
     args: &[String],
     errors: &mut Vec<Fatal>,
 ) -> Option<(ArgMatches, Vec<PathBuf>)> {
-    let command = cli::bare(name).arg(Arg::new("reports").num_args(0..).action(ArgAction::Append));
-    let matches = cli::own_flags(command, flags, &["slo"], args, errors)?;
+    let command = flags::bare(name).arg(Arg::new("reports").num_args(0..).action(ArgAction::Append));
+    let matches = flags::own_flags(command, flags, &["slo"], args, errors)?;
     let reports = matches.get_many::<String>("reports").into_iter().flatten().map(PathBuf::from).collect();
     Some((matches, reports))
 }

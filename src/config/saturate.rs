@@ -5,10 +5,10 @@ use crate::base::{limits, program, units};
 use crate::config::keys::{self, KEYS, Key};
 use crate::config::load::{Given, Settings, Source};
 use crate::config::nearest::nearest;
-use crate::config::resolve::observe::reject_input;
+use crate::config::resolve::observe::{checked_report_target, reject_input};
 use crate::config::resolve::{payload, rates, target};
 use crate::config::values::{self, Rate, Wanted};
-use crate::config::{Deps, cli, resolve};
+use crate::config::{Deps, flags, resolve};
 use crate::plan::saturate::SaturatePlan;
 use crate::plan::{Existing, ProducerPlan, ReportTarget, RunPlan, SinkKind};
 use std::ffi::OsString;
@@ -62,10 +62,10 @@ pub fn parse(
     let rate_min = read(&own, "min-rate", least_rate, &mut errors).unwrap_or(RATE_MIN);
     let rate_max = read(&own, "max-rate", values::rate, &mut errors).flatten();
     let precision = precision(one(&own, "precision"), &mut errors);
-    let report = one(&own, "report").map(|text| values::checked_report_target(text, &mut errors));
+    let report = one(&own, "report").map(|text| checked_report_target(text, &mut errors));
 
     let mut wrong = Vec::new();
-    let mut settings = cli::run_settings(Vec::new(), &run_args, env, &mut wrong);
+    let mut settings = flags::run_settings(Vec::new(), &run_args, env, &mut wrong);
     refuse_what_the_search_sets(&settings, &mut errors);
     if let Some(ReportTarget::File(path)) = &report {
         reject_input("report", path, &settings, &mut errors);
@@ -186,7 +186,7 @@ fn split(args: &[String], errors: &mut Vec<Fatal>) -> (Vec<(String, String)>, Ve
         };
         let name = name.trim_start_matches("--");
         if let Some(near) = meant(name).filter(|_| arg.starts_with("--")) {
-            errors.push(cli::wrong_flag(&format!("--{name}"), Some(format!("--{near}"))));
+            errors.push(flags::wrong_flag(&format!("--{name}"), Some(format!("--{near}"))));
             if value.is_none() && args.as_slice().first().is_some_and(|next| !next.starts_with('-')) {
                 args.next();
             }

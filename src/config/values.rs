@@ -10,7 +10,6 @@ use crate::base::{place, program};
 use crate::config::keys::{self, KEYS, Key};
 use crate::config::load::{Given, PhaseTexts, Settings, Source};
 use crate::config::parse::{Value, default_of, parse};
-use crate::config::resolve::observe::check_place;
 use crate::plan::{Annotate, Fsync, Io, LogFormat, Poll, ReportTarget, Slo};
 use std::path::{Path, PathBuf};
 
@@ -352,15 +351,6 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
 pub fn report_target(text: &str) -> ReportTarget {
     let path = Path::new(text);
     if text == "-" || place::is_stdout(path) { ReportTarget::Stdout } else { ReportTarget::File(path.to_owned()) }
-}
-
-/// That of `--report`, of which it is known now whether it can be written.
-pub fn checked_report_target(text: &str, errors: &mut Vec<Fatal>) -> ReportTarget {
-    let to = report_target(text);
-    if let ReportTarget::File(path) = &to {
-        check_place("report", path, "report.json", errors);
-    }
-    to
 }
 
 /// One text as `--rate` takes it; `None`: without a limit.

@@ -2,7 +2,7 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::program;
-use crate::config::cli;
+use crate::config::flags;
 use crate::config::kafka_access::{self, AccessFlags};
 use crate::config::resolve::network::url::{Scheme, Url};
 use crate::config::resolve::payload;
@@ -18,7 +18,8 @@ pub const VERIFY_FLAGS: &[(&str, &str, &str)] = &[
     (
         "threads",
         "N",
-        "Threads that read; 0 (default): one for each processor, at most 8 for a topic. A partition has one.",
+        "Threads that read and check; 0 (default): one for each processor, at most eight for a topic. A partition of a \
+         topic has one thread.",
     ),
     ("sign-key", "FILE", "Checks signatures with the key that run was given. Ids have none."),
     ("run-id", "ID", "Records of other runs are findings."),
@@ -33,9 +34,9 @@ pub const VERIFY_FLAGS: &[(&str, &str, &str)] = &[
 ];
 
 pub fn parse(args: &[String]) -> Result<VerifyArgs, Vec<Fatal>> {
-    let command = cli::bare("engine verify").arg(Arg::new("sources").num_args(0..).action(ArgAction::Append));
+    let command = flags::bare("engine verify").arg(Arg::new("sources").num_args(0..).action(ArgAction::Append));
     let mut errors = Vec::new();
-    let read = cli::own_flags(command, VERIFY_FLAGS, &["expect", "kafka-property"], args, &mut errors);
+    let read = flags::own_flags(command, VERIFY_FLAGS, &["expect", "kafka-property"], args, &mut errors);
     let Some(matches) = read else { return Err(errors) };
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let all = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned().collect::<Vec<_>>();

@@ -1,5 +1,6 @@
 //! From a name to a connection that is ready to be written to. Blocks.
 
+use super::peer::shown;
 use super::tls::{self, TlsSession};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
@@ -121,16 +122,6 @@ pub fn dial(peer: &PeerPlan) -> Result<Dialed, Fatal> {
 enum Refusal {
     Connect(SocketAddr, Error),
     Tls(Fatal),
-}
-
-/// `host:port`, with brackets around IPv6.
-pub fn address(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-/// A peer as `host:port`.
-pub fn shown(peer: &PeerPlan) -> String {
-    address(&peer.host, peer.port)
 }
 
 fn addresses(peer: &PeerPlan) -> Result<Vec<SocketAddr>, Fatal> {

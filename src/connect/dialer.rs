@@ -9,7 +9,8 @@ mod outages;
 pub use outages::Outages;
 
 use super::backoff;
-use super::dial::{Connector, Dialed, shown};
+use super::dial::{Connector, Dialed};
+use super::peer::shown;
 use super::tls::{HandshakeError, TlsError};
 use crate::base::fatal::Fatal;
 use crate::base::limits;
@@ -27,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Who closes a connection earlier than this has no use for it; later, it is idle ones that a server closes.
+/// A server that closes idle connections waits for so long at least; who closes sooner has no use for them.
 const IDLE_NS_MIN: u64 = 100_000_000;
 
 /// What became of the connection that is to be replaced.

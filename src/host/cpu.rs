@@ -130,7 +130,7 @@ pub fn one_of_siblings(sysfs: &Sysfs, cpus: &[usize]) -> Vec<usize> {
 
 /// What is left for everything but the load on `cores`, as far as others are there neither isolated processors nor
 /// siblings of the cores; those on a node of the cores come first.
-pub fn beside(sysfs: &Sysfs, usable: &[usize], cores: &[usize]) -> Vec<usize> {
+pub fn free(sysfs: &Sysfs, usable: &[usize], cores: &[usize]) -> Vec<usize> {
     let mut left: Vec<_> = usable.iter().copied().filter(|cpu| !cores.contains(cpu)).collect();
     prefer_housekeeping(&mut left, &isolated_cpus(sysfs));
     let disturbing: Vec<_> = cores.iter().flat_map(|cpu| siblings(sysfs, *cpu)).collect();

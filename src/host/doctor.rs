@@ -4,11 +4,13 @@
 mod boot;
 mod cpu;
 mod drive;
+mod iommu;
 pub mod items;
 mod load;
 mod memory;
 mod net;
 mod nic;
+mod numa;
 mod pci;
 mod process;
 pub mod text;
@@ -189,9 +191,9 @@ fn at_rest(look: &Look) -> Vec<Finding> {
     found.extend(drive::examine(look));
     let cards = nics.cards();
     let folders = cards.iter().map(|name| format!("{}/device", network::folder(name)));
-    pci::route_cards(look, folders, &mut found);
-    pci::split_drives(look, drives.iter().map(|disk| disk.pci_folder(look.sysfs)), &mut found);
-    found.extend(pci::iommu(look, &cards, &drives));
+    numa::route_cards(look, folders, &mut found);
+    numa::split_drives(look, drives.iter().map(|disk| disk.pci_folder(look.sysfs)), &mut found);
+    found.extend(iommu::examine(look, &cards, &drives));
     found
 }
 

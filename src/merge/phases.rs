@@ -1,8 +1,9 @@
 //! The stages of all processes, each with its like.
 
 use crate::base::fatal::Fatal;
+use crate::merge::latencies::{added_of, latency};
 use crate::merge::read::Input;
-use crate::merge::sums::{Span, added_of, latency};
+use crate::merge::spans::Span;
 use crate::observe::report::{Phase, Throughput, Totals};
 
 /// A stage of one process.

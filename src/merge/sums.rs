@@ -3,27 +3,21 @@
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::units::format_duration;
 use crate::config::slo as expressions;
+use crate::merge::latencies::{added, latency, lost};
 use crate::merge::phases;
 use crate::merge::read::Input;
+use crate::merge::spans::{Span, measured_from, spans};
 use crate::merge::words;
 use crate::observe::assemble::seconds_per_gigabyte;
-use crate::observe::quantile::{self, decode, distribution, empty_histogram, response_quantile_ns};
+use crate::observe::quantile::{self, distribution, response_quantile_ns};
 use crate::observe::report::{
-    Confirmation, Cpu, Distribution, Governance, Interval, Latency, Pacing, Payload, Report, SloResult, Throughput,
-    Totals, Warmup,
+    Confirmation, Cpu, Governance, Interval, Pacing, Payload, Report, SloResult, Throughput, Totals, Warmup,
 };
 use crate::observe::slo;
 use crate::plan::OrderedQuantile;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// When the parts of one process began and ended, in seconds since the first process's barrier.
-pub struct Span {
-    barrier: f64,
-    pub measured: f64,
-    ended: f64,
-}
 
 pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
     let first = &inputs.first().ok_or_else(|| Fatal::usage("there is nothing to merge"))?.report;
@@ -94,33 +88,6 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
     })
 }
 
-fn spans(inputs: &[Input]) -> Result<(Vec<Span>, String), Fatal> {
-    let mut barriers = Vec::new();
-    for Input { name, report } in inputs {
-        let at: jiff::Timestamp = report.started_at.parse().map_err(|_| {
-            let what = format!("{name} has started_at '{}', which is no time", report.started_at);
-            Fatal::usage(what).mend("name files that engine run --report wrote")
-        })?;
-        barriers.push(at);
-    }
-    let first = barriers.iter().min().copied().unwrap_or_default();
-    let span = |(at, input): (&jiff::Timestamp, &Input)| {
-        let barrier = (at.as_nanosecond() - first.as_nanosecond()) as f64 / 1e9;
-        let measured = barrier + input.report.warmup.seconds;
-        Span { barrier, measured, ended: measured + input.report.elapsed_seconds }
-    };
-    let spans: Vec<Span> = barriers.iter().zip(inputs).map(span).collect();
-    debug_assert!(spans.iter().all(|span| span.barrier >= 0.0));
-    Ok((spans, first.to_string()))
-}
-
-/// When the first process began to measure. One that ended within its warm-up measured nothing.
-fn measured_from(spans: &[Span]) -> f64 {
-    let measuring = spans.iter().filter(|span| span.ended > span.measured);
-    let first = measuring.map(|span| span.measured).reduce(f64::min);
-    first.unwrap_or_else(|| spans.iter().map(|span| span.measured).fold(0.0, f64::max))
-}
-
 fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
     all.fold(Totals::default(), |sum, one| Totals {
         records_offered: sum.records_offered.saturating_add(one.records_offered),
@@ -144,35 +111,6 @@ fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
 /// Of those that tell.
 fn told<T>(parts: [Option<T>; 2], add: impl FnMut(T, T) -> T) -> Option<T> {
     parts.into_iter().flatten().reduce(add)
-}
-
-/// The histograms of one kind as one.
-fn added(inputs: &[Input], of: impl Fn(&Report) -> &Distribution) -> Result<Histogram<u64>, Fatal> {
-    added_of(inputs.iter().map(|input| (input, of(&input.report))))
-}
-
-pub fn added_of<'a>(all_of: impl Iterator<Item = (&'a Input, &'a Distribution)>) -> Result<Histogram<u64>, Fatal> {
-    let mut all = empty_histogram();
-    for (Input { name, .. }, one) in all_of {
-        let refuse = |why: String| {
-            Fatal::usage(format!("{name} has a histogram that cannot be read: {why}"))
-                .mend("name files that engine run --report wrote")
-        };
-        let one = decode(&one.histogram).map_err(refuse)?;
-        all.add(&one).map_err(|error| refuse(error.to_string()))?;
-    }
-    Ok(all)
-}
-
-fn lost(totals: &Totals) -> u64 {
-    totals.records_offered.saturating_sub(totals.records_produced)
-}
-
-pub fn latency(response: &Histogram<u64>, service: &Histogram<u64>, totals: &Totals) -> Latency {
-    Latency {
-        response: distribution(response, totals.records_produced, lost(totals)),
-        service: distribution(service, totals.records_produced, 0),
-    }
 }
 
 /// Where one process has no rate, all together have none.

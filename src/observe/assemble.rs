@@ -96,8 +96,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let latency_seconds = latency(latencies, &measured);
     let throughput = Throughput::of(&totals, elapsed_seconds);
     let pacing = pacing(plan, aggregate, paced_ns, latencies);
-    let is_paced = pacing.target_bytes_per_second.is_some();
-    let loop_time = loop_time(aggregate, &outcome.ends, outcome.sync_ended_ns(), is_paced);
+    let loop_time = loop_time(aggregate, &outcome, pacing.target_bytes_per_second.is_some());
     let quantile = |OrderedQuantile(at)| {
         let lost = unconfirmed(&measured);
         response_quantile_ns(latencies.response_or_service(), totals.records_produced, lost, at).map(seconds)
@@ -262,14 +261,15 @@ fn warmup(plan: &RunPlan, aggregate: &Aggregate, warm: &Counts, lasted_ns: u64) 
 
 /// Draining and syncing, a core waits for its target, if it has given it something; also where others sync for it.
 /// Behind the end of a rate nothing is due any more: that time says nothing of why it was met or not.
-fn loop_time(aggregate: &Aggregate, ends: &[CoreEnd], synced_ns: u64, is_paced: bool) -> LoopTime {
+fn loop_time(aggregate: &Aggregate, outcome: &Outcome, is_paced: bool) -> LoopTime {
+    let synced_ns = outcome.sync_ended_ns();
     let mut time = aggregate.measured_loop_time();
     if is_paced {
         return time;
     }
     let sent = |counts: &[Counts]| counts.iter().any(|counts| counts.get(Field::RecordsSubmitted) > 0);
     let any_sent = aggregate.cores.iter().any(|core| sent(&core.warm) || sent(&core.measured));
-    let ended = ends.iter().filter(|end| any_sent && end.paced_ns > 0);
+    let ended = outcome.ends.iter().filter(|end| any_sent && end.paced_ns > 0);
     time.target_full_ns += ended.map(|end| end.ended_ns.max(synced_ns).saturating_sub(end.paced_ns)).sum::<u64>();
     time
 }

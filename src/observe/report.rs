@@ -123,8 +123,8 @@ pub struct Totals {
     /// Connections that took the place of others, lost or closed in time.
     #[serde(default)]
     pub reconnects: u64,
-    /// TCP segments that the kernel sent again (retransmissions), each connection's counted when it ends: those of one
-    /// that outlasts the warm-up are in the measured part. `null` where the target has no connections, and with
+    /// TCP segments that the kernel sent again (retransmissions), each connection's counted when it ends or the run
+    /// does: those of the warm-up are then in the measured part. `null` where the target has no connections, and with
     /// rskafka, which does not tell.
     #[serde(default)]
     pub tcp_retransmits: Option<u64>,

@@ -274,7 +274,7 @@ impl Ticker {
                 tracing::warn!(
                     event = "throttled",
                     target,
-                    "{target}: a broker asks for pauses (throttle_time_ms): a quota of this client's holds it back"
+                    "{target}: a broker holds this client back by a quota (throttle_time_ms)"
                 );
             }
         }

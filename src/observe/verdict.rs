@@ -278,7 +278,7 @@ impl Case<'_> {
 
     fn file_wait_said(&self, share: f64) -> String {
         let (what, so) = if self.syncs_page_cache {
-            ("the files before were not on the drive yet", " (fsync): it takes no more")
+            ("full files were not on the drive yet (fsync)", ": the drive takes no more")
         } else {
             ("the next file was not ready", ": a larger --rotate-size-mb, or --preallocate, needs fewer")
         };

@@ -4,6 +4,7 @@ use crate::base::progress::ReadProgress;
 use crate::base::units::{format_amount, format_count, format_counted, format_rate_steady};
 use crate::observe::live_line::{LivePart, clock, live_columns, side_by_side};
 use crate::observe::logs::Console;
+use crate::sys::threads;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ pub fn watch<T>(console: &Console, progress: &ReadProgress, tick: Duration, work
             }
         };
         // Without the thread there is no line, which is no reason not to read.
-        let _drawn = std::thread::Builder::new().name("live-line".into()).spawn_scoped(scope, draw);
+        let _drawn = threads::start_scoped(scope, "live-line", "the live line", draw);
         let result = work();
         drop(over);
         result

@@ -4,7 +4,7 @@
 //! CHECKSUM makes the ones' complement sum of all big-endian 32-bit words of an HDU all ones; DATASUM is the sum
 //! over the data alone, in decimal.
 
-use crate::payload::fits::{self, BLOCK_BYTES, CARD_BYTES, Card, keyword_of, value_of};
+use crate::payload::fits_cards::{BLOCK_BYTES, CARD_BYTES, Card, keyword_of, primary_extent, value_of};
 use crate::payload::fits_checksum::{fold, sum_words};
 
 /// NAXIS may be this large.
@@ -29,7 +29,7 @@ impl Sum {
 /// The first sum that does not hold, and the number of its HDU, from 1. An HDU without CHECKSUM and DATASUM claims
 /// nothing, and neither does what follows the last HDU that can be read; the first HDU is always one.
 pub fn wrong_sum(file: &[u8]) -> Option<(usize, Sum)> {
-    let Some((header_bytes, data_bytes)) = fits::primary_extent(file) else { return Some((1, Sum::Checksum)) };
+    let Some((header_bytes, data_bytes)) = primary_extent(file) else { return Some((1, Sum::Checksum)) };
     let (primary, extensions) = file.split_at(header_bytes + data_bytes);
     match wrong_sum_of_hdu(primary, header_bytes) {
         Some(sum) => Some((1, sum)),

@@ -1,9 +1,10 @@
 //! What was received: counted by each thread for itself, added up at the end.
 
-use super::faults;
 use crate::base::fatal::Exit;
-use crate::base::units::{format_amount, format_count, format_counted, format_duration, format_rate};
-use crate::plan::receive::{Protocol, ReceivePlan};
+use crate::base::units::{
+    format_amount, format_count, format_counted, format_duration, format_rate, parse_duration_ns,
+};
+use crate::plan::receive::{FaultKind, Protocol, ReceivePlan};
 use crate::verify::findings::Findings;
 use serde::Serialize;
 use std::fmt::Write;
@@ -200,7 +201,7 @@ impl Received {
     ) -> Self {
         let seconds_active = books.active_ns.map_or(0.0, |(first, last)| (last - first) as f64 / 1e9);
         let rate = |count: u64| if seconds_active > 0.0 { count as f64 / seconds_active } else { 0.0 };
-        let names = plan.faults.items.iter().map(|item| faults::name(item.kind));
+        let names = plan.faults.items.iter().map(|item| fault_name(item.kind));
         let exit = judged.as_ref().map_or(Exit::Done, |(findings, _)| findings.exit());
         let (findings, records_uncertain) = judged.unzip();
         let batches = (plan.protocol == Protocol::Kafka).then_some(books.kafka);
@@ -323,5 +324,36 @@ impl Received {
             findings = findings.as_deref(),
             "the receiver ended"
         );
+    }
+}
+
+/// How a fault is called in the report: as it was asked for.
+fn fault_name(kind: FaultKind) -> String {
+    let duration = |ns: u64| {
+        let short = format_duration(ns).replace(' ', "");
+        // Rounded, two of them could have one name.
+        if parse_duration_ns(&short) == Ok(ns) { short } else { format!("{ns}ns") }
+    };
+    match kind {
+        FaultKind::Status(status) => format!("status={status}"),
+        FaultKind::Reset => "reset".to_owned(),
+        FaultKind::Abort => "abort".to_owned(),
+        FaultKind::Truncate => "truncate".to_owned(),
+        FaultKind::Error(code) => format!("error={code}"),
+        FaultKind::LoseAnswer => "lose_answer".to_owned(),
+        FaultKind::Delay { ns } => format!("delay={}", duration(ns)),
+        FaultKind::Slow { ns } => format!("slow={}", duration(ns)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_called_as_they_were_asked_for() {
+        assert_eq!(fault_name(FaultKind::Delay { ns: 50_000_000 }), "delay=50ms");
+        assert_eq!(fault_name(FaultKind::Slow { ns: 1_500_000 }), "slow=1.5ms");
+        assert_eq!(fault_name(FaultKind::Delay { ns: 1_501_000 }), "delay=1501000ns", "1.5ms is another one");
     }
 }

@@ -1,7 +1,6 @@
 //! Which request is struck by what: a function of the seed and the request's number.
 
 use super::books::Books;
-use crate::base::units;
 use crate::plan::receive::{FAULT_GROUPS, FaultKind, FaultPlan, PPB};
 use crate::wire::http::status::reason;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -101,25 +100,6 @@ impl Faults {
     }
 }
 
-/// How a fault is called in the report: as it was asked for.
-pub fn name(kind: FaultKind) -> String {
-    let duration = |ns: u64| {
-        let short = units::format_duration(ns).replace(' ', "");
-        // Rounded, two of them could have one name.
-        if units::parse_duration_ns(&short) == Ok(ns) { short } else { format!("{ns}ns") }
-    };
-    match kind {
-        FaultKind::Status(status) => format!("status={status}"),
-        FaultKind::Reset => "reset".to_owned(),
-        FaultKind::Abort => "abort".to_owned(),
-        FaultKind::Truncate => "truncate".to_owned(),
-        FaultKind::Error(code) => format!("error={code}"),
-        FaultKind::LoseAnswer => "lose_answer".to_owned(),
-        FaultKind::Delay { ns } => format!("delay={}", duration(ns)),
-        FaultKind::Slow { ns } => format!("slow={}", duration(ns)),
-    }
-}
-
 fn refusal(status: u16, retry_after_seconds: Option<u64>) -> Vec<u8> {
     let after = retry_after_seconds.filter(|_| matches!(status, 429 | 503));
     let after = after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
@@ -182,9 +162,6 @@ mod tests {
         let faults = faults("status=503:1%,status=500:1%,retry_after=2s", 0);
         assert!(faults.refusal(0).ends_with(b"Retry-After: 2\r\n"));
         assert!(faults.refusal(1).ends_with(b"Length: 0\r\n") && faults.refusal(1).starts_with(b"HTTP/1.1 500 "));
-        assert_eq!(name(FaultKind::Delay { ns: 50_000_000 }), "delay=50ms");
-        assert_eq!(name(FaultKind::Slow { ns: 1_500_000 }), "slow=1.5ms");
-        assert_eq!(name(FaultKind::Delay { ns: 1_501_000 }), "delay=1501000ns", "1.5ms is another one");
         assert!(Faults::new(&FaultPlan::default()).is_none());
     }
 }

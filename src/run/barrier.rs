@@ -1,7 +1,7 @@
 //! When the cores go: at once, or at the time that was set.
 
 use super::Stop;
-use super::core::Go;
+use super::setup::Go;
 use crate::base::clock::{Clock, Mark, SETTLE_NS, TscClock, unix_now_ns};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::units::format_duration;

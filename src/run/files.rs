@@ -1,10 +1,12 @@
 //! Runs with files: who has them before the start, the ring's back end, and a lane for each file.
 
-use super::core::{Prepared, Setup, finish};
+use super::finish::finish;
+use super::setup::{Prepared, Setup};
 use super::{Stop, barrier, region};
 use crate::base::fatal::Fatal;
 use crate::base::place;
 use crate::counters::CoreEnd;
+use crate::host::rlimit;
 use crate::plan::{FilePlan, Io, ProducerPlan, RunPlan};
 use crate::sink::file::keeper::{Keeper, KeeperEnd, KeeperLane};
 use crate::sink::file::made::Made;
@@ -49,14 +51,15 @@ impl Keeping {
     pub fn start(&mut self, keepers: Vec<Keeper>, cpus: &[usize], stop: &Arc<Stop>) -> Result<(), Fatal> {
         for keeper in keepers {
             let stop = stop.clone();
-            self.0.push(keeper.start(cpus.to_vec(), move |why| stop.because(why))?);
+            self.0.push(keeper.start(cpus, move |why| stop.because(why))?);
         }
         Ok(())
     }
 
-    /// Waits for their ends, which come once no core has a lane of theirs any more.
+    /// Waits for their ends, which come once no core has a lane of theirs any more. A crash has ended the run, and said
+    /// why.
     pub fn join(&mut self) -> KeeperEnd {
-        let ends = self.0.drain(..).map(|thread| thread.join().unwrap_or_else(|_| crashed_keeper()));
+        let ends = self.0.drain(..).map(|thread| thread.join().unwrap_or_default());
         ends.fold(KeeperEnd::default(), KeeperEnd::and)
     }
 }
@@ -67,16 +70,12 @@ impl Drop for Keeping {
     }
 }
 
-fn crashed_keeper() -> KeeperEnd {
-    let error = Some("the file keeper crashed; please report this".to_owned());
-    KeeperEnd { error, ..KeeperEnd::default() }
-}
-
 /// The one match that picks the back end of files.
 pub fn with_ring(setup: Setup, io: Io, region: Region, depth: usize, mut prepared: Prepared) -> Result<CoreEnd, Fatal> {
     if io == Io::Uring {
         let ring = Uring::new(region, depth, 2 * prepared.payloads.len()).map_err(|error| {
-            Fatal::host(format!("io_uring: {error}")).mend("use --io syscall, or raise `ulimit -l`")
+            Fatal::host(format!("io_uring: {error}"))
+                .mend(format!("use --io syscall, or {}", rlimit::raise(rlimit::MEMLOCK)))
         })?;
         // Before anything is opened: an earlier run's data are still there.
         region::check_registered(setup.plan.unregistered, ring.registered())?;
@@ -182,8 +181,8 @@ mod tests {
         let lanes: Vec<_> = keepers.iter_mut().zip(&files).map(keep).collect();
         keeping.start(keepers, &[], &stop).unwrap();
         drop(lanes);
-        let why = keeping.join().error.unwrap();
+        keeping.join();
+        let why = stop.reason().unwrap();
         assert!(why.contains(&gone.display().to_string()), "{why}");
-        assert_eq!(stop.reason(), Some(why));
     }
 }

@@ -4,10 +4,10 @@
 use super::Stop;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, units};
-use crate::connect::dial::address;
 use crate::connect::kafka::{
     Cluster, Line, NewTopic, Session, Stream, Target, TopicLimits, TopicView, client_of, cluster_of,
 };
+use crate::connect::peer::address;
 use crate::host::{Sysfs, network};
 use crate::plan::{Compression, KafkaClient, KafkaPlan, PayloadPlan, PayloadSource, RunPlan, SinkKind, TargetPlan};
 use crate::sys::threads;

@@ -1,7 +1,8 @@
 //! Cores whose Kafka client is rskafka, which connects and waits by itself: no ring with sockets, no dialer.
 
-use super::core::{Prepared, Setup, finish};
-use super::net::kafka_framing;
+use super::finish::finish;
+use super::manners::kafka_framing;
+use super::setup::{Prepared, Setup};
 use crate::base::fatal::Fatal;
 use crate::counters::CoreEnd;
 use crate::payload::framing::KafkaFraming;

@@ -1,7 +1,7 @@
 //! The host in the eyes of a run: what it uses of it, judged before it starts, and how much of their processors others
 //! take, seen while the cores get ready.
 
-use super::core::Ready;
+use super::setup::Ready;
 use crate::base::fatal::Fatal;
 use crate::host::{self, HostFacts, Sysfs, doctor};
 use crate::plan::{RunPlan, TargetPlan};

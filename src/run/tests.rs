@@ -9,7 +9,7 @@ fn cores_of_a_run_that_does_not_start_are_waited_for() {
         assert!(start.recv().is_err(), "nobody lets it go");
         (0..1000).for_each(|_| std::thread::yield_now());
         seen.store(true, Relaxed);
-        Err(Fatal::host(super::core::SENT_HOME))
+        Err(Fatal::host(super::finish::SENT_HOME))
     });
     let (threads, gates, snapshots) = (vec![thread], vec![gate], bounded(1).1);
     let stop = Arc::default();
@@ -25,7 +25,7 @@ fn what_kept_another_core_from_starting_goes_before_a_stop() {
     stop.by_user("SIGTERM");
     assert_eq!((stop.may_start(), stop.may_prepare()), (Err(dial::stopped()), Err(super::core::stopped())));
     stop.start_failed.store(true, Relaxed);
-    let sent_home = Err(Fatal::host(super::core::SENT_HOME));
+    let sent_home = Err(Fatal::host(super::finish::SENT_HOME));
     assert_eq!((stop.may_start(), stop.may_prepare()), (sent_home.clone(), sent_home));
 }
 
@@ -72,14 +72,12 @@ fn a_signal_after_the_run_ends_the_waiting_and_no_run() {
 #[test]
 fn the_first_reason_to_end_a_run_is_told() {
     let stop = Stop::default();
-    let kept = || KeeperEnd { error: Some("the manifest".into()), ..KeeperEnd::default() };
-    assert_eq!(why_early(&stop, &[], KeeperEnd::default()), None);
-    assert_eq!(why_early(&stop, &[], kept()).as_deref(), Some("the manifest"));
+    assert_eq!(why_early(&stop, &[]), None);
     stop.because("the floor of another drive");
     stop.because("the manifest");
-    assert_eq!(why_early(&stop, &[], kept()).as_deref(), Some("the floor of another drive"));
+    assert_eq!(why_early(&stop, &[]).as_deref(), Some("the floor of another drive"));
     let ends = [CoreEnd { ended_by: Some("a core".into()), ..CoreEnd::default() }];
-    assert_eq!(why_early(&stop, &ends, kept()).as_deref(), Some("a core"));
+    assert_eq!(why_early(&stop, &ends).as_deref(), Some("a core"));
 }
 
 #[test]

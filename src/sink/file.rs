@@ -5,6 +5,7 @@ pub mod existing;
 pub mod keeper;
 mod lane;
 pub mod made;
+pub mod names;
 pub mod open;
 mod stage;
 

@@ -16,6 +16,7 @@ mod verdict;
 use super::{COMPRESSED_BYTE_NS_MAX, Done, Ending, Fate, Room, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::counters::Field;
+use crate::host::rlimit;
 use crate::payload::Payload;
 use crate::payload::framing::KafkaFraming;
 use crate::plan::{Compression, KafkaPlan};
@@ -131,7 +132,8 @@ impl KafkaCompatSink {
     /// Exit 5 where that does not work within `--request-timeout`.
     pub fn open(setups: Vec<LaneSetup>, may_start: &dyn Fn() -> Result<(), Fatal>) -> Result<Self, Fatal> {
         let failed = |error: io::Error| {
-            Fatal::host(format!("rskafka's runtime: {error}")).mend("raise `ulimit -n`, or --kafka-client=uring")
+            Fatal::host(format!("rskafka's runtime: {error}"))
+                .mend(format!("--kafka-client=uring, or {}", rlimit::raise(rlimit::NOFILE)))
         };
         let runtime = CoreRuntime::start().map_err(failed)?;
         let timer = {

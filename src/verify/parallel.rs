@@ -26,6 +26,8 @@ const AHEAD_PER_THREAD: usize = 2;
 const CHUNKS_AHEAD_MAX: usize = 1 << 18;
 const EVENTS_AHEAD_MAX: usize = 1 << 20;
 
+const CRASHED: &str = "a thread that reads crashed; please report this";
+
 /// One file to scan from its start to `end`.
 pub struct FileScan<'a> {
     pub path: PathBuf,
@@ -101,7 +103,7 @@ pub fn scan_files<T>(
         shared.stop();
         let joined: Vec<_> = started.into_iter().map(ScopedJoinHandle::join).collect();
         match joined.iter().any(Result::is_err) {
-            true => Err(Fatal::new(Exit::Failed, "a thread that reads crashed")),
+            true => Err(Fatal::new(Exit::Failed, CRASHED)),
             false => outcome,
         }
     })
@@ -176,12 +178,12 @@ impl<'a> Shared<'a> {
     }
 
     /// What came of a chunk, once it is scanned.
-    fn take_chunk(&self, index: usize) -> io::Result<Scan> {
+    fn await_chunk(&self, index: usize) -> io::Result<Scan> {
         let mut state = self.lock();
         let outcome = loop {
             match state.done.remove(&index) {
                 Some(outcome) => break outcome,
-                None if state.stop => return Err(io::Error::other("a thread that reads crashed")),
+                None if state.stop => return Err(io::Error::other(CRASHED)),
                 None => state = self.wait(state),
             }
         };
@@ -231,7 +233,7 @@ fn scan_chunk(
 }
 
 /// Where the reading of a file stands.
-struct Cursor {
+struct Standing {
     at: u64,
     synced: bool,
 }
@@ -242,20 +244,20 @@ impl Scans<'_> {
         let Shared { files, chunks, first_chunks, .. } = self.shared;
         let first = self.next_file;
         self.next_file += count;
-        let mut cursor = Cursor { at: 0, synced: true };
+        let mut standing = Standing { at: 0, synced: true };
         let range = first_chunks[first]..first_chunks[self.next_file];
         for (index, &chunk) in range.clone().zip(&chunks[range]) {
-            let outcome = self.shared.take_chunk(index);
+            let outcome = self.shared.await_chunk(index);
             let file = &files[chunk.file];
             if chunk.from == 0 {
-                cursor = Cursor { at: 0, synced: true };
+                standing = Standing { at: 0, synced: true };
             }
             let result = outcome.and_then(|scan| {
-                take_chunk(file, chunk, scan, &mut cursor, &mut |event| {
+                take_chunk(file, chunk, scan, &mut standing, &mut |event| {
                     deliver(chunk.file - first, Delivery::Event(event));
                 })
             });
-            result.map_err(|error| unreadable(&file.path, cursor.at, &error))?;
+            result.map_err(|error| unreadable(&file.path, standing.at, &error))?;
             if chunk.to == file.end {
                 deliver(chunk.file - first, Delivery::FileEnd);
             }
@@ -269,29 +271,29 @@ fn take_chunk(
     file: &FileScan<'_>,
     chunk: Chunk,
     guess: Scan,
-    cursor: &mut Cursor,
+    standing: &mut Standing,
     take: &mut dyn FnMut(&Event),
 ) -> io::Result<()> {
-    if cursor.at >= chunk.to {
+    if standing.at >= chunk.to {
         return Ok(());
     }
-    let lost_alike = !cursor.synced && cursor.at == chunk.from;
-    let first_alike = cursor.synced && guess.first_record == Some(cursor.at);
+    let lost_alike = !standing.synced && standing.at == chunk.from;
+    let first_alike = standing.synced && guess.first_record == Some(standing.at);
     if chunk.from == 0 || lost_alike || first_alike {
         // Before the first record there is at most the end of one that the chunk before has told of.
-        let from = if first_alike { cursor.at } else { chunk.from };
+        let from = if first_alike { standing.at } else { chunk.from };
         guess.events.iter().filter(|event| event.start() >= from).for_each(&mut *take);
-        *cursor = Cursor { at: guess.end, synced: guess.synced };
+        *standing = Standing { at: guess.end, synced: guess.synced };
     }
-    if cursor.at >= chunk.to {
+    if standing.at >= chunk.to {
         return Ok(());
     }
     let handle = File::open(&file.path)?;
-    let mut window = Window::file(&handle, Vec::new(), cursor.at, chunk.to, file.end);
-    while cursor.at < chunk.to {
-        let more = scan(&mut window, file.shape, chunk.to, cursor.synced)?;
+    let mut window = Window::file(&handle, Vec::new(), standing.at, chunk.to, file.end);
+    while standing.at < chunk.to {
+        let more = scan(&mut window, file.shape, chunk.to, standing.synced)?;
         more.events.iter().for_each(&mut *take);
-        *cursor = Cursor { at: more.end, synced: more.synced };
+        *standing = Standing { at: more.end, synced: more.synced };
         if more.at_source_end {
             break;
         }
@@ -380,6 +382,6 @@ mod tests {
         let path = data.path().to_owned();
         let files = [FileScan { path, end: 40, device: 1, shape: &Crash, progress: &progress }];
         let outcome = scan_files(&files, 2, 10, |scans| scans.take(1, &mut |_, _| {}));
-        assert_eq!(outcome.unwrap_err().what, "a thread that reads crashed");
+        assert_eq!(outcome.unwrap_err().what, "a thread that reads crashed; please report this");
     }
 }

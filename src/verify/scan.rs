@@ -36,7 +36,7 @@ impl Run {
 
     /// Takes in `next` if it goes on where this one ends; whether it does.
     pub fn join(&mut self, next: &Self) -> bool {
-        let goes_on = self.key == next.key && self.end == next.start && self.last.checked_add(1) == Some(next.first);
+        let goes_on = self.end == next.start && self.goes_on_with(next.key, next.first);
         if goes_on {
             (self.last, self.end) = (next.last, next.end);
         }
@@ -217,8 +217,7 @@ impl<'a> Scanner<'a> {
         self.next = claim.sequence.checked_add(1);
         self.first_record.get_or_insert(start);
         if let Some(run) = &mut self.current
-            && run.key == claim.key
-            && run.last.checked_add(1) == Some(claim.sequence)
+            && run.goes_on_with(claim.key, claim.sequence)
         {
             (run.last, run.end) = (claim.sequence, end);
             return;

@@ -4,7 +4,7 @@ use super::findings::{Finding, Findings, Kind};
 use crate::base::fatal::Fatal;
 use crate::base::place;
 use crate::manifest::{Layout, Manifest, RecordFormat};
-use crate::sink::file::open;
+use crate::sink::file::names;
 use crate::sys::streams;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -304,7 +304,7 @@ fn holds_data(facts: &Metadata) -> bool {
 /// came to rename the two.
 fn next_of(data: &Path, manifest: Option<&Manifest>) -> Option<PathBuf> {
     let killed = manifest.is_some_and(|manifest| manifest.layout == Layout::Append && !manifest.complete);
-    let next = open::next_path(data);
+    let next = names::next_path(data);
     let holds_bytes = || std::fs::metadata(&next).is_ok_and(|facts| facts.is_file() && facts.len() > 0);
     (killed && holds_bytes()).then_some(next)
 }

@@ -27,6 +27,7 @@ use message::Judge;
 use partition::Partition;
 use reader::Readers;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a topic is read.
@@ -41,24 +42,22 @@ pub(super) struct Access<'a, S> {
 }
 
 /// Reads all of a topic into the ledger; its partitions, which are to be asked what they may have had when all topics
-/// are read. `is_last`: nothing is read after it, so that its end is that of all.
+/// are read. `is_only`: no other topic, and no list, is read: its end is that of all.
 pub(super) fn read<S: Stream + 'static>(
     access: &Access<'_, S>,
     ledger: &mut Ledger,
     progress: &ReadProgress,
-    is_last: bool,
+    is_only: bool,
 ) -> Result<Vec<Partition>, Fatal> {
     let topic = access.topic;
     let mut leaders = TopicReader::find((access.cluster)(), topic, access.patience)?;
-    let cleanup = ask_cleanup(&mut leaders, topic);
+    let cleanup = Arc::new(ask_cleanup(&mut leaders, topic));
     let (cursors, mut partitions) = open(&mut leaders, topic, &cleanup, ledger)?;
-    let about = cleanup.about();
-    let gaps = cleanup.of_gap();
     ledger.findings.sources += partitions.len() as u64;
-    if is_last {
+    if is_only {
         progress.set_offsets_all(cursors.iter().map(Cursor::left).sum());
     }
-    let readers = Readers::start(access, leaders, cleanup, cursors)?;
+    let readers = Readers::start(access, leaders, &cleanup, cursors)?;
     while let Some(at) = furthest_behind(&partitions) {
         let portion = readers.take(at)?;
         progress.add(portion.bytes);
@@ -67,7 +66,7 @@ pub(super) fn read<S: Stream + 'static>(
     }
     for partition in &mut partitions {
         partition.finish(ledger);
-        explain(partition, (gaps, about.as_str()), ledger);
+        explain(partition, &cleanup, ledger);
     }
     ledger.note_signatures(readers.end());
     Ok(partitions)
@@ -143,12 +142,12 @@ fn open<S: Stream>(
     Ok((cursors, partitions))
 }
 
-/// What was not there, or counts for nothing. `gaps`: why offsets may be gone, and what the broker says of that.
-fn explain(partition: &Partition, gaps: (Option<Cause>, &str), ledger: &mut Ledger) {
+/// What was not there, or counts for nothing.
+fn explain(partition: &Partition, cleanup: &Cleanup, ledger: &mut Ledger) {
     let label = partition.label(ledger).to_owned();
     if let Some(Gone { offsets, first, end }) = partition.gone {
-        let (last, about) = (end - 1, gaps.1);
-        let why = gaps.0.map_or("not there, which nothing explains", Cause::what);
+        let (last, about) = (end - 1, cleanup.about());
+        let why = cleanup.of_gap().map_or("not there, which nothing explains", Cause::what);
         let offsets = counted(offsets, "offset");
         ledger.findings.explain(format!("{label}: {offsets} between {first} and {last}: {why} ({about})"));
     }

@@ -6,7 +6,7 @@ use engine::manifest::{Layout, Manifest};
 use engine::payload::Starts;
 use engine::plan::{FileLayout, FilePlan, PhaseShare, Schedule, WireRate};
 use engine::record::{Header, is_intact};
-use engine::sink::file::open;
+use engine::sink::file::names;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,7 @@ pub fn check(scenario: &Scenario, outcome: &Outcome, folder: &Path) {
             _ => image.check_ring(&file),
         }
         image.check_times();
-        assert!(!open::next_path(&file.data).exists(), "lane {lane}: a prepared file was left behind");
+        assert!(!names::next_path(&file.data).exists(), "lane {lane}: a prepared file was left behind");
     }
 }
 
@@ -203,7 +203,7 @@ fn rotated(data: &Path) -> Vec<PathBuf> {
     let folder = data.parent().expect("it has a folder");
     let entries = fs::read_dir(folder).expect("it can be read");
     let paths = entries.map(|entry| entry.expect("it can be read").path());
-    let mut found: Vec<_> = paths.filter(|path| open::is_rotation_suffix(&open::suffix_of(data, path))).collect();
+    let mut found: Vec<_> = paths.filter(|path| names::is_rotation_suffix(&names::suffix_of(data, path))).collect();
     found.sort();
     found
 }

@@ -9,7 +9,7 @@ use crate::host::{Sysfs, cgroup, cpu};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cores {
     pub cpus: Vec<usize>,
-    /// What this process may use besides, the best first ([`cpu::beside`]).
+    /// What this process may use besides, the best first ([`cpu::free`]).
     pub free: Vec<usize>,
     /// Whole processors that count and quota allow.
     pub whole: usize,
@@ -59,7 +59,7 @@ pub fn choose(wanted: &Wanted, sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> Cores 
         let cores = format_counted(cpus.len() as u64, "core");
         notes.push(format!("the cgroup allows {quota:.2} processors' time: {cores} will be throttled"));
     }
-    let free = cpu::beside(sysfs, &usable, &cpus);
+    let free = cpu::free(sysfs, &usable, &cpus);
     Cores { cpus, free, whole, notes, usable }
 }
 
@@ -95,7 +95,7 @@ impl Cores {
                 (format_counted(producers as u64, "producer"), format_counted(count as u64, "core"));
             self.notes.push(format!("{producers} on {cores}; left idle: {list}"));
         }
-        self.free = cpu::beside(sysfs, &self.usable, &self.cpus);
+        self.free = cpu::free(sysfs, &self.usable, &self.cpus);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::host::Sysfs;
 use crate::host::fs::{self as host_fs, FsFacts};
 use crate::manifest::beside_device;
 use crate::plan::{Existing, FileLayout, FilePlan, Fsync, ReportTarget};
-use crate::sink::file::{existing, open};
+use crate::sink::file::{existing, names, open};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -189,8 +189,8 @@ fn allocated(path: &Path) -> u64 {
 
 /// Disk space that a run which rotates gives back before it takes any. Where it may not, it does not start.
 fn given_back(plan: &FilePlan) -> u64 {
-    let rotated = open::rotated(&plan.data).unwrap_or_default();
-    let there = [plan.data.clone(), open::next_path(&plan.data)].into_iter().chain(rotated);
+    let rotated = names::rotated(&plan.data).unwrap_or_default();
+    let there = [plan.data.clone(), names::next_path(&plan.data)].into_iter().chain(rotated);
     there.map(|path| allocated(&path)).fold(0, u64::saturating_add)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::{bounded, limits, place};
-use crate::config::resolve::network;
+use crate::config::credentials::read_secret;
 use crate::config::resolve::network::url::shown_address;
 use crate::config::values::Wanted;
 use crate::plan::{GovernancePlan, Secret, SpecFile};
@@ -30,7 +30,7 @@ fn spec(path: &Path) -> Result<SpecFile, Fatal> {
 }
 
 fn token(path: &Path) -> Result<Secret, Fatal> {
-    let secret = network::read_secret("governance-token-file", path)?;
+    let secret = read_secret("governance-token-file", path)?;
     let token = secret.expose().trim();
     // What RFC 6750 allows, so that it can go into a header as it is.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);

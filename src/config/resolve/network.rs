@@ -3,22 +3,19 @@
 pub mod http;
 pub mod kafka;
 pub mod links;
+mod shared;
 pub mod url;
 
 use crate::base::fatal::Fatal;
-use crate::base::{limits, place, program};
+use crate::base::{limits, place};
+use crate::config::credentials::check_pair;
 use crate::config::kafka_access;
-use crate::config::kafka_properties::KafkaProperties;
 use crate::config::keys::{Group, KEYS};
 use crate::config::load::{Settings, Source};
 use crate::config::resolve::payload::Sizes;
 use crate::config::values::Wanted;
-use crate::plan::{
-    KafkaAccess, LinkPlan, PayloadPlan, PeerPlan, RetryPlan, Secret, SinkKind, TargetPlan, TcpFraming, TcpPlan, TlsPlan,
-};
-use std::io::{self, ErrorKind};
-use std::path::Path;
-use std::sync::Arc;
+use crate::plan::{PayloadPlan, RetryPlan, SinkKind, TargetPlan, TcpFraming, TcpPlan};
+use shared::{Shared, link, retries};
 use url::{Scheme, Url};
 
 const TCP_BLOCK_BYTES: u64 = 1 << 20;
@@ -81,44 +78,6 @@ pub fn plans(
         }
     };
     urls.iter().map(&mut plan).collect()
-}
-
-/// What is the same for all targets, and what was read from files for them.
-#[derive(Default)]
-pub struct Shared {
-    secrets: Vec<(String, Option<Secret>)>,
-    kafka: Option<(KafkaProperties, KafkaAccess)>,
-    /// `--queue-depth` was said for this run, and not in a variable or a file.
-    depth_is_flag: bool,
-    rate_is_said: bool,
-}
-
-impl Shared {
-    /// The text of a file with a password or token, without the line end that editors put there.
-    pub fn secret(&mut self, flag: &str, path: &Path, errors: &mut Vec<Fatal>) -> Option<Secret> {
-        if let Some((_, known)) = self.secrets.iter().find(|(name, _)| name == flag) {
-            return known.clone();
-        }
-        let read = read_secret(flag, path).map_err(|fatal| errors.push(fatal)).ok();
-        self.secrets.push((flag.to_owned(), read.clone()));
-        read
-    }
-}
-
-pub fn read_secret(flag: &str, path: &Path) -> Result<Secret, Fatal> {
-    let shown = path.display();
-    Secret::read(path)
-        .map_err(|why| Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(mend_secret(flag, path, &why)))
-}
-
-/// Where there is no secret yet, this makes one that no history of a shell has.
-fn mend_secret(flag: &str, path: &Path, why: &io::Error) -> String {
-    match why.kind() {
-        ErrorKind::NotFound | ErrorKind::InvalidData => {
-            format!("(umask 077; cat > {}), then type it, Enter and Ctrl-D", program::quoted_path(path))
-        }
-        _ => place::mend_reading(flag, path, why),
-    }
 }
 
 /// What was said in flags, which the process list shows to others.
@@ -210,44 +169,6 @@ fn check_tls_files(wanted: &Wanted, urls: &[Url], errors: &mut Vec<Fatal>) {
             errors.push(Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(place::mend_reading(flag, path, &why)));
         }
     }
-}
-
-/// `--tls-cert` and `--tls-key`: both or none.
-pub fn check_pair(cert: Option<&Path>, key: Option<&Path>, errors: &mut Vec<Fatal>) {
-    match (cert, key) {
-        (Some(_), None) => errors.push(Fatal::usage("--tls-cert needs its key").mend("--tls-key=client.key")),
-        (None, Some(_)) => errors.push(Fatal::usage("--tls-key needs its certificate").mend("--tls-cert=client.pem")),
-        _ => {}
-    }
-}
-
-/// TLS towards the first host of `url`, as the flags have it.
-pub fn tls(wanted: &Wanted, url: &Url) -> TlsPlan {
-    let network = &wanted.network;
-    TlsPlan {
-        server_name: url.hosts[0].0.clone(),
-        ca: network.tls_ca.clone(),
-        cert: network.tls_cert.clone(),
-        key: network.tls_key.clone(),
-        alpn_http: url.scheme == Scheme::Https,
-        verify_host: true,
-    }
-}
-
-pub fn link(wanted: &Wanted, url: &Url, tls: Option<TlsPlan>, retry: RetryPlan) -> LinkPlan {
-    let (host, port) = url.hosts[0].clone();
-    let network = &wanted.network;
-    LinkPlan {
-        peer: Arc::new(PeerPlan { host, port, tls, connect_timeout_ns: limits::CONNECT_TIMEOUT_NS }),
-        connections: network.connections.unwrap_or(1),
-        request_timeout_ns: network.request_timeout_ns.unwrap_or(limits::REQUEST_TIMEOUT_DEFAULT_NS),
-        retry: network.retry.unwrap_or(retry),
-    }
-}
-
-/// `retries_max` with the usual pauses.
-pub fn retries(retries_max: u32) -> RetryPlan {
-    RetryPlan { retries_max, backoff_min_ns: limits::BACKOFF_MIN_NS, backoff_max_ns: limits::BACKOFF_MAX_NS }
 }
 
 /// A byte stream is never sent again: nobody knows what of it arrived. Its pauses are those of reconnecting.

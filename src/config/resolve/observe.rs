@@ -9,7 +9,7 @@ use crate::config::load::Settings;
 use crate::config::resolve::files::unwritable;
 use crate::config::resolve::governance;
 use crate::config::slo;
-use crate::config::values::Wanted;
+use crate::config::values::{Wanted, report_target};
 use crate::plan::{LogFormat, ObservePlan, ReportTarget, SinkKind, Slo, SloMetric};
 use crate::sys;
 use std::io;
@@ -109,6 +109,15 @@ pub fn reject_overwriting(flag: &str, to: Option<&ReportTarget>, inputs: &[PathB
 fn replaces(result: &Path, input: &Path) -> bool {
     let (end, input) = (place::end(result), place::end(input));
     end.is_file() && (input == end || input == place::folder(&end))
+}
+
+/// Where `--report` leads, of which it is known now whether it can be written.
+pub fn checked_report_target(text: &str, errors: &mut Vec<Fatal>) -> ReportTarget {
+    let to = report_target(text);
+    if let ReportTarget::File(path) = &to {
+        check_place("report", path, "report.json", errors);
+    }
+    to
 }
 
 /// After the run it would be too late to hear that its report has no place.

@@ -5,14 +5,9 @@ use crate::base::limits;
 use crate::base::units;
 use crate::config::resolve::payload::Sizes;
 use crate::config::resolve::rates;
-use crate::config::resolve::stages::{self, Stretch};
+use crate::config::resolve::stages::{self, Stretch, share};
 use crate::config::values::{Mode, Rate, Stage, Wanted};
 use crate::plan::{PhasePlan, PhaseShare, Schedule, WireRate};
-
-/// The `index`-th of `parts` whole shares of `total`; all of them sum to it.
-pub fn share(total: u64, parts: u64, index: u64) -> u64 {
-    total / parts + u64::from(index < total % parts)
-}
 
 /// Producers of this process within the fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

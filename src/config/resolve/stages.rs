@@ -2,7 +2,6 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::{limits, units};
-use crate::config::resolve::schedule;
 use crate::config::values::{Mode, Stage, Wanted};
 
 pub const DURATION_DEFAULT_NS: u64 = 10_000_000_000;
@@ -154,10 +153,15 @@ fn check_count(wanted: &Wanted, stages: usize, errors: &mut Vec<Fatal>) {
     }
 }
 
+/// The `index`-th of `parts` whole shares of `total`; all of them sum to it.
+pub fn share(total: u64, parts: u64, index: u64) -> u64 {
+    total / parts + u64::from(index < total % parts)
+}
+
 /// (number, length) of each of its steps: one for a stage without a ramp.
 fn steps(stage: &Stage, duration_ns: u64) -> impl Iterator<Item = (u64, u64)> {
     let steps = if stage.ramp_to.is_some() && duration_ns < u64::MAX { stage.ramp_steps } else { 1 };
-    (0..steps).map(move |step| (step, schedule::share(duration_ns, steps, step)))
+    (0..steps).map(move |step| (step, share(duration_ns, steps, step)))
 }
 
 /// Bytes a second of a step: the first has `from`, the last `to`.
@@ -172,7 +176,7 @@ mod tests {
     use super::*;
     use crate::config::load::Settings;
     use crate::config::resolve::payload::Sizes;
-    use crate::config::resolve::schedule::Fleet;
+    use crate::config::resolve::schedule::{self, Fleet};
     use crate::config::values::{self, Rate};
 
     fn wanted(from: Option<&str>, to: &str, steps: u64, duration_ns: Option<u64>) -> Wanted {

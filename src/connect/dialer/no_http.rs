@@ -1,6 +1,6 @@
 //! What is said of a peer that `http://` or `https://` was meant for and that speaks something else.
 
-use crate::connect::dial::shown;
+use crate::connect::peer::shown;
 use crate::plan::PeerPlan;
 
 /// A server that is about to end may close once or twice without an answer.

@@ -2,9 +2,10 @@
 
 use super::answers::Broker;
 use super::error::KafkaError;
+use super::sasl;
 use super::session::{Session, Stream};
 use crate::base::fatal::{Exit, Fatal};
-use crate::connect::dial::address;
+use crate::connect::peer::address;
 use crate::plan::SaslPlan;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -26,9 +27,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// A session over a fresh connection.
+    /// A session over a fresh connection, its user authenticated.
     pub fn open<S: Stream>(&self, stream: S) -> Result<Session<S>, KafkaError> {
-        Session::open(stream, &self.id, self.sasl.as_ref(), self.timeout)
+        let mut session = Session::open(stream, &self.id, self.timeout)?;
+        if let Some(plan) = &self.sasl {
+            sasl::authenticate(&mut session, plan)?;
+        }
+        Ok(session)
     }
 }
 

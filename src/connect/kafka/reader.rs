@@ -5,7 +5,7 @@ use super::cluster::Cluster;
 use super::error::KafkaError;
 use super::session::{Session, Stream};
 use crate::base::fatal::Fatal;
-use crate::connect::dial::address;
+use crate::connect::peer::address;
 use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(100);

@@ -131,3 +131,6 @@ fn check_scram(said: &[u8]) -> Result<(), String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

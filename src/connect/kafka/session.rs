@@ -2,9 +2,7 @@
 
 use super::answers::{self, Versions};
 use super::error::KafkaError;
-use super::sasl;
 use crate::base::limits;
-use crate::plan::SaslPlan;
 use crate::wire::kafka::errors::UNSUPPORTED_VERSION;
 use crate::wire::kafka::fields::Fields;
 use crate::wire::kafka::{PRODUCE_API_KEY, PRODUCE_VERSION_MAX, PRODUCE_VERSION_MIN};
@@ -38,7 +36,7 @@ impl<S: Stream + ?Sized> Stream for Box<S> {
     }
 }
 
-/// A connection whose versions are negotiated and whose user is authenticated.
+/// A connection whose versions are negotiated; of one that [`super::Client::open`] made, the user is authenticated.
 pub struct Session<S> {
     stream: S,
     client_id: StrBytes,
@@ -51,8 +49,8 @@ pub struct Session<S> {
 }
 
 impl<S: Stream> Session<S> {
-    /// Negotiates versions and authenticates. `timeout` is for each request.
-    pub fn open(stream: S, client_id: &str, sasl: Option<&SaslPlan>, timeout: Duration) -> Result<Self, KafkaError> {
+    /// Negotiates versions. `timeout` is for each request.
+    pub(super) fn open(stream: S, client_id: &str, timeout: Duration) -> Result<Self, KafkaError> {
         let mut session = Self {
             stream,
             client_id: StrBytes::from_string(client_id.to_owned()),
@@ -64,9 +62,6 @@ impl<S: Stream> Session<S> {
             lifetime: None,
         };
         session.negotiate()?;
-        if let Some(plan) = sasl {
-            sasl::authenticate(&mut session, plan)?;
-        }
         Ok(session)
     }
 

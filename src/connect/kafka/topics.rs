@@ -6,7 +6,7 @@ use super::cluster::Cluster;
 use super::error::KafkaError;
 use super::session::{Session, Stream};
 use crate::base::fatal::Fatal;
-use crate::connect::dial::address;
+use crate::connect::peer::address;
 use crate::wire::kafka::errors::UNKNOWN_TOPIC_OR_PARTITION;
 use std::time::{Duration, Instant};
 

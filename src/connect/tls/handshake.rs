@@ -2,7 +2,7 @@
 
 use super::session::TlsSession;
 use crate::base::fatal::{Exit, Fatal};
-use crate::connect::dial::shown;
+use crate::connect::peer::shown;
 use crate::plan::{PeerPlan, TlsPlan};
 use rustls::client::UnbufferedClientConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError};

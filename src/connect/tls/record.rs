@@ -1,6 +1,6 @@
 //! One direction of the record layer: RFC 8446 section 5.2 for TLS 1.3; RFC 5246, 5288 and 7905 for TLS 1.2.
 
-use super::session::TlsError;
+use super::error::TlsError;
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
 

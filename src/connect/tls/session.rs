@@ -2,12 +2,12 @@
 //!
 //! Nothing is allocated but at a change of keys, which comes once in some 2^24 records.
 
+use super::error::TlsError;
 use super::record::{ALERT, DATA, Direction, HANDSHAKE, HEADER_BYTES, Layout, PLAIN_BYTES_MAX};
 use crate::base::limits;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
-use rustls::{AlertDescription, ExtractedSecrets, ProtocolVersion, SupportedCipherSuite};
-use std::fmt;
+use rustls::{ExtractedSecrets, ProtocolVersion, SupportedCipherSuite};
 
 /// A buffer of this size holds any one record of a peer.
 pub const INCOMING_BYTES: usize = HEADER_BYTES + PLAIN_BYTES_MAX + 2048;
@@ -25,43 +25,6 @@ const MESSAGE_HEADER_BYTES: usize = 4;
 const MESSAGE_HELLO_REQUEST: u8 = 0;
 const MESSAGE_TICKET: u8 = 4;
 const MESSAGE_KEY_UPDATE: u8 = 24;
-
-/// Any of them ends the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsError {
-    /// The output has less room than [`TlsSession::sealed_bytes`] says.
-    NoRoom,
-    /// A record that TLS does not have.
-    Malformed,
-    /// A record that was not written by the peer, or not in this order.
-    Tampered,
-    /// A message that has no place in a running connection.
-    Unexpected,
-    /// The peer ended the connection and gave this reason (RFC 8446, section 6.2).
-    Alert(u8),
-    /// As many records as its keys are good for; TLS 1.2 cannot renew them.
-    Exhausted,
-    /// The cipher refused.
-    Refused,
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TlsError::NoRoom => f.write_str("no room for TLS records"),
-            TlsError::Malformed => f.write_str("malformed TLS record"),
-            TlsError::Tampered => f.write_str("TLS record that does not verify"),
-            TlsError::Unexpected => f.write_str("unexpected TLS message"),
-            TlsError::Alert(description) => {
-                write!(f, "the peer's TLS alert {description} ({:?})", AlertDescription::from(*description))
-            }
-            TlsError::Exhausted => f.write_str("the keys of this TLS connection are used up"),
-            TlsError::Refused => f.write_str("the cipher refused a TLS record"),
-        }
-    }
-}
-
-impl std::error::Error for TlsError {}
 
 /// Where in the peer's handshake messages the records stand: they may be split and joined at will.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! A blocking stream over a session, for what is said before a connection goes to its core: SASL, control requests.
 
+use super::error::TlsError;
 use super::record::HEADER_BYTES;
-use super::session::{INCOMING_BYTES, TlsError, TlsSession};
+use super::session::{INCOMING_BYTES, TlsSession};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 

@@ -1,6 +1,6 @@
 //! Drives: the file system of each path, and the disks below it.
 
-use super::{Finding, Look, Verdict, pci};
+use super::{Finding, Look, Verdict, numa, pci};
 use crate::base::{place, program};
 use crate::host::{Sysfs, block, fs};
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ pub fn examine(look: &Look) -> Vec<Finding> {
         found.extend(disk.queued(look.sysfs).iter().map(|queued| scheduler(look, queued)));
         found.push(write_cache(look, &disk));
         found.push(pci::link(look, "drive.pcie", name, &folder));
-        found.push(pci::node(look, "drive.numa", name, &folder));
+        found.push(numa::node(look, "drive.numa", name, &folder));
         found.push(interrupts(look, &disk));
     }
     if found.iter().any(|finding| finding.subject.as_deref().is_some_and(|name| name.starts_with("nvme"))) {

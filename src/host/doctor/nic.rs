@@ -1,6 +1,6 @@
 //! Network cards: which ones carry the load, and how each is set.
 
-use super::{Finding, Look, Verdict, pci};
+use super::{Finding, Look, Verdict, numa, pci};
 use crate::base::units::format_counted;
 use crate::host::network::{self, Way, folder};
 use crate::host::{Sysfs, ethtool};
@@ -119,7 +119,7 @@ fn card(look: &Look, name: &str, mtu: Option<u64>) -> Vec<Finding> {
         link,
         speed(look, name, mtu),
         pci::link(look, "nic.pcie", name, &device),
-        pci::node(look, "nic.numa", name, &device),
+        numa::node(look, "nic.numa", name, &device),
         pci::irq(look, "nic.irq", name, &device, Some(tune(look, name))),
         rings(look, name, &facts),
         coalescing(name, &facts),

@@ -202,10 +202,10 @@ fn a_drain_of_nothing_is_no_wait_for_the_target() {
         let run = Run::new(1, 1, None);
         let mut snapshot = Snapshot::preallocated(0, 1, false);
         snapshot.measured[0] = counts(&[(Field::RecordsSubmitted, submitted)]);
-        let end = CoreEnd { paced_ns: 10, ended_ns: 50, ..CoreEnd::default() };
+        let ends = vec![CoreEnd { paced_ns: 10, ended_ns: 50, ..CoreEnd::default() }];
         run.shared.with_aggregate(|all| {
             all.fold(&snapshot);
-            loop_time(all, &[end], 0, is_paced).target_full_ns
+            loop_time(all, &Outcome { ends, ..Outcome::default() }, is_paced).target_full_ns
         })
     };
     assert_eq!((waited(0, false), waited(1, false)), (0, 40));

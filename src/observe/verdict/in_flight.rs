@@ -1,7 +1,8 @@
 //! How much a plan lets be in flight: what keeps a target idle that would take more.
 
+use crate::base::limits;
 use crate::base::units::{format_counted, format_size};
-use crate::plan::{Io, RunPlan, TargetPlan};
+use crate::plan::{Io, KafkaClient, KafkaPlan, RunPlan, TargetPlan};
 
 /// What 8 GB/s have on their way in half a millisecond: a target that has it is not kept waiting. Not so a partition of
 /// Kafka, whose brokers confirm a batch only once others have it, too.
@@ -12,29 +13,39 @@ const AMPLE_BYTES: u64 = 4 << 20;
 pub fn in_flight(plan: &RunPlan) -> Option<String> {
     let (depth, block_bytes) = (plan.sink.queue_depth, plan.sink.block_bytes);
     let to = &plan.producers.first()?.to;
-    let (of, count, one, one_bytes, flags) = match to {
+    let (way, count, one, one_bytes, flags) = match to {
         TargetPlan::Null | TargetPlan::Stdout => return None,
         TargetPlan::File(_) if plan.io == Io::Syscall => return None,
-        TargetPlan::File(_) => ("producer", depth, "block", block_bytes, "--queue-depth or --block-size"),
+        TargetPlan::File(_) => ("", depth, "block", block_bytes, "--queue-depth or --block-size"),
         TargetPlan::Tcp(tcp) => {
             let flags = if tcp.shares_depth { "--queue-depth" } else { "--connections or --queue-depth" };
-            ("producer", tcp.in_flight_max(depth), "block", block_bytes, flags)
+            ("", tcp.in_flight_max(depth), "block", block_bytes, flags)
         }
         TargetPlan::Http(http) => {
             let flags = "--connections, --http-records-per-request or --http-pipeline";
-            ("producer", http.link.connections * http.pipeline, "request", block_bytes, flags)
+            ("", http.link.connections * http.pipeline, "request", block_bytes, flags)
         }
         TargetPlan::Kafka(kafka) => {
-            let flags = "more partitions, or a larger --batch-size within the topic's max.message.bytes,";
-            ("partition", kafka.in_flight_max, "batch", kafka.batch_bytes, flags)
+            (" to a partition", kafka.in_flight_max, "batch", kafka.batch_bytes, kafka_flags(kafka))
         }
     };
     let bytes = one_bytes.saturating_mul(count as u64);
-    if bytes >= AMPLE_BYTES && !matches!(to, TargetPlan::Kafka(_)) {
+    if bytes >= AMPLE_BYTES && way.is_empty() {
         return None;
     }
     let (most, bytes) = (format_counted(count as u64, one), format_size(bytes));
-    Some(format!("each {of} had at most {most} ({bytes}) in flight; {flags} would allow more"))
+    Some(format!("each producer had at most {most} ({bytes}) in flight{way}; {flags} would allow more"))
+}
+
+/// More partitions help a producer only once it has more of its own.
+fn kafka_flags(kafka: &KafkaPlan) -> &'static str {
+    let most = if kafka.idempotent { limits::KAFKA_IN_FLIGHT_IDEMPOTENT_MAX } else { limits::KAFKA_IN_FLIGHT_MAX };
+    if kafka.client == KafkaClient::Uring && kafka.in_flight_max < most {
+        "--queue-depth, more partitions for each producer, or a larger --batch-size within the topic's \
+         max.message.bytes,"
+    } else {
+        "more partitions for each producer, or a larger --batch-size within the topic's max.message.bytes,"
+    }
 }
 
 #[cfg(test)]
@@ -42,7 +53,7 @@ mod tests {
     use super::*;
     use crate::observe::testing::{Run, full_run};
     use crate::plan::testing::{kafka_plan, peer};
-    use crate::plan::{HttpPlan, KafkaPlan, LinkPlan, RetryPlan, TcpFraming, TcpPlan};
+    use crate::plan::{HttpPlan, LinkPlan, RetryPlan, TcpFraming, TcpPlan};
     use std::sync::Arc;
 
     fn link(connections: usize) -> LinkPlan {
@@ -78,10 +89,29 @@ mod tests {
                 plan.producers[0].to = TargetPlan::Kafka(kafka);
             });
             let said = format!(
-                "each partition had at most 5 batches ({size}) in flight; more partitions, or a larger --batch-size \
-                 within the topic's max.message.bytes, would allow more"
+                "each producer had at most 5 batches ({size}) in flight to a partition; more partitions for each \
+                 producer, or a larger --batch-size within the topic's max.message.bytes, would allow more"
             );
             assert_eq!(in_flight(&run.shared.plan), Some(said));
+        }
+    }
+
+    #[test]
+    fn a_depth_below_what_the_client_can_have_is_named() {
+        let mut run = full_run();
+        for (in_flight_max, idempotent, client, is_named) in [
+            (1, true, KafkaClient::Uring, true),
+            (5, true, KafkaClient::Uring, false),
+            (5, false, KafkaClient::Uring, true),
+            (64, false, KafkaClient::Uring, false),
+            (1, false, KafkaClient::Rskafka, false),
+        ] {
+            run.replan(|plan| {
+                let kafka = KafkaPlan { in_flight_max, idempotent, client, ..kafka_plan(1) };
+                plan.producers[0].to = TargetPlan::Kafka(kafka);
+            });
+            let said = in_flight(&run.shared.plan).unwrap();
+            assert_eq!(said.contains("; --queue-depth, more partitions"), is_named, "{said}");
         }
     }
 

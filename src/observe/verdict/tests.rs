@@ -188,7 +188,7 @@ fn larger_files_are_not_advised_where_the_drive_takes_no_more() {
     let waits = LoopTime { turns: 1, target_full_ns: 80, spun_ns: 80, work_ns: 20, cpu_ns: 100, ..LoopTime::default() };
     let time = LoopTime { file_wait_ns: 30, ..waits };
     let said = judged(time, None, |given| given.syncs_page_cache = true);
-    let note = "the files before were not on the drive yet 30.00 % of the time (fsync): it takes no more";
+    let note = "full files were not on the drive yet (fsync) 30.00 % of the time: the drive takes no more";
     assert_eq!((said.limited_by, said.notes), (LimitedBy::Target, vec![note.to_owned()]));
 }
 

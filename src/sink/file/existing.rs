@@ -1,6 +1,6 @@
 //! What lies where a run is to write, and would be lost: data, manifests and logs of others.
 
-use super::open;
+use super::names;
 use crate::base::fatal::Fatal;
 use crate::base::{place, units};
 use crate::manifest::{Layout, Manifest};
@@ -48,7 +48,7 @@ fn known_manifest(plan: &FilePlan) -> Result<Option<Manifest>, String> {
 
 /// What has the name of the file that follows the active one. A run that ended in order leaves none.
 fn next_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>) -> Option<String> {
-    let next = open::next_path(&plan.data);
+    let next = names::next_path(&plan.data);
     let rotates = matches!(plan.layout, FileLayout::Rotating { .. });
     let ours = manifest.is_some_and(|manifest| manifest.layout == Layout::Append && !manifest.complete);
     let in_the_way = rotates && !ours && next.symlink_metadata().is_ok();
@@ -92,10 +92,10 @@ fn logs_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>) -> Vec<String> 
     let mut logs = vec![(log.clone(), manifest.is_some())];
     // Runs that rotate write none of a lap, and remove the rotated ones of an earlier run. One is enough to be told of.
     if matches!(plan.layout, FileLayout::Rotating { .. }) {
-        let rotated = open::rotated(log).unwrap_or_default();
+        let rotated = names::rotated(log).unwrap_or_default();
         logs.extend(rotated.into_iter().find(|log| length_of(log) > 0).map(|log| (log, manifest.is_some())));
     } else {
-        logs.push((open::lap_log(log), of_ring));
+        logs.push((names::lap_log(log), of_ring));
     }
     // Beside a special file there is no manifest: the lines themselves have to say whose they are.
     let on_device = matches!(plan.layout, FileLayout::Device { .. });
@@ -141,6 +141,7 @@ fn length_of(path: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::open;
     use super::*;
     use crate::base::fatal::Exit;
 
@@ -198,7 +199,7 @@ mod tests {
             told(&plan, Existing::Refused { manifest: true }).is_empty() && told(&plan, Existing::Reused).is_empty()
         );
         assert!(told(&plan, REFUSED)[0].contains("'earlier'"));
-        fs::write(open::with_suffix(&plan.data, &open::rotation_suffix(1_700_000_000_000_000_001)), b"x").unwrap();
+        fs::write(names::with_suffix(&plan.data, &names::rotation_suffix(1_700_000_000_000_000_001)), b"x").unwrap();
         assert!(told(&plan, Existing::Refused { manifest: true })[0].contains("rotated files"));
     }
 
@@ -208,7 +209,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let plan = plan(folder.path(), layout);
             let log = plan.log.clone().unwrap();
-            fs::write(open::lap_log(&log), "mine").unwrap();
+            fs::write(names::lap_log(&log), "mine").unwrap();
             let before = told(&plan, REFUSED);
             assert_eq!(before.len(), usize::from(layout == RING), "one that rotates has none: {before:?}");
             fs::write(&log, "mine").unwrap();
@@ -223,7 +224,7 @@ mod tests {
         let plan = plan(folder.path(), RING);
         let log = plan.log.clone().unwrap();
         manifest(Layout::Append).write(&plan.manifest).unwrap();
-        for log in [&log, &open::lap_log(&log)] {
+        for log in [&log, &names::lap_log(&log)] {
             fs::write(log, "mine").unwrap();
         }
         let found = told(&plan, Existing::Refused { manifest: true });
@@ -235,7 +236,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let plan = plan(folder.path(), ROTATING);
         let log = plan.log.clone().unwrap();
-        let rotated = open::with_suffix(&log, &open::rotation_suffix(1_700_000_000_000_000_001));
+        let rotated = names::with_suffix(&log, &names::rotation_suffix(1_700_000_000_000_000_001));
         fs::write(&rotated, "mine").unwrap();
         let found = told(&plan, REFUSED);
         assert!(found.len() == 1 && found[0].contains(&format!("{} holds", rotated.display())), "{found:?}");
@@ -272,7 +273,7 @@ mod tests {
     fn somebody_s_next_file_is_in_the_way_of_who_rotates() {
         let folder = tempfile::tempdir().unwrap();
         let plan = plan(folder.path(), ROTATING);
-        let next = open::next_path(&plan.data);
+        let next = names::next_path(&plan.data);
         fs::write(&next, "mine").unwrap();
         let found = told(&plan, REFUSED);
         assert!(found.len() == 1 && found[0].contains("payloads.0.bin.next"), "{found:?}");
@@ -307,7 +308,7 @@ mod tests {
         let plan = plan(folder.path(), DEVICE);
         let log = plan.log.clone().unwrap();
         let ours = "2026-11-23T14:27:01.123456789Z producer=0 sequence=0 file=null offset=0 length=64 weight=1\n";
-        for log in [&log, &open::lap_log(&log)] {
+        for log in [&log, &names::lap_log(&log)] {
             fs::write(log, ours).unwrap();
             assert!(told(&plan, REFUSED).is_empty());
             fs::write(log, "2026-11-23T14:27:01Z somebody=else producer=0\n").unwrap();

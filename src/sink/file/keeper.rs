@@ -7,7 +7,7 @@ mod last;
 
 pub use last::Last;
 
-use super::open;
+use super::{names, open};
 use crate::base::fatal::Fatal;
 use crate::plan::{FileLayout, FilePlan, Fsync};
 use crate::sys::threads::{self, OnPanic};
@@ -80,13 +80,13 @@ impl KeeperLane {
 
     /// As `order`, but waits until the keeper can; for a core at its end.
     pub fn order_last(&self, order: Order) {
-        // A keeper that is gone crashed, and says so where its thread is joined.
+        // A keeper that is gone crashed, and its crash has ended the run.
         let _gone = self.orders.send(order);
     }
 
     /// Hands over what the lane leaves when it is closed.
     pub fn hold(&self, last: Last) {
-        // A keeper that is gone crashed, and says so where its thread is joined.
+        // A keeper that is gone crashed, and its crash has ended the run.
         let _gone = self.last.try_send(last);
     }
 
@@ -103,8 +103,6 @@ pub struct KeeperEnd {
     pub audit_lines_dropped: u64,
     /// When the last rotated file had come to rest; `None`: none was synced.
     pub synced: Option<Instant>,
-    /// The first thing that went wrong, in words for the user.
-    pub error: Option<String>,
 }
 
 impl KeeperEnd {
@@ -112,7 +110,6 @@ impl KeeperEnd {
         Self {
             audit_lines_dropped: self.audit_lines_dropped + other.audit_lines_dropped,
             synced: self.synced.max(other.synced),
-            error: self.error.or(other.error),
         }
     }
 }
@@ -172,7 +169,7 @@ impl Keeper {
     /// Exit 3 where no thread can be had.
     pub fn start(
         mut self,
-        cpus: Vec<usize>,
+        cpus: &[usize],
         stop: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<JoinHandle<KeeperEnd>, Fatal> {
         // The cores' handles alone keep the queue open, so that the thread ends when the last one is gone.
@@ -181,22 +178,18 @@ impl Keeper {
         let floors = Floors::of(self.lanes.iter().map(|lane| &lane.plan));
         let (keeping, ended) = bounded(0);
         // The keeper may be busy for seconds, with a file that it brings to the drive.
-        let watch = spawn("free-space", &cpus, stop.clone(), move |stop| floors.watch(&ended, stop))?;
-        spawn("file-keeper", &cpus, stop, move |stop| {
-            let mut end = self.keep(stop);
+        let watch = spawn("free-space", cpus, stop.clone(), move |stop| floors.watch(&ended, stop))?;
+        spawn("file-keeper", cpus, stop, move |stop| {
+            let end = self.keep(stop);
             drop(keeping);
-            // One that crashed has ended the run, and has told why.
-            if let Ok(Some(why)) = watch.join() {
-                end.error.get_or_insert(why);
-            }
+            let _crash_is_told = watch.join();
             end
         })
     }
 
     fn keep(mut self, stop: impl Fn(&str)) -> KeeperEnd {
-        let mut end = KeeperEnd::default();
         if let Err(error) = self.begin() {
-            note(&mut end, &stop, error.to_string());
+            stop(&error.to_string());
         }
         let mut flushed = Instant::now();
         loop {
@@ -204,7 +197,7 @@ impl Keeper {
             if flushed.elapsed() >= LOG_FLUSH {
                 flushed = Instant::now();
                 if let Err(error) = self.flush_logs() {
-                    note(&mut end, &stop, format!("the audit log: {error}"));
+                    stop(&format!("the audit log: {error}"));
                 }
             }
             let carried = match order {
@@ -213,16 +206,14 @@ impl Keeper {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             if let Err(error) = carried {
-                note(&mut end, &stop, format!("the file keeper: {error}"));
+                stop(&format!("the file keeper: {error}"));
             }
         }
-        let dropped = self.dropped.clone();
-        end.synced = self.synced();
+        let (dropped, synced) = (self.dropped.clone(), self.synced());
         if let Err(error) = self.conclude() {
-            note(&mut end, &stop, error.to_string());
+            stop(&error.to_string());
         }
-        end.audit_lines_dropped = dropped.load(Relaxed);
-        end
+        KeeperEnd { audit_lines_dropped: dropped.load(Relaxed), synced }
     }
 
     /// What the thread does first: logs and following files of all lanes. The first error, after trying all.
@@ -290,11 +281,6 @@ fn refuse_contents(path: &Path) -> io::Result<()> {
     }
 }
 
-fn note(end: &mut KeeperEnd, stop: &impl Fn(&str), why: String) {
-    stop(&why);
-    end.error.get_or_insert(why);
-}
-
 impl LaneFiles {
     fn blame(&self, error: io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{}: {error}", self.plan.data.display()))
@@ -303,7 +289,7 @@ impl LaneFiles {
     fn begin(&mut self) -> io::Result<()> {
         // One of an earlier run would be taken for this one's. Who rotates writes none, and has none to remove.
         if let (FileLayout::Ring { .. } | FileLayout::Device { .. }, Some(log)) = (self.plan.layout, &self.plan.log) {
-            open::remove_if_there(&open::lap_log(log))?;
+            open::remove_if_there(&names::lap_log(log))?;
         }
         self.open_log()?;
         if matches!(self.plan.layout, FileLayout::Rotating { .. }) {
@@ -322,7 +308,7 @@ impl LaneFiles {
 
     /// Opens the file that follows the active one, out of a recycled one if there is any, and nobody took it away.
     fn prepare(&mut self, recycled: Option<PathBuf>) -> io::Result<()> {
-        let path = open::next_path(&self.plan.data);
+        let path = names::next_path(&self.plan.data);
         if let Some(old) = recycled {
             open::rename_if_there(&old, &path)?;
         }
@@ -335,13 +321,13 @@ impl LaneFiles {
     }
 
     fn switch(&mut self, unix_ns: u64) -> io::Result<()> {
-        let suffix = open::rotation_suffix(unix_ns);
+        let suffix = names::rotation_suffix(unix_ns);
         self.switch_data(suffix.clone())?;
         if let Some(mut log) = self.log.take() {
             log.flush()?;
             let path = self.plan.log.as_ref().expect("an open log has a path");
             // Logs that others move away, or remove, do not end the run.
-            open::rename_if_there(path, &open::with_suffix(path, &suffix))?;
+            open::rename_if_there(path, &names::with_suffix(path, &suffix))?;
             self.open_log()?;
         }
         Ok(())
@@ -349,8 +335,8 @@ impl LaneFiles {
 
     /// The core has gone over to the next file already: whatever fails here, that one holds records.
     fn switch_data(&mut self, suffix: String) -> io::Result<()> {
-        let (data, next) = (&self.plan.data, open::next_path(&self.plan.data));
-        let rotated = open::with_suffix(data, &suffix);
+        let (data, next) = (&self.plan.data, names::next_path(&self.plan.data));
+        let rotated = names::with_suffix(data, &suffix);
         let renamed = if self.rotated.back() == Some(&rotated) {
             // The first half was done before: somebody may have put a file there meanwhile.
             refuse_contents(data)
@@ -393,8 +379,8 @@ impl LaneFiles {
         while self.rotated.len() as u64 > keep {
             let oldest = self.rotated.pop_front().expect("it holds more than are kept");
             if let Some(log) = &self.plan.log {
-                let suffix = open::suffix_of(&self.plan.data, &oldest);
-                open::remove_if_there(&open::with_suffix(log, &suffix))?;
+                let suffix = names::suffix_of(&self.plan.data, &oldest);
+                open::remove_if_there(&names::with_suffix(log, &suffix))?;
             }
             if let Some(extra) = spare.replace(oldest) {
                 open::remove_if_there(&extra)?;
@@ -407,7 +393,7 @@ impl LaneFiles {
     fn begin_lap(&mut self, lap: u64) -> io::Result<()> {
         let (Some(path), Some(mut log)) = (&self.plan.log, self.log.take()) else { return Ok(()) };
         log.flush()?;
-        let before = open::lap_log(path);
+        let before = names::lap_log(path);
         if lap == self.lap + 1 {
             open::rename_if_there(path, &before)?;
         } else {
@@ -427,7 +413,7 @@ impl LaneFiles {
         writeln!(
             log,
             "{} producer={} sequence={} file={name} offset={} length={} weight={}",
-            open::rfc3339(line.timestamp_unix_ns),
+            names::rfc3339(line.timestamp_unix_ns),
             line.producer_id,
             line.sequence,
             line.offset,

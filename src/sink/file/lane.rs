@@ -6,7 +6,7 @@ mod manifest;
 
 use super::keeper::{AuditLine, KeeperLane, Order};
 use super::stage::{Stage, StagedWrite};
-use super::{Contents, LaneSetup, open};
+use super::{Contents, LaneSetup, names, open};
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::payload::{Payload, Starts};
@@ -356,7 +356,7 @@ impl FileLane {
         }
         if self.needs_next {
             let error = self.no_next.take()?;
-            return Some(format!("{}: {error}", open::next_path(&self.plan.data).display()));
+            return Some(format!("{}: {error}", names::next_path(&self.plan.data).display()));
         }
         if !self.waits_for_keeper() {
             return None;

@@ -1,4 +1,4 @@
-//! Names, openings and locks of data files, before the barrier and on the keeper's thread.
+//! Openings and locks of data files, before the barrier and on the keeper's thread.
 //!
 //! What has the name of a data file is locked by the run that writes it, from before anything in the folder is changed
 //! until the keeper has put the folder in order. The lock lives in the open file itself: whoever holds a descriptor of
@@ -6,72 +6,21 @@
 
 use super::existing;
 use super::made::Made;
+use super::names::{lap_log, next_path, rotated};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, place, program};
 use crate::manifest::Manifest;
 use crate::plan::{Existing, FileLayout, FilePlan};
 use crate::sys;
-use jiff::Timestamp;
 use std::cmp::Ordering;
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const LOCK_WAIT: Duration = Duration::from_nanos(limits::FILE_LOCK_WAIT_NS);
 const LOCK_LOOK: Duration = Duration::from_millis(10);
-
-/// `path` with `.suffix` behind its whole name.
-pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name: OsString = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    name.into()
-}
-
-/// What follows `base` and its dot in `path`.
-pub fn suffix_of(base: &Path, path: &Path) -> String {
-    let (base, path) = (base.to_string_lossy(), path.to_string_lossy());
-    path.strip_prefix(&*base).and_then(|rest| rest.strip_prefix('.')).unwrap_or_default().to_owned()
-}
-
-/// The file that is prepared to follow the active one.
-pub fn next_path(data: &Path) -> PathBuf {
-    with_suffix(data, "next")
-}
-
-/// The audit log of the lap before, where a file is overwritten in place.
-pub fn lap_log(log: &Path) -> PathBuf {
-    with_suffix(log, "1")
-}
-
-/// `20261123T142701.123456789Z`: sorts by time.
-pub fn rotation_suffix(unix_ns: u64) -> String {
-    let stamp = timestamp(unix_ns);
-    format!("{}.{:09}Z", stamp.strftime("%Y%m%dT%H%M%S"), stamp.subsec_nanosecond())
-}
-
-/// Whether a file name's tail was made by [`rotation_suffix`].
-pub fn is_rotation_suffix(suffix: &str) -> bool {
-    let shape = b"dddddddd.dddddd.dddddddddd";
-    suffix.len() == shape.len()
-        && suffix.ends_with('Z')
-        && suffix.as_bytes()[8] == b'T'
-        && suffix.as_bytes()[15] == b'.'
-        && suffix.bytes().enumerate().all(|(at, c)| matches!(at, 8 | 15 | 25) || c.is_ascii_digit())
-}
-
-/// RFC 3339, UTC, nanoseconds.
-pub fn rfc3339(unix_ns: u64) -> String {
-    let stamp = timestamp(unix_ns);
-    format!("{}.{:09}Z", stamp.strftime("%Y-%m-%dT%H:%M:%S"), stamp.subsec_nanosecond())
-}
-
-fn timestamp(unix_ns: u64) -> Timestamp {
-    Timestamp::from_nanosecond(i128::from(unix_ns)).unwrap_or(Timestamp::MAX)
-}
 
 /// Opens one data file at `path` and makes it where it is not there; what it holds stays as it is.
 fn open_as_it_is(plan: &FilePlan, path: &Path) -> io::Result<File> {
@@ -312,21 +261,6 @@ fn remove_logs(plan: &FilePlan) -> io::Result<()> {
 
 fn remove_rotated(base: &Path, may_go: impl Fn(&Path) -> bool) -> io::Result<()> {
     rotated(base)?.iter().filter(|path| may_go(path)).try_for_each(fs::remove_file)
-}
-
-/// What rotations left of a data file or a log: `<base>.<UTC timestamp>`, oldest first.
-pub fn rotated(base: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(place::folder(base))? {
-        let path = entry?.path();
-        let suffix =
-            path.file_name().zip(base.file_name()).map(|(name, base)| suffix_of(Path::new(base), Path::new(name)));
-        if suffix.is_some_and(|suffix| is_rotation_suffix(&suffix)) {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
 }
 
 #[cfg(test)]

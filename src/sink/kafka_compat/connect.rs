@@ -3,7 +3,7 @@
 use super::LaneSetup;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
-use crate::connect::dial::address;
+use crate::connect::peer::address;
 use crate::connect::tls;
 use crate::plan::{KafkaPlan, SaslMechanism, SaslPlan};
 use rskafka::BackoffConfig;

@@ -59,7 +59,7 @@ pub struct Portion {
     /// All that was gone or void up to now.
     pub gone: Option<Gone>,
     pub voided: u64,
-    pub is_last: bool,
+    pub is_read: bool,
 }
 
 /// Where the reading of one partition stands.
@@ -121,7 +121,7 @@ impl Cursor {
             newest_ms: self.newest_ms,
             gone: self.gone,
             voided: self.voided,
-            is_last: self.is_read(),
+            is_read: self.is_read(),
         }
     }
 

@@ -73,7 +73,7 @@ impl Partition {
                 Fact::Explained(line) => ledger.findings.explain(line),
             }
         }
-        (self.newest_ms, self.is_read) = (portion.newest_ms, portion.is_last);
+        (self.newest_ms, self.is_read) = (portion.newest_ms, portion.is_read);
         (self.gone, self.voided) = (portion.gone, portion.voided);
     }
 

@@ -49,13 +49,12 @@ impl Readers {
     pub fn start<S: Stream + 'static>(
         access: &Access<'_, S>,
         leaders: TopicReader<S>,
-        cleanup: Cleanup,
+        cleanup: &Arc<Cleanup>,
         cursors: Vec<Cursor>,
     ) -> Result<Self, Fatal> {
         let shared = Arc::new(Shared::new(cursors.len()));
         let count = access.threads.clamp(1, cursors.len().max(1));
         let others: Vec<_> = (1..count).map(|_| leaders.sibling((access.cluster)())).collect();
-        let cleanup = Arc::new(cleanup);
         let large = Arc::new(Mutex::new(Inflater::new(limits::KAFKA_BATCH_PLAIN_BYTES_MAX)));
         let started = threads::start_some(std::iter::once(leaders).chain(others), |leaders| {
             let (inflater, large) = (Inflater::new(limits::VERIFY_PLAIN_BYTES), large.clone());
@@ -208,7 +207,10 @@ impl<S: Stream + 'static> Reader<S> {
     fn start(self, shared: Arc<Shared>) -> Result<(JoinHandle<bool>, Sender<Hand>), Fatal> {
         let (sender, hand) = crossbeam_channel::bounded(1);
         let thread = threads::start("verify-topic", &[], "a thread that reads the topic", move || {
-            let crashed = || shared.fail(Fatal::new(Exit::Failed, "a thread that reads the topic crashed"));
+            let crashed = || {
+                let what = "a thread that reads the topic crashed; please report this";
+                shared.fail(Fatal::new(Exit::Failed, what));
+            };
             let _told = OnPanic(crashed);
             self.run(hand.recv().unwrap_or_default(), &shared)
         })?;

@@ -1,7 +1,7 @@
 //! What `http://` and `https://` targets come to.
 
+use super::shared::{Shared, link, retries, tls};
 use super::url::{Scheme, Url};
-use super::{Shared, link, retries, tls};
 use crate::base::fatal::Fatal;
 use crate::base::{limits, program, units};
 use crate::config::values::Wanted;

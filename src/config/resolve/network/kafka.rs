@@ -1,7 +1,7 @@
 //! What `kafka://` targets come to.
 
+use super::shared::{Shared, link, retries};
 use super::url::Url;
-use super::{Shared, link, retries};
 use crate::base::fatal::Fatal;
 use crate::base::{limits, units};
 use crate::config::kafka_access::{self, AccessFlags};

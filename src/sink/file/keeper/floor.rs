@@ -49,15 +49,14 @@ impl Floors {
         Self { folders, next_look: Instant::now() }
     }
 
-    /// Watches until `ended` is closed, or until it has ended the run; the reason for that.
-    pub fn watch(mut self, ended: &Receiver<()>, stop: impl Fn(&str)) -> Option<String> {
+    /// Watches until `ended` is closed, or until it has ended the run.
+    pub fn watch(mut self, ended: &Receiver<()>, stop: impl Fn(&str)) {
         while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(self.wait(Instant::now())) {
             if let Some(why) = self.look(Instant::now()) {
                 stop(&why);
-                return Some(why);
+                return;
             }
         }
-        None
     }
 
     /// How long nobody needs to look.
@@ -138,6 +137,7 @@ pub fn check_room(plan: &FilePlan, path: &Path, nth: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::file::names;
 
     const ROTATING: FileLayout = FileLayout::Rotating { limit_bytes: 4096, retain: None };
 
@@ -212,7 +212,7 @@ mod tests {
         let layout = FileLayout::Rotating { limit_bytes: free_bytes, retain: None };
         let min_free_bytes = free_bytes / 2;
         let plan = FilePlan { direct: true, align: 512, min_free_bytes, ..open::tests::plan(here.path(), layout) };
-        let next = open::next_path(&plan.data);
+        let next = names::next_path(&plan.data);
         let why = check_room(&plan, &next, 1).unwrap_err().to_string();
         assert!(why.contains("--min-free"), "{why}");
         for plan in [

@@ -4,7 +4,7 @@
 use super::LaneFiles;
 use crate::manifest::Manifest;
 use crate::plan::FileLayout;
-use crate::sink::file::open;
+use crate::sink::file::{names, open};
 use std::fs::File;
 use std::io;
 
@@ -36,7 +36,7 @@ impl LaneFiles {
                 let spare = self.switch_data(suffix).and_then(|()| self.let_go());
                 spare.and_then(|spare| spare.map_or(Ok(()), |spare| open::remove_if_there(&spare)))
             }
-            (FileLayout::Rotating { .. }, None) => open::remove_if_there(&open::next_path(&self.plan.data)),
+            (FileLayout::Rotating { .. }, None) => open::remove_if_there(&names::next_path(&self.plan.data)),
             (FileLayout::Ring { .. } | FileLayout::Device { .. }, _) => Ok(()),
         }
     }

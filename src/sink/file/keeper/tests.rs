@@ -41,7 +41,7 @@ fn a_ring_s_log_has_its_lap_and_the_one_before() {
     let folder = tempfile::tempdir().unwrap();
     let plan = plan(folder.path(), FileLayout::Ring { capacity_bytes: 4096 });
     let log = plan.log.clone().unwrap();
-    let before = open::lap_log(&log);
+    let before = names::lap_log(&log);
     fs::write(&before, "of an earlier run").unwrap();
     let mut keeper = Keeper::new();
     let lane = keeper.lane(&plan);
@@ -71,12 +71,12 @@ fn the_floor_is_watched_while_the_keeper_is_busy() {
     let mut keeper = Keeper::new();
     let lane = keeper.lane(&plan);
     let (stop, stopped) = bounded(1);
-    let thread = keeper.start(vec![], move |why| stop.send(why.to_owned()).unwrap()).unwrap();
+    let thread = keeper.start(&[], move |why| stop.send(why.to_owned()).unwrap()).unwrap();
     let why = stopped.recv_timeout(Duration::from_secs(10)).expect("nobody watches");
     assert!(why.contains("--min-free"), "{why}");
     let _reader = File::open(&log).unwrap();
     drop(lane);
-    assert_eq!(thread.join().unwrap(), KeeperEnd { error: Some(why), ..KeeperEnd::default() });
+    assert_eq!(thread.join().unwrap(), KeeperEnd::default());
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_log_has_lines_that_are_known_again() {
 fn who_rotates_leaves_a_log_of_that_name_alone() {
     let folder = tempfile::tempdir().unwrap();
     let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: None });
-    let other = open::lap_log(plan.log.as_ref().unwrap());
+    let other = names::lap_log(plan.log.as_ref().unwrap());
     fs::write(&other, "mine").unwrap();
     let mut keeper = Keeper::new();
     let _lane = keeper.lane(&plan);
@@ -121,7 +121,7 @@ fn the_last_file_stays_locked_until_the_folder_is_in_order() {
     let other = File::options().write(true).open(&plan.data).unwrap();
     assert!(other.try_lock().is_err() && !plan.manifest.exists());
     keeper.conclude().unwrap();
-    assert!(!open::next_path(&plan.data).exists());
+    assert!(!names::next_path(&plan.data).exists());
     assert_eq!(Manifest::read(&plan.manifest).unwrap(), Some(open::tests::manifest()));
     other.try_lock().unwrap();
     drop(lingering);
@@ -177,14 +177,14 @@ fn what_others_take_away_between_two_switches_does_not_end_the_run() {
             }
             keeper.carry_out_next().unwrap().unwrap();
             if gone == "rotated file" {
-                let rotated = open::with_suffix(&plan.data, &open::rotation_suffix(unix_ns));
+                let rotated = names::with_suffix(&plan.data, &names::rotation_suffix(unix_ns));
                 fs::remove_file(rotated).unwrap();
             }
             retire(&lane, std::mem::replace(&mut file, next));
             keeper.carry_out_next().unwrap().unwrap();
         }
         lane.take_next().unwrap().unwrap();
-        assert!(open::next_path(&plan.data).exists() && plan.log.unwrap().exists(), "{gone}");
+        assert!(names::next_path(&plan.data).exists() && plan.log.unwrap().exists(), "{gone}");
     }
 }
 
@@ -205,22 +205,17 @@ fn no_more_is_remembered_than_is_asked_for_again() {
             keeper.carry_out_next().unwrap().unwrap();
         }
         assert_eq!(keeper.lanes[0].rotated.len(), remembered, "{retain:?}");
-        let rotated = |unix_ns: &u64| open::with_suffix(&plan.data, &open::rotation_suffix(*unix_ns)).exists();
+        let rotated = |unix_ns: &u64| names::with_suffix(&plan.data, &names::rotation_suffix(*unix_ns)).exists();
         assert_eq!((1..=10).filter(rotated).count(), there, "{retain:?}");
     }
 }
 
 #[test]
-fn several_keepers_end_as_the_last_of_them_and_with_the_first_error() {
+fn several_keepers_end_as_the_last_of_them() {
     let (early, late) = (Instant::now(), Instant::now() + LOG_FLUSH);
-    let end = |audit_lines_dropped, synced, error: Option<&str>| KeeperEnd {
-        audit_lines_dropped,
-        synced,
-        error: error.map(str::to_owned),
-    };
-    let all = [end(1, Some(late), None), end(0, None, Some("a")), end(2, Some(early), Some("b"))];
-    let all = all.into_iter().fold(KeeperEnd::default(), KeeperEnd::and);
-    assert_eq!(all, end(3, Some(late), Some("a")));
+    let end = |audit_lines_dropped, synced| KeeperEnd { audit_lines_dropped, synced };
+    let all = [end(1, Some(late)), end(0, None), end(2, Some(early))];
+    assert_eq!(all.into_iter().fold(KeeperEnd::default(), KeeperEnd::and), end(3, Some(late)));
 }
 
 #[test]
@@ -229,7 +224,7 @@ fn what_goes_wrong_names_the_file() {
     let (plan, mut keeper, lane, _file) = rotating(folder.path());
     let log = plan.log.unwrap();
     // Something that no file can take the place of.
-    fs::create_dir(open::with_suffix(&log, &open::rotation_suffix(1))).unwrap();
+    fs::create_dir(names::with_suffix(&log, &names::rotation_suffix(1))).unwrap();
     switch(&lane);
     let why = keeper.carry_out_next().unwrap().unwrap_err().to_string();
     assert!(why.contains(&plan.data.display().to_string()), "{why}");
@@ -243,7 +238,7 @@ fn a_file_that_cannot_get_its_name_is_not_lost() {
         let (plan, mut keeper, lane, file) = rotating(folder.path());
         let mut next = lane.take_next().unwrap().unwrap();
         // Something that no file can take the place of.
-        let rotated = open::with_suffix(&plan.data, &open::rotation_suffix(1));
+        let rotated = names::with_suffix(&plan.data, &names::rotation_suffix(1));
         fs::create_dir(&rotated).unwrap();
         switch(&lane);
         retire(&lane, file);
@@ -258,7 +253,7 @@ fn a_file_that_cannot_get_its_name_is_not_lost() {
         lane.hold(Last { file: Some(next), manifest: Some(open::tests::manifest()) });
         assert_eq!(keeper.conclude().is_ok(), heals);
         assert_eq!(plan.manifest.exists(), heals, "it would call data complete that are not under their name");
-        let holds = if heals { plan.data.clone() } else { open::next_path(&plan.data) };
+        let holds = if heals { plan.data.clone() } else { names::next_path(&plan.data) };
         assert_eq!(fs::read(holds).unwrap(), b"confirmed");
         assert_eq!(rotated.exists(), !heals, "none is kept");
     }
@@ -270,7 +265,7 @@ fn half_a_switch_is_completed_without_loss() {
     for (put_there, completed) in [("", true), ("mine", false)] {
         let folder = tempfile::tempdir().unwrap();
         let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: None });
-        let (next_path, aside) = (open::next_path(&plan.data), folder.path().join("aside"));
+        let (next_path, aside) = (names::next_path(&plan.data), folder.path().join("aside"));
         let mut keeper = Keeper::new();
         let lane = keeper.lane(&plan);
         let mut file = open::create(&plan, &plan.data, 0).unwrap();
@@ -285,7 +280,7 @@ fn half_a_switch_is_completed_without_loss() {
         fs::rename(&aside, &next_path).unwrap();
         fs::write(&plan.data, put_there).unwrap();
         assert_eq!(keeper.conclude().is_ok(), completed);
-        let rotated = open::with_suffix(&plan.data, &open::rotation_suffix(1));
+        let rotated = names::with_suffix(&plan.data, &names::rotation_suffix(1));
         assert_eq!(fs::read(rotated).unwrap(), b"rotated", "'{put_there}'");
         assert_eq!(fs::read(if completed { &plan.data } else { &next_path }).unwrap(), b"confirmed");
         assert!(completed || fs::read_to_string(&plan.data).unwrap() == put_there);

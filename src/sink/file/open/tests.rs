@@ -1,3 +1,4 @@
+use super::super::names::{rotation_suffix, with_suffix};
 use super::*;
 use crate::manifest::{FORMAT, Layout, RecordFormat};
 use crate::plan::Fsync;
@@ -230,13 +231,4 @@ fn only_data_has_a_next_file() {
     let claimed = try_claim(&plan).unwrap().expect("nobody has it");
     first(&plan, claimed, &|| Ok(())).unwrap();
     assert!(of_log.exists() && !next_path(&plan.data).exists());
-}
-
-#[test]
-fn a_rotation_suffix_is_recognised_and_sorts() {
-    let (early, late) = (rotation_suffix(1_700_000_000_000_000_001), rotation_suffix(1_700_000_000_000_000_002));
-    assert!(is_rotation_suffix(&early) && early < late, "{early} {late}");
-    assert!(!is_rotation_suffix("next") && !is_rotation_suffix("20261123T142701.12345678Z"));
-    let data = Path::new("/data/payloads.0.bin");
-    assert_eq!(suffix_of(data, &with_suffix(data, &early)), early);
 }

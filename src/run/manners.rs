@@ -1,0 +1,161 @@
+//! How a lane with connections sends: what its target wants around records and before them, and the memory for it.
+
+use super::kafka::KafkaLane;
+use super::setup::Setup;
+use crate::base::fatal::Fatal;
+use crate::payload::framing::{Framing, Header, KafkaFraming, digits};
+use crate::plan::{
+    Annotate, Compression, HttpPlan, KafkaClient, KafkaPlan, LinkPlan, ProducerPlan, RunPlan, TargetPlan, TcpFraming,
+};
+use crate::sink::{http, kafka, tcp};
+use crate::wire::http::{HeadFacts, RequestHead};
+use crate::wire::kafka::codec::Codec;
+use crate::wire::kafka::produce::ProducePrefix;
+use std::sync::Arc;
+
+/// What a producer's target wants around each record.
+pub fn framing(plan: &RunPlan, producer: &ProducerPlan) -> Framing {
+    match &producer.to {
+        TargetPlan::Tcp(tcp) if tcp.framing == TcpFraming::Length => Framing::Length,
+        // rskafka frames what it is given.
+        TargetPlan::Kafka(kafka) if kafka.client == KafkaClient::Uring => {
+            Framing::Kafka(Box::new(kafka_framing(plan, producer, kafka)))
+        }
+        _ => Framing::None,
+    }
+}
+
+/// The same, for either client of Kafka.
+pub fn kafka_framing(plan: &RunPlan, producer: &ProducerPlan, kafka: &KafkaPlan) -> KafkaFraming {
+    let mut headers = Vec::new();
+    if plan.is_sampled() {
+        let heaviest = plan.phases.iter().map(|phase| phase.weight).max().unwrap_or(1);
+        headers.push(Header::Weight(digits(heaviest)));
+    }
+    if plan.payload.annotate == Annotate::Headers {
+        headers.push(Header::RunId(plan.run_id.clone()));
+        headers.extend([Header::ProducerId, Header::Sequence, Header::TimestampNs, Header::Crc32c]);
+    }
+    let records_max = records_max(kafka, plan.payload.record_bytes_min);
+    KafkaFraming::new(kafka.key, headers, producer.id, plan.payload.record_bytes_max, records_max)
+}
+
+/// Records that a batch can hold, each of `shortest` bytes with at least the frame's seven.
+fn records_max(kafka: &KafkaPlan, shortest: u64) -> u64 {
+    kafka.batch_bytes / (shortest + 7) + 1
+}
+
+/// Bytes of region that a lane needs beside its ring; `block_bytes`: its longest block.
+pub fn staging_bytes(setup: &Setup, (lane, producer): (usize, &ProducerPlan), block_bytes: u64) -> Result<u64, Fatal> {
+    Ok(match &producer.to {
+        TargetPlan::Tcp(plan) => tcp::staging_bytes(plan.link.connections, block_bytes),
+        TargetPlan::Http(plan) => {
+            http_manner(&setup.plan, producer, plan).staging_bytes(plan.link.connections, block_bytes)
+        }
+        TargetPlan::Kafka(kafka) if kafka.client == KafkaClient::Uring => {
+            let lane = &setup.kafka_lanes[lane];
+            kafka_manner(setup, lane)?.staging_bytes(lane.partitions.len(), block_bytes)
+        }
+        TargetPlan::Kafka(_) | TargetPlan::Null | TargetPlan::Stdout | TargetPlan::File(_) => 0,
+    })
+}
+
+/// How a lane's batches are made and sent.
+pub fn kafka_manner(setup: &Setup, lane: &KafkaLane) -> Result<kafka::Manner, Fatal> {
+    let plan = &setup.plan;
+    let kafka = &lane.target.plan;
+    let timeout_ms = i32::try_from(kafka.link.request_timeout_ns / 1_000_000).unwrap_or(i32::MAX);
+    let prefix = ProducePrefix::new(&kafka.client_id, &kafka.topic, kafka.acks, timeout_ms)?;
+    Ok(kafka::Manner {
+        prefix: prefix.with_version(lane.target.version)?,
+        version: lane.target.version,
+        acks: kafka.acks,
+        codec: match kafka.codec {
+            Compression::None => Codec::None,
+            Compression::Gzip => Codec::Gzip,
+            Compression::Snappy => Codec::Snappy,
+            Compression::Lz4 => Codec::Lz4,
+            Compression::Zstd => Codec::Zstd,
+        },
+        identity: lane.identity,
+        in_flight_max: kafka.in_flight_max,
+        batch_bytes: kafka.batch_bytes,
+        records_max: records_max(kafka, plan.payload.record_bytes_min),
+        request_timeout_ns: kafka.link.request_timeout_ns,
+        delivery_timeout_ns: kafka.delivery_timeout_ns,
+        retry: kafka.link.retry,
+        // As over HTTP.
+        seed: plan.payload.seed ^ plan.run_id_hash ^ u64::from(lane.producer_id) << 32,
+        topic: kafka.topic.clone(),
+        tls: kafka.tls().is_some(),
+        lends: kafka.acks != 0
+            && kafka.codec == Compression::None
+            && holds_all_unanswered(setup, kafka, lane.partitions.len()),
+    })
+}
+
+/// Whether a lane's ring has room for all batches that may be unanswered, and one to prepare.
+fn holds_all_unanswered(setup: &Setup, kafka: &KafkaPlan, partitions: usize) -> bool {
+    let blocks = (partitions * kafka.in_flight_max) as u64 + 1;
+    blocks.saturating_mul(setup.plan.sink.block_bytes) <= setup.plan.cores[setup.index].ring_bytes_per_lane
+}
+
+/// How a lane's requests are made and sent.
+pub fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan) -> http::Manner {
+    let beside = plan.payload.annotate == Annotate::Headers;
+    let facts = HeadFacts {
+        producer_id: producer.id,
+        stamped: plan.payload.annotate != Annotate::Off,
+        weighted: plan.is_sampled(),
+        counted: http.records_per_request > 1,
+        run_id: beside.then_some(plan.run_id.as_str()),
+    };
+    let LinkPlan { peer, request_timeout_ns, retry, .. } = &http.link;
+    http::Manner {
+        head: RequestHead::new(&http.path, &http.host_header, &http.headers, facts),
+        records_per_request: http.records_per_request,
+        pipeline: http.pipeline,
+        summed: beside,
+        tls: peer.tls.is_some(),
+        request_timeout_ns: *request_timeout_ns,
+        retry: *retry,
+        // The id of the run too: those of one seed, each on a host of its own, do not come back together either.
+        seed: plan.payload.seed ^ plan.run_id_hash ^ u64::from(producer.id) << 32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Command, Deps, parse};
+
+    fn plan(words: &str) -> Arc<RunPlan> {
+        let deps = Deps::new(|| Ok(()));
+        match parse(words.split(' ').map(Into::into), [], &deps) {
+            Ok(Command::Run(plan)) => Arc::from(plan),
+            other => panic!("{words}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_weight_of_one_travels_beside_the_record_too() {
+        let head = |words: &str| {
+            let plan = plan(&format!("--target http://localhost/ {words}"));
+            let TargetPlan::Http(http) = &plan.producers[0].to else { panic!("{words}") };
+            let head = http_manner(&plan, &plan.producers[0], http).head;
+            let mut bytes = vec![0; head.bytes()];
+            head.bake(&mut bytes);
+            String::from_utf8(bytes).unwrap()
+        };
+        let frame_bytes = |words: &str| {
+            let plan = plan(&format!("--target kafka://localhost/t {words}"));
+            framing(&plan, &plan.producers[0]).bytes()
+        };
+        let sampled = "--mode sampled --weight 1";
+        assert!(head("--mode steady").contains("\r\nX-Sequence: ") && !head("--annotate off").contains("X-"));
+        assert!(head(sampled).contains("\r\nX-Weight: ") && !head("--mode steady").contains("X-Weight"));
+        // The lengths of both, the name and one digit.
+        assert_eq!(frame_bytes(sampled), frame_bytes("--mode steady") + 1 + 6 + 1 + 1);
+        assert_eq!(frame_bytes("--mode sampled --weight 9"), frame_bytes(sampled));
+    }
+}
