@@ -201,8 +201,7 @@ fn all_refused(peer: &PeerPlan, refused: &[Refusal]) -> Fatal {
 }
 
 fn out_of_descriptors(error: &Error) -> Option<Fatal> {
-    // EMFILE and ENFILE have no kind of their own.
-    let full = matches!(error.raw_os_error(), Some(23 | 24));
+    let full = rlimit::is_out_of_descriptors(error);
     let what = || format!("no descriptor is left for a connection: {error}");
     full.then(|| Fatal::host(what()).mend(rlimit::raise(rlimit::NOFILE)))
 }

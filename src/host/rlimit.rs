@@ -1,6 +1,7 @@
 //! The ways to raise a limit that is in the way.
 
 use crate::sys::process::is_root;
+use std::io;
 
 /// What raises a limit: for a shell, for a service of systemd, for a container.
 #[derive(Clone, Copy)]
@@ -17,6 +18,11 @@ pub const MEMLOCK: Limit =
     Limit { shell: "memlock=unlimited", unit: "LimitMEMLOCK=infinity", container: "memlock=-1", spares_root: true };
 pub const NOFILE: Limit =
     Limit { shell: "nofile=1048576", unit: "LimitNOFILE=1048576", container: "nofile=1048576", spares_root: false };
+
+/// EMFILE and ENFILE have no kind of their own.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
 
 /// All ways in one line.
 pub fn raise(limit: Limit) -> String {
@@ -53,6 +59,8 @@ mod tests {
         assert_eq!(ways_as(true, NOFILE), [nofile, "prlimit --pid $$ --nofile=1048576"]);
         assert_eq!(ways_as(false, MEMLOCK), ["sudo prlimit --pid $$ --memlock=unlimited", memlock]);
         assert_eq!(ways_as(false, NOFILE), ["sudo prlimit --pid $$ --nofile=1048576", nofile]);
+        let full = |number| is_out_of_descriptors(&io::Error::from_raw_os_error(number));
+        assert_eq!([23, 24, 12].map(full), [true, true, false]);
         assert!(raise(MEMLOCK).ends_with(memlock) && raise(NOFILE).contains(nofile));
     }
 }

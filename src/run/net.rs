@@ -40,8 +40,10 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, mut prepared: Prepared) -
             // What lies beside the rings is seldom sent: it need not stay in memory all the time.
             let rings_end = prepared.staging.first().map_or(0, |staging| staging.start);
             let ring = Uring::registering(region, rings_end, depth, links).map_err(|error| {
-                Fatal::host(format!("io_uring: {error}"))
-                    .mend(format!("use --io syscall, or {}", rlimit::raise(rlimit::MEMLOCK)))
+                // Its table of files has a place for each connection, whether it is there yet or not.
+                let is_full = rlimit::is_out_of_descriptors(&error);
+                let limit = if is_full { rlimit::NOFILE } else { rlimit::MEMLOCK };
+                Fatal::host(format!("io_uring: {error}")).mend(format!("use --io syscall, or {}", rlimit::raise(limit)))
             })?;
             region::check_registered(setup.plan.unregistered, ring.registered())?;
             prepared.registered = Some(ring.registered());

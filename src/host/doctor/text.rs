@@ -19,7 +19,10 @@ pub fn render(findings: &[Finding], is_root: bool) -> String {
     put(&mut out, &format!("doctor: {}, {} fine\n", counts.join(", "), of(Verdict::Fine).count()));
     if !is_root && findings.iter().any(|finding| !finding.fix.is_empty()) {
         // `sudo echo 1 > FILE` opens the file without it.
-        put(&mut out, "fixes that change this host may need root: type them in a shell that has it, sudo -s\n");
+        put(
+            &mut out,
+            "fixes that change this host may need root: type those without sudo in a shell that has it, sudo -s\n",
+        );
     }
     for (verdict, title, _) in GROUPS {
         if of(verdict).next().is_none() {
