@@ -172,6 +172,17 @@ pub(crate) mod fake {
             std::fs::write(path, text).unwrap();
         }
 
+        /// Two sockets of 32 cores with two threads each: 0 and 64 share a core, and so on.
+        pub fn put_two_sockets(&self) {
+            for cpu in 0..64 {
+                for one in [cpu, cpu + 64] {
+                    let at = format!("/sys/devices/system/cpu/cpu{one}");
+                    self.put(&format!("{at}/topology/thread_siblings_list"), &format!("{cpu},{}\n", cpu + 64));
+                    self.put(&format!("{at}/node{}/x", cpu / 32), "");
+                }
+            }
+        }
+
         pub fn sysfs(&self) -> Sysfs {
             Sysfs { root: self.folder.path().to_owned() }
         }

@@ -109,10 +109,15 @@ fn prefer_housekeeping(cpus: &mut Vec<usize>, isolated: &[usize]) {
     }
 }
 
-/// The processors that share a core's units, of which this is one; it alone where the kernel does not say.
-fn siblings(sysfs: &Sysfs, cpu: usize) -> Vec<usize> {
-    let list = sysfs.text(format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"));
-    list.and_then(|list| parse_list(&list).ok()).unwrap_or_else(|| vec![cpu])
+/// The processors that share a core's units, of which this is one; an error names what does not say it.
+pub fn siblings(sysfs: &Sysfs, cpu: usize) -> Result<Vec<usize>, String> {
+    let at = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+    sysfs.text(&at).and_then(|list| parse_list(&list).ok()).ok_or_else(|| format!("{at} cannot be read"))
+}
+
+/// It alone where the kernel does not say.
+fn siblings_or_alone(sysfs: &Sysfs, cpu: usize) -> Vec<usize> {
+    siblings(sysfs, cpu).unwrap_or_else(|_| vec![cpu])
 }
 
 /// Of processors that share units the first one only.
@@ -122,7 +127,7 @@ pub fn one_of_siblings(sysfs: &Sysfs, cpus: &[usize]) -> Vec<usize> {
     for &cpu in cpus {
         if !taken.contains(&cpu) {
             ones.push(cpu);
-            taken.extend(siblings(sysfs, cpu));
+            taken.extend(siblings_or_alone(sysfs, cpu));
         }
     }
     ones
@@ -133,7 +138,7 @@ pub fn one_of_siblings(sysfs: &Sysfs, cpus: &[usize]) -> Vec<usize> {
 pub fn free(sysfs: &Sysfs, usable: &[usize], cores: &[usize]) -> Vec<usize> {
     let mut left: Vec<_> = usable.iter().copied().filter(|cpu| !cores.contains(cpu)).collect();
     prefer_housekeeping(&mut left, &isolated_cpus(sysfs));
-    let disturbing: Vec<_> = cores.iter().flat_map(|cpu| siblings(sysfs, *cpu)).collect();
+    let disturbing: Vec<_> = cores.iter().flat_map(|cpu| siblings_or_alone(sysfs, *cpu)).collect();
     if left.iter().any(|cpu| !disturbing.contains(cpu)) {
         left.retain(|cpu| !disturbing.contains(cpu));
     }

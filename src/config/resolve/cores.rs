@@ -243,13 +243,7 @@ mod tests {
     #[test]
     fn helpers_leave_siblings_of_the_cores_alone_and_stay_on_their_node() {
         let tree = host("0-127", "max 100000");
-        for cpu in 0..64 {
-            for one in [cpu, cpu + 64] {
-                let at = format!("/sys/devices/system/cpu/cpu{one}");
-                tree.put(&format!("{at}/topology/thread_siblings_list"), &format!("{cpu},{}\n", cpu + 64));
-                tree.put(&format!("{at}/node{}/x", cpu / 32), "");
-            }
-        }
+        tree.put_two_sockets();
         let free = |cores: &str| cpu::format_list(&chosen_of(&tree, Some(cores)).0.free);
         assert_eq!(free("0-30"), "31,95,32-63,96-127");
         assert_eq!(free("33-63"), "32,96,0-31,64-95");

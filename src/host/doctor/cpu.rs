@@ -1,7 +1,7 @@
 //! Processors: clock, sleep, siblings, isolation.
 
 use super::{Finding, Look, Verdict, boot, few};
-use crate::host::cpu::{format_list, online_cpus, parse_list, usable_cpus};
+use crate::host::cpu::{format_list, online_cpus, parse_list, siblings, usable_cpus};
 
 /// A state that takes longer to leave than this is felt in latencies.
 const WAKE_US_MAX: u64 = 20;
@@ -150,9 +150,9 @@ fn smt(look: &Look) -> Finding {
     const ITEM: &str = "cpu.smt";
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for &cpu in &look.scope.cores {
-        let at = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-        let Some(Ok(group)) = look.sysfs.text(&at).map(|text| parse_list(&text)) else {
-            return Finding::unknown(ITEM, format!("{at} cannot be read"));
+        let group = match siblings(look.sysfs, cpu) {
+            Ok(group) => group,
+            Err(why) => return Finding::unknown(ITEM, why),
         };
         if !groups.contains(&group) {
             groups.push(group);

@@ -99,7 +99,7 @@ mod tests {
     use crate::host::fake::Tree;
     use std::path::PathBuf;
 
-    /// Two sockets of 32 cores with two threads each, of which a process may use these.
+    /// Two sockets, of whose processors a process may use these.
     fn two_sockets(usable: &str) -> Tree {
         let tree = Tree::new(&[
             ("/proc/self/status", &format!("Cpus_allowed_list:\t{usable}\n")),
@@ -107,13 +107,7 @@ mod tests {
             ("/sys/devices/system/node/node0/cpulist", "0-31,64-95\n"),
             ("/sys/devices/system/node/node1/cpulist", "32-63,96-127\n"),
         ]);
-        for cpu in 0..64 {
-            for one in [cpu, cpu + 64] {
-                let at = format!("/sys/devices/system/cpu/cpu{one}");
-                tree.put(&format!("{at}/topology/thread_siblings_list"), &format!("{cpu},{}\n", cpu + 64));
-                tree.put(&format!("{at}/node{}/x", cpu / 32), "");
-            }
-        }
+        tree.put_two_sockets();
         tree
     }
 

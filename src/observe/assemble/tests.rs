@@ -19,20 +19,28 @@ fn what_the_warm_up_lost_is_told_in_its_own_part() {
     assert_eq!((&report.errors, report.warmup.errors["io"], report.exit_code), (&clean, 10, 1));
 }
 
+/// Of a run to this target, with these counts beside its own.
+fn report_to(to: &TargetPlan, counts: impl FnOnce(&mut Snapshot)) -> Report {
+    let mut run = full_run();
+    run.replan(|plan| plan.producers.iter_mut().for_each(|producer| producer.to = to.clone()));
+    let mut snapshot = Snapshot::preallocated(0, 2, true);
+    run.shared.with_aggregate(|all| {
+        snapshot.warm.copy_from_slice(&all.cores[0].warm);
+        snapshot.measured.copy_from_slice(&all.cores[0].measured);
+        counts(&mut snapshot);
+        all.fold(&snapshot);
+    });
+    report_of(&run)
+}
+
 #[test]
 fn what_tcp_sent_again_is_told_where_the_cores_have_the_connections() {
     let told = |to: TargetPlan| {
-        let mut run = full_run();
-        run.replan(|plan| plan.producers.iter_mut().for_each(|producer| producer.to = to.clone()));
-        let mut snapshot = Snapshot::preallocated(0, 2, true);
-        run.shared.with_aggregate(|all| {
-            snapshot.warm.copy_from_slice(&all.cores[0].warm);
-            snapshot.measured.copy_from_slice(&all.cores[0].measured);
+        let counts = |snapshot: &mut Snapshot| {
             snapshot.warm[0].set(Field::TcpRetransmits, 3);
             snapshot.measured[1].set(Field::TcpRetransmits, 209);
-            all.fold(&snapshot);
-        });
-        let report = report_of(&run);
+        };
+        let report = report_to(&to, counts);
         let said = report.verdict.evidence.iter().any(|said| said == "209 TCP segments sent again (retransmissions)");
         (report.warmup.totals.tcp_retransmits, report.totals.tcp_retransmits, said)
     };
@@ -45,17 +53,11 @@ fn what_tcp_sent_again_is_told_where_the_cores_have_the_connections() {
 #[test]
 fn quotas_are_told_where_answers_can_say_so() {
     let told = |to: TargetPlan| {
-        let mut run = full_run();
-        run.replan(|plan| plan.producers.iter_mut().for_each(|producer| producer.to = to.clone()));
-        let mut snapshot = Snapshot::preallocated(0, 2, true);
-        run.shared.with_aggregate(|all| {
-            snapshot.warm.copy_from_slice(&all.cores[0].warm);
-            snapshot.measured.copy_from_slice(&all.cores[0].measured);
+        let counts = |snapshot: &mut Snapshot| {
             snapshot.measured[0].set(Field::ThrottledAnswers, 3);
             snapshot.measured[1].set(Field::ThrottledMs, 1250);
-            all.fold(&snapshot);
-        });
-        let totals = report_of(&run).totals;
+        };
+        let totals = report_to(&to, counts).totals;
         (totals.throttled_answers, totals.throttled_seconds)
     };
     let native = KafkaPlan { client: KafkaClient::Uring, ..kafka_plan(9092) };
