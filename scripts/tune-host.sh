@@ -13,8 +13,8 @@
 #   --mtu N          its MTU (with --nic): the switch must take it too. What stands on the card, a VLAN or a bridge,
 #                    has one of its own
 #   --huge-pages N   reserved 2 MiB pages, at least
-#   --boot           also writes the kernel's arguments, which are only printed otherwise: with grubby (Fedora, RHEL), or
-#                    into /etc/default/grub.d and with update-grub (Debian, Ubuntu)
+#   --boot           also writes the kernel's arguments, which are only printed otherwise: with grubby (Fedora, RHEL)
+#                    those that all kernels have alike, or into /etc/default/grub.d and with update-grub (Debian, Ubuntu)
 #   --only LIST      only these parts: network,memory,cpu,drives,nic,files
 #   --dry-run        shows what apply or revert would do, and does nothing
 #   --yes            does not ask
@@ -38,6 +38,8 @@ tuning=$here/../tuning
 . "$here/tune-host/change.sh"
 # shellcheck source=scripts/tune-host/plan.sh
 . "$here/tune-host/plan.sh"
+# shellcheck source=scripts/tune-host/boot.sh
+. "$here/tune-host/boot.sh"
 
 root='' command='' cores='' nic='' mtu='' huge_pages='' only='' boot=0 dry_run=0 yes=0
 

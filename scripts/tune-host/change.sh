@@ -38,7 +38,7 @@ read_raw() {
     if is_choice "$raw"; then raw=${BASH_REMATCH[1]}; fi
 }
 
-# NIC:ring:NAME current value; NIC:ring-max:NAME the hardware's; NIC:offload:NAME on or off.
+# NIC:ring:NAME current value; NIC:ring-max:NAME the hardware's; NIC:offload:NAME as read_offload has it.
 read_ethtool() {
     local card what name words
     IFS=: read -r card what name <<<"$1"
@@ -51,10 +51,27 @@ read_ethtool() {
         raw=${BASH_REMATCH[1]} ;;
     offload)
         ask_ethtool -k "$card" || return 1
-        # "on [fixed]": nobody can change it.
-        [[ $'\n'$answer$'\n' =~ $'\n'[[:blank:]]*$name:\ (on|off)[[:blank:]]*$'\n' ]] || return 1
-        raw=${BASH_REMATCH[1]} ;;
+        read_offload "$name" ;;
     esac
+}
+
+# read_offload NAME: from ethtool's `answer`, in `raw`: on, off or, of what somebody wants and the kernel cannot give
+# because something else is off, "off [requested on]". 1: nobody can change it. A name may stand for several features,
+# which then follow behind tabs; it is on if one of them is, and says no more than that.
+read_offload() {
+    local line state='' inside=0 features=()
+    while IFS= read -r line; do
+        [[ $line == $'\t'* ]] || inside=0
+        if [ "$inside" = 1 ]; then features+=("${line##*: }"); fi
+        if [[ $line == "$1: "* ]]; then inside=1 state=${line#*: }; fi
+    done <<<"$answer"
+    [ "${#features[@]}" -gt 0 ] || features=("$state")
+    for line in "${features[@]}"; do
+        [[ $line =~ ^(on|off)($|\ \[requested) ]] || continue
+        raw=${state%% *}
+        [ "$raw" != off ] || [[ $line != *'[requested on]' ]] || { raw=$line; break; }
+    done
+    [ -n "$raw" ]
 }
 
 # ask_ethtool FLAG NIC: its `answer`, asked for once as long as nothing is changed with it.
@@ -64,14 +81,6 @@ ask_ethtool() {
     [ -z "$answer" ] || return 0
     answer=$(of_root ethtool "$@" 2>/dev/null) || return 1
     ethtool_answers["$*"]=$answer
-}
-
-# The words NAME and NAME=… of the kernel's command line at the next boot.
-read_argument() {
-    local answer words word
-    answer=$(of_root grubby --info=DEFAULT 2>/dev/null) || return 1
-    read -ra words <<<"$(sed -n 's/^args="\(.*\)"$/\1/p' <<<"$answer")"
-    for word in "${words[@]}"; do [ "${word%%=*}" != "$1" ] || raw+=${raw:+ }$word; done
 }
 
 # write_raw KIND TARGET TEXT: 1 with why in `problem` if the kernel did not take it, whole.
@@ -138,20 +147,6 @@ install_file() {
     problem=$({ install -D -m 644 "$2" "$path.engine-tuning" && mv "$path.engine-tuning" "$path"; } 2>&1)
 }
 
-# in_menu FILE: GRUB's menu has the arguments of this file, or cannot be read.
-in_menu() {
-    local menu=$root/boot/grub/grub.cfg
-    [ -e "$menu" ] || return 1
-    [ -r "$menu" ] || return 0
-    grep -qF -- "$(sed -n 's/^GRUB_CMDLINE_LINUX="[$]GRUB_CMDLINE_LINUX \(.*\)"$/\1/p' "$1")" "$menu"
-}
-
-make_menu() {
-    problem=$(of_root update-grub 2>&1) && return
-    problem="update-grub failed: ${problem##*$'\n'}"
-    return 1
-}
-
 change() {
     case $1 in
     file)
@@ -200,14 +195,19 @@ apply() {
     printf 'applied %d changes; to undo them: scripts/tune-host.sh revert%s\n' "$differing" "${root:+ --root $root}"
 }
 
-# in_undo_order KINDS TARGETS AT…: these places backwards, in `order`. First of all what makes a card's driver set its
-# queues and interrupts up anew: it would undo what was put back before it.
+# What makes a card's driver set its queues and interrupts up anew.
+sets_card_up() {
+    [[ $1 == ethtool || $2 == /sys/class/net/*/mtu ]]
+}
+
+# in_undo_order KINDS TARGETS AT…: these places backwards, in `order`. First of all what sets a card up: it would undo
+# what was put back before it.
 in_undo_order() {
     local -n its_kinds=$1 its_targets=$2
     local at late=()
     order=()
     for at in "${@:3}"; do
-        if [ "${its_kinds[at]}" = ethtool ] || [[ ${its_targets[at]} == /sys/class/net/*/mtu ]]; then
+        if sets_card_up "${its_kinds[at]}" "${its_targets[at]}"; then
             order=("$at" "${order[@]}")
         else
             late=("$at" "${late[@]}")
@@ -216,18 +216,38 @@ in_undo_order() {
     order+=("${late[@]}")
 }
 
+# put_back KINDS TARGETS BEFORES: the places of `order`; 1 if one cannot be put back, with why. What the kernel refuses
+# once is tried once more behind the others: a lower bound has to stay below an upper one.
+put_back() {
+    local -n its_kinds=$1 its_targets=$2 its_befores=$3
+    local at again=() failed=0
+    for at in "${order[@]}"; do
+        restore "${its_kinds[at]}" "${its_targets[at]}" "${its_befores[at]}" && continue
+        if [[ ${its_kinds[at]} == @(value|keep) ]] && ! sets_card_up "${its_kinds[at]}" "${its_targets[at]}"; then
+            again+=("$at")
+        else
+            failed=1
+            stays "${its_targets[at]}"
+        fi
+    done
+    for at in "${again[@]}"; do
+        restore "${its_kinds[at]}" "${its_targets[at]}" "${its_befores[at]}" && continue
+        failed=1
+        stays "${its_targets[at]}"
+    done
+    [ "$failed" = 0 ]
+}
+
+stays() {
+    printf 'tune-host: %s could not be put back: %s\n' "$1" "$problem" >&2
+}
+
 roll_back() {
-    local at order failed=0
+    local at order
     trap '' INT TERM HUP
     printf 'tune-host: %s\n' "$1" >&2
     in_undo_order kinds targets "${undo[@]}"
-    for at in "${order[@]}"; do
-        restore "${kinds[at]}" "${targets[at]}" "${befores[at]}" || {
-            failed=1
-            printf 'tune-host: %s could not be put back: %s\n' "${targets[at]}" "$problem" >&2
-        }
-    done
-    [ "$failed" = 0 ] || die 3 'what it was is kept; run: scripts/tune-host.sh revert'
+    put_back kinds targets befores || die 3 'what it was is kept; run: scripts/tune-host.sh revert'
     for ((at = ${#recorded_kinds[@]} - 1; at >= old_count; at--)); do
         if [ "${recorded_kinds[at]}" = folder ]; then restore folder "${recorded_targets[at]}" absent; fi
     done
@@ -236,7 +256,7 @@ roll_back() {
 }
 
 revert() {
-    local at order failed=0 stale=0
+    local at order counted=() failed=0 stale=0
     if [ "$dry_run" = 0 ] && [ -d "$state_folder" ]; then lock_state; fi
     if [ ! -e "$state_folder/state" ]; then
         # A kill before the first change leaves at most an empty folder.
@@ -251,15 +271,11 @@ revert() {
             stale=$((stale + 1))
             continue
         fi
-        if [ "$dry_run" = 1 ]; then
-            printf 'would restore %s %s\n' "${recorded_kinds[at]}" "${recorded_targets[at]}"
-            continue
-        fi
-        restore "${recorded_kinds[at]}" "${recorded_targets[at]}" "${recorded_befores[at]}" || {
-            failed=1
-            printf 'tune-host: %s could not be put back: %s\n' "${recorded_targets[at]}" "$problem" >&2
-        }
+        counted+=("$at")
+        [ "$dry_run" = 0 ] || printf 'would restore %s %s\n' "${recorded_kinds[at]}" "${recorded_targets[at]}"
     done
+    order=("${counted[@]}")
+    [ "$dry_run" = 1 ] || put_back recorded_kinds recorded_targets recorded_befores || failed=1
     [ "$stale" = 0 ] || printf 'note        %d values were set before the last boot, which took them along: not put back. What files of /etc set at that boot stays until the next one\n' "$stale"
     [ "$dry_run" = 0 ] || return 0
     [ "$failed" = 0 ] || die 3 "what was before is kept in $state_folder/state; mend the above and revert again"

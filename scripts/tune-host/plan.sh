@@ -3,7 +3,6 @@
 # shellcheck disable=SC2154 # root, the options and `raw` are the other files'
 
 kinds=() targets=() wanted=() differs=() skipped=() notes=() core_list=() differing=0
-grub_file=/etc/default/grub.d/90-engine.cfg
 tmpfiles_file=/etc/tmpfiles.d/engine.conf
 # The rings take 2 MiB pages; /proc/sys/vm/nr_hugepages counts those of the kernel's default size.
 huge_pages_file=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
@@ -118,6 +117,10 @@ plan_memory() {
         want value "$path" "$value"
     done < <(grep '^w ' "$tuning/tmpfiles.d/engine.conf")
     if [ -n "$huge_pages" ]; then
+        # A total that goes up and down again need not lie on the nodes as it did.
+        for path in "$root"/sys/devices/system/node/node[0-9]*/hugepages/hugepages-2048kB/nr_hugepages; do
+            want keep "${path#"$root"}" -
+        done
         at_least_now "$huge_pages_file" "$huge_pages"
         want value "$huge_pages_file" "$least"
     fi
@@ -129,8 +132,13 @@ assigned() {
 }
 
 plan_cpu() {
-    local folder attribute value number found=0
+    local folder attribute value number kept found=0
     in_part cpu || return 0
+    # What governors are tuned with goes with the last processor that has them, and comes again as it is by default:
+    # one folder for all processors or, with some drivers, one for each.
+    for kept in "$root"/sys/devices/system/cpu/cpufreq/*/*; do
+        [[ $kept == */cpufreq/policy*/* ]] || want keep "${kept#"$root"}" -
+    done
     while read -r attribute value; do
         for folder in "$root"/sys/devices/system/cpu/cpu[0-9]*; do
             number=${folder##*/cpu}
@@ -140,6 +148,10 @@ plan_cpu() {
             folder=${folder#"$root"}
             # intel_pstate changes this one along with the governor.
             want keep "$folder/cpufreq/energy_performance_preference" -
+            if read_raw value "$folder/cpufreq/scaling_governor"; then
+                for kept in "$root$folder/cpufreq/$raw"/*; do want keep "${kept#"$root"}" -; done
+                [ "$raw" != userspace ] || want keep "$folder/cpufreq/scaling_setspeed" -
+            fi
             want value "$folder/$attribute" "$value"
         done
     done < <(assigned cpu "$tuning/udev/90-engine.rules")
@@ -148,7 +160,7 @@ plan_cpu() {
 
 # With native multipath the queues are those of the paths (nvme0c1n1), which udev is not told of, and not the drive's.
 plan_drives() {
-    local folder attribute value drives=() paths
+    local folder attribute value kept drives=() paths
     in_part drives || return 0
     for folder in "$root"/sys/block/nvme*; do
         [[ ${folder##*/} =~ ^(nvme[0-9]+)(n[0-9]+)$ ]] || continue
@@ -159,9 +171,10 @@ plan_drives() {
     done
     if [ "${#drives[@]}" = 0 ]; then skip 'drives: this host has no NVMe drive'; return; fi
     for folder in "${drives[@]}"; do
-        # A new scheduler resets these two.
-        want keep "$folder/queue/nr_requests" -
-        want keep "$folder/queue/wbt_lat_usec" -
+        # A new scheduler resets all of these, and the depth follows the number of requests, which comes back before it.
+        for kept in "$root$folder"/queue/iosched/* "$root$folder"/queue/{async_depth,nr_requests,wbt_lat_usec}; do
+            want keep "${kept#"$root"}" -
+        done
         while read -r attribute value; do
             want value "$folder/$attribute" "$value"
         done < <(assigned block "$tuning/udev/90-engine.rules")
@@ -179,6 +192,8 @@ plan_nic() {
     # Many drivers set queues and interrupts up anew for each of the next three: these are kept, and steered last.
     for value in "$root$card"/queues/tx-[0-9]*/xps_cpus; do want keep "${value#"$root"}" -; done
     for value in "$(irqs_of "$card")"/*; do want keep "/proc/irq/${value##*/}/smp_affinity_list" -; done
+    # IPv6 has one of its own, which the card's goes over.
+    want keep "/proc/sys/net/ipv6/conf/$nic/mtu" -
     [ -z "$mtu" ] || plan_mtu "$card"
     plan_ethtool
     plan_steering "$card"
@@ -205,7 +220,13 @@ plan_ethtool() {
         fi
     done
     for name in tx-checksumming scatter-gather tcp-segmentation-offload generic-segmentation-offload generic-receive-offload; do
-        if read_raw ethtool "$nic:offload:$name"; then want ethtool "$nic:offload:$name" on; else skip "$nic: $name is fixed"; fi
+        if ! read_raw ethtool "$nic:offload:$name"; then
+            skip "$nic: $name is fixed"
+        elif [ "$raw" = 'off [requested on]' ]; then
+            skip "$nic: $name is asked for already, and comes by itself where what it needs is on (checksums, scatter-gather, the cards below)"
+        else
+            want ethtool "$nic:offload:$name" on
+        fi
     done
 }
 
@@ -371,44 +392,6 @@ plan_group() {
     fi
     [[ ,${group##*:}, != *,$user,* && " $memberships " != *' engine '* ]] || return 0
     notes+=("locked memory and open files of logins count for members of the group engine: sudo groupadd -f engine && sudo usermod -aG engine $user, and log in again")
-}
-
-# Only what was loaded has a state.
-nvme_core_is_built_in() {
-    [ -d "$root/sys/module/nvme_core" ] && [ ! -e "$root/sys/module/nvme_core/initstate" ]
-}
-
-# The kernel's arguments: printed; written only with --boot. Fedora, RHEL and their kin have grubby, Debian and its kin
-# update-grub.
-plan_boot() {
-    local groups=("$root"/sys/kernel/iommu_groups/*) arguments=() missing=() one differing_before=$differing
-    if [ "${#groups[@]}" -gt 0 ]; then
-        # Only ARM's cpuinfo names an implementer.
-        if grep -q '^CPU implementer' "$root/proc/cpuinfo" 2>/dev/null; then one=iommu.passthrough=1; else one=iommu=pt; fi
-        arguments+=("$one")
-    fi
-    [ -z "$cores" ] || arguments+=("isolcpus=managed_irq,domain,$cores" "nohz_full=$cores" "rcu_nocbs=$cores")
-    if nvme_core_is_built_in; then
-        arguments+=("nvme_core.$(sed -n 's/^options nvme_core //p' "$tuning/modprobe.d/engine.conf")")
-    fi
-    for one in "${arguments[@]}"; do
-        [[ " $(cat "$root/proc/cmdline" 2>/dev/null) " == *" $one "* ]] || missing+=("$one")
-    done
-    if [ "$boot" = 0 ]; then
-        [ "${#missing[@]}" = 0 ] || notes+=("the kernel's command line lacks: ${missing[*]} (tuning/README.md; --boot writes it)")
-        return
-    fi
-    # What this boot has the next one need not have.
-    [ "${#arguments[@]}" -gt 0 ] || return 0
-    if root_has grubby; then
-        for one in "${arguments[@]}"; do want argument "${one%%=*}" "$one"; done
-    elif root_has update-grub; then
-        sed "s/@ARGUMENTS@/${arguments[*]}/" "$tuning/boot/90-engine.cfg.in" >"$stage/grub"
-        want file "$grub_file" "$stage/grub"
-    else
-        [ "${#missing[@]}" = 0 ] || skip "boot: neither grubby nor update-grub is here; give your boot loader: ${missing[*]}"
-    fi
-    [ "$differing" = "$differing_before" ] || notes+=('the arguments count after a reboot; to be rid of them: revert, and another reboot')
 }
 
 plan() {

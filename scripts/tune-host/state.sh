@@ -168,7 +168,10 @@ restore() {
             return 0
         fi
         decode "$3"
-        [ "$raw" = "$decoded" ] || write_raw "$1" "$2" "$decoded" ;;
+        # A kernel that has come since may boot by default, and lack what the others have.
+        if [ "$raw" != "$decoded" ] || { [ "$1" = argument ] && ! kernels_agree "$2"; }; then
+            write_raw "$1" "$2" "$decoded"
+        fi ;;
     file) restore_file "$2" "$3" ;;
     folder) rmdir "$path" 2>/dev/null || [ ! -d "$path" ] || printf 'kept        %s: others have put files there\n' "$2" ;;
     esac

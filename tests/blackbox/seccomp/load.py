@@ -45,6 +45,9 @@ for rule in profile["syscalls"]:
         if number == UNKNOWN:
             print(f"load.py: this libseccomp does not know {name}", file=sys.stderr)
             continue
+        if number < 0:
+            # Another architecture's.
+            continue
         failed = library.seccomp_rule_add_array(
             context, ctypes.c_uint32(action_of(rule)), ctypes.c_int(number), ctypes.c_uint(len(compares)), array
         )

@@ -1,6 +1,6 @@
 # What a second run meets: cards set up anew, a menu that was not made, states of other releases. Sourced by tune_host.sh.
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # work is tune_host.sh's
+# shellcheck disable=SC2154 # work and tune are tune_host.sh's
 
 # What another tool, or the driver, has set up anew is steered again, though it was as wanted when apply began.
 rings_set_up_anew_are_steered_again() {
@@ -77,6 +77,107 @@ the_boot_menu_is_part_of_the_change() {
     expect 0 revert
     unchanged 'a revert while grubby was silent, and another'
     echo "the boot loader's menu: changed and put back with its file"
+}
+
+# grubby writes all kernels: what one of them, or those to come, have for themselves would be gone.
+kernels_with_words_of_their_own_keep_them() {
+    local other boot=(--cores 1-3 --boot) all='iommu=pt isolcpus=managed_irq,domain,1-3 nohz_full=1-3 rcu_nocbs=1-3'
+    host_rhel "$work/kernels"
+    put boot/rescue 'ro isolcpus=5'
+    dump "$tree" >"$work/before"
+    expect 0 apply --yes "${boot[@]}"
+    says "the kernel's argument isolcpus: kernels differ in it"
+    says 'sudo grubby --update-kernel=DEFAULT --args=isolcpus=managed_irq,domain,1-3'
+    holds boot/rescue "ro isolcpus=5 ${all/isolcpus=managed_irq,domain,1-3 /}"
+    holds boot/arguments "ro crashkernel=1G isolcpus=2 ${all/isolcpus=managed_irq,domain,1-3 /}"
+    expect 0 check "${boot[@]}"
+    expect 0 revert
+    unchanged 'a kernel with an argument of its own'
+    for other in default/grub kernel/cmdline; do
+        host_rhel "$work/to-come-${other%/*}"
+        mkdir -p "$tree/etc/kernel"
+        case $other in
+        default/grub) put "etc/$other" 'GRUB_CMDLINE_LINUX="quiet isolcpus=7"' ;;
+        kernel/cmdline) printf 'root=UUID=1 ro isolcpus=7' >"$tree/etc/$other" ;;
+        esac
+        expect 0 apply --yes "${boot[@]}"
+        says "the kernel's argument isolcpus: kernels differ in it"
+        holds boot/arguments "ro crashkernel=1G isolcpus=2 ${all/isolcpus=managed_irq,domain,1-3 /}"
+    done
+    # One that was installed behind an apply is no reason: what was before is known.
+    host_rhel "$work/installed"
+    dump "$tree" >"$work/before"
+    expect 0 apply --yes "${boot[@]}"
+    put boot/arguments 'ro crashkernel=1G isolcpus=2'
+    expect 0 apply --yes "${boot[@]}"
+    holds boot/arguments "ro crashkernel=1G $all"
+    expect 0 revert
+    unchanged 'a kernel that came between two applies'
+    # Nor does it hide what the others have by now.
+    expect 0 apply --yes "${boot[@]}"
+    put boot/arguments 'ro crashkernel=1G isolcpus=2'
+    expect 0 revert
+    unchanged 'a kernel that came before a revert'
+    echo 'kernels with arguments of their own: left alone'
+}
+
+# An offload that waits for another one is asked for already: to write it would take away what somebody wants.
+offloads_keep_what_was_asked_for() {
+    local words=(--only nic --nic ens1f0np0)
+    host_two_sockets "$work/offloads"
+    put run/tx off
+    put run/tso on
+    dump "$tree" >"$work/before"
+    expect 0 apply --yes "${words[@]}"
+    says 'tcp-segmentation-offload is asked for already'
+    says 'scatter-gather is fixed'
+    holds run/tx on
+    holds run/mangle off
+    expect 0 check "${words[@]}"
+    says '0 to change'
+    expect 0 revert
+    unchanged 'segmentation that waits for checksums'
+    # Nobody wants it; and by the time of the revert somebody has taken the checksums away.
+    put run/tso off
+    dump "$tree" >"$work/before"
+    expect 0 apply --yes "${words[@]}"
+    holds run/tso on
+    put run/tx off
+    expect 0 revert
+    unchanged 'segmentation that nobody wants'
+    echo 'offloads: what was asked for is asked for again'
+}
+
+# Tunables of a scheduler or governor go with it; pages lie where the kernel likes.
+what_the_kernel_drops_along_comes_back() {
+    local gone cpu=sys/devices/system/cpu queue=sys/block/nvme0n1/queue
+    local node=sys/devices/system/node pages=hugepages/hugepages-2048kB/nr_hugepages
+    host "$work/along"
+    cpus 3
+    put $cpu/cpu0/cpufreq/scaling_governor ondemand
+    put $cpu/cpufreq/ondemand/up_threshold 40
+    put $cpu/cpu1/cpufreq/scaling_governor conservative
+    put $cpu/cpu1/cpufreq/conservative/up_threshold 15
+    put $cpu/cpu1/cpufreq/conservative/down_threshold 10
+    put $cpu/cpu2/cpufreq/scaling_governor userspace
+    put $cpu/cpu2/cpufreq/scaling_setspeed 1200000
+    nvme nvme0n1 'none [mq-deadline]'
+    put $queue/iosched/read_expire 100
+    put $queue/iosched/async_depth 7
+    put $node/node0/$pages 24
+    put $node/node1/$pages 1000
+    put sys/kernel/mm/$pages 1024
+    dump "$tree" >"$work/before"
+    with_kernel() { FOLLOWED=$tune TREE=$tree BASH_ENV=$PWD/tests/blackbox/tune/kernel.sh expect "$@"; }
+    with_kernel 0 apply --yes --huge-pages 3000
+    holds $cpu/cpu2/cpufreq/scaling_setspeed '<unsupported>'
+    holds $node/node1/$pages 1500
+    for gone in $queue/iosched $cpu/cpufreq/ondemand $cpu/cpu1/cpufreq/conservative; do
+        [ ! -e "$tree/$gone" ] || fail "$gone is still there: the kernel of this test does nothing"
+    done
+    with_kernel 0 revert
+    unchanged 'what the kernel dropped along with schedulers and governors'
+    echo 'schedulers, governors and pages: back with what they were tuned with'
 }
 
 # Of a state that an earlier release wrote revert knows the way back; of a later one it says so before it asks.

@@ -81,10 +81,13 @@ nic() {
 }
 
 # An ethtool that keeps what it is told in files of this root. New rings have interrupts as the driver likes them, and
-# once, if run/renumber is there, other ones.
+# once, if run/renumber is there, other ones. Segmentation is two features, which without checksums are off, whatever
+# somebody wants.
 with_ethtool() {
     put run/rings 'rx=1024\ntx=1024'
+    put run/tx on
     put run/tso off
+    put run/mangle off
     cat >"$tree/usr/sbin/ethtool" <<'TOOL'
 #!/bin/sh
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -102,8 +105,25 @@ case $1 in
     done
     for queue in "$root/sys/class/net/$2"/queues/tx-*; do echo 00000000,00000000 >"$queue/xps_cpus"; done
     rm -f "$root/run/renumber" ;;
--k) printf 'Features for %s:\ntx-checksumming: on\nscatter-gather: on [fixed]\ntcp-segmentation-offload: %s\ngeneric-segmentation-offload: on\ngeneric-receive-offload: on\n' "$2" "$(cat "$root/run/tso")" ;;
--K) echo "$4" >"$root/run/tso" ;;
+-k)
+    tx=$(cat "$root/run/tx")
+    has() {
+        wanted=$(cat "$root/run/$1")
+        if [ "$wanted$tx" = onoff ]; then echo 'off [requested on]'; else echo "$wanted"; fi
+    }
+    case " $(has tso) $(has mangle) " in *' on '*) any=on ;; *) any=off ;; esac
+    printf 'Features for %s:\nrx-checksumming: on [fixed]\n' "$2"
+    printf 'tx-checksumming: %s\n\ttx-checksum-ipv4: off [fixed]\n\ttx-checksum-ip-generic: %s\n' "$tx" "$tx"
+    printf 'scatter-gather: on\n\ttx-scatter-gather: on [fixed]\n\ttx-scatter-gather-fraglist: off [fixed]\n'
+    printf 'tcp-segmentation-offload: %s\n\ttx-tcp-segmentation: %s\n' "$any" "$(has tso)"
+    printf '\ttx-tcp-mangleid-segmentation: %s\n\ttx-tcp-ecn-segmentation: off [fixed]\n' "$(has mangle)"
+    printf 'generic-segmentation-offload: on\ngeneric-receive-offload: on\n' ;;
+-K)
+    case $3 in
+    tx-checksumming) echo "$4" >"$root/run/tx" ;;
+    tcp-segmentation-offload) for one in tso mangle; do echo "$4" >"$root/run/$one"; done ;;
+    *) echo "bad command line argument(s): $3"; exit 1 ;;
+    esac ;;
 esac
 TOOL
     chmod +x "$tree/usr/sbin/ethtool"
@@ -128,25 +148,31 @@ TOOL
     chmod +x "$tree/usr/sbin/update-grub"
 }
 
-# And that of Fedora and RHEL: what is added replaces what has the same name.
+# And that of Fedora and RHEL, with the arguments of two kernels: what is added replaces what has the same name.
 with_grubby() {
     put boot/arguments "$1"
-    put etc/default/grub GRUB_CMDLINE_LINUX=
+    put boot/rescue "$1"
+    put etc/default/grub "GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX=\"${1#ro }\""
     cat >"$tree/usr/sbin/grubby" <<'TOOL'
 #!/bin/sh
 root=$(cd "$(dirname "$0")/../.." && pwd)
 [ ! -e "$root/run/grubby-broken" ] || exit 1
-read -r now <"$root/boot/arguments"
+shown() {
+    printf 'index=%s\nkernel="/boot/vmlinuz-%s"\nargs="%s"\nroot="UUID=1"\n' "$1" "$2" "$(cat "$root/boot/$3")"
+}
 case $1 in
---info=*) printf 'index=0\nkernel="/boot/vmlinuz-5.14"\nargs="%s"\nroot="UUID=1"\n' "$now" ;;
+--info=DEFAULT) shown 0 5.14 arguments ;;
+--info=ALL) shown 0 5.14 arguments; shown 1 0-rescue rescue ;;
 --update-kernel=ALL)
-    kept='' words=${2#*=}
-    for old in $now; do
-        for new in $words; do [ "${old%%=*}" != "${new%%=*}" ] || continue 2; done
-        kept="$kept $old"
-    done
-    case $2 in --args=*) kept="$kept $words" ;; esac
-    echo "${kept# }" >"$root/boot/arguments" ;;
+    for kernel in arguments rescue; do
+        kept='' words=${2#*=}
+        for old in $(cat "$root/boot/$kernel"); do
+            for new in $words; do [ "${old%%=*}" != "${new%%=*}" ] || continue 2; done
+            kept="$kept $old"
+        done
+        case $2 in --args=*) kept="$kept $words" ;; esac
+        echo "${kept# }" >"$root/boot/$kernel"
+    done ;;
 esac
 TOOL
     chmod +x "$tree/usr/sbin/grubby"
