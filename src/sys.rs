@@ -9,6 +9,7 @@ pub mod ethtool;
 pub mod file;
 pub mod fs;
 pub mod lend;
+pub mod netlink;
 pub mod pipe;
 pub mod prefetch;
 pub mod process;

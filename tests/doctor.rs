@@ -100,6 +100,7 @@ fn check(name: &str, arguments: &[&str], exit: i32) -> Vec<Value> {
     for finding in &found {
         let bad = ["fatal", "hint"].contains(&finding["verdict"].as_str().unwrap());
         assert_eq!(bad, !finding["fix"].as_array().unwrap().is_empty(), "{finding}");
+        can_be_typed(finding);
         for key in ["why", "worth", "source"] {
             assert!(!finding[key].as_str().unwrap().is_empty(), "{finding}");
         }
@@ -109,6 +110,39 @@ fn check(name: &str, arguments: &[&str], exit: i32) -> Vec<Value> {
         assert!(text.contains(finding["value"].as_str().unwrap()), "the text leaves out {finding}\n{text}");
     }
     found
+}
+
+/// What a person has to do, by its first words.
+const ADVICE: &[&str] = &[
+    "LimitMEMLOCK=",
+    "LimitNOFILE=",
+    "Linux 6.1 or newer",
+    "XFS or ext4 ",
+    "a faster link",
+    "add to the kernel's command line",
+    "another host",
+    "docker update ",
+    "fewer --cores",
+    "for each queue N",
+    "mkfs.xfs on a drive of its own",
+    "move it to a slot",
+    "nvme.poll_queues=0 on the kernel's command line",
+    "the cable",
+];
+
+/// What is neither a flag nor advice is a command that a shell takes as it stands.
+#[track_caller]
+fn can_be_typed(finding: &Value) {
+    for fix in finding["fix"].as_array().unwrap().iter().map(|fix| fix.as_str().unwrap()) {
+        if fix.starts_with("--") || ADVICE.iter().any(|words| fix.starts_with(words)) {
+            continue;
+        }
+        let parsed = Command::new("bash").args(["-n", "-c", fix]).output().unwrap();
+        assert!(parsed.status.success(), "{finding}: {fix}: {parsed:?}");
+        // Words behind a command are a remark; a shell would take them as arguments.
+        let command = fix.split(" # ").next().unwrap();
+        assert!(!command.contains(", "), "{finding}: {fix}");
+    }
 }
 
 fn fixes(findings: &[Value], item: &str) -> Vec<String> {
@@ -127,7 +161,7 @@ fn a_tuned_two_socket_host() {
         let output = doctor(&["--json", "--root", root, "--cores", cores, "--target", "kafka://192.0.2.1:9092/t"]);
         let found = findings(&output);
         let mine = found.iter().filter(|finding| finding["subject"] == "ens2np0" && finding["verdict"] != "fine");
-        assert_eq!(found.iter().filter(|finding| finding["subject"] == "ens2np0").count(), 12, "{found:#?}");
+        assert_eq!(found.iter().filter(|finding| finding["subject"] == "ens2np0").count(), 13, "{found:#?}");
         mine.map(line).collect()
     };
     assert_eq!(card("33-63"), Vec::<String>::new());
@@ -141,7 +175,10 @@ fn a_tuned_two_socket_host() {
 
 #[test]
 fn a_cloud_vm() {
-    check("cloud-vm", &[], 0);
+    let found = check("cloud-vm", &[], 0);
+    let queued = "sysctl -w net.core.default_qdisc=fq && tc qdisc replace dev eth0 root fq && \
+                  tc qdisc replace dev eth0 root mq";
+    assert_eq!(fixes(&found, "net.qdisc"), [queued]);
 }
 
 #[test]
@@ -164,7 +201,9 @@ fn a_container_with_limits() {
 
 #[test]
 fn an_arm_server() {
-    check("arm-server", &["--target", "file:/mnt/nvme0/"], 0);
+    let found = check("arm-server", &["--target", "file:/mnt/nvme0/"], 0);
+    assert_eq!(fixes(&found, "drive.mount"), ["mount -o remount,noatime /mnt/nvme0"]);
+    assert!(fixes(&found, "process.kernel")[0].starts_with("Linux 6.1 or newer"));
     let root = unpack("arm-server");
     let output = doctor(&["--json", "--root", root.path().to_str().unwrap(), "--for", "http"]);
     let found = findings(&output);
@@ -173,6 +212,7 @@ fn an_arm_server() {
     let wanted = [
         "hint    nic.speed (enp1s0f0): 25 Gbit/s",
         "hint    nic.irq (enp1s0f0): 63 of 64 interrupts taken by 1-63",
+        "hint    net.qdisc (enp1s0f0): mq, fq_codel (default fq_codel)",
         "hint    iommu.mode (enp1s0f0): lazy",
     ];
     assert_eq!(wrong.collect::<Vec<_>>(), wanted);
@@ -200,11 +240,12 @@ fn the_cards_of_a_host_with_everything_wrong() {
             .collect()
     };
     assert_eq!(of("ens2"), ["fatal nic.link", "unknown iommu.mode"]);
-    let wrong = "speed pcie offloads numa irq queues xps rings coalescing";
-    let wrong: Vec<_> = wrong.split(' ').map(|item| format!("hint nic.{item}")).collect();
+    let wrong = "nic.pcie nic.offloads nic.numa nic.irq nic.queues nic.xps nic.rings nic.coalescing net.qdisc";
+    let wrong: Vec<_> = wrong.split(' ').map(|item| format!("hint {item}")).collect();
     assert_eq!(of("ens1")[..9], wrong);
-    // A bond gives its MTU to its cards.
-    assert_eq!(of("bond0"), ["hint nic.mtu", "fine nic.link"]);
+    // A bond is as fast as its cards together, and gives its MTU to them.
+    assert_eq!(of("bond0"), ["hint nic.speed", "hint nic.mtu", "fine nic.link"]);
+    found.iter().for_each(can_be_typed);
     assert_eq!(fixes(&found, "nic.mtu")[0], "scripts/tune-host.sh apply --nic bond0 --mtu 9000");
     assert!(of("eno1").is_empty() && found.iter().any(|finding| finding["item"] == "iommu.mode"));
     assert_eq!(fixes(&found, "nic.rings")[1], "ethtool -G ens1 tx 4096 rx 4096");

@@ -27,7 +27,7 @@ pub const DOCTOR_FLAGS: &[(&str, &str, &str)] = &[
         "root",
         "FOLDER",
         "Judges a recorded host instead of this one: its /proc and /sys lie below this folder, and in ethtool/NIC what \
-         the driver of a card says, as lines like 'ring.tx: 1024'. What was not recorded is unknown.",
+         the driver of a card says, as lines like 'ring.tx: 1024' or 'qdisc: mq fq'. What was not recorded is unknown.",
     ),
 ];
 

@@ -1,5 +1,5 @@
 //! What on this host stands in the way of a load: each item with its value, why it matters, what it is worth, and
-//! the command that changes it. Looks only, needs no privilege, and says so where it was not told.
+//! what mends it. Looks only, needs no privilege, and says so where it was not told.
 
 mod boot;
 mod cpu;
@@ -13,6 +13,8 @@ mod nic;
 mod numa;
 mod pci;
 mod process;
+mod qdisc;
+mod speed;
 pub mod text;
 
 use crate::base::fatal::Exit;
@@ -73,7 +75,8 @@ pub struct Finding {
     pub worth: String,
     /// Where the figure in `worth` comes from.
     pub source: String,
-    /// Commands, the most convenient first; any one of them mends it. Empty where nothing is to be mended.
+    /// What mends it, the most convenient first: a command, flags of the engine, or what to do in words; any one does.
+    /// Empty where nothing is to be mended.
     pub fix: Vec<String>,
 }
 

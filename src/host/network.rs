@@ -1,6 +1,7 @@
 //! Network interfaces: which one leads to a peer, and which cards carry what goes through it.
 
 use crate::host::Sysfs;
+use crate::sys::netlink;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Of a route over IPv6: nothing gets through (RTF_REJECT).
@@ -91,6 +92,17 @@ fn speed(sysfs: &Sysfs, name: &str) -> Option<u64> {
     // Virtual cards say -1, or refuse.
     let megabits: u64 = sysfs.number(format!("{}/speed", folder(name)))?;
     (1..4_000_000_000).contains(&megabits).then(|| megabits * 1_000_000)
+}
+
+/// The kinds of a card's queueing disciplines, the root's first; none where the kernel does not tell. Of a recorded
+/// host they are the line `qdisc: mq fq` in the file `ethtool/NIC` below its root.
+pub fn qdiscs(sysfs: &Sysfs, card: &str) -> Vec<String> {
+    if sysfs.is_live() {
+        let index = sysfs.number(format!("{}/ifindex", folder(card))).and_then(|index| u32::try_from(index).ok());
+        return index.and_then(|index| netlink::qdiscs(index).ok()).unwrap_or_default();
+    }
+    let line = sysfs.field(format!("/ethtool/{card}"), "qdisc").unwrap_or_default();
+    line.split_whitespace().map(str::to_owned).collect()
 }
 
 fn has_device(sysfs: &Sysfs, name: &str) -> bool {

@@ -210,6 +210,10 @@ fn mount_finding(look: &Look, path: &Path) -> Finding {
         };
         return judged(Verdict::Hint, &format!(", mounted with {option}")).fix(instead);
     }
+    // The kernel shows strictatime by none of these.
+    if !["noatime", "relatime", "lazytime"].into_iter().any(has) {
+        return judged(Verdict::Hint, ", mounted with strictatime").fix(format!("mount -o remount,noatime {quoted}"));
+    }
     if !GOOD.contains(&kind.as_str()) {
         return judged(Verdict::Hint, "").fix("XFS or ext4 on the drive itself, mounted with noatime");
     }

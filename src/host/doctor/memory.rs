@@ -11,6 +11,8 @@ pub const RING_BYTES: u64 = 40 << 20;
 const RING_BYTES_MIN: u64 = 2 << 20;
 /// Rings take reserved pages of this size only (`sys/region.rs`), whatever the kernel's default size is.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
+const HUGE_PAGES: &str = "hugepages/hugepages-2048kB";
+const NODES: &str = "/sys/devices/system/node";
 /// `config` gives rings a quarter of the available memory at most.
 const MEMORY_PART: u64 = 4;
 
@@ -48,7 +50,7 @@ struct Reserve {
 
 impl Reserve {
     fn of(look: &Look, at: &str, place: String, cores: usize) -> Option<Self> {
-        let folder = format!("{at}/hugepages/hugepages-2048kB");
+        let folder = format!("{at}/{HUGE_PAGES}");
         let count = |name: &str| look.sysfs.number(format!("{folder}/{name}"));
         let (total, free) = (count("nr_hugepages")?, count("free_hugepages")?);
         let needed = RING_BYTES.div_ceil(HUGE_PAGE_BYTES) * cores.max(1) as u64;
@@ -59,9 +61,13 @@ impl Reserve {
         self.free >= self.needed
     }
 
+    fn missing(&self) -> u64 {
+        self.needed.saturating_sub(self.free)
+    }
+
     /// How many there would have to be.
     fn wanted(&self) -> u64 {
-        self.total.saturating_sub(self.free).saturating_add(self.needed)
+        self.total.saturating_add(self.missing())
     }
 }
 
@@ -76,9 +82,23 @@ fn reserves(look: &Look) -> Option<Vec<Reserve>> {
         *cores_of.entry(cpu::numa_node(look.sysfs, core)).or_default() += 1;
     }
     let of = |(node, cores): (usize, usize)| {
-        Reserve::of(look, &format!("/sys/devices/system/node/node{node}"), format!(" on node {node}"), cores)
+        Reserve::of(look, &format!("{NODES}/node{node}"), format!(" on node {node}"), cores)
     };
     cores_of.into_iter().map(of).collect()
+}
+
+/// How many the whole host would have to have: whatever its nodes have now, the kernel spreads evenly over them what is
+/// added.
+fn wanted_everywhere(look: &Look, reserves: &[Reserve]) -> u64 {
+    let of_node = |name: String| look.sysfs.number(format!("{NODES}/{name}/{HUGE_PAGES}/nr_hugepages"));
+    // A node without memory counts none.
+    let mut totals: Vec<_> = look.sysfs.names(NODES).into_iter().filter_map(of_node).collect();
+    if totals.is_empty() {
+        totals = reserves.iter().map(|one| one.total).collect();
+    }
+    let missing = reserves.iter().map(Reserve::missing).max().unwrap_or_default();
+    let now = totals.iter().fold(0_u64, |sum, total| sum.saturating_add(*total));
+    now.saturating_add(missing.saturating_mul(totals.len() as u64))
 }
 
 fn reserved(look: &Look) -> Finding {
@@ -94,9 +114,7 @@ fn reserved(look: &Look) -> Finding {
         let instead = if enough { "" } else { "; transparent ones serve" };
         return Finding::fine(ITEM, format!("{value}{instead}"));
     }
-    // The kernel spreads them evenly over all nodes, unless it is told node by node.
-    let most = reserves.iter().map(Reserve::wanted).max().unwrap_or_default();
-    let everywhere = most.saturating_mul(cpu::numa_nodes(look.sysfs) as u64);
+    let everywhere = wanted_everywhere(look, &reserves);
     let short = reserves.iter().filter(|one| !one.is_enough());
     let by_node = short.map(|one| format!("echo {} > {}/nr_hugepages", one.wanted(), one.folder));
     Finding::new(ITEM, Verdict::Hint, format!("{value}; the rings need {}", format_size(rings_bytes(look))))
@@ -129,7 +147,8 @@ fn swap(look: &Look) -> Finding {
     let value = format!("{}; vm.swappiness is {shown}", areas.join(", "));
     Finding::hint_unless(swappiness.is_some_and(|number| number <= 1), ITEM, value)
         .fix("scripts/tune-host.sh apply")
-        .fix("swapoff -a, or sysctl vm.swappiness=1")
+        .fix("sysctl vm.swappiness=1")
+        .fix("swapoff -a")
 }
 
 fn balancing(look: &Look) -> Finding {
@@ -201,7 +220,10 @@ mod tests {
         assert_eq!(short.verdict, Verdict::Hint);
         assert_eq!(short.value, "300 of 300 reserved pages of 2 MiB free on node 0; the rings need 640 MiB");
         let by_node = format!("echo 320 > {}/nr_hugepages", node(0));
-        assert_eq!(short.fix, ["scripts/tune-host.sh apply --huge-pages 640".to_owned(), by_node]);
+        assert_eq!(short.fix, ["scripts/tune-host.sh apply --huge-pages 640", by_node.as_str()]);
+        // The other node's pages count as well: 1,088 are there, and each node gets half of what is added.
+        let uneven = judged(0..16, ["64", "1024"]);
+        assert_eq!(uneven.fix, ["scripts/tune-host.sh apply --huge-pages 1600", by_node.as_str()]);
         let none = judged(0..2, ["0", "0"]);
         let value = "0 of 0 reserved pages of 2 MiB free on node 0; transparent ones serve";
         assert_eq!((none.verdict, none.value.as_str()), (Verdict::Fine, value));

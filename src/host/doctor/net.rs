@@ -13,7 +13,6 @@ pub fn examine(look: &Look) -> Vec<Finding> {
         buffer(look, "net.tcp_rmem", "tcp_rmem", "4096 131072 67108864"),
         core_max(look),
         slow_start(look),
-        qdisc(look),
     ]
 }
 
@@ -50,19 +49,5 @@ fn slow_start(look: &Look) -> Finding {
         Some(on) => Finding::hint_unless(on == 0, ITEM, on.to_string())
             .fix("scripts/tune-host.sh apply")
             .fix("sysctl net.ipv4.tcp_slow_start_after_idle=0"),
-    }
-}
-
-/// A card's own qdisc is told by netlink only; this is what cards get when they come up.
-fn qdisc(look: &Look) -> Finding {
-    const ITEM: &str = "net.qdisc";
-    let at = "/proc/sys/net/core/default_qdisc";
-    match look.sysfs.text(at) {
-        None => Finding::unknown(ITEM, format!("{at} is not shown in this namespace")),
-        Some(name) => {
-            let value = format!("default {name} (what a card has now: tc qdisc show)");
-            Finding::hint_unless(name == "fq", ITEM, value)
-                .fix("sysctl net.core.default_qdisc=fq; then for each card: tc qdisc replace dev NIC root mq (one queue: root fq)")
-        }
     }
 }

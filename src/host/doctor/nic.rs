@@ -1,22 +1,12 @@
 //! Network cards: which ones carry the load, and how each is set.
 
-use super::{Finding, Look, Verdict, numa, pci};
+use super::{Finding, Look, Verdict, numa, pci, qdisc, speed};
 use crate::base::units::format_counted;
+use crate::host::ethtool;
 use crate::host::network::{self, Way, folder};
-use crate::host::{Sysfs, ethtool};
 use std::collections::BTreeMap;
 
-const REFERENCE_BITS_PER_SECOND: u64 = 100_000_000_000;
-/// IPv4 and TCP with time stamps, inside the MTU.
-const HEADERS_BYTES: u64 = 52;
-/// Ethernet's header, checksum, preamble and gap, outside of it.
-const FRAME_BYTES: u64 = 38;
 const COALESCE_US_MAX: u64 = 128;
-const MTU_LARGE: u64 = 9000;
-/// Clouds stop a little below 9000; what that costs is a tenth of a percent.
-const MTU_LARGE_MIN: u64 = 8800;
-/// What the networks behind these drivers take at most.
-const MTU_OF_CLOUDS: &[(&str, u64)] = &[("ena", 9001), ("gve", 8896)];
 
 /// The cards of the load.
 #[derive(Clone, Debug, Default)]
@@ -77,11 +67,11 @@ fn way_out(look: &Look, way: &Way) -> Vec<Finding> {
         return vec![Finding::fine("nic.link", "stands on no card: its peers are on this host").of(&way.top)];
     }
     let mtu = look.sysfs.number(format!("{}/mtu", folder(&way.top)));
-    let mut found = vec![mtu_finding(look.sysfs, way, mtu)];
+    let mut found = vec![speed::speed(look, way, mtu), speed::mtu(look.sysfs, way, mtu)];
     if !way.cards.contains(&way.top) {
         found.push(top);
     }
-    found.extend(way.cards.iter().flat_map(|name| card(look, name, mtu)));
+    found.extend(way.cards.iter().flat_map(|name| card(look, name)));
     found
 }
 
@@ -108,7 +98,7 @@ fn unresolved(look: &Look, choice: &Choice) -> Option<Finding> {
     Some(Finding::new("nic.peers", Verdict::Hint, value).fix(fix))
 }
 
-fn card(look: &Look, name: &str, mtu: Option<u64>) -> Vec<Finding> {
+fn card(look: &Look, name: &str) -> Vec<Finding> {
     let link = link(look, name);
     if link.verdict == Verdict::Fatal {
         return vec![link];
@@ -117,7 +107,6 @@ fn card(look: &Look, name: &str, mtu: Option<u64>) -> Vec<Finding> {
     let device = format!("{}/device", folder(name));
     vec![
         link,
-        speed(look, name, mtu),
         pci::link(look, "nic.pcie", name, &device),
         numa::node(look, "nic.numa", name, &device),
         pci::irq(look, "nic.irq", name, &device, Some(tune(look, name))),
@@ -126,6 +115,7 @@ fn card(look: &Look, name: &str, mtu: Option<u64>) -> Vec<Finding> {
         offloads(look, name, &facts),
         queues(look, name, &facts),
         xps(look, name),
+        qdisc::of_card(look, name),
     ]
 }
 
@@ -139,59 +129,12 @@ fn link(look: &Look, name: &str) -> Finding {
         return Finding::unknown(ITEM, format!("{}/operstate cannot be read", folder(name))).of(name);
     };
     if matches!(state.as_str(), "down" | "lowerlayerdown" | "notpresent") {
-        let fix = format!("ip link set {name} up; if it stays down: cable, transceiver, switch port (ethtool {name})");
-        return Finding::new(ITEM, Verdict::Fatal, state).of(name).fix(fix);
+        return Finding::new(ITEM, Verdict::Fatal, state)
+            .of(name)
+            .fix(format!("ip link set {name} up"))
+            .fix(format!("the cable, transceiver or switch port, if it stays down (ethtool {name})"));
     }
     Finding::fine(ITEM, state).of(name)
-}
-
-/// What of a link's bits a second is payload of TCP, in bytes.
-fn payload_bytes_per_second(bits_per_second: u64, mtu: u64) -> f64 {
-    let payload = mtu.saturating_sub(HEADERS_BYTES) as f64 / (mtu + FRAME_BYTES) as f64;
-    bits_per_second as f64 / 8.0 * payload
-}
-
-fn speed(look: &Look, name: &str, mtu: Option<u64>) -> Finding {
-    const ITEM: &str = "nic.speed";
-    let Some(bits) = network::bits_per_second(look.sysfs, name) else {
-        return Finding::unknown(ITEM, "the card does not say its speed (virtual ones do not, or make one up)")
-            .of(name);
-    };
-    let mtu = mtu.unwrap_or(1500).min(1 << 20);
-    let carries = payload_bytes_per_second(bits, mtu) / 1e9;
-    let worth = format!("at MTU {mtu} it carries {carries:.2} GB/s of payload");
-    Finding::hint_unless(bits >= REFERENCE_BITS_PER_SECOND, ITEM, format!("{} Gbit/s", bits as f64 / 1e9))
-        .of(name)
-        .worth(worth, "calculated")
-        .fix(format!("ethtool {name} shows what was negotiated; 8 GB/s from one host need 100 Gbit/s"))
-}
-
-/// Of what the route has: a VLAN or bridge over a large one may have a small one.
-fn mtu_finding(sysfs: &Sysfs, way: &Way, mtu: Option<u64>) -> Finding {
-    const ITEM: &str = "nic.mtu";
-    let name = &way.top;
-    let Some(mtu) = mtu else {
-        return Finding::unknown(ITEM, format!("{}/mtu cannot be read", folder(name))).of(name);
-    };
-    let wanted = mtu_large(sysfs, way);
-    let finding = Finding::hint_unless(mtu >= MTU_LARGE_MIN, ITEM, mtu.to_string()).of(name);
-    let steps = way.upwards(sysfs);
-    let finding = match steps.as_slice() {
-        [_] => finding.fix(format!("scripts/tune-host.sh apply --nic {name} --mtu {wanted}")),
-        _ => finding,
-    };
-    let set: Vec<_> = steps.iter().map(|name| format!("ip link set {name} mtu {wanted}")).collect();
-    finding.fix(format!("{}, if every switch and the peer take it", set.join(" && ")))
-}
-
-/// What all the cards take.
-fn mtu_large(sysfs: &Sysfs, way: &Way) -> u64 {
-    let of_card = |card: &String| {
-        let facts = sysfs.text(format!("{}/device/uevent", folder(card)))?;
-        let driver = facts.lines().find_map(|line| line.strip_prefix("DRIVER="))?;
-        MTU_OF_CLOUDS.iter().find(|(name, _)| *name == driver).map(|(_, mtu)| *mtu)
-    };
-    way.cards.iter().map(|card| of_card(card).unwrap_or(MTU_LARGE)).min().unwrap_or(MTU_LARGE)
 }
 
 fn rings(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
@@ -216,9 +159,11 @@ fn coalescing(name: &str, facts: &BTreeMap<String, u64>) -> Finding {
     };
     let adaptive = facts.get("coalesce.adaptive_rx").is_some_and(|on| *on != 0);
     let value = format!("rx {us} µs{}", if adaptive { ", adaptive" } else { "" });
-    Finding::hint_unless(adaptive || (1..=COALESCE_US_MAX).contains(&us), ITEM, value).of(name).fix(format!(
-        "ethtool -C {name} adaptive-rx on, or ethtool -C {name} rx-usecs 32 (a driver that has neither refuses)"
-    ))
+    // A driver that has one of them only refuses the other.
+    Finding::hint_unless(adaptive || (1..=COALESCE_US_MAX).contains(&us), ITEM, value)
+        .of(name)
+        .fix(format!("ethtool -C {name} adaptive-rx on"))
+        .fix(format!("ethtool -C {name} rx-usecs 32"))
 }
 
 fn offloads(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
@@ -243,7 +188,7 @@ fn offloads(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
         .fix(format!("ethtool -K {name} {}", switches.join(" ")))
 }
 
-fn send_queues(look: &Look, name: &str) -> Vec<String> {
+pub fn send_queues(look: &Look, name: &str) -> Vec<String> {
     let mut names = look.sysfs.names(format!("{}/queues", folder(name)));
     names.retain(|queue| queue.starts_with("tx-"));
     names
@@ -381,14 +326,14 @@ mod tests {
             let (_, verdict, fix) = mtu(driver, "1460");
             assert_eq!(verdict, Verdict::Hint);
             assert_eq!(fix[0], format!("scripts/tune-host.sh apply --nic eth0 --mtu {wanted}"));
-            assert_eq!(fix[1], format!("ip link set eth0 mtu {wanted}, if every switch and the peer take it"));
+            assert_eq!(fix[1], format!("ip link set eth0 mtu {wanted} # if every switch and the peer take it"));
         }
     }
 
     #[test]
     fn the_mtu_is_that_of_what_the_route_has() {
         let tree = with_vlan("mlx5_core", "9000", "1500");
-        let fix = "ip link set eth0 mtu 9000 && ip link set vlan9 mtu 9000, if every switch and the peer take it";
+        let fix = "ip link set eth0 mtu 9000 && ip link set vlan9 mtu 9000 # if every switch and the peer take it";
         assert_eq!(judged(&tree, "10.1.2.3", "nic.mtu"), [("vlan9".to_owned(), Verdict::Hint, vec![fix.to_owned()])]);
         let links: Vec<_> = judged(&tree, "10.1.2.3", "nic.link").into_iter().map(|(name, ..)| name).collect();
         assert_eq!(links, ["vlan9", "eth0"]);
@@ -414,8 +359,36 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_gigabits_carry_what_the_bounds_say() {
-        let gigabytes = |mtu| payload_bytes_per_second(100_000_000_000, mtu) / 1e9;
-        assert!((gigabytes(1500) - 11.77).abs() < 0.01 && (gigabytes(9000) - 12.38).abs() < 0.01);
+    fn a_bond_is_as_fast_as_its_cards_together() {
+        let tree = Tree::new(&[
+            ("/sys/class/net/bond0/bonding/mode", "802.3ad 4"),
+            ("/sys/class/net/bond0/lower_eth0/x", ""),
+            ("/sys/class/net/bond0/lower_eth1/x", ""),
+            ("/sys/class/net/bond0/operstate", "up"),
+            ("/sys/class/net/bond0/speed", "100000"),
+            ("/proc/net/route", "Iface\nbond0 00000000 0 1 0 0 0 00000000 0 0 0\n"),
+        ]);
+        for card in ["eth0", "eth1"] {
+            tree.put(&format!("/sys/class/net/{card}/device/x"), "");
+            tree.put(&format!("/sys/class/net/{card}/operstate"), "up");
+            tree.put(&format!("/sys/class/net/{card}/speed"), "50000");
+        }
+        let speed = |tree: &Tree| judged(tree, "192.0.2.1", "nic.speed");
+        assert_eq!(speed(&tree), [("bond0".to_owned(), Verdict::Fine, vec![])]);
+        // One of the two has lost its link.
+        tree.put("/sys/class/net/bond0/speed", "50000");
+        let (subject, verdict, fix) = speed(&tree).remove(0);
+        assert_eq!((subject.as_str(), verdict), ("bond0", Verdict::Hint));
+        assert!(fix[0].ends_with("(what was negotiated: ethtool eth0, ethtool eth1)"), "{fix:?}");
+    }
+
+    #[test]
+    fn a_link_that_is_down_or_interrupts_too_often_is_mended_by_what_can_be_typed() {
+        let tree = with_vlan("mlx5_core", "9000", "9000");
+        tree.put("/ethtool/eth0", "coalesce.rx_usecs: 0\ncoalesce.adaptive_rx: 0\n");
+        let fixes = |item: &str| judged(&tree, "192.0.2.1", item).remove(0).2;
+        assert_eq!(fixes("nic.coalescing"), ["ethtool -C eth0 adaptive-rx on", "ethtool -C eth0 rx-usecs 32"]);
+        tree.put("/sys/class/net/eth0/operstate", "down");
+        assert_eq!(fixes("nic.link")[0], "ip link set eth0 up");
     }
 }

@@ -16,12 +16,35 @@ const FILES_BESIDES: u64 = 64;
 const FILES_AMPLE: u64 = 4096;
 /// For every login: what tuning installs is for a group that nothing else makes.
 const JOIN_GROUP: &str = "sudo scripts/tune-host.sh apply && sudo groupadd -f engine && \
-                          sudo usermod -aG engine $USER, and log in again";
+                          sudo usermod -aG engine $USER # and log in again";
+/// From it on io_uring leaves what completes to the thread that asks for it (`setup_defer_taskrun` in `sys/uring.rs`).
+const KERNEL_MIN: (u32, u32) = (6, 1);
 
 pub fn examine(look: &Look) -> Vec<Finding> {
-    let mut found = vec![io_uring(look), memlock(look), nofile(look), seccomp(look)];
+    let mut found = vec![kernel(look), io_uring(look), memlock(look), nofile(look), seccomp(look)];
     found.extend(quota(look));
     found
+}
+
+fn kernel(look: &Look) -> Finding {
+    const ITEM: &str = "process.kernel";
+    let at = "/proc/sys/kernel/osrelease";
+    let Some(release) = look.sysfs.text(at) else {
+        return Finding::unknown(ITEM, format!("{at} cannot be read"));
+    };
+    let (major, minor) = KERNEL_MIN;
+    match version(&release) {
+        None => Finding::unknown(ITEM, format!("{at} says '{release}', which begins with no version")),
+        Some(version) if version >= KERNEL_MIN => Finding::fine(ITEM, release),
+        Some(_) => Finding::new(ITEM, Verdict::Hint, format!("{release}, older than {major}.{minor}"))
+            .fix(format!("Linux {major}.{minor} or newer, from the distribution (its backports or HWE kernel)")),
+    }
+}
+
+/// `(5, 15)` of `5.15.0-91-generic`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 fn io_uring(look: &Look) -> Finding {
@@ -149,6 +172,27 @@ mod tests {
     use super::*;
     use crate::host::doctor::Scope;
     use crate::host::fake::Tree;
+
+    #[test]
+    fn a_kernel_is_judged_by_its_release() {
+        let judged = |release: &str| {
+            let tree = Tree::new(&[("/proc/sys/kernel/osrelease", release)]);
+            let (sysfs, scope) = (tree.sysfs(), Scope::default());
+            kernel(&Look { sysfs: &sysfs, scope: &scope })
+        };
+        for (release, verdict) in [
+            ("5.15.0-91-generic\n", Verdict::Hint),
+            ("6.0.19", Verdict::Hint),
+            ("6.1-rc1", Verdict::Fine),
+            ("6.10.3", Verdict::Fine),
+            ("10.0.0", Verdict::Fine),
+            ("6", Verdict::Unknown),
+            ("", Verdict::Unknown),
+        ] {
+            assert_eq!(judged(release).verdict, verdict, "{release}");
+        }
+        assert_eq!(judged("5.15.0-91-generic\n").value, "5.15.0-91-generic, older than 6.1");
+    }
 
     #[test]
     fn a_hard_limit_is_raised_by_what_can_be_typed() {
