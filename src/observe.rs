@@ -103,13 +103,16 @@ pub struct Observer {
 pub fn start(wiring: Wiring) -> Result<Observer, Fatal> {
     let Wiring { plan, live, snapshots, recycled, clock, stop, host, payload, console, metrics, events, outages } =
         wiring;
-    let cpu = plan.free_cpus.first().copied();
     let shared = Shared::new(plan, live, clock, outages);
+    // Who asks for metrics takes no time of a core's, either.
+    let free_cpus = shared.plan.free_cpus.as_slice();
+    let cpu = free_cpus.first().copied();
     // One message is enough: either the last scrape was delivered, or somebody released the hold.
     let (release, delivered) = bounded(1);
     let endpoint = metrics.map(|bound| {
         let exposition = Exposition::new(shared.clone(), events);
-        Endpoint::start(bound, Arc::new(Served { shared: shared.clone(), exposition, last: release.clone() }))
+        let pages = Served { shared: shared.clone(), exposition, last: release.clone() };
+        Endpoint::start(bound, free_cpus, Arc::new(pages))
     });
     let endpoint = endpoint.transpose()?;
     if let Some(endpoint) = &endpoint {

@@ -152,7 +152,7 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     let mark = clock.mark();
     let cores = Cores::start(&plan, &clock, &stop, calibration.map_or(0.0, |found| found.zero_fraction), per_core)?;
     let host = others::tell(host, &cores.ready)?;
-    let facts = cores.payload_facts(calibration.map(|found| found.measured));
+    let facts = region::payload_facts(&cores.ready, calibration.map(|found| found.measured));
     tell_memory(&plan, &cores.ready, &facts);
     let governance = governance.map(|prepared| prepared.start()).transpose()?;
     let mut wiring = cores.wiring(&plan, &clock, &stop, host, facts, console);
@@ -365,17 +365,6 @@ impl Cores {
         self.stop.start_failed.store(true, Relaxed);
         self.gates.clear();
         self.threads.drain(..).filter_map(|thread| thread.join().ok()).collect()
-    }
-
-    fn payload_facts(&self, compressibility_measured: Option<f64>) -> PayloadFacts {
-        let first = &self.ready[0];
-        PayloadFacts {
-            ring_bytes_per_lane: first.period_bytes,
-            repeat_period_bytes: first.period_bytes,
-            compressibility_measured,
-            compression_ratio: None,
-            memory: first.memory.clone(),
-        }
     }
 
     fn wiring(

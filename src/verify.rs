@@ -16,6 +16,7 @@ mod parallel;
 mod passing;
 mod ring;
 pub mod scan;
+mod scattered;
 pub mod shape;
 mod sources;
 mod stream;

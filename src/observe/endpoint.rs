@@ -3,6 +3,7 @@
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::observe::http::{Answer, Asked, Page, TEXT, head, parse};
+use crate::sys::threads;
 use crate::wire::http::status::status_line;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -52,28 +53,28 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Serves whoever asks at the address.
+    /// Serves whoever asks at the address, on these processors (none: anywhere).
     ///
     /// # Errors
     /// Exit 3 where no thread can be had.
-    pub fn start(bound: Bound, pages: Arc<dyn Pages>) -> Result<Self, Fatal> {
-        Self::with_timeout(bound, pages, Duration::from_nanos(limits::METRICS_REQUEST_NS_MAX))
+    pub fn start(bound: Bound, cpus: &[usize], pages: Arc<dyn Pages>) -> Result<Self, Fatal> {
+        Self::with_timeout(bound, cpus, pages, Duration::from_nanos(limits::METRICS_REQUEST_NS_MAX))
     }
 
-    fn with_timeout(bound: Bound, pages: Arc<dyn Pages>, timeout: Duration) -> Result<Self, Fatal> {
+    fn with_timeout(bound: Bound, cpus: &[usize], pages: Arc<dyn Pages>, timeout: Duration) -> Result<Self, Fatal> {
         let Bound { addr, listeners } = bound;
         let cannot = |error: std::io::Error| cannot(addr, &error);
         let local_addr = listeners[0].local_addr().map_err(cannot)?;
         let stop = Arc::new(AtomicBool::new(false));
         let busy = Arc::new(AtomicUsize::new(0));
-        let mut threads = Vec::new();
+        let mut listening = Vec::new();
         for listener in listeners {
             let wake = wake_addr(listener.local_addr().map_err(cannot)?);
             let door = Door { stop: stop.clone(), busy: busy.clone(), pages: pages.clone(), timeout };
-            let thread = std::thread::Builder::new().name("metrics-http".into());
-            threads.push((wake, thread.spawn(move || door.listen(&listener)).map_err(cannot)?));
+            let listen = move || door.listen(&listener);
+            listening.push((wake, threads::start("metrics-http", cpus, "the metrics endpoint", listen)?));
         }
-        Ok(Self { local_addr, stop, threads })
+        Ok(Self { local_addr, stop, threads: listening })
     }
 }
 
@@ -161,6 +162,7 @@ impl Door {
             return;
         };
         let door = self.clone();
+        // It runs where this one may.
         let thread = std::thread::Builder::new().name("metrics-conn".into());
         // Without a thread the closure, and with it the place and the connection, is dropped.
         let _ = thread.spawn(move || {
@@ -253,6 +255,7 @@ mod tests {
     fn endpoint(addr: &str, timeout_ms: u64) -> Endpoint {
         Endpoint::with_timeout(
             Bound::new(addr.parse().unwrap()).unwrap(),
+            &[],
             Arc::new(Echo),
             Duration::from_millis(timeout_ms),
         )

@@ -77,9 +77,10 @@ pub enum Confirmation {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Payload {
-    /// Bytes of prepared payload for each producer.
+    /// Bytes of prepared payload for each producer: of the one with the lowest id, where record sizes are a range.
     pub ring_bytes_per_lane: u64,
-    /// After so many bytes of one producer the content (stamps aside) repeats.
+    /// After so many bytes of one producer the content (stamps aside) repeats. Where record sizes are a range, each has
+    /// a period of its own, and this is that of the lowest id.
     pub repeat_period_bytes: u64,
     /// The fraction that a compressor could remove, measured at the start; `null` where it was not measured.
     pub compressibility_measured: Option<f64>,
@@ -87,7 +88,7 @@ pub struct Payload {
     /// without it, and with rskafka, which does not tell.
     #[serde(default)]
     pub compression_ratio: Option<f64>,
-    /// The pages behind the ring: huge, transparent huge or plain.
+    /// The pages behind the rings: huge, transparent huge or plain; each kind with its cores where they differ.
     pub memory: String,
 }
 

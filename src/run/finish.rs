@@ -23,8 +23,10 @@ pub fn finish<R: Ring, S: Sink<R>>(setup: Setup, ring: R, prepared: Prepared, si
     memory += registered.map_or("", |registered| if registered { ", registered" } else { ", not registered" });
     let plan = setup.plan.clone();
     let cpu = plan.cores[setup.index].cpu;
+    // Producers are dealt in the order of their ids: the first lane has the lowest.
+    let producer_id = plan.producers_of(setup.index).next().map_or(0, |producer| producer.id);
     let period_bytes = payloads.first().map_or(0, |payload| payload.starts().period_bytes());
-    let ready = Ready { cpu, percent_of_others, period_bytes, memory, registered };
+    let ready = Ready { cpu, producer_id, percent_of_others, period_bytes, memory, registered };
     let tally = Tally::new(setup.index, setup.live.clone(), plan.has_warmup(), setup.queues);
     let patience = Patience { catch_up_ns: plan.catch_up_ns, linger_ns: plan.sink.linger_ns, block_bytes };
     let lanes = plan.producers_of(setup.index).map(|producer| lane(producer, patience)).collect();

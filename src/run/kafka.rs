@@ -5,7 +5,7 @@ use super::Stop;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, units};
 use crate::connect::kafka::{
-    Cluster, Line, NewTopic, Session, Stream, Target, TopicLimits, TopicView, client_of, cluster_of,
+    Cluster, Line, NewTopic, PartitionView, Session, Stream, Target, TopicLimits, TopicView, client_of, cluster_of,
 };
 use crate::connect::peer::address;
 use crate::host::{Sysfs, network};
@@ -74,7 +74,7 @@ fn lanes(plan: &RunPlan) -> Result<Vec<Option<KafkaLane>>, Fatal> {
         };
         let place = &mut targets[producer.target];
         if place.is_none() {
-            *place = Some(look_up(plan, kafka, seat.of)?);
+            *place = Some(look_up(plan, kafka, (producer.target, seat.of))?);
         }
         let Some((target, cluster)) = place else { continue };
         let partitions = seat.owned(target.partitions() as u32);
@@ -122,8 +122,12 @@ fn seats(dealt: &[usize], first_id: u32, fleet: u32) -> Vec<Seat> {
     dealt.iter().zip(ranks).map(seat).collect()
 }
 
-/// Finds or makes the topic, for so many producers of the fleet, and checks it against the plan.
-fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Target>, Cluster<Line>), Fatal> {
+/// Finds or makes the topic of a target, for so many producers of the fleet, and checks it against the plan.
+fn look_up(
+    plan: &RunPlan,
+    kafka: &KafkaPlan,
+    (target, producers): (usize, u32),
+) -> Result<(Arc<Target>, Cluster<Line>), Fatal> {
     let mut cluster = cluster_of(kafka, client_of(kafka));
     let topic = kafka.topic.as_str();
     if kafka.local_only {
@@ -156,7 +160,7 @@ fn look_up(plan: &RunPlan, kafka: &KafkaPlan, producers: u32) -> Result<(Arc<Tar
     // A user that may write but not describe learns the limits from the broker's answers.
     let limits = cluster.ask(|session| session.topic_limits(topic)).unwrap_or_default();
     check(&plan.payload, kafka, &view, &limits)?;
-    tell_footprint(plan, kafka, &view);
+    tracing::info!("{}", footprint(topic, payload_bytes_max(plan, target), &view));
     let version = match (cluster.ask(|session| Ok(session.produce_version()))?, kafka.client) {
         (Some(version), _) => version,
         // It finds its own.
@@ -204,13 +208,26 @@ fn check(payload: &PayloadPlan, kafka: &KafkaPlan, view: &TopicView, limits: &To
     if let Some(bytes) = limits.max_message_bytes.filter(|_| kafka.codec == Compression::None) {
         check_batch(payload, (kafka.batch_bytes, kafka.batch_bytes_min), &Most::of_topic(topic, bytes))?;
     }
-    let fewest = view.partitions.iter().min_by_key(|partition| partition.in_sync.len());
-    if let (Some(least), Some(partition), -1) = (limits.min_in_sync, fewest, kafka.acks)
-        && (partition.in_sync.len() as u32) < least
-    {
-        let (have, id) = (partition.in_sync.len(), partition.id);
-        let what = format!("--acks all: {topic}/{id} has {have} replicas in sync, min.insync.replicas is {least}");
+    match (limits.min_in_sync, kafka.acks) {
+        (Some(least), -1) => check_in_sync(topic, view, least as usize),
+        _ => Ok(()),
+    }
+}
+
+/// Since 3.7 Kafka wants no more replicas in sync than a partition has.
+fn check_in_sync(topic: &str, view: &TopicView, least: usize) -> Result<(), Fatal> {
+    let in_sync = |partition: &PartitionView| units::format_counted(partition.in_sync.len() as u64, "replica");
+    let lacks = |partition: &&PartitionView| partition.in_sync.len() < least.min(partition.replicas.len());
+    if let Some(partition) = view.partitions.iter().find(lacks) {
+        let (have, id) = (in_sync(partition), partition.id);
+        let what = format!("--acks all: {topic}/{id} has {have} in sync, min.insync.replicas is {least}");
         return Err(Fatal::new(Exit::Unreachable, what).mend("start the missing brokers, or --acks=1"));
+    }
+    if let Some(partition) = view.partitions.iter().find(|partition| partition.in_sync.len() < least) {
+        let (have, id) = (in_sync(partition), partition.id);
+        tracing::warn!(
+            "{topic}/{id} has {have} in all, min.insync.replicas is {least}: Kafka before 3.7 refuses --acks all there"
+        );
     }
     Ok(())
 }
@@ -254,20 +271,28 @@ fn check_batch(payload: &PayloadPlan, (batch_bytes, batch_bytes_min): (u64, u64)
     Ok(())
 }
 
+/// What a target's producers may send, as their part of what the process may; `None`: no end is known.
+fn payload_bytes_max(plan: &RunPlan, target: usize) -> Option<u64> {
+    let all = plan.payload_bytes_max?;
+    let own = plan.producers.iter().filter(|producer| producer.target == target).count();
+    let part = (u128::from(all) * own as u128).div_ceil(plan.producers.len().max(1) as u128);
+    // Whole records are dealt out.
+    let whole = part.next_multiple_of(u128::from(plan.payload.record_bytes_max.max(1)));
+    Some(u64::try_from(whole).unwrap_or(u64::MAX).min(all))
+}
+
 /// How much the run will put on the brokers' disks, where that can be known.
-fn tell_footprint(plan: &RunPlan, kafka: &KafkaPlan, view: &TopicView) {
+fn footprint(topic: &str, payload_bytes: Option<u64>, view: &TopicView) -> String {
     let replicas = view.partitions.iter().map(|partition| partition.replicas.len()).max().unwrap_or(1).max(1);
-    let Some(payload_bytes) = plan.payload_bytes_max else {
+    let Some(payload_bytes) = payload_bytes else {
         let times = if replicas == 1 { "once".to_owned() } else { format!("{replicas} times") };
-        tracing::info!("{}: every byte produced is written {times} on the brokers' disks", kafka.topic);
-        return;
+        return format!("{topic}: every byte produced is written {times} on the brokers' disks");
     };
     let size = units::format_amount(payload_bytes.saturating_mul(replicas as u64));
     let replicas = units::format_counted(replicas as u64, "replica");
-    tracing::info!(
-        "{}: up to {size} of records on the brokers' disks ({replicas}), and what frames them, before compression",
-        kafka.topic
-    );
+    format!(
+        "{topic}: up to {size} of records on the brokers' disks ({replicas}), and what frames them, before compression"
+    )
 }
 
 #[cfg(test)]

@@ -106,6 +106,7 @@ mod tests {
         let facts = || crate::host::facts(&nowhere, &doctor::Scope::default());
         let ready = |percent_of_others| Ready {
             cpu: 1,
+            producer_id: 0,
             percent_of_others,
             period_bytes: 0,
             memory: String::new(),

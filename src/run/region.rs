@@ -6,12 +6,14 @@ use super::setup::{Ready, Setup};
 use crate::base::fatal::Fatal;
 use crate::base::page::PAGE_BYTES;
 use crate::base::{limits, units};
-use crate::host::{Sysfs, memory, rlimit};
+use crate::host::{Sysfs, cpu, memory, rlimit};
+use crate::observe::PayloadFacts;
 use crate::payload::Payload;
 use crate::payload::bake::{Draft, Who};
 use crate::plan::{ProducerPlan, RunPlan, TargetPlan, Unregistered};
 use crate::sink::file::staging_bytes;
 use crate::sys;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// A lane's place in the core's region.
@@ -113,6 +115,37 @@ pub fn unregistered_line(unregistered: Unregistered, ready: &[Ready]) -> Option<
     Some(format!("{what}: buffers stay unregistered{mend}"))
 }
 
+/// What the rings came to, the same whichever core was ready first: their length is that of the lowest producer's.
+pub fn payload_facts(ready: &[Ready], compressibility_measured: Option<f64>) -> PayloadFacts {
+    let lowest = ready.iter().min_by_key(|core| core.producer_id);
+    let period_bytes = lowest.map_or(0, |core| core.period_bytes);
+    PayloadFacts {
+        ring_bytes_per_lane: period_bytes,
+        repeat_period_bytes: period_bytes,
+        compressibility_measured,
+        compression_ratio: None,
+        memory: pages(ready),
+    }
+}
+
+/// The pages behind all rings; where cores got different ones, who has which.
+fn pages(ready: &[Ready]) -> String {
+    let mut kinds: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    for core in ready {
+        kinds.entry(&core.memory).or_default().insert(core.cpu);
+    }
+    let differ = kinds.len() > 1;
+    let kind = |(memory, cpus): (&str, BTreeSet<usize>)| {
+        let cpus: Vec<usize> = cpus.into_iter().collect();
+        match cpus.len() {
+            _ if !differ => memory.to_owned(),
+            1 => format!("{memory} (core {})", cpus[0]),
+            _ => format!("{memory} (cores {})", cpu::format_list(&cpus)),
+        }
+    };
+    kinds.into_iter().map(kind).collect::<Vec<_>>().join("; ")
+}
+
 /// `u64::MAX`: any number.
 fn memlock_bytes() -> u64 {
     if memory::may_lock_any(&Sysfs::default()) {
@@ -139,6 +172,28 @@ mod tests {
     use super::*;
     use crate::base::fatal::Exit;
 
+    fn ready(cpu: usize, producer_id: u32, memory: &str) -> Ready {
+        let period_bytes = 1000 - u64::from(producer_id);
+        Ready { cpu, producer_id, percent_of_others: None, period_bytes, memory: memory.to_owned(), registered: None }
+    }
+
+    #[test]
+    fn what_is_told_of_the_rings_does_not_depend_on_who_was_first() {
+        let (huge, transparent) = ("2 MiB huge pages, registered", "transparent huge pages, not registered");
+        let cores = [ready(5, 8, huge), ready(7, 7, transparent), ready(4, 9, huge)];
+        let [first, second, third] = &cores;
+        let orders = [[first, second, third], [third, second, first], [second, first, third]];
+        for order in orders {
+            let facts = payload_facts(&order.map(Clone::clone), Some(0.5));
+            assert_eq!((facts.repeat_period_bytes, facts.ring_bytes_per_lane), (993, 993), "that of producer 7");
+            assert_eq!(facts.compressibility_measured, Some(0.5));
+            assert_eq!(facts.memory, format!("{huge} (cores 4-5); {transparent} (core 7)"));
+        }
+        let alike = [ready(1, 1, transparent), ready(0, 0, transparent)];
+        assert_eq!(payload_facts(&alike, None).memory, transparent);
+        assert_eq!(payload_facts(&[], None).repeat_period_bytes, 0);
+    }
+
     #[test]
     fn what_the_kernel_does_not_register_is_refused_or_told_once() {
         let fatal = check_registered(Unregistered::Refused, false).unwrap_err();
@@ -148,8 +203,7 @@ mod tests {
         {
             assert_eq!(check_registered(unregistered, registered), Ok(()), "{unregistered:?}, {registered}");
         }
-        let core =
-            |registered| Ready { cpu: 0, percent_of_others: None, period_bytes: 0, memory: String::new(), registered };
+        let core = |registered| Ready { registered, ..ready(0, 0, "") };
         let some = [core(Some(true)), core(Some(false))];
         let line = unregistered_line(Unregistered::Told, &some);
         assert!(line.is_some_and(|line| line.contains("of 1 core: ") && line.contains("buffers stay unregistered")));

@@ -58,9 +58,11 @@ pub struct Prepared {
 #[derive(Clone, Debug)]
 pub struct Ready {
     pub cpu: usize,
+    /// The lowest of its producers.
+    pub producer_id: u32,
     /// How much of that processor others took while the core got ready, where it saw enough to tell.
     pub percent_of_others: Option<u64>,
-    /// Of the payload ring of each lane, which repeats as a whole.
+    /// Of that producer's payload ring, which repeats as a whole.
     pub period_bytes: u64,
     /// Its pages, and whether they are registered.
     pub memory: String,

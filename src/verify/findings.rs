@@ -337,11 +337,11 @@ impl Findings {
     }
 
     fn verdict(&self) -> &'static str {
-        let unproved = self.count(Kind::Unproved).findings;
+        let open = self.count(Kind::Unproved).findings + self.count(Kind::Overflow).findings;
         match self.clean {
             true => "intact",
             false if self.count(Kind::Nothing).findings > 0 => "nothing to verify",
-            false if unproved > 0 && unproved + self.other_runs == self.all() => match self.records {
+            false if open > 0 && open + self.other_runs == self.all() => match self.records {
                 0 if self.bytes_unverifiable > 0 => "NOTHING PROVED",
                 _ => "INCOMPLETE",
             },

@@ -1,5 +1,5 @@
 //! Lists of records exported from downstream: `run_id,producer_id,sequence[,crc32c]` as CSV or JSON Lines, in any
-//! order.
+//! order (`ledger/listed.rs` says within which memory).
 
 use super::findings::{Finding, Kind};
 use super::intervals::Place;
@@ -260,18 +260,22 @@ fn enter(ledger: &mut Ledger, id: &Id<'_>, expected: &BTreeSet<u64>, known: &mut
     ledger.findings.records += 1;
     let Some(track) = ledger.track(key, place) else { return };
     track.records += 1;
-    let relation = ledger.enter(key, id.sequence, id.sequence, place, place.position);
+    let relation = ledger.enter_listed(key, id.sequence, place);
     ledger.duplicates(key, &relation, place);
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::expect::Expected;
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;
 
     fn read_text(text: &str, spans_max: usize) -> Ledger {
-        let mut ledger = Ledger::new(HashMap::new()).with_spans_max(spans_max);
+        read_into(Ledger::new(HashMap::new()).with_limits(spans_max, 20), text)
+    }
+
+    fn read_into(mut ledger: Ledger, text: &str) -> Ledger {
         read(&mut text.as_bytes(), "ids.csv", &BTreeSet::new(), &mut ledger).unwrap();
         ledger.finish(&BTreeSet::new(), "ids.csv");
         ledger
@@ -322,10 +326,38 @@ mod tests {
 
     #[test]
     fn too_much_disorder_is_said_and_never_called_a_gap() {
-        let text: String = (0..50).map(|at| format!("a,0,{}\n", at * 2)).collect();
+        // Each in a page of its own.
+        let text: String = (0..50).map(|at| format!("a,0,{}\n", at * 5000)).collect();
         let findings = read_text(&text, 10).findings;
         assert_eq!((findings.count(Kind::Overflow).findings, findings.count(Kind::Gap).findings), (1, 0));
         assert!(!findings.clean);
+        let said = findings.summary();
+        assert!(said.starts_with("INCOMPLETE: 50 records") && said.contains("sort -t, -k2,2n -k3,3n"), "{said}");
+    }
+
+    #[test]
+    fn a_list_in_no_order_is_judged_together_with_files() {
+        let key = Key { run: record::run_id_hash("a"), producer: 0 };
+        let mut ledger = Ledger::new(HashMap::new()).with_limits(3, 20);
+        // More than a page: it stays a span.
+        let _first = ledger.enter(key, 0, 9999, Place::default(), 0);
+        let list: String = (0..50).rev().map(|at| format!("a,0,{}\n", 10_000 + at * 2)).collect();
+        let findings = read_into(ledger, &(list + "a,0,77\na,0,10002\n")).findings;
+        let counts = [Kind::Gap, Kind::Duplicate].map(|kind| findings.count(kind).records);
+        assert_eq!((counts, findings.counted().as_str()), ([49, 2], "49 gap, 2 duplicate"));
+        let read = &findings.producers[0];
+        assert_eq!((read.first_sequence, read.last_sequence), (Some(0), Some(10_098)));
+    }
+
+    #[test]
+    fn what_a_report_promises_is_looked_for_in_a_list_in_no_order() {
+        let key = Key { run: record::run_id_hash("a"), producer: 0 };
+        let expected = Expected { sequences: Some((0, 60)), missing: vec![(7, 7)] };
+        let ledger = Ledger::new([(key, expected)].into()).with_limits(3, 20);
+        let list: String = (0..30).rev().map(|at| format!("a,0,{}\n", at * 2)).collect();
+        let findings = read_into(ledger, &list).findings;
+        assert_eq!(findings.counted(), "29 absent", "{:?}", findings.damage);
+        assert_eq!(findings.count(Kind::Absent).records, 30, "the odd ones but 7, and the last");
     }
 
     #[test]
@@ -340,6 +372,24 @@ mod tests {
         fn any_order_is_complete(order in Just((0u64..200).collect::<Vec<_>>()).prop_shuffle()) {
             let text: String = order.iter().map(|at| format!("a,0,{at}\n")).collect();
             prop_assert!(read_text(&text, 1000).findings.clean);
+            prop_assert!(read_text(&text, 1).findings.clean);
+        }
+
+        #[test]
+        fn with_bits_or_spans_the_verdict_is_the_same(
+            came in proptest::collection::vec((0..2u32, 4000..4200u64), 1..300),
+        ) {
+            let text: String = came.iter().map(|(producer, at)| format!("a,{producer},{at}\n")).collect();
+            let judged = |spans_max| {
+                let findings = read_text(&text, spans_max).findings;
+                let of = |kind| {
+                    let damage = findings.damage.iter().filter(|finding| finding.kind == kind);
+                    let ranges = damage.map(|of| (of.producer_id, of.first_sequence, of.last_sequence));
+                    ranges.collect::<Vec<_>>()
+                };
+                (of(Kind::Gap), of(Kind::Duplicate), findings.counted(), findings.producers.clone())
+            };
+            prop_assert_eq!(judged(3), judged(1000));
         }
 
         #[test]

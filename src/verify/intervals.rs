@@ -105,35 +105,50 @@ impl Intervals {
         }
     }
 
+    /// Takes out the spans of fewer sequences than this, as inclusive ranges.
+    pub fn take_shorter(&mut self, sequences: u64) -> Vec<(u64, u64)> {
+        let mut short = Vec::new();
+        self.spans.retain(|first, span| {
+            let is_short = span.last - first < sequences - 1;
+            if is_short {
+                short.push((*first, span.last));
+            }
+            !is_short
+        });
+        short
+    }
+
     /// What is missing of `first..=last`, in order.
     pub fn holes(&self, first: u64, last: u64) -> Vec<Hole> {
-        let mut holes = Vec::new();
-        if first > last {
-            return holes;
-        }
+        let mut from = Some(first);
+        let next = || {
+            let hole = self.next_hole(from?, last)?;
+            from = hole.last.checked_add(1);
+            Some(hole)
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    /// The first stretch of `first..=last` that is missing.
+    pub fn next_hole(&self, first: u64, last: u64) -> Option<Hole> {
         let mut before = self.spans.range(..first).next_back().map(|(_, span)| *span);
-        let mut next = Some(first);
-        if let Some(span) = before
-            && span.last >= first
-        {
-            next = span.last.checked_add(1);
-        }
-        for (start, span) in self.spans.range(first..=last) {
-            if let Some(at) = next
-                && at < *start
-            {
-                holes.push(Hole { first: at, last: start - 1, before, after: Some(*span) });
+        let mut from = match before {
+            Some(span) if span.last >= first => span.last.checked_add(1)?,
+            _ => first,
+        };
+        while from <= last {
+            match self.spans.range(from..).next() {
+                Some((start, span)) if *start == from => {
+                    before = Some(*span);
+                    from = span.last.checked_add(1)?;
+                }
+                next => {
+                    let last = next.map_or(last, |(start, _)| last.min(start - 1));
+                    return Some(Hole { first: from, last, before, after: next.map(|(_, span)| *span) });
+                }
             }
-            before = Some(*span);
-            next = span.last.checked_add(1);
         }
-        if let Some(at) = next
-            && at <= last
-        {
-            let after = self.spans.range(at..).next().map(|(_, span)| *span);
-            holes.push(Hole { first: at, last, before, after });
-        }
-        holes
+        None
     }
 }
 

@@ -1,8 +1,11 @@
 //! Which sequences of which producer were seen, and what follows from that at the end.
 
+mod listed;
+
 use super::expect::Expected;
 use super::findings::{Finding, Findings, Kind, ProducerRead};
 use super::intervals::{Hole, Intervals, Place, covers, subtract};
+use super::scattered::Scattered;
 use super::shape::Key;
 use super::unproved::Unproved;
 use crate::base::units::format_counted;
@@ -17,6 +20,8 @@ pub const TRACKS_MAX: usize = 1 << 17;
 #[derive(Debug, Default)]
 pub struct Track {
     pub seen: Intervals,
+    /// What a list brought beside it, once it has shown that it is in no order.
+    scattered: Option<Scattered>,
     /// Intact records, doubled ones included.
     pub records: u64,
     /// Where it was seen first.
@@ -25,6 +30,32 @@ pub struct Track {
     pub judged: bool,
     /// Its spans were more than can be followed; nothing is said about its gaps and duplicates.
     pub overflowed: bool,
+}
+
+impl Track {
+    fn first(&self) -> Option<u64> {
+        let scattered = self.scattered.as_ref().and_then(Scattered::first);
+        self.seen.first().into_iter().chain(scattered).min()
+    }
+
+    fn last(&self) -> Option<u64> {
+        self.seen.last().max(self.scattered.as_ref().and_then(Scattered::last))
+    }
+
+    /// The first stretch of `first..=last` that was not seen.
+    fn next_hole(&self, first: u64, last: u64) -> Option<Hole> {
+        let Some(scattered) = &self.scattered else { return self.seen.next_hole(first, last) };
+        let mut from = first;
+        loop {
+            let hole = self.seen.next_hole(from, last)?;
+            match scattered.next_hole(hole.first, hole.last) {
+                None => from = hole.last.checked_add(1)?,
+                Some(whole) if whole == (hole.first, hole.last) => return Some(hole),
+                // Where a list had its neighbours is not kept.
+                Some((first, last)) => return Some(Hole { first, last, before: None, after: None }),
+            }
+        }
+    }
 }
 
 /// How a range that was just read relates to what was there before.
@@ -53,6 +84,9 @@ pub struct Ledger {
     pub unproved: Unproved,
     spans: usize,
     spans_max: usize,
+    /// Of all that is scattered.
+    pages: usize,
+    pages_max: usize,
     tracks_full: bool,
     /// It was said that signatures were not checked.
     has_noted_signatures: bool,
@@ -70,6 +104,8 @@ impl Ledger {
             unproved: Unproved::default(),
             spans: 0,
             spans_max: SPANS_MAX,
+            pages: 0,
+            pages_max: listed::PAGES_MAX,
             tracks_full: false,
             has_noted_signatures: false,
             first_run: None,
@@ -77,8 +113,8 @@ impl Ledger {
     }
 
     #[cfg(test)]
-    pub fn with_spans_max(mut self, spans_max: usize) -> Self {
-        self.spans_max = spans_max;
+    pub fn with_limits(mut self, spans_max: usize, pages_max: usize) -> Self {
+        (self.spans_max, self.pages_max) = (spans_max, pages_max);
         self
     }
 
@@ -116,6 +152,15 @@ impl Ledger {
 
     /// Enters `first..=last`; every sequence of it is then seen.
     pub fn enter(&mut self, key: Key, first: u64, last: u64, place: Place, end_position: u64) -> Relation {
+        let relation = self.insert(key, first, last, place, end_position);
+        if self.spans > self.spans_max {
+            let what = format!("more than {} separate stretches of sequences", self.spans_max);
+            self.overflow(key, place, &what, "");
+        }
+        relation
+    }
+
+    fn insert(&mut self, key: Key, first: u64, last: u64, place: Place, end_position: u64) -> Relation {
         let mut relation = Relation::default();
         let spans_before = self.spans;
         let Some(track) = self.track(key, place) else { return relation };
@@ -136,23 +181,17 @@ impl Ledger {
                 }
             }
         }
-        let spans = spans_before + track.seen.len() - length_before;
-        self.spans = spans;
-        if spans > self.spans_max {
-            self.overflow(key, place);
-        }
+        self.spans = spans_before + track.seen.len() - length_before;
         relation
     }
 
-    fn overflow(&mut self, key: Key, place: Place) {
-        let Some(track) = self.tracks.get_mut(&key) else { return };
+    fn overflow(&mut self, key: Key, place: Place, why: &str, mend: &str) {
+        let Some(track) = self.tracks.get_mut(&key).filter(|track| !track.overflowed) else { return };
         self.spans -= track.seen.len();
-        track.seen = Intervals::default();
+        self.pages -= track.scattered.as_ref().map_or(0, Scattered::pages);
+        (track.seen, track.scattered) = (Intervals::default(), None);
         track.overflowed = true;
-        let what = format!(
-            "more than {} separate stretches of sequences; gaps and duplicates of this producer are not judged",
-            self.spans_max
-        );
+        let what = format!("{why}; gaps and duplicates of this producer are not judged{mend}");
         let finding = Finding::new(Kind::Overflow, what).producer(key.producer).run(key.run);
         let finding = self.locate(finding, place);
         self.findings.add(finding);
@@ -278,8 +317,8 @@ impl Ledger {
                 run_id_hash: format!("{:#018x}", key.run),
                 producer_id: key.producer,
                 records,
-                first_sequence: track.seen.first(),
-                last_sequence: track.seen.last(),
+                first_sequence: track.first(),
+                last_sequence: track.last(),
             });
             if track.judged || track.overflowed {
                 continue;
@@ -291,14 +330,15 @@ impl Ledger {
                 self.findings.add_other_run(finding);
                 continue;
             }
-            if let (Some(first), Some(last)) = (track.seen.first(), track.seen.last()) {
+            if let (mut from, Some(last)) = (track.first(), track.last()) {
                 let missing = self.expected.get(&key).map(|expected| expected.missing.clone()).unwrap_or_default();
-                for hole in track.seen.holes(first, last) {
+                while let Some(hole) = self.next_hole(key, from, last) {
                     let parts = subtract(hole.first, hole.last, &missing);
                     self.explain_missing(&parts, &hole);
                     for (from, to) in parts {
                         self.gap(key, &hole, from, to, label);
                     }
+                    from = hole.last.checked_add(1);
                 }
             }
         }
@@ -319,22 +359,40 @@ impl Ledger {
     fn absent(&mut self, label: &str) {
         let mut expected: Vec<(Key, Expected)> = self.expected.iter().map(|(key, e)| (*key, e.clone())).collect();
         expected.sort_unstable_by_key(|(key, _)| *key);
-        let nothing = Track::default();
-        let mut absent = Vec::new();
-        for (key, expected) in &expected {
-            let track = self.tracks.get(key).unwrap_or(&nothing);
-            if track.overflowed {
+        for (key, expected) in expected {
+            if self.tracks.get(&key).is_some_and(|track| track.overflowed) {
                 continue;
             }
             for (first, last) in expected.ranges() {
-                for hole in track.seen.holes(first, last) {
+                let mut from = Some(first);
+                while let Some(hole) = self.next_hole(key, from, last) {
                     let usual = (Kind::Absent, "reported as produced, but absent");
-                    absent.extend(self.missing(usual, *key, &hole, (hole.first, hole.last), label));
+                    for finding in self.missing(usual, key, &hole, (hole.first, hole.last), label) {
+                        self.findings.add(finding);
+                    }
+                    from = hole.last.checked_add(1);
                 }
             }
         }
-        for finding in absent {
-            self.findings.add(finding);
+    }
+
+    /// One at a time: of a list there may be more than fit into memory.
+    fn next_hole(&self, key: Key, from: Option<u64>, last: u64) -> Option<Hole> {
+        let from = from?;
+        match self.tracks.get(&key) {
+            Some(track) => track.next_hole(from, last),
+            None => Track::default().next_hole(from, last),
+        }
+    }
+
+    /// Of a producer that is not followed it is certain all the same that fewer records came than these parts have.
+    pub fn too_few(&mut self, key: Key, parts: &[(u64, u64)], label: &str) {
+        let wanted = parts.iter().fold(0u64, |sum, (from, to)| sum.saturating_add(to - from).saturating_add(1));
+        let missing = wanted.saturating_sub(self.tracks.get(&key).map_or(0, |track| track.records));
+        if missing > 0 {
+            let what = format!("{} missing or damaged at least", format_counted(missing, "record"));
+            let finding = Finding::new(Kind::Gap, what).producer(key.producer).run(key.run).records(missing);
+            self.findings.add(Finding { source: Some(label.to_owned()), ..finding });
         }
     }
 }
@@ -344,5 +402,30 @@ fn starts(firsts: &[u64]) -> Option<String> {
     match (firsts.iter().min()?, firsts.iter().max()?) {
         (lowest, highest) if lowest == highest => Some(format!("sequence {lowest}")),
         (lowest, highest) => Some(format!("sequences {lowest} to {highest}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::scan::{Event, Run};
+    use crate::verify::stream::{Rules, StreamFold};
+
+    #[test]
+    fn a_file_with_more_gaps_than_can_be_followed_is_damaged_all_the_same() {
+        let key = Key { run: 1, producer: 0 };
+        let mut ledger = Ledger::new(HashMap::new()).with_limits(10, 10);
+        let rules = Rules { key: Some(key), range: Some((0, 100)), missing: vec![(1, 1)], ..Rules::default() };
+        let mut fold = StreamFold::new(&mut ledger, rules);
+        for first in (0..100).step_by(2) {
+            let (start, end) = (first * 64, (first + 1) * 64);
+            let place = Place { source: 0, offset: start, position: start };
+            fold.event(&Event::Run(Run { key, first, last: first, start, end }), place);
+        }
+        fold.finish();
+        let (findings, gaps) = (&ledger.findings, ledger.findings.count(Kind::Gap));
+        assert_eq!((gaps.records, findings.counted().as_str()), (49, "1 gap, 1 overflow"), "1 is known to be missing");
+        let said = findings.summary();
+        assert!(said.starts_with("DAMAGED: ") && said.contains("49 records missing or damaged at least"), "{said}");
     }
 }

@@ -402,6 +402,11 @@ impl<'a> StreamFold<'a> {
         let Some(track) = self.ledger.track(key, Place::default()) else { return };
         track.judged = true;
         if track.overflowed {
+            let (first, next) = self.rules.range.unwrap_or_default();
+            if let Some(last) = next.checked_sub(1) {
+                let parts = subtract(first.max(self.rules.stale_below), last, &self.rules.missing);
+                self.ledger.too_few(key, &parts, &self.rules.label);
+            }
             return;
         }
         let (first_seen, last_seen) = (track.seen.first(), track.seen.last());
@@ -417,11 +422,8 @@ impl<'a> StreamFold<'a> {
         if let (Some(began), Some(first)) = (self.rules.began_at, first_seen)
             && began < first
         {
-            let line = format!(
-                "{}: starts at sequence {first}; only --expect can prove that no more was to be kept",
-                self.rules.label
-            );
-            self.ledger.findings.explain(line);
+            let what = "only --expect can prove that no more was to be kept";
+            self.ledger.findings.explain(format!("{}: starts at sequence {first}; {what}", self.rules.label));
         }
         for hole in holes {
             let parts = subtract(hole.first, hole.last, &self.rules.missing);
@@ -430,13 +432,9 @@ impl<'a> StreamFold<'a> {
             if unconfirmed > 0 {
                 self.explain("absent, which the manifest knows as not confirmed", unconfirmed);
             }
-            let torn = hole.before.map_or_else(
-                || {
-                    self.rules.lap_records.is_some()
-                        && hole.after.is_some_and(|span| self.is_unfinished(span.start.position))
-                },
-                |span| self.is_unfinished(span.end_position),
-            );
+            let is_ring = self.rules.lap_records.is_some();
+            let begins_torn = || is_ring && hole.after.is_some_and(|span| self.is_unfinished(span.start.position));
+            let torn = hole.before.map_or_else(begins_torn, |span| self.is_unfinished(span.end_position));
             for (from, to) in parts {
                 if torn {
                     self.explain("absent in the unfinished tail of a killed run", to - from + 1);

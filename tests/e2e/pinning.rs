@@ -3,6 +3,8 @@
 use crate::harness::{Live, Scratch, poll};
 use crate::receive::Receiver;
 use engine::host::{Sysfs, cpu};
+use serde_json::Value;
+use std::net::TcpStream;
 
 /// Name and processors of each thread of a process.
 pub fn threads(pid: u32) -> Vec<(String, String)> {
@@ -29,6 +31,16 @@ fn facts_of_threads(pid: u32, wanted: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// What a run leaves free: the processor that is best for a helper, and all of them, as the kernel writes them.
+fn free_cpus(scratch: &Scratch, words: &str) -> (String, String) {
+    let ended = scratch.run(&format!("{words} --dry-run"));
+    assert_eq!(ended.code(), 0, "{ended}");
+    let plan: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let free = plan["free_cpus"].as_str().unwrap();
+    let first = free.split([',', '-']).next().unwrap().to_owned();
+    (first, cpu::format_list(&cpu::parse_list(free).unwrap()))
+}
+
 #[test]
 fn a_core_has_its_processor_and_nobody_else_is_confined_to_it() {
     let usable = cpu::usable_cpus(&Sysfs::default());
@@ -37,14 +49,27 @@ fn a_core_has_its_processor_and_nobody_else_is_confined_to_it() {
     let receiver = Receiver::start(&scratch, "--listen tcp://:0 --report -");
     // What io_uring starts for itself is not ours to place.
     let tcp = format!("tcp://{} --io syscall", receiver.address);
-    for (target, helper) in [("null", "metrics-http"), (tcp.as_str(), "dialer")] {
+    for (target, dialer) in [("null", None), (tcp.as_str(), Some("dialer"))] {
         let words = format!("--target {target} --cores 1 --rate 1MB/s --duration inf --metrics-addr 127.0.0.1:0");
+        let (first, free) = free_cpus(&scratch, &words);
         let mut engine = Live::start(&mut scratch.engine(&words));
+        let address = engine.event("metrics")["address"].as_str().unwrap().to_owned();
         engine.event("start");
-        // A thread takes its name when it first runs, which may be later.
-        let named = || Some(threads(engine.pid())).filter(|all| all.iter().any(|(name, _)| name == helper));
+        let is_on = |name: &str, cpus: &str| threads(engine.pid()).iter().any(|(of, on)| of == name && on == cpus);
+        let helpers = [("metrics", &first), ("log", &first), ("metrics-http", &free)];
+        for (name, cpus) in helpers.into_iter().chain(dialer.map(|name| (name, &free))) {
+            // A thread takes its name when it first runs, and its processors after that.
+            poll(&format!("{name} on {cpus}"), || is_on(name, cpus).then_some(()));
+        }
+        // Held from one look to the next: who asks nothing is sent away after a while.
+        let mut asking = None;
+        poll(&format!("metrics-conn on {free}"), || {
+            let is_there = asking.is_some() && is_on("metrics-conn", &free);
+            asking = TcpStream::connect(&address).ok();
+            is_there.then_some(())
+        });
         let (cores, others): (Vec<_>, Vec<_>) =
-            poll(helper, named).into_iter().partition(|(name, _)| name.starts_with("core-"));
+            threads(engine.pid()).into_iter().partition(|(name, _)| name.starts_with("core-"));
         assert_eq!(cores, [("core-1".to_owned(), "1".to_owned())], "{others:?}");
         assert!(others.iter().all(|(_, cpus)| cpus != "1"), "{others:?}");
         engine.signal("INT");

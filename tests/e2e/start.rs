@@ -6,6 +6,7 @@ use crate::harness::{Live, Scratch, poll};
 use crate::pinning::is_asleep;
 use crate::report::{number, total};
 use crate::server::{Peer, Server, silent};
+use engine::base::units::format_size;
 use std::net::TcpListener;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -120,6 +121,36 @@ fn what_else_ends_the_wait_is_told() {
     assert_eq!(ended.code(), 3, "{ended}");
     ended.says(&["fell to", "--min-free", "nothing was sent"]);
     assert_eq!(scratch.names("drive"), ["other"], "{ended}");
+}
+
+/// What the kernel gives here to who asks for large pages; `None`: reserved ones, as long as there are enough.
+fn pages_here() -> Option<&'static str> {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let reserved = memory.lines().find_map(|line| line.strip_prefix("HugePages_Total:"));
+    if reserved.is_some_and(|count| count.trim() != "0") {
+        return None;
+    }
+    let mode = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    Some(if mode.is_ok_and(|mode| !mode.contains("[never]")) { "transparent huge pages" } else { "plain pages" })
+}
+
+#[test]
+fn the_rings_are_told_before_the_start_as_in_the_report() {
+    let scratch = Scratch::new();
+    // Each producer draws sizes of its own, so that their rings end at different bytes.
+    let payload_of = |cores: &str| {
+        let words = "--target null --payload-size 512-8192 --seed 42 --ring-size 4Mi --records 10 --report report.json";
+        let ended = scratch.run(&format!("{words} {cores}"));
+        assert_eq!(ended.code(), 0, "{ended}");
+        let payload = scratch.report_of(&ended, "report.json")["payload"].clone();
+        let (ring, pages) = (number(&payload, "/ring_bytes_per_lane"), payload["memory"].as_str().unwrap());
+        ended.says(&[&format!("payload ring of each producer: {}, {pages}", format_size(ring as u64))]);
+        assert!(pages_here().is_none_or(|here| pages == here), "{pages}");
+        payload
+    };
+    let alone = payload_of("--parallel 1 --cores 0");
+    let together = payload_of("--parallel 2 --cores 0-1");
+    assert_eq!(together["repeat_period_bytes"], alone["repeat_period_bytes"], "that of producer 0");
 }
 
 #[test]

@@ -1,9 +1,10 @@
-use super::{Most, Seat, check_batch, check_local, check_new, prepare, seats};
+use super::{Most, Seat, check, check_batch, check_local, check_new, footprint, payload_bytes_max, prepare, seats};
 use crate::base::fatal::Exit;
 use crate::config::{Command, Deps, parse};
 use crate::connect::kafka::testing::{self, Fake, client};
-use crate::connect::kafka::{Cluster, Dial};
-use crate::plan::{Annotate, PayloadPlan, PayloadSource, RunPlan};
+use crate::connect::kafka::{Cluster, Dial, PartitionView, TopicLimits, TopicView};
+use crate::plan::testing::kafka_plan;
+use crate::plan::{Annotate, KafkaPlan, PayloadPlan, PayloadSource, RunPlan};
 use crate::run::Stop;
 use kafka_protocol::messages::DescribeConfigsRequest;
 use std::net::TcpListener;
@@ -128,16 +129,73 @@ fn no_topic_is_made_that_would_refuse_the_batches() {
     assert_eq!(told(1001, None, false), Ok(()), "who may not ask goes on");
 }
 
+fn plan_of(words: &str) -> Arc<RunPlan> {
+    match parse(words.split(' ').map(Into::into), [], &Deps::new(|| Ok(()))) {
+        Ok(Command::Run(plan)) => Arc::from(plan),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn what_ends_the_run_while_a_broker_is_silent_is_told() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let words = format!("--target kafka://{}/t", silent.local_addr().unwrap());
-    let plan: Arc<RunPlan> = match parse(words.split(' ').map(Into::into), [], &Deps::new(|| Ok(()))) {
-        Ok(Command::Run(plan)) => Arc::from(plan),
-        other => panic!("{other:?}"),
-    };
+    let plan = plan_of(&format!("--target kafka://{}/t", silent.local_addr().unwrap()));
     let stop = Stop::default();
     stop.because("the log thread failed");
     let fatal = prepare(&plan, &stop).unwrap_err();
     assert!(fatal.exit == Exit::Host && fatal.what.contains("the log thread failed"), "{fatal}");
+}
+
+/// A topic whose partitions have so many replicas, and of them so many in sync.
+fn view(replicas: i32, in_sync: &[i32]) -> TopicView {
+    let partition = |(id, in_sync): (i32, &i32)| PartitionView {
+        id,
+        error: 0,
+        leader: 1,
+        leader_epoch: 0,
+        replicas: (1..=replicas).collect(),
+        in_sync: (1..=*in_sync).collect(),
+    };
+    let partitions = (0..).zip(in_sync).map(partition).collect();
+    TopicView { cluster_id: None, controller: 1, brokers: vec![], error: 0, partitions }
+}
+
+#[test]
+fn replicas_that_lag_are_told_before_the_start() {
+    let told = |acks: i16, replicas: i32, in_sync: &[i32], least: u32| {
+        let kafka = KafkaPlan { acks, ..kafka_plan(1) };
+        let limits = TopicLimits { max_message_bytes: None, min_in_sync: Some(least) };
+        check(&payload(100), &kafka, &view(replicas, in_sync), &limits)
+    };
+    let fatal = told(-1, 3, &[3, 1], 2).unwrap_err();
+    let says = "--acks all: t/1 has 1 replica in sync, min.insync.replicas is 2\n  mend: start the missing brokers";
+    assert!(fatal.exit == Exit::Unreachable && fatal.to_string().contains(says), "{fatal}");
+    assert_eq!(told(-1, 3, &[3, 2], 2), Ok(()));
+    assert_eq!(told(1, 3, &[3, 1], 2), Ok(()), "the leader alone is enough");
+    assert_eq!(told(-1, 1, &[1], 2), Ok(()), "all that there are");
+}
+
+#[test]
+fn each_topic_gets_what_its_own_producers_send() {
+    let shares = |words: &str| {
+        let plan = plan_of(&format!("--payload-size 1000 {words}"));
+        assert_eq!(plan.producers.len(), 3);
+        [0, 1].map(|target| payload_bytes_max(&plan, target))
+    };
+    let one = "--parallel 3 --target kafka://127.0.0.1:1/one";
+    let two = format!("{one} --target kafka://127.0.0.1:1/two");
+    let million = |count: u64| Some(count * 1_000_000);
+    assert_eq!(shares(&format!("{two} --rate 9MB/s --duration 100s")), [million(600), million(300)]);
+    assert_eq!(shares(&format!("{two} --records 4")), [Some(3000), Some(2000)], "whole records");
+    assert_eq!(shares(&two), [None; 2], "without an end");
+    assert_eq!(shares(&format!("{one} --rate 9MB/s --duration 100s"))[0], million(900));
+}
+
+#[test]
+fn what_the_brokers_disks_get_is_told_with_every_replica() {
+    let told = |bytes, replicas| footprint("t", bytes, &view(replicas, &[1, 1]));
+    assert!(told(Some(500_000_000), 3).starts_with("t: up to 1.5 GB of records on the brokers' disks (3 replicas), "));
+    assert!(told(Some(500_000_000), 1).starts_with("t: up to 500 MB of records on the brokers' disks (1 replica), "));
+    assert_eq!(told(None, 1), "t: every byte produced is written once on the brokers' disks");
+    assert_eq!(told(None, 3), "t: every byte produced is written 3 times on the brokers' disks");
 }

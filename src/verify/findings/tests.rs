@@ -113,3 +113,14 @@ fn what_is_only_unproved_is_not_called_damage() {
     findings.add(Finding::new(Kind::Corrupt, "corrupt"));
     assert!(findings.summary().starts_with("DAMAGED: "));
 }
+
+#[test]
+fn what_could_not_be_followed_is_not_called_damage() {
+    let mut findings = Findings { records: 9, ..Findings::default() };
+    findings.add(Finding::new(Kind::Overflow, "in no order"));
+    let said = findings.summary();
+    assert!(said.starts_with("INCOMPLETE: 9 records") && said.contains("  overflow     in no order"), "{said}");
+    assert_eq!((findings.clean, findings.exit()), (false, Exit::Failed));
+    findings.add(Finding::new(Kind::Duplicate, "came again").sequences(1, 1));
+    assert!(findings.summary().starts_with("DAMAGED: "));
+}
