@@ -210,8 +210,11 @@ fn assert_nothing_allocated(ran: &real::Ran) {
 fn nothing_is_allocated_after_the_barrier() {
     assert_nothing_allocated(&real::on_nothing(folder().path()));
     assert_nothing_allocated(&real::on_system_calls(folder().path()));
-    if let Some(ran) = real::on_io_uring(folder().path()) {
-        assert_nothing_allocated(&ran);
+    for ran in [real::on_io_uring(folder().path()), real::on_aio(folder().path())].iter().flatten() {
+        assert_nothing_allocated(ran);
+    }
+    for lent in [false, true] {
+        assert_nothing_allocated(&real::on_a_pipe(folder().path(), lent));
     }
     let (_, count) = allocation::counted(|| std::hint::black_box(vec![1u8; 100]));
     assert_eq!(count, 1, "the counting allocator counts");
@@ -296,7 +299,12 @@ fn http_counts_what_was_accepted_and_repeats_itself_exactly() {
 #[test]
 fn an_idempotent_producer_loses_and_doubles_nothing() {
     let seeds = seeds(200);
-    let duplicates: u64 = seeds.iter().map(|seed| over_kafka(&NetPlan::kafka(*seed, -1, true)).0).sum();
+    let duplicates = |seed: &u64| {
+        let (duplicates, why) = over_kafka(&NetPlan::kafka(*seed, -1, true));
+        assert_eq!(why, None, "SEED={seed}");
+        duplicates
+    };
+    let duplicates: u64 = seeds.iter().map(duplicates).sum();
     assert!(duplicates > 0 || seeds.len() == 1, "no answer was ever lost");
     seeds
         .iter()
@@ -307,8 +315,9 @@ fn an_idempotent_producer_loses_and_doubles_nothing() {
 #[test]
 fn without_a_producer_id_doubt_is_told_and_nothing_doubled() {
     for seed in seeds(120) {
-        over_kafka(&NetPlan::kafka(seed, 1, false));
-        over_kafka(&NetPlan::kafka(seed, 0, false));
+        for acks in [1, 0] {
+            assert_eq!(over_kafka(&NetPlan::kafka(seed, acks, false)).1, None, "SEED={seed} acks {acks}");
+        }
     }
 }
 
@@ -385,6 +394,25 @@ fn sends_that_lack_memory_for_zero_copy_are_copied() {
         assert_eq!(over_kafka(&NetPlan::kafka(seed, -1, true).in_peace().short_of_memory()), (0, None));
         over_tcp(&NetPlan::tcp(seed).short_of_memory());
         over_http(&NetPlan::http(seed).short_of_memory());
+    }
+}
+
+/// No connection breaks here, so that a link copies what it sends for one reason only.
+#[test]
+fn zero_copy_is_asked_for_until_it_was_a_copy_too_often_in_a_row() {
+    let seeds = seeds(60);
+    for copied_one_in in [0, 2, 1] {
+        let (mut asked, mut disappointed) = (0, 0);
+        for seed in &seeds {
+            let plan = NetPlan::tcp(*seed).in_peace().copying(copied_one_in);
+            let _telling = Telling(*seed, &plan);
+            let run = net_world::tcp(&plan);
+            truth::check_tcp(&plan, &run);
+            assert_eq!(run.net.sends.copied, run.net.sends.disappointed, "{:?}", run.net.sends);
+            (asked, disappointed) = (asked + run.net.sends.zero_copy, disappointed + run.net.sends.disappointed);
+        }
+        let came = asked > 0 && (disappointed > 0 || copied_one_in != 1);
+        assert!(came || seeds.len() == 1, "one in {copied_one_in}: asked {asked} times, {disappointed} behind that");
     }
 }
 

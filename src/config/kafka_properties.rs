@@ -298,7 +298,7 @@ impl KafkaProperties {
             }
             "enable.idempotence" => self.idempotent = Some(boolean(key, value)?),
             "linger.ms" => self.linger_ns = Some(milliseconds(key, value, 0)?),
-            "batch.size" => self.batch_bytes = Some(number(key, value, 1, limits::KAFKA_BATCH_BYTES_MAX)?),
+            "batch.size" => self.batch_bytes = Some(number(key, value, 0, limits::KAFKA_BATCH_BYTES_MAX)?),
             "compression.type" => match Compression::named(&value.to_ascii_lowercase()) {
                 None => return wrong(key, value, "none, gzip, snappy, lz4 or zstd", "lz4"),
                 known => self.compression = known,

@@ -62,7 +62,8 @@ impl StdoutSink {
         Self::over(io::stdout().as_fd().try_clone_to_owned()?, memory, immutable)
     }
 
-    fn over(fd: OwnedFd, memory: &[u8], immutable: bool) -> io::Result<Self> {
+    /// The same over another descriptor.
+    pub fn over(fd: OwnedFd, memory: &[u8], immutable: bool) -> io::Result<Self> {
         let sizes = [PIPE_BYTES, PIPE_BYTES / 4, 1 << 16];
         let grown = sizes.into_iter().find_map(|size| pipe::grow(fd.as_fd(), size));
         let pipe_bytes = grown.or_else(|| pipe::size(fd.as_fd()));

@@ -269,5 +269,6 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let slot = ring.install(File::from(OwnedFd::from(client))).unwrap();
         assert!(!ring.can_lend(slot));
+        assert!(!Uring::new(region(), 8, 2).unwrap().zero_copy(false).has_zero_copy());
     }
 }

@@ -21,9 +21,10 @@ expect() {
     fi
 }
 
+# topic NAME [FLAG…]
 topic() {
     java_kafka org.apache.kafka.tools.TopicCommand --bootstrap-server "$KAFKA_BOOTSTRAP" --create --topic "$1" --partitions 3 \
-        --replication-factor 3
+        --replication-factor 3 "${@:2}"
 }
 
 # fill TOPIC CODEC: batches of ten records, dealt to three partitions in turn, each file one message.
@@ -141,9 +142,29 @@ java_kafka org.apache.kafka.tools.DeleteRecordsCommand --bootstrap-server "$KAFK
 expect 1 'removed by retention' "kafka://$KAFKA_BOOTSTRAP/old"
 expect 1 'INCOMPLETE' "kafka://$KAFKA_BOOTSTRAP/old" "${promise[@]}"
 
+topic strict --config min.insync.replicas=3
+strict=(--target "kafka://$KAFKA_BOOTSTRAP/strict" --cores 0 --parallel 1 --payload-size 1000)
+"$engine" "${strict[@]}" --records 100 >"$work/strict.log" 2>&1 || fail 'a run with all replicas in sync'
+grep -q "up to 300 kB of records on the brokers' disks (3 replicas)" "$work/strict.log" || fail 'strict: its size'
+
 # The bootstrap list still names the dead broker, whose partitions others lead by and by.
 scripts/kafka.sh kill 2
 expect 0 'intact: 600 records' "kafka://$KAFKA_BOOTSTRAP/whole" "${promise[@]}"
+
+# A topic that wants all of its replicas in sync is no target until then; each broker learns it by itself.
+IFS=, read -ra addresses <<<"$KAFKA_BOOTSTRAP"
+for address in "${addresses[0]}" "${addresses[2]}"; do
+    for _ in {1..200}; do
+        if [ "$(kcat -L -b "$address" -t strict | grep -c 'isrs: [13],[13]$')" = 3 ]; then continue 2; fi
+        sleep 0.1
+    done
+    fail "$address: broker 2 is dead and in sync"
+done
+status=0
+"$engine" "${strict[@]}" --records 1 >"$work/lacks.log" 2>&1 || status=$?
+if [ "$status" != 5 ] || ! grep -q 'has 2 replicas in sync, min.insync.replicas is 3' "$work/lacks.log"; then
+    fail "too few replicas in sync: exit code $status, not 5"
+fi
 scripts/kafka.sh restart 2
 scripts/kafka.sh status >/dev/null
 

@@ -31,6 +31,7 @@ judge metrics "$work/smoke.log" "$work/smoke.json"
 wait $smoke
 holds smoke '0 <= 512 * t["records_offered"] - 625000 < 512' 't["records_failed"] == t["records_uncertain"] == 0' \
     'r["pacing"]["achieved_ratio"] > 0.98' 'r["confirmation"] == "target"' '4.9 < r["elapsed_seconds"] < 8'
+grep -q "up to 625 kB of records on the brokers' disks (1 replica)" "$work/smoke.log" || failed 'smoke: its size' "$work/smoke.log"
 whole smoke smoke
 counted smoke smoke
 
@@ -129,6 +130,25 @@ secure file "$KAFKA_SASL_BOOTSTRAP" "${small[@]}" --kafka-config "$KAFKA_SASL_PR
 for acks in 1 0; do
     secure "renewed-$acks" "$KAFKA_SASL_BOOTSTRAP" --payload-size 1000 --rate 2MB/s --records 20000 --acks $acks --idempotent off \
         "${ca[@]}" --sasl-mechanism SCRAM-SHA-512 "${user[@]}"
+done
+
+# A quota shows in the books and in a warning. It is an average of ten seconds, of which a run that begins has none: a
+# tenth of a megabyte a second is a megabyte at once. Newer versions of Kafka have the tool in the first package.
+quota() {
+    java_kafka "$1" --bootstrap-server "$KAFKA_BOOTSTRAP" --alter --entity-type clients --entity-name slow \
+        --add-config producer_byte_rate=100000 >"$work/alter.log" 2>&1
+}
+quota org.apache.kafka.tools.ConfigCommand || quota kafka.admin.ConfigCommand || failed 'no quota' "$work/alter.log"
+produce throttled --payload-size 1000 --records 1250 --parallel 1 --batch-size 20000 --kafka-property client.id=slow
+holds throttled 't["throttled_answers"] > 0' 't["throttled_seconds"] > 0'
+grep -q throttle_time_ms "$work/throttled.log" || failed 'throttled: no warning' "$work/throttled.log"
+
+# A batch that only the broker can measure, since it is compressed.
+run 1 toolarge --target "kafka://$KAFKA_BOOTSTRAP/toolarge" --payload-size 1000 --records 4000 --parallel 1 --compression lz4 \
+    --compressibility 0 --batch-size 2000000
+holds toolarge 't["records_failed"] > 0' 't["records_produced"] == t["records_uncertain"] == 0'
+for words in 'MESSAGE_TOO_LARGE (10)' max.message.bytes; do
+    grep -qF "$words" "$work/toolarge.log" || failed "toolarge: nothing of $words" "$work/toolarge.log"
 done
 
 # What cannot work says so before it starts.

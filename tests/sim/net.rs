@@ -1,7 +1,8 @@
 //! A kernel with connections: `SimNet` is to sockets what `SimRing` is to files.
 //!
 //! It asserts what no peer could forgive: two sends in flight on one socket, bytes that change while the kernel
-//! holds them, and a connection that is replaced while operations are in flight on it.
+//! holds them, and a connection that is replaced while operations are in flight on it. It asserts, too, that nobody
+//! asks for zero copy in vain: where there is none, where there was no memory for it, and where it is always a copy.
 
 #[path = "net/broker.rs"]
 pub mod broker;
@@ -39,6 +40,9 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 /// One look at the completions in so many comes just before the next one is posted.
 const LOOKS_TOO_EARLY_ONE_IN: u64 = 6;
 
+/// So many zero-copy sends in a row that were copied after all are enough for one place in the ring.
+const COPIED_IN_A_ROW_MAX: u32 = 16;
+
 enum Queued {
     Send { slot: FileSlot, pieces: [Piece; 2], means: Means, token: u64 },
     Receive { slot: FileSlot, range: Range<usize>, token: u64 },
@@ -52,6 +56,15 @@ impl Queued {
     }
 }
 
+/// How sends were asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sends {
+    pub zero_copy: u64,
+    pub copied: u64,
+    /// Those behind [`COPIED_IN_A_ROW_MAX`], all of which are to be copied.
+    pub disappointed: u64,
+}
+
 /// What outlives the process.
 pub struct Remains<P> {
     pub peer: P,
@@ -59,6 +72,7 @@ pub struct Remains<P> {
     pub breaks_left: u64,
     /// What the kernel took, as completions say that nobody has looked at.
     pub unread_bytes: u64,
+    pub sends: Sends,
 }
 
 /// See the module.
@@ -77,6 +91,10 @@ pub struct SimNet<P> {
     files: Vec<File>,
     /// Which socket is in which place of the ring.
     placed: Vec<usize>,
+    /// Of each place: zero-copy sends in a row that were copied after all, whatever connection they were on. It stays
+    /// at its maximum.
+    copied: Vec<u32>,
+    sends: Sends,
     sockets: Vec<Socket>,
     /// Of the sockets, those where something may still happen.
     active: Vec<usize>,
@@ -106,6 +124,8 @@ impl<P: Peer> SimNet<P> {
             by_descriptor: BTreeMap::new(),
             files: Vec::new(),
             placed: Vec::new(),
+            copied: Vec::new(),
+            sends: Sends::default(),
             sockets: Vec::new(),
             active: Vec::new(),
             queued: Vec::new(),
@@ -205,7 +225,7 @@ impl<P: Peer> SimNet<P> {
         self.active.clear();
         sockets.iter_mut().for_each(|socket| socket.outlive(&mut self.chance, &mut peer));
         let unread_bytes = self.done.iter().map(|told| told.taken).sum();
-        Remains { peer, sockets, breaks_left: self.faults.breaks_left, unread_bytes }
+        Remains { peer, sockets, breaks_left: self.faults.breaks_left, unread_bytes, sends: self.sends }
     }
 
     fn push(&mut self, queued: Queued) -> bool {
@@ -214,6 +234,15 @@ impl<P: Peer> SimNet<P> {
             self.queued.push(queued);
         }
         room
+    }
+
+    /// Somebody hears of the end of a zero-copy send.
+    fn hear_of_release(&mut self, socket: usize, copied: bool) {
+        let place = self.placed.iter().position(|id| *id == socket).expect("it was not replaced before that");
+        let in_a_row = &mut self.copied[place];
+        if *in_a_row < COPIED_IN_A_ROW_MAX {
+            *in_a_row = if copied { *in_a_row + 1 } else { 0 };
+        }
     }
 
     fn place(&mut self, file: &File) -> usize {
@@ -232,6 +261,7 @@ impl<P: Peer> Ring for SimNet<P> {
         let id = self.place(&file);
         self.files.push(file);
         self.placed.push(id);
+        self.copied.push(0);
         Ok(FileSlot(self.files.len() as u32 - 1))
     }
 
@@ -278,8 +308,14 @@ impl<P: Peer> Ring for SimNet<P> {
 
     fn completion(&mut self) -> Option<Completion> {
         uncounted(|| self.settle());
-        let told = if self.chance.one_in(LOOKS_TOO_EARLY_ONE_IN) { None } else { self.done.pop_front() };
-        told.map(|told| told.completion)
+        if self.chance.one_in(LOOKS_TOO_EARLY_ONE_IN) {
+            return None;
+        }
+        let Told { socket, completion, .. } = self.done.pop_front()?;
+        if let Stage::Released { copied } = completion.stage {
+            self.hear_of_release(socket, copied);
+        }
+        Some(completion)
     }
 
     fn in_flight(&self) -> usize {
@@ -305,7 +341,12 @@ impl<P: Peer> NetRing for SimNet<P> {
         assert!(pieces.iter().any(|piece| !piece.is_empty()), "an empty send");
         assert!(means != Means::ZeroCopy || self.faults.zero_copy, "zero copy where there is none");
         assert!(means != Means::ZeroCopy || !socket.lacked_memory, "zero copy again where there is no memory for it");
+        let disappointed = self.copied[slot.0 as usize] == COPIED_IN_A_ROW_MAX;
+        assert!(means != Means::ZeroCopy || !disappointed, "zero copy again where it is always a copy");
         assert!(means != Means::Lend || self.faults.lends, "memory is lent that cannot be");
+        self.sends.zero_copy += u64::from(means == Means::ZeroCopy);
+        self.sends.copied += u64::from(means == Means::Copy);
+        self.sends.disappointed += u64::from(disappointed);
         uncounted(|| self.push(Queued::Send { slot, pieces, means, token }))
     }
 

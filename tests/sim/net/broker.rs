@@ -122,7 +122,8 @@ pub struct Broker {
     pub unanswered: u64,
     /// The most requests that came over one connection to a leader that was none any more.
     pub misled_max: u64,
-    /// Asked for in answers, heard or not.
+    /// Answers that asked for a pause, heard or not, and for how long in all.
+    pub throttled_answers: u64,
     pub throttled_ms: u64,
 }
 
@@ -141,6 +142,7 @@ impl Broker {
             nonsense: 0,
             unanswered: 0,
             misled_max: 0,
+            throttled_answers: 0,
             throttled_ms: 0,
         }
     }
@@ -185,8 +187,9 @@ impl Broker {
                 self.duplicates += 1;
                 return (0, *offset);
             }
-            let expected = known.back().map_or(0, |(_, to, _)| to + 1);
-            if head.base_sequence != expected {
+            // Of a producer that it knows nothing of, Kafka takes any sequence.
+            let due = known.back().map_or(head.base_sequence, |(_, to, _)| to + 1);
+            if head.base_sequence != due {
                 return (OUT_OF_ORDER, -1);
             }
             known.push_back((head.base_sequence, last, partition.end_offset));
@@ -276,6 +279,7 @@ impl Broker {
             reply.then = if code == 0 { Then::GoOn } else { Then::Close };
         } else if chance.one_in(self.mood.throttle_one_in) {
             said.throttle_ms = chance.between(0..=self.mood.throttle_ms_max) as i32;
+            self.throttled_answers += u64::from(said.throttle_ms > 0);
             self.throttled_ms += said.throttle_ms as u64;
         }
         match garbles {

@@ -177,6 +177,13 @@ impl NetPlan {
         self
     }
 
+    /// The kernel sends without a copy, but copies one message in so many after all (never for 0).
+    pub fn copying(mut self, one_in: u64) -> Self {
+        (self.faults.zero_copy, self.faults.lends) = (true, false);
+        self.faults.copied_one_in = one_in;
+        self
+    }
+
     /// From some moment on no peer moves, and the drain does not wait for long.
     pub fn stuck(mut self) -> Self {
         let mut chance = Chance::new(self.base.seed, 9);

@@ -137,8 +137,12 @@ pub fn check_kafka(plan: &NetPlan, run: &NetOutcome<Broker>) {
     assert!(peer.keeps_order() || !in_turn, "records changed places");
     let protocol = counted(run, Field::ErrorProtocol);
     assert!(protocol == 0 || peer.nonsense > 0, "{protocol} records are in doubt for answers that had their sense");
-    let throttled_ms = counted(run, Field::ThrottledMs);
-    assert!(throttled_ms <= peer.throttled_ms, "{throttled_ms} ms of the {} that were asked for", peer.throttled_ms);
+    let throttled = (counted(run, Field::ThrottledAnswers), counted(run, Field::ThrottledMs));
+    let asked = (peer.throttled_answers, peer.throttled_ms);
+    assert!(throttled.0 <= asked.0 && throttled.1 <= asked.1, "{throttled:?} of {asked:?} answers and ms");
+    if is_peaceful(plan) {
+        assert_eq!(throttled, asked, "answers that asked for a pause, and ms: all of them are heard");
+    }
     // What was on its way, and whose answer says first that somebody else leads; then that one is found, whatever
     // became of the batch.
     assert!(peer.misled_max <= in_flight as u64, "{} requests to a leader that was none", peer.misled_max);

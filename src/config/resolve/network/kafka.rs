@@ -45,7 +45,7 @@ pub fn plan(
     link.request_timeout_ns = timeout_ns.unwrap_or(link.request_timeout_ns);
     // Each partition has one, whatever is asked.
     link.connections = 1;
-    let batch = (flags.batch_bytes.or(said.batch_bytes), said.request_bytes_max);
+    let batch = (flags.batch_bytes, said.batch_bytes, said.request_bytes_max);
     let batch_bytes_min = sizes.max_bytes + frame_bytes(key, payload, wanted) + HEADER_BYTES as u64;
     if flags.client == Some(KafkaClient::Rskafka) && link.retry.retries_max > 0 {
         notes.push(RSKAFKA_RETRIES.to_owned());
@@ -250,15 +250,16 @@ fn frame_bytes(key: KeyPlan, payload: &PayloadPlan, wanted: &Wanted) -> u64 {
     bytes + if payload.annotate == Annotate::Headers { FRAME_FACTS_BYTES } else { 0 }
 }
 
-/// At least one record must fit; a size that was asked for is never changed.
+/// At least one record must fit; a size that the flag asked for is never changed. The property gives way, as in Kafka's
+/// own producer, which sends a longer record alone, and each record so with 0.
 fn batch_bytes(
-    (said, request_max): (Option<u64>, Option<u64>),
+    (flag, property, request_max): (Option<u64>, Option<u64>, Option<u64>),
     sizes: &Sizes,
     least: u64,
     notes: &mut Vec<String>,
     errors: &mut Vec<Fatal>,
 ) -> u64 {
-    let bytes = said.unwrap_or(limits::KAFKA_BATCH_BYTES_DEFAULT);
+    let bytes = flag.or(property).unwrap_or(limits::KAFKA_BATCH_BYTES_DEFAULT);
     if let Some(most) = request_max.filter(|most| *most < bytes.max(least)) {
         let what = format!("max.request.size {most}: a batch of {} B does not fit", bytes.max(least));
         errors
@@ -275,7 +276,7 @@ fn batch_bytes(
         errors.push(Fatal::usage(what).mend(format!("--payload-size and --batch-size within {most}")));
         return bytes;
     }
-    match said {
+    match flag {
         Some(bytes) if bytes < least => {
             let what =
                 format!("--batch-size {bytes}: a record of {} B with its frame needs {least} B", sizes.max_bytes);
@@ -283,7 +284,8 @@ fn batch_bytes(
             bytes
         }
         None if bytes < least => {
-            notes.push(format!("batches have {least} B, for one record of {} B each", sizes.max_bytes));
+            let asked = property.map_or(String::new(), |bytes| format!("batch.size={bytes}: "));
+            note_once(notes, format!("{asked}batches have {least} B, for one record of {} B each", sizes.max_bytes));
             least
         }
         _ => bytes,

@@ -3,9 +3,9 @@
 use super::super::INBOX_BYTES;
 use super::super::tests::manner;
 use super::*;
-use crate::payload::Starts;
 use crate::payload::framing::Framing;
 use crate::payload::stamper::Stamper;
+use crate::payload::{Block, Starts};
 use crate::sink::link::Area;
 use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
@@ -131,6 +131,24 @@ fn a_leader_that_cannot_be_reached_ends_the_run_though_nothing_waits() {
     assert!(!scene.is_up_at(15_001));
     let why = scene.part.take_end().expect("its time is over");
     assert!(why.starts_with("t/0: there was no connection to the leader for 5 s\n  mend: "), "{why}");
+}
+
+#[test]
+fn sequences_go_round_after_the_largest_number() {
+    let Scene { mut ring, mut part, manner, .. } = Scene::with_in_flight(3, u64::MAX);
+    part.requests.clear();
+    part.sent = 0;
+    part.next_sequence = i32::MAX - 1;
+    let manner = Manner { identity: Some((1, 0)), ..manner };
+    let starts = Starts::Fixed { length: 16, count: 100 };
+    let mut payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, 3);
+    for records in [4, 3, 1] {
+        let run = payload.run(1600, 1600, records).unwrap();
+        let slot = payload.begin(ring.memory(), run, Block::default());
+        part.push(&payload, slot, &manner, 0);
+    }
+    let sequences: Vec<i32> = part.requests.iter().map(|request| request.base_sequence).collect();
+    assert_eq!(sequences, [i32::MAX - 1, 2, 5]);
 }
 
 #[test]
