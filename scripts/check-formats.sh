@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Reads what the engine writes with software that is not ours: records with a parser that the Kaitai Struct compiler
-# makes of schemas/record.ksy, FITS blobs with astropy. Both are kept below target/foreign/.
+# Reads what the engine writes and sends with software that is not ours: records with a parser that the Kaitai Struct
+# compiler makes of schemas/record.ksy, FITS blobs with astropy. Both are kept below target/foreign/. What goes over TCP
+# a socket of Python's takes.
 #
 #   scripts/check-formats.sh [ENGINE]     default: ./engine
 #   scripts/check-formats.sh --prepare    only fetches the readers (about 40 s, once)
@@ -28,12 +29,31 @@ prepare() {
     printf '%s' "$wanted" >"$tools/ready"
 }
 
-# write NAME FLAGS…: a run of that name, its records in $work/NAME.
+# run NAME TARGET FLAGS…: a run of that name.
+run() {
+    local name=$1 target=$2
+    shift 2
+    "$engine" --target "$target" --parallel 1 --run-id "$name" --log-format json "$@" >"$work/log" 2>&1 ||
+        { cat "$work/log"; return 1; }
+}
+
+# write NAME FLAGS…: a run to a file, its records in $work/NAME.
 write() {
     local name=$1
     shift
-    "$engine" --target "file:$work/$name" --parallel 1 --run-id "$name" --log-format json "$@" >"$work/log" 2>&1 ||
-        { cat "$work/log"; return 1; }
+    run "$name" "file:$work/$name" "$@"
+}
+
+# stream NAME FRAMING FLAGS…: a run over TCP with that --tcp-framing, its records, without the frames, in $work/NAME.
+stream() {
+    local name=$1 framing=$2 port listener
+    shift 2
+    "$python" tests/foreign/store_stream.py "$work/$name" --framing "$framing" >"$work/port" &
+    listener=$!
+    read -r port <"$work/port"
+    run "$name" "tcp://127.0.0.1:$port" --connections 1 --tcp-framing "$framing" "$@" ||
+        { kill "$listener" || true; return 1; }
+    wait "$listener"
 }
 
 prepare
@@ -59,7 +79,14 @@ write sampled --records 100 --payload-size 300 --mode sampled --weight 7 --rate 
 "$python" tests/foreign/read_records.py "$work/signed" --run-id signed --records 200 --sign-key "$work/key"
 "$python" tests/foreign/read_records.py "$work/sampled" --run-id sampled --records 100 --weight 7
 
-for template in schemas/fixtures/generator/*.fits; do
+# The listener says its port through this pipe.
+mkfifo "$work/port"
+for framing in none length; do
+    stream "tcp-$framing" "$framing" --records 500 --payload-size 64-1500
+    "$python" tests/foreign/read_records.py "$work/tcp-$framing" --run-id "tcp-$framing" --records 500
+done
+
+for template in schemas/fixtures/generator/{,examples/}*.fits; do
     write fits --overwrite --records 50 --payload-template "$template" --mode sampled --weight 100 --rate 100MB/s
     "$python" tests/foreign/read_fits.py "$work/fits" --template "$template" --run-id fits --records 50 --weight 100
 done

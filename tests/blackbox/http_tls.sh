@@ -15,6 +15,10 @@ need 'nginx openssl python3' nginx openssl python3
 # In a folder with a space, as a project may be.
 certificates="$work/the certificates"
 cp -r "$here/../tls" "$certificates"
+# Authorities of a system whose SSL_CERT_FILE says so. Ours is not the first of them: neither as they lie here, nor
+# sorted by their bytes, as rustls-native-certs hands them on.
+trusted=$certificates/trusted.pem
+cat "$certificates/stranger.pem" "$certificates/ca.pem" >"$trusted"
 
 read -r good old new expired other mutual openssl_port < <(free_ports 7)
 
@@ -27,6 +31,7 @@ server() {
         ssl_certificate_key "$certificates/$2.key";
         $3
         location / { return 204; }
+        location /v1/ { return 202; }
         proxy_http_version 1.1;
         proxy_request_buffering off;
         proxy_set_header Connection "";
@@ -74,6 +79,13 @@ value() {
 print(functools.reduce(lambda value, key: value[key], sys.argv[2:], json.load(open(sys.argv[1]))))' "$work/report.json" "$@"
 }
 
+# tell: a run that tells nginx of each of its 300 records, as if it were the governance server.
+tell() {
+    "$engine" --target null --parallel 1 --records 300 --payload-size 1000 --rate 1MB/s --report "$work/report.json" \
+        --governance-url "https://localhost:$good" --governance-every 1 --log-format text >"$work/run.log" 2>&1 ||
+        fail "the run with governance ended with $?"
+}
+
 for io in uring syscall; do
     echo "== $io: trusted"
     for port in "$good" "$old" "$new"; do
@@ -90,6 +102,8 @@ for io in uring syscall; do
         [ "$(value totals bytes_produced)" = $((20 * 10 * 1024 * 1024)) ] || fail 'not all bytes were produced'
     done
     grep -q 'TLSv1.3' "$work/access.log" || fail 'no TLS 1.3'
+    SSL_CERT_FILE=$trusted run 0 "$good" 'TLS' --records 20 --io "$io"
+    [ "$(value totals records_produced)" = 20 ] || fail 'not all were produced for an authority of the system'
 
     echo "== $io: what arrives behind TLS"
     "$engine" --target "https://localhost:$good/$io" --tls-ca "$certificates/ca.pem" --records 3000 --connections 3 \
@@ -120,6 +134,13 @@ for io in uring syscall; do
     # nginx lets the handshake pass and answers 400.
     run 1 "$mutual" '5 failed.*status 5' --tls-ca "$certificates/ca.pem" --records 5 --io "$io"
 done
+
+echo '== governance over https'
+SSL_CERT_FILE=$trusted tell
+[ "$(value governance posted) $(value governance announced)" = '300 3' ] || fail "governance: $(value governance)"
+SSL_CERT_FILE=$certificates/stranger.pem tell
+[ "$(value governance posted) $(value governance announced)" = '0 0' ] || fail "governance: $(value governance)"
+value governance last_error | grep -qiE 'unknown ?issuer' || fail "governance: $(value governance)"
 
 # Plain HTTP behind https is no handshake.
 python3 -c 'import http.server

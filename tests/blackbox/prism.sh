@@ -56,14 +56,16 @@ start() {
     fail "Prism did not start"
 }
 
-# post NAME RECORDS FLAGS…: a run whose every record is told of; its report is $work/NAME.json.
+# post NAME FLAGS…: a run whose every record is told of; its report is $work/NAME.json.
 post() {
-    local name=$1 records=$2
-    shift 2
-    "$engine" --target null --parallel 4 --records "$records" --payload-size 64-256 --rate 2000kB/s --drain-timeout 30s \
-        --governance-url "$url" --governance-every 1 --log-format json --report "$work/$name.json" "$@" \
-        >"$work/$name.engine.log" 2>&1 || fail "the run ended with $?"
+    local name=$1
+    shift
+    "$engine" --target null --drain-timeout 30s --governance-url "$url" --governance-every 1 --log-format json \
+        --report "$work/$name.json" "$@" >"$work/$name.engine.log" 2>&1 || fail "the run ended with $?"
 }
+fast=(--parallel 4 --payload-size 64-256 --rate 2000kB/s)
+# Half a second between events, and no batch waits for so long: each goes in a call of its own.
+slow=(--parallel 1 --payload-size 100 --rate 200B/s)
 
 # figure NAME KEY: what the report says of governance.
 figure() {
@@ -76,12 +78,28 @@ answers() {
     grep -c "Respond.*$2" "$work/$1.log" || true
 }
 
+# calls NAME PATH: how many requests for it Prism has heard.
+calls() {
+    grep -ac "post $2 .*Request received" "$work/$1.log" || true
+}
+
+# all_posted NAME COUNT: governance was told of everything.
+all_posted() {
+    local key
+    for key in dropped refused failed invalid not_announced; do
+        [ "$(figure "$1" "$key")" = 0 ] || fail "$1: $key: $(figure "$1" "$key"), $(figure "$1" last_error)"
+    done
+    [ "$(figure "$1" posted)" = "$2" ] || fail "$1: posted: $(figure "$1" posted) of $2"
+}
+
 start whole mock "$contract"
-post whole "$events" --mode sampled --weight 7 --run-id prism.1
-for key in dropped refused failed invalid not_announced; do
-    [ "$(figure whole "$key")" = 0 ] || fail "$key: $(figure whole "$key"), $(figure whole last_error)"
+post whole "${fast[@]}" --records "$events" --mode sampled --weight 7 --run-id prism.1
+all_posted whole "$events"
+post single "${slow[@]}" --records 6 --run-id prism.2
+all_posted single 6
+for path in /v1/runs /v1/producers /v1/events /v1/events/batch /v1/runs/prism.1/close /v1/runs/prism.2/close; do
+    [ "$(calls whole "$path")" -gt 0 ] || fail "Prism has judged no call of $path"
 done
-[ "$(figure whole posted)" = "$events" ] || fail "posted: $(figure whole posted) of $events"
 if grep -iE 'violation|unprocessable|invalid|Request (body|did) ' "$work/whole.log"; then
     fail 'Prism has found violations'
 fi
@@ -89,7 +107,7 @@ fi
 # The judge is awake: what follows our contract does not follow one in which sequences are shorter.
 sed "s/{0,19})/{0,1})/" "$contract" >"$work/strict.yaml"
 start strict mock "$work/strict.yaml"
-post strict 1200
+post strict "${fast[@]}" --records 1200
 [ "$(figure strict refused)" -gt 0 ] || fail "Prism lets everything through"
 [ "$(figure strict invalid)" = 0 ] || fail "the engine did not follow its own contract"
 grep -qiE 'violation' "$work/strict.log" || fail "Prism does not say what it refuses"

@@ -4,6 +4,8 @@ use crate::api::{Api, Reply, Request};
 use crate::harness::{Ended, Live, Scratch, finish};
 use crate::metrics::{address, get, metric};
 use crate::report::{count, total};
+use engine::record::Header;
+use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -35,7 +37,8 @@ fn crc_text(record: &[u8]) -> String {
 fn every_nth_record_is_told_of_between_start_and_end() {
     let scratch = Scratch::new();
     let api = Api::start(|_| Reply::taken());
-    let words = "--target file:data/ --parallel 2 --records 2500 --payload-size 512 --run-id told \
+    // A block has about 16 records, each with a time of its own.
+    let words = "--target file:data/ --parallel 2 --records 2500 --payload-size 512 --run-id told --linger 5ms \
                  --mode sampled --weight 3 --rate 10MB/s --governance-every 10";
     let (report, told) = told(&scratch, &run(&scratch, &api, words));
     let requests = api.requests();
@@ -65,6 +68,9 @@ fn every_nth_record_is_told_of_between_start_and_end() {
         let data = scratch.read(&format!("data/payloads.{producer}.bin"));
         let record = &data[sequence * RECORD..][..RECORD];
         assert_eq!(event["checksum"], crc_text(record), "{event}");
+        let due_unix_ns = Header::decode(record).unwrap().timestamp_ns;
+        let due = Timestamp::from_nanosecond(due_unix_ns.into()).unwrap();
+        assert_eq!(event["timestamp"], format!("{due:.9}"), "{event}");
         assert_eq!((&event["size_bytes"], &event["weight"]), (&512.into(), &3.into()));
         assert_eq!((&event["run_id"], &event["target"]), (&"told".into(), &"file:data/".into()));
         seen.entry(producer).or_default().push(sequence as u64);

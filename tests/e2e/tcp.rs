@@ -57,6 +57,8 @@ fn a_discarding_receiver_counts_the_same_bytes() {
             let report = scratch.report(&words);
             let (ended, received) = receiver.ended();
             assert_eq!(ended.code(), 0, "{ended}");
+            // --bytes counts whole records, and not the lengths between them.
+            assert_eq!(total(&report, "bytes_produced"), 50_000_000_u64.div_ceil(4096) * 4096, "{words}");
             let bytes = total(&report, "bytes_produced") + framing * total(&report, "records_produced");
             assert_eq!((number(&received, "bytes_received"), number(&received, "connections")), (bytes, connections));
             let target = &report["producers"][0]["target"];

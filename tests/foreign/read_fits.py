@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Opens each record of a file of FITS blobs with astropy, in its strictest mode, and checks what was stamped."""
+"""Opens a template and each record that was made of it with astropy, in its strictest mode, and checks what was
+stamped."""
 
 import argparse
 import datetime
@@ -18,11 +19,17 @@ def check(condition, what):
         sys.exit(f"{arguments.file}: {what}")
 
 
+def check_form(units, what):
+    units.verify("exception")
+    for number, unit in enumerate(units, 1):
+        sums = (unit.verify_checksum(), unit.verify_datasum())
+        # 0: wrong, 1: right, 2: not there.
+        check(sums == (1, 1), f"{what}: HDU {number}: astropy says {sums} of CHECKSUM and DATASUM, not (1, 1)")
+
+
 def check_blob(blob, sequence, template):
     with fits.open(io.BytesIO(blob), checksum=True, mode="readonly", memmap=False) as units:
-        units.verify("exception")
-        for unit in units:
-            check(unit.verify_checksum() == 1 and unit.verify_datasum() == 1, f"sequence {sequence}: sums")
+        check_form(units, f"sequence {sequence}")
         header = units[0].header
         stamped = (header["RUNID"], header["PRODUCER"], header["SEQUENCE"], header["WEIGHT"])
         wanted = (arguments.run_id, 0, sequence, arguments.weight)
@@ -43,8 +50,8 @@ def main():
     check(len(data) % arguments.records == 0, f"{len(data)} bytes are no {arguments.records} records of one length")
     length = len(data) // arguments.records
     check(length % 2880 == 0, f"{length} bytes are no FITS blocks")
-    # The template's own sums may be placeholders; they are the engine's to make right.
-    with fits.open(arguments.template, memmap=False) as template:
+    with fits.open(arguments.template, checksum=True, mode="readonly", memmap=False) as template:
+        check_form(template, f"its template {arguments.template}")
         for sequence in range(arguments.records):
             check_blob(data[sequence * length : (sequence + 1) * length], sequence, template)
     print(f"{arguments.records} FITS records of {length} bytes: {arguments.file}")
