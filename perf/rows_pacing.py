@@ -1,4 +1,4 @@
-"""Rows that look at time: pacing, stalls, memory over a long run, start-up."""
+"""Rows that look at time: pacing, lateness, stalls, memory over a long run, start-up."""
 
 import json
 import re
@@ -8,8 +8,9 @@ import urllib.request
 from pathlib import Path
 
 import harness as h
-from rows_throughput import drain, engine, engine_words, read_report, seconds_checks, tmpfs_flags
-from servers import READY_SECONDS
+import servers
+from rows_throughput import drain, engine, engine_words, read_report, seconds_checks, seconds_of, tmpfs_flags
+from servers import READY_SECONDS, against
 
 RECORD_BYTES = 4096
 
@@ -37,9 +38,63 @@ def pacing(ctx):
         for rate in sorted({step for step in steps if step <= capacity.bytes_per_second * 0.9}):
             run = engine(ctx, f"{name} {rate} B/s", target, *flags, "--rate", rate, seconds=seconds, poll="busy")
             runs.append([run])
-            checks += pace_checks(f"{name} at {rate} B/s", rate, seconds, RECORD_BYTES, read_report())
+            report = read_report()
+            run.facts["intervals"] = seconds_of(report)
+            checks += pace_checks(f"{name} at {rate} B/s", rate, seconds, RECORD_BYTES, report)
             print(f"    {checks[-3].bar}: {checks[-3].value}", flush=True)
     return runs, checks
+
+
+WAKES_PER_SECOND = 1000
+# What keeps its place in memory however small the machine: it takes 4 MB a second.
+LATENESS_FILE_BYTES = 64 << 20
+
+
+def bare_wakes(ctx):
+    run, output = h.measure("clock_nanosleep", ["taskset", "-c", "0", h.peer("wake"), WAKES_PER_SECOND, ctx.seconds])
+    run.facts = {"lateness_seconds": json.loads(output)}
+    return run
+
+
+def punctual_engine(ctx, name, target, *flags):
+    run = engine(ctx, f"engine {name}", target, *flags, "--rate", f"{WAKES_PER_SECOND}rec/s")
+    run.facts["lateness_seconds"] = slim(read_report()["pacing"]["lateness_seconds"])
+    return run
+
+
+def punctual_stdout(ctx, *flags):
+    h.remove(h.scratch("report.json"))
+    words = engine_words(ctx, "stdout", *flags, "--rate", f"{WAKES_PER_SECOND}rec/s")
+    # It reads until the engine is done, however long that takes.
+    run = h.measure_pipe("engine stdout", words, drain(ctx, "read", ctx.seconds + 3600), codes=(0,))
+    run.facts["lateness_seconds"] = slim(read_report()["pacing"]["lateness_seconds"])
+    return run
+
+
+def lateness(ctx):
+    """How late 1000 records a second go out with --poll adaptive, against a bare loop that sleeps until each is due."""
+    core = ["--cores", "0", "--parallel", "1", "--payload-size", RECORD_BYTES]
+    files = tmpfs_flags(ctx, 1, min(ctx.tmpfs_bytes // 2, LATENESS_FILE_BYTES))
+
+    def on_tmpfs(io):
+        return lambda: punctual_engine(ctx, f"tmpfs {io}", f"file:{ctx.tmpfs}/", *files, "--io", io)
+
+    cases = {"null": lambda: punctual_engine(ctx, "null", "null", *core), "tmpfs, io_uring": on_tmpfs("uring"),
+             "tmpfs, system calls": on_tmpfs("syscall"), "stdout": lambda: punctual_stdout(ctx, *core)}
+    runs, checks = [], []
+    for name, ours in cases.items():
+        pairs = h.alternate(ctx.pairs, ours, lambda: bare_wakes(ctx))
+        later = h.figures(pairs, lambda paced, bare: 1e6 * (late_p999(paced) - late_p999(bare)))
+        checks.append(h.judge(f"{name}: p99.9 of lateness, engine less bare loop, in µs: median at most 100", later,
+                              lambda median: median <= 100, form="+.1f"))
+        medians = [1e6 * h.statistics.median(map(late_p999, those)) for those in zip(*pairs)]
+        print(f"    {name}: p99.9 {medians[0]:.1f} µs, of the bare loop {medians[1]:.1f}", flush=True)
+        runs += pairs
+    return runs, checks
+
+
+def late_p999(run):
+    return run.facts["lateness_seconds"]["p999"]
 
 
 def burst(ctx):
@@ -120,11 +175,25 @@ def metrics_address(process, log):
 
 
 def memory(ctx):
-    """Resident memory over half an hour with every report on; the first minute is for settling."""
+    """Resident memory over half an hour: report, page, SLO, stages, audit, metrics, JSON log and governance are on."""
     seconds = 4 if ctx.smoke else ctx.memory_minutes * 60
+    # The first minute is for settling.
     settle, every = (1, 0.5) if ctx.smoke else (60, 10)
-    words = engine_words(ctx, f"file:{ctx.tmpfs}/", *tmpfs_flags(ctx), "--rate", "200MB/s", "--audit-every", "1000",
-                         "--metrics-addr", "127.0.0.1:0", seconds=seconds)
+    run = against(servers.governance(), lambda there: watched(ctx, there, seconds, every))
+    settled = [size for at, size in run.facts["resident_bytes"] if at >= settle]
+    swing = max(settled) - min(settled)
+    what = f"{swing / 1024:.0f} KiB over {seconds} s, around {min(settled) >> 20} MiB"
+    return [[run]], [h.Check("resident memory flat within 1 MiB either way", what, swing <= 2 << 20)]
+
+
+def watched(ctx, api, seconds, every):
+    """A run that tells of itself in all ways, and its resident memory at so many seconds."""
+    page = h.scratch("report.html")
+    h.remove(page)
+    words = engine_words(ctx, f"file:{ctx.tmpfs}/", *tmpfs_flags(ctx), "--rate", "190MB/s", "--ramp-to", "210MB/s",
+                         "--ramp-steps", 4, "--html", h.relative(page), "--slo", "p99<10s", "--audit-every", "1000",
+                         "--metrics-addr", "127.0.0.1:0", "--governance-url", f"http://{api.address}",
+                         "--governance-every", 1000, seconds=seconds)
     run = h.Run("engine", h.words(words))
     samples, log, began = [], h.scratch("stderr.txt"), time.monotonic()
     with open(log, "w", encoding="utf-8") as errors, h.running(words, stderr=errors) as process:
@@ -139,11 +208,11 @@ def memory(ctx):
     report = read_report()
     run.bytes, run.seconds = report["totals"]["bytes_produced"], report["elapsed_seconds"]
     run.bytes_per_second = report["throughput"]["bytes_per_second"]
-    run.facts = {"resident_bytes": samples}
-    settled = [size for at, size in samples if at >= settle]
-    swing = max(settled) - min(settled)
-    what = f"{swing / 1024:.0f} KiB over {seconds} s, around {min(settled) >> 20} MiB"
-    return [[run]], [h.Check("resident memory flat within 1 MiB either way", what, swing <= 2 << 20)]
+    told = report["governance"]
+    if not page.exists() or len(report["phases"]) != 4 or not report["slo"] or not told["posted"]:
+        raise h.RowError(f"not every report was on: {run.command}\ngovernance: {told}")
+    run.facts = {"resident_bytes": samples, "governance": told}
+    return run
 
 
 def startup(ctx):

@@ -28,26 +28,50 @@ def engine(ctx, peer, target, *flags, seconds=None, poll="adaptive"):
     return run
 
 
+def seconds_of(report):
+    """What `seconds_checks` looks at, for the record."""
+    kept = ("seconds", "bytes_produced", "catch_up_records", "loop_gap_max_seconds")
+    return [{name: interval.get(name, 0) for name in kept} for interval in report["intervals"]]
+
+
+def off_in_calm_seconds(rate, record_bytes, seconds):
+    """By how many bytes each whole second is off in which the loop was let run; None for one in which it was not. What
+    such a second caught up of a stall before it is not held against it."""
+    found, behind = [], False
+    for second in seconds:
+        is_calm = second["loop_gap_max_seconds"] <= 0.001
+        off, caught_up = second["bytes_produced"] - rate, second["catch_up_records"] * record_bytes
+        if behind and off > 0:
+            off = max(off - caught_up, 0)
+        if abs(second["seconds"] - 1) < 0.001:
+            found.append(off if is_calm else None)
+        behind = not is_calm or (behind and caught_up > 0)
+    return found
+
+
 def seconds_checks(name, rate, record_bytes, report):
     """Every second in which the loop was let run."""
-    whole = [interval for interval in report["intervals"] if abs(interval["seconds"] - 1) < 0.001]
-    calm = [interval for interval in whole if interval.get("loop_gap_max_seconds", 0) <= 0.001]
-    worst = max((abs(interval["bytes_produced"] - rate) for interval in calm), default=0)
-    bound = max(rate * 0.005, record_bytes)
+    whole = off_in_calm_seconds(rate, record_bytes, seconds_of(report))
+    calm = [off for off in whole if off is not None]
+    worst = max(calm, key=abs, default=None)
+    met = worst is not None and abs(worst) <= max(rate * 0.005, record_bytes)
+    said = "not judged: no second was calm" if worst is None else f"worst off by {worst:+.0f} bytes in a second"
     share = len(calm) / len(whole) if whole else 0
-    return [h.Check(f"{name}: calm seconds within 0.5 % or one record", f"worst off by {worst} bytes in a second",
-                    worst <= bound),
+    return [h.Check(f"{name}: calm seconds within 0.5 % or one record", said, met),
             h.Check(f"{name}: at least 90 % of seconds calm", f"{100 * share:.0f} %", share >= 0.9)]
 
 
 FAST_RATE = 8_000_000_000
+# So its bars begin.
+FAST_BARS = "8 GB/s sustained"
 
 
 def sustained_checks(run, record_bytes):
     """Of the engine's last run, which was asked for 8 GB/s: the whole of it, and its seconds."""
-    kept = run.bytes_per_second / FAST_RATE
-    return [h.Check("8 GB/s sustained, within 0.01 %", f"{kept:.6f}", abs(kept - 1) <= 0.0001),
-            *seconds_checks("8 GB/s sustained", FAST_RATE, record_bytes, read_report())]
+    kept, report = run.bytes_per_second / FAST_RATE, read_report()
+    run.facts["intervals"] = seconds_of(report)
+    return [h.Check(f"{FAST_BARS}, within 0.01 %", f"{kept:.6f}", abs(kept - 1) <= 0.0001),
+            *seconds_checks(FAST_BARS, FAST_RATE, record_bytes, report)]
 
 
 # What costs fio processor time and is not asked of it here: other bytes in each write, a clock around each.
@@ -98,12 +122,12 @@ def file(ctx):
     return runs, checks
 
 
-def tmpfs_flags(ctx, producers=2):
-    """As many cores as producers, files that stay in memory."""
+def tmpfs_flags(ctx, producers=2, each=None):
+    """As many cores as producers, files (of `each` bytes) that stay in memory."""
     cores = ",".join(str(core) for core in range(producers))
     # A smoke run takes what little there is.
     floor = ["--min-free", "0"] if ctx.smoke else []
-    return ["--cores", cores, "--parallel", producers, "--overwrite", "--preallocate", ctx.tmpfs_bytes // 2,
+    return ["--cores", cores, "--parallel", producers, "--overwrite", "--preallocate", each or ctx.tmpfs_bytes // 2,
             "--block-size", "256Ki", "--payload-size", "4096", "--direct", "off", *floor]
 
 
@@ -174,6 +198,35 @@ def null(ctx):
     return runs, [h.at_least("rate, engine / memcpy", 25, h.ratios(runs, lambda run: run.bytes_per_second))]
 
 
+# A cache line short of whole pages: heads that are a power of two apart share a few sets of the cache, the more so the
+# further they are apart.
+STAMPED_LARGE, STAMPED_SMALL = (1 << 20) - 64, (4 << 10) - 64
+# In a ring of either: as many heads, and no more of them than any cache holds, since only heads are touched.
+STAMPED_RECORDS = 64
+
+
+def stamp(ctx):
+    """Records a second to nowhere, signed and not, one record a turn: 1 MiB against 4 KiB, which cost the same."""
+    key = h.scratch("sign.key")
+    key.write_bytes(b"signs nothing but what perf/run.py measures\n")
+
+    def run(size, signed):
+        # The turn's own cost is then in both alike; it would be shared by 256 records of 4 KiB.
+        one_a_turn = ["--block-size", size, "--queue-depth", 1, "--ring-size", STAMPED_RECORDS * size]
+        made = engine(ctx, f"{size} B{' signed' if signed else ''}", "null", "--payload-size", size, *one_a_turn,
+                      "--cores", "0", "--parallel", "1", *signed, poll="busy")
+        made.facts["records_per_second"] = made.facts["totals"]["records_produced"] / made.seconds
+        return made
+
+    runs, checks = [], []
+    for what, signed in (("not signed", []), ("signed", ["--sign-key", h.relative(key)])):
+        pairs = h.alternate(ctx.pairs, lambda: run(STAMPED_LARGE, signed), lambda: run(STAMPED_SMALL, signed))
+        found = h.ratios(pairs, lambda made: made.facts["records_per_second"])
+        checks.append(h.at_least(f"{what}: records a second, 1 MiB / 4 KiB", 0.8, found))
+        runs += pairs
+    return runs, checks
+
+
 SKIP_SECONDS = 0.3
 
 
@@ -234,7 +287,11 @@ def verify(ctx):
 
     def check():
         size = sum(path.stat().st_size for path in ctx.tmpfs.glob("payloads.*.bin"))
-        run, _ = h.measure("engine verify", ["taskset", "-c", "0,1", ctx.engine, "verify", ctx.tmpfs])
+        peak = h.scratch("peak-kib.txt")
+        # What the kernel gives for a child counts what it was before exec: this harness, if that is larger.
+        timed = ["/usr/bin/time", "--format=%M", f"--output={h.relative(peak)}"]
+        run, _ = h.measure("engine verify", [*timed, "taskset", "-c", "0,1", ctx.engine, "verify", ctx.tmpfs])
+        run.max_rss_bytes = int(peak.read_text(encoding="utf-8")) * 1024
         run.bytes, run.seconds = size, run.wall_seconds
         run.bytes_per_second = size / run.wall_seconds
         return run

@@ -2,6 +2,7 @@
 """Measures the engine against its peers, one row at a time.
 
     perf/run.py list
+    perf/run.py results               what each bar came to, as perf/RESULTS.md has it
     perf/run.py file tmpfs            raw numbers and a page for each go to perf/runs/<date>-<host class>/
     perf/run.py --smoke all           every row, tiny: shows that it runs, keeps nothing, judges nothing
 
@@ -19,6 +20,7 @@ from datetime import date
 from pathlib import Path
 
 import harness as h
+import results
 import rows_kafka as kafka
 import rows_network as network
 import rows_pacing as pacing
@@ -31,11 +33,13 @@ ROWS = {
     "tmpfs-syscall": throughput.tmpfs_syscall,
     "disk-syscall": throughput.disk_syscall,
     "null": throughput.null,
+    "stamp": throughput.stamp,
     "stdout-stamped": throughput.stdout_stamped,
     "stdout-unstamped": throughput.stdout_unstamped,
     "stdout-splice": throughput.stdout_splice,
     "verify": throughput.verify,
     "pacing": pacing.pacing,
+    "lateness": pacing.lateness,
     "burst": pacing.burst,
     "stall": pacing.stall,
     "startup": pacing.startup,
@@ -76,7 +80,7 @@ class Context:
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="+", metavar="ROW", help="'list', 'all', or any of: " + " ".join(ROWS))
+    parser.add_argument("rows", nargs="+", metavar="ROW", help="'list', 'results', 'all', or any of: " + " ".join(ROWS))
     parser.add_argument("--engine", default="./engine", help="the binary, as scripts/build.sh leaves it")
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=10, help="of each run")
@@ -156,11 +160,11 @@ def measure_row(name, ctx, out):
 
 def main():
     options = arguments()
-    if options.rows == ["list"]:
+    if options.rows in (["list"], ["results"]):
         # Who reads only the first lines, such as `head`, ends it without a word.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        for name, row in ROWS.items():
-            print(f"{name:18} {row.__doc__.strip()}")
+        listed = "".join(f"{name:18} {row.__doc__.strip()}\n" for name, row in ROWS.items())
+        print(listed if options.rows == ["list"] else results.page(list(ROWS)), end="")
         return 0
     names = list(ROWS) if options.rows == ["all"] else options.rows
     unknown = [name for name in names if name not in ROWS]
@@ -179,6 +183,8 @@ def main():
     out = h.scratch("smoke") if ctx.smoke else kept.absolute()
     try:
         met = [measure_row(name, ctx, out) for name in names]
+        if not ctx.smoke and out.parent == results.RUNS:
+            print(f"the page of all results is older now: {results.COMMAND}")
     except (h.RowError, OSError, KeyError, ValueError) as error:
         print(f"not measured: {type(error).__name__}: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,5 @@
-"""How rows are judged and kept, how peers are run, and that a row that is ended leaves nothing running."""
+"""How rows are judged and kept, what the page of results says, how peers are run, and that a row that is ended leaves
+nothing running."""
 
 import hashlib
 import json
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import harness as h
+import results
 import rows_kafka
 import rows_throughput
 import run
@@ -102,6 +104,119 @@ class Judging(unittest.TestCase):
                   "versions": {}, "settings": {}}
         page = h.markdown(result, [run for pair in runs for run in pair])
         self.assertEqual(page.count("| 50 500 moved |"), 2)
+
+
+def second(off=0, gap=0.0, caught_up=0, length=1.0):
+    """One of a run at 1 MB/s with records of 1000 bytes."""
+    return {"seconds": length, "bytes_produced": 1_000_000 + off, "loop_gap_max_seconds": gap,
+            "catch_up_records": caught_up}
+
+
+class Seconds(unittest.TestCase):
+    def judged(self, *intervals):
+        off, share = rows_throughput.seconds_checks("null", 1_000_000, 1000, {"intervals": list(intervals)})
+        return off.passed, off.value, share.value
+
+    def test_the_worst_calm_second_is_told_with_its_sign(self):
+        self.assertEqual(self.judged(second(), second(-5000)), (True, "worst off by -5000 bytes in a second", "100 %"))
+        self.assertEqual(self.judged(second(3000), second(5001)),
+                         (False, "worst off by +5001 bytes in a second", "100 %"))
+
+    def test_a_second_that_was_not_calm_is_not_judged(self):
+        self.assertEqual(self.judged(second(), second(-90_000, gap=0.09)),
+                         (True, "worst off by +0 bytes in a second", "50 %"))
+        self.assertEqual(self.judged(second(-90_000, gap=0.09)),
+                         (False, "not judged: no second was calm", "0 %"))
+        # Nor is what was left of one at the end.
+        self.assertEqual(self.judged(second(), second(-900_000, length=0.1))[1:],
+                         ("worst off by +0 bytes in a second", "100 %"))
+
+    def test_what_a_stall_left_behind_is_caught_up_in_calm_seconds(self):
+        stalled = second(-100_000, gap=0.1, caught_up=20)
+        self.assertEqual(self.judged(stalled, second(80_000, caught_up=400), second(20_000, caught_up=20), second()),
+                         (True, "worst off by +0 bytes in a second", "75 %"))
+        # More than was late is too much, and what comes after the catch-up is as any other.
+        self.assertFalse(self.judged(stalled, second(80_000, caught_up=70))[0])
+        self.assertFalse(self.judged(stalled, second(80_000, caught_up=80), second(), second(20_000, caught_up=20))[0])
+        # Too little is too little.
+        self.assertEqual(self.judged(stalled, second(-6000, caught_up=400))[1], "worst off by -6000 bytes in a second")
+
+    def test_a_run_without_a_stall_has_nothing_to_catch_up(self):
+        self.assertFalse(self.judged(second(), second(20_000, caught_up=20))[0])
+
+
+def series(folder, name, day, checks, hops=(CALM,) * 5, **of_runs):
+    """A result as it is kept, of a comparison with so many pairs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = [{"pair": pair, "hop_ns": hop, **of_runs} for pair, hop in enumerate(hops) for _ in range(2)]
+    checks = [{"bar": bar, "value": value, "passed": passed} for bar, value, passed in checks]
+    result = {"row": "tcp", "measured_at": f"{day}T01:02:03+00:00", "checks": checks, "runs": runs}
+    (folder / f"{name}.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+def lines_of(runs, *rows):
+    _, table = results.page(rows or ["tcp"], runs).split("\n|---", 1)
+    return table.splitlines()[1:]
+
+
+class Results(unittest.TestCase):
+    def test_the_page_is_that_of_the_results_that_are_kept(self):
+        self.assertEqual(results.PAGE.read_text(encoding="utf-8"), results.page(list(run.ROWS)),
+                         f"it is older than perf/runs or the rows: {results.COMMAND}")
+
+    def test_the_newest_series_of_each_class_of_machine_is_told(self):
+        runs = scratch_folder(self)
+        series(runs / "2026-01-02-2cpu-one", "tcp-early", "2026-01-03", [("bar", "0.9 (0.8 to 1, 5 pairs)", False)])
+        series(runs / "2026-01-02-2cpu-one", "tcp", "2026-01-02", [("bar", "1.1 (1 to 1.2, 5 pairs)", True)])
+        series(runs / "2026-01-01-2cpu-two", "tcp", "2026-01-01", [("bar", "1.2 (1 to 1.3, 5 pairs)", True)])
+        self.assertEqual(lines_of(runs, "tcp", "http-tcp"), [
+            "| `tcp` | bar | **missed**: 0.9 (0.8 to 1, 5 pairs), [2026-01-03](runs/2026-01-02-2cpu-one/tcp-early.md) "
+            "| met: 1.2 (1 to 1.3, 5 pairs), [2026-01-01](runs/2026-01-01-2cpu-two/tcp.md) |",
+            "| `http-tcp` | not measured yet | – | – |"])
+
+    def cell(self, value, passed, **facts):
+        runs = scratch_folder(self)
+        series(runs / "2026-01-01-2cpu-one", "tcp", "2026-01-01", [("bar", value, passed)], **facts)
+        return lines_of(runs)[0].split(" | ")[2].rsplit(", [", 1)[0]
+
+    def test_series_from_before_the_rules_are_judged_by_them(self):
+        few = "1.100 (1.000 to 1.200, 3 pairs)"
+        self.assertEqual(self.cell(few, True, hops=[CALM] * 3), f"not judged: 3 of at least 5 steady pairs; {few}")
+        self.assertEqual(self.cell(few, True, hops=[[]] * 9), f"not judged: 0 of at least 5 steady pairs; {few}")
+        moved = [*[MOVED] * 6, *[CALM] * 5]
+        self.assertEqual(self.cell(few, True, hops=moved), f"not judged: 6 of 11 pairs moved; {few}")
+        self.assertEqual(self.cell(few, False, hops=moved[1:]), f"**missed**: {few}")
+        # Those since were judged by them when they were made, and what is no comparison of pairs has no rule.
+        self.assertEqual(self.cell(few, True, hops=[CALM] * 3, moved=False), f"met: {few}")
+        self.assertEqual(self.cell("not judged: 3 pairs", False, moved=False), "not judged: 3 pairs")
+        self.assertEqual(self.cell("796 KiB", True, hops=[]), "met: 796 KiB")
+
+    def test_each_comparison_of_a_series_has_its_own_pairs(self):
+        runs = [{"pair": pair, "hop_ns": hop} for hop in (CALM, MOVED) for pair in range(5) for _ in range(2)]
+        self.assertEqual(results.comparisons(runs), [(5, 5), (0, 5)])
+        checks = [{"bar": bar, "value": "1 (1 to 1, 5 pairs)"} for bar in "abc"]
+        each = results.pairs_of_checks({"runs": runs, "checks": checks[:2]})
+        self.assertEqual(each, {"a": (5, 5), "b": (0, 5)})
+        # Which of three rests on which of two is not known.
+        self.assertEqual(results.pairs_of_checks({"runs": runs, "checks": checks})["c"], (0, 5))
+
+    def test_steps_of_one_bar_are_counted(self):
+        runs = scratch_folder(self)
+        steps = [("null at 10 B/s: bar", "1", True), ("null at 20 B/s: bar", "2", False),
+                 ("tmpfs at 10 B/s: bar", "not judged: 3", False), ("without (no bar; for the record)", "4", True)]
+        series(runs / "2026-01-01-2cpu-one", "tcp", "2026-01-01", steps)
+        self.assertEqual(lines_of(runs), ["| `tcp` | bar | **missed**: 1 of 3 met, 1 missed, 1 not judged, "
+                                          "[2026-01-01](runs/2026-01-01-2cpu-one/tcp.md) |"])
+
+    def test_a_bar_that_is_not_always_asked_is_that_of_the_series_that_asked(self):
+        runs = scratch_folder(self)
+        fast = f"{results.FAST_BARS}, bar"
+        folder = runs / "2026-01-01-2cpu-one"
+        series(folder, "tcp-3", "2026-01-03", [("bar", "3", True)])
+        series(folder, "tcp-2", "2026-01-02", [("bar", "2", True), ("gone", "2", True), (fast, "2", True)])
+        series(folder, "tcp", "2026-01-01", [(fast, "1", True), (f"{fast}, gone", "1", True)])
+        self.assertEqual([line.rsplit(", [", 1)[0] for line in lines_of(runs)],
+                         ["| `tcp` | bar | met: 3", f"| `tcp` | {fast} | met: 2"])
 
 
 class Keeping(unittest.TestCase):
