@@ -4,6 +4,7 @@
 #   scripts/test.sh            checks, tests and black-box runs
 #   INSTALL=0 scripts/test.sh  installs nothing: a missing tool is an error that names its package
 #   PERF_SMOKE=0 scripts/test.sh  no benchmarks
+#   ROUNDS=20 SECURE_ROUNDS=10 scripts/test.sh  all seeded rounds of tests/blackbox/kafka_faults.sh, not three of each
 #   STRICT=1 scripts/test.sh   a check whose tools cannot be fetched, or that is left out, fails; without, it is named at
 #                              the end, as is, with STRICT=1 too, what the host itself refuses in a black-box run
 set -euo pipefail
@@ -60,7 +61,6 @@ cc gcc
 shellcheck shellcheck
 fio fio
 promtool prometheus
-tmux tmux
 kcat kcat
 mvn maven
 openssl openssl
@@ -78,6 +78,7 @@ java default-jdk-headless
 TOOLS
     echo '#include <librdkafka/rdkafka.h>' | cc -E - >/dev/null 2>&1 || echo librdkafka-dev
     python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
+    [ -x /usr/bin/time ] || echo time
 }
 
 # Installs what is missing, or names it.

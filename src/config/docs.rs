@@ -106,7 +106,7 @@ fn run_help() -> String {
          engine receive --listen URL     be the other end of tcp://, http:// or kafka://\n\
          engine verify SOURCE... [flags] read back what was written and prove it complete\n\
          engine saturate [flags]         find the highest rate that holds\n\
-         engine doctor [flags]           what on this host stands in the way, and the commands that mend it\n\
+         engine doctor [flags]           what on this host stands in the way, and what mends it\n\
          engine plan --target URL        what a rate needs of a machine\n\
          engine report REPORT [flags]    render a report again, as text or as a page\n\
          engine compare REPORT REPORT    two reports side by side, and what sets them apart\n\
@@ -178,7 +178,7 @@ fn doctor_help() -> String {
     let mut out = String::from("engine doctor [flags]\n\n");
     out.push_str(&wrapped(
         "Looks at the host and judges each item as fatal, hint, unknown or fine: its value, why it matters, what it is \
-         worth, and the command that changes it. It needs no privilege and changes nothing. Exit 3: something is fatal.",
+         worth, and what mends it. It needs no privilege and changes nothing. Exit 3: something is fatal.",
         0,
     ));
     list_flags(&mut out, DOCTOR_FLAGS, DOCTOR_CODES);

@@ -31,6 +31,7 @@ pub enum Kind {
     CountOr {
         word: &'static str,
         min: u64,
+        max: u64,
     },
     /// A number from 0 to the maximum.
     Fraction {

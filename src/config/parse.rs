@@ -46,8 +46,8 @@ pub fn parse(key: &Key, text: &str) -> Result<Value, String> {
         Kind::Timestamp => number(units::parse_time_unix_ns(text)),
         Kind::Count { min, max } => number(parse_count(text, min, max)),
         Kind::CountOr { word, .. } if text == word => Ok(Value::Number(u64::MAX)),
-        Kind::CountOr { word, min } => {
-            number(parse_count(text, min, u64::MAX - 1).map_err(|why| format!("{why}, or {word}")))
+        Kind::CountOr { word, min, max } => {
+            number(parse_count(text, min, max).map_err(|why| format!("{why}, or {word}")))
         }
         Kind::Fraction { max } => {
             let value = text.parse::<f64>().ok().filter(|f| (0.0..=max).contains(f));

@@ -16,8 +16,8 @@ mod stages;
 pub mod target;
 mod templates;
 
+use crate::base::clock;
 use crate::base::fatal::Fatal;
-use crate::base::{clock, limits};
 use crate::config::Deps;
 use crate::config::keys;
 use crate::config::load::Settings;
@@ -127,7 +127,8 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     };
     let poll = wanted.poll.unwrap_or(if cores.to_spare() { Poll::Busy } else { Poll::Adaptive });
     let is_cached = targets.kind == SinkKind::File && !blocks.direct;
-    let by_calls = is_cached && poll == Poll::Busy && calls_hold_up_nobody(wanted, &core_of, targets.count());
+    let holds_up_nobody = || poll == Poll::Busy && calls_hold_up_nobody(wanted, &core_of, targets.count());
+    let by_calls = is_cached && (is_in_memory(&targets) || holds_up_nobody());
     let io = back_end(wanted, (targets.kind, by_calls), deps, &mut notes, errors);
     let rings_bytes = ring_bytes_per_lane.saturating_mul(producers as u64);
     let unregistered = geometry::check_memlock(wanted, (io, rings_bytes), sysfs, &mut notes, errors);
@@ -149,13 +150,6 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
         unregistered,
         poll,
         notes,
-    }
-}
-
-fn check_retain(wanted: &Wanted, errors: &mut Vec<Fatal>) {
-    if let Some(retain) = wanted.retain.flatten().filter(|retain| *retain > limits::RETAIN_MAX) {
-        let what = format!("--retain {retain} is more than {}", limits::RETAIN_MAX);
-        errors.push(Fatal::usage(what).mend("--retain=all, or fewer files of a larger --rotate-size-mb"));
     }
 }
 
@@ -207,7 +201,6 @@ fn reject_useless(settings: &Settings, wanted: &Wanted, targets: &Targets, error
     }
     network::reject_useless(settings, wanted, targets.kind, &targets.remotes, errors);
     reject_useless_in_stages(settings, wanted, errors);
-    check_retain(wanted, errors);
 }
 
 /// The same for the stages of a file.
@@ -260,6 +253,11 @@ fn capacity(layout: &FileLayout) -> u64 {
         FileLayout::Ring { capacity_bytes } | FileLayout::Device { capacity_bytes } => *capacity_bytes,
         FileLayout::Rotating { .. } => u64::MAX,
     }
+}
+
+/// Copying takes the same time for whoever does it, and handing it to io_uring's worker thread comes on top.
+fn is_in_memory(targets: &Targets) -> bool {
+    targets.places.iter().all(|place| host_fs::is_in_memory(place.path()))
 }
 
 /// io_uring hands what goes to the page cache to a worker thread, which has to share the core with one of ours that

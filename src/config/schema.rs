@@ -35,7 +35,7 @@ fn property(key: &Key) -> Value {
         schema = json!({"anyOf": [schema.clone(), {"type": "array", "items": schema, "minItems": 1}]});
     }
     schema["description"] = json!(key.help);
-    schema["examples"] = json!([key.example]);
+    schema["examples"] = json!([example(key)]);
     // What is only known on the host is told in words.
     if let (Kind::Choice(words), default) = (key.kind, key.default)
         && words.contains(&default)
@@ -43,6 +43,16 @@ fn property(key: &Key) -> Value {
         schema["default"] = json!(default);
     }
     schema
+}
+
+/// As it stands in a file: a number without quotes, where the key takes nothing else.
+fn example(key: &Key) -> Value {
+    match key.kind {
+        Kind::Count { .. } | Kind::CountOr { .. } | Kind::Fraction { .. } => {
+            key.example.parse().unwrap_or_else(|_| json!(key.example))
+        }
+        _ => json!(key.example),
+    }
 }
 
 fn shape(kind: Kind) -> Value {
@@ -72,7 +82,9 @@ fn shape(kind: Kind) -> Value {
         // As it is written, whatever YAML takes it for.
         Kind::Text => json!({"type": ["string", "number"]}),
         Kind::Count { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
-        Kind::CountOr { word, min } => json!({"anyOf": [{"type": "integer", "minimum": min}, {"const": word}]}),
+        Kind::CountOr { word, min, max } => {
+            json!({"anyOf": [{"type": "integer", "minimum": min, "maximum": max}, {"const": word}]})
+        }
         Kind::Fraction { max } => json!({"type": "number", "minimum": 0, "maximum": max}),
         Kind::Choice(words) if words.contains(&"on") => json!({"enum": with_booleans(words)}),
         Kind::Choice(words) => json!({"enum": with_numbers(words)}),
@@ -162,15 +174,33 @@ mod tests {
         assert!(seen >= 5, "{seen} examples");
     }
 
+    /// An editor offers it as it is written there.
+    #[test]
+    fn examples_fit_their_own_keys() {
+        let schema = config_schema();
+        let stage = &schema["properties"][PHASES_KEY]["items"];
+        for properties in [&schema, stage].map(|of| of["properties"].as_object().unwrap()) {
+            for (name, property) in properties.iter().filter(|(name, _)| *name != PHASES_KEY) {
+                let example = &property["examples"][0];
+                assert!(jsonschema::validator_for(property).unwrap().is_valid(example), "{name}: {example}");
+            }
+        }
+    }
+
     #[test]
     fn the_schema_refuses_what_the_loader_refuses() {
         let validator = jsonschema::validator_for(&config_schema()).unwrap();
-        for wrong in
-            [json!({"rote": 1}), json!({"mode": "x"}), json!({"phases": [{"cores": "1"}]}), json!({"seed": -1})]
-        {
+        for wrong in [
+            json!({"rote": 1}),
+            json!({"mode": "x"}),
+            json!({"phases": [{"cores": "1"}]}),
+            json!({"seed": -1}),
+            json!({"retain": 65_537}),
+        ] {
             assert!(!validator.is_valid(&wrong), "{wrong}");
         }
         assert!(validator.is_valid(&json!({"direct": true, "retain": "all", "target": ["null"]})));
+        assert!(validator.is_valid(&json!({"records": u64::MAX - 1, "retain": 65_536})));
         assert!(validator.is_valid(&json!({"run_id": 1.10})) && validator.is_valid(&json!({"run_id": 20_260_101})));
         assert!(validator.is_valid(&json!({"acks": 1})) && !validator.is_valid(&json!({"acks": 2})));
     }

@@ -43,6 +43,9 @@ const NAMES: &[(u64, &str)] = &[
     (0xff53_4d42, "cifs"),
 ];
 
+/// What is written there is copied, and waits for no device.
+const IN_MEMORY: &[&str] = &["tmpfs", "ramfs"];
+
 /// Where direct I/O reaches the device instead of being taken and copied all the same.
 const DIRECT_IS_USEFUL: &[&str] = &["ext4", "xfs", "f2fs", "overlay"];
 
@@ -55,12 +58,10 @@ pub fn nearest_existing(path: &Path) -> PathBuf {
 pub fn facts(sysfs: &Sysfs, path: &Path) -> io::Result<FsFacts> {
     let path = nearest_existing(path);
     let space = sys::fs::space(&path)?;
-    let magic = sys::fs::type_magic(&path)?;
     let (major, minor) = block::split_device(std::fs::metadata(&path)?.dev());
     let device = format!("{major}:{minor}");
-    let name = NAMES.iter().find(|(number, _)| *number == magic).map(|(_, name)| (*name).to_owned());
     Ok(FsFacts {
-        kind: name.unwrap_or_else(|| format!("0x{magic:x}")),
+        kind: kind(&path)?,
         total_bytes: space.total_bytes,
         available_bytes: space.available_bytes,
         device_name: block::name(sysfs, &device),
@@ -68,6 +69,17 @@ pub fn facts(sysfs: &Sysfs, path: &Path) -> io::Result<FsFacts> {
         device,
         path,
     })
+}
+
+fn kind(path: &Path) -> io::Result<String> {
+    let magic = sys::fs::type_magic(path)?;
+    let name = NAMES.iter().find(|(number, _)| *number == magic).map(|(_, name)| (*name).to_owned());
+    Ok(name.unwrap_or_else(|| format!("0x{magic:x}")))
+}
+
+/// Whether what is written to `path` stays in memory, as in `/dev/shm`.
+pub fn is_in_memory(path: &Path) -> bool {
+    kind(&nearest_existing(path)).is_ok_and(|kind| IN_MEMORY.contains(&kind.as_str()))
 }
 
 /// What trying O_DIRECT said.
@@ -125,6 +137,12 @@ mod tests {
         let facts = facts(&Sysfs::default(), &folder.path().join("a/b")).unwrap();
         assert_eq!(facts.path, folder.path());
         assert!(facts.total_bytes > 0 && facts.device.contains(':'));
+    }
+
+    #[test]
+    fn shared_memory_is_in_memory() {
+        assert!(is_in_memory(Path::new("/dev/shm/not/there/yet")));
+        assert!(!is_in_memory(Path::new("/proc/self")));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::merge::read::{Input, shard};
 use crate::observe::report::{LimitedBy, Pacing, Totals, Verdict};
 use crate::observe::verdict::{self, is_met};
 
-/// Parts that the evidence names one by one.
+/// Parts that the evidence, or a note that several have, names one by one.
 const PARTS_NAMED_MAX: usize = 8;
 
 /// The rate, if all together met it; else what held back the producers of those that did not. Of equals the one
@@ -25,7 +25,6 @@ pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &st
             }
         }
     }
-    let mut notes = Vec::new();
     let mut evidence = Vec::from_iter(refusals(inputs, totals, limited_by));
     if let (Some(target), Some(ratio)) = (pacing.target_bytes_per_second, pacing.achieved_ratio) {
         evidence.push(verdict::rate_said(target, ratio));
@@ -33,7 +32,6 @@ pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &st
     for input in inputs.iter().take(PARTS_NAMED_MAX) {
         let said = input.report.verdict.evidence.first().map_or("", String::as_str);
         evidence.push(format!("{}: limited by {}: {said}", who(input), input.report.verdict.limited_by.name()));
-        notes.extend(input.report.verdict.notes.iter().map(|note| format!("{}: {note}", who(input))));
     }
     if inputs.len() > PARTS_NAMED_MAX {
         let more = (inputs.len() - PARTS_NAMED_MAX) as u64;
@@ -51,7 +49,29 @@ pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &st
     evidence.splice(first..first, of_all.into_iter().flatten());
     let stolen: Option<Vec<f64>> = inputs.iter().map(|input| input.report.verdict.stolen_ratio).collect();
     let stolen_ratio = stolen.and_then(|all| all.into_iter().reduce(f64::max));
-    Verdict { limited_by, evidence, notes, stolen_ratio }
+    Verdict { limited_by, evidence, notes: notes(inputs), stolen_ratio }
+}
+
+/// Whichever of them has a note, the sum is to be read with it: none is left out. What several say is told once.
+fn notes(inputs: &[Input]) -> Vec<String> {
+    let mut told: Vec<(&str, Vec<&Input>)> = Vec::new();
+    for input in inputs {
+        for note in input.report.verdict.notes.iter().map(String::as_str) {
+            match told.iter_mut().find(|(said, _)| *said == note) {
+                Some((_, of)) => of.push(input),
+                None => told.push((note, vec![input])),
+            }
+        }
+    }
+    told.into_iter().map(|(note, of)| format!("{}: {note}", several(&of))).collect()
+}
+
+fn several(inputs: &[&Input]) -> String {
+    let named: Vec<_> = inputs.iter().take(PARTS_NAMED_MAX).map(|input| who(input)).collect();
+    match inputs.len() - named.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
 }
 
 /// Of all of them together, as a run tells its own.
@@ -80,17 +100,39 @@ mod tests {
     use super::*;
     use crate::observe::testing;
 
+    /// Of a shard, which has these notes.
+    fn input(shard: &str, notes: &[&str]) -> Input {
+        let mut report = testing::report();
+        report.config.insert("shard".to_owned(), shard.into());
+        report.errors.clear();
+        report.verdict.notes = notes.iter().map(|note| (*note).to_owned()).collect();
+        Input { name: String::new(), report }
+    }
+
+    fn verdict_of(inputs: &[Input], totals: &Totals) -> Verdict {
+        verdict(inputs, totals, &testing::report().pacing, "all ran at once")
+    }
+
+    #[test]
+    fn notes_of_all_are_told_and_what_several_say_once() {
+        let mut inputs: Vec<_> = (0..8).map(|at| input(&format!("{at}/9"), &[])).collect();
+        inputs.push(input("8/9", &["its clock went away"]));
+        let said = verdict_of(&inputs, &Totals::default());
+        assert_eq!(said.notes, ["shard 8/9: its clock went away"]);
+        assert_eq!(said.evidence.last().map(String::as_str), Some("not named here: 1 more report"));
+        let inputs = [input("0/2", &["too short"]), input("1/2", &["late", "too short"])];
+        let said = verdict_of(&inputs, &Totals::default()).notes;
+        assert_eq!(said, ["shard 0/2, shard 1/2: too short", "shard 1/2: late"]);
+        let inputs: Vec<_> = (0..11).map(|at| input(&format!("{at}/11"), &["too short"])).collect();
+        let said = verdict_of(&inputs, &Totals::default()).notes;
+        assert!(said.len() == 1 && said[0].ends_with(", shard 7/11 and 3 more: too short"), "{said:?}");
+    }
+
     #[test]
     fn what_is_said_of_all_goes_before_what_is_said_of_each() {
-        let input = |shard: u32| {
-            let mut report = testing::report();
-            report.config.insert("shard".to_owned(), format!("{shard}/8").into());
-            report.errors.clear();
-            Input { name: String::new(), report }
-        };
-        let inputs: Vec<Input> = (0..6).map(input).collect();
+        let inputs: Vec<_> = (0..6).map(|at| input(&format!("{at}/8"), &[])).collect();
         let totals = Totals { reconnects: 2, ..Totals::default() };
-        let said = verdict(&inputs, &totals, &testing::report().pacing, "all ran at once").evidence;
+        let said = verdict_of(&inputs, &totals).evidence;
         let of_all = said.iter().position(|said| said == "2 of the fleet's 8 shards are not in it").unwrap();
         assert!(said[of_all + 1].starts_with("2 connections made again"), "{said:?}");
         assert_eq!(said[of_all + 2], "all ran at once");

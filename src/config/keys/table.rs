@@ -47,7 +47,7 @@ pub const KEYS: &[Key] = &[
         "30s",
         "Length of the run. Of --duration, --records and --bytes the first reached wins; inf runs until a signal.",
     ),
-    key(Load, "records", Kind::CountOr { word: "inf", min: 1 }, "N").says(
+    key(Load, "records", Kind::CountOr { word: "inf", min: 1, max: u64::MAX - 1 }, "N").says(
         "no limit",
         "1000000",
         "Ends the run after so many records of this process.",
@@ -83,7 +83,8 @@ pub const KEYS: &[Key] = &[
     key(Payload, "payload-size", Kind::SizeRange, "S").says(
         "4096",
         "512-8192",
-        "Bytes of a record, header included; or a range, uniform and seeded. 64 (16 with --annotate off) to 256Mi.",
+        "Bytes of a record, header included; or a range, uniform and seeded. 64 (16 with --annotate headers or \
+         off) to 256Mi.",
     ),
     key(Payload, "payload-template", Kind::Path, "PATH").says(
         "random bytes",
@@ -133,10 +134,10 @@ pub const KEYS: &[Key] = &[
         "50",
         "Rotates data and audit file before they pass N MiB, at a record boundary.",
     ),
-    key(Files, "retain", Kind::CountOr { word: "all", min: 0 }, "all|N").says(
+    key(Files, "retain", Kind::CountOr { word: "all", min: 0, max: limits::RETAIN_MAX }, "all|N").says(
         "all",
         "10",
-        "Rotated files kept for each producer; older ones are recycled.",
+        "Rotated files kept for each producer, N at most 65,536; older ones are recycled.",
     ),
     key(Files, "min-free", Kind::SizeOrPercent, "S|P%").says(
         "smaller of 10% and 20GiB",
@@ -288,8 +289,9 @@ pub const KEYS: &[Key] = &[
     key(Io, "io", Kind::Choice(&["auto", "uring", "syscall"]), "").says(
         "auto",
         "syscall",
-        "How files are written and sockets served; auto: io_uring where the kernel allows it, but system calls where a \
-         core polls busily and writes through the page cache, which io_uring would hand to a second thread on that core.",
+        "How files are written and sockets served; auto: io_uring where the kernel allows it, but system calls on tmpfs, \
+         and where a core polls busily and writes through the page cache, which io_uring would hand to a second thread on \
+         that core.",
     ),
     key(Io, "zero-copy", Kind::Choice(&["auto", "off"]), "").says(
         "auto",

@@ -49,7 +49,7 @@ impl Sizes {
 pub fn resolve(settings: &Settings, wanted: &Wanted, kind: SinkKind, errors: &mut Vec<Fatal>) -> (PayloadPlan, Sizes) {
     let (source, sizes, headed) = match &wanted.template {
         Some(path) => replayed(path, settings, (wanted, kind), errors),
-        None => random(wanted, errors),
+        None => random(wanted, kind, errors),
     };
     let sign_key = wanted.sign_key.as_deref().and_then(|path| key_to_sign_with(path, errors));
     if wanted.sign_key.is_some() && wanted.annotate != Annotate::Payload {
@@ -69,20 +69,27 @@ pub fn resolve(settings: &Settings, wanted: &Wanted, kind: SinkKind, errors: &mu
 }
 
 /// Source, sizes, and whether records have the record header.
-fn random(wanted: &Wanted, errors: &mut Vec<Fatal>) -> (PayloadSource, Sizes, bool) {
+fn random(wanted: &Wanted, kind: SinkKind, errors: &mut Vec<Fatal>) -> (PayloadSource, Sizes, bool) {
     let (bytes_min, bytes_max) = wanted.payload_bytes;
-    errors.extend(too_short(bytes_min, wanted.annotate));
+    let too_short = too_short(bytes_min, wanted.annotate);
+    errors.extend(too_short.map(|fatal| fatal.mend(room_for_facts(kind))));
     let mean_bytes = bytes_min.midpoint(bytes_max);
     let sizes = Sizes { min_bytes: bytes_min, max_bytes: bytes_max, mean_bytes, cycle_bytes: 0, count: 0 };
     let source = PayloadSource::Random { compressibility: wanted.compressibility };
     (source, sizes, wanted.annotate == Annotate::Payload)
 }
 
-/// What is wrong with records of this length, if something is.
+/// What is wrong with records of this length, if something is; what mends it is the caller's to say.
 pub fn too_short(bytes: u64, annotate: Annotate) -> Option<Fatal> {
     let least = least_bytes(annotate);
     let what = || format!("--payload-size {bytes} is less than the {least} B of a record with its header");
-    (bytes < least).then(|| Fatal::usage(what()).mend(format!("--payload-size={least} or --annotate=off")))
+    (bytes < least).then(|| Fatal::usage(what()))
+}
+
+/// In place of records without room for their header. Where the facts can stand beside them, `verify` keeps them.
+fn room_for_facts(kind: SinkKind) -> String {
+    let beside = if matches!(kind, SinkKind::Http | SinkKind::Kafka) { ", --annotate=headers" } else { "" };
+    format!("--payload-size={}{beside} or --annotate=off", limits::RECORD_BYTES_MIN)
 }
 
 fn least_bytes(annotate: Annotate) -> u64 {
@@ -213,7 +220,7 @@ pub fn sign_key(path: &Path, errors: &mut Vec<Fatal>) -> Option<[u8; 16]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::values;
+    use crate::config::{keys, values};
 
     #[test]
     fn what_is_wrong_with_many_is_told_of_a_few() {
@@ -236,6 +243,30 @@ mod tests {
         let wanted = values::read(&settings, &mut errors);
         let (plan, _) = resolve(&settings, &wanted, SinkKind::Null, &mut errors);
         (plan, errors)
+    }
+
+    #[test]
+    fn what_is_too_short_for_the_header_may_keep_its_facts_beside_it() {
+        let mut settings = Settings::default();
+        settings.put("payload-size", Some("63".to_owned()));
+        let wanted = values::read(&settings, &mut Vec::new());
+        for (kind, mend) in [
+            (SinkKind::Http, "--payload-size=64, --annotate=headers or --annotate=off"),
+            (SinkKind::Kafka, "--payload-size=64, --annotate=headers or --annotate=off"),
+            (SinkKind::File, "--payload-size=64 or --annotate=off"),
+        ] {
+            let mut errors = Vec::new();
+            resolve(&settings, &wanted, kind, &mut errors);
+            assert!(errors.len() == 1 && errors[0].mend.as_deref() == Some(mend), "{kind:?}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn the_least_lengths_are_those_that_the_help_names() {
+        let help = keys::find("payload-size").unwrap().help;
+        let least = [Annotate::Payload, Annotate::Headers, Annotate::Off].map(least_bytes);
+        let told = format!("{} ({} with --annotate headers or off) to 256Mi", least[0], least[1]);
+        assert!(least[1] == least[2] && help.contains(&told), "{told}: {help}");
     }
 
     #[test]

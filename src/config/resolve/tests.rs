@@ -1,5 +1,6 @@
 mod defaults;
 mod network;
+mod properties;
 mod shown;
 
 use super::*;
@@ -365,6 +366,7 @@ fn contradictions_name_their_flags() {
         (&[("target", "null"), ("metrics-hold", "1s")], "--metrics-addr"),
         (&[("target", "null"), ("stats-interval", "150ms")], "100ms"),
         (&[("target", "null"), ("payload-size", "32")], "64 B"),
+        (&[("target", "null"), ("retain", "65537")], "'65537' is no whole number from 0 to 65536, or all"),
         (&[("target", "null"), ("annotate", "off"), ("sign-key", "/dev/null")], "--sign-key"),
         (&[("target", "null"), ("duration", "0s")], "0s"),
         (&[("target", "null"), ("run-id", "a b")], "--run-id"),
@@ -377,6 +379,8 @@ fn contradictions_name_their_flags() {
         assert!(told.contains(words), "{words} in {told}");
     }
     assert_eq!(plan(&[("target", "null"), ("annotate", "off"), ("payload-size", "16")]).sink.block_bytes, 256 << 10);
+    let beside = [("target", "http://127.0.0.1:1/"), ("annotate", "headers"), ("payload-size", "16")];
+    assert_eq!(plan(&beside).payload.record_bytes_min, 16);
 }
 
 #[test]

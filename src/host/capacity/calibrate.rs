@@ -4,8 +4,9 @@ use crate::base::fatal::Fatal;
 use crate::base::program;
 use crate::host::capacity::costs::{self, Cost, Probe, Probes};
 use crate::host::{Sysfs, memory};
-use crate::sys;
+use crate::sys::region::Region;
 use crate::sys::socket::{Interest, Waiter};
+use crate::sys::{self, crc, prefetch};
 use std::fs::File;
 use std::hint::{black_box, spin_loop};
 use std::io::{self, ErrorKind, Read, Write};
@@ -33,6 +34,15 @@ const RING_BYTES: usize = 4 << 20;
 /// Blocks and rings over loopback, as those of `tcp://` and `kafka://`.
 const SEND_BYTES: usize = 1 << 20;
 const SEND_RING_BYTES: usize = 5 << 20;
+/// A ring whose target takes all at once, records of a common size in it, and blocks of some hundred of them.
+const HEADS_RING_BYTES: usize = 64 << 20;
+const HEADS_STEP_BYTES: usize = 4 << 10;
+const HEADS_BLOCK_BYTES: usize = 1 << 20;
+const HEADS_AHEAD: usize = 12;
+const HEAD_BYTES: usize = 64;
+const HEAD_STAMP_OFFSET: usize = 24;
+const BAKE_WORDS: usize = 4;
+const HEADS_FREE_SHARE: u64 = 8;
 /// What more lanes on a core do to its caches has shown by then.
 const LANES_MAX: u32 = 4;
 /// Of the exchanges: as many connections as a producer over HTTP has, a request and an answer of common sizes.
@@ -48,19 +58,21 @@ pub fn calibrate(cpus: &[usize], lanes: u32, cost: &Cost) -> Result<Probes, Fata
         Fatal::host(format!("calibrating {what}: {why}")).mend(program::command("plan --calibrate off"))
     };
     let wants = |probe| cost.record_probe == probe || cost.byte_probe == probe;
+    let heads = || on(cpus.first(), || heads(lanes as usize)).map_err(|why| failed("memory", why));
     let tmpfs = || on(cpus.first(), || tmpfs(Path::new(TMPFS))).map_err(|why| failed(TMPFS, why));
     let loopback = || loopback(cpus, lanes as usize).map_err(|why| failed("loopback", why));
     let exchange = || exchange(cpus).map_err(|why| failed("exchanges over loopback", why));
     let core_ns = Some(on(cpus.first(), core));
     let found = [
+        wants(Probe::Head).then(heads).transpose()?,
         wants(Probe::Tmpfs).then(tmpfs).transpose()?,
         wants(Probe::Loopback).then(loopback).transpose()?,
         wants(Probe::Exchange).then(exchange).transpose()?,
     ];
     let reach = found.iter().flatten().map(|timed| timed.reach).reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)));
-    let [tmpfs_byte_ns, loopback_byte_ns, exchange_ns] = found.map(|timed| timed.map(|timed| timed.ns));
+    let [head_ns, tmpfs_byte_ns, loopback_byte_ns, exchange_ns] = found.map(|timed| timed.map(|timed| timed.ns));
     let loopback_connections = wants(Probe::Loopback).then_some(lanes);
-    Ok(Probes { core_ns, tmpfs_byte_ns, loopback_byte_ns, loopback_connections, exchange_ns, reach })
+    Ok(Probes { core_ns, head_ns, tmpfs_byte_ns, loopback_byte_ns, loopback_connections, exchange_ns, reach })
 }
 
 /// What a unit of a probe's work takes: the median of all stretches, and the rates of the slowest and the fastest as
@@ -136,6 +148,39 @@ fn core() -> f64 {
         best = best.min(began.elapsed().as_nanos() as f64 / f64::from(STEPS));
     }
     best
+}
+
+/// Writes the heads of records as a run does that has nothing else to do: the caches decide how long that takes.
+fn heads(lanes: usize) -> io::Result<Timed> {
+    let free = memory::available_bytes(&Sysfs::default()).unwrap_or(u64::MAX) / HEADS_FREE_SHARE / lanes as u64;
+    let bytes = (HEADS_RING_BYTES as u64).min(free) as usize / HEADS_BLOCK_BYTES * HEADS_BLOCK_BYTES;
+    let bytes = bytes.max(HEADS_BLOCK_BYTES);
+    let mut rings = (0..lanes).map(|_| Region::map(bytes)).collect::<io::Result<Vec<_>>>()?;
+    // Every page is there before the time counts.
+    rings.iter_mut().for_each(|ring| ring.bytes_mut().fill(0x5a));
+    let bakes: Vec<u32> = (0..bytes / HEADS_STEP_BYTES * BAKE_WORDS).map(|at| at as u32 | 1).collect();
+    let (mut stretches, mut done, mut turn) = (Stretches::start(), 0, 0);
+    while stretches.go_on(done) {
+        let start = turn / lanes * HEADS_BLOCK_BYTES % bytes;
+        write_heads(rings[turn % lanes].bytes_mut(), &bakes, start, done);
+        done += (HEADS_BLOCK_BYTES / HEADS_STEP_BYTES) as u64;
+        turn += 1;
+    }
+    stretches.timed()
+}
+
+fn write_heads(ring: &mut [u8], bakes: &[u32], start: usize, first: u64) {
+    for (at, sequence) in (start..start + HEADS_BLOCK_BYTES).step_by(HEADS_STEP_BYTES).zip(first..) {
+        prefetch::for_write(ring, at + HEADS_AHEAD * HEADS_STEP_BYTES);
+        let bake = &bakes[at / HEADS_STEP_BYTES * BAKE_WORDS..][..BAKE_WORDS];
+        let words = [1, sequence, u64::from(bake[2]), 0];
+        let crc = bake[0] ^ crc::multiply_words(words, bake[1]);
+        let head = &mut ring[at..at + HEAD_BYTES];
+        for (bytes, word) in head[HEAD_STAMP_OFFSET..].chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        head[HEAD_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+    }
 }
 
 /// Overwrites one file whose pages are there already.
@@ -303,6 +348,7 @@ mod tests {
             assert_eq!(probes.loopback_connections, network.then_some(lanes));
             for (ns, wanted) in [
                 (probes.core_ns, true),
+                (probes.head_ns, route == Route::Null),
                 (probes.tmpfs_byte_ns, route == Route::Tmpfs),
                 (probes.loopback_byte_ns, network),
                 (probes.exchange_ns, network),

@@ -40,6 +40,7 @@ impl Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
     Core,
+    Head,
     Tmpfs,
     Loopback,
     Exchange,
@@ -109,6 +110,7 @@ static INTEL: Table = Table {
     clock_ghz: 2.5,
     reference: Probes {
         core_ns: Some(1.6205),
+        head_ns: Some(10.0),
         tmpfs_byte_ns: Some(0.2483),
         loopback_byte_ns: Some(0.1337),
         loopback_connections: Some(1),
@@ -116,7 +118,7 @@ static INTEL: Table = Table {
         reach: None,
     },
     costs: &[
-        Cost { route: Route::Null, record_ns: 18.3, byte_ns: 0.00047, memory_crossings: 0.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: true, source: XEON },
+        Cost { route: Route::Null, record_ns: 18.3, byte_ns: 0.00047, memory_crossings: 0.1, record_probe: Probe::Head, byte_probe: Probe::Head, checked: true, source: XEON },
         Cost { route: Route::Stdout, record_ns: 8.0, byte_ns: 0.442, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "row stdout-stamped of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
         Cost { route: Route::File, record_ns: 8.0, byte_ns: 0.0277, memory_crossings: 1.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
         Cost { route: Route::Tmpfs, record_ns: 24.0, byte_ns: 0.2160, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Tmpfs, checked: false, source: "system calls, row tmpfs-syscall of perf/runs, 2-vCPU VM, Xeon, 2026-11-26" },
@@ -132,6 +134,7 @@ static AMD: Table = Table {
     clock_ghz: 2.6,
     reference: Probes {
         core_ns: Some(1.3534),
+        head_ns: Some(10.0),
         tmpfs_byte_ns: Some(0.1702),
         loopback_byte_ns: Some(0.1047),
         loopback_connections: Some(1),
@@ -139,7 +142,7 @@ static AMD: Table = Table {
         reach: None,
     },
     costs: &[
-        Cost { route: Route::Null, record_ns: 9.4, byte_ns: 0.00033, memory_crossings: 0.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: THREE },
+        Cost { route: Route::Null, record_ns: 9.4, byte_ns: 0.00033, memory_crossings: 0.1, record_probe: Probe::Head, byte_probe: Probe::Head, checked: false, source: THREE },
         Cost { route: Route::Stdout, record_ns: 6.7, byte_ns: 0.417, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "row stdout-stamped of perf/runs, 2-vCPU VM, EPYC, 2026-11-25" },
         Cost { route: Route::File, record_ns: 6.7, byte_ns: 0.0155, memory_crossings: 1.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, EPYC, 2026-11-25" },
         Cost { route: Route::Tmpfs, record_ns: 8.5, byte_ns: 0.1720, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Tmpfs, checked: true, source: "system calls, plan-fit of perf/runs, 2-vCPU VM, EPYC, 2026-11-29" },
@@ -157,6 +160,8 @@ pub const HTTP_CONNECTIONS: u32 = 8;
 pub struct Probes {
     /// A dependent multiplication and rotation: what the engine's own work scales as.
     pub core_ns: Option<f64>,
+    /// A record's head written in a ring of records of 4 KiB.
+    pub head_ns: Option<f64>,
     /// A byte copied to tmpfs by `pwrite`, overwriting.
     pub tmpfs_byte_ns: Option<f64>,
     /// A byte sent over loopback to a receiver that truncates.
@@ -174,6 +179,7 @@ impl Probes {
     fn ns(&self, probe: Probe) -> Option<f64> {
         match probe {
             Probe::Core => self.core_ns,
+            Probe::Head => self.head_ns,
             Probe::Tmpfs => self.tmpfs_byte_ns,
             Probe::Loopback => self.loopback_byte_ns,
             Probe::Exchange => self.exchange_ns,

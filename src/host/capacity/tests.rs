@@ -76,7 +76,7 @@ fn how_fast_brokers_must_answer_is_an_assumption() {
 
 #[test]
 fn a_calibrated_core_is_the_table_times_its_slowness() {
-    let slow = Probes { core_ns: same().core_ns.map(|ns| ns * 2.0), ..same() };
+    let slow = Probes { head_ns: same().head_ns.map(|ns| ns * 2.0), ..same() };
     let machine = machine("cores: 2");
     let plan = |route, probes| project(&demand(route, 1.0), &machine, Scale::Calibrated(probes)).core_bytes_per_second;
     let rate = |probes| plan(Route::Null, probes);

@@ -98,7 +98,9 @@ fn what_the_sources_say_by_name_is_joined() {
 /// io_uring would hand such writes to a worker on the same core.
 #[test]
 fn a_core_that_polls_writes_to_the_page_cache_by_system_calls() {
-    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    // Where the build is there is a drive; /tmp may be in memory.
+    let built = std::env::current_exe().unwrap();
+    let folders = [(); 2].map(|()| tempfile::tempdir_in(built.parent().unwrap()).unwrap());
     let [url, other] = folders.each_ref().map(|folder| format!("file:{}/", folder.path().display()));
     let flags = [("target", url.as_str()), ("min-free", "0"), ("direct", "off"), ("poll", "busy")];
     let made = try_plan(&flags, &machine(), || panic!("nobody needs it")).unwrap();
@@ -111,6 +113,11 @@ fn a_core_that_polls_writes_to_the_page_cache_by_system_calls() {
     assert_eq!(with(&[two, ("parallel", "2"), ("cores", "0")]), Io::Uring, "one place does not hold up the other");
     let waits = [("target", url.as_str()), ("min-free", "0"), ("direct", "off"), ("poll", "adaptive")];
     assert_eq!(plan(&waits).io, Io::Uring);
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let url = format!("file:{}/", memory.path().display());
+    let copies = [&[("target", url.as_str())], &waits[1..]].concat();
+    assert_eq!(plan(&copies).io, Io::Syscall, "copying waits for no drive");
+    assert_eq!(plan(&[&copies[..], &[("io", "uring")]].concat()).io, Io::Uring);
 }
 
 #[test]
