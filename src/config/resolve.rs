@@ -116,20 +116,20 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
         capacity_bytes: layouts.iter().map(capacity).min().unwrap_or(u64::MAX),
     };
     let blocks = geometry::blocks(settings, wanted, &facts, errors);
+    let poll = wanted.poll.unwrap_or(if cores.to_spare() { Poll::Busy } else { Poll::Adaptive });
+    let is_cached = targets.kind == SinkKind::File && !blocks.direct;
+    let holds_up_nobody = || poll == Poll::Busy && calls_hold_up_nobody(wanted, &core_of, targets.count());
+    let by_calls = is_cached && (is_in_memory(&targets) || holds_up_nobody());
+    let io = back_end(wanted, (targets.kind, by_calls), deps, &mut notes, errors);
     let lanes: Vec<_> = (0..cores.cpus.len()).map(|core| core_of.iter().filter(|of| **of == core).count()).collect();
     let first_cpu = cores.cpus.first().copied().unwrap_or(0);
-    let ring_bytes_per_lane = geometry::ring_bytes(wanted, &facts, &blocks, &lanes, (sysfs, first_cpu), errors);
+    let ring_bytes_per_lane = geometry::ring_bytes(wanted, &facts, (&blocks, io), &lanes, (sysfs, first_cpu), errors);
     geometry::check_depth(&blocks, &lanes, errors);
     let amounts = (&blocks, &sizes, notes::producer_bytes_max(&schedules.phases, &sizes, wanted, producers));
     let files = match on_files {
         true => files::plans(settings, wanted, &seats, (&names, &layouts), amounts, (sysfs, errors)),
         false => Vec::new(),
     };
-    let poll = wanted.poll.unwrap_or(if cores.to_spare() { Poll::Busy } else { Poll::Adaptive });
-    let is_cached = targets.kind == SinkKind::File && !blocks.direct;
-    let holds_up_nobody = || poll == Poll::Busy && calls_hold_up_nobody(wanted, &core_of, targets.count());
-    let by_calls = is_cached && (is_in_memory(&targets) || holds_up_nobody());
-    let io = back_end(wanted, (targets.kind, by_calls), deps, &mut notes, errors);
     let rings_bytes = ring_bytes_per_lane.saturating_mul(producers as u64);
     let unregistered = geometry::check_memlock(wanted, (io, rings_bytes), sysfs, &mut notes, errors);
     let files = (0..producers).map(|k| files.get(k).cloned()).collect();

@@ -178,7 +178,7 @@ pub fn check_depth(blocks: &Blocks, lanes: &[usize], errors: &mut Vec<Fatal>) {
 pub fn ring_bytes(
     wanted: &Wanted,
     facts: &Facts,
-    blocks: &Blocks,
+    (blocks, io): (&Blocks, Io),
     lanes: &[usize],
     (sysfs, first_cpu): (&Sysfs, usize),
     errors: &mut Vec<Fatal>,
@@ -196,7 +196,7 @@ pub fn ring_bytes(
         }
         Some(bytes) => bytes.min(limits::RING_BYTES_MAX + 1),
         None => {
-            let default = default_ring_bytes(facts, blocks, cpu::l2_bytes(sysfs, first_cpu), most_lanes);
+            let default = default_ring_bytes(facts, (blocks, io), cpu::l2_bytes(sysfs, first_cpu), most_lanes);
             default.max(least).min(budget.max(least))
         }
     };
@@ -238,7 +238,7 @@ fn too_large(asked: Option<u64>, bytes: u64, lanes: u64, room: &str) -> String {
 }
 
 /// Direct I/O needs room for all that is in flight; what the kernel copies should stay in the cache.
-fn default_ring_bytes(facts: &Facts, blocks: &Blocks, l2_bytes: Option<u64>, lanes: u64) -> u64 {
+fn default_ring_bytes(facts: &Facts, (blocks, io): (&Blocks, Io), l2_bytes: Option<u64>, lanes: u64) -> u64 {
     let cached = l2_bytes.unwrap_or(1 << 20) / 2 / lanes;
     match facts.kind {
         SinkKind::Null => RING_NULL_BYTES.min(CORE_RINGS_NULL_BYTES / lanes),
@@ -248,6 +248,8 @@ fn default_ring_bytes(facts: &Facts, blocks: &Blocks, l2_bytes: Option<u64>, lan
             in_flight.next_multiple_of(1 << 20).max(RING_DIRECT_BYTES_MIN)
         }
         SinkKind::Stdout => cached.min(1 << 20).max(4 * blocks.block_bytes),
+        // One block is copied at a time and one prepared: more would leave the cache before its turn.
+        SinkKind::File if io == Io::Syscall => (cached / 2).max(2 * blocks.block_bytes),
         SinkKind::File => cached.max(4 * blocks.block_bytes),
         // All that is needed while it is unanswered, and one block to prepare.
         SinkKind::Tcp | SinkKind::Http | SinkKind::Kafka => {

@@ -29,8 +29,8 @@ const TMPFS: &str = "/dev/shm";
 const TMPFS_BYTES_MAX: u64 = 1 << 30;
 const TMPFS_FREE_SHARE: u64 = 8;
 const BLOCK_BYTES: usize = 256 << 10;
-/// As a payload ring: not all of it stays in the cache.
-const RING_BYTES: usize = 4 << 20;
+/// As the payload ring of a lane that writes one block at a time.
+const TMPFS_RING_BYTES: usize = 2 * BLOCK_BYTES;
 /// Blocks and rings over loopback, as those of `tcp://` and `kafka://`.
 const SEND_BYTES: usize = 1 << 20;
 const SEND_RING_BYTES: usize = 5 << 20;
@@ -59,7 +59,7 @@ pub fn calibrate(cpus: &[usize], lanes: u32, cost: &Cost) -> Result<Probes, Fata
     };
     let wants = |probe| cost.record_probe == probe || cost.byte_probe == probe;
     let heads = || on(cpus.first(), || heads(lanes as usize)).map_err(|why| failed("memory", why));
-    let tmpfs = || on(cpus.first(), || tmpfs(Path::new(TMPFS))).map_err(|why| failed(TMPFS, why));
+    let tmpfs = || on(cpus.first(), || tmpfs(Path::new(TMPFS), lanes as usize)).map_err(|why| failed(TMPFS, why));
     let loopback = || loopback(cpus, lanes as usize).map_err(|why| failed("loopback", why));
     let exchange = || exchange(cpus).map_err(|why| failed("exchanges over loopback", why));
     let core_ns = Some(on(cpus.first(), core));
@@ -184,16 +184,16 @@ fn write_heads(ring: &mut [u8], bakes: &[u32], start: usize, first: u64) {
 }
 
 /// Overwrites one file whose pages are there already.
-fn tmpfs(folder: &Path) -> io::Result<Timed> {
+fn tmpfs(folder: &Path, lanes: usize) -> io::Result<Timed> {
     let file = File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).open(folder)?;
-    let ring = vec![0x5a_u8; RING_BYTES];
+    let rings = vec![0x5a_u8; lanes * TMPFS_RING_BYTES];
     // A container's limit counts these pages as well.
     let memory = memory::available_bytes(&Sysfs::default()).unwrap_or(u64::MAX);
     let free = sys::fs::space(folder)?.available_bytes.min(memory) / TMPFS_FREE_SHARE;
     let blocks = (TMPFS_BYTES_MAX.min(free) / BLOCK_BYTES as u64).max(1);
     let write = |at: u64| {
-        let from = (at as usize * BLOCK_BYTES) % RING_BYTES;
-        file.write_all_at(&ring[from..from + BLOCK_BYTES], at % blocks * BLOCK_BYTES as u64)
+        let from = at as usize * BLOCK_BYTES % rings.len();
+        file.write_all_at(&rings[from..from + BLOCK_BYTES], at % blocks * BLOCK_BYTES as u64)
     };
     (0..blocks).try_for_each(write)?;
     let (mut stretches, mut written) = (Stretches::start(), 0);
@@ -357,7 +357,7 @@ mod tests {
                 assert!(ns.is_none_or(|ns| ns.is_finite() && ns > 0.0), "{route:?} {probes:?}");
             }
         }
-        assert!(tmpfs(Path::new("/no/such/folder")).is_err());
+        assert!(tmpfs(Path::new("/no/such/folder"), 1).is_err());
     }
 
     #[test]

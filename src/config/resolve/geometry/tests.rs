@@ -73,9 +73,13 @@ fn direct_that_cannot_be_is_the_host_s_fault() {
 }
 
 fn ring(wanted: &Wanted, facts: &Facts, available_kb: u64, lanes: &[usize]) -> (u64, Vec<Fatal>) {
+    ring_by(Io::Uring, wanted, facts, available_kb, lanes)
+}
+
+fn ring_by(io: Io, wanted: &Wanted, facts: &Facts, available_kb: u64, lanes: &[usize]) -> (u64, Vec<Fatal>) {
     let tree = Tree::new(&[("/proc/meminfo", &format!("MemAvailable: {available_kb} kB\n"))]);
     let (blocks, mut errors) = chosen(wanted, facts);
-    (ring_bytes(wanted, facts, &blocks, lanes, (&tree.sysfs(), 0), &mut errors), errors)
+    (ring_bytes(wanted, facts, (&blocks, io), lanes, (&tree.sysfs(), 0), &mut errors), errors)
 }
 
 #[test]
@@ -89,6 +93,10 @@ fn rings_fit_their_purpose_and_the_memory() {
     assert_eq!(ring(&wanted(), &null, 1 << 30, &[8, 8]).0, 64 << 20);
     let (many, errors) = ring(&wanted(), &null, 1 << 30, &[1000]);
     assert!(errors.is_empty() && many * 1000 <= 600 << 20, "they are prepared before anything is sent: {many}");
+    let cached = file_facts(&sizes, false);
+    assert_eq!(ring(&wanted(), &cached, 16 << 20, &[1]).0, 1 << 20);
+    let one_block_at_a_time = ring_by(Io::Syscall, &wanted(), &cached, 16 << 20, &[1]).0;
+    assert_eq!(one_block_at_a_time, 512 << 10, "what is copied again and again stays in the cache");
     let small = Facts { capacity_bytes: 1 << 20, ..file_facts(&sizes, true) };
     assert_eq!(ring(&wanted(), &small, 16 << 20, &[1]).0, 1 << 20);
     let big = Wanted { ring_bytes: Some(1 << 30), ..wanted() };
