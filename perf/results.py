@@ -1,4 +1,5 @@
-"""What came of every bar: the newest series of each row, for each class of machine, judged by the rules of today."""
+"""What came of every bar: the newest series of each row, for each class of machine, judged by the rules of today as far
+as it can be."""
 
 import json
 import re
@@ -12,9 +13,23 @@ from rows_throughput import FAST_BARS, FILE_PAIRS
 
 RUNS = h.ROOT / "perf" / "runs"
 PAGE = h.ROOT / "perf" / "RESULTS.md"
-COMMAND = "perf/run.py results > perf/RESULTS.md"
+COMMAND = "perf/run.py results"
 
 MET, MISSED, NOT_JUDGED = "met", "**missed**", "not judged"
+# What a bar speaks of that was measured or judged otherwise: until when, and how. A series from before says nothing of
+# today's bar. Whoever changes a row, its peer or its rule writes the moment of doing so down here.
+CHANGED = {
+    "engine / fio": ("2026-11-29T20:58:58+00:00", "fio was not pinned, scrambled its buffers and timed each write"),
+    "engine / librdkafka": ("2026-11-29T20:58:58+00:00", "librdkafka left Nagle's algorithm on"),
+    "engine / iperf3": ("2026-11-29T11:04:59+00:00", "the engine's receiver had a buffer that began within a page"),
+    "copying receiver": ("2026-11-29T11:04:59+00:00", "it had a buffer that began within a page"),
+    "everybody kept the rate": ("2026-11-29T08:43:53+00:00", "only the slowest was looked at"),
+    "calm seconds within": ("2026-11-30T03:53:23+00:00",
+                            "catching up of a stall counted against it, and where no second was calm it was met"),
+    "resident memory": ("2026-11-30T03:53:23+00:00", "page, SLO, stages and governance were off"),
+}
+# The mark of each result: it is of the rows and rules as they were from then on.
+DEFINED_AT = max(moment for moment, _ in CHANGED.values())
 # What `harness.judge` is given for these rows; the others have its own.
 LEAST_PAIRS = {"file": FILE_PAIRS, "kafka-receive": RECEIVE_PAIRS, "kafka-receive-512": RECEIVE_PAIRS}
 # A figure with its spread is one of pairs.
@@ -26,13 +41,15 @@ HEAD = f"""\
 # Results
 
 What each bar of [the benchmarks](README.md) came to: the newest series of its row on each class of machine, which is
-the end of a folder's name in `runs/`. Printed by `{COMMAND}`, and a test wants it so.
+the end of a folder's name in `runs/`. Written by `{COMMAND}`, and a test wants it so.
 
 - Each cell says whether the bar is met, the figure, and the page that has its commands and runs. Older series of a row
   lie beside it, and may say otherwise.
-- All series are judged by today's rules, older ones too: fewer steady pairs than asked for, or pairs most of which
+- Pairs are judged by today's rules in older series too: fewer steady ones than asked for, or pairs most of which
   moved, are not judged. Where nobody looked whether the processors moved, none is steady. What such a series says
   of its spread is of all its pairs.
+- "The row was another one": the row, its peer or its rule has changed since that series, which so says nothing of
+  today's bar. In brackets is how it was.
 - A row that takes steps of a rate, or points of the plan, says how many of them meet a bar.
 - A dash: no series of that machine has the bar. "{FAST_BARS}" is asked only where the peer is fast enough; its
   cells are of the newest series that asked.
@@ -90,6 +107,13 @@ def pairs_of_checks(result):
     return dict(zip(bars, found))
 
 
+def before_a_change(result, bar):
+    """How what the bar speaks of was measured or judged when the series was made, if otherwise than today."""
+    # The first ones have no mark.
+    known = result.get("defined_at", result["measured_at"])
+    return next((before for what, (moment, before) in CHANGED.items() if what in bar and known < moment), None)
+
+
 def judged(check, pairs, least):
     """The verdict on a check, and its figure; `pairs` if they are still to be judged."""
     value = check["value"]
@@ -111,7 +135,13 @@ def bars_of(series):
             continue
         step = STEP.match(check["bar"])
         bar = step["bar"] if step else check["bar"]
-        found.setdefault(bar, []).append(judged(check, pairs.get(check["bar"]), least))
+        verdict, value = judged(check, pairs.get(check["bar"]), least)
+        before = before_a_change(result, bar)
+        if before:
+            # Said once of all its steps.
+            found[bar] = [(NOT_JUDGED, f"the row was another one ({before}){'' if step else f'; {value}'}")]
+        else:
+            found.setdefault(bar, []).append((verdict, value))
     return found
 
 

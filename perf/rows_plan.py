@@ -73,7 +73,7 @@ def predicted(ctx, path, size, producers):
 
 # What the costs for each record and for each byte scale as, as src/host/capacity/costs.rs has it.
 PROBES = {
-    "null": ("core_ns", "core_ns"),
+    "null": ("head_ns", "head_ns"),
     "tmpfs": ("core_ns", "tmpfs_byte_ns"),
     "tcp": ("core_ns", "loopback_byte_ns"),
     "kafka": ("core_ns", "loopback_byte_ns"),

@@ -2,7 +2,7 @@
 """Measures the engine against its peers, one row at a time.
 
     perf/run.py list
-    perf/run.py results               what each bar came to, as perf/RESULTS.md has it
+    perf/run.py results               writes what each bar came to, out of perf/runs/, to perf/RESULTS.md
     perf/run.py file tmpfs            raw numbers and a page for each go to perf/runs/<date>-<host class>/
     perf/run.py --smoke all           every row, tiny: shows that it runs, keeps nothing, judges nothing
 
@@ -146,7 +146,7 @@ def measure_row(name, ctx, out):
         print(f"    not checked: {name}: {missing}")
         return True
     settings = {"pairs": ctx.pairs, "seconds": ctx.seconds, "disk_bytes": ctx.disk_bytes, "tmpfs_bytes": ctx.tmpfs_bytes}
-    facts = {"machine": machine, "versions": origin | h.tool_versions()}
+    facts = {"defined_at": results.DEFINED_AT, "machine": machine, "versions": origin | h.tool_versions()}
     page = h.write_result(out, name, title, settings, runs, checks, facts)
     if ctx.smoke:
         h.remove(out)
@@ -160,11 +160,14 @@ def measure_row(name, ctx, out):
 
 def main():
     options = arguments()
-    if options.rows in (["list"], ["results"]):
+    if options.rows == ["list"]:
         # Who reads only the first lines, such as `head`, ends it without a word.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        listed = "".join(f"{name:18} {row.__doc__.strip()}\n" for name, row in ROWS.items())
-        print(listed if options.rows == ["list"] else results.page(list(ROWS)), end="")
+        for name, row in ROWS.items():
+            print(f"{name:18} {row.__doc__.strip()}")
+        return 0
+    if options.rows == ["results"]:
+        results.PAGE.write_text(results.page(list(ROWS)), encoding="utf-8")
         return 0
     names = list(ROWS) if options.rows == ["all"] else options.rows
     unknown = [name for name in names if name not in ROWS]

@@ -4,6 +4,7 @@ nothing running."""
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ from unittest import mock
 import harness as h
 import results
 import rows_kafka
+import rows_plan
 import rows_throughput
 import run
 import servers
@@ -145,12 +147,14 @@ class Seconds(unittest.TestCase):
         self.assertFalse(self.judged(second(), second(20_000, caught_up=20))[0])
 
 
-def series(folder, name, day, checks, hops=(CALM,) * 5, **of_runs):
-    """A result as it is kept, of a comparison with so many pairs."""
+def series(folder, name, day, checks, hops=(CALM,) * 5, mark=None, **of_runs):
+    """A result as it is kept, of a comparison with so many pairs; the first ones have no mark."""
     folder.mkdir(parents=True, exist_ok=True)
     runs = [{"pair": pair, "hop_ns": hop, **of_runs} for pair, hop in enumerate(hops) for _ in range(2)]
     checks = [{"bar": bar, "value": value, "passed": passed} for bar, value, passed in checks]
     result = {"row": "tcp", "measured_at": f"{day}T01:02:03+00:00", "checks": checks, "runs": runs}
+    if mark:
+        result["defined_at"] = mark
     (folder / f"{name}.json").write_text(json.dumps(result), encoding="utf-8")
 
 
@@ -174,9 +178,9 @@ class Results(unittest.TestCase):
             "| met: 1.2 (1 to 1.3, 5 pairs), [2026-01-01](runs/2026-01-01-2cpu-two/tcp.md) |",
             "| `http-tcp` | not measured yet | – | – |"])
 
-    def cell(self, value, passed, **facts):
+    def cell(self, value, passed, bar="bar", day="2026-01-01", **facts):
         runs = scratch_folder(self)
-        series(runs / "2026-01-01-2cpu-one", "tcp", "2026-01-01", [("bar", value, passed)], **facts)
+        series(runs / "2026-01-01-2cpu-one", "tcp", day, [(bar, value, passed)], **facts)
         return lines_of(runs)[0].split(" | ")[2].rsplit(", [", 1)[0]
 
     def test_series_from_before_the_rules_are_judged_by_them(self):
@@ -190,6 +194,33 @@ class Results(unittest.TestCase):
         self.assertEqual(self.cell(few, True, hops=[CALM] * 3, moved=False), f"met: {few}")
         self.assertEqual(self.cell("not judged: 3 pairs", False, moved=False), "not judged: 3 pairs")
         self.assertEqual(self.cell("796 KiB", True, hops=[]), "met: 796 KiB")
+
+    def test_a_series_of_another_row_is_not_judged(self):
+        moment, bar = "2026-01-02T00:00:00+00:00", "engine / peer: bar"
+        another = "not judged: the row was another one (it slept); 1.1"
+        with mock.patch.object(results, "CHANGED", {"/ peer": (moment, "it slept")}):
+            self.assertEqual(self.cell("1.1", True, bar), another)
+            self.assertEqual(self.cell("not judged: 1.1", False, bar), another)
+            self.assertEqual(self.cell("1.1", True), "met: 1.1")
+            self.assertEqual(self.cell("1.1", True, bar, day="2026-01-02"), "met: 1.1")
+            # Made later, by what had not heard of the change; and by what had, before the clock was put right.
+            self.assertEqual(self.cell("1.1", True, bar, day="2026-01-03", mark="2026-01-01T00:00:00+00:00"), another)
+            self.assertEqual(self.cell("1.1", True, bar, mark=moment), "met: 1.1")
+
+    def test_seconds_are_judged_by_the_rule_that_knows_of_catching_up(self):
+        runs = scratch_folder(self)
+        checks = [(f"null at {rate} B/s: calm seconds within 0.5 % or one record", "worst off by 0 bytes in a second",
+                   True) for rate in (10, 20)]
+        checks.append(("null at 10 B/s: at least 90 % of seconds calm", "0 %", False))
+        series(runs / "2026-01-01-2cpu-one", "tcp", "2026-01-01", checks)
+        seconds, share = (line.split(" | ")[2] for line in lines_of(runs))
+        self.assertRegex(seconds, r"^not judged: the row was another one \(catching up .*\), \[2026-01-01\]")
+        self.assertTrue(share.startswith("**missed**: 0 %, "), share)
+
+    def test_what_has_changed_is_what_a_bar_speaks_of(self):
+        bars = {check["bar"] for one in results.kept(results.RUNS) for check in one.result["checks"]}
+        for what in results.CHANGED:
+            self.assertTrue(any(what in bar for bar in bars), f"no bar of any series speaks of it: {what}")
 
     def test_each_comparison_of_a_series_has_its_own_pairs(self):
         runs = [{"pair": pair, "hop_ns": hop} for hop in (CALM, MOVED) for pair in range(5) for _ in range(2)]
@@ -239,6 +270,20 @@ class Keeping(unittest.TestCase):
             # Another one in its place, which the note says nothing of.
             (root / "engine").write_bytes(b"\x7fELF, newer")
             self.assertIsNone(h.origin("./engine")["built_from"])
+
+    def test_a_result_is_marked_with_the_latest_change_of_a_row(self):
+        folder = scratch_folder(self)
+
+        def row(_):
+            """Measures nothing."""
+            return [], []
+
+        ctx = run.Context("./engine", 1, 1, 1, 1, folder, 1, folder, 1, False)
+        known = {"origin": lambda _: {}, "tool_versions": dict, "machine": lambda _: {}}
+        with mock.patch.dict(run.ROWS, {"row": row}), mock.patch.multiple(h, **known), redirect_stdout(StringIO()):
+            run.measure_row("row", ctx, folder / "out")
+        kept = json.loads((folder / "out" / "row.json").read_text(encoding="utf-8"))
+        self.assertEqual(kept["defined_at"], max(moment for moment, _ in results.CHANGED.values()))
 
     def test_results_are_no_uncommitted_changes(self):
         root = scratch_folder(self)
@@ -300,6 +345,17 @@ class Peers(unittest.TestCase):
         conf = servers.NGINX.format(folder="/my engine/nginx", port=80)
         self.assertGreater(conf.count("/my engine/nginx"), 0)
         self.assertEqual(conf.count("/my engine/nginx"), conf.count('"/my engine/nginx'))
+
+
+class Plan(unittest.TestCase):
+    def test_each_path_is_fitted_by_what_the_plan_scales_it_by(self):
+        costs = (h.ROOT / "src" / "host" / "capacity" / "costs.rs").read_text(encoding="utf-8")
+        fields = dict(re.findall(r"Probe::(\w+) => self\.(\w+)", costs))
+        rows = re.findall(r"route: Route::(\w+), .*record_probe: Probe::(\w+), byte_probe: Probe::(\w+)", costs)
+        # Of both tables: where they differ, one path is here twice.
+        found = {(route.lower(), fields[record], fields[byte]) for route, record, byte in rows}
+        measured = {each for each in found if each[0] in rows_plan.PATHS}
+        self.assertEqual(measured, {(path, *probes) for path, probes in rows_plan.PROBES.items()})
 
 
 class Ending(unittest.TestCase):

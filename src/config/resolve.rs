@@ -255,9 +255,10 @@ fn capacity(layout: &FileLayout) -> u64 {
     }
 }
 
-/// Copying takes the same time for whoever does it, and handing it to io_uring's worker thread comes on top.
+/// Copying takes the same time for whoever does it, and handing it to io_uring's worker thread comes on top. Where the
+/// name of a device lies says nothing of it.
 fn is_in_memory(targets: &Targets) -> bool {
-    targets.places.iter().all(|place| host_fs::is_in_memory(place.path()))
+    targets.places.iter().all(|place| !place.is_device() && host_fs::is_in_memory(place.path()))
 }
 
 /// io_uring hands what goes to the page cache to a worker thread, which has to share the core with one of ours that

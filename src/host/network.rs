@@ -65,13 +65,9 @@ pub fn way(sysfs: &Sysfs, name: &str) -> Way {
 }
 
 impl Way {
-    /// As the hardware says; of a bond, all its cards together.
+    /// As the hardware says; of a bond, all its cards together; of a bridge, its fastest port with hardware.
     pub fn bits_per_second(&self, sysfs: &Sysfs) -> Option<u64> {
-        let fastest = self.cards.iter().filter_map(|card| bits_per_second(sysfs, card)).max()?;
-        let is_bridge = sysfs.path(format!("{}/bridge", folder(&self.top))).exists();
-        // A bridge says the speed of its fastest port, and guests' ends make theirs up.
-        let own = (!is_bridge).then(|| speed(sysfs, &self.top)).flatten();
-        Some(own.unwrap_or(fastest))
+        bits_through(sysfs, &self.top, 0)
     }
 
     /// What has to take an MTU before the top can have it: what is below it, the lowest first, then itself.
@@ -86,6 +82,19 @@ impl Way {
 /// Speed of a card with hardware (or a hypervisor) behind it: others make one up.
 pub fn bits_per_second(sysfs: &Sysfs, card: &str) -> Option<u64> {
     has_device(sysfs, card).then(|| speed(sysfs, card)).flatten()
+}
+
+/// A bridge says the speed of its fastest port, which may be a guest's end that makes it up, and a VLAN repeats that.
+fn bits_through(sysfs: &Sysfs, name: &str, depth: usize) -> Option<u64> {
+    let below = below(sysfs, name);
+    if below.is_empty() || depth >= STACK_MAX {
+        return bits_per_second(sysfs, name);
+    }
+    let fastest = below.iter().filter_map(|name| bits_through(sysfs, name, depth + 1)).max()?;
+    let is_bridge = sysfs.path(format!("{}/bridge", folder(name))).exists();
+    // A bond or team knows what its cards carry together, and a card that stands on another its own part.
+    let knows = has_device(sysfs, name) || (below.len() > 1 && !is_bridge);
+    Some(knows.then(|| speed(sysfs, name)).flatten().unwrap_or(fastest))
 }
 
 fn speed(sysfs: &Sysfs, name: &str) -> Option<u64> {
@@ -275,7 +284,30 @@ mod tests {
         let gigabits =
             |name: &str| way(&tree.sysfs(), name).bits_per_second(&tree.sysfs()).map(|bits| bits / 1_000_000_000);
         assert_eq!((gigabits("bond0"), gigabits("vlan7"), gigabits("eth0")), (Some(50), Some(50), Some(25)));
-        assert_eq!((gigabits("br0"), gigabits("veth1"), gigabits("docker0")), (Some(25), None, None));
+        assert_eq!((gigabits("br0"), gigabits("veth1"), gigabits("docker0")), (Some(50), None, None));
+        // A VLAN over each of the bridges repeats what they say.
+        tree.put("/sys/class/net/vlan8/lower_br0/x", "");
+        tree.put("/sys/class/net/vlan8/speed", "100000");
+        tree.put("/sys/class/net/vlan9/lower_docker0/x", "");
+        tree.put("/sys/class/net/vlan9/speed", "100000");
+        assert_eq!((gigabits("vlan8"), gigabits("vlan9")), (Some(50), None));
+    }
+
+    #[test]
+    fn what_joins_cards_or_is_one_knows_its_speed() {
+        let tree = stacked();
+        let gigabits =
+            |name: &str| way(&tree.sysfs(), name).bits_per_second(&tree.sysfs()).map(|bits| bits / 1_000_000_000);
+        tree.put("/sys/class/net/team0/lower_eth0/x", "");
+        tree.put("/sys/class/net/team0/lower_eth1/x", "");
+        assert_eq!(gigabits("team0"), Some(25), "one that does not say it has its fastest card's");
+        tree.put("/sys/class/net/team0/speed", "50000");
+        assert_eq!(gigabits("team0"), Some(50));
+        // A port of a switch chip, behind one card.
+        tree.put("/sys/class/net/lan1/lower_eth0/x", "");
+        tree.put("/sys/class/net/lan1/device/x", "");
+        tree.put("/sys/class/net/lan1/speed", "1000");
+        assert_eq!(gigabits("lan1"), Some(1));
     }
 
     #[test]

@@ -181,9 +181,11 @@ fn host(inputs: &[Input]) -> Value {
     objects.map_or(Value::Null, |objects| Value::Object(agreed(objects.into_iter())))
 }
 
-/// The weakest promise of each kind; what a compressor could remove of all bytes together.
+/// The ring of the lowest id, as of one process; what a compressor could remove of all bytes together.
 fn payload(inputs: &[Input]) -> Payload {
     let all = || inputs.iter().map(|input| &input.report.payload);
+    let lowest_id = |report: &&Report| report.producers.iter().map(|producer| producer.id).min().unwrap_or(u32::MAX);
+    let ring = inputs.iter().map(|input| &input.report).min_by_key(lowest_id).map(|report| &report.payload);
     let bytes = |input: &Input| input.report.totals.bytes_produced as f64;
     let weight: f64 = inputs.iter().map(bytes).sum();
     let wire: f64 = inputs.iter().map(|input| input.report.totals.wire_bytes as f64).sum();
@@ -191,8 +193,8 @@ fn payload(inputs: &[Input]) -> Payload {
     let removed = inputs.iter().map(|one| Some(one.report.payload.compressibility_measured? * bytes(one)));
     let removed: Option<f64> = removed.sum();
     Payload {
-        ring_bytes_per_lane: all().map(|one| one.ring_bytes_per_lane).min().unwrap_or(0),
-        repeat_period_bytes: all().map(|one| one.repeat_period_bytes).min().unwrap_or(0),
+        ring_bytes_per_lane: ring.map_or(0, |ring| ring.ring_bytes_per_lane),
+        repeat_period_bytes: ring.map_or(0, |ring| ring.repeat_period_bytes),
         compressibility_measured: removed.filter(|_| weight > 0.0).map(|removed| removed / weight),
         compression_ratio: compresses.then(|| weight / wire).filter(|ratio| ratio.is_finite()),
         memory: distinct(all().map(|one| one.memory.clone())),
@@ -322,6 +324,26 @@ mod tests {
         assert_eq!((whole.totals.bytes_produced, whole.pacing.catch_up_records), (u64::MAX, u64::MAX));
         assert_eq!((whole.intervals[0].bytes_produced, whole.errors["io"]), (u64::MAX, u64::MAX));
         assert_eq!(whole.governance.map(|told| told.posted), Some(u64::MAX));
+    }
+
+    #[test]
+    fn the_ring_is_that_of_the_lowest_id_whatever_the_order() {
+        let of = |id: u32, bytes: u64| {
+            let mut one = input(0.0, 1.0);
+            one.report.producers.truncate(1);
+            one.report.producers[0].id = id;
+            let payload = &mut one.report.payload;
+            (payload.ring_bytes_per_lane, payload.repeat_period_bytes) = (bytes + 7, bytes);
+            one
+        };
+        for ids in [[0, 1], [1, 0]] {
+            let whole = add(&ids.map(|id| of(id, 4_190_000 - u64::from(id) * 10_000))).unwrap().payload;
+            assert_eq!((whole.ring_bytes_per_lane, whole.repeat_period_bytes), (4_190_007, 4_190_000));
+        }
+        // One that had no producer says nothing.
+        let mut none = of(0, 5);
+        none.report.producers.clear();
+        assert_eq!(add(&[none, of(3, 9)]).unwrap().payload.repeat_period_bytes, 9);
     }
 
     #[test]

@@ -209,27 +209,36 @@ fn check(payload: &PayloadPlan, kafka: &KafkaPlan, view: &TopicView, limits: &To
         check_batch(payload, (kafka.batch_bytes, kafka.batch_bytes_min), &Most::of_topic(topic, bytes))?;
     }
     match (limits.min_in_sync, kafka.acks) {
-        (Some(least), -1) => check_in_sync(topic, view, least as usize),
+        (Some(least), -1) => check_in_sync(topic, view, (least as usize, limits.replicas_are_enough)),
         _ => Ok(()),
     }
 }
 
-/// Since 3.7 Kafka wants no more replicas in sync than a partition has.
-fn check_in_sync(topic: &str, view: &TopicView, least: usize) -> Result<(), Fatal> {
-    let in_sync = |partition: &PartitionView| units::format_counted(partition.in_sync.len() as u64, "replica");
-    let lacks = |partition: &&PartitionView| partition.in_sync.len() < least.min(partition.replicas.len());
-    if let Some(partition) = view.partitions.iter().find(lacks) {
-        let (have, id) = (in_sync(partition), partition.id);
-        let what = format!("--acks all: {topic}/{id} has {have} in sync, min.insync.replicas is {least}");
-        return Err(Fatal::new(Exit::Unreachable, what).mend("start the missing brokers, or --acks=1"));
-    }
-    if let Some(partition) = view.partitions.iter().find(|partition| partition.in_sync.len() < least) {
-        let (have, id) = (in_sync(partition), partition.id);
-        tracing::warn!(
-            "{topic}/{id} has {have} in all, min.insync.replicas is {least}: Kafka before 3.7 refuses --acks all there"
+/// A broker that wants more replicas in sync than there are answers "again" to every batch until the run's end.
+fn check_in_sync(topic: &str, view: &TopicView, (least, replicas_are_enough): (usize, bool)) -> Result<(), Fatal> {
+    let wanted = |partition: &PartitionView| match replicas_are_enough {
+        true => least.min(partition.replicas.len()),
+        false => least,
+    };
+    let lacks = |partition: &&PartitionView| partition.in_sync.len() < wanted(partition);
+    let Some(partition) = view.partitions.iter().find(lacks) else { return Ok(()) };
+    let (id, replicas) = (partition.id, partition.replicas.len());
+    let counted = |count: usize| units::format_counted(count as u64, "replica");
+    if wanted(partition) > replicas {
+        let all = counted(replicas);
+        let what = format!(
+            "--acks all: {topic}/{id} has {all} in all, min.insync.replicas is {least}, and Kafka before 3.7 takes \
+             nothing there"
         );
+        let lower = format!(
+            "kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config \
+             min.insync.replicas={replicas}"
+        );
+        return Err(Fatal::new(Exit::Unreachable, what).mend(format!("{lower}, or --acks=1")));
     }
-    Ok(())
+    let have = counted(partition.in_sync.len());
+    let what = format!("--acks all: {topic}/{id} has {have} in sync, min.insync.replicas is {least}");
+    Err(Fatal::new(Exit::Unreachable, what).mend("start the missing brokers, or --acks=1"))
 }
 
 /// The most bytes of a batch: which setting says so, and what raises it.

@@ -47,7 +47,7 @@ pub enum Kind {
     Unproved,
     /// A line or manifest that cannot be read.
     Malformed,
-    /// More disorder than can be followed in bounded memory: the verdict on these records is open.
+    /// More disorder, or more gaps, than can be followed in bounded memory: of these records only the number is judged.
     Overflow,
     /// There was no record at all, and nobody said so.
     Nothing,

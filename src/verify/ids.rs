@@ -324,15 +324,40 @@ mod tests {
         assert_eq!((findings.count(Kind::Malformed).findings, of(Kind::Malformed).line), (2, Some(4)));
     }
 
+    const SORT: &str = "sort -t, -k2,2n -k3,3n); then up to 10 gaps are followed";
+
     #[test]
     fn too_much_disorder_is_said_and_never_called_a_gap() {
-        // Each in a page of its own.
-        let text: String = (0..50).map(|at| format!("a,0,{}\n", at * 5000)).collect();
-        let findings = read_text(&text, 10).findings;
-        assert_eq!((findings.count(Kind::Overflow).findings, findings.count(Kind::Gap).findings), (1, 0));
-        assert!(!findings.clean);
+        // All of three pages; its first half is in order.
+        let order = (0..12_288).step_by(2).chain((0..12_288).skip(1).step_by(2));
+        let text: String = order.map(|at| format!("a,0,{at}\n")).collect();
+        let findings = read_into(Ledger::new(HashMap::new()).with_limits(10, 2), &text).findings;
+        assert_eq!(findings.counted(), "1 overflow");
         let said = findings.summary();
-        assert!(said.starts_with("INCOMPLETE: 50 records") && said.contains("sort -t, -k2,2n -k3,3n"), "{said}");
+        assert!(said.starts_with("INCOMPLETE: 12,288 records") && said.contains(SORT), "{said}");
+    }
+
+    #[test]
+    fn more_gaps_than_can_be_followed_are_damage_and_no_disorder() {
+        // Each in a page of its own.
+        let listed = |at: u64| format!("a,0,{}\n", at * 5000);
+        let [sorted, reversed]: [String; 2] = [(0..50).map(listed).collect(), (0..50).rev().map(listed).collect()];
+        for (text, is_sorted) in [(&sorted, true), (&reversed, false)] {
+            let findings = read_text(text, 10).findings;
+            let (gaps, read) = (findings.count(Kind::Gap), &findings.producers[0]);
+            assert_eq!((gaps.records, findings.counted().as_str()), (244_951, "1 gap, 1 overflow"));
+            assert_eq!((read.first_sequence, read.last_sequence), (Some(0), Some(245_000)));
+            let said = findings.summary();
+            assert!(said.starts_with("DAMAGED: 50 records") && said.contains("at least"), "{said}");
+            let told = [said.contains("more gaps than can be followed"), said.contains("sort "), said.contains(SORT)];
+            assert_eq!(told, [is_sorted, !is_sorted, !is_sorted], "{said}");
+        }
+        // A report counts what is missing, and names it once.
+        let key = Key { run: record::run_id_hash("a"), producer: 0 };
+        let expected = Expected { sequences: Some((0, 300_000)), missing: vec![(7, 7)] };
+        let findings = read_into(Ledger::new([(key, expected)].into()).with_limits(10, 20), &sorted).findings;
+        assert_eq!(findings.counted(), "1 absent, 1 overflow");
+        assert_eq!(findings.count(Kind::Absent).records, 299_950);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which sequences of which producer were seen, and what follows from that at the end.
 
 mod listed;
+mod overflow;
 
 use super::expect::Expected;
 use super::findings::{Finding, Findings, Kind, ProducerRead};
@@ -28,17 +29,32 @@ pub struct Track {
     pub start: Place,
     /// Its stream has a manifest, which has judged it already.
     pub judged: bool,
-    /// Its spans were more than can be followed; nothing is said about its gaps and duplicates.
+    /// The lowest and the highest sequence that came, followed or not.
+    pub came: Option<(u64, u64)>,
+    /// The sequence that a list had last.
+    listed: Option<u64>,
+    /// Its spans were more than can be followed: from here on only its records are counted.
     pub overflowed: bool,
 }
 
 impl Track {
+    fn note(&mut self, first: u64, last: u64) {
+        let (lowest, highest) = self.came.unwrap_or((first, last));
+        self.came = Some((first.min(lowest), last.max(highest)));
+    }
+
     fn first(&self) -> Option<u64> {
+        if self.overflowed {
+            return self.came.map(|(first, _)| first);
+        }
         let scattered = self.scattered.as_ref().and_then(Scattered::first);
         self.seen.first().into_iter().chain(scattered).min()
     }
 
     fn last(&self) -> Option<u64> {
+        if self.overflowed {
+            return self.came.map(|(_, last)| last);
+        }
         self.seen.last().max(self.scattered.as_ref().and_then(Scattered::last))
     }
 
@@ -87,6 +103,10 @@ pub struct Ledger {
     /// Of all that is scattered.
     pages: usize,
     pages_max: usize,
+    /// No producer's sequences went back in it.
+    list_is_in_order: bool,
+    /// Of producers of a list that are not followed any more, where that began.
+    lost_in_list: Vec<(Key, Place)>,
     tracks_full: bool,
     /// It was said that signatures were not checked.
     has_noted_signatures: bool,
@@ -106,6 +126,8 @@ impl Ledger {
             spans_max: SPANS_MAX,
             pages: 0,
             pages_max: listed::PAGES_MAX,
+            list_is_in_order: true,
+            lost_in_list: Vec::new(),
             tracks_full: false,
             has_noted_signatures: false,
             first_run: None,
@@ -153,9 +175,9 @@ impl Ledger {
     /// Enters `first..=last`; every sequence of it is then seen.
     pub fn enter(&mut self, key: Key, first: u64, last: u64, place: Place, end_position: u64) -> Relation {
         let relation = self.insert(key, first, last, place, end_position);
-        if self.spans > self.spans_max {
-            let what = format!("more than {} separate stretches of sequences", self.spans_max);
-            self.overflow(key, place, &what, "");
+        if self.spans > self.spans_max && self.give_up(key) {
+            let why = format!("more than {} separate stretches of sequences", self.spans_max);
+            self.tell_overflow(key, place, &why, "");
         }
         relation
     }
@@ -164,6 +186,7 @@ impl Ledger {
         let mut relation = Relation::default();
         let spans_before = self.spans;
         let Some(track) = self.track(key, place) else { return relation };
+        track.note(first, last);
         if track.overflowed {
             return relation;
         }
@@ -183,18 +206,6 @@ impl Ledger {
         }
         self.spans = spans_before + track.seen.len() - length_before;
         relation
-    }
-
-    fn overflow(&mut self, key: Key, place: Place, why: &str, mend: &str) {
-        let Some(track) = self.tracks.get_mut(&key).filter(|track| !track.overflowed) else { return };
-        self.spans -= track.seen.len();
-        self.pages -= track.scattered.as_ref().map_or(0, Scattered::pages);
-        (track.seen, track.scattered) = (Intervals::default(), None);
-        track.overflowed = true;
-        let what = format!("{why}; gaps and duplicates of this producer are not judged{mend}");
-        let finding = Finding::new(Kind::Overflow, what).producer(key.producer).run(key.run);
-        let finding = self.locate(finding, place);
-        self.findings.add(finding);
     }
 
     pub fn unmark(&mut self, key: Key, sequence: u64) {
@@ -227,7 +238,7 @@ impl Ledger {
     pub fn explain_start(&mut self, sources: &[u32], label: &str) {
         let open = self.tracks.iter().filter(|(key, _)| !self.expected.contains_key(*key));
         let here = open.filter(|(_, track)| sources.contains(&track.start.source));
-        let firsts: Vec<u64> = here.filter_map(|(_, track)| track.seen.first()).collect();
+        let firsts: Vec<u64> = here.filter_map(|(_, track)| track.first()).collect();
         let Some(at) = starts(&firsts) else { return };
         let what = "only --expect can prove that this is all of it";
         self.findings.explain(format!("{label}: no manifest, starts at {at}; {what}"));
@@ -241,7 +252,7 @@ impl Ledger {
             first > 0 && !covers(unconfirmed, 0, first - 1)
         };
         let tracks = self.tracks.iter().filter(|(key, _)| runs.contains(&key.run));
-        let firsts = tracks.filter_map(|(key, track)| track.seen.first().filter(|first| is_late(key, *first)));
+        let firsts = tracks.filter_map(|(key, track)| track.first().filter(|first| is_late(key, *first)));
         let firsts: Vec<u64> = firsts.collect();
         let Some(at) = starts(&firsts) else { return };
         let producers = format_counted(firsts.len() as u64, "producer");
@@ -307,6 +318,7 @@ impl Ledger {
             true => first.is_none_or(|first| first == run),
             false => runs.contains(&run),
         };
+        self.tell_lost_in_list();
         let mut keys: Vec<Key> = self.tracks.keys().copied().collect();
         keys.sort_unstable();
         for key in keys {
@@ -320,7 +332,8 @@ impl Ledger {
                 first_sequence: track.first(),
                 last_sequence: track.last(),
             });
-            if track.judged || track.overflowed {
+            let ends = track.first().zip(track.last());
+            if track.judged {
                 continue;
             }
             if !expected_run(key.run, self.first_run) {
@@ -330,16 +343,20 @@ impl Ledger {
                 self.findings.add_other_run(finding);
                 continue;
             }
-            if let (mut from, Some(last)) = (track.first(), track.last()) {
-                let missing = self.expected.get(&key).map(|expected| expected.missing.clone()).unwrap_or_default();
-                while let Some(hole) = self.next_hole(key, from, last) {
-                    let parts = subtract(hole.first, hole.last, &missing);
-                    self.explain_missing(&parts, &hole);
-                    for (from, to) in parts {
-                        self.gap(key, &hole, from, to, label);
-                    }
-                    from = hole.last.checked_add(1);
+            let Some((first, last)) = ends else { continue };
+            let missing = self.expected.get(&key).map(|expected| expected.missing.clone()).unwrap_or_default();
+            if self.tracks[&key].overflowed {
+                self.too_few(key, (first, last), &missing, label);
+                continue;
+            }
+            let mut from = Some(first);
+            while let Some(hole) = self.next_hole(key, from, last) {
+                let parts = subtract(hole.first, hole.last, &missing);
+                self.explain_missing(&parts, &hole);
+                for (from, to) in parts {
+                    self.gap(key, &hole, from, to, label);
                 }
+                from = hole.last.checked_add(1);
             }
         }
         self.absent(label);
@@ -361,6 +378,7 @@ impl Ledger {
         expected.sort_unstable_by_key(|(key, _)| *key);
         for (key, expected) in expected {
             if self.tracks.get(&key).is_some_and(|track| track.overflowed) {
+                self.too_few_expected(key, &expected.ranges(), label);
                 continue;
             }
             for (first, last) in expected.ranges() {
@@ -384,17 +402,6 @@ impl Ledger {
             None => Track::default().next_hole(from, last),
         }
     }
-
-    /// Of a producer that is not followed it is certain all the same that fewer records came than these parts have.
-    pub fn too_few(&mut self, key: Key, parts: &[(u64, u64)], label: &str) {
-        let wanted = parts.iter().fold(0u64, |sum, (from, to)| sum.saturating_add(to - from).saturating_add(1));
-        let missing = wanted.saturating_sub(self.tracks.get(&key).map_or(0, |track| track.records));
-        if missing > 0 {
-            let what = format!("{} missing or damaged at least", format_counted(missing, "record"));
-            let finding = Finding::new(Kind::Gap, what).producer(key.producer).run(key.run).records(missing);
-            self.findings.add(Finding { source: Some(label.to_owned()), ..finding });
-        }
-    }
 }
 
 /// As `sequence 7`, or `sequences 0 to 9`; `None`: of nobody.
@@ -402,30 +409,5 @@ fn starts(firsts: &[u64]) -> Option<String> {
     match (firsts.iter().min()?, firsts.iter().max()?) {
         (lowest, highest) if lowest == highest => Some(format!("sequence {lowest}")),
         (lowest, highest) => Some(format!("sequences {lowest} to {highest}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::verify::scan::{Event, Run};
-    use crate::verify::stream::{Rules, StreamFold};
-
-    #[test]
-    fn a_file_with_more_gaps_than_can_be_followed_is_damaged_all_the_same() {
-        let key = Key { run: 1, producer: 0 };
-        let mut ledger = Ledger::new(HashMap::new()).with_limits(10, 10);
-        let rules = Rules { key: Some(key), range: Some((0, 100)), missing: vec![(1, 1)], ..Rules::default() };
-        let mut fold = StreamFold::new(&mut ledger, rules);
-        for first in (0..100).step_by(2) {
-            let (start, end) = (first * 64, (first + 1) * 64);
-            let place = Place { source: 0, offset: start, position: start };
-            fold.event(&Event::Run(Run { key, first, last: first, start, end }), place);
-        }
-        fold.finish();
-        let (findings, gaps) = (&ledger.findings, ledger.findings.count(Kind::Gap));
-        assert_eq!((gaps.records, findings.counted().as_str()), (49, "1 gap, 1 overflow"), "1 is known to be missing");
-        let said = findings.summary();
-        assert!(said.starts_with("DAMAGED: ") && said.contains("49 records missing or damaged at least"), "{said}");
     }
 }

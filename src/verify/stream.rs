@@ -1,5 +1,6 @@
 //! One producer's files, or one pipe, read in writing order: what each event means for the stream.
 
+mod overflow;
 mod seam;
 
 use super::findings::{Finding, Kind};
@@ -402,11 +403,8 @@ impl<'a> StreamFold<'a> {
         let Some(track) = self.ledger.track(key, Place::default()) else { return };
         track.judged = true;
         if track.overflowed {
-            let (first, next) = self.rules.range.unwrap_or_default();
-            if let Some(last) = next.checked_sub(1) {
-                let parts = subtract(first.max(self.rules.stale_below), last, &self.rules.missing);
-                self.ledger.too_few(key, &parts, &self.rules.label);
-            }
+            let came = track.came;
+            self.judge_number(key, came);
             return;
         }
         let (first_seen, last_seen) = (track.seen.first(), track.seen.last());

@@ -4,6 +4,7 @@ use super::answers::{self, Broker, FetchedPartition, TopicView};
 use super::error::{CREATING, KafkaError, LOOKING_UP};
 use super::session::{Session, Stream};
 use crate::base::limits;
+use crate::wire::kafka::PRODUCE_API_KEY;
 use crate::wire::kafka::errors::{
     LEADER_NOT_AVAILABLE, TOPIC_ALREADY_EXISTS, UNKNOWN_TOPIC_OR_PARTITION, broker_error,
 };
@@ -30,6 +31,8 @@ const DEFAULT_REPLICAS: &str = "default.replication.factor";
 const DEFAULT_MESSAGE_BYTES_MAX: &str = "message.max.bytes";
 /// From this version of `CreateTopics` on, -1 replicas are as many as the brokers give by default.
 const REPLICAS_BY_DEFAULT_SINCE: i16 = 4;
+/// The versions of Produce of brokers that want no more replicas in sync than a partition has: those from Kafka 3.7 on.
+const REPLICAS_ENOUGH_SINCE: (i16, i16) = (10, i16::MAX);
 /// Neither a replica nor a broker: a client.
 const CLIENT: BrokerId = BrokerId(-1);
 /// An isolation level: what is not decided, or was taken back, is not read.
@@ -64,6 +67,8 @@ pub struct TopicLimits {
     /// Of one batch, compressed.
     pub max_message_bytes: Option<u64>,
     pub min_in_sync: Option<u32>,
+    /// No more than a partition has replicas have to be in sync, whatever `min_in_sync` is.
+    pub replicas_are_enough: bool,
 }
 
 fn name(text: &str) -> StrBytes {
@@ -205,6 +210,7 @@ impl<S: Stream> Session<S> {
         Ok(TopicLimits {
             max_message_bytes: number("max.message.bytes"),
             min_in_sync: number("min.insync.replicas").and_then(|number| u32::try_from(number).ok()),
+            replicas_are_enough: self.versions().pick(PRODUCE_API_KEY, REPLICAS_ENOUGH_SINCE).is_some(),
         })
     }
 

@@ -175,12 +175,12 @@ fn cores_count_as_far_as_producers_fill_them() {
     };
     let alone = plan(1, Some(8e9));
     assert_eq!((alone.verdict, alone.command), (Some(Verdict::DoesNotFit), None));
-    assert_eq!(alone.lacks, ["cores: likely needs 11 cores, there are 1: --parallel 1 fills no more of 31"]);
+    assert_eq!(alone.lacks, ["cores: likely needs 12 cores, there are 1: --parallel 1 fills no more of 31"]);
     let ceiling = plan(1, None);
     assert_eq!(ceiling.limits_first, Some("cores"));
     assert_eq!(ceiling.ceiling_bytes_per_second, ceiling.core_bytes_per_second);
     // Of 40 on 31 cores, nine have two: with a twentieth of the rate each they are full first.
-    let uneven = plan(40, Some(7e9));
+    let uneven = plan(40, Some(6e9));
     assert_eq!((uneven.resources[0].available, uneven.verdict), (Some(20.0), Some(Verdict::Fits)));
     assert!(uneven.command.unwrap().contains(" --cores 12-31 --parallel 40 "), "as many as have two of them each");
     let all = project(&demand(Route::Http, 7.0), &machine(host), Scale::of_described(&machine(host)));

@@ -1,5 +1,5 @@
 use super::{Most, Seat, check, check_batch, check_local, check_new, footprint, payload_bytes_max, prepare, seats};
-use crate::base::fatal::Exit;
+use crate::base::fatal::{Exit, Fatal};
 use crate::config::{Command, Deps, parse};
 use crate::connect::kafka::testing::{self, Fake, client};
 use crate::connect::kafka::{Cluster, Dial, PartitionView, TopicLimits, TopicView};
@@ -162,17 +162,38 @@ fn view(replicas: i32, in_sync: &[i32]) -> TopicView {
 
 #[test]
 fn replicas_that_lag_are_told_before_the_start() {
-    let told = |acks: i16, replicas: i32, in_sync: &[i32], least: u32| {
-        let kafka = KafkaPlan { acks, ..kafka_plan(1) };
-        let limits = TopicLimits { max_message_bytes: None, min_in_sync: Some(least) };
-        check(&payload(100), &kafka, &view(replicas, in_sync), &limits)
-    };
-    let fatal = told(-1, 3, &[3, 1], 2).unwrap_err();
-    let says = "--acks all: t/1 has 1 replica in sync, min.insync.replicas is 2\n  mend: start the missing brokers";
+    for replicas_are_enough in [false, true] {
+        let told = |acks, in_sync: &[i32]| told_of_replicas(acks, (3, in_sync), (2, replicas_are_enough));
+        let fatal = told(-1, &[3, 1]).unwrap_err();
+        let says = "--acks all: t/1 has 1 replica in sync, min.insync.replicas is 2\n  mend: start the missing brokers";
+        assert!(fatal.exit == Exit::Unreachable && fatal.to_string().contains(says), "{fatal}");
+        assert_eq!(told(-1, &[3, 2]), Ok(()));
+        assert_eq!(told(1, &[3, 1]), Ok(()), "the leader alone is enough");
+    }
+}
+
+/// Of so many replicas so many in sync, where so many are wanted, or all that there are where those are enough.
+fn told_of_replicas(
+    acks: i16,
+    (replicas, in_sync): (i32, &[i32]),
+    (least, replicas_are_enough): (u32, bool),
+) -> Result<(), Fatal> {
+    let kafka = KafkaPlan { acks, ..kafka_plan(1) };
+    let limits = TopicLimits { max_message_bytes: None, min_in_sync: Some(least), replicas_are_enough };
+    check(&payload(100), &kafka, &view(replicas, in_sync), &limits)
+}
+
+#[test]
+fn more_replicas_in_sync_than_there_are_is_refused_before_the_start_where_the_broker_would() {
+    let told = |acks, in_sync: &[i32], enough| told_of_replicas(acks, (2, in_sync), (3, enough));
+    let fatal = told(-1, &[2], false).unwrap_err();
+    let says = "t/0 has 2 replicas in all, min.insync.replicas is 3, and Kafka before 3.7 takes nothing there\n  mend: \
+                kafka-configs.sh --alter --entity-type topics --entity-name t --add-config min.insync.replicas=2, or";
     assert!(fatal.exit == Exit::Unreachable && fatal.to_string().contains(says), "{fatal}");
-    assert_eq!(told(-1, 3, &[3, 2], 2), Ok(()));
-    assert_eq!(told(1, 3, &[3, 1], 2), Ok(()), "the leader alone is enough");
-    assert_eq!(told(-1, 1, &[1], 2), Ok(()), "all that there are");
+    assert_eq!(told(1, &[2], false), Ok(()));
+    assert_eq!(told(-1, &[2], true), Ok(()), "all that there are");
+    let fatal = told(-1, &[2, 1], true).unwrap_err();
+    assert!(fatal.to_string().contains("t/1 has 1 replica in sync, min.insync.replicas is 3"), "{fatal}");
 }
 
 #[test]

@@ -250,8 +250,9 @@ fn frame_bytes(key: KeyPlan, payload: &PayloadPlan, wanted: &Wanted) -> u64 {
     bytes + if payload.annotate == Annotate::Headers { FRAME_FACTS_BYTES } else { 0 }
 }
 
-/// At least one record must fit; a size that the flag asked for is never changed. The property gives way, as in Kafka's
-/// own producer, which sends a longer record alone, and each record so with 0.
+/// At least one record must fit; a size that the flag asked for is never changed. The property gives way. Where all
+/// records have one length, a longer one goes alone then, as in Kafka's own producer, and so does each with 0; of many
+/// lengths the shorter ones share the batch that has room for the longest.
 fn batch_bytes(
     (flag, property, request_max): (Option<u64>, Option<u64>, Option<u64>),
     sizes: &Sizes,
@@ -285,7 +286,14 @@ fn batch_bytes(
         }
         None if bytes < least => {
             let asked = property.map_or(String::new(), |bytes| format!("batch.size={bytes}: "));
-            note_once(notes, format!("{asked}batches have {least} B, for one record of {} B each", sizes.max_bytes));
+            let longest = sizes.max_bytes;
+            let holds = match sizes.fixed() {
+                Some(_) => format!("batches have {least} B, for one record of {longest} B each"),
+                None => format!(
+                    "batches have up to {least} B, room for the longest record ({longest} B); shorter ones share one"
+                ),
+            };
+            note_once(notes, format!("{asked}{holds}"));
             least
         }
         _ => bytes,

@@ -76,6 +76,11 @@ fn kafka_s_batch_size_gives_way_to_a_longer_record_and_the_flag_does_not() {
         let count = made.notes.iter().filter(|note| **note == told).count();
         assert_eq!(count, usize::from(bytes == 65_617), "{:?}", made.notes);
     }
+    let many = [given[0], ("payload-size", "64-65536"), ("kafka-property", "batch.size=0")];
+    let made = plan(&many);
+    assert_eq!(kafka(&made).batch_bytes, 65_617);
+    let told = "batch.size=0: batches have up to 65617 B, room for the longest record (65536 B); shorter";
+    assert!(made.notes.iter().any(|note| note.starts_with(told)), "{:?}", made.notes);
     let told = refused(&[&given[..], &[("kafka-property", "batch.size=0"), ("batch-size", "16384")]].concat());
     assert!(told.contains("--batch-size 16384: a record of 65536 B"), "{told}");
 }

@@ -82,18 +82,34 @@ fn requests_carry_what_was_asked() {
     assert!(error.breaks_connection() && error.to_string().contains("closed"), "{error}");
 }
 
+/// A broker's answer: of each request its key, oldest and newest version.
+fn speaking(requests: &[(i16, i16, i16)]) -> ApiVersionsResponse {
+    let one = |(key, least, most): &(i16, i16, i16)| {
+        ApiVersion::default().with_api_key(*key).with_min_version(*least).with_max_version(*most)
+    };
+    ApiVersionsResponse::default().with_api_keys(requests.iter().map(one).collect())
+}
+
+#[test]
+fn from_kafka_3_7_on_no_more_replicas_are_wanted_in_sync_than_there_are() {
+    for (newest, are_enough) in [(9, false), (10, true), (13, true)] {
+        let versions = speaking(&[(0, 0, newest), (32, 1, 4)]);
+        let mut session = open(move |asked| match asked.key {
+            18 => Some(body(&versions, asked.version)),
+            _ => Some(testing::settings(&[("min.insync.replicas", "2")], asked.version)),
+        })
+        .unwrap();
+        let limits = session.topic_limits("t").unwrap();
+        assert_eq!((limits.min_in_sync, limits.replicas_are_enough), (Some(2), are_enough), "Produce {newest}");
+    }
+}
+
 #[test]
 fn a_broker_that_knows_no_default_is_told_how_many_replicas_it_has() {
     for (newest, own_id, said, replicas) in
         [(3, Some(7), Some("3"), 3), (3, Some(7), None, 1), (3, None, Some("3"), 1), (4, Some(7), Some("3"), -1)]
     {
-        let versions = ApiVersionsResponse::default().with_api_keys(
-            [(19, 2, newest), (32, 1, 4)]
-                .map(|(key, least, most)| {
-                    ApiVersion::default().with_api_key(key).with_min_version(least).with_max_version(most)
-                })
-                .to_vec(),
-        );
+        let versions = speaking(&[(19, 2, newest), (32, 1, 4)]);
         let mut session = open(move |asked| match asked.key {
             18 => Some(body(&versions, asked.version)),
             32 => {
