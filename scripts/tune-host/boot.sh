@@ -19,31 +19,67 @@ read_argument() {
     argument_in "$1" "$(sed -n 's/^args="\(.*\)"$/\1/p' <<<"$answer")"
 }
 
-# kernels_agree NAME: every kernel has the same of it as the default one, and so have those to come.
-kernels_agree() {
-    local answer line own
+# look_at_kernels NAME BEFORE: those that have other words of it than BEFORE, and the files that those to come have them
+# from: in `ours` where we wrote them, in `others` where somebody did.
+look_at_kernels() {
+    local answer where line
+    ours=() others=()
     answer=$(of_root grubby --info=ALL 2>/dev/null) || return 1
-    read_argument "$1" || return 1
-    own=$raw
-    while IFS= read -r line || [ -n "$line" ]; do
+    while IFS=$'\t' read -r where line || [ -n "$where" ]; do
         argument_in "$1" "$line"
-        [ "$raw" = "$own" ] || return 1
+        if [ "$raw" = "$2" ]; then continue; fi
+        if is_ours "$1" "$raw"; then ours+=("$where"); else others+=("$where"); fi
     done < <(
-        sed -n 's/^args="\(.*\)"$/\1/p' <<<"$answer"
-        sed -n "/^GRUB_CMDLINE_LINUX=/{s/^[^=]*=//;s/[\"']/ /g;p;}" "$root/etc/default/grub" 2>/dev/null || true
-        cat "$root/etc/kernel/cmdline" 2>/dev/null || true
+        sed -n '/^kernel=/h; /^args=/{H;x;s/^kernel="\(.*\)"\nargs="\(.*\)"$/\1\t\2/p;}' <<<"$answer"
+        sed -n "/^GRUB_CMDLINE_LINUX=/{s|^[^=]*=|/etc/default/grub\t|;s/[\"']/ /g;p;}" "$root/etc/default/grub" 2>/dev/null || true
+        sed 's|^|/etc/kernel/cmdline\t|' "$root/etc/kernel/cmdline" 2>/dev/null || true
     )
 }
 
-# want_argument NAME=…: grubby writes all kernels at once, so that one with its own words could not be put back. Of what
-# is recorded they were the same.
+# is_ours NAME WORDS. A state of before says of which names there are, and no more.
+is_ours() {
+    [ -n "${is_recorded["wrote $2"]:-}" ] ||
+        { [ -n "${is_recorded["argument $1"]:-}" ] && [[ " ${!is_recorded[*]} " != *" wrote $1="* ]]; }
+}
+
+# want_argument NAME=…: grubby writes all kernels at once, so that one with its own words could not be put back.
 want_argument() {
-    local name=${1%%=*}
-    if [ -z "${is_recorded["argument $name"]:-}" ] && read_argument "$name" && [ "$raw" != "$1" ] && ! kernels_agree "$name"; then
-        skip "the kernel's argument $name: kernels differ in it (grubby --info=ALL; for those to come /etc/default/grub, /etc/kernel/cmdline), and all are left alone; for the next boot's only: sudo grubby --update-kernel=DEFAULT --args=$1"
-        return
+    local name=${1%%=*} before at
+    if read_argument "$name" && [ "$raw" != "$1" ]; then
+        before=$raw at=${is_recorded["argument $name"]:-}
+        if [ -n "$at" ]; then decode "${recorded_befores[at]}"; before=$decoded; fi
+        if ! look_at_kernels "$name" "$before" || [ "${#others[@]}" -gt 0 ]; then
+            skip "the kernel's argument $name: kernels differ in it (grubby --info=ALL; for those to come /etc/default/grub, /etc/kernel/cmdline), and all are left alone; for the next boot's only: sudo grubby --update-kernel=DEFAULT --args=$1"
+            return
+        fi
     fi
     want argument "$name" "$1"
+}
+
+# tell_grubby KERNELS NAME WORDS: they replace what belongs to the same name; of ALL also in kernels to come.
+tell_grubby() {
+    local change=--args=$3
+    [ -n "$3" ] || change=--remove-args=$2
+    problem=$(of_root grubby "--update-kernel=$1" "$change" 2>&1)
+}
+
+# restore_argument NAME BEFORE: wherever the words are ours; where somebody has set others since, these stay.
+restore_argument() {
+    local where
+    look_at_kernels "$1" "$2" || { problem='grubby does not answer'; return 1; }
+    if [ "${#others[@]}" = 0 ]; then
+        [ "${#ours[@]}" = 0 ] || write_raw argument "$1" "$2"
+        return
+    fi
+    printf "kept        the kernel's argument %s of %s: set by others since\n" "$1" "${others[*]}"
+    for where in "${ours[@]}"; do
+        # Only along with all kernels does grubby write these.
+        if [[ $where == /etc/* ]]; then
+            printf "kept        the kernel's argument %s in %s: edit it, or kernels to come have it\n" "$1" "$where"
+        else
+            tell_grubby "$where" "$1" "$2" || return 1
+        fi
+    done
 }
 
 # in_menu FILE: GRUB's menu has the arguments of this file, or cannot be read.

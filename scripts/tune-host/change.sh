@@ -87,9 +87,7 @@ ask_ethtool() {
 write_raw() {
     local text=$3 card what name shown
     if [ "$1" = argument ]; then
-        # It replaces what belongs to the same name, in all kernels and in those to come.
-        if [ -n "$text" ]; then text=--args=$text; else text=--remove-args=$2; fi
-        problem=$(of_root grubby --update-kernel=ALL "$text" 2>&1) || return 1
+        tell_grubby ALL "$2" "$text" || return 1
     elif [ "$1" = ethtool ]; then
         ethtool_answers=()
         IFS=: read -r card what name <<<"$2"
@@ -173,19 +171,22 @@ apply() {
     [ "$old_count" = 0 ] || cp "$state_folder/state" "$stage/state"
     for at in "${!kinds[@]}"; do
         # What is steered is right only as long as the card is not set up anew, which may come before its turn.
-        [ "${differs[at]}" = 1 ] || [ "${kinds[at]}" = keep ] || is_steering "${targets[at]}" || continue
+        [ "${differs[at]}" = 1 ] || [ "${kinds[at]}" = keep ] ||
+            { [ "$card_is_set_up" = 1 ] && is_steering "${targets[at]}"; } || continue
         [ "${kinds[at]}" != file ] || record_folders "${targets[at]}"
         before_of "${kinds[at]}" "${targets[at]}" || continue
         record "${kinds[at]}" "${targets[at]}" "$before"
+        [ "${kinds[at]}" != argument ] || record wrote "${wanted[at]}" -
         befores[at]=$before
+        # What it hangs on may be changed before its turn.
+        [ "${kinds[at]}" != keep ] || undo+=("$at")
     done
     save_state
     trap 'roll_back "a signal came"' INT TERM HUP
     for at in "${!kinds[@]}"; do
-        [ -n "${befores[at]+set}" ] || continue
+        if [ -z "${befores[at]+set}" ] || [ "${kinds[at]}" = keep ]; then continue; fi
         if [[ ${targets[at]} == /proc/irq/* && ! -e $root${targets[at]} ]]; then renumbered=1; continue; fi
         undo+=("$at")
-        [ "${kinds[at]}" != keep ] || continue
         if [ "${differs[at]}" = 0 ] && read_raw "${kinds[at]}" "${targets[at]}" && same "${targets[at]}" "$raw" "${wanted[at]}"; then continue; fi
         change "${kinds[at]}" "${targets[at]}" "${wanted[at]}" || roll_back "${targets[at]} could not be set to '${wanted[at]}': ${problem:-refused}"
     done
@@ -216,12 +217,24 @@ in_undo_order() {
     order+=("${late[@]}")
 }
 
-# put_back KINDS TARGETS BEFORES: the places of `order`; 1 if one cannot be put back, with why. What the kernel refuses
-# once is tried once more behind the others: a lower bound has to stay below an upper one.
+# put_back KINDS TARGETS BEFORES: the places of `order`; 1 if one cannot be put back, with why. What is kept comes last of
+# all: a scheduler that is refused at first brings its tunables along, as they are by default, when it is taken.
 put_back() {
     local -n its_kinds=$1 its_targets=$2 its_befores=$3
-    local at again=() failed=0
+    local at failed=0 keeps=() rest=()
     for at in "${order[@]}"; do
+        if [ "${its_kinds[at]}" = keep ]; then keeps+=("$at"); else rest+=("$at"); fi
+    done
+    put_these_back "${rest[@]}"
+    put_these_back "${keeps[@]}"
+    [ "$failed" = 0 ]
+}
+
+# Of put_back. What the kernel refuses once is tried once more behind the others: a lower bound has to stay below an
+# upper one.
+put_these_back() {
+    local at again=()
+    for at in "$@"; do
         restore "${its_kinds[at]}" "${its_targets[at]}" "${its_befores[at]}" && continue
         if [[ ${its_kinds[at]} == @(value|keep) ]] && ! sets_card_up "${its_kinds[at]}" "${its_targets[at]}"; then
             again+=("$at")
@@ -235,7 +248,6 @@ put_back() {
         failed=1
         stays "${its_targets[at]}"
     done
-    [ "$failed" = 0 ]
 }
 
 stays() {
@@ -267,6 +279,7 @@ revert() {
     load_state
     in_undo_order recorded_kinds recorded_targets "${!recorded_kinds[@]}"
     for at in "${order[@]}"; do
+        if [ "${recorded_kinds[at]}" = wrote ]; then continue; fi
         if is_stale "$at"; then
             stale=$((stale + 1))
             continue
@@ -281,7 +294,7 @@ revert() {
     [ "$failed" = 0 ] || die 3 "what was before is kept in $state_folder/state; mend the above and revert again"
     drop_state
     tell_managers
-    printf 'put back %d values and files\n' "$((${#recorded_kinds[@]} - stale))"
+    printf 'put back %d values and files\n' "${#counted[@]}"
 }
 
 # systemd and udev read their files again; nothing is started, nothing triggered.

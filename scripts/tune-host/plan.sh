@@ -1,8 +1,9 @@
 # What this host would get: the values of tuning/, held against what it has. Sourced by tune-host.sh.
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # root, the options and `raw` are the other files'
+# shellcheck disable=SC2154,SC2034 # root, the options and `raw` are the other files'
 
-kinds=() targets=() wanted=() differs=() skipped=() notes=() core_list=() differing=0
+kinds=() targets=() wanted=() differs=() skipped=() notes=() core_list=() differing=0 differ=0 card_is_set_up=0
+declare -A kept=()
 tmpfiles_file=/etc/tmpfiles.d/engine.conf
 # The rings take 2 MiB pages; /proc/sys/vm/nr_hugepages counts those of the kernel's default size.
 huge_pages_file=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
@@ -15,23 +16,34 @@ skip() {
     skipped+=("$1")
 }
 
-# want KIND TARGET WANTED: one thing of the plan, unless this host lacks it.
+# want KIND TARGET WANTED: one thing of the plan, unless this host lacks it; `differ` is 1 if it is to be changed.
 want() {
-    local differ=0
+    differ=0
     case $1 in
     file)
         if [ -L "$root$2" ]; then skip "$2: a link, left alone"; return; fi
         [ -e "$root$2" ] && cmp -s "$root$2" "$3" || differ=1
         # A kill may have come between the file and the menu that is made from it.
         [ "$2" != "$grub_file" ] || in_menu "$3" || differ=1 ;;
-    keep)
-        read_raw keep "$2" || return 0 ;;
     *)
         if ! read_raw "$1" "$2"; then skip "$2: this host has none, or it cannot be read"; return; fi
         same "$2" "$raw" "$3" || differ=1 ;;
     esac
     kinds+=("$1") targets+=("$2") wanted+=("$3") differs+=("$differ")
     differing=$((differing + differ))
+}
+
+# keep FILE…: what the kernel changes by itself along with the thing before, if that is to be changed; otherwise it is
+# nobody's business here, and revert leaves it alone.
+keep() {
+    local path
+    [ "$differ" = 1 ] || return 0
+    for path in "$@"; do
+        path=${path#"$root"}
+        if [ -n "${kept[$path]:-}" ] || ! read_raw keep "$path"; then continue; fi
+        kept[$path]=1
+        kinds+=(keep) targets+=("$path") wanted+=(-) differs+=(0)
+    done
 }
 
 # Takes out what root cannot write either, as the kernel shows values that belong to the machine inside a network namespace.
@@ -113,16 +125,14 @@ plan_memory() {
     while read -r _ path _ _ _ _ value; do
         # "always" does no harm, "madvise" is what is wanted; only "never" is in the way.
         if read_raw value "$path" && [ "$raw" != never ]; then value=$raw; fi
-        want keep /proc/sys/vm/min_free_kbytes -
         want value "$path" "$value"
+        keep "$root/proc/sys/vm/min_free_kbytes"
     done < <(grep '^w ' "$tuning/tmpfiles.d/engine.conf")
     if [ -n "$huge_pages" ]; then
-        # A total that goes up and down again need not lie on the nodes as it did.
-        for path in "$root"/sys/devices/system/node/node[0-9]*/hugepages/hugepages-2048kB/nr_hugepages; do
-            want keep "${path#"$root"}" -
-        done
         at_least_now "$huge_pages_file" "$huge_pages"
         want value "$huge_pages_file" "$least"
+        # A total that goes up and down again need not lie on the nodes as it did.
+        keep "$root"/sys/devices/system/node/node[0-9]*/hugepages/hugepages-2048kB/nr_hugepages
     fi
 }
 
@@ -132,27 +142,22 @@ assigned() {
 }
 
 plan_cpu() {
-    local folder attribute value number kept found=0
+    local folder attribute value number governor found=0
     in_part cpu || return 0
-    # What governors are tuned with goes with the last processor that has them, and comes again as it is by default:
-    # one folder for all processors or, with some drivers, one for each.
-    for kept in "$root"/sys/devices/system/cpu/cpufreq/*/*; do
-        [[ $kept == */cpufreq/policy*/* ]] || want keep "${kept#"$root"}" -
-    done
     while read -r attribute value; do
         for folder in "$root"/sys/devices/system/cpu/cpu[0-9]*; do
             number=${folder##*/cpu}
             [ -e "$folder/$attribute" ] || continue
             found=1
             [ "${#core_list[@]}" = 0 ] || is_core "$number" || continue
-            folder=${folder#"$root"}
+            want value "${folder#"$root"}/$attribute" "$value"
+            governor=$raw
+            # What a governor is tuned with goes with the last processor that has it, and comes again as it is by
+            # default: one folder for all processors or, with some drivers, one for each.
+            keep "$root/sys/devices/system/cpu/cpufreq/$governor"/* "$folder/cpufreq/$governor"/*
+            [ "$governor" != userspace ] || keep "$folder/cpufreq/scaling_setspeed"
             # intel_pstate changes this one along with the governor.
-            want keep "$folder/cpufreq/energy_performance_preference" -
-            if read_raw value "$folder/cpufreq/scaling_governor"; then
-                for kept in "$root$folder/cpufreq/$raw"/*; do want keep "${kept#"$root"}" -; done
-                [ "$raw" != userspace ] || want keep "$folder/cpufreq/scaling_setspeed" -
-            fi
-            want value "$folder/$attribute" "$value"
+            keep "$folder/cpufreq/energy_performance_preference"
         done
     done < <(assigned cpu "$tuning/udev/90-engine.rules")
     [ "$found" = 1 ] || skip 'governor: this host has no cpufreq (a virtual machine, or the firmware decides)'
@@ -160,7 +165,7 @@ plan_cpu() {
 
 # With native multipath the queues are those of the paths (nvme0c1n1), which udev is not told of, and not the drive's.
 plan_drives() {
-    local folder attribute value kept drives=() paths
+    local folder attribute value drives=() paths
     in_part drives || return 0
     for folder in "$root"/sys/block/nvme*; do
         [[ ${folder##*/} =~ ^(nvme[0-9]+)(n[0-9]+)$ ]] || continue
@@ -171,31 +176,32 @@ plan_drives() {
     done
     if [ "${#drives[@]}" = 0 ]; then skip 'drives: this host has no NVMe drive'; return; fi
     for folder in "${drives[@]}"; do
-        # A new scheduler resets all of these, and the depth follows the number of requests, which comes back before it.
-        for kept in "$root$folder"/queue/iosched/* "$root$folder"/queue/{async_depth,nr_requests,wbt_lat_usec}; do
-            want keep "${kept#"$root"}" -
-        done
         while read -r attribute value; do
             want value "$folder/$attribute" "$value"
+            [ "$attribute" = queue/scheduler ] || continue
+            # A new scheduler resets all of these; the depth follows the number of requests, which comes back before it.
+            keep "$root$folder"/queue/{iosched/*,async_depth,nr_requests,wbt_lat_usec}
         done < <(assigned block "$tuning/udev/90-engine.rules")
     done
 }
 
 plan_nic() {
-    local card=/sys/class/net/$nic attribute value
+    local card=/sys/class/net/$nic attribute value before
     in_part nic || return 0
     if [ -z "$nic" ]; then skip "network card: name it: --nic NAME ($(cd "$root/sys/class/net" 2>/dev/null && echo *))"; return; fi
     while read -r attribute value; do
         at_least_now "$card/$attribute" "$value"
         want value "$card/$attribute" "$least"
     done < <(assigned net "$tuning/udev/91-engine-nic.rules.in")
-    # Many drivers set queues and interrupts up anew for each of the next three: these are kept, and steered last.
-    for value in "$root$card"/queues/tx-[0-9]*/xps_cpus; do want keep "${value#"$root"}" -; done
-    for value in "$(irqs_of "$card")"/*; do want keep "/proc/irq/${value##*/}/smp_affinity_list" -; done
-    # IPv6 has one of its own, which the card's goes over.
-    want keep "/proc/sys/net/ipv6/conf/$nic/mtu" -
+    before=$differing
     [ -z "$mtu" ] || plan_mtu "$card"
     plan_ethtool
+    # For another MTU, ring or offload many drivers set queues and interrupts up anew: they are kept, and steered last.
+    differ=$((differing > before)) card_is_set_up=$((differing > before))
+    keep "$root$card"/queues/tx-[0-9]*/xps_cpus
+    for value in "$(irqs_of "$card")"/*; do keep "$root/proc/irq/${value##*/}/smp_affinity_list"; done
+    # IPv6 has one of its own, which the card's goes over.
+    keep "$root/proc/sys/net/ipv6/conf/$nic/mtu"
     plan_steering "$card"
 }
 

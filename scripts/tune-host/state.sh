@@ -4,6 +4,7 @@
 #   keep     PATH            BOOT  the same, of a value that the kernel changes by itself along with another one
 #   ethtool  NIC:WHAT:NAME   BOOT  a number or on/off, as base64
 #   argument NAME            BOOT  the words of the kernel's command line that belong to it, as base64
+#   wrote    NAME=…          BOOT  -: what became of them by us; any other words are somebody's
 #   file     PATH            BOOT  "absent", or mode, owner, group, time of change and content (base64)
 #   folder   PATH            BOOT  was not there
 #
@@ -101,9 +102,10 @@ is_stale() {
     esac
 }
 
-# record KIND TARGET BEFORE [BOOT]: the first word on a target stands, as long as it counts.
+# record KIND TARGET BEFORE [BOOT]: the first word on a target stands, as long as it counts. What is to be kept may have
+# been set before, and is ours by now.
 record() {
-    local at=${is_recorded["$1 $2"]:-}
+    local at=${is_recorded["$1 $2"]:-${is_recorded["value $2"]:-}}
     if [ -z "$at" ]; then
         at=${#recorded_kinds[@]}
     elif ! is_stale "$at"; then
@@ -159,19 +161,18 @@ restore() {
     local path=$root$2
     problem=''
     case $1 in
-    value | keep | ethtool | argument)
-        # What is gone (a drive pulled, a card renamed) took its values along; the kernel's arguments are still there.
+    value | keep | ethtool)
+        # What is gone (a drive pulled, a card renamed) took its values along.
         if ! read_raw "$1" "$2"; then
-            [ "$1" != argument ] || { problem='grubby does not answer'; return 1; }
             [ "$1" != ethtool ] || [ ! -e "$root/sys/class/net/${2%%:*}" ] || { problem='ethtool does not answer'; return 1; }
             printf 'gone        %s: nothing to put back\n' "$2"
             return 0
         fi
         decode "$3"
-        # A kernel that has come since may boot by default, and lack what the others have.
-        if [ "$raw" != "$decoded" ] || { [ "$1" = argument ] && ! kernels_agree "$2"; }; then
-            write_raw "$1" "$2" "$decoded"
-        fi ;;
+        [ "$raw" = "$decoded" ] || write_raw "$1" "$2" "$decoded" ;;
+    argument)
+        decode "$3"
+        restore_argument "$2" "$decoded" ;;
     file) restore_file "$2" "$3" ;;
     folder) rmdir "$path" 2>/dev/null || [ ! -d "$path" ] || printf 'kept        %s: others have put files there\n' "$2" ;;
     esac

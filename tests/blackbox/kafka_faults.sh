@@ -191,15 +191,24 @@ move_leaders() {
     covered "$doubting" 6
 }
 
-# A broker that ends in order hands its partitions over while it lives, and says so to whoever still sends to it.
+# A broker that ends in order hands its partitions over while it lives, and says so to whoever still sends to it: until it
+# has ended, however long that takes.
 hand_over() {
-    local name=$1 seed=$2 leaver=$(($2 % 3 + 1))
+    local name=$1 seed=$2 leaver=$(($2 % 3 + 1)) pid until
     where "$name" "$3"
-    start "$name" "${to[@]}" --rate 2MB/s --records 8000 --catch-up 60s --partitions 6
+    start "$name" "${to[@]}" --rate 2MB/s --duration inf --catch-up 60s --partitions 6
     pause "$seed"
-    kill -TERM "$(cat "$three/$leaver/pid")"
+    pid=$(<"$three/$leaver/pid")
+    until=$((SECONDS + 60))
+    kill -TERM "$pid"
+    # What has ended and is not waited for has a number still, and no words.
+    while grep -qzxF kafka.Kafka "/proc/$pid/cmdline" 2>/dev/null; do
+        [ $SECONDS -lt $until ] || failed "broker $leaver does not end; it is process $pid" "$three/$leaver/server.log"
+        sleep 0.05
+    done
+    kill -INT $running
     finished 0 "$name"
-    exactly_once "$name" 't["records_produced"] == 8000' 't["retries"] > 0'
+    exactly_once "$name" 't["retries"] > 0'
     scripts/kafka.sh restart $leaver
 }
 

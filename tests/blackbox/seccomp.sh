@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The engine under tuning/seccomp/engine.json, which lets io_uring through, and under what Docker's default profile lets
-# through (seccomp/docker.json): with the first it uses io_uring, with the second it says that it cannot and does the
-# same with system calls. The filters are real ones, loaded through libseccomp, and what they refuse is refused.
+# through (seccomp/docker.json): with the first it uses io_uring; with the second, and with the first without io_uring,
+# it says that it cannot and does the same with system calls. The filters are real ones, loaded through libseccomp, and
+# what they refuse is refused.
 #
 #   tests/blackbox/seccomp.sh ENGINE
 set -euo pipefail
@@ -32,6 +33,17 @@ under() {
     [ "$status" = "$wanted" ] || fail "'$*' ended with $status, not $wanted"
 }
 
+# uses BACK_END: the last sender, by its report and its log.
+uses() {
+    local io
+    io=$(jq -r .config.io "$work/sent.json")
+    [ "$io" = "$1" ] || fail "the report says io = $io, not $1"
+    case $1 in
+    uring) if grep -q 'io_uring cannot be used' "$work/log"; then fail 'io_uring is let through, and the engine does not use it'; fi ;;
+    syscall) [ "$(grep -c 'io_uring cannot be used' "$work/log")" = 1 ] || fail 'it does not say once that io_uring cannot be used' ;;
+    esac
+}
+
 # send_to SCHEME: to a receiver that checks every record, both below the profile; the report is $work/sent.json.
 send_to() {
     local address='' words=() path=/in
@@ -57,7 +69,7 @@ send_to() {
 
 # runs BACK_END: files and network targets, books kept and data proved, by that back end.
 runs() {
-    local folder=$work/$1 io insists=()
+    local folder=$work/$1 insists=()
     echo "under $profile"
     # What goes to the page cache, as on a tmpfs, gets system calls by itself.
     if [ "$1" = uring ]; then insists=(--io uring); fi
@@ -65,12 +77,7 @@ runs() {
     under 0 "$engine" verify "$folder/" --expect "$folder.json"
     echo "$1: $(jq .totals.records_produced "$folder.json") records, proved"
     send_to tcp
-    io=$(jq -r .config.io "$work/sent.json")
-    [ "$io" = "$1" ] || fail "the report says io = $io, not $1"
-    case $1 in
-    uring) if grep -q 'io_uring cannot be used' "$work/log"; then fail 'io_uring is let through, and the engine does not use it'; fi ;;
-    syscall) [ "$(grep -c 'io_uring cannot be used' "$work/log")" = 1 ] || fail 'it does not say once that io_uring cannot be used' ;;
-    esac
+    uses "$1"
     send_to http
     send_to kafka
     [ "$(jq .totals.lent_bytes "$work/sent.json")" -gt 0 ] || fail 'nothing was lent: vmsplice is let through'
@@ -110,6 +117,9 @@ else:
 without=vmsplice
 send_to kafka
 [ "$(jq .totals.lent_bytes "$work/sent.json")" = 0 ] || fail 'something was lent without vmsplice'
+without=io_uring
+send_to tcp
+uses syscall
 
 profile=tests/blackbox/seccomp/docker.json without=
 runs syscall

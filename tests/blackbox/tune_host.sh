@@ -3,7 +3,7 @@
 # kernel: apply and revert leave everything bit for bit as it was, also after a failure half-way and after kills
 # anywhere. What tuning/ holds is checked by systemd's own verifier.
 #
-#   tests/blackbox/tune_host.sh ENGINE
+#   tests/blackbox/tune_host.sh ENGINE [CHECK]    all, or one of the functions here
 set -euo pipefail
 engine=$(realpath "${1:?the path of the engine}")
 cd "$(dirname "$0")/../.."
@@ -20,7 +20,14 @@ done
 . tests/blackbox/tune/again.sh
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+way_back="sudo env ENGINE_TUNING_STATE=$work/machine scripts/tune-host.sh revert"
+# What this machine had stays on the disk until it is back.
+leave() {
+    if [ -e "$work/machine" ]; then echo "this machine is not as it was; mend: $way_back"; else rm -rf "$work"; fi
+}
+trap leave EXIT
+# Obeyed when the command at work has ended, as in_namespace.sh does once everything is back.
+trap 'exit 143' INT TERM HUP
 tune=$PWD/scripts/tune-host.sh
 unset ENGINE_TUNING_STATE
 
@@ -358,10 +365,35 @@ KILLER
 on_this_kernel_too() {
     local spaces=(--net --mount) who=root
     # A namespace of users too lets anybody do it, but the kernel keeps the cards' files from such roots.
-    [ "$(id -u)" = 0 ] || spaces+=(--map-root-user) who=somebody
+    if [ "$(id -u)" = 0 ]; then
+        echo "memory and processors of this machine change for a moment; if this is killed meanwhile: $way_back"
+    else
+        spaces+=(--map-root-user) who=somebody
+    fi
     unshare "${spaces[@]}" bash tests/blackbox/tune/in_namespace.sh "$tune" "$engine" "$work" "$who" >"$work/log" 2>&1 ||
         fail 'apply and revert on this kernel'
     grep '^this kernel: ' "$work/log"
+}
+
+# Ended while this machine is tuned, it first puts it back.
+an_end_leaves_this_machine_as_it_was() {
+    local files=(/proc/sys/vm/{swappiness,stat_interval}) before pid status=0
+    before=$(cat "${files[@]}")
+    if [ "$(id -u)" != 0 ] || [ ! -w "${files[0]}" ] || [ "$(<"${files[0]}")" = 1 ]; then return; fi
+    # A group of its own, all of which is told.
+    set -m
+    bash tests/blackbox/tune_host.sh "$engine" on_this_kernel_too >"$work/log" 2>&1 &
+    set +m
+    pid=$!
+    until [ "$(<"${files[0]}")" = 1 ]; do
+        kill -0 "$pid" 2>/dev/null || fail 'it ended and has changed nothing'
+        sleep 0.02
+    done
+    kill -TERM -- "-$pid"
+    wait "$pid" || status=$?
+    [ "$status" = 143 ] || fail "ended half-way: exit $status"
+    [ "$(cat "${files[@]}")" = "$before" ] || fail 'ended half-way: this machine is not as it was'
+    echo 'ended half-way: this machine is as it was'
 }
 
 # Somebody without rights is told what to type.
@@ -406,9 +438,11 @@ what_tuning_holds_is_sound() {
 }
 
 need_namespaces --map-root-user --net --mount
+if [ $# -gt 1 ]; then "$2"; exit; fi
 what_tuning_holds_is_sound
 nobody_changes_nothing
 on_this_kernel_too
+an_end_leaves_this_machine_as_it_was
 for host in two_sockets cloud laptop rhel container arm misconfigured; do there_and_back "$host"; done
 values_are_those_of_tuning
 after_a_reboot_only_files_go_back
@@ -418,6 +452,7 @@ offloads_keep_what_was_asked_for
 what_the_kernel_drops_along_comes_back
 the_boot_menu_is_part_of_the_change
 kernels_with_words_of_their_own_keep_them
+what_needs_no_change_is_left_alone
 states_of_other_formats
 a_failure_half_way_puts_everything_back
 after_a_kill_anywhere_revert_puts_everything_back

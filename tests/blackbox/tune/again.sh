@@ -118,6 +118,22 @@ kernels_with_words_of_their_own_keep_them() {
     put boot/arguments 'ro crashkernel=1G isolcpus=2'
     expect 0 revert
     unchanged 'a kernel that came before a revert'
+    # What one of them has been given since is nothing to overwrite or to take away.
+    expect 0 apply --yes "${boot[@]}"
+    put boot/arguments 'ro crashkernel=1G isolcpus=2'
+    put boot/rescue 'ro isolcpus=5'
+    expect 0 revert
+    holds boot/rescue 'ro isolcpus=5'
+    host_rhel "$work/since"
+    expect 0 apply --yes "${boot[@]}"
+    put boot/rescue 'ro isolcpus=5'
+    expect 0 apply --yes --cores 1-2 --boot
+    says "the kernel's argument isolcpus: kernels differ in it"
+    holds boot/rescue 'ro isolcpus=5 nohz_full=1-2 rcu_nocbs=1-2'
+    expect 0 revert
+    says "kept        the kernel's argument isolcpus of /boot/vmlinuz-0-rescue: set by others since"
+    holds boot/rescue 'ro isolcpus=5'
+    holds boot/arguments 'ro crashkernel=1G isolcpus=2'
     echo 'kernels with arguments of their own: left alone'
 }
 
@@ -177,7 +193,44 @@ what_the_kernel_drops_along_comes_back() {
     done
     with_kernel 0 revert
     unchanged 'what the kernel dropped along with schedulers and governors'
+    with_kernel 0 apply --yes --only drives
+    REFUSES_ONCE=1 with_kernel 0 revert
+    says 'the scheduler is refused once'
+    unchanged 'what the kernel dropped along, and a scheduler that it refuses at first'
     echo 'schedulers, governors and pages: back with what they were tuned with'
+}
+
+# What was as wanted, and what would have gone along with it, apply does not touch: others may, and revert leaves it.
+what_needs_no_change_is_left_alone() {
+    local one node=sys/devices/system/node pages=hugepages/hugepages-2048kB/nr_hugepages
+    local card=sys/class/net/ens1f0np0 words=(--cores 1-30 --nic ens1f0np0)
+    local later=("$node/node0/$pages=4096" "$node/node1/$pages=4096" "sys/kernel/mm/$pages=8192"
+        proc/sys/vm/min_free_kbytes=90112 sys/block/nvme0n1/queue/nr_requests=256
+        sys/devices/system/cpu/cpu3/cpufreq/energy_performance_preference=power
+        sys/devices/system/cpu/cpufreq/performance/io_is_busy=1
+        proc/sys/net/ipv6/conf/ens1f0np0/mtu=1400 "$card/queues/tx-2/xps_cpus=ff" proc/irq/122/smp_affinity_list=9)
+    host_two_sockets "$work/as-wanted"
+    cpus 64 performance
+    put run/rings 'rx=8192\ntx=8192'
+    put run/tso on
+    for one in "${later[@]}"; do put "${one%%=*}" 2048; done
+    put "sys/kernel/mm/$pages" 4096
+    put "$card/queues/tx-2/xps_cpus" 8080808
+    put proc/irq/122/smp_affinity_list 0,31
+    expect 0 apply --yes "${words[@]}" --huge-pages 64
+    for one in "${later[@]}"; do put "${one%%=*}" "${one#*=}"; done
+    expect 0 revert
+    for one in "${later[@]}"; do holds "${one%%=*}" "${one#*=}"; done
+    # What a second apply would keep the first one has set.
+    host_two_sockets "$work/set-before"
+    put run/rings 'rx=8192\ntx=8192'
+    put run/tso on
+    expect 0 apply --yes --only nic "${words[@]}"
+    put run/rings 'rx=1024\ntx=1024'
+    expect 0 apply --yes --only nic "${words[@]}"
+    expect 0 revert
+    holds proc/irq/121/smp_affinity_list 5
+    echo 'what needed no change: left to others'
 }
 
 # Of a state that an earlier release wrote revert knows the way back; of a later one it says so before it asks.
@@ -188,6 +241,12 @@ states_of_other_formats() {
     sed -i '1s/2/1/; 2,$s/\t1f0f7a3e-0001\t/\t/' "$tree/var/lib/engine-tuning/state"
     expect 0 revert
     unchanged 'a state of format 1'
+    host_rhel "$work/unsaid"
+    dump "$tree" >"$work/before"
+    expect 0 apply --yes --cores 1-3 --boot
+    sed -i '/^wrote\t/d' "$tree/var/lib/engine-tuning/state"
+    expect 0 revert
+    unchanged 'a state that does not say what was written'
     expect 0 apply --yes --only memory
     sed -i '1s/2/3/' "$tree/var/lib/engine-tuning/state"
     expect 3 apply

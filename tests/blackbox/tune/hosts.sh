@@ -163,8 +163,14 @@ shown() {
 case $1 in
 --info=DEFAULT) shown 0 5.14 arguments ;;
 --info=ALL) shown 0 5.14 arguments; shown 1 0-rescue rescue ;;
---update-kernel=ALL)
-    for kernel in arguments rescue; do
+--update-kernel=*)
+    case $1 in
+    *=ALL) kernels='arguments rescue' ;;
+    */vmlinuz-5.14) kernels=arguments ;;
+    */vmlinuz-0-rescue) kernels=rescue ;;
+    *) echo "The param ${1#*=} is incorrect"; exit 1 ;;
+    esac
+    for kernel in $kernels; do
         kept='' words=${2#*=}
         for old in $(cat "$root/boot/$kernel"); do
             for new in $words; do [ "${old%%=*}" != "${new%%=*}" ] || continue 2; done

@@ -8,6 +8,7 @@ shopt -s nullglob
 tune=$1 engine=$2 folder=$3 who=$4
 export ENGINE_TUNING_STATE=$folder/state
 ipv6_mtu=/proc/sys/net/ipv6/conf/load0/mtu
+trap 'exit 143' INT TERM HUP
 
 stop() {
     echo "$1"
@@ -125,9 +126,11 @@ the_machine_there_and_back() {
         echo 'this kernel: not checked: memory and processors, which only root of the machine may change'
         return
     fi
+    # Of a machine, and not to be mixed up with the namespace's.
+    ENGINE_TUNING_STATE=$folder/machine
     machine_values >"$folder/machine-before"
-    # Whatever happens, it is put back.
-    trap 'bash "$tune" revert' EXIT
+    # Whatever happens, it is put back, and nothing ends that.
+    trap 'trap "" INT TERM HUP; bash "$tune" revert' EXIT
     bash "$tune" apply --yes "${words[@]}"
     holds /proc/sys/vm/swappiness 1
     machine_values >"$folder/machine-applied"

@@ -1,6 +1,6 @@
 # Read by bash before tune-host.sh: does to the root folder $TREE, between its commands, what the kernel does along with
 # a change. What a scheduler or governor is tuned with goes with it and comes again as it is by default, and reserved
-# pages are spread over the nodes.
+# pages are spread over the nodes. With $REFUSES_ONCE it does not take a scheduler at first.
 # shellcheck shell=bash
 
 # kept_by FILE WORD FOLDER: as long as the file has the word, the folder is there. 1: it is new.
@@ -17,6 +17,12 @@ kept_by() {
 
 follow_scheduler() {
     local queue=$TREE/sys/block/nvme0n1/queue now
+    read -r now <"$queue/scheduler"
+    if [ -n "${REFUSES_ONCE:-}" ] && [ "$now" = 'none [mq-deadline]' ]; then
+        echo '[none] mq-deadline' >"$queue/scheduler"
+        echo 'the scheduler is refused once' >&2
+        REFUSES_ONCE=
+    fi
     if ! kept_by "$queue/scheduler" '[mq-deadline]' "$queue/iosched"; then
         echo 500 >"$queue/iosched/read_expire"
         echo 64 >"$queue/nr_requests"
