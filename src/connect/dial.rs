@@ -1,16 +1,20 @@
 //! From a name to a connection that is ready to be written to. Blocks.
 
+mod known;
+mod proxy;
+
 use super::peer::shown;
 use super::tls::{self, TlsSession};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
 use crate::host::rlimit;
 use crate::plan::PeerPlan;
+use known::Known;
 use rustls::ClientConfig;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::io::{Error, ErrorKind};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A silent peer is asked whether it is there after this long, and this often.
@@ -30,14 +34,14 @@ pub struct Dialed {
     pub expires: Option<Instant>,
 }
 
-/// Dials one peer, over and over: what TLS needs from files is read once, and a first address that does not answer is
-/// not waited for each time.
+/// Dials one peer, over and over: what TLS needs from files is read once, and an address that does not answer is not
+/// waited for each time.
 #[derive(Clone)]
 pub struct Connector {
     peer: Arc<PeerPlan>,
     config: Option<Arc<ClientConfig>>,
-    /// The address of the last connection, where it was not the resolver's first; for all clones.
-    good: Arc<Mutex<Option<SocketAddr>>>,
+    /// For all clones.
+    known: Arc<Mutex<Known>>,
 }
 
 impl Connector {
@@ -45,38 +49,52 @@ impl Connector {
     /// A certificate or key that cannot be used.
     pub fn new(peer: &Arc<PeerPlan>) -> Result<Self, Fatal> {
         let config = peer.tls.as_ref().map(tls::client_config).transpose()?;
-        Ok(Self { peer: peer.clone(), config, good: Arc::default() })
+        Ok(Self { peer: peer.clone(), config, known: Arc::default() })
     }
 
     pub fn peer(&self) -> &Arc<PeerPlan> {
         &self.peer
     }
 
-    /// The first address that answers.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What there is to say of a peer with several addresses.
+    pub fn words_of_addresses(&self) -> Option<String> {
+        let addresses = self.known().dealt_to();
+        let list = || addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let (peer, count) = (shown(&self.peer), addresses.len());
+        (count > 1).then(|| format!("{peer} has {count} addresses, and its connections go to them in turn: {}", list()))
+    }
+
+    /// The first address that answers, beginning with another one for each turn.
     ///
     /// # Errors
     /// Says for each address why not.
-    pub fn dial(&self) -> Result<Dialed, Fatal> {
-        self.dial_resolved(addresses(&self.peer)?)
+    pub fn dial(&self, turn: usize) -> Result<Dialed, Fatal> {
+        self.dial_found(addresses(&self.peer), turn, Instant::now())
     }
 
-    /// In the resolver's order, which may spread connections over the addresses of a name. Where its first one did not
-    /// serve, the one that did is tried before it.
-    fn dial_resolved(&self, mut addresses: Vec<SocketAddr>) -> Result<Dialed, Fatal> {
-        let first = addresses.first().copied();
-        let good = *self.good.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = addresses.iter().position(|address| Some(*address) == good) {
-            addresses[..=at].rotate_right(1);
-        }
-        let dialed = self.dial_any(&addresses)?;
-        let served = Some(dialed.peer_address);
-        *self.good.lock().unwrap_or_else(PoisonError::into_inner) = served.filter(|_| served != first);
-        Ok(dialed)
+    /// `found`: what the resolver says `now`.
+    fn dial_found(&self, found: Result<Vec<SocketAddr>, Fatal>, turn: usize, now: Instant) -> Result<Dialed, Fatal> {
+        let unresolved = found.as_ref().err().cloned();
+        let addresses = {
+            let mut known = self.known();
+            let addresses = known.resolved(found)?;
+            known.in_turn(addresses, turn, now)
+        };
+        let mut failed = Vec::new();
+        let dialed = self.dial_any(&addresses, &mut failed);
+        let served = dialed.as_ref().ok().map(|dialed| dialed.peer_address);
+        self.known().note(&failed, served, now);
+        // That addresses of some time ago do not answer says less than that there are no others.
+        dialed.map_err(|fatal| unresolved.filter(|_| fatal.exit == Exit::Unreachable).unwrap_or(fatal))
     }
 
     /// A silent address does not hold up the others (RFC 8305, one after the other): in growing parts, each has its
-    /// time in turn with them.
-    fn dial_any(&self, addresses: &[SocketAddr]) -> Result<Dialed, Fatal> {
+    /// time in turn with them. `failed` gets those that had no less time than the one that serves, and did not.
+    fn dial_any(&self, addresses: &[SocketAddr], failed: &mut Vec<SocketAddr>) -> Result<Dialed, Fatal> {
         let mut left = Duration::from_nanos(self.peer.connect_timeout_ns);
         let (mut silent, mut refused) = (addresses.to_vec(), Vec::new());
         let mut part = FIRST_PART;
@@ -85,11 +103,19 @@ impl Connector {
             left -= part;
             for address in std::mem::take(&mut silent) {
                 match self.dial_address(address, part) {
-                    Ok(dialed) => return Ok(dialed),
+                    Ok(dialed) => {
+                        failed.append(&mut silent);
+                        return Ok(dialed);
+                    }
                     Err(Refusal::Connect(_, why)) if why.kind() == ErrorKind::TimedOut && !left.is_zero() => {
                         silent.push(address);
                     }
-                    Err(refusal) => refused.push(refusal),
+                    Err(refusal) => {
+                        if refusal.is_of_peer() {
+                            failed.push(address);
+                        }
+                        refused.push(refusal);
+                    }
                 }
             }
             part *= PART_GROWTH;
@@ -114,9 +140,9 @@ impl Connector {
     }
 }
 
-/// Dials a peer once.
+/// Dials a peer once, in the resolver's order.
 pub fn dial(peer: &PeerPlan) -> Result<Dialed, Fatal> {
-    Connector::new(&Arc::new(peer.clone()))?.dial()
+    Connector::new(&Arc::new(peer.clone()))?.dial(0)
 }
 
 enum Refusal {
@@ -124,11 +150,19 @@ enum Refusal {
     Tls(Fatal),
 }
 
+impl Refusal {
+    /// This host can be short of something, too.
+    fn is_of_peer(&self) -> bool {
+        !matches!(self, Refusal::Connect(_, error) if rlimit::is_out_of_descriptors(error))
+    }
+}
+
 fn addresses(peer: &PeerPlan) -> Result<Vec<SocketAddr>, Fatal> {
     let unknown = |why: String| {
         let what = format!("{}: the name '{}' cannot be resolved: {why}", shown(peer), peer.host);
-        Fatal::new(Exit::Unreachable, what)
-            .mend(format!("another name, or an address; `getent ahosts {}` asks as the engine does", peer.host))
+        let proxy = proxy::words(&[], proxy::is_set);
+        let mend = format!("another name, or an address; `getent ahosts {}` asks as the engine does{proxy}", peer.host);
+        Fatal::new(Exit::Unreachable, what).mend(mend)
     };
     let found = (peer.host.as_str(), peer.port).to_socket_addrs().map_err(|error| unknown(error.to_string()))?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
@@ -175,6 +209,7 @@ fn all_refused(peer: &PeerPlan, refused: &[Refusal]) -> Fatal {
         return fatal.clone();
     }
     let mut words: Vec<String> = Vec::new();
+    let mut asked: Vec<SocketAddr> = Vec::new();
     let mut first = ErrorKind::Other;
     for refusal in refused {
         let Refusal::Connect(address, error) = refusal else { continue };
@@ -182,6 +217,7 @@ fn all_refused(peer: &PeerPlan, refused: &[Refusal]) -> Fatal {
             return fatal;
         }
         first = if words.is_empty() { error.kind() } else { first };
+        asked.push(*address);
         let address = address.to_string();
         let who = if refused.len() == 1 && address == shown(peer) { "it" } else { &address };
         words.push(match error.kind() {
@@ -197,6 +233,7 @@ fn all_refused(peer: &PeerPlan, refused: &[Refusal]) -> Fatal {
         ErrorKind::TimedOut => format!("a firewall or a wrong address? nc -vz {host} {port}"),
         _ => format!("ip route get {host}"),
     };
+    let mend = mend + &proxy::words(&asked, proxy::is_set);
     Fatal::new(Exit::Unreachable, format!("{} cannot be reached: {}", shown(peer), words.join("; "))).mend(mend)
 }
 
@@ -283,17 +320,66 @@ mod tests {
         let [good, other] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
         let plan = PeerPlan { connect_timeout_ns: patience.as_nanos() as u64, ..peer("127.0.0.1", good.port()) };
         let connector = Connector::new(&Arc::new(plan)).unwrap_or_else(|fatal| panic!("{fatal}"));
+        let start = Instant::now();
         let served = |addresses: &[SocketAddr]| {
-            let dialed = connector.clone().dial_resolved(addresses.to_vec());
+            let dialed = connector.clone().dial_found(Ok(addresses.to_vec()), 0, start);
             dialed.map(|dialed| dialed.peer_address).unwrap_or_else(|fatal| panic!("{fatal}"))
         };
-        let start = Instant::now();
         assert_eq!(served(&[hole, good]), good);
         assert!(start.elapsed() < patience, "{:?}", start.elapsed());
-        assert_eq!(served(&[hole, other, good]), good, "the one that served goes first");
-        // Where the first one serves, the resolver's order stands: it spreads connections.
-        assert_eq!(served(&[good, other]), good);
-        assert_eq!([served(&[other, good]), served(&[good, other])], [other, good]);
+        assert_eq!(connector.known().in_turn(vec![hole, good], 0, start), [good, hole], "it is asked last");
+        assert_eq!(served(&[hole, other, good]), other, "the next one has its turn");
+    }
+
+    /// Sockets that refuse until they listen.
+    fn refusing<const N: usize>() -> ([Socket; N], [SocketAddr; N]) {
+        let sockets = [(); N].map(|()| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
+        let addresses = sockets.each_ref().map(|socket| {
+            socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+            socket.local_addr().unwrap().as_socket().unwrap()
+        });
+        (sockets, addresses)
+    }
+
+    #[test]
+    fn connections_spread_over_addresses_and_one_that_refused_has_its_turn_again() {
+        let ([gone, sound, other], all) = refusing::<3>();
+        sound.listen(64).unwrap();
+        other.listen(64).unwrap();
+        let connector = Connector::new(&Arc::new(peer("127.0.0.1", 443))).unwrap_or_else(|fatal| panic!("{fatal}"));
+        let start = Instant::now();
+        let six_turns = |after: Duration| {
+            [0, 1, 2, 3, 4, 5].map(|turn| {
+                let dialed = connector.clone().dial_found(Ok(all.to_vec()), turn, start + after);
+                dialed.map(|dialed| dialed.peer_address).unwrap_or_else(|fatal| panic!("{fatal}"))
+            })
+        };
+        let [a, b, c] = all;
+        assert_eq!(six_turns(Duration::ZERO), [b, c, b, c, b, c]);
+        gone.listen(64).unwrap();
+        assert_eq!(six_turns(known::ASKED_LAST - Duration::from_millis(1)), [b, c, b, c, b, c]);
+        assert_eq!(six_turns(known::ASKED_LAST), [a, b, c, a, b, c]);
+        let words = "127.0.0.1:443 has 3 addresses, and its connections go to them in turn: 127.0.0.1, 127.0.0.1, ";
+        assert_eq!(connector.words_of_addresses(), Some(format!("{words}127.0.0.1")));
+    }
+
+    #[test]
+    fn where_resolving_fails_the_last_addresses_are_dialed() {
+        let (_sockets, [closed]) = refusing::<1>();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connector = Connector::new(&Arc::new(peer("127.0.0.1", 443))).unwrap_or_else(|fatal| panic!("{fatal}"));
+        let dial = |found| {
+            let dialed = connector.clone().dial_found(found, 0, Instant::now());
+            dialed.map(|dialed| dialed.peer_address)
+        };
+        let unresolved = || Fatal::new(Exit::Unreachable, "the name cannot be resolved");
+        assert_eq!(dial(Err(unresolved())), Err(unresolved()), "there are none");
+        assert_eq!(dial(Ok(vec![address])), Ok(address));
+        assert_eq!([(); 2].map(|()| dial(Err(unresolved()))), [Ok(address), Ok(address)]);
+        let fatal = dial(Ok(vec![closed])).expect_err("nobody listens");
+        assert!(fatal.what.contains("refused the connection"), "{fatal}");
+        assert_eq!(dial(Err(unresolved())), Err(unresolved()), "the one that it had last does not answer");
     }
 
     #[test]
@@ -302,7 +388,8 @@ mod tests {
         let plan = PeerPlan { connect_timeout_ns: 400_000_000, ..peer("127.0.0.1", one.port()) };
         let connector = Connector::new(&Arc::new(plan)).unwrap_or_else(|fatal| panic!("{fatal}"));
         let start = Instant::now();
-        let fatal = connector.dial_any(&[one, other]).map(|dialed| dialed.peer_address).expect_err("nobody answers");
+        let dialed = connector.dial_any(&[one, other], &mut Vec::new());
+        let fatal = dialed.map(|dialed| dialed.peer_address).expect_err("nobody answers");
         for address in [one, other] {
             assert!(fatal.what.contains(&format!("{address} did not answer in 0.4 s")), "{fatal}");
         }

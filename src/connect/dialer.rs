@@ -5,11 +5,13 @@
 
 mod no_http;
 mod outages;
+mod plain;
 
 pub use outages::Outages;
+pub use plain::plain;
 
 use super::backoff;
-use super::dial::{Connector, Dialed};
+use super::dial::Dialed;
 use super::peer::shown;
 use super::tls::{HandshakeError, TlsError};
 use crate::base::fatal::Fatal;
@@ -23,8 +25,8 @@ use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -192,26 +194,6 @@ impl Drop for Dialer {
             let _panic = thread.join();
         }
     }
-}
-
-/// The plain way: connect, and TLS where the peer wants it. Certificates are read once for each peer.
-pub fn plain() -> DialFn {
-    let known: Mutex<Vec<Connector>> = Mutex::new(Vec::new());
-    Box::new(move |order| {
-        let found = {
-            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.iter().find(|connector| *connector.peer() == order.peer).cloned()
-        };
-        let connector = match found {
-            Some(connector) => connector,
-            None => {
-                let connector = Connector::new(&order.peer)?;
-                known.lock().unwrap_or_else(PoisonError::into_inner).push(connector.clone());
-                connector
-            }
-        };
-        connector.dial()
-    })
 }
 
 /// How a connection has fared.

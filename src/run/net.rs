@@ -75,7 +75,7 @@ fn with_sink<R: NetRing>(setup: Setup, mut ring: R, prepared: Prepared) -> Resul
     let plan = setup.plan.clone();
     let dial = match plan.sink.kind {
         SinkKind::Kafka => dial_leaders(setup.kafka_lanes.iter().map(KafkaLane::led).collect()),
-        _ => dialer::plain(),
+        _ => dialer::plain(setup.outages.clone()),
     };
     let counts = connections(&setup);
     let links = plan.producers_of(setup.index).filter_map(|producer| producer.to.link());

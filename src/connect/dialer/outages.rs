@@ -1,5 +1,5 @@
 //! What is wrong with a run's connections just now. All its dialers share it, so that a target that is away is told of
-//! once, and now and then while that lasts.
+//! once, and now and then while that lasts; and so that connections of all cores spread over a peer's addresses.
 
 use crate::base::limits;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,8 @@ pub struct Outages {
     without_http: Mutex<BTreeSet<String>>,
     /// Peers, and whether one has answered, on any connection of any core.
     answered: Mutex<BTreeMap<String, Arc<AtomicBool>>>,
+    /// Peers, and how many connections to them have a turn.
+    turns: Mutex<BTreeMap<String, usize>>,
 }
 
 #[derive(Debug)]
@@ -64,6 +66,14 @@ impl Outages {
     /// Whether this peer has answered; the cores set it, and take no lock for that.
     pub fn answered(&self, peer: &str) -> Arc<AtomicBool> {
         self.answered.lock().unwrap_or_else(PoisonError::into_inner).entry(peer.to_owned()).or_default().clone()
+    }
+
+    /// So many connections to this peer had a turn before this one, on any core.
+    pub(super) fn next_turn(&self, peer: &str) -> usize {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = turns.entry(peer.to_owned()).or_default();
+        *next += 1;
+        *next - 1
     }
 
     /// One more connection suffers from it; whether it is the first.

@@ -12,6 +12,10 @@ fn order(connection: u32, port: u16) -> DialOrder {
     DialOrder { lane: 3, connection, peer: peer(port), past: Past::Unknown }
 }
 
+fn plain() -> DialFn {
+    super::plain(Arc::default())
+}
+
 fn failing() -> Fatal {
     Fatal::new(crate::base::fatal::Exit::Unreachable, "nobody there")
 }

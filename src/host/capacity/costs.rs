@@ -121,7 +121,7 @@ static INTEL: Table = Table {
         reach: None,
     },
     costs: &[
-        Cost { route: Route::Null, record_ns: 9.6, byte_ns: 0.00045, memory_crossings: 0.1, record_probe: Probe::Head, byte_probe: Probe::Head, checked: true, source: XEON_NOW },
+        Cost { route: Route::Null, record_ns: 9.6, byte_ns: 0.00045, memory_crossings: 0.1, record_probe: Probe::Head, byte_probe: Probe::Head, checked: false, source: XEON_NOW },
         Cost { route: Route::Stdout, record_ns: 8.0, byte_ns: 0.442, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "row stdout-stamped of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
         Cost { route: Route::File, record_ns: 8.0, byte_ns: 0.0277, memory_crossings: 1.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
         Cost { route: Route::Tmpfs, record_ns: 13.5, byte_ns: 0.2464, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Tmpfs, checked: true, source: XEON_NOW },

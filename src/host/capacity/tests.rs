@@ -184,7 +184,7 @@ fn cores_count_as_far_as_producers_fill_them() {
     assert_eq!((uneven.resources[0].available, uneven.verdict), (Some(20.0), Some(Verdict::Fits)));
     assert!(uneven.command.unwrap().contains(" --cores 12-31 --parallel 40 "), "as many as have two of them each");
     let all = project(&demand(Route::Http, 7.0), &machine(host), Scale::of_described(&machine(host)));
-    assert_eq!((all.resources[0].available, all.producers), (Some(31.0), Some(19)));
+    assert_eq!((all.resources[0].available, all.producers), (Some(31.0), Some(21)));
 }
 
 #[test]
