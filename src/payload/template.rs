@@ -193,7 +193,7 @@ fn slot_of<'a>(record: &'a mut [u8], slot: &Slot) -> &'a mut [u8] {
     &mut record[start..start + slot.width as usize]
 }
 
-fn is_named_json(name: &str) -> bool {
+pub fn is_named_json(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [".json", ".jsonl", ".ndjson"].iter().any(|ending| name.ends_with(ending))
 }

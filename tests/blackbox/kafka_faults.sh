@@ -187,7 +187,7 @@ move_leaders() {
     scripts/kafka.sh restart $victim
     holds "$doubting" 't["records_failed"] == t["records_not_sent"] == 0' \
         'r["exit_code"] == (t["records_uncertain"] > 0)' \
-        't["records_uncertain"] > 0 or r["latency_seconds"]["service"]["max"] > 1'
+        't["records_uncertain"] > 0 or r["latency_seconds"]["service"]["max"] > 0.3'
     covered "$doubting" 6
 }
 

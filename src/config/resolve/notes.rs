@@ -12,7 +12,12 @@ use crate::config::resolve::templates;
 use crate::config::resolve::{Parts, capacity};
 use crate::config::values::Wanted;
 use crate::host::{Sysfs, fs as host_fs};
-use crate::plan::{Comparison, FileLayout, PhasePlan, PhaseShare, Schedule, SloMetric};
+use crate::payload::{placeholders, template};
+use crate::plan::{
+    Annotate, Comparison, FileLayout, PayloadSource, PhasePlan, PhaseShare, Schedule, SloMetric, TargetPlan,
+    TemplateFile,
+};
+use crate::record::HEADER_BYTES;
 
 /// The part of its rate that a run reaches for sure: the time until its last records are confirmed counts, and only
 /// whole records do.
@@ -26,6 +31,8 @@ pub fn add(parts: &mut Parts, wanted: &Wanted, sysfs: &Sysfs) -> Vec<String> {
     let mut lines = rate_notes(&parts.schedules, parts.fleet.producers);
     lines.extend(duration_note(wanted));
     lines.extend(coarse_note(parts));
+    lines.extend(request_note(parts));
+    lines.extend(template_notes(parts));
     lines.extend(wanted.template.as_deref().and_then(templates::left_out));
     lines.extend(rates::record_notes(wanted, &parts.sizes));
     lines.extend(size_notes(parts, wanted));
@@ -101,6 +108,51 @@ fn coarse_note(parts: &Parts) -> Option<String> {
              be higher than asked for"
         )
     })
+}
+
+/// Where fewer records fall due before a request goes than it is asked to have.
+fn request_note(parts: &Parts) -> Option<String> {
+    let asked = parts.remotes.iter().find_map(|to| match to {
+        TargetPlan::Http(http) => Some(http.records_per_request),
+        _ => None,
+    })?;
+    let phases = parts.schedules.phases.iter();
+    let logical = |phase: &PhasePlan| Some(u128::from(phase.rate_bytes_per_second?) / u128::from(phase.weight));
+    let fastest = phases.map(logical).collect::<Option<Vec<_>>>()?.into_iter().max()?;
+    let each = (fastest / parts.fleet.producers as u128).max(1);
+    let wait_ns = |records: u64| u128::from(records) * u128::from(parts.sizes.mean_bytes) * 1_000_000_000 / each;
+    let had = 1 + u128::from(parts.linger_ns) / wait_ns(1).max(1);
+    (had < u128::from(asked)).then(|| {
+        let linger = units::format_duration(parts.linger_ns);
+        let filled = units::format_duration(u64::try_from(wait_ns(asked)).unwrap_or(u64::MAX)).replace(' ', "");
+        let records = units::format_counted(had as u64, "record");
+        format!(
+            "a request has about {records} at this rate, not --http-records-per-request {asked}: it goes after --linger \
+             {linger}, and --linger={filled} fills it"
+        )
+    })
+}
+
+/// Templates that become something else than their names say.
+fn template_notes(parts: &Parts) -> Vec<String> {
+    let PayloadSource::Templates(files) = &parts.payload.source else { return Vec::new() };
+    let has_placeholders = |file: &&TemplateFile| placeholders::find(&file.bytes).is_ok_and(|found| !found.is_empty());
+    let literal =
+        files.iter().filter(|_| parts.payload.annotate != Annotate::Payload).find(has_placeholders).map(|file| {
+            format!(
+                "the placeholders of template '{}' are sent as they stand; --annotate=payload fills them in",
+                file.name
+            )
+        });
+    let is_read_as_json = |file: &&TemplateFile| !parts.remotes.is_empty() && template::is_named_json(&file.name);
+    let headed = files.iter().filter(|_| parts.payload.headed).find(is_read_as_json).map(|file| {
+        format!(
+            "records of template '{}' begin with a binary header of {HEADER_BYTES} B and so are no JSON; a placeholder such \
+             as {{{{sequence}}}}, or --annotate=headers, leaves them text",
+            file.name
+        )
+    });
+    literal.into_iter().chain(headed).collect()
 }
 
 /// `stage 2 of 3: burst of 500 ms in each 2 s, for 60 s, at 100 MB/s = 2 × 50 MB/s (800 Mbit/s)`.

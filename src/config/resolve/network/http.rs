@@ -10,8 +10,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 const ATTEMPTS_DEFAULT: u32 = 3;
-/// What the engine writes itself, and what would change how a request is framed.
-const RESERVED: [&str; 7] = ["content-length", "host", "transfer-encoding", "connection", "expect", "te", "upgrade"];
+/// What would change how a request is framed, or how long its connection lasts.
+const FRAMING: [&str; 5] = ["transfer-encoding", "connection", "expect", "te", "upgrade"];
+const WRITTEN: [&str; 2] = ["content-length", "host"];
 /// Facts of records, which the engine states.
 const STATED: [&str; 7] =
     ["x-producer-id", "x-sequence", "x-timestamp", "x-weight", "x-record-count", "x-run-id", "x-crc32c"];
@@ -62,8 +63,13 @@ fn headers(
     let mut headers = wanted.network.headers.clone();
     for (at, (name, _)) in headers.iter().enumerate() {
         let lower = name.to_ascii_lowercase();
-        if RESERVED.contains(&lower.as_str()) || STATED.contains(&lower.as_str()) {
-            let what = format!("--http-header {name}: the engine writes that header itself");
+        let is_framing = FRAMING.contains(&lower.as_str());
+        if is_framing || WRITTEN.contains(&lower.as_str()) || STATED.contains(&lower.as_str()) {
+            let why = match is_framing {
+                true => "how requests are framed and connections kept is the engine's to say",
+                false => "the engine writes that header itself",
+            };
+            let what = format!("--http-header {name}: {why}");
             errors.push(Fatal::usage(what).mend(format!("leave out --http-header {name}")));
         } else if headers[..at].iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
             errors.push(Fatal::usage(format!("--http-header {name} is given twice")).mend("name it once"));

@@ -147,6 +147,7 @@ fn http_refuses_what_would_break_or_betray_a_request() {
         (("http-header", "Authorization: Basic eA=="), "--bearer-token-file"),
         (("http-header", "content-length: 1"), "itself"),
         (("http-header", "X-Sequence: 1"), "itself"),
+        (("http-header", "Connection: close"), "connections kept"),
         (("bearer-token-file", "/no/such"), "/no/such"),
         (("block-size", "1Mi"), "--http-records-per-request"),
         (("tls-ca", "/no/such"), "https"),

@@ -164,3 +164,40 @@ fn what_doctor_says_of_drives_on_two_nodes_is_a_plan() {
         assert_eq!(plan.producers.iter().map(|producer| producer.id).collect::<Vec<_>>(), ids, "{process}");
     }
 }
+
+#[test]
+fn requests_that_go_before_they_are_full_are_told_of() {
+    let noted = |flags: &[(&str, &str)]| {
+        let http = [("target", "http://127.0.0.1:1/"), ("payload-size", "1000"), ("parallel", "1")];
+        let notes = plan(&[&http[..], flags].concat()).notes;
+        notes.into_iter().find(|note| note.contains("--http-records-per-request")).unwrap_or_default()
+    };
+    let (many, paced) = (("http-records-per-request", "500"), ("rate", "10MB/s"));
+    let told = noted(&[many, paced]);
+    assert!(told.starts_with("a request has about 3 records at this rate, not"), "{told}");
+    assert!(told.contains("--linger 250 us") && told.contains("--linger=50ms"), "{told}");
+    assert_eq!(noted(&[many, paced, ("linger", "50ms")]), "");
+    assert_eq!(noted(&[many, ("rate", "unlimited")]), "");
+    assert_eq!(noted(&[paced]), "");
+}
+
+#[test]
+fn templates_that_become_something_else_than_they_look_like_are_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let noted = |name: &str, text: &str, annotate: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let path = path.display().to_string();
+        let flags = [("target", "http://127.0.0.1:1/"), ("rate", "1MB/s"), ("annotate", annotate)];
+        let notes = plan(&[&flags[..], &[("payload-template", path.as_str())]].concat()).notes;
+        notes.into_iter().find(|note| note.contains("template '")).unwrap_or_default()
+    };
+    let (filled, plain) = (r#"{"n": {{sequence}}, "a": 1}"#, r#"{"event": "of nobody"}"#);
+    assert!(noted("a.json", filled, "headers").contains("sent as they stand"));
+    assert!(noted("b.json", plain, "payload").contains("begin with a binary header of 64 B"));
+    for (name, text, annotate) in
+        [("c.json", filled, "payload"), ("d.json", plain, "headers"), ("e.bin", "of sixteen bytes", "payload")]
+    {
+        assert_eq!(noted(name, text, annotate), "", "{name}");
+    }
+}
