@@ -193,7 +193,7 @@ pub struct Projection {
 /// Payload that TCP over IPv4 carries at a link rate, headers with time stamps, full packets.
 pub fn tcp_goodput_bytes_per_second(link_gbits: f64, mtu: u32) -> f64 {
     let mtu = f64::from(mtu);
-    link_gbits * GIGA / 8.0 * (mtu - HEADER_BYTES) / (mtu + ETHERNET_BYTES)
+    link_gbits * GIGA / 8.0 * (mtu - HEADER_BYTES).max(0.0) / (mtu + ETHERNET_BYTES)
 }
 
 /// What one core sends.

@@ -13,11 +13,9 @@ use crate::plan::{Io, SinkKind, Unregistered};
 /// Bytes in flight that the default queue depth leads to at the most.
 const DEPTH_BYTES_MAX: u64 = 512 << 20;
 const BLOCK_DIRECT_BYTES: u64 = 1 << 20;
-const BLOCK_BUFFERED_BYTES: u64 = 256 << 10;
 const QUEUE_DEPTH_DIRECT: usize = 32;
 const QUEUE_DEPTH_BUFFERED: usize = 8;
 const RING_DIRECT_BYTES_MIN: u64 = 32 << 20;
-const RING_NULL_BYTES: u64 = 64 << 20;
 /// What all lanes of a core have by default where nothing is read of it: it is prepared in about a second.
 const CORE_RINGS_NULL_BYTES: u64 = 512 << 20;
 /// All rings together take at most this part of the available memory.
@@ -54,7 +52,9 @@ pub fn blocks(settings: &Settings, wanted: &Wanted, facts: &Facts, errors: &mut 
     let block_bytes = match align {
         Some(align) => aligned_block(facts.sizes, limit(BLOCK_DIRECT_BYTES), align)
             .unwrap_or_else(|| plain_block(facts.sizes, limit(BLOCK_DIRECT_BYTES)).next_multiple_of(align)),
-        None => plain_block(facts.sizes, limit(facts.shape.map_or(BLOCK_BUFFERED_BYTES, |shape| shape.block_bytes))),
+        None => {
+            plain_block(facts.sizes, limit(facts.shape.map_or(limits::BLOCK_BUFFERED_BYTES, |shape| shape.block_bytes)))
+        }
     };
     let depth = if align.is_some() { QUEUE_DEPTH_DIRECT } else { QUEUE_DEPTH_BUFFERED };
     let depth = facts.shape.map_or(depth, |shape| shape.depth.min(limits::QUEUE_DEPTH_MAX));
@@ -241,7 +241,7 @@ fn too_large(asked: Option<u64>, bytes: u64, lanes: u64, room: &str) -> String {
 fn default_ring_bytes(facts: &Facts, (blocks, io): (&Blocks, Io), l2_bytes: Option<u64>, lanes: u64) -> u64 {
     let cached = l2_bytes.unwrap_or(1 << 20) / 2 / lanes;
     match facts.kind {
-        SinkKind::Null => RING_NULL_BYTES.min(CORE_RINGS_NULL_BYTES / lanes),
+        SinkKind::Null => limits::RING_NULL_BYTES.min(CORE_RINGS_NULL_BYTES / lanes),
         SinkKind::File if blocks.direct => {
             let in_flight = (blocks.queue_depth + blocks.queue_depth.min(8)) as u64;
             let in_flight = in_flight.saturating_mul(blocks.block_bytes);

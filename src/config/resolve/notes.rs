@@ -136,16 +136,13 @@ fn request_note(parts: &Parts) -> Option<String> {
 /// Templates that become something else than their names say.
 fn template_notes(parts: &Parts) -> Vec<String> {
     let PayloadSource::Templates(files) = &parts.payload.source else { return Vec::new() };
+    let (annotate, is_headed) = (parts.payload.annotate, parts.payload.headed);
     let has_placeholders = |file: &&TemplateFile| placeholders::find(&file.bytes).is_ok_and(|found| !found.is_empty());
-    let literal =
-        files.iter().filter(|_| parts.payload.annotate != Annotate::Payload).find(has_placeholders).map(|file| {
-            format!(
-                "the placeholders of template '{}' are sent as they stand; --annotate=payload fills them in",
-                file.name
-            )
-        });
-    let is_read_as_json = |file: &&TemplateFile| !parts.remotes.is_empty() && template::is_named_json(&file.name);
-    let headed = files.iter().filter(|_| parts.payload.headed).find(is_read_as_json).map(|file| {
+    let literal = files.iter().find(|file| annotate != Annotate::Payload && has_placeholders(file)).map(|file| {
+        format!("the placeholders of template '{}' are sent as they stand; --annotate=payload fills them in", file.name)
+    });
+    let is_sent = !parts.remotes.is_empty();
+    let headed = files.iter().find(|file| is_sent && is_headed && template::is_named_json(&file.name)).map(|file| {
         format!(
             "records of template '{}' begin with a binary header of {HEADER_BYTES} B and so are no JSON; a placeholder such \
              as {{{{sequence}}}}, or --annotate=headers, leaves them text",

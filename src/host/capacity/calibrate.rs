@@ -1,7 +1,7 @@
 //! Loops that tell how fast this machine is right now, at what the planned way of the bytes is made of.
 
 use crate::base::fatal::Fatal;
-use crate::base::program;
+use crate::base::{limits, program};
 use crate::host::capacity::costs::{self, Cost, Probe, Probes};
 use crate::host::{Sysfs, memory};
 use crate::sys::region::Region;
@@ -27,22 +27,20 @@ const CORE_TIME: Duration = Duration::from_millis(200);
 const TMPFS: &str = "/dev/shm";
 /// As much as averages over fast and slow pages (a hypervisor backs them differently), or this part of what is free.
 const TMPFS_BYTES_MAX: u64 = 1 << 30;
-const TMPFS_FREE_SHARE: u64 = 8;
-const BLOCK_BYTES: usize = 256 << 10;
+/// What a probe takes of the memory that is free, at most.
+const FREE_SHARE: u64 = 8;
+const BLOCK_BYTES: usize = limits::BLOCK_BUFFERED_BYTES as usize;
 /// As the payload ring of a lane that writes one block at a time.
 const TMPFS_RING_BYTES: usize = 2 * BLOCK_BYTES;
 /// Blocks and rings over loopback, as those of `tcp://` and `kafka://`.
 const SEND_BYTES: usize = 1 << 20;
 const SEND_RING_BYTES: usize = 5 << 20;
-/// A ring whose target takes all at once, records of a common size in it, and blocks of some hundred of them.
-const HEADS_RING_BYTES: usize = 64 << 20;
+/// Records of a common size in a ring, blocks of some hundred of them, and heads as `record` has them.
 const HEADS_STEP_BYTES: usize = 4 << 10;
 const HEADS_BLOCK_BYTES: usize = 1 << 20;
 const HEADS_AHEAD: usize = 12;
 const HEAD_BYTES: usize = 64;
 const HEAD_STAMP_OFFSET: usize = 24;
-const BAKE_WORDS: usize = 4;
-const HEADS_FREE_SHARE: u64 = 8;
 /// What more lanes on a core do to its caches has shown by then.
 const LANES_MAX: u32 = 4;
 /// Of the exchanges: as many connections as a producer over HTTP has, a request and an answer of common sizes.
@@ -150,15 +148,20 @@ fn core() -> f64 {
     best
 }
 
+/// `u64::MAX`: nobody knows.
+fn available_bytes() -> u64 {
+    memory::available_bytes(&Sysfs::default()).unwrap_or(u64::MAX)
+}
+
 /// Writes the heads of records as a run does that has nothing else to do: the caches decide how long that takes.
 fn heads(lanes: usize) -> io::Result<Timed> {
-    let free = memory::available_bytes(&Sysfs::default()).unwrap_or(u64::MAX) / HEADS_FREE_SHARE / lanes as u64;
-    let bytes = (HEADS_RING_BYTES as u64).min(free) as usize / HEADS_BLOCK_BYTES * HEADS_BLOCK_BYTES;
+    let free = available_bytes() / FREE_SHARE / lanes as u64;
+    let bytes = limits::RING_NULL_BYTES.min(free) as usize / HEADS_BLOCK_BYTES * HEADS_BLOCK_BYTES;
     let bytes = bytes.max(HEADS_BLOCK_BYTES);
     let mut rings = (0..lanes).map(|_| Region::map(bytes)).collect::<io::Result<Vec<_>>>()?;
     // Every page is there before the time counts.
     rings.iter_mut().for_each(|ring| ring.bytes_mut().fill(0x5a));
-    let bakes: Vec<u32> = (0..bytes / HEADS_STEP_BYTES * BAKE_WORDS).map(|at| at as u32 | 1).collect();
+    let bakes: Vec<[u32; 4]> = (0..bytes / HEADS_STEP_BYTES).map(|at| [at as u32 | 1; 4]).collect();
     let (mut stretches, mut done, mut turn) = (Stretches::start(), 0, 0);
     while stretches.go_on(done) {
         let start = turn / lanes * HEADS_BLOCK_BYTES % bytes;
@@ -169,12 +172,12 @@ fn heads(lanes: usize) -> io::Result<Timed> {
     stretches.timed()
 }
 
-fn write_heads(ring: &mut [u8], bakes: &[u32], start: usize, first: u64) {
+fn write_heads(ring: &mut [u8], bakes: &[[u32; 4]], start: usize, first: u64) {
     for (at, sequence) in (start..start + HEADS_BLOCK_BYTES).step_by(HEADS_STEP_BYTES).zip(first..) {
         prefetch::for_write(ring, at + HEADS_AHEAD * HEADS_STEP_BYTES);
-        let bake = &bakes[at / HEADS_STEP_BYTES * BAKE_WORDS..][..BAKE_WORDS];
-        let words = [1, sequence, u64::from(bake[2]), 0];
-        let crc = bake[0] ^ crc::multiply_words(words, bake[1]);
+        let [constant, shift, due, _] = bakes[at / HEADS_STEP_BYTES];
+        let words = [1, sequence, u64::from(due), 0];
+        let crc = constant ^ crc::multiply_words(words, shift);
         let head = &mut ring[at..at + HEAD_BYTES];
         for (bytes, word) in head[HEAD_STAMP_OFFSET..].chunks_exact_mut(8).zip(words) {
             bytes.copy_from_slice(&word.to_le_bytes());
@@ -188,8 +191,7 @@ fn tmpfs(folder: &Path, lanes: usize) -> io::Result<Timed> {
     let file = File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).open(folder)?;
     let rings = vec![0x5a_u8; lanes * TMPFS_RING_BYTES];
     // A container's limit counts these pages as well.
-    let memory = memory::available_bytes(&Sysfs::default()).unwrap_or(u64::MAX);
-    let free = sys::fs::space(folder)?.available_bytes.min(memory) / TMPFS_FREE_SHARE;
+    let free = sys::fs::space(folder)?.available_bytes.min(available_bytes()) / FREE_SHARE;
     let blocks = (TMPFS_BYTES_MAX.min(free) / BLOCK_BYTES as u64).max(1);
     let write = |at: u64| {
         let from = at as usize * BLOCK_BYTES % rings.len();

@@ -2,24 +2,15 @@
 
 use super::{Finding, Look};
 use crate::host::Sysfs;
+use crate::host::capacity::tcp_goodput_bytes_per_second;
 use crate::host::network::{Way, folder};
 
 const REFERENCE_BITS_PER_SECOND: u64 = 100_000_000_000;
-/// IPv4 and TCP with time stamps, inside the MTU.
-const HEADERS_BYTES: u64 = 52;
-/// Ethernet's header, checksum, preamble and gap, outside of it.
-const FRAME_BYTES: u64 = 38;
 const MTU_LARGE: u64 = 9000;
 /// Clouds stop a little below 9000; what that costs is a tenth of a percent.
 const MTU_LARGE_MIN: u64 = 8800;
 /// What the networks behind these drivers take at most.
 const MTU_OF_CLOUDS: &[(&str, u64)] = &[("ena", 9001), ("gve", 8896)];
-
-/// What of a link's bits a second is payload of TCP, in bytes.
-fn payload_bytes_per_second(bits_per_second: u64, mtu: u64) -> f64 {
-    let payload = mtu.saturating_sub(HEADERS_BYTES) as f64 / (mtu + FRAME_BYTES) as f64;
-    bits_per_second as f64 / 8.0 * payload
-}
 
 /// Of a bond it is that of all its cards: none of them has to be fast enough by itself.
 pub fn speed(look: &Look, way: &Way, mtu: Option<u64>) -> Finding {
@@ -28,12 +19,12 @@ pub fn speed(look: &Look, way: &Way, mtu: Option<u64>) -> Finding {
         return Finding::unknown(ITEM, "the card does not say its speed (virtual ones do not, or make one up)")
             .of(&way.top);
     };
-    let mtu = mtu.unwrap_or(1500).min(1 << 20);
-    let carries = payload_bytes_per_second(bits, mtu) / 1e9;
+    let (gigabits, mtu) = (bits as f64 / 1e9, mtu.unwrap_or(1500).min(1 << 20));
+    let carries = tcp_goodput_bytes_per_second(gigabits, mtu as u32) / 1e9;
     let worth = format!("at MTU {mtu} it carries {carries:.2} GB/s of payload");
     let ask: Vec<_> = way.cards.iter().map(|card| format!("ethtool {card}")).collect();
     let ask = ask.join(", ");
-    Finding::hint_unless(bits >= REFERENCE_BITS_PER_SECOND, ITEM, format!("{} Gbit/s", bits as f64 / 1e9))
+    Finding::hint_unless(bits >= REFERENCE_BITS_PER_SECOND, ITEM, format!("{gigabits} Gbit/s"))
         .of(&way.top)
         .worth(worth, "calculated")
         .fix(format!("a faster link: 8 GB/s from one host need 100 Gbit/s (what was negotiated: {ask})"))
@@ -73,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_hundred_gigabits_carry_what_the_bounds_say() {
-        let gigabytes = |mtu| payload_bytes_per_second(100_000_000_000, mtu) / 1e9;
+        let gigabytes = |mtu| tcp_goodput_bytes_per_second(100.0, mtu) / 1e9;
         assert!((gigabytes(1500) - 11.77).abs() < 0.01 && (gigabytes(9000) - 12.38).abs() < 0.01);
     }
 }
