@@ -11,6 +11,7 @@ pub mod taps;
 use crate::base::clock::Clock;
 use crate::base::limits;
 use crate::base::units::format_duration;
+use crate::counters::answers::Answers;
 use crate::counters::{CoreEnd, CoreState, Field, LiveCore};
 use crate::pace::{self, Grant};
 use crate::payload::{Block, Payload, Run};
@@ -310,6 +311,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.live.beat(self.clock.now_ns());
         for (at, lane) in self.lanes.iter_mut().enumerate() {
             self.tally.sent(at, self.sink.take_wire(at));
+            if let Some(answers) = self.sink.answers(at) {
+                self.tally.refused(at, answers.refused());
+            }
             if !lane.finished {
                 let (warm, measured) = lane.backlog_records(&self.payloads[at], now_ns);
                 self.tally.backlog(at, warm, measured);
@@ -370,7 +374,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
     pub fn close(mut self) -> CoreEnd {
         self.live.enter(CoreState::Syncing);
         let started_ns = self.now();
-        let mut kept = Vec::new();
+        let (mut kept, mut answers) = (Vec::new(), Vec::new());
         for at in 0..self.lanes.len() {
             let (missing, missing_truncated) = self.tally.missing(at);
             let next_sequence = self.payloads[at].next_sequence();
@@ -381,6 +385,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 self.end_run(why);
             }
             self.tally.sent(at, self.sink.take_wire(at));
+            answers.push(self.sink.answers(at).map(Answers::by_status));
         }
         let fsync_ns = self.now() - started_ns;
         let mut end = self.tally.finish(self.pulse.drained_ns + fsync_ns);
@@ -390,8 +395,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         end.stopped = self.pulse.stopped;
         end.paced_ns = self.pulse.paced_ns;
         end.ended_by = self.pulse.ended_by.take();
-        for (lane, kept) in end.lanes.iter_mut().zip(kept) {
-            lane.retained_first_sequence = kept;
+        for ((lane, kept), answers) in end.lanes.iter_mut().zip(kept).zip(answers) {
+            (lane.retained_first_sequence, lane.answers) = (kept, answers);
         }
         self.live.enter(CoreState::Done);
         end

@@ -4,7 +4,10 @@
 //! any time (`/metrics`, the watchdog). *Snapshots* are consistent: counters and histograms of one core at
 //! one instant, sent over a bounded queue and recycled; the report is made of them alone.
 
+pub mod answers;
+
 use crate::base::limits;
+use answers::{AnswerCounts, REFUSED_STATUSES_MAX};
 use hdrhistogram::Histogram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
@@ -136,13 +139,14 @@ impl Counts {
 #[repr(align(128))]
 pub struct LiveLane {
     cells: [AtomicU64; Field::COUNT],
-    /// 0: there was none.
-    refused: AtomicU16,
+    /// Behind the last one: 0.
+    refused: [AtomicU16; REFUSED_STATUSES_MAX],
 }
 
 impl LiveLane {
     fn new() -> Self {
-        Self { cells: [const { AtomicU64::new(0) }; Field::COUNT], refused: AtomicU16::new(0) }
+        let refused = [const { AtomicU16::new(0) }; REFUSED_STATUSES_MAX];
+        Self { cells: [const { AtomicU64::new(0) }; Field::COUNT], refused }
     }
 
     /// Called by the owning core alone.
@@ -157,14 +161,16 @@ impl LiveLane {
         Counts(std::array::from_fn(|at| self.cells[at].load(Relaxed)))
     }
 
-    /// Called by the owning core alone, once.
-    pub fn publish_refused(&self, status: u16) {
-        self.refused.store(status, Relaxed);
+    /// Called by the owning core alone, with those that it told before at the front.
+    pub fn publish_refused(&self, statuses: &[u16]) {
+        for (cell, status) in self.refused.iter().zip(statuses) {
+            cell.store(*status, Relaxed);
+        }
     }
 
-    /// The status of its first HTTP answer that was a refusal.
-    pub fn refused(&self) -> Option<u16> {
-        Some(self.refused.load(Relaxed)).filter(|status| *status > 0)
+    /// The statuses of its first HTTP answers that were refusals, each once.
+    pub fn refused(&self) -> impl Iterator<Item = u16> + '_ {
+        self.refused.iter().map(|cell| cell.load(Relaxed)).take_while(|status| *status > 0)
     }
 }
 
@@ -343,6 +349,8 @@ pub struct LaneEnd {
     pub missing_truncated: bool,
     /// The status of its first HTTP answer that was a refusal.
     pub first_refused_status: Option<u16>,
+    /// How its HTTP requests were answered; `None`: it has another target.
+    pub answers: Option<AnswerCounts>,
 }
 
 /// What a core returns when it is done.

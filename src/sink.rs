@@ -15,6 +15,7 @@ pub mod stdout;
 pub mod tcp;
 
 use crate::counters::Field;
+use crate::counters::answers::Answers;
 use crate::payload::Payload;
 use crate::sys::ring::{Ring, Wait};
 use std::io;
@@ -93,8 +94,6 @@ pub struct Wire {
     /// Answers that asked to be left alone for a while (a quota of Kafka's), and for how long in all.
     pub throttled_answers: u64,
     pub throttled_ms: u64,
-    /// The status of the first HTTP answer that was a refusal.
-    pub refused: Option<u16>,
 }
 
 impl AddAssign for Wire {
@@ -106,7 +105,6 @@ impl AddAssign for Wire {
         self.tcp_retransmits += more.tcp_retransmits;
         self.throttled_answers += more.throttled_answers;
         self.throttled_ms += more.throttled_ms;
-        self.refused = self.refused.or(more.refused);
     }
 }
 
@@ -177,6 +175,11 @@ pub trait Sink<R: Ring> {
 
     /// What the lane put on the wire since the last call.
     fn take_wire(&mut self, lane: usize) -> Wire;
+
+    /// How the lane's requests were answered since the start; `None`: its target answers with no status.
+    fn answers(&self, _lane: usize) -> Option<&Answers> {
+        None
+    }
 
     /// The drain's time is over: of the bytes in flight nothing will be known any more. Whatever the sink still
     /// knows of the others goes into `done`, and what the kernel counted of connections into the next `take_wire`.

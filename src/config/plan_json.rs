@@ -156,6 +156,7 @@ fn remote(to: &TargetPlan) -> Value {
         }
         TargetPlan::Http(http) => json!({
             "kind": "http",
+            "method": http.method.name(),
             "path": http.path.split('?').next(),
             "host_header": http.host_header,
             "headers": http.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(),

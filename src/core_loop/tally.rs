@@ -95,10 +95,13 @@ impl Tally {
         counts.add(Field::TcpRetransmits, wire.tcp_retransmits);
         counts.add(Field::ThrottledAnswers, wire.throttled_answers);
         counts.add(Field::ThrottledMs, wire.throttled_ms);
-        let first = &mut self.books[lane].first_refused_status;
-        if let (None, Some(status)) = (*first, wire.refused) {
-            *first = Some(status);
-            self.live.lanes[lane].publish_refused(status);
+    }
+
+    /// The statuses of the lane's first refusals (HTTP), in the order in which they came.
+    pub fn refused(&mut self, lane: usize, statuses: &[u16]) {
+        if let Some(first) = statuses.first() {
+            self.books[lane].first_refused_status = Some(*first);
+            self.live.lanes[lane].publish_refused(statuses);
         }
     }
 
@@ -252,6 +255,7 @@ impl Tally {
             missing_truncated: book.missing.is_truncated(),
             missing: book.missing.into_ranges(),
             first_refused_status: book.first_refused_status,
+            answers: None,
         };
         CoreEnd { lanes: self.books.into_iter().zip(ids).map(lane).collect(), ended_ns, ..CoreEnd::default() }
     }

@@ -66,7 +66,7 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
             seconds: measured,
             latency_seconds: latency(&warm_response, &warm_service, &warm_totals),
             totals: warm_totals.clone(),
-            errors: errors(reports().map(|report| &report.warmup.errors)),
+            errors: by_key(reports().map(|report| &report.warmup.errors)),
         },
         latency_seconds,
         cpu: cpu(inputs, warm_totals.bytes_produced.saturating_add(totals.bytes_produced)),
@@ -74,7 +74,7 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
         intervals,
         intervals_dropped,
         phases: phases::add(inputs, &spans, measured)?,
-        errors: errors(reports().map(|report| &report.errors)),
+        errors: by_key(reports().map(|report| &report.errors)),
         verdict: words::verdict(inputs, &totals, &pacing, &together),
         totals,
         throughput,
@@ -104,6 +104,8 @@ fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
         tcp_retransmits: told([sum.tcp_retransmits, one.tcp_retransmits], u64::saturating_add),
         throttled_answers: told([sum.throttled_answers, one.throttled_answers], u64::saturating_add),
         throttled_seconds: told([sum.throttled_seconds, one.throttled_seconds], |sum, one| sum + one),
+        requests: told([sum.requests, one.requests], u64::saturating_add),
+        answers: told([sum.answers, one.answers.clone()], |sum, one| by_key([&sum, &one].into_iter())),
         audit_lines_dropped: sum.audit_lines_dropped.saturating_add(one.audit_lines_dropped),
     })
 }
@@ -209,10 +211,10 @@ fn cpu(inputs: &[Input], bytes: u64) -> Cpu {
     Cpu { user_seconds, system_seconds, seconds_per_gigabyte, polling_seconds }
 }
 
-fn errors<'a>(all: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<String, u64> {
+fn by_key<'a, K: Clone + Ord + 'a>(all: impl Iterator<Item = &'a BTreeMap<K, u64>>) -> BTreeMap<K, u64> {
     let mut sum = BTreeMap::new();
-    for (kind, count) in all.flatten() {
-        let all = sum.entry(kind.clone()).or_insert(0u64);
+    for (key, count) in all.flatten() {
+        let all = sum.entry(key.clone()).or_insert(0u64);
         *all = all.saturating_add(*count);
     }
     sum
@@ -366,6 +368,26 @@ mod tests {
         let asked = "212 answers asked for 53 s of waiting in all";
         assert!(evidence.iter().any(|said| said.ends_with(asked)), "{evidence:?}");
         assert_eq!((sum(&[Some(0), Some(0)]).0, sum(&[None, None]).0), (Some(0), None));
+    }
+
+    #[test]
+    fn answers_are_the_sum_of_those_that_tell() {
+        let of = |told: &[(u16, u64)]| {
+            let mut one = input(0.0, 1.0);
+            let answers = (!told.is_empty()).then(|| BTreeMap::from_iter(told.iter().copied()));
+            one.report.producers[0].answers.clone_from(&answers);
+            let totals = &mut one.report.totals;
+            totals.requests = answers.as_ref().map(|answers| answers.values().sum());
+            (totals.answers, totals.retries) = (answers, 1);
+            one
+        };
+        let whole = add(&[of(&[(204, 5), (429, 1)]), of(&[]), of(&[(204, 7), (500, 2)])]).unwrap();
+        let answers = BTreeMap::from([(204, 12), (429, 1), (500, 2)]);
+        assert_eq!((whole.totals.requests, whole.totals.answers), (Some(15), Some(answers)));
+        let said = &whole.verdict.evidence[0];
+        assert!(said.ends_with(" refused requests at first (429, 500); 3 blocks sent again"), "{said}");
+        let whole = add(&[of(&[]), of(&[])]).unwrap();
+        assert_eq!((whole.totals.requests, whole.totals.answers), (None, None));
     }
 
     #[test]

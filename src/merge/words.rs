@@ -78,7 +78,8 @@ fn several(inputs: &[&Input]) -> String {
 fn refusals(inputs: &[Input], totals: &Totals, limited_by: LimitedBy) -> Option<String> {
     let refused = inputs.iter().map(|input| verdict::records_refused(&input.report.errors));
     let producers = inputs.iter().flat_map(|input| &input.report.producers);
-    let statuses = producers.filter_map(|producer| producer.first_refused_status).collect();
+    let statuses =
+        producers.flat_map(|of| verdict::refused_with(of.first_refused_status, of.answers.as_ref())).collect();
     verdict::refusals(limited_by, totals, refused.fold(0, u64::saturating_add), &statuses)
 }
 

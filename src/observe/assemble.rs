@@ -1,6 +1,7 @@
 //! Puts the report together from the folded snapshots and the cores' own words.
 
 use crate::base::fatal::Exit;
+use crate::counters::answers::AnswerCounts;
 use crate::counters::{CoreEnd, Counts, ERROR_KINDS, Field, LaneEnd, Latencies, LoopTime};
 use crate::observe::aggregate::Aggregate;
 use crate::observe::quantile::{distribution, latency, response_quantile_ns, seconds, unconfirmed};
@@ -91,7 +92,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     // The drain and the fsync of a run that ended in its warm-up are no measured part.
     let has_measured_part = paced_ns > warmup_ns;
     let elapsed_seconds = if has_measured_part { seconds(ended_ns.saturating_sub(warmup_ns)) } else { 0.0 };
-    let totals = Totals { audit_lines_dropped: outcome.audit_lines_dropped, ..totals(plan, &measured) };
+    let totals = measured_totals(plan, &measured, &outcome);
     let (errors, latencies) = (errors(&measured), &aggregate.measured_latencies);
     let latency_seconds = latency(latencies, &measured);
     let throughput = Throughput::of(&totals, elapsed_seconds);
@@ -134,7 +135,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         config: plan.effective_config.clone(),
         host: facts.host,
         payload: Payload { compression_ratio: compression_ratio(plan, &totals), ..facts.payload },
-        warmup: warmup(plan, aggregate, &warm, warmup_ns.min(paced_ns)),
+        warmup: warmup(plan, aggregate, &warm, warmup_ns.min(paced_ns), &outcome.ends),
         latency_seconds,
         cpu: cpu(outcome.cpu, produced_bytes, polling_ns(aggregate, &outcome.ends)),
         producers: producers(plan, aggregate, &outcome.ends),
@@ -172,7 +173,12 @@ fn ended_by_signal(outcome: &Outcome) -> Option<String> {
 }
 
 fn statuses(ends: &[CoreEnd]) -> BTreeSet<u16> {
-    ends.iter().flat_map(|end| &end.lanes).filter_map(|lane| lane.first_refused_status).collect()
+    let lanes = ends.iter().flat_map(|end| &end.lanes);
+    let of = |lane: &LaneEnd| {
+        let measured = lane.answers.as_ref().map(|answers| &answers.measured);
+        verdict::refused_with(lane.first_refused_status, measured)
+    };
+    lanes.flat_map(of).collect()
 }
 
 /// The sentences that say where the books do not balance: a fault of the engine, none of the target's.
@@ -207,6 +213,22 @@ fn timestamp(unix_ns: u64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(unix_ns)).map(|at| at.to_string()).unwrap_or_default()
 }
 
+fn measured_totals(plan: &RunPlan, counts: &Counts, outcome: &Outcome) -> Totals {
+    let totals = answered(totals(plan, counts), &outcome.ends, |answers| &answers.measured);
+    // The keeper's number: no core knows it.
+    Totals { audit_lines_dropped: outcome.audit_lines_dropped, ..totals }
+}
+
+/// Those of a part of the run, and how its requests were answered, as far as the lanes tell.
+fn answered(totals: Totals, ends: &[CoreEnd], part: fn(&AnswerCounts) -> &BTreeMap<u16, u64>) -> Totals {
+    let lanes = ends.iter().flat_map(|end| &end.lanes).filter_map(|lane| lane.answers.as_ref());
+    let answers = lanes.map(|lane| part(lane).clone()).reduce(|mut sum, one| {
+        one.into_iter().for_each(|(status, count)| *sum.entry(status).or_default() += count);
+        sum
+    });
+    Totals { requests: answers.as_ref().map(|answers| answers.values().sum()), answers, ..totals }
+}
+
 fn totals(plan: &RunPlan, counts: &Counts) -> Totals {
     Totals {
         records_offered: counts.get(Field::RecordsOffered),
@@ -223,7 +245,9 @@ fn totals(plan: &RunPlan, counts: &Counts) -> Totals {
         tcp_retransmits: has_own_connections(plan).then(|| counts.get(Field::TcpRetransmits)),
         throttled_answers: hears_of_quotas(plan).then(|| counts.get(Field::ThrottledAnswers)),
         throttled_seconds: hears_of_quotas(plan).then(|| counts.get(Field::ThrottledMs) as f64 / 1e3),
-        // The keeper's number: no core knows it.
+        // No snapshot has these.
+        requests: None,
+        answers: None,
         audit_lines_dropped: 0,
     }
 }
@@ -251,12 +275,13 @@ fn hears_of_quotas(plan: &RunPlan) -> bool {
     })
 }
 
-fn warmup(plan: &RunPlan, aggregate: &Aggregate, warm: &Counts, lasted_ns: u64) -> Warmup {
+fn warmup(plan: &RunPlan, aggregate: &Aggregate, warm: &Counts, lasted_ns: u64, ends: &[CoreEnd]) -> Warmup {
     let latency_seconds = match &aggregate.warm_latencies {
         Some(latencies) => latency(latencies, warm),
         None => latency(&Latencies::new(), warm),
     };
-    Warmup { seconds: seconds(lasted_ns), totals: totals(plan, warm), errors: errors(warm), latency_seconds }
+    let totals = answered(totals(plan, warm), ends, |answers| &answers.warm);
+    Warmup { seconds: seconds(lasted_ns), totals, errors: errors(warm), latency_seconds }
 }
 
 /// Draining and syncing, a core waits for its target, if it has given it something; also where others sync for it.
@@ -370,6 +395,7 @@ fn producers(plan: &RunPlan, aggregate: &Aggregate, ends: &[CoreEnd]) -> Vec<Pro
                 missing: end.map(|end| end.missing.clone()).unwrap_or_default(),
                 missing_truncated: end.is_some_and(|end| end.missing_truncated),
                 first_refused_status: end.and_then(|end| end.first_refused_status),
+                answers: end.and_then(|end| Some(end.answers.as_ref()?.measured.clone())),
             });
         }
     }

@@ -100,7 +100,11 @@ pub const METRICS: &[Metric] = &[
         Source::Response,
         "Response time of confirmed records, from the moment each was due.",
     ),
-    metric("generator_service_latency_seconds", Source::Service, "Service time of confirmed records, from submission."),
+    metric(
+        "generator_service_latency_seconds",
+        Source::Service,
+        "Service time of confirmed records, from the first attempt, pauses between attempts included.",
+    ),
     metric(
         "generator_pacing_lateness_seconds",
         Source::Lateness,

@@ -6,7 +6,6 @@ mod write;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use write::{write_report, write_run_report, write_text};
@@ -136,6 +135,13 @@ pub struct Totals {
     /// What they asked for, all partitions together: it may be more than the run took. `null` as above.
     #[serde(default)]
     pub throttled_seconds: Option<f64>,
+    /// HTTP: requests that were answered, with any status; one that was sent again counts each time. `null` for other
+    /// targets.
+    #[serde(default)]
+    pub requests: Option<u64>,
+    /// The same by the status of the answer. `null` as above.
+    #[serde(default)]
+    pub answers: Option<BTreeMap<u16, u64>>,
     /// Audit lines not written because the log could not keep up.
     pub audit_lines_dropped: u64,
 }
@@ -164,7 +170,7 @@ pub struct Latency {
     /// From due to confirmed (without a rate: the service time). A record that was due but never confirmed
     /// counts as slower than all others: a percentile that falls among these is `null`.
     pub response: Distribution,
-    /// From submitted to confirmed.
+    /// From the first attempt to confirmation: the target, and of what was sent again the pauses between attempts.
     pub service: Distribution,
 }
 
@@ -256,6 +262,9 @@ pub struct Producer {
     /// The status of its first HTTP answer that was no 2xx, tried again or not; `null`: there was none.
     #[serde(default)]
     pub first_refused_status: Option<u16>,
+    /// Its part of the `answers` of `totals`.
+    #[serde(default)]
+    pub answers: Option<BTreeMap<u16, u64>>,
 }
 
 /// A second of the measured part, or less at the ends.
@@ -414,17 +423,6 @@ impl Report {
     /// Each once, as the producers name them.
     pub fn targets(&self) -> BTreeSet<&str> {
         self.producers.iter().map(|producer| producer.target.as_str()).collect()
-    }
-
-    /// With no more than so many of its seconds, the last ones.
-    fn with_last(&self, most: usize) -> Cow<'_, Self> {
-        let older = self.intervals.len().saturating_sub(most);
-        if older == 0 {
-            return Cow::Borrowed(self);
-        }
-        let intervals = self.intervals[older..].to_vec();
-        let intervals_dropped = self.intervals_dropped + older as u64;
-        Cow::Owned(Self { intervals, intervals_dropped, ..self.clone() })
     }
 
     /// One line of JSON, without the newline.

@@ -171,6 +171,7 @@ pub fn report_of(run: &Run) -> Report {
         missing: vec![(17, 19), (40, 41)],
         missing_truncated: false,
         first_refused_status: None,
+        answers: None,
     };
     let end = CoreEnd {
         lanes: vec![lane(0, Some((10, 1004))), lane(1, None)],

@@ -1,6 +1,7 @@
 //! What a run says while it runs: the live line, or a log line for each producer and interval.
 
 use crate::base::units::{format_counted, format_duration_steady, format_rate_short, format_rate_steady};
+use crate::counters::answers::REFUSED_STATUSES_MAX;
 use crate::counters::{Counts, Field};
 use crate::observe::aggregate::recent::{P99, Recent};
 use crate::observe::live_line::{LivePart, RATE_ROOM, clock, live_columns, side_by_side};
@@ -250,16 +251,19 @@ impl Ticker {
         }
     }
 
-    /// A count of errors does not say what to mend: the first answer of each producer that was a refusal does.
+    /// A count of errors does not say what to mend: the statuses of refusals do, of each target the first few.
     fn tell_refusals(&mut self) {
         let plan = &self.shared.plan;
         for (core, live) in plan.cores.iter().zip(&self.shared.live) {
             for (&producer, lane) in core.producers.iter().zip(&live.lanes) {
-                let Some(status) = lane.refused() else { continue };
                 let at = plan.producers[producer].target;
-                if self.refusals.insert((at, status)) {
-                    let (target, line) = (&plan.sink.targets[at], status_line(status));
-                    tracing::warn!(event = "refused", target, status, "{target}: first refused answer: {line}");
+                for status in lane.refused() {
+                    let told = self.refusals.range((at, 0)..=(at, u16::MAX)).count();
+                    if told < REFUSED_STATUSES_MAX && self.refusals.insert((at, status)) {
+                        let which = if told == 0 { "first" } else { "another" };
+                        let (target, line) = (&plan.sink.targets[at], status_line(status));
+                        tracing::warn!(event = "refused", target, status, "{target}: {which} refused answer: {line}");
+                    }
                 }
             }
         }

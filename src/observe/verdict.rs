@@ -3,6 +3,7 @@
 mod in_flight;
 
 use crate::base::units::{format_count, format_counted, format_duration, format_rate_short};
+use crate::counters::answers::{REFUSED_STATUSES_MAX, is_refusal};
 use crate::counters::{ERROR_KINDS, Field, LoopTime};
 use crate::observe::report::{Distribution, LimitedBy, Pacing, Throughput, Totals, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,7 +106,7 @@ pub struct Case<'a> {
     pub records_submitted: u64,
     /// Records that the target answered with a refusal, at the last attempt too.
     pub records_refused: u64,
-    /// What the first refusals said (HTTP), tried again or not.
+    /// What refusals said (HTTP), tried again or not.
     pub statuses: BTreeSet<u16>,
     /// Connections that were lost and not there again at the end.
     pub connections_down: usize,
@@ -371,7 +372,13 @@ pub fn records_refused(errors: &BTreeMap<String, u64>) -> u64 {
     refusals.filter_map(|(kind, _)| errors.get(*kind).copied()).fold(0, u64::saturating_add)
 }
 
-/// What the target said no to, in one run or in several; `statuses`: of first refusals.
+/// The statuses of a producer's refusals: of the first, which may be of the warm-up, and of those counted by status.
+pub fn refused_with(first: Option<u16>, answers: Option<&BTreeMap<u16, u64>>) -> BTreeSet<u16> {
+    let counted = answers.into_iter().flat_map(BTreeMap::keys).copied().filter(|status| is_refusal(*status));
+    first.into_iter().chain(counted).collect()
+}
+
+/// What the target said no to, in one run or in several; `statuses`: with what.
 pub fn refusals(
     limited_by: LimitedBy,
     totals: &Totals,
@@ -379,7 +386,10 @@ pub fn refusals(
     statuses: &BTreeSet<u16>,
 ) -> Option<String> {
     let who = if limited_by == LimitedBy::Target { "it" } else { "the target" };
-    let said: Vec<_> = statuses.iter().map(u16::to_string).collect();
+    let mut said: Vec<_> = statuses.iter().take(REFUSED_STATUSES_MAX).map(u16::to_string).collect();
+    if statuses.len() > said.len() {
+        said.push(format!("{} more", statuses.len() - said.len()));
+    }
     let with = if said.is_empty() { String::new() } else { format!(" ({})", said.join(", ")) };
     if records_refused > 0 {
         let offered = format_counted(totals.records_offered, "record");

@@ -112,9 +112,26 @@ pub enum TcpFraming {
     Length,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpMethod {
+    Post,
+    Put,
+}
+
+impl HttpMethod {
+    /// As the request line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            HttpMethod::Post => "POST",
+            HttpMethod::Put => "PUT",
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpPlan {
     pub link: LinkPlan,
+    pub method: HttpMethod,
     /// With the query, as the request line has it.
     pub path: String,
     pub host_header: String,
@@ -129,8 +146,9 @@ impl fmt::Debug for HttpPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
         let mut shown = f.debug_struct("HttpPlan");
-        shown.field("link", &self.link).field("host_header", &self.host_header).field("headers", &names);
-        shown.field("records_per_request", &self.records_per_request).field("pipeline", &self.pipeline);
+        shown.field("link", &self.link).field("method", &self.method).field("host_header", &self.host_header);
+        shown.field("headers", &names).field("records_per_request", &self.records_per_request);
+        shown.field("pipeline", &self.pipeline);
         shown.finish_non_exhaustive()
     }
 }

@@ -112,7 +112,7 @@ pub fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan
     };
     let LinkPlan { peer, request_timeout_ns, retry, .. } = &http.link;
     http::Manner {
-        head: RequestHead::new(&http.path, &http.host_header, &http.headers, facts),
+        head: RequestHead::new(http.method.name(), &http.path, &http.host_header, &http.headers, facts),
         records_per_request: http.records_per_request,
         pipeline: http.pipeline,
         summed: beside,

@@ -13,6 +13,7 @@ use super::{Done, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::connect::backoff;
 use crate::connect::dial::Dialed;
+use crate::counters::answers::Answers;
 use crate::payload::Payload;
 use crate::plan::RetryPlan;
 use crate::sys::ring::{NetRing, Wait};
@@ -80,6 +81,7 @@ struct HttpLane {
     channels: Vec<Channel>,
     /// Requests that wait for their next attempt, in the order in which they failed.
     again: VecDeque<Exchange>,
+    answers: Answers,
     /// The channel that the last `room` spoke of, and the one that the last block went to.
     chosen: usize,
     last: usize,
@@ -139,7 +141,8 @@ impl HttpSink {
                 channels.push(Channel::new(ring, link, heads, stage, &manner));
             }
             let again = VecDeque::with_capacity(setup.window);
-            lanes.push(HttpLane { manner, channels, again, chosen: 0, last: 0, retries: 0 });
+            let answers = Answers::default();
+            lanes.push(HttpLane { manner, channels, again, answers, chosen: 0, last: 0, retries: 0 });
         }
         Ok(Self { lanes, redials, now_ns: 0, drained_ns: u64::MAX, gathering: Gathering::default() })
     }
@@ -196,7 +199,8 @@ impl<R: NetRing> Sink<R> for HttpSink {
     fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
         let now_ns = self.now_ns;
         let HttpLane { manner, channels, chosen, last, .. } = &mut self.lanes[lane];
-        channels[*chosen].send(ring, payload, manner, Exchange::new(slot), now_ns);
+        let exchange = Exchange::new(slot, payload.block(slot).warmup);
+        channels[*chosen].send(ring, payload, manner, exchange, now_ns);
         *last = *chosen;
         self.gathering.sends += 1;
     }
@@ -222,10 +226,10 @@ impl<R: NetRing> Sink<R> for HttpSink {
         while let Some(completion) = ring.completion() {
             completions += 1;
             let (at, index) = link::owner_of(completion.token);
-            let HttpLane { manner, channels, again, .. } = &mut self.lanes[at];
+            let HttpLane { manner, channels, again, answers, .. } = &mut self.lanes[at];
             let channel = &mut channels[index];
             let event = channel.link.complete(ring, completion);
-            let of_lane = OfLane { payload: &mut payloads[at], manner, again };
+            let of_lane = OfLane { payload: &mut payloads[at], manner, answers, again };
             let had_answered = channel.has_answered();
             let is_gone = channel.on_event(ring, of_lane, event, now_ns, done);
             if !had_answered && channel.has_answered() {
@@ -243,9 +247,9 @@ impl<R: NetRing> Sink<R> for HttpSink {
         }
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
             lane.send_again(ring, payload, now_ns);
-            let HttpLane { manner, channels, again, .. } = lane;
+            let HttpLane { manner, channels, again, answers, .. } = lane;
             for (index, channel) in channels.iter_mut().enumerate() {
-                if channel.check_time(ring, OfLane { payload, manner, again }, now_ns, done) {
+                if channel.check_time(ring, OfLane { payload, manner, answers, again }, now_ns, done) {
                     self.redials.order_after(at, index, channel.past());
                 }
             }
@@ -264,8 +268,12 @@ impl<R: NetRing> Sink<R> for HttpSink {
     fn take_wire(&mut self, lane: usize) -> Wire {
         let lane = &mut self.lanes[lane];
         let mut wire = Wire { retries: std::mem::take(&mut lane.retries), ..Wire::default() };
-        lane.channels.iter_mut().for_each(|channel| wire += channel.take_wire());
+        lane.channels.iter_mut().for_each(|channel| wire += channel.link.take_wire());
         wire
+    }
+
+    fn answers(&self, lane: usize) -> Option<&Answers> {
+        Some(&self.lanes[lane].answers)
     }
 
     fn give_up(&mut self, ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {

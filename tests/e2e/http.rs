@@ -5,7 +5,7 @@ use crate::receive::{Receiver, number};
 use crate::report::{count, total};
 use crate::server::{NO_CONTENT, Peer, Server};
 use engine::record::Header;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ fn every_record_arrives_intact() {
             assert_eq!(number(&received, "bytes_received"), total(&report, "bytes_produced"));
             assert_eq!(number(&received, "wire_bytes"), total(&report, "wire_bytes"));
             let found = number(&received, "requests");
+            assert_eq!(total(&report, "requests"), found, "{io} {words}");
+            assert_eq!(report["totals"]["answers"], json!({"204": found}));
             // Where the lengths vary, a block ends with the ring here and there.
             let few = if requests > 0 { found == requests } else { (429..500).contains(&found) };
             assert!(few && total(&report, "retries") == 0, "{io} {words}: {found} requests");
@@ -97,6 +99,21 @@ fn heads_state_what_is_sent() {
         assert_eq!(request.number("X-Record-Count"), records);
     }
     assert_eq!(next, [20; 2]);
+}
+
+#[test]
+fn requests_can_be_puts() {
+    let scratch = Scratch::new();
+    let server = Server::start(Peer::obey);
+    run(&scratch, &server, "--http-method PUT --records 5", 0);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 5);
+    assert!(requests.iter().all(|request| request.line == "PUT /in?x=1"), "{requests:?}");
+    let receiver = Receiver::start(&scratch, "--listen http://:0 --verify --once --report -");
+    scratch.report(&format!("--target http://{}/ --http-method PUT --records 50", receiver.address));
+    let (ended, received) = receiver.ended();
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert_eq!((number(&received, "records_received"), number(&received, "requests")), (50, 50));
 }
 
 #[test]
@@ -155,6 +172,7 @@ fn throttled_requests_come_again_as_they_were() {
         assert!(start.elapsed() >= Duration::from_secs(1), "too early after {:?}", start.elapsed());
         fates(&report, 20, 0, 0);
         assert_eq!(total(&report, "retries"), 3);
+        assert_eq!(report["totals"]["answers"], json!({"204": 20, &status[..3]: 3}), "what ended well is told, too");
         let requests = server.requests();
         assert_eq!(requests.len(), 23);
         for struck in [2, 5, 7] {
@@ -195,6 +213,7 @@ fn refusals_are_told_apart() {
             assert_eq!(count(&report["errors"], kind), 4, "{status}: {:#}", report["errors"]);
             assert_eq!(report["producers"][0]["first_refused_status"].to_string(), status[..3], "{status}");
             assert_eq!(server.requests().len(), 4 * attempts, "{status} {words}");
+            assert_eq!(report["totals"]["answers"], json!({&status[..3]: 4 * attempts}), "{status} {words}");
             assert_eq!(total(&report, "retries"), 4 * (attempts as u64 - 1));
             assert_eq!(report["latency_seconds"]["response"]["p50"], Value::Null, "none was confirmed");
         }
@@ -260,9 +279,12 @@ fn pauses_between_attempts_differ() {
 }
 
 #[test]
-fn the_first_refusal_is_told_by_its_status() {
+fn refusals_are_told_by_their_status_each_once() {
     let scratch = Scratch::new();
-    for (format, told) in [("json", "\"event\":\"refused\""), ("text", "refused     first with 404 Not Found\n")] {
+    for (format, told) in [
+        ("json", "\"event\":\"refused\""),
+        ("text", "refused     first with 404 Not Found\nanswers     500 × 2, 204 × 1, 404 × 1\n"),
+    ] {
         let server = Server::start(|peer| {
             while let Some((at, _)) = peer.request() {
                 let status = ["204 No Content", "404 Not Found", "500 Oops"][at.min(2)];
@@ -273,9 +295,14 @@ fn the_first_refusal_is_told_by_its_status() {
         let ended = scratch.run(&format!("--target {} {words}", server.url()));
         assert_eq!(ended.code(), 1, "{ended}");
         let target = format!("http://{}/in", server.address);
-        ended.says(&[told, &format!("{target}: first refused answer: 404 Not Found")]);
-        assert_eq!(ended.stderr.matches("first refused answer").count(), 1, "the first one alone: {ended}");
-        assert_eq!(scratch.report_of(&ended, "r.json")["producers"][0]["first_refused_status"], 404);
+        let (first, another) = ("first refused answer: 404 Not Found", "another refused answer: 500 Internal");
+        ended.says(&[told, &format!("{target}: {first}"), &format!("{target}: {another}")]);
+        assert_eq!(ended.stderr.matches(" refused answer: ").count(), 2, "each status once: {ended}");
+        let report = scratch.report_of(&ended, "r.json");
+        assert_eq!(report["producers"][0]["first_refused_status"], 404);
+        let answers = json!({"204": 1, "404": 1, "500": 2});
+        assert_eq!((&report["producers"][0]["answers"], &report["totals"]["answers"]), (&answers, &answers));
+        assert_eq!(total(&report, "requests"), 4);
     }
 }
 

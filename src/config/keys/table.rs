@@ -192,6 +192,11 @@ pub const KEYS: &[Key] = &[
         "PEM file of the client's certificate chain; needs --tls-key.",
     ),
     key(Network, "tls-key", Kind::Path, "FILE").says("none", "client.key", "PEM file of the client's private key."),
+    key(Http, "http-method", Kind::Choice(&["POST", "PUT"]), "").says(
+        "POST",
+        "PUT",
+        "Method of the requests. All go to the URL of --target, so that a store keeps what the last PUT brought.",
+    ),
     key(Http, "http-header", Kind::Header, "K:V").repeated().says(
         "Content-Type by the payload",
         "X-Api-Version: 2",
@@ -206,7 +211,7 @@ pub const KEYS: &[Key] = &[
     key(Http, "http-records-per-request", count(1, limits::HTTP_RECORDS_PER_REQUEST_MAX), "N").says(
         "1",
         "100",
-        "Records in the body of one POST, one behind the other.",
+        "Most records in the body of one request, one behind the other; at a rate it goes after --linger, too.",
     ),
     key(Http, "http-pipeline", count(1, limits::HTTP_PIPELINE_MAX as u64), "N").says(
         "1",

@@ -145,6 +145,7 @@ fn network_value(name: &str, parts: &Parts) -> Option<Value> {
             json!(plan_json::retries_max(&link.retry))
         }
         ("tcp-framing", _, Some(TargetPlan::Tcp(_))) => json!("none"),
+        ("http-method", _, Some(TargetPlan::Http(http))) => json!(http.method.name()),
         ("http-records-per-request", _, Some(TargetPlan::Http(http))) => json!(http.records_per_request),
         ("http-pipeline", _, Some(TargetPlan::Http(http))) => json!(http.pipeline),
         (name, _, Some(TargetPlan::Kafka(kafka))) => plan_json::kafka_settings(kafka)[name].clone(),

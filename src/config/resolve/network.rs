@@ -19,6 +19,9 @@ use shared::{Shared, link, retries};
 use url::{Scheme, Url};
 
 const TCP_BLOCK_BYTES: u64 = 1 << 20;
+/// Over HTTP, in place of `--compression`.
+const COMPRESSED_BODIES: &str = "leave it out, or send bodies that are compressed already: \
+     --payload-template=FILE.gz --annotate=off --http-header=Content-Encoding:gzip";
 /// How names in a query end that may stand for a credential.
 const QUERY_CREDENTIAL_ENDINGS: [&str; 6] = ["token", "key", "secret", "password", "signature", "sig"];
 /// What is copied is copied soonest from a cache: two such blocks fit into it.
@@ -223,6 +226,9 @@ pub fn reject_useless(settings: &Settings, wanted: &Wanted, kind: SinkKind, urls
     };
     for key in KEYS {
         match key.group {
+            Group::Kafka if kind == SinkKind::Http && key.name == "compression" => {
+                refuse(key.name, "a Kafka target", COMPRESSED_BODIES);
+            }
             Group::Kafka if kind != SinkKind::Kafka => refuse(key.name, "a Kafka target", Scheme::Kafka.mend()),
             Group::Http if kind != SinkKind::Http => refuse(key.name, "an HTTP target", Scheme::Http.mend()),
             Group::Network if !kind.is_network() => refuse(key.name, "a network target", Scheme::Tcp.mend()),

@@ -2,7 +2,7 @@
 
 use super::Reader;
 use crate::config::parse::Value;
-use crate::plan::{Compression, KafkaClient, KeyPlan, RetryPlan, SaslMechanism, TcpFraming};
+use crate::plan::{Compression, HttpMethod, KafkaClient, KeyPlan, RetryPlan, SaslMechanism, TcpFraming};
 use std::path::PathBuf;
 
 /// `None`: not said.
@@ -15,6 +15,7 @@ pub struct NetworkWanted {
     pub tls_ca: Option<PathBuf>,
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
+    pub method: HttpMethod,
     pub headers: Vec<(String, String)>,
     pub bearer_token: Option<PathBuf>,
     pub records_per_request: u64,
@@ -55,6 +56,10 @@ impl Reader<'_> {
             tls_ca: self.path("tls-ca"),
             tls_cert: self.path("tls-cert"),
             tls_key: self.path("tls-key"),
+            method: match self.text_or_default("http-method").as_str() {
+                "PUT" => HttpMethod::Put,
+                _ => HttpMethod::Post,
+            },
             headers: self.pairs("http-header"),
             bearer_token: self.path("bearer-token-file"),
             records_per_request: self.number_or_default("http-records-per-request"),

@@ -51,6 +51,22 @@ fn what_tcp_sent_again_is_told_where_the_cores_have_the_connections() {
 }
 
 #[test]
+fn answers_of_all_lanes_are_added_in_their_part() {
+    let lane = |measured: &[(u16, u64)]| {
+        let measured = measured.iter().copied().collect();
+        let answers = Some(AnswerCounts { warm: BTreeMap::from([(200, 1)]), measured });
+        LaneEnd { answers, first_refused_status: Some(503), ..LaneEnd::default() }
+    };
+    let core = |lanes| CoreEnd { lanes, ..CoreEnd::default() };
+    let ends = [core(vec![lane(&[(204, 3)]), LaneEnd::default()]), core(vec![lane(&[(204, 1), (429, 2)])])];
+    let totals = answered(Totals::default(), &ends, |answers| &answers.measured);
+    assert_eq!((totals.requests, totals.answers), (Some(6), Some(BTreeMap::from([(204, 4), (429, 2)]))));
+    assert_eq!(answered(Totals::default(), &ends, |answers| &answers.warm).requests, Some(2));
+    assert_eq!(answered(Totals::default(), &[core(vec![])], |answers| &answers.warm), Totals::default());
+    assert_eq!(statuses(&ends), BTreeSet::from([429, 503]), "the first one may be of the warm-up");
+}
+
+#[test]
 fn quotas_are_told_where_answers_can_say_so() {
     let told = |to: TargetPlan| {
         let counts = |snapshot: &mut Snapshot| {

@@ -166,6 +166,10 @@ pub fn books(report: &Report) -> String {
     if let Some(first) = summary::refused(report) {
         row("refused", Text(&first).to_string());
     }
+    if let Some(requests) = report.totals.requests {
+        let by_status = summary::answers(report).map(|answers| format!(": {answers}")).unwrap_or_default();
+        row("requests answered", format!("{}{by_status}", text::count(requests)));
+    }
     row("blocks sent again", text::count(report.totals.retries));
     if report.totals.reconnects > 0 {
         row("connections made again", text::count(report.totals.reconnects));

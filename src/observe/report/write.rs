@@ -7,6 +7,7 @@ use crate::plan::ReportTarget;
 use crate::sys::streams::{write_stderr_line, write_stdout};
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -30,6 +31,19 @@ pub fn write_run_report(report: &Report, target: &ReportTarget, is_done: &dyn Fn
         tracing::warn!(event = "report", "{line}");
     }
     write_text("report", "--report", &text_of(&*told, target), target, is_done)
+}
+
+impl Report {
+    /// With no more than so many of its seconds, the last ones.
+    fn with_last(&self, most: usize) -> Cow<'_, Self> {
+        let older = self.intervals.len().saturating_sub(most);
+        if older == 0 {
+            return Cow::Borrowed(self);
+        }
+        let intervals = self.intervals[older..].to_vec();
+        let intervals_dropped = self.intervals_dropped + older as u64;
+        Cow::Owned(Self { intervals, intervals_dropped, ..self.clone() })
+    }
 }
 
 fn left_out(report: &Report, told: &Report) -> Option<String> {

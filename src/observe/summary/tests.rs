@@ -195,6 +195,14 @@ fn what_was_refused_says_how() {
     report.producers[0].first_refused_status = Some(503);
     let text = render_again(&report, "r.json".as_ref());
     assert!(text.contains("\nrefused     first with 404 Not Found, 503 Service Unavailable\n"), "{text}");
+    assert!(!text.contains("\nanswers "), "{text}");
+    report.totals.answers = Some([(200, 4), (204, 1_200_000)].into());
+    assert_eq!(answers(&report), None, "all were taken");
+    report.totals.answers = Some([(204, 1_200_000), (429, 31), (503, 2000)].into());
+    let text = render_again(&report, "r.json".as_ref());
+    assert!(text.contains("\nanswers     204 × 1,200,000, 503 × 2,000, 429 × 31\n"), "{text}");
+    report.totals.answers = Some((400..411).map(|status| (status, 1)).collect());
+    assert!(answers(&report).unwrap().ends_with("407 × 1, 3 more in the report"), "{:?}", answers(&report));
 }
 
 #[test]

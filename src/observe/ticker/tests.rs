@@ -195,18 +195,34 @@ fn json_has_one_line_for_each_producer_with_its_own_numbers() {
 fn a_refusal_is_told_once_for_each_target_and_status() {
     let run = testing::Run::new(2, 2, Some(1_000_000));
     for (core, lane, status) in [(0, 0, 404), (0, 1, 503), (1, 0, 404)] {
-        run.shared.live[core].lanes[lane].publish_refused(status);
+        run.shared.live[core].lanes[lane].publish_refused(&[status]);
     }
     let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
     let told = capture(LogFormat::Text, || ticker.tell_refusals());
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].contains("WARN") && told[0].contains("null: first refused answer: 404 Not Found"), "{told:?}");
     assert!(told[1].contains("null2: first refused answer: 503 Service Unavailable"), "{told:?}");
-    run.shared.live[1].lanes[1].publish_refused(401);
+    run.shared.live[1].lanes[1].publish_refused(&[401]);
     let lines = capture(LogFormat::Json, || ticker.stopped());
     let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
     assert_eq!((&line["event"], &line["status"], &line["target"]), (&"refused".into(), &401.into(), &"null2".into()));
     assert_eq!(lines.len(), 2, "and that the run stopped: {lines:?}");
+    assert!(lines[0].contains("null2: another refused answer: 401 Unauthorized"), "{lines:?}");
+}
+
+#[test]
+fn only_so_many_statuses_of_a_target_are_told() {
+    let run = testing::Run::new(1, 2, Some(1_000_000));
+    let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+    let all: Vec<u16> = (400..400 + REFUSED_STATUSES_MAX as u16).collect();
+    let mut told = |lane: usize, statuses: &[u16]| {
+        run.shared.live[0].lanes[lane].publish_refused(statuses);
+        capture(LogFormat::Text, || ticker.tell_refusals()).len()
+    };
+    assert_eq!(told(0, &all[..2]), 2);
+    assert_eq!(told(0, &all), REFUSED_STATUSES_MAX - 2, "what is new alone");
+    assert_eq!(told(1, &[500]), 1, "of another target");
+    assert_eq!(told(0, &[599]), 0, "it would be one too many");
 }
 
 #[test]

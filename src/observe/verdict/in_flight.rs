@@ -53,7 +53,7 @@ mod tests {
     use super::*;
     use crate::observe::testing::{Run, full_run};
     use crate::plan::testing::{kafka_plan, peer};
-    use crate::plan::{HttpPlan, LinkPlan, RetryPlan, TcpFraming, TcpPlan};
+    use crate::plan::{HttpMethod, HttpPlan, LinkPlan, RetryPlan, TcpFraming, TcpPlan};
     use std::sync::Arc;
 
     fn link(connections: usize) -> LinkPlan {
@@ -131,6 +131,7 @@ mod tests {
             plan.sink.block_bytes = 4096;
             plan.producers[0].to = TargetPlan::Http(HttpPlan {
                 link: link(1),
+                method: HttpMethod::Post,
                 path: "/".into(),
                 host_header: "h".into(),
                 headers: vec![],

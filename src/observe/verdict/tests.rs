@@ -345,6 +345,10 @@ fn refusals_are_the_first_that_is_said() {
     });
     assert_eq!(again.limited_by, LimitedBy::Rate);
     assert_eq!(again.evidence[0], "the target refused requests at first (429, 503); 12 blocks sent again");
+    let many = judged(time, Some(1.0), |given| {
+        (given.totals.retries, given.statuses) = (1, (400..411).collect());
+    });
+    assert!(many.evidence[0].contains("406, 407, 3 more); "), "{:?}", many.evidence);
 }
 
 #[test]

@@ -4,9 +4,10 @@ use super::Manner;
 use crate::connect::dial::Dialed;
 use crate::connect::dialer::Past;
 use crate::counters::Field;
+use crate::counters::answers::{Answers, is_refusal};
 use crate::payload::Payload;
 use crate::sink::link::{Breakage, Event, Link, Memory};
-use crate::sink::{Done, Fate, Wire};
+use crate::sink::{Done, Fate};
 use crate::sys::ring::NetRing;
 use crate::wire::crc32c;
 use crate::wire::http::{HeadStamps, HttpError, RESPONSE_START, Response, ResponseParser};
@@ -20,6 +21,8 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange {
     pub slot: u32,
+    /// Its records are of the warm-up.
+    warmup: bool,
     attempts: u32,
     /// An earlier attempt may have been taken.
     doubtful: bool,
@@ -51,9 +54,10 @@ impl Exchange {
         self.fate = Some(if next_ns.is_some() { Fate::NotSent } else { self.given_up() });
     }
 
-    pub fn new(slot: u32) -> Self {
+    pub fn new(slot: u32, warmup: bool) -> Self {
         Self {
             slot,
+            warmup,
             attempts: 0,
             doubtful: false,
             kind: Field::ErrorTimeout,
@@ -88,8 +92,6 @@ pub struct Channel {
     past: Past,
     /// There was an answer, on this connection or one before it.
     has_answered: bool,
-    /// The status of the first refusal since it was last told.
-    refused: Option<u16>,
     random: SplitMix64,
 }
 
@@ -97,6 +99,7 @@ pub struct Channel {
 pub struct OfLane<'a> {
     pub payload: &'a mut Payload,
     pub manner: &'a Manner,
+    pub answers: &'a mut Answers,
     /// Where failed requests wait.
     pub again: &'a mut VecDeque<Exchange>,
 }
@@ -130,7 +133,6 @@ impl Channel {
             unheeded: false,
             past: Past::Unknown,
             has_answered: false,
-            refused: None,
             random,
         }
     }
@@ -147,11 +149,6 @@ impl Channel {
         let places = unanswered < manner.pipeline && !self.free_heads.is_empty();
         let is_free = self.link.is_up() && self.link.is_idle() && !self.link.is_worn();
         places && !self.stage_taken && is_free
-    }
-
-    /// What went over the wire since the last call, and the first refusal that came back.
-    pub fn take_wire(&mut self) -> Wire {
-        Wire { refused: self.refused.take(), ..self.link.take_wire() }
     }
 
     /// What the connection was good for that is gone.
@@ -231,7 +228,7 @@ impl Channel {
     pub fn on_event<R: NetRing>(
         &mut self,
         ring: &mut R,
-        OfLane { payload, manner, again }: OfLane<'_>,
+        OfLane { payload, manner, answers, again }: OfLane<'_>,
         event: Event,
         now_ns: u64,
         done: &mut Vec<Done>,
@@ -254,7 +251,7 @@ impl Channel {
                 self.link.settle_ending()
             }
             Event::Received => {
-                let ended = self.read(ring, manner, now_ns);
+                let ended = self.read(ring, manner, answers, now_ns);
                 self.forget(again, done);
                 self.link.listen(ring);
                 // A send may have met the end before.
@@ -262,7 +259,7 @@ impl Channel {
             }
             broken @ Event::Broken { .. } => broken,
         };
-        self.on_ended(OfLane { payload, manner, again }, ended, now_ns, done)
+        self.on_ended(OfLane { payload, manner, answers, again }, ended, now_ns, done)
     }
 
     /// The kernel reads a request's bytes no longer.
@@ -278,7 +275,7 @@ impl Channel {
         }
     }
 
-    fn read<R: NetRing>(&mut self, ring: &mut R, manner: &Manner, now_ns: u64) -> Event {
+    fn read<R: NetRing>(&mut self, ring: &mut R, manner: &Manner, answers: &mut Answers, now_ns: u64) -> Event {
         loop {
             match self.parser.parse(self.link.inbox(ring)) {
                 Err(error) => {
@@ -300,7 +297,7 @@ impl Channel {
                         let why = if is_idle { Breakage::Closed } else { Breakage::Given(Field::ErrorProtocol) };
                         return self.link.break_off(ring, why);
                     }
-                    self.answer(response, manner, now_ns);
+                    self.answer(response, manner, answers, now_ns);
                     // A server may accept what it has not read. Another answer before the whole request went out
                     // leaves a connection that nobody understands.
                     let Exchange { whole, fate, .. } = self.exchanges[self.answered - 1];
@@ -318,18 +315,18 @@ impl Channel {
     }
 
     /// The answer to the oldest unanswered request.
-    fn answer(&mut self, response: Response, manner: &Manner, now_ns: u64) {
+    fn answer(&mut self, response: Response, manner: &Manner, answers: &mut Answers, now_ns: u64) {
         let exchange = &mut self.exchanges[self.answered];
         self.answered += 1;
         self.has_answered = true;
         let status = response.status;
-        if matches!(status, 200..=299) {
+        answers.count(status, exchange.warmup);
+        if !is_refusal(status) {
             exchange.fate = Some(Fate::Produced);
             self.past = Past::Served;
             return;
         }
         self.past = Past::Used;
-        self.refused.get_or_insert(status);
         exchange.doubtful |= exchange.whole && may_have_taken(status);
         let kind = if matches!(status, 429 | 503) { Field::ErrorThrottled } else { Field::ErrorStatus };
         let passing = matches!(status, 408 | 425 | 429 | 500..=599);
@@ -361,7 +358,7 @@ impl Channel {
     /// The books of a connection that is gone; true: it was.
     fn on_ended(
         &mut self,
-        OfLane { payload, manner, again }: OfLane<'_>,
+        OfLane { payload, manner, answers, again }: OfLane<'_>,
         event: Event,
         now_ns: u64,
         done: &mut Vec<Done>,
@@ -372,7 +369,7 @@ impl Channel {
             && let Ok(Some(response)) = self.parser.end()
             && self.answered < self.exchanges.len()
         {
-            self.answer(response, manner, now_ns);
+            self.answer(response, manner, answers, now_ns);
             self.unheeded = response.says_close;
         }
         if self.past == Past::Served && why != Breakage::Closed {

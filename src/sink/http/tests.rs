@@ -21,7 +21,7 @@ const LOOKS: u32 = 20_000;
 fn past_of_closed(is_asked: bool, says: &str) -> Past {
     let facts = HeadFacts { producer_id: 0, stamped: false, weighted: false, counted: false, run_id: None };
     let manner = Manner {
-        head: RequestHead::new("/", "t", &[], facts),
+        head: RequestHead::new("POST", "/", "t", &[], facts),
         records_per_request: 1,
         pipeline: 1,
         summed: false,

@@ -201,7 +201,7 @@ fn answering(request_bytes: usize) -> impl FnOnce(&mut ServerStream) -> usize + 
 fn a_connection_with_worn_keys_is_replaced_in_order() {
     let facts = HeadFacts { producer_id: 0, stamped: true, weighted: false, counted: false, run_id: None };
     let manner = Manner {
-        head: RequestHead::new("/", "localhost", &[], facts),
+        head: RequestHead::new("POST", "/", "localhost", &[], facts),
         records_per_request: 1,
         pipeline: 1,
         summed: false,

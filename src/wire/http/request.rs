@@ -1,4 +1,4 @@
-//! The head of a POST: rendered once, its numbers patched in place for each request.
+//! The head of a request: rendered once, its numbers patched in place for each request.
 //!
 //! Numbers have a fixed width and are padded with blanks on their left, which HTTP allows there and nowhere else: the
 //! head of every request has the same length, and so lies at a fixed distance before its body.
@@ -57,8 +57,8 @@ pub struct RequestHead {
 
 impl RequestHead {
     /// `headers` are sent as they are: names and values must be clean already.
-    pub fn new(path: &str, host: &str, headers: &[(String, String)], facts: HeadFacts<'_>) -> Self {
-        let mut template = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\n").into_bytes();
+    pub fn new(method: &str, path: &str, host: &str, headers: &[(String, String)], facts: HeadFacts<'_>) -> Self {
+        let mut template = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n").into_bytes();
         let mut line = |name: &str, value: &str| {
             template.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
             template.len() - 2
@@ -150,12 +150,9 @@ mod tests {
 
     #[test]
     fn a_head_never_patched_is_whole() {
-        let head = RequestHead::new("/in?x=1", "h:80", &headers(), BARE);
+        let head = RequestHead::new("PUT", "/in?x=1", "h:80", &headers(), BARE);
         let text = String::from_utf8(head.template.clone()).unwrap();
-        assert!(
-            text.starts_with("POST /in?x=1 HTTP/1.1\r\nHost: h:80\r\nContent-Type: application/json\r\n"),
-            "{text}"
-        );
+        assert!(text.starts_with("PUT /in?x=1 HTTP/1.1\r\nHost: h:80\r\nContent-Type: application/json\r\n"), "{text}");
         assert!(text.ends_with(&format!("Content-Length: {:>10}\r\n\r\n", 0)), "{text}");
         // But for the user's own.
         assert_eq!(text.matches("\r\nX-").count(), 1, "{text}");
@@ -169,7 +166,7 @@ mod tests {
             records in 0u64..=65_536, crc32c: u32,
         ) {
             let facts = HeadFacts { producer_id, stamped, weighted, counted, run_id: annotated.then_some("night-7") };
-            let head = RequestHead::new("/", "h", &headers(), facts);
+            let head = RequestHead::new("POST", "/", "h", &headers(), facts);
             let mut out = vec![0xaa; head.bytes() + 3];
             head.bake(&mut out);
             head.write(&mut out, &HeadStamps { sequence: u64::MAX, timestamp_unix_ns: u64::MAX, ..HeadStamps::default() });

@@ -34,6 +34,8 @@ pub struct Server {
     first: BTreeMap<(u32, u64), Vec<u8>>,
     lanes: BTreeMap<usize, u32>,
     hanging: Vec<usize>,
+    /// What it answered whole requests with, and those it did not wait for: by lane and status.
+    pub answers: BTreeMap<u32, BTreeMap<u16, u64>>,
     pub repeated: u64,
 }
 
@@ -66,6 +68,7 @@ impl Server {
             first: BTreeMap::new(),
             lanes: BTreeMap::new(),
             hanging: Vec::new(),
+            answers: BTreeMap::new(),
             repeated: 0,
         }
     }
@@ -102,6 +105,13 @@ impl Server {
         self.acceptances.entry((lane, first)).or_default().push(acceptance);
     }
 
+    /// Notes an answer, if it is one.
+    fn note(&mut self, lane: u32, text: &str) {
+        let Some(status) = text.strip_prefix("HTTP/1.1 ") else { return };
+        let status = status[..3].parse().expect("three digits");
+        *self.answers.entry(lane).or_default().entry(status).or_default() += 1;
+    }
+
     /// Answers one whole request.
     fn answer(&mut self, id: usize, range: (u64, u64), chance: &mut Chance, answers_from: u64, reply: &mut Reply) {
         let lane = self.lanes[&id];
@@ -119,6 +129,7 @@ impl Server {
         let odd = chance.one_in(self.manners.odd_one_in);
         let choice = if odd { chance.between(0..=11) } else { chance.between(12..=15) };
         let (text, accepts, then) = self.words(choice, chance);
+        self.note(lane, &text);
         reply.bytes.extend(text.bytes());
         reply.then = then;
         if accepts {
@@ -180,6 +191,7 @@ impl Peer for Server {
             if unread.len() < whole {
                 if self.manners.refuses && chance.one_in(150) {
                     let words = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
+                    self.note(self.lanes[&id], words);
                     reply.bytes.extend(words.bytes());
                     reply.then = Then::Close;
                 }

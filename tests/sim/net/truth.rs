@@ -10,6 +10,7 @@ use crate::scenario::LanePlan;
 use engine::base::limits;
 use engine::counters::Field;
 use engine::sink::Fate;
+use std::collections::BTreeMap;
 
 /// A drain of this length waits until all is said.
 const PATIENT_NS: u64 = 10_000_000_000;
@@ -123,8 +124,29 @@ pub fn check_http(plan: &NetPlan, run: &NetOutcome<Server>) {
             assert!(unheard, "{request:?} was sent again though its answer had come");
         }
     }
+    (0..run.said.len()).for_each(|lane| check_answers(plan, run, lane));
     if is_peaceful(plan) {
         assert_all_produced(run);
+    }
+}
+
+/// No answer is counted that the server did not give, and each that took a request is.
+fn check_answers(plan: &NetPlan, run: &NetOutcome<Server>, lane: usize) {
+    let NetTarget::Http { records_per_request, .. } = plan.target else { unreachable!() };
+    let heard = run.outcome.end.lanes[lane].answers.as_ref().expect("HTTP answers with a status");
+    let mut all = heard.measured.clone();
+    heard.warm.iter().for_each(|(status, count)| *all.entry(*status).or_default() += count);
+    let given = run.net.peer.answers.get(&(lane as u32)).cloned().unwrap_or_default();
+    let within = all.iter().all(|(status, count)| given.get(status).is_some_and(|given| count <= given));
+    assert!(within, "lane {lane}: {all:?} of {given:?} answers");
+    if is_peaceful(plan) {
+        assert_eq!(all, given, "lane {lane}: all answers are heard");
+    }
+    if records_per_request == 1 {
+        let last = run.outcome.snapshots.last().expect("a core always sends a last snapshot");
+        let produced = [&last.warm, &last.measured].map(|part| part[lane].get(Field::RecordsProduced));
+        let taken = |counts: &BTreeMap<u16, u64>| counts.range(200..300).map(|(_, count)| count).sum::<u64>();
+        assert_eq!([taken(&heard.warm), taken(&heard.measured)], produced, "lane {lane}: one answer for each record");
     }
 }
 

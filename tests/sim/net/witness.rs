@@ -1,5 +1,6 @@
 //! Stands between core and sink and writes down what is said of each record.
 
+use engine::counters::answers::Answers;
 use engine::payload::Payload;
 use engine::sink::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
 use engine::sys::allocation::uncounted;
@@ -88,6 +89,10 @@ impl<R: Ring, S: Sink<R>> Sink<R> for Witness<S> {
 
     fn take_wire(&mut self, lane: usize) -> Wire {
         self.sink.take_wire(lane)
+    }
+
+    fn answers(&self, lane: usize) -> Option<&Answers> {
+        self.sink.answers(lane)
     }
 
     fn give_up(&mut self, ring: &mut R, payloads: &mut [Payload], done: &mut Vec<Done>) {

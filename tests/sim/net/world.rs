@@ -83,7 +83,7 @@ fn http_manner(plan: &NetPlan, at: usize) -> http::Manner {
         run_id: summed.then_some(RUN_ID),
     };
     http::Manner {
-        head: RequestHead::new("/in", "sim", &[], facts),
+        head: RequestHead::new("POST", "/in", "sim", &[], facts),
         records_per_request,
         pipeline,
         summed,

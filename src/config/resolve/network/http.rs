@@ -45,6 +45,7 @@ pub fn plan(
     let encrypted = url.scheme == Scheme::Https;
     HttpPlan {
         link: link(wanted, url, encrypted.then(|| tls(wanted, url)), retries(ATTEMPTS_DEFAULT)),
+        method: network.method,
         path: url.request_target(),
         host_header: url.host_header(),
         headers: headers(wanted, url, payload, shared, (notes, errors)),

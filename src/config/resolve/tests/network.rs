@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::plan::{
-    Annotate, Compression, HttpPlan, KafkaClient, KafkaPlan, KeyPlan, RetryPlan, SaslMechanism, TcpFraming,
+    Annotate, Compression, HttpMethod, HttpPlan, KafkaClient, KafkaPlan, KeyPlan, RetryPlan, SaslMechanism, TcpFraming,
 };
 use crate::sink::links;
 use std::io::Write;
@@ -108,6 +108,7 @@ fn http_says_who_it_is_and_what_it_sends() {
     let made = plan(&[("target", "http://localhost:8080/in?x=1"), ("payload-size", "1000")]);
     let to = http(&made);
     assert_eq!((to.path.as_str(), to.host_header.as_str()), ("/in?x=1", "localhost:8080"));
+    assert_eq!((to.method, &made.effective_config["http_method"]), (HttpMethod::Post, &"POST".into()));
     let names: Vec<_> = to.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         (names.as_slice(), to.headers[0].1.as_str()),
@@ -118,6 +119,7 @@ fn http_says_who_it_is_and_what_it_sends() {
     let (_token, path) = file("abc.def\n");
     let flags = [
         ("target", "https://localhost/"),
+        ("http-method", "PUT"),
         ("connections", "2"),
         ("http-pipeline", "3"),
         ("http-records-per-request", "10"),
@@ -137,6 +139,7 @@ fn http_says_who_it_is_and_what_it_sends() {
     let tls = to.link.peer.tls.as_ref().unwrap();
     assert_eq!((tls.server_name.as_str(), tls.alpn_http, tls.verify_host), ("localhost", true, true));
     assert_eq!((to.link.peer.port, made.payload.annotate), (443, Annotate::Headers));
+    assert_eq!((to.method, &plan_to_json(&made)["producers"][0]["to"]["method"]), (HttpMethod::Put, &"PUT".into()));
     assert!(!format!("{made:?}").contains("abc.def") && !plan_to_json(&made).to_string().contains("abc.def"));
 }
 
@@ -153,6 +156,8 @@ fn http_refuses_what_would_break_or_betray_a_request() {
         (("tls-ca", "/no/such"), "https"),
         (("tcp-framing", "length"), "TCP"),
         (("acks", "1"), "Kafka"),
+        (("compression", "gzip"), "--http-header=Content-Encoding:gzip"),
+        (("http-method", "GET"), "--http-method"),
         (("fsync", "each"), "file target"),
         (("request-timeout", "0s"), "0s"),
     ] {

@@ -1,0 +1,86 @@
+//! How the requests of one lane were answered (HTTP), by status.
+
+use std::collections::BTreeMap;
+
+/// Statuses of refusals that are told one by one while a run goes on, and named in one sentence.
+pub const REFUSED_STATUSES_MAX: usize = 8;
+/// Those that an answer ends with are 200 to 599.
+const STATUS_MIN: u16 = 200;
+const STATUSES: usize = 400;
+
+/// What a sink counts; once made, it never allocates.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// From the lowest status on: of requests of the measured part, and of the warm-up.
+    counts: Box<[[u64; 2]]>,
+    refused: Vec<u16>,
+}
+
+/// The same once a lane has ended, without the statuses that never came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnswerCounts {
+    pub warm: BTreeMap<u16, u64>,
+    pub measured: BTreeMap<u16, u64>,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        let counts = vec![[0; 2]; STATUSES].into_boxed_slice();
+        Self { counts, refused: Vec::with_capacity(REFUSED_STATUSES_MAX) }
+    }
+}
+
+impl Answers {
+    /// An answer with this status came to a request of the warm-up or of the measured part.
+    pub fn count(&mut self, status: u16, warmup: bool) {
+        self.counts[usize::from(status - STATUS_MIN)][usize::from(warmup)] += 1;
+        let is_new = is_refusal(status) && !self.refused.contains(&status);
+        if is_new && self.refused.len() < REFUSED_STATUSES_MAX {
+            self.refused.push(status);
+        }
+    }
+
+    /// The statuses of the first refusals, in the order in which they came, each once.
+    pub fn refused(&self) -> &[u16] {
+        &self.refused
+    }
+
+    pub fn by_status(&self) -> AnswerCounts {
+        let part = |warmup: bool| -> BTreeMap<u16, u64> {
+            let counts = (STATUS_MIN..).zip(self.counts.iter().map(|count| count[usize::from(warmup)]));
+            counts.filter(|(_, count)| *count > 0).collect()
+        };
+        AnswerCounts { warm: part(true), measured: part(false) }
+    }
+}
+
+/// Anything but 2xx.
+pub fn is_refusal(status: u16) -> bool {
+    !matches!(status, 200..=299)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_answer_counts_once_in_its_part() {
+        let mut answers = Answers::default();
+        for (status, warmup) in [(200, true), (599, false), (204, false), (204, false), (429, true), (599, false)] {
+            answers.count(status, warmup);
+        }
+        let AnswerCounts { warm, measured } = answers.by_status();
+        assert_eq!(warm, BTreeMap::from([(200, 1), (429, 1)]));
+        assert_eq!(measured, BTreeMap::from([(204, 2), (599, 2)]));
+        assert_eq!(answers.refused(), [599, 429]);
+    }
+
+    #[test]
+    fn so_many_refusals_are_told_and_all_are_counted() {
+        let mut answers = Answers::default();
+        (400..420).for_each(|status| answers.count(status, false));
+        assert_eq!(answers.refused(), Vec::from_iter(400..408));
+        assert_eq!(answers.by_status().measured.len(), 20);
+        assert_eq!(answers.refused.capacity(), REFUSED_STATUSES_MAX, "it never grew");
+    }
+}
