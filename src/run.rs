@@ -29,17 +29,21 @@ use crate::sys;
 use crate::tap::Tap;
 use crossbeam_channel::{Receiver, bounded};
 use kafka::KafkaLane;
-use setup::{Go, Ready, Setup};
+use setup::{Call, Ready, Setup};
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// From here on it is said that the payload is being prepared.
 const ANNOUNCED_PAYLOAD_BYTES: u64 = 128 << 20;
 /// What `--compressibility` promises.
 const COMPRESSIBILITY_TOLERANCE: f64 = 0.02;
+/// A core is called so often.
+const CALLS: usize = 2;
+/// How often the cores that line up are counted.
+const COUNT_EVERY: Duration = Duration::from_micros(50);
 
 /// The one flag that ends a run in order, and the first reason that somebody gave.
 #[derive(Default)]
@@ -160,14 +164,14 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     wiring.events = governance.as_ref().map(Governance::books);
     let mut observer = observe::start(wiring)?;
     keeping.start(keepers, &plan.free_cpus, &stop)?;
-    let go = barrier::await_start(&plan, (&clock, mark), &stop)?;
+    let go = barrier::await_start(&plan, (&clock, mark), &stop, |most| cores.line_up(most))?;
     made.keep();
     let (began, cpu_before) = (clock.mark_now(), sys::process::cpu_times());
     observer.started(go.epoch_ns, go.epoch_unix_ns);
     if let Some(governance) = &governance {
         governance.started(go.epoch_unix_ns);
     }
-    cores.go(go);
+    cores.call(Call::Go(go));
     let live = cores.live.clone();
     let ends = cores.join();
     // From here on a signal means the hold, even one that comes while governance is told or the report is written.
@@ -292,7 +296,9 @@ fn why_early(stop: &Stop, ends: &[CoreEnd]) -> Option<String> {
 struct Cores {
     stop: Arc<Stop>,
     threads: Vec<JoinHandle<Result<CoreEnd, Fatal>>>,
-    gates: Vec<crossbeam_channel::Sender<Go>>,
+    /// Each has room for all that is called: a core that is not there yet holds nobody up.
+    gates: Vec<crossbeam_channel::Sender<Call>>,
+    lined_up: Arc<AtomicUsize>,
     live: Vec<Arc<LiveCore>>,
     ready: Vec<Ready>,
     snapshots: Receiver<Box<Snapshot>>,
@@ -314,11 +320,12 @@ impl Cores {
         let (full, snapshots) = bounded(plan.cores.len() * (in_flight + 1));
         let (ready_sender, ready_receiver) = bounded(plan.cores.len());
         let (threads, gates, live, ready, recycled) = (vec![], vec![], vec![], vec![], vec![]);
-        let mut cores = Self { stop: stop.clone(), threads, gates, live, ready, snapshots, recycled, outages };
+        let (stop, lined_up) = (stop.clone(), Arc::default());
+        let mut cores = Self { stop, threads, gates, lined_up, live, ready, snapshots, recycled, outages };
         for (index, core) in plan.cores.iter().enumerate() {
             let ids = plan.producers_of(index).map(|producer| producer.id).collect();
             let live = LiveCore::new(ids);
-            let (gate, start) = bounded(1);
+            let (gate, start) = bounded(CALLS);
             let (recycled, empty) = bounded(in_flight + 1);
             for _ in 0..in_flight {
                 let spare = Snapshot::preallocated(index, core.producers.len(), plan.has_warmup());
@@ -328,7 +335,7 @@ impl Cores {
                 plan: plan.clone(),
                 index,
                 clock: clock.clone(),
-                stop: stop.clone(),
+                stop: cores.stop.clone(),
                 zero_fraction,
                 keeper_lanes: core.producers.iter().map(|at| per_core.keeper_lanes[*at].take()).collect(),
                 claims: core.producers.iter().map(|at| per_core.claims[*at].take()).collect(),
@@ -339,6 +346,7 @@ impl Cores {
                 queues: SnapshotQueues { full: full.clone(), empty },
                 ready: ready_sender.clone(),
                 gate: start,
+                lined_up: cores.lined_up.clone(),
             };
             cores.threads.push(core::spawn(setup)?);
             cores.gates.push(gate);
@@ -393,10 +401,19 @@ impl Cores {
         }
     }
 
-    fn go(&self, go: Go) {
+    fn call(&self, call: Call) {
         for gate in &self.gates {
             // A core that is gone reports through its thread.
-            let _gone = gate.send(go);
+            let _gone = gate.send(call);
+        }
+    }
+
+    /// Has every core be on its processor: one that is woken may have to wait for it, or take that of this thread.
+    fn line_up(&self, most: Duration) {
+        self.call(Call::LineUp);
+        let began = Instant::now();
+        while self.lined_up.load(Relaxed) < self.gates.len() && began.elapsed() < most {
+            std::thread::sleep(COUNT_EVERY);
         }
     }
 

@@ -1,15 +1,21 @@
 //! When the cores go: at once, or at the time that was set.
 
 use super::Stop;
-use super::setup::Go;
+use super::setup::{Call, Go};
 use crate::base::clock::{Clock, Mark, SETTLE_NS, TscClock, unix_now_ns};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::units::format_duration;
 use crate::plan::RunPlan;
+use crossbeam_channel::{Receiver, RecvError, TryRecvError};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Between the decision to go and the first due time, so that every core is spinning by then.
+/// Between the decision to go and the first due time: by then the metrics and every core, which spins, have been told.
 const COUNTDOWN_NS: u64 = 2_000_000;
+/// A core that has not lined up by then begins late.
+const LINE_UP_NS_MAX: u64 = 100_000_000;
+/// Of so many tries to read both clocks at once the quickest counts.
+const TRIES: usize = 32;
 /// Before a time that was set: a thread may wake late. The cores spin until then.
 const WAKE_AHEAD_NS: u64 = 20_000_000;
 /// So long before the start connections are made, since servers drop those that say nothing for a minute, and files of
@@ -34,11 +40,17 @@ pub fn await_opening(plan: &RunPlan, stop: &Stop) -> Result<(), Fatal> {
     wait_until(at_unix_ns.saturating_sub(OPEN_AHEAD_NS), stop)
 }
 
-/// Waits for the time to start, once all is ready. `mark`: of the clock, from before that.
+/// Waits for the time to start, once all is ready. `mark`: of the clock, from before that. `line_up` has the cores line
+/// up, for so long at most.
 ///
 /// # Errors
 /// A signal came first.
-pub fn await_start(plan: &RunPlan, (clock, mark): (&TscClock, Mark), stop: &Stop) -> Result<Go, Fatal> {
+pub fn await_start(
+    plan: &RunPlan,
+    (clock, mark): (&TscClock, Mark),
+    stop: &Stop,
+    line_up: impl FnOnce(Duration),
+) -> Result<Go, Fatal> {
     let wanted_unix_ns = plan.start_at_unix_ns.unwrap_or(0);
     // As late as can be: the system's clock may change its pace while the run waits.
     wait_until(wanted_unix_ns.saturating_sub(WAKE_AHEAD_NS + SETTLE_NS), stop)?;
@@ -49,8 +61,9 @@ pub fn await_start(plan: &RunPlan, (clock, mark): (&TscClock, Mark), stop: &Stop
         tracing::warn!(event = "clock", ppm, "{what}: the run keeps to the pace of {instead}");
     }
     wait_until(wanted_unix_ns.saturating_sub(WAKE_AHEAD_NS), stop)?;
+    line_up(Duration::from_nanos(line_up_ns_max(plan.start_at_unix_ns, unix_now_ns())));
     // By the system's clock, which may have been set right since the run's own took its anchor.
-    let (now_ns, now_unix_ns) = (clock.now_ns(), unix_now_ns());
+    let (now_ns, now_unix_ns) = at_once(|| clock.now_ns(), unix_now_ns);
     let soonest_unix_ns = now_unix_ns + COUNTDOWN_NS;
     let late_ns = soonest_unix_ns.saturating_sub(wanted_unix_ns);
     if plan.start_at_unix_ns.is_some() && late_ns > 0 {
@@ -58,6 +71,41 @@ pub fn await_start(plan: &RunPlan, (clock, mark): (&TscClock, Mark), stop: &Stop
     }
     let epoch_unix_ns = wanted_unix_ns.max(soonest_unix_ns);
     Ok(Go { epoch_ns: now_ns + (epoch_unix_ns - now_unix_ns), epoch_unix_ns })
+}
+
+/// Nobody is waited for beyond a time that was set.
+fn line_up_ns_max(wanted_unix_ns: Option<u64>, now_unix_ns: u64) -> u64 {
+    let left_ns = wanted_unix_ns.map_or(0, |at| at.saturating_sub(now_unix_ns + COUNTDOWN_NS));
+    if left_ns == 0 { LINE_UP_NS_MAX } else { left_ns.min(LINE_UP_NS_MAX) }
+}
+
+/// What two clocks say at one moment: between the two readings this thread may lose its processor for milliseconds.
+fn at_once(now_ns: impl Fn() -> u64, unix_ns: impl Fn() -> u64) -> (u64, u64) {
+    let read = || {
+        let before_ns = now_ns();
+        let unix_ns = unix_ns();
+        let span_ns = now_ns().saturating_sub(before_ns);
+        (span_ns, (before_ns + span_ns / 2, unix_ns))
+    };
+    (1..TRIES).map(|_| read()).fold(read(), |best, next| if next.0 <= best.0 { next } else { best }).1
+}
+
+/// For a core that is ready: waits asleep until the others are, then on its processor.
+///
+/// # Errors
+/// The run will not begin.
+pub fn await_go(gate: &Receiver<Call>, lined_up: &AtomicUsize) -> Result<Go, RecvError> {
+    if let Call::Go(go) = gate.recv()? {
+        return Ok(go);
+    }
+    lined_up.fetch_add(1, Relaxed);
+    loop {
+        match gate.try_recv() {
+            Ok(Call::Go(go)) => return Ok(go),
+            Ok(Call::LineUp) | Err(TryRecvError::Empty) => std::hint::spin_loop(),
+            Err(TryRecvError::Disconnected) => return Err(RecvError),
+        }
+    }
 }
 
 fn wait_until(unix_ns: u64, stop: &Stop) -> Result<(), Fatal> {
@@ -73,4 +121,37 @@ fn wait_until(unix_ns: u64, stop: &Stop) -> Result<(), Fatal> {
 
 fn stopped() -> Fatal {
     Fatal::new(Exit::Unreachable, "stopped before --start-at: nothing was sent")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn clocks_between_whose_readings_something_came_are_read_again() {
+        // Each look at a clock takes so long; the processor is taken away in all pairs but one.
+        let (passed_ns, pairs) = (Cell::new(0), Cell::new(0));
+        let look = |ns: u64| {
+            passed_ns.set(passed_ns.get() + ns);
+            passed_ns.get()
+        };
+        let unix_ns = || {
+            pairs.set(pairs.get() + 1);
+            look(if pairs.get() == 20 { 50 } else { 3_000_000 }) + 1_000_000_000
+        };
+        let (now_ns, now_unix_ns) = at_once(|| look(50), unix_ns);
+        assert!(now_unix_ns.abs_diff(now_ns + 1_000_000_000) <= 50, "{now_ns} {now_unix_ns}");
+        assert!(pairs.get() > 20);
+    }
+
+    #[test]
+    fn cores_that_line_up_do_not_put_off_a_time_that_was_set() {
+        const NOW_NS: u64 = 1_000_000_000_000;
+        assert_eq!(line_up_ns_max(None, NOW_NS), LINE_UP_NS_MAX);
+        assert_eq!(line_up_ns_max(Some(NOW_NS + WAKE_AHEAD_NS), NOW_NS), WAKE_AHEAD_NS - COUNTDOWN_NS);
+        for late in [NOW_NS + COUNTDOWN_NS, NOW_NS, 0] {
+            assert_eq!(line_up_ns_max(Some(late), NOW_NS), LINE_UP_NS_MAX, "it is late in any case");
+        }
+    }
 }

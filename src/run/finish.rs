@@ -1,7 +1,7 @@
 //! The end of every core's way to its loop, whatever its sink: wait for the others, loop, close.
 
-use super::region;
 use super::setup::{Prepared, Ready, Setup};
+use super::{barrier, region};
 use crate::base::fatal::Fatal;
 use crate::core_loop::tally::Tally;
 use crate::core_loop::{Core, Lane, Pulse};
@@ -34,7 +34,7 @@ pub fn finish<R: Ring, S: Sink<R>>(setup: Setup, ring: R, prepared: Prepared, si
     let done = Vec::with_capacity(DONE_PER_BLOCK * blocks);
     setup.ready.send(ready).map_err(|_| Fatal::host(SENT_HOME))?;
     drop(setup.ready);
-    let go = setup.gate.recv().map_err(|_| Fatal::host(SENT_HOME))?;
+    let go = barrier::await_go(&setup.gate, &setup.lined_up).map_err(|_| Fatal::host(SENT_HOME))?;
     payloads.iter_mut().for_each(|payload| payload.set_epoch(go.epoch_unix_ns));
     let mut core = Core {
         ring,

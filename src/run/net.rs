@@ -96,7 +96,9 @@ fn with_sink<R: NetRing>(setup: Setup, mut ring: R, prepared: Prepared) -> Resul
         }
         SinkKind::Kafka => {
             let sink = open_kafka(&mut ring, (&setup, &prepared), dialed, redials)?;
-            finish(setup, ring, prepared, sink)
+            // A ring that lends has nothing registered any more.
+            let registered = prepared.registered.filter(|_| !sink.lends());
+            finish(setup, ring, Prepared { registered, ..prepared }, sink)
         }
         kind @ (SinkKind::Null | SinkKind::Stdout | SinkKind::File) => {
             Err(Fatal::usage(format!("a target of the kind {kind:?} has no connections")))

@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender};
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 /// Everything that one core is started with.
 pub struct Setup {
@@ -35,7 +36,9 @@ pub struct Setup {
     pub live: Arc<LiveCore>,
     pub queues: SnapshotQueues,
     pub ready: Sender<Ready>,
-    pub gate: Receiver<Go>,
+    pub gate: Receiver<Call>,
+    /// Cores that have lined up.
+    pub lined_up: Arc<AtomicUsize>,
 }
 
 /// What a core has made by the time it picks its ring.
@@ -68,6 +71,14 @@ pub struct Ready {
     pub memory: String,
     /// See [`Prepared::registered`].
     pub registered: Option<bool>,
+}
+
+/// What a core that is ready hears.
+#[derive(Clone, Copy, Debug)]
+pub enum Call {
+    /// To be on its processor, and to spin there until it may go.
+    LineUp,
+    Go(Go),
 }
 
 /// The start signal: monotonic and Unix time of the barrier.

@@ -1,8 +1,20 @@
+use super::barrier::await_go;
+use super::setup::Go;
 use super::*;
+
+const START: Go = Go { epoch_ns: 7, epoch_unix_ns: 8 };
+
+/// Cores with nothing but their threads and gates.
+fn cores(threads: Vec<JoinHandle<Result<CoreEnd, Fatal>>>, gates: Vec<crossbeam_channel::Sender<Call>>) -> Cores {
+    let live = threads.iter().map(|_| LiveCore::new(vec![])).collect();
+    let (stop, lined_up, outages) = (Arc::default(), Arc::default(), Arc::default());
+    let (ready, snapshots, recycled) = (vec![], bounded(1).1, vec![]);
+    Cores { stop, threads, gates, lined_up, live, ready, snapshots, recycled, outages }
+}
 
 #[test]
 fn cores_of_a_run_that_does_not_start_are_waited_for() {
-    let (gate, start) = bounded::<Go>(1);
+    let (gate, start) = bounded::<Call>(CALLS);
     let is_home = Arc::new(AtomicBool::new(false));
     let seen = is_home.clone();
     let thread = std::thread::spawn(move || {
@@ -11,11 +23,50 @@ fn cores_of_a_run_that_does_not_start_are_waited_for() {
         seen.store(true, Relaxed);
         Err(Fatal::host(super::finish::SENT_HOME))
     });
-    let (threads, gates, snapshots) = (vec![thread], vec![gate], bounded(1).1);
-    let stop = Arc::default();
-    let (live, ready, recycled, outages) = (vec![], vec![], vec![], Arc::default());
-    drop(Cores { stop, threads, gates, live, ready, snapshots, recycled, outages });
+    drop(cores(vec![thread], vec![gate]));
     assert!(is_home.load(Relaxed));
+}
+
+#[test]
+fn all_cores_are_on_their_processors_before_they_go() {
+    let mut all = cores(vec![], vec![]);
+    for held_up in [false, true] {
+        let (gate, start) = bounded(CALLS);
+        let lined_up = all.lined_up.clone();
+        all.threads.push(std::thread::spawn(move || {
+            while held_up && lined_up.load(Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+            (0..1000).for_each(|_| std::thread::yield_now());
+            let go = await_go(&start, &lined_up).map_err(|_| Fatal::host(super::finish::SENT_HOME))?;
+            Ok(CoreEnd { ended_ns: go.epoch_ns, ..CoreEnd::default() })
+        }));
+        all.gates.push(gate);
+        all.live.push(LiveCore::new(vec![]));
+    }
+    all.line_up(Duration::from_secs(60));
+    assert_eq!(all.lined_up.load(Relaxed), 2);
+    all.call(Call::Go(START));
+    assert!(all.join().iter().all(|end| end.ended_ns == START.epoch_ns && end.ended_by.is_none()));
+}
+
+#[test]
+fn a_core_that_does_not_come_holds_nobody_up_for_ever() {
+    let (gate, start) = bounded(CALLS);
+    let all = cores(vec![], vec![gate]);
+    all.line_up(Duration::from_millis(1));
+    all.call(Call::Go(START));
+    let go = await_go(&start, &all.lined_up).unwrap();
+    assert_eq!((go.epoch_ns, go.epoch_unix_ns), (START.epoch_ns, START.epoch_unix_ns));
+}
+
+#[test]
+fn a_core_that_lined_up_goes_home_where_the_run_does_not_begin() {
+    let (gate, start) = bounded(CALLS);
+    gate.send(Call::LineUp).unwrap();
+    drop(gate);
+    let lined_up = AtomicUsize::new(0);
+    assert!(await_go(&start, &lined_up).is_err() && lined_up.load(Relaxed) == 1);
 }
 
 #[test]

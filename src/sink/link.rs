@@ -34,6 +34,12 @@ const LANE_MASK: u64 = 0x3ffff;
 /// So many zero-copy sends in a row that the kernel copied after all show that it never will do without.
 const COPIED_MAX: u32 = 16;
 
+/// Bytes of one copied send. The kernel hands a send that had to wait for room 128 times to a worker of its own, which
+/// would read our memory beside us and tell late what it sent; each wait frees some 10 KB. A batch of 1 MB with its
+/// request, and a body of 1 MiB with its head, still go as one.
+const COPIED_BYTES_MAX: usize = 1_200_000;
+const _: () = assert!(COPIED_BYTES_MAX > (1 << 20) + (64 << 10));
+
 /// Links that one lane can have: what a token has room for.
 pub const LINKS_MAX: usize = 1 << 12;
 
@@ -247,8 +253,15 @@ impl Link {
     fn push<R: NetRing>(&mut self, ring: &mut R) {
         let token = self.token(self.outgoing.as_ref().map_or(0, |outgoing| outgoing.tag), true);
         let Some(outgoing) = &mut self.outgoing else { return };
+        let means = if outgoing.lendable && outgoing.bytes() - outgoing.taken >= R::LENT_BYTES_MIN {
+            Means::Lend
+        } else if self.zero_copy && !self.lends && !outgoing.copied && ring.has_zero_copy() {
+            Means::ZeroCopy
+        } else {
+            Means::Copy
+        };
         let pieces = match &mut self.tls {
-            None => outgoing.rest(usize::MAX),
+            None => outgoing.rest(if means == Means::Copy { COPIED_BYTES_MAX } else { usize::MAX }),
             Some(tls) => {
                 if outgoing.sealed.is_empty() {
                     let plain = outgoing.rest(SEAL_BYTES);
@@ -265,13 +278,6 @@ impl Link {
             }
         };
         outgoing.submitted = true;
-        let means = if outgoing.lendable && pieces[0].len() + pieces[1].len() >= R::LENT_BYTES_MIN {
-            Means::Lend
-        } else if self.zero_copy && !self.lends && !outgoing.copied {
-            Means::ZeroCopy
-        } else {
-            Means::Copy
-        };
         outgoing.zero_copy = means == Means::ZeroCopy;
         let queued = ring.send(self.file, pieces, means, token);
         assert!(queued, "the ring has a place for each link's send");

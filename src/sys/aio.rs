@@ -100,16 +100,16 @@ impl Aio {
     fn submit(&mut self) {
         let mut submitted = 0;
         while submitted < self.queue.len() {
-            let mut pointers = [std::ptr::null::<ControlBlock>(); EVENTS_MAX];
-            let batch = &self.queue[submitted..self.queue.len().min(submitted + EVENTS_MAX)];
-            for (pointer, block) in pointers.iter_mut().zip(batch) {
-                *pointer = std::ptr::from_ref(block);
+            let mut pointers = [std::ptr::null_mut::<ControlBlock>(); EVENTS_MAX];
+            let count = (self.queue.len() - submitted).min(EVENTS_MAX);
+            for (pointer, block) in pointers.iter_mut().zip(&mut self.queue[submitted..submitted + count]) {
+                *pointer = &raw mut *block;
             }
-            // SAFETY: `pointers` holds `batch.len()` pointers to blocks that live through the call, which is all
-            // the kernel needs of them. Their buffers lie in `region` (checked in `write`), which is leaked and
-            // not unmapped while anything is in flight (see `drop`).
+            // SAFETY: `pointers` holds `count` pointers to blocks that live through the call, which is all the kernel
+            // needs of them; it writes their `key` too, and nobody else has them meanwhile. Their buffers lie in
+            // `region` (checked in `write`), which is leaked and not unmapped while anything is in flight (see `drop`).
             let took = unsafe {
-                libc::syscall(libc::SYS_io_submit, self.context, batch.len() as libc::c_long, pointers.as_mut_ptr())
+                libc::syscall(libc::SYS_io_submit, self.context, count as libc::c_long, pointers.as_mut_ptr())
             };
             match took {
                 1.. => submitted += took as usize,

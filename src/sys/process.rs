@@ -13,8 +13,8 @@ pub fn set_precise_timers() {
 
 /// Asks a child that has not been waited for to end in order.
 pub fn terminate(child: &std::process::Child) {
-    // SAFETY: numbers only. The process number is still the child's, since nobody has waited for it (`child` is
-    // borrowed, and only waiting gives the number back).
+    // SAFETY: numbers only. The process number is still the child's, since nobody has waited for it: that the caller
+    // has to know, for a borrowed `Child` may have been waited for and keeps its number.
     unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
 }
 

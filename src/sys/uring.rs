@@ -5,6 +5,7 @@ mod net;
 
 use super::region::Region;
 use super::ring::{Completion, FileSlot, Ring, Stage, Wait};
+use super::socket;
 use crate::base::limits;
 use io_uring::types::{Fixed, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -12,12 +13,16 @@ use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileTypeExt;
+use std::time::{Duration, Instant};
 
 const ENTER_GETEVENTS: u32 = 1;
 /// The kernel's limit for one registered buffer.
 const BUFFER_BYTES_MAX: usize = 1 << 30;
+/// What connections have in flight at a ring's end comes back at once, if at all.
+const RECALL_TIME_MAX: Duration = Duration::from_millis(50);
+const RECALL_LOOK_NS: u64 = 1_000_000;
 
 /// See the module.
 pub struct Uring {
@@ -36,7 +41,8 @@ pub struct Uring {
     /// Completions that the next wait is for, if `enter` waits next.
     gathered: u32,
     lending: lending::Lending,
-    /// The kernel works on operations in `enter` alone.
+    /// The kernel works on operations in `enter` alone, but for sends that had to wait for room too often: links keep
+    /// copied ones short (`COPIED_BYTES_MAX`).
     deferred: bool,
     may_lend: bool,
 }
@@ -150,6 +156,24 @@ impl Uring {
         let timeout = Timespec::from(Duration::from_nanos(ns));
         self.ring.submitter().submit_with_args(wanted, &SubmitArgs::new().timespec(&timeout))
     }
+
+    /// Ends all connections, so that what is in flight there comes back: a receive is armed on each that is up. Writes
+    /// to files that are still on their way stay so: their books are closed.
+    fn recall(&mut self) {
+        let is_socket = |file: &&File| file.metadata().is_ok_and(|facts| facts.file_type().is_socket());
+        let mut has_sockets = false;
+        for file in self.files.iter().filter(is_socket) {
+            socket::shut_down(file.as_fd());
+            has_sockets = true;
+        }
+        let began = Instant::now();
+        while has_sockets && self.in_flight > 0 && began.elapsed() < RECALL_TIME_MAX {
+            if self.enter(Wait::ForNs(RECALL_LOOK_NS)).is_err() {
+                return;
+            }
+            while self.completion().is_some() {}
+        }
+    }
 }
 
 /// Kernels before 5.19 know no sparse table: one full of holes is the same.
@@ -249,6 +273,10 @@ impl Ring for Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
+        // What panicked may have been this ring.
+        if self.in_flight > 0 && !std::thread::panicking() {
+            self.recall();
+        }
         // SAFETY: neither field is touched again.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
         if self.in_flight == 0 {

@@ -16,6 +16,7 @@ use crate::sink::{Fate, Sink};
 use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::{Ring, Wait};
+use crate::sys::uring::Uring;
 use crate::wire::http::{HeadFacts, RequestHead};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -157,6 +158,40 @@ fn what_was_said_before_a_send_met_the_end_is_heard() {
     link.listen(&mut ring);
     assert_eq!(link.settle_ending(), Event::Nothing, "there may be more");
     assert_eq!(next_event(&mut ring, &mut link), Event::Broken { why, unsent: None });
+}
+
+#[test]
+fn a_long_message_that_is_copied_goes_in_several_sends() {
+    const MESSAGE_BYTES: usize = 3 * COPIED_BYTES_MAX + 1;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut server, peer_address) = listener.accept().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut all = vec![0; MESSAGE_BYTES];
+        server.read_exact(&mut all).map(|()| all)
+    });
+    // One that waits until all of a send is gone.
+    let mut ring = Uring::new(Region::map_unreserved(4 << 20).unwrap(), 8, 2).unwrap().zero_copy(false);
+    ring.memory().iter_mut().enumerate().for_each(|(at, byte)| *byte = (at % 251) as u8);
+    let dialed = Dialed { stream, tls: None, peer_address, expires: None };
+    let mut link = Link::open(&mut ring, (0, 0), dialed, Area::cut(0, INBOX_BYTES, false)).unwrap();
+    let (start, end) = (INBOX_BYTES, INBOX_BYTES + MESSAGE_BYTES);
+    link.send(&mut ring, [start..start + 100, start + 100..end], TAG);
+    let (mut taken, mut event) = (0, Event::Nothing);
+    for _ in 0..LOOKS {
+        if event != Event::Nothing {
+            break;
+        }
+        ring.enter(Wait::ForNs(LOOK_NS)).unwrap();
+        while let Some(completion) = ring.completion() {
+            assert!(completion.result <= COPIED_BYTES_MAX as i32, "{completion:?}");
+            taken += completion.result.max(0) as usize;
+            event = link.complete(&mut ring, completion);
+        }
+    }
+    assert_eq!((event, taken), (Event::Sent { tag: TAG, memory: Memory::Free }, MESSAGE_BYTES));
+    let all = reader.join().unwrap().unwrap();
+    assert!(all.into_iter().eq((start..end).map(|at| (at % 251) as u8)), "in order, and each byte once");
 }
 
 #[test]

@@ -60,6 +60,17 @@ impl Uring {
         if self.deferred { POLL_FIRST } else { 0 }
     }
 
+    /// For a ring that lends: a zero-copy send on another connection could read what is detached meanwhile. Without
+    /// such sends registered memory is of no use, and it would keep the pages that detaching replaces.
+    fn lend_only_or_copy(&mut self) {
+        self.zero_copy = false;
+        // Older kernels would wait for all that they have in flight: what is registered stays then.
+        if self.registered() && self.queued == self.in_flight {
+            self.registered_bytes = 0;
+            let _pinned_then = self.ring.submitter().unregister_buffers();
+        }
+    }
+
     /// Receives a byte that is there: not every kernel that has a ring can.
     pub(super) fn try_receive(&mut self) -> io::Result<()> {
         let (here, mut there) = UnixStream::pair()?;
@@ -128,7 +139,11 @@ impl NetRing for Uring {
     }
 
     fn can_lend(&mut self, slot: FileSlot) -> bool {
-        self.may_lend && self.lending.lenders.make(slot, self.files[slot.0 as usize].as_fd())
+        let lends = self.may_lend && self.lending.lenders.make(slot, self.files[slot.0 as usize].as_fd());
+        if lends {
+            self.lend_only_or_copy();
+        }
+        lends
     }
 
     fn detach(&mut self, range: Range<usize>) {
@@ -143,6 +158,7 @@ mod tests {
     use super::*;
     use crate::sys::region::Region;
     use crate::sys::ring::Completion;
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn a_kernel_that_may_not_know_flags_of_receives_gets_none() {
@@ -175,6 +191,60 @@ mod tests {
             ring.enter(Wait::ForNs(1_000_000)).unwrap();
             while ring.completion().is_some() {}
         }
+    }
+
+    /// A connection within this host.
+    fn connected(ring: &mut Uring) -> (FileSlot, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let here = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (ring.install(File::from(OwnedFd::from(here))).unwrap(), listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_ring_that_lends_pins_nothing_and_sends_nothing_without_a_copy() {
+        let mut ring = Uring::new(Region::map_unreserved(4096).unwrap(), 8, 2).unwrap().zero_copy(true);
+        let (slot, _peer) = connected(&mut ring);
+        assert!(ring.receive(slot, 0..8, 1), "as each connection is opened: listening, not yet submitted");
+        assert!(ring.can_lend(slot));
+        assert!(!ring.has_zero_copy() && !ring.registered());
+        let again = ring.ring.submitter().unregister_buffers().unwrap_err();
+        assert_eq!(again.raw_os_error(), Some(libc::ENXIO), "the kernel has none any more");
+    }
+
+    #[test]
+    fn what_is_registered_stays_where_the_kernel_has_something_in_flight() {
+        let mut ring = Uring::new(Region::map_unreserved(4096).unwrap(), 8, 2).unwrap().zero_copy(true);
+        let (slot, _peer) = connected(&mut ring);
+        let registered = ring.registered();
+        assert!(ring.receive(slot, 0..8, 1));
+        ring.enter(Wait::No).unwrap();
+        assert!(ring.can_lend(slot));
+        assert!(!ring.has_zero_copy() && ring.registered() == registered);
+    }
+
+    #[test]
+    fn a_ring_that_ends_gives_its_memory_back_also_where_a_receive_is_armed() {
+        // So much that nobody else's memory gets to its beginning meanwhile.
+        const REGION_BYTES: usize = 256 << 20;
+        let region = Region::map_unreserved(REGION_BYTES).unwrap();
+        let start = region.bytes().as_ptr() as usize;
+        let is_mapped = || {
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let range_of = |line: &str| {
+                let (from, rest) = line.split_once('-')?;
+                let to = rest.split(' ').next()?;
+                Some(usize::from_str_radix(from, 16).ok()?..usize::from_str_radix(to, 16).ok()?)
+            };
+            maps.lines().filter_map(range_of).any(|range| range.contains(&start))
+        };
+        let mut ring = Uring::registering(region, 4096, 8, 2).unwrap();
+        let (here, _there) = UnixStream::pair().unwrap();
+        let slot = ring.install(File::from(OwnedFd::from(here))).unwrap();
+        assert!(ring.receive(slot, 0..8, 1));
+        ring.enter(Wait::No).unwrap();
+        assert_eq!((ring.completion(), ring.in_flight(), is_mapped()), (None, 1, true));
+        drop(ring);
+        assert!(!is_mapped());
     }
 
     #[test]
