@@ -6,7 +6,12 @@
 set -euo pipefail
 
 mapfile -d '' words <"/proc/${1:-1}/cmdline"
-case ${words[1]:-} in receive | saturate | verify) exit 0 ;; esac
+command=${words[1]:-}
+# Behind an init process (docker run --init) the engine's words come after those of init.
+for at in "${!words[@]}"; do
+    case ${words[at]} in engine | */engine) command=${words[at + 1]:-} && break ;; esac
+done
+case $command in receive | saturate | verify) exit 0 ;; esac
 
 address=${ENGINE_METRICS_ADDR:-}
 if [ -z "$address" ]; then exit 0; fi

@@ -1,5 +1,5 @@
 //! What every room may use: units, the clock, limits, files within a limit, YAML and JSON with line numbers, places of
-//! files, signals, fatal errors, how the program was called, how far a reading is.
+//! files, signals, fatal errors, how the program was called, how far a reading is, words of others.
 
 pub mod bounded;
 pub mod clock;
@@ -13,3 +13,4 @@ pub mod progress;
 pub mod random;
 pub mod signals;
 pub mod units;
+pub mod words;

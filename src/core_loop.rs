@@ -12,6 +12,7 @@ use crate::base::clock::Clock;
 use crate::base::limits;
 use crate::base::units::format_duration;
 use crate::counters::answers::Answers;
+use crate::counters::broker_errors::BrokerErrors;
 use crate::counters::{CoreEnd, CoreState, Field, LiveCore};
 use crate::pace::{self, Grant};
 use crate::payload::{Block, Payload, Run};
@@ -84,7 +85,7 @@ pub struct Pulse {
     drain_spun_ns: u64,
     /// Processor time of this thread at the barrier.
     cpu_from_ns: u64,
-    /// What the sink says of it.
+    /// The sink's word for the dearest byte.
     byte_ns_max: u64,
 }
 
@@ -314,6 +315,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             if let Some(answers) = self.sink.answers(at) {
                 self.tally.refused(at, answers.refused());
             }
+            if let Some(errors) = self.sink.broker_errors(at) {
+                self.tally.refused_by_brokers(at, errors.first());
+            }
             if !lane.finished {
                 let (warm, measured) = lane.backlog_records(&self.payloads[at], now_ns);
                 self.tally.backlog(at, warm, measured);
@@ -385,7 +389,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 self.end_run(why);
             }
             self.tally.sent(at, self.sink.take_wire(at));
-            answers.push(self.sink.answers(at).map(Answers::by_status));
+            let broker_errors = self.sink.broker_errors(at).map(BrokerErrors::by_code);
+            answers.push((self.sink.answers(at).map(Answers::by_status), broker_errors));
         }
         let fsync_ns = self.now() - started_ns;
         let mut end = self.tally.finish(self.pulse.drained_ns + fsync_ns);
@@ -395,8 +400,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         end.stopped = self.pulse.stopped;
         end.paced_ns = self.pulse.paced_ns;
         end.ended_by = self.pulse.ended_by.take();
-        for ((lane, kept), answers) in end.lanes.iter_mut().zip(kept).zip(answers) {
-            (lane.retained_first_sequence, lane.answers) = (kept, answers);
+        for ((lane, kept), (answers, broker_errors)) in end.lanes.iter_mut().zip(kept).zip(answers) {
+            (lane.retained_first_sequence, lane.answers, lane.broker_errors) = (kept, answers, broker_errors);
         }
         self.live.enter(CoreState::Done);
         end

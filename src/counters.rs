@@ -5,12 +5,14 @@
 //! one instant, sent over a bounded queue and recycled; the report is made of them alone.
 
 pub mod answers;
+pub mod broker_errors;
 
 use crate::base::limits;
 use answers::{AnswerCounts, REFUSED_STATUSES_MAX};
+use broker_errors::Refusal;
 use hdrhistogram::Histogram;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 macro_rules! fields {
     ($($(#[$doc:meta])* $field:ident,)*) => {
@@ -141,12 +143,14 @@ pub struct LiveLane {
     cells: [AtomicU64; Field::COUNT],
     /// Behind the last one: 0.
     refused: [AtomicU16; REFUSED_STATUSES_MAX],
+    broker_refusals: [OnceLock<Refusal>; REFUSED_STATUSES_MAX],
 }
 
 impl LiveLane {
     fn new() -> Self {
         let refused = [const { AtomicU16::new(0) }; REFUSED_STATUSES_MAX];
-        Self { cells: [const { AtomicU64::new(0) }; Field::COUNT], refused }
+        let broker_refusals = [const { OnceLock::new() }; REFUSED_STATUSES_MAX];
+        Self { cells: [const { AtomicU64::new(0) }; Field::COUNT], refused, broker_refusals }
     }
 
     /// Called by the owning core alone.
@@ -171,6 +175,18 @@ impl LiveLane {
     /// The statuses of its first HTTP answers that were refusals, each once.
     pub fn refused(&self) -> impl Iterator<Item = u16> + '_ {
         self.refused.iter().map(|cell| cell.load(Relaxed)).take_while(|status| *status > 0)
+    }
+
+    /// Called by the owning core alone, so that it never waits, and with those that it told before at the front.
+    pub fn publish_broker_refusals(&self, refusals: &[Refusal]) {
+        for (cell, refusal) in self.broker_refusals.iter().zip(refusals) {
+            cell.get_or_init(|| *refusal);
+        }
+    }
+
+    /// Its first refusals by brokers (Kafka), of each code one.
+    pub fn broker_refusals(&self) -> impl Iterator<Item = &Refusal> {
+        self.broker_refusals.iter().map_while(OnceLock::get)
     }
 }
 
@@ -351,6 +367,8 @@ pub struct LaneEnd {
     pub first_refused_status: Option<u16>,
     /// How its HTTP requests were answered; `None`: it has another target.
     pub answers: Option<AnswerCounts>,
+    /// The answers of brokers that were errors, by code; `None`: it has another target, or they do not tell.
+    pub broker_errors: Option<AnswerCounts<i16>>,
 }
 
 /// What a core returns when it is done.

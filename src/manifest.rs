@@ -1,6 +1,7 @@
 //! `payloads.<producer>.json`: what a data file holds, written by the file sink and read by `verify`.
 
-use crate::base::{bounded, limits, place};
+use crate::base::place::{self, Durability};
+use crate::base::{bounded, limits};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -151,9 +152,21 @@ impl Manifest {
 
     /// Replaces the file in one step, so that a reader never sees half of one.
     pub fn write(&self, path: &Path) -> io::Result<()> {
+        self.put(path, Durability::Cached)
+    }
+
+    /// The same, also for who looks after a power cut. Blocks for the drive.
+    ///
+    /// # Errors
+    /// Those of writing; and where [`place::is_there_unsynced`], it is written all the same.
+    pub fn write_synced(&self, path: &Path) -> io::Result<()> {
+        self.put(path, Durability::Synced)
+    }
+
+    fn put(&self, path: &Path, durability: Durability) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
         text.push(b'\n');
-        place::put(path, &text)
+        place::put(path, &text, durability)
     }
 }
 

@@ -2,8 +2,9 @@
 //! from the sums and are never averaged.
 //!
 //! `read` refuses what does not belong together; `sums` adds, stages with `phases`, both with `latencies` and `spans`;
-//! `words` are the verdict and other sentences.
+//! `fleet` knows which shards are missing; `words` are the verdict and other sentences.
 
+mod fleet;
 mod latencies;
 mod phases;
 mod read;
@@ -14,8 +15,9 @@ mod words;
 use crate::base::fatal::Fatal;
 use crate::observe::report::{Report, write_report};
 use crate::plan::MergeArgs;
+use crate::sys::streams;
 
-/// Reads, adds and writes.
+/// Reads, adds and writes. A shard without a report is told on standard error, too.
 ///
 /// # Errors
 /// Exit 2 where the reports cannot belong together, with both files and the values that differ.
@@ -23,5 +25,8 @@ pub fn merge(args: &MergeArgs) -> Result<Report, Fatal> {
     let inputs = read::all(&args.reports)?;
     let report = sums::add(&inputs)?;
     write_report(&report, &args.to)?;
+    if let Some(missing) = fleet::absent(inputs.iter().map(|input| &input.report)) {
+        streams::write_stderr_line(&format!("engine: {missing}"));
+    }
     Ok(report)
 }

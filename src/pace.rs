@@ -106,7 +106,7 @@ impl Pacer {
         grant
     }
 
-    /// As `grant`, but whether or not a burst window is open: for the books, when a run stops between windows.
+    /// As `grant`, but whether or not a burst window is open: for the books, and for what expires between windows.
     pub fn due(&mut self, now_ns: u64) -> Grant {
         self.settle(now_ns);
         self.due_in_phase(now_ns)

@@ -170,6 +170,12 @@ pub struct SinkPlan {
     pub confirmation: Confirmation,
 }
 
+/// Blocks of a file that can be in flight at once: no more than fill the ring of payload.
+pub fn blocks_in_flight(queue_depth: usize, block_bytes: u64, ring_bytes: u64) -> usize {
+    let room = usize::try_from(ring_bytes / block_bytes.max(1)).unwrap_or(usize::MAX);
+    queue_depth.min(room.max(1))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkKind {
     Null,

@@ -44,6 +44,8 @@ pub struct Saturation {
     pub is_max_rate: bool,
     #[serde(skip)]
     is_capped_by_producers: bool,
+    /// Files on a drive went through its page cache, not synced with each block: what held may be what memory took.
+    pub page_cache: bool,
     /// Other work held the processors in most of the runs, and may have kept some of them from holding.
     pub disturbed: bool,
     /// Who limited the runs that did not hold.
@@ -217,6 +219,7 @@ fn conclude(plan: &SaturatePlan, end: &End, tried: Vec<Tried>) -> Saturation {
         confirmed: sustained.is_some(),
         is_max_rate: sustained.is_some() && sustained == plan.rate_max_bytes_per_second,
         is_capped_by_producers: plan.is_capped_by_producers,
+        page_cache: plan.page_cache,
         disturbed: is_disturbed(&tried),
         limited_by,
         interrupted: matches!(end, End::Interrupted),

@@ -16,6 +16,7 @@ pub mod tcp;
 
 use crate::counters::Field;
 use crate::counters::answers::Answers;
+use crate::counters::broker_errors::BrokerErrors;
 use crate::payload::Payload;
 use crate::sys::ring::{Ring, Wait};
 use std::io;
@@ -178,6 +179,11 @@ pub trait Sink<R: Ring> {
 
     /// How the lane's requests were answered since the start; `None`: its target answers with no status.
     fn answers(&self, _lane: usize) -> Option<&Answers> {
+        None
+    }
+
+    /// What brokers refused the lane's batches with since the start; `None`: it has none, or they do not tell.
+    fn broker_errors(&self, _lane: usize) -> Option<&BrokerErrors> {
         None
     }
 

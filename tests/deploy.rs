@@ -110,7 +110,7 @@ fn queries(path: &str, keys: &[&str]) -> (Value, Vec<String>) {
 #[test]
 fn every_metric_in_rules_and_dashboards_exists() {
     for (path, keys, least) in
-        [("prometheus/rules/fleet.yml", ["expr"].as_slice(), 13), ("grafana/dashboards/generator.json", &["expr"], 25)]
+        [("prometheus/rules/fleet.yml", ["expr"].as_slice(), 14), ("grafana/dashboards/generator.json", &["expr"], 25)]
     {
         let (_, found) = queries(path, keys);
         assert!(found.len() >= least, "{path} has lost its queries: {found:?}");
@@ -226,6 +226,37 @@ fn kube_prometheus_may_find_the_pods() {
 fn the_adapter_s_own_configuration_is_not_written_over() {
     let monitoring = read("kubernetes/monitoring/kustomization.yaml");
     assert_eq!(monitoring["configMapGenerator"][0]["name"], "generator-adapter-config");
+}
+
+/// Pauses between attempts are in it, and those are not the target's.
+#[test]
+fn the_panel_of_the_service_time_says_what_is_in_it() {
+    let dashboard = read("grafana/dashboards/generator.json");
+    let mut judged = 0;
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let mut found = Vec::new();
+        strings_of(panel, "expr", &mut found);
+        if !found.iter().any(|query| query.contains("generator_service_")) {
+            continue;
+        }
+        judged += 1;
+        let said = panel["description"].as_str().unwrap();
+        assert!(!said.contains("alone") && said.contains("pauses between attempts"), "{said}");
+    }
+    assert!(judged > 0, "no panel shows the service time");
+}
+
+/// Pods of the Deployment join at any time: one that comes long after a common start would end again and again.
+#[test]
+fn a_common_start_is_for_the_job() {
+    let text = std::fs::read_to_string(deploy("README.md")).unwrap();
+    let named: Vec<_> = text.split("\n## ").filter(|section| section.contains("ENGINE_START_AT")).collect();
+    let [both, job, fleet] = named.as_slice() else { panic!("three sections name it: {named:?}") };
+    assert!(both.starts_with("Before the first") && both.contains("for the Job `ENGINE_START_AT`"), "{both}");
+    assert!(job.starts_with("A fixed fleet: the Job"), "{job}");
+    assert!(fleet.starts_with("A fleet that follows") && fleet.contains("No `ENGINE_START_AT` here"), "{fleet}");
+    let settings = read("kubernetes/fleet/kustomization.yaml")["configMapGenerator"][0]["literals"].to_string();
+    assert!(settings.contains("ENGINE_RATE") && !settings.contains("ENGINE_START_AT"), "{settings}");
 }
 
 /// The labels that a kustomization gives to everything come after its components, whose patches then find nothing.

@@ -9,6 +9,8 @@ mod api;
 mod damage;
 #[path = "e2e/denied.rs"]
 mod denied;
+#[path = "e2e/devices.rs"]
+mod devices;
 #[path = "e2e/endings.rs"]
 mod endings;
 #[path = "e2e/files.rs"]

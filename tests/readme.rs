@@ -74,6 +74,39 @@ fn the_contents_name_every_section_and_links_lead_to_one() {
     }
 }
 
+/// The rows of the table for who comes from Kafka's tool: what stands there, and the first flags that stand here.
+fn counterparts(text: &str) -> Vec<(&str, &str)> {
+    let section = text.split("### From kafka-producer-perf-test").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `--"));
+    let cells = rows.map(|row| row.trim_matches('|').split_once('|').unwrap());
+    cells.map(|(there, here)| (there.trim(), here.split('`').nth(1).unwrap())).collect()
+}
+
+#[test]
+fn what_stands_beside_flags_of_kafkas_tool_is_understood() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::fs::write(scratch.path().join("lines.txt"), "the first of two lines\nand behind it the second\n").unwrap();
+    std::fs::write(scratch.path().join("client.properties"), "acks=all\n").unwrap();
+    let rows = counterparts(&text);
+    let asked =
+        ["--num-records", "--record-size", "--throughput", "--payload-file", "--command-config", "--warmup-records"];
+    for flag in asked {
+        assert!(rows.iter().any(|(there, _)| there.contains(flag)), "the table has lost {flag}: {rows:?}");
+    }
+    for (there, here) in rows {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
+        command.args(here.split(' ')).arg("--dry-run").current_dir(scratch.path());
+        for (flag, value) in [("--target", "kafka://b1:9092/t"), ("--rate", "5000rec/s")] {
+            if !here.contains(flag) {
+                command.args([flag, value]);
+            }
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{there}: {here}\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 #[test]
 fn every_example_resolves() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

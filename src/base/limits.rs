@@ -19,7 +19,7 @@ pub const LANES_PER_CORE_MAX: usize = 1024;
 /// Producers of one process.
 pub const PRODUCERS_MAX: usize = 65_536;
 
-/// Bytes of one block (`--block-size`) and of one core's payload ring (`--ring-size`).
+/// Bytes of one block (`--block-size`), and of all payload rings (`--ring-size`) of one core.
 pub const BLOCK_BYTES_MAX: u64 = 1 << 30;
 pub const RING_BYTES_MAX: u64 = 64 << 30;
 /// Of a block that the kernel copies, and of the ring of a producer whose target takes all at once, by default: what
@@ -153,7 +153,7 @@ pub const URL_BYTES_MAX: usize = 4096;
 pub const HTTP_HEADER_BYTES_MAX: usize = 16 << 10;
 /// Bytes of a file with a password or token.
 pub const SECRET_BYTES_MAX: u64 = 64 << 10;
-/// Attempts that `--retry` can ask for.
+/// Attempts beyond the first that `--retry` can ask for.
 pub const RETRIES_MAX: u64 = 1_000_000;
 /// Between two attempts, doubling from the least to the most.
 pub const BACKOFF_MIN_NS: u64 = 50_000_000;

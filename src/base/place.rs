@@ -1,6 +1,7 @@
 //! Where a path leads, behind its links; and a file there that is written once, at the end: whole or not at all.
 
 use super::{program, random};
+use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -149,12 +150,64 @@ pub fn mend_reading(flag: &str, path: &Path, why: &io::Error) -> String {
     }
 }
 
+/// What a file is to outlive, once it is in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// This process.
+    Cached,
+    /// A power cut, too: its bytes are on the drive before it has its name, and the name is when it is put. Each
+    /// takes a drive milliseconds.
+    Synced,
+}
+
+impl Durability {
+    fn sync(self) -> Option<SyncFn> {
+        (self == Self::Synced).then_some(sync as SyncFn)
+    }
+}
+
+/// Brings a file, or a folder's names, to the drive.
+type SyncFn = fn(&File) -> io::Result<()>;
+
+fn sync(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        Err(error) if !keeps_anything(&error) => Ok(()),
+        synced => synced,
+    }
+}
+
+/// What keeps nothing, a device or a folder of some network file systems, has nothing to sync, and says so.
+fn keeps_anything(error: &io::Error) -> bool {
+    !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS | libc::EROFS))
+}
+
+/// The file is in its place, whole, but the drive did not say that it has it.
+#[derive(Debug)]
+struct Unsynced(io::Error);
+
+impl fmt::Display for Unsynced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it is there, but fsync failed, so that a power cut may take it: {}", self.0)
+    }
+}
+
+impl std::error::Error for Unsynced {}
+
+fn unsynced(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), Unsynced(error))
+}
+
+/// Whether the file was put in its place all the same, and only [`Durability::Synced`] is not certain.
+pub fn is_there_unsynced(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Unsynced>())
+}
+
 /// Writes `bytes` where `path` leads: a regular file whole or not at all, anything else behind what is there.
 ///
 /// # Errors
-/// As [`Landing::of`], and those of writing.
-pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    put_when_read(path, bytes, |_| true)
+/// As [`Landing::of`], and those of writing and syncing.
+pub fn put(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    put_when_read(path, bytes, durability, |_| true)
 }
 
 /// The same. A pipe that nobody opens, or that is full, is waited for until `may_wait` says no: it is asked again and
@@ -162,13 +215,21 @@ pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// As above, and `TimedOut`.
-pub fn put_when_read(path: &Path, bytes: &[u8], may_wait: impl FnMut(Duration) -> bool) -> io::Result<()> {
+pub fn put_when_read(
+    path: &Path,
+    bytes: &[u8],
+    durability: Durability,
+    may_wait: impl FnMut(Duration) -> bool,
+) -> io::Result<()> {
     match Landing::of(path)? {
         Landing::Stream(to) if to.metadata().is_ok_and(|facts| facts.file_type().is_fifo()) => {
             write_pipe(&to, bytes, may_wait)
         }
-        Landing::Stream(to) => OpenOptions::new().append(true).open(to)?.write_all(bytes),
-        Landing::File(to) => replace(&to, bytes),
+        Landing::Stream(to) => {
+            let mut file = OpenOptions::new().append(true).open(to)?;
+            write(&mut file, bytes, durability.sync())?
+        }
+        Landing::File(to) => replace(&to, bytes, durability.sync()),
     }
 }
 
@@ -203,12 +264,13 @@ fn write_pipe(to: &Path, mut bytes: &[u8], mut may_wait: impl FnMut(Duration) ->
     Ok(())
 }
 
-fn replace(to: &Path, bytes: &[u8]) -> io::Result<()> {
+fn replace(to: &Path, bytes: &[u8], sync: Option<impl Fn(&File) -> io::Result<()>>) -> io::Result<()> {
     use ErrorKind::{PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
     let replaced = temporary(to).and_then(|(name, mut file)| {
-        let written = file.write_all(bytes);
+        // Before it has its name: a file system may keep the name at once, and the bytes half a minute later.
+        let written = write(&mut file, bytes, sync.as_ref());
         drop(file);
-        let moved = written.and_then(|()| fs::rename(&name, to));
+        let moved = written.and_then(|synced| fs::rename(&name, to).map(|()| synced));
         if moved.is_err() {
             let _stays_where_nobody_may_take_it_away = fs::remove_file(&name);
         }
@@ -218,9 +280,29 @@ fn replace(to: &Path, bytes: &[u8]) -> io::Result<()> {
         // A folder that takes no new file, or a file that is a mount of its own: it may take bytes all the same. None is
         // made here: that the kernel refuses for the files of others (proc_sys_fs(5), `protected_regular`).
         Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | ResourceBusy) && to.exists() => {
-            OpenOptions::new().write(true).truncate(true).open(to)?.write_all(bytes)
+            let mut file = OpenOptions::new().write(true).truncate(true).open(to)?;
+            write(&mut file, bytes, sync.as_ref())?
         }
-        replaced => replaced,
+        Err(error) => Err(error),
+        Ok(synced) => synced.and_then(|()| sync.map_or(Ok(()), |sync| sync_names(folder(to), sync))),
+    }
+}
+
+/// The outer error: not all of it is there. The inner one: it is, and is not synced.
+fn write(file: &mut File, bytes: &[u8], sync: Option<impl Fn(&File) -> io::Result<()>>) -> io::Result<io::Result<()>> {
+    file.write_all(bytes)?;
+    match sync.map_or(Ok(()), |sync| sync(file)) {
+        // Some file systems look for room only now.
+        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Err(error),
+        synced => Ok(synced.map_err(unsynced)),
+    }
+}
+
+fn sync_names(folder: &Path, sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
+    match File::open(folder).and_then(|folder| sync(&folder)) {
+        // Who may put files there, and not read it, cannot sync it either.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        synced => synced.map_err(unsynced),
     }
 }
 
@@ -239,170 +321,4 @@ fn temporary(to: &Path) -> io::Result<(PathBuf, File)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::fd::AsRawFd;
-    use std::os::unix::fs::symlink;
-    use std::process::Command;
-
-    #[test]
-    fn a_pipe_that_nobody_reads_is_waited_for_and_given_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("pipe");
-        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let mut tries = 0..3;
-        let error = put_when_read(&pipe, b"lost", |_| tries.next().is_some()).unwrap_err();
-        assert!(error.kind() == ErrorKind::TimedOut && tries.next().is_none(), "{error}");
-        // More than a pipe holds.
-        let report = vec![b'x'; 1 << 18];
-        let silent = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
-        let mut tries = 0..3;
-        let error = put_when_read(&pipe, &report, |_| tries.next().is_some()).unwrap_err();
-        assert!(error.kind() == ErrorKind::TimedOut && tries.next().is_none(), "{error}");
-        drop(silent);
-        let mut reader = None;
-        let begin = |idle| {
-            // A reader at work never has it wait for long.
-            assert!(idle < Duration::from_secs(10));
-            let pipe = pipe.clone();
-            reader.get_or_insert_with(|| thread::spawn(move || fs::read(pipe).unwrap()));
-            true
-        };
-        put_when_read(&pipe, &report, begin).unwrap();
-        assert_eq!(reader.unwrap().join().unwrap(), report);
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_link_stays_and_what_it_leads_to_is_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        fs::create_dir(path("runs")).unwrap();
-        symlink("second", path("first")).unwrap();
-        symlink(path("runs/1.json"), path("second")).unwrap();
-        // The first time it leads to what is not there yet.
-        for text in ["one", "two"] {
-            put(&path("first"), text.as_bytes()).unwrap();
-            assert_eq!(fs::read_to_string(path("runs/1.json")).unwrap(), text);
-            assert!(path("first").is_symlink() && path("second").is_symlink());
-        }
-        assert_eq!(names(folder.path()), ["first", "runs", "second"]);
-        assert_eq!(names(&path("runs")), ["1.json"]);
-    }
-
-    /// As with `--report /dev/fd/3 3>> r.json`.
-    #[test]
-    fn a_descriptor_is_written_to_behind_what_is_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("out");
-        fs::write(&path, "before\n").unwrap();
-        let file = File::options().append(true).open(&path).unwrap();
-        for place in ["/proc/self/fd", "/dev/fd"] {
-            let descriptor = PathBuf::from(format!("{place}/{}", file.as_raw_fd()));
-            put(&descriptor, b"report\n").unwrap();
-            assert_eq!(end(&descriptor), end(&path), "it is the same place");
-        }
-        assert_eq!(fs::read_to_string(&path).unwrap(), "before\nreport\nreport\n");
-        assert_eq!(names(folder.path()), ["out"], "no temporary file stays");
-        put(Path::new("/dev/null"), b"report\n").unwrap();
-        assert!(!fs::symlink_metadata("/dev/null").unwrap().is_file());
-    }
-
-    #[test]
-    fn what_leads_nowhere_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        symlink("circle", path("circle")).unwrap();
-        symlink("nowhere/r.json", path("lost")).unwrap();
-        assert!(put(&path("circle"), b"x").unwrap_err().to_string().contains("no end"));
-        assert_eq!(put(&path("lost"), b"x").unwrap_err().kind(), ErrorKind::NotFound);
-        assert!(put(Path::new("/"), b"x").is_err(), "a folder is no file");
-        assert!(put(folder.path(), b"x").is_err(), "a folder is no file");
-        assert_eq!(names(folder.path()), ["circle", "lost"]);
-    }
-
-    #[test]
-    fn all_ways_to_a_place_have_one_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        fs::create_dir(path("x")).unwrap();
-        symlink("x", path("detour")).unwrap();
-        symlink("x/new/r.json", path("early")).unwrap();
-        let there = folder.path().canonicalize().unwrap().join("x/new/r.json");
-        for way in ["x/new/r.json", "x/../x/new/r.json", "detour/new/r.json", "early"] {
-            assert_eq!(end(&path(way)), there, "{way}");
-        }
-        assert_eq!(end(Path::new("r.json")), std::env::current_dir().unwrap().canonicalize().unwrap().join("r.json"));
-        assert_eq!(end(Path::new("")), Path::new(""));
-    }
-
-    #[test]
-    fn standard_output_has_several_names() {
-        let folder = tempfile::tempdir().unwrap();
-        let link = folder.path().join("out");
-        symlink("/dev/stdout", &link).unwrap();
-        for own in [Path::new("/dev/stdout"), Path::new("/dev/fd/1"), Path::new("/proc/self/fd/1"), link.as_path()] {
-            assert!(is_stdout(own), "{}", own.display());
-        }
-        for other in ["/dev/stderr", "/dev/null", "/proc/self/fd/11", "fd/1", "-", "out", ""] {
-            assert!(!is_stdout(Path::new(other)), "{other}");
-        }
-    }
-
-    #[test]
-    fn where_everybody_may_put_links_only_ours_and_the_folder_s_are_followed() {
-        const ROOT: u32 = 0;
-        let (me, stranger) = (Some(1000), 1001);
-        let (shared, own) = ((0o41777, ROOT), (0o41777, 1000));
-        assert!(may_follow(1000, shared, me) && may_follow(ROOT, shared, me));
-        assert!(!may_follow(stranger, shared, me) && !may_follow(stranger, own, me) && !may_follow(1000, shared, None));
-        // Without either bit the folder's owner has let them in.
-        assert!(may_follow(stranger, (0o40777, ROOT), me) && may_follow(stranger, (0o41775, ROOT), me));
-        assert!(may_replace(1000, shared, me) && may_replace(stranger, own, me));
-        assert!(!may_replace(stranger, shared, me) && may_replace(stranger, (0o40777, ROOT), me));
-        assert!(!may_replace(stranger, (0o41775, ROOT), me), "the bit says so whoever may write there");
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_read_is_mended_by_what_keeps_it() {
-        let mend = |path: &str, kind: ErrorKind| mend_reading("tls-ca", Path::new(path), &kind.into());
-        let here = std::env::current_dir().unwrap().join("ca.pem");
-        let looked_for = format!("--tls-ca=FILE that is there; this one was looked for at {}", here.display());
-        assert_eq!(mend("ca.pem", ErrorKind::NotFound), looked_for);
-        let chown = r#"sudo chown "$USER" 'it'\''s.pem', or --tls-ca=FILE that you may read"#;
-        assert_eq!(mend("it's.pem", ErrorKind::PermissionDenied), chown);
-        assert_eq!(mend("certs/", ErrorKind::IsADirectory), "--tls-ca=certs/FILE");
-        assert_eq!(mend("ca.pem", ErrorKind::InvalidData), "--tls-ca=FILE, another one");
-    }
-
-    #[test]
-    fn the_user_is_read_from_its_line() {
-        let status = "Name:\tengine\nPid:\t7\nUid:\t1000\t1001\t1002\t1003\nGid:\t5\t5\t5\t5\n";
-        assert_eq!(effective_user(status), Some(1001));
-        assert_eq!((effective_user(""), effective_user("Uid:\t0\n")), (None, None));
-        let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(user(), Some(file.path().metadata().unwrap().uid()));
-    }
-
-    #[test]
-    fn what_is_being_written_has_a_name_of_its_own_and_leaves_none_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let to = folder.path().join("r.json");
-        let (first, second) = (temporary(&to).unwrap(), temporary(&to).unwrap());
-        assert_ne!(first.0, second.0);
-        for (name, _) in [first, second] {
-            assert!(name.parent() == Some(folder.path()) && name.extension().unwrap() == "tmp", "{}", name.display());
-            fs::remove_file(name).unwrap();
-        }
-        // Nothing can take the place of a folder that holds something.
-        fs::create_dir_all(to.join("full")).unwrap();
-        assert!(replace(&to, b"x").is_err());
-        assert_eq!(names(folder.path()), ["r.json"]);
-    }
-}
+mod tests;

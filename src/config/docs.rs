@@ -202,8 +202,8 @@ fn merge_help() -> String {
         "Adds the reports that the processes of one run (--run-id, --shard I/N) wrote: counts and histograms are summed, \
          percentiles come from the sums, seconds are put together by the wall clock, rates are over the time from the \
          first start to the last end, settings that differ are null, thresholds are held against all of it, exit_code \
-         is the worst, or 4 if one of these is missed. Reports of different runs or of the same producers are \
-         refused. The exit code is 0 when the merged report was written.",
+         is the worst, or 4 if one of these is missed, and not 0 where a shard is missing. Reports of different runs or \
+         of the same producers are refused. The exit code is 0 when the merged report was written.",
         0,
     ));
     list_flags(&mut out, MERGE_FLAGS, REPORT_CODES);

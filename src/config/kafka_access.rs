@@ -189,7 +189,11 @@ fn sasl(flags: &AccessFlags, said: &KafkaProperties, errors: &mut Vec<Fatal>) ->
         return None;
     }
     let (user, secret, secret_file) = credentials(flags, said, mechanism, errors)?;
-    Some(SaslPlan { mechanism, user, secret, secret_file })
+    let extensions = match &said.login {
+        Some(Login::OauthBearer { extensions }) if mechanism == SaslMechanism::OauthBearer => extensions.clone(),
+        _ => Vec::new(),
+    };
+    Some(SaslPlan { mechanism, user, secret, secret_file, extensions })
 }
 
 fn credentials(
@@ -204,7 +208,7 @@ fn credentials(
     let name = mechanism.name();
     let (user, password) = match &said.login {
         Some(Login::Plain { user, password } | Login::Scram { user, password }) => (Some(user), Some(password)),
-        Some(Login::OauthBearer) | None => (None, None),
+        Some(Login::OauthBearer { .. }) | None => (None, None),
     };
     let with_user = mechanism != SaslMechanism::OauthBearer;
     if let Some(user) = flags.sasl_user.as_ref().filter(|_| !with_user) {

@@ -1,16 +1,18 @@
 //! `client.properties`, as Kafka's own tools take it with `--command-config`: what of it the engine can do, with the
 //! same meaning; anything else is an error with its line, never silently left out.
 
+mod mends;
 mod syntax;
 
 #[cfg(test)]
 mod tests;
 
 use crate::base::fatal::Fatal;
-use crate::base::{limits, program, units};
+use crate::base::{limits, units};
 use crate::config::resolve::network::url;
 use crate::plan::{Compression, SaslMechanism, Secret};
-use std::collections::HashMap;
+use mends::{IAM, Wrong};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use syntax::Property;
 pub use syntax::{is_one_line, natural_lines};
@@ -76,21 +78,42 @@ pub enum Login {
         password: Secret,
     },
     /// The token comes from elsewhere.
-    OauthBearer,
+    OauthBearer {
+        /// Names and values that go to the broker with it.
+        extensions: Vec<(String, String)>,
+    },
 }
 
 /// The property with user and password.
 const JAAS: &str = "sasl.jaas.config";
+/// Before the names of what goes to the broker with a token.
+const EXTENSION: &str = "extension_";
+
+/// What has a meaning for members of a consumer group alone: in files for several programs it is beside the rest.
+const OF_GROUPS: &[&str] = &[
+    "auto.commit.interval.ms",
+    "auto.offset.reset",
+    "enable.auto.commit",
+    "group.id",
+    "group.instance.id",
+    "heartbeat.interval.ms",
+    "max.poll.interval.ms",
+    "max.poll.records",
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+];
 
 /// What the engine takes that can be no credential. Reports show the values of these alone.
 const SHOWN: &[&str] = &[
     "acks",
     "batch.size",
     "bootstrap.servers",
+    "client.dns.lookup",
     "client.id",
     "compression.type",
     "delivery.timeout.ms",
     "enable.idempotence",
+    "key.deserializer",
     "key.serializer",
     "linger.ms",
     "max.in.flight.requests.per.connection",
@@ -104,11 +127,9 @@ const SHOWN: &[&str] = &[
     "ssl.keystore.type",
     "ssl.truststore.location",
     "ssl.truststore.type",
+    "value.deserializer",
     "value.serializer",
 ];
-
-/// What is wrong with a value, and what mends it.
-type Wrong = (String, String);
 
 /// The text of a file. As Java reads it, each byte is a character of ISO-8859-1, and what that lacks is an escape.
 pub fn decode(bytes: &[u8]) -> String {
@@ -139,7 +160,7 @@ pub fn parse_lines(text: &str, origin: impl Fn(usize) -> String) -> Result<Kafka
         };
         match outcome {
             Ok(true) => {}
-            Ok(false) => fail(entry.line, unsupported(key)),
+            Ok(false) => fail(entry.line, mends::unsupported(key, value)),
             Err(wrong) => fail(entry.line, wrong),
         }
     }
@@ -148,7 +169,7 @@ pub fn parse_lines(text: &str, origin: impl Fn(usize) -> String) -> Result<Kafka
         let Some((line, path)) = value_of(&format!("{store}.location")) else { continue };
         let kind = value_of(&format!("{store}.type")).map_or("JKS", |(_, kind)| kind.trim());
         if !kind.eq_ignore_ascii_case("PEM") {
-            fail(line, no_pem(store, path, kind));
+            fail(line, mends::no_pem(store, path, kind));
         }
     }
     if let Some(wrong) = found.disagreement() {
@@ -171,44 +192,9 @@ pub fn name(line: &str) -> &str {
 /// A line as reports may show it.
 pub fn shown(line: &str) -> String {
     let entries = syntax::properties(line).unwrap_or_default();
-    let harmless = matches!(entries.as_slice(), [only] if SHOWN.contains(&only.key.as_str()));
+    let is_shown = |key: &str| SHOWN.contains(&key) || OF_GROUPS.contains(&key);
+    let harmless = matches!(entries.as_slice(), [only] if is_shown(&only.key));
     if harmless { line.to_owned() } else { format!("{}=***", name(line)) }
-}
-
-fn unsupported(key: &str) -> Wrong {
-    let what = format!("the engine does not know the property '{key}'");
-    let mend = match key {
-        "ssl.truststore.certificates" => "put the certificates into a file: ssl.truststore.location=FILE",
-        "ssl.keystore.certificate.chain" | "ssl.keystore.key" => {
-            "put key and certificates into one file: ssl.keystore.location=FILE"
-        }
-        "ssl.truststore.password" => "leave it out; a PEM file has no password",
-        "ssl.keystore.password" | "ssl.key.password" => {
-            "take the password off: openssl pkcs8 -in client.key -out plain.key"
-        }
-        "transactional.id" => "leave it out; the engine is idempotent without transactions",
-        "group.id" | "auto.offset.reset" | "enable.auto.commit" => "leave it out; the engine is no consumer group",
-        "partitioner.class" => "leave it out; producers own their partitions (--partitions, --key)",
-        _ => "leave it out of the file that the engine reads",
-    };
-    (what, mend.to_owned())
-}
-
-fn no_pem(store: &str, path: &str, kind: &str) -> Wrong {
-    let what = format!("{store} '{path}' is {}; the engine reads PEM", kind.to_uppercase());
-    let quoted = |end: &str| program::quoted(&format!("{path}{end}"));
-    let keystore = if kind.eq_ignore_ascii_case("PKCS12") {
-        (quoted(""), String::new())
-    } else {
-        let (from, made) = (quoted(""), quoted(".p12"));
-        let make =
-            format!("keytool -importkeystore -srckeystore {from} -destkeystore {made} -deststoretype PKCS12 && ");
-        (made, make)
-    };
-    let which = if store == "ssl.truststore" { "-nokeys" } else { "-nodes" };
-    let (from, make) = keystore;
-    let to = quoted(".pem");
-    (what, format!("{make}openssl pkcs12 -in {from} {which} -out {to}; then {store}.type=PEM and its location"))
 }
 
 fn wrong<T>(key: &str, value: &str, wants: &str, example: &str) -> Result<T, Wrong> {
@@ -249,7 +235,13 @@ impl KafkaProperties {
                     _ => return wrong(key, value, "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", "SASL_SSL"),
                 });
             }
+            // That is what connecting does.
+            "client.dns.lookup" if value == "use_all_dns_ips" => {}
+            "client.dns.lookup" => return wrong(key, value, "use_all_dns_ips", "use_all_dns_ips"),
             "sasl.mechanism" => match SaslMechanism::named(value) {
+                None if value == "AWS_MSK_IAM" => {
+                    return Err((format!("{key} '{value}': {}", IAM.0), IAM.1.to_owned()));
+                }
                 None => {
                     let wants = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER";
                     return wrong(key, value, wants, "SCRAM-SHA-512");
@@ -313,6 +305,12 @@ impl KafkaProperties {
             "key.serializer" | "value.serializer" => {
                 self.notes.push(format!("{key} is not used: the engine writes its records as bytes"));
             }
+            "key.deserializer" | "value.deserializer" => {
+                self.notes.push(format!("{key} is not used: the engine reads records as bytes"));
+            }
+            key if OF_GROUPS.contains(&key) => {
+                self.notes.push(format!("{key} is not used: it is for consumer groups, and the engine is in none"));
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -330,7 +328,7 @@ impl KafkaProperties {
             (Some(Login::Scram { .. }), Some(mechanism)) => {
                 matches!(mechanism, SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512)
             }
-            (Some(Login::OauthBearer), Some(mechanism)) => mechanism == SaslMechanism::OauthBearer,
+            (Some(Login::OauthBearer { .. }), Some(mechanism)) => mechanism == SaslMechanism::OauthBearer,
             _ => true,
         };
         if !fits {
@@ -372,16 +370,39 @@ fn login(value: &str) -> Result<Login, Wrong> {
     let login = match jaas.module.as_str() {
         "PlainLoginModule" => Login::Plain { user: take("username")?, password: Secret::new(take("password")?) },
         "ScramLoginModule" => Login::Scram { user: take("username")?, password: Secret::new(take("password")?) },
-        "OAuthBearerLoginModule" => Login::OauthBearer,
+        "OAuthBearerLoginModule" => Login::OauthBearer { extensions: extensions(&mut jaas.options)? },
+        "IAMLoginModule" => return Err((format!("{JAAS}: {}", IAM.0), IAM.1.to_owned())),
         other => return Err(fail(format!("the engine has no login module '{other}'"))),
     };
     match jaas.options.keys().next() {
         None => Ok(login),
-        Some(option) if login == Login::OauthBearer => {
+        Some(option) if matches!(login, Login::OauthBearer { .. }) => {
             let what = format!("sasl.jaas.config: the engine does not make tokens ('{option}')");
             Err((what, "sasl.oauthbearer.token.endpoint.url=file:///PATH, or --sasl-password-file".to_owned()))
         }
         Some(option) => Err(fail(format!("the engine does not know the option '{option}'"))),
+    }
+}
+
+/// `extension_NAME=VALUE`, taken out of `options`: what the broker is told beside the token (KIP-342).
+fn extensions(options: &mut BTreeMap<String, String>) -> Result<Vec<(String, String)>, Wrong> {
+    let mut found = Vec::new();
+    options.retain(|option, value| match option.strip_prefix(EXTENSION) {
+        Some(name) => {
+            found.push((name.to_owned(), std::mem::take(value)));
+            false
+        }
+        None => true,
+    });
+    // As Kafka has it. The token is `auth`, and a control character would end the value.
+    let is_name = |name: &str| name != "auth" && !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic());
+    let is_text = |byte: u8| matches!(byte, b'\t' | b'\r' | b'\n' | b' '..=b'~');
+    match found.iter().find(|(name, value)| !is_name(name) || value.is_empty() || !value.bytes().all(is_text)) {
+        None => Ok(found),
+        Some((name, _)) => {
+            let what = format!("{JAAS}: '{EXTENSION}{name}' needs a name of letters, not auth, and a text of ASCII");
+            Err((what, format!("{EXTENSION}logicalCluster='lkc-1'")))
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub enum Kind {
     Address,
     Shard,
     Slo,
-    /// `off`, a number of attempts, or one with a range of pauses.
+    /// `off`, a number of further attempts, or one with a range of pauses.
     Retry,
     /// `NAME:VALUE`.
     Header,

@@ -105,9 +105,9 @@ pub fn behind_home(path: &str) -> Option<&str> {
 /// `off`, `5` or `5,50ms-5s`.
 fn parse_retry(text: &str) -> Result<RetryPlan, String> {
     let (least, most) = (limits::BACKOFF_MIN_NS, limits::BACKOFF_MAX_NS);
-    let (attempts, pauses) = text.split_once(',').unwrap_or((text, ""));
-    let attempts = if attempts == "off" { 0 } else { parse_count(attempts.trim(), 0, limits::RETRIES_MAX)? };
-    let plan = RetryPlan { retries_max: attempts as u32, backoff_min_ns: least, backoff_max_ns: most };
+    let (retries, pauses) = text.split_once(',').unwrap_or((text, ""));
+    let retries = if retries == "off" { 0 } else { parse_count(retries.trim(), 0, limits::RETRIES_MAX)? };
+    let plan = RetryPlan { retries_max: retries as u32, backoff_min_ns: least, backoff_max_ns: most };
     if !text.contains(',') {
         return Ok(plan);
     }

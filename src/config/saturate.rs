@@ -9,8 +9,9 @@ use crate::config::resolve::observe::{checked_report_target, reject_input};
 use crate::config::resolve::{payload, rates, target};
 use crate::config::values::{self, Rate, Wanted};
 use crate::config::{Deps, flags, resolve};
+use crate::host::fs as host_fs;
 use crate::plan::saturate::SaturatePlan;
-use crate::plan::{Existing, ProducerPlan, ReportTarget, RunPlan, SinkKind};
+use crate::plan::{Existing, FileLayout, FilePlan, Fsync, ProducerPlan, ReportTarget, RunPlan, SinkKind};
 use std::ffi::OsString;
 
 /// Name, value, help.
@@ -48,7 +49,7 @@ const NOT_IN_A_SEARCH: &[(&str, IsSaid)] = &[
 ];
 
 const SECOND_NS: u64 = 1_000_000_000;
-const RATE_MIN: Rate = Rate::Bytes(1_000_000);
+const RATE_MIN: (&str, Rate) = ("1MB/s", Rate::Bytes(1_000_000));
 
 pub fn parse(
     args: &[String],
@@ -56,10 +57,10 @@ pub fn parse(
     deps: &Deps,
 ) -> Result<SaturatePlan, Vec<Fatal>> {
     let mut errors = Vec::new();
-    let (own, run_args) = split(args, &mut errors);
+    let (own, mut run_args) = split(args, &mut errors);
     let step_ns = read(&own, "step-duration", duration_ns, &mut errors).unwrap_or(5 * SECOND_NS);
     let confirm_ns = read(&own, "confirm-duration", duration_ns, &mut errors).unwrap_or(30 * SECOND_NS);
-    let rate_min = read(&own, "min-rate", least_rate, &mut errors).unwrap_or(RATE_MIN);
+    let rate_min = read(&own, "min-rate", least_rate, &mut errors).unwrap_or(RATE_MIN.1);
     let rate_max = read(&own, "max-rate", values::rate, &mut errors).flatten();
     let precision = precision(one(&own, "precision"), &mut errors);
     let report = one(&own, "report").map(|text| checked_report_target(text, &mut errors));
@@ -76,13 +77,14 @@ pub fn parse(
     settings.put("duration", Some(format!("{step_ns}ns")));
     let wanted = values::read(&settings, &mut wrong);
     refuse_what_is_not_of_runs(&settings, &wanted, &mut errors);
-    let (plan, places) = check_run(&settings, &wanted, deps, wrong, &mut errors).unzip();
+    let least = one(&own, "min-rate").unwrap_or(RATE_MIN.0);
+    let (plan, places) = check_run((&settings, &wanted), least, deps, wrong, &mut errors).unzip();
     check_stages(&wanted, step_ns, confirm_ns, &mut errors);
     let in_bytes = |flag: &str, rate: Rate| bytes_per_second(flag, rate, (&settings, deps), &wanted);
     let rate_min = in_bytes("min-rate", rate_min).map_err(|fatal| errors.push(fatal)).unwrap_or(0);
     // What is wrong with this one was said of the run, whose rate it is.
     let rate_max = rate_max.and_then(|rate| in_bytes("max-rate", rate).ok());
-    let least = (one(&own, "min-rate").unwrap_or("1MB/s"), rate_min);
+    let least = (least, rate_min);
     if let Some(max) = rate_max.filter(|max| *max < rate_min) {
         let most = one(&own, "max-rate").unwrap_or_default();
         let what = format!("--max-rate is below --min-rate: {most} ({max} B/s), {} ({rate_min} B/s)", least.0);
@@ -96,6 +98,10 @@ pub fn parse(
         return Err(errors);
     }
     let rate_max = capped.or(rate_max);
+    let file = plan.as_ref().and_then(of_files);
+    if let Some(file) = file.filter(|_| wanted.direct.is_none()) {
+        put_direct(&mut run_args, file.direct);
+    }
     Ok(SaturatePlan {
         run_args,
         rate_max_bytes_per_second: rate_max,
@@ -105,6 +111,7 @@ pub fn parse(
         confirm_ns,
         precision,
         report,
+        page_cache: file.is_some_and(may_be_kept_in_memory),
         notes: notes(places.unwrap_or_default(), step_ns, confirm_ns, rate_max),
     })
 }
@@ -277,8 +284,8 @@ fn precision(text: Option<&str>, errors: &mut Vec<Fatal>) -> f64 {
 /// Everything that is wrong with the runs is said now, not after the first of them. The plan is that of one at
 /// `--max-rate`; the lines say what each of them writes where.
 fn check_run(
-    settings: &Settings,
-    wanted: &Wanted,
+    (settings, wanted): (&Settings, &Wanted),
+    least: &str,
     deps: &Deps,
     wrong: Vec<Fatal>,
     errors: &mut Vec<Fatal>,
@@ -292,10 +299,65 @@ fn check_run(
             let what = "each run of a search would find the files of the run before, and may not write over them";
             errors.push(Fatal::usage(what).mend("--overwrite"));
         }
-        Ok(found) => return Some(found),
+        Ok(found) => match in_one_way(found, (settings, wanted), least, deps) {
+            Ok(found) => return Some(found),
+            Err(found) => errors.extend(found.into_iter().map(in_our_words)),
+        },
         Err(found) => errors.extend(found.into_iter().map(in_our_words)),
     }
     None
+}
+
+/// `--direct auto` asks how fast blocks fill: a run without a rate could be direct where those with one go through the
+/// page cache, and what memory took be told as the drive's. All go the way that is open at the least rate.
+fn in_one_way(
+    found: (RunPlan, Vec<String>),
+    (settings, wanted): (&Settings, &Wanted),
+    least: &str,
+    deps: &Deps,
+) -> Result<(RunPlan, Vec<String>), Vec<Fatal>> {
+    let resolved = |name, text: &str| {
+        let mut settings = settings.clone();
+        settings.put(name, Some(text.to_owned()));
+        let wanted = values::read(&settings, &mut Vec::new());
+        resolve::resolve_with_places(&settings, &wanted, deps, Vec::new())
+    };
+    let is_direct = |plan: &RunPlan| of_files(plan).is_some_and(|file| file.direct);
+    // What is wrong with the least rate is said of `--min-rate`.
+    let is_settled = || resolved("rate", least).map_or(true, |(plan, _)| is_direct(&plan));
+    if wanted.direct.is_some() || !is_direct(&found.0) || is_settled() {
+        return Ok(found);
+    }
+    let (plan, mut places) = resolved("direct", "off")?;
+    places.push(
+        "all runs go through the page cache, since slow ones would not fill blocks for O_DIRECT; --direct=on takes all \
+         past it"
+            .to_owned(),
+    );
+    Ok((plan, places))
+}
+
+fn of_files(plan: &RunPlan) -> Option<&FilePlan> {
+    plan.producers.first()?.file()
+}
+
+/// In place of `--direct auto`, beside which another one would be refused.
+fn put_direct(run_args: &mut Vec<String>, direct: bool) {
+    if let Some(at) = run_args.iter().position(|arg| arg == "--direct") {
+        run_args.drain(at..run_args.len().min(at + 2));
+    }
+    run_args.retain(|arg| !arg.starts_with("--direct="));
+    run_args.push(format!("--direct={}", if direct { "on" } else { "off" }));
+}
+
+/// On a drive, and nothing waits for it before the end.
+fn may_be_kept_in_memory(file: &FilePlan) -> bool {
+    let on_drive = match file.layout {
+        // Of a special file no end is known.
+        FileLayout::Device { capacity_bytes } => capacity_bytes < u64::MAX,
+        FileLayout::Ring { .. } | FileLayout::Rotating { .. } => !host_fs::is_in_memory(&file.data),
+    };
+    on_drive && !file.direct && file.fsync != Fsync::Each
 }
 
 /// What `--producer-rate` lets all producers send, where that is less than `max`: at any higher rate a run would do the

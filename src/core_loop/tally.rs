@@ -2,6 +2,7 @@
 
 use super::missing::Missing;
 use crate::base::limits;
+use crate::counters::broker_errors::Refusal;
 use crate::counters::{CoreEnd, Counts, Field, LaneEnd, LiveCore, LoopTime, Snapshot};
 use crate::payload::Block;
 use crate::sink::{Fate, Wire};
@@ -103,6 +104,11 @@ impl Tally {
             self.books[lane].first_refused_status = Some(*first);
             self.live.lanes[lane].publish_refused(statuses);
         }
+    }
+
+    /// The first refusals of the lane's batches (Kafka), in the order in which they came.
+    pub fn refused_by_brokers(&self, lane: usize, refusals: &[Refusal]) {
+        self.live.lanes[lane].publish_broker_refusals(refusals);
     }
 
     /// The fate of some of a block's records, which measure `bytes`, became known at `now_ns`.
@@ -256,6 +262,7 @@ impl Tally {
             missing: book.missing.into_ranges(),
             first_refused_status: book.first_refused_status,
             answers: None,
+            broker_errors: None,
         };
         CoreEnd { lanes: self.books.into_iter().zip(ids).map(lane).collect(), ended_ns, ..CoreEnd::default() }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Statuses of refusals that are told one by one while a run goes on, and named in one sentence.
+/// Statuses of refusals, or error codes, that are told one by one while a run goes on, and named in one sentence.
 pub const REFUSED_STATUSES_MAX: usize = 8;
 /// Those that an answer ends with are 200 to 599.
 const STATUS_MIN: u16 = 200;
@@ -18,9 +18,15 @@ pub struct Answers {
 
 /// The same once a lane has ended, without the statuses that never came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AnswerCounts {
-    pub warm: BTreeMap<u16, u64>,
-    pub measured: BTreeMap<u16, u64>,
+pub struct AnswerCounts<K = u16> {
+    pub warm: BTreeMap<K, u64>,
+    pub measured: BTreeMap<K, u64>,
+}
+
+impl<K> AnswerCounts<K> {
+    pub fn part(&self, warmup: bool) -> &BTreeMap<K, u64> {
+        if warmup { &self.warm } else { &self.measured }
+    }
 }
 
 impl Default for Answers {

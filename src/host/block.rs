@@ -92,22 +92,42 @@ const SIGNATURES: &[(u64, &[u8], &str)] = &[
     (3, b"NTFS    ", "an NTFS file system"),
     (0x8001, b"CD001", "an ISO 9660 file system"),
     (4096 + 24, &[0xc6, 0x85, 0x73, 0xf6], "a bcache device"),
+    // What hosts share: it may be mounted elsewhere.
+    (1 << 10, b"OCFSV2", "an OCFS2 file system"),
+    (2 << 10, b"OCFSV2", "an OCFS2 file system"),
+    (4 << 10, b"OCFSV2", "an OCFS2 file system"),
+    (8 << 10, b"OCFSV2", "an OCFS2 file system"),
+    (64 << 10, &[0x01, 0x16, 0x19, 0x70], "a GFS2 file system"),
+    (1 << 20, &[0x0d, 0xd0, 0x01, 0xc0], "a VMFS volume"),
+    (2 << 20, &[0x5e, 0xf1, 0xab, 0x2f], "a VMFS file system"),
+    // The magic numbers of NILFS2 and HFS+ are two bytes: with their versions they are hardly there by chance.
+    (0x400, &[2, 0, 0, 0, 0, 0, 0x34, 0x34], "a NILFS2 file system"),
+    (0x400, b"H+\x00\x04", "an HFS+ file system"),
+    (0x400, b"HX\x00\x05", "an HFS+ file system"),
+    (0x400, &[0xe2, 0xe1, 0xf5, 0xe0], "an EROFS file system"),
+    (32, b"NXSB", "an APFS container"),
+    (0x8001, b"BEA01", "a UDF file system"),
+    (0, b"dmvdo001", "a VDO volume"),
+    (0x204, b"!Stra0tis\x86\xff\x02^\x41rh", "a Stratis pool member"),
 ];
 
+/// The last of them lies a little beyond 2 MiB.
+const HEAD_BYTES: u64 = (2 << 20) + 4096;
+
 /// ZFS keeps 128 uberblocks from 128 KiB on in each of its labels; any one of them is enough.
-const ZFS_UBERBLOCKS_AT: usize = 128 << 10;
+const ZFS_UBERBLOCKS: std::ops::Range<usize> = 128 << 10..256 << 10;
 const ZFS_MAGIC: [[u8; 8]; 2] = [0x00ba_b10c_u64.to_le_bytes(), 0x00ba_b10c_u64.to_be_bytes()];
 
 /// What lies at the start (and, for old RAID, the end) of a device or image; `None`: nothing that is known.
 pub fn signature(device: &Path) -> io::Result<Option<&'static str>> {
     let mut file = std::fs::File::open(device)?;
     let mut head = Vec::new();
-    file.by_ref().take(256 << 10).read_to_end(&mut head)?;
+    file.by_ref().take(HEAD_BYTES).read_to_end(&mut head)?;
     let known = SIGNATURES.iter().find(|(at, magic, _)| head.get(*at as usize..).is_some_and(|b| b.starts_with(magic)));
     if let Some((_, _, what)) = known {
         return Ok(Some(what));
     }
-    let uberblocks = head.get(ZFS_UBERBLOCKS_AT..).unwrap_or_default();
+    let uberblocks = head.get(ZFS_UBERBLOCKS.start..ZFS_UBERBLOCKS.end.min(head.len())).unwrap_or_default();
     if uberblocks.chunks(1024).any(|block| ZFS_MAGIC.iter().any(|magic| block.starts_with(magic))) {
         return Ok(Some("a ZFS pool member"));
     }
@@ -162,21 +182,49 @@ mod tests {
         }
     }
 
+    const IMAGE_BYTES: u64 = 4 << 20;
+
+    /// What is seen of a device that holds nothing but these bytes.
+    fn seen_of(at: u64, magic: &[u8]) -> Option<&'static str> {
+        let mut image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(IMAGE_BYTES).unwrap();
+        image.seek(SeekFrom::Start(at)).unwrap();
+        image.write_all(magic).unwrap();
+        image.flush().unwrap();
+        signature(image.path()).unwrap()
+    }
+
     #[test]
     fn each_signature_is_seen_and_an_empty_image_is_not() {
-        let mut image = tempfile::NamedTempFile::new().unwrap();
-        image.as_file().set_len(1 << 20).unwrap();
-        assert_eq!(signature(image.path()).unwrap(), None);
-        let zfs = (ZFS_UBERBLOCKS_AT as u64 + 5 * 1024, &ZFS_MAGIC[0][..], "a ZFS pool member");
-        let old_raid = ((1 << 20) - (64 << 10), &[0xfc, 0x4e, 0x2b, 0xa9][..], "a RAID member");
+        assert_eq!(seen_of(0, b""), None);
+        let zfs = (ZFS_UBERBLOCKS.start as u64 + 5 * 1024, &ZFS_MAGIC[0][..], "a ZFS pool member");
+        let old_raid = (IMAGE_BYTES - (64 << 10), &[0xfc, 0x4e, 0x2b, 0xa9][..], "a RAID member");
         for (at, magic, what) in SIGNATURES.iter().copied().chain([zfs, old_raid]) {
-            image.as_file().set_len(0).unwrap();
-            image.as_file().set_len(1 << 20).unwrap();
-            image.seek(SeekFrom::Start(at)).unwrap();
-            image.write_all(magic).unwrap();
-            image.flush().unwrap();
-            assert_eq!(signature(image.path()).unwrap(), Some(what));
+            assert!(at + magic.len() as u64 <= HEAD_BYTES || what == old_raid.2, "{what} is never looked at");
+            assert_eq!(seen_of(at, magic), Some(what));
         }
+    }
+
+    /// The numbers are those that the kernel's headers and libblkid have.
+    #[test]
+    fn file_systems_that_other_hosts_may_have_mounted_are_known() {
+        for block in [1 << 10, 2 << 10, 4 << 10, 8 << 10] {
+            assert_eq!(seen_of(block, b"OCFSV2\0\0"), Some("an OCFS2 file system"));
+        }
+        assert_eq!(seen_of(65536, &0x0116_1970_u32.to_be_bytes()), Some("a GFS2 file system"));
+        assert_eq!(seen_of(1 << 20, &0xc001_d00d_u32.to_le_bytes()), Some("a VMFS volume"));
+        assert_eq!(seen_of(2 << 20, &0x2fab_f15e_u32.to_le_bytes()), Some("a VMFS file system"));
+        assert_eq!(seen_of(1024, &0xe0f5_e1e2_u32.to_le_bytes()), Some("an EROFS file system"));
+        assert_eq!(seen_of(32, b"NXSB"), Some("an APFS container"));
+        assert_eq!(seen_of(32769, b"BEA01\x01"), Some("a UDF file system"));
+        let revision: [&[u8]; 3] = [&2u32.to_le_bytes(), &0u16.to_le_bytes(), &0x3434_u16.to_le_bytes()];
+        assert_eq!(seen_of(1024, &revision.concat()), Some("a NILFS2 file system"));
+        for (name, version) in [(b"H+", 4u16), (b"HX", 5)] {
+            assert_eq!(seen_of(1024, &[&name[..], &version.to_be_bytes()].concat()), Some("an HFS+ file system"));
+        }
+        // Text at that place is no file system, nor are numbers of ZFS where it has none.
+        assert_eq!((seen_of(1030, b"44"), seen_of(1024, b"H+ is text")), (None, None));
+        assert_eq!(seen_of(300 << 10, &ZFS_MAGIC[0]), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::base::random;
 use crate::host::{Sysfs, block};
 use crate::sys;
+use crate::sys::fs::DirectIo;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
@@ -105,9 +106,19 @@ pub fn probe_direct(facts: &FsFacts, path: &Path) -> Result<Direct, String> {
         options.custom_flags(libc::O_DIRECT | libc::O_NONBLOCK).open(&there)
     };
     let file = opened.map_err(|why| format!("opening {} with O_DIRECT: {why}", there.display()))?;
-    let (memory, offset) = sys::fs::direct_alignment(&file).unwrap_or((4096, 4096));
-    let align = memory.max(offset).max(512);
+    let Some(align) = alignment(sys::fs::direct_io(&file)) else {
+        let why = "the file system has no direct I/O for files here: it takes O_DIRECT, and buffers all the same";
+        return Err(format!("{}: {why}", there.display()));
+    };
     Ok(Direct { align, useful: !is_folder && is_block(&there) || DIRECT_IS_USEFUL.contains(&facts.kind.as_str()) })
+}
+
+fn alignment(told: DirectIo) -> Option<u64> {
+    match told {
+        DirectIo::Aligned { memory, offset } => Some(memory.max(offset).max(512)),
+        DirectIo::None => None,
+        DirectIo::Untold => Some(4096),
+    }
 }
 
 /// A new file with O_DIRECT, whose name is gone already.
@@ -160,11 +171,15 @@ mod tests {
     fn a_named_file_says_what_a_nameless_one_does() {
         let folder = tempfile::tempdir().unwrap();
         let facts = facts(&Sysfs::default(), folder.path()).unwrap();
-        let align = |file: &File| sys::fs::direct_alignment(file).map(|(memory, offset)| memory.max(offset).max(512));
-        match (probe_direct(&facts, folder.path()), open_new_in(folder.path())) {
-            (Ok(direct), Ok(file)) => assert_eq!(direct.align, align(&file).unwrap_or(4096)),
-            (direct, file) => assert!(direct.is_err() && file.is_err(), "{direct:?} {file:?}"),
-        }
+        let named = open_new_in(folder.path()).ok().and_then(|file| alignment(sys::fs::direct_io(&file)));
+        assert_eq!(probe_direct(&facts, folder.path()).ok().map(|direct| direct.align), named);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn alignments_are_as_told_and_pages_where_nobody_tells() {
+        assert_eq!(alignment(DirectIo::Aligned { memory: 4, offset: 4096 }), Some(4096));
+        assert_eq!(alignment(DirectIo::Aligned { memory: 4, offset: 1 }), Some(512));
+        assert_eq!((alignment(DirectIo::Untold), alignment(DirectIo::None)), (Some(4096), None));
     }
 }

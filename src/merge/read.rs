@@ -73,7 +73,7 @@ fn one_fleet(inputs: &[Input]) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// `I/N`; a merged report may have many, and then says none.
+/// `I/N`; a merged report has them where some are missing, as `0-2,4/8`, and else none.
 pub fn shard(report: &Report) -> Option<&str> {
     report.config.get("shard").and_then(Value::as_str)
 }

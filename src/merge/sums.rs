@@ -3,6 +3,7 @@
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::units::format_duration;
 use crate::config::slo as expressions;
+use crate::merge::fleet;
 use crate::merge::latencies::{added, latency, lost};
 use crate::merge::phases;
 use crate::merge::read::Input;
@@ -40,9 +41,10 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
     let ns = |seconds: f64| format_duration((seconds.max(0.0) * 1e9) as u64);
     let together = format!("all ran at the same time for {} of {}", ns(common), ns(elapsed_seconds));
     // Each was held to a part of the rates, and knows only its own latencies: what is missed is seen in the sum.
-    let exits = reports().map(|report| Exit::from_code(report.exit_code)).filter(|exit| *exit != Exit::SloMissed);
+    let exits = reports().map(fleet::own_exit).filter(|exit| *exit != Exit::SloMissed);
     let missed = slo.iter().any(|slo| !slo.passed).then_some(Exit::SloMissed);
-    let exit_code = exits.chain(missed).max_by_key(|exit| exit.severity()).unwrap_or(Exit::Done) as u8;
+    let lacking = fleet::absent(reports()).map(|_| Exit::Failed);
+    let exit_code = exits.chain(missed).chain(lacking).max_by_key(|exit| exit.severity()).unwrap_or(Exit::Done) as u8;
     let early = inputs.iter().find_map(|one| Some((words::who(one), one.report.ended_early.as_ref()?)));
     let kernel = reports().any(|report| report.confirmation == Confirmation::Kernel);
     let mut producers: Vec<_> = reports().flat_map(|report| report.producers.iter().cloned()).collect();
@@ -59,7 +61,7 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
         final_fsync_seconds: reports().map(|report| report.final_fsync_seconds).fold(0.0, f64::max),
         // The weakest of them.
         confirmation: if kernel { Confirmation::Kernel } else { Confirmation::Target },
-        config: agreed(reports().map(|report| &report.config)),
+        config: fleet::settings(inputs, agreed(reports().map(|report| &report.config))),
         host: host(inputs),
         payload: payload(inputs),
         warmup: Warmup {
@@ -106,6 +108,9 @@ fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
         throttled_seconds: told([sum.throttled_seconds, one.throttled_seconds], |sum, one| sum + one),
         requests: told([sum.requests, one.requests], u64::saturating_add),
         answers: told([sum.answers, one.answers.clone()], |sum, one| by_key([&sum, &one].into_iter())),
+        broker_errors: told([sum.broker_errors, one.broker_errors.clone()], |sum, one| {
+            by_key([&sum, &one].into_iter())
+        }),
         audit_lines_dropped: sum.audit_lines_dropped.saturating_add(one.audit_lines_dropped),
     })
 }
@@ -155,7 +160,11 @@ fn slos(
     let quantile = |OrderedQuantile(at)| {
         response_quantile_ns(response, totals.records_produced, lost(totals), at).map(quantile::seconds)
     };
-    Ok(slo::evaluate(&parsed, totals, throughput, quantile))
+    let mut judged = slo::evaluate(&parsed, totals, throughput, quantile);
+    if fleet::absent(inputs.iter().map(|input| &input.report)).is_some() {
+        fleet::judge_losses(&parsed, &mut judged);
+    }
+    Ok(judged)
 }
 
 fn distinct(all: impl Iterator<Item = String>) -> String {
@@ -388,6 +397,18 @@ mod tests {
         assert!(said.ends_with(" refused requests at first (429, 500); 3 blocks sent again"), "{said}");
         let whole = add(&[of(&[]), of(&[])]).unwrap();
         assert_eq!((whole.totals.requests, whole.totals.answers), (None, None));
+        let of_brokers = |errors: &[(&str, u64)]| {
+            let mut one = of(&[]);
+            let errors = errors.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+            one.report.totals.broker_errors = Some(errors);
+            one
+        };
+        let parts = [of_brokers(&[("A", 1)]), of(&[]), of_brokers(&[("A", 2), ("B", 3)])];
+        let errors = BTreeMap::from([("A".to_owned(), 3), ("B".to_owned(), 3)]);
+        let whole = add(&parts).unwrap();
+        assert_eq!(whole.totals.broker_errors, Some(errors));
+        let said = &whole.verdict.evidence[0];
+        assert!(said.ends_with(" refused requests at first (A, B); 3 blocks sent again"), "{said}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is said of several processes at once.
 
 use crate::base::units::format_counted;
+use crate::merge::fleet;
 use crate::merge::read::{Input, shard};
 use crate::observe::report::{LimitedBy, Pacing, Totals, Verdict};
 use crate::observe::verdict::{self, is_met};
@@ -39,7 +40,6 @@ pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &st
     }
     // The cause goes first, and what is said of all before what is said of each: a page has room for few sentences.
     let of_all = [
-        absent(inputs),
         verdict::made_again(totals.reconnects),
         verdict::retransmitted(totals.tcp_retransmits),
         verdict::throttled(totals),
@@ -52,18 +52,23 @@ pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &st
     Verdict { limited_by, evidence, notes: notes(inputs), stolen_ratio }
 }
 
-/// Whichever of them has a note, the sum is to be read with it: none is left out. What several say is told once.
+/// Whichever of them has a note, the sum is to be read with it: none is left out. What several say is told once. What
+/// is missing is of all of them: a shard that a merged report lacks may be among the others.
 fn notes(inputs: &[Input]) -> Vec<String> {
+    let absent = fleet::absent(inputs.iter().map(|input| &input.report));
     let mut told: Vec<(&str, Vec<&Input>)> = Vec::new();
     for input in inputs {
-        for note in input.report.verdict.notes.iter().map(String::as_str) {
+        let lacks = fleet::absent([&input.report]);
+        let notes = input.report.verdict.notes.iter().map(String::as_str);
+        for note in notes.filter(|note| Some(*note) != lacks.as_deref()) {
             match told.iter_mut().find(|(said, _)| *said == note) {
                 Some((_, of)) => of.push(input),
                 None => told.push((note, vec![input])),
             }
         }
     }
-    told.into_iter().map(|(note, of)| format!("{}: {note}", several(&of))).collect()
+    let told = told.into_iter().map(|(note, of)| format!("{}: {note}", several(&of)));
+    absent.into_iter().chain(told).collect()
 }
 
 fn several(inputs: &[&Input]) -> String {
@@ -83,17 +88,12 @@ fn refusals(inputs: &[Input], totals: &Totals, limited_by: LimitedBy) -> Option<
     verdict::refusals(limited_by, totals, refused.fold(0, u64::saturating_add), &statuses)
 }
 
-/// Shards that nobody gave a report of.
-fn absent(inputs: &[Input]) -> Option<String> {
-    let shards: Vec<&str> = inputs.iter().map(|input| shard(&input.report)).collect::<Option<_>>()?;
-    let count: usize = shards.first()?.split_once('/')?.1.parse().ok()?;
-    let missing = count.saturating_sub(shards.len());
-    let are = if missing == 1 { "is" } else { "are" };
-    (missing > 0).then(|| format!("{missing} of the fleet's {count} shards {are} not in it"))
-}
-
 pub fn who(input: &Input) -> String {
-    shard(&input.report).map_or_else(|| input.name.clone(), |shard| format!("shard {shard}"))
+    match shard(&input.report) {
+        Some(shards) if shards.contains([',', '-']) => format!("shards {shards}"),
+        Some(shard) => format!("shard {shard}"),
+        None => input.name.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -133,11 +133,11 @@ mod tests {
     fn what_is_said_of_all_goes_before_what_is_said_of_each() {
         let inputs: Vec<_> = (0..6).map(|at| input(&format!("{at}/8"), &[])).collect();
         let totals = Totals { reconnects: 2, ..Totals::default() };
-        let said = verdict_of(&inputs, &totals).evidence;
-        let of_all = said.iter().position(|said| said == "2 of the fleet's 8 shards are not in it").unwrap();
-        assert!(said[of_all + 1].starts_with("2 connections made again"), "{said:?}");
-        assert_eq!(said[of_all + 2], "all ran at once");
+        let Verdict { evidence: said, notes, .. } = verdict_of(&inputs, &totals);
+        assert!(notes[0].starts_with("2 of the fleet's 8 shards are not in it (6, 7): "), "{notes:?}");
+        assert!(said[1].starts_with("2 connections made again"), "{said:?}");
+        assert_eq!(said[2], "all ran at once");
         let of_each = said.iter().rposition(|said| said.starts_with("shard ")).unwrap();
-        assert!(of_all == 1 && of_each == said.len() - 1, "{said:?}");
+        assert_eq!(of_each, said.len() - 1, "{said:?}");
     }
 }

@@ -1,7 +1,6 @@
 //! Puts the report together from the folded snapshots and the cores' own words.
 
 use crate::base::fatal::Exit;
-use crate::counters::answers::AnswerCounts;
 use crate::counters::{CoreEnd, Counts, ERROR_KINDS, Field, LaneEnd, Latencies, LoopTime};
 use crate::observe::aggregate::Aggregate;
 use crate::observe::quantile::{distribution, latency, response_quantile_ns, seconds, unconfirmed};
@@ -11,6 +10,7 @@ use crate::observe::report::{
 use crate::observe::verdict::Case;
 use crate::observe::{slo, verdict};
 use crate::plan::{self, Compression, Fsync, KafkaClient, OrderedQuantile, RunPlan, TargetPlan};
+use crate::wire::kafka::errors::broker_error;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Less processor time, or fewer bytes, tell nothing of what a byte costs.
@@ -214,19 +214,34 @@ fn timestamp(unix_ns: u64) -> String {
 }
 
 fn measured_totals(plan: &RunPlan, counts: &Counts, outcome: &Outcome) -> Totals {
-    let totals = answered(totals(plan, counts), &outcome.ends, |answers| &answers.measured);
+    let totals = answered(totals(plan, counts), &outcome.ends, false);
     // The keeper's number: no core knows it.
     Totals { audit_lines_dropped: outcome.audit_lines_dropped, ..totals }
 }
 
 /// Those of a part of the run, and how its requests were answered, as far as the lanes tell.
-fn answered(totals: Totals, ends: &[CoreEnd], part: fn(&AnswerCounts) -> &BTreeMap<u16, u64>) -> Totals {
-    let lanes = ends.iter().flat_map(|end| &end.lanes).filter_map(|lane| lane.answers.as_ref());
-    let answers = lanes.map(|lane| part(lane).clone()).reduce(|mut sum, one| {
-        one.into_iter().for_each(|(status, count)| *sum.entry(status).or_default() += count);
-        sum
-    });
-    Totals { requests: answers.as_ref().map(|answers| answers.values().sum()), answers, ..totals }
+fn answered(totals: Totals, ends: &[CoreEnd], warmup: bool) -> Totals {
+    let lanes = || ends.iter().flat_map(|end| &end.lanes);
+    let answers = lanes().filter_map(|lane| Some(lane.answers.as_ref()?.part(warmup)));
+    let answers = summed(answers, |status: u16| status);
+    let broker_errors = lanes().filter_map(|lane| Some(lane.broker_errors.as_ref()?.part(warmup)));
+    let broker_errors = summed(broker_errors, |code: i16| broker_error(code).name.to_owned());
+    Totals { requests: answers.as_ref().map(|answers| answers.values().sum()), answers, broker_errors, ..totals }
+}
+
+/// By what their keys are called; `None`: there is not one.
+fn summed<'a, K: Copy + 'a, N: Ord>(
+    parts: impl Iterator<Item = &'a BTreeMap<K, u64>>,
+    name: impl Fn(K) -> N,
+) -> Option<BTreeMap<N, u64>> {
+    let mut sum = None;
+    for part in parts {
+        let sum: &mut BTreeMap<N, u64> = sum.get_or_insert_default();
+        for (key, count) in part {
+            *sum.entry(name(*key)).or_default() += count;
+        }
+    }
+    sum
 }
 
 fn totals(plan: &RunPlan, counts: &Counts) -> Totals {
@@ -248,6 +263,7 @@ fn totals(plan: &RunPlan, counts: &Counts) -> Totals {
         // No snapshot has these.
         requests: None,
         answers: None,
+        broker_errors: None,
         audit_lines_dropped: 0,
     }
 }
@@ -280,7 +296,7 @@ fn warmup(plan: &RunPlan, aggregate: &Aggregate, warm: &Counts, lasted_ns: u64, 
         Some(latencies) => latency(latencies, warm),
         None => latency(&Latencies::new(), warm),
     };
-    let totals = answered(totals(plan, warm), ends, |answers| &answers.warm);
+    let totals = answered(totals(plan, warm), ends, true);
     Warmup { seconds: seconds(lasted_ns), totals, errors: errors(warm), latency_seconds }
 }
 

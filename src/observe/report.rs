@@ -60,7 +60,8 @@ pub struct Report {
     /// The signal by which the user ended the run before its time, which is no fault, as `SIGINT`.
     #[serde(default)]
     pub ended_by_signal: Option<String>,
-    /// 0 done, 1 records failed or uncertain or a limit ended the run, 4 an SLO was missed (1 goes first).
+    /// 0 done, 1 records failed or uncertain, a limit ended the run or, in a merged report, shards are missing, 4 an
+    /// SLO was missed (1 goes first).
     pub exit_code: u8,
 }
 
@@ -142,6 +143,10 @@ pub struct Totals {
     /// The same by the status of the answer. `null` as above.
     #[serde(default)]
     pub answers: Option<BTreeMap<u16, u64>>,
+    /// Kafka: batches that brokers answered with an error, by its name, as `NOT_ENOUGH_REPLICAS`, tried again or not.
+    /// `null` as for `throttled_answers`.
+    #[serde(default)]
+    pub broker_errors: Option<BTreeMap<String, u64>>,
     /// Audit lines not written because the log could not keep up.
     pub audit_lines_dropped: u64,
 }
@@ -368,7 +373,8 @@ impl LimitedBy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SloResult {
     pub expression: String,
-    /// Seconds, bytes a second, records a second or a count; `null`: a percentile among unconfirmed records.
+    /// Seconds, bytes a second, records a second or a count; `null`: a percentile among unconfirmed records, or losses
+    /// in a merged report that lacks shards.
     pub value: Option<f64>,
     /// What the value was held against. Rates are those of the fleet: a shard is held to its part.
     #[serde(default)]

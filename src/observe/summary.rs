@@ -1,25 +1,25 @@
 //! What a person reads at the end: about 20 lines, as wide as the terminal. Words are not cut.
 
 mod data;
+mod refusals;
 pub mod stages;
 
 use crate::base::units::{
     format_amount, format_count, format_counted, format_duration, format_rate, format_rate_short,
     format_records_per_second,
 };
-use crate::counters::answers::{REFUSED_STATUSES_MAX, is_refusal};
 use crate::observe::logs::Console;
 use crate::observe::report::{Confirmation, Distribution, Governance, LimitedBy, Pacing, Report, Totals};
 use crate::observe::slo;
 use crate::observe::verdict::{READER_LEFT, rate_said};
 use crate::plan::{LogFormat, ReportTarget, RunPlan};
 use crate::sys::streams;
-use crate::wire::http::status::status_line;
 use data::Data;
 use serde_json::Value;
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+pub use refusals::{answers, broker_errors, refused};
 
 /// What has no terminal, or one that does not say how wide it is.
 pub const COLUMNS: usize = 80;
@@ -161,9 +161,7 @@ fn body(report: &Report, columns: usize) -> Page {
     if let Some(line) = refused(report) {
         page.line("refused", &line);
     }
-    if let Some(line) = answers(report) {
-        page.line("answers", &line);
-    }
+    refusals::lines(report).for_each(|line| page.line("answers", &line));
     if totals.records_not_sent > 0 {
         let records = format_counted(totals.records_not_sent, "record");
         page.line("not sent", &format!("{records} due but never submitted"));
@@ -375,28 +373,6 @@ fn clamped(report: &Report) -> Option<String> {
     let count = report.latency_seconds.response.records_clamped;
     let records = format_counted(count, "record");
     (count > 0).then(|| format!("{records} took an hour or more: nothing longer is told apart"))
-}
-
-/// What the targets said first of all when they did not take a request.
-pub fn refused(report: &Report) -> Option<String> {
-    let first: BTreeSet<_> = report.producers.iter().filter_map(|producer| producer.first_refused_status).collect();
-    let lines: Vec<_> = first.into_iter().map(status_line).collect();
-    (!lines.is_empty()).then(|| format!("first with {}", lines.join(", ")))
-}
-
-/// As `204 × 1,200,000, 429 × 31`, the most frequent first, where there is one that is no 2xx.
-pub fn answers(report: &Report) -> Option<String> {
-    let mut all: Vec<_> = report.totals.answers.iter().flatten().collect();
-    if !all.iter().any(|(status, _)| is_refusal(**status)) {
-        return None;
-    }
-    all.sort_by_key(|(_, count)| Reverse(**count));
-    let shown = all.iter().take(REFUSED_STATUSES_MAX);
-    let mut shown: Vec<_> = shown.map(|(status, count)| format!("{status} × {}", format_count(**count))).collect();
-    if all.len() > shown.len() {
-        shown.push(format!("{} more in the report", all.len() - shown.len()));
-    }
-    Some(shown.join(", "))
 }
 
 fn governance(told: &Governance) -> String {

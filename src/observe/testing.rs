@@ -172,6 +172,7 @@ pub fn report_of(run: &Run) -> Report {
         missing_truncated: false,
         first_refused_status: None,
         answers: None,
+        broker_errors: None,
     };
     let end = CoreEnd {
         lanes: vec![lane(0, Some((10, 1004))), lane(1, None)],

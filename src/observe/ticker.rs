@@ -2,6 +2,7 @@
 
 use crate::base::units::{format_counted, format_duration_steady, format_rate_short, format_rate_steady};
 use crate::counters::answers::REFUSED_STATUSES_MAX;
+use crate::counters::broker_errors::Refusal;
 use crate::counters::{Counts, Field};
 use crate::observe::aggregate::recent::{P99, Recent};
 use crate::observe::live_line::{LivePart, RATE_ROOM, clock, live_columns, side_by_side};
@@ -11,6 +12,7 @@ use crate::observe::quantile::{seconds, unconfirmed};
 use crate::observe::shared::Shared;
 use crate::plan::{LogFormat, RunPlan};
 use crate::wire::http::status::status_line;
+use crate::wire::kafka::errors::broker_error;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ pub struct Ticker {
     drains_from_ns: Option<u64>,
     /// The refusals that were told: target and status.
     refusals: BTreeSet<(usize, u16)>,
+    /// The same of brokers: target and error code.
+    broker_refusals: BTreeSet<(usize, i16)>,
     /// The targets of which it was told that they hold the run back.
     quotas: BTreeSet<usize>,
 }
@@ -170,6 +174,7 @@ impl Ticker {
             recent: Recent::default(),
             drains_from_ns: None,
             refusals: BTreeSet::new(),
+            broker_refusals: BTreeSet::new(),
             quotas: BTreeSet::new(),
         }
     }
@@ -251,7 +256,8 @@ impl Ticker {
         }
     }
 
-    /// A count of errors does not say what to mend: the statuses of refusals do, of each target the first few.
+    /// A count of errors does not say what to mend: the statuses of refusals do, or their errors, of each
+    /// target the first few.
     fn tell_refusals(&mut self) {
         let plan = &self.shared.plan;
         for (core, live) in plan.cores.iter().zip(&self.shared.live) {
@@ -263,6 +269,12 @@ impl Ticker {
                         let which = if told == 0 { "first" } else { "another" };
                         let (target, line) = (&plan.sink.targets[at], status_line(status));
                         tracing::warn!(event = "refused", target, status, "{target}: {which} refused answer: {line}");
+                    }
+                }
+                for refusal in lane.broker_refusals() {
+                    let told = self.broker_refusals.range((at, i16::MIN)..=(at, i16::MAX)).count();
+                    if told < REFUSED_STATUSES_MAX && self.broker_refusals.insert((at, refusal.code)) {
+                        tell_broker_refusal(&plan.sink.targets[at], refusal, told == 0);
                     }
                 }
             }
@@ -401,6 +413,19 @@ impl Ticker {
             (None, _) => Left::Endless,
         }
     }
+}
+
+fn tell_broker_refusal(target: &str, refusal: &Refusal, is_first: bool) {
+    let (error, why) = (broker_error(refusal.code), refusal.words.as_reason());
+    let which = if is_first { "first" } else { "another" };
+    let mend = error.remedy().map(|mend| format!("\n  mend: {mend}")).unwrap_or_default();
+    tracing::warn!(
+        event = "refused",
+        target,
+        code = error.code,
+        error = error.name,
+        "{target}: {which} refused batch: {error}{why}{mend}"
+    );
 }
 
 #[cfg(test)]

@@ -378,7 +378,7 @@ pub fn refused_with(first: Option<u16>, answers: Option<&BTreeMap<u16, u64>>) ->
     first.into_iter().chain(counted).collect()
 }
 
-/// What the target said no to, in one run or in several; `statuses`: with what.
+/// What the target said no to, in one run or in several; `statuses`: with what (HTTP); `totals` has brokers' errors.
 pub fn refusals(
     limited_by: LimitedBy,
     totals: &Totals,
@@ -386,9 +386,12 @@ pub fn refusals(
     statuses: &BTreeSet<u16>,
 ) -> Option<String> {
     let who = if limited_by == LimitedBy::Target { "it" } else { "the target" };
-    let mut said: Vec<_> = statuses.iter().take(REFUSED_STATUSES_MAX).map(u16::to_string).collect();
-    if statuses.len() > said.len() {
-        said.push(format!("{} more", statuses.len() - said.len()));
+    let names = totals.broker_errors.iter().flat_map(BTreeMap::keys).cloned();
+    let mut said: Vec<_> = statuses.iter().map(u16::to_string).chain(names).collect();
+    let more = said.len().saturating_sub(REFUSED_STATUSES_MAX);
+    if more > 0 {
+        said.truncate(REFUSED_STATUSES_MAX);
+        said.push(format!("{more} more"));
     }
     let with = if said.is_empty() { String::new() } else { format!(" ({})", said.join(", ")) };
     if records_refused > 0 {

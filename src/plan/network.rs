@@ -243,6 +243,8 @@ pub struct SaslPlan {
     pub secret: Secret,
     /// Where that was read from.
     pub secret_file: Option<PathBuf>,
+    /// What goes to the broker with a token: names and values.
+    pub extensions: Vec<(String, String)>,
 }
 
 impl SaslPlan {
@@ -344,7 +346,8 @@ mod tests {
         std::fs::write(file.path(), "first\n").unwrap();
         let secret = Secret::read(file.path()).unwrap();
         let secret_file = Some(file.path().to_owned());
-        let plan = SaslPlan { mechanism: SaslMechanism::OauthBearer, user: String::new(), secret, secret_file };
+        let (mechanism, user, extensions) = (SaslMechanism::OauthBearer, String::new(), Vec::new());
+        let plan = SaslPlan { mechanism, user, secret, secret_file, extensions };
         std::fs::write(file.path(), "second\n").unwrap();
         assert_eq!(plan.secret_now().expose(), "second");
         drop(file);
@@ -362,7 +365,8 @@ mod tests {
         });
         let secret = Secret::read(&pipe).unwrap();
         writer.join().unwrap();
-        let plan = SaslPlan { mechanism: SaslMechanism::Plain, user: "me".to_owned(), secret, secret_file: Some(pipe) };
+        let (mechanism, user, extensions) = (SaslMechanism::Plain, "me".to_owned(), Vec::new());
+        let plan = SaslPlan { mechanism, user, secret, secret_file: Some(pipe), extensions };
         let (answer, answered) = std::sync::mpsc::channel();
         // Not joined: if it waits for a writer, it does so without end.
         std::thread::spawn(move || answer.send(plan.secret_now()));

@@ -18,6 +18,9 @@ pub struct SaturatePlan {
     /// The search ends when what holds and what does not are this close: a fraction.
     pub precision: f64,
     pub report: Option<ReportTarget>,
+    /// Files on a drive are written through its page cache and not synced with each block: memory may take what the
+    /// drive does not.
+    pub page_cache: bool,
     /// What the user should know before the first run, one line each.
     pub notes: Vec<String>,
 }

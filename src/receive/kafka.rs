@@ -7,6 +7,7 @@ pub mod asked;
 mod broker;
 mod control;
 mod desk;
+mod entry;
 mod log;
 mod request;
 

@@ -1,11 +1,11 @@
-//! One core's thread: pin, map, bake and open, then `finish`: wait for the others, loop, close.
+//! One core's thread: pin, map, bake and open, then `enter_loop`: wait for the others, loop, close.
 
-use super::finish::finish;
+use super::enter::enter_loop;
 use super::others::OthersWatch;
 use super::region::{bake, places};
 use super::setup::{Prepared, Setup};
 use super::{files, net};
-use crate::base::fatal::{Exit, Fatal};
+use crate::base::fatal::Fatal;
 use crate::counters::CoreEnd;
 use crate::plan::{Annotate, Poll, SinkKind};
 use crate::sink::links;
@@ -16,13 +16,7 @@ use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::Ring;
 use crate::sys::threads::{self, OnPanic};
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
-
-/// A signal came while a core prepared itself.
-pub fn stopped() -> Fatal {
-    Fatal::new(Exit::Unreachable, "stopped while the run was being prepared: nothing was sent")
-}
 
 /// Starts the thread.
 pub fn spawn(setup: Setup) -> Result<JoinHandle<Result<CoreEnd, Fatal>>, Fatal> {
@@ -30,7 +24,7 @@ pub fn spawn(setup: Setup) -> Result<JoinHandle<Result<CoreEnd, Fatal>>, Fatal> 
     links::check(&setup.plan, &net::connections(&setup))?;
     let name = format!("core-{}", setup.plan.cores[setup.index].cpu);
     let stop = setup.stop.clone();
-    let work = move || begin(setup).inspect_err(|_| stop.start_failed.store(true, Relaxed));
+    let work = move || begin(setup).inspect_err(|_| stop.fail_start());
     threads::start(name, &[], "a core thread", work)
 }
 
@@ -43,13 +37,13 @@ fn begin(setup: Setup) -> Result<CoreEnd, Fatal> {
     let lanes = prepared.payloads.len();
     let depth = plan.sink.queue_depth * lanes + lanes;
     match (plan.sink.kind, plan.io) {
-        (SinkKind::Null, _) => finish(setup, Blocking::new(region, depth), prepared, NullSink::new(lanes, depth)),
+        (SinkKind::Null, _) => enter_loop(setup, Blocking::new(region, depth), prepared, NullSink::new(lanes, depth)),
         (SinkKind::Stdout, _) => {
             let mut ring = Blocking::new(region, depth);
             let immutable = plan.payload.annotate != Annotate::Payload;
             let sink = StdoutSink::new(ring.memory(), immutable)
                 .map_err(|error| Fatal::host(format!("stdout: {error}")).mend("--target stdout | READER, or > FILE"))?;
-            finish(setup, ring, prepared, sink)
+            enter_loop(setup, ring, prepared, sink)
         }
         (SinkKind::File, io) => files::with_ring(setup, io, region, depth, prepared),
         (SinkKind::Tcp | SinkKind::Http | SinkKind::Kafka, io) => net::with_ring(setup, io, region, prepared),

@@ -1,8 +1,9 @@
 //! Runs with files: who has them before the start, the ring's back end, and a lane for each file.
 
-use super::finish::finish;
+use super::enter::enter_loop;
 use super::setup::{Prepared, Setup};
-use super::{Stop, barrier, region};
+use super::stop::Stop;
+use super::{barrier, region};
 use crate::base::fatal::Fatal;
 use crate::base::place;
 use crate::counters::CoreEnd;
@@ -38,14 +39,14 @@ pub fn keepers_for(plan: &RunPlan) -> (Vec<Keeper>, Vec<Option<KeeperLane>>) {
 
 /// Each producer's data file, locked, where the target is files: all before anything in their folders is changed.
 pub fn claims(plan: &RunPlan, made: &mut Made) -> Result<Vec<Option<File>>, Fatal> {
-    let claim = |producer: &ProducerPlan| producer.file().map(|file| open::claim(file, made)).transpose();
+    let claim = |producer: &ProducerPlan| producer.file().map(|file| open::claim(file, &plan.run_id, made)).transpose();
     plan.producers.iter().map(claim).collect()
 }
 
 /// The keepers' threads. Dropped, they are waited for: where a run does not start, its files are taken back next, and
 /// the keepers must be done with them by then.
 #[derive(Default)]
-pub struct Keeping(Vec<JoinHandle<KeeperEnd>>);
+pub struct Keeping(pub Vec<JoinHandle<KeeperEnd>>);
 
 impl Keeping {
     pub fn start(&mut self, keepers: Vec<Keeper>, cpus: &[usize], stop: &Arc<Stop>) -> Result<(), Fatal> {
@@ -92,7 +93,7 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, depth: usize, mut prepare
 
 fn run_on<R: Ring>(mut setup: Setup, mut ring: R, prepared: Prepared) -> Result<CoreEnd, Fatal> {
     let sink = open_files(&mut ring, &mut setup, &prepared)?;
-    finish(setup, ring, prepared, sink)
+    enter_loop(setup, ring, prepared, sink)
 }
 
 fn open_files<R: Ring>(ring: &mut R, setup: &mut Setup, prepared: &Prepared) -> Result<FileSink, Fatal> {

@@ -9,7 +9,9 @@ use crate::connect::kafka::{
 };
 use crate::connect::peer::address;
 use crate::host::{Sysfs, network};
-use crate::plan::{Compression, KafkaClient, KafkaPlan, PayloadPlan, PayloadSource, RunPlan, SinkKind, TargetPlan};
+use crate::plan::{
+    Compression, KafkaClient, KafkaPlan, KeyPlan, PayloadPlan, PayloadSource, RunPlan, SinkKind, TargetPlan,
+};
 use crate::sys::threads;
 use crate::wire::kafka::{PRODUCE_VERSION_MAX, PRODUCE_VERSION_MIN};
 use crossbeam_channel::{RecvTimeoutError, bounded};
@@ -133,14 +135,7 @@ fn look_up(
     if kafka.local_only {
         check_local(&mut cluster)?;
     }
-    let wanted = kafka.partitions.unwrap_or(producers);
-    let sizes = (kafka.batch_bytes, kafka.batch_bytes_min);
-    // Of what is compressed nobody knows the size before.
-    if kafka.create_topic && kafka.codec == Compression::None {
-        check_new(&plan.payload, topic, sizes, &mut cluster)?;
-    }
-    let new = NewTopic { name: topic, partitions: wanted as i32, replicas: -1, settings: &[] };
-    let made = kafka.create_topic && cluster.make_topic(&new, PATIENCE)?;
+    let made = make_missing(&plan.payload, kafka, producers, &mut cluster)?;
     let mut view = cluster.ask(|session| session.await_topic(topic, 1, PATIENCE))?;
     let is = if made { "was made" } else { "is there" };
     let partitions = units::format_counted(view.partitions.len() as u64, "partition");
@@ -175,6 +170,26 @@ fn look_up(
     Ok((Arc::new(Target::new(kafka.clone(), version, view, by)), cluster))
 }
 
+/// Makes the topic where that is wanted, for so many producers; false: it is there.
+fn make_missing<S: Stream>(
+    payload: &PayloadPlan,
+    kafka: &KafkaPlan,
+    producers: u32,
+    cluster: &mut Cluster<S>,
+) -> Result<bool, Fatal> {
+    let topic = kafka.topic.as_str();
+    if !kafka.create_topic {
+        return Ok(false);
+    }
+    // Of what is compressed nobody knows the size before.
+    if kafka.codec == Compression::None {
+        check_new(payload, topic, (kafka.batch_bytes, kafka.batch_bytes_min), cluster)?;
+    }
+    let partitions = kafka.partitions.unwrap_or(producers) as i32;
+    let new = NewTopic { name: topic, partitions, replicas: -1, settings: &[] };
+    cluster.make_topic(&new, PATIENCE)
+}
+
 /// Nobody floods another host by leaving out a flag: any broker may lead a partition one day. A name that leads nowhere
 /// is told when it is dialed.
 fn check_local<S: Stream>(cluster: &mut Cluster<S>) -> Result<(), Fatal> {
@@ -205,6 +220,10 @@ fn check_new<S: Stream>(
 
 fn check(payload: &PayloadPlan, kafka: &KafkaPlan, view: &TopicView, limits: &TopicLimits) -> Result<(), Fatal> {
     let topic = &kafka.topic;
+    if limits.is_compacted && kafka.key == KeyPlan::None {
+        let what = format!("topic {topic} is compacted (cleanup.policy) and takes no message without a key");
+        return Err(Fatal::usage(what).mend("--key=producer or --key=cycle:1000, or another topic"));
+    }
     if let Some(bytes) = limits.max_message_bytes.filter(|_| kafka.codec == Compression::None) {
         check_batch(payload, (kafka.batch_bytes, kafka.batch_bytes_min), &Most::of_topic(topic, bytes))?;
     }

@@ -1,6 +1,6 @@
 //! Cores whose Kafka client is rskafka, which connects and waits by itself: no ring with sockets, no dialer.
 
-use super::finish::finish;
+use super::enter::enter_loop;
 use super::manners::kafka_framing;
 use super::setup::{Prepared, Setup};
 use crate::base::fatal::Fatal;
@@ -22,7 +22,7 @@ pub fn is_wanted(plan: &RunPlan) -> bool {
 pub fn run(setup: Setup, region: Region, prepared: Prepared) -> Result<CoreEnd, Fatal> {
     let ring = Blocking::new(region, setup.plan.sink.queue_depth * prepared.payloads.len());
     let sink = open(&setup)?;
-    finish(setup, ring, prepared, sink)
+    enter_loop(setup, ring, prepared, sink)
 }
 
 fn open(setup: &Setup) -> Result<KafkaCompatSink, Fatal> {

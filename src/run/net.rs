@@ -1,6 +1,6 @@
 //! Cores with connections: their ring, the first connections, and the sink on them.
 
-use super::finish::finish;
+use super::enter::enter_loop;
 use super::kafka::KafkaLane;
 use super::manners::{http_manner, kafka_manner};
 use super::setup::{Prepared, Setup};
@@ -88,17 +88,17 @@ fn with_sink<R: NetRing>(setup: Setup, mut ring: R, prepared: Prepared) -> Resul
     match plan.sink.kind {
         SinkKind::Tcp => {
             let sink = open_tcp(&mut ring, (&setup, &prepared), dialed, redials)?;
-            finish(setup, ring, prepared, sink)
+            enter_loop(setup, ring, prepared, sink)
         }
         SinkKind::Http => {
             let sink = open_http(&mut ring, (&setup, &prepared), dialed, redials)?;
-            finish(setup, ring, prepared, sink)
+            enter_loop(setup, ring, prepared, sink)
         }
         SinkKind::Kafka => {
             let sink = open_kafka(&mut ring, (&setup, &prepared), dialed, redials)?;
             // A ring that lends has nothing registered any more.
             let registered = prepared.registered.filter(|_| !sink.lends());
-            finish(setup, ring, Prepared { registered, ..prepared }, sink)
+            enter_loop(setup, ring, Prepared { registered, ..prepared }, sink)
         }
         kind @ (SinkKind::Null | SinkKind::Stdout | SinkKind::File) => {
             Err(Fatal::usage(format!("a target of the kind {kind:?} has no connections")))

@@ -1,7 +1,7 @@
 //! What a core is started with, what it has made of it when it is ready, and the signal to go.
 
-use super::Stop;
 use super::kafka::KafkaLane;
+use super::stop::Stop;
 use crate::base::clock::TscClock;
 use crate::connect::dialer::Outages;
 use crate::core_loop::tally::SnapshotQueues;

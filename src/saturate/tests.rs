@@ -33,6 +33,7 @@ pub(super) fn plan(run_args: &[&str]) -> SaturatePlan {
         confirm_ns: 5 * SECOND_NS,
         precision: 0.02,
         report: None,
+        page_cache: false,
         notes: Vec::new(),
     }
 }
@@ -154,6 +155,21 @@ fn the_bound_of_the_search_is_no_limit_of_the_target() {
     assert!(found.is_max_rate && summary(&found).contains("all that --producer-rate lets through"), "{found:?}");
     let found = conclude(&plan(&[]), &End::Found(Outcome::Confirmed(1_000_000)), held());
     assert!(!found.is_max_rate && !summary(&found).contains("--max-rate"), "{found:?}");
+}
+
+#[test]
+fn what_the_page_cache_took_is_told_with_the_rate() {
+    let held = || vec![judge(&report(5.0, 0.0, None), at(1_000_000), None, 0)];
+    let end = End::Found(Outcome::Confirmed(1_000_000));
+    for page_cache in [true, false] {
+        let found = conclude(&SaturatePlan { page_cache, ..plan(&[]) }, &end, held());
+        assert_eq!(serde_json::to_value(&found).unwrap()["page_cache"], page_cache);
+        let said = summary(&found);
+        assert!(said.starts_with("sustained: 1 MB/s"), "{said}");
+        assert_eq!(said.contains("\nthrough the page cache: the drive may be slower"), page_cache, "{said}");
+        let nothing = conclude(&SaturatePlan { page_cache, ..plan(&[]) }, &End::Found(Outcome::Nothing), Vec::new());
+        assert!(!summary(&nothing).contains("page cache"), "no rate could be the cache's");
+    }
 }
 
 #[test]

@@ -92,7 +92,11 @@ pub fn summary(result: &Saturation) -> String {
             format!("no rate held, not even --min-rate{least}{why}")
         }
     };
-    format!("{found}{}", disturbed(&result.tried))
+    let cached = match result.page_cache && result.best().is_some() {
+        true => "\nthrough the page cache: the drive may be slower than what memory took; --direct=on asks the drive",
+        false => "",
+    };
+    format!("{found}{cached}{}", disturbed(&result.tried))
 }
 
 /// Where it may have been the host that kept rates from holding.

@@ -15,6 +15,7 @@ use super::redials::Redials;
 use super::{COMPRESSED_BYTE_NS_MAX, Done, Ending, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::connect::dial::Dialed;
+use crate::counters::broker_errors::BrokerErrors;
 use crate::payload::Payload;
 use crate::plan::RetryPlan;
 use crate::sys::ring::{NetRing, Wait};
@@ -90,6 +91,7 @@ struct KafkaLane {
     manner: Manner,
     parts: Vec<Part>,
     outbox: Outbox,
+    errors: BrokerErrors,
     /// The partition that the next block is for, if it has room.
     turn: usize,
     /// A block was offered since the last submission.
@@ -131,7 +133,8 @@ impl KafkaSink {
             }
             let stages = (0..STAGES).map(|_| take(manner.stage_bytes(setup.block_bytes))).collect();
             let outbox = Outbox::new(manner.codec, stages, setup.block_bytes)?;
-            lanes.push(KafkaLane { manner, parts, outbox, turn: 0, unsubmitted: false });
+            let errors = BrokerErrors::default();
+            lanes.push(KafkaLane { manner, parts, outbox, errors, turn: 0, unsubmitted: false });
         }
         let lends = lanes.iter().flat_map(|lane| &lane.parts).any(|part| part.link.lends());
         let choice = lends.then(|| Choice::new(R::LENT_TRIAL_BYTES));
@@ -208,10 +211,10 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         self.now_ns = now_ns;
         while let Some(completion) = ring.completion() {
             let (at, index) = link::owner_of(completion.token);
-            let KafkaLane { manner, parts, outbox, .. } = &mut self.lanes[at];
+            let KafkaLane { manner, parts, outbox, errors, .. } = &mut self.lanes[at];
             let part = &mut parts[index];
             let (event, past) = (part.link.complete(ring, completion), part.past(now_ns));
-            let of_lane = OfLane { payload: &mut payloads[at], manner, outbox };
+            let of_lane = OfLane { payload: &mut payloads[at], manner, outbox, errors };
             if part.on_event(ring, of_lane, event, now_ns, done) {
                 self.redials.order_after(at, index, part.past_of_end(past));
             }
@@ -222,10 +225,10 @@ impl<R: NetRing> Sink<R> for KafkaSink {
             }
         }
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
-            let KafkaLane { manner, parts, outbox, .. } = lane;
+            let KafkaLane { manner, parts, outbox, errors, .. } = lane;
             for (index, part) in parts.iter_mut().enumerate() {
                 let past = part.past(now_ns);
-                if part.turn(ring, OfLane { payload, manner, outbox }, now_ns, done) {
+                if part.turn(ring, OfLane { payload, manner, outbox, errors }, now_ns, done) {
                     self.redials.order_after(at, index, part.past_of_end(past));
                 }
                 if let Some(why) = part.take_end() {
@@ -249,6 +252,12 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         let mut wire = Wire::default();
         self.lanes[lane].parts.iter_mut().for_each(|part| wire += part.take_wire());
         wire
+    }
+
+    /// Without acknowledgements there are no answers.
+    fn broker_errors(&self, lane: usize) -> Option<&BrokerErrors> {
+        let lane = &self.lanes[lane];
+        (lane.manner.acks != 0).then_some(&lane.errors)
     }
 
     fn give_up(&mut self, ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {

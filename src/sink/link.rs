@@ -34,11 +34,20 @@ const LANE_MASK: u64 = 0x3ffff;
 /// So many zero-copy sends in a row that the kernel copied after all show that it never will do without.
 const COPIED_MAX: u32 = 16;
 
-/// Bytes of one copied send. The kernel hands a send that had to wait for room 128 times to a worker of its own, which
-/// would read our memory beside us and tell late what it sent; each wait frees some 10 KB. A batch of 1 MB with its
-/// request, and a body of 1 MiB with its head, still go as one.
+/// A send that had to wait for room so often the kernel hands to a worker of its own (`APOLL_MAX_RETRY`), which would
+/// read our memory beside us and tell late what it sent.
+const WAITS_MAX: usize = 128;
+/// Bytes of one copied send. Each wait frees some 10 KB of the send buffer that a connection has as a rule. A batch of
+/// 1 MB with its request, and a body of 1 MiB with its head, still go as one.
 const COPIED_BYTES_MAX: usize = 1_200_000;
 const _: () = assert!(COPIED_BYTES_MAX > (1 << 20) + (64 << 10));
+/// The same on a ring that lends, where a worker must never read: what it reads may be detached meanwhile. Short enough
+/// for the smallest send buffers as well; each send is work of its own.
+const COPIED_BYTES_MAX_BESIDE_LENT: usize = 128 << 10;
+/// Of the smallest send buffer (`SOCK_MIN_SNDBUF`, 4.5 KiB, also of larger ones where the kernel is short of memory) a
+/// third is free before a send goes on: then a segment goes, on Ethernet of so many bytes.
+const FREED_BYTES_MIN: usize = 1_400;
+const _: () = assert!(COPIED_BYTES_MAX_BESIDE_LENT < WAITS_MAX * FREED_BYTES_MIN);
 
 /// Links that one lane can have: what a token has room for.
 pub const LINKS_MAX: usize = 1 << 12;
@@ -261,7 +270,11 @@ impl Link {
             Means::Copy
         };
         let pieces = match &mut self.tls {
-            None => outgoing.rest(if means == Means::Copy { COPIED_BYTES_MAX } else { usize::MAX }),
+            None => outgoing.rest(match means {
+                Means::Copy if ring.lends() => COPIED_BYTES_MAX_BESIDE_LENT,
+                Means::Copy => COPIED_BYTES_MAX,
+                Means::ZeroCopy | Means::Lend => usize::MAX,
+            }),
             Some(tls) => {
                 if outgoing.sealed.is_empty() {
                     let plain = outgoing.rest(SEAL_BYTES);

@@ -1,4 +1,4 @@
-//! The ring of kernels without io_uring for O_DIRECT: Linux native AIO (io_submit(2)), which containers
+//! The ring of `--io syscall` for O_DIRECT: Linux native AIO (io_submit(2)), which containers that forbid io_uring
 //! commonly allow. Direct writes are asynchronous there, so that a drive sees as many as with io_uring.
 //! Buffered writes would block in `io_submit`; they go through `blocking`.
 

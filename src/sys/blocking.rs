@@ -1,4 +1,5 @@
-//! The ring for hosts where io_uring is forbidden: plain `pwrite` and `fdatasync`, and sockets without blocking.
+//! The ring of system calls: plain `pwrite` and `fdatasync`, and sockets without blocking. For hosts where io_uring is
+//! forbidden, and for targets that take all at once: null, stdout, memory.
 //!
 //! Writes that follow each other in memory and in the file go as one call: the kernel splits a large direct
 //! write into many that the device works on at once, which is what keeps a drive busy from one thread.
@@ -16,7 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 /// The most bytes that one merged call carries.
-const MERGED_BYTES_MAX: usize = 16 << 20;
+pub const MERGED_BYTES_MAX: usize = 16 << 20;
 
 enum Operation {
     Write { slot: FileSlot, range: Range<usize>, offset: u64, token: u64 },

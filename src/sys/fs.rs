@@ -42,9 +42,18 @@ pub fn type_magic(path: &Path) -> io::Result<u64> {
     Ok(unsafe { facts.assume_init() }.f_type as u64 & 0xffff_ffff)
 }
 
-/// The alignment that O_DIRECT wants of addresses and of offsets and lengths, as statx(2) tells it;
-/// `None` where the kernel or the file system does not say, or has no direct I/O for this file.
-pub fn direct_alignment(file: &File) -> Option<(u64, u64)> {
+/// What statx(2) says of direct I/O for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectIo {
+    /// What it wants of addresses, and of offsets and lengths.
+    Aligned { memory: u64, offset: u64 },
+    /// O_DIRECT may be taken here, but what is written is buffered all the same.
+    None,
+    /// The kernel (before 6.1) or the file system does not say.
+    Untold,
+}
+
+pub fn direct_io(file: &File) -> DirectIo {
     let mut facts = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: the descriptor is open for the life of `file`, the path is an empty NUL-terminated string as
     // AT_EMPTY_PATH wants, and `facts` is room for one statx.
@@ -52,12 +61,20 @@ pub fn direct_alignment(file: &File) -> Option<(u64, u64)> {
         libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN, facts.as_mut_ptr())
     };
     if code != 0 {
-        return None;
+        return DirectIo::Untold;
     }
     // SAFETY: it was zeroed, and every bit pattern of its integers is valid.
     let facts = unsafe { facts.assume_init() };
-    let told = facts.stx_mask & libc::STATX_DIOALIGN != 0 && facts.stx_dio_offset_align > 0;
-    told.then(|| (u64::from(facts.stx_dio_mem_align), u64::from(facts.stx_dio_offset_align)))
+    direct_io_of(facts.stx_mask, facts.stx_dio_mem_align, facts.stx_dio_offset_align)
+}
+
+/// Alignments of 0 mean "none" where the mask says that they are there, and nothing where it does not.
+fn direct_io_of(mask: u32, memory: u32, offset: u32) -> DirectIo {
+    match (mask & libc::STATX_DIOALIGN != 0, u64::from(memory), u64::from(offset)) {
+        (false, ..) => DirectIo::Untold,
+        (true, _, 0) => DirectIo::None,
+        (true, memory, offset) => DirectIo::Aligned { memory, offset },
+    }
 }
 
 /// Whether this process may write to `path` (for a folder: create files in it).
@@ -126,9 +143,18 @@ mod tests {
     #[test]
     fn alignments_are_powers_of_two() {
         let file = tempfile::tempfile().unwrap();
-        if let Some((memory, offset)) = direct_alignment(&file) {
+        if let DirectIo::Aligned { memory, offset } = direct_io(&file) {
             assert!(memory.is_power_of_two() && offset.is_power_of_two());
         }
+    }
+
+    /// As on ext4 with `data=journal`, where O_DIRECT is taken and does nothing.
+    #[test]
+    fn no_direct_io_is_told_from_no_word_of_it() {
+        let told = libc::STATX_BASIC_STATS | libc::STATX_DIOALIGN;
+        assert_eq!(direct_io_of(told, 4, 512), DirectIo::Aligned { memory: 4, offset: 512 });
+        assert_eq!(direct_io_of(told, 0, 0), DirectIo::None);
+        assert_eq!(direct_io_of(libc::STATX_BASIC_STATS, 0, 0), DirectIo::Untold);
     }
 
     #[test]

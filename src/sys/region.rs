@@ -96,8 +96,9 @@ impl Region {
             kept.copy_from_slice(&self.map[start..end]);
             // SAFETY: the mapping is private, anonymous and borrowed for us alone. Its pages there become zeros, which
             // are bytes like any others. Rings that call this let the kernel work on operations in `enter` alone and
-            // send nothing without a copy; copied sends are too short for a worker of the kernel to take them over
-            // (`COPIED_BYTES_MAX` of the links). So nothing reads or writes there before the bytes are put back.
+            // send nothing without a copy; links keep copied sends on rings that lend so short, for the smallest
+            // send buffers there are, that no worker of the kernel takes them over (`COPIED_BYTES_MAX_BESIDE_LENT`).
+            // So nothing reads or writes there before the bytes are put back.
             unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, GRANULE_BYTES)? };
             self.map[start..end].copy_from_slice(&kept);
         }

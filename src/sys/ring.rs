@@ -155,6 +155,11 @@ pub trait NetRing: Ring {
         false
     }
 
+    /// Whether memory is lent here, so that it may be detached: nobody else may read it then.
+    fn lends(&self) -> bool {
+        false
+    }
+
     /// Frees a range that was lent: its bytes stay, and so do those that the peer has still to read.
     fn detach(&mut self, _range: Range<usize>) {}
 

@@ -42,7 +42,7 @@ pub struct Uring {
     gathered: u32,
     lending: lending::Lending,
     /// The kernel works on operations in `enter` alone, but for sends that had to wait for room too often: links keep
-    /// copied ones short (`COPIED_BYTES_MAX`).
+    /// copied ones short (`COPIED_BYTES_MAX`, and `COPIED_BYTES_MAX_BESIDE_LENT` where that matters).
     deferred: bool,
     may_lend: bool,
 }

@@ -73,10 +73,20 @@ pub fn resolve(names: &[String], findings: &mut Findings) -> Result<Vec<Source>,
                 let what = format!("'{name}' cannot be verified; files, folders, '-' and kafka://host/topic can");
                 return Err(Fatal::usage(what).mend("export the ids of its records and use --ids FILE"));
             }
-            name => resolver.path(Path::new(name.strip_prefix("file://").unwrap_or(name)))?,
+            name => resolver.path(path_of(name))?,
         }
     }
     Ok(resolver.sources)
+}
+
+/// A path, or the URL of a file as `--target` takes it.
+fn path_of(name: &str) -> &Path {
+    let bare = name.strip_prefix("file://").or_else(|| name.strip_prefix("file:")).filter(|bare| !bare.is_empty());
+    match bare {
+        // Something may have that very name.
+        Some(bare) if Path::new(name).symlink_metadata().is_err() => Path::new(bare),
+        _ => Path::new(name),
+    }
 }
 
 struct Resolver<'a> {

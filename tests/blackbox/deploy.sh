@@ -42,6 +42,22 @@ ENGINE_METRICS_ADDR=:${address[two]##*:} deploy/healthcheck.sh || fail 'an addre
 "$engine" receive --listen tcp://127.0.0.1:0 >"$work/receive.out" 2>"$work/receive.log" &
 pids+=($!)
 ENGINE_METRICS_ADDR=127.0.0.1:1 deploy/healthcheck.sh "${pids[-1]}" || fail 'a receiver is healthy, although it serves no metrics'
+# behind_init WORD…: the command line of an init process with the engine as its child; its number is in ${pids[-1]}.
+behind_init() {
+    # What is left of the one before says nothing of this one.
+    rm -f "$work/init.out"
+    python3 -c 'import time; print("here", flush=True); time.sleep(600)' -- "$@" >"$work/init.out" &
+    pids+=($!)
+    for _ in {1..200}; do
+        if [ -s "$work/init.out" ]; then return; fi
+        sleep 0.05
+    done
+    fail 'the init process did not start'
+}
+behind_init engine receive --listen tcp://:9000
+ENGINE_METRICS_ADDR=127.0.0.1:1 deploy/healthcheck.sh "${pids[-1]}" || fail 'a receiver behind an init process is healthy'
+behind_init /usr/local/bin/engine --target null
+if ENGINE_METRICS_ADDR=127.0.0.1:1 deploy/healthcheck.sh "${pids[-1]}" 2>/dev/null; then fail 'a run behind an init process that does not answer is healthy'; fi
 if ENGINE_METRICS_ADDR=127.0.0.1:1 deploy/healthcheck.sh "${engine_pid[one]}" 2>/dev/null; then fail 'a run that does not answer is healthy'; fi
 
 # The shipped configuration, but for its folder, the two addresses, and its times: one second between scrapes and

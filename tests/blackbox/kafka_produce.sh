@@ -41,6 +41,8 @@ produce short --payload-size 200 --rate 10kB/s --records 60 --parallel 1 --linge
 produce gathered --payload-size 200 --rate 100kB/s --records 600 --parallel 1 --linger 200ms
 rule short 'len(batches) > 40'
 rule gathered '5 < len(batches) < 40'
+# As the README says: a batch has one time, its first record's.
+[ "$(fields gathered '%T\n' | sort -u | wc -l)" -lt 40 ] || failed 'gathered: messages of a batch have times of their own'
 
 for acks in 0 1 all; do produce "acks$acks" "${small[@]}" --acks "$acks" --idempotent off; done
 holds acks0 'r["confirmation"] == "kernel"'

@@ -3,6 +3,7 @@
 check_manifests.py ENGINE FOLDER OPERATOR    objects of the Prometheus Operator go to the file OPERATOR, as JSON
 """
 
+import datetime
 import json
 import pathlib
 import re
@@ -62,9 +63,30 @@ def job_is_sound(job, budget):
     check(spec["completionMode"] == "Indexed" and spec["backoffLimit"] == 0, "the Job would run a shard again")
     check(shard == f"--shard=$(JOB_COMPLETION_INDEX)/{shards}", f"{shard} of {shards} completions")
     check(spec["parallelism"] == shards == budget["spec"]["minAvailable"], "parallelism, completions and budget differ")
-    codes = [code for rule in spec["podFailurePolicy"]["rules"] for code in rule.get("onExitCodes", {}).get("values", [])]
+    rules = [rule["onExitCodes"] for rule in spec["podFailurePolicy"]["rules"] if "onExitCodes" in rule]
+    codes = [code for rule in rules if rule["operator"] == "In" for code in rule["values"]]
     table = re.findall(r"^\| ([1-9]) \|", pathlib.Path("README.md").read_text().split("## Exit codes")[1], re.MULTILINE)
     check(sorted(codes) == sorted(map(int, table)), f"exit codes {codes} in the Job, {table} in the README")
+    # Killed or crashed: a code that the engine does not give.
+    others = [rule["values"] for rule in rules if rule["operator"] == "NotIn"]
+    check([sorted(values) for values in others] == [sorted(codes)], f"codes other than {others} end the Job by no rule")
+
+
+def budget_fits(name, budget, kind):
+    """Broken pods of a fleet hold up no drain of a node; a Job's, not ready while they wait or hold figures, do."""
+    policy = budget["spec"].get("unhealthyPodEvictionPolicy")
+    wanted = "AlwaysAllow" if kind == "Deployment" else None
+    check(policy == wanted, f"{name}: pods that are not ready are evicted by {policy}, not {wanted}")
+
+
+def fleet_has_no_common_start(name, container, settings):
+    """A pod that comes later than the engine is willing to be late would end again and again."""
+    ours = environment(container, settings)
+    check("ENGINE_START_AT" not in ours, f"{name}: pods join at any time")
+    long_ago = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=11)
+    late = ours | {"ENGINE_START_AT": f"{long_ago:%Y-%m-%dT%H:%M:%SZ}"}
+    ended = subprocess.run([engine, *container["args"], "--dry-run"], env=late, capture_output=True, text=True)
+    check(ended.returncode == 2 and "--start-at" in ended.stderr, f"{name}: {ended.returncode}\n{ended.stderr}")
 
 
 def environment(container, settings):
@@ -131,6 +153,10 @@ for file in rendered:
             if file.name.startswith("tuned-"):
                 has_every_component(f"{file.name}: {name}", thing["spec"]["template"]["spec"])
             workload_runs(f"{file.name}: {name}", thing, settings)
+            budget_fits(f"{file.name}: {name}", named["PodDisruptionBudget", name], kind)
+        if kind == "Deployment" and not file.name.startswith("tuned-"):
+            [container] = thing["spec"]["template"]["spec"]["containers"]
+            fleet_has_no_common_start(f"{file.name}: {name}", container, settings)
         if kind == "Job":
             job_is_sound(thing, named["PodDisruptionBudget", name])
         if kind == "HorizontalPodAutoscaler":

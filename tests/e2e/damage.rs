@@ -278,6 +278,27 @@ fn what_is_named_like_ours_and_is_not_holds_nobody_up() {
     scratch.verify_clean("data/ --expect report.json");
 }
 
+/// As `--target` has it.
+#[test]
+fn a_file_may_be_named_by_its_url() {
+    let scratch = Scratch::new();
+    scratch.report("--target file:data/ --parallel 1 --records 100");
+    let absolute = scratch.path("data/payloads.0.bin").display().to_string();
+    for source in ["file:data/".to_owned(), format!("file://{absolute}"), format!("file:{absolute}")] {
+        assert_eq!(scratch.verify_clean(&format!("{source} --expect report.json"))["records"], 100, "{source}");
+    }
+    // Named twice, it is read once.
+    assert_eq!(scratch.verify_clean("file:data/ data/")["records"], 100);
+    let ended = scratch.run("verify file:nowhere/");
+    assert_eq!(ended.code(), 2, "{ended}");
+    ended.says(&["nowhere/: No such file or directory", "mend: name an existing file or folder"]);
+    // What has that very name is meant by it.
+    std::fs::create_dir(scratch.path("file:data")).unwrap();
+    scratch.write("file:data/one.bin", b"");
+    let ended = scratch.run("verify file:data/");
+    assert!(ended.code() == 1 && ended.stdout.starts_with(b"nothing to verify"), "{ended}");
+}
+
 #[test]
 fn nothing_to_read_is_a_mistake_not_damage() {
     let scratch = Scratch::new();

@@ -1,9 +1,12 @@
 //! System calls that fail: a back end that is forbidden, a drive that does not bring data to rest.
 
+use crate::full::Mounted;
 use crate::harness::{Scratch, finish};
 use crate::receive::{Receiver, number};
 use crate::report::{count, total};
-use std::fs::Permissions;
+use engine::sys::fs::{DirectIo, direct_io};
+use serde_json::Value;
+use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -178,6 +181,62 @@ fn a_sync_that_fails_is_told_where_one_was_asked_for() {
         let why = report["ended_early"].as_str().unwrap_or_default();
         assert_eq!(why.contains("Input/output error"), code == 1, "{words}: {why}");
         assert!(code == 0 || why.contains("payloads.0.bin"), "{words}: {why}");
+        // What speaks of the data is synced where they are.
+        for name in ["payloads.0.json: ", "report.json: "] {
+            let told = ended.stderr.contains(&format!("{name}it is there, but fsync failed"));
+            assert_eq!(told, fsync != "never", "{name}: {ended}");
+        }
+    }
+}
+
+#[test]
+fn a_report_that_is_not_on_the_drive_is_told() {
+    let scratch = Scratch::new();
+    let ended = finish(&mut denied(&scratch, "EIO", "fsync", "--target null --records 10 --report report.json"));
+    assert_eq!(ended.code(), 1, "{ended}");
+    ended.says(&["report.json: it is there, but fsync failed", "Input/output error", "mend:"]);
+    let report: Value = serde_json::from_slice(&scratch.read("report.json")).unwrap();
+    assert_eq!(total(&report, "records_produced"), 10, "{report:#}");
+    assert_eq!(scratch.names("."), ["deny.py", "report.json"]);
+}
+
+/// Manifests and reports may lie where nothing can be synced.
+#[test]
+fn a_file_system_that_knows_no_sync_takes_manifests_and_reports() {
+    for errno in ["EINVAL", "EOPNOTSUPP", "ENOSYS", "EROFS"] {
+        let scratch = Scratch::new();
+        let words = "--target file:data/ --parallel 1 --records 10 --report report.json";
+        let ended = finish(&mut denied(&scratch, errno, "fsync", words));
+        assert_eq!(ended.code(), 0, "{errno}: {ended}");
+        assert!(!ended.stderr.contains("fsync failed"), "{errno}: {ended}");
+        scratch.verify_clean("data/ --expect report.json");
+    }
+}
+
+/// O_DIRECT is taken there, and does nothing.
+#[test]
+fn where_files_have_no_direct_io_the_page_cache_is_used_and_told() {
+    for (options, direct) in [("loop", "on"), ("loop,data=journal", "off")] {
+        let scratch = Scratch::new();
+        let image = scratch.path("image");
+        File::create(&image).unwrap().set_len(72 << 20).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let _drive = Mounted::new(&scratch, &["-o", options, image.to_str().unwrap()]);
+        let told = direct_io(&File::create(scratch.path("drive/probe")).unwrap());
+        if told == DirectIo::Untold {
+            // Before Linux 6.1 nobody can know.
+            return;
+        }
+        let words = "--target file:drive/data/ --parallel 1 --preallocate 16Mi --min-free 0 --bytes 20Mi";
+        let report = scratch.report(&format!("{words} --payload-size 4Ki"));
+        assert_eq!(report["config"]["direct"], direct, "{options}");
+        scratch.verify_clean("drive/data/ --expect report.json");
+        if direct == "off" {
+            let ended = scratch.run(&format!("{words} --payload-size 4Ki --direct on --overwrite"));
+            assert_eq!(ended.code(), 3, "{ended}");
+            ended.says(&["--direct on", "no direct I/O for files here", "mend: --direct=auto"]);
+        }
     }
 }
 

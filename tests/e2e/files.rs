@@ -51,6 +51,60 @@ fn data_of_another_run_go_only_when_asked() {
     }
 }
 
+/// What is overwritten in place still has records of the run before, which could prove this one.
+#[test]
+fn a_run_id_names_one_run_of_a_ring() {
+    for (target, again) in
+        [("--target file:data/ --parallel 1 --preallocate 1Mi", "--overwrite"), ("--footprint 8Mi", "")]
+    {
+        let scratch = Scratch::new();
+        let folder = if target.contains("--target") { "data" } else { "engine-data" };
+        let words = format!("{target} --records 1000 --run-id nightly");
+        scratch.report(&words);
+        let ended = scratch.run(&format!("{words} {again}"));
+        assert_eq!(ended.code(), 2, "{target}: {ended}");
+        ended.says(&["payloads.0.bin", "run 'nightly'", "mend: another --run-id"]);
+        scratch.verify_clean(&format!("{folder}/ --expect report.json"));
+        scratch.report(&format!("{words}-2 {again}"));
+        scratch.verify_clean(&format!("{folder}/ --expect report.json"));
+    }
+    // A file that is appended to begins empty.
+    let scratch = Scratch::new();
+    for _ in 0..2 {
+        scratch.report("--target file:data/ --parallel 1 --records 10 --run-id nightly --overwrite");
+        scratch.verify_clean("data/ --expect report.json");
+    }
+}
+
+/// A report, another file's manifest and somebody's logs.
+#[test]
+fn overwriting_spares_what_nobody_named() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path("out")).unwrap();
+    assert_eq!(scratch.run("--target null --records 10 --report out/a.json").code(), 0);
+    scratch.report("--target file:out/b.bin --records 10");
+    for log in ["out/c.log", "out/d.log.1"] {
+        scratch.write(log, "IMPORTANT");
+    }
+    let there = || -> Vec<_> {
+        let with_bytes = |name: String| (scratch.read(&format!("out/{name}")), name);
+        scratch.names("out").into_iter().map(with_bytes).collect()
+    };
+    let before = there();
+    for (words, named) in [
+        ("a.bin", "a.json is no manifest of ours"),
+        ("b.dat", "b.json is the manifest of b.bin"),
+        ("c.bin --audit-every 1", "c.log holds"),
+        ("d.bin --audit-every 1 --preallocate 1Mi", "d.log.1 holds"),
+    ] {
+        let ended = scratch.run(&format!("--target file:out/{words} --records 10 --overwrite"));
+        assert_eq!(ended.code(), 2, "{words}: {ended}");
+        ended.says(&[named, "another PATH"]);
+        assert!(there() == before, "{words}");
+    }
+    scratch.verify_clean("out/b.bin --expect report.json");
+}
+
 #[test]
 fn rotation_under_load_keeps_what_retain_says() {
     for more in ["--io uring --direct off", "--io syscall --direct on", "--payload-size 1000 --direct on"] {
@@ -229,7 +283,7 @@ fn the_log_beside_a_special_file_is_ours_or_stays() {
         scratch.write(log, "IMPORTANT");
         let ended = scratch.run(words);
         assert_eq!(ended.code(), 2, "{ended}");
-        ended.says(&[log, "--overwrite"]);
+        ended.says(&[log, "another folder"]);
         assert_eq!(scratch.read(log), b"IMPORTANT");
         std::fs::remove_file(scratch.path(log)).unwrap();
     }
@@ -285,7 +339,7 @@ fn files_that_share_a_manifest_s_name_do_not_replace_each_other_s() {
         let before: Vec<_> = names.iter().map(|name| scratch.read(&format!("out/{name}"))).collect();
         let ended = scratch.run(&format!("--target file:out/{second} --records 10"));
         assert_eq!(ended.code(), 2, "{ended}");
-        ended.says(&[&format!(".json is the manifest of {first}"), "--overwrite"]);
+        ended.says(&[&format!(".json is the manifest of {first}"), "another PATH"]);
         assert_eq!(scratch.names("out"), names);
         for (name, before) in names.iter().zip(before) {
             assert!(scratch.read(&format!("out/{name}")) == before, "{name}");
@@ -338,7 +392,8 @@ fn files_of_others_with_names_like_ours_stay() {
     let words = "--target file:data/ --parallel 1 --rotate-size-mb 1 --audit-every 100 --bytes 3Mi";
     let ended = scratch.run(words);
     assert_eq!(ended.code(), 2, "{ended}");
-    ended.says(&["payloads.0.bin.next", "--overwrite"]);
+    ended.says(&["payloads.0.bin.next", "another PATH"]);
+    assert_eq!(scratch.run(&format!("{words} --overwrite")).code(), 2, "nobody named it");
     assert_eq!(scratch.read(names[0]), b"mine");
     std::fs::remove_file(scratch.path(names[0])).unwrap();
     scratch.report(words);

@@ -21,11 +21,16 @@ fn shards(scratch: &Scratch, count: usize, words: &str) -> Vec<Value> {
 
 fn merged(scratch: &Scratch, count: usize) -> Value {
     let names: Vec<_> = (0..count).map(|index| format!("{index}.json")).collect();
-    let ended = scratch.run(&format!("merge {} --report merged.json", names.join(" ")));
+    merged_of(scratch, &names.join(" "), "merged.json").0
+}
+
+/// The merged report, and what was said on standard error.
+fn merged_of(scratch: &Scratch, names: &str, to: &str) -> (Value, String) {
+    let ended = scratch.run(&format!("merge {names} --report {to}"));
     assert_eq!(ended.code(), 0, "{ended}");
-    let merged = serde_json::from_slice(&scratch.read("merged.json")).unwrap();
+    let merged = serde_json::from_slice(&scratch.read(to)).unwrap();
     report::check(&merged);
-    merged
+    (merged, ended.stderr)
 }
 
 fn histogram(report: &Value, pointer: &str) -> Histogram<u64> {
@@ -108,7 +113,42 @@ fn merging_in_two_steps_is_merging_at_once() {
         assert_eq!(again[key], whole[key], "{key}");
     }
     let few: Value = serde_json::from_slice(&scratch.read("pair.json")).unwrap();
-    assert!(few["verdict"]["evidence"].to_string().contains("1 of the fleet's 3 shards"), "{:#}", few["verdict"]);
+    assert_eq!((&few["config"]["shard"], &few["exit_code"]), (&json!("1-2/3"), &json!(1)));
+    assert_eq!((&again["config"]["shard"], &again["exit_code"]), (&Value::Null, &json!(0)));
+}
+
+/// Of a shard that was killed nobody knows what it lost.
+#[test]
+fn a_shard_without_a_report_is_told_and_judged() {
+    let scratch = Scratch::new();
+    shards(&scratch, 4, "--target null --records 5000 --slo errors==0,not_sent<=5000,records_per_second>0");
+    let passed = |report: &Value| -> Vec<bool> {
+        report["slo"].as_array().unwrap().iter().map(|slo| slo["passed"].as_bool().unwrap()).collect()
+    };
+    let is_told = |(report, stderr): &(Value, String), words: &str| {
+        let notes = report["verdict"]["notes"].as_array().unwrap();
+        let told = notes.iter().filter(|note| note.as_str().unwrap_or_default().contains("of the fleet's"));
+        assert_eq!(told.count(), usize::from(!words.is_empty()), "{notes:?}");
+        if words.is_empty() {
+            assert!(!stderr.contains("of the fleet's"), "{stderr}");
+        } else {
+            assert!(notes[0].as_str().unwrap_or_default().starts_with(words), "{notes:?}");
+            assert!(stderr.contains(words), "{stderr}");
+        }
+    };
+    let pair = merged_of(&scratch, "1.json 2.json", "pair.json");
+    is_told(&pair, "2 of the fleet's 4 shards are not in it (0, 3): ");
+    assert_eq!((&pair.0["exit_code"], passed(&pair.0)), (&json!(1), vec![false, false, true]), "{:#}", pair.0["slo"]);
+    assert_eq!(pair.0["slo"][0]["value"], Value::Null);
+    let most = merged_of(&scratch, "pair.json 3.json", "most.json");
+    is_told(&most, "1 of the fleet's 4 shards is not in it (0): ");
+    assert_eq!((&most.0["exit_code"], passed(&most.0)), (&json!(1), vec![false, false, true]));
+    let whole = merged_of(&scratch, "0.json most.json", "whole.json");
+    is_told(&whole, "");
+    assert_eq!((&whole.0["exit_code"], passed(&whole.0)), (&json!(0), vec![true; 3]), "{:#}", whole.0["slo"]);
+    // A code that is worse stays.
+    altered(&scratch, "3.json", "3.json", |report| report["exit_code"] = json!(5));
+    assert_eq!(merged_of(&scratch, "2.json 3.json", "worse.json").0["exit_code"], 5);
 }
 
 /// Changes a report on disk.

@@ -4,7 +4,6 @@
 use crate::harness::{Ended, Live, Scratch, finish};
 use crate::receive::{Receiver, number};
 use crate::report::{count, total};
-use engine::base::program::quoted;
 use serde_json::Value;
 use std::fs::{File, Permissions};
 use std::io::{Read, Write};
@@ -17,7 +16,7 @@ use std::process::Command;
 pub struct Mounted(PathBuf);
 
 impl Mounted {
-    fn new(scratch: &Scratch, args: &[&str]) -> Self {
+    pub fn new(scratch: &Scratch, args: &[&str]) -> Self {
         let point = scratch.path("drive");
         std::fs::create_dir(&point).unwrap();
         let output = Command::new("mount").args(args).arg(&point).output().unwrap();
@@ -30,7 +29,7 @@ impl Mounted {
         Self::new(scratch, &["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
     }
 
-    fn ext4(scratch: &Scratch) -> Self {
+    pub fn ext4(scratch: &Scratch) -> Self {
         let image = scratch.path("image");
         File::create(&image).unwrap().set_len(72 << 20).unwrap();
         let mut make = Command::new("mkfs.ext4");
@@ -143,83 +142,6 @@ fn standard_output_on_a_full_drive_says_so() {
     assert!(no_space > 0 && io == 0, "{:#}", report["errors"]);
     let written = std::fs::metadata(scratch.path("drive/stream.bin")).unwrap().len();
     assert_eq!(total(&report, "wire_bytes"), written);
-}
-
-/// A device with a serial number, as nobody but the engine that is started with it sees it.
-struct Device(String);
-
-impl Device {
-    fn over(image: &Path) -> Self {
-        let output = Command::new("losetup").args(["--find", "--show"]).arg(image).output().unwrap();
-        let why = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "these tests make devices and need root (sudo cargo test): {why}");
-        Self(String::from_utf8(output.stdout).unwrap().trim().to_owned())
-    }
-
-    fn engine(&self, scratch: &Scratch, words: &str) -> Command {
-        let script = r#"set -e
-            at=$(readlink -f "/sys/class/block/${1##*/}")
-            size=$(cat "$at/size")
-            mount -t tmpfs none "$at"
-            echo "$size" >"$at/size"
-            echo S1 >"$at/serial"
-            shift
-            exec "$@""#;
-        let engine = scratch.engine(words);
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "bash", "-c", script, "bash", &self.0]);
-        command.arg(engine.get_program()).args(engine.get_args()).current_dir(scratch.folder());
-        command
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        let _gone = Command::new("losetup").args(["--detach", &self.0]).status();
-    }
-}
-
-/// It is full of what others left there.
-#[test]
-fn a_device_is_verified_by_the_command_that_is_offered() {
-    let scratch = Scratch::new();
-    scratch.report("--target file:image --payload-size 1000 --bytes 9Mi");
-    File::options().write(true).open(scratch.path("image")).unwrap().set_len(8 << 20).unwrap();
-    let device = Device::over(&scratch.path("image"));
-    let at = &device.0;
-    for words in [
-        "--records 100",
-        "--records 100 --payload-size 100-9000 --direct on",
-        "--bytes 20Mi --direct off",
-        "--bytes 20Mi --payload-size 1000 --direct on",
-    ] {
-        let words = format!("--target file:{at} --overwrite-device S1 {words} --log-format text --report report.json");
-        let ended = finish(&mut device.engine(&scratch, &words));
-        assert_eq!(ended.code(), 0, "{words}: {ended}");
-        ended
-            .says(&[&format!("verify with {} verify {at} --expect report.json", quoted(env!("CARGO_BIN_EXE_engine")))]);
-        let report = scratch.report_of(&ended, "report.json");
-        let producer = &report["producers"][0];
-        let there = count(producer, "last_sequence") + 1 - count(producer, "retained_first_sequence");
-        let manifest = format!("engine-{}.json", at.trim_start_matches("/dev/"));
-        for source in [at.as_str(), manifest.as_str()] {
-            let findings = scratch.verify_clean(&format!("{source} --expect report.json"));
-            assert_eq!(count(&findings, "records"), there, "{words}: {source}");
-        }
-    }
-}
-
-#[test]
-fn a_device_is_not_written_from_a_folder_that_takes_no_manifest() {
-    let scratch = Scratch::new();
-    File::create(scratch.path("image")).unwrap().set_len(8 << 20).unwrap();
-    let device = Device::over(&scratch.path("image"));
-    let _drive = Mounted::new(&scratch, &["-t", "tmpfs", "-o", "size=64m,ro", "tmpfs"]);
-    let words = format!("--target file:{} --overwrite-device S1 --records 10", device.0);
-    let ended = finish(device.engine(&scratch, &words).current_dir(scratch.path("drive")));
-    assert_eq!(ended.code(), 3, "{ended}");
-    ended.says(&[device.0.as_str(), "working folder", "start in a folder that can be written"]);
-    assert!(!ended.stderr.contains("remount"), "{ended}");
 }
 
 #[test]
@@ -407,22 +329,6 @@ fn a_ring_is_written_to_its_end() {
     let lap_bytes = count(&manifest["layout"], "lap_bytes");
     assert!((46 << 20..=47 << 20).contains(&lap_bytes), "{manifest:#}");
     scratch.verify_clean("drive/data/ --expect report.json");
-}
-
-#[test]
-fn a_block_device_that_somebody_may_need_is_left_alone() {
-    let scratch = Scratch::new();
-    let _drive = Mounted::ext4(&scratch);
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    let point = scratch.path("drive").display().to_string();
-    let device = mounts.lines().find(|line| line.split(' ').nth(1) == Some(&point)).unwrap().split(' ').next().unwrap();
-    let before = scratch.read("image");
-    for more in ["", "--overwrite", "--overwrite-device XYZ"] {
-        let ended = scratch.run(&format!("--target file:{device} --records 10 {more}"));
-        assert!(matches!(ended.code(), 2 | 3), "{more}: {ended}");
-        ended.says(&[device, "mend:"]);
-    }
-    assert!(scratch.read("image") == before, "the device was written to");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::receive::{Receiver, number};
 use rskafka::client::ClientBuilder;
 use rskafka::client::partition::{Compression, OffsetAt, UnknownTopicHandling};
 use rskafka::record::Record;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::process::Command;
 use std::time::Duration;
@@ -120,6 +120,51 @@ fn who_refuses_everything_has_received_nothing() {
     assert_eq!(ended.code(), 1, "nothing is no proof: {ended}");
     assert_eq!((number(&report, "bytes_received"), number(&report, "requests")), (0, 0), "{report:#}");
     assert!(number(&report, "refused_requests") > 0 && number(&report, "wire_bytes") > 0, "{report:#}");
+}
+
+#[test]
+fn what_a_broker_refuses_for_now_is_told_once_and_counted() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --report - --seed 4 --fault error=19:20%");
+    let words = "--parallel 2 --records 1000 --payload-size 1000 --batch-size 10000 --retry 1000,1ms-5ms";
+    let to = format!("--target kafka://{}/topic", receiver.address);
+    let ended = scratch.run(&format!("{to} {words} --log-format text --report report.json"));
+    assert_eq!(ended.code(), 0, "{ended}");
+    let told = "first refused batch: NOT_ENOUGH_REPLICAS (19)";
+    ended.says(&[told, "min.insync.replicas", "answers     with an error: NOT_ENOUGH_REPLICAS × "]);
+    assert_eq!(ended.stderr.matches("refused batch: ").count(), 1, "once, and not what follows from it: {ended}");
+    let totals = &scratch.report_of(&ended, "report.json")["totals"];
+    let faults = number(&receiver.stopped().1["faults"], "error=19");
+    assert!(faults > 0 && number(totals, "retries") >= faults, "{totals:#}");
+    assert_eq!(number(&totals["broker_errors"], "NOT_ENOUGH_REPLICAS"), faults, "{totals:#}");
+    assert_eq!((&totals["answers"], &totals["requests"]), (&Value::Null, &Value::Null), "nothing of HTTP");
+}
+
+#[test]
+fn what_a_broker_refuses_to_the_end_is_no_timeout() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --report - --fault error=19:100%");
+    let words = "--parallel 1 --partitions 1 --rate 100kB/s --duration 300ms --drain-timeout 200ms";
+    let to = format!("--target kafka://{}/topic", receiver.address);
+    // One attempt, which is answered long before the end.
+    let ended = scratch.run(&format!("{to} {words} --retry 1000,60s-60s --log-format json --report report.json"));
+    assert_eq!(ended.code(), 1, "{ended}");
+    assert_eq!(ended.stderr.matches("NOT_ENOUGH_REPLICAS (19)").count(), 1, "{ended}");
+    let report = scratch.report_of(&ended, "report.json");
+    let (totals, errors) = (&report["totals"], &report["errors"]);
+    assert!(number(totals, "records_failed") > 0 && number(totals, "records_produced") == 0, "{totals:#}");
+    assert_eq!(number(errors, "broker"), number(totals, "records_failed"), "{errors:#}");
+    assert_eq!((number(errors, "timeout"), number(totals, "records_uncertain")), (0, 0), "{errors:#}");
+    assert_eq!(totals["broker_errors"], json!({"NOT_ENOUGH_REPLICAS": 1}));
+    let said = report["verdict"]["evidence"][0].as_str().unwrap();
+    assert!(said.contains("refused") && said.ends_with("(NOT_ENOUGH_REPLICAS)"), "{said}");
+    receiver.stopped();
+}
+
+#[test]
+fn without_answers_there_are_no_refusals_to_count() {
+    let errors = |words: &str| produced("", &format!("--records 100 {words}")).1["totals"]["broker_errors"].clone();
+    assert_eq!((errors("--acks 1"), errors("--acks 0")), (json!({}), Value::Null));
 }
 
 #[test]

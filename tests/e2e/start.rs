@@ -2,12 +2,13 @@
 
 use crate::endings::{SIGINT, handles};
 use crate::full::Mounted;
-use crate::harness::{Live, Scratch, poll};
+use crate::harness::{Live, Scratch, finish, poll};
 use crate::pinning::is_asleep;
 use crate::report::{number, total};
 use crate::server::{Peer, Server, silent};
 use engine::base::units::format_size;
 use std::net::TcpListener;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Unix seconds so far ahead.
@@ -47,6 +48,22 @@ fn two_shards_start_in(seconds: u64) -> bool {
         }
         in_time
     })
+}
+
+#[test]
+fn cores_under_a_real_time_policy_let_the_run_begin() {
+    const FIFO: [&str; 3] = ["chrt", "-f", "10"];
+    if !Command::new(FIFO[0]).args(&FIFO[1..]).arg("true").status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no real-time policy may be had here");
+        return;
+    }
+    let scratch = Scratch::new();
+    // All threads have but one processor: whoever spins there keeps it from the others, which are no better.
+    let engine = scratch.engine("--target null --cores 0 --parallel 1 --rate 10MB/s --records 10");
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", "30", "taskset", "-c", "0"]).args(FIFO);
+    let ended = finish(command.arg(engine.get_program()).args(engine.get_args()).current_dir(scratch.folder()));
+    assert_eq!(ended.code(), 0, "{ended}");
 }
 
 #[test]

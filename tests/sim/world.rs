@@ -274,7 +274,7 @@ pub fn open_files<R: Ring>(
         };
         let setup = LaneSetup {
             plan,
-            claimed: open::claim(plan, &mut made).expect("nobody else is here"),
+            claimed: open::claim(plan, RUN_ID, &mut made).expect("nobody else is here"),
             contents,
             starts: payload.starts(),
             queue_depth: scenario.queue_depth,

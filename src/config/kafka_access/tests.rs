@@ -96,6 +96,25 @@ fn flags_alone_are_enough() {
 }
 
 #[test]
+fn extensions_go_with_a_token_and_no_password() {
+    let folder = TempDir::new().unwrap();
+    let token = file(&folder, "t", "token");
+    let config = format!(
+        "security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\n\
+         sasl.jaas.config=a.OAuthBearerLoginModule required extension_logicalCluster='lkc-1';\n\
+         sasl.oauthbearer.token.endpoint.url=file://{}\n",
+        token.display()
+    );
+    let flags = AccessFlags { config: Some(file(&folder, "c", &config)), ..AccessFlags::default() };
+    let sasl = good(&flags).sasl.unwrap();
+    assert_eq!(sasl.secret.expose(), "token");
+    assert_eq!(sasl.extensions, [("logicalCluster".to_owned(), "lkc-1".to_owned())]);
+    let (mechanism, user) = (Some(SaslMechanism::Plain), Some("me".to_owned()));
+    let flags = AccessFlags { sasl_mechanism: mechanism, sasl_user: user, sasl_password: Some(token), ..flags };
+    assert!(good(&flags).sasl.unwrap().extensions.is_empty());
+}
+
+#[test]
 fn what_does_not_go_together() {
     let with = |change: &dyn Fn(&mut AccessFlags)| {
         let mut flags = AccessFlags::default();

@@ -89,11 +89,77 @@ fn every_mechanism_and_its_module() {
                  sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;\n\
                  sasl.login.callback.handler.class=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler";
     let token = read(token);
-    assert_eq!((token.login, token.token_file), (Some(Login::OauthBearer), Some("/run/token".into())));
+    let alone = Some(Login::OauthBearer { extensions: Vec::new() });
+    assert_eq!((token.login, token.token_file), (alone, Some("/run/token".into())));
     let other = plain.replace("sasl.mechanism=PLAIN", "sasl.mechanism=SCRAM-SHA-256");
     refused(&other, 2, &["another mechanism than SCRAM-SHA-256"]);
     let off = plain.replace("SASL_PLAINTEXT", "SSL");
     refused(&off, 2, &["no effect", "SASL_SSL"]);
+}
+
+#[test]
+fn extensions_of_a_token_are_read_and_nothing_else_of_its_module() {
+    let with = |options: &str| format!("sasl.jaas.config=a.OAuthBearerLoginModule required {options};");
+    // Confluent Cloud's, with the token in a file.
+    let said = with("extension_logicalCluster='lkc-1' extension_identityPoolId='pool-1'");
+    let extensions = [("identityPoolId", "pool-1"), ("logicalCluster", "lkc-1")];
+    let extensions = extensions.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    assert_eq!(read(&said).login, Some(Login::OauthBearer { extensions }));
+    refused(&with("clientId='me' extension_logicalCluster='lkc-1'"), 1, &["does not make tokens ('clientId')"]);
+    for wrong in ["auth='x'", "a1='x'", "='x'", "a=''", "a='\\u00e4'", "a='x\\u0001auth=y'"] {
+        refused(&with(&format!("extension_{wrong}")), 1, &["a name of letters"]);
+    }
+}
+
+/// The file that Confluent Cloud's console makes.
+#[test]
+fn a_cloud_s_own_file_is_read() {
+    let text = "\
+# Required connection configs for Kafka producer, consumer, and admin
+bootstrap.servers=pkc-1.eu.example.com:9092
+security.protocol=SASL_SSL
+sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username='KEY' password='SECRET';
+sasl.mechanism=PLAIN
+# Required for correctness in Apache Kafka clients prior to 2.6
+client.dns.lookup=use_all_dns_ips
+# Best practice for higher availability in Apache Kafka clients prior to 3.0
+session.timeout.ms=45000
+# Best practice for Kafka producer to prevent data loss
+acks=all
+";
+    let said = read(text);
+    assert_eq!((said.protocol, said.acks, said.notes.len()), (Some(Protocol::SaslSsl), Some(-1), 1), "{said:?}");
+    assert!(said.notes[0].starts_with("session.timeout.ms is not used"), "{:?}", said.notes);
+    let more = read("group.id=g\nkey.deserializer=x\nvalue.deserializer=x");
+    assert_eq!(more.notes.len(), 3, "{:?}", more.notes);
+    refused("client.dns.lookup=resolve_canonical_bootstrap_servers_only", 1, &["client.dns.lookup=use_all_dns_ips"]);
+    refused("buffer.memory=33554432", 1, &["'buffer.memory'", "--ring-size"]);
+    refused("retry.backoff.ms=100", 1, &["--retry N,MIN-MAX"]);
+}
+
+#[test]
+fn what_other_clients_call_it_leads_to_java_s_name() {
+    for (line, mends) in [
+        ("sasl.mechanisms=PLAIN", &["sasl.mechanism=", "--sasl-mechanism"]),
+        ("sasl.username=me", &["sasl.jaas.config=", "--sasl-user"]),
+        ("sasl.password=x", &["sasl.jaas.config=", "--sasl-password-file"]),
+        ("ssl.ca.location=/ca", &["ssl.truststore.location=", "--tls-ca"]),
+        ("ssl.certificate.location=/c", &["ssl.keystore.location=", "--tls-cert"]),
+        ("ssl.key.location=/k", &["ssl.keystore.location=", "--tls-key"]),
+        ("metadata.broker.list=a:1", &["the URL", "metadata.broker.list"]),
+    ] {
+        refused(line, 1, mends);
+    }
+    // Amazon's mechanism in all its places.
+    for line in [
+        "sasl.mechanism=AWS_MSK_IAM",
+        "sasl.jaas.config=software.amazon.msk.auth.iam.IAMLoginModule required;",
+        "sasl.client.callback.handler.class=software.amazon.msk.auth.iam.IAMClientCallbackHandler",
+        "sasl.login.callback.handler.class=software.amazon.msk.auth.iam.IAMOAuthBearerLoginCallbackHandler",
+    ] {
+        refused(line, 1, &["OAUTHBEARER", "--sasl-password-file", "aws-msk-iam-sasl-signer"]);
+    }
+    refused("sasl.client.callback.handler.class=a.Mine", 1, &["leave it out"]);
 }
 
 #[test]
@@ -153,7 +219,7 @@ fn what_is_not_known_to_be_harmless_is_not_shown() {
     ] {
         assert_eq!(shown(line), cut);
     }
-    for key in SHOWN {
+    for key in SHOWN.iter().chain(OF_GROUPS) {
         let said = parse(&format!("{key}=\u{1}"), "f").map_or_else(|errors| errors[0].to_string(), |_| String::new());
         assert!(!said.contains("does not know") && !has_credential(&format!("{key}=x")), "{key}: {said}");
     }

@@ -301,7 +301,8 @@ pub const KEYS: &[Key] = &[
     key(Io, "zero-copy", Kind::Choice(&["auto", "off"]), "").says(
         "auto",
         "off",
-        "auto: sockets read the ring in place where that saves the copy, and a Kafka broker on this host where it costs the core less than copying. off: always copied.",
+        "auto: sockets read the ring in place where that saves the copy, and a Kafka broker on this host where it costs the \
+         core less than copying; what a core with such a broker sends to others is copied. off: always copied.",
     ),
     key(Io, "direct", AUTO_ON_OFF, "").says(
         "auto",
@@ -311,7 +312,8 @@ pub const KEYS: &[Key] = &[
     key(Io, "block-size", Kind::Size, "S").alias(&["bs"]).says(
         "1Mi direct and TCP (512Ki within one host), 256Ki otherwise; one request or batch",
         "1Mi",
-        "Records handed to the kernel at once; at least one record. --bs for short.",
+        "Records that are sent and confirmed as one; at least one record. Where --io is syscall, neighbouring blocks for \
+         the page cache or tmpfs go to the kernel in one call of up to 16 MiB. --bs for short.",
     ),
     key(Io, "queue-depth", count(1, limits::QUEUE_DEPTH_MAX as u64), "N").alias(&["iodepth"]).says(
         "32 direct, 8 buffered; on each connection 4 (TCP), 5 (Kafka)",

@@ -3,7 +3,7 @@
 use crate::base::fatal::Fatal;
 use crate::base::program;
 use crate::host::{Sysfs, block};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Everything that speaks against it, each with what was found; nothing is ever written here.
@@ -60,6 +60,28 @@ pub fn reject_strangers(devices: &[&str], allowed: &[String], sysfs: &Sysfs, err
     }
 }
 
+/// What has the name of a data file and is none, itself or behind a link: PATH and a number may make a device's name.
+pub fn in_place_of_file(data: &Path, sysfs: &Sysfs) -> Option<Fatal> {
+    let facts = std::fs::metadata(data).ok().filter(|facts| !facts.is_file())?;
+    let end = data.canonicalize().unwrap_or_else(|_| data.to_owned());
+    let shown = data.display();
+    let behind = if end == data { String::new() } else { format!(" ({})", end.display()) };
+    let kind = facts.file_type();
+    let target = program::quoted_path(&end);
+    let (what, mend) = if kind.is_block_device() {
+        let (major, minor) = block::split_device(facts.rdev());
+        let serial = block::serial(sysfs, &format!("{major}:{minor}")).unwrap_or_else(|| "SERIAL".to_owned());
+        let mend = format!("--target=file:{target} --overwrite-device={}", program::quoted(&serial));
+        (format!("{shown} is a block device{behind}, not a data file; all its data would be lost"), mend)
+    } else if kind.is_char_device() {
+        (format!("{shown} is a character device{behind}, not a data file"), format!("--target=file:{target}"))
+    } else {
+        let kind = if kind.is_dir() { "a folder" } else { "a pipe or socket" };
+        (format!("{shown} is {kind}{behind}, not a data file"), "another PATH".to_owned())
+    };
+    Some(Fatal::usage(what).mend(mend))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +130,30 @@ mod tests {
         let all = errors.iter().map(|e| e.what.as_str()).collect::<Vec<_>>().join("\n");
         assert!(all.contains("md0") && all.contains("LUKS") && errors.iter().all(|e| e.exit == Exit::Host), "{all}");
         assert!(found(image.path(), Some("S1"), &Tree::new(&[]))[0].what.contains("no serial"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_none_behind_a_link_either() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("/dev/null", path("null")).unwrap();
+        std::os::unix::fs::symlink("nowhere", path("lost")).unwrap();
+        std::fs::create_dir(path("folder")).unwrap();
+        std::fs::write(path("file"), "x").unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+        for (name, words, mended) in [
+            ("null", "is a character device (/dev/null)", "--target=file:/dev/null"),
+            ("folder", "is a folder", "another PATH"),
+            ("pipe", "is a pipe or socket", "another PATH"),
+        ] {
+            let fatal = in_place_of_file(&path(name), &Sysfs::default()).unwrap();
+            assert!(fatal.exit == Exit::Usage && fatal.what.contains(words), "{fatal}");
+            assert_eq!(fatal.mend.as_deref(), Some(mended));
+        }
+        for name in ["file", "link", "lost", "nothing"] {
+            assert_eq!(in_place_of_file(&path(name), &Sysfs::default()), None, "{name}");
+        }
     }
 
     #[test]

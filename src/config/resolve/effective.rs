@@ -9,7 +9,9 @@ use crate::config::plan_json;
 use crate::config::resolve::{Parts, stages};
 use crate::config::values::{Mode, Stage, Wanted};
 use crate::host::cpu;
-use crate::plan::{FileLayout, Fsync, LogFormat, ObservePlan, PayloadPlan, PayloadSource, Poll, TargetPlan};
+use crate::plan::{
+    self, FileLayout, Fsync, LogFormat, ObservePlan, PayloadPlan, PayloadSource, Poll, SinkKind, TargetPlan,
+};
 use serde_json::{Map, Value, json};
 
 pub fn config(
@@ -90,7 +92,7 @@ fn resolved(name: &str, parts: &Parts, observe: &ObservePlan, run_id: &str) -> V
         "io" => json!(plan_json::io_name(parts.io)),
         "poll" => json!(if parts.poll == Poll::Busy { "busy" } else { "adaptive" }),
         "block-size" => json!(parts.blocks.block_bytes),
-        "queue-depth" => json!(parts.blocks.queue_depth),
+        "queue-depth" => json!(queue_depth(parts)),
         "ring-size" => json!(parts.ring_bytes_per_lane),
         "log-format" => json!(if observe.log_format == LogFormat::Json { "json" } else { "text" }),
         // What is no file on a drive has nothing to make durable.
@@ -112,6 +114,15 @@ fn resolved(name: &str, parts: &Parts, observe: &ObservePlan, run_id: &str) -> V
             _ => Value::Null,
         },
         _ => plain_default(name),
+    }
+}
+
+/// What the ring of a file has room for, where that is less than the depth.
+fn queue_depth(parts: &Parts) -> usize {
+    let blocks = &parts.blocks;
+    match parts.targets.kind {
+        SinkKind::File => plan::blocks_in_flight(blocks.queue_depth, blocks.block_bytes, parts.ring_bytes_per_lane),
+        _ => blocks.queue_depth,
     }
 }
 

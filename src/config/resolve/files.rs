@@ -245,6 +245,7 @@ pub fn plans(
             Place::Special(_) => {}
             Place::Folder(_) | Place::File(_) => check_creatable(&names.data, errors),
         }
+        let no_file = if place.is_device() { None } else { device::in_place_of_file(&names.data, sysfs) };
         let facts = host_fs::facts(sysfs, &names.data).ok();
         let on_device = matches!(layout, FileLayout::Device { .. });
         let plan = FilePlan {
@@ -261,10 +262,7 @@ pub fn plans(
             run_bytes_max: filled_bytes_max(run_bytes_max, *layout, sizes),
             existing: fate_of_existing(names, seats.targets.baseline, wanted.overwrite),
         };
-        let in_the_way = existing::in_the_way(&plan);
-        let in_use = if in_the_way.is_empty() { None } else { open::in_use(&plan, began) };
-        // Where a run still writes, `--overwrite` is no advice.
-        errors.extend(in_use.map_or(in_the_way, |in_use| vec![in_use]));
+        errors.extend(no_file.map_or_else(|| what_keeps_it(&plan, wanted, began), |no_file| vec![no_file]));
         plans.push(plan);
     }
     let mut drives = Vec::new();
@@ -281,6 +279,13 @@ pub fn plans(
     }
     check_space(&plans, sysfs, errors);
     plans
+}
+
+/// Where a run still writes, `--overwrite` is no advice.
+fn what_keeps_it(plan: &FilePlan, wanted: &Wanted, began: Instant) -> Vec<Fatal> {
+    let in_the_way = existing::in_the_way(plan, wanted.run_id.as_deref());
+    let in_use = if in_the_way.is_empty() { None } else { open::in_use(plan, began) };
+    in_use.map_or(in_the_way, |in_use| vec![in_use])
 }
 
 /// What a run of so many bytes would write if it filled each file to its limit. Each ends before the record that does

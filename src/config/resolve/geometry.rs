@@ -8,7 +8,7 @@ use crate::config::resolve::payload::Sizes;
 use crate::config::values::Wanted;
 use crate::host::fs::Direct;
 use crate::host::{Sysfs, cpu, memory, rlimit};
-use crate::plan::{Io, SinkKind, Unregistered};
+use crate::plan::{self, Io, SinkKind, Unregistered};
 
 /// Bytes in flight that the default queue depth leads to at the most.
 const DEPTH_BYTES_MAX: u64 = 512 << 20;
@@ -196,7 +196,8 @@ pub fn ring_bytes(
         }
         Some(bytes) => bytes.min(limits::RING_BYTES_MAX + 1),
         None => {
-            let default = default_ring_bytes(facts, (blocks, io), cpu::l2_bytes(sysfs, first_cpu), most_lanes);
+            let l2_bytes = cpu::l2_bytes(sysfs, first_cpu);
+            let default = default_ring_bytes(wanted, facts, (blocks, io), l2_bytes, most_lanes);
             default.max(least).min(budget.max(least))
         }
     };
@@ -238,7 +239,13 @@ fn too_large(asked: Option<u64>, bytes: u64, lanes: u64, room: &str) -> String {
 }
 
 /// Direct I/O needs room for all that is in flight; what the kernel copies should stay in the cache.
-fn default_ring_bytes(facts: &Facts, (blocks, io): (&Blocks, Io), l2_bytes: Option<u64>, lanes: u64) -> u64 {
+fn default_ring_bytes(
+    wanted: &Wanted,
+    facts: &Facts,
+    (blocks, io): (&Blocks, Io),
+    l2_bytes: Option<u64>,
+    lanes: u64,
+) -> u64 {
     let cached = l2_bytes.unwrap_or(1 << 20) / 2 / lanes;
     match facts.kind {
         SinkKind::Null => limits::RING_NULL_BYTES.min(CORE_RINGS_NULL_BYTES / lanes),
@@ -250,7 +257,11 @@ fn default_ring_bytes(facts: &Facts, (blocks, io): (&Blocks, Io), l2_bytes: Opti
         SinkKind::Stdout => cached.min(1 << 20).max(4 * blocks.block_bytes),
         // One block is copied at a time and one prepared: more would leave the cache before its turn.
         SinkKind::File if io == Io::Syscall => (cached / 2).max(2 * blocks.block_bytes),
-        SinkKind::File => cached.max(4 * blocks.block_bytes),
+        // A depth that was asked for is had, be it beyond the cache: all that is in flight, and one block to prepare.
+        SinkKind::File => {
+            let asked = wanted.queue_depth.map_or(0, |depth| depth as u64 + 1);
+            cached.max(asked.max(4).saturating_mul(blocks.block_bytes))
+        }
         // All that is needed while it is unanswered, and one block to prepare.
         SinkKind::Tcp | SinkKind::Http | SinkKind::Kafka => {
             let held =
@@ -258,6 +269,30 @@ fn default_ring_bytes(facts: &Facts, (blocks, io): (&Blocks, Io), l2_bytes: Opti
             cached.max((held as u64 + 1).saturating_mul(blocks.block_bytes))
         }
     }
+}
+
+/// Where fewer blocks than were asked for have room in the ring of a producer that writes files.
+pub fn depth_note(
+    wanted: &Wanted,
+    (kind, capacity_bytes): (SinkKind, u64),
+    (blocks, io): (&Blocks, Io),
+    ring_bytes: u64,
+) -> Option<String> {
+    let asked = wanted.queue_depth.filter(|_| kind == SinkKind::File)?;
+    let had = plan::blocks_in_flight(asked, blocks.block_bytes, ring_bytes);
+    if had >= asked {
+        return None;
+    }
+    let need = (asked as u64 + 1).saturating_mul(blocks.block_bytes);
+    let more = match wanted.ring_bytes {
+        _ if need > capacity_bytes => "smaller blocks leave room for more".to_owned(),
+        Some(_) => format!("--ring-size={need} has room for all"),
+        None if io == Io::Syscall && !blocks.direct => "it stays in the cache, which system calls need more".to_owned(),
+        None => "fewer producers or smaller blocks leave room for more".to_owned(),
+    };
+    let [ring, block] = units::format_sizes_alike([ring_bytes, blocks.block_bytes]);
+    let cut = format!("--queue-depth {asked} is cut to {had}");
+    Some(format!("{cut}: a payload ring of {ring} has no more blocks of {block}; {more}"))
 }
 
 /// What a ring of payload is a whole number of: all templates once, or the records of a block.

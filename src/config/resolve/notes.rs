@@ -239,7 +239,9 @@ fn size_notes(parts: &Parts, wanted: &Wanted) -> Vec<String> {
     let (block_bytes, ring_bytes) = (parts.blocks.block_bytes, parts.ring_bytes_per_lane);
     let block = note("block-size", wanted.block_bytes, capacity_bytes / 2, block_bytes, "two blocks must fit");
     let ring = note("ring-size", wanted.ring_bytes, capacity_bytes, ring_bytes, "it must fit");
-    block.into_iter().chain(ring).collect()
+    let (place, blocks) = ((parts.targets.kind, capacity_bytes), (&parts.blocks, parts.io));
+    let depth = geometry::depth_note(wanted, place, blocks, ring_bytes);
+    block.into_iter().chain(ring).chain(depth).collect()
 }
 
 /// Thresholds on the rate that the rate asked for does not reach, or only just.

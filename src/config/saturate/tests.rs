@@ -87,6 +87,39 @@ fn each_run_may_write_over_the_one_before() {
     assert!(good("--target null", &[]).notes.is_empty());
 }
 
+/// Records of 1000 B fill a block of a run without a rate; at a rate they would not in time.
+#[test]
+fn all_runs_go_to_the_drive_in_one_way() {
+    // Where the build is there is mostly a drive; /tmp may be in memory.
+    let built = std::env::current_exe().unwrap();
+    let folder = tempfile::tempdir_in(built.parent().unwrap()).unwrap();
+    let deps = Deps::new(|| Ok(()));
+    let facts = host_fs::facts(&deps.sysfs, folder.path()).unwrap();
+    let is_useful = host_fs::probe_direct(&facts, folder.path()).is_ok_and(|direct| direct.useful);
+    let on_drive = !host_fs::is_in_memory(folder.path());
+    let words = format!("--target file:{}/ --parallel 1 --preallocate 8Mi --min-free 0", folder.path().display());
+    let words = format!("{words} --overwrite");
+    let way = |found: &SaturatePlan| {
+        let said = found.run_args.iter().filter(|arg| arg.starts_with("--direct")).cloned().collect::<Vec<_>>();
+        (said, found.notes.iter().any(|note| note.ends_with(", through the page cache")), found.page_cache)
+    };
+    let told = |found: &SaturatePlan| found.notes.iter().any(|note| note.starts_with("all runs go through the page"));
+    for auto in ["", " --direct auto", " --direct=auto"] {
+        let odd = good(&format!("{words} --payload-size 1000{auto}"), &[]);
+        assert_eq!(way(&odd), (vec!["--direct=off".to_owned()], true, on_drive), "{auto}: {odd:?}");
+        assert_eq!(told(&odd), is_useful, "{:?}", odd.notes);
+    }
+    let whole = good(&words, &[("ENGINE_DIRECT", "auto")]);
+    let expected = if is_useful { "--direct=on" } else { "--direct=off" };
+    assert_eq!(way(&whole), (vec![expected.to_owned()], !is_useful, on_drive && !is_useful), "{whole:?}");
+    assert!(!told(&whole), "whole sectors fill blocks at any rate");
+    let synced = good(&format!("{words} --payload-size 1000 --fsync each"), &[]);
+    assert!(!synced.page_cache, "each block waits for the drive");
+    let asked = good(&format!("{words} --payload-size 1000 --direct=off"), &[]);
+    assert_eq!((way(&asked).0.len(), told(&asked), asked.page_cache), (1, false, on_drive));
+    assert!(way(&good("--target null", &[])).0.is_empty());
+}
+
 #[test]
 fn the_result_does_not_take_the_place_of_what_the_runs_read() {
     let (file, config) = file("seed: 7\n");

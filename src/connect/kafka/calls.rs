@@ -69,6 +69,8 @@ pub struct TopicLimits {
     pub min_in_sync: Option<u32>,
     /// No more than a partition has replicas have to be in sync, whatever `min_in_sync` is.
     pub replicas_are_enough: bool,
+    /// It takes no message without a key. Not where the broker does not say.
+    pub is_compacted: bool,
 }
 
 fn name(text: &str) -> StrBytes {
@@ -203,14 +205,17 @@ impl<S: Stream> Session<S> {
         Ok(settings)
     }
 
-    /// What bounds a batch for this topic.
+    /// What bounds the batches and messages for this topic.
     pub fn topic_limits(&mut self, topic: &str) -> Result<TopicLimits, KafkaError> {
-        let settings = self.describe_topic(topic, &["max.message.bytes", "min.insync.replicas"])?;
+        let keys = ["max.message.bytes", "min.insync.replicas", "cleanup.policy"];
+        let settings = self.describe_topic(topic, &keys)?;
         let number = |key: &str| settings.get(key)?.as_ref()?.parse::<u64>().ok();
+        let policies = settings.get("cleanup.policy").and_then(Option::as_deref).unwrap_or_default();
         Ok(TopicLimits {
             max_message_bytes: number("max.message.bytes"),
             min_in_sync: number("min.insync.replicas").and_then(|number| u32::try_from(number).ok()),
             replicas_are_enough: self.versions().pick(PRODUCE_API_KEY, REPLICAS_ENOUGH_SINCE).is_some(),
+            is_compacted: policies.split(',').any(|policy| policy.trim() == "compact"),
         })
     }
 

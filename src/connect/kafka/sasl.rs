@@ -62,9 +62,14 @@ fn send<S: Stream>(session: &mut Session<S>, message: Vec<u8>) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-/// RFC 7628. A broker that does not like the token answers with a reason, and with the error only after that.
+/// RFC 7628, with the extensions of KIP-342. A broker that does not like the token answers with a reason, and with the
+/// error only after that.
 fn token<S: Stream>(session: &mut Session<S>, plan: &SaslPlan) -> Result<(), KafkaError> {
-    let message = format!("n,,\u{1}auth=Bearer {}\u{1}\u{1}", plan.secret_now().expose());
+    let mut message = format!("n,,\u{1}auth=Bearer {}", plan.secret_now().expose());
+    for (name, value) in &plan.extensions {
+        message.push_str(&format!("\u{1}{name}={value}"));
+    }
+    message.push_str("\u{1}\u{1}");
     let reason = send(session, message.into_bytes())?;
     if reason.is_empty() {
         return Ok(());

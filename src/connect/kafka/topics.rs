@@ -8,9 +8,22 @@ use super::session::{Session, Stream};
 use crate::base::fatal::Fatal;
 use crate::connect::peer::address;
 use crate::wire::kafka::errors::UNKNOWN_TOPIC_OR_PARTITION;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(100);
+/// A controller that cannot be reached has this long to come back: an address that leads nowhere never does.
+const UNREACHED_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What may help where a topic was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Help {
+    Nothing,
+    /// Or another controller.
+    Time,
+    /// This one cannot be reached.
+    AnotherController,
+}
 
 impl<S: Stream> Cluster<S> {
     /// Makes a topic; false: it is there, also where this user may not make any. Tries again for up to `patience` where
@@ -18,33 +31,45 @@ impl<S: Stream> Cluster<S> {
     pub fn make_topic(&mut self, new: &NewTopic<'_>, patience: Duration) -> Result<bool, Fatal> {
         let deadline = Instant::now() + patience;
         let mut controller = self.ask(Session::controller)?;
+        let (mut tried, mut tried_since, mut is_told) = (BTreeSet::new(), Instant::now(), false);
         loop {
-            let fatal = match self.try_to_make(new, controller.as_ref()) {
+            if tried.insert(controller.as_ref().map(|broker| broker.id)) {
+                tried_since = Instant::now();
+            }
+            let (fatal, until) = match self.try_to_make(new, controller.as_ref()) {
                 Ok(made) => return Ok(made),
-                Err((fatal, false)) => return Err(fatal),
-                Err((fatal, true)) => fatal,
+                Err((fatal, Help::Nothing)) => return Err(fatal),
+                Err((fatal, Help::Time)) => (fatal, deadline),
+                // What is there needs no controller, which this host may not reach.
+                Err((_, Help::AnotherController)) if self.has(new.name).unwrap_or(false) => return Ok(false),
+                Err((fatal, Help::AnotherController)) => (fatal, deadline.min(tried_since + UNREACHED_PATIENCE)),
             };
             if Instant::now() + PAUSE >= deadline {
                 return Err(fatal);
             }
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::info!("waiting for the controller: {}", fatal.what);
+            }
             std::thread::sleep(PAUSE);
-            // Where that fails, the one that we know is as good as any, until the deadline.
+            // Where that fails, the one that we know is as good as any, until its time is over.
             if let Ok(found) = self.ask(Session::controller) {
                 controller = found;
+            }
+            if Instant::now() >= until && tried.contains(&controller.as_ref().map(|broker| broker.id)) {
+                return Err(fatal);
             }
         }
     }
 
-    /// The flag: it may help to try again, with another look at who is the controller.
-    fn try_to_make(&mut self, new: &NewTopic<'_>, controller: Option<&Broker>) -> Result<bool, (Fatal, bool)> {
+    fn try_to_make(&mut self, new: &NewTopic<'_>, controller: Option<&Broker>) -> Result<bool, (Fatal, Help)> {
         let (peer, made) = match controller {
             Some(broker) => {
-                let session = self.broker(broker).map_err(|fatal| (fatal, true))?;
+                let session = self.broker(broker).map_err(|fatal| (fatal, Help::AnotherController))?;
                 (address(&broker.host, broker.port), session.create_topic(new, Some(broker.id)))
             }
             // What is no Apache Kafka may name none, and any broker will do.
             None => {
-                let (peer, session) = self.entry().map_err(|fatal| (fatal, true))?;
+                let (peer, session) = self.entry().map_err(|fatal| (fatal, Help::Time))?;
                 (peer.to_owned(), session.create_topic(new, None))
             }
         };
@@ -55,14 +80,19 @@ impl<S: Stream> Cluster<S> {
         if let Some(broker) = controller.filter(|_| error.breaks_connection()) {
             self.forget(broker.id);
         }
-        if error.is_denied() && self.is_there(new.name) {
+        if error.is_denied() && self.has(new.name).unwrap_or(false) {
             return Ok(false);
         }
-        Err((error.fatal(&peer), error.is_retriable()))
+        let help = if error.is_retriable() { Help::Time } else { Help::Nothing };
+        Err((error.fatal(&peer), help))
     }
 
-    fn is_there(&mut self, topic: &str) -> bool {
-        self.ask(|session| session.metadata(topic)).is_ok_and(|view| view.error == 0)
+    /// The brokers show such a topic to this user.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub fn has(&mut self, topic: &str) -> Result<bool, Fatal> {
+        Ok(self.ask(|session| session.metadata(topic))?.error == 0)
     }
 
     /// The brokers say that they have no such topic.
@@ -87,6 +117,7 @@ mod tests {
     use super::super::cluster::Dial;
     use super::super::testing::{self, Asked, Fake, body, client};
     use super::*;
+    use crate::base::fatal::Exit;
     use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
     use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
     use kafka_protocol::messages::{BrokerId, CreateTopicsRequest, CreateTopicsResponse, MetadataResponse};
@@ -157,6 +188,38 @@ mod tests {
         let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
         assert!(cluster.make_topic(&new("t"), SOON).unwrap());
         assert_eq!((created.load(Relaxed), lost.load(Relaxed)), (2, 2));
+    }
+
+    /// Where "one" cannot be reached, which is the controller until so many dials have failed; and how many did.
+    fn with_a_dead_controller(until: usize) -> (Cluster<Fake>, Arc<AtomicUsize>) {
+        let failed = Arc::new(AtomicUsize::new(0));
+        let dials = failed.clone();
+        let dial: Dial<Fake> = Box::new(move |host, _, _| {
+            if host == "one" {
+                dials.fetch_add(1, Relaxed);
+                return Err(Fatal::new(Exit::Unreachable, "Kafka broker one:9092 refused the connection"));
+            }
+            let dials = dials.clone();
+            Ok(Fake::new(move |asked| {
+                testing::versions(asked).or_else(|| match asked.key {
+                    3 => Some(two_brokers(if dials.load(Relaxed) < until { 1 } else { 2 }, asked.version)),
+                    _ => Some(answer(asked, 0)),
+                })
+            }))
+        });
+        (Cluster::new(vec![("boot".to_owned(), 1)], client(), dial), failed)
+    }
+
+    #[test]
+    fn a_controller_that_cannot_be_reached_is_not_waited_for_long() {
+        let (mut cluster, failed) = with_a_dead_controller(usize::MAX);
+        let began = Instant::now();
+        let fatal = cluster.make_topic(&new("t"), SOON).unwrap_err();
+        assert!(began.elapsed() < SOON / 2 && failed.load(Relaxed) > 1, "{} dials", failed.load(Relaxed));
+        assert!(fatal.what.contains("one:9092 refused") && fatal.what.contains("advertised.listeners"), "{fatal}");
+        let (mut cluster, failed) = with_a_dead_controller(3);
+        assert!(cluster.make_topic(&new("t"), SOON).unwrap(), "another one is the controller by then");
+        assert_eq!(failed.load(Relaxed), 3);
     }
 
     #[test]

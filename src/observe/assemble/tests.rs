@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::counters::Snapshot;
+use crate::counters::answers::AnswerCounts;
 use crate::observe::report::LimitedBy;
 use crate::observe::testing::{MS, Run, SECOND, counts, facts, full_run, report_of};
 use crate::plan::testing::kafka_plan;
@@ -59,11 +60,28 @@ fn answers_of_all_lanes_are_added_in_their_part() {
     };
     let core = |lanes| CoreEnd { lanes, ..CoreEnd::default() };
     let ends = [core(vec![lane(&[(204, 3)]), LaneEnd::default()]), core(vec![lane(&[(204, 1), (429, 2)])])];
-    let totals = answered(Totals::default(), &ends, |answers| &answers.measured);
+    let totals = answered(Totals::default(), &ends, false);
     assert_eq!((totals.requests, totals.answers), (Some(6), Some(BTreeMap::from([(204, 4), (429, 2)]))));
-    assert_eq!(answered(Totals::default(), &ends, |answers| &answers.warm).requests, Some(2));
-    assert_eq!(answered(Totals::default(), &[core(vec![])], |answers| &answers.warm), Totals::default());
+    assert_eq!((answered(Totals::default(), &ends, true).requests, totals.broker_errors), (Some(2), None));
+    assert_eq!(answered(Totals::default(), &[core(vec![])], true), Totals::default());
     assert_eq!(statuses(&ends), BTreeSet::from([429, 503]), "the first one may be of the warm-up");
+}
+
+#[test]
+fn errors_of_brokers_are_added_by_their_names() {
+    let lane = |measured: &[(i16, u64)]| {
+        let measured = measured.iter().copied().collect();
+        let broker_errors = Some(AnswerCounts { warm: BTreeMap::from([(6, 1)]), measured });
+        LaneEnd { broker_errors, ..LaneEnd::default() }
+    };
+    let ends = [lane(&[(19, 3), (140, 1)]), lane(&[(-1, 1), (19, 2), (141, 4)]), LaneEnd::default()];
+    let ends = ends.map(|lane| CoreEnd { lanes: vec![lane], ..CoreEnd::default() });
+    let told = |warmup| answered(Totals::default(), &ends, warmup).broker_errors.unwrap_or_default();
+    let named = |errors: &[(&str, u64)]| BTreeMap::from_iter(errors.iter().map(|(name, n)| ((*name).to_owned(), *n)));
+    let all = [("NOT_ENOUGH_REPLICAS", 5), ("UNKNOWN", 5), ("UNKNOWN_SERVER_ERROR", 1)];
+    assert_eq!(told(false), named(&all), "what is not known has no name of its own");
+    assert_eq!(told(true), named(&[("NOT_LEADER_OR_FOLLOWER", 2)]));
+    assert_eq!(answered(Totals::default(), &ends, false).requests, None, "nothing of HTTP");
 }
 
 #[test]

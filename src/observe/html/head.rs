@@ -60,7 +60,7 @@ fn exit(code: u8) -> (&'static str, String) {
     let known = (Exit::from_code(code) as u8 == code).then_some(Exit::from_code(code));
     let (tone, words) = match known {
         Some(Exit::Done) => ("good", "done"),
-        Some(Exit::Failed) => ("bad", "records failed or are uncertain, or a limit ended the run"),
+        Some(Exit::Failed) => ("bad", "records failed or are uncertain, a limit ended the run, or shards are missing"),
         Some(Exit::SloMissed) => ("warn", "a threshold was missed"),
         Some(Exit::Usage) => ("bad", "wrong flags or configuration"),
         Some(Exit::Host) => ("bad", "the host could not run the plan"),

@@ -170,6 +170,9 @@ pub fn books(report: &Report) -> String {
         let by_status = summary::answers(report).map(|answers| format!(": {answers}")).unwrap_or_default();
         row("requests answered", format!("{}{by_status}", text::count(requests)));
     }
+    if let Some(errors) = summary::broker_errors(report) {
+        row("errors that brokers answered", Text(&errors).to_string());
+    }
     row("blocks sent again", text::count(report.totals.retries));
     if report.totals.reconnects > 0 {
         row("connections made again", text::count(report.totals.reconnects));

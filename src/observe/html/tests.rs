@@ -118,16 +118,20 @@ fn the_page_holds_the_figures_and_needs_nothing_else() {
 fn refusals_and_connections_made_again_are_told() {
     let mut report = testing::report();
     let quiet = page(&report);
-    for absent in ["<th>refused</th>", "requests answered", "connections made again", "TCP segments"] {
+    let absent =
+        ["<th>refused</th>", "requests answered", "brokers answered", "connections made again", "TCP segments"];
+    for absent in absent {
         assert!(!quiet.contains(absent), "{absent}");
     }
     report.producers[1].first_refused_status = Some(404);
     (report.totals.reconnects, report.totals.tcp_retransmits) = (3, Some(0));
     (report.totals.requests, report.totals.answers) = (Some(14), Some([(204, 13), (404, 1)].into()));
+    report.totals.broker_errors = Some([("NOT_ENOUGH_REPLICAS".into(), 3)].into());
     let page = page(&report);
     for part in [
         "<th>refused</th><td>first with 404 Not Found</td>",
         "<th>requests answered</th><td>14: 204 × 13, 404 × 1</td>",
+        "<th>errors that brokers answered</th><td>NOT_ENOUGH_REPLICAS × 3</td>",
         "<th>connections made again</th><td>3</td>",
         "<th>TCP segments sent again</th><td>0</td>",
     ] {

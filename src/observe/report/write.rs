@@ -2,7 +2,8 @@
 
 use super::Report;
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::{limits, place, program};
+use crate::base::place::{self, Durability};
+use crate::base::{limits, program};
 use crate::plan::ReportTarget;
 use crate::sys::streams::{write_stderr_line, write_stdout};
 use serde::ser::Error;
@@ -30,7 +31,13 @@ pub fn write_run_report(report: &Report, target: &ReportTarget, is_done: &dyn Fn
     if let Some(line) = left_out(report, &told) {
         tracing::warn!(event = "report", "{line}");
     }
-    write_text("report", "--report", &text_of(&*told, target), target, is_done)
+    put("report", "--report", &text_of(&*told, target), (target, durability(report)), is_done)
+}
+
+/// Where the data are to outlive a power cut, `verify --expect` reads the report after it.
+fn durability(report: &Report) -> Durability {
+    let never = report.config.get("fsync").is_some_and(|fsync| fsync == "never");
+    if never { Durability::Cached } else { Durability::Synced }
 }
 
 impl Report {
@@ -63,11 +70,11 @@ fn is_file(out: impl AsFd) -> bool {
     copy.and_then(|copy| File::from(copy).metadata()).is_ok_and(|facts| facts.is_file())
 }
 
-/// Writes the report: pretty JSON into a file (whole or not at all), one line on stdout.
+/// Writes the report: pretty JSON into a file (whole or not at all, and synced), one line on stdout.
 ///
 /// Call it for stdout after everything else that goes there: the report is the last line.
 pub fn write_report<T: Serialize>(report: &T, target: &ReportTarget) -> Result<(), Fatal> {
-    write_text("report", "--report", &text_of(report, target), target, &|| false)
+    put("report", "--report", &text_of(report, target), (target, Durability::Synced), &|| false)
 }
 
 fn text_of<T: Serialize>(report: &T, target: &ReportTarget) -> Vec<u8> {
@@ -94,15 +101,27 @@ pub fn write_text(
     target: &ReportTarget,
     is_done: &dyn Fn() -> bool,
 ) -> Result<(), Fatal> {
+    put(what, flag, text, (target, Durability::Cached), is_done)
+}
+
+fn put(
+    what: &str,
+    flag: &str,
+    text: &[u8],
+    (target, durability): (&ReportTarget, Durability),
+    is_done: &dyn Fn() -> bool,
+) -> Result<(), Fatal> {
     match target {
         ReportTarget::Stdout => write_stdout(text).map_err(|error| {
             Fatal::new(Exit::Failed, format!("the {what} could not be written to stdout: {error}"))
                 .mend(format!("{flag} FILE"))
         }),
-        ReportTarget::File(path) => place::put_when_read(path, text, patience(path, is_done)).map_err(|error| {
-            Fatal::new(Exit::Failed, format!("the {what} could not be written to {}: {error}", path.display()))
-                .mend(mend(flag, path, &error))
-        }),
+        ReportTarget::File(path) => {
+            place::put_when_read(path, text, durability, patience(path, is_done)).map_err(|error| {
+                Fatal::new(Exit::Failed, format!("the {what} could not be written to {}: {error}", path.display()))
+                    .mend(mend(flag, path, &error))
+            })
+        }
     }
 }
 
@@ -155,6 +174,18 @@ mod tests {
         let back: Report = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(back, report);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_report_is_synced_as_the_data_that_it_speaks_of() {
+        let of = |fsync: &str| {
+            let mut report = testing::report();
+            report.config.insert("fsync".into(), fsync.into());
+            durability(&report)
+        };
+        let [cached, synced] = [Durability::Cached, Durability::Synced];
+        assert_eq!(["never", "end", "each"].map(of), [cached, synced, synced]);
+        assert_eq!(durability(&testing::report()), synced, "what has no files, a topic say, is verified, too");
     }
 
     #[test]

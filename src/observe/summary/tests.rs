@@ -203,6 +203,12 @@ fn what_was_refused_says_how() {
     assert!(text.contains("\nanswers     204 × 1,200,000, 503 × 2,000, 429 × 31\n"), "{text}");
     report.totals.answers = Some((400..411).map(|status| (status, 1)).collect());
     assert!(answers(&report).unwrap().ends_with("407 × 1, 3 more in the report"), "{:?}", answers(&report));
+    report.totals.answers = None;
+    report.totals.broker_errors = Some(BTreeMap::new());
+    assert!(!render_again(&report, "r.json".as_ref()).contains("\nanswers "), "brokers took all");
+    report.totals.broker_errors = Some([("NOT_LEADER".into(), 2), ("NOT_ENOUGH_REPLICAS".into(), 1031)].into());
+    let text = render_again(&report, "r.json".as_ref());
+    assert!(text.contains("\nanswers     with an error: NOT_ENOUGH_REPLICAS × 1,031, NOT_LEADER × 2\n"), "{text}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::words::Words;
 use crate::counters::{CoreState, Snapshot};
 use crate::observe::logs::tests::capture;
 use crate::observe::testing::{self, SECOND};
@@ -208,6 +209,42 @@ fn a_refusal_is_told_once_for_each_target_and_status() {
     assert_eq!((&line["event"], &line["status"], &line["target"]), (&"refused".into(), &401.into(), &"null2".into()));
     assert_eq!(lines.len(), 2, "and that the run stopped: {lines:?}");
     assert!(lines[0].contains("null2: another refused answer: 401 Unauthorized"), "{lines:?}");
+}
+
+#[test]
+fn what_a_broker_refuses_is_told_once_for_each_target_and_error() {
+    let run = testing::Run::new(2, 2, Some(1_000_000));
+    let refusal = |code: i16, said: &str| {
+        let mut words = Words::default();
+        words.add(said.as_bytes());
+        Refusal { code, words }
+    };
+    let publish = |core: usize, lane: usize, refusals: &[Refusal]| {
+        run.shared.live[core].lanes[lane].publish_broker_refusals(refusals);
+    };
+    publish(0, 0, &[refusal(19, "two are missing")]);
+    publish(0, 1, &[refusal(-1, "")]);
+    publish(1, 0, &[refusal(19, "and again")]);
+    let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+    let told = capture(LogFormat::Text, || ticker.tell_refusals()).join("\n");
+    assert_eq!((told.matches("WARN").count(), told.matches("refused batch: ").count()), (2, 2), "{told}");
+    let line = "null: first refused batch: NOT_ENOUGH_REPLICAS (19): \"two are missing\"";
+    assert!(told.contains(line) && told.contains("min.insync.replicas"), "{told}");
+    assert!(told.contains("null2: first refused batch: UNKNOWN_SERVER_ERROR (-1)"), "{told}");
+    publish(1, 1, &[refusal(999, "")]);
+    publish(0, 1, &[refusal(-1, "other words"), refusal(-1, "")]);
+    let lines = capture(LogFormat::Json, || ticker.tell_refusals());
+    assert_eq!(lines.len(), 1, "what is new alone: {lines:?}");
+    let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    let facts = (&line["event"], &line["code"], &line["error"], &line["target"]);
+    assert_eq!(facts, (&"refused".into(), &999.into(), &"UNKNOWN".into(), &"null2".into()));
+    assert!(lines[0].contains("null2: another refused batch: UNKNOWN (999)"), "{lines:?}");
+    // Behind the one that each of these lanes has told.
+    for (core, codes) in [(0, 101..=108), (1, 201..=208)] {
+        publish(core, 0, &codes.map(|code| refusal(code, "")).collect::<Vec<_>>());
+    }
+    let told = capture(LogFormat::Text, || ticker.tell_refusals()).join("\n");
+    assert_eq!(told.matches("refused batch: ").count(), REFUSED_STATUSES_MAX - 1, "so many of a target: {told}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::base::limits;
 use crate::base::units::{format_counted, format_size};
-use crate::plan::{Io, KafkaClient, KafkaPlan, RunPlan, TargetPlan};
+use crate::plan::{self, Io, KafkaClient, KafkaPlan, RunPlan, TargetPlan};
 
 /// What 8 GB/s have on their way in half a millisecond: a target that has it is not kept waiting. Not so a partition of
 /// Kafka, whose brokers confirm a batch only once others have it, too.
@@ -16,7 +16,13 @@ pub fn in_flight(plan: &RunPlan) -> Option<String> {
     let (way, count, one, one_bytes, flags) = match to {
         TargetPlan::Null | TargetPlan::Stdout => return None,
         TargetPlan::File(_) if plan.io == Io::Syscall => return None,
-        TargetPlan::File(_) => ("", depth, "block", block_bytes, "--queue-depth or --block-size"),
+        TargetPlan::File(_) => {
+            let ring_bytes = plan.cores.iter().map(|core| core.ring_bytes_per_lane).min().unwrap_or(u64::MAX);
+            let had = plan::blocks_in_flight(depth, block_bytes, ring_bytes);
+            // With the ring as it is, larger blocks would be fewer.
+            let flags = if had < depth { "a larger --ring-size" } else { "--queue-depth or --block-size" };
+            ("", had, "block", block_bytes, flags)
+        }
         TargetPlan::Tcp(tcp) => {
             let flags = if tcp.shares_depth { "--queue-depth" } else { "--connections or --queue-depth" };
             ("", tcp.in_flight_max(depth), "block", block_bytes, flags)
@@ -115,11 +121,29 @@ mod tests {
         }
     }
 
+    /// Blocks of 256 KiB at a depth of 32 would be ample.
+    #[test]
+    fn a_ring_of_a_few_blocks_has_no_more_of_them_in_flight() {
+        let mut run = full_run();
+        run.replan(|plan| {
+            plan.io = Io::Uring;
+            (plan.sink.block_bytes, plan.sink.queue_depth) = (256 << 10, 32);
+            plan.cores.iter_mut().for_each(|core| core.ring_bytes_per_lane = 1 << 20);
+        });
+        let said = "each producer had at most 4 blocks (1 MiB) in flight; a larger --ring-size would allow more";
+        assert_eq!(in_flight(&run.shared.plan).as_deref(), Some(said));
+        run.replan(|plan| plan.cores.iter_mut().for_each(|core| core.ring_bytes_per_lane = 33 << 18));
+        assert_eq!(in_flight(&run.shared.plan), None, "8 MiB are ample");
+    }
+
     #[test]
     fn each_kind_of_target_names_its_own_limit() {
         assert_eq!(in_flight(&Run::new(1, 1, None).shared.plan), None, "null has none");
         let mut run = full_run();
-        run.replan(|plan| plan.io = Io::Uring);
+        run.replan(|plan| {
+            plan.io = Io::Uring;
+            plan.cores.iter_mut().for_each(|core| core.ring_bytes_per_lane = 9 << 20);
+        });
         assert_eq!(in_flight(&run.shared.plan), None, "8 MiB are ample");
         run.replan(|plan| plan.sink.block_bytes = 64 << 10);
         let said =

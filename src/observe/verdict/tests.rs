@@ -349,6 +349,13 @@ fn refusals_are_the_first_that_is_said() {
         (given.totals.retries, given.statuses) = (1, (400..411).collect());
     });
     assert!(many.evidence[0].contains("406, 407, 3 more); "), "{:?}", many.evidence);
+    let of_broker = judged(time, Some(0.5), |given| {
+        let (records_offered, records_failed) = (100, 50);
+        given.totals = Totals { records_offered, records_failed, ..Totals::default() };
+        given.totals.broker_errors = Some([("NOT_ENOUGH_REPLICAS".into(), 7)].into());
+        given.records_refused = 50;
+    });
+    assert!(of_broker.evidence[0].ends_with("refused 50 of 100 records (NOT_ENOUGH_REPLICAS)"), "{of_broker:?}");
 }
 
 #[test]

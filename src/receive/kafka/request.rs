@@ -1,17 +1,14 @@
 //! A Produce request: what it brings, what becomes of each batch, and its answer.
 
-use super::broker::{Broker, Checks, Topic};
+use super::broker::{Broker, Topic};
 use super::control::Refused;
-use super::log::Appended;
+use super::entry::Entry;
 use crate::base::limits;
 use crate::receive::books::Books;
 use crate::receive::faults::{Ending, Strike};
-use crate::verify::live::{Inspector, Outcome, Unsound};
-use crate::wire::kafka::batch::{HEADER_BYTES, NO_PRODUCER_ID};
-use crate::wire::kafka::errors::{
-    CORRUPT_MESSAGE, INVALID_RECORD, INVALID_REQUIRED_ACKS, PERHAPS_APPENDED, UNKNOWN_TOPIC_OR_PARTITION,
-    UNSUPPORTED_FOR_MESSAGE_FORMAT,
-};
+use crate::verify::live::Inspector;
+use crate::wire::kafka::batch::HEADER_BYTES;
+use crate::wire::kafka::errors::{CORRUPT_MESSAGE, INVALID_RECORD, UNSUPPORTED_FOR_MESSAGE_FORMAT};
 use crate::wire::kafka::fields::Malformed;
 use crate::wire::kafka::records::{BatchError, BatchHead};
 use crate::wire::kafka::request::{ProduceSkim, RequestHead};
@@ -35,14 +32,14 @@ pub enum After {
 }
 
 /// What it brings for one partition.
-struct Brought {
+pub struct Brought {
     /// Index into `topics`.
     topic: usize,
-    index: i32,
+    pub index: i32,
     /// The head of its one batch, or the code that refuses it.
-    head: Result<BatchHead, i16>,
+    pub head: Result<BatchHead, i16>,
     /// Where the whole batch is kept.
-    body: Option<Range<usize>>,
+    pub body: Option<Range<usize>>,
     code: i16,
     offset: i64,
 }
@@ -214,80 +211,4 @@ fn read_head(bytes: &[u8], record_bytes: usize) -> Result<BatchHead, i16> {
         return Err(INVALID_RECORD);
     }
     Ok(head)
-}
-
-/// How one batch is entered.
-struct Entry<'a> {
-    topic: &'a Topic,
-    broker: &'a Broker,
-    acks: i16,
-    ending: Ending,
-}
-
-impl Entry<'_> {
-    /// The offset of the batch, or the code that its sender gets.
-    #[inline]
-    fn enter(&self, brought: &Brought, body: &[u8], inspector: &mut Inspector, books: &mut Books) -> Result<i64, i16> {
-        if !matches!(self.acks, -1..=1) {
-            return Err(INVALID_REQUIRED_ACKS);
-        }
-        let head = brought.head?;
-        let mut partition = self.topic.partition(brought.index).ok_or(UNKNOWN_TOPIC_OR_PARTITION)?;
-        let checked = brought.body.clone().and_then(|range| body.get(range));
-        if let Some(bytes) = checked {
-            books.kafka.batches_checked += 1;
-            // Looked at without the common books, which others wait for.
-            let looked = inspector.look(bytes);
-            let mut live = self.broker.live().ok_or(INVALID_RECORD)?;
-            let next = partition.next();
-            let arrivals = partition.arrivals.get_or_insert_with(|| live.partition(&self.topic.name, brought.index));
-            if let Err(unsound) = looked {
-                live.refused(arrivals, next, head.records, &unsound);
-                return Err(match unsound {
-                    Unsound::Corrupt(_) => CORRUPT_MESSAGE,
-                    Unsound::Invalid(_) => INVALID_RECORD,
-                });
-            }
-        }
-        let (code, appends) = match self.ending {
-            // Written all the same, as by a broker whose replicas did not confirm in time.
-            Ending::Error(code) => (Some(code), PERHAPS_APPENDED.contains(&code)),
-            Ending::Reset => (None, false),
-            _ => (None, true),
-        };
-        let answered = matches!(self.ending, Ending::Answer | Ending::Error(_)) && !(code.is_some() && appends);
-        // What has no producer id may come again, and nobody could tell.
-        let outcome = match head.producer_id == NO_PRODUCER_ID && !answered {
-            true => Outcome::Uncertain,
-            false => Outcome::Received,
-        };
-        let mut offset = -1;
-        let mut tells = !appends && outcome == Outcome::Uncertain;
-        if appends {
-            match partition.append(&head, self.broker.gave_out(head.producer_id))? {
-                Appended::New { offset: new } => (offset, tells) = (new, true),
-                Appended::Again { offset: old } => {
-                    books.kafka.batches_doubled += 1;
-                    offset = old;
-                }
-            }
-        }
-        if tells {
-            match outcome {
-                Outcome::Received => {
-                    books.kafka.batches += 1;
-                    books.kafka.records += u64::from(head.records);
-                    books.bytes += head.bytes as u64;
-                }
-                Outcome::Uncertain => books.kafka.records_uncertain += u64::from(head.records),
-            }
-            let sampled = matches!(self.broker.checks, Checks::Every(_));
-            if let (Some(_), Some(arrivals)) = (checked.filter(|_| !sampled || appends), partition.arrivals.as_mut())
-                && let Some(mut live) = self.broker.live()
-            {
-                live.append(arrivals, offset.max(0), inspector, outcome);
-            }
-        }
-        code.map_or(Ok(offset), Err)
-    }
 }

@@ -1,10 +1,12 @@
-use super::{Most, Seat, check, check_batch, check_local, check_new, footprint, payload_bytes_max, prepare, seats};
+use super::{
+    Most, Seat, check, check_batch, check_local, check_new, footprint, make_missing, payload_bytes_max, prepare, seats,
+};
 use crate::base::fatal::{Exit, Fatal};
 use crate::config::{Command, Deps, parse};
 use crate::connect::kafka::testing::{self, Fake, client};
 use crate::connect::kafka::{Cluster, Dial, PartitionView, TopicLimits, TopicView};
 use crate::plan::testing::kafka_plan;
-use crate::plan::{Annotate, KafkaPlan, PayloadPlan, PayloadSource, RunPlan};
+use crate::plan::{Annotate, KafkaPlan, KeyPlan, PayloadPlan, PayloadSource, RunPlan};
 use crate::run::Stop;
 use kafka_protocol::messages::DescribeConfigsRequest;
 use std::net::TcpListener;
@@ -129,6 +131,35 @@ fn no_topic_is_made_that_would_refuse_the_batches() {
     assert_eq!(told(1001, None, false), Ok(()), "who may not ask goes on");
 }
 
+/// As where the controller is not tunnelled, and the leaders of the topic are.
+#[test]
+fn a_topic_that_is_there_needs_no_controller() {
+    let dial: Dial<Fake> = Box::new(|host, _, _| match host {
+        "boot" => Ok(Fake::new(|asked| {
+            testing::versions(asked).or_else(|| match asked.key {
+                3 => Some(testing::metadata("t", 1, asked.version)),
+                other => panic!("{other} was not to be asked"),
+            })
+        })),
+        _ => Err(Fatal::new(Exit::Unreachable, "no way there")),
+    });
+    let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+    let kafka = KafkaPlan { create_topic: true, ..kafka_plan(1) };
+    assert_eq!(make_missing(&payload(100), &kafka, 1, &mut cluster), Ok(false));
+}
+
+#[test]
+fn a_compacted_topic_gets_no_messages_without_a_key() {
+    let told = |key, is_compacted| {
+        let limits = TopicLimits { is_compacted, ..TopicLimits::default() };
+        check(&payload(100), &KafkaPlan { key, acks: 0, ..kafka_plan(1) }, &view(1, &[1]), &limits)
+    };
+    let fatal = told(KeyPlan::None, true).unwrap_err();
+    assert!(fatal.exit == Exit::Usage && fatal.to_string().contains("mend: --key=producer"), "{fatal}");
+    assert_eq!(told(KeyPlan::None, false), Ok(()));
+    assert_eq!([KeyPlan::Producer, KeyPlan::Cycle(3)].map(|key| told(key, true)), [Ok(()), Ok(())]);
+}
+
 fn plan_of(words: &str) -> Arc<RunPlan> {
     match parse(words.split(' ').map(Into::into), [], &Deps::new(|| Ok(()))) {
         Ok(Command::Run(plan)) => Arc::from(plan),
@@ -179,7 +210,7 @@ fn told_of_replicas(
     (least, replicas_are_enough): (u32, bool),
 ) -> Result<(), Fatal> {
     let kafka = KafkaPlan { acks, ..kafka_plan(1) };
-    let limits = TopicLimits { max_message_bytes: None, min_in_sync: Some(least), replicas_are_enough };
+    let limits = TopicLimits { min_in_sync: Some(least), replicas_are_enough, ..TopicLimits::default() };
     check(&payload(100), &kafka, &view(replicas, in_sync), &limits)
 }
 

@@ -16,6 +16,7 @@ use floor::Floors;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -281,6 +282,11 @@ fn refuse_contents(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Who has linked a rotated file elsewhere, or put a link in its place, keeps what it holds: it is written no more.
+fn is_ours_alone(rotated: &Path) -> bool {
+    rotated.symlink_metadata().is_ok_and(|facts| facts.is_file() && facts.nlink() <= 1)
+}
+
 impl LaneFiles {
     fn blame(&self, error: io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{}: {error}", self.plan.data.display()))
@@ -386,7 +392,10 @@ impl LaneFiles {
                 open::remove_if_there(&extra)?;
             }
         }
-        Ok(spare)
+        match spare {
+            Some(shared) if !is_ours_alone(&shared) => open::remove_if_there(&shared).map(|()| None),
+            spare => Ok(spare),
+        }
     }
 
     /// The log begins anew with each lap. That of the lap before stays: the file still holds what is left of it.

@@ -78,8 +78,8 @@ mod tests {
 
     fn claimed(plan: &FilePlan) -> Made {
         let mut made = Made::default();
-        let file = open::claim(plan, &mut made).unwrap();
-        fs::write(&plan.manifest, "{}").unwrap();
+        let file = open::claim(plan, "later", &mut made).unwrap();
+        open::tests::manifest().write(&plan.manifest).unwrap();
         drop(file);
         made
     }

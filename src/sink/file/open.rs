@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 const LOCK_WAIT: Duration = Duration::from_nanos(limits::FILE_LOCK_WAIT_NS);
 const LOCK_LOOK: Duration = Duration::from_millis(10);
 
-/// Opens one data file at `path` and makes it where it is not there; what it holds stays as it is.
+/// Opens one data file at `path` and makes it where it is not there; what it holds stays as it is. A device of that name
+/// would be written over from its start: it is none.
 fn open_as_it_is(plan: &FilePlan, path: &Path) -> io::Result<File> {
     let direct = if plan.direct { libc::O_DIRECT } else { 0 };
     let mut options = OpenOptions::new();
@@ -30,7 +31,9 @@ fn open_as_it_is(plan: &FilePlan, path: &Path) -> io::Result<File> {
     match plan.layout {
         FileLayout::Device { .. } => options.custom_flags(direct | libc::O_EXCL).open(path),
         FileLayout::Ring { .. } | FileLayout::Rotating { .. } => {
-            options.custom_flags(direct).create(true).truncate(false).open(path)
+            let file = options.custom_flags(direct).create(true).truncate(false).open(path)?;
+            let what = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+            if file.metadata()?.is_file() { Ok(file) } else { Err(what()) }
         }
     }
 }
@@ -112,19 +115,19 @@ pub fn unlock(file: &File) {
 }
 
 /// Makes the folder, opens the lane's data file and locks it. Nothing that is there is changed; `made` hears of what
-/// was not.
+/// was not. `run_id` is that of the run that begins.
 ///
 /// # Errors
-/// Exit 2 where data lie by now that must not be lost, 3 where another process is writing it or the host has no room
-/// for it, 5 where it cannot be opened.
-pub fn claim(plan: &FilePlan, made: &mut Made) -> Result<File, Fatal> {
+/// Exit 2 where data lie by now that must not be lost, or no regular file, 3 where another process is writing it or the
+/// host has no room for it, 5 where it cannot be opened.
+pub fn claim(plan: &FilePlan, run_id: &str, made: &mut Made) -> Result<File, Fatal> {
     let data_was_missing = plan.data.symlink_metadata().is_err();
     made.folder(place::folder(&plan.data)).map_err(|error| blame(plan, &error, "cannot make its folder"))?;
     let claimed = patiently(Instant::now(), || try_claim(plan));
     let claimed = claimed.map_err(|error| blame(plan, &error, "cannot be opened for writing"))?;
     let claimed = claimed.ok_or_else(|| busy(plan))?;
     // The run that had it may have ended while this one waited, and its data are finished.
-    if let Some(fatal) = existing::in_the_way(plan).into_iter().next() {
+    if let Some(fatal) = existing::in_the_way(plan, Some(run_id)).into_iter().next() {
         return Err(fatal);
     }
     made.claimed(plan, data_was_missing, &claimed).map_err(|error| blame(plan, &error, "cannot be used"))?;
@@ -161,6 +164,10 @@ fn try_claim(plan: &FilePlan) -> io::Result<Option<File>> {
 }
 
 fn is_locked(path: &Path) -> io::Result<bool> {
+    // A pipe would wait for its reader.
+    if fs::metadata(path).is_ok_and(|facts| !facts.is_file()) {
+        return Ok(false);
+    }
     match OpenOptions::new().write(true).open(path) {
         Ok(file) => lock(&file).map(|ours| !ours),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -186,6 +193,9 @@ fn blame(plan: &FilePlan, error: &io::Error, what: &str) -> Fatal {
             (Exit::Host, "raise `ulimit -f`, or a smaller --preallocate, --footprint or --rotate-size-mb")
         }
         Some(libc::EROFS) => (Exit::Host, "`mount -o remount,rw` it, or choose another --target"),
+        None if error.kind() == io::ErrorKind::InvalidInput => {
+            (Exit::Usage, "another PATH; a device is a --target itself")
+        }
         _ => (Exit::Unreachable, "choose another --target, or give the user the right to write there"),
     };
     Fatal::new(exit, format!("{}: {what}: {error}", plan.data.display())).mend(mend)

@@ -16,12 +16,14 @@ use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
 use crate::connect::Dialed;
 use crate::counters::Field;
+use crate::counters::broker_errors::{BrokerErrors, Refusal};
 use crate::payload::Payload;
 use crate::sink::link::{Breakage, Event, Link, Memory};
 use crate::sink::{Done, Fate, Wire};
 use crate::sys::ring::NetRing;
 use crate::wire::crc32c;
 use crate::wire::kafka::batch::{HEADER_BYTES, NO_SEQUENCE, write_header};
+use crate::wire::kafka::errors::broker_error;
 use crate::wire::kafka::response::AnswerSkim;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::SeedableRng;
@@ -32,6 +34,8 @@ use std::time::Instant;
 
 /// This part of a connection's lifetime is left for what is unanswered, and for clocks that differ.
 const LIFETIME_SPARE: u64 = 5;
+/// What helps where the broker says nothing of the reason.
+const NOT_DELIVERED_MEND: &str = "look at the broker, or raise delivery.timeout.ms";
 
 /// See the module.
 pub struct Part {
@@ -50,6 +54,8 @@ pub struct Part {
     answer: AnswerSkim,
     /// An answer said "again"; nothing is sent until all in flight is answered.
     recovering: bool,
+    /// What the last answer refused a batch with; `None`: it took one.
+    last_refusal: Option<Refusal>,
     /// On this connection the leader has taken a batch. Until then one is in flight: a leader that knows nothing of
     /// the producer takes any sequence, so a second batch would shut out a first that it refused for the moment.
     pub proven: bool,
@@ -78,11 +84,17 @@ pub struct OfLane<'a> {
     pub payload: &'a mut Payload,
     pub manner: &'a Manner,
     pub outbox: &'a mut Outbox,
+    pub errors: &'a mut BrokerErrors,
 }
 
 impl OfLane<'_> {
     fn reborrow(&mut self) -> OfLane<'_> {
-        OfLane { payload: &mut *self.payload, manner: self.manner, outbox: &mut *self.outbox }
+        OfLane {
+            payload: &mut *self.payload,
+            manner: self.manner,
+            outbox: &mut *self.outbox,
+            errors: &mut *self.errors,
+        }
     }
 }
 
@@ -102,6 +114,7 @@ impl Part {
             next_correlation_id: 0,
             answer: AnswerSkim::new(manner.version, id, limits::KAFKA_PRODUCE_ANSWER_BYTES_MAX),
             recovering: false,
+            last_refusal: None,
             proven: false,
             renew: false,
             not_before_ns: 0,
@@ -184,13 +197,18 @@ impl Part {
         if late_ns.max(down_ns) <= manner.delivery_timeout_ns {
             return;
         }
+        let last_refusal = self.last_refusal;
         self.end_with(manner, || {
             let seconds = |ns: u64| ns / 1_000_000_000;
-            let what = match late_ns > manner.delivery_timeout_ns {
-                true => format!("a batch was not delivered within {} s", seconds(late_ns)),
-                false => format!("there was no connection to the leader for {} s", seconds(down_ns)),
-            };
-            (what, Some("look at the broker, or raise delivery.timeout.ms"))
+            if late_ns <= manner.delivery_timeout_ns {
+                let what = format!("there was no connection to the leader for {} s", seconds(down_ns));
+                return (what, Some(NOT_DELIVERED_MEND));
+            }
+            let what = format!("a batch was not delivered within {} s", seconds(late_ns));
+            let Some(Refusal { code, words }) = last_refusal else { return (what, Some(NOT_DELIVERED_MEND)) };
+            let (error, why) = (broker_error(code), words.as_reason());
+            let mend = error.remedy().unwrap_or(NOT_DELIVERED_MEND);
+            (format!("{what}; the broker's last answer was {error}{why}"), Some(mend))
         });
     }
 
@@ -198,9 +216,12 @@ impl Part {
     pub fn leftovers(&self) -> impl Iterator<Item = (u32, Fate)> + '_ {
         let open = self.requests.iter().enumerate().filter(|(_, request)| !request.told);
         open.map(|(at, request)| {
-            let kind = Field::ErrorTimeout;
-            let unanswered = (self.answered..self.sent).contains(&at);
-            let fate = if unanswered { Fate::Uncertain(kind) } else { request.unconfirmed(kind) };
+            // What was never sent waited for what goes before it.
+            let refused = request.refused || request.attempts == 0 && self.last_refusal.is_some();
+            let fate = match (self.answered..self.sent).contains(&at) {
+                true => Fate::Uncertain(Field::ErrorTimeout),
+                false => request.unconfirmed(if refused { Field::ErrorBroker } else { Field::ErrorTimeout }),
+            };
             (request.slot, request.fate.unwrap_or(fate))
         })
     }
@@ -226,6 +247,7 @@ impl Part {
             left_ring: false,
             held: false,
             lent: false,
+            refused: false,
             fate: None,
             told: false,
         });
@@ -285,7 +307,7 @@ impl Part {
     pub fn on_event<R: NetRing>(
         &mut self,
         ring: &mut R,
-        OfLane { payload, manner, outbox }: OfLane<'_>,
+        OfLane { payload, manner, outbox, errors }: OfLane<'_>,
         event: Event,
         now_ns: u64,
         done: &mut Vec<Done>,
@@ -307,7 +329,7 @@ impl Part {
                 self.link.settle_ending()
             }
             Event::Received => {
-                let ended = self.read_answers(ring, OfLane { payload, manner, outbox }, now_ns, done);
+                let ended = self.read_answers(ring, OfLane { payload, manner, outbox, errors }, now_ns, done);
                 self.link.listen(ring);
                 self.advance(ring, payload, manner, outbox, now_ns);
                 // A send may have met the end before.
@@ -315,7 +337,7 @@ impl Part {
             }
             broken @ Event::Broken { .. } => broken,
         };
-        self.on_ended(ring, OfLane { payload, manner, outbox }, ended, done)
+        self.on_ended(ring, OfLane { payload, manner, outbox, errors }, ended, done)
     }
 
     fn request_of(&mut self, slot: u32) -> Option<&mut Request> {

@@ -31,6 +31,8 @@ pub struct Request {
     pub held: bool,
     /// The broker reads it in place, until it answers.
     pub lent: bool,
+    /// The last that is known of it is that the broker did not take it for now.
+    pub refused: bool,
     pub fate: Option<Fate>,
     pub told: bool,
 }

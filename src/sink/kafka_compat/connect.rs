@@ -85,12 +85,27 @@ fn sasl(plan: &SaslPlan) -> SaslConfig {
         SaslMechanism::ScramSha256 => SaslConfig::ScramSha256(credentials()),
         SaslMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials()),
         SaslMechanism::OauthBearer => {
-            let plan = plan.clone();
+            let (plan, bearer_kvs) = (plan.clone(), plan.extensions.clone());
             let callback: OauthCallback = Arc::new(move || {
                 let token = plan.secret_now().expose().to_owned();
                 Box::pin(async move { Ok(token) })
             });
-            SaslConfig::Oauthbearer(OauthBearerCredentials { callback, authz_id: None, bearer_kvs: Vec::new() })
+            SaslConfig::Oauthbearer(OauthBearerCredentials { callback, authz_id: None, bearer_kvs })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Secret;
+
+    #[test]
+    fn extensions_go_to_the_broker_with_the_token() {
+        let (mechanism, user, secret) = (SaslMechanism::OauthBearer, String::new(), Secret::new("token"));
+        let extensions = vec![("logicalCluster".to_owned(), "lkc-1".to_owned())];
+        let plan = SaslPlan { mechanism, user, secret, secret_file: None, extensions };
+        let SaslConfig::Oauthbearer(made) = sasl(&plan) else { panic!("a token is OAUTHBEARER's") };
+        assert_eq!(made.bearer_kvs, plan.extensions);
     }
 }

@@ -18,6 +18,7 @@ use crate::sys::region::Region;
 use crate::sys::ring::{Ring, Wait};
 use crate::sys::uring::Uring;
 use crate::wire::http::{HeadFacts, RequestHead};
+use socket2::SockRef;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -43,7 +44,7 @@ fn open(ring: &mut Blocking, connection: (TcpStream, TlsSession)) -> Link {
 }
 
 /// What the link tells next.
-fn next_event(ring: &mut Blocking, link: &mut Link) -> Event {
+fn next_event<R: NetRing>(ring: &mut R, link: &mut Link) -> Event {
     for _ in 0..LOOKS {
         ring.enter(Wait::ForNs(LOOK_NS)).unwrap();
         while let Some(completion) = ring.completion() {
@@ -160,6 +161,23 @@ fn what_was_said_before_a_send_met_the_end_is_heard() {
     assert_eq!(next_event(&mut ring, &mut link), Event::Broken { why, unsent: None });
 }
 
+/// What becomes of a message whose parts are at most so long, and how many bytes of it the kernel took.
+fn sent_in_parts(ring: &mut Uring, link: &mut Link, most: usize) -> (Event, usize) {
+    let (mut taken, mut event) = (0, Event::Nothing);
+    for _ in 0..LOOKS {
+        if event != Event::Nothing {
+            break;
+        }
+        ring.enter(Wait::ForNs(LOOK_NS)).unwrap();
+        while let Some(completion) = ring.completion() {
+            assert!(completion.result <= most as i32, "{completion:?}");
+            taken += completion.result.max(0) as usize;
+            event = link.complete(ring, completion);
+        }
+    }
+    (event, taken)
+}
+
 #[test]
 fn a_long_message_that_is_copied_goes_in_several_sends() {
     const MESSAGE_BYTES: usize = 3 * COPIED_BYTES_MAX + 1;
@@ -177,21 +195,75 @@ fn a_long_message_that_is_copied_goes_in_several_sends() {
     let mut link = Link::open(&mut ring, (0, 0), dialed, Area::cut(0, INBOX_BYTES, false)).unwrap();
     let (start, end) = (INBOX_BYTES, INBOX_BYTES + MESSAGE_BYTES);
     link.send(&mut ring, [start..start + 100, start + 100..end], TAG);
-    let (mut taken, mut event) = (0, Event::Nothing);
-    for _ in 0..LOOKS {
-        if event != Event::Nothing {
-            break;
-        }
-        ring.enter(Wait::ForNs(LOOK_NS)).unwrap();
-        while let Some(completion) = ring.completion() {
-            assert!(completion.result <= COPIED_BYTES_MAX as i32, "{completion:?}");
-            taken += completion.result.max(0) as usize;
-            event = link.complete(&mut ring, completion);
-        }
-    }
-    assert_eq!((event, taken), (Event::Sent { tag: TAG, memory: Memory::Free }, MESSAGE_BYTES));
+    let event = Event::Sent { tag: TAG, memory: Memory::Free };
+    assert_eq!(sent_in_parts(&mut ring, &mut link, COPIED_BYTES_MAX), (event, MESSAGE_BYTES));
     let all = reader.join().unwrap().unwrap();
     assert!(all.into_iter().eq((start..end).map(|at| (at % 251) as u8)), "in order, and each byte once");
+}
+
+/// It would read what is detached meanwhile.
+#[test]
+fn a_copied_send_on_a_ring_that_lends_never_gets_a_worker() {
+    const MESSAGE_BYTES: usize = 1 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // The smallest buffers that the kernel gives: a send waits again and again.
+    SockRef::from(&listener).set_recv_buffer_size(1).unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    SockRef::from(&stream).set_send_buffer_size(1).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (mut server, peer_address) = listener.accept().unwrap();
+    let reader = std::thread::spawn(move || {
+        let (mut part, mut count) = ([0; 1024], 0);
+        while count < MESSAGE_BYTES {
+            count += server.read(&mut part).ok().filter(|bytes| *bytes > 0).expect("there is more");
+        }
+    });
+    let mut ring = Uring::new(Region::map_unreserved(2 << 20).unwrap(), 8, 2).unwrap().zero_copy(true);
+    let dialed = Dialed { stream, tls: None, peer_address, expires: None };
+    let mut link = Link::open(&mut ring, (0, 0), dialed, Area::cut(0, INBOX_BYTES, false)).unwrap();
+    link.lend(&mut ring);
+    assert!(link.lends());
+    let (start, end) = (INBOX_BYTES, INBOX_BYTES + MESSAGE_BYTES);
+    link.send_copied(&mut ring, [start..start + 100, start + 100..end], TAG);
+    let event = Event::Sent { tag: TAG, memory: Memory::Free };
+    assert_eq!(sent_in_parts(&mut ring, &mut link, COPIED_BYTES_MAX_BESIDE_LENT), (event, MESSAGE_BYTES));
+    reader.join().unwrap();
+    // One stays for seconds. In a container its name may have another number.
+    let own = std::fs::read_link("/proc/thread-self").unwrap();
+    let worker = format!("iou-wrk-{}", own.file_name().unwrap().to_str().unwrap());
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    assert_eq!(names.filter(|name| name.trim_end() == worker).count(), 0);
+}
+
+/// What one connection lends may get other pages while a zero-copy send of another one still reads the old ones.
+#[test]
+fn a_link_that_cannot_lend_copies_once_another_one_on_its_ring_lends() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut ring = Uring::new(Region::map_unreserved(REGION_BYTES).unwrap(), 8, 2).unwrap().zero_copy(true);
+    let mut peers = Vec::new();
+    let mut open = |ring: &mut Uring, index: usize| {
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, peer_address) = listener.accept().unwrap();
+        peers.push(peer);
+        let dialed = Dialed { stream, tls: None, peer_address, expires: None };
+        Link::open(ring, (0, index), dialed, Area::cut(index * INBOX_BYTES, INBOX_BYTES, false)).unwrap()
+    };
+    let (mut lending, mut other) = (open(&mut ring, 0), open(&mut ring, 1));
+    let (start, end) = (2 * INBOX_BYTES, 2 * INBOX_BYTES + BODY_BYTES);
+    let mut send = |ring: &mut Uring| {
+        other.send(ring, [start..end, end..end], TAG);
+        let sent = next_event(ring, &mut other);
+        if sent == (Event::Sent { tag: TAG, memory: Memory::Held }) {
+            assert_eq!(next_event(ring, &mut other), Event::Released { tag: TAG });
+        }
+        sent
+    };
+    // Where the kernel can, it reads the memory in place.
+    let _before = send(&mut ring);
+    lending.lend(&mut ring);
+    assert!(lending.lends());
+    assert_eq!(send(&mut ring), Event::Sent { tag: TAG, memory: Memory::Free });
 }
 
 #[test]

@@ -146,6 +146,10 @@ impl NetRing for Uring {
         lends
     }
 
+    fn lends(&self) -> bool {
+        self.may_lend && !self.zero_copy
+    }
+
     fn detach(&mut self, range: Range<usize>) {
         // Registered memory is the old pages.
         self.registered_bytes = 0;

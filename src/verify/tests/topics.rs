@@ -272,6 +272,23 @@ fn many_threads_find_what_one_finds() {
     }
 }
 
+/// Before Kafka 3.8 a broker reads a segment of remote storage only for as long as the fetch may wait.
+#[test]
+fn a_broker_has_the_time_to_read_from_remote_storage() {
+    let log = dealt(20, 1);
+    let mut cancelled = log.clone();
+    cancelled.partitions[0].iter_mut().for_each(|(.., batch)| batch.clear());
+    let broker = move || {
+        let (log, cancelled) = (log.clone(), cancelled.clone());
+        move |asked: &Asked| {
+            let is_hasty = asked.key == FETCH && asked.decode::<FetchRequest>().max_wait_ms < 500;
+            let of = if is_hasty { &cancelled } else { &log };
+            Some(of.answer("t", asked))
+        }
+    };
+    assert_clean(&read_from(&VerifyArgs::default(), broker), 20);
+}
+
 #[test]
 fn partitions_are_read_side_by_side() {
     let log = dealt(40, 2);

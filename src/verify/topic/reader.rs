@@ -21,8 +21,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The broker holds a fetch back for so long if it has nothing; what is asked for is there already.
-const FETCH_WAIT: Duration = Duration::from_millis(100);
+/// The broker holds a fetch back for so long if it has nothing; what is asked for is there already. Before Kafka 3.8 it
+/// is also the time that a broker has to read a segment of tiered storage: after it, it answers with nothing.
+const FETCH_WAIT: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(100);
 /// Portions of one partition that wait for the judge, and facts of all of them.
 const PORTIONS_AHEAD: usize = 2;
 const FACTS_AHEAD_MAX: usize = 1 << 20;
@@ -250,7 +252,7 @@ impl<S: Stream + 'static> Reader<S> {
                 return self.give_up(cursor);
             }
             // A leader that was just elected may not know its end yet.
-            std::thread::sleep(FETCH_WAIT);
+            std::thread::sleep(PAUSE);
         }
     }
 
@@ -314,6 +316,8 @@ impl<S: Stream + 'static> Reader<S> {
             return Ok(());
         }
         let what = format!("{label}: the broker gives nothing from offset {next} on");
-        Err(Fatal::new(Exit::Failed, what).mend("kafka-dump-log shows what is there"))
+        let mend = "kafka-dump-log shows what is there; of a tiered topic (remote.storage.enable=true) the rest is in \
+                    remote storage, and the broker's log says why it does not read it";
+        Err(Fatal::new(Exit::Failed, what).mend(mend))
     }
 }

@@ -113,12 +113,19 @@ impl BrokerError {
             19 | 20 => "start the missing replicas, lower the topic's min.insync.replicas, or --acks 1",
             21 => "--acks 0, 1 or all",
             29 => "allow it: kafka-acls.sh --add --allow-principal User:NAME --operation Write --topic TOPIC",
-            31 => "allow it: kafka-acls.sh --add --allow-principal User:NAME --operation IdempotentWrite --cluster",
+            31 => {
+                "--idempotent off, or allow it: kafka-acls.sh --add --allow-principal User:NAME --operation Write \
+                 --topic TOPIC (before Kafka 2.8: --operation IdempotentWrite --cluster)"
+            }
             32 => "set this host's clock, or raise the topic's message.timestamp.before.max.ms and .after.max.ms",
             33 => "--sasl-mechanism with one that the broker's sasl.enabled.mechanisms names",
             34 => "--sasl-mechanism, or a listener of the broker that wants no SASL",
             35 => "a broker of 0.11 or later, or --kafka-client rskafka",
-            37 | 38 => "fewer replicas than there are brokers, or more brokers",
+            37 => "fewer --partitions, or make the topic first, then --create-topic off",
+            38 => {
+                "make the topic first, with no more replicas than there are brokers: kafka-topics.sh --create \
+                 --replication-factor N; then --create-topic off"
+            }
             41 => "wait until the cluster has elected a controller",
             42 => "--partitions and --kafka-property as the cluster's policy allows; the broker's log says which field",
             43 => "a topic of message format 2: --idempotent off does without it",
@@ -319,9 +326,14 @@ mod tests {
 
     #[test]
     fn what_a_producer_meets_has_a_remedy() {
-        for code in [2, 3, 5, 6, 7, 10, 17, 18, 19, 20, 21, 29, 31, 32, 35, 45, 47, 56, 58, 59, 76, 87, 89] {
+        for code in [2, 3, 5, 6, 7, 10, 17, 18, 19, 20, 21, 29, 31, 32, 35, 37, 38, 45, 47, 56, 58, 59, 76, 87, 89] {
             assert!(broker_error(code).remedy().is_some(), "{:?}", broker_error(code));
         }
         assert_eq!(broker_error(0).remedy(), None);
+        // Each of them with a flag that there is.
+        for (code, flag) in [(31, "--idempotent off"), (37, "--partitions"), (38, "--create-topic off")] {
+            assert!(broker_error(code).remedy().is_some_and(|remedy| remedy.contains(flag)), "{code}");
+        }
+        assert!(!broker_error(38).remedy().unwrap().contains("--partitions"));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::fields::{Fields, Malformed};
 use super::{PRODUCE_VERSION_MAX, PRODUCE_VERSION_MIN};
+use crate::base::words::Words;
 
 /// Bytes of a message's size, which goes before it.
 pub const SIZE_BYTES: usize = 4;
@@ -155,9 +156,16 @@ pub struct Told {
 }
 
 /// Reads answers to Produce while they arrive. What a broker says in words, about the batch or its records, is passed
-/// over and need not be held.
+/// over and need not be held, but for the first words about an error.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerSkim {
+    state: SkimState,
+    words: Words,
+}
+
+/// Where it is in an answer: kept as it was where more bytes have to come.
+#[derive(Clone, Copy, Debug)]
+struct SkimState {
     version: i16,
     /// The partition that is asked about.
     index: i32,
@@ -170,6 +178,8 @@ pub struct AnswerSkim {
     topics: u32,
     partitions: u32,
     record_errors: u32,
+    /// The next text of the partition is to be kept: it has an error, and there was no text yet.
+    keeps_text: bool,
     told: Told,
 }
 
@@ -187,23 +197,18 @@ enum Due {
 impl AnswerSkim {
     /// For answers to requests of that version, of `bytes_max` at the most.
     pub fn new(version: i16, index: i32, bytes_max: usize) -> Self {
-        Self {
-            version,
-            index,
-            frames: Frames::new(bytes_max),
-            left: None,
-            text_bytes: 0,
-            due: Due::Head,
-            topics: 0,
-            partitions: 0,
-            record_errors: 0,
-            told: Told::default(),
-        }
+        Self { state: SkimState::new(version, index, Frames::new(bytes_max)), words: Words::default() }
     }
 
     /// Forgets what it has of an answer.
     pub fn restart(&mut self) {
-        *self = Self::new(self.version, self.index, self.frames.bytes_max);
+        self.state = SkimState::new(self.state.version, self.state.index, self.state.frames);
+    }
+
+    /// What the broker said about the error of the partition, in the answer that came last with one: about the first
+    /// record that it names, else about the batch. Brokers say so from version 8 on.
+    pub fn words(&self) -> Words {
+        self.words
     }
 
     /// Takes what it can from `bytes`, up to the end of an answer: how many, and the answer if that was its end. What
@@ -211,21 +216,21 @@ impl AnswerSkim {
     pub fn step(&mut self, bytes: &[u8]) -> Result<(usize, Option<Told>), Malformed> {
         let mut at = 0;
         loop {
-            let Some(left) = self.left else {
-                let Some(size) = self.frames.size(&bytes[at..])? else { return Ok((at, None)) };
-                self.left = Some(size);
+            let Some(left) = self.state.left else {
+                let Some(size) = self.state.frames.size(&bytes[at..])? else { return Ok((at, None)) };
+                self.state.left = Some(size);
                 at += SIZE_BYTES;
                 continue;
             };
             let seen = &bytes[at..bytes.len().min(at + left)];
-            let (mut after, mut fields) = (*self, Fields::new(seen));
-            let is_end = match after.read(&mut fields) {
+            let (mut after, mut fields) = (self.state, Fields::new(seen));
+            let is_end = match after.read(&mut fields, &mut self.words) {
                 Err(Malformed::Short { .. }) if seen.len() < left => return Ok((at, None)),
                 outcome => outcome?,
             };
             let used = seen.len() - fields.rest().len();
             (at, after.left) = (at + used, Some(left - used));
-            *self = after;
+            self.state = after;
             if is_end && left > used {
                 return Err(Malformed::Trailing { bytes: left - used });
             }
@@ -235,13 +240,35 @@ impl AnswerSkim {
             }
         }
     }
+}
 
-    /// Reads what is due; true: that was the last.
-    fn read(&mut self, fields: &mut Fields<'_>) -> Result<bool, Malformed> {
+impl SkimState {
+    fn new(version: i16, index: i32, frames: Frames) -> Self {
+        Self {
+            version,
+            index,
+            frames,
+            left: None,
+            text_bytes: 0,
+            due: Due::Head,
+            topics: 0,
+            partitions: 0,
+            record_errors: 0,
+            keeps_text: false,
+            told: Told::default(),
+        }
+    }
+
+    /// Reads what is due; true: that was the last. What it cannot read whole adds nothing to `words`.
+    fn read(&mut self, fields: &mut Fields<'_>, words: &mut Words) -> Result<bool, Malformed> {
         if self.text_bytes > 0 {
             let passed = self.text_bytes.min(fields.rest().len()).max(1);
-            fields.take("text", passed)?;
+            let text = fields.take("text", passed)?;
             self.text_bytes -= passed;
+            if self.keeps_text {
+                words.add(text);
+                self.keeps_text = self.text_bytes > 0;
+            }
             return Ok(false);
         }
         self.due = match self.due {
@@ -252,13 +279,14 @@ impl AnswerSkim {
             }
             Due::Topic => {
                 self.text_bytes = fields.string_length("topic")?;
+                self.keeps_text = false;
                 Due::Partitions
             }
             Due::Partitions => {
                 self.partitions = fields.count("number of partitions")?;
                 self.next_partition()
             }
-            Due::Partition => self.partition(fields)?,
+            Due::Partition => self.partition(fields, words)?,
             Due::RecordError => {
                 fields.i32("record's index")?;
                 self.text_bytes = fields.nullable_string_length("record's error message")?.unwrap_or(0);
@@ -277,7 +305,7 @@ impl AnswerSkim {
     }
 
     /// Its fields of a fixed width.
-    fn partition(&mut self, fields: &mut Fields<'_>) -> Result<Due, Malformed> {
+    fn partition(&mut self, fields: &mut Fields<'_>, words: &mut Words) -> Result<Due, Malformed> {
         let (index, error_code) = (fields.i32("partition")?, fields.i16("error code")?);
         let base_offset = fields.i64("base offset")?;
         fields.i64("log append time")?;
@@ -286,8 +314,13 @@ impl AnswerSkim {
         }
         let has_words = self.version >= 8;
         self.record_errors = if has_words { fields.count("number of record errors")? } else { 0 };
-        if index == self.index {
-            self.told.partition.get_or_insert((error_code, base_offset));
+        let is_asked_about = index == self.index && self.told.partition.is_none();
+        self.keeps_text = is_asked_about && error_code != 0;
+        if is_asked_about {
+            self.told.partition = Some((error_code, base_offset));
+        }
+        if self.keeps_text {
+            words.clear();
         }
         Ok(if has_words { self.next_record_error() } else { self.next_partition() })
     }

@@ -125,6 +125,8 @@ pub struct Broker {
     /// Answers that asked for a pause, heard or not, and for how long in all.
     pub throttled_answers: u64,
     pub throttled_ms: u64,
+    /// Batches that it answered with an error, heard or not: by lane and code.
+    pub errors: BTreeMap<u32, BTreeMap<i16, u64>>,
 }
 
 impl Broker {
@@ -144,6 +146,7 @@ impl Broker {
             misled_max: 0,
             throttled_answers: 0,
             throttled_ms: 0,
+            errors: BTreeMap::new(),
         }
     }
 
@@ -270,6 +273,9 @@ impl Broker {
         let index = parts[0].index;
         self.compare_with_earlier(self.connections[&id].lane, index, &batches[0]);
         let (code, offset) = self.judge(id, index, &batches[0], chance);
+        if code != 0 {
+            *self.errors.entry(self.connections[&id].lane).or_default().entry(code).or_default() += 1;
+        }
         let (version, correlation_id) = (head.version, head.correlation_id);
         let words = if chance.one_in(self.mood.wordy_one_in) { 200 } else { 0 };
         let mut said = Said { version, correlation_id, index, code, offset, throttle_ms: 0, words };

@@ -150,6 +150,25 @@ fn check_answers(plan: &NetPlan, run: &NetOutcome<Server>, lane: usize) {
     }
 }
 
+/// No refusal is counted that the broker did not answer, and where no answer is lost all of them are.
+fn check_broker_errors(plan: &NetPlan, run: &NetOutcome<Broker>, lane: usize) {
+    let NetTarget::Kafka { acks, mood, .. } = plan.target else { unreachable!() };
+    let heard = run.outcome.end.lanes[lane].broker_errors.as_ref();
+    assert_eq!(heard.is_some(), acks != 0, "without acknowledgements nothing is answered");
+    let Some(heard) = heard else { return };
+    let mut all = heard.measured.clone();
+    heard.warm.iter().for_each(|(code, count)| *all.entry(*code).or_default() += count);
+    let given = run.net.peer.errors.get(&(lane as u32)).cloned().unwrap_or_default();
+    let within = all.iter().all(|(code, count)| given.get(code).is_some_and(|given| count <= given));
+    assert!(within, "lane {lane}: {all:?} of {given:?} refusals");
+    let patient = plan.request_timeout_ns >= PATIENT_NS && plan.base.drain_timeout_ns >= PATIENT_NS;
+    let breaks = plan.faults.breaks_left > 0 || plan.faults.stuck_at_ns < u64::MAX;
+    let silent = mood.hangs_one_in + mood.garbage_one_in > 0 || mood.lacks.is_some();
+    if patient && !breaks && !silent && run.outcome.end.ended_by.is_none() {
+        assert_eq!(all, given, "lane {lane}: all answers are heard");
+    }
+}
+
 pub fn check_kafka(plan: &NetPlan, run: &NetOutcome<Broker>) {
     let NetTarget::Kafka { acks, idempotent, in_flight, mood, .. } = plan.target else { unreachable!() };
     let peer = &run.net.peer;
@@ -165,6 +184,7 @@ pub fn check_kafka(plan: &NetPlan, run: &NetOutcome<Broker>) {
     if is_peaceful(plan) {
         assert_eq!(throttled, asked, "answers that asked for a pause, and ms: all of them are heard");
     }
+    (0..run.said.len()).for_each(|lane| check_broker_errors(plan, run, lane));
     // What was on its way, and whose answer says first that somebody else leads; then that one is found, whatever
     // became of the batch.
     assert!(peer.misled_max <= in_flight as u64, "{} requests to a leader that was none", peer.misled_max);

@@ -1,6 +1,7 @@
 //! Stands between core and sink and writes down what is said of each record.
 
 use engine::counters::answers::Answers;
+use engine::counters::broker_errors::BrokerErrors;
 use engine::payload::Payload;
 use engine::sink::{Done, Ending, Fate, Kept, LaneClose, Room, Sink, Wire};
 use engine::sys::allocation::uncounted;
@@ -93,6 +94,10 @@ impl<R: Ring, S: Sink<R>> Sink<R> for Witness<S> {
 
     fn answers(&self, lane: usize) -> Option<&Answers> {
         self.sink.answers(lane)
+    }
+
+    fn broker_errors(&self, lane: usize) -> Option<&BrokerErrors> {
+        self.sink.broker_errors(lane)
     }
 
     fn give_up(&mut self, ring: &mut R, payloads: &mut [Payload], done: &mut Vec<Done>) {

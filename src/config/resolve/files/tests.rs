@@ -1,6 +1,7 @@
 use super::*;
 use crate::base::fatal::Exit;
 use crate::config::values;
+use crate::manifest::Manifest;
 use crate::plan::SinkKind;
 
 fn file(path: &str) -> Place {
@@ -116,8 +117,46 @@ fn what_lies_there_is_refused_with_everything_else() {
     let (_, errors) = planned(&audited, place(), 2);
     assert!(errors.len() == 2 && errors[0].what.contains("payloads.0.log"), "{errors:?}");
     assert!(errors[1].what.contains("payloads.1.bin"), "{errors:?}");
-    let (plans, errors) = planned(&Wanted { overwrite: true, ..audited }, place(), 2);
+    let overwriting = Wanted { overwrite: true, ..audited };
+    let (_, errors) = planned(&overwriting, place(), 2);
+    assert!(errors.len() == 1 && errors[0].what.contains("payloads.0.log"), "no line of ours: {errors:?}");
+    std::fs::remove_file(folder.path().join("payloads.0.log")).unwrap();
+    let (plans, errors) = planned(&overwriting, place(), 2);
     assert!(errors.is_empty() && plans[1].existing == Existing::Replaced, "{errors:?}");
+}
+
+/// The folder's place for data, and what a PATH and a number make.
+#[test]
+fn what_has_the_name_of_a_data_file_and_is_none_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for name in ["payloads.1.bin", "x.1"] {
+        std::os::unix::fs::symlink("/dev/null", path(name)).unwrap();
+    }
+    for place in [Place::Folder(folder.path().to_owned()), Place::File(path("x"))] {
+        for overwrite in [false, true] {
+            let (_, errors) = planned(&Wanted { overwrite, ..wanted() }, place.clone(), 2);
+            assert!(errors.len() == 1 && errors[0].exit == Exit::Usage, "{errors:?}");
+            assert!(errors[0].what.contains("is a character device (/dev/null)"), "{errors:?}");
+            assert_eq!(errors[0].mend.as_deref(), Some("--target=file:/dev/null"));
+        }
+    }
+}
+
+#[test]
+fn no_run_id_is_used_twice_for_a_ring() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = || Place::Folder(folder.path().to_owned());
+    std::fs::write(folder.path().join("payloads.0.bin"), "its records").unwrap();
+    let manifest = Manifest { data_file: "payloads.0.bin".to_owned(), ..open::tests::manifest() };
+    manifest.write(&folder.path().join("payloads.0.json")).unwrap();
+    let ring = Wanted { preallocate_bytes: Some(1 << 20), overwrite: true, ..wanted() };
+    for (run_id, others) in [(Some("earlier"), 1), (Some("later"), 0), (None, 0)] {
+        let wanted = Wanted { run_id: run_id.map(str::to_owned), ..ring.clone() };
+        let (_, errors) = planned(&wanted, place(), 1);
+        assert_eq!(errors.len(), others, "{errors:?}");
+        assert!(errors.iter().all(|fatal| fatal.mend.as_deref() == Some("another --run-id")), "{errors:?}");
+    }
 }
 
 #[test]

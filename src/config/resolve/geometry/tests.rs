@@ -115,6 +115,56 @@ fn rings_fit_their_purpose_and_the_memory() {
 }
 
 #[test]
+fn a_depth_that_was_asked_for_has_room_in_the_ring() {
+    let sizes = Sizes::fixed_at(4096);
+    let cached = file_facts(&sizes, false);
+    let deep = Wanted { queue_depth: Some(32), ..wanted() };
+    assert_eq!(ring(&deep, &cached, 16 << 20, &[1]), (33 * (256 << 10), Vec::new()));
+    let by_calls = ring_by(Io::Syscall, &deep, &cached, 16 << 20, &[1]).0;
+    assert_eq!(by_calls, 512 << 10, "one is written after the other, out of the cache");
+    let shallow = Wanted { queue_depth: Some(2), ..wanted() };
+    assert_eq!(ring(&shallow, &cached, 16 << 20, &[1]).0, 1 << 20, "no less than by default");
+    assert_eq!(ring(&deep, &cached, 16 << 10, &[1]).0, 4 << 20, "no more than the memory allows");
+}
+
+#[test]
+fn a_depth_that_has_no_room_is_told() {
+    let sizes = Sizes::fixed_at(4096);
+    let told = |io, more: Wanted, capacity_bytes, available_kb| {
+        let facts = Facts { capacity_bytes, ..file_facts(&sizes, false) };
+        let wanted = Wanted { block_bytes: Some(256 << 10), ..more };
+        let (bytes, _) = ring_by(io, &wanted, &facts, available_kb, &[1]);
+        depth_note(&wanted, (facts.kind, capacity_bytes), (&chosen(&wanted, &facts).0, io), bytes)
+    };
+    let deep = || Wanted { queue_depth: Some(32), ..wanted() };
+    let (whole, roomy) = (u64::MAX, 16 << 20);
+    assert_eq!(told(Io::Uring, deep(), whole, roomy), None);
+    assert_eq!(told(Io::Uring, wanted(), whole, roomy), None, "nobody asked");
+    let small = Wanted { ring_bytes: Some(2 << 20), ..deep() };
+    for (io, wanted, capacity_bytes, available_kb, had, more) in [
+        (Io::Uring, small, whole, roomy, 8, "--ring-size=8650752 has room for all"),
+        (Io::Uring, deep(), 4 << 20, roomy, 16, "smaller blocks leave"),
+        (Io::Uring, deep(), whole, 16 << 10, 16, "fewer producers or smaller blocks"),
+        (Io::Syscall, deep(), whole, roomy, 2, "it stays in the cache"),
+    ] {
+        let note = told(io, wanted, capacity_bytes, available_kb).unwrap_or_default();
+        let cut = format!("--queue-depth 32 is cut to {had}: a payload ring of ");
+        assert!(note.starts_with(&cut) && note.contains(" blocks of 256 KiB; ") && note.contains(more), "{note}");
+    }
+    let (blocks, _) = chosen(&deep(), &file_facts(&sizes, false));
+    let network = depth_note(&deep(), (SinkKind::Tcp, whole), (&blocks, Io::Uring), 1);
+    assert_eq!(network, None, "connections have room of their own");
+}
+
+/// The table cannot name a number of the code.
+#[test]
+fn help_says_how_much_of_neighbouring_blocks_one_call_carries() {
+    let most = units::format_size(crate::sys::blocking::MERGED_BYTES_MAX as u64);
+    let help = crate::config::keys::find("block-size").unwrap().help;
+    assert!(help.contains(&format!("in one call of up to {most}")), "{help}");
+}
+
+#[test]
 fn a_preallocated_file_is_made_of_whole_rings() {
     let (fixed, odd) = (Sizes::fixed_at(4096), Sizes::fixed_at(1000));
     let templates = Sizes { min_bytes: 700, max_bytes: 900, mean_bytes: 800, cycle_bytes: 2400, count: 3 };

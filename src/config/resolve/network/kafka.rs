@@ -9,7 +9,8 @@ use crate::config::kafka_properties::KafkaProperties;
 use crate::config::resolve::payload::Sizes;
 use crate::config::values::{Mode, Wanted};
 use crate::plan::{
-    Annotate, Compression, Io, KafkaAccess, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, PayloadPlan, TlsPlan,
+    Annotate, Compression, Io, KafkaAccess, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, PayloadPlan, PayloadSource,
+    TlsPlan,
 };
 use crate::wire::kafka::batch::HEADER_BYTES;
 
@@ -50,6 +51,19 @@ pub fn plan(
     if flags.client == Some(KafkaClient::Rskafka) && link.retry.retries_max > 0 {
         notes.push(RSKAFKA_RETRIES.to_owned());
     }
+    let codec = flags.codec.or(said.compression).unwrap_or(Compression::None);
+    if let (None, Some(bytes), true) = (flags.batch_bytes, said.batch_bytes, codec != Compression::None)
+        && bytes >= batch_bytes_min
+        && shrinks(payload)
+    {
+        note_once(
+            notes,
+            format!(
+                "batch.size={bytes} counts before compression here, and after it in Kafka's own producer: a larger \
+                 --batch-size makes requests as large as there"
+            ),
+        );
+    }
     KafkaPlan {
         bootstrap: url.hosts.clone(),
         local_only: !shared.rate_is_said,
@@ -57,7 +71,7 @@ pub fn plan(
         sasl,
         acks,
         idempotent,
-        codec: flags.codec.or(said.compression).unwrap_or(Compression::None),
+        codec,
         batch_bytes: batch_bytes(batch, sizes, batch_bytes_min, notes, errors),
         batch_bytes_min,
         linger_ns,
@@ -238,6 +252,14 @@ fn check_rskafka(wanted: &Wanted, said: &KafkaProperties, (acks, idempotent): (i
     };
     if let Some(retries) = counted.filter(|retries| *retries > 0) {
         cannot(format!("--retry {retries}: it counts time, not attempts"), "--retry=off");
+    }
+}
+
+/// Whether a compressor finds something to remove.
+fn shrinks(payload: &PayloadPlan) -> bool {
+    match payload.source {
+        PayloadSource::Random { compressibility } => compressibility > 0.0,
+        PayloadSource::Templates(_) => true,
     }
 }
 

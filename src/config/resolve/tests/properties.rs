@@ -66,6 +66,23 @@ fn without_retries_idempotence_is_off_or_an_error_as_in_kafka_s_own_producer() {
 }
 
 #[test]
+fn a_batch_size_of_the_property_is_told_to_count_before_compression() {
+    let told = |more: &[(&str, &str)]| {
+        let made = plan(&[&[("target", "kafka://localhost/t")][..], more].concat());
+        made.notes.iter().filter(|note| note.contains("counts before compression")).count()
+    };
+    let (size, codec) = (("kafka-property", "batch.size=200000"), ("kafka-property", "compression.type=lz4"));
+    let soft = ("compressibility", "0.8");
+    assert_eq!(told(&[size, codec, soft]), 1);
+    assert_eq!(told(&[size, ("compression", "zstd"), soft, ("target", "kafka://localhost/u")]), 1);
+    assert_eq!(told(&[size, soft]), 0);
+    assert_eq!(told(&[codec, soft]), 0);
+    assert_eq!(told(&[size, codec, soft, ("batch-size", "1000000")]), 0);
+    assert_eq!(told(&[size, codec]), 0, "random bytes stay as they are");
+    assert_eq!(told(&[("kafka-property", "batch.size=0"), codec, soft]), 0, "each goes alone, here and there");
+}
+
+#[test]
 fn kafka_s_batch_size_gives_way_to_a_longer_record_and_the_flag_does_not() {
     let given = [("target", "kafka://localhost/t"), ("payload-size", "65536")];
     for (property, bytes) in [("batch.size=0", 65_617), ("batch.size=16384", 65_617), ("batch.size=70000", 70_000)] {

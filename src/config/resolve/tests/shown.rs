@@ -44,6 +44,20 @@ fn sizes_that_are_cut_are_told_and_shown_as_they_are() {
 }
 
 #[test]
+fn a_depth_beyond_the_ring_is_shown_as_it_is_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file:{}/", folder.path().display());
+    let base = [("target", url.as_str()), ("min-free", "0"), ("parallel", "1"), ("direct", "off"), ("io", "uring")];
+    let deep = [&base[..], &[("block-size", "256Ki"), ("queue-depth", "32")]].concat();
+    let is_cut = |made: &RunPlan| made.notes.iter().any(|note| note.contains("--queue-depth 32 is cut to 8: "));
+    let cut = plan(&[&deep[..], &[("ring-size", "2Mi")]].concat());
+    assert!(cut.effective_config["queue_depth"] == 8 && is_cut(&cut), "{:?}", cut.notes);
+    let whole = plan(&deep);
+    assert!(whole.effective_config["queue_depth"] == 32 && !is_cut(&whole), "{:?}", whole.notes);
+    assert!(whole.cores[0].ring_bytes_per_lane >= 33 * (256 << 10));
+}
+
+#[test]
 fn what_has_nothing_to_make_durable_is_never_synced() {
     let special = plan(&[("target", "file:/dev/null"), ("fsync", "each")]);
     assert_eq!(special.effective_config["fsync"], "never");

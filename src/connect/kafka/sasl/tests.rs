@@ -5,7 +5,8 @@ use crate::plan::Secret;
 use kafka_protocol::messages::{SaslAuthenticateResponse, SaslHandshakeResponse};
 
 fn sasl(mechanism: SaslMechanism) -> SaslPlan {
-    SaslPlan { mechanism, user: "ann".to_owned(), secret: Secret::new("pencil"), secret_file: None }
+    let (user, secret) = ("ann".to_owned(), Secret::new("pencil"));
+    SaslPlan { mechanism, user, secret, secret_file: None, extensions: Vec::new() }
 }
 
 fn open(fake: Fake, sasl: SaslPlan) -> Result<Session<Fake>, KafkaError> {
@@ -15,8 +16,16 @@ fn open(fake: Fake, sasl: SaslPlan) -> Result<Session<Fake>, KafkaError> {
 /// Authenticates against a broker that answers each of our messages by `reply`: error code, and bytes or its message.
 fn login(
     mechanism: SaslMechanism,
+    reply: impl FnMut(&[u8]) -> (i16, Vec<u8>) + Send + 'static,
+) -> Result<Session<Fake>, KafkaError> {
+    login_as(sasl(mechanism), reply)
+}
+
+fn login_as(
+    plan: SaslPlan,
     mut reply: impl FnMut(&[u8]) -> (i16, Vec<u8>) + Send + 'static,
 ) -> Result<Session<Fake>, KafkaError> {
+    let mechanism = plan.mechanism;
     let fake = Fake::new(move |asked| {
         testing::versions(asked).or_else(|| match asked.key {
             17 => {
@@ -37,7 +46,7 @@ fn login(
             }
         })
     });
-    open(fake, sasl(mechanism))
+    open(fake, plan)
 }
 
 fn login_error(mechanism: SaslMechanism, reply: impl FnMut(&[u8]) -> (i16, Vec<u8>) + Send + 'static) -> String {
@@ -64,6 +73,13 @@ fn plain_and_tokens() {
         (0, Vec::new())
     };
     assert!(login(SaslMechanism::OauthBearer, token).is_ok());
+    let extensions = [("logicalCluster", "lkc-1"), ("identityPoolId", "pool-1")];
+    let extensions = extensions.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let extended = |message: &[u8]| {
+        assert_eq!(message, b"n,,\x01auth=Bearer pencil\x01logicalCluster=lkc-1\x01identityPoolId=pool-1\x01\x01");
+        (0, Vec::new())
+    };
+    assert!(login_as(SaslPlan { extensions, ..sasl(SaslMechanism::OauthBearer) }, extended).is_ok());
     assert!(login_error(SaslMechanism::Plain, |_| (58, Vec::new())).contains("SASL_AUTHENTICATION_FAILED"));
     let reason: &'static [u8] = b"{\"status\":\"invalid_token\"}";
     for again in [b"".as_slice(), reason] {

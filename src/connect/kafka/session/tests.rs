@@ -105,6 +105,21 @@ fn from_kafka_3_7_on_no_more_replicas_are_wanted_in_sync_than_there_are() {
 }
 
 #[test]
+fn a_compacted_topic_is_known_by_its_policy() {
+    for (policy, is_compacted) in
+        [("compact", true), ("compact,delete", true), ("delete, compact", true), ("delete", false), ("", false)]
+    {
+        let mut session = session(move |asked| {
+            let request: DescribeConfigsRequest = asked.decode();
+            let keys = request.resources[0].configuration_keys.clone().unwrap_or_default();
+            assert!(keys.iter().any(|key| &**key == "cleanup.policy"), "{keys:?}");
+            Some(testing::settings(&[("cleanup.policy", policy)], asked.version))
+        });
+        assert_eq!(session.topic_limits("t").unwrap().is_compacted, is_compacted, "{policy}");
+    }
+}
+
+#[test]
 fn a_broker_that_knows_no_default_is_told_how_many_replicas_it_has() {
     for (newest, own_id, said, replicas) in
         [(3, Some(7), Some("3"), 3), (3, Some(7), None, 1), (3, None, Some("3"), 1), (4, Some(7), Some("3"), -1)]

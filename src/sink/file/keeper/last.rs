@@ -3,7 +3,7 @@
 
 use super::LaneFiles;
 use crate::manifest::Manifest;
-use crate::plan::FileLayout;
+use crate::plan::{FileLayout, Fsync};
 use crate::sink::file::{names, open};
 use std::fs::File;
 use std::io;
@@ -43,7 +43,8 @@ impl LaneFiles {
 
     fn write(&self, manifest: &Manifest) -> io::Result<()> {
         let path = &self.plan.manifest;
-        manifest.write(path).map_err(|error| {
+        let write = if self.plan.fsync == Fsync::Never { Manifest::write } else { Manifest::write_synced };
+        write(manifest, path).map_err(|error| {
             io::Error::new(error.kind(), format!("cannot write the manifest {}: {error}", path.display()))
         })
     }

@@ -210,6 +210,43 @@ fn no_more_is_remembered_than_is_asked_for_again() {
     }
 }
 
+/// By a hard link, or moved to another drive with a link in its place.
+#[test]
+fn a_rotated_file_that_is_kept_elsewhere_is_not_recycled() {
+    for moved in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), FileLayout::Rotating { limit_bytes: 4096, retain: Some(1) });
+        let archived = folder.path().join("archived");
+        let mut keeper = Keeper::new();
+        let lane = keeper.lane(&plan);
+        let mut file = open::create(&plan, &plan.data, 0).unwrap();
+        keeper.begin().unwrap();
+        let rotated = |unix_ns: u64| names::with_suffix(&plan.data, &names::rotation_suffix(unix_ns));
+        for unix_ns in 1..=3 {
+            let next = lane.take_next().unwrap().unwrap();
+            file.write_all(format!("records {unix_ns}").as_bytes()).unwrap();
+            let Ok(()) = lane.order(Order::Switch { lane: 0, unix_ns }) else { panic!("there is room") };
+            let (file, length) = (std::mem::replace(&mut file, next), 9);
+            let Ok(()) = lane.order(Order::Retire { lane: 0, file, length }) else { panic!("there is room") };
+            while let Some(carried) = keeper.carry_out_next() {
+                carried.unwrap();
+            }
+            if unix_ns == 1 && moved {
+                fs::rename(rotated(1), &archived).unwrap();
+                std::os::unix::fs::symlink(&archived, rotated(1)).unwrap();
+            } else if unix_ns == 1 {
+                fs::hard_link(rotated(1), &archived).unwrap();
+            }
+        }
+        // The file that follows now would have been it; the one after that is the second, which nobody keeps.
+        file.write_all(b"newer").unwrap();
+        lane.take_next().unwrap().unwrap().write_all(b"newest").unwrap();
+        assert_eq!(fs::read_to_string(&archived).unwrap(), "records 1", "moved: {moved}");
+        let there = [1, 2, 3].map(|unix_ns| rotated(unix_ns).symlink_metadata().is_ok());
+        assert_eq!(there, [false, false, true], "moved: {moved}");
+    }
+}
+
 #[test]
 fn several_keepers_end_as_the_last_of_them() {
     let (early, late) = (Instant::now(), Instant::now() + LOG_FLUSH);

@@ -2,18 +2,30 @@
 
 use super::FileLane;
 use crate::base::fatal::{Exit, Fatal};
+use crate::base::place;
 use crate::manifest::{self, Layout, Manifest};
-use crate::plan::FileLayout;
+use crate::plan::{FileLayout, Fsync};
 use crate::sink::LaneClose;
 
 impl FileLane {
-    /// That of the run that begins.
+    /// That of the run that begins. Data that is made durable is read by it after a power cut, so it is synced first:
+    /// here, before the cores go, and in the keeper at the end (`keeper/last.rs`); never in between, when a core would
+    /// wait for the drive. With `--fsync never` nothing is promised of the data, nor of what speaks of them.
     pub(super) fn write_manifest(&self) -> Result<(), Fatal> {
         let Some(manifest) = self.manifest(false, &LaneClose::default(), 0) else { return Ok(()) };
-        manifest.write(&self.plan.manifest).map_err(|error| {
-            Fatal::new(Exit::Host, format!("{}: cannot write the manifest: {error}", self.plan.manifest.display()))
-                .mend("free some space there and see that it can be written, or choose another --target")
-        })
+        let write = if self.plan.fsync == Fsync::Never { Manifest::write } else { Manifest::write_synced };
+        let path = &self.plan.manifest;
+        match write(&manifest, path) {
+            // A drive that syncs nothing ends the run at the data's own sync, which says what became of them.
+            Err(error) if place::is_there_unsynced(&error) => {
+                tracing::warn!(event = "manifest", "the manifest {}: {error}", path.display());
+                Ok(())
+            }
+            written => written.map_err(|error| {
+                Fatal::new(Exit::Host, format!("{}: cannot write the manifest: {error}", path.display()))
+                    .mend("free some space there and see that it can be written, or choose another --target")
+            }),
+        }
     }
 
     /// `None` where there is none beside the data.

@@ -46,13 +46,50 @@ fn what_came_to_lie_there_since_the_plan_was_made_is_not_claimed() {
         let folder = tempfile::tempdir().unwrap();
         let existing = Existing::Refused { manifest: false };
         let plan = FilePlan { existing, ..plan(folder.path(), layout) };
-        drop(claim(&plan, &mut Made::default()).unwrap());
+        drop(claim(&plan, "later", &mut Made::default()).unwrap());
         fs::write(&plan.data, b"finished meanwhile").unwrap();
-        let fatal = claim(&plan, &mut Made::default()).unwrap_err();
+        let fatal = claim(&plan, "later", &mut Made::default()).unwrap_err();
         assert!(fatal.exit == Exit::Usage && fatal.what.contains("d.bin"), "{layout:?}: {fatal}");
         assert_eq!(fs::read(&plan.data).unwrap(), b"finished meanwhile");
-        claim(&FilePlan { existing: Existing::Replaced, ..plan }, &mut Made::default()).unwrap();
+        claim(&FilePlan { existing: Existing::Replaced, ..plan }, "later", &mut Made::default()).unwrap();
     }
+}
+
+#[test]
+fn a_run_of_the_same_id_that_ended_since_the_plan_was_made_is_not_overwritten_in_place() {
+    for (layout, refused) in [(FileLayout::Ring { capacity_bytes: 4096 }, true), (ROTATING, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), layout);
+        fs::write(&plan.data, b"finished meanwhile").unwrap();
+        manifest().write(&plan.manifest).unwrap();
+        let claimed = claim(&plan, "earlier", &mut Made::default());
+        assert_eq!(claimed.is_err_and(|fatal| fatal.exit == Exit::Usage && fatal.what.contains("'earlier'")), refused);
+        assert_eq!(fs::read(&plan.data).unwrap(), b"finished meanwhile");
+        claim(&plan, "later", &mut Made::default()).unwrap();
+    }
+}
+
+/// As if they were put there since the plan was made.
+#[test]
+fn what_is_no_regular_file_is_not_claimed() {
+    for layout in [ROTATING, FileLayout::Ring { capacity_bytes: 4096 }] {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), layout);
+        std::os::unix::fs::symlink("/dev/null", &plan.data).unwrap();
+        let fatal = claim(&plan, "later", &mut Made::default()).unwrap_err();
+        assert!(fatal.exit == Exit::Usage && fatal.what.contains("no regular file"), "{layout:?}: {fatal}");
+        assert!(create(&plan, &plan.data, 1).is_err() && plan.data.is_symlink(), "{layout:?}");
+    }
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), ROTATING);
+    for path in [&plan.data, &next_path(&plan.data)] {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    }
+    assert!(in_use(&plan, Instant::now()).is_none());
 }
 
 #[test]

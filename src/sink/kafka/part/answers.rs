@@ -3,6 +3,7 @@
 use super::{Manner, OfLane, Part};
 use crate::connect::backoff::pause_ns;
 use crate::counters::Field;
+use crate::counters::broker_errors::{BrokerErrors, Refusal};
 use crate::payload::Payload;
 use crate::sink::link::{Breakage, Event};
 use crate::sink::{Done, Fate};
@@ -14,7 +15,7 @@ impl Part {
     pub(super) fn read_answers<R: NetRing>(
         &mut self,
         ring: &mut R,
-        OfLane { payload, manner, outbox }: OfLane<'_>,
+        OfLane { payload, manner, outbox, errors }: OfLane<'_>,
         now_ns: u64,
         done: &mut Vec<Done>,
     ) -> Event {
@@ -38,15 +39,37 @@ impl Part {
             if request.lent {
                 request.let_go(payload, outbox);
             }
+            if code != 0 {
+                self.note_error(code, payload, errors);
+            }
             self.on_answer((code, base_offset), manner);
             self.skip_known();
         }
         self.tell(done);
-        self.recover(ring, OfLane { payload, manner, outbox }, now_ns)
+        self.recover(ring, OfLane { payload, manner, outbox, errors }, now_ns)
     }
 
     fn nonsense<R: NetRing>(&mut self, ring: &mut R) -> Event {
         self.link.break_off(ring, Breakage::Given(Field::ErrorProtocol))
+    }
+
+    /// The answer to the oldest unanswered request is an error, and not that the broker has the batch already.
+    #[cold]
+    fn note_error(&mut self, code: i16, payload: &Payload, errors: &mut BrokerErrors) {
+        let kind = broker_error(code).kind;
+        if kind == ErrorKind::DuplicateSequence {
+            return;
+        }
+        let request = &mut self.requests[self.answered];
+        request.refused = true;
+        errors.count(code, payload.block(request.slot).warmup);
+        // Those behind a batch that was refused are out of order: no reason of their own.
+        if kind == ErrorKind::SequenceLost && self.recovering {
+            return;
+        }
+        let refusal = Refusal { code, words: self.answer.words() };
+        errors.tell(&refusal);
+        self.last_refusal = Some(refusal);
     }
 
     /// The answer to the oldest unanswered request: an error code, and the offset that its batch got, or -1.
@@ -66,7 +89,7 @@ impl Part {
         match error.kind {
             ErrorKind::Success | ErrorKind::DuplicateSequence => {
                 request.fate = Some(Fate::Produced);
-                (self.failures, self.proven) = (0, true);
+                (self.failures, self.proven, self.last_refusal) = (0, true, None);
             }
             _ if perhaps && manner.identity.is_none() => {
                 request.fate = Some(Fate::Uncertain(if moved { Field::ErrorBroker } else { Field::ErrorTimeout }));
@@ -77,7 +100,8 @@ impl Part {
                 // A batch that is left out leaves a hole that the broker lets nothing past, and what is
                 // refused once will be refused again.
                 if manner.identity.is_some() || !kind.is_retriable() {
-                    let what = || format!("the broker answered {error}");
+                    let why = self.answer.words();
+                    let what = || format!("the broker answered {error}{}", why.as_reason());
                     self.end_with(manner, || (what(), error.remedy()));
                 }
             }

@@ -43,11 +43,12 @@ impl Part {
         done: &mut Vec<Done>,
     ) -> bool {
         let Event::Broken { why, unsent } = event else { return false };
-        let OfLane { payload, manner, outbox } = of_lane;
+        let OfLane { payload, manner, outbox, .. } = of_lane;
         let mut given_up = None;
         for at in self.answered..self.sent {
             let request = &mut self.requests[at];
             let on_its_way = unsent.is_some_and(|(slot, _)| slot == request.slot);
+            request.refused = false;
             if request.lent || on_its_way && self.link.lends() {
                 // The broker may read it yet.
                 request.take_back(ring);

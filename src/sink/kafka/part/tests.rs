@@ -1,4 +1,4 @@
-//! A broker that throttles, over a real connection; the clock is the test's.
+//! A broker that throttles or refuses, over a real connection; the clock is the test's.
 
 use super::super::INBOX_BYTES;
 use super::super::tests::manner;
@@ -6,18 +6,22 @@ use super::*;
 use crate::payload::framing::Framing;
 use crate::payload::stamper::Stamper;
 use crate::payload::{Block, Starts};
+use crate::plan::RetryPlan;
 use crate::sink::link::Area;
 use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::{Ring, Wait};
 use crate::wire::kafka::codec::Codec;
-use crate::wire::kafka::errors::UNFORESEEN;
+use crate::wire::kafka::errors::{OUT_OF_ORDER_SEQUENCE_NUMBER, REQUEST_TIMED_OUT, UNFORESEEN};
 use crate::wire::kafka::response::AnswerWriter;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 
 const MILLISECOND: u64 = 1_000_000;
 const LOOKS: u32 = 20_000;
+/// Again, but not in this test.
+const RETRY: RetryPlan = RetryPlan { retries_max: 100, backoff_min_ns: 1 << 60, backoff_max_ns: 1 << 60 };
 
 struct Scene {
     ring: Blocking,
@@ -25,6 +29,7 @@ struct Scene {
     manner: Manner,
     payload: Payload,
     outbox: Outbox,
+    errors: BrokerErrors,
     broker: TcpStream,
 }
 
@@ -45,6 +50,7 @@ fn request(correlation_id: i32) -> Request {
         left_ring: true,
         held: false,
         lent: false,
+        refused: false,
         fate: None,
         told: false,
     }
@@ -67,8 +73,9 @@ impl Scene {
         part.requests.extend((0..requests as i32).map(request));
         part.sent = requests;
         let starts = Starts::Fixed { length: 4096, count: 1 };
-        let payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, 1);
-        Self { ring, part, manner, payload, outbox: Outbox::new(Codec::None, Vec::new(), 0).unwrap(), broker }
+        let payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, requests);
+        let (outbox, errors) = (Outbox::new(Codec::None, Vec::new(), 0).unwrap(), BrokerErrors::default());
+        Self { ring, part, manner, payload, outbox, errors, broker }
     }
 
     fn answer(&mut self, (correlation_id, code): (i32, i16), throttle_time_ms: i32, now_ms: u64) -> Vec<Done> {
@@ -77,18 +84,47 @@ impl Scene {
         answer.topic(b"t", 1);
         answer.partition(0, code, 7);
         answer.end(throttle_time_ms);
-        self.broker.write_all(&bytes).unwrap();
         let left = self.part.requests.len() - 1;
+        self.hear(&bytes, now_ms, |part| part.requests.len() == left)
+    }
+
+    /// As `answer`, with words about a record; the batch may be sent again.
+    fn refuse(&mut self, (correlation_id, code): (i32, i16), words: &str, now_ms: u64) {
+        let mut bytes = Vec::new();
+        let mut answer = AnswerWriter::begin(&mut bytes, self.manner.version, correlation_id, 1);
+        answer.topic(b"t", 1);
+        answer.partition(0, code, -1);
+        answer.end(0);
+        // In place of none: an error of record 0, no other message, no throttling.
+        bytes.truncate(bytes.len() - 10);
+        bytes.extend([1_i32.to_be_bytes(), 0_i32.to_be_bytes()].concat());
+        bytes.extend((words.len() as i16).to_be_bytes());
+        bytes.extend(words.as_bytes());
+        bytes.extend([&(-1_i16).to_be_bytes()[..], &0_i32.to_be_bytes()].concat());
+        let size = (bytes.len() - 4) as i32;
+        bytes[..4].copy_from_slice(&size.to_be_bytes());
+        let slot = correlation_id as u32;
+        self.hear(&bytes, now_ms, |part| part.requests.iter().all(|own| own.slot != slot || own.refused));
+    }
+
+    /// Until that is so.
+    fn hear(&mut self, bytes: &[u8], now_ms: u64, is_heard: impl Fn(&Part) -> bool) -> Vec<Done> {
+        self.broker.write_all(bytes).unwrap();
         let mut done = Vec::new();
         for _ in 0..LOOKS {
             self.ring.enter(Wait::ForNs(MILLISECOND)).unwrap();
             while let Some(completion) = self.ring.completion() {
                 let event = self.part.link.complete(&mut self.ring, completion);
-                let of_lane = OfLane { payload: &mut self.payload, manner: &self.manner, outbox: &mut self.outbox };
+                let of_lane = OfLane {
+                    payload: &mut self.payload,
+                    manner: &self.manner,
+                    outbox: &mut self.outbox,
+                    errors: &mut self.errors,
+                };
                 let gone = self.part.on_event(&mut self.ring, of_lane, event, now_ms * MILLISECOND, &mut done);
                 assert!(!gone, "the connection is gone");
             }
-            if self.part.requests.len() == left {
+            if is_heard(&self.part) {
                 return done;
             }
         }
@@ -97,7 +133,12 @@ impl Scene {
 
     /// After the partition's turn at that time.
     fn is_up_at(&mut self, now_ms: u64) -> bool {
-        let of_lane = OfLane { payload: &mut self.payload, manner: &self.manner, outbox: &mut self.outbox };
+        let of_lane = OfLane {
+            payload: &mut self.payload,
+            manner: &self.manner,
+            outbox: &mut self.outbox,
+            errors: &mut self.errors,
+        };
         self.part.turn(&mut self.ring, of_lane, now_ms * MILLISECOND, &mut Vec::new());
         self.part.link.is_up()
     }
@@ -157,4 +198,73 @@ fn an_error_that_nobody_foresaw_is_a_doubt() {
     let fates = |done: Vec<Done>| done.iter().map(|done| done.fate).collect::<Vec<_>>();
     assert_eq!(fates(scene.answer((0, UNFORESEEN), 0, 1)), [Fate::Uncertain(Field::ErrorBroker)]);
     assert_eq!(fates(scene.answer((1, 10), 0, 1)), [Fate::Failed(Field::ErrorBroker)], "MESSAGE_TOO_LARGE");
+}
+
+#[test]
+fn what_was_refused_to_the_end_is_no_timeout() {
+    let mut scene = Scene::with_in_flight(3, u64::MAX);
+    (scene.manner.identity, scene.manner.retry) = (Some((1, 0)), RETRY);
+    let left = |scene: &Scene| scene.part.leftovers().map(|(_, fate)| fate).collect::<Vec<_>>();
+    let (refused, silent) = (Fate::Failed(Field::ErrorBroker), Fate::Uncertain(Field::ErrorTimeout));
+    assert_eq!(left(&scene), [silent; 3]);
+    scene.refuse((0, 19), "", 1);
+    assert_eq!(left(&scene), [refused, silent, silent], "the others are not answered");
+    scene.refuse((1, OUT_OF_ORDER_SEQUENCE_NUMBER), "", 2);
+    assert_eq!(scene.part.last_refusal.map(|refusal| refusal.code), Some(19), "why it is out of order");
+    scene.refuse((2, REQUEST_TIMED_OUT), "", 3);
+    assert_eq!(left(&scene), [refused, refused, Fate::Uncertain(Field::ErrorBroker)]);
+    // One that waits behind them.
+    scene.part.requests.push_back(Request { attempts: 0, ..request(3) });
+    assert_eq!(left(&scene)[3], refused);
+    scene.part.last_refusal = None;
+    assert_eq!(left(&scene)[3], Fate::Failed(Field::ErrorTimeout));
+    let counted = scene.errors.by_code();
+    let all = BTreeMap::from([(7, 1), (19, 1), (OUT_OF_ORDER_SEQUENCE_NUMBER, 1)]);
+    assert!(counted.warm.is_empty() && counted.measured == all, "{counted:?}");
+    assert_eq!(scene.errors.first().iter().map(|refusal| refusal.code).collect::<Vec<_>>(), [19, 7]);
+}
+
+#[test]
+fn what_was_lost_after_a_refusal_is_in_doubt() {
+    let mut scene = Scene::with_in_flight(2, u64::MAX);
+    (scene.manner.identity, scene.manner.retry) = (Some((1, 0)), RETRY);
+    // Refused once, and sent again.
+    scene.part.requests[1].refused = true;
+    scene.refuse((0, 19), "", 1);
+    let Scene { ring, part, manner, payload, outbox, errors, .. } = &mut scene;
+    let lost = Event::Broken { why: Breakage::Given(Field::ErrorTimeout), unsent: None };
+    assert!(part.on_ended(ring, OfLane { payload, manner, outbox, errors }, lost, &mut Vec::new()));
+    let left: Vec<_> = part.leftovers().map(|(_, fate)| fate).collect();
+    assert_eq!(left, [Fate::Failed(Field::ErrorBroker), Fate::Uncertain(Field::ErrorTimeout)]);
+}
+
+#[test]
+fn a_delivery_that_takes_too_long_names_the_last_answer() {
+    let end = |refused: bool| {
+        let mut scene = Scene::with_in_flight(1, u64::MAX);
+        scene.manner.delivery_timeout_ns = 5000 * MILLISECOND;
+        scene.manner.retry = RETRY;
+        if refused {
+            scene.refuse((0, 19), "two are missing\n", 1);
+        }
+        scene.is_up_at(5000);
+        assert_eq!(scene.part.take_end(), None);
+        scene.is_up_at(5001);
+        scene.part.take_end().expect("its time is over")
+    };
+    let why = end(true);
+    let told = "within 5 s; the broker's last answer was NOT_ENOUGH_REPLICAS (19): \"two are missing\\n\"\n";
+    assert!(why.contains(told) && why.contains("mend: ") && why.contains("min.insync.replicas"), "{why}");
+    let why = end(false);
+    assert!(why.ends_with("within 5 s\n  mend: look at the broker, or raise delivery.timeout.ms"), "{why}");
+}
+
+#[test]
+fn what_ends_the_run_is_told_in_the_brokers_words() {
+    let mut scene = Scene::with_in_flight(1, u64::MAX);
+    scene.refuse((0, 87), "Compacted topic cannot accept message without key", 1);
+    let why = scene.part.take_end().expect("nothing helps");
+    let told = "t/0: the broker answered INVALID_RECORD (87): \"Compacted topic cannot accept message without key\"\n";
+    assert!(why.starts_with(told), "{why}");
+    assert_eq!(scene.errors.first()[0].code, 87);
 }

@@ -1,6 +1,7 @@
 //! Requests and answers.
 
 use super::{Ring, facts, headed};
+use crate::base::words::{WORDS_BYTES_MAX, Words};
 use crate::wire::kafka::codec::Codec;
 use crate::wire::kafka::fields::Malformed;
 use crate::wire::kafka::produce::ProducePrefix;
@@ -235,6 +236,59 @@ fn an_answer_may_have_words_for_each_record() {
     let (found, held) = skimmed_answers(&sized(&frame), (8, 5), 1000).unwrap();
     assert_eq!(found, [Told { correlation_id: 7, partition: Some((87, -1)), throttle_time_ms: 0 }]);
     assert!(frame.len() > 2_000_000 && held < 40, "{held} bytes of {} were held", frame.len());
+}
+
+/// The words of an answer in version 8 with that code to partitions 0 and 1, of which the second has these words about
+/// its records and itself; `step` bytes more arrive each time.
+fn words_of(code: i16, about: &[Option<&str>], itself: Option<&str>, step: usize) -> Words {
+    let text = |words: &str| StrBytes::from_string(words.to_owned());
+    let record_error =
+        |words: &Option<&str>| BatchIndexAndErrorMessage::default().with_batch_index_error_message(words.map(text));
+    let partition = |index: i32| PartitionProduceResponse::default().with_index(index).with_error_code(code);
+    let other = partition(0).with_error_message(Some(text("of the other")));
+    let own = partition(1).with_record_errors(about.iter().map(record_error).collect());
+    let topic = TopicProduceResponse::default().with_name(TopicName(StrBytes::from_static_str("the topic")));
+    let own = own.with_error_message(itself.map(text));
+    let later = topic.clone().with_partition_responses(vec![partition(7).with_error_message(Some(text("later")))]);
+    let topics = vec![topic.with_partition_responses(vec![other, own]), later];
+    let mut frame = 7_i32.to_be_bytes().to_vec();
+    ProduceResponse::default().with_responses(topics).encode(&mut frame, 8).unwrap();
+    let mut skim = AnswerSkim::new(8, 1, 1 << 20);
+    let (mut held, mut ended) = (vec![], 0);
+    for piece in sized(&frame).chunks(step) {
+        held.extend_from_slice(piece);
+        let (used, told) = skim.step(&held).unwrap();
+        held.drain(..used);
+        ended += usize::from(told.is_some_and(|told| told.partition.is_some_and(|(own, _)| own == code)));
+    }
+    assert_eq!((ended, held.len()), (1, 0), "{step} bytes at a time");
+    skim.words()
+}
+
+#[test]
+fn the_first_words_about_an_error_are_kept() {
+    let long = "x".repeat(3 * WORDS_BYTES_MAX);
+    let cut = format!("{}…", &long[..WORDS_BYTES_MAX]);
+    for step in [1, 2, 7, 64, 10_000] {
+        let said = |about: &[Option<&str>], itself| words_of(87, about, itself, step).to_string();
+        assert_eq!(said(&[None, Some(""), Some("no key"), Some("no value")], Some("rejected")), "no key");
+        assert_eq!(said(&[None], Some("by the interceptor")), "by the interceptor");
+        assert_eq!(said(&[], Some("rejected")), "rejected");
+        assert_eq!(said(&[], None), "", "neither another partition's nor the name of a topic");
+        assert_eq!(said(&[Some(long.as_str()), Some("more")], None), cut);
+        assert_eq!(words_of(0, &[Some("none")], Some("none"), step), Words::default(), "there is no error");
+    }
+    // What is said of one error is not said of the next.
+    let mut skim = AnswerSkim::new(8, 2, 1 << 20);
+    skim.step(&sized(&their_answer(8, 87))).unwrap();
+    assert_eq!(skim.words().to_string(), "this one");
+    let mut bare = vec![];
+    let mut writer = AnswerWriter::begin(&mut bare, 8, 1, 1);
+    writer.topic(b"t", 1);
+    writer.partition(2, 19, -1);
+    writer.end(0);
+    skim.step(&bare).unwrap();
+    assert_eq!(skim.words(), Words::default());
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! The end of every core's way to its loop, whatever its sink: wait for the others, loop, close.
+//! How every core enters its loop, whatever its sink: wait for the others, loop, close.
 
 use super::setup::{Prepared, Ready, Setup};
+use super::stop::SENT_HOME;
 use super::{barrier, region};
 use crate::base::fatal::Fatal;
 use crate::core_loop::tally::Tally;
@@ -11,14 +12,11 @@ use crate::plan::{Poll, ProducerPlan};
 use crate::sink::Sink;
 use crate::sys::ring::Ring;
 
-/// What a core says that was ready when another one failed.
-pub const SENT_HOME: &str = "another core could not start";
-
 /// News that one reap can bring of a block.
 const DONE_PER_BLOCK: usize = 4;
 
 /// With the sink open: waits at the barrier, runs and closes.
-pub fn finish<R: Ring, S: Sink<R>>(setup: Setup, ring: R, prepared: Prepared, sink: S) -> Result<CoreEnd, Fatal> {
+pub fn enter_loop<R: Ring, S: Sink<R>>(setup: Setup, ring: R, prepared: Prepared, sink: S) -> Result<CoreEnd, Fatal> {
     let Prepared { mut payloads, block_bytes, mut memory, registered, percent_of_others, .. } = prepared;
     memory += registered.map_or("", |registered| if registered { ", registered" } else { ", not registered" });
     let plan = setup.plan.clone();
