@@ -33,6 +33,8 @@ const TURN_BYTES: u64 = 1 << 20;
 /// The longest that an adaptive core spins before a due time, to be punctual.
 const SPIN_NS_MAX: u64 = 60_000;
 const SPIN_NS_MIN: u64 = pace::PUNCTUAL_NS;
+/// A block that waits this long for more may go as late as the kernel wakes an adaptive core: it spins before none.
+const LONG_HOLD_NS: u64 = 50 * SPIN_NS_MAX;
 /// A clock that goes back by more than this has begun anew.
 const BACK_NS_MAX: u64 = 1_000_000_000;
 
@@ -126,7 +128,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
 
     /// One turn; returns the time of its end, which is the start of the next.
     fn turn(&mut self, now_ns: u64) -> u64 {
-        let mut fed = Fed { wake_ns: u64::MAX, ..Fed::default() };
+        let mut fed = Fed { wake_ns: u64::MAX, hold_ns: u64::MAX, ..Fed::default() };
         for lane in 0..self.lanes.len() {
             self.feed(lane, now_ns, &mut fed);
         }
@@ -161,7 +163,13 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             let grant = lane.pacer.grant(now_ns);
             if grant.budget_bytes == 0 {
                 let next_ns = lane.pacer.next_due_ns(now_ns).unwrap_or(u64::MAX);
-                fed.wake_ns = fed.wake_ns.min(next_ns);
+                // What falls due then is the first of its block, and may wait for more.
+                let records_max = lane.may_offer(grant.warmup, |bytes| payload.records_within(bytes));
+                let first = payload.run(1, self.block_bytes, records_max).filter(|_| next_ns == grant.first_due_ns);
+                match first.and_then(|run| hold_until(&grant, run)).filter(|hold_ns| is_long(&grant, *hold_ns)) {
+                    Some(hold_ns) => fed.hold_ns = fed.hold_ns.min(hold_ns),
+                    None => fed.wake_ns = fed.wake_ns.min(next_ns),
+                }
                 return;
             }
             let room = self.sink.room(&mut self.ring, at, payload.next_length());
@@ -175,7 +183,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 return;
             };
             if let Some(hold_ns) = hold_until(&grant, run).filter(|hold_ns| now_ns < *hold_ns) {
-                fed.wake_ns = fed.wake_ns.min(hold_ns);
+                let wake_ns = if is_long(&grant, hold_ns) { &mut fed.hold_ns } else { &mut fed.wake_ns };
+                *wake_ns = hold_ns.min(*wake_ns);
                 return;
             }
             let slot = payload.begin(self.ring.memory(), run, block_for(&grant, now_ns));
@@ -253,8 +262,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         }
         let spin_ns = (2 * self.pulse.oversleep_ns).clamp(SPIN_NS_MIN, SPIN_NS_MAX);
         let wake_ns = fed.wake_ns.min(self.tally.next_snapshot_ns());
-        let left_ns = wake_ns.saturating_sub(now_ns).min(limits::WAIT_NS_MAX + spin_ns);
-        match left_ns.saturating_sub(spin_ns) {
+        let until_ns = wake_ns.saturating_sub(spin_ns).min(fed.hold_ns);
+        match until_ns.saturating_sub(now_ns).min(limits::WAIT_NS_MAX) {
             0 => Wait::No,
             ns => Wait::ForNs(ns),
         }
@@ -417,6 +426,12 @@ fn hold_until(grant: &Grant, run: Run) -> Option<u64> {
     let hold_ns = grant.first_due_ns + grant.held_ns.min(grant.spread.offset_ns(grant.left_bytes));
     let next_ns = grant.first_due_ns + grant.spread.offset_ns(run.bytes);
     (next_ns <= hold_ns).then_some(hold_ns)
+}
+
+/// The block waits for milliseconds, and no record of it is catch-up if it goes a little later.
+fn is_long(grant: &Grant, hold_ns: u64) -> bool {
+    let held_ns = hold_ns.saturating_sub(grant.first_due_ns);
+    held_ns >= LONG_HOLD_NS && grant.late_ns >= held_ns.saturating_add(2 * SPIN_NS_MAX)
 }
 
 fn block_for(grant: &Grant, now_ns: u64) -> Block {

@@ -178,7 +178,7 @@ fn sync(file: &File) -> io::Result<()> {
 
 /// What keeps nothing, a device or a folder of some network file systems, has nothing to sync, and says so.
 fn keeps_anything(error: &io::Error) -> bool {
-    !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS | libc::EROFS))
+    !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS))
 }
 
 /// The file is in its place, whole, but the drive did not say that it has it.

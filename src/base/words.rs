@@ -44,7 +44,7 @@ impl fmt::Display for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for part in self.bytes[..self.length].utf8_chunks() {
             for c in part.valid().chars() {
-                if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
+                if steers(c) { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
             }
             if !part.invalid().is_empty() {
                 f.write_char(char::REPLACEMENT_CHARACTER)?;
@@ -52,6 +52,13 @@ impl fmt::Display for Words {
         }
         if self.cut { f.write_char('…') } else { Ok(()) }
     }
+}
+
+/// It moves the cursor, or turns round what follows it.
+fn steers(c: char) -> bool {
+    let is_direction =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || is_direction || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 impl fmt::Debug for Words {
@@ -71,6 +78,9 @@ mod tests {
         words.add(b"no\n\x1b[2Jkey");
         words.add(b" \xff in it");
         assert_eq!(words.as_reason(), ": \"no\\n\\u{1b}[2Jkey \u{fffd} in it\"");
+        words.clear();
+        words.add("a\u{202e}b \u{2066}é".as_bytes());
+        assert_eq!(words.to_string(), "a\\u{202e}b \\u{2066}é");
         words.clear();
         words.add(&[b'x'; WORDS_BYTES_MAX]);
         assert_eq!(words.to_string(), "x".repeat(WORDS_BYTES_MAX), "all of it");

@@ -100,6 +100,11 @@ impl DialHandle {
         self.outages.answered(&shown(peer))
     }
 
+    /// Where it is noted that a first connection to this peer has come about, of this core or another.
+    pub fn reached(&self, peer: &PeerPlan) -> Arc<AtomicBool> {
+        self.outages.reached(&shown(peer))
+    }
+
     /// Waits for an answer: before the start, and in tests.
     pub fn wait(&self, timeout: Duration) -> Result<Answer, RecvTimeoutError> {
         self.answers.recv_timeout(timeout)

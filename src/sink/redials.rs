@@ -34,8 +34,8 @@ impl Redials {
     /// them any more.
     ///
     /// # Errors
-    /// As many to one target as are dialed at once have failed, and none has come about; or some still fail when the
-    /// time for all of them is over.
+    /// As many to one target as are dialed at once have failed, and none has come about, here or on another core; or
+    /// some still fail when the time for all of them is over.
     pub fn connect_all(
         &mut self,
         connections: &[usize],
@@ -51,7 +51,8 @@ impl Redials {
         may_start: &dyn Fn() -> Result<(), Fatal>,
     ) -> Result<Vec<Vec<Dialed>>, Fatal> {
         let deadline = Instant::now() + Duration::from_nanos(patience_ns);
-        let mut first = FirstDials::new(&self.peers, connections, patience_ns);
+        let reached = self.peers.iter().map(|peer| self.handle.reached(peer)).collect();
+        let mut first = FirstDials::new(&self.peers, reached, connections, patience_ns);
         for (lane, count) in connections.iter().enumerate() {
             (0..*count).for_each(|connection| self.order(lane, connection));
         }
@@ -158,8 +159,8 @@ struct Reach {
 impl Reach {
     /// What is dialed at once has failed, all of it. A target that lets some in may let the others in later: a broker
     /// with a quota on new connections, say.
-    fn is_hopeless(&self) -> bool {
-        self.there == 0 && self.failed >= self.wanted.min(limits::DIALS_AT_ONCE_MAX)
+    fn is_hopeless(&self, is_reached: bool) -> bool {
+        !is_reached && self.there == 0 && self.failed >= self.wanted.min(limits::DIALS_AT_ONCE_MAX)
     }
 }
 
@@ -170,13 +171,15 @@ struct FirstDials {
     /// Of each lane, its place in `targets`: lanes of one target share it.
     target_of: Vec<usize>,
     targets: Vec<Reach>,
+    /// Of each lane: somebody has a connection to its target, this core or another.
+    reached: Vec<Arc<AtomicBool>>,
     patience_ns: u64,
     last_failure: Option<Fatal>,
     is_told: bool,
 }
 
 impl FirstDials {
-    fn new(peers: &[Arc<PeerPlan>], connections: &[usize], patience_ns: u64) -> Self {
+    fn new(peers: &[Arc<PeerPlan>], reached: Vec<Arc<AtomicBool>>, connections: &[usize], patience_ns: u64) -> Self {
         let first_of = |peer: &Arc<PeerPlan>| peers.iter().position(|other| other == peer).unwrap_or(0);
         let target_of: Vec<usize> = peers.iter().map(first_of).collect();
         let mut targets = vec![Reach::default(); peers.len()];
@@ -184,7 +187,7 @@ impl FirstDials {
             targets[*target].wanted += count;
         }
         let slots = connections.iter().map(|count| (0..*count).map(|_| Slot::Ordered).collect()).collect();
-        Self { slots, target_of, targets, patience_ns, last_failure: None, is_told: false }
+        Self { slots, target_of, targets, reached, patience_ns, last_failure: None, is_told: false }
     }
 
     /// How many there are, and how many there are to be.
@@ -200,6 +203,7 @@ impl FirstDials {
     fn put(&mut self, lane: usize, connection: usize, dialed: Box<Dialed>) {
         self.slots[lane][connection] = Slot::There(dialed);
         self.targets[self.target_of[lane]].there += 1;
+        self.reached[lane].store(true, Relaxed);
     }
 
     /// # Errors
@@ -211,10 +215,11 @@ impl FirstDials {
             *slot = Slot::Failed;
             reach.failed += 1;
         }
-        if fatal.exit != Exit::Unreachable || reach.is_hopeless() {
+        let is_reached = self.reached[lane].load(Relaxed);
+        if fatal.exit != Exit::Unreachable || reach.is_hopeless(is_reached) {
             return Err(fatal);
         }
-        if reach.there > 0 && !std::mem::replace(&mut self.is_told, true) {
+        if is_reached && !std::mem::replace(&mut self.is_told, true) {
             let (counted, patience) = (self.counted(), units::format_duration(self.patience_ns));
             tracing::warn!("{counted} there, what fails is tried again for up to {patience}: {}", fatal.what);
         }
@@ -284,8 +289,19 @@ mod tests {
         patience_ns: u64,
         dial: impl Fn(u32, u32, u32) -> Result<(), Fatal>,
     ) -> (Result<usize, Fatal>, u32) {
+        connect_beside(&[], hosts, patience_ns, dial)
+    }
+
+    /// The same where another core has reached these hosts.
+    fn connect_beside(
+        reached: &[&str],
+        hosts: &[&str],
+        patience_ns: u64,
+        dial: impl Fn(u32, u32, u32) -> Result<(), Fatal>,
+    ) -> (Result<usize, Fatal>, u32) {
         let peers: Vec<_> = hosts.iter().map(|host| Arc::new(peer(host, 1))).collect();
         let (handle, clerk) = pair(2 * hosts.len());
+        reached.iter().for_each(|host| handle.reached(&peer(host, 1)).store(true, Relaxed));
         let mut redials = Redials::new(handle, peers, 2 * hosts.len());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer_address = listener.local_addr().unwrap();
@@ -329,6 +345,14 @@ mod tests {
         assert_eq!(connect(&["one"], SOON_NS, |_, _, _| Err(refused())), (Err(refused()), 2));
         let one_of_two = |lane: u32, _: u32, _: u32| if lane == 1 { Err(refused()) } else { Ok(()) };
         assert_eq!(connect(&["one", "two"], SOON_NS, one_of_two).0, Err(refused()));
+    }
+
+    /// As where each core has one connection, the default.
+    #[test]
+    fn what_another_core_has_reached_is_tried_again() {
+        let dial = |_: u32, _: u32, earlier: u32| if earlier < 2 { Err(refused()) } else { Ok(()) };
+        assert_eq!(connect_beside(&["one"], &["one"], SOON_NS, dial), (Ok(2), 6));
+        assert_eq!(connect_beside(&["two"], &["one"], SOON_NS, dial).0, Err(refused()));
     }
 
     #[test]

@@ -170,6 +170,24 @@ fn a_core_that_sleeps_until_something_is_due_is_punctual() {
     }
 }
 
+#[test]
+fn a_core_that_waits_for_a_linger_sleeps_to_its_end() {
+    for seed in seeds(20) {
+        let mut scenario = alone(seed, vec![share(600, false, |rate| Schedule::Steady { rate }, 1)]);
+        (scenario.adaptive, scenario.linger_ns, scenario.catch_up_ns) = (true, 20 * MILLISECOND, SECOND);
+        scenario.rhythm.oversleep_ns_max = 30 * MICROSECOND;
+        let outcome = simulate(&scenario);
+        let _telling = Telling(seed, &scenario);
+        assert_on_time(&scenario, &outcome);
+        let (blocks, snapshots) = (outcome.offered.len() as u64, outcome.snapshots.len() as u64);
+        assert!((27..=32).contains(&blocks), "{blocks} blocks in 600 ms");
+        // Neither before a block goes nor before the first record of the next is due; before a snapshot, yes.
+        let spun_ns = outcome.snapshots.last().map_or(u64::MAX, |seen| seen.spun_ns);
+        let allowed_ns = snapshots * 60 * MICROSECOND + blocks * 2 * TURN_NS;
+        assert!(spun_ns <= allowed_ns, "{spun_ns} ns of spinning, not {allowed_ns}");
+    }
+}
+
 /// As the counter does that a suspend resets.
 #[test]
 fn a_clock_that_goes_back_ends_the_run() {

@@ -51,6 +51,7 @@ pub struct Seen {
     pub lateness_ns: u64,
     /// So long the core waited for a file to be made.
     pub file_wait_ns: u64,
+    pub spun_ns: u64,
     pub last: bool,
 }
 
@@ -106,6 +107,7 @@ fn see(snapshot: &Snapshot) -> Seen {
         measured_values: values(&snapshot.measured_latencies),
         lateness_ns: snapshot.measured_latencies.lateness.max(),
         file_wait_ns: snapshot.loop_time.file_wait_ns,
+        spun_ns: snapshot.loop_time.spun_ns,
         last: snapshot.last,
     }
 }

@@ -20,6 +20,8 @@ pub struct Outages {
     without_http: Mutex<BTreeSet<String>>,
     /// Peers, and whether one has answered, on any connection of any core.
     answered: Mutex<BTreeMap<String, Arc<AtomicBool>>>,
+    /// Peers, and whether a first connection to one has come about, of any core.
+    reached: Mutex<BTreeMap<String, Arc<AtomicBool>>>,
     /// Peers, and how many connections to them have a turn.
     turns: Mutex<BTreeMap<String, usize>>,
 }
@@ -66,6 +68,11 @@ impl Outages {
     /// Whether this peer has answered; the cores set it, and take no lock for that.
     pub fn answered(&self, peer: &str) -> Arc<AtomicBool> {
         self.answered.lock().unwrap_or_else(PoisonError::into_inner).entry(peer.to_owned()).or_default().clone()
+    }
+
+    /// Whether a first connection to this peer has come about, before the start.
+    pub(super) fn reached(&self, peer: &str) -> Arc<AtomicBool> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner).entry(peer.to_owned()).or_default().clone()
     }
 
     /// So many connections to this peer had a turn before this one, on any core.

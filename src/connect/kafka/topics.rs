@@ -31,18 +31,24 @@ impl<S: Stream> Cluster<S> {
     pub fn make_topic(&mut self, new: &NewTopic<'_>, patience: Duration) -> Result<bool, Fatal> {
         let deadline = Instant::now() + patience;
         let mut controller = self.ask(Session::controller)?;
-        let (mut tried, mut tried_since, mut is_told) = (BTreeSet::new(), Instant::now(), false);
+        let (mut tried, mut lost_since, mut is_told) = (BTreeSet::new(), None, false);
         loop {
             if tried.insert(controller.as_ref().map(|broker| broker.id)) {
-                tried_since = Instant::now();
+                lost_since = None;
             }
             let (fatal, until) = match self.try_to_make(new, controller.as_ref()) {
                 Ok(made) => return Ok(made),
                 Err((fatal, Help::Nothing)) => return Err(fatal),
-                Err((fatal, Help::Time)) => (fatal, deadline),
+                Err((fatal, Help::Time)) => {
+                    lost_since = None;
+                    (fatal, deadline)
+                }
                 // What is there needs no controller, which this host may not reach.
                 Err((_, Help::AnotherController)) if self.has(new.name).unwrap_or(false) => return Ok(false),
-                Err((fatal, Help::AnotherController)) => (fatal, deadline.min(tried_since + UNREACHED_PATIENCE)),
+                Err((fatal, Help::AnotherController)) => {
+                    let since = *lost_since.get_or_insert_with(Instant::now);
+                    (fatal, deadline.min(since + UNREACHED_PATIENCE))
+                }
             };
             if Instant::now() + PAUSE >= deadline {
                 return Err(fatal);

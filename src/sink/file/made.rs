@@ -1,6 +1,7 @@
 //! What was made for a run that has not begun yet, and goes again if it never does.
 
-use crate::plan::FilePlan;
+use crate::base::place::{self, Durability};
+use crate::plan::{FileLayout, FilePlan};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,17 @@ pub struct Made {
     folders: Vec<PathBuf>,
     /// Data files that were empty, and devices. Locked: nobody else has them before all is as it was.
     locks: Vec<File>,
+    /// Of what is overwritten in place.
+    former: Vec<Former>,
+}
+
+/// The manifest that was there before, and its data, locked, with their length.
+#[derive(Debug)]
+struct Former {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    data: File,
+    data_bytes: u64,
 }
 
 impl Made {
@@ -27,8 +39,14 @@ impl Made {
 
     /// Takes note of a data file that this run has locked, and of the log and the manifest that it will get.
     pub fn claimed(&mut self, plan: &FilePlan, data_was_missing: bool, file: &File) -> io::Result<()> {
+        let data_bytes = file.metadata()?.len();
+        let in_place = !matches!(plan.layout, FileLayout::Rotating { .. }) && plan.layout.has_manifest();
+        if in_place && fs::metadata(&plan.manifest).is_ok_and(|facts| facts.is_file()) {
+            let (path, bytes) = (plan.manifest.clone(), fs::read(&plan.manifest)?);
+            self.former.push(Former { path, bytes, data: file.try_clone()?, data_bytes });
+        }
         // One that holds something may be lost, and is replaced: CIFS wants it closed by then.
-        if file.metadata()?.len() > 0 {
+        if data_bytes > 0 {
             return Ok(());
         }
         self.locks.push(file.try_clone()?);
@@ -49,6 +67,7 @@ impl Made {
         self.files.clear();
         self.folders.clear();
         self.locks.clear();
+        self.former.clear();
     }
 }
 
@@ -57,6 +76,12 @@ impl Drop for Made {
         for file in &self.locks {
             // Without its manifest, what was allocated would be taken for somebody's data.
             let _devices_have_no_length = file.set_len(0);
+        }
+        // What lies there is the earlier run's as before, and another start with this run's id is no second run.
+        for Former { path, bytes, data, data_bytes } in &self.former {
+            if data.metadata().is_ok_and(|facts| facts.len() == *data_bytes) {
+                let _as_good_as_can_be = place::put(path, bytes, Durability::Cached);
+            }
         }
         // What is not there any more, or holds what others put there, is none of this run's.
         for file in &self.files {
@@ -73,7 +98,8 @@ impl Drop for Made {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::FileLayout;
+    use crate::manifest::Manifest;
+    use crate::plan::Existing;
     use crate::sink::file::open;
 
     fn claimed(plan: &FilePlan) -> Made {
@@ -115,6 +141,34 @@ mod tests {
             let left = if stays { "allocated" } else { "" };
             assert_eq!(fs::read_to_string(&plan.data).unwrap(), left, "{layout:?} '{before}'");
             assert_eq!(plan.manifest.exists(), stays, "{layout:?} '{before}'");
+        }
+    }
+
+    #[test]
+    fn the_manifest_of_what_was_not_overwritten_is_there_again() {
+        let (ring, device) = (FileLayout::Ring { capacity_bytes: 4096 }, FileLayout::Device { capacity_bytes: 4096 });
+        for (layout, before, after, again) in [
+            (ring, "data", "data", true),
+            (ring, "data", "more data", false),
+            (ring, "", "x", true),
+            (device, "", "", true),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let plan = open::tests::plan(folder.path(), layout);
+            fs::write(&plan.data, before).unwrap();
+            let data_file = plan.data_in_manifest();
+            let former = Manifest { run_id: "former".to_owned(), data_file, ..open::tests::manifest() };
+            former.write(&plan.manifest).unwrap();
+            let run_id = || Manifest::read(&plan.manifest).unwrap().unwrap().run_id;
+            let claimed = || {
+                let made = claimed(&FilePlan { existing: Existing::Replaced, ..plan.clone() });
+                fs::write(&plan.data, after).unwrap();
+                made
+            };
+            drop(claimed());
+            assert_eq!(run_id() == "former", again, "{layout:?} '{before}' '{after}'");
+            claimed().keep();
+            assert_eq!(run_id(), "earlier");
         }
     }
 

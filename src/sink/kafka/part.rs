@@ -207,8 +207,12 @@ impl Part {
             let what = format!("a batch was not delivered within {} s", seconds(late_ns));
             let Some(Refusal { code, words }) = last_refusal else { return (what, Some(NOT_DELIVERED_MEND)) };
             let (error, why) = (broker_error(code), words.as_reason());
-            let mend = error.remedy().unwrap_or(NOT_DELIVERED_MEND);
-            (format!("{what}; the broker's last answer was {error}{why}"), Some(mend))
+            let what = format!("{what}; the broker's last answer was {error}{why}");
+            if seconds(down_ns) > 0 {
+                let what = format!("{what}; for {} s there has been no connection to the leader", seconds(down_ns));
+                return (what, Some(NOT_DELIVERED_MEND));
+            }
+            (what, Some(error.remedy().unwrap_or(NOT_DELIVERED_MEND)))
         });
     }
 

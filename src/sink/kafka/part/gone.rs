@@ -3,7 +3,7 @@
 use super::{OfLane, Part};
 use crate::connect::dialer::Past;
 use crate::sink::Done;
-use crate::sink::link::Event;
+use crate::sink::link::{Breakage, Event};
 use crate::sys::ring::NetRing;
 
 /// How long the ring does without what the broker reads in place.
@@ -78,6 +78,10 @@ impl Part {
         self.answered = self.sent;
         self.tell(done);
         self.recovering = false;
+        if why != Breakage::Closed {
+            // What came after it counts.
+            self.last_refusal = None;
+        }
         self.renew = false;
         self.start_over(payload);
         true

@@ -236,6 +236,7 @@ fn what_was_lost_after_a_refusal_is_in_doubt() {
     assert!(part.on_ended(ring, OfLane { payload, manner, outbox, errors }, lost, &mut Vec::new()));
     let left: Vec<_> = part.leftovers().map(|(_, fate)| fate).collect();
     assert_eq!(left, [Fate::Failed(Field::ErrorBroker), Fate::Uncertain(Field::ErrorTimeout)]);
+    assert!(part.last_refusal.is_none(), "the silence came after it");
 }
 
 #[test]
@@ -255,6 +256,18 @@ fn a_delivery_that_takes_too_long_names_the_last_answer() {
     let why = end(true);
     let told = "within 5 s; the broker's last answer was NOT_ENOUGH_REPLICAS (19): \"two are missing\\n\"\n";
     assert!(why.contains(told) && why.contains("mend: ") && why.contains("min.insync.replicas"), "{why}");
+    // As where the broker is gone since.
+    let mut scene = Scene::with_in_flight(1, u64::MAX);
+    (scene.manner.delivery_timeout_ns, scene.manner.retry) = (5000 * MILLISECOND, RETRY);
+    scene.refuse((0, 19), "", 1);
+    scene.part.down_from_ns = 2000 * MILLISECOND;
+    let Scene { ring, part, manner, .. } = &mut scene;
+    part.link.break_off(ring, Breakage::Closed);
+    part.check_delivery(manner, 5001 * MILLISECOND);
+    let why = part.take_end().expect("its time is over");
+    let told =
+        "NOT_ENOUGH_REPLICAS (19); for 3 s there has been no connection to the leader\n  mend: look at the broker";
+    assert!(why.contains(told), "{why}");
     let why = end(false);
     assert!(why.ends_with("within 5 s\n  mend: look at the broker, or raise delivery.timeout.ms"), "{why}");
 }
