@@ -2,6 +2,7 @@
 //!
 //! The loop runs at its own pace: completions free memory and fill the books, but never decide what is sent.
 
+mod hold;
 mod lane;
 mod missing;
 mod rhythm;
@@ -15,10 +16,11 @@ use crate::counters::answers::Answers;
 use crate::counters::broker_errors::BrokerErrors;
 use crate::counters::{CoreEnd, CoreState, Field, LiveCore};
 use crate::pace::{self, Grant};
-use crate::payload::{Block, Payload, Run};
+use crate::payload::{Block, Payload};
 use crate::sink::{Done, Ending, Fate, LaneClose, Sink};
 use crate::sys::ring::{Ring, Wait};
 use crate::tap::Tap;
+use hold::{SPIN_NS_MAX, hold_until, is_long};
 use rhythm::{Fed, Turn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -30,11 +32,7 @@ pub use lane::Lane;
 const PUBLISH_NS: u64 = 50_000;
 /// Bytes that one lane may offer in one turn, so that its turn stays short.
 const TURN_BYTES: u64 = 1 << 20;
-/// The longest that an adaptive core spins before a due time, to be punctual.
-const SPIN_NS_MAX: u64 = 60_000;
 const SPIN_NS_MIN: u64 = pace::PUNCTUAL_NS;
-/// A block that waits this long for more may go as late as the kernel wakes an adaptive core: it spins before none.
-const LONG_HOLD_NS: u64 = 50 * SPIN_NS_MAX;
 /// A clock that goes back by more than this has begun anew.
 const BACK_NS_MAX: u64 = 1_000_000_000;
 
@@ -163,10 +161,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             let grant = lane.pacer.grant(now_ns);
             if grant.budget_bytes == 0 {
                 let next_ns = lane.pacer.next_due_ns(now_ns).unwrap_or(u64::MAX);
-                // What falls due then is the first of its block, and may wait for more.
-                let records_max = lane.may_offer(grant.warmup, |bytes| payload.records_within(bytes));
-                let first = payload.run(1, self.block_bytes, records_max).filter(|_| next_ns == grant.first_due_ns);
-                match first.and_then(|run| hold_until(&grant, run)).filter(|hold_ns| is_long(&grant, *hold_ns)) {
+                match self.first_hold_ns(at, &grant, next_ns) {
                     Some(hold_ns) => fed.hold_ns = fed.hold_ns.min(hold_ns),
                     None => fed.wake_ns = fed.wake_ns.min(next_ns),
                 }
@@ -200,6 +195,18 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         if turn_bytes >= TURN_BYTES {
             fed.wake_ns = now_ns;
         }
+    }
+
+    /// What falls due next is the first of its block, and may wait for more: until then, where a core that sleeps need
+    /// not be up when it is due.
+    fn first_hold_ns(&self, at: usize, grant: &Grant, next_ns: u64) -> Option<u64> {
+        if !self.adaptive || next_ns != grant.first_due_ns {
+            return None;
+        }
+        let payload = &self.payloads[at];
+        let records_max = self.lanes[at].may_offer(grant.warmup, |bytes| payload.records_within(bytes));
+        let run = payload.run(1, self.block_bytes, records_max)?;
+        hold_until(grant, run).filter(|hold_ns| is_long(grant, *hold_ns))
     }
 
     /// What a stall made later than the catch-up allows becomes "not sent".
@@ -415,23 +422,6 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         self.live.enter(CoreState::Done);
         end
     }
-}
-
-/// Until when a partial block waits for more: until its first record is one linger old, the block could have filled or
-/// the phase is over. `None`: no other record of the phase falls due before that.
-fn hold_until(grant: &Grant, run: Run) -> Option<u64> {
-    if !grant.paced || run.full || run.bytes >= grant.left_bytes {
-        return None;
-    }
-    let hold_ns = grant.first_due_ns + grant.held_ns.min(grant.spread.offset_ns(grant.left_bytes));
-    let next_ns = grant.first_due_ns + grant.spread.offset_ns(run.bytes);
-    (next_ns <= hold_ns).then_some(hold_ns)
-}
-
-/// The block waits for milliseconds, and no record of it is catch-up if it goes a little later.
-fn is_long(grant: &Grant, hold_ns: u64) -> bool {
-    let held_ns = hold_ns.saturating_sub(grant.first_due_ns);
-    held_ns >= LONG_HOLD_NS && grant.late_ns >= held_ns.saturating_add(2 * SPIN_NS_MAX)
 }
 
 fn block_for(grant: &Grant, now_ns: u64) -> Block {

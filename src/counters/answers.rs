@@ -11,9 +11,32 @@ const STATUSES: usize = 400;
 /// What a sink counts; once made, it never allocates.
 #[derive(Clone, Debug)]
 pub struct Answers {
-    /// From the lowest status on: of requests of the measured part, and of the warm-up.
-    counts: Box<[[u64; 2]]>,
+    /// From the lowest status on.
+    counts: Counts,
     refused: Vec<u16>,
+}
+
+/// Of so many keys in a row, for the measured part and for the warm-up.
+#[derive(Clone, Debug)]
+pub(super) struct Counts(Box<[[u64; 2]]>);
+
+impl Counts {
+    pub fn new(keys: usize) -> Self {
+        Self(vec![[0; 2]; keys].into_boxed_slice())
+    }
+
+    pub fn add(&mut self, at: usize, warmup: bool) {
+        self.0[at][usize::from(warmup)] += 1;
+    }
+
+    /// `keys`: what they are, from the first on.
+    pub fn by_key<K: Ord>(&self, keys: impl Iterator<Item = K> + Clone) -> AnswerCounts<K> {
+        let part = |warmup: bool| {
+            let counts = keys.clone().zip(self.0.iter().map(|count| count[usize::from(warmup)]));
+            counts.filter(|(_, count)| *count > 0).collect()
+        };
+        AnswerCounts { warm: part(true), measured: part(false) }
+    }
 }
 
 /// The same once a lane has ended, without the statuses that never came.
@@ -31,15 +54,14 @@ impl<K> AnswerCounts<K> {
 
 impl Default for Answers {
     fn default() -> Self {
-        let counts = vec![[0; 2]; STATUSES].into_boxed_slice();
-        Self { counts, refused: Vec::with_capacity(REFUSED_STATUSES_MAX) }
+        Self { counts: Counts::new(STATUSES), refused: Vec::with_capacity(REFUSED_STATUSES_MAX) }
     }
 }
 
 impl Answers {
     /// An answer with this status came to a request of the warm-up or of the measured part.
     pub fn count(&mut self, status: u16, warmup: bool) {
-        self.counts[usize::from(status - STATUS_MIN)][usize::from(warmup)] += 1;
+        self.counts.add(usize::from(status - STATUS_MIN), warmup);
         let is_new = is_refusal(status) && !self.refused.contains(&status);
         if is_new && self.refused.len() < REFUSED_STATUSES_MAX {
             self.refused.push(status);
@@ -52,11 +74,7 @@ impl Answers {
     }
 
     pub fn by_status(&self) -> AnswerCounts {
-        let part = |warmup: bool| -> BTreeMap<u16, u64> {
-            let counts = (STATUS_MIN..).zip(self.counts.iter().map(|count| count[usize::from(warmup)]));
-            counts.filter(|(_, count)| *count > 0).collect()
-        };
-        AnswerCounts { warm: part(true), measured: part(false) }
+        self.counts.by_key(STATUS_MIN..)
     }
 }
 

@@ -1,8 +1,7 @@
 //! What brokers refused the batches of one lane with (Kafka), by error code.
 
-use super::answers::{AnswerCounts, REFUSED_STATUSES_MAX};
+use super::answers::{AnswerCounts, Counts, REFUSED_STATUSES_MAX};
 use crate::base::words::Words;
-use std::collections::BTreeMap;
 
 /// Kafka's codes begin here, and it has half as many.
 const CODE_MIN: i16 = -1;
@@ -18,16 +17,14 @@ pub struct Refusal {
 /// What a sink counts; once made, it never allocates. What was taken is not in it.
 #[derive(Clone, Debug)]
 pub struct BrokerErrors {
-    /// From the lowest code on: of batches of the measured part, and of the warm-up. A code beyond them, which no
-    /// broker has, counts as the last.
-    counts: Box<[[u64; 2]]>,
+    /// From the lowest code on. A code beyond them, which no broker has, counts as the last.
+    counts: Counts,
     first: Vec<Refusal>,
 }
 
 impl Default for BrokerErrors {
     fn default() -> Self {
-        let counts = vec![[0; 2]; CODES].into_boxed_slice();
-        Self { counts, first: Vec::with_capacity(REFUSED_STATUSES_MAX) }
+        Self { counts: Counts::new(CODES), first: Vec::with_capacity(REFUSED_STATUSES_MAX) }
     }
 }
 
@@ -35,7 +32,7 @@ impl BrokerErrors {
     /// A batch of the warm-up or of the measured part was refused.
     pub fn count(&mut self, code: i16, warmup: bool) {
         let at = usize::try_from(i32::from(code) - i32::from(CODE_MIN)).unwrap_or(CODES).min(CODES - 1);
-        self.counts[at][usize::from(warmup)] += 1;
+        self.counts.add(at, warmup);
     }
 
     /// That one is to be told, if it is among the first.
@@ -52,17 +49,14 @@ impl BrokerErrors {
     }
 
     pub fn by_code(&self) -> AnswerCounts<i16> {
-        let part = |warmup: bool| -> BTreeMap<i16, u64> {
-            let counts = (CODE_MIN..).zip(self.counts.iter().map(|count| count[usize::from(warmup)]));
-            counts.filter(|(_, count)| *count > 0).collect()
-        };
-        AnswerCounts { warm: part(true), measured: part(false) }
+        self.counts.by_key(CODE_MIN..)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn refusal(code: i16, said: &str) -> Refusal {
         let mut words = Words::default();

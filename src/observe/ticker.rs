@@ -13,7 +13,7 @@ use crate::observe::shared::Shared;
 use crate::plan::{LogFormat, RunPlan};
 use crate::wire::http::status::status_line;
 use crate::wire::kafka::errors::broker_error;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Turns the counters into lines, once for each `--stats-interval`.
@@ -26,10 +26,10 @@ pub struct Ticker {
     recent: Recent,
     /// When it was first seen that all cores drain.
     drains_from_ns: Option<u64>,
-    /// The refusals that were told: target and status.
-    refusals: BTreeSet<(usize, u16)>,
-    /// The same of brokers: target and error code.
-    broker_refusals: BTreeSet<(usize, i16)>,
+    /// The refusals that were told: the statuses of each target.
+    refusals: BTreeMap<usize, BTreeSet<u16>>,
+    /// The same of brokers: the error codes.
+    broker_refusals: BTreeMap<usize, BTreeSet<i16>>,
     /// The targets of which it was told that they hold the run back.
     quotas: BTreeSet<usize>,
 }
@@ -173,8 +173,8 @@ impl Ticker {
             before_ns: 0,
             recent: Recent::default(),
             drains_from_ns: None,
-            refusals: BTreeSet::new(),
-            broker_refusals: BTreeSet::new(),
+            refusals: BTreeMap::new(),
+            broker_refusals: BTreeMap::new(),
             quotas: BTreeSet::new(),
         }
     }
@@ -264,17 +264,14 @@ impl Ticker {
             for (&producer, lane) in core.producers.iter().zip(&live.lanes) {
                 let at = plan.producers[producer].target;
                 for status in lane.refused() {
-                    let told = self.refusals.range((at, 0)..=(at, u16::MAX)).count();
-                    if told < REFUSED_STATUSES_MAX && self.refusals.insert((at, status)) {
-                        let which = if told == 0 { "first" } else { "another" };
+                    if let Some(which) = news(&mut self.refusals, at, status) {
                         let (target, line) = (&plan.sink.targets[at], status_line(status));
                         tracing::warn!(event = "refused", target, status, "{target}: {which} refused answer: {line}");
                     }
                 }
                 for refusal in lane.broker_refusals() {
-                    let told = self.broker_refusals.range((at, i16::MIN)..=(at, i16::MAX)).count();
-                    if told < REFUSED_STATUSES_MAX && self.broker_refusals.insert((at, refusal.code)) {
-                        tell_broker_refusal(&plan.sink.targets[at], refusal, told == 0);
+                    if let Some(which) = news(&mut self.broker_refusals, at, refusal.code) {
+                        tell_broker_refusal(&plan.sink.targets[at], refusal, which);
                     }
                 }
             }
@@ -415,9 +412,15 @@ impl Ticker {
     }
 }
 
-fn tell_broker_refusal(target: &str, refusal: &Refusal, is_first: bool) {
+/// Takes note of a target's refusal: `first` or `another`, if it is to be told.
+fn news<K: Ord>(told: &mut BTreeMap<usize, BTreeSet<K>>, target: usize, refusal: K) -> Option<&'static str> {
+    let told = told.entry(target).or_default();
+    let which = if told.is_empty() { "first" } else { "another" };
+    (told.len() < REFUSED_STATUSES_MAX && told.insert(refusal)).then_some(which)
+}
+
+fn tell_broker_refusal(target: &str, refusal: &Refusal, which: &str) {
     let (error, why) = (broker_error(refusal.code), refusal.words.as_reason());
-    let which = if is_first { "first" } else { "another" };
     let mend = error.remedy().map(|mend| format!("\n  mend: {mend}")).unwrap_or_default();
     tracing::warn!(
         event = "refused",

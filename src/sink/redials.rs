@@ -160,7 +160,7 @@ impl Reach {
     /// What is dialed at once has failed, all of it. A target that lets some in may let the others in later: a broker
     /// with a quota on new connections, say.
     fn is_hopeless(&self, is_reached: bool) -> bool {
-        !is_reached && self.there == 0 && self.failed >= self.wanted.min(limits::DIALS_AT_ONCE_MAX)
+        !is_reached && self.failed >= self.wanted.min(limits::DIALS_AT_ONCE_MAX)
     }
 }
 

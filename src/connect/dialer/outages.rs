@@ -7,6 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Of each peer something that the cores note without a lock.
+type Flags = Mutex<BTreeMap<String, Arc<AtomicBool>>>;
+
+fn flag_of(flags: &Flags, peer: &str) -> Arc<AtomicBool> {
+    flags.lock().unwrap_or_else(PoisonError::into_inner).entry(peer.to_owned()).or_default().clone()
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Outages {
@@ -19,9 +26,9 @@ pub struct Outages {
     /// Peers of which it was told that they speak no HTTP.
     without_http: Mutex<BTreeSet<String>>,
     /// Peers, and whether one has answered, on any connection of any core.
-    answered: Mutex<BTreeMap<String, Arc<AtomicBool>>>,
+    answered: Flags,
     /// Peers, and whether a first connection to one has come about, of any core.
-    reached: Mutex<BTreeMap<String, Arc<AtomicBool>>>,
+    reached: Flags,
     /// Peers, and how many connections to them have a turn.
     turns: Mutex<BTreeMap<String, usize>>,
 }
@@ -65,14 +72,14 @@ impl Outages {
         self.without_http.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.to_owned())
     }
 
-    /// Whether this peer has answered; the cores set it, and take no lock for that.
+    /// Whether this peer has answered.
     pub fn answered(&self, peer: &str) -> Arc<AtomicBool> {
-        self.answered.lock().unwrap_or_else(PoisonError::into_inner).entry(peer.to_owned()).or_default().clone()
+        flag_of(&self.answered, peer)
     }
 
     /// Whether a first connection to this peer has come about, before the start.
     pub(super) fn reached(&self, peer: &str) -> Arc<AtomicBool> {
-        self.reached.lock().unwrap_or_else(PoisonError::into_inner).entry(peer.to_owned()).or_default().clone()
+        flag_of(&self.reached, peer)
     }
 
     /// So many connections to this peer had a turn before this one, on any core.
