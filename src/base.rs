@@ -13,4 +13,5 @@ pub mod progress;
 pub mod random;
 pub mod signals;
 pub mod units;
+pub mod within_host;
 pub mod words;

@@ -15,7 +15,7 @@ mod tcp;
 mod worker;
 
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::{limits, page, signals};
+use crate::base::{limits, page, signals, within_host};
 use crate::host::rlimit;
 use crate::observe;
 use crate::observe::Console;
@@ -141,7 +141,7 @@ fn serve<P: Protocol>(
 
 fn listen(plan: &ReceivePlan) -> Result<TcpListener, Fatal> {
     let shown = url(plan.protocol, plan.address);
-    TcpListener::bind(plan.address).map_err(|error| {
+    let listener = TcpListener::bind(plan.address).map_err(|error| {
         let mend = match error.kind() {
             ErrorKind::AddrInUse => {
                 let mut free = plan.address;
@@ -153,7 +153,10 @@ fn listen(plan: &ReceivePlan) -> Result<TcpListener, Fatal> {
             _ => "an address of this host, see `ip addr`; tcp://:9000 is 127.0.0.1".to_owned(),
         };
         Fatal::host(format!("--listen {shown}: {error}")).mend(mend)
-    })
+    })?;
+    // Answers are few bytes. Whoever is accepted has it from the listener.
+    within_host::never_pace(&listener);
+    Ok(listener)
 }
 
 /// Senders can take it as it is: the `%` of a zone is `%25` in a URL (RFC 6874).

@@ -7,6 +7,7 @@ use super::peer::shown;
 use super::tls::{self, TlsSession};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
+use crate::base::within_host;
 use crate::host::rlimit;
 use crate::plan::PeerPlan;
 use known::Known;
@@ -176,6 +177,9 @@ fn addresses(peer: &PeerPlan) -> Result<Vec<SocketAddr>, Fatal> {
 
 fn connect(address: SocketAddr, deadline: Instant) -> Result<TcpStream, Error> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if within_host::leads_within_host(address) {
+        within_host::never_pace(&socket);
+    }
     reach(&socket, address, deadline)?;
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);

@@ -6,6 +6,7 @@
 
 use super::ring::{FileSlot, rest};
 use super::{pipe, process};
+use crate::base::within_host::is_within_host;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -123,25 +124,12 @@ impl Lenders {
         if at >= self.0.len() {
             self.0.resize_with(at + 1, || None);
         }
-        self.0[at] = is_within_host(socket).then(Lender::new).and_then(Result::ok);
+        self.0[at] = is_within_host(&socket).then(Lender::new).and_then(Result::ok);
         self.0[at].is_some()
     }
 
     pub fn get(&mut self, slot: FileSlot) -> Option<&mut Lender> {
         self.0.get_mut(slot.0 as usize)?.as_mut()
-    }
-}
-
-/// Whether both ends of a connection are on this host, so that what the one sends the other reads from the same
-/// memory. Addresses that are translated on the way may make the answer wrong: nothing depends on it but speed.
-fn is_within_host(socket: BorrowedFd<'_>) -> bool {
-    let ends = socket2::SockRef::from(&socket);
-    match (ends.local_addr(), ends.peer_addr()) {
-        (Ok(local), Ok(peer)) => {
-            let [local, peer] = [local, peer].map(|end| end.as_socket().map(|end| end.ip()));
-            local.is_some() && local == peer || peer.is_some_and(|ip| ip.is_loopback())
-        }
-        _ => false,
     }
 }
 
