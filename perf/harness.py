@@ -303,6 +303,7 @@ def machine(folders):
         "governor": read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "clocksource": read_text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "transparent_hugepages": read_text("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "tcp_congestion_control": read_text("/proc/sys/net/ipv4/tcp_congestion_control"),
         "virtualisation": first_line(["systemd-detect-virt"]),
         "memlock": first_line(["sh", "-c", "ulimit -l"]),
         "file_systems": {name: first_line(["stat", "-f", "-c", "%T", str(path)]) for name, path in folders.items()},
