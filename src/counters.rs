@@ -6,10 +6,12 @@
 
 pub mod answers;
 pub mod broker_errors;
+pub mod gathered;
 
 use crate::base::limits;
 use answers::{AnswerCounts, REFUSED_STATUSES_MAX};
 use broker_errors::Refusal;
+use gathered::GatheredLatencies;
 use hdrhistogram::Histogram;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -261,12 +263,6 @@ impl Latencies {
         Self { response: empty_histogram(), service: empty_histogram(), lateness: empty_histogram() }
     }
 
-    pub fn reset(&mut self) {
-        self.response.reset();
-        self.service.reset();
-        self.lateness.reset();
-    }
-
     /// Response times; without a rate nothing is due before it is sent, and they are the service times.
     pub fn response_or_service(&self) -> &Histogram<u64> {
         if self.response.is_empty() { &self.service } else { &self.response }
@@ -317,7 +313,7 @@ pub struct LoopTime {
     pub gap_max_ns: u64,
 }
 
-/// One core at one instant. Histograms hold what came since the last snapshot; counts are totals since the
+/// One core at one instant. Latencies are what came since the last snapshot; counts are totals since the
 /// barrier. `warm` is about records offered in the warm-up, `measured` about all others.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -329,8 +325,8 @@ pub struct Snapshot {
     pub warm: Vec<Counts>,
     pub measured: Vec<Counts>,
     /// Only where the run has a warm-up.
-    pub warm_latencies: Option<Box<Latencies>>,
-    pub measured_latencies: Latencies,
+    pub warm_latencies: Option<Box<GatheredLatencies>>,
+    pub measured_latencies: GatheredLatencies,
     pub loop_time: LoopTime,
     pub last: bool,
 }
@@ -343,8 +339,8 @@ impl Snapshot {
             at_ns: 0,
             warm: vec![Counts::default(); lanes],
             measured: vec![Counts::default(); lanes],
-            warm_latencies: warmup.then(Box::default),
-            measured_latencies: Latencies::new(),
+            warm_latencies: warmup.then(|| Box::new(GatheredLatencies::preallocated())),
+            measured_latencies: GatheredLatencies::preallocated(),
             loop_time: LoopTime::default(),
             last: false,
         })

@@ -3,6 +3,7 @@
 use super::missing::Missing;
 use crate::base::limits;
 use crate::counters::broker_errors::Refusal;
+use crate::counters::gathered::GatheredLatencies;
 use crate::counters::{CoreEnd, Counts, Field, LaneEnd, LiveCore, LoopTime, Snapshot};
 use crate::payload::Block;
 use crate::sink::{Fate, Wire};
@@ -80,7 +81,7 @@ impl Tally {
         let latencies = latencies(&mut self.open, block.warmup);
         for (due_ns, records) in due_points(block) {
             let lateness_ns = block.submit_ns.saturating_sub(due_ns);
-            latencies.lateness.saturating_record_n(lateness_ns, records);
+            latencies.lateness.record_n(lateness_ns, records);
             late += if lateness_ns > late_after_ns { records } else { 0 };
         }
         self.counts(lane, block.warmup).add(Field::CatchUpRecords, late);
@@ -145,9 +146,9 @@ impl Tally {
     fn record_latencies(&mut self, block: &Block, produced: Range<u64>, now_ns: u64) {
         let service_ns = now_ns.saturating_sub(block.submit_ns);
         let latencies = latencies(&mut self.open, block.warmup);
-        latencies.service.saturating_record_n(service_ns, produced.end - produced.start);
+        latencies.service.record_n(service_ns, produced.end - produced.start);
         if !block.paced {
-            latencies.response.saturating_record_n(service_ns, produced.end - produced.start);
+            latencies.response.record_n(service_ns, produced.end - produced.start);
             return;
         }
         let mut at = 0;
@@ -155,7 +156,7 @@ impl Tally {
             let (from, to) = (produced.start.max(at), produced.end.min(at + records));
             at += records;
             if from < to {
-                latencies.response.saturating_record_n(now_ns.saturating_sub(due_ns), to - from);
+                latencies.response.record_n(now_ns.saturating_sub(due_ns), to - from);
             }
         }
     }
@@ -280,7 +281,7 @@ fn accounted(counts: &Counts) -> u64 {
     PLACES.iter().map(|field| counts.get(*field)).sum()
 }
 
-fn latencies(open: &mut Snapshot, warmup: bool) -> &mut crate::counters::Latencies {
+fn latencies(open: &mut Snapshot, warmup: bool) -> &mut GatheredLatencies {
     match &mut open.warm_latencies {
         Some(warm) if warmup => warm,
         _ => &mut open.measured_latencies,

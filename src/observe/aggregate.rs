@@ -7,9 +7,10 @@
 pub mod recent;
 
 use crate::base::limits;
+use crate::counters::gathered::Gathered;
 use crate::counters::{Counts, Field, Latencies, LoopTime, Snapshot};
 use crate::observe::phases::Phases;
-use crate::observe::quantile::{empty_histogram, merge, response_quantile_ns, seconds, unconfirmed};
+use crate::observe::quantile::{empty_histogram, response_quantile_ns, seconds, unconfirmed};
 use crate::observe::report::Interval;
 use hdrhistogram::Histogram;
 use recent::Recent;
@@ -110,10 +111,10 @@ impl Aggregate {
         if let Some(warm) = &snapshot.warm_latencies {
             core.recent.add(warm, &warm_delta);
             if let Some(all) = &mut self.warm_latencies {
-                all.add(warm);
+                warm.add_to(all);
             }
         }
-        self.measured_latencies.add(&snapshot.measured_latencies);
+        snapshot.measured_latencies.add_to(&mut self.measured_latencies);
         self.phases.fold(snapshot.at_ns, &delta, &snapshot.measured_latencies);
         self.latest_ns = self.latest_ns.max(snapshot.at_ns);
         if snapshot.at_ns > self.warmup_ns || delta != Counts::default() {
@@ -187,7 +188,7 @@ impl Aggregate {
         &mut self.open[(index - self.next_index) as usize]
     }
 
-    fn add_response(&mut self, at_ns: u64, response: &Histogram<u64>) {
+    fn add_response(&mut self, at_ns: u64, response: &Gathered) {
         if response.is_empty() {
             return;
         }
@@ -195,10 +196,10 @@ impl Aggregate {
         let open = self.open_interval(at_ns);
         match &mut open.response {
             Some(there) => {
-                merge(there, response);
+                response.add_to(there);
                 self.spare.push(histogram);
             }
-            slot @ None => merge(slot.insert(histogram), response),
+            slot @ None => response.add_to(slot.insert(histogram)),
         }
     }
 

@@ -4,6 +4,7 @@
 //! tenth of a second: one that was sent at a stage's end may count in the next. What the drain brings counts in the
 //! last one that began, and so does its time: without it a stage's rate would be higher than the target ever took.
 
+use crate::counters::gathered::GatheredLatencies;
 use crate::counters::{Counts, Field, Latencies};
 use crate::observe::quantile::{decode, encode, latency, merge, seconds, unconfirmed};
 use crate::observe::report::Phase;
@@ -63,7 +64,7 @@ impl Phases {
     }
 
     /// What a snapshot of this time, in nanoseconds since the barrier, adds to the one of its core before.
-    pub fn fold(&mut self, at_ns: u64, more: &Counts, latencies: &Latencies) {
+    pub fn fold(&mut self, at_ns: u64, more: &Counts, latencies: &GatheredLatencies) {
         let Some(last) = self.folds.len().checked_sub(1) else { return };
         let at = self.folds.partition_point(|fold| fold.end_ns < at_ns).clamp(self.first_open, last);
         let fold = &mut self.folds[at];
@@ -72,7 +73,7 @@ impl Phases {
             fold.produced_ns = fold.produced_ns.max(at_ns);
         }
         if !latencies.service.is_empty() {
-            fold.open.get_or_insert_default().add(latencies);
+            latencies.add_to(fold.open.get_or_insert_default());
         }
         // A core that lags behind by more counts in the stage that is open by then.
         while self.first_open < last && self.folds[self.first_open].end_ns.saturating_add(SECOND_NS) < at_ns {
@@ -182,9 +183,9 @@ mod tests {
         run
     }
 
-    fn took(ns: u64) -> Latencies {
-        let mut latencies = Latencies::new();
-        latencies.service.record(ns).unwrap();
+    fn took(ns: u64) -> GatheredLatencies {
+        let mut latencies = GatheredLatencies::preallocated();
+        latencies.service.record_n(ns, 1);
         latencies
     }
 
@@ -205,7 +206,7 @@ mod tests {
         phases.fold(3 * SECOND, &produced(1, 1500), &took(3 * MS));
         phases.fold(3 * SECOND + 100 * MS, &produced(2, 6000), &took(9 * MS));
         // Long after it, the first one is packed, and what a slow core says of it counts in the second.
-        phases.fold(5 * SECOND, &produced(0, 0), &Latencies::new());
+        phases.fold(5 * SECOND, &produced(0, 0), &GatheredLatencies::preallocated());
         assert!(phases.folds[0].open.is_none() && phases.folds[0].packed.is_some());
         phases.fold(2 * SECOND, &produced(1, 0), &took(9 * MS));
         // The drain.
@@ -257,7 +258,7 @@ mod tests {
         phases.fold(14 * SECOND, &produced(3, 30), &took(10 * SECOND));
         // What was given up.
         let lost = counts(&[(Field::RecordsOffered, 1), (Field::RecordsUncertain, 1)]);
-        phases.fold(20 * SECOND, &lost, &Latencies::new());
+        phases.fold(20 * SECOND, &lost, &GatheredLatencies::preallocated());
         let all = phases.report(4 * SECOND, u64::MAX);
         let [first, second] = all.as_slice() else { panic!("{all:?}") };
         assert_eq!((first.end_seconds, first.drained_seconds, first.bytes_per_second), (2.0, 0.0, 250.0));
@@ -301,7 +302,7 @@ mod tests {
                 plan.producers[0].schedule = vec![share; stages_ms.len()];
             });
             let mut phases = Phases::of(&run.shared.plan);
-            let (mut totals, one, none) = (Counts::default(), took(MS), Latencies::new());
+            let (mut totals, one, none) = (Counts::default(), took(MS), GatheredLatencies::preallocated());
             for (at_ms, offered, produced, failed) in snapshots {
                 let fields = [Field::RecordsOffered, Field::RecordsProduced, Field::RecordsFailed];
                 let more = counts(&Vec::from_iter(fields.into_iter().zip([offered, produced, failed])));

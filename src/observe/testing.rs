@@ -147,9 +147,9 @@ pub fn full_run() -> Run {
     snapshot.at_ns = 3 * SECOND;
     snapshot.warm[0] = counts(&[(Field::RecordsOffered, 10), (Field::RecordsProduced, 10)]);
     snapshot.measured[0] = counts(&lane);
-    snapshot.measured_latencies.response.record_n(2 * MS, 990).unwrap();
-    snapshot.measured_latencies.service.record_n(MS, 990).unwrap();
-    snapshot.measured_latencies.lateness.record_n(MS / 2, 990).unwrap();
+    snapshot.measured_latencies.response.record_n(2 * MS, 990);
+    snapshot.measured_latencies.service.record_n(MS, 990);
+    snapshot.measured_latencies.lateness.record_n(MS / 2, 990);
     snapshot.loop_time = LoopTime {
         work_ns: SECOND,
         kernel_ns: SECOND,

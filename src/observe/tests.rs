@@ -63,7 +63,7 @@ fn snapshot(at_ns: u64, records: u64, last: bool) -> Box<Snapshot> {
     snapshot.at_ns = at_ns;
     let fields = [Field::RecordsOffered, Field::RecordsProduced, Field::BytesProduced];
     snapshot.measured[0] = counts(&fields.map(|field| (field, records)));
-    snapshot.measured_latencies.response.record(3 * MS).unwrap();
+    snapshot.measured_latencies.response.record_n(3 * MS, 1);
     snapshot.last = last;
     snapshot
 }

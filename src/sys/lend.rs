@@ -53,9 +53,9 @@ impl Lender {
             return Err(io::Error::from_raw_os_error(errno));
         }
         // Only a socket that does not block as a whole makes a splice into it return.
-        socket2::SockRef::from(&socket).set_nonblocking(true)?;
+        set_nonblocking(socket, true)?;
         let sent = self.send_all(socket, pieces);
-        socket2::SockRef::from(&socket).set_nonblocking(false)?;
+        set_nonblocking(socket, false)?;
         sent
     }
 
@@ -111,6 +111,14 @@ impl Lender {
             Err(_) => Err(io::Error::last_os_error()),
         }
     }
+}
+
+/// By one call; `fcntl` takes two.
+fn set_nonblocking(socket: BorrowedFd<'_>, whether: bool) -> io::Result<()> {
+    let mut whether = libc::c_int::from(whether);
+    // SAFETY: the kernel reads one integer on this stack during the call.
+    let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONBIO, &raw mut whether) };
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The lenders of a ring's connections.

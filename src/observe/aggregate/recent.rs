@@ -1,6 +1,7 @@
 //! The response times of late, as a live line and the lines of a log show them.
 
-use crate::counters::{Counts, Field, Latencies};
+use crate::counters::gathered::GatheredLatencies;
+use crate::counters::{Counts, Field};
 use crate::observe::quantile::{empty_histogram, merge, response_quantile_ns, unconfirmed};
 use hdrhistogram::Histogram;
 
@@ -31,8 +32,8 @@ impl Default for Recent {
 
 impl Recent {
     /// `ended`: how many records did, with and without confirmation.
-    pub fn add(&mut self, latencies: &Latencies, ended: &Counts) {
-        merge(&mut self.response, latencies.response_or_service());
+    pub fn add(&mut self, latencies: &GatheredLatencies, ended: &Counts) {
+        latencies.response_or_service().add_to(&mut self.response);
         self.records_produced += ended.get(Field::RecordsProduced);
         self.records_unconfirmed += unconfirmed(ended);
     }

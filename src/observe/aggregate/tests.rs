@@ -8,7 +8,7 @@ fn snapshot(core: usize, at_ns: u64, produced: u64, response_ns: &[u64]) -> Box<
     let mut snapshot = Snapshot::preallocated(core, 1, true);
     snapshot.at_ns = at_ns;
     snapshot.measured[0] = counts(&[(Field::RecordsOffered, produced), (Field::RecordsProduced, produced)]);
-    response_ns.iter().for_each(|&ns| snapshot.measured_latencies.response.record(ns).unwrap());
+    response_ns.iter().for_each(|&ns| snapshot.measured_latencies.response.record_n(ns, 1));
     snapshot
 }
 
@@ -44,7 +44,7 @@ fn the_p99_of_late_knows_what_was_not_confirmed() {
     assert_eq!(all.cores[0].recent.take_p99(), P99::Unknown);
     let lost = [(Field::RecordsOffered, 20), (Field::RecordsProduced, 10), (Field::RecordsNotSent, 10)];
     one.warm[0] = counts(&lost);
-    one.warm_latencies.as_mut().unwrap().response.record_n(MS, 10).unwrap();
+    one.warm_latencies.as_mut().unwrap().response.record_n(MS, 10);
     all.fold(&one);
     assert_eq!(all.cores[0].recent.take_p99(), P99::Never);
     assert_eq!(all.cores[0].recent.take_p99(), P99::Unknown);
@@ -126,7 +126,7 @@ fn the_measured_part_begins_after_the_warm_up_even_off_the_grid() {
     all.fold(&warm);
     let mut first = snapshot(0, 1300 * MS, 5, &[MS]);
     first.warm[0] = counts(&[(Field::RecordsProduced, 42)]);
-    first.warm_latencies.as_mut().unwrap().service.record_n(MS, 2).unwrap();
+    first.warm_latencies.as_mut().unwrap().service.record_n(MS, 2);
     first.loop_time.work_ns = 100;
     all.fold(&first);
     assert_eq!(all.warm_total().get(Field::RecordsProduced), 42);
