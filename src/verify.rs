@@ -8,6 +8,7 @@
 pub mod expect;
 mod files;
 pub mod findings;
+mod guarded;
 pub mod ids;
 mod intervals;
 mod ledger;
