@@ -1,12 +1,12 @@
 //! What every room may use: units, the clock, limits, files within a limit, YAML and JSON with line numbers, places of
 //! files, signals, fatal errors, how the program was called, how far a reading is, words of others.
 
+pub mod align;
 pub mod bounded;
 pub mod clock;
 pub mod document;
 pub mod fatal;
 pub mod limits;
-pub mod page;
 pub mod place;
 pub mod program;
 pub mod progress;

@@ -5,11 +5,12 @@ mod core;
 mod cores;
 mod enter;
 mod files;
+mod host_facts;
+mod interference;
 mod kafka;
 mod kafka_compat;
 mod manners;
 mod net;
-mod others;
 mod region;
 mod setup;
 mod stop;
@@ -53,7 +54,7 @@ struct Launched {
 /// # Errors
 /// Before the start: nothing was sent. After it: the report could not be written.
 pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
-    let host = others::host_facts(&plan);
+    let host = host_facts::judged(&plan);
     let plan = Arc::new(plan);
     let stop = Arc::new(Stop::default());
     let clock = TscClock::start(sys::clock::monotonic_raw_ns);
@@ -70,7 +71,7 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     let zero_fraction = calibration.map_or(0.0, |found| found.zero_fraction);
     let (launched, mark) = launch(&plan, (&clock, &stop), zero_fraction, taps)?;
     let cores = &launched.cores;
-    let host = others::tell(host, &cores.ready)?;
+    let host = host_facts::tell(host, &cores.ready)?;
     let facts = region::payload_facts(&cores.ready, calibration.map(|found| found.measured));
     tell_memory(&plan, &cores.ready, &facts);
     let governance = governance.map(|prepared| prepared.start()).transpose()?;

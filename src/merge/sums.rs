@@ -8,7 +8,7 @@ use crate::merge::latencies::{added, latency, lost};
 use crate::merge::phases;
 use crate::merge::read::Input;
 use crate::merge::spans::{Span, measured_from, spans};
-use crate::merge::words;
+use crate::merge::verdict;
 use crate::observe::assemble::seconds_per_gigabyte;
 use crate::observe::quantile::{self, distribution, response_quantile_ns};
 use crate::observe::report::{
@@ -38,7 +38,7 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
     let common = least(|span| span.ended) - most(|span| span.measured);
     let ns = |seconds: f64| format_duration((seconds.max(0.0) * 1e9) as u64);
     let together = format!("all ran at the same time for {} of {}", ns(common), ns(elapsed_seconds));
-    let early = inputs.iter().find_map(|one| Some((words::who(one), one.report.ended_early.as_ref()?)));
+    let early = inputs.iter().find_map(|one| Some((verdict::who(one), one.report.ended_early.as_ref()?)));
     let kernel = reports().any(|report| report.confirmation == Confirmation::Kernel);
     let mut producers: Vec<_> = reports().flat_map(|report| report.producers.iter().cloned()).collect();
     producers.sort_by_key(|producer| producer.id);
@@ -65,7 +65,7 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
         intervals_dropped,
         phases: phases::add(inputs, &spans, measured)?,
         errors: by_key(reports().map(|report| &report.errors)),
-        verdict: words::verdict(inputs, &totals, &pacing, &together),
+        verdict: verdict::judge(inputs, &totals, &pacing, &together),
         totals,
         throughput,
         pacing,
