@@ -74,8 +74,10 @@ impl Suspicions {
             return None;
         }
         let (marked, records) = (suspicion.marked(), suspicion.finding.records);
-        let lumped = self.lumped.get_or_insert(Suspicion { excuse: Excuse::Leftover, ..suspicion });
-        lumped.finding.records = lumped.finding.records.saturating_add(records);
+        match &mut self.lumped {
+            Some(lumped) => lumped.finding.records = lumped.finding.records.saturating_add(records),
+            None => self.lumped = Some(Suspicion { excuse: Excuse::Leftover, ..suspicion }),
+        }
         marked
     }
 
@@ -176,5 +178,6 @@ mod tests {
         assert_eq!([first, first + 1].map(|at| all.add(marked(at))), [Some(first), Some(first + 1)]);
         let last = std::iter::from_fn(|| all.pop()).last().unwrap();
         assert_eq!((last.position, last.excuse, last.marked()), (first, Excuse::Leftover, None));
+        assert_eq!(last.finding.records, 2 * 2, "those of both, each once");
     }
 }
