@@ -19,7 +19,7 @@ pub use stop::Stop;
 
 use crate::base::clock::{Clock, Mark, TscClock};
 use crate::base::fatal::Fatal;
-use crate::base::{place, signals, units};
+use crate::base::{paths, signals, units};
 use crate::counters::{CoreEnd, Counts, LiveCore};
 use crate::governance::{self, Governance, RunEnd};
 use crate::observe::{self, Console, CpuTimes, Observer, Outcome, PayloadFacts, Report};
@@ -148,7 +148,7 @@ fn write_down(report: &Report, plan: &RunPlan, stop: &Stop) -> Result<(), Fatal>
     // One that cannot be written keeps nobody from the other. What is no file may wait for its reader: a report that
     // is one goes first. Any other is last, also on standard output.
     let (reported, paged) = match to {
-        Some(ReportTarget::File(path)) if place::is_file(path) => (write_report(), write_page()),
+        Some(ReportTarget::File(path)) if paths::is_file(path) => (write_report(), write_page()),
         _ => {
             let paged = write_page();
             (write_report(), paged)
