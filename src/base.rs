@@ -1,13 +1,13 @@
-//! What every room may use: units, the clock, limits, files within a limit, YAML and JSON with line numbers, places of
+//! What every room may use: units, the clock, limits, files within a limit, YAML and JSON with line numbers, paths to
 //! files, signals, fatal errors, how the program was called, how far a reading is, words of others.
 
+pub mod align;
 pub mod bounded;
 pub mod clock;
 pub mod document;
 pub mod fatal;
 pub mod limits;
-pub mod page;
-pub mod place;
+pub mod paths;
 pub mod program;
 pub mod progress;
 pub mod random;

@@ -89,7 +89,7 @@ fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {
         let text = serde_json::to_string(&findings).map_err(|error| Fatal::host(format!("findings: {error}")))?;
         print(&format!("{text}\n"))?;
     } else {
-        print(&observe::logs::for_stdout(findings.summary()))?;
+        print(&observe::wrap::for_stdout(findings.summary()))?;
     }
     Ok(findings.exit())
 }

@@ -1,6 +1,6 @@
 //! `payloads.<producer>.json`: what a data file holds, written by the file sink and read by `verify`.
 
-use crate::base::place::{self, Durability};
+use crate::base::paths::{self, Durability};
 use crate::base::{bounded, limits};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -158,7 +158,7 @@ impl Manifest {
     /// The same, also for who looks after a power cut. Blocks for the drive.
     ///
     /// # Errors
-    /// Those of writing; and where [`place::is_there_unsynced`], it is written all the same.
+    /// Those of writing; and where [`paths::is_there_unsynced`], it is written all the same.
     pub fn write_synced(&self, path: &Path) -> io::Result<()> {
         self.put(path, Durability::Synced)
     }
@@ -166,7 +166,7 @@ impl Manifest {
     fn put(&self, path: &Path, durability: Durability) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
         text.push(b'\n');
-        place::put(path, &text, durability)
+        paths::put(path, &text, durability)
     }
 }
 

@@ -2,7 +2,7 @@
 //! from the sums and are never averaged.
 //!
 //! `read` refuses what does not belong together; `sums` adds, stages with `phases`, both with `latencies` and `spans`;
-//! `fleet` knows which shards are missing; `words` are the verdict and other sentences.
+//! `fleet` knows which shards are missing, and the exit code; `verdict` says what held all of them back.
 
 mod fleet;
 mod latencies;
@@ -10,7 +10,7 @@ mod phases;
 mod read;
 mod spans;
 mod sums;
-mod words;
+mod verdict;
 
 use crate::base::fatal::Fatal;
 use crate::observe::report::{Report, write_report};

@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod html;
 pub mod http;
 pub mod live_line;
+mod live_terminal;
 pub mod logs;
 pub mod metrics;
 pub mod phases;
@@ -24,6 +25,7 @@ pub mod summary;
 pub mod ticker;
 pub mod verdict;
 pub mod verify_line;
+pub mod wrap;
 
 #[cfg(test)]
 pub mod testing;

@@ -15,7 +15,7 @@ mod tcp;
 mod worker;
 
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::{limits, page, signals, within_host};
+use crate::base::{align, limits, signals, within_host};
 use crate::host::rlimit;
 use crate::observe;
 use crate::observe::Console;
@@ -100,7 +100,7 @@ fn serve<P: Protocol>(
     let faults = Faults::new(&plan.faults).map(Arc::new);
     let origin = Instant::now();
     let bench = || Bench {
-        buffer: vec![0; limits::RECEIVE_READ_BYTES + page::MARGIN_BYTES],
+        buffer: vec![0; limits::RECEIVE_READ_BYTES + align::MARGIN_BYTES],
         books: Books::new(plan.faults.items.len()),
         faults: faults.clone(),
         judge: live.clone().map(|live| Judge::new(live, plan.sign_key, plan.protocol == Scheme::Tcp)),

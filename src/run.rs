@@ -5,11 +5,12 @@ mod core;
 mod cores;
 mod enter;
 mod files;
+mod host_facts;
+mod interference;
 mod kafka;
 mod kafka_compat;
 mod manners;
 mod net;
-mod others;
 mod region;
 mod setup;
 mod stop;
@@ -18,7 +19,7 @@ pub use stop::Stop;
 
 use crate::base::clock::{Clock, Mark, TscClock};
 use crate::base::fatal::Fatal;
-use crate::base::{place, signals, units};
+use crate::base::{paths, signals, units};
 use crate::counters::{CoreEnd, Counts, LiveCore};
 use crate::governance::{self, Governance, RunEnd};
 use crate::observe::{self, Console, CpuTimes, Observer, Outcome, PayloadFacts, Report};
@@ -53,7 +54,7 @@ struct Launched {
 /// # Errors
 /// Before the start: nothing was sent. After it: the report could not be written.
 pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
-    let host = others::host_facts(&plan);
+    let host = host_facts::judged(&plan);
     let plan = Arc::new(plan);
     let stop = Arc::new(Stop::default());
     let clock = TscClock::start(sys::clock::monotonic_raw_ns);
@@ -70,7 +71,7 @@ pub fn run(plan: RunPlan, console: &Arc<Console>) -> Result<Report, Fatal> {
     let zero_fraction = calibration.map_or(0.0, |found| found.zero_fraction);
     let (launched, mark) = launch(&plan, (&clock, &stop), zero_fraction, taps)?;
     let cores = &launched.cores;
-    let host = others::tell(host, &cores.ready)?;
+    let host = host_facts::tell(host, &cores.ready)?;
     let facts = region::payload_facts(&cores.ready, calibration.map(|found| found.measured));
     tell_memory(&plan, &cores.ready, &facts);
     let governance = governance.map(|prepared| prepared.start()).transpose()?;
@@ -147,7 +148,7 @@ fn write_down(report: &Report, plan: &RunPlan, stop: &Stop) -> Result<(), Fatal>
     // One that cannot be written keeps nobody from the other. What is no file may wait for its reader: a report that
     // is one goes first. Any other is last, also on standard output.
     let (reported, paged) = match to {
-        Some(ReportTarget::File(path)) if place::is_file(path) => (write_report(), write_page()),
+        Some(ReportTarget::File(path)) if paths::is_file(path) => (write_report(), write_page()),
         _ => {
             let paged = write_page();
             (write_report(), paged)

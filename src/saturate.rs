@@ -8,7 +8,7 @@ use crate::base::fatal::{Exit, Fatal};
 use crate::base::{program, signals, units};
 use crate::config::masked;
 use crate::observe::report::{self, LimitedBy, Report};
-use crate::observe::{Console, logs, verdict};
+use crate::observe::{Console, verdict, wrap};
 use crate::plan::LogFormat;
 use crate::plan::saturate::SaturatePlan;
 use crate::sys::{process, streams};
@@ -184,7 +184,7 @@ fn try_rates(plan: &SaturatePlan, interrupts: &AtomicUsize, console: &Console, t
 /// Says and writes what is known. What cannot be said keeps nobody from the report, nor the other way round.
 fn tell(plan: &SaturatePlan, end: End, tried: Vec<Tried>) -> Result<Exit, Fatal> {
     let result = conclude(plan, &end, tried);
-    let said = streams::print(&logs::for_stdout(format!("{}\n", text::summary(&result))));
+    let said = streams::print(&wrap::for_stdout(format!("{}\n", text::summary(&result))));
     let written = plan.report.as_ref().map_or(Ok(()), |target| report::write_report(&result, target));
     let told = said.and(written);
     match (end, told) {

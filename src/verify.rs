@@ -8,6 +8,7 @@
 pub mod expect;
 mod files;
 pub mod findings;
+mod guarded;
 pub mod ids;
 mod intervals;
 mod ledger;
@@ -50,7 +51,7 @@ use topic::Access;
 use topic::message::Judge;
 use topic::partition::Partition;
 
-/// Little enough for malloc's heap, off the starts of pages: see [`crate::base::page`].
+/// Little enough for malloc's heap, off the starts of pages: see [`crate::base::align`].
 const IDS_READ_BYTES: usize = 64 << 10;
 
 /// Reads everything that `args` names; `progress` tells how far it is. `Err` where that cannot be done: nothing there

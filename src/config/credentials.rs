@@ -1,7 +1,7 @@
 //! Credentials in files: passwords and tokens, and certificates with their keys.
 
 use crate::base::fatal::Fatal;
-use crate::base::{place, program};
+use crate::base::{paths, program};
 use crate::plan::Secret;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -18,7 +18,7 @@ fn mend_secret(flag: &str, path: &Path, why: &io::Error) -> String {
         ErrorKind::NotFound | ErrorKind::InvalidData => {
             format!("(umask 077; cat > {}), then type it, Enter and Ctrl-D", program::quoted_path(path))
         }
-        _ => place::mend_reading(flag, path, why),
+        _ => paths::mend_reading(flag, path, why),
     }
 }
 

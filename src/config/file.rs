@@ -2,7 +2,7 @@
 
 use crate::base::document::{self, Document};
 use crate::base::fatal::Fatal;
-use crate::base::{bounded, limits, place};
+use crate::base::{bounded, limits, paths};
 use std::io;
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use std::path::Path;
 pub fn read(path: &Path) -> Result<Document, Fatal> {
     let shown = path.display();
     let fail = |why: io::Error| {
-        Fatal::usage(format!("--config '{shown}': {why}")).mend(place::mend_reading("config", path, &why))
+        Fatal::usage(format!("--config '{shown}': {why}")).mend(paths::mend_reading("config", path, &why))
     };
     let text = bounded::read_text(path, limits::CONFIG_BYTES_MAX).map_err(fail)?;
     let document = document::parse(&text).map_err(|(line, why)| {

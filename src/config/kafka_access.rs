@@ -1,7 +1,7 @@
 //! How brokers are reached beside the hot path: TLS and SASL from flags and from `client.properties`, flags first.
 
 use crate::base::fatal::Fatal;
-use crate::base::{bounded, limits, place};
+use crate::base::{bounded, limits, paths};
 use crate::config::credentials::{check_pair, read_secret};
 use crate::config::kafka_properties::{self, KafkaProperties, Login, Protocol};
 use crate::config::resolve::network::url::Url;
@@ -51,7 +51,7 @@ pub fn properties(config: Option<&Path>, more: &[String], errors: &mut Vec<Fatal
                 text = kafka_properties::decode(&content) + "\n";
             }
             Err(why) => {
-                let mend = place::mend_reading("kafka-config", path, &why);
+                let mend = paths::mend_reading("kafka-config", path, &why);
                 errors.push(Fatal::usage(format!("--kafka-config '{name}': {why}")).mend(mend));
             }
         }

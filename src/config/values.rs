@@ -6,7 +6,7 @@ pub use network::{KafkaWanted, NetworkWanted};
 
 use crate::base::fatal::Fatal;
 use crate::base::units::RecordRate;
-use crate::base::{place, program};
+use crate::base::{paths, program};
 use crate::config::keys::{self, KEYS, Key};
 use crate::config::load::{Given, PhaseTexts, Settings, Source};
 use crate::config::parse::{Value, default_of, parse};
@@ -350,7 +350,7 @@ pub fn read(settings: &Settings, errors: &mut Vec<Fatal>) -> Wanted {
 /// Where a result goes: `-`, and whatever else leads there, is standard output.
 pub fn report_target(text: &str) -> ReportTarget {
     let path = Path::new(text);
-    if text == "-" || place::is_stdout(path) { ReportTarget::Stdout } else { ReportTarget::File(path.to_owned()) }
+    if text == "-" || paths::is_stdout(path) { ReportTarget::Stdout } else { ReportTarget::File(path.to_owned()) }
 }
 
 /// One text as `--rate` takes it; `None`: without a limit.

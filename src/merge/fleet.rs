@@ -59,8 +59,18 @@ pub fn settings(inputs: &[Input], mut agreed: Map<String, Value>) -> Map<String,
     agreed
 }
 
+/// What all of them ended with.
+pub fn exit(inputs: &[Input], slo: &[SloResult]) -> Exit {
+    let reports = || inputs.iter().map(|input| &input.report);
+    // Each was held to a part of the rates, and knows only its own latencies: what is missed is seen in the sum.
+    let own = reports().map(own_exit).filter(|exit| *exit != Exit::SloMissed);
+    let missed = slo.iter().any(|slo| !slo.passed).then_some(Exit::SloMissed);
+    let lacking = absent(reports()).map(|_| Exit::Failed);
+    own.chain(missed).chain(lacking).max_by_key(|exit| exit.severity()).unwrap_or(Exit::Done)
+}
+
 /// What its processes ended with: the shards that a merged report lacks may be among the others.
-pub fn own_exit(report: &Report) -> Exit {
+fn own_exit(report: &Report) -> Exit {
     let exit = Exit::from_code(report.exit_code);
     let is_lossy = |totals: &Totals| totals.records_failed > 0 || totals.records_uncertain > 0;
     let failed = is_lossy(&report.totals) || is_lossy(&report.warmup.totals) || report.ended_early.is_some();
@@ -120,6 +130,26 @@ mod tests {
         let all = merged("all.json", &[input("0/3", 0), input("1/3", 1), input("2/3", 2)]).report;
         assert_eq!((all.exit_code, passed(&all), all.verdict.notes.len()), (0, vec![true; 3], 0));
         assert_eq!(all.config["shard"], Value::Null);
+    }
+
+    #[test]
+    fn the_code_is_the_worst_of_what_ended_what_is_missed_in_all_and_what_is_absent() {
+        let shards = |codes: [u8; 2]| {
+            let mut inputs = [input("0/2", 0), input("1/2", 1)];
+            for (input, code) in inputs.iter_mut().zip(codes) {
+                input.report.exit_code = code;
+            }
+            inputs
+        };
+        let met = shards([0, 0])[0].report.slo.clone();
+        let missed = vec![SloResult { passed: false, ..met[0].clone() }];
+        let all = shards([0, 0]);
+        assert_eq!(
+            (exit(&all, &met), exit(&all, &missed), exit(&all[..1], &met)),
+            (Exit::Done, Exit::SloMissed, Exit::Failed)
+        );
+        assert_eq!(exit(&shards([0, 4]), &met), Exit::Done, "one's own share of a rate was missed, and not the whole");
+        assert_eq!(exit(&shards([1, 0]), &missed), Exit::Failed);
     }
 
     #[test]

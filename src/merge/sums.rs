@@ -1,6 +1,6 @@
 //! The sums.
 
-use crate::base::fatal::{Exit, Fatal};
+use crate::base::fatal::Fatal;
 use crate::base::units::format_duration;
 use crate::config::slo as expressions;
 use crate::merge::fleet;
@@ -8,7 +8,7 @@ use crate::merge::latencies::{added, latency, lost};
 use crate::merge::phases;
 use crate::merge::read::Input;
 use crate::merge::spans::{Span, measured_from, spans};
-use crate::merge::words;
+use crate::merge::verdict;
 use crate::observe::assemble::seconds_per_gigabyte;
 use crate::observe::quantile::{self, distribution, response_quantile_ns};
 use crate::observe::report::{
@@ -28,24 +28,17 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
     let most = |of: fn(&Span) -> f64| spans.iter().map(of).fold(0.0, f64::max);
     let measured = measured_from(&spans);
     let elapsed_seconds = most(|span| span.ended) - measured;
-    let totals = totals(reports().map(|report| &report.totals));
-    let warm_totals = self::totals(reports().map(|report| &report.warmup.totals));
+    let totals = summed(reports().map(|report| &report.totals));
     let throughput = Throughput::of(&totals, elapsed_seconds);
     let response = added(inputs, |report| &report.latency_seconds.response)?;
     let latency_seconds = latency(&response, &added(inputs, |report| &report.latency_seconds.service)?, &totals);
-    let warm_response = added(inputs, |report| &report.warmup.latency_seconds.response)?;
-    let warm_service = added(inputs, |report| &report.warmup.latency_seconds.service)?;
+    let warmup = warmup(inputs, measured)?;
     let pacing = pacing(inputs, &spans, measured, &totals)?;
     let slo = slos(inputs, &totals, &throughput, &response)?;
     let common = least(|span| span.ended) - most(|span| span.measured);
     let ns = |seconds: f64| format_duration((seconds.max(0.0) * 1e9) as u64);
     let together = format!("all ran at the same time for {} of {}", ns(common), ns(elapsed_seconds));
-    // Each was held to a part of the rates, and knows only its own latencies: what is missed is seen in the sum.
-    let exits = reports().map(fleet::own_exit).filter(|exit| *exit != Exit::SloMissed);
-    let missed = slo.iter().any(|slo| !slo.passed).then_some(Exit::SloMissed);
-    let lacking = fleet::absent(reports()).map(|_| Exit::Failed);
-    let exit_code = exits.chain(missed).chain(lacking).max_by_key(|exit| exit.severity()).unwrap_or(Exit::Done) as u8;
-    let early = inputs.iter().find_map(|one| Some((words::who(one), one.report.ended_early.as_ref()?)));
+    let early = inputs.iter().find_map(|one| Some((verdict::who(one), one.report.ended_early.as_ref()?)));
     let kernel = reports().any(|report| report.confirmation == Confirmation::Kernel);
     let mut producers: Vec<_> = reports().flat_map(|report| report.producers.iter().cloned()).collect();
     producers.sort_by_key(|producer| producer.id);
@@ -64,33 +57,37 @@ pub fn add(inputs: &[Input]) -> Result<Report, Fatal> {
         config: fleet::settings(inputs, agreed(reports().map(|report| &report.config))),
         host: host(inputs),
         payload: payload(inputs),
-        warmup: Warmup {
-            seconds: measured,
-            latency_seconds: latency(&warm_response, &warm_service, &warm_totals),
-            totals: warm_totals.clone(),
-            errors: by_key(reports().map(|report| &report.warmup.errors)),
-        },
         latency_seconds,
-        cpu: cpu(inputs, warm_totals.bytes_produced.saturating_add(totals.bytes_produced)),
+        cpu: cpu(inputs, warmup.totals.bytes_produced.saturating_add(totals.bytes_produced)),
+        warmup,
         producers,
         intervals,
         intervals_dropped,
         phases: phases::add(inputs, &spans, measured)?,
         errors: by_key(reports().map(|report| &report.errors)),
-        verdict: words::verdict(inputs, &totals, &pacing, &together),
+        verdict: verdict::judge(inputs, &totals, &pacing, &together),
         totals,
         throughput,
         pacing,
+        exit_code: fleet::exit(inputs, &slo) as u8,
         slo,
         governance: governance(inputs),
         // Where one failed, its fellows may have been told to end.
         ended_by_signal: reports().find_map(|report| report.ended_by_signal.clone()).filter(|_| early.is_none()),
         ended_early: early.map(|(who, why)| format!("{who}: {why}")),
-        exit_code,
     })
 }
 
-fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
+/// Of all that came before the measured part.
+fn warmup(inputs: &[Input], measured: f64) -> Result<Warmup, Fatal> {
+    let response = added(inputs, |report| &report.warmup.latency_seconds.response)?;
+    let service = added(inputs, |report| &report.warmup.latency_seconds.service)?;
+    let totals = summed(inputs.iter().map(|input| &input.report.warmup.totals));
+    let errors = by_key(inputs.iter().map(|input| &input.report.warmup.errors));
+    Ok(Warmup { seconds: measured, latency_seconds: latency(&response, &service, &totals), totals, errors })
+}
+
+fn summed<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
     all.fold(Totals::default(), |sum, one| Totals {
         records_offered: sum.records_offered.saturating_add(one.records_offered),
         records_produced: sum.records_produced.saturating_add(one.records_produced),

@@ -1,77 +1,26 @@
 //! Puts the report together from the folded snapshots and the cores' own words.
 
+mod outcome;
+
+pub use outcome::{CpuTimes, Outcome};
+
 use crate::base::fatal::Exit;
 use crate::counters::{CoreEnd, Counts, ERROR_KINDS, Field, LaneEnd, Latencies, LoopTime};
 use crate::observe::aggregate::Aggregate;
 use crate::observe::quantile::{distribution, latency, response_quantile_ns, seconds, unconfirmed};
 use crate::observe::report::{
-    Confirmation, Cpu, Governance, Pacing, Payload, Producer, Report, SCHEMA_VERSION, Throughput, Totals, Warmup,
+    Confirmation, Cpu, Pacing, Payload, Producer, Report, SCHEMA_VERSION, Throughput, Totals, Warmup,
 };
 use crate::observe::verdict::Case;
 use crate::observe::{slo, verdict};
 use crate::plan::{self, Compression, Fsync, KafkaClient, OrderedQuantile, RunPlan, TargetPlan};
 use crate::wire::kafka::errors::broker_error;
+use outcome::Times;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Less processor time, or fewer bytes, tell nothing of what a byte costs.
 const CPU_SECONDS_MIN: f64 = 0.010;
 const CPU_BYTES_MIN: u64 = 1_000_000;
-
-/// Processor time of the process from the start barrier on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CpuTimes {
-    pub user_ns: u64,
-    pub system_ns: u64,
-}
-
-/// What is known of a run once its cores have joined.
-#[derive(Default)]
-pub struct Outcome {
-    pub ends: Vec<CoreEnd>,
-    pub cpu: CpuTimes,
-    /// Why it ended before its time, if it did.
-    pub ended_early: Option<String>,
-    /// The user's, should it be what ended the run.
-    pub signal: Option<String>,
-    /// Nanoseconds since the barrier at the end of the last sync of a rotated file, off the cores; 0: there was none.
-    /// By the clock, a drain in vain included.
-    pub synced_ns: u64,
-    pub audit_lines_dropped: u64,
-    pub governance: Option<Governance>,
-    /// What to say of the run's clock, where it went apart from the system's.
-    pub clock_drift: Option<String>,
-}
-
-impl Outcome {
-    /// Nanoseconds since the barrier at the end of the last core and the last sync; `None` where all cores crashed.
-    pub fn ended_ns(&self) -> Option<u64> {
-        self.cores_ended_ns().map(|ns| ns.max(self.sync_ended_ns()))
-    }
-
-    /// As the cores date their ends: without what all of them drained in vain.
-    fn sync_ended_ns(&self) -> u64 {
-        let ended = self.ends.iter().filter(|end| end.ended_ns > 0);
-        let Some(least) = ended.min_by_key(|end| end.vain_ns) else { return self.synced_ns };
-        let drained_ns = least.ended_ns.saturating_sub(least.fsync_ns);
-        self.synced_ns.min(drained_ns.max(self.synced_ns.saturating_sub(least.vain_ns)))
-    }
-
-    /// When the last record was produced, or the pacing ended; `u64::MAX` where all cores crashed.
-    fn drained_ns(&self) -> u64 {
-        let ended = self.ends.iter().filter(|end| end.ended_ns > 0);
-        ended.map(|end| end.ended_ns.saturating_sub(end.fsync_ns)).max().unwrap_or(u64::MAX)
-    }
-
-    fn cores_ended_ns(&self) -> Option<u64> {
-        self.ends.iter().map(|end| end.ended_ns).max().filter(|ns| *ns > 0)
-    }
-
-    /// The longest of a core, and what there was still to sync when all of them had ended.
-    fn final_fsync_ns(&self) -> u64 {
-        let longest_ns = self.ends.iter().map(|end| end.fsync_ns).max().unwrap_or(0);
-        longest_ns + self.cores_ended_ns().map_or(0, |ended_ns| self.sync_ended_ns().saturating_sub(ended_ns))
-    }
-}
 
 /// What the snapshots do not say.
 pub struct Facts {
@@ -86,12 +35,9 @@ pub struct Facts {
 /// The report. `aggregate` is finished.
 pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let (warm, measured) = (aggregate.warm_total(), aggregate.measured_total());
-    let (warmup_ns, outcome) = (plan.warmup_ns(), facts.outcome);
-    let ended_ns = outcome.ended_ns().unwrap_or(aggregate.latest_ns());
-    let paced_ns = outcome.ends.iter().map(|end| end.paced_ns).max().filter(|ns| *ns > 0).unwrap_or(ended_ns);
-    // The drain and the fsync of a run that ended in its warm-up are no measured part.
-    let has_measured_part = paced_ns > warmup_ns;
-    let elapsed_seconds = if has_measured_part { seconds(ended_ns.saturating_sub(warmup_ns)) } else { 0.0 };
+    let outcome = facts.outcome;
+    let times = Times::of(&outcome, plan.warmup_ns(), aggregate.latest_ns());
+    let (paced_ns, elapsed_seconds) = (times.paced_ns, times.elapsed_seconds);
     let totals = measured_totals(plan, &measured, &outcome);
     let (errors, latencies) = (errors(&measured), &aggregate.measured_latencies);
     let latency_seconds = latency(latencies, &measured);
@@ -135,11 +81,11 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
         config: plan.effective_config.clone(),
         host: facts.host,
         payload: Payload { compression_ratio: compression_ratio(plan, &totals), ..facts.payload },
-        warmup: warmup(plan, aggregate, &warm, warmup_ns.min(paced_ns), &outcome.ends),
+        warmup: warmup(plan, aggregate, &warm, times.warmed_ns, &outcome.ends),
         latency_seconds,
         cpu: cpu(outcome.cpu, produced_bytes, polling_ns(aggregate, &outcome.ends)),
         producers: producers(plan, aggregate, &outcome.ends),
-        intervals: aggregate.intervals.iter().filter(|_| has_measured_part).cloned().collect(),
+        intervals: aggregate.intervals.iter().filter(|_| times.has_measured_part).cloned().collect(),
         intervals_dropped: aggregate.intervals_dropped,
         phases: aggregate.phases.report(paced_ns, outcome.drained_ns()),
         errors,

@@ -1,15 +1,15 @@
 //! Logs and the live line share stderr; the console keeps them out of each other's way.
 
 use crate::base::units::format_counted;
-use crate::observe::live_line::live_columns;
+use crate::observe::live_terminal::{LiveTerminal, erases};
+use crate::observe::wrap::broken_between_words;
 use crate::plan::LogFormat;
 use crate::sys::streams;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
-use std::ffi::OsStr;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tracing::Dispatch;
 use tracing::field::{Field, Visit};
@@ -113,65 +113,6 @@ impl Console {
     }
 }
 
-/// Whether a terminal of this kind (`TERM`) knows how to clear a line.
-fn erases(kind: Option<&OsStr>) -> bool {
-    kind.is_some_and(|kind| !kind.is_empty() && kind != "dumb")
-}
-
-/// Standard error as the live line is drawn on it: one line, and never up to the margin.
-#[derive(Debug, Default)]
-struct LiveTerminal {
-    /// What is drawn at once.
-    unwritten: Mutex<String>,
-}
-
-impl TermLike for LiveTerminal {
-    fn width(&self) -> u16 {
-        u16::try_from(live_columns()).unwrap_or(u16::MAX)
-    }
-
-    fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
-        self.moved(lines, 'A')
-    }
-
-    fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
-        self.moved(lines, 'B')
-    }
-
-    fn move_cursor_right(&self, columns: usize) -> io::Result<()> {
-        self.moved(columns, 'C')
-    }
-
-    fn move_cursor_left(&self, columns: usize) -> io::Result<()> {
-        self.moved(columns, 'D')
-    }
-
-    fn write_line(&self, text: &str) -> io::Result<()> {
-        self.write_str(text)?;
-        self.write_str("\r\n")
-    }
-
-    fn write_str(&self, text: &str) -> io::Result<()> {
-        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
-        Ok(())
-    }
-
-    fn clear_line(&self) -> io::Result<()> {
-        self.write_str("\r\x1b[2K")
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        let text = std::mem::take(&mut *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner));
-        io::stderr().write_all(text.as_bytes())
-    }
-}
-
-impl LiveTerminal {
-    fn moved(&self, by: usize, way: char) -> io::Result<()> {
-        if by == 0 { Ok(()) } else { self.write_str(&format!("\x1b[{by}{way}")) }
-    }
-}
-
 /// Makes `console` the place of all `tracing` events of this process; the first call wins.
 pub fn init(console: &Arc<Console>) {
     let (format, timed) = (console.format, !console.has_live_line());
@@ -247,42 +188,11 @@ impl Write for ConsoleWriter {
     }
 }
 
-/// Text for standard output, whose lines break between words where that is a terminal.
-pub fn for_stdout(text: String) -> String {
-    match streams::stdout_columns() {
-        Some(columns) => broken_between_words(&text, columns),
-        None => text,
-    }
-}
-
-/// A terminal would break long lines within words. What follows stands below the message; a word that is longer than a
-/// line stays whole.
-pub fn broken_between_words(text: &str, columns: usize) -> String {
-    const INDENT: &str = "      ";
-    let mut out = String::new();
-    for line in text.lines() {
-        let mut used = 0;
-        for (at, word) in line.split(' ').enumerate() {
-            let width = word.chars().count();
-            if at > 0 && used > INDENT.len() && used + 1 + width > columns {
-                out.push('\n');
-                out.push_str(INDENT);
-                used = INDENT.len();
-            } else if at > 0 {
-                out.push(' ');
-                used += 1;
-            }
-            out.push_str(word);
-            used += width;
-        }
-        out.push('\n');
-    }
-    out
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use indicatif::TermLike;
+    use std::sync::Mutex;
 
     /// Runs `body` with its events captured, one line each.
     pub fn capture(format: LogFormat, body: impl FnOnce()) -> Vec<String> {
@@ -360,39 +270,12 @@ pub mod tests {
     }
 
     #[test]
-    fn the_live_line_is_drawn_on_one_line_short_of_the_margin() {
-        let terminal = LiveTerminal::default();
-        assert_eq!(usize::from(terminal.width()), live_columns());
-        terminal.move_cursor_up(0).unwrap();
-        terminal.clear_line().unwrap();
-        terminal.write_str("line").unwrap();
-        terminal.move_cursor_left(2).unwrap();
-        assert_eq!(terminal.unwritten.lock().unwrap().as_str(), "\r\u{1b}[2Kline\u{1b}[2D");
-    }
-
-    #[test]
     fn a_gap_in_the_log_says_how_long_it_is() {
         let gap = |format, lost| String::from_utf8(Console::new(format).gap(lost)).unwrap();
         assert_eq!(gap(LogFormat::Text, 7), "missing here: 7 messages; nobody read standard error\n");
         assert_eq!(gap(LogFormat::Text, 1), "missing here: 1 message; nobody read standard error\n");
         let line: serde_json::Value = serde_json::from_str(&gap(LogFormat::Json, 7)).unwrap();
         assert_eq!((&line["lost"], &line["level"]), (&7.into(), &"WARN".into()));
-    }
-
-    #[test]
-    fn a_terminal_gets_lines_that_break_between_words() {
-        let line = " INFO a lap is whole rounds of the ring\n";
-        assert_eq!(broken_between_words(line, 80), line);
-        assert_eq!(broken_between_words(line, 27), " INFO a lap is whole rounds\n      of the ring\n");
-        assert_eq!(broken_between_words(line, 26), " INFO a lap is whole\n      rounds of the ring\n");
-        let path = " WARN /a/path/that/is/long is full\n";
-        assert_eq!(broken_between_words(path, 12), " WARN /a/path/that/is/long\n      is\n      full\n");
-    }
-
-    #[test]
-    fn nothing_is_drawn_where_it_could_not_be_cleared() {
-        assert!(["xterm-256color", "linux", "screen"].iter().all(|kind| erases(Some(OsStr::new(kind)))));
-        assert!(!erases(Some(OsStr::new("dumb"))) && !erases(Some(OsStr::new(""))) && !erases(None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::faults::Ending;
 use super::judge::{Judge, Judged};
 use super::worker::{Bench, Closed, Protocol, READS_PER_TURN, Turn};
-use crate::base::{limits, page};
+use crate::base::{align, limits};
 use crate::plan::receive::{FaultKind, Framing};
 use crate::sys::receive::{DISCARD_BYTES_MAX, discard};
 use crate::verify::findings::Kind;
@@ -58,7 +58,7 @@ impl Protocol for Tcp {
             let (asked, start, got) = match &connection.judged {
                 None => (room.min(DISCARD_BYTES_MAX as u64), 0, discard(stream, room)),
                 Some(_) => {
-                    let start = page::index(&bench.buffer, connection.bytes.wrapping_sub(BEHIND_BYTES));
+                    let start = align::index(&bench.buffer, connection.bytes.wrapping_sub(BEHIND_BYTES));
                     let space = &mut bench.buffer[start..][..limits::RECEIVE_READ_BYTES];
                     let asked = space.len().min(usize::try_from(room).unwrap_or(usize::MAX));
                     (asked as u64, start, (&mut &*stream).read(&mut space[..asked]))

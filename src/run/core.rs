@@ -1,7 +1,7 @@
 //! One core's thread: pin, map, bake and open, then `enter_loop`: wait for the others, loop, close.
 
 use super::enter::enter_loop;
-use super::others::OthersWatch;
+use super::interference::OthersWatch;
 use super::region::{bake, places};
 use super::setup::{Prepared, Setup};
 use super::{files, net};

@@ -5,7 +5,7 @@ use super::setup::{Prepared, Setup};
 use super::stop::Stop;
 use super::{barrier, region};
 use crate::base::fatal::Fatal;
-use crate::base::place;
+use crate::base::paths;
 use crate::counters::CoreEnd;
 use crate::host::rlimit;
 use crate::plan::{FilePlan, Io, ProducerPlan, RunPlan};
@@ -31,7 +31,7 @@ use std::thread::JoinHandle;
 /// keepers may see the same room at once, and pass the floor by a file each.
 pub fn keepers_for(plan: &RunPlan) -> (Vec<Keeper>, Vec<Option<KeeperLane>>) {
     let mut keepers = BTreeMap::<Option<u64>, Keeper>::new();
-    let device = |file: &FilePlan| place::folder(&file.data).metadata().ok().map(|facts| facts.dev());
+    let device = |file: &FilePlan| paths::folder(&file.data).metadata().ok().map(|facts| facts.dev());
     let mut lane = |file: &FilePlan| keepers.entry(device(file)).or_default().lane(file);
     let lanes = plan.producers.iter().map(ProducerPlan::file).map(|file| file.map(&mut lane)).collect();
     (keepers.into_values().collect(), lanes)

@@ -3,8 +3,8 @@
 
 use super::manners;
 use super::setup::{Ready, Setup};
+use crate::base::align::PAGE_BYTES;
 use crate::base::fatal::Fatal;
-use crate::base::page::PAGE_BYTES;
 use crate::base::{limits, units};
 use crate::host::{Sysfs, cpu, memory, rlimit};
 use crate::observe::PayloadFacts;

@@ -114,7 +114,7 @@ mod tests {
     use super::super::tests::{at, report};
     use super::super::{End, conclude, judge, search::Outcome, tests::plan};
     use super::*;
-    use crate::observe::logs::broken_between_words;
+    use crate::observe::wrap::broken_between_words;
 
     #[test]
     fn a_percentile_that_was_never_reached_is_no_dash() {

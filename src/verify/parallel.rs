@@ -5,6 +5,7 @@
 //! Files on several devices are scanned side by side, so that all of them are busy: what comes of a chunk is small,
 //! and waits for its turn.
 
+use super::guarded::Guarded;
 use super::scan::{Event, Scan, scan};
 use super::shape::Shape;
 use super::window::Window;
@@ -15,7 +16,6 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ScopedJoinHandle;
 
 /// Large enough that a chunk's overhead vanishes, small enough that the results of one fit memory.
@@ -59,8 +59,7 @@ struct Shared<'a> {
     first_chunks: Vec<usize>,
     /// Chunks scanned ahead, whatever they hold.
     ahead: usize,
-    state: Mutex<State>,
-    changed: Condvar,
+    state: Guarded<State>,
 }
 
 struct State {
@@ -122,22 +121,13 @@ impl<'a> Shared<'a> {
             first_chunks.push(chunks.len());
         }
         let devices = devices.into_values().map(|chunks| Device { chunks, busy: 0 }).collect();
-        let state = Mutex::new(State { devices, taken: 0, done: HashMap::new(), events: 0, stop: false });
+        let state = Guarded::new(State { devices, taken: 0, done: HashMap::new(), events: 0, stop: false });
         let ahead = AHEAD_PER_THREAD * threads.max(1);
-        Self { files, chunks, first_chunks, ahead, state, changed: Condvar::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+        Self { files, chunks, first_chunks, ahead, state }
     }
 
     fn stop(&self) {
-        self.lock().stop = true;
-        self.changed.notify_all();
+        self.state.change(|state| state.stop = true);
     }
 
     /// A scanning thread.
@@ -148,54 +138,48 @@ impl<'a> Shared<'a> {
         while let Some((device, index)) = self.begin() {
             let chunk = self.chunks[index];
             let outcome = scan_chunk(&self.files[chunk.file], chunk, &mut open, &mut buffer);
-            let mut state = self.lock();
-            state.devices[device].busy -= 1;
-            if outcome.is_err() {
-                // What is behind it is never taken, and a drive that fails is slow to say so.
-                state.devices[device].chunks.clear();
-            }
-            state.events += events_of(&outcome);
-            state.done.insert(index, outcome);
-            drop(state);
-            self.changed.notify_all();
+            self.state.change(|state| state.end(device, index, outcome));
         }
     }
 
     /// The device and the index of the next chunk to scan. Waits where it is too far ahead.
     fn begin(&self) -> Option<(usize, usize)> {
-        let mut state = self.lock();
-        loop {
+        self.state.wait(|state| {
             if state.stop || state.devices.iter().all(|device| device.chunks.is_empty()) {
-                return None;
+                return Some(None);
             }
-            if let Some(at) = state.least_busy(self.ahead) {
-                let device = &mut state.devices[at];
-                device.busy += 1;
-                return device.chunks.pop_front().map(|index| (at, index));
-            }
-            state = self.wait(state);
-        }
+            let at = state.least_busy(self.ahead)?;
+            let device = &mut state.devices[at];
+            device.busy += 1;
+            Some(device.chunks.pop_front().map(|index| (at, index)))
+        })
     }
 
     /// What came of a chunk, once it is scanned.
     fn await_chunk(&self, index: usize) -> io::Result<Scan> {
-        let mut state = self.lock();
-        let outcome = loop {
-            match state.done.remove(&index) {
-                Some(outcome) => break outcome,
-                None if state.stop => return Err(io::Error::other(CRASHED)),
-                None => state = self.wait(state),
+        self.state.wait(|state| match state.done.remove(&index) {
+            Some(outcome) => {
+                state.taken = index + 1;
+                state.events -= events_of(&outcome);
+                Some(outcome)
             }
-        };
-        state.taken = index + 1;
-        state.events -= events_of(&outcome);
-        drop(state);
-        self.changed.notify_all();
-        outcome
+            None => state.stop.then(|| Err(io::Error::other(CRASHED))),
+        })
     }
 }
 
 impl State {
+    /// This is what came of a chunk on this device.
+    fn end(&mut self, device: usize, index: usize, outcome: io::Result<Scan>) {
+        self.devices[device].busy -= 1;
+        if outcome.is_err() {
+            // What is behind it is never taken, and a drive that fails is slow to say so.
+            self.devices[device].chunks.clear();
+        }
+        self.events += events_of(&outcome);
+        self.done.insert(index, outcome);
+    }
+
     /// The device with the fewest threads at it, of those whose next chunk may be scanned now. The chunk that is taken
     /// next always may.
     fn least_busy(&self, ahead: usize) -> Option<usize> {
@@ -322,10 +306,10 @@ mod tests {
         let begun: Vec<usize> = (0..4).filter_map(|_| shared.begin()).map(|(_, index)| index).collect();
         assert_eq!(begun, [0, 6, 1, 7], "threads are dealt to the devices");
         // The second one is slow.
-        shared.lock().devices[0].busy = 0;
+        shared.state.lock().devices[0].busy = 0;
         assert_eq!(shared.begin(), Some((0, 2)));
         // More waits than is good: only what is taken soon may be scanned.
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         (state.events, state.taken) = (EVENTS_AHEAD_MAX, 1);
         assert_eq!(state.least_busy(shared.ahead), None);
         state.taken = 2;
@@ -345,7 +329,7 @@ mod tests {
         let files = [of(1), of(1), of(2)];
         let shared = Shared::new(&files, 8, 10);
         shared.scan_chunks();
-        let mut done: Vec<usize> = shared.lock().done.keys().copied().collect();
+        let mut done: Vec<usize> = shared.state.lock().done.keys().copied().collect();
         done.sort_unstable();
         assert_eq!(done, [0, 6]);
     }

@@ -2,7 +2,7 @@
 
 use super::findings::{Finding, Findings, Kind};
 use crate::base::fatal::Fatal;
-use crate::base::place;
+use crate::base::paths;
 use crate::manifest::{Layout, Manifest, RecordFormat};
 use crate::sink::file::names;
 use crate::sys::streams;
@@ -114,7 +114,7 @@ impl Resolver<'_> {
         if manifest.is_some_and(|manifest| manifest.layout != Layout::Append) {
             return Ok(Vec::new());
         }
-        Ok(rotated(&self.list(place::folder(data))?, data))
+        Ok(rotated(&self.list(paths::folder(data))?, data))
     }
 
     fn path(&mut self, path: &Path) -> Result<(), Fatal> {
@@ -181,7 +181,7 @@ impl Resolver<'_> {
         if usual.is_file() {
             return Ok(Some(usual));
         }
-        let names = self.list(place::folder(path))?;
+        let names = self.list(paths::folder(path))?;
         // As the user wrote the folder, so that files are recognised when named twice.
         Ok(names.iter().find(beside).and_then(|found| Some(path.with_file_name(found.file_name()?))))
     }

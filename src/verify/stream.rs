@@ -1,80 +1,41 @@
 //! One producer's files, or one pipe, read in writing order: what each event means for the stream.
 
+mod explained;
+mod gaps;
 mod overflow;
+mod rules;
 mod seam;
+mod suspicions;
+
+pub use rules::Rules;
 
 use super::findings::{Finding, Kind};
-use super::intervals::{Place, covers, subtract};
+use super::intervals::Place;
 use super::ledger::Ledger;
 use super::scan::{Event, Junk, Run};
 use super::shape::{Claim, Flaw, Key};
 use super::sources::NO_DATA;
 use crate::base::units::format_counted;
+use explained::Explained;
 use seam::Seam;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use suspicions::{Excuse, Suspicion, Suspicions};
 
-/// Findings that wait for the data's end to be known; more are lumped together.
-const PENDING_MAX: usize = 1 << 14;
 /// Where nothing at all was recognised, and no manifest says what to look for.
 const NO_HEADER: &str =
     "; nothing has the record header: text and FITS need the manifest of a file target, or a list of ids (--ids FILE)";
-
-/// What is known of a stream beforehand.
-#[derive(Clone, Debug, Default)]
-pub struct Rules {
-    pub label: String,
-    /// No manifest says what records look like: only those with the header are found.
-    pub without_manifest: bool,
-    /// With a manifest: the one producer that belongs here.
-    pub key: Option<Key>,
-    /// With a complete manifest: the first sequence, and the one after the last.
-    pub range: Option<(u64, u64)>,
-    /// Of a killed run: the bytes at the data's end that may be unfinished.
-    pub unfinished_bytes: Option<u64>,
-    /// A preallocated ring, and how many records it holds.
-    pub lap_records: Option<u64>,
-    /// The ring has gone round: after its newest record an older lap goes on.
-    pub gone_round: bool,
-    /// Where the sequences of a killed run that appended began; older files may have been let go of since.
-    pub began_at: Option<u64>,
-    /// Lower sequences ought to have been overwritten.
-    pub stale_below: u64,
-    /// Submitted but not confirmed: inclusive, sorted.
-    pub missing: Vec<(u64, u64)>,
-    /// One of several streams of the same producers: coming after a later one is no finding.
-    pub any_order: bool,
-}
-
-/// What may turn a finding into something explained.
-#[derive(Clone, Copy, Debug)]
-enum Excuse {
-    /// Where this sequence should have come: all sequences that could lie here are known to be missing.
-    Instead(Option<u64>),
-    /// These sequences are known to be missing; `marked`: the (single) record counts as seen until then.
-    Missing { first: u64, last: u64, marked: bool },
-    /// Left from before, where the run wrote nothing.
-    Leftover,
-}
-
-struct Pending {
-    position: u64,
-    finding: Finding,
-    excuse: Excuse,
-}
 
 pub struct StreamFold<'a> {
     ledger: &'a mut Ledger,
     rules: Rules,
     /// Position after the record with the highest sequence.
     data_end: u64,
-    pending: VecDeque<Pending>,
-    lumped: Option<Pending>,
+    suspicions: Suspicions,
     junk: Option<(Junk, Place)>,
     in_rotated_file: bool,
     /// By producer; `None`: no ring's.
     seams: BTreeMap<Key, Option<Seam>>,
-    /// Reasons, with how many stretches and records they explain.
-    explained: BTreeMap<&'static str, (u64, u64)>,
+    explained: Explained,
 }
 
 impl<'a> StreamFold<'a> {
@@ -83,12 +44,11 @@ impl<'a> StreamFold<'a> {
             ledger,
             rules,
             data_end: 0,
-            pending: VecDeque::new(),
-            lumped: None,
+            suspicions: Suspicions::default(),
             junk: None,
             in_rotated_file: false,
             seams: BTreeMap::new(),
-            explained: BTreeMap::new(),
+            explained: Explained::default(),
         }
     }
 
@@ -127,16 +87,9 @@ impl<'a> StreamFold<'a> {
         if self.rules.unfinished_bytes.is_none() {
             return;
         }
-        let data_end = self.data_end;
-        let is_old = |pending: &Pending| {
-            let kind = pending.finding.kind;
-            pending.position >= data_end && matches!(kind, Kind::Stale | Kind::Unrecognised | Kind::Truncated)
-        };
-        let (old, open): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.pending).into_iter().partition(is_old);
-        self.pending = open;
-        for pending in old {
-            let reason = "behind the end of a file that a killed run had not cut yet, left from before";
-            self.explain(reason, pending.finding.records);
+        let reason = "behind the end of a file that a killed run had not cut yet, left from before";
+        for old in self.suspicions.behind(self.data_end) {
+            self.explained.add(reason, old.finding.records);
         }
     }
 
@@ -168,36 +121,14 @@ impl<'a> StreamFold<'a> {
         self.ledger.findings.records += records;
         self.ledger.first_run.get_or_insert(run.key.run);
         if let Some(key) = self.rules.key.filter(|key| *key != run.key) {
-            let unseen = self.ledger.tracks.get(&key).is_none_or(|track| track.seen.is_empty());
-            if self.in_rotated_file && unseen && key.run != run.key.run {
-                self.explain("of another run in older rotated files", records);
-                return;
-            }
-            let whose = if key.run == run.key.run { "another producer" } else { "another run" };
-            let finding = Finding::new(Kind::Foreign, format!("{} of {whose}", format_counted(records, "record")));
-            let finding = finding.producer(run.key.producer).run(run.key.run).sequences(run.first, run.last);
-            self.suspect(finding, place, Excuse::Instead(self.expected_next(key)));
+            self.foreign(key, run, records, place);
             return;
         }
         let Some(track) = self.ledger.track(run.key, place) else { return };
         track.records += records;
-        let (newest, oldest) = (track.seen.last(), track.seen.first());
-        let gapless = oldest.zip(newest).filter(|_| track.seen.len() == 1);
-        let mut first = run.first;
-        let leftover_below = match (self.rules.unfinished_bytes, self.rules.lap_records, newest, oldest) {
-            // A recycled file of a killed run ends in records that were let go of before.
-            (Some(_), None, Some(newest), Some(oldest)) if run.first < newest => oldest,
-            _ => 0,
-        };
-        let stale_below = self.rules.stale_below.max(leftover_below);
-        if first < stale_below {
-            let last = run.last.min(stale_below - 1);
-            self.stale(run.key, first, last, place);
-            if run.last < stale_below {
-                return;
-            }
-            first = stale_below;
-        }
+        let seen = track.seen.first().zip(track.seen.last());
+        let (gapless, newest) = (seen.filter(|_| track.seen.len() == 1), seen.map(|(_, newest)| newest));
+        let Some(first) = self.without_stale(run, seen, place) else { return };
         if newest.is_none_or(|newest| run.last > newest) {
             self.data_end = self.data_end.max(end_position);
             self.settle();
@@ -205,14 +136,37 @@ impl<'a> StreamFold<'a> {
         let relation = self.ledger.enter(run.key, first, run.last, place, end_position);
         self.ledger.duplicates(run.key, &relation, place);
         self.late(run, &relation.late, gapless, newest, place);
-        if let Some((_, next)) = self.rules.range
-            && run.last >= next
-        {
-            let finding = Finding::new(Kind::Foreign, "lie past the last sequence that the manifest knows");
-            let finding = finding.producer(run.key.producer).sequences(first.max(next), run.last);
-            let finding = self.ledger.locate(finding, place);
-            self.ledger.findings.add(finding);
+        self.past_the_manifest(run, first, place);
+    }
+
+    /// Records of another producer than the one whose `key` belongs here.
+    fn foreign(&mut self, key: Key, run: &Run, records: u64, place: Place) {
+        let unseen = self.ledger.tracks.get(&key).is_none_or(|track| track.seen.is_empty());
+        if self.in_rotated_file && unseen && key.run != run.key.run {
+            self.explained.add("of another run in older rotated files", records);
+            return;
         }
+        let whose = if key.run == run.key.run { "another producer" } else { "another run" };
+        let finding = Finding::new(Kind::Foreign, format!("{} of {whose}", format_counted(records, "record")));
+        let finding = finding.producer(run.key.producer).run(run.key.run).sequences(run.first, run.last);
+        self.suspect(finding, place, Excuse::Instead(self.expected_next(key)));
+    }
+
+    /// The first sequence that is not left from before, if there is one; those before it are suspect.
+    fn without_stale(&mut self, run: &Run, seen: Option<(u64, u64)>, place: Place) -> Option<u64> {
+        let below = self.rules.left_below(run.first, seen);
+        if run.first < below {
+            self.stale(run.key, run.first, run.last.min(below - 1), place);
+        }
+        (run.last >= below).then_some(run.first.max(below))
+    }
+
+    fn past_the_manifest(&mut self, run: &Run, first: u64, place: Place) {
+        let Some((_, next)) = self.rules.range.filter(|(_, next)| run.last >= *next) else { return };
+        let finding = Finding::new(Kind::Foreign, "lie past the last sequence that the manifest knows");
+        let finding = finding.producer(run.key.producer).sequences(first.max(next), run.last);
+        let finding = self.ledger.locate(finding, place);
+        self.ledger.findings.add(finding);
     }
 
     fn stale(&mut self, key: Key, first: u64, last: u64, place: Place) {
@@ -256,7 +210,7 @@ impl<'a> StreamFold<'a> {
         let Some((junk, place)) = self.junk.take() else { return };
         let length = junk.end - junk.start;
         if at_end && junk.zeros && stated_end.is_none_or(|end| junk.start >= end) {
-            self.explain("zeros after the data (padding or room not yet used)", 0);
+            self.explained.add("zeros after the data (padding or room not yet used)", 0);
             return;
         }
         let next = match self.rules.key {
@@ -269,7 +223,7 @@ impl<'a> StreamFold<'a> {
                 let what = format!("the record is cut off: {length} of {} bytes are there", claim.length);
                 let finding = Finding::new(Kind::Truncated, what).producer(claim.key.producer).run(claim.key.run);
                 if !goes_past_end && self.beyond_report(&claim) {
-                    self.explain("a half record at the end, which no report counts as produced", 1);
+                    self.explained.add("a half record at the end, which no report counts as produced", 1);
                     return;
                 }
                 finding.sequences(claim.sequence, claim.sequence)
@@ -305,142 +259,50 @@ impl<'a> StreamFold<'a> {
     /// Something odd: damage, unless what comes later explains it.
     fn suspect(&mut self, finding: Finding, place: Place, excuse: Excuse) {
         let finding = self.ledger.locate(finding, place);
-        let pending = Pending { position: place.position, finding, excuse };
-        let open = self.rules.unfinished_bytes.is_some() || !self.rules.missing.is_empty();
-        if !open {
-            self.resolve(pending);
-        } else if self.pending.len() < PENDING_MAX {
-            self.pending.push_back(pending);
+        let suspicion = Suspicion { position: place.position, finding, excuse };
+        if self.rules.may_explain() {
+            let marked = self.suspicions.add(suspicion);
+            self.unmark(marked);
         } else {
-            if let (Excuse::Missing { first, marked: true, .. }, Some(key)) = (pending.excuse, self.rules.key) {
-                self.ledger.unmark(key, first);
-            }
-            let records = pending.finding.records;
-            let lumped = self.lumped.get_or_insert(Pending { excuse: Excuse::Leftover, ..pending });
-            lumped.finding.records = lumped.finding.records.saturating_add(records);
+            self.resolve(suspicion);
         }
     }
 
     /// Resolves what the data's end has left behind for good.
     fn settle(&mut self) {
-        let Some(unfinished) = self.rules.unfinished_bytes else { return };
-        while let Some(first) = self.pending.front()
-            && !self.is_unfinished(first.position)
-            && first.position.saturating_add(unfinished) < self.data_end
-            && let Some(pending) = self.pending.pop_front()
-        {
-            self.resolve(pending);
+        while let Some(suspicion) = self.suspicions.left_behind(&self.rules, self.data_end) {
+            self.resolve(suspicion);
         }
     }
 
-    /// Whether a kill may have left this position unfinished.
-    fn is_unfinished(&self, position: u64) -> bool {
-        self.rules.unfinished_bytes.is_some_and(|bytes| {
-            position.saturating_add(bytes) >= self.data_end || (self.rules.gone_round && position < bytes)
-        })
-    }
-
-    fn resolve(&mut self, pending: Pending) {
-        let records = pending.finding.records;
-        let reason = match pending.excuse {
-            _ if self.is_unfinished(pending.position) => match pending.finding.kind {
-                Kind::Foreign | Kind::Stale => Some("past the end of a killed run, left from before"),
-                _ => Some("in the unfinished tail of a killed run"),
-            },
-            Excuse::Instead(next) => self.only_missing_here(next).then_some("where records were not confirmed"),
-            Excuse::Missing { first, last, .. } => {
-                covers(&self.rules.missing, first, last).then_some("where records were not confirmed")
+    fn resolve(&mut self, suspicion: Suspicion) {
+        let seen = self.rules.key.and_then(|key| self.ledger.tracks.get(&key)).map(|track| &track.seen);
+        match suspicion.explained(&self.rules, self.data_end, seen) {
+            None => self.ledger.findings.add(suspicion.finding),
+            Some(reason) => {
+                self.unmark(suspicion.marked());
+                self.explained.add(reason, suspicion.finding.records);
             }
-            Excuse::Leftover => None,
-        };
-        let Some(reason) = reason else {
-            self.ledger.findings.add(pending.finding);
-            return;
-        };
-        if let (Excuse::Missing { first, marked: true, .. }, Some(key)) = (pending.excuse, self.rules.key) {
-            self.ledger.unmark(key, first);
         }
-        self.explain(reason, records);
     }
 
-    /// Whether all sequences from `next` to the following one that is there are known to be missing.
-    fn only_missing_here(&self, next: Option<u64>) -> bool {
-        let (Some(next), Some(key)) = (next, self.rules.key) else { return false };
-        let following = self.ledger.tracks.get(&key).and_then(|track| track.seen.next_from(next));
-        let end = following.or(self.rules.range.map(|(_, end)| end));
-        end.is_some_and(|end| next < end && covers(&self.rules.missing, next, end - 1))
-    }
-
-    fn explain(&mut self, reason: &'static str, records: u64) {
-        let entry = self.explained.entry(reason).or_default();
-        entry.0 += 1;
-        entry.1 = entry.1.saturating_add(records);
+    fn unmark(&mut self, marked: Option<u64>) {
+        if let (Some(sequence), Some(key)) = (marked, self.rules.key) {
+            self.ledger.unmark(key, sequence);
+        }
     }
 
     /// Everything was read: what waited is resolved, and with a manifest the gaps are named.
     pub fn finish(mut self) {
-        while let Some(pending) = self.pending.pop_front() {
-            self.resolve(pending);
-        }
-        if let Some(pending) = self.lumped.take() {
-            self.resolve(pending);
+        while let Some(suspicion) = self.suspicions.pop() {
+            self.resolve(suspicion);
         }
         self.close_seams();
         if let Some(key) = self.rules.key {
             self.judge_gaps(key);
         }
-        let label = &self.rules.label;
-        for (reason, (stretches, records)) in std::mem::take(&mut self.explained) {
-            let line = match (stretches, records) {
-                (_, 0) => format!("{label}: {reason}"),
-                (_, records) => format!("{label}: {} {reason}", format_counted(records, "record")),
-            };
+        for line in self.explained.lines(&self.rules.label) {
             self.ledger.findings.explain(line);
-        }
-    }
-
-    fn judge_gaps(&mut self, key: Key) {
-        let Some(track) = self.ledger.track(key, Place::default()) else { return };
-        track.judged = true;
-        if track.overflowed {
-            let came = track.came;
-            self.judge_number(key, came);
-            return;
-        }
-        let (first_seen, last_seen) = (track.seen.first(), track.seen.last());
-        let range = match (self.rules.range, first_seen, last_seen) {
-            (Some((first, next)), ..) if first < next => (first.max(self.rules.stale_below), next - 1),
-            (None, Some(first), Some(last)) => match self.rules.lap_records {
-                Some(_) => (self.rules.stale_below.min(last), last),
-                None => (first, last),
-            },
-            _ => return,
-        };
-        let holes = track.seen.holes(range.0, range.1);
-        if let (Some(began), Some(first)) = (self.rules.began_at, first_seen)
-            && began < first
-        {
-            let what = "only --expect can prove that no more was to be kept";
-            self.ledger.findings.explain(format!("{}: starts at sequence {first}; {what}", self.rules.label));
-        }
-        for hole in holes {
-            let parts = subtract(hole.first, hole.last, &self.rules.missing);
-            let left: u64 = parts.iter().map(|(from, to)| to - from + 1).sum();
-            let unconfirmed = (hole.last - hole.first + 1).saturating_sub(left);
-            if unconfirmed > 0 {
-                self.explain("absent, which the manifest knows as not confirmed", unconfirmed);
-            }
-            let is_ring = self.rules.lap_records.is_some();
-            let begins_torn = || is_ring && hole.after.is_some_and(|span| self.is_unfinished(span.start.position));
-            let torn = hole.before.map_or_else(begins_torn, |span| self.is_unfinished(span.end_position));
-            for (from, to) in parts {
-                if torn {
-                    self.explain("absent in the unfinished tail of a killed run", to - from + 1);
-                } else {
-                    let label = self.rules.label.clone();
-                    self.ledger.gap(key, &hole, from, to, &label);
-                }
-            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A window over a file or pipe: a buffer small enough for the cache that always starts at the next record.
 
-use crate::base::page;
+use crate::base::align;
 use crate::base::progress::ReadProgress;
 use crate::wire::crc32c;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 
 /// Fits the second-level cache with room for the rest.
 pub const WINDOW_BYTES: usize = 256 << 10;
-const BUFFER_BYTES: usize = WINDOW_BYTES + page::MARGIN_BYTES;
+const BUFFER_BYTES: usize = WINDOW_BYTES + align::MARGIN_BYTES;
 
 enum Input<'a> {
     /// Positioned reads; nothing at or past `end` is looked at, and nothing past `soft_end` without need.
@@ -108,7 +108,7 @@ impl<'a> Window<'a> {
         while self.tail - self.head < want && !self.ended {
             // Step by step with what arrives: the length that a header claims is believed when its bytes are there.
             if self.tail == self.buffer.len() {
-                self.buffer.resize((want + page::MARGIN_BYTES).min(self.buffer.len() * 2), 0);
+                self.buffer.resize((want + align::MARGIN_BYTES).min(self.buffer.len() * 2), 0);
                 self.settle();
             }
             let needed = want - (self.tail - self.head);
@@ -131,14 +131,14 @@ impl<'a> Window<'a> {
 
     /// Moves what is there to its place at the front; see [`page`].
     fn settle(&mut self) {
-        let front = page::index(&self.buffer, self.offset);
+        let front = align::index(&self.buffer, self.offset);
         self.buffer.copy_within(self.head..self.tail, front);
         (self.head, self.tail) = (front, front + self.tail - self.head);
     }
 
     /// Whether `length` bytes from the window's start on fit the buffer as it is.
     fn fits(&self, length: usize) -> bool {
-        length + page::MARGIN_BYTES <= self.buffer.len()
+        length + align::MARGIN_BYTES <= self.buffer.len()
     }
 
     /// Whether `length` more bytes exist. A pipe has to be read to know.
@@ -175,7 +175,7 @@ impl<'a> Window<'a> {
         let end = self.offset + to as u64;
         let mut scratch = vec![0; BUFFER_BYTES];
         while at < end {
-            let front = page::index(&scratch, at);
+            let front = align::index(&scratch, at);
             let length = WINDOW_BYTES.min((end - at) as usize);
             let scratch = &mut scratch[front..];
             let got = retry(|| file.read_at(&mut scratch[..length], at))?;
@@ -259,7 +259,7 @@ mod tests {
         let bytes = window.bytes();
         let at = (window.offset() - base) as usize;
         assert_eq!(bytes, &data[at..at + bytes.len()]);
-        assert_eq!(bytes.as_ptr() as usize % page::PAGE_BYTES, window.offset() as usize % page::PAGE_BYTES);
+        assert_eq!(bytes.as_ptr() as usize % align::PAGE_BYTES, window.offset() as usize % align::PAGE_BYTES);
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
         window.skip(9);
         let want = 4 * WINDOW_BYTES + 1;
         assert!(window.ensure(want).unwrap().len() >= want);
-        assert!(window.buffer.len() <= want + page::MARGIN_BYTES, "{}", window.buffer.len());
+        assert!(window.buffer.len() <= want + align::MARGIN_BYTES, "{}", window.buffer.len());
         is_in_place(&window, &data, 17);
         assert_eq!(window.ensure(1 << 40).unwrap(), &data[9..], "the end, after a claim that nothing backs");
         let buffer = window.into_buffer();

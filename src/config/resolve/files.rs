@@ -1,7 +1,7 @@
 //! File targets: where each producer writes, how much, and what already lies there.
 
 use crate::base::fatal::Fatal;
-use crate::base::{place, program, units};
+use crate::base::{paths, program, units};
 use crate::config::load::Settings;
 use crate::config::resolve::device;
 use crate::config::resolve::geometry::Blocks;
@@ -240,7 +240,7 @@ pub fn plans(
         match place {
             Place::Block { path, device, .. } => {
                 device::check(path, device, &wanted.overwrite_device, sysfs, errors);
-                check_beside_device(path, place::folder(&names.manifest), errors);
+                check_beside_device(path, paths::folder(&names.manifest), errors);
             }
             Place::Special(_) => {}
             Place::Folder(_) | Place::File(_) => check_creatable(&names.data, errors),
@@ -307,7 +307,7 @@ fn reject_collisions(names: &[Names], logs: bool, errors: &mut Vec<Fatal>) {
     for names in names {
         let log = logs.then_some(&names.log);
         for path in [&names.data, &names.manifest].into_iter().chain(log) {
-            let path = place::end(path);
+            let path = paths::end(path);
             if !seen.insert(path.clone()) {
                 let what = format!("two producers would write to {}", path.display());
                 errors.push(Fatal::usage(what).mend("a different PATH for each --target"));
@@ -318,9 +318,9 @@ fn reject_collisions(names: &[Names], logs: bool, errors: &mut Vec<Fatal>) {
 
 /// A report in the place of data, a manifest or a log would destroy it at the end of the run.
 fn reject_report(flag: &str, report: &Path, names: &[Names], errors: &mut Vec<Fatal>) {
-    let end = place::end(report);
+    let end = paths::end(report);
     for path in names.iter().flat_map(|names| [&names.data, &names.manifest, &names.log]) {
-        if place::end(path) == end {
+        if paths::end(path) == end {
             let what = format!("--{flag} '{}' is a file that the run itself keeps", report.display());
             errors.push(Fatal::usage(what).mend(format!("--{flag}=another place")));
             return;

@@ -1,7 +1,7 @@
 //! Who is told of records: the address, the contract and the token.
 
 use crate::base::fatal::Fatal;
-use crate::base::{bounded, limits, place};
+use crate::base::{bounded, limits, paths};
 use crate::config::credentials::read_secret;
 use crate::config::resolve::network::url::shown_address;
 use crate::config::values::Wanted;
@@ -23,7 +23,7 @@ fn spec(path: &Path) -> Result<SpecFile, Fatal> {
     match bounded::read_text(path, limits::GOVERNANCE_SPEC_BYTES_MAX) {
         Ok(text) => Ok(SpecFile { name, text: text.into() }),
         Err(why) => {
-            let mend = place::mend_reading("governance-spec", path, &why);
+            let mend = paths::mend_reading("governance-spec", path, &why);
             Err(Fatal::usage(format!("--governance-spec '{name}': {why}")).mend(mend))
         }
     }

@@ -7,7 +7,7 @@ mod shared;
 pub mod url;
 
 use crate::base::fatal::Fatal;
-use crate::base::{limits, place};
+use crate::base::{limits, paths};
 use crate::config::credentials::check_pair;
 use crate::config::kafka_access;
 use crate::config::keys::{Group, KEYS};
@@ -169,7 +169,7 @@ fn check_tls_files(wanted: &Wanted, urls: &[Url], errors: &mut Vec<Fatal>) {
         let opened = facts.and_then(|facts| if facts.is_file() { std::fs::File::open(path).map(drop) } else { Ok(()) });
         if let Err(why) = opened {
             let shown = path.display();
-            errors.push(Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(place::mend_reading(flag, path, &why)));
+            errors.push(Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(paths::mend_reading(flag, path, &why)));
         }
     }
 }

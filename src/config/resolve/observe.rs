@@ -1,7 +1,7 @@
 //! What the run shows of itself, and its name.
 
 use crate::base::fatal::Fatal;
-use crate::base::place::{self, Landing};
+use crate::base::paths::{self, Landing};
 use crate::base::{limits, program, random};
 use crate::config::Deps;
 use crate::config::keys::{KEYS, Kind};
@@ -69,13 +69,13 @@ fn check_slos(slos: &[Slo], errors: &mut Vec<Fatal>) {
 }
 
 fn check_page(path: &Path, report: Option<&ReportTarget>, errors: &mut Vec<Fatal>) {
-    if path == Path::new("-") || place::is_stdout(path) {
+    if path == Path::new("-") || paths::is_stdout(path) {
         let what = format!("--html {} would mix a page into what else goes to standard output", path.display());
         errors.push(Fatal::usage(what).mend("--html=report.html, or afterwards: engine report REPORT.json --html -"));
         return;
     }
     check_place("html", path, "report.html", errors);
-    let same = |report: &Path| place::end(report) == place::end(path) && (path.is_file() || !path.exists());
+    let same = |report: &Path| paths::end(report) == paths::end(path) && (path.is_file() || !path.exists());
     if matches!(report, Some(ReportTarget::File(report)) if same(report)) {
         let what = format!("--html and --report are both '{}'", path.display());
         errors.push(Fatal::usage(what).mend("--report=report.json --html=report.html"));
@@ -107,8 +107,8 @@ pub fn reject_overwriting(flag: &str, to: Option<&ReportTarget>, inputs: &[PathB
 
 /// Whether a result there destroys what is read from `input`: a file or, as with templates, all files of a folder.
 fn replaces(result: &Path, input: &Path) -> bool {
-    let (end, input) = (place::end(result), place::end(input));
-    end.is_file() && (input == end || input == place::folder(&end))
+    let (end, input) = (paths::end(result), paths::end(input));
+    end.is_file() && (input == end || input == paths::folder(&end))
 }
 
 /// Where `--report` leads, of which it is known now whether it can be written.
@@ -122,7 +122,7 @@ pub fn checked_report_target(text: &str, errors: &mut Vec<Fatal>) -> ReportTarge
 
 /// After the run it would be too late to hear that its report has no place.
 pub fn check_place(flag: &str, path: &Path, example: &str, errors: &mut Vec<Fatal>) {
-    let (shown, folder) = (path.display(), place::folder(path));
+    let (shown, folder) = (path.display(), paths::folder(path));
     if path.is_dir() {
         let file = path.join(example);
         let mend = program::flag(flag, &file.to_string_lossy());
@@ -148,11 +148,11 @@ fn check_landing(flag: &str, path: &Path) -> Result<(), Fatal> {
         Landing::Stream(to) => to,
         // A file that takes bytes needs no folder that takes files.
         Landing::File(to) if sys::fs::may_write(&to) => return Ok(()),
-        Landing::File(to) if !place::may_be_replaced(&to) => {
+        Landing::File(to) if !paths::may_be_replaced(&to) => {
             let what = format!("--{flag} '{shown}' is another user's, in a folder where only owners replace files");
             return Err(elsewhere(Fatal::host(what)));
         }
-        Landing::File(to) => place::folder(&to).to_owned(),
+        Landing::File(to) => paths::folder(&to).to_owned(),
     };
     sys::fs::check_write(&there).map_err(|why| match why.kind() {
         io::ErrorKind::NotFound => lost(why).mend(format!("mkdir -p {}", program::quoted_path(&there))),

@@ -1,7 +1,7 @@
 //! What records are made of, and how long they are.
 
 use crate::base::fatal::Fatal;
-use crate::base::{limits, place, program, units};
+use crate::base::{limits, paths, program, units};
 use crate::config::load::Settings;
 use crate::config::resolve::templates::{self, LineEnds, NAMED_MAX};
 use crate::config::values::Wanted;
@@ -197,7 +197,7 @@ fn key_to_sign_with(path: &Path, errors: &mut Vec<Fatal>) -> Option<[u8; 16]> {
 pub fn sign_key(path: &Path, errors: &mut Vec<Fatal>) -> Option<[u8; 16]> {
     let shown = path.display();
     let unread = |why: io::Error| {
-        Fatal::usage(format!("--sign-key '{shown}': {why}")).mend(place::mend_reading("sign-key", path, &why))
+        Fatal::usage(format!("--sign-key '{shown}': {why}")).mend(paths::mend_reading("sign-key", path, &why))
     };
     let read = || -> Result<Vec<u8>, Fatal> {
         let facts = std::fs::metadata(path).map_err(unread)?;

@@ -1,7 +1,7 @@
 //! `--target` URLs: which kind of sink, and for files what each of them is.
 
 use crate::base::fatal::Fatal;
-use crate::base::place::Landing;
+use crate::base::paths::Landing;
 use crate::base::program;
 use crate::config::parse::behind_home;
 use crate::config::resolve::network::url::{Scheme, Url, for_errors, with_both_slashes, without_secrets};

@@ -1,7 +1,7 @@
 //! Files that are replayed: which they are, and the lines of them.
 
 use crate::base::fatal::Fatal;
-use crate::base::{limits, place, program, units};
+use crate::base::{limits, paths, program, units};
 use crate::plan::TemplateFile;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ fn lines_of(file: &TemplateFile, ends: LineEnds) -> impl Iterator<Item = Templat
 pub fn read(path: &Path, split: Option<LineEnds>) -> Result<Vec<TemplateFile>, Fatal> {
     let flag = format!("--payload-template '{}'", path.display());
     let fail = |what: String, at: &Path, why: &io::Error| {
-        Fatal::usage(format!("{what}: {why}")).mend(place::mend_reading("payload-template", at, why))
+        Fatal::usage(format!("{what}: {why}")).mend(paths::mend_reading("payload-template", at, why))
     };
     let facts = std::fs::metadata(path).map_err(|why| fail(flag.clone(), path, &why))?;
     let mut names: Vec<PathBuf> = vec![path.to_owned()];

@@ -2,7 +2,7 @@
 
 use crate::base::document::{self, Entry, Node};
 use crate::base::fatal::Fatal;
-use crate::base::{bounded, place};
+use crate::base::{bounded, paths};
 use crate::host::capacity::costs::Vendor;
 use crate::host::capacity::machine::{Drive, ETHERNET_MTU, Machine};
 use std::fmt::Display;
@@ -34,7 +34,7 @@ pub fn described(path: &Path) -> Result<Machine, Fatal> {
     let shown = path.display();
     let fail = |why: String| Fatal::usage(format!("--host '{shown}': {why}"));
     let text = bounded::read_text(path, BYTES_MAX)
-        .map_err(|why| fail(why.to_string()).mend(place::mend_reading("host", path, &why)))?;
+        .map_err(|why| fail(why.to_string()).mend(paths::mend_reading("host", path, &why)))?;
     parse(&text).map_err(|why| fail(why).mend(format!("write it like {EXAMPLE}")))
 }
 

@@ -1,7 +1,7 @@
 //! Drives: the file system of each path, and the disks below it.
 
 use super::{Finding, Look, Verdict, numa, pci};
-use crate::base::{place, program};
+use crate::base::{paths, program};
 use crate::host::{Sysfs, block, fs};
 use std::path::{Path, PathBuf};
 
@@ -223,7 +223,7 @@ fn mount_finding(look: &Look, path: &Path) -> Finding {
 /// The folder that a run would make: if it was to be a mount, another file system is judged.
 fn absent_folder<'a>(look: &Look, path: &'a Path) -> Option<&'a Path> {
     let is_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
-    let folder = if is_folder { path } else { place::folder(path) };
+    let folder = if is_folder { path } else { paths::folder(path) };
     (look.sysfs.is_live() && !folder.exists()).then_some(folder)
 }
 

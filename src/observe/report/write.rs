@@ -2,7 +2,7 @@
 
 use super::Report;
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::place::{self, Durability};
+use crate::base::paths::{self, Durability};
 use crate::base::{limits, program};
 use crate::plan::ReportTarget;
 use crate::sys::streams::{write_stderr_line, write_stdout};
@@ -117,7 +117,7 @@ fn put(
                 .mend(format!("{flag} FILE"))
         }),
         ReportTarget::File(path) => {
-            place::put_when_read(path, text, durability, patience(path, is_done)).map_err(|error| {
+            paths::put_when_read(path, text, durability, patience(path, is_done)).map_err(|error| {
                 Fatal::new(Exit::Failed, format!("the {what} could not be written to {}: {error}", path.display()))
                     .mend(mend(flag, path, &error))
             })
@@ -146,7 +146,7 @@ fn tell(line: &str) {
 
 /// What makes room for the file, or where else it may go.
 fn mend(flag: &str, path: &Path, error: &std::io::Error) -> String {
-    let folder = program::quoted_path(place::folder(path));
+    let folder = program::quoted_path(paths::folder(path));
     match error.kind() {
         ErrorKind::NotFound => format!("mkdir -p {folder}"),
         // A device or a folder: neither is a file.

@@ -1,6 +1,6 @@
 //! Where the data of a run lies, and the command that checks it.
 
-use super::{Page, listed};
+use super::page::{Page, listed};
 use crate::base::program::{self, quoted, quoted_path};
 use crate::base::units::{format_amount, format_size, parse_size};
 use crate::observe::report::Report;

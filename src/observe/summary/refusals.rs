@@ -27,10 +27,9 @@ pub fn broker_errors(report: &Report) -> Option<String> {
     (!all.is_empty()).then(|| most_frequent(all))
 }
 
-/// The lines of the summary.
-pub fn lines(report: &Report) -> impl Iterator<Item = String> {
-    let of_brokers = broker_errors(report).map(|errors| format!("with an error: {errors}"));
-    answers(report).into_iter().chain(of_brokers)
+/// The same as a line of its own.
+pub fn of_brokers(report: &Report) -> Option<String> {
+    broker_errors(report).map(|errors| format!("with an error: {errors}"))
 }
 
 fn most_frequent<K: Display>(counts: &BTreeMap<K, u64>) -> String {

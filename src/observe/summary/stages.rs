@@ -1,6 +1,6 @@
 //! The stages of a run, each with its line.
 
-use super::{Page, percentiles};
+use super::page::{Page, percentiles};
 use crate::base::limits::STAGES_TOLD_MAX;
 use crate::base::units::{format_count, format_counted, format_duration, format_rate_short};
 use crate::observe::report::{Phase, Report};

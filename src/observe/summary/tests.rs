@@ -1,8 +1,10 @@
 use super::*;
 use crate::observe::logs::tests::capture;
-use crate::observe::report::{Cpu, Latency, Phase, SloResult};
+use crate::observe::report::{Cpu, Governance, Latency, Phase, SloResult};
 use crate::observe::testing;
 use crate::plan::TargetPlan;
+use serde_json::Value;
+use std::collections::BTreeMap;
 
 fn render(report: &Report, plan: &RunPlan) -> String {
     super::render(report, plan, COLUMNS)
@@ -19,9 +21,9 @@ fn the_fullest_summary_fits_a_screen() {
     let told = Governance { events_offered: 12_000, posted: 9_998, not_announced: 1, ..Governance::default() };
     report.governance = Some(told.clone());
     let text = render(&report, &run.shared.plan);
-    let whole = Governance { posted: 12_000, not_announced: 0, ..told };
     assert!(text.contains("governance  9,998 of 12,000 events posted, 1 call not taken"), "{text}");
-    assert_eq!(governance(&whole), "12,000 events posted, none dropped or refused");
+    report.governance = Some(Governance { posted: 12_000, not_announced: 0, ..told });
+    assert_eq!(lines::governance(&report).unwrap(), "12,000 events posted, none dropped or refused");
     assert!(text.lines().count() <= 21, "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
     for part in [
@@ -153,14 +155,14 @@ fn a_signal_that_ended_the_run_is_told() {
 fn processor_time_is_of_the_bytes_only_where_they_took_it() {
     let mut report = testing::report();
     report.cpu = Cpu { user_seconds: 1.5, system_seconds: 0.5, seconds_per_gigabyte: Some(4.0), polling_seconds: None };
-    assert_eq!(cpu(&report), "4.000 s/GB (user 1.50 s, system 0.50 s)");
+    assert_eq!(lines::cpu(&report).unwrap(), "4.000 s/GB (user 1.50 s, system 0.50 s)");
     report.cpu.polling_seconds = Some(1.9);
     for target_bytes_per_second in [Some(1e6), None] {
         report.pacing.target_bytes_per_second = target_bytes_per_second;
-        assert_eq!(cpu(&report), "2.00 s (mostly polling)");
+        assert_eq!(lines::cpu(&report).unwrap(), "2.00 s (mostly polling)");
     }
     report.config.insert("poll".into(), "busy".into());
-    assert_eq!(cpu(&report), "2.00 s (mostly polling; --poll adaptive sleeps)");
+    assert_eq!(lines::cpu(&report).unwrap(), "2.00 s (mostly polling; --poll adaptive sleeps)");
     let logged = |report: &Report| {
         let lines = capture(LogFormat::Json, || log_summary(report));
         let line: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
@@ -170,7 +172,7 @@ fn processor_time_is_of_the_bytes_only_where_they_took_it() {
     report.cpu.polling_seconds = Some(0.9);
     assert_eq!(logged(&report), 4.0);
     report.totals.bytes_produced = 0;
-    assert_eq!(cpu(&report), "2.00 s (user 1.50 s, system 0.50 s)");
+    assert_eq!(lines::cpu(&report).unwrap(), "2.00 s (user 1.50 s, system 0.50 s)");
 }
 
 #[test]
@@ -214,7 +216,7 @@ fn what_was_refused_says_how() {
 #[test]
 fn latencies_beyond_the_histogram_are_told() {
     let mut report = testing::report();
-    assert_eq!(clamped(&report), None);
+    assert_eq!(lines::clamped(&report), None);
     report.latency_seconds.response.records_clamped = 12_345;
     let text = render_again(&report, "r.json".as_ref());
     assert!(text.contains("12,345 records took an hour or more"), "{text}");
@@ -240,20 +242,6 @@ fn percentiles_among_lost_records_say_so() {
 }
 
 #[test]
-fn words_wrap_at_the_width_and_are_not_cut() {
-    let long = "/a/path/that/is/longer/than/a/narrow/terminal";
-    for (columns, lines_max) in [(40, 21), (80, 9), (200, 3)] {
-        let mut page = Page { text: String::new(), columns };
-        page.line("label", &format!("{}{long}", "word ".repeat(100)));
-        let lines: Vec<_> = page.text.lines().collect();
-        let fits = |line: &&str| line.chars().count() < columns || line.trim() == long;
-        assert!(lines.len() <= lines_max && lines.iter().all(fits), "{columns}: {lines:?}");
-        let words = page.text.split_whitespace().filter(|word| *word == "word").count();
-        assert!(words == 100 && page.text.contains(long), "{columns}: {lines:?}");
-    }
-}
-
-#[test]
 fn on_a_narrow_terminal_labels_stand_above() {
     let report = testing::report();
     for columns in [30, 40, 55] {
@@ -268,10 +256,7 @@ fn on_a_narrow_terminal_labels_stand_above() {
 }
 
 #[test]
-fn up_to_three_names_are_said() {
-    let all = ["a/", "b/", "c/", "d/", "e/"];
-    let said = [1, 2, 3, 5].map(|count| listed(&all[..count]));
-    assert_eq!(said, ["a/", "a/ and b/", "a/, b/ and c/", "a/, b/, c/ and 2 more"]);
+fn the_first_line_says_what_ran_where() {
     let text = render_again(&testing::report(), "r.json".as_ref());
     assert!(text.starts_with("run         test-run to null and null2, 2 producers on 1 core\n"), "{text}");
 }

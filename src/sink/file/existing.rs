@@ -3,7 +3,7 @@
 
 use super::names;
 use crate::base::fatal::Fatal;
-use crate::base::{limits, place, units};
+use crate::base::{limits, paths, units};
 use crate::manifest::{Layout, Manifest};
 use crate::plan::{Existing, FileLayout, FilePlan};
 use std::fs::{self, File};
@@ -185,7 +185,7 @@ pub fn is_audit_log(log: &Path) -> bool {
 /// Whether files lie there that a rotation left: `<data>.<UTC timestamp>`.
 fn has_rotated(data: &Path) -> bool {
     let Some(name) = data.file_name().map(|name| format!("{}.2", name.to_string_lossy())) else { return false };
-    let Ok(entries) = fs::read_dir(place::folder(data)) else { return false };
+    let Ok(entries) = fs::read_dir(paths::folder(data)) else { return false };
     entries.flatten().any(|entry| {
         let entry = entry.file_name().to_string_lossy().into_owned();
         entry.starts_with(&name) && entry.ends_with('Z')

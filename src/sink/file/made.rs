@@ -1,6 +1,6 @@
 //! What was made for a run that has not begun yet, and goes again if it never does.
 
-use crate::base::place::{self, Durability};
+use crate::base::paths::{self, Durability};
 use crate::plan::{FileLayout, FilePlan};
 use std::fs::{self, File};
 use std::io;
@@ -80,7 +80,7 @@ impl Drop for Made {
         // What lies there is the earlier run's as before, and another start with this run's id is no second run.
         for Former { path, bytes, data, data_bytes } in &self.former {
             if data.metadata().is_ok_and(|facts| facts.len() == *data_bytes) {
-                let _as_good_as_can_be = place::put(path, bytes, Durability::Cached);
+                let _as_good_as_can_be = paths::put(path, bytes, Durability::Cached);
             }
         }
         // What is not there any more, or holds what others put there, is none of this run's.

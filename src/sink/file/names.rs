@@ -1,6 +1,6 @@
 //! Names of data files and of what lies beside them.
 
-use crate::base::place;
+use crate::base::paths;
 use jiff::Timestamp;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ fn timestamp(unix_ns: u64) -> Timestamp {
 /// What rotations left of a data file or a log: `<base>.<UTC timestamp>`, oldest first.
 pub fn rotated(base: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    for entry in fs::read_dir(place::folder(base))? {
+    for entry in fs::read_dir(paths::folder(base))? {
         let path = entry?.path();
         let suffix =
             path.file_name().zip(base.file_name()).map(|(name, base)| suffix_of(Path::new(base), Path::new(name)));

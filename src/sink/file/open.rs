@@ -8,7 +8,7 @@ use super::existing;
 use super::made::Made;
 use super::names::{lap_log, next_path, rotated};
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::{limits, place, program};
+use crate::base::{limits, paths, program};
 use crate::manifest::Manifest;
 use crate::plan::{Existing, FileLayout, FilePlan};
 use crate::sys;
@@ -122,7 +122,7 @@ pub fn unlock(file: &File) {
 /// host has no room for it, 5 where it cannot be opened.
 pub fn claim(plan: &FilePlan, run_id: &str, made: &mut Made) -> Result<File, Fatal> {
     let data_was_missing = plan.data.symlink_metadata().is_err();
-    made.folder(place::folder(&plan.data)).map_err(|error| blame(plan, &error, "cannot make its folder"))?;
+    made.folder(paths::folder(&plan.data)).map_err(|error| blame(plan, &error, "cannot make its folder"))?;
     let claimed = patiently(Instant::now(), || try_claim(plan));
     let claimed = claimed.map_err(|error| blame(plan, &error, "cannot be opened for writing"))?;
     let claimed = claimed.ok_or_else(|| busy(plan))?;

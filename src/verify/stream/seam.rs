@@ -74,7 +74,7 @@ impl StreamFold<'_> {
     pub(super) fn close_seams(&mut self) {
         for (key, seam) in std::mem::take(&mut self.seams) {
             match seam {
-                Some(seam) if seam.is_of_a_ring() => self.explain(IN_A_RING, seam.older.1 - seam.older.0 + 1),
+                Some(seam) if seam.is_of_a_ring() => self.explained.add(IN_A_RING, seam.older.1 - seam.older.0 + 1),
                 Some(seam) => self.no_ring(key, seam),
                 None => {}
             }

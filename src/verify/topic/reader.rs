@@ -5,6 +5,7 @@
 //! there are.
 
 use super::super::findings::{Finding, Kind};
+use super::super::guarded::Guarded;
 use super::super::unproved::Cause;
 use super::cleanup::Cleanup;
 use super::cursor::{Cursor, Portion, Tools};
@@ -17,7 +18,7 @@ use crate::wire::kafka::errors::OFFSET_OUT_OF_RANGE;
 use crate::wire::kafka::inflate::Inflater;
 use crossbeam_channel::Sender;
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -82,8 +83,7 @@ impl Readers {
 
 impl Drop for Readers {
     fn drop(&mut self) {
-        self.shared.lock().is_over = true;
-        self.shared.changed.notify_all();
+        self.shared.state.change(|state| state.is_over = true);
     }
 }
 
@@ -100,8 +100,7 @@ fn deal(cursors: Vec<Cursor>, hands: &[Sender<Hand>]) {
 }
 
 struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
+    state: Guarded<State>,
 }
 
 struct State {
@@ -126,67 +125,46 @@ impl Shared {
     fn new(partitions: usize) -> Self {
         let read = (0..partitions).map(|_| VecDeque::new()).collect();
         let state = State { read, facts: 0, wanted: None, failure: None, is_over: false };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+        Self { state: Guarded::new(state) }
     }
 
     /// Which of a thread's partitions is to be read next: the one that the judge waits for, else the one that is
     /// furthest behind. Waits while there is too much to judge. `None`: there is no more to do.
     fn next(&self, cursors: &[(usize, Cursor)]) -> Option<usize> {
-        let mut state = self.lock();
-        loop {
+        self.state.wait(|state| {
             let mut open = (0..cursors.len()).filter(|at| !cursors[*at].1.is_read()).peekable();
             if state.is_over || open.peek().is_none() {
-                return None;
+                return Some(None);
             }
             let ready = open.filter(|at| state.may_read(cursors[*at].0));
             let urgency = |at: &usize| (state.wanted != Some(cursors[*at].0), cursors[*at].1.newest_ms());
-            if let Some(at) = ready.min_by_key(urgency) {
-                return Some(at);
-            }
-            state = self.wait(state);
-        }
+            ready.min_by_key(urgency).map(Some)
+        })
     }
 
     fn put(&self, place: usize, portion: Portion) {
-        let mut state = self.lock();
-        state.facts += portion.facts.len();
-        state.read[place].push_back(portion);
-        if state.wanted == Some(place) {
-            state.wanted = None;
-        }
-        drop(state);
-        self.changed.notify_all();
+        self.state.change(|state| {
+            state.facts += portion.facts.len();
+            state.read[place].push_back(portion);
+            state.wanted = state.wanted.filter(|wanted| *wanted != place);
+        });
     }
 
     fn fail(&self, fatal: Fatal) {
-        self.lock().failure.get_or_insert(fatal);
-        self.changed.notify_all();
+        self.state.change(|state| {
+            state.failure.get_or_insert(fatal);
+        });
     }
 
     fn take(&self, place: usize) -> Result<Portion, Fatal> {
-        let mut state = self.lock();
-        loop {
-            if let Some(portion) = state.read[place].pop_front() {
+        self.state.change(|state| state.wanted = state.read[place].is_empty().then_some(place));
+        self.state.wait(|state| match state.read[place].pop_front() {
+            Some(portion) => {
                 state.facts -= portion.facts.len();
-                drop(state);
-                self.changed.notify_all();
-                return Ok(portion);
+                Some(Ok(portion))
             }
-            if let Some(fatal) = state.failure.take() {
-                return Err(fatal);
-            }
-            state.wanted = Some(place);
-            self.changed.notify_all();
-            state = self.wait(state);
-        }
+            None => state.failure.take().map(Err),
+        })
     }
 }
 

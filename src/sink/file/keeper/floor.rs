@@ -4,7 +4,7 @@
 //! takes room as it is written: there the free space is looked at the more often the less there is above the floor.
 //! NFS, CIFS and ZFS take room only when the page cache is written back, in steps: there the floor can be passed.
 
-use crate::base::{place, units};
+use crate::base::{paths, units};
 use crate::plan::{FileLayout, FilePlan};
 use crate::sink::file::open;
 use crate::sys;
@@ -85,7 +85,7 @@ impl Floors {
 impl Folder {
     fn of(plan: &FilePlan) -> Self {
         let grows = matches!(plan.layout, FileLayout::Rotating { .. }) && !plan.direct;
-        let path = place::folder(&plan.data).to_owned();
+        let path = paths::folder(&plan.data).to_owned();
         Self { path, min_free_bytes: plan.min_free_bytes, grows, last: None }
     }
 
@@ -123,7 +123,7 @@ pub fn check_room(plan: &FilePlan, path: &Path, nth: u64) -> io::Result<()> {
     if takes_bytes == 0 || plan.min_free_bytes == 0 {
         return Ok(());
     }
-    let folder = place::folder(path);
+    let folder = paths::folder(path);
     let free_bytes = sys::fs::space(folder).map_or(u64::MAX, |space| space.available_bytes);
     if free_bytes >= plan.min_free_bytes.saturating_add(takes_bytes) {
         return Ok(());

@@ -2,7 +2,7 @@
 
 use super::FileLane;
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::place;
+use crate::base::paths;
 use crate::manifest::{self, Layout, Manifest};
 use crate::plan::{FileLayout, Fsync};
 use crate::sink::LaneClose;
@@ -17,7 +17,7 @@ impl FileLane {
         let path = &self.plan.manifest;
         match write(&manifest, path) {
             // A drive that syncs nothing ends the run at the data's own sync, which says what became of them.
-            Err(error) if place::is_there_unsynced(&error) => {
+            Err(error) if paths::is_there_unsynced(&error) => {
                 tracing::warn!(event = "manifest", "the manifest {}: {error}", path.display());
                 Ok(())
             }

@@ -1,4 +1,4 @@
-//! What is said of several processes at once.
+//! What held several processes back, as one verdict.
 
 use crate::base::units::format_counted;
 use crate::merge::fleet;
@@ -11,7 +11,7 @@ const PARTS_NAMED_MAX: usize = 8;
 
 /// The rate, if all together met it; else what held back the producers of those that did not. Of equals the one
 /// that hides the others goes first: a machine that does not let the engine run, then the target.
-pub fn verdict(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &str) -> Verdict {
+pub fn judge(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &str) -> Verdict {
     let met = pacing.achieved_ratio.is_some_and(is_met);
     let producers_of = |cause: LimitedBy| -> usize {
         let of = inputs.iter().filter(|input| input.report.verdict.limited_by == cause);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     fn verdict_of(inputs: &[Input], totals: &Totals) -> Verdict {
-        verdict(inputs, totals, &testing::report().pacing, "all ran at once")
+        judge(inputs, totals, &testing::report().pacing, "all ran at once")
     }
 
     #[test]
