@@ -16,7 +16,7 @@ use crate::connect::dial::Dialed;
 use crate::connect::dialer::Past;
 use crate::connect::tls::TlsSession;
 use crate::sink::Wire;
-use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Stage};
+use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Progress};
 use area::SEAL_BYTES;
 pub use area::{Area, TLS_INBOX_BYTES_MIN};
 pub use breakage::Breakage;
@@ -345,20 +345,20 @@ impl Link {
         if completion.token & SEND_BIT == 0 {
             return self.on_received(ring, completion.result);
         }
-        if let Stage::Released { copied } = completion.stage {
+        if let Progress::Released { copied } = completion.progress {
             return self.released(ring, completion.token as u32, copied);
         }
         self.sent(ring, completion)
     }
 
     fn sent<R: NetRing>(&mut self, ring: &mut R, completion: Completion) -> Event {
-        let held = completion.stage == Stage::Taken;
+        let held = completion.progress == Progress::Taken;
         let Some(outgoing) = &mut self.outgoing else { return Event::Nothing };
-        outgoing.lent |= completion.stage == Stage::Lent;
+        outgoing.lent |= completion.progress == Progress::Lent;
         if completion.result > 0 {
             let bytes = completion.result as usize;
             self.wire.bytes += bytes as u64;
-            self.wire.lent_bytes += if completion.stage == Stage::Lent { bytes as u64 } else { 0 };
+            self.wire.lent_bytes += if completion.progress == Progress::Lent { bytes as u64 } else { 0 };
             if self.tls.is_none() {
                 outgoing.taken += bytes;
             } else {

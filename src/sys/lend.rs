@@ -149,7 +149,7 @@ fn is_within_host(socket: BorrowedFd<'_>) -> bool {
 mod tests {
     use crate::sys::blocking::Blocking;
     use crate::sys::region::Region;
-    use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Ring, Stage, Wait};
+    use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Progress, Ring, Wait};
     use crate::sys::uring::Uring;
     use std::fs::File;
     use std::io::{Read, Write};
@@ -187,7 +187,7 @@ mod tests {
     fn lend<R: NetRing>(ring: &mut R, slot: FileSlot, pieces: [Range<usize>; 2]) {
         let bytes = pieces[0].len() + pieces[1].len();
         assert!(ring.send(slot, pieces, Means::Lend, 7) && ring.in_flight() == 1);
-        assert_eq!(answered(ring, 7), Completion { token: 7, result: bytes as i32, stage: Stage::Lent });
+        assert_eq!(answered(ring, 7), Completion { token: 7, result: bytes as i32, progress: Progress::Lent });
         assert_eq!(ring.in_flight(), 0);
     }
 
@@ -249,7 +249,7 @@ mod tests {
         ring.shut_down(slot);
         drop(peer);
         let done = answered(&mut ring, 7);
-        assert!(done.stage == Stage::Lent && done.result < REGION_BYTES as i32, "{done:?}");
+        assert!(done.progress == Progress::Lent && done.result < REGION_BYTES as i32, "{done:?}");
         assert!(ring.send(slot, [0..100_000, 0..0], Means::Lend, 9));
         assert!(answered(&mut ring, 9).result < 0);
     }
