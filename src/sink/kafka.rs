@@ -32,7 +32,7 @@ use std::ops::Range;
 const INBOX_BYTES: usize = 32 << 10;
 const _: () = assert!(INBOX_BYTES >= TLS_INBOX_BYTES_MIN);
 /// Buffers of a lane for batches that are compressed or made again.
-const STAGES: usize = 4;
+const BUFFERS: usize = 4;
 /// How often a waiting core looks whether something has run out of time or is to be tried again.
 const WAKE_NS: u64 = 5_000_000;
 
@@ -67,14 +67,14 @@ impl Manner {
         self.prefix.bytes() + HEADER_BYTES
     }
 
-    fn stage_bytes(&self, block_bytes: u64) -> usize {
+    fn buffer_bytes(&self, block_bytes: u64) -> usize {
         Deflater::bound(self.codec, block_bytes as usize)
     }
 
     /// Bytes of region that a lane with so many partitions needs beside its ring. `block_bytes`: the longest block.
     pub fn staging_bytes(&self, partitions: usize, block_bytes: u64) -> u64 {
         let of_part = Area::bytes(INBOX_BYTES, self.tls) + (self.in_flight_max + 1) * self.head_bytes();
-        (partitions * of_part + STAGES * self.stage_bytes(block_bytes)) as u64
+        (partitions * of_part + BUFFERS * self.buffer_bytes(block_bytes)) as u64
     }
 }
 
@@ -131,8 +131,8 @@ impl KafkaSink {
                 let heads = take((manner.in_flight_max + 1) * manner.head_bytes());
                 parts.push(Part::new(id, link, expires, heads, &manner));
             }
-            let stages = (0..STAGES).map(|_| take(manner.stage_bytes(setup.block_bytes))).collect();
-            let outbox = Outbox::new(manner.codec, stages, setup.block_bytes)?;
+            let buffers = (0..BUFFERS).map(|_| take(manner.buffer_bytes(setup.block_bytes))).collect();
+            let outbox = Outbox::new(manner.codec, buffers, setup.block_bytes)?;
             let errors = BrokerErrors::default();
             lanes.push(KafkaLane { manner, parts, outbox, errors, turn: 0, unsubmitted: false });
         }

@@ -29,16 +29,16 @@ const ACKNOWLEDGED_EVERY_NS: u64 = 100_000;
 const ACKNOWLEDGED_WAIT_NS: u64 = 500_000;
 
 /// Buffers of a lane for blocks that are made again; a connection takes one at a time.
-const STAGES_MAX: usize = 4;
+const BUFFERS_MAX: usize = 4;
 
 /// Bytes of region that a lane needs beside its ring. `block_bytes`: the longest block.
 pub fn staging_bytes(connections: usize, block_bytes: u64) -> u64 {
-    connections as u64 * Area::bytes(INBOX_BYTES, false) as u64 + stages(connections) as u64 * block_bytes
+    connections as u64 * Area::bytes(INBOX_BYTES, false) as u64 + buffers(connections) as u64 * block_bytes
 }
 
 /// How many blocks a lane may have to make again at once.
-pub fn stages(connections: usize) -> usize {
-    connections.min(STAGES_MAX)
+pub fn buffers(connections: usize) -> usize {
+    connections.min(BUFFERS_MAX)
 }
 
 /// What one lane is opened with.
@@ -80,7 +80,7 @@ struct Stream {
     passages: VecDeque<Passage>,
     next: usize,
     /// Where the buffer of the lane's begins in which a block was made again, while the kernel reads it.
-    stage: Option<usize>,
+    buffer: Option<usize>,
     /// The oldest block was on its way when the last connection broke: the rest of it goes over the next one.
     resumes: bool,
     /// What the kernel has taken on this connection, and what it had counted as acknowledged at its start.
@@ -96,7 +96,7 @@ struct Stream {
 struct TcpLane {
     streams: Vec<Stream>,
     /// Where the free buffers begin.
-    stages: Vec<usize>,
+    free_buffers: Vec<usize>,
     /// The stream that the last `room` spoke of, and the one that the last block went to.
     chosen: usize,
     last: usize,
@@ -132,7 +132,7 @@ impl TcpSink {
                     link,
                     passages,
                     next: 0,
-                    stage: None,
+                    buffer: None,
                     resumes: false,
                     taken: 0,
                     base,
@@ -141,9 +141,9 @@ impl TcpSink {
                     past: Past::Unknown,
                 });
             }
-            let stages = (0..stages(streams.len())).map(|_| take(setup.block_bytes as usize)).collect();
+            let free_buffers = (0..buffers(streams.len())).map(|_| take(setup.block_bytes as usize)).collect();
             let LaneSetup { depth, request_timeout_ns, .. } = setup;
-            lanes.push(TcpLane { streams, stages, chosen: 0, last: 0, depth, request_timeout_ns, retries: 0 });
+            lanes.push(TcpLane { streams, free_buffers, chosen: 0, last: 0, depth, request_timeout_ns, retries: 0 });
         }
         Ok(Self { lanes, redials })
     }
@@ -152,42 +152,42 @@ impl TcpSink {
 /// What a stream uses of its lane.
 struct OfLane<'a> {
     payload: &'a mut Payload,
-    stages: &'a mut Vec<usize>,
+    free_buffers: &'a mut Vec<usize>,
 }
 
 impl Stream {
     /// What is offered behind such a block would keep its place in the ring for nothing.
-    fn waits_for_a_stage(&self) -> bool {
-        self.stage.is_none() && self.passages.get(self.next).is_some_and(|next| next.left_ring)
+    fn waits_for_a_buffer(&self) -> bool {
+        self.buffer.is_none() && self.passages.get(self.next).is_some_and(|next| next.left_ring)
     }
 
     /// Starts the next block if nothing is on its way, and if there is a buffer for one that is made again.
-    fn advance<R: NetRing>(&mut self, ring: &mut R, payload: &Payload, stages: &mut Vec<usize>) {
+    fn advance<R: NetRing>(&mut self, ring: &mut R, payload: &Payload, free_buffers: &mut Vec<usize>) {
         if !self.link.is_up() || !self.link.is_idle() {
             return;
         }
         let Some(passage) = self.passages.get_mut(self.next) else { return };
         if passage.left_ring {
             // A peer that takes nothing keeps one at most from the others.
-            if self.stage.is_some() {
+            if self.buffer.is_some() {
                 return;
             }
-            let Some(stage) = stages.pop() else { return };
-            self.stage = Some(stage);
-            passage.range = payload.remake(ring.memory(), passage.slot, stage);
+            let Some(buffer) = free_buffers.pop() else { return };
+            self.buffer = Some(buffer);
+            passage.range = payload.remake(ring.memory(), passage.slot, buffer);
         }
         passage.begins_at = self.taken;
-        let (slot, is_staged) = (passage.slot, passage.left_ring);
+        let (slot, is_made_again) = (passage.slot, passage.left_ring);
         let (start, end) = (passage.range.start + passage.skipped as usize, passage.range.end);
         let pieces = [start..end, end..end];
         // Buffers are few: one that was lent without a copy would be back a round trip later.
-        if is_staged { self.link.send_copied(ring, pieces, slot) } else { self.link.send(ring, pieces, slot) }
+        if is_made_again { self.link.send_copied(ring, pieces, slot) } else { self.link.send(ring, pieces, slot) }
     }
 
     fn on_event<R: NetRing>(
         &mut self,
         ring: &mut R,
-        OfLane { payload, stages }: OfLane<'_>,
+        OfLane { payload, free_buffers }: OfLane<'_>,
         event: Event,
         done: &mut Vec<Done>,
     ) -> bool {
@@ -197,31 +197,31 @@ impl Stream {
                 self.taken += self.passages[self.next].bytes();
                 self.next += 1;
                 if memory == Memory::Free {
-                    self.let_go(tag, payload, stages);
+                    self.let_go(tag, payload, free_buffers);
                 }
-                self.advance(ring, payload, stages);
+                self.advance(ring, payload, free_buffers);
             }
             Event::Released { tag } => {
-                self.let_go(tag, payload, stages);
-                self.advance(ring, payload, stages);
+                self.let_go(tag, payload, free_buffers);
+                self.advance(ring, payload, free_buffers);
             }
             Event::Received => {
                 let bytes = self.link.inbox(ring).len();
                 self.link.consume(ring, bytes);
                 self.link.listen(ring);
             }
-            Event::Broken { .. } => return self.on_ended(ring, OfLane { payload, stages }, event, done),
+            Event::Broken { .. } => return self.on_ended(ring, OfLane { payload, free_buffers }, event, done),
         }
         let ended = self.link.settle_ending();
-        self.on_ended(ring, OfLane { payload, stages }, ended, done)
+        self.on_ended(ring, OfLane { payload, free_buffers }, ended, done)
     }
 
     /// The kernel reads a block's bytes no longer.
-    fn let_go(&mut self, slot: u32, payload: &mut Payload, stages: &mut Vec<usize>) {
+    fn let_go(&mut self, slot: u32, payload: &mut Payload, free_buffers: &mut Vec<usize>) {
         let Some(passage) = self.passages.iter_mut().find(|passage| passage.slot == slot) else { return };
         passage.released = true;
         if passage.left_ring {
-            stages.extend(self.stage.take());
+            free_buffers.extend(self.buffer.take());
         } else {
             payload.release(slot);
         }
@@ -231,7 +231,7 @@ impl Stream {
     fn on_ended<R: NetRing>(
         &mut self,
         ring: &mut R,
-        OfLane { payload, stages }: OfLane<'_>,
+        OfLane { payload, free_buffers }: OfLane<'_>,
         event: Event,
         done: &mut Vec<Done>,
     ) -> bool {
@@ -269,7 +269,7 @@ impl Stream {
                 self.passages[0].skipped = skipped;
             }
         }
-        stages.extend(self.stage.take());
+        free_buffers.extend(self.buffer.take());
         for passage in self.passages.iter_mut().filter(|passage| !passage.left_ring) {
             payload.release(passage.slot);
             passage.left_ring = true;
@@ -309,7 +309,7 @@ impl Stream {
     fn check_time<R: NetRing>(
         &mut self,
         ring: &mut R,
-        OfLane { payload, stages }: OfLane<'_>,
+        OfLane { payload, free_buffers }: OfLane<'_>,
         (now_ns, timeout_ns): (u64, u64),
         done: &mut Vec<Done>,
     ) -> bool {
@@ -322,7 +322,7 @@ impl Stream {
             return false;
         }
         let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
-        self.on_ended(ring, OfLane { payload, stages }, ended, done)
+        self.on_ended(ring, OfLane { payload, free_buffers }, ended, done)
     }
 
     /// What is known of each block at the run's end.
@@ -358,7 +358,7 @@ impl TcpSink {
             stream.oldest = (None, 0);
             lane.retries += u64::from(std::mem::take(&mut stream.resumes));
             stream.link.listen(ring);
-            stream.advance(ring, &payloads[at], &mut lane.stages);
+            stream.advance(ring, &payloads[at], &mut lane.free_buffers);
         }
     }
 }
@@ -370,7 +370,7 @@ impl<R: NetRing> Sink<R> for TcpSink {
         // Those that wait for the kernel equally long take turns.
         let turns = (1..=count).map(|step| (lane.last + step) % count);
         let has_room =
-            |stream: &Stream| stream.link.is_up() && stream.passages.len() < lane.depth && !stream.waits_for_a_stage();
+            |stream: &Stream| stream.link.is_up() && stream.passages.len() < lane.depth && !stream.waits_for_a_buffer();
         let open = turns.filter(|at| has_room(&lane.streams[*at]));
         match open.min_by_key(|at| lane.streams[*at].passages.len() - lane.streams[*at].next) {
             Some(at) => {
@@ -389,7 +389,7 @@ impl<R: NetRing> Sink<R> for TcpSink {
         let (skipped, begins_at, released, left_ring) = (0, 0, false, false);
         stream.passages.push_back(Passage { slot, range, skipped, begins_at, released, left_ring });
         stream.link.listen(ring);
-        stream.advance(ring, payload, &mut lane.stages);
+        stream.advance(ring, payload, &mut lane.free_buffers);
     }
 
     fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
@@ -403,24 +403,24 @@ impl<R: NetRing> Sink<R> for TcpSink {
     fn reap(&mut self, ring: &mut R, payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>) {
         while let Some(completion) = ring.completion() {
             let (at, index) = link::owner_of(completion.token);
-            let TcpLane { streams, stages, .. } = &mut self.lanes[at];
+            let TcpLane { streams, free_buffers, .. } = &mut self.lanes[at];
             let stream = &mut streams[index];
             let event = stream.link.complete(ring, completion);
-            let of_lane = OfLane { payload: &mut payloads[at], stages };
+            let of_lane = OfLane { payload: &mut payloads[at], free_buffers };
             if stream.on_event(ring, of_lane, event, done) {
                 self.redials.order_after(at, index, stream.past);
             }
         }
         self.reconnect(ring, payloads);
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
-            let TcpLane { streams, stages, request_timeout_ns, .. } = lane;
+            let TcpLane { streams, free_buffers, request_timeout_ns, .. } = lane;
             for (index, stream) in streams.iter_mut().enumerate() {
                 stream.look(ring, now_ns, done);
-                if stream.check_time(ring, OfLane { payload, stages }, (now_ns, *request_timeout_ns), done) {
+                if stream.check_time(ring, OfLane { payload, free_buffers }, (now_ns, *request_timeout_ns), done) {
                     self.redials.order_after(at, index, stream.past);
                 }
                 // It may have waited for a buffer.
-                stream.advance(ring, payload, stages);
+                stream.advance(ring, payload, free_buffers);
             }
         }
     }

@@ -245,7 +245,7 @@ impl Part {
             correlation_id: 0,
             attempts: 0,
             head: self.free_heads.pop().expect("room was asked for"),
-            stage: None,
+            buffer: None,
             pieces: [0..0, 0..0],
             doubtful: false,
             left_ring: false,
@@ -278,13 +278,13 @@ impl Part {
             return;
         }
         let Some(packed) = outbox.pack(ring, payload, request.slot, !request.left_ring) else { return };
-        if packed.stage.is_some() && !request.left_ring {
+        if packed.buffer.is_some() && !request.left_ring {
             payload.release(request.slot);
             request.left_ring = true;
         }
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1) & i32::MAX;
         request.correlation_id = self.next_correlation_id;
-        (request.stage, request.sent_ns, request.held) = (packed.stage, now_ns, true);
+        (request.buffer, request.sent_ns, request.held) = (packed.buffer, now_ns, true);
         self.wire.retries += u64::from(request.attempts > 0);
         request.attempts += 1;
         let bytes = packed.records.len() as u32;
@@ -299,7 +299,7 @@ impl Part {
         write_header(batch_head, &facts, self.shift.1);
         let pieces = [start..start + self.head_bytes, packed.records];
         request.pieces.clone_from(&pieces);
-        match packed.stage {
+        match packed.buffer {
             None if outbox.lends => self.link.send_in_place(ring, pieces, request.slot),
             // Buffers are few and wanted again.
             _ => self.link.send(ring, pieces, request.slot),

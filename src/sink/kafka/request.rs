@@ -20,7 +20,7 @@ pub struct Request {
     pub attempts: u32,
     /// Which head it is sent with.
     pub head: usize,
-    pub stage: Option<usize>,
+    pub buffer: Option<usize>,
     /// Where its head and its records lay when it was sent last.
     pub pieces: [Piece; 2],
     /// An earlier attempt may have been appended: its answer was lost, or did not say.
@@ -76,8 +76,8 @@ impl Request {
     /// Nobody reads the request's bytes any longer.
     pub fn let_go(&mut self, payload: &mut Payload, outbox: &mut Outbox) {
         (self.held, self.lent) = (false, false);
-        if let Some(stage) = self.stage.take() {
-            outbox.give_back(stage);
+        if let Some(buffer) = self.buffer.take() {
+            outbox.give_back(buffer);
         } else if !self.left_ring {
             payload.release(self.slot);
         }

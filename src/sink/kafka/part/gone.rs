@@ -60,7 +60,7 @@ impl Part {
             } else {
                 // Its bytes are still in the ring, if they were sent from there.
                 request.held = false;
-                request.stage.take().into_iter().for_each(|stage| outbox.give_back(stage));
+                request.buffer.take().into_iter().for_each(|buffer| outbox.give_back(buffer));
             }
             let spent = request.attempts > manner.retry.retries_max;
             if request.fate.is_none() && (spent || !on_its_way && manner.identity.is_none()) {

@@ -44,7 +44,7 @@ fn request(correlation_id: i32) -> Request {
         correlation_id,
         attempts: 1,
         head: correlation_id as usize,
-        stage: None,
+        buffer: None,
         pieces: [0..0, 0..0],
         doubtful: false,
         left_ring: true,
