@@ -1,4 +1,4 @@
-//! From a request to the bytes that go out: from the ring as they are, made again, or compressed.
+//! From a batch to the bytes that go out: from the ring as they are, made again, or compressed.
 
 use crate::base::fatal::Fatal;
 use crate::payload::Payload;

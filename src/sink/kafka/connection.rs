@@ -1,6 +1,6 @@
-//! One partition: its requests in order, and the connection to its leader.
+//! One partition: its batches in order, and the connection to its leader.
 //!
-//! Requests go out in order and are answered in order. When an answer says "again", nothing new is sent until all
+//! Batches go out in order and are answered in order. When an answer says "again", nothing new is sent until all
 //! that is in flight is answered; then all that has no final answer goes out once more, in order, with the same
 //! sequences. A lost connection is the same, with answers that never come: with a producer id the broker tells
 //! repetitions apart; without one, what may have arrived is uncertain and is not sent again. Each batch is sent again
@@ -10,8 +10,8 @@ mod answers;
 mod gone;
 
 use super::Manner;
+use super::delivery::Delivery;
 use super::outbox::Outbox;
-use super::request::Request;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
 use crate::connect::Dialed;
@@ -38,14 +38,14 @@ const LIFETIME_SPARE: u64 = 5;
 const NOT_DELIVERED_MEND: &str = "look at the broker, or raise delivery.timeout.ms";
 
 /// See the module.
-pub struct Part {
-    id: i32,
+pub struct Connection {
+    partition: i32,
     pub link: Link,
     heads: Range<usize>,
     head_bytes: usize,
     free_heads: Vec<usize>,
-    requests: VecDeque<Request>,
-    /// Of `requests`: answered on this connection, and given to it.
+    deliveries: VecDeque<Delivery>,
+    /// Of `deliveries`: answered on this connection, and given to it.
     answered: usize,
     sent: usize,
     next_sequence: i32,
@@ -79,7 +79,7 @@ pub struct Part {
     has_ended: bool,
 }
 
-/// What a partition uses of its lane.
+/// What a connection uses of its lane.
 pub struct OfLane<'a> {
     pub payload: &'a mut Payload,
     pub manner: &'a Manner,
@@ -98,21 +98,21 @@ impl OfLane<'_> {
     }
 }
 
-impl Part {
-    pub fn new(id: i32, link: Link, expires: Option<Instant>, heads: Range<usize>, manner: &Manner) -> Self {
+impl Connection {
+    pub fn new(partition: i32, link: Link, expires: Option<Instant>, heads: Range<usize>, manner: &Manner) -> Self {
         let places = manner.in_flight_max + 1;
         Self {
-            id,
+            partition,
             link,
             heads,
             head_bytes: manner.head_bytes(),
             free_heads: (0..places).collect(),
-            requests: VecDeque::with_capacity(places),
+            deliveries: VecDeque::with_capacity(places),
             answered: 0,
             sent: 0,
             next_sequence: 0,
             next_correlation_id: 0,
-            answer: AnswerSkim::new(manner.version, id, limits::KAFKA_PRODUCE_ANSWER_BYTES_MAX),
+            answer: AnswerSkim::new(manner.version, partition, limits::KAFKA_PRODUCE_ANSWER_BYTES_MAX),
             recovering: false,
             last_refusal: None,
             proven: false,
@@ -122,7 +122,7 @@ impl Part {
             replace_at_ns: u64::MAX,
             down_from_ns: u64::MAX,
             failures: 0,
-            random: SplitMix64::seed_from_u64(manner.seed ^ id as u64),
+            random: SplitMix64::seed_from_u64(manner.seed ^ partition as u64),
             wire: Wire::default(),
             shift: (0, crc32c::shift(0)),
             end: None,
@@ -133,13 +133,13 @@ impl Part {
     /// Whether it takes a block. One of several takes none that would wait here: its place in the ring is for the others
     /// as well.
     pub fn has_room(&self, manner: &Manner, is_one_of_several: bool, now_ns: u64) -> bool {
-        let is_open = self.link.is_up() && !self.recovering && self.requests.len() < manner.in_flight_max;
-        let goes_on = self.is_trusted(manner) || self.requests.is_empty();
-        let goes_at_once = self.sent == self.requests.len() && self.may_send(now_ns);
+        let is_open = self.link.is_up() && !self.recovering && self.deliveries.len() < manner.in_flight_max;
+        let goes_on = self.is_trusted(manner) || self.deliveries.is_empty();
+        let goes_at_once = self.sent == self.deliveries.len() && self.may_send(now_ns);
         is_open && self.free_heads.len() > 1 && goes_on && (goes_at_once || !is_one_of_several)
     }
 
-    /// More than one request may be in flight: see `proven`.
+    /// More than one batch may be in flight: see `proven`.
     fn is_trusted(&self, manner: &Manner) -> bool {
         self.proven || manner.acks == 0
     }
@@ -161,7 +161,7 @@ impl Part {
 
     /// Something here has a time limit.
     pub fn is_busy(&self, now_ns: u64) -> bool {
-        !self.requests.is_empty() || !self.link.is_up() || now_ns < self.not_before_ns
+        !self.deliveries.is_empty() || !self.link.is_up() || now_ns < self.not_before_ns
     }
 
     /// What went over the wire since the last call, and what came back of it.
@@ -183,7 +183,7 @@ impl Part {
             return;
         }
         let (what, mend) = why();
-        let fatal = Fatal::new(Exit::Failed, format!("{}/{}: {what}", manner.topic, self.id));
+        let fatal = Fatal::new(Exit::Failed, format!("{}/{}: {what}", manner.topic, self.partition));
         self.end = Some(mend.into_iter().fold(fatal, Fatal::mend).to_string());
     }
 
@@ -191,7 +191,7 @@ impl Part {
     /// now may be refused for good.
     fn check_delivery(&mut self, manner: &Manner, now_ns: u64) {
         self.down_from_ns = if self.link.is_up() { u64::MAX } else { self.down_from_ns.min(now_ns) };
-        let oldest = self.requests.front().filter(|first| first.fate.is_none());
+        let oldest = self.deliveries.front().filter(|first| first.fate.is_none());
         let late_ns = oldest.map_or(0, |first| now_ns.saturating_sub(first.submitted_ns));
         let down_ns = now_ns.saturating_sub(self.down_from_ns);
         if late_ns.max(down_ns) <= manner.delivery_timeout_ns {
@@ -216,27 +216,27 @@ impl Part {
         });
     }
 
-    /// What is known of requests that are still here when time is up.
+    /// What is known of batches that are still here when time is up.
     pub fn leftovers(&self) -> impl Iterator<Item = (u32, Fate)> + '_ {
-        let open = self.requests.iter().enumerate().filter(|(_, request)| !request.told);
-        open.map(|(at, request)| {
+        let open = self.deliveries.iter().enumerate().filter(|(_, delivery)| !delivery.told);
+        open.map(|(at, delivery)| {
             // What was never sent waited for what goes before it.
-            let refused = request.refused || request.attempts == 0 && self.last_refusal.is_some();
+            let refused = delivery.refused || delivery.attempts == 0 && self.last_refusal.is_some();
             let fate = match (self.answered..self.sent).contains(&at) {
                 true => Fate::Uncertain(Field::ErrorTimeout),
-                false => request.unconfirmed(if refused { Field::ErrorBroker } else { Field::ErrorTimeout }),
+                false => delivery.unconfirmed(if refused { Field::ErrorBroker } else { Field::ErrorTimeout }),
             };
-            (request.slot, request.fate.unwrap_or(fate))
+            (delivery.slot, delivery.fate.unwrap_or(fate))
         })
     }
 
-    /// Takes a block as the last of the partition's requests.
+    /// Takes a block as the partition's last batch.
     pub fn push(&mut self, payload: &Payload, slot: u32, manner: &Manner, now_ns: u64) {
         let block = payload.block(slot);
         let base_sequence = if manner.identity.is_some() { self.next_sequence } else { NO_SEQUENCE };
         // After the largest number comes 0.
         self.next_sequence = ((i64::from(self.next_sequence) + block.records as i64) % (1 << 31)) as i32;
-        self.requests.push_back(Request {
+        self.deliveries.push_back(Delivery {
             slot,
             base_sequence,
             timestamp_ms: (payload.timestamp_unix_ns(block, 0) / 1_000_000) as i64,
@@ -257,7 +257,7 @@ impl Part {
         });
     }
 
-    /// Sends the next request, if one may go.
+    /// Sends the next batch, if one may go.
     pub fn advance<R: NetRing>(
         &mut self,
         ring: &mut R,
@@ -269,40 +269,40 @@ impl Part {
         self.skip_known();
         let in_flight_max = if self.is_trusted(manner) { manner.in_flight_max } else { 1 };
         let is_full = self.sent - self.answered >= in_flight_max;
-        if !self.may_send(now_ns) || self.sent == self.requests.len() || is_full {
+        if !self.may_send(now_ns) || self.sent == self.deliveries.len() || is_full {
             return;
         }
-        let request = &mut self.requests[self.sent];
+        let delivery = &mut self.deliveries[self.sent];
         // An earlier attempt's bytes, its head among them, may still be read.
-        if request.fate.is_some() || request.held {
+        if delivery.fate.is_some() || delivery.held {
             return;
         }
-        let Some(packed) = outbox.pack(ring, payload, request.slot, !request.left_ring) else { return };
-        if packed.buffer.is_some() && !request.left_ring {
-            payload.release(request.slot);
-            request.left_ring = true;
+        let Some(packed) = outbox.pack(ring, payload, delivery.slot, !delivery.left_ring) else { return };
+        if packed.buffer.is_some() && !delivery.left_ring {
+            payload.release(delivery.slot);
+            delivery.left_ring = true;
         }
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1) & i32::MAX;
-        request.correlation_id = self.next_correlation_id;
-        (request.buffer, request.sent_ns, request.held) = (packed.buffer, now_ns, true);
-        self.wire.retries += u64::from(request.attempts > 0);
-        request.attempts += 1;
+        delivery.correlation_id = self.next_correlation_id;
+        (delivery.buffer, delivery.sent_ns, delivery.held) = (packed.buffer, now_ns, true);
+        self.wire.retries += u64::from(delivery.attempts > 0);
+        delivery.attempts += 1;
         let bytes = packed.records.len() as u32;
         if self.shift.0 != bytes {
             self.shift = (bytes, crc32c::shift(u64::from(bytes)));
         }
-        let facts = request.facts(payload.block(request.slot).records, &packed, manner);
-        let start = self.heads.start + request.head * self.head_bytes;
+        let facts = delivery.facts(payload.block(delivery.slot).records, &packed, manner);
+        let start = self.heads.start + delivery.head * self.head_bytes;
         let head = &mut ring.memory()[start..start + self.head_bytes];
-        manner.prefix.write(head, request.correlation_id, self.id, bytes + HEADER_BYTES as u32);
+        manner.prefix.write(head, delivery.correlation_id, self.partition, bytes + HEADER_BYTES as u32);
         let batch_head = head.last_chunk_mut::<HEADER_BYTES>().expect("a head ends with the batch's");
         write_header(batch_head, &facts, self.shift.1);
         let pieces = [start..start + self.head_bytes, packed.records];
-        request.pieces.clone_from(&pieces);
+        delivery.pieces.clone_from(&pieces);
         match packed.buffer {
-            None if outbox.lends => self.link.send_in_place(ring, pieces, request.slot),
+            None if outbox.lends => self.link.send_in_place(ring, pieces, delivery.slot),
             // Buffers are few and wanted again.
-            _ => self.link.send(ring, pieces, request.slot),
+            _ => self.link.send(ring, pieces, delivery.slot),
         }
         self.sent += 1;
     }
@@ -322,7 +322,7 @@ impl Part {
                 self.on_sent(tag, manner);
                 match memory {
                     Memory::Free => self.on_released(tag, payload, outbox, done),
-                    Memory::Lent => self.request_of(tag).into_iter().for_each(|request| request.lent = true),
+                    Memory::Lent => self.delivery_of(tag).into_iter().for_each(|delivery| delivery.lent = true),
                     Memory::Held => {}
                 }
                 self.advance(ring, payload, manner, outbox, now_ns);
@@ -344,23 +344,23 @@ impl Part {
         self.on_ended(ring, OfLane { payload, manner, outbox, errors }, ended, done)
     }
 
-    fn request_of(&mut self, slot: u32) -> Option<&mut Request> {
-        self.requests.iter_mut().find(|request| request.slot == slot && !request.told)
+    fn delivery_of(&mut self, slot: u32) -> Option<&mut Delivery> {
+        self.deliveries.iter_mut().find(|delivery| delivery.slot == slot && !delivery.told)
     }
 
     fn on_sent(&mut self, slot: u32, manner: &Manner) {
         if manner.acks == 0
-            && let Some(request) = self.request_of(slot)
+            && let Some(delivery) = self.delivery_of(slot)
         {
-            request.fate = Some(Fate::Produced);
+            delivery.fate = Some(Fate::Produced);
         }
         self.skip_known();
     }
 
-    /// The kernel reads the request's bytes no longer.
+    /// The kernel reads the batch's bytes no longer.
     fn on_released(&mut self, slot: u32, payload: &mut Payload, outbox: &mut Outbox, done: &mut Vec<Done>) {
-        if let Some(request) = self.request_of(slot) {
-            request.let_go(payload, outbox);
+        if let Some(delivery) = self.delivery_of(slot) {
+            delivery.let_go(payload, outbox);
         }
         self.tell(done);
     }
@@ -368,22 +368,22 @@ impl Part {
     /// Passes on fates that became known, and forgets what is over.
     fn tell(&mut self, done: &mut Vec<Done>) {
         let lane = self.link.owner().0;
-        for request in &mut self.requests {
-            if let Some(fate) = request.fate.filter(|_| !request.told && !request.held) {
-                request.told = true;
-                done.push(Done::rest(lane, request.slot, fate));
+        for delivery in &mut self.deliveries {
+            if let Some(fate) = delivery.fate.filter(|_| !delivery.told && !delivery.held) {
+                delivery.told = true;
+                done.push(Done::rest(lane, delivery.slot, fate));
             }
         }
-        while let Some(first) = self.requests.front().filter(|request| request.told && self.answered > 0) {
+        while let Some(first) = self.deliveries.front().filter(|delivery| delivery.told && self.answered > 0) {
             self.free_heads.push(first.head);
-            self.requests.pop_front();
+            self.deliveries.pop_front();
             self.answered -= 1;
             self.sent -= 1;
         }
     }
 
     /// What is due without any completion: limits of time, the end of a pause. True: the connection is gone.
-    pub fn turn<R: NetRing>(
+    pub fn check_time<R: NetRing>(
         &mut self,
         ring: &mut R,
         mut of_lane: OfLane<'_>,
@@ -396,7 +396,7 @@ impl Part {
             self.replace_at_ns = now_ns.saturating_add(left_ns - left_ns / LIFETIME_SPARE);
         }
         let rests = self.answered == self.sent && self.link.is_up() && self.link.is_idle();
-        if self.is_due(now_ns) && rests && self.requests.iter().all(|request| !request.held) {
+        if self.is_due(now_ns) && rests && self.deliveries.iter().all(|delivery| !delivery.held) {
             let ended = self.link.break_off(ring, Breakage::Closed);
             return self.on_ended(ring, of_lane, ended, done);
         }

@@ -10,7 +10,7 @@ use crate::wire::kafka::batch::{BatchFacts, NO_PRODUCER_EPOCH, NO_PRODUCER_ID};
 
 /// A batch that has no final answer, or whose bytes the kernel still reads.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct Delivery {
     pub slot: u32,
     pub base_sequence: i32,
     pub timestamp_ms: i64,
@@ -37,7 +37,7 @@ pub struct Request {
     pub told: bool,
 }
 
-impl Request {
+impl Delivery {
     /// Its fate if it is not sent again.
     pub fn unconfirmed(&self, kind: Field) -> Fate {
         if self.doubtful { Fate::Uncertain(kind) } else { Fate::Failed(kind) }
@@ -73,7 +73,7 @@ impl Request {
         }
     }
 
-    /// Nobody reads the request's bytes any longer.
+    /// Nobody reads the batch's bytes any longer.
     pub fn let_go(&mut self, payload: &mut Payload, outbox: &mut Outbox) {
         (self.held, self.lent) = (false, false);
         if let Some(buffer) = self.buffer.take() {
