@@ -7,11 +7,11 @@ mod enter;
 mod files;
 mod kafka;
 mod kafka_compat;
-mod manners;
 mod net;
 mod others;
 mod region;
 mod setup;
+mod sink_options;
 mod stop;
 
 pub use stop::Stop;

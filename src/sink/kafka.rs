@@ -38,7 +38,7 @@ const WAKE_NS: u64 = 5_000_000;
 
 /// How a lane produces; the same for all of its partitions.
 #[derive(Clone, Debug)]
-pub struct Manner {
+pub struct Options {
     pub prefix: ProducePrefix,
     pub version: i16,
     pub acks: i16,
@@ -62,7 +62,7 @@ pub struct Manner {
     pub lends: bool,
 }
 
-impl Manner {
+impl Options {
     fn head_bytes(&self) -> usize {
         self.prefix.bytes() + HEADER_BYTES
     }
@@ -80,7 +80,7 @@ impl Manner {
 
 /// What one lane is opened with.
 pub struct LaneSetup {
-    pub manner: Manner,
+    pub options: Options,
     /// Each with a connection to its leader.
     pub partitions: Vec<(i32, Dialed)>,
     pub staging: Range<usize>,
@@ -88,7 +88,7 @@ pub struct LaneSetup {
 }
 
 struct KafkaLane {
-    manner: Manner,
+    options: Options,
     connections: Vec<Connection>,
     outbox: Outbox,
     errors: BrokerErrors,
@@ -112,7 +112,7 @@ impl KafkaSink {
     pub fn open<R: NetRing>(ring: &mut R, setups: Vec<LaneSetup>, redials: Redials) -> Result<Self, Fatal> {
         let mut lanes = Vec::new();
         for (lane, setup) in setups.into_iter().enumerate() {
-            let manner = setup.manner;
+            let options = setup.options;
             let mut start = setup.staging.start;
             let mut take = |bytes: usize| {
                 start += bytes;
@@ -120,21 +120,21 @@ impl KafkaSink {
             };
             let mut connections = Vec::new();
             for (index, (partition, dialed)) in setup.partitions.into_iter().enumerate() {
-                let area = Area::cut(take(Area::bytes(INBOX_BYTES, manner.tls)).start, INBOX_BYTES, manner.tls);
+                let area = Area::cut(take(Area::bytes(INBOX_BYTES, options.tls)).start, INBOX_BYTES, options.tls);
                 let expires = dialed.expires;
                 let mut link = Link::open(ring, (lane, index), dialed, area)?;
-                if manner.lends {
+                if options.lends {
                     link.lend(ring);
                 }
                 // A broker that closes before anything was sent is noticed at once.
                 link.listen(ring);
-                let heads = take((manner.in_flight_max + 1) * manner.head_bytes());
-                connections.push(Connection::new(partition, link, expires, heads, &manner));
+                let heads = take((options.in_flight_max + 1) * options.head_bytes());
+                connections.push(Connection::new(partition, link, expires, heads, &options));
             }
-            let buffers = (0..BUFFERS).map(|_| take(manner.buffer_bytes(setup.block_bytes))).collect();
-            let outbox = Outbox::new(manner.codec, buffers, setup.block_bytes)?;
+            let buffers = (0..BUFFERS).map(|_| take(options.buffer_bytes(setup.block_bytes))).collect();
+            let outbox = Outbox::new(options.codec, buffers, setup.block_bytes)?;
             let errors = BrokerErrors::default();
-            lanes.push(KafkaLane { manner, connections, outbox, errors, chosen: 0, unsubmitted: false });
+            lanes.push(KafkaLane { options, connections, outbox, errors, chosen: 0, unsubmitted: false });
         }
         let lends = lanes.iter().flat_map(|lane| &lane.connections).any(|connection| connection.link.lends());
         let choice = lends.then(|| Choice::new(R::LENT_TRIAL_BYTES));
@@ -163,7 +163,7 @@ impl KafkaLane {
     fn next_with_room(&self, now_ns: u64) -> Option<usize> {
         let count = self.connections.len();
         let mut turns = (0..count).map(|step| (self.chosen + step) % count);
-        turns.find(|at| self.connections[*at].has_room(&self.manner, count > 1, now_ns))
+        turns.find(|at| self.connections[*at].has_room(&self.options, count > 1, now_ns))
     }
 }
 
@@ -176,8 +176,8 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         match lane.next_with_room(self.now_ns) {
             Some(at) => {
                 lane.chosen = at;
-                let bytes = lane.manner.batch_bytes - HEADER_BYTES as u64;
-                Room { bytes, records: lane.manner.records_max }
+                let bytes = lane.options.batch_bytes - HEADER_BYTES as u64;
+                Room { bytes, records: lane.options.records_max }
             }
             None => Room::NONE,
         }
@@ -186,7 +186,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
     /// Each of several partitions takes one block, and the next when that one is gone: a backlog is left in every turn.
     fn submitting_makes_room(&self, lane: usize) -> bool {
         let lane = &self.lanes[lane];
-        let goes_on = |connection: &Connection| connection.has_room(&lane.manner, false, self.now_ns);
+        let goes_on = |connection: &Connection| connection.has_room(&lane.options, false, self.now_ns);
         lane.unsubmitted && lane.connections.len() > 1 && lane.connections.iter().any(goes_on)
     }
 
@@ -196,8 +196,8 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         let at = lane.chosen;
         lane.chosen = (at + 1) % lane.connections.len();
         lane.unsubmitted = true;
-        lane.connections[at].push(payload, slot, &lane.manner, self.now_ns);
-        lane.connections[at].advance(ring, payload, &lane.manner, &mut lane.outbox, self.now_ns);
+        lane.connections[at].push(payload, slot, &lane.options, self.now_ns);
+        lane.connections[at].advance(ring, payload, &lane.options, &mut lane.outbox, self.now_ns);
     }
 
     fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
@@ -212,10 +212,10 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         self.now_ns = now_ns;
         while let Some(completion) = ring.completion() {
             let (at, index) = link::owner_of(completion.token);
-            let KafkaLane { manner, connections, outbox, errors, .. } = &mut self.lanes[at];
+            let KafkaLane { options, connections, outbox, errors, .. } = &mut self.lanes[at];
             let connection = &mut connections[index];
             let (event, past) = (connection.link.complete(ring, completion), connection.past(now_ns));
-            let of_lane = OfLane { payload: &mut payloads[at], manner, outbox, errors };
+            let of_lane = OfLane { payload: &mut payloads[at], options, outbox, errors };
             if connection.on_event(ring, of_lane, event, now_ns, done) {
                 self.redials.order_after(at, index, connection.past_of_end(past));
             }
@@ -226,10 +226,10 @@ impl<R: NetRing> Sink<R> for KafkaSink {
             }
         }
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
-            let KafkaLane { manner, connections, outbox, errors, .. } = lane;
+            let KafkaLane { options, connections, outbox, errors, .. } = lane;
             for (index, connection) in connections.iter_mut().enumerate() {
                 let past = connection.past(now_ns);
-                if connection.check_time(ring, OfLane { payload, manner, outbox, errors }, now_ns, done) {
+                if connection.check_time(ring, OfLane { payload, options, outbox, errors }, now_ns, done) {
                     self.redials.order_after(at, index, connection.past_of_end(past));
                 }
                 if let Some(why) = connection.take_end() {
@@ -240,13 +240,13 @@ impl<R: NetRing> Sink<R> for KafkaSink {
     }
 
     fn byte_ns_max(&self) -> u64 {
-        let manners = self.lanes.iter().map(|lane| &lane.manner);
-        let of = |manner: &Manner| match (manner.codec, manner.tls) {
+        let all = self.lanes.iter().map(|lane| &lane.options);
+        let of = |options: &Options| match (options.codec, options.tls) {
             (Codec::None, false) => 1,
             (Codec::None, true) => SEALED_BYTE_NS_MAX,
             _ => COMPRESSED_BYTE_NS_MAX,
         };
-        manners.map(of).max().unwrap_or(1)
+        all.map(of).max().unwrap_or(1)
     }
 
     fn take_wire(&mut self, lane: usize) -> Wire {
@@ -258,7 +258,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
     /// Without acknowledgements there are no answers.
     fn broker_errors(&self, lane: usize) -> Option<&BrokerErrors> {
         let lane = &self.lanes[lane];
-        (lane.manner.acks != 0).then_some(&lane.errors)
+        (lane.options.acks != 0).then_some(&lane.errors)
     }
 
     fn give_up(&mut self, ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {

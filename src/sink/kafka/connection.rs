@@ -9,7 +9,7 @@
 mod answers;
 mod gone;
 
-use super::Manner;
+use super::Options;
 use super::delivery::Delivery;
 use super::outbox::Outbox;
 use crate::base::fatal::{Exit, Fatal};
@@ -82,7 +82,7 @@ pub struct Connection {
 /// What a connection uses of its lane.
 pub struct OfLane<'a> {
     pub payload: &'a mut Payload,
-    pub manner: &'a Manner,
+    pub options: &'a Options,
     pub outbox: &'a mut Outbox,
     pub errors: &'a mut BrokerErrors,
 }
@@ -91,7 +91,7 @@ impl OfLane<'_> {
     fn reborrow(&mut self) -> OfLane<'_> {
         OfLane {
             payload: &mut *self.payload,
-            manner: self.manner,
+            options: self.options,
             outbox: &mut *self.outbox,
             errors: &mut *self.errors,
         }
@@ -99,20 +99,20 @@ impl OfLane<'_> {
 }
 
 impl Connection {
-    pub fn new(partition: i32, link: Link, expires: Option<Instant>, heads: Range<usize>, manner: &Manner) -> Self {
-        let places = manner.in_flight_max + 1;
+    pub fn new(partition: i32, link: Link, expires: Option<Instant>, heads: Range<usize>, options: &Options) -> Self {
+        let places = options.in_flight_max + 1;
         Self {
             partition,
             link,
             heads,
-            head_bytes: manner.head_bytes(),
+            head_bytes: options.head_bytes(),
             free_heads: (0..places).collect(),
             deliveries: VecDeque::with_capacity(places),
             answered: 0,
             sent: 0,
             next_sequence: 0,
             next_correlation_id: 0,
-            answer: AnswerSkim::new(manner.version, partition, limits::KAFKA_PRODUCE_ANSWER_BYTES_MAX),
+            answer: AnswerSkim::new(options.version, partition, limits::KAFKA_PRODUCE_ANSWER_BYTES_MAX),
             recovering: false,
             last_refusal: None,
             proven: false,
@@ -122,7 +122,7 @@ impl Connection {
             replace_at_ns: u64::MAX,
             down_from_ns: u64::MAX,
             failures: 0,
-            random: SplitMix64::seed_from_u64(manner.seed ^ partition as u64),
+            random: SplitMix64::seed_from_u64(options.seed ^ partition as u64),
             wire: Wire::default(),
             shift: (0, crc32c::shift(0)),
             end: None,
@@ -132,16 +132,16 @@ impl Connection {
 
     /// Whether it takes a block. One of several takes none that would wait here: its place in the ring is for the others
     /// as well.
-    pub fn has_room(&self, manner: &Manner, is_one_of_several: bool, now_ns: u64) -> bool {
-        let is_open = self.link.is_up() && !self.recovering && self.deliveries.len() < manner.in_flight_max;
-        let goes_on = self.is_trusted(manner) || self.deliveries.is_empty();
+    pub fn has_room(&self, options: &Options, is_one_of_several: bool, now_ns: u64) -> bool {
+        let is_open = self.link.is_up() && !self.recovering && self.deliveries.len() < options.in_flight_max;
+        let goes_on = self.is_trusted(options) || self.deliveries.is_empty();
         let goes_at_once = self.sent == self.deliveries.len() && self.may_send(now_ns);
         is_open && self.free_heads.len() > 1 && goes_on && (goes_at_once || !is_one_of_several)
     }
 
     /// More than one batch may be in flight: see `proven`.
-    fn is_trusted(&self, manner: &Manner) -> bool {
-        self.proven || manner.acks == 0
+    fn is_trusted(&self, options: &Options) -> bool {
+        self.proven || options.acks == 0
     }
 
     /// What is sent now goes out now.
@@ -178,29 +178,29 @@ impl Connection {
     }
 
     /// The run cannot go on: why, and what mends it. The first reason counts.
-    fn end_with(&mut self, manner: &Manner, why: impl FnOnce() -> (String, Option<&'static str>)) {
+    fn end_with(&mut self, options: &Options, why: impl FnOnce() -> (String, Option<&'static str>)) {
         if self.has_ended || self.end.is_some() {
             return;
         }
         let (what, mend) = why();
-        let fatal = Fatal::new(Exit::Failed, format!("{}/{}: {what}", manner.topic, self.partition));
+        let fatal = Fatal::new(Exit::Failed, format!("{}/{}: {what}", options.topic, self.partition));
         self.end = Some(mend.into_iter().fold(fatal, Fatal::mend).to_string());
     }
 
     /// Ends the run where a batch, or a connection for the next ones, is waited for too long: a login that is refused
     /// now may be refused for good.
-    fn check_delivery(&mut self, manner: &Manner, now_ns: u64) {
+    fn check_delivery(&mut self, options: &Options, now_ns: u64) {
         self.down_from_ns = if self.link.is_up() { u64::MAX } else { self.down_from_ns.min(now_ns) };
         let oldest = self.deliveries.front().filter(|first| first.fate.is_none());
         let late_ns = oldest.map_or(0, |first| now_ns.saturating_sub(first.submitted_ns));
         let down_ns = now_ns.saturating_sub(self.down_from_ns);
-        if late_ns.max(down_ns) <= manner.delivery_timeout_ns {
+        if late_ns.max(down_ns) <= options.delivery_timeout_ns {
             return;
         }
         let last_refusal = self.last_refusal;
-        self.end_with(manner, || {
+        self.end_with(options, || {
             let seconds = |ns: u64| ns / 1_000_000_000;
-            if late_ns <= manner.delivery_timeout_ns {
+            if late_ns <= options.delivery_timeout_ns {
                 let what = format!("there was no connection to the leader for {} s", seconds(down_ns));
                 return (what, Some(NOT_DELIVERED_MEND));
             }
@@ -231,9 +231,9 @@ impl Connection {
     }
 
     /// Takes a block as the partition's last batch.
-    pub fn push(&mut self, payload: &Payload, slot: u32, manner: &Manner, now_ns: u64) {
+    pub fn push(&mut self, payload: &Payload, slot: u32, options: &Options, now_ns: u64) {
         let block = payload.block(slot);
-        let base_sequence = if manner.identity.is_some() { self.next_sequence } else { NO_SEQUENCE };
+        let base_sequence = if options.identity.is_some() { self.next_sequence } else { NO_SEQUENCE };
         // After the largest number comes 0.
         self.next_sequence = ((i64::from(self.next_sequence) + block.records as i64) % (1 << 31)) as i32;
         self.deliveries.push_back(Delivery {
@@ -262,12 +262,12 @@ impl Connection {
         &mut self,
         ring: &mut R,
         payload: &mut Payload,
-        manner: &Manner,
+        options: &Options,
         outbox: &mut Outbox,
         now_ns: u64,
     ) {
         self.skip_known();
-        let in_flight_max = if self.is_trusted(manner) { manner.in_flight_max } else { 1 };
+        let in_flight_max = if self.is_trusted(options) { options.in_flight_max } else { 1 };
         let is_full = self.sent - self.answered >= in_flight_max;
         if !self.may_send(now_ns) || self.sent == self.deliveries.len() || is_full {
             return;
@@ -291,10 +291,10 @@ impl Connection {
         if self.shift.0 != bytes {
             self.shift = (bytes, crc32c::shift(u64::from(bytes)));
         }
-        let facts = delivery.facts(payload.block(delivery.slot).records, &packed, manner);
+        let facts = delivery.facts(payload.block(delivery.slot).records, &packed, options);
         let start = self.heads.start + delivery.head * self.head_bytes;
         let head = &mut ring.memory()[start..start + self.head_bytes];
-        manner.prefix.write(head, delivery.correlation_id, self.partition, bytes + HEADER_BYTES as u32);
+        options.prefix.write(head, delivery.correlation_id, self.partition, bytes + HEADER_BYTES as u32);
         let batch_head = head.last_chunk_mut::<HEADER_BYTES>().expect("a head ends with the batch's");
         write_header(batch_head, &facts, self.shift.1);
         let pieces = [start..start + self.head_bytes, packed.records];
@@ -311,7 +311,7 @@ impl Connection {
     pub fn on_event<R: NetRing>(
         &mut self,
         ring: &mut R,
-        OfLane { payload, manner, outbox, errors }: OfLane<'_>,
+        OfLane { payload, options, outbox, errors }: OfLane<'_>,
         event: Event,
         now_ns: u64,
         done: &mut Vec<Done>,
@@ -319,13 +319,13 @@ impl Connection {
         let ended = match event {
             Event::Nothing => return false,
             Event::Sent { tag, memory } => {
-                self.on_sent(tag, manner);
+                self.on_sent(tag, options);
                 match memory {
                     Memory::Free => self.on_released(tag, payload, outbox, done),
                     Memory::Lent => self.delivery_of(tag).into_iter().for_each(|delivery| delivery.lent = true),
                     Memory::Held => {}
                 }
-                self.advance(ring, payload, manner, outbox, now_ns);
+                self.advance(ring, payload, options, outbox, now_ns);
                 self.link.settle_ending()
             }
             Event::Released { tag } => {
@@ -333,23 +333,23 @@ impl Connection {
                 self.link.settle_ending()
             }
             Event::Received => {
-                let ended = self.read_answers(ring, OfLane { payload, manner, outbox, errors }, now_ns, done);
+                let ended = self.read_answers(ring, OfLane { payload, options, outbox, errors }, now_ns, done);
                 self.link.listen(ring);
-                self.advance(ring, payload, manner, outbox, now_ns);
+                self.advance(ring, payload, options, outbox, now_ns);
                 // A send may have met the end before.
                 if ended == Event::Nothing { self.link.settle_ending() } else { ended }
             }
             broken @ Event::Broken { .. } => broken,
         };
-        self.on_ended(ring, OfLane { payload, manner, outbox, errors }, ended, done)
+        self.on_ended(ring, OfLane { payload, options, outbox, errors }, ended, done)
     }
 
     fn delivery_of(&mut self, slot: u32) -> Option<&mut Delivery> {
         self.deliveries.iter_mut().find(|delivery| delivery.slot == slot && !delivery.told)
     }
 
-    fn on_sent(&mut self, slot: u32, manner: &Manner) {
-        if manner.acks == 0
+    fn on_sent(&mut self, slot: u32, options: &Options) {
+        if options.acks == 0
             && let Some(delivery) = self.delivery_of(slot)
         {
             delivery.fate = Some(Fate::Produced);
@@ -390,7 +390,7 @@ impl Connection {
         now_ns: u64,
         done: &mut Vec<Done>,
     ) -> bool {
-        let manner = of_lane.manner;
+        let options = of_lane.options;
         if let Some(expires) = self.expires.take() {
             let left_ns = expires.saturating_duration_since(Instant::now()).as_nanos() as u64;
             self.replace_at_ns = now_ns.saturating_add(left_ns - left_ns / LIFETIME_SPARE);
@@ -400,15 +400,15 @@ impl Connection {
             let ended = self.link.break_off(ring, Breakage::Closed);
             return self.on_ended(ring, of_lane, ended, done);
         }
-        self.check_delivery(manner, now_ns);
-        let waits = self.answered < self.sent && manner.acks != 0 && self.link.is_up();
-        if waits && self.answer_wait_ns(now_ns) > manner.request_timeout_ns {
+        self.check_delivery(options, now_ns);
+        let waits = self.answered < self.sent && options.acks != 0 && self.link.is_up();
+        if waits && self.answer_wait_ns(now_ns) > options.request_timeout_ns {
             let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
             return self.on_ended(ring, of_lane, ended, done);
         }
         self.take_back_late(ring, of_lane.reborrow(), now_ns);
         let ended = self.recover(ring, of_lane.reborrow(), now_ns);
-        self.advance(ring, of_lane.payload, manner, of_lane.outbox, now_ns);
+        self.advance(ring, of_lane.payload, options, of_lane.outbox, now_ns);
         self.on_ended(ring, of_lane, ended, done)
     }
 }

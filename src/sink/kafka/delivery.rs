@@ -1,6 +1,6 @@
 //! One batch on its way: what is known of it until its books are closed.
 
-use super::Manner;
+use super::Options;
 use super::outbox::{Outbox, Packed};
 use crate::counters::Field;
 use crate::payload::Payload;
@@ -44,13 +44,13 @@ impl Delivery {
     }
 
     /// What the head of its batch says.
-    pub fn facts(&self, records: u64, packed: &Packed, manner: &Manner) -> BatchFacts {
-        let (producer_id, producer_epoch) = manner.identity.unwrap_or((NO_PRODUCER_ID, NO_PRODUCER_EPOCH));
+    pub fn facts(&self, records: u64, packed: &Packed, options: &Options) -> BatchFacts {
+        let (producer_id, producer_epoch) = options.identity.unwrap_or((NO_PRODUCER_ID, NO_PRODUCER_EPOCH));
         BatchFacts {
             records: records as u32,
             record_bytes: packed.records.len() as u32,
             records_crc: packed.crc,
-            codec: manner.codec,
+            codec: options.codec,
             first_timestamp_ms: self.timestamp_ms,
             max_timestamp_ms: self.timestamp_ms,
             producer_id,

@@ -1,6 +1,6 @@
 //! What the leader's answers come to.
 
-use super::{Connection, Manner, OfLane};
+use super::{Connection, OfLane, Options};
 use crate::connect::backoff::pause_ns;
 use crate::counters::Field;
 use crate::counters::broker_errors::{BrokerErrors, Refusal};
@@ -15,7 +15,7 @@ impl Connection {
     pub(super) fn read_answers<R: NetRing>(
         &mut self,
         ring: &mut R,
-        OfLane { payload, manner, outbox, errors }: OfLane<'_>,
+        OfLane { payload, options, outbox, errors }: OfLane<'_>,
         now_ns: u64,
         done: &mut Vec<Done>,
     ) -> Event {
@@ -42,11 +42,11 @@ impl Connection {
             if code != 0 {
                 self.note_error(code, payload, errors);
             }
-            self.on_answer((code, base_offset), manner);
+            self.on_answer((code, base_offset), options);
             self.skip_known();
         }
         self.tell(done);
-        self.recover(ring, OfLane { payload, manner, outbox, errors }, now_ns)
+        self.recover(ring, OfLane { payload, options, outbox, errors }, now_ns)
     }
 
     fn nonsense<R: NetRing>(&mut self, ring: &mut R) -> Event {
@@ -73,7 +73,7 @@ impl Connection {
     }
 
     /// The answer to the oldest unanswered batch: an error code, and the offset that it got, or -1.
-    fn on_answer(&mut self, (code, base_offset): (i16, i64), manner: &Manner) {
+    fn on_answer(&mut self, (code, base_offset): (i16, i64), options: &Options) {
         let error = broker_error(code);
         let moved = error.kind == ErrorKind::RefreshMetadata;
         let delivery = &mut self.deliveries[self.answered];
@@ -91,18 +91,18 @@ impl Connection {
                 delivery.fate = Some(Fate::Produced);
                 (self.failures, self.proven, self.last_refusal) = (0, true, None);
             }
-            _ if perhaps && manner.identity.is_none() => {
+            _ if perhaps && options.identity.is_none() => {
                 delivery.fate = Some(Fate::Uncertain(if moved { Field::ErrorBroker } else { Field::ErrorTimeout }));
             }
-            _ if again && delivery.attempts <= manner.retry.retries_max => self.recovering = true,
+            _ if again && delivery.attempts <= options.retry.retries_max => self.recovering = true,
             kind => {
                 delivery.fate = Some(delivery.unconfirmed(Field::ErrorBroker));
                 // A batch that is left out leaves a hole that the broker lets nothing past, and what is
                 // refused once will be refused again.
-                if manner.identity.is_some() || !kind.is_retriable() {
+                if options.identity.is_some() || !kind.is_retriable() {
                     let why = self.answer.words();
                     let what = || format!("the broker answered {error}{}", why.as_reason());
-                    self.end_with(manner, || (what(), error.remedy()));
+                    self.end_with(options, || (what(), error.remedy()));
                 }
             }
         }
@@ -110,14 +110,14 @@ impl Connection {
 
     /// When all in flight is answered after an "again": from the start, after a pause, elsewhere if need be.
     pub(super) fn recover<R: NetRing>(&mut self, ring: &mut R, of_lane: OfLane<'_>, now_ns: u64) -> Event {
-        let OfLane { payload, manner, .. } = of_lane;
+        let OfLane { payload, options, .. } = of_lane;
         if !self.recovering || self.answered < self.sent || !self.link.is_idle() {
             return Event::Nothing;
         }
         self.recovering = false;
         self.start_over(payload);
         self.failures = self.failures.saturating_add(1);
-        let pause_ns = pause_ns(&manner.retry, self.failures, self.random.next_u64());
+        let pause_ns = pause_ns(&options.retry, self.failures, self.random.next_u64());
         self.not_before_ns = self.not_before_ns.max(now_ns + pause_ns);
         if std::mem::take(&mut self.renew) {
             return self.link.break_off(ring, Breakage::Closed);

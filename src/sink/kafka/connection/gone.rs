@@ -43,7 +43,7 @@ impl Connection {
         done: &mut Vec<Done>,
     ) -> bool {
         let Event::Broken { why, unsent } = event else { return false };
-        let OfLane { payload, manner, outbox, .. } = of_lane;
+        let OfLane { payload, options, outbox, .. } = of_lane;
         let mut given_up = None;
         for at in self.answered..self.sent {
             let delivery = &mut self.deliveries[at];
@@ -62,15 +62,15 @@ impl Connection {
                 delivery.held = false;
                 delivery.buffer.take().into_iter().for_each(|buffer| outbox.give_back(buffer));
             }
-            let spent = delivery.attempts > manner.retry.retries_max;
-            if delivery.fate.is_none() && (spent || !on_its_way && manner.identity.is_none()) {
+            let spent = delivery.attempts > options.retry.retries_max;
+            if delivery.fate.is_none() && (spent || !on_its_way && options.identity.is_none()) {
                 delivery.fate = Some(delivery.unconfirmed(why.kind()));
                 given_up = Some(delivery.attempts);
             }
         }
         // With a producer id there is a hole now: see `on_answer`.
-        if let Some(attempts) = given_up.filter(|_| manner.identity.is_some()) {
-            self.end_with(manner, || {
+        if let Some(attempts) = given_up.filter(|_| options.identity.is_some()) {
+            self.end_with(options, || {
                 let what = format!("the connection was lost with a batch on it at its attempt {attempts}, the last");
                 (what, Some("a larger --retry (retries), or --idempotent off to go on without it"))
             });

@@ -1,7 +1,7 @@
 //! A broker that throttles or refuses, over a real connection; the clock is the test's.
 
 use super::super::INBOX_BYTES;
-use super::super::tests::manner;
+use super::super::tests::options;
 use super::*;
 use crate::payload::framing::Framing;
 use crate::payload::stamper::Stamper;
@@ -26,7 +26,7 @@ const RETRY: RetryPlan = RetryPlan { retries_max: 100, backoff_min_ns: 1 << 60, 
 struct Scene {
     ring: Blocking,
     connection: Connection,
-    manner: Manner,
+    options: Options,
     payload: Payload,
     outbox: Outbox,
     errors: BrokerErrors,
@@ -58,7 +58,7 @@ fn delivery(correlation_id: i32) -> Delivery {
 
 impl Scene {
     fn with_in_flight(deliveries: usize, request_timeout_ns: u64) -> Self {
-        let manner = Manner { in_flight_max: deliveries, request_timeout_ns, ..manner() };
+        let options = Options { in_flight_max: deliveries, request_timeout_ns, ..options() };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer_address = listener.local_addr().unwrap();
         let stream = TcpStream::connect(peer_address).unwrap();
@@ -68,19 +68,19 @@ impl Scene {
         let mut link = Link::open(&mut ring, (0, 0), dialed, Area::cut(0, INBOX_BYTES, false)).unwrap();
         link.listen(&mut ring);
         let heads_at = Area::bytes(INBOX_BYTES, false);
-        let heads = heads_at..heads_at + (deliveries + 1) * manner.head_bytes();
-        let mut connection = Connection::new(0, link, None, heads, &manner);
+        let heads = heads_at..heads_at + (deliveries + 1) * options.head_bytes();
+        let mut connection = Connection::new(0, link, None, heads, &options);
         connection.deliveries.extend((0..deliveries as i32).map(delivery));
         connection.sent = deliveries;
         let starts = Starts::Fixed { length: 4096, count: 1 };
         let payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, deliveries);
         let (outbox, errors) = (Outbox::new(Codec::None, Vec::new(), 0).unwrap(), BrokerErrors::default());
-        Self { ring, connection, manner, payload, outbox, errors, broker }
+        Self { ring, connection, options, payload, outbox, errors, broker }
     }
 
     fn answer(&mut self, (correlation_id, code): (i32, i16), throttle_time_ms: i32, now_ms: u64) -> Vec<Done> {
         let mut bytes = Vec::new();
-        let mut answer = AnswerWriter::begin(&mut bytes, self.manner.version, correlation_id, 1);
+        let mut answer = AnswerWriter::begin(&mut bytes, self.options.version, correlation_id, 1);
         answer.topic(b"t", 1);
         answer.partition(0, code, 7);
         answer.end(throttle_time_ms);
@@ -91,7 +91,7 @@ impl Scene {
     /// As `answer`, with words about a record; the batch may be sent again.
     fn refuse(&mut self, (correlation_id, code): (i32, i16), words: &str, now_ms: u64) {
         let mut bytes = Vec::new();
-        let mut answer = AnswerWriter::begin(&mut bytes, self.manner.version, correlation_id, 1);
+        let mut answer = AnswerWriter::begin(&mut bytes, self.options.version, correlation_id, 1);
         answer.topic(b"t", 1);
         answer.partition(0, code, -1);
         answer.end(0);
@@ -117,7 +117,7 @@ impl Scene {
                 let event = self.connection.link.complete(&mut self.ring, completion);
                 let of_lane = OfLane {
                     payload: &mut self.payload,
-                    manner: &self.manner,
+                    options: &self.options,
                     outbox: &mut self.outbox,
                     errors: &mut self.errors,
                 };
@@ -135,7 +135,7 @@ impl Scene {
     fn is_up_at(&mut self, now_ms: u64) -> bool {
         let of_lane = OfLane {
             payload: &mut self.payload,
-            manner: &self.manner,
+            options: &self.options,
             outbox: &mut self.outbox,
             errors: &mut self.errors,
         };
@@ -163,7 +163,7 @@ fn silence_that_a_broker_announced_is_no_timeout() {
 #[test]
 fn a_leader_that_cannot_be_reached_ends_the_run_though_nothing_waits() {
     let mut scene = Scene::with_in_flight(1, 100 * MILLISECOND);
-    scene.manner.delivery_timeout_ns = 5000 * MILLISECOND;
+    scene.options.delivery_timeout_ns = 5000 * MILLISECOND;
     scene.answer((0, 0), 0, 1);
     assert!(scene.is_up_at(9000) && scene.connection.take_end().is_none(), "nothing waits for it while it is up");
     scene.connection.link.break_off(&mut scene.ring, Breakage::Given(Field::ErrorTimeout));
@@ -176,17 +176,17 @@ fn a_leader_that_cannot_be_reached_ends_the_run_though_nothing_waits() {
 
 #[test]
 fn sequences_go_round_after_the_largest_number() {
-    let Scene { mut ring, mut connection, manner, .. } = Scene::with_in_flight(3, u64::MAX);
+    let Scene { mut ring, mut connection, options, .. } = Scene::with_in_flight(3, u64::MAX);
     connection.deliveries.clear();
     connection.sent = 0;
     connection.next_sequence = i32::MAX - 1;
-    let manner = Manner { identity: Some((1, 0)), ..manner };
+    let options = Options { identity: Some((1, 0)), ..options };
     let starts = Starts::Fixed { length: 16, count: 100 };
     let mut payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, 3);
     for records in [4, 3, 1] {
         let run = payload.run(1600, 1600, records).unwrap();
         let slot = payload.begin(ring.memory(), run, Block::default());
-        connection.push(&payload, slot, &manner, 0);
+        connection.push(&payload, slot, &options, 0);
     }
     let sequences: Vec<i32> = connection.deliveries.iter().map(|delivery| delivery.base_sequence).collect();
     assert_eq!(sequences, [i32::MAX - 1, 2, 5]);
@@ -203,7 +203,7 @@ fn an_error_that_nobody_foresaw_is_a_doubt() {
 #[test]
 fn what_was_refused_to_the_end_is_no_timeout() {
     let mut scene = Scene::with_in_flight(3, u64::MAX);
-    (scene.manner.identity, scene.manner.retry) = (Some((1, 0)), RETRY);
+    (scene.options.identity, scene.options.retry) = (Some((1, 0)), RETRY);
     let left = |scene: &Scene| scene.connection.leftovers().map(|(_, fate)| fate).collect::<Vec<_>>();
     let (refused, silent) = (Fate::Failed(Field::ErrorBroker), Fate::Uncertain(Field::ErrorTimeout));
     assert_eq!(left(&scene), [silent; 3]);
@@ -227,13 +227,13 @@ fn what_was_refused_to_the_end_is_no_timeout() {
 #[test]
 fn what_was_lost_after_a_refusal_is_in_doubt() {
     let mut scene = Scene::with_in_flight(2, u64::MAX);
-    (scene.manner.identity, scene.manner.retry) = (Some((1, 0)), RETRY);
+    (scene.options.identity, scene.options.retry) = (Some((1, 0)), RETRY);
     // Refused once, and sent again.
     scene.connection.deliveries[1].refused = true;
     scene.refuse((0, 19), "", 1);
-    let Scene { ring, connection, manner, payload, outbox, errors, .. } = &mut scene;
+    let Scene { ring, connection, options, payload, outbox, errors, .. } = &mut scene;
     let lost = Event::Broken { why: Breakage::Given(Field::ErrorTimeout), unsent: None };
-    assert!(connection.on_ended(ring, OfLane { payload, manner, outbox, errors }, lost, &mut Vec::new()));
+    assert!(connection.on_ended(ring, OfLane { payload, options, outbox, errors }, lost, &mut Vec::new()));
     let left: Vec<_> = connection.leftovers().map(|(_, fate)| fate).collect();
     assert_eq!(left, [Fate::Failed(Field::ErrorBroker), Fate::Uncertain(Field::ErrorTimeout)]);
     assert!(connection.last_refusal.is_none(), "the silence came after it");
@@ -243,8 +243,8 @@ fn what_was_lost_after_a_refusal_is_in_doubt() {
 fn a_delivery_that_takes_too_long_names_the_last_answer() {
     let end = |refused: bool| {
         let mut scene = Scene::with_in_flight(1, u64::MAX);
-        scene.manner.delivery_timeout_ns = 5000 * MILLISECOND;
-        scene.manner.retry = RETRY;
+        scene.options.delivery_timeout_ns = 5000 * MILLISECOND;
+        scene.options.retry = RETRY;
         if refused {
             scene.refuse((0, 19), "two are missing\n", 1);
         }
@@ -258,12 +258,12 @@ fn a_delivery_that_takes_too_long_names_the_last_answer() {
     assert!(why.contains(told) && why.contains("mend: ") && why.contains("min.insync.replicas"), "{why}");
     // As where the broker is gone since.
     let mut scene = Scene::with_in_flight(1, u64::MAX);
-    (scene.manner.delivery_timeout_ns, scene.manner.retry) = (5000 * MILLISECOND, RETRY);
+    (scene.options.delivery_timeout_ns, scene.options.retry) = (5000 * MILLISECOND, RETRY);
     scene.refuse((0, 19), "", 1);
     scene.connection.down_from_ns = 2000 * MILLISECOND;
-    let Scene { ring, connection, manner, .. } = &mut scene;
+    let Scene { ring, connection, options, .. } = &mut scene;
     connection.link.break_off(ring, Breakage::Closed);
-    connection.check_delivery(manner, 5001 * MILLISECOND);
+    connection.check_delivery(options, 5001 * MILLISECOND);
     let why = connection.take_end().expect("its time is over");
     let told =
         "NOT_ENOUGH_REPLICAS (19); for 3 s there has been no connection to the leader\n  mend: look at the broker";
