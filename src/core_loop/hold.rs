@@ -1,7 +1,7 @@
 //! How long a block that is not full waits for more.
 
 use crate::pace::Grant;
-use crate::payload::Run;
+use crate::payload::Extent;
 
 /// The longest that an adaptive core spins before a due time, to be punctual.
 pub const SPIN_NS_MAX: u64 = 60_000;
@@ -10,12 +10,12 @@ const LONG_HOLD_NS: u64 = 50 * SPIN_NS_MAX;
 
 /// Until when a partial block waits for more: until its first record is one linger old, the block could have filled or
 /// the phase is over. `None`: no other record of the phase falls due before that.
-pub fn hold_until(grant: &Grant, run: Run) -> Option<u64> {
-    if !grant.paced || run.full || run.bytes >= grant.left_bytes {
+pub fn hold_until(grant: &Grant, extent: Extent) -> Option<u64> {
+    if !grant.paced || extent.full || extent.bytes >= grant.left_bytes {
         return None;
     }
     let hold_ns = grant.first_due_ns + grant.held_ns.min(grant.spread.offset_ns(grant.left_bytes));
-    let next_ns = grant.first_due_ns + grant.spread.offset_ns(run.bytes);
+    let next_ns = grant.first_due_ns + grant.spread.offset_ns(extent.bytes);
     (next_ns <= hold_ns).then_some(hold_ns)
 }
 

@@ -103,8 +103,8 @@ fn several_partitions_are_full_only_once_nothing_more_may_be_in_flight() {
         let mut payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, BLOCKS as usize);
         for _ in 0..2 {
             assert_eq!(sink.room(&mut ring, 0, BLOCK_BYTES), Room { bytes: BLOCK_BYTES, records: 1 });
-            let run = payload.run(BLOCK_BYTES, BLOCK_BYTES, 1).unwrap();
-            let slot = payload.begin(ring.memory(), run, Block::default());
+            let extent = payload.extent(BLOCK_BYTES, BLOCK_BYTES, 1).unwrap();
+            let slot = payload.begin(ring.memory(), extent, Block::default());
             sink.offer(&mut ring, 0, slot, &mut payload, false);
         }
         assert_eq!(sink.room(&mut ring, 0, BLOCK_BYTES), Room::NONE);

@@ -184,8 +184,8 @@ fn sequences_go_round_after_the_largest_number() {
     let starts = Starts::Fixed { length: 16, count: 100 };
     let mut payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, 3);
     for records in [4, 3, 1] {
-        let run = payload.run(1600, 1600, records).unwrap();
-        let slot = payload.begin(ring.memory(), run, Block::default());
+        let extent = payload.extent(1600, 1600, records).unwrap();
+        let slot = payload.begin(ring.memory(), extent, Block::default());
         connection.push(&payload, slot, &options, 0);
     }
     let sequences: Vec<i32> = connection.deliveries.iter().map(|delivery| delivery.base_sequence).collect();
