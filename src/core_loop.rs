@@ -186,7 +186,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             taps::tap_events(self.tap.as_mut(), at, self.ring.memory(), payload, slot);
             lane.pacer.take(extent.bytes);
             lane.spend(grant.warmup, extent.records, extent.bytes);
-            self.tally.submitted(at, payload.block(slot), grant.late_ns);
+            self.tally.submitted(at, payload.block(slot), grant.late_after_ns);
             self.sink.offer(&mut self.ring, at, slot, payload, grant.paced && !extent.full);
             turn_bytes += extent.bytes;
             fed.records += extent.records;
