@@ -372,7 +372,7 @@ impl Link {
         let lacks_memory = outgoing.zero_copy && is_lack_of_memory(completion.result);
         // The rest is copied, and so is all that follows.
         self.zero_copy &= !lacks_memory;
-        let passes = lacks_memory || is_passing(completion.result);
+        let passes = lacks_memory || is_transient(completion.result);
         let error = Some(-completion.result).filter(|_| completion.result < 0 && !passes);
         // A part whose memory the kernel still reads keeps the message until its second answer.
         outgoing.submitted = held && !is_whole && error.is_none();
@@ -426,7 +426,7 @@ fn parts(dialed: Dialed) -> (File, Option<Box<TlsSession>>) {
     (File::from(OwnedFd::from(dialed.stream)), dialed.tls.map(Box::new))
 }
 
-fn is_passing(result: i32) -> bool {
+fn is_transient(result: i32) -> bool {
     matches!(-result, libc::EAGAIN | libc::EINTR)
 }
 
