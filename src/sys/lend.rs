@@ -120,11 +120,20 @@ impl Lenders {
     /// A new one for a connection within this host; false: there is none, and memory is not to be lent.
     pub fn make(&mut self, slot: FileSlot, socket: BorrowedFd<'_>) -> bool {
         let at = slot.0 as usize;
-        if at >= self.0.len() {
-            self.0.resize_with(at + 1, || None);
+        let lender = is_within_host(socket).then(Lender::new).and_then(Result::ok);
+        let is_there = lender.is_some();
+        if at < self.0.len() {
+            self.0[at] = lender;
+        } else if is_there {
+            self.0.resize_with(at, || None);
+            self.0.push(lender);
         }
-        self.0[at] = is_within_host(socket).then(Lender::new).and_then(Result::ok);
-        self.0[at].is_some()
+        is_there
+    }
+
+    /// No connection has had one.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub fn get(&mut self, slot: FileSlot) -> Option<&mut Lender> {
