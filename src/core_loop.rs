@@ -169,7 +169,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             }
             let room = self.sink.room(&mut self.ring, at, payload.next_length());
             let records_max = lane.may_offer(grant.warmup, |bytes| payload.records_within(bytes)).min(room.records);
-            let Some(run) = payload.run(grant.budget_bytes, room.bytes.min(self.block_bytes), records_max) else {
+            let Some(extent) = payload.extent(grant.budget_bytes, room.bytes.min(self.block_bytes), records_max) else {
                 if room.is_none() && self.sink.submitting_makes_room(at) {
                     fed.wake_ns = now_ns;
                 } else {
@@ -177,20 +177,20 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 }
                 return;
             };
-            if let Some(hold_ns) = hold_until(&grant, run).filter(|hold_ns| now_ns < *hold_ns) {
+            if let Some(hold_ns) = hold_until(&grant, extent).filter(|hold_ns| now_ns < *hold_ns) {
                 let wake_ns = if is_long(&grant, hold_ns) { &mut fed.hold_ns } else { &mut fed.wake_ns };
                 *wake_ns = hold_ns.min(*wake_ns);
                 return;
             }
-            let slot = payload.begin(self.ring.memory(), run, block_for(&grant, now_ns));
+            let slot = payload.begin(self.ring.memory(), extent, block_for(&grant, now_ns));
             taps::tap_events(self.tap.as_mut(), at, self.ring.memory(), payload, slot);
-            lane.pacer.take(run.bytes);
-            lane.spend(grant.warmup, run.records, run.bytes);
-            self.tally.submitted(at, payload.block(slot), grant.late_ns);
-            self.sink.offer(&mut self.ring, at, slot, payload, grant.paced && !run.full);
-            turn_bytes += run.bytes;
-            fed.records += run.records;
-            fed.bytes += run.bytes;
+            lane.pacer.take(extent.bytes);
+            lane.spend(grant.warmup, extent.records, extent.bytes);
+            self.tally.submitted(at, payload.block(slot), grant.late_after_ns);
+            self.sink.offer(&mut self.ring, at, slot, payload, grant.paced && !extent.full);
+            turn_bytes += extent.bytes;
+            fed.records += extent.records;
+            fed.bytes += extent.bytes;
         }
         if turn_bytes >= TURN_BYTES {
             fed.wake_ns = now_ns;
@@ -205,8 +205,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         }
         let payload = &self.payloads[at];
         let records_max = self.lanes[at].may_offer(grant.warmup, |bytes| payload.records_within(bytes));
-        let run = payload.run(1, self.block_bytes, records_max)?;
-        hold_until(grant, run).filter(|hold_ns| is_long(grant, *hold_ns))
+        let extent = payload.extent(1, self.block_bytes, records_max)?;
+        hold_until(grant, extent).filter(|hold_ns| is_long(grant, *hold_ns))
     }
 
     /// What a stall made later than the catch-up allows becomes "not sent".

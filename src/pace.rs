@@ -58,9 +58,9 @@ pub struct Grant {
     pub first_due_ns: u64,
     pub spread: Spread,
     /// A partial block waits for more until its first record has been due so long.
-    pub held_ns: u64,
+    pub hold_max_ns: u64,
     /// Records sent later than this after they were due are catch-up.
-    pub late_ns: u64,
+    pub late_after_ns: u64,
     pub warmup: bool,
     pub weight: u64,
     /// Whether the phase has a rate; without one `first_due_ns` is simply the present.
@@ -206,17 +206,17 @@ impl Pacer {
             (_, false) => (0, self.position_due_ns),
         };
         let left_bytes = self.run_end.saturating_sub(self.position);
-        let Waits { held_ns, late_ns, .. } = phase.waits;
+        let Waits { hold_max_ns, late_after_ns, .. } = phase.waits;
         let (spread, warmup, weight) = (phase.spread, phase.warmup, phase.weight);
-        Grant { budget_bytes, left_bytes, first_due_ns, spread, held_ns, late_ns, warmup, weight, paced }
+        Grant { budget_bytes, left_bytes, first_due_ns, spread, hold_max_ns, late_after_ns, warmup, weight, paced }
     }
 
     /// After the last record of the last phase.
     fn nothing(&self) -> Grant {
         let (warmup, weight) = self.phases.last().map_or((false, 1), |phase| (phase.warmup, phase.weight));
         let (budget_bytes, left_bytes, first_due_ns) = (0, 0, u64::MAX);
-        let (spread, held_ns, late_ns, paced) = (Spread(0), 0, 0, true);
-        Grant { budget_bytes, left_bytes, first_due_ns, spread, held_ns, late_ns, warmup, weight, paced }
+        let (spread, hold_max_ns, late_after_ns, paced) = (Spread(0), 0, 0, true);
+        Grant { budget_bytes, left_bytes, first_due_ns, spread, hold_max_ns, late_after_ns, warmup, weight, paced }
     }
 }
 
@@ -263,9 +263,9 @@ struct Windows {
 #[derive(Clone, Copy, Debug)]
 struct Waits {
     /// For others of their block.
-    held_ns: u64,
+    hold_max_ns: u64,
     /// Before they are catch-up.
-    late_ns: u64,
+    late_after_ns: u64,
     /// Before they are given up.
     expires_ns: u64,
 }
@@ -276,14 +276,14 @@ impl Waits {
         if let Some(Windows { on_ns, .. }) = windows {
             // All of a cycle is due at its start, and on time as long as its window is open.
             let expires_ns = catch_up_ns.max(LATE_NS).saturating_add(on_ns);
-            return Self { held_ns: 0, late_ns: on_ns, expires_ns };
+            return Self { hold_max_ns: 0, late_after_ns: on_ns, expires_ns };
         }
         let fill_ns = spread.offset_ns(block_bytes);
-        let held_ns = linger_ns.min(fill_ns);
+        let hold_max_ns = linger_ns.min(fill_ns);
         // One block's time and no more: that no stretch of time holds more than its rate and one block, catch-up
         // aside, rests on it.
-        let late_ns = fill_ns.saturating_add(PUNCTUAL_NS).min(linger_ns.saturating_add(LATE_NS));
-        Self { held_ns, late_ns, expires_ns: catch_up_ns.max(held_ns.saturating_add(LATE_NS)) }
+        let late_after_ns = fill_ns.saturating_add(PUNCTUAL_NS).min(linger_ns.saturating_add(LATE_NS));
+        Self { hold_max_ns, late_after_ns, expires_ns: catch_up_ns.max(hold_max_ns.saturating_add(LATE_NS)) }
     }
 }
 

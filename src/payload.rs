@@ -1,8 +1,8 @@
 //! One lane's payload: records baked before the barrier, laid out one behind the other in the core's region,
 //! then only stamped.
 //!
-//! Record number `n` of the producer has the content of ring record `n % count`, whatever the timing. Blocks
-//! are runs of consecutive records; those that the kernel may still read are kept in order and never lapped. What
+//! Record number `n` of the producer has the content of ring record `n % count`, whatever the timing. A block
+//! is an extent of consecutive records; those that the kernel may still read are kept in order and never lapped. What
 //! a block was outlives its bytes: a record that must be sent again is made again, byte for byte ([`Payload::remake`]).
 //!
 //! A target may want bytes around each record (`framing`): *payload* counts leave them out, *spans* contain them.
@@ -99,7 +99,7 @@ impl Block {
 
 /// Records that could go now: how many, and whether waiting could add any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct Extent {
     pub records: u64,
     pub bytes: u64,
     pub full: bool,
@@ -152,7 +152,7 @@ impl Payload {
 
     /// What could go now: due within `budget_bytes` of payload, at most `span_max` bytes with framing and
     /// `records_max` records, contiguous and free.
-    pub fn run(&self, budget_bytes: u64, span_max: u64, records_max: u64) -> Option<Run> {
+    pub fn extent(&self, budget_bytes: u64, span_max: u64, records_max: u64) -> Option<Extent> {
         let count = self.starts.count();
         let at = self.next_sequence % count;
         let due = match &self.starts {
@@ -169,7 +169,12 @@ impl Payload {
             return None;
         }
         let bytes = self.starts.start(at + records) - self.starts.start(at);
-        Some(Run { records, bytes, full: records == limit })
+        Some(Extent { records, bytes, full: records == limit })
+    }
+
+    /// `extent`, until all callers say so.
+    pub fn run(&self, budget_bytes: u64, span_max: u64, records_max: u64) -> Option<Extent> {
+        self.extent(budget_bytes, span_max, records_max)
     }
 
     /// Records from ring position `at`, at most `most`, whose spans together fit into `span_max`.
@@ -237,19 +242,19 @@ impl Payload {
         }
     }
 
-    /// Writes sequences, due times, weight, signature and checksum into the next `run` and takes it out of the
+    /// Writes sequences, due times, weight, signature and checksum into the next `extent` and takes it out of the
     /// ring; the returned slot names the block until all its records are settled.
-    pub fn begin(&mut self, memory: &mut [u8], run: Run, mut block: Block) -> u32 {
+    pub fn begin(&mut self, memory: &mut [u8], extent: Extent, mut block: Block) -> u32 {
         let at = self.next_sequence % self.starts.count();
         let frame = self.framing.bytes();
         block.first_record = at;
-        block.records = run.records;
-        block.bytes = run.bytes;
-        block.span_bytes = run.bytes + run.records * frame;
+        block.records = extent.records;
+        block.bytes = extent.bytes;
+        block.span_bytes = extent.bytes + extent.records * frame;
         block.start = self.base + (self.starts.start(at) + at * frame) as usize;
         block.first_sequence = self.next_sequence;
         block.remainder = self.stamp(memory, &block);
-        self.next_sequence += run.records;
+        self.next_sequence += extent.records;
         self.passed = 0;
         self.slots.open(block)
     }

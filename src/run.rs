@@ -9,10 +9,10 @@ mod host_facts;
 mod interference;
 mod kafka;
 mod kafka_compat;
-mod manners;
 mod net;
 mod region;
 mod setup;
+mod sink_options;
 mod stop;
 
 pub use stop::Stop;

@@ -51,12 +51,12 @@ impl Lane {
             let due = grant.budget_bytes.div_ceil(self.record_bytes);
             let late_ns = now_ns.saturating_sub(grant.first_due_ns);
             let more = due * self.record_bytes < grant.left_bytes;
-            let lingers = due < block_records && late_ns < grant.held_ns && more;
+            let lingers = due < block_records && late_ns < grant.hold_max_ns && more;
             if due == 0 || lingers {
                 return;
             }
             let count = due.min(block_records);
-            let on_time_ns = grant.held_ns + core.turn_ns_max;
+            let on_time_ns = grant.hold_max_ns + core.turn_ns_max;
             let is_late = |record: &u64| {
                 let due_ns = grant.first_due_ns + grant.spread.offset_ns(record * self.record_bytes);
                 now_ns - due_ns > on_time_ns

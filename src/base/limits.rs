@@ -21,7 +21,7 @@ pub const PRODUCERS_MAX: usize = 65_536;
 
 /// Bytes of one block (`--block-size`), and of all payload rings (`--ring-size`) of one core.
 pub const BLOCK_BYTES_MAX: u64 = 1 << 30;
-pub const RING_BYTES_MAX: u64 = 64 << 30;
+pub const CORE_RINGS_BYTES_MAX: u64 = 64 << 30;
 /// Of a block that the kernel copies, and of the ring of a producer whose target takes all at once, by default: what
 /// `engine plan` times has to be as large.
 pub const BLOCK_BUFFERED_BYTES: u64 = 256 << 10;
@@ -154,7 +154,7 @@ pub const HTTP_HEADER_BYTES_MAX: usize = 16 << 10;
 /// Bytes of a file with a password or token.
 pub const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// Attempts beyond the first that `--retry` can ask for.
-pub const RETRIES_MAX: u64 = 1_000_000;
+pub const REQUEST_RETRIES_MAX: u64 = 1_000_000;
 /// Between two attempts, doubling from the least to the most.
 pub const BACKOFF_MIN_NS: u64 = 50_000_000;
 pub const BACKOFF_MAX_NS: u64 = 5_000_000_000;
@@ -236,7 +236,7 @@ const _: () = assert!(RECEIVE_TOPIC_PARTITIONS_MAX as usize <= RECEIVE_PARTITION
 const _: () = assert!(RECEIVE_HEAD_BYTES_MAX * 2 <= RECEIVE_READ_BYTES);
 const _: () = assert!(WAIT_NS_MAX < WATCHDOG_NS);
 const _: () = assert!(SNAPSHOT_INTERVAL_NS < 1_000_000_000 && 1_000_000_000 % SNAPSHOT_INTERVAL_NS == 0);
-const _: () = assert!(RECORD_BYTES_MAX <= BLOCK_BYTES_MAX && BLOCK_BYTES_MAX < RING_BYTES_MAX);
+const _: () = assert!(RECORD_BYTES_MAX <= BLOCK_BYTES_MAX && BLOCK_BYTES_MAX < CORE_RINGS_BYTES_MAX);
 // What a block stands for can be counted.
 const _: () = assert!(BLOCK_BYTES_MAX < u64::MAX / WEIGHT_MAX);
 const _: () = assert!(RECORD_BYTES_MIN_UNANNOTATED < RECORD_BYTES_MIN);

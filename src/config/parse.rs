@@ -106,7 +106,7 @@ pub fn behind_home(path: &str) -> Option<&str> {
 fn parse_retry(text: &str) -> Result<RetryPlan, String> {
     let (least, most) = (limits::BACKOFF_MIN_NS, limits::BACKOFF_MAX_NS);
     let (retries, pauses) = text.split_once(',').unwrap_or((text, ""));
-    let retries = if retries == "off" { 0 } else { parse_count(retries.trim(), 0, limits::RETRIES_MAX)? };
+    let retries = if retries == "off" { 0 } else { parse_count(retries.trim(), 0, limits::REQUEST_RETRIES_MAX)? };
     let plan = RetryPlan { retries_max: retries as u32, backoff_min_ns: least, backoff_max_ns: most };
     if !text.contains(',') {
         return Ok(plan);

@@ -239,9 +239,9 @@ proptest! {
         let patience = Patience { catch_up_ns, linger_ns, block_bytes };
         let mut pacer = Pacer::new(&[steady(OPEN, bytes_per_second)], 0, patience);
         pacer.take(taken);
-        let Grant { first_due_ns, held_ns, .. } = pacer.grant(0);
+        let Grant { first_due_ns, hold_max_ns, .. } = pacer.grant(0);
         let kept_ns = kept_ns(patience, bytes_per_second);
-        prop_assert!(held_ns <= kept_ns && kept_ns - held_ns <= 2, "held for {}, not {}", held_ns, kept_ns);
+        prop_assert!(hold_max_ns <= kept_ns && kept_ns - hold_max_ns <= 2, "held for {}, not {}", hold_max_ns, kept_ns);
         prop_assert_eq!(pacer.expired_bytes(first_due_ns + kept_ns.saturating_sub(2) + LATE_NS), 0);
         prop_assert_eq!(pacer.expired_bytes(first_due_ns + catch_up_ns), 0);
         prop_assert!(pacer.expired_bytes(first_due_ns + catch_up_ns.max(kept_ns + LATE_NS) + 1) > 0);
@@ -344,7 +344,7 @@ fn a_burst_has_its_window_before_the_catch_up_begins() {
         let schedule = [burst(OPEN, on_ns, off_ns, Some(1_000))];
         let mut pacer = Pacer::new(&schedule, 0, Patience { catch_up_ns, ..FOREVER });
         pacer.take(25_000);
-        assert_eq!((pacer.grant(on_ns - 1).budget_bytes, pacer.grant(on_ns - 1).late_ns), (35_000, on_ns));
+        assert_eq!((pacer.grant(on_ns - 1).budget_bytes, pacer.grant(on_ns - 1).late_after_ns), (35_000, on_ns));
         assert_eq!(pacer.expired_bytes(on_ns + beyond_ns), 0);
         assert_eq!(pacer.expired_bytes(on_ns + beyond_ns + 1), 35_000);
         // The next cycle's are as young as the first one's were.

@@ -73,9 +73,9 @@ fn a_ring_that_nobody_needs_any_more_is_not_finished() {
 }
 
 fn begin(payload: &mut Payload, memory: &mut [u8], span: u64, weight: u64) -> Option<u32> {
-    let run = payload.run(u64::MAX, span, u64::MAX)?;
+    let extent = payload.extent(u64::MAX, span, u64::MAX)?;
     let block = Block { weight, first_due_ns: 5_000_000 * (payload.next_sequence() + 1), ..Block::default() };
-    Some(payload.begin(memory, run, block))
+    Some(payload.begin(memory, extent, block))
 }
 
 fn kafka(key: KeyPlan, headers: Vec<Header>) -> Framing {
@@ -105,9 +105,9 @@ pub fn batch_of(payload: &Payload, memory: &[u8], slot: u32, timestamp_ms: i64) 
 #[test]
 fn the_date_of_an_image_is_when_it_was_sent_and_stays_so() {
     let (mut payload, mut memory) = baked(&fits(), Framing::None);
-    let run = payload.run(u64::MAX, 8192, 1).unwrap();
+    let extent = payload.extent(u64::MAX, 8192, 1).unwrap();
     let block = Block { weight: 1, first_due_ns: 1_000_000_000, submit_ns: 6_000_000_000, ..Block::default() };
-    let slot = payload.begin(&mut memory, run, block);
+    let slot = payload.begin(&mut memory, extent, block);
     let sent = memory[payload.block(slot).range()].to_vec();
     let text = String::from_utf8_lossy(&sent);
     // The barrier fell 20 s after the minute.

@@ -1,8 +1,8 @@
 //! Cores whose Kafka client is rskafka, which connects and waits by itself: no ring with sockets, no dialer.
 
 use super::enter::enter_loop;
-use super::manners::kafka_framing;
 use super::setup::{Prepared, Setup};
+use super::sink_options::kafka_framing;
 use crate::base::fatal::Fatal;
 use crate::counters::CoreEnd;
 use crate::payload::framing::KafkaFraming;

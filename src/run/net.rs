@@ -2,8 +2,8 @@
 
 use super::enter::enter_loop;
 use super::kafka::KafkaLane;
-use super::manners::{http_manner, kafka_manner};
 use super::setup::{Prepared, Setup};
+use super::sink_options::{http_manner, kafka_options};
 use super::{kafka_compat, region};
 use crate::base::fatal::Fatal;
 use crate::connect::dial::Dialed;
@@ -167,7 +167,7 @@ fn open_kafka<R: NetRing>(
     let mut setups = Vec::new();
     for ((dialed, staging), lane) in dialed.into_iter().zip(&prepared.staging).zip(&setup.kafka_lanes) {
         setups.push(kafka::LaneSetup {
-            manner: kafka_manner(setup, lane)?,
+            options: kafka_options(setup, lane)?,
             partitions: lane.partitions.iter().copied().zip(dialed).collect(),
             staging: staging.clone(),
             block_bytes: prepared.block_bytes,

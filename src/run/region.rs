@@ -1,8 +1,8 @@
 //! What a core's memory holds: for each lane its ring of records, framed as its target wants them, and what its sink
 //! needs beside it.
 
-use super::manners;
 use super::setup::{Ready, Setup};
+use super::sink_options;
 use crate::base::align::PAGE_BYTES;
 use crate::base::fatal::Fatal;
 use crate::base::{limits, units};
@@ -37,7 +37,7 @@ pub fn places(setup: &Setup) -> Result<(Vec<Place>, u64), Fatal> {
     let block_bytes = plan.sink.block_bytes;
     let mut drafts = Vec::new();
     for producer in plan.producers_of(setup.index) {
-        let (framing, ring_bytes) = (manners::framing(plan, producer), core.ring_bytes_per_lane);
+        let (framing, ring_bytes) = (sink_options::framing(plan, producer), core.ring_bytes_per_lane);
         drafts.push(Draft::new(&plan.payload, framing, setup.zero_fraction, producer.id, ring_bytes, block_bytes)?);
     }
     // The loop's blocks hold at least one record of any lane, so the staging buffers must as well.
@@ -50,7 +50,7 @@ pub fn places(setup: &Setup) -> Result<(Vec<Place>, u64), Fatal> {
             TargetPlan::Null | TargetPlan::Stdout => 0,
             TargetPlan::File(file) => staging_bytes(file, draft.starts(), block_bytes, depth),
             TargetPlan::Tcp(_) | TargetPlan::Http(_) | TargetPlan::Kafka(_) => {
-                manners::staging_bytes(setup, (lane, producer), block_bytes)?
+                sink_options::staging_bytes(setup, (lane, producer), block_bytes)?
             }
         };
         Ok(Place { draft, ring, staging: take(staged) })

@@ -1,4 +1,4 @@
-//! Files and block devices. Blocks that O_DIRECT could not take as they lie go through `stage`; everything
+//! Files and block devices. Blocks that O_DIRECT could not take as they lie go through `staging`; everything
 //! that touches a directory is done by `keeper`.
 
 pub mod existing;
@@ -7,7 +7,7 @@ mod lane;
 pub mod made;
 pub mod names;
 pub mod open;
-mod stage;
+mod staging;
 
 use super::{Done, Ending, Kept, LaneClose, Room, Sink, Wire};
 use crate::base::fatal::Fatal;
@@ -52,7 +52,7 @@ pub struct LaneSetup<'a> {
 
 /// Bytes of region that a lane needs beside its ring.
 pub fn staging_bytes(plan: &FilePlan, starts: &Starts, block_bytes: u64, queue_depth: usize) -> u64 {
-    if lane::needs_staging(plan, starts) { stage::region_bytes(block_bytes, plan.align, queue_depth) } else { 0 }
+    if lane::needs_staging(plan, starts) { staging::region_bytes(block_bytes, plan.align, queue_depth) } else { 0 }
 }
 
 /// See the module.

@@ -1,14 +1,14 @@
 //! Kafka without a client library in the loop: each block is one batch for one partition, one Produce request.
 //!
 //! A lane owns its partitions and has one connection to the leader of each, so that what happens to one
-//! partition stays there. `part` keeps a partition's requests in order, through lost answers, new leaders and
+//! partition stays there. `connection` keeps a partition's batches in order, through lost answers, new leaders and
 //! resends; this room deals the lane's blocks to them. Everything that blocks (who leads, connecting, SASL) is
 //! the dialer's.
 
+mod connection;
+mod delivery;
 mod lend_or_copy;
 mod outbox;
-mod part;
-mod request;
 
 use super::link::{self, Area, Link, TLS_INBOX_BYTES_MIN};
 use super::redials::Redials;
@@ -22,9 +22,9 @@ use crate::sys::ring::{NetRing, Wait};
 use crate::wire::kafka::batch::HEADER_BYTES;
 use crate::wire::kafka::codec::{Codec, Deflater};
 use crate::wire::kafka::produce::ProducePrefix;
+use connection::{Connection, OfLane};
 use lend_or_copy::Choice;
 use outbox::Outbox;
-use part::{OfLane, Part};
 use std::io;
 use std::ops::Range;
 
@@ -32,13 +32,13 @@ use std::ops::Range;
 const INBOX_BYTES: usize = 32 << 10;
 const _: () = assert!(INBOX_BYTES >= TLS_INBOX_BYTES_MIN);
 /// Buffers of a lane for batches that are compressed or made again.
-const STAGES: usize = 4;
+const BUFFERS: usize = 4;
 /// How often a waiting core looks whether something has run out of time or is to be tried again.
 const WAKE_NS: u64 = 5_000_000;
 
 /// How a lane produces; the same for all of its partitions.
 #[derive(Clone, Debug)]
-pub struct Manner {
+pub struct Options {
     pub prefix: ProducePrefix,
     pub version: i16,
     pub acks: i16,
@@ -62,25 +62,25 @@ pub struct Manner {
     pub lends: bool,
 }
 
-impl Manner {
+impl Options {
     fn head_bytes(&self) -> usize {
         self.prefix.bytes() + HEADER_BYTES
     }
 
-    fn stage_bytes(&self, block_bytes: u64) -> usize {
+    fn buffer_bytes(&self, block_bytes: u64) -> usize {
         Deflater::bound(self.codec, block_bytes as usize)
     }
 
     /// Bytes of region that a lane with so many partitions needs beside its ring. `block_bytes`: the longest block.
     pub fn staging_bytes(&self, partitions: usize, block_bytes: u64) -> u64 {
-        let of_part = Area::bytes(INBOX_BYTES, self.tls) + (self.in_flight_max + 1) * self.head_bytes();
-        (partitions * of_part + STAGES * self.stage_bytes(block_bytes)) as u64
+        let of_each = Area::bytes(INBOX_BYTES, self.tls) + (self.in_flight_max + 1) * self.head_bytes();
+        (partitions * of_each + BUFFERS * self.buffer_bytes(block_bytes)) as u64
     }
 }
 
 /// What one lane is opened with.
 pub struct LaneSetup {
-    pub manner: Manner,
+    pub options: Options,
     /// Each with a connection to its leader.
     pub partitions: Vec<(i32, Dialed)>,
     pub staging: Range<usize>,
@@ -88,12 +88,12 @@ pub struct LaneSetup {
 }
 
 struct KafkaLane {
-    manner: Manner,
-    parts: Vec<Part>,
+    options: Options,
+    connections: Vec<Connection>,
     outbox: Outbox,
     errors: BrokerErrors,
-    /// The partition that the next block is for, if it has room.
-    turn: usize,
+    /// The connection that the last `room` spoke of, or the one behind that which the last block went to.
+    chosen: usize,
     /// A block was offered since the last submission.
     unsubmitted: bool,
 }
@@ -112,31 +112,31 @@ impl KafkaSink {
     pub fn open<R: NetRing>(ring: &mut R, setups: Vec<LaneSetup>, redials: Redials) -> Result<Self, Fatal> {
         let mut lanes = Vec::new();
         for (lane, setup) in setups.into_iter().enumerate() {
-            let manner = setup.manner;
+            let options = setup.options;
             let mut start = setup.staging.start;
             let mut take = |bytes: usize| {
                 start += bytes;
                 start - bytes..start
             };
-            let mut parts = Vec::new();
-            for (index, (id, dialed)) in setup.partitions.into_iter().enumerate() {
-                let area = Area::cut(take(Area::bytes(INBOX_BYTES, manner.tls)).start, INBOX_BYTES, manner.tls);
+            let mut connections = Vec::new();
+            for (index, (partition, dialed)) in setup.partitions.into_iter().enumerate() {
+                let area = Area::cut(take(Area::bytes(INBOX_BYTES, options.tls)).start, INBOX_BYTES, options.tls);
                 let expires = dialed.expires;
                 let mut link = Link::open(ring, (lane, index), dialed, area)?;
-                if manner.lends {
+                if options.lends {
                     link.lend(ring);
                 }
                 // A broker that closes before anything was sent is noticed at once.
                 link.listen(ring);
-                let heads = take((manner.in_flight_max + 1) * manner.head_bytes());
-                parts.push(Part::new(id, link, expires, heads, &manner));
+                let heads = take((options.in_flight_max + 1) * options.head_bytes());
+                connections.push(Connection::new(partition, link, expires, heads, &options));
             }
-            let stages = (0..STAGES).map(|_| take(manner.stage_bytes(setup.block_bytes))).collect();
-            let outbox = Outbox::new(manner.codec, stages, setup.block_bytes)?;
+            let buffers = (0..BUFFERS).map(|_| take(options.buffer_bytes(setup.block_bytes))).collect();
+            let outbox = Outbox::new(options.codec, buffers, setup.block_bytes)?;
             let errors = BrokerErrors::default();
-            lanes.push(KafkaLane { manner, parts, outbox, errors, turn: 0, unsubmitted: false });
+            lanes.push(KafkaLane { options, connections, outbox, errors, chosen: 0, unsubmitted: false });
         }
-        let lends = lanes.iter().flat_map(|lane| &lane.parts).any(|part| part.link.lends());
+        let lends = lanes.iter().flat_map(|lane| &lane.connections).any(|connection| connection.link.lends());
         let choice = lends.then(|| Choice::new(R::LENT_TRIAL_BYTES));
         Ok(Self { lanes, choice, redials, ending: None, now_ns: 0 })
     }
@@ -159,11 +159,11 @@ impl KafkaSink {
 }
 
 impl KafkaLane {
-    /// The next partition in turn that has room; a slow one does not hold up the others.
+    /// The next connection in turn that has room; a slow one does not hold up the others.
     fn next_with_room(&self, now_ns: u64) -> Option<usize> {
-        let count = self.parts.len();
-        let mut turns = (0..count).map(|step| (self.turn + step) % count);
-        turns.find(|at| self.parts[*at].has_room(&self.manner, count > 1, now_ns))
+        let count = self.connections.len();
+        let mut turns = (0..count).map(|step| (self.chosen + step) % count);
+        turns.find(|at| self.connections[*at].has_room(&self.options, count > 1, now_ns))
     }
 }
 
@@ -175,9 +175,9 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         }
         match lane.next_with_room(self.now_ns) {
             Some(at) => {
-                lane.turn = at;
-                let bytes = lane.manner.batch_bytes - HEADER_BYTES as u64;
-                Room { bytes, records: lane.manner.records_max }
+                lane.chosen = at;
+                let bytes = lane.options.batch_bytes - HEADER_BYTES as u64;
+                Room { bytes, records: lane.options.records_max }
             }
             None => Room::NONE,
         }
@@ -186,24 +186,25 @@ impl<R: NetRing> Sink<R> for KafkaSink {
     /// Each of several partitions takes one block, and the next when that one is gone: a backlog is left in every turn.
     fn submitting_makes_room(&self, lane: usize) -> bool {
         let lane = &self.lanes[lane];
-        let goes_on = |part: &Part| part.has_room(&lane.manner, false, self.now_ns);
-        lane.unsubmitted && lane.parts.len() > 1 && lane.parts.iter().any(goes_on)
+        let goes_on = |connection: &Connection| connection.has_room(&lane.options, false, self.now_ns);
+        lane.unsubmitted && lane.connections.len() > 1 && lane.connections.iter().any(goes_on)
     }
 
     fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
         self.choose(payload.block(slot).range().len() as u64, || ring.cpu_ns());
         let lane = &mut self.lanes[lane];
-        let at = lane.turn;
-        lane.turn = (at + 1) % lane.parts.len();
+        let at = lane.chosen;
+        lane.chosen = (at + 1) % lane.connections.len();
         lane.unsubmitted = true;
-        lane.parts[at].push(payload, slot, &lane.manner, self.now_ns);
-        lane.parts[at].advance(ring, payload, &lane.manner, &mut lane.outbox, self.now_ns);
+        lane.connections[at].push(payload, slot, &lane.options, self.now_ns);
+        lane.connections[at].advance(ring, payload, &lane.options, &mut lane.outbox, self.now_ns);
     }
 
     fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
         self.lanes.iter_mut().for_each(|lane| lane.unsubmitted = false);
         let Wait::ForNs(ns) = wait else { return ring.enter(wait) };
-        let busy = self.lanes.iter().flat_map(|lane| &lane.parts).any(|part| part.is_busy(self.now_ns));
+        let busy =
+            self.lanes.iter().flat_map(|lane| &lane.connections).any(|connection| connection.is_busy(self.now_ns));
         ring.enter(Wait::ForNs(if busy { ns.min(WAKE_NS) } else { ns }))
     }
 
@@ -211,27 +212,27 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         self.now_ns = now_ns;
         while let Some(completion) = ring.completion() {
             let (at, index) = link::owner_of(completion.token);
-            let KafkaLane { manner, parts, outbox, errors, .. } = &mut self.lanes[at];
-            let part = &mut parts[index];
-            let (event, past) = (part.link.complete(ring, completion), part.past(now_ns));
-            let of_lane = OfLane { payload: &mut payloads[at], manner, outbox, errors };
-            if part.on_event(ring, of_lane, event, now_ns, done) {
-                self.redials.order_after(at, index, part.past_of_end(past));
+            let KafkaLane { options, connections, outbox, errors, .. } = &mut self.lanes[at];
+            let connection = &mut connections[index];
+            let (event, past) = (connection.link.complete(ring, completion), connection.past(now_ns));
+            let of_lane = OfLane { payload: &mut payloads[at], options, outbox, errors };
+            if connection.on_event(ring, of_lane, event, now_ns, done) {
+                self.redials.order_after(at, index, connection.past_of_end(past));
             }
         }
         while let Some((at, index, dialed)) = self.redials.take() {
-            if self.lanes[at].parts[index].reopen(ring, *dialed).is_err() {
+            if self.lanes[at].connections[index].reopen(ring, *dialed).is_err() {
                 self.redials.order(at, index);
             }
         }
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
-            let KafkaLane { manner, parts, outbox, errors, .. } = lane;
-            for (index, part) in parts.iter_mut().enumerate() {
-                let past = part.past(now_ns);
-                if part.turn(ring, OfLane { payload, manner, outbox, errors }, now_ns, done) {
-                    self.redials.order_after(at, index, part.past_of_end(past));
+            let KafkaLane { options, connections, outbox, errors, .. } = lane;
+            for (index, connection) in connections.iter_mut().enumerate() {
+                let past = connection.past(now_ns);
+                if connection.check_time(ring, OfLane { payload, options, outbox, errors }, now_ns, done) {
+                    self.redials.order_after(at, index, connection.past_of_end(past));
                 }
-                if let Some(why) = part.take_end() {
+                if let Some(why) = connection.take_end() {
                     self.ending.get_or_insert(Ending::Broken(why));
                 }
             }
@@ -239,31 +240,31 @@ impl<R: NetRing> Sink<R> for KafkaSink {
     }
 
     fn byte_ns_max(&self) -> u64 {
-        let manners = self.lanes.iter().map(|lane| &lane.manner);
-        let of = |manner: &Manner| match (manner.codec, manner.tls) {
+        let all = self.lanes.iter().map(|lane| &lane.options);
+        let of = |options: &Options| match (options.codec, options.tls) {
             (Codec::None, false) => 1,
             (Codec::None, true) => SEALED_BYTE_NS_MAX,
             _ => COMPRESSED_BYTE_NS_MAX,
         };
-        manners.map(of).max().unwrap_or(1)
+        all.map(of).max().unwrap_or(1)
     }
 
     fn take_wire(&mut self, lane: usize) -> Wire {
         let mut wire = Wire::default();
-        self.lanes[lane].parts.iter_mut().for_each(|part| wire += part.take_wire());
+        self.lanes[lane].connections.iter_mut().for_each(|connection| wire += connection.take_wire());
         wire
     }
 
     /// Without acknowledgements there are no answers.
     fn broker_errors(&self, lane: usize) -> Option<&BrokerErrors> {
         let lane = &self.lanes[lane];
-        (lane.manner.acks != 0).then_some(&lane.errors)
+        (lane.options.acks != 0).then_some(&lane.errors)
     }
 
     fn give_up(&mut self, ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {
         for (at, lane) in self.lanes.iter_mut().enumerate() {
-            lane.parts.iter_mut().for_each(|part| part.link.count_retransmits(ring));
-            let left = lane.parts.iter().flat_map(Part::leftovers);
+            lane.connections.iter_mut().for_each(|connection| connection.link.count_retransmits(ring));
+            let left = lane.connections.iter().flat_map(Connection::leftovers);
             done.extend(left.map(|(slot, fate)| Done::rest(at, slot, fate)));
         }
     }

@@ -16,7 +16,7 @@ use crate::connect::dial::Dialed;
 use crate::connect::dialer::Past;
 use crate::connect::tls::TlsSession;
 use crate::sink::Wire;
-use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Stage};
+use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Progress};
 use area::SEAL_BYTES;
 pub use area::{Area, TLS_INBOX_BYTES_MIN};
 pub use breakage::Breakage;
@@ -345,20 +345,20 @@ impl Link {
         if completion.token & SEND_BIT == 0 {
             return self.on_received(ring, completion.result);
         }
-        if let Stage::Released { copied } = completion.stage {
+        if let Progress::Released { copied } = completion.progress {
             return self.released(ring, completion.token as u32, copied);
         }
         self.sent(ring, completion)
     }
 
     fn sent<R: NetRing>(&mut self, ring: &mut R, completion: Completion) -> Event {
-        let held = completion.stage == Stage::Taken;
+        let held = completion.progress == Progress::Taken;
         let Some(outgoing) = &mut self.outgoing else { return Event::Nothing };
-        outgoing.lent |= completion.stage == Stage::Lent;
+        outgoing.lent |= completion.progress == Progress::Lent;
         if completion.result > 0 {
             let bytes = completion.result as usize;
             self.wire.bytes += bytes as u64;
-            self.wire.lent_bytes += if completion.stage == Stage::Lent { bytes as u64 } else { 0 };
+            self.wire.lent_bytes += if completion.progress == Progress::Lent { bytes as u64 } else { 0 };
             if self.tls.is_none() {
                 outgoing.taken += bytes;
             } else {
@@ -372,7 +372,7 @@ impl Link {
         let lacks_memory = outgoing.zero_copy && is_lack_of_memory(completion.result);
         // The rest is copied, and so is all that follows.
         self.zero_copy &= !lacks_memory;
-        let passes = lacks_memory || is_passing(completion.result);
+        let passes = lacks_memory || is_transient(completion.result);
         let error = Some(-completion.result).filter(|_| completion.result < 0 && !passes);
         // A part whose memory the kernel still reads keeps the message until its second answer.
         outgoing.submitted = held && !is_whole && error.is_none();
@@ -426,7 +426,7 @@ fn parts(dialed: Dialed) -> (File, Option<Box<TlsSession>>) {
     (File::from(OwnedFd::from(dialed.stream)), dialed.tls.map(Box::new))
 }
 
-fn is_passing(result: i32) -> bool {
+fn is_transient(result: i32) -> bool {
     matches!(-result, libc::EAGAIN | libc::EINTR)
 }
 

@@ -129,11 +129,20 @@ impl Lenders {
     /// A new one for a connection within this host; false: there is none, and memory is not to be lent.
     pub fn make(&mut self, slot: FileSlot, socket: BorrowedFd<'_>) -> bool {
         let at = slot.0 as usize;
-        if at >= self.0.len() {
-            self.0.resize_with(at + 1, || None);
+        let lender = is_within_host(&socket).then(Lender::new).and_then(Result::ok);
+        let is_there = lender.is_some();
+        if at < self.0.len() {
+            self.0[at] = lender;
+        } else if is_there {
+            self.0.resize_with(at, || None);
+            self.0.push(lender);
         }
-        self.0[at] = is_within_host(&socket).then(Lender::new).and_then(Result::ok);
-        self.0[at].is_some()
+        is_there
+    }
+
+    /// No connection has had one.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub fn get(&mut self, slot: FileSlot) -> Option<&mut Lender> {
@@ -145,7 +154,7 @@ impl Lenders {
 mod tests {
     use crate::sys::blocking::Blocking;
     use crate::sys::region::Region;
-    use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Ring, Stage, Wait};
+    use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Progress, Ring, Wait};
     use crate::sys::uring::Uring;
     use std::fs::File;
     use std::io::{Read, Write};
@@ -183,7 +192,7 @@ mod tests {
     fn lend<R: NetRing>(ring: &mut R, slot: FileSlot, pieces: [Range<usize>; 2]) {
         let bytes = pieces[0].len() + pieces[1].len();
         assert!(ring.send(slot, pieces, Means::Lend, 7) && ring.in_flight() == 1);
-        assert_eq!(answered(ring, 7), Completion { token: 7, result: bytes as i32, stage: Stage::Lent });
+        assert_eq!(answered(ring, 7), Completion { token: 7, result: bytes as i32, progress: Progress::Lent });
         assert_eq!(ring.in_flight(), 0);
     }
 
@@ -245,7 +254,7 @@ mod tests {
         ring.shut_down(slot);
         drop(peer);
         let done = answered(&mut ring, 7);
-        assert!(done.stage == Stage::Lent && done.result < REGION_BYTES as i32, "{done:?}");
+        assert!(done.progress == Progress::Lent && done.result < REGION_BYTES as i32, "{done:?}");
         assert!(ring.send(slot, [0..100_000, 0..0], Means::Lend, 9));
         assert!(answered(&mut ring, 9).result < 0);
     }

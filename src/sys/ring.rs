@@ -40,12 +40,12 @@ pub(super) fn negated_errno(error: &std::io::Error) -> i32 {
 pub struct Completion {
     pub token: u64,
     pub result: i32,
-    pub stage: Stage,
+    pub progress: Progress,
 }
 
 /// How far an operation is. Only a zero-copy send answers twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum Progress {
     /// Nothing follows; the memory is free.
     Last,
     /// Nothing follows, but the peer still reads the memory: what it sends says when it is done.
@@ -59,7 +59,7 @@ pub enum Stage {
 impl Completion {
     /// An operation's only answer.
     pub fn last(token: u64, result: i32) -> Self {
-        Self { token, result, stage: Stage::Last }
+        Self { token, result, progress: Progress::Last }
     }
 }
 

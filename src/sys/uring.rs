@@ -4,7 +4,7 @@ mod lending;
 mod net;
 
 use super::region::Region;
-use super::ring::{Completion, FileSlot, Ring, Stage, Wait};
+use super::ring::{Completion, FileSlot, Progress, Ring, Wait};
 use super::socket;
 use crate::base::limits;
 use io_uring::types::{Fixed, FsyncFlags, SubmitArgs, Timespec};
@@ -255,15 +255,15 @@ impl Ring for Uring {
             }
         };
         let (result, flags) = (entry.result(), entry.flags());
-        let stage = if cqueue::more(flags) {
-            Stage::Taken
+        let progress = if cqueue::more(flags) {
+            Progress::Taken
         } else if cqueue::notif(flags) {
-            Stage::Released { copied: result as u32 & net::NOTIFICATION_COPIED != 0 }
+            Progress::Released { copied: result as u32 & net::NOTIFICATION_COPIED != 0 }
         } else {
-            Stage::Last
+            Progress::Last
         };
-        self.in_flight -= usize::from(stage != Stage::Taken);
-        Some(Completion { token: entry.user_data(), result, stage })
+        self.in_flight -= usize::from(progress != Progress::Taken);
+        Some(Completion { token: entry.user_data(), result, progress })
     }
 
     fn in_flight(&self) -> usize {

@@ -27,7 +27,7 @@ use engine::base::fatal::{Exit, Fatal};
 use engine::connect::dial::Dialed;
 use engine::connect::dialer::{Answer, Clerk, DialOrder};
 use engine::sys::allocation::uncounted;
-use engine::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Ring, Stage, Wait};
+use engine::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Progress, Ring, Wait};
 use peer::Peer;
 use socket::{Env, NetFaults, Receiving, Sending, Socket, Told, joined};
 use std::collections::{BTreeMap, VecDeque};
@@ -312,7 +312,7 @@ impl<P: Peer> Ring for SimNet<P> {
             return None;
         }
         let Told { socket, completion, .. } = self.done.pop_front()?;
-        if let Stage::Released { copied } = completion.stage {
+        if let Progress::Released { copied } = completion.progress {
             self.hear_of_release(socket, copied);
         }
         Some(completion)
@@ -320,7 +320,7 @@ impl<P: Peer> Ring for SimNet<P> {
 
     fn in_flight(&self) -> usize {
         let held: usize = self.active.iter().map(|id| self.sockets[*id].operations()).sum();
-        let told = self.done.iter().filter(|told| told.completion.stage != Stage::Taken).count();
+        let told = self.done.iter().filter(|told| told.completion.progress != Progress::Taken).count();
         self.queued.len() + held + told
     }
 

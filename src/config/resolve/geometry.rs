@@ -186,7 +186,7 @@ pub fn ring_bytes(
     let total_lanes = lanes.iter().sum::<usize>().max(1) as u64;
     let most_lanes = lanes.iter().copied().max().unwrap_or(1).max(1) as u64;
     let of_memory = memory::available_bytes(sysfs).unwrap_or(u64::MAX) / MEMORY_PART / total_lanes;
-    let budget = of_memory.min(limits::RING_BYTES_MAX / most_lanes);
+    let budget = of_memory.min(limits::CORE_RINGS_BYTES_MAX / most_lanes);
     let least = (2 * blocks.block_bytes).max(facts.sizes.cycle_bytes).min(facts.capacity_bytes);
     let bytes = match wanted.ring_bytes {
         Some(bytes) if bytes < least => {
@@ -194,7 +194,7 @@ pub fn ring_bytes(
             errors.push(Fatal::usage(what).mend(format!("--ring-size={least}")));
             least
         }
-        Some(bytes) => bytes.min(limits::RING_BYTES_MAX + 1),
+        Some(bytes) => bytes.min(limits::CORE_RINGS_BYTES_MAX + 1),
         None => {
             let l2_bytes = cpu::l2_bytes(sysfs, first_cpu);
             let default = default_ring_bytes(wanted, facts, (blocks, io), l2_bytes, most_lanes);
@@ -213,7 +213,9 @@ pub fn ring_bytes(
     };
     if bytes > budget.next_multiple_of(4096) {
         let room = match budget < of_memory {
-            true => format!("the {} that the rings of a core may have", units::format_size(limits::RING_BYTES_MAX)),
+            true => {
+                format!("the {} that the rings of a core may have", units::format_size(limits::CORE_RINGS_BYTES_MAX))
+            }
             false => {
                 let have = units::format_size(of_memory.saturating_mul(total_lanes));
                 format!("a quarter of the available memory, which is {have}")

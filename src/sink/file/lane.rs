@@ -5,7 +5,7 @@ mod close;
 mod manifest;
 
 use super::keeper::{AuditLine, KeeperLane, Order};
-use super::stage::{Stage, StagedWrite};
+use super::staging::{StagedWrite, Staging};
 use super::{Contents, LaneSetup, names, open};
 use crate::base::fatal::Fatal;
 use crate::base::limits;
@@ -97,7 +97,7 @@ pub struct FileLane {
     /// How often they did.
     lap: u64,
     starts: Starts,
-    stage: Option<Stage>,
+    staging: Option<Staging>,
     waiting: VecDeque<Waiting>,
     operations: Box<[Operation]>,
     /// First sequence of the active file, and of the rotated ones that are kept.
@@ -132,7 +132,7 @@ impl FileLane {
         let staged = needs_staging(&plan, setup.starts);
         let depth = setup.queue_depth;
         let lane = Self {
-            stage: staged.then(|| Stage::new(setup.staging, plan.align, depth)),
+            staging: staged.then(|| Staging::new(setup.staging, plan.align, depth)),
             waiting: VecDeque::with_capacity(depth + 1),
             operations: vec![Operation::default(); depth.max(1) + 1].into_boxed_slice(),
             files: Files { slots, active: 0, in_flight: [0; 2], next_ready: false, retiring: None },
@@ -162,7 +162,7 @@ impl FileLane {
 
     /// Where the next byte of the stream goes in the active file.
     fn position(&self) -> u64 {
-        self.stage.as_ref().map_or(self.offset, Stage::position)
+        self.staging.as_ref().map_or(self.offset, Staging::position)
     }
 
     pub fn take_wire(&mut self) -> Wire {
@@ -171,7 +171,7 @@ impl FileLane {
 
     /// A tail waits for more, or for its time.
     pub fn holds_tail(&self) -> bool {
-        self.stage.as_ref().is_some_and(Stage::holds_tail)
+        self.staging.as_ref().is_some_and(Staging::holds_tail)
     }
 
     /// A switch or a new file is outstanding.
@@ -182,13 +182,13 @@ impl FileLane {
 
     /// Where `room` gave none: it is the keeper that is waited for, which makes a file or still syncs the one before.
     pub fn awaits_file(&self) -> bool {
-        let stage_has_room = self.stage.as_ref().is_none_or(Stage::has_room);
-        stage_has_room && self.waits_for_keeper() && self.files.retiring.is_none()
+        let staging_has_room = self.staging.as_ref().is_none_or(Staging::has_room);
+        staging_has_room && self.waits_for_keeper() && self.files.retiring.is_none()
     }
 
     /// Bytes that the next block may have; goes round or rotates when the next record would not fit.
     pub fn room<R: Ring>(&mut self, ring: &mut R, at: usize, next_length: u64) -> u64 {
-        if self.stage.as_ref().is_some_and(|stage| !stage.has_room()) {
+        if self.staging.as_ref().is_some_and(|staging| !staging.has_room()) {
             return 0;
         }
         match self.plan.layout {
@@ -221,14 +221,14 @@ impl FileLane {
     /// The stream goes on at a file's start.
     fn restart(&mut self) {
         self.offset = 0;
-        if let Some(stage) = &mut self.stage {
-            stage.restart();
+        if let Some(staging) = &mut self.staging {
+            staging.restart();
         }
     }
 
-    /// Whether the stage is at rest, as it must be at the end of a file or lap; sends what it holds.
+    /// Whether the staging is at rest, as it must be at the end of a file or lap; sends what it holds.
     fn stage_rests<R: Ring>(&mut self, ring: &mut R, at: usize) -> bool {
-        if self.stage.as_ref().is_some_and(|stage| !stage.is_clean()) {
+        if self.staging.as_ref().is_some_and(|staging| !staging.is_clean()) {
             self.flush(ring, at);
             return false;
         }
@@ -273,7 +273,7 @@ impl FileLane {
         if self.audit_every > 0 {
             self.audit(payload, slot);
         }
-        let Some(stage) = &mut self.stage else {
+        let Some(staging) = &mut self.staging else {
             let operation = Operation {
                 range: block.range(),
                 offset: self.offset,
@@ -287,8 +287,8 @@ impl FileLane {
             self.start(ring, at, slot as usize, operation, false);
             return;
         };
-        let write = stage.stage(ring.memory(), block.range());
-        let ends_at = stage.position();
+        let write = staging.stage(ring.memory(), block.range());
+        let ends_at = staging.position();
         self.fresh = true;
         self.waiting.push_back(Waiting { slot, bytes: block.bytes, ends_at });
         if let Some(write) = write {
@@ -351,7 +351,7 @@ impl FileLane {
             (self.fresh, self.quiet_since_ns) = (false, now_ns);
         }
         let quiet = now_ns.saturating_sub(self.quiet_since_ns) >= limits::LINGER_DEFAULT_NS;
-        if self.stage.is_some() && (self.hurry || quiet && !self.waiting.is_empty()) {
+        if self.staging.is_some() && (self.hurry || quiet && !self.waiting.is_empty()) {
             self.flush(ring, at);
         }
         if self.needs_next {
@@ -385,9 +385,9 @@ impl FileLane {
 
     /// Sends the padded tail, if there is one.
     pub fn flush<R: Ring>(&mut self, ring: &mut R, at: usize) {
-        let Some(stage) = &mut self.stage else { return };
-        let write = stage.flush(ring.memory());
-        self.hurry &= stage.holds_tail();
+        let Some(staging) = &mut self.staging else { return };
+        let write = staging.flush(ring.memory());
+        self.hurry &= staging.holds_tail();
         if let Some(write) = write {
             self.start_staged(ring, at, write);
         }

@@ -17,8 +17,8 @@ const BLOCK_BYTES: u64 = 4096;
 const LOOK_NS: u64 = 1_000_000;
 const LOOKS: u32 = 20_000;
 
-pub(super) fn manner() -> Manner {
-    Manner {
+pub(super) fn options() -> Options {
+    Options {
         prefix: ProducePrefix::new("test", "t", 1, 1000).unwrap(),
         version: 8,
         acks: 1,
@@ -46,11 +46,11 @@ fn dialed(setting: &Setting) -> Dialed {
 
 /// What the dialer hears of the first connection of a lane, and of the next one.
 fn pasts(setting: &Setting) -> [Past; 2] {
-    let manner = manner();
-    let staging = BLOCK_BYTES as usize..BLOCK_BYTES as usize + manner.staging_bytes(1, BLOCK_BYTES) as usize;
+    let options = options();
+    let staging = BLOCK_BYTES as usize..BLOCK_BYTES as usize + options.staging_bytes(1, BLOCK_BYTES) as usize;
     let (handle, clerk) = pair(1);
     let redials = Redials::new(handle, vec![Arc::new(peer(1, plan()))], 1);
-    let setup = LaneSetup { manner, partitions: vec![(0, dialed(setting))], staging, block_bytes: BLOCK_BYTES };
+    let setup = LaneSetup { options, partitions: vec![(0, dialed(setting))], staging, block_bytes: BLOCK_BYTES };
     let mut ring = Blocking::new(Region::map(REGION_BYTES).unwrap(), 8);
     let mut sink = KafkaSink::open(&mut ring, vec![setup], redials).unwrap();
     let starts = Starts::Fixed { length: BLOCK_BYTES, count: 1 };
@@ -90,21 +90,21 @@ fn several_partitions_are_full_only_once_nothing_more_may_be_in_flight() {
     let dialed =
         || Dialed { stream: TcpStream::connect(peer_address).unwrap(), tls: None, peer_address, expires: None };
     for (in_flight_max, goes_on) in [(1, false), (2, true)] {
-        let manner = Manner { acks: 0, in_flight_max, tls: false, ..manner() };
+        let options = Options { acks: 0, in_flight_max, tls: false, ..options() };
         let start = (BLOCKS * BLOCK_BYTES) as usize;
-        let staging = start..start + manner.staging_bytes(2, BLOCK_BYTES) as usize;
+        let staging = start..start + options.staging_bytes(2, BLOCK_BYTES) as usize;
         let (handle, _clerk) = pair(2);
         let redials = Redials::new(handle, vec![Arc::new(peer(1, plan()))], 2);
         let partitions = vec![(0, dialed()), (1, dialed())];
-        let setup = LaneSetup { manner, partitions, staging, block_bytes: BLOCK_BYTES };
+        let setup = LaneSetup { options, partitions, staging, block_bytes: BLOCK_BYTES };
         let mut ring = Blocking::new(Region::map(REGION_BYTES).unwrap(), 16);
         let mut sink = KafkaSink::open(&mut ring, vec![setup], redials).unwrap();
         let starts = Starts::Fixed { length: BLOCK_BYTES, count: BLOCKS };
         let mut payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, BLOCKS as usize);
         for _ in 0..2 {
             assert_eq!(sink.room(&mut ring, 0, BLOCK_BYTES), Room { bytes: BLOCK_BYTES, records: 1 });
-            let run = payload.run(BLOCK_BYTES, BLOCK_BYTES, 1).unwrap();
-            let slot = payload.begin(ring.memory(), run, Block::default());
+            let extent = payload.extent(BLOCK_BYTES, BLOCK_BYTES, 1).unwrap();
+            let slot = payload.begin(ring.memory(), extent, Block::default());
             sink.offer(&mut ring, 0, slot, &mut payload, false);
         }
         assert_eq!(sink.room(&mut ring, 0, BLOCK_BYTES), Room::NONE);

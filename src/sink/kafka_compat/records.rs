@@ -76,8 +76,9 @@ mod tests {
         let who = Who { run_id: "run", run_id_hash: 9, producer_id: 3 };
         let mut payload = draft.bake(&plan, who, 0, &mut memory, 64, &|| Ok(())).unwrap();
         payload.set_epoch(1_700_000_000_123_456_789);
-        let run = payload.run(u64::MAX, u64::MAX, 70).unwrap();
-        let slot = payload.begin(&mut memory, run, Block { weight: 12, first_due_ns: 5_000_000, ..Block::default() });
+        let extent = payload.extent(u64::MAX, u64::MAX, 70).unwrap();
+        let slot =
+            payload.begin(&mut memory, extent, Block { weight: 12, first_due_ns: 5_000_000, ..Block::default() });
         (payload, memory, slot)
     }
 

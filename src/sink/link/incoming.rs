@@ -1,6 +1,6 @@
 //! What comes in over a link: the receive that is armed, and over TLS what is opened of it.
 
-use super::{Breakage, Event, Link, State, is_passing};
+use super::{Breakage, Event, Link, State, is_transient};
 use crate::connect::tls::TlsError;
 use crate::sys::ring::NetRing;
 use std::ops::Range;
@@ -85,7 +85,7 @@ impl Link {
             }
             _ if !self.is_up() => self.settle_ending(),
             0 => self.break_off(ring, Breakage::Closed),
-            _ if is_passing(result) => {
+            _ if is_transient(result) => {
                 self.listen(ring);
                 Event::Nothing
             }

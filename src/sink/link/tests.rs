@@ -338,8 +338,8 @@ fn a_connection_with_worn_keys_is_replaced_in_order() {
         }
         let payload = &mut payloads[0];
         if offered == fates.len() && sink.room(&mut ring, 0, BODY_BYTES as u64).records > 0 {
-            let run = payload.run(u64::MAX, u64::MAX, 1).expect("the ring is free");
-            let slot = payload.begin(ring.memory(), run, Block::default());
+            let extent = payload.extent(u64::MAX, u64::MAX, 1).expect("the ring is free");
+            let slot = payload.begin(ring.memory(), extent, Block::default());
             sink.offer(&mut ring, 0, slot, payload, false);
             offered += 1;
         }

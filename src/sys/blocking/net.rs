@@ -1,7 +1,7 @@
 //! Sockets of the plain back end: sends are tried at once, what could not be done waits in `poll`.
 
 use super::Blocking;
-use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Ring, Stage, Wait, negated_errno, rest};
+use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Progress, Ring, Wait, negated_errno, rest};
 use crate::sys::socket::{self, Interest, Waiter};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -76,7 +76,7 @@ impl Blocking {
                     let Job { ref operation, token, .. } = self.net.jobs[at];
                     let lent = matches!(operation, Operation::Send { lent: true, .. });
                     self.done.push_back(Completion {
-                        stage: if lent { Stage::Lent } else { Stage::Last },
+                        progress: if lent { Progress::Lent } else { Progress::Last },
                         token,
                         result,
                     });

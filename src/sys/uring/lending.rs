@@ -2,7 +2,7 @@
 
 use super::Uring;
 use crate::sys::lend::Lenders;
-use crate::sys::ring::{Completion, FileSlot, Piece, Stage, negated_errno, rest};
+use crate::sys::ring::{Completion, FileSlot, Piece, Progress, negated_errno, rest};
 use io_uring::{opcode, types::Fixed};
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -57,7 +57,7 @@ impl Uring {
                 None => at += 1,
                 Some(result) => {
                     let token = self.lending.jobs.swap_remove(at).token;
-                    self.lending.done.push_back(Completion { token, result, stage: Stage::Lent });
+                    self.lending.done.push_back(Completion { token, result, progress: Progress::Lent });
                 }
             }
         }

@@ -147,7 +147,7 @@ impl NetRing for Uring {
     }
 
     fn lends(&self) -> bool {
-        self.may_lend && !self.zero_copy
+        !self.lending.lenders.is_empty()
     }
 
     fn detach(&mut self, range: Range<usize>) {
@@ -209,7 +209,11 @@ mod tests {
         let mut ring = Uring::new(Region::map_unreserved(4096).unwrap(), 8, 2).unwrap().zero_copy(true);
         let (slot, _peer) = connected(&mut ring);
         assert!(ring.receive(slot, 0..8, 1), "as each connection is opened: listening, not yet submitted");
-        assert!(ring.can_lend(slot));
+        // As on a kernel that cannot send without a copy.
+        let zero_copy = std::mem::replace(&mut ring.zero_copy, false);
+        assert!(!ring.lends(), "it may, but has nobody to lend to");
+        ring.zero_copy = zero_copy;
+        assert!(ring.can_lend(slot) && ring.lends());
         assert!(!ring.has_zero_copy() && !ring.registered());
         let again = ring.ring.submitter().unregister_buffers().unwrap_err();
         assert_eq!(again.raw_os_error(), Some(libc::ENXIO), "the kernel has none any more");

@@ -5,7 +5,7 @@
 
 use super::peer::{Peer, Reply, Then};
 use crate::chance::Chance;
-use engine::sys::ring::{Completion, Means, Piece, Stage};
+use engine::sys::ring::{Completion, Means, Piece, Progress};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -269,12 +269,12 @@ impl Socket {
     fn end_send(&mut self, env: &mut Env<'_>, sending: Sending, result: i32) {
         // A send that failed may have its second answer too, or not.
         let lends = sending.means == Means::ZeroCopy && (result > 0 || env.chance.one_in(2));
-        let stage = match sending.means {
-            Means::Lend => Stage::Lent,
-            Means::ZeroCopy if lends => Stage::Taken,
-            Means::ZeroCopy | Means::Copy => Stage::Last,
+        let progress = match sending.means {
+            Means::Lend => Progress::Lent,
+            Means::ZeroCopy if lends => Progress::Taken,
+            Means::ZeroCopy | Means::Copy => Progress::Last,
         };
-        if stage == Stage::Lent && sending.taken > 0 {
+        if progress == Progress::Lent && sending.taken > 0 {
             let first = sending.pieces[0].len().min(sending.taken);
             let parts = [(&sending.pieces[0], 0, first), (&sending.pieces[1], first, sending.taken - first)];
             let part = |(piece, at, bytes): (&Piece, usize, usize)| {
@@ -282,7 +282,7 @@ impl Socket {
             };
             self.lent.push(Lent { parts: parts.map(part).into(), until: self.taken });
         }
-        let completion = Completion { token: sending.token, result, stage };
+        let completion = Completion { token: sending.token, result, progress };
         env.done.push_back(Told { socket: self.id, completion, taken: sending.taken as u64 });
         if lends {
             let Sending { token, pieces, bytes, .. } = sending;
@@ -310,8 +310,8 @@ impl Socket {
                 return;
             }
             let copied = env.chance.one_in(env.faults.copied_one_in);
-            let stage = Stage::Released { copied };
-            let completion = Completion { token: loan.token, result: 0, stage };
+            let progress = Progress::Released { copied };
+            let completion = Completion { token: loan.token, result: 0, progress };
             env.done.push_back(Told { socket: self.id, completion, taken: 0 });
             self.loans.pop_front();
         }

@@ -94,9 +94,9 @@ fn http_manner(plan: &NetPlan, at: usize) -> http::Manner {
     }
 }
 
-fn kafka_manner(plan: &NetPlan, at: usize) -> kafka::Manner {
+fn kafka_options(plan: &NetPlan, at: usize) -> kafka::Options {
     let NetTarget::Kafka { acks, idempotent, in_flight, codec, .. } = plan.target else { unreachable!() };
-    kafka::Manner {
+    kafka::Options {
         prefix: ProducePrefix::new("sim", "t", acks, 1000).expect("short names"),
         version: 8,
         acks,
@@ -120,7 +120,7 @@ fn staging_bytes(plan: &NetPlan, at: usize) -> u64 {
     match plan.target {
         NetTarget::Tcp { .. } => tcp::staging_bytes(plan.connections, block_bytes),
         NetTarget::Http { .. } => http_manner(plan, at).staging_bytes(plan.connections, block_bytes),
-        NetTarget::Kafka { .. } => kafka_manner(plan, at).staging_bytes(plan.connections, block_bytes),
+        NetTarget::Kafka { .. } => kafka_options(plan, at).staging_bytes(plan.connections, block_bytes),
     }
 }
 
@@ -164,7 +164,7 @@ pub fn kafka(plan: &NetPlan) -> NetOutcome<Broker> {
     let NetTarget::Kafka { mood, acks, idempotent, .. } = plan.target else { unreachable!() };
     live(plan, Broker::new(mood, acks, idempotent), |ring, lent| {
         let lane = |(at, (dialed, staging)): (usize, (Vec<Dialed>, Range<usize>))| kafka::LaneSetup {
-            manner: kafka_manner(plan, at),
+            options: kafka_options(plan, at),
             partitions: (0..).zip(dialed).collect(),
             staging,
             block_bytes: lent.block_bytes,

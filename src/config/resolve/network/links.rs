@@ -31,7 +31,7 @@ pub fn check_memory(plan: &RunPlan, sysfs: &Sysfs) -> Result<(), Fatal> {
     let Some(available_bytes) = memory::available_bytes(sysfs) else { return Ok(()) };
     let blocks_of = |producer: &ProducerPlan| match &producer.to {
         TargetPlan::Http(http) => http.link.connections,
-        TargetPlan::Tcp(tcp) => tcp::stages(tcp.link.connections),
+        TargetPlan::Tcp(tcp) => tcp::buffers(tcp.link.connections),
         _ => 0,
     };
     let blocks = plan.producers.iter().map(blocks_of).sum::<usize>();

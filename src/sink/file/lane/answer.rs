@@ -62,9 +62,9 @@ impl FileLane {
 
     /// A staged write came to its end: so did the blocks that no write is outstanding for.
     fn finish_staged(&mut self, index: usize, at: usize, done: &mut Vec<Done>) {
-        let Some(stage) = &mut self.stage else { return };
-        stage.finish(index, self.operations[index].is_tail);
-        while let Some(block) = self.waiting.front().filter(|block| block.ends_at <= stage.covered) {
+        let Some(staging) = &mut self.staging else { return };
+        staging.finish(index, self.operations[index].is_tail);
+        while let Some(block) = self.waiting.front().filter(|block| block.ends_at <= staging.covered) {
             let start = block.ends_at - block.bytes;
             let hit = self.damage.filter(|damage| start < damage.to && damage.from < block.ends_at);
             match hit {

@@ -43,7 +43,7 @@ impl FileLane {
     fn padded_over(&self, next_sequence: u64) -> u64 {
         let position = self.position();
         let end = position.next_multiple_of(self.plan.align).min(self.lap_bytes);
-        if next_sequence <= self.lap_records || self.stage.is_none() || position == end {
+        if next_sequence <= self.lap_records || self.staging.is_none() || position == end {
             return 0;
         }
         let (count, period) = (self.starts.count(), self.starts.period_bytes());

@@ -1,6 +1,6 @@
-//! What becomes of requests whose connection is gone, or whose answer takes long.
+//! What becomes of batches whose connection is gone, or whose answer takes long.
 
-use super::{OfLane, Part};
+use super::{Connection, OfLane};
 use crate::connect::dialer::Past;
 use crate::sink::Done;
 use crate::sink::link::{Breakage, Event};
@@ -9,7 +9,7 @@ use crate::sys::ring::NetRing;
 /// How long the ring does without what the broker reads in place.
 const LENT_NS_MAX: u64 = 100_000_000;
 
-impl Part {
+impl Connection {
     /// Another connection is to take this one's place: nothing more is sent, and with all answered it is closed.
     pub(super) fn is_due(&self, now_ns: u64) -> bool {
         now_ns >= self.replace_at_ns || self.link.is_worn()
@@ -43,34 +43,34 @@ impl Part {
         done: &mut Vec<Done>,
     ) -> bool {
         let Event::Broken { why, unsent } = event else { return false };
-        let OfLane { payload, manner, outbox, .. } = of_lane;
+        let OfLane { payload, options, outbox, .. } = of_lane;
         let mut given_up = None;
         for at in self.answered..self.sent {
-            let request = &mut self.requests[at];
-            let on_its_way = unsent.is_some_and(|(slot, _)| slot == request.slot);
-            request.refused = false;
-            if request.lent || on_its_way && self.link.lends() {
+            let delivery = &mut self.deliveries[at];
+            let on_its_way = unsent.is_some_and(|(slot, _)| slot == delivery.slot);
+            delivery.refused = false;
+            if delivery.lent || on_its_way && self.link.lends() {
                 // The broker may read it yet.
-                request.take_back(ring);
+                delivery.take_back(ring);
             }
             // The broker drops a request that it did not get whole.
             if !on_its_way {
-                request.doubtful = true;
-                request.let_go(payload, outbox);
+                delivery.doubtful = true;
+                delivery.let_go(payload, outbox);
             } else {
                 // Its bytes are still in the ring, if they were sent from there.
-                request.held = false;
-                request.stage.take().into_iter().for_each(|stage| outbox.give_back(stage));
+                delivery.held = false;
+                delivery.buffer.take().into_iter().for_each(|buffer| outbox.give_back(buffer));
             }
-            let spent = request.attempts > manner.retry.retries_max;
-            if request.fate.is_none() && (spent || !on_its_way && manner.identity.is_none()) {
-                request.fate = Some(request.unconfirmed(why.kind()));
-                given_up = Some(request.attempts);
+            let spent = delivery.attempts > options.retry.retries_max;
+            if delivery.fate.is_none() && (spent || !on_its_way && options.identity.is_none()) {
+                delivery.fate = Some(delivery.unconfirmed(why.kind()));
+                given_up = Some(delivery.attempts);
             }
         }
         // With a producer id there is a hole now: see `on_answer`.
-        if let Some(attempts) = given_up.filter(|_| manner.identity.is_some()) {
-            self.end_with(manner, || {
+        if let Some(attempts) = given_up.filter(|_| options.identity.is_some()) {
+            self.end_with(options, || {
                 let what = format!("the connection was lost with a batch on it at its attempt {attempts}, the last");
                 (what, Some("a larger --retry (retries), or --idempotent off to go on without it"))
             });
@@ -87,20 +87,20 @@ impl Part {
         true
     }
 
-    /// How long the oldest unanswered request has waited. A broker that throttles answers at once, and then reads
+    /// How long the oldest unanswered batch has waited. A broker that throttles answers at once, and then reads
     /// nothing for as long as it says (KIP-219). It takes one request at a time: silences follow each other, each told
     /// by the answer that it begins with.
     pub(super) fn answer_wait_ns(&self, now_ns: u64) -> u64 {
-        now_ns.saturating_sub(self.requests[self.answered].sent_ns.max(self.not_before_ns))
+        now_ns.saturating_sub(self.deliveries[self.answered].sent_ns.max(self.not_before_ns))
     }
 
     /// A broker that is slow to answer keeps what it was lent, but not the ring, which other partitions need as well.
     pub(super) fn take_back_late<R: NetRing>(&mut self, ring: &mut R, of_lane: OfLane<'_>, now_ns: u64) {
         let OfLane { payload, outbox, .. } = of_lane;
-        for request in self.requests.range_mut(self.answered..self.sent) {
-            if request.lent && now_ns.saturating_sub(request.sent_ns) > LENT_NS_MAX {
-                request.take_back(ring);
-                request.let_go(payload, outbox);
+        for delivery in self.deliveries.range_mut(self.answered..self.sent) {
+            if delivery.lent && now_ns.saturating_sub(delivery.sent_ns) > LENT_NS_MAX {
+                delivery.take_back(ring);
+                delivery.let_go(payload, outbox);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What the leader's answers come to.
 
-use super::{Manner, OfLane, Part};
+use super::{Connection, OfLane, Options};
 use crate::connect::backoff::pause_ns;
 use crate::counters::Field;
 use crate::counters::broker_errors::{BrokerErrors, Refusal};
@@ -11,11 +11,11 @@ use crate::sys::ring::NetRing;
 use crate::wire::kafka::errors::{ErrorKind, PERHAPS_APPENDED, UNFORESEEN, broker_error};
 use rand_xoshiro::rand_core::RngCore;
 
-impl Part {
+impl Connection {
     pub(super) fn read_answers<R: NetRing>(
         &mut self,
         ring: &mut R,
-        OfLane { payload, manner, outbox, errors }: OfLane<'_>,
+        OfLane { payload, options, outbox, errors }: OfLane<'_>,
         now_ns: u64,
         done: &mut Vec<Done>,
     ) -> Event {
@@ -23,7 +23,7 @@ impl Part {
             let Ok((used, told)) = self.answer.step(self.link.inbox(ring)) else { return self.nonsense(ring) };
             self.link.consume(ring, used);
             let Some(told) = told else { break };
-            let expected = self.requests.get(self.answered).filter(|_| self.answered < self.sent);
+            let expected = self.deliveries.get(self.answered).filter(|_| self.answered < self.sent);
             // What is not all out has no answer.
             let expected = expected.filter(|own| self.link.outgoing_tag() != Some(own.slot));
             let fits = expected.is_some_and(|own| own.correlation_id == told.correlation_id);
@@ -35,34 +35,34 @@ impl Part {
                 self.wire.throttled_ms += told.throttle_time_ms as u64;
             }
             // The broker has read all of what it answers.
-            let request = &mut self.requests[self.answered];
-            if request.lent {
-                request.let_go(payload, outbox);
+            let delivery = &mut self.deliveries[self.answered];
+            if delivery.lent {
+                delivery.let_go(payload, outbox);
             }
             if code != 0 {
                 self.note_error(code, payload, errors);
             }
-            self.on_answer((code, base_offset), manner);
+            self.on_answer((code, base_offset), options);
             self.skip_known();
         }
         self.tell(done);
-        self.recover(ring, OfLane { payload, manner, outbox, errors }, now_ns)
+        self.recover(ring, OfLane { payload, options, outbox, errors }, now_ns)
     }
 
     fn nonsense<R: NetRing>(&mut self, ring: &mut R) -> Event {
         self.link.break_off(ring, Breakage::Given(Field::ErrorProtocol))
     }
 
-    /// The answer to the oldest unanswered request is an error, and not that the broker has the batch already.
+    /// The answer to the oldest unanswered batch is an error, and not that the broker has the batch already.
     #[cold]
     fn note_error(&mut self, code: i16, payload: &Payload, errors: &mut BrokerErrors) {
         let kind = broker_error(code).kind;
         if kind == ErrorKind::DuplicateSequence {
             return;
         }
-        let request = &mut self.requests[self.answered];
-        request.refused = true;
-        errors.count(code, payload.block(request.slot).warmup);
+        let delivery = &mut self.deliveries[self.answered];
+        delivery.refused = true;
+        errors.count(code, payload.block(delivery.slot).warmup);
         // Those behind a batch that was refused are out of order: no reason of their own.
         if kind == ErrorKind::SequenceLost && self.recovering {
             return;
@@ -72,37 +72,37 @@ impl Part {
         self.last_refusal = Some(refusal);
     }
 
-    /// The answer to the oldest unanswered request: an error code, and the offset that its batch got, or -1.
-    fn on_answer(&mut self, (code, base_offset): (i16, i64), manner: &Manner) {
+    /// The answer to the oldest unanswered batch: an error code, and the offset that it got, or -1.
+    fn on_answer(&mut self, (code, base_offset): (i16, i64), options: &Options) {
         let error = broker_error(code);
         let moved = error.kind == ErrorKind::RefreshMetadata;
-        let request = &mut self.requests[self.answered];
+        let delivery = &mut self.deliveries[self.answered];
         self.answered += 1;
         // A leader that is deposed while it waits for the others to follow says where it had put the batch: the next
         // one may have it.
         let perhaps = PERHAPS_APPENDED.contains(&code) || moved && base_offset >= 0;
-        request.doubtful |= perhaps || code == UNFORESEEN;
+        delivery.doubtful |= perhaps || code == UNFORESEEN;
         let again = error.kind.is_retriable() || error.kind == ErrorKind::SequenceLost && self.recovering;
         // Whatever becomes of this batch, the next ones are the new leader's.
         self.recovering |= moved;
         self.renew |= moved;
         match error.kind {
             ErrorKind::Success | ErrorKind::DuplicateSequence => {
-                request.fate = Some(Fate::Produced);
+                delivery.fate = Some(Fate::Produced);
                 (self.failures, self.proven, self.last_refusal) = (0, true, None);
             }
-            _ if perhaps && manner.identity.is_none() => {
-                request.fate = Some(Fate::Uncertain(if moved { Field::ErrorBroker } else { Field::ErrorTimeout }));
+            _ if perhaps && options.identity.is_none() => {
+                delivery.fate = Some(Fate::Uncertain(if moved { Field::ErrorBroker } else { Field::ErrorTimeout }));
             }
-            _ if again && request.attempts <= manner.retry.retries_max => self.recovering = true,
+            _ if again && delivery.attempts <= options.retry.retries_max => self.recovering = true,
             kind => {
-                request.fate = Some(request.unconfirmed(Field::ErrorBroker));
+                delivery.fate = Some(delivery.unconfirmed(Field::ErrorBroker));
                 // A batch that is left out leaves a hole that the broker lets nothing past, and what is
                 // refused once will be refused again.
-                if manner.identity.is_some() || !kind.is_retriable() {
+                if options.identity.is_some() || !kind.is_retriable() {
                     let why = self.answer.words();
                     let what = || format!("the broker answered {error}{}", why.as_reason());
-                    self.end_with(manner, || (what(), error.remedy()));
+                    self.end_with(options, || (what(), error.remedy()));
                 }
             }
         }
@@ -110,14 +110,14 @@ impl Part {
 
     /// When all in flight is answered after an "again": from the start, after a pause, elsewhere if need be.
     pub(super) fn recover<R: NetRing>(&mut self, ring: &mut R, of_lane: OfLane<'_>, now_ns: u64) -> Event {
-        let OfLane { payload, manner, .. } = of_lane;
+        let OfLane { payload, options, .. } = of_lane;
         if !self.recovering || self.answered < self.sent || !self.link.is_idle() {
             return Event::Nothing;
         }
         self.recovering = false;
         self.start_over(payload);
         self.failures = self.failures.saturating_add(1);
-        let pause_ns = pause_ns(&manner.retry, self.failures, self.random.next_u64());
+        let pause_ns = pause_ns(&options.retry, self.failures, self.random.next_u64());
         self.not_before_ns = self.not_before_ns.max(now_ns + pause_ns);
         if std::mem::take(&mut self.renew) {
             return self.link.break_off(ring, Breakage::Closed);
@@ -130,23 +130,23 @@ impl Part {
     pub(super) fn start_over(&mut self, payload: &mut Payload) {
         (self.answered, self.sent, self.proven) = (0, 0, false);
         let free_heads = &mut self.free_heads;
-        self.requests.retain(|request| {
-            if request.told {
-                free_heads.push(request.head);
+        self.deliveries.retain(|delivery| {
+            if delivery.told {
+                free_heads.push(delivery.head);
             }
-            !request.told
+            !delivery.told
         });
-        self.requests.iter_mut().for_each(|request| request.leave_ring(payload));
+        self.deliveries.iter_mut().for_each(|delivery| delivery.leave_ring(payload));
     }
 
-    /// Passes over requests whose fate is known though the kernel still holds their bytes.
+    /// Passes over batches whose fate is known though the kernel still holds their bytes.
     pub(super) fn skip_known(&mut self) {
         if self.answered == self.sent {
-            while self.requests.get(self.sent).is_some_and(|request| request.fate.is_some()) {
+            while self.deliveries.get(self.sent).is_some_and(|delivery| delivery.fate.is_some()) {
                 self.sent += 1;
             }
         }
-        while self.answered < self.sent && self.requests[self.answered].fate.is_some() {
+        while self.answered < self.sent && self.deliveries[self.answered].fate.is_some() {
             self.answered += 1;
         }
     }

@@ -39,7 +39,7 @@ struct Covering {
 }
 
 /// One lane's staging; see the module. Positions are bytes of the file.
-pub struct Stage {
+pub struct Staging {
     base: usize,
     buffer_bytes: usize,
     align: u64,
@@ -58,7 +58,7 @@ pub struct Stage {
     pub covered: u64,
 }
 
-impl Stage {
+impl Staging {
     pub fn new(region: Range<usize>, align: u64, depth: usize) -> Self {
         let buffers = depth + 1;
         let buffer_bytes = region.len() / buffers;
@@ -169,28 +169,28 @@ mod tests {
             let (align, depth, block_max) = (512u64, 4, 3000u64);
             let region = region_bytes(block_max, align, depth) as usize;
             let mut memory = vec![0u8; region + 3000];
-            let mut stage = Stage::new(0..region, align, depth);
+            let mut staging = Staging::new(0..region, align, depth);
             let (mut file, mut stream) = (vec![0u8; 0], vec![0u8; 0]);
             for (at, (length, hurry)) in blocks.into_iter().enumerate() {
                 let bytes: Vec<u8> = (0..length).map(|i| (i + at * 7) as u8 | 1).collect();
                 memory[region..region + length].copy_from_slice(&bytes);
                 stream.extend_from_slice(&bytes);
-                prop_assert!(stage.has_room());
-                let mut writes = Vec::from_iter(stage.stage(&mut memory, region..region + length));
+                prop_assert!(staging.has_room());
+                let mut writes = Vec::from_iter(staging.stage(&mut memory, region..region + length));
                 if hurry {
-                    writes.extend(stage.flush(&mut memory));
+                    writes.extend(staging.flush(&mut memory));
                 }
                 for write in writes {
                     prop_assert!([write.offset, write.range.len() as u64].iter().all(|n| n.is_multiple_of(align)));
                     let end = write.offset as usize + write.range.len();
                     file.resize(file.len().max(end), 0);
                     file[write.offset as usize..end].copy_from_slice(&memory[write.range]);
-                    stage.finish(write.buffer, write.is_tail);
+                    staging.finish(write.buffer, write.is_tail);
                 }
-                prop_assert_eq!(&file[..stage.covered as usize], &stream[..stage.covered as usize]);
-                prop_assert!(!hurry || stage.covered == stream.len() as u64);
+                prop_assert_eq!(&file[..staging.covered as usize], &stream[..staging.covered as usize]);
+                prop_assert!(!hurry || staging.covered == stream.len() as u64);
             }
-            prop_assert_eq!(stage.position(), stream.len() as u64);
+            prop_assert_eq!(staging.position(), stream.len() as u64);
         }
     }
 }

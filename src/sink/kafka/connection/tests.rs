@@ -1,7 +1,7 @@
 //! A broker that throttles or refuses, over a real connection; the clock is the test's.
 
 use super::super::INBOX_BYTES;
-use super::super::tests::manner;
+use super::super::tests::options;
 use super::*;
 use crate::payload::framing::Framing;
 use crate::payload::stamper::Stamper;
@@ -25,8 +25,8 @@ const RETRY: RetryPlan = RetryPlan { retries_max: 100, backoff_min_ns: 1 << 60, 
 
 struct Scene {
     ring: Blocking,
-    part: Part,
-    manner: Manner,
+    connection: Connection,
+    options: Options,
     payload: Payload,
     outbox: Outbox,
     errors: BrokerErrors,
@@ -34,8 +34,8 @@ struct Scene {
 }
 
 /// Sent at 0.
-fn request(correlation_id: i32) -> Request {
-    Request {
+fn delivery(correlation_id: i32) -> Delivery {
+    Delivery {
         slot: correlation_id as u32,
         base_sequence: NO_SEQUENCE,
         timestamp_ms: 0,
@@ -44,7 +44,7 @@ fn request(correlation_id: i32) -> Request {
         correlation_id,
         attempts: 1,
         head: correlation_id as usize,
-        stage: None,
+        buffer: None,
         pieces: [0..0, 0..0],
         doubtful: false,
         left_ring: true,
@@ -57,8 +57,8 @@ fn request(correlation_id: i32) -> Request {
 }
 
 impl Scene {
-    fn with_in_flight(requests: usize, request_timeout_ns: u64) -> Self {
-        let manner = Manner { in_flight_max: requests, request_timeout_ns, ..manner() };
+    fn with_in_flight(deliveries: usize, request_timeout_ns: u64) -> Self {
+        let options = Options { in_flight_max: deliveries, request_timeout_ns, ..options() };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer_address = listener.local_addr().unwrap();
         let stream = TcpStream::connect(peer_address).unwrap();
@@ -68,30 +68,30 @@ impl Scene {
         let mut link = Link::open(&mut ring, (0, 0), dialed, Area::cut(0, INBOX_BYTES, false)).unwrap();
         link.listen(&mut ring);
         let heads_at = Area::bytes(INBOX_BYTES, false);
-        let heads = heads_at..heads_at + (requests + 1) * manner.head_bytes();
-        let mut part = Part::new(0, link, None, heads, &manner);
-        part.requests.extend((0..requests as i32).map(request));
-        part.sent = requests;
+        let heads = heads_at..heads_at + (deliveries + 1) * options.head_bytes();
+        let mut connection = Connection::new(0, link, None, heads, &options);
+        connection.deliveries.extend((0..deliveries as i32).map(delivery));
+        connection.sent = deliveries;
         let starts = Starts::Fixed { length: 4096, count: 1 };
-        let payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, requests);
+        let payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, deliveries);
         let (outbox, errors) = (Outbox::new(Codec::None, Vec::new(), 0).unwrap(), BrokerErrors::default());
-        Self { ring, part, manner, payload, outbox, errors, broker }
+        Self { ring, connection, options, payload, outbox, errors, broker }
     }
 
     fn answer(&mut self, (correlation_id, code): (i32, i16), throttle_time_ms: i32, now_ms: u64) -> Vec<Done> {
         let mut bytes = Vec::new();
-        let mut answer = AnswerWriter::begin(&mut bytes, self.manner.version, correlation_id, 1);
+        let mut answer = AnswerWriter::begin(&mut bytes, self.options.version, correlation_id, 1);
         answer.topic(b"t", 1);
         answer.partition(0, code, 7);
         answer.end(throttle_time_ms);
-        let left = self.part.requests.len() - 1;
-        self.hear(&bytes, now_ms, |part| part.requests.len() == left)
+        let left = self.connection.deliveries.len() - 1;
+        self.hear(&bytes, now_ms, |connection| connection.deliveries.len() == left)
     }
 
     /// As `answer`, with words about a record; the batch may be sent again.
     fn refuse(&mut self, (correlation_id, code): (i32, i16), words: &str, now_ms: u64) {
         let mut bytes = Vec::new();
-        let mut answer = AnswerWriter::begin(&mut bytes, self.manner.version, correlation_id, 1);
+        let mut answer = AnswerWriter::begin(&mut bytes, self.options.version, correlation_id, 1);
         answer.topic(b"t", 1);
         answer.partition(0, code, -1);
         answer.end(0);
@@ -104,43 +104,43 @@ impl Scene {
         let size = (bytes.len() - 4) as i32;
         bytes[..4].copy_from_slice(&size.to_be_bytes());
         let slot = correlation_id as u32;
-        self.hear(&bytes, now_ms, |part| part.requests.iter().all(|own| own.slot != slot || own.refused));
+        self.hear(&bytes, now_ms, |connection| connection.deliveries.iter().all(|own| own.slot != slot || own.refused));
     }
 
     /// Until that is so.
-    fn hear(&mut self, bytes: &[u8], now_ms: u64, is_heard: impl Fn(&Part) -> bool) -> Vec<Done> {
+    fn hear(&mut self, bytes: &[u8], now_ms: u64, is_heard: impl Fn(&Connection) -> bool) -> Vec<Done> {
         self.broker.write_all(bytes).unwrap();
         let mut done = Vec::new();
         for _ in 0..LOOKS {
             self.ring.enter(Wait::ForNs(MILLISECOND)).unwrap();
             while let Some(completion) = self.ring.completion() {
-                let event = self.part.link.complete(&mut self.ring, completion);
+                let event = self.connection.link.complete(&mut self.ring, completion);
                 let of_lane = OfLane {
                     payload: &mut self.payload,
-                    manner: &self.manner,
+                    options: &self.options,
                     outbox: &mut self.outbox,
                     errors: &mut self.errors,
                 };
-                let gone = self.part.on_event(&mut self.ring, of_lane, event, now_ms * MILLISECOND, &mut done);
+                let gone = self.connection.on_event(&mut self.ring, of_lane, event, now_ms * MILLISECOND, &mut done);
                 assert!(!gone, "the connection is gone");
             }
-            if is_heard(&self.part) {
+            if is_heard(&self.connection) {
                 return done;
             }
         }
         panic!("the answer did not come");
     }
 
-    /// After the partition's turn at that time.
+    /// After a look at that time.
     fn is_up_at(&mut self, now_ms: u64) -> bool {
         let of_lane = OfLane {
             payload: &mut self.payload,
-            manner: &self.manner,
+            options: &self.options,
             outbox: &mut self.outbox,
             errors: &mut self.errors,
         };
-        self.part.turn(&mut self.ring, of_lane, now_ms * MILLISECOND, &mut Vec::new());
-        self.part.link.is_up()
+        self.connection.check_time(&mut self.ring, of_lane, now_ms * MILLISECOND, &mut Vec::new());
+        self.connection.link.is_up()
     }
 }
 
@@ -155,40 +155,40 @@ fn silence_that_a_broker_announced_is_no_timeout() {
     scene.answer((2, 0), 1, 700);
     assert!(scene.is_up_at(1500));
     assert!(!scene.is_up_at(1501), "a broker that does not speak up then is gone");
-    let wire = scene.part.take_wire();
+    let wire = scene.connection.take_wire();
     assert_eq!((wire.throttled_answers, wire.throttled_ms), (3, 500 + 700 + 1));
-    assert_eq!(scene.part.take_wire(), Wire::default());
+    assert_eq!(scene.connection.take_wire(), Wire::default());
 }
 
 #[test]
 fn a_leader_that_cannot_be_reached_ends_the_run_though_nothing_waits() {
     let mut scene = Scene::with_in_flight(1, 100 * MILLISECOND);
-    scene.manner.delivery_timeout_ns = 5000 * MILLISECOND;
+    scene.options.delivery_timeout_ns = 5000 * MILLISECOND;
     scene.answer((0, 0), 0, 1);
-    assert!(scene.is_up_at(9000) && scene.part.take_end().is_none(), "nothing waits for it while it is up");
-    scene.part.link.break_off(&mut scene.ring, Breakage::Given(Field::ErrorTimeout));
+    assert!(scene.is_up_at(9000) && scene.connection.take_end().is_none(), "nothing waits for it while it is up");
+    scene.connection.link.break_off(&mut scene.ring, Breakage::Given(Field::ErrorTimeout));
     assert!(!scene.is_up_at(10_000) && !scene.is_up_at(15_000));
-    assert_eq!(scene.part.take_end(), None);
+    assert_eq!(scene.connection.take_end(), None);
     assert!(!scene.is_up_at(15_001));
-    let why = scene.part.take_end().expect("its time is over");
+    let why = scene.connection.take_end().expect("its time is over");
     assert!(why.starts_with("t/0: there was no connection to the leader for 5 s\n  mend: "), "{why}");
 }
 
 #[test]
 fn sequences_go_round_after_the_largest_number() {
-    let Scene { mut ring, mut part, manner, .. } = Scene::with_in_flight(3, u64::MAX);
-    part.requests.clear();
-    part.sent = 0;
-    part.next_sequence = i32::MAX - 1;
-    let manner = Manner { identity: Some((1, 0)), ..manner };
+    let Scene { mut ring, mut connection, options, .. } = Scene::with_in_flight(3, u64::MAX);
+    connection.deliveries.clear();
+    connection.sent = 0;
+    connection.next_sequence = i32::MAX - 1;
+    let options = Options { identity: Some((1, 0)), ..options };
     let starts = Starts::Fixed { length: 16, count: 100 };
     let mut payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, 3);
     for records in [4, 3, 1] {
-        let run = payload.run(1600, 1600, records).unwrap();
-        let slot = payload.begin(ring.memory(), run, Block::default());
-        part.push(&payload, slot, &manner, 0);
+        let extent = payload.extent(1600, 1600, records).unwrap();
+        let slot = payload.begin(ring.memory(), extent, Block::default());
+        connection.push(&payload, slot, &options, 0);
     }
-    let sequences: Vec<i32> = part.requests.iter().map(|request| request.base_sequence).collect();
+    let sequences: Vec<i32> = connection.deliveries.iter().map(|delivery| delivery.base_sequence).collect();
     assert_eq!(sequences, [i32::MAX - 1, 2, 5]);
 }
 
@@ -203,20 +203,20 @@ fn an_error_that_nobody_foresaw_is_a_doubt() {
 #[test]
 fn what_was_refused_to_the_end_is_no_timeout() {
     let mut scene = Scene::with_in_flight(3, u64::MAX);
-    (scene.manner.identity, scene.manner.retry) = (Some((1, 0)), RETRY);
-    let left = |scene: &Scene| scene.part.leftovers().map(|(_, fate)| fate).collect::<Vec<_>>();
+    (scene.options.identity, scene.options.retry) = (Some((1, 0)), RETRY);
+    let left = |scene: &Scene| scene.connection.leftovers().map(|(_, fate)| fate).collect::<Vec<_>>();
     let (refused, silent) = (Fate::Failed(Field::ErrorBroker), Fate::Uncertain(Field::ErrorTimeout));
     assert_eq!(left(&scene), [silent; 3]);
     scene.refuse((0, 19), "", 1);
     assert_eq!(left(&scene), [refused, silent, silent], "the others are not answered");
     scene.refuse((1, OUT_OF_ORDER_SEQUENCE_NUMBER), "", 2);
-    assert_eq!(scene.part.last_refusal.map(|refusal| refusal.code), Some(19), "why it is out of order");
+    assert_eq!(scene.connection.last_refusal.map(|refusal| refusal.code), Some(19), "why it is out of order");
     scene.refuse((2, REQUEST_TIMED_OUT), "", 3);
     assert_eq!(left(&scene), [refused, refused, Fate::Uncertain(Field::ErrorBroker)]);
     // One that waits behind them.
-    scene.part.requests.push_back(Request { attempts: 0, ..request(3) });
+    scene.connection.deliveries.push_back(Delivery { attempts: 0, ..delivery(3) });
     assert_eq!(left(&scene)[3], refused);
-    scene.part.last_refusal = None;
+    scene.connection.last_refusal = None;
     assert_eq!(left(&scene)[3], Fate::Failed(Field::ErrorTimeout));
     let counted = scene.errors.by_code();
     let all = BTreeMap::from([(7, 1), (19, 1), (OUT_OF_ORDER_SEQUENCE_NUMBER, 1)]);
@@ -227,44 +227,44 @@ fn what_was_refused_to_the_end_is_no_timeout() {
 #[test]
 fn what_was_lost_after_a_refusal_is_in_doubt() {
     let mut scene = Scene::with_in_flight(2, u64::MAX);
-    (scene.manner.identity, scene.manner.retry) = (Some((1, 0)), RETRY);
+    (scene.options.identity, scene.options.retry) = (Some((1, 0)), RETRY);
     // Refused once, and sent again.
-    scene.part.requests[1].refused = true;
+    scene.connection.deliveries[1].refused = true;
     scene.refuse((0, 19), "", 1);
-    let Scene { ring, part, manner, payload, outbox, errors, .. } = &mut scene;
+    let Scene { ring, connection, options, payload, outbox, errors, .. } = &mut scene;
     let lost = Event::Broken { why: Breakage::Given(Field::ErrorTimeout), unsent: None };
-    assert!(part.on_ended(ring, OfLane { payload, manner, outbox, errors }, lost, &mut Vec::new()));
-    let left: Vec<_> = part.leftovers().map(|(_, fate)| fate).collect();
+    assert!(connection.on_ended(ring, OfLane { payload, options, outbox, errors }, lost, &mut Vec::new()));
+    let left: Vec<_> = connection.leftovers().map(|(_, fate)| fate).collect();
     assert_eq!(left, [Fate::Failed(Field::ErrorBroker), Fate::Uncertain(Field::ErrorTimeout)]);
-    assert!(part.last_refusal.is_none(), "the silence came after it");
+    assert!(connection.last_refusal.is_none(), "the silence came after it");
 }
 
 #[test]
 fn a_delivery_that_takes_too_long_names_the_last_answer() {
     let end = |refused: bool| {
         let mut scene = Scene::with_in_flight(1, u64::MAX);
-        scene.manner.delivery_timeout_ns = 5000 * MILLISECOND;
-        scene.manner.retry = RETRY;
+        scene.options.delivery_timeout_ns = 5000 * MILLISECOND;
+        scene.options.retry = RETRY;
         if refused {
             scene.refuse((0, 19), "two are missing\n", 1);
         }
         scene.is_up_at(5000);
-        assert_eq!(scene.part.take_end(), None);
+        assert_eq!(scene.connection.take_end(), None);
         scene.is_up_at(5001);
-        scene.part.take_end().expect("its time is over")
+        scene.connection.take_end().expect("its time is over")
     };
     let why = end(true);
     let told = "within 5 s; the broker's last answer was NOT_ENOUGH_REPLICAS (19): \"two are missing\\n\"\n";
     assert!(why.contains(told) && why.contains("mend: ") && why.contains("min.insync.replicas"), "{why}");
     // As where the broker is gone since.
     let mut scene = Scene::with_in_flight(1, u64::MAX);
-    (scene.manner.delivery_timeout_ns, scene.manner.retry) = (5000 * MILLISECOND, RETRY);
+    (scene.options.delivery_timeout_ns, scene.options.retry) = (5000 * MILLISECOND, RETRY);
     scene.refuse((0, 19), "", 1);
-    scene.part.down_from_ns = 2000 * MILLISECOND;
-    let Scene { ring, part, manner, .. } = &mut scene;
-    part.link.break_off(ring, Breakage::Closed);
-    part.check_delivery(manner, 5001 * MILLISECOND);
-    let why = part.take_end().expect("its time is over");
+    scene.connection.down_from_ns = 2000 * MILLISECOND;
+    let Scene { ring, connection, options, .. } = &mut scene;
+    connection.link.break_off(ring, Breakage::Closed);
+    connection.check_delivery(options, 5001 * MILLISECOND);
+    let why = connection.take_end().expect("its time is over");
     let told =
         "NOT_ENOUGH_REPLICAS (19); for 3 s there has been no connection to the leader\n  mend: look at the broker";
     assert!(why.contains(told), "{why}");
@@ -276,7 +276,7 @@ fn a_delivery_that_takes_too_long_names_the_last_answer() {
 fn what_ends_the_run_is_told_in_the_brokers_words() {
     let mut scene = Scene::with_in_flight(1, u64::MAX);
     scene.refuse((0, 87), "Compacted topic cannot accept message without key", 1);
-    let why = scene.part.take_end().expect("nothing helps");
+    let why = scene.connection.take_end().expect("nothing helps");
     let told = "t/0: the broker answered INVALID_RECORD (87): \"Compacted topic cannot accept message without key\"\n";
     assert!(why.starts_with(told), "{why}");
     assert_eq!(scene.errors.first()[0].code, 87);

@@ -54,19 +54,19 @@ pub fn staging_bytes(setup: &Setup, (lane, producer): (usize, &ProducerPlan), bl
         }
         TargetPlan::Kafka(kafka) if kafka.client == KafkaClient::Uring => {
             let lane = &setup.kafka_lanes[lane];
-            kafka_manner(setup, lane)?.staging_bytes(lane.partitions.len(), block_bytes)
+            kafka_options(setup, lane)?.staging_bytes(lane.partitions.len(), block_bytes)
         }
         TargetPlan::Kafka(_) | TargetPlan::Null | TargetPlan::Stdout | TargetPlan::File(_) => 0,
     })
 }
 
 /// How a lane's batches are made and sent.
-pub fn kafka_manner(setup: &Setup, lane: &KafkaLane) -> Result<kafka::Manner, Fatal> {
+pub fn kafka_options(setup: &Setup, lane: &KafkaLane) -> Result<kafka::Options, Fatal> {
     let plan = &setup.plan;
     let kafka = &lane.target.plan;
     let timeout_ms = i32::try_from(kafka.link.request_timeout_ns / 1_000_000).unwrap_or(i32::MAX);
     let prefix = ProducePrefix::new(&kafka.client_id, &kafka.topic, kafka.acks, timeout_ms)?;
-    Ok(kafka::Manner {
+    Ok(kafka::Options {
         prefix: prefix.with_version(lane.target.version)?,
         version: lane.target.version,
         acks: kafka.acks,

@@ -1,6 +1,6 @@
-//! One partition: its requests in order, and the connection to its leader.
+//! One partition: its batches in order, and the connection to its leader.
 //!
-//! Requests go out in order and are answered in order. When an answer says "again", nothing new is sent until all
+//! Batches go out in order and are answered in order. When an answer says "again", nothing new is sent until all
 //! that is in flight is answered; then all that has no final answer goes out once more, in order, with the same
 //! sequences. A lost connection is the same, with answers that never come: with a producer id the broker tells
 //! repetitions apart; without one, what may have arrived is uncertain and is not sent again. Each batch is sent again
@@ -9,9 +9,9 @@
 mod answers;
 mod gone;
 
-use super::Manner;
+use super::Options;
+use super::delivery::Delivery;
 use super::outbox::Outbox;
-use super::request::Request;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
 use crate::connect::Dialed;
@@ -38,14 +38,14 @@ const LIFETIME_SPARE: u64 = 5;
 const NOT_DELIVERED_MEND: &str = "look at the broker, or raise delivery.timeout.ms";
 
 /// See the module.
-pub struct Part {
-    id: i32,
+pub struct Connection {
+    partition: i32,
     pub link: Link,
     heads: Range<usize>,
     head_bytes: usize,
     free_heads: Vec<usize>,
-    requests: VecDeque<Request>,
-    /// Of `requests`: answered on this connection, and given to it.
+    deliveries: VecDeque<Delivery>,
+    /// Of `deliveries`: answered on this connection, and given to it.
     answered: usize,
     sent: usize,
     next_sequence: i32,
@@ -79,10 +79,10 @@ pub struct Part {
     has_ended: bool,
 }
 
-/// What a partition uses of its lane.
+/// What a connection uses of its lane.
 pub struct OfLane<'a> {
     pub payload: &'a mut Payload,
-    pub manner: &'a Manner,
+    pub options: &'a Options,
     pub outbox: &'a mut Outbox,
     pub errors: &'a mut BrokerErrors,
 }
@@ -91,28 +91,28 @@ impl OfLane<'_> {
     fn reborrow(&mut self) -> OfLane<'_> {
         OfLane {
             payload: &mut *self.payload,
-            manner: self.manner,
+            options: self.options,
             outbox: &mut *self.outbox,
             errors: &mut *self.errors,
         }
     }
 }
 
-impl Part {
-    pub fn new(id: i32, link: Link, expires: Option<Instant>, heads: Range<usize>, manner: &Manner) -> Self {
-        let places = manner.in_flight_max + 1;
+impl Connection {
+    pub fn new(partition: i32, link: Link, expires: Option<Instant>, heads: Range<usize>, options: &Options) -> Self {
+        let places = options.in_flight_max + 1;
         Self {
-            id,
+            partition,
             link,
             heads,
-            head_bytes: manner.head_bytes(),
+            head_bytes: options.head_bytes(),
             free_heads: (0..places).collect(),
-            requests: VecDeque::with_capacity(places),
+            deliveries: VecDeque::with_capacity(places),
             answered: 0,
             sent: 0,
             next_sequence: 0,
             next_correlation_id: 0,
-            answer: AnswerSkim::new(manner.version, id, limits::KAFKA_PRODUCE_ANSWER_BYTES_MAX),
+            answer: AnswerSkim::new(options.version, partition, limits::KAFKA_PRODUCE_ANSWER_BYTES_MAX),
             recovering: false,
             last_refusal: None,
             proven: false,
@@ -122,7 +122,7 @@ impl Part {
             replace_at_ns: u64::MAX,
             down_from_ns: u64::MAX,
             failures: 0,
-            random: SplitMix64::seed_from_u64(manner.seed ^ id as u64),
+            random: SplitMix64::seed_from_u64(options.seed ^ partition as u64),
             wire: Wire::default(),
             shift: (0, crc32c::shift(0)),
             end: None,
@@ -132,16 +132,16 @@ impl Part {
 
     /// Whether it takes a block. One of several takes none that would wait here: its place in the ring is for the others
     /// as well.
-    pub fn has_room(&self, manner: &Manner, is_one_of_several: bool, now_ns: u64) -> bool {
-        let is_open = self.link.is_up() && !self.recovering && self.requests.len() < manner.in_flight_max;
-        let goes_on = self.is_trusted(manner) || self.requests.is_empty();
-        let goes_at_once = self.sent == self.requests.len() && self.may_send(now_ns);
+    pub fn has_room(&self, options: &Options, is_one_of_several: bool, now_ns: u64) -> bool {
+        let is_open = self.link.is_up() && !self.recovering && self.deliveries.len() < options.in_flight_max;
+        let goes_on = self.is_trusted(options) || self.deliveries.is_empty();
+        let goes_at_once = self.sent == self.deliveries.len() && self.may_send(now_ns);
         is_open && self.free_heads.len() > 1 && goes_on && (goes_at_once || !is_one_of_several)
     }
 
-    /// More than one request may be in flight: see `proven`.
-    fn is_trusted(&self, manner: &Manner) -> bool {
-        self.proven || manner.acks == 0
+    /// More than one batch may be in flight: see `proven`.
+    fn is_trusted(&self, options: &Options) -> bool {
+        self.proven || options.acks == 0
     }
 
     /// What is sent now goes out now.
@@ -161,7 +161,7 @@ impl Part {
 
     /// Something here has a time limit.
     pub fn is_busy(&self, now_ns: u64) -> bool {
-        !self.requests.is_empty() || !self.link.is_up() || now_ns < self.not_before_ns
+        !self.deliveries.is_empty() || !self.link.is_up() || now_ns < self.not_before_ns
     }
 
     /// What went over the wire since the last call, and what came back of it.
@@ -178,29 +178,29 @@ impl Part {
     }
 
     /// The run cannot go on: why, and what mends it. The first reason counts.
-    fn end_with(&mut self, manner: &Manner, why: impl FnOnce() -> (String, Option<&'static str>)) {
+    fn end_with(&mut self, options: &Options, why: impl FnOnce() -> (String, Option<&'static str>)) {
         if self.has_ended || self.end.is_some() {
             return;
         }
         let (what, mend) = why();
-        let fatal = Fatal::new(Exit::Failed, format!("{}/{}: {what}", manner.topic, self.id));
+        let fatal = Fatal::new(Exit::Failed, format!("{}/{}: {what}", options.topic, self.partition));
         self.end = Some(mend.into_iter().fold(fatal, Fatal::mend).to_string());
     }
 
     /// Ends the run where a batch, or a connection for the next ones, is waited for too long: a login that is refused
     /// now may be refused for good.
-    fn check_delivery(&mut self, manner: &Manner, now_ns: u64) {
+    fn check_delivery(&mut self, options: &Options, now_ns: u64) {
         self.down_from_ns = if self.link.is_up() { u64::MAX } else { self.down_from_ns.min(now_ns) };
-        let oldest = self.requests.front().filter(|first| first.fate.is_none());
+        let oldest = self.deliveries.front().filter(|first| first.fate.is_none());
         let late_ns = oldest.map_or(0, |first| now_ns.saturating_sub(first.submitted_ns));
         let down_ns = now_ns.saturating_sub(self.down_from_ns);
-        if late_ns.max(down_ns) <= manner.delivery_timeout_ns {
+        if late_ns.max(down_ns) <= options.delivery_timeout_ns {
             return;
         }
         let last_refusal = self.last_refusal;
-        self.end_with(manner, || {
+        self.end_with(options, || {
             let seconds = |ns: u64| ns / 1_000_000_000;
-            if late_ns <= manner.delivery_timeout_ns {
+            if late_ns <= options.delivery_timeout_ns {
                 let what = format!("there was no connection to the leader for {} s", seconds(down_ns));
                 return (what, Some(NOT_DELIVERED_MEND));
             }
@@ -216,27 +216,27 @@ impl Part {
         });
     }
 
-    /// What is known of requests that are still here when time is up.
+    /// What is known of batches that are still here when time is up.
     pub fn leftovers(&self) -> impl Iterator<Item = (u32, Fate)> + '_ {
-        let open = self.requests.iter().enumerate().filter(|(_, request)| !request.told);
-        open.map(|(at, request)| {
+        let open = self.deliveries.iter().enumerate().filter(|(_, delivery)| !delivery.told);
+        open.map(|(at, delivery)| {
             // What was never sent waited for what goes before it.
-            let refused = request.refused || request.attempts == 0 && self.last_refusal.is_some();
+            let refused = delivery.refused || delivery.attempts == 0 && self.last_refusal.is_some();
             let fate = match (self.answered..self.sent).contains(&at) {
                 true => Fate::Uncertain(Field::ErrorTimeout),
-                false => request.unconfirmed(if refused { Field::ErrorBroker } else { Field::ErrorTimeout }),
+                false => delivery.unconfirmed(if refused { Field::ErrorBroker } else { Field::ErrorTimeout }),
             };
-            (request.slot, request.fate.unwrap_or(fate))
+            (delivery.slot, delivery.fate.unwrap_or(fate))
         })
     }
 
-    /// Takes a block as the last of the partition's requests.
-    pub fn push(&mut self, payload: &Payload, slot: u32, manner: &Manner, now_ns: u64) {
+    /// Takes a block as the partition's last batch.
+    pub fn push(&mut self, payload: &Payload, slot: u32, options: &Options, now_ns: u64) {
         let block = payload.block(slot);
-        let base_sequence = if manner.identity.is_some() { self.next_sequence } else { NO_SEQUENCE };
+        let base_sequence = if options.identity.is_some() { self.next_sequence } else { NO_SEQUENCE };
         // After the largest number comes 0.
         self.next_sequence = ((i64::from(self.next_sequence) + block.records as i64) % (1 << 31)) as i32;
-        self.requests.push_back(Request {
+        self.deliveries.push_back(Delivery {
             slot,
             base_sequence,
             timestamp_ms: (payload.timestamp_unix_ns(block, 0) / 1_000_000) as i64,
@@ -245,7 +245,7 @@ impl Part {
             correlation_id: 0,
             attempts: 0,
             head: self.free_heads.pop().expect("room was asked for"),
-            stage: None,
+            buffer: None,
             pieces: [0..0, 0..0],
             doubtful: false,
             left_ring: false,
@@ -257,52 +257,52 @@ impl Part {
         });
     }
 
-    /// Sends the next request, if one may go.
+    /// Sends the next batch, if one may go.
     pub fn advance<R: NetRing>(
         &mut self,
         ring: &mut R,
         payload: &mut Payload,
-        manner: &Manner,
+        options: &Options,
         outbox: &mut Outbox,
         now_ns: u64,
     ) {
         self.skip_known();
-        let in_flight_max = if self.is_trusted(manner) { manner.in_flight_max } else { 1 };
+        let in_flight_max = if self.is_trusted(options) { options.in_flight_max } else { 1 };
         let is_full = self.sent - self.answered >= in_flight_max;
-        if !self.may_send(now_ns) || self.sent == self.requests.len() || is_full {
+        if !self.may_send(now_ns) || self.sent == self.deliveries.len() || is_full {
             return;
         }
-        let request = &mut self.requests[self.sent];
+        let delivery = &mut self.deliveries[self.sent];
         // An earlier attempt's bytes, its head among them, may still be read.
-        if request.fate.is_some() || request.held {
+        if delivery.fate.is_some() || delivery.held {
             return;
         }
-        let Some(packed) = outbox.pack(ring, payload, request.slot, !request.left_ring) else { return };
-        if packed.stage.is_some() && !request.left_ring {
-            payload.release(request.slot);
-            request.left_ring = true;
+        let Some(packed) = outbox.pack(ring, payload, delivery.slot, !delivery.left_ring) else { return };
+        if packed.buffer.is_some() && !delivery.left_ring {
+            payload.release(delivery.slot);
+            delivery.left_ring = true;
         }
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1) & i32::MAX;
-        request.correlation_id = self.next_correlation_id;
-        (request.stage, request.sent_ns, request.held) = (packed.stage, now_ns, true);
-        self.wire.retries += u64::from(request.attempts > 0);
-        request.attempts += 1;
+        delivery.correlation_id = self.next_correlation_id;
+        (delivery.buffer, delivery.sent_ns, delivery.held) = (packed.buffer, now_ns, true);
+        self.wire.retries += u64::from(delivery.attempts > 0);
+        delivery.attempts += 1;
         let bytes = packed.records.len() as u32;
         if self.shift.0 != bytes {
             self.shift = (bytes, crc32c::shift(u64::from(bytes)));
         }
-        let facts = request.facts(payload.block(request.slot).records, &packed, manner);
-        let start = self.heads.start + request.head * self.head_bytes;
+        let facts = delivery.facts(payload.block(delivery.slot).records, &packed, options);
+        let start = self.heads.start + delivery.head * self.head_bytes;
         let head = &mut ring.memory()[start..start + self.head_bytes];
-        manner.prefix.write(head, request.correlation_id, self.id, bytes + HEADER_BYTES as u32);
+        options.prefix.write(head, delivery.correlation_id, self.partition, bytes + HEADER_BYTES as u32);
         let batch_head = head.last_chunk_mut::<HEADER_BYTES>().expect("a head ends with the batch's");
         write_header(batch_head, &facts, self.shift.1);
         let pieces = [start..start + self.head_bytes, packed.records];
-        request.pieces.clone_from(&pieces);
-        match packed.stage {
-            None if outbox.lends => self.link.send_in_place(ring, pieces, request.slot),
+        delivery.pieces.clone_from(&pieces);
+        match packed.buffer {
+            None if outbox.lends => self.link.send_in_place(ring, pieces, delivery.slot),
             // Buffers are few and wanted again.
-            _ => self.link.send(ring, pieces, request.slot),
+            _ => self.link.send(ring, pieces, delivery.slot),
         }
         self.sent += 1;
     }
@@ -311,7 +311,7 @@ impl Part {
     pub fn on_event<R: NetRing>(
         &mut self,
         ring: &mut R,
-        OfLane { payload, manner, outbox, errors }: OfLane<'_>,
+        OfLane { payload, options, outbox, errors }: OfLane<'_>,
         event: Event,
         now_ns: u64,
         done: &mut Vec<Done>,
@@ -319,13 +319,13 @@ impl Part {
         let ended = match event {
             Event::Nothing => return false,
             Event::Sent { tag, memory } => {
-                self.on_sent(tag, manner);
+                self.on_sent(tag, options);
                 match memory {
                     Memory::Free => self.on_released(tag, payload, outbox, done),
-                    Memory::Lent => self.request_of(tag).into_iter().for_each(|request| request.lent = true),
+                    Memory::Lent => self.delivery_of(tag).into_iter().for_each(|delivery| delivery.lent = true),
                     Memory::Held => {}
                 }
-                self.advance(ring, payload, manner, outbox, now_ns);
+                self.advance(ring, payload, options, outbox, now_ns);
                 self.link.settle_ending()
             }
             Event::Released { tag } => {
@@ -333,34 +333,34 @@ impl Part {
                 self.link.settle_ending()
             }
             Event::Received => {
-                let ended = self.read_answers(ring, OfLane { payload, manner, outbox, errors }, now_ns, done);
+                let ended = self.read_answers(ring, OfLane { payload, options, outbox, errors }, now_ns, done);
                 self.link.listen(ring);
-                self.advance(ring, payload, manner, outbox, now_ns);
+                self.advance(ring, payload, options, outbox, now_ns);
                 // A send may have met the end before.
                 if ended == Event::Nothing { self.link.settle_ending() } else { ended }
             }
             broken @ Event::Broken { .. } => broken,
         };
-        self.on_ended(ring, OfLane { payload, manner, outbox, errors }, ended, done)
+        self.on_ended(ring, OfLane { payload, options, outbox, errors }, ended, done)
     }
 
-    fn request_of(&mut self, slot: u32) -> Option<&mut Request> {
-        self.requests.iter_mut().find(|request| request.slot == slot && !request.told)
+    fn delivery_of(&mut self, slot: u32) -> Option<&mut Delivery> {
+        self.deliveries.iter_mut().find(|delivery| delivery.slot == slot && !delivery.told)
     }
 
-    fn on_sent(&mut self, slot: u32, manner: &Manner) {
-        if manner.acks == 0
-            && let Some(request) = self.request_of(slot)
+    fn on_sent(&mut self, slot: u32, options: &Options) {
+        if options.acks == 0
+            && let Some(delivery) = self.delivery_of(slot)
         {
-            request.fate = Some(Fate::Produced);
+            delivery.fate = Some(Fate::Produced);
         }
         self.skip_known();
     }
 
-    /// The kernel reads the request's bytes no longer.
+    /// The kernel reads the batch's bytes no longer.
     fn on_released(&mut self, slot: u32, payload: &mut Payload, outbox: &mut Outbox, done: &mut Vec<Done>) {
-        if let Some(request) = self.request_of(slot) {
-            request.let_go(payload, outbox);
+        if let Some(delivery) = self.delivery_of(slot) {
+            delivery.let_go(payload, outbox);
         }
         self.tell(done);
     }
@@ -368,47 +368,47 @@ impl Part {
     /// Passes on fates that became known, and forgets what is over.
     fn tell(&mut self, done: &mut Vec<Done>) {
         let lane = self.link.owner().0;
-        for request in &mut self.requests {
-            if let Some(fate) = request.fate.filter(|_| !request.told && !request.held) {
-                request.told = true;
-                done.push(Done::rest(lane, request.slot, fate));
+        for delivery in &mut self.deliveries {
+            if let Some(fate) = delivery.fate.filter(|_| !delivery.told && !delivery.held) {
+                delivery.told = true;
+                done.push(Done::rest(lane, delivery.slot, fate));
             }
         }
-        while let Some(first) = self.requests.front().filter(|request| request.told && self.answered > 0) {
+        while let Some(first) = self.deliveries.front().filter(|delivery| delivery.told && self.answered > 0) {
             self.free_heads.push(first.head);
-            self.requests.pop_front();
+            self.deliveries.pop_front();
             self.answered -= 1;
             self.sent -= 1;
         }
     }
 
     /// What is due without any completion: limits of time, the end of a pause. True: the connection is gone.
-    pub fn turn<R: NetRing>(
+    pub fn check_time<R: NetRing>(
         &mut self,
         ring: &mut R,
         mut of_lane: OfLane<'_>,
         now_ns: u64,
         done: &mut Vec<Done>,
     ) -> bool {
-        let manner = of_lane.manner;
+        let options = of_lane.options;
         if let Some(expires) = self.expires.take() {
             let left_ns = expires.saturating_duration_since(Instant::now()).as_nanos() as u64;
             self.replace_at_ns = now_ns.saturating_add(left_ns - left_ns / LIFETIME_SPARE);
         }
         let rests = self.answered == self.sent && self.link.is_up() && self.link.is_idle();
-        if self.is_due(now_ns) && rests && self.requests.iter().all(|request| !request.held) {
+        if self.is_due(now_ns) && rests && self.deliveries.iter().all(|delivery| !delivery.held) {
             let ended = self.link.break_off(ring, Breakage::Closed);
             return self.on_ended(ring, of_lane, ended, done);
         }
-        self.check_delivery(manner, now_ns);
-        let waits = self.answered < self.sent && manner.acks != 0 && self.link.is_up();
-        if waits && self.answer_wait_ns(now_ns) > manner.request_timeout_ns {
+        self.check_delivery(options, now_ns);
+        let waits = self.answered < self.sent && options.acks != 0 && self.link.is_up();
+        if waits && self.answer_wait_ns(now_ns) > options.request_timeout_ns {
             let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
             return self.on_ended(ring, of_lane, ended, done);
         }
         self.take_back_late(ring, of_lane.reborrow(), now_ns);
         let ended = self.recover(ring, of_lane.reborrow(), now_ns);
-        self.advance(ring, of_lane.payload, manner, of_lane.outbox, now_ns);
+        self.advance(ring, of_lane.payload, options, of_lane.outbox, now_ns);
         self.on_ended(ring, of_lane, ended, done)
     }
 }

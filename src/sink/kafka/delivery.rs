@@ -1,6 +1,6 @@
 //! One batch on its way: what is known of it until its books are closed.
 
-use super::Manner;
+use super::Options;
 use super::outbox::{Outbox, Packed};
 use crate::counters::Field;
 use crate::payload::Payload;
@@ -10,7 +10,7 @@ use crate::wire::kafka::batch::{BatchFacts, NO_PRODUCER_EPOCH, NO_PRODUCER_ID};
 
 /// A batch that has no final answer, or whose bytes the kernel still reads.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct Delivery {
     pub slot: u32,
     pub base_sequence: i32,
     pub timestamp_ms: i64,
@@ -20,7 +20,7 @@ pub struct Request {
     pub attempts: u32,
     /// Which head it is sent with.
     pub head: usize,
-    pub stage: Option<usize>,
+    pub buffer: Option<usize>,
     /// Where its head and its records lay when it was sent last.
     pub pieces: [Piece; 2],
     /// An earlier attempt may have been appended: its answer was lost, or did not say.
@@ -37,20 +37,20 @@ pub struct Request {
     pub told: bool,
 }
 
-impl Request {
+impl Delivery {
     /// Its fate if it is not sent again.
     pub fn unconfirmed(&self, kind: Field) -> Fate {
         if self.doubtful { Fate::Uncertain(kind) } else { Fate::Failed(kind) }
     }
 
     /// What the head of its batch says.
-    pub fn facts(&self, records: u64, packed: &Packed, manner: &Manner) -> BatchFacts {
-        let (producer_id, producer_epoch) = manner.identity.unwrap_or((NO_PRODUCER_ID, NO_PRODUCER_EPOCH));
+    pub fn facts(&self, records: u64, packed: &Packed, options: &Options) -> BatchFacts {
+        let (producer_id, producer_epoch) = options.identity.unwrap_or((NO_PRODUCER_ID, NO_PRODUCER_EPOCH));
         BatchFacts {
             records: records as u32,
             record_bytes: packed.records.len() as u32,
             records_crc: packed.crc,
-            codec: manner.codec,
+            codec: options.codec,
             first_timestamp_ms: self.timestamp_ms,
             max_timestamp_ms: self.timestamp_ms,
             producer_id,
@@ -73,11 +73,11 @@ impl Request {
         }
     }
 
-    /// Nobody reads the request's bytes any longer.
+    /// Nobody reads the batch's bytes any longer.
     pub fn let_go(&mut self, payload: &mut Payload, outbox: &mut Outbox) {
         (self.held, self.lent) = (false, false);
-        if let Some(stage) = self.stage.take() {
-            outbox.give_back(stage);
+        if let Some(buffer) = self.buffer.take() {
+            outbox.give_back(buffer);
         } else if !self.left_ring {
             payload.release(self.slot);
         }
