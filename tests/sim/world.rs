@@ -8,7 +8,8 @@ use engine::base::clock::Clock;
 use engine::base::limits;
 use engine::core_loop::tally::{SnapshotQueues, Tally};
 use engine::core_loop::{Core, Lane, Pulse};
-use engine::counters::{CoreEnd, Counts, LiveCore, Snapshot};
+use engine::counters::gathered::GatheredLatencies;
+use engine::counters::{CoreEnd, Counts, Latencies, LiveCore, Snapshot};
 use engine::manifest::RecordFormat;
 use engine::pace::{Pacer, Patience};
 use engine::payload::bake::{Draft, Who};
@@ -98,14 +99,20 @@ impl Others {
 }
 
 fn see(snapshot: &Snapshot) -> Seen {
-    let values = |of: &engine::counters::Latencies| [of.response.len(), of.service.len(), of.lateness.len()];
+    let added = |of: &GatheredLatencies| {
+        let mut all = Latencies::new();
+        of.add_to(&mut all);
+        all
+    };
+    let values = |of: &Latencies| [of.response.len(), of.service.len(), of.lateness.len()];
+    let latencies = added(&snapshot.measured_latencies);
     Seen {
         at_ns: snapshot.at_ns,
         warm: snapshot.warm.clone(),
         measured: snapshot.measured.clone(),
-        warm_values: snapshot.warm_latencies.as_deref().map_or([0; 3], values),
-        measured_values: values(&snapshot.measured_latencies),
-        lateness_ns: snapshot.measured_latencies.lateness.max(),
+        warm_values: snapshot.warm_latencies.as_deref().map_or([0; 3], |warm| values(&added(warm))),
+        measured_values: values(&latencies),
+        lateness_ns: latencies.lateness.max(),
         file_wait_ns: snapshot.loop_time.file_wait_ns,
         spun_ns: snapshot.loop_time.spun_ns,
         last: snapshot.last,
