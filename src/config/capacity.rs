@@ -2,9 +2,9 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::{limits, program, units};
-use crate::config::resolve::network::url;
 use crate::config::resolve::payload::{self, Sizes};
 use crate::config::resolve::{cores, rates, target as targets};
+use crate::config::url;
 use crate::config::{Deps, doctor, flags, values};
 use crate::host::Sysfs;
 use crate::host::capacity::Demand;

@@ -4,7 +4,6 @@ pub mod http;
 pub mod kafka;
 pub mod links;
 mod shared;
-pub mod url;
 
 use crate::base::fatal::Fatal;
 use crate::base::{limits, place};
@@ -13,10 +12,10 @@ use crate::config::kafka_access;
 use crate::config::keys::{Group, KEYS};
 use crate::config::load::{Settings, Source};
 use crate::config::resolve::payload::Sizes;
+use crate::config::url::{self, Scheme, Url};
 use crate::config::values::Wanted;
 use crate::plan::{PayloadPlan, RetryPlan, SinkKind, TargetPlan, TcpFraming, TcpPlan};
 use shared::{Shared, link, retries};
-use url::{Scheme, Url};
 
 const TCP_BLOCK_BYTES: u64 = 1 << 20;
 /// Over HTTP, in place of `--compression`.
