@@ -16,13 +16,13 @@ pub mod schedule;
 mod stages;
 pub mod target;
 mod templates;
+mod useless;
 
 use crate::base::clock;
 use crate::base::fatal::Fatal;
 use crate::config::Deps;
-use crate::config::keys;
 use crate::config::load::Settings;
-use crate::config::values::{Mode, Wanted};
+use crate::config::values::Wanted;
 use crate::host::Sysfs;
 use crate::plan::{
     Confirmation, CorePlan, FileLayout, FilePlan, Io, PayloadPlan, Poll, ProducerPlan, RunPlan, SinkKind, SinkPlan,
@@ -85,7 +85,8 @@ pub fn resolve_with_places(
 fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> Parts {
     let sysfs = &deps.sysfs;
     let targets = target::resolve(&wanted.targets, sysfs, errors);
-    reject_useless(settings, wanted, &targets, errors);
+    useless::reject(settings, wanted, &targets, errors);
+    network::check_annotate(wanted.annotate, targets.kind, errors);
     let (payload, sizes) = payload::resolve(settings, wanted, targets.kind, errors);
     let cast = cast(settings, wanted, (&targets, &sizes), sysfs, errors);
     let seats = files::Seats::new(&targets, cast.fleet, wanted);
@@ -169,75 +170,6 @@ fn cast(
     let limited = settings.is_given("records") || settings.is_given("bytes");
     let schedules = schedule::resolve(wanted, limited, fleet, sizes, errors);
     Cast { cores, core_of, fleet, schedules }
-}
-
-/// Flags that would change nothing are a misunderstanding, and are refused.
-fn reject_useless(settings: &Settings, wanted: &Wanted, targets: &Targets, errors: &mut Vec<Fatal>) {
-    let mut refuse = |name: &str, needs: &str, mend: &str| {
-        if settings.is_given(name) {
-            errors.push(Fatal::usage(format!("--{name} has no effect without {needs}")).mend(mend));
-        }
-    };
-    if targets.kind != SinkKind::File {
-        for name in ["preallocate", "footprint", "rotate-size-mb", "retain", "min-free", "overwrite-device", "fsync"] {
-            refuse(name, "a file target", "--target=file:PATH");
-        }
-        if wanted.audit_every > 0 {
-            refuse("audit-every", "a file target", "--target=file:PATH");
-        }
-    }
-    if !targets.places.is_empty() && targets.places.iter().all(Place::is_device) {
-        for name in ["preallocate", "footprint", "rotate-size-mb", "retain", "min-free"] {
-            let needs = "files: a device is written from its start to its end, and round again";
-            refuse(name, needs, "leave it out, or --target=file:PATH of a file");
-        }
-    }
-    if matches!(targets.kind, SinkKind::Null | SinkKind::Stdout) && wanted.io == Some(Io::Uring) {
-        refuse("io", "files or sockets: neither null nor stdout uses io_uring", "--io=auto");
-    }
-    let has = |mode| wanted.stages.iter().any(|stage| stage.mode == mode);
-    if !has(Mode::Sampled) {
-        refuse("weight", "--mode sampled", "--mode=sampled");
-    }
-    if !has(Mode::Burst) {
-        refuse("burst-on", "--mode burst", "--mode=burst");
-        refuse("burst-off", "--mode burst", "--mode=burst");
-    }
-    if wanted.stages.iter().all(|stage| stage.ramp_to.is_none()) {
-        refuse("ramp-steps", "--ramp-to", "--ramp-to=1GB/s");
-    }
-    if wanted.template.is_none() {
-        refuse("template-lines", "--payload-template", "--payload-template=events.ndjson");
-    }
-    if wanted.metrics_addr.is_none() {
-        refuse("metrics-hold", "--metrics-addr", "--metrics-addr=:9090");
-    }
-    if wanted.governance_url.is_none() {
-        for name in ["governance-every", "governance-spec", "governance-token-file"] {
-            refuse(name, "--governance-url", "--governance-url=http://HOST:PORT");
-        }
-    }
-    network::reject_useless(settings, wanted, targets.kind, &targets.remotes, errors);
-    reject_useless_in_stages(settings, wanted, errors);
-}
-
-/// The same for the stages of a file.
-fn reject_useless_in_stages(settings: &Settings, wanted: &Wanted, errors: &mut Vec<Fatal>) {
-    for (texts, stage) in settings.phases.iter().zip(&wanted.stages) {
-        let (sampled, burst) = ((Mode::Sampled, "sampled"), (Mode::Burst, "burst"));
-        for (name, (mode, word)) in [("weight", sampled), ("burst-on", burst), ("burst-off", burst)] {
-            if let Some(given) = texts.get(name).filter(|_| stage.mode != mode) {
-                let origin = given.origin(keys::find(name).expect("a key of the table"));
-                let what = format!("{origin} has no effect in a stage without mode: {word}");
-                errors.push(Fatal::usage(what).mend(format!("mode: {word}")));
-            }
-        }
-        if let Some(given) = texts.get("ramp-steps").filter(|_| stage.ramp_to.is_none()) {
-            let origin = given.origin(keys::find("ramp-steps").expect("a key of the table"));
-            let what = format!("{origin} has no effect in a stage without ramp_to");
-            errors.push(Fatal::usage(what).mend("ramp_to: 1GB/s"));
-        }
-    }
 }
 
 /// How many, before they are dealt out.
