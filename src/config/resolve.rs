@@ -11,7 +11,7 @@ pub mod network;
 pub mod notes;
 pub mod observe;
 pub mod payload;
-pub mod rates;
+pub mod record_rates;
 pub mod schedule;
 mod stages;
 pub mod target;
