@@ -25,6 +25,7 @@ pub mod resolve;
 pub mod saturate;
 pub mod schema;
 pub mod slo;
+pub mod url;
 pub mod values;
 pub mod verify;
 

@@ -3,8 +3,8 @@
 #[path = "tidy/source.rs"]
 mod source;
 
-use source::{Source, files, functions, imports, imports_upwards, line_of, words};
-use std::collections::BTreeMap;
+use source::{Source, files, functions, imports, imports_upwards, line_of, without_tests, words};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +14,13 @@ const FILE_LINES_MAX: usize = 450;
 
 /// Files that may be longer, each with its reason.
 const LONG_FILES: &[(&str, &str)] = &[];
+
+/// Siblings that may import each other, each pair with its reason.
+const CIRCLES: &[(&str, &str, &str)] = &[(
+    "receive::kafka::entry",
+    "receive::kafka::request",
+    "a request enters its batches one by one, and what it brought is its own",
+)];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -83,15 +90,82 @@ fn imports_go_down_only() {
             continue;
         }
         let mut found = imports(&source.code, if room == "main" { "engine" } else { "crate" });
-        let upwards = imports_upwards(&source.code, &source.module());
-        found.extend(upwards.into_iter().map(|(path, line)| (path[0].clone(), line)));
+        found.extend(imports_upwards(&source.code, &source.module()));
         for (to, line) in found {
-            if let Err(why) = may_import(&rooms, room, &to) {
+            if let Err(why) = may_import(&rooms, room, &to[0]) {
                 wrong.push(format!("{}:{line}: {why}", source.path));
             }
         }
     }
     assert_none("imports go down only (ARCHITECTURE.md, Floors)", wrong);
+}
+
+/// Who imports whom among siblings below a room, a folder taken as one: one and the other, with a place in the first.
+type Siblings = BTreeMap<(String, String), String>;
+
+fn siblings<'a>(all: impl Iterator<Item = &'a Source> + Clone) -> Siblings {
+    let modules: BTreeSet<_> = all.clone().map(|source| source.module().join("::")).collect();
+    let mut found = Siblings::new();
+    for source in all.filter(|source| !source.is_test()) {
+        let (code, own) = (without_tests(&source.code), source.module());
+        for (path, line) in imports(&code, "crate").into_iter().chain(imports_upwards(&code, &own)) {
+            let shared = own.iter().zip(&path).take_while(|(mine, theirs)| mine == theirs).count();
+            if shared == 0 || shared == own.len() || shared == path.len() {
+                continue;
+            }
+            let (one, other) = (own[..=shared].join("::"), path[..=shared].join("::"));
+            if modules.contains(&other) {
+                found.entry((one, other)).or_insert_with(|| format!("{}:{line}", source.path));
+            }
+        }
+    }
+    found
+}
+
+/// The shortest way from the one to the other, both included.
+fn way(siblings: &Siblings, from: &str, to: &str) -> Option<Vec<String>> {
+    let mut ways = vec![vec![from.to_owned()]];
+    let mut at = 0;
+    while let Some(way) = ways.get(at).cloned() {
+        let last = way.last().expect("a way has a start");
+        if last == to {
+            return Some(way);
+        }
+        for (_, next) in siblings.keys().filter(|(one, _)| one == last) {
+            if !ways.iter().any(|known| known.last() == Some(next)) {
+                ways.push(way.iter().chain([next]).cloned().collect());
+            }
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Each import that leads back to who imports.
+fn circles(siblings: &Siblings, allowed: &[(&str, &str, &str)]) -> Vec<String> {
+    let is = |(one, other): &(String, String), a: &str, b: &str| one == a && other == b;
+    let mut wrong = vec![];
+    for (pair, place) in siblings {
+        let Some(back) = way(siblings, &pair.1, &pair.0) else { continue };
+        if allowed.iter().any(|(a, b, reason)| !reason.is_empty() && (is(pair, a, b) || is(pair, b, a))) {
+            continue;
+        }
+        let through = match &back[1..back.len() - 1] {
+            [] => String::new(),
+            between => format!(" by way of '{}'", between.join("', '")),
+        };
+        wrong.push(format!("{place}: '{}' imports '{}', which imports it{through}", pair.0, pair.1));
+    }
+    let is_circle = |a: &str, b: &str| siblings.keys().any(|pair| is(pair, a, b)) && way(siblings, b, a).is_some();
+    let gone = allowed.iter().filter(|(a, b, _)| !is_circle(a, b));
+    wrong.extend(gone.map(|(a, b, _)| format!("tests/tidy.rs: '{a}' and '{b}' are no circle, and need no exception")));
+    wrong
+}
+
+#[test]
+fn siblings_do_not_import_each_other() {
+    let all = sources(&["src"]);
+    assert_none("no circles below a room: move what both need to a third", circles(&siblings(all.iter()), CIRCLES));
 }
 
 #[test]
@@ -103,7 +177,8 @@ fn sinks_do_not_know_each_other() {
         let module = source.module();
         let upwards = imports_upwards(&source.code, &module).into_iter().filter(|(path, _)| path.len() > 1);
         let upwards = upwards.filter(|(path, _)| path[0] == "sink").map(|(path, line)| (path[1].clone(), line));
-        let found = upwards.chain(imports(&source.code, "crate::sink"));
+        let named = imports(&source.code, "crate::sink").into_iter().map(|(path, line)| (path[0].clone(), line));
+        let found = upwards.chain(named);
         let foreign = found.filter(|(name, _)| name != module[1] && own_file(name) && !is_shared_by_sinks(name));
         wrong.extend(foreign.map(|(name, line)| format!("{}:{line}: imports the sink '{name}'", source.path)));
     }
@@ -305,11 +380,13 @@ fn the_lexer_reads_rust() {
     assert_eq!(functions(&code), [("a".to_owned(), 1, 1), ("c".to_owned(), 3, 2)]);
     assert_eq!(source::blank("r#\"unsafe \" \"#;x"), format!("{};x", " ".repeat(14)));
     let found = imports("use crate::{a::{b, c}, d}; crate::e::f(); mycrate::g", "crate");
-    let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["a", "d", "e"]);
+    let names: Vec<_> = found.iter().map(|(path, _)| path.join("::")).collect();
+    assert_eq!(names, ["a::b", "a::c", "d", "e::f"]);
     let up = "use super::{c, d::e}; pub(super) fn f() {} mod g { use super::super::h; use super::*; mod k; }";
     let paths: Vec<_> = imports_upwards(up, &["a", "b"]).into_iter().map(|(path, _)| path.join("::")).collect();
-    assert_eq!(paths, ["a::c", "a::d", "a::h"]);
+    assert_eq!(paths, ["a::c", "a::d::e", "a::h"]);
+    let tests = "a; #[cfg(test)]\nmod b { c! {} } d; #[cfg(test)] use e; f";
+    assert_eq!(source::without_tests(tests).split_whitespace().collect::<String>(), "a;d;f");
     let rooms = floors();
     assert!(may_import(&rooms, "base", "plan").is_err() && may_import(&rooms, "pace", "plan").is_ok());
     assert!(may_import(&rooms, "config", "observe").is_err() && may_import(&rooms, "run", "config").is_ok());
@@ -318,4 +395,31 @@ fn the_lexer_reads_rust() {
             && has_safety_comment(&["// SAFETY: x", "unsafe {"], 2)
     );
     assert_eq!(flags_in("a --rate=1, `--bs` and --- or x--y"), ["--bs", "--rate"]);
+}
+
+#[test]
+fn circles_are_named_by_both_ends() {
+    let source = |path: &str, code: &str| Source { path: path.to_owned(), text: String::new(), code: code.to_owned() };
+    let of = |all: &[Source], allowed: &[(&str, &str, &str)]| circles(&siblings(all.iter()), allowed);
+    let pair = [
+        source("src/r/a.rs", "#[cfg(test)] mod tests { use super::super::c; }"),
+        source("src/r/a/deep.rs", "use crate::{r::{b::B, a::other}, s::c};"),
+        source("src/r/b.rs", "\nuse super::{X, a};"),
+        source("src/r/c.rs", "use super::b; use super::a; use crate::r::f;"),
+        source("src/r/a/tests.rs", "use crate::r::c;"),
+    ];
+    let told = ["src/r/a/deep.rs:1: 'r::a' imports 'r::b', which imports it", "src/r/b.rs:2: 'r::b' imports 'r::a'"];
+    let wrong = of(&pair, &[]);
+    assert!(wrong.len() == 2 && wrong.iter().zip(told).all(|(wrong, told)| wrong.starts_with(told)), "{wrong:?}");
+    assert_eq!(of(&pair, &[("r::b", "r::a", "why")]), [""; 0]);
+    assert_eq!(of(&pair, &[("r::b", "r::a", "")]).len(), 2, "an exception has a reason");
+    let gone = of(&pair[2..], &[("r::b", "r::a", "why")]);
+    assert!(gone.len() == 1 && gone[0].contains("are no circle"), "{gone:?}");
+    let long = [
+        source("src/r/a.rs", "use super::b;"),
+        source("src/r/b.rs", "use super::c;"),
+        source("src/r/c.rs", "use super::a;"),
+    ];
+    let wrong = of(&long, &[]);
+    assert!(wrong.len() == 3 && wrong[0].ends_with("'r::a' imports 'r::b', which imports it by way of 'r::c'"));
 }

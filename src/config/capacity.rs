@@ -2,9 +2,9 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::{limits, program, units};
-use crate::config::resolve::network::url;
 use crate::config::resolve::payload::{self, Sizes};
-use crate::config::resolve::{cores, rates, target as targets};
+use crate::config::resolve::{cores, record_rates, target as targets};
+use crate::config::url;
 use crate::config::{Deps, doctor, flags, values};
 use crate::host::Sysfs;
 use crate::host::capacity::Demand;
@@ -74,7 +74,7 @@ pub fn parse(args: &[String], deps: &Deps) -> Result<CapacityArgs, Vec<Fatal>> {
 
 fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option<CapacityArgs> {
     let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
-    let mut note = |flag: &str, why: String, example: &str| {
+    let mut refuse = |flag: &str, why: String, example: &str| {
         errors.push(Fatal::usage(format!("--{flag}: {why}")).mend(program::flag(flag, example)));
     };
     let record_bytes = text("payload-size").map_or(Ok(RECORD_BYTES), units::parse_size).and_then(|size| {
@@ -82,14 +82,14 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
         fits.then_some(size).ok_or_else(|| format!("{size} bytes are not from 16 to 256 Mi"))
     });
     let record_bytes = record_bytes.unwrap_or_else(|why| {
-        note("payload-size", why, "4096");
+        refuse("payload-size", why, "4096");
         RECORD_BYTES
     });
     let mut number = |flag: &str, from: u32, to: u32, example: &str| {
         let text = text(flag)?;
         let value = text.parse::<u32>().ok().filter(|value| (from..=to).contains(value));
         if value.is_none() {
-            note(flag, format!("'{text}' is no number from {from} to {to}"), example);
+            refuse(flag, format!("'{text}' is no number from {from} to {to}"), example);
         }
         value
     };
@@ -98,13 +98,13 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
     let described = text("host");
     let calibrate = match (text("calibrate"), described) {
         (Some("on"), Some(_)) => {
-            note("calibrate", "a described host cannot be measured".to_owned(), "off");
+            refuse("calibrate", "a described host cannot be measured".to_owned(), "off");
             false
         }
         (Some("on"), None) | (None, None) => true,
         (Some("off"), _) | (None, Some(_)) => false,
         (Some(other), _) => {
-            note("calibrate", format!("'{other}' is none of on, off"), "on");
+            refuse("calibrate", format!("'{other}' is none of on, off"), "on");
             false
         }
     };
@@ -138,7 +138,7 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
 fn rate(text: &str, record_bytes: u64) -> Result<u64, Fatal> {
     let wanted = values::rate(text).map_err(|why| Fatal::usage(format!("--rate: {why}")).mend("--rate=8GB/s"))?;
     let none = || Fatal::usage(format!("--rate '{text}' is no rate to plan for")).mend("leave it out, for the ceiling");
-    rates::bytes_per_second("rate", wanted.ok_or_else(none)?, &Sizes::fixed_at(record_bytes))
+    record_rates::bytes_per_second("rate", wanted.ok_or_else(none)?, &Sizes::fixed_at(record_bytes))
 }
 
 /// Whoever a URL leads to, and names without an address; what is wrong with it otherwise, `run` says.

@@ -4,7 +4,7 @@ use crate::base::fatal::Fatal;
 use crate::base::{bounded, limits, paths};
 use crate::config::credentials::{check_pair, read_secret};
 use crate::config::kafka_properties::{self, KafkaProperties, Login, Protocol};
-use crate::config::resolve::network::url::Url;
+use crate::config::url::Url;
 use crate::plan::{KafkaAccess, SaslMechanism, SaslPlan, Secret, TlsPlan};
 use std::path::{Path, PathBuf};
 

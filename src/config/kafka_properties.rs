@@ -9,7 +9,7 @@ mod tests;
 
 use crate::base::fatal::Fatal;
 use crate::base::{limits, units};
-use crate::config::resolve::network::url;
+use crate::config::url;
 use crate::plan::{Compression, SaslMechanism, Secret};
 use mends::{IAM, Wrong};
 use std::collections::{BTreeMap, HashMap};

@@ -111,6 +111,34 @@ impl Group {
     }
 }
 
+/// What a setting has no effect without. `config/resolve/useless.rs` says it, and how it is had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    FileTarget,
+    /// A file target that is no device.
+    Files,
+    NetworkTarget,
+    Tcp,
+    Http,
+    Kafka,
+    /// A target that says what it took: HTTP or Kafka.
+    Answers,
+    /// `https`, or Kafka, which may have TLS.
+    Tls,
+    /// A target whose requests or batches do not say how large a block is.
+    Blocks,
+    /// A target that io_uring can serve.
+    Ring,
+    /// A stage of this mode.
+    Sampled,
+    Burst,
+    /// A stage with `--ramp-to`.
+    Ramp,
+    Template,
+    MetricsAddr,
+    GovernanceUrl,
+}
+
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
@@ -128,6 +156,8 @@ pub struct Key {
     pub repeatable: bool,
     /// A stage of `phases:` may set it too.
     pub phase: bool,
+    /// Given without it, it is refused.
+    pub needs: Option<Needs>,
 }
 
 impl Key {
@@ -170,7 +200,14 @@ pub fn find(name: &str) -> Option<&'static Key> {
 }
 
 const fn key(group: Group, name: &'static str, kind: Kind, value: &'static str) -> Key {
-    Key { name, aliases: &[], kind, value, default: "", example: "", help: "", group, repeatable: false, phase: false }
+    let needs = match group {
+        Group::Network => Some(Needs::NetworkTarget),
+        Group::Http => Some(Needs::Http),
+        Group::Kafka => Some(Needs::Kafka),
+        _ => None,
+    };
+    let (default, example, help) = ("", "", "");
+    Key { name, aliases: &[], kind, value, default, example, help, group, repeatable: false, phase: false, needs }
 }
 
 impl Key {
@@ -191,6 +228,12 @@ impl Key {
 
     const fn in_phases(mut self) -> Self {
         self.phase = true;
+        self
+    }
+
+    /// In place of what its group needs.
+    const fn needs(mut self, needs: Needs) -> Self {
+        self.needs = Some(needs);
         self
     }
 }

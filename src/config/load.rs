@@ -2,13 +2,13 @@
 
 mod join;
 
-use crate::base::document::{Document, Entry, Node};
+use crate::base::document::Node;
 use crate::base::fatal::Fatal;
 use crate::base::{limits, program};
 use crate::config::file;
 use crate::config::keys::{self, ENV_IGNORED, ENV_PREFIX, KEYS, Key, Kind, PHASES_KEY};
 use crate::config::nearest;
-use crate::config::resolve::network::url;
+use crate::config::url;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -144,7 +144,7 @@ fn read_file(path: &str, settings: &mut Settings, errors: &mut Vec<Fatal>) {
         Err(fatal) => return errors.push(fatal),
     };
     let mut phases_seen = false;
-    for entry in document.entries() {
+    for entry in &document.0 {
         let at = |line| Source::File { path: path.to_owned(), line };
         if entry.key == PHASES_KEY {
             if phases_seen {
@@ -264,12 +264,6 @@ fn unknown_in_phase(path: &str, line: u64, name: &str) -> Fatal {
 fn nearest(name: &str) -> Option<&'static Key> {
     let names = KEYS.iter().flat_map(Key::names);
     nearest::nearest(&name.replace('_', "-"), names).and_then(keys::find)
-}
-
-impl Document {
-    fn entries(&self) -> &[Entry] {
-        &self.0
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use crate::config::kafka_properties;
 use crate::config::keys::{self, Key, Kind};
-use crate::config::resolve::network::url;
+use crate::config::url;
 
 /// A command line as it was typed, but for what may be a credential.
 pub fn command(words: &[String]) -> Vec<String> {

@@ -5,9 +5,9 @@ mod kafka;
 
 use crate::base::fatal::Fatal;
 use crate::base::{program, units};
-use crate::config::resolve::network::url::ipv6;
 use crate::config::resolve::observe::{checked_report_target, reject_overwriting};
 use crate::config::resolve::payload;
+use crate::config::url::ipv6;
 use crate::config::{Deps, flags};
 use crate::host::{Sysfs, cpu};
 use crate::plan::LogFormat;

@@ -1,5 +1,6 @@
 //! From typed values to a `RunPlan`. What hangs together is checked here, and everything wrong is reported.
 
+mod back_end;
 pub mod cores;
 pub mod device;
 pub mod effective;
@@ -10,29 +11,28 @@ pub mod network;
 pub mod notes;
 pub mod observe;
 pub mod payload;
-pub mod rates;
+pub mod record_rates;
 pub mod schedule;
 mod stages;
 pub mod target;
 mod templates;
+mod useless;
 
 use crate::base::clock;
 use crate::base::fatal::Fatal;
 use crate::config::Deps;
-use crate::config::keys;
 use crate::config::load::Settings;
-use crate::config::values::{Mode, Wanted};
-use crate::host::fs as host_fs;
+use crate::config::values::Wanted;
+use crate::host::Sysfs;
 use crate::plan::{
-    Confirmation, CorePlan, FileLayout, FilePlan, Fsync, Io, KafkaClient, PayloadPlan, Poll, ProducerPlan, RunPlan,
-    SinkKind, SinkPlan, TargetPlan, Unregistered,
+    Confirmation, CorePlan, FileLayout, FilePlan, Io, PayloadPlan, Poll, ProducerPlan, RunPlan, SinkKind, SinkPlan,
+    TargetPlan, Unregistered,
 };
 use crate::record;
 use cores::Cores;
 use geometry::Blocks;
 use payload::Sizes;
 use schedule::{Fleet, Schedules};
-use std::collections::BTreeMap;
 use target::{Place, Targets};
 
 /// Everything that `resolve` settled on its way, for the assembly.
@@ -85,25 +85,13 @@ pub fn resolve_with_places(
 fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> Parts {
     let sysfs = &deps.sysfs;
     let targets = target::resolve(&wanted.targets, sysfs, errors);
-    reject_useless(settings, wanted, &targets, errors);
+    useless::reject(settings, wanted, &targets, errors);
+    network::check_annotate(wanted.annotate, targets.kind, errors);
     let (payload, sizes) = payload::resolve(settings, wanted, targets.kind, errors);
-    let mut cores = cores::choose(wanted, sysfs, errors);
-    let producers = producers(wanted, &targets, cores.cpus.len(), errors);
-    cores.keep(producers, wanted.cores.is_some(), sysfs);
-    let core_of = cores::deal(producers, cores.cpus.len(), errors);
-    let fleet = Fleet::new(wanted, producers, errors);
-    let limited = settings.is_given("records") || settings.is_given("bytes");
-    let schedules = schedule::resolve(wanted, limited, fleet, &sizes, errors);
-
-    let seats = files::Seats {
-        targets: &targets,
-        producers: (0..producers).map(|k| (fleet.first_id + k as u64, k % targets.places.len().max(1))).collect(),
-        sharded: wanted.shard.1 > 1,
-    };
-    let on_files = targets.kind == SinkKind::File && !targets.places.is_empty();
-    let names = if on_files { seats.names() } else { Vec::new() };
-    let layouts = if on_files { files::layouts(wanted, &seats, &names, &sizes, sysfs, errors) } else { Vec::new() };
-    let mut notes = cores.notes.clone();
+    let cast = cast(settings, wanted, (&targets, &sizes), sysfs, errors);
+    let seats = files::Seats::new(&targets, cast.fleet, wanted);
+    let (names, layouts) = seats.laid_out(wanted, &sizes, sysfs, errors);
+    let mut notes = cast.cores.notes.clone();
     let remotes = network::plans(settings, wanted, &targets.remotes, (&payload, &sizes), &mut notes, errors);
     let linger_ns = network::linger_ns(wanted, &remotes);
     let facts = geometry::Facts {
@@ -111,28 +99,24 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
         shape: network::shape((&targets.remotes, &remotes), &sizes, &payload, wanted),
         kind: targets.kind,
         sizes: &sizes,
-        probes: probes(&targets, deps),
-        slowest_wire_rate: schedules.slowest_wire_rate(),
+        probes: geometry::probes(&targets, sysfs),
+        slowest_wire_rate: cast.schedules.slowest_wire_rate(),
         capacity_bytes: layouts.iter().map(capacity).min().unwrap_or(u64::MAX),
     };
     let blocks = geometry::blocks(settings, wanted, &facts, errors);
-    let poll = wanted.poll.unwrap_or(if cores.to_spare() { Poll::Busy } else { Poll::Adaptive });
-    let is_cached = targets.kind == SinkKind::File && !blocks.direct;
-    let holds_up_nobody = || poll == Poll::Busy && calls_hold_up_nobody(wanted, &core_of, targets.count());
-    let by_calls = is_cached && (is_in_memory(&targets) || holds_up_nobody());
-    let io = back_end(wanted, (targets.kind, by_calls), deps, &mut notes, errors);
-    let lanes: Vec<_> = (0..cores.cpus.len()).map(|core| core_of.iter().filter(|of| **of == core).count()).collect();
-    let first_cpu = cores.cpus.first().copied().unwrap_or(0);
-    let ring_bytes_per_lane = geometry::ring_bytes(wanted, &facts, (&blocks, io), &lanes, (sysfs, first_cpu), errors);
-    geometry::check_depth(&blocks, &lanes, errors);
-    let amounts = (&blocks, &sizes, notes::producer_bytes_max(&schedules.phases, &sizes, wanted, producers));
-    let files = match on_files {
-        true => files::plans(settings, wanted, &seats, (&names, &layouts), amounts, (sysfs, errors)),
-        false => Vec::new(),
-    };
+    let poll = wanted.poll.unwrap_or(if cast.cores.to_spare() { Poll::Busy } else { Poll::Adaptive });
+    let seen = back_end::Facts { targets: &targets, core_of: &cast.core_of, direct: blocks.direct, poll };
+    let io = back_end::choose(wanted, &seen, deps.uring_probe, &mut notes, errors);
+    let host = (sysfs, cast.cores.cpus.first().copied().unwrap_or(0));
+    let ring_bytes_per_lane = geometry::ring_bytes(wanted, &facts, (&blocks, io), &cast.lanes(), host, errors);
+    geometry::check_depth(&blocks, &cast.lanes(), errors);
+    let producers = cast.fleet.producers;
+    let amounts = (&blocks, &sizes, notes::producer_bytes_max(&cast.schedules.phases, &sizes, wanted, producers));
+    let files = files::plans(settings, wanted, &seats, (&names, &layouts), amounts, (sysfs, errors));
     let rings_bytes = ring_bytes_per_lane.saturating_mul(producers as u64);
     let unregistered = geometry::check_memlock(wanted, (io, rings_bytes), sysfs, &mut notes, errors);
     let files = (0..producers).map(|k| files.get(k).cloned()).collect();
+    let Cast { cores, core_of, fleet, schedules } = cast;
     Parts {
         targets,
         payload,
@@ -153,73 +137,39 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     }
 }
 
-/// Flags that would change nothing are a misunderstanding, and are refused.
-fn reject_useless(settings: &Settings, wanted: &Wanted, targets: &Targets, errors: &mut Vec<Fatal>) {
-    let mut refuse = |name: &str, needs: &str, mend: &str| {
-        if settings.is_given(name) {
-            errors.push(Fatal::usage(format!("--{name} has no effect without {needs}")).mend(mend));
-        }
-    };
-    if targets.kind != SinkKind::File {
-        for name in ["preallocate", "footprint", "rotate-size-mb", "retain", "min-free", "overwrite-device", "fsync"] {
-            refuse(name, "a file target", "--target=file:PATH");
-        }
-        if wanted.audit_every > 0 {
-            refuse("audit-every", "a file target", "--target=file:PATH");
-        }
-    }
-    if !targets.places.is_empty() && targets.places.iter().all(Place::is_device) {
-        for name in ["preallocate", "footprint", "rotate-size-mb", "retain", "min-free"] {
-            let needs = "files: a device is written from its start to its end, and round again";
-            refuse(name, needs, "leave it out, or --target=file:PATH of a file");
-        }
-    }
-    if matches!(targets.kind, SinkKind::Null | SinkKind::Stdout) && wanted.io == Some(Io::Uring) {
-        refuse("io", "files or sockets: neither null nor stdout uses io_uring", "--io=auto");
-    }
-    let has = |mode| wanted.stages.iter().any(|stage| stage.mode == mode);
-    if !has(Mode::Sampled) {
-        refuse("weight", "--mode sampled", "--mode=sampled");
-    }
-    if !has(Mode::Burst) {
-        refuse("burst-on", "--mode burst", "--mode=burst");
-        refuse("burst-off", "--mode burst", "--mode=burst");
-    }
-    if wanted.stages.iter().all(|stage| stage.ramp_to.is_none()) {
-        refuse("ramp-steps", "--ramp-to", "--ramp-to=1GB/s");
-    }
-    if wanted.template.is_none() {
-        refuse("template-lines", "--payload-template", "--payload-template=events.ndjson");
-    }
-    if wanted.metrics_addr.is_none() {
-        refuse("metrics-hold", "--metrics-addr", "--metrics-addr=:9090");
-    }
-    if wanted.governance_url.is_none() {
-        for name in ["governance-every", "governance-spec", "governance-token-file"] {
-            refuse(name, "--governance-url", "--governance-url=http://HOST:PORT");
-        }
-    }
-    network::reject_useless(settings, wanted, targets.kind, &targets.remotes, errors);
-    reject_useless_in_stages(settings, wanted, errors);
+/// Who sends, on which core, and when.
+struct Cast {
+    cores: Cores,
+    /// Of each producer.
+    core_of: Vec<usize>,
+    fleet: Fleet,
+    schedules: Schedules,
 }
 
-/// The same for the stages of a file.
-fn reject_useless_in_stages(settings: &Settings, wanted: &Wanted, errors: &mut Vec<Fatal>) {
-    for (texts, stage) in settings.phases.iter().zip(&wanted.stages) {
-        let (sampled, burst) = ((Mode::Sampled, "sampled"), (Mode::Burst, "burst"));
-        for (name, (mode, word)) in [("weight", sampled), ("burst-on", burst), ("burst-off", burst)] {
-            if let Some(given) = texts.get(name).filter(|_| stage.mode != mode) {
-                let origin = given.origin(keys::find(name).expect("a key of the table"));
-                let what = format!("{origin} has no effect in a stage without mode: {word}");
-                errors.push(Fatal::usage(what).mend(format!("mode: {word}")));
-            }
-        }
-        if let Some(given) = texts.get("ramp-steps").filter(|_| stage.ramp_to.is_none()) {
-            let origin = given.origin(keys::find("ramp-steps").expect("a key of the table"));
-            let what = format!("{origin} has no effect in a stage without ramp_to");
-            errors.push(Fatal::usage(what).mend("ramp_to: 1GB/s"));
-        }
+impl Cast {
+    /// How many producers each core hosts.
+    fn lanes(&self) -> Vec<usize> {
+        let hosted = |core: usize| self.core_of.iter().filter(|of| **of == core).count();
+        (0..self.cores.cpus.len()).map(hosted).collect()
     }
+}
+
+fn cast(
+    settings: &Settings,
+    wanted: &Wanted,
+    (targets, sizes): (&Targets, &Sizes),
+    sysfs: &Sysfs,
+    errors: &mut Vec<Fatal>,
+) -> Cast {
+    let mut cores = cores::choose(wanted, sysfs, errors);
+    let producers = producers(wanted, targets, cores.cpus.len(), errors);
+    // The cores that nobody needs are left before producers are dealt out.
+    cores.keep(producers, wanted.cores.is_some(), sysfs);
+    let core_of = cores::deal(producers, cores.cpus.len(), errors);
+    let fleet = Fleet::new(wanted, producers, errors);
+    let limited = settings.is_given("records") || settings.is_given("bytes");
+    let schedules = schedule::resolve(wanted, limited, fleet, sizes, errors);
+    Cast { cores, core_of, fleet, schedules }
 }
 
 /// How many, before they are dealt out.
@@ -240,62 +190,10 @@ fn producers(wanted: &Wanted, targets: &Targets, cores: usize, errors: &mut Vec<
     producers
 }
 
-fn probes(targets: &Targets, deps: &Deps) -> Vec<Result<host_fs::Direct, String>> {
-    let probe = |place: &Place| {
-        let facts = host_fs::facts(&deps.sysfs, place.path()).map_err(|why| why.to_string())?;
-        host_fs::probe_direct(&facts, place.path())
-    };
-    targets.places.iter().map(probe).collect()
-}
-
 fn capacity(layout: &FileLayout) -> u64 {
     match layout {
         FileLayout::Ring { capacity_bytes } | FileLayout::Device { capacity_bytes } => *capacity_bytes,
         FileLayout::Rotating { .. } => u64::MAX,
-    }
-}
-
-/// Copying takes the same time for whoever does it, and handing it to io_uring's worker thread comes on top. Where the
-/// name of a device lies says nothing of it.
-fn is_in_memory(targets: &Targets) -> bool {
-    targets.places.iter().all(|place| !place.is_device() && host_fs::is_in_memory(place.path()))
-}
-
-/// io_uring hands what goes to the page cache to a worker thread, which has to share the core with one of ours that
-/// polls. A system call is faster, where the core has nothing else to do while it waits for the drive.
-fn calls_hold_up_nobody(wanted: &Wanted, core_of: &[usize], places: usize) -> bool {
-    let mut place_of = BTreeMap::new();
-    let is_the_only_place = |(k, core): (usize, &usize)| {
-        let place = k % places.max(1);
-        *place_of.entry(*core).or_insert(place) == place
-    };
-    wanted.fsync != Fsync::Each && core_of.iter().enumerate().all(is_the_only_place)
-}
-
-/// The back end that works here. Standard output, and a target that writes nothing, have none.
-fn back_end(
-    wanted: &Wanted,
-    (kind, by_calls): (SinkKind, bool),
-    deps: &Deps,
-    notes: &mut Vec<String>,
-    errors: &mut Vec<Fatal>,
-) -> Io {
-    let own_sockets = kind == SinkKind::Kafka && wanted.network.kafka.client == Some(KafkaClient::Rskafka);
-    let no_ring = own_sockets || matches!(kind, SinkKind::Null | SinkKind::Stdout);
-    if wanted.io == Some(Io::Syscall) || no_ring || (by_calls && wanted.io.is_none()) {
-        return Io::Syscall;
-    }
-    match (deps.uring_probe)() {
-        Ok(()) => Io::Uring,
-        Err(why) if wanted.io == Some(Io::Uring) => {
-            let mend = "sysctl kernel.io_uring_disabled=0 and a seccomp profile that allows io_uring, or --io=auto";
-            errors.push(Fatal::host(format!("--io uring: {why}")).mend(mend));
-            Io::Syscall
-        }
-        Err(why) => {
-            notes.push(format!("io_uring cannot be used here ({why}); system calls are used instead"));
-            Io::Syscall
-        }
     }
 }
 
@@ -307,30 +205,11 @@ fn assemble(
     run_id: String,
 ) -> RunPlan {
     let effective_config = effective::config((settings, wanted), &parts, &observe, &run_id);
-    let limits = schedule::limits(wanted, parts.fleet.producers, &parts.sizes);
-    let places = parts.targets.count();
-    let producers: Vec<_> = (0..parts.fleet.producers)
-        .map(|k| ProducerPlan {
-            id: (parts.fleet.first_id + k as u64) as u32,
-            core: parts.core_of[k],
-            target: k % places,
-            schedule: parts.schedules.shares[k].clone(),
-            stagger_ns: parts.schedules.stagger_ns[k],
-            records_max: limits[k].0,
-            bytes_max: limits[k].1,
-            to: target_plan(&parts, k),
-        })
-        .collect();
+    let producers = producer_plans(&parts, wanted);
     let core = |(index, cpu): (usize, &usize)| CorePlan {
         cpu: *cpu,
         producers: (0..producers.len()).filter(|k| parts.core_of[*k] == index).collect(),
         ring_bytes_per_lane: parts.ring_bytes_per_lane,
-    };
-    let unanswered = parts.remotes.iter().any(|to| matches!(to, TargetPlan::Kafka(kafka) if kafka.acks == 0));
-    let confirmation = match parts.targets.kind {
-        SinkKind::Stdout | SinkKind::Tcp => Confirmation::Kernel,
-        SinkKind::Kafka if unanswered => Confirmation::Kernel,
-        SinkKind::Null | SinkKind::File | SinkKind::Http | SinkKind::Kafka => Confirmation::Target,
     };
     RunPlan {
         payload_bytes_max: notes::payload_bytes_max(
@@ -352,7 +231,7 @@ fn assemble(
             block_bytes: parts.blocks.block_bytes,
             queue_depth: parts.blocks.queue_depth,
             linger_ns: parts.linger_ns,
-            confirmation,
+            confirmation: confirmation(&parts),
         },
         payload: parts.payload,
         rate_bytes_per_second: parts.schedules.single_rate(),
@@ -367,6 +246,32 @@ fn assemble(
         observe,
         notes: parts.notes,
         producers,
+    }
+}
+
+fn producer_plans(parts: &Parts, wanted: &Wanted) -> Vec<ProducerPlan> {
+    let limits = schedule::limits(wanted, parts.fleet.producers, &parts.sizes);
+    let places = parts.targets.count();
+    let plan = |(k, (records_max, bytes_max)): (usize, (u64, u64))| ProducerPlan {
+        id: (parts.fleet.first_id + k as u64) as u32,
+        core: parts.core_of[k],
+        target: k % places,
+        schedule: parts.schedules.shares[k].clone(),
+        stagger_ns: parts.schedules.stagger_ns[k],
+        records_max,
+        bytes_max,
+        to: target_plan(parts, k),
+    };
+    limits.into_iter().enumerate().map(plan).collect()
+}
+
+/// Who says that a record arrived.
+fn confirmation(parts: &Parts) -> Confirmation {
+    let unanswered = parts.remotes.iter().any(|to| matches!(to, TargetPlan::Kafka(kafka) if kafka.acks == 0));
+    match parts.targets.kind {
+        SinkKind::Stdout | SinkKind::Tcp => Confirmation::Kernel,
+        SinkKind::Kafka if unanswered => Confirmation::Kernel,
+        SinkKind::Null | SinkKind::File | SinkKind::Http | SinkKind::Kafka => Confirmation::Target,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::config::keys::{self, KEYS, Key};
 use crate::config::load::{Given, Settings, Source};
 use crate::config::nearest::nearest;
 use crate::config::resolve::observe::{checked_report_target, reject_input};
-use crate::config::resolve::{payload, rates, target};
+use crate::config::resolve::{payload, record_rates, target};
 use crate::config::values::{self, Rate, Wanted};
 use crate::config::{Deps, flags, resolve};
 use crate::host::fs as host_fs;
@@ -168,7 +168,7 @@ fn bytes_per_second(
         Rate::Records(_) => {
             let kind = target::resolve(&wanted.targets, &deps.sysfs, &mut Vec::new()).kind;
             let (_, sizes) = payload::resolve(settings, wanted, kind, &mut Vec::new());
-            rates::bytes_per_second(flag, rate, &sizes)
+            record_rates::bytes_per_second(flag, rate, &sizes)
         }
     }
 }

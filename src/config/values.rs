@@ -7,7 +7,7 @@ pub use network::{KafkaWanted, NetworkWanted};
 use crate::base::fatal::Fatal;
 use crate::base::units::RecordRate;
 use crate::base::{paths, program};
-use crate::config::keys::{self, KEYS, Key};
+use crate::config::keys::{self, KEYS, Key, Needs};
 use crate::config::load::{Given, PhaseTexts, Settings, Source};
 use crate::config::parse::{Value, default_of, parse};
 use crate::plan::{Annotate, Fsync, Io, LogFormat, Poll, ReportTarget, Slo};
@@ -92,6 +92,18 @@ pub struct Stage {
     pub burst_off_ns: u64,
     /// The keys that a stage of `phases:` says itself.
     pub says: Vec<&'static str>,
+}
+
+impl Stage {
+    /// Whether it has that of `needs` which a stage can have.
+    pub fn meets(&self, needs: Needs) -> bool {
+        match needs {
+            Needs::Sampled => self.mode == Mode::Sampled,
+            Needs::Burst => self.mode == Mode::Burst,
+            Needs::Ramp => self.ramp_to.is_some(),
+            _ => true,
+        }
+    }
 }
 
 /// A rate as it was asked for, a second.

@@ -114,6 +114,13 @@ pub fn qdiscs(sysfs: &Sysfs, card: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
+/// Those of a card, as `/sys` names them: `tx-0`.
+pub fn send_queues(sysfs: &Sysfs, card: &str) -> Vec<String> {
+    let mut names = sysfs.names(format!("{}/queues", folder(card)));
+    names.retain(|queue| queue.starts_with("tx-"));
+    names
+}
+
 fn has_device(sysfs: &Sysfs, name: &str) -> bool {
     sysfs.path(format!("{}/device", folder(name))).exists()
 }

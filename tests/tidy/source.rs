@@ -29,9 +29,13 @@ impl Source {
         self.path.trim_start_matches("src/").trim_end_matches(".rs").split('/').collect()
     }
 
-    /// A file with nothing but tests.
+    /// A file with nothing but tests, or what they share.
     pub fn is_test(&self) -> bool {
-        self.path.starts_with("tests/") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+        let is_named_so = |name: &str| self.path.ends_with(&format!("/{name}.rs"));
+        self.path.starts_with("tests/")
+            || self.path.contains("/tests/")
+            || is_named_so("tests")
+            || is_named_so("testing")
     }
 }
 
@@ -188,14 +192,14 @@ fn closing_brace(rest: &str, open: usize) -> usize {
     rest.len()
 }
 
-/// The first segments after `prefix::` in `code`: `crate::a::b` and `crate::{a, b::c}` give `a` and `b`.
-pub fn imports(code: &str, prefix: &str) -> Vec<(String, usize)> {
+/// The paths after `prefix::` in `code`: `crate::a::b` and `crate::{a, b::c}` give `a::b`, `a` and `b::c`.
+pub fn imports(code: &str, prefix: &str) -> Vec<(Vec<String>, usize)> {
     let start = format!("{prefix}::");
     let mut found = vec![];
     for at in words(code, prefix) {
         let Some(rest) = code[at..].strip_prefix(start.as_str()) else { continue };
         let line = line_of(code, at);
-        found.extend(first_words(rest).into_iter().map(|name| (name, line)));
+        found.extend(paths(rest).into_iter().map(|path| (path, line)));
     }
     found
 }
@@ -216,12 +220,30 @@ pub fn imports_upwards(code: &str, module: &[&str]) -> Vec<(Vec<String>, usize)>
         let around = inner.iter().filter(|(_, body)| body.contains(&at)).map(|(name, _)| name.clone());
         let mut path: Vec<String> = module.iter().map(|&name| name.to_owned()).chain(around).collect();
         path.truncate(path.len().saturating_sub(levels));
-        for name in first_words(rest) {
-            let whole = path.iter().cloned().chain([name]).collect();
+        for below in paths(rest) {
+            let whole = path.iter().cloned().chain(below).collect();
             found.push((whole, line_of(code, at)));
         }
     }
     found
+}
+
+/// `code` with what is compiled for tests only blanked out.
+pub fn without_tests(code: &str) -> String {
+    const MARK: &str = "#[cfg(test)]";
+    let mut out = String::with_capacity(code.len());
+    let mut rest = code;
+    while let Some(at) = rest.find(MARK) {
+        let mut end = rest[at..].find(['{', ';']).map_or(rest.len(), |skip| at + skip);
+        if rest[end..].starts_with('{') {
+            end = closing_brace(rest, end);
+        }
+        end = rest.len().min(end + 1);
+        out.push_str(&rest[..at]);
+        out.extend(rest[at..end].chars().map(|c| if c == '\n' { c } else { ' ' }));
+        rest = &rest[end..];
+    }
+    out + rest
 }
 
 /// Modules with a body in this file: name and where the body is, outer ones first.
@@ -237,21 +259,27 @@ fn inner_modules(code: &str) -> Vec<(String, Range<usize>)> {
     found
 }
 
-/// `a` of `a::b`; `a` and `c` of `{a::b, c}`.
-fn first_words(path: &str) -> Vec<String> {
-    let mut words = if path.starts_with('{') {
-        let group = &path[1..closing_brace(path, 0)];
+/// `a::b` of `a::b(c)`; `a::b` and `c` of `{a::b, c}`.
+fn paths(text: &str) -> Vec<Vec<String>> {
+    let text = text.trim_start();
+    if text.starts_with('{') {
+        let group = &text[1..closing_brace(text, 0)];
         let mut depth = 0;
         let parts = group.split(|c| {
             depth += i32::from(c == '{') - i32::from(c == '}');
             c == ',' && depth == 0
         });
-        parts.map(first_word).collect()
-    } else {
-        vec![first_word(path)]
-    };
-    words.retain(|name| !name.is_empty());
-    words
+        return parts.flat_map(paths).collect();
+    }
+    let first = first_word(text);
+    if first.is_empty() {
+        return vec![];
+    }
+    let below = text[first.len()..].strip_prefix("::").map_or_else(Vec::new, paths);
+    if below.is_empty() {
+        return vec![vec![first]];
+    }
+    below.into_iter().map(|rest| std::iter::once(first.clone()).chain(rest).collect()).collect()
 }
 
 fn first_word(text: &str) -> String {

@@ -1,11 +1,12 @@
 //! The table itself: one row for each setting, in the order of `--help`.
 
 use super::Group::{Files, Fleet, Http, Io, Kafka, Load, Network, Observe, Payload, Run, Target};
-use super::{Key, Kind, key};
+use super::{Key, Kind, Needs, key};
 use crate::base::limits;
 
 pub const SASL_MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 const AUTO_ON_OFF: Kind = Kind::Choice(&["auto", "on", "off"]);
+const RETAIN: Kind = Kind::CountOr { word: "all", min: 0, max: limits::RETAIN_MAX };
 const fn count(min: u64, max: u64) -> Kind {
     Kind::Count { min, max }
 }
@@ -30,7 +31,7 @@ pub const KEYS: &[Key] = &[
         "The rate goes from --rate to this, up or down, in --ramp-steps equal steps over the duration; each step is a \
          stage with results of its own.",
     ),
-    key(Load, "ramp-steps", count(2, limits::PHASES_MAX as u64), "N").in_phases().says(
+    key(Load, "ramp-steps", count(2, limits::PHASES_MAX as u64), "N").in_phases().needs(Needs::Ramp).says(
         "10",
         "10",
         "Steps of a ramp, a second or more each; the first is at --rate, the last at --ramp-to.",
@@ -68,9 +69,13 @@ pub const KEYS: &[Key] = &[
         "steady; burst: full speed, then silence, a whole cycle averaging --rate; sampled: each record stands for \
          --weight records, and --rate counts what they stand for.",
     ),
-    key(Load, "burst-on", Kind::Duration, "D").in_phases().says("1s", "1s", "Length of a burst."),
-    key(Load, "burst-off", Kind::Duration, "D").in_phases().says("4s", "4s", "Silence after a burst."),
-    key(Load, "weight", count(1, limits::WEIGHT_MAX), "W").in_phases().says(
+    key(Load, "burst-on", Kind::Duration, "D").in_phases().needs(Needs::Burst).says("1s", "1s", "Length of a burst."),
+    key(Load, "burst-off", Kind::Duration, "D").in_phases().needs(Needs::Burst).says(
+        "4s",
+        "4s",
+        "Silence after a burst.",
+    ),
+    key(Load, "weight", count(1, limits::WEIGHT_MAX), "W").in_phases().needs(Needs::Sampled).says(
         "100",
         "100",
         "Records that one record stands for in --mode sampled; the wire carries --rate over W.",
@@ -91,7 +96,7 @@ pub const KEYS: &[Key] = &[
         "templates/",
         "A file, or a folder replayed in name order, each record at its own length. Excludes --payload-size.",
     ),
-    key(Payload, "template-lines", Kind::Switch, "").says(
+    key(Payload, "template-lines", Kind::Switch, "").needs(Needs::Template).says(
         "off",
         "on",
         "Each line of the template's files is a record, blank ones left out; 10,000 at most. Kafka gets lines without \
@@ -119,32 +124,32 @@ pub const KEYS: &[Key] = &[
         "key.bin",
         "Signs every record with a key made from this file's bytes.",
     ),
-    key(Files, "preallocate", Kind::Size, "S").says(
+    key(Files, "preallocate", Kind::Size, "S").needs(Needs::Files).says(
         "off; on without --target",
         "4Gi",
         "Instead of rotating: one file of S bytes for each producer, overwritten in place.",
     ),
-    key(Files, "footprint", Kind::Size, "S").says(
+    key(Files, "footprint", Kind::Size, "S").needs(Needs::Files).says(
         "smaller of 16Gi and 25% of the free space",
         "8Gi",
         "Like --preallocate, as the total of all producers.",
     ),
-    key(Files, "rotate-size-mb", count(1, 1 << 40), "N").says(
+    key(Files, "rotate-size-mb", count(1, 1 << 40), "N").needs(Needs::Files).says(
         "50",
         "50",
         "Rotates data and audit file before they pass N MiB, at a record boundary.",
     ),
-    key(Files, "retain", Kind::CountOr { word: "all", min: 0, max: limits::RETAIN_MAX }, "all|N").says(
+    key(Files, "retain", RETAIN, "all|N").needs(Needs::Files).says(
         "all",
         "10",
         "Rotated files kept for each producer, N at most 65,536; older ones are recycled.",
     ),
-    key(Files, "min-free", Kind::SizeOrPercent, "S|P%").says(
+    key(Files, "min-free", Kind::SizeOrPercent, "S|P%").needs(Needs::Files).says(
         "smaller of 10% and 20GiB",
         "5%",
         "Kept free on every file target; reaching it ends the run in order.",
     ),
-    key(Files, "audit-every", count(0, u64::MAX), "N").says(
+    key(Files, "audit-every", count(0, u64::MAX), "N").needs(Needs::FileTarget).says(
         "0 (off)",
         "1000",
         "One readable line for every Nth record, in the .log beside the data file.",
@@ -154,7 +159,7 @@ pub const KEYS: &[Key] = &[
         "on",
         "Allows existing data files of other runs to go. Never a block device.",
     ),
-    key(Files, "overwrite-device", Kind::Text, "SERIAL").repeated().says(
+    key(Files, "overwrite-device", Kind::Text, "SERIAL").repeated().needs(Needs::FileTarget).says(
         "off",
         "S4EVNX0R123456",
         "Allows writing over the idle block device with this serial number, from its start to its end and round again: \
@@ -165,7 +170,7 @@ pub const KEYS: &[Key] = &[
         "8",
         "Connections of each producer. Kafka has one for each partition, whatever N: more --partitions make more.",
     ),
-    key(Network, "retry", Kind::Retry, "POLICY").says(
+    key(Network, "retry", Kind::Retry, "POLICY").needs(Needs::Answers).says(
         "3 for HTTP, until the delivery timeout for Kafka",
         "5,50ms-5s",
         "Attempts beyond the first for what the target refused for now or could not answer: off, N, or N with the \
@@ -176,22 +181,26 @@ pub const KEYS: &[Key] = &[
         "5s",
         "How long an answer may take; on TCP, the peer's acknowledgement. What is unanswered by then is uncertain.",
     ),
-    key(Network, "tcp-framing", Kind::Choice(&["none", "length"]), "").says(
+    key(Network, "tcp-framing", Kind::Choice(&["none", "length"]), "").needs(Needs::Tcp).says(
         "none",
         "length",
         "On TCP: records one behind the other, or each behind its length (four bytes, big-endian).",
     ),
-    key(Network, "tls-ca", Kind::Path, "FILE").says(
+    key(Network, "tls-ca", Kind::Path, "FILE").needs(Needs::Tls).says(
         "the system's authorities",
         "ca.pem",
         "PEM file of the only authorities to trust, for https and for Kafka with TLS, where it also turns TLS on.",
     ),
-    key(Network, "tls-cert", Kind::Path, "FILE").says(
+    key(Network, "tls-cert", Kind::Path, "FILE").needs(Needs::Tls).says(
         "none",
         "client.pem",
         "PEM file of the client's certificate chain; needs --tls-key.",
     ),
-    key(Network, "tls-key", Kind::Path, "FILE").says("none", "client.key", "PEM file of the client's private key."),
+    key(Network, "tls-key", Kind::Path, "FILE").needs(Needs::Tls).says(
+        "none",
+        "client.key",
+        "PEM file of the client's private key.",
+    ),
     key(Http, "http-method", Kind::Choice(&["POST", "PUT"]), "").says(
         "POST",
         "PUT",
@@ -291,7 +300,7 @@ pub const KEYS: &[Key] = &[
         "adaptive",
         "busy never sleeps; adaptive waits in the kernel when nothing is due; auto: busy where a core is left free.",
     ),
-    key(Io, "io", Kind::Choice(&["auto", "uring", "syscall"]), "").says(
+    key(Io, "io", Kind::Choice(&["auto", "uring", "syscall"]), "").needs(Needs::Ring).says(
         "auto",
         "syscall",
         "How files are written and sockets served; auto: io_uring where the kernel allows it, but system calls on tmpfs, \
@@ -309,7 +318,7 @@ pub const KEYS: &[Key] = &[
         "on",
         "O_DIRECT. auto: on where the file system hands it to the device and blocks are full and aligned.",
     ),
-    key(Io, "block-size", Kind::Size, "S").alias(&["bs"]).says(
+    key(Io, "block-size", Kind::Size, "S").alias(&["bs"]).needs(Needs::Blocks).says(
         "1Mi direct and TCP (512Ki within one host), 256Ki otherwise; one request or batch",
         "1Mi",
         "Records that are sent and confirmed as one; at least one record. Where --io is syscall, neighbouring blocks for \
@@ -326,7 +335,7 @@ pub const KEYS: &[Key] = &[
         "5ms",
         "A paced producer sends when a block or batch is full or after this long.",
     ),
-    key(Io, "fsync", Kind::Choice(&["never", "end", "each"]), "").says(
+    key(Io, "fsync", Kind::Choice(&["never", "end", "each"]), "").needs(Needs::FileTarget).says(
         "end",
         "each",
         "When data is made durable: never, at the end of the run, or with each block.",
@@ -358,7 +367,7 @@ pub const KEYS: &[Key] = &[
         ":9090",
         "Serves /metrics, /health and /ready; without HOST on every interface.",
     ),
-    key(Observe, "metrics-hold", Kind::Duration, "D").says(
+    key(Observe, "metrics-hold", Kind::Duration, "D").needs(Needs::MetricsAddr).says(
         "0s",
         "30s",
         "Stays up after the run until one more scrape, at most this long.",
@@ -395,17 +404,17 @@ pub const KEYS: &[Key] = &[
         "http://localhost:8081",
         "Posts the metadata of records and the run's start and end to this governance API (http or https).",
     ),
-    key(Observe, "governance-every", count(1, 1 << 40), "N").says(
+    key(Observe, "governance-every", count(1, 1 << 40), "N").needs(Needs::GovernanceUrl).says(
         "1000",
         "1000",
         "The metadata of every Nth record of each producer is posted.",
     ),
-    key(Observe, "governance-spec", Kind::Path, "FILE").says(
+    key(Observe, "governance-spec", Kind::Path, "FILE").needs(Needs::GovernanceUrl).says(
         "the contract built in",
         "governance.yaml",
         "An OpenAPI 3 contract to follow instead of schemas/openapi/governance.yaml; refused where it does not fit.",
     ),
-    key(Observe, "governance-token-file", Kind::Path, "FILE").says(
+    key(Observe, "governance-token-file", Kind::Path, "FILE").needs(Needs::GovernanceUrl).says(
         "none",
         "token.txt",
         "The bearer token of the governance API.",

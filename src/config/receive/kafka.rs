@@ -2,7 +2,7 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::limits;
-use crate::config::resolve::network::url::ipv6;
+use crate::config::url::ipv6;
 use crate::plan::receive::{BrokerPlan, Protocol};
 use clap::ArgMatches;
 

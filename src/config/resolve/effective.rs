@@ -7,7 +7,7 @@ use crate::config::masked;
 use crate::config::parse::{self, Value as Parsed};
 use crate::config::plan_json;
 use crate::config::resolve::{Parts, stages};
-use crate::config::values::{Mode, Stage, Wanted};
+use crate::config::values::{Stage, Wanted};
 use crate::host::cpu;
 use crate::plan::{
     self, FileLayout, Fsync, LogFormat, ObservePlan, PayloadPlan, PayloadSource, Poll, SinkKind, TargetPlan,
@@ -61,12 +61,7 @@ fn duration(parts: &Parts) -> Value {
 
 /// What the stages of the run have in common, those in which the setting means something; `null`: they differ.
 fn of_stages(key: &Key, settings: &Settings, wanted: &Wanted) -> Value {
-    let means_something = |stage: &Stage| match key.name {
-        "weight" => stage.mode == Mode::Sampled,
-        "burst-on" | "burst-off" => stage.mode == Mode::Burst,
-        "ramp-steps" => stage.ramp_to.is_some(),
-        _ => true,
-    };
+    let means_something = |stage: &Stage| key.needs.is_none_or(|needs| stage.meets(needs));
     let default = parse::default_of(key).map(|_| key.default_text());
     let measured = settings.phases.iter().zip(stages::reached(wanted)).filter(|(_, stage)| means_something(stage));
     let mut texts = measured.map(|(phase, _)| {

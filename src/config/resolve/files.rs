@@ -6,6 +6,7 @@ use crate::config::load::Settings;
 use crate::config::resolve::device;
 use crate::config::resolve::geometry::Blocks;
 use crate::config::resolve::payload::Sizes;
+use crate::config::resolve::schedule::Fleet;
 use crate::config::resolve::target::{Place, Targets};
 use crate::config::values::{MinFree, Wanted};
 use crate::host::Sysfs;
@@ -71,7 +72,29 @@ pub struct Seats<'a> {
     pub sharded: bool,
 }
 
-impl Seats<'_> {
+impl<'a> Seats<'a> {
+    /// Producers are dealt to the targets round robin.
+    pub fn new(targets: &'a Targets, fleet: Fleet, wanted: &Wanted) -> Self {
+        let seat = |k: usize| (fleet.first_id + k as u64, k % targets.count());
+        Self { targets, producers: (0..fleet.producers).map(seat).collect(), sharded: wanted.shard.1 > 1 }
+    }
+
+    /// What each producer writes, and how it is laid out, before blocks are chosen; nothing where targets are no files.
+    pub fn laid_out(
+        &self,
+        wanted: &Wanted,
+        sizes: &Sizes,
+        sysfs: &Sysfs,
+        errors: &mut Vec<Fatal>,
+    ) -> (Vec<Names>, Vec<FileLayout>) {
+        if self.targets.places.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        let names = self.names();
+        let layouts = layouts(wanted, self, &names, sizes, sysfs, errors);
+        (names, layouts)
+    }
+
     pub fn names(&self) -> Vec<Names> {
         let mut counts = BTreeMap::new();
         for (_, target) in &self.producers {
@@ -82,8 +105,7 @@ impl Seats<'_> {
     }
 }
 
-/// What each producer's file is laid out as, before blocks are chosen.
-pub fn layouts(
+fn layouts(
     wanted: &Wanted,
     seats: &Seats,
     names: &[Names],
@@ -227,6 +249,9 @@ pub fn plans(
     (blocks, sizes, run_bytes_max): (&Blocks, &Sizes, u64),
     (sysfs, errors): (&Sysfs, &mut Vec<Fatal>),
 ) -> Vec<FilePlan> {
+    if seats.targets.places.is_empty() {
+        return Vec::new();
+    }
     reject_collisions(names, wanted.audit_every > 0, errors);
     if let Some(ReportTarget::File(report)) = &wanted.report {
         reject_report("report", report, names, errors);

@@ -3,7 +3,7 @@
 use crate::base::fatal::Fatal;
 use crate::base::{bounded, limits, paths};
 use crate::config::credentials::read_secret;
-use crate::config::resolve::network::url::shown_address;
+use crate::config::url::shown_address;
 use crate::config::values::Wanted;
 use crate::plan::{GovernancePlan, Secret, SpecFile};
 use std::path::Path;

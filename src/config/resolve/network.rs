@@ -4,24 +4,19 @@ pub mod http;
 pub mod kafka;
 pub mod links;
 mod shared;
-pub mod url;
 
 use crate::base::fatal::Fatal;
 use crate::base::{limits, paths};
 use crate::config::credentials::check_pair;
 use crate::config::kafka_access;
-use crate::config::keys::{Group, KEYS};
 use crate::config::load::{Settings, Source};
 use crate::config::resolve::payload::Sizes;
+use crate::config::url::{self, Scheme, Url};
 use crate::config::values::Wanted;
-use crate::plan::{PayloadPlan, RetryPlan, SinkKind, TargetPlan, TcpFraming, TcpPlan};
+use crate::plan::{Annotate, PayloadPlan, RetryPlan, SinkKind, TargetPlan, TcpFraming, TcpPlan};
 use shared::{Shared, link, retries};
-use url::{Scheme, Url};
 
 const TCP_BLOCK_BYTES: u64 = 1 << 20;
-/// Over HTTP, in place of `--compression`.
-const COMPRESSED_BODIES: &str = "leave it out, or send bodies that are compressed already: \
-     --payload-template=FILE.gz --annotate=off --http-header=Content-Encoding:gzip";
 /// How names in a query end that may stand for a credential.
 const QUERY_CREDENTIAL_ENDINGS: [&str; 6] = ["token", "key", "secret", "password", "signature", "sig"];
 /// What is copied is copied soonest from a cache: two such blocks fit into it.
@@ -217,55 +212,11 @@ pub fn shape(
     })
 }
 
-/// Flags that would change nothing at this target.
-pub fn reject_useless(settings: &Settings, wanted: &Wanted, kind: SinkKind, urls: &[Url], errors: &mut Vec<Fatal>) {
-    let mut refuse = |name: &str, needs: &str, mend: &str| {
-        if settings.is_given(name) {
-            errors.push(Fatal::usage(format!("--{name} has no effect without {needs}")).mend(mend));
-        }
-    };
-    for key in KEYS {
-        match key.group {
-            Group::Kafka if kind == SinkKind::Http && key.name == "compression" => {
-                refuse(key.name, "a Kafka target", COMPRESSED_BODIES);
-            }
-            Group::Kafka if kind != SinkKind::Kafka => refuse(key.name, "a Kafka target", Scheme::Kafka.mend()),
-            Group::Http if kind != SinkKind::Http => refuse(key.name, "an HTTP target", Scheme::Http.mend()),
-            Group::Network if !kind.is_network() => refuse(key.name, "a network target", Scheme::Tcp.mend()),
-            _ => {}
-        }
-    }
-    if kind.is_network() {
-        if kind != SinkKind::Tcp {
-            refuse("tcp-framing", "a TCP target", Scheme::Tcp.mend());
-        } else {
-            refuse("retry", "an HTTP or Kafka target: what of a byte stream arrived is not known", Scheme::Http.mend());
-        }
-        let encrypted = kind == SinkKind::Kafka || urls.iter().any(|url| url.scheme == Scheme::Https);
-        for name in ["tls-ca", "tls-cert", "tls-key"].iter().filter(|_| !encrypted) {
-            refuse(name, "https or Kafka", Scheme::Https.mend());
-        }
-    }
-    match kind {
-        SinkKind::Http => refuse("block-size", "a file or TCP target", "--http-records-per-request=N"),
-        SinkKind::Kafka => refuse("block-size", "a file or TCP target", "--batch-size=S"),
-        _ => {}
-    }
-    let beside = matches!(kind, SinkKind::Http | SinkKind::Kafka);
-    if wanted.annotate == crate::plan::Annotate::Headers && !beside {
+/// Only some protocols have headers for the facts beside a record.
+pub fn check_annotate(annotate: Annotate, kind: SinkKind, errors: &mut Vec<Fatal>) {
+    if annotate == Annotate::Headers && !matches!(kind, SinkKind::Http | SinkKind::Kafka) {
         let what = "--annotate headers needs an HTTP or Kafka target: nothing else has headers";
         errors.push(Fatal::usage(what).mend("--annotate=payload"));
-    }
-}
-
-impl Scheme {
-    fn mend(self) -> &'static str {
-        match self {
-            Scheme::Tcp => "--target=tcp://HOST:PORT",
-            Scheme::Http => "--target=http://HOST:PORT/PATH",
-            Scheme::Https => "--target=https://HOST/PATH",
-            Scheme::Kafka => "--target=kafka://HOST:PORT/TOPIC",
-        }
     }
 }
 

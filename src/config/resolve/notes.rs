@@ -4,7 +4,7 @@ use crate::base::{limits, units};
 use crate::config::resolve::geometry;
 use crate::config::resolve::network;
 use crate::config::resolve::payload::Sizes;
-use crate::config::resolve::rates;
+use crate::config::resolve::record_rates;
 use crate::config::resolve::schedule::{self, Schedules};
 use crate::config::resolve::stages;
 use crate::config::resolve::target::Place;
@@ -34,7 +34,7 @@ pub fn add(parts: &mut Parts, wanted: &Wanted, sysfs: &Sysfs) -> Vec<String> {
     lines.extend(request_note(parts));
     lines.extend(template_notes(parts));
     lines.extend(wanted.template.as_deref().and_then(templates::left_out));
-    lines.extend(rates::record_notes(wanted, &parts.sizes));
+    lines.extend(record_rates::record_notes(wanted, &parts.sizes));
     lines.extend(size_notes(parts, wanted));
     lines.extend(slo_notes(parts, wanted));
     lines.extend(places.iter().cloned());

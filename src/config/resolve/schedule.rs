@@ -4,7 +4,7 @@ use crate::base::fatal::{self, Fatal};
 use crate::base::limits;
 use crate::base::units;
 use crate::config::resolve::payload::Sizes;
-use crate::config::resolve::rates;
+use crate::config::resolve::record_rates;
 use crate::config::resolve::stages::{self, Stretch, share};
 use crate::config::values::{Mode, Rate, Stage, Wanted};
 use crate::plan::{PhasePlan, PhaseShare, Schedule, WireRate};
@@ -91,10 +91,10 @@ pub fn resolve(wanted: &Wanted, limited: bool, fleet: Fleet, sizes: &Sizes, erro
         return Schedules::default();
     }
     let mut schedules = Schedules { shares: vec![Vec::new(); fleet.producers], ..Schedules::default() };
-    let cap = rates::in_bytes("producer-rate", wanted.producer_rate, sizes, errors);
+    let cap = record_rates::in_bytes("producer-rate", wanted.producer_rate, sizes, errors);
     for Stretch { duration_ns, warmup, at, stage, step } in &stages {
-        let from = rates::in_bytes("rate", stage.rate, sizes, errors);
-        let to = rates::in_bytes("ramp-to", stage.ramp_to, sizes, errors);
+        let from = record_rates::in_bytes("rate", stage.rate, sizes, errors);
+        let to = record_rates::in_bytes("ramp-to", stage.ramp_to, sizes, errors);
         let rate_of = |step| from.map(|from| stages::rate(from, to.unwrap_or(from), step, stage.ramp_steps));
         let rate = rate_of(*step);
         let is_low = |rate: Option<u64>| rate.is_some_and(|rate| rate < fleet.total);

@@ -4,7 +4,7 @@ use crate::base::fatal::Fatal;
 use crate::base::paths::Landing;
 use crate::base::program;
 use crate::config::parse::behind_home;
-use crate::config::resolve::network::url::{Scheme, Url, for_errors, with_both_slashes, without_secrets};
+use crate::config::url::{Scheme, Url, for_errors, with_both_slashes, without_secrets};
 use crate::host::Sysfs;
 use crate::host::block;
 use crate::plan::SinkKind;

@@ -188,15 +188,9 @@ fn offloads(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
         .fix(format!("ethtool -K {name} {}", switches.join(" ")))
 }
 
-pub fn send_queues(look: &Look, name: &str) -> Vec<String> {
-    let mut names = look.sysfs.names(format!("{}/queues", folder(name)));
-    names.retain(|queue| queue.starts_with("tx-"));
-    names
-}
-
 fn queues(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
     const ITEM: &str = "nic.queues";
-    let count = send_queues(look, name).len() as u64;
+    let count = network::send_queues(look.sysfs, name).len() as u64;
     if count == 0 {
         return Finding::unknown(ITEM, format!("{}/queues shows none", folder(name))).of(name);
     }
@@ -218,7 +212,7 @@ fn queues(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
 
 fn xps(look: &Look, name: &str) -> Finding {
     const ITEM: &str = "nic.xps";
-    let queues = send_queues(look, name);
+    let queues = network::send_queues(look.sysfs, name);
     if queues.len() == 1 {
         return Finding::fine(ITEM, "one send queue: nothing to choose").of(name);
     }

@@ -1,6 +1,6 @@
 //! How a card queues what it has to send.
 
-use super::{Finding, Look, nic};
+use super::{Finding, Look};
 use crate::host::network;
 
 /// They only hand packets on: what lies below them, one for each send queue, is what counts.
@@ -25,7 +25,7 @@ pub fn of_card(look: &Look, name: &str) -> Finding {
 /// unless something else was in its place.
 fn command(look: &Look, name: &str) -> String {
     let paced = format!("sysctl -w net.core.default_qdisc=fq && tc qdisc replace dev {name} root fq");
-    match nic::send_queues(look, name).len() {
+    match network::send_queues(look.sysfs, name).len() {
         0 | 1 => paced,
         _ => format!("{paced} && tc qdisc replace dev {name} root mq"),
     }

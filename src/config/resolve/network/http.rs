@@ -1,9 +1,9 @@
 //! What `http://` and `https://` targets come to.
 
 use super::shared::{Shared, link, retries, tls};
-use super::url::{Scheme, Url};
 use crate::base::fatal::Fatal;
 use crate::base::{limits, program, units};
+use crate::config::url::{Scheme, Url};
 use crate::config::values::Wanted;
 use crate::plan::{HttpPlan, PayloadPlan, PayloadSource};
 use base64::Engine;

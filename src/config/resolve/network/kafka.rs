@@ -1,12 +1,12 @@
 //! What `kafka://` targets come to.
 
 use super::shared::{Shared, link, retries};
-use super::url::Url;
 use crate::base::fatal::Fatal;
 use crate::base::{limits, units};
 use crate::config::kafka_access::{self, AccessFlags};
 use crate::config::kafka_properties::KafkaProperties;
 use crate::config::resolve::payload::Sizes;
+use crate::config::url::Url;
 use crate::config::values::{Mode, Wanted};
 use crate::plan::{
     Annotate, Compression, Io, KafkaAccess, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, PayloadPlan, PayloadSource,

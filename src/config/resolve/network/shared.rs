@@ -1,10 +1,10 @@
 //! What network targets of every kind are made with.
 
-use super::url::{Scheme, Url};
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::config::credentials::read_secret;
 use crate::config::kafka_properties::KafkaProperties;
+use crate::config::url::{Scheme, Url};
 use crate::config::values::Wanted;
 use crate::plan::{KafkaAccess, LinkPlan, PeerPlan, RetryPlan, Secret, TlsPlan};
 use std::path::Path;

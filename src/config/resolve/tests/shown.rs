@@ -1,7 +1,7 @@
 //! What the effective configuration, the notes and `doctor` say of a plan.
 
 use super::*;
-use crate::host::doctor;
+use crate::host::{doctor, fs as host_fs};
 
 fn config_of(text: &str, more: &[(&str, &str)]) -> serde_json::Map<String, serde_json::Value> {
     let file = tempfile::NamedTempFile::new().unwrap();
