@@ -69,7 +69,8 @@ fn one(number: u64, parts: &[Part]) -> Result<Phase, Fatal> {
 
 #[cfg(test)]
 mod tests {
-    use crate::counters::{Field, Latencies};
+    use crate::counters::Field;
+    use crate::counters::gathered::GatheredLatencies;
     use crate::merge::read::Input;
     use crate::merge::sums;
     use crate::observe::phases::Phases;
@@ -89,8 +90,8 @@ mod tests {
             plan.phases = vec![PhasePlan { duration_ns: 2 * SECOND, ..plan.phases[0].clone() }; 2];
             plan.producers[0].schedule = vec![plan.producers[0].schedule[0]; 2];
         });
-        let mut latencies = Latencies::new();
-        latencies.service.record(MS).unwrap();
+        let mut latencies = GatheredLatencies::preallocated();
+        latencies.service.record_n(MS, 1);
         let mut phases = Phases::of(&run.shared.plan);
         for (at_ns, offered) in [(SECOND, 2), (last_ns, 0)] {
             let more = [
