@@ -102,10 +102,24 @@ fn is_zeros(head: &[u8]) -> bool {
 fn next_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>, is_torn: bool) -> Option<Obstacle> {
     let next = names::next_path(&plan.data);
     let rotates = matches!(plan.layout, FileLayout::Rotating { .. });
-    let ours = manifest.is_some_and(|manifest| manifest.layout == Layout::Append && !manifest.complete);
+    let ours = manifest.is_some_and(leaves_next);
     let facts = next.symlink_metadata().ok().filter(|_| rotates && !ours)?;
     let what = format!("{} is there, and no run of ours that was cut short explains it", next.display());
     Some(Obstacle { what, may_go: is_torn || facts.is_file() && facts.len() == 0 })
+}
+
+/// A run that rotated and was cut short may have left the file that was to follow.
+fn leaves_next(manifest: &Manifest) -> bool {
+    manifest.layout == Layout::Append && !manifest.complete
+}
+
+/// Whether such a run, by its manifest or what is left of it, explains what has the name of the next file. It goes with
+/// that run's data: by the manifest that takes the place of that one nobody could tell whose it is.
+pub fn next_is_left_over(plan: &FilePlan) -> bool {
+    match known_manifest(plan) {
+        Ok(known) => known.is_some_and(|known| leaves_next(&known)),
+        Err(obstacle) => obstacle.may_go,
+    }
 }
 
 /// Only the baseline reuses what it wrote itself. Whether a device may be written over is judged elsewhere.

@@ -225,6 +225,10 @@ pub fn first(plan: &FilePlan, claimed: File, may_prepare: &dyn Fn() -> Result<()
         may_prepare().err().unwrap_or_else(|| blame(plan, &error, "cannot be opened for writing"))
     })?;
     // Until here a ring's old data could stay.
+    if matches!(plan.layout, FileLayout::Ring { .. }) && existing::next_is_left_over(plan) {
+        remove_if_there(&next_path(&plan.data))
+            .map_err(|error| blame(plan, &error, "cannot remove a file of an earlier run"))?;
+    }
     remove_logs(plan).map_err(|error| blame(plan, &error, "cannot remove logs of an earlier run"))?;
     Ok(file)
 }
