@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// Leaders are bound to be elected within this time, or something is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What a topic needs whose messages have no keys.
+const DELETED: &[(&str, &str)] = &[("cleanup.policy", "delete")];
 /// A broker that has said nothing for so long is told.
 const TELL_AFTER: Duration = Duration::from_secs(1);
 
@@ -197,7 +199,9 @@ fn make_missing<S: Stream>(
     // Of what is compressed nobody knows the size before.
     let fits = (kafka.codec == Compression::None).then_some(&fits as Fits<'_>);
     let partitions = kafka.partitions.unwrap_or(producers) as i32;
-    let new = NewTopic { name: topic, partitions, replicas: -1, settings: &[] };
+    // Whatever the brokers' default is: a topic that is compacted would take nothing.
+    let settings = if kafka.key == KeyPlan::None { DELETED } else { &[] };
+    let new = NewTopic { name: topic, partitions, replicas: -1, settings };
     cluster.make_topic(&new, fits, PATIENCE)
 }
 

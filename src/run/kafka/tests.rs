@@ -8,7 +8,7 @@ use crate::plan::{Annotate, KafkaPlan, KeyPlan, PayloadPlan, PayloadSource, RunP
 use crate::run::Stop;
 use crate::wire::kafka::errors::TOPIC_ALREADY_EXISTS;
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
-use kafka_protocol::messages::{CreateTopicsResponse, DescribeConfigsRequest};
+use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, DescribeConfigsRequest};
 use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
@@ -136,6 +136,40 @@ fn no_topic_is_made_that_would_refuse_the_batches() {
     assert_eq!(told(1000, Some("1000"), false), Ok(true));
     assert_eq!(told(1001, Some("1000"), true), Ok(false), "its own limit counts");
     assert_eq!(told(1001, None, false), Ok(true), "who may not ask goes on");
+}
+
+/// Where brokers compact by default, it would take no message otherwise, and stay behind.
+#[test]
+fn a_topic_for_messages_without_a_key_is_made_uncompacted() {
+    for (key, expected) in [
+        (KeyPlan::None, vec![("cleanup.policy", Some("delete"))]),
+        (KeyPlan::Producer, vec![]),
+        (KeyPlan::Cycle(2), vec![]),
+    ] {
+        let asked_for = Arc::new(Mutex::new(None));
+        let tells = asked_for.clone();
+        let dial: Dial<Fake> = Box::new(move |_, _, _| {
+            let tells = tells.clone();
+            Ok(Fake::new(move |asked| {
+                testing::versions(asked).or_else(|| match asked.key {
+                    3 => Some(testing::metadata("other", 1, asked.version)),
+                    32 => Some(testing::settings(&[], asked.version)),
+                    _ => {
+                        let request: CreateTopicsRequest = asked.decode();
+                        *tells.lock().unwrap() = Some(request.topics[0].configs.clone());
+                        let made = CreatableTopicResult::default().with_name(testing::topic_name("t"));
+                        Some(testing::body(&CreateTopicsResponse::default().with_topics(vec![made]), asked.version))
+                    }
+                })
+            }))
+        });
+        let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+        let kafka = KafkaPlan { create_topic: true, key, ..kafka_plan(1) };
+        assert_eq!(make_missing(&payload(100), &kafka, 1, &mut cluster), Ok(true));
+        let configs = asked_for.lock().unwrap().take().unwrap();
+        let configs: Vec<_> = configs.iter().map(|config| (&*config.name, config.value.as_deref())).collect();
+        assert_eq!(configs, expected);
+    }
 }
 
 /// As where the controller is not tunnelled, and the leaders of the topic are.
