@@ -170,6 +170,7 @@ pub fn manifest() -> Manifest {
         format: FORMAT.to_owned(),
         data_file: "d.bin".to_owned(),
         run_id: "earlier".to_owned(),
+        earlier_runs: Vec::new(),
         producer_id: 0,
         layout: Layout::Append,
         records: RecordFormat::Header,
