@@ -1,7 +1,6 @@
 use super::super::names::{rotation_suffix, with_suffix};
 use super::*;
 use crate::manifest::{FORMAT, Layout, RecordFormat};
-use crate::plan::Fsync;
 
 const ROTATING: FileLayout = FileLayout::Rotating { limit_bytes: 4096, retain: None };
 
