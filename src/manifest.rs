@@ -12,6 +12,9 @@ const HEAD: &str = "{\n  \"format\": \"engine-payload/";
 /// What no other JSON has. They stand at both ends of a manifest.
 const MARKS: [&str; 3] = ["\"engine-payload/", "\"data_file\"", "\"in_flight_bytes_max\""];
 
+/// Runs that are remembered of what is overwritten in place.
+const EARLIER_RUNS_MAX: usize = 64;
+
 /// Written when the file is opened for a run (`complete: false`), and again at its orderly end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -21,6 +24,9 @@ pub struct Manifest {
     #[serde(default)]
     pub data_file: String,
     pub run_id: String,
+    /// Of what is overwritten in place: runs before this one, the last of them first, whose records may still be there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_runs: Vec<String>,
     pub producer_id: u32,
     pub layout: Layout,
     pub records: RecordFormat,
@@ -100,6 +106,16 @@ pub enum Fact {
 }
 
 impl Manifest {
+    /// The runs whose records may be where another one is to write in place, the last of them first.
+    pub fn runs(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.run_id).chain(&self.earlier_runs)
+    }
+
+    /// What the manifest of that run, `run_id`, remembers of this one and those before it.
+    pub fn before(&self, run_id: &str) -> Vec<String> {
+        self.runs().filter(|earlier| *earlier != run_id).take(EARLIER_RUNS_MAX).cloned().collect()
+    }
+
     /// The manifest that lies beside `data` and speaks of it. The error is that of a file in its usual place.
     pub fn find(data: &Path) -> io::Result<Option<Self>> {
         let name = data.file_name().unwrap_or_default().to_string_lossy();
@@ -193,6 +209,7 @@ mod tests {
             format: FORMAT.to_owned(),
             data_file: "/dev/sdb".to_owned(),
             run_id: "r".to_owned(),
+            earlier_runs: Vec::new(),
             producer_id: 0,
             layout: Layout::Append,
             records,

@@ -298,6 +298,14 @@ fn write(file: &mut File, bytes: &[u8], sync: Option<impl Fn(&File) -> io::Resul
     }
 }
 
+/// Brings the names in a folder to the drive.
+///
+/// # Errors
+/// Those of syncing.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    sync_names(folder, sync)
+}
+
 fn sync_names(folder: &Path, sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
     match File::open(folder).and_then(|folder| sync(&folder)) {
         // Who may put files there, and not read it, cannot sync it either.

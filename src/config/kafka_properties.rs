@@ -11,6 +11,7 @@ use crate::base::fatal::Fatal;
 use crate::base::{limits, units};
 use crate::config::url;
 use crate::plan::{Compression, SaslMechanism, Secret};
+pub use mends::foreign_mechanism;
 use mends::{IAM, Wrong};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -243,6 +244,9 @@ impl KafkaProperties {
                     return Err((format!("{key} '{value}': {}", IAM.0), IAM.1.to_owned()));
                 }
                 None => {
+                    if let Some((what, mend)) = foreign_mechanism(value, "sasl.mechanism=") {
+                        return Err((format!("{key} '{value}': {what}"), mend));
+                    }
                     let wants = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER";
                     return wrong(key, value, wants, "SCRAM-SHA-512");
                 }

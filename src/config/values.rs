@@ -7,6 +7,7 @@ pub use network::{KafkaWanted, NetworkWanted};
 use crate::base::fatal::Fatal;
 use crate::base::units::RecordRate;
 use crate::base::{paths, program};
+use crate::config::kafka_properties;
 use crate::config::keys::{self, KEYS, Key, Needs};
 use crate::config::load::{Given, PhaseTexts, Settings, Source};
 use crate::config::parse::{Value, default_of, parse};
@@ -142,7 +143,14 @@ impl Reader<'_> {
                 // What is one word of a shell is one text of YAML.
                 let assign =
                     if origin.contains(' ') { format!("{}: ", key.config_key()) } else { format!("{origin}=") };
-                let mend = format!("{assign}{}", program::quoted(key.example));
+                let foreign = match key.name {
+                    "sasl-mechanism" => kafka_properties::foreign_mechanism(given.text.trim(), &assign),
+                    _ => None,
+                };
+                let (why, mend) = match foreign {
+                    Some((what, mend)) => (format!("'{}': {what}", given.text.trim()), mend),
+                    None => (why, format!("{assign}{}", program::quoted(key.example))),
+                };
                 self.errors.push(Fatal::usage(format!("{origin}: {why}")).mend(mend));
                 None
             }

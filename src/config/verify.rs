@@ -4,6 +4,7 @@ use crate::base::fatal::Fatal;
 use crate::base::program;
 use crate::config::flags;
 use crate::config::kafka_access::{self, AccessFlags};
+use crate::config::kafka_properties::foreign_mechanism;
 use crate::config::resolve::payload;
 use crate::config::url::{Scheme, Url};
 use crate::plan::{KafkaAccess, SaslMechanism, TopicSource, VerifyArgs};
@@ -121,8 +122,11 @@ fn kafka_access(matches: &ArgMatches, useless: bool, errors: &mut Vec<Fatal>) ->
 fn sasl_mechanism(name: &str, errors: &mut Vec<Fatal>) -> Option<SaslMechanism> {
     let known = SaslMechanism::named(&name.to_ascii_uppercase());
     if known.is_none() {
-        let what = format!("--sasl-mechanism '{name}' is none that the engine has");
-        errors.push(Fatal::usage(what).mend("--sasl-mechanism=PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"));
+        let (what, mend) = foreign_mechanism(name, "--sasl-mechanism=").unwrap_or_else(|| {
+            let all = "--sasl-mechanism=PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER";
+            ("the engine has none of that name".to_owned(), all.to_owned())
+        });
+        errors.push(Fatal::usage(format!("--sasl-mechanism '{name}': {what}")).mend(mend));
     }
     known
 }
@@ -153,8 +157,21 @@ mod tests {
             let args = ["kafka://localhost/t", &format!("--sasl-mechanism={name}")].map(str::to_owned);
             parse(&args).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         };
-        assert!(refused("GSSAPI").starts_with("--sasl-mechanism 'GSSAPI' is none"), "{}", refused("GSSAPI"));
-        assert!(!refused("GSSAPI").contains("needs a mechanism"), "{}", refused("GSSAPI"));
+        for (name, says) in [
+            ("DIGEST-MD5", "the engine has none of that name\n  mend: --sasl-mechanism=PLAIN, SCRAM-SHA-256"),
+            (
+                "GSSAPI",
+                "the engine does not speak Kerberos\n  mend: --sasl-mechanism=SCRAM-SHA-512, say, at a listener",
+            ),
+            (
+                "aws_msk_iam",
+                "the engine does not sign requests for AWS\n  mend: --sasl-mechanism=OAUTHBEARER, and --sasl",
+            ),
+        ] {
+            let told = refused(name);
+            assert!(told.starts_with(&format!("--sasl-mechanism '{name}': {says}")), "{told}");
+            assert!(!told.contains("needs a mechanism"), "{told}");
+        }
         assert!(refused("plain").starts_with("PLAIN needs a user"), "{}", refused("plain"));
     }
 }

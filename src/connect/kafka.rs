@@ -17,6 +17,7 @@ mod session;
 #[cfg(test)]
 pub mod testing;
 mod topics;
+mod waits;
 
 pub use answers::{Broker, FetchedPartition, PartitionView, TopicView, Versions};
 pub use calls::{At, NewTopic, TopicLimits};
@@ -26,3 +27,5 @@ pub use error::KafkaError;
 pub use reader::TopicReader;
 pub use redial::{Target, client_of, cluster_of, dial_leaders};
 pub use session::{Session, Stream};
+pub use topics::Fits;
+pub use waits::Waits;

@@ -5,7 +5,8 @@ use super::Stop;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, units};
 use crate::connect::kafka::{
-    Cluster, Line, NewTopic, PartitionView, Session, Stream, Target, TopicLimits, TopicView, client_of, cluster_of,
+    Cluster, Fits, Line, NewTopic, PartitionView, Session, Stream, Target, TopicLimits, TopicView, Waits, client_of,
+    cluster_of,
 };
 use crate::connect::peer::address;
 use crate::host::{Sysfs, network};
@@ -21,6 +22,10 @@ use std::time::Duration;
 
 /// Leaders are bound to be elected within this time, or something is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What a topic needs whose messages have no keys.
+const DELETED: &[(&str, &str)] = &[("cleanup.policy", "delete")];
+/// A broker that has said nothing for so long is told.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 
 /// What one producer knows before the start.
 #[derive(Clone, Debug)]
@@ -47,16 +52,22 @@ pub fn prepare(plan: &Arc<RunPlan>, stop: &Stop) -> Result<Vec<Option<KafkaLane>
         return Ok(vec![None; plan.producers.len()]);
     }
     let (tell, told) = bounded(1);
-    let asked = plan.clone();
+    let (asked, waits) = (plan.clone(), Waits::default());
+    let heard_by = waits.clone();
     let ask = move || {
         // After a stop nobody hears it.
-        let _nobody = tell.send(lanes(&asked));
+        let _nobody = tell.send(lanes(&asked, &heard_by));
     };
     threads::start("kafka", &[], "a thread", ask)?;
     loop {
         match told.recv_timeout(Duration::from_nanos(limits::WAIT_NS_MAX)) {
             Ok(lanes) => return lanes,
-            Err(RecvTimeoutError::Timeout) => stop.may_start()?,
+            Err(RecvTimeoutError::Timeout) => {
+                stop.may_start()?;
+                if let Some(wait) = waits.tell_after(TELL_AFTER) {
+                    tracing::info!("waiting for {wait}");
+                }
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Fatal::host("looking up the topic crashed; please report this"));
             }
@@ -64,7 +75,7 @@ pub fn prepare(plan: &Arc<RunPlan>, stop: &Stop) -> Result<Vec<Option<KafkaLane>
     }
 }
 
-fn lanes(plan: &RunPlan) -> Result<Vec<Option<KafkaLane>>, Fatal> {
+fn lanes(plan: &RunPlan, waits: &Waits) -> Result<Vec<Option<KafkaLane>>, Fatal> {
     let dealt: Vec<usize> = plan.producers.iter().map(|producer| producer.target).collect();
     let first_id = plan.producers.first().map_or(0, |producer| producer.id);
     let mut targets: Vec<Option<(Arc<Target>, Cluster<Line>)>> = plan.sink.targets.iter().map(|_| None).collect();
@@ -76,7 +87,7 @@ fn lanes(plan: &RunPlan) -> Result<Vec<Option<KafkaLane>>, Fatal> {
         };
         let place = &mut targets[producer.target];
         if place.is_none() {
-            *place = Some(look_up(plan, kafka, (producer.target, seat.of))?);
+            *place = Some(look_up(plan, kafka, (producer.target, seat.of), waits)?);
         }
         let Some((target, cluster)) = place else { continue };
         let partitions = seat.owned(target.partitions() as u32);
@@ -129,8 +140,10 @@ fn look_up(
     plan: &RunPlan,
     kafka: &KafkaPlan,
     (target, producers): (usize, u32),
+    waits: &Waits,
 ) -> Result<(Arc<Target>, Cluster<Line>), Fatal> {
     let mut cluster = cluster_of(kafka, client_of(kafka));
+    cluster.tell(waits);
     let topic = kafka.topic.as_str();
     if kafka.local_only {
         check_local(&mut cluster)?;
@@ -181,13 +194,15 @@ fn make_missing<S: Stream>(
     if !kafka.create_topic {
         return Ok(false);
     }
+    let sizes = (kafka.batch_bytes, kafka.batch_bytes_min);
+    let fits = |bytes| check_batch(payload, sizes, &Most::of_new_topic(topic, bytes));
     // Of what is compressed nobody knows the size before.
-    if kafka.codec == Compression::None {
-        check_new(payload, topic, (kafka.batch_bytes, kafka.batch_bytes_min), cluster)?;
-    }
+    let fits = (kafka.codec == Compression::None).then_some(&fits as Fits<'_>);
     let partitions = kafka.partitions.unwrap_or(producers) as i32;
-    let new = NewTopic { name: topic, partitions, replicas: -1, settings: &[] };
-    cluster.make_topic(&new, PATIENCE)
+    // Whatever the brokers' default is: a topic that is compacted would take nothing.
+    let settings = if kafka.key == KeyPlan::None { DELETED } else { &[] };
+    let new = NewTopic { name: topic, partitions, replicas: -1, settings };
+    cluster.make_topic(&new, fits, PATIENCE)
 }
 
 /// Nobody floods another host by leaving out a flag: any broker may lead a partition one day. A name that leads nowhere
@@ -204,18 +219,6 @@ fn check_local<S: Stream>(cluster: &mut Cluster<S>) -> Result<(), Fatal> {
         }
     }
     Ok(())
-}
-
-/// No topic is made that would refuse the batches. One that is there may have a limit of its own: see [`check`].
-fn check_new<S: Stream>(
-    payload: &PayloadPlan,
-    topic: &str,
-    sizes: (u64, u64),
-    cluster: &mut Cluster<S>,
-) -> Result<(), Fatal> {
-    let Some(bytes) = cluster.new_topic_message_bytes_max() else { return Ok(()) };
-    let checked = check_batch(payload, sizes, &Most::of_new_topic(topic, bytes));
-    if checked.is_err() && cluster.lacks(topic) { checked } else { Ok(()) }
 }
 
 fn check(payload: &PayloadPlan, kafka: &KafkaPlan, view: &TopicView, limits: &TopicLimits) -> Result<(), Fatal> {

@@ -1,5 +1,6 @@
 use super::stop::SENT_HOME;
 use super::*;
+use crate::base::place::Durability;
 use crate::sink::file::keeper::KeeperEnd;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::thread;
@@ -12,7 +13,7 @@ fn a_run_that_does_not_begin_is_taken_back_in_order() {
     let scratch = tempfile::tempdir().unwrap();
     let folder = scratch.path().join("made");
     let mut made = Made::default();
-    made.folder(&folder).unwrap();
+    made.folder(&folder, Durability::Cached).unwrap();
     let (gate, start) = bounded::<Call>(1);
     let (lane, of_keeper) = bounded::<()>(1);
     let (told, heard) = bounded(2);

@@ -63,6 +63,7 @@ fn manifest(layout: Layout, length_bytes: u64, first: u64, next: u64) -> Manifes
         data_file: String::new(),
         format: FORMAT.to_owned(),
         run_id: "run".to_owned(),
+        earlier_runs: Vec::new(),
         producer_id: 0,
         layout,
         records: RecordFormat::Header,

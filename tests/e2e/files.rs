@@ -67,6 +67,9 @@ fn a_run_id_names_one_run_of_a_ring() {
         scratch.verify_clean(&format!("{folder}/ --expect report.json"));
         scratch.report(&format!("{words}-2 {again}"));
         scratch.verify_clean(&format!("{folder}/ --expect report.json"));
+        let ended = scratch.run(&format!("{words} {again}"));
+        assert_eq!(ended.code(), 2, "{target}: {ended}");
+        ended.says(&["payloads.0.bin", "run 'nightly'", "mend: another --run-id"]);
     }
     // A file that is appended to begins empty.
     let scratch = Scratch::new();

@@ -11,6 +11,23 @@ pub const IAM: (&str, &str) = (
     "sasl.mechanism=OAUTHBEARER without IAM's module and handler, and --sasl-password-file=FILE with a token of \
      aws-msk-iam-sasl-signer, renewed in place",
 );
+const TOKEN_OF_IAM: &str = "--sasl-password-file=FILE with a token of aws-msk-iam-sasl-signer, renewed in place";
+
+/// Of a mechanism that the engine does not have, and that `setting` (`--sasl-mechanism=`, say) was to be; `None`: nobody
+/// else has it either.
+pub fn foreign_mechanism(name: &str, setting: &str) -> Option<Wrong> {
+    match name.to_ascii_uppercase().as_str() {
+        "AWS_MSK_IAM" => Some((IAM.0.to_owned(), format!("{setting}OAUTHBEARER, and {TOKEN_OF_IAM}"))),
+        "GSSAPI" => {
+            let mend = format!(
+                "{setting}SCRAM-SHA-512, say, at a listener of the brokers that takes it (their \
+                 sasl.enabled.mechanisms), or one that takes client certificates: --tls-cert and --tls-key"
+            );
+            Some(("the engine does not speak Kerberos".to_owned(), mend))
+        }
+        _ => None,
+    }
+}
 
 /// Of a key that has no meaning here.
 pub fn unsupported(key: &str, value: &str) -> Wrong {

@@ -232,7 +232,7 @@ fn what_the_engine_cannot_do_is_an_error_with_its_line() {
     refused("sasl.kerberos.service.name=kafka", 1, &["sasl.kerberos.service.name"]);
     refused("ssl.key.password=x", 1, &["openssl pkcs8"]);
     refused("ssl.truststore.certificates=x", 1, &["ssl.truststore.location"]);
-    refused("sasl.mechanism=GSSAPI", 1, &["GSSAPI", "SCRAM-SHA-512"]);
+    refused("sasl.mechanism=GSSAPI", 1, &["GSSAPI", "Kerberos", "SCRAM-SHA-512"]);
     refused("sasl.jaas.config=a.Krb5LoginModule required;", 1, &["Krb5LoginModule"]);
     let token = "sasl.jaas.config=a.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"x\";";
     refused(token, 1, &["does not make tokens", "--sasl-password-file"]);

@@ -4,6 +4,7 @@ use super::answers::Broker;
 use super::error::KafkaError;
 use super::sasl;
 use super::session::{Session, Stream};
+use super::waits::Waits;
 use crate::base::fatal::{Exit, Fatal};
 use crate::connect::peer::address;
 use crate::plan::SaslPlan;
@@ -14,8 +15,8 @@ use std::time::{Duration, Instant};
 pub type Dial<S> = Box<dyn Fn(&str, u16, Duration) -> Result<S, Fatal> + Send + Sync>;
 
 /// So long an address may take to connect, and to answer each of the requests that a session begins with, while there
-/// are others to ask: longer than healthy brokers take.
-const FIRST_PATIENCE: Duration = Duration::from_secs(1);
+/// are others to ask, or it may not be needed: longer than healthy brokers take.
+pub(super) const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who we are to a broker.
 #[derive(Clone, Debug)]
@@ -47,11 +48,18 @@ pub struct Cluster<S> {
     /// The bootstrap address that answered, and the session.
     entry: Option<(String, Session<S>)>,
     sessions: HashMap<i32, Session<S>>,
+    heard_by: Option<Waits>,
 }
 
 impl<S: Stream> Cluster<S> {
     pub fn new(bootstrap: Vec<(String, u16)>, client: Client, dial: Dial<S>) -> Self {
-        Self { named: bootstrap.clone(), bootstrap, client, dial, entry: None, sessions: HashMap::new() }
+        let (named, sessions) = (bootstrap.clone(), HashMap::new());
+        Self { named, bootstrap, client, dial, entry: None, sessions, heard_by: None }
+    }
+
+    /// From now on these hear what is waited for.
+    pub fn tell(&mut self, waits: &Waits) {
+        self.heard_by = Some(waits.clone());
     }
 
     /// Asks this address before all others.
@@ -76,11 +84,16 @@ impl<S: Stream> Cluster<S> {
     }
 
     fn connect(&self, host: &str, port: u16, patience: Duration) -> Result<Session<S>, Fatal> {
+        let name = address(host, port);
+        if let Some(waits) = &self.heard_by {
+            waits.note(&name, "connecting");
+        }
         let dialed = (self.dial)(host, port, patience);
         let stream = dialed.map_err(|fatal| explain_advertised(fatal, host, port, &self.named))?;
         let client = Client { timeout: self.client.timeout.min(patience), ..self.client.clone() };
-        let mut session = client.open(stream).map_err(|error| error.fatal(&address(host, port)))?;
+        let mut session = client.open(stream).map_err(|error| error.fatal(&name))?;
         session.set_timeout(self.client.timeout);
+        session.heard_by = self.heard_by.clone().map(|waits| (waits, name));
         Ok(session)
     }
 
@@ -142,8 +155,13 @@ impl<S: Stream> Cluster<S> {
 
     /// The session to a broker that metadata named.
     pub fn broker(&mut self, broker: &Broker) -> Result<&mut Session<S>, Fatal> {
+        self.broker_within(broker, Duration::MAX)
+    }
+
+    /// The same; connecting, and each of the requests that a session begins with, takes no longer than `patience`.
+    pub(super) fn broker_within(&mut self, broker: &Broker, patience: Duration) -> Result<&mut Session<S>, Fatal> {
         if !self.sessions.contains_key(&broker.id) {
-            let session = self.connect(&broker.host, broker.port, Duration::MAX)?;
+            let session = self.connect(&broker.host, broker.port, patience)?;
             self.sessions.insert(broker.id, session);
         }
         let lost = || Fatal::new(Exit::Unreachable, format!("Kafka broker {} is gone", broker.id));

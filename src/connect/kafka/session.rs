@@ -2,6 +2,7 @@
 
 use super::answers::{self, Versions};
 use super::error::KafkaError;
+use super::waits::Waits;
 use crate::base::limits;
 use crate::wire::kafka::errors::UNSUPPORTED_VERSION;
 use crate::wire::kafka::fields::Fields;
@@ -46,6 +47,8 @@ pub struct Session<S> {
     request: Vec<u8>,
     answer: Vec<u8>,
     pub(super) lifetime: Option<Duration>,
+    /// Who hears what is asked for, and the name by which it knows this broker.
+    pub(super) heard_by: Option<(Waits, String)>,
 }
 
 impl<S: Stream> Session<S> {
@@ -60,6 +63,7 @@ impl<S: Stream> Session<S> {
             request: Vec::new(),
             answer: Vec::new(),
             lifetime: None,
+            heard_by: None,
         };
         session.negotiate()?;
         Ok(session)
@@ -153,6 +157,9 @@ impl<S: Stream> Session<S> {
         timeout: Duration,
         answer_bytes_max: usize,
     ) -> Result<Fields<'_>, KafkaError> {
+        if let Some((waits, name)) = &self.heard_by {
+            waits.note(name, doing);
+        }
         self.correlation = self.correlation.wrapping_add(1);
         self.encode(version, request).map_err(|what| KafkaError::Unsupported { what: format!("{doing}: {what}") })?;
         let deadline = Instant::now() + timeout;

@@ -2,7 +2,7 @@
 
 use super::answers::Broker;
 use super::calls::NewTopic;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, FIRST_PATIENCE};
 use super::error::KafkaError;
 use super::session::{Session, Stream};
 use crate::base::fatal::Fatal;
@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(100);
 /// A controller that cannot be reached has this long to come back: an address that leads nowhere never does.
 const UNREACHED_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether batches fit into a topic that takes so many bytes of one.
+pub type Fits<'a> = &'a dyn Fn(u64) -> Result<(), Fatal>;
 
 /// What may help where a topic was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +30,13 @@ enum Help {
 
 impl<S: Stream> Cluster<S> {
     /// Makes a topic; false: it is there, also where this user may not make any. Tries again for up to `patience` where
-    /// that may help.
-    pub fn make_topic(&mut self, new: &NewTopic<'_>, patience: Duration) -> Result<bool, Fatal> {
+    /// that may help. None is made of which `fits` says that it would not do.
+    pub fn make_topic(
+        &mut self,
+        new: &NewTopic<'_>,
+        fits: Option<Fits<'_>>,
+        patience: Duration,
+    ) -> Result<bool, Fatal> {
         let deadline = Instant::now() + patience;
         let mut controller = self.ask(Session::controller)?;
         let (mut tried, mut lost_since, mut is_told) = (BTreeSet::new(), None, false);
@@ -36,7 +44,8 @@ impl<S: Stream> Cluster<S> {
             if tried.insert(controller.as_ref().map(|broker| broker.id)) {
                 lost_since = None;
             }
-            let (fatal, until) = match self.try_to_make(new, controller.as_ref()) {
+            let began = Instant::now();
+            let (fatal, until) = match self.try_to_make(new, fits, controller.as_ref()) {
                 Ok(made) => return Ok(made),
                 Err((fatal, Help::Nothing)) => return Err(fatal),
                 Err((fatal, Help::Time)) => {
@@ -46,7 +55,7 @@ impl<S: Stream> Cluster<S> {
                 // What is there needs no controller, which this host may not reach.
                 Err((_, Help::AnotherController)) if self.has(new.name).unwrap_or(false) => return Ok(false),
                 Err((fatal, Help::AnotherController)) => {
-                    let since = *lost_since.get_or_insert_with(Instant::now);
+                    let since = *lost_since.get_or_insert(began);
                     (fatal, deadline.min(since + UNREACHED_PATIENCE))
                 }
             };
@@ -67,7 +76,18 @@ impl<S: Stream> Cluster<S> {
         }
     }
 
-    fn try_to_make(&mut self, new: &NewTopic<'_>, controller: Option<&Broker>) -> Result<bool, (Fatal, Help)> {
+    fn try_to_make(
+        &mut self,
+        new: &NewTopic<'_>,
+        fits: Option<Fits<'_>>,
+        controller: Option<&Broker>,
+    ) -> Result<bool, (Fatal, Help)> {
+        if let Some(broker) = controller {
+            self.reach(broker, new.name).map_err(|fatal| (fatal, Help::AnotherController))?;
+            if let Some(fits) = fits {
+                self.check_new(new.name, fits, broker).map_err(|fatal| (fatal, Help::Nothing))?;
+            }
+        }
         let (peer, made) = match controller {
             Some(broker) => {
                 let session = self.broker(broker).map_err(|fatal| (fatal, Help::AnotherController))?;
@@ -93,6 +113,29 @@ impl<S: Stream> Cluster<S> {
         Err((error.fatal(&peer), help))
     }
 
+    /// Connects to the controller, which may lead nowhere from here: only a topic that is missing is worth all of the
+    /// time that this may take.
+    fn reach(&mut self, controller: &Broker, topic: &str) -> Result<(), Fatal> {
+        let began = Instant::now();
+        let Err(fatal) = self.broker_within(controller, FIRST_PATIENCE).map(drop) else { return Ok(()) };
+        // Not before that: some brokers make a topic of whatever name they are asked about.
+        if began.elapsed() <= FIRST_PATIENCE / 2 || self.has(topic).unwrap_or(false) {
+            return Err(fatal);
+        }
+        self.broker(controller).map(drop)
+    }
+
+    /// No topic is made that would refuse the batches. One that is there may have a limit of its own.
+    fn check_new(&mut self, topic: &str, fits: Fits<'_>, controller: &Broker) -> Result<(), Fatal> {
+        let told = self.broker(controller)?.default_message_bytes_max(controller.id);
+        if told.as_ref().is_err_and(KafkaError::breaks_connection) {
+            self.forget(controller.id);
+        }
+        // Nobody says it, as to a user who may not ask for the settings of brokers.
+        let Ok(Some(bytes)) = told else { return Ok(()) };
+        fits(bytes).or_else(|fatal| if self.lacks(topic) { Err(fatal) } else { Ok(()) })
+    }
+
     /// The brokers show such a topic to this user.
     ///
     /// # Errors
@@ -102,19 +145,8 @@ impl<S: Stream> Cluster<S> {
     }
 
     /// The brokers say that they have no such topic.
-    pub fn lacks(&mut self, topic: &str) -> bool {
+    fn lacks(&mut self, topic: &str) -> bool {
         self.ask(|session| session.metadata(topic)).is_ok_and(|view| view.error == UNKNOWN_TOPIC_OR_PARTITION)
-    }
-
-    /// The most bytes of one batch, compressed, that a topic takes which is made without settings of its own; `None`:
-    /// nobody says it, as to a user who may not ask for the settings of brokers.
-    pub fn new_topic_message_bytes_max(&mut self) -> Option<u64> {
-        let controller = self.ask(Session::controller).ok()??;
-        let told = self.broker(&controller).ok()?.default_message_bytes_max(controller.id);
-        if told.as_ref().is_err_and(KafkaError::breaks_connection) {
-            self.forget(controller.id);
-        }
-        told.ok().flatten()
     }
 }
 
@@ -122,14 +154,16 @@ impl<S: Stream> Cluster<S> {
 mod tests {
     use super::super::cluster::Dial;
     use super::super::testing::{self, Asked, Fake, body, client};
+    use super::super::waits::Waits;
     use super::*;
     use crate::base::fatal::Exit;
     use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
     use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
     use kafka_protocol::messages::{BrokerId, CreateTopicsRequest, CreateTopicsResponse, MetadataResponse};
     use kafka_protocol::protocol::StrBytes;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::{Arc, Mutex};
 
     const SOON: Duration = Duration::from_secs(20);
 
@@ -172,7 +206,7 @@ mod tests {
             }))
         });
         let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
-        assert!(cluster.make_topic(&new("t"), SOON).unwrap());
+        assert!(cluster.make_topic(&new("t"), None, SOON).unwrap());
         assert_eq!(refusals.load(Relaxed), 1);
     }
 
@@ -192,7 +226,7 @@ mod tests {
             }))
         });
         let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
-        assert!(cluster.make_topic(&new("t"), SOON).unwrap());
+        assert!(cluster.make_topic(&new("t"), None, SOON).unwrap());
         assert_eq!((created.load(Relaxed), lost.load(Relaxed)), (2, 2));
     }
 
@@ -220,12 +254,78 @@ mod tests {
     fn a_controller_that_cannot_be_reached_is_not_waited_for_long() {
         let (mut cluster, failed) = with_a_dead_controller(usize::MAX);
         let began = Instant::now();
-        let fatal = cluster.make_topic(&new("t"), SOON).unwrap_err();
+        let fatal = cluster.make_topic(&new("t"), None, SOON).unwrap_err();
         assert!(began.elapsed() < SOON / 2 && failed.load(Relaxed) > 1, "{} dials", failed.load(Relaxed));
         assert!(fatal.what.contains("one:9092 refused") && fatal.what.contains("advertised.listeners"), "{fatal}");
         let (mut cluster, failed) = with_a_dead_controller(3);
-        assert!(cluster.make_topic(&new("t"), SOON).unwrap(), "another one is the controller by then");
+        assert!(cluster.make_topic(&new("t"), None, SOON).unwrap(), "another one is the controller by then");
         assert_eq!(failed.load(Relaxed), 3);
+    }
+
+    /// As behind a firewall that drops what it does not let through: nothing comes from "one", the controller, until
+    /// the time for it is over. How long each dial of it might take, and what was told of them.
+    fn with_a_silent_controller(waits: &Waits) -> (Cluster<Fake>, Receiver<(Duration, Option<String>)>) {
+        let (dialed, patiences) = channel();
+        let told = waits.clone();
+        let dial: Dial<Fake> = Box::new(move |host, _, patience| {
+            if host == "one" {
+                dialed.send((patience, told.tell_after(Duration::ZERO))).unwrap();
+                let (_sender, nothing) = channel::<()>();
+                // A connect takes no more than three seconds in any case.
+                let _timeout = nothing.recv_timeout(patience.min(UNREACHED_PATIENCE * 3 / 2));
+                return Err(Fatal::new(Exit::Unreachable, "Kafka broker one:9092 does not answer"));
+            }
+            Ok(Fake::new(|asked| {
+                testing::versions(asked).or_else(|| match asked.key {
+                    3 => Some(testing::metadata("there", 3, asked.version)),
+                    other => panic!("{other} was not to be asked"),
+                })
+            }))
+        });
+        let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+        cluster.tell(waits);
+        (cluster, patiences)
+    }
+
+    #[test]
+    fn a_silent_controller_is_waited_for_once_and_only_for_a_topic_that_is_missing() {
+        let waits = Waits::default();
+        let fits: Fits<'_> = &|_| panic!("nobody said how many bytes");
+        for (topic, expected) in [("there", &[FIRST_PATIENCE][..]), ("missing", &[FIRST_PATIENCE, Duration::MAX])] {
+            let (mut cluster, dials) = with_a_silent_controller(&waits);
+            let made = cluster.make_topic(&new(topic), Some(fits), SOON);
+            match topic {
+                "there" => assert_eq!(made, Ok(false)),
+                _ => assert!(made.as_ref().unwrap_err().what.starts_with("Kafka broker one:9092 does not"), "{made:?}"),
+            }
+            let (patiences, told): (Vec<_>, Vec<_>) = dials.try_iter().unzip();
+            assert_eq!(patiences, expected, "{topic}");
+            let connecting =
+                |told: Option<String>| told.is_some_and(|told| told == "Kafka broker one:9092: connecting");
+            assert!(told.into_iter().all(connecting), "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_waited_for_is_told_with_its_broker() {
+        let (waits, told) = (Waits::default(), Arc::new(Mutex::new(None)));
+        let heard = (waits.clone(), told.clone());
+        let dial: Dial<Fake> = Box::new(move |_, _, _| {
+            let (waits, told) = heard.clone();
+            Ok(Fake::new(move |asked| {
+                testing::versions(asked).or_else(|| match asked.key {
+                    3 => Some(two_brokers(2, asked.version)),
+                    _ => {
+                        *told.lock().unwrap() = waits.tell_after(Duration::ZERO);
+                        Some(answer(asked, 0))
+                    }
+                })
+            }))
+        });
+        let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+        cluster.tell(&waits);
+        assert!(cluster.make_topic(&new("t"), None, SOON).unwrap());
+        assert_eq!(told.lock().unwrap().as_deref(), Some("Kafka broker two:9092: creating the topic"));
     }
 
     #[test]
@@ -239,8 +339,8 @@ mod tests {
             }))
         });
         let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
-        assert!(!cluster.make_topic(&new("there"), SOON).unwrap());
-        let fatal = cluster.make_topic(&new("missing"), SOON).unwrap_err();
+        assert!(!cluster.make_topic(&new("there"), None, SOON).unwrap());
+        let fatal = cluster.make_topic(&new("missing"), None, SOON).unwrap_err();
         assert!(fatal.what.contains("TOPIC_AUTHORIZATION_FAILED"), "{fatal}");
         assert!(fatal.mend.as_ref().is_some_and(|mend| mend.contains("--operation Create")), "{fatal}");
     }

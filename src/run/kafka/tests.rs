@@ -1,6 +1,4 @@
-use super::{
-    Most, Seat, check, check_batch, check_local, check_new, footprint, make_missing, payload_bytes_max, prepare, seats,
-};
+use super::{Most, Seat, check, check_batch, check_local, footprint, make_missing, payload_bytes_max, prepare, seats};
 use crate::base::fatal::{Exit, Fatal};
 use crate::config::{Command, Deps, parse};
 use crate::connect::kafka::testing::{self, Fake, client};
@@ -8,9 +6,12 @@ use crate::connect::kafka::{Cluster, Dial, PartitionView, TopicLimits, TopicView
 use crate::plan::testing::kafka_plan;
 use crate::plan::{Annotate, KafkaPlan, KeyPlan, PayloadPlan, PayloadSource, RunPlan};
 use crate::run::Stop;
-use kafka_protocol::messages::DescribeConfigsRequest;
+use crate::wire::kafka::errors::TOPIC_ALREADY_EXISTS;
+use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, DescribeConfigsRequest};
+use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Of one process after the other: the target and the seat of each producer.
 fn fleet(targets: usize, producers: usize, processes: u32) -> Vec<(usize, Seat)> {
@@ -77,7 +78,7 @@ fn a_smaller_batch_is_no_mend_for_a_record_that_is_too_large() {
     assert!(templates.starts_with("--payload-template: "), "{templates}");
 }
 
-/// A broker whose new topics take so many bytes (`None`: it does not tell us); it makes no topic.
+/// A broker whose new topics take so many bytes (`None`: it does not tell us).
 fn broker(bytes: Option<&'static str>, has_topic: bool) -> Cluster<Fake> {
     let dial: Dial<Fake> = Box::new(move |_, _, _| {
         Ok(Fake::new(move |asked| {
@@ -89,6 +90,11 @@ fn broker(bytes: Option<&'static str>, has_topic: bool) -> Cluster<Fake> {
                     assert_eq!((wanted.resource_type, &*wanted.resource_name), (4, "1"));
                     let settings: Vec<_> = bytes.map(|bytes| ("message.max.bytes", bytes)).into_iter().collect();
                     Some(testing::settings(&settings, asked.version))
+                }
+                19 => {
+                    let result = CreatableTopicResult::default().with_name(testing::topic_name("t"));
+                    let result = result.with_error_code(i16::from(has_topic) * TOPIC_ALREADY_EXISTS);
+                    Some(testing::body(&CreateTopicsResponse::default().with_topics(vec![result]), asked.version))
                 }
                 other => panic!("{other} was not to be asked"),
             })
@@ -121,14 +127,49 @@ fn a_broker_on_this_host_leads_to_no_other_one_without_a_rate() {
 #[test]
 fn no_topic_is_made_that_would_refuse_the_batches() {
     let told = |batch_bytes, bytes, has_topic| {
-        let checked = check_new(&payload(100), "t", (batch_bytes, 200), &mut broker(bytes, has_topic));
-        checked.map_err(|fatal| fatal.to_string())
+        let kafka = KafkaPlan { create_topic: true, batch_bytes, batch_bytes_min: 200, ..kafka_plan(1) };
+        let made = make_missing(&payload(100), &kafka, 1, &mut broker(bytes, has_topic));
+        made.map_err(|fatal| fatal.to_string())
     };
     let refused = told(1001, Some("1000"), false).unwrap_err();
     assert!(refused.contains("message.max.bytes = 1000\n  mend: --batch-size=1000, or a topic"), "{refused}");
-    assert_eq!(told(1000, Some("1000"), false), Ok(()));
-    assert_eq!(told(1001, Some("1000"), true), Ok(()), "its own limit counts");
-    assert_eq!(told(1001, None, false), Ok(()), "who may not ask goes on");
+    assert_eq!(told(1000, Some("1000"), false), Ok(true));
+    assert_eq!(told(1001, Some("1000"), true), Ok(false), "its own limit counts");
+    assert_eq!(told(1001, None, false), Ok(true), "who may not ask goes on");
+}
+
+/// Where brokers compact by default, it would take no message otherwise, and stay behind.
+#[test]
+fn a_topic_for_messages_without_a_key_is_made_uncompacted() {
+    for (key, expected) in [
+        (KeyPlan::None, vec![("cleanup.policy", Some("delete"))]),
+        (KeyPlan::Producer, vec![]),
+        (KeyPlan::Cycle(2), vec![]),
+    ] {
+        let asked_for = Arc::new(Mutex::new(None));
+        let tells = asked_for.clone();
+        let dial: Dial<Fake> = Box::new(move |_, _, _| {
+            let tells = tells.clone();
+            Ok(Fake::new(move |asked| {
+                testing::versions(asked).or_else(|| match asked.key {
+                    3 => Some(testing::metadata("other", 1, asked.version)),
+                    32 => Some(testing::settings(&[], asked.version)),
+                    _ => {
+                        let request: CreateTopicsRequest = asked.decode();
+                        *tells.lock().unwrap() = Some(request.topics[0].configs.clone());
+                        let made = CreatableTopicResult::default().with_name(testing::topic_name("t"));
+                        Some(testing::body(&CreateTopicsResponse::default().with_topics(vec![made]), asked.version))
+                    }
+                })
+            }))
+        });
+        let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
+        let kafka = KafkaPlan { create_topic: true, key, ..kafka_plan(1) };
+        assert_eq!(make_missing(&payload(100), &kafka, 1, &mut cluster), Ok(true));
+        let configs = asked_for.lock().unwrap().take().unwrap();
+        let configs: Vec<_> = configs.iter().map(|config| (&*config.name, config.value.as_deref())).collect();
+        assert_eq!(configs, expected);
+    }
 }
 
 /// As where the controller is not tunnelled, and the leaders of the topic are.
@@ -175,6 +216,38 @@ fn what_ends_the_run_while_a_broker_is_silent_is_told() {
     stop.because("the log thread failed");
     let fatal = prepare(&plan, &stop).unwrap_err();
     assert!(fatal.exit == Exit::Host && fatal.what.contains("the log thread failed"), "{fatal}");
+}
+
+#[test]
+fn a_broker_that_says_nothing_is_named_after_a_moment() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let plan = plan_of(&format!("--target kafka://{address}/t"));
+    let (stop, told) = (Arc::new(Stop::default()), Arc::new(Mutex::new(String::new())));
+    let (stops, tells) = (stop.clone(), told.clone());
+    let writer = move || {
+        // The line is whole once it is dropped.
+        stops.because("that was all that was waited for");
+        Line(tells.clone())
+    };
+    let logs = tracing_subscriber::fmt().with_writer(writer).finish();
+    tracing::subscriber::with_default(logs, || prepare(&plan, &stop).unwrap_err());
+    let line = format!("waiting for Kafka broker {address}: connecting");
+    assert!(told.lock().unwrap().contains(&line), "{told:?}");
+}
+
+/// What a log line becomes.
+struct Line(Arc<Mutex<String>>);
+
+impl io::Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().push_str(&String::from_utf8_lossy(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A topic whose partitions have so many replicas, and of them so many in sync.

@@ -29,7 +29,7 @@ pub fn in_the_way(plan: &FilePlan, run_id: Option<&str>) -> Vec<Fatal> {
     let is_torn = manifest.as_ref().is_some_and(|manifest| manifest.may_go);
     let known = known.as_ref();
     let (logs, next) = (logs_in_the_way(plan, known, is_torn), next_in_the_way(plan, known, is_torn));
-    let is_known = |id: &&str| known.is_some_and(|known| known.run_id == *id);
+    let is_known = |id: &&str| known.is_some_and(|known| known.runs().any(|run| run == *id));
     let same_run = run_id.filter(is_known).and_then(|run_id| same_run(plan, run_id));
     let data = if same_run.is_none() { data_in_the_way(plan, known) } else { None };
     let found = manifest.into_iter().chain(data).chain(next).chain(logs);
@@ -47,18 +47,31 @@ pub fn in_the_way(plan: &FilePlan, run_id: Option<&str>) -> Vec<Fatal> {
 /// What is overwritten in place keeps records of the run before for a while, each where the one of this run with the
 /// same sequence goes: with one run id for both, a record that never reached the drive would seem to be there.
 fn same_run(plan: &FilePlan, run_id: &str) -> Option<Fatal> {
-    let in_place = match plan.layout {
-        FileLayout::Rotating { .. } => false,
-        FileLayout::Ring { .. } => length_of(&plan.data) > 0,
-        FileLayout::Device { .. } => true,
-    };
     let shown = plan.data.display();
     let what = format!("{shown} holds records of an earlier run '{run_id}', which this run's could not be told from");
     let mend = match (plan.layout, plan.existing) {
         (FileLayout::Ring { .. }, Existing::Refused { .. }) => "another --run-id, and --overwrite to lose that data",
         _ => "another --run-id",
     };
-    in_place.then(|| Fatal::usage(what).mend(mend))
+    holds_others(plan).then(|| Fatal::usage(what).mend(mend))
+}
+
+/// Whether this run's records are going to lie among what is there already.
+fn holds_others(plan: &FilePlan) -> bool {
+    match plan.layout {
+        FileLayout::Rotating { .. } => false,
+        FileLayout::Ring { .. } => length_of(&plan.data) > 0,
+        FileLayout::Device { .. } => true,
+    }
+}
+
+/// The runs whose records this run, `run_id`, leaves where it does not overwrite them, by the manifest that is there
+/// before its own.
+pub fn runs_beneath(plan: &FilePlan, run_id: &str) -> Vec<String> {
+    match known_manifest(plan) {
+        Ok(Some(known)) if holds_others(plan) => known.before(run_id),
+        _ => Vec::new(),
+    }
 }
 
 /// The manifest that speaks of this lane's data. Another one in its place would be lost, and explains nothing.
@@ -102,10 +115,24 @@ fn is_zeros(head: &[u8]) -> bool {
 fn next_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>, is_torn: bool) -> Option<Obstacle> {
     let next = names::next_path(&plan.data);
     let rotates = matches!(plan.layout, FileLayout::Rotating { .. });
-    let ours = manifest.is_some_and(|manifest| manifest.layout == Layout::Append && !manifest.complete);
+    let ours = manifest.is_some_and(leaves_next);
     let facts = next.symlink_metadata().ok().filter(|_| rotates && !ours)?;
     let what = format!("{} is there, and no run of ours that was cut short explains it", next.display());
     Some(Obstacle { what, may_go: is_torn || facts.is_file() && facts.len() == 0 })
+}
+
+/// A run that rotated and was cut short may have left the file that was to follow.
+fn leaves_next(manifest: &Manifest) -> bool {
+    manifest.layout == Layout::Append && !manifest.complete
+}
+
+/// Whether such a run, by its manifest or what is left of it, explains what has the name of the next file. It goes with
+/// that run's data: by the manifest that takes the place of that one nobody could tell whose it is.
+pub fn next_is_left_over(plan: &FilePlan) -> bool {
+    match known_manifest(plan) {
+        Ok(known) => known.is_some_and(|known| leaves_next(&known)),
+        Err(obstacle) => obstacle.may_go,
+    }
 }
 
 /// Only the baseline reuses what it wrote itself. Whether a device may be written over is judged elsewhere.

@@ -6,7 +6,7 @@ mod manifest;
 
 use super::keeper::{AuditLine, KeeperLane, Order};
 use super::staging::{StagedWrite, Staging};
-use super::{Contents, LaneSetup, names, open};
+use super::{Contents, LaneSetup, existing, names, open};
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::payload::{Payload, Starts};
@@ -82,6 +82,8 @@ struct Files {
 pub struct FileLane {
     plan: FilePlan,
     contents: Contents,
+    /// Of what is overwritten in place: whose records may be there.
+    earlier_runs: Vec<String>,
     keeper: KeeperLane,
     audit_every: u64,
     files: Files,
@@ -117,6 +119,7 @@ impl FileLane {
     pub fn open<R: Ring>(ring: &mut R, setup: LaneSetup<'_>) -> Result<Self, Fatal> {
         let plan = setup.plan.clone();
         let install = |error: io::Error| Fatal::host(format!("{}: {error}", plan.data.display()));
+        let earlier_runs = existing::runs_beneath(&plan, &setup.contents.run_id);
         let file = open::first(&plan, setup.claimed, setup.may_prepare)?;
         let spare = file.try_clone().map_err(install)?;
         let slots = [ring.install(file).map_err(install)?, ring.install(spare).map_err(install)?];
@@ -144,6 +147,7 @@ impl FileLane {
             lap: 0,
             starts: setup.starts.clone(),
             contents: setup.contents,
+            earlier_runs,
             keeper: setup.keeper,
             audit_every: setup.audit_every,
             first_sequence: None,

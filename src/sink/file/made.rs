@@ -30,11 +30,23 @@ struct Former {
 
 impl Made {
     /// Makes a folder and those around it.
-    pub fn folder(&mut self, folder: &Path) -> io::Result<()> {
+    pub fn folder(&mut self, folder: &Path, durability: Durability) -> io::Result<()> {
+        self.make(folder, |around| match durability {
+            // A drive that syncs nothing ends the run at the data's own sync, which says what became of them.
+            Durability::Synced => drop(place::sync_folder(around)),
+            Durability::Cached => {}
+        })
+    }
+
+    /// What is synced in a folder outlives a power cut only where its own name does, and that of each around it.
+    fn make(&mut self, folder: &Path, mut sync_names: impl FnMut(&Path)) -> io::Result<()> {
         let missing = folder.ancestors().take_while(|at| !at.as_os_str().is_empty() && !at.exists());
+        let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
         let around = std::mem::take(&mut self.folders);
-        self.folders = missing.map(Path::to_owned).chain(around).collect();
-        fs::create_dir_all(folder)
+        self.folders = missing.iter().cloned().chain(around).collect();
+        fs::create_dir_all(folder)?;
+        missing.iter().rev().for_each(|made| sync_names(place::folder(made)));
+        Ok(())
     }
 
     /// Takes note of a data file that this run has locked, and of the log and the manifest that it will get.
@@ -125,6 +137,21 @@ mod tests {
         fs::write(folder.path().join("a/b/mine"), "x").unwrap();
         drop(made);
         assert!(!plan.data.exists() && plan.manifest.exists() && folder.path().join("a/b/mine").exists());
+    }
+
+    #[test]
+    fn folders_are_synced_from_the_outermost_on_and_taken_back_from_the_innermost() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        let (mut made, mut synced) = (Made::default(), Vec::new());
+        for inner in ["a/b", "a/c/d", "a"] {
+            made.make(&at(inner), |around| synced.push(around.to_owned())).unwrap();
+            assert!(at(inner).is_dir());
+        }
+        assert_eq!(synced, [folder.path().to_owned(), at("a"), at("a"), at("a/c")], "where each has its name");
+        assert_eq!(made.folders, [at("a/c/d"), at("a/c"), at("a/b"), at("a")]);
+        drop(made);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     /// Each with what lies there before, and whether a manifest of the run that did not start stays.

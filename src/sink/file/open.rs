@@ -8,9 +8,10 @@ use super::existing;
 use super::made::Made;
 use super::names::{lap_log, next_path, rotated};
 use crate::base::fatal::{Exit, Fatal};
-use crate::base::{limits, paths, program};
+use crate::base::paths::{self, Durability};
+use crate::base::{limits, program};
 use crate::manifest::Manifest;
-use crate::plan::{Existing, FileLayout, FilePlan};
+use crate::plan::{Existing, FileLayout, FilePlan, Fsync};
 use crate::sys;
 use std::cmp::Ordering;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -122,7 +123,9 @@ pub fn unlock(file: &File) {
 /// host has no room for it, 5 where it cannot be opened.
 pub fn claim(plan: &FilePlan, run_id: &str, made: &mut Made) -> Result<File, Fatal> {
     let data_was_missing = plan.data.symlink_metadata().is_err();
-    made.folder(paths::folder(&plan.data)).map_err(|error| blame(plan, &error, "cannot make its folder"))?;
+    let durability = if plan.fsync == Fsync::Never { Durability::Cached } else { Durability::Synced };
+    made.folder(paths::folder(&plan.data), durability)
+        .map_err(|error| blame(plan, &error, "cannot make its folder"))?;
     let claimed = patiently(Instant::now(), || try_claim(plan));
     let claimed = claimed.map_err(|error| blame(plan, &error, "cannot be opened for writing"))?;
     let claimed = claimed.ok_or_else(|| busy(plan))?;
@@ -225,6 +228,10 @@ pub fn first(plan: &FilePlan, claimed: File, may_prepare: &dyn Fn() -> Result<()
         may_prepare().err().unwrap_or_else(|| blame(plan, &error, "cannot be opened for writing"))
     })?;
     // Until here a ring's old data could stay.
+    if matches!(plan.layout, FileLayout::Ring { .. }) && existing::next_is_left_over(plan) {
+        remove_if_there(&next_path(&plan.data))
+            .map_err(|error| blame(plan, &error, "cannot remove a file of an earlier run"))?;
+    }
     remove_logs(plan).map_err(|error| blame(plan, &error, "cannot remove logs of an earlier run"))?;
     Ok(file)
 }

@@ -349,8 +349,20 @@ fn kafka_names_what_cannot_be() {
         let told = refused(&[&[url], more].concat());
         assert!(told.contains(word), "{more:?}: {told}");
     }
-    let told = refused(&[url, ("sasl-mechanism", "GSSAPI"), ("sasl-user", "me")]);
-    assert!(told.contains("'GSSAPI' is none of") && !told.contains("needs a mechanism"), "{told}");
+    for (name, says) in [
+        ("DIGEST-MD5", "--sasl-mechanism: 'DIGEST-MD5' is none of PLAIN, "),
+        (
+            "GSSAPI",
+            "--sasl-mechanism: 'GSSAPI': the engine does not speak Kerberos\n  mend: --sasl-mechanism=SCRAM-SHA-512",
+        ),
+        (
+            "AWS_MSK_IAM",
+            "--sasl-mechanism: 'AWS_MSK_IAM': the engine does not sign requests for AWS\n  mend: --sasl-mech",
+        ),
+    ] {
+        let told = refused(&[url, ("sasl-mechanism", name), ("sasl-user", "me")]);
+        assert!(told.contains(says) && !told.contains("needs a mechanism"), "{told}");
+    }
     let large = plan(&[url, ("payload-size", "2Mi")]);
     assert!(kafka(&large).batch_bytes > 2 << 20 && large.sink.block_bytes == 2 << 20);
     assert_eq!(kafka(&large).batch_bytes_min, kafka(&large).batch_bytes, "one record, and what frames it");

@@ -111,6 +111,48 @@ fn no_run_id_is_used_twice_in_place() {
     }
 }
 
+/// One run id, then another, then the first again: what the second did not overwrite could still prove the third.
+#[test]
+fn no_run_id_is_used_again_in_place_after_others() {
+    for (layout, own, remembers) in [
+        (RING, OUR_RING, true),
+        (RING, Layout::Append, true),
+        (DEVICE, OUR_RING, true),
+        (ROTATING, Layout::Append, false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = FilePlan { existing: Existing::Replaced, ..plan(folder.path(), layout) };
+        let data_file = plan.data_in_manifest();
+        fs::write(&plan.data, "their records").unwrap();
+        let manifest = |runs: &[String]| {
+            let (run_id, earlier_runs) = (runs[0].clone(), runs[1..].to_vec());
+            Manifest { run_id, earlier_runs, data_file: data_file.clone(), ..manifest(own) }
+        };
+        let mut runs = vec!["r0".to_owned()];
+        for nth in 1..100 {
+            manifest(&runs).write(&plan.manifest).unwrap();
+            let next = format!("r{nth}");
+            assert!(in_the_way(&plan, Some(&next)).is_empty());
+            for earlier in &runs {
+                let found = in_the_way(&plan, Some(earlier));
+                assert_eq!(
+                    found.iter().any(|fatal| fatal.what.contains(&format!("'{earlier}'"))),
+                    remembers,
+                    "{layout:?}"
+                );
+            }
+            let beneath = runs_beneath(&plan, &next);
+            assert_eq!(beneath, if remembers { runs.clone() } else { vec![] });
+            runs.insert(0, next);
+            runs.truncate(64);
+        }
+        if layout == RING {
+            fs::write(&plan.data, "").unwrap();
+            assert_eq!(runs_beneath(&plan, "later"), Vec::<String>::new(), "nothing is there any more");
+        }
+    }
+}
+
 #[test]
 fn a_run_that_left_no_data_is_in_the_way_if_it_came_after_the_plan() {
     let folder = tempfile::tempdir().unwrap();

@@ -44,6 +44,7 @@ impl FileLane {
             format: manifest::FORMAT.to_owned(),
             data_file: self.plan.data_in_manifest(),
             run_id: self.contents.run_id.clone(),
+            earlier_runs: self.earlier_runs.clone(),
             producer_id: self.contents.producer_id,
             layout,
             records: self.contents.records.clone(),

@@ -1,7 +1,6 @@
 use super::super::names::{rotation_suffix, with_suffix};
 use super::*;
 use crate::manifest::{FORMAT, Layout, RecordFormat};
-use crate::plan::Fsync;
 
 const ROTATING: FileLayout = FileLayout::Rotating { limit_bytes: 4096, retain: None };
 
@@ -52,6 +51,37 @@ fn what_came_to_lie_there_since_the_plan_was_made_is_not_claimed() {
         assert!(fatal.exit == Exit::Usage && fatal.what.contains("d.bin"), "{layout:?}: {fatal}");
         assert_eq!(fs::read(&plan.data).unwrap(), b"finished meanwhile");
         claim(&FilePlan { existing: Existing::Replaced, ..plan }, "later", &mut Made::default()).unwrap();
+    }
+}
+
+/// Each manifest with whether it says that a run which rotates was cut short.
+#[test]
+fn a_ring_takes_the_place_of_a_killed_run_with_the_file_that_was_to_follow() {
+    let killed = Manifest { complete: false, ..manifest() };
+    let ring = Layout::Ring { capacity_bytes: 4096, lap_bytes: 4096, lap_records: 1 };
+    for (left, goes) in [
+        (killed.clone(), true),
+        (Manifest { complete: true, ..killed.clone() }, false),
+        (Manifest { layout: ring, ..killed.clone() }, false),
+        (Manifest { data_file: "other.bin".to_owned(), ..killed }, false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), FileLayout::Ring { capacity_bytes: 4096 });
+        left.write(&plan.manifest).unwrap();
+        fs::write(&plan.data, "its data").unwrap();
+        fs::write(next_path(&plan.data), "its newest").unwrap();
+        let claimed = try_claim(&plan).unwrap().unwrap();
+        first(&plan, claimed, &|| Ok(())).unwrap();
+        assert_eq!(!next_path(&plan.data).exists(), goes, "{left:?}");
+    }
+    for (torn, goes) in [("{\n  \"format\": \"eng", true), ("{\"mine\": 1}", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), FileLayout::Ring { capacity_bytes: 4096 });
+        fs::write(&plan.manifest, torn).unwrap();
+        fs::write(next_path(&plan.data), "its newest").unwrap();
+        let claimed = try_claim(&plan).unwrap().unwrap();
+        first(&plan, claimed, &|| Ok(())).unwrap();
+        assert_eq!(!next_path(&plan.data).exists(), goes, "{torn}");
     }
 }
 
@@ -139,6 +169,7 @@ pub fn manifest() -> Manifest {
         format: FORMAT.to_owned(),
         data_file: "d.bin".to_owned(),
         run_id: "earlier".to_owned(),
+        earlier_runs: Vec::new(),
         producer_id: 0,
         layout: Layout::Append,
         records: RecordFormat::Header,
