@@ -1,6 +1,6 @@
 use super::stop::SENT_HOME;
 use super::*;
-use crate::base::place::Durability;
+use crate::base::paths::Durability;
 use crate::sink::file::keeper::KeeperEnd;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::thread;

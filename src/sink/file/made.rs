@@ -33,7 +33,7 @@ impl Made {
     pub fn folder(&mut self, folder: &Path, durability: Durability) -> io::Result<()> {
         self.make(folder, |around| match durability {
             // A drive that syncs nothing ends the run at the data's own sync, which says what became of them.
-            Durability::Synced => drop(place::sync_folder(around)),
+            Durability::Synced => drop(paths::sync_folder(around)),
             Durability::Cached => {}
         })
     }
@@ -45,7 +45,7 @@ impl Made {
         let around = std::mem::take(&mut self.folders);
         self.folders = missing.iter().cloned().chain(around).collect();
         fs::create_dir_all(folder)?;
-        missing.iter().rev().for_each(|made| sync_names(place::folder(made)));
+        missing.iter().rev().for_each(|made| sync_names(paths::folder(made)));
         Ok(())
     }
 
