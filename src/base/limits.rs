@@ -177,6 +177,8 @@ pub const HTTP_RESPONSE_HEADERS_MAX: usize = 96;
 pub const HTTP_CHUNK_LINE_BYTES_MAX: usize = 1024;
 pub const HTTP_INTERIM_MAX: u32 = 32;
 pub const RETRY_AFTER_SECONDS_MAX: u64 = 3600;
+/// Bytes of the text that makes a refusal of a 2xx.
+pub const HTTP_REFUSED_BY_BYTES_MAX: usize = 128;
 
 const _: () = assert!(CONNECTIONS_MAX <= QUEUE_DEPTH_MAX && HTTP_PIPELINE_MAX <= QUEUE_DEPTH_MAX);
 const _: () = assert!(KAFKA_IN_FLIGHT_DEFAULT <= KAFKA_IN_FLIGHT_IDEMPOTENT_MAX);

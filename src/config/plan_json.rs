@@ -162,6 +162,7 @@ fn remote(to: &TargetPlan) -> Value {
             "headers": http.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(),
             "records_per_request": http.records_per_request,
             "pipeline": http.pipeline,
+            "refused_by": http.refused_by,
         }),
         TargetPlan::Kafka(kafka) => {
             let bootstrap: Vec<_> = kafka.bootstrap.iter().map(|(host, port)| json!([host, port])).collect();

@@ -108,6 +108,7 @@ fn totals<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
         throttled_seconds: told([sum.throttled_seconds, one.throttled_seconds], |sum, one| sum + one),
         requests: told([sum.requests, one.requests], u64::saturating_add),
         answers: told([sum.answers, one.answers.clone()], |sum, one| by_key([&sum, &one].into_iter())),
+        answers_refused_by_body: told([sum.answers_refused_by_body, one.answers_refused_by_body], u64::saturating_add),
         broker_errors: told([sum.broker_errors, one.broker_errors.clone()], |sum, one| {
             by_key([&sum, &one].into_iter())
         }),

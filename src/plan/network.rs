@@ -140,6 +140,8 @@ pub struct HttpPlan {
     pub records_per_request: u64,
     /// Requests that may be unanswered on one connection.
     pub pipeline: usize,
+    /// A 2xx with this text in its body is a refusal.
+    pub refused_by: Option<String>,
 }
 
 impl fmt::Debug for HttpPlan {
@@ -148,7 +150,7 @@ impl fmt::Debug for HttpPlan {
         let mut shown = f.debug_struct("HttpPlan");
         shown.field("link", &self.link).field("method", &self.method).field("host_header", &self.host_header);
         shown.field("headers", &names).field("records_per_request", &self.records_per_request);
-        shown.field("pipeline", &self.pipeline);
+        shown.field("pipeline", &self.pipeline).field("refused_by", &self.refused_by);
         shown.finish_non_exhaustive()
     }
 }

@@ -3,9 +3,10 @@
 //! A connection carries one request at a time (`--http-pipeline` allows more). An answer settles its request: 2xx
 //! was produced; what asks to come again waits its time and goes out again on any connection, byte for byte. A request
 //! that was sent whole and has no whole answer, or one like 500, may have been taken: without a later 2xx it is
-//! uncertain.
+//! uncertain; so is one whose 2xx has the text of `--http-refused-by` in its body, and that one is not tried again.
 
 mod channel;
+mod exchange;
 
 use super::link::{self, Area, Link, TLS_INBOX_BYTES_MIN};
 use super::redials::Redials;
@@ -17,11 +18,13 @@ use crate::counters::answers::Answers;
 use crate::payload::Payload;
 use crate::plan::RetryPlan;
 use crate::sys::ring::{NetRing, Wait};
-use crate::wire::http::RequestHead;
-use channel::{Channel, Exchange, OfLane};
+use crate::wire::http::{RequestHead, Sought};
+use channel::{Channel, OfLane};
+use exchange::Exchange;
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Answers arrive here; the heads of most fit many times over.
 const INBOX_BYTES: usize = 32 << 10;
@@ -44,6 +47,8 @@ pub struct Manner {
     /// Requests state the checksum of their body.
     pub summed: bool,
     pub tls: bool,
+    /// A 2xx with this in its body is a refusal.
+    pub refused_by: Option<Arc<Sought>>,
     pub request_timeout_ns: u64,
     pub retry: RetryPlan,
     /// Of the pauses between attempts; each producer has its own.
@@ -141,7 +146,7 @@ impl HttpSink {
                 channels.push(Channel::new(ring, link, heads, stage, &manner));
             }
             let again = VecDeque::with_capacity(setup.window);
-            let answers = Answers::default();
+            let answers = Answers::of(manner.refused_by.is_some());
             lanes.push(HttpLane { manner, channels, again, answers, chosen: 0, last: 0, retries: 0 });
         }
         Ok(Self { lanes, redials, now_ns: 0, drained_ns: u64::MAX, gathering: Gathering::default() })

@@ -218,6 +218,12 @@ pub const KEYS: &[Key] = &[
         "8",
         "Requests that may be unanswered on one connection; more than 1 only where the server is known to take it.",
     ),
+    key(Http, "http-refused-by", Kind::Text, "TEXT").says(
+        "none",
+        "\"errors\":true",
+        "A 2xx with this text in its body is a refusal: the records of its request are uncertain, and it is not tried \
+         again.",
+    ),
     key(Kafka, "kafka-config", Kind::Path, "FILE").says(
         "none",
         "client.properties",

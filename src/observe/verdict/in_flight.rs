@@ -161,6 +161,7 @@ mod tests {
                 headers: vec![],
                 records_per_request: 1,
                 pipeline: 1,
+                refused_by: None,
             });
         });
         let said = in_flight(&run.shared.plan).unwrap();

@@ -42,6 +42,13 @@ pub fn plan(
         let what = format!("--connections times --http-pipeline is {depth} requests for each producer; {most} fit");
         errors.push(Fatal::usage(what).mend("--http-pipeline=1"));
     }
+    let refused_by = network.refused_by.clone();
+    let text_bytes = refused_by.as_ref().map_or(0, String::len);
+    if text_bytes > limits::HTTP_REFUSED_BY_BYTES_MAX {
+        let most = limits::HTTP_REFUSED_BY_BYTES_MAX;
+        let what = format!("--http-refused-by: the text is {text_bytes} bytes; {most} are looked for at most");
+        errors.push(Fatal::usage(what).mend("a part of it that no answer has where all is well"));
+    }
     let encrypted = url.scheme == Scheme::Https;
     HttpPlan {
         link: link(wanted, url, encrypted.then(|| tls(wanted, url)), retries(ATTEMPTS_DEFAULT)),
@@ -51,6 +58,7 @@ pub fn plan(
         headers: headers(wanted, url, payload, shared, (notes, errors)),
         records_per_request: network.records_per_request,
         pipeline: network.pipeline,
+        refused_by,
     }
 }
 
