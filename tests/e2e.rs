@@ -29,6 +29,8 @@ mod http;
 mod http_bodies;
 #[path = "e2e/http_faults.rs"]
 mod http_faults;
+#[path = "e2e/http_token.rs"]
+mod http_token;
 #[path = "e2e/layouts.rs"]
 mod layouts;
 #[path = "e2e/metrics.rs"]

@@ -151,6 +151,8 @@ pub const KAFKA_PARTITIONS_MAX: u64 = 200_000;
 /// Characters of a target's URL, and bytes of all `--http-header` together.
 pub const URL_BYTES_MAX: usize = 4096;
 pub const HTTP_HEADER_BYTES_MAX: usize = 16 << 10;
+/// By so much the bearer token of a run may grow while it lasts.
+pub const HTTP_TOKEN_GROWTH_BYTES: usize = 2048;
 /// Bytes of a file with a password or token.
 pub const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// Attempts beyond the first that `--retry` can ask for.

@@ -159,7 +159,7 @@ fn remote(to: &TargetPlan) -> Value {
             "method": http.method.name(),
             "path": http.path.split('?').next(),
             "host_header": http.host_header,
-            "headers": http.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            "headers": http.header_names(),
             "records_per_request": http.records_per_request,
             "pipeline": http.pipeline,
             "refused_by": http.refused_by,

@@ -111,8 +111,12 @@ pub fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan
         run_id: beside.then_some(plan.run_id.as_str()),
     };
     let LinkPlan { peer, request_timeout_ns, retry, .. } = &http.link;
+    let head = RequestHead::new(http.method.name(), &http.path, &http.host_header, &http.headers, facts);
     http::Manner {
-        head: RequestHead::new(http.method.name(), &http.path, &http.host_header, &http.headers, facts),
+        head: match &http.bearer {
+            Some(bearer) => head.with_token(bearer.token.expose(), bearer.bytes_max()),
+            None => head,
+        },
         records_per_request: http.records_per_request,
         pipeline: http.pipeline,
         summed: beside,

@@ -14,6 +14,7 @@ use super::{Done, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::connect::backoff;
 use crate::connect::dial::Dialed;
+use crate::connect::token::TokenInbox;
 use crate::counters::answers::Answers;
 use crate::payload::Payload;
 use crate::plan::RetryPlan;
@@ -57,7 +58,7 @@ pub struct Manner {
 
 impl Manner {
     fn heads_bytes(&self) -> usize {
-        (self.pipeline + 1) * self.head.bytes()
+        (self.pipeline + 1) * self.head.bytes_max()
     }
 
     /// Bytes of region that a lane needs beside its ring. `block_bytes`: the longest block.
@@ -97,6 +98,8 @@ struct HttpLane {
 pub struct HttpSink {
     lanes: Vec<HttpLane>,
     redials: Redials,
+    /// Where a new bearer token comes, if one may.
+    tokens: Option<TokenInbox>,
     now_ns: u64,
     /// When the drain is over; `u64::MAX` before it has begun.
     drained_ns: u64,
@@ -149,7 +152,13 @@ impl HttpSink {
             let answers = Answers::of(manner.refused_by.is_some());
             lanes.push(HttpLane { manner, channels, again, answers, chosen: 0, last: 0, retries: 0 });
         }
-        Ok(Self { lanes, redials, now_ns: 0, drained_ns: u64::MAX, gathering: Gathering::default() })
+        let gathering = Gathering::default();
+        Ok(Self { lanes, redials, tokens: None, now_ns: 0, drained_ns: u64::MAX, gathering })
+    }
+
+    /// With a bearer token that may change.
+    pub fn with_tokens(self, tokens: Option<TokenInbox>) -> Self {
+        Self { tokens, ..self }
     }
 }
 
@@ -227,6 +236,9 @@ impl<R: NetRing> Sink<R> for HttpSink {
 
     fn reap(&mut self, ring: &mut R, payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>) {
         self.now_ns = now_ns;
+        if let Some(token) = self.tokens.as_ref().and_then(TokenInbox::take) {
+            self.lanes.iter_mut().for_each(|lane| lane.manner.head.renew(token.expose()));
+        }
         let mut completions = 0;
         while let Some(completion) = ring.completion() {
             completions += 1;

@@ -206,7 +206,8 @@ pub const KEYS: &[Key] = &[
     key(Http, "bearer-token-file", Kind::Path, "FILE").says(
         "none",
         "token.txt",
-        "Its content is sent as Authorization: Bearer.",
+        "Its content is sent as Authorization: Bearer. The file is looked at every second, and a new \
+         token is sent from then on.",
     ),
     key(Http, "http-records-per-request", count(1, limits::HTTP_RECORDS_PER_REQUEST_MAX), "N").says(
         "1",

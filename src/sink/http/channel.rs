@@ -23,7 +23,8 @@ pub struct Channel {
     pub link: Link,
     parser: ResponseParser,
     heads: Range<usize>,
-    head_bytes: usize,
+    /// Of each place for a head: which version lies there.
+    baked: Vec<u32>,
     free_heads: Vec<usize>,
     /// Where a request is made again, and whether one lies there.
     stage: Range<usize>,
@@ -60,16 +61,16 @@ impl Channel {
         // A server that closes while nothing is asked is noticed at once.
         link.listen(ring);
         let random = SplitMix64::seed_from_u64(manner.seed ^ link.owner().1 as u64);
-        let (head_bytes, places) = (manner.head.bytes(), manner.pipeline + 1);
+        let places = manner.pipeline + 1;
         for place in 0..places {
-            let start = heads.start + place * head_bytes;
-            manner.head.bake(&mut ring.memory()[start..start + head_bytes]);
+            let start = heads.start + place * manner.head.bytes_max();
+            manner.head.bake(&mut ring.memory()[start..]);
         }
         Self {
             link,
             parser: ResponseParser::seeking(manner.refused_by.as_ref()),
             heads,
-            head_bytes,
+            baked: vec![manner.head.version(); places],
             free_heads: (0..places).collect(),
             stage,
             stage_taken: false,
@@ -160,8 +161,12 @@ impl Channel {
             crc32c,
         };
         exchange.head = self.free_heads.pop().expect("room was asked for");
-        let start = self.heads.start + exchange.head * self.head_bytes;
-        let head = start..start + self.head_bytes;
+        let start = self.heads.start + exchange.head * manner.head.bytes_max();
+        let head = start..start + manner.head.bytes();
+        if self.baked[exchange.head] != manner.head.version() {
+            self.baked[exchange.head] = manner.head.version();
+            manner.head.bake(&mut ring.memory()[head.clone()]);
+        }
         manner.head.write(&mut ring.memory()[head.clone()], &stamps);
         exchange.attempts += 1;
         (exchange.sent_ns, exchange.whole, exchange.held) = (now_ns, false, true);

@@ -136,7 +136,9 @@ fn http_says_who_it_is_and_what_it_sends() {
     let to = http(&made);
     assert_eq!((made.sink.block_bytes, made.sink.queue_depth, to.link.retry.retries_max), (1000, 6, 5));
     assert_eq!(to.headers[0], ("Content-Type".into(), "text/x".into()));
-    assert_eq!(to.headers.last().unwrap(), &("Authorization".into(), "Bearer abc.def".into()));
+    let bearer = to.bearer.as_ref().unwrap();
+    assert_eq!((bearer.token.expose(), bearer.path.to_str()), ("abc.def", Some(path.as_str())));
+    assert_eq!(plan_to_json(&made)["producers"][0]["to"]["headers"][4], "Authorization");
     let tls = to.link.peer.tls.as_ref().unwrap();
     assert_eq!((tls.server_name.as_str(), tls.alpn_http, tls.verify_host), ("localhost", true, true));
     assert_eq!((to.link.peer.port, made.payload.annotate), (443, Annotate::Headers));
