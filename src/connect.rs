@@ -8,6 +8,7 @@ pub mod dialer;
 pub mod kafka;
 pub mod peer;
 pub mod tls;
+pub mod token;
 
 pub use dial::{Connector, Dialed, dial};
 pub use dialer::{Answer, DialHandle, DialOrder, Dialer};

@@ -329,7 +329,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         for (at, lane) in self.lanes.iter_mut().enumerate() {
             self.tally.sent(at, self.sink.take_wire(at));
             if let Some(answers) = self.sink.answers(at) {
-                self.tally.refused(at, answers.refused());
+                self.tally.refused(at, answers);
             }
             if let Some(errors) = self.sink.broker_errors(at) {
                 self.tally.refused_by_brokers(at, errors.first());
@@ -405,8 +405,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 self.end_run(why);
             }
             self.tally.sent(at, self.sink.take_wire(at));
-            let broker_errors = self.sink.broker_errors(at).map(BrokerErrors::by_code);
-            answers.push((self.sink.answers(at).map(Answers::by_status), broker_errors));
+            let by_code = self.sink.broker_errors(at).map(BrokerErrors::by_code);
+            let of_http = self.sink.answers(at);
+            answers.push((of_http.map(Answers::by_status), of_http.and_then(Answers::by_body), by_code));
         }
         let fsync_ns = self.now() - started_ns;
         let mut end = self.tally.finish(self.pulse.drained_ns + fsync_ns);
@@ -416,8 +417,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         end.stopped = self.pulse.stopped;
         end.paced_ns = self.pulse.paced_ns;
         end.ended_by = self.pulse.ended_by.take();
-        for ((lane, kept), (answers, broker_errors)) in end.lanes.iter_mut().zip(kept).zip(answers) {
-            (lane.retained_first_sequence, lane.answers, lane.broker_errors) = (kept, answers, broker_errors);
+        for ((lane, kept), (answers, by_body, by_code)) in end.lanes.iter_mut().zip(kept).zip(answers) {
+            (lane.retained_first_sequence, lane.answers, lane.broker_errors) = (kept, answers, by_code);
+            lane.refused_by_body = by_body;
         }
         self.live.enter(CoreState::Done);
         end

@@ -9,7 +9,7 @@ pub mod broker_errors;
 pub mod gathered;
 
 use crate::base::limits;
-use answers::{AnswerCounts, REFUSED_STATUSES_MAX};
+use answers::{AnswerCounts, BodyRefusal, REFUSED_STATUSES_MAX};
 use broker_errors::Refusal;
 use gathered::GatheredLatencies;
 use hdrhistogram::Histogram;
@@ -82,6 +82,8 @@ fields! {
     ErrorStatus,
     /// The target asked to come again (429, 503) too often.
     ErrorThrottled,
+    /// The HTTP answer was 2xx, and its body said otherwise (`--http-refused-by`).
+    ErrorBody,
     /// The target's answer made no sense.
     ErrorProtocol,
 }
@@ -95,6 +97,7 @@ pub const ERROR_KINDS: &[(&str, Field)] = &[
     ("broker", Field::ErrorBroker),
     ("status", Field::ErrorStatus),
     ("throttled", Field::ErrorThrottled),
+    ("body", Field::ErrorBody),
     ("protocol", Field::ErrorProtocol),
 ];
 
@@ -145,6 +148,7 @@ pub struct LiveLane {
     cells: [AtomicU64; Field::COUNT],
     /// Behind the last one: 0.
     refused: [AtomicU16; REFUSED_STATUSES_MAX],
+    body_refusal: OnceLock<BodyRefusal>,
     broker_refusals: [OnceLock<Refusal>; REFUSED_STATUSES_MAX],
 }
 
@@ -152,7 +156,8 @@ impl LiveLane {
     fn new() -> Self {
         let refused = [const { AtomicU16::new(0) }; REFUSED_STATUSES_MAX];
         let broker_refusals = [const { OnceLock::new() }; REFUSED_STATUSES_MAX];
-        Self { cells: [const { AtomicU64::new(0) }; Field::COUNT], refused, broker_refusals }
+        let cells = [const { AtomicU64::new(0) }; Field::COUNT];
+        Self { cells, refused, body_refusal: OnceLock::new(), broker_refusals }
     }
 
     /// Called by the owning core alone.
@@ -177,6 +182,16 @@ impl LiveLane {
     /// The statuses of its first HTTP answers that were refusals, each once.
     pub fn refused(&self) -> impl Iterator<Item = u16> + '_ {
         self.refused.iter().map(|cell| cell.load(Relaxed)).take_while(|status| *status > 0)
+    }
+
+    /// Called by the owning core alone, so that it never waits.
+    pub fn publish_body_refusal(&self, refusal: &BodyRefusal) {
+        self.body_refusal.get_or_init(|| *refusal);
+    }
+
+    /// Its first HTTP answer that was 2xx and a refusal by its body.
+    pub fn body_refusal(&self) -> Option<&BodyRefusal> {
+        self.body_refusal.get()
     }
 
     /// Called by the owning core alone, so that it never waits, and with those that it told before at the front.
@@ -363,6 +378,9 @@ pub struct LaneEnd {
     pub first_refused_status: Option<u16>,
     /// How its HTTP requests were answered; `None`: it has another target.
     pub answers: Option<AnswerCounts>,
+    /// How many of these were 2xx and refusals by their bodies, in the measured part and in the warm-up; `None`: nobody
+    /// looked.
+    pub refused_by_body: Option<[u64; 2]>,
     /// The answers of brokers that were errors, by code; `None`: it has another target, or they do not tell.
     pub broker_errors: Option<AnswerCounts<i16>>,
 }

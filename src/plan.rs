@@ -9,8 +9,8 @@ mod network;
 pub use compare::{CompareArgs, RatioMetric, RatioSlo};
 pub use io::{Io, Poll, Unregistered};
 pub use network::{
-    Compression, HttpMethod, HttpPlan, KafkaAccess, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, PeerPlan, RetryPlan,
-    SaslMechanism, SaslPlan, Secret, TargetPlan, TcpFraming, TcpPlan, TlsPlan,
+    BearerPlan, Compression, HttpMethod, HttpPlan, KafkaAccess, KafkaClient, KafkaPlan, KeyPlan, LinkPlan, PeerPlan,
+    RetryPlan, SaslMechanism, SaslPlan, Secret, TargetPlan, TcpFraming, TcpPlan, TlsPlan,
 };
 pub mod receive;
 mod run;

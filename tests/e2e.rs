@@ -25,8 +25,12 @@ mod governance;
 mod harness;
 #[path = "e2e/http.rs"]
 mod http;
+#[path = "e2e/http_bodies.rs"]
+mod http_bodies;
 #[path = "e2e/http_faults.rs"]
 mod http_faults;
+#[path = "e2e/http_token.rs"]
+mod http_token;
 #[path = "e2e/layouts.rs"]
 mod layouts;
 #[path = "e2e/metrics.rs"]

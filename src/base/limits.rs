@@ -151,6 +151,8 @@ pub const KAFKA_PARTITIONS_MAX: u64 = 200_000;
 /// Characters of a target's URL, and bytes of all `--http-header` together.
 pub const URL_BYTES_MAX: usize = 4096;
 pub const HTTP_HEADER_BYTES_MAX: usize = 16 << 10;
+/// By so much the bearer token of a run may grow while it lasts.
+pub const HTTP_TOKEN_GROWTH_BYTES: usize = 2048;
 /// Bytes of a file with a password or token.
 pub const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// Attempts beyond the first that `--retry` can ask for.
@@ -177,6 +179,8 @@ pub const HTTP_RESPONSE_HEADERS_MAX: usize = 96;
 pub const HTTP_CHUNK_LINE_BYTES_MAX: usize = 1024;
 pub const HTTP_INTERIM_MAX: u32 = 32;
 pub const RETRY_AFTER_SECONDS_MAX: u64 = 3600;
+/// Bytes of the text that makes a refusal of a 2xx.
+pub const HTTP_REFUSED_BY_BYTES_MAX: usize = 128;
 
 const _: () = assert!(CONNECTIONS_MAX <= QUEUE_DEPTH_MAX && HTTP_PIPELINE_MAX <= QUEUE_DEPTH_MAX);
 const _: () = assert!(KAFKA_IN_FLIGHT_DEFAULT <= KAFKA_IN_FLIGHT_IDEMPOTENT_MAX);

@@ -159,9 +159,10 @@ fn remote(to: &TargetPlan) -> Value {
             "method": http.method.name(),
             "path": http.path.split('?').next(),
             "host_header": http.host_header,
-            "headers": http.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            "headers": http.header_names(),
             "records_per_request": http.records_per_request,
             "pipeline": http.pipeline,
+            "refused_by": http.refused_by,
         }),
         TargetPlan::Kafka(kafka) => {
             let bootstrap: Vec<_> = kafka.bootstrap.iter().map(|(host, port)| json!([host, port])).collect();

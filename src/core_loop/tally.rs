@@ -2,6 +2,7 @@
 
 use super::missing::Missing;
 use crate::base::limits;
+use crate::counters::answers::Answers;
 use crate::counters::broker_errors::Refusal;
 use crate::counters::gathered::GatheredLatencies;
 use crate::counters::{CoreEnd, Counts, Field, LaneEnd, LiveCore, LoopTime, Snapshot};
@@ -99,11 +100,15 @@ impl Tally {
         counts.add(Field::ThrottledMs, wire.throttled_ms);
     }
 
-    /// The statuses of the lane's first refusals (HTTP), in the order in which they came.
-    pub fn refused(&mut self, lane: usize, statuses: &[u16]) {
-        if let Some(first) = statuses.first() {
+    /// The lane's first refusals (HTTP), in the order in which they came.
+    pub fn refused(&mut self, lane: usize, answers: &Answers) {
+        let live = &self.live.lanes[lane];
+        if let Some(first) = answers.refused().first() {
             self.books[lane].first_refused_status = Some(*first);
-            self.live.lanes[lane].publish_refused(statuses);
+            live.publish_refused(answers.refused());
+        }
+        if let Some(refusal) = answers.first_by_body() {
+            live.publish_body_refusal(refusal);
         }
     }
 
@@ -263,6 +268,7 @@ impl Tally {
             missing: book.missing.into_ranges(),
             first_refused_status: book.first_refused_status,
             answers: None,
+            refused_by_body: None,
             broker_errors: None,
         };
         CoreEnd { lanes: self.books.into_iter().zip(ids).map(lane).collect(), ended_ns, ..CoreEnd::default() }

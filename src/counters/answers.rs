@@ -1,5 +1,6 @@
 //! How the requests of one lane were answered (HTTP), by status.
 
+use crate::base::words::Words;
 use std::collections::BTreeMap;
 
 /// Statuses of refusals, or error codes, that are told one by one while a run goes on, and named in one sentence.
@@ -14,6 +15,16 @@ pub struct Answers {
     /// From the lowest status on.
     counts: Counts,
     refused: Vec<u16>,
+    /// Of the 2xx whose body says that it is none, for the measured part and for the warm-up; `None`: nobody looks.
+    by_body: Option<[u64; 2]>,
+    first_by_body: Option<BodyRefusal>,
+}
+
+/// A 2xx whose body says that it is none: its status, and the words of its body that say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyRefusal {
+    pub status: u16,
+    pub words: Words,
 }
 
 /// Of so many keys in a row, for the measured part and for the warm-up.
@@ -52,13 +63,17 @@ impl<K> AnswerCounts<K> {
     }
 }
 
-impl Default for Answers {
-    fn default() -> Self {
-        Self { counts: Counts::new(STATUSES), refused: Vec::with_capacity(REFUSED_STATUSES_MAX) }
-    }
-}
-
 impl Answers {
+    /// `reads_bodies`: what those of 2xx say counts.
+    pub fn of(reads_bodies: bool) -> Self {
+        Self {
+            counts: Counts::new(STATUSES),
+            refused: Vec::with_capacity(REFUSED_STATUSES_MAX),
+            by_body: reads_bodies.then_some([0; 2]),
+            first_by_body: None,
+        }
+    }
+
     /// An answer with this status came to a request of the warm-up or of the measured part.
     pub fn count(&mut self, status: u16, warmup: bool) {
         self.counts.add(usize::from(status - STATUS_MIN), warmup);
@@ -66,6 +81,24 @@ impl Answers {
         if is_new && self.refused.len() < REFUSED_STATUSES_MAX {
             self.refused.push(status);
         }
+    }
+
+    /// A 2xx that was counted is a refusal by what its body says.
+    pub fn refused_by_body(&mut self, refusal: BodyRefusal, warmup: bool) {
+        if let Some(counts) = &mut self.by_body {
+            counts[usize::from(warmup)] += 1;
+        }
+        self.first_by_body.get_or_insert(refusal);
+    }
+
+    /// The first of those.
+    pub fn first_by_body(&self) -> Option<&BodyRefusal> {
+        self.first_by_body.as_ref()
+    }
+
+    /// How many there were, in the measured part and in the warm-up; `None`: nobody looked.
+    pub fn by_body(&self) -> Option<[u64; 2]> {
+        self.by_body
     }
 
     /// The statuses of the first refusals, in the order in which they came, each once.
@@ -89,7 +122,7 @@ mod tests {
 
     #[test]
     fn each_answer_counts_once_in_its_part() {
-        let mut answers = Answers::default();
+        let mut answers = Answers::of(false);
         for (status, warmup) in [(200, true), (599, false), (204, false), (204, false), (429, true), (599, false)] {
             answers.count(status, warmup);
         }
@@ -100,8 +133,27 @@ mod tests {
     }
 
     #[test]
+    fn a_2xx_that_its_body_takes_back_counts_twice_and_is_told_once() {
+        let refusal = |said: &[u8]| {
+            let mut words = Words::default();
+            words.add(said);
+            BodyRefusal { status: 200, words }
+        };
+        let mut answers = Answers::of(true);
+        for (said, warmup) in [(b"first", false), (b"other", true), (b"third", false)] {
+            answers.count(200, warmup);
+            answers.refused_by_body(refusal(said), warmup);
+        }
+        answers.count(200, false);
+        assert_eq!(answers.by_status().measured, BTreeMap::from([(200, 3)]));
+        assert_eq!((answers.by_body(), answers.first_by_body()), (Some([2, 1]), Some(&refusal(b"first"))));
+        assert!(answers.refused().is_empty(), "its status is none of a refusal");
+        assert_eq!(Answers::of(false).by_body(), None);
+    }
+
+    #[test]
     fn so_many_refusals_are_told_and_all_are_counted() {
-        let mut answers = Answers::default();
+        let mut answers = Answers::of(false);
         (400..420).for_each(|status| answers.count(status, false));
         assert_eq!(answers.refused(), Vec::from_iter(400..408));
         assert_eq!(answers.by_status().measured.len(), 20);

@@ -105,6 +105,7 @@ fn summed<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
         throttled_seconds: told([sum.throttled_seconds, one.throttled_seconds], |sum, one| sum + one),
         requests: told([sum.requests, one.requests], u64::saturating_add),
         answers: told([sum.answers, one.answers.clone()], |sum, one| by_key([&sum, &one].into_iter())),
+        answers_refused_by_body: told([sum.answers_refused_by_body, one.answers_refused_by_body], u64::saturating_add),
         broker_errors: told([sum.broker_errors, one.broker_errors.clone()], |sum, one| {
             by_key([&sum, &one].into_iter())
         }),
@@ -384,14 +385,15 @@ mod tests {
             one.report.producers[0].answers.clone_from(&answers);
             let totals = &mut one.report.totals;
             totals.requests = answers.as_ref().map(|answers| answers.values().sum());
+            totals.answers_refused_by_body = answers.as_ref().and_then(|answers| answers.get(&204).copied());
             (totals.answers, totals.retries) = (answers, 1);
             one
         };
         let whole = add(&[of(&[(204, 5), (429, 1)]), of(&[]), of(&[(204, 7), (500, 2)])]).unwrap();
-        let answers = BTreeMap::from([(204, 12), (429, 1), (500, 2)]);
-        assert_eq!((whole.totals.requests, whole.totals.answers), (Some(15), Some(answers)));
+        assert_eq!(whole.totals.answers, Some(BTreeMap::from([(204, 12), (429, 1), (500, 2)])));
+        assert_eq!((whole.totals.requests, whole.totals.answers_refused_by_body), (Some(15), Some(12)));
         let said = &whole.verdict.evidence[0];
-        assert!(said.ends_with(" refused requests at first (429, 500); 3 blocks sent again"), "{said}");
+        assert!(said.ends_with(" at first (429, 500, 2xx with an error); 3 blocks sent again"), "{said}");
         let whole = add(&[of(&[]), of(&[])]).unwrap();
         assert_eq!((whole.totals.requests, whole.totals.answers), (None, None));
         let of_brokers = |errors: &[(&str, u64)]| {
@@ -400,9 +402,8 @@ mod tests {
             one.report.totals.broker_errors = Some(errors);
             one
         };
-        let parts = [of_brokers(&[("A", 1)]), of(&[]), of_brokers(&[("A", 2), ("B", 3)])];
+        let whole = add(&[of_brokers(&[("A", 1)]), of(&[]), of_brokers(&[("A", 2), ("B", 3)])]).unwrap();
         let errors = BTreeMap::from([("A".to_owned(), 3), ("B".to_owned(), 3)]);
-        let whole = add(&parts).unwrap();
         assert_eq!(whole.totals.broker_errors, Some(errors));
         let said = &whole.verdict.evidence[0];
         assert!(said.ends_with(" refused requests at first (A, B); 3 blocks sent again"), "{said}");

@@ -170,9 +170,16 @@ fn answered(totals: Totals, ends: &[CoreEnd], warmup: bool) -> Totals {
     let lanes = || ends.iter().flat_map(|end| &end.lanes);
     let answers = lanes().filter_map(|lane| Some(lane.answers.as_ref()?.part(warmup)));
     let answers = summed(answers, |status: u16| status);
+    let by_body = lanes().filter_map(|lane| Some(lane.refused_by_body?[usize::from(warmup)]));
     let broker_errors = lanes().filter_map(|lane| Some(lane.broker_errors.as_ref()?.part(warmup)));
     let broker_errors = summed(broker_errors, |code: i16| broker_error(code).name.to_owned());
-    Totals { requests: answers.as_ref().map(|answers| answers.values().sum()), answers, broker_errors, ..totals }
+    Totals {
+        requests: answers.as_ref().map(|answers| answers.values().sum()),
+        answers,
+        answers_refused_by_body: by_body.reduce(|sum, count| sum + count),
+        broker_errors,
+        ..totals
+    }
 }
 
 /// By what their keys are called; `None`: there is not one.
@@ -209,6 +216,7 @@ fn totals(plan: &RunPlan, counts: &Counts) -> Totals {
         // No snapshot has these.
         requests: None,
         answers: None,
+        answers_refused_by_body: None,
         broker_errors: None,
         audit_lines_dropped: 0,
     }

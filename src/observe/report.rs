@@ -2,12 +2,14 @@
 //!
 //! The keys are a promise (`schemas/report.schema.json`); new ones may be added, none changes its meaning.
 
+mod governance;
 mod write;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use governance::Governance;
 pub use write::{write_report, write_run_report, write_text};
 
 pub const SCHEMA_VERSION: u32 = 1;
@@ -143,6 +145,10 @@ pub struct Totals {
     /// The same by the status of the answer. `null` as above.
     #[serde(default)]
     pub answers: Option<BTreeMap<u16, u64>>,
+    /// HTTP with `--http-refused-by`: how many of these answers were 2xx with its text in their body, so that the records
+    /// of their requests are uncertain. `null` without it.
+    #[serde(default)]
+    pub answers_refused_by_body: Option<u64>,
     /// Kafka: batches that brokers answered with an error, by its name, as `NOT_ENOUGH_REPLICAS`, tried again or not.
     /// `null` as for `throttled_answers`.
     #[serde(default)]
@@ -380,28 +386,6 @@ pub struct SloResult {
     #[serde(default)]
     pub threshold: Option<f64>,
     pub passed: bool,
-}
-
-/// Events offered = posted + dropped + refused + failed + invalid. None of them changes the exit code.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Governance {
-    pub url: String,
-    /// The metadata of every so-many-th record of each producer is an event.
-    pub every: u64,
-    pub events_offered: u64,
-    pub posted: u64,
-    /// Never sent: the queue was full, or the run's end came first.
-    pub dropped: u64,
-    /// The server said no.
-    pub refused: u64,
-    /// The server could not be reached or was in trouble at every attempt.
-    pub failed: u64,
-    /// They did not follow the contract and never left.
-    pub invalid: u64,
-    /// The run's start, its producers and its end, as far as the server took them, and those that it did not.
-    pub announced: u64,
-    pub not_announced: u64,
-    pub last_error: Option<String>,
 }
 
 impl Report {

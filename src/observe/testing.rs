@@ -172,6 +172,7 @@ pub fn report_of(run: &Run) -> Report {
         missing_truncated: false,
         first_refused_status: None,
         answers: None,
+        refused_by_body: None,
         broker_errors: None,
     };
     let end = CoreEnd {

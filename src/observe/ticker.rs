@@ -1,8 +1,8 @@
 //! What a run says while it runs: the live line, or a log line for each producer and interval.
 
+mod refusals;
+
 use crate::base::units::{format_counted, format_duration_steady, format_rate_short, format_rate_steady};
-use crate::counters::answers::REFUSED_STATUSES_MAX;
-use crate::counters::broker_errors::Refusal;
 use crate::counters::{Counts, Field};
 use crate::observe::aggregate::recent::{P99, Recent};
 use crate::observe::live_line::{LivePart, RATE_ROOM, clock, live_columns, side_by_side};
@@ -11,9 +11,8 @@ use crate::observe::phases;
 use crate::observe::quantile::{seconds, unconfirmed};
 use crate::observe::shared::Shared;
 use crate::plan::{LogFormat, RunPlan};
-use crate::wire::http::status::status_line;
-use crate::wire::kafka::errors::broker_error;
-use std::collections::{BTreeMap, BTreeSet};
+use refusals::Refusals;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Turns the counters into lines, once for each `--stats-interval`.
@@ -26,10 +25,7 @@ pub struct Ticker {
     recent: Recent,
     /// When it was first seen that all cores drain.
     drains_from_ns: Option<u64>,
-    /// The refusals that were told: the statuses of each target.
-    refusals: BTreeMap<usize, BTreeSet<u16>>,
-    /// The same of brokers: the error codes.
-    broker_refusals: BTreeMap<usize, BTreeSet<i16>>,
+    refusals: Refusals,
     /// The targets of which it was told that they hold the run back.
     quotas: BTreeSet<usize>,
 }
@@ -173,8 +169,7 @@ impl Ticker {
             before_ns: 0,
             recent: Recent::default(),
             drains_from_ns: None,
-            refusals: BTreeMap::new(),
-            broker_refusals: BTreeMap::new(),
+            refusals: Refusals::default(),
             quotas: BTreeSet::new(),
         }
     }
@@ -205,7 +200,7 @@ impl Ticker {
     }
 
     pub fn stopped(&mut self) {
-        self.tell_refusals();
+        self.refusals.tell(&self.shared);
         self.tell_quotas();
         let total = self.shared.live_total();
         let (records, errors) = (total.get(Field::RecordsProduced), errors(&total));
@@ -241,7 +236,7 @@ impl Ticker {
         let elapsed_ns = self.shared.elapsed_ns();
         let span = seconds(elapsed_ns.saturating_sub(self.before_ns)).max(1e-9);
         self.before_ns = elapsed_ns;
-        self.tell_refusals();
+        self.refusals.tell(&self.shared);
         self.tell_quotas();
         match self.console.format {
             LogFormat::Json => self.log_producers(elapsed_ns, span),
@@ -251,28 +246,6 @@ impl Ticker {
                     self.console.show(glance.line_within(live_columns()));
                 } else {
                     tracing::info!("{}", glance.line());
-                }
-            }
-        }
-    }
-
-    /// A count of errors does not say what to mend: the statuses of refusals do, or their errors, of each
-    /// target the first few.
-    fn tell_refusals(&mut self) {
-        let plan = &self.shared.plan;
-        for (core, live) in plan.cores.iter().zip(&self.shared.live) {
-            for (&producer, lane) in core.producers.iter().zip(&live.lanes) {
-                let at = plan.producers[producer].target;
-                for status in lane.refused() {
-                    if let Some(which) = news(&mut self.refusals, at, status) {
-                        let (target, line) = (&plan.sink.targets[at], status_line(status));
-                        tracing::warn!(event = "refused", target, status, "{target}: {which} refused answer: {line}");
-                    }
-                }
-                for refusal in lane.broker_refusals() {
-                    if let Some(which) = news(&mut self.broker_refusals, at, refusal.code) {
-                        tell_broker_refusal(&plan.sink.targets[at], refusal, which);
-                    }
                 }
             }
         }
@@ -410,25 +383,6 @@ impl Ticker {
             (None, _) => Left::Endless,
         }
     }
-}
-
-/// Takes note of a target's refusal: `first` or `another`, if it is to be told.
-fn news<K: Ord>(told: &mut BTreeMap<usize, BTreeSet<K>>, target: usize, refusal: K) -> Option<&'static str> {
-    let told = told.entry(target).or_default();
-    let which = if told.is_empty() { "first" } else { "another" };
-    (told.len() < REFUSED_STATUSES_MAX && told.insert(refusal)).then_some(which)
-}
-
-fn tell_broker_refusal(target: &str, refusal: &Refusal, which: &str) {
-    let (error, why) = (broker_error(refusal.code), refusal.words.as_reason());
-    let mend = error.remedy().map(|mend| format!("\n  mend: {mend}")).unwrap_or_default();
-    tracing::warn!(
-        event = "refused",
-        target,
-        code = error.code,
-        error = error.name,
-        "{target}: {which} refused batch: {error}{why}{mend}"
-    );
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ const STALL_FACTOR_MIN: f64 = 10.0;
 const NAMED_SHARE_MIN: f64 = 0.005;
 
 /// What says that the target had the records and did not take them.
-const REFUSALS: &[Field] = &[Field::ErrorBroker, Field::ErrorStatus, Field::ErrorThrottled];
+const REFUSALS: &[Field] = &[Field::ErrorBroker, Field::ErrorStatus, Field::ErrorThrottled, Field::ErrorBody];
 
 /// What kept the cores from running; how much of the time follows.
 pub const OTHER_WORK: &str = "other work held the processors";
@@ -378,7 +378,8 @@ pub fn refused_with(first: Option<u16>, answers: Option<&BTreeMap<u16, u64>>) ->
     first.into_iter().chain(counted).collect()
 }
 
-/// What the target said no to, in one run or in several; `statuses`: with what (HTTP); `totals` has brokers' errors.
+/// What the target said no to, in one run or in several; `statuses`: with what (HTTP); `totals` has brokers' errors, and
+/// what bodies said.
 pub fn refusals(
     limited_by: LimitedBy,
     totals: &Totals,
@@ -387,7 +388,8 @@ pub fn refusals(
 ) -> Option<String> {
     let who = if limited_by == LimitedBy::Target { "it" } else { "the target" };
     let names = totals.broker_errors.iter().flat_map(BTreeMap::keys).cloned();
-    let mut said: Vec<_> = statuses.iter().map(u16::to_string).chain(names).collect();
+    let by_body = totals.answers_refused_by_body.filter(|count| *count > 0).map(|_| "2xx with an error".to_owned());
+    let mut said: Vec<_> = statuses.iter().map(u16::to_string).chain(by_body).chain(names).collect();
     let more = said.len().saturating_sub(REFUSED_STATUSES_MAX);
     if more > 0 {
         said.truncate(REFUSED_STATUSES_MAX);

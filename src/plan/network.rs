@@ -128,6 +128,21 @@ impl HttpMethod {
     }
 }
 
+/// A bearer token that may change while the run lasts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BearerPlan {
+    pub path: PathBuf,
+    /// As it was at the start.
+    pub token: Secret,
+}
+
+impl BearerPlan {
+    /// Bytes of the longest token that requests of this run have room for.
+    pub fn bytes_max(&self) -> usize {
+        self.token.expose().len() + limits::HTTP_TOKEN_GROWTH_BYTES
+    }
+}
+
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpPlan {
     pub link: LinkPlan,
@@ -137,18 +152,30 @@ pub struct HttpPlan {
     pub host_header: String,
     /// Beside what the engine says itself; values may be credentials.
     pub headers: Vec<(String, String)>,
+    /// `Authorization`, which is not among the headers then.
+    pub bearer: Option<BearerPlan>,
     pub records_per_request: u64,
     /// Requests that may be unanswered on one connection.
     pub pipeline: usize,
+    /// A 2xx with this text in its body is a refusal.
+    pub refused_by: Option<String>,
+}
+
+impl HttpPlan {
+    /// Of all headers that the user had a say in.
+    pub fn header_names(&self) -> Vec<&str> {
+        let authorization = self.bearer.as_ref().map(|_| "Authorization");
+        self.headers.iter().map(|(name, _)| name.as_str()).chain(authorization).collect()
+    }
 }
 
 impl fmt::Debug for HttpPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        let names = self.header_names();
         let mut shown = f.debug_struct("HttpPlan");
         shown.field("link", &self.link).field("method", &self.method).field("host_header", &self.host_header);
         shown.field("headers", &names).field("records_per_request", &self.records_per_request);
-        shown.field("pipeline", &self.pipeline);
+        shown.field("pipeline", &self.pipeline).field("refused_by", &self.refused_by);
         shown.finish_non_exhaustive()
     }
 }
@@ -307,6 +334,12 @@ impl Secret {
 
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// As a bearer token: printable ASCII without blanks.
+    pub fn as_token(&self) -> Option<&str> {
+        let text = self.0.trim();
+        text.bytes().all(|b| b.is_ascii_graphic()).then_some(text)
     }
 }
 

@@ -96,6 +96,8 @@ pub enum FaultKind {
     Abort,
     /// Sends half an answer, then closes.
     Truncate,
+    /// Answers well and says that it closes, then does: the request counts as received.
+    Close,
     /// Answers with this code of Kafka's.
     Error(i16),
     /// Keeps the records, then closes without an answer.
@@ -114,9 +116,13 @@ impl FaultKind {
     /// Faults of one group exclude each other; those of different groups may come together.
     pub fn group(self) -> usize {
         match self {
-            Self::Status(_) | Self::Reset | Self::Abort | Self::Truncate | Self::Error(_) | Self::LoseAnswer => {
-                Self::ENDING
-            }
+            Self::Status(_)
+            | Self::Reset
+            | Self::Abort
+            | Self::Truncate
+            | Self::Close
+            | Self::Error(_)
+            | Self::LoseAnswer => Self::ENDING,
             Self::Delay { .. } => Self::DELAY,
             Self::Slow { .. } => Self::SLOW,
         }

@@ -339,6 +339,7 @@ fn fault_name(kind: FaultKind) -> String {
         FaultKind::Reset => "reset".to_owned(),
         FaultKind::Abort => "abort".to_owned(),
         FaultKind::Truncate => "truncate".to_owned(),
+        FaultKind::Close => "close".to_owned(),
         FaultKind::Error(code) => format!("error={code}"),
         FaultKind::LoseAnswer => "lose_answer".to_owned(),
         FaultKind::Delay { ns } => format!("delay={}", duration(ns)),

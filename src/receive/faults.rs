@@ -35,6 +35,7 @@ pub enum Ending {
     Reset,
     Abort,
     Truncate,
+    Close,
     /// A code of Kafka's.
     Error(i16),
     LoseAnswer,
@@ -68,6 +69,7 @@ impl Faults {
                 FaultKind::Reset => strike.ending = Ending::Reset,
                 FaultKind::Abort => strike.ending = Ending::Abort,
                 FaultKind::Truncate => strike.ending = Ending::Truncate,
+                FaultKind::Close => strike.ending = Ending::Close,
                 FaultKind::Error(code) => strike.ending = Ending::Error(code),
                 FaultKind::LoseAnswer => strike.ending = Ending::LoseAnswer,
                 FaultKind::Delay { ns } => strike.delay_ns = ns,

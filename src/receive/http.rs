@@ -140,13 +140,18 @@ impl Connection for HttpConnection {
             if let State::Lingering { until_ns } = self.state {
                 return Some(answers::linger(until_ns, stream, bench));
             }
+            if self.ending && self.strike.ending == Ending::Close {
+                // What the sender has behind its request is not heeded, and must not turn the close into a reset.
+                self.state = State::Lingering { until_ns: bench.now_ns() + answers::LINGER_NS };
+                continue;
+            }
             if self.ending {
                 return Some(Turn::Closed(Closed::AsAnswered));
             }
             let kept = self.buffers.take_new()?;
             self.digest(&kept, stream, http, bench);
             let reads_on = matches!(self.state, State::Head | State::Body { .. } | State::Chunks(_));
-            if reads_on && self.buffers.out.is_empty() {
+            if reads_on && self.buffers.out.is_empty() && !self.ending {
                 return None;
             }
         }
@@ -302,7 +307,8 @@ impl HttpConnection {
         self.state = State::Head;
         self.strike.count(FaultKind::ENDING, &mut bench.books);
         let refused = match self.strike.ending {
-            Ending::Answer | Ending::Truncate | Ending::Abort | Ending::Error(_) | Ending::LoseAnswer => None,
+            Ending::Answer | Ending::Truncate | Ending::Abort | Ending::Close => None,
+            Ending::Error(_) | Ending::LoseAnswer => None,
             Ending::Refuse(item) => Some(item),
             Ending::Reset => {
                 self.state = State::Reset;
@@ -318,6 +324,9 @@ impl HttpConnection {
                 self.buffers.out.extend_from_slice(faults.refusal(item));
             }
             _ => self.buffers.out.extend_from_slice(answers::NO_CONTENT),
+        }
+        if self.strike.ending == Ending::Close {
+            self.link = Link::Closes;
         }
         self.buffers.out.extend_from_slice(answers::end(self.link));
         self.ending = self.link == Link::Closes;

@@ -2,6 +2,7 @@
 
 use super::core;
 use super::kafka::KafkaLane;
+use super::net::token_inboxes;
 use super::setup::{Call, Ready, Setup};
 use super::stop::{SENT_HOME, Stop};
 use crate::base::clock::TscClock;
@@ -62,6 +63,7 @@ impl Cores {
     ) -> Result<Self, Fatal> {
         let in_flight = limits::SNAPSHOTS_IN_FLIGHT;
         let outages = Arc::new(Outages::default());
+        let mut tokens = token_inboxes(plan)?;
         let (full, snapshots) = bounded(plan.cores.len() * (in_flight + 1));
         let (ready_sender, ready_receiver) = bounded(plan.cores.len());
         let (threads, gates, live, ready, recycled) = (vec![], vec![], vec![], vec![], vec![]);
@@ -86,6 +88,7 @@ impl Cores {
                 claims: core.producers.iter().map(|at| per_core.claims[*at].take()).collect(),
                 kafka_lanes: core.producers.iter().filter_map(|at| per_core.kafka_lanes[*at].take()).collect(),
                 outages: cores.outages.clone(),
+                tokens: tokens[index].take(),
                 tap: per_core.taps[index].take(),
                 live: live.clone(),
                 queues: SnapshotQueues { full: full.clone(), empty },

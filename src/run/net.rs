@@ -9,6 +9,7 @@ use crate::base::fatal::Fatal;
 use crate::connect::dial::Dialed;
 use crate::connect::dialer::{self, Dialer};
 use crate::connect::kafka::dial_leaders;
+use crate::connect::token::{self, TokenInbox};
 use crate::counters::CoreEnd;
 use crate::host::rlimit;
 use crate::plan::{Io, ProducerPlan, RunPlan, SinkKind, TargetPlan};
@@ -64,14 +65,14 @@ pub fn connections(setup: &Setup) -> Vec<usize> {
 }
 
 /// Where threads run that a core's thread starts: not on its processor, if another one is left.
-fn beside_cores(plan: &RunPlan) -> Vec<usize> {
+pub(super) fn beside_cores(plan: &RunPlan) -> Vec<usize> {
     match plan.free_cpus.as_slice() {
         [] => plan.cores.iter().map(|core| core.cpu).collect(),
         free => free.to_vec(),
     }
 }
 
-fn with_sink<R: NetRing>(setup: Setup, mut ring: R, prepared: Prepared) -> Result<CoreEnd, Fatal> {
+fn with_sink<R: NetRing>(mut setup: Setup, mut ring: R, prepared: Prepared) -> Result<CoreEnd, Fatal> {
     let plan = setup.plan.clone();
     let dial = match plan.sink.kind {
         SinkKind::Kafka => dial_leaders(setup.kafka_lanes.iter().map(KafkaLane::led).collect()),
@@ -92,6 +93,7 @@ fn with_sink<R: NetRing>(setup: Setup, mut ring: R, prepared: Prepared) -> Resul
         }
         SinkKind::Http => {
             let sink = open_http(&mut ring, (&setup, &prepared), dialed, redials)?;
+            let sink = sink.with_tokens(setup.tokens.take());
             enter_loop(setup, ring, prepared, sink)
         }
         SinkKind::Kafka => {
@@ -104,6 +106,21 @@ fn with_sink<R: NetRing>(setup: Setup, mut ring: R, prepared: Prepared) -> Resul
             Err(Fatal::usage(format!("a target of the kind {kind:?} has no connections")))
         }
     }
+}
+
+/// Where new bearer tokens come, for each core.
+///
+/// # Errors
+/// Exit 3 where no thread can be had.
+pub fn token_inboxes(plan: &RunPlan) -> Result<Vec<Option<TokenInbox>>, Fatal> {
+    let bearers = plan.producers.iter().filter_map(|producer| match &producer.to {
+        TargetPlan::Http(http) => http.bearer.as_ref(),
+        _ => None,
+    });
+    // There is one file, whatever the targets are.
+    let inboxes = bearers.take(1).map(|bearer| token::watch(bearer, plan.cores.len(), &beside_cores(plan)));
+    let inboxes = inboxes.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().map(Some);
+    Ok(inboxes.chain(std::iter::repeat_with(|| None)).take(plan.cores.len()).collect())
 }
 
 /// Each lane's connections, its staging, and whom it sends for.

@@ -4,6 +4,7 @@ use super::kafka::KafkaLane;
 use super::stop::Stop;
 use crate::base::clock::TscClock;
 use crate::connect::dialer::Outages;
+use crate::connect::token::TokenInbox;
 use crate::core_loop::tally::SnapshotQueues;
 use crate::counters::LiveCore;
 use crate::manifest::RecordFormat;
@@ -33,6 +34,8 @@ pub struct Setup {
     pub kafka_lanes: Vec<KafkaLane>,
     /// Of all cores.
     pub outages: Arc<Outages>,
+    /// Where a new bearer token comes, if one may.
+    pub tokens: Option<TokenInbox>,
     pub live: Arc<LiveCore>,
     pub queues: SnapshotQueues,
     pub ready: Sender<Ready>,

@@ -8,7 +8,7 @@ use crate::plan::{
     Annotate, Compression, HttpPlan, KafkaClient, KafkaPlan, LinkPlan, ProducerPlan, RunPlan, TargetPlan, TcpFraming,
 };
 use crate::sink::{http, kafka, tcp};
-use crate::wire::http::{HeadFacts, RequestHead};
+use crate::wire::http::{HeadFacts, RequestHead, Sought};
 use crate::wire::kafka::codec::Codec;
 use crate::wire::kafka::produce::ProducePrefix;
 use std::sync::Arc;
@@ -111,12 +111,17 @@ pub fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan
         run_id: beside.then_some(plan.run_id.as_str()),
     };
     let LinkPlan { peer, request_timeout_ns, retry, .. } = &http.link;
+    let head = RequestHead::new(http.method.name(), &http.path, &http.host_header, &http.headers, facts);
     http::Manner {
-        head: RequestHead::new(http.method.name(), &http.path, &http.host_header, &http.headers, facts),
+        head: match &http.bearer {
+            Some(bearer) => head.with_token(bearer.token.expose(), bearer.bytes_max()),
+            None => head,
+        },
         records_per_request: http.records_per_request,
         pipeline: http.pipeline,
         summed: beside,
         tls: peer.tls.is_some(),
+        refused_by: http.refused_by.as_ref().map(|text| Arc::new(Sought::new(text.as_bytes()))),
         request_timeout_ns: *request_timeout_ns,
         retry: *retry,
         // The id of the run too: those of one seed, each on a host of its own, do not come back together either.

@@ -3,9 +3,10 @@
 //! A connection carries one request at a time (`--http-pipeline` allows more). An answer settles its request: 2xx
 //! was produced; what asks to come again waits its time and goes out again on any connection, byte for byte. A request
 //! that was sent whole and has no whole answer, or one like 500, may have been taken: without a later 2xx it is
-//! uncertain.
+//! uncertain; so is one whose 2xx has the text of `--http-refused-by` in its body, and that one is not tried again.
 
 mod channel;
+mod exchange;
 
 use super::link::{self, Area, Link, TLS_INBOX_BYTES_MIN};
 use super::redials::Redials;
@@ -13,15 +14,18 @@ use super::{Done, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::connect::backoff;
 use crate::connect::dial::Dialed;
+use crate::connect::token::TokenInbox;
 use crate::counters::answers::Answers;
 use crate::payload::Payload;
 use crate::plan::RetryPlan;
 use crate::sys::ring::{NetRing, Wait};
-use crate::wire::http::RequestHead;
-use channel::{Channel, Exchange, OfLane};
+use crate::wire::http::{RequestHead, Sought};
+use channel::{Channel, OfLane};
+use exchange::Exchange;
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Answers arrive here; the heads of most fit many times over.
 const INBOX_BYTES: usize = 32 << 10;
@@ -44,6 +48,8 @@ pub struct Manner {
     /// Requests state the checksum of their body.
     pub summed: bool,
     pub tls: bool,
+    /// A 2xx with this in its body is a refusal.
+    pub refused_by: Option<Arc<Sought>>,
     pub request_timeout_ns: u64,
     pub retry: RetryPlan,
     /// Of the pauses between attempts; each producer has its own.
@@ -52,7 +58,7 @@ pub struct Manner {
 
 impl Manner {
     fn heads_bytes(&self) -> usize {
-        (self.pipeline + 1) * self.head.bytes()
+        (self.pipeline + 1) * self.head.bytes_max()
     }
 
     /// Bytes of region that a lane needs beside its ring. `block_bytes`: the longest block.
@@ -92,6 +98,8 @@ struct HttpLane {
 pub struct HttpSink {
     lanes: Vec<HttpLane>,
     redials: Redials,
+    /// Where a new bearer token comes, if one may.
+    tokens: Option<TokenInbox>,
     now_ns: u64,
     /// When the drain is over; `u64::MAX` before it has begun.
     drained_ns: u64,
@@ -141,10 +149,16 @@ impl HttpSink {
                 channels.push(Channel::new(ring, link, heads, stage, &manner));
             }
             let again = VecDeque::with_capacity(setup.window);
-            let answers = Answers::default();
+            let answers = Answers::of(manner.refused_by.is_some());
             lanes.push(HttpLane { manner, channels, again, answers, chosen: 0, last: 0, retries: 0 });
         }
-        Ok(Self { lanes, redials, now_ns: 0, drained_ns: u64::MAX, gathering: Gathering::default() })
+        let gathering = Gathering::default();
+        Ok(Self { lanes, redials, tokens: None, now_ns: 0, drained_ns: u64::MAX, gathering })
+    }
+
+    /// With a bearer token that may change.
+    pub fn with_tokens(self, tokens: Option<TokenInbox>) -> Self {
+        Self { tokens, ..self }
     }
 }
 
@@ -222,6 +236,9 @@ impl<R: NetRing> Sink<R> for HttpSink {
 
     fn reap(&mut self, ring: &mut R, payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>) {
         self.now_ns = now_ns;
+        if let Some(token) = self.tokens.as_ref().and_then(TokenInbox::take) {
+            self.lanes.iter_mut().for_each(|lane| lane.manner.head.renew(token.expose()));
+        }
         let mut completions = 0;
         while let Some(completion) = ring.completion() {
             completions += 1;

@@ -6,4 +6,4 @@ pub mod response;
 pub mod status;
 
 pub use request::{HeadFacts, HeadStamps, RequestHead};
-pub use response::{HttpError, Progress, RESPONSE_START, Response, ResponseParser};
+pub use response::{HttpError, Progress, RESPONSE_START, Response, ResponseParser, Sought};

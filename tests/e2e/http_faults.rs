@@ -350,6 +350,27 @@ fn faults_of_the_receiver_are_overcome() {
     }
 }
 
+/// Each answer that says so was one, and what was on its way behind it was no attempt.
+#[test]
+fn connections_that_the_receiver_closes_in_order_cost_nothing() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        for words in ["", "--http-pipeline 4 --connections 2"] {
+            let receiver = Receiver::start(&scratch, "--listen http://:0 --verify --report - --fault close:10%");
+            let target = format!("--target http://{}/ --io {io} {words}", receiver.address);
+            let report = scratch.report(&format!("{target} --records 1000 --retry off"));
+            let (ended, received) = receiver.stopped();
+            assert_eq!(ended.code(), 0, "{io} {words}: {ended}\n{received:#}");
+            fates(&report, 1000, 0, 0);
+            assert_eq!((number(&received, "records_received"), number(&received, "requests")), (1000, 1000));
+            assert_eq!((number(&received, "uncertain_requests"), number(&received, "refused_requests")), (0, 0));
+            let (closes, again) = (number(&received["faults"], "close"), total(&report, "reconnects"));
+            assert!(closes > 50 && again <= closes && again + 2 >= closes, "{again} connections after {closes} closes");
+            assert!(!words.is_empty() || total(&report, "retries") == 0, "{:#}", report["totals"]);
+        }
+    }
+}
+
 #[test]
 fn a_server_that_is_gone_for_a_while() {
     let scratch = Scratch::new();

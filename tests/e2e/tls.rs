@@ -136,3 +136,26 @@ fn a_server_that_refuses_the_client_is_named_once() {
         assert!(server.connections() > 1, "it was tried again");
     }
 }
+
+#[test]
+fn a_body_that_takes_its_answer_back_is_read_under_tls_too() {
+    let scratch = Scratch::new();
+    scratch.write("ca.pem", std::fs::read(file("ca.pem")).unwrap());
+    for io in BACK_ENDS {
+        let server = Server::start(config(false), |stream| {
+            while request(stream) {
+                // The text lies across two records of TLS.
+                for part in ["HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"err", "ors\":true}"] {
+                    stream.conn.writer().write_all(part.as_bytes()).unwrap();
+                    let _gone = stream.flush();
+                }
+            }
+        });
+        let words = "--tls-ca ca.pem --records 4 --http-refused-by \"errors\":true --report report.json";
+        let ended = scratch.run(&format!("--target https://{}/in --io {io} {words}", server.address));
+        assert_eq!(ended.code(), 1, "{ended}");
+        let report = scratch.report_of(&ended, "report.json");
+        fates(&report, 0, 0, 4);
+        assert_eq!(total(&report, "answers_refused_by_body"), 4);
+    }
+}

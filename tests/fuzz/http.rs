@@ -2,7 +2,8 @@
 
 use engine::observe::http;
 use engine::receive::http::{chunks::Chunks, head};
-use engine::wire::http::{HttpError, Response, ResponseParser};
+use engine::wire::http::{HttpError, Response, ResponseParser, Sought};
+use std::sync::Arc;
 
 /// A head and, behind it, a body in chunks: in one piece or in two, they are the same.
 pub fn request(data: &[u8]) {
@@ -36,15 +37,35 @@ pub fn endpoint_head(data: &[u8]) {
     }
 }
 
-/// The first byte says where the stream is cut, which must make no difference.
+/// The first byte says where the stream is cut, which must make no difference, and with it which part of the stream is
+/// sought in the bodies.
 pub fn responses(data: &[u8]) {
     let Some((cut, stream)) = data.split_first() else { return };
     let (first, second) = stream.split_at(usize::from(*cut).min(stream.len()));
-    assert_eq!(read_responses(&[stream]), read_responses(&[first, second]));
+    let from = stream.len() / 2;
+    let text = &stream[from..stream.len().min(from + 1 + usize::from(cut % 16))];
+    let sought = (!text.is_empty()).then(|| Arc::new(Sought::new(text)));
+    let whole = read_responses(&[stream], sought.as_ref());
+    assert_eq!(whole, read_responses(&[first, second], sought.as_ref()));
+    let bytes: Vec<_> = stream.chunks(1).collect();
+    assert_eq!(whole, read_responses(&bytes, sought.as_ref()));
+    let mut without = whole;
+    without.0.iter_mut().for_each(|(response, told)| (response.has_text, *told) = (false, String::new()));
+    assert_eq!(without, read_responses(&[stream], None), "that a text is sought changes nothing else");
 }
 
-fn read_responses(pieces: &[&[u8]]) -> (Vec<Response>, Option<HttpError>) {
-    let (mut parser, mut buffer, mut found) = (ResponseParser::new(), Vec::new(), Vec::new());
+/// The responses, and what is told of those that have the text.
+type Found = Vec<(Response, String)>;
+
+fn read_responses(pieces: &[&[u8]], sought: Option<&Arc<Sought>>) -> (Found, Option<HttpError>) {
+    let (mut parser, mut buffer, mut found) = (ResponseParser::seeking(sought), Vec::new(), Vec::new());
+    let told = |parser: &ResponseParser, response: Response| {
+        let taken = (200..300).contains(&response.status);
+        assert!((200..600).contains(&response.status) && (taken || !response.has_text), "{response:?}");
+        let told = if response.has_text { parser.excerpt().to_string() } else { String::new() };
+        assert_eq!(told.is_empty(), !response.has_text, "{response:?}");
+        (response, told)
+    };
     for piece in pieces {
         buffer.extend_from_slice(piece);
         loop {
@@ -54,12 +75,14 @@ fn read_responses(pieces: &[&[u8]]) -> (Vec<Response>, Option<HttpError>) {
             };
             buffer.drain(..progress.consumed);
             let Some(response) = progress.response else { break };
-            assert!((200..600).contains(&response.status), "{response:?}");
-            found.push(response);
+            found.push(told(&parser, response));
         }
     }
     match parser.end() {
-        Ok(last) => (found.into_iter().chain(last).collect(), None),
+        Ok(last) => {
+            found.extend(last.map(|response| told(&parser, response)));
+            (found, None)
+        }
         Err(error) => (found, Some(error)),
     }
 }

@@ -215,7 +215,8 @@ pub const KEYS: &[Key] = &[
     key(Http, "bearer-token-file", Kind::Path, "FILE").says(
         "none",
         "token.txt",
-        "Its content is sent as Authorization: Bearer.",
+        "Its content is sent as Authorization: Bearer. The file is looked at every second, and a new \
+         token is sent from then on.",
     ),
     key(Http, "http-records-per-request", count(1, limits::HTTP_RECORDS_PER_REQUEST_MAX), "N").says(
         "1",
@@ -226,6 +227,12 @@ pub const KEYS: &[Key] = &[
         "1",
         "8",
         "Requests that may be unanswered on one connection; more than 1 only where the server is known to take it.",
+    ),
+    key(Http, "http-refused-by", Kind::Text, "TEXT").says(
+        "none",
+        "\"errors\":true",
+        "A 2xx with this text in its body is a refusal: the records of its request are uncertain, and it is not tried \
+         again.",
     ),
     key(Kafka, "kafka-config", Kind::Path, "FILE").says(
         "none",

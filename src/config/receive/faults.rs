@@ -55,7 +55,9 @@ fn fits(kind: FaultKind, protocol: Protocol) -> Result<(), &'static str> {
     match protocol {
         _ if common => Ok(()),
         Protocol::Tcp => Err("not for tcp://, which has reset and delay"),
-        Protocol::Http if kafka => Err("for kafka://; http:// has status, reset, abort, truncate, delay and slow"),
+        Protocol::Http if kafka => {
+            Err("for kafka://; http:// has status, reset, abort, truncate, close, delay and slow")
+        }
         Protocol::Kafka if !kafka => Err("for http://; kafka:// has error, lose_answer, reset and delay"),
         Protocol::Http | Protocol::Kafka => Ok(()),
     }
@@ -85,10 +87,11 @@ fn kind(text: &str) -> Result<FaultKind, String> {
         ("reset", None) => Ok(FaultKind::Reset),
         ("abort", None) => Ok(FaultKind::Abort),
         ("truncate", None) => Ok(FaultKind::Truncate),
+        ("close", None) => Ok(FaultKind::Close),
         ("delay", _) => Ok(FaultKind::Delay { ns: duration()? }),
         ("slow", _) => Ok(FaultKind::Slow { ns: duration()? }),
         _ => {
-            let all = "status=N, error=N, reset, abort, truncate, lose_answer, delay=D, slow=D, retry_after=D";
+            let all = "status=N, error=N, reset, abort, truncate, close, lose_answer, delay=D, slow=D, retry_after=D";
             Err(format!("'{text}' is none of {all}"))
         }
     }
@@ -115,12 +118,12 @@ mod tests {
     #[test]
     fn a_list_is_read_whole() {
         let plan = parse(
-            "status=503:1%,status=429:0.5%,reset:0.1%,delay=50ms:1%, slow=1ms:100%,truncate:0.0000001%,abort:0%,retry_after=1500ms",
+            "status=503:1%,status=429:0.5%,reset:0.1%,delay=50ms:1%, slow=1ms:100%,truncate:0.0000001%,abort:0%,close:2%,retry_after=1500ms",
             Protocol::Http,
         )
         .unwrap();
         let shares: Vec<_> = plan.items.iter().map(|item| item.share_ppb).collect();
-        assert_eq!(shares, [10_000_000, 5_000_000, 1_000_000, 10_000_000, PPB, 1, 0]);
+        assert_eq!(shares, [10_000_000, 5_000_000, 1_000_000, 10_000_000, PPB, 1, 0, 20_000_000]);
         assert_eq!(plan.items[3].kind, FaultKind::Delay { ns: 50_000_000 });
         assert_eq!(plan.retry_after_seconds, Some(2));
     }
@@ -143,6 +146,8 @@ mod tests {
             ("delay=50:1%", "unit"),
             ("explode:1%", "'explode' is none of"),
             ("reset:60%,status=500:60%", "100% together"),
+            ("reset:60%,close:60%", "100% together"),
+            ("close=1s:1%", "'close=1s' is none of"),
             ("reset:1%,reset:2%", "twice"),
             ("reset:1%,retry_after=1s", "429"),
         ] {
@@ -150,6 +155,7 @@ mod tests {
             assert!(why.contains(said), "{text}: {why}");
         }
         assert!(parse("truncate:1%", Protocol::Tcp).unwrap_err().contains("tcp"));
+        assert!(parse("close:1%", Protocol::Kafka).unwrap_err().contains("for http://"));
         assert!(parse("reset:60%,delay=1s:60%", Protocol::Tcp).is_ok());
         assert!(parse("error=6:1%", Protocol::Http).unwrap_err().contains("kafka://"));
         assert!(parse("slow=1s:1%", Protocol::Kafka).unwrap_err().contains("lose_answer"));

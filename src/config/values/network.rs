@@ -20,6 +20,7 @@ pub struct NetworkWanted {
     pub bearer_token: Option<PathBuf>,
     pub records_per_request: u64,
     pub pipeline: usize,
+    pub refused_by: Option<String>,
     pub kafka: KafkaWanted,
 }
 
@@ -64,6 +65,7 @@ impl Reader<'_> {
             bearer_token: self.path("bearer-token-file"),
             records_per_request: self.number_or_default("http-records-per-request"),
             pipeline: self.number_or_default("http-pipeline") as usize,
+            refused_by: self.text("http-refused-by"),
             kafka: self.kafka(),
         }
     }

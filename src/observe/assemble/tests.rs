@@ -56,13 +56,15 @@ fn answers_of_all_lanes_are_added_in_their_part() {
     let lane = |measured: &[(u16, u64)]| {
         let measured = measured.iter().copied().collect();
         let answers = Some(AnswerCounts { warm: BTreeMap::from([(200, 1)]), measured });
-        LaneEnd { answers, first_refused_status: Some(503), ..LaneEnd::default() }
+        LaneEnd { answers, first_refused_status: Some(503), refused_by_body: Some([2, 1]), ..LaneEnd::default() }
     };
     let core = |lanes| CoreEnd { lanes, ..CoreEnd::default() };
     let ends = [core(vec![lane(&[(204, 3)]), LaneEnd::default()]), core(vec![lane(&[(204, 1), (429, 2)])])];
     let totals = answered(Totals::default(), &ends, false);
     assert_eq!((totals.requests, totals.answers), (Some(6), Some(BTreeMap::from([(204, 4), (429, 2)]))));
-    assert_eq!((answered(Totals::default(), &ends, true).requests, totals.broker_errors), (Some(2), None));
+    let warm = answered(Totals::default(), &ends, true);
+    assert_eq!((totals.answers_refused_by_body, warm.answers_refused_by_body), (Some(4), Some(2)));
+    assert_eq!((warm.requests, totals.broker_errors), (Some(2), None));
     assert_eq!(answered(Totals::default(), &[core(vec![])], true), Totals::default());
     assert_eq!(statuses(&ends), BTreeSet::from([429, 503]), "the first one may be of the warm-up");
 }

@@ -15,10 +15,14 @@ pub fn refused(report: &Report) -> Option<String> {
     (!lines.is_empty()).then(|| format!("first with {}", lines.join(", ")))
 }
 
-/// As `204 × 1,200,000, 429 × 31`, the most frequent first, where there is one that is no 2xx.
+/// As `204 × 1,200,000, 429 × 31`, the most frequent first, where there is one that is no 2xx or that its body takes
+/// back.
 pub fn answers(report: &Report) -> Option<String> {
     let all = report.totals.answers.as_ref()?;
-    all.keys().any(|status| is_refusal(*status)).then(|| most_frequent(all))
+    let by_body = report.totals.answers_refused_by_body.filter(|count| *count > 0);
+    let told = all.keys().any(|status| is_refusal(*status)) || by_body.is_some();
+    let by_body = by_body.map(|count| format!("; in {} of the 2xx the text of --http-refused-by", format_count(count)));
+    told.then(|| most_frequent(all) + &by_body.unwrap_or_default())
 }
 
 /// As `NOT_ENOUGH_REPLICAS × 31, REQUEST_TIMED_OUT × 2`, where there is one.

@@ -200,6 +200,12 @@ fn what_was_refused_says_how() {
     assert!(!text.contains("\nanswers "), "{text}");
     report.totals.answers = Some([(200, 4), (204, 1_200_000)].into());
     assert_eq!(answers(&report), None, "all were taken");
+    report.totals.answers_refused_by_body = Some(0);
+    assert_eq!(answers(&report), None, "and no body says otherwise");
+    report.totals.answers_refused_by_body = Some(1_003);
+    let said = "204 × 1,200,000, 200 × 4; in 1,003 of the 2xx the text of --http-refused-by";
+    assert_eq!(answers(&report).as_deref(), Some(said));
+    report.totals.answers_refused_by_body = None;
     report.totals.answers = Some([(204, 1_200_000), (429, 31), (503, 2000)].into());
     let text = render_again(&report, "r.json".as_ref());
     assert!(text.contains("\nanswers     204 × 1,200,000, 503 × 2,000, 429 × 31\n"), "{text}");

@@ -1,5 +1,7 @@
 use super::*;
 use crate::base::words::Words;
+use crate::counters::answers::{BodyRefusal, REFUSED_STATUSES_MAX};
+use crate::counters::broker_errors::Refusal;
 use crate::counters::{CoreState, Snapshot};
 use crate::observe::logs::tests::capture;
 use crate::observe::testing::{self, SECOND};
@@ -199,7 +201,7 @@ fn a_refusal_is_told_once_for_each_target_and_status() {
         run.shared.live[core].lanes[lane].publish_refused(&[status]);
     }
     let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
-    let told = capture(LogFormat::Text, || ticker.tell_refusals());
+    let told = capture(LogFormat::Text, || ticker.refusals.tell(&ticker.shared));
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].contains("WARN") && told[0].contains("null: first refused answer: 404 Not Found"), "{told:?}");
     assert!(told[1].contains("null2: first refused answer: 503 Service Unavailable"), "{told:?}");
@@ -209,6 +211,24 @@ fn a_refusal_is_told_once_for_each_target_and_status() {
     assert_eq!((&line["event"], &line["status"], &line["target"]), (&"refused".into(), &401.into(), &"null2".into()));
     assert_eq!(lines.len(), 2, "and that the run stopped: {lines:?}");
     assert!(lines[0].contains("null2: another refused answer: 401 Unauthorized"), "{lines:?}");
+}
+
+#[test]
+fn what_a_body_takes_back_is_told_once_for_each_target() {
+    let run = testing::Run::new(2, 2, Some(1_000_000));
+    let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+    for (core, lane, said) in [(0, 0, "\"errors\":true,\n\"items\""), (0, 1, "of the other target"), (1, 0, "no news")]
+    {
+        let mut words = Words::default();
+        words.add(said.as_bytes());
+        run.shared.live[core].lanes[lane].publish_body_refusal(&BodyRefusal { status: 200, words });
+    }
+    let told = capture(LogFormat::Text, || ticker.refusals.tell(&ticker.shared));
+    let said = "first answer with the text of --http-refused-by: 200 OK: ";
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains(&format!("null: {said}\"\"errors\":true,\\n\"items\"\"")), "{told:?}");
+    assert!(told[1].contains(&format!("null2: {said}\"of the other target\"")), "{told:?}");
+    assert!(capture(LogFormat::Text, || ticker.refusals.tell(&ticker.shared)).is_empty());
 }
 
 #[test]
@@ -226,14 +246,14 @@ fn what_a_broker_refuses_is_told_once_for_each_target_and_error() {
     publish(0, 1, &[refusal(-1, "")]);
     publish(1, 0, &[refusal(19, "and again")]);
     let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
-    let told = capture(LogFormat::Text, || ticker.tell_refusals()).join("\n");
+    let told = capture(LogFormat::Text, || ticker.refusals.tell(&ticker.shared)).join("\n");
     assert_eq!((told.matches("WARN").count(), told.matches("refused batch: ").count()), (2, 2), "{told}");
     let line = "null: first refused batch: NOT_ENOUGH_REPLICAS (19): \"two are missing\"";
     assert!(told.contains(line) && told.contains("min.insync.replicas"), "{told}");
     assert!(told.contains("null2: first refused batch: UNKNOWN_SERVER_ERROR (-1)"), "{told}");
     publish(1, 1, &[refusal(999, "")]);
     publish(0, 1, &[refusal(-1, "other words"), refusal(-1, "")]);
-    let lines = capture(LogFormat::Json, || ticker.tell_refusals());
+    let lines = capture(LogFormat::Json, || ticker.refusals.tell(&ticker.shared));
     assert_eq!(lines.len(), 1, "what is new alone: {lines:?}");
     let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
     let facts = (&line["event"], &line["code"], &line["error"], &line["target"]);
@@ -243,7 +263,7 @@ fn what_a_broker_refuses_is_told_once_for_each_target_and_error() {
     for (core, codes) in [(0, 101..=108), (1, 201..=208)] {
         publish(core, 0, &codes.map(|code| refusal(code, "")).collect::<Vec<_>>());
     }
-    let told = capture(LogFormat::Text, || ticker.tell_refusals()).join("\n");
+    let told = capture(LogFormat::Text, || ticker.refusals.tell(&ticker.shared)).join("\n");
     assert_eq!(told.matches("refused batch: ").count(), REFUSED_STATUSES_MAX - 1, "so many of a target: {told}");
 }
 
@@ -254,7 +274,7 @@ fn only_so_many_statuses_of_a_target_are_told() {
     let all: Vec<u16> = (400..400 + REFUSED_STATUSES_MAX as u16).collect();
     let mut told = |lane: usize, statuses: &[u16]| {
         run.shared.live[0].lanes[lane].publish_refused(statuses);
-        capture(LogFormat::Text, || ticker.tell_refusals()).len()
+        capture(LogFormat::Text, || ticker.refusals.tell(&ticker.shared)).len()
     };
     assert_eq!(told(0, &all[..2]), 2);
     assert_eq!(told(0, &all), REFUSED_STATUSES_MAX - 2, "what is new alone");

@@ -159,8 +159,10 @@ mod tests {
                 path: "/".into(),
                 host_header: "h".into(),
                 headers: vec![],
+                bearer: None,
                 records_per_request: 1,
                 pipeline: 1,
+                refused_by: None,
             });
         });
         let said = in_flight(&run.shared.plan).unwrap();

@@ -355,6 +355,13 @@ fn refusals_are_the_first_that_is_said() {
         given.totals.broker_errors = Some([("NOT_ENOUGH_REPLICAS".into(), 7)].into());
         given.records_refused = 50;
     });
+    let by_body = judged(time, Some(0.5), |given| {
+        let (records_offered, records_uncertain) = (100, 50);
+        given.totals = Totals { records_offered, records_uncertain, ..Totals::default() };
+        given.totals.answers_refused_by_body = Some(5);
+        given.records_refused = 50;
+    });
+    assert!(by_body.evidence[0].ends_with("refused 50 of 100 records (2xx with an error)"), "{by_body:?}");
     assert!(of_broker.evidence[0].ends_with("refused 50 of 100 records (NOT_ENOUGH_REPLICAS)"), "{of_broker:?}");
 }
 

@@ -4,7 +4,8 @@ use crate::plan::receive::Protocol as Scheme;
 use crate::receive::books::Books;
 use crate::receive::faults::Faults;
 use socket2::SockRef;
-use std::net::TcpListener;
+use std::io::Read;
+use std::net::{Shutdown, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -79,6 +80,7 @@ fn a_request_counts_once_it_is_answered() {
         ("reset:100%", 0, 0, 1),
         ("truncate:100%", 0, 0, 1),
         ("abort:100%", 0, 0, 0),
+        ("close:100%", 1, 0, 0),
         ("delay=1h:100%", 0, 0, 1),
         ("slow=1h:100%", 0, 0, 1),
     ] {
@@ -137,4 +139,34 @@ fn answers_that_the_peer_does_not_take_leave_their_requests_uncertain() {
     let books = &rig.bench.books;
     assert!(books.requests_uncertain > 0);
     assert_eq!(books.requests + books.requests_uncertain, books.wire_bytes / get.len() as u64);
+}
+
+#[test]
+fn a_close_is_announced_and_what_comes_behind_it_is_not_heeded() {
+    for fault in ["close:100%", "close:100%,slow=1us:100%", "close:100%,delay=1ms:100%"] {
+        let mut rig = Rig::new(fault);
+        let request = post(b"0123456789");
+        rig.client.write_all(&[&request[..], &request[..], &request[..9]].concat()).unwrap();
+        let mut said = Vec::new();
+        for _ in 0..TURNS_MAX {
+            rig.turn();
+            let mut part = [0; 256];
+            match rig.client.read(&mut part) {
+                // The sender ends its side as well: the linger need not last.
+                Ok(0) => rig.client.shutdown(Shutdown::Write).unwrap_or_default(),
+                Ok(count) => said.extend_from_slice(&part[..count]),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{fault}: no reset"),
+            }
+            if rig.connection.is_none() {
+                break;
+            }
+        }
+        assert!(rig.connection.is_none(), "{fault}: it never closed");
+        assert_eq!(said, b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", "{fault}");
+        let books = &rig.bench.books;
+        assert_eq!((books.requests, books.bytes, books.faults[0]), (1, 10, 1), "{fault}");
+        let others =
+            [books.requests_refused, books.requests_uncertain, books.requests_aborted, books.requests_malformed];
+        assert_eq!(others, [0; 4], "{fault}");
+    }
 }

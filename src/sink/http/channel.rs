@@ -1,10 +1,11 @@
 //! One connection of a lane, and the requests on it.
 
 use super::Manner;
+use super::exchange::Exchange;
 use crate::connect::dial::Dialed;
 use crate::connect::dialer::Past;
 use crate::counters::Field;
-use crate::counters::answers::{Answers, is_refusal};
+use crate::counters::answers::{Answers, BodyRefusal, is_refusal};
 use crate::payload::Payload;
 use crate::sink::link::{Breakage, Event, Link, Memory};
 use crate::sink::{Done, Fate};
@@ -17,68 +18,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 
-/// A block as a request, through all of its attempts.
-#[derive(Clone, Copy, Debug)]
-pub struct Exchange {
-    pub slot: u32,
-    /// Its records are of the warm-up.
-    warmup: bool,
-    attempts: u32,
-    /// An earlier attempt may have been taken.
-    doubtful: bool,
-    /// The error of the last attempt.
-    kind: Field,
-    pub not_before_ns: u64,
-    /// The bytes in the ring may have been stamped anew.
-    left_ring: bool,
-    head: usize,
-    sent_ns: u64,
-    /// The kernel has it all; it reads it still.
-    whole: bool,
-    held: bool,
-    staged: bool,
-    /// `NotSent`: another attempt will tell.
-    fate: Option<Fate>,
-}
-
-impl Exchange {
-    /// What became of a request that is not tried again.
-    pub fn given_up(&self) -> Fate {
-        if self.doubtful { Fate::Uncertain(self.kind) } else { Fate::Failed(self.kind) }
-    }
-
-    /// An attempt came to nothing; the next one may go out from this time on, or there is none.
-    fn failed(&mut self, kind: Field, next_ns: Option<u64>) {
-        self.kind = kind;
-        self.not_before_ns = next_ns.unwrap_or(0);
-        self.fate = Some(if next_ns.is_some() { Fate::NotSent } else { self.given_up() });
-    }
-
-    pub fn new(slot: u32, warmup: bool) -> Self {
-        Self {
-            slot,
-            warmup,
-            attempts: 0,
-            doubtful: false,
-            kind: Field::ErrorTimeout,
-            not_before_ns: 0,
-            left_ring: false,
-            head: 0,
-            sent_ns: 0,
-            whole: false,
-            held: false,
-            staged: false,
-            fate: None,
-        }
-    }
-}
-
 /// See the module.
 pub struct Channel {
     pub link: Link,
     parser: ResponseParser,
     heads: Range<usize>,
-    head_bytes: usize,
+    /// Of each place for a head: which version lies there.
+    baked: Vec<u32>,
     free_heads: Vec<usize>,
     /// Where a request is made again, and whether one lies there.
     stage: Range<usize>,
@@ -115,16 +61,16 @@ impl Channel {
         // A server that closes while nothing is asked is noticed at once.
         link.listen(ring);
         let random = SplitMix64::seed_from_u64(manner.seed ^ link.owner().1 as u64);
-        let (head_bytes, places) = (manner.head.bytes(), manner.pipeline + 1);
+        let places = manner.pipeline + 1;
         for place in 0..places {
-            let start = heads.start + place * head_bytes;
-            manner.head.bake(&mut ring.memory()[start..start + head_bytes]);
+            let start = heads.start + place * manner.head.bytes_max();
+            manner.head.bake(&mut ring.memory()[start..]);
         }
         Self {
             link,
-            parser: ResponseParser::new(),
+            parser: ResponseParser::seeking(manner.refused_by.as_ref()),
             heads,
-            head_bytes,
+            baked: vec![manner.head.version(); places],
             free_heads: (0..places).collect(),
             stage,
             stage_taken: false,
@@ -138,7 +84,8 @@ impl Channel {
     }
 
     pub fn reopen<R: NetRing>(&mut self, ring: &mut R, dialed: Dialed) -> io::Result<()> {
-        (self.parser, self.unheeded, self.past) = (ResponseParser::new(), false, Past::Unknown);
+        self.parser.restart();
+        (self.unheeded, self.past) = (false, Past::Unknown);
         self.link.reopen(ring, dialed)?;
         self.link.listen(ring);
         Ok(())
@@ -214,8 +161,12 @@ impl Channel {
             crc32c,
         };
         exchange.head = self.free_heads.pop().expect("room was asked for");
-        let start = self.heads.start + exchange.head * self.head_bytes;
-        let head = start..start + self.head_bytes;
+        let start = self.heads.start + exchange.head * manner.head.bytes_max();
+        let head = start..start + manner.head.bytes();
+        if self.baked[exchange.head] != manner.head.version() {
+            self.baked[exchange.head] = manner.head.version();
+            manner.head.bake(&mut ring.memory()[head.clone()]);
+        }
         manner.head.write(&mut ring.memory()[head.clone()], &stamps);
         exchange.attempts += 1;
         (exchange.sent_ns, exchange.whole, exchange.held) = (now_ns, false, true);
@@ -321,12 +272,19 @@ impl Channel {
         self.has_answered = true;
         let status = response.status;
         answers.count(status, exchange.warmup);
-        if !is_refusal(status) {
+        if !is_refusal(status) && !response.has_text {
             exchange.fate = Some(Fate::Produced);
             self.past = Past::Served;
             return;
         }
         self.past = Past::Used;
+        if response.has_text {
+            // Part of it was taken as a rule, and would be twice if it went again.
+            answers.refused_by_body(BodyRefusal { status, words: self.parser.excerpt() }, exchange.warmup);
+            exchange.doubtful = true;
+            exchange.failed(Field::ErrorBody, None);
+            return;
+        }
         exchange.doubtful |= exchange.whole && may_have_taken(status);
         let kind = if matches!(status, 429 | 503) { Field::ErrorThrottled } else { Field::ErrorStatus };
         let passing = matches!(status, 408 | 425 | 429 | 500..=599);

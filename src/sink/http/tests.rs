@@ -26,6 +26,7 @@ fn past_of_closed(is_asked: bool, says: &str) -> Past {
         pipeline: 1,
         summed: false,
         tls: false,
+        refused_by: None,
         request_timeout_ns: u64::MAX,
         retry: RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 },
         seed: 1,

@@ -1,7 +1,8 @@
 //! The head of a request: rendered once, its numbers patched in place for each request.
 //!
-//! Numbers have a fixed width and are padded with blanks on their left, which HTTP allows there and nowhere else: the
-//! head of every request has the same length, and so lies at a fixed distance before its body.
+//! Numbers have a fixed width and are padded with blanks on their left, which HTTP allows there and nowhere else: they
+//! keep their places, whatever they are. A bearer token, which may change and grow, is the last line, so that nothing
+//! lies behind it that would have to move.
 
 const LENGTH_DIGITS: usize = 10;
 const SEQUENCE_DIGITS: usize = 20;
@@ -9,6 +10,7 @@ const TIMESTAMP_DIGITS: usize = 20;
 const WEIGHT_DIGITS: usize = 7;
 const COUNT_DIGITS: usize = 6;
 const CRC_DIGITS: usize = 10;
+const LINE_END: &[u8] = b"\r\n";
 
 /// What stays the same for all requests of a producer, and which facts its requests state.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +48,13 @@ struct Field {
 
 #[derive(Clone, Debug)]
 pub struct RequestHead {
+    /// With room behind its end for a longer token.
     template: Vec<u8>,
+    bytes: usize,
+    /// Where the token begins.
+    token: Option<usize>,
+    /// How often it was renewed.
+    version: u32,
     length: Field,
     sequence: Option<Field>,
     timestamp: Option<Field>,
@@ -80,7 +88,9 @@ impl RequestHead {
         let crc = facts.run_id.map(|_| number("X-Crc32c", CRC_DIGITS));
         let length = number("Content-Length", LENGTH_DIGITS);
         template.extend_from_slice(b"\r\n");
-        let mut head = Self { template, length, sequence, timestamp, weight, count, crc };
+        let bytes = template.len();
+        let mut head =
+            Self { template, bytes, token: None, version: 0, length, sequence, timestamp, weight, count, crc };
         // A head that was never patched is still one.
         let mut first = std::mem::take(&mut head.template);
         head.write(&mut first, &HeadStamps::default());
@@ -88,14 +98,54 @@ impl RequestHead {
         head
     }
 
-    /// The length of every request's head.
+    /// With a bearer token, which may be renewed by one of up to `bytes_max` bytes.
+    pub fn with_token(mut self, token: &str, bytes_max: usize) -> Self {
+        self.template.truncate(self.bytes - LINE_END.len());
+        self.template.extend_from_slice(b"Authorization: Bearer ");
+        let start = self.template.len();
+        self.token = Some(start);
+        self.template.resize(start + bytes_max + 2 * LINE_END.len(), 0);
+        self.put_token(start, token);
+        self
+    }
+
+    /// From now on requests have this token. One that is too long changes nothing, nor does any where there was none.
+    /// Allocates nothing.
+    pub fn renew(&mut self, token: &str) {
+        if let Some(start) = self.token.filter(|start| start + token.len() + 2 * LINE_END.len() <= self.template.len())
+        {
+            self.put_token(start, token);
+            self.version += 1;
+        }
+    }
+
+    fn put_token(&mut self, start: usize, token: &str) {
+        let mut end = start;
+        for part in [token.as_bytes(), LINE_END, LINE_END] {
+            self.template[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+        self.bytes = end;
+    }
+
+    /// The length of every request's head, until its token is renewed.
     pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The most that it can be.
+    pub fn bytes_max(&self) -> usize {
         self.template.len()
+    }
+
+    /// What was baked by another version is to be baked again.
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// Puts the whole head where requests will be patched.
     pub fn bake(&self, out: &mut [u8]) {
-        out[..self.template.len()].copy_from_slice(&self.template);
+        out[..self.bytes].copy_from_slice(&self.template[..self.bytes]);
     }
 
     /// Patches a baked head.
@@ -156,6 +206,38 @@ mod tests {
         assert!(text.ends_with(&format!("Content-Length: {:>10}\r\n\r\n", 0)), "{text}");
         // But for the user's own.
         assert_eq!(text.matches("\r\nX-").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_token_is_renewed_and_all_else_stays() {
+        let mut head = RequestHead::new("POST", "/", "h", &headers(), HeadFacts { stamped: true, ..BARE });
+        let bare = head.bytes();
+        head = head.with_token("one", 8);
+        let bytes_max = head.bytes_max();
+        let mut out = vec![0xaa; bytes_max + 3];
+        for (at, (token, sent)) in
+            [("one", "one"), ("eight-88", "eight-88"), ("too long9", "eight-88"), ("x", "x")].into_iter().enumerate()
+        {
+            let version = head.version();
+            if at > 0 {
+                head.renew(token);
+            }
+            assert_eq!(head.version() > version, at > 0 && token == sent, "{token}");
+            assert_eq!(head.bytes(), bare + "Authorization: Bearer \r\n".len() + sent.len());
+            head.bake(&mut out);
+            head.write(&mut out, &HeadStamps { body_bytes: 17, sequence: 4, ..HeadStamps::default() });
+            let mut slots = [httparse::EMPTY_HEADER; 16];
+            let mut parsed = httparse::Request::new(&mut slots);
+            assert_eq!(parsed.parse(&out), Ok(httparse::Status::Complete(head.bytes())));
+            let bearer = format!("Bearer {sent}");
+            assert_eq!(value(&parsed, "Authorization"), Some(bearer.as_str()));
+            assert_eq!((value(&parsed, "Content-Length"), value(&parsed, "X-Sequence")), (Some("17"), Some("4")));
+            assert_eq!((head.bytes_max(), &out[bytes_max..]), (bytes_max, &[0xaa; 3][..]));
+        }
+        let mut without = RequestHead::new("POST", "/", "h", &[], BARE);
+        let bytes = without.bytes();
+        without.renew("one");
+        assert_eq!((without.bytes(), without.bytes_max(), without.version()), (bytes, bytes, 0));
     }
 
     proptest! {

@@ -1,9 +1,15 @@
 //! Responses as they arrive, piece by piece, from a buffer that the caller owns. Nothing is allocated and bodies are
-//! skipped; what belongs to the next response stays untouched.
+//! skipped, but for a text that those of 2xx may be searched for; what belongs to the next response stays untouched.
+
+mod seeker;
 
 use crate::base::limits;
+use crate::base::words::Words;
+use seeker::Seeker;
+pub use seeker::Sought;
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 /// How each begins.
 pub const RESPONSE_START: &[u8] = b"HTTP/1.";
@@ -19,6 +25,8 @@ pub struct Response {
     /// The server said so: it does not heed what was sent behind the request (RFC 9112, section 9.6).
     pub says_close: bool,
     pub body_bytes: u64,
+    /// It is a 2xx, and the text that was sought is in its body.
+    pub has_text: bool,
 }
 
 /// How far [`ResponseParser::parse`] came.
@@ -93,6 +101,8 @@ pub struct ResponseParser {
     state: State,
     response: Response,
     interim: u32,
+    /// Boxed: few are wanted.
+    seeker: Option<Box<Seeker>>,
 }
 
 impl Default for ResponseParser {
@@ -103,7 +113,22 @@ impl Default for ResponseParser {
 
 impl ResponseParser {
     pub fn new() -> Self {
-        Self { state: State::Head { searched: 0 }, response: Response::default(), interim: 0 }
+        Self { state: State::Head { searched: 0 }, response: Response::default(), interim: 0, seeker: None }
+    }
+
+    /// One that looks for a text in the bodies of 2xx.
+    pub fn seeking(sought: Option<&Arc<Sought>>) -> Self {
+        Self { seeker: sought.map(|sought| Box::new(Seeker::new(sought.clone()))), ..Self::new() }
+    }
+
+    /// Back to the start of a connection; it looks for the same.
+    pub fn restart(&mut self) {
+        (self.state, self.response, self.interim) = (State::Head { searched: 0 }, Response::default(), 0);
+    }
+
+    /// What was sought and what is behind it, of the last response that has it, until another one begins.
+    pub fn excerpt(&self) -> Words {
+        self.seeker.as_ref().map(|seeker| *seeker.excerpt()).unwrap_or_default()
     }
 
     /// Reads on in `bytes`, which start where the last call's consumed bytes ended. After an error the connection is
@@ -116,7 +141,7 @@ impl ResponseParser {
                 Step::Wait(count) => return Ok(Progress { consumed: consumed + count, response: None }),
                 Step::End(count) => {
                     let response = Some(self.response);
-                    *self = Self::new();
+                    self.restart();
                     return Ok(Progress { consumed: consumed + count, response });
                 }
             }
@@ -129,7 +154,7 @@ impl ResponseParser {
         match self.state {
             State::UntilClose => {
                 let response = self.response;
-                *self = Self::new();
+                self.restart();
                 Ok(Some(response))
             }
             State::Head { searched: 0 } if self.interim == 0 => Ok(None),
@@ -153,7 +178,7 @@ impl ResponseParser {
             },
             State::Trailers(passed) => self.trailers(bytes, passed),
             State::UntilClose => {
-                self.response.body_bytes = self.response.body_bytes.saturating_add(bytes.len() as u64);
+                self.pass(bytes);
                 Ok(Step::Wait(bytes.len()))
             }
         }
@@ -162,7 +187,7 @@ impl ResponseParser {
     /// Skips what is there of `left` bytes; behind them comes `next`, or the end.
     fn skip(&mut self, bytes: &[u8], left: u64, stay: fn(u64) -> State, next: Option<State>) -> Step {
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
-        self.response.body_bytes = self.response.body_bytes.saturating_add(count as u64);
+        self.pass(&bytes[..count]);
         let left = left - count as u64;
         match next {
             _ if left > 0 => {
@@ -174,6 +199,14 @@ impl ResponseParser {
                 Step::On(count)
             }
             None => Step::End(count),
+        }
+    }
+
+    /// Bytes of the body go by.
+    fn pass(&mut self, bytes: &[u8]) {
+        self.response.body_bytes = self.response.body_bytes.saturating_add(bytes.len() as u64);
+        if let Some(seeker) = &mut self.seeker {
+            self.response.has_text = seeker.read(bytes);
         }
     }
 
@@ -219,7 +252,10 @@ impl ResponseParser {
         let without_end = !head.is_bodiless() && head.ends_with_connection();
         // Both at once may be two ideas of where the response ends: nothing after it can be trusted.
         let close = head.close || without_end || (head.has_encoding && head.content_length.is_some());
-        self.response = Response { status, retry_after_seconds, close, says_close: head.close, body_bytes: 0 };
+        self.response = Response { status, retry_after_seconds, close, says_close: head.close, ..Response::default() };
+        if let Some(seeker) = &mut self.seeker {
+            seeker.begin(matches!(status, 200..=299));
+        }
         if head.is_bodiless() {
             return Step::End(length);
         }

@@ -72,6 +72,7 @@ impl NetPlan {
             second_one_in: chance.pick(&[0, 0, 40]),
             refuses: chance.one_in(2),
             hangs_one_in: chance.pick(&[0, 0, 60]),
+            partly_one_in: chance.pick(&[0, 15]),
         };
         let target = NetTarget::Http {
             pipeline: chance.pick(&[1, 1, 2, 4]) as usize,
@@ -114,6 +115,7 @@ impl NetPlan {
             NetTarget::Tcp { .. } => {}
             NetTarget::Http { manners, .. } => {
                 (manners.odd_one_in, manners.hangs_one_in, manners.refuses) = (0, 0, false);
+                manners.partly_one_in = 0;
             }
             NetTarget::Kafka { mood, .. } => (mood.odd_one_in, mood.hangs_one_in) = (0, 0),
         }

@@ -15,7 +15,14 @@ pub struct Manners {
     pub refuses: bool,
     /// One request of so many is never answered.
     pub hangs_one_in: u64,
+    /// One of so many is answered with 200 and, in the body, that not all of it was taken.
+    pub partly_one_in: u64,
 }
+
+/// What such a body has, in two chunks.
+pub const PARTLY: &str = "partly";
+const TAKEN_IN_PART: &str =
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{par\r\n8\r\ntly: 7}\n\r\n0\r\n\r\n";
 
 /// A whole request that was accepted: on which connection, and where the answer that says so ends.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +43,8 @@ pub struct Server {
     hanging: Vec<usize>,
     /// What it answered whole requests with, and those it did not wait for: by lane and status.
     pub answers: BTreeMap<u32, BTreeMap<u16, u64>>,
+    /// Those of them that were for a part only, by lane.
+    pub partly: BTreeMap<u32, u64>,
     pub repeated: u64,
 }
 
@@ -69,6 +78,7 @@ impl Server {
             lanes: BTreeMap::new(),
             hanging: Vec::new(),
             answers: BTreeMap::new(),
+            partly: BTreeMap::new(),
             repeated: 0,
         }
     }
@@ -128,7 +138,13 @@ impl Server {
         }
         let odd = chance.one_in(self.manners.odd_one_in);
         let choice = if odd { chance.between(0..=11) } else { chance.between(12..=15) };
-        let (text, accepts, then) = self.words(choice, chance);
+        let (text, accepts, then) = match chance.one_in(self.manners.partly_one_in) {
+            true => (TAKEN_IN_PART.to_owned(), true, Then::GoOn),
+            false => self.words(choice, chance),
+        };
+        if text == TAKEN_IN_PART {
+            *self.partly.entry(lane).or_default() += 1;
+        }
         self.note(lane, &text);
         reply.bytes.extend(text.bytes());
         reply.then = then;

@@ -97,7 +97,9 @@ fn assert_all_produced<P>(run: &NetOutcome<P>) {
 fn is_peaceful(plan: &NetPlan) -> bool {
     let errs = match plan.target {
         NetTarget::Tcp { .. } => false,
-        NetTarget::Http { manners, .. } => manners.odd_one_in + manners.hangs_one_in > 0 || manners.refuses,
+        NetTarget::Http { manners, .. } => {
+            manners.odd_one_in + manners.hangs_one_in + manners.partly_one_in > 0 || manners.refuses
+        }
         NetTarget::Kafka { mood, .. } => {
             mood.odd_one_in + mood.hangs_one_in + mood.refuse_one_in + mood.garbage_one_in > 0 || mood.lacks.is_some()
         }
@@ -132,7 +134,7 @@ pub fn check_http(plan: &NetPlan, run: &NetOutcome<Server>) {
 
 /// No answer is counted that the server did not give, and each that took a request is.
 fn check_answers(plan: &NetPlan, run: &NetOutcome<Server>, lane: usize) {
-    let NetTarget::Http { records_per_request, .. } = plan.target else { unreachable!() };
+    let NetTarget::Http { records_per_request, manners, .. } = plan.target else { unreachable!() };
     let heard = run.outcome.end.lanes[lane].answers.as_ref().expect("HTTP answers with a status");
     let mut all = heard.measured.clone();
     heard.warm.iter().for_each(|(status, count)| *all.entry(*status).or_default() += count);
@@ -142,11 +144,20 @@ fn check_answers(plan: &NetPlan, run: &NetOutcome<Server>, lane: usize) {
     if is_peaceful(plan) {
         assert_eq!(all, given, "lane {lane}: all answers are heard");
     }
+    let by_body = run.outcome.end.lanes[lane].refused_by_body;
+    assert_eq!(by_body.is_some(), manners.partly_one_in > 0, "lane {lane}: bodies are read where that was asked for");
+    let by_body = by_body.unwrap_or_default();
+    let partly = run.net.peer.partly.get(&(lane as u32)).copied().unwrap_or_default();
+    assert!(by_body.iter().sum::<u64>() <= partly, "lane {lane}: {by_body:?} of {partly} answers for a part");
     if records_per_request == 1 {
         let last = run.outcome.snapshots.last().expect("a core always sends a last snapshot");
         let produced = [&last.warm, &last.measured].map(|part| part[lane].get(Field::RecordsProduced));
         let taken = |counts: &BTreeMap<u16, u64>| counts.range(200..300).map(|(_, count)| count).sum::<u64>();
-        assert_eq!([taken(&heard.warm), taken(&heard.measured)], produced, "lane {lane}: one answer for each record");
+        let [measured, warm] = by_body;
+        let taken = [taken(&heard.warm) - warm, taken(&heard.measured) - measured];
+        assert_eq!(taken, produced, "lane {lane}: one answer for each record");
+        let in_doubt = [&last.warm, &last.measured].map(|part| part[lane].get(Field::ErrorBody));
+        assert_eq!(in_doubt, [warm, measured], "lane {lane}: what is taken in part is no more than that");
     }
 }
 

@@ -3,7 +3,7 @@
 use super::broker::Broker;
 use super::peer::{Collector, Peer};
 use super::plan::{NetPlan, NetTarget};
-use super::server::Server;
+use super::server::{PARTLY, Server};
 use super::witness::{Said, Witness};
 use super::{Remains, SimNet};
 use crate::clock::SimClock;
@@ -20,7 +20,7 @@ use engine::sink::link::ring_depth;
 use engine::sink::redials::Redials;
 use engine::sink::{Sink, http, kafka, tcp};
 use engine::sys::allocation::counted;
-use engine::wire::http::{HeadFacts, RequestHead};
+use engine::wire::http::{HeadFacts, RequestHead, Sought};
 use engine::wire::kafka::batch::HEADER_BYTES;
 use engine::wire::kafka::produce::ProducePrefix;
 use std::cell::RefCell;
@@ -74,7 +74,7 @@ fn framing(plan: &NetPlan, at: usize) -> Framing {
 }
 
 fn http_manner(plan: &NetPlan, at: usize) -> http::Manner {
-    let NetTarget::Http { pipeline, records_per_request, summed, .. } = plan.target else { unreachable!() };
+    let NetTarget::Http { pipeline, records_per_request, summed, manners } = plan.target else { unreachable!() };
     let facts = HeadFacts {
         producer_id: at as u32,
         stamped: true,
@@ -88,6 +88,7 @@ fn http_manner(plan: &NetPlan, at: usize) -> http::Manner {
         pipeline,
         summed,
         tls: false,
+        refused_by: (manners.partly_one_in > 0).then(|| Arc::new(Sought::new(PARTLY.as_bytes()))),
         request_timeout_ns: plan.request_timeout_ns,
         retry: plan.retry,
         seed: plan.base.seed ^ (at as u64) << 32,

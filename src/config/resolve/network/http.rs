@@ -5,7 +5,7 @@ use crate::base::fatal::Fatal;
 use crate::base::{limits, program, units};
 use crate::config::url::{Scheme, Url};
 use crate::config::values::Wanted;
-use crate::plan::{HttpPlan, PayloadPlan, PayloadSource};
+use crate::plan::{BearerPlan, HttpPlan, PayloadPlan, PayloadSource, Secret};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -16,6 +16,8 @@ const WRITTEN: [&str; 2] = ["content-length", "host"];
 /// Facts of records, which the engine states.
 const STATED: [&str; 7] =
     ["x-producer-id", "x-sequence", "x-timestamp", "x-weight", "x-record-count", "x-run-id", "x-crc32c"];
+/// What a bearer token has before it.
+const BEARER: &str = "Authorization: Bearer ";
 const CREDENTIALS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 /// As in `X-Api-Key` and `X-Auth-Token`.
 const CREDENTIAL_ENDINGS: [&str; 7] =
@@ -42,15 +44,25 @@ pub fn plan(
         let what = format!("--connections times --http-pipeline is {depth} requests for each producer; {most} fit");
         errors.push(Fatal::usage(what).mend("--http-pipeline=1"));
     }
+    let refused_by = network.refused_by.clone();
+    let text_bytes = refused_by.as_ref().map_or(0, String::len);
+    if text_bytes > limits::HTTP_REFUSED_BY_BYTES_MAX {
+        let most = limits::HTTP_REFUSED_BY_BYTES_MAX;
+        let what = format!("--http-refused-by: the text is {text_bytes} bytes; {most} are looked for at most");
+        errors.push(Fatal::usage(what).mend("a part of it that no answer has where all is well"));
+    }
     let encrypted = url.scheme == Scheme::Https;
+    let (headers, bearer) = headers(wanted, url, payload, shared, (notes, errors));
     HttpPlan {
         link: link(wanted, url, encrypted.then(|| tls(wanted, url)), retries(ATTEMPTS_DEFAULT)),
         method: network.method,
         path: url.request_target(),
         host_header: url.host_header(),
-        headers: headers(wanted, url, payload, shared, (notes, errors)),
+        headers,
+        bearer,
         records_per_request: network.records_per_request,
         pipeline: network.pipeline,
+        refused_by,
     }
 }
 
@@ -60,7 +72,7 @@ fn headers(
     payload: &PayloadPlan,
     shared: &mut Shared,
     (notes, errors): (&mut Vec<String>, &mut Vec<Fatal>),
-) -> Vec<(String, String)> {
+) -> (Vec<(String, String)>, Option<BearerPlan>) {
     let mut headers = wanted.network.headers.clone();
     for (at, (name, _)) in headers.iter().enumerate() {
         let lower = name.to_ascii_lowercase();
@@ -84,21 +96,24 @@ fn headers(
         headers.push(("User-Agent".to_owned(), concat!("engine/", env!("CARGO_PKG_VERSION")).to_owned()));
     }
     let given = headers.iter().any(|(name, _)| is_credential(name));
-    let made = authorization(wanted, url, shared, errors);
-    if made.is_some() && has(&headers, "Authorization") {
+    let bearer = bearer(wanted, url, shared, errors);
+    let basic = url.user_info.as_ref().map(|info| format!("Basic {}", STANDARD.encode(info)));
+    let is_made = bearer.is_some() || basic.is_some();
+    if is_made && has(&headers, "Authorization") {
         let what = format!("the header Authorization and the bearer token or user info of '{}' are two", url.label());
         errors.push(Fatal::usage(what).mend("leave out one of them"));
     }
-    if (given || made.is_some()) && url.scheme == Scheme::Http && !url.is_local() {
+    if (given || is_made) && url.scheme == Scheme::Http && !url.is_local() {
         notes.push(format!("{}: the credentials travel in the clear; https would encrypt them", url.label()));
     }
-    headers.extend(made.map(|value| ("Authorization".to_owned(), value)));
-    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    headers.extend(basic.map(|value| ("Authorization".to_owned(), value)));
+    let token_bytes = bearer.as_ref().map_or(0, |bearer| BEARER.len() + bearer.token.expose().len() + 4);
+    let bytes = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>() + token_bytes;
     if bytes > limits::HTTP_HEADER_BYTES_MAX {
         let what = format!("the headers of a request are {bytes} bytes; {} fit", limits::HTTP_HEADER_BYTES_MAX);
         errors.push(Fatal::usage(what).mend("fewer or shorter --http-header"));
     }
-    headers
+    (headers, bearer)
 }
 
 /// Whether a header of this name says who asks, as far as names tell.
@@ -107,22 +122,19 @@ pub fn is_credential(name: &str) -> bool {
     CREDENTIAL_ENDINGS.iter().any(|ending| lower.ends_with(ending)) || CREDENTIALS.contains(&lower.as_str())
 }
 
-fn authorization(wanted: &Wanted, url: &Url, shared: &mut Shared, errors: &mut Vec<Fatal>) -> Option<String> {
-    let token = wanted.network.bearer_token.as_deref();
-    if token.is_some() && url.user_info.is_some() {
+fn bearer(wanted: &Wanted, url: &Url, shared: &mut Shared, errors: &mut Vec<Fatal>) -> Option<BearerPlan> {
+    let path = wanted.network.bearer_token.as_deref()?;
+    if url.user_info.is_some() {
         let what = format!("--bearer-token-file and the user info of '{}' are two credentials", url.label());
         errors.push(Fatal::usage(what).mend("leave out one of them"));
     }
-    if let Some(path) = token {
-        let secret = shared.secret("bearer-token-file", path, errors)?;
-        let text = secret.expose().trim();
-        if !text.bytes().all(|b| b.is_ascii_graphic()) {
-            let what = format!("--bearer-token-file '{}': a token is printable ASCII without blanks", path.display());
-            errors.push(Fatal::usage(what).mend(format!("wc -c {}", program::quoted_path(path))));
-        }
-        return Some(format!("Bearer {text}"));
-    }
-    url.user_info.as_ref().map(|info| format!("Basic {}", STANDARD.encode(info)))
+    let secret = shared.secret("bearer-token-file", path, errors)?;
+    let Some(token) = secret.as_token() else {
+        let what = format!("--bearer-token-file '{}': a token is printable ASCII without blanks", path.display());
+        errors.push(Fatal::usage(what).mend(format!("wc -c {}", program::quoted_path(path))));
+        return None;
+    };
+    Some(BearerPlan { path: path.to_owned(), token: Secret::new(token) })
 }
 
 fn content_type(wanted: &Wanted, payload: &PayloadPlan) -> &'static str {

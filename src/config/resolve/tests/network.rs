@@ -127,6 +127,7 @@ fn http_says_who_it_is_and_what_it_sends() {
         ("http-header", "X-A: b"),
         ("http-header", "Idempotency-Key: c"),
         ("bearer-token-file", path.as_str()),
+        ("http-refused-by", "\"errors\":true"),
         ("retry", "5,1ms-2ms"),
         ("annotate", "headers"),
         ("payload-size", "100"),
@@ -135,10 +136,13 @@ fn http_says_who_it_is_and_what_it_sends() {
     let to = http(&made);
     assert_eq!((made.sink.block_bytes, made.sink.queue_depth, to.link.retry.retries_max), (1000, 6, 5));
     assert_eq!(to.headers[0], ("Content-Type".into(), "text/x".into()));
-    assert_eq!(to.headers.last().unwrap(), &("Authorization".into(), "Bearer abc.def".into()));
+    let bearer = to.bearer.as_ref().unwrap();
+    assert_eq!((bearer.token.expose(), bearer.path.to_str()), ("abc.def", Some(path.as_str())));
+    assert_eq!(plan_to_json(&made)["producers"][0]["to"]["headers"][4], "Authorization");
     let tls = to.link.peer.tls.as_ref().unwrap();
     assert_eq!((tls.server_name.as_str(), tls.alpn_http, tls.verify_host), ("localhost", true, true));
     assert_eq!((to.link.peer.port, made.payload.annotate), (443, Annotate::Headers));
+    assert_eq!(to.refused_by.as_deref(), Some("\"errors\":true"));
     assert_eq!((to.method, &plan_to_json(&made)["producers"][0]["to"]["method"]), (HttpMethod::Put, &"PUT".into()));
     assert!(!format!("{made:?}").contains("abc.def") && !plan_to_json(&made).to_string().contains("abc.def"));
 }
@@ -160,6 +164,8 @@ fn http_refuses_what_would_break_or_betray_a_request() {
         (("http-method", "GET"), "--http-method"),
         (("fsync", "each"), "file target"),
         (("request-timeout", "0s"), "0s"),
+        (("http-refused-by", ""), "empty"),
+        (("http-refused-by", &"e".repeat(129)), "129 bytes; 128 are"),
     ] {
         let told = refused(&[url, more]);
         assert!(told.contains(word), "{more:?}: {told}");

@@ -174,7 +174,7 @@ fn any_response() -> impl Strategy<Value = (Vec<u8>, Response)> {
             }
             let retry_after_seconds = retry.map(|retry| retry.min(3600));
             let body_bytes = if bodiless { 0 } else { body.len() as u64 };
-            (text, Response { status, retry_after_seconds, close: false, says_close: false, body_bytes })
+            (text, Response { status, retry_after_seconds, body_bytes, ..Response::default() })
         },
     )
 }
@@ -199,4 +199,57 @@ proptest! {
         let cut = cut.min(stream.len());
         prop_assert_eq!(feed([&stream[..cut], &stream[cut..]]), feed([stream.as_slice()]));
     }
+}
+
+/// A stream of answers through one parser that seeks `text`: which has it, and what is told of the last that does.
+fn sought(text: &str, pieces: &[&[u8]]) -> (Vec<bool>, String) {
+    let mut parser = ResponseParser::seeking(Some(&Arc::new(Sought::new(text.as_bytes()))));
+    let (mut buffer, mut found, mut told) = (Vec::new(), Vec::new(), String::new());
+    let mut note = |parser: &ResponseParser, response: Response| {
+        found.push(response.has_text);
+        if response.has_text {
+            told = parser.excerpt().to_string();
+        }
+    };
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        loop {
+            let progress = parser.parse(&buffer).unwrap();
+            buffer.drain(..progress.consumed);
+            let Some(response) = progress.response else { break };
+            note(&parser, response);
+        }
+    }
+    let last = parser.end().unwrap();
+    last.into_iter().for_each(|response| note(&parser, response));
+    (found, told)
+}
+
+#[test]
+fn a_text_is_sought_in_the_bodies_of_2xx_alone() {
+    const TEXT: &str = "\"errors\":true";
+    let exact = |status: &str, body: &str| format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let stream = [
+        exact("200 OK", "{\"errors\":false}"),
+        exact("201 Created", "{\"errors\":true}"),
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"err\r\n4;x=y\r\nors\"\r\n7\r\n:true,1\r\n0\r\n\r\n".into(),
+        // Neither a refusal's body nor a head or a trailer is searched.
+        exact("503 Busy", "{\"errors\":true}"),
+        "HTTP/1.1 200 OK\r\nX: \"errors\":true\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: \"errors\":true\r\n\r\n".into(),
+        // It begins in one and ends in the next.
+        exact("200 OK", "\"errors\":"),
+        exact("200 OK", "true"),
+        "HTTP/1.1 204 No Content\r\n\r\n".into(),
+        "HTTP/1.1 200 OK\r\n\r\n{\"errors\":true, until the end".into(),
+    ]
+    .concat();
+    let wanted = [false, true, true, false, false, false, false, false, true].to_vec();
+    let wanted = (wanted, "\"errors\":true, until the end".to_owned());
+    let stream = stream.as_bytes();
+    for cut in 0..=stream.len() {
+        assert_eq!(sought(TEXT, &[&stream[..cut], &stream[cut..]]), wanted, "cut at {cut}");
+    }
+    let bytes: Vec<_> = stream.chunks(1).collect();
+    assert_eq!(sought(TEXT, &bytes), wanted, "byte by byte");
+    assert!(feed([stream]).0.iter().all(|response| !response.has_text), "nobody asked");
 }

@@ -1,0 +1,233 @@
+//! The bearer token of an HTTP target, read again while the run goes on: what issues tokens for a time puts the next one
+//! into the same file (Kubernetes projects them so). Blocks, off the cores; each core finds the new one in its inbox.
+
+use crate::base::fatal::Fatal;
+use crate::base::limits;
+use crate::plan::{BearerPlan, Secret};
+use crate::sys::threads;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After so many looks in vain the file is gone, and not only being written.
+const FAILURES_TOLD: u32 = 3;
+
+/// A core's end.
+pub struct TokenInbox {
+    tokens: Receiver<Secret>,
+    /// The thread ends when nobody has one any more.
+    _wanted: Arc<()>,
+}
+
+impl TokenInbox {
+    /// The newest token, where it is news. Neither waits nor allocates.
+    pub fn take(&self) -> Option<Secret> {
+        self.tokens.try_recv().ok()
+    }
+}
+
+/// Reads the file again and again, from a thread on these processors, and puts what is new into one inbox for each of
+/// so many cores. What is no file, a pipe say, is read but once: there are none then.
+///
+/// # Errors
+/// Exit 3 where no thread can be had.
+pub fn watch(bearer: &BearerPlan, cores: usize, cpus: &[usize]) -> Result<Vec<TokenInbox>, Fatal> {
+    if !bearer.path.metadata().is_ok_and(|file| file.is_file()) {
+        return Ok(Vec::new());
+    }
+    let wanted = Arc::new(());
+    let (slots, inboxes): (Vec<_>, _) = (0..cores).map(|_| slot(&wanted)).unzip();
+    let (path, alive, mut reader) = (bearer.path.clone(), Arc::downgrade(&wanted), Reader::new(bearer));
+    // Nobody waits for its end: a read from a file system that hangs must not hold up that of the run.
+    let _detached = threads::start("token", cpus, "a thread", move || look_on(&path, &alive, &mut reader, &slots))?;
+    Ok(inboxes)
+}
+
+/// The thread's end of an inbox with room for one token. It reads as well: a newer one takes an older one's place.
+type Slot = (Sender<Secret>, Receiver<Secret>);
+
+fn slot(wanted: &Arc<()>) -> (Slot, TokenInbox) {
+    let (sender, tokens) = bounded(1);
+    ((sender, tokens.clone()), TokenInbox { tokens, _wanted: wanted.clone() })
+}
+
+fn look_on(path: &Path, alive: &Weak<()>, reader: &mut Reader, slots: &[Slot]) {
+    let shown = path.display();
+    loop {
+        std::thread::sleep(LOOK_EVERY);
+        if alive.strong_count() == 0 {
+            return;
+        }
+        match reader.look(read(path)) {
+            News::None => {}
+            News::Renewed(token) => {
+                slots.iter().for_each(|slot| put(slot, &token));
+                tracing::info!(
+                    event = "token",
+                    "--bearer-token-file '{shown}': requests have the new token from now on"
+                );
+            }
+            News::Failed(why) => {
+                let mend = format!("put a token into {shown}; it is looked at every second");
+                tracing::warn!(
+                    event = "token",
+                    "--bearer-token-file '{shown}': {why}; the last token stays\n  mend: {mend}"
+                );
+            }
+        }
+    }
+}
+
+fn put((sender, older): &Slot, token: &Secret) {
+    while sender.try_send(token.clone()).is_err_and(|error| error.is_full()) {
+        let _replaced = older.try_recv();
+    }
+}
+
+fn read(path: &Path) -> io::Result<Secret> {
+    // What has become a pipe would be waited for.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidData, "it is no file any more"));
+    }
+    let secret = Secret::read(path)?;
+    let token = secret.as_token().map(Secret::new);
+    token.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "a token is printable ASCII without blanks"))
+}
+
+/// What came of a look at the file.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    None,
+    Renewed(Secret),
+    Failed(String),
+}
+
+/// What is known of the file.
+struct Reader {
+    current: Secret,
+    /// Another one, seen once: a file that is being written may have half of it.
+    candidate: Option<Secret>,
+    bytes_max: usize,
+    /// Looks in vain, in a row.
+    failures: u32,
+}
+
+impl Reader {
+    fn new(bearer: &BearerPlan) -> Self {
+        Self { current: bearer.token.clone(), candidate: None, bytes_max: bearer.bytes_max(), failures: 0 }
+    }
+
+    fn look(&mut self, read: io::Result<Secret>) -> News {
+        let fitting = read.and_then(|token| match token.expose().len() {
+            bytes if bytes > self.bytes_max => {
+                let what = format!("its token is {bytes} bytes; requests of this run have room for {}", self.bytes_max);
+                Err(io::Error::new(ErrorKind::InvalidData, what))
+            }
+            _ => Ok(token),
+        });
+        let token = match fitting {
+            Ok(token) => token,
+            Err(why) => {
+                (self.candidate, self.failures) = (None, self.failures.saturating_add(1));
+                return if self.failures == FAILURES_TOLD { News::Failed(why.to_string()) } else { News::None };
+            }
+        };
+        self.failures = 0;
+        if token == self.current {
+            self.candidate = None;
+            return News::None;
+        }
+        if self.candidate.as_ref() != Some(&token) {
+            self.candidate = Some(token);
+            return News::None;
+        }
+        (self.current, self.candidate) = (token.clone(), None);
+        News::Renewed(token)
+    }
+}
+
+// A token of the start leaves room for what requests of every run have.
+const _: () = assert!(limits::HTTP_TOKEN_GROWTH_BYTES < limits::HTTP_HEADER_BYTES_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(token: &str) -> Reader {
+        Reader::new(&BearerPlan { path: "t".into(), token: Secret::new(token) })
+    }
+
+    fn renewed(token: &str) -> News {
+        News::Renewed(Secret::new(token))
+    }
+
+    #[test]
+    fn a_token_is_news_once_it_was_seen_twice() {
+        let mut reader = reader("one");
+        let seen = |token: &str| Ok(Secret::new(token));
+        for (token, news) in [
+            ("one", News::None),
+            ("tw", News::None),
+            ("two", News::None),
+            ("two", renewed("two")),
+            ("two", News::None),
+            ("three", News::None),
+            ("two", News::None),
+            ("three", News::None),
+            ("three", renewed("three")),
+            ("one", News::None),
+            ("one", renewed("one")),
+        ] {
+            assert_eq!(reader.look(seen(token)), news, "{token}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_told_once_until_it_can_be() {
+        let mut reader = reader("one");
+        let gone = || Err(io::Error::from(ErrorKind::NotFound));
+        let told = |news: &[News]| news.iter().filter(|news| matches!(news, News::Failed(_))).count();
+        let news: Vec<_> = (0..9).map(|_| reader.look(gone())).collect();
+        assert_eq!((told(&news), told(&news[..2])), (1, 0), "{news:?}");
+        assert_eq!(reader.look(Ok(Secret::new("two"))), News::None);
+        assert_eq!(reader.look(gone()), News::None, "and what was seen before counts no more");
+        assert_eq!(reader.look(Ok(Secret::new("two"))), News::None);
+        assert_eq!(reader.look(Ok(Secret::new("two"))), renewed("two"));
+        let long = "x".repeat("one".len() + limits::HTTP_TOKEN_GROWTH_BYTES + 1);
+        let news: Vec<_> = (0..5).map(|_| reader.look(Ok(Secret::new(long.clone())))).collect();
+        assert_eq!(told(&news), 1, "{news:?}");
+        assert_eq!(reader.look(Ok(Secret::new(&long[1..]))), News::None);
+        assert_eq!(reader.look(Ok(Secret::new(&long[1..]))), renewed(&long[1..]), "so long it may be");
+    }
+
+    #[test]
+    fn a_newer_token_takes_the_place_of_one_that_nobody_took() {
+        let wanted = Arc::new(());
+        let (slot, inbox) = slot(&wanted);
+        assert_eq!(inbox.take(), None);
+        ["one", "two", "three"].map(Secret::new).iter().for_each(|token| put(&slot, token));
+        assert_eq!((inbox.take(), inbox.take()), (Some(Secret::new("three")), None));
+        drop(inbox);
+        put(&slot, &Secret::new("four"));
+        assert_eq!(Arc::strong_count(&wanted), 1, "which the thread sees");
+    }
+
+    #[test]
+    fn a_pipe_is_no_file_to_look_at_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "one").unwrap();
+        let bearer = |path: &Path| BearerPlan { path: path.to_owned(), token: Secret::new("one") };
+        assert_eq!(watch(&bearer(&path), 3, &[]).unwrap().len(), 3);
+        assert_eq!(watch(&bearer(Path::new("/dev/null")), 3, &[]).unwrap().len(), 0);
+        for (text, why) in [("a b", "printable"), ("", "one line"), ("a\nb", "one line")] {
+            std::fs::write(&path, text).unwrap();
+            assert!(read(&path).unwrap_err().to_string().contains(why), "{text:?}");
+        }
+        std::fs::write(&path, " next \n").unwrap();
+        assert_eq!(read(&path).unwrap(), Secret::new("next"));
+    }
+}

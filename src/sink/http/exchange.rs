@@ -1,0 +1,60 @@
+//! A request through all of its attempts.
+
+use crate::counters::Field;
+use crate::sink::Fate;
+
+/// A block as a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange {
+    pub slot: u32,
+    /// Its records are of the warm-up.
+    pub warmup: bool,
+    pub attempts: u32,
+    /// An earlier attempt may have been taken.
+    pub doubtful: bool,
+    /// The error of the last attempt.
+    pub kind: Field,
+    pub not_before_ns: u64,
+    /// The bytes in the ring may have been stamped anew.
+    pub left_ring: bool,
+    pub head: usize,
+    pub sent_ns: u64,
+    /// The kernel has it all; it reads it still.
+    pub whole: bool,
+    pub held: bool,
+    pub staged: bool,
+    /// `NotSent`: another attempt will tell.
+    pub fate: Option<Fate>,
+}
+
+impl Exchange {
+    /// What became of a request that is not tried again.
+    pub fn given_up(&self) -> Fate {
+        if self.doubtful { Fate::Uncertain(self.kind) } else { Fate::Failed(self.kind) }
+    }
+
+    /// An attempt came to nothing; the next one may go out from this time on, or there is none.
+    pub fn failed(&mut self, kind: Field, next_ns: Option<u64>) {
+        self.kind = kind;
+        self.not_before_ns = next_ns.unwrap_or(0);
+        self.fate = Some(if next_ns.is_some() { Fate::NotSent } else { self.given_up() });
+    }
+
+    pub fn new(slot: u32, warmup: bool) -> Self {
+        Self {
+            slot,
+            warmup,
+            attempts: 0,
+            doubtful: false,
+            kind: Field::ErrorTimeout,
+            not_before_ns: 0,
+            left_ring: false,
+            head: 0,
+            sent_ns: 0,
+            whole: false,
+            held: false,
+            staged: false,
+            fate: None,
+        }
+    }
+}
