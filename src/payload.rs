@@ -172,11 +172,6 @@ impl Payload {
         Some(Extent { records, bytes, full: records == limit })
     }
 
-    /// `extent`, until all callers say so.
-    pub fn run(&self, budget_bytes: u64, span_max: u64, records_max: u64) -> Option<Extent> {
-        self.extent(budget_bytes, span_max, records_max)
-    }
-
     /// Records from ring position `at`, at most `most`, whose spans together fit into `span_max`.
     fn fitting(&self, at: u64, most: u64, span_max: u64) -> u64 {
         let frame = self.framing.bytes();

@@ -2,7 +2,6 @@
 
 pub mod aio;
 pub mod allocation;
-pub mod blocking;
 pub mod clock;
 pub mod crc;
 pub mod ethtool;
@@ -18,6 +17,7 @@ pub mod region;
 pub mod ring;
 pub mod socket;
 pub mod streams;
+pub mod syscalls;
 pub mod threads;
 pub mod timer;
 pub mod uring;

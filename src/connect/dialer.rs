@@ -35,7 +35,7 @@ const IDLE_NS_MIN: u64 = 100_000_000;
 
 /// What became of the connection that is to be replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Past {
+pub enum LastUse {
     /// Nothing, or nobody knows: one that died young counts as a failure.
     #[default]
     Unknown,
@@ -62,7 +62,7 @@ pub struct DialOrder {
     pub lane: u32,
     pub connection: u32,
     pub peer: Arc<PeerPlan>,
-    pub past: Past,
+    pub last_use: LastUse,
 }
 
 /// One for each order. Boxed by the dialer, so that nothing large moves through the queue.
@@ -288,19 +288,19 @@ impl Desk {
             tracing::warn!("{words}");
         }
         let now = Instant::now();
-        let may_be_idle = order.past == Past::Unasked && self.has_answered(&order.peer);
+        let may_be_idle = order.last_use == LastUse::Unasked && self.has_answered(&order.peer);
         let record = self.records.entry(key(&order)).or_default();
         let lived = |at: Instant| now.saturating_duration_since(at);
         let idle = may_be_idle && record.dialed_at.is_some_and(|at| lived(at) >= Duration::from_nanos(IDLE_NS_MIN));
-        let past = if idle { Past::Served } else { order.past };
-        let is_lost = record.peer_address.is_some() && past != Past::Served;
+        let last_use = if idle { LastUse::Served } else { order.last_use };
+        let is_lost = record.peer_address.is_some() && last_use != LastUse::Served;
         if is_lost && !std::mem::replace(&mut record.is_down, true) {
             self.outages.lost();
         }
         let young = |at: Instant| lived(at) < Duration::from_nanos(limits::BACKOFF_MAX_NS);
-        record.failures = match (past, record.dialed_at.take()) {
-            (Past::Served, _) => 0,
-            (Past::Used | Past::Closed { used: true }, _) => 1,
+        record.failures = match (last_use, record.dialed_at.take()) {
+            (LastUse::Served, _) => 0,
+            (LastUse::Used | LastUse::Closed { used: true }, _) => 1,
             (_, Some(at)) if young(at) => record.failures.saturating_add(1),
             (_, Some(_)) => 0,
             (_, None) => record.failures,
@@ -315,7 +315,7 @@ impl Desk {
 
     /// Who only stopped sending cannot be told from who is gone.
     fn tell_of_closing(&mut self, order: &DialOrder) {
-        if matches!(order.past, Past::Closed { .. }) && !std::mem::replace(&mut self.told_of_closing, true) {
+        if matches!(order.last_use, LastUse::Closed { .. }) && !std::mem::replace(&mut self.told_of_closing, true) {
             let peer = shown(&order.peer);
             tracing::warn!("{peer} closed its sending side: such a peer is taken for gone, and is dialed again");
         }
@@ -323,7 +323,7 @@ impl Desk {
 
     /// Each once.
     fn tell_of_alert(&mut self, order: &DialOrder) {
-        let Past::Alert { description, used } = order.past else { return };
+        let LastUse::Alert { description, used } = order.last_use else { return };
         if self.told_of_alerts.insert(description) {
             let from = self.records.get(&key(order)).and_then(|record| record.peer_address);
             tracing::warn!("{}", words_of_alert(&order.peer, (description, used), from));
@@ -333,13 +333,13 @@ impl Desk {
     /// Of a peer that speaks no HTTP; once for each. One that has answered closes for a reason of its own.
     fn news_of_no_http(&mut self, order: &DialOrder) -> Option<String> {
         let record = self.records.entry(key(order)).or_default();
-        record.mute = if order.past == Past::Mute { record.mute.saturating_add(1) } else { 0 };
+        record.mute = if order.last_use == LastUse::Mute { record.mute.saturating_add(1) } else { 0 };
         let mute = record.mute;
-        let words = match order.past {
-            Past::Mute if mute == no_http::MUTE_TOLD_AT && !self.has_answered(&order.peer) => {
+        let words = match order.last_use {
+            LastUse::Mute if mute == no_http::MUTE_TOLD_AT && !self.has_answered(&order.peer) => {
                 no_http::words_of_silence(&order.peer)
             }
-            Past::NoHttp { start } => no_http::words_of_answer(&order.peer, start),
+            LastUse::NoHttp { start } => no_http::words_of_answer(&order.peer, start),
             _ => return None,
         };
         self.outages.is_first_of(&shown(&order.peer)).then_some(words)

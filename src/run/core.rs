@@ -12,9 +12,9 @@ use crate::sink::links;
 use crate::sink::null::NullSink;
 use crate::sink::stdout::StdoutSink;
 use crate::sys;
-use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::Ring;
+use crate::sys::syscalls::Syscalls;
 use crate::sys::threads::{self, OnPanic};
 use std::thread::JoinHandle;
 
@@ -37,9 +37,9 @@ fn begin(setup: Setup) -> Result<CoreEnd, Fatal> {
     let lanes = prepared.payloads.len();
     let depth = plan.sink.queue_depth * lanes + lanes;
     match (plan.sink.kind, plan.io) {
-        (SinkKind::Null, _) => enter_loop(setup, Blocking::new(region, depth), prepared, NullSink::new(lanes, depth)),
+        (SinkKind::Null, _) => enter_loop(setup, Syscalls::new(region, depth), prepared, NullSink::new(lanes, depth)),
         (SinkKind::Stdout, _) => {
-            let mut ring = Blocking::new(region, depth);
+            let mut ring = Syscalls::new(region, depth);
             let immutable = plan.payload.annotate != Annotate::Payload;
             let sink = StdoutSink::new(ring.memory(), immutable)
                 .map_err(|error| Fatal::host(format!("stdout: {error}")).mend("--target stdout | READER, or > FILE"))?;

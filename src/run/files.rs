@@ -14,9 +14,9 @@ use crate::sink::file::made::Made;
 use crate::sink::file::open;
 use crate::sink::file::{Contents, FileLane, FileSink, LaneSetup};
 use crate::sys::aio::Aio;
-use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::Ring;
+use crate::sys::syscalls::Syscalls;
 use crate::sys::uring::Uring;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -87,7 +87,7 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, depth: usize, mut prepare
     let direct = setup.plan.producers.iter().filter_map(|producer| producer.file()).all(|file| file.direct);
     match if direct { Aio::new(region, depth).map_err(|(region, _)| region) } else { Err(region) } {
         Ok(ring) => run_on(setup, ring, prepared),
-        Err(region) => run_on(setup, Blocking::new(region, depth), prepared),
+        Err(region) => run_on(setup, Syscalls::new(region, depth), prepared),
     }
 }
 

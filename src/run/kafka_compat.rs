@@ -9,8 +9,8 @@ use crate::payload::framing::KafkaFraming;
 use crate::plan::{KafkaClient, KafkaPlan, RunPlan, TargetPlan};
 use crate::sink::Room;
 use crate::sink::kafka_compat::{KafkaCompatSink, LaneSetup};
-use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
+use crate::sys::syscalls::Syscalls;
 use crate::wire::kafka::batch::HEADER_BYTES;
 
 /// Whether the run goes through rskafka.
@@ -20,7 +20,7 @@ pub fn is_wanted(plan: &RunPlan) -> bool {
 }
 
 pub fn run(setup: Setup, region: Region, prepared: Prepared) -> Result<CoreEnd, Fatal> {
-    let ring = Blocking::new(region, setup.plan.sink.queue_depth * prepared.payloads.len());
+    let ring = Syscalls::new(region, setup.plan.sink.queue_depth * prepared.payloads.len());
     let sink = open(&setup)?;
     enter_loop(setup, ring, prepared, sink)
 }

@@ -3,7 +3,7 @@
 use super::enter::enter_loop;
 use super::kafka::KafkaLane;
 use super::setup::{Prepared, Setup};
-use super::sink_options::{http_manner, kafka_options};
+use super::sink_options::{http_options, kafka_options};
 use super::{kafka_compat, region};
 use crate::base::fatal::Fatal;
 use crate::connect::dial::Dialed;
@@ -18,9 +18,9 @@ use crate::sink::kafka::{self, KafkaSink};
 use crate::sink::links;
 use crate::sink::redials::Redials;
 use crate::sink::tcp::{self, TcpSink};
-use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::NetRing;
+use crate::sys::syscalls::Syscalls;
 use crate::sys::uring::Uring;
 use std::ops::Range;
 
@@ -34,7 +34,7 @@ pub fn with_ring(setup: Setup, io: Io, region: Region, mut prepared: Prepared) -
     let depth = links::operations(&setup.plan, &lanes);
     match io {
         Io::Syscall => {
-            let ring = Blocking::new(region, depth).zero_copy(setup.plan.zero_copy);
+            let ring = Syscalls::new(region, depth).zero_copy(setup.plan.zero_copy);
             with_sink(setup, ring, prepared)
         }
         Io::Uring => {
@@ -165,7 +165,7 @@ fn open_http<R: NetRing>(
     for (dialed, staging, producer) in lanes(setup, prepared, dialed) {
         let TargetPlan::Http(http) = &producer.to else { continue };
         setups.push(http::LaneSetup {
-            manner: http_manner(plan, producer, http),
+            options: http_options(plan, producer, http),
             dialed,
             staging,
             block_bytes: prepared.block_bytes,

@@ -50,7 +50,7 @@ pub fn staging_bytes(setup: &Setup, (lane, producer): (usize, &ProducerPlan), bl
     Ok(match &producer.to {
         TargetPlan::Tcp(plan) => tcp::staging_bytes(plan.link.connections, block_bytes),
         TargetPlan::Http(plan) => {
-            http_manner(&setup.plan, producer, plan).staging_bytes(plan.link.connections, block_bytes)
+            http_options(&setup.plan, producer, plan).staging_bytes(plan.link.connections, block_bytes)
         }
         TargetPlan::Kafka(kafka) if kafka.client == KafkaClient::Uring => {
             let lane = &setup.kafka_lanes[lane];
@@ -101,7 +101,7 @@ fn holds_all_unanswered(setup: &Setup, kafka: &KafkaPlan, partitions: usize) -> 
 }
 
 /// How a lane's requests are made and sent.
-pub fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan) -> http::Manner {
+pub fn http_options(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan) -> http::Options {
     let beside = plan.payload.annotate == Annotate::Headers;
     let facts = HeadFacts {
         producer_id: producer.id,
@@ -112,7 +112,7 @@ pub fn http_manner(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan
     };
     let LinkPlan { peer, request_timeout_ns, retry, .. } = &http.link;
     let head = RequestHead::new(http.method.name(), &http.path, &http.host_header, &http.headers, facts);
-    http::Manner {
+    http::Options {
         head: match &http.bearer {
             Some(bearer) => head.with_token(bearer.token.expose(), bearer.bytes_max()),
             None => head,
@@ -147,7 +147,7 @@ mod tests {
         let head = |words: &str| {
             let plan = plan(&format!("--target http://localhost/ {words}"));
             let TargetPlan::Http(http) = &plan.producers[0].to else { panic!("{words}") };
-            let head = http_manner(&plan, &plan.producers[0], http).head;
+            let head = http_options(&plan, &plan.producers[0], http).head;
             let mut bytes = vec![0; head.bytes()];
             head.bake(&mut bytes);
             String::from_utf8(bytes).unwrap()

@@ -5,8 +5,8 @@
 //! that was sent whole and has no whole answer, or one like 500, may have been taken: without a later 2xx it is
 //! uncertain; so is one whose 2xx has the text of `--http-refused-by` in its body, and that one is not tried again.
 
-mod channel;
-mod exchange;
+mod connection;
+mod delivery;
 
 use super::link::{self, Area, Link, TLS_INBOX_BYTES_MIN};
 use super::redials::Redials;
@@ -20,8 +20,8 @@ use crate::payload::Payload;
 use crate::plan::RetryPlan;
 use crate::sys::ring::{NetRing, Wait};
 use crate::wire::http::{RequestHead, Sought};
-use channel::{Channel, OfLane};
-use exchange::Exchange;
+use connection::{Connection, OfLane};
+use delivery::Delivery;
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
@@ -41,7 +41,7 @@ const GATHERED_NS: u64 = 100_000;
 
 /// How a lane posts; the same for all of its connections.
 #[derive(Clone, Debug)]
-pub struct Manner {
+pub struct Options {
     pub head: RequestHead,
     pub records_per_request: u64,
     pub pipeline: usize,
@@ -56,7 +56,7 @@ pub struct Manner {
     pub seed: u64,
 }
 
-impl Manner {
+impl Options {
     fn heads_bytes(&self) -> usize {
         (self.pipeline + 1) * self.head.bytes_max()
     }
@@ -74,7 +74,7 @@ impl Manner {
 
 /// What one lane is opened with.
 pub struct LaneSetup {
-    pub manner: Manner,
+    pub options: Options,
     pub dialed: Vec<Dialed>,
     pub staging: Range<usize>,
     pub block_bytes: u64,
@@ -83,12 +83,12 @@ pub struct LaneSetup {
 }
 
 struct HttpLane {
-    manner: Manner,
-    channels: Vec<Channel>,
+    options: Options,
+    connections: Vec<Connection>,
     /// Requests that wait for their next attempt, in the order in which they failed.
-    again: VecDeque<Exchange>,
+    again: VecDeque<Delivery>,
     answers: Answers,
-    /// The channel that the last `room` spoke of, and the one that the last block went to.
+    /// The connection that the last `room` spoke of, and the one that the last block went to.
     chosen: usize,
     last: usize,
     retries: u64,
@@ -135,22 +135,22 @@ impl HttpSink {
     pub fn open<R: NetRing>(ring: &mut R, setups: Vec<LaneSetup>, redials: Redials) -> Result<Self, Fatal> {
         let mut lanes = Vec::new();
         for (lane, setup) in setups.into_iter().enumerate() {
-            let manner = setup.manner;
+            let options = setup.options;
             let mut start = setup.staging.start;
             let mut take = |bytes: usize| {
                 start += bytes;
                 start - bytes..start
             };
-            let mut channels = Vec::new();
+            let mut connections = Vec::new();
             for (index, dialed) in setup.dialed.into_iter().enumerate() {
-                let area = take(Area::bytes(INBOX_BYTES, manner.tls)).start;
-                let (heads, stage) = (take(manner.heads_bytes()), take(setup.block_bytes as usize));
-                let link = Link::open(ring, (lane, index), dialed, Area::cut(area, INBOX_BYTES, manner.tls))?;
-                channels.push(Channel::new(ring, link, heads, stage, &manner));
+                let area = take(Area::bytes(INBOX_BYTES, options.tls)).start;
+                let (heads, buffer) = (take(options.heads_bytes()), take(setup.block_bytes as usize));
+                let link = Link::open(ring, (lane, index), dialed, Area::cut(area, INBOX_BYTES, options.tls))?;
+                connections.push(Connection::new(ring, link, heads, buffer, &options));
             }
             let again = VecDeque::with_capacity(setup.window);
-            let answers = Answers::of(manner.refused_by.is_some());
-            lanes.push(HttpLane { manner, channels, again, answers, chosen: 0, last: 0, retries: 0 });
+            let answers = Answers::of(options.refused_by.is_some());
+            lanes.push(HttpLane { options, connections, again, answers, chosen: 0, last: 0, retries: 0 });
         }
         let gathering = Gathering::default();
         Ok(Self { lanes, redials, tokens: None, now_ns: 0, drained_ns: u64::MAX, gathering })
@@ -169,27 +169,27 @@ impl HttpLane {
             return;
         }
         // A server that closes new connections at once would use up a request's attempts.
-        let proven = self.channels.iter().any(Channel::has_served);
-        for channel in &mut self.channels {
-            if !channel.has_room(&self.manner) {
+        let proven = self.connections.iter().any(Connection::has_served);
+        for connection in &mut self.connections {
+            if !connection.has_room(&self.options) {
                 continue;
             }
-            let wait_ns = if proven && !channel.has_served() { PROVEN_WAIT_NS } else { 0 };
-            let is_due = |exchange: &Exchange| exchange.not_before_ns.saturating_add(wait_ns) <= now_ns;
+            let wait_ns = if proven && !connection.has_served() { PROVEN_WAIT_NS } else { 0 };
+            let is_due = |delivery: &Delivery| delivery.not_before_ns.saturating_add(wait_ns) <= now_ns;
             let Some(at) = self.again.iter().position(is_due) else { continue };
-            if let Some(exchange) = self.again.remove(at) {
+            if let Some(delivery) = self.again.remove(at) {
                 self.retries += 1;
-                channel.send(ring, payload, &self.manner, exchange, now_ns);
+                connection.send(ring, payload, &self.options, delivery, now_ns);
             }
         }
     }
 
     /// What may go out again only when the drain is over is not waited for.
     fn give_up_late(&mut self, at: usize, drained_ns: u64, done: &mut Vec<Done>) {
-        self.again.retain(|exchange| {
-            let in_time = exchange.not_before_ns < drained_ns;
+        self.again.retain(|delivery| {
+            let in_time = delivery.not_before_ns < drained_ns;
             if !in_time {
-                done.push(Done::rest(at, exchange.slot, exchange.given_up()));
+                done.push(Done::rest(at, delivery.slot, delivery.unconfirmed()));
             }
             in_time
         });
@@ -199,12 +199,12 @@ impl HttpLane {
 impl<R: NetRing> Sink<R> for HttpSink {
     fn room(&mut self, _ring: &mut R, lane: usize, _next_length: u64) -> Room {
         let lane = &mut self.lanes[lane];
-        let count = lane.channels.len();
+        let count = lane.connections.len();
         let mut turns = (1..=count).map(|step| (lane.last + step) % count);
-        match turns.find(|at| lane.channels[*at].has_room(&lane.manner)) {
+        match turns.find(|at| lane.connections[*at].has_room(&lane.options)) {
             Some(at) => {
                 lane.chosen = at;
-                Room { bytes: u64::MAX, records: lane.manner.records_per_request }
+                Room { bytes: u64::MAX, records: lane.options.records_per_request }
             }
             None => Room::NONE,
         }
@@ -212,9 +212,9 @@ impl<R: NetRing> Sink<R> for HttpSink {
 
     fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
         let now_ns = self.now_ns;
-        let HttpLane { manner, channels, chosen, last, .. } = &mut self.lanes[lane];
-        let exchange = Exchange::new(slot, payload.block(slot).warmup);
-        channels[*chosen].send(ring, payload, manner, exchange, now_ns);
+        let HttpLane { options, connections, chosen, last, .. } = &mut self.lanes[lane];
+        let delivery = Delivery::new(slot, payload.block(slot).warmup);
+        connections[*chosen].send(ring, payload, options, delivery, now_ns);
         *last = *chosen;
         self.gathering.sends += 1;
     }
@@ -222,11 +222,12 @@ impl<R: NetRing> Sink<R> for HttpSink {
     fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
         let sends = std::mem::take(&mut self.gathering.sends);
         let Wait::ForNs(mut ns) = wait else { return ring.enter(wait) };
-        if self.lanes.iter().any(|lane| !lane.again.is_empty() || lane.channels.iter().any(Channel::is_busy)) {
+        if self.lanes.iter().any(|lane| !lane.again.is_empty() || lane.connections.iter().any(Connection::is_busy)) {
             ns = ns.min(WAKE_NS);
         }
-        let full = self.lanes.iter().all(|lane| !lane.channels.iter().any(|channel| channel.has_room(&lane.manner)));
-        let unanswered = self.lanes.iter().flat_map(|lane| &lane.channels).map(Channel::unanswered).sum();
+        let full =
+            self.lanes.iter().all(|lane| !lane.connections.iter().any(|connection| connection.has_room(&lane.options)));
+        let unanswered = self.lanes.iter().flat_map(|lane| &lane.connections).map(Connection::unanswered).sum();
         if full && let Some(wanted) = self.gathering.wish(sends, unanswered) {
             ring.gather(wanted);
             ns = ns.min(GATHERED_NS);
@@ -237,37 +238,37 @@ impl<R: NetRing> Sink<R> for HttpSink {
     fn reap(&mut self, ring: &mut R, payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>) {
         self.now_ns = now_ns;
         if let Some(token) = self.tokens.as_ref().and_then(TokenInbox::take) {
-            self.lanes.iter_mut().for_each(|lane| lane.manner.head.renew(token.expose()));
+            self.lanes.iter_mut().for_each(|lane| lane.options.head.renew(token.expose()));
         }
         let mut completions = 0;
         while let Some(completion) = ring.completion() {
             completions += 1;
             let (at, index) = link::owner_of(completion.token);
-            let HttpLane { manner, channels, again, answers, .. } = &mut self.lanes[at];
-            let channel = &mut channels[index];
-            let event = channel.link.complete(ring, completion);
-            let of_lane = OfLane { payload: &mut payloads[at], manner, answers, again };
-            let had_answered = channel.has_answered();
-            let is_gone = channel.on_event(ring, of_lane, event, now_ns, done);
-            if !had_answered && channel.has_answered() {
+            let HttpLane { options, connections, again, answers, .. } = &mut self.lanes[at];
+            let connection = &mut connections[index];
+            let event = connection.link.complete(ring, completion);
+            let of_lane = OfLane { payload: &mut payloads[at], options, answers, again };
+            let had_answered = connection.has_answered();
+            let is_gone = connection.on_event(ring, of_lane, event, now_ns, done);
+            if !had_answered && connection.has_answered() {
                 self.redials.note_answer(at);
             }
             if is_gone {
-                self.redials.order_after(at, index, channel.past());
+                self.redials.order_after(at, index, connection.last_use());
             }
         }
         self.gathering.came(completions);
         while let Some((at, index, dialed)) = self.redials.take() {
-            if self.lanes[at].channels[index].reopen(ring, *dialed).is_err() {
+            if self.lanes[at].connections[index].reopen(ring, *dialed).is_err() {
                 self.redials.order(at, index);
             }
         }
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
             lane.send_again(ring, payload, now_ns);
-            let HttpLane { manner, channels, again, answers, .. } = lane;
-            for (index, channel) in channels.iter_mut().enumerate() {
-                if channel.check_time(ring, OfLane { payload, manner, answers, again }, now_ns, done) {
-                    self.redials.order_after(at, index, channel.past());
+            let HttpLane { options, connections, again, answers, .. } = lane;
+            for (index, connection) in connections.iter_mut().enumerate() {
+                if connection.check_time(ring, OfLane { payload, options, answers, again }, now_ns, done) {
+                    self.redials.order_after(at, index, connection.last_use());
                 }
             }
             lane.give_up_late(at, self.drained_ns, done);
@@ -275,7 +276,7 @@ impl<R: NetRing> Sink<R> for HttpSink {
     }
 
     fn byte_ns_max(&self) -> u64 {
-        if self.lanes.iter().any(|lane| lane.manner.tls) { SEALED_BYTE_NS_MAX } else { 1 }
+        if self.lanes.iter().any(|lane| lane.options.tls) { SEALED_BYTE_NS_MAX } else { 1 }
     }
 
     fn drain_until(&mut self, until_ns: u64) {
@@ -285,7 +286,7 @@ impl<R: NetRing> Sink<R> for HttpSink {
     fn take_wire(&mut self, lane: usize) -> Wire {
         let lane = &mut self.lanes[lane];
         let mut wire = Wire { retries: std::mem::take(&mut lane.retries), ..Wire::default() };
-        lane.channels.iter_mut().for_each(|channel| wire += channel.link.take_wire());
+        lane.connections.iter_mut().for_each(|connection| wire += connection.link.take_wire());
         wire
     }
 
@@ -295,9 +296,9 @@ impl<R: NetRing> Sink<R> for HttpSink {
 
     fn give_up(&mut self, ring: &mut R, _payloads: &mut [Payload], done: &mut Vec<Done>) {
         for (at, lane) in self.lanes.iter_mut().enumerate() {
-            lane.channels.iter_mut().for_each(|channel| channel.link.count_retransmits(ring));
-            let waiting = lane.again.iter().map(|exchange| (exchange.slot, exchange.given_up()));
-            let sent = lane.channels.iter().flat_map(Channel::leftovers);
+            lane.connections.iter_mut().for_each(|connection| connection.link.count_retransmits(ring));
+            let waiting = lane.again.iter().map(|delivery| (delivery.slot, delivery.unconfirmed()));
+            let sent = lane.connections.iter().flat_map(Connection::leftovers);
             done.extend(waiting.chain(sent).map(|(slot, fate)| Done::rest(at, slot, fate)));
         }
     }

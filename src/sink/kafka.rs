@@ -214,10 +214,10 @@ impl<R: NetRing> Sink<R> for KafkaSink {
             let (at, index) = link::owner_of(completion.token);
             let KafkaLane { options, connections, outbox, errors, .. } = &mut self.lanes[at];
             let connection = &mut connections[index];
-            let (event, past) = (connection.link.complete(ring, completion), connection.past(now_ns));
+            let (event, last_use) = (connection.link.complete(ring, completion), connection.last_use(now_ns));
             let of_lane = OfLane { payload: &mut payloads[at], options, outbox, errors };
             if connection.on_event(ring, of_lane, event, now_ns, done) {
-                self.redials.order_after(at, index, connection.past_of_end(past));
+                self.redials.order_after(at, index, connection.last_use_of_end(last_use));
             }
         }
         while let Some((at, index, dialed)) = self.redials.take() {
@@ -228,9 +228,9 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
             let KafkaLane { options, connections, outbox, errors, .. } = lane;
             for (index, connection) in connections.iter_mut().enumerate() {
-                let past = connection.past(now_ns);
+                let last_use = connection.last_use(now_ns);
                 if connection.check_time(ring, OfLane { payload, options, outbox, errors }, now_ns, done) {
-                    self.redials.order_after(at, index, connection.past_of_end(past));
+                    self.redials.order_after(at, index, connection.last_use_of_end(last_use));
                 }
                 if let Some(why) = connection.take_end() {
                     self.ending.get_or_insert(Ending::Broken(why));

@@ -13,7 +13,7 @@ mod outgoing;
 
 use crate::base::fatal::Fatal;
 use crate::connect::dial::Dialed;
-use crate::connect::dialer::Past;
+use crate::connect::dialer::LastUse;
 use crate::connect::tls::TlsSession;
 use crate::sink::Wire;
 use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Progress};
@@ -212,8 +212,8 @@ impl Link {
     }
 
     /// What the dialer is told of a connection that is gone and was good for `own`.
-    pub fn past(&self, own: Past) -> Past {
-        if let State::Down(why) = self.state { why.past(own) } else { own }
+    pub fn last_use(&self, own: LastUse) -> LastUse {
+        if let State::Down(why) = self.state { why.last_use(own) } else { own }
     }
 
     /// Nothing is on its way out.

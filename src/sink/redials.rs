@@ -3,7 +3,7 @@
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, units};
 use crate::connect::dial::Dialed;
-use crate::connect::dialer::{Answer, DialHandle, DialOrder, Past};
+use crate::connect::dialer::{Answer, DialHandle, DialOrder, LastUse};
 use crate::plan::PeerPlan;
 use crossbeam_channel::RecvTimeoutError;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub struct Redials {
     /// Of each lane: its peer has answered a request, of this lane or another.
     answered: Vec<Arc<AtomicBool>>,
     /// Connections that are wanted and not ordered yet.
-    wanted: Vec<(u32, u32, Past)>,
+    wanted: Vec<(u32, u32, LastUse)>,
     /// Orders without an answer.
     open: usize,
 }
@@ -99,19 +99,19 @@ impl Redials {
 
     /// Asks for a new connection in place of one that broke.
     pub fn order(&mut self, lane: usize, connection: usize) {
-        self.order_after(lane, connection, Past::Unknown);
+        self.order_after(lane, connection, LastUse::Unknown);
     }
 
     /// The same where it is known what that one was good for.
-    pub fn order_after(&mut self, lane: usize, connection: usize, past: Past) {
-        self.wanted.push((lane as u32, connection as u32, past));
+    pub fn order_after(&mut self, lane: usize, connection: usize, last_use: LastUse) {
+        self.wanted.push((lane as u32, connection as u32, last_use));
     }
 
     /// Nothing that was asked for is outstanding here.
     fn place_orders(&mut self) {
-        while let Some((lane, connection, past)) = self.wanted.last().copied() {
+        while let Some((lane, connection, last_use)) = self.wanted.last().copied() {
             let peer = self.peers[lane as usize].clone();
-            if self.handle.order(DialOrder { lane, connection, peer, past }).is_err() {
+            if self.handle.order(DialOrder { lane, connection, peer, last_use }).is_err() {
                 return;
             }
             self.wanted.pop();
@@ -133,7 +133,7 @@ impl Redials {
             match answer.dialed {
                 Ok(dialed) => return Some((answer.lane as usize, answer.connection as usize, dialed)),
                 // The dialer has said why; it keeps the pause before the next attempt.
-                Err(_) => self.wanted.push((answer.lane, answer.connection, Past::Unknown)),
+                Err(_) => self.wanted.push((answer.lane, answer.connection, LastUse::Unknown)),
             }
         }
     }

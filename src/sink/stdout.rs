@@ -201,7 +201,7 @@ impl<R: Ring> Sink<R> for StdoutSink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::blocking::Blocking;
+    use crate::sys::syscalls::Syscalls;
     use std::os::unix::net::UnixStream;
     use std::time::{Duration, Instant};
 
@@ -209,7 +209,7 @@ mod tests {
     fn what_a_full_pipe_took_is_produced_and_the_rest_failed() {
         for immutable in [false, true] {
             // More than a pipe holds.
-            let mut ring = Blocking::new(Region::map(4 * PIPE_BYTES).unwrap(), 1);
+            let mut ring = Syscalls::new(Region::map(4 * PIPE_BYTES).unwrap(), 1);
             let range = 0..ring.memory().len();
             let (reader, writer) = io::pipe().unwrap();
             let mut sink = StdoutSink::over(writer.into(), ring.memory(), immutable).unwrap();
@@ -236,7 +236,7 @@ mod tests {
         for (fd, immutable, length) in
             [(OwnedFd::from(pipe_writer), true, 64), (socket_writer.into(), false, 4 * PIPE_BYTES)]
         {
-            let mut ring = Blocking::new(Region::map(4 * PIPE_BYTES).unwrap(), 1);
+            let mut ring = Syscalls::new(Region::map(4 * PIPE_BYTES).unwrap(), 1);
             let mut sink = StdoutSink::over(fd, ring.memory(), immutable).unwrap();
             // A partial write first, then one that takes nothing.
             while !sink.refused {

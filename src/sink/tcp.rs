@@ -146,7 +146,7 @@ impl<R: NetRing> Sink<R> for TcpSink {
             let event = connection.link.complete(ring, completion);
             let of_lane = OfLane { payload: &mut payloads[at], free_buffers };
             if connection.on_event(ring, of_lane, event, done) {
-                self.redials.order_after(at, index, connection.past());
+                self.redials.order_after(at, index, connection.last_use());
             }
         }
         self.reconnect(ring, payloads);
@@ -155,7 +155,7 @@ impl<R: NetRing> Sink<R> for TcpSink {
             for (index, connection) in connections.iter_mut().enumerate() {
                 connection.look(ring, now_ns, done);
                 if connection.check_time(ring, OfLane { payload, free_buffers }, (now_ns, *request_timeout_ns), done) {
-                    self.redials.order_after(at, index, connection.past());
+                    self.redials.order_after(at, index, connection.last_use());
                 }
                 // It may have waited for a buffer.
                 connection.advance(ring, payload, free_buffers);

@@ -1,6 +1,6 @@
 //! The ring of `--io syscall` for O_DIRECT: Linux native AIO (io_submit(2)), which containers that forbid io_uring
 //! commonly allow. Direct writes are asynchronous there, so that a drive sees as many as with io_uring.
-//! Buffered writes would block in `io_submit`; they go through `blocking`.
+//! Buffered writes would block in `io_submit`; they go through `syscalls`.
 
 use super::region::Region;
 use super::ring::{Completion, FileSlot, Files, Ring, Wait, negated_errno};

@@ -152,9 +152,9 @@ impl Lenders {
 
 #[cfg(test)]
 mod tests {
-    use crate::sys::blocking::Blocking;
     use crate::sys::region::Region;
     use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Progress, Ring, Wait};
+    use crate::sys::syscalls::Syscalls;
     use crate::sys::uring::Uring;
     use std::fs::File;
     use std::io::{Read, Write};
@@ -164,9 +164,9 @@ mod tests {
 
     const REGION_BYTES: usize = 16 << 20;
 
-    fn rings() -> (Uring, Blocking) {
+    fn rings() -> (Uring, Syscalls) {
         let region = || Region::map_unreserved(REGION_BYTES).unwrap();
-        (Uring::new(region(), 8, 2).unwrap().zero_copy(true), Blocking::new(region(), 8).zero_copy(true))
+        (Uring::new(region(), 8, 2).unwrap().zero_copy(true), Syscalls::new(region(), 8).zero_copy(true))
     }
 
     /// A ring with one connection to the stream.
@@ -220,9 +220,9 @@ mod tests {
 
     #[test]
     fn more_than_the_socket_holds_is_lent_while_the_peer_reads() {
-        let (uring, blocking) = rings();
+        let (uring, syscalls) = rings();
         more_than_the_socket_holds(uring);
-        more_than_the_socket_holds(blocking);
+        more_than_the_socket_holds(syscalls);
     }
 
     fn until_detached<R: NetRing>(mut ring: R) {
@@ -241,9 +241,9 @@ mod tests {
 
     #[test]
     fn the_peer_reads_the_memory_itself_until_it_is_detached() {
-        let (uring, blocking) = rings();
+        let (uring, syscalls) = rings();
         until_detached(uring);
-        until_detached(blocking);
+        until_detached(syscalls);
     }
 
     fn a_peer_that_goes<R: NetRing>(mut ring: R) {
@@ -261,15 +261,15 @@ mod tests {
 
     #[test]
     fn a_connection_that_ends_gives_its_sends_back() {
-        let (uring, blocking) = rings();
+        let (uring, syscalls) = rings();
         a_peer_that_goes(uring);
-        a_peer_that_goes(blocking);
+        a_peer_that_goes(syscalls);
     }
 
     #[test]
     fn nothing_is_lent_where_copies_are_wanted() {
         let region = || Region::map(REGION_BYTES).unwrap();
-        let mut ring = Blocking::new(region(), 8).zero_copy(false);
+        let mut ring = Syscalls::new(region(), 8).zero_copy(false);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let slot = ring.install(File::from(OwnedFd::from(client))).unwrap();

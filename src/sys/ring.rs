@@ -1,5 +1,5 @@
 //! What a core asks of the kernel. These back ends have this shape: `uring`, `aio` (direct files without
-//! io_uring), `blocking` (plain system calls) and the simulated one of the tests.
+//! io_uring), `syscalls` (plain system calls) and the simulated one of the tests.
 
 use super::{process, socket};
 use std::fs::File;

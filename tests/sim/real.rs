@@ -12,10 +12,10 @@ use engine::sink::null::NullSink;
 use engine::sink::stdout::StdoutSink;
 use engine::sys::aio::Aio;
 use engine::sys::allocation::counted;
-use engine::sys::blocking::Blocking;
 use engine::sys::clock::monotonic_raw_ns;
 use engine::sys::region::Region;
 use engine::sys::ring::Ring;
+use engine::sys::syscalls::Syscalls;
 use engine::sys::uring::Uring;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -71,7 +71,7 @@ pub struct Ran {
 }
 
 pub fn on_system_calls(folder: &Path) -> Ran {
-    run(&scenario(true), To::Files, folder, Blocking::new)
+    run(&scenario(true), To::Files, folder, Syscalls::new)
 }
 
 /// `None`: this host forbids native AIO. Runs take it where all files are direct.
@@ -92,14 +92,14 @@ pub fn on_io_uring(folder: &Path) -> Option<Ran> {
 }
 
 pub fn on_nothing(folder: &Path) -> Ran {
-    run(&scenario(false), To::Nothing, folder, Blocking::new)
+    run(&scenario(false), To::Nothing, folder, Syscalls::new)
 }
 
 /// Somebody reads what comes, all of it.
 pub fn on_a_pipe(folder: &Path, lent: bool) -> Ran {
     let (mut reader, writer) = io::pipe().expect("there are descriptors");
     let reading = thread::spawn(move || io::copy(&mut reader, &mut io::sink()).expect("a pipe can be read"));
-    let ran = run(&scenario(false), To::Pipe { writer: writer.into(), lent }, folder, Blocking::new);
+    let ran = run(&scenario(false), To::Pipe { writer: writer.into(), lent }, folder, Syscalls::new);
     let produced: u64 = ran.last.measured.iter().map(|counts| counts.get(Field::BytesProduced)).sum();
     assert_eq!(reading.join().expect("it reads until the end"), produced);
     ran

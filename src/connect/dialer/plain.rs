@@ -58,7 +58,7 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::dialer::Past;
+    use crate::connect::dialer::LastUse;
     use crate::plan::testing::peer;
 
     #[test]
@@ -66,7 +66,7 @@ mod tests {
         let outages = Arc::new(Outages::default());
         let [one, other] = [(); 2].map(|()| Turns { outages: outages.clone(), taken: Mutex::default() });
         let turn = |core: &Turns, lane, connection, host| {
-            core.of(&DialOrder { lane, connection, peer: Arc::new(peer(host, 443)), past: Past::Unknown })
+            core.of(&DialOrder { lane, connection, peer: Arc::new(peer(host, 443)), last_use: LastUse::Unknown })
         };
         assert_eq!([0, 1].map(|connection| turn(&one, 0, connection, "a.example")), [(0, true), (1, true)]);
         assert_eq!(turn(&one, 1, 0, "b.example"), (0, true), "each peer has its own");

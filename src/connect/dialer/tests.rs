@@ -9,7 +9,7 @@ fn peer(port: u16) -> Arc<PeerPlan> {
 }
 
 fn order(connection: u32, port: u16) -> DialOrder {
-    DialOrder { lane: 3, connection, peer: peer(port), past: Past::Unknown }
+    DialOrder { lane: 3, connection, peer: peer(port), last_use: LastUse::Unknown }
 }
 
 fn plain() -> DialFn {
@@ -104,7 +104,7 @@ fn a_connection_that_was_idle_is_replaced_at_once_and_never_down() {
         desk.note(&Ended { key: (3, 0), class: 0, dialed: Ok(([127, 0, 0, 1], 9).into()) });
         let record = desk.records.get_mut(&(3, 0)).unwrap();
         record.dialed_at = Instant::now().checked_sub(lived);
-        desk.take(DialOrder { past: Past::Unasked, ..order(0, 9) });
+        desk.take(DialOrder { last_use: LastUse::Unasked, ..order(0, 9) });
         (desk.records[&(3, 0)].failures, outages.down())
     };
     let (idle, at_once) = (Duration::from_millis(300), Duration::ZERO);
@@ -123,11 +123,11 @@ fn a_connection_that_an_alert_ended_waits_like_one_that_broke() {
     handle.order(order(0, port)).unwrap();
     assert!(handle.wait(SOON).expect("an answer").dialed.is_ok());
     for (used, least_ms) in [(false, 25), (false, 50), (true, 25)] {
-        let past = Past::Alert { description: 116, used };
+        let last_use = LastUse::Alert { description: 116, used };
         let again = Instant::now();
-        handle.order(DialOrder { past, ..order(0, port) }).unwrap();
+        handle.order(DialOrder { last_use, ..order(0, port) }).unwrap();
         assert!(handle.wait(SOON).expect("an answer").dialed.is_ok());
-        assert!(again.elapsed() >= Duration::from_millis(least_ms), "{past:?}: {:?}", again.elapsed());
+        assert!(again.elapsed() >= Duration::from_millis(least_ms), "{last_use:?}: {:?}", again.elapsed());
     }
 }
 
@@ -146,19 +146,19 @@ fn a_peer_that_speaks_no_http_is_told_of_once() {
     let outages = Arc::new(Outages::default());
     let desk = || Desk { outages: outages.clone(), ..desk(plain()) };
     let [mut one, mut other] = [desk(), desk()];
-    let news = |desk: &mut Desk, past: Past| desk.news_of_no_http(&DialOrder { past, ..order(0, 443) });
-    for past in [Past::Mute, Past::Mute, Past::Used, Past::Mute, Past::Mute] {
-        assert_eq!(news(&mut one, past), None, "not three times in a row");
+    let news = |desk: &mut Desk, last_use: LastUse| desk.news_of_no_http(&DialOrder { last_use, ..order(0, 443) });
+    for last_use in [LastUse::Mute, LastUse::Mute, LastUse::Used, LastUse::Mute, LastUse::Mute] {
+        assert_eq!(news(&mut one, last_use), None, "not three times in a row");
     }
     let words = "127.0.0.1:443 closed without an answer 3 times in a row; \
                  does this port speak TLS (https://127.0.0.1:443), or something else?";
-    assert_eq!(news(&mut one, Past::Mute).as_deref(), Some(words));
-    let alert = Past::NoHttp { start: [21, 3, 3, 0] };
-    assert_eq!([news(&mut one, Past::Mute), news(&mut one, alert), news(&mut other, alert)], [None, None, None]);
+    assert_eq!(news(&mut one, LastUse::Mute).as_deref(), Some(words));
+    let alert = LastUse::NoHttp { start: [21, 3, 3, 0] };
+    assert_eq!([news(&mut one, LastUse::Mute), news(&mut one, alert), news(&mut other, alert)], [None, None, None]);
     // One that has answered, over whichever connection, is none of them.
     outages.answered("127.0.0.1:80").store(true, Relaxed);
     for _ in 0..no_http::MUTE_TOLD_AT {
-        let order = DialOrder { past: Past::Mute, ..order(1, 80) };
+        let order = DialOrder { last_use: LastUse::Mute, ..order(1, 80) };
         assert_eq!(other.news_of_no_http(&order), None);
     }
     let said = |start| no_http::words_of_answer(&peer(443), start);
@@ -217,9 +217,9 @@ fn dials_that_fail_again_and_again_leave_places_to_others() {
         Err(failing())
     });
     let (mut desk, all) = (desk(dial), limits::DIALS_AT_ONCE_MAX);
-    let mut started = |failures: u32, past: Past, first: u32| {
+    let mut started = |failures: u32, last_use: LastUse, first: u32| {
         let wanted = first..first + all as u32;
-        for order in wanted.clone().map(|connection| DialOrder { past, ..order(connection, 1) }) {
+        for order in wanted.clone().map(|connection| DialOrder { last_use, ..order(connection, 1) }) {
             desk.records.insert(key(&order), Record { failures, ..Record::default() });
             desk.take(order);
         }
@@ -233,9 +233,9 @@ fn dials_that_fail_again_and_again_leave_places_to_others() {
         let left = waiting.filter(|order| wanted.contains(&order.connection)).count();
         (desk.under_way.iter().sum::<usize>(), all - left)
     };
-    assert_eq!(started(7, Past::Unknown, 0), (all / 2, all / 2), "of those whose last dial failed");
-    assert_eq!(started(0, Past::Used, 1000), (all / 4 * 3, all / 4), "of those that broke");
-    assert_eq!(started(0, Past::Served, 2000), (all, all / 4), "of those that are closed in order");
+    assert_eq!(started(7, LastUse::Unknown, 0), (all / 2, all / 2), "of those whose last dial failed");
+    assert_eq!(started(0, LastUse::Used, 1000), (all / 4 * 3, all / 4), "of those that broke");
+    assert_eq!(started(0, LastUse::Served, 2000), (all, all / 4), "of those that are closed in order");
     drop(hold);
 }
 
@@ -315,10 +315,10 @@ fn connections_are_down_from_their_loss_until_they_are_back() {
     desk.take(order(0, 9));
     assert_eq!(outages.down(), 0, "it was never there");
     desk.note(&back());
-    desk.take(DialOrder { past: Past::Served, ..order(0, 9) });
+    desk.take(DialOrder { last_use: LastUse::Served, ..order(0, 9) });
     assert_eq!(outages.down(), 0, "servers close after so many requests");
     desk.note(&back());
-    desk.take(DialOrder { past: Past::Used, ..order(0, 9) });
+    desk.take(DialOrder { last_use: LastUse::Used, ..order(0, 9) });
     desk.note(&Ended { key: (3, 0), class: 0, dialed: Err("gone".into()) });
     desk.take(order(0, 9));
     assert_eq!(outages.down(), 1, "once, however often it is tried");

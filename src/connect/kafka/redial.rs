@@ -5,7 +5,7 @@ use super::cluster::{Client, Cluster, explain_advertised};
 use super::dial::{Line, dial_brokers};
 use crate::base::fatal::{Exit, Fatal};
 use crate::connect::dial::Dialed;
-use crate::connect::dialer::{DialFn, DialOrder, Past};
+use crate::connect::dialer::{DialFn, DialOrder, LastUse};
 use crate::connect::peer::address;
 use crate::plan::KafkaPlan;
 use std::collections::BTreeSet;
@@ -122,7 +122,7 @@ pub fn dial_leaders(lanes: Vec<(Arc<Target>, Vec<i32>)>) -> DialFn {
         let partition = partitions[order.connection as usize];
         let connection = (order.lane, order.connection);
         let was_made = made.lock().unwrap_or_else(PoisonError::into_inner).contains(&connection);
-        if was_made && order.past != Past::Served {
+        if was_made && order.last_use != LastUse::Served {
             target.tell_of_loss(partition);
         }
         let dialed = target.dial(partition)?;

@@ -1,13 +1,13 @@
 //! What the dialer hears of a connection that its server closes.
 
 use super::*;
-use crate::connect::dialer::{Past, pair};
+use crate::connect::dialer::{LastUse, pair};
 use crate::payload::framing::Framing;
 use crate::payload::stamper::Stamper;
 use crate::payload::{Block, Starts};
-use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::Ring;
+use crate::sys::syscalls::Syscalls;
 use crate::wire::http::HeadFacts;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -18,9 +18,9 @@ const LOOK_NS: u64 = 1_000_000;
 const LOOKS: u32 = 20_000;
 
 /// `says`: what the server sends before it closes, whatever it was asked.
-fn past_of_closed(is_asked: bool, says: &str) -> Past {
+fn last_use_of_closed(is_asked: bool, says: &str) -> LastUse {
     let facts = HeadFacts { producer_id: 0, stamped: false, weighted: false, counted: false, run_id: None };
-    let manner = Manner {
+    let options = Options {
         head: RequestHead::new("POST", "/", "t", &[], facts),
         records_per_request: 1,
         pipeline: 1,
@@ -39,16 +39,16 @@ fn past_of_closed(is_asked: bool, says: &str) -> Past {
     let (handle, clerk) = pair(1);
     let redials = Redials::new(handle, vec![Arc::new(crate::plan::testing::peer("127.0.0.1", 1))], 1);
     let start = BLOCK_BYTES as usize;
-    let staging = start..start + manner.staging_bytes(1, BLOCK_BYTES) as usize;
-    let setup = LaneSetup { manner, dialed, staging, block_bytes: BLOCK_BYTES, window: 1 };
-    let mut ring = Blocking::new(Region::map(1 << 20).unwrap(), 8);
+    let staging = start..start + options.staging_bytes(1, BLOCK_BYTES) as usize;
+    let setup = LaneSetup { options, dialed, staging, block_bytes: BLOCK_BYTES, window: 1 };
+    let mut ring = Syscalls::new(Region::map(1 << 20).unwrap(), 8);
     let mut sink = HttpSink::open(&mut ring, vec![setup], redials).unwrap();
     let starts = Starts::Fixed { length: BLOCK_BYTES, count: 1 };
     let mut payloads = [Payload::new(0, starts, Framing::None, Stamper::Nothing, 1)];
     if is_asked {
         assert_ne!(sink.room(&mut ring, 0, BLOCK_BYTES), Room::NONE);
-        let run = payloads[0].run(BLOCK_BYTES, BLOCK_BYTES, 1).unwrap();
-        let slot = payloads[0].begin(ring.memory(), run, Block::default());
+        let extent = payloads[0].extent(BLOCK_BYTES, BLOCK_BYTES, 1).unwrap();
+        let slot = payloads[0].begin(ring.memory(), extent, Block::default());
         sink.offer(&mut ring, 0, slot, &mut payloads[0], false);
         sink.submit(&mut ring, Wait::No).unwrap();
     }
@@ -58,7 +58,7 @@ fn past_of_closed(is_asked: bool, says: &str) -> Past {
         sink.submit(&mut ring, Wait::ForNs(LOOK_NS)).unwrap();
         sink.reap(&mut ring, &mut payloads, 1, &mut Vec::new());
         if let Some(order) = clerk.order() {
-            return order.past;
+            return order.last_use;
         }
     }
     panic!("nobody noticed that the connection had ended");
@@ -66,13 +66,13 @@ fn past_of_closed(is_asked: bool, says: &str) -> Past {
 
 #[test]
 fn one_that_was_asked_nothing_is_told_from_one_that_gave_no_answer() {
-    assert_eq!([false, true].map(|is_asked| past_of_closed(is_asked, "")), [Past::Unasked, Past::Mute]);
+    assert_eq!([false, true].map(|is_asked| last_use_of_closed(is_asked, "")), [LastUse::Unasked, LastUse::Mute]);
 }
 
 #[test]
 fn an_answer_that_nobody_asked_for_may_say_that_the_connection_was_idle() {
-    let past = |says| past_of_closed(false, says);
-    assert_eq!(past("HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nidle"), Past::Unasked);
-    assert_eq!(past("HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\nidle"), Past::Unasked);
-    assert_eq!(past("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"), Past::Unknown);
+    let last_use = |says| last_use_of_closed(false, says);
+    assert_eq!(last_use("HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nidle"), LastUse::Unasked);
+    assert_eq!(last_use("HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\nidle"), LastUse::Unasked);
+    assert_eq!(last_use("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"), LastUse::Unknown);
 }

@@ -1,14 +1,14 @@
 //! Lanes that have sent nothing over connections that end, and what a lane says of its room.
 
 use super::*;
-use crate::connect::dialer::{Answer, Past, pair};
+use crate::connect::dialer::{Answer, LastUse, pair};
 use crate::connect::tls::testing::{Setting, USUAL, connected, peer, plan, serve};
 use crate::payload::framing::Framing;
 use crate::payload::stamper::Stamper;
 use crate::payload::{Block, Starts};
-use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::Ring;
+use crate::sys::syscalls::Syscalls;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
@@ -45,13 +45,13 @@ fn dialed(setting: &Setting) -> Dialed {
 }
 
 /// What the dialer hears of the first connection of a lane, and of the next one.
-fn pasts(setting: &Setting) -> [Past; 2] {
+fn last_uses(setting: &Setting) -> [LastUse; 2] {
     let options = options();
     let staging = BLOCK_BYTES as usize..BLOCK_BYTES as usize + options.staging_bytes(1, BLOCK_BYTES) as usize;
     let (handle, clerk) = pair(1);
     let redials = Redials::new(handle, vec![Arc::new(peer(1, plan()))], 1);
     let setup = LaneSetup { options, partitions: vec![(0, dialed(setting))], staging, block_bytes: BLOCK_BYTES };
-    let mut ring = Blocking::new(Region::map(REGION_BYTES).unwrap(), 8);
+    let mut ring = Syscalls::new(Region::map(REGION_BYTES).unwrap(), 8);
     let mut sink = KafkaSink::open(&mut ring, vec![setup], redials).unwrap();
     let starts = Starts::Fixed { length: BLOCK_BYTES, count: 1 };
     let mut payloads = [Payload::new(0, starts, Framing::None, Stamper::Nothing, 1)];
@@ -61,9 +61,9 @@ fn pasts(setting: &Setting) -> [Past; 2] {
         sink.reap(&mut ring, &mut payloads, 1, &mut Vec::new());
         let Some(order) = clerk.order() else { continue };
         if let Some(first) = first {
-            return [first, order.past];
+            return [first, order.last_use];
         }
-        first = Some(order.past);
+        first = Some(order.last_use);
         let (lane, connection) = (order.lane, order.connection);
         assert!(clerk.answer(Answer { lane, connection, dialed: Ok(Box::new(dialed(setting))) }).is_ok());
     }
@@ -72,13 +72,13 @@ fn pasts(setting: &Setting) -> [Past; 2] {
 
 #[test]
 fn a_connection_that_ends_before_its_first_batch_is_replaced() {
-    assert_eq!(pasts(&USUAL), [Past::Unknown; 2]);
+    assert_eq!(last_uses(&USUAL), [LastUse::Unknown; 2]);
 }
 
 #[test]
 fn an_alert_before_the_first_batch_is_not_the_handshakes() {
-    let alert = Past::Alert { description: 116, used: true };
-    assert_eq!(pasts(&Setting { wants_client: true, ..USUAL }), [alert; 2]);
+    let alert = LastUse::Alert { description: 116, used: true };
+    assert_eq!(last_uses(&Setting { wants_client: true, ..USUAL }), [alert; 2]);
 }
 
 /// A turn that feeds every partition has work to do, however much is still due.
@@ -97,7 +97,7 @@ fn several_partitions_are_full_only_once_nothing_more_may_be_in_flight() {
         let redials = Redials::new(handle, vec![Arc::new(peer(1, plan()))], 2);
         let partitions = vec![(0, dialed()), (1, dialed())];
         let setup = LaneSetup { options, partitions, staging, block_bytes: BLOCK_BYTES };
-        let mut ring = Blocking::new(Region::map(REGION_BYTES).unwrap(), 16);
+        let mut ring = Syscalls::new(Region::map(REGION_BYTES).unwrap(), 16);
         let mut sink = KafkaSink::open(&mut ring, vec![setup], redials).unwrap();
         let starts = Starts::Fixed { length: BLOCK_BYTES, count: BLOCKS };
         let mut payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, BLOCKS as usize);
@@ -108,7 +108,7 @@ fn several_partitions_are_full_only_once_nothing_more_may_be_in_flight() {
             sink.offer(&mut ring, 0, slot, &mut payload, false);
         }
         assert_eq!(sink.room(&mut ring, 0, BLOCK_BYTES), Room::NONE);
-        let makes_room = |sink: &KafkaSink| Sink::<Blocking>::submitting_makes_room(sink, 0);
+        let makes_room = |sink: &KafkaSink| Sink::<Syscalls>::submitting_makes_room(sink, 0);
         assert_eq!(makes_room(&sink), goes_on, "{in_flight_max} in flight");
         sink.submit(&mut ring, Wait::No).unwrap();
         assert!(!makes_room(&sink), "all was submitted");

@@ -1,6 +1,6 @@
 //! How connections end.
 
-use crate::connect::dialer::Past;
+use crate::connect::dialer::LastUse;
 use crate::connect::tls::TlsError;
 use crate::counters::Field;
 
@@ -34,9 +34,11 @@ impl Breakage {
     }
 
     /// What the dialer is told where the connection was good for `own`: an alert is worth its words.
-    pub fn past(self, own: Past) -> Past {
+    pub fn last_use(self, own: LastUse) -> LastUse {
         match self {
-            Breakage::Tls(TlsError::Alert(description)) => Past::Alert { description, used: own != Past::Unknown },
+            Breakage::Tls(TlsError::Alert(description)) => {
+                LastUse::Alert { description, used: own != LastUse::Unknown }
+            }
             _ => own,
         }
     }

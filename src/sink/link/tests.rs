@@ -10,12 +10,12 @@ use crate::payload::framing::Framing;
 use crate::payload::stamper::Stamper;
 use crate::payload::{Block, Payload, Starts};
 use crate::plan::RetryPlan;
-use crate::sink::http::{HttpSink, LaneSetup, Manner};
+use crate::sink::http::{HttpSink, LaneSetup, Options};
 use crate::sink::redials::Redials;
 use crate::sink::{Fate, Sink};
-use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::{Ring, Wait};
+use crate::sys::syscalls::Syscalls;
 use crate::sys::uring::Uring;
 use crate::wire::http::{HeadFacts, RequestHead};
 use socket2::SockRef;
@@ -31,15 +31,15 @@ const TAG: u32 = 5;
 const LOOK_NS: u64 = 1_000_000;
 const LOOKS: u32 = 20_000;
 
-fn ring() -> Blocking {
-    Blocking::new(Region::map(REGION_BYTES).unwrap(), 8)
+fn ring() -> Syscalls {
+    Syscalls::new(Region::map(REGION_BYTES).unwrap(), 8)
 }
 
 fn dialed((stream, session): (TcpStream, TlsSession)) -> Dialed {
     Dialed { stream, tls: Some(session), peer_address: ([127, 0, 0, 1], 1).into(), expires: None }
 }
 
-fn open(ring: &mut Blocking, connection: (TcpStream, TlsSession)) -> Link {
+fn open(ring: &mut Syscalls, connection: (TcpStream, TlsSession)) -> Link {
     Link::open(ring, (0, 0), dialed(connection), Area::cut(0, INBOX_BYTES, true)).unwrap()
 }
 
@@ -88,7 +88,7 @@ fn a_goodbye_ends_the_connection_when_all_before_it_is_read() {
     };
     assert_eq!(event, Event::Broken { why: Breakage::Closed, unsent: None });
     assert_eq!(heard, b"the last words");
-    assert_eq!(link.past(Past::Served), Past::Served);
+    assert_eq!(link.last_use(LastUse::Served), LastUse::Served);
     drop(hold);
     assert!(server.join().unwrap());
 }
@@ -134,8 +134,8 @@ fn an_alert_behind_the_handshake_says_why_the_connection_ended() {
         let why = Breakage::Tls(TlsError::Alert(116));
         assert_eq!(next_event(&mut ring, &mut link), Event::Broken { why, unsent: None });
         assert_eq!(why.kind(), Field::ErrorClosed);
-        for (own, used) in [(Past::Unknown, false), (Past::Used, true)] {
-            assert_eq!(link.past(own), Past::Alert { description: 116, used });
+        for (own, used) in [(LastUse::Unknown, false), (LastUse::Used, true)] {
+            assert_eq!(link.last_use(own), LastUse::Alert { description: 116, used });
         }
     }
 }
@@ -307,7 +307,7 @@ fn answering(request_bytes: usize) -> impl FnOnce(&mut ServerStream) -> usize + 
 #[test]
 fn a_connection_with_worn_keys_is_replaced_in_order() {
     let facts = HeadFacts { producer_id: 0, stamped: true, weighted: false, counted: false, run_id: None };
-    let manner = Manner {
+    let options = Options {
         head: RequestHead::new("POST", "/", "localhost", &[], facts),
         records_per_request: 1,
         pipeline: 1,
@@ -318,21 +318,21 @@ fn a_connection_with_worn_keys_is_replaced_in_order() {
         retry: RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 },
         seed: 1,
     };
-    let request_bytes = manner.head.bytes() + BODY_BYTES;
+    let request_bytes = options.head.bytes() + BODY_BYTES;
     let (port, first) = serve(&Setting { suite: Some(old_suite()), ..USUAL }, answering(request_bytes));
     let (stream, mut session) = connected(port);
     // A request is two records: its head, its body.
     session.wear_to_within(SPARE_RECORDS + 3);
     let (handle, clerk) = pair(1);
     let redials = Redials::new(handle, vec![Arc::new(peer(port, plan()))], 1);
-    let staging = 4096..4096 + manner.staging_bytes(1, BODY_BYTES as u64) as usize;
+    let staging = 4096..4096 + options.staging_bytes(1, BODY_BYTES as u64) as usize;
     let dialed_first = vec![dialed((stream, session))];
-    let setup = LaneSetup { manner, dialed: dialed_first, staging, block_bytes: BODY_BYTES as u64, window: 4 };
+    let setup = LaneSetup { options, dialed: dialed_first, staging, block_bytes: BODY_BYTES as u64, window: 4 };
     let mut ring = ring();
     let mut sink = HttpSink::open(&mut ring, vec![setup], redials).unwrap();
     let starts = Starts::Fixed { length: BODY_BYTES as u64, count: 4 };
     let mut payloads = [Payload::new(0, starts, Framing::None, Stamper::Nothing, 4)];
-    let (mut offered, mut fates, mut pasts, mut second) = (0, Vec::new(), Vec::new(), None);
+    let (mut offered, mut fates, mut last_uses, mut second) = (0, Vec::new(), Vec::new(), None);
     for _ in 0..LOOKS {
         if fates.len() == 3 {
             break;
@@ -352,7 +352,7 @@ fn a_connection_with_worn_keys_is_replaced_in_order() {
             fates.push(news.fate);
         }
         if let Some(order) = clerk.order() {
-            pasts.push(order.past);
+            last_uses.push(order.last_use);
             let (port, server) = serve(&USUAL, answering(request_bytes));
             second = Some(server);
             let (lane, connection) = (order.lane, order.connection);
@@ -361,7 +361,7 @@ fn a_connection_with_worn_keys_is_replaced_in_order() {
         }
     }
     assert_eq!(fates, [Fate::Produced; 3]);
-    assert_eq!(pasts, [Past::Served], "at once, and nothing was lost");
+    assert_eq!(last_uses, [LastUse::Served], "at once, and nothing was lost");
     drop((sink, ring));
     assert_eq!((first.join().unwrap(), second.map(|server| server.join().unwrap())), (2, Some(1)));
 }

@@ -1,7 +1,7 @@
 //! One connection of a lane, and the blocks on it.
 
 use crate::connect::dial::Dialed;
-use crate::connect::dialer::Past;
+use crate::connect::dialer::LastUse;
 use crate::counters::Field;
 use crate::payload::Payload;
 use crate::sink::link::{Breakage, Event, Link, Memory};
@@ -53,7 +53,7 @@ pub struct Connection {
     /// Where the oldest block on its way begins, and since when it is the oldest.
     oldest: (Option<u64>, u64),
     /// What the last connection was good for.
-    past: Past,
+    last_use: LastUse,
     retries: u64,
 }
 
@@ -79,7 +79,7 @@ impl Connection {
             acknowledged_at_start,
             looked_ns: 0,
             oldest: (None, 0),
-            past: Past::Unknown,
+            last_use: LastUse::Unknown,
             retries: 0,
         }
     }
@@ -110,8 +110,8 @@ impl Connection {
     }
 
     /// What the last connection was good for.
-    pub fn past(&self) -> Past {
-        self.past
+    pub fn last_use(&self) -> LastUse {
+        self.last_use
     }
 
     /// What went over the wire since the last call.
@@ -207,10 +207,10 @@ impl Connection {
     ) -> bool {
         let Event::Broken { why, unsent } = event else { return false };
         let acknowledged = self.link.acknowledged(ring).saturating_sub(self.acknowledged_at_start);
-        self.past = match (why, acknowledged > 0) {
-            (Breakage::Closed, used) => Past::Closed { used },
-            (_, true) => Past::Used,
-            (_, false) => Past::Unknown,
+        self.last_use = match (why, acknowledged > 0) {
+            (Breakage::Closed, used) => LastUse::Closed { used },
+            (_, true) => LastUse::Used,
+            (_, false) => LastUse::Unknown,
         };
         let taken_of_next = unsent.map_or(0, |(_, taken)| taken as u64);
         let lane = self.link.owner().0;

@@ -73,7 +73,7 @@ fn framing(plan: &NetPlan, at: usize) -> Framing {
     }
 }
 
-fn http_manner(plan: &NetPlan, at: usize) -> http::Manner {
+fn http_options(plan: &NetPlan, at: usize) -> http::Options {
     let NetTarget::Http { pipeline, records_per_request, summed, manners } = plan.target else { unreachable!() };
     let facts = HeadFacts {
         producer_id: at as u32,
@@ -82,7 +82,7 @@ fn http_manner(plan: &NetPlan, at: usize) -> http::Manner {
         counted: records_per_request > 1,
         run_id: summed.then_some(RUN_ID),
     };
-    http::Manner {
+    http::Options {
         head: RequestHead::new("POST", "/in", "sim", &[], facts),
         records_per_request,
         pipeline,
@@ -120,7 +120,7 @@ fn staging_bytes(plan: &NetPlan, at: usize) -> u64 {
     let block_bytes = block_bytes_wanted(plan);
     match plan.target {
         NetTarget::Tcp { .. } => tcp::staging_bytes(plan.connections, block_bytes),
-        NetTarget::Http { .. } => http_manner(plan, at).staging_bytes(plan.connections, block_bytes),
+        NetTarget::Http { .. } => http_options(plan, at).staging_bytes(plan.connections, block_bytes),
         NetTarget::Kafka { .. } => kafka_options(plan, at).staging_bytes(plan.connections, block_bytes),
     }
 }
@@ -150,7 +150,7 @@ pub fn http(plan: &NetPlan) -> NetOutcome<Server> {
     let NetTarget::Http { manners, .. } = plan.target else { unreachable!() };
     live(plan, Server::new(manners), |ring, lent| {
         let lane = |(at, (dialed, staging))| http::LaneSetup {
-            manner: http_manner(plan, at),
+            options: http_options(plan, at),
             dialed,
             staging,
             block_bytes: lent.block_bytes,

@@ -159,7 +159,7 @@ fn a_depth_that_has_no_room_is_told() {
 /// The table cannot name a number of the code.
 #[test]
 fn help_says_how_much_of_neighbouring_blocks_one_call_carries() {
-    let most = units::format_size(crate::sys::blocking::MERGED_BYTES_MAX as u64);
+    let most = units::format_size(crate::sys::syscalls::MERGED_BYTES_MAX as u64);
     let help = crate::config::keys::find("block-size").unwrap().help;
     assert!(help.contains(&format!("in one call of up to {most}")), "{help}");
 }

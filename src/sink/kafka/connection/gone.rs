@@ -1,7 +1,7 @@
 //! What becomes of batches whose connection is gone, or whose answer takes long.
 
 use super::{Connection, OfLane};
-use crate::connect::dialer::Past;
+use crate::connect::dialer::LastUse;
 use crate::sink::Done;
 use crate::sink::link::{Breakage, Event};
 use crate::sys::ring::NetRing;
@@ -17,20 +17,20 @@ impl Connection {
 
     /// How the connection has fared, if it is about to end: one that carried batches is worth a quick redial, and one
     /// that was closed in time an immediate one.
-    pub fn past(&self, now_ns: u64) -> Past {
+    pub fn last_use(&self, now_ns: u64) -> LastUse {
         match self.proven {
-            _ if self.is_due(now_ns) => Past::Served,
-            true => Past::Used,
-            false => Past::Unknown,
+            _ if self.is_due(now_ns) => LastUse::Served,
+            true => LastUse::Used,
+            false => LastUse::Unknown,
         }
     }
 
     /// What the dialer is told of a connection that is gone and has fared so. Versions and SASL went over it first: an
     /// alert is not the handshake's any more.
-    pub fn past_of_end(&self, own: Past) -> Past {
-        match self.link.past(own) {
-            Past::Alert { description, .. } => Past::Alert { description, used: true },
-            past => past,
+    pub fn last_use_of_end(&self, own: LastUse) -> LastUse {
+        match self.link.last_use(own) {
+            LastUse::Alert { description, .. } => LastUse::Alert { description, used: true },
+            last_use => last_use,
         }
     }
 

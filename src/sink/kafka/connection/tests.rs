@@ -8,9 +8,9 @@ use crate::payload::stamper::Stamper;
 use crate::payload::{Block, Starts};
 use crate::plan::RetryPlan;
 use crate::sink::link::Area;
-use crate::sys::blocking::Blocking;
 use crate::sys::region::Region;
 use crate::sys::ring::{Ring, Wait};
+use crate::sys::syscalls::Syscalls;
 use crate::wire::kafka::codec::Codec;
 use crate::wire::kafka::errors::{OUT_OF_ORDER_SEQUENCE_NUMBER, REQUEST_TIMED_OUT, UNFORESEEN};
 use crate::wire::kafka::response::AnswerWriter;
@@ -24,7 +24,7 @@ const LOOKS: u32 = 20_000;
 const RETRY: RetryPlan = RetryPlan { retries_max: 100, backoff_min_ns: 1 << 60, backoff_max_ns: 1 << 60 };
 
 struct Scene {
-    ring: Blocking,
+    ring: Syscalls,
     connection: Connection,
     options: Options,
     payload: Payload,
@@ -63,7 +63,7 @@ impl Scene {
         let peer_address = listener.local_addr().unwrap();
         let stream = TcpStream::connect(peer_address).unwrap();
         let broker = listener.accept().unwrap().0;
-        let mut ring = Blocking::new(Region::map(1 << 20).unwrap(), 8);
+        let mut ring = Syscalls::new(Region::map(1 << 20).unwrap(), 8);
         let dialed = Dialed { stream, tls: None, peer_address, expires: None };
         let mut link = Link::open(&mut ring, (0, 0), dialed, Area::cut(0, INBOX_BYTES, false)).unwrap();
         link.listen(&mut ring);

@@ -1,6 +1,6 @@
 //! Sockets of the plain back end: sends are tried at once, what could not be done waits in `poll`.
 
-use super::Blocking;
+use super::Syscalls;
 use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Progress, Ring, Wait, negated_errno, rest};
 use crate::sys::socket::{self, Interest, Waiter};
 use std::io::{self, ErrorKind};
@@ -40,7 +40,7 @@ impl Pending {
     }
 }
 
-impl Blocking {
+impl Syscalls {
     /// Does what can be done; waits for the sockets only if nothing could.
     pub(super) fn enter_sockets(&mut self, wait: Wait) {
         let before = self.done.len();
@@ -128,7 +128,7 @@ fn answer(result: io::Result<usize>) -> Option<i32> {
     }
 }
 
-impl NetRing for Blocking {
+impl NetRing for Syscalls {
     fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], means: Means, token: u64) -> bool {
         let lent = means == Means::Lend;
         self.push_job(Job { slot, operation: Operation::Send { pieces, taken: 0, lent }, token, waits: false })
@@ -151,7 +151,7 @@ impl NetRing for Blocking {
     }
 }
 
-impl Blocking {
+impl Syscalls {
     fn push_job(&mut self, job: Job) -> bool {
         let room = self.in_flight() < self.depth;
         if room {
@@ -176,7 +176,7 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut server = listener.accept().unwrap().0;
         let bytes = 32 << 20;
-        let mut ring = Blocking::new(Region::map(bytes).unwrap(), 4);
+        let mut ring = Syscalls::new(Region::map(bytes).unwrap(), 4);
         ring.memory().iter_mut().enumerate().for_each(|(at, byte)| *byte = (at % 251) as u8);
         let slot = ring.install(File::from(OwnedFd::from(client))).unwrap();
         assert!(ring.send(slot, [0..1000, 1000..bytes], Means::Copy, 7));

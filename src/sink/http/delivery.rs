@@ -5,7 +5,7 @@ use crate::sink::Fate;
 
 /// A block as a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Exchange {
+pub struct Delivery {
     pub slot: u32,
     /// Its records are of the warm-up.
     pub warmup: bool,
@@ -22,14 +22,14 @@ pub struct Exchange {
     /// The kernel has it all; it reads it still.
     pub whole: bool,
     pub held: bool,
-    pub staged: bool,
+    pub in_buffer: bool,
     /// `NotSent`: another attempt will tell.
     pub fate: Option<Fate>,
 }
 
-impl Exchange {
+impl Delivery {
     /// What became of a request that is not tried again.
-    pub fn given_up(&self) -> Fate {
+    pub fn unconfirmed(&self) -> Fate {
         if self.doubtful { Fate::Uncertain(self.kind) } else { Fate::Failed(self.kind) }
     }
 
@@ -37,7 +37,7 @@ impl Exchange {
     pub fn failed(&mut self, kind: Field, next_ns: Option<u64>) {
         self.kind = kind;
         self.not_before_ns = next_ns.unwrap_or(0);
-        self.fate = Some(if next_ns.is_some() { Fate::NotSent } else { self.given_up() });
+        self.fate = Some(if next_ns.is_some() { Fate::NotSent } else { self.unconfirmed() });
     }
 
     pub fn new(slot: u32, warmup: bool) -> Self {
@@ -53,7 +53,7 @@ impl Exchange {
             sent_ns: 0,
             whole: false,
             held: false,
-            staged: false,
+            in_buffer: false,
             fate: None,
         }
     }

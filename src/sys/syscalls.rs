@@ -25,7 +25,7 @@ enum Operation {
 }
 
 /// See the module.
-pub struct Blocking {
+pub struct Syscalls {
     region: Region,
     files: Files,
     queue: VecDeque<Operation>,
@@ -36,7 +36,7 @@ pub struct Blocking {
     depth: usize,
 }
 
-impl Blocking {
+impl Syscalls {
     /// A ring for at most `depth` operations in flight.
     pub fn new(region: Region, depth: usize) -> Self {
         let (queue, done) = (VecDeque::with_capacity(depth), VecDeque::with_capacity(depth));
@@ -102,7 +102,7 @@ fn share(result: &io::Result<usize>, left: &mut usize, bytes: usize) -> i32 {
     }
 }
 
-impl Ring for Blocking {
+impl Ring for Syscalls {
     fn memory(&mut self) -> &mut [u8] {
         self.region.bytes_mut()
     }
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn each_call_that_carries_out_an_operation_is_told_before() {
-        let mut ring = Blocking::new(Region::map(4096).unwrap(), 2);
+        let mut ring = Syscalls::new(Region::map(4096).unwrap(), 2);
         let slot = ring.install(tempfile::tempfile().unwrap()).unwrap();
         assert!(!ring.enter_blocks() && ring.write(slot, 0..512, 0, 1) && ring.sync(slot, 2));
         for token in [1, 2] {

@@ -1,9 +1,9 @@
 //! One connection of a lane, and the requests on it.
 
-use super::Manner;
-use super::exchange::Exchange;
+use super::Options;
+use super::delivery::Delivery;
 use crate::connect::dial::Dialed;
-use crate::connect::dialer::Past;
+use crate::connect::dialer::LastUse;
 use crate::counters::Field;
 use crate::counters::answers::{Answers, BodyRefusal, is_refusal};
 use crate::payload::Payload;
@@ -19,7 +19,7 @@ use std::io;
 use std::ops::Range;
 
 /// See the module.
-pub struct Channel {
+pub struct Connection {
     pub link: Link,
     parser: ResponseParser,
     heads: Range<usize>,
@@ -27,57 +27,57 @@ pub struct Channel {
     baked: Vec<u32>,
     free_heads: Vec<usize>,
     /// Where a request is made again, and whether one lies there.
-    stage: Range<usize>,
-    stage_taken: bool,
+    buffer: Range<usize>,
+    buffer_taken: bool,
     /// Those on this connection, oldest first; the first `answered` are, but the kernel reads their bytes.
-    exchanges: VecDeque<Exchange>,
+    deliveries: VecDeque<Delivery>,
     answered: usize,
     /// The server said that it closes behind its last answer: it has taken nothing of what came after.
     unheeded: bool,
     /// What this connection was good for: what its last answer says.
-    past: Past,
+    last_use: LastUse,
     /// There was an answer, on this connection or one before it.
     has_answered: bool,
     random: SplitMix64,
 }
 
-/// What a channel uses of its lane.
+/// What a connection uses of its lane.
 pub struct OfLane<'a> {
     pub payload: &'a mut Payload,
-    pub manner: &'a Manner,
+    pub options: &'a Options,
     pub answers: &'a mut Answers,
     /// Where failed requests wait.
-    pub again: &'a mut VecDeque<Exchange>,
+    pub again: &'a mut VecDeque<Delivery>,
 }
 
-impl Channel {
+impl Connection {
     pub fn new<R: NetRing>(
         ring: &mut R,
         mut link: Link,
         heads: Range<usize>,
-        stage: Range<usize>,
-        manner: &Manner,
+        buffer: Range<usize>,
+        options: &Options,
     ) -> Self {
         // A server that closes while nothing is asked is noticed at once.
         link.listen(ring);
-        let random = SplitMix64::seed_from_u64(manner.seed ^ link.owner().1 as u64);
-        let places = manner.pipeline + 1;
+        let random = SplitMix64::seed_from_u64(options.seed ^ link.owner().1 as u64);
+        let places = options.pipeline + 1;
         for place in 0..places {
-            let start = heads.start + place * manner.head.bytes_max();
-            manner.head.bake(&mut ring.memory()[start..]);
+            let start = heads.start + place * options.head.bytes_max();
+            options.head.bake(&mut ring.memory()[start..]);
         }
         Self {
             link,
-            parser: ResponseParser::seeking(manner.refused_by.as_ref()),
+            parser: ResponseParser::seeking(options.refused_by.as_ref()),
             heads,
-            baked: vec![manner.head.version(); places],
+            baked: vec![options.head.version(); places],
             free_heads: (0..places).collect(),
-            stage,
-            stage_taken: false,
-            exchanges: VecDeque::with_capacity(places),
+            buffer,
+            buffer_taken: false,
+            deliveries: VecDeque::with_capacity(places),
             answered: 0,
             unheeded: false,
-            past: Past::Unknown,
+            last_use: LastUse::Unknown,
             has_answered: false,
             random,
         }
@@ -85,27 +85,27 @@ impl Channel {
 
     pub fn reopen<R: NetRing>(&mut self, ring: &mut R, dialed: Dialed) -> io::Result<()> {
         self.parser.restart();
-        (self.unheeded, self.past) = (false, Past::Unknown);
+        (self.unheeded, self.last_use) = (false, LastUse::Unknown);
         self.link.reopen(ring, dialed)?;
         self.link.listen(ring);
         Ok(())
     }
 
-    pub fn has_room(&self, manner: &Manner) -> bool {
-        let unanswered = self.exchanges.len() - self.answered;
-        let places = unanswered < manner.pipeline && !self.free_heads.is_empty();
+    pub fn has_room(&self, options: &Options) -> bool {
+        let unanswered = self.deliveries.len() - self.answered;
+        let places = unanswered < options.pipeline && !self.free_heads.is_empty();
         let is_free = self.link.is_up() && self.link.is_idle() && !self.link.is_worn();
-        places && !self.stage_taken && is_free
+        places && !self.buffer_taken && is_free
     }
 
     /// What the connection was good for that is gone.
-    pub fn past(&self) -> Past {
-        self.link.past(self.past)
+    pub fn last_use(&self) -> LastUse {
+        self.link.last_use(self.last_use)
     }
 
     /// It is up, and its last answer was 2xx.
     pub fn has_served(&self) -> bool {
-        self.link.is_up() && self.past == Past::Served
+        self.link.is_up() && self.last_use == LastUse::Served
     }
 
     /// There was an answer over it, or over one that it took the place of.
@@ -115,23 +115,23 @@ impl Channel {
 
     /// Requests here that have no answer.
     pub fn unanswered(&self) -> usize {
-        self.exchanges.len() - self.answered
+        self.deliveries.len() - self.answered
     }
 
     /// Something here has a time limit.
     pub fn is_busy(&self) -> bool {
-        !self.exchanges.is_empty() || !self.link.is_up()
+        !self.deliveries.is_empty() || !self.link.is_up()
     }
 
     /// What is known of requests that are still here when time is up.
     pub fn leftovers(&self) -> impl Iterator<Item = (u32, Fate)> + '_ {
-        self.exchanges.iter().map(|exchange| {
-            let fate = match exchange.fate {
-                Some(Fate::NotSent) => exchange.given_up(),
+        self.deliveries.iter().map(|delivery| {
+            let fate = match delivery.fate {
+                Some(Fate::NotSent) => delivery.unconfirmed(),
                 Some(fate) => fate,
                 None => Fate::Uncertain(Field::ErrorTimeout),
             };
-            (exchange.slot, fate)
+            (delivery.slot, fate)
         })
     }
 
@@ -140,18 +140,18 @@ impl Channel {
         &mut self,
         ring: &mut R,
         payload: &mut Payload,
-        manner: &Manner,
-        mut exchange: Exchange,
+        options: &Options,
+        mut delivery: Delivery,
         now_ns: u64,
     ) {
-        let body = if exchange.left_ring {
-            (self.stage_taken, exchange.staged) = (true, true);
-            payload.remake(ring.memory(), exchange.slot, self.stage.start)
+        let body = if delivery.left_ring {
+            (self.buffer_taken, delivery.in_buffer) = (true, true);
+            payload.remake(ring.memory(), delivery.slot, self.buffer.start)
         } else {
-            payload.block(exchange.slot).range()
+            payload.block(delivery.slot).range()
         };
-        let block = payload.block(exchange.slot);
-        let crc32c = if manner.summed { crc32c::checksum(&ring.memory()[body.clone()]) } else { 0 };
+        let block = payload.block(delivery.slot);
+        let crc32c = if options.summed { crc32c::checksum(&ring.memory()[body.clone()]) } else { 0 };
         let stamps = HeadStamps {
             body_bytes: body.len() as u64,
             sequence: block.first_sequence,
@@ -160,26 +160,26 @@ impl Channel {
             records: block.records,
             crc32c,
         };
-        exchange.head = self.free_heads.pop().expect("room was asked for");
-        let start = self.heads.start + exchange.head * manner.head.bytes_max();
-        let head = start..start + manner.head.bytes();
-        if self.baked[exchange.head] != manner.head.version() {
-            self.baked[exchange.head] = manner.head.version();
-            manner.head.bake(&mut ring.memory()[head.clone()]);
+        delivery.head = self.free_heads.pop().expect("room was asked for");
+        let start = self.heads.start + delivery.head * options.head.bytes_max();
+        let head = start..start + options.head.bytes();
+        if self.baked[delivery.head] != options.head.version() {
+            self.baked[delivery.head] = options.head.version();
+            options.head.bake(&mut ring.memory()[head.clone()]);
         }
-        manner.head.write(&mut ring.memory()[head.clone()], &stamps);
-        exchange.attempts += 1;
-        (exchange.sent_ns, exchange.whole, exchange.held) = (now_ns, false, true);
-        self.link.send(ring, [head, body], exchange.slot);
+        options.head.write(&mut ring.memory()[head.clone()], &stamps);
+        delivery.attempts += 1;
+        (delivery.sent_ns, delivery.whole, delivery.held) = (now_ns, false, true);
+        self.link.send(ring, [head, body], delivery.slot);
         self.link.listen(ring);
-        self.exchanges.push_back(exchange);
+        self.deliveries.push_back(delivery);
     }
 
     /// Takes the news of a completion; true: the connection is gone.
     pub fn on_event<R: NetRing>(
         &mut self,
         ring: &mut R,
-        OfLane { payload, manner, answers, again }: OfLane<'_>,
+        OfLane { payload, options, answers, again }: OfLane<'_>,
         event: Event,
         now_ns: u64,
         done: &mut Vec<Done>,
@@ -187,71 +187,71 @@ impl Channel {
         let ended = match event {
             Event::Nothing => return false,
             Event::Sent { tag, memory } => {
-                if let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.slot == tag) {
-                    exchange.whole = true;
+                if let Some(delivery) = self.deliveries.iter_mut().find(|delivery| delivery.slot == tag) {
+                    delivery.whole = true;
                 }
                 if memory == Memory::Free {
                     self.let_go(tag, payload);
-                    self.forget(again, done);
+                    self.tell(again, done);
                 }
                 self.link.settle_ending()
             }
             Event::Released { tag } => {
                 self.let_go(tag, payload);
-                self.forget(again, done);
+                self.tell(again, done);
                 self.link.settle_ending()
             }
             Event::Received => {
-                let ended = self.read(ring, manner, answers, now_ns);
-                self.forget(again, done);
+                let ended = self.read(ring, options, answers, now_ns);
+                self.tell(again, done);
                 self.link.listen(ring);
                 // A send may have met the end before.
                 if ended == Event::Nothing { self.link.settle_ending() } else { ended }
             }
             broken @ Event::Broken { .. } => broken,
         };
-        self.on_ended(OfLane { payload, manner, answers, again }, ended, now_ns, done)
+        self.on_ended(OfLane { payload, options, answers, again }, ended, now_ns, done)
     }
 
     /// The kernel reads a request's bytes no longer.
     fn let_go(&mut self, slot: u32, payload: &mut Payload) {
-        if let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.slot == slot) {
-            exchange.held = false;
-            if std::mem::take(&mut exchange.staged) {
-                self.stage_taken = false;
+        if let Some(delivery) = self.deliveries.iter_mut().find(|delivery| delivery.slot == slot) {
+            delivery.held = false;
+            if std::mem::take(&mut delivery.in_buffer) {
+                self.buffer_taken = false;
             } else {
                 payload.release(slot);
             }
-            exchange.left_ring = true;
+            delivery.left_ring = true;
         }
     }
 
-    fn read<R: NetRing>(&mut self, ring: &mut R, manner: &Manner, answers: &mut Answers, now_ns: u64) -> Event {
+    fn read<R: NetRing>(&mut self, ring: &mut R, options: &Options, answers: &mut Answers, now_ns: u64) -> Event {
         loop {
             match self.parser.parse(self.link.inbox(ring)) {
                 Err(error) => {
                     let inbox = self.link.inbox(ring);
                     let is_foreign = error == HttpError::BadHead && !inbox.starts_with(RESPONSE_START);
-                    if is_foreign && self.past == Past::Unknown {
+                    if is_foreign && self.last_use == LastUse::Unknown {
                         let mut start = [0; 4];
                         start.iter_mut().zip(inbox).for_each(|(to, byte)| *to = *byte);
-                        self.past = Past::NoHttp { start };
+                        self.last_use = LastUse::NoHttp { start };
                     }
                     return self.link.break_off(ring, Breakage::Given(Field::ErrorProtocol));
                 }
                 Ok(progress) => {
                     self.link.consume(ring, progress.consumed);
                     let Some(response) = progress.response else { break };
-                    if self.answered == self.exchanges.len() {
+                    if self.answered == self.deliveries.len() {
                         // Some servers say so before they close an idle connection.
                         let is_idle = response.status == 408;
                         let why = if is_idle { Breakage::Closed } else { Breakage::Given(Field::ErrorProtocol) };
                         return self.link.break_off(ring, why);
                     }
-                    self.answer(response, manner, answers, now_ns);
+                    self.answer(response, options, answers, now_ns);
                     // A server may accept what it has not read. Another answer before the whole request went out
                     // leaves a connection that nobody understands.
-                    let Exchange { whole, fate, .. } = self.exchanges[self.answered - 1];
+                    let Delivery { whole, fate, .. } = self.deliveries[self.answered - 1];
                     if response.close || !whole && fate != Some(Fate::Produced) {
                         self.unheeded = response.says_close;
                         return self.link.break_off(ring, Breakage::Closed);
@@ -266,49 +266,49 @@ impl Channel {
     }
 
     /// The answer to the oldest unanswered request.
-    fn answer(&mut self, response: Response, manner: &Manner, answers: &mut Answers, now_ns: u64) {
-        let exchange = &mut self.exchanges[self.answered];
+    fn answer(&mut self, response: Response, options: &Options, answers: &mut Answers, now_ns: u64) {
+        let delivery = &mut self.deliveries[self.answered];
         self.answered += 1;
         self.has_answered = true;
         let status = response.status;
-        answers.count(status, exchange.warmup);
+        answers.count(status, delivery.warmup);
         if !is_refusal(status) && !response.has_text {
-            exchange.fate = Some(Fate::Produced);
-            self.past = Past::Served;
+            delivery.fate = Some(Fate::Produced);
+            self.last_use = LastUse::Served;
             return;
         }
-        self.past = Past::Used;
+        self.last_use = LastUse::Used;
         if response.has_text {
             // Part of it was taken as a rule, and would be twice if it went again.
-            answers.refused_by_body(BodyRefusal { status, words: self.parser.excerpt() }, exchange.warmup);
-            exchange.doubtful = true;
-            exchange.failed(Field::ErrorBody, None);
+            answers.refused_by_body(BodyRefusal { status, words: self.parser.excerpt() }, delivery.warmup);
+            delivery.doubtful = true;
+            delivery.failed(Field::ErrorBody, None);
             return;
         }
-        exchange.doubtful |= exchange.whole && may_have_taken(status);
+        delivery.doubtful |= delivery.whole && may_have_taken(status);
         let kind = if matches!(status, 429 | 503) { Field::ErrorThrottled } else { Field::ErrorStatus };
-        let passing = matches!(status, 408 | 425 | 429 | 500..=599);
-        let next_ns = (passing && exchange.attempts <= manner.retry.retries_max).then(|| {
+        let is_transient = matches!(status, 408 | 425 | 429 | 500..=599);
+        let next_ns = (is_transient && delivery.attempts <= options.retry.retries_max).then(|| {
             let wait_ns = response.retry_after_seconds.unwrap_or(0).saturating_mul(1_000_000_000);
-            now_ns + wait_ns.max(manner.pause_ns(exchange.attempts, self.random.next_u64()))
+            now_ns + wait_ns.max(options.pause_ns(delivery.attempts, self.random.next_u64()))
         });
-        exchange.failed(kind, next_ns);
+        delivery.failed(kind, next_ns);
     }
 
     /// Passes on fates that became known and forgets requests that are over here. What is to be sent again waits
     /// elsewhere, from when the kernel is done with its bytes.
-    fn forget(&mut self, again: &mut VecDeque<Exchange>, done: &mut Vec<Done>) {
+    fn tell(&mut self, again: &mut VecDeque<Delivery>, done: &mut Vec<Done>) {
         let lane = self.link.owner().0;
         while self.answered > 0
-            && let Some(first) = self.exchanges.front().filter(|exchange| !exchange.held)
+            && let Some(first) = self.deliveries.front().filter(|delivery| !delivery.held)
         {
             match first.fate {
-                Some(Fate::NotSent) => again.push_back(Exchange { fate: None, ..*first }),
+                Some(Fate::NotSent) => again.push_back(Delivery { fate: None, ..*first }),
                 Some(fate) => done.push(Done::rest(lane, first.slot, fate)),
                 None => {}
             }
             self.free_heads.push(first.head);
-            self.exchanges.pop_front();
+            self.deliveries.pop_front();
             self.answered -= 1;
         }
     }
@@ -316,7 +316,7 @@ impl Channel {
     /// The books of a connection that is gone; true: it was.
     fn on_ended(
         &mut self,
-        OfLane { payload, manner, answers, again }: OfLane<'_>,
+        OfLane { payload, options, answers, again }: OfLane<'_>,
         event: Event,
         now_ns: u64,
         done: &mut Vec<Done>,
@@ -325,44 +325,44 @@ impl Channel {
         // A body that ends with the connection is whole now, if the connection ended in order.
         if why == Breakage::Closed
             && let Ok(Some(response)) = self.parser.end()
-            && self.answered < self.exchanges.len()
+            && self.answered < self.deliveries.len()
         {
-            self.answer(response, manner, answers, now_ns);
+            self.answer(response, options, answers, now_ns);
             self.unheeded = response.says_close;
         }
-        if self.past == Past::Served && why != Breakage::Closed {
-            self.past = Past::Used;
+        if self.last_use == LastUse::Served && why != Breakage::Closed {
+            self.last_use = LastUse::Used;
         }
         let is_closed = matches!(why, Breakage::Closed | Breakage::Error(libc::EPIPE | libc::ECONNRESET));
-        if is_closed && self.past == Past::Unknown && self.parser.end() == Ok(None) {
-            self.past = match (self.exchanges.is_empty(), why) {
-                (false, _) => Past::Mute,
-                (true, Breakage::Closed) => Past::Unasked,
-                (true, _) => Past::Unknown,
+        if is_closed && self.last_use == LastUse::Unknown && self.parser.end() == Ok(None) {
+            self.last_use = match (self.deliveries.is_empty(), why) {
+                (false, _) => LastUse::Mute,
+                (true, Breakage::Closed) => LastUse::Unasked,
+                (true, _) => LastUse::Unknown,
             };
         }
-        for at in 0..self.exchanges.len() {
+        for at in 0..self.deliveries.len() {
             // What goes out again is made again: its place in the ring would hold up all other connections.
-            if self.exchanges[at].held {
-                self.let_go(self.exchanges[at].slot, payload);
+            if self.deliveries[at].held {
+                self.let_go(self.deliveries[at].slot, payload);
             }
-            let exchange = &mut self.exchanges[at];
-            if exchange.fate.is_some() {
+            let delivery = &mut self.deliveries[at];
+            if delivery.fate.is_some() {
                 continue;
             }
             if self.unheeded {
                 // It was no attempt (RFC 9112, section 9.6).
-                exchange.attempts -= 1;
-                exchange.failed(why.kind(), Some(now_ns));
+                delivery.attempts -= 1;
+                delivery.failed(why.kind(), Some(now_ns));
                 continue;
             }
-            exchange.doubtful |= exchange.whole;
-            let next_ns = (exchange.attempts <= manner.retry.retries_max)
-                .then(|| now_ns + manner.pause_ns(exchange.attempts, self.random.next_u64()));
-            exchange.failed(why.kind(), next_ns);
+            delivery.doubtful |= delivery.whole;
+            let next_ns = (delivery.attempts <= options.retry.retries_max)
+                .then(|| now_ns + options.pause_ns(delivery.attempts, self.random.next_u64()));
+            delivery.failed(why.kind(), next_ns);
         }
-        self.answered = self.exchanges.len();
-        self.forget(again, done);
+        self.answered = self.deliveries.len();
+        self.tell(again, done);
         true
     }
 
@@ -376,13 +376,13 @@ impl Channel {
         done: &mut Vec<Done>,
     ) -> bool {
         // What was accepted early has to go out as well.
-        let open = |exchange: &&Exchange| exchange.fate.is_none() || !exchange.whole;
-        let Some(oldest) = self.exchanges.iter().find(open) else {
+        let open = |delivery: &&Delivery| delivery.fate.is_none() || !delivery.whole;
+        let Some(oldest) = self.deliveries.iter().find(open) else {
             let is_over = self.link.is_worn() && self.link.is_up();
             let ended = if is_over { self.link.break_off(ring, Breakage::Closed) } else { Event::Nothing };
             return self.on_ended(of_lane, ended, now_ns, done);
         };
-        if !self.link.is_up() || now_ns.saturating_sub(oldest.sent_ns) <= of_lane.manner.request_timeout_ns {
+        if !self.link.is_up() || now_ns.saturating_sub(oldest.sent_ns) <= of_lane.options.request_timeout_ns {
             return false;
         }
         let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
