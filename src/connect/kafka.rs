@@ -6,6 +6,7 @@
 //! versions in use are "non-flexible" ones, which every broker from 1.0 to 4.x speaks.
 
 pub mod answers;
+mod awaited;
 mod calls;
 mod cluster;
 mod dial;
@@ -17,9 +18,9 @@ mod session;
 #[cfg(test)]
 pub mod testing;
 mod topics;
-mod waits;
 
 pub use answers::{Broker, FetchedPartition, PartitionView, TopicView, Versions};
+pub use awaited::Awaited;
 pub use calls::{At, NewTopic, TopicLimits};
 pub use cluster::{Client, Cluster, Dial};
 pub use dial::{Line, dial_brokers};
@@ -28,4 +29,3 @@ pub use reader::TopicReader;
 pub use redial::{Target, client_of, cluster_of, dial_leaders};
 pub use session::{Session, Stream};
 pub use topics::Fits;
-pub use waits::Waits;

@@ -339,7 +339,7 @@ impl Secret {
     /// As a bearer token: printable ASCII without blanks.
     pub fn as_token(&self) -> Option<&str> {
         let text = self.0.trim();
-        text.bytes().all(|b| b.is_ascii_graphic()).then_some(text)
+        (!text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())).then_some(text)
     }
 }
 

@@ -5,7 +5,7 @@ use super::Stop;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, units};
 use crate::connect::kafka::{
-    Cluster, Fits, Line, NewTopic, PartitionView, Session, Stream, Target, TopicLimits, TopicView, Waits, client_of,
+    Awaited, Cluster, Fits, Line, NewTopic, PartitionView, Session, Stream, Target, TopicLimits, TopicView, client_of,
     cluster_of,
 };
 use crate::connect::peer::address;
@@ -52,7 +52,7 @@ pub fn prepare(plan: &Arc<RunPlan>, stop: &Stop) -> Result<Vec<Option<KafkaLane>
         return Ok(vec![None; plan.producers.len()]);
     }
     let (tell, told) = bounded(1);
-    let (asked, waits) = (plan.clone(), Waits::default());
+    let (asked, waits) = (plan.clone(), Awaited::default());
     let heard_by = waits.clone();
     let ask = move || {
         // After a stop nobody hears it.
@@ -64,7 +64,7 @@ pub fn prepare(plan: &Arc<RunPlan>, stop: &Stop) -> Result<Vec<Option<KafkaLane>
             Ok(lanes) => return lanes,
             Err(RecvTimeoutError::Timeout) => {
                 stop.may_start()?;
-                if let Some(wait) = waits.tell_after(TELL_AFTER) {
+                if let Some(wait) = waits.longer_than(TELL_AFTER) {
                     tracing::info!("waiting for {wait}");
                 }
             }
@@ -75,7 +75,7 @@ pub fn prepare(plan: &Arc<RunPlan>, stop: &Stop) -> Result<Vec<Option<KafkaLane>
     }
 }
 
-fn lanes(plan: &RunPlan, waits: &Waits) -> Result<Vec<Option<KafkaLane>>, Fatal> {
+fn lanes(plan: &RunPlan, waits: &Awaited) -> Result<Vec<Option<KafkaLane>>, Fatal> {
     let dealt: Vec<usize> = plan.producers.iter().map(|producer| producer.target).collect();
     let first_id = plan.producers.first().map_or(0, |producer| producer.id);
     let mut targets: Vec<Option<(Arc<Target>, Cluster<Line>)>> = plan.sink.targets.iter().map(|_| None).collect();
@@ -140,10 +140,10 @@ fn look_up(
     plan: &RunPlan,
     kafka: &KafkaPlan,
     (target, producers): (usize, u32),
-    waits: &Waits,
+    waits: &Awaited,
 ) -> Result<(Arc<Target>, Cluster<Line>), Fatal> {
     let mut cluster = cluster_of(kafka, client_of(kafka));
-    cluster.tell(waits);
+    cluster.heard_by(waits);
     let topic = kafka.topic.as_str();
     if kafka.local_only {
         check_local(&mut cluster)?;

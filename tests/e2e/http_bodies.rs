@@ -60,6 +60,39 @@ fn what_a_body_takes_back_is_uncertain_and_not_sent_again() {
     }
 }
 
+/// A server that fails behind its 200 says so in the body, and breaks off or says no more.
+#[test]
+fn a_body_that_breaks_off_has_said_enough() {
+    let scratch = Scratch::new();
+    for io in BACK_ENDS {
+        for (head, stalls) in [
+            ("Transfer-Encoding: chunked\r\n\r\nff", false),
+            ("Content-Length: 1000\r\n\r\n", false),
+            ("Content-Length: 1000\r\n\r\n", true),
+        ] {
+            let server = Server::start(move |peer| {
+                while let Some((at, _)) = peer.request() {
+                    if at == 1 {
+                        let line = if head.ends_with("ff") { "\r\n" } else { "" };
+                        peer.say(&format!("HTTP/1.1 200 OK\r\n{head}{line}{PART}"));
+                        if stalls {
+                            peer.discard();
+                        }
+                        return;
+                    }
+                    peer.say(&answer(GOOD, 0).0);
+                }
+            });
+            let words = format!("--records 5 --io {io} --request-timeout 300ms --http-refused-by {TEXT}");
+            let report = run(&scratch, &server, &words, 1);
+            fates(&report, 4, 0, 1);
+            assert_eq!(count(&report["errors"], "body"), 1, "{:#}", report["errors"]);
+            let found = (total(&report, "retries"), total(&report, "answers_refused_by_body"), server.requests().len());
+            assert_eq!(found, (0, 1, 5), "{io} {head:?} {stalls}");
+        }
+    }
+}
+
 #[test]
 fn who_does_not_ask_has_them_as_produced() {
     let scratch = Scratch::new();

@@ -1,10 +1,10 @@
 //! The brokers behind a bootstrap list: a session to each that is needed.
 
 use super::answers::Broker;
+use super::awaited::Awaited;
 use super::error::KafkaError;
 use super::sasl;
 use super::session::{Session, Stream};
-use super::waits::Waits;
 use crate::base::fatal::{Exit, Fatal};
 use crate::connect::peer::address;
 use crate::plan::SaslPlan;
@@ -48,7 +48,7 @@ pub struct Cluster<S> {
     /// The bootstrap address that answered, and the session.
     entry: Option<(String, Session<S>)>,
     sessions: HashMap<i32, Session<S>>,
-    heard_by: Option<Waits>,
+    heard_by: Option<Awaited>,
 }
 
 impl<S: Stream> Cluster<S> {
@@ -58,7 +58,7 @@ impl<S: Stream> Cluster<S> {
     }
 
     /// From now on these hear what is waited for.
-    pub fn tell(&mut self, waits: &Waits) {
+    pub fn heard_by(&mut self, waits: &Awaited) {
         self.heard_by = Some(waits.clone());
     }
 
@@ -92,6 +92,9 @@ impl<S: Stream> Cluster<S> {
         let stream = dialed.map_err(|fatal| explain_advertised(fatal, host, port, &self.named))?;
         let client = Client { timeout: self.client.timeout.min(patience), ..self.client.clone() };
         let mut session = client.open(stream).map_err(|error| error.fatal(&name))?;
+        if let Some(waits) = &self.heard_by {
+            waits.answered();
+        }
         session.set_timeout(self.client.timeout);
         session.heard_by = self.heard_by.clone().map(|waits| (waits, name));
         Ok(session)

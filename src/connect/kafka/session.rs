@@ -1,8 +1,8 @@
 //! One connection to one broker: requests out, answers in, one at a time, each with a time limit.
 
 use super::answers::{self, Versions};
+use super::awaited::Awaited;
 use super::error::KafkaError;
-use super::waits::Waits;
 use crate::base::limits;
 use crate::wire::kafka::errors::UNSUPPORTED_VERSION;
 use crate::wire::kafka::fields::Fields;
@@ -48,7 +48,7 @@ pub struct Session<S> {
     answer: Vec<u8>,
     pub(super) lifetime: Option<Duration>,
     /// Who hears what is asked for, and the name by which it knows this broker.
-    pub(super) heard_by: Option<(Waits, String)>,
+    pub(super) heard_by: Option<(Awaited, String)>,
 }
 
 impl<S: Stream> Session<S> {
@@ -173,6 +173,9 @@ impl<S: Stream> Session<S> {
             let from = self.answer.len();
             self.answer.resize(size.min(from + BELIEVED_BYTES), 0);
             read_until(&mut self.stream, &mut self.answer[from..], deadline).map_err(io)?;
+        }
+        if let Some((waits, _)) = &self.heard_by {
+            waits.answered();
         }
         let mut fields = Fields::new(&self.answer);
         let correlation = fields.i32("correlation id");

@@ -152,9 +152,9 @@ impl<S: Stream> Cluster<S> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::awaited::Awaited;
     use super::super::cluster::Dial;
     use super::super::testing::{self, Asked, Fake, body, client};
-    use super::super::waits::Waits;
     use super::*;
     use crate::base::fatal::Exit;
     use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
@@ -264,12 +264,12 @@ mod tests {
 
     /// As behind a firewall that drops what it does not let through: nothing comes from "one", the controller, until
     /// the time for it is over. How long each dial of it might take, and what was told of them.
-    fn with_a_silent_controller(waits: &Waits) -> (Cluster<Fake>, Receiver<(Duration, Option<String>)>) {
+    fn with_a_silent_controller(waits: &Awaited) -> (Cluster<Fake>, Receiver<(Duration, Option<String>)>) {
         let (dialed, patiences) = channel();
         let told = waits.clone();
         let dial: Dial<Fake> = Box::new(move |host, _, patience| {
             if host == "one" {
-                dialed.send((patience, told.tell_after(Duration::ZERO))).unwrap();
+                dialed.send((patience, told.longer_than(Duration::ZERO))).unwrap();
                 let (_sender, nothing) = channel::<()>();
                 // A connect takes no more than three seconds in any case.
                 let _timeout = nothing.recv_timeout(patience.min(UNREACHED_PATIENCE * 3 / 2));
@@ -283,13 +283,13 @@ mod tests {
             }))
         });
         let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
-        cluster.tell(waits);
+        cluster.heard_by(waits);
         (cluster, patiences)
     }
 
     #[test]
     fn a_silent_controller_is_waited_for_once_and_only_for_a_topic_that_is_missing() {
-        let waits = Waits::default();
+        let waits = Awaited::default();
         let fits: Fits<'_> = &|_| panic!("nobody said how many bytes");
         for (topic, expected) in [("there", &[FIRST_PATIENCE][..]), ("missing", &[FIRST_PATIENCE, Duration::MAX])] {
             let (mut cluster, dials) = with_a_silent_controller(&waits);
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_call_that_is_waited_for_is_told_with_its_broker() {
-        let (waits, told) = (Waits::default(), Arc::new(Mutex::new(None)));
+        let (waits, told) = (Awaited::default(), Arc::new(Mutex::new(None)));
         let heard = (waits.clone(), told.clone());
         let dial: Dial<Fake> = Box::new(move |_, _, _| {
             let (waits, told) = heard.clone();
@@ -316,14 +316,14 @@ mod tests {
                 testing::versions(asked).or_else(|| match asked.key {
                     3 => Some(two_brokers(2, asked.version)),
                     _ => {
-                        *told.lock().unwrap() = waits.tell_after(Duration::ZERO);
+                        *told.lock().unwrap() = waits.longer_than(Duration::ZERO);
                         Some(answer(asked, 0))
                     }
                 })
             }))
         });
         let mut cluster = Cluster::new(vec![("boot".to_owned(), 1)], client(), dial);
-        cluster.tell(&waits);
+        cluster.heard_by(&waits);
         assert!(cluster.make_topic(&new("t"), None, SOON).unwrap());
         assert_eq!(told.lock().unwrap().as_deref(), Some("Kafka broker two:9092: creating the topic"));
     }

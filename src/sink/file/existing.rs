@@ -115,8 +115,16 @@ fn is_zeros(head: &[u8]) -> bool {
 fn next_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>, is_torn: bool) -> Option<Obstacle> {
     let next = names::next_path(&plan.data);
     let rotates = matches!(plan.layout, FileLayout::Rotating { .. });
-    let ours = manifest.is_some_and(leaves_next);
-    let facts = next.symlink_metadata().ok().filter(|_| rotates && !ours)?;
+    let facts = next.symlink_metadata().ok()?;
+    if let Some(manifest) = manifest.filter(|manifest| leaves_next(manifest)) {
+        // It may have that run's newest records; where older ones are there as well, those are told of.
+        let is_alone = facts.len() > 0 && length_of(&plan.data) == 0 && !has_rotated(&plan.data);
+        let what = format!("{} holds data of the run '{}', which was cut short", next.display(), manifest.run_id);
+        return (is_alone && plan.existing != Existing::Reused).then_some(Obstacle { what, may_go: true });
+    }
+    if !rotates {
+        return None;
+    }
     let what = format!("{} is there, and no run of ours that was cut short explains it", next.display());
     Some(Obstacle { what, may_go: is_torn || facts.is_file() && facts.len() == 0 })
 }

@@ -277,7 +277,7 @@ impl Connection {
             self.last_use = LastUse::Served;
             return;
         }
-        self.last_use = LastUse::Used;
+        self.last_use = if response.has_text { LastUse::Served } else { LastUse::Used };
         if response.has_text {
             // Part of it was taken as a rule, and would be twice if it went again.
             answers.refused_by_body(BodyRefusal { status, words: self.parser.excerpt() }, delivery.warmup);
@@ -322,13 +322,17 @@ impl Connection {
         done: &mut Vec<Done>,
     ) -> bool {
         let Event::Broken { why, .. } = event else { return false };
-        // A body that ends with the connection is whole now, if the connection ended in order.
-        if why == Breakage::Closed
-            && let Ok(Some(response)) = self.parser.end()
+        // A body that ends with the connection is whole now, if the connection ended in order. One that took its answer
+        // back has said all, however it ended.
+        let whole = if why == Breakage::Closed { self.parser.end().ok().flatten() } else { None };
+        if let Some(response) = whole.or_else(|| self.parser.refused())
             && self.answered < self.deliveries.len()
         {
             self.answer(response, options, answers, now_ns);
             self.unheeded = response.says_close;
+            if whole.is_none() {
+                self.last_use = LastUse::Used;
+            }
         }
         if self.last_use == LastUse::Served && why != Breakage::Closed {
             self.last_use = LastUse::Used;

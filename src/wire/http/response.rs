@@ -162,6 +162,11 @@ impl ResponseParser {
         }
     }
 
+    /// The response that broke off, if what came of its body has the text that was sought.
+    pub fn refused(&self) -> Option<Response> {
+        self.response.has_text.then_some(self.response)
+    }
+
     fn step(&mut self, bytes: &[u8]) -> Result<Step, HttpError> {
         match self.state {
             State::Head { searched } => self.head(bytes, searched),

@@ -111,7 +111,11 @@ fn headers(
     let bytes = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>() + token_bytes;
     if bytes > limits::HTTP_HEADER_BYTES_MAX {
         let what = format!("the headers of a request are {bytes} bytes; {} fit", limits::HTTP_HEADER_BYTES_MAX);
-        errors.push(Fatal::usage(what).mend("fewer or shorter --http-header"));
+        let mend = match token_bytes > bytes / 2 {
+            true => "a shorter token in --bearer-token-file",
+            false => "fewer or shorter --http-header",
+        };
+        errors.push(Fatal::usage(what).mend(mend));
     }
     (headers, bearer)
 }

@@ -261,9 +261,31 @@ fn somebody_s_next_file_is_in_the_way_of_who_rotates() {
     assert!(told(&FilePlan { layout: RING, ..plan.clone() }, REFUSED).is_empty(), "a ring has none");
     assert_eq!(told(&plan, Existing::Replaced), found);
     // A run that was killed before its first record leaves its own.
+    fs::write(&next, "").unwrap();
     for (complete, others) in [(false, 0), (true, 1)] {
         Manifest { complete, ..manifest(Layout::Append) }.write(&plan.manifest).unwrap();
         assert_eq!(told(&plan, Existing::Refused { manifest: true }).len(), others, "{complete}");
+    }
+}
+
+#[test]
+fn the_newest_records_of_a_killed_run_are_not_lost_with_its_next_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for layout in [ROTATING, RING] {
+        let plan = plan(folder.path(), layout);
+        fs::write(names::next_path(&plan.data), "records").unwrap();
+        Manifest { complete: false, ..manifest(Layout::Append) }.write(&plan.manifest).unwrap();
+        let found = told(&plan, Existing::Refused { manifest: true });
+        assert!(
+            found.len() == 1 && found[0].contains("payloads.0.bin.next holds data of the run 'earlier'"),
+            "{found:?}"
+        );
+        assert!(told(&plan, Existing::Replaced).is_empty() && told(&plan, Existing::Reused).is_empty());
+        // What the active file holds is older, and is told of instead.
+        fs::write(&plan.data, "records").unwrap();
+        let found = told(&plan, Existing::Refused { manifest: true });
+        assert!(found.len() == 1 && !found[0].contains(".next"), "{found:?}");
+        fs::remove_file(&plan.data).unwrap();
     }
 }
 

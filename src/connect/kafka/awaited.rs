@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Shared between who waits and who tells.
 #[derive(Clone, Debug, Default)]
-pub struct Waits(Arc<Mutex<Option<Wait>>>);
+pub struct Awaited(Arc<Mutex<Option<Wait>>>);
 
 #[derive(Debug)]
 struct Wait {
@@ -15,8 +15,8 @@ struct Wait {
     is_told: bool,
 }
 
-impl Waits {
-    /// From now on this is waited for; the same again is still the same wait.
+impl Awaited {
+    /// From now on this is waited for; the same again, without an answer between, is still the same wait.
     pub(super) fn note(&self, whom: &str, doing: &'static str) {
         let mut wait = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if wait.as_ref().is_none_or(|wait| wait.doing != doing || wait.whom != whom) {
@@ -24,8 +24,13 @@ impl Waits {
         }
     }
 
+    /// What was waited for has come.
+    pub(super) fn answered(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// What has been waited for so long; once.
-    pub fn tell_after(&self, patience: Duration) -> Option<String> {
+    pub fn longer_than(&self, patience: Duration) -> Option<String> {
         let mut wait = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = wait.as_mut().filter(|wait| !wait.is_told && wait.since.elapsed() >= patience)?;
         wait.is_told = true;
@@ -39,16 +44,20 @@ mod tests {
 
     #[test]
     fn a_wait_is_told_once_and_not_before_its_time() {
-        let waits = Waits::default();
-        assert_eq!(waits.tell_after(Duration::ZERO), None);
+        let waits = Awaited::default();
+        assert_eq!(waits.longer_than(Duration::ZERO), None);
         waits.note("one:9092", "connecting");
-        assert_eq!(waits.tell_after(Duration::from_secs(3600)), None);
-        assert_eq!(waits.tell_after(Duration::ZERO).as_deref(), Some("Kafka broker one:9092: connecting"));
+        assert_eq!(waits.longer_than(Duration::from_secs(3600)), None);
+        assert_eq!(waits.longer_than(Duration::ZERO).as_deref(), Some("Kafka broker one:9092: connecting"));
         waits.note("one:9092", "connecting");
-        assert_eq!(waits.tell_after(Duration::ZERO), None, "it is the same one");
+        assert_eq!(waits.longer_than(Duration::ZERO), None, "it is the same one");
+        waits.answered();
+        assert_eq!(waits.longer_than(Duration::ZERO), None, "nothing is waited for");
+        waits.note("one:9092", "connecting");
+        assert_eq!(waits.longer_than(Duration::from_secs(3600)), None, "an answered wait does not go on");
         for (whom, doing) in [("two:9092", "connecting"), ("two:9092", "fetching")] {
             waits.note(whom, doing);
-            assert_eq!(waits.tell_after(Duration::ZERO), Some(format!("Kafka broker {whom}: {doing}")));
+            assert_eq!(waits.longer_than(Duration::ZERO), Some(format!("Kafka broker {whom}: {doing}")));
         }
     }
 }
