@@ -407,7 +407,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             self.tally.sent(at, self.sink.take_wire(at));
             let by_code = self.sink.broker_errors(at).map(BrokerErrors::by_code);
             let of_http = self.sink.answers(at);
-            answers.push((of_http.map(Answers::by_status), of_http.and_then(Answers::by_body), by_code));
+            answers.push((of_http.map(Answers::by_status), of_http.and_then(Answers::refused_by_body), by_code));
         }
         let fsync_ns = self.now() - started_ns;
         let mut end = self.tally.finish(self.pulse.drained_ns + fsync_ns);
@@ -417,9 +417,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         end.stopped = self.pulse.stopped;
         end.paced_ns = self.pulse.paced_ns;
         end.ended_by = self.pulse.ended_by.take();
-        for ((lane, kept), (answers, by_body, by_code)) in end.lanes.iter_mut().zip(kept).zip(answers) {
+        for ((lane, kept), (answers, refused_by_body, by_code)) in end.lanes.iter_mut().zip(kept).zip(answers) {
             (lane.retained_first_sequence, lane.answers, lane.broker_errors) = (kept, answers, by_code);
-            lane.refused_by_body = by_body;
+            lane.refused_by_body = refused_by_body;
         }
         self.live.enter(CoreState::Done);
         end

@@ -189,7 +189,7 @@ impl LiveLane {
         self.body_refusal.get_or_init(|| *refusal);
     }
 
-    /// Its first HTTP answer that was 2xx and a refusal by its body.
+    /// Its first 2xx refused by its body (HTTP).
     pub fn body_refusal(&self) -> Option<&BodyRefusal> {
         self.body_refusal.get()
     }

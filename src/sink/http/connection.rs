@@ -280,7 +280,7 @@ impl Connection {
         self.last_use = LastUse::Used;
         if response.has_text {
             // Part of it was taken as a rule, and would be twice if it went again.
-            answers.refused_by_body(BodyRefusal { status, words: self.parser.excerpt() }, delivery.warmup);
+            answers.count_refused_by_body(BodyRefusal { status, words: self.parser.excerpt() }, delivery.warmup);
             delivery.doubtful = true;
             delivery.failed(Field::ErrorBody, None);
             return;
