@@ -126,7 +126,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
 
     /// One turn; returns the time of its end, which is the start of the next.
     fn turn(&mut self, now_ns: u64) -> u64 {
-        let mut fed = Fed { wake_ns: u64::MAX, hold_ns: u64::MAX, ..Fed::default() };
+        let mut fed = Fed { wake_ns: u64::MAX, hold_until_ns: u64::MAX, ..Fed::default() };
         for lane in 0..self.lanes.len() {
             self.feed(lane, now_ns, &mut fed);
         }
@@ -161,8 +161,8 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             let grant = lane.pacer.grant(now_ns);
             if grant.budget_bytes == 0 {
                 let next_ns = lane.pacer.next_due_ns(now_ns).unwrap_or(u64::MAX);
-                match self.first_hold_ns(at, &grant, next_ns) {
-                    Some(hold_ns) => fed.hold_ns = fed.hold_ns.min(hold_ns),
+                match self.first_hold_until(at, &grant, next_ns) {
+                    Some(until_ns) => fed.hold_until_ns = fed.hold_until_ns.min(until_ns),
                     None => fed.wake_ns = fed.wake_ns.min(next_ns),
                 }
                 return;
@@ -177,9 +177,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
                 }
                 return;
             };
-            if let Some(hold_ns) = hold_until(&grant, extent).filter(|hold_ns| now_ns < *hold_ns) {
-                let wake_ns = if is_long(&grant, hold_ns) { &mut fed.hold_ns } else { &mut fed.wake_ns };
-                *wake_ns = hold_ns.min(*wake_ns);
+            if let Some(until_ns) = hold_until(&grant, extent).filter(|until_ns| now_ns < *until_ns) {
+                let wake_ns = if is_long(&grant, until_ns) { &mut fed.hold_until_ns } else { &mut fed.wake_ns };
+                *wake_ns = until_ns.min(*wake_ns);
                 return;
             }
             let slot = payload.begin(self.ring.memory(), extent, block_for(&grant, now_ns));
@@ -199,14 +199,14 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
 
     /// What falls due next is the first of its block, and may wait for more: until then, where a core that sleeps need
     /// not be up when it is due.
-    fn first_hold_ns(&self, at: usize, grant: &Grant, next_ns: u64) -> Option<u64> {
+    fn first_hold_until(&self, at: usize, grant: &Grant, next_ns: u64) -> Option<u64> {
         if !self.adaptive || next_ns != grant.first_due_ns {
             return None;
         }
         let payload = &self.payloads[at];
         let records_max = self.lanes[at].may_offer(grant.warmup, |bytes| payload.records_within(bytes));
         let extent = payload.extent(1, self.block_bytes, records_max)?;
-        hold_until(grant, extent).filter(|hold_ns| is_long(grant, *hold_ns))
+        hold_until(grant, extent).filter(|until_ns| is_long(grant, *until_ns))
     }
 
     /// What a stall made later than the catch-up allows becomes "not sent".
@@ -269,7 +269,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         }
         let spin_ns = (2 * self.pulse.oversleep_ns).clamp(SPIN_NS_MIN, SPIN_NS_MAX);
         let wake_ns = fed.wake_ns.min(self.tally.next_snapshot_ns());
-        let until_ns = wake_ns.saturating_sub(spin_ns).min(fed.hold_ns);
+        let until_ns = wake_ns.saturating_sub(spin_ns).min(fed.hold_until_ns);
         match until_ns.saturating_sub(now_ns).min(limits::WAIT_NS_MAX) {
             0 => Wait::No,
             ns => Wait::ForNs(ns),
@@ -407,7 +407,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             self.tally.sent(at, self.sink.take_wire(at));
             let by_code = self.sink.broker_errors(at).map(BrokerErrors::by_code);
             let of_http = self.sink.answers(at);
-            answers.push((of_http.map(Answers::by_status), of_http.and_then(Answers::by_body), by_code));
+            answers.push((of_http.map(Answers::by_status), of_http.and_then(Answers::refused_by_body), by_code));
         }
         let fsync_ns = self.now() - started_ns;
         let mut end = self.tally.finish(self.pulse.drained_ns + fsync_ns);
@@ -417,9 +417,9 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         end.stopped = self.pulse.stopped;
         end.paced_ns = self.pulse.paced_ns;
         end.ended_by = self.pulse.ended_by.take();
-        for ((lane, kept), (answers, by_body, by_code)) in end.lanes.iter_mut().zip(kept).zip(answers) {
+        for ((lane, kept), (answers, refused_by_body, by_code)) in end.lanes.iter_mut().zip(kept).zip(answers) {
             (lane.retained_first_sequence, lane.answers, lane.broker_errors) = (kept, answers, by_code);
-            lane.refused_by_body = by_body;
+            lane.refused_by_body = refused_by_body;
         }
         self.live.enter(CoreState::Done);
         end

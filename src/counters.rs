@@ -1,7 +1,7 @@
-//! What the cores count: one table, one writer for each cell, and the snapshots that carry histograms.
+//! What the cores count: one table, one writer for each cell, and the snapshots that carry latencies.
 //!
 //! Two ways lead from a core to the metrics thread. *Live cells* are relaxed atomics that anyone may read at
-//! any time (`/metrics`, the watchdog). *Snapshots* are consistent: counters and histograms of one core at
+//! any time (`/metrics`, the watchdog). *Snapshots* are consistent: counters and latencies of one core at
 //! one instant, sent over a bounded queue and recycled; the report is made of them alone.
 
 pub mod answers;
@@ -189,7 +189,7 @@ impl LiveLane {
         self.body_refusal.get_or_init(|| *refusal);
     }
 
-    /// Its first HTTP answer that was 2xx and a refusal by its body.
+    /// Its first 2xx refused by its body (HTTP).
     pub fn body_refusal(&self) -> Option<&BodyRefusal> {
         self.body_refusal.get()
     }

@@ -49,10 +49,11 @@ impl Spread {
 /// What may be sent now, all of one phase (and of one burst cycle).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Due positions from the current one on: a run of records may go whose every first byte lies below this.
+    /// Due positions from the current one on: an extent may go whose every record's first byte lies below this.
     /// 0: nothing; `u64::MAX`: as much as the target takes.
     pub budget_bytes: u64,
-    /// Positions from the current one on, due or not, that can share a run with it: behind them nothing can join it.
+    /// Positions from the current one on, due or not, that can share an extent with it: behind them nothing can join
+    /// it.
     pub left_bytes: u64,
     /// When the byte at the current position fell due; with a budget of 0, when it will.
     pub first_due_ns: u64,
@@ -75,9 +76,9 @@ pub struct Pacer {
     at: usize,
     /// Position in that phase.
     position: u64,
-    /// When that position falls due, and where the run of positions ends that can share a grant with it.
+    /// When that position falls due, and where the stretch of positions ends that can share a grant with it.
     position_due_ns: u64,
-    run_end: u64,
+    stretch_end: u64,
 }
 
 impl Pacer {
@@ -90,7 +91,7 @@ impl Pacer {
             phase
         });
         let phases = phases.collect();
-        let mut pacer = Self { phases, at: 0, position: 0, position_due_ns: 0, run_end: 0 };
+        let mut pacer = Self { phases, at: 0, position: 0, position_due_ns: 0, stretch_end: 0 };
         pacer.enter(0, 0);
         pacer
     }
@@ -187,8 +188,8 @@ impl Pacer {
             (at, position) = (at + 1, 0);
         }
         (self.at, self.position) = (at, position);
-        (self.position_due_ns, self.run_end) = match self.phases.get(at) {
-            Some(phase) => phase.run_of(position),
+        (self.position_due_ns, self.stretch_end) = match self.phases.get(at) {
+            Some(phase) => phase.stretch_at(position),
             None => (u64::MAX, 0),
         };
     }
@@ -200,12 +201,12 @@ impl Pacer {
         let (budget_bytes, first_due_ns) = match (paced, now_ns >= self.position_due_ns) {
             (false, true) => (u64::MAX, now_ns),
             (true, true) => {
-                let due = phase.due_positions(now_ns).min(self.run_end);
+                let due = phase.due_positions(now_ns).min(self.stretch_end);
                 (due.saturating_sub(self.position), self.position_due_ns)
             }
             (_, false) => (0, self.position_due_ns),
         };
-        let left_bytes = self.run_end.saturating_sub(self.position);
+        let left_bytes = self.stretch_end.saturating_sub(self.position);
         let Waits { hold_max_ns, late_after_ns, .. } = phase.waits;
         let (spread, warmup, weight) = (phase.spread, phase.warmup, phase.weight);
         Grant { budget_bytes, left_bytes, first_due_ns, spread, hold_max_ns, late_after_ns, warmup, weight, paced }
@@ -344,8 +345,8 @@ impl Phase {
         rate.positions_in(due_before_ns).min(self.positions)
     }
 
-    /// When `position` falls due, and the end of the run of positions that a grant may hold with it.
-    fn run_of(&self, position: u64) -> (u64, u64) {
+    /// When `position` falls due, and the end of the stretch of positions that a grant may hold with it.
+    fn stretch_at(&self, position: u64) -> (u64, u64) {
         let Some(rate) = self.rate else { return (self.start_ns, u64::MAX) };
         let steady_ns = rate.due_ns(position);
         if steady_ns == u64::MAX {
@@ -353,8 +354,8 @@ impl Phase {
         }
         let Some(windows) = self.windows else { return (self.zero_ns.saturating_add(steady_ns), self.positions) };
         let cycle_start_ns = steady_ns - steady_ns % windows.cycle_ns;
-        let run_end = rate.positions_in(cycle_start_ns.saturating_add(windows.cycle_ns)).min(self.positions);
-        (self.zero_ns.saturating_add(cycle_start_ns), run_end)
+        let stretch_end = rate.positions_in(cycle_start_ns.saturating_add(windows.cycle_ns)).min(self.positions);
+        (self.zero_ns.saturating_add(cycle_start_ns), stretch_end)
     }
 
     /// Whether sending is allowed: always, but for the silent part of a burst cycle. What is left when the
@@ -374,7 +375,7 @@ impl Phase {
     /// When this phase, not yet begun or without a rate, first has something to send; `None`: never.
     fn first_chance_ns(&self, now_ns: u64) -> Option<u64> {
         if self.rate.is_some() {
-            return Some(self.run_of(0).0).filter(|due_ns| self.positions > 0 && *due_ns < u64::MAX);
+            return Some(self.stretch_at(0).0).filter(|due_ns| self.positions > 0 && *due_ns < u64::MAX);
         }
         Some(self.opens_ns(now_ns.max(self.start_ns))).filter(|opens_ns| *opens_ns < self.end_ns)
     }

@@ -163,7 +163,7 @@ fn circles(siblings: &Siblings, allowed: &[(&str, &str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn siblings_do_not_import_each_other() {
+fn siblings_import_each_other_in_no_circle() {
     let all = sources(&["src"]);
     assert_none("no circles below a room: move what both need to a third", circles(&siblings(all.iter()), CIRCLES));
 }

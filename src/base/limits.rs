@@ -66,7 +66,7 @@ pub const FILE_LOCK_WAIT_NS: u64 = 2_000_000_000;
 /// Rotated files that `--retain` can keep (other than all).
 pub const RETAIN_MAX: u64 = 65_536;
 
-/// A core hands its histograms to the metrics thread this often.
+/// A core hands its latencies to the metrics thread this often.
 pub const SNAPSHOT_INTERVAL_NS: u64 = 100_000_000;
 /// Snapshots that may wait for the metrics thread, for each core.
 pub const SNAPSHOTS_IN_FLIGHT: usize = 2;

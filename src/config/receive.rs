@@ -55,10 +55,10 @@ pub const RECEIVE_FLAGS: &[(&str, &str, &str)] = &[
         "SPEC",
         "Things that go wrong on request, so that a sender can rehearse: status=503:1% (any status from 400 to 599), \
          reset:0.1% (after the body was read), abort:0.1% (as soon as the head is there), truncate:0.1% (half an \
-         answer, then the end), close:1% (a whole answer that says so, then the end), delay=50ms:1%, slow=10ms:1% (the answer byte by byte), joined by commas. \
-         retry_after=1s adds the header to 429 and 503. With tcp only reset and delay, once for each MiB received. With kafka: error=6:1% (any code of \
-         Kafka's), lose_answer:1% (records are kept, the connection is closed), reset (before they are), delay, for \
-         each Produce request.",
+         answer, then the end), close:1% (a whole answer that says so, then the end), delay=50ms:1%, slow=10ms:1% \
+         (the answer byte by byte), joined by commas. retry_after=1s adds the header to 429 and 503. With tcp only \
+         reset and delay, once for each MiB received. With kafka: error=6:1% (any code of Kafka's), lose_answer:1% \
+         (records are kept, the connection is closed), reset (before they are), delay, for each Produce request.",
     ),
     ("seed", "N", "The same seed strikes the same requests, counted in the order of their heads. Default 0."),
     (

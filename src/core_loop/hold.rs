@@ -14,13 +14,13 @@ pub fn hold_until(grant: &Grant, extent: Extent) -> Option<u64> {
     if !grant.paced || extent.full || extent.bytes >= grant.left_bytes {
         return None;
     }
-    let hold_ns = grant.first_due_ns + grant.hold_max_ns.min(grant.spread.offset_ns(grant.left_bytes));
+    let until_ns = grant.first_due_ns + grant.hold_max_ns.min(grant.spread.offset_ns(grant.left_bytes));
     let next_ns = grant.first_due_ns + grant.spread.offset_ns(extent.bytes);
-    (next_ns <= hold_ns).then_some(hold_ns)
+    (next_ns <= until_ns).then_some(until_ns)
 }
 
-/// The block waits for milliseconds, and no record of it is catch-up if it goes a little later.
-pub fn is_long(grant: &Grant, hold_ns: u64) -> bool {
-    let held_ns = hold_ns.saturating_sub(grant.first_due_ns);
-    held_ns >= LONG_HOLD_NS && grant.late_after_ns >= held_ns.saturating_add(2 * SPIN_NS_MAX)
+/// A block that goes at `until_ns` waits for milliseconds, and no record of it is catch-up if it goes a little later.
+pub fn is_long(grant: &Grant, until_ns: u64) -> bool {
+    let hold_ns = until_ns.saturating_sub(grant.first_due_ns);
+    hold_ns >= LONG_HOLD_NS && grant.late_after_ns >= hold_ns.saturating_add(2 * SPIN_NS_MAX)
 }

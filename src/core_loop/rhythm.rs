@@ -21,7 +21,7 @@ pub struct Fed {
     /// When the next thing is to be offered.
     pub wake_ns: u64,
     /// When a block goes that waited so long for more that being woken late does it no harm.
-    pub hold_ns: u64,
+    pub hold_until_ns: u64,
 }
 
 impl Fed {

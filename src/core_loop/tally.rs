@@ -107,7 +107,7 @@ impl Tally {
             self.books[lane].first_refused_status = Some(*first);
             live.publish_refused(answers.refused());
         }
-        if let Some(refusal) = answers.first_by_body() {
+        if let Some(refusal) = answers.first_body_refusal() {
             live.publish_body_refusal(refusal);
         }
     }

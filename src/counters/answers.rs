@@ -15,12 +15,12 @@ pub struct Answers {
     /// From the lowest status on.
     counts: Counts,
     refused: Vec<u16>,
-    /// Of the 2xx whose body says that it is none, for the measured part and for the warm-up; `None`: nobody looks.
-    by_body: Option<[u64; 2]>,
-    first_by_body: Option<BodyRefusal>,
+    /// Of the 2xx refused by their body, for the measured part and for the warm-up; `None`: nobody looks.
+    refused_by_body: Option<[u64; 2]>,
+    first_body_refusal: Option<BodyRefusal>,
 }
 
-/// A 2xx whose body says that it is none: its status, and the words of its body that say so.
+/// A 2xx refused by its body: its status, and the words that say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyRefusal {
     pub status: u16,
@@ -69,8 +69,8 @@ impl Answers {
         Self {
             counts: Counts::new(STATUSES),
             refused: Vec::with_capacity(REFUSED_STATUSES_MAX),
-            by_body: reads_bodies.then_some([0; 2]),
-            first_by_body: None,
+            refused_by_body: reads_bodies.then_some([0; 2]),
+            first_body_refusal: None,
         }
     }
 
@@ -83,22 +83,22 @@ impl Answers {
         }
     }
 
-    /// A 2xx that was counted is a refusal by what its body says.
-    pub fn refused_by_body(&mut self, refusal: BodyRefusal, warmup: bool) {
-        if let Some(counts) = &mut self.by_body {
+    /// A 2xx that was counted is refused by its body.
+    pub fn count_refused_by_body(&mut self, refusal: BodyRefusal, warmup: bool) {
+        if let Some(counts) = &mut self.refused_by_body {
             counts[usize::from(warmup)] += 1;
         }
-        self.first_by_body.get_or_insert(refusal);
+        self.first_body_refusal.get_or_insert(refusal);
     }
 
     /// The first of those.
-    pub fn first_by_body(&self) -> Option<&BodyRefusal> {
-        self.first_by_body.as_ref()
+    pub fn first_body_refusal(&self) -> Option<&BodyRefusal> {
+        self.first_body_refusal.as_ref()
     }
 
     /// How many there were, in the measured part and in the warm-up; `None`: nobody looked.
-    pub fn by_body(&self) -> Option<[u64; 2]> {
-        self.by_body
+    pub fn refused_by_body(&self) -> Option<[u64; 2]> {
+        self.refused_by_body
     }
 
     /// The statuses of the first refusals, in the order in which they came, each once.
@@ -142,13 +142,13 @@ mod tests {
         let mut answers = Answers::of(true);
         for (said, warmup) in [(b"first", false), (b"other", true), (b"third", false)] {
             answers.count(200, warmup);
-            answers.refused_by_body(refusal(said), warmup);
+            answers.count_refused_by_body(refusal(said), warmup);
         }
         answers.count(200, false);
         assert_eq!(answers.by_status().measured, BTreeMap::from([(200, 3)]));
-        assert_eq!((answers.by_body(), answers.first_by_body()), (Some([2, 1]), Some(&refusal(b"first"))));
+        assert_eq!((answers.refused_by_body(), answers.first_body_refusal()), (Some([2, 1]), Some(&refusal(b"first"))));
         assert!(answers.refused().is_empty(), "its status is none of a refusal");
-        assert_eq!(Answers::of(false).by_body(), None);
+        assert_eq!(Answers::of(false).refused_by_body(), None);
     }
 
     #[test]

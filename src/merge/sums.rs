@@ -393,7 +393,7 @@ mod tests {
         assert_eq!(whole.totals.answers, Some(BTreeMap::from([(204, 12), (429, 1), (500, 2)])));
         assert_eq!((whole.totals.requests, whole.totals.answers_refused_by_body), (Some(15), Some(12)));
         let said = &whole.verdict.evidence[0];
-        assert!(said.ends_with(" at first (429, 500, 2xx with an error); 3 blocks sent again"), "{said}");
+        assert!(said.ends_with(" at first (429, 500, 2xx by their body); 3 blocks sent again"), "{said}");
         let whole = add(&[of(&[]), of(&[])]).unwrap();
         assert_eq!((whole.totals.requests, whole.totals.answers), (None, None));
         let of_brokers = |errors: &[(&str, u64)]| {

@@ -108,8 +108,7 @@ pub fn render_again(report: &Report, path: &Path, columns: usize) -> String {
 /// A line: its label, and what stands beside it.
 type Line = (&'static str, fn(&Report) -> Option<String>);
 
-/// Above the latencies.
-const FIGURES: &[Line] = &[
+const ABOVE_LATENCIES: &[Line] = &[
     ("run", lines::what_ran),
     ("produced", lines::produced),
     ("rate", lines::rate),
@@ -119,8 +118,7 @@ const FIGURES: &[Line] = &[
     ("pacing", lines::pacing),
 ];
 
-/// Below the latencies.
-const LOSSES: &[Line] = &[
+const BELOW_LATENCIES: &[Line] = &[
     ("errors", lines::errors),
     ("warm-up", lines::warmup_losses),
     ("refused", refusals::refused),
@@ -134,14 +132,14 @@ const LOSSES: &[Line] = &[
 
 fn body(report: &Report, columns: usize) -> Page {
     let mut page = Page::new(columns);
-    show(&mut page, FIGURES, report);
+    show(&mut page, ABOVE_LATENCIES, report);
     let offered = report.totals.records_offered;
     page.percentile_names();
     page.latency("response", &report.response_to_show(), offered, &lines::confirmed_max(report));
     page.latency("service", &report.latency_seconds.service, offered, "");
     show(&mut page, &[("", lines::clamped)], report);
     stages::show(&mut page, report);
-    show(&mut page, LOSSES, report);
+    show(&mut page, BELOW_LATENCIES, report);
     outcome(&mut page, report);
     page
 }

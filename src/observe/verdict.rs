@@ -388,7 +388,7 @@ pub fn refusals(
 ) -> Option<String> {
     let who = if limited_by == LimitedBy::Target { "it" } else { "the target" };
     let names = totals.broker_errors.iter().flat_map(BTreeMap::keys).cloned();
-    let by_body = totals.answers_refused_by_body.filter(|count| *count > 0).map(|_| "2xx with an error".to_owned());
+    let by_body = totals.answers_refused_by_body.filter(|count| *count > 0).map(|_| "2xx by their body".to_owned());
     let mut said: Vec<_> = statuses.iter().map(u16::to_string).chain(by_body).chain(names).collect();
     let more = said.len().saturating_sub(REFUSED_STATUSES_MAX);
     if more > 0 {

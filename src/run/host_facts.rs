@@ -1,4 +1,5 @@
-//! The host in the eyes of a run: what it uses of it, judged before it starts, and what was seen of others on its cores.
+//! The host in the eyes of a run: what it uses of it, judged before it starts, and told with what was seen of others on
+//! its cores.
 
 use super::setup::Ready;
 use crate::base::fatal::Fatal;

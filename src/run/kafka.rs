@@ -85,11 +85,11 @@ fn lanes(plan: &RunPlan, waits: &Awaited) -> Result<Vec<Option<KafkaLane>>, Fata
             lanes.push(None);
             continue;
         };
-        let place = &mut targets[producer.target];
-        if place.is_none() {
-            *place = Some(look_up(plan, kafka, (producer.target, seat.of), waits)?);
+        let looked_up = &mut targets[producer.target];
+        if looked_up.is_none() {
+            *looked_up = Some(look_up(plan, kafka, (producer.target, seat.of), waits)?);
         }
-        let Some((target, cluster)) = place else { continue };
+        let Some((target, cluster)) = looked_up else { continue };
         let partitions = seat.owned(target.partitions() as u32);
         let identity = match kafka.idempotent {
             true => Some(cluster.ask(|session| session.init_producer_id())?),

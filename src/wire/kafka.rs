@@ -1,8 +1,8 @@
 //! Kafka's protocol as far as records travel in it: batches (format 2), Produce requests and their answers.
 //!
 //! A record is *framed* where it lies: `[before][record][after]`, with parts of a fixed width, so that only a few bytes
-//! change from send to send. Any run of framed records is the body of a batch; its head is written apart. Checksums are
-//! put together from those of the parts.
+//! change from send to send. Any stretch of framed records is the body of a batch; its head is written apart. Checksums
+//! are put together from those of the parts.
 //!
 //! Sources: <https://kafka.apache.org/documentation/#messageformat>, <https://kafka.apache.org/protocol.html>.
 

@@ -105,7 +105,8 @@ fn who_does_not_ask_has_them_as_produced() {
     assert_eq!(total(&report, "answers_refused_by_body"), 0);
 }
 
-/// Longer than any buffer, with the text at the end, and in half of the second answer.
+/// Longer than any buffer: the second has the text at its very end, the others all of it but its last letter, again and
+/// again.
 #[test]
 fn bodies_may_be_longer_than_any_buffer() {
     const LONG: usize = 3 << 20;

@@ -13,7 +13,7 @@ pub struct Refusals {
     statuses: BTreeMap<usize, BTreeSet<u16>>,
     /// Of brokers: the error codes.
     codes: BTreeMap<usize, BTreeSet<i16>>,
-    /// The targets whose first 2xx with an error in its body was told.
+    /// The targets whose first 2xx refused by its body was told.
     by_body: BTreeSet<usize>,
 }
 

@@ -361,7 +361,7 @@ fn refusals_are_the_first_that_is_said() {
         given.totals.answers_refused_by_body = Some(5);
         given.records_refused = 50;
     });
-    assert!(by_body.evidence[0].ends_with("refused 50 of 100 records (2xx with an error)"), "{by_body:?}");
+    assert!(by_body.evidence[0].ends_with("refused 50 of 100 records (2xx by their body)"), "{by_body:?}");
     assert!(of_broker.evidence[0].ends_with("refused 50 of 100 records (NOT_ENOUGH_REPLICAS)"), "{of_broker:?}");
 }
 

@@ -1,6 +1,6 @@
-//! The frames of Kafka records, and the checksum of a run of them from the checksums of the records.
+//! The frames of Kafka records, and the checksum of an extent of them from the checksums of the records.
 //!
-//! A batch is any run of framed records: nothing but the offset delta says where in a batch a record is. The
+//! A batch is any extent of framed records: nothing but the offset delta says where in a batch a record is. The
 //! batch's checksum is joined from its parts: the few bytes of each frame are summed, what the record adds is
 //! known from its own checksum.
 

@@ -44,7 +44,7 @@ pub fn in_the_way(plan: &FilePlan, run_id: Option<&str>) -> Vec<Fatal> {
     same_run.into_iter().chain(stays.map(told)).collect()
 }
 
-/// What is overwritten in place keeps records of the run before for a while, each where the one of this run with the
+/// What is overwritten in place keeps records of runs before for a while, each where the one of this run with the
 /// same sequence goes: with one run id for both, a record that never reached the drive would seem to be there.
 fn same_run(plan: &FilePlan, run_id: &str) -> Option<Fatal> {
     let shown = plan.data.display();

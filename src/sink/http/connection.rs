@@ -83,6 +83,7 @@ impl Connection {
         }
     }
 
+    /// Over a new connection.
     pub fn reopen<R: NetRing>(&mut self, ring: &mut R, dialed: Dialed) -> io::Result<()> {
         self.parser.restart();
         (self.unheeded, self.last_use) = (false, LastUse::Unknown);
@@ -91,6 +92,7 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether it takes a request now.
     pub fn has_room(&self, options: &Options) -> bool {
         let unanswered = self.deliveries.len() - self.answered;
         let places = unanswered < options.pipeline && !self.free_heads.is_empty();
@@ -226,6 +228,7 @@ impl Connection {
         }
     }
 
+    /// Reads the answers that are there; what ended the connection, if one of them did.
     fn read<R: NetRing>(&mut self, ring: &mut R, options: &Options, answers: &mut Answers, now_ns: u64) -> Event {
         loop {
             match self.parser.parse(self.link.inbox(ring)) {
@@ -280,7 +283,7 @@ impl Connection {
         self.last_use = if response.has_text { LastUse::Served } else { LastUse::Used };
         if response.has_text {
             // Part of it was taken as a rule, and would be twice if it went again.
-            answers.refused_by_body(BodyRefusal { status, words: self.parser.excerpt() }, delivery.warmup);
+            answers.count_refused_by_body(BodyRefusal { status, words: self.parser.excerpt() }, delivery.warmup);
             delivery.doubtful = true;
             delivery.failed(Field::ErrorBody, None);
             return;

@@ -17,11 +17,14 @@ pub struct Delivery {
     pub not_before_ns: u64,
     /// The bytes in the ring may have been stamped anew.
     pub left_ring: bool,
+    /// Which place for a head it is sent with.
     pub head: usize,
     pub sent_ns: u64,
-    /// The kernel has it all; it reads it still.
+    /// The kernel has taken all of it in this attempt.
     pub whole: bool,
+    /// The kernel reads it.
     pub held: bool,
+    /// It was made again in the connection's buffer, and the kernel reads it there.
     pub in_buffer: bool,
     /// `NotSent`: another attempt will tell.
     pub fate: Option<Fate>,

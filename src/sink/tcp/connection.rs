@@ -154,6 +154,7 @@ impl Connection {
         if is_made_again { self.link.send_copied(ring, pieces, slot) } else { self.link.send(ring, pieces, slot) }
     }
 
+    /// Takes the news of a completion; true: the connection is gone.
     pub fn on_event<R: NetRing>(
         &mut self,
         ring: &mut R,
