@@ -134,7 +134,7 @@ impl<R: NetRing> Sink<R> for TcpSink {
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
             let TcpLane { connections, free_buffers, request_timeout_ns, .. } = lane;
             for (index, connection) in connections.iter_mut().enumerate() {
-                connection.look(ring, now_ns, done);
+                connection.tell(ring, now_ns, done);
                 if connection.check_time(ring, OfLane { payload, free_buffers }, (now_ns, *request_timeout_ns), done) {
                     self.redials.order_after(at, index, connection.last_use());
                 }
