@@ -129,14 +129,40 @@ pub enum Needs {
     Blocks,
     /// A target that io_uring can serve.
     Ring,
-    /// A stage of this mode.
-    Sampled,
-    Burst,
-    /// A stage with `--ramp-to`.
-    Ramp,
+    Stage(StageNeeds),
     Template,
     MetricsAddr,
     GovernanceUrl,
+}
+
+/// The same, where each stage has it or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageNeeds {
+    /// This mode.
+    Sampled,
+    Burst,
+    /// A ramp.
+    Ramp,
+}
+
+impl StageNeeds {
+    /// What is said of it where it is missing, and how it is had.
+    pub fn as_flag(self) -> (&'static str, &'static str) {
+        match self {
+            StageNeeds::Sampled => ("--mode sampled", "--mode=sampled"),
+            StageNeeds::Burst => ("--mode burst", "--mode=burst"),
+            StageNeeds::Ramp => ("--ramp-to", "--ramp-to=1GB/s"),
+        }
+    }
+
+    /// The same in a stage of `phases:`.
+    pub fn in_phases(self) -> (&'static str, &'static str) {
+        match self {
+            StageNeeds::Sampled => ("mode: sampled", "mode: sampled"),
+            StageNeeds::Burst => ("mode: burst", "mode: burst"),
+            StageNeeds::Ramp => ("ramp_to", "ramp_to: 1GB/s"),
+        }
+    }
 }
 
 /// One setting.
@@ -235,6 +261,10 @@ impl Key {
     const fn needs(mut self, needs: Needs) -> Self {
         self.needs = Some(needs);
         self
+    }
+
+    const fn needs_stage(self, needs: StageNeeds) -> Self {
+        self.needs(Needs::Stage(needs))
     }
 }
 

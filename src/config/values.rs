@@ -8,7 +8,7 @@ use crate::base::fatal::Fatal;
 use crate::base::units::RecordRate;
 use crate::base::{paths, program};
 use crate::config::kafka_properties;
-use crate::config::keys::{self, KEYS, Key, Needs};
+use crate::config::keys::{self, KEYS, Key, StageNeeds};
 use crate::config::load::{Given, PhaseTexts, Settings, Source};
 use crate::config::parse::{Value, default_of, parse};
 use crate::plan::{Annotate, Fsync, Io, LogFormat, Poll, ReportTarget, Slo};
@@ -96,13 +96,12 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Whether it has that of `needs` which a stage can have.
-    pub fn meets(&self, needs: Needs) -> bool {
+    /// Whether it has what a setting needs.
+    pub fn meets(&self, needs: StageNeeds) -> bool {
         match needs {
-            Needs::Sampled => self.mode == Mode::Sampled,
-            Needs::Burst => self.mode == Mode::Burst,
-            Needs::Ramp => self.ramp_to.is_some(),
-            _ => true,
+            StageNeeds::Sampled => self.mode == Mode::Sampled,
+            StageNeeds::Burst => self.mode == Mode::Burst,
+            StageNeeds::Ramp => self.ramp_to.is_some(),
         }
     }
 }

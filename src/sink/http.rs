@@ -8,7 +8,7 @@
 mod connection;
 mod delivery;
 
-use super::link::{self, Area, Link, TLS_INBOX_BYTES_MIN};
+use super::link::{self, ANSWERS_INBOX_BYTES, Area, Carver, Link, WAKE_NS};
 use super::redials::Redials;
 use super::{Done, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
 use crate::base::fatal::Fatal;
@@ -27,13 +27,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Answers arrive here; the heads of most fit many times over.
-const INBOX_BYTES: usize = 32 << 10;
-const _: () = assert!(INBOX_BYTES >= TLS_INBOX_BYTES_MIN);
 /// So long a request that goes out again waits for a connection that has served.
 const PROVEN_WAIT_NS: u64 = 100_000_000;
-/// How often a waiting core looks whether something has run out of time or is to be tried again.
-const WAKE_NS: u64 = 5_000_000;
 
 /// Of the unanswered requests, one in so many is waited for at a time, for so long.
 const GATHERED_SHARE: u32 = 3;
@@ -63,7 +58,7 @@ impl Options {
 
     /// Bytes of region that a lane needs beside its ring. `block_bytes`: the longest block.
     pub fn staging_bytes(&self, connections: usize, block_bytes: u64) -> u64 {
-        connections as u64 * ((Area::bytes(INBOX_BYTES, self.tls) + self.heads_bytes()) as u64 + block_bytes)
+        connections as u64 * ((Area::bytes(ANSWERS_INBOX_BYTES, self.tls) + self.heads_bytes()) as u64 + block_bytes)
     }
 
     /// How long to wait before attempt number `attempts + 1`.
@@ -136,16 +131,12 @@ impl HttpSink {
         let mut lanes = Vec::new();
         for (lane, setup) in setups.into_iter().enumerate() {
             let options = setup.options;
-            let mut start = setup.staging.start;
-            let mut take = |bytes: usize| {
-                start += bytes;
-                start - bytes..start
-            };
+            let mut carver = Carver::new(setup.staging.start);
             let mut connections = Vec::new();
             for (index, dialed) in setup.dialed.into_iter().enumerate() {
-                let area = take(Area::bytes(INBOX_BYTES, options.tls)).start;
-                let (heads, buffer) = (take(options.heads_bytes()), take(setup.block_bytes as usize));
-                let link = Link::open(ring, (lane, index), dialed, Area::cut(area, INBOX_BYTES, options.tls))?;
+                let area = carver.take_area(ANSWERS_INBOX_BYTES, options.tls);
+                let (heads, buffer) = (carver.take(options.heads_bytes()), carver.take(setup.block_bytes as usize));
+                let link = Link::open(ring, (lane, index), dialed, area)?;
                 connections.push(Connection::new(ring, link, heads, buffer, &options));
             }
             let again = VecDeque::with_capacity(setup.window);
@@ -258,11 +249,7 @@ impl<R: NetRing> Sink<R> for HttpSink {
             }
         }
         self.gathering.came(completions);
-        while let Some((at, index, dialed)) = self.redials.take() {
-            if self.lanes[at].connections[index].reopen(ring, *dialed).is_err() {
-                self.redials.order(at, index);
-            }
-        }
+        self.redials.reopen_each(|at, index, dialed| self.lanes[at].connections[index].reopen(ring, dialed));
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
             lane.send_again(ring, payload, now_ns);
             let HttpLane { options, connections, again, answers, .. } = lane;

@@ -10,7 +10,7 @@ mod delivery;
 mod lend_or_copy;
 mod outbox;
 
-use super::link::{self, Area, Link, TLS_INBOX_BYTES_MIN};
+use super::link::{self, ANSWERS_INBOX_BYTES, Area, Carver, Link, WAKE_NS};
 use super::redials::Redials;
 use super::{COMPRESSED_BYTE_NS_MAX, Done, Ending, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
 use crate::base::fatal::Fatal;
@@ -28,13 +28,8 @@ use outbox::Outbox;
 use std::io;
 use std::ops::Range;
 
-/// Answers of a partition arrive here, and are read as they come, however long they are.
-const INBOX_BYTES: usize = 32 << 10;
-const _: () = assert!(INBOX_BYTES >= TLS_INBOX_BYTES_MIN);
 /// Buffers of a lane for batches that are compressed or made again.
 const BUFFERS: usize = 4;
-/// How often a waiting core looks whether something has run out of time or is to be tried again.
-const WAKE_NS: u64 = 5_000_000;
 
 /// How a lane produces; the same for all of its partitions.
 #[derive(Clone, Debug)]
@@ -73,7 +68,7 @@ impl Options {
 
     /// Bytes of region that a lane with so many partitions needs beside its ring. `block_bytes`: the longest block.
     pub fn staging_bytes(&self, partitions: usize, block_bytes: u64) -> u64 {
-        let of_each = Area::bytes(INBOX_BYTES, self.tls) + (self.in_flight_max + 1) * self.head_bytes();
+        let of_each = Area::bytes(ANSWERS_INBOX_BYTES, self.tls) + (self.in_flight_max + 1) * self.head_bytes();
         (partitions * of_each + BUFFERS * self.buffer_bytes(block_bytes)) as u64
     }
 }
@@ -113,14 +108,10 @@ impl KafkaSink {
         let mut lanes = Vec::new();
         for (lane, setup) in setups.into_iter().enumerate() {
             let options = setup.options;
-            let mut start = setup.staging.start;
-            let mut take = |bytes: usize| {
-                start += bytes;
-                start - bytes..start
-            };
+            let mut carver = Carver::new(setup.staging.start);
             let mut connections = Vec::new();
             for (index, (partition, dialed)) in setup.partitions.into_iter().enumerate() {
-                let area = Area::cut(take(Area::bytes(INBOX_BYTES, options.tls)).start, INBOX_BYTES, options.tls);
+                let area = carver.take_area(ANSWERS_INBOX_BYTES, options.tls);
                 let expires = dialed.expires;
                 let mut link = Link::open(ring, (lane, index), dialed, area)?;
                 if options.lends {
@@ -128,10 +119,10 @@ impl KafkaSink {
                 }
                 // A broker that closes before anything was sent is noticed at once.
                 link.listen(ring);
-                let heads = take((options.in_flight_max + 1) * options.head_bytes());
+                let heads = carver.take((options.in_flight_max + 1) * options.head_bytes());
                 connections.push(Connection::new(partition, link, expires, heads, &options));
             }
-            let buffers = (0..BUFFERS).map(|_| take(options.buffer_bytes(setup.block_bytes))).collect();
+            let buffers = (0..BUFFERS).map(|_| carver.take(options.buffer_bytes(setup.block_bytes))).collect();
             let outbox = Outbox::new(options.codec, buffers, setup.block_bytes)?;
             let errors = BrokerErrors::default();
             lanes.push(KafkaLane { options, connections, outbox, errors, chosen: 0, unsubmitted: false });
@@ -220,11 +211,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
                 self.redials.order_after(at, index, connection.last_use_of_end(last_use));
             }
         }
-        while let Some((at, index, dialed)) = self.redials.take() {
-            if self.lanes[at].connections[index].reopen(ring, *dialed).is_err() {
-                self.redials.order(at, index);
-            }
-        }
+        self.redials.reopen_each(|at, index, dialed| self.lanes[at].connections[index].reopen(ring, dialed));
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
             let KafkaLane { options, connections, outbox, errors, .. } = lane;
             for (index, connection) in connections.iter_mut().enumerate() {

@@ -18,7 +18,7 @@ use crate::connect::tls::TlsSession;
 use crate::sink::Wire;
 use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Progress};
 use area::SEAL_BYTES;
-pub use area::{Area, TLS_INBOX_BYTES_MIN};
+pub use area::{ANSWERS_INBOX_BYTES, Area, Carver};
 pub use breakage::Breakage;
 use outgoing::{Outgoing, seal};
 use std::fs::File;
@@ -48,6 +48,9 @@ const COPIED_BYTES_MAX_BESIDE_LENT: usize = 128 << 10;
 /// third is free before a send goes on: then a segment goes, on Ethernet of so many bytes.
 const FREED_BYTES_MIN: usize = 1_400;
 const _: () = assert!(COPIED_BYTES_MAX_BESIDE_LENT < WAITS_MAX * FREED_BYTES_MIN);
+
+/// How often a core that waits for answers looks whether something has run out of time or is to be tried again.
+pub const WAKE_NS: u64 = 5_000_000;
 
 /// Links that one lane can have: what a token has room for.
 pub const LINKS_MAX: usize = 1 << 12;

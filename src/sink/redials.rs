@@ -6,6 +6,7 @@ use crate::connect::dial::Dialed;
 use crate::connect::dialer::{Answer, DialHandle, DialOrder, LastUse};
 use crate::plan::PeerPlan;
 use crossbeam_channel::RecvTimeoutError;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -119,8 +120,18 @@ impl Redials {
         }
     }
 
+    /// Puts the connections that were found again in place of those that broke: `reopen` takes lane, number, and the
+    /// connection. One that cannot be put there is ordered anew.
+    pub fn reopen_each(&mut self, mut reopen: impl FnMut(usize, usize, Dialed) -> io::Result<()>) {
+        while let Some((lane, connection, dialed)) = self.take() {
+            if reopen(lane, connection, *dialed).is_err() {
+                self.order(lane, connection);
+            }
+        }
+    }
+
     /// The next connection that was found again: lane, number, and the connection.
-    pub fn take(&mut self) -> Option<(usize, usize, Box<Dialed>)> {
+    fn take(&mut self) -> Option<(usize, usize, Box<Dialed>)> {
         loop {
             if !self.wanted.is_empty() {
                 self.place_orders();

@@ -10,7 +10,7 @@
 
 mod connection;
 
-use super::link::{self, Area, Link};
+use super::link::{self, Area, Carver, Link};
 use super::redials::Redials;
 use super::{Done, Room, Sink, Wire};
 use crate::base::fatal::Fatal;
@@ -73,36 +73,17 @@ impl TcpSink {
         let mut lanes = Vec::new();
         for (lane, setup) in setups.into_iter().enumerate() {
             let mut connections = Vec::new();
-            let mut start = setup.staging.start;
-            let mut take = |bytes: usize| {
-                start += bytes;
-                start - bytes
-            };
+            let mut carver = Carver::new(setup.staging.start);
             for (index, dialed) in setup.dialed.into_iter().enumerate() {
-                let area = take(Area::bytes(INBOX_BYTES, false));
-                let link = Link::open(ring, (lane, index), dialed, Area::cut(area, INBOX_BYTES, false))?;
+                let link = Link::open(ring, (lane, index), dialed, carver.take_area(INBOX_BYTES, false))?;
                 connections.push(Connection::new(ring, link, setup.depth));
             }
-            let free_buffers = (0..buffers(connections.len())).map(|_| take(setup.block_bytes as usize)).collect();
+            let block_bytes = setup.block_bytes as usize;
+            let free_buffers = (0..buffers(connections.len())).map(|_| carver.take(block_bytes).start).collect();
             let LaneSetup { depth, request_timeout_ns, .. } = setup;
             lanes.push(TcpLane { connections, free_buffers, chosen: 0, last: 0, depth, request_timeout_ns });
         }
         Ok(Self { lanes, redials })
-    }
-}
-
-impl TcpSink {
-    /// Puts connections that were found again in place of those that were lost.
-    fn reconnect<R: NetRing>(&mut self, ring: &mut R, payloads: &[Payload]) {
-        while let Some((at, index, dialed)) = self.redials.take() {
-            let lane = &mut self.lanes[at];
-            let connection = &mut lane.connections[index];
-            if connection.reopen(ring, *dialed).is_err() {
-                self.redials.order(at, index);
-                continue;
-            }
-            connection.advance(ring, &payloads[at], &mut lane.free_buffers);
-        }
     }
 }
 
@@ -149,15 +130,15 @@ impl<R: NetRing> Sink<R> for TcpSink {
                 self.redials.order_after(at, index, connection.last_use());
             }
         }
-        self.reconnect(ring, payloads);
+        self.redials.reopen_each(|at, index, dialed| self.lanes[at].connections[index].reopen(ring, dialed));
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
             let TcpLane { connections, free_buffers, request_timeout_ns, .. } = lane;
             for (index, connection) in connections.iter_mut().enumerate() {
-                connection.look(ring, now_ns, done);
+                connection.tell(ring, now_ns, done);
                 if connection.check_time(ring, OfLane { payload, free_buffers }, (now_ns, *request_timeout_ns), done) {
                     self.redials.order_after(at, index, connection.last_use());
                 }
-                // It may have waited for a buffer.
+                // It may be a new one, or have waited for a buffer.
                 connection.advance(ring, payload, free_buffers);
             }
         }

@@ -1,6 +1,7 @@
 //! The table itself: one row for each setting, in the order of `--help`.
 
 use super::Group::{Files, Fleet, Http, Io, Kafka, Load, Network, Observe, Payload, Run, Target};
+use super::StageNeeds::{Burst, Ramp, Sampled};
 use super::{Key, Kind, Needs, key};
 use crate::base::limits;
 
@@ -31,7 +32,7 @@ pub const KEYS: &[Key] = &[
         "The rate goes from --rate to this, up or down, in --ramp-steps equal steps over the duration; each step is a \
          stage with results of its own.",
     ),
-    key(Load, "ramp-steps", count(2, limits::PHASES_MAX as u64), "N").in_phases().needs(Needs::Ramp).says(
+    key(Load, "ramp-steps", count(2, limits::PHASES_MAX as u64), "N").in_phases().needs_stage(Ramp).says(
         "10",
         "10",
         "Steps of a ramp, a second or more each; the first is at --rate, the last at --ramp-to.",
@@ -69,13 +70,13 @@ pub const KEYS: &[Key] = &[
         "steady; burst: full speed, then silence, a whole cycle averaging --rate; sampled: each record stands for \
          --weight records, and --rate counts what they stand for.",
     ),
-    key(Load, "burst-on", Kind::Duration, "D").in_phases().needs(Needs::Burst).says("1s", "1s", "Length of a burst."),
-    key(Load, "burst-off", Kind::Duration, "D").in_phases().needs(Needs::Burst).says(
+    key(Load, "burst-on", Kind::Duration, "D").in_phases().needs_stage(Burst).says("1s", "1s", "Length of a burst."),
+    key(Load, "burst-off", Kind::Duration, "D").in_phases().needs_stage(Burst).says(
         "4s",
         "4s",
         "Silence after a burst.",
     ),
-    key(Load, "weight", count(1, limits::WEIGHT_MAX), "W").in_phases().needs(Needs::Sampled).says(
+    key(Load, "weight", count(1, limits::WEIGHT_MAX), "W").in_phases().needs_stage(Sampled).says(
         "100",
         "100",
         "Records that one record stands for in --mode sampled; the wire carries --rate over W.",

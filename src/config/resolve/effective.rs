@@ -1,7 +1,7 @@
 //! Every setting in force, by its configuration key: what was said, or what it was resolved to.
 
 use crate::base::units;
-use crate::config::keys::{Group, KEYS, Key, PHASES_KEY};
+use crate::config::keys::{Group, KEYS, Key, Needs, PHASES_KEY};
 use crate::config::load::{PhaseTexts, Settings};
 use crate::config::masked;
 use crate::config::parse::{self, Value as Parsed};
@@ -61,9 +61,9 @@ fn duration(parts: &Parts) -> Value {
 
 /// What the stages of the run have in common, those in which the setting means something; `null`: they differ.
 fn of_stages(key: &Key, settings: &Settings, wanted: &Wanted) -> Value {
-    let means_something = |stage: &Stage| key.needs.is_none_or(|needs| stage.meets(needs));
+    let lacks = |stage: &Stage| matches!(key.needs, Some(Needs::Stage(needs)) if !stage.meets(needs));
     let default = parse::default_of(key).map(|_| key.default_text());
-    let measured = settings.phases.iter().zip(stages::reached(wanted)).filter(|(_, stage)| means_something(stage));
+    let measured = settings.phases.iter().zip(stages::reached(wanted)).filter(|(_, stage)| !lacks(stage));
     let mut texts = measured.map(|(phase, _)| {
         let given = phase.get(key.name).or(settings.one(key.name));
         given.map(|given| given.text.trim()).or(default)

@@ -39,7 +39,6 @@ fn is_asked_for(key: &Key, wanted: &Wanted) -> bool {
 fn lack(key: &Key, needs: Needs, wanted: &Wanted, targets: &Targets) -> Option<(&'static str, &'static str)> {
     let is_device = || !targets.places.is_empty() && targets.places.iter().all(Place::is_device);
     let is_https = || targets.remotes.iter().any(|url| url.scheme == Scheme::Https);
-    let is_in_a_stage = || wanted.stages.iter().any(|stage| stage.meets(needs));
     Some(match (needs, targets.kind) {
         (Needs::FileTarget | Needs::Files, kind) if kind != SinkKind::File => ("a file target", "--target=file:PATH"),
         (Needs::Files, _) if is_device() => (
@@ -62,9 +61,7 @@ fn lack(key: &Key, needs: Needs, wanted: &Wanted, targets: &Targets) -> Option<(
         (Needs::Ring, SinkKind::Null | SinkKind::Stdout) => {
             ("files or sockets: neither null nor stdout uses io_uring", "--io=auto")
         }
-        (Needs::Sampled, _) if !is_in_a_stage() => ("--mode sampled", "--mode=sampled"),
-        (Needs::Burst, _) if !is_in_a_stage() => ("--mode burst", "--mode=burst"),
-        (Needs::Ramp, _) if !is_in_a_stage() => ("--ramp-to", "--ramp-to=1GB/s"),
+        (Needs::Stage(needs), _) if !wanted.stages.iter().any(|stage| stage.meets(needs)) => needs.as_flag(),
         (Needs::Template, _) if wanted.template.is_none() => ("--payload-template", "--payload-template=events.ndjson"),
         (Needs::MetricsAddr, _) if wanted.metrics_addr.is_none() => ("--metrics-addr", "--metrics-addr=:9090"),
         (Needs::GovernanceUrl, _) if wanted.governance_url.is_none() => {
@@ -79,12 +76,11 @@ fn reject_in_stages(settings: &Settings, wanted: &Wanted, errors: &mut Vec<Fatal
     for (texts, stage) in settings.phases.iter().zip(&wanted.stages) {
         for (name, given) in texts {
             let key = keys::find(name).expect("a key of the table");
-            let Some(needs) = key.needs.filter(|needs| !stage.meets(*needs)) else { continue };
-            let (needs, mend) = match needs {
-                Needs::Sampled => ("mode: sampled", "mode: sampled"),
-                Needs::Burst => ("mode: burst", "mode: burst"),
-                _ => ("ramp_to", "ramp_to: 1GB/s"),
-            };
+            let Some(Needs::Stage(needs)) = key.needs else { continue };
+            if stage.meets(needs) {
+                continue;
+            }
+            let (needs, mend) = needs.in_phases();
             let what = format!("{} has no effect in a stage without {needs}", given.origin(key));
             errors.push(Fatal::usage(what).mend(mend));
         }

@@ -321,7 +321,10 @@ impl Connection {
             Event::Sent { tag, memory } => {
                 self.on_sent(tag, options);
                 match memory {
-                    Memory::Free => self.on_released(tag, payload, outbox, done),
+                    Memory::Free => {
+                        self.let_go(tag, payload, outbox);
+                        self.tell(done);
+                    }
                     Memory::Lent => self.delivery_of(tag).into_iter().for_each(|delivery| delivery.lent = true),
                     Memory::Held => {}
                 }
@@ -329,7 +332,8 @@ impl Connection {
                 self.link.settle_ending()
             }
             Event::Released { tag } => {
-                self.on_released(tag, payload, outbox, done);
+                self.let_go(tag, payload, outbox);
+                self.tell(done);
                 self.link.settle_ending()
             }
             Event::Received => {
@@ -358,11 +362,10 @@ impl Connection {
     }
 
     /// The kernel reads the batch's bytes no longer.
-    fn on_released(&mut self, slot: u32, payload: &mut Payload, outbox: &mut Outbox, done: &mut Vec<Done>) {
+    fn let_go(&mut self, slot: u32, payload: &mut Payload, outbox: &mut Outbox) {
         if let Some(delivery) = self.delivery_of(slot) {
             delivery.let_go(payload, outbox);
         }
-        self.tell(done);
     }
 
     /// Passes on fates that became known, and forgets what is over.

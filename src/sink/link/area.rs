@@ -14,6 +14,10 @@ pub const REST_BYTES_MAX: usize = 64;
 /// is there.
 pub const TLS_INBOX_BYTES_MIN: usize = REST_BYTES_MAX + INCOMING_BYTES;
 
+/// Of a link over which the peer answers: most answers fit many times over, and longer ones are read as they come.
+pub const ANSWERS_INBOX_BYTES: usize = 32 << 10;
+const _: () = assert!(ANSWERS_INBOX_BYTES >= TLS_INBOX_BYTES_MIN);
+
 /// A link's stretch of the memory.
 #[derive(Clone, Debug)]
 pub struct Area {
@@ -35,5 +39,29 @@ impl Area {
         let opening = inbox.end..inbox.end + if tls { OPENING_BYTES } else { 0 };
         let sealed = opening.end..start + Self::bytes(inbox_bytes, tls);
         Self { inbox, opening, sealed }
+    }
+}
+
+/// Deals out a lane's memory beside its ring, from its start on.
+pub struct Carver {
+    next: usize,
+}
+
+impl Carver {
+    /// For the memory that begins at `start`.
+    pub fn new(start: usize) -> Self {
+        Self { next: start }
+    }
+
+    /// The next so many bytes.
+    pub fn take(&mut self, bytes: usize) -> Range<usize> {
+        let start = self.next;
+        self.next += bytes;
+        start..self.next
+    }
+
+    /// The next link's area.
+    pub fn take_area(&mut self, inbox_bytes: usize, tls: bool) -> Area {
+        Area::cut(self.take(Area::bytes(inbox_bytes, tls)).start, inbox_bytes, tls)
     }
 }

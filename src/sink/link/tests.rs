@@ -1,6 +1,6 @@
 //! Links over real connections with TLS: how it ends, and what becomes of keys that wear out.
 
-use super::area::REST_BYTES_MAX;
+use super::area::{REST_BYTES_MAX, TLS_INBOX_BYTES_MIN};
 use super::*;
 use crate::connect::dialer::{Answer, pair};
 use crate::connect::tls::testing::{ServerStream, Setting, USUAL, connected, old_suite, peer, plan, serve};

@@ -259,8 +259,8 @@ impl Connection {
         }
     }
 
-    /// Looks at what the peer has acknowledged.
-    pub fn look<R: NetRing>(&mut self, ring: &R, now_ns: u64, done: &mut Vec<Done>) {
+    /// Passes on what the peer has acknowledged.
+    pub fn tell<R: NetRing>(&mut self, ring: &R, now_ns: u64, done: &mut Vec<Done>) {
         if self.taken == 0 || !self.link.is_up() || now_ns.saturating_sub(self.looked_ns) < ACKNOWLEDGED_EVERY_NS {
             return;
         }

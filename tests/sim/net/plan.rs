@@ -123,6 +123,14 @@ impl NetPlan {
         self
     }
 
+    /// Some requests are taken in part, and the body of a good answer says so.
+    pub fn partly(mut self) -> Self {
+        if let NetTarget::Http { manners, .. } = &mut self.target {
+            manners.partly_one_in = 5;
+        }
+        self
+    }
+
     /// Some batches are refused for good, patience has an end, and so have attempts.
     pub fn refusing(mut self) -> Self {
         let mut chance = Chance::new(self.base.seed, 10);

@@ -1,7 +1,7 @@
 //! What the table states as a default is what holds where nothing is said.
 
 use super::*;
-use crate::config::keys::{Group, KEYS, Key, Needs};
+use crate::config::keys::{Group, KEYS, Key, Needs, StageNeeds};
 use crate::config::parse::default_of;
 use serde_json::Value;
 
@@ -19,9 +19,9 @@ fn company<'a>(key: &Key, files: &'a str) -> Vec<(&'a str, &'a str)> {
         _ => "null",
     };
     let more = match key.needs {
-        Some(Needs::Sampled) => vec![("mode", "sampled")],
-        Some(Needs::Burst) => vec![("mode", "burst")],
-        Some(Needs::Ramp) => vec![("rate", "1MB/s"), ("ramp-to", "9MB/s")],
+        Some(Needs::Stage(StageNeeds::Sampled)) => vec![("mode", "sampled")],
+        Some(Needs::Stage(StageNeeds::Burst)) => vec![("mode", "burst")],
+        Some(Needs::Stage(StageNeeds::Ramp)) => vec![("rate", "1MB/s"), ("ramp-to", "9MB/s")],
         Some(Needs::Template) => vec![("payload-template", EVENT)],
         Some(Needs::MetricsAddr) => vec![("metrics-addr", ":9090")],
         Some(Needs::GovernanceUrl) => vec![("governance-url", "http://localhost")],

@@ -1,13 +1,12 @@
 //! A broker that throttles or refuses, over a real connection; the clock is the test's.
 
-use super::super::INBOX_BYTES;
 use super::super::tests::options;
 use super::*;
 use crate::payload::framing::Framing;
 use crate::payload::stamper::Stamper;
 use crate::payload::{Block, Starts};
 use crate::plan::RetryPlan;
-use crate::sink::link::Area;
+use crate::sink::link::{ANSWERS_INBOX_BYTES, Area};
 use crate::sys::region::Region;
 use crate::sys::ring::{Ring, Wait};
 use crate::sys::syscalls::Syscalls;
@@ -65,9 +64,9 @@ impl Scene {
         let broker = listener.accept().unwrap().0;
         let mut ring = Syscalls::new(Region::map(1 << 20).unwrap(), 8);
         let dialed = Dialed { stream, tls: None, peer_address, expires: None };
-        let mut link = Link::open(&mut ring, (0, 0), dialed, Area::cut(0, INBOX_BYTES, false)).unwrap();
+        let mut link = Link::open(&mut ring, (0, 0), dialed, Area::cut(0, ANSWERS_INBOX_BYTES, false)).unwrap();
         link.listen(&mut ring);
-        let heads_at = Area::bytes(INBOX_BYTES, false);
+        let heads_at = Area::bytes(ANSWERS_INBOX_BYTES, false);
         let heads = heads_at..heads_at + (deliveries + 1) * options.head_bytes();
         let mut connection = Connection::new(0, link, None, heads, &options);
         connection.deliveries.extend((0..deliveries as i32).map(delivery));
