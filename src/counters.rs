@@ -278,6 +278,12 @@ impl Latencies {
         Self { response: empty_histogram(), service: empty_histogram(), lateness: empty_histogram() }
     }
 
+    pub fn reset(&mut self) {
+        self.response.reset();
+        self.service.reset();
+        self.lateness.reset();
+    }
+
     /// Response times; without a rate nothing is due before it is sent, and they are the service times.
     pub fn response_or_service(&self) -> &Histogram<u64> {
         if self.response.is_empty() { &self.service } else { &self.response }

@@ -18,6 +18,8 @@ pub struct Phases {
     folds: Vec<Fold>,
     /// Those before it are closed: their histograms are packed.
     first_open: usize,
+    /// Empty ones for stages to come: memory that each took anew would not all come back.
+    spare: Vec<Latencies>,
 }
 
 #[derive(Debug)]
@@ -31,7 +33,7 @@ struct Fold {
     /// The date of the last snapshot that told of produced records.
     produced_ns: u64,
     counts: Counts,
-    open: Option<Box<Latencies>>,
+    open: Option<Latencies>,
     /// Response and service times as the report has them: a thousand stages would take most of a gigabyte.
     packed: Option<[String; 2]>,
 }
@@ -55,7 +57,10 @@ impl Phases {
                 packed: None,
             })
         };
-        Self { folds: measured(plan).filter_map(fold).collect(), first_open: 0 }
+        let folds: Vec<_> = measured(plan).filter_map(fold).collect();
+        // One that is not quite closed, and the next.
+        let spare = folds.iter().take(2).map(|_| emptied(Latencies::new())).collect();
+        Self { folds, first_open: 0, spare }
     }
 
     /// The stages of the plan; 0 where it has a single one.
@@ -73,11 +78,11 @@ impl Phases {
             fold.produced_ns = fold.produced_ns.max(at_ns);
         }
         if !latencies.service.is_empty() {
-            latencies.add_to(fold.open.get_or_insert_default());
+            latencies.add_to(fold.open.get_or_insert_with(|| self.spare.pop().unwrap_or_default()));
         }
         // A core that lags behind by more counts in the stage that is open by then.
         while self.first_open < last && self.folds[self.first_open].end_ns.saturating_add(SECOND_NS) < at_ns {
-            self.folds[self.first_open].pack();
+            self.spare.extend(self.folds[self.first_open].pack().map(emptied));
             self.first_open += 1;
         }
     }
@@ -97,9 +102,18 @@ impl Phases {
     }
 }
 
+/// With all of its memory in place, which an allocation alone does not do.
+fn emptied(mut latencies: Latencies) -> Latencies {
+    latencies.reset();
+    latencies
+}
+
 impl Fold {
-    fn pack(&mut self) {
-        self.packed = self.open.take().map(|all| [encode(&all.response), encode(&all.service)]);
+    /// Closes it; what held its histograms is left.
+    fn pack(&mut self) -> Option<Latencies> {
+        let all = self.open.take()?;
+        self.packed = Some([encode(&all.response), encode(&all.service)]);
+        Some(all)
     }
 
     fn add_latencies(&self, sum: &mut Latencies) {
@@ -208,6 +222,8 @@ mod tests {
         // Long after it, the first one is packed, and what a slow core says of it counts in the second.
         phases.fold(5 * SECOND, &produced(0, 0), &GatheredLatencies::preallocated());
         assert!(phases.folds[0].open.is_none() && phases.folds[0].packed.is_some());
+        let spare: Vec<_> = phases.spare.iter().map(|spare| spare.service.len()).collect();
+        assert_eq!(spare, [0], "the first one's memory is there for others");
         phases.fold(2 * SECOND, &produced(1, 0), &took(9 * MS));
         // The drain.
         phases.fold(9 * SECOND, &produced(1, 0), &took(9 * MS));
