@@ -264,6 +264,13 @@ pub fn empty_histogram() -> Histogram<u64> {
         .expect("the bounds are constants that fit")
 }
 
+/// Adds histograms of that range; costs nothing where there is nothing to add.
+pub fn merge(all: &mut Histogram<u64>, more: &Histogram<u64>) {
+    if !more.is_empty() {
+        all.add(more).expect("all histograms share one range");
+    }
+}
+
 /// Response time, service time and pacing lateness in nanoseconds.
 #[derive(Clone, Debug)]
 pub struct Latencies {
@@ -284,22 +291,10 @@ impl Latencies {
         self.lateness.reset();
     }
 
-    /// Response times; without a rate nothing is due before it is sent, and they are the service times.
-    pub fn response_or_service(&self) -> &Histogram<u64> {
-        if self.response.is_empty() { &self.service } else { &self.response }
-    }
-
-    /// Costs nothing where there is nothing to add.
     pub fn add(&mut self, other: &Self) {
-        for (mine, theirs) in [
-            (&mut self.response, other.response_or_service()),
-            (&mut self.service, &other.service),
-            (&mut self.lateness, &other.lateness),
-        ] {
-            if !theirs.is_empty() {
-                mine.add(theirs).expect("all histograms share one range");
-            }
-        }
+        merge(&mut self.response, &other.response);
+        merge(&mut self.service, &other.service);
+        merge(&mut self.lateness, &other.lateness);
     }
 }
 

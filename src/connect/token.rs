@@ -91,9 +91,7 @@ fn read(path: &Path) -> io::Result<Secret> {
     if !path.metadata()?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidData, "it is no file any more"));
     }
-    let secret = Secret::read(path)?;
-    let token = secret.as_token().map(Secret::new);
-    token.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "a token is printable ASCII without blanks"))
+    Secret::read(path)?.as_token().map_err(|why| io::Error::new(ErrorKind::InvalidData, why))
 }
 
 /// What came of a look at the file.

@@ -1,7 +1,7 @@
 //! The latencies that a snapshot carries: of few blocks as they are, of many as a histogram. To add up histograms is to
 //! walk through all that they could hold, ten times a second for each core, however little there is.
 
-use super::{Latencies, empty_histogram};
+use super::{Latencies, empty_histogram, merge};
 use hdrhistogram::Histogram;
 
 /// More than come in the time between two snapshots where blocks go by the millisecond.
@@ -36,9 +36,7 @@ impl Gathered {
 
     pub fn add_to(&self, all: &mut Histogram<u64>) {
         self.points.iter().for_each(|(ns, times)| all.saturating_record_n(*ns, *times));
-        if !self.rest.is_empty() {
-            all.add(&self.rest).expect("all histograms share one range");
-        }
+        merge(all, &self.rest);
     }
 
     fn reset(&mut self) {

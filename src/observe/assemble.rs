@@ -46,7 +46,7 @@ pub fn assemble(plan: &RunPlan, aggregate: &Aggregate, facts: Facts) -> Report {
     let loop_time = loop_time(aggregate, &outcome, pacing.target_bytes_per_second.is_some());
     let quantile = |OrderedQuantile(at)| {
         let lost = unconfirmed(&measured);
-        response_quantile_ns(latencies.response_or_service(), totals.records_produced, lost, at).map(seconds)
+        response_quantile_ns(&latencies.response, totals.records_produced, lost, at).map(seconds)
     };
     let slo = slo::evaluate(&plan.observe.slo, &totals, &throughput, quantile);
     let ended_by_signal = ended_by_signal(&outcome);

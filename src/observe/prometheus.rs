@@ -156,7 +156,7 @@ fn folded(all: &Aggregate, source: Source) -> Buckets {
     out.buckets.push((f64::INFINITY, 0));
     for latencies in parts {
         let histogram: &Histogram<u64> = match source {
-            Source::Response => latencies.response_or_service(),
+            Source::Response => &latencies.response,
             Source::Service => &latencies.service,
             _ => &latencies.lateness,
         };

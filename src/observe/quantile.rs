@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
-pub use crate::counters::empty_histogram;
+pub use crate::counters::{empty_histogram, merge};
 
 /// Records that were due and have no confirmation.
 pub fn unconfirmed(counts: &Counts) -> u64 {
@@ -54,7 +54,7 @@ pub fn distribution(histogram: &Histogram<u64>, confirmed: u64, lost: u64) -> Di
 pub fn latency(latencies: &Latencies, counts: &Counts) -> Latency {
     let produced = counts.get(Field::RecordsProduced);
     Latency {
-        response: distribution(latencies.response_or_service(), produced, unconfirmed(counts)),
+        response: distribution(&latencies.response, produced, unconfirmed(counts)),
         service: distribution(&latencies.service, produced, 0),
     }
 }
@@ -89,13 +89,6 @@ pub fn decode(text: &str) -> Result<Histogram<u64>, String> {
 
 pub fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
-}
-
-/// Adds histograms of the one range; costs nothing where there is nothing to add.
-pub fn merge(all: &mut Histogram<u64>, more: &Histogram<u64>) {
-    if !more.is_empty() {
-        all.add(more).expect("all histograms share one range");
-    }
 }
 
 #[cfg(test)]

@@ -336,10 +336,14 @@ impl Secret {
         &self.0
     }
 
-    /// As a bearer token: printable ASCII without blanks.
-    pub fn as_token(&self) -> Option<&str> {
+    /// As a bearer token, without the blanks around it.
+    ///
+    /// # Errors
+    /// What it would have to be.
+    pub fn as_token(&self) -> Result<Self, &'static str> {
         let text = self.0.trim();
-        (!text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())).then_some(text)
+        let fits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        if fits { Ok(Self::new(text)) } else { Err("a token is printable ASCII without blanks") }
     }
 }
 

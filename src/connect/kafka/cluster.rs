@@ -48,18 +48,18 @@ pub struct Cluster<S> {
     /// The bootstrap address that answered, and the session.
     entry: Option<(String, Session<S>)>,
     sessions: HashMap<i32, Session<S>>,
-    heard_by: Option<Awaited>,
+    heard_by: Awaited,
 }
 
 impl<S: Stream> Cluster<S> {
     pub fn new(bootstrap: Vec<(String, u16)>, client: Client, dial: Dial<S>) -> Self {
         let (named, sessions) = (bootstrap.clone(), HashMap::new());
-        Self { named, bootstrap, client, dial, entry: None, sessions, heard_by: None }
+        Self { named, bootstrap, client, dial, entry: None, sessions, heard_by: Awaited::default() }
     }
 
     /// From now on these hear what is waited for.
     pub fn heard_by(&mut self, waits: &Awaited) {
-        self.heard_by = Some(waits.clone());
+        self.heard_by = waits.clone();
     }
 
     /// Asks this address before all others.
@@ -85,18 +85,14 @@ impl<S: Stream> Cluster<S> {
 
     fn connect(&self, host: &str, port: u16, patience: Duration) -> Result<Session<S>, Fatal> {
         let name = address(host, port);
-        if let Some(waits) = &self.heard_by {
-            waits.note(&name, "connecting");
-        }
+        self.heard_by.note(&name, "connecting");
         let dialed = (self.dial)(host, port, patience);
         let stream = dialed.map_err(|fatal| explain_advertised(fatal, host, port, &self.named))?;
         let client = Client { timeout: self.client.timeout.min(patience), ..self.client.clone() };
         let mut session = client.open(stream).map_err(|error| error.fatal(&name))?;
-        if let Some(waits) = &self.heard_by {
-            waits.answered();
-        }
+        self.heard_by.answered();
         session.set_timeout(self.client.timeout);
-        session.heard_by = self.heard_by.clone().map(|waits| (waits, name));
+        session.heard_by = Some((self.heard_by.clone(), name));
         Ok(session)
     }
 

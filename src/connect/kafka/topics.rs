@@ -82,14 +82,12 @@ impl<S: Stream> Cluster<S> {
         fits: Option<Fits<'_>>,
         controller: Option<&Broker>,
     ) -> Result<bool, (Fatal, Help)> {
-        if let Some(broker) = controller {
-            self.reach(broker, new.name).map_err(|fatal| (fatal, Help::AnotherController))?;
-            if let Some(fits) = fits {
-                self.check_new(new.name, fits, broker).map_err(|fatal| (fatal, Help::Nothing))?;
-            }
-        }
         let (peer, made) = match controller {
             Some(broker) => {
+                self.reach(broker, new.name).map_err(|fatal| (fatal, Help::AnotherController))?;
+                if let Some(fits) = fits {
+                    self.check_new(new.name, fits, broker).map_err(|fatal| (fatal, Help::Nothing))?;
+                }
                 let session = self.broker(broker).map_err(|fatal| (fatal, Help::AnotherController))?;
                 (address(&broker.host, broker.port), session.create_topic(new, Some(broker.id)))
             }

@@ -118,7 +118,7 @@ fn next_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>, is_torn: bool) 
     let facts = next.symlink_metadata().ok()?;
     if let Some(manifest) = manifest.filter(|manifest| leaves_next(manifest)) {
         // It may have that run's newest records; where older ones are there as well, those are told of.
-        let is_alone = facts.len() > 0 && length_of(&plan.data) == 0 && !has_rotated(&plan.data);
+        let is_alone = facts.len() > 0 && has_no_data(plan);
         let what = format!("{} holds data of the run '{}', which was cut short", next.display(), manifest.run_id);
         return (is_alone && plan.existing != Existing::Reused).then_some(Obstacle { what, may_go: true });
     }
@@ -149,8 +149,7 @@ fn data_in_the_way(plan: &FilePlan, manifest: Option<&Manifest>) -> Option<Obsta
         return None;
     }
     let shown = plan.data.display();
-    let length = length_of(&plan.data);
-    let empty = length == 0 && !has_rotated(&plan.data);
+    let (length, empty) = (length_of(&plan.data), has_no_data(plan));
     let found = match manifest {
         Some(manifest) if empty && plan.existing == (Existing::Refused { manifest: false }) => {
             format!("{shown} is that of the run '{}', which began and ended meanwhile", manifest.run_id)
@@ -215,6 +214,11 @@ pub fn is_audit_log(log: &Path) -> bool {
     let mut words = head.lines().next().unwrap_or_default().split(' ').skip(1);
     let names = ["producer=", "sequence=", "file="];
     names.into_iter().all(|name| words.next().is_some_and(|word| word.starts_with(name)))
+}
+
+/// Neither in its active file nor in rotated ones.
+fn has_no_data(plan: &FilePlan) -> bool {
+    length_of(&plan.data) == 0 && !has_rotated(&plan.data)
 }
 
 /// Whether files lie there that a rotation left: `<data>.<UTC timestamp>`.

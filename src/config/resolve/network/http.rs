@@ -5,7 +5,7 @@ use crate::base::fatal::Fatal;
 use crate::base::{limits, program, units};
 use crate::config::url::{Scheme, Url};
 use crate::config::values::Wanted;
-use crate::plan::{BearerPlan, HttpPlan, PayloadPlan, PayloadSource, Secret};
+use crate::plan::{BearerPlan, HttpPlan, PayloadPlan, PayloadSource};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -133,12 +133,12 @@ fn bearer(wanted: &Wanted, url: &Url, shared: &mut Shared, errors: &mut Vec<Fata
         errors.push(Fatal::usage(what).mend("leave out one of them"));
     }
     let secret = shared.secret("bearer-token-file", path, errors)?;
-    let Some(token) = secret.as_token() else {
-        let what = format!("--bearer-token-file '{}': a token is printable ASCII without blanks", path.display());
+    let refuse = |why| {
+        let what = format!("--bearer-token-file '{}': {why}", path.display());
         errors.push(Fatal::usage(what).mend(format!("wc -c {}", program::quoted_path(path))));
-        return None;
     };
-    Some(BearerPlan { path: path.to_owned(), token: Secret::new(token) })
+    let token = secret.as_token().map_err(refuse).ok()?;
+    Some(BearerPlan { path: path.to_owned(), token })
 }
 
 fn content_type(wanted: &Wanted, payload: &PayloadPlan) -> &'static str {
