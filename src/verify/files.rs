@@ -4,7 +4,7 @@ use super::findings::{Finding, Kind};
 use super::intervals::Place;
 use super::ledger::Unit;
 use super::parallel::{self, Delivery, FileScan, Scans};
-use super::ring::{RingEvents, RingFacts};
+use super::ring::{self, RingEvents, RingFacts};
 use super::shape::{HeaderShape, Key, Shape};
 use super::sources::{DataStream, Source};
 use super::stream::{Rules, StreamFold};
@@ -82,6 +82,7 @@ impl Session<'_> {
         }
         if manifest.complete {
             rules.stale_below = manifest.first_sequence;
+            ring::note_overwritten(&mut self.ledger, key, &rules);
         } else {
             rules.began_at = Some(manifest.first_sequence);
         }

@@ -219,7 +219,7 @@ pub struct Findings {
     pub bytes: u64,
     /// Bytes of which only the length could be looked at (`--annotate off`).
     pub bytes_unverifiable: u64,
-    /// In rings: older records of the run, in whose place later ones are.
+    /// Older records of the run, in whose place later ones are: of rings, and of what `--retain` recycles.
     pub records_overwritten: u64,
     pub elapsed_seconds: f64,
     /// By kind; every kind is there.

@@ -77,8 +77,7 @@ impl RingEvents {
                 ledger.findings.explain(format!("{label}: padding behind the newest record, over the oldest ones"));
             }
         }
-        let older = overwritten(ledger, facts.key, &rules);
-        ledger.findings.records_overwritten = ledger.findings.records_overwritten.saturating_add(older);
+        note_overwritten(ledger, facts.key, &rules);
         let mut fold = StreamFold::new(ledger, rules);
         for event in &ordered {
             let offset = event.start();
@@ -108,14 +107,15 @@ impl RingEvents {
     }
 }
 
-/// Records below those that the ring still holds, but for those that were never confirmed. Sequences start at 0.
-fn overwritten(ledger: &Ledger, key: Key, rules: &Rules) -> u64 {
-    let Some(last) = rules.stale_below.checked_sub(1) else { return 0 };
+/// Counts the records below those that a ring, or `--retain`, still keeps, but for those that were never confirmed.
+/// Sequences start at 0.
+pub fn note_overwritten(ledger: &mut Ledger, key: Key, rules: &Rules) {
+    let Some(last) = rules.stale_below.checked_sub(1) else { return };
     let mut missing = rules.missing.clone();
     missing.extend(ledger.expected.get(&key).into_iter().flat_map(|expected| &expected.missing));
     missing.sort_unstable();
-    let parts = subtract(0, last, &missing);
-    parts.iter().map(|(from, to)| to - from + 1).sum()
+    let older = subtract(0, last, &missing).iter().map(|(from, to)| to - from + 1).sum();
+    ledger.findings.records_overwritten = ledger.findings.records_overwritten.saturating_add(older);
 }
 
 /// How many events, from the one that starts at the seam on, are what the padding of the newest sector left of the

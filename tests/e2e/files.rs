@@ -136,7 +136,9 @@ fn rotation_under_load_keeps_what_retain_says() {
             })
             .sum();
         assert_eq!(findings["records"], kept, "{more}");
-        assert!(kept < total(&report, "records_produced"));
+        let produced = total(&report, "records_produced");
+        assert!(kept < produced);
+        assert_eq!(findings["records_overwritten"], produced - kept, "{more}");
     }
 }
 

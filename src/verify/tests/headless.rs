@@ -11,7 +11,10 @@ fn rotated_files_are_read_whatever_else_is_lost() {
     let store = Store::new(&data, Some(&manifest(Layout::Append, data.len() as u64, 5, 30)));
     store.add(OLDER, &records(5..10).concat());
     store.add(NEWER, &records(10..20).concat());
-    assert_clean(&store.verify(), 25);
+    let findings = store.verify();
+    assert_clean(&findings, 25);
+    assert_eq!(findings.records_overwritten, 5, "what --retain let go");
+    assert!(findings.summary().contains("overwritten: 5 older records,"), "{}", findings.summary());
 
     std::fs::remove_file(store.path("payloads.0.bin")).unwrap();
     let findings = store.verify();
