@@ -26,10 +26,14 @@ pub fn judge(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &str)
             }
         }
     }
-    let mut evidence = Vec::from_iter(refusals(inputs, totals, limited_by));
-    if let (Some(target), Some(ratio)) = (pacing.target_bytes_per_second, pacing.achieved_ratio) {
-        evidence.push(verdict::rate_said(target, ratio));
+    let rate = pacing.target_bytes_per_second.zip(pacing.achieved_ratio);
+    let mut causes =
+        [refusals(inputs, totals, limited_by), rate.map(|(target, ratio)| verdict::rate_said(target, ratio))];
+    if limited_by != LimitedBy::Target {
+        causes.reverse();
     }
+    let mut evidence: Vec<_> = causes.into_iter().flatten().collect();
+    let of_causes = evidence.len();
     for input in inputs.iter().take(PARTS_NAMED_MAX) {
         let said = input.report.verdict.evidence.first().map_or("", String::as_str);
         evidence.push(format!("{}: limited by {}: {said}", who(input), input.report.verdict.limited_by.name()));
@@ -45,7 +49,7 @@ pub fn judge(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &str)
         verdict::throttled(totals),
         Some(together.to_owned()),
     ];
-    let first = evidence.len().min(1);
+    let first = of_causes.max(1).min(evidence.len());
     evidence.splice(first..first, of_all.into_iter().flatten());
     let stolen: Option<Vec<f64>> = inputs.iter().map(|input| input.report.verdict.stolen_ratio).collect();
     let stolen_ratio = stolen.and_then(|all| all.into_iter().reduce(f64::max));

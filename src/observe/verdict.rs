@@ -130,7 +130,8 @@ pub fn judge(case: &Case<'_>) -> Verdict {
         evidence.insert(if met { 0 } else { evidence.len() }, rate_said(target, ratio));
     }
     if let Some(said) = refusals(limited_by, case.totals, case.records_refused, &case.statuses) {
-        evidence.insert(0, said);
+        // They are why the target is to blame; beside another verdict its own reason goes first.
+        evidence.insert(usize::from(limited_by != LimitedBy::Target), said);
     }
     if let Some(said) = case.outages() {
         let at = if limited_by == LimitedBy::Target && case.connections_down > 0 { 0 } else { evidence.len() };

@@ -331,7 +331,7 @@ fn a_signal_before_the_first_record_is_told() {
 }
 
 #[test]
-fn refusals_are_the_first_that_is_said() {
+fn refusals_are_the_first_that_is_said_of_the_target_and_stand_behind_another_reason() {
     let time = LoopTime { work_ns: 2, idle_ns: 98, cpu_ns: 2, ..LoopTime::default() };
     let refused = judged(time, Some(0.698), |given| {
         let (records_offered, records_produced, records_failed) = (7325, 5114, 2211);
@@ -344,11 +344,18 @@ fn refusals_are_the_first_that_is_said() {
         (given.totals.retries, given.statuses) = (12, [429, 503].into());
     });
     assert_eq!(again.limited_by, LimitedBy::Rate);
-    assert_eq!(again.evidence[0], "the target refused requests at first (429, 503); 12 blocks sent again");
+    assert_eq!(again.evidence[0], rate_said(1e9, 1.0), "that is the verdict");
+    assert_eq!(again.evidence[1], "the target refused requests at first (429, 503); 12 blocks sent again");
+    let unpaced = judged(LoopTime { turns: 1, work_ns: 100, cpu_ns: 100, ..LoopTime::default() }, None, |given| {
+        (given.totals.retries, given.statuses) = (12, [503].into());
+    });
+    assert_eq!(unpaced.limited_by, LimitedBy::Generator);
+    assert!(unpaced.evidence[0].starts_with("the cores made records 100.00 % of the time"), "{:?}", unpaced.evidence);
+    assert!(unpaced.evidence[1].starts_with("the target refused requests at first (503)"), "{:?}", unpaced.evidence);
     let many = judged(time, Some(1.0), |given| {
         (given.totals.retries, given.statuses) = (1, (400..411).collect());
     });
-    assert!(many.evidence[0].contains("406, 407, 3 more); "), "{:?}", many.evidence);
+    assert!(many.evidence[1].contains("406, 407, 3 more); "), "{:?}", many.evidence);
     let of_broker = judged(time, Some(0.5), |given| {
         let (records_offered, records_failed) = (100, 50);
         given.totals = Totals { records_offered, records_failed, ..Totals::default() };
@@ -361,8 +368,8 @@ fn refusals_are_the_first_that_is_said() {
         given.totals.answers_refused_by_body = Some(5);
         given.records_refused = 50;
     });
-    assert!(by_body.evidence[0].ends_with("refused 50 of 100 records (2xx by their body)"), "{by_body:?}");
-    assert!(of_broker.evidence[0].ends_with("refused 50 of 100 records (NOT_ENOUGH_REPLICAS)"), "{of_broker:?}");
+    assert!(by_body.evidence[1].ends_with("refused 50 of 100 records (2xx by their body)"), "{by_body:?}");
+    assert!(of_broker.evidence[1].ends_with("refused 50 of 100 records (NOT_ENOUGH_REPLICAS)"), "{of_broker:?}");
 }
 
 #[test]
