@@ -175,7 +175,7 @@ fn cores_count_as_far_as_producers_fill_them() {
     };
     let alone = plan(1, Some(8e9));
     assert_eq!((alone.verdict, alone.command), (Some(Verdict::DoesNotFit), None));
-    assert_eq!(alone.lacks, ["cores: likely needs 12 cores, there are 1: --parallel 1 fills no more of 31"]);
+    assert_eq!(alone.lacks, ["cores: likely needs 12 cores, there is 1: --parallel 1 fills no more of 31"]);
     let ceiling = plan(1, None);
     assert_eq!(ceiling.limits_first, Some("cores"));
     assert_eq!(ceiling.ceiling_bytes_per_second, ceiling.core_bytes_per_second);

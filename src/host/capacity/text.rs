@@ -105,7 +105,8 @@ fn needs(resource: &Resource) -> String {
 pub(super) fn lack(resource: &Resource, demand: &Demand, machine: &Machine) -> String {
     let have = resource.available.unwrap_or_default();
     let (needed, shown) = (amount(resource, resource.needed.likely), figure(resource, have));
-    let lack = format!("{}: likely needs {needed}, there are {shown}", resource.name);
+    let verb = if shown == "1" { "is" } else { "are" };
+    let lack = format!("{}: likely needs {needed}, there {verb} {shown}", resource.name);
     let senders = machine.senders();
     match demand.producers {
         Some(producers) if resource.name == "cores" && have < f64::from(senders) => {
