@@ -17,7 +17,7 @@ use data::Data;
 use page::Page;
 use std::path::Path;
 
-pub use lines::{mostly_polls, warmup_losses};
+pub use lines::{FSYNC_SECONDS_MIN, mostly_polls, warmup_losses};
 pub use refusals::{answers, broker_errors, refused};
 
 /// What has no terminal, or one that does not say how wide it is.

@@ -187,7 +187,9 @@ pub fn books(report: &Report) -> String {
         row("read in place, not copied", text::amount(report.totals.lent_bytes));
     }
     row("audit lines dropped", text::count(report.totals.audit_lines_dropped));
-    row("final fsync", text::duration(report.final_fsync_seconds));
+    if report.final_fsync_seconds >= summary::FSYNC_SECONDS_MIN {
+        row("final fsync", text::duration(report.final_fsync_seconds));
+    }
     row("warm-up", warmup(report));
     let payload = &report.payload;
     let compressible = payload.compressibility_measured.map_or(NOTHING.to_owned(), |of| text::percent(Some(of)));

@@ -44,6 +44,15 @@ fn the_page_has_a_row_for_each_stage() {
 }
 
 #[test]
+fn an_fsync_that_took_no_time_has_no_row() {
+    let mut report = testing::report();
+    for (seconds, rows) in [(0.0, 0), (0.000_004, 0), (0.25, 1)] {
+        report.final_fsync_seconds = seconds;
+        assert_eq!(page(&report).matches("final fsync").count(), rows, "{seconds} s");
+    }
+}
+
+#[test]
 fn the_target_rate_has_a_step_between_stages() {
     let mut report = testing::report();
     let second =

@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// From this share of the processor time on, processor time for each byte says nothing of the bytes.
 const POLLING_SHARE_MIN: f64 = 0.5;
 
+/// What takes less is no fsync, or none that is worth a word.
+pub const FSYNC_SECONDS_MIN: f64 = 0.001;
+
 /// The run, its targets and its cores.
 pub fn what_ran(report: &Report) -> Option<String> {
     let producers = &report.producers;
@@ -31,9 +34,9 @@ pub fn produced(report: &Report) -> Option<String> {
     let totals = &report.totals;
     let (records, size) = (format_counted(totals.records_produced, "record"), format_amount(totals.bytes_produced));
     let elapsed = format_duration((report.elapsed_seconds * 1e9) as u64);
-    let fsync = match (report.final_fsync_seconds * 1e9) as u64 {
-        0..1_000_000 => String::new(),
-        ns => format!(", final fsync {}", format_duration(ns)),
+    let fsync = match report.final_fsync_seconds {
+        ..FSYNC_SECONDS_MIN => String::new(),
+        seconds => format!(", final fsync {}", format_duration((seconds * 1e9) as u64)),
     };
     Some(format!("{records}, {size} in {elapsed}{fsync}"))
 }
