@@ -110,11 +110,13 @@ impl KafkaSink {
             let options = setup.options;
             let mut carver = Carver::new(setup.staging.start);
             let mut connections = Vec::new();
+            // What is too short to be lent needs no ring that lends, which has nothing registered.
+            let lends = options.lends && options.head_bytes() + setup.block_bytes as usize >= R::LENT_BYTES_MIN;
             for (index, (partition, dialed)) in setup.partitions.into_iter().enumerate() {
                 let area = carver.take_area(ANSWERS_INBOX_BYTES, options.tls);
                 let expires = dialed.expires;
                 let mut link = Link::open(ring, (lane, index), dialed, area)?;
-                if options.lends {
+                if lends {
                     link.lend(ring);
                 }
                 // A broker that closes before anything was sent is noticed at once.

@@ -224,6 +224,19 @@ fn the_report_tells_what_was_read_in_place() {
 }
 
 #[test]
+fn nobody_is_told_of_reading_in_place_where_batches_are_too_short_for_it() {
+    let scratch = Scratch::new();
+    let receiver = Receiver::start(&scratch, "--listen kafka://:0 --report -");
+    for (batch_size, lends) in [("16384", false), ("1000000", true)] {
+        let words = format!("--payload-size 200 --records 1000 --parallel 1 --batch-size {batch_size}");
+        let ended = scratch.run(&format!("--target kafka://{}/topic --create-topic on {words}", receiver.address));
+        assert_eq!(ended.code(), 0, "{ended}");
+        assert_eq!(ended.stderr.contains("may read batches in place"), lends, "{ended}");
+    }
+    receiver.stopped();
+}
+
+#[test]
 fn the_report_tells_how_far_batches_were_compressed() {
     let words = "--payload-size 2000 --records 5000 --compression zstd --compressibility 0.8";
     let ratio = |words| produced("--verify", words).1["payload"]["compression_ratio"].as_f64();
