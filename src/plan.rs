@@ -330,8 +330,7 @@ pub struct GovernancePlan {
     pub every: u64,
     /// The contract to follow instead of the one built in.
     pub spec: Option<SpecFile>,
-    /// A bearer token.
-    pub token: Option<Secret>,
+    pub bearer: Option<BearerPlan>,
 }
 
 /// An OpenAPI document in YAML or JSON.

@@ -253,7 +253,7 @@ fn observe(observe: &ObservePlan) -> Value {
             "url": governance.url,
             "every": governance.every,
             "spec": governance.spec.as_ref().map(|spec| spec.name.as_str()),
-            "token": governance.token.is_some(),
+            "token": governance.bearer.is_some(),
         })),
         "slo": observe.slo.iter().map(|slo| slo.expression.clone()).collect::<Vec<_>>(),
     })

@@ -1,16 +1,22 @@
-//! The bearer token of an HTTP target, read again while the run goes on: what issues tokens for a time puts the next one
-//! into the same file (Kubernetes projects them so). Blocks, off the cores; each core finds the new one in its inbox.
+//! A bearer token's file, read again while the run goes on: what issues tokens for a time puts the next one into the
+//! same file (Kubernetes projects them so). Blocks, off the cores; each core of an HTTP target finds the new one in its
+//! inbox.
 
 use crate::base::fatal::Fatal;
 use crate::plan::{BearerPlan, Secret};
 use crate::sys::threads;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY_NS: u64 = 1_000_000_000;
+/// A token that is new is looked at again so soon: a file that is being written may have half of it.
+const LOOK_AGAIN_NS: u64 = 250_000_000;
+/// So long after a token was refused the next one is in use, if the file had it then.
+pub const RENEWAL_NS: u64 = 1_500_000_000;
+const _: () = assert!(LOOK_EVERY_NS + LOOK_AGAIN_NS < RENEWAL_NS);
 /// After so many looks in vain the file is gone, and not only being written.
 const FAILURES_TOLD: u32 = 3;
 
@@ -34,14 +40,12 @@ impl TokenInbox {
 /// # Errors
 /// Exit 3 where no thread can be had.
 pub fn watch(bearer: &BearerPlan, cores: usize, cpus: &[usize]) -> Result<Vec<TokenInbox>, Fatal> {
-    if !bearer.path.metadata().is_ok_and(|file| file.is_file()) {
-        return Ok(Vec::new());
-    }
+    let Some(watch) = Watch::of("bearer-token-file", bearer, bearer.bytes_max()) else { return Ok(Vec::new()) };
     let wanted = Arc::new(());
     let (slots, inboxes): (Vec<_>, _) = (0..cores).map(|_| slot(&wanted)).unzip();
-    let (path, alive, mut reader) = (bearer.path.clone(), Arc::downgrade(&wanted), Reader::new(bearer));
+    let alive = Arc::downgrade(&wanted);
     // Nobody waits for its end: a read from a file system that hangs must not hold up that of the run.
-    let _detached = threads::start("token", cpus, "a thread", move || look_on(&path, &alive, &mut reader, &slots))?;
+    let _detached = threads::start("token", cpus, "a thread", move || look_on(watch, &alive, &slots))?;
     Ok(inboxes)
 }
 
@@ -53,29 +57,14 @@ fn slot(wanted: &Arc<()>) -> (Slot, TokenInbox) {
     ((sender, tokens.clone()), TokenInbox { tokens, _wanted: wanted.clone() })
 }
 
-fn look_on(path: &Path, alive: &Weak<()>, reader: &mut Reader, slots: &[Slot]) {
-    let shown = path.display();
+fn look_on(mut watch: Watch, alive: &Weak<()>, slots: &[Slot]) {
     loop {
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(watch.pause());
         if alive.strong_count() == 0 {
             return;
         }
-        match reader.look(read(path)) {
-            News::None => {}
-            News::Renewed(token) => {
-                slots.iter().for_each(|slot| put(slot, &token));
-                tracing::info!(
-                    event = "token",
-                    "--bearer-token-file '{shown}': requests have the new token from now on"
-                );
-            }
-            News::Failed(why) => {
-                let mend = format!("put a token into {shown}; it is looked at every second");
-                tracing::warn!(
-                    event = "token",
-                    "--bearer-token-file '{shown}': {why}; the last token stays\n  mend: {mend}"
-                );
-            }
+        if let Some(token) = watch.look() {
+            slots.iter().for_each(|slot| put(slot, &token));
         }
     }
 }
@@ -83,6 +72,49 @@ fn look_on(path: &Path, alive: &Weak<()>, reader: &mut Reader, slots: &[Slot]) {
 fn put((sender, older): &Slot, token: &Secret) {
     while sender.try_send(token.clone()).is_err_and(|error| error.is_full()) {
         let _replaced = older.try_recv();
+    }
+}
+
+/// A file that is looked at again and again.
+pub struct Watch {
+    flag: &'static str,
+    path: PathBuf,
+    reader: Reader,
+    looked: Instant,
+}
+
+impl Watch {
+    /// `bytes_max`: of the longest token that there is room for. `None` where it was read from no file, but a pipe say.
+    pub fn of(flag: &'static str, bearer: &BearerPlan, bytes_max: usize) -> Option<Self> {
+        let is_file = bearer.path.metadata().is_ok_and(|file| file.is_file());
+        let reader = Reader { current: bearer.token.clone(), candidate: None, bytes_max, failures: 0 };
+        is_file.then(|| Self { flag, path: bearer.path.clone(), reader, looked: Instant::now() })
+    }
+
+    /// Between two looks.
+    fn pause(&self) -> Duration {
+        Duration::from_nanos(if self.reader.candidate.is_some() { LOOK_AGAIN_NS } else { LOOK_EVERY_NS })
+    }
+
+    /// The token that is used from now on, where it is another one. Looks if it is time to, and tells what it finds.
+    pub fn look(&mut self) -> Option<Secret> {
+        if self.looked.elapsed() < self.pause() {
+            return None;
+        }
+        self.looked = Instant::now();
+        let (flag, shown) = (self.flag, self.path.display());
+        match self.reader.look(read(&self.path)) {
+            News::None => None,
+            News::Renewed(token) => {
+                tracing::info!(event = "token", "--{flag} '{shown}': requests have the new token from now on");
+                Some(token)
+            }
+            News::Failed(why) => {
+                let mend = format!("put a token into {shown}; it is looked at every second");
+                tracing::warn!(event = "token", "--{flag} '{shown}': {why}; the last token stays\n  mend: {mend}");
+                None
+            }
+        }
     }
 }
 
@@ -105,7 +137,7 @@ enum News {
 /// What is known of the file.
 struct Reader {
     current: Secret,
-    /// Another one, seen once: a file that is being written may have half of it.
+    /// Another one, seen once.
     candidate: Option<Secret>,
     bytes_max: usize,
     /// Looks in vain, in a row.
@@ -113,10 +145,6 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(bearer: &BearerPlan) -> Self {
-        Self { current: bearer.token.clone(), candidate: None, bytes_max: bearer.bytes_max(), failures: 0 }
-    }
-
     fn look(&mut self, read: io::Result<Secret>) -> News {
         let fitting = read.and_then(|token| match token.expose().len() {
             bytes if bytes > self.bytes_max => {
@@ -152,7 +180,8 @@ mod tests {
     use crate::base::limits;
 
     fn reader(token: &str) -> Reader {
-        Reader::new(&BearerPlan { path: "t".into(), token: Secret::new(token) })
+        let bytes_max = token.len() + limits::HTTP_TOKEN_GROWTH_BYTES;
+        Reader { current: Secret::new(token), candidate: None, bytes_max, failures: 0 }
     }
 
     fn renewed(token: &str) -> News {
@@ -218,6 +247,13 @@ mod tests {
         let bearer = |path: &Path| BearerPlan { path: path.to_owned(), token: Secret::new("one") };
         assert_eq!(watch(&bearer(&path), 3, &[]).unwrap().len(), 3);
         assert_eq!(watch(&bearer(Path::new("/dev/null")), 3, &[]).unwrap().len(), 0);
+        let mut watch = Watch::of("x", &bearer(&path), 3).unwrap();
+        std::fs::write(&path, "two").unwrap();
+        assert_eq!(watch.look(), None, "it is not time to look");
+        for (looked, again) in [(None, LOOK_AGAIN_NS), (Some(Secret::new("two")), LOOK_EVERY_NS)] {
+            watch.looked -= watch.pause();
+            assert_eq!((watch.look(), watch.pause()), (looked, Duration::from_nanos(again)));
+        }
         for (text, why) in [("a b", "printable"), (" \n", "printable"), ("", "one line"), ("a\nb", "one line")] {
             std::fs::write(&path, text).unwrap();
             assert!(read(&path).unwrap_err().to_string().contains(why), "{text:?}");

@@ -2,7 +2,8 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::limits;
-use crate::plan::GovernancePlan;
+use crate::connect::token::{RENEWAL_NS, Watch};
+use crate::plan::{GovernancePlan, Secret};
 use std::time::Duration;
 use ureq::http::{Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -27,6 +28,8 @@ pub struct Client {
     agent: Agent,
     base: String,
     authorization: Option<String>,
+    /// The token's file, if there may be another one in it.
+    renewals: Option<Watch>,
 }
 
 impl Client {
@@ -44,25 +47,41 @@ impl Client {
         if plan.url.starts_with("https:") {
             config = config.tls_config(TlsConfig::builder().root_certs(system_roots()?).build());
         }
-        let authorization = plan.token.as_ref().map(|token| format!("Bearer {}", token.expose()));
-        Ok(Self { agent: config.build().into(), base: plan.url.clone(), authorization })
+        let authorization = plan.bearer.as_ref().map(|bearer| authorization(&bearer.token));
+        // Any token has room here.
+        let watch = |bearer| Watch::of("governance-token-file", bearer, usize::MAX);
+        let renewals = plan.bearer.as_ref().and_then(watch);
+        Ok(Self { agent: config.build().into(), base: plan.url.clone(), authorization, renewals })
+    }
+
+    /// Looks for another token, if it is time to.
+    pub fn renew(&mut self) {
+        if let Some(token) = self.renewals.as_mut().and_then(Watch::look) {
+            self.authorization = Some(authorization(&token));
+        }
     }
 
     /// Posts JSON and waits for the whole answer, at most so long.
-    pub fn post(&self, path: &str, body: &[u8], timeout: Duration) -> Answer {
+    pub fn post(&mut self, path: &str, body: &[u8], timeout: Duration) -> Answer {
+        self.renew();
         let url = format!("{}{path}", self.base);
         let mut request = self.agent.post(&url).content_type("application/json").header("Accept", "application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
         }
         match request.config().timeout_global(Some(timeout)).build().send(body) {
-            Ok(response) => judge(path, response),
+            Ok(response) => judge(path, response, self.renewals.is_some()),
             Err(why) => Answer::Unreachable(super::shortened(&format!("POST {url}: {why}"))),
         }
     }
 }
 
-fn judge(path: &str, mut response: Response<Body>) -> Answer {
+fn authorization(token: &Secret) -> String {
+    format!("Bearer {}", token.expose())
+}
+
+/// `renews`: a token that has expired may have a next one.
+fn judge(path: &str, mut response: Response<Body>, renews: bool) -> Answer {
     let status = response.status();
     let after = response.headers().get("Retry-After").and_then(|text| text.to_str().ok()?.trim().parse().ok());
     // Read to its end, so that the connection can be used again.
@@ -78,6 +97,9 @@ fn judge(path: &str, mut response: Response<Body>) -> Answer {
     let why = super::shortened(&format!("POST {path}: {status}{hint} {}", text.trim()));
     match status {
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Answer::Later { why, after: pause(after) },
+        StatusCode::UNAUTHORIZED if renews => {
+            Answer::Later { why, after: pause(after).max(Duration::from_nanos(RENEWAL_NS)) }
+        }
         _ if status.is_server_error() => Answer::Later { why, after: pause(after) },
         _ => Answer::Refused(why),
     }

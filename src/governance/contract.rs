@@ -59,7 +59,7 @@ impl Contract {
 
     fn read(text: &str, plan: &RunPlan, governance: &GovernancePlan) -> Result<Self, Vec<String>> {
         let document = Document::parse(text).map_err(|why| vec![why])?;
-        let mut found = Call::ALL.map(|call| document.post(call.path(), governance.token.is_some()));
+        let mut found = Call::ALL.map(|call| document.post(call.path(), governance.bearer.is_some()));
         // Events can go one by one or in batches: one of the two may be missing, but not be there and be wrong.
         let absent = |found: &Result<Operation, Vec<String>>| matches!(found, Err(why) if is_absence(why));
         let (single, batch) = (absent(&found[Call::PostEvent as usize]), absent(&found[Call::PostEvents as usize]));

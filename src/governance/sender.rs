@@ -99,6 +99,7 @@ impl Sender {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.client.renew();
             self.gather();
             self.step();
         }

@@ -23,5 +23,5 @@ pub fn plan() -> RunPlan {
 
 pub fn governance(spec: Option<&str>) -> GovernancePlan {
     let spec = spec.map(|text| SpecFile { name: "other.yaml".into(), text: text.into() });
-    GovernancePlan { url: "http://127.0.0.1:1".into(), every: 1000, spec, token: None }
+    GovernancePlan { url: "http://127.0.0.1:1".into(), every: 1000, spec, bearer: None }
 }

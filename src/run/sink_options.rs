@@ -124,6 +124,7 @@ pub fn http_options(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPla
         refused_by: http.refused_by.as_ref().map(|text| Arc::new(Sought::new(text.as_bytes()))),
         request_timeout_ns: *request_timeout_ns,
         retry: *retry,
+        renews: false,
         // The id of the run too: those of one seed, each on a host of its own, do not come back together either.
         seed: plan.payload.seed ^ plan.run_id_hash ^ u64::from(producer.id) << 32,
     }

@@ -14,7 +14,7 @@ use super::{Done, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
 use crate::base::fatal::Fatal;
 use crate::connect::backoff;
 use crate::connect::dial::Dialed;
-use crate::connect::token::TokenInbox;
+use crate::connect::token::{RENEWAL_NS, TokenInbox};
 use crate::counters::answers::Answers;
 use crate::payload::Payload;
 use crate::plan::RetryPlan;
@@ -47,6 +47,8 @@ pub struct Options {
     pub refused_by: Option<Arc<Sought>>,
     pub request_timeout_ns: u64,
     pub retry: RetryPlan,
+    /// The bearer token may be renewed, as [`HttpSink::with_tokens`] knows.
+    pub renews: bool,
     /// Of the pauses between attempts; each producer has its own.
     pub seed: u64,
 }
@@ -59,6 +61,11 @@ impl Options {
     /// Bytes of region that a lane needs beside its ring. `block_bytes`: the longest block.
     pub fn staging_bytes(&self, connections: usize, block_bytes: u64) -> u64 {
         connections as u64 * ((Area::bytes(ANSWERS_INBOX_BYTES, self.tls) + self.heads_bytes()) as u64 + block_bytes)
+    }
+
+    /// How long after this answer the next token is there, where the one that was sent may have expired.
+    fn renewal_ns(&self, status: u16) -> Option<u64> {
+        (self.renews && status == 401).then_some(RENEWAL_NS)
     }
 
     /// How long to wait before attempt number `attempts + 1`.
@@ -148,7 +155,8 @@ impl HttpSink {
     }
 
     /// With a bearer token that may change.
-    pub fn with_tokens(self, tokens: Option<TokenInbox>) -> Self {
+    pub fn with_tokens(mut self, tokens: Option<TokenInbox>) -> Self {
+        self.lanes.iter_mut().for_each(|lane| lane.options.renews = tokens.is_some());
         Self { tokens, ..self }
     }
 }

@@ -3,7 +3,7 @@
 use super::intervals::subtract;
 use super::shape::Key;
 use crate::base::fatal::Fatal;
-use crate::base::{bounded, limits};
+use crate::base::{bounded, limits, units};
 use crate::record;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -13,8 +13,30 @@ use std::path::Path;
 #[derive(Debug, Deserialize)]
 struct Report {
     run_id: String,
+    started_at: Option<String>,
+    warmup: Option<ReportWarmup>,
+    elapsed_seconds: Option<f64>,
     producers: Vec<ReportProducer>,
 }
+
+#[derive(Debug, Deserialize)]
+struct ReportWarmup {
+    seconds: f64,
+}
+
+impl Report {
+    /// From when to when its records fell due, inclusive. The run counts its due times from the start that it states,
+    /// so that no other clock, and no clock that was set meanwhile, comes in; a merged report goes from the first start
+    /// to the last end.
+    fn due_unix_ns(&self) -> Option<(u64, u64)> {
+        let start_ns = units::parse_time_unix_ns(self.started_at.as_deref()?).ok()?;
+        let seconds = self.warmup.as_ref()?.seconds + self.elapsed_seconds?;
+        Some((start_ns, start_ns.saturating_add((seconds * 1e9) as u64).saturating_add(LATE_NS_MAX)))
+    }
+}
+
+/// By so much a record may be stamped after the end that a report states: of cores that crashed it is known roughly.
+const LATE_NS_MAX: u64 = 60_000_000_000;
 
 #[derive(Debug, Deserialize)]
 struct ReportProducer {
@@ -40,9 +62,26 @@ pub struct Expected {
     pub sequences: Option<(u64, u64)>,
     /// Not confirmed, inclusive, sorted.
     pub missing: Vec<(u64, u64)>,
+    /// From when to when its records fell due, if the report says so.
+    pub due_unix_ns: Option<(u64, u64)>,
 }
 
 impl Expected {
+    /// Why records with these stamps, the earliest and the latest (0: they do not say), are not all of the report's
+    /// run.
+    pub fn untimely(&self, (earliest_ns, latest_ns): (u64, u64)) -> Option<String> {
+        let (from_ns, to_ns) = self.due_unix_ns?;
+        let (stamp_ns, when) = if earliest_ns > 0 && earliest_ns < from_ns {
+            (earliest_ns, "before the report's run began")
+        } else if latest_ns > to_ns {
+            (latest_ns, "after the report's run had ended")
+        } else {
+            return None;
+        };
+        let stamp = jiff::Timestamp::from_nanosecond(stamp_ns.into()).ok()?;
+        Some(format!("stamped {stamp}, {when}: of another run with the same --run-id"))
+    }
+
     /// The inclusive ranges that have to be there.
     pub fn ranges(&self) -> Vec<(u64, u64)> {
         self.sequences.map(|(first, last)| subtract(first, last, &self.missing)).unwrap_or_default()
@@ -62,11 +101,12 @@ pub fn parse(text: &[u8]) -> Result<Expectation, String> {
     let report: Report = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let run = record::run_id_hash(&report.run_id);
     let mut expectation = Expectation { run, ..Expectation::default() };
+    let due_unix_ns = report.due_unix_ns();
     for producer in report.producers {
         let key = Key { run, producer: producer.id };
         let (expected, note) = promise(producer)?;
         expectation.notes.extend(note);
-        if expectation.producers.insert(key, expected).is_some() {
+        if expectation.producers.insert(key, Expected { due_unix_ns, ..expected }).is_some() {
             return Err(format!("producer {} is there twice", key.producer));
         }
     }
@@ -82,7 +122,7 @@ fn promise(producer: ReportProducer) -> Result<(Expected, Option<String>), Strin
     }
     let (Some(first), Some(last)) = (producer.first_sequence, producer.last_sequence) else {
         return match producer.records_produced {
-            0 => Ok((Expected { sequences: None, missing }, None)),
+            0 => Ok((Expected { missing, ..Expected::default() }, None)),
             produced => Err(format!("producer {id} produced {produced} records, but no first and last sequence")),
         };
     };
@@ -101,7 +141,7 @@ fn promise(producer: ReportProducer) -> Result<(Expected, Option<String>), Strin
     }
     let start = producer.retained_first_sequence.map_or(first, |retained| retained.max(first));
     let sequences = end.filter(|end| start <= *end).map(|end| (start, end));
-    Ok((Expected { sequences, missing }, note))
+    Ok((Expected { sequences, missing, ..Expected::default() }, note))
 }
 
 /// Reads a report file; errors end the command with exit code 2.

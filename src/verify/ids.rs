@@ -354,7 +354,7 @@ mod tests {
         }
         // A report counts what is missing, and names it once.
         let key = Key { run: record::run_id_hash("a"), producer: 0 };
-        let expected = Expected { sequences: Some((0, 300_000)), missing: vec![(7, 7)] };
+        let expected = Expected { sequences: Some((0, 300_000)), missing: vec![(7, 7)], due_unix_ns: None };
         let findings = read_into(Ledger::new([(key, expected)].into()).with_limits(10, 20), &sorted).findings;
         assert_eq!(findings.counted(), "1 absent, 1 overflow");
         assert_eq!(findings.count(Kind::Absent).records, 299_950);
@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn what_a_report_promises_is_looked_for_in_a_list_in_no_order() {
         let key = Key { run: record::run_id_hash("a"), producer: 0 };
-        let expected = Expected { sequences: Some((0, 60)), missing: vec![(7, 7)] };
+        let expected = Expected { sequences: Some((0, 60)), missing: vec![(7, 7)], due_unix_ns: None };
         let ledger = Ledger::new([(key, expected)].into()).with_limits(3, 20);
         let list: String = (0..30).rev().map(|at| format!("a,0,{}\n", at * 2)).collect();
         let findings = read_into(ledger, &list).findings;

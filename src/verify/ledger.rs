@@ -6,6 +6,7 @@ mod overflow;
 use super::expect::Expected;
 use super::findings::{Finding, Findings, Kind, ProducerRead};
 use super::intervals::{Hole, Intervals, Place, covers, subtract};
+use super::scan::Run;
 use super::scattered::Scattered;
 use super::shape::Key;
 use super::unproved::Unproved;
@@ -223,6 +224,15 @@ impl Ledger {
             let finding = self.locate(finding, place);
             self.findings.add(finding);
         }
+    }
+
+    /// Names records that the report's run cannot have made, by their stamps.
+    pub fn untimely(&mut self, run: &Run, place: Place) {
+        let promise = self.expected.get(&run.key);
+        let Some(what) = promise.and_then(|promise| promise.untimely(run.stamped_unix_ns)) else { return };
+        let finding = Finding::new(Kind::Foreign, what).producer(run.key.producer).run(run.key.run);
+        let finding = self.locate(finding.sequences(run.first, run.last), place);
+        self.findings.add(finding);
     }
 
     /// Says once that records are signed and no key was there to check that.

@@ -172,7 +172,7 @@ impl Live {
                 let holes: Vec<_> = track.seen.holes(first, last).iter().map(|hole| (hole.first, hole.last)).collect();
                 subtract(first, last, &holes)
             });
-            self.ledger.expected.insert(key, Expected { sequences: None, missing });
+            self.ledger.expected.insert(key, Expected { missing, ..Expected::default() });
         }
         let runs = match self.runs.is_empty() {
             true => self.ledger.tracks.keys().map(|key| key.run).collect(),

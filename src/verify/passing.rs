@@ -57,10 +57,9 @@ impl Passing {
 
     fn event(&self) -> Event {
         let (claim, start) = (self.claim, self.start);
-        let (key, first, last) = (claim.key, claim.sequence, claim.sequence);
         match self.flaw() {
             Some(flaw) => Event::Flawed { start, claim, flaw },
-            None => Event::Run(Run { key, first, last, start, end: start + claim.length }),
+            None => Event::Run(Run::of(&claim, start, start + claim.length)),
         }
     }
 

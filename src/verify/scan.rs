@@ -20,13 +20,22 @@ pub struct Run {
     /// Offsets of the first record's first byte and after the last one's last.
     pub start: u64,
     pub end: u64,
+    /// The earliest and the latest time stamp; 0 where a record does not say.
+    pub stamped_unix_ns: (u64, u64),
 }
 
 impl Run {
+    /// One record.
+    #[inline]
+    pub fn of(claim: &Claim, start: u64, end: u64) -> Self {
+        let (sequence, stamp) = (claim.sequence, claim.timestamp_unix_ns);
+        Self { key: claim.key, first: sequence, last: sequence, start, end, stamped_unix_ns: (stamp, stamp) }
+    }
+
     /// One message of a topic, where offsets stand for bytes.
     pub fn of_message(claim: &Claim, offset: i64) -> Self {
-        let (at, sequence) = (offset.cast_unsigned(), claim.sequence);
-        Self { key: claim.key, first: sequence, last: sequence, start: at, end: at.wrapping_add(1) }
+        let at = offset.cast_unsigned();
+        Self::of(claim, at, at.wrapping_add(1))
     }
 
     /// Whether this record of this producer is the next one.
@@ -38,9 +47,17 @@ impl Run {
     pub fn join(&mut self, next: &Self) -> bool {
         let goes_on = self.end == next.start && self.goes_on_with(next.key, next.first);
         if goes_on {
-            (self.last, self.end) = (next.last, next.end);
+            self.extend(next);
         }
         goes_on
+    }
+
+    /// Takes in what goes on with it.
+    #[inline]
+    pub fn extend(&mut self, next: &Self) {
+        let ((earliest, latest), (next_earliest, next_latest)) = (self.stamped_unix_ns, next.stamped_unix_ns);
+        (self.last, self.end) = (next.last, next.end);
+        self.stamped_unix_ns = (earliest.min(next_earliest), latest.max(next_latest));
     }
 }
 
@@ -213,16 +230,16 @@ impl<'a> Scanner<'a> {
     fn take(&mut self, claim: Claim, window: &mut Window<'_>) {
         let start = window.offset();
         window.skip(claim.length as usize);
-        let end = window.offset();
+        let record = Run::of(&claim, start, window.offset());
         self.next = claim.sequence.checked_add(1);
         self.first_record.get_or_insert(start);
         if let Some(run) = &mut self.current
             && run.goes_on_with(claim.key, claim.sequence)
         {
-            (run.last, run.end) = (claim.sequence, end);
+            run.extend(&record);
             return;
         }
-        self.switch(Run { key: claim.key, first: claim.sequence, last: claim.sequence, start, end });
+        self.switch(record);
     }
 
     /// The record does not continue the current run: perhaps another producer's.
@@ -231,8 +248,9 @@ impl<'a> Scanner<'a> {
             self.others.insert(run.key, run);
         }
         self.current = Some(match self.others.remove(&record.key) {
-            Some(run) if run.last.checked_add(1) == Some(record.first) => {
-                Run { last: record.last, end: record.end, ..run }
+            Some(mut run) if run.last.checked_add(1) == Some(record.first) => {
+                run.extend(&record);
+                run
             }
             Some(run) => {
                 self.events.push(Event::Run(run));

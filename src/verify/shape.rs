@@ -27,6 +27,8 @@ pub struct Claim {
     pub key: Key,
     pub sequence: u64,
     pub length: u64,
+    /// 0: it does not say.
+    pub timestamp_unix_ns: u64,
 }
 
 /// What is wrong with a record.
@@ -203,6 +205,7 @@ pub fn claim_of(header: &Header) -> Claim {
         key: Key { run: header.run_id, producer: header.producer_id },
         sequence: header.sequence,
         length: u64::from(header.record_length),
+        timestamp_unix_ns: header.timestamp_ns,
     }
 }
 

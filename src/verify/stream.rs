@@ -124,6 +124,7 @@ impl<'a> StreamFold<'a> {
             self.foreign(key, run, records, place);
             return;
         }
+        self.ledger.untimely(run, place);
         let Some(track) = self.ledger.track(run.key, place) else { return };
         track.records += records;
         let seen = track.seen.first().zip(track.seen.last());

@@ -97,7 +97,7 @@ impl SlotsShape {
         let sequence = sequence_of(shape, bytes).filter(|at| at % self.templates.len() as u64 == index as u64);
         let number = sequence.or(expected);
         let Some(number) = number else { return Ok(Fit::Not) };
-        let mut claim = Claim { key: self.key, sequence: number, length: shape.length_bytes };
+        let mut claim = Claim { key: self.key, sequence: number, length: shape.length_bytes, timestamp_unix_ns: 0 };
         let slots_hold = sequence.is_some() && self.identify(shape, bytes, &mut claim) && crc_holds(shape, bytes);
         Ok(if !slots_hold {
             Fit::Unsound(claim, Flaw::Slots)
@@ -222,7 +222,8 @@ impl Shape for SlotsShape {
             if let Some(sequence) = sequence
                 && !window.holds(shape.length_bytes as usize)?
             {
-                return Ok(Probe::No(Some(Claim { key: self.key, sequence, length: shape.length_bytes })));
+                let length = shape.length_bytes;
+                return Ok(Probe::No(Some(Claim { key: self.key, sequence, length, timestamp_unix_ns: 0 })));
             }
         }
         Ok(Probe::No(None))

@@ -6,6 +6,7 @@ mod live;
 mod removed;
 mod rendered;
 mod rings;
+mod stamps;
 mod tails;
 mod topics;
 

@@ -269,3 +269,19 @@ fn seconds_that_one_of_them_has_left_out_are_left_out_of_all() {
     let sent = |part: &Value| number(part, "/intervals/0/bytes_produced");
     assert!(number(first, "/bytes_produced") > 1.5 * sent(&parts[1]), "both are in it: {whole:#}");
 }
+
+/// Of two runs with the same id, each proves its own data only.
+#[test]
+fn a_report_is_not_proved_by_the_data_of_an_earlier_run_with_its_id() {
+    let scratch = Scratch::new();
+    for folder in ["a", "b"] {
+        let words = format!("--target file:{folder}/ --parallel 2 --records 2000 --run-id same --warmup 20ms");
+        let report = scratch.report(&format!("{words} --rate 20MB/s"));
+        scratch.write(&format!("{folder}.json"), report.to_string());
+        scratch.verify_clean(&format!("{folder}/ --expect {folder}.json"));
+    }
+    let (findings, code) = scratch.verify("a/ --expect b.json");
+    assert_eq!((code, &findings["clean"]), (1, &json!(false)), "{findings:#}");
+    let what = findings["damage"][0]["what"].as_str().unwrap();
+    assert!(what.contains("before the report's run began: of another run with the same --run-id"), "{what}");
+}

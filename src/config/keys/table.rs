@@ -425,7 +425,8 @@ pub const KEYS: &[Key] = &[
     key(Observe, "governance-token-file", Kind::Path, "FILE").needs(Needs::GovernanceUrl).says(
         "none",
         "token.txt",
-        "The bearer token of the governance API.",
+        "The bearer token of the governance API. The file is looked at every second, and a new token is sent from then \
+         on.",
     ),
     key(Run, "config", Kind::Path, "FILE").says(
         "none",

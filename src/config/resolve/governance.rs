@@ -1,11 +1,11 @@
 //! Who is told of records: the address, the contract and the token.
 
 use crate::base::fatal::Fatal;
-use crate::base::{bounded, limits, paths};
+use crate::base::{bounded, limits, paths, program};
 use crate::config::credentials::read_secret;
 use crate::config::url::shown_address;
 use crate::config::values::Wanted;
-use crate::plan::{GovernancePlan, Secret, SpecFile};
+use crate::plan::{BearerPlan, GovernancePlan, SpecFile};
 use std::path::Path;
 
 pub fn resolve(wanted: &Wanted, errors: &mut Vec<Fatal>) -> Option<GovernancePlan> {
@@ -14,8 +14,8 @@ pub fn resolve(wanted: &Wanted, errors: &mut Vec<Fatal>) -> Option<GovernancePla
     let mut keep = |fatal| errors.push(fatal);
     let base = base(url).map_err(&mut keep).unwrap_or_default();
     let spec = wanted.governance_spec.as_deref().and_then(|path| spec(path).map_err(&mut keep).ok());
-    let token = wanted.governance_token_file.as_deref().and_then(|path| token(path).map_err(&mut keep).ok());
-    (errors.len() == before).then_some(GovernancePlan { url: base, every: wanted.governance_every, spec, token })
+    let bearer = wanted.governance_token_file.as_deref().and_then(|path| bearer(path).map_err(&mut keep).ok());
+    (errors.len() == before).then_some(GovernancePlan { url: base, every: wanted.governance_every, spec, bearer })
 }
 
 fn spec(path: &Path) -> Result<SpecFile, Fatal> {
@@ -29,16 +29,13 @@ fn spec(path: &Path) -> Result<SpecFile, Fatal> {
     }
 }
 
-fn token(path: &Path) -> Result<Secret, Fatal> {
-    let secret = read_secret("governance-token-file", path)?;
-    let token = secret.expose().trim();
-    // What RFC 6750 allows, so that it can go into a header as it is.
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-    if token.is_empty() || !token.bytes().all(plain) {
-        let what = format!("--governance-token-file '{}' holds no bearer token", path.display());
-        return Err(Fatal::usage(what).mend("one line of letters, digits and -._~+/="));
-    }
-    Ok(Secret::new(token))
+fn bearer(path: &Path) -> Result<BearerPlan, Fatal> {
+    const FLAG: &str = "governance-token-file";
+    let token = read_secret(FLAG, path)?.as_token().map_err(|why| {
+        let what = format!("--{FLAG} '{}': {why}", path.display());
+        Fatal::usage(what).mend(format!("wc -c {}", program::quoted_path(path)))
+    })?;
+    Ok(BearerPlan { path: path.to_owned(), token })
 }
 
 /// Where the contract's paths begin.
@@ -123,7 +120,7 @@ mod tests {
         wanted.governance_token_file = Some(path("token"));
         wanted.governance_spec = Some(path("spec"));
         let plan = resolve(&wanted, &mut errors).unwrap();
-        assert_eq!((plan.every, plan.token.as_ref().map(Secret::expose)), (1000, Some("abc.def")));
+        assert_eq!((plan.every, plan.bearer.as_ref().map(|bearer| bearer.token.expose())), (1000, Some("abc.def")));
         assert_eq!(&*plan.spec.as_ref().unwrap().text, "openapi: 3.0.3\n");
         assert!(!format!("{plan:?}").contains("abc.def"), "a token is never shown");
         std::fs::write(path("token"), "two words").unwrap();

@@ -290,10 +290,12 @@ impl Connection {
         }
         delivery.doubtful |= delivery.whole && may_have_taken(status);
         let kind = if matches!(status, 429 | 503) { Field::ErrorThrottled } else { Field::ErrorStatus };
-        let is_transient = matches!(status, 408 | 425 | 429 | 500..=599);
+        let renewal_ns = options.renewal_ns(status);
+        let is_transient = renewal_ns.is_some() || matches!(status, 408 | 425 | 429 | 500..=599);
         let next_ns = (is_transient && delivery.attempts <= options.retry.retries_max).then(|| {
             let wait_ns = response.retry_after_seconds.unwrap_or(0).saturating_mul(1_000_000_000);
-            now_ns + wait_ns.max(options.pause_ns(delivery.attempts, self.random.next_u64()))
+            let pause_ns = options.pause_ns(delivery.attempts, self.random.next_u64());
+            now_ns + wait_ns.max(renewal_ns.unwrap_or(0) + pause_ns)
         });
         delivery.failed(kind, next_ns);
     }

@@ -29,6 +29,7 @@ fn last_use_of_closed(is_asked: bool, says: &str) -> LastUse {
         refused_by: None,
         request_timeout_ns: u64::MAX,
         retry: RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 },
+        renews: false,
         seed: 1,
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -316,6 +316,7 @@ fn a_connection_with_worn_keys_is_replaced_in_order() {
         refused_by: None,
         request_timeout_ns: u64::MAX,
         retry: RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 },
+        renews: false,
         seed: 1,
     };
     let request_bytes = options.head.bytes() + BODY_BYTES;

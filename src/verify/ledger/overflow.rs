@@ -75,7 +75,8 @@ mod tests {
         for first in (0..100).step_by(2) {
             let (start, end) = (first * 64, (first + 1) * 64);
             let place = Place { source: 0, offset: start, position: start };
-            fold.event(&Event::Run(Run { key: KEY, first, last: first, start, end }), place);
+            let run = Run { key: KEY, first, last: first, start, end, stamped_unix_ns: (0, 0) };
+            fold.event(&Event::Run(run), place);
         }
         fold.finish();
         ledger.finish(&BTreeSet::new(), "all");
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_a_report_expects_is_counted_once() {
-        let expected = Expected { sequences: Some((0, 149)), missing: vec![(7, 16)] };
+        let expected = Expected { sequences: Some((0, 149)), missing: vec![(7, 16)], due_unix_ns: None };
         let findings = read(ledger([(KEY, expected)].into()), Rules::default());
         assert_damaged(&findings, Kind::Absent, 90, "1 absent, 1 overflow");
     }

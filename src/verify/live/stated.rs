@@ -38,7 +38,8 @@ impl Stated {
     /// The body is whole: its records; `Err`: its checksum does not hold.
     pub fn judge(self) -> Result<Run, Run> {
         let BodyFacts { run, producer, first, last, crc32c } = self.facts;
-        let run = Run { key: Key { run, producer }, first, last, start: self.start, end: self.start + self.bytes };
+        let (key, start, end) = (Key { run, producer }, self.start, self.start + self.bytes);
+        let run = Run { key, first, last, start, end, stamped_unix_ns: (0, 0) };
         if crc32c == self.crc32c { Ok(run) } else { Err(run) }
     }
 }

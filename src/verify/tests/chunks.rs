@@ -83,7 +83,7 @@ fn scanned(bytes: &[u8], chunk_bytes: u64, threads: usize) -> Vec<scan::Event> {
             (Some(scan::Event::Run(open)), scan::Event::Run(more))
                 if open.key == more.key && open.end == more.start && open.last + 1 == more.first =>
             {
-                (open.last, open.end) = (more.last, more.end);
+                open.extend(more);
             }
             _ => events.push(*event),
         },

@@ -235,7 +235,7 @@ impl Cursor {
         if let (Verdict::Record(claim), Some(Fact::Run(run))) = (&verdict, self.facts.last_mut())
             && run.goes_on_with(claim.key, claim.sequence)
         {
-            (run.last, run.end) = (claim.sequence, offset.cast_unsigned().wrapping_add(1));
+            run.extend(&Run::of_message(claim, offset));
             return;
         }
         self.facts.push(match verdict {

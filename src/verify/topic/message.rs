@@ -51,19 +51,21 @@ impl Judge {
 
 /// `--annotate headers`: the facts are in headers named like the columns of `--ids`, as text.
 fn by_headers(message: &Record<'_>, value: &[u8], runs: &BTreeSet<u64>) -> Verdict {
-    let (mut run, mut producer, mut sequence, mut crc) = (None, None, None, None);
+    let (mut run, mut producer, mut sequence, mut stamp, mut crc) = (None, None, None, None, None);
     for (name, text) in message.headers() {
         let Some(text) = text.and_then(|text| std::str::from_utf8(text).ok()) else { continue };
         match name {
             b"run_id" => run = Some(run_of(text, runs)),
             b"producer_id" => producer = text.parse::<u32>().ok(),
             b"sequence" => sequence = text.parse::<u64>().ok(),
+            b"timestamp_ns" => stamp = text.parse::<u64>().ok(),
             b"crc32c" => crc = Some(text.parse::<u32>().ok()),
             _ => {}
         }
     }
     let (Some(run), Some(producer), Some(sequence)) = (run, producer, sequence) else { return Verdict::Unknown };
-    let claim = Claim { key: Key { run, producer }, sequence, length: value.len() as u64 };
+    let (key, length) = (Key { run, producer }, value.len() as u64);
+    let claim = Claim { key, sequence, length, timestamp_unix_ns: stamp.unwrap_or(0) };
     match crc {
         Some(stated) if stated != Some(crc32c::checksum(value)) => Verdict::Flawed(claim, Flaw::Body),
         _ => Verdict::Record(claim),

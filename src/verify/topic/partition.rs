@@ -116,7 +116,7 @@ impl Partition {
         if let Some(open) = &mut self.open
             && open.goes_on_with(run.key, run.first)
         {
-            (open.last, open.end) = (run.last, run.end);
+            open.extend(&run);
             return;
         }
         self.flush(ledger);
@@ -150,6 +150,7 @@ impl Partition {
         let seen = self.seen.get(&run.key).copied();
         let Some(track) = ledger.track(run.key, place) else { return };
         track.records += records;
+        ledger.untimely(&run, place);
         if let Some(cause) = self.cause_since(seen.map_or(0, |seen| seen.cuts)) {
             let from = seen.map_or(0, |seen| seen.newest.saturating_add(1));
             ledger.unproved.add(run.key, (from, run.last), cause);
@@ -222,7 +223,7 @@ mod tests {
     }
 
     fn record(partition: &mut Partition, producer: u32, sequence: u64, ledger: &mut Ledger) {
-        let claim = Claim { key: key(producer), sequence, length: 100 };
+        let claim = Claim { key: key(producer), sequence, length: 100, timestamp_unix_ns: 0 };
         partition.message(0, Verdict::Record(claim), ledger);
     }
 
