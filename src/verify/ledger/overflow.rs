@@ -58,7 +58,7 @@ impl Ledger {
 mod tests {
     use super::*;
     use crate::verify::findings::Findings;
-    use crate::verify::scan::{Event, Run};
+    use crate::verify::scan::{Event, Span};
     use crate::verify::stream::{Rules, StreamFold};
     use crate::verify::unproved::Cause;
     use std::collections::{BTreeSet, HashMap};
@@ -75,7 +75,7 @@ mod tests {
         for first in (0..100).step_by(2) {
             let (start, end) = (first * 64, (first + 1) * 64);
             let place = Place { source: 0, offset: start, position: start };
-            fold.event(&Event::Run(Run { key: KEY, first, last: first, start, end }), place);
+            fold.event(&Event::Span(Span { key: KEY, first, last: first, start, end }), place);
         }
         fold.finish();
         ledger.finish(&BTreeSet::new(), "all");
