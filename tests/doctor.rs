@@ -179,6 +179,11 @@ fn a_cloud_vm() {
     let queued = "sysctl -w net.core.default_qdisc=fq && tc qdisc replace dev eth0 root fq && \
                   tc qdisc replace dev eth0 root mq";
     assert_eq!(fixes(&found, "net.qdisc"), [queued]);
+    assert_eq!(fixes(&found, "net.congestion_control"), ["sysctl net.ipv4.tcp_congestion_control=cubic"]);
+    let root = unpack("cloud-vm");
+    let output = doctor(&["--json", "--root", root.path().to_str().unwrap(), "--target", "tcp://127.0.0.1:9000"]);
+    let here = findings(&output).into_iter().find(|finding| finding["item"] == "net.congestion_control").unwrap();
+    assert_eq!(here["verdict"], "fine", "what stays on the host has reno: {here}");
 }
 
 #[test]

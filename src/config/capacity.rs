@@ -131,6 +131,10 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
     }
     let rate_bytes_per_second = rate.map(|rate| rate as f64);
     let demand = Demand { route, target, rate_bytes_per_second, record_bytes, producers };
+    if let Some(producers) = producers.filter(|producers| *producers > 1 && demand.takes_one()) {
+        let what = format!("--parallel {producers}: the target takes one producer");
+        errors.push(Fatal::usage(what).mend("--parallel=1"));
+    }
     Some(CapacityArgs { demand, machine, calibrate, described: described.is_some(), json: matches.get_flag("json") })
 }
 
@@ -184,114 +188,4 @@ fn target(text: Option<&str>) -> Result<(Route, Option<String>), Fatal> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::fatal::Exit;
-    use crate::host::fake::Tree;
-
-    fn read(words: &str) -> Result<CapacityArgs, Vec<Fatal>> {
-        let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
-        parse(&args, &Deps::new(|| Ok(())))
-    }
-
-    #[test]
-    fn targets_are_kinds_or_urls() {
-        for (text, route) in [
-            ("null", Route::Null),
-            ("tmpfs", Route::Tmpfs),
-            ("file:/dev/shm/x/", Route::Tmpfs),
-            ("file:///mnt/nvme0/", Route::File),
-            ("tcp://192.0.2.1:1", Route::Tcp),
-            ("kafka://192.0.2.1:9092/topic", Route::Kafka),
-        ] {
-            assert_eq!(read(&format!("--target {text}")).unwrap().demand.route, route, "{text}");
-        }
-        for text in ["udp://x:1", "https://x/", "kafka:x", "disk"] {
-            let errors = read(&format!("--target {text}")).unwrap_err();
-            assert!(errors[0].what.contains(text) && errors[0].mend.is_some(), "{text}: {errors:?}");
-        }
-    }
-
-    #[test]
-    fn this_host_is_judged_by_the_card_that_leads_to_the_target() {
-        let tree = Tree::new(&[
-            ("/sys/class/net/eth0/device/x", ""),
-            ("/sys/class/net/eth0/operstate", "up"),
-            ("/sys/class/net/eth0/speed", "25000"),
-            ("/sys/class/net/eth1/device/x", ""),
-            ("/sys/class/net/eth1/operstate", "up"),
-            ("/sys/class/net/eth1/speed", "100000"),
-            ("/proc/net/route", "Iface\neth0 00000000 0 1 0 0 0 00000000 0 0 0\n"),
-        ]);
-        let machine = |target: &str| {
-            let args = ["--target".to_owned(), target.to_owned()];
-            let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(|| Ok(())) };
-            parse(&args, &deps).unwrap().machine
-        };
-        let gbits = |target: &str| machine(target).nic_gbits;
-        assert_eq!(gbits("kafka://192.0.2.1:9092/t"), Some(25.0));
-        assert_eq!(gbits("kafka"), Some(100.0), "nobody said where it leads");
-        assert_eq!(machine("kafka://broker:9092,192.0.2.1:9092/t").unknown, ["broker"]);
-        assert_eq!((gbits("tcp://127.0.0.1:9000"), gbits("http://localhost:8080/")), (None, None));
-    }
-
-    #[test]
-    fn everything_wrong_is_said_at_once() {
-        let words = "--rate 8Gb/s --payload-size 1 --parallel 0 --mtu 9 --calibrate maybe --host /no/such.yaml";
-        let errors = read(words).unwrap_err();
-        for word in ["rate", "payload-size", "parallel", "mtu", "calibrate", "target", "/no/such.yaml"] {
-            assert!(errors.iter().any(|error| error.what.contains(word)), "{word}: {errors:?}");
-        }
-        assert!(read("--target null --rate 0").is_err());
-        let unlimited = &read("--target null --rate unlimited").unwrap_err()[0];
-        assert!(unlimited.what.contains("'unlimited'") && unlimited.mend.is_some(), "{unlimited}");
-    }
-
-    #[test]
-    fn a_rate_in_records_counts_with_their_length() {
-        let rate = |words: &str| read(&format!("--target null {words}")).map(|plan| plan.demand.rate_bytes_per_second);
-        assert_eq!(rate("--rate 1000rec/s --payload-size 500").unwrap(), Some(500_000.0));
-        assert_eq!(rate("--rate 0.5rec/s").unwrap(), Some(2048.0));
-        let told = &rate("--rate 0.001rec/s --payload-size 64").unwrap_err()[0];
-        assert!(told.what.contains("whole bytes"), "{told}");
-        let told = &rate("--rate 1000rec").unwrap_err()[0];
-        assert!(told.what.contains("50000rec/s"), "the unit that was meant: {told}");
-        assert!(rate("--rate 9999999999GB/s").is_err(), "more than any run takes");
-    }
-
-    #[test]
-    fn what_run_refuses_is_not_planned() {
-        let refused = &read("--target null --rate 1000rec/s --payload-size 16").unwrap_err()[0];
-        let said = "--payload-size 16 is less than the 64 B of a record with its header\n  mend: --payload-size=64";
-        assert_eq!((refused.exit, refused.to_string().as_str()), (Exit::Usage, said));
-        assert!(read("--target null --payload-size 64").is_ok());
-    }
-
-    #[test]
-    fn producers_have_room_on_the_cores_and_targets_no_password() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "cores: 2").unwrap();
-        let crowded = format!("--target null --host {} --parallel 65536", file.path().display());
-        let told = read(&crowded).unwrap_err()[0].to_string();
-        assert!(told.contains("there is room for 1024 producers") && told.ends_with("--parallel 1024"), "{told}");
-        assert!(read(&crowded.replace("65536", "1024")).is_ok());
-        for target in ["http://me:s3cret@192.0.2.1/x?token=s3cret", "https://me:s3cret@192.0.2.1/"] {
-            let told = read(&format!("--target {target}")).unwrap_err()[0].to_string();
-            assert!(told.contains("a password in a flag") && !told.contains("s3cret"), "{told}");
-        }
-    }
-
-    #[test]
-    fn a_plan_for_this_host_measures_it_and_one_for_another_does_not() {
-        let here = read("--target kafka --rate 8GB/s --payload-size 1Ki --parallel 3 --mtu 9000 --json").unwrap();
-        assert!(here.calibrate && here.json && !here.described && here.machine.mtu == 9000);
-        assert_eq!(here.demand.rate_bytes_per_second, Some(8e9));
-        assert_eq!((here.demand.record_bytes, here.demand.producers), (1024, Some(3)));
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "{\"cores\": 32}").unwrap();
-        let path = file.path().display();
-        let there = read(&format!("--target kafka --host {path}")).unwrap();
-        assert!(there.described && !there.calibrate && there.machine.cores == 32);
-        assert!(read(&format!("--target kafka --host {path} --calibrate on")).is_err());
-    }
-}
+mod tests;

@@ -27,10 +27,6 @@ const NIC_REACHED: (f64, f64, f64) = (0.9, 0.95, 1.0);
 const FLOW_BYTES_PER_SECOND: f64 = 65e9 / 8.0 / 2.0;
 /// More than a host has slots for.
 const DRIVES_NAMED_MAX: u32 = 64;
-/// A ring holds this much of the rate: longer than an interrupted core or a round trip within a site.
-const RING_SECONDS: f64 = 0.005;
-const RING_BYTES_MIN: u64 = 8 << 20;
-const RING_RECORDS_MIN: u64 = 4;
 /// Preamble, Ethernet header, check sequence and gap around each packet.
 const ETHERNET_BYTES: f64 = 38.0;
 /// IPv4 and TCP with time stamps.
@@ -72,15 +68,27 @@ pub struct Demand {
 }
 
 impl Demand {
+    /// Standard output and a device: records of several producers would be torn there.
+    pub fn takes_one(&self) -> bool {
+        let path = self.target.as_ref().and_then(|target| target.strip_prefix("file:"));
+        let is_device = path.is_some_and(|path| path.trim_start_matches("//").starts_with("/dev/"));
+        self.route == Route::Stdout || self.route == Route::File && is_device
+    }
+
+    /// As many as the target takes, or were asked for.
+    fn producers_fixed(&self) -> Option<u32> {
+        if self.takes_one() { Some(1) } else { self.producers }
+    }
+
     /// Of the fullest core.
     pub fn producers_each(&self, machine: &Machine) -> u32 {
-        self.producers.unwrap_or(1).div_ceil(machine.senders())
+        self.producers_fixed().unwrap_or(1).div_ceil(machine.senders())
     }
 
     /// Drives that the command names one by one: each wants a producer, and a path of the user's own is one target.
     fn drives(&self, machine: &Machine) -> u32 {
         let named = self.route == Route::File && self.target.is_none();
-        let most = self.producers.unwrap_or(DRIVES_NAMED_MAX).min(DRIVES_NAMED_MAX);
+        let most = self.producers_fixed().unwrap_or(DRIVES_NAMED_MAX).min(DRIVES_NAMED_MAX);
         if named { machine.drive_count().clamp(1, most) } else { 1 }
     }
 
@@ -93,19 +101,19 @@ impl Demand {
         }
         let named = self.drives(machine);
         let busiest = |producers: u32| f64::from(producers) / f64::from(producers.div_ceil(named).max(1));
-        let in_use = self.producers.map_or(f64::from(named), busiest);
+        let in_use = self.producers_fixed().map_or(f64::from(named), busiest);
         Some(all * in_use / f64::from(machine.drive_count().max(1)))
     }
 
     /// Cores at work, as far as producers fill them: each lives on one, and the one with the most is full first.
     fn cores_filled(&self, machine: &Machine) -> f64 {
         let all = f64::from(machine.senders());
-        self.producers.map_or(all, |producers| f64::from(producers) / f64::from(self.producers_each(machine)))
+        self.producers_fixed().map_or(all, |producers| f64::from(producers) / f64::from(self.producers_each(machine)))
     }
 
     /// As many for each drive.
     fn producers_on(&self, cores: u32, machine: &Machine) -> u32 {
-        self.producers.unwrap_or_else(|| cores.next_multiple_of(self.drives(machine)))
+        self.producers_fixed().unwrap_or_else(|| cores.next_multiple_of(self.drives(machine)))
     }
 }
 
@@ -177,8 +185,6 @@ pub struct Projection {
     pub producers: Option<u32>,
     /// For each producer.
     pub connections: Option<u32>,
-    /// For each producer, as `--ring-size` takes it.
-    pub ring_bytes: Option<u64>,
     /// What runs out first as the rate rises, of what is known of the machine: the same for every rate.
     pub limits_first: Option<&'static str>,
     pub verdict: Option<Verdict>,
@@ -231,7 +237,6 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     // There a connection is a partition's.
     let partitions = connections.zip(producers).filter(|_| demand.route == Route::Kafka);
     let partitions = partitions.map(|(each, producers)| u64::from(each) * u64::from(producers));
-    let ring_bytes = rate.zip(producers).map(|(rate, producers)| ring_bytes(rate, producers, demand.record_bytes));
     let roofs = roofs(demand, cost, core, machine);
     let mut assumptions = text::assumptions(demand, machine, scale, (table, cost), &roofs);
     let answers = rate.zip(partitions).map(|(rate, count)| text::answers(demand.record_bytes, rate, count));
@@ -246,15 +251,13 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
         core_bytes_per_second: core,
         cpu_seconds_per_gigabyte: core.map(|rate| GIGA / rate),
         ceiling_bytes_per_second: ceiling(&roofs),
-        ring_bytes,
         // Of roofs, since the whole cores of a rate would count for more than they do.
         limits_first: lowest.map(|(_, name)| name),
         verdict: worst,
         lacks,
         command: rate
-            .zip(ring_bytes)
             .filter(|_| worst != Some(Verdict::DoesNotFit))
-            .map(|(rate, ring)| text::command(demand, machine, rate, cores, connections, ring)),
+            .map(|rate| text::command(demand, machine, rate, cores, connections)),
         producers,
         connections,
         resources,
@@ -333,12 +336,6 @@ fn ceiling(roofs: &[(&'static str, Option<Range>)]) -> Range {
 fn connections_each(route: Route, rate: f64, producers: u32) -> u32 {
     let flows = (rate / f64::from(producers) / FLOW_BYTES_PER_SECOND).ceil() as u32;
     flows.max(if route == Route::Http { costs::HTTP_CONNECTIONS } else { 1 })
-}
-
-/// Never less than some blocks and records need.
-fn ring_bytes(rate: f64, producers: u32, record_bytes: u64) -> u64 {
-    let share = (rate / f64::from(producers) * RING_SECONDS) as u64;
-    share.max(RING_BYTES_MIN).max(RING_RECORDS_MIN * record_bytes).next_power_of_two()
 }
 
 #[cfg(test)]

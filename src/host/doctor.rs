@@ -187,7 +187,7 @@ fn at_rest(look: &Look) -> Vec<Finding> {
     found.extend(process::examine(look));
     let nics = if look.scope.network { nic::choose(look) } else { nic::Choice::default() };
     if look.scope.network {
-        found.extend(net::examine(look));
+        found.extend(net::examine(look, nics.loopback));
         found.extend(nic::examine(look, &nics));
     }
     let drives = drive::disks(look);

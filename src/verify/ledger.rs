@@ -6,7 +6,7 @@ mod overflow;
 use super::expect::Expected;
 use super::findings::{Finding, Findings, Kind, ProducerRead};
 use super::intervals::{Hole, Intervals, Place, covers, subtract};
-use super::scan::Run;
+use super::scan::Span;
 use super::scattered::Scattered;
 use super::shape::Key;
 use super::unproved::Unproved;
@@ -227,11 +227,11 @@ impl Ledger {
     }
 
     /// Names records that the report's run cannot have made, by their stamps.
-    pub fn untimely(&mut self, run: &Run, place: Place) {
-        let promise = self.expected.get(&run.key);
-        let Some(what) = promise.and_then(|promise| promise.untimely(run.stamped_unix_ns)) else { return };
-        let finding = Finding::new(Kind::Foreign, what).producer(run.key.producer).run(run.key.run);
-        let finding = self.locate(finding.sequences(run.first, run.last), place);
+    pub fn untimely(&mut self, span: &Span, place: Place) {
+        let promise = self.expected.get(&span.key);
+        let Some(what) = promise.and_then(|promise| promise.untimely(span.stamped_unix_ns)) else { return };
+        let finding = Finding::new(Kind::Foreign, what).producer(span.key.producer).run(span.key.run);
+        let finding = self.locate(finding.sequences(span.first, span.last), place);
         self.findings.add(finding);
     }
 

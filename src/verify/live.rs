@@ -107,10 +107,10 @@ impl Live {
             if let Event::Junk(junk) = event {
                 self.lengths += u64::from(junk.end - junk.start == LENGTH_BYTES);
             }
-            let Event::Run(run) = event else { continue };
-            let newest = self.ledger.tracks.get(&run.key).and_then(|track| track.seen.last());
-            if newest.is_some_and(|newest| run.last < newest) && !(*late && ordered) {
-                self.out_of_order += run.last - run.first + 1;
+            let Event::Span(span) = event else { continue };
+            let newest = self.ledger.tracks.get(&span.key).and_then(|track| track.seen.last());
+            if newest.is_some_and(|newest| span.last < newest) && !(*late && ordered) {
+                self.out_of_order += span.last - span.first + 1;
             }
         }
         let label = self.ledger.name_of(source).to_owned();
@@ -122,7 +122,7 @@ impl Live {
                     fold.any_order(!(ordered && late));
                     fold.event(&event, place(event.start()));
                 }
-                Told::Spoiled(run, flaw) => fold.spoiled(&run, flaw, place(run.start)),
+                Told::Spoiled(span, flaw) => fold.spoiled(&span, flaw, place(span.start)),
                 Told::End => fold.source_end(None),
             }
         }
@@ -130,10 +130,10 @@ impl Live {
     }
 
     fn perhaps(&mut self, told: &Told, source: u32) {
-        if let Told::Event { event: Event::Run(run), .. } = told {
-            let place = Place { source, offset: run.start, position: run.start };
-            self.records_uncertain += run.last - run.first + 1;
-            let _told_twice = self.uncertain.enter(run.key, run.first, run.last, place, run.end);
+        if let Told::Event { event: Event::Span(span), .. } = told {
+            let place = Place { source, offset: span.start, position: span.start };
+            self.records_uncertain += span.last - span.first + 1;
+            let _told_twice = self.uncertain.enter(span.key, span.first, span.last, place, span.end);
         }
     }
 

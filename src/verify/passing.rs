@@ -1,6 +1,6 @@
 //! A record too long to be kept: it is checked while its bytes go by.
 
-use super::scan::{Event, Junk, Run};
+use super::scan::{Event, Junk, Span};
 use super::shape::{Claim, Flaw, claim_of};
 use crate::payload::sign;
 use crate::record::{CRC_OFFSET, FLAG_SIGNED, HEADER_BYTES, Header};
@@ -59,7 +59,7 @@ impl Passing {
         let (claim, start) = (self.claim, self.start);
         match self.flaw() {
             Some(flaw) => Event::Flawed { start, claim, flaw },
-            None => Event::Run(Run::of(&claim, start, start + claim.length)),
+            None => Event::Span(Span::of(&claim, start, start + claim.length)),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::findings::{Finding, Kind};
 use super::intervals::{Place, subtract};
 use super::ledger::Ledger;
-use super::scan::{Event, Run};
+use super::scan::{Event, Span};
 use super::shape::Key;
 use super::stream::{Rules, StreamFold};
 
@@ -31,8 +31,8 @@ pub struct RingEvents {
 
 impl RingEvents {
     pub fn add(&mut self, event: Event) {
-        if let (Some(Event::Run(last)), Event::Run(run)) = (self.events.last_mut(), &event)
-            && last.join(run)
+        if let (Some(Event::Span(last)), Event::Span(span)) = (self.events.last_mut(), &event)
+            && last.join(span)
         {
             return;
         }
@@ -51,7 +51,7 @@ impl RingEvents {
             ledger.findings.add(Finding { source: Some(rules.label.clone()), ..finding });
         }
         let lap = facts.lap_records;
-        let newest = self.own_runs(facts.key).map(|run| run.last).max();
+        let newest = self.own_spans(facts.key).map(|span| span.last).max();
         let next = rules.range.map(|(_, next)| next).or(newest.and_then(|newest| newest.checked_add(1)));
         let written = next.map_or(0, |next| next.saturating_sub(facts.first_sequence));
         let gone_round = match (rules.range, next) {
@@ -88,22 +88,22 @@ impl RingEvents {
         fold.finish();
     }
 
-    fn own_runs(&self, key: Key) -> impl Iterator<Item = &Run> {
+    fn own_spans(&self, key: Key) -> impl Iterator<Item = &Span> {
         self.events.iter().filter_map(move |event| match event {
-            Event::Run(run) if run.key == key => Some(run),
+            Event::Span(span) if span.key == key => Some(span),
             _ => None,
         })
     }
 
     /// The offset after the newest record, where the older lap goes on.
     fn seam(&self, key: Key, lap: u64, newest: Option<u64>) -> u64 {
-        let runs: Vec<&Run> = self.own_runs(key).collect();
-        let clean = runs.windows(2).find(|pair| {
+        let spans: Vec<&Span> = self.own_spans(key).collect();
+        let clean = spans.windows(2).find(|pair| {
             Some(pair[0].last) == newest
                 && pair[0].last.checked_add(1).and_then(|at| at.checked_sub(lap)) == Some(pair[1].first)
         });
-        let newest_run = runs.iter().find(|run| Some(run.last) == newest);
-        clean.map(|pair| pair[0].end).or(newest_run.map(|run| run.end)).unwrap_or(0)
+        let newest_span = spans.iter().find(|span| Some(span.last) == newest);
+        clean.map(|pair| pair[0].end).or(newest_span.map(|span| span.end)).unwrap_or(0)
     }
 }
 
@@ -121,9 +121,9 @@ pub fn note_overwritten(ledger: &mut Ledger, key: Key, rules: &Rules) {
 /// How many events, from the one that starts at the seam on, are what the padding of the newest sector left of the
 /// oldest records: all up to the `first` sequence that the manifest counts as still there.
 fn padded(events: &[Event], seam: u64, first: u64) -> usize {
-    let damaged = events.iter().take_while(|event| !matches!(event, Event::Run(_))).count();
+    let damaged = events.iter().take_while(|event| !matches!(event, Event::Span(_))).count();
     match (events.first(), events.get(damaged)) {
-        (Some(at_seam), Some(Event::Run(run))) if at_seam.start() == seam && run.first == first => damaged,
+        (Some(at_seam), Some(Event::Span(span))) if at_seam.start() == seam && span.first == first => damaged,
         _ => 0,
     }
 }

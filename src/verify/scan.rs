@@ -1,4 +1,4 @@
-//! One pass over a stretch of bytes: records become runs of consecutive sequences, everything else is named.
+//! One pass over a stretch of bytes: records become spans of consecutive sequences, everything else is named.
 
 use super::shape::{Claim, Flaw, Key, Probe, Shape};
 use super::window::Window;
@@ -9,11 +9,11 @@ use std::io;
 /// A scan stops early once it has so much to tell, so that its memory is bounded whatever the bytes are.
 pub const EVENTS_MAX: usize = 1 << 15;
 /// Producers that a scan follows at once.
-const OPEN_RUNS_MAX: usize = 1 << 16;
+const OPEN_SPANS_MAX: usize = 1 << 16;
 
 /// Intact records of one producer with consecutive sequences, nothing else of that producer between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct Span {
     pub key: Key,
     pub first: u64,
     pub last: u64,
@@ -24,7 +24,7 @@ pub struct Run {
     pub stamped_unix_ns: (u64, u64),
 }
 
-impl Run {
+impl Span {
     /// One record.
     #[inline]
     pub fn of(claim: &Claim, start: u64, end: u64) -> Self {
@@ -73,7 +73,7 @@ pub struct Junk {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    Run(Run),
+    Span(Span),
     Flawed { start: u64, claim: Claim, flaw: Flaw },
     Junk(Junk),
 }
@@ -81,7 +81,7 @@ pub enum Event {
 impl Event {
     pub fn start(&self) -> u64 {
         match self {
-            Event::Run(run) => run.start,
+            Event::Span(span) => span.start,
             Event::Flawed { start, .. } => *start,
             Event::Junk(junk) => junk.start,
         }
@@ -147,8 +147,8 @@ struct Scanner<'a> {
     wants_bytes: Option<usize>,
     next: Option<u64>,
     first_record: Option<u64>,
-    current: Option<Run>,
-    others: HashMap<Key, Run>,
+    current: Option<Span>,
+    others: HashMap<Key, Span>,
     junk: Option<Junk>,
     events: Vec<Event>,
 }
@@ -171,7 +171,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn has_room(&self) -> bool {
-        self.events.len() < EVENTS_MAX && self.others.len() < OPEN_RUNS_MAX
+        self.events.len() < EVENTS_MAX && self.others.len() < OPEN_SPANS_MAX
     }
 
     /// Whether the record here goes on in what has not arrived yet.
@@ -230,30 +230,30 @@ impl<'a> Scanner<'a> {
     fn take(&mut self, claim: Claim, window: &mut Window<'_>) {
         let start = window.offset();
         window.skip(claim.length as usize);
-        let record = Run::of(&claim, start, window.offset());
+        let record = Span::of(&claim, start, window.offset());
         self.next = claim.sequence.checked_add(1);
         self.first_record.get_or_insert(start);
-        if let Some(run) = &mut self.current
-            && run.goes_on_with(claim.key, claim.sequence)
+        if let Some(span) = &mut self.current
+            && span.goes_on_with(claim.key, claim.sequence)
         {
-            run.extend(&record);
+            span.extend(&record);
             return;
         }
         self.switch(record);
     }
 
-    /// The record does not continue the current run: perhaps another producer's.
-    fn switch(&mut self, record: Run) {
-        if let Some(run) = self.current.take() {
-            self.others.insert(run.key, run);
+    /// The record does not continue the current span: perhaps another producer's.
+    fn switch(&mut self, record: Span) {
+        if let Some(span) = self.current.take() {
+            self.others.insert(span.key, span);
         }
         self.current = Some(match self.others.remove(&record.key) {
-            Some(mut run) if run.last.checked_add(1) == Some(record.first) => {
-                run.extend(&record);
-                run
+            Some(mut span) if span.last.checked_add(1) == Some(record.first) => {
+                span.extend(&record);
+                span
             }
-            Some(run) => {
-                self.events.push(Event::Run(run));
+            Some(span) => {
+                self.events.push(Event::Span(span));
                 record
             }
             None => record,
@@ -306,10 +306,10 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Ends all runs, so that none reaches over damage.
+    /// Ends all spans, so that none reaches over damage.
     fn flush(&mut self) {
         self.events
-            .extend(self.current.take().into_iter().chain(self.others.drain().map(|(_, run)| run)).map(Event::Run));
+            .extend(self.current.take().into_iter().chain(self.others.drain().map(|(_, span)| span)).map(Event::Span));
     }
 
     fn into_events(mut self) -> Vec<Event> {

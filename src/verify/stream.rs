@@ -12,7 +12,7 @@ pub use rules::Rules;
 use super::findings::{Finding, Kind};
 use super::intervals::Place;
 use super::ledger::Ledger;
-use super::scan::{Event, Junk, Run};
+use super::scan::{Event, Junk, Span};
 use super::shape::{Claim, Flaw, Key};
 use super::sources::NO_DATA;
 use crate::base::units::format_counted;
@@ -69,7 +69,7 @@ impl<'a> StreamFold<'a> {
         }
         self.close_junk(false, None);
         match event {
-            Event::Run(run) => self.run(run, place),
+            Event::Span(span) => self.span(span, place),
             Event::Flawed { claim, flaw, .. } => self.flawed(*claim, *flaw, place),
             Event::Junk(_) => {}
         }
@@ -115,57 +115,57 @@ impl<'a> StreamFold<'a> {
         self.in_rotated_file = rotated;
     }
 
-    fn run(&mut self, run: &Run, place: Place) {
-        let end_position = place.position + (run.end - run.start);
-        let records = run.last - run.first + 1;
+    fn span(&mut self, span: &Span, place: Place) {
+        let end_position = place.position + (span.end - span.start);
+        let records = span.last - span.first + 1;
         self.ledger.findings.records += records;
-        self.ledger.first_run.get_or_insert(run.key.run);
-        if let Some(key) = self.rules.key.filter(|key| *key != run.key) {
-            self.foreign(key, run, records, place);
+        self.ledger.first_run.get_or_insert(span.key.run);
+        if let Some(key) = self.rules.key.filter(|key| *key != span.key) {
+            self.foreign(key, span, records, place);
             return;
         }
-        self.ledger.untimely(run, place);
-        let Some(track) = self.ledger.track(run.key, place) else { return };
+        self.ledger.untimely(span, place);
+        let Some(track) = self.ledger.track(span.key, place) else { return };
         track.records += records;
         let seen = track.seen.first().zip(track.seen.last());
         let (gapless, newest) = (seen.filter(|_| track.seen.len() == 1), seen.map(|(_, newest)| newest));
-        let Some(first) = self.without_stale(run, seen, place) else { return };
-        if newest.is_none_or(|newest| run.last > newest) {
+        let Some(first) = self.without_stale(span, seen, place) else { return };
+        if newest.is_none_or(|newest| span.last > newest) {
             self.data_end = self.data_end.max(end_position);
             self.settle();
         }
-        let relation = self.ledger.enter(run.key, first, run.last, place, end_position);
-        self.ledger.duplicates(run.key, &relation, place);
-        self.late(run, &relation.late, gapless, newest, place);
-        self.past_the_manifest(run, first, place);
+        let relation = self.ledger.enter(span.key, first, span.last, place, end_position);
+        self.ledger.duplicates(span.key, &relation, place);
+        self.late(span, &relation.late, gapless, newest, place);
+        self.past_the_manifest(span, first, place);
     }
 
     /// Records of another producer than the one whose `key` belongs here.
-    fn foreign(&mut self, key: Key, run: &Run, records: u64, place: Place) {
+    fn foreign(&mut self, key: Key, span: &Span, records: u64, place: Place) {
         let unseen = self.ledger.tracks.get(&key).is_none_or(|track| track.seen.is_empty());
-        if self.in_rotated_file && unseen && key.run != run.key.run {
+        if self.in_rotated_file && unseen && key.run != span.key.run {
             self.explained.add("of another run in older rotated files", records);
             return;
         }
-        let whose = if key.run == run.key.run { "another producer" } else { "another run" };
+        let whose = if key.run == span.key.run { "another producer" } else { "another run" };
         let finding = Finding::new(Kind::Foreign, format!("{} of {whose}", format_counted(records, "record")));
-        let finding = finding.producer(run.key.producer).run(run.key.run).sequences(run.first, run.last);
+        let finding = finding.producer(span.key.producer).run(span.key.run).sequences(span.first, span.last);
         self.suspect(finding, place, Excuse::Instead(self.expected_next(key)));
     }
 
     /// The first sequence that is not left from before, if there is one; those before it are suspect.
-    fn without_stale(&mut self, run: &Run, seen: Option<(u64, u64)>, place: Place) -> Option<u64> {
-        let below = self.rules.left_below(run.first, seen);
-        if run.first < below {
-            self.stale(run.key, run.first, run.last.min(below - 1), place);
+    fn without_stale(&mut self, span: &Span, seen: Option<(u64, u64)>, place: Place) -> Option<u64> {
+        let below = self.rules.left_below(span.first, seen);
+        if span.first < below {
+            self.stale(span.key, span.first, span.last.min(below - 1), place);
         }
-        (run.last >= below).then_some(run.first.max(below))
+        (span.last >= below).then_some(span.first.max(below))
     }
 
-    fn past_the_manifest(&mut self, run: &Run, first: u64, place: Place) {
-        let Some((_, next)) = self.rules.range.filter(|(_, next)| run.last >= *next) else { return };
+    fn past_the_manifest(&mut self, span: &Span, first: u64, place: Place) {
+        let Some((_, next)) = self.rules.range.filter(|(_, next)| span.last >= *next) else { return };
         let finding = Finding::new(Kind::Foreign, "lie past the last sequence that the manifest knows");
-        let finding = finding.producer(run.key.producer).sequences(first.max(next), run.last);
+        let finding = finding.producer(span.key.producer).sequences(first.max(next), span.last);
         let finding = self.ledger.locate(finding, place);
         self.ledger.findings.add(finding);
     }
@@ -197,14 +197,14 @@ impl<'a> StreamFold<'a> {
     }
 
     /// Records that have a flaw in common: any of them may be damaged, and none of them is missing.
-    pub fn spoiled(&mut self, run: &Run, flaw: Flaw, place: Place) {
+    pub fn spoiled(&mut self, span: &Span, flaw: Flaw, place: Place) {
         self.close_junk(false, None);
         // Later ones may have come over another connection. What would leave a gap before it is not believed.
-        if self.next_of(run.key).is_some_and(|next| run.first <= next) {
-            let _ = self.ledger.enter(run.key, run.first, run.last, place, place.position + (run.end - run.start));
+        if self.next_of(span.key).is_some_and(|next| span.first <= next) {
+            let _ = self.ledger.enter(span.key, span.first, span.last, place, place.position + (span.end - span.start));
         }
-        let finding = Finding::new(flaw.kind(), flaw.what()).producer(run.key.producer).run(run.key.run);
-        self.suspect(finding.sequences(run.first, run.last), place, Excuse::Leftover);
+        let finding = Finding::new(flaw.kind(), flaw.what()).producer(span.key.producer).run(span.key.run);
+        self.suspect(finding.sequences(span.first, span.last), place, Excuse::Leftover);
     }
 
     fn close_junk(&mut self, at_end: bool, stated_end: Option<u64>) {

@@ -1,12 +1,13 @@
 //! Loops that tell how fast this machine is right now, at what the planned way of the bytes is made of.
 
 use crate::base::fatal::Fatal;
-use crate::base::{limits, program};
+use crate::base::{limits, program, within_host};
 use crate::host::capacity::costs::{self, Cost, Probe, Probes};
 use crate::host::{Sysfs, memory};
 use crate::sys::region::Region;
 use crate::sys::socket::{Interest, Waiter};
 use crate::sys::{self, crc, prefetch};
+use socket2::{Domain, Socket, Type};
 use std::fs::File;
 use std::hint::{black_box, spin_loop};
 use std::io::{self, ErrorKind, Read, Write};
@@ -206,10 +207,14 @@ fn tmpfs(folder: &Path, lanes: usize) -> io::Result<Timed> {
     stretches.timed()
 }
 
+/// As the engine's own connections within a host: whoever is accepted has from the listener that TCP does not pace it.
 fn pair() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let sender = TcpStream::connect(listener.local_addr()?)?;
-    Ok((sender, listener.accept()?.0))
+    let sender = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    within_host::never_pace(&listener);
+    within_host::never_pace(&sender);
+    sender.connect(&listener.local_addr()?.into())?;
+    Ok((sender.into(), listener.accept()?.0))
 }
 
 /// Sends as the engine does: each connection in its turn, once the kernel has room for much.
@@ -341,6 +346,7 @@ fn discard_all(streams: &[TcpStream]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::host::capacity::costs::Route;
+    use socket2::SockRef;
 
     #[test]
     fn what_a_way_scales_as_is_measured_and_nothing_else() {
@@ -373,6 +379,18 @@ mod tests {
         let mut stretches = Stretches { until: Instant::now(), ..Stretches::start() };
         assert!(!stretches.go_on(0));
         assert_eq!(stretches.timed().unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    /// A host whose default is `reno` has no other to tell it by.
+    #[test]
+    fn both_ends_of_a_probe_are_unpaced_as_the_engines_are() {
+        let engines = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        within_host::never_pace(&engines);
+        let (sender, receiver) = pair().unwrap();
+        for end in [sender, receiver] {
+            let own = SockRef::from(&end).tcp_congestion().unwrap();
+            assert_eq!(own, engines.tcp_congestion().unwrap(), "{:?}", String::from_utf8_lossy(&own));
+        }
     }
 
     #[test]

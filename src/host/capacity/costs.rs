@@ -167,11 +167,11 @@ pub struct Probes {
     pub head_ns: Option<f64>,
     /// A byte copied to tmpfs by `pwrite`, overwriting.
     pub tmpfs_byte_ns: Option<f64>,
-    /// A byte sent over loopback to a receiver that truncates.
+    /// A byte sent over loopback, where TCP does not pace it, to a receiver that truncates.
     pub loopback_byte_ns: Option<f64>,
     /// How many took turns in that, as many as one core of the plan has producers.
     pub loopback_connections: Option<u32>,
-    /// A request of 4 KiB and its answer over loopback, several connections at once.
+    /// A request of 4 KiB and its answer over loopback, unpaced as well, several connections at once.
     pub exchange_ns: Option<f64>,
     /// The lowest and the highest rate of the repetitions, as parts of the median, which the figures above are.
     #[serde(skip)]

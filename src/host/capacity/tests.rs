@@ -149,15 +149,11 @@ fn the_command_and_the_words_fit_the_plan() {
     assert!(projection.connections.unwrap() >= 8);
     let brokers = Demand { producers: Some(1), ..demand(Route::Kafka, 4.5) };
     let brokers = project(&brokers, &machine("cores: 32"), Scale::Calibrated(same()));
-    assert!(brokers.command.as_ref().is_some_and(|words| words.contains(" --partitions 2 ")), "{:?}", brokers.command);
+    let words = brokers.command.as_ref().unwrap();
+    assert!(words.ends_with(" --parallel 1 --partitions 2 --ring-size 11Mi"), "{words}");
     let few = on("cores: 2", Route::Http, 8.0);
     let needed = few.resources.iter().find(|r| r.name == "cores").unwrap().needed.high as u32;
     assert!(needed > 2 && few.producers == Some(needed) && few.command.is_none(), "{few:?}");
-    let crowded = Demand { producers: Some(8), record_bytes: 4 << 20, ..demand(Route::Tcp, 0.1) };
-    let crowded = project(&crowded, &machine("cores: 2"), Scale::Calibrated(same()));
-    assert!(crowded.command.as_ref().unwrap().ends_with(" --ring-size 16Mi"), "{crowded:?}");
-    let said = crowded.summary();
-    assert!(said.contains("\nring          at least 16 MiB for each producer\n"), "{said}");
     let json = serde_json::to_value(&projection).unwrap();
     assert!(json["core_bytes_per_second"]["likely"].as_f64().unwrap() > 0.0);
     let ceiling_only = Demand { rate_bytes_per_second: None, ..demand(Route::Tcp, 1.0) };
@@ -185,6 +181,42 @@ fn cores_count_as_far_as_producers_fill_them() {
     assert!(uneven.command.unwrap().contains(" --cores 12-31 --parallel 40 "), "as many as have two of them each");
     let all = project(&demand(Route::Http, 7.0), &machine(host), Scale::of_described(&machine(host)));
     assert_eq!((all.resources[0].available, all.producers), (Some(31.0), Some(21)));
+}
+
+#[test]
+fn what_takes_one_producer_fills_one_core() {
+    let device = Some("file:///dev/nvme0n1".to_owned());
+    let host = "cores: 32\ndrives: [{write_gigabytes_per_second: 6.6}]";
+    for (route, target) in [(Route::Stdout, None), (Route::File, device)] {
+        let plan = |rate: Option<f64>| {
+            let demand = Demand { target: target.clone(), rate_bytes_per_second: rate, ..demand(route, 1.0) };
+            project(&demand, &machine(host), Scale::of_described(&machine(host)))
+        };
+        let ceiling = plan(None);
+        assert!(ceiling.ceiling_bytes_per_second.likely <= ceiling.core_bytes_per_second.likely, "{ceiling:?}");
+        let too_much = plan(Some(100e9));
+        assert!(too_much.lacks[0].ends_with("there are 1: the target takes one producer"), "{:?}", too_much.lacks);
+        let command = plan(Some(1e9)).command.unwrap();
+        assert!(command.ends_with(" --cores 31 --parallel 1"), "no files, and whole sectors: {command}");
+    }
+}
+
+#[test]
+fn files_are_as_those_that_were_measured() {
+    let ends = |route, producers, record_bytes| {
+        let demand = Demand { producers, record_bytes, ..demand(route, 0.1) };
+        let command = project(&demand, &machine("cores: 8"), Scale::Calibrated(same())).command.unwrap();
+        command.split_once(" --footprint ").unwrap().1.to_owned()
+    };
+    assert_eq!((ends(Route::File, None, 4096), ends(Route::Tmpfs, None, 4096)), ("16Gi".into(), "1Gi".into()));
+    assert_eq!(ends(Route::File, None, 1000), "16Gi --direct on", "records of it are not whole sectors");
+    assert_eq!(ends(Route::File, Some(2), 1000), "16Gi", "a block would wait for 20 ms");
+    assert_eq!(ends(Route::Tmpfs, None, 1000), "1Gi");
+    // Room for what is in flight, and for a few records, of each.
+    assert_eq!(
+        (ends(Route::File, Some(512), 4096), ends(Route::Tmpfs, Some(2), 256 << 20)),
+        ("32Gi".into(), "2Gi".into())
+    );
 }
 
 #[test]
@@ -243,7 +275,7 @@ fn each_drive_is_a_target_with_as_many_producers() {
     assert!((there(3) - 9.9).abs() < 1e-9, "one drive gets two thirds");
     let named = plan(&Demand { target: Some("file:/data/".to_owned()), ..kind });
     let command = named.command.as_ref().unwrap();
-    assert!(command.contains(" --target file:/data/ --rate") && !command.contains("--parallel"), "{command}");
+    assert!(command.contains(" --target file:/data/ --rate") && !command.contains("nvme"), "{command}");
     let told = |plan: &Projection| plan.assumptions.iter().any(|told| told.contains("2 drives are behind file:/data/"));
     assert!(told(&named) && !told(&planned), "{:?}", named.assumptions);
 }

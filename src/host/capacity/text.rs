@@ -6,6 +6,18 @@ use crate::host::capacity::machine::Machine;
 use crate::host::capacity::{Demand, GIGA, Projection, Range, Resource, Scale, Verdict};
 use std::fmt::Write;
 
+/// Of all producers together: what a run without a target takes at the most, and what the calibration does on tmpfs.
+const DRIVES_FOOTPRINT_BYTES: u64 = 16 << 30;
+const TMPFS_FOOTPRINT_BYTES: u64 = 1 << 30;
+/// Of each producer: twice the blocks of 1 MiB that are in flight to a drive, and one merged call.
+const DRIVE_FILE_BYTES_MIN: u64 = 64 << 20;
+const TMPFS_FILE_BYTES_MIN: u64 = 16 << 20;
+const FILE_RECORDS_MIN: u64 = 4;
+/// What O_DIRECT wants a multiple of.
+const SECTOR_BYTES_MAX: u64 = 4096;
+/// Of each producer: it fills a block of 1 MiB in 10 ms.
+const DIRECT_BYTES_PER_SECOND_MIN: f64 = 100e6;
+
 impl Projection {
     pub fn summary(&self) -> String {
         let mut out = String::new();
@@ -19,12 +31,11 @@ impl Projection {
         for resource in &self.resources {
             line(&mut out, resource.name, &needs(resource));
         }
-        if let (Some(producers), Some(ring)) = (self.producers, self.ring_bytes) {
+        if let Some(producers) = self.producers {
             line(&mut out, "producers", &producers.to_string());
-            if let Some(connections) = self.connections {
-                line(&mut out, "connections", &format!("{connections} for each producer"));
-            }
-            line(&mut out, "ring", &format!("at least {} for each producer", units::format_size(ring)));
+        }
+        if let Some(connections) = self.connections {
+            line(&mut out, "connections", &format!("{connections} for each producer"));
         }
         if let Some(first) = self.limits_first {
             line(&mut out, "limits first", first);
@@ -108,42 +119,58 @@ pub(super) fn lack(resource: &Resource, demand: &Demand, machine: &Machine) -> S
     let verb = if shown == "1" { "is" } else { "are" };
     let lack = format!("{}: likely needs {needed}, there {verb} {shown}", resource.name);
     let senders = machine.senders();
+    if resource.name != "cores" || have >= f64::from(senders) {
+        return lack;
+    }
     match demand.producers {
-        Some(producers) if resource.name == "cores" && have < f64::from(senders) => {
-            format!("{lack}: --parallel {producers} fills no more of {senders}")
-        }
-        _ => lack,
+        _ if demand.takes_one() => format!("{lack}: the target takes one producer"),
+        Some(producers) => format!("{lack}: --parallel {producers} fills no more of {senders}"),
+        None => lack,
     }
 }
 
-pub(super) fn command(
-    demand: &Demand,
-    machine: &Machine,
-    rate: f64,
-    cores: u32,
-    connections: Option<u32>,
-    ring_bytes: u64,
-) -> String {
+/// What it leaves out the engine chooses for this very target, as it did when the costs were measured: blocks, rings,
+/// what is in flight. A ring of another size keeps connections or a drive idle, or leaves the cache.
+pub(super) fn command(demand: &Demand, machine: &Machine, rate: f64, cores: u32, connections: Option<u32>) -> String {
     let drives = demand.drives(machine);
     let targets: String = match &demand.target {
         None if drives > 1 => (0..drives).map(|k| format!(" --target file:/mnt/nvme{k}/")).collect(),
         named => format!(" --target {}", program::quoted(named.as_deref().unwrap_or(example(demand.route)))),
     };
-    let list = machine.sending(cores);
-    let count = demand.producers_on(cores, machine);
-    let said = demand.producers.is_some() || drives > 1;
-    let producers = if said { format!(" --parallel {count}") } else { String::new() };
+    let (list, size) = (machine.sending(cores), demand.record_bytes);
+    let producers = demand.producers_on(cores, machine);
     let connections = match connections.filter(|n| *n > 1) {
-        // There a connection is a partition's.
-        Some(each) if demand.route == Route::Kafka => format!(" --partitions {}", each * count),
+        // There a connection is a partition's, and the ring that a run would choose is for one.
+        Some(each) if demand.route == Route::Kafka => {
+            let batches = u64::from(each) * limits::KAFKA_IN_FLIGHT_DEFAULT as u64 + 1;
+            let ring = (batches * batch_bytes(size)).div_ceil(1 << 20);
+            format!(" --partitions {} --ring-size {ring}Mi", each * producers)
+        }
         Some(each) => format!(" --connections {each}"),
         None => String::new(),
     };
-    let (size, ring) = (demand.record_bytes, ring_bytes.div_ceil(1 << 20));
     format!(
-        "{}{targets} --rate {rate:.0} --payload-size {size} --cores {list}{producers}{connections} --ring-size {ring}Mi",
-        program::program()
+        "{}{targets} --rate {rate:.0} --payload-size {size} --cores {list} --parallel {producers}{connections}{}",
+        program::program(),
+        files(demand, rate, producers)
     )
+}
+
+/// What was measured: files that are overwritten in place, with O_DIRECT on a drive. Whole sectors have that anyway;
+/// where others would wait for a block to fill, the page cache costs little. A device has no files.
+fn files(demand: &Demand, rate: f64, producers: u32) -> String {
+    let (all_bytes, each_bytes) = match demand.route {
+        Route::File => (DRIVES_FOOTPRINT_BYTES, DRIVE_FILE_BYTES_MIN),
+        Route::Tmpfs => (TMPFS_FOOTPRINT_BYTES, TMPFS_FILE_BYTES_MIN),
+        _ => return String::new(),
+    };
+    let each_bytes = each_bytes.max(FILE_RECORDS_MIN * demand.record_bytes);
+    let footprint = all_bytes.max(each_bytes * u64::from(producers)).div_ceil(1 << 30);
+    let in_place = if demand.takes_one() { String::new() } else { format!(" --footprint {footprint}Gi") };
+    let is_whole = demand.record_bytes.is_multiple_of(SECTOR_BYTES_MAX);
+    let fills = rate / f64::from(producers) >= DIRECT_BYTES_PER_SECOND_MIN;
+    let is_direct = demand.route == Route::File && !is_whole && fills;
+    in_place + if is_direct { " --direct on" } else { "" }
 }
 
 fn example(route: Route) -> &'static str {
@@ -167,7 +194,7 @@ pub(super) fn assumptions(
 ) -> Vec<String> {
     let mut all = vec![
         format!("cost of one core: {} ns a record and {} ns a byte, {}", cost.record_ns, cost.byte_ns, cost.source),
-        "blocks, batches and connections as the engine chooses them; one core is left free".to_owned(),
+        "blocks, rings, batches and connections as the engine chooses them; one core is left free".to_owned(),
         "cores add up: projection, nothing above two cores has been measured".to_owned(),
     ];
     if machine.processor.is_none() {
@@ -205,6 +232,9 @@ pub(super) fn assumptions(
             machine.unknown.join(", ")
         ));
     }
+    if matches!(cost.route, Route::File | Route::Tmpfs) && !demand.takes_one() {
+        all.push("files are overwritten in place (--footprint); what rotating ones cost was not measured".to_owned());
+    }
     if cost.route == Route::File {
         all.push("drives sustain 50 to 100 % of their data sheet, likely 80 %".to_owned());
         if machine.drives_differ() {
@@ -225,9 +255,13 @@ pub(super) fn assumptions(
     all
 }
 
+fn batch_bytes(record_bytes: u64) -> u64 {
+    limits::KAFKA_BATCH_BYTES_DEFAULT.max(record_bytes)
+}
+
 /// How fast brokers must answer: what is in flight to a partition is all that it carries meanwhile.
 pub(super) fn answers(record_bytes: u64, rate: f64, partitions: u64) -> String {
-    let batch_bytes = limits::KAFKA_BATCH_BYTES_DEFAULT.max(record_bytes);
+    let batch_bytes = batch_bytes(record_bytes);
     let in_flight = limits::KAFKA_IN_FLIGHT_DEFAULT as u64;
     let in_flight_bytes = (partitions * in_flight) as f64 * (batch_bytes - batch_bytes % record_bytes) as f64;
     let carry = if partitions == 1 { "carries" } else { "carry" };

@@ -7,12 +7,14 @@ use crate::base::units::format_size;
 const BUFFER_BYTES: u64 = 64 << 20;
 const ROUND_TRIP_SECONDS: f64 = 0.010;
 
-pub fn examine(look: &Look) -> Vec<Finding> {
+/// `within_host`: the load stays on this host.
+pub fn examine(look: &Look, within_host: bool) -> Vec<Finding> {
     vec![
         buffer(look, "net.tcp_wmem", "tcp_wmem", "4096 65536 67108864"),
         buffer(look, "net.tcp_rmem", "tcp_rmem", "4096 131072 67108864"),
         core_max(look),
         slow_start(look),
+        congestion_control(look, within_host),
     ]
 }
 
@@ -49,5 +51,58 @@ fn slow_start(look: &Look) -> Finding {
         Some(on) => Finding::hint_unless(on == 0, ITEM, on.to_string())
             .fix("scripts/tune-host.sh apply")
             .fix("sysctl net.ipv4.tcp_slow_start_after_idle=0"),
+    }
+}
+
+/// Of those in Linux BBR alone has TCP pace by timers of its own (`SK_PACING_NEEDED`); its variants begin with its name.
+fn congestion_control(look: &Look, within_host: bool) -> Finding {
+    const ITEM: &str = "net.congestion_control";
+    let at = "/proc/sys/net/ipv4/tcp_congestion_control";
+    let Some(name) = look.sysfs.text(at).filter(|name| !name.is_empty()) else {
+        return Finding::unknown(ITEM, format!("{at} cannot be read"));
+    };
+    if within_host {
+        return Finding::fine(ITEM, format!("{name}; reno to this host's own addresses"));
+    }
+    let others = look.sysfs.text("/proc/sys/net/ipv4/tcp_available_congestion_control").unwrap_or_default();
+    // The one is most kernels' default, the other is always there.
+    let other = others.split_whitespace().find(|other| *other == "cubic").unwrap_or("reno");
+    Finding::hint_unless(!name.starts_with("bbr"), ITEM, name)
+        .fix(format!("sysctl net.ipv4.tcp_congestion_control={other}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::doctor::{Scope, Verdict};
+    use crate::host::fake::Tree;
+
+    fn judged(name: &str, available: &str, within_host: bool) -> (Verdict, String, Vec<String>) {
+        let tree = Tree::new(&[
+            ("/proc/sys/net/ipv4/tcp_congestion_control", name),
+            ("/proc/sys/net/ipv4/tcp_available_congestion_control", available),
+        ]);
+        let (sysfs, scope) = (tree.sysfs(), Scope::default());
+        let found = congestion_control(&Look { sysfs: &sysfs, scope: &scope }, within_host);
+        (found.verdict, found.value, found.fix)
+    }
+
+    #[test]
+    fn bbr_is_a_hint_wherever_the_load_leaves_the_host() {
+        let set = |other: &str| vec![format!("sysctl net.ipv4.tcp_congestion_control={other}")];
+        for name in ["bbr", "bbr3"] {
+            assert_eq!(judged(name, "reno bbr cubic", false), (Verdict::Hint, name.to_owned(), set("cubic")));
+            assert_eq!(judged(name, "reno bbr", false), (Verdict::Hint, name.to_owned(), set("reno")));
+        }
+        let here = (Verdict::Fine, "bbr; reno to this host's own addresses".to_owned(), vec![]);
+        assert_eq!(judged("bbr", "reno bbr cubic", true), here);
+    }
+
+    #[test]
+    fn what_does_not_pace_by_timers_of_its_own_is_fine() {
+        for name in ["cubic", "reno", "dctcp", "cdg"] {
+            assert_eq!(judged(name, "reno cubic", false), (Verdict::Fine, name.to_owned(), vec![]));
+        }
+        assert_eq!(judged("", "", false).0, Verdict::Unknown);
     }
 }

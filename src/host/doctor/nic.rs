@@ -15,7 +15,7 @@ pub struct Choice {
     /// Named, but not there.
     missing: Vec<String>,
     /// Every peer is this host.
-    loopback: bool,
+    pub loopback: bool,
 }
 
 impl Choice {

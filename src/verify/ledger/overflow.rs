@@ -58,7 +58,7 @@ impl Ledger {
 mod tests {
     use super::*;
     use crate::verify::findings::Findings;
-    use crate::verify::scan::{Event, Run};
+    use crate::verify::scan::{Event, Span};
     use crate::verify::stream::{Rules, StreamFold};
     use crate::verify::unproved::Cause;
     use std::collections::{BTreeSet, HashMap};
@@ -75,8 +75,8 @@ mod tests {
         for first in (0..100).step_by(2) {
             let (start, end) = (first * 64, (first + 1) * 64);
             let place = Place { source: 0, offset: start, position: start };
-            let run = Run { key: KEY, first, last: first, start, end, stamped_unix_ns: (0, 0) };
-            fold.event(&Event::Run(run), place);
+            let span = Span { key: KEY, first, last: first, start, end, stamped_unix_ns: (0, 0) };
+            fold.event(&Event::Span(span), place);
         }
         fold.finish();
         ledger.finish(&BTreeSet::new(), "all");

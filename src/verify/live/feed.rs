@@ -1,7 +1,7 @@
 //! One connection's records: found and checked as its bytes come, and told to the common books later.
 
 use super::super::passing::Passing;
-use super::super::scan::{self, Event, Junk, Run};
+use super::super::scan::{self, Event, Junk, Span};
 use super::super::shape::{Flaw, HeaderShape, Key, Shape};
 use super::super::window::Window;
 use super::stated::{BodyFacts, Stated};
@@ -39,7 +39,7 @@ pub(super) enum Told {
     /// `late`: after a later one of the same producer on this connection.
     Event { event: Event, late: bool },
     /// Records that have one flaw in common.
-    Spoiled(Run, Flaw),
+    Spoiled(Span, Flaw),
     /// Nothing follows that belongs to what came before.
     End,
 }
@@ -156,8 +156,8 @@ impl Feed {
         if let Some(stated) = self.stated.take() {
             return match stated.judge() {
                 // What is said beside a body signs nothing.
-                Ok(run) if tools.sign_key.is_some() => self.told.push(Told::Spoiled(run, Flaw::Unsigned)),
-                Ok(run) => self.tell(Event::Run(run)),
+                Ok(span) if tools.sign_key.is_some() => self.told.push(Told::Spoiled(span, Flaw::Unsigned)),
+                Ok(span) => self.tell(Event::Span(span)),
                 Err(spoiled) => self.told.push(Told::Spoiled(spoiled, Flaw::Body)),
             };
         }
@@ -190,8 +190,8 @@ impl Feed {
 
     /// What came since then counts, and can be told.
     pub fn keep_part(&mut self) {
-        for run in runs(&self.told[self.part..]) {
-            raise(&mut self.reached, run);
+        for span in spans(&self.told[self.part..]) {
+            raise(&mut self.reached, span);
         }
         self.part = self.told.len();
         self.untold_bytes += self.bytes() - self.settled;
@@ -205,7 +205,7 @@ impl Feed {
 
     /// Forgets what came since the part began.
     pub fn drop_part(&mut self) {
-        self.dropped.extend(runs(&self.told[self.part..]).map(|run| (run.key, (run.first, run.last))));
+        self.dropped.extend(spans(&self.told[self.part..]).map(|span| (span.key, (span.first, span.last))));
         let too_many = self.dropped.len().saturating_sub(DROPPED_MAX);
         self.dropped.drain(..too_many);
         self.newest.clone_from(&self.reached);
@@ -286,39 +286,39 @@ impl Feed {
             }
         };
         let late = match &event {
-            Event::Run(run) => self.follow(run),
+            Event::Span(span) => self.follow(span),
             _ => false,
         };
         let count = self.told.len();
-        if let (Event::Run(run), Some(Told::Event { event: Event::Run(last), .. })) = (&event, self.told.last_mut())
+        if let (Event::Span(span), Some(Told::Event { event: Event::Span(last), .. })) = (&event, self.told.last_mut())
             && self.part < count
-            && last.join(run)
+            && last.join(span)
         {
             return;
         }
         self.told.push(Told::Event { event, late });
     }
 
-    fn follow(&mut self, run: &Run) -> bool {
-        self.run = Some(run.key.run);
-        raise(&mut self.newest, run).is_some_and(|newest| run.first < newest && run.last < newest)
+    fn follow(&mut self, span: &Span) -> bool {
+        self.run = Some(span.key.run);
+        raise(&mut self.newest, span).is_some_and(|newest| span.first < newest && span.last < newest)
     }
 }
 
-/// Raises the highest sequence of the run's producer, and tells what it was; not where too many are followed already.
-fn raise(highest: &mut HashMap<Key, u64>, run: &Run) -> Option<u64> {
-    if highest.len() >= FOLLOWED_MAX && !highest.contains_key(&run.key) {
+/// Raises the highest sequence of the span's producer, and tells what it was; not where too many are followed already.
+fn raise(highest: &mut HashMap<Key, u64>, span: &Span) -> Option<u64> {
+    if highest.len() >= FOLLOWED_MAX && !highest.contains_key(&span.key) {
         return None;
     }
-    let highest = highest.entry(run.key).or_insert(run.last);
+    let highest = highest.entry(span.key).or_insert(span.last);
     let before = *highest;
-    *highest = run.last.max(before);
+    *highest = span.last.max(before);
     Some(before)
 }
 
-fn runs(told: &[Told]) -> impl Iterator<Item = &Run> {
+fn spans(told: &[Told]) -> impl Iterator<Item = &Span> {
     told.iter().filter_map(|told| match told {
-        Told::Event { event: Event::Run(run), .. } => Some(run),
+        Told::Event { event: Event::Span(span), .. } => Some(span),
         _ => None,
     })
 }

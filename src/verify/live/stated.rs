@@ -1,6 +1,6 @@
 //! Bodies that carry nothing of ours: which records they are is said beside them (`--annotate headers`).
 
-use crate::verify::scan::Run;
+use crate::verify::scan::Span;
 use crate::verify::shape::Key;
 use crate::wire::crc32c;
 
@@ -36,10 +36,10 @@ impl Stated {
     }
 
     /// The body is whole: its records; `Err`: its checksum does not hold.
-    pub fn judge(self) -> Result<Run, Run> {
+    pub fn judge(self) -> Result<Span, Span> {
         let BodyFacts { run, producer, first, last, crc32c } = self.facts;
         let (key, start, end) = (Key { run, producer }, self.start, self.start + self.bytes);
-        let run = Run { key, first, last, start, end, stamped_unix_ns: (0, 0) };
-        if crc32c == self.crc32c { Ok(run) } else { Err(run) }
+        let span = Span { key, first, last, start, end, stamped_unix_ns: (0, 0) };
+        if crc32c == self.crc32c { Ok(span) } else { Err(span) }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::findings::{Finding, Kind};
 use super::super::intervals::Place;
-use super::super::scan::Run;
+use super::super::scan::Span;
 use super::super::shape::Key;
 use super::StreamFold;
 
@@ -20,8 +20,8 @@ pub(super) struct Seam {
 }
 
 impl Seam {
-    fn goes_on_with(&self, run: &Run) -> bool {
-        self.older.1 + 1 == run.first && run.last < self.newer.0
+    fn goes_on_with(&self, span: &Span) -> bool {
+        self.older.1 + 1 == span.first && span.last < self.newer.0
     }
 
     /// All is there that one lap holds, and it begins where laps of that length do. Parts of a stream in the wrong
@@ -34,37 +34,37 @@ impl Seam {
 }
 
 impl StreamFold<'_> {
-    /// `late`: sequences of the run that came after higher ones, up to `newest`. `newer`: all that was read before it,
+    /// `late`: sequences of the span that came after higher ones, up to `newest`. `newer`: all that was read before it,
     /// where that is without a gap.
     pub(super) fn late(
         &mut self,
-        run: &Run,
+        span: &Span,
         late: &[(u64, u64)],
         newer: Option<(u64, u64)>,
         newest: Option<u64>,
         place: Place,
     ) {
-        if self.rules.any_order || (self.rules.without_manifest && self.is_behind_seam(run, newer, place)) {
+        if self.rules.any_order || (self.rules.without_manifest && self.is_behind_seam(span, newer, place)) {
             return;
         }
         for range in late {
-            self.reordered(run.key, *range, newest.unwrap_or_default(), "", place);
+            self.reordered(span.key, *range, newest.unwrap_or_default(), "", place);
         }
     }
 
-    /// Whether the run begins or continues what may be the older part of a ring: that is judged at the end.
-    fn is_behind_seam(&mut self, run: &Run, newer: Option<(u64, u64)>, place: Place) -> bool {
-        match self.seams.get_mut(&run.key) {
-            Some(Some(seam)) if seam.goes_on_with(run) => seam.older.1 = run.last,
+    /// Whether the span begins or continues what may be the older part of a ring: that is judged at the end.
+    fn is_behind_seam(&mut self, span: &Span, newer: Option<(u64, u64)>, place: Place) -> bool {
+        match self.seams.get_mut(&span.key) {
+            Some(Some(seam)) if seam.goes_on_with(span) => seam.older.1 = span.last,
             Some(open) => {
                 if let Some(seam) = open.take() {
-                    self.no_ring(run.key, seam);
+                    self.no_ring(span.key, seam);
                 }
                 return false;
             }
             None => {
-                let Some(newer) = newer.filter(|(first, _)| run.last < *first) else { return false };
-                self.seams.insert(run.key, Some(Seam { newer, older: (run.first, run.last), place }));
+                let Some(newer) = newer.filter(|(first, _)| span.last < *first) else { return false };
+                self.seams.insert(span.key, Some(Seam { newer, older: (span.first, span.last), place }));
             }
         }
         true

@@ -65,7 +65,7 @@ fn nested(sequence: u64) -> Vec<u8> {
     outer
 }
 
-/// All events of the bytes, with runs and junk that chunks have cut joined again.
+/// All events of the bytes, with spans and junk that chunks have cut joined again.
 fn scanned(bytes: &[u8], chunk_bytes: u64, threads: usize) -> Vec<scan::Event> {
     let store = Store::new(bytes, None);
     let shape = HeaderShape::new(None);
@@ -80,7 +80,7 @@ fn scanned(bytes: &[u8], chunk_bytes: u64, threads: usize) -> Vec<scan::Event> {
                 open.end = more.end;
                 open.zeros &= more.zeros;
             }
-            (Some(scan::Event::Run(open)), scan::Event::Run(more))
+            (Some(scan::Event::Span(open)), scan::Event::Span(more))
                 if open.key == more.key && open.end == more.start && open.last + 1 == more.first =>
             {
                 open.extend(more);

@@ -1,7 +1,7 @@
 //! How far one partition was read, and what its batches tell of it, in the order of its offsets.
 
 use super::super::findings::{Finding, Kind};
-use super::super::scan::Run;
+use super::super::scan::Span;
 use super::super::unproved::Cause;
 use super::aborted::Aborted;
 use super::message::{Judge, Verdict};
@@ -39,7 +39,7 @@ pub struct Gone {
 #[derive(Debug)]
 pub enum Fact {
     /// Intact records of one producer with consecutive sequences, nothing else between them.
-    Run(Run),
+    Span(Span),
     /// Any other message, and its offset.
     Message(i64, Verdict),
     /// Records that would come next may be gone.
@@ -232,14 +232,14 @@ impl Cursor {
     }
 
     fn message(&mut self, offset: i64, verdict: Verdict) {
-        if let (Verdict::Record(claim), Some(Fact::Run(run))) = (&verdict, self.facts.last_mut())
-            && run.goes_on_with(claim.key, claim.sequence)
+        if let (Verdict::Record(claim), Some(Fact::Span(span))) = (&verdict, self.facts.last_mut())
+            && span.goes_on_with(claim.key, claim.sequence)
         {
-            run.extend(&Run::of_message(claim, offset));
+            span.extend(&Span::of_message(claim, offset));
             return;
         }
         self.facts.push(match verdict {
-            Verdict::Record(claim) => Fact::Run(Run::of_message(&claim, offset)),
+            Verdict::Record(claim) => Fact::Span(Span::of_message(&claim, offset)),
             other => Fact::Message(offset, other),
         });
     }

@@ -3,7 +3,7 @@
 use super::super::findings::{Finding, Kind};
 use super::super::intervals::Place;
 use super::super::ledger::{Ledger, TRACKS_MAX};
-use super::super::scan::Run;
+use super::super::scan::Span;
 use super::super::shape::{Claim, Flaw, Key};
 use super::super::unproved::Cause;
 use super::cursor::{Fact, Gone, Portion};
@@ -32,9 +32,9 @@ pub struct Partition {
     source: u32,
     seen: HashMap<Key, Seen>,
     /// Consecutive records that the ledger does not know yet.
-    open: Option<Run>,
+    open: Option<Span>,
     /// Records that are damaged, or not signed, and perhaps just those that have to come here: what follows shows it.
-    flawed: Option<Run>,
+    flawed: Option<Span>,
     /// So often records may be gone at the offset that had come up.
     cuts: u64,
     /// The last of these cuts, counted from 1, for each cause that there was.
@@ -63,7 +63,7 @@ impl Partition {
         ledger.findings.bytes += portion.bytes;
         for fact in portion.facts {
             match fact {
-                Fact::Run(run) => self.run(run, ledger),
+                Fact::Span(span) => self.span(span, ledger),
                 Fact::Message(offset, verdict) => self.message(offset, verdict, ledger),
                 Fact::Cut(cause) => self.cut(cause, ledger),
                 Fact::Damage(offset, finding) => {
@@ -92,7 +92,7 @@ impl Partition {
 
     pub fn message(&mut self, offset: i64, verdict: Verdict, ledger: &mut Ledger) {
         match verdict {
-            Verdict::Record(claim) => self.run(Run::of_message(&claim, offset), ledger),
+            Verdict::Record(claim) => self.span(Span::of_message(&claim, offset), ledger),
             Verdict::Flawed(claim, flaw) => self.flawed(claim, flaw, offset, ledger),
             Verdict::CutOff(claim) => {
                 let what = format!("the record is cut off: it should have {} bytes", claim.length);
@@ -106,21 +106,21 @@ impl Partition {
         }
     }
 
-    fn run(&mut self, run: Run, ledger: &mut Ledger) {
-        if let Some(flawed) = self.flawed.take_if(|flawed| flawed.key == run.key)
-            && flawed.last.checked_add(1) == Some(run.first)
+    fn span(&mut self, span: Span, ledger: &mut Ledger) {
+        if let Some(flawed) = self.flawed.take_if(|flawed| flawed.key == span.key)
+            && flawed.last.checked_add(1) == Some(span.first)
         {
             let place = self.place(flawed.start);
             let _ = ledger.enter(flawed.key, flawed.first, flawed.last, place, flawed.end);
         }
         if let Some(open) = &mut self.open
-            && open.goes_on_with(run.key, run.first)
+            && open.goes_on_with(span.key, span.first)
         {
-            open.extend(&run);
+            open.extend(&span);
             return;
         }
         self.flush(ledger);
-        self.open = Some(run);
+        self.open = Some(span);
     }
 
     fn flawed(&mut self, claim: Claim, flaw: Flaw, offset: i64, ledger: &mut Ledger) {
@@ -132,44 +132,44 @@ impl Partition {
             let _ = ledger.enter(key, sequence, sequence, place, place.position + 1);
             self.seen.insert(key, Seen { newest: sequence, cuts: self.cuts });
         } else {
-            let one = Run::of_message(&claim, offset);
-            let before = self.flawed.take_if(|run| run.goes_on_with(key, sequence));
-            self.flawed = Some(before.map_or(one, |run| Run { last: one.last, end: one.end, ..run }));
+            let one = Span::of_message(&claim, offset);
+            let before = self.flawed.take_if(|span| span.goes_on_with(key, sequence));
+            self.flawed = Some(before.map_or(one, |span| Span { last: one.last, end: one.end, ..span }));
         }
         let finding = Finding::new(flaw.kind(), flaw.what()).producer(key.producer).run(key.run);
         self.find(finding.sequences(sequence, sequence), offset, ledger);
     }
 
-    /// Hands the open run to the ledger.
+    /// Hands the open span to the ledger.
     pub fn flush(&mut self, ledger: &mut Ledger) {
-        let Some(run) = self.open.take() else { return };
-        let place = self.place(run.start);
-        let records = run.last - run.first + 1;
+        let Some(span) = self.open.take() else { return };
+        let place = self.place(span.start);
+        let records = span.last - span.first + 1;
         ledger.findings.records += records;
-        ledger.first_run.get_or_insert(run.key.run);
-        let seen = self.seen.get(&run.key).copied();
-        let Some(track) = ledger.track(run.key, place) else { return };
+        ledger.first_run.get_or_insert(span.key.run);
+        let seen = self.seen.get(&span.key).copied();
+        let Some(track) = ledger.track(span.key, place) else { return };
         track.records += records;
-        ledger.untimely(&run, place);
+        ledger.untimely(&span, place);
         if let Some(cause) = self.cause_since(seen.map_or(0, |seen| seen.cuts)) {
             let from = seen.map_or(0, |seen| seen.newest.saturating_add(1));
-            ledger.unproved.add(run.key, (from, run.last), cause);
+            ledger.unproved.add(span.key, (from, span.last), cause);
         }
-        let relation = ledger.enter(run.key, run.first, run.last, place, run.end);
-        ledger.duplicates(run.key, &relation, place);
+        let relation = ledger.enter(span.key, span.first, span.last, place, span.end);
+        ledger.duplicates(span.key, &relation, place);
         let newest = seen.map(|seen| seen.newest);
         if let Some(newest) = newest {
             // New to the ledger, but not the order of this partition.
             for (from, to) in relation.late.into_iter().filter(|(from, _)| *from < newest) {
                 let what = format!("came after sequence {newest} of the same partition");
-                let finding = Finding::new(Kind::Reordered, what).producer(run.key.producer).run(run.key.run);
+                let finding = Finding::new(Kind::Reordered, what).producer(span.key.producer).run(span.key.run);
                 let finding = ledger.locate(finding.sequences(from, to), place);
                 ledger.findings.add(finding);
             }
         }
         if newest.is_some() || self.seen.len() < TRACKS_MAX {
-            let newest = run.last.max(newest.unwrap_or(0));
-            self.seen.insert(run.key, Seen { newest, cuts: self.cuts });
+            let newest = span.last.max(newest.unwrap_or(0));
+            self.seen.insert(span.key, Seen { newest, cuts: self.cuts });
         }
     }
 

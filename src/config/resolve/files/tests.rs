@@ -1,6 +1,8 @@
 use super::*;
 use crate::base::fatal::Exit;
 use crate::config::values;
+use crate::config::values::MinFree;
+use crate::host::fs::FsFacts;
 use crate::manifest::Manifest;
 use crate::plan::SinkKind;
 
