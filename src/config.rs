@@ -34,9 +34,11 @@ pub use plan_json::plan_to_json;
 
 use crate::host::Sysfs;
 use crate::host::doctor::DoctorArgs;
+use crate::host::fs::{self, Direct};
 use crate::plan::receive::ReceivePlan;
 use crate::plan::saturate::SaturatePlan;
 use crate::plan::{CompareArgs, MergeArgs, ReportArgs, RunPlan, VerifyArgs};
+use std::path::Path;
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -68,6 +70,8 @@ pub enum SchemaKind {
 pub struct Deps {
     /// `Err` says why io_uring cannot be used here.
     pub uring_probe: fn() -> Result<(), String>,
+    /// What O_DIRECT says where a path lies.
+    pub direct_probe: fn(&Sysfs, &Path) -> Result<Direct, String>,
     pub sysfs: Sysfs,
     /// Logs go to a terminal.
     pub terminal: bool,
@@ -77,6 +81,6 @@ impl Deps {
     /// For this host and this process's standard error.
     pub fn new(uring_probe: fn() -> Result<(), String>) -> Self {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        Self { uring_probe, sysfs: Sysfs::default(), terminal }
+        Self { uring_probe, direct_probe: fs::try_direct, sysfs: Sysfs::default(), terminal }
     }
 }

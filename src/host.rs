@@ -30,6 +30,11 @@ impl Default for Sysfs {
 }
 
 impl Sysfs {
+    /// Of a machine that was only described: no file is there.
+    pub fn untold() -> Self {
+        Self { root: PathBuf::from("/dev/null") }
+    }
+
     /// This host, not a tree that was recorded of another.
     pub fn is_live(&self) -> bool {
         self.root == Path::new("/")

@@ -23,13 +23,13 @@ fn main() -> ExitCode {
     let _judged_later = sys::fs::raise_memlock();
     let deps = Deps::new(sys::uring::Uring::probe);
     let exit = match config::parse(std::env::args_os().skip(1), std::env::vars_os(), &deps) {
-        Ok(command) => carry_out(command).unwrap_or_else(|fatal| refuse(&[fatal])),
+        Ok(command) => carry_out(command, &deps).unwrap_or_else(|fatal| refuse(&[fatal])),
         Err(errors) => refuse(&errors),
     };
     ExitCode::from(exit as u8)
 }
 
-fn carry_out(command: Command) -> Result<Exit, Fatal> {
+fn carry_out(command: Command, deps: &Deps) -> Result<Exit, Fatal> {
     match command {
         Command::Run(plan) => run_plan(*plan),
         Command::DryRun(plan) => governance::check(&plan).and_then(|()| print(&pretty(&config::plan_to_json(&plan)))),
@@ -37,7 +37,7 @@ fn carry_out(command: Command) -> Result<Exit, Fatal> {
         Command::Receive(plan) => receive_connections(&plan),
         Command::Saturate(plan) => saturate::saturate(&plan),
         Command::Doctor(args) => examine_host(&args),
-        Command::Plan(args) => plan_capacity(&args),
+        Command::Plan(args) => plan_capacity(&args, deps),
         Command::Merge(args) => merge::merge(&args).map(|_| Exit::Done),
         Command::Report(args) => render_report(&args),
         Command::Compare(args) => compare_reports(&args),
@@ -111,7 +111,7 @@ fn compare_reports(args: &CompareArgs) -> Result<Exit, Fatal> {
     Ok(found.exit())
 }
 
-fn plan_capacity(args: &CapacityArgs) -> Result<Exit, Fatal> {
+fn plan_capacity(args: &CapacityArgs, deps: &Deps) -> Result<Exit, Fatal> {
     let scale = if args.calibrate {
         let cpus = args.machine.probed();
         let lanes = args.demand.producers_each(&args.machine);
@@ -120,7 +120,7 @@ fn plan_capacity(args: &CapacityArgs) -> Result<Exit, Fatal> {
     } else {
         Scale::of_described(&args.machine)
     };
-    let projection = capacity::project(&args.demand, &args.machine, scale);
+    let projection = config::capacity::project(args, scale, deps);
     if args.json {
         let json = serde_json::to_value(&projection).map_err(|error| Fatal::host(format!("plan: {error}")))?;
         print(&pretty(&json))?;

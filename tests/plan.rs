@@ -116,7 +116,11 @@ fn the_text_says_what_lacks_and_the_command_it_plans_is_understood() {
         assert!(text.contains(word), "{word}:\n{text}");
     }
     let fits = json(&plan(&["--target", "tcp://127.0.0.1:9", "--rate", "1MB/s", "--calibrate", "off", "--json"]));
-    dry_run(&fits);
+    let dry = dry_run(&fits);
+    // What the rings come to is what the command gets.
+    let total = fits["ring_bytes_total"].as_u64().unwrap();
+    assert_eq!(Some(total), dry["ring_bytes_total"].as_u64(), "{fits}");
+    assert_eq!(fits["ring_bytes"].as_u64().unwrap() * fits["producers"].as_u64().unwrap(), total);
 }
 
 /// The plan's command, typed into a shell.

@@ -3,15 +3,16 @@
 use crate::base::fatal::Fatal;
 use crate::base::{limits, program, units};
 use crate::config::resolve::payload::{self, Sizes};
-use crate::config::resolve::{cores, record_rates, target as targets};
+use crate::config::resolve::{self, cores, record_rates, target as targets};
 use crate::config::url;
 use crate::config::{Deps, doctor, flags, values};
 use crate::host::Sysfs;
-use crate::host::capacity::Demand;
 use crate::host::capacity::costs::Route;
 use crate::host::capacity::description;
 use crate::host::capacity::machine::Machine;
-use crate::plan::Annotate;
+use crate::host::capacity::{self, Demand, Projection, Scale, text};
+use crate::host::fs::{self, Direct};
+use crate::plan::{Annotate, Poll};
 use clap::ArgMatches;
 use std::net::IpAddr;
 use std::path::Path;
@@ -49,6 +50,10 @@ pub const PLAN_FLAGS: &[(&str, &str, &str)] = &[
 ];
 
 const RECORD_BYTES: u64 = 4096;
+/// Of nobody (RFC 5737), and no host's own.
+const EXAMPLE_ADDRESS: &str = "192.0.2.1:9";
+/// A drive that is not here to be asked.
+const DRIVE: Direct = Direct { align: 4096, useful: true };
 
 /// What to plan, for which machine.
 #[derive(Clone, Debug)]
@@ -136,6 +141,40 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
         errors.push(Fatal::usage(what).mend("--parallel=1"));
     }
     Some(CapacityArgs { demand, machine, calibrate, described: described.is_some(), json: matches.get_flag("json") })
+}
+
+/// The answer, with the rings that a run of its command has.
+pub fn project(args: &CapacityArgs, scale: Scale, deps: &Deps) -> Projection {
+    let mut plan = capacity::project(&args.demand, &args.machine, scale);
+    let Some(flags) = &plan.flags else { return plan };
+    let ring_bytes = ring_bytes(args, flags, deps);
+    if args.described {
+        let untold = "rings as a run chooses them where nothing is known of caches and of free memory";
+        plan.assumptions.push(untold.to_owned());
+    }
+    plan.with_rings(ring_bytes)
+}
+
+/// What `run` comes to by these flags, on the machine that is planned for.
+fn ring_bytes(args: &CapacityArgs, flags: &[String], deps: &Deps) -> u64 {
+    let flags: Vec<_> = flags.iter().map(|word| word.replace(text::ADDRESS, EXAMPLE_ADDRESS)).collect();
+    // What is wrong with them, `run` says.
+    let settings = flags::run_settings(Vec::new(), &flags, [], &mut Vec::new());
+    let mut wanted = values::read(&settings, &mut Vec::new());
+    let is_drive = args.demand.route == Route::File;
+    let mut deps = deps.clone();
+    if args.described {
+        deps = Deps { sysfs: Sysfs::untold(), ..Deps::new(|| Ok(())) };
+        wanted.poll = Some(if args.machine.cores > 1 { Poll::Busy } else { Poll::Adaptive });
+    }
+    match (is_drive, args.described, &args.demand.target) {
+        (true, true, _) => deps.direct_probe = |_, _| Ok(DRIVE),
+        (true, false, None) => {
+            deps.direct_probe = |sysfs, path| if path.exists() { fs::try_direct(sysfs, path) } else { Ok(DRIVE) };
+        }
+        _ => {}
+    }
+    resolve::ring_bytes(&settings, &wanted, &deps)
 }
 
 /// Bytes a second of a rate as `run` takes it.

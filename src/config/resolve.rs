@@ -82,7 +82,28 @@ pub fn resolve_with_places(
     Ok((plan, places))
 }
 
-fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> Parts {
+/// Bytes of ring for each producer, whatever else may be wrong.
+pub fn ring_bytes(settings: &Settings, wanted: &Wanted, deps: &Deps) -> u64 {
+    prepare(settings, wanted, deps, &mut Vec::new()).ring_bytes_per_lane
+}
+
+/// What is settled before files are looked at, one by one.
+struct Prepared {
+    targets: Targets,
+    payload: PayloadPlan,
+    sizes: Sizes,
+    cast: Cast,
+    laid_out: (Vec<files::Names>, Vec<FileLayout>),
+    remotes: Vec<TargetPlan>,
+    linger_ns: u64,
+    blocks: Blocks,
+    poll: Poll,
+    io: Io,
+    ring_bytes_per_lane: u64,
+    notes: Vec<String>,
+}
+
+fn prepare(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> Prepared {
     let sysfs = &deps.sysfs;
     let targets = target::resolve(&wanted.targets, sysfs, errors);
     useless::reject(settings, wanted, &targets, errors);
@@ -90,7 +111,7 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let (payload, sizes) = payload::resolve(settings, wanted, targets.kind, errors);
     let cast = cast(settings, wanted, (&targets, &sizes), sysfs, errors);
     let seats = files::Seats::new(&targets, cast.fleet, wanted);
-    let (names, layouts) = seats.laid_out(wanted, &sizes, sysfs, errors);
+    let laid_out = seats.laid_out(wanted, &sizes, sysfs, errors);
     let mut notes = cast.cores.notes.clone();
     let remotes = network::plans(settings, wanted, &targets.remotes, (&payload, &sizes), &mut notes, errors);
     let linger_ns = network::linger_ns(wanted, &remotes);
@@ -99,9 +120,9 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
         shape: network::shape((&targets.remotes, &remotes), &sizes, &payload, wanted),
         kind: targets.kind,
         sizes: &sizes,
-        probes: geometry::probes(&targets, sysfs),
+        probes: geometry::probes(&targets, deps),
         slowest_wire_rate: cast.schedules.slowest_wire_rate(),
-        capacity_bytes: layouts.iter().map(capacity).min().unwrap_or(u64::MAX),
+        capacity_bytes: laid_out.1.iter().map(capacity).min().unwrap_or(u64::MAX),
     };
     let blocks = geometry::blocks(settings, wanted, &facts, errors);
     let poll = wanted.poll.unwrap_or(if cast.cores.to_spare() { Poll::Busy } else { Poll::Adaptive });
@@ -109,8 +130,41 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let io = back_end::choose(wanted, &seen, deps.uring_probe, &mut notes, errors);
     let host = (sysfs, cast.cores.cpus.first().copied().unwrap_or(0));
     let ring_bytes_per_lane = geometry::ring_bytes(wanted, &facts, (&blocks, io), &cast.lanes(), host, errors);
+    Prepared {
+        targets,
+        payload,
+        sizes,
+        cast,
+        laid_out,
+        remotes,
+        linger_ns,
+        blocks,
+        poll,
+        io,
+        ring_bytes_per_lane,
+        notes,
+    }
+}
+
+fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> Parts {
+    let sysfs = &deps.sysfs;
+    let Prepared {
+        targets,
+        payload,
+        sizes,
+        cast,
+        laid_out: (names, layouts),
+        remotes,
+        linger_ns,
+        blocks,
+        poll,
+        io,
+        ring_bytes_per_lane,
+        mut notes,
+    } = prepare(settings, wanted, deps, errors);
     geometry::check_depth(&blocks, &cast.lanes(), errors);
     let producers = cast.fleet.producers;
+    let seats = files::Seats::new(&targets, cast.fleet, wanted);
     let amounts = (&blocks, &sizes, notes::producer_bytes_max(&cast.schedules.phases, &sizes, wanted, producers));
     let files = files::plans(settings, wanted, &seats, (&names, &layouts), amounts, (sysfs, errors));
     let rings_bytes = ring_bytes_per_lane.saturating_mul(producers as u64);
@@ -149,8 +203,10 @@ struct Cast {
 impl Cast {
     /// How many producers each core hosts.
     fn lanes(&self) -> Vec<usize> {
-        let hosted = |core: usize| self.core_of.iter().filter(|of| **of == core).count();
-        (0..self.cores.cpus.len()).map(hosted).collect()
+        let mut hosted = vec![0; self.cores.cpus.len()];
+        // Without any processor, which is refused, producers are dealt to one all the same.
+        self.core_of.iter().for_each(|core| hosted.get_mut(*core).into_iter().for_each(|count| *count += 1));
+        hosted
     }
 }
 

@@ -153,6 +153,14 @@ pub struct Resource {
     pub verdict: Option<Verdict>,
 }
 
+impl Projection {
+    /// What the ring of a producer comes to. A plan without a rate has no producers.
+    pub fn with_rings(self, ring_bytes: u64) -> Self {
+        let total = self.producers.map(|producers| ring_bytes.saturating_mul(producers.into()));
+        Self { ring_bytes: total.and(Some(ring_bytes)), ring_bytes_total: total, ..self }
+    }
+}
+
 impl Resource {
     fn new(name: &'static str, unit: &'static str, needed: Range, available: Option<f64>) -> Self {
         let verdict = available.map(|have| {
@@ -185,12 +193,19 @@ pub struct Projection {
     pub producers: Option<u32>,
     /// For each producer.
     pub connections: Option<u32>,
+    /// Payload that a run of the command prepares for each producer: its own choice, or as it is told.
+    pub ring_bytes: Option<u64>,
+    /// The memory that all of them take together.
+    pub ring_bytes_total: Option<u64>,
     /// What runs out first as the rate rises, of what is known of the machine: the same for every rate.
     pub limits_first: Option<&'static str>,
     pub verdict: Option<Verdict>,
     pub lacks: Vec<String>,
     /// `null`: it does not fit, or no rate was asked for.
     pub command: Option<String>,
+    /// What the command says, also where it does not fit; `None`: no run takes so many producers.
+    #[serde(skip)]
+    pub flags: Option<Vec<String>>,
     pub calibration: Option<Probes>,
     pub machine: Machine,
     pub assumptions: Vec<String>,
@@ -243,6 +258,8 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     assumptions.extend(answers);
     let lowest = roofs.iter().filter_map(|(name, roof)| Some((roof.as_ref()?.likely, *name)));
     let lowest = lowest.min_by(|a, b| a.0.total_cmp(&b.0));
+    let flags = rate.filter(|_| producers.is_some_and(|count| count as usize <= limits::PRODUCERS_MAX));
+    let flags = flags.map(|rate| text::flags(demand, machine, rate, cores, connections));
     Projection {
         target: demand.route,
         basis: if measured { "measured_here" } else { "projection" },
@@ -255,11 +272,12 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
         limits_first: lowest.map(|(_, name)| name),
         verdict: worst,
         lacks,
-        command: rate
-            .filter(|_| worst != Some(Verdict::DoesNotFit))
-            .map(|rate| text::command(demand, machine, rate, cores, connections)),
+        command: flags.as_deref().filter(|_| worst != Some(Verdict::DoesNotFit)).map(text::command),
+        flags,
         producers,
         connections,
+        ring_bytes: None,
+        ring_bytes_total: None,
         resources,
         calibration: match scale {
             Scale::Calibrated(probes) => Some(probes),

@@ -92,6 +92,12 @@ pub struct Direct {
     pub useful: bool,
 }
 
+/// What O_DIRECT says where `path` lies. `Err` says why it does not work there.
+pub fn try_direct(sysfs: &Sysfs, path: &Path) -> Result<Direct, String> {
+    let facts = facts(sysfs, path).map_err(|why| why.to_string())?;
+    probe_direct(&facts, path)
+}
+
 /// Opens `path` (or a nameless file beside it) with O_DIRECT; nothing is left behind. `Err` says why not.
 pub fn probe_direct(facts: &FsFacts, path: &Path) -> Result<Direct, String> {
     let there = nearest_existing(path);

@@ -205,6 +205,122 @@ fn check_target(planned: &Projection, run: &RunPlan, command: &str) {
     }
 }
 
+/// Of processors with unlike caches.
+fn ring_host(available: &str) -> Tree {
+    let tree = host();
+    tree.put("/proc/meminfo", &format!("MemAvailable: {available} kB\n"));
+    for cpu in 0..8 {
+        let cache = format!("/sys/devices/system/cpu/cpu{cpu}/cache/index2");
+        for (name, text) in [("level", "2"), ("type", "Unified"), ("size", &format!("{}K", 512 << (cpu % 4)))] {
+            tree.put(&format!("{cache}/{name}"), text);
+        }
+    }
+    tree
+}
+
+fn ring_of_a_run(words: &[String], deps: &Deps) -> Result<u64, Vec<Fatal>> {
+    match cli::parse(words.iter().map(OsString::from), [], deps)? {
+        Command::Run(run) => Ok(run.cores[0].ring_bytes_per_lane),
+        other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+/// The plan's ring against the one that its command gets. Where there is no room for the files, of shorter ones.
+fn check_ring(words: &str, deps: &Deps) -> u64 {
+    let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+    let asked = parse(&args, deps).unwrap();
+    let planned = project(&asked, Scale::of_described(&asked.machine), deps);
+    let command = planned.command.clone().unwrap_or_else(|| panic!("{words}: {}", planned.summary()));
+    let mut typed: Vec<_> = command.split(' ').skip(1).map(|word| word.replace("HOST:PORT", "192.0.2.7:9")).collect();
+    let mut ring = planned.ring_bytes.unwrap();
+    assert_eq!(planned.ring_bytes_total, Some(ring * u64::from(planned.producers.unwrap())), "{command}");
+    let files = typed.iter().position(|word| word == "--footprint");
+    typed.extend(files.into_iter().flat_map(|_| ["--min-free".to_owned(), "0".to_owned()]));
+    let mut run = ring_of_a_run(&typed, deps);
+    if let (Err(errors), Some(at)) = (&run, files) {
+        assert!(errors.iter().all(|error| error.exit == Exit::Host), "{command}: {errors:?}");
+        typed[at + 1] = "768Mi".to_owned();
+        ring = ring_bytes(&asked, &typed, deps);
+        run = ring_of_a_run(&typed, deps);
+    }
+    assert_eq!(run.unwrap_or_else(|errors| panic!("{typed:?}: {errors:?}")), ring, "{command}");
+    ring
+}
+
+#[test]
+fn rings_are_those_that_the_command_gets() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = format!("file:{}/", folder.path().display());
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let tmpfs = format!("file:{}/", memory.path().display());
+    for (available, uring) in [("67108864", true), ("4194304", true), ("67108864", false)] {
+        let tree = ring_host(available);
+        let probe: fn() -> Result<(), String> = if uring { || Ok(()) } else { || Err("EPERM".to_owned()) };
+        let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(probe) };
+        let mut rings = std::collections::BTreeSet::new();
+        for target in [
+            "null",
+            "stdout",
+            &file,
+            &tmpfs,
+            "tcp",
+            "tcp://127.0.0.1:9",
+            "http",
+            "http://127.0.0.1:9/",
+            "http://localhost:9/in",
+            "kafka",
+            "kafka://127.0.0.1:9/t",
+        ] {
+            for (rate, size) in [("1MB/s", 512), ("1000rec/s", 1000), ("300MB/s", 4096), ("2GB/s", 128 << 10)] {
+                for parallel in ["", "--parallel 1", "--parallel 20"] {
+                    if target == "stdout" && parallel == "--parallel 20" {
+                        continue;
+                    }
+                    let words = format!("--target {target} --rate {rate} --payload-size {size} {parallel}");
+                    rings.insert(check_ring(&format!("{words} --calibrate off"), &deps));
+                }
+            }
+        }
+        assert!(rings.len() > 10, "{rings:?}");
+    }
+}
+
+#[test]
+fn a_described_machine_has_rings_of_its_own() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "cores: 32\nnic_gbits: 400").unwrap();
+    // Whatever this host has.
+    let tree = ring_host("1024");
+    let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(|| Err("EPERM".to_owned())) };
+    let plan = |words: &str| {
+        let words = format!("{words} --host {}", file.path().display());
+        let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+        let asked = parse(&args, &deps).unwrap();
+        project(&asked, Scale::of_described(&asked.machine), &deps)
+    };
+    let rings = |words: &str| {
+        let plan = plan(words);
+        (plan.ring_bytes, plan.ring_bytes_total)
+    };
+    // 32 blocks of 1 MiB in flight and 8 to prepare; the cores share no cache there.
+    assert_eq!(rings("--target file --rate 2GB/s --parallel 4"), (Some(40 << 20), Some(160 << 20)));
+    assert_eq!(rings("--target file:/mnt/no-such/x/ --rate 2GB/s --parallel 1"), (Some(40 << 20), Some(40 << 20)));
+    assert_eq!(rings("--target null --rate 1GB/s --parallel 2"), (Some(64 << 20), Some(128 << 20)));
+    let brokers = plan("--target kafka --rate 4.5GB/s --parallel 1");
+    let told = brokers.command.as_ref().unwrap().split_once(" --ring-size ").unwrap().1.to_owned();
+    assert_eq!((told.as_str(), brokers.ring_bytes), ("11Mi", Some(11 << 20)));
+    assert!(brokers.summary().contains("\nrings         11 MiB of memory, for the one producer\n"));
+    let drives = plan("--target file --rate 2GB/s --parallel 4");
+    let said = drives.summary();
+    assert!(said.contains("\nrings         40 MiB for each producer, 160 MiB of memory for all\n"), "{said}");
+    assert!(said.contains("\n  - rings as a run chooses them where nothing is known of caches"), "{said}");
+    assert_eq!(serde_json::to_value(&drives).unwrap()["ring_bytes_total"], 160 << 20);
+    // What does not fit has rings all the same; a ceiling has no producers.
+    let crowded = plan("--target kafka --rate 900GB/s");
+    assert!(crowded.command.is_none() && crowded.ring_bytes.is_some(), "{crowded:?}");
+    assert_eq!(rings("--target tcp"), (None, None));
+}
+
 #[test]
 fn what_takes_one_producer_is_not_planned_for_more() {
     for target in ["stdout", "file:/dev/nvme0n1"] {

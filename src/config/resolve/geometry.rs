@@ -2,12 +2,13 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::{limits, units};
+use crate::config::Deps;
 use crate::config::load::Settings;
 use crate::config::resolve::network::Shape;
 use crate::config::resolve::payload::Sizes;
-use crate::config::resolve::target::{Place, Targets};
+use crate::config::resolve::target::Targets;
 use crate::config::values::Wanted;
-use crate::host::fs::{self as host_fs, Direct};
+use crate::host::fs::Direct;
 use crate::host::{Sysfs, cpu, memory, rlimit};
 use crate::plan::{self, Io, SinkKind, Unregistered};
 
@@ -47,12 +48,8 @@ pub struct Blocks {
 }
 
 /// What O_DIRECT says where each file target lies.
-pub fn probes(targets: &Targets, sysfs: &Sysfs) -> Vec<Result<Direct, String>> {
-    let probe = |place: &Place| {
-        let facts = host_fs::facts(sysfs, place.path()).map_err(|why| why.to_string())?;
-        host_fs::probe_direct(&facts, place.path())
-    };
-    targets.places.iter().map(probe).collect()
+pub fn probes(targets: &Targets, deps: &Deps) -> Vec<Result<Direct, String>> {
+    targets.places.iter().map(|place| (deps.direct_probe)(&deps.sysfs, place.path())).collect()
 }
 
 pub fn blocks(settings: &Settings, wanted: &Wanted, facts: &Facts, errors: &mut Vec<Fatal>) -> Blocks {

@@ -18,6 +18,9 @@ const SECTOR_BYTES_MAX: u64 = 4096;
 /// Of each producer: it fills a block of 1 MiB in 10 ms.
 const DIRECT_BYTES_PER_SECOND_MIN: f64 = 100e6;
 
+/// Stands in the command for one that nobody named.
+pub const ADDRESS: &str = "HOST:PORT";
+
 impl Projection {
     pub fn summary(&self) -> String {
         let mut out = String::new();
@@ -30,6 +33,9 @@ impl Projection {
         line(&mut out, "this machine", &format!("{} at most", rates(self.ceiling_bytes_per_second)));
         for resource in &self.resources {
             line(&mut out, resource.name, &needs(resource));
+        }
+        if let (Some(each), Some(all)) = (self.ring_bytes, self.ring_bytes_total) {
+            line(&mut out, "rings", &rings(each, all));
         }
         if let Some(producers) = self.producers {
             line(&mut out, "producers", &producers.to_string());
@@ -113,6 +119,13 @@ fn needs(resource: &Resource) -> String {
     }
 }
 
+fn rings(each: u64, all: u64) -> String {
+    match units::format_sizes_alike([each, all]) {
+        [one, _] if each == all => format!("{one} of memory, for the one producer"),
+        [each, all] => format!("{each} for each producer, {all} of memory for all"),
+    }
+}
+
 pub(super) fn lack(resource: &Resource, demand: &Demand, machine: &Machine) -> String {
     let have = resource.available.unwrap_or_default();
     let (needed, shown) = (amount(resource, resource.needed.likely), figure(resource, have));
@@ -131,11 +144,17 @@ pub(super) fn lack(resource: &Resource, demand: &Demand, machine: &Machine) -> S
 
 /// What it leaves out the engine chooses for this very target, as it did when the costs were measured: blocks, rings,
 /// what is in flight. A ring of another size keeps connections or a drive idle, or leaves the cache.
-pub(super) fn command(demand: &Demand, machine: &Machine, rate: f64, cores: u32, connections: Option<u32>) -> String {
+pub(super) fn flags(
+    demand: &Demand,
+    machine: &Machine,
+    rate: f64,
+    cores: u32,
+    connections: Option<u32>,
+) -> Vec<String> {
     let drives = demand.drives(machine);
-    let targets: String = match &demand.target {
-        None if drives > 1 => (0..drives).map(|k| format!(" --target file:/mnt/nvme{k}/")).collect(),
-        named => format!(" --target {}", program::quoted(named.as_deref().unwrap_or(example(demand.route)))),
+    let targets = match &demand.target {
+        None if drives > 1 => (0..drives).map(|k| format!("file:/mnt/nvme{k}/")).collect(),
+        named => vec![named.clone().unwrap_or_else(|| example(demand.route))],
     };
     let (list, size) = (machine.sending(cores), demand.record_bytes);
     let producers = demand.producers_on(cores, machine);
@@ -144,16 +163,22 @@ pub(super) fn command(demand: &Demand, machine: &Machine, rate: f64, cores: u32,
         Some(each) if demand.route == Route::Kafka => {
             let batches = u64::from(each) * limits::KAFKA_IN_FLIGHT_DEFAULT as u64 + 1;
             let ring = (batches * batch_bytes(size)).div_ceil(1 << 20);
-            format!(" --partitions {} --ring-size {ring}Mi", each * producers)
+            format!("--partitions {} --ring-size {ring}Mi", each * producers)
         }
-        Some(each) => format!(" --connections {each}"),
+        Some(each) => format!("--connections {each}"),
         None => String::new(),
     };
-    format!(
-        "{}{targets} --rate {rate:.0} --payload-size {size} --cores {list} --parallel {producers}{connections}{}",
-        program::program(),
-        files(demand, rate, producers)
-    )
+    let files = files(demand, rate, producers);
+    let rest =
+        format!("--rate {rate:.0} --payload-size {size} --cores {list} --parallel {producers} {connections} {files}");
+    // A target has characters of all kinds; the rest are words.
+    let targets = targets.into_iter().flat_map(|target| ["--target".to_owned(), target]);
+    targets.chain(rest.split_whitespace().map(str::to_owned)).collect()
+}
+
+pub(super) fn command(flags: &[String]) -> String {
+    let words: Vec<_> = flags.iter().map(|word| program::quoted(word)).collect();
+    program::command(&words.join(" "))
 }
 
 /// What was measured: files that are overwritten in place, with O_DIRECT on a drive. Whole sectors have that anyway;
@@ -166,22 +191,22 @@ fn files(demand: &Demand, rate: f64, producers: u32) -> String {
     };
     let each_bytes = each_bytes.max(FILE_RECORDS_MIN * demand.record_bytes);
     let footprint = all_bytes.max(each_bytes * u64::from(producers)).div_ceil(1 << 30);
-    let in_place = if demand.takes_one() { String::new() } else { format!(" --footprint {footprint}Gi") };
+    let in_place = if demand.takes_one() { String::new() } else { format!("--footprint {footprint}Gi") };
     let is_whole = demand.record_bytes.is_multiple_of(SECTOR_BYTES_MAX);
     let fills = rate / f64::from(producers) >= DIRECT_BYTES_PER_SECOND_MIN;
     let is_direct = demand.route == Route::File && !is_whole && fills;
     in_place + if is_direct { " --direct on" } else { "" }
 }
 
-fn example(route: Route) -> &'static str {
+fn example(route: Route) -> String {
     match route {
-        Route::Null => "null",
-        Route::Stdout => "stdout",
-        Route::File => "file:/mnt/nvme0/",
-        Route::Tmpfs => "file:/dev/shm/engine/",
-        Route::Tcp => "tcp://HOST:PORT",
-        Route::Http => "http://HOST:PORT/",
-        Route::Kafka => "kafka://HOST:PORT/TOPIC",
+        Route::Null => "null".to_owned(),
+        Route::Stdout => "stdout".to_owned(),
+        Route::File => "file:/mnt/nvme0/".to_owned(),
+        Route::Tmpfs => "file:/dev/shm/engine/".to_owned(),
+        Route::Tcp => format!("tcp://{ADDRESS}"),
+        Route::Http => format!("http://{ADDRESS}/"),
+        Route::Kafka => format!("kafka://{ADDRESS}/TOPIC"),
     }
 }
 
