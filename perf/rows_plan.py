@@ -32,8 +32,9 @@ def run_point(ctx, path, size, producers):
         # Of each producer: no fewer than these together.
         flags += ["--connections", math.ceil(HTTP_CONNECTIONS / producers)]
     url = {"tcp": "tcp://{}", "http": "http://{}/", "kafka": "kafka://{}/plan"}[path]
-    # Copied, as for a broker across a network, and from a ring as for a receiver there.
+    # Copied, as for a broker or a server across a network, and from a ring as for a receiver there.
     extra = {"kafka": ["--acks", "1", "--idempotent", "off", "--zero-copy", "off"],
+             "http": ["--zero-copy", "off"],
              "tcp": ["--block-size", "1Mi", "--ring-size", "5Mi"]}.get(path, [])
     return against(servers.receiver(ctx, path),
                    lambda there: engine(ctx, name, url.format(there.address), *flags, *extra, poll="busy"))

@@ -23,6 +23,7 @@ pub mod stamper;
 pub mod template;
 
 use crate::pace::Spread;
+use crate::record::HEADER_BYTES;
 use framing::Framing;
 use slots::Slots;
 use stamper::Stamper;
@@ -256,6 +257,16 @@ impl Payload {
 
     pub fn block(&self, slot: u32) -> &Block {
         self.slots.block(slot)
+    }
+
+    /// A block of so many records is stamped anew within so many bytes of its start, and never behind them; `None`:
+    /// anywhere.
+    pub fn stamped_bytes(&self, records: u64) -> Option<usize> {
+        match (&self.framing, &self.stamper) {
+            (Framing::None, Stamper::Nothing) => Some(0),
+            (Framing::None, Stamper::Header { .. }) if records == 1 => Some(HEADER_BYTES),
+            _ => None,
+        }
     }
 
     /// The kernel reads the block's bytes no longer: they may be stamped again once those of all older ones may.

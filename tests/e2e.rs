@@ -29,6 +29,8 @@ mod http;
 mod http_bodies;
 #[path = "e2e/http_faults.rs"]
 mod http_faults;
+#[path = "e2e/http_lent.rs"]
+mod http_lent;
 #[path = "e2e/http_token.rs"]
 mod http_token;
 #[path = "e2e/layouts.rs"]

@@ -78,6 +78,41 @@ fn begin(payload: &mut Payload, memory: &mut [u8], span: u64, weight: u64) -> Op
     Some(payload.begin(memory, extent, block))
 }
 
+/// Whether stamping blocks of so many records, lap after lap, changed anything behind what is said to change.
+fn keeps_its_word(plan: &PayloadPlan, records: u64) -> bool {
+    let (mut payload, mut memory) = baked(plan, Framing::None);
+    let stamped = payload.stamped_bytes(records);
+    let before = memory.clone();
+    let starts = (0..payload.starts().count()).step_by(records as usize).map(|at| payload.starts().start(at) as usize);
+    let mut fixed = vec![true; memory.len()];
+    starts.for_each(|start| fixed[start..start + stamped.unwrap_or(0)].fill(false));
+    for _ in 0..3 * payload.starts().count() {
+        let extent = payload.extent(u64::MAX, u64::MAX, records).expect("the ring is free");
+        let block = Block { weight: 2, first_due_ns: 7_000 * (payload.next_sequence() + 1), ..Block::default() };
+        let slot = payload.begin(&mut memory, extent, block);
+        payload.settle(slot, records);
+    }
+    (0..memory.len()).all(|at| !fixed[at] || memory[at] == before[at])
+}
+
+#[test]
+fn nothing_is_stamped_behind_what_is_said_to_change() {
+    let signed = PayloadPlan { sign_key: Some([7; 16]), ..random(500, 500, Annotate::Payload) };
+    for (plan, records, stamped) in [
+        (random(500, 500, Annotate::Payload), 1, Some(HEADER_BYTES)),
+        (random(100, 900, Annotate::Payload), 1, Some(HEADER_BYTES)),
+        (signed, 1, Some(HEADER_BYTES)),
+        (random(500, 500, Annotate::Off), 3, Some(0)),
+        (random(500, 500, Annotate::Headers), 1, Some(0)),
+        (random(500, 500, Annotate::Payload), 3, None),
+        (template(), 1, None),
+    ] {
+        assert_eq!(baked(&plan, Framing::None).0.stamped_bytes(records), stamped);
+        assert_eq!(keeps_its_word(&plan, records), stamped.is_some(), "{plan:?}, {records} in a block");
+    }
+    assert_eq!(baked(&random(500, 500, Annotate::Off), Framing::Length).0.stamped_bytes(1), None);
+}
+
 fn kafka(key: KeyPlan, headers: Vec<Header>) -> Framing {
     Framing::Kafka(Box::new(KafkaFraming::new(key, headers, 3, 4096, 8191)))
 }

@@ -108,6 +108,16 @@ fn with_sink<R: NetRing>(mut setup: Setup, mut ring: R, prepared: Prepared) -> R
     }
 }
 
+/// Once for all cores.
+fn tell_of_lending(setup: &Setup, lends: Option<&str>) {
+    if let Some(what) = lends.filter(|_| setup.index == 0) {
+        tracing::info!(
+            "a target on this host may read {what} in place, where that costs the core less; --zero-copy off always \
+             copies"
+        );
+    }
+}
+
 /// Where new bearer tokens come, for each core.
 ///
 /// # Errors
@@ -162,17 +172,20 @@ fn open_http<R: NetRing>(
 ) -> Result<HttpSink, Fatal> {
     let plan = &setup.plan;
     let mut setups = Vec::new();
-    for (dialed, staging, producer) in lanes(setup, prepared, dialed) {
+    for ((dialed, staging, producer), payload) in lanes(setup, prepared, dialed).zip(&prepared.payloads) {
         let TargetPlan::Http(http) = &producer.to else { continue };
+        let lends = payload.stamped_bytes(http.records_per_request).is_some();
         setups.push(http::LaneSetup {
-            options: http_options(plan, producer, http),
+            options: http::Options { lends, ..http_options(plan, producer, http) },
             dialed,
             staging,
             block_bytes: prepared.block_bytes,
             window: region::window(plan, producer),
         });
     }
-    HttpSink::open(ring, setups, redials)
+    let sink = HttpSink::open(ring, setups, redials)?;
+    tell_of_lending(setup, sink.lends().then_some("bodies"));
+    Ok(sink)
 }
 
 fn open_kafka<R: NetRing>(
@@ -191,11 +204,6 @@ fn open_kafka<R: NetRing>(
         });
     }
     let sink = KafkaSink::open(ring, setups, redials)?;
-    if sink.lends() && setup.index == 0 {
-        tracing::info!(
-            "a broker on this host may read batches in place, where that costs the core less; --zero-copy off always \
-             copies"
-        );
-    }
+    tell_of_lending(setup, sink.lends().then_some("batches"));
     Ok(sink)
 }

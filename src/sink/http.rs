@@ -8,7 +8,7 @@
 mod connection;
 mod delivery;
 
-use super::link::{self, ANSWERS_INBOX_BYTES, Area, Carver, Link, WAKE_NS};
+use super::link::{self, ANSWERS_INBOX_BYTES, Area, Carver, LendOrCopy, Link, Loan, WAKE_NS};
 use super::redials::Redials;
 use super::{Done, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
 use crate::base::fatal::Fatal;
@@ -18,6 +18,7 @@ use crate::connect::token::{RENEWAL_NS, TokenInbox};
 use crate::counters::answers::Answers;
 use crate::payload::Payload;
 use crate::plan::RetryPlan;
+use crate::record::HEADER_BYTES;
 use crate::sys::ring::{NetRing, Wait};
 use crate::wire::http::{RequestHead, Sought};
 use connection::{Connection, OfLane};
@@ -43,6 +44,8 @@ pub struct Options {
     /// Requests state the checksum of their body.
     pub summed: bool,
     pub tls: bool,
+    /// A server on this host reads bodies in place, but for what is stamped anew, while that is what costs less.
+    pub lends: bool,
     /// A 2xx with this in its body is a refusal.
     pub refused_by: Option<Arc<Sought>>,
     pub request_timeout_ns: u64,
@@ -54,8 +57,13 @@ pub struct Options {
 }
 
 impl Options {
+    /// Of a place for a head, and for what is stamped of a body that is lent.
+    fn head_bytes(&self) -> usize {
+        self.head.bytes_max() + HEADER_BYTES
+    }
+
     fn heads_bytes(&self) -> usize {
-        (self.pipeline + 1) * self.head.bytes_max()
+        (self.pipeline + 1) * self.head_bytes()
     }
 
     /// Bytes of region that a lane needs beside its ring. `block_bytes`: the longest block.
@@ -99,6 +107,8 @@ struct HttpLane {
 /// See the module.
 pub struct HttpSink {
     lanes: Vec<HttpLane>,
+    /// Where a server on this host may read in place.
+    choice: Option<LendOrCopy>,
     redials: Redials,
     /// Where a new bearer token comes, if one may.
     tokens: Option<TokenInbox>,
@@ -137,21 +147,32 @@ impl HttpSink {
     pub fn open<R: NetRing>(ring: &mut R, setups: Vec<LaneSetup>, redials: Redials) -> Result<Self, Fatal> {
         let mut lanes = Vec::new();
         for (lane, setup) in setups.into_iter().enumerate() {
-            let options = setup.options;
+            let lends = setup.options.lends && setup.block_bytes as usize >= R::LENT_BYTES_MIN;
+            let options = Options { lends, ..setup.options };
             let mut carver = Carver::new(setup.staging.start);
             let mut connections = Vec::new();
             for (index, dialed) in setup.dialed.into_iter().enumerate() {
                 let area = carver.take_area(ANSWERS_INBOX_BYTES, options.tls);
                 let (heads, buffer) = (carver.take(options.heads_bytes()), carver.take(setup.block_bytes as usize));
-                let link = Link::open(ring, (lane, index), dialed, area)?;
+                let mut link = Link::open(ring, (lane, index), dialed, area)?;
+                if options.lends {
+                    link.lend(ring, Loan::ForGood);
+                }
                 connections.push(Connection::new(ring, link, heads, buffer, &options));
             }
             let again = VecDeque::with_capacity(setup.window);
             let answers = Answers::of(options.refused_by.is_some());
             lanes.push(HttpLane { options, connections, again, answers, chosen: 0, last: 0, retries: 0 });
         }
+        let lends = lanes.iter().flat_map(|lane| &lane.connections).any(|connection| connection.link.lends());
+        let choice = lends.then(|| LendOrCopy::new(R::LENT_TRIAL_BYTES));
         let gathering = Gathering::default();
-        Ok(Self { lanes, redials, tokens: None, now_ns: 0, drained_ns: u64::MAX, gathering })
+        Ok(Self { lanes, choice, redials, tokens: None, now_ns: 0, drained_ns: u64::MAX, gathering })
+    }
+
+    /// A server on this host may read in place what it is sent.
+    pub fn lends(&self) -> bool {
+        self.choice.is_some()
     }
 
     /// With a bearer token that may change.
@@ -211,6 +232,11 @@ impl<R: NetRing> Sink<R> for HttpSink {
 
     fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
         let now_ns = self.now_ns;
+        if let Some(choice) = &mut self.choice
+            && choice.sent(payload.block(slot).span_bytes, || ring.cpu_ns())
+        {
+            self.lanes.iter_mut().for_each(|lane| lane.options.lends = choice.lends());
+        }
         let HttpLane { options, connections, chosen, last, .. } = &mut self.lanes[lane];
         let delivery = Delivery::new(slot, payload.block(slot).warmup);
         connections[*chosen].send(ring, payload, options, delivery, now_ns);

@@ -7,10 +7,9 @@
 
 mod connection;
 mod delivery;
-mod lend_or_copy;
 mod outbox;
 
-use super::link::{self, ANSWERS_INBOX_BYTES, Area, Carver, Link, WAKE_NS};
+use super::link::{self, ANSWERS_INBOX_BYTES, Area, Carver, LendOrCopy, Link, Loan, WAKE_NS};
 use super::redials::Redials;
 use super::{COMPRESSED_BYTE_NS_MAX, Done, Ending, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
 use crate::base::fatal::Fatal;
@@ -23,7 +22,6 @@ use crate::wire::kafka::batch::HEADER_BYTES;
 use crate::wire::kafka::codec::{Codec, Deflater};
 use crate::wire::kafka::produce::ProducePrefix;
 use connection::{Connection, OfLane};
-use lend_or_copy::Choice;
 use outbox::Outbox;
 use std::io;
 use std::ops::Range;
@@ -97,7 +95,7 @@ struct KafkaLane {
 pub struct KafkaSink {
     lanes: Vec<KafkaLane>,
     /// Where a broker on this host may be lent its batches.
-    choice: Option<Choice>,
+    choice: Option<LendOrCopy>,
     redials: Redials,
     ending: Option<Ending>,
     now_ns: u64,
@@ -117,7 +115,7 @@ impl KafkaSink {
                 let expires = dialed.expires;
                 let mut link = Link::open(ring, (lane, index), dialed, area)?;
                 if lends {
-                    link.lend(ring);
+                    link.lend(ring, Loan::TakenBack);
                 }
                 // A broker that closes before anything was sent is noticed at once.
                 link.listen(ring);
@@ -130,7 +128,7 @@ impl KafkaSink {
             lanes.push(KafkaLane { options, connections, outbox, errors, chosen: 0, unsubmitted: false });
         }
         let lends = lanes.iter().flat_map(|lane| &lane.connections).any(|connection| connection.link.lends());
-        let choice = lends.then(|| Choice::new(R::LENT_TRIAL_BYTES));
+        let choice = lends.then(|| LendOrCopy::new(R::LENT_TRIAL_BYTES));
         Ok(Self { lanes, choice, redials, ending: None, now_ns: 0 })
     }
 }
@@ -142,10 +140,9 @@ impl KafkaSink {
     }
 
     fn choose(&mut self, bytes: u64, cpu_ns: impl FnOnce() -> u64) {
-        let Some(choice) = &mut self.choice else { return };
-        let before = choice.lends();
-        choice.sent(bytes, cpu_ns);
-        if choice.lends() != before {
+        if let Some(choice) = &mut self.choice
+            && choice.sent(bytes, cpu_ns)
+        {
             self.lanes.iter_mut().for_each(|lane| lane.outbox.lends = choice.lends());
         }
     }

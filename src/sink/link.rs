@@ -9,6 +9,7 @@
 mod area;
 mod breakage;
 mod incoming;
+mod lend_or_copy;
 mod outgoing;
 
 use crate::base::fatal::Fatal;
@@ -16,10 +17,12 @@ use crate::connect::dial::Dialed;
 use crate::connect::dialer::LastUse;
 use crate::connect::tls::TlsSession;
 use crate::sink::Wire;
+pub use crate::sys::ring::Loan;
 use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Progress};
 use area::SEAL_BYTES;
 pub use area::{ANSWERS_INBOX_BYTES, Area, Carver};
 pub use breakage::Breakage;
+pub use lend_or_copy::LendOrCopy;
 use outgoing::{Outgoing, seal};
 use std::fs::File;
 use std::io;
@@ -126,9 +129,9 @@ pub struct Link {
     listening: bool,
     zero_copy: bool,
     copied: u32,
-    /// Memory is lent where that can be, and can be on this connection.
-    may_lend: bool,
-    lends: bool,
+    /// How memory is lent where that can be, and is on this connection.
+    may_lend: Option<Loan>,
+    loan: Option<Loan>,
     /// Messages taken whose memory the kernel still reads.
     unreleased: u32,
     /// What the peer had acknowledged when the connection ended.
@@ -163,23 +166,24 @@ impl Link {
             listening: false,
             zero_copy,
             copied: 0,
-            may_lend: false,
-            lends: false,
+            may_lend: None,
+            loan: None,
             unreleased: 0,
             acknowledged_at_end: 0,
             wire: Wire::default(),
         })
     }
 
-    /// For a target whose answer shows that it has read all of a message: where it is on this host, messages are
-    /// lent to it. When such a connection breaks, the memory of all that it had no answer to is to be detached.
-    pub fn lend<R: NetRing>(&mut self, ring: &mut R) {
-        (self.may_lend, self.lends) = (true, self.tls.is_none() && ring.can_lend(self.file));
+    /// Where the target is on this host, messages are lent to it. Until they are taken back: if its answer shows that it
+    /// has read all of a message, and the memory of all that it had no answer to is detached when the connection breaks.
+    pub fn lend<R: NetRing>(&mut self, ring: &mut R, loan: Loan) {
+        let lends = self.tls.is_none() && ring.can_lend(self.file, loan);
+        (self.may_lend, self.loan) = (Some(loan), lends.then_some(loan));
     }
 
     /// Messages may be lent on this connection.
     pub fn lends(&self) -> bool {
-        self.lends
+        self.loan.is_some()
     }
 
     /// A new connection in place of one that broke.
@@ -189,8 +193,8 @@ impl Link {
         (self.state, self.tls) = (State::Up, tls);
         (self.received, self.unopened, self.farewell) = (0, 0, None);
         self.wire.reconnects += 1;
-        if self.may_lend {
-            self.lend(ring);
+        if let Some(loan) = self.may_lend {
+            self.lend(ring, loan);
         }
         Ok(())
     }
@@ -238,17 +242,17 @@ impl Link {
     /// Sends both pieces as one message, which `tag` names. The link is up and idle, and no message of that tag is
     /// unreleased.
     pub fn send<R: NetRing>(&mut self, ring: &mut R, pieces: [Piece; 2], tag: u32) {
-        self.start(ring, Outgoing::new(tag, pieces, false));
+        self.start(ring, Outgoing::new(tag, pieces, None));
     }
 
     /// The same, copied by the kernel: its memory is free when it is sent.
     pub fn send_copied<R: NetRing>(&mut self, ring: &mut R, pieces: [Piece; 2], tag: u32) {
-        self.start(ring, Outgoing { copied: true, ..Outgoing::new(tag, pieces, false) });
+        self.start(ring, Outgoing { copied: true, ..Outgoing::new(tag, pieces, None) });
     }
 
-    /// The same; on a link that lends, this message may be lent.
+    /// The same; on a link that lends, this message may be lent. For good: only its second piece is, which never changes.
     pub fn send_in_place<R: NetRing>(&mut self, ring: &mut R, pieces: [Piece; 2], tag: u32) {
-        self.start(ring, Outgoing::new(tag, pieces, self.lends));
+        self.start(ring, Outgoing::new(tag, pieces, self.loan));
     }
 
     fn start<R: NetRing>(&mut self, ring: &mut R, outgoing: Outgoing) {
@@ -265,9 +269,10 @@ impl Link {
     fn push<R: NetRing>(&mut self, ring: &mut R) {
         let token = self.token(self.outgoing.as_ref().map_or(0, |outgoing| outgoing.tag), true);
         let Some(outgoing) = &mut self.outgoing else { return };
-        let means = if outgoing.lendable && outgoing.bytes() - outgoing.taken >= R::LENT_BYTES_MIN {
-            Means::Lend
-        } else if self.zero_copy && !self.lends && !outgoing.copied && ring.has_zero_copy() {
+        let is_long = outgoing.bytes() - outgoing.taken >= R::LENT_BYTES_MIN;
+        let means = if let Some(loan) = outgoing.loan.filter(|_| is_long) {
+            Means::Lend(loan)
+        } else if self.zero_copy && self.loan.is_none() && !outgoing.copied && ring.has_zero_copy() {
             Means::ZeroCopy
         } else {
             Means::Copy
@@ -276,7 +281,7 @@ impl Link {
             None => outgoing.rest(match means {
                 Means::Copy if ring.lends() => COPIED_BYTES_MAX_BESIDE_LENT,
                 Means::Copy => COPIED_BYTES_MAX,
-                Means::ZeroCopy | Means::Lend => usize::MAX,
+                Means::ZeroCopy | Means::Lend(_) => usize::MAX,
             }),
             Some(tls) => {
                 if outgoing.sealed.is_empty() {
@@ -357,13 +362,13 @@ impl Link {
     fn sent<R: NetRing>(&mut self, ring: &mut R, completion: Completion) -> Event {
         let held = completion.progress == Progress::Taken;
         let Some(outgoing) = &mut self.outgoing else { return Event::Nothing };
-        outgoing.lent |= completion.progress == Progress::Lent;
+        let loan = outgoing.loan.filter(|_| completion.progress == Progress::Lent);
+        outgoing.lent |= loan == Some(Loan::TakenBack);
         if completion.result > 0 {
             let bytes = completion.result as usize;
             self.wire.bytes += bytes as u64;
-            self.wire.lent_bytes += if completion.progress == Progress::Lent { bytes as u64 } else { 0 };
             if self.tls.is_none() {
-                outgoing.taken += bytes;
+                self.wire.lent_bytes += outgoing.took(bytes, loan) as u64;
             } else {
                 outgoing.sealed.start += bytes;
                 if outgoing.sealed.is_empty() {

@@ -2,9 +2,9 @@
 //!
 //! On a connection within this host the very pages lie in the peer's queue until it has read them, whatever its TCP
 //! acknowledged. So the owner of the memory leaves them alone until the peer's answer shows that it has read
-//! everything, or puts other pages in their place.
+//! everything, or puts other pages in their place; or it lends only what it never changes.
 
-use super::ring::{FileSlot, rest};
+use super::ring::{FileSlot, Loan, rest};
 use super::{pipe, process};
 use crate::base::within_host::is_within_host;
 use std::fs::File;
@@ -48,22 +48,22 @@ impl Lender {
 
     /// Sends both pieces as one message, as far as the socket has room. The next call is about what this one left, of
     /// which some may be on its way already: after an error there are no more but errors.
-    pub fn send_nowait(&mut self, socket: BorrowedFd<'_>, pieces: [&[u8]; 2]) -> io::Result<usize> {
+    pub fn send_nowait(&mut self, socket: BorrowedFd<'_>, pieces: [&[u8]; 2], loan: Loan) -> io::Result<usize> {
         if let Some(errno) = self.failed {
             return Err(io::Error::from_raw_os_error(errno));
         }
         // Only a socket that does not block as a whole makes a splice into it return.
         set_nonblocking(socket, true)?;
-        let sent = self.send_all(socket, pieces);
+        let sent = self.send_all(socket, pieces, loan);
         set_nonblocking(socket, false)?;
         sent
     }
 
-    fn send_all(&mut self, socket: BorrowedFd<'_>, pieces: [&[u8]; 2]) -> io::Result<usize> {
+    fn send_all(&mut self, socket: BorrowedFd<'_>, pieces: [&[u8]; 2], loan: Loan) -> io::Result<usize> {
         let all = pieces[0].len() + pieces[1].len();
         let mut taken = 0;
         while taken < all {
-            let stopped = match self.fill(pieces, taken + self.inside) {
+            let stopped = match self.fill(pieces, taken + self.inside, loan) {
                 Ok(()) => self.drain(socket, taken + self.inside < all),
                 Err(error) => Err(error),
             };
@@ -82,17 +82,32 @@ impl Lender {
     }
 
     /// Puts what the pipe has room for behind what is inside.
-    fn fill(&mut self, pieces: [&[u8]; 2], from: usize) -> io::Result<()> {
+    fn fill(&mut self, pieces: [&[u8]; 2], from: usize, loan: Loan) -> io::Result<()> {
         let [first, second] = rest(&pieces.map(|piece| 0..piece.len()), from);
         if first.is_empty() && second.is_empty() {
             return Ok(());
         }
-        match pipe::lend_nowait(self.entry.as_fd(), [&pieces[0][first], &pieces[1][second]]) {
-            Ok(bytes) => self.inside += bytes,
-            Err(error) if error.kind() == ErrorKind::WouldBlock && self.inside > 0 => {}
-            Err(error) => return Err(error),
+        let (first, second, mut lent) = (&pieces[0][first], &pieces[1][second], true);
+        if loan == Loan::ForGood && !first.is_empty() {
+            let wrote = pipe::write(self.entry.as_fd(), first);
+            lent = self.put(wrote)? == first.len() && !second.is_empty();
+        }
+        if lent {
+            let first = if loan == Loan::ForGood { &[] } else { first };
+            let lent = pipe::lend_nowait(self.entry.as_fd(), [first, second]);
+            self.put(lent)?;
         }
         Ok(())
+    }
+
+    /// So much went into the pipe, which may have been full.
+    fn put(&mut self, bytes: io::Result<usize>) -> io::Result<usize> {
+        let bytes = match bytes {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && self.inside > 0 => 0,
+            bytes => bytes?,
+        };
+        self.inside += bytes;
+        Ok(bytes)
     }
 
     /// Passes on what the socket has room for.
@@ -153,7 +168,7 @@ impl Lenders {
 #[cfg(test)]
 mod tests {
     use crate::sys::region::Region;
-    use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Progress, Ring, Wait};
+    use crate::sys::ring::{Completion, FileSlot, Loan, Means, NetRing, Progress, Ring, Wait};
     use crate::sys::syscalls::Syscalls;
     use crate::sys::uring::Uring;
     use std::fs::File;
@@ -175,7 +190,7 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let slot = ring.install(File::from(OwnedFd::from(client))).unwrap();
         ring.memory().iter_mut().enumerate().for_each(|(at, byte)| *byte = (at % 251) as u8);
-        assert!(ring.can_lend(slot));
+        assert!(ring.can_lend(slot, Loan::TakenBack));
         (slot, listener.accept().unwrap().0)
     }
 
@@ -191,7 +206,7 @@ mod tests {
 
     fn lend<R: NetRing>(ring: &mut R, slot: FileSlot, pieces: [Range<usize>; 2]) {
         let bytes = pieces[0].len() + pieces[1].len();
-        assert!(ring.send(slot, pieces, Means::Lend, 7) && ring.in_flight() == 1);
+        assert!(ring.send(slot, pieces, Means::Lend(Loan::TakenBack), 7) && ring.in_flight() == 1);
         assert_eq!(answered(ring, 7), Completion { token: 7, result: bytes as i32, progress: Progress::Lent });
         assert_eq!(ring.in_flight(), 0);
     }
@@ -246,16 +261,46 @@ mod tests {
         until_detached(syscalls);
     }
 
+    fn for_good<R: NetRing>(mut ring: R) {
+        let (slot, mut peer) = connected(&mut ring);
+        assert!(ring.can_lend(slot, Loan::ForGood));
+        let (copied, lent) = (100..700, 5000..105_000);
+        assert!(ring.send(slot, [copied.clone(), lent.clone()], Means::Lend(Loan::ForGood), 7));
+        let done = Completion { token: 7, result: (copied.len() + lent.len()) as i32, progress: Progress::Lent };
+        assert_eq!(answered(&mut ring, 7), done);
+        ring.memory()[copied.clone()].fill(255);
+        ring.memory()[lent.clone()].fill(254);
+        let first = read(&mut peer, copied.len());
+        assert!(first.into_iter().eq(copied.map(|at| (at % 251) as u8)), "the first piece was lent");
+        assert!(read(&mut peer, lent.len()).into_iter().all(|byte| byte == 254), "the second piece was copied");
+        // More than a pipe holds, of a first piece as well.
+        let pieces = [0..REGION_BYTES / 8, REGION_BYTES / 4..REGION_BYTES / 2];
+        ring.memory().fill(1);
+        let bytes = pieces[0].len() + pieces[1].len();
+        let reader = std::thread::spawn(move || read(&mut peer, bytes));
+        assert!(ring.send(slot, pieces, Means::Lend(Loan::ForGood), 8));
+        assert_eq!(answered(&mut ring, 8).result, bytes as i32);
+        assert!(reader.join().unwrap().into_iter().all(|byte| byte == 1));
+    }
+
+    #[test]
+    fn of_what_is_lent_for_good_the_first_piece_is_copied() {
+        let (uring, syscalls) = rings();
+        assert!(!uring.lends(), "nothing of it is detached");
+        for_good(uring);
+        for_good(syscalls);
+    }
+
     fn a_peer_that_goes<R: NetRing>(mut ring: R) {
         let (slot, peer) = connected(&mut ring);
-        assert!(ring.send(slot, [0..REGION_BYTES, 0..0], Means::Lend, 7));
+        assert!(ring.send(slot, [0..REGION_BYTES, 0..0], Means::Lend(Loan::TakenBack), 7));
         ring.enter(Wait::No).unwrap();
         assert_eq!((ring.completion(), ring.in_flight()), (None, 1), "nobody reads");
         ring.shut_down(slot);
         drop(peer);
         let done = answered(&mut ring, 7);
         assert!(done.progress == Progress::Lent && done.result < REGION_BYTES as i32, "{done:?}");
-        assert!(ring.send(slot, [0..100_000, 0..0], Means::Lend, 9));
+        assert!(ring.send(slot, [0..100_000, 0..0], Means::Lend(Loan::TakenBack), 9));
         assert!(answered(&mut ring, 9).result < 0);
     }
 
@@ -273,7 +318,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let slot = ring.install(File::from(OwnedFd::from(client))).unwrap();
-        assert!(!ring.can_lend(slot));
+        assert!(!ring.can_lend(slot, Loan::TakenBack));
         assert!(!Uring::new(region(), 8, 2).unwrap().zero_copy(false).has_zero_copy());
     }
 }

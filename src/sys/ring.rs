@@ -127,8 +127,17 @@ pub enum Means {
     Copy,
     /// Read in place until the second answer.
     ZeroCopy,
-    /// Read in place until the peer is done with them, or until [`NetRing::detach`]. See [`NetRing::can_lend`].
-    Lend,
+    /// Read in place, see [`NetRing::can_lend`].
+    Lend(Loan),
+}
+
+/// For how long memory is lent to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loan {
+    /// Until the peer is done with it, or until [`NetRing::detach`].
+    TakenBack,
+    /// For good: the bytes never change. Only the second piece is lent, the first one is copied.
+    ForGood,
 }
 
 /// A ring that also serves connected sockets, which `install` takes like files.
@@ -151,11 +160,11 @@ pub trait NetRing: Ring {
 
     /// Whether memory can be lent to the peer at the other end of a connection, and makes ready for it. A zero-copy
     /// send to such a peer would be a copy.
-    fn can_lend(&mut self, _slot: FileSlot) -> bool {
+    fn can_lend(&mut self, _slot: FileSlot, _loan: Loan) -> bool {
         false
     }
 
-    /// Whether memory is lent here, so that it may be detached: nobody else may read it then.
+    /// Whether memory is lent here that may be detached: nobody else may read it then.
     fn lends(&self) -> bool {
         false
     }

@@ -27,7 +27,7 @@ use engine::base::fatal::{Exit, Fatal};
 use engine::connect::dial::Dialed;
 use engine::connect::dialer::{Answer, Clerk, DialOrder};
 use engine::sys::allocation::uncounted;
-use engine::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Progress, Ring, Wait};
+use engine::sys::ring::{Completion, FileSlot, Loan, Means, NetRing, Piece, Progress, Ring, Wait};
 use peer::Peer;
 use socket::{Env, NetFaults, Receiving, Sending, Socket, Told, joined};
 use std::collections::{BTreeMap, VecDeque};
@@ -343,7 +343,7 @@ impl<P: Peer> NetRing for SimNet<P> {
         assert!(means != Means::ZeroCopy || !socket.lacked_memory, "zero copy again where there is no memory for it");
         let disappointed = self.copied[slot.0 as usize] == COPIED_IN_A_ROW_MAX;
         assert!(means != Means::ZeroCopy || !disappointed, "zero copy again where it is always a copy");
-        assert!(means != Means::Lend || self.faults.lends, "memory is lent that cannot be");
+        assert!(!matches!(means, Means::Lend(_)) || self.faults.lends, "memory is lent that cannot be");
         self.sends.zero_copy += u64::from(means == Means::ZeroCopy);
         self.sends.copied += u64::from(means == Means::Copy);
         self.sends.disappointed += u64::from(disappointed);
@@ -362,7 +362,7 @@ impl<P: Peer> NetRing for SimNet<P> {
         self.faults.zero_copy
     }
 
-    fn can_lend(&mut self, _slot: FileSlot) -> bool {
+    fn can_lend(&mut self, _slot: FileSlot, _loan: Loan) -> bool {
         self.faults.lends
     }
 

@@ -318,8 +318,9 @@ pub const KEYS: &[Key] = &[
     key(Io, "zero-copy", Kind::Choice(&["auto", "off"]), "").says(
         "auto",
         "off",
-        "auto: sockets read the ring in place where that saves the copy, and a Kafka broker on this host where it costs the \
-         core less than copying; what a core with such a broker sends to others is copied. off: always copied.",
+        "auto: sockets read the ring in place where that saves the copy, and an HTTP server or a Kafka broker on this host \
+         where it costs the core less than copying; what a core with such a broker sends to others is copied. off: always \
+         copied.",
     ),
     key(Io, "direct", AUTO_ON_OFF, "").says(
         "auto",

@@ -63,7 +63,7 @@ impl Connection {
         let random = SplitMix64::seed_from_u64(options.seed ^ link.owner().1 as u64);
         let places = options.pipeline + 1;
         for place in 0..places {
-            let start = heads.start + place * options.head.bytes_max();
+            let start = heads.start + place * options.head_bytes();
             options.head.bake(&mut ring.memory()[start..]);
         }
         Self {
@@ -163,7 +163,7 @@ impl Connection {
             crc32c,
         };
         delivery.head = self.free_heads.pop().expect("room was asked for");
-        let start = self.heads.start + delivery.head * options.head.bytes_max();
+        let start = self.heads.start + delivery.head * options.head_bytes();
         let head = start..start + options.head.bytes();
         if self.baked[delivery.head] != options.head.version() {
             self.baked[delivery.head] = options.head.version();
@@ -172,7 +172,16 @@ impl Connection {
         options.head.write(&mut ring.memory()[head.clone()], &stamps);
         delivery.attempts += 1;
         (delivery.sent_ns, delivery.whole, delivery.held) = (now_ns, false, true);
-        self.link.send(ring, [head, body], delivery.slot);
+        let stamped = payload.stamped_bytes(block.records).filter(|_| options.lends && !delivery.in_buffer);
+        match stamped.filter(|_| self.link.lends()) {
+            // What is stamped goes with the head: behind it the body stays as it is for ever.
+            Some(stamped) => {
+                let fixed = body.start + stamped;
+                ring.memory().copy_within(body.start..fixed, head.end);
+                self.link.send_in_place(ring, [head.start..head.end + stamped, fixed..body.end], delivery.slot);
+            }
+            None => self.link.send(ring, [head, body], delivery.slot),
+        }
         self.link.listen(ring);
         self.deliveries.push_back(delivery);
     }

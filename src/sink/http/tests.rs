@@ -26,6 +26,7 @@ fn last_use_of_closed(is_asked: bool, says: &str) -> LastUse {
         pipeline: 1,
         summed: false,
         tls: false,
+        lends: false,
         refused_by: None,
         request_timeout_ns: u64::MAX,
         retry: RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 },

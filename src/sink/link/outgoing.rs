@@ -1,7 +1,7 @@
 //! A message between its offer and the kernel's taking all of it.
 
 use crate::connect::tls::{TlsError, TlsSession};
-use crate::sys::ring::{Piece, rest};
+use crate::sys::ring::{Loan, Piece, rest};
 use std::ops::Range;
 
 /// A message on its way.
@@ -11,10 +11,10 @@ pub struct Outgoing {
     pub pieces: [Piece; 2],
     pub taken: usize,
     /// The peer may read it in place.
-    pub lendable: bool,
+    pub loan: Option<Loan>,
     /// Its memory is wanted again at once.
     pub copied: bool,
-    /// The peer reads some of it in place.
+    /// The peer reads some of it in place that is to be left alone.
     pub lent: bool,
     /// Over TLS: what is sealed of it and not gone, and how many plain bytes that is.
     pub sealed: Range<usize>,
@@ -25,13 +25,24 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    pub fn new(tag: u32, pieces: [Piece; 2], lendable: bool) -> Self {
+    pub fn new(tag: u32, pieces: [Piece; 2], loan: Option<Loan>) -> Self {
         let (sealed, submitted, zero_copy, copied, lent) = (0..0, false, false, false, false);
-        Self { tag, pieces, taken: 0, lendable, copied, lent, sealed, sealed_plain: 0, submitted, zero_copy }
+        Self { tag, pieces, taken: 0, loan, copied, lent, sealed, sealed_plain: 0, submitted, zero_copy }
     }
 
     pub fn bytes(&self) -> usize {
         self.pieces[0].len() + self.pieces[1].len()
+    }
+
+    /// The kernel has taken so many bytes; how many of them the peer reads in place.
+    pub fn took(&mut self, bytes: usize, loan: Option<Loan>) -> usize {
+        let copied = self.pieces[0].len().saturating_sub(self.taken).min(bytes);
+        self.taken += bytes;
+        match loan {
+            None => 0,
+            Some(Loan::TakenBack) => bytes,
+            Some(Loan::ForGood) => bytes - copied,
+        }
     }
 
     /// What the kernel has not taken, at most `most` bytes.
@@ -39,7 +50,9 @@ impl Outgoing {
         let [first, second] = rest(&self.pieces, self.taken);
         let first = first.start..first.end.min(first.start.saturating_add(most));
         let second = second.start..second.end.min(second.start.saturating_add(most - first.len()));
-        if first.is_empty() { [second.clone(), second.end..second.end] } else { [first, second] }
+        // Of what is lent for good the first piece alone is copied.
+        let as_it_is = !first.is_empty() || self.loan == Some(Loan::ForGood);
+        if as_it_is { [first, second] } else { [second.clone(), second.end..second.end] }
     }
 }
 

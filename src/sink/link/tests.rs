@@ -221,7 +221,7 @@ fn a_copied_send_on_a_ring_that_lends_never_gets_a_worker() {
     let mut ring = Uring::new(Region::map_unreserved(2 << 20).unwrap(), 8, 2).unwrap().zero_copy(true);
     let dialed = Dialed { stream, tls: None, peer_address, expires: None };
     let mut link = Link::open(&mut ring, (0, 0), dialed, Area::cut(0, INBOX_BYTES, false)).unwrap();
-    link.lend(&mut ring);
+    link.lend(&mut ring, Loan::TakenBack);
     assert!(link.lends());
     let (start, end) = (INBOX_BYTES, INBOX_BYTES + MESSAGE_BYTES);
     link.send_copied(&mut ring, [start..start + 100, start + 100..end], TAG);
@@ -261,7 +261,7 @@ fn a_link_that_cannot_lend_copies_once_another_one_on_its_ring_lends() {
     };
     // Where the kernel can, it reads the memory in place.
     let _before = send(&mut ring);
-    lending.lend(&mut ring);
+    lending.lend(&mut ring, Loan::TakenBack);
     assert!(lending.lends());
     assert_eq!(send(&mut ring), Event::Sent { tag: TAG, memory: Memory::Free });
 }
@@ -313,6 +313,7 @@ fn a_connection_with_worn_keys_is_replaced_in_order() {
         pipeline: 1,
         summed: false,
         tls: true,
+        lends: false,
         refused_by: None,
         request_timeout_ns: u64::MAX,
         retry: RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 },

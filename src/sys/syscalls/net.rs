@@ -1,14 +1,14 @@
 //! Sockets of the plain back end: sends are tried at once, what could not be done waits in `poll`.
 
 use super::Syscalls;
-use crate::sys::ring::{Completion, FileSlot, Means, NetRing, Piece, Progress, Ring, Wait, negated_errno, rest};
+use crate::sys::ring::{Completion, FileSlot, Loan, Means, NetRing, Piece, Progress, Ring, Wait, negated_errno, rest};
 use crate::sys::socket::{self, Interest, Waiter};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::fd::AsFd;
 
 enum Operation {
-    Send { pieces: [Piece; 2], taken: usize, lent: bool },
+    Send { pieces: [Piece; 2], taken: usize, lent: Option<Loan> },
     Receive { range: Range<usize> },
 }
 
@@ -74,7 +74,7 @@ impl Syscalls {
             match answer {
                 Some(result) => {
                     let Job { ref operation, token, .. } = self.net.jobs[at];
-                    let lent = matches!(operation, Operation::Send { lent: true, .. });
+                    let lent = matches!(operation, Operation::Send { lent: Some(_), .. });
                     self.done.push_back(Completion {
                         progress: if lent { Progress::Lent } else { Progress::Last },
                         token,
@@ -104,8 +104,8 @@ impl Syscalls {
                 while *taken < all {
                     let bytes = self.region.bytes();
                     let left = rest(pieces, *taken).map(|piece| &bytes[piece]);
-                    let sent = match self.lenders.get(job.slot).filter(|_| *lent) {
-                        Some(lender) => lender.send_nowait(socket, left),
+                    let sent = match lent.and_then(|loan| Some((loan, self.lenders.get(job.slot)?))) {
+                        Some((loan, lender)) => lender.send_nowait(socket, left, loan),
                         None => socket::send_nowait(socket, left),
                     };
                     match sent {
@@ -130,7 +130,7 @@ fn answer(result: io::Result<usize>) -> Option<i32> {
 
 impl NetRing for Syscalls {
     fn send(&mut self, slot: FileSlot, pieces: [Piece; 2], means: Means, token: u64) -> bool {
-        let lent = means == Means::Lend;
+        let lent = if let Means::Lend(loan) = means { Some(loan) } else { None };
         self.push_job(Job { slot, operation: Operation::Send { pieces, taken: 0, lent }, token, waits: false })
     }
 
@@ -142,7 +142,7 @@ impl NetRing for Syscalls {
         false
     }
 
-    fn can_lend(&mut self, slot: FileSlot) -> bool {
+    fn can_lend(&mut self, slot: FileSlot, _loan: Loan) -> bool {
         self.may_lend && self.lenders.make(slot, self.files.get(slot).as_fd())
     }
 

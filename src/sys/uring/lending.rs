@@ -2,7 +2,7 @@
 
 use super::Uring;
 use crate::sys::lend::Lenders;
-use crate::sys::ring::{Completion, FileSlot, Piece, Progress, negated_errno, rest};
+use crate::sys::ring::{Completion, FileSlot, Loan, Piece, Progress, negated_errno, rest};
 use io_uring::{opcode, types::Fixed};
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -14,6 +14,7 @@ const WATCH: u64 = u64::MAX << 32;
 struct Job {
     slot: FileSlot,
     pieces: [Piece; 2],
+    loan: Loan,
     taken: usize,
     token: u64,
     /// Its socket has no room and is watched.
@@ -22,6 +23,8 @@ struct Job {
 
 pub struct Lending {
     pub lenders: Lenders,
+    /// Something that is lent may be detached.
+    pub detaches: bool,
     jobs: Vec<Job>,
     pub done: VecDeque<Completion>,
 }
@@ -29,7 +32,7 @@ pub struct Lending {
 impl Lending {
     pub fn new(depth: usize) -> Self {
         let (jobs, done) = (Vec::with_capacity(depth), VecDeque::with_capacity(depth));
-        Self { lenders: Lenders::default(), jobs, done }
+        Self { lenders: Lenders::default(), detaches: false, jobs, done }
     }
 
     /// True: the token is that of a watch, whose socket has room now, or has ended.
@@ -44,8 +47,8 @@ impl Lending {
 }
 
 impl Uring {
-    pub(super) fn lend(&mut self, slot: FileSlot, pieces: [Piece; 2], token: u64) {
-        self.lending.jobs.push(Job { slot, pieces, taken: 0, token, waits: false });
+    pub(super) fn lend(&mut self, slot: FileSlot, pieces: [Piece; 2], loan: Loan, token: u64) {
+        self.lending.jobs.push(Job { slot, pieces, loan, taken: 0, token, waits: false });
         self.in_flight += 1;
     }
 
@@ -75,7 +78,7 @@ impl Uring {
         let lender = lenders.get(job.slot).expect("what is lent has a lender");
         let all = job.pieces[0].len() + job.pieces[1].len();
         while job.taken < all {
-            match lender.send_nowait(socket, rest(&job.pieces, job.taken).map(|piece| &bytes[piece])) {
+            match lender.send_nowait(socket, rest(&job.pieces, job.taken).map(|piece| &bytes[piece]), job.loan) {
                 Ok(sent) => job.taken += sent,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                     job.waits = true;

@@ -1,7 +1,7 @@
 //! Sends and receives of the io_uring back end.
 
 use super::Uring;
-use crate::sys::ring::{FileSlot, Means, NetRing, Piece, Ring, Wait};
+use crate::sys::ring::{FileSlot, Loan, Means, NetRing, Piece, Ring, Wait};
 use io_uring::types::Fixed;
 use io_uring::{IoUring, Probe, opcode};
 use std::fs::File;
@@ -60,7 +60,7 @@ impl Uring {
         if self.deferred { POLL_FIRST } else { 0 }
     }
 
-    /// For a ring that lends: a zero-copy send on another connection could read what is detached meanwhile. Without
+    /// For a ring that takes back what it lends: a zero-copy send on another connection could read what is detached meanwhile. Without
     /// such sends registered memory is of no use, and it would keep the pages that detaching replaces.
     fn lend_only_or_copy(&mut self) {
         self.zero_copy = false;
@@ -96,8 +96,8 @@ impl NetRing for Uring {
         if self.in_flight >= self.depth {
             return false;
         }
-        if means == Means::Lend {
-            self.lend(slot, pieces, token);
+        if let Means::Lend(loan) = means {
+            self.lend(slot, pieces, loan, token);
             return true;
         }
         let buffer = self.buffer_of(&pieces[0]);
@@ -138,16 +138,17 @@ impl NetRing for Uring {
         self.zero_copy
     }
 
-    fn can_lend(&mut self, slot: FileSlot) -> bool {
+    fn can_lend(&mut self, slot: FileSlot, loan: Loan) -> bool {
         let lends = self.may_lend && self.lending.lenders.make(slot, self.files[slot.0 as usize].as_fd());
-        if lends {
+        if lends && loan == Loan::TakenBack {
+            self.lending.detaches = true;
             self.lend_only_or_copy();
         }
         lends
     }
 
     fn lends(&self) -> bool {
-        !self.lending.lenders.is_empty()
+        self.lending.detaches
     }
 
     fn detach(&mut self, range: Range<usize>) {
@@ -213,7 +214,7 @@ mod tests {
         let zero_copy = std::mem::replace(&mut ring.zero_copy, false);
         assert!(!ring.lends(), "it may, but has nobody to lend to");
         ring.zero_copy = zero_copy;
-        assert!(ring.can_lend(slot) && ring.lends());
+        assert!(ring.can_lend(slot, Loan::TakenBack) && ring.lends());
         assert!(!ring.has_zero_copy() && !ring.registered());
         let again = ring.ring.submitter().unregister_buffers().unwrap_err();
         assert_eq!(again.raw_os_error(), Some(libc::ENXIO), "the kernel has none any more");
@@ -226,7 +227,7 @@ mod tests {
         let registered = ring.registered();
         assert!(ring.receive(slot, 0..8, 1));
         ring.enter(Wait::No).unwrap();
-        assert!(ring.can_lend(slot));
+        assert!(ring.can_lend(slot, Loan::TakenBack));
         assert!(!ring.has_zero_copy() && ring.registered() == registered);
     }
 

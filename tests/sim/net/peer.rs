@@ -3,7 +3,7 @@
 use crate::chance::Chance;
 use crate::world::RUN_ID_HASH;
 use engine::record::{HEADER_BYTES, Header, is_intact};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a peer has to say.
 #[derive(Default)]
@@ -36,21 +36,33 @@ pub trait Peer {
 
 /// How often each record was accepted, by lane and sequence.
 #[derive(Debug, Default)]
-pub struct Accepted(BTreeMap<(u32, u64), u32>);
+pub struct Accepted {
+    times: BTreeMap<(u32, u64), u32>,
+    /// The peer said so before it had them.
+    promised: BTreeSet<(u32, u64)>,
+}
 
 impl Accepted {
     pub fn times(&self, lane: usize, sequence: u64) -> u32 {
-        self.0.get(&(lane as u32, sequence)).copied().unwrap_or(0)
+        self.times.get(&(lane as u32, sequence)).copied().unwrap_or(0)
+    }
+
+    pub fn is_promised(&self, lane: usize, sequence: u64) -> bool {
+        self.promised.contains(&(lane as u32, sequence))
+    }
+
+    pub fn promise(&mut self, lane: u32, sequence: u64) {
+        self.promised.insert((lane, sequence));
     }
 
     pub fn add(&mut self, lane: u32, sequence: u64) {
-        *self.0.entry((lane, sequence)).or_default() += 1;
+        *self.times.entry((lane, sequence)).or_default() += 1;
     }
 
     /// The largest sequence of a lane, and one more.
     pub fn end(&self, lane: usize) -> u64 {
         let lane = lane as u32;
-        self.0.range((lane, 0)..=(lane, u64::MAX)).next_back().map_or(0, |((_, sequence), _)| sequence + 1)
+        self.times.range((lane, 0)..=(lane, u64::MAX)).next_back().map_or(0, |((_, sequence), _)| sequence + 1)
     }
 }
 

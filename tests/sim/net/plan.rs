@@ -73,6 +73,7 @@ impl NetPlan {
             refuses: chance.one_in(2),
             hangs_one_in: chance.pick(&[0, 0, 60]),
             partly_one_in: chance.pick(&[0, 15]),
+            hasty_one_in: chance.pick(&[0, 0, 3]),
         };
         let target = NetTarget::Http {
             pipeline: chance.pick(&[1, 1, 2, 4]) as usize,

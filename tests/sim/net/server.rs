@@ -17,6 +17,8 @@ pub struct Manners {
     pub hangs_one_in: u64,
     /// One of so many is answered with 200 and, in the body, that not all of it was taken.
     pub partly_one_in: u64,
+    /// One of so many looks at a request whose body is not all there accepts it, as it is.
+    pub hasty_one_in: u64,
 }
 
 /// What such a body has, in two chunks.
@@ -41,6 +43,8 @@ pub struct Server {
     first: BTreeMap<(u32, u64), Vec<u8>>,
     lanes: BTreeMap<usize, u32>,
     hanging: Vec<usize>,
+    /// Of connections whose next request has its answer: where that ends.
+    hasty: BTreeMap<usize, u64>,
     /// What it answered whole requests with, and those it did not wait for: by lane and status.
     pub answers: BTreeMap<u32, BTreeMap<u16, u64>>,
     /// Those of them that were for a part only, by lane.
@@ -77,6 +81,7 @@ impl Server {
             first: BTreeMap::new(),
             lanes: BTreeMap::new(),
             hanging: Vec::new(),
+            hasty: BTreeMap::new(),
             answers: BTreeMap::new(),
             partly: BTreeMap::new(),
             repeated: 0,
@@ -120,6 +125,15 @@ impl Server {
         let Some(status) = text.strip_prefix("HTTP/1.1 ") else { return };
         let status = status[..3].parse().expect("three digits");
         *self.answers.entry(lane).or_default().entry(status).or_default() += 1;
+    }
+
+    /// Answers a request of which it has read the head.
+    fn accept_unread(&mut self, id: usize, range: (u64, u64), answers_from: u64, reply: &mut Reply) {
+        let (lane, words) = (self.lanes[&id], "HTTP/1.1 204 No Content\r\n\r\n");
+        self.note(lane, words);
+        reply.bytes.extend(words.bytes());
+        self.hasty.insert(id, answers_from + reply.bytes.len() as u64);
+        (range.0..range.1).for_each(|sequence| self.accepted.promise(lane, sequence));
     }
 
     /// Answers one whole request.
@@ -204,8 +218,13 @@ impl Peer for Server {
             let Some(head) = Head::read(unread) else { break };
             let length = head.number("Content-Length").expect("each request has a length") as usize;
             let whole = head.bytes + length;
+            let first = head.number("X-Sequence").expect("each request says it");
+            let range = (first, first + head.number("X-Record-Count").unwrap_or(1));
             if unread.len() < whole {
-                if self.manners.refuses && chance.one_in(150) {
+                if !self.hasty.contains_key(&id) && chance.one_in(self.manners.hasty_one_in) {
+                    self.accept_unread(id, range, answers_from, &mut reply);
+                }
+                if self.manners.refuses && !self.hasty.contains_key(&id) && chance.one_in(150) {
                     let words = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
                     self.note(self.lanes[&id], words);
                     reply.bytes.extend(words.bytes());
@@ -215,6 +234,10 @@ impl Peer for Server {
             }
             let request: Vec<u8> = unread.drain(..whole).collect();
             let range = self.check(self.lanes[&id], &request);
+            if let Some(answer_ends_at) = self.hasty.remove(&id) {
+                self.accept(self.lanes[&id], range, id, answer_ends_at);
+                continue;
+            }
             self.answer(id, range, chance, answers_from, &mut reply);
         }
         reply

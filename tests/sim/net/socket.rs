@@ -5,7 +5,7 @@
 
 use super::peer::{Peer, Reply, Then};
 use crate::chance::Chance;
-use engine::sys::ring::{Completion, Means, Piece, Progress};
+use engine::sys::ring::{self, Completion, Means, Piece, Progress};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -270,13 +270,14 @@ impl Socket {
         // A send that failed may have its second answer too, or not.
         let lends = sending.means == Means::ZeroCopy && (result > 0 || env.chance.one_in(2));
         let progress = match sending.means {
-            Means::Lend => Progress::Lent,
+            Means::Lend(_) => Progress::Lent,
             Means::ZeroCopy if lends => Progress::Taken,
             Means::ZeroCopy | Means::Copy => Progress::Last,
         };
         if progress == Progress::Lent && sending.taken > 0 {
             let first = sending.pieces[0].len().min(sending.taken);
-            let parts = [(&sending.pieces[0], 0, first), (&sending.pieces[1], first, sending.taken - first)];
+            let lent = if sending.means == Means::Lend(ring::Loan::ForGood) { 0 } else { first };
+            let parts = [(&sending.pieces[0], 0, lent), (&sending.pieces[1], first, sending.taken - first)];
             let part = |(piece, at, bytes): (&Piece, usize, usize)| {
                 (piece.start..piece.start + bytes, sending.bytes[at..at + bytes].to_vec())
             };

@@ -40,7 +40,10 @@ fn check<P>(plan: &NetPlan, run: &NetOutcome<P>, accepted: &Accepted, promise: P
             let place = format!("lane {lane}, record {sequence}: {fate:?}, accepted {times} times");
             assert!(times <= 1 || !promise.once, "{place}");
             match fate {
-                Some(Fate::Produced) => assert!(times > 0 || !promise.confirmed, "{place}"),
+                Some(Fate::Produced) => {
+                    let is_promised = accepted.is_promised(lane, sequence as u64);
+                    assert!(times > 0 || is_promised || !promise.confirmed, "{place}");
+                }
                 Some(Fate::Failed(_) | Fate::NotSent) => assert_eq!(times, 0, "{place}"),
                 // What nothing was said of is uncertain in the books.
                 Some(Fate::Uncertain(_)) | None => {}

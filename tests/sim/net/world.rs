@@ -88,6 +88,7 @@ fn http_options(plan: &NetPlan, at: usize) -> http::Options {
         pipeline,
         summed,
         tls: false,
+        lends: true,
         refused_by: (manners.partly_one_in > 0).then(|| Arc::new(Sought::new(PARTLY.as_bytes()))),
         request_timeout_ns: plan.request_timeout_ns,
         retry: plan.retry,

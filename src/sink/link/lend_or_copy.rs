@@ -1,5 +1,5 @@
-//! Lend batches or copy them? Which of the two costs a core less differs between processors, by up to a half either
-//! way, so both are tried by turns, and tried again from time to time.
+//! Lend blocks to a peer on this host or copy them? Which of the two costs a core less differs between processors, by
+//! up to a half either way, and between peers, so both are tried by turns, and tried again from time to time.
 
 /// Windows of each way in a trial.
 const WINDOWS: usize = 5;
@@ -10,7 +10,7 @@ const WORTH: f64 = 0.97;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Choice {
+pub struct LendOrCopy {
     window_bytes: u64,
     /// The way until `left` bytes have gone.
     lends: bool,
@@ -23,7 +23,7 @@ pub struct Choice {
     tried: usize,
 }
 
-impl Choice {
+impl LendOrCopy {
     /// A window is long beside what is unanswered when one way follows the other.
     pub fn new(window_bytes: u64) -> Self {
         let never = [0; WINDOWS];
@@ -42,13 +42,15 @@ impl Choice {
         self.lends
     }
 
-    /// So many bytes have gone the way that was chosen; `cpu_ns` tells the processor time of this core, and is asked
-    /// at the end of a window only.
-    pub fn sent(&mut self, bytes: u64, cpu_ns: impl FnOnce() -> u64) {
+    /// So many bytes have gone the way that was chosen; true: from now on it may be the other one. `cpu_ns` tells the
+    /// processor time of this core, and is asked at the end of a window only.
+    pub fn sent(&mut self, bytes: u64, cpu_ns: impl FnOnce() -> u64) -> bool {
         self.left = self.left.saturating_sub(bytes);
-        if self.left == 0 {
+        let is_over = self.left == 0;
+        if is_over {
             self.turn(cpu_ns());
         }
+        is_over
     }
 
     fn turn(&mut self, cpu_ns: u64) {
@@ -83,7 +85,7 @@ mod tests {
 
     /// Sends so many bytes where a byte costs so much by either way; the share that was lent.
     fn lent(bytes: u64, lent_ns: u64, copied_ns: u64) -> f64 {
-        let (mut choice, mut cpu_ns, mut lent) = (Choice::new(WINDOW_BYTES), 0, 0);
+        let (mut choice, mut cpu_ns, mut lent) = (LendOrCopy::new(WINDOW_BYTES), 0, 0);
         for _ in 0..bytes / BLOCK {
             cpu_ns += BLOCK * if choice.lends() { lent_ns } else { copied_ns };
             lent += if choice.lends() { BLOCK } else { 0 };
@@ -103,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_choice_follows_when_the_costs_change() {
-        let mut choice = Choice::new(WINDOW_BYTES);
+        let mut choice = LendOrCopy::new(WINDOW_BYTES);
         let mut cpu_ns = 0;
         let mut send = |bytes: u64, lent_ns: u64| {
             for _ in 0..bytes / BLOCK {
@@ -121,7 +123,7 @@ mod tests {
         /// A few windows that something disturbed decide nothing.
         #[test]
         fn outliers_do_not_count(at in prop::collection::vec(0..2 * WINDOWS, 2), more in 2_u64..50) {
-            let (mut choice, mut cpu_ns, mut window) = (Choice::new(WINDOW_BYTES), 0, 0);
+            let (mut choice, mut cpu_ns, mut window) = (LendOrCopy::new(WINDOW_BYTES), 0, 0);
             for block in 0..(2 * WINDOWS as u64 + 1) * (WINDOW_BYTES / BLOCK) {
                 let lends = choice.lends();
                 let disturbed = block >= WINDOW_BYTES / BLOCK && at.contains(&window);
