@@ -206,6 +206,12 @@ fn tell_memory(plan: &RunPlan, ready: &[Ready], facts: &PayloadFacts) {
     if let Some(line) = region::unregistered_line(plan.unregistered, ready) {
         tracing::info!("{line}");
     }
+    if let Some(what) = ready.iter().find_map(|core| core.lends) {
+        tracing::info!(
+            "a target on this host may read {what} in place, where that costs the core less; --zero-copy off always \
+             copies"
+        );
+    }
     let (ring, memory) = (units::format_size(facts.ring_bytes_per_lane), &facts.memory);
     tracing::info!(event = "memory", memory, "payload ring of each producer: {ring}, {memory}");
 }

@@ -65,6 +65,6 @@ fn prepare(setup: &Setup) -> Result<(Region, Prepared), Fatal> {
     let formats = places.iter().map(|place| place.draft.record_format(&plan.payload)).collect();
     let payloads = bake(setup, places, region.bytes_mut())?;
     let percent_of_others = others.percent(plan.poll == Poll::Adaptive);
-    let registered = None;
-    Ok((region, Prepared { payloads, staging, formats, block_bytes, memory, registered, percent_of_others }))
+    let (registered, lends) = (None, None);
+    Ok((region, Prepared { payloads, staging, formats, block_bytes, memory, registered, lends, percent_of_others }))
 }

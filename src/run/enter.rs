@@ -17,14 +17,14 @@ const DONE_PER_BLOCK: usize = 4;
 
 /// With the sink open: waits at the barrier, runs and closes.
 pub fn enter_loop<R: Ring, S: Sink<R>>(setup: Setup, ring: R, prepared: Prepared, sink: S) -> Result<CoreEnd, Fatal> {
-    let Prepared { mut payloads, block_bytes, mut memory, registered, percent_of_others, .. } = prepared;
+    let Prepared { mut payloads, block_bytes, mut memory, registered, lends, percent_of_others, .. } = prepared;
     memory += registered.map_or("", |registered| if registered { ", registered" } else { ", not registered" });
     let plan = setup.plan.clone();
     let cpu = plan.cores[setup.index].cpu;
     // Producers are dealt in the order of their ids: the first lane has the lowest.
     let producer_id = plan.producers_of(setup.index).next().map_or(0, |producer| producer.id);
     let period_bytes = payloads.first().map_or(0, |payload| payload.starts().period_bytes());
-    let ready = Ready { cpu, producer_id, percent_of_others, period_bytes, memory, registered };
+    let ready = Ready { cpu, producer_id, percent_of_others, period_bytes, memory, registered, lends };
     let tally = Tally::new(setup.index, setup.live.clone(), plan.has_warmup(), setup.queues);
     let patience = Patience { catch_up_ns: plan.catch_up_ns, linger_ns: plan.sink.linger_ns, block_bytes };
     let lanes = plan.producers_of(setup.index).map(|producer| lane(producer, patience)).collect();

@@ -61,6 +61,7 @@ mod tests {
             period_bytes: 0,
             memory: String::new(),
             registered: None,
+            lends: None,
         };
         let said = |percent| tell(facts(), &[ready(percent)]).unwrap();
         let has = |host: &serde_json::Value, key: &str| host[key].to_string().contains("cpu.load");

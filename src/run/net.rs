@@ -3,7 +3,7 @@
 use super::enter::enter_loop;
 use super::kafka::KafkaLane;
 use super::setup::{Prepared, Setup};
-use super::sink_options::{http_options, kafka_options};
+use super::sink_options::{has_descriptors_to_lend, http_options, kafka_options};
 use super::{kafka_compat, region};
 use crate::base::fatal::Fatal;
 use crate::connect::dial::Dialed;
@@ -18,6 +18,7 @@ use crate::sink::kafka::{self, KafkaSink};
 use crate::sink::links;
 use crate::sink::redials::Redials;
 use crate::sink::tcp::{self, TcpSink};
+use crate::sys::process;
 use crate::sys::region::Region;
 use crate::sys::ring::NetRing;
 use crate::sys::syscalls::Syscalls;
@@ -94,27 +95,19 @@ fn with_sink<R: NetRing>(mut setup: Setup, mut ring: R, prepared: Prepared) -> R
         SinkKind::Http => {
             let sink = open_http(&mut ring, (&setup, &prepared), dialed, redials)?;
             let sink = sink.with_tokens(setup.tokens.take());
-            enter_loop(setup, ring, prepared, sink)
+            let lends = sink.lends().then_some("bodies");
+            enter_loop(setup, ring, Prepared { lends, ..prepared }, sink)
         }
         SinkKind::Kafka => {
             let sink = open_kafka(&mut ring, (&setup, &prepared), dialed, redials)?;
             // A ring that lends has nothing registered any more.
-            let registered = prepared.registered.filter(|_| !sink.lends());
-            enter_loop(setup, ring, Prepared { registered, ..prepared }, sink)
+            let (registered, lends) =
+                (prepared.registered.filter(|_| !sink.lends()), sink.lends().then_some("batches"));
+            enter_loop(setup, ring, Prepared { registered, lends, ..prepared }, sink)
         }
         kind @ (SinkKind::Null | SinkKind::Stdout | SinkKind::File) => {
             Err(Fatal::usage(format!("a target of the kind {kind:?} has no connections")))
         }
-    }
-}
-
-/// Once for all cores.
-fn tell_of_lending(setup: &Setup, lends: Option<&str>) {
-    if let Some(what) = lends.filter(|_| setup.index == 0) {
-        tracing::info!(
-            "a target on this host may read {what} in place, where that costs the core less; --zero-copy off always \
-             copies"
-        );
     }
 }
 
@@ -171,10 +164,11 @@ fn open_http<R: NetRing>(
     redials: Redials,
 ) -> Result<HttpSink, Fatal> {
     let plan = &setup.plan;
+    let may_lend = has_descriptors_to_lend(plan, process::open_files_max());
     let mut setups = Vec::new();
     for ((dialed, staging, producer), payload) in lanes(setup, prepared, dialed).zip(&prepared.payloads) {
         let TargetPlan::Http(http) = &producer.to else { continue };
-        let lends = payload.stamped_bytes(http.records_per_request).is_some();
+        let lends = payload.stamped_bytes(http.records_per_request).is_some() && may_lend;
         setups.push(http::LaneSetup {
             options: http::Options { lends, ..http_options(plan, producer, http) },
             dialed,
@@ -183,9 +177,7 @@ fn open_http<R: NetRing>(
             window: region::window(plan, producer),
         });
     }
-    let sink = HttpSink::open(ring, setups, redials)?;
-    tell_of_lending(setup, sink.lends().then_some("bodies"));
-    Ok(sink)
+    HttpSink::open(ring, setups, redials)
 }
 
 fn open_kafka<R: NetRing>(
@@ -203,7 +195,5 @@ fn open_kafka<R: NetRing>(
             block_bytes: prepared.block_bytes,
         });
     }
-    let sink = KafkaSink::open(ring, setups, redials)?;
-    tell_of_lending(setup, sink.lends().then_some("batches"));
-    Ok(sink)
+    KafkaSink::open(ring, setups, redials)
 }

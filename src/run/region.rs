@@ -174,7 +174,15 @@ mod tests {
 
     fn ready(cpu: usize, producer_id: u32, memory: &str) -> Ready {
         let period_bytes = 1000 - u64::from(producer_id);
-        Ready { cpu, producer_id, percent_of_others: None, period_bytes, memory: memory.to_owned(), registered: None }
+        Ready {
+            cpu,
+            producer_id,
+            percent_of_others: None,
+            period_bytes,
+            memory: memory.to_owned(),
+            registered: None,
+            lends: None,
+        }
     }
 
     #[test]

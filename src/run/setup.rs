@@ -56,6 +56,8 @@ pub struct Prepared {
     pub memory: String,
     /// Whether its ring has them registered; `None`: it is none that could.
     pub registered: Option<bool>,
+    /// What its sink may lend to a target on this host.
+    pub lends: Option<&'static str>,
     /// See [`Ready::percent_of_others`].
     pub percent_of_others: Option<u64>,
 }
@@ -74,6 +76,8 @@ pub struct Ready {
     pub memory: String,
     /// See [`Prepared::registered`].
     pub registered: Option<bool>,
+    /// See [`Prepared::lends`].
+    pub lends: Option<&'static str>,
 }
 
 /// What a core that is ready hears.

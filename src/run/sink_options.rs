@@ -13,6 +13,9 @@ use crate::wire::kafka::codec::Codec;
 use crate::wire::kafka::produce::ProducePrefix;
 use std::sync::Arc;
 
+/// Descriptors of the process beside those that its connections need.
+const DESCRIPTORS_SPARED: u64 = 256;
+
 /// What a producer's target wants around each record.
 pub fn framing(plan: &RunPlan, producer: &ProducerPlan) -> Framing {
     match &producer.to {
@@ -131,6 +134,13 @@ pub fn http_options(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPla
     }
 }
 
+/// Whether pipes of two descriptors for each connection leave enough for connections, new ones in place of others too.
+pub fn has_descriptors_to_lend(plan: &RunPlan, open_files_max: u64) -> bool {
+    let links = plan.producers.iter().filter_map(|producer| producer.to.link());
+    let connections: u64 = links.map(|link| link.connections as u64).sum();
+    4 * connections + DESCRIPTORS_SPARED <= open_files_max
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +152,14 @@ mod tests {
             Ok(Command::Run(plan)) => Arc::from(plan),
             other => panic!("{words}: {other:?}"),
         }
+    }
+
+    #[test]
+    fn pipes_to_lend_through_take_no_descriptor_that_a_connection_needs() {
+        let has = |words: &str, max| has_descriptors_to_lend(&plan(words), max);
+        let words = "--target http://localhost/ --cores 0 --parallel 2 --connections 200";
+        assert!(!has(words, 1024) && has(words, 4 * 400 + 256));
+        assert!(has("--target http://localhost/ --cores 0 --parallel 2 --connections 8", 1024));
     }
 
     #[test]

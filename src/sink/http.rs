@@ -44,7 +44,7 @@ pub struct Options {
     /// Requests state the checksum of their body.
     pub summed: bool,
     pub tls: bool,
-    /// A server on this host reads bodies in place, but for what is stamped anew, while that is what costs less.
+    /// A server on this host may read bodies in place, but for what is stamped anew.
     pub lends: bool,
     /// A 2xx with this in its body is a refusal.
     pub refused_by: Option<Arc<Sought>>,
@@ -94,6 +94,8 @@ pub struct LaneSetup {
 
 struct HttpLane {
     options: Options,
+    /// Bodies are lent where they can be: for now that costs less.
+    lends: bool,
     connections: Vec<Connection>,
     /// Requests that wait for their next attempt, in the order in which they failed.
     again: VecDeque<Delivery>,
@@ -162,10 +164,10 @@ impl HttpSink {
             }
             let again = VecDeque::with_capacity(setup.window);
             let answers = Answers::of(options.refused_by.is_some());
-            lanes.push(HttpLane { options, connections, again, answers, chosen: 0, last: 0, retries: 0 });
+            lanes.push(HttpLane { options, lends: true, connections, again, answers, chosen: 0, last: 0, retries: 0 });
         }
-        let lends = lanes.iter().flat_map(|lane| &lane.connections).any(|connection| connection.link.lends());
-        let choice = lends.then(|| LendOrCopy::new(R::LENT_TRIAL_BYTES));
+        let links = lanes.iter().flat_map(|lane| &lane.connections).map(|connection| &connection.link);
+        let choice = LendOrCopy::among(links, R::LENT_TRIAL_BYTES);
         let gathering = Gathering::default();
         Ok(Self { lanes, choice, redials, tokens: None, now_ns: 0, drained_ns: u64::MAX, gathering })
     }
@@ -199,7 +201,7 @@ impl HttpLane {
             let Some(at) = self.again.iter().position(is_due) else { continue };
             if let Some(delivery) = self.again.remove(at) {
                 self.retries += 1;
-                connection.send(ring, payload, &self.options, delivery, now_ns);
+                connection.send(ring, (payload, &self.options), self.lends, delivery, now_ns);
             }
         }
     }
@@ -235,11 +237,11 @@ impl<R: NetRing> Sink<R> for HttpSink {
         if let Some(choice) = &mut self.choice
             && choice.sent(payload.block(slot).span_bytes, || ring.cpu_ns())
         {
-            self.lanes.iter_mut().for_each(|lane| lane.options.lends = choice.lends());
+            self.lanes.iter_mut().for_each(|lane| lane.lends = choice.lends());
         }
-        let HttpLane { options, connections, chosen, last, .. } = &mut self.lanes[lane];
+        let HttpLane { options, lends, connections, chosen, last, .. } = &mut self.lanes[lane];
         let delivery = Delivery::new(slot, payload.block(slot).warmup);
-        connections[*chosen].send(ring, payload, options, delivery, now_ns);
+        connections[*chosen].send(ring, (payload, options), *lends, delivery, now_ns);
         *last = *chosen;
         self.gathering.sends += 1;
     }

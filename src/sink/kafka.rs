@@ -127,8 +127,8 @@ impl KafkaSink {
             let errors = BrokerErrors::default();
             lanes.push(KafkaLane { options, connections, outbox, errors, chosen: 0, unsubmitted: false });
         }
-        let lends = lanes.iter().flat_map(|lane| &lane.connections).any(|connection| connection.link.lends());
-        let choice = lends.then(|| LendOrCopy::new(R::LENT_TRIAL_BYTES));
+        let links = lanes.iter().flat_map(|lane| &lane.connections).map(|connection| &connection.link);
+        let choice = LendOrCopy::among(links, R::LENT_TRIAL_BYTES);
         Ok(Self { lanes, choice, redials, ending: None, now_ns: 0 })
     }
 }

@@ -279,7 +279,7 @@ impl Link {
         };
         let pieces = match &mut self.tls {
             None => outgoing.rest(match means {
-                Means::Copy if ring.lends() => COPIED_BYTES_MAX_BESIDE_LENT,
+                Means::Copy if ring.detaches() => COPIED_BYTES_MAX_BESIDE_LENT,
                 Means::Copy => COPIED_BYTES_MAX,
                 Means::ZeroCopy | Means::Lend(_) => usize::MAX,
             }),

@@ -87,12 +87,12 @@ impl Lender {
         if first.is_empty() && second.is_empty() {
             return Ok(());
         }
-        let (first, second, mut lent) = (&pieces[0][first], &pieces[1][second], true);
+        let (first, second, mut goes_on) = (&pieces[0][first], &pieces[1][second], true);
         if loan == Loan::ForGood && !first.is_empty() {
             let wrote = pipe::write(self.entry.as_fd(), first);
-            lent = self.put(wrote)? == first.len() && !second.is_empty();
+            goes_on = self.put(wrote)? == first.len() && !second.is_empty();
         }
-        if lent {
+        if goes_on {
             let first = if loan == Loan::ForGood { &[] } else { first };
             let lent = pipe::lend_nowait(self.entry.as_fd(), [first, second]);
             self.put(lent)?;
@@ -144,6 +144,8 @@ impl Lenders {
     /// A new one for a connection within this host; false: there is none, and memory is not to be lent.
     pub fn make(&mut self, slot: FileSlot, socket: BorrowedFd<'_>) -> bool {
         let at = slot.0 as usize;
+        // The descriptors of one before it come back first.
+        self.0.get_mut(at).into_iter().for_each(|old| *old = None);
         let lender = is_within_host(&socket).then(Lender::new).and_then(Result::ok);
         let is_there = lender.is_some();
         if at < self.0.len() {
@@ -153,11 +155,6 @@ impl Lenders {
             self.0.push(lender);
         }
         is_there
-    }
-
-    /// No connection has had one.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     pub fn get(&mut self, slot: FileSlot) -> Option<&mut Lender> {
@@ -286,7 +283,7 @@ mod tests {
     #[test]
     fn of_what_is_lent_for_good_the_first_piece_is_copied() {
         let (uring, syscalls) = rings();
-        assert!(!uring.lends(), "nothing of it is detached");
+        assert!(!uring.detaches(), "nothing of it is detached");
         for_good(uring);
         for_good(syscalls);
     }

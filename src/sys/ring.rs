@@ -164,8 +164,8 @@ pub trait NetRing: Ring {
         false
     }
 
-    /// Whether memory is lent here that may be detached: nobody else may read it then.
-    fn lends(&self) -> bool {
+    /// Whether what a worker of the kernel's would read may be detached meanwhile: nothing is to be left to one then.
+    fn detaches(&self) -> bool {
         false
     }
 

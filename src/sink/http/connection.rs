@@ -137,12 +137,13 @@ impl Connection {
         })
     }
 
-    /// Sends a request for the first time or again; there is room.
+    /// Sends a request for the first time or again; there is room. `lends`: a server on this host reads it in place, if
+    /// that can be.
     pub fn send<R: NetRing>(
         &mut self,
         ring: &mut R,
-        payload: &mut Payload,
-        options: &Options,
+        (payload, options): (&mut Payload, &Options),
+        lends: bool,
         mut delivery: Delivery,
         now_ns: u64,
     ) {
@@ -172,8 +173,9 @@ impl Connection {
         options.head.write(&mut ring.memory()[head.clone()], &stamps);
         delivery.attempts += 1;
         (delivery.sent_ns, delivery.whole, delivery.held) = (now_ns, false, true);
-        let stamped = payload.stamped_bytes(block.records).filter(|_| options.lends && !delivery.in_buffer);
-        match stamped.filter(|_| self.link.lends()) {
+        let stamped =
+            payload.stamped_bytes(block.records).filter(|_| lends && self.link.lends() && !delivery.in_buffer);
+        match stamped {
             // What is stamped goes with the head: behind it the body stays as it is for ever.
             Some(stamped) => {
                 let fixed = body.start + stamped;

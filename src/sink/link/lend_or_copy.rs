@@ -1,6 +1,8 @@
 //! Lend blocks to a peer on this host or copy them? Which of the two costs a core less differs between processors, by
 //! up to a half either way, and between peers, so both are tried by turns, and tried again from time to time.
 
+use super::Link;
+
 /// Windows of each way in a trial.
 const WINDOWS: usize = 5;
 /// As long as so many windows a choice is kept: what the worse way costs in a trial is then below a hundredth.
@@ -24,6 +26,11 @@ pub struct LendOrCopy {
 }
 
 impl LendOrCopy {
+    /// For links of which one lends at least; `None`: none does.
+    pub fn among<'a>(mut links: impl Iterator<Item = &'a Link>, window_bytes: u64) -> Option<Self> {
+        links.any(Link::lends).then(|| Self::new(window_bytes))
+    }
+
     /// A window is long beside what is unanswered when one way follows the other.
     pub fn new(window_bytes: u64) -> Self {
         let never = [0; WINDOWS];

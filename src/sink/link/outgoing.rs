@@ -79,3 +79,24 @@ pub fn seal(
     }
     Ok(out.start..filled)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_lent_for_good_the_first_piece_is_copied() {
+        let mut outgoing = Outgoing::new(1, [0..100, 500..1500], Some(Loan::ForGood));
+        let lent = Some(Loan::ForGood);
+        assert_eq!([60, 140].map(|bytes| outgoing.took(bytes, lent)), [0, 100]);
+        assert_eq!(outgoing.rest(usize::MAX), [100..100, 600..1500]);
+        assert_eq!((outgoing.took(400, None), outgoing.took(500, lent), outgoing.taken), (0, 500, outgoing.bytes()));
+    }
+
+    #[test]
+    fn what_is_left_of_other_messages_begins_with_their_first_piece() {
+        let mut outgoing = Outgoing::new(1, [0..100, 500..1500], Some(Loan::TakenBack));
+        assert_eq!(outgoing.took(150, Some(Loan::TakenBack)), 150);
+        assert_eq!(outgoing.rest(600), [550..1150, 1150..1150]);
+    }
+}

@@ -60,8 +60,9 @@ impl Uring {
         if self.deferred { POLL_FIRST } else { 0 }
     }
 
-    /// For a ring that takes back what it lends: a zero-copy send on another connection could read what is detached meanwhile. Without
-    /// such sends registered memory is of no use, and it would keep the pages that detaching replaces.
+    /// For a ring that takes back what it lends: a zero-copy send on another connection could read what is detached
+    /// meanwhile. Without such sends registered memory is of no use, and it would keep the pages that detaching
+    /// replaces.
     fn lend_only_or_copy(&mut self) {
         self.zero_copy = false;
         // Older kernels would wait for all that they have in flight: what is registered stays then.
@@ -147,7 +148,7 @@ impl NetRing for Uring {
         lends
     }
 
-    fn lends(&self) -> bool {
+    fn detaches(&self) -> bool {
         self.lending.detaches
     }
 
@@ -212,9 +213,9 @@ mod tests {
         assert!(ring.receive(slot, 0..8, 1), "as each connection is opened: listening, not yet submitted");
         // As on a kernel that cannot send without a copy.
         let zero_copy = std::mem::replace(&mut ring.zero_copy, false);
-        assert!(!ring.lends(), "it may, but has nobody to lend to");
+        assert!(!ring.detaches(), "it may, but has nobody to lend to");
         ring.zero_copy = zero_copy;
-        assert!(ring.can_lend(slot, Loan::TakenBack) && ring.lends());
+        assert!(ring.can_lend(slot, Loan::TakenBack) && ring.detaches());
         assert!(!ring.has_zero_copy() && !ring.registered());
         let again = ring.ring.submitter().unregister_buffers().unwrap_err();
         assert_eq!(again.raw_os_error(), Some(libc::ENXIO), "the kernel has none any more");
