@@ -27,13 +27,12 @@ pub fn judge(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &str)
         }
     }
     let rate = pacing.target_bytes_per_second.zip(pacing.achieved_ratio);
-    let mut causes =
-        [refusals(inputs, totals, limited_by), rate.map(|(target, ratio)| verdict::rate_said(target, ratio))];
-    if limited_by != LimitedBy::Target {
-        causes.reverse();
-    }
-    let mut evidence: Vec<_> = causes.into_iter().flatten().collect();
-    let of_causes = evidence.len();
+    let mut refused = refusals(inputs, totals, limited_by);
+    // As of one run: they are why the target is to blame; beside another verdict its own reason goes first.
+    let mut evidence = Vec::from_iter(refused.take_if(|_| limited_by == LimitedBy::Target));
+    evidence.extend(rate.map(|(target, ratio)| verdict::rate_said(target, ratio)));
+    // Without either that is the first part, and there always is one.
+    let first = evidence.len().max(1);
     for input in inputs.iter().take(PARTS_NAMED_MAX) {
         let said = input.report.verdict.evidence.first().map_or("", String::as_str);
         evidence.push(format!("{}: limited by {}: {said}", who(input), input.report.verdict.limited_by.name()));
@@ -44,12 +43,12 @@ pub fn judge(inputs: &[Input], totals: &Totals, pacing: &Pacing, together: &str)
     }
     // The cause goes first, and what is said of all before what is said of each: a page has room for few sentences.
     let of_all = [
+        refused,
         verdict::made_again(totals.reconnects),
         verdict::retransmitted(totals.tcp_retransmits),
         verdict::throttled(totals),
         Some(together.to_owned()),
     ];
-    let first = of_causes.max(1).min(evidence.len());
     evidence.splice(first..first, of_all.into_iter().flatten());
     let stolen: Option<Vec<f64>> = inputs.iter().map(|input| input.report.verdict.stolen_ratio).collect();
     let stolen_ratio = stolen.and_then(|all| all.into_iter().reduce(f64::max));
@@ -114,6 +113,10 @@ mod tests {
         Input { name: String::new(), report }
     }
 
+    fn unpaced() -> Pacing {
+        Pacing { target_bytes_per_second: None, achieved_ratio: None, ..testing::report().pacing }
+    }
+
     fn verdict_of(inputs: &[Input], totals: &Totals) -> Verdict {
         judge(inputs, totals, &testing::report().pacing, "all ran at once")
     }
@@ -131,6 +134,33 @@ mod tests {
         let inputs: Vec<_> = (0..11).map(|at| input(&format!("{at}/11"), &["too short"])).collect();
         let said = verdict_of(&inputs, &Totals::default()).notes;
         assert!(said.len() == 1 && said[0].ends_with(", shard 7/11 and 3 more: too short"), "{said:?}");
+    }
+
+    #[test]
+    fn refusals_go_before_the_verdicts_own_reason_only_where_the_target_is_to_blame() {
+        let rate = |ratio| Pacing { target_bytes_per_second: Some(1e6), achieved_ratio: Some(ratio), ..unpaced() };
+        let of_rate = |ratio| verdict::rate_said(1e6, ratio);
+        let of_part = |cause: LimitedBy| format!("shard 0/2: limited by {}: ", cause.name());
+        for (cause, pacing, reason) in [
+            (LimitedBy::Rate, rate(1.0), of_rate(1.0)),
+            (LimitedBy::Generator, unpaced(), of_part(LimitedBy::Generator)),
+            (LimitedBy::Host, unpaced(), of_part(LimitedBy::Host)),
+            (LimitedBy::Host, rate(0.5), of_rate(0.5)),
+            (LimitedBy::Target, unpaced(), of_part(LimitedBy::Target)),
+            (LimitedBy::Target, rate(0.5), of_rate(0.5)),
+        ] {
+            let mut inputs = [input("0/2", &[]), input("1/2", &[])];
+            inputs.iter_mut().for_each(|input| input.report.verdict.limited_by = cause);
+            inputs[1].report.errors.insert("status".to_owned(), 30);
+            let Verdict { limited_by, evidence, .. } = judge(&inputs, &Totals::default(), &pacing, "all ran at once");
+            let at = usize::from(cause != LimitedBy::Target);
+            let is_refused = |said: &String| said.contains(" refused 30 of ");
+            assert_eq!((limited_by, evidence.iter().position(is_refused)), (cause, Some(at)), "{evidence:?}");
+            let at = evidence.iter().position(|said| said.starts_with(&reason)).unwrap();
+            let among = evidence.iter().position(|said| said == "all ran at once").unwrap();
+            assert!(at == 0 || cause == LimitedBy::Target, "{evidence:?}");
+            assert_eq!(at < among, cause != LimitedBy::Target || pacing.achieved_ratio.is_some(), "{evidence:?}");
+        }
     }
 
     #[test]

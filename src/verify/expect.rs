@@ -68,8 +68,8 @@ pub struct Expected {
 
 impl Expected {
     /// Why records with these stamps, the earliest and the latest (0: they do not say), are not all of the report's
-    /// run.
-    pub fn untimely(&self, (earliest_ns, latest_ns): (u64, u64)) -> Option<String> {
+    /// run, and whether some of them may be.
+    pub fn untimely(&self, (earliest_ns, latest_ns): (u64, u64)) -> Option<(String, bool)> {
         let (from_ns, to_ns) = self.due_unix_ns?;
         let (stamp_ns, when) = if earliest_ns > 0 && earliest_ns < from_ns {
             (earliest_ns, "before the report's run began")
@@ -79,7 +79,9 @@ impl Expected {
             return None;
         };
         let stamp = jiff::Timestamp::from_nanosecond(stamp_ns.into()).ok()?;
-        Some(format!("stamped {stamp}, {when}: of another run with the same --run-id"))
+        let is_mixed = latest_ns >= from_ns && earliest_ns <= to_ns;
+        let who = if is_mixed { "at least one is stamped" } else { "stamped" };
+        Some((format!("{who} {stamp}, {when}: of another run with the same --run-id"), is_mixed))
     }
 
     /// The inclusive ranges that have to be there.

@@ -4,7 +4,7 @@ use super::findings::{Finding, Kind};
 use super::intervals::Place;
 use super::ledger::Unit;
 use super::parallel::{self, Delivery, FileScan, Scans};
-use super::ring::{self, RingEvents, RingFacts};
+use super::ring::{RingEvents, RingFacts};
 use super::shape::{HeaderShape, Key, Shape};
 use super::sources::{DataStream, Source};
 use super::stream::{Rules, StreamFold};
@@ -78,11 +78,13 @@ impl Session<'_> {
                 first_sequence: manifest.first_sequence,
                 length_bytes: manifest.complete.then_some(manifest.length_bytes),
             };
-            return self.ring(stream, rules, facts, shape, scans);
+            let below = self.ring(stream, rules, facts, shape, scans)?;
+            self.let_go(manifest, below);
+            return Ok(());
         }
         if manifest.complete {
             rules.stale_below = manifest.first_sequence;
-            ring::note_overwritten(&mut self.ledger, key, &rules);
+            self.let_go(manifest, manifest.first_sequence);
         } else {
             rules.began_at = Some(manifest.first_sequence);
         }
@@ -93,12 +95,24 @@ impl Session<'_> {
     fn note_run(&mut self, manifest: &Manifest, label: &str) {
         let run = record::run_id_hash(&manifest.run_id);
         self.manifest_runs.insert(run);
-        if self.runs.is_empty() || self.runs.contains(&run) {
+        if self.is_asked_for(run) {
             return;
         }
         let what = format!("the file belongs to run '{}', which is not the one asked for", manifest.run_id);
         let finding = Finding::new(Kind::Foreign, what).producer(manifest.producer_id).run(run);
         self.ledger.findings.add_other_run(Finding { source: Some(label.to_owned()), ..finding });
+    }
+
+    fn is_asked_for(&self, run: u64) -> bool {
+        self.runs.is_empty() || self.runs.contains(&run)
+    }
+
+    /// Of another run than the one asked for nobody wants to know what it let go.
+    fn let_go(&mut self, manifest: &Manifest, below: u64) {
+        let key = key_of(manifest);
+        if self.is_asked_for(key.run) {
+            self.ledger.let_go(key, below, &manifest.missing);
+        }
     }
 
     /// A run that ended in order knows how long its file is.
@@ -179,6 +193,7 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// The records below the sequence that it returns were let go.
     fn ring(
         &mut self,
         stream: &DataStream,
@@ -186,7 +201,7 @@ impl Session<'_> {
         facts: RingFacts,
         shape: &dyn Shape,
         scans: &mut Scans<'_>,
-    ) -> Result<(), Fatal> {
+    ) -> Result<u64, Fatal> {
         let ends = scan_ends(stream);
         self.ledger.findings.bytes += ends.iter().sum::<u64>();
         let source = self.ledger.name(stream.label.clone(), Unit::Bytes);
@@ -196,9 +211,9 @@ impl Session<'_> {
                 events.add(*event);
             }
         })?;
-        events.fold(&mut self.ledger, facts, rules, source);
+        let below = events.fold(&mut self.ledger, facts, rules, source);
         self.ledger.note_signatures(shape.has_unchecked_signatures());
-        Ok(())
+        Ok(below)
     }
 }
 

@@ -226,13 +226,28 @@ impl Ledger {
         }
     }
 
-    /// Names records that the report's run cannot have made, by their stamps.
+    /// Names records that the report's run cannot have made, by their stamps. Of a span the earliest and the latest
+    /// stamp are known: where the run can have made some of its records, one is counted that it did not make.
     pub fn untimely(&mut self, span: &Span, place: Place) {
         let promise = self.expected.get(&span.key);
-        let Some(what) = promise.and_then(|promise| promise.untimely(span.stamped_unix_ns)) else { return };
+        let said = promise.and_then(|promise| promise.untimely(span.stamped_unix_ns));
+        let Some((what, is_mixed)) = said else { return };
         let finding = Finding::new(Kind::Foreign, what).producer(span.key.producer).run(span.key.run);
-        let finding = self.locate(finding.sequences(span.first, span.last), place);
+        let finding = finding.sequences(span.first, span.last);
+        let finding = if is_mixed { finding.records(1) } else { finding };
+        let finding = self.locate(finding, place);
         self.findings.add(finding);
+    }
+
+    /// Counts records that were let go: those below what a ring, or `--retain`, still keeps, but for those that were
+    /// never confirmed. Sequences start at 0.
+    pub fn let_go(&mut self, key: Key, below: u64, missing: &[(u64, u64)]) {
+        let Some(last) = below.checked_sub(1) else { return };
+        let promised = self.expected.get(&key).into_iter().flat_map(|expected| &expected.missing);
+        let mut missing: Vec<(u64, u64)> = missing.iter().chain(promised).copied().collect();
+        missing.sort_unstable();
+        let older = subtract(0, last, &missing).iter().map(|(from, to)| to - from + 1).sum();
+        self.findings.records_overwritten = self.findings.records_overwritten.saturating_add(older);
     }
 
     /// Says once that records are signed and no key was there to check that.

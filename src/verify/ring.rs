@@ -1,7 +1,7 @@
 //! Preallocated rings: the file's laps put back into writing order, so that they read like any stream.
 
 use super::findings::{Finding, Kind};
-use super::intervals::{Place, subtract};
+use super::intervals::Place;
 use super::ledger::Ledger;
 use super::scan::{Event, Span};
 use super::shape::Key;
@@ -43,8 +43,8 @@ impl RingEvents {
         }
     }
 
-    /// Judges the ring whose places are in `source`.
-    pub fn fold(self, ledger: &mut Ledger, facts: RingFacts, mut rules: Rules, source: u32) {
+    /// Judges the ring whose places are in `source`. The records below the sequence that it returns were let go.
+    pub fn fold(self, ledger: &mut Ledger, facts: RingFacts, mut rules: Rules, source: u32) -> u64 {
         if self.overflowed {
             let what = format!("more than {EVENTS_MAX} separate stretches; what lies behind them is not judged");
             let finding = Finding::new(Kind::Overflow, what).producer(facts.key.producer);
@@ -63,6 +63,7 @@ impl RingEvents {
             Some(next) if gone_round => next.saturating_sub(lap).max(facts.first_sequence),
             _ => facts.first_sequence,
         };
+        let stale_below = rules.stale_below;
         (rules.lap_records, rules.gone_round) = (Some(lap), gone_round);
         let seam = if gone_round { self.seam(facts.key, lap, newest) } else { 0 };
         let range = rules.range.filter(|_| gone_round);
@@ -77,7 +78,6 @@ impl RingEvents {
                 ledger.findings.explain(format!("{label}: padding behind the newest record, over the oldest ones"));
             }
         }
-        note_overwritten(ledger, facts.key, &rules);
         let mut fold = StreamFold::new(ledger, rules);
         for event in &ordered {
             let offset = event.start();
@@ -86,6 +86,7 @@ impl RingEvents {
         }
         fold.source_end(facts.length_bytes);
         fold.finish();
+        stale_below
     }
 
     fn own_spans(&self, key: Key) -> impl Iterator<Item = &Span> {
@@ -105,17 +106,6 @@ impl RingEvents {
         let newest_span = spans.iter().find(|span| Some(span.last) == newest);
         clean.map(|pair| pair[0].end).or(newest_span.map(|span| span.end)).unwrap_or(0)
     }
-}
-
-/// Counts the records below those that a ring, or `--retain`, still keeps, but for those that were never confirmed.
-/// Sequences start at 0.
-pub fn note_overwritten(ledger: &mut Ledger, key: Key, rules: &Rules) {
-    let Some(last) = rules.stale_below.checked_sub(1) else { return };
-    let mut missing = rules.missing.clone();
-    missing.extend(ledger.expected.get(&key).into_iter().flat_map(|expected| &expected.missing));
-    missing.sort_unstable();
-    let older = subtract(0, last, &missing).iter().map(|(from, to)| to - from + 1).sum();
-    ledger.findings.records_overwritten = ledger.findings.records_overwritten.saturating_add(older);
 }
 
 /// How many events, from the one that starts at the seam on, are what the padding of the newest sector left of the

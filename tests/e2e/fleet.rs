@@ -203,17 +203,23 @@ fn the_worst_exit_code_is_the_merged_one() {
 }
 
 #[test]
-fn refusals_of_any_process_are_told_first() {
+fn refusals_of_any_process_are_told_of_the_fleet() {
     let scratch = Scratch::new();
     shards(&scratch, 2, "--target null --records 100");
     altered(&scratch, "1.json", "1.json", |report| {
         report["errors"]["status"] = json!(30);
         report["producers"][0]["first_refused_status"] = json!(404);
     });
-    assert_eq!(scratch.run("merge 0.json 1.json --report merged.json").code(), 0);
-    let whole: Value = serde_json::from_slice(&scratch.read("merged.json")).unwrap();
-    let first = whole["verdict"]["evidence"][0].as_str().unwrap_or_default();
-    assert!(first.ends_with(" refused 30 of 200 records (404)"), "{:#}", whole["verdict"]);
+    // Behind the verdict's own reason, but where they are that reason.
+    for (cause, at, who) in [("generator", 1, "the target"), ("target", 0, "it")] {
+        for part in ["0.json", "1.json"] {
+            altered(&scratch, part, part, |report| report["verdict"]["limited_by"] = json!(cause));
+        }
+        assert_eq!(scratch.run("merge 0.json 1.json --report merged.json").code(), 0);
+        let whole: Value = serde_json::from_slice(&scratch.read("merged.json")).unwrap();
+        let said = &whole["verdict"]["evidence"][at];
+        assert_eq!(*said, json!(format!("{who} refused 30 of 200 records (404)")), "{:#}", whole["verdict"]);
+    }
 }
 
 #[test]

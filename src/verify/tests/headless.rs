@@ -43,6 +43,22 @@ fn rotated_files_are_read_whatever_else_is_lost() {
 }
 
 #[test]
+fn what_retain_let_go_of_another_run_is_not_counted() {
+    let data = records(0..10).concat();
+    let store = Store::new(&data, Some(&manifest(Layout::Append, data.len() as u64, 0, 10)));
+    let other: Vec<u8> = (50..60).flat_map(|at| record_of("other", 1, at, length_of(at))).collect();
+    let facts = manifest(Layout::Append, other.len() as u64, 50, 60);
+    store.add("payloads.1.bin", &other);
+    let facts = Manifest { run_id: "other".to_owned(), producer_id: 1, ..facts };
+    facts.write(&store.path("payloads.1.json")).unwrap();
+    for (run_id, overwritten) in [(None, 50), (Some("other"), 50), (Some("run"), 0)] {
+        let args = VerifyArgs { run_id: run_id.map(str::to_owned), ..store.args() };
+        let findings = verify(&args).unwrap();
+        assert_eq!((findings.records, findings.records_overwritten), (20, overwritten), "{run_id:?}");
+    }
+}
+
+#[test]
 fn json_of_others_is_no_manifest_and_what_is_left_of_ours_is_a_damaged_one() {
     let data = records(0..5).concat();
     let store = Store::new(&data, Some(&manifest(Layout::Append, data.len() as u64, 0, 5)));

@@ -54,6 +54,16 @@ fn rings_hold_their_last_sequences_and_one_seam() {
 }
 
 #[test]
+fn what_a_ring_of_another_run_let_go_is_not_counted() {
+    let (slots, offsets) = ring_data(47, None);
+    let store = Store::new(&slots.concat(), Some(&ring_manifest(47, true, &offsets)));
+    for (run_id, overwritten) in [("run", 27), ("other", 0)] {
+        let args = VerifyArgs { run_id: Some(run_id.to_owned()), ..store.args() };
+        assert_eq!(verify(&args).unwrap().records_overwritten, overwritten, "{run_id}");
+    }
+}
+
+#[test]
 fn rings_without_their_manifest_are_recognised_by_whole_laps() {
     for written in [21, 39, 47, 1003] {
         let data = [ring_data(written, None).0.concat(), vec![0; 100]].concat();

@@ -4,6 +4,7 @@ use super::topics::read_as;
 use super::*;
 use crate::connect::kafka::testing::{Log, Message};
 use crate::record::CRC_OFFSET;
+use std::ops::Range;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// 2027-01-15T08:00:00Z
@@ -29,9 +30,9 @@ fn beside(sequence: u64, unix_ns: u64) -> Message {
     (b"plain".to_vec(), facts)
 }
 
-/// What is found where the record number 5 has this stamp, by this report: in a file, a pipe and two topics.
-fn found(unix_ns: u64, report: &str) -> [Findings; 4] {
-    let all = || (0..RECORDS).map(|at| (at, if at == 5 { unix_ns } else { START_NS + at }));
+/// What is found where these records have this stamp, by this report: in a file, a pipe and two topics.
+fn found(odd: Range<u64>, unix_ns: u64, report: &str) -> [Findings; 4] {
+    let all = || (0..RECORDS).map(|at| (at, if odd.contains(&at) { unix_ns } else { START_NS + at }));
     let data = all().flat_map(|(at, ns)| stamped(at, ns)).collect::<Vec<_>>();
     let store = Store::new(&data, Some(&manifest(Layout::Append, data.len() as u64, 0, RECORDS)));
     let folder = TempDir::new().unwrap();
@@ -59,20 +60,24 @@ fn report(span: &str) -> String {
 }
 
 #[test]
-fn records_of_another_run_with_the_same_id_do_not_stand_for_those_of_a_report() {
+fn records_of_another_run_with_the_same_id_are_foreign() {
     let report = report(r#","started_at":"2027-01-15T08:00:00Z","warmup":{"seconds":10.0},"elapsed_seconds":20.0"#);
     for sound_ns in [START_NS, START_NS + SPAN_NS, LATEST_NS] {
-        found(sound_ns, &report).iter().for_each(|findings| assert_clean(findings, RECORDS));
+        found(5..6, sound_ns, &report).iter().for_each(|findings| assert_clean(findings, RECORDS));
     }
     for (ns, said) in [
         (START_NS - 1, "stamped 2027-01-15T07:59:59.999999999Z, before the report's run began"),
         (LATEST_NS + 1, "stamped 2027-01-15T08:01:30.000000001Z, after the report's run had ended"),
     ] {
-        for findings in found(ns, &report) {
-            let finding = only(&findings, Kind::Foreign);
-            assert!(finding.what.starts_with(said) && finding.producer_id == Some(0), "{finding:?}");
-            assert_eq!((kinds(&findings), finding.first_sequence), (vec![Kind::Foreign], Some(0)));
-            assert!(findings.summary().starts_with("DAMAGED: "), "{}", findings.summary());
+        for (odd, who, count) in [(0..RECORDS, "", RECORDS), (5..6, "at least one is ", 1)] {
+            for findings in found(odd, ns, &report) {
+                let finding = only(&findings, Kind::Foreign);
+                assert!(finding.what.starts_with(&format!("{who}{said}")), "{finding:?}");
+                let concerns = (finding.producer_id, finding.first_sequence, finding.last_sequence);
+                assert_eq!(concerns, (Some(0), Some(0), Some(RECORDS - 1)));
+                assert_eq!((kinds(&findings), finding.records), (vec![Kind::Foreign], count), "{finding:?}");
+                assert!(findings.summary().starts_with("DAMAGED: "), "{}", findings.summary());
+            }
         }
     }
 }
@@ -80,8 +85,8 @@ fn records_of_another_run_with_the_same_id_do_not_stand_for_those_of_a_report() 
 #[test]
 fn a_report_that_does_not_say_when_it_was_holds_no_stamp_against_anybody() {
     for span in ["", r#","started_at":"2027-01-15T08:00:00Z""#, r#","started_at":"now","elapsed_seconds":1e300"#] {
-        found(1, &report(span)).iter().for_each(|findings| assert_clean(findings, RECORDS));
+        found(5..6, 1, &report(span)).iter().for_each(|findings| assert_clean(findings, RECORDS));
     }
     let endless = report(r#","started_at":"2027-01-15T08:00:00Z","warmup":{"seconds":0},"elapsed_seconds":1e300"#);
-    found(u64::MAX, &endless).iter().for_each(|findings| assert_clean(findings, RECORDS));
+    found(5..6, u64::MAX, &endless).iter().for_each(|findings| assert_clean(findings, RECORDS));
 }

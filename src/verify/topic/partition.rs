@@ -134,7 +134,10 @@ impl Partition {
         } else {
             let one = Span::of_message(&claim, offset);
             let before = self.flawed.take_if(|span| span.goes_on_with(key, sequence));
-            self.flawed = Some(before.map_or(one, |span| Span { last: one.last, end: one.end, ..span }));
+            self.flawed = Some(before.map_or(one, |mut span| {
+                span.extend(&one);
+                span
+            }));
         }
         let finding = Finding::new(flaw.kind(), flaw.what()).producer(key.producer).run(key.run);
         self.find(finding.sequences(sequence, sequence), offset, ledger);
@@ -148,9 +151,10 @@ impl Partition {
         ledger.findings.records += records;
         ledger.first_run.get_or_insert(span.key.run);
         let seen = self.seen.get(&span.key).copied();
+        // As in a stream, before it is known whether the producer is followed.
+        ledger.untimely(&span, place);
         let Some(track) = ledger.track(span.key, place) else { return };
         track.records += records;
-        ledger.untimely(&span, place);
         if let Some(cause) = self.cause_since(seen.map_or(0, |seen| seen.cuts)) {
             let from = seen.map_or(0, |seen| seen.newest.saturating_add(1));
             ledger.unproved.add(span.key, (from, span.last), cause);
@@ -216,6 +220,7 @@ impl Partition {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::expect::Expected;
     use super::*;
 
     const fn key(producer: u32) -> Key {
@@ -245,11 +250,16 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_producers_that_are_not_followed() {
-        let (mut partition, mut ledger) = (Partition::new(0), Ledger::new(HashMap::new()));
-        partition.cut(Cause::Retention, &mut ledger);
         let beyond = TRACKS_MAX as u32;
+        let promise = Expected { due_unix_ns: Some((10, 20)), ..Expected::default() };
+        let (mut partition, mut ledger) = (Partition::new(0), Ledger::new([(key(beyond), promise)].into()));
+        partition.cut(Cause::Retention, &mut ledger);
         (0..=beyond).for_each(|producer| record(&mut partition, producer, 5, &mut ledger));
+        assert_eq!(ledger.findings.count(Kind::Foreign).records, 0);
+        let untimely = Claim { key: key(beyond), sequence: 9, length: 100, timestamp_unix_ns: 5 };
+        partition.message(1, Verdict::Record(untimely), &mut ledger);
         partition.finish(&mut ledger);
+        assert_eq!(ledger.findings.count(Kind::Foreign).records, 1, "that is seen of them, too");
         assert_eq!(ledger.unproved.parts(key(beyond - 1), 0, 4), [(0, 4, Some(Cause::Retention))]);
         assert_eq!(ledger.unproved.parts(key(beyond), 0, 4), [(0, 4, None)]);
     }
