@@ -330,6 +330,7 @@ pub struct GovernancePlan {
     pub every: u64,
     /// The contract to follow instead of the one built in.
     pub spec: Option<SpecFile>,
+    /// Its token, and where the next one will be.
     pub bearer: Option<BearerPlan>,
 }
 

@@ -21,6 +21,8 @@ mod fleet;
 mod full;
 #[path = "e2e/governance.rs"]
 mod governance;
+#[path = "e2e/governance_token.rs"]
+mod governance_token;
 #[path = "e2e/harness.rs"]
 mod harness;
 #[path = "e2e/http.rs"]

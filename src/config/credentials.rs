@@ -2,7 +2,7 @@
 
 use crate::base::fatal::Fatal;
 use crate::base::{paths, program};
-use crate::plan::Secret;
+use crate::plan::{BearerPlan, Secret};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
@@ -10,6 +10,15 @@ pub fn read_secret(flag: &str, path: &Path) -> Result<Secret, Fatal> {
     let shown = path.display();
     Secret::read(path)
         .map_err(|why| Fatal::usage(format!("--{flag} '{shown}': {why}")).mend(mend_secret(flag, path, &why)))
+}
+
+/// The bearer token in a file that a run keeps an eye on. `secret` is what was read from it.
+pub fn bearer(flag: &'static str, secret: &Secret, path: &Path) -> Result<BearerPlan, Fatal> {
+    let token = secret.as_token().map_err(|why| {
+        let what = format!("--{flag} '{}': {why}", path.display());
+        Fatal::usage(what).mend(format!("wc -c {}", program::quoted_path(path)))
+    })?;
+    Ok(BearerPlan { flag, path: path.to_owned(), token })
 }
 
 /// Where there is no secret yet, this makes one that no history of a shell has.

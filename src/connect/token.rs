@@ -40,7 +40,7 @@ impl TokenInbox {
 /// # Errors
 /// Exit 3 where no thread can be had.
 pub fn watch(bearer: &BearerPlan, cores: usize, cpus: &[usize]) -> Result<Vec<TokenInbox>, Fatal> {
-    let Some(watch) = Watch::of("bearer-token-file", bearer, bearer.bytes_max()) else { return Ok(Vec::new()) };
+    let Some(watch) = Watch::of(bearer, bearer.bytes_max()) else { return Ok(Vec::new()) };
     let wanted = Arc::new(());
     let (slots, inboxes): (Vec<_>, _) = (0..cores).map(|_| slot(&wanted)).unzip();
     let alive = Arc::downgrade(&wanted);
@@ -85,10 +85,10 @@ pub struct Watch {
 
 impl Watch {
     /// `bytes_max`: of the longest token that there is room for. `None` where it was read from no file, but a pipe say.
-    pub fn of(flag: &'static str, bearer: &BearerPlan, bytes_max: usize) -> Option<Self> {
+    pub fn of(bearer: &BearerPlan, bytes_max: usize) -> Option<Self> {
         let is_file = bearer.path.metadata().is_ok_and(|file| file.is_file());
         let reader = Reader { current: bearer.token.clone(), candidate: None, bytes_max, failures: 0 };
-        is_file.then(|| Self { flag, path: bearer.path.clone(), reader, looked: Instant::now() })
+        is_file.then(|| Self { flag: bearer.flag, path: bearer.path.clone(), reader, looked: Instant::now() })
     }
 
     /// Between two looks.
@@ -96,7 +96,8 @@ impl Watch {
         Duration::from_nanos(if self.reader.candidate.is_some() { LOOK_AGAIN_NS } else { LOOK_EVERY_NS })
     }
 
-    /// The token that is used from now on, where it is another one. Looks if it is time to, and tells what it finds.
+    /// The token that is used from now on, where it is another one. Tells what it finds. Looks only if it is
+    /// time to: governance asks whenever it has a moment.
     pub fn look(&mut self) -> Option<Secret> {
         if self.looked.elapsed() < self.pause() {
             return None;
@@ -244,12 +245,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "one").unwrap();
-        let bearer = |path: &Path| BearerPlan { path: path.to_owned(), token: Secret::new("one") };
+        let bearer = |path: &Path| BearerPlan { flag: "x", path: path.to_owned(), token: Secret::new("one") };
         assert_eq!(watch(&bearer(&path), 3, &[]).unwrap().len(), 3);
         assert_eq!(watch(&bearer(Path::new("/dev/null")), 3, &[]).unwrap().len(), 0);
-        let mut watch = Watch::of("x", &bearer(&path), 3).unwrap();
+        let mut watch = Watch::of(&bearer(&path), 3).unwrap();
         std::fs::write(&path, "two").unwrap();
-        assert_eq!(watch.look(), None, "it is not time to look");
+        watch.looked = Instant::now();
+        assert!(watch.look().is_none() && watch.reader.candidate.is_none(), "it is not time to look");
         for (looked, again) in [(None, LOOK_AGAIN_NS), (Some(Secret::new("two")), LOOK_EVERY_NS)] {
             watch.looked -= watch.pause();
             assert_eq!((watch.look(), watch.pause()), (looked, Duration::from_nanos(again)));

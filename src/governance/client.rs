@@ -30,6 +30,8 @@ pub struct Client {
     authorization: Option<String>,
     /// The token's file, if there may be another one in it.
     renewals: Option<Watch>,
+    /// The token was refused before, and the time that its renewal may take was given to it.
+    awaited: bool,
 }
 
 impl Client {
@@ -49,15 +51,14 @@ impl Client {
         }
         let authorization = plan.bearer.as_ref().map(|bearer| authorization(&bearer.token));
         // Any token has room here.
-        let watch = |bearer| Watch::of("governance-token-file", bearer, usize::MAX);
-        let renewals = plan.bearer.as_ref().and_then(watch);
-        Ok(Self { agent: config.build().into(), base: plan.url.clone(), authorization, renewals })
+        let renewals = plan.bearer.as_ref().and_then(|bearer| Watch::of(bearer, usize::MAX));
+        Ok(Self { agent: config.build().into(), base: plan.url.clone(), authorization, renewals, awaited: false })
     }
 
     /// Looks for another token, if it is time to.
     pub fn renew(&mut self) {
         if let Some(token) = self.renewals.as_mut().and_then(Watch::look) {
-            self.authorization = Some(authorization(&token));
+            (self.authorization, self.awaited) = (Some(authorization(&token)), false);
         }
     }
 
@@ -70,7 +71,11 @@ impl Client {
             request = request.header("Authorization", authorization);
         }
         match request.config().timeout_global(Some(timeout)).build().send(body) {
-            Ok(response) => judge(path, response, self.renewals.is_some()),
+            Ok(response) => {
+                let renews = self.renewals.is_some() && !self.awaited;
+                self.awaited |= response.status() == StatusCode::UNAUTHORIZED;
+                judge(path, response, renews)
+            }
             Err(why) => Answer::Unreachable(super::shortened(&format!("POST {url}: {why}"))),
         }
     }
@@ -80,7 +85,8 @@ fn authorization(token: &Secret) -> String {
     format!("Bearer {}", token.expose())
 }
 
-/// `renews`: a token that has expired may have a next one.
+/// `renews`: a token that has expired may have a next one, which is waited for. That is done once for each token: what
+/// is refused for another reason must not hold up the rest.
 fn judge(path: &str, mut response: Response<Body>, renews: bool) -> Answer {
     let status = response.status();
     let after = response.headers().get("Retry-After").and_then(|text| text.to_str().ok()?.trim().parse().ok());
@@ -97,9 +103,7 @@ fn judge(path: &str, mut response: Response<Body>, renews: bool) -> Answer {
     let why = super::shortened(&format!("POST {path}: {status}{hint} {}", text.trim()));
     match status {
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Answer::Later { why, after: pause(after) },
-        StatusCode::UNAUTHORIZED if renews => {
-            Answer::Later { why, after: pause(after).max(Duration::from_nanos(RENEWAL_NS)) }
-        }
+        StatusCode::UNAUTHORIZED if renews => Answer::Later { why, after: Duration::from_nanos(RENEWAL_NS) },
         _ if status.is_server_error() => Answer::Later { why, after: pause(after) },
         _ => Answer::Refused(why),
     }

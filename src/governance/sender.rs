@@ -324,14 +324,22 @@ impl Sender {
         }
     }
 
-    /// False: there is no time left for another attempt, or nobody waits any more.
+    /// False: there is no time left for another attempt, or nobody waits any more. Meanwhile the token may be renewed.
     fn wait_for_retry(&mut self, deadline: Instant) -> bool {
         let Some(at) = self.retry_at.take() else { return true };
         if at >= deadline {
             return false;
         }
-        let pause = at.saturating_duration_since(Instant::now());
-        matches!(self.control.recv_timeout(pause), Err(RecvTimeoutError::Timeout))
+        loop {
+            let pause = at.saturating_duration_since(Instant::now());
+            if !matches!(self.control.recv_timeout(pause.min(POLL)), Err(RecvTimeoutError::Timeout)) {
+                return false;
+            }
+            if pause <= POLL {
+                return true;
+            }
+            self.client.renew();
+        }
     }
 }
 

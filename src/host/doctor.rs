@@ -38,6 +38,8 @@ pub struct Scope {
     pub peers: Vec<IpAddr>,
     /// Hosts of the target that have no address: no card leads to them.
     pub unresolved: Vec<String>,
+    /// The compatible Kafka client makes the connections, and leaves them the host's congestion control.
+    pub rskafka: bool,
 }
 
 /// `engine doctor`.

@@ -131,6 +131,8 @@ impl HttpMethod {
 /// A bearer token that may change while the run lasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BearerPlan {
+    /// That named the file, without its dashes.
+    pub flag: &'static str,
     pub path: PathBuf,
     /// As it was at the start.
     pub token: Secret,

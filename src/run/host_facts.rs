@@ -4,7 +4,7 @@
 use super::setup::Ready;
 use crate::base::fatal::Fatal;
 use crate::host::{self, HostFacts, Sysfs, doctor};
-use crate::plan::{RunPlan, TargetPlan};
+use crate::plan::{KafkaClient, RunPlan, TargetPlan};
 use std::collections::BTreeMap;
 
 /// What this run uses of the host, before it makes it busy.
@@ -25,8 +25,13 @@ fn scope(plan: &RunPlan) -> doctor::Scope {
         paths: plan.producers.iter().filter_map(|producer| producer.file()).map(|file| file.data.clone()).collect(),
         network: !links.is_empty(),
         peers: doctor::addresses(&hosts),
+        rskafka: plan.producers.iter().any(|producer| is_rskafka(&producer.to)),
         ..doctor::Scope::default()
     }
+}
+
+fn is_rskafka(to: &TargetPlan) -> bool {
+    matches!(to, TargetPlan::Kafka(kafka) if kafka.client == KafkaClient::Rskafka)
 }
 
 /// The facts for the report, with what was seen of others; where they hold a core, it is said as well.
@@ -49,6 +54,18 @@ pub fn tell(mut host: HostFacts, ready: &[Ready]) -> Result<serde_json::Value, F
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::testing::{kafka_plan, producer_plan, run_plan};
+    use crate::plan::{KafkaPlan, ProducerPlan};
+
+    #[test]
+    fn which_kafka_client_connects_is_known() {
+        for (client, is_rskafka) in [(KafkaClient::Uring, false), (KafkaClient::Rskafka, true)] {
+            let to = TargetPlan::Kafka(KafkaPlan { client, ..kafka_plan(9092) });
+            let producers = vec![ProducerPlan { to, ..producer_plan(0) }];
+            let scope = scope(&RunPlan { producers, ..run_plan() });
+            assert_eq!((scope.rskafka, scope.network), (is_rskafka, true), "{client:?}");
+        }
+    }
 
     #[test]
     fn what_was_seen_is_in_the_facts() {

@@ -4,20 +4,19 @@ use crate::api::{Api, Reply, Request};
 use crate::harness::{Ended, Live, Scratch, finish};
 use crate::metrics::{address, get, metric};
 use crate::report::{count, total};
-use crate::server::PATIENCE;
 use engine::record::Header;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const CRC_AT: usize = 60;
 const RECORD: usize = 512;
 
 /// The report of a run that went well, and what it says of governance; the events' books balance.
-fn told(scratch: &Scratch, ended: &Ended) -> (Value, Value) {
+pub fn told(scratch: &Scratch, ended: &Ended) -> (Value, Value) {
     assert_eq!(ended.code(), 0, "governance never fails a run: {ended}");
     let report = scratch.report_of(ended, "r.json");
     let told = report["governance"].clone();
@@ -26,7 +25,7 @@ fn told(scratch: &Scratch, ended: &Ended) -> (Value, Value) {
     (report, told)
 }
 
-fn run(scratch: &Scratch, api: &Api, words: &str) -> Ended {
+pub fn run(scratch: &Scratch, api: &Api, words: &str) -> Ended {
     scratch.run(&format!("{words} --report r.json --log-format json --governance-url {}", api.url()))
 }
 
@@ -198,64 +197,6 @@ fn what_the_server_refuses_is_counted_and_told() {
     assert!(why.contains("422") && why.contains("no such tenant"), "{why}");
     assert_eq!(api.events().len(), 0);
     ended.says(&["no such tenant"]);
-}
-
-#[test]
-fn a_token_goes_to_the_server_and_nowhere_else() {
-    let scratch = Scratch::new();
-    scratch.write("token", "s3cret.token\n");
-    let api = Api::start(|request| match request.header("authorization") {
-        Some("Bearer s3cret.token") => Reply::taken(),
-        _ => Reply::status(401, ""),
-    });
-    let words = "--target null --parallel 1 --records 10 --governance-every 1 --governance-token-file token";
-    let ended = run(&scratch, &api, words);
-    let (report, told) = told(&scratch, &ended);
-    assert_eq!((count(&told, "posted"), count(&told, "announced")), (10, 3), "{told:#}");
-    assert!(!report.to_string().contains("s3cret") && !ended.stderr.contains("s3cret"));
-    let ended = run(&scratch, &api, "--target null --parallel 1 --records 10 --governance-every 1");
-    let (_, told) = self::told(&scratch, &ended);
-    assert_eq!((count(&told, "refused"), count(&told, "announced")), (10, 0), "{told:#}");
-    assert!(told["last_error"].as_str().unwrap().contains("--governance-token-file"), "{told:#}");
-}
-
-/// The API takes no other token than the one that the test has come to.
-#[test]
-fn a_token_is_renewed_while_the_run_goes_on() {
-    let scratch = Scratch::new();
-    let (came, comes) = channel();
-    let valid = Arc::new(Mutex::new("Bearer one"));
-    let asked = valid.clone();
-    let api = Api::start(move |request| {
-        let taken = request.header("authorization") == Some(*asked.lock().unwrap());
-        let _over = came.send(taken);
-        if taken { Reply::taken() } else { Reply::status(401, "") }
-    });
-    let await_answer = |wanted| while comes.recv_timeout(PATIENCE).expect("requests go on") != wanted {};
-    scratch.write("token", "one\n");
-    let words = "--target null --parallel 1 --rate 40KB/s --duration inf --report r.json --governance-every 1 \
-                 --governance-token-file token --governance-url";
-    let mut engine = Live::start(&mut scratch.engine(&format!("{words} {}", api.url())));
-    await_answer(true);
-    *valid.lock().unwrap() = "Bearer two";
-    await_answer(false);
-    scratch.write("token", "two\n");
-    await_answer(true);
-    // What holds no token leaves the last one in use, and is told.
-    scratch.write("token", "");
-    engine.line("--governance-token-file 'token': it must hold one line");
-    comes.try_iter().for_each(drop);
-    await_answer(true);
-    engine.signal("INT");
-    let ended = engine.ended();
-    let (_, told) = told(&scratch, &ended);
-    assert_eq!(
-        (count(&told, "posted"), count(&told, "not_announced")),
-        (count(&told, "events_offered"), 0),
-        "{told:#}"
-    );
-    let said = ["new token from now on", "the last token stays"].map(|words| ended.stderr.matches(words).count());
-    assert_eq!(said, [1, 1], "{ended}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Who is told of records: the address, the contract and the token.
 
 use crate::base::fatal::Fatal;
-use crate::base::{bounded, limits, paths, program};
-use crate::config::credentials::read_secret;
+use crate::base::{bounded, limits, paths};
+use crate::config::credentials;
 use crate::config::url::shown_address;
 use crate::config::values::Wanted;
 use crate::plan::{BearerPlan, GovernancePlan, SpecFile};
@@ -31,11 +31,7 @@ fn spec(path: &Path) -> Result<SpecFile, Fatal> {
 
 fn bearer(path: &Path) -> Result<BearerPlan, Fatal> {
     const FLAG: &str = "governance-token-file";
-    let token = read_secret(FLAG, path)?.as_token().map_err(|why| {
-        let what = format!("--{FLAG} '{}': {why}", path.display());
-        Fatal::usage(what).mend(format!("wc -c {}", program::quoted_path(path)))
-    })?;
-    Ok(BearerPlan { path: path.to_owned(), token })
+    credentials::bearer(FLAG, &credentials::read_secret(FLAG, path)?, path)
 }
 
 /// Where the contract's paths begin.

@@ -138,7 +138,7 @@ fn parameters_bodies_and_identities_that_we_cannot_give_are_named() {
     let strict = changed("  - {}\n  - bearer: []", "  - bearer: []");
     assert!(wrong(&strict).iter().all(|why| why.contains("--governance-token-file")) && wrong(&strict).len() == 5);
     let mut with_token = governance(Some(&strict));
-    with_token.bearer = Some(BearerPlan { path: "t".into(), token: Secret::new("t") });
+    with_token.bearer = Some(BearerPlan { flag: "t", path: "t".into(), token: Secret::new("t") });
     assert!(contract(&with_token).is_ok());
     let foreign = strict.replace("type: http\n      scheme: bearer", "type: apiKey\n      in: header\n      name: key");
     assert!(wrong(&foreign)[0].contains("another proof of identity"));

@@ -61,8 +61,9 @@ fn congestion_control(look: &Look, within_host: bool) -> Finding {
     let Some(name) = look.sysfs.text(at).filter(|name| !name.is_empty()) else {
         return Finding::unknown(ITEM, format!("{at} cannot be read"));
     };
-    if within_host {
-        return Finding::fine(ITEM, format!("{name}; reno to this host's own addresses"));
+    if within_host && !look.scope.rskafka {
+        let but = "not with --kafka-client rskafka";
+        return Finding::fine(ITEM, format!("{name}; reno to this host's own addresses ({but})"));
     }
     let others = look.sysfs.text("/proc/sys/net/ipv4/tcp_available_congestion_control").unwrap_or_default();
     // The one is most kernels' default, the other is always there.
@@ -78,11 +79,15 @@ mod tests {
     use crate::host::fake::Tree;
 
     fn judged(name: &str, available: &str, within_host: bool) -> (Verdict, String, Vec<String>) {
+        judged_in(Scope::default(), name, available, within_host)
+    }
+
+    fn judged_in(scope: Scope, name: &str, available: &str, within_host: bool) -> (Verdict, String, Vec<String>) {
         let tree = Tree::new(&[
             ("/proc/sys/net/ipv4/tcp_congestion_control", name),
             ("/proc/sys/net/ipv4/tcp_available_congestion_control", available),
         ]);
-        let (sysfs, scope) = (tree.sysfs(), Scope::default());
+        let sysfs = tree.sysfs();
         let found = congestion_control(&Look { sysfs: &sysfs, scope: &scope }, within_host);
         (found.verdict, found.value, found.fix)
     }
@@ -94,8 +99,17 @@ mod tests {
             assert_eq!(judged(name, "reno bbr cubic", false), (Verdict::Hint, name.to_owned(), set("cubic")));
             assert_eq!(judged(name, "reno bbr", false), (Verdict::Hint, name.to_owned(), set("reno")));
         }
-        let here = (Verdict::Fine, "bbr; reno to this host's own addresses".to_owned(), vec![]);
-        assert_eq!(judged("bbr", "reno bbr cubic", true), here);
+        let (verdict, value, fix) = judged("bbr", "reno bbr cubic", true);
+        assert!(value.starts_with("bbr; reno to this host's own addresses"), "{value}");
+        assert_eq!((verdict, fix), (Verdict::Fine, vec![]));
+    }
+
+    #[test]
+    fn the_compatible_kafka_client_has_the_default_within_the_host_too() {
+        let judged = |name| judged_in(Scope { rskafka: true, ..Scope::default() }, name, "reno bbr cubic", true);
+        let set = "sysctl net.ipv4.tcp_congestion_control=cubic".to_owned();
+        assert_eq!(judged("bbr"), (Verdict::Hint, "bbr".to_owned(), vec![set]));
+        assert_eq!(judged("cubic"), (Verdict::Fine, "cubic".to_owned(), vec![]));
     }
 
     #[test]

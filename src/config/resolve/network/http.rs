@@ -2,7 +2,8 @@
 
 use super::shared::{Shared, link, retries, tls};
 use crate::base::fatal::Fatal;
-use crate::base::{limits, program, units};
+use crate::base::{limits, units};
+use crate::config::credentials;
 use crate::config::url::{Scheme, Url};
 use crate::config::values::Wanted;
 use crate::plan::{BearerPlan, HttpPlan, PayloadPlan, PayloadSource};
@@ -16,6 +17,7 @@ const WRITTEN: [&str; 2] = ["content-length", "host"];
 /// Facts of records, which the engine states.
 const STATED: [&str; 7] =
     ["x-producer-id", "x-sequence", "x-timestamp", "x-weight", "x-record-count", "x-run-id", "x-crc32c"];
+const TOKEN_FLAG: &str = "bearer-token-file";
 /// What a bearer token has before it.
 const BEARER: &str = "Authorization: Bearer ";
 const CREDENTIALS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
@@ -112,8 +114,8 @@ fn headers(
     if bytes > limits::HTTP_HEADER_BYTES_MAX {
         let what = format!("the headers of a request are {bytes} bytes; {} fit", limits::HTTP_HEADER_BYTES_MAX);
         let mend = match token_bytes > bytes / 2 {
-            true => "a shorter token in --bearer-token-file",
-            false => "fewer or shorter --http-header",
+            true => format!("a shorter token in --{TOKEN_FLAG}"),
+            false => "fewer or shorter --http-header".to_owned(),
         };
         errors.push(Fatal::usage(what).mend(mend));
     }
@@ -129,16 +131,11 @@ pub fn is_credential(name: &str) -> bool {
 fn bearer(wanted: &Wanted, url: &Url, shared: &mut Shared, errors: &mut Vec<Fatal>) -> Option<BearerPlan> {
     let path = wanted.network.bearer_token.as_deref()?;
     if url.user_info.is_some() {
-        let what = format!("--bearer-token-file and the user info of '{}' are two credentials", url.label());
+        let what = format!("--{TOKEN_FLAG} and the user info of '{}' are two credentials", url.label());
         errors.push(Fatal::usage(what).mend("leave out one of them"));
     }
-    let secret = shared.secret("bearer-token-file", path, errors)?;
-    let refuse = |why| {
-        let what = format!("--bearer-token-file '{}': {why}", path.display());
-        errors.push(Fatal::usage(what).mend(format!("wc -c {}", program::quoted_path(path))));
-    };
-    let token = secret.as_token().map_err(refuse).ok()?;
-    Some(BearerPlan { path: path.to_owned(), token })
+    let secret = shared.secret(TOKEN_FLAG, path, errors)?;
+    credentials::bearer(TOKEN_FLAG, &secret, path).map_err(|fatal| errors.push(fatal)).ok()
 }
 
 fn content_type(wanted: &Wanted, payload: &PayloadPlan) -> &'static str {
