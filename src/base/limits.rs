@@ -236,6 +236,9 @@ pub const RECEIVE_TOPIC_PARTITIONS_MAX: u32 = 10_000;
 pub const RECEIVE_PARTITIONS_MAX: usize = 100_000;
 pub const RECEIVE_PRODUCERS_MAX: usize = 4096;
 
+/// Of all files together that a run without a target writes, at the most.
+pub const FOOTPRINT_BYTES_DEFAULT: u64 = 16 << 30;
+
 const _: () = assert!(RECEIVE_TOPIC_PARTITIONS_MAX as usize <= RECEIVE_PARTITIONS_MAX);
 const _: () = assert!(RECEIVE_HEAD_BYTES_MAX * 2 <= RECEIVE_READ_BYTES);
 const _: () = assert!(WAIT_NS_MAX < WATCHDOG_NS);

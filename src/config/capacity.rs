@@ -1,16 +1,16 @@
 //! The command line of `engine plan`.
 
-use crate::base::fatal::Fatal;
+use crate::base::fatal::{Exit, Fatal};
 use crate::base::{limits, program, units};
 use crate::config::resolve::payload::{self, Sizes};
-use crate::config::resolve::{self, cores, record_rates, target as targets};
+use crate::config::resolve::{self, cores, files, record_rates, target as targets};
 use crate::config::url;
 use crate::config::{Deps, doctor, flags, values};
 use crate::host::Sysfs;
 use crate::host::capacity::costs::Route;
 use crate::host::capacity::description;
 use crate::host::capacity::machine::Machine;
-use crate::host::capacity::{self, Demand, Projection, Scale, text};
+use crate::host::capacity::{self, Demand, Projection, Scale, Site, Verdict, command};
 use crate::host::fs::{self, Direct};
 use crate::plan::{Annotate, Poll};
 use clap::ArgMatches;
@@ -52,6 +52,8 @@ pub const PLAN_FLAGS: &[(&str, &str, &str)] = &[
 const RECORD_BYTES: u64 = 4096;
 /// Of nobody (RFC 5737), and no host's own.
 const EXAMPLE_ADDRESS: &str = "192.0.2.1:9";
+/// No process has this id, so nothing is there.
+const NOWHERE: &str = "/proc/0/";
 /// A drive that is not here to be asked.
 const DRIVE: Direct = Direct { align: 4096, useful: true };
 
@@ -135,7 +137,8 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
         cores::deal(producers as usize, machine.senders() as usize, errors);
     }
     let rate_bytes_per_second = rate.map(|rate| rate as f64);
-    let demand = Demand { route, target, rate_bytes_per_second, record_bytes, producers };
+    let (is_device, site) = whereabouts(route, target.as_deref(), described.is_some(), deps);
+    let demand = Demand { route, target, rate_bytes_per_second, record_bytes, producers, is_device, site };
     if let Some(producers) = producers.filter(|producers| *producers > 1 && demand.takes_one()) {
         let what = format!("--parallel {producers}: the target takes one producer");
         errors.push(Fatal::usage(what).mend("--parallel=1"));
@@ -147,18 +150,23 @@ fn resolve(matches: &ArgMatches, deps: &Deps, errors: &mut Vec<Fatal>) -> Option
 pub fn project(args: &CapacityArgs, scale: Scale, deps: &Deps) -> Projection {
     let mut plan = capacity::project(&args.demand, &args.machine, scale);
     let Some(flags) = &plan.flags else { return plan };
-    let ring_bytes = ring_bytes(args, flags, deps);
+    let mut errors = Vec::new();
+    let ring_bytes = ring_bytes(args, flags, deps, &mut errors);
     if args.described {
         let untold = "rings as a run chooses them where nothing is known of caches and of free memory";
         plan.assumptions.push(untold.to_owned());
     }
+    // Of a described machine nobody knows, and the command of what does not fit names cores that are not there.
+    let is_told = args.described || plan.verdict == Some(Verdict::DoesNotFit);
+    let refused = errors.into_iter().filter(|fatal| !is_told && fatal.exit == Exit::Host).map(|fatal| fatal.what);
+    let refused: Vec<_> = refused.collect();
+    let plan = if refused.is_empty() { plan } else { plan.refused(refused) };
     plan.with_rings(ring_bytes)
 }
 
-/// What `run` comes to by these flags, on the machine that is planned for.
-fn ring_bytes(args: &CapacityArgs, flags: &[String], deps: &Deps) -> u64 {
-    let flags: Vec<_> = flags.iter().map(|word| word.replace(text::ADDRESS, EXAMPLE_ADDRESS)).collect();
-    // What is wrong with them, `run` says.
+/// What `run` comes to by these flags, on the machine that is planned for, and why it refuses them there.
+fn ring_bytes(args: &CapacityArgs, flags: &[String], deps: &Deps, errors: &mut Vec<Fatal>) -> u64 {
+    let flags: Vec<_> = flags.iter().map(|word| word.replace(command::ADDRESS, EXAMPLE_ADDRESS)).collect();
     let settings = flags::run_settings(Vec::new(), &flags, [], &mut Vec::new());
     let mut wanted = values::read(&settings, &mut Vec::new());
     let is_drive = args.demand.route == Route::File;
@@ -166,15 +174,21 @@ fn ring_bytes(args: &CapacityArgs, flags: &[String], deps: &Deps) -> u64 {
     if args.described {
         deps = Deps { sysfs: Sysfs::untold(), ..Deps::new(|| Ok(())) };
         wanted.poll = Some(if args.machine.cores > 1 { Poll::Busy } else { Poll::Adaptive });
+        // Whatever lies here by that name.
+        for target in &mut wanted.targets {
+            let nowhere = path_of(target).map(|path| format!("file:{NOWHERE}{}", path.trim_start_matches('/')));
+            *target = nowhere.unwrap_or_else(|| target.clone());
+        }
     }
     match (is_drive, args.described, &args.demand.target) {
         (true, true, _) => deps.direct_probe = |_, _| Ok(DRIVE),
+        (false, true, _) => deps.direct_probe = |_, _| Err("no drive".to_owned()),
         (true, false, None) => {
             deps.direct_probe = |sysfs, path| if path.exists() { fs::try_direct(sysfs, path) } else { Ok(DRIVE) };
         }
         _ => {}
     }
-    resolve::ring_bytes(&settings, &wanted, &deps)
+    resolve::ring_bytes(&settings, &wanted, &deps, errors)
 }
 
 /// Bytes a second of a rate as `run` takes it.
@@ -198,6 +212,37 @@ fn peers(url: &str, sysfs: &Sysfs) -> (Vec<IpAddr>, Vec<String>) {
     (peers, unknown)
 }
 
+/// Of a file's URL.
+fn path_of(url: &str) -> Option<&str> {
+    let body = url.strip_prefix("file:")?;
+    Some(body.strip_prefix("//").unwrap_or(body))
+}
+
+/// Whether a file target is a device, and what this host has there. What is not here is taken for what its name says.
+fn whereabouts(route: Route, target: Option<&str>, described: bool, deps: &Deps) -> (bool, Option<Site>) {
+    let url = match (route, target) {
+        (Route::File | Route::Tmpfs, Some(url)) => url.to_owned(),
+        (Route::Tmpfs, None) => format!("file:{}", command::TMPFS_FOLDER),
+        _ => return (false, None),
+    };
+    let named = |path: &str| path.starts_with("/dev/") && !path.ends_with('/');
+    let is_named_so = route == Route::File && path_of(&url).is_some_and(named);
+    let place = if described { None } else { targets::resolve(&[url], &deps.sysfs, &mut Vec::new()).places.pop() };
+    let Some(place) = place else { return (is_named_so, None) };
+    let path = place.path();
+    let no_direct = || match (deps.direct_probe)(&deps.sysfs, path) {
+        Ok(direct) if direct.useful => None,
+        Ok(_) => Some(format!("what lies at {} is buffered all the same", path.display())),
+        Err(why) => Some(why),
+    };
+    let site = files::room_at(path, &deps.sysfs).map(|(room_bytes, polite_bytes)| Site {
+        room_bytes,
+        polite_bytes,
+        no_direct: if route == Route::File { no_direct() } else { None },
+    });
+    (place.is_device() || is_named_so && !path.exists(), site)
+}
+
 /// A kind, or a URL: then it is kept for the command.
 fn target(text: Option<&str>) -> Result<(Route, Option<String>), Fatal> {
     let example = "--target=kafka, --target=tcp://receiver:9000 or --target=file:/mnt/nvme0/";
@@ -210,9 +255,9 @@ fn target(text: Option<&str>) -> Result<(Route, Option<String>), Fatal> {
     if let Some(route) = Route::ALL.into_iter().find(|route| route.name() == text) {
         return Ok((route, None));
     }
-    let in_memory = |path: &str| path.trim_start_matches("//").starts_with("/dev/shm");
+    let is_in_memory = path_of(text).is_some_and(|path| path.starts_with("/dev/shm"));
     let route = match text.split_once(':') {
-        Some(("file", path)) if in_memory(path) => Route::Tmpfs,
+        Some(("file", _)) if is_in_memory => Route::Tmpfs,
         Some(("file", path)) if !path.is_empty() => Route::File,
         Some(("tcp", rest)) if rest.starts_with("//") => Route::Tcp,
         Some(("http", rest)) if rest.starts_with("//") => Route::Http,

@@ -82,14 +82,14 @@ pub fn resolve_with_places(
     Ok((plan, places))
 }
 
-/// Bytes of ring for each producer, whatever else may be wrong.
-pub fn ring_bytes(settings: &Settings, wanted: &Wanted, deps: &Deps) -> u64 {
-    prepare(settings, wanted, deps, &mut Vec::new()).ring_bytes_per_lane
+/// Bytes of ring for each producer, whatever else may be wrong. Looks at drives as a run does, and leaves nothing there.
+pub fn ring_bytes(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> u64 {
+    prepare(settings, wanted, deps, errors).ring_bytes_per_lane
 }
 
-/// What is settled before files are looked at, one by one.
+/// What is settled before what lies at the targets is judged.
 struct Prepared {
-    targets: Targets,
+    seats: files::Seats,
     payload: PayloadPlan,
     sizes: Sizes,
     cast: Cast,
@@ -110,7 +110,8 @@ fn prepare(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<F
     network::check_annotate(wanted.annotate, targets.kind, errors);
     let (payload, sizes) = payload::resolve(settings, wanted, targets.kind, errors);
     let cast = cast(settings, wanted, (&targets, &sizes), sysfs, errors);
-    let seats = files::Seats::new(&targets, cast.fleet, wanted);
+    let seats = files::Seats::new(targets, cast.fleet, wanted);
+    let targets = &seats.targets;
     let laid_out = seats.laid_out(wanted, &sizes, sysfs, errors);
     let mut notes = cast.cores.notes.clone();
     let remotes = network::plans(settings, wanted, &targets.remotes, (&payload, &sizes), &mut notes, errors);
@@ -120,36 +121,23 @@ fn prepare(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<F
         shape: network::shape((&targets.remotes, &remotes), &sizes, &payload, wanted),
         kind: targets.kind,
         sizes: &sizes,
-        probes: geometry::probes(&targets, deps),
+        probes: geometry::probes(targets, deps),
         slowest_wire_rate: cast.schedules.slowest_wire_rate(),
         capacity_bytes: laid_out.1.iter().map(capacity).min().unwrap_or(u64::MAX),
     };
     let blocks = geometry::blocks(settings, wanted, &facts, errors);
     let poll = wanted.poll.unwrap_or(if cast.cores.to_spare() { Poll::Busy } else { Poll::Adaptive });
-    let seen = back_end::Facts { targets: &targets, core_of: &cast.core_of, direct: blocks.direct, poll };
+    let seen = back_end::Facts { targets, core_of: &cast.core_of, direct: blocks.direct, poll };
     let io = back_end::choose(wanted, &seen, deps.uring_probe, &mut notes, errors);
     let host = (sysfs, cast.cores.cpus.first().copied().unwrap_or(0));
     let ring_bytes_per_lane = geometry::ring_bytes(wanted, &facts, (&blocks, io), &cast.lanes(), host, errors);
-    Prepared {
-        targets,
-        payload,
-        sizes,
-        cast,
-        laid_out,
-        remotes,
-        linger_ns,
-        blocks,
-        poll,
-        io,
-        ring_bytes_per_lane,
-        notes,
-    }
+    Prepared { seats, payload, sizes, cast, laid_out, remotes, linger_ns, blocks, poll, io, ring_bytes_per_lane, notes }
 }
 
 fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> Parts {
     let sysfs = &deps.sysfs;
     let Prepared {
-        targets,
+        seats,
         payload,
         sizes,
         cast,
@@ -164,7 +152,6 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     } = prepare(settings, wanted, deps, errors);
     geometry::check_depth(&blocks, &cast.lanes(), errors);
     let producers = cast.fleet.producers;
-    let seats = files::Seats::new(&targets, cast.fleet, wanted);
     let amounts = (&blocks, &sizes, notes::producer_bytes_max(&cast.schedules.phases, &sizes, wanted, producers));
     let files = files::plans(settings, wanted, &seats, (&names, &layouts), amounts, (sysfs, errors));
     let rings_bytes = ring_bytes_per_lane.saturating_mul(producers as u64);
@@ -172,7 +159,7 @@ fn settle(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fa
     let files = (0..producers).map(|k| files.get(k).cloned()).collect();
     let Cast { cores, core_of, fleet, schedules } = cast;
     Parts {
-        targets,
+        targets: seats.targets,
         payload,
         sizes,
         cores,
@@ -205,7 +192,11 @@ impl Cast {
     fn lanes(&self) -> Vec<usize> {
         let mut hosted = vec![0; self.cores.cpus.len()];
         // Without any processor, which is refused, producers are dealt to one all the same.
-        self.core_of.iter().for_each(|core| hosted.get_mut(*core).into_iter().for_each(|count| *count += 1));
+        for core in &self.core_of {
+            if let Some(count) = hosted.get_mut(*core) {
+                *count += 1;
+            }
+        }
         hosted
     }
 }

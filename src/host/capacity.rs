@@ -2,6 +2,7 @@
 //! `costs`; every figure that was not measured on the machine itself is a range and called a projection.
 
 pub mod calibrate;
+pub mod command;
 pub mod costs;
 pub mod description;
 pub mod machine;
@@ -65,14 +66,26 @@ pub struct Demand {
     pub record_bytes: u64,
     /// `None`: as many as cores.
     pub producers: Option<u32>,
+    /// The target has no files: it is written as a whole.
+    pub is_device: bool,
+    /// Where files go; `None`: no files, or on a machine that is not here to be asked.
+    pub site: Option<Site>,
+}
+
+/// What this host has where files are to go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// What files may take, and what they take unless they need more.
+    pub room_bytes: u64,
+    pub polite_bytes: u64,
+    /// Why O_DIRECT gains nothing there.
+    pub no_direct: Option<String>,
 }
 
 impl Demand {
     /// Standard output and a device: records of several producers would be torn there.
     pub fn takes_one(&self) -> bool {
-        let path = self.target.as_ref().and_then(|target| target.strip_prefix("file:"));
-        let is_device = path.is_some_and(|path| path.trim_start_matches("//").starts_with("/dev/"));
-        self.route == Route::Stdout || self.route == Route::File && is_device
+        self.route == Route::Stdout || self.is_device
     }
 
     /// As many as the target takes, or were asked for.
@@ -153,14 +166,6 @@ pub struct Resource {
     pub verdict: Option<Verdict>,
 }
 
-impl Projection {
-    /// What the ring of a producer comes to. A plan without a rate has no producers.
-    pub fn with_rings(self, ring_bytes: u64) -> Self {
-        let total = self.producers.map(|producers| ring_bytes.saturating_mul(producers.into()));
-        Self { ring_bytes: total.and(Some(ring_bytes)), ring_bytes_total: total, ..self }
-    }
-}
-
 impl Resource {
     fn new(name: &'static str, unit: &'static str, needed: Range, available: Option<f64>) -> Self {
         let verdict = available.map(|have| {
@@ -211,6 +216,19 @@ pub struct Projection {
     pub assumptions: Vec<String>,
 }
 
+impl Projection {
+    /// What the ring of a producer comes to. A plan without a rate has no producers.
+    pub fn with_rings(self, ring_bytes: u64) -> Self {
+        let total = self.producers.map(|producers| ring_bytes.saturating_mul(producers.into()));
+        Self { ring_bytes: total.and(Some(ring_bytes)), ring_bytes_total: total, ..self }
+    }
+
+    /// A run refuses the command, for what this host has.
+    pub fn refused(self, why: Vec<String>) -> Self {
+        Self { verdict: Some(Verdict::DoesNotFit), lacks: why, command: None, ..self }
+    }
+}
+
 /// Payload that TCP over IPv4 carries at a link rate, headers with time stamps, full packets.
 pub fn tcp_goodput_bytes_per_second(link_gbits: f64, mtu: u32) -> f64 {
     let mtu = f64::from(mtu);
@@ -241,12 +259,13 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     let core = core_rate(table, cost, demand.record_bytes, scale);
     let measured = matches!(scale, Scale::Calibrated(_)) && cost.checked;
     let rate = demand.rate_bytes_per_second;
-    let resources = rate.map_or_else(Vec::new, |rate| resources(demand, cost, rate, core, machine));
+    let mut resources = rate.map_or_else(Vec::new, |rate| resources(demand, cost, rate, core, machine));
+    let cores = cores_planned(&resources, demand, machine);
+    let producers = rate.map(|_| demand.producers_on(cores, machine));
+    resources.extend(producers.and_then(|producers| command::space(demand, producers)));
     let worst = resources.iter().filter_map(|r| r.verdict).max_by_key(|verdict| *verdict as u8);
     let lacks = resources.iter().filter(|r| r.verdict == Some(Verdict::DoesNotFit));
     let lacks = lacks.map(|resource| text::lack(resource, demand, machine)).collect();
-    let cores = cores_planned(&resources, demand, machine);
-    let producers = rate.map(|_| demand.producers_on(cores, machine));
     let connections = rate.zip(producers).filter(|_| demand.route.is_network());
     let connections = connections.map(|(rate, producers)| connections_each(demand.route, rate, producers));
     // There a connection is a partition's.
@@ -259,7 +278,7 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     let lowest = roofs.iter().filter_map(|(name, roof)| Some((roof.as_ref()?.likely, *name)));
     let lowest = lowest.min_by(|a, b| a.0.total_cmp(&b.0));
     let flags = rate.filter(|_| producers.is_some_and(|count| count as usize <= limits::PRODUCERS_MAX));
-    let flags = flags.map(|rate| text::flags(demand, machine, rate, cores, connections));
+    let flags = flags.map(|rate| command::flags(demand, machine, rate, cores, connections));
     Projection {
         target: demand.route,
         basis: if measured { "measured_here" } else { "projection" },
@@ -272,7 +291,7 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
         limits_first: lowest.map(|(_, name)| name),
         verdict: worst,
         lacks,
-        command: flags.as_deref().filter(|_| worst != Some(Verdict::DoesNotFit)).map(text::command),
+        command: flags.as_deref().filter(|_| worst != Some(Verdict::DoesNotFit)).map(command::command),
         flags,
         producers,
         connections,

@@ -99,7 +99,9 @@ pub fn described(data: &[u8]) {
 fn plans_are_finite(machine: &Machine) {
     for route in Route::ALL {
         for rate_bytes_per_second in [None, Some(RATE_MAX as f64)] {
-            let demand = Demand { route, target: None, rate_bytes_per_second, record_bytes: 4096, producers: None };
+            let (target, producers, site) = (None, None, None);
+            let demand =
+                Demand { route, target, rate_bytes_per_second, record_bytes: 4096, producers, is_device: false, site };
             let plan = project(&demand, machine, Scale::of_described(machine));
             let rates = [plan.core_bytes_per_second, plan.cpu_seconds_per_gigabyte, plan.ceiling_bytes_per_second];
             let ranges = rates.into_iter().chain(plan.resources.iter().map(|resource| resource.needed));

@@ -225,24 +225,19 @@ fn ring_of_a_run(words: &[String], deps: &Deps) -> Result<u64, Vec<Fatal>> {
     }
 }
 
-/// The plan's ring against the one that its command gets. Where there is no room for the files, of shorter ones.
+/// The plan's ring against the one that its command gets, as it is printed. Where there is no room, that is what lacks.
 fn check_ring(words: &str, deps: &Deps) -> u64 {
     let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
     let asked = parse(&args, deps).unwrap();
     let planned = project(&asked, Scale::of_described(&asked.machine), deps);
-    let command = planned.command.clone().unwrap_or_else(|| panic!("{words}: {}", planned.summary()));
-    let mut typed: Vec<_> = command.split(' ').skip(1).map(|word| word.replace("HOST:PORT", "192.0.2.7:9")).collect();
-    let mut ring = planned.ring_bytes.unwrap();
+    let ring = planned.ring_bytes.unwrap();
+    let Some(command) = &planned.command else {
+        assert!(planned.lacks.iter().all(|lack| lack.starts_with("space: ")), "{words}: {}", planned.summary());
+        return ring;
+    };
+    let typed: Vec<_> = command.split(' ').skip(1).map(|word| word.replace("HOST:PORT", "192.0.2.7:9")).collect();
     assert_eq!(planned.ring_bytes_total, Some(ring * u64::from(planned.producers.unwrap())), "{command}");
-    let files = typed.iter().position(|word| word == "--footprint");
-    typed.extend(files.into_iter().flat_map(|_| ["--min-free".to_owned(), "0".to_owned()]));
-    let mut run = ring_of_a_run(&typed, deps);
-    if let (Err(errors), Some(at)) = (&run, files) {
-        assert!(errors.iter().all(|error| error.exit == Exit::Host), "{command}: {errors:?}");
-        typed[at + 1] = "768Mi".to_owned();
-        ring = ring_bytes(&asked, &typed, deps);
-        run = ring_of_a_run(&typed, deps);
-    }
+    let run = ring_of_a_run(&typed, deps);
     assert_eq!(run.unwrap_or_else(|errors| panic!("{typed:?}: {errors:?}")), ring, "{command}");
     ring
 }
@@ -286,6 +281,46 @@ fn rings_are_those_that_the_command_gets() {
 }
 
 #[test]
+fn where_there_is_no_direct_io_the_command_does_not_ask_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = ring_host("67108864");
+    let words = format!("--target file:{}/ --rate 1GB/s --payload-size 1000 --parallel 2", folder.path().display());
+    let words = format!("{words} --calibrate off");
+    let said = |probe| {
+        let deps = Deps { sysfs: tree.sysfs(), direct_probe: probe, ..Deps::new(|| Ok(())) };
+        check_ring(&words, &deps);
+        let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+        let plan = project(&parse(&args, &deps).unwrap(), Scale::Projected { clock_ratio: 1.0 }, &deps);
+        (plan.summary().contains(" --direct on"), plan.summary().contains("O_DIRECT, which is not to be had: "))
+    };
+    assert_eq!(said(|_, _| Ok(DRIVE)), (true, false));
+    assert_eq!(said(|_, _| Err("no such thing".to_owned())), (false, true));
+    assert_eq!(said(|_, _| Ok(Direct { useful: false, ..DRIVE })), (false, true));
+}
+
+#[test]
+fn what_a_run_refuses_on_this_host_does_not_fit() {
+    let plan = |available| {
+        let tree = ring_host(available);
+        let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(|| Ok(())) };
+        let words = "--target kafka --rate 4.5GB/s --parallel 1 --calibrate off";
+        let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+        project(&parse(&args, &deps).unwrap(), Scale::Projected { clock_ratio: 1.0 }, &deps)
+    };
+    assert!(plan("67108864").command.is_some_and(|command| command.ends_with(" --ring-size 11Mi")));
+    let crowded = plan("1024");
+    assert_eq!((crowded.verdict, &crowded.command), (Some(capacity::Verdict::DoesNotFit), &None));
+    let said = "--ring-size 11 MiB: a ring of 11 MiB does not fit into a quarter of the available memory";
+    assert!(crowded.lacks.len() == 1 && crowded.lacks[0].starts_with(said), "{:?}", crowded.lacks);
+}
+
+fn block_device() -> Option<std::path::PathBuf> {
+    use std::os::unix::fs::FileTypeExt;
+    let all = std::fs::read_dir("/dev").ok()?.flatten();
+    all.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_block_device())).map(|entry| entry.path()).next()
+}
+
+#[test]
 fn a_described_machine_has_rings_of_its_own() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "cores: 32\nnic_gbits: 400").unwrap();
@@ -305,6 +340,11 @@ fn a_described_machine_has_rings_of_its_own() {
     // 32 blocks of 1 MiB in flight and 8 to prepare; the cores share no cache there.
     assert_eq!(rings("--target file --rate 2GB/s --parallel 4"), (Some(40 << 20), Some(160 << 20)));
     assert_eq!(rings("--target file:/mnt/no-such/x/ --rate 2GB/s --parallel 1"), (Some(40 << 20), Some(40 << 20)));
+    // Where this host has such a device, its capacity is not the described one's.
+    if let Some(device) = block_device() {
+        let words = format!("--target file:{} --rate 1GB/s --payload-size 4096", device.display());
+        assert_eq!(rings(&words), (Some(40 << 20), Some(40 << 20)), "{words}");
+    }
     assert_eq!(rings("--target null --rate 1GB/s --parallel 2"), (Some(64 << 20), Some(128 << 20)));
     let brokers = plan("--target kafka --rate 4.5GB/s --parallel 1");
     let told = brokers.command.as_ref().unwrap().split_once(" --ring-size ").unwrap().1.to_owned();
@@ -329,4 +369,13 @@ fn what_takes_one_producer_is_not_planned_for_more() {
         assert!(read(&format!("--target {target} --parallel 1")).is_ok());
     }
     assert!(read("--target file:/dev/shm/x/ --parallel 2").is_ok());
+    assert!(read("--target file:/dev/no-such-folder/ --parallel 2").is_ok(), "files go there");
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("drive");
+    std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+    let words = format!("--target file:{} --parallel 2", link.display());
+    assert!(read(&words).unwrap_err()[0].what.ends_with("the target takes one producer"));
+    let host = folder.path().join("host.yaml");
+    std::fs::write(&host, "cores: 8").unwrap();
+    assert!(read(&format!("{words} --host {}", host.display())).is_ok(), "there it may be a file");
 }

@@ -16,6 +16,7 @@ use crate::host::fs as host_fs;
 use crate::manifest::beside_device;
 use crate::plan::{Existing, FileLayout, FilePlan, Fsync, ReportTarget};
 use crate::sink::file::{existing, open};
+pub use space::room_at;
 use space::{check_space, default_footprint, min_free};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -64,19 +65,20 @@ fn numbered(path: &Path, id: u64) -> PathBuf {
 }
 
 /// What the producers write to.
-pub struct Seats<'a> {
-    pub targets: &'a Targets,
+pub struct Seats {
+    pub targets: Targets,
     /// (id, index of its target) of each producer.
     pub producers: Vec<(u64, usize)>,
     /// More processes than this one.
     pub sharded: bool,
 }
 
-impl<'a> Seats<'a> {
+impl Seats {
     /// Producers are dealt to the targets round robin.
-    pub fn new(targets: &'a Targets, fleet: Fleet, wanted: &Wanted) -> Self {
+    pub fn new(targets: Targets, fleet: Fleet, wanted: &Wanted) -> Self {
         let seat = |k: usize| (fleet.first_id + k as u64, k % targets.count());
-        Self { targets, producers: (0..fleet.producers).map(seat).collect(), sharded: wanted.shard.1 > 1 }
+        let producers = (0..fleet.producers).map(seat).collect();
+        Self { targets, producers, sharded: wanted.shard.1 > 1 }
     }
 
     /// What each producer writes, and how it is laid out, before blocks are chosen; nothing where targets are no files.
@@ -177,7 +179,7 @@ fn reject_mixed(wanted: &Wanted, seats: &Seats, errors: &mut Vec<Fatal>) {
     }
     for (target, count) in counts {
         let place = &seats.targets.places[target];
-        if count > 1 && matches!(place, Place::Block { .. } | Place::Special(_)) {
+        if count > 1 && place.is_device() {
             let what = format!("{} takes one producer; it would get {count}", place.path().display());
             errors.push(Fatal::usage(what).mend(format!("--parallel={}", seats.targets.places.len())));
         }

@@ -58,7 +58,7 @@ impl Place {
         }
     }
 
-    /// Written from its start to its end, and round again; it has no files.
+    /// Written from its start to its end, and round again, by one producer; it has no files.
     pub fn is_device(&self) -> bool {
         matches!(self, Place::Block { .. } | Place::Special(_))
     }

@@ -27,7 +27,7 @@ const STRETCHES_TIME_MAX: Duration = Duration::from_secs(5);
 const CORE_TIME: Duration = Duration::from_millis(200);
 const TMPFS: &str = "/dev/shm";
 /// As much as averages over fast and slow pages (a hypervisor backs them differently), or this part of what is free.
-const TMPFS_BYTES_MAX: u64 = 1 << 30;
+pub(super) const TMPFS_BYTES_MAX: u64 = 1 << 30;
 /// What a probe takes of the memory that is free, at most.
 const FREE_SHARE: u64 = 8;
 const BLOCK_BYTES: usize = limits::BLOCK_BUFFERED_BYTES as usize;

@@ -12,7 +12,8 @@ fn machine(text: &str) -> Machine {
 
 fn demand(route: Route, gigabytes: f64) -> Demand {
     let rate = Some(gigabytes * GIGA);
-    Demand { route, target: None, rate_bytes_per_second: rate, record_bytes: 4096, producers: None }
+    let (target, producers, site) = (None, None, None);
+    Demand { route, target, rate_bytes_per_second: rate, record_bytes: 4096, producers, is_device: false, site }
 }
 
 fn on(text: &str, route: Route, gigabytes: f64) -> Projection {
@@ -189,13 +190,14 @@ fn what_takes_one_producer_fills_one_core() {
     let host = "cores: 32\ndrives: [{write_gigabytes_per_second: 6.6}]";
     for (route, target) in [(Route::Stdout, None), (Route::File, device)] {
         let plan = |rate: Option<f64>| {
-            let demand = Demand { target: target.clone(), rate_bytes_per_second: rate, ..demand(route, 1.0) };
+            let demand = Demand { rate_bytes_per_second: rate, is_device: target.is_some(), ..demand(route, 1.0) };
+            let demand = Demand { target: target.clone(), ..demand };
             project(&demand, &machine(host), Scale::of_described(&machine(host)))
         };
         let ceiling = plan(None);
         assert!(ceiling.ceiling_bytes_per_second.likely <= ceiling.core_bytes_per_second.likely, "{ceiling:?}");
         let too_much = plan(Some(100e9));
-        assert!(too_much.lacks[0].ends_with("there are 1: the target takes one producer"), "{:?}", too_much.lacks);
+        assert!(too_much.lacks[0].ends_with("there is 1: the target takes one producer"), "{:?}", too_much.lacks);
         let command = plan(Some(1e9)).command.unwrap();
         assert!(command.ends_with(" --cores 31 --parallel 1"), "no files, and whole sectors: {command}");
     }
@@ -217,6 +219,31 @@ fn files_are_as_those_that_were_measured() {
         (ends(Route::File, Some(512), 4096), ends(Route::Tmpfs, Some(2), 256 << 20)),
         ("32Gi".into(), "2Gi".into())
     );
+}
+
+#[test]
+fn files_take_no_more_than_there_is_room_for() {
+    let plan = |route, producers, polite_mib: u64, room_mib: u64| {
+        let site = Some(Site { room_bytes: room_mib << 20, polite_bytes: polite_mib << 20, no_direct: None });
+        let demand = Demand { producers: Some(producers), site, ..demand(route, 0.1) };
+        project(&demand, &machine("cores: 8"), Scale::Calibrated(same()))
+    };
+    for (route, producers, polite_mib, room_mib, said) in [
+        (Route::File, 1, 1 << 20, 4 << 20, "16Gi"),
+        (Route::File, 1, 5 * 1024 + 7, 20 * 1024, "5Gi"),
+        (Route::File, 2, 300, 1200, "300Mi"),
+        (Route::File, 2, 50, 128, "128Mi"),
+        // A GiB would not be enough.
+        (Route::File, 20, 1024, 4096, "1280Mi"),
+        (Route::Tmpfs, 2, 16, 64, "32Mi"),
+    ] {
+        let plan = plan(route, producers, polite_mib, room_mib);
+        let command = plan.command.as_ref().unwrap_or_else(|| panic!("{}", plan.summary()));
+        assert!(command.ends_with(&format!(" --footprint {said}")), "{command}");
+    }
+    let crowded = plan(Route::File, 2, 30, 127);
+    assert_eq!((crowded.verdict, crowded.command), (Some(Verdict::DoesNotFit), None));
+    assert_eq!(crowded.lacks, ["space: the files need 128 MiB, and there is room for 127 MiB"]);
 }
 
 #[test]

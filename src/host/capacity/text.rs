@@ -1,25 +1,11 @@
 //! A projection for people, and the sentences in it.
 
-use crate::base::{limits, program, units};
+use crate::base::{limits, units};
+use crate::host::capacity::command::batch_bytes;
 use crate::host::capacity::costs::{Cost, Route, Table};
 use crate::host::capacity::machine::Machine;
-use crate::host::capacity::{Demand, GIGA, Projection, Range, Resource, Scale, Verdict};
+use crate::host::capacity::{Demand, GIGA, Projection, Range, Resource, Scale, Site, Verdict};
 use std::fmt::Write;
-
-/// Of all producers together: what a run without a target takes at the most, and what the calibration does on tmpfs.
-const DRIVES_FOOTPRINT_BYTES: u64 = 16 << 30;
-const TMPFS_FOOTPRINT_BYTES: u64 = 1 << 30;
-/// Of each producer: twice the blocks of 1 MiB that are in flight to a drive, and one merged call.
-const DRIVE_FILE_BYTES_MIN: u64 = 64 << 20;
-const TMPFS_FILE_BYTES_MIN: u64 = 16 << 20;
-const FILE_RECORDS_MIN: u64 = 4;
-/// What O_DIRECT wants a multiple of.
-const SECTOR_BYTES_MAX: u64 = 4096;
-/// Of each producer: it fills a block of 1 MiB in 10 ms.
-const DIRECT_BYTES_PER_SECOND_MIN: f64 = 100e6;
-
-/// Stands in the command for one that nobody named.
-pub const ADDRESS: &str = "HOST:PORT";
 
 impl Projection {
     pub fn summary(&self) -> String {
@@ -128,6 +114,11 @@ fn rings(each: u64, all: u64) -> String {
 
 pub(super) fn lack(resource: &Resource, demand: &Demand, machine: &Machine) -> String {
     let have = resource.available.unwrap_or_default();
+    if resource.name == "space" {
+        let [needed, room] = [resource.needed.likely, have].map(|gigabytes| (gigabytes * GIGA).round() as u64);
+        let [needed, room] = units::format_sizes_alike([needed, room]);
+        return format!("space: the files need {needed}, and there is room for {room}");
+    }
     let (needed, shown) = (amount(resource, resource.needed.likely), figure(resource, have));
     let verb = if shown == "1" { "is" } else { "are" };
     let lack = format!("{}: likely needs {needed}, there {verb} {shown}", resource.name);
@@ -139,74 +130,6 @@ pub(super) fn lack(resource: &Resource, demand: &Demand, machine: &Machine) -> S
         _ if demand.takes_one() => format!("{lack}: the target takes one producer"),
         Some(producers) => format!("{lack}: --parallel {producers} fills no more of {senders}"),
         None => lack,
-    }
-}
-
-/// What it leaves out the engine chooses for this very target, as it did when the costs were measured: blocks, rings,
-/// what is in flight. A ring of another size keeps connections or a drive idle, or leaves the cache.
-pub(super) fn flags(
-    demand: &Demand,
-    machine: &Machine,
-    rate: f64,
-    cores: u32,
-    connections: Option<u32>,
-) -> Vec<String> {
-    let drives = demand.drives(machine);
-    let targets = match &demand.target {
-        None if drives > 1 => (0..drives).map(|k| format!("file:/mnt/nvme{k}/")).collect(),
-        named => vec![named.clone().unwrap_or_else(|| example(demand.route))],
-    };
-    let (list, size) = (machine.sending(cores), demand.record_bytes);
-    let producers = demand.producers_on(cores, machine);
-    let connections = match connections.filter(|n| *n > 1) {
-        // There a connection is a partition's, and the ring that a run would choose is for one.
-        Some(each) if demand.route == Route::Kafka => {
-            let batches = u64::from(each) * limits::KAFKA_IN_FLIGHT_DEFAULT as u64 + 1;
-            let ring = (batches * batch_bytes(size)).div_ceil(1 << 20);
-            format!("--partitions {} --ring-size {ring}Mi", each * producers)
-        }
-        Some(each) => format!("--connections {each}"),
-        None => String::new(),
-    };
-    let files = files(demand, rate, producers);
-    let rest =
-        format!("--rate {rate:.0} --payload-size {size} --cores {list} --parallel {producers} {connections} {files}");
-    // A target has characters of all kinds; the rest are words.
-    let targets = targets.into_iter().flat_map(|target| ["--target".to_owned(), target]);
-    targets.chain(rest.split_whitespace().map(str::to_owned)).collect()
-}
-
-pub(super) fn command(flags: &[String]) -> String {
-    let words: Vec<_> = flags.iter().map(|word| program::quoted(word)).collect();
-    program::command(&words.join(" "))
-}
-
-/// What was measured: files that are overwritten in place, with O_DIRECT on a drive. Whole sectors have that anyway;
-/// where others would wait for a block to fill, the page cache costs little. A device has no files.
-fn files(demand: &Demand, rate: f64, producers: u32) -> String {
-    let (all_bytes, each_bytes) = match demand.route {
-        Route::File => (DRIVES_FOOTPRINT_BYTES, DRIVE_FILE_BYTES_MIN),
-        Route::Tmpfs => (TMPFS_FOOTPRINT_BYTES, TMPFS_FILE_BYTES_MIN),
-        _ => return String::new(),
-    };
-    let each_bytes = each_bytes.max(FILE_RECORDS_MIN * demand.record_bytes);
-    let footprint = all_bytes.max(each_bytes * u64::from(producers)).div_ceil(1 << 30);
-    let in_place = if demand.takes_one() { String::new() } else { format!("--footprint {footprint}Gi") };
-    let is_whole = demand.record_bytes.is_multiple_of(SECTOR_BYTES_MAX);
-    let fills = rate / f64::from(producers) >= DIRECT_BYTES_PER_SECOND_MIN;
-    let is_direct = demand.route == Route::File && !is_whole && fills;
-    in_place + if is_direct { " --direct on" } else { "" }
-}
-
-fn example(route: Route) -> String {
-    match route {
-        Route::Null => "null".to_owned(),
-        Route::Stdout => "stdout".to_owned(),
-        Route::File => "file:/mnt/nvme0/".to_owned(),
-        Route::Tmpfs => "file:/dev/shm/engine/".to_owned(),
-        Route::Tcp => format!("tcp://{ADDRESS}"),
-        Route::Http => format!("http://{ADDRESS}/"),
-        Route::Kafka => format!("kafka://{ADDRESS}/TOPIC"),
     }
 }
 
@@ -257,16 +180,7 @@ pub(super) fn assumptions(
             machine.unknown.join(", ")
         ));
     }
-    if matches!(cost.route, Route::File | Route::Tmpfs) && !demand.takes_one() {
-        all.push("files are overwritten in place (--footprint); what rotating ones cost was not measured".to_owned());
-    }
-    if cost.route == Route::File {
-        all.push("drives sustain 50 to 100 % of their data sheet, likely 80 %".to_owned());
-        if machine.drives_differ() {
-            all.push("unlike drives are given the same: each as much as the slowest takes".to_owned());
-        }
-        all.extend(behind_one_path(demand, machine));
-    }
+    all.extend(of_files(demand, machine));
     // For a rate, each resource says so itself.
     let unsaid = roofs.iter().filter(|(_, roof)| demand.rate_bytes_per_second.is_none() && roof.is_none());
     all.extend(unsaid.map(|(name, _)| format!("{name}: how much there is was not said, so it sets no limit here")));
@@ -280,8 +194,23 @@ pub(super) fn assumptions(
     all
 }
 
-fn batch_bytes(record_bytes: u64) -> u64 {
-    limits::KAFKA_BATCH_BYTES_DEFAULT.max(record_bytes)
+/// Of files and drives.
+fn of_files(demand: &Demand, machine: &Machine) -> Vec<String> {
+    let mut all = Vec::new();
+    if matches!(demand.route, Route::File | Route::Tmpfs) && !demand.takes_one() {
+        all.push("files are overwritten in place (--footprint); what rotating ones cost was not measured".to_owned());
+    }
+    if let Some(Site { no_direct: Some(why), .. }) = &demand.site {
+        all.push(format!("costs are of O_DIRECT, which is not to be had: {why}; the page cache was not measured"));
+    }
+    if demand.route == Route::File {
+        all.push("drives sustain 50 to 100 % of their data sheet, likely 80 %".to_owned());
+        if machine.drives_differ() {
+            all.push("unlike drives are given the same: each as much as the slowest takes".to_owned());
+        }
+        all.extend(behind_one_path(demand, machine));
+    }
+    all
 }
 
 /// How fast brokers must answer: what is in flight to a partition is all that it carries meanwhile.

@@ -2,6 +2,7 @@
 
 use super::Names;
 use crate::base::fatal::Fatal;
+use crate::base::limits::FOOTPRINT_BYTES_DEFAULT;
 use crate::base::units;
 use crate::config::values::{MinFree, Wanted};
 use crate::host::Sysfs;
@@ -13,7 +14,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const MIB: u64 = 1 << 20;
-const FOOTPRINT_BYTES_DEFAULT: u64 = 16 << 30;
+/// A run that is not told takes at most this part of the free space.
+const FREE_PART: u64 = 4;
 const MIN_FREE_BYTES_DEFAULT: u64 = 20 << 30;
 
 /// What stays free on a file system.
@@ -21,8 +23,12 @@ pub fn min_free(wanted: &Wanted, facts: &FsFacts) -> u64 {
     match wanted.min_free {
         Some(MinFree::Bytes(bytes)) => bytes,
         Some(MinFree::Share(share)) => (facts.total_bytes as f64 * share) as u64,
-        None => (facts.total_bytes / 10).min(MIN_FREE_BYTES_DEFAULT),
+        None => default_min_free(facts),
     }
+}
+
+fn default_min_free(facts: &FsFacts) -> u64 {
+    (facts.total_bytes / 10).min(MIN_FREE_BYTES_DEFAULT)
 }
 
 /// Disk space that a file already holds.
@@ -37,6 +43,14 @@ fn given_back(plan: &FilePlan) -> u64 {
     there.map(|path| allocated(&path)).fold(0, u64::saturating_add)
 }
 
+/// What files made at `path` by a run without `--min-free` may take, and what they should: all but what stays free, and
+/// a quarter of the free space at the most, as by default. `None`: nobody knows.
+pub fn room_at(path: &Path, sysfs: &Sysfs) -> Option<(u64, u64)> {
+    let facts = host_fs::facts(sysfs, path).ok()?;
+    let room = facts.available_bytes.saturating_sub(default_min_free(&facts));
+    Some((room, room.min(facts.available_bytes / FREE_PART)))
+}
+
 /// The smaller of 16 GiB and a quarter of the free space, own files counted as free.
 pub fn default_footprint(wanted: &Wanted, names: &[Names], sysfs: &Sysfs, errors: &mut Vec<Fatal>) -> u64 {
     let Some(first) = names.first() else { return FOOTPRINT_BYTES_DEFAULT };
@@ -44,7 +58,7 @@ pub fn default_footprint(wanted: &Wanted, names: &[Names], sysfs: &Sysfs, errors
     let own: u64 = names.iter().map(|names| allocated(&names.data)).sum();
     let free = facts.available_bytes.saturating_add(own);
     let room = free.saturating_sub(min_free(wanted, &facts));
-    let total = FOOTPRINT_BYTES_DEFAULT.min(free / 4).min(room);
+    let total = FOOTPRINT_BYTES_DEFAULT.min(free / FREE_PART).min(room);
     if total < names.len() as u64 * MIB {
         let (free, floor) = (units::format_size(free), units::format_size(min_free(wanted, &facts)));
         let what = format!("{} has {free} free, of which --min-free keeps {floor}", shown(&first.data).display());

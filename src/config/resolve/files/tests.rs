@@ -34,8 +34,7 @@ fn planned(wanted: &Wanted, place: Place, producers: usize) -> (Vec<FilePlan>, V
         remotes: Vec::new(),
         baseline: false,
     };
-    let seats =
-        Seats { targets: &targets, producers: (0..producers as u64).map(|id| (id, 0)).collect(), sharded: false };
+    let seats = Seats { targets, producers: (0..producers as u64).map(|id| (id, 0)).collect(), sharded: false };
     let (sysfs, sizes, mut errors) = (Sysfs::default(), Sizes::fixed_at(4096), Vec::new());
     let names = seats.names();
     let layouts = layouts(wanted, &seats, &names, &sizes, &sysfs, &mut errors);
@@ -93,7 +92,7 @@ fn a_lap_has_room_for_all_templates() {
     let told = |place: Place, preallocate_bytes| {
         let places = vec![place];
         let targets = Targets { kind: SinkKind::File, urls: Vec::new(), places, remotes: Vec::new(), baseline: false };
-        let seats = Seats { targets: &targets, producers: vec![(0, 0)], sharded: false };
+        let seats = Seats { targets, producers: vec![(0, 0)], sharded: false };
         let mut errors = Vec::new();
         let wanted = Wanted { preallocate_bytes, ..wanted() };
         layouts(&wanted, &seats, &seats.names(), &sizes, &Sysfs::default(), &mut errors);
