@@ -277,7 +277,9 @@ pub fn project(demand: &Demand, machine: &Machine, scale: Scale) -> Projection {
     assumptions.extend(answers);
     let lowest = roofs.iter().filter_map(|(name, roof)| Some((roof.as_ref()?.likely, *name)));
     let lowest = lowest.min_by(|a, b| a.0.total_cmp(&b.0));
-    let flags = rate.filter(|_| producers.is_some_and(|count| count as usize <= limits::PRODUCERS_MAX));
+    // One producer may want more cores than any host has.
+    let is_had = |count: u32| count.max(cores) as usize <= limits::PRODUCERS_MAX;
+    let flags = rate.filter(|_| producers.is_some_and(is_had));
     let flags = flags.map(|rate| command::flags(demand, machine, rate, cores, connections));
     Projection {
         target: demand.route,
