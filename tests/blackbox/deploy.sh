@@ -41,6 +41,11 @@ ENGINE_METRICS_ADDR=${address[one]} deploy/healthcheck.sh || fail 'a live engine
 ENGINE_METRICS_ADDR=:${address[two]##*:} deploy/healthcheck.sh || fail 'an address without a host is this host'
 "$engine" receive --listen tcp://127.0.0.1:0 >"$work/receive.out" 2>"$work/receive.log" &
 pids+=($!)
+# Until it says something its command line is still that of this script.
+for _ in {1..200}; do
+    if [ -s "$work/receive.log" ] || [ -s "$work/receive.out" ]; then break; fi
+    sleep 0.05
+done
 ENGINE_METRICS_ADDR=127.0.0.1:1 deploy/healthcheck.sh "${pids[-1]}" || fail 'a receiver is healthy, although it serves no metrics'
 # behind_init WORD…: the command line of an init process with the engine as its child; its number is in ${pids[-1]}.
 behind_init() {
