@@ -176,7 +176,8 @@ fn ring_bytes(args: &CapacityArgs, flags: &[String], deps: &Deps, errors: &mut V
         wanted.poll = Some(if args.machine.cores > 1 { Poll::Busy } else { Poll::Adaptive });
         // Whatever lies here by that name.
         for target in &mut wanted.targets {
-            let nowhere = path_of(target).map(|path| format!("file:{NOWHERE}{}", path.trim_start_matches('/')));
+            let nowhere =
+                url::path_of_file(target).map(|path| format!("file:{NOWHERE}{}", path.trim_start_matches('/')));
             *target = nowhere.unwrap_or_else(|| target.clone());
         }
     }
@@ -212,12 +213,6 @@ fn peers(url: &str, sysfs: &Sysfs) -> (Vec<IpAddr>, Vec<String>) {
     (peers, unknown)
 }
 
-/// Of a file's URL.
-fn path_of(url: &str) -> Option<&str> {
-    let body = url.strip_prefix("file:")?;
-    Some(body.strip_prefix("//").unwrap_or(body))
-}
-
 /// Whether a file target is a device, and what this host has there. What is not here is taken for what its name says.
 fn whereabouts(route: Route, target: Option<&str>, described: bool, deps: &Deps) -> (bool, Option<Site>) {
     let url = match (route, target) {
@@ -226,7 +221,7 @@ fn whereabouts(route: Route, target: Option<&str>, described: bool, deps: &Deps)
         _ => return (false, None),
     };
     let named = |path: &str| path.starts_with("/dev/") && !path.ends_with('/');
-    let is_named_so = route == Route::File && path_of(&url).is_some_and(named);
+    let is_named_so = route == Route::File && url::path_of_file(&url).is_some_and(named);
     let place = if described { None } else { targets::resolve(&[url], &deps.sysfs, &mut Vec::new()).places.pop() };
     let Some(place) = place else { return (is_named_so, None) };
     let path = place.path();
@@ -255,7 +250,7 @@ fn target(text: Option<&str>) -> Result<(Route, Option<String>), Fatal> {
     if let Some(route) = Route::ALL.into_iter().find(|route| route.name() == text) {
         return Ok((route, None));
     }
-    let is_in_memory = path_of(text).is_some_and(|path| path.starts_with("/dev/shm"));
+    let is_in_memory = url::path_of_file(text).is_some_and(|path| path.starts_with("/dev/shm"));
     let route = match text.split_once(':') {
         Some(("file", _)) if is_in_memory => Route::Tmpfs,
         Some(("file", path)) if !path.is_empty() => Route::File,

@@ -411,8 +411,7 @@ fn extensions(options: &mut BTreeMap<String, String>) -> Result<Vec<(String, Str
 }
 
 fn token_file(key: &str, value: &str) -> Result<PathBuf, Wrong> {
-    let path = value.strip_prefix("file:").map(|path| path.strip_prefix("//").unwrap_or(path));
-    match path.filter(|path| path.starts_with('/')) {
+    match url::path_of_file(value).filter(|path| path.starts_with('/')) {
         Some(path) => Ok(PathBuf::from(path)),
         None => {
             let shown = url::shown_address(value);

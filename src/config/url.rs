@@ -224,6 +224,12 @@ pub fn ipv6(text: &str) -> Result<String, String> {
     Ok(format!("{address}%{zone}"))
 }
 
+/// The path in the URL of a file, which may be spelled with two slashes before it.
+pub fn path_of_file(url: &str) -> Option<&str> {
+    let body = url.strip_prefix("file:")?;
+    Some(body.strip_prefix("//").unwrap_or(body))
+}
+
 /// What was meant by a scheme with a slash too few.
 pub fn with_both_slashes(text: &str) -> Option<String> {
     let (name, rest) = text.split_once(':').filter(|(_, rest)| !rest.starts_with("//"))?;

@@ -168,9 +168,9 @@ fn open_http<R: NetRing>(
     let mut setups = Vec::new();
     for ((dialed, staging, producer), payload) in lanes(setup, prepared, dialed).zip(&prepared.payloads) {
         let TargetPlan::Http(http) = &producer.to else { continue };
-        let lends = payload.stamped_bytes(http.records_per_request).is_some() && may_lend;
         setups.push(http::LaneSetup {
-            options: http::Options { lends, ..http_options(plan, producer, http) },
+            options: http_options(plan, producer, http),
+            lends: may_lend && payload.stamped_bytes(http.records_per_request).is_some(),
             dialed,
             staging,
             block_bytes: prepared.block_bytes,

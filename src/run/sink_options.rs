@@ -103,7 +103,7 @@ fn holds_all_unanswered(setup: &Setup, kafka: &KafkaPlan, partitions: usize) -> 
     blocks.saturating_mul(setup.plan.sink.block_bytes) <= setup.plan.cores[setup.index].ring_bytes_per_lane
 }
 
-/// How a lane's requests are made and sent, each copied.
+/// How a lane's requests are made and sent.
 pub fn http_options(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPlan) -> http::Options {
     let beside = plan.payload.annotate == Annotate::Headers;
     let facts = HeadFacts {
@@ -124,7 +124,6 @@ pub fn http_options(plan: &Arc<RunPlan>, producer: &ProducerPlan, http: &HttpPla
         pipeline: http.pipeline,
         summed: beside,
         tls: peer.tls.is_some(),
-        lends: false,
         refused_by: http.refused_by.as_ref().map(|text| Arc::new(Sought::new(text.as_bytes()))),
         request_timeout_ns: *request_timeout_ns,
         retry: *retry,

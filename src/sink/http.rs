@@ -44,8 +44,6 @@ pub struct Options {
     /// Requests state the checksum of their body.
     pub summed: bool,
     pub tls: bool,
-    /// A server on this host may read bodies in place, but for what is stamped anew.
-    pub lends: bool,
     /// A 2xx with this in its body is a refusal.
     pub refused_by: Option<Arc<Sought>>,
     pub request_timeout_ns: u64,
@@ -85,6 +83,8 @@ impl Options {
 /// What one lane is opened with.
 pub struct LaneSetup {
     pub options: Options,
+    /// A server on this host may read bodies in place, but for what is stamped anew.
+    pub lends: bool,
     pub dialed: Vec<Dialed>,
     pub staging: Range<usize>,
     pub block_bytes: u64,
@@ -94,8 +94,6 @@ pub struct LaneSetup {
 
 struct HttpLane {
     options: Options,
-    /// Bodies are lent where they can be: for now that costs less.
-    lends: bool,
     connections: Vec<Connection>,
     /// Requests that wait for their next attempt, in the order in which they failed.
     again: VecDeque<Delivery>,
@@ -149,22 +147,22 @@ impl HttpSink {
     pub fn open<R: NetRing>(ring: &mut R, setups: Vec<LaneSetup>, redials: Redials) -> Result<Self, Fatal> {
         let mut lanes = Vec::new();
         for (lane, setup) in setups.into_iter().enumerate() {
-            let lends = setup.options.lends && setup.block_bytes as usize >= R::LENT_BYTES_MIN;
-            let options = Options { lends, ..setup.options };
+            let lends = setup.lends && setup.block_bytes as usize >= R::LENT_BYTES_MIN;
+            let options = setup.options;
             let mut carver = Carver::new(setup.staging.start);
             let mut connections = Vec::new();
             for (index, dialed) in setup.dialed.into_iter().enumerate() {
                 let area = carver.take_area(ANSWERS_INBOX_BYTES, options.tls);
                 let (heads, buffer) = (carver.take(options.heads_bytes()), carver.take(setup.block_bytes as usize));
                 let mut link = Link::open(ring, (lane, index), dialed, area)?;
-                if options.lends {
+                if lends {
                     link.lend(ring, Loan::ForGood);
                 }
                 connections.push(Connection::new(ring, link, heads, buffer, &options));
             }
             let again = VecDeque::with_capacity(setup.window);
             let answers = Answers::of(options.refused_by.is_some());
-            lanes.push(HttpLane { options, lends: true, connections, again, answers, chosen: 0, last: 0, retries: 0 });
+            lanes.push(HttpLane { options, connections, again, answers, chosen: 0, last: 0, retries: 0 });
         }
         let links = lanes.iter().flat_map(|lane| &lane.connections).map(|connection| &connection.link);
         let choice = LendOrCopy::among(links, R::LENT_TRIAL_BYTES);
@@ -201,7 +199,8 @@ impl HttpLane {
             let Some(at) = self.again.iter().position(is_due) else { continue };
             if let Some(delivery) = self.again.remove(at) {
                 self.retries += 1;
-                connection.send(ring, (payload, &self.options), self.lends, delivery, now_ns);
+                // It is made again, in a buffer that is wanted back.
+                connection.send(ring, (payload, &self.options), false, delivery, now_ns);
             }
         }
     }
@@ -234,14 +233,13 @@ impl<R: NetRing> Sink<R> for HttpSink {
 
     fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
         let now_ns = self.now_ns;
-        if let Some(choice) = &mut self.choice
-            && choice.sent(payload.block(slot).span_bytes, || ring.cpu_ns())
-        {
-            self.lanes.iter_mut().for_each(|lane| lane.lends = choice.lends());
-        }
-        let HttpLane { options, lends, connections, chosen, last, .. } = &mut self.lanes[lane];
+        let lends = self.choice.as_mut().is_some_and(|choice| {
+            choice.sent(payload.block(slot).span_bytes, || ring.cpu_ns());
+            choice.lends()
+        });
+        let HttpLane { options, connections, chosen, last, .. } = &mut self.lanes[lane];
         let delivery = Delivery::new(slot, payload.block(slot).warmup);
-        connections[*chosen].send(ring, (payload, options), *lends, delivery, now_ns);
+        connections[*chosen].send(ring, (payload, options), lends, delivery, now_ns);
         *last = *chosen;
         self.gathering.sends += 1;
     }

@@ -87,16 +87,16 @@ impl Lender {
         if first.is_empty() && second.is_empty() {
             return Ok(());
         }
-        let (first, second, mut goes_on) = (&pieces[0][first], &pieces[1][second], true);
+        let (mut first, second): (&[u8], _) = (&pieces[0][first], &pieces[1][second]);
         if loan == Loan::ForGood && !first.is_empty() {
             let wrote = pipe::write(self.entry.as_fd(), first);
-            goes_on = self.put(wrote)? == first.len() && !second.is_empty();
+            if self.put(wrote)? < first.len() || second.is_empty() {
+                return Ok(());
+            }
+            first = &[];
         }
-        if goes_on {
-            let first = if loan == Loan::ForGood { &[] } else { first };
-            let lent = pipe::lend_nowait(self.entry.as_fd(), [first, second]);
-            self.put(lent)?;
-        }
+        let lent = pipe::lend_nowait(self.entry.as_fd(), [first, second]);
+        self.put(lent)?;
         Ok(())
     }
 

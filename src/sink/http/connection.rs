@@ -137,8 +137,8 @@ impl Connection {
         })
     }
 
-    /// Sends a request for the first time or again; there is room. `lends`: a server on this host reads it in place, if
-    /// that can be.
+    /// Sends a request for the first time or again; there is room. `lends`: its body lies in the ring, and a
+    /// server on this host reads it there if that can be.
     pub fn send<R: NetRing>(
         &mut self,
         ring: &mut R,
@@ -173,9 +173,7 @@ impl Connection {
         options.head.write(&mut ring.memory()[head.clone()], &stamps);
         delivery.attempts += 1;
         (delivery.sent_ns, delivery.whole, delivery.held) = (now_ns, false, true);
-        let stamped =
-            payload.stamped_bytes(block.records).filter(|_| lends && self.link.lends() && !delivery.in_buffer);
-        match stamped {
+        match payload.stamped_bytes(block.records).filter(|_| lends && self.link.lends()) {
             // What is stamped goes with the head: behind it the body stays as it is for ever.
             Some(stamped) => {
                 let fixed = body.start + stamped;

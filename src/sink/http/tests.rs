@@ -26,7 +26,6 @@ fn last_use_of_closed(is_asked: bool, says: &str) -> LastUse {
         pipeline: 1,
         summed: false,
         tls: false,
-        lends: false,
         refused_by: None,
         request_timeout_ns: u64::MAX,
         retry: RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 },
@@ -42,7 +41,7 @@ fn last_use_of_closed(is_asked: bool, says: &str) -> LastUse {
     let redials = Redials::new(handle, vec![Arc::new(crate::plan::testing::peer("127.0.0.1", 1))], 1);
     let start = BLOCK_BYTES as usize;
     let staging = start..start + options.staging_bytes(1, BLOCK_BYTES) as usize;
-    let setup = LaneSetup { options, dialed, staging, block_bytes: BLOCK_BYTES, window: 1 };
+    let setup = LaneSetup { options, lends: false, dialed, staging, block_bytes: BLOCK_BYTES, window: 1 };
     let mut ring = Syscalls::new(Region::map(1 << 20).unwrap(), 8);
     let mut sink = HttpSink::open(&mut ring, vec![setup], redials).unwrap();
     let starts = Starts::Fixed { length: BLOCK_BYTES, count: 1 };

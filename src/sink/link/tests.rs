@@ -313,7 +313,6 @@ fn a_connection_with_worn_keys_is_replaced_in_order() {
         pipeline: 1,
         summed: false,
         tls: true,
-        lends: false,
         refused_by: None,
         request_timeout_ns: u64::MAX,
         retry: RetryPlan { retries_max: 0, backoff_min_ns: 1, backoff_max_ns: 1 },
@@ -329,7 +328,8 @@ fn a_connection_with_worn_keys_is_replaced_in_order() {
     let redials = Redials::new(handle, vec![Arc::new(peer(port, plan()))], 1);
     let staging = 4096..4096 + options.staging_bytes(1, BODY_BYTES as u64) as usize;
     let dialed_first = vec![dialed((stream, session))];
-    let setup = LaneSetup { options, dialed: dialed_first, staging, block_bytes: BODY_BYTES as u64, window: 4 };
+    let setup =
+        LaneSetup { options, lends: false, dialed: dialed_first, staging, block_bytes: BODY_BYTES as u64, window: 4 };
     let mut ring = ring();
     let mut sink = HttpSink::open(&mut ring, vec![setup], redials).unwrap();
     let starts = Starts::Fixed { length: BODY_BYTES as u64, count: 4 };

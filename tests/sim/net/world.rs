@@ -88,7 +88,6 @@ fn http_options(plan: &NetPlan, at: usize) -> http::Options {
         pipeline,
         summed,
         tls: false,
-        lends: true,
         refused_by: (manners.partly_one_in > 0).then(|| Arc::new(Sought::new(PARTLY.as_bytes()))),
         request_timeout_ns: plan.request_timeout_ns,
         retry: plan.retry,
@@ -153,6 +152,7 @@ pub fn http(plan: &NetPlan) -> NetOutcome<Server> {
     live(plan, Server::new(manners), |ring, lent| {
         let lane = |(at, (dialed, staging))| http::LaneSetup {
             options: http_options(plan, at),
+            lends: true,
             dialed,
             staging,
             block_bytes: lent.block_bytes,

@@ -43,12 +43,17 @@ fn given_back(plan: &FilePlan) -> u64 {
     there.map(|path| allocated(&path)).fold(0, u64::saturating_add)
 }
 
-/// What files made at `path` by a run without `--min-free` may take, and what they should: all but what stays free, and
-/// a quarter of the free space at the most, as by default. `None`: nobody knows.
+/// What files may take of so much free space, all but what stays free, and what they should: a part of it at the most.
+fn room(free: u64, kept: u64) -> (u64, u64) {
+    let room = free.saturating_sub(kept);
+    (room, room.min(free / FREE_PART))
+}
+
+/// What files made at `path` by a run without `--min-free` may take, and what they should, as by default. `None`: nobody
+/// knows.
 pub fn room_at(path: &Path, sysfs: &Sysfs) -> Option<(u64, u64)> {
     let facts = host_fs::facts(sysfs, path).ok()?;
-    let room = facts.available_bytes.saturating_sub(default_min_free(&facts));
-    Some((room, room.min(facts.available_bytes / FREE_PART)))
+    Some(room(facts.available_bytes, default_min_free(&facts)))
 }
 
 /// The smaller of 16 GiB and a quarter of the free space, own files counted as free.
@@ -57,8 +62,8 @@ pub fn default_footprint(wanted: &Wanted, names: &[Names], sysfs: &Sysfs, errors
     let Ok(facts) = host_fs::facts(sysfs, &first.data) else { return FOOTPRINT_BYTES_DEFAULT };
     let own: u64 = names.iter().map(|names| allocated(&names.data)).sum();
     let free = facts.available_bytes.saturating_add(own);
-    let room = free.saturating_sub(min_free(wanted, &facts));
-    let total = FOOTPRINT_BYTES_DEFAULT.min(free / FREE_PART).min(room);
+    let (_, polite) = room(free, min_free(wanted, &facts));
+    let total = FOOTPRINT_BYTES_DEFAULT.min(polite);
     if total < names.len() as u64 * MIB {
         let (free, floor) = (units::format_size(free), units::format_size(min_free(wanted, &facts)));
         let what = format!("{} has {free} free, of which --min-free keeps {floor}", shown(&first.data).display());
