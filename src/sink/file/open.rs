@@ -149,9 +149,14 @@ pub fn in_use(plan: &FilePlan, began: Instant) -> Option<Fatal> {
     // What cannot be opened is judged elsewhere.
     let locked = |path: &Path| is_locked(path).unwrap_or(false);
     let on_device = matches!(plan.layout, FileLayout::Device { .. });
-    let is_free = || on_device || !locked(&plan.data) && !locked(&next_path(&plan.data));
-    let free = patiently(began, || Ok(is_free().then_some(()))).unwrap_or_default();
+    let free = patiently(began, || Ok((on_device || is_free(plan, locked)).then_some(()))).unwrap_or_default();
     free.is_none().then(|| busy(plan))
+}
+
+/// Whether nobody writes what has the names of the plan's files. Of a run that switches them meanwhile the first look may
+/// find nothing, or what it has let go of, and the second one that the next file has gone: by then it has the first name.
+fn is_free(plan: &FilePlan, mut locked: impl FnMut(&Path) -> bool) -> bool {
+    !locked(&plan.data) && !locked(&next_path(&plan.data)) && !locked(&plan.data)
 }
 
 /// `None`: somebody else has it, or the file that is prepared to follow it.

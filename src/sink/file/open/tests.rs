@@ -135,6 +135,39 @@ fn a_run_that_switches_files_keeps_its_claim() {
     assert!(try_claim(&plan).unwrap().is_some());
 }
 
+/// Its three steps at all moments of the three looks: before each opens what is there, and before it tries the lock.
+#[test]
+fn a_run_that_switches_files_is_seen_whenever_others_look() {
+    let after = |moment| moment..=6;
+    let pairs = after(0).flat_map(|away| after(away).map(move |there| (away, there)));
+    for (away, there, gone) in pairs.flat_map(|(away, there)| after(there).map(move |gone| (away, there, gone))) {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), ROTATING);
+        let mut active = Some(create(&plan, &plan.data, 0).unwrap());
+        let _next = create(&plan, &next_path(&plan.data), 1).unwrap();
+        let mut moment = 0;
+        let mut pass = || {
+            if moment == away {
+                fs::rename(&plan.data, folder.path().join("rotated")).unwrap();
+            }
+            if moment == there {
+                fs::rename(next_path(&plan.data), &plan.data).unwrap();
+            }
+            if moment == gone {
+                active = None;
+            }
+            moment += 1;
+        };
+        let looked = |path: &Path| {
+            pass();
+            let file = File::open(path).ok();
+            pass();
+            file.is_some_and(|file| !lock(&file).unwrap())
+        };
+        assert!(!is_free(&plan, looked), "renamed at {away} and {there}, let go of at {gone}");
+    }
+}
+
 #[test]
 fn a_file_that_was_moved_away_is_no_claim() {
     let folder = tempfile::tempdir().unwrap();
