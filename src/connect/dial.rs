@@ -249,7 +249,7 @@ fn out_of_descriptors(error: &Error) -> Option<Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::testing::peer;
+    use crate::plan::testing::{closed_port, peer};
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
@@ -275,9 +275,7 @@ mod tests {
 
     #[test]
     fn a_closed_port_and_an_unknown_name_say_what_to_look_at() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let (port, _kept) = closed_port();
         let fatal = refused(&peer("127.0.0.1", port));
         assert_eq!(fatal.exit, Exit::Unreachable);
         assert!(fatal.what.ends_with("cannot be reached: it refused the connection"), "its address once: {fatal}");

@@ -1,6 +1,15 @@
 //! Plans made by hand, for the tests of all rooms.
 
 use super::*;
+use socket2::{Domain, Socket, Type};
+use std::net::SocketAddr;
+
+/// A port on which nobody listens, and nobody else will for as long as the socket is kept.
+pub fn closed_port() -> (u16, Socket) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    (socket.local_addr().unwrap().as_socket().unwrap().port(), socket)
+}
 
 /// One producer on one core, ten seconds of records of 100 bytes to nowhere, and nobody who looks.
 pub fn run_plan() -> RunPlan {

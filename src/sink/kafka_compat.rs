@@ -273,7 +273,7 @@ mod tests {
     use crate::base::fatal::Exit;
     use crate::connect::dial::stopped;
     use crate::plan::KeyPlan;
-    use crate::plan::testing::kafka_plan;
+    use crate::plan::testing::{closed_port, kafka_plan};
     use std::net::TcpListener;
 
     fn setup(port: u16) -> LaneSetup {
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn a_broker_that_is_not_there_or_says_nothing_is_exit_5() {
         let mute = TcpListener::bind("127.0.0.1:0").unwrap();
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (closed, _kept) = closed_port();
         for port in [mute.local_addr().unwrap().port(), closed] {
             let Err(fatal) = KafkaCompatSink::open(vec![setup(port)], &|| Ok(())) else { panic!("there is no broker") };
             assert_eq!(fatal.exit, Exit::Unreachable, "{}", fatal.what);

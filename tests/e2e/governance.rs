@@ -4,6 +4,7 @@ use crate::api::{Api, Reply, Request};
 use crate::harness::{Ended, Live, Scratch, finish};
 use crate::metrics::{address, get, metric};
 use crate::report::{count, total};
+use crate::server::reserved;
 use engine::record::Header;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -154,8 +155,8 @@ fn a_server_in_trouble_is_asked_again() {
 #[test]
 fn a_dead_server_costs_only_counters() {
     let scratch = Scratch::new();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let url = format!("http://127.0.0.1:{port}");
+    let (address, _kept) = reserved();
+    let url = format!("http://{address}");
     let words = format!(
         "--target null --parallel 1 --records 20000 --report r.json --log-format json --governance-every 1 --governance-url {url}"
     );

@@ -4,7 +4,7 @@ use crate::harness::{Live, Scratch, quiet};
 use crate::http::{BACK_ENDS, fates, run};
 use crate::receive::{Receiver, number};
 use crate::report::{count, total};
-use crate::server::{NO_CONTENT, PATIENCE, Peer, Server};
+use crate::server::{NO_CONTENT, PATIENCE, Peer, Server, reserved};
 use engine::record::{Header, is_intact};
 use socket2::SockRef;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -375,8 +375,8 @@ fn connections_that_the_receiver_closes_in_order_cost_nothing() {
 fn a_server_that_is_gone_for_a_while() {
     let scratch = Scratch::new();
     for io in BACK_ENDS {
-        let first = Receiver::start(&scratch, "--listen http://:0");
-        let address = first.address.clone();
+        let (address, _kept) = reserved();
+        let first = Receiver::start(&scratch, &format!("--listen http://{address}"));
         let words =
             format!("--target http://{address}/ --io {io} --rate 4MB/s --records 3000 --retry 30 --report r.json");
         let mut engine = Live::start(&mut scratch.engine(&format!("{words} --stats-interval 100ms")));

@@ -174,6 +174,16 @@ impl Drop for Server {
     }
 }
 
+/// An address that is the test's for as long as the socket is kept: nobody is there, so that a connect is refused, until
+/// somebody comes to listen on just this one. A port that was let go may be another test's in a moment.
+pub fn reserved() -> (SocketAddr, Socket) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // As who listens has it, too.
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    (socket.local_addr().unwrap().as_socket().unwrap(), socket)
+}
+
 /// An address where nobody answers a connect, for as long as the rest is kept: a backlog of one that is full, so that
 /// the kernel drops what knocks.
 pub fn silent() -> (SocketAddr, (Socket, TcpStream)) {

@@ -5,9 +5,8 @@ use crate::full::Mounted;
 use crate::harness::{Live, Scratch, finish, poll};
 use crate::pinning::is_asleep;
 use crate::report::{number, total};
-use crate::server::{Peer, Server, silent};
+use crate::server::{Peer, Server, reserved, silent};
 use engine::base::units::format_size;
-use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -184,7 +183,7 @@ fn a_time_that_cannot_be_meant_is_refused() {
 fn a_core_that_cannot_start_is_not_kept_from_saying_so_by_the_others() {
     let scratch = Scratch::new();
     let (silent, _kept) = silent();
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (closed, _nobody) = reserved();
     let words = format!("--target tcp://{silent} --target tcp://{closed} --parallel 2 --cores 0-1 --records 1");
     let started = Instant::now();
     let ended = scratch.run(&words);

@@ -5,7 +5,7 @@ use crate::harness::{Live, Scratch, poll, quiet};
 use crate::pinning::threads;
 use crate::receive::{Receiver, number};
 use crate::report::{count, total};
-use crate::server::silent;
+use crate::server::{reserved, silent};
 use serde_json::Value;
 use std::io::Read;
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -168,8 +168,8 @@ fn what_was_on_its_way_at_a_reset_is_uncertain() {
 fn a_peer_that_is_killed_and_comes_back_is_found_again() {
     let scratch = Scratch::new();
     for io in BACK_ENDS {
-        let first = Receiver::start(&scratch, "--listen tcp://:0");
-        let address = first.address.clone();
+        let (address, _kept) = reserved();
+        let first = Receiver::start(&scratch, &format!("--listen tcp://{address}"));
         let words = format!("--target tcp://{address} --io {io} --rate 20MB/s --records 20000 --catch-up 60s");
         let words = format!("{words} --stats-interval 100ms --report report.json --log-format json");
         let mut engine = Live::start(&mut scratch.engine(&words));
@@ -298,13 +298,12 @@ fn an_acknowledgement_that_does_not_come_in_time_breaks_the_connection() {
 #[test]
 fn a_target_that_is_not_there_is_exit_5() {
     let scratch = Scratch::new();
-    let (listener, address) = deaf();
-    drop(listener);
+    let (address, _nobody) = reserved();
     for io in BACK_ENDS {
         for scheme in ["tcp", "http"] {
             let ended = scratch.run(&format!("--target {scheme}://{address} --io {io} --records 1"));
             assert_eq!(ended.code(), 5, "{ended}");
-            ended.says(&[&address, "refused the connection", "ss -ltn"]);
+            ended.says(&[&address.to_string(), "refused the connection", "ss -ltn"]);
             let ended = scratch.run(&format!("--target {scheme}://no-such-host.invalid:9 --rate 1MB/s --io {io}"));
             assert_eq!(ended.code(), 5, "{ended}");
             ended.says(&["no-such-host.invalid", "cannot be resolved", "getent ahosts"]);

@@ -14,13 +14,22 @@ need() {
     done
 }
 
-# free_ports COUNT: so many ports that nobody has.
+# free_ports COUNT: so many ports that nobody has, below those that the kernel gives to who asks for any.
 free_ports() {
     python3 - "$1" <<'PYTHON'
-import socket, sys
-held = [socket.socket() for _ in range(int(sys.argv[1]))]
-for one in held:
-    one.bind(("127.0.0.1", 0))
+import random, socket, sys
+with open("/proc/sys/net/ipv4/ip_local_port_range") as limits:
+    top = int(limits.read().split()[0])
+held = []
+for port in random.sample(range(10000, top) if top > 12000 else range(62000, 65535), 2000):
+    if len(held) == int(sys.argv[1]):
+        break
+    one = socket.socket()
+    try:
+        one.bind(("127.0.0.1", port))
+    except OSError:
+        continue
+    held.append(one)
 print(*(one.getsockname()[1] for one in held))
 PYTHON
 }
