@@ -76,14 +76,15 @@ fn a_body_that_breaks_off_has_said_enough() {
                         let line = if head.ends_with("ff") { "\r\n" } else { "" };
                         peer.say(&format!("HTTP/1.1 200 OK\r\n{head}{line}{PART}"));
                         if stalls {
-                            peer.discard();
+                            // Until the other side has had enough of it.
+                            let _none = peer.request();
                         }
                         return;
                     }
                     peer.say(&answer(GOOD, 0).0);
                 }
             });
-            let words = format!("--records 5 --io {io} --request-timeout 300ms --http-refused-by {TEXT}");
+            let words = format!("--records 5 --io {io} --request-timeout 2s --http-refused-by {TEXT}");
             let report = run(&scratch, &server, &words, 1);
             fates(&report, 4, 0, 1);
             assert_eq!(count(&report["errors"], "body"), 1, "{:#}", report["errors"]);

@@ -50,7 +50,8 @@ pub fn metric(page: &str, name: &str) -> f64 {
 #[test]
 fn counters_equal_the_report_after_the_run() {
     let scratch = Scratch::new();
-    let words = "--target file:data/ --parallel 2 --rate 20MB/s --warmup 200ms --duration 500ms --report r.json \
+    // Long enough for the requests that come during the run.
+    let words = "--target file:data/ --parallel 2 --rate 20MB/s --warmup 200ms --duration 3s --report r.json \
                  --metrics-addr :0 --metrics-hold 60s";
     let mut engine = Live::start(&mut scratch.engine(words));
     let address = address(&mut engine);
