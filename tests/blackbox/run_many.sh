@@ -112,11 +112,20 @@ print(silent.getsockname()[1], flush=True)
 time.sleep(600)' >"$work/silent" &
 pids+=($!)
 says silent .
-# It starts at once, with little to prepare, and its drain lasts as long as it may.
+# It starts at once, and its drain lasts as long as it may; the one that cannot start comes once it has.
+cat >"$work/late" <<LATE
+#!/bin/sh
+case "\$*" in
+*--dry-run*) ;;
+*"--shard 1/2"*) until grep -qs '"event":"start"' "$work/draining/shard.0.log"; do sleep 0.05; done ;;
+esac
+exec "$engine" "\$@"
+LATE
+chmod +x "$work/late"
 now=$(date +%s)
-ENGINE_METRICS_ADDR=127.0.0.1:$port "${many[@]}" -o "$work/draining" -- --target "tcp://127.0.0.1:$(cat "$work/silent")" \
-    --parallel 1 --ring-size 4Mi --rate 1GB/s --duration inf --drain-timeout 4s --start-at "$now" \
-    >"$work/draining.log" 2>&1 &
+ENGINE_METRICS_ADDR=127.0.0.1:$port "${many[@]}" -e "$work/late" -o "$work/draining" -- \
+    --target "tcp://127.0.0.1:$(cat "$work/silent")" --parallel 1 --ring-size 4Mi --rate 1GB/s --duration inf \
+    --drain-timeout 4s --start-at "$now" --log-format json >"$work/draining.log" 2>&1 &
 launcher=$!
 pids+=("$launcher")
 says draining.log 'told to end'

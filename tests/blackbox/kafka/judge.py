@@ -7,6 +7,7 @@
 """
 import ast
 import json
+import os
 import re
 import sys
 import time
@@ -102,6 +103,11 @@ def metrics(log, report_path):
         during = scrape(address)["generator_records_produced_total"]
     event(log, "summary", until)
     after = scrape(address)
+    # It is put there whole once it is on the disk, which may be a while after the summary.
+    while not os.path.exists(report_path):
+        if time.monotonic() > until:
+            fail(f"{report_path} is not there")
+        time.sleep(0.05)
     with open(report_path, encoding="utf-8") as file:
         totals = json.load(file)["totals"]
     for metric, key in (("records_produced", "records_produced"), ("bytes_produced", "bytes_produced"), ("wire_bytes", "wire_bytes"), ("records_offered", "records_offered")):
