@@ -172,14 +172,19 @@ black_box() {
     beside_ended
 }
 
+install_cargo_deny() {
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --quiet --debug cargo-deny
+}
+
 # What the later steps need of the registries of Python, Node, Go, Maven and Rust, while the compiler works, which is on
-# one core for half of the time. Each of them asks again and then says what could not be had.
+# one core for half of the time. Each of them asks again and then says what could not be had; none asks for cargo-deny.
 fetch_peers() {
     if [ "${INSTALL_CARGO_DENY:-0}" = 1 ] && ! cargo deny --version >/dev/null 2>&1; then
-        CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --quiet --debug cargo-deny >"$deny_log" 2>&1 &
+        { install_cargo_deny || install_cargo_deny; } >"$deny_log" 2>&1 &
     fi
     scripts/check-formats.sh --prepare || true
     scripts/check-deploy.sh --prepare || true
+    tests/blackbox/prism.sh --prepare || true
     scripts/kafka.sh fetch || true
     wait
 }
