@@ -72,9 +72,10 @@ def predicted(ctx, path, size, producers):
     return asked, json.loads(output)
 
 
-# What the costs for each record and for each byte scale as, as src/host/capacity/costs.rs has it.
+# What the costs for each record and for each byte scale as, as src/host/capacity/costs.rs has it. Heads are timed where
+# the records of each point lie, so that those of the reference, of 4 KiB in one ring, are the unit for all of them.
 PROBES = {
-    "null": ("head_ns", "head_ns"),
+    "null": ("head_ns", "core_ns"),
     "tmpfs": ("core_ns", "tmpfs_byte_ns"),
     "tcp": ("core_ns", "loopback_byte_ns"),
     "kafka": ("core_ns", "loopback_byte_ns"),
@@ -119,7 +120,7 @@ def plan(ctx):
                             lambda median: abs(median) <= 0.2, form="+.1%")
             check.value += f" of {h.gigabytes(ceiling)}"
             checks.append(check)
-    # Loopback is asked with as many connections as producers, so the reference is one number of them.
+    # Loopback is asked with as many connections as producers, and heads as records lie, so the reference is one point.
     probes = [run.facts["calibration"] for runs in all_runs.values() for run in runs[FIT[1]]]
     asked = {name: [probe[name] for probe in probes if probe[name] is not None] for name in probes[0]}
     reference = {name: statistics.median(values) for name, values in asked.items() if values}

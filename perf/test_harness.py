@@ -357,6 +357,18 @@ class Plan(unittest.TestCase):
         measured = {each for each in found if each[0] in rows_plan.PATHS}
         self.assertEqual(measured, {(path, *probes) for path, probes in rows_plan.PROBES.items()})
 
+    def test_heads_of_each_point_are_fitted_in_units_of_the_reference(self):
+        """A machine whose records cost as long as the probe of their own size, and whose blocks go with arithmetic."""
+        head_ns, core_ns, record_ns, byte_ns = {512: 7.0, 4096: 10.0, 65536: 31.0}, 2.0, 9.0, 0.0004
+        runs = {}
+        for size, head in head_ns.items():
+            ns = record_ns * head / head_ns[4096] + byte_ns * size * core_ns / 1.6
+            facts = {"calibration": {"head_ns": head, "core_ns": core_ns}}
+            runs[size, 1] = [mock.Mock(bytes_per_second=1e9 * size / ns, facts=facts)]
+        found = rows_plan.fitted("null", runs, {"head_ns": head_ns[4096], "core_ns": 1.6})
+        self.assertAlmostEqual(found[0], record_ns, places=6)
+        self.assertAlmostEqual(found[1], byte_ns, places=9)
+
 
 class Ending(unittest.TestCase):
     def ended(self, wanted, measured):

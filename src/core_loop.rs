@@ -30,8 +30,6 @@ pub use lane::Lane;
 
 /// How often the live cells are brought up to date.
 const PUBLISH_NS: u64 = 50_000;
-/// Bytes that one lane may offer in one turn, so that its turn stays short.
-const TURN_BYTES: u64 = 1 << 20;
 const SPIN_NS_MIN: u64 = pace::PUNCTUAL_NS;
 /// A clock that goes back by more than this has begun anew.
 const BACK_NS_MAX: u64 = 1_000_000_000;
@@ -156,7 +154,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         }
         self.give_up_expired(at, now_ns);
         let mut turn_bytes = 0;
-        while turn_bytes < TURN_BYTES {
+        while turn_bytes < limits::TURN_BYTES {
             let (lane, payload) = (&mut self.lanes[at], &mut self.payloads[at]);
             let grant = lane.pacer.grant(now_ns);
             if grant.budget_bytes == 0 {
@@ -192,7 +190,7 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
             fed.records += extent.records;
             fed.bytes += extent.bytes;
         }
-        if turn_bytes >= TURN_BYTES {
+        if turn_bytes >= limits::TURN_BYTES {
             fed.wake_ns = now_ns;
         }
     }

@@ -114,9 +114,9 @@ fn compare_reports(args: &CompareArgs) -> Result<Exit, Fatal> {
 fn plan_capacity(args: &CapacityArgs, deps: &Deps) -> Result<Exit, Fatal> {
     let scale = if args.calibrate {
         let cpus = args.machine.probed();
-        let lanes = args.demand.producers_each(&args.machine);
+        let layout = config::capacity::layout(args, deps);
         let cost = capacity::costs::table(args.machine.processor).cost(args.demand.route);
-        Scale::Calibrated(calibrate(&cpus, lanes, cost)?)
+        Scale::Calibrated(calibrate(&cpus, &layout, cost)?)
     } else {
         Scale::of_described(&args.machine)
     };

@@ -22,10 +22,10 @@ pub const PRODUCERS_MAX: usize = 65_536;
 /// Bytes of one block (`--block-size`), and of all payload rings (`--ring-size`) of one core.
 pub const BLOCK_BYTES_MAX: u64 = 1 << 30;
 pub const CORE_RINGS_BYTES_MAX: u64 = 64 << 30;
-/// Of a block that the kernel copies, and of the ring of a producer whose target takes all at once, by default: what
-/// `engine plan` times has to be as large.
+/// Of a block that the kernel copies, by default: what `engine plan` times has to be as large.
 pub const BLOCK_BUFFERED_BYTES: u64 = 256 << 10;
-pub const RING_NULL_BYTES: u64 = 64 << 20;
+/// That one lane may offer in one turn, so that its turn stays short; what `engine plan` times has the same.
+pub const TURN_BYTES: u64 = 1 << 20;
 
 /// Stages of a run.
 pub const PHASES_MAX: usize = 1000;

@@ -7,6 +7,7 @@ use crate::config::resolve::{self, cores, files, record_rates, target as targets
 use crate::config::url;
 use crate::config::{Deps, doctor, flags, values};
 use crate::host::Sysfs;
+use crate::host::capacity::calibrate::Layout;
 use crate::host::capacity::costs::Route;
 use crate::host::capacity::description;
 use crate::host::capacity::machine::Machine;
@@ -164,6 +165,24 @@ pub fn project(args: &CapacityArgs, scale: Scale, deps: &Deps) -> Projection {
     plan.with_rings(ring_bytes)
 }
 
+/// How records lie on the fullest core of a run to `null` on this host, with all cores that may send: no other path has
+/// a probe that must follow them.
+pub fn layout(args: &CapacityArgs, deps: &Deps) -> Layout {
+    let (demand, machine) = (&args.demand, &args.machine);
+    let senders = machine.senders();
+    let flags = [
+        ("--target", Route::Null.name().to_owned()),
+        ("--payload-size", demand.record_bytes.to_string()),
+        ("--cores", machine.sending(senders)),
+        ("--parallel", demand.producers.unwrap_or(senders).to_string()),
+    ];
+    let flags: Vec<_> = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+    let settings = flags::run_settings(Vec::new(), &flags, [], &mut Vec::new());
+    let wanted = values::read(&settings, &mut Vec::new());
+    let (block_bytes, ring_bytes) = resolve::rings(&settings, &wanted, deps, &mut Vec::new());
+    Layout { lanes: demand.producers_each(machine), record_bytes: demand.record_bytes, block_bytes, ring_bytes }
+}
+
 /// What `run` comes to by these flags, on the machine that is planned for, and why it refuses them there.
 fn ring_bytes(args: &CapacityArgs, flags: &[String], deps: &Deps, errors: &mut Vec<Fatal>) -> u64 {
     let flags: Vec<_> = flags.iter().map(|word| word.replace(command::ADDRESS, EXAMPLE_ADDRESS)).collect();
@@ -189,7 +208,7 @@ fn ring_bytes(args: &CapacityArgs, flags: &[String], deps: &Deps, errors: &mut V
         }
         _ => {}
     }
-    resolve::ring_bytes(&settings, &wanted, &deps, errors)
+    resolve::rings(&settings, &wanted, &deps, errors).1
 }
 
 /// Bytes a second of a rate as `run` takes it.

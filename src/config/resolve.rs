@@ -82,9 +82,11 @@ pub fn resolve_with_places(
     Ok((plan, places))
 }
 
-/// Bytes of ring for each producer, whatever else may be wrong. Looks at drives as a run does, and leaves nothing there.
-pub fn ring_bytes(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> u64 {
-    prepare(settings, wanted, deps, errors).ring_bytes_per_lane
+/// Bytes of a block, and of ring for each producer, whatever else may be wrong. Looks at drives as a run does, and
+/// leaves nothing there.
+pub fn rings(settings: &Settings, wanted: &Wanted, deps: &Deps, errors: &mut Vec<Fatal>) -> (u64, u64) {
+    let prepared = prepare(settings, wanted, deps, errors);
+    (prepared.blocks.block_bytes, prepared.ring_bytes_per_lane)
 }
 
 /// What is settled before what lies at the targets is judged.

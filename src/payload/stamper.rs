@@ -8,9 +8,6 @@ use crate::record::{CRC_OFFSET, HEADER_BYTES, STAMP_END, STAMP_OFFSET};
 use crate::sys::prefetch;
 use crate::wire::crc32c;
 
-/// How many records ahead the next heads are fetched.
-const PREFETCH_RECORDS: u64 = 12;
-
 /// The constant part of a header record's checksum, and what moves its stamps to their place.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadBake {
@@ -65,13 +62,13 @@ fn stamp_headers(memory: &mut [u8], block: &Block, payload: &Payload, bakes: &[H
     };
     match &payload.starts {
         Starts::Fixed { length, .. } => {
-            let ahead = PREFETCH_RECORDS * (length + frame);
+            let ahead = prefetch::RECORDS_AHEAD * (length + frame);
             (0..bakes.len()).for_each(|at| stamp_at(at, at as u64 * length, ahead));
         }
         Starts::Varied(starts) => {
             let starts = &starts[block.first_record as usize..];
             (0..bakes.len()).for_each(|at| {
-                let far = starts[(at + PREFETCH_RECORDS as usize).min(starts.len() - 1)];
+                let far = starts[(at + prefetch::RECORDS_AHEAD as usize).min(starts.len() - 1)];
                 stamp_at(at, starts[at] - starts[0], far - starts[at]);
             });
         }

@@ -1,5 +1,8 @@
 //! Telling the processor which cache line will be written soon.
 
+/// How many records ahead the next heads are fetched.
+pub const RECORDS_AHEAD: u64 = 12;
+
 /// Asks for the line at `at` of `memory`, to be written; past the end it does nothing.
 #[inline]
 pub fn for_write(memory: &[u8], at: usize) {

@@ -3,6 +3,8 @@ use crate::base::fatal::Exit;
 use crate::config::{Command, cli};
 use crate::host::capacity::{self, Projection, Scale};
 use crate::host::fake::Tree;
+use crate::payload::bake::Draft;
+use crate::payload::framing::Framing;
 use crate::plan::{self, FileLayout, HttpPlan, RunPlan, TargetPlan, TcpPlan};
 use std::ffi::OsString;
 
@@ -277,6 +279,31 @@ fn rings_are_those_that_the_command_gets() {
             }
         }
         assert!(rings.len() > 10, "{rings:?}");
+    }
+}
+
+/// What the probe times lies as what a run bakes: its records, blocks, rings and lanes.
+#[test]
+fn heads_are_timed_as_the_records_of_a_run_lie() {
+    for available in ["67108864", "4194304", "524288"] {
+        let tree = ring_host(available);
+        let deps = Deps { sysfs: tree.sysfs(), ..Deps::new(|| Ok(())) };
+        for (size, producers) in [(512, 1), (1024, 14), (4096, 7), (16 << 10, 21), (1000, 100), (3 << 20, 7)] {
+            let words = format!("--target null --payload-size {size} --parallel {producers}");
+            let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+            let timed = layout(&parse(&args, &deps).unwrap(), &deps);
+            let run = match cli::parse(words.split_whitespace().map(OsString::from), [], &deps) {
+                Ok(Command::Run(run)) => *run,
+                other => panic!("{words} with {available} kB: {other:?}"),
+            };
+            let fullest = run.cores.iter().map(|core| core.producers.len()).max().unwrap();
+            let (block_bytes, ring_bytes) = (run.sink.block_bytes, run.cores[0].ring_bytes_per_lane);
+            let lanes = fullest as u32;
+            assert_eq!(timed, Layout { lanes, record_bytes: size, block_bytes, ring_bytes }, "{words}");
+            let draft = Draft::new(&run.payload, Framing::None, 0.0, 0, ring_bytes, block_bytes).unwrap();
+            assert_eq!(timed.records_of_ring(), draft.starts().count(), "{words}");
+            assert_eq!(timed.records_of_ring() * size, draft.bytes(), "{words}");
+        }
     }
 }
 

@@ -18,7 +18,8 @@ const BLOCK_DIRECT_BYTES: u64 = 1 << 20;
 const QUEUE_DEPTH_DIRECT: usize = 32;
 const QUEUE_DEPTH_BUFFERED: usize = 8;
 const RING_DIRECT_BYTES_MIN: u64 = 32 << 20;
-/// What all lanes of a core have by default where nothing is read of it: it is prepared in about a second.
+/// What a lane has by default where nothing is read of it, and all lanes of a core: it is prepared in about a second.
+const RING_NULL_BYTES: u64 = 64 << 20;
 const CORE_RINGS_NULL_BYTES: u64 = 512 << 20;
 /// All rings together take at most this part of the available memory.
 const MEMORY_PART: u64 = 4;
@@ -257,7 +258,7 @@ fn default_ring_bytes(
 ) -> u64 {
     let cached = l2_bytes.unwrap_or(1 << 20) / 2 / lanes;
     match facts.kind {
-        SinkKind::Null => limits::RING_NULL_BYTES.min(CORE_RINGS_NULL_BYTES / lanes),
+        SinkKind::Null => RING_NULL_BYTES.min(CORE_RINGS_NULL_BYTES / lanes),
         SinkKind::File if blocks.direct => {
             let in_flight = (blocks.queue_depth + blocks.queue_depth.min(8)) as u64;
             let in_flight = in_flight.saturating_mul(blocks.block_bytes);

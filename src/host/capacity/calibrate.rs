@@ -1,12 +1,13 @@
 //! Loops that tell how fast this machine is right now, at what the planned way of the bytes is made of.
 
+mod heads;
+
 use crate::base::fatal::Fatal;
 use crate::base::{limits, program, within_host};
 use crate::host::capacity::costs::{self, Cost, Probe, Probes};
 use crate::host::{Sysfs, memory};
-use crate::sys::region::Region;
+use crate::sys;
 use crate::sys::socket::{Interest, Waiter};
-use crate::sys::{self, crc, prefetch};
 use socket2::{Domain, Socket, Type};
 use std::fs::File;
 use std::hint::{black_box, spin_loop};
@@ -17,6 +18,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
+
+pub use heads::Layout;
 
 /// Long in all beside what a neighbour on the same hardware disturbs; the stretches tell how much it does.
 const STRETCHES: usize = 5;
@@ -36,28 +39,22 @@ const TMPFS_RING_BYTES: usize = 2 * BLOCK_BYTES;
 /// Blocks and rings over loopback, as those of `tcp://` and `kafka://`.
 const SEND_BYTES: usize = 1 << 20;
 const SEND_RING_BYTES: usize = 5 << 20;
-/// Records of a common size in a ring, blocks of some hundred of them, and heads as `record` has them.
-const HEADS_STEP_BYTES: usize = 4 << 10;
-const HEADS_BLOCK_BYTES: usize = 1 << 20;
-const HEADS_AHEAD: usize = 12;
-const HEAD_BYTES: usize = 64;
-const HEAD_STAMP_OFFSET: usize = 24;
-/// What more lanes on a core do to its caches has shown by then.
+/// Of connections: what more of them on a core do to its caches has shown by then.
 const LANES_MAX: u32 = 4;
 /// Of the exchanges: as many connections as a producer over HTTP has, a request and an answer of common sizes.
 const EXCHANGE_CONNECTIONS: usize = costs::HTTP_CONNECTIONS as usize;
 const REQUEST_BYTES: usize = 4 << 10;
 const ANSWER_BYTES: usize = 32;
 
-/// What `cost` scales as, sent over as many connections as one core has producers (`lanes`): each has a ring of its own,
-/// and together they may need more cache than there is. Keeps up to two of `cpus` busy for two seconds.
-pub fn calibrate(cpus: &[usize], lanes: u32, cost: &Cost) -> Result<Probes, Fatal> {
-    let lanes = lanes.clamp(1, LANES_MAX);
+/// What `cost` scales as, with as many rings and connections as the core of `layout` has producers: together they may
+/// need more cache than there is. Keeps up to two of `cpus` busy for two seconds.
+pub fn calibrate(cpus: &[usize], layout: &Layout, cost: &Cost) -> Result<Probes, Fatal> {
+    let (lanes, layout) = (layout.lanes.clamp(1, LANES_MAX), layout.within(available_bytes() / FREE_SHARE));
     let failed = |what: &str, why: io::Error| {
         Fatal::host(format!("calibrating {what}: {why}")).mend(program::command("plan --calibrate off"))
     };
     let wants = |probe| cost.record_probe == probe || cost.byte_probe == probe;
-    let heads = || on(cpus.first(), || heads(lanes as usize)).map_err(|why| failed("memory", why));
+    let heads = || on(cpus.first(), || heads::heads(layout)).map_err(|why| failed("memory", why));
     let tmpfs = || on(cpus.first(), || tmpfs(Path::new(TMPFS), lanes as usize)).map_err(|why| failed(TMPFS, why));
     let loopback = || loopback(cpus, lanes as usize).map_err(|why| failed("loopback", why));
     let exchange = || exchange(cpus).map_err(|why| failed("exchanges over loopback", why));
@@ -70,8 +67,18 @@ pub fn calibrate(cpus: &[usize], lanes: u32, cost: &Cost) -> Result<Probes, Fata
     ];
     let reach = found.iter().flatten().map(|timed| timed.reach).reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)));
     let [head_ns, tmpfs_byte_ns, loopback_byte_ns, exchange_ns] = found.map(|timed| timed.map(|timed| timed.ns));
-    let loopback_connections = wants(Probe::Loopback).then_some(lanes);
-    Ok(Probes { core_ns, head_ns, tmpfs_byte_ns, loopback_byte_ns, loopback_connections, exchange_ns, reach })
+    Ok(Probes {
+        core_ns,
+        head_ns,
+        head_record_bytes: head_ns.and(Some(layout.record_bytes)),
+        head_ring_bytes: head_ns.and(Some(layout.ring_bytes)),
+        head_rings: head_ns.and(Some(layout.lanes)),
+        tmpfs_byte_ns,
+        loopback_byte_ns,
+        loopback_connections: loopback_byte_ns.and(Some(lanes)),
+        exchange_ns,
+        reach,
+    })
 }
 
 /// What a unit of a probe's work takes: the median of all stretches, and the rates of the slowest and the fastest as
@@ -152,39 +159,6 @@ fn core() -> f64 {
 /// `u64::MAX`: nobody knows.
 fn available_bytes() -> u64 {
     memory::available_bytes(&Sysfs::default()).unwrap_or(u64::MAX)
-}
-
-/// Writes the heads of records as a run does that has nothing else to do: the caches decide how long that takes.
-fn heads(lanes: usize) -> io::Result<Timed> {
-    let free = available_bytes() / FREE_SHARE / lanes as u64;
-    let bytes = limits::RING_NULL_BYTES.min(free) as usize / HEADS_BLOCK_BYTES * HEADS_BLOCK_BYTES;
-    let bytes = bytes.max(HEADS_BLOCK_BYTES);
-    let mut rings = (0..lanes).map(|_| Region::map(bytes)).collect::<io::Result<Vec<_>>>()?;
-    // Every page is there before the time counts.
-    rings.iter_mut().for_each(|ring| ring.bytes_mut().fill(0x5a));
-    let bakes: Vec<[u32; 4]> = (0..bytes / HEADS_STEP_BYTES).map(|at| [at as u32 | 1; 4]).collect();
-    let (mut stretches, mut done, mut turn) = (Stretches::start(), 0, 0);
-    while stretches.go_on(done) {
-        let start = turn / lanes * HEADS_BLOCK_BYTES % bytes;
-        write_heads(rings[turn % lanes].bytes_mut(), &bakes, start, done);
-        done += (HEADS_BLOCK_BYTES / HEADS_STEP_BYTES) as u64;
-        turn += 1;
-    }
-    stretches.timed()
-}
-
-fn write_heads(ring: &mut [u8], bakes: &[[u32; 4]], start: usize, first: u64) {
-    for (at, sequence) in (start..start + HEADS_BLOCK_BYTES).step_by(HEADS_STEP_BYTES).zip(first..) {
-        prefetch::for_write(ring, at + HEADS_AHEAD * HEADS_STEP_BYTES);
-        let [constant, shift, due, _] = bakes[at / HEADS_STEP_BYTES];
-        let words = [1, sequence, u64::from(due), 0];
-        let crc = constant ^ crc::multiply_words(words, shift);
-        let head = &mut ring[at..at + HEAD_BYTES];
-        for (bytes, word) in head[HEAD_STAMP_OFFSET..].chunks_exact_mut(8).zip(words) {
-            bytes.copy_from_slice(&word.to_le_bytes());
-        }
-        head[HEAD_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
-    }
 }
 
 /// Overwrites one file whose pages are there already.
@@ -350,13 +324,16 @@ mod tests {
 
     #[test]
     fn what_a_way_scales_as_is_measured_and_nothing_else() {
-        for (route, lanes) in [(Route::Null, 1), (Route::Tmpfs, 1), (Route::Http, 3)] {
-            let probes = calibrate(&[0], lanes, costs::table(None).cost(route)).unwrap();
-            let network = route == Route::Http;
+        for (route, lanes) in [(Route::Null, 2), (Route::Tmpfs, 1), (Route::Http, 3)] {
+            let layout = Layout { lanes, record_bytes: 1000, block_bytes: 1 << 18, ring_bytes: 1 << 20 };
+            let probes = calibrate(&[0], &layout, costs::table(None).cost(route)).unwrap();
+            let (network, null) = (route == Route::Http, route == Route::Null);
             assert_eq!(probes.loopback_connections, network.then_some(lanes));
+            let heads = (probes.head_record_bytes, probes.head_ring_bytes, probes.head_rings);
+            assert_eq!(heads, (null.then_some(1000), null.then_some(1 << 20), null.then_some(lanes)));
             for (ns, wanted) in [
                 (probes.core_ns, true),
-                (probes.head_ns, route == Route::Null),
+                (probes.head_ns, null),
                 (probes.tmpfs_byte_ns, route == Route::Tmpfs),
                 (probes.loopback_byte_ns, network),
                 (probes.exchange_ns, network),

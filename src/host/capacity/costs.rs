@@ -48,7 +48,8 @@ pub enum Probe {
 
 /// One row: time of one core is `record_ns` for each record and `byte_ns` for each byte (1 ns for each byte is
 /// 1 s for each GB). Blocks, batches and system calls are inside these, at the sizes that the engine chooses itself;
-/// over HTTP a record is a request, so its cost is in `record_ns`.
+/// over HTTP a record is a request, so its cost is in `record_ns`. To `null` no byte is touched but those of heads:
+/// `byte_ns` is what blocks and turns cost the loop, `record_ns` what a record does that lies as the reference's.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     pub route: Route,
@@ -114,6 +115,9 @@ static INTEL: Table = Table {
     reference: Probes {
         core_ns: Some(1.6205),
         head_ns: Some(10.60),
+        head_record_bytes: Some(4096),
+        head_ring_bytes: Some(64 << 20),
+        head_rings: Some(1),
         tmpfs_byte_ns: Some(0.2516),
         loopback_byte_ns: Some(0.1442),
         loopback_connections: Some(1),
@@ -121,7 +125,7 @@ static INTEL: Table = Table {
         reach: None,
     },
     costs: &[
-        Cost { route: Route::Null, record_ns: 9.6, byte_ns: 0.00045, memory_crossings: 0.1, record_probe: Probe::Head, byte_probe: Probe::Head, checked: false, source: XEON_NOW },
+        Cost { route: Route::Null, record_ns: 9.6, byte_ns: 0.00045, memory_crossings: 0.1, record_probe: Probe::Head, byte_probe: Probe::Core, checked: false, source: XEON_NOW },
         Cost { route: Route::Stdout, record_ns: 8.0, byte_ns: 0.442, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "row stdout-stamped of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
         Cost { route: Route::File, record_ns: 8.0, byte_ns: 0.0277, memory_crossings: 1.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
         Cost { route: Route::Tmpfs, record_ns: 13.5, byte_ns: 0.2464, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Tmpfs, checked: true, source: XEON_NOW },
@@ -138,6 +142,9 @@ static AMD: Table = Table {
     reference: Probes {
         core_ns: Some(1.3534),
         head_ns: Some(9.6),
+        head_record_bytes: Some(4096),
+        head_ring_bytes: Some(64 << 20),
+        head_rings: Some(1),
         tmpfs_byte_ns: Some(0.1702),
         loopback_byte_ns: Some(0.1047),
         loopback_connections: Some(1),
@@ -145,7 +152,7 @@ static AMD: Table = Table {
         reach: None,
     },
     costs: &[
-        Cost { route: Route::Null, record_ns: 9.4, byte_ns: 0.00033, memory_crossings: 0.1, record_probe: Probe::Head, byte_probe: Probe::Head, checked: false, source: THREE },
+        Cost { route: Route::Null, record_ns: 9.4, byte_ns: 0.00033, memory_crossings: 0.1, record_probe: Probe::Head, byte_probe: Probe::Core, checked: false, source: THREE },
         Cost { route: Route::Stdout, record_ns: 6.7, byte_ns: 0.417, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "row stdout-stamped of perf/runs, 2-vCPU VM, EPYC, 2026-11-25" },
         Cost { route: Route::File, record_ns: 6.7, byte_ns: 0.0155, memory_crossings: 1.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, EPYC, 2026-11-25" },
         Cost { route: Route::Tmpfs, record_ns: 8.5, byte_ns: 0.1720, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Tmpfs, checked: true, source: "system calls, plan-fit of perf/runs, 2-vCPU VM, EPYC, 2026-11-29" },
@@ -163,8 +170,13 @@ pub const HTTP_CONNECTIONS: u32 = 8;
 pub struct Probes {
     /// A dependent multiplication and rotation: what the engine's own work scales as.
     pub core_ns: Option<f64>,
-    /// A record's head written in a ring of records of 4 KiB.
+    /// A record's head written, with its part of what the loop notes of its block.
     pub head_ns: Option<f64>,
+    /// How far apart the heads lay, in rings of how many bytes, and in how many: as in a run of the plan, or with less
+    /// memory, where that is scarce.
+    pub head_record_bytes: Option<u64>,
+    pub head_ring_bytes: Option<u64>,
+    pub head_rings: Option<u32>,
     /// A byte copied to tmpfs by `pwrite`, overwriting.
     pub tmpfs_byte_ns: Option<f64>,
     /// A byte sent over loopback, where TCP does not pace it, to a receiver that truncates.
