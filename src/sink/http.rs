@@ -32,7 +32,7 @@ use std::sync::Arc;
 const PROVEN_WAIT_NS: u64 = 100_000_000;
 
 /// Of the unanswered requests, one in so many is waited for at a time, for so long.
-const GATHERED_SHARE: u32 = 3;
+const GATHERED_SHARE: u32 = 2;
 const GATHERED_NS: u64 = 100_000;
 
 /// How a lane posts; the same for all of its connections.
