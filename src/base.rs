@@ -1,7 +1,8 @@
-//! What every room may use: units, the clock, limits, files within a limit, YAML and JSON with line numbers, paths to
+//! What every room may use: units, the clock, time in which somebody looked, limits, files within a limit, YAML and JSON with line numbers, paths to
 //! files, signals, fatal errors, how the program was called, how far a reading is, words of others.
 
 pub mod align;
+pub mod attention;
 pub mod bounded;
 pub mod clock;
 pub mod document;

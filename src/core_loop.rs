@@ -9,6 +9,7 @@ mod rhythm;
 pub mod tally;
 pub mod taps;
 
+use crate::base::attention::Attention;
 use crate::base::clock::Clock;
 use crate::base::limits;
 use crate::base::units::format_duration;
@@ -347,16 +348,22 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
     /// Waits for what is in flight; what is not answered in time is uncertain. Time in which no record comes any more
     /// is no part of the run: what becomes known in it is dated before it.
     fn drain(&mut self, from_ns: u64) {
-        let deadline_ns = from_ns.saturating_add(self.drain_timeout_ns);
-        self.sink.drain_until(deadline_ns);
+        let most_ns = self.drain_timeout_ns;
+        let mut attention = Attention::from(from_ns, most_ns);
+        self.sink.drain_until(attention.over_at_ns(most_ns));
         let (mut now_ns, mut drained_ns, mut spun_ns) = (from_ns, from_ns, 0);
         // With a clock that went back nobody knows how long an answer has been waited for.
-        while self.payloads.iter().any(Payload::any_unsettled) && now_ns < deadline_ns && !self.pulse.clock_went_back {
+        let is_open = |core: &Self| !core.pulse.clock_went_back && core.payloads.iter().any(Payload::any_unsettled);
+        while is_open(self) && !attention.is_over(most_ns) {
             self.sink.flush(&mut self.ring);
             let wait = if self.adaptive { Wait::ForNs(limits::WAIT_NS_MAX) } else { Wait::No };
             self.submit(wait);
             let asked_ns = now_ns;
             now_ns = self.now();
+            if attention.look(now_ns) {
+                // What came meanwhile has not been heard.
+                self.sink.drain_until(attention.over_at_ns(most_ns));
+            }
             let Booked { any, produced } = self.reap(now_ns);
             if produced {
                 drained_ns = now_ns;

@@ -22,6 +22,8 @@ mod real;
 mod ring;
 #[path = "sim/scenario.rs"]
 mod scenario;
+#[path = "sim/silence.rs"]
+mod silence;
 #[path = "sim/world.rs"]
 mod world;
 
@@ -33,7 +35,7 @@ use engine::sys::allocation::{self, Counting};
 use net::plan::NetPlan;
 use net::{truth, world as net_world};
 use ring::Breakage;
-use scenario::{LayoutPlan, MICROSECOND, MILLISECOND, SECOND, STALLING_NS_MAX, Scenario};
+use scenario::{LayoutPlan, MICROSECOND, SECOND, STALLING_NS_MAX, Scenario};
 use std::fmt::Debug;
 use std::path::Path;
 use tempfile::TempDir;
@@ -415,36 +417,4 @@ fn zero_copy_is_asked_for_until_it_was_a_copy_too_often_in_a_row() {
         let came = asked > 0 && (disappointed > 0 || copied_one_in != 1);
         assert!(came || seeds.len() == 1, "one in {copied_one_in}: asked {asked} times, {disappointed} behind that");
     }
-}
-
-#[test]
-fn peers_that_stop_leave_nothing_unsaid() {
-    for seed in seeds(60) {
-        over_tcp(&NetPlan::tcp(seed).stuck());
-        over_http(&NetPlan::http(seed).stuck());
-        over_kafka(&NetPlan::kafka(seed, -1, true).stuck());
-        over_kafka(&NetPlan::kafka(seed, 1, false).stuck());
-    }
-}
-
-/// What a peer had acknowledged of a block shows when the drain is given up: it took until then.
-#[test]
-fn records_that_are_found_at_the_end_of_a_drain_have_its_time() {
-    let seeds = seeds(120);
-    let mut found = 0;
-    for seed in &seeds {
-        let mut plan = NetPlan::tcp(*seed).stuck();
-        plan.base.drain_timeout_ns = 8 * MILLISECOND;
-        let _telling = Telling(*seed, &plan);
-        let run = net_world::tcp(&plan);
-        truth::check_tcp(&plan, &run);
-        if run.found == 0 {
-            continue;
-        }
-        found += 1;
-        let end = &run.outcome.end;
-        let drained_ns = end.ended_ns - end.fsync_ns - end.paced_ns;
-        assert!(drained_ns >= plan.base.drain_timeout_ns, "SEED={seed}: {} records in {drained_ns} ns", run.found);
-    }
-    assert!(found > 0 || seeds.len() == 1, "nothing was found at the end of a drain");
 }

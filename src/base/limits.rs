@@ -99,6 +99,10 @@ pub const MISSING_RANGE_BYTES_MAX: u64 = 44;
 /// An adaptive core, and who waits for a target before the start, looks at the stop flag at least this often.
 pub const WAIT_NS_MAX: u64 = 20_000_000;
 
+/// A core that has not looked for so long was away; by the length of the limit at hand, between these.
+pub const ABSENCE_NS_MIN: u64 = 2 * WAIT_NS_MAX;
+pub const ABSENCE_NS_MAX: u64 = 1_000_000_000;
+
 /// `/health` turns to 503 when a core made no turn for this long.
 pub const WATCHDOG_NS: u64 = 5_000_000_000;
 
@@ -165,6 +169,8 @@ pub const OUTAGE_TOLD_EVERY_NS: u64 = 10_000_000_000;
 const _: () = assert!(BACKOFF_MAX_NS < OUTAGE_TOLD_EVERY_NS);
 /// For one answer, where nothing else is said.
 pub const REQUEST_TIMEOUT_DEFAULT_NS: u64 = 30_000_000_000;
+/// The kernel gives back what a connection that ended had in flight, or the run ends.
+pub const LINK_ENDING_NS_MAX: u64 = 30_000_000_000;
 /// For the connect and the handshake with one address; addresses of one name that are tried.
 pub const CONNECT_TIMEOUT_NS: u64 = 10_000_000_000;
 pub const PEER_ADDRESSES_MAX: usize = 16;
@@ -241,7 +247,7 @@ pub const FOOTPRINT_BYTES_DEFAULT: u64 = 16 << 30;
 
 const _: () = assert!(RECEIVE_TOPIC_PARTITIONS_MAX as usize <= RECEIVE_PARTITIONS_MAX);
 const _: () = assert!(RECEIVE_HEAD_BYTES_MAX * 2 <= RECEIVE_READ_BYTES);
-const _: () = assert!(WAIT_NS_MAX < WATCHDOG_NS);
+const _: () = assert!(WAIT_NS_MAX < ABSENCE_NS_MIN && ABSENCE_NS_MIN < ABSENCE_NS_MAX && WAIT_NS_MAX < WATCHDOG_NS);
 const _: () = assert!(SNAPSHOT_INTERVAL_NS < 1_000_000_000 && 1_000_000_000 % SNAPSHOT_INTERVAL_NS == 0);
 const _: () = assert!(RECORD_BYTES_MAX <= BLOCK_BYTES_MAX && BLOCK_BYTES_MAX < CORE_RINGS_BYTES_MAX);
 // What a block stands for can be counted.

@@ -10,7 +10,8 @@ mod delivery;
 
 use super::link::{self, ANSWERS_INBOX_BYTES, Area, Carver, LendOrCopy, Link, Loan, WAKE_NS};
 use super::redials::Redials;
-use super::{Done, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
+use super::{Done, Ending, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
+use crate::base::attention::Attention;
 use crate::base::fatal::Fatal;
 use crate::connect::backoff;
 use crate::connect::dial::Dialed;
@@ -102,6 +103,7 @@ struct HttpLane {
     chosen: usize,
     last: usize,
     retries: u64,
+    attention: Attention,
 }
 
 /// See the module.
@@ -112,7 +114,7 @@ pub struct HttpSink {
     redials: Redials,
     /// Where a new bearer token comes, if one may.
     tokens: Option<TokenInbox>,
-    now_ns: u64,
+    ending: Option<Ending>,
     /// When the drain is over; `u64::MAX` before it has begun.
     drained_ns: u64,
     gathering: Gathering,
@@ -162,12 +164,13 @@ impl HttpSink {
             }
             let again = VecDeque::with_capacity(setup.window);
             let answers = Answers::of(options.refused_by.is_some());
-            lanes.push(HttpLane { options, connections, again, answers, chosen: 0, last: 0, retries: 0 });
+            let attention = Attention::from(0, options.request_timeout_ns);
+            lanes.push(HttpLane { options, connections, again, answers, chosen: 0, last: 0, retries: 0, attention });
         }
         let links = lanes.iter().flat_map(|lane| &lane.connections).map(|connection| &connection.link);
         let choice = LendOrCopy::among(links, R::LENT_TRIAL_BYTES);
         let gathering = Gathering::default();
-        Ok(Self { lanes, choice, redials, tokens: None, now_ns: 0, drained_ns: u64::MAX, gathering })
+        Ok(Self { lanes, choice, redials, tokens: None, ending: None, drained_ns: u64::MAX, gathering })
     }
 
     /// A server on this host may read in place what it is sent.
@@ -184,7 +187,7 @@ impl HttpSink {
 
 impl HttpLane {
     /// Sends what has waited long enough over connections that are free.
-    fn send_again<R: NetRing>(&mut self, ring: &mut R, payload: &mut Payload, now_ns: u64) {
+    fn send_again<R: NetRing>(&mut self, ring: &mut R, payload: &mut Payload) {
         if self.again.is_empty() {
             return;
         }
@@ -195,12 +198,13 @@ impl HttpLane {
                 continue;
             }
             let wait_ns = if proven && !connection.has_served() { PROVEN_WAIT_NS } else { 0 };
-            let is_due = |delivery: &Delivery| delivery.not_before_ns.saturating_add(wait_ns) <= now_ns;
+            let is_due =
+                |delivery: &Delivery| delivery.not_before_ns.saturating_add(wait_ns) <= self.attention.now_ns();
             let Some(at) = self.again.iter().position(is_due) else { continue };
             if let Some(delivery) = self.again.remove(at) {
                 self.retries += 1;
                 // It is made again, in a buffer that is wanted back.
-                connection.send(ring, (payload, &self.options), false, delivery, now_ns);
+                connection.send(ring, (payload, &self.options), false, delivery, self.attention);
             }
         }
     }
@@ -232,14 +236,13 @@ impl<R: NetRing> Sink<R> for HttpSink {
     }
 
     fn offer(&mut self, ring: &mut R, lane: usize, slot: u32, payload: &mut Payload, _hurry: bool) {
-        let now_ns = self.now_ns;
         let lends = self.choice.as_mut().is_some_and(|choice| {
             choice.sent(payload.block(slot).span_bytes, || ring.cpu_ns());
             choice.lends()
         });
-        let HttpLane { options, connections, chosen, last, .. } = &mut self.lanes[lane];
+        let HttpLane { options, connections, chosen, last, attention, .. } = &mut self.lanes[lane];
         let delivery = Delivery::new(slot, payload.block(slot).warmup);
-        connections[*chosen].send(ring, (payload, options), lends, delivery, now_ns);
+        connections[*chosen].send(ring, (payload, options), lends, delivery, *attention);
         *last = *chosen;
         self.gathering.sends += 1;
     }
@@ -261,7 +264,6 @@ impl<R: NetRing> Sink<R> for HttpSink {
     }
 
     fn reap(&mut self, ring: &mut R, payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>) {
-        self.now_ns = now_ns;
         if let Some(token) = self.tokens.as_ref().and_then(TokenInbox::take) {
             self.lanes.iter_mut().for_each(|lane| lane.options.head.renew(token.expose()));
         }
@@ -285,11 +287,15 @@ impl<R: NetRing> Sink<R> for HttpSink {
         self.gathering.came(completions);
         self.redials.reopen_each(|at, index, dialed| self.lanes[at].connections[index].reopen(ring, dialed));
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
-            lane.send_again(ring, payload, now_ns);
-            let HttpLane { options, connections, again, answers, .. } = lane;
+            lane.attention.look(now_ns);
+            lane.send_again(ring, payload);
+            let HttpLane { options, connections, again, answers, attention, .. } = lane;
             for (index, connection) in connections.iter_mut().enumerate() {
-                if connection.check_time(ring, OfLane { payload, options, answers, again }, now_ns, done) {
+                if connection.check_time(ring, OfLane { payload, options, answers, again }, *attention, done) {
                     self.redials.order_after(at, index, connection.last_use());
+                }
+                if let Some(why) = connection.link.stuck(*attention) {
+                    self.ending.get_or_insert(why);
                 }
             }
             lane.give_up_late(at, self.drained_ns, done);
@@ -322,6 +328,10 @@ impl<R: NetRing> Sink<R> for HttpSink {
             let sent = lane.connections.iter().flat_map(Connection::leftovers);
             done.extend(waiting.chain(sent).map(|(slot, fate)| Done::rest(at, slot, fate)));
         }
+    }
+
+    fn ending(&self) -> Option<&Ending> {
+        self.ending.as_ref()
     }
 }
 

@@ -12,6 +12,7 @@ mod outbox;
 use super::link::{self, ANSWERS_INBOX_BYTES, Area, Carver, LendOrCopy, Link, Loan, WAKE_NS};
 use super::redials::Redials;
 use super::{COMPRESSED_BYTE_NS_MAX, Done, Ending, Room, SEALED_BYTE_NS_MAX, Sink, Wire};
+use crate::base::attention::Attention;
 use crate::base::fatal::Fatal;
 use crate::connect::dial::Dialed;
 use crate::counters::broker_errors::BrokerErrors;
@@ -89,6 +90,7 @@ struct KafkaLane {
     chosen: usize,
     /// A block was offered since the last submission.
     unsubmitted: bool,
+    attention: Attention,
 }
 
 /// See the module.
@@ -125,7 +127,8 @@ impl KafkaSink {
             let buffers = (0..BUFFERS).map(|_| carver.take(options.buffer_bytes(setup.block_bytes))).collect();
             let outbox = Outbox::new(options.codec, buffers, setup.block_bytes)?;
             let errors = BrokerErrors::default();
-            lanes.push(KafkaLane { options, connections, outbox, errors, chosen: 0, unsubmitted: false });
+            let attention = Attention::from(0, options.request_timeout_ns);
+            lanes.push(KafkaLane { options, connections, outbox, errors, chosen: 0, unsubmitted: false, attention });
         }
         let links = lanes.iter().flat_map(|lane| &lane.connections).map(|connection| &connection.link);
         let choice = LendOrCopy::among(links, R::LENT_TRIAL_BYTES);
@@ -187,7 +190,7 @@ impl<R: NetRing> Sink<R> for KafkaSink {
         lane.chosen = (at + 1) % lane.connections.len();
         lane.unsubmitted = true;
         lane.connections[at].push(payload, slot, &lane.options, self.now_ns);
-        lane.connections[at].advance(ring, payload, &lane.options, &mut lane.outbox, self.now_ns);
+        lane.connections[at].advance(ring, payload, &lane.options, &mut lane.outbox, lane.attention);
     }
 
     fn submit(&mut self, ring: &mut R, wait: Wait) -> io::Result<()> {
@@ -200,26 +203,30 @@ impl<R: NetRing> Sink<R> for KafkaSink {
 
     fn reap(&mut self, ring: &mut R, payloads: &mut [Payload], now_ns: u64, done: &mut Vec<Done>) {
         self.now_ns = now_ns;
+        self.lanes.iter_mut().for_each(|lane| {
+            lane.attention.look(now_ns);
+        });
         while let Some(completion) = ring.completion() {
             let (at, index) = link::owner_of(completion.token);
-            let KafkaLane { options, connections, outbox, errors, .. } = &mut self.lanes[at];
+            let KafkaLane { options, connections, outbox, errors, attention, .. } = &mut self.lanes[at];
             let connection = &mut connections[index];
             let (event, last_use) = (connection.link.complete(ring, completion), connection.last_use(now_ns));
             let of_lane = OfLane { payload: &mut payloads[at], options, outbox, errors };
-            if connection.on_event(ring, of_lane, event, now_ns, done) {
+            if connection.on_event(ring, of_lane, event, *attention, done) {
                 self.redials.order_after(at, index, connection.last_use_of_end(last_use));
             }
         }
         self.redials.reopen_each(|at, index, dialed| self.lanes[at].connections[index].reopen(ring, dialed));
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
-            let KafkaLane { options, connections, outbox, errors, .. } = lane;
+            let KafkaLane { options, connections, outbox, errors, attention, .. } = lane;
             for (index, connection) in connections.iter_mut().enumerate() {
                 let last_use = connection.last_use(now_ns);
-                if connection.check_time(ring, OfLane { payload, options, outbox, errors }, now_ns, done) {
+                if connection.check_time(ring, OfLane { payload, options, outbox, errors }, *attention, done) {
                     self.redials.order_after(at, index, connection.last_use_of_end(last_use));
                 }
-                if let Some(why) = connection.take_end() {
-                    self.ending.get_or_insert(Ending::Broken(why));
+                let own = connection.take_end().map(Ending::Broken);
+                if let Some(why) = own.or_else(|| connection.link.stuck(*attention)) {
+                    self.ending.get_or_insert(why);
                 }
             }
         }

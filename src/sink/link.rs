@@ -11,6 +11,7 @@ mod breakage;
 mod incoming;
 mod lend_or_copy;
 mod outgoing;
+mod patience;
 
 use crate::base::fatal::Fatal;
 use crate::connect::dial::Dialed;
@@ -23,7 +24,8 @@ use area::SEAL_BYTES;
 pub use area::{ANSWERS_INBOX_BYTES, Area, Carver};
 pub use breakage::Breakage;
 pub use lend_or_copy::LendOrCopy;
-use outgoing::{Outgoing, seal};
+use outgoing::{Outgoing, is_lack_of_memory, seal};
+use patience::Headway;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -136,6 +138,7 @@ pub struct Link {
     unreleased: u32,
     /// What the peer had acknowledged when the connection ended.
     acknowledged_at_end: u64,
+    headway: Headway,
     wire: Wire,
 }
 
@@ -170,6 +173,7 @@ impl Link {
             loan: None,
             unreleased: 0,
             acknowledged_at_end: 0,
+            headway: Headway::of(ring, file),
             wire: Wire::default(),
         })
     }
@@ -192,6 +196,7 @@ impl Link {
         ring.replace(self.file, socket)?;
         (self.state, self.tls) = (State::Up, tls);
         (self.received, self.unopened, self.farewell) = (0, 0, None);
+        self.headway = Headway::of(ring, self.file);
         self.wire.reconnects += 1;
         if let Some(loan) = self.may_lend {
             self.lend(ring, loan);
@@ -436,12 +441,6 @@ fn parts(dialed: Dialed) -> (File, Option<Box<TlsSession>>) {
 
 fn is_transient(result: i32) -> bool {
     matches!(-result, libc::EAGAIN | libc::EINTR)
-}
-
-/// What is sent without a copy counts as locked memory (`ulimit -l`), and its notification as the socket's own memory
-/// (`net.core.optmem_max`).
-fn is_lack_of_memory(result: i32) -> bool {
-    matches!(-result, libc::ENOMEM | libc::ENOBUFS)
 }
 
 #[cfg(test)]

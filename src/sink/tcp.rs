@@ -12,7 +12,8 @@ mod connection;
 
 use super::link::{self, Area, Carver, Link};
 use super::redials::Redials;
-use super::{Done, Room, Sink, Wire};
+use super::{Done, Ending, Room, Sink, Wire};
+use crate::base::attention::Attention;
 use crate::base::fatal::Fatal;
 use crate::base::limits;
 use crate::connect::dial::Dialed;
@@ -47,7 +48,7 @@ pub struct LaneSetup {
     pub block_bytes: u64,
     /// Blocks that a connection may hold, acknowledged or not.
     pub depth: usize,
-    /// How long the peer may leave a block unacknowledged.
+    /// How long the peer may acknowledge nothing of a block.
     pub request_timeout_ns: u64,
 }
 
@@ -60,12 +61,14 @@ struct TcpLane {
     last: usize,
     depth: usize,
     request_timeout_ns: u64,
+    attention: Attention,
 }
 
 /// See the module.
 pub struct TcpSink {
     lanes: Vec<TcpLane>,
     redials: Redials,
+    ending: Option<Ending>,
 }
 
 impl TcpSink {
@@ -81,9 +84,10 @@ impl TcpSink {
             let block_bytes = setup.block_bytes as usize;
             let free_buffers = (0..buffers(connections.len())).map(|_| carver.take(block_bytes).start).collect();
             let LaneSetup { depth, request_timeout_ns, .. } = setup;
-            lanes.push(TcpLane { connections, free_buffers, chosen: 0, last: 0, depth, request_timeout_ns });
+            let attention = Attention::from(0, request_timeout_ns);
+            lanes.push(TcpLane { connections, free_buffers, chosen: 0, last: 0, depth, request_timeout_ns, attention });
         }
-        Ok(Self { lanes, redials })
+        Ok(Self { lanes, redials, ending: None })
     }
 }
 
@@ -132,11 +136,16 @@ impl<R: NetRing> Sink<R> for TcpSink {
         }
         self.redials.reopen_each(|at, index, dialed| self.lanes[at].connections[index].reopen(ring, dialed));
         for (at, (lane, payload)) in self.lanes.iter_mut().zip(payloads).enumerate() {
-            let TcpLane { connections, free_buffers, request_timeout_ns, .. } = lane;
+            lane.attention.look(now_ns);
+            let TcpLane { connections, free_buffers, request_timeout_ns, attention, .. } = lane;
+            let limit = (*attention, *request_timeout_ns);
             for (index, connection) in connections.iter_mut().enumerate() {
                 connection.tell(ring, now_ns, done);
-                if connection.check_time(ring, OfLane { payload, free_buffers }, (now_ns, *request_timeout_ns), done) {
+                if connection.check_time(ring, OfLane { payload, free_buffers }, limit, done) {
                     self.redials.order_after(at, index, connection.last_use());
+                }
+                if let Some(why) = connection.link.stuck(*attention) {
+                    self.ending.get_or_insert(why);
                 }
                 // It may be a new one, or have waited for a buffer.
                 connection.advance(ring, payload, free_buffers);
@@ -155,6 +164,10 @@ impl<R: NetRing> Sink<R> for TcpSink {
             connection.link.count_retransmits(ring);
             connection.leftovers(ring, done);
         }
+    }
+
+    fn ending(&self) -> Option<&Ending> {
+        self.ending.as_ref()
     }
 }
 

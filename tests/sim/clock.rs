@@ -18,6 +18,8 @@ pub struct Rhythm {
     pub oversleep_ns_max: u64,
     /// The other threads get a turn in one look of so many.
     pub others_one_in: u64,
+    /// At this time the process is stopped, for so long.
+    pub away: Option<(u64, u64)>,
     /// From then on the core's clock says that no time has passed at all.
     pub back_at_ns: Option<u64>,
 }
@@ -26,6 +28,7 @@ type Others = Box<dyn FnMut(u64)>;
 
 struct State {
     now_ns: Cell<u64>,
+    was_away: Cell<bool>,
     chance: RefCell<Chance>,
     rhythm: Rhythm,
     others: RefCell<Others>,
@@ -39,7 +42,13 @@ impl SimClock {
     /// `others` is what other threads do; it gets the time and may not look at the clock.
     pub fn new(seed: u64, rhythm: Rhythm, others: impl FnMut(u64) + 'static) -> Self {
         let (now_ns, chance) = (Cell::new(0), RefCell::new(Chance::new(seed, 1)));
-        Self(Rc::new(State { now_ns, chance, rhythm, others: RefCell::new(Box::new(others)) }))
+        Self(Rc::new(State {
+            now_ns,
+            was_away: Cell::new(false),
+            chance,
+            rhythm,
+            others: RefCell::new(Box::new(others)),
+        }))
     }
 
     /// The time, without any passing.
@@ -65,7 +74,13 @@ impl Clock for SimClock {
         let mut chance = state.chance.borrow_mut();
         let stalls = chance.one_in(rhythm.stall_one_in);
         let passed_ns = chance.between(0..=if stalls { rhythm.stall_ns_max } else { rhythm.look_ns_max });
-        let now_ns = state.now_ns.get() + passed_ns;
+        let mut now_ns = state.now_ns.get() + passed_ns;
+        if let Some((at_ns, for_ns)) = rhythm.away
+            && now_ns >= at_ns
+            && !state.was_away.replace(true)
+        {
+            now_ns += for_ns;
+        }
         state.now_ns.set(now_ns);
         if chance.one_in(rhythm.others_one_in) {
             uncounted(|| (state.others.borrow_mut())(now_ns));

@@ -40,6 +40,10 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 /// One look at the completions in so many comes just before the next one is posted.
 const LOOKS_TOO_EARLY_ONE_IN: u64 = 6;
 
+/// From when on peers go on while nobody looks, and in how many turns.
+const ABSENCE_NS: u64 = 1_000_000_000;
+const ABSENCE_TURNS: u64 = 300;
+
 /// So many zero-copy sends in a row that were copied after all are enough for one place in the ring.
 const COPIED_IN_A_ROW_MAX: u32 = 16;
 
@@ -101,6 +105,7 @@ pub struct SimNet<P> {
     queued: Vec<Queued>,
     done: VecDeque<Told>,
     depth: usize,
+    settled_ns: u64,
 }
 
 impl<P: Peer> SimNet<P> {
@@ -131,6 +136,7 @@ impl<P: Peer> SimNet<P> {
             queued: Vec::new(),
             done: VecDeque::new(),
             depth,
+            settled_ns: 0,
         }
     }
 
@@ -202,9 +208,16 @@ impl<P: Peer> SimNet<P> {
             let shift = self.chance.between(0..=count as u64 - 1) as usize;
             self.active.rotate_left(shift);
         }
+        let from_ns = std::mem::replace(&mut self.settled_ns, now_ns);
         let Self { sockets, memory, chance, faults, done, peer, active, .. } = self;
         let Some(peer) = peer else { return };
         let mut env = Env { now_ns, memory, chance, faults, done };
+        let turns = if now_ns - from_ns < ABSENCE_NS { 0 } else { ABSENCE_TURNS };
+        for turn in 0..turns {
+            env.now_ns = from_ns + (now_ns - from_ns) * turn / turns;
+            active.iter().for_each(|id| sockets[*id].step_unattended(&mut env, peer));
+        }
+        env.now_ns = now_ns;
         active.retain(|id| {
             let socket = &mut sockets[*id];
             if socket.next_step_ns <= now_ns {

@@ -190,6 +190,7 @@ fn rhythm(chance: &mut Chance) -> Rhythm {
         stall_ns_max: chance.pick(&[MILLISECOND, 20 * MILLISECOND]),
         oversleep_ns_max: chance.pick(&[0, 10 * MICROSECOND, 200 * MICROSECOND]),
         others_one_in: chance.pick(&[2, 20]),
+        away: None,
         back_at_ns: None,
     }
 }

@@ -49,6 +49,7 @@ pub struct Seen {
     pub warm_values: [u64; 3],
     pub measured_values: [u64; 3],
     /// The largest, and warm-ups aside.
+    pub service_ns: u64,
     pub lateness_ns: u64,
     /// So long the core waited for a file to be made.
     pub file_wait_ns: u64,
@@ -112,6 +113,7 @@ fn see(snapshot: &Snapshot) -> Seen {
         measured: snapshot.measured.clone(),
         warm_values: snapshot.warm_latencies.as_deref().map_or([0; 3], |warm| values(&added(warm))),
         measured_values: values(&latencies),
+        service_ns: latencies.service.max(),
         lateness_ns: latencies.lateness.max(),
         file_wait_ns: snapshot.loop_time.file_wait_ns,
         spun_ns: snapshot.loop_time.spun_ns,

@@ -180,7 +180,9 @@ pub const KEYS: &[Key] = &[
     key(Network, "request-timeout", Kind::Duration, "D").says(
         "30s",
         "5s",
-        "How long an answer may take; on TCP, the peer's acknowledgement. What is unanswered by then is uncertain.",
+        "How long an answer may take once the peer's TCP acknowledges no more of the request; on TCP, how long it may \
+         acknowledge nothing. Time in which this process did not run counts for nobody. What is unanswered by then is \
+         uncertain.",
     ),
     key(Network, "tcp-framing", Kind::Choice(&["none", "length"]), "").needs(Needs::Tcp).says(
         "none",
@@ -352,7 +354,7 @@ pub const KEYS: &[Key] = &[
     key(Io, "drain-timeout", Kind::Duration, "D").says(
         "10s",
         "30s",
-        "How long the end of the run waits for what is in flight.",
+        "How long the end of the run waits for what is in flight, not counting time in which this process did not run.",
     ),
     key(Fleet, "run-id", Kind::Text, "ID").says(
         "random",

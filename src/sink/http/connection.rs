@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::delivery::Delivery;
+use crate::base::attention::Attention;
 use crate::connect::dial::Dialed;
 use crate::connect::dialer::LastUse;
 use crate::counters::Field;
@@ -145,7 +146,7 @@ impl Connection {
         (payload, options): (&mut Payload, &Options),
         lends: bool,
         mut delivery: Delivery,
-        now_ns: u64,
+        attention: Attention,
     ) {
         let body = if delivery.left_ring {
             (self.buffer_taken, delivery.in_buffer) = (true, true);
@@ -172,7 +173,7 @@ impl Connection {
         }
         options.head.write(&mut ring.memory()[head.clone()], &stamps);
         delivery.attempts += 1;
-        (delivery.sent_ns, delivery.whole, delivery.held) = (now_ns, false, true);
+        (delivery.sent_ns, delivery.whole, delivery.held) = (attention.attended_ns(), false, true);
         match payload.stamped_bytes(block.records).filter(|_| lends && self.link.lends()) {
             // What is stamped goes with the head: behind it the body stays as it is for ever.
             Some(stamped) => {
@@ -384,15 +385,16 @@ impl Connection {
         true
     }
 
-    /// Breaks off a connection whose oldest request waits too long, for its answer or to go out, and one that has no
-    /// requests left and worn keys; true: it is gone.
+    /// Breaks off a connection whose oldest request waits too long, for its answer or to get on its way out, and one
+    /// that has no requests left and worn keys; true: it is gone.
     pub fn check_time<R: NetRing>(
         &mut self,
         ring: &mut R,
         of_lane: OfLane<'_>,
-        now_ns: u64,
+        attention: Attention,
         done: &mut Vec<Done>,
     ) -> bool {
+        let now_ns = attention.now_ns();
         // What was accepted early has to go out as well.
         let open = |delivery: &&Delivery| delivery.fate.is_none() || !delivery.whole;
         let Some(oldest) = self.deliveries.iter().find(open) else {
@@ -400,7 +402,7 @@ impl Connection {
             let ended = if is_over { self.link.break_off(ring, Breakage::Closed) } else { Event::Nothing };
             return self.on_ended(of_lane, ended, now_ns, done);
         };
-        if !self.link.is_up() || now_ns.saturating_sub(oldest.sent_ns) <= of_lane.options.request_timeout_ns {
+        if !self.link.is_late(ring, oldest.sent_ns, attention, of_lane.options.request_timeout_ns) {
             return false;
         }
         let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));

@@ -19,6 +19,7 @@ pub struct Delivery {
     pub left_ring: bool,
     /// Which place for a head it is sent with.
     pub head: usize,
+    /// In attended time.
     pub sent_ns: u64,
     /// The kernel has taken all of it in this attempt.
     pub whole: bool,

@@ -12,6 +12,7 @@ mod gone;
 use super::Options;
 use super::delivery::Delivery;
 use super::outbox::Outbox;
+use crate::base::attention::Attention;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
 use crate::connect::Dialed;
@@ -62,6 +63,8 @@ pub struct Connection {
     /// Somebody else leads now.
     renew: bool,
     not_before_ns: u64,
+    /// So long a broker that throttles reads nothing, in attended time.
+    silent_until_ns: u64,
     /// When the broker ends the connection, until the clock of the core is known.
     expires: Option<Instant>,
     /// A new connection is to take its place before that.
@@ -118,6 +121,7 @@ impl Connection {
             proven: false,
             renew: false,
             not_before_ns: 0,
+            silent_until_ns: 0,
             expires,
             replace_at_ns: u64::MAX,
             down_from_ns: u64::MAX,
@@ -189,12 +193,13 @@ impl Connection {
 
     /// Ends the run where a batch, or a connection for the next ones, is waited for too long: a login that is refused
     /// now may be refused for good.
-    fn check_delivery(&mut self, options: &Options, now_ns: u64) {
+    fn check_delivery(&mut self, options: &Options, attention: Attention) {
+        let now_ns = attention.now_ns();
         self.down_from_ns = if self.link.is_up() { u64::MAX } else { self.down_from_ns.min(now_ns) };
         let oldest = self.deliveries.front().filter(|first| first.fate.is_none());
         let late_ns = oldest.map_or(0, |first| now_ns.saturating_sub(first.submitted_ns));
         let down_ns = now_ns.saturating_sub(self.down_from_ns);
-        if late_ns.max(down_ns) <= options.delivery_timeout_ns {
+        if late_ns.max(down_ns) <= options.delivery_timeout_ns || !attention.judges() {
             return;
         }
         let last_refusal = self.last_refusal;
@@ -264,12 +269,12 @@ impl Connection {
         payload: &mut Payload,
         options: &Options,
         outbox: &mut Outbox,
-        now_ns: u64,
+        attention: Attention,
     ) {
         self.skip_known();
         let in_flight_max = if self.is_trusted(options) { options.in_flight_max } else { 1 };
         let is_full = self.sent - self.answered >= in_flight_max;
-        if !self.may_send(now_ns) || self.sent == self.deliveries.len() || is_full {
+        if !self.may_send(attention.now_ns()) || self.sent == self.deliveries.len() || is_full {
             return;
         }
         let delivery = &mut self.deliveries[self.sent];
@@ -284,7 +289,7 @@ impl Connection {
         }
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1) & i32::MAX;
         delivery.correlation_id = self.next_correlation_id;
-        (delivery.buffer, delivery.sent_ns, delivery.held) = (packed.buffer, now_ns, true);
+        (delivery.buffer, delivery.sent_ns, delivery.held) = (packed.buffer, attention.attended_ns(), true);
         self.wire.retries += u64::from(delivery.attempts > 0);
         delivery.attempts += 1;
         let bytes = packed.records.len() as u32;
@@ -313,7 +318,7 @@ impl Connection {
         ring: &mut R,
         OfLane { payload, options, outbox, errors }: OfLane<'_>,
         event: Event,
-        now_ns: u64,
+        attention: Attention,
         done: &mut Vec<Done>,
     ) -> bool {
         let ended = match event {
@@ -328,7 +333,7 @@ impl Connection {
                     Memory::Lent => self.delivery_of(tag).into_iter().for_each(|delivery| delivery.lent = true),
                     Memory::Held => {}
                 }
-                self.advance(ring, payload, options, outbox, now_ns);
+                self.advance(ring, payload, options, outbox, attention);
                 self.link.settle_ending()
             }
             Event::Released { tag } => {
@@ -337,9 +342,9 @@ impl Connection {
                 self.link.settle_ending()
             }
             Event::Received => {
-                let ended = self.read_answers(ring, OfLane { payload, options, outbox, errors }, now_ns, done);
+                let ended = self.read_answers(ring, OfLane { payload, options, outbox, errors }, attention, done);
                 self.link.listen(ring);
-                self.advance(ring, payload, options, outbox, now_ns);
+                self.advance(ring, payload, options, outbox, attention);
                 // A send may have met the end before.
                 if ended == Event::Nothing { self.link.settle_ending() } else { ended }
             }
@@ -390,10 +395,10 @@ impl Connection {
         &mut self,
         ring: &mut R,
         mut of_lane: OfLane<'_>,
-        now_ns: u64,
+        attention: Attention,
         done: &mut Vec<Done>,
     ) -> bool {
-        let options = of_lane.options;
+        let (options, now_ns) = (of_lane.options, attention.now_ns());
         if let Some(expires) = self.expires.take() {
             let left_ns = expires.saturating_duration_since(Instant::now()).as_nanos() as u64;
             self.replace_at_ns = now_ns.saturating_add(left_ns - left_ns / LIFETIME_SPARE);
@@ -403,15 +408,15 @@ impl Connection {
             let ended = self.link.break_off(ring, Breakage::Closed);
             return self.on_ended(ring, of_lane, ended, done);
         }
-        self.check_delivery(options, now_ns);
-        let waits = self.answered < self.sent && options.acks != 0 && self.link.is_up();
-        if waits && self.answer_wait_ns(now_ns) > options.request_timeout_ns {
+        self.check_delivery(options, attention);
+        let waits = self.answered < self.sent && options.acks != 0;
+        if waits && self.link.is_late(ring, self.waits_from_ns(), attention, options.request_timeout_ns) {
             let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));
             return self.on_ended(ring, of_lane, ended, done);
         }
-        self.take_back_late(ring, of_lane.reborrow(), now_ns);
+        self.take_back_late(ring, of_lane.reborrow(), attention.attended_ns());
         let ended = self.recover(ring, of_lane.reborrow(), now_ns);
-        self.advance(ring, of_lane.payload, options, of_lane.outbox, now_ns);
+        self.advance(ring, of_lane.payload, options, of_lane.outbox, attention);
         self.on_ended(ring, of_lane, ended, done)
     }
 }

@@ -14,7 +14,9 @@ pub struct Delivery {
     pub slot: u32,
     pub base_sequence: i32,
     pub timestamp_ms: i64,
+    /// By the clock, which the delivery timeout is of.
     pub submitted_ns: u64,
+    /// In attended time.
     pub sent_ns: u64,
     pub correlation_id: i32,
     pub attempts: u32,

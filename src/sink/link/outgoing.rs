@@ -80,6 +80,12 @@ pub fn seal(
     Ok(out.start..filled)
 }
 
+/// What is sent without a copy counts as locked memory (`ulimit -l`), and its notification as the socket's own memory
+/// (`net.core.optmem_max`).
+pub fn is_lack_of_memory(result: i32) -> bool {
+    matches!(-result, libc::ENOMEM | libc::ENOBUFS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

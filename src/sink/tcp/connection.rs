@@ -1,5 +1,6 @@
 //! One connection of a lane, and the blocks on it.
 
+use crate::base::attention::Attention;
 use crate::connect::dial::Dialed;
 use crate::connect::dialer::LastUse;
 use crate::counters::Field;
@@ -50,7 +51,7 @@ pub struct Connection {
     taken_bytes: u64,
     acknowledged_at_start: u64,
     looked_ns: u64,
-    /// Where the oldest block on its way begins, and since when it is the oldest.
+    /// Where the oldest block on its way begins, and since when it is the oldest, in attended time.
     oldest: (Option<u64>, u64),
     /// What the last connection was good for.
     last_use: LastUse,
@@ -278,20 +279,20 @@ impl Connection {
         }
     }
 
-    /// Breaks off a connection whose oldest block waits too long for its acknowledgement; true: it is gone.
+    /// Breaks off a connection whose oldest block waits for its acknowledgement and gets on no further; true: it is gone.
     pub fn check_time<R: NetRing>(
         &mut self,
         ring: &mut R,
         OfLane { payload, free_buffers }: OfLane<'_>,
-        (now_ns, timeout_ns): (u64, u64),
+        (attention, timeout_ns): (Attention, u64),
         done: &mut Vec<Done>,
     ) -> bool {
         let on_its_way = self.link.is_up() && (self.taken > 0 || !self.link.is_idle());
         let oldest = self.deliveries.front().filter(|_| on_its_way).map(|delivery| delivery.begins_at);
         if oldest != self.oldest.0 {
-            self.oldest = (oldest, now_ns);
+            self.oldest = (oldest, attention.attended_ns());
         }
-        if oldest.is_none() || now_ns.saturating_sub(self.oldest.1) <= timeout_ns {
+        if oldest.is_none() || !self.link.is_late(ring, self.oldest.1, attention, timeout_ns) {
             return false;
         }
         let ended = self.link.break_off(ring, Breakage::Given(Field::ErrorTimeout));

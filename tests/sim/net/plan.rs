@@ -4,7 +4,7 @@ use super::broker::Mood;
 use super::server::Manners;
 use super::socket::NetFaults;
 use crate::chance::Chance;
-use crate::scenario::{MICROSECOND, MILLISECOND, Scenario};
+use crate::scenario::{MICROSECOND, MILLISECOND, SECOND, Scenario};
 use engine::plan::{PhaseShare, RetryPlan, Schedule};
 use engine::wire::kafka::codec::Codec;
 
@@ -195,6 +195,32 @@ impl NetPlan {
         self
     }
 
+    /// The process is stopped for longer than any peer is waited for, which go on meanwhile. None errs.
+    pub fn away(self) -> Self {
+        let mut plan = self.in_peace();
+        let mut chance = Chance::new(plan.base.seed, 16);
+        plan.base.rhythm.away = Some((chance.between(0..=15 * MILLISECOND), 31 * SECOND));
+        plan.base.stop_at_ns = None;
+        plan.delivery_timeout_ns = 20 * SECOND;
+        plan
+    }
+
+    /// From some moment on no peer moves, and the kernel never gives back what connections have in flight that are
+    /// broken off for that.
+    pub fn withholding(self) -> Self {
+        let mut plan = self.in_peace();
+        (plan.request_timeout_ns, plan.delivery_timeout_ns) = (50 * MILLISECOND, u64::MAX);
+        (plan.faults.stuck_at_ns, plan.faults.withholds) = (10 * MILLISECOND, true);
+        (plan.faults.step_ns_max, plan.faults.slow_ns_max) = (5 * MILLISECOND, 5 * MILLISECOND);
+        (plan.base.stop_at_ns, plan.base.drain_timeout_ns, plan.base.adaptive) = (None, MILLISECOND, true);
+        for lane in &mut plan.base.lanes {
+            (lane.records_max, lane.bytes_limit) = (u64::MAX, u64::MAX);
+            let (duration_ns, schedule) = (100 * SECOND, Schedule::Unlimited);
+            lane.schedule = vec![PhaseShare { duration_ns, warmup: false, weight: 1, schedule }];
+        }
+        plan
+    }
+
     /// From some moment on no peer moves, and the drain does not wait for long.
     pub fn stuck(mut self) -> Self {
         let mut chance = Chance::new(self.base.seed, 9);
@@ -222,6 +248,7 @@ fn faults(chance: &mut Chance) -> NetFaults {
         dial_ns_max: chance.pick(&[10 * MICROSECOND, MILLISECOND]),
         refuse_one_in: chance.pick(&[0, 2]),
         stuck_at_ns: u64::MAX,
+        withholds: false,
         lends: chance.one_in(2),
     }
 }

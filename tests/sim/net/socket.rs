@@ -46,6 +46,8 @@ pub struct NetFaults {
     pub refuse_one_in: u64,
     /// From then on no peer reads or says anything.
     pub stuck_at_ns: u64,
+    /// What a connection has in flight that we ended never comes back.
+    pub withholds: bool,
 }
 
 pub struct Sending {
@@ -192,6 +194,13 @@ impl Socket {
         self.deliver(env);
     }
 
+    /// The process is stopped: what the kernel has of it goes on, but it is told of nothing and hands nothing over.
+    pub fn step_unattended<P: Peer>(&mut self, env: &mut Env<'_>, peer: &mut P) {
+        self.arrive(env, peer);
+        self.acknowledge(env);
+        self.listen_to_peer(env, peer);
+    }
+
     fn break_down<P: Peer>(&mut self, env: &mut Env<'_>, peer: &mut P) {
         if self.reset || self.peer_closed || env.faults.breaks_left == 0 {
             return;
@@ -305,7 +314,7 @@ impl Socket {
         }
         let read = self.arrived - self.unread.len() as u64 - self.unheeded;
         self.lent.retain(|lent| lent.until > read);
-        while let Some(loan) = self.loans.front() {
+        while let Some(loan) = self.loans.front().filter(|_| !(self.shut && env.faults.withholds)) {
             assert_same(env.memory, &loan.pieces, &loan.bytes, "before it was released");
             if loan.until > self.acknowledged && !self.reset || env.chance.one_in(3) {
                 return;
@@ -367,6 +376,10 @@ impl Socket {
         let Some(receiving) = self.receiving.take() else { return };
         let own = [receiving.range.clone(), receiving.range.end..receiving.range.end];
         assert_same(env.memory, &own, &receiving.before, "while something was received into it");
+        if self.shut && env.faults.withholds {
+            self.receiving = Some(receiving);
+            return;
+        }
         let is_ready = !self.shut && self.inbound.front().is_some_and(|(ready_ns, _)| *ready_ns <= env.now_ns);
         let result = if is_ready && env.chance.one_in(env.faults.again_one_in) {
             -env.chance.pick(&[EAGAIN, EINTR])

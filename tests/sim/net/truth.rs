@@ -68,7 +68,8 @@ fn check<P>(plan: &NetPlan, run: &NetOutcome<P>, accepted: &Accepted, promise: P
 fn check_end<P>(plan: &NetPlan, run: &NetOutcome<P>) {
     let duration_ns = |lane: &LanePlan| lane.schedule.iter().map(|share| share.duration_ns).sum::<u64>();
     let planned_ns = plan.base.lanes.iter().map(duration_ns).max().unwrap_or(0);
-    let latest_ns = planned_ns + limits::FINISH_GRACE_NS + plan.base.drain_timeout_ns + TURN_NS_MAX;
+    let away_ns = plan.base.rhythm.away.map_or(0, |(_, for_ns)| for_ns);
+    let latest_ns = planned_ns + limits::FINISH_GRACE_NS + plan.base.drain_timeout_ns + TURN_NS_MAX + away_ns;
     assert!(run.outcome.ran_ns <= latest_ns, "{} ns instead of {latest_ns} at most", run.outcome.ran_ns);
 }
 

@@ -1,6 +1,7 @@
 //! What the leader's answers come to.
 
 use super::{Connection, OfLane, Options};
+use crate::base::attention::Attention;
 use crate::connect::backoff::pause_ns;
 use crate::counters::Field;
 use crate::counters::broker_errors::{BrokerErrors, Refusal};
@@ -16,7 +17,7 @@ impl Connection {
         &mut self,
         ring: &mut R,
         OfLane { payload, options, outbox, errors }: OfLane<'_>,
-        now_ns: u64,
+        attention: Attention,
         done: &mut Vec<Done>,
     ) -> Event {
         loop {
@@ -29,8 +30,9 @@ impl Connection {
             let fits = expected.is_some_and(|own| own.correlation_id == told.correlation_id);
             let Some((code, base_offset)) = told.partition.filter(|_| fits) else { return self.nonsense(ring) };
             if told.throttle_time_ms > 0 {
-                let silent_until_ns = now_ns + told.throttle_time_ms as u64 * 1_000_000;
-                self.not_before_ns = self.not_before_ns.max(silent_until_ns);
+                let silence_ns = told.throttle_time_ms as u64 * 1_000_000;
+                self.not_before_ns = self.not_before_ns.max(attention.now_ns() + silence_ns);
+                self.silent_until_ns = self.silent_until_ns.max(attention.attended_ns() + silence_ns);
                 self.wire.throttled_answers += 1;
                 self.wire.throttled_ms += told.throttle_time_ms as u64;
             }
@@ -46,7 +48,7 @@ impl Connection {
             self.skip_known();
         }
         self.tell(done);
-        self.recover(ring, OfLane { payload, options, outbox, errors }, now_ns)
+        self.recover(ring, OfLane { payload, options, outbox, errors }, attention.now_ns())
     }
 
     fn nonsense<R: NetRing>(&mut self, ring: &mut R) -> Event {

@@ -87,18 +87,18 @@ impl Connection {
         true
     }
 
-    /// How long the oldest unanswered batch has waited. A broker that throttles answers at once, and then reads
+    /// From when on the oldest unanswered batch waits, in attended time. A broker that throttles answers at once, and then reads
     /// nothing for as long as it says (KIP-219). It takes one request at a time: silences follow each other, each told
     /// by the answer that it begins with.
-    pub(super) fn answer_wait_ns(&self, now_ns: u64) -> u64 {
-        now_ns.saturating_sub(self.deliveries[self.answered].sent_ns.max(self.not_before_ns))
+    pub(super) fn waits_from_ns(&self) -> u64 {
+        self.deliveries[self.answered].sent_ns.max(self.silent_until_ns)
     }
 
     /// A broker that is slow to answer keeps what it was lent, but not the ring, which other partitions need as well.
-    pub(super) fn take_back_late<R: NetRing>(&mut self, ring: &mut R, of_lane: OfLane<'_>, now_ns: u64) {
+    pub(super) fn take_back_late<R: NetRing>(&mut self, ring: &mut R, of_lane: OfLane<'_>, attended_ns: u64) {
         let OfLane { payload, outbox, .. } = of_lane;
         for delivery in self.deliveries.range_mut(self.answered..self.sent) {
-            if delivery.lent && now_ns.saturating_sub(delivery.sent_ns) > LENT_NS_MAX {
+            if delivery.lent && attended_ns.saturating_sub(delivery.sent_ns) > LENT_NS_MAX {
                 delivery.take_back(ring);
                 delivery.let_go(payload, outbox);
             }

@@ -30,6 +30,7 @@ struct Scene {
     outbox: Outbox,
     errors: BrokerErrors,
     broker: TcpStream,
+    attention: Attention,
 }
 
 /// Sent at 0.
@@ -74,7 +75,8 @@ impl Scene {
         let starts = Starts::Fixed { length: 4096, count: 1 };
         let payload = Payload::new(0, starts, Framing::None, Stamper::Nothing, deliveries);
         let (outbox, errors) = (Outbox::new(Codec::None, Vec::new(), 0).unwrap(), BrokerErrors::default());
-        Self { ring, connection, options, payload, outbox, errors, broker }
+        let attention = Attention::from(0, request_timeout_ns);
+        Self { ring, connection, options, payload, outbox, errors, broker, attention }
     }
 
     fn answer(&mut self, (correlation_id, code): (i32, i16), throttle_time_ms: i32, now_ms: u64) -> Vec<Done> {
@@ -109,6 +111,7 @@ impl Scene {
     /// Until that is so.
     fn hear(&mut self, bytes: &[u8], now_ms: u64, is_heard: impl Fn(&Connection) -> bool) -> Vec<Done> {
         self.broker.write_all(bytes).unwrap();
+        self.pass_until(now_ms);
         let mut done = Vec::new();
         for _ in 0..LOOKS {
             self.ring.enter(Wait::ForNs(MILLISECOND)).unwrap();
@@ -120,7 +123,7 @@ impl Scene {
                     outbox: &mut self.outbox,
                     errors: &mut self.errors,
                 };
-                let gone = self.connection.on_event(&mut self.ring, of_lane, event, now_ms * MILLISECOND, &mut done);
+                let gone = self.connection.on_event(&mut self.ring, of_lane, event, self.attention, &mut done);
                 assert!(!gone, "the connection is gone");
             }
             if is_heard(&self.connection) {
@@ -130,15 +133,34 @@ impl Scene {
         panic!("the answer did not come");
     }
 
+    /// Time passes, and the loop goes round.
+    fn pass_until(&mut self, now_ms: u64) {
+        let from_ms = self.attention.now_ns() / MILLISECOND;
+        (from_ms..=now_ms).for_each(|at_ms| {
+            self.attention.look(at_ms * MILLISECOND);
+        });
+    }
+
     /// After a look at that time.
     fn is_up_at(&mut self, now_ms: u64) -> bool {
+        self.pass_until(now_ms);
+        self.is_up()
+    }
+
+    /// The same without any before it.
+    fn is_up_after_an_absence(&mut self, now_ms: u64) -> bool {
+        assert!(self.attention.look(now_ms * MILLISECOND));
+        self.is_up()
+    }
+
+    fn is_up(&mut self) -> bool {
         let of_lane = OfLane {
             payload: &mut self.payload,
             options: &self.options,
             outbox: &mut self.outbox,
             errors: &mut self.errors,
         };
-        self.connection.check_time(&mut self.ring, of_lane, now_ms * MILLISECOND, &mut Vec::new());
+        self.connection.check_time(&mut self.ring, of_lane, self.attention, &mut Vec::new());
         self.connection.link.is_up()
     }
 }
@@ -260,9 +282,10 @@ fn a_delivery_that_takes_too_long_names_the_last_answer() {
     (scene.options.delivery_timeout_ns, scene.options.retry) = (5000 * MILLISECOND, RETRY);
     scene.refuse((0, 19), "", 1);
     scene.connection.down_from_ns = 2000 * MILLISECOND;
-    let Scene { ring, connection, options, .. } = &mut scene;
+    scene.pass_until(5001);
+    let Scene { ring, connection, options, attention, .. } = &mut scene;
     connection.link.break_off(ring, Breakage::Closed);
-    connection.check_delivery(options, 5001 * MILLISECOND);
+    connection.check_delivery(options, *attention);
     let why = connection.take_end().expect("its time is over");
     let told =
         "NOT_ENOUGH_REPLICAS (19); for 3 s there has been no connection to the leader\n  mend: look at the broker";
@@ -279,4 +302,30 @@ fn what_ends_the_run_is_told_in_the_brokers_words() {
     let told = "t/0: the broker answered INVALID_RECORD (87): \"Compacted topic cannot accept message without key\"\n";
     assert!(why.starts_with(told), "{why}");
     assert_eq!(scene.errors.first()[0].code, 87);
+}
+
+#[test]
+fn an_absence_is_not_the_brokers() {
+    let mut scene = Scene::with_in_flight(1, 30_000 * MILLISECOND);
+    assert!(scene.is_up_at(1000));
+    assert!(scene.is_up_after_an_absence(60_000), "it counts as a second");
+    assert!(scene.is_up_at(88_000) && !scene.is_up_at(88_001));
+}
+
+/// The delivery timeout is by the clock, as with other clients of Kafka, but what came in time counts.
+#[test]
+fn what_came_during_an_absence_is_heard_before_a_delivery_is_late() {
+    let late = |answered: bool| {
+        let mut scene = Scene::with_in_flight(1, u64::MAX);
+        scene.options.delivery_timeout_ns = 120_000 * MILLISECOND;
+        assert!(scene.is_up_at(1000) && scene.is_up_after_an_absence(131_000) && scene.is_up_at(131_999));
+        assert_eq!(scene.connection.take_end(), None);
+        if answered {
+            assert_eq!(scene.answer((0, 0), 0, 131_999).len(), 1);
+        }
+        assert!(scene.is_up_at(132_000));
+        scene.connection.take_end()
+    };
+    assert_eq!(late(true), None);
+    assert!(late(false).is_some_and(|why| why.contains("was not delivered within 132 s")));
 }
