@@ -357,10 +357,13 @@ impl<R: Ring, S: Sink<R>, C: Clock> Core<'_, R, S, C> {
         while is_open(self) && !attention.is_over(most_ns) {
             self.sink.flush(&mut self.ring);
             let wait = if self.adaptive { Wait::ForNs(limits::WAIT_NS_MAX) } else { Wait::No };
+            let works = self.ring.enter_blocks();
             self.submit(wait);
             let asked_ns = now_ns;
             now_ns = self.now();
-            if attention.look(now_ns) {
+            if works {
+                attention.work(now_ns);
+            } else if attention.look(now_ns) {
                 // What came meanwhile has not been heard.
                 self.sink.drain_until(attention.over_at_ns(most_ns));
             }

@@ -39,6 +39,12 @@ impl Attention {
         is_absence
     }
 
+    /// Somebody looks who worked until now.
+    pub fn work(&mut self, now_ns: u64) {
+        self.attended_ns += now_ns.saturating_sub(self.looked_ns);
+        self.looked_ns = self.looked_ns.max(now_ns);
+    }
+
     /// The clock at the last look.
     pub fn now_ns(&self) -> u64 {
         self.looked_ns
@@ -81,6 +87,13 @@ mod tests {
         assert_eq!(attention.over_at_ns(30 * SECOND), 65 * SECOND);
         assert!(!attention.look(38 * SECOND - 1) && !attention.is_over(2 * SECOND));
         assert!(!attention.look(38 * SECOND) && attention.is_over(3 * SECOND) && !attention.is_over(3 * SECOND + 1));
+    }
+
+    #[test]
+    fn work_is_no_absence() {
+        let mut attention = Attention::from(5 * SECOND, 10 * SECOND);
+        attention.work(9 * SECOND);
+        assert!(attention.judges() && attention.is_over(4 * SECOND) && !attention.is_over(4 * SECOND + 1));
     }
 
     #[test]

@@ -372,6 +372,7 @@ impl Link {
         if completion.result > 0 {
             let bytes = completion.result as usize;
             self.wire.bytes += bytes as u64;
+            self.headway.took(bytes);
             if self.tls.is_none() {
                 self.wire.lent_bytes += outgoing.took(bytes, loan) as u64;
             } else {

@@ -101,6 +101,8 @@ const XEON: &str = "mean of fits on two days to 512 B, 4 KiB and 64 KiB records,
     (perf/runs/2026-11-27-2cpu-intel-xeon and 2026-11-30-2cpu-intel-xeon, row plan)";
 const XEON_NOW: &str = "fitted to 512 B, 4 KiB and 64 KiB records, 2-vCPU VM, Xeon \
     (perf/runs/2026-11-30-2cpu-intel-xeon, plan-fit)";
+const XEON_NULL: &str = "fitted to 512 B, 4 KiB and 64 KiB records, 2-vCPU VM, Xeon \
+    (perf/runs/2026-11-30-2cpu-intel-xeon, plan-3)";
 const EPYC: &str =
     "fitted to 512 B, 4 KiB and 64 KiB records, 2-vCPU VM, EPYC (perf/runs/2026-11-27-2cpu-amd-epyc, row plan)";
 
@@ -114,7 +116,7 @@ static INTEL: Table = Table {
     clock_ghz: 2.5,
     reference: Probes {
         core_ns: Some(1.6205),
-        head_ns: Some(10.60),
+        head_ns: Some(11.91),
         head_record_bytes: Some(4096),
         head_ring_bytes: Some(64 << 20),
         head_rings: Some(1),
@@ -125,7 +127,7 @@ static INTEL: Table = Table {
         reach: None,
     },
     costs: &[
-        Cost { route: Route::Null, record_ns: 9.6, byte_ns: 0.00045, memory_crossings: 0.1, record_probe: Probe::Head, byte_probe: Probe::Core, checked: false, source: XEON_NOW },
+        Cost { route: Route::Null, record_ns: 12.6, byte_ns: 0.00017, memory_crossings: 0.1, record_probe: Probe::Head, byte_probe: Probe::Core, checked: false, source: XEON_NULL },
         Cost { route: Route::Stdout, record_ns: 8.0, byte_ns: 0.442, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "row stdout-stamped of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
         Cost { route: Route::File, record_ns: 8.0, byte_ns: 0.0277, memory_crossings: 1.1, record_probe: Probe::Core, byte_probe: Probe::Core, checked: false, source: "O_DIRECT, row file of perf/runs, 2-vCPU VM, Xeon, 2026-11-23" },
         Cost { route: Route::Tmpfs, record_ns: 13.5, byte_ns: 0.2464, memory_crossings: 3.0, record_probe: Probe::Core, byte_probe: Probe::Tmpfs, checked: true, source: XEON_NOW },

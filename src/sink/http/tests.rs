@@ -146,3 +146,42 @@ fn a_request_that_gets_on_may_take_longer_than_the_timeout() {
     assert_eq!(done, [Done::rest(0, slot, Fate::Produced)], "{heard} of {request_bytes} bytes");
     assert!(now_ns > 60 * SECOND, "it took several timeouts");
 }
+
+/// The acknowledgements of what followed it say nothing of a request.
+#[test]
+fn a_server_that_does_not_read_is_given_up_whatever_its_kernel_takes() {
+    const SECOND: u64 = 1_000_000_000;
+    const REQUESTS: usize = 8;
+    let options = Options { pipeline: REQUESTS, ..options(30 * SECOND) };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer_address = listener.local_addr().unwrap();
+    let stream = TcpStream::connect(peer_address).unwrap();
+    let _server = listener.accept().unwrap();
+    let dialed = vec![Dialed { stream, tls: None, peer_address, expires: None }];
+    let redials = Redials::new(pair(1).0, vec![Arc::new(crate::plan::testing::peer("127.0.0.1", 1))], 1);
+    let start = REQUESTS * BLOCK_BYTES as usize;
+    let staging = start..start + options.staging_bytes(1, BLOCK_BYTES) as usize;
+    let setup = LaneSetup { options, lends: false, dialed, staging, block_bytes: BLOCK_BYTES, window: REQUESTS };
+    let mut ring = Syscalls::new(Region::map(1 << 20).unwrap(), 8);
+    let mut sink = HttpSink::open(&mut ring, vec![setup], redials).unwrap();
+    let starts = Starts::Fixed { length: BLOCK_BYTES, count: REQUESTS as u64 };
+    let mut payloads = [Payload::new(0, starts, Framing::None, Stamper::Nothing, REQUESTS)];
+    let (mut sent, mut done) = (0, Vec::new());
+    for half_seconds in 0..80 {
+        if half_seconds % 20 == 0 {
+            let extent = payloads[0].extent(BLOCK_BYTES, BLOCK_BYTES, 1).unwrap();
+            let slot = payloads[0].begin(ring.memory(), extent, Block::default());
+            assert_ne!(sink.room(&mut ring, 0, BLOCK_BYTES), Room::NONE);
+            sink.offer(&mut ring, 0, slot, &mut payloads[0], false);
+            sent += 1;
+        }
+        sink.submit(&mut ring, Wait::No).unwrap();
+        sink.reap(&mut ring, &mut payloads, half_seconds * SECOND / 2, &mut done);
+        if !done.is_empty() {
+            assert!((60..=66).contains(&half_seconds), "{half_seconds} half seconds");
+            assert_eq!((done.len(), sent), (4, 4), "{done:?}");
+            return;
+        }
+    }
+    panic!("four requests, of which the last was acknowledged after 30 s");
+}

@@ -15,7 +15,11 @@ const LOOKS: u64 = 32;
 /// What is known of how a connection gets on.
 #[derive(Clone, Copy, Debug)]
 pub struct Headway {
+    /// What the kernel has taken on this connection, counted on from what was acknowledged at its start.
+    taken: u64,
     acknowledged: u64,
+    /// Since when what is judged waits, and where it ends at the latest: what is acknowledged beyond is of others.
+    waits: Option<(u64, u64)>,
     looked_ns: u64,
     /// The last look that found more.
     grew_ns: u64,
@@ -26,24 +30,34 @@ pub struct Headway {
 impl Headway {
     /// Of a new connection.
     pub fn of<R: NetRing>(ring: &R, file: FileSlot) -> Self {
-        Self { acknowledged: ring.acknowledged(file), looked_ns: 0, grew_ns: 0, ends_from_ns: None }
+        let acknowledged = ring.acknowledged(file);
+        Self { taken: acknowledged, acknowledged, waits: None, looked_ns: 0, grew_ns: 0, ends_from_ns: None }
+    }
+
+    /// The kernel took more.
+    pub fn took(&mut self, bytes: usize) {
+        self.taken += bytes as u64;
     }
 }
 
 impl Link {
-    /// What was handed over at `since_ns` has waited for longer than `most_ns`, and so long the peer's TCP has
-    /// acknowledged nothing. To be asked again and again while something waits.
+    /// The oldest message, handed over at `since_ns`, has waited for longer than `most_ns`, and so long the peer's TCP
+    /// has acknowledged nothing of it. To be asked again and again while something waits.
     pub fn is_late<R: NetRing>(&mut self, ring: &R, since_ns: u64, attention: Attention, most_ns: u64) -> bool {
         let (now_ns, headway) = (attention.attended_ns(), &mut self.headway);
         if self.state != State::Up {
             return false;
         }
+        let unsent = self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes() - outgoing.taken);
+        let (_, end) =
+            headway.waits.filter(|(since, _)| *since == since_ns).unwrap_or((since_ns, headway.taken + unsent as u64));
+        headway.waits = Some((since_ns, end));
         if now_ns.saturating_sub(headway.looked_ns) >= most_ns / LOOKS {
             let acknowledged = ring.acknowledged(self.file);
-            if acknowledged != headway.acknowledged {
-                (headway.acknowledged, headway.grew_ns) = (acknowledged, now_ns);
+            if acknowledged > headway.acknowledged && headway.acknowledged < end {
+                headway.grew_ns = now_ns;
             }
-            headway.looked_ns = now_ns;
+            (headway.acknowledged, headway.looked_ns) = (acknowledged, now_ns);
         }
         attention.judges() && now_ns.saturating_sub(since_ns.max(headway.grew_ns)) > most_ns
     }
