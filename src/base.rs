@@ -1,5 +1,6 @@
-//! What every room may use: units, the clock, time in which somebody looked, limits, files within a limit, YAML and JSON with line numbers, paths to
-//! files, signals, fatal errors, how the program was called, how far a reading is, words of others.
+//! What every room may use: units, the clock, time in which somebody looked, limits, files within a limit, YAML and
+//! JSON with line numbers, paths to files, signals, fatal errors, how the program was called, how far a reading is,
+//! words of others.
 
 pub mod align;
 pub mod attention;

@@ -39,7 +39,7 @@ impl Attention {
         is_absence
     }
 
-    /// Somebody looks who worked until now.
+    /// Somebody looks who worked until now: all of it counts, an absence within it too, which cannot be told from work.
     pub fn work(&mut self, now_ns: u64) {
         self.attended_ns += now_ns.saturating_sub(self.looked_ns);
         self.looked_ns = self.looked_ns.max(now_ns);

@@ -1,4 +1,4 @@
-//! Plans made by hand, for the tests of all rooms.
+//! Plans made by hand, and a port where nobody is, for the tests of all rooms.
 
 use super::*;
 use socket2::{Domain, Socket, Type};

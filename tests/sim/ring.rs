@@ -53,6 +53,8 @@ pub struct Faults {
     pub again_one_in: u64,
     /// One submission in so many is put off.
     pub busy_one_in: u64,
+    /// `enter` carries out one operation itself, which takes `takes_ns_max`.
+    pub blocking: bool,
     /// What breaks, and at which operation.
     pub breaks: Option<(Breakage, u64)>,
 }
@@ -124,6 +126,16 @@ impl SimRing {
             self.operations += 1;
             self.submitted.push(operation);
         }
+    }
+
+    /// As a system call: the rest stays queued.
+    fn carry_out_one(&mut self) {
+        let rest = self.queued.split_off(self.queued.len().min(1));
+        self.submit_queued();
+        self.queued.extend(rest);
+        self.clock.sleep_until(self.clock.peek_ns() + self.faults.takes_ns_max);
+        self.submitted.iter_mut().for_each(|operation| operation.ready_ns = 0);
+        self.settle();
     }
 
     /// Completes what is ready, in any order.
@@ -258,6 +270,10 @@ impl Ring for SimRing {
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         uncounted(|| {
+            if self.enter_blocks() {
+                self.carry_out_one();
+                return;
+            }
             self.submit_queued();
             self.settle();
             if let (Wait::ForNs(ns), true) = (wait, self.done.is_empty()) {
@@ -277,6 +293,10 @@ impl Ring for SimRing {
 
     fn in_flight(&self) -> usize {
         self.queued.len() + self.submitted.len() + self.done.len()
+    }
+
+    fn enter_blocks(&self) -> bool {
+        self.faults.blocking && !self.queued.is_empty()
     }
 
     fn cpu_ns(&self) -> u64 {

@@ -164,6 +164,23 @@ impl Scenario {
         scenario
     }
 
+    /// Many blocks wait, and each is a system call that takes seconds.
+    pub fn blocking(seed: u64) -> Self {
+        let mut scenario = Self::calm(seed, true);
+        (scenario.block_bytes, scenario.queue_depth, scenario.stop_at_ns) = (512, 32, None);
+        let takes =
+            Faults { takes_ns_max: 3 * SECOND, slow_one_in: 0, short_one_in: 0, again_one_in: 0, ..scenario.faults };
+        scenario.faults = Faults { busy_one_in: 0, blocking: true, ..takes };
+        scenario.lanes.truncate(1);
+        let schedule = Schedule::Unlimited;
+        let lane = &mut scenario.lanes[0];
+        (lane.bytes_min, lane.bytes_max, lane.ring_bytes) = (512, 512, 32 * 512);
+        (lane.records_max, lane.bytes_limit, lane.stagger_ns) = (1000, u64::MAX, 0);
+        lane.schedule = vec![PhaseShare { duration_ns: MILLISECOND, warmup: false, weight: 1, schedule }];
+        (lane.layout, lane.fsync) = (LayoutPlan::Ring { periods: 2 }, Fsync::Never);
+        scenario
+    }
+
     /// Something breaks for good.
     pub fn broken(seed: u64, breakage: Breakage) -> Self {
         let mut scenario = Self::calm(seed, true);
@@ -203,6 +220,7 @@ fn faults(chance: &mut Chance) -> Faults {
         short_one_in: chance.pick(&[0, 4, 30]),
         again_one_in: chance.pick(&[0, 4, 30]),
         busy_one_in: chance.pick(&[0, 5]),
+        blocking: false,
         breaks: None,
     }
 }

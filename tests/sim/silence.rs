@@ -2,8 +2,8 @@
 
 use crate::net::plan::NetPlan;
 use crate::net::{truth, world as net_world};
-use crate::scenario::{MILLISECOND, SECOND};
-use crate::{Telling, over_http, over_kafka, over_tcp, seeds};
+use crate::scenario::{MILLISECOND, SECOND, Scenario};
+use crate::{Telling, folder, over_http, over_kafka, over_tcp, seeds, world};
 
 #[test]
 fn peers_that_stop_leave_nothing_unsaid() {
@@ -57,6 +57,19 @@ fn an_absence_is_nobody_elses() {
         }
     }
     assert!(held_up > 0 || seeds.len() == 1, "nothing was on its way in any absence");
+}
+
+/// A call that takes long is work: so much of the drain is over.
+#[test]
+fn a_drain_of_long_calls_takes_no_longer_than_it_may() {
+    for seed in seeds(20) {
+        let scenario = Scenario::blocking(seed);
+        let _telling = Telling(seed, &scenario);
+        let folder = folder();
+        let run = world::live(&scenario, folder.path(), |_| {});
+        let drained_ns = run.end.ended_ns - run.end.fsync_ns - run.end.paced_ns;
+        assert!((9 * SECOND..16 * SECOND).contains(&drained_ns), "{drained_ns} ns");
+    }
 }
 
 /// Its records would wait for good, and its place in the ring with them.

@@ -181,8 +181,8 @@ pub const KEYS: &[Key] = &[
         "30s",
         "5s",
         "How long an answer may take once the peer's TCP acknowledges no more of the request; on TCP, how long it may \
-         acknowledge nothing. Time in which this process did not run counts for nobody. What is unanswered by then is \
-         uncertain.",
+         acknowledge nothing. Time in which this process did not run counts for nobody. With rskafka it is \
+         all of a call, by the clock. What is unanswered by then is uncertain.",
     ),
     key(Network, "tcp-framing", Kind::Choice(&["none", "length"]), "").needs(Needs::Tcp).says(
         "none",
@@ -354,7 +354,8 @@ pub const KEYS: &[Key] = &[
     key(Io, "drain-timeout", Kind::Duration, "D").says(
         "10s",
         "30s",
-        "How long the end of the run waits for what is in flight, not counting time in which this process did not run.",
+        "How long the end of the run waits for what is in flight, not counting time in which this process did not run, but for \
+         files written by system calls.",
     ),
     key(Fleet, "run-id", Kind::Text, "ID").says(
         "random",

@@ -6,6 +6,7 @@ use crate::base::attention::Attention;
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
 use crate::base::units::format_duration;
+use crate::connect::tls::TlsSession;
 use crate::sink::Ending;
 use crate::sys::ring::{FileSlot, NetRing};
 
@@ -18,7 +19,8 @@ pub struct Headway {
     /// What the kernel has taken on this connection, counted on from what was acknowledged at its start.
     taken: u64,
     acknowledged: u64,
-    /// Since when what is judged waits, and where it ends at the latest: what is acknowledged beyond is of others.
+    /// Since when what is judged waits, and where it ends at the latest: what is acknowledged beyond is of others. Of
+    /// messages that wait since the same time the first one's end counts.
     waits: Option<(u64, u64)>,
     looked_ns: u64,
     /// The last look that found more.
@@ -49,6 +51,7 @@ impl Link {
             return false;
         }
         let unsent = self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes() - outgoing.taken);
+        let unsent = if self.tls.is_some() { TlsSession::sealed_bytes(unsent) } else { unsent };
         let (_, end) =
             headway.waits.filter(|(since, _)| *since == since_ns).unwrap_or((since_ns, headway.taken + unsent as u64));
         headway.waits = Some((since_ns, end));

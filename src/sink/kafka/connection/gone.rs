@@ -87,9 +87,9 @@ impl Connection {
         true
     }
 
-    /// From when on the oldest unanswered batch waits, in attended time. A broker that throttles answers at once, and then reads
-    /// nothing for as long as it says (KIP-219). It takes one request at a time: silences follow each other, each told
-    /// by the answer that it begins with.
+    /// From when on the oldest unanswered batch waits, in attended time. A broker that throttles answers at once, and
+    /// then reads nothing for as long as it says (KIP-219). It takes one request at a time: silences follow each other,
+    /// each told by the answer that it begins with.
     pub(super) fn waits_from_ns(&self) -> u64 {
         self.deliveries[self.answered].sent_ns.max(self.silent_until_ns)
     }
