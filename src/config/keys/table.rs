@@ -354,8 +354,8 @@ pub const KEYS: &[Key] = &[
     key(Io, "drain-timeout", Kind::Duration, "D").says(
         "10s",
         "30s",
-        "How long the end of the run waits for what is in flight, not counting time in which this process did not run, but for \
-         files written by system calls.",
+        "How long the end of the run waits for what is in flight, not counting time in which this process did not \
+         run, but for files written by system calls.",
     ),
     key(Fleet, "run-id", Kind::Text, "ID").says(
         "random",

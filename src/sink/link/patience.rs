@@ -50,11 +50,16 @@ impl Link {
         if self.state != State::Up {
             return false;
         }
-        let unsent = self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes() - outgoing.taken);
-        let unsent = if self.tls.is_some() { TlsSession::sealed_bytes(unsent) } else { unsent };
-        let (_, end) =
-            headway.waits.filter(|(since, _)| *since == since_ns).unwrap_or((since_ns, headway.taken + unsent as u64));
-        headway.waits = Some((since_ns, end));
+        let end = match headway.waits {
+            Some((since, end)) if since == since_ns => end,
+            _ => {
+                let unsent = self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes() - outgoing.taken);
+                let unsent = if self.tls.is_some() { TlsSession::sealed_bytes(unsent) } else { unsent };
+                let end = headway.taken + unsent as u64;
+                headway.waits = Some((since_ns, end));
+                end
+            }
+        };
         if now_ns.saturating_sub(headway.looked_ns) >= most_ns / LOOKS {
             let acknowledged = ring.acknowledged(self.file);
             if acknowledged > headway.acknowledged && headway.acknowledged < end {
