@@ -1,4 +1,4 @@
-//! What every room may use: units, the clock, time in which somebody looked, limits, files within a limit, YAML and
+//! What every room may use: units, digits, the clock, time in which somebody looked, limits, files within a limit, YAML and
 //! JSON with line numbers, paths to files, signals, fatal errors, how the program was called, how far a reading is,
 //! words of others.
 
@@ -6,6 +6,7 @@ pub mod align;
 pub mod attention;
 pub mod bounded;
 pub mod clock;
+pub mod digits;
 pub mod document;
 pub mod fatal;
 pub mod limits;

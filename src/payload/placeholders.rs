@@ -1,8 +1,9 @@
 //! Text templates: finds the placeholders and gives each a stretch of fixed width.
 
+use crate::base::digits::U64_DIGITS;
 use crate::base::limits::RUN_ID_BYTES_MAX;
 use crate::manifest::{Fact, Slot};
-use crate::payload::render::{FITS_CHECKSUM_BYTES, FITS_DATE_BYTES, Style, TIMESTAMP_BYTES, U32_DIGITS, U64_DIGITS};
+use crate::payload::render::{FITS_CHECKSUM_BYTES, FITS_DATE_BYTES, Style, TIMESTAMP_BYTES, U32_DIGITS};
 
 const FACTS: [(&str, Fact); 7] = [
     ("run_id", Fact::RunId),

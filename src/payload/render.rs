@@ -1,12 +1,12 @@
 //! Numbers and times as text of a fixed width, without allocation.
 
+use crate::base::digits::{U64_DIGITS, decimal, two_digits};
 use crate::manifest::Fact;
 
 /// The widest text that changes with each record: a quoted RFC 3339 timestamp.
 pub const TEXT_BYTES_MAX: usize = 32;
 
 /// Bytes that a value may need, quotes aside.
-pub const U64_DIGITS: usize = 20;
 pub const U32_DIGITS: usize = 10;
 pub const TIMESTAMP_BYTES: usize = 30;
 pub const FITS_DATE_BYTES: usize = 23;
@@ -70,40 +70,6 @@ pub fn place_decimal(style: Style, value: u64, slot: &mut [u8]) {
     let mut digits = [0; U64_DIGITS];
     let start = decimal(value, &mut digits);
     place(style, &digits[start..], slot);
-}
-
-/// Writes `value` to the end of `digits`; returns where it starts.
-#[inline]
-pub fn decimal(value: u64, digits: &mut [u8; U64_DIGITS]) -> usize {
-    let mut left = value;
-    let mut start = U64_DIGITS;
-    while left >= 10 {
-        start -= 2;
-        two_digits((left % 100) as u32, &mut digits[start..start + 2]);
-        left /= 100;
-    }
-    if left > 0 || value == 0 {
-        start -= 1;
-        digits[start] = b'0' + left as u8;
-    } else if digits[start] == b'0' {
-        start += 1;
-    }
-    start
-}
-
-const PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [[0; 2]; 100];
-    let mut number = 0;
-    while number < 100 {
-        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
-        number += 1;
-    }
-    pairs
-};
-
-#[inline]
-fn two_digits(number: u32, out: &mut [u8]) {
-    out.copy_from_slice(&PAIRS[number as usize % 100]);
 }
 
 /// `2026-11-23T14:16:57.123456789Z`.

@@ -4,6 +4,8 @@
 //! keep their places, whatever they are. A bearer token, which may change and grow, is the last line, so that nothing
 //! lies behind it that would have to move.
 
+use crate::base::digits::place_right;
+
 const LENGTH_DIGITS: usize = 10;
 const SEQUENCE_DIGITS: usize = 20;
 const TIMESTAMP_DIGITS: usize = 20;
@@ -150,7 +152,8 @@ impl RequestHead {
 
     /// Patches a baked head.
     pub fn write(&self, out: &mut [u8], stamps: &HeadStamps) {
-        put(out, self.length, stamps.body_bytes);
+        let mut put = |field: Field, value| place_right(value, &mut out[field.end - field.digits..field.end]);
+        put(self.length, stamps.body_bytes);
         let optional = [
             (self.sequence, stamps.sequence),
             (self.timestamp, stamps.timestamp_unix_ns),
@@ -160,26 +163,10 @@ impl RequestHead {
         ];
         for (field, value) in optional {
             if let Some(field) = field {
-                put(out, field, value);
+                put(field, value);
             }
         }
     }
-}
-
-/// Right-aligned, blanks before it.
-fn put(out: &mut [u8], field: Field, mut value: u64) {
-    let place = &mut out[field.end - field.digits..field.end];
-    let mut left = place.len();
-    while left > 0 {
-        left -= 1;
-        place[left] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    debug_assert!(value == 0, "a number has more digits than its field");
-    place[..left].fill(b' ');
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Responses as they arrive, piece by piece, from a buffer that the caller owns. Nothing is allocated and bodies are
 //! skipped, but for a text that those of 2xx may be searched for; what belongs to the next response stays untouched.
 
+mod head;
 mod seeker;
 
 use crate::base::limits;
 use crate::base::words::Words;
+use head::{Head, Known, end_of_head};
 use seeker::Seeker;
 pub use seeker::Sought;
 use std::fmt;
@@ -101,6 +103,7 @@ pub struct ResponseParser {
     state: State,
     response: Response,
     interim: u32,
+    known: Box<Known>,
     /// Boxed: few are wanted.
     seeker: Option<Box<Seeker>>,
 }
@@ -113,7 +116,13 @@ impl Default for ResponseParser {
 
 impl ResponseParser {
     pub fn new() -> Self {
-        Self { state: State::Head { searched: 0 }, response: Response::default(), interim: 0, seeker: None }
+        Self {
+            state: State::Head { searched: 0 },
+            response: Response::default(),
+            interim: 0,
+            known: Box::new(Known::nothing()),
+            seeker: None,
+        }
     }
 
     /// One that looks for a text in the bodies of 2xx.
@@ -217,6 +226,9 @@ impl ResponseParser {
 
     /// A head is parsed once, when it is all there; garbage is told earlier by how it starts.
     fn head(&mut self, bytes: &[u8], searched: usize) -> Result<Step, HttpError> {
+        if let Some((head, length)) = self.known.begins(bytes) {
+            return Ok(self.begin_body(head, length));
+        }
         let stray = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         if stray > 0 {
             return Ok(Step::On(stray));
@@ -249,11 +261,12 @@ impl ResponseParser {
             0..100 | 600.. => return Err(HttpError::BadHead),
             _ => {}
         }
-        Ok(self.begin_body(&head, length))
+        self.known.note(&bytes[..length], head);
+        Ok(self.begin_body(head, length))
     }
 
-    fn begin_body(&mut self, head: &Head, length: usize) -> Step {
-        let Head { status, retry_after_seconds, .. } = *head;
+    fn begin_body(&mut self, head: Head, length: usize) -> Step {
+        let Head { status, retry_after_seconds, .. } = head;
         let without_end = !head.is_bodiless() && head.ends_with_connection();
         // Both at once may be two ideas of where the response ends: nothing after it can be trusted.
         let close = head.close || without_end || (head.has_encoding && head.content_length.is_some());
@@ -313,98 +326,6 @@ impl ResponseParser {
             }
         }
     }
-}
-
-/// Behind the first line with nothing in it.
-fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
-    memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at).find_map(|at| match bytes[at + 1..] {
-        [b'\n', ..] => Some(at + 2),
-        [b'\r', b'\n', ..] => Some(at + 3),
-        _ => None,
-    })
-}
-
-/// What the lines of a head come to.
-#[derive(Clone, Copy, Debug, Default)]
-struct Head {
-    status: u16,
-    content_length: Option<u64>,
-    has_encoding: bool,
-    /// The last transfer coding is `chunked`.
-    chunked: bool,
-    close: bool,
-    retry_after_seconds: Option<u64>,
-}
-
-impl Head {
-    fn read(parsed: &httparse::Response<'_, '_>) -> Result<Self, HttpError> {
-        let mut head = Self { status: parsed.code.unwrap_or(0), ..Self::default() };
-        let (mut says_close, mut says_keep) = (false, false);
-        let (mut retry, mut date) = (None, None);
-        for header in parsed.headers.iter() {
-            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-            if is("content-length") {
-                for part in header.value.split(|byte| *byte == b',') {
-                    let length = whole_number(part.trim_ascii()).ok_or(HttpError::BadContentLength)?;
-                    if head.content_length.is_some_and(|other| other != length) {
-                        return Err(HttpError::BadContentLength);
-                    }
-                    head.content_length = Some(length);
-                }
-            } else if is("transfer-encoding") {
-                head.has_encoding = true;
-                let last = header.value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
-                head.chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
-            } else if is("connection") {
-                for token in header.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                    says_close |= token.eq_ignore_ascii_case(b"close");
-                    says_keep |= token.eq_ignore_ascii_case(b"keep-alive");
-                }
-            } else if is("retry-after") {
-                retry = Some(header.value.trim_ascii());
-            } else if is("date") {
-                date = Some(header.value.trim_ascii());
-            }
-        }
-        let old = parsed.version == Some(0);
-        head.close = says_close || (old && !says_keep);
-        head.retry_after_seconds = retry.and_then(|retry| retry_after(retry, date));
-        Ok(head)
-    }
-
-    fn is_bodiless(&self) -> bool {
-        matches!(self.status, 204 | 304)
-    }
-
-    fn ends_with_connection(&self) -> bool {
-        if self.has_encoding { !self.chunked } else { self.content_length.is_none() }
-    }
-}
-
-/// Digits and nothing else.
-fn whole_number(digits: &[u8]) -> Option<u64> {
-    let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    let text = std::str::from_utf8(digits).ok().filter(|_| plain)?;
-    text.parse().ok()
-}
-
-fn retry_after(value: &[u8], date: Option<&[u8]>) -> Option<u64> {
-    let all_digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    let seconds = if all_digits {
-        whole_number(value).unwrap_or(u64::MAX)
-    } else {
-        let until = http_date(value)?;
-        let now = date.and_then(http_date).unwrap_or(until);
-        u64::try_from(until.duration_since(now).as_secs()).unwrap_or(0)
-    };
-    Some(seconds.min(limits::RETRY_AFTER_SECONDS_MAX))
-}
-
-/// `Wed, 21 Oct 2015 07:28:00 GMT`, as servers write it. Its two older spellings are not read.
-fn http_date(text: &[u8]) -> Option<jiff::Timestamp> {
-    let text = std::str::from_utf8(text).ok()?.strip_suffix(" GMT")?;
-    let time = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S", text).ok()?;
-    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
 }
 
 #[cfg(test)]

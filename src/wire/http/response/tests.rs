@@ -201,6 +201,39 @@ proptest! {
     }
 }
 
+#[test]
+fn a_head_that_is_known_comes_to_the_same() {
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+    const LATER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+    const INTERIM: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    const WAIT: &str = "HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n";
+    let long = format!("HTTP/1.1 204 x\r\nX-A: {}\r\n\r\n", "a".repeat(600));
+    let heads = [OK, OK, LATER, WAIT, WAIT, INTERIM, INTERIM, OK, &long, &long, OK];
+    let bodies = ["ab", "cd", "abc", "", "", "", "", "ef", "", "", "HT"];
+    let stream: Vec<u8> =
+        heads.iter().zip(bodies).flat_map(|(head, body)| [*head, body].concat().into_bytes()).collect();
+    let [ok, busy, empty] = [200, 503, 204].map(|status| Response { status, ..Response::default() });
+    let ok = |body_bytes| Response { body_bytes, ..ok };
+    let busy = Response { retry_after_seconds: Some(7), ..busy };
+    let wanted = vec![ok(2), ok(2), ok(3), busy, busy, ok(2), empty, empty, ok(2)];
+    for step in [1, 7, 64, stream.len()] {
+        assert_eq!(feed(stream.chunks(step)), (wanted.clone(), None), "{step}");
+    }
+}
+
+#[test]
+fn what_only_begins_like_the_last_head_is_read_anew() {
+    let last = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let close = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let (all, error) = feed([[last, last, close].concat().as_bytes()]);
+    assert_eq!(
+        (all.iter().map(|response| response.close).collect::<Vec<_>>(), error),
+        (vec![false, false, true], None)
+    );
+    let bad = feed([[last, "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"].concat().as_bytes()]);
+    assert_eq!((bad.0.len(), bad.1), (1, Some(HttpError::BadContentLength)));
+}
+
 /// A stream of answers through one parser that seeks `text`: which has it, and what is told of the last that does.
 fn sought(text: &str, pieces: &[&[u8]]) -> (Vec<bool>, String) {
     let mut parser = ResponseParser::seeking(Some(&Arc::new(Sought::new(text.as_bytes()))));
