@@ -11,6 +11,7 @@ pub mod http;
 mod judge;
 pub mod kafka;
 mod live_line;
+mod rests;
 mod tcp;
 mod worker;
 

@@ -4,10 +4,12 @@ use super::books::Books;
 use super::faults::Faults;
 use super::judge::Judge;
 use super::live_line::Taken;
+use super::rests::Rests;
 use crate::base::limits;
 use crate::sys::receive::Epoll;
 use crate::sys::socket::Interest;
 use crossbeam_channel::Receiver;
+use socket2::SockRef;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::{self, Read, Write};
@@ -136,6 +138,8 @@ struct Slot<C> {
     connection: C,
     watch: Watch,
     wait_until_ns: Option<u64>,
+    /// It is polled, and has just brought much.
+    rests: bool,
 }
 
 /// A thread's state.
@@ -150,6 +154,7 @@ pub struct Worker<P: Protocol> {
     slots: Vec<Option<Slot<P::Connection>>>,
     free: Vec<usize>,
     polled: Vec<usize>,
+    rests: Rests,
     /// Connections that the kernel watches.
     watched: usize,
     timers: BinaryHeap<Reverse<(u64, usize)>>,
@@ -179,6 +184,7 @@ impl<P: Protocol> Worker<P> {
             slots: Vec::new(),
             free: Vec::new(),
             polled: Vec::with_capacity(limits::RECEIVE_POLLED_MAX),
+            rests: Rests::new(limits::RECEIVE_POLLED_MAX),
             watched: 0,
             timers: BinaryHeap::new(),
             began_ns: 0,
@@ -234,7 +240,7 @@ impl<P: Protocol> Worker<P> {
                 watch = Watch::Kernel(Interest::Readable);
                 self.watched += 1;
             }
-            let slot = Slot { stream: arrival.stream, connection, watch, wait_until_ns: None };
+            let slot = Slot { stream: arrival.stream, connection, watch, wait_until_ns: None, rests: false };
             let added = match watch {
                 Watch::Kernel(interest) => self.epoll.add(&slot.stream, token(index), interest),
                 _ => Ok(()),
@@ -251,14 +257,31 @@ impl<P: Protocol> Worker<P> {
 
     #[inline]
     fn ask_polled(&mut self) {
+        while let Some(index) = self.rests.next_over(|| self.bench.now_ns()) {
+            // The connection may be gone, and another one in its place.
+            self.slots[index].iter_mut().for_each(|slot| slot.rests = false);
+        }
         let mut at = 0;
         while let Some(&index) = self.polled.get(at) {
-            let waits = self.slots[index].as_ref().is_some_and(|slot| slot.wait_until_ns.is_some());
-            if !waits {
+            let is_due = self.slots[index].as_ref().is_some_and(|slot| slot.wait_until_ns.is_none() && !slot.rests);
+            if is_due {
+                let before = self.bench.books.wire_bytes;
                 self.turn(index);
+                self.rest_after(index, self.bench.books.wire_bytes - before);
             }
             // A closed connection has left the list, and another one may have its place.
             at += usize::from(self.polled.get(at) == Some(&index));
+        }
+    }
+
+    /// Lets a stream gather. What is looked at takes its time anyway.
+    #[inline]
+    fn rest_after(&mut self, index: usize, brought: u64) {
+        let Some(slot) = self.slots[index].as_mut().filter(|_| self.bench.judge.is_none()) else { return };
+        let buffer_bytes = || SockRef::from(&slot.stream).recv_buffer_size().unwrap_or(0) as u64;
+        if Rests::suit(brought, buffer_bytes) {
+            slot.rests = true;
+            self.rests.begin(index, self.bench.now_ns());
         }
     }
 
@@ -346,7 +369,7 @@ impl<P: Protocol> Worker<P> {
         }
         if how == Closed::ByReset {
             // Closing a socket that lingers for no time at all resets it.
-            let _closed_anyway = socket2::SockRef::from(&slot.stream).set_linger(Some(Duration::ZERO));
+            let _closed_anyway = SockRef::from(&slot.stream).set_linger(Some(Duration::ZERO));
         }
         drop(slot.stream);
         if self.bench.books.brought_something() {
