@@ -104,6 +104,7 @@ fn serve<P: Protocol>(
         buffer: vec![0; limits::RECEIVE_READ_BYTES + align::MARGIN_BYTES],
         books: Books::new(plan.faults.items.len()),
         faults: faults.clone(),
+        checks_all: plan.verify,
         judge: live.clone().map(|live| Judge::new(live, plan.sign_key, plan.protocol == Scheme::Tcp)),
         origin,
         taken: Arc::default(),

@@ -16,8 +16,6 @@ pub fn decimal(value: u64, digits: &mut [u8; U64_DIGITS]) -> usize {
     if left > 0 || value == 0 {
         start -= 1;
         digits[start] = b'0' + left as u8;
-    } else if digits[start] == b'0' {
-        start += 1;
     }
     start
 }
@@ -42,10 +40,6 @@ pub fn two_digits(number: u32, out: &mut [u8]) {
 pub fn place_right(value: u64, place: &mut [u8]) {
     let mut digits = [b' '; U64_DIGITS];
     let start = decimal(value, &mut digits);
-    // Where the number of digits is odd, one too many was written.
-    if let Some(before) = start.checked_sub(1) {
-        digits[before] = b' ';
-    }
     debug_assert!(start + place.len() >= U64_DIGITS, "a number has more digits than its place");
     place.copy_from_slice(&digits[U64_DIGITS - place.len()..]);
 }

@@ -77,6 +77,11 @@ impl Protocol for Http {
     }
 
     #[inline]
+    fn awaits(&self, connection: &HttpConnection) -> u64 {
+        connection.data_left()
+    }
+
+    #[inline]
     fn turn(&mut self, stream: &TcpStream, connection: &mut HttpConnection, bench: &mut Bench) -> Turn {
         connection.turn(stream, self, bench)
     }
@@ -220,8 +225,13 @@ impl HttpConnection {
     /// Bytes that come next and need not be seen.
     #[inline]
     fn bytes_going_by(&self, bench: &Bench) -> u64 {
+        if bench.judge.is_some() { 0 } else { self.data_left() }
+    }
+
+    /// Bytes of the body, or of its chunk, that are to come.
+    #[inline]
+    fn data_left(&self) -> u64 {
         match &self.state {
-            _ if bench.judge.is_some() => 0,
             State::Body { left } => *left,
             State::Chunks(chunks) => chunks.data_left(),
             _ => 0,

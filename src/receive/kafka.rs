@@ -114,6 +114,14 @@ impl Protocol for Kafka {
     }
 
     #[inline]
+    fn awaits(&self, connection: &KafkaConnection) -> u64 {
+        match connection.state {
+            State::Skip { left } | State::Whole { left } => left as u64,
+            _ => 0,
+        }
+    }
+
+    #[inline]
     fn turn(&mut self, stream: &TcpStream, connection: &mut KafkaConnection, bench: &mut Bench) -> Turn {
         connection.turn(stream, self, bench)
     }

@@ -3,13 +3,12 @@
 
 use std::collections::VecDeque;
 
-/// A read that brings less is of a message, not of a stream.
+/// A turn that brings less is of messages, not of a stream.
 const BROUGHT_BYTES_MIN: u64 = 32 << 10;
-/// At 12 GB/s a quarter of a megabyte comes meanwhile.
+/// At 12 GB/s so much comes meanwhile: what is to come has to be more, or its end would be seen late, and so has the room
+/// for it, or the sender would have to stand.
+const REST_BYTES: u64 = 256 << 10;
 const REST_NS: u64 = 20_000;
-/// Of the receive buffer, a read must have brought no more than one in so many bytes: a rest with a full one would hold
-/// the sender up.
-const BUFFER_SHARE: u64 = 4;
 
 /// Which connections rest, the one that is over first in front.
 pub struct Rests {
@@ -22,11 +21,11 @@ impl Rests {
         Self { all: VecDeque::with_capacity(connections) }
     }
 
-    /// Whether a connection is to rest that has just brought so much. The size of its receive buffer is asked for only
-    /// if it matters.
+    /// Whether a connection is to rest that has just brought so much and `awaits` so much more of what it is amid. The size
+    /// of its receive buffer is asked for only if it matters.
     #[inline]
-    pub fn suit(brought: u64, buffer_bytes: impl FnOnce() -> u64) -> bool {
-        brought >= BROUGHT_BYTES_MIN && brought.saturating_mul(BUFFER_SHARE) <= buffer_bytes()
+    pub fn suit(brought: u64, awaits: u64, buffer_bytes: impl FnOnce() -> u64) -> bool {
+        brought >= BROUGHT_BYTES_MIN && awaits >= REST_BYTES && buffer_bytes() >= brought.saturating_add(REST_BYTES)
     }
 
     pub fn begin(&mut self, connection: usize, now_ns: u64) {
@@ -52,14 +51,15 @@ mod tests {
     #[test]
     fn only_streams_rest_and_only_where_there_is_room() {
         let never = || -> u64 { panic!("it does not matter") };
-        assert!(!Rests::suit(4096, never) && !Rests::suit(BROUGHT_BYTES_MIN - 1, never));
+        assert!(!Rests::suit(4096, u64::MAX, never) && !Rests::suit(BROUGHT_BYTES_MIN - 1, u64::MAX, never));
+        assert!(!Rests::suit(u64::MAX, REST_BYTES - 1, never), "its end comes before the rest's");
         for (brought, buffer_bytes, rests) in [
             (64 << 10, 6 << 20, true),
-            (64 << 10, 256 << 10, true),
-            (64 << 10, 208 << 10, false),
+            (64 << 10, 640 << 10, true),
+            (64 << 10, 639 << 10, false),
             (u64::MAX, 6 << 20, false),
         ] {
-            assert_eq!(Rests::suit(brought, || buffer_bytes), rests, "{brought} of {buffer_bytes}");
+            assert_eq!(Rests::suit(brought, REST_BYTES, || buffer_bytes), rests, "{brought} of {buffer_bytes}");
         }
     }
 

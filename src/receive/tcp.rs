@@ -52,6 +52,11 @@ impl Protocol for Tcp {
     }
 
     #[inline]
+    fn awaits(&self, _: &Stream) -> u64 {
+        u64::MAX
+    }
+
+    #[inline]
     fn turn(&mut self, stream: &TcpStream, connection: &mut Stream, bench: &mut Bench) -> Turn {
         for _ in 0..READS_PER_TURN {
             let room = connection.draw_at - connection.bytes;

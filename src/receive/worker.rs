@@ -1,4 +1,4 @@
-//! One thread and its connections: polled without rest on a processor of their own, or asleep until bytes come.
+//! One thread and its connections: polled on a processor of their own, or asleep until bytes come.
 
 use super::books::Books;
 use super::faults::Faults;
@@ -35,6 +35,9 @@ pub trait Protocol: Clone + Send + 'static {
     /// Does what can be done at once; never waits.
     fn turn(&mut self, stream: &TcpStream, connection: &mut Self::Connection, bench: &mut Bench) -> Turn;
 
+    /// Bytes that are known to come before anything has to be said.
+    fn awaits(&self, connection: &Self::Connection) -> u64;
+
     fn close(&mut self, connection: Self::Connection, how: Closed, bench: &mut Bench);
 }
 
@@ -69,6 +72,8 @@ pub struct Bench {
     pub books: Books,
     pub faults: Option<Arc<Faults>>,
     pub judge: Option<Judge>,
+    /// All that comes is looked at, which takes longer than TCP.
+    pub checks_all: bool,
     pub origin: Instant,
     /// For who watches.
     pub taken: Arc<Taken>,
@@ -274,12 +279,12 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// Lets a stream gather. What is looked at takes its time anyway.
+    /// Lets a stream gather that nobody looks at.
     #[inline]
     fn rest_after(&mut self, index: usize, brought: u64) {
-        let Some(slot) = self.slots[index].as_mut().filter(|_| self.bench.judge.is_none()) else { return };
+        let Some(slot) = self.slots[index].as_mut().filter(|_| !self.bench.checks_all) else { return };
         let buffer_bytes = || SockRef::from(&slot.stream).recv_buffer_size().unwrap_or(0) as u64;
-        if Rests::suit(brought, buffer_bytes) {
+        if Rests::suit(brought, self.protocol.awaits(&slot.connection), buffer_bytes) {
             slot.rests = true;
             self.rests.begin(index, self.bench.now_ns());
         }

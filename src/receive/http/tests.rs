@@ -31,6 +31,7 @@ impl Rig {
             buffer: vec![0; limits::RECEIVE_READ_BYTES],
             books: Books::new(plan.items.len()),
             faults: Faults::new(&plan).map(Arc::new),
+            checks_all: false,
             judge: None,
             origin: Instant::now(),
             taken: Arc::default(),

@@ -36,6 +36,7 @@ impl Rig {
             buffer: vec![0; limits::RECEIVE_READ_BYTES],
             books: Books::new(plan_of_faults.items.len()),
             faults: Faults::new(&plan_of_faults).map(Arc::new),
+            checks_all: false,
             judge: None,
             origin: Instant::now(),
             taken: Arc::default(),

@@ -222,6 +222,23 @@ fn a_head_that_is_known_comes_to_the_same() {
 }
 
 #[test]
+fn only_the_last_final_head_of_moderate_length_is_known() {
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    const LATER: &str = "HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 0\r\n\r\n";
+    let long = format!("HTTP/1.1 204 x\r\nX-A: {}\r\n\r\n", "a".repeat(600));
+    let mut parser = ResponseParser::new();
+    let mut known_after = |head: &str| {
+        parser.parse(head.as_bytes()).unwrap();
+        [OK, LATER, &long].map(|head| parser.known.begins(head.as_bytes()).is_some())
+    };
+    assert_eq!(known_after(OK), [true, false, false]);
+    assert_eq!(known_after(LATER), [false, true, false]);
+    assert_eq!(known_after("HTTP/1.1 100 Continue\r\n\r\n"), [false, true, false]);
+    assert_eq!(known_after(&long), [false, true, false]);
+    assert_eq!(known_after(OK), [true, false, false]);
+}
+
+#[test]
 fn what_only_begins_like_the_last_head_is_read_anew() {
     let last = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     let close = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
