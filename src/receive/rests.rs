@@ -55,8 +55,8 @@ mod tests {
         assert!(!Rests::suit(u64::MAX, REST_BYTES - 1, never), "its end comes before the rest's");
         for (brought, buffer_bytes, rests) in [
             (64 << 10, 6 << 20, true),
-            (64 << 10, 640 << 10, true),
-            (64 << 10, 639 << 10, false),
+            (64 << 10, 320 << 10, true),
+            (64 << 10, 319 << 10, false),
             (u64::MAX, 6 << 20, false),
         ] {
             assert_eq!(Rests::suit(brought, REST_BYTES, || buffer_bytes), rests, "{brought} of {buffer_bytes}");
