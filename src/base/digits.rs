@@ -35,6 +35,20 @@ pub fn two_digits(number: u32, out: &mut [u8]) {
     out.copy_from_slice(&PAIRS[number as usize % 100]);
 }
 
+/// Fills `out` with `value` in decimal, zeros in front; 20 bytes hold every value, fewer its last digits.
+#[inline]
+pub fn put_decimal(out: &mut [u8], value: u64) {
+    let mut left = value;
+    let mut pairs = out.rchunks_exact_mut(2);
+    for pair in &mut pairs {
+        two_digits((left % 100) as u32, pair);
+        left /= 100;
+    }
+    if let [first] = pairs.into_remainder() {
+        *first = b'0' + (left % 10) as u8;
+    }
+}
+
 /// Fills `place` with a number, blanks before it.
 #[inline]
 pub fn place_right(value: u64, place: &mut [u8]) {

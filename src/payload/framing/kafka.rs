@@ -6,11 +6,12 @@
 
 use super::super::stamper::Stamper;
 use super::super::{Block, Payload, Starts};
+use crate::base::digits::put_decimal;
 use crate::plan::KeyPlan;
 use crate::record::{CRC_OFFSET, HEADER_BYTES};
 use crate::wire::crc32c;
 use crate::wire::kafka::batch::{raw_append, raw_join, raw_of_checksum};
-use crate::wire::kafka::frame::{FrameShape, put_decimal};
+use crate::wire::kafka::frame::FrameShape;
 
 /// Decimal digits that every 64-bit number fits into.
 const DIGITS: usize = 20;

@@ -123,33 +123,10 @@ fn put_size(out: &mut [u8], size: usize) {
     varint::put_padded(out, i32::try_from(size).expect("sizes of a record stay far below 2 GiB"));
 }
 
-const PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [[0; 2]; 100];
-    let mut at = 0;
-    while at < 100 {
-        pairs[at] = [b'0' + (at / 10) as u8, b'0' + (at % 10) as u8];
-        at += 1;
-    }
-    pairs
-};
-
-/// Fills `out` with `value` in decimal, zeros in front; 20 bytes hold every value, fewer its last digits.
-#[inline]
-pub fn put_decimal(out: &mut [u8], value: u64) {
-    let mut left = value;
-    let mut pairs = out.rchunks_exact_mut(2);
-    for pair in &mut pairs {
-        pair.copy_from_slice(&PAIRS[(left % 100) as usize]);
-        left /= 100;
-    }
-    if let [first] = pairs.into_remainder() {
-        *first = b'0' + (left % 10) as u8;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::digits::put_decimal;
     use proptest::prelude::*;
 
     #[test]
