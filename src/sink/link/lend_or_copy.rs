@@ -5,6 +5,8 @@ use super::Link;
 
 /// Windows of each way in a trial.
 const WINDOWS: usize = 5;
+/// After so many of each, one way may have been better in all of them: more would only cost.
+const ENOUGH_WINDOWS: usize = 3;
 /// As long as so many windows a choice is kept: what the worse way costs in a trial is then below a hundredth.
 const KEPT_WINDOWS: u64 = 1024;
 /// Copying has to save more than what such a short look is off by.
@@ -21,7 +23,7 @@ pub struct LendOrCopy {
     began_ns: Option<u64>,
     lent_ns: [u64; WINDOWS],
     copied_ns: [u64; WINDOWS],
-    /// Windows of the trial that are over; all: the choice is made.
+    /// Windows of the trial that are over.
     tried: usize,
 }
 
@@ -66,19 +68,31 @@ impl LendOrCopy {
             spent[self.tried / 2] = cpu_ns.saturating_sub(began_ns);
             self.tried += 1;
         }
-        if self.tried < 2 * WINDOWS {
-            self.lends = self.tried.is_multiple_of(2);
-            (self.began_ns, self.left) = (Some(cpu_ns), self.window_bytes);
-        } else {
-            self.lends = middle(self.copied_ns) as f64 >= WORTH * middle(self.lent_ns) as f64;
-            (self.began_ns, self.left, self.tried) = (None, self.window_bytes * KEPT_WINDOWS, 0);
+        match self.outcome() {
+            None => {
+                self.lends = self.tried.is_multiple_of(2);
+                (self.began_ns, self.left) = (Some(cpu_ns), self.window_bytes);
+            }
+            Some(lends) => {
+                self.lends = lends;
+                (self.began_ns, self.left, self.tried) = (None, self.window_bytes * KEPT_WINDOWS, 0);
+            }
         }
     }
-}
 
-fn middle(mut spent: [u64; WINDOWS]) -> u64 {
-    spent.sort_unstable();
-    spent[WINDOWS / 2]
+    /// Which way the trial is for, if it is over.
+    fn outcome(&mut self) -> Option<bool> {
+        let each = self.tried / 2;
+        if self.tried % 2 == 1 || each < ENOUGH_WINDOWS {
+            return None;
+        }
+        let (lent, copied) = (&mut self.lent_ns[..each], &mut self.copied_ns[..each]);
+        lent.sort_unstable();
+        copied.sort_unstable();
+        let copying_saves = |at: usize, lent_at: usize| (copied[at] as f64) < WORTH * lent[lent_at] as f64;
+        let (always, ever) = (copying_saves(each - 1, 0), copying_saves(0, each - 1));
+        (always == ever || each == WINDOWS).then(|| !copying_saves(each / 2, each / 2))
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +125,15 @@ mod tests {
     }
 
     #[test]
+    fn a_trial_is_short_where_all_of_it_says_the_same() {
+        let copied =
+            |bytes, lent_ns| ((1.0 - lent(bytes, lent_ns, 100)) * (bytes / WINDOW_BYTES) as f64).round() as usize;
+        let trial_and_more = 100 * WINDOW_BYTES;
+        assert_eq!(copied(trial_and_more, 80), ENOUGH_WINDOWS);
+        assert_eq!(copied(trial_and_more, 100), ENOUGH_WINDOWS, "nothing is saved");
+    }
+
+    #[test]
     fn the_choice_follows_when_the_costs_change() {
         let mut choice = LendOrCopy::new(WINDOW_BYTES);
         let mut cpu_ns = 0;
@@ -129,17 +152,19 @@ mod tests {
     proptest! {
         /// A few windows that something disturbed decide nothing.
         #[test]
-        fn outliers_do_not_count(at in prop::collection::vec(0..2 * WINDOWS, 2), more in 2_u64..50) {
+        fn outliers_do_not_count(
+            at in prop::collection::vec(0..2 * WINDOWS, 2), more in 2_u64..50, lent_ns in 80_u64..121,
+        ) {
             let (mut choice, mut cpu_ns, mut window) = (LendOrCopy::new(WINDOW_BYTES), 0, 0);
             for block in 0..(2 * WINDOWS as u64 + 1) * (WINDOW_BYTES / BLOCK) {
                 let lends = choice.lends();
                 let disturbed = block >= WINDOW_BYTES / BLOCK && at.contains(&window);
-                cpu_ns += BLOCK * if lends { 80 } else { 100 } * if disturbed { more } else { 1 };
+                cpu_ns += BLOCK * if lends { lent_ns } else { 100 } * if disturbed { more } else { 1 };
                 choice.sent(BLOCK, || cpu_ns);
                 let over = (block + 1) % (WINDOW_BYTES / BLOCK) == 0;
                 window += usize::from(over && block >= WINDOW_BYTES / BLOCK);
             }
-            prop_assert!(choice.lends());
+            prop_assert_eq!(choice.lends(), lent_ns <= 103);
         }
     }
 }
