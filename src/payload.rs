@@ -259,6 +259,11 @@ impl Payload {
         self.slots.block(slot)
     }
 
+    /// Bytes before each record that are the target's.
+    pub fn room_bytes(&self) -> usize {
+        if let Framing::Room(bytes) = self.framing { bytes } else { 0 }
+    }
+
     /// A block of so many records is stamped anew within so many bytes of its start, and never behind them; `None`:
     /// anywhere.
     pub fn stamped_bytes(&self, records: u64) -> Option<usize> {

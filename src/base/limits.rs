@@ -155,6 +155,10 @@ pub const KAFKA_PARTITIONS_MAX: u64 = 200_000;
 /// Characters of a target's URL, and bytes of all `--http-header` together.
 pub const URL_BYTES_MAX: usize = 4096;
 pub const HTTP_HEADER_BYTES_MAX: usize = 16 << 10;
+/// A shorter body lies behind its head in the ring, so that one piece of memory is sent; a longer one may be lent. A
+/// longer head lies elsewhere: each record would have room for one.
+pub const HTTP_BODY_BEHIND_HEAD_BYTES_MAX: u64 = 64 << 10;
+pub const HTTP_HEAD_IN_RING_BYTES_MAX: u64 = 1 << 10;
 /// By so much the bearer token of a run may grow while it lasts.
 pub const HTTP_TOKEN_GROWTH_BYTES: usize = 2048;
 /// Bytes of a file with a password or token.

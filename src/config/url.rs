@@ -128,7 +128,7 @@ impl Url {
         let url = Self {
             scheme,
             hosts: hosts.split(',').map(|host| host_port(host, scheme)).collect::<Result<_, _>>()?,
-            user_info: user_info.map(percent_decoded).transpose()?,
+            user_info: user_info.filter(|info| !info.is_empty()).map(user_and_password).transpose()?,
             path: path.to_owned(),
             query: query.map(str::to_owned),
         };
@@ -344,6 +344,16 @@ fn host_port(text: &str, scheme: Scheme) -> Result<(String, u16), String> {
         None => scheme.default_port().ok_or_else(|| format!("'{text}' names no port"))?,
     };
     Ok((host, port))
+}
+
+/// Both behind one another, as the Basic scheme wants them: `user:` where there is no password.
+fn user_and_password(text: &str) -> Result<String, String> {
+    let (user, password) = text.split_once(':').unwrap_or((text, ""));
+    let (user, password) = (percent_decoded(user)?, percent_decoded(password)?);
+    if user.contains(':') {
+        return Err("the user's name has a colon (%3A), which the Basic scheme cannot carry".to_owned());
+    }
+    Ok(format!("{user}:{password}"))
 }
 
 fn percent_decoded(text: &str) -> Result<String, String> {

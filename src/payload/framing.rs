@@ -1,4 +1,5 @@
-//! What a target wants around each record: nothing, a length, or the frame of a Kafka record.
+//! What a target wants around each record: nothing, a length, room for the head of a request, or the frame of a Kafka
+//! record.
 
 mod kafka;
 
@@ -13,6 +14,8 @@ pub enum Framing {
     None,
     /// The record's length before it, four bytes, the highest first.
     Length,
+    /// So many bytes before it that are the target's.
+    Room(usize),
     Kafka(Box<KafkaFraming>),
 }
 
@@ -23,6 +26,7 @@ impl Framing {
         match self {
             Framing::None => 0,
             Framing::Length => 4,
+            Framing::Room(bytes) => *bytes,
             Framing::Kafka(kafka) => kafka.before(),
         }
     }
@@ -31,7 +35,7 @@ impl Framing {
     #[inline]
     pub fn after(&self) -> usize {
         match self {
-            Framing::None | Framing::Length => 0,
+            Framing::None | Framing::Length | Framing::Room(_) => 0,
             Framing::Kafka(kafka) => kafka.after(),
         }
     }
@@ -45,7 +49,7 @@ impl Framing {
     /// Writes what never changes of one record's frame; `before` and `after` are its places.
     pub fn bake(&self, before: &mut [u8], after: &mut [u8], record_bytes: usize) {
         match self {
-            Framing::None => {}
+            Framing::None | Framing::Room(_) => {}
             Framing::Length => before.copy_from_slice(&(record_bytes as u32).to_be_bytes()),
             Framing::Kafka(kafka) => kafka.bake(before, after, record_bytes),
         }
@@ -61,7 +65,7 @@ impl Framing {
     /// Brings the frames of a stamped block up to date; returns its `remainder`.
     pub fn frame(&self, memory: &mut [u8], block: &Block, payload: &Payload) -> u32 {
         match self {
-            Framing::None | Framing::Length => 0,
+            Framing::None | Framing::Length | Framing::Room(_) => 0,
             Framing::Kafka(kafka) => kafka.frame(memory, block, payload),
         }
     }

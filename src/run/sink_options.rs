@@ -3,6 +3,7 @@
 use super::kafka::KafkaLane;
 use super::setup::Setup;
 use crate::base::fatal::Fatal;
+use crate::base::limits;
 use crate::payload::framing::{Framing, Header, KafkaFraming, digits};
 use crate::plan::{
     Annotate, Compression, HttpPlan, KafkaClient, KafkaPlan, LinkPlan, ProducerPlan, RunPlan, TargetPlan, TcpFraming,
@@ -17,12 +18,18 @@ use std::sync::Arc;
 const DESCRIPTORS_SPARED: u64 = 256;
 
 /// What a producer's target wants around each record.
-pub fn framing(plan: &RunPlan, producer: &ProducerPlan) -> Framing {
+pub fn framing(plan: &Arc<RunPlan>, producer: &ProducerPlan) -> Framing {
     match &producer.to {
         TargetPlan::Tcp(tcp) if tcp.framing == TcpFraming::Length => Framing::Length,
         // rskafka frames what it is given.
         TargetPlan::Kafka(kafka) if kafka.client == KafkaClient::Uring => {
             Framing::Kafka(Box::new(kafka_framing(plan, producer, kafka)))
+        }
+        TargetPlan::Http(http) if http.records_per_request == 1 => {
+            let head_bytes = http_options(plan, producer, http).head.bytes_max();
+            let is_short = plan.payload.record_bytes_max < limits::HTTP_BODY_BEHIND_HEAD_BYTES_MAX
+                && head_bytes as u64 <= limits::HTTP_HEAD_IN_RING_BYTES_MAX;
+            if is_short { Framing::Room(head_bytes) } else { Framing::None }
         }
         _ => Framing::None,
     }
@@ -144,6 +151,7 @@ pub fn has_descriptors_to_lend(plan: &RunPlan, open_files_max: u64) -> bool {
 mod tests {
     use super::*;
     use crate::config::{Command, Deps, parse};
+    use crate::wire::http::HeadStamps;
 
     fn plan(words: &str) -> Arc<RunPlan> {
         let deps = Deps::new(|| Ok(()));
@@ -162,13 +170,35 @@ mod tests {
     }
 
     #[test]
+    fn only_short_bodies_lie_behind_their_heads() {
+        let lies_there = |words: &str| {
+            let plan = plan(&format!("--target http://localhost/{words}"));
+            let TargetPlan::Http(http) = &plan.producers[0].to else { panic!("{words}") };
+            let head_bytes = http_options(&plan, &plan.producers[0], http).head.bytes_max();
+            let framing = framing(&plan, &plan.producers[0]);
+            assert!(matches!(framing, Framing::None | Framing::Room(_)) && [0, head_bytes].contains(&framing.before()));
+            framing.before() > 0
+        };
+        let long_header = format!(" --http-header x-long:{}", "a".repeat(1 << 10));
+        for (words, wanted) in [
+            ("", true),
+            (" --payload-size 100-65535", true),
+            (" --payload-size 65536", false),
+            (" --http-records-per-request 2", false),
+            (long_header.as_str(), false),
+        ] {
+            assert_eq!(lies_there(words), wanted, "{words}");
+        }
+    }
+
+    #[test]
     fn a_weight_of_one_travels_beside_the_record_too() {
         let head = |words: &str| {
             let plan = plan(&format!("--target http://localhost/ {words}"));
             let TargetPlan::Http(http) = &plan.producers[0].to else { panic!("{words}") };
-            let head = http_options(&plan, &plan.producers[0], http).head;
+            let mut head = http_options(&plan, &plan.producers[0], http).head;
             let mut bytes = vec![0; head.bytes()];
-            head.bake(&mut bytes);
+            head.write(&mut bytes, &HeadStamps::default());
             String::from_utf8(bytes).unwrap()
         };
         let frame_bytes = |words: &str| {

@@ -1,4 +1,5 @@
-//! POST over kept connections: each block is the body of one request, its head patched in a place of its own.
+//! POST over kept connections: each block is the body of one request, its head right before it in the ring where there
+//! is room, or in a place of its own.
 //!
 //! A connection carries one request at a time (`--http-pipeline` allows more). An answer settles its request: 2xx
 //! was produced; what asks to come again waits its time and goes out again on any connection, byte for byte. A request
@@ -7,6 +8,7 @@
 
 mod connection;
 mod delivery;
+mod waiting;
 
 use super::link::{self, ANSWERS_INBOX_BYTES, Area, Carver, LendOrCopy, Link, Loan, WAKE_NS};
 use super::redials::Redials;
@@ -24,10 +26,10 @@ use crate::sys::ring::{NetRing, Wait};
 use crate::wire::http::{RequestHead, Sought};
 use connection::{Connection, OfLane};
 use delivery::Delivery;
-use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use waiting::Waiting;
 
 /// So long a request that goes out again waits for a connection that has served.
 const PROVEN_WAIT_NS: u64 = 100_000_000;
@@ -96,8 +98,7 @@ pub struct LaneSetup {
 struct HttpLane {
     options: Options,
     connections: Vec<Connection>,
-    /// Requests that wait for their next attempt, in the order in which they failed.
-    again: VecDeque<Delivery>,
+    again: Waiting,
     answers: Answers,
     /// The connection that the last `room` spoke of, and the one that the last block went to.
     chosen: usize,
@@ -162,7 +163,7 @@ impl HttpSink {
                 }
                 connections.push(Connection::new(ring, link, heads, buffer, &options));
             }
-            let again = VecDeque::with_capacity(setup.window);
+            let again = Waiting::new(setup.window);
             let answers = Answers::of(options.refused_by.is_some());
             let attention = Attention::from(0, options.request_timeout_ns);
             lanes.push(HttpLane { options, connections, again, answers, chosen: 0, last: 0, retries: 0, attention });
@@ -198,26 +199,20 @@ impl HttpLane {
                 continue;
             }
             let wait_ns = if proven && !connection.has_served() { PROVEN_WAIT_NS } else { 0 };
-            let is_due =
-                |delivery: &Delivery| delivery.not_before_ns.saturating_add(wait_ns) <= self.attention.now_ns();
-            let Some(at) = self.again.iter().position(is_due) else { continue };
-            if let Some(delivery) = self.again.remove(at) {
+            if let Some(delivery) = self.again.take_due(self.attention.now_ns(), wait_ns) {
                 self.retries += 1;
                 // It is made again, in a buffer that is wanted back.
-                connection.send(ring, (payload, &self.options), false, delivery, self.attention);
+                connection.send(ring, (payload, &mut self.options), false, delivery, self.attention);
             }
         }
     }
 
     /// What may go out again only when the drain is over is not waited for.
     fn give_up_late(&mut self, at: usize, drained_ns: u64, done: &mut Vec<Done>) {
-        self.again.retain(|delivery| {
-            let in_time = delivery.not_before_ns < drained_ns;
-            if !in_time {
-                done.push(Done::rest(at, delivery.slot, delivery.unconfirmed()));
-            }
-            in_time
-        });
+        if drained_ns < u64::MAX {
+            let mut give_up = |delivery: &Delivery| done.push(Done::rest(at, delivery.slot, delivery.unconfirmed()));
+            self.again.give_up_from(drained_ns, &mut give_up);
+        }
     }
 }
 

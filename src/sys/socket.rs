@@ -123,6 +123,13 @@ impl Waiter {
     }
 }
 
+/// Whether the peer has ended its side, or the connection is gone: also where bytes from before lie unread.
+pub fn has_ended(socket: BorrowedFd<'_>) -> bool {
+    let mut look = [libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 }];
+    let _at_once = poll(&mut look, Duration::ZERO);
+    look[0].revents != 0
+}
+
 fn poll(sockets: &mut [libc::pollfd], timeout: Duration) -> io::Result<()> {
     let timeout =
         libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: libc::c_long::from(timeout.subsec_nanos()) };
@@ -182,6 +189,18 @@ mod tests {
         };
         assert_eq!(found(libc::EINVAL), [true; 2]);
         assert_eq!(found(libc::EINTR), [false; 2]);
+    }
+
+    #[test]
+    fn unread_bytes_do_not_hide_that_the_peer_has_ended() {
+        let (mut client, server) = pair();
+        client.write_all(b"unread").unwrap();
+        let mut waiter = Waiter::new(1);
+        waiter.add(server.as_fd(), Interest::Readable);
+        waiter.wait(5_000_000_000);
+        assert!(!has_ended(server.as_fd()));
+        shut_down(client.as_fd());
+        assert!((0..50_000).any(|_| has_ended(server.as_fd())), "loopback is quick");
     }
 
     #[test]

@@ -113,10 +113,12 @@ fn signatures_are_checked_or_it_is_said_that_they_were_not() {
 #[test]
 fn an_answer_that_a_sender_no_longer_waits_for_leaves_its_records_open() {
     let scratch = Scratch::new();
-    for fault in ["delay=1s:20%", "slow=40ms:20%"] {
+    let pipelined = "--payload-size 1000 --connections 1 --http-pipeline 2";
+    let plain = "--payload-size 1000";
+    for (fault, sender) in [("delay=1s:20%", plain), ("slow=40ms:20%", plain), ("delay=1s:20%", pipelined)] {
         let words = format!("--listen http://:0 --verify --report - --fault {fault} --seed 5");
         let receiver = Receiver::start(&scratch, &words);
-        let words = "--records 25 --payload-size 1000 --parallel 1 --request-timeout 400ms --retry 1000,1ms-5ms";
+        let words = format!("--records 25 --parallel 1 --request-timeout 400ms --retry 1000,1ms-5ms {sender}");
         let run = scratch.report(&format!("--target http://{}/in {words}", receiver.address));
         let (ended, report) = receiver.stopped();
         assert_eq!((ended.code(), records(&run)), (0, 25), "{fault}: {ended}\n{report:#}");

@@ -9,7 +9,7 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -117,6 +117,33 @@ fn a_goodbye_ends_a_connection_that_stays_open() {
         fates(&report, 5, 0, 0);
         let connections = server.connections();
         assert!(connections >= 5, "{connections} connections, {} retries", total(&report, "retries"));
+    }
+}
+
+/// An answer that ends with its connection.
+fn unmeasured_answer(stream: &mut Stream, bids_farewell: bool) {
+    if request(stream) {
+        stream.conn.writer().write_all(b"HTTP/1.1 200 OK\r\n\r\nall of it").unwrap();
+        if bids_farewell {
+            stream.conn.send_close_notify();
+        }
+        let _gone = stream.flush();
+        let _gone = stream.sock.shutdown(Shutdown::Write);
+    }
+}
+
+#[test]
+fn an_answer_without_a_length_is_whole_with_a_goodbye_alone() {
+    let scratch = Scratch::new();
+    scratch.write("ca.pem", std::fs::read(file("ca.pem")).unwrap());
+    let servers: [(fn(&mut Stream), _, _); 2] =
+        [(|stream| unmeasured_answer(stream, true), 3, 0), (|stream| unmeasured_answer(stream, false), 0, 3)];
+    for (io, (serve, produced, uncertain)) in BACK_ENDS.into_iter().flat_map(|io| servers.map(|server| (io, server))) {
+        let server = Server::start(config(false), serve);
+        let words = "--tls-ca ca.pem --records 3 --retry off --report report.json";
+        let ended = scratch.run(&format!("--target https://{}/in --io {io} {words}", server.address));
+        assert_eq!(ended.code(), i32::from(uncertain > 0), "{ended}");
+        fates(&scratch.report_of(&ended, "report.json"), produced, 0, uncertain);
     }
 }
 

@@ -276,7 +276,10 @@ fn default_ring_bytes(
         SinkKind::Tcp | SinkKind::Http | SinkKind::Kafka => {
             let held =
                 facts.shape.and_then(|shape| shape.held).map_or(blocks.queue_depth, |n| n.min(blocks.queue_depth));
-            cached.max((held as u64 + 1).saturating_mul(blocks.block_bytes))
+            let is_behind_head =
+                facts.kind == SinkKind::Http && blocks.block_bytes < limits::HTTP_BODY_BEHIND_HEAD_BYTES_MAX;
+            let head_bytes = if is_behind_head { limits::HTTP_HEAD_IN_RING_BYTES_MAX } else { 0 };
+            cached.max((held as u64 + 1).saturating_mul(blocks.block_bytes + head_bytes))
         }
     }
 }

@@ -22,6 +22,16 @@ fn every_scheme_with_its_parts() {
 }
 
 #[test]
+fn a_user_has_a_password_if_an_empty_one() {
+    let user_info = |text: &str| parsed(&format!("http://{text}h/")).user_info;
+    for (text, wanted) in [("key@", Some("key:")), ("a%20b:c%3Ad@", Some("a b:c:d")), ("@", None), ("", None)] {
+        assert_eq!(user_info(text).as_deref(), wanted, "{text}");
+    }
+    let told = Url::parse("http://a%3Ab@h/").unwrap_err().to_string();
+    assert!(told.contains("colon") && !told.contains("%3Ab"), "{told}");
+}
+
+#[test]
 fn a_zone_leads_to_its_link_and_is_not_told_to_the_server() {
     for text in ["http://[fe80::1%25eth0.7]:8080/in", "http://[fe80::1%eth0.7]:8080/in"] {
         let url = parsed(text);

@@ -4,9 +4,11 @@ use super::head::Link;
 use crate::receive::books::Books;
 use crate::receive::worker::{Bench, Closed, Turn};
 use crate::sys::receive::discard;
+use crate::sys::socket;
 use crate::wire::http::status::status_line;
 use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
 
 /// Once a request was refused, what still comes is thrown away for this long, so that no reset overtakes the answer.
 pub const LINGER_NS: u64 = 200_000_000;
@@ -53,10 +55,8 @@ impl Due {
 
 /// The peer has ended its side, or the connection is gone.
 pub fn has_left(stream: &TcpStream) -> bool {
-    match stream.peek(&mut [0]) {
-        Ok(bytes) => bytes == 0,
-        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
-    }
+    // What it sent before may lie unread, and would hide its end from a look at the next byte.
+    socket::has_ended(stream.as_fd())
 }
 
 /// After a refusal.

@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::delivery::Delivery;
+use super::waiting::Waiting;
 use crate::base::attention::Attention;
 use crate::connect::dial::Dialed;
 use crate::connect::dialer::LastUse;
@@ -24,8 +25,6 @@ pub struct Connection {
     pub link: Link,
     parser: ResponseParser,
     heads: Range<usize>,
-    /// Of each place for a head: which version lies there.
-    baked: Vec<u32>,
     free_heads: Vec<usize>,
     /// Where a request is made again, and whether one lies there.
     buffer: Range<usize>,
@@ -48,7 +47,7 @@ pub struct OfLane<'a> {
     pub options: &'a Options,
     pub answers: &'a mut Answers,
     /// Where failed requests wait.
-    pub again: &'a mut VecDeque<Delivery>,
+    pub again: &'a mut Waiting,
 }
 
 impl Connection {
@@ -63,15 +62,10 @@ impl Connection {
         link.listen(ring);
         let random = SplitMix64::seed_from_u64(options.seed ^ link.owner().1 as u64);
         let places = options.pipeline + 1;
-        for place in 0..places {
-            let start = heads.start + place * options.head_bytes();
-            options.head.bake(&mut ring.memory()[start..]);
-        }
         Self {
             link,
             parser: ResponseParser::seeking(options.refused_by.as_ref()),
             heads,
-            baked: vec![options.head.version(); places],
             free_heads: (0..places).collect(),
             buffer,
             buffer_taken: false,
@@ -143,17 +137,19 @@ impl Connection {
     pub fn send<R: NetRing>(
         &mut self,
         ring: &mut R,
-        (payload, options): (&mut Payload, &Options),
+        (payload, options): (&mut Payload, &mut Options),
         lends: bool,
         mut delivery: Delivery,
         attention: Attention,
     ) {
-        let body = if delivery.left_ring {
+        let mut body = if delivery.left_ring {
             (self.buffer_taken, delivery.in_buffer) = (true, true);
             payload.remake(ring.memory(), delivery.slot, self.buffer.start)
         } else {
             payload.block(delivery.slot).range()
         };
+        let room_bytes = payload.room_bytes();
+        body.start += room_bytes;
         let block = payload.block(delivery.slot);
         let crc32c = if options.summed { crc32c::checksum(&ring.memory()[body.clone()]) } else { 0 };
         let stamps = HeadStamps {
@@ -165,12 +161,11 @@ impl Connection {
             crc32c,
         };
         delivery.head = self.free_heads.pop().expect("room was asked for");
-        let start = self.heads.start + delivery.head * options.head_bytes();
+        let start = match room_bytes {
+            0 => self.heads.start + delivery.head * options.head_bytes(),
+            _ => body.start - options.head.bytes(),
+        };
         let head = start..start + options.head.bytes();
-        if self.baked[delivery.head] != options.head.version() {
-            self.baked[delivery.head] = options.head.version();
-            options.head.bake(&mut ring.memory()[head.clone()]);
-        }
         options.head.write(&mut ring.memory()[head.clone()], &stamps);
         delivery.attempts += 1;
         (delivery.sent_ns, delivery.whole, delivery.held) = (attention.attended_ns(), false, true);
@@ -180,6 +175,9 @@ impl Connection {
                 let fixed = body.start + stamped;
                 ring.memory().copy_within(body.start..fixed, head.end);
                 self.link.send_in_place(ring, [head.start..head.end + stamped, fixed..body.end], delivery.slot);
+            }
+            None if head.end == body.start => {
+                self.link.send(ring, [head.start..body.end, body.end..body.end], delivery.slot)
             }
             None => self.link.send(ring, [head, body], delivery.slot),
         }
@@ -312,13 +310,13 @@ impl Connection {
 
     /// Passes on fates that became known and forgets requests that are over here. What is to be sent again waits
     /// elsewhere, from when the kernel is done with its bytes.
-    fn tell(&mut self, again: &mut VecDeque<Delivery>, done: &mut Vec<Done>) {
+    fn tell(&mut self, again: &mut Waiting, done: &mut Vec<Done>) {
         let lane = self.link.owner().0;
         while self.answered > 0
             && let Some(first) = self.deliveries.front().filter(|delivery| !delivery.held)
         {
             match first.fate {
-                Some(Fate::NotSent) => again.push_back(Delivery { fate: None, ..*first }),
+                Some(Fate::NotSent) => again.push(Delivery { fate: None, ..*first }),
                 Some(fate) => done.push(Done::rest(lane, first.slot, fate)),
                 None => {}
             }
@@ -337,9 +335,10 @@ impl Connection {
         done: &mut Vec<Done>,
     ) -> bool {
         let Event::Broken { why, .. } = event else { return false };
-        // A body that ends with the connection is whole now, if the connection ended in order. One that took its answer
-        // back has said all, however it ended.
-        let whole = if why == Breakage::Closed { self.parser.end().ok().flatten() } else { None };
+        // A body that ends with the connection is whole now, if the connection ended in order, which over TLS takes a
+        // goodbye (RFC 9112, section 9.8). One that took its answer back has said all, however it ended.
+        let whole =
+            if why == Breakage::Closed && self.link.has_said_all() { self.parser.end().ok().flatten() } else { None };
         if let Some(response) = whole.or_else(|| self.parser.refused())
             && self.answered < self.deliveries.len()
         {

@@ -49,6 +49,11 @@ struct Scene {
 impl Scene {
     /// Each request is a block of so many bytes; both ends have a buffer of `buffer_bytes`, or the kernel's choice.
     fn begin(options: Options, block_bytes: u64, buffer_bytes: Option<usize>) -> Self {
+        Self::begin_framed(options, Framing::None, block_bytes, buffer_bytes)
+    }
+
+    fn begin_framed(options: Options, framing: Framing, body_bytes: u64, buffer_bytes: Option<usize>) -> Self {
+        let block_bytes = body_bytes + framing.bytes();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer_address = listener.local_addr().unwrap();
         if let Some(bytes) = buffer_bytes {
@@ -68,8 +73,8 @@ impl Scene {
         let setup = LaneSetup { options, lends: false, dialed, staging, block_bytes, window };
         let mut ring = Syscalls::new(Region::map(1 << 20).unwrap(), 8);
         let sink = HttpSink::open(&mut ring, vec![setup], redials).unwrap();
-        let starts = Starts::Fixed { length: block_bytes, count: window as u64 };
-        let payloads = [Payload::new(0, starts, Framing::None, Stamper::Nothing, window)];
+        let starts = Starts::Fixed { length: body_bytes, count: window as u64 };
+        let payloads = [Payload::new(0, starts, framing, Stamper::Nothing, window)];
         Self { ring, sink, payloads, server, clerk, done: Vec::new() }
     }
 
@@ -78,7 +83,7 @@ impl Scene {
         let Self { ring, sink, payloads: [payload], .. } = self;
         let bytes = payload.next_length();
         assert_ne!(sink.room(ring, 0, bytes), Room::NONE);
-        let extent = payload.extent(bytes, bytes, 1).unwrap();
+        let extent = payload.extent(bytes, u64::MAX, 1).expect("the ring has room");
         let slot = payload.begin(ring.memory(), extent, Block::default());
         sink.offer(ring, 0, slot, payload, false);
         slot
@@ -108,6 +113,47 @@ impl Scene {
         }
         panic!("nothing more came");
     }
+}
+
+/// All that a server hears of two requests, of which it refuses the first once.
+fn heard(framing: Framing) -> Vec<u8> {
+    const BODY_BYTES: u64 = 1000;
+    let options = options(u64::MAX);
+    let options = Options { retry: RetryPlan { retries_max: 1, ..options.retry }, ..options };
+    let request_bytes = options.head.bytes() + BODY_BYTES as usize;
+    let body = framing.before()..framing.before() + BODY_BYTES as usize;
+    let mut scene = Scene::begin_framed(options, framing, BODY_BYTES, None);
+    scene.ring.memory()[body].iter_mut().zip(0..).for_each(|(byte, at): (_, u32)| *byte = (at % 251) as u8);
+    scene.server.set_nonblocking(true).unwrap();
+    let mut all = Vec::new();
+    let mut looks = 0..u64::from(LOOKS);
+    for (offers, answer, done) in [(true, "503 Busy", 0), (false, "204 No Content", 1), (true, "204 No Content", 2)] {
+        if offers {
+            scene.offer();
+        }
+        let whole = all.len() + request_bytes;
+        while all.len() < whole {
+            scene.turn(Wait::No, looks.next().expect("a request comes") * SECOND);
+            let _nothing_yet = (&scene.server).take((whole - all.len()) as u64).read_to_end(&mut all);
+        }
+        scene.server.write_all(format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").as_bytes()).unwrap();
+        while scene.done.len() < done {
+            scene.turn(Wait::ForNs(LOOK_NS), looks.next().expect("an answer settles a request") * SECOND);
+        }
+        if let Some(last) = scene.done.last() {
+            scene.payloads[0].settle(last.slot, u64::MAX);
+        }
+    }
+    assert!(scene.done.iter().all(|done| done.fate == Fate::Produced), "{:?}", scene.done);
+    all
+}
+
+#[test]
+fn a_body_behind_its_head_goes_out_as_any_other() {
+    let head_bytes = options(u64::MAX).head.bytes_max();
+    let apart = heard(Framing::None);
+    assert_eq!(heard(Framing::Room(head_bytes)), apart);
+    assert_eq!(heard(Framing::Room(head_bytes + 7)), apart, "there is room for a longer one");
 }
 
 /// `says`: what the server sends before it closes, whatever it was asked.

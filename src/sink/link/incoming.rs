@@ -72,6 +72,11 @@ impl Link {
         self.received -= bytes;
     }
 
+    /// The peer's side is known to have been cut off nowhere, once it has ended: over TLS it said so.
+    pub fn has_said_all(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.is_closed())
+    }
+
     pub(super) fn on_received<R: NetRing>(&mut self, ring: &mut R, result: i32) -> Event {
         self.listening = false;
         if !self.hears() {

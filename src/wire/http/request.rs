@@ -1,10 +1,10 @@
-//! The head of a request: rendered once, its numbers patched in place for each request.
+//! The head of a request: rendered once, its numbers changed for each request, mostly in their last digits.
 //!
 //! Numbers have a fixed width and are padded with blanks on their left, which HTTP allows there and nowhere else: they
 //! keep their places, whatever they are. A bearer token, which may change and grow, is the last line, so that nothing
 //! lies behind it that would have to move.
 
-use crate::base::digits::place_right;
+use crate::base::digits::{place_right, put_decimal};
 
 const LENGTH_DIGITS: usize = 10;
 const SEQUENCE_DIGITS: usize = 20;
@@ -48,15 +48,32 @@ struct Field {
     digits: usize,
 }
 
+impl Field {
+    /// The head has `from` here. What comes next in a row of numbers has most of its digits.
+    #[inline]
+    fn change(self, head: &mut [u8], from: u64, to: u64) {
+        for (digits, power) in [(4, 10_000), (8, 100_000_000)] {
+            if to >= power && to / power == from / power {
+                return put_decimal(&mut head[self.end - digits..self.end], to);
+            }
+        }
+        self.put(head, to);
+    }
+
+    fn put(self, head: &mut [u8], number: u64) {
+        place_right(number, &mut head[self.end - self.digits..self.end]);
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct RequestHead {
-    /// With room behind its end for a longer token.
-    template: Vec<u8>,
+    /// As it was last sent, with room behind its end for a longer token.
+    text: Vec<u8>,
     bytes: usize,
     /// Where the token begins.
     token: Option<usize>,
-    /// How often it was renewed.
-    version: u32,
+    /// The numbers that it has.
+    stamps: HeadStamps,
     length: Field,
     sequence: Option<Field>,
     timestamp: Option<Field>,
@@ -68,10 +85,10 @@ pub struct RequestHead {
 impl RequestHead {
     /// `headers` are sent as they are: names and values must be clean already.
     pub fn new(method: &str, path: &str, host: &str, headers: &[(String, String)], facts: HeadFacts<'_>) -> Self {
-        let mut template = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n").into_bytes();
+        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n").into_bytes();
         let mut line = |name: &str, value: &str| {
-            template.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-            template.len() - 2
+            text.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+            text.len() - 2
         };
         for (name, value) in headers {
             line(name, value);
@@ -89,24 +106,22 @@ impl RequestHead {
         let count = facts.counted.then(|| number("X-Record-Count", COUNT_DIGITS));
         let crc = facts.run_id.map(|_| number("X-Crc32c", CRC_DIGITS));
         let length = number("Content-Length", LENGTH_DIGITS);
-        template.extend_from_slice(b"\r\n");
-        let bytes = template.len();
-        let mut head =
-            Self { template, bytes, token: None, version: 0, length, sequence, timestamp, weight, count, crc };
-        // A head that was never patched is still one.
-        let mut first = std::mem::take(&mut head.template);
-        head.write(&mut first, &HeadStamps::default());
-        head.template = first;
+        text.extend_from_slice(b"\r\n");
+        let (bytes, stamps) = (text.len(), HeadStamps::default());
+        let mut head = Self { text, bytes, token: None, stamps, length, sequence, timestamp, weight, count, crc };
+        for field in [Some(length), sequence, timestamp, weight, count, crc].into_iter().flatten() {
+            field.put(&mut head.text, 0);
+        }
         head
     }
 
     /// With a bearer token, which may be renewed by one of up to `bytes_max` bytes.
     pub fn with_token(mut self, token: &str, bytes_max: usize) -> Self {
-        self.template.truncate(self.bytes - LINE_END.len());
-        self.template.extend_from_slice(b"Authorization: Bearer ");
-        let start = self.template.len();
+        self.text.truncate(self.bytes - LINE_END.len());
+        self.text.extend_from_slice(b"Authorization: Bearer ");
+        let start = self.text.len();
         self.token = Some(start);
-        self.template.resize(start + bytes_max + 2 * LINE_END.len(), 0);
+        self.text.resize(start + bytes_max + 2 * LINE_END.len(), 0);
         self.put_token(start, token);
         self
     }
@@ -114,17 +129,15 @@ impl RequestHead {
     /// From now on requests have this token. One that is too long changes nothing, nor does any where there was none.
     /// Allocates nothing.
     pub fn renew(&mut self, token: &str) {
-        if let Some(start) = self.token.filter(|start| start + token.len() + 2 * LINE_END.len() <= self.template.len())
-        {
+        if let Some(start) = self.token.filter(|start| start + token.len() + 2 * LINE_END.len() <= self.text.len()) {
             self.put_token(start, token);
-            self.version += 1;
         }
     }
 
     fn put_token(&mut self, start: usize, token: &str) {
         let mut end = start;
         for part in [token.as_bytes(), LINE_END, LINE_END] {
-            self.template[end..end + part.len()].copy_from_slice(part);
+            self.text[end..end + part.len()].copy_from_slice(part);
             end += part.len();
         }
         self.bytes = end;
@@ -137,35 +150,26 @@ impl RequestHead {
 
     /// The most that it can be.
     pub fn bytes_max(&self) -> usize {
-        self.template.len()
+        self.text.len()
     }
 
-    /// What was baked by another version is to be baked again.
-    pub fn version(&self) -> u32 {
-        self.version
-    }
-
-    /// Puts the whole head where requests will be patched.
-    pub fn bake(&self, out: &mut [u8]) {
-        out[..self.bytes].copy_from_slice(&self.template[..self.bytes]);
-    }
-
-    /// Patches a baked head.
-    pub fn write(&self, out: &mut [u8], stamps: &HeadStamps) {
-        let mut put = |field: Field, value| place_right(value, &mut out[field.end - field.digits..field.end]);
-        put(self.length, stamps.body_bytes);
-        let optional = [
-            (self.sequence, stamps.sequence),
-            (self.timestamp, stamps.timestamp_unix_ns),
-            (self.weight, stamps.weight),
-            (self.count, stamps.records),
-            (self.crc, u64::from(stamps.crc32c)),
+    /// Writes the head of a request with these numbers to the start of `out`.
+    pub fn write(&mut self, out: &mut [u8], stamps: &HeadStamps) {
+        let was = std::mem::replace(&mut self.stamps, *stamps);
+        let fields = [
+            (Some(self.length), was.body_bytes, stamps.body_bytes),
+            (self.sequence, was.sequence, stamps.sequence),
+            (self.timestamp, was.timestamp_unix_ns, stamps.timestamp_unix_ns),
+            (self.weight, was.weight, stamps.weight),
+            (self.count, was.records, stamps.records),
+            (self.crc, u64::from(was.crc32c), u64::from(stamps.crc32c)),
         ];
-        for (field, value) in optional {
-            if let Some(field) = field {
-                put(field, value);
+        for (field, from, to) in fields {
+            if let Some(field) = field.filter(|_| from != to) {
+                field.change(&mut self.text, from, to);
             }
         }
+        out[..self.bytes].copy_from_slice(&self.text[..self.bytes]);
     }
 }
 
@@ -188,7 +192,7 @@ mod tests {
     #[test]
     fn a_head_never_patched_is_whole() {
         let head = RequestHead::new("PUT", "/in?x=1", "h:80", &headers(), BARE);
-        let text = String::from_utf8(head.template.clone()).unwrap();
+        let text = String::from_utf8(head.text.clone()).unwrap();
         assert!(text.starts_with("PUT /in?x=1 HTTP/1.1\r\nHost: h:80\r\nContent-Type: application/json\r\n"), "{text}");
         assert!(text.ends_with(&format!("Content-Length: {:>10}\r\n\r\n", 0)), "{text}");
         // But for the user's own.
@@ -205,13 +209,10 @@ mod tests {
         for (at, (token, sent)) in
             [("one", "one"), ("eight-88", "eight-88"), ("too long9", "eight-88"), ("x", "x")].into_iter().enumerate()
         {
-            let version = head.version();
             if at > 0 {
                 head.renew(token);
             }
-            assert_eq!(head.version() > version, at > 0 && token == sent, "{token}");
             assert_eq!(head.bytes(), bare + "Authorization: Bearer \r\n".len() + sent.len());
-            head.bake(&mut out);
             head.write(&mut out, &HeadStamps { body_bytes: 17, sequence: 4, ..HeadStamps::default() });
             let mut slots = [httparse::EMPTY_HEADER; 16];
             let mut parsed = httparse::Request::new(&mut slots);
@@ -224,7 +225,7 @@ mod tests {
         let mut without = RequestHead::new("POST", "/", "h", &[], BARE);
         let bytes = without.bytes();
         without.renew("one");
-        assert_eq!((without.bytes(), without.bytes_max(), without.version()), (bytes, bytes, 0));
+        assert_eq!((without.bytes(), without.bytes_max()), (bytes, bytes));
     }
 
     proptest! {
@@ -232,13 +233,19 @@ mod tests {
         fn a_parser_reads_back_what_was_patched(
             producer_id: u32, stamped: bool, weighted: bool, counted: bool, annotated: bool,
             body_bytes in 0u64..=1 << 30, sequence: u64, timestamp_unix_ns: u64, weight in 0u64..=1_000_000,
-            records in 0u64..=65_536, crc32c: u32,
+            records in 0u64..=65_536, crc32c: u32, steps in 1u64..1 << 40,
         ) {
             let facts = HeadFacts { producer_id, stamped, weighted, counted, run_id: annotated.then_some("night-7") };
-            let head = RequestHead::new("POST", "/", "h", &headers(), facts);
+            let mut head = RequestHead::new("POST", "/", "h", &headers(), facts);
             let mut out = vec![0xaa; head.bytes() + 3];
-            head.bake(&mut out);
-            head.write(&mut out, &HeadStamps { sequence: u64::MAX, timestamp_unix_ns: u64::MAX, ..HeadStamps::default() });
+            let before = |number: u64| number.wrapping_sub(number % steps);
+            let [sequence_before, timestamp_before] = [sequence, timestamp_unix_ns].map(before);
+            head.write(&mut out, &HeadStamps {
+                sequence: sequence_before,
+                timestamp_unix_ns: timestamp_before,
+                body_bytes: body_bytes / 2,
+                ..HeadStamps::default()
+            });
             head.write(&mut out, &HeadStamps { body_bytes, sequence, timestamp_unix_ns, weight, records, crc32c });
             prop_assert_eq!(&out[head.bytes()..], [0xaa; 3]);
             let mut slots = [httparse::EMPTY_HEADER; 16];

@@ -243,7 +243,9 @@ impl ResponseParser {
         }
         let mut slots = [const { MaybeUninit::uninit() }; limits::HTTP_RESPONSE_HEADERS_MAX];
         let mut parsed = httparse::Response::new(&mut []);
-        let config = httparse::ParserConfig::default();
+        let mut config = httparse::ParserConfig::default();
+        // Who asks has to take folded lines (RFC 9112, section 5.2).
+        config.allow_obsolete_multiline_headers_in_responses(true);
         match config.parse_response_with_uninit_headers(&mut parsed, &bytes[..length], &mut slots) {
             Ok(httparse::Status::Complete(all)) if all == length => {}
             Err(httparse::Error::TooManyHeaders) => return Err(HttpError::HeadTooLarge),

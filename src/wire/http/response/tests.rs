@@ -130,6 +130,16 @@ fn what_is_no_response_is_told_apart() {
 }
 
 #[test]
+fn folded_lines_are_one() {
+    let folded =
+        "HTTP/1.1 200 OK\r\nX-Policy: a;\r\n b\r\nConnection: keep-alive,\r\n\tclose\r\nContent-Length: 0\r\n\r\n";
+    let (responses, error) = read(folded.as_bytes());
+    assert!(error.is_none() && responses.len() == 1 && responses[0].close, "{responses:?} {error:?}");
+    let length = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n 2\r\n\r\n";
+    assert_eq!(read(length.as_bytes()).1, Some(HttpError::BadContentLength));
+}
+
+#[test]
 fn nothing_grows_without_bound() {
     let long = "x".repeat(limits::HTTP_RESPONSE_HEAD_BYTES_MAX);
     let chunked = "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n";
