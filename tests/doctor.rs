@@ -253,7 +253,7 @@ fn the_cards_of_a_host_with_everything_wrong() {
         mine.map(|finding| format!("{} {}", finding["verdict"].as_str().unwrap(), finding["item"].as_str().unwrap()))
             .collect()
     };
-    assert_eq!(of("ens2"), ["fatal nic.link", "unknown iommu.mode"]);
+    assert_eq!(of("ens2"), ["hint nic.link", "unknown iommu.mode"]);
     let wrong = "nic.pcie nic.offloads nic.numa nic.irq nic.queues nic.xps nic.rings nic.coalescing net.qdisc";
     let wrong: Vec<_> = wrong.split(' ').map(|item| format!("hint {item}")).collect();
     assert_eq!(of("ens1")[..9], wrong);

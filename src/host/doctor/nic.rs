@@ -71,8 +71,20 @@ fn way_out(look: &Look, way: &Way) -> Vec<Finding> {
     if !way.cards.contains(&way.top) {
         found.push(top);
     }
-    found.extend(way.cards.iter().flat_map(|name| card(look, name)));
+    found.extend(way.cards.iter().flat_map(|name| card(look, name)).map(|finding| spared(look, way, finding)));
     found
+}
+
+/// A port of a bond, team or bridge without a link stops nothing while another one has it.
+fn spared(look: &Look, way: &Way, finding: Finding) -> Finding {
+    let is_up = |name: &&String| link(look, name).verdict == Verdict::Fine;
+    let up: Vec<_> = way.cards.iter().filter(is_up).map(String::as_str).collect();
+    if finding.verdict != Verdict::Fatal || up.is_empty() {
+        return finding;
+    }
+    let value = format!("{}; {} carries on over {}", finding.value, way.top, up.join(", "));
+    let worth = format!("what {} has of it: its speed, or that it stands by", way.top);
+    Finding { verdict: Verdict::Hint, value, ..finding }.worth(worth, "follows from how the engine works")
 }
 
 fn missing(look: &Look, name: &str) -> Finding {
@@ -386,3 +398,29 @@ mod tests {
         assert_eq!(fixes("nic.link")[0], "ip link set eth0 up");
     }
 }
+    #[test]
+    fn a_port_without_a_link_is_fatal_only_where_no_other_one_has_it() {
+        let tree = Tree::new(&[("/proc/net/route", "Iface\nbr0 00000000 0 1 0 0 0 00000000 0 0 0\n")]);
+        for (name, on) in [("br0", "bond0"), ("br0", "eth2"), ("bond0", "eth0"), ("bond0", "eth1")] {
+            tree.put(&format!("/sys/class/net/{name}/lower_{on}/x"), "");
+        }
+        let state = |name: &str, state: &str| tree.put(&format!("/sys/class/net/{name}/operstate"), state);
+        for name in ["eth0", "eth1", "eth2"] {
+            tree.put(&format!("/sys/class/net/{name}/device/x"), "");
+            state(name, "down");
+        }
+        state("br0", "up");
+        let links = || -> Vec<_> {
+            let found = judged(&tree, "192.0.2.1", "nic.link").into_iter();
+            found.map(|(name, verdict, fix)| (name, verdict, fix.len())).collect()
+        };
+        let (fine, hint, fatal) = (Verdict::Fine, Verdict::Hint, Verdict::Fatal);
+        let port = |name: &str, verdict| (name.to_owned(), verdict, if verdict == fine { 0 } else { 2 });
+        assert_eq!(links(), [port("br0", fine), port("eth0", fatal), port("eth1", fatal), port("eth2", fatal)]);
+        // The card of another port of the bridge, of which the bond is one.
+        state("eth2", "up");
+        assert_eq!(links(), [port("br0", fine), port("eth0", hint), port("eth1", hint), port("eth2", fine)]);
+        state("br0", "down");
+        assert_eq!(links(), [port("br0", fatal)]);
+    }
+
