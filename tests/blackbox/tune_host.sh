@@ -214,6 +214,16 @@ values_are_those_of_tuning() {
         # shellcheck disable=SC2086 # words
         expect 2 $words
     done
+    # What a script has not set is not left out.
+    for words in cores nic mtu huge-pages only root; do
+        expect 2 check "--$words" ''
+        says "--$words needs a value"
+        expect 2 check "--$words="
+    done
+    for words in 'net*' 'network cpu' 'cpu,net' $'cpu\nnic'; do
+        expect 2 check --only "$words"
+        says 'one of network, memory'
+    done
     echo 'values, words and answers: as documented'
 }
 
