@@ -312,7 +312,7 @@ in_ranges() {
     echo "$text"
 }
 
-# 91-engine-nic.rules: for --nic, and as it goes to /etc, with no value below today's.
+# 91-engine-nic-NAME.rules: for --nic, one for each card, and as it goes to /etc, with no value below today's.
 stage_nic_rules() {
     local attribute value
     sed "s/@NIC@/$nic/" "$tuning/udev/91-engine-nic.rules.in" >"$stage/nic.rules"
@@ -351,7 +351,7 @@ plan_files() {
     want file /etc/udev/rules.d/90-engine.rules "$stage/rules"
     if [ -n "$nic" ]; then
         stage_nic_rules
-        want file /etc/udev/rules.d/91-engine-nic.rules "$stage/nic.rules"
+        want file "/etc/udev/rules.d/91-engine-nic-$nic.rules" "$stage/nic.rules"
     fi
     if [ -d "$root/etc/systemd" ]; then
         for unit in engine.slice engine.service; do want file "/etc/systemd/system/$unit" "$tuning/systemd/$unit"; done

@@ -22,6 +22,23 @@ rings_set_up_anew_are_steered_again() {
     echo 'rings set up anew: queues and interrupts steered again'
 }
 
+# The rule of one card is no reason to take that of another one away.
+cards_have_a_file_each() {
+    local card
+    host_two_sockets "$work/cards"
+    nic ens1f1np1 8 0 140
+    dump "$tree" >"$work/before"
+    for card in ens1f0np0 ens1f1np1; do expect 0 apply --yes --cores 1-30 --nic "$card"; done
+    for card in ens1f0np0 ens1f1np1; do
+        expect 0 check --cores 1-30 --only files --nic "$card"
+        says '0 to change'
+        grep -q "KERNEL==\"$card\"" "$tree/etc/udev/rules.d/91-engine-nic-$card.rules" || fail "the next boot has no rule for $card"
+    done
+    expect 0 revert
+    unchanged 'two cards'
+    echo 'two cards: a rule for each'
+}
+
 # The file and the menu that the boot loader reads are one change; grubby's silence is no reason to forget.
 the_boot_menu_is_part_of_the_change() {
     local words='iommu=pt isolcpus=managed_irq,domain,1-30' boot=(--cores 1-30 --boot)
