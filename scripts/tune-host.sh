@@ -38,6 +38,8 @@ tuning=$here/../tuning
 . "$here/tune-host/change.sh"
 # shellcheck source=scripts/tune-host/plan.sh
 . "$here/tune-host/plan.sh"
+# shellcheck source=scripts/tune-host/later.sh
+. "$here/tune-host/later.sh"
 # shellcheck source=scripts/tune-host/boot.sh
 . "$here/tune-host/boot.sh"
 

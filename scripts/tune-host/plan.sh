@@ -336,12 +336,14 @@ plan_files() {
     local unit names
     in_part files || return 0
     want file /etc/sysctl.d/90-engine.conf "$stage/sysctl"
+    note_later_values 90-engine.conf "$stage/sysctl"
     if [ -n "$huge_pages" ] && ! grep -q '^Hugepagesize: *2048 kB$' "$root/proc/meminfo" 2>/dev/null; then
         skip "/etc/sysctl.d/91-engine-host.conf: vm.nr_hugepages is not of 2 MiB pages here; for the next boot give the kernel: hugepagesz=2M hugepages=$huge_pages"
     elif [ -n "$huge_pages" ]; then
         at_least_now "$huge_pages_file" "$huge_pages"
         printf '# Written by scripts/tune-host.sh --huge-pages.\nvm.nr_hugepages = %s\n' "$least" >"$stage/sysctl-host"
         want file /etc/sysctl.d/91-engine-host.conf "$stage/sysctl-host"
+        note_later_values 91-engine-host.conf "$stage/sysctl-host"
     fi
     cp "$tuning/udev/90-engine.rules" "$stage/rules"
     if [ "${#core_list[@]}" -gt 0 ]; then
