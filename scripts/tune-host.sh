@@ -38,6 +38,8 @@ tuning=$here/../tuning
 . "$here/tune-host/change.sh"
 # shellcheck source=scripts/tune-host/plan.sh
 . "$here/tune-host/plan.sh"
+# shellcheck source=scripts/tune-host/later.sh
+. "$here/tune-host/later.sh"
 # shellcheck source=scripts/tune-host/boot.sh
 . "$here/tune-host/boot.sh"
 
@@ -58,7 +60,8 @@ options() {
         case $1 in
         check | apply | revert) [ -z "$command" ] || die 2 "one of check, apply and revert, not '$command' and '$1'"; command=$1 ;;
         --cores | --nic | --mtu | --huge-pages | --only | --root)
-            [ $# -gt 1 ] || die 2 "$1 needs a value"
+            # An unset variable must not make an image this host, or a part all.
+            [ -n "${2:-}" ] || die 2 "$1 needs a value"
             case $1 in
             --cores) cores=$2 ;; --nic) nic=$2 ;; --mtu) mtu=$2 ;; --huge-pages) huge_pages=$2 ;;
             --only) only=$2 ;; --root) root=${2%/} ;;
@@ -75,7 +78,7 @@ options() {
 }
 
 options_fit() {
-    local part number='^[0-9]{1,9}$' list='^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$'
+    local part parts number='^[0-9]{1,9}$' list='^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$'
     [[ -z $cores || $cores =~ $list ]] || die 2 "--cores '$cores': a list like 0-30 or 0,2,4-7"
     [[ -z $mtu || $mtu =~ $number ]] || die 2 "--mtu '$mtu': a number like 9000"
     [[ -z $huge_pages || $huge_pages =~ $number ]] || die 2 "--huge-pages '$huge_pages': a number of pages like 1024"
@@ -83,7 +86,8 @@ options_fit() {
     [ -z "$root" ] || [ -d "$root" ] || die 2 "--root '$root': no such folder"
     [ -z "$nic" ] || { [[ $nic != */* && $nic != .* ]] && [ -d "$root/sys/class/net/$nic" ]; } ||
         die 2 "--nic '$nic': no such network card; there are: $(cd "$root/sys/class/net" 2>/dev/null && echo *)"
-    for part in ${only//,/ }; do
+    mapfile -d , -t parts < <(printf %s "$only")
+    for part in "${parts[@]}"; do
         [[ $part =~ ^(network|memory|cpu|drives|nic|files)$ ]] ||
             die 2 "--only '$part': one of network, memory, cpu, drives, nic, files"
     done

@@ -312,7 +312,7 @@ in_ranges() {
     echo "$text"
 }
 
-# 91-engine-nic.rules: for --nic, and as it goes to /etc, with no value below today's.
+# 91-engine-nic-NAME.rules: for --nic, one for each card, and as it goes to /etc, with no value below today's.
 stage_nic_rules() {
     local attribute value
     sed "s/@NIC@/$nic/" "$tuning/udev/91-engine-nic.rules.in" >"$stage/nic.rules"
@@ -336,12 +336,14 @@ plan_files() {
     local unit names
     in_part files || return 0
     want file /etc/sysctl.d/90-engine.conf "$stage/sysctl"
+    note_later_values 90-engine.conf "$stage/sysctl"
     if [ -n "$huge_pages" ] && ! grep -q '^Hugepagesize: *2048 kB$' "$root/proc/meminfo" 2>/dev/null; then
         skip "/etc/sysctl.d/91-engine-host.conf: vm.nr_hugepages is not of 2 MiB pages here; for the next boot give the kernel: hugepagesz=2M hugepages=$huge_pages"
     elif [ -n "$huge_pages" ]; then
         at_least_now "$huge_pages_file" "$huge_pages"
         printf '# Written by scripts/tune-host.sh --huge-pages.\nvm.nr_hugepages = %s\n' "$least" >"$stage/sysctl-host"
         want file /etc/sysctl.d/91-engine-host.conf "$stage/sysctl-host"
+        note_later_values 91-engine-host.conf "$stage/sysctl-host"
     fi
     cp "$tuning/udev/90-engine.rules" "$stage/rules"
     if [ "${#core_list[@]}" -gt 0 ]; then
@@ -351,7 +353,7 @@ plan_files() {
     want file /etc/udev/rules.d/90-engine.rules "$stage/rules"
     if [ -n "$nic" ]; then
         stage_nic_rules
-        want file /etc/udev/rules.d/91-engine-nic.rules "$stage/nic.rules"
+        want file "/etc/udev/rules.d/91-engine-nic-$nic.rules" "$stage/nic.rules"
     fi
     if [ -d "$root/etc/systemd" ]; then
         for unit in engine.slice engine.service; do want file "/etc/systemd/system/$unit" "$tuning/systemd/$unit"; done

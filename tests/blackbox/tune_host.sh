@@ -201,7 +201,7 @@ values_are_those_of_tuning() {
     holds sys/class/net/bond0/tx_queue_len 20000
     # Nor does a boot lower them.
     grep -qx 'vm.nr_hugepages = 4096' "$tree/etc/sysctl.d/91-engine-host.conf" || fail 'the next boot has fewer huge pages'
-    grep -q '^ACTION=="add|change|move", .*KERNEL=="bond0", ATTR{tx_queue_len}="20000"' "$tree/etc/udev/rules.d/91-engine-nic.rules" || fail 'the next boot has a shorter queue'
+    grep -q '^ACTION=="add|change|move", .*KERNEL=="bond0", ATTR{tx_queue_len}="20000"' "$tree/etc/udev/rules.d/91-engine-nic-bond0.rules" || fail 'the next boot has a shorter queue'
     holds proc/sys/net/ipv4/tcp_wmem $'8192   87380\t268435456'
     says 'nvme0n1 has several paths'
     holds sys/block/nvme0n1/queue/scheduler 'none [kyber]'
@@ -213,6 +213,16 @@ values_are_those_of_tuning() {
     for words in '--cores 9' '--cores 3-1' '--nic nope' '--mtu 9000' '--only all' '--huge-pages many' 'undo' 'apply revert'; do
         # shellcheck disable=SC2086 # words
         expect 2 $words
+    done
+    # What a script has not set is not left out.
+    for words in cores nic mtu huge-pages only root; do
+        expect 2 check "--$words" ''
+        says "--$words needs a value"
+        expect 2 check "--$words="
+    done
+    for words in 'net*' 'network cpu' 'cpu,net' $'cpu\nnic'; do
+        expect 2 check --only "$words"
+        says 'one of network, memory'
     done
     echo 'values, words and answers: as documented'
 }
@@ -448,6 +458,8 @@ values_are_those_of_tuning
 after_a_reboot_only_files_go_back
 new_rings_may_have_new_interrupts
 rings_set_up_anew_are_steered_again
+cards_have_a_file_each
+what_later_files_set_is_told
 offloads_keep_what_was_asked_for
 what_the_kernel_drops_along_comes_back
 the_boot_menu_is_part_of_the_change

@@ -40,6 +40,22 @@ fn both_spellings_and_the_left_out_command() {
 }
 
 #[test]
+fn only_run_and_saturate_read_variables() {
+    let env = [("ENGINE_PAYLOAD_SIZE", "512"), ("ENGINE_NO_SUCH", "1")];
+    match try_parse(&["plan", "--target", "kafka", "--rate", "1GB/s"], &env) {
+        Ok(Command::Plan(args)) => assert_eq!(args.demand.record_bytes, 4096),
+        other => panic!("{other:?}"),
+    }
+    for command in [&["doctor"][..], &["receive", "--listen", "tcp://:0"], &["verify", "-"]] {
+        assert!(try_parse(command, &env).is_ok(), "{command:?}");
+    }
+    for command in ["run", "saturate"] {
+        let refused = try_parse(&[command, "--target", "null"], &env).unwrap_err();
+        assert!(refused.iter().any(|error| error.what.contains("ENGINE_NO_SUCH")), "{refused:?}");
+    }
+}
+
+#[test]
 fn everything_wrong_is_said_at_once() {
     let all =
         errors(&["--target=null", "--rote=5", "--rate", "-5", "--duration=10", "--seed=1", "--seed=2", "--bogus", "x"]);

@@ -21,7 +21,7 @@ pub const KEYS: &[Key] = &[
          producer. Repeatable within one scheme; producers are dealt round robin. --sink is the older name.",
     ),
     key(Load, "rate", Kind::RateOrUnlimited, "R").in_phases().says(
-        "unlimited; hosts other than this one need it",
+        "unlimited; hosts other than this one need it, or --producer-rate",
         "7.5GB/s",
         "Total of all producers together, not of each; shared out exactly. Bytes a second, bits with 'bit', records \
          with 'rec/s'; or unlimited.",

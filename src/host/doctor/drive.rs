@@ -264,13 +264,23 @@ fn write_cache(look: &Look, disk: &Disk) -> Finding {
     Finding::hint_unless(!off, ITEM, mode).of(&disk.name).fix(format!("hdparm -W1 /dev/{}", disk.name))
 }
 
-/// NVMe: each processor has a queue of its own, whose interrupt the kernel binds to it. That is as it should be.
+/// NVMe, and a virtual disk with several queues: each processor has a queue of its own, or one with a few others, whose
+/// interrupt the kernel binds there. That is as it should be.
 fn interrupts(look: &Look, disk: &Disk) -> Finding {
     const ITEM: &str = "drive.irq";
+    let bound = Finding::fine(ITEM, "bound by the kernel to the cores that submit").of(&disk.name);
     if disk.is_nvme() {
-        return Finding::fine(ITEM, "bound by the kernel to the cores that submit").of(&disk.name);
+        return bound;
     }
-    pci::irq(look, ITEM, &disk.name, &disk.pci_folder(look.sysfs), None)
+    let folder = disk.pci_folder(look.sysfs);
+    let finding = pci::irq(look, ITEM, &disk.name, &folder, None);
+    match pci::queues_bound_by_virtio(look.sysfs, &folder) {
+        0 => finding,
+        // It is bound to all processors, and nobody but the kernel may move it.
+        1 => Finding { fix: Vec::new(), ..finding }
+            .fix("another queue of the disk for each vCPU (QEMU: num-queues=N of virtio-blk-pci), or fewer --cores"),
+        _ => bound,
+    }
 }
 
 fn poll_queues(look: &Look) -> Finding {
@@ -308,6 +318,38 @@ mod tests {
         };
         assert_eq!(of("drive.numa"), [("nvme0n1", "node 1, as all of 1")]);
         assert_eq!(of("drive.scheduler"), [("nvme0c3n1", "mq-deadline")]);
+    }
+
+    /// Nobody may write the affinity of an interrupt that the kernel manages (EIO, since Linux 6.12 EPERM).
+    #[test]
+    fn no_advice_is_to_move_interrupts_that_the_kernel_keeps() {
+        let function = "/sys/devices/pci0000:00/0000:00:05.0";
+        for (name, queues, verdict) in
+            [("req.", 4, Verdict::Fine), ("req.", 1, Verdict::Hint), ("vqs", 4, Verdict::Hint)]
+        {
+            let tree = Tree::new(&[
+                ("/sys/block/vda/queue/scheduler", "[none] mq-deadline\n"),
+                (&format!("{function}/virtio2/x"), ""),
+                (&format!("{function}/msi_irqs/39"), "msix\n"),
+                ("/proc/irq/39/virtio2-config/x", ""),
+                ("/proc/irq/39/smp_affinity_list", "0-3\n"),
+                ("/sys/devices/system/cpu/online", "0-3\n"),
+                ("/proc/self/status", "Cpus_allowed_list:\t0-3\n"),
+            ]);
+            let device = tree.sysfs().path("/sys/block/vda/device");
+            std::os::unix::fs::symlink(format!("../../devices{}/virtio2", &function[12..]), device).unwrap();
+            for queue in 0..queues {
+                tree.put(&format!("{function}/msi_irqs/{}", 40 + queue), "msix\n");
+                tree.put(&format!("/proc/irq/{}/virtio2-{name}{queue}/x", 40 + queue), "");
+                tree.put(&format!("/proc/irq/{}/smp_affinity_list", 40 + queue), &format!("{}\n", (queue + 1) % 4));
+            }
+            let scope = Scope { cores: vec![1, 2, 3], ..Scope::default() };
+            let sysfs = tree.sysfs();
+            let found = interrupts(&Look { sysfs: &sysfs, scope: &scope }, &Disk { name: "vda".to_owned() });
+            let moves = found.fix.iter().any(|fix| fix.contains("smp_affinity_list"));
+            assert_eq!((found.verdict, moves), (verdict, name == "vqs"), "{found:?}");
+            assert_eq!(found.fix.is_empty(), verdict == Verdict::Fine, "{found:?}");
+        }
     }
 
     #[test]

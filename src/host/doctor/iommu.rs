@@ -34,8 +34,7 @@ pub fn examine(look: &Look, nics: &[String], disks: &[Disk]) -> Vec<Finding> {
         };
         finding
             .of(names.join(", "))
-            // Without the cores, what an earlier one isolated would be lost.
-            .fix(format!("scripts/tune-host.sh apply --boot --cores {} && reboot", look.cores_list()))
+            // No more than this one argument: tune-host.sh --boot would isolate processors, too, or no longer.
             .fix(boot::add(look.sysfs, boot::passthrough(look.sysfs)))
     };
     modes.into_iter().map(judge).collect()

@@ -63,7 +63,7 @@ pub const ITEMS: &[Item] = &[
     item("cpu.idle_states", "waking from a deep state takes as long as it says; a polling core never enters one", "that time, at low rates with --poll adaptive and on cores that take interrupts", "the kernel's own figure for each state"),
     item("cpu.load", "a thread of the load waits wherever another one runs on its core", "the share that others take, and milliseconds in latencies", DESIGN),
     item("cpu.smt", "two threads of one core share its units", "a busy sibling takes up to half of a core", ESTIMATE),
-    item("cpu.isolation", "other tasks, timers and RCU callbacks interrupt the loop", "the tail only; nohz_full adds 300 ns to each kernel entry on average", "published (cyclictest, PREEMPT_RT)"),
+    item("cpu.isolation", "other tasks, timers and RCU callbacks interrupt the loop; nothing runs on isolated cores afterwards but what is pinned to them, and all else on the host shares the others", "the tail only; nohz_full adds 300 ns to each kernel entry on average", "published (cyclictest, PREEMPT_RT)"),
 ];
 
 /// # Panics

@@ -90,8 +90,13 @@ fn reserves(look: &Look) -> Option<Vec<Reserve>> {
 /// How many the whole host would have to have: whatever its nodes have now, the kernel spreads evenly over them what is
 /// added.
 fn wanted_everywhere(look: &Look, reserves: &[Reserve]) -> u64 {
-    let of_node = |name: String| look.sysfs.number(format!("{NODES}/{name}/{HUGE_PAGES}/nr_hugepages"));
-    // A node without memory counts none.
+    let with_memory = look.sysfs.text(format!("{NODES}/has_memory")).and_then(|list| cpu::parse_list(&list).ok());
+    let of_node = |name: String| {
+        // A node without memory gets none. Before Linux 6.1 it does not count them either.
+        let number = name.strip_prefix("node")?.parse().ok()?;
+        let has_memory = with_memory.as_ref().is_none_or(|nodes| nodes.contains(&number));
+        has_memory.then(|| look.sysfs.number(format!("{NODES}/{name}/{HUGE_PAGES}/nr_hugepages"))).flatten()
+    };
     let mut totals: Vec<_> = look.sysfs.names(NODES).into_iter().filter_map(of_node).collect();
     if totals.is_empty() {
         totals = reserves.iter().map(|one| one.total).collect();
@@ -197,11 +202,12 @@ mod tests {
     #[test]
     fn reserved_pages_count_on_the_nodes_of_the_cores_and_of_2_mib_only() {
         let node = |number: usize| format!("/sys/devices/system/node/node{number}/hugepages/hugepages-2048kB");
-        let judged = |cores: std::ops::Range<usize>, pages: [&str; 2]| {
+        let judged_with = |memory: &str, cores: std::ops::Range<usize>, pages: [&str; 2]| {
             let tree = Tree::new(&[
                 // By default of 1 GiB, and many of them.
                 ("/proc/meminfo", "HugePages_Total: 64\nHugePages_Free: 64\nHugepagesize: 1048576 kB\n"),
                 ("/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
+                ("/sys/devices/system/node/has_memory", memory),
             ]);
             for (number, count) in pages.iter().enumerate() {
                 tree.put(&format!("{}/nr_hugepages", node(number)), count);
@@ -214,6 +220,7 @@ mod tests {
             let sysfs = tree.sysfs();
             reserved(&Look { sysfs: &sysfs, scope: &scope })
         };
+        let judged = |cores: std::ops::Range<usize>, pages: [&str; 2]| judged_with("0-1\n", cores, pages);
         assert_eq!(judged(0..15, ["300", "300"]).verdict, Verdict::Fine);
         assert_eq!(judged(8..24, ["300", "300"]).verdict, Verdict::Fine);
         let short = judged(0..16, ["300", "300"]);
@@ -224,6 +231,9 @@ mod tests {
         // The other node's pages count as well: 1,088 are there, and each node gets half of what is added.
         let uneven = judged(0..16, ["64", "1024"]);
         assert_eq!(uneven.fix, ["scripts/tune-host.sh apply --huge-pages 1600", by_node.as_str()]);
+        // The kernel adds none to a node without memory.
+        let lame = judged_with("0\n", 0..15, ["10", "0"]);
+        assert_eq!(lame.fix[0], "scripts/tune-host.sh apply --huge-pages 300");
         let none = judged(0..2, ["0", "0"]);
         let value = "0 of 0 reserved pages of 2 MiB free on node 0; transparent ones serve";
         assert_eq!((none.verdict, none.value.as_str()), (Verdict::Fine, value));

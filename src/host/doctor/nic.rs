@@ -71,8 +71,20 @@ fn way_out(look: &Look, way: &Way) -> Vec<Finding> {
     if !way.cards.contains(&way.top) {
         found.push(top);
     }
-    found.extend(way.cards.iter().flat_map(|name| card(look, name)));
+    found.extend(way.cards.iter().flat_map(|name| card(look, name)).map(|finding| spared(look, way, finding)));
     found
+}
+
+/// A port of a bond, team or bridge without a link stops nothing while another one has it.
+fn spared(look: &Look, way: &Way, finding: Finding) -> Finding {
+    let is_up = |name: &&String| link(look, name).verdict == Verdict::Fine;
+    let up: Vec<_> = way.cards.iter().filter(is_up).map(String::as_str).collect();
+    if finding.verdict != Verdict::Fatal || up.is_empty() {
+        return finding;
+    }
+    let value = format!("{}; {} carries on over {}", finding.value, way.top, up.join(", "));
+    let worth = format!("what {} has of it: its speed, or that it stands by", way.top);
+    Finding { verdict: Verdict::Hint, value, ..finding }.worth(worth, "follows from how the engine works")
 }
 
 fn missing(look: &Look, name: &str) -> Finding {
@@ -111,7 +123,7 @@ fn card(look: &Look, name: &str) -> Vec<Finding> {
         numa::node(look, "nic.numa", name, &device),
         pci::irq(look, "nic.irq", name, &device, Some(tune(look, name))),
         rings(look, name, &facts),
-        coalescing(name, &facts),
+        coalescing(look, name, &facts),
         offloads(look, name, &facts),
         queues(look, name, &facts),
         xps(look, name),
@@ -152,18 +164,28 @@ fn rings(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
         .fix(format!("ethtool -G {name} tx {tx_max} rx {rx_max}"))
 }
 
-fn coalescing(name: &str, facts: &BTreeMap<String, u64>) -> Finding {
+fn coalescing(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
     const ITEM: &str = "nic.coalescing";
     let Some(us) = facts.get("coalesce.rx_usecs").copied() else {
         return Finding::unknown(ITEM, "the driver does not tell").of(name);
     };
     let adaptive = facts.get("coalesce.adaptive_rx").is_some_and(|on| *on != 0);
+    if us == 0 && !adaptive && is_virtio_without_timer(look, name) {
+        return Finding::unknown(ITEM, "a virtual card without a timer: the host decides").of(name);
+    }
     let value = format!("rx {us} µs{}", if adaptive { ", adaptive" } else { "" });
     // A driver that has one of them only refuses the other.
     Finding::hint_unless(adaptive || (1..=COALESCE_US_MAX).contains(&us), ITEM, value)
         .of(name)
         .fix(format!("ethtool -C {name} adaptive-rx on"))
         .fix(format!("ethtool -C {name} rx-usecs 32"))
+}
+
+/// Then the driver says 0 and refuses everything else (virtio's feature 53, VIRTIO_NET_F_NOTF_COAL).
+fn is_virtio_without_timer(look: &Look, name: &str) -> bool {
+    let text = |file: &str| look.sysfs.text(format!("{}/device/{file}", folder(name))).unwrap_or_default();
+    // A digit for each feature, from 0 on.
+    text("uevent").lines().any(|line| line == "DRIVER=virtio_net") && text("features").as_bytes().get(53) != Some(&b'1')
 }
 
 fn offloads(look: &Look, name: &str, facts: &BTreeMap<String, u64>) -> Finding {
@@ -377,11 +399,43 @@ mod tests {
     }
 
     #[test]
+    fn a_port_without_a_link_is_fatal_only_where_no_other_one_has_it() {
+        let tree = Tree::new(&[("/proc/net/route", "Iface\nbr0 00000000 0 1 0 0 0 00000000 0 0 0\n")]);
+        for (name, on) in [("br0", "bond0"), ("br0", "eth2"), ("bond0", "eth0"), ("bond0", "eth1")] {
+            tree.put(&format!("/sys/class/net/{name}/lower_{on}/x"), "");
+        }
+        let state = |name: &str, state: &str| tree.put(&format!("/sys/class/net/{name}/operstate"), state);
+        for name in ["eth0", "eth1", "eth2"] {
+            tree.put(&format!("/sys/class/net/{name}/device/x"), "");
+            state(name, "down");
+        }
+        state("br0", "up");
+        let links = || -> Vec<_> {
+            let found = judged(&tree, "192.0.2.1", "nic.link").into_iter();
+            found.map(|(name, verdict, fix)| (name, verdict, fix.len())).collect()
+        };
+        let (fine, hint, fatal) = (Verdict::Fine, Verdict::Hint, Verdict::Fatal);
+        let port = |name: &str, verdict| (name.to_owned(), verdict, if verdict == fine { 0 } else { 2 });
+        assert_eq!(links(), [port("br0", fine), port("eth0", fatal), port("eth1", fatal), port("eth2", fatal)]);
+        // The card of another port of the bridge, of which the bond is one.
+        state("eth2", "up");
+        assert_eq!(links(), [port("br0", fine), port("eth0", hint), port("eth1", hint), port("eth2", fine)]);
+        state("br0", "down");
+        assert_eq!(links(), [port("br0", fatal)]);
+    }
+
+    #[test]
     fn a_link_that_is_down_or_interrupts_too_often_is_mended_by_what_can_be_typed() {
         let tree = with_vlan("mlx5_core", "9000", "9000");
         tree.put("/ethtool/eth0", "coalesce.rx_usecs: 0\ncoalesce.adaptive_rx: 0\n");
         let fixes = |item: &str| judged(&tree, "192.0.2.1", item).remove(0).2;
-        assert_eq!(fixes("nic.coalescing"), ["ethtool -C eth0 adaptive-rx on", "ethtool -C eth0 rx-usecs 32"]);
+        let set = ["ethtool -C eth0 adaptive-rx on", "ethtool -C eth0 rx-usecs 32"];
+        assert_eq!(fixes("nic.coalescing"), set);
+        tree.put("/sys/class/net/eth0/device/uevent", "DRIVER=virtio_net\n");
+        for (digit, fix) in [("0", &[][..]), ("1", &set)] {
+            tree.put("/sys/class/net/eth0/device/features", &format!("{}{digit}0000000000\n", "0".repeat(53)));
+            assert_eq!(fixes("nic.coalescing"), fix);
+        }
         tree.put("/sys/class/net/eth0/operstate", "down");
         assert_eq!(fixes("nic.link")[0], "ip link set eth0 up");
     }

@@ -64,6 +64,14 @@ fn queue_irqs(sysfs: &Sysfs, folder: &str) -> Vec<(usize, Vec<usize>)> {
     irqs.into_iter().filter(is_queue).filter_map(takers).collect()
 }
 
+/// The queues of a virtual disk (virtio-blk) with an interrupt of their own, which the kernel then binds by itself and
+/// keeps from everybody: `virtio2-req.0`.
+pub fn queues_bound_by_virtio(sysfs: &Sysfs, folder: &str) -> usize {
+    let irqs = sysfs.names(irqs_folder(sysfs, folder));
+    let handlers = irqs.iter().flat_map(|irq| sysfs.names(format!("/proc/irq/{irq}")));
+    handlers.filter(|name| name.starts_with("virtio") && name.contains("-req.")).count()
+}
+
 /// Where interrupts do not meet the cores.
 fn free_cpus(look: &Look) -> Vec<usize> {
     let mut free = cpu::free(look.sysfs, &usable_cpus(look.sysfs), &look.scope.cores);

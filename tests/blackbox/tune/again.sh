@@ -22,6 +22,55 @@ rings_set_up_anew_are_steered_again() {
     echo 'rings set up anew: queues and interrupts steered again'
 }
 
+# The rule of one card is no reason to take that of another one away.
+cards_have_a_file_each() {
+    local card
+    host_two_sockets "$work/cards"
+    nic ens1f1np1 8 0 140
+    dump "$tree" >"$work/before"
+    for card in ens1f0np0 ens1f1np1; do expect 0 apply --yes --cores 1-30 --nic "$card"; done
+    for card in ens1f0np0 ens1f1np1; do
+        expect 0 check --cores 1-30 --only files --nic "$card"
+        says '0 to change'
+        grep -q "KERNEL==\"$card\"" "$tree/etc/udev/rules.d/91-engine-nic-$card.rules" || fail "the next boot has no rule for $card"
+    done
+    expect 0 revert
+    unchanged 'two cards'
+    echo 'two cards: a rule for each'
+}
+
+# A file with a later name has the last word at each boot; its links lead into the same root.
+what_later_files_set_is_told() {
+    local one link told=(
+        'sets vm.swappiness = 10 at each boot, behind 90-engine.conf, which wants 1'
+        'sets net.core.rmem_max = 212992 at each boot, behind 90-engine.conf, which wants 67108864'
+        'sets net.ipv4.tcp_wmem = 4096 16384 67108864 at each boot, behind 90-engine.conf, which wants 4096 65536 67108864'
+        'sets vm.nr_hugepages = 8 at each boot, behind 91-engine-host.conf, which wants 64'
+    )
+    host_laptop "$work/later"
+    for one in etc/sysctl.d/10-early.conf usr/lib/sysctl.d/99-hidden.conf run/sysctl.d/99-sysctl.conf; do
+        put "$one" 'vm.swappiness = 30'
+    done
+    # The first is overruled by name, the second by /etc, the third goes the same way as ours.
+    ln -s /dev/null "$tree/etc/sysctl.d/99-hidden.conf"
+    put usr/lib/sysctl.d/95-fine.conf 'vm.swappiness=1\n; vm.stat_interval = 1\nvm/stat_interval = 60\n-net.core.wmem_max = 134217728'
+    expect 1 check --huge-pages 64
+    says '/run/sysctl.d/99-sysctl.conf sets vm.swappiness = 30'
+    put etc/sysctl.conf '# hosting\nvm.swappiness=60\nvm/swappiness = 10 \n-net.core.rmem_max =212992\nnet.ipv4.tcp_wmem = 4096\t16384  67108864\nvm.nr_hugepages = 8'
+    for link in ../sysctl.conf /etc/sysctl.conf; do
+        ln -sf "$link" "$tree/etc/sysctl.d/99-sysctl.conf"
+        expect 1 check --huge-pages 64
+        for one in "${told[@]}"; do says "/etc/sysctl.d/99-sysctl.conf $one"; done
+        [ "$(grep -c 'at each boot' "$work/log")" = "${#told[@]}" ] || fail 'more is told than what is lost'
+        expect 1 check --only memory
+        ! grep -q 'at each boot' "$work/log" || fail 'told without a file of ours'
+    done
+    rm "$tree/etc/sysctl.d/99-sysctl.conf" "$tree/run/sysctl.d/99-sysctl.conf"
+    expect 1 check --huge-pages 64
+    ! grep -q 'at each boot' "$work/log" || fail 'told where no later file sets anything'
+    echo 'later files of sysctl.d: told'
+}
+
 # The file and the menu that the boot loader reads are one change; grubby's silence is no reason to forget.
 the_boot_menu_is_part_of_the_change() {
     local words='iommu=pt isolcpus=managed_irq,domain,1-30' boot=(--cores 1-30 --boot)
