@@ -58,7 +58,11 @@ fn delivery(correlation_id: i32) -> Delivery {
 
 impl Scene {
     fn with_in_flight(deliveries: usize, request_timeout_ns: u64) -> Self {
-        let options = Options { in_flight_max: deliveries, request_timeout_ns, ..options() };
+        Self::of(Options { in_flight_max: deliveries, request_timeout_ns, ..options() })
+    }
+
+    fn of(options: Options) -> Self {
+        let (deliveries, request_timeout_ns) = (options.in_flight_max, options.request_timeout_ns);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer_address = listener.local_addr().unwrap();
         let stream = TcpStream::connect(peer_address).unwrap();
@@ -179,6 +183,20 @@ fn silence_that_a_broker_announced_is_no_timeout() {
     let wire = scene.connection.take_wire();
     assert_eq!((wire.throttled_answers, wire.throttled_ms), (3, 500 + 700 + 1));
     assert_eq!(scene.connection.take_wire(), Wire::default());
+}
+
+/// Before Kafka 2.0 (Produce 6) a broker holds its answer back.
+#[test]
+fn what_a_broker_has_waited_for_itself_is_not_waited_for_again() {
+    for (version, waits) in [(5, false), (6, true)] {
+        let mut scene =
+            Scene::of(Options { version, in_flight_max: 2, request_timeout_ns: 100 * MILLISECOND, ..options() });
+        scene.answer((0, 0), 500, 100);
+        let wire = scene.connection.take_wire();
+        assert_eq!((wire.throttled_answers, wire.throttled_ms), (1, 500), "it is told all the same");
+        assert_eq!(scene.connection.may_send(scene.attention.now_ns()), !waits, "version {version}");
+        assert_eq!(scene.is_up_at(201), waits, "version {version}: the other batch is late");
+    }
 }
 
 #[test]
