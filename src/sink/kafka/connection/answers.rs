@@ -58,7 +58,7 @@ impl Connection {
         // Older brokers have held the answer back for as long.
         if options.version >= ANSWERED_AT_ONCE_SINCE {
             let silence_ns = throttle_ms * 1_000_000;
-            self.not_before_ns = self.not_before_ns.max(attention.now_ns() + silence_ns);
+            self.throttled_until_ns = self.throttled_until_ns.max(attention.now_ns() + silence_ns);
             self.silent_until_ns = self.silent_until_ns.max(attention.attended_ns() + silence_ns);
         }
     }
