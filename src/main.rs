@@ -79,6 +79,7 @@ fn receive_connections(plan: &ReceivePlan) -> Result<Exit, Fatal> {
 
 fn verify_sources(args: &VerifyArgs) -> Result<Exit, Fatal> {
     let (console, progress) = (Console::new(LogFormat::Text), Arc::new(ReadProgress::default()));
+    observe::logs::init(&console);
     let (drawn, read) = (console.clone(), progress.clone());
     signals::end_at_once(move |signal| {
         drawn.clear();

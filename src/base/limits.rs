@@ -149,8 +149,11 @@ pub const HTTP_RECORDS_PER_REQUEST_MAX: u64 = 65_536;
 /// What a partition has in flight where nobody says more: batches, and bytes of each.
 pub const KAFKA_IN_FLIGHT_DEFAULT: usize = 5;
 pub const KAFKA_BATCH_BYTES_DEFAULT: u64 = 1_000_000;
-/// A batch must fit into what brokers read at once (`socket.request.max.bytes`).
-pub const KAFKA_BATCH_BYTES_MAX: u64 = 100 << 20;
+/// What brokers read at once (`socket.request.max.bytes`), if nobody has told them otherwise: a longer request ends the
+/// connection without an answer. A batch fits into it with what lies around it.
+pub const KAFKA_REQUEST_BYTES_MAX: u64 = 100 << 20;
+pub const KAFKA_BATCH_BYTES_MAX: u64 = KAFKA_REQUEST_BYTES_MAX - (4 << 10);
+const _: () = assert!(KAFKA_TOPIC_BYTES_MAX + KAFKA_CLIENT_ID_BYTES_MAX + 64 < 4 << 10);
 pub const KAFKA_PARTITIONS_MAX: u64 = 200_000;
 /// Characters of a target's URL, and bytes of all `--http-header` together.
 pub const URL_BYTES_MAX: usize = 4096;
@@ -238,7 +241,7 @@ pub const RECEIVE_FAULT_BYTES: u64 = 1 << 20;
 
 /// With Kafka: bytes of a Produce request (a batch and what lies around it) and of any other one, partitions of one
 /// request, and what is remembered: topics, partitions of one and of all of them, producers of a partition.
-pub const RECEIVE_PRODUCE_BYTES_MAX: usize = KAFKA_BATCH_BYTES_MAX as usize + (64 << 10);
+pub const RECEIVE_PRODUCE_BYTES_MAX: usize = KAFKA_REQUEST_BYTES_MAX as usize + (64 << 10);
 pub const RECEIVE_CONTROL_BYTES_MAX: usize = 1 << 20;
 pub const RECEIVE_BATCHES_MAX: usize = 16_384;
 pub const RECEIVE_TOPICS_MAX: usize = 1024;

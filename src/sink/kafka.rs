@@ -114,7 +114,7 @@ impl KafkaSink {
             let lends = options.lends && options.head_bytes() + setup.block_bytes as usize >= R::LENT_BYTES_MIN;
             for (index, (partition, dialed)) in setup.partitions.into_iter().enumerate() {
                 let area = carver.take_area(ANSWERS_INBOX_BYTES, options.tls);
-                let expires = dialed.expires;
+                let of_link = (dialed.peer_address, dialed.expires);
                 let mut link = Link::open(ring, (lane, index), dialed, area)?;
                 if lends {
                     link.lend(ring, Loan::TakenBack);
@@ -122,7 +122,7 @@ impl KafkaSink {
                 // A broker that closes before anything was sent is noticed at once.
                 link.listen(ring);
                 let heads = carver.take((options.in_flight_max + 1) * options.head_bytes());
-                connections.push(Connection::new(partition, link, expires, heads, &options));
+                connections.push(Connection::new(partition, link, of_link, heads, &options));
             }
             let buffers = (0..BUFFERS).map(|_| carver.take(options.buffer_bytes(setup.block_bytes))).collect();
             let outbox = Outbox::new(options.codec, buffers, setup.block_bytes)?;

@@ -1,6 +1,7 @@
 //! A state that threads share; whoever waits for something in it is woken when it changes.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 pub struct Guarded<T> {
     state: Mutex<T>,
@@ -37,6 +38,18 @@ impl<T> Guarded<T> {
         self.changed.notify_all();
         out
     }
+
+    /// Waits until that time, or until what it looks for is so; whether it is.
+    pub fn wait_until(&self, time: Instant, mut is_so: impl FnMut(&T) -> bool) -> bool {
+        let mut state = self.lock();
+        loop {
+            let left = time.saturating_duration_since(Instant::now());
+            if is_so(&state) || left.is_zero() {
+                return is_so(&state);
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +74,18 @@ mod tests {
             let giver = scope.spawn(|| (0..9).for_each(|_| room.wait(|full| (*full == 0).then(|| *full = 1))));
             (0..9).for_each(|_| room.wait(|full| (*full == 1).then(|| *full = 0)));
             giver.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn who_waits_for_a_time_is_woken_before_it() {
+        let is_over = Guarded::new(false);
+        let (now, far) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(3600));
+        assert!(!is_over.wait_until(now, |is_over| *is_over));
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| is_over.wait_until(far, |is_over| *is_over));
+            is_over.change(|is_over| *is_over = true);
+            assert!(waits.join().unwrap());
         });
     }
 

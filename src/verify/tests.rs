@@ -3,6 +3,7 @@
 mod chunks;
 mod headless;
 mod live;
+mod quota;
 mod removed;
 mod rendered;
 mod rings;

@@ -1,6 +1,8 @@
 //! The syntax of `java.util.Properties` (its `load`) and of JAAS entries, as Kafka's own tools read them.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::str::Chars;
 
 /// One entry; `line` is where it starts, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,15 +169,21 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
     Ok(found)
 }
 
-fn quoted(chars: &mut impl Iterator<Item = char>, quote: char) -> Result<String, String> {
+/// With the escapes of `java.io.StreamTokenizer`, which Kafka reads these texts with.
+fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> Result<String, String> {
     let mut word = String::new();
     while let Some(c) = chars.next() {
         match c {
             c if c == quote => return Ok(word),
             '\\' => word.push(match chars.next() {
-                Some('n') => '\n',
+                Some('a') => '\u{7}',
+                Some('b') => '\u{8}',
                 Some('t') => '\t',
+                Some('n') => '\n',
+                Some('v') => '\u{b}',
+                Some('f') => '\u{c}',
                 Some('r') => '\r',
+                Some(first @ '0'..='7') => octal(first, chars),
                 Some(other) => other,
                 None => break,
             }),
@@ -183,6 +191,17 @@ fn quoted(chars: &mut impl Iterator<Item = char>, quote: char) -> Result<String,
         }
     }
     Err(format!("a text has no closing {quote}"))
+}
+
+/// Up to three digits, the largest of which make 377.
+fn octal(first: char, chars: &mut Peekable<Chars<'_>>) -> char {
+    let digit = |c: char| c as u8 - b'0';
+    let mut code = digit(first);
+    for _ in 0..if first <= '3' { 2 } else { 1 } {
+        let Some(next) = chars.next_if(|c| matches!(c, '0'..='7')) else { break };
+        code = code << 3 | digit(next);
+    }
+    char::from(code)
 }
 
 #[cfg(test)]
@@ -254,5 +273,22 @@ mod tests {
             let why = jaas(text).unwrap_err();
             assert!(why.contains(part), "{text}: {why}");
         }
+    }
+
+    #[test]
+    fn escapes_of_jaas_as_java_reads_them() {
+        for (text, value) in [
+            (r"a\101\b", "aA\u{8}"),
+            (r"caf\351", "café"),
+            (r"\a\t\n\v\f\r", "\u{7}\t\n\u{b}\u{c}\r"),
+            (r"\0\47\477\3778\18", "\0''7ÿ8\u{1}8"),
+            (r"\\1\'\q", r"\1'q"),
+        ] {
+            for quote in ['"', '\''] {
+                let parsed = jaas(&format!("M required p={quote}{text}{quote};")).unwrap();
+                assert_eq!(parsed.options["p"], value, "{text}");
+            }
+        }
+        assert!(jaas(r#"M required p="\1"#).unwrap_err().contains("closing"));
     }
 }

@@ -295,6 +295,8 @@ pub struct FetchedPartition<'a> {
     pub high_watermark: i64,
     /// The earliest offset that is still there; -1: not said.
     pub log_start_offset: i64,
+    /// So long the broker reads nothing more on this connection (KIP-219).
+    pub silence_ms: u32,
     /// Whole record batches, and perhaps the beginning of one more.
     pub records: &'a [u8],
     aborted: &'a [u8],
@@ -308,19 +310,35 @@ impl FetchedPartition<'_> {
     }
 }
 
-/// `Fetch` 4 to 11, of one partition.
+/// From this version of `Fetch` on a broker that throttles answers at once; before, it held back an answer with records.
+const FETCH_ANSWERED_AT_ONCE_SINCE: i16 = 8;
+
+/// `Fetch` 4 to 11, of one partition. A broker of Kafka 2.0 or newer that throttles says nothing about any partition
+/// (`FetchContext.getThrottledResponse`): that is an answer without records, and without a high watermark.
 pub fn fetch<'a>(fields: Fields<'a>, version: i16, topic: &str, partition: i32) -> Parsed<FetchedPartition<'a>> {
     let mut fields = fields;
-    let _throttle_ms = fields.i32("throttle time")?;
+    let throttle_ms = fields.i32("throttle time")?.max(0).cast_unsigned();
+    let empty = |error| FetchedPartition {
+        error,
+        high_watermark: -1,
+        log_start_offset: -1,
+        silence_ms: throttle_ms,
+        records: &[],
+        aborted: &[],
+    };
     if version >= 7 {
         let error = fields.i16("error code")?;
         fields.i32("session")?;
         if error != 0 {
-            let (high_watermark, log_start_offset) = (-1, -1);
-            return Ok(FetchedPartition { error, high_watermark, log_start_offset, records: &[], aborted: &[] });
+            return Ok(empty(error));
         }
     }
-    for _ in 0..fields.elements("number of topics", 6)? {
+    let topics = fields.elements("number of topics", 6)?;
+    if topics == 0 && throttle_ms > 0 {
+        return Ok(empty(0));
+    }
+    let silence_ms = if version >= FETCH_ANSWERED_AT_ONCE_SINCE { throttle_ms } else { 0 };
+    for _ in 0..topics {
         let ours = fields.text("topic")? == topic;
         for _ in 0..fields.elements("number of partitions", 30)? {
             let (id, error) = (fields.i32("partition")?, fields.i16("error code")?);
@@ -333,7 +351,7 @@ pub fn fetch<'a>(fields: Fields<'a>, version: i16, topic: &str, partition: i32) 
             }
             let records = fields.nullable_bytes("records")?;
             if ours && id == partition {
-                return Ok(FetchedPartition { error, high_watermark, log_start_offset, records, aborted });
+                return Ok(FetchedPartition { error, high_watermark, log_start_offset, silence_ms, records, aborted });
             }
         }
     }

@@ -8,7 +8,7 @@ use super::session::{Session, Stream};
 use crate::base::fatal::{Exit, Fatal};
 use crate::connect::peer::address;
 use crate::plan::SaslPlan;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 /// Connects to a host and port, TLS included; waits no longer than is said.
@@ -66,6 +66,20 @@ impl<S: Stream> Cluster<S> {
     pub fn prefer(&mut self, address: &(String, u16)) {
         self.bootstrap.retain(|other| other != address);
         self.bootstrap.insert(0, address.clone());
+    }
+
+    /// Asks this address after all others: those behind it go first.
+    pub fn avoid(&mut self, address: &(String, u16)) {
+        if let Some(at) = self.bootstrap.iter().position(|other| other == address) {
+            self.bootstrap.rotate_left(at + 1);
+        }
+    }
+
+    /// Asks another address from now on.
+    pub fn turn_away(&mut self) {
+        if self.entry.take().is_some() {
+            self.bootstrap.rotate_left(1);
+        }
     }
 
     /// The address behind [`Self::entry`].
@@ -132,24 +146,39 @@ impl<S: Stream> Cluster<S> {
         Err(all_failed(failed))
     }
 
-    /// One request to any broker; on a connection that broke since its last use, once more on a new one.
+    /// One request to any broker; on a connection that broke since its last use, once more on a new one. One that is
+    /// silent, or ends the connection, is asked after all others from then on; as with [`Self::find_entry`], it holds
+    /// them up for a moment only, and has all of its time after them.
     pub fn ask<T>(&mut self, mut request: impl FnMut(&mut Session<S>) -> Result<T, KafkaError>) -> Result<T, Fatal> {
-        for last in [self.entry.is_none(), true] {
-            let (name, session) = self.entry()?;
-            match request(session) {
-                Ok(answer) => return Ok(answer),
-                Err(error) => {
-                    let fatal = error.fatal(name);
-                    if error.breaks_connection() {
-                        self.entry = None;
-                    }
-                    if last || !error.breaks_connection() {
-                        return Err(fatal);
-                    }
+        let (mut is_old, mut failed) = (self.entry.is_some(), Vec::new());
+        let first = if self.bootstrap.len() > 1 { FIRST_PATIENCE } else { Duration::MAX };
+        for patience in [first, Duration::MAX] {
+            let (mut tried, mut is_silent) = (BTreeSet::new(), false);
+            failed.clear();
+            while tried.len() < self.bootstrap.len() {
+                let (name, session) = self.entry()?;
+                if tried.contains(name) {
+                    break;
                 }
+                let error = match session.within(patience, &mut request) {
+                    Err(error) if error.breaks_connection() => error,
+                    other => return other.map_err(|error| error.fatal(name)),
+                };
+                let (name, fatal) = (name.to_owned(), error.fatal(name));
+                if std::mem::take(&mut is_old) && !error.is_silence() {
+                    self.entry = None;
+                    continue;
+                }
+                self.turn_away();
+                is_silent |= error.is_silence();
+                tried.insert(name);
+                failed.push(fatal);
+            }
+            if !is_silent || patience == Duration::MAX {
+                break;
             }
         }
-        Err(all_failed(Vec::new()))
+        Err(all_failed(failed))
     }
 
     /// The session to a broker that metadata named.

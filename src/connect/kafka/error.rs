@@ -52,6 +52,11 @@ impl KafkaError {
         }
     }
 
+    /// Nothing came in time.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Io { error, .. } if error.kind() == io::ErrorKind::TimedOut)
+    }
+
     /// The connection is of no more use.
     pub fn breaks_connection(&self) -> bool {
         !matches!(self, Self::Broker { .. } | Self::Unsupported { .. } | Self::Absent { .. })

@@ -9,6 +9,8 @@ use crate::connect::peer::address;
 use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(100);
+/// So long one broker is believed where the leader that it names is none.
+const BELIEVED: Duration = Duration::from_secs(1);
 
 /// One topic and its leaders.
 pub struct TopicReader<S> {
@@ -42,7 +44,7 @@ impl<S: Stream> TopicReader<S> {
         partition: i32,
         mut request: impl FnMut(&mut Session<S>) -> Result<T, KafkaError>,
     ) -> Result<T, Fatal> {
-        let mut deadline = None;
+        let (mut deadline, mut believed_until) = (None, None);
         loop {
             let fatal = match self.attempt(partition, &mut request) {
                 Ok(answer) => return Ok(answer),
@@ -55,6 +57,11 @@ impl<S: Stream> TopicReader<S> {
                 return Err(fatal);
             }
             std::thread::sleep(PAUSE);
+            // One that is cut off from the others never hears of a new leader.
+            if now >= *believed_until.get_or_insert(now + BELIEVED) {
+                self.cluster.turn_away();
+                believed_until = None;
+            }
             let topic = &self.topic;
             // Where that fails, the view that we have is as good as any, until the deadline.
             if let Ok(view) = self.cluster.ask(|session| session.metadata(topic))

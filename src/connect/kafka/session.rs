@@ -42,6 +42,8 @@ pub struct Session<S> {
     stream: S,
     client_id: StrBytes,
     timeout: Duration,
+    /// No answer is waited for longer than that, whatever the time limits of requests are.
+    patience: Duration,
     versions: Versions,
     correlation: i32,
     request: Vec<u8>,
@@ -58,6 +60,7 @@ impl<S: Stream> Session<S> {
             stream,
             client_id: StrBytes::from_string(client_id.to_owned()),
             timeout,
+            patience: Duration::MAX,
             versions: Versions::default(),
             correlation: 0,
             request: Vec::new(),
@@ -126,6 +129,14 @@ impl<S: Stream> Session<S> {
         self.timeout = timeout;
     }
 
+    /// A request whose answers are waited for no longer than that.
+    pub(super) fn within<T>(&mut self, patience: Duration, mut request: impl FnMut(&mut Self) -> T) -> T {
+        self.patience = patience;
+        let answer = request(self);
+        self.patience = Duration::MAX;
+        answer
+    }
+
     pub(super) fn pick<R: Request>(&self, doing: &'static str, ours: (i16, i16)) -> Result<i16, KafkaError> {
         self.versions.pick(R::KEY, ours).ok_or_else(|| {
             let theirs = match self.versions.range(R::KEY) {
@@ -162,7 +173,7 @@ impl<S: Stream> Session<S> {
         }
         self.correlation = self.correlation.wrapping_add(1);
         self.encode(version, request).map_err(|what| KafkaError::Unsupported { what: format!("{doing}: {what}") })?;
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(self.patience);
         let io = |error| KafkaError::Io { doing, error };
         write_until(&mut self.stream, &self.request, deadline).map_err(io)?;
         let mut size = [0; 4];

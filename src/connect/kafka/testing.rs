@@ -151,14 +151,21 @@ pub fn metadata(topic: &str, partitions: i32, version: i16) -> Vec<u8> {
 
 /// The same with broker 1 at port 9092 of this host.
 pub fn metadata_at(host: &'static str, topic: &str, partitions: i32, version: i16) -> Vec<u8> {
+    metadata_of((1, host, 9092), topic, partitions, version)
+}
+
+/// The same of any leader: id, host and port.
+pub fn metadata_of(leader: (i32, &'static str, u16), topic: &str, partitions: i32, version: i16) -> Vec<u8> {
+    let (id, host, port) = leader;
+    let leader = BrokerId(id);
     let broker = MetadataResponseBroker::default()
-        .with_node_id(BrokerId(1))
+        .with_node_id(leader)
         .with_host(StrBytes::from_static_str(host))
-        .with_port(9092);
+        .with_port(i32::from(port));
     let partition = |id| {
         MetadataResponsePartition::default()
             .with_partition_index(id)
-            .with_leader_id(BrokerId(1))
+            .with_leader_id(leader)
             .with_leader_epoch(7)
             .with_replica_nodes(vec![BrokerId(1), BrokerId(2)])
             .with_isr_nodes(vec![BrokerId(1)])
@@ -169,7 +176,7 @@ pub fn metadata_at(host: &'static str, topic: &str, partitions: i32, version: i1
     let answer = MetadataResponse::default()
         .with_brokers(vec![broker])
         .with_cluster_id(Some(StrBytes::from_static_str("c")))
-        .with_controller_id(BrokerId(1))
+        .with_controller_id(leader)
         .with_topics(vec![topic]);
     body(&answer, version)
 }

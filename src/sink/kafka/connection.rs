@@ -30,6 +30,7 @@ use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::SeedableRng;
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -62,9 +63,13 @@ pub struct Connection {
     pub proven: bool,
     /// Somebody else leads now.
     renew: bool,
+    /// When what was answered with "again" may go again.
     not_before_ns: u64,
-    /// So long a broker that throttles reads nothing, in attended time.
+    /// So long the broker at `peer_address` is left alone, as it asked; on this connection it reads nothing meanwhile, in
+    /// attended time.
+    throttled_until_ns: u64,
     silent_until_ns: u64,
+    peer_address: SocketAddr,
     /// When the broker ends the connection, until the clock of the core is known.
     expires: Option<Instant>,
     /// A new connection is to take its place before that.
@@ -102,7 +107,14 @@ impl OfLane<'_> {
 }
 
 impl Connection {
-    pub fn new(partition: i32, link: Link, expires: Option<Instant>, heads: Range<usize>, options: &Options) -> Self {
+    /// `peer_address` and `expires` are the link's.
+    pub fn new(
+        partition: i32,
+        link: Link,
+        (peer_address, expires): (SocketAddr, Option<Instant>),
+        heads: Range<usize>,
+        options: &Options,
+    ) -> Self {
         let places = options.in_flight_max + 1;
         Self {
             partition,
@@ -121,7 +133,9 @@ impl Connection {
             proven: false,
             renew: false,
             not_before_ns: 0,
+            throttled_until_ns: 0,
             silent_until_ns: 0,
+            peer_address,
             expires,
             replace_at_ns: u64::MAX,
             down_from_ns: u64::MAX,
@@ -151,11 +165,20 @@ impl Connection {
     /// What is sent now goes out now.
     fn may_send(&self, now_ns: u64) -> bool {
         let is_free = self.link.is_up() && self.link.is_idle() && !self.recovering;
-        is_free && now_ns >= self.not_before_ns && !self.is_due(now_ns)
+        is_free && !self.pauses(now_ns) && !self.is_due(now_ns)
     }
 
-    /// Over a new connection.
+    /// Before it sends again it waits, for one of two reasons.
+    fn pauses(&self, now_ns: u64) -> bool {
+        now_ns < self.not_before_ns.max(self.throttled_until_ns)
+    }
+
+    /// Over a new connection, on which nothing is throttled yet; a broker that is the same has still asked for it.
     pub fn reopen<R: NetRing>(&mut self, ring: &mut R, dialed: Dialed) -> io::Result<()> {
+        self.silent_until_ns = 0;
+        if std::mem::replace(&mut self.peer_address, dialed.peer_address) != dialed.peer_address {
+            self.throttled_until_ns = 0;
+        }
         (self.expires, self.replace_at_ns) = (dialed.expires, u64::MAX);
         self.answer.restart();
         self.link.reopen(ring, dialed)?;
@@ -165,7 +188,7 @@ impl Connection {
 
     /// Something here has a time limit.
     pub fn is_busy(&self, now_ns: u64) -> bool {
-        !self.deliveries.is_empty() || !self.link.is_up() || now_ns < self.not_before_ns
+        !self.deliveries.is_empty() || !self.link.is_up() || self.pauses(now_ns)
     }
 
     /// What went over the wire since the last call, and what came back of it.

@@ -12,6 +12,7 @@ use super::cursor::{Cursor, Portion, Tools};
 use super::{Access, label};
 use crate::base::fatal::{Exit, Fatal};
 use crate::base::limits;
+use crate::base::units::format_duration;
 use crate::connect::kafka::{At, KafkaError, Stream, TopicReader};
 use crate::sys::threads::{self, OnPanic};
 use crate::wire::kafka::errors::OFFSET_OUT_OF_RANGE;
@@ -34,6 +35,8 @@ const FACTS_AHEAD_MAX: usize = 1 << 20;
 enum Step {
     Advanced,
     Nothing,
+    /// The broker gives nothing for now, and says for how long.
+    Throttled,
     /// What was to be read is before the log's start or behind its end.
     OutOfRange,
 }
@@ -63,7 +66,8 @@ impl Readers {
             let (inflater, large) = (Inflater::new(limits::VERIFY_PLAIN_BYTES), large.clone());
             let tools = Tools { inflater, large, judge: (access.judge)(), gaps: cleanup.of_gap() };
             let (topic, patience) = (access.topic.to_owned(), access.patience);
-            Reader { leaders, topic, patience, tools, cleanup: cleanup.clone() }.start(shared.clone())
+            let silent_until = Instant::now();
+            Reader { leaders, topic, patience, tools, cleanup: cleanup.clone(), silent_until }.start(shared.clone())
         })?;
         let (threads, hands): (Vec<_>, Vec<_>) = started.into_iter().unzip();
         deal(cursors, &hands);
@@ -112,6 +116,8 @@ struct State {
     wanted: Option<usize>,
     failure: Option<Fatal>,
     is_over: bool,
+    /// That a broker throttles.
+    told_of_quota: bool,
 }
 
 impl State {
@@ -124,7 +130,8 @@ impl State {
 impl Shared {
     fn new(partitions: usize) -> Self {
         let read = (0..partitions).map(|_| VecDeque::new()).collect();
-        let state = State { read, facts: 0, wanted: None, failure: None, is_over: false };
+        let (wanted, failure) = (None, None);
+        let state = State { read, facts: 0, wanted, failure, is_over: false, told_of_quota: false };
         Self { state: Guarded::new(state) }
     }
 
@@ -180,6 +187,8 @@ struct Reader<S> {
     patience: Duration,
     tools: Tools,
     cleanup: Arc<Cleanup>,
+    /// A broker that throttles reads nothing until then. It may be the leader of the next partition, too.
+    silent_until: Instant,
 }
 
 impl<S: Stream + 'static> Reader<S> {
@@ -201,7 +210,7 @@ impl<S: Stream + 'static> Reader<S> {
     fn run(mut self, mut cursors: Hand, shared: &Shared) -> bool {
         while let Some(at) = shared.next(&cursors) {
             let (place, cursor) = &mut cursors[at];
-            match self.advance(cursor) {
+            match self.advance(cursor, shared) {
                 Ok(()) => shared.put(*place, cursor.portion()),
                 Err(fatal) => {
                     shared.fail(failed(fatal));
@@ -213,16 +222,21 @@ impl<S: Stream + 'static> Reader<S> {
     }
 
     /// Reads on in one partition.
-    fn advance(&mut self, cursor: &mut Cursor) -> Result<(), Fatal> {
-        let deadline = Instant::now() + self.patience;
+    fn advance(&mut self, cursor: &mut Cursor, shared: &Shared) -> Result<(), Fatal> {
+        let mut deadline = Instant::now() + self.patience;
         loop {
+            let Some(rested) = self.rest(shared) else { return Ok(()) };
+            deadline += rested;
             let step = self.fetch(cursor)?;
             let is_late = Instant::now() >= deadline;
             match step {
                 Step::Advanced => return Ok(()),
+                Step::Throttled => continue,
                 Step::Nothing if !is_late => continue,
                 Step::Nothing | Step::OutOfRange => {}
             }
+            let Some(rested) = self.rest(shared) else { return Ok(()) };
+            deadline += rested;
             if self.has_moved(cursor)? {
                 return Ok(());
             }
@@ -234,12 +248,36 @@ impl<S: Stream + 'static> Reader<S> {
         }
     }
 
+    /// Leaves a broker that throttles alone for as long as it said, and tells how long that was: none of its time.
+    /// `None`: all is over.
+    fn rest(&self, shared: &Shared) -> Option<Duration> {
+        let began = Instant::now();
+        let silence = self.silent_until.saturating_duration_since(began);
+        if silence.is_zero() {
+            return Some(silence);
+        }
+        if !shared.state.change(|state| std::mem::replace(&mut state.told_of_quota, true)) {
+            tracing::warn!(
+                event = "throttled",
+                "{}: a broker holds this client back by a quota (throttle_time_ms), for {} now\n  mend: \
+                 kafka-configs.sh --alter --add-config consumer_byte_rate=N, or request_percentage=N, for its user or \
+                 client.id",
+                self.topic,
+                format_duration(silence.as_nanos() as u64)
+            );
+        }
+        let is_over = shared.state.wait_until(self.silent_until, |state| state.is_over);
+        (!is_over).then(|| began.elapsed())
+    }
+
     fn fetch(&mut self, cursor: &mut Cursor) -> Result<Step, Fatal> {
-        let Self { leaders, topic, tools, .. } = self;
+        let Self { leaders, topic, tools, silent_until, .. } = self;
         let (id, next) = (cursor.id, cursor.next());
         leaders.ask(id, |session| {
             let fetched = session.fetch(topic, id, next, limits::KAFKA_FETCH_BYTES, FETCH_WAIT)?;
+            *silent_until = Instant::now() + Duration::from_millis(u64::from(fetched.silence_ms));
             match fetched.error {
+                0 if fetched.silence_ms > 0 && fetched.high_watermark < 0 => return Ok(Step::Throttled),
                 0 => {}
                 OFFSET_OUT_OF_RANGE => return Ok(Step::OutOfRange),
                 code => return Err(KafkaError::broker("fetching", code)),

@@ -289,14 +289,15 @@ fn batch_bytes(
             .push(Fatal::usage(what).mend(format!("max.request.size={}, or a smaller --batch-size", bytes.max(least))));
     }
     if bytes > limits::KAFKA_BATCH_BYTES_MAX || least > limits::KAFKA_BATCH_BYTES_MAX {
-        let most = units::format_size(limits::KAFKA_BATCH_BYTES_MAX);
-        let what = match least > limits::KAFKA_BATCH_BYTES_MAX {
-            true => {
-                format!("a record of {} is more than the {most} of a Kafka batch", units::format_size(sizes.max_bytes))
-            }
-            false => format!("--batch-size {bytes} is more than {most}"),
+        let most = limits::KAFKA_BATCH_BYTES_MAX;
+        let whole = units::format_size(limits::KAFKA_REQUEST_BYTES_MAX);
+        let why = format!("more than the {most} B of a batch whose request has the {whole} that Kafka's brokers read");
+        let fatal = match least > most {
+            true => Fatal::usage(format!("a record of {} B needs a batch of {least} B, {why}", sizes.max_bytes))
+                .mend("a smaller --payload-size, or shorter templates"),
+            false => Fatal::usage(format!("--batch-size {bytes}: {why}")).mend(format!("--batch-size={most}")),
         };
-        errors.push(Fatal::usage(what).mend(format!("--payload-size and --batch-size within {most}")));
+        errors.push(fatal);
         return bytes;
     }
     match flag {

@@ -345,6 +345,7 @@ fn kafka_names_what_cannot_be() {
         (&[("batch-size", "4096")], "--batch-size 4096"),
         (&[("batch-size", "1Gi")], "100 MiB"),
         (&[("payload-size", "256Mi")], "100 MiB"),
+        (&[("batch-size", "104857600")], "mend: --batch-size=104853504"),
         (&[("sasl-user", "me")], "--sasl-mechanism"),
         (&[("sasl-mechanism", "PLAIN"), ("sasl-user", "me")], "--sasl-password-file"),
         (&[("sasl-mechanism", "PLAIN"), ("sasl-user", "me"), ("sasl-password-file", "/dev/null")], "not an empty one"),

@@ -182,6 +182,26 @@ fn offsets_and_records() {
 }
 
 #[test]
+fn a_broker_that_throttles_says_nothing_about_a_partition() {
+    for version in 4..=11 {
+        let bytes = body(&FetchResponse::default().with_throttle_time_ms(70), version);
+        let fetched = check(&bytes, |fields| {
+            fetch(fields, version, "t", 4).map(|one| (one.error, one.high_watermark, one.records.len(), one.silence_ms))
+        });
+        assert_eq!(fetched, (0, -1, 0, 70), "version {version}");
+        // Before version 8 what comes with records was waited for by the broker.
+        let partition = PartitionData::default().with_partition_index(4).with_records(Some(vec![9].into()));
+        let topic = FetchableTopicResponse::default().with_topic(topic_name("t")).with_partitions(vec![partition]);
+        let answer = FetchResponse::default().with_throttle_time_ms(70).with_responses(vec![topic]);
+        let bytes = body(&answer, version);
+        let fetched = fetch(Fields::new(&bytes), version, "t", 4).unwrap();
+        assert_eq!((fetched.records, fetched.silence_ms), (&[9][..], if version >= 8 { 70 } else { 0 }));
+        // Without a time to wait it is no answer.
+        assert!(fetch(Fields::new(&body(&FetchResponse::default(), version)), version, "t", 4).is_err());
+    }
+}
+
+#[test]
 fn claimed_lengths_are_not_believed() {
     let huge = [0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff];
     assert!(metadata(Fields::new(&huge), 8, "t").unwrap_err().contains("2147483647"));

@@ -1,5 +1,5 @@
 use super::super::reader::TopicReader;
-use super::super::testing::{self, Fake, Log, Message, client};
+use super::super::testing::{self, Asked, Fake, Log, Message, client};
 use super::*;
 use crate::connect::kafka::At;
 use std::sync::Arc;
@@ -155,4 +155,86 @@ fn an_address_that_nobody_named_is_told_with_who_advertises_it() {
     assert!(fatal.what.starts_with("elsewhere is down (where Kafka at boot:1, down:1 says"), "{fatal}");
     assert!(fatal.mend.as_ref().is_some_and(|mend| mend.contains("advertised.listeners")), "{fatal}");
     assert_eq!(cluster.broker(&broker(3, "down")).map(drop).unwrap_err(), refused("down"));
+}
+
+/// A broker that begins sessions, and does the rest as it is told.
+fn beginning(rest: impl Fn(&Asked) -> Option<Vec<u8>> + Send + 'static) -> Result<Fake, Fatal> {
+    Ok(Fake::new(move |asked| testing::versions(asked).or_else(|| rest(asked))))
+}
+
+#[test]
+fn a_broker_that_does_not_answer_what_it_is_asked_makes_room_for_the_next() {
+    for is_silent in [false, true] {
+        let (dialled, hosts) = channel();
+        let dial: Dial<Fake> = Box::new(move |host, _, _| {
+            dialled.send(host.to_owned()).unwrap();
+            let is_well = host == "two";
+            beginning(move |asked| {
+                if !is_well && is_silent {
+                    let (_sender, nothing) = channel::<()>();
+                    let _timeout = nothing.recv_timeout(FIRST_PATIENCE);
+                }
+                (is_well || is_silent).then(|| testing::metadata("t", 1, asked.version))
+            })
+        });
+        let names = ["one", "two"].map(|name| (name.to_owned(), 9));
+        let mut cluster = Cluster::new(names.to_vec(), client(), dial);
+        assert_eq!(cluster.ask(|session| session.metadata("t")).map(|view| view.partitions.len()).ok(), Some(1));
+        assert_eq!(cluster.answered_last(), Some(&names[1]));
+        assert_eq!(hosts.try_iter().collect::<Vec<_>>(), ["one", "two"]);
+        // Over the connection that there is, and over the next.
+        cluster.ask(|session| session.metadata("t")).unwrap();
+        cluster.entry = None;
+        cluster.ask(|session| session.metadata("t")).unwrap();
+        assert_eq!(hosts.try_iter().collect::<Vec<_>>(), ["two"]);
+    }
+}
+
+#[test]
+fn brokers_that_all_refuse_to_answer_are_all_named() {
+    let dialled = Arc::new(AtomicUsize::new(0));
+    let count = dialled.clone();
+    let dial: Dial<Fake> = Box::new(move |host, _, _| {
+        count.fetch_add(1, Ordering::Relaxed);
+        if host == "down" { Err(refused(host)) } else { beginning(|_| None) }
+    });
+    let names = ["one", "down", "two"].map(|name| (name.to_owned(), 9));
+    let mut cluster = Cluster::new(names.to_vec(), client(), dial);
+    let fatal = cluster.ask(|session| session.metadata("t")).unwrap_err();
+    for name in ["one:9", "two:9"] {
+        assert_eq!(fatal.what.matches(name).count(), 1, "{fatal}");
+    }
+    assert!(dialled.load(Ordering::Relaxed) < 6, "nobody is asked twice");
+}
+
+/// As where it was only slow, when there are others.
+#[test]
+fn a_slow_broker_has_all_of_its_time_after_the_others() {
+    let dial: Dial<Fake> = Box::new(|host, _, _| match host {
+        "slow" => beginning(|asked| {
+            let (_sender, nothing) = channel::<()>();
+            let _timeout = nothing.recv_timeout(FIRST_PATIENCE);
+            Some(testing::metadata("t", 1, asked.version))
+        }),
+        _ => beginning(|_| None),
+    });
+    let names = ["slow", "closes"].map(|name| (name.to_owned(), 9));
+    let mut cluster = Cluster::new(names.to_vec(), client(), dial);
+    assert!(cluster.ask(|session| session.metadata("t")).is_ok());
+    assert_eq!(cluster.answered_last(), Some(&names[0]));
+}
+
+#[test]
+fn a_broker_that_never_hears_of_the_new_leader_is_not_the_only_one_asked() {
+    let mut log = Log { fetch_bytes: 1000, ..Log::default() };
+    log.put(0, &values(3), 1);
+    let dial: Dial<Fake> = Box::new(move |host, _, _| match host {
+        "frozen" => beginning(|asked| Some(testing::metadata_at("gone", "t", 1, asked.version))),
+        "gone" => Err(refused(host)),
+        _ => Ok(Fake::new(log.clone().serve("t"))),
+    });
+    let names = ["frozen", "well"].map(|name| (name.to_owned(), 9092));
+    let cluster = Cluster::new(names.to_vec(), client(), dial);
+    let mut leaders = TopicReader::find(cluster, "t", Duration::from_secs(20)).unwrap();
+    assert_eq!(leaders.ask(0, |session| session.list_offset("t", 0, At::Latest)).ok(), Some(3));
 }

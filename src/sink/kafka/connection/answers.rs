@@ -12,6 +12,9 @@ use crate::sys::ring::NetRing;
 use crate::wire::kafka::errors::{ErrorKind, PERHAPS_APPENDED, UNFORESEEN, broker_error};
 use rand_xoshiro::rand_core::RngCore;
 
+/// From this version of Produce on a broker that throttles answers at once (KIP-219).
+const ANSWERED_AT_ONCE_SINCE: i16 = 6;
+
 impl Connection {
     pub(super) fn read_answers<R: NetRing>(
         &mut self,
@@ -30,11 +33,7 @@ impl Connection {
             let fits = expected.is_some_and(|own| own.correlation_id == told.correlation_id);
             let Some((code, base_offset)) = told.partition.filter(|_| fits) else { return self.nonsense(ring) };
             if told.throttle_time_ms > 0 {
-                let silence_ns = told.throttle_time_ms as u64 * 1_000_000;
-                self.not_before_ns = self.not_before_ns.max(attention.now_ns() + silence_ns);
-                self.silent_until_ns = self.silent_until_ns.max(attention.attended_ns() + silence_ns);
-                self.wire.throttled_answers += 1;
-                self.wire.throttled_ms += told.throttle_time_ms as u64;
+                self.on_throttle(told.throttle_time_ms as u64, options, attention);
             }
             // The broker has read all of what it answers.
             let delivery = &mut self.deliveries[self.answered];
@@ -49,6 +48,19 @@ impl Connection {
         }
         self.tell(done);
         self.recover(ring, OfLane { payload, options, outbox, errors }, attention.now_ns())
+    }
+
+    /// The answer tells of a quota.
+    #[cold]
+    fn on_throttle(&mut self, throttle_ms: u64, options: &Options, attention: Attention) {
+        self.wire.throttled_answers += 1;
+        self.wire.throttled_ms += throttle_ms;
+        // Older brokers have held the answer back for as long.
+        if options.version >= ANSWERED_AT_ONCE_SINCE {
+            let silence_ns = throttle_ms * 1_000_000;
+            self.throttled_until_ns = self.throttled_until_ns.max(attention.now_ns() + silence_ns);
+            self.silent_until_ns = self.silent_until_ns.max(attention.attended_ns() + silence_ns);
+        }
     }
 
     fn nonsense<R: NetRing>(&mut self, ring: &mut R) -> Event {

@@ -58,7 +58,11 @@ fn delivery(correlation_id: i32) -> Delivery {
 
 impl Scene {
     fn with_in_flight(deliveries: usize, request_timeout_ns: u64) -> Self {
-        let options = Options { in_flight_max: deliveries, request_timeout_ns, ..options() };
+        Self::of(Options { in_flight_max: deliveries, request_timeout_ns, ..options() })
+    }
+
+    fn of(options: Options) -> Self {
+        let (deliveries, request_timeout_ns) = (options.in_flight_max, options.request_timeout_ns);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer_address = listener.local_addr().unwrap();
         let stream = TcpStream::connect(peer_address).unwrap();
@@ -69,7 +73,7 @@ impl Scene {
         link.listen(&mut ring);
         let heads_at = Area::bytes(ANSWERS_INBOX_BYTES, false);
         let heads = heads_at..heads_at + (deliveries + 1) * options.head_bytes();
-        let mut connection = Connection::new(0, link, None, heads, &options);
+        let mut connection = Connection::new(0, link, (peer_address, None), heads, &options);
         connection.deliveries.extend((0..deliveries as i32).map(delivery));
         connection.sent = deliveries;
         let starts = Starts::Fixed { length: 4096, count: 1 };
@@ -179,6 +183,49 @@ fn silence_that_a_broker_announced_is_no_timeout() {
     let wire = scene.connection.take_wire();
     assert_eq!((wire.throttled_answers, wire.throttled_ms), (3, 500 + 700 + 1));
     assert_eq!(scene.connection.take_wire(), Wire::default());
+}
+
+/// Before Kafka 2.0 (Produce 6) a broker holds its answer back.
+#[test]
+fn what_a_broker_has_waited_for_itself_is_not_waited_for_again() {
+    for (version, waits) in [(5, false), (6, true)] {
+        let mut scene =
+            Scene::of(Options { version, in_flight_max: 2, request_timeout_ns: 100 * MILLISECOND, ..options() });
+        scene.answer((0, 0), 500, 100);
+        let wire = scene.connection.take_wire();
+        assert_eq!((wire.throttled_answers, wire.throttled_ms), (1, 500), "it is told all the same");
+        assert_eq!(scene.connection.may_send(scene.attention.now_ns()), !waits, "version {version}");
+        assert_eq!(scene.is_up_at(201), waits, "version {version}: the other batch is late");
+    }
+}
+
+#[test]
+fn a_new_leader_is_not_left_alone_for_what_the_old_one_asked() {
+    for is_new in [false, true] {
+        let mut scene = Scene::with_in_flight(2, 100_000 * MILLISECOND);
+        (scene.options.identity, scene.options.retry) = (Some((1, 0)), RETRY);
+        let old = scene.connection.peer_address;
+        scene.answer((0, 0), 20_000, 100);
+        let Scene { ring, connection, attention, .. } = &mut scene;
+        assert!(!connection.may_send(attention.now_ns()) && connection.silent_until_ns > 0);
+        connection.link.break_off(ring, Breakage::Closed);
+        for _ in 0..LOOKS {
+            if connection.link.is_down() {
+                break;
+            }
+            ring.enter(Wait::ForNs(MILLISECOND)).unwrap();
+            while let Some(completion) = ring.completion() {
+                connection.link.complete(ring, completion);
+            }
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(there).unwrap();
+        let peer_address = if is_new { there } else { old };
+        connection.reopen(ring, Dialed { stream, tls: None, peer_address, expires: None }).unwrap();
+        assert_eq!(connection.may_send(attention.now_ns()), is_new);
+        assert_eq!(connection.silent_until_ns, 0, "a new connection is heard");
+    }
 }
 
 #[test]
