@@ -4,6 +4,7 @@ use crate::counters::answers::{BodyRefusal, REFUSED_STATUSES_MAX};
 use crate::counters::broker_errors::Refusal;
 use crate::counters::{CoreState, Snapshot};
 use crate::observe::logs::tests::capture;
+use crate::observe::shared::RunState;
 use crate::observe::testing::{self, SECOND};
 use crate::plan::PhasePlan;
 
@@ -102,9 +103,21 @@ fn an_interval_is_of_the_stage_that_had_most_of_it() {
     };
     let (first, second) = ((Some(1), Some(1_000_000)), (Some(2), Some(5_000_000)));
     assert_eq!([2 * SECOND, 2 * SECOND + SECOND / 4, 3 * SECOND].map(&mut stage), [first, first, second]);
-    let lines = capture(LogFormat::Json, || ticker.log_producers(3 * SECOND, 1.0));
-    let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
-    assert_eq!((&line["event"], &line["phase"]), (&"interval".into(), &2.into()));
+    let shared = ticker.shared.clone();
+    let mut phase = |at_ns| {
+        let lines = capture(LogFormat::Json, || {
+            ticker.look_for_drain(at_ns);
+            ticker.log_producers(at_ns, 1.0);
+        });
+        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(line["event"], "interval");
+        line["phase"].as_u64()
+    };
+    assert_eq!(phase(3 * SECOND), Some(2));
+    shared.live.iter().for_each(|core| core.enter(CoreState::Done));
+    shared.enter(RunState::Joined);
+    assert_eq!(phase(3 * SECOND + SECOND / 2), Some(2), "what came before the drain, told after it");
+    assert_eq!(phase(4 * SECOND + SECOND / 4), None, "the drain itself");
 }
 
 #[test]
