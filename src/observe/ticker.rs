@@ -199,7 +199,8 @@ impl Ticker {
         }
     }
 
-    pub fn stopped(&mut self) {
+    /// `ended_ns`: since the barrier, where a core knows it.
+    pub fn stopped(&mut self, ended_ns: Option<u64>) {
         self.refusals.tell(&self.shared);
         self.tell_quotas();
         let total = self.shared.live_total();
@@ -208,7 +209,7 @@ impl Ticker {
             LogFormat::Json => tracing::info!(
                 event = "stop",
                 run_id = self.shared.plan.run_id,
-                elapsed_seconds = seconds(self.shared.elapsed_ns()),
+                elapsed_seconds = seconds(ended_ns.unwrap_or_else(|| self.shared.elapsed_ns())),
                 records_produced = records,
                 bytes_produced = total.get(Field::BytesProduced),
                 errors,
@@ -223,17 +224,22 @@ impl Ticker {
     }
 
     /// What came after the last whole interval, so that the lines of a log add up to the totals.
-    pub fn last(&mut self) {
+    pub fn last(&mut self, ended_ns: Option<u64>) {
         if self.console.format == LogFormat::Json
             && self.shared.lanes().iter().zip(&self.before).any(|((_, now), before)| now != before)
         {
-            self.tick();
+            // An end that was dated back, since a drain was in vain, may be of an interval that is told.
+            let ended_ns = ended_ns.filter(|ns| *ns > self.before_ns);
+            self.tick_at(ended_ns.unwrap_or_else(|| self.shared.elapsed_ns()));
         }
     }
 
     /// One interval's worth of lines.
     pub fn tick(&mut self) {
-        let elapsed_ns = self.shared.elapsed_ns();
+        self.tick_at(self.shared.elapsed_ns());
+    }
+
+    fn tick_at(&mut self, elapsed_ns: u64) {
         let span = seconds(elapsed_ns.saturating_sub(self.before_ns)).max(1e-9);
         self.before_ns = elapsed_ns;
         self.look_for_drain(elapsed_ns);
