@@ -109,22 +109,31 @@ pub fn printable(text: &str) -> String {
     text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
-/// Bytes to standard error; false: some are lost, since nobody read for as long as this. One that is gone takes all.
-pub fn write_stderr(bytes: &[u8], patience: Duration) -> bool {
+/// How much of what was written got there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    All,
+    /// It ends in the middle: nobody read on.
+    Part,
+    Nothing,
+}
+
+/// Bytes to standard error, for as long as somebody reads within this time. One that is gone takes all.
+pub fn write_stderr(bytes: &[u8], patience: Duration) -> Taken {
     write_within(&mut io::stderr().lock(), bytes, patience)
 }
 
-fn write_within(out: &mut (impl Write + AsFd), bytes: &[u8], patience: Duration) -> bool {
+fn write_within(out: &mut (impl Write + AsFd), bytes: &[u8], patience: Duration) -> Taken {
     let deadline = Instant::now() + patience;
-    for piece in bytes.chunks(PIECE_BYTES) {
+    for (at, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
         if !wait_within(out.as_fd(), deadline) {
-            return false;
+            return if at == 0 { Taken::Nothing } else { Taken::Part };
         }
         if out.write_all(piece).is_err() {
-            return true;
+            return Taken::All;
         }
     }
-    true
+    Taken::All
 }
 
 fn wait_within(out: BorrowedFd<'_>, deadline: Instant) -> bool {
@@ -154,15 +163,15 @@ mod tests {
     fn a_pipe_that_nobody_reads_is_given_up() {
         let (mut reader, mut writer) = io::pipe().unwrap();
         assert_eq!(columns(writer.as_fd()), None, "it is no terminal");
-        assert!(write_within(&mut writer, b"first\n", Duration::ZERO));
+        assert_eq!(write_within(&mut writer, b"first\n", Duration::ZERO), Taken::All);
         let more = vec![b'x'; 4 << 20];
-        assert!(!write_within(&mut writer, &more, Duration::from_millis(10)), "it cannot have taken so much");
-        assert!(!write_within(&mut writer, b"last\n", Duration::ZERO));
+        assert_eq!(write_within(&mut writer, &more, Duration::from_millis(10)), Taken::Part, "it cannot take so much");
+        assert_eq!(write_within(&mut writer, b"last\n", Duration::ZERO), Taken::Nothing);
         let mut bytes = vec![0; 1 << 20];
         let read = reader.read(&mut bytes).unwrap();
         assert!(bytes[..read].starts_with(b"first\n"));
-        assert!(write_within(&mut writer, b"again\n", Duration::ZERO), "it is read again");
+        assert_eq!(write_within(&mut writer, b"again\n", Duration::ZERO), Taken::All, "it is read again");
         drop(reader);
-        assert!(write_within(&mut writer, &more, Duration::from_secs(60)), "who is gone misses nothing");
+        assert_eq!(write_within(&mut writer, &more, Duration::from_secs(60)), Taken::All, "who is gone misses nothing");
     }
 }
