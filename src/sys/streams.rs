@@ -73,8 +73,24 @@ pub fn write_stdout(bytes: &[u8]) -> io::Result<()> {
     if !stdout_is_writable() {
         return Err(io::Error::other("it is closed, or not open for writing"));
     }
-    let mut out = io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush())
+    write_waiting(&mut io::stdout().lock(), bytes)
+}
+
+/// Also to a pipe or terminal that somebody set not to block, which is true of all who share it.
+fn write_waiting(out: &mut (impl Write + AsFd), mut bytes: &[u8]) -> io::Result<()> {
+    loop {
+        let outcome = if bytes.is_empty() { out.flush().map(|()| 0) } else { out.write(bytes) };
+        match outcome {
+            Ok(0) if bytes.is_empty() => return Ok(()),
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(taken) => bytes = &bytes[taken..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                pipe::wait_writable(out.as_fd(), limits::LOG_WRITE_NS_MAX);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Whether standard error takes bytes, now or within this time.
@@ -157,6 +173,43 @@ mod tests {
     #[test]
     fn what_would_steer_a_terminal_is_replaced() {
         assert_eq!(printable("a\u{1b}[2J\u{9b}1A\r\n\u{e4}"), "a\u{fffd}[2J\u{fffd}1A\u{fffd}\n\u{e4}");
+    }
+
+    #[test]
+    fn a_stream_that_does_not_block_is_waited_for() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        // SAFETY: integers in, integer out.
+        let outcome = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_WRONLY | libc::O_NONBLOCK) };
+        assert_eq!(outcome, 0);
+        let sent: Vec<u8> = (0..1 << 20).map(|i: u32| if i % 100 == 99 { b'\n' } else { i as u8 | 0x20 }).collect();
+        let from = sent.clone();
+        let thread = std::thread::spawn(move || {
+            let mut out = Lines(io::LineWriter::new(writer));
+            write_waiting(&mut out, &from).map_err(|error| error.kind())
+        });
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).unwrap();
+        assert_eq!(thread.join().unwrap(), Ok(()));
+        assert!(read == sent, "{} of {} bytes", read.len(), sent.len());
+    }
+
+    /// As the standard library keeps standard output.
+    struct Lines(io::LineWriter<io::PipeWriter>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.flush()
+        }
+    }
+
+    impl AsFd for Lines {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.get_ref().as_fd()
+        }
     }
 
     #[test]
