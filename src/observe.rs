@@ -77,9 +77,13 @@ pub struct Wiring {
     pub outages: Arc<Outages>,
 }
 
+#[derive(Clone, Copy)]
 enum Control {
     Started,
-    Finish,
+    /// `ended_ns`: since the barrier; what is written behind it takes time of its own.
+    Finish {
+        ended_ns: Option<u64>,
+    },
 }
 
 /// A thread of the observer, and how it is spoken to; without its sender it ends.
@@ -188,12 +192,12 @@ impl Observer {
     /// endpoint stays up, with final numbers, until [`Observer::hold`] or the drop.
     pub fn conclude(&mut self, outcome: Outcome) -> Report {
         // In this order: the last lines are of all that was folded.
+        let ended_ns = outcome.ended_ns();
         for (control, thread) in [self.metrics.take(), self.log.take()].into_iter().flatten() {
-            let _ = control.send(Control::Finish);
+            let _ = control.send(Control::Finish { ended_ns });
             // A panic there was told by its alarm; what was folded is still good.
             let _ = thread.join();
         }
-        let ended_ns = outcome.ended_ns().unwrap_or(0);
         let facts = Facts {
             started_at_unix_ns: self.started_at_unix_ns.load(Relaxed),
             host: std::mem::take(&mut self.host),
@@ -202,7 +206,7 @@ impl Observer {
             connections_down: self.shared.outages.down(),
         };
         let (mut report, imbalances) = self.shared.with_aggregate(|all| {
-            all.finish(ended_ns);
+            all.finish(ended_ns.unwrap_or(0));
             (assemble::assemble(&self.shared.plan, all, facts), assemble::imbalances(&self.shared.plan, all))
         });
         for imbalance in imbalances {
@@ -290,15 +294,15 @@ impl LogThread {
                         ticker.started();
                         ticks = crossbeam_channel::tick(interval);
                     }
-                    Ok(Control::Finish) => break true,
+                    Ok(Control::Finish { ended_ns }) => break Some(ended_ns),
                     // The observer was dropped: the run never started.
-                    Err(_) => break false,
+                    Err(_) => break None,
                 },
             }
         };
-        if finished {
-            ticker.last();
-            ticker.stopped();
+        if let Some(ended_ns) = finished {
+            ticker.last(ended_ns);
+            ticker.stopped(ended_ns);
         }
         self.console.clear();
     }

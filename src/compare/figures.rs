@@ -136,11 +136,30 @@ const LATENESS: &[Row] = &[
 ];
 
 /// How far what was produced was from what was asked for, as a share of it; a record of `sampled` mode counts its
-/// weight. A drain and a final fsync are no part of the pacing; several processes have no one time of theirs.
+/// weight. A drain and a final fsync are no part of the pacing; several processes have no one time of theirs. A cycle
+/// of a burst falls due as a whole, so that the time of one that was cut short says nothing of what was asked for.
 fn pacing_error(report: &Report) -> Option<f64> {
     let paced_seconds = report.pacing.paced_seconds.filter(|_| !report.is_merged())?;
     let asked = paced_seconds * report.pacing.target_bytes_per_second?;
-    (asked > 0.0).then(|| report.totals.logical_bytes_produced as f64 / asked - 1.0)
+    let is_cut = report.pacing.planned_seconds.is_none_or(|planned| paced_seconds < planned);
+    if asked <= 0.0 || is_cut && last_mode(report) == Some("burst") {
+        return None;
+    }
+    let produced = report.totals.logical_bytes_produced as f64;
+    // Each producer's first record is due at once: so many may be ahead of the time, wherever that ended.
+    let ahead = if is_cut { report.producers.len() as f64 * mean_record_bytes(report) } else { 0.0 };
+    Some(produced / produced.clamp(asked, asked + ahead) - 1.0)
+}
+
+/// That of the stage in which the pacing ended.
+fn last_mode(report: &Report) -> Option<&str> {
+    let stage = report.phases.last().map(|stage| stage.mode.as_str());
+    stage.or_else(|| report.config.get("mode")?.as_str())
+}
+
+/// With its weight.
+fn mean_record_bytes(report: &Report) -> f64 {
+    report.totals.logical_bytes_produced as f64 / report.totals.records_produced.max(1) as f64
 }
 
 /// What a figure is of, as far as that tells whether it can be void.

@@ -111,6 +111,47 @@ fn drain_and_fsync_are_no_error_of_the_pacing() {
 }
 
 #[test]
+fn a_burst_that_was_cut_short_has_no_error_of_its_pacing() {
+    let error = |change: &dyn Fn(&mut Report)| against(change).json()["figures"]["pacing.error"]["b"].clone();
+    // 100 MB/s in bursts of 500 MB each 5 s, of which two were sent.
+    let cut = |b: &mut Report| {
+        b.config.insert("mode".into(), json!("burst"));
+        (b.pacing.paced_seconds, b.pacing.target_bytes_per_second) = (Some(5.1), Some(1e8));
+        b.totals.logical_bytes_produced = 1_000_000_000;
+    };
+    let planned = |b: &mut Report, seconds| {
+        cut(b);
+        b.pacing.planned_seconds = Some(seconds);
+    };
+    assert_eq!(error(&cut), Value::Null, "--bytes");
+    assert_eq!(error(&|b| planned(b, 30.0)), Value::Null, "a signal");
+    assert!(error(&|b| planned(b, 5.0)).is_f64(), "a whole one had its time");
+    let stages = |b: &mut Report, modes: [&str; 2]| {
+        planned(b, 30.0);
+        b.phases = modes.map(|mode| Phase { mode: mode.into(), ..Phase::default() }).into();
+    };
+    assert_eq!(error(&|b| stages(b, ["steady", "burst"])), Value::Null);
+    assert!(error(&|b| stages(b, ["burst", "steady"])).is_f64(), "the burst was over");
+}
+
+#[test]
+fn the_record_that_is_due_at_once_is_no_error_of_the_pacing() {
+    let error = |planned_seconds, records| {
+        let found = against(|b| {
+            (b.pacing.paced_seconds, b.pacing.planned_seconds) = (Some(9.0), planned_seconds);
+            b.pacing.target_bytes_per_second = Some(100.0);
+            (b.totals.records_produced, b.totals.logical_bytes_produced) = (records, records * 100);
+            b.producers = vec![Producer::default()];
+        });
+        found.json()["figures"]["pacing.error"]["b"].as_f64().unwrap()
+    };
+    assert_eq!(error(None, 10), 0.0, "--records 10, each second one");
+    assert_eq!(error(None, 9), 0.0, "or it ended before the tenth");
+    assert!((error(None, 20) - 1.0).abs() < 1e-12 && (error(None, 6) + 1.0 / 3.0).abs() < 1e-12);
+    assert!(error(Some(9.0), 10) > 0.1, "a time that was planned asks for so many");
+}
+
+#[test]
 fn what_never_came_has_its_row() {
     let text = against(|b| b.latency_seconds.response.p99 = Some(0.003)).text();
     assert_eq!(row(&text, "response p99"), "never 3 ms –");

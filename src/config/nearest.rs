@@ -1,15 +1,16 @@
 //! The name that was meant, where a finger slipped.
 
-/// Slips that are forgiven.
-const SLIPS_MAX: usize = 2;
+/// Slips that are forgiven, in words of so many letters. Of shorter ones nothing is left.
+const FORGIVEN: [(usize, usize); 2] = [(5, 2), (3, 1)];
 /// Names are not longer.
 const CHARS_MAX: usize = 64;
 
 /// The one of `names` that is nearest to what was typed, if any is near.
 pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = names.map(|name| (slips(name, typed), name)).filter(|(slips, _)| *slips <= SLIPS_MAX);
-    let (_, name) = near.min_by_key(|(slips, _)| *slips)?;
-    (typed.chars().count() > SLIPS_MAX).then_some(name)
+    let letters = typed.chars().count();
+    let (_, slips_max) = FORGIVEN.into_iter().find(|(letters_min, _)| letters >= *letters_min)?;
+    let near = names.map(|name| (slips(name, typed), name)).filter(|(slips, _)| *slips <= slips_max);
+    near.min_by_key(|(slips, _)| *slips).map(|(_, name)| name)
 }
 
 /// Letters that are missing, too many, wrong, or in each other's place.
@@ -35,6 +36,7 @@ fn slips(name: &str, typed: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::keys::KEYS;
 
     #[test]
     fn slips_are_counted() {
@@ -60,5 +62,13 @@ mod tests {
         assert_eq!((near("sol"), near("jsno"), near("jason")), (Some("slo"), Some("json"), Some("json")));
         assert_eq!((near("bogus"), near("so"), near("")), (None, None, None));
         assert_eq!(nearest("slo", std::iter::empty()), None);
+    }
+
+    #[test]
+    fn two_slips_in_a_short_word_are_another_word() {
+        let near = |typed| nearest(typed, KEYS.iter().map(|key| key.name));
+        assert_eq!(["tls", "log", "port", "name", "path"].map(near), [None; 5]);
+        assert_eq!((near("sol"), near("rote"), near("sed")), (Some("slo"), Some("rate"), Some("seed")));
+        assert_eq!(near("durtoin"), Some("duration"), "longer ones have both");
     }
 }

@@ -4,12 +4,12 @@ use crate::base::units::format_counted;
 use crate::observe::live_terminal::{LiveTerminal, erases};
 use crate::observe::wrap::broken_between_words;
 use crate::plan::LogFormat;
-use crate::sys::streams;
+use crate::sys::streams::{self, Taken};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tracing::Dispatch;
 use tracing::field::{Field, Visit};
@@ -29,6 +29,8 @@ pub struct Console {
     pub format: LogFormat,
     /// Writes that stderr has not taken, one behind the other.
     lost: AtomicU64,
+    /// The last one that stderr took anything of has no end.
+    is_torn: AtomicBool,
 }
 
 impl Console {
@@ -47,7 +49,7 @@ impl Console {
         // `wide_msg` cuts at the terminal's width, so that a line never wraps whatever is shown.
         let style = ProgressStyle::with_template("{wide_msg}").expect("the template is a constant");
         let live = ProgressBar::with_draw_target(None, target).with_style(style);
-        Arc::new(Self { live, format, lost: AtomicU64::new(0) })
+        Arc::new(Self { live, format, lost: AtomicU64::new(0), is_torn: AtomicBool::new(false) })
     }
 
     pub fn has_live_line(&self) -> bool {
@@ -82,13 +84,21 @@ impl Console {
             self.lost.fetch_add(1, Relaxed);
             return;
         }
-        self.live.suspend(|| {
-            let lost = self.lost.load(Relaxed);
-            let heard = lost == 0 || streams::write_stderr(&self.gap(lost), Duration::ZERO);
-            let taken = heard && streams::write_stderr(text, streams::PATIENCE);
-            let before = if heard { 0 } else { lost };
-            self.lost.store(if taken { 0 } else { before + 1 }, Relaxed);
-        });
+        self.live.suspend(|| self.pass_on(text, streams::write_stderr));
+    }
+
+    /// `write`: to stderr, with so much patience.
+    fn pass_on(&self, text: &[u8], write: impl Fn(&[u8], Duration) -> Taken) {
+        let lost = self.lost.load(Relaxed);
+        // It is short, and taken whole or not at all.
+        let heard = lost == 0 || write(&self.gap(lost), Duration::ZERO) == Taken::All;
+        if !heard {
+            self.lost.store(lost + 1, Relaxed);
+            return;
+        }
+        let taken = write(text, streams::PATIENCE);
+        self.is_torn.store(taken == Taken::Part, Relaxed);
+        self.lost.store(u64::from(taken != Taken::All), Relaxed);
     }
 
     /// The same of text, whose lines break between words on a terminal.
@@ -102,11 +112,12 @@ impl Console {
     /// What stands where lines are missing.
     fn gap(&self, lost: u64) -> Vec<u8> {
         let message = format!("missing here: {}; nobody read standard error", format_counted(lost, "message"));
+        let end = if self.is_torn.load(Relaxed) { "\n" } else { "" };
         let line = match self.format {
-            LogFormat::Text => format!("{message}\n"),
+            LogFormat::Text => format!("{end}{message}\n"),
             LogFormat::Json => {
                 let event = serde_json::json!({"level": "WARN", "event": "lost", "lost": lost, "message": message});
-                format!("{event}\n")
+                format!("{end}{event}\n")
             }
         };
         line.into_bytes()
@@ -276,6 +287,35 @@ pub mod tests {
         assert_eq!(gap(LogFormat::Text, 1), "missing here: 1 message; nobody read standard error\n");
         let line: serde_json::Value = serde_json::from_str(&gap(LogFormat::Json, 7)).unwrap();
         assert_eq!((&line["lost"], &line["level"]), (&7.into(), &"WARN".into()));
+    }
+
+    #[test]
+    fn what_follows_half_a_line_has_a_line_of_its_own() {
+        let console = Console::new(LogFormat::Json);
+        let written = Mutex::new(Vec::new());
+        let pass_on = |text: &str, taken| {
+            console.pass_on(text.as_bytes(), |bytes, _| {
+                let of_text = bytes == text.as_bytes();
+                let taken = if of_text || taken == Taken::Nothing { taken } else { Taken::All };
+                let until = match taken {
+                    Taken::All => bytes.len(),
+                    Taken::Part => bytes.len() / 2,
+                    Taken::Nothing => 0,
+                };
+                written.lock().unwrap().extend_from_slice(&bytes[..until]);
+                taken
+            });
+        };
+        for taken in [Taken::Part, Taken::Nothing, Taken::All, Taken::Nothing, Taken::All] {
+            pass_on("{\"event\":\"start\"}\n", taken);
+        }
+        let bytes = written.into_inner().unwrap();
+        let lines: Vec<_> = std::str::from_utf8(&bytes).unwrap().lines().collect();
+        let json = |line: &&str| serde_json::from_str::<serde_json::Value>(line).ok();
+        let events: Vec<_> =
+            lines.iter().map(|line| json(line).map(|of| (of["event"].clone(), of["lost"].as_u64()))).collect();
+        let (start, lost) = (|| Some(("start".into(), None)), |n| Some(("lost".into(), Some(n))));
+        assert_eq!(events, [None, lost(2), start(), lost(1), start()], "{lines:?}");
     }
 
     #[test]

@@ -93,7 +93,8 @@ pub const METRICS: &[Metric] = &[
     metric(
         "generator_target_rate_bytes_per_second",
         Source::TargetRate,
-        "The rate asked for at this moment in logical bytes per second, 0 for unlimited.",
+        "The rate asked for at this moment in logical bytes per second; 0 for unlimited, and while nothing is asked for: \
+         before the start and from the drain on.",
     ),
     metric(
         "generator_produce_latency_seconds",

@@ -202,7 +202,7 @@ pub fn classic(open_metrics: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counters::Field;
+    use crate::counters::{CoreState, Field};
     use crate::observe::testing::{self, MS, Run};
     use crate::tap::{Checksum, EventEnd, EventFacts, tap};
     use std::io::Write;
@@ -276,6 +276,24 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is missing in {text}");
         }
+    }
+
+    #[test]
+    fn a_rate_of_0_may_be_that_nothing_is_asked_for() {
+        let run = Run::new(1, 1, Some(2000));
+        let asked = |run: &Run| {
+            let text = rendered(run, false);
+            let of = |start| text.lines().find_map(|line| line.strip_prefix(start)).unwrap().to_owned();
+            let name = "generator_target_rate_bytes_per_second";
+            (of(&format!("# HELP {name} ")), of(&format!("{name}{{target=\"null\"}} ")))
+        };
+        assert_eq!(asked(&run).1.parse(), Ok(0.0), "before the start");
+        run.shared.start(run.now_ns());
+        assert_eq!(asked(&run).1.parse(), Ok(2000.0));
+        run.shared.live[0].enter(CoreState::Draining);
+        let (help, drains) = asked(&run);
+        assert_eq!(drains.parse(), Ok(0.0));
+        assert!(help.contains("nothing is asked for: before the start and from the drain on"), "{help}");
     }
 
     #[test]

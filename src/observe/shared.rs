@@ -86,16 +86,18 @@ impl Shared {
         }
     }
 
-    /// The phase in force; `None` before the barrier and from the drain on.
-    pub fn phase_now(&self) -> Option<usize> {
-        self.phase_at(self.elapsed_ns())
+    /// Whether anything is asked for: from the barrier to the drain.
+    pub fn is_paced(&self) -> bool {
+        self.state() == RunState::Running && !self.all_drain()
     }
 
-    /// The one that was in force this long after the barrier.
+    /// The phase in force; `None` before the barrier and from the drain on.
+    pub fn phase_now(&self) -> Option<usize> {
+        self.phase_at(self.elapsed_ns()).filter(|_| self.is_paced())
+    }
+
+    /// The one whose time it is this long after the barrier, whether or not the run got there.
     pub fn phase_at(&self, elapsed_ns: u64) -> Option<usize> {
-        if self.state() != RunState::Running || self.all_drain() {
-            return None;
-        }
         let mut end_ns = 0u64;
         self.plan.phases.iter().position(|phase| {
             end_ns = end_ns.saturating_add(phase.duration_ns);

@@ -199,7 +199,8 @@ impl Ticker {
         }
     }
 
-    pub fn stopped(&mut self) {
+    /// `ended_ns`: since the barrier, where a core knows it.
+    pub fn stopped(&mut self, ended_ns: Option<u64>) {
         self.refusals.tell(&self.shared);
         self.tell_quotas();
         let total = self.shared.live_total();
@@ -208,7 +209,7 @@ impl Ticker {
             LogFormat::Json => tracing::info!(
                 event = "stop",
                 run_id = self.shared.plan.run_id,
-                elapsed_seconds = seconds(self.shared.elapsed_ns()),
+                elapsed_seconds = seconds(ended_ns.unwrap_or_else(|| self.shared.elapsed_ns())),
                 records_produced = records,
                 bytes_produced = total.get(Field::BytesProduced),
                 errors,
@@ -223,19 +224,25 @@ impl Ticker {
     }
 
     /// What came after the last whole interval, so that the lines of a log add up to the totals.
-    pub fn last(&mut self) {
+    pub fn last(&mut self, ended_ns: Option<u64>) {
         if self.console.format == LogFormat::Json
             && self.shared.lanes().iter().zip(&self.before).any(|((_, now), before)| now != before)
         {
-            self.tick();
+            // An end that was dated back, since a drain was in vain, may be of an interval that is told.
+            let ended_ns = ended_ns.filter(|ns| *ns > self.before_ns);
+            self.tick_at(ended_ns.unwrap_or_else(|| self.shared.elapsed_ns()));
         }
     }
 
     /// One interval's worth of lines.
     pub fn tick(&mut self) {
-        let elapsed_ns = self.shared.elapsed_ns();
+        self.tick_at(self.shared.elapsed_ns());
+    }
+
+    fn tick_at(&mut self, elapsed_ns: u64) {
         let span = seconds(elapsed_ns.saturating_sub(self.before_ns)).max(1e-9);
         self.before_ns = elapsed_ns;
+        self.look_for_drain(elapsed_ns);
         self.refusals.tell(&self.shared);
         self.tell_quotas();
         match self.console.format {
@@ -308,13 +315,15 @@ impl Ticker {
             (all.warm_total(), all.measured_total())
         });
         let response_p99 = recent.take_p99();
-        let (progress, left) = if self.shared.all_drain() {
-            (Some(DRAINING), self.drain_left(elapsed_ns))
-        } else {
-            let warms_up = elapsed_ns < self.warmup_ns;
-            (warms_up.then_some("warm-up"), self.left(elapsed_ns, &total, &measured, advances))
+        let (progress, left) = match self.look_for_drain(elapsed_ns) {
+            Some(from_ns) => (Some(DRAINING), self.drain_left(from_ns, elapsed_ns)),
+            None => {
+                let warms_up = elapsed_ns < self.warmup_ns;
+                (warms_up.then_some("warm-up"), self.left(elapsed_ns, &total, &measured, advances))
+            }
         };
-        let at = self.phase_of(elapsed_ns, span);
+        // A drain is of no stage, whatever came before it.
+        let at = self.phase_of(elapsed_ns, span).filter(|_| self.shared.is_paced());
         let phase = at.map(|at| &self.shared.plan.phases[at]);
         // Of the same reading as the rate now, which it would contradict if it were of less time.
         let measured_seconds = seconds(elapsed_ns.saturating_sub(self.warmup_ns));
@@ -333,14 +342,24 @@ impl Ticker {
         }
     }
 
-    /// The phase of which most of an interval was that ends now: its figures are those of that one.
+    /// The phase of which most of an interval was that ends now: its figures are those of that one. `None`: the drain had
+    /// been seen by then.
     fn phase_of(&self, elapsed_ns: u64, span_seconds: f64) -> Option<usize> {
-        self.shared.phase_at(elapsed_ns.saturating_sub((span_seconds * 0.5e9) as u64))
+        let middle_ns = elapsed_ns.saturating_sub((span_seconds * 0.5e9) as u64);
+        let is_before_drain = self.drains_from_ns.is_none_or(|from_ns| middle_ns < from_ns);
+        self.shared.phase_at(middle_ns).filter(|_| is_before_drain)
+    }
+
+    /// Since when all cores drain, as far as anybody looked.
+    fn look_for_drain(&mut self, elapsed_ns: u64) -> Option<u64> {
+        if self.drains_from_ns.is_none() && self.shared.all_drain() {
+            self.drains_from_ns = Some(elapsed_ns);
+        }
+        self.drains_from_ns
     }
 
     /// Until the last core gives up on what is not answered; past it, as in a final fsync, there is no end.
-    fn drain_left(&mut self, elapsed_ns: u64) -> Left {
-        let from_ns = *self.drains_from_ns.get_or_insert(elapsed_ns);
+    fn drain_left(&self, from_ns: u64, elapsed_ns: u64) -> Left {
         let end_ns = from_ns.saturating_add(self.shared.plan.drain_timeout_ns);
         match end_ns.saturating_sub(elapsed_ns) {
             0 => Left::Endless,

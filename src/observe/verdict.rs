@@ -373,10 +373,13 @@ pub fn records_refused(errors: &BTreeMap<String, u64>) -> u64 {
     refusals.filter_map(|(kind, _)| errors.get(*kind).copied()).fold(0, u64::saturating_add)
 }
 
-/// The statuses of a producer's refusals: of the first, which may be of the warm-up, and of those counted by status.
+/// The statuses of a producer's refusals: those counted by status or, where nobody counted, the first, which may be of
+/// the warm-up.
 pub fn refused_with(first: Option<u16>, answers: Option<&BTreeMap<u16, u64>>) -> BTreeSet<u16> {
-    let counted = answers.into_iter().flat_map(BTreeMap::keys).copied().filter(|status| is_refusal(*status));
-    first.into_iter().chain(counted).collect()
+    match answers {
+        Some(answers) => answers.keys().copied().filter(|status| is_refusal(*status)).collect(),
+        None => first.into_iter().collect(),
+    }
 }
 
 /// What the target said no to, in one run or in several; `statuses`: with what (HTTP); `totals` has brokers' errors, and

@@ -73,8 +73,24 @@ pub fn write_stdout(bytes: &[u8]) -> io::Result<()> {
     if !stdout_is_writable() {
         return Err(io::Error::other("it is closed, or not open for writing"));
     }
-    let mut out = io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush())
+    write_waiting(&mut io::stdout().lock(), bytes)
+}
+
+/// Also to a pipe or terminal that somebody set not to block, which is true of all who share it.
+fn write_waiting(out: &mut (impl Write + AsFd), mut bytes: &[u8]) -> io::Result<()> {
+    loop {
+        let outcome = if bytes.is_empty() { out.flush().map(|()| 0) } else { out.write(bytes) };
+        match outcome {
+            Ok(0) if bytes.is_empty() => return Ok(()),
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(taken) => bytes = &bytes[taken..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                pipe::wait_writable(out.as_fd(), limits::LOG_WRITE_NS_MAX);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Whether standard error takes bytes, now or within this time.
@@ -109,22 +125,31 @@ pub fn printable(text: &str) -> String {
     text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
-/// Bytes to standard error; false: some are lost, since nobody read for as long as this. One that is gone takes all.
-pub fn write_stderr(bytes: &[u8], patience: Duration) -> bool {
+/// How much of what was written got there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    All,
+    /// It ends in the middle: nobody read on.
+    Part,
+    Nothing,
+}
+
+/// Bytes to standard error, for as long as somebody reads within this time. One that is gone takes all.
+pub fn write_stderr(bytes: &[u8], patience: Duration) -> Taken {
     write_within(&mut io::stderr().lock(), bytes, patience)
 }
 
-fn write_within(out: &mut (impl Write + AsFd), bytes: &[u8], patience: Duration) -> bool {
+fn write_within(out: &mut (impl Write + AsFd), bytes: &[u8], patience: Duration) -> Taken {
     let deadline = Instant::now() + patience;
-    for piece in bytes.chunks(PIECE_BYTES) {
+    for (at, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
         if !wait_within(out.as_fd(), deadline) {
-            return false;
+            return if at == 0 { Taken::Nothing } else { Taken::Part };
         }
         if out.write_all(piece).is_err() {
-            return true;
+            return Taken::All;
         }
     }
-    true
+    Taken::All
 }
 
 fn wait_within(out: BorrowedFd<'_>, deadline: Instant) -> bool {
@@ -151,18 +176,55 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_does_not_block_is_waited_for() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        // SAFETY: integers in, integer out.
+        let outcome = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_WRONLY | libc::O_NONBLOCK) };
+        assert_eq!(outcome, 0);
+        let sent: Vec<u8> = (0..1 << 20).map(|i: u32| if i % 100 == 99 { b'\n' } else { i as u8 | 0x20 }).collect();
+        let from = sent.clone();
+        let thread = std::thread::spawn(move || {
+            let mut out = Lines(io::LineWriter::new(writer));
+            write_waiting(&mut out, &from).map_err(|error| error.kind())
+        });
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).unwrap();
+        assert_eq!(thread.join().unwrap(), Ok(()));
+        assert!(read == sent, "{} of {} bytes", read.len(), sent.len());
+    }
+
+    /// As the standard library keeps standard output.
+    struct Lines(io::LineWriter<io::PipeWriter>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.flush()
+        }
+    }
+
+    impl AsFd for Lines {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.get_ref().as_fd()
+        }
+    }
+
+    #[test]
     fn a_pipe_that_nobody_reads_is_given_up() {
         let (mut reader, mut writer) = io::pipe().unwrap();
         assert_eq!(columns(writer.as_fd()), None, "it is no terminal");
-        assert!(write_within(&mut writer, b"first\n", Duration::ZERO));
+        assert_eq!(write_within(&mut writer, b"first\n", Duration::ZERO), Taken::All);
         let more = vec![b'x'; 4 << 20];
-        assert!(!write_within(&mut writer, &more, Duration::from_millis(10)), "it cannot have taken so much");
-        assert!(!write_within(&mut writer, b"last\n", Duration::ZERO));
+        assert_eq!(write_within(&mut writer, &more, Duration::from_millis(10)), Taken::Part, "it cannot take so much");
+        assert_eq!(write_within(&mut writer, b"last\n", Duration::ZERO), Taken::Nothing);
         let mut bytes = vec![0; 1 << 20];
         let read = reader.read(&mut bytes).unwrap();
         assert!(bytes[..read].starts_with(b"first\n"));
-        assert!(write_within(&mut writer, b"again\n", Duration::ZERO), "it is read again");
+        assert_eq!(write_within(&mut writer, b"again\n", Duration::ZERO), Taken::All, "it is read again");
         drop(reader);
-        assert!(write_within(&mut writer, &more, Duration::from_secs(60)), "who is gone misses nothing");
+        assert_eq!(write_within(&mut writer, &more, Duration::from_secs(60)), Taken::All, "who is gone misses nothing");
     }
 }

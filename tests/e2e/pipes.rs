@@ -59,7 +59,11 @@ fn a_closed_stream_is_not_dev_null() {
         assert_eq!(ended.code(), 3, "{words}: {ended}");
         ended.says(&["stdout: standard output is closed, or not open for writing", "mend:"]);
     }
-    for words in ["--target null --records 10 --report -", "verify --json -", "schema report"] {
+    let ended = run("--target null --duration 30s --log-format json --report - >&-");
+    assert_eq!(ended.code(), 3, "before it starts, not after 30 s: {ended}");
+    ended.says(&["--report: standard output is closed, or not open for writing", "mend: "]);
+    assert!(!ended.stderr.contains("\"event\":\"start\""), "{ended}");
+    for words in ["verify --json -", "schema report"] {
         let ended = run(&format!("{words} >&- < /dev/null"));
         assert_eq!(ended.code(), 1, "{words}: {ended}");
         ended.says(&["it is closed, or not open for writing", "mend:"]);

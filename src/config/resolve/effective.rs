@@ -137,7 +137,7 @@ fn network_value(name: &str, parts: &Parts) -> Option<Value> {
     let group = crate::config::keys::find(name)?.group;
     let known = matches!(group, Group::Network | Group::Http | Group::Kafka) || name == "linger";
     let first = parts.remotes.first();
-    let duration = |ns: u64| json!(units::format_duration(ns).replace(' ', ""));
+    let duration = |ns: u64| json!(exact_duration(ns));
     match (name, first) {
         ("linger", _) => return Some(duration(parts.linger_ns)),
         ("queue-depth", Some(TargetPlan::Kafka(kafka))) => return Some(json!(kafka.in_flight_max)),
@@ -158,6 +158,17 @@ fn network_value(name: &str, parts: &Parts) -> Option<Value> {
         _ => Value::Null,
     };
     known.then_some(value)
+}
+
+/// As people read it, where that is all of it.
+fn exact_duration(ns: u64) -> String {
+    let read = units::format_duration(ns).replace(' ', "");
+    if units::parse_duration_ns(&read) == Ok(ns) {
+        return read;
+    }
+    let of_unit =
+        |&(unit_ns, unit): &(u64, &str)| ns.is_multiple_of(unit_ns).then(|| format!("{}{unit}", ns / unit_ns));
+    [(1_000_000, "ms"), (1_000, "us")].iter().find_map(of_unit).unwrap_or_else(|| format!("{ns}ns"))
 }
 
 /// A default that the table states as a value rather than in words.

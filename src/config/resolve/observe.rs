@@ -28,9 +28,10 @@ pub fn resolve(
         let text = settings.one("report").map_or("-", |given| given.text.as_str());
         let what = format!("--report {text} would end up in the middle of the records on standard output");
         errors.push(Fatal::usage(what).mend("--report=report.json"));
+    } else if let Some(report) = &wanted.report {
+        check_report(report, errors);
     }
     if let Some(ReportTarget::File(path)) = &wanted.report {
-        check_place("report", path, "report.json", errors);
         reject_input("report", path, settings, errors);
     }
     if let Some(path) = &wanted.html {
@@ -114,10 +115,19 @@ fn replaces(result: &Path, input: &Path) -> bool {
 /// Where `--report` leads, of which it is known now whether it can be written.
 pub fn checked_report_target(text: &str, errors: &mut Vec<Fatal>) -> ReportTarget {
     let to = report_target(text);
-    if let ReportTarget::File(path) = &to {
-        check_place("report", path, "report.json", errors);
-    }
+    check_report(&to, errors);
     to
+}
+
+fn check_report(to: &ReportTarget, errors: &mut Vec<Fatal>) {
+    match to {
+        ReportTarget::File(path) => check_place("report", path, "report.json", errors),
+        ReportTarget::Stdout if sys::streams::stdout_is_writable() => {}
+        ReportTarget::Stdout => {
+            let what = "--report: standard output is closed, or not open for writing";
+            errors.push(Fatal::host(what).mend("--report=report.json"));
+        }
+    }
 }
 
 /// After the run it would be too late to hear that its report has no place.

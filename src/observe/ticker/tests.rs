@@ -4,6 +4,7 @@ use crate::counters::answers::{BodyRefusal, REFUSED_STATUSES_MAX};
 use crate::counters::broker_errors::Refusal;
 use crate::counters::{CoreState, Snapshot};
 use crate::observe::logs::tests::capture;
+use crate::observe::shared::RunState;
 use crate::observe::testing::{self, SECOND};
 use crate::plan::PhasePlan;
 
@@ -102,9 +103,21 @@ fn an_interval_is_of_the_stage_that_had_most_of_it() {
     };
     let (first, second) = ((Some(1), Some(1_000_000)), (Some(2), Some(5_000_000)));
     assert_eq!([2 * SECOND, 2 * SECOND + SECOND / 4, 3 * SECOND].map(&mut stage), [first, first, second]);
-    let lines = capture(LogFormat::Json, || ticker.log_producers(3 * SECOND, 1.0));
-    let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
-    assert_eq!((&line["event"], &line["phase"]), (&"interval".into(), &2.into()));
+    let shared = ticker.shared.clone();
+    let mut phase = |at_ns| {
+        let lines = capture(LogFormat::Json, || {
+            ticker.look_for_drain(at_ns);
+            ticker.log_producers(at_ns, 1.0);
+        });
+        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(line["event"], "interval");
+        line["phase"].as_u64()
+    };
+    assert_eq!(phase(3 * SECOND), Some(2));
+    shared.live.iter().for_each(|core| core.enter(CoreState::Done));
+    shared.enter(RunState::Joined);
+    assert_eq!(phase(3 * SECOND + SECOND / 2), Some(2), "what came before the drain, told after it");
+    assert_eq!(phase(4 * SECOND + SECOND / 4), None, "the drain itself");
 }
 
 #[test]
@@ -188,10 +201,31 @@ fn json_has_one_line_for_each_producer_with_its_own_numbers() {
     let again = capture(LogFormat::Json, || ticker.tick());
     let first: serde_json::Value = serde_json::from_str(&again[0]).unwrap();
     assert_eq!(first["records"], 0, "an interval counts its own records");
-    assert_eq!(capture(LogFormat::Json, || ticker.last()), Vec::<String>::new(), "nothing came after it");
+    assert_eq!(capture(LogFormat::Json, || ticker.last(None)), Vec::<String>::new(), "nothing came after it");
     run.publish(0, 0, &[(Field::RecordsProduced, 12)]);
-    let rest: serde_json::Value = serde_json::from_str(&capture(LogFormat::Json, || ticker.last())[0]).unwrap();
+    let rest: serde_json::Value = serde_json::from_str(&capture(LogFormat::Json, || ticker.last(None))[0]).unwrap();
     assert_eq!(rest["records"], 5, "the lines of a log add up");
+}
+
+#[test]
+fn the_time_that_closing_the_books_took_is_no_part_of_the_run() {
+    let mut run = testing::Run::new(1, 1, Some(1_000_000));
+    run.age(60 * SECOND);
+    run.shared.start(run.now_ns() - 15 * SECOND);
+    run.publish(0, 0, &[(Field::LogicalBytesProduced, 1000)]);
+    let mut ticker = Ticker::new(run.shared.clone(), Console::new(LogFormat::Json));
+    let lines = capture(LogFormat::Json, || {
+        ticker.last(Some(10 * SECOND));
+        ticker.stopped(Some(10 * SECOND));
+    });
+    let lines: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [interval, stop] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!((&stop["event"], &stop["elapsed_seconds"]), (&"stop".into(), &10.0.into()));
+    assert_eq!((&interval["elapsed_seconds"], &interval["rate_bytes_per_second"]), (&10.0.into(), &100.0.into()));
+    run.publish(0, 0, &[(Field::RecordsFailed, 1)]);
+    let late = capture(LogFormat::Json, || ticker.last(Some(9 * SECOND)));
+    let late: serde_json::Value = serde_json::from_str(&late[0]).unwrap();
+    assert!(late["elapsed_seconds"].as_f64().unwrap() >= 15.0, "dated back behind an interval: {late}");
 }
 
 #[test]
@@ -206,7 +240,7 @@ fn a_refusal_is_told_once_for_each_target_and_status() {
     assert!(told[0].contains("WARN") && told[0].contains("null: first refused answer: 404 Not Found"), "{told:?}");
     assert!(told[1].contains("null2: first refused answer: 503 Service Unavailable"), "{told:?}");
     run.shared.live[1].lanes[1].publish_refused(&[401]);
-    let lines = capture(LogFormat::Json, || ticker.stopped());
+    let lines = capture(LogFormat::Json, || ticker.stopped(None));
     let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
     assert_eq!((&line["event"], &line["status"], &line["target"]), (&"refused".into(), &401.into(), &"null2".into()));
     assert_eq!(lines.len(), 2, "and that the run stopped: {lines:?}");

@@ -75,6 +75,18 @@ fn attempts_are_counted_where_a_property_counts_them() {
 }
 
 #[test]
+fn times_that_properties_set_are_shown_to_the_last_digit() {
+    let kafka = ("target", "kafka://localhost/t");
+    let set = plan(&[kafka, ("kafka-property", "request.timeout.ms=45678"), ("kafka-property", "linger.ms=12345")]);
+    let shown = |key: &str| set.effective_config[key].as_str().unwrap().to_owned();
+    let ns = |key: &str| crate::base::units::parse_duration_ns(&shown(key));
+    assert_eq!(ns("request_timeout"), Ok(45_678_000_000), "{}", shown("request_timeout"));
+    assert_eq!(ns("linger"), Ok(12_345_000_000), "{}", shown("linger"));
+    let round = plan(&[kafka, ("kafka-property", "request.timeout.ms=45500")]);
+    assert_eq!(round.effective_config["request_timeout"], "45.5s");
+}
+
+#[test]
 fn rskafka_has_one_request_in_flight() {
     let made = plan(&[("target", "kafka://localhost/t"), ("kafka-client", "rskafka"), ("idempotent", "off")]);
     let json = plan_to_json(&made);
