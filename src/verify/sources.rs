@@ -237,7 +237,8 @@ impl Resolver<'_> {
         let manifest = match named {
             // That of a device may lie anywhere.
             Some(manifest) if Path::new(&manifest.data_file) == data => Ok(Some(manifest)),
-            _ => Manifest::find(data),
+            // Its name may be another one than that of the data.
+            named => Manifest::find(data).map(|found| found.or(named)),
         };
         let manifest = manifest.unwrap_or_else(|error| {
             let beside = data.with_extension("json");
@@ -250,6 +251,10 @@ impl Resolver<'_> {
             self.findings.add(Finding { source, ..Finding::new(Kind::Malformed, what) });
             None
         });
+        if let Some(manifest) = manifest.as_ref().filter(|manifest| !manifest.speaks_of(data)) {
+            let what = format!("its manifest speaks of {}, which is not there", manifest.data_file);
+            self.findings.explain(format!("{label}: {what}: taken for that of a file that was renamed"));
+        }
         let rotated = self.rotated(data, manifest.as_ref()).map_err(|error| missing(data, &error))?;
         let active = [Some(data.to_owned()), next_of(data, manifest.as_ref())];
         let files = self.claim(rotated, active.into_iter().flatten())?;

@@ -84,6 +84,42 @@ fn json_of_others_is_no_manifest_and_what_is_left_of_ours_is_a_damaged_one() {
 }
 
 #[test]
+fn a_manifest_that_was_renamed_with_its_data_still_judges_them() {
+    let data = records(0..10).concat();
+    let facts = manifest(Layout::Append, data.len() as u64, 0, 10);
+    let facts = Manifest { data_file: "payloads.0.bin".to_owned(), ..facts };
+    let store = Store::new(&data, None);
+    std::fs::remove_file(store.path("payloads.0.bin")).unwrap();
+    facts.write(&store.path("night.json")).unwrap();
+    let of = |named: &str| verify(&VerifyArgs { sources: vec![text(&store.path(named))], ..store.args() }).unwrap();
+    for name in ["night.bin", "night.dat"] {
+        for named in ["", "night.json", name] {
+            store.add(name, &records(0..7).concat());
+            let findings = of(named);
+            assert_eq!(only(&findings, Kind::Gap).first_sequence, Some(7), "{name}, {named}");
+            assert_eq!(findings.counted(), "1 gap, 1 truncated", "{name}, {named}");
+            store.add(name, &data);
+            let findings = of(named);
+            assert_clean(&findings, 10);
+            let [line] = &findings.explained[..] else { panic!("{:?}", findings.explained) };
+            assert!(
+                line.contains(&format!("{name}: its manifest speaks of payloads.0.bin, which is not there")),
+                "{line}"
+            );
+        }
+        // One of a file that is there is not that of another one.
+        store.add("payloads.0.bin", &data);
+        assert!(of(name).summary().contains("no manifest, starts at sequence 0"), "{name}");
+        // Renamed without its data, it leads there.
+        std::fs::remove_file(store.path(name)).unwrap();
+        assert!(!of("").summary().contains("no manifest"), "{name}");
+        store.add("payloads.0.bin", &records(0..7).concat());
+        assert_eq!(of("").counted(), "1 gap, 1 truncated", "{name}");
+        std::fs::remove_file(store.path("payloads.0.bin")).unwrap();
+    }
+}
+
+#[test]
 fn a_manifest_that_leads_nowhere_ends_nothing() {
     let store = Store::new(&records(0..5).concat(), None);
     let mut facts = manifest(Layout::Append, 100, 0, 5);
