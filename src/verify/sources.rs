@@ -327,24 +327,21 @@ fn next_of(data: &Path, manifest: Option<&Manifest>) -> Option<PathBuf> {
 /// The data file that a rotated one in a folder of ours was once.
 fn active_of(rotated: &Path) -> Option<PathBuf> {
     let (stem, suffix) = rotated.file_name()?.to_str()?.split_once(".bin.")?;
-    is_timestamp(suffix).then(|| rotated.with_file_name(format!("{stem}.bin")))
+    names::is_rotation_suffix(suffix).then(|| rotated.with_file_name(format!("{stem}.bin")))
 }
 
-/// `<data>.<UTC timestamp>` of the names in a sorted list, oldest first.
-fn rotated(names: &[PathBuf], data: &Path) -> Vec<PathBuf> {
+/// `<data>.<UTC timestamp>`, as the file sink writes it, of the paths in a sorted list, oldest first. A copy with a date
+/// behind its name is none.
+fn rotated(paths: &[PathBuf], data: &Path) -> Vec<PathBuf> {
     let Some(name) = data.file_name().and_then(OsStr::to_str) else { return Vec::new() };
     let prefix = format!("{name}.");
     let starts_before = |path: &PathBuf| path.file_name().is_none_or(|other| other < OsStr::new(&prefix));
-    let from = names.partition_point(starts_before);
-    let others = names[from..].iter().filter_map(|path| path.file_name());
+    let from = paths.partition_point(starts_before);
+    let others = paths[from..].iter().filter_map(|path| path.file_name());
     let others = others.take_while(|other| other.as_encoded_bytes().starts_with(prefix.as_bytes()));
-    let rotated = others.filter(|other| other.to_str().is_some_and(|other| is_timestamp(&other[prefix.len()..])));
+    let is_suffix = |other: &str| names::is_rotation_suffix(&other[prefix.len()..]);
+    let rotated = others.filter(|other| other.to_str().is_some_and(is_suffix));
     rotated.map(|name| data.with_file_name(name)).collect()
-}
-
-fn is_timestamp(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_digit() || b"TZ-:._+".contains(&byte);
-    text.len() >= 8 && text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(allowed)
 }
 
 /// Bytes of a file or block device, and the device that they lie on.
@@ -367,7 +364,9 @@ mod tests {
     #[test]
     fn a_folder_is_listed_once_for_all_its_streams() {
         let folder = tempfile::tempdir().unwrap();
-        let names = ["a.bin", "a.bin.20260101T000000.1Z", "a.bin.20260102T000000.1Z", "a.bin.old", "ab.bin", "a.bin2"];
+        let [first, second, third] = [1, 2, 3].map(|day| format!("a.bin.2026010{day}T000000.000000001Z"));
+        let copies = ["a.bin.20260101", "a.bin.20260101T000000Z", "a.bin.old", "a.bin2"];
+        let names: Vec<&str> = ["a.bin", &first, &second, "ab.bin"].into_iter().chain(copies).collect();
         let path = |name: &str| folder.path().join(name);
         names.iter().for_each(|name| std::fs::write(path(name), name).unwrap());
         let mut findings = Findings::default();
@@ -375,7 +374,7 @@ mod tests {
         let expected = [path(names[1]), path(names[2])];
         assert_eq!(resolver.rotated(&path("a.bin"), None).unwrap(), expected);
         // What comes later is not seen.
-        std::fs::write(path("a.bin.20260103T000000.1Z"), "").unwrap();
+        std::fs::write(path(&third), "").unwrap();
         assert_eq!(resolver.rotated(&path("a.bin"), None).unwrap(), expected);
         assert!(resolver.rotated(&path("ab.bin"), None).unwrap().is_empty());
         let other = tempfile::tempdir().unwrap();

@@ -43,6 +43,17 @@ fn rotated_files_are_read_whatever_else_is_lost() {
 }
 
 #[test]
+fn a_copy_with_a_date_behind_its_name_is_no_part_of_the_stream() {
+    let data = records(0..10).concat();
+    let store = Store::new(&data, Some(&manifest(Layout::Append, data.len() as u64, 0, 10)));
+    store.add("payloads.0.bin.20261201", &data);
+    for named in ["", "payloads.0.bin"] {
+        let args = VerifyArgs { sources: vec![text(&store.path(named))], ..store.args() };
+        assert_clean(&verify(&args).unwrap(), 10);
+    }
+}
+
+#[test]
 fn what_retain_let_go_of_another_run_is_not_counted() {
     let data = records(0..10).concat();
     let store = Store::new(&data, Some(&manifest(Layout::Append, data.len() as u64, 0, 10)));
