@@ -177,6 +177,11 @@ impl Manifest {
         is_json && !HEAD.as_bytes().starts_with(&text) && !MARKS.into_iter().any(has)
     }
 
+    /// Whether the file begins as only a manifest does.
+    pub fn begins_as_one(path: &Path) -> bool {
+        bytes_of(path).is_ok_and(|text| text.starts_with(HEAD.as_bytes()))
+    }
+
     /// Replaces the file in one step, so that a reader never sees half of one.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         self.put(path, Durability::Cached)

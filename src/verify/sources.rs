@@ -1,13 +1,14 @@
 //! From what the user named to streams: folders by their manifests, files with their rotated siblings, pipes.
 
+mod named;
+
 use super::findings::{Finding, Findings, Kind};
 use crate::base::fatal::Fatal;
 use crate::base::paths;
 use crate::manifest::{Layout, Manifest, RecordFormat};
-use crate::sink::file::names;
 use crate::sys::streams;
+use named::{active_of, begins_with_header, is_of_another_kind, next_of, numbered};
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -114,7 +115,7 @@ impl Resolver<'_> {
         if manifest.is_some_and(|manifest| manifest.layout != Layout::Append) {
             return Ok(Vec::new());
         }
-        Ok(rotated(&self.list(paths::folder(data))?, data))
+        Ok(named::rotated(&self.list(paths::folder(data))?, data))
     }
 
     fn path(&mut self, path: &Path) -> Result<(), Fatal> {
@@ -137,17 +138,28 @@ impl Resolver<'_> {
     fn folder(&mut self, folder: &Path) -> Result<(), Fatal> {
         let names = self.list(folder).map_err(|error| missing(folder, &error))?;
         let before = self.sources.len();
+        let mut unread = Vec::new();
         for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
-            // What is no manifest of ours is none of our business.
-            let Ok(Some(manifest)) = Manifest::read(path) else { continue };
-            self.manifest(path, manifest)?;
+            match Manifest::read(path) {
+                Ok(Some(manifest)) => self.manifest(path, manifest)?,
+                // What is no manifest of ours is none of our business.
+                Err(error) if !Manifest::is_foreign(path) => unread.push((path, error)),
+                _ => {}
+            }
+        }
+        for (path, error) in unread {
+            self.torn(path, &error)?;
         }
         // Data whose manifest is gone is still data.
-        for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "bin")) {
-            self.file(path, None)?;
+        for path in names.iter() {
+            if path.extension().is_some_and(|extension| extension == "bin") || self.is_of_a_run(path) {
+                self.file(path, None)?;
+            }
         }
         for path in names.iter() {
-            if let Some(data) = active_of(path).filter(|_| !self.claimed.contains(path)) {
+            if let Some(data) = active_of(path).filter(|_| !self.claimed.contains(path))
+                && (data.extension().is_some_and(|extension| extension == "bin") || self.is_of_a_run(&data))
+            {
                 self.rotated_alone(&data)?;
             }
         }
@@ -156,6 +168,31 @@ impl Resolver<'_> {
                 .mend("name the folder or file that --target file:PATH wrote"));
         }
         Ok(())
+    }
+
+    /// What cannot be read as a manifest, and may be what is left of one. Its data, if they are ours, are judged
+    /// without it; where there are none, it has to be ours beyond doubt.
+    fn torn(&mut self, path: &Path, error: &io::Error) -> Result<(), Fatal> {
+        let is_ours = Manifest::begins_as_one(path);
+        let beside = self.beside(path).map_err(|error| missing(path, &error))?;
+        let known = beside.iter().find(|data| self.is_of_a_run(data) || begins_with_header(data));
+        match known.or(beside.first().filter(|_| is_ours)) {
+            Some(data) => self.file(data, None),
+            None if is_ours => {
+                let what = format!("the manifest cannot be read, and there is no data file beside it: {error}");
+                let source = Some(path.display().to_string());
+                self.findings.add(Finding { source, ..Finding::new(Kind::Malformed, what) });
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it is called as the data file of another producer of a run that was found there: `ev.1.dat` beside
+    /// `ev.0.dat`.
+    fn is_of_a_run(&self, path: &Path) -> bool {
+        let name = numbered(path);
+        name.is_some() && !self.claimed.contains(path) && self.claimed.iter().any(|known| numbered(known) == name)
     }
 
     fn manifest(&mut self, path: &Path, manifest: Manifest) -> Result<(), Fatal> {
@@ -171,19 +208,22 @@ impl Resolver<'_> {
         if !manifest.data_file.is_empty() && is_data(&named) {
             return Ok(Some(named));
         }
-        let beside = |candidate: &&PathBuf| {
-            let extension = candidate.extension().and_then(|extension| extension.to_str()).unwrap_or("");
-            candidate.file_name() != path.file_name()
-                && candidate.with_extension("json").file_name() == path.file_name()
-                && !matches!(extension, "json" | "log" | "tmp" | "html" | "next")
-        };
         let usual = path.with_extension("bin");
         if usual.is_file() {
             return Ok(Some(usual));
         }
+        Ok(self.beside(path)?.into_iter().next())
+    }
+
+    /// What may be the data of a manifest at `path`, by its name.
+    fn beside(&mut self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let is_data = |candidate: &&PathBuf| {
+            candidate.with_extension("json").file_name() == path.file_name() && !is_of_another_kind(candidate)
+        };
         let names = self.list(paths::folder(path))?;
         // As the user wrote the folder, so that files are recognised when named twice.
-        Ok(names.iter().find(beside).and_then(|found| Some(path.with_file_name(found.file_name()?))))
+        let found = names.iter().filter(is_data).filter_map(|found| found.file_name());
+        Ok(found.map(|name| path.with_file_name(name)).collect())
     }
 
     /// A manifest whose data file is gone; what was rotated before may still be there. A run that is killed between the
@@ -313,35 +353,6 @@ fn is_data(path: &Path) -> bool {
 
 fn holds_data(facts: &Metadata) -> bool {
     facts.is_file() || facts.file_type().is_block_device()
-}
-
-/// The file that was prepared to follow the active one, where a killed run may have gone over to it before the keeper
-/// came to rename the two.
-fn next_of(data: &Path, manifest: Option<&Manifest>) -> Option<PathBuf> {
-    let killed = manifest.is_some_and(|manifest| manifest.layout == Layout::Append && !manifest.complete);
-    let next = names::next_path(data);
-    let holds_bytes = || std::fs::metadata(&next).is_ok_and(|facts| facts.is_file() && facts.len() > 0);
-    (killed && holds_bytes()).then_some(next)
-}
-
-/// The data file that a rotated one in a folder of ours was once.
-fn active_of(rotated: &Path) -> Option<PathBuf> {
-    let (stem, suffix) = rotated.file_name()?.to_str()?.split_once(".bin.")?;
-    names::is_rotation_suffix(suffix).then(|| rotated.with_file_name(format!("{stem}.bin")))
-}
-
-/// `<data>.<UTC timestamp>`, as the file sink writes it, of the paths in a sorted list, oldest first. A copy with a date
-/// behind its name is none.
-fn rotated(paths: &[PathBuf], data: &Path) -> Vec<PathBuf> {
-    let Some(name) = data.file_name().and_then(OsStr::to_str) else { return Vec::new() };
-    let prefix = format!("{name}.");
-    let starts_before = |path: &PathBuf| path.file_name().is_none_or(|other| other < OsStr::new(&prefix));
-    let from = paths.partition_point(starts_before);
-    let others = paths[from..].iter().filter_map(|path| path.file_name());
-    let others = others.take_while(|other| other.as_encoded_bytes().starts_with(prefix.as_bytes()));
-    let is_suffix = |other: &str| names::is_rotation_suffix(&other[prefix.len()..]);
-    let rotated = others.filter(|other| other.to_str().is_some_and(is_suffix));
-    rotated.map(|name| data.with_file_name(name)).collect()
 }
 
 /// Bytes of a file or block device, and the device that they lie on.

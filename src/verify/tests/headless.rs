@@ -94,6 +94,51 @@ fn json_of_others_is_no_manifest_and_what_is_left_of_ours_is_a_damaged_one() {
     assert_clean(&with(&ours), 5);
 }
 
+/// Data files may be called as one likes: what is lost of one of their streams is found all the same.
+#[test]
+fn a_stream_without_its_manifest_is_read_whatever_its_data_are_called() {
+    let data = records(0..5).concat();
+    let second = (0..5).flat_map(|at| record_of("run", 1, at, length_of(at))).collect::<Vec<u8>>();
+    let facts = |producer: u32, length: usize| {
+        let data_file = format!("ev.{producer}.dat");
+        Manifest { data_file, producer_id: producer, ..manifest(Layout::Append, length as u64, 0, 5) }
+    };
+    let store = Store { folder: TempDir::new().unwrap() };
+    store.add("ev.0.dat", &data);
+    store.add("ev.1.dat", &second);
+    facts(0, data.len()).write(&store.path("ev.0.json")).unwrap();
+    facts(1, second.len()).write(&store.path("ev.1.json")).unwrap();
+    // A copy, and what others may have put there.
+    for (name, bytes) in
+        [("ev.0.dat.20261201", &data[..]), ("ev.copy.dat", &data), ("notes.1.dat", b"a"), ("b.csv", b"1")]
+    {
+        store.add(name, bytes);
+    }
+    ["b.json", "c.json"].iter().for_each(|name| store.add(name, b""));
+    assert_clean(&store.verify(), 10);
+    let ours = std::fs::read(store.path("ev.1.json")).unwrap();
+    for length in [0, 5, 100, ours.len() / 2] {
+        store.add("ev.1.json", &ours[..length]);
+        let findings = store.verify();
+        assert_eq!((kinds(&findings), findings.records), (vec![Kind::Malformed], 10), "{length} bytes");
+    }
+    std::fs::remove_file(store.path("ev.1.json")).unwrap();
+    assert_clean(&store.verify(), 10);
+    store.add("ev.1.dat", &second[..second.len() - 10]);
+    assert_eq!(store.verify().counted(), "1 truncated");
+    std::fs::rename(store.path("ev.1.dat"), store.path(&NEWER.replace("payloads.0.bin", "ev.1.dat"))).unwrap();
+    assert_eq!((store.verify().counted(), store.verify().records), ("1 truncated".to_owned(), 9));
+    store.add("gone.1.json", &ours[..ours.len() / 2]);
+    assert_eq!(only(&store.verify(), Kind::Malformed).source, Some(text(&store.path("gone.1.json"))));
+
+    // Of one that is alone, the records show whose it is.
+    let store = Store { folder: TempDir::new().unwrap() };
+    store.add("night.dat", &data);
+    store.add("night.json", b"");
+    let findings = store.verify();
+    assert_eq!((kinds(&findings), findings.records), (vec![Kind::Malformed], 5));
+}
+
 #[test]
 fn a_manifest_that_was_renamed_with_its_data_still_judges_them() {
     let data = records(0..10).concat();
