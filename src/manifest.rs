@@ -116,20 +116,31 @@ impl Manifest {
         self.runs().filter(|earlier| *earlier != run_id).take(EARLIER_RUNS_MAX).cloned().collect()
     }
 
-    /// The manifest that lies beside `data` and speaks of it. The error is that of a file in its usual place.
+    /// The manifest that lies beside `data` and speaks of it, or of a file that is not there: both were renamed. The
+    /// error is that of a file in its usual place.
     pub fn find(data: &Path) -> io::Result<Option<Self>> {
-        let name = data.file_name().unwrap_or_default().to_string_lossy();
-        let speaks_of_it =
-            |found: &Self| found.data_file.is_empty() || found.data_file == name || Path::new(&found.data_file) == data;
         let mut usual = Ok(None);
         for (at, path) in Self::places(data).iter().enumerate().filter(|(_, path)| *path != data) {
             match Self::read(path) {
-                Ok(Some(found)) if speaks_of_it(&found) => return Ok(Some(found)),
+                // What lies in the working folder goes by the name of its device.
+                Ok(Some(found)) if found.speaks_of(data) || at < 3 && found.is_of_none_there(path) => {
+                    return Ok(Some(found));
+                }
                 Err(error) if at == 0 => usual = Err(error),
                 _ => {}
             }
         }
         usual
+    }
+
+    pub fn speaks_of(&self, data: &Path) -> bool {
+        let name = data.file_name().unwrap_or_default().to_string_lossy();
+        self.data_file.is_empty() || self.data_file == name || Path::new(&self.data_file) == data
+    }
+
+    /// Whether what it speaks of is not where it would lie, of a manifest at `path`.
+    fn is_of_none_there(&self, path: &Path) -> bool {
+        path.with_file_name(&self.data_file).symlink_metadata().is_err()
     }
 
     /// Where the manifest of `data` may lie: its extension replaced, its name continued, or, of a device, in the
@@ -164,6 +175,11 @@ impl Manifest {
         let is_json = matches!(text.trim_ascii_start().first(), Some(b'{' | b'['));
         let has = |mark: &str| memchr::memmem::find(&text, mark.as_bytes()).is_some();
         is_json && !HEAD.as_bytes().starts_with(&text) && !MARKS.into_iter().any(has)
+    }
+
+    /// Whether the file begins as only a manifest does.
+    pub fn begins_as_one(path: &Path) -> bool {
+        bytes_of(path).is_ok_and(|text| text.starts_with(HEAD.as_bytes()))
     }
 
     /// Replaces the file in one step, so that a reader never sees half of one.

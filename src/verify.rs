@@ -116,8 +116,10 @@ impl<'a> Session<'a> {
         let mut expected: HashMap<Key, Expected> = HashMap::new();
         let mut runs = BTreeSet::new();
         let mut notes = Vec::new();
+        let mut stated = !args.expect.is_empty();
         for path in &args.expect {
             let expectation = expect::read(path)?;
+            stated &= !expectation.is_open;
             runs.insert(expectation.run);
             notes.extend(expectation.notes);
             for (key, promise) in expectation.producers {
@@ -135,7 +137,6 @@ impl<'a> Session<'a> {
         let mut ledger = Ledger::new(expected);
         notes.into_iter().for_each(|note| ledger.findings.explain(note));
         let threads = if args.threads == 0 { processors } else { args.threads };
-        let stated = !args.expect.is_empty();
         let (manifest_runs, partitions) = (BTreeSet::new(), Vec::new());
         Ok(Self { args, ledger, runs, manifest_runs, stated, partitions, threads, progress })
     }

@@ -22,9 +22,26 @@ struct Report {
 #[derive(Debug, Deserialize)]
 struct ReportWarmup {
     seconds: f64,
+    #[serde(default)]
+    totals: WarmupTotals,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct WarmupTotals {
+    #[serde(default)]
+    records_produced: u64,
 }
 
 impl Report {
+    /// Whether records came before the first sequence of a producer, which is that of the measured part.
+    fn has_warmup(&self) -> bool {
+        self.warmup.as_ref().is_some_and(|warmup| warmup.seconds > 0.0 || warmup.totals.records_produced > 0)
+    }
+
+    fn warmup_records(&self) -> u64 {
+        self.warmup.as_ref().map_or(0, |warmup| warmup.totals.records_produced)
+    }
+
     /// From when to when its records fell due, inclusive. The run counts its due times from the start that it states,
     /// so that no other clock, and no clock that was set meanwhile, comes in; a merged report goes from the first start
     /// to the last end.
@@ -96,6 +113,8 @@ pub struct Expectation {
     pub producers: HashMap<Key, Expected>,
     /// What cannot be proved, in words.
     pub notes: Vec<String>,
+    /// Records of the warm-up were produced, and which ones is not said of every producer.
+    pub is_open: bool,
 }
 
 /// Reads a report of one run, or a merged one.
@@ -104,18 +123,30 @@ pub fn parse(text: &[u8]) -> Result<Expectation, String> {
     let run = record::run_id_hash(&report.run_id);
     let mut expectation = Expectation { run, ..Expectation::default() };
     let due_unix_ns = report.due_unix_ns();
+    let (has_warmup, warmup_records) = (report.has_warmup(), report.warmup_records());
+    let mut unmeasured = 0;
     for producer in report.producers {
         let key = Key { run, producer: producer.id };
-        let (expected, note) = promise(producer)?;
+        unmeasured += u64::from(producer.last_sequence.is_none());
+        let (expected, note) = promise(producer, has_warmup)?;
         expectation.notes.extend(note);
         if expectation.producers.insert(key, Expected { due_unix_ns, ..expected }).is_some() {
             return Err(format!("producer {} is there twice", key.producer));
         }
     }
+    expectation.is_open = unmeasured > 0 && warmup_records > 0;
+    if expectation.is_open {
+        let (producers, records) =
+            (units::format_counted(unmeasured, "producer"), units::format_counted(warmup_records, "record"));
+        let what = format!("of {producers} nothing was measured: the report does not say which of the warm-up's");
+        expectation.notes.push(format!("{what} {records} they produced, so nothing is proved of those"));
+    }
     Ok(expectation)
 }
 
-fn promise(producer: ReportProducer) -> Result<(Expected, Option<String>), String> {
+/// `has_warmup`: its records come before the first sequence, which is of the measured part, and are promised as well.
+/// Sequences begin at 0, and those that were not confirmed are named as missing, in the warm-up, too.
+fn promise(producer: ReportProducer, has_warmup: bool) -> Result<(Expected, Option<String>), String> {
     let id = producer.id;
     let mut missing = producer.missing;
     missing.sort_unstable();
@@ -131,6 +162,7 @@ fn promise(producer: ReportProducer) -> Result<(Expected, Option<String>), Strin
     if first > last {
         return Err(format!("producer {id} has first sequence {first} after last sequence {last}"));
     }
+    let first = if has_warmup { 0 } else { first };
     let mut end = Some(last);
     let mut note = None;
     if producer.missing_truncated {
@@ -174,6 +206,30 @@ mod tests {
         let key = |producer| Key { run: record::run_id_hash("r"), producer };
         assert_eq!(parsed.producers[&key(0)].ranges(), [(4, 5), (7, 9)]);
         assert_eq!(parsed.producers[&key(1)].ranges(), []);
+    }
+
+    #[test]
+    fn what_a_warmup_produced_is_promised_as_well() {
+        let parsed = |warmup: &str, producer: &str| {
+            let text = format!(r#"{{"run_id":"r","warmup":{warmup},"producers":[{{"id":0,{producer}}}]}}"#);
+            let parsed = parse(text.as_bytes()).unwrap();
+            let key = Key { run: record::run_id_hash("r"), producer: 0 };
+            (parsed.producers[&key].ranges(), parsed.notes, parsed.is_open)
+        };
+        let (warm, none) = (r#"{"seconds":1.0,"totals":{"records_produced":4}}"#, r#"{"seconds":0.0}"#);
+        let measured = r#""records_produced":5,"first_sequence":5,"last_sequence":9,"missing":[[2,2]]"#;
+        assert_eq!(parsed(warm, measured), (vec![(0, 1), (3, 9)], vec![], false));
+        assert_eq!(parsed(none, measured).0, [(5, 9)]);
+        let kept = |from: u64| parsed(warm, &format!(r#"{measured},"retained_first_sequence":{from}"#)).0;
+        assert_eq!((kept(0), kept(3), kept(7)), (vec![(0, 1), (3, 9)], vec![(3, 9)], vec![(7, 9)]));
+        // The list of those that are missing may end within the warm-up.
+        let cut = parsed(warm, &format!(r#"{measured},"missing_truncated":true"#));
+        assert_eq!((cut.0, cut.1.len()), (vec![(0, 1)], 1));
+        // A run that ended in its warm-up measured nothing.
+        let (ranges, notes, is_open) = parsed(warm, r#""records_produced":0"#);
+        assert!(ranges.is_empty() && is_open, "{ranges:?}");
+        assert!(notes[0].starts_with("of 1 producer nothing was measured: "), "{notes:?}");
+        assert_eq!(parsed(none, r#""records_produced":0"#), (vec![], vec![], false));
     }
 
     #[test]

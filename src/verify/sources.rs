@@ -1,13 +1,14 @@
 //! From what the user named to streams: folders by their manifests, files with their rotated siblings, pipes.
 
+mod named;
+
 use super::findings::{Finding, Findings, Kind};
 use crate::base::fatal::Fatal;
 use crate::base::paths;
 use crate::manifest::{Layout, Manifest, RecordFormat};
-use crate::sink::file::names;
 use crate::sys::streams;
+use named::{active_of, begins_with_header, is_of_another_kind, next_of, numbered};
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -114,7 +115,7 @@ impl Resolver<'_> {
         if manifest.is_some_and(|manifest| manifest.layout != Layout::Append) {
             return Ok(Vec::new());
         }
-        Ok(rotated(&self.list(paths::folder(data))?, data))
+        Ok(named::rotated(&self.list(paths::folder(data))?, data))
     }
 
     fn path(&mut self, path: &Path) -> Result<(), Fatal> {
@@ -137,17 +138,28 @@ impl Resolver<'_> {
     fn folder(&mut self, folder: &Path) -> Result<(), Fatal> {
         let names = self.list(folder).map_err(|error| missing(folder, &error))?;
         let before = self.sources.len();
+        let mut unread = Vec::new();
         for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
-            // What is no manifest of ours is none of our business.
-            let Ok(Some(manifest)) = Manifest::read(path) else { continue };
-            self.manifest(path, manifest)?;
+            match Manifest::read(path) {
+                Ok(Some(manifest)) => self.manifest(path, manifest)?,
+                // What is no manifest of ours is none of our business.
+                Err(error) if !Manifest::is_foreign(path) => unread.push((path, error)),
+                _ => {}
+            }
+        }
+        for (path, error) in unread {
+            self.torn(path, &error)?;
         }
         // Data whose manifest is gone is still data.
-        for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "bin")) {
-            self.file(path, None)?;
+        for path in names.iter() {
+            if path.extension().is_some_and(|extension| extension == "bin") || self.is_of_a_run(path) {
+                self.file(path, None)?;
+            }
         }
         for path in names.iter() {
-            if let Some(data) = active_of(path).filter(|_| !self.claimed.contains(path)) {
+            if let Some(data) = active_of(path).filter(|_| !self.claimed.contains(path))
+                && (data.extension().is_some_and(|extension| extension == "bin") || self.is_of_a_run(&data))
+            {
                 self.rotated_alone(&data)?;
             }
         }
@@ -156,6 +168,31 @@ impl Resolver<'_> {
                 .mend("name the folder or file that --target file:PATH wrote"));
         }
         Ok(())
+    }
+
+    /// What cannot be read as a manifest, and may be what is left of one. Its data, if they are ours, are judged
+    /// without it; where there are none, it has to be ours beyond doubt.
+    fn torn(&mut self, path: &Path, error: &io::Error) -> Result<(), Fatal> {
+        let is_ours = Manifest::begins_as_one(path);
+        let beside = self.beside(path).map_err(|error| missing(path, &error))?;
+        let known = beside.iter().find(|data| self.is_of_a_run(data) || begins_with_header(data));
+        match known.or(beside.first().filter(|_| is_ours)) {
+            Some(data) => self.file(data, None),
+            None if is_ours => {
+                let what = format!("the manifest cannot be read, and there is no data file beside it: {error}");
+                let source = Some(path.display().to_string());
+                self.findings.add(Finding { source, ..Finding::new(Kind::Malformed, what) });
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it is called as the data file of another producer of a run that was found there: `ev.1.dat` beside
+    /// `ev.0.dat`.
+    fn is_of_a_run(&self, path: &Path) -> bool {
+        let name = numbered(path);
+        name.is_some() && !self.claimed.contains(path) && self.claimed.iter().any(|known| numbered(known) == name)
     }
 
     fn manifest(&mut self, path: &Path, manifest: Manifest) -> Result<(), Fatal> {
@@ -171,19 +208,22 @@ impl Resolver<'_> {
         if !manifest.data_file.is_empty() && is_data(&named) {
             return Ok(Some(named));
         }
-        let beside = |candidate: &&PathBuf| {
-            let extension = candidate.extension().and_then(|extension| extension.to_str()).unwrap_or("");
-            candidate.file_name() != path.file_name()
-                && candidate.with_extension("json").file_name() == path.file_name()
-                && !matches!(extension, "json" | "log" | "tmp" | "html" | "next")
-        };
         let usual = path.with_extension("bin");
         if usual.is_file() {
             return Ok(Some(usual));
         }
+        Ok(self.beside(path)?.into_iter().next())
+    }
+
+    /// What may be the data of a manifest at `path`, by its name.
+    fn beside(&mut self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let is_data = |candidate: &&PathBuf| {
+            candidate.with_extension("json").file_name() == path.file_name() && !is_of_another_kind(candidate)
+        };
         let names = self.list(paths::folder(path))?;
         // As the user wrote the folder, so that files are recognised when named twice.
-        Ok(names.iter().find(beside).and_then(|found| Some(path.with_file_name(found.file_name()?))))
+        let found = names.iter().filter(is_data).filter_map(|found| found.file_name());
+        Ok(found.map(|name| path.with_file_name(name)).collect())
     }
 
     /// A manifest whose data file is gone; what was rotated before may still be there. A run that is killed between the
@@ -237,7 +277,8 @@ impl Resolver<'_> {
         let manifest = match named {
             // That of a device may lie anywhere.
             Some(manifest) if Path::new(&manifest.data_file) == data => Ok(Some(manifest)),
-            _ => Manifest::find(data),
+            // Its name may be another one than that of the data.
+            named => Manifest::find(data).map(|found| found.or(named)),
         };
         let manifest = manifest.unwrap_or_else(|error| {
             let beside = data.with_extension("json");
@@ -250,6 +291,10 @@ impl Resolver<'_> {
             self.findings.add(Finding { source, ..Finding::new(Kind::Malformed, what) });
             None
         });
+        if let Some(manifest) = manifest.as_ref().filter(|manifest| !manifest.speaks_of(data)) {
+            let what = format!("its manifest speaks of {}, which is not there", manifest.data_file);
+            self.findings.explain(format!("{label}: {what}: taken for that of a file that was renamed"));
+        }
         let rotated = self.rotated(data, manifest.as_ref()).map_err(|error| missing(data, &error))?;
         let active = [Some(data.to_owned()), next_of(data, manifest.as_ref())];
         let files = self.claim(rotated, active.into_iter().flatten())?;
@@ -310,38 +355,6 @@ fn holds_data(facts: &Metadata) -> bool {
     facts.is_file() || facts.file_type().is_block_device()
 }
 
-/// The file that was prepared to follow the active one, where a killed run may have gone over to it before the keeper
-/// came to rename the two.
-fn next_of(data: &Path, manifest: Option<&Manifest>) -> Option<PathBuf> {
-    let killed = manifest.is_some_and(|manifest| manifest.layout == Layout::Append && !manifest.complete);
-    let next = names::next_path(data);
-    let holds_bytes = || std::fs::metadata(&next).is_ok_and(|facts| facts.is_file() && facts.len() > 0);
-    (killed && holds_bytes()).then_some(next)
-}
-
-/// The data file that a rotated one in a folder of ours was once.
-fn active_of(rotated: &Path) -> Option<PathBuf> {
-    let (stem, suffix) = rotated.file_name()?.to_str()?.split_once(".bin.")?;
-    is_timestamp(suffix).then(|| rotated.with_file_name(format!("{stem}.bin")))
-}
-
-/// `<data>.<UTC timestamp>` of the names in a sorted list, oldest first.
-fn rotated(names: &[PathBuf], data: &Path) -> Vec<PathBuf> {
-    let Some(name) = data.file_name().and_then(OsStr::to_str) else { return Vec::new() };
-    let prefix = format!("{name}.");
-    let starts_before = |path: &PathBuf| path.file_name().is_none_or(|other| other < OsStr::new(&prefix));
-    let from = names.partition_point(starts_before);
-    let others = names[from..].iter().filter_map(|path| path.file_name());
-    let others = others.take_while(|other| other.as_encoded_bytes().starts_with(prefix.as_bytes()));
-    let rotated = others.filter(|other| other.to_str().is_some_and(|other| is_timestamp(&other[prefix.len()..])));
-    rotated.map(|name| data.with_file_name(name)).collect()
-}
-
-fn is_timestamp(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_digit() || b"TZ-:._+".contains(&byte);
-    text.len() >= 8 && text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(allowed)
-}
-
 /// Bytes of a file or block device, and the device that they lie on.
 fn length_and_device(path: &Path) -> io::Result<(u64, u64)> {
     let mut file = File::open(path)?;
@@ -362,7 +375,9 @@ mod tests {
     #[test]
     fn a_folder_is_listed_once_for_all_its_streams() {
         let folder = tempfile::tempdir().unwrap();
-        let names = ["a.bin", "a.bin.20260101T000000.1Z", "a.bin.20260102T000000.1Z", "a.bin.old", "ab.bin", "a.bin2"];
+        let [first, second, third] = [1, 2, 3].map(|day| format!("a.bin.2026010{day}T000000.000000001Z"));
+        let copies = ["a.bin.20260101", "a.bin.20260101T000000Z", "a.bin.old", "a.bin2"];
+        let names: Vec<&str> = ["a.bin", &first, &second, "ab.bin"].into_iter().chain(copies).collect();
         let path = |name: &str| folder.path().join(name);
         names.iter().for_each(|name| std::fs::write(path(name), name).unwrap());
         let mut findings = Findings::default();
@@ -370,7 +385,7 @@ mod tests {
         let expected = [path(names[1]), path(names[2])];
         assert_eq!(resolver.rotated(&path("a.bin"), None).unwrap(), expected);
         // What comes later is not seen.
-        std::fs::write(path("a.bin.20260103T000000.1Z"), "").unwrap();
+        std::fs::write(path(&third), "").unwrap();
         assert_eq!(resolver.rotated(&path("a.bin"), None).unwrap(), expected);
         assert!(resolver.rotated(&path("ab.bin"), None).unwrap().is_empty());
         let other = tempfile::tempdir().unwrap();

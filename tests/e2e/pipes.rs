@@ -2,7 +2,7 @@
 
 use crate::harness::{Ended, Live, Scratch, Watch, finish};
 use crate::modes::all_produced;
-use crate::report::total;
+use crate::report::{count, total};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
@@ -130,6 +130,21 @@ fn a_file_takes_the_stream_as_well() {
     scratch.write("stream.json", scratch.read("report.json"));
     let findings = scratch.verify_clean("stream.bin");
     assert!(findings["explained"].to_string().contains("stream.json is no manifest of this engine"), "{findings:#}");
+}
+
+#[test]
+fn what_a_warmup_produced_is_asked_for_as_well() {
+    let scratch = Scratch::new();
+    let words = "--target stdout --payload-size 1000 --rate 1MB/s --warmup 100ms --duration 100ms --report report.json";
+    let mut command = scratch.engine(words);
+    let ended = Live::start(command.stdout(File::create(scratch.path("stream.bin")).unwrap())).ended();
+    assert_eq!(ended.code(), 0, "{ended}");
+    let report = scratch.report_of(&ended, "report.json");
+    assert!(count(&report["warmup"]["totals"], "records_produced") > 0, "{:#}", report["warmup"]);
+    scratch.verify_clean("stream.bin --expect report.json");
+    scratch.write("stream.bin", &scratch.read("stream.bin")[1000..]);
+    let (findings, code) = scratch.verify("stream.bin --expect report.json");
+    assert_eq!((code, &findings["counts"]["absent"]["records"]), (1, &1.into()), "{findings:#}");
 }
 
 /// What a link or a descriptor leads to takes the report; neither is replaced by a file.

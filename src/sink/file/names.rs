@@ -30,6 +30,8 @@ pub fn lap_log(log: &Path) -> PathBuf {
     with_suffix(log, "1")
 }
 
+pub const ROTATION_SUFFIX_BYTES: usize = "20261123T142701.123456789Z".len();
+
 /// `20261123T142701.123456789Z`: sorts by time.
 pub fn rotation_suffix(unix_ns: u64) -> String {
     let stamp = timestamp(unix_ns);
@@ -38,8 +40,7 @@ pub fn rotation_suffix(unix_ns: u64) -> String {
 
 /// Whether a file name's tail was made by [`rotation_suffix`].
 pub fn is_rotation_suffix(suffix: &str) -> bool {
-    let shape = b"dddddddd.dddddd.dddddddddd";
-    suffix.len() == shape.len()
+    suffix.len() == ROTATION_SUFFIX_BYTES
         && suffix.ends_with('Z')
         && suffix.as_bytes()[8] == b'T'
         && suffix.as_bytes()[15] == b'.'

@@ -43,6 +43,17 @@ fn rotated_files_are_read_whatever_else_is_lost() {
 }
 
 #[test]
+fn a_copy_with_a_date_behind_its_name_is_no_part_of_the_stream() {
+    let data = records(0..10).concat();
+    let store = Store::new(&data, Some(&manifest(Layout::Append, data.len() as u64, 0, 10)));
+    store.add("payloads.0.bin.20261201", &data);
+    for named in ["", "payloads.0.bin"] {
+        let args = VerifyArgs { sources: vec![text(&store.path(named))], ..store.args() };
+        assert_clean(&verify(&args).unwrap(), 10);
+    }
+}
+
+#[test]
 fn what_retain_let_go_of_another_run_is_not_counted() {
     let data = records(0..10).concat();
     let store = Store::new(&data, Some(&manifest(Layout::Append, data.len() as u64, 0, 10)));
@@ -81,6 +92,87 @@ fn json_of_others_is_no_manifest_and_what_is_left_of_ours_is_a_damaged_one() {
         assert_eq!(kinds(&with(&ours.replace(sound, wrong))), [Kind::Malformed], "{wrong}");
     }
     assert_clean(&with(&ours), 5);
+}
+
+/// Data files may be called as one likes: what is lost of one of their streams is found all the same.
+#[test]
+fn a_stream_without_its_manifest_is_read_whatever_its_data_are_called() {
+    let data = records(0..5).concat();
+    let second = (0..5).flat_map(|at| record_of("run", 1, at, length_of(at))).collect::<Vec<u8>>();
+    let facts = |producer: u32, length: usize| {
+        let data_file = format!("ev.{producer}.dat");
+        Manifest { data_file, producer_id: producer, ..manifest(Layout::Append, length as u64, 0, 5) }
+    };
+    let store = Store { folder: TempDir::new().unwrap() };
+    store.add("ev.0.dat", &data);
+    store.add("ev.1.dat", &second);
+    facts(0, data.len()).write(&store.path("ev.0.json")).unwrap();
+    facts(1, second.len()).write(&store.path("ev.1.json")).unwrap();
+    // A copy, and what others may have put there.
+    for (name, bytes) in
+        [("ev.0.dat.20261201", &data[..]), ("ev.copy.dat", &data), ("notes.1.dat", b"a"), ("b.csv", b"1")]
+    {
+        store.add(name, bytes);
+    }
+    ["b.json", "c.json"].iter().for_each(|name| store.add(name, b""));
+    assert_clean(&store.verify(), 10);
+    let ours = std::fs::read(store.path("ev.1.json")).unwrap();
+    for length in [0, 5, 100, ours.len() / 2] {
+        store.add("ev.1.json", &ours[..length]);
+        let findings = store.verify();
+        assert_eq!((kinds(&findings), findings.records), (vec![Kind::Malformed], 10), "{length} bytes");
+    }
+    std::fs::remove_file(store.path("ev.1.json")).unwrap();
+    assert_clean(&store.verify(), 10);
+    store.add("ev.1.dat", &second[..second.len() - 10]);
+    assert_eq!(store.verify().counted(), "1 truncated");
+    std::fs::rename(store.path("ev.1.dat"), store.path(&NEWER.replace("payloads.0.bin", "ev.1.dat"))).unwrap();
+    assert_eq!((store.verify().counted(), store.verify().records), ("1 truncated".to_owned(), 9));
+    store.add("gone.1.json", &ours[..ours.len() / 2]);
+    assert_eq!(only(&store.verify(), Kind::Malformed).source, Some(text(&store.path("gone.1.json"))));
+
+    // Of one that is alone, the records show whose it is.
+    let store = Store { folder: TempDir::new().unwrap() };
+    store.add("night.dat", &data);
+    store.add("night.json", b"");
+    let findings = store.verify();
+    assert_eq!((kinds(&findings), findings.records), (vec![Kind::Malformed], 5));
+}
+
+#[test]
+fn a_manifest_that_was_renamed_with_its_data_still_judges_them() {
+    let data = records(0..10).concat();
+    let facts = manifest(Layout::Append, data.len() as u64, 0, 10);
+    let facts = Manifest { data_file: "payloads.0.bin".to_owned(), ..facts };
+    let store = Store::new(&data, None);
+    std::fs::remove_file(store.path("payloads.0.bin")).unwrap();
+    facts.write(&store.path("night.json")).unwrap();
+    let of = |named: &str| verify(&VerifyArgs { sources: vec![text(&store.path(named))], ..store.args() }).unwrap();
+    for name in ["night.bin", "night.dat"] {
+        for named in ["", "night.json", name] {
+            store.add(name, &records(0..7).concat());
+            let findings = of(named);
+            assert_eq!(only(&findings, Kind::Gap).first_sequence, Some(7), "{name}, {named}");
+            assert_eq!(findings.counted(), "1 gap, 1 truncated", "{name}, {named}");
+            store.add(name, &data);
+            let findings = of(named);
+            assert_clean(&findings, 10);
+            let [line] = &findings.explained[..] else { panic!("{:?}", findings.explained) };
+            assert!(
+                line.contains(&format!("{name}: its manifest speaks of payloads.0.bin, which is not there")),
+                "{line}"
+            );
+        }
+        // One of a file that is there is not that of another one.
+        store.add("payloads.0.bin", &data);
+        assert!(of(name).summary().contains("no manifest, starts at sequence 0"), "{name}");
+        // Renamed without its data, it leads there.
+        std::fs::remove_file(store.path(name)).unwrap();
+        assert!(!of("").summary().contains("no manifest"), "{name}");
+        store.add("payloads.0.bin", &records(0..7).concat());
+        assert_eq!(of("").counted(), "1 gap, 1 truncated", "{name}");
+        std::fs::remove_file(store.path("payloads.0.bin")).unwrap();
+    }
 }
 
 #[test]
