@@ -145,6 +145,7 @@ impl<'a> Session<'a> {
         let runs = if self.runs.is_empty() { &self.manifest_runs } else { &self.runs };
         topic::note_gone(&self.partitions, &mut self.ledger);
         self.ledger.finish(runs, label);
+        self.ledger.explain_unstated_starts(runs, label);
         let mut findings = self.ledger.findings;
         if findings.clean && findings.records == 0 && !self.stated {
             let what = "no record was read, and neither a manifest nor --expect says that there is none";

@@ -249,6 +249,10 @@ pub const RECEIVE_TOPIC_PARTITIONS_MAX: u32 = 10_000;
 pub const RECEIVE_PARTITIONS_MAX: usize = 100_000;
 pub const RECEIVE_PRODUCERS_MAX: usize = 4096;
 
+/// Processes of a fleet: in a merged report the shards that are there stand as a list, as processors do, and nothing
+/// above is read back.
+pub const SHARDS_MAX: u32 = 1 << 16;
+
 /// Of all files together that a run without a target writes, at the most.
 pub const FOOTPRINT_BYTES_DEFAULT: u64 = 16 << 30;
 

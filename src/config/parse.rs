@@ -77,7 +77,14 @@ pub fn parse(key: &Key, text: &str) -> Result<Value, String> {
         Kind::Shard => {
             let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
             let valid = parts.filter(|(i, n): &(u32, u32)| i < n);
-            valid.map(|(i, n)| Value::Shard(i, n)).ok_or_else(|| format!("'{text}' is no I/N with I from 0 to N-1"))
+            match valid {
+                None => Err(format!("'{text}' is no I/N with I from 0 to N-1")),
+                // Else nobody could say of a merged report which of them are missing.
+                Some((_, n)) if n > limits::SHARDS_MAX => {
+                    Err(format!("'{text}': a fleet has at most {} shards", limits::SHARDS_MAX))
+                }
+                Some((i, n)) => Ok(Value::Shard(i, n)),
+            }
         }
         Kind::Slo => slo::parse(text).map(Value::Slo),
         Kind::Retry => parse_retry(text).map(Value::Retry),
@@ -237,6 +244,17 @@ mod tests {
         assert_eq!(value("min-free", "5%"), Ok(Value::Share(0.05)));
         assert!(value("min-free", "100%").is_err() && value("shard", "3/3").is_err() && value("rate", "0").is_err());
         assert_eq!(value("direct", "true"), Ok(Value::Text("on".into())));
+    }
+
+    /// What is missing of a fleet is told by its list of shards.
+    #[test]
+    fn a_shard_can_be_told_in_a_list() {
+        let value = |text: &str| parse(keys::find("shard").unwrap(), text);
+        let last = limits::SHARDS_MAX - 1;
+        assert_eq!(value("65535/65536"), Ok(Value::Shard(last, limits::SHARDS_MAX)));
+        assert_eq!(cpu::parse_list(&format!("0-{last}")).map(|list| list.len()), Ok(limits::SHARDS_MAX as usize));
+        assert_eq!(value("70000/100000"), Err("'70000/100000': a fleet has at most 65536 shards".to_owned()));
+        assert!(value("0/65537").is_err());
     }
 
     #[test]

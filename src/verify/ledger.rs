@@ -2,10 +2,11 @@
 
 mod listed;
 mod overflow;
+mod starts;
 
 use super::expect::Expected;
 use super::findings::{Finding, Findings, Kind, ProducerRead};
-use super::intervals::{Hole, Intervals, Place, covers, subtract};
+use super::intervals::{Hole, Intervals, Place, subtract};
 use super::scan::Span;
 use super::scattered::Scattered;
 use super::shape::Key;
@@ -259,32 +260,6 @@ impl Ledger {
         }
     }
 
-    /// Says where a stream without a manifest starts, in `sources`, unless a report says where it has to.
-    pub fn explain_start(&mut self, sources: &[u32], label: &str) {
-        let open = self.tracks.iter().filter(|(key, _)| !self.expected.contains_key(*key));
-        let here = open.filter(|(_, track)| sources.contains(&track.start.source));
-        let firsts: Vec<u64> = here.filter_map(|(_, track)| track.first()).collect();
-        let Some(at) = starts(&firsts) else { return };
-        let what = "only --expect can prove that this is all of it";
-        self.findings.explain(format!("{label}: no manifest, starts at {at}; {what}"));
-    }
-
-    /// Says which producers of these runs were not received from sequence 0 on, where each of them begins in a run: the
-    /// receiver came later, or their first records were lost. What is known to be unconfirmed is not missed.
-    pub fn explain_late_starts(&mut self, runs: &BTreeSet<u64>, label: &str) {
-        let is_late = |key: &Key, first: u64| {
-            let unconfirmed = self.expected.get(key).map_or(&[][..], |expected| &expected.missing[..]);
-            first > 0 && !covers(unconfirmed, 0, first - 1)
-        };
-        let tracks = self.tracks.iter().filter(|(key, _)| runs.contains(&key.run));
-        let firsts = tracks.filter_map(|(key, track)| track.first().filter(|first| is_late(key, *first)));
-        let firsts: Vec<u64> = firsts.collect();
-        let Some(at) = starts(&firsts) else { return };
-        let producers = format_counted(firsts.len() as u64, "producer");
-        let what = "only the run's report can prove that this is all of it";
-        self.findings.explain(format!("{label}: what came of {producers} starts at {at}; {what}"));
-    }
-
     /// Names a hole as a gap, but for what the report expects: that is named as absent later.
     pub fn gap(&mut self, key: Key, hole: &Hole, first: u64, last: u64, label: &str) {
         let expected = self.expected.get(&key).map(Expected::ranges).unwrap_or_default();
@@ -426,13 +401,5 @@ impl Ledger {
             Some(track) => track.next_hole(from, last),
             None => Track::default().next_hole(from, last),
         }
-    }
-}
-
-/// As `sequence 7`, or `sequences 0 to 9`; `None`: of nobody.
-fn starts(firsts: &[u64]) -> Option<String> {
-    match (firsts.iter().min()?, firsts.iter().max()?) {
-        (lowest, highest) if lowest == highest => Some(format!("sequence {lowest}")),
-        (lowest, highest) => Some(format!("sequences {lowest} to {highest}")),
     }
 }

@@ -77,7 +77,22 @@ pub fn resolve(names: &[String], findings: &mut Findings) -> Result<Vec<Source>,
             name => resolver.path(path_of(name))?,
         }
     }
-    Ok(resolver.sources)
+    let mut sources = resolver.sources;
+    rotated_first(&mut sources);
+    Ok(sources)
+}
+
+/// Rotated files that lie elsewhere than their manifest are older than what lies beside it, and have to be known
+/// before it judges what is missing.
+fn rotated_first(sources: &mut [Source]) {
+    let has_manifest = |source: &Source| matches!(source, Source::Data(stream) if stream.manifest.is_some());
+    let is_rotated = |source: &Source| match source {
+        Source::Data(stream) => stream.manifest.is_none() && stream.files.iter().all(|file| file.is_rotated),
+        Source::Pipe(_) => false,
+    };
+    if let Some(last) = sources.iter().rposition(is_rotated) {
+        sources[..=last].sort_by_key(has_manifest);
+    }
 }
 
 /// A path, or the URL of a file as `--target` takes it.

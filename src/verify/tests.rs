@@ -8,6 +8,7 @@ mod removed;
 mod rendered;
 mod rings;
 mod stamps;
+mod starts;
 mod tails;
 mod topics;
 

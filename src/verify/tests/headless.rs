@@ -43,6 +43,23 @@ fn rotated_files_are_read_whatever_else_is_lost() {
 }
 
 #[test]
+fn rotated_files_in_another_folder_may_be_named_before_or_behind() {
+    let data = records(10..20).concat();
+    let store = Store::new(&data, Some(&manifest(Layout::Append, data.len() as u64, 0, 20)));
+    let archive = Store { folder: TempDir::new().unwrap() };
+    archive.add(OLDER, &records(0..5).concat());
+    archive.add(NEWER, &records(5..10).concat());
+    let of = |folders: [&Store; 2]| {
+        let sources = folders.map(|store| text(store.folder.path())).to_vec();
+        verify(&VerifyArgs { sources, ..store.args() }).unwrap()
+    };
+    assert_clean(&of([&archive, &store]), 20);
+    assert_clean(&of([&store, &archive]), 20);
+    archive.add(NEWER, &records(5..9).concat());
+    assert_eq!(only(&of([&store, &archive]), Kind::Gap).first_sequence, Some(9));
+}
+
+#[test]
 fn a_copy_with_a_date_behind_its_name_is_no_part_of_the_stream() {
     let data = records(0..10).concat();
     let store = Store::new(&data, Some(&manifest(Layout::Append, data.len() as u64, 0, 10)));
