@@ -210,8 +210,9 @@ impl HttpLane {
     /// What may go out again only when the drain is over is not waited for.
     fn give_up_late(&mut self, at: usize, drained_ns: u64, done: &mut Vec<Done>) {
         if drained_ns < u64::MAX {
-            let mut give_up = |delivery: &Delivery| done.push(Done::rest(at, delivery.slot, delivery.unconfirmed()));
-            self.again.give_up_from(drained_ns, &mut give_up);
+            self.again.give_up_from(drained_ns, |delivery| {
+                done.push(Done::rest(at, delivery.slot, delivery.unconfirmed()));
+            });
         }
     }
 }

@@ -167,13 +167,13 @@ impl Resolver<'_> {
         }
         // Data whose manifest is gone is still data.
         for path in names.iter() {
-            if path.extension().is_some_and(|extension| extension == "bin") || self.is_of_a_run(path) {
+            if self.is_called_as_data(path) {
                 self.file(path, None)?;
             }
         }
         for path in names.iter() {
-            if let Some(data) = active_of(path).filter(|_| !self.claimed.contains(path))
-                && (data.extension().is_some_and(|extension| extension == "bin") || self.is_of_a_run(&data))
+            if let Some(data) =
+                active_of(path).filter(|data| !self.claimed.contains(path) && self.is_called_as_data(data))
             {
                 self.rotated_alone(&data)?;
             }
@@ -201,6 +201,11 @@ impl Resolver<'_> {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether its name is enough for it to be data of ours.
+    fn is_called_as_data(&self, path: &Path) -> bool {
+        path.extension().is_some_and(|extension| extension == "bin") || self.is_of_a_run(path)
     }
 
     /// Whether it is called as the data file of another producer of a run that was found there: `ev.1.dat` beside
